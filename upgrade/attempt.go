@@ -1,0 +1,271 @@
+package upgrade
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+)
+
+// attempt is one upgrade, seen from the old process. It runs in a goroutine of its own, from the start of the new
+// process to its commit or its end, as a sequence of phases that each wait for the next event. Until the commit frame
+// is sent everything can be taken back; the old process accepts all the time but for the moment of the commit.
+type attempt struct {
+	u      *Upgrader
+	ctx    context.Context // its end aborts the attempt
+	abort  context.CancelCauseFunc
+	early  chan struct{} // closed to end bake and soak with a commit
+	done   chan error    // gets the one result
+	revive bool          // see runner.orphaned: no bake, no soak, and nothing of ours to open again
+
+	child *child
+	cand  Candidate
+	phase Phase
+	plain bool // the child knows tableflip only
+	open  bool // the candidate has been told to accept
+	crash *os.File
+
+	mu         sync.Mutex
+	earlyOnce  sync.Once
+	committing bool // the commit frame is going out: too late to abort
+	again      bool // another upgrade was asked for meanwhile
+	stopping   bool // the abort is part of the end of the service
+}
+
+// commitStall is how long the old process holds back its own Accept after it has handed over. A new process that is
+// slower than that finds it accepting again until it says that it serves, so that a hang stalls nobody for longer.
+const commitStall = time.Second
+
+// idleAbortGrace is how long a candidate that has accepted nothing may take to go.
+const idleAbortGrace = 2 * time.Second
+
+func newAttempt(ctx context.Context, u *Upgrader, revive bool) *attempt {
+	a := &attempt{u: u, revive: revive, early: make(chan struct{}), done: make(chan error, 1)}
+	a.ctx, a.abort = context.WithCancelCause(context.WithoutCancel(ctx))
+	return a
+}
+
+// run ends with nil when another process serves, and with an *Error when this one does.
+func (a *attempt) run() {
+	ctx, end := a.u.tel.begin(a.ctx, a.u.generation)
+	err := a.steps(ctx)
+	if err != nil {
+		err = a.takeBack(err)
+	}
+	a.abort(nil)
+	if a.crash != nil {
+		a.crash.Close()
+	}
+	end(err)
+	a.done <- err
+}
+
+func (a *attempt) steps(ctx context.Context) error {
+	for _, s := range []struct {
+		phase Phase
+		run   func() error
+	}{
+		{PhaseStart, a.start},
+		{PhaseCheck, a.prepared},
+		{PhaseBake, a.bake},
+		{PhaseSoak, a.soak},
+		{PhaseCommit, a.handOver},
+	} {
+		a.phase = s.phase
+		a.u.tel.phase(ctx, s.phase)
+		a.u.setCandidate(&CandidateStatus{Phase: s.phase, PID: a.cand.pid, Version: a.cand.version, Generation: a.cand.generation})
+		a.u.log.Debug("upgrade: phase", "phase", s.phase, "candidate", a.cand.pid)
+		if err := s.run(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// start starts the process and waits for its first word. A process that is ready without a word knows tableflip only.
+func (a *attempt) start() error {
+	atStep("old.start")
+	child, err := startChild(a.u.opts, a.u.listeners)
+	if err != nil {
+		return err
+	}
+	a.child = child
+	a.cand = Candidate{pid: child.pid, generation: a.u.nextGeneration(a.revive)}
+	a.u.log.Info("upgrade: started a new process", "candidate", child.pid)
+	atStep("old.started")
+	f, err := a.until(kindHello, a.u.opts.Timeout, nil)
+	if errors.Is(err, errLimit) {
+		return fmt.Errorf("it did not get to upgrade.New within %v", a.u.opts.Timeout)
+	}
+	if err != nil || a.plain {
+		return err
+	}
+	return a.welcome(f)
+}
+
+// welcome answers hello with what the new process needs to begin.
+func (a *attempt) welcome(f frame) error {
+	var h helloBody
+	if err := f.decode(&h); err != nil {
+		return err
+	}
+	if h.Min > protocolMax || h.Max < protocolMin {
+		return fmt.Errorf("it speaks versions %d to %d of the control protocol, this process %d to %d", h.Min, h.Max, protocolMin, protocolMax)
+	}
+	a.cand.version = h.Version
+	atStep("old.hello")
+	body := welcomeBody{
+		Protocol: min(h.Max, protocolMax), PID: os.Getpid(), Generation: a.cand.generation,
+		Version: a.u.opts.Version, Millis: a.u.opts.Timeout.Milliseconds(),
+	}
+	state, err := a.u.keeper.snapshot()
+	if err != nil {
+		return err
+	}
+	var files []*os.File
+	if state != nil {
+		defer state.Close()
+		body.State, files = true, append(files, state)
+	}
+	if a.crash, err = memFile("midair-crash"); err == nil {
+		body.Crash, files = true, append(files, a.crash)
+	}
+	if err := a.child.link.send(kindWelcome, body, files...); err != nil {
+		return fmt.Errorf("control socket: %w", err)
+	}
+	atStep("old.welcomed")
+	return nil
+}
+
+func (a *attempt) prepared() error {
+	if a.plain {
+		return nil
+	}
+	_, err := a.until(kindPrepared, a.u.opts.Timeout, nil)
+	if errors.Is(err, errLimit) {
+		return fmt.Errorf("it was not prepared within %v: it hangs before upgrade.Run, or in it", a.u.opts.Timeout)
+	}
+	atStep("old.prepared")
+	return err
+}
+
+// bake asks the program's judge, and stops asking as soon as the candidate dies or somebody decides by hand.
+func (a *attempt) bake() error {
+	if a.plain || a.revive || a.u.opts.Bake == nil {
+		return nil
+	}
+	ctx, cancel := context.WithCancel(a.ctx)
+	defer cancel()
+	var verdict error
+	judged := make(chan struct{})
+	go func() {
+		defer close(judged)
+		verdict = guard(func() error { return a.u.opts.Bake(ctx, &a.cand) })
+	}()
+	_, err := a.until(0, 0, judged)
+	cancel()
+	<-judged
+	switch {
+	case errors.Is(err, errOver):
+		return verdict
+	case errors.Is(err, errEarly):
+		return nil
+	}
+	return err
+}
+
+// soak lets both accept for a while. A candidate that is alive at its end has shown that it can serve.
+func (a *attempt) soak() error {
+	if a.revive || a.u.opts.Soak <= 0 {
+		return nil
+	}
+	if !a.plain {
+		a.open = true
+		if err := a.child.link.send(kindOpen, nil); err != nil {
+			return fmt.Errorf("control socket: %w", err)
+		}
+	}
+	atStep("old.opened")
+	_, err := a.until(0, a.u.opts.Soak, nil)
+	if errors.Is(err, errLimit) || errors.Is(err, errEarly) {
+		return nil
+	}
+	return err
+}
+
+// handOver commits. The new process calls Ready when it gets the frame; it has taken over when it says that it serves.
+// Until then this one keeps its listeners, so that a process which dies in between leaves one that can go on.
+func (a *attempt) handOver() error {
+	body, files, err := a.lastWord()
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		defer f.Close()
+	}
+	atStep("old.commit")
+	a.u.listeners.pause()
+	if a.plain {
+		return nil
+	}
+	if err := a.child.link.send(kindCommit, body, files...); err != nil {
+		return fmt.Errorf("control socket: %w", err)
+	}
+	atStep("old.committed")
+	stall := time.AfterFunc(commitStall, func() { a.u.listeners.open(true) })
+	defer stall.Stop()
+	if _, err = a.until(kindServing, a.u.opts.Timeout, nil); errors.Is(err, errLimit) {
+		return fmt.Errorf("it did not confirm the commit within %v", a.u.opts.Timeout)
+	}
+	atStep("old.handed-over")
+	return err
+}
+
+// lastWord decides whether it is too late to abort, and collects what goes with the commit.
+func (a *attempt) lastWord() (commitBody, []*os.File, error) {
+	state, err := a.u.keeper.snapshot()
+	if err != nil {
+		return commitBody{}, nil, err
+	}
+	var files []*os.File
+	if state != nil {
+		files = append(files, state)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err := context.Cause(a.ctx); err != nil {
+		frame{files: files}.close()
+		return commitBody{}, nil, fmt.Errorf("%w: %w", ErrAborted, err)
+	}
+	a.committing = true
+	body := commitBody{State: state != nil, Again: a.again}
+	a.again = false
+	return body, files, nil
+}
+
+// tryAbort takes the attempt back unless it is too late.
+func (a *attempt) tryAbort(cause error, stopping bool) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.committing {
+		return false
+	}
+	a.stopping = a.stopping || stopping
+	a.abort(cause)
+	return true
+}
+
+// remember notes that another upgrade is wanted, for whoever serves after this one.
+func (a *attempt) remember() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.committing {
+		return false
+	}
+	a.again = true
+	return true
+}
+
+func (a *attempt) commitNow() { a.earlyOnce.Do(func() { close(a.early) }) }

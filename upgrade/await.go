@@ -1,0 +1,235 @@
+package upgrade
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// What until ends with when nothing has gone wrong.
+var (
+	errLimit = errors.New("the time is over")
+	errOver  = errors.New("over")
+	errEarly = errors.New("committed by hand")
+)
+
+// exitError says that the child has ended.
+type exitError struct{ status string }
+
+func (e *exitError) Error() string { return "it ended: " + e.status }
+
+// remoteError is what the candidate said about its own failure.
+type remoteError struct{ failedBody }
+
+func (e *remoteError) Error() string { return e.Reason }
+
+// until waits for the next thing that matters: a frame of the wanted kind, the end of limit (0: none), over, a commit by
+// hand, an abort, or the death of the child. All of an attempt's waiting is done here.
+func (a *attempt) until(want kind, limit time.Duration, over <-chan struct{}) (frame, error) {
+	var timeout <-chan time.Time
+	if limit > 0 {
+		timer := time.NewTimer(limit)
+		defer timer.Stop()
+		timeout = timer.C
+	}
+	frames, ready, early, aborted := a.child.link.frames, a.child.ready, a.early, a.ctx.Done()
+	if a.phase != PhaseBake && a.phase != PhaseSoak {
+		early = nil
+	}
+	if a.phase == PhaseCommit {
+		aborted = nil
+	}
+	if want != kindHello {
+		ready = nil // the commit is confirmed by the frame, which comes after the byte
+	}
+	for {
+		select {
+		case f, ok := <-frames:
+			if !ok && want == kindHello {
+				frames = nil // a program that knows tableflip only closes it
+				continue
+			}
+			if !ok {
+				return frame{}, a.linkLost()
+			}
+			if f.close(); f.kind == want {
+				return f, nil
+			}
+			if f.kind == kindFailed {
+				return frame{}, a.failed(f)
+			}
+		case <-ready:
+			a.plain = true
+			return frame{}, nil
+		case <-a.child.exited:
+			return frame{}, a.exited()
+		case <-timeout:
+			return frame{}, errLimit
+		case <-over:
+			return frame{}, errOver
+		case <-early:
+			return frame{}, errEarly
+		case <-aborted:
+			return frame{}, fmt.Errorf("%w: %w", ErrAborted, context.Cause(a.ctx))
+		}
+	}
+}
+
+// linkLost tells a dead child, whose exit is known a moment later, from one that has cut the control socket.
+func (a *attempt) linkLost() error {
+	select {
+	case <-a.child.exited:
+		return a.exited()
+	case <-time.After(commitStall):
+		return errors.New("it closed the control socket, or sent something else than frames")
+	}
+}
+
+// exited gives the child's own words, if it left any, before its exit status.
+func (a *attempt) exited() error {
+	late := time.After(commitStall)
+	for {
+		select {
+		case f, ok := <-a.child.link.frames:
+			if f.close(); !ok {
+				return &exitError{a.child.status}
+			}
+			if f.kind == kindFailed {
+				return a.failed(f)
+			}
+		case <-late:
+			return &exitError{a.child.status}
+		}
+	}
+}
+
+func (a *attempt) failed(f frame) error {
+	e := new(remoteError)
+	if err := f.decode(&e.failedBody); err != nil {
+		return err
+	}
+	return e
+}
+
+// takeBack makes this process serve everything again, at once, and then sees to it that the candidate goes.
+func (a *attempt) takeBack(cause error) error {
+	if !a.revive {
+		a.u.listeners.open(true)
+	}
+	if a.child == nil {
+		return &Error{Phase: a.phase, Reason: cause.Error(), Err: cause}
+	}
+	atStep("old.taking-back")
+	a.dismiss(cause)
+	e := &Error{Phase: a.phase, Reason: cause.Error(), PID: a.child.pid, Err: cause}
+	if r := (*remoteError)(nil); errors.As(cause, &r) && r.Phase != "" {
+		e.Phase = r.Phase
+	}
+	if x := (*exitError)(nil); errors.As(cause, &x) {
+		if text := a.crashText(); text != "" {
+			e.Reason += ": " + text
+		}
+	}
+	a.child.close()
+	a.u.pid.discard(a.child.pid)
+	if a.phase == PhaseCommit && !a.revive && !a.u.pid.owned() {
+		if err := a.u.pid.publish(); err != nil {
+			a.u.log.Error("upgrade: cannot take the pid file back", "err", err)
+		}
+	}
+	return e
+}
+
+// dismiss waits until the child has gone: one that can still listen finishes its requests first, a committed one that
+// says nothing and one that takes too long are killed.
+func (a *attempt) dismiss(cause error) {
+	grace := idleAbortGrace
+	if a.open {
+		grace = a.u.opts.AbortGrace
+	}
+	a.mu.Lock()
+	body := abortBody{Reason: cause.Error(), Stopping: a.stopping}
+	a.mu.Unlock()
+	switch r := (*remoteError)(nil); {
+	case a.plain:
+		grace = a.u.opts.AbortGrace
+		a.child.signal(syscall.SIGTERM)
+	case !errors.As(cause, &r) && a.phase == PhaseCommit:
+		grace = 0
+	default:
+		_ = a.child.link.send(kindAbort, body) // fails if the candidate is dead, which is as good
+	}
+	atStep("old.aborted")
+	kill := time.NewTimer(grace)
+	defer kill.Stop()
+	frames := a.child.link.frames
+	for {
+		select {
+		case f, ok := <-frames:
+			if !ok {
+				frames = nil
+				continue
+			}
+			a.takeState(f)
+		case <-kill.C:
+			a.child.signal(os.Kill)
+			if !a.gone() {
+				a.u.log.Warn("upgrade: killed the candidate", "candidate", a.child.pid, "after", grace)
+			}
+		case <-a.child.exited:
+			a.lastFrames(frames)
+			return
+		}
+	}
+}
+
+func (a *attempt) gone() bool {
+	select {
+	case <-a.child.exited:
+		return true
+	default:
+		return false
+	}
+}
+
+// lastFrames takes what a child had sent before it ended.
+func (a *attempt) lastFrames(frames <-chan frame) {
+	late := time.After(commitStall)
+	for frames != nil {
+		select {
+		case f, ok := <-frames:
+			if !ok {
+				return
+			}
+			a.takeState(f)
+		case <-late:
+			return
+		}
+	}
+}
+
+// takeState takes back what the candidate's values became while it served.
+func (a *attempt) takeState(f frame) {
+	defer f.close()
+	if f.kind != kindReturned || len(f.files) == 0 || a.revive {
+		return
+	}
+	if err := a.u.keeper.receive(f.files[0]); err != nil {
+		a.u.log.Error("upgrade: cannot take the candidate's state back", "candidate", a.child.pid, "err", err)
+	}
+}
+
+// crashText returns how the Go runtime began to describe the child's crash, if it did.
+func (a *attempt) crashText() string {
+	if a.crash == nil {
+		return ""
+	}
+	b := make([]byte, 2048)
+	n, _ := a.crash.ReadAt(b, 0)
+	text, _, _ := strings.Cut(string(b[:n]), "\ngoroutine ")
+	return strings.Join(strings.Fields(text), " ")
+}

@@ -1,0 +1,241 @@
+package upgrade
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+)
+
+// The control protocol. Old process and candidate share a private socket that is made for one attempt. It carries
+// frames: a header of 12 bytes and a JSON body, so that a field may be added in either process without the other
+// knowing it. A frame of an unknown kind is ignored, and its descriptors are closed.
+//
+//	0  4  magic "mdr1"
+//	4  1  kind
+//	5  1  number of descriptors that come along
+//	6  2  zero; ignored when read
+//	8  4  length of the body, big endian
+//
+//	candidate                 old
+//	hello       ------------>
+//	            <------------ welcome    with state and a file for crash output
+//	prepared    ------------>
+//	            <------------ open       accept beside the old one
+//	            <------------ commit     with fresh state; then the Ready byte on tableflip's pipe
+//	serving     ------------>
+//
+//	failed      ------------>            the candidate gives up and says why
+//	            <------------ abort      at any time before commit
+//	returned    ------------>            state of an aborted candidate that had been open
+type kind uint8
+
+const (
+	kindHello kind = iota + 1
+	kindWelcome
+	kindPrepared
+	kindOpen
+	kindCommit
+	kindServing
+	kindFailed
+	kindAbort
+	kindReturned
+)
+
+// protocolMin and protocolMax are the versions of the protocol that this library speaks. The old process takes the
+// highest that both know.
+const (
+	protocolMin = 1
+	protocolMax = 1
+)
+
+const (
+	frameMagic  = "mdr1"
+	frameHeader = 12
+	frameLimit  = 32 << 10 // a frame always fits into the socket's buffer
+)
+
+type frame struct {
+	kind   kind
+	body   []byte
+	nfiles int
+	files  []*os.File
+}
+
+type helloBody struct {
+	Min     int    `json:"min"`
+	Max     int    `json:"max"`
+	PID     int    `json:"pid"`
+	Version string `json:"version"`
+	Build   string `json:"build,omitempty"`
+}
+
+type welcomeBody struct {
+	Protocol   int    `json:"protocol"`
+	PID        int    `json:"pid"`
+	Generation int    `json:"generation"` // of the candidate
+	Version    string `json:"version"`
+	State      bool   `json:"state,omitempty"` // a file with state comes along, first
+	Crash      bool   `json:"crash,omitempty"` // a file for crash output comes along, last
+	Millis     int64  `json:"ms,omitempty"`    // how long the candidate has until it must be prepared
+}
+
+type commitBody struct {
+	State bool `json:"state,omitempty"`
+	Again bool `json:"again,omitempty"` // an upgrade was asked for meanwhile: whoever serves does it
+}
+
+type failedBody struct {
+	Phase  Phase  `json:"phase"`
+	Reason string `json:"reason"`
+}
+
+type abortBody struct {
+	Reason   string `json:"reason"`
+	Stopping bool   `json:"stopping,omitempty"` // the whole service ends: nobody is to take over
+}
+
+type returnedBody struct {
+	State bool `json:"state,omitempty"`
+}
+
+func (f frame) decode(v any) error {
+	if len(f.body) == 0 {
+		return nil
+	}
+	if err := json.Unmarshal(f.body, v); err != nil {
+		return fmt.Errorf("control frame %d: %w", f.kind, err)
+	}
+	return nil
+}
+
+func (f frame) close() {
+	for _, file := range f.files {
+		file.Close()
+	}
+}
+
+func encodeFrame(k kind, body any, nfiles int) ([]byte, error) {
+	var data []byte
+	if body != nil {
+		var err error
+		if data, err = json.Marshal(body); err != nil {
+			return nil, err
+		}
+	}
+	if frameHeader+len(data) > frameLimit {
+		return nil, fmt.Errorf("control frame %d: %d bytes are more than %d", k, len(data), frameLimit-frameHeader)
+	}
+	b := append(make([]byte, 0, frameHeader+len(data)), frameMagic...)
+	b = append(b, byte(k), byte(nfiles), 0, 0)
+	b = binary.BigEndian.AppendUint32(b, uint32(len(data)))
+	return append(b, data...), nil
+}
+
+var errFrame = errors.New("not a control frame")
+
+// cutFrame takes the first frame off b. With a nil rest and a nil error there is no whole frame in b yet.
+func cutFrame(b []byte) (f frame, rest []byte, err error) {
+	if len(b) < frameHeader {
+		return frame{}, nil, nil
+	}
+	size := binary.BigEndian.Uint32(b[8:])
+	if string(b[:4]) != frameMagic || size > frameLimit-frameHeader {
+		return frame{}, nil, errFrame
+	}
+	end := frameHeader + int(size)
+	if len(b) < end {
+		return frame{}, nil, nil
+	}
+	body := append([]byte(nil), b[frameHeader:end]...)
+	return frame{kind: kind(b[4]), body: body, nfiles: int(b[5])}, b[end:len(b):len(b)], nil
+}
+
+// wire moves bytes and descriptors between two processes. Its message borders do not matter.
+type wire interface {
+	send(b []byte, files []*os.File) error
+	recv(b []byte) (n int, files []*os.File, err error)
+	Close() error
+}
+
+// link is one process's end of the control socket. A goroutine reads it until the other end is gone or close is
+// called, then frames is closed: to the owner that means that the peer is dead.
+type link struct {
+	wire   wire
+	frames chan frame
+
+	mu   sync.Mutex // one sender at a time
+	stop chan struct{}
+	once sync.Once
+	done sync.WaitGroup
+}
+
+func newLink(w wire) *link {
+	l := &link{wire: w, frames: make(chan frame, 16), stop: make(chan struct{})}
+	l.done.Go(l.read)
+	return l
+}
+
+func (l *link) read() {
+	defer close(l.frames)
+	var pending []byte
+	var files []*os.File
+	defer func() { frame{files: files}.close() }()
+	buf := make([]byte, frameLimit)
+	for {
+		n, received, err := l.wire.recv(buf)
+		files = append(files, received...)
+		if err != nil || n == 0 {
+			return
+		}
+		pending = append(pending, buf[:n]...)
+		if pending, files, err = l.deliver(pending, files); err != nil {
+			return
+		}
+	}
+}
+
+// deliver hands on every whole frame with the descriptors that it announces. They arrive with the first byte of their
+// frame at the latest, so a frame that lacks some is not one of ours.
+func (l *link) deliver(pending []byte, files []*os.File) ([]byte, []*os.File, error) {
+	for {
+		f, rest, err := cutFrame(pending)
+		if err != nil || rest == nil {
+			return pending, files, err
+		}
+		pending = rest
+		if f.nfiles > len(files) {
+			return pending, files, errFrame
+		}
+		f.files, files = files[:f.nfiles:f.nfiles], files[f.nfiles:]
+		select {
+		case l.frames <- f:
+		case <-l.stop:
+			f.close()
+			return pending, files, os.ErrClosed
+		}
+	}
+}
+
+func (l *link) send(k kind, body any, files ...*os.File) error {
+	b, err := encodeFrame(k, body, len(files))
+	if err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.wire.send(b, files)
+}
+
+func (l *link) close() {
+	l.once.Do(func() {
+		close(l.stop)
+		l.wire.Close()
+	})
+	l.done.Wait()
+	for f := range l.frames {
+		f.close()
+	}
+}

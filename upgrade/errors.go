@@ -1,0 +1,63 @@
+package upgrade
+
+import (
+	"errors"
+	"fmt"
+)
+
+// The refusals that a caller has to tell apart. They are wrapped, so use errors.Is.
+var (
+	// ErrInProgress means that an upgrade is already under way: ask again when it has ended.
+	ErrInProgress = errors.New("upgrade: an upgrade is already in progress")
+	// ErrNotReady means that the process cannot do it yet: it does not serve, it is itself a candidate, or there is
+	// no upgrade under way that could be committed or aborted.
+	ErrNotReady = errors.New("upgrade: not ready")
+	// ErrClosed means that it cannot do it any more: it is stopping, or another generation has taken over.
+	ErrClosed = errors.New("upgrade: closed")
+	// ErrNotSupported means that the platform cannot hand listeners to another process.
+	ErrNotSupported = errors.New("upgrade: not supported on this platform")
+	// ErrAborted means that the upgrade was taken back before its commit: by Abort, by a context, by a signal. A
+	// candidate that is told to go gets it from Run and should end with a non-zero status.
+	ErrAborted = errors.New("aborted")
+)
+
+// Phase names a step of an upgrade, for errors, logs, spans and metrics.
+type Phase string
+
+// The phases in their order.
+const (
+	// PhaseStart: the executable is looked up and started, until the new process says hello.
+	PhaseStart Phase = "start"
+	// PhaseCheck: the new process restores state, opens listeners and runs its checks, until it is prepared.
+	PhaseCheck Phase = "check"
+	// PhaseBake: Options.Bake runs in the old process.
+	PhaseBake Phase = "bake"
+	// PhaseSoak: both processes accept connections.
+	PhaseSoak Phase = "soak"
+	// PhaseCommit: the new process takes over, until it says that it serves.
+	PhaseCommit Phase = "commit"
+)
+
+// Error says in which phase an upgrade ended and why. The old process serves on, with all of the traffic, and may
+// upgrade again at once.
+type Error struct {
+	// Phase is the step that did not succeed.
+	Phase Phase
+	// Reason tells why, in words for a person: an exit status, a failed check by name, a crash by its first lines.
+	Reason string
+	// PID is the process id of the candidate; 0 if none was started.
+	PID int
+	// Err is the cause where there is one in this process; may be nil.
+	Err error
+}
+
+// Error names the phase and the reason.
+func (e *Error) Error() string {
+	if e.PID == 0 {
+		return fmt.Sprintf("upgrade: %s: %s", e.Phase, e.Reason)
+	}
+	return fmt.Sprintf("upgrade: %s: candidate pid %d: %s", e.Phase, e.PID, e.Reason)
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }

@@ -1,0 +1,146 @@
+package upgrade
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
+)
+
+// startDir is the directory that the program was started in. Relative paths keep their meaning and every generation
+// starts where the first one did, whatever the program changes its directory to.
+var startDir, _ = os.Getwd()
+
+// Options of an Upgrader. The zero value works.
+type Options struct {
+	// Version names this build in logs, status and metrics. Default: the version, or else the revision, of the build
+	// information; "devel" where there is none.
+	Version string
+
+	// Executable is the file that an upgrade starts. It is looked up anew for each upgrade, so a replaced file or a
+	// symbolic link that was moved takes effect. A relative path counts from the directory that the program was
+	// started in; a bare name is looked up in PATH. Default: os.Args[0].
+	Executable string
+	// Args are the arguments of the new process, without the program's name. Default: os.Args[1:].
+	Args []string
+	// Env is the environment of the new process. Default: os.Environ() at the time of the upgrade.
+	Env []string
+
+	// Soak is how long both processes accept connections before the commit; the new one must be alive at its end.
+	// Default: 1 s, or none if Bake is set. Negative: none.
+	Soak time.Duration
+	// Timeout is how long a new process may take from its start until it is prepared, and again how long it may take
+	// to confirm the commit. After that it is killed and the old one serves on. Default: 1 minute.
+	Timeout time.Duration
+	// AbortGrace is how long an aborted candidate may take to finish the requests that it accepted during the soak
+	// before it is killed. One that has accepted nothing gets at most 2 s. Default: 30 s.
+	AbortGrace time.Duration
+	// Bake, if set, is called in the old process between prepared and commit, while the candidate gets no traffic. An
+	// error aborts the upgrade. Its context ends when the candidate dies or the upgrade is aborted or committed by
+	// hand; Bake must return then. Default: nil.
+	Bake func(ctx context.Context, c *Candidate) error
+
+	// PIDFile is where the pid of the main generation is kept: written atomically at the start and at every commit,
+	// removed by a plain stop. Its directory must be writable; a candidate that cannot write there fails its checks.
+	// Default: none.
+	PIDFile string
+	// StateLimit is the most that all values of Keep may take together, in bytes. Default: 64 MiB.
+	StateLimit int64
+	// NoSignals leaves all signals to the program. By default Run upgrades on SIGHUP and stops on SIGTERM and on the
+	// first SIGINT; a second SIGINT ends the process at once.
+	NoSignals bool
+
+	// Logger gets a line for every phase. Default: slog.Default().
+	Logger *slog.Logger
+	// MeterProvider counts and times upgrades. Default: the global one of OpenTelemetry.
+	MeterProvider metric.MeterProvider
+	// TracerProvider gets a span for each upgrade with an event for each phase. Default: OpenTelemetry's global one.
+	TracerProvider trace.TracerProvider
+}
+
+// filled returns the options with their defaults, or an error that names the field that makes no sense.
+func (o Options) filled() (Options, error) {
+	for name, negative := range map[string]bool{
+		"Timeout": o.Timeout < 0, "AbortGrace": o.AbortGrace < 0, "StateLimit": o.StateLimit < 0,
+	} {
+		if negative {
+			return o, fmt.Errorf("upgrade: Options.%s is negative: use 0 for the default", name)
+		}
+	}
+	o.Version = first(o.Version, buildVersion())
+	o.Executable = first(o.Executable, os.Args[0])
+	if o.Args == nil {
+		o.Args = os.Args[1:]
+	}
+	o.Args = append([]string(nil), o.Args...)
+	if o.Soak == 0 && o.Bake == nil {
+		o.Soak = time.Second
+	}
+	o.Timeout = first(o.Timeout, time.Minute)
+	o.AbortGrace = first(o.AbortGrace, 30*time.Second)
+	o.StateLimit = first(o.StateLimit, 64<<20)
+	if o.PIDFile != "" && !filepath.IsAbs(o.PIDFile) {
+		o.PIDFile = filepath.Join(startDir, o.PIDFile)
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	if o.MeterProvider == nil {
+		o.MeterProvider = otel.GetMeterProvider()
+	}
+	if o.TracerProvider == nil {
+		o.TracerProvider = otel.GetTracerProvider()
+	}
+	return o, nil
+}
+
+func (o Options) environ() []string {
+	if o.Env != nil {
+		return append([]string(nil), o.Env...)
+	}
+	return os.Environ()
+}
+
+// lookup finds the file to execute without following symbolic links, so that a link which a release moves is seen.
+func (o Options) lookup() (string, error) {
+	if !strings.ContainsRune(o.Executable, filepath.Separator) {
+		return exec.LookPath(o.Executable)
+	}
+	if filepath.IsAbs(o.Executable) {
+		return o.Executable, nil
+	}
+	return filepath.Join(startDir, o.Executable), nil
+}
+
+func first[T comparable](v, fallback T) T {
+	var zero T
+	if v == zero {
+		return fallback
+	}
+	return v
+}
+
+func buildVersion() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "devel"
+	}
+	if v := info.Main.Version; v != "" && v != "(devel)" {
+		return v
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" && len(s.Value) >= 12 {
+			return s.Value[:12]
+		}
+	}
+	return "devel"
+}

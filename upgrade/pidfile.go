@@ -1,0 +1,82 @@
+package upgrade
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// pidFile keeps the pid of the main generation. It is staged beside its place first, so that a directory that cannot
+// be written to is found out before the commit and not after it.
+type pidFile struct {
+	path   string // empty: there is none
+	staged bool
+}
+
+func (p *pidFile) stage() error {
+	if p.path == "" || p.staged {
+		return nil
+	}
+	if info, err := os.Stat(p.path); err == nil && info.IsDir() {
+		return fmt.Errorf("pid file %s: is a directory", p.path)
+	}
+	name := p.stagedBy(os.Getpid())
+	os.Remove(name) // left by a process that had the same pid and was killed
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return fmt.Errorf("pid file %s: %w", p.path, err)
+	}
+	_, err = f.WriteString(strconv.Itoa(os.Getpid()) + "\n")
+	if closeErr := f.Close(); err == nil {
+		err = closeErr
+	}
+	if err != nil {
+		os.Remove(name)
+		return fmt.Errorf("pid file %s: %w", p.path, err)
+	}
+	p.staged = true
+	return nil
+}
+
+// stagedBy is the name under which a process stages the file.
+func (p *pidFile) stagedBy(pid int) string {
+	return filepath.Join(filepath.Dir(p.path), "."+filepath.Base(p.path)+"."+strconv.Itoa(pid))
+}
+
+// publish puts the staged file in its place.
+func (p *pidFile) publish() error {
+	if p.path == "" {
+		return nil
+	}
+	if err := p.stage(); err != nil {
+		return err
+	}
+	p.staged = false
+	if err := os.Rename(p.stagedBy(os.Getpid()), p.path); err != nil {
+		os.Remove(p.stagedBy(os.Getpid()))
+		return fmt.Errorf("pid file %s: %w", p.path, err)
+	}
+	return nil
+}
+
+// discard removes what the given process, this one or a dead candidate, has staged and not published.
+func (p *pidFile) discard(pid int) {
+	if p.path != "" {
+		os.Remove(p.stagedBy(pid))
+	}
+}
+
+// owned tells whether the file names this process.
+func (p *pidFile) owned() bool {
+	b, err := os.ReadFile(p.path)
+	return err == nil && strings.TrimSpace(string(b)) == strconv.Itoa(os.Getpid())
+}
+
+func (p *pidFile) remove() {
+	p.discard(os.Getpid())
+	if p.path != "" && p.owned() {
+		os.Remove(p.path)
+	}
+}

@@ -1,0 +1,60 @@
+package upgrade_test
+
+import (
+	"context"
+	"net/http"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/cloudflare/tableflip"
+
+	"github.com/midair-go/midair/internal/testutil"
+)
+
+// plainMain is a program that uses tableflip itself, as its documentation shows.
+func plainMain() error {
+	set, dir, err := readSettings()
+	if err != nil {
+		return err
+	}
+	up, err := tableflip.New(tableflip.Options{PIDFile: set.PIDFile})
+	if err != nil {
+		return err
+	}
+	defer up.Stop()
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	go func() {
+		for range hup {
+			_ = up.Upgrade()
+		}
+	}()
+	ln, err := up.Listen("tcp", set.Addr)
+	if err != nil {
+		return err
+	}
+	j, err := testutil.OpenJournal(filepath.Join(dir, "journal"))
+	if err != nil {
+		return err
+	}
+	defer j.Close()
+	srv := &http.Server{Handler: j.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Version", "plain")
+		w.Header().Set("X-Pid", strconv.Itoa(os.Getpid()))
+	}))}
+	go srv.Serve(ln)
+	if err := os.WriteFile(filepath.Join(dir, "addr"), []byte(ln.Addr().String()), 0o600); err != nil {
+		return err
+	}
+	if err := up.Ready(); err != nil {
+		return err
+	}
+	<-up.Exit()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	return srv.Shutdown(ctx)
+}

@@ -1,0 +1,411 @@
+package upgrade_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/midair-go/midair/drain"
+	"github.com/midair-go/midair/internal/testutil"
+	"github.com/midair-go/midair/upgrade"
+)
+
+func TestMain(m *testing.M) {
+	testutil.Main(m, map[string]func() int{
+		"service": func() int { return exitCode(serviceMain()) },
+		"plain":   func() int { return exitCode(plainMain()) },
+	})
+}
+
+func exitCode(err error) int {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "main:", err)
+		return 1
+	}
+	return 0
+}
+
+// settings of the test service. A test writes them to the service's directory, and every generation reads them anew.
+type settings struct {
+	Addr, Network string
+	Soak, Timeout time.Duration
+	AbortGrace    time.Duration
+	PIDFile       string
+	Bad           string // how the next generation misbehaves
+	Bake          string // "ok", "error", "panic"
+	PlainNext     bool   // the next generation knows tableflip only
+	State         bool
+	NoFile        uint64
+}
+
+const dirEnv = "MIDAIR_SVC_DIR"
+
+func readSettings() (s settings, dir string, err error) {
+	dir = os.Getenv(dirEnv)
+	b, err := os.ReadFile(filepath.Join(dir, "settings"))
+	if err == nil {
+		err = json.Unmarshal(b, &s)
+	}
+	return s, dir, err
+}
+
+// serviceMain is an ordinary program that uses the library: two listeners, one value to keep, a server that drains.
+func serviceMain() error {
+	upgrade.SetStepHook(testutil.Fault)
+	set, dir, err := readSettings()
+	if err != nil {
+		return err
+	}
+	isUpgrade := os.Getenv("TABLEFLIP_HAS_PARENT_7DIU3") != ""
+	if isUpgrade && set.Bad == "start" {
+		os.Exit(7)
+	}
+	if isUpgrade && set.Bad == "hang" {
+		select {}
+	}
+	up, err := upgrade.New(options(set, dir))
+	if err != nil {
+		return err
+	}
+	defer up.Close()
+	testutil.SetGeneration(up.Status().Generation)
+	svc := &service{up: up, set: set, dir: dir, value: &value{}, upgraded: isUpgrade}
+	return svc.run()
+}
+
+func options(set settings, dir string) upgrade.Options {
+	opts := upgrade.Options{
+		Executable: filepath.Join(dir, "exe"),
+		Soak:       set.Soak, Timeout: set.Timeout, AbortGrace: set.AbortGrace,
+		PIDFile: set.PIDFile,
+	}
+	if set.Bake != "" {
+		opts.Bake = func(ctx context.Context, c *upgrade.Candidate) error { return bake(ctx, dir) }
+	}
+	return opts
+}
+
+func bake(ctx context.Context, dir string) error {
+	set, _, err := readSettings()
+	switch {
+	case err != nil:
+		return err
+	case set.Bake == "panic":
+		panic("the judge fell over")
+	case set.Bake == "error":
+		return errors.New("too many errors")
+	case set.Bake == "forever":
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return nil
+}
+
+type service struct {
+	up       *upgrade.Upgrader
+	set      settings
+	dir      string
+	value    *value
+	upgraded bool
+}
+
+// value is what the service keeps: a number that requests raise.
+type value struct {
+	mu     sync.Mutex
+	n      int
+	refuse string // "always", or "commit": the second time
+	times  int
+}
+
+func (v *value) MarshalBinary() ([]byte, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return []byte(strconv.Itoa(v.n)), nil
+}
+
+func (v *value) UnmarshalBinary(b []byte) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.times++
+	if v.refuse == "always" || v.refuse == "commit" && v.times > 1 {
+		return errors.New("not in this shape")
+	}
+	n, err := strconv.Atoi(string(b))
+	v.n = max(v.n, n)
+	return err
+}
+
+func (v *value) add() int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.n++
+	return v.n
+}
+
+func (s *service) run() error {
+	if s.upgraded {
+		s.value.refuse = strings.TrimPrefix(s.set.Bad, "refuse-")
+	}
+	s.up.Keep("value", s.value)
+	s.up.Check("good", s.check)
+	ln, err := s.up.Listen(network(s.set), s.set.Addr)
+	if err != nil {
+		return err
+	}
+	admin, err := s.up.ListenPinned("unix", filepath.Join(s.dir, "admin.sock"))
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(s.dir, "addr"), []byte(ln.Addr().String()), 0o600); err != nil {
+		return err
+	}
+	if err := setNoFile(s.set.NoFile); err != nil {
+		return err
+	}
+	j, err := testutil.OpenJournal(filepath.Join(s.dir, "journal"))
+	if err != nil {
+		return err
+	}
+	defer j.Close()
+	srv := drain.NewServer(&http.Server{Handler: s.handler(j)}, drain.Options{Grace: 20 * time.Second, Move: s.up.Move, Hurry: s.up.Hurry()})
+	adm := drain.NewServer(&http.Server{Handler: s.admin()}, drain.Options{Grace: 20 * time.Second})
+	return s.up.Run(context.Background(), func(ctx context.Context) error {
+		done := make(chan error, 1)
+		go func() { done <- adm.Serve(ctx, admin) }()
+		if s.upgraded && s.set.Bad == "serve" {
+			return errors.New("the server does not start")
+		}
+		return errors.Join(srv.Serve(ctx, ln), <-done)
+	})
+}
+
+func network(s settings) string {
+	if s.Network == "" {
+		return "tcp"
+	}
+	return s.Network
+}
+
+func (s *service) check(ctx context.Context) error {
+	if !s.upgraded {
+		return nil
+	}
+	switch s.set.Bad {
+	case "check":
+		return errors.New("the database is not there")
+	case "check-panic":
+		panic("nil map")
+	case "check-hang":
+		<-ctx.Done()
+		return ctx.Err()
+	case "crash":
+		go func() { panic("a bug in the new release") }()
+		<-ctx.Done()
+	}
+	return nil
+}
+
+func (s *service) handler(j *testutil.Journal) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/work", func(w http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body) })
+	mux.HandleFunc("/slow", func(w http.ResponseWriter, r *http.Request) {
+		d, _ := time.ParseDuration(r.FormValue("d"))
+		time.Sleep(max(d, 50*time.Millisecond))
+	})
+	mux.HandleFunc("/add", func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, s.value.add()) })
+	st := s.up.Status()
+	tagged := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("X-Generation", strconv.Itoa(st.Generation))
+		h.Set("X-Version", "g"+strconv.Itoa(st.Generation))
+		h.Set("X-Pid", strconv.Itoa(st.PID))
+		mux.ServeHTTP(w, r)
+	})
+	return j.Handler(tagged)
+}
+
+// answer is what the admin socket says about an upgrade.
+type answer struct {
+	Committed, InProgress, NotReady, Aborted bool
+	Phase, Reason, Error                     string
+	Goroutines, FDs, Children                int
+	Status                                   upgrade.Status
+}
+
+func (s *service) admin() http.Handler {
+	mux := http.NewServeMux()
+	reply := func(w http.ResponseWriter, err error) {
+		a := answer{Committed: err == nil, Status: s.up.Status()}
+		if err != nil {
+			a.Error = err.Error()
+		}
+		if e := (*upgrade.Error)(nil); errors.As(err, &e) {
+			a.Phase, a.Reason = string(e.Phase), e.Reason
+		}
+		a.InProgress, a.NotReady = errors.Is(err, upgrade.ErrInProgress), errors.Is(err, upgrade.ErrNotReady)
+		a.Aborted = errors.Is(err, upgrade.ErrAborted)
+		a.Goroutines, a.FDs, a.Children = testutil.Counts()
+		json.NewEncoder(w).Encode(a)
+	}
+	mux.HandleFunc("POST /upgrade", func(w http.ResponseWriter, r *http.Request) {
+		reply(w, s.up.Upgrade(context.WithoutCancel(r.Context())))
+	})
+	mux.HandleFunc("POST /upgrade-while-connected", func(w http.ResponseWriter, r *http.Request) { reply(w, s.up.Upgrade(r.Context())) })
+	mux.HandleFunc("POST /commit", func(w http.ResponseWriter, r *http.Request) { reply(w, s.up.Commit()) })
+	mux.HandleFunc("POST /abort", func(w http.ResponseWriter, r *http.Request) { reply(w, s.up.Abort("by hand")) })
+	mux.HandleFunc("GET /status", func(w http.ResponseWriter, r *http.Request) { reply(w, nil) })
+	return mux
+}
+
+func setNoFile(n uint64) error {
+	if n == 0 {
+		return nil
+	}
+	return syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: n, Max: n})
+}
+
+// running is a service from the test's side.
+type running struct {
+	*testutil.Proc
+	t    *testing.T
+	dir  string
+	addr string
+	set  settings
+}
+
+// startService starts a service with soak and limits that suit a test, changed by change.
+func startService(t *testing.T, change func(*settings), env ...string) *running {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "svc") // short: the path of a unix socket is limited
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	r := &running{t: t, dir: dir, set: settings{Addr: "127.0.0.1:0", Soak: 50 * time.Millisecond, Timeout: 15 * time.Second}}
+	r.set.PIDFile = filepath.Join(dir, "pid")
+	r.linkTo(testBinary(t))
+	r.change(change)
+	r.Proc = testutil.Start(t, "service", testutil.Cfg{Env: append(env, dirEnv+"="+dir)})
+	testutil.Until(t, 20*time.Second, "the service has a pid file", func() bool { return r.mainPID() != 0 })
+	b, err := os.ReadFile(filepath.Join(dir, "addr"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.addr = string(b)
+	return r
+}
+
+func testBinary(t *testing.T) string {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return exe
+}
+
+// linkTo makes the service's executable a link to path.
+func (r *running) linkTo(path string) {
+	r.t.Helper()
+	tmp := filepath.Join(r.dir, "exe.new")
+	if err := errors.Join(os.Symlink(path, tmp), os.Rename(tmp, filepath.Join(r.dir, "exe"))); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// change writes the settings for the next generations.
+func (r *running) change(fn func(*settings)) {
+	r.t.Helper()
+	if fn != nil {
+		fn(&r.set)
+	}
+	b, err := json.Marshal(r.set)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(r.dir, "settings.new"), b, 0o600)
+	}
+	if err == nil {
+		err = os.Rename(filepath.Join(r.dir, "settings.new"), filepath.Join(r.dir, "settings"))
+	}
+	if err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// mainPID is the process to signal.
+func (r *running) mainPID() int {
+	b, _ := os.ReadFile(filepath.Join(r.dir, "pid"))
+	n, _ := strconv.Atoi(strings.TrimSpace(string(b)))
+	return n
+}
+
+// signalMain signals the process that the pid file names.
+func (r *running) signalMain(sig syscall.Signal) {
+	r.t.Helper()
+	if err := syscall.Kill(r.mainPID(), sig); err != nil {
+		r.t.Fatalf("signal %v to pid %d: %v", sig, r.mainPID(), err)
+	}
+}
+
+// ask posts to the admin socket.
+func (r *running) ask(method, path string) answer {
+	r.t.Helper()
+	a, err := r.tryAsk(context.Background(), method, path)
+	if err != nil {
+		r.t.Fatalf("%s %s: %v", method, path, err)
+	}
+	return a
+}
+
+func (r *running) tryAsk(ctx context.Context, method, path string) (a answer, err error) {
+	tr := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(r.dir, "admin.sock"))
+	}}
+	ctx, cancel := context.WithTimeout(ctx, 60*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, method, "http://admin"+path, nil)
+	if err != nil {
+		return a, err
+	}
+	resp, err := tr.RoundTrip(req)
+	if err != nil {
+		return a, err
+	}
+	defer resp.Body.Close()
+	return a, json.NewDecoder(resp.Body).Decode(&a)
+}
+
+// upgrade asks for an upgrade that must be committed, and waits until the old process has gone.
+func (r *running) upgrade() {
+	r.t.Helper()
+	if a := r.ask("POST", "/upgrade"); !a.Committed {
+		r.t.Fatalf("upgrade: %s", a.Error)
+	}
+}
+
+// load starts clients of the service.
+func (r *running) load(o testutil.LoadOptions) *testutil.Load {
+	r.t.Helper()
+	o.Addr = r.addr
+	if r.set.Network == "unix" {
+		o.Network, o.Addr = "unix", r.set.Addr
+	}
+	return testutil.StartLoad(r.t, o)
+}
+
+// account stops the load and classifies its requests.
+func (r *running) account(l *testutil.Load) testutil.Accounting {
+	r.t.Helper()
+	return testutil.Account(r.t, l.Stop(), filepath.Join(r.dir, "journal"))
+}

@@ -1,0 +1,81 @@
+//go:build unix
+
+package upgrade
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// sendLimit bounds how long a frame may wait for a peer that does not read. Frames fit into the socket's buffer, so it
+// only matters for one that has stopped reading for good.
+const sendLimit = 2 * time.Second
+
+// socket is the control socket as a wire.
+type socket struct{ conn *net.UnixConn }
+
+// newSocket takes over the descriptor of file and closes file.
+func newSocket(file *os.File) (*socket, error) {
+	defer file.Close()
+	c, err := net.FileConn(file)
+	if err != nil {
+		return nil, fmt.Errorf("control socket: %w", err)
+	}
+	uc, ok := c.(*net.UnixConn)
+	if !ok {
+		c.Close()
+		return nil, fmt.Errorf("control socket: is a %s socket, not a unix one", c.LocalAddr().Network())
+	}
+	return &socket{uc}, nil
+}
+
+func (s *socket) send(b []byte, files []*os.File) error {
+	var rights []byte
+	if len(files) > 0 {
+		fds := make([]int, len(files))
+		for i, f := range files {
+			fds[i] = int(f.Fd()) // memory files only: they are always in blocking mode
+		}
+		rights = unix.UnixRights(fds...)
+	}
+	if err := s.conn.SetWriteDeadline(time.Now().Add(sendLimit)); err != nil {
+		return err
+	}
+	_, _, err := s.conn.WriteMsgUnix(b, rights, nil)
+	return err
+}
+
+func (s *socket) recv(b []byte) (int, []*os.File, error) {
+	oob := make([]byte, unix.CmsgSpace(8*4))
+	n, oobn, _, _, err := s.conn.ReadMsgUnix(b, oob)
+	if err != nil {
+		return 0, nil, err
+	}
+	files, err := receivedFiles(oob[:oobn])
+	return n, files, err
+}
+
+func receivedFiles(oob []byte) ([]*os.File, error) {
+	msgs, err := unix.ParseSocketControlMessage(oob)
+	if err != nil {
+		return nil, err
+	}
+	var files []*os.File
+	for _, m := range msgs {
+		fds, err := unix.ParseUnixRights(&m)
+		if err != nil {
+			continue // credentials or the like: not ours
+		}
+		for _, fd := range fds {
+			unix.CloseOnExec(fd)
+			files = append(files, os.NewFile(uintptr(fd), "received"))
+		}
+	}
+	return files, nil
+}
+
+func (s *socket) Close() error { return s.conn.Close() }

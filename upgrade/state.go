@@ -1,0 +1,233 @@
+package upgrade
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+)
+
+// State is a value that passes from the old process to the new one, and back on an abort. Its methods are called while
+// the program serves, so they must be safe beside its other uses. UnmarshalBinary may be called twice in a new process:
+// with a snapshot at its start and with a fresh one at the commit. On an abort it is called in the old process, which
+// went on changing its own value meanwhile: a value that both sides may change should merge there. Data may come from
+// another version of the program: an error is the right answer to what cannot be understood.
+type State interface {
+	encoding.BinaryMarshaler
+	encoding.BinaryUnmarshaler
+}
+
+// keeper holds the named values of a program and what an older generation sent for them.
+type keeper struct {
+	limit int64
+
+	mu       sync.Mutex
+	names    []string // in the order of Keep
+	values   map[string]State
+	received map[string][]byte
+	refused  error // the first value that did not take its data, or a name used twice
+}
+
+func newKeeper(limit int64) *keeper {
+	return &keeper{limit: limit, values: map[string]State{}}
+}
+
+// keep adds a value and restores it at once if there is something for it.
+func (k *keeper) keep(name string, v State) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if _, ok := k.values[name]; ok {
+		k.refuse(fmt.Errorf("keep %q: the name is used twice", name))
+		return
+	}
+	k.names = append(k.names, name)
+	k.values[name] = v
+	if data, ok := k.received[name]; ok {
+		k.refuse(restore(name, v, data))
+	}
+}
+
+func (k *keeper) refuse(err error) {
+	if k.refused == nil {
+		k.refused = err
+	}
+}
+
+// err is the reason not to get prepared, if there is one.
+func (k *keeper) err() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.refused
+}
+
+// receive takes the state of another generation: every value that is known is restored, the others when they are kept.
+// All values are tried, and the first refusal is returned.
+func (k *keeper) receive(file *os.File) error {
+	data, err := readState(file, k.limit)
+	if err != nil {
+		return err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.received = data
+	var errs []error
+	for _, name := range k.names {
+		if b, ok := data[name]; ok {
+			errs = append(errs, restore(name, k.values[name], b))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// snapshot writes all values to a sealed file; nil if there are none.
+func (k *keeper) snapshot() (*os.File, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if len(k.names) == 0 {
+		return nil, nil
+	}
+	b := appendStateHeader(nil, len(k.names))
+	for _, name := range k.names {
+		var data []byte
+		err := guard(func() (err error) {
+			data, err = k.values[name].MarshalBinary()
+			return err
+		})
+		if err != nil {
+			return nil, fmt.Errorf("keep %q: %w", name, err)
+		}
+		b = appendStateEntry(b, name, data)
+		if int64(len(b)) > k.limit {
+			return nil, fmt.Errorf("keep %q: its %d bytes bring the state to %d bytes, more than StateLimit %d",
+				name, len(data), len(b), k.limit)
+		}
+	}
+	return writeState(b)
+}
+
+func restore(name string, v State, data []byte) error {
+	err := guard(func() error { return v.UnmarshalBinary(bytes.Clone(data)) })
+	if err != nil {
+		return fmt.Errorf("keep %q refuses what the other generation sent (%d bytes): %w", name, len(data), err)
+	}
+	return nil
+}
+
+// guard turns a panic of the program's code into an error: a release that panics in a callback must not take the
+// process down that serves.
+func guard(fn func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	return fn()
+}
+
+// The file with state: a magic that names the version, the number of entries, each entry as name and data with their
+// lengths before them, and a SHA-256 sum of all that. Numbers are big endian.
+const stateMagic = "midair\x00\x01"
+
+func appendStateHeader(b []byte, entries int) []byte {
+	b = append(b, stateMagic...)
+	return binary.BigEndian.AppendUint32(b, uint32(entries))
+}
+
+func appendStateEntry(b []byte, name string, data []byte) []byte {
+	b = binary.BigEndian.AppendUint32(b, uint32(len(name)))
+	b = append(b, name...)
+	b = binary.BigEndian.AppendUint64(b, uint64(len(data)))
+	return append(b, data...)
+}
+
+func writeState(b []byte) (*os.File, error) {
+	f, err := memFile("midair-state")
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(b)
+	_, err = f.Write(append(b, sum[:]...))
+	if err == nil {
+		err = seal(f)
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("write state: %w", err)
+	}
+	return f, nil
+}
+
+func readState(f *os.File, limit int64) (map[string][]byte, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("read state: %w", err)
+	}
+	if info.Size() > limit+sha256.Size {
+		return nil, fmt.Errorf("read state: %d bytes are more than StateLimit %d", info.Size(), limit)
+	}
+	if err := checkSeal(f); err != nil {
+		return nil, fmt.Errorf("read state: %w", err)
+	}
+	b, err := io.ReadAll(io.NewSectionReader(f, 0, info.Size()))
+	if err != nil {
+		return nil, fmt.Errorf("read state: %w", err)
+	}
+	return decodeState(b)
+}
+
+var errState = errors.New("read state: damaged, or written by an unknown version of the library")
+
+func decodeState(b []byte) (map[string][]byte, error) {
+	body := len(b) - sha256.Size
+	if body < len(stateMagic)+4 || string(b[:len(stateMagic)]) != stateMagic {
+		return nil, errState
+	}
+	if sum := sha256.Sum256(b[:body]); !bytes.Equal(sum[:], b[body:]) {
+		return nil, errState
+	}
+	d := decoder{b: b[len(stateMagic):body]}
+	values := map[string][]byte{}
+	for n := d.uint32(); n > 0 && !d.bad; n-- {
+		name := string(d.take(uint64(d.uint32())))
+		values[name] = d.take(d.uint64())
+	}
+	if d.bad || len(d.b) != 0 {
+		return nil, errState
+	}
+	return values, nil
+}
+
+// decoder reads from b until something is not there.
+type decoder struct {
+	b   []byte
+	bad bool
+}
+
+func (d *decoder) take(n uint64) []byte {
+	if n > uint64(len(d.b)) {
+		d.bad = true
+		return nil
+	}
+	head := d.b[:n:n]
+	d.b = d.b[n:]
+	return head
+}
+
+func (d *decoder) uint32() uint32 {
+	if b := d.take(4); b != nil {
+		return binary.BigEndian.Uint32(b)
+	}
+	return 0
+}
+
+func (d *decoder) uint64() uint64 {
+	if b := d.take(8); b != nil {
+		return binary.BigEndian.Uint64(b)
+	}
+	return 0
+}

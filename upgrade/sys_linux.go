@@ -1,0 +1,73 @@
+package upgrade
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// socketPair makes the two ends of a control socket, both close-on-exec.
+func socketPair() (ours, theirs *os.File, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("socketpair: %w", err)
+	}
+	return os.NewFile(uintptr(fds[0]), "control"), os.NewFile(uintptr(fds[1]), "control"), nil
+}
+
+// memFile makes an anonymous file.
+func memFile(name string) (*os.File, error) {
+	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	if err != nil {
+		return nil, fmt.Errorf("memfd_create: %w", err)
+	}
+	return os.NewFile(uintptr(fd), name), nil
+}
+
+const sealed = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE
+
+// seal makes a memory file immutable, so that its reader need not fear a writer.
+func seal(f *os.File) error {
+	if _, err := unix.FcntlInt(f.Fd(), unix.F_ADD_SEALS, sealed); err != nil {
+		return fmt.Errorf("seal: %w", err)
+	}
+	return nil
+}
+
+func checkSeal(f *os.File) error {
+	seals, err := unix.FcntlInt(f.Fd(), unix.F_GET_SEALS, 0)
+	if err != nil {
+		return fmt.Errorf("seal: %w", err)
+	}
+	if seals&sealed != sealed {
+		return fmt.Errorf("the file is not sealed (seals %#x)", seals)
+	}
+	return nil
+}
+
+// coverInode puts /dev/null over every descriptor of this process for the given socket. tableflip keeps a duplicate of
+// each listener that it passed on for as long as the process lives, with no call to drop it, and a duplicate keeps the
+// socket listening. dup3 rather than close, because the os.File still owns the number.
+func coverInode(inode uint64) {
+	if inode == 0 {
+		return
+	}
+	null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	defer unix.Close(null)
+	entries, _ := os.ReadDir("/proc/self/fd")
+	want := "socket:[" + strconv.FormatUint(inode, 10) + "]"
+	for _, e := range entries {
+		fd, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		if link, err := os.Readlink("/proc/self/fd/" + e.Name()); err == nil && link == want {
+			_ = unix.Dup3(null, fd, unix.O_CLOEXEC)
+		}
+	}
+}

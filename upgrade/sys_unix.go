@@ -1,0 +1,43 @@
+//go:build unix && !linux
+
+package upgrade
+
+import (
+	"fmt"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// socketPair makes the two ends of a control socket, both close-on-exec.
+func socketPair() (ours, theirs *os.File, err error) {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("socketpair: %w", err)
+	}
+	for _, fd := range fds {
+		unix.CloseOnExec(fd)
+		_ = unix.SetNonblock(fd, true)
+	}
+	return os.NewFile(uintptr(fds[0]), "control"), os.NewFile(uintptr(fds[1]), "control"), nil
+}
+
+// memFile makes a file without a name: there is no memfd here.
+func memFile(name string) (*os.File, error) {
+	f, err := os.CreateTemp("", name)
+	if err != nil {
+		return nil, err
+	}
+	return f, os.Remove(f.Name())
+}
+
+// seal does nothing: a file without a name is known to the two processes only, and the checksum guards its content.
+func seal(*os.File) error { return nil }
+
+func checkSeal(*os.File) error { return nil }
+
+// coverInode does nothing: without /proc a duplicate cannot be found, so a listener ends with the process.
+func coverInode(uint64) {}

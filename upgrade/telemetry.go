@@ -1,0 +1,68 @@
+package upgrade
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
+)
+
+const scope = "github.com/midair-go/midair/upgrade"
+
+// Names of the instruments. The README lists them, and a test compares.
+const (
+	metricAttempts = "midair.upgrade.attempts"
+	metricDuration = "midair.upgrade.duration"
+	spanUpgrade    = "midair.upgrade"
+)
+
+// telemetry reports upgrades: a span for each with an event for each phase, a counter and a histogram of durations,
+// both by outcome.
+type telemetry struct {
+	tracer   trace.Tracer
+	attempts metric.Int64Counter
+	duration metric.Float64Histogram
+}
+
+func newTelemetry(o Options) (*telemetry, error) {
+	meter := o.MeterProvider.Meter(scope)
+	attempts, err1 := meter.Int64Counter(metricAttempts,
+		metric.WithDescription("Upgrades that this process has tried, by outcome."), metric.WithUnit("{upgrade}"))
+	duration, err2 := meter.Float64Histogram(metricDuration,
+		metric.WithDescription("How long upgrades took from their start to commit or failure."), metric.WithUnit("s"))
+	return &telemetry{o.TracerProvider.Tracer(scope), attempts, duration}, errors.Join(err1, err2)
+}
+
+// begin opens the span of an attempt; the function that it returns closes it.
+func (t *telemetry) begin(ctx context.Context, generation int) (context.Context, func(error)) {
+	started := time.Now()
+	ctx, span := t.tracer.Start(ctx, spanUpgrade, trace.WithAttributes(attribute.Int("midair.generation", generation)))
+	return ctx, func(err error) {
+		set := metric.WithAttributes(attribute.String("outcome", outcome(err)))
+		t.attempts.Add(ctx, 1, set)
+		t.duration.Record(ctx, time.Since(started).Seconds(), set)
+		if err != nil {
+			span.SetStatus(codes.Error, err.Error())
+		}
+		span.SetAttributes(attribute.String("outcome", outcome(err)))
+		span.End()
+	}
+}
+
+func (t *telemetry) phase(ctx context.Context, p Phase) {
+	trace.SpanFromContext(ctx).AddEvent(string(p))
+}
+
+func outcome(err error) string {
+	switch {
+	case err == nil:
+		return "committed"
+	case errors.Is(err, ErrAborted):
+		return "aborted"
+	}
+	return "failed"
+}

@@ -1,0 +1,304 @@
+package upgrade
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/cloudflare/tableflip"
+)
+
+// Upgrader is one generation of a program that replaces itself while it runs. Its methods may be called from any
+// goroutine.
+type Upgrader struct {
+	opts      Options
+	log       *slog.Logger
+	tel       *telemetry
+	tf        *tableflip.Upgrader // nil where upgrades are not supported
+	listeners *listeners
+	keeper    *keeper
+	pid       *pidFile
+
+	generation  int
+	parent      *link         // to the old process, nil if there is none that speaks the control protocol
+	plainParent bool          // the old process knows tableflip only
+	limit       time.Duration // how long the old process waits for prepared
+
+	requests chan request
+	running  chan struct{} // closed when Run begins
+	ended    chan struct{} // closed when Run has ended or will never begin
+	stop     chan struct{} // closed by Close
+	mu       sync.Mutex
+	begun    bool
+	closed   bool
+	checks   []check
+	state    Status
+}
+
+type check struct {
+	name string
+	fn   func(context.Context) error
+}
+
+// atStep is called at every step of the protocol; tests kill, stop or hold a process there.
+var atStep = func(string) {}
+
+// New begins a generation and has to come first in main: it tells whether this process replaces another one, and gets
+// listeners and state from it. It may wait for the old process, at most Options.Timeout. There can be one Upgrader in
+// a process. Call Close when it is done with.
+func New(opts Options) (*Upgrader, error) {
+	o, err := opts.filled()
+	if err != nil {
+		return nil, err
+	}
+	tel, err := newTelemetry(o)
+	if err != nil {
+		return nil, fmt.Errorf("upgrade: %w", err)
+	}
+	tf, err := tableflip.New(tableflip.Options{})
+	if err != nil && !errors.Is(err, tableflip.ErrNotSupported) {
+		return nil, fmt.Errorf("upgrade: %w", err)
+	}
+	u := &Upgrader{
+		opts: o, log: o.Logger, tel: tel, tf: tf, generation: 1, limit: o.Timeout,
+		listeners: &listeners{tf: tf, count: map[[2]string]int{}},
+		keeper:    newKeeper(o.StateLimit),
+		pid:       &pidFile{path: o.PIDFile},
+		requests:  make(chan request), running: make(chan struct{}), ended: make(chan struct{}), stop: make(chan struct{}),
+	}
+	if tf != nil && tf.HasParent() {
+		if err := u.join(); err != nil {
+			return nil, fmt.Errorf("upgrade: %w", err)
+		}
+	}
+	u.state = Status{State: "starting", Generation: u.generation, Version: o.Version, PID: os.Getpid(), Started: time.Now()}
+	return u, nil
+}
+
+// join greets the old process and takes what it sends.
+func (u *Upgrader) join() error {
+	scrub()
+	u.generation = 2 // a process that knows tableflip only does not count: it was the first at least
+	file, err := u.tf.Fds.File(controlName)
+	if err != nil {
+		return fmt.Errorf("control socket: %w", err)
+	}
+	if file == nil {
+		u.plainParent = true
+		return nil
+	}
+	sock, err := newSocket(file)
+	if err != nil {
+		return err
+	}
+	atStep("new.start")
+	u.parent = newLink(sock)
+	hello := helloBody{Min: protocolMin, Max: protocolMax, PID: os.Getpid(), Version: u.opts.Version}
+	if err := u.parent.send(kindHello, hello); err == nil {
+		atStep("new.hello")
+		err = u.welcomed()
+		if err != nil {
+			u.parent.close()
+		}
+		return err
+	}
+	u.orphan()
+	return nil
+}
+
+// orphan notes that the old process has died: this one is the service now.
+func (u *Upgrader) orphan() {
+	u.parent.close()
+	u.parent = nil
+}
+
+func (u *Upgrader) welcomed() error {
+	timeout := time.NewTimer(u.opts.Timeout)
+	defer timeout.Stop()
+	for {
+		select {
+		case f, ok := <-u.parent.frames:
+			if !ok {
+				u.orphan()
+				return nil
+			}
+			if f.kind == kindAbort {
+				f.close()
+				return fmt.Errorf("the old process does not want this one: %w", ErrAborted)
+			}
+			if f.kind == kindWelcome {
+				return u.take(f)
+			}
+			f.close()
+		case <-timeout.C:
+			return fmt.Errorf("the old process did not answer within %v", u.opts.Timeout)
+		}
+	}
+}
+
+// take reads the welcome. What the state holds is found out when the program calls Keep.
+func (u *Upgrader) take(f frame) error {
+	defer f.close()
+	var w welcomeBody
+	if err := f.decode(&w); err != nil {
+		return err
+	}
+	u.generation = w.Generation
+	if w.Millis > 0 {
+		u.limit = time.Duration(w.Millis) * time.Millisecond
+	}
+	files := f.files
+	if w.State && len(files) > 0 {
+		if err := u.keeper.receive(files[0]); err != nil {
+			u.keeper.refuse(err)
+		}
+		files = files[1:]
+	}
+	if w.Crash && len(files) > 0 {
+		_ = debug.SetCrashOutput(files[0], debug.CrashOptions{})
+	}
+	atStep("new.welcomed")
+	return nil
+}
+
+// Listen returns a listener for tcp, tcp4, tcp6 or unix (a name that begins with @ is an abstract one): the one that
+// the old process had under the same network and address, or a new one. So ":0" keeps its port; several listeners of
+// the same address are told apart by their order. Accept waits until this generation is the one to serve. Its
+// connections are plain ones of package net. Close it as usual; what is open when an upgrade begins is handed on.
+func (u *Upgrader) Listen(network, address string) (net.Listener, error) {
+	return u.listeners.listen(network, address, false)
+}
+
+// ListenPinned is Listen for a listener that stays with the main generation until the commit: one for operators, who
+// want to reach the process that can abort the upgrade, and not the candidate.
+func (u *Upgrader) ListenPinned(network, address string) (net.Listener, error) {
+	return u.listeners.listen(network, address, true)
+}
+
+// ListenPacket is Listen for udp, udp4, udp6 and unixgram. ReadFrom of a candidate waits until the commit; ReadFrom of
+// the old process ends then, as if it had nothing to read.
+func (u *Upgrader) ListenPacket(network, address string) (net.PacketConn, error) {
+	return u.listeners.listenPacket(network, address)
+}
+
+// Check adds a condition for taking over: all of them must pass before a candidate is prepared, one after the other in
+// the order they were added. The context ends with Options.Timeout and fn must return then. A process that has no older
+// one behind it runs its checks as well, but serves whatever they say, and logs it. To be called before Run.
+func (u *Upgrader) Check(name string, fn func(context.Context) error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.checks = append(u.checks, check{name, fn})
+}
+
+// Keep makes v pass from generation to generation under the given name. If the old process sent something for it, v is
+// restored before Keep returns; a value that refuses fails the check phase. To be called before Run.
+func (u *Upgrader) Keep(name string, v State) { u.keeper.keep(name, v) }
+
+// Upgrade replaces this process by a new one and returns when it is over: nil means that the new process serves and
+// that the context of Run's serve has ended; an *Error, which also says why, that this one goes on with all of the
+// traffic. If ctx ends before the commit, the upgrade is aborted. Refusals are ErrInProgress, ErrNotReady, ErrClosed and
+// ErrNotSupported.
+func (u *Upgrader) Upgrade(ctx context.Context) error {
+	if u.tf == nil {
+		return ErrNotSupported
+	}
+	reply := make(chan error, 1)
+	if err := u.ask(request{op: opUpgrade, ctx: ctx, reply: reply}); err != nil {
+		return err
+	}
+	select {
+	case err := <-reply:
+		return err
+	case <-ctx.Done():
+		// The refusals of an abort do not matter: the upgrade is over or cannot be taken back any more.
+		_ = u.ask(request{op: opAbort, cause: context.Cause(ctx), reply: make(chan error, 1)})
+		return <-reply
+	}
+}
+
+// Commit ends the bake or the soak of the upgrade that is under way as if its time were over. It does not wait for the
+// commit itself. ErrNotReady: there is no upgrade, or its candidate is not prepared yet.
+func (u *Upgrader) Commit() error { return u.askWait(request{op: opCommit}) }
+
+// Abort takes back the upgrade that is under way. It does not wait until the candidate has gone. ErrNotReady: there is
+// none; ErrClosed: it is committed already.
+func (u *Upgrader) Abort(reason string) error {
+	return u.askWait(request{op: opAbort, cause: errors.New(reason)})
+}
+
+func (u *Upgrader) askWait(r request) error {
+	r.reply = make(chan error, 1)
+	if err := u.ask(r); err != nil {
+		return err
+	}
+	return <-r.reply
+}
+
+// ask hands a request to the goroutine that owns the upgrade. It will be answered.
+func (u *Upgrader) ask(r request) error {
+	select {
+	case <-u.running:
+	case <-u.ended:
+		return ErrClosed
+	default:
+		return fmt.Errorf("%w: Run has not been called", ErrNotReady)
+	}
+	select {
+	case u.requests <- r:
+		return nil
+	case <-u.ended:
+		return ErrClosed
+	}
+}
+
+// Move offers an idle connection to another generation and reports whether that one has it now. It is made for
+// drain.Options.Move. No connection moves yet: it always returns false, and the connection is drained.
+func (u *Upgrader) Move(net.Conn) bool { return false }
+
+// Hurry returns a channel that is closed when this generation should close its idle connections at once, because there
+// are too many older ones. It is made for drain.Options.Hurry. There is no such limit yet: it stays open.
+func (u *Upgrader) Hurry() <-chan struct{} { return nil }
+
+// Close ends what Run has not ended, as a plain stop would, and waits for it. It may be called twice, and before Run; a
+// candidate that closes before it was prepared tells the old process so. Always nil.
+func (u *Upgrader) Close() error {
+	u.mu.Lock()
+	begun, closed := u.begun, u.closed
+	u.closed = true
+	u.mu.Unlock()
+	if !closed {
+		close(u.stop)
+		if !begun {
+			u.neverRun()
+		}
+	}
+	<-u.ended
+	return nil
+}
+
+// neverRun ends a generation whose program gave up before Run.
+func (u *Upgrader) neverRun() {
+	if u.parent != nil {
+		_ = u.parent.send(kindFailed, failedBody{Phase: PhaseStart, Reason: "the program gave up before upgrade.Run"})
+		u.parent.close()
+	}
+	u.listeners.set(func(s *listeners) { s.unlink = u.generation == 1 })
+	u.listeners.releaseAll()
+	if u.tf != nil && u.generation == 1 {
+		u.tf.Stop()
+	}
+	close(u.ended)
+}
+
+func (u *Upgrader) nextGeneration(revive bool) int {
+	if revive {
+		return u.generation
+	}
+	return u.generation + 1
+}
