@@ -46,6 +46,9 @@ func (a *attempt) until(want kind, limit time.Duration, over <-chan struct{}) (f
 	if want != kindHello {
 		ready = nil // the commit is confirmed by the frame, which comes after the byte
 	}
+	if a.plain {
+		frames = nil // it has closed what it did not know
+	}
 	for {
 		select {
 		case f, ok := <-frames:

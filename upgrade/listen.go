@@ -196,8 +196,12 @@ func (s *listeners) listen(network, addr string, pinned bool) (net.Listener, err
 }
 
 // key tells listeners of the same network and address apart: two of ":0" are two ports. The first one has the plain
-// address, as tableflip itself would name it.
+// address, as tableflip itself would name it. A path cannot be bound twice, and tableflip removes the path of a socket
+// that a new process does not claim, so a path stays as it is.
 func (s *listeners) key(network, addr string, pinned bool) string {
+	if strings.HasPrefix(network, "unix") {
+		return addr
+	}
 	if pinned {
 		addr += "#pinned"
 	}

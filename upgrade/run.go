@@ -109,6 +109,7 @@ func (r *runner) run(ctx context.Context, serve func(context.Context) error) err
 	stopChecks := r.prepare()
 	defer stopChecks()
 	close(u.running)
+	defer close(u.ended) // also in a panic: main's deferred Close must not wait for a loop that has ended
 	r.loop(ctx, sig)
 	stopChecks()
 	r.finish()
@@ -383,19 +384,23 @@ func (r *runner) hasServed(err error) {
 	}
 }
 
-// giveBack sends the state of a candidate that has served to the old process.
+// giveBack sends the state of a candidate that has served to the old process. If that one is gone, this one has to go on.
 func (r *runner) giveBack() {
 	if !r.aborted || r.parent == nil {
 		return
 	}
+	var files []*os.File
 	if r.opened {
 		state, err := r.u.keeper.snapshot()
 		if err != nil {
 			r.u.log.Error("upgrade: cannot give the state back", "err", err)
 		} else if state != nil {
 			defer state.Close()
-			_ = r.u.parent.send(kindReturned, returnedBody{State: true}, state)
+			files = append(files, state)
 		}
+	}
+	if r.u.parent.send(kindReturned, returnedBody{State: len(files) > 0}, files...) != nil {
+		r.orphaned()
 	}
 	atStep("new.returned")
 }
@@ -419,7 +424,6 @@ func (r *runner) finish() {
 		r.successor.link.close()
 	}
 	u.setState("closed")
-	close(u.ended)
 }
 
 // answer handles what a caller asked for.

@@ -25,7 +25,6 @@ import (
 func TestMain(m *testing.M) {
 	testutil.Main(m, map[string]func() int{
 		"service": func() int { return exitCode(serviceMain()) },
-		"plain":   func() int { return exitCode(plainMain()) },
 	})
 }
 
@@ -44,10 +43,9 @@ type settings struct {
 	AbortGrace    time.Duration
 	PIDFile       string
 	Bad           string // how the next generation misbehaves
-	Bake          string // "ok", "error", "panic"
-	PlainNext     bool   // the next generation knows tableflip only
-	State         bool
-	NoFile        uint64
+	Bake          string // what the judge says: "ok", "error", "panic", "forever"
+	Plain         bool   // the next generation knows tableflip only
+	NoFile        uint64 // limit of open files
 }
 
 const dirEnv = "MIDAIR_SVC_DIR"
@@ -67,6 +65,9 @@ func serviceMain() error {
 	set, dir, err := readSettings()
 	if err != nil {
 		return err
+	}
+	if set.Plain {
+		return plainMain()
 	}
 	isUpgrade := os.Getenv("TABLEFLIP_HAS_PARENT_7DIU3") != ""
 	if isUpgrade && set.Bad == "start" {
@@ -288,6 +289,11 @@ type running struct {
 // startService starts a service with soak and limits that suit a test, changed by change.
 func startService(t *testing.T, change func(*settings), env ...string) *running {
 	t.Helper()
+	return startServiceIn(t, "", change, env...)
+}
+
+func startServiceIn(t *testing.T, wd string, change func(*settings), env ...string) *running {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "svc") // short: the path of a unix socket is limited
 	if err != nil {
 		t.Fatal(err)
@@ -297,7 +303,7 @@ func startService(t *testing.T, change func(*settings), env ...string) *running 
 	r.set.PIDFile = filepath.Join(dir, "pid")
 	r.linkTo(testBinary(t))
 	r.change(change)
-	r.Proc = testutil.Start(t, "service", testutil.Cfg{Env: append(env, dirEnv+"="+dir)})
+	r.Proc = testutil.Start(t, "service", testutil.Cfg{Dir: wd, Env: append(env, dirEnv+"="+dir)})
 	testutil.Until(t, 20*time.Second, "the service has a pid file", func() bool { return r.mainPID() != 0 })
 	b, err := os.ReadFile(filepath.Join(dir, "addr"))
 	if err != nil {
@@ -345,7 +351,7 @@ func (r *running) change(fn func(*settings)) {
 
 // mainPID is the process to signal.
 func (r *running) mainPID() int {
-	b, _ := os.ReadFile(filepath.Join(r.dir, "pid"))
+	b, _ := os.ReadFile(r.set.PIDFile)
 	n, _ := strconv.Atoi(strings.TrimSpace(string(b)))
 	return n
 }
@@ -390,6 +396,21 @@ func (r *running) tryAsk(ctx context.Context, method, path string) (a answer, er
 func (r *running) upgrade() {
 	r.t.Helper()
 	if a := r.ask("POST", "/upgrade"); !a.Committed {
+		r.t.Fatalf("upgrade: %s", a.Error)
+	}
+}
+
+// upgradeNow is upgrade for a service with a long soak: it commits by hand.
+func (r *running) upgradeNow() {
+	r.t.Helper()
+	done := make(chan answer, 1)
+	go func() {
+		a, _ := r.tryAsk(context.Background(), "POST", "/upgrade")
+		done <- a
+	}()
+	r.waitPhase("soak")
+	r.ask("POST", "/commit")
+	if a := <-done; !a.Committed {
 		r.t.Fatalf("upgrade: %s", a.Error)
 	}
 }

@@ -1,0 +1,233 @@
+package upgrade_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/midair-go/midair/internal/testutil"
+)
+
+// fault is a failure of one process at one point.
+type fault struct{ env, once string }
+
+// faultAt makes the first process that gets to the point fail there; the next ones are spared. The steps of a commit
+// are also those of the first generation's start, which is not meant.
+func faultAt(t *testing.T, point, action string) fault {
+	once := filepath.Join(t.TempDir(), "once")
+	if point == "new.commit" || point == "new.ready" {
+		action += "@2"
+	}
+	return fault{testutil.FaultEnv(testutil.FaultSpec(point, action, once)), once}
+}
+
+// time is when the process failed.
+func (f fault) time() time.Time {
+	info, err := os.Stat(f.once)
+	if err != nil {
+		return time.Time{}
+	}
+	return info.ModTime()
+}
+
+var faultLine = regexp.MustCompile(`fault \S+ \S+ (\d+)`)
+
+// faulted is the pid of the process that has failed, 0 before that.
+func (r *running) faulted() int {
+	m := faultLine.FindStringSubmatch(r.Output())
+	if m == nil {
+		return 0
+	}
+	n, _ := strconv.Atoi(m[1])
+	return n
+}
+
+// mustHaveLostOnlyWith allows the loss of what the dead process had received: what it executed, what was sent on a
+// connection that it had answered on before, and what was under way on a new connection when it died. Connections that
+// nobody had accepted are none of these, and a refusal never is.
+func (r *running) mustHaveLostOnlyWith(l *testutil.Load, f fault) {
+	r.t.Helper()
+	died := f.time()
+	a := r.account(l)
+	for _, o := range a.Except(r.faulted()) {
+		underWay := !o.Start.After(died.Add(10*time.Millisecond)) && !o.End.Before(died.Add(-10*time.Millisecond))
+		if o.PID != 0 || o.Verdict != testutil.NotExecuted || !underWay {
+			r.t.Errorf("lost, and not by the process that died at %v: %v", died, o)
+		}
+	}
+	if a.Counts[testutil.Twice] > 0 || a.Unknown > 0 {
+		r.t.Errorf("executed twice or out of nothing:\n%s", a)
+	}
+}
+
+// A candidate that is killed at any step until it has confirmed the commit leaves the old process with everything. Only
+// requests that the dead process had received are lost.
+func TestCandidateMayDieAtAnyStep(t *testing.T) {
+	for _, step := range []string{
+		"new.start", "new.hello", "new.welcomed", "new.prepare", "new.prepared", "new.opened", "new.commit",
+		"new.ready", // right after the Ready byte
+	} {
+		for _, action := range []string{"kill", "exit:3", "panic"} {
+			t.Run(step+" "+action, func(t *testing.T) {
+				t.Parallel()
+				f := faultAt(t, step, action)
+				r := startService(t, nil, f.env)
+				l := r.load(smallLoad)
+				a := r.ask("POST", "/upgrade")
+				if a.Committed || a.Reason == "" {
+					t.Fatalf("the upgrade was committed although its process died: %+v", a)
+				}
+				t.Logf("%s: %s", a.Phase, a.Reason)
+				r.mustRecover(l, 1)
+				r.mustHaveLostOnlyWith(l, f)
+			})
+		}
+	}
+}
+
+// A candidate that stops moving is killed when its time is over, and stalls nobody until then.
+func TestCandidateMayHangAtAnyStep(t *testing.T) {
+	for _, step := range []string{"new.start", "new.hello", "new.welcomed", "new.prepare", "new.opened", "new.commit", "new.ready"} {
+		t.Run(step, func(t *testing.T) {
+			t.Parallel()
+			change := func(s *settings) { s.Timeout, s.AbortGrace = 2*time.Second, time.Second }
+			f := faultAt(t, step, "stop")
+			r := startService(t, change, f.env)
+			l := r.load(smallLoad)
+			a := r.ask("POST", "/upgrade")
+			if a.Committed {
+				t.Fatalf("the upgrade was committed although its process hangs: %+v", a)
+			}
+			t.Logf("%s: %s", a.Phase, a.Reason)
+			r.mustRecover(l, 1)
+			r.mustHaveLostOnlyWith(l, f)
+		})
+	}
+}
+
+// If the old process is killed at any step after it has started a new one, the new one becomes the service.
+func TestOldProcessMayDieAtAnyStep(t *testing.T) {
+	for _, step := range []string{
+		"old.started", "old.hello", "old.welcomed", "old.prepared", "old.opened", "old.commit", "old.committed", "old.handed-over",
+	} {
+		t.Run(step, func(t *testing.T) {
+			t.Parallel()
+			f := faultAt(t, step, "kill")
+			r := startService(t, nil, f.env)
+			l := r.load(smallLoad)
+			if a, err := r.tryAsk(context.Background(), "POST", "/upgrade"); err == nil {
+				t.Fatalf("the old process answered: %+v", a)
+			}
+			r.mustBeTakenOver(l, f)
+		})
+	}
+}
+
+// mustBeTakenOver waits for a successor of the killed process, and upgrades it.
+func (r *running) mustBeTakenOver(l *testutil.Load, f fault) {
+	r.t.Helper()
+	dead := r.faulted()
+	testutil.Until(r.t, 20*time.Second, "another process serves", func() bool {
+		pid := r.mainPID()
+		if pid == 0 || pid == dead {
+			return false
+		}
+		a, err := r.tryAsk(context.Background(), "GET", "/status")
+		return err == nil && a.Status.State == "serving" && a.Status.PID == pid
+	})
+	r.WaitFamily(r.t, 1, 20*time.Second)
+	r.mustRecover(l, r.ask("GET", "/status").Status.Generation)
+	r.mustHaveLostOnlyWith(l, f)
+}
+
+// If the old process dies just after it has taken the upgrade back, the candidate, which has ended its server already,
+// starts itself anew: there is nobody else.
+func TestOldProcessMayDieWhileItTakesBack(t *testing.T) {
+	for _, step := range []string{"old.taking-back", "old.aborted"} {
+		t.Run(step, func(t *testing.T) {
+			t.Parallel()
+			f := faultAt(t, step, "kill")
+			r := startService(t, func(s *settings) { s.Soak = time.Minute }, f.env)
+			l := r.load(smallLoad)
+			gone := make(chan struct{})
+			go func() {
+				defer close(gone)
+				_, _ = r.tryAsk(context.Background(), "POST", "/upgrade") // its answer dies with the process
+			}()
+			testutil.Until(t, 20*time.Second, "both accept", func() bool { return l.Seen("g2") })
+			_, _ = r.tryAsk(context.Background(), "POST", "/abort")
+			<-gone
+			r.mustBeTakenOver(l, f)
+		})
+	}
+}
+
+// A stopped old process delays an upgrade, and breaks nothing.
+func TestOldProcessMayHangAtAnyStep(t *testing.T) {
+	for _, step := range []string{"old.started", "old.hello", "old.welcomed", "old.prepared", "old.opened", "old.commit", "old.committed", "old.handed-over"} {
+		t.Run(step, func(t *testing.T) {
+			t.Parallel()
+			f := faultAt(t, step, "stop")
+			r := startService(t, nil, f.env)
+			l := r.load(smallLoad)
+			done := make(chan answer, 1)
+			go func() {
+				a, _ := r.tryAsk(context.Background(), "POST", "/upgrade")
+				done <- a
+			}()
+			testutil.Until(t, 20*time.Second, "the old process is stopped", func() bool { return r.faulted() != 0 })
+			answered := l.Total()
+			time.AfterFunc(200*time.Millisecond, func() { _ = syscall.Kill(r.faulted(), syscall.SIGCONT) })
+			testutil.Until(t, 20*time.Second, "requests are answered again", func() bool { return l.Total() > answered+50 })
+			if a := <-done; !a.Committed {
+				t.Fatalf("upgrade: %+v", a)
+			}
+			testutil.Until(t, 20*time.Second, "the new process answers", func() bool { return l.Seen("g2") })
+			r.WaitFamily(t, 1, 30*time.Second)
+			r.account(l).MustBeClean(t)
+		})
+	}
+}
+
+// TERM during an upgrade ends the service: the old process, the candidate, and nothing is left.
+func TestTermDuringAnUpgradeStopsBoth(t *testing.T) {
+	for name, change := range map[string]func(*settings){
+		"start": func(s *settings) { s.Bad = "hang" },
+		"check": func(s *settings) { s.Bad = "check-hang" },
+		"bake":  func(s *settings) { s.Bake = "forever" },
+		"soak":  func(s *settings) { s.Soak = time.Minute },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := startService(t, change)
+			go func() { _, _ = r.tryAsk(context.Background(), "POST", "/upgrade") }() // ends with the process
+			testutil.Until(t, 20*time.Second, "the phase "+name, func() bool {
+				c := r.ask("GET", "/status").Status.Candidate
+				return c != nil && string(c.Phase) == name
+			})
+			r.signalMain(syscall.SIGTERM)
+			if code, err := r.Wait(20 * time.Second); err != nil || code != 0 {
+				t.Fatalf("exit %d, %v", code, err)
+			}
+			r.WaitFamily(t, 0, 10*time.Second)
+		})
+	}
+}
+
+// TERM that comes too late to take the upgrade back ends the new process too: the service was told to stop.
+func TestTermDuringTheCommitStopsTheNewProcess(t *testing.T) {
+	f := faultAt(t, "new.commit", "stop")
+	r := startService(t, nil, f.env)
+	go func() { _, _ = r.tryAsk(context.Background(), "POST", "/upgrade") }() // ends with the process
+	testutil.Until(t, 20*time.Second, "the commit", func() bool { return r.faulted() != 0 })
+	r.signalMain(syscall.SIGTERM)
+	testutil.Until(t, 20*time.Second, "the signal is noticed", func() bool {
+		_ = syscall.Kill(r.faulted(), syscall.SIGCONT)
+		return len(r.Family()) == 0
+	})
+}
