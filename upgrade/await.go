@@ -215,15 +215,19 @@ func (a *attempt) lastFrames(frames <-chan frame) {
 	}
 }
 
-// takeState takes back what the candidate's values became while it served.
+// takeState takes back what the candidate's values became while it served, and lets the candidate end.
 func (a *attempt) takeState(f frame) {
 	defer f.close()
-	if f.kind != kindReturned || len(f.files) == 0 || a.revive {
+	if f.kind != kindReturned {
 		return
 	}
-	if err := a.u.keeper.receive(f.files[0]); err != nil {
-		a.u.log.Error("upgrade: cannot take the candidate's state back", "candidate", a.child.pid, "err", err)
+	if len(f.files) > 0 && !a.revive {
+		if err := a.u.keeper.receive(f.files[0]); err != nil {
+			a.u.log.Error("upgrade: cannot take the candidate's state back", "candidate", a.child.pid, "err", err)
+		}
 	}
+	atStep("old.returned")
+	_ = a.child.link.send(kindReleased, nil) // fails if the candidate has not waited for it
 }
 
 // crashText returns how the Go runtime began to describe the child's crash, if it did.

@@ -29,7 +29,8 @@ import (
 //
 //	failed      ------------>            the candidate gives up and says why
 //	            <------------ abort      at any time before commit
-//	returned    ------------>            state of an aborted candidate that had been open
+//	returned    ------------>            an aborted candidate has finished; with state if it had been open
+//	            <------------ released   the old one has it and lives: the candidate may end
 type kind uint8
 
 const (
@@ -42,6 +43,7 @@ const (
 	kindFailed
 	kindAbort
 	kindReturned
+	kindReleased
 )
 
 // protocolMin and protocolMax are the versions of the protocol that this library speaks. The old process takes the

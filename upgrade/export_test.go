@@ -2,3 +2,16 @@ package upgrade
 
 // SetStepHook calls fn at every named step of the protocol, in the processes of the tests.
 func SetStepHook(fn func(string)) { atStep = fn }
+
+// NewUnsupported makes an Upgrader as on a platform without upgrades. There may be many of them in a process.
+func NewUnsupported(opts Options) (*Upgrader, error) {
+	o, err := opts.filled()
+	if err != nil {
+		return nil, err
+	}
+	tel, err := newTelemetry(o)
+	if err != nil {
+		return nil, err
+	}
+	return newUpgrader(o, tel, nil), nil
+}

@@ -1,3 +1,5 @@
+//go:build linux
+
 package upgrade_test
 
 import (
@@ -148,7 +150,7 @@ func (r *running) mustBeTakenOver(l *testutil.Load, f fault) {
 // If the old process dies just after it has taken the upgrade back, the candidate, which has ended its server already,
 // starts itself anew: there is nobody else.
 func TestOldProcessMayDieWhileItTakesBack(t *testing.T) {
-	for _, step := range []string{"old.taking-back", "old.aborted"} {
+	for _, step := range []string{"old.taking-back", "old.aborted", "old.returned"} {
 		t.Run(step, func(t *testing.T) {
 			t.Parallel()
 			f := faultAt(t, step, "kill")

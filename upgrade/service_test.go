@@ -1,3 +1,5 @@
+//go:build linux
+
 package upgrade_test
 
 import (
@@ -25,6 +27,7 @@ import (
 func TestMain(m *testing.M) {
 	testutil.Main(m, map[string]func() int{
 		"service": func() int { return exitCode(serviceMain()) },
+		"listens": func() int { return exitCode(listensMain()) },
 	})
 }
 

@@ -65,20 +65,25 @@ func New(opts Options) (*Upgrader, error) {
 	if err != nil && !errors.Is(err, tableflip.ErrNotSupported) {
 		return nil, fmt.Errorf("upgrade: %w", err)
 	}
-	u := &Upgrader{
+	u := newUpgrader(o, tel, tf)
+	if tf != nil && tf.HasParent() {
+		if err := u.join(); err != nil {
+			return nil, fmt.Errorf("upgrade: %w", err)
+		}
+		u.state.Generation = u.generation
+	}
+	return u, nil
+}
+
+func newUpgrader(o Options, tel *telemetry, tf *tableflip.Upgrader) *Upgrader {
+	return &Upgrader{
 		opts: o, log: o.Logger, tel: tel, tf: tf, generation: 1, limit: o.Timeout,
 		listeners: &listeners{tf: tf, count: map[[2]string]int{}},
 		keeper:    newKeeper(o.StateLimit),
 		pid:       &pidFile{path: o.PIDFile},
 		requests:  make(chan request), running: make(chan struct{}), ended: make(chan struct{}), stop: make(chan struct{}),
+		state: Status{State: "starting", Generation: 1, Version: o.Version, PID: os.Getpid(), Started: time.Now()},
 	}
-	if tf != nil && tf.HasParent() {
-		if err := u.join(); err != nil {
-			return nil, fmt.Errorf("upgrade: %w", err)
-		}
-	}
-	u.state = Status{State: "starting", Generation: u.generation, Version: o.Version, PID: os.Getpid(), Started: time.Now()}
-	return u, nil
 }
 
 // join greets the old process and takes what it sends.
@@ -199,63 +204,6 @@ func (u *Upgrader) Check(name string, fn func(context.Context) error) {
 // Keep makes v pass from generation to generation under the given name. If the old process sent something for it, v is
 // restored before Keep returns; a value that refuses fails the check phase. To be called before Run.
 func (u *Upgrader) Keep(name string, v State) { u.keeper.keep(name, v) }
-
-// Upgrade replaces this process by a new one and returns when it is over: nil means that the new process serves and
-// that the context of Run's serve has ended; an *Error, which also says why, that this one goes on with all of the
-// traffic. If ctx ends before the commit, the upgrade is aborted. Refusals are ErrInProgress, ErrNotReady, ErrClosed and
-// ErrNotSupported.
-func (u *Upgrader) Upgrade(ctx context.Context) error {
-	if u.tf == nil {
-		return ErrNotSupported
-	}
-	reply := make(chan error, 1)
-	if err := u.ask(request{op: opUpgrade, ctx: ctx, reply: reply}); err != nil {
-		return err
-	}
-	select {
-	case err := <-reply:
-		return err
-	case <-ctx.Done():
-		// The refusals of an abort do not matter: the upgrade is over or cannot be taken back any more.
-		_ = u.ask(request{op: opAbort, cause: context.Cause(ctx), reply: make(chan error, 1)})
-		return <-reply
-	}
-}
-
-// Commit ends the bake or the soak of the upgrade that is under way as if its time were over. It does not wait for the
-// commit itself. ErrNotReady: there is no upgrade, or its candidate is not prepared yet.
-func (u *Upgrader) Commit() error { return u.askWait(request{op: opCommit}) }
-
-// Abort takes back the upgrade that is under way. It does not wait until the candidate has gone. ErrNotReady: there is
-// none; ErrClosed: it is committed already.
-func (u *Upgrader) Abort(reason string) error {
-	return u.askWait(request{op: opAbort, cause: errors.New(reason)})
-}
-
-func (u *Upgrader) askWait(r request) error {
-	r.reply = make(chan error, 1)
-	if err := u.ask(r); err != nil {
-		return err
-	}
-	return <-r.reply
-}
-
-// ask hands a request to the goroutine that owns the upgrade. It will be answered.
-func (u *Upgrader) ask(r request) error {
-	select {
-	case <-u.running:
-	case <-u.ended:
-		return ErrClosed
-	default:
-		return fmt.Errorf("%w: Run has not been called", ErrNotReady)
-	}
-	select {
-	case u.requests <- r:
-		return nil
-	case <-u.ended:
-		return ErrClosed
-	}
-}
 
 // Move offers an idle connection to another generation and reports whether that one has it now. It is made for
 // drain.Options.Move. No connection moves yet: it always returns false, and the connection is drained.

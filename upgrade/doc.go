@@ -1,0 +1,48 @@
+// Package upgrade replaces a running program by a new version of itself, without losing a connection, and takes the new
+// version back if it is bad.
+//
+// An [Upgrader] is created first in main. The program opens its listeners through it, names what has to be right before
+// it may serve ([Upgrader.Check]) and what it must not forget ([Upgrader.Keep]), and then calls [Upgrader.Run]. On
+// SIGHUP, or when [Upgrader.Upgrade] is called, the program's file is started anew beside the running process:
+//
+//  1. The new process, the candidate, gets the open sockets and a snapshot of the kept values. It does not accept yet.
+//  2. It is prepared when all checks have passed and its server waits in Accept on every listener.
+//  3. The old process asks Options.Bake, if there is one, and then lets both accept for a while (Options.Soak).
+//  4. The commit: the candidate gets fresh values and takes over. It is the main generation now. The context of the old
+//     process's serve ends, with a cause whose Handover method returns true; it finishes what it has begun and ends.
+//
+// Until the new process has confirmed the commit, everything can be taken back: if it exits, crashes, hangs, fails a
+// check or is aborted, the old process, which has held its sockets all the time, serves on with everything, and may
+// upgrade again at once. What the candidate had received and not answered when it died is lost, nothing else. If the old
+// process is the one that dies, the candidate becomes the service at once, whatever the step.
+//
+// The package knows listeners, connections and processes, and no protocol above them. Finishing requests is the work
+// of the server that Run calls: package drain does it without losing one.
+//
+// # With tableflip
+//
+// The candidate is a child in the sense of github.com/cloudflare/tableflip: that package finds the inherited sockets,
+// and its Ready is the commit. A program that uses tableflip itself can be replaced by one that uses this package, and
+// the other way round; between such two there is no control socket and so nothing but what tableflip does.
+//
+// # Files and signals
+//
+// A new process is started in the directory that the first one was started in, with the same arguments, in a process
+// group of its own. Its standard descriptors are those of the old one. SIGHUP upgrades. SIGTERM and the first SIGINT
+// stop: a candidate is taken back, the server drains, the pid file and the paths of unix sockets are removed. A second
+// SIGINT ends the process at once. The signal for the service goes to the pid in Options.PIDFile, which changes with
+// every commit.
+//
+// # Goroutines
+//
+// All methods may be called from any goroutine. Run owns the life of a generation in the goroutine that calls it; the
+// goroutines that it starts end before it returns, but for the one that waits for a committed successor's process, which
+// this process cannot outlive usefully. Functions given to Check run one after the other in one goroutine, Bake in
+// another, and the methods of kept values in whichever goroutine needs them, one call at a time. A panic in any of them
+// is an error of the upgrade, not of the process that serves.
+//
+// # Platforms
+//
+// Everything works on Linux. macOS and the BSDs work without the guarantee that a closed listener is closed at once.
+// Windows builds and serves, and Upgrade returns ErrNotSupported.
+package upgrade

@@ -1,0 +1,177 @@
+package upgrade
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+func testListener(t *testing.T) (*listeners, net.Listener) {
+	t.Helper()
+	s := &listeners{count: map[[2]string]int{}}
+	ln, err := s.listen("tcp", "127.0.0.1:0", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	return s, ln
+}
+
+// A shut gate keeps connections in the kernel's queue; an Accept that was already waiting is called back, and neither it
+// nor the program notices.
+func TestShutGateAcceptsNothing(t *testing.T) {
+	s, ln := testListener(t)
+	accepted := make(chan net.Conn)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		defer close(accepted)
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			accepted <- c
+		}
+	})
+	dial := func() net.Conn {
+		c, err := net.Dial("tcp", ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		return c
+	}
+	passed := func() bool { // nothing can be waited for that is not to happen
+		select {
+		case c := <-accepted:
+			return c.Close() == nil
+		case <-time.After(5 * time.Millisecond):
+			return false
+		}
+	}
+	for range 20 {
+		dial()
+		if passed() { // by an Accept that was inside the system call when the gate shut; the next one waits
+			dial()
+		}
+		if passed() {
+			t.Fatal("accepted through a shut gate")
+		}
+		s.open(true)
+		(<-accepted).Close()
+		s.pause()
+	}
+	ln.Close()
+	wg.Wait()
+}
+
+// Opening and shutting in a hurry loses neither a connection nor the Accept that waits.
+func TestGateSurvivesHaste(t *testing.T) {
+	s, ln := testListener(t)
+	var wg sync.WaitGroup
+	const conns = 300
+	wg.Go(func() {
+		for range conns {
+			c, err := ln.Accept()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			c.Close()
+		}
+	})
+	wg.Go(func() {
+		for range conns {
+			c, err := net.Dial("tcp", ln.Addr().String())
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			io.Copy(io.Discard, c)
+			c.Close()
+		}
+	})
+	done := make(chan struct{})
+	go func() { wg.Wait(); close(done) }()
+	for {
+		select {
+		case <-done:
+			return
+		default:
+			s.open(true)
+			s.pause()
+			s.open(true)
+		}
+	}
+}
+
+// A deadline that the program sets works, and survives a pause.
+func TestProgramKeepsItsDeadline(t *testing.T) {
+	s, ln := testListener(t)
+	s.open(true)
+	if err := ln.(*listener).SetDeadline(time.Unix(1, 0)); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if _, err := ln.Accept(); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatalf("Accept: %v", err)
+		}
+		s.pause()
+		s.open(true)
+	}
+}
+
+// Waiting for Accept names the listener that nobody serves.
+func TestUnservedListenerIsNamed(t *testing.T) {
+	s, ln := testListener(t)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(errors.New("time is over"))
+	err := s.accepting(ctx)
+	if err == nil || !strings.Contains(err.Error(), "nobody accepts") || !strings.Contains(err.Error(), "127.0.0.1:0") {
+		t.Fatal(err)
+	}
+	ln.Close()
+	if err := s.accepting(t.Context()); err != nil {
+		t.Fatalf("a closed listener is waited for: %v", err)
+	}
+}
+
+// The pid file appears as a whole, is found out to be impossible before it is needed, and is removed by its owner only.
+func TestPIDFileIsAtomic(t *testing.T) {
+	dir := t.TempDir()
+	p := &pidFile{path: filepath.Join(dir, "pid")}
+	if err := p.stage(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(p.path); err == nil {
+		t.Fatal("the pid file is there before it is published")
+	}
+	if err := p.publish(); err != nil || !p.owned() {
+		t.Fatalf("publish: %v", err)
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, ".*")); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+	if err := os.WriteFile(p.path, []byte("1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p.remove()
+	if _, err := os.Stat(p.path); err != nil {
+		t.Error("removed the pid file of another process")
+	}
+	if err := (&pidFile{path: dir}).stage(); err == nil || !strings.Contains(err.Error(), "is a directory") {
+		t.Errorf("directory: %v", err)
+	}
+	none := &pidFile{}
+	if err := errors.Join(none.stage(), none.publish()); err != nil {
+		t.Errorf("without a path: %v", err)
+	}
+	none.remove()
+}

@@ -1,0 +1,179 @@
+package upgrade
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"strings"
+	"testing"
+)
+
+// text is a value to keep; what it is told to refuse it refuses.
+type text struct {
+	s      string
+	refuse error
+	boom   bool
+}
+
+func (v *text) MarshalBinary() ([]byte, error) {
+	if v.boom {
+		panic("boom")
+	}
+	return []byte(v.s), v.refuse
+}
+
+func (v *text) UnmarshalBinary(b []byte) error {
+	if v.boom {
+		panic("boom")
+	}
+	v.s = string(b)
+	return v.refuse
+}
+
+func snapshotOf(t *testing.T, values map[string]State) *os.File {
+	t.Helper()
+	k := newKeeper(1 << 20)
+	for name, v := range values {
+		k.keep(name, v)
+	}
+	f, err := k.snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return f
+}
+
+// Values go to the value of the same name, whether it was kept before or after they came; the others are ignored.
+func TestStateFindsItsValue(t *testing.T) {
+	f := snapshotOf(t, map[string]State{"a": &text{s: "one"}, "b": &text{s: ""}, "gone": &text{s: "x"}})
+	k := newKeeper(1 << 20)
+	before, after, fresh := &text{}, &text{s: "old"}, &text{s: "default"}
+	k.keep("a", before)
+	if err := k.receive(f); err != nil {
+		t.Fatal(err)
+	}
+	k.keep("b", after)
+	k.keep("new in this version", fresh)
+	if before.s != "one" || after.s != "" || fresh.s != "default" || k.err() != nil {
+		t.Fatalf("%q %q %q %v", before.s, after.s, fresh.s, k.err())
+	}
+}
+
+// A value that refuses or panics does so by name, and the others are restored all the same.
+func TestRefusalsAreNamed(t *testing.T) {
+	f := snapshotOf(t, map[string]State{"bad": &text{s: "1"}, "good": &text{s: "2"}})
+	for name, bad := range map[string]*text{"error": {refuse: errors.New("too new")}, "panic": {boom: true}} {
+		k := newKeeper(1 << 20)
+		good := &text{}
+		k.keep("bad", bad)
+		k.keep("good", good)
+		if err := k.receive(f); err == nil || !strings.Contains(err.Error(), `keep "bad"`) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if good.s != "2" {
+			t.Errorf("%s: the other value is %q", name, good.s)
+		}
+		if _, err := k.snapshot(); err == nil || !strings.Contains(err.Error(), `keep "bad"`) {
+			t.Errorf("%s: snapshot: %v", name, err)
+		}
+	}
+	k := newKeeper(1 << 20)
+	k.keep("twice", &text{})
+	k.keep("twice", &text{})
+	if err := k.err(); err == nil || !strings.Contains(err.Error(), `"twice"`) {
+		t.Errorf("a name used twice: %v", err)
+	}
+}
+
+// State that is too large is refused by its sender and by its receiver, with the numbers.
+func TestStateHasALimit(t *testing.T) {
+	k := newKeeper(100)
+	k.keep("big", &text{s: strings.Repeat("x", 200)})
+	if _, err := k.snapshot(); err == nil || !strings.Contains(err.Error(), `"big"`) || !strings.Contains(err.Error(), "StateLimit 100") {
+		t.Errorf("sender: %v", err)
+	}
+	f := snapshotOf(t, map[string]State{"big": &text{s: strings.Repeat("x", 200)}})
+	if err := newKeeper(100).receive(f); err == nil || !strings.Contains(err.Error(), "StateLimit 100") {
+		t.Errorf("receiver: %v", err)
+	}
+}
+
+func TestNothingKeptIsNoFile(t *testing.T) {
+	if f, err := newKeeper(100).snapshot(); f != nil || err != nil {
+		t.Fatalf("%v, %v", f, err)
+	}
+}
+
+func stateBytes(t testing.TB) []byte {
+	t.Helper()
+	k := newKeeper(1 << 20)
+	k.keep("name", &text{s: "data"})
+	f, err := k.snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.NewSectionReader(f, 0, 1<<20))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// The bytes of state are a contract with other versions of the library.
+func TestStateBytesAreFixed(t *testing.T) {
+	want := "midair\x00\x01" + "\x00\x00\x00\x01" + "\x00\x00\x00\x04name" + "\x00\x00\x00\x00\x00\x00\x00\x04data"
+	if got := stateBytes(t); !bytes.HasPrefix(got, []byte(want)) || len(got) != len(want)+32 {
+		t.Fatalf("%q", got)
+	}
+}
+
+// One flipped bit or one missing byte anywhere is noticed.
+func TestDamagedStateIsRefused(t *testing.T) {
+	b := stateBytes(t)
+	if _, err := decodeState(b); err != nil {
+		t.Fatal(err)
+	}
+	for i := range b {
+		damaged := bytes.Clone(b)
+		damaged[i] ^= 1
+		if _, err := decodeState(damaged); !errors.Is(err, errState) {
+			t.Fatalf("byte %d flipped: %v", i, err)
+		}
+		if _, err := decodeState(b[:i]); !errors.Is(err, errState) {
+			t.Fatalf("cut at %d: %v", i, err)
+		}
+	}
+}
+
+// A file that its sender could still change is refused.
+func TestUnsealedStateIsRefused(t *testing.T) {
+	f, err := memFile("state")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.Write(stateBytes(t)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := readState(f, 1<<20); err == nil || !strings.Contains(err.Error(), "not sealed") {
+		t.Fatalf("%v", err)
+	}
+	sealedFile := snapshotOf(t, map[string]State{"a": &text{}})
+	if _, err := sealedFile.WriteAt([]byte("x"), 0); err == nil {
+		t.Fatal("state can be written after it was sent")
+	}
+}
+
+func FuzzState(f *testing.F) {
+	f.Add(stateBytes(f))
+	f.Add([]byte(stateMagic))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		values, err := decodeState(b)
+		if err != nil && values != nil {
+			t.Fatal("an error and values")
+		}
+	})
+}

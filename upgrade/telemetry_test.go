@@ -1,0 +1,120 @@
+package upgrade
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strings"
+	"testing"
+
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/metric"
+	metricnoop "go.opentelemetry.io/otel/metric/noop"
+	"go.opentelemetry.io/otel/trace"
+	tracenoop "go.opentelemetry.io/otel/trace/noop"
+)
+
+// recorder notes what was reported, in place of an SDK.
+type recorder struct {
+	instruments, events, outcomes []string
+	status                        codes.Code
+	ended                         int
+}
+
+type recordMeters struct {
+	metricnoop.MeterProvider
+	r *recorder
+}
+
+func (p recordMeters) Meter(string, ...metric.MeterOption) metric.Meter { return recordMeter{r: p.r} }
+
+type recordMeter struct {
+	metricnoop.Meter
+	r *recorder
+}
+
+func (m recordMeter) Int64Counter(name string, _ ...metric.Int64CounterOption) (metric.Int64Counter, error) {
+	m.r.instruments = append(m.r.instruments, name)
+	return recordCounter{r: m.r}, nil
+}
+
+func (m recordMeter) Float64Histogram(name string, _ ...metric.Float64HistogramOption) (metric.Float64Histogram, error) {
+	m.r.instruments = append(m.r.instruments, name)
+	return metricnoop.Float64Histogram{}, nil
+}
+
+type recordCounter struct {
+	metricnoop.Int64Counter
+	r *recorder
+}
+
+func (c recordCounter) Add(_ context.Context, _ int64, opts ...metric.AddOption) {
+	set := metric.NewAddConfig(opts).Attributes()
+	v, _ := set.Value("outcome")
+	c.r.outcomes = append(c.r.outcomes, v.AsString())
+}
+
+type recordTracers struct {
+	tracenoop.TracerProvider
+	r *recorder
+}
+
+func (p recordTracers) Tracer(string, ...trace.TracerOption) trace.Tracer {
+	return recordTracer{r: p.r}
+}
+
+type recordTracer struct {
+	tracenoop.Tracer
+	r *recorder
+}
+
+func (t recordTracer) Start(ctx context.Context, name string, _ ...trace.SpanStartOption) (context.Context, trace.Span) {
+	s := recordSpan{r: t.r}
+	return trace.ContextWithSpan(ctx, s), s
+}
+
+type recordSpan struct {
+	tracenoop.Span
+	r *recorder
+}
+
+func (s recordSpan) AddEvent(name string, _ ...trace.EventOption) {
+	s.r.events = append(s.r.events, name)
+}
+func (s recordSpan) SetStatus(c codes.Code, _ string) { s.r.status = c }
+func (s recordSpan) End(...trace.SpanEndOption)       { s.r.ended++ }
+
+// An upgrade is one span with an event for each phase, and is counted by its outcome.
+func TestUpgradeIsReported(t *testing.T) {
+	r := &recorder{}
+	o, err := Options{MeterProvider: recordMeters{r: r}, TracerProvider: recordTracers{r: r}, Executable: "/does/not/exist"}.filled()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tel, err := newTelemetry(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := newUpgrader(o, tel, nil)
+	a := newAttempt(t.Context(), u, false)
+	a.run()
+	e := (*Error)(nil)
+	if err := <-a.done; !errors.As(err, &e) || e.Phase != PhaseStart || !strings.Contains(e.Error(), "/does/not/exist") {
+		t.Fatalf("outcome %v", err)
+	}
+	if strings.Join(r.events, " ") != "start" || r.ended != 1 || r.status != codes.Error || strings.Join(r.outcomes, " ") != "failed" {
+		t.Fatalf("events %v, %d spans ended, status %v, outcomes %v", r.events, r.ended, r.status, r.outcomes)
+	}
+	if outcome(ErrAborted) != "aborted" || outcome(nil) != "committed" {
+		t.Error("outcomes have other names")
+	}
+	readme, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range append(r.instruments, spanUpgrade) {
+		if !strings.Contains(string(readme), "`"+name+"`") {
+			t.Errorf("the README does not list %s", name)
+		}
+	}
+}
