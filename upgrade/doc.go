@@ -33,6 +33,9 @@
 // SIGINT ends the process at once. The signal for the service goes to the pid in Options.PIDFile, which changes with
 // every commit.
 //
+// While a process is a candidate, the Go runtime's crash output goes to the old process as well, for the reason that it
+// reports. A debug.SetCrashOutput of the program would be replaced by New and at the commit; it belongs after that.
+//
 // # Goroutines
 //
 // All methods may be called from any goroutine. Run owns the life of a generation in the goroutine that calls it; the

@@ -198,3 +198,21 @@ func TestNoDescriptorsLeftIsNamed(t *testing.T) {
 	r.mustRecover(l, 1)
 	r.account(l).MustBeClean(t)
 }
+
+// Failed upgrades leave no descriptor, no goroutine and no process behind, whether or not memory is collected.
+func TestFailedUpgradesLeaveNothing(t *testing.T) {
+	t.Parallel()
+	r := startService(t, func(s *settings) { s.Bad = "start" })
+	r.mustFail("start", "exit status 7")
+	before := r.ask("GET", "/status")
+	for n := range 20 {
+		r.change(func(s *settings) { s.Bad = []string{"start", "check", "refuse-always", "crash"}[n%4] })
+		if a := r.ask("POST", "/upgrade"); a.Committed {
+			t.Fatalf("upgrade: %+v", a)
+		}
+	}
+	testutil.Until(t, 20*time.Second, "everything is as before", func() bool {
+		a := r.ask("GET", "/status")
+		return a.FDs <= before.FDs && a.Goroutines <= before.Goroutines && a.Children == before.Children
+	})
+}

@@ -17,7 +17,8 @@ import (
 
 // listeners is every listening socket of the process. A child gets those that are open at the time of the upgrade.
 type listeners struct {
-	tf *tableflip.Upgrader // nil where it is not supported
+	tf        *tableflip.Upgrader // nil where it is not supported
+	inherited map[uint64][]int    // the descriptors that tableflip inherited, by inode
 
 	mu    sync.Mutex
 	count map[[2]string]int
@@ -253,7 +254,7 @@ func (r *socketRef) drop(unlink bool) {
 	if r.fd >= 0 {
 		closeFD(r.fd)
 		r.fd = -1
-		coverInode(r.inode)
+		coverFDs(r.inode, r.set.inherited[r.inode])
 	}
 }
 

@@ -22,6 +22,7 @@ type request struct {
 	op    op
 	ctx   context.Context // of an upgrade: its values, such as a span
 	cause error
+	only  chan error // of an abort: the reply of the upgrade that is meant; nil: any
 	reply chan error // buffered: gets one answer
 }
 
@@ -42,7 +43,7 @@ func (u *Upgrader) Upgrade(ctx context.Context) error {
 		return err
 	case <-ctx.Done():
 		// The refusals of an abort do not matter: the upgrade is over or cannot be taken back any more.
-		_ = u.ask(request{op: opAbort, cause: context.Cause(ctx), reply: make(chan error, 1)})
+		_ = u.ask(request{op: opAbort, cause: context.Cause(ctx), only: reply, reply: make(chan error, 1)})
 		return <-reply
 	}
 }
@@ -93,7 +94,7 @@ func (r *runner) answer(q request) {
 		q.reply <- ErrInProgress
 	case q.op == opUpgrade:
 		r.begin(newAttempt(q.ctx, r.u, false), q.reply)
-	case r.attempt == nil:
+	case r.attempt == nil || q.only != nil && q.only != r.waiter:
 		q.reply <- fmt.Errorf("%w: no upgrade is in progress", ErrNotReady)
 	case q.op == opCommit:
 		q.reply <- r.commitNow()

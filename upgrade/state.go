@@ -84,6 +84,13 @@ func (k *keeper) receive(file *os.File) error {
 	return errors.Join(errs...)
 }
 
+// forget drops what was received: the program is up, and nothing is kept later.
+func (k *keeper) forget() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.received = nil
+}
+
 // snapshot writes all values to a sealed file; nil if there are none.
 func (k *keeper) snapshot() (*os.File, error) {
 	k.mu.Lock()

@@ -56,6 +56,7 @@ func (r *runner) becomeMain() {
 	if err := u.pid.publish(); err != nil {
 		u.log.Error("upgrade: serving without a pid file", "err", err)
 	}
+	u.keeper.forget()
 	if u.generation > 1 {
 		_ = debug.SetCrashOutput(nil, debug.CrashOptions{})
 	}

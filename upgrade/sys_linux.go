@@ -47,26 +47,40 @@ func checkSeal(f *os.File) error {
 	return nil
 }
 
-// coverInode puts /dev/null over every descriptor of this process for the given socket. tableflip keeps a duplicate of
-// each listener that it passed on for as long as the process lives, with no call to drop it, and a duplicate keeps the
-// socket listening. dup3 rather than close, because the os.File still owns the number.
-func coverInode(inode uint64) {
-	if inode == 0 {
-		return
+// socketFDs lists the descriptors of this process that are sockets, by inode.
+func socketFDs() map[uint64][]int {
+	fds := map[uint64][]int{}
+	entries, _ := os.ReadDir("/proc/self/fd")
+	for _, e := range entries {
+		if fd, err := strconv.Atoi(e.Name()); err == nil {
+			if inode := socketInode(fd); inode != 0 {
+				fds[inode] = append(fds[inode], fd)
+			}
+		}
 	}
+	return fds
+}
+
+// socketInode tells which socket a descriptor is; 0 if it is none.
+func socketInode(fd int) (inode uint64) {
+	link, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd))
+	if err == nil {
+		_, _ = fmt.Sscanf(link, "socket:[%d]", &inode)
+	}
+	return inode
+}
+
+// coverFDs puts /dev/null over those of the descriptors that still are the given socket. tableflip keeps a duplicate of
+// each socket that it handed out for as long as the process lives, with no call to drop it, and a duplicate keeps the
+// socket listening. dup3 rather than close, because the os.File still owns the number.
+func coverFDs(inode uint64, fds []int) {
 	null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return
 	}
 	defer unix.Close(null)
-	entries, _ := os.ReadDir("/proc/self/fd")
-	want := "socket:[" + strconv.FormatUint(inode, 10) + "]"
-	for _, e := range entries {
-		fd, err := strconv.Atoi(e.Name())
-		if err != nil {
-			continue
-		}
-		if link, err := os.Readlink("/proc/self/fd/" + e.Name()); err == nil && link == want {
+	for _, fd := range fds {
+		if socketInode(fd) == inode {
 			_ = unix.Dup3(null, fd, unix.O_CLOEXEC)
 		}
 	}

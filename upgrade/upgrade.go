@@ -89,7 +89,8 @@ func newUpgrader(o Options, tel *telemetry, tf *tableflip.Upgrader) *Upgrader {
 // join greets the old process and takes what it sends.
 func (u *Upgrader) join() error {
 	scrub()
-	u.generation = 2 // a process that knows tableflip only does not count: it was the first at least
+	u.listeners.inherited = socketFDs() // before the program has any of its own
+	u.generation = 2                    // a process that knows tableflip only does not count: it was the first at least
 	file, err := u.tf.Fds.File(controlName)
 	if err != nil {
 		return fmt.Errorf("control socket: %w", err)
