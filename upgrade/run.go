@@ -123,8 +123,12 @@ func (s signals) stop() {
 
 // prepare runs the checks beside serve. The function that it returns ends and awaits them.
 func (r *runner) prepare() func() {
-	limit := r.u.limit - r.u.limit/10 // so that the reason gets there before the old process gives up
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	since := r.u.welcome
+	if since.IsZero() {
+		since = time.Now()
+	}
+	// A bit less than the old process has, so that the reason gets there before it gives up.
+	ctx, cancel := context.WithDeadline(context.Background(), since.Add(r.u.limit-r.u.limit/10))
 	result, done := r.prepared, make(chan struct{})
 	go func() {
 		defer close(done)

@@ -29,6 +29,7 @@ type Upgrader struct {
 	parent      *link         // to the old process, nil if there is none that speaks the control protocol
 	plainParent bool          // the old process knows tableflip only
 	limit       time.Duration // how long the old process waits for prepared
+	welcome     time.Time     // since when
 
 	requests chan request
 	running  chan struct{} // closed when Run begins
@@ -155,7 +156,7 @@ func (u *Upgrader) take(f frame) error {
 	if err := f.decode(&w); err != nil {
 		return err
 	}
-	u.generation = w.Generation
+	u.generation, u.welcome = w.Generation, time.Now()
 	if w.Millis > 0 {
 		u.limit = time.Duration(w.Millis) * time.Millisecond
 	}
