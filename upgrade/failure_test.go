@@ -30,6 +30,7 @@ func TestBadReleaseIsNeverNoticed(t *testing.T) {
 		{bad: "check-panic", phase: "check", reason: "nil map"},
 		{bad: "check-hang", phase: "check", reason: `check "good": context deadline exceeded`, change: impatient},
 		{bad: "crash", phase: "check", reason: "a bug in the new release"},
+		{bad: "listen", phase: "start", reason: "listen tcp 127.0.0.1:99999"},
 		{bad: "serve", phase: "start", reason: "the server does not start"},
 		{bad: "refuse-always", phase: "check", reason: `keep "value" refuses`},
 		{bad: "bake error", phase: "bake", reason: "too many errors", change: func(s *settings) { s.Bake = "error" }},

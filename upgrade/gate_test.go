@@ -128,6 +128,24 @@ func TestProgramKeepsItsDeadline(t *testing.T) {
 	}
 }
 
+// A deadline ends an Accept that waits at a shut gate, whether it was set before or meanwhile.
+func TestDeadlineCountsAtAShutGate(t *testing.T) {
+	_, ln := testListener(t)
+	for range 2 {
+		failed := make(chan error, 1)
+		go func() {
+			_, err := ln.Accept()
+			failed <- err
+		}()
+		if err := ln.(*listener).SetDeadline(time.Now().Add(time.Millisecond)); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-failed; !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatalf("Accept: %v", err)
+		}
+	}
+}
+
 // Waiting for Accept names the listener that nobody serves.
 func TestUnservedListenerIsNamed(t *testing.T) {
 	s, ln := testListener(t)
@@ -137,10 +155,16 @@ func TestUnservedListenerIsNamed(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "nobody accepts") || !strings.Contains(err.Error(), "127.0.0.1:0") {
 		t.Fatal(err)
 	}
+	refs := s.refs()
 	ln.Close()
 	if err := s.accepting(t.Context()); err != nil {
-		t.Fatalf("a closed listener is waited for: %v", err)
+		t.Fatalf("a listener that was closed before is waited for: %v", err)
 	}
+	s.all = refs
+	if err := s.accepting(t.Context()); err == nil || !strings.Contains(err.Error(), "was closed before anybody accepted") {
+		t.Fatalf("a listener that is closed meanwhile: %v", err)
+	}
+	s.all = nil
 }
 
 // The pid file appears as a whole, is found out to be impossible before it is needed, and is removed by its owner only.

@@ -23,6 +23,7 @@ type listeners struct {
 	mu    sync.Mutex
 	count map[[2]string]int
 	all   []*socketRef
+	err   error
 	keep  bool // a closed listener is still handed on (an aborted candidate, until it ends)
 	// unlink: closing a unix listener removes its path, as nobody else serves on it.
 	unlink bool
@@ -50,6 +51,7 @@ type gate struct {
 	opened  chan struct{} // closed while the gate is open
 	shut    int           // how often it was shut
 	program time.Time     // the deadline that the program has set
+	changed chan struct{} // closed when that changes
 
 	waiting     chan struct{} // closed when the program has come to the gate for the first time
 	waitingOnce sync.Once
@@ -58,24 +60,47 @@ type gate struct {
 }
 
 func newGate(deadline func(time.Time) error) *gate {
-	return &gate{deadline: deadline, opened: make(chan struct{}), waiting: make(chan struct{}), closed: make(chan struct{})}
+	return &gate{
+		deadline: deadline, opened: make(chan struct{}), changed: make(chan struct{}),
+		waiting: make(chan struct{}), closed: make(chan struct{}),
+	}
 }
 
 // through runs op whenever the gate is open, until op ends for a reason of its own.
 func (g *gate) through(op func() error) error {
 	g.waitingOnce.Do(func() { close(g.waiting) })
 	for {
-		g.mu.Lock()
-		opened, shut := g.opened, g.shut
-		g.mu.Unlock()
-		select {
-		case <-opened:
-		case <-g.closed:
-			return net.ErrClosed
+		shut, err := g.pass()
+		if err != nil {
+			return err
 		}
-		err := op()
+		err = op()
 		if err == nil || !errors.Is(err, os.ErrDeadlineExceeded) || !g.shutSince(shut) {
 			return err
+		}
+	}
+}
+
+// pass waits until the gate is open, and tells how often it has been shut before. The program's deadline counts here too.
+func (g *gate) pass() (shut int, err error) {
+	for {
+		g.mu.Lock()
+		opened, changed, program, shut := g.opened, g.changed, g.program, g.shut
+		g.mu.Unlock()
+		var late <-chan time.Time
+		if !program.IsZero() {
+			timer := time.NewTimer(time.Until(program))
+			defer timer.Stop()
+			late = timer.C
+		}
+		select {
+		case <-opened:
+			return shut, nil
+		case <-g.closed:
+			return 0, net.ErrClosed
+		case <-late:
+			return 0, os.ErrDeadlineExceeded
+		case <-changed:
 		}
 	}
 }
@@ -118,6 +143,8 @@ func (g *gate) setDeadline(t time.Time) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.program = t
+	close(g.changed)
+	g.changed = make(chan struct{})
 	if !g.isOpen() {
 		return nil
 	}
@@ -268,6 +295,15 @@ func (s *listeners) releaseAll() {
 	s.all = nil
 }
 
+// failed notes the first socket that could not be opened, for the reason that a candidate gives.
+func (s *listeners) failed(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err == nil {
+		s.err = err
+	}
+}
+
 func (s *listeners) set(fn func(s *listeners)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -305,6 +341,7 @@ func (s *listeners) accepting(ctx context.Context) error {
 		select {
 		case <-r.gate.waiting:
 		case <-r.gate.closed:
+			return fmt.Errorf("the listener %s %s was closed before anybody accepted on it", r.network, r.addr)
 		case <-ctx.Done():
 			return fmt.Errorf("nobody accepts on the listener %s %s: %w", r.network, r.addr, context.Cause(ctx))
 		}

@@ -168,6 +168,11 @@ func (s *service) run() error {
 	if err != nil {
 		return err
 	}
+	if s.upgraded && s.set.Bad == "listen" {
+		if _, err := s.up.Listen("tcp", "127.0.0.1:99999"); err != nil {
+			return err
+		}
+	}
 	admin, err := s.up.ListenPinned("unix", filepath.Join(s.dir, "admin.sock"))
 	if err != nil {
 		return err

@@ -179,19 +179,25 @@ func (u *Upgrader) take(f frame) error {
 // the same address are told apart by their order. Accept waits until this generation is the one to serve. Its
 // connections are plain ones of package net. Close it as usual; what is open when an upgrade begins is handed on.
 func (u *Upgrader) Listen(network, address string) (net.Listener, error) {
-	return u.listeners.listen(network, address, false)
+	ln, err := u.listeners.listen(network, address, false)
+	u.listeners.failed(err)
+	return ln, err
 }
 
 // ListenPinned is Listen for a listener that stays with the main generation until the commit: one for operators, who
 // want to reach the process that can abort the upgrade, and not the candidate.
 func (u *Upgrader) ListenPinned(network, address string) (net.Listener, error) {
-	return u.listeners.listen(network, address, true)
+	ln, err := u.listeners.listen(network, address, true)
+	u.listeners.failed(err)
+	return ln, err
 }
 
 // ListenPacket is Listen for udp, udp4, udp6 and unixgram. ReadFrom of a candidate waits until the commit; ReadFrom of
 // the old process ends then, as if it had nothing to read.
 func (u *Upgrader) ListenPacket(network, address string) (net.PacketConn, error) {
-	return u.listeners.listenPacket(network, address)
+	pc, err := u.listeners.listenPacket(network, address)
+	u.listeners.failed(err)
+	return pc, err
 }
 
 // Check adds a condition for taking over: all of them must pass before a candidate is prepared, one after the other in
@@ -235,7 +241,11 @@ func (u *Upgrader) Close() error {
 // neverRun ends a generation whose program gave up before Run.
 func (u *Upgrader) neverRun() {
 	if u.parent != nil {
-		_ = u.parent.send(kindFailed, failedBody{Phase: PhaseStart, Reason: "the program gave up before upgrade.Run"})
+		reason := "the program gave up before upgrade.Run"
+		if err := u.listeners.err; err != nil {
+			reason += ": " + err.Error()
+		}
+		_ = u.parent.send(kindFailed, failedBody{Phase: PhaseStart, Reason: reason})
 		u.parent.close()
 	}
 	u.listeners.set(func(s *listeners) { s.unlink = u.generation == 1 })

@@ -1,0 +1,115 @@
+package drain_test
+
+import (
+	"io"
+	"math"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/midair-go/midair/drain"
+)
+
+var hello = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "hello") })
+
+// captured is a request as the wrapped handler gets it from net/http, its connection in the context.
+func captured(t testing.TB) (*drain.Server, *http.Request) {
+	got := make(chan *http.Request, 1)
+	s := serve(t, &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { got <- r })}, drain.Options{})
+	c := s.dial()
+	c.get("/bench")
+	c.Close()
+	s.stop()
+	s.clean()
+	r := <-got
+	return drain.NewServer(nil, drain.Options{}), r
+}
+
+var noDeadline time.Time
+
+type discard struct{ header http.Header }
+
+func (d discard) Header() http.Header         { return d.header }
+func (d discard) Write(p []byte) (int, error) { return len(p), nil }
+func (d discard) WriteHeader(int)             {}
+
+// The request path allocates nothing of its own: neither the handler nor the connection below it.
+func TestRequestsAllocateNothing(t *testing.T) {
+	s, r := captured(t)
+	h := drain.Wrap(s, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	w := discard{http.Header{}}
+	if n := testing.AllocsPerRun(1000, func() { h.ServeHTTP(w, r) }); n != 0 {
+		t.Errorf("%v allocations a request", n)
+	}
+}
+
+// Neither does the connection: a request through a real server takes as many allocations as without drain.
+func TestConnectionsAllocateNothing(t *testing.T) {
+	plain := httptest.NewServer(hello)
+	defer plain.Close()
+	p := (&service{t: t, addr: plain.Listener.Addr().String()}).dial()
+	s := serve(t, &http.Server{Handler: hello}, drain.Options{})
+	c := s.dial()
+	without, with := perRequest(p), perRequest(c)
+	t.Logf("allocations a request, client included: %.2f without drain, %.2f with it", without, with)
+	if with > without+0.5 {
+		t.Errorf("%.2f allocations a request, %.2f without drain", with, without)
+	}
+	c.Close()
+	s.stop()
+	s.clean()
+}
+
+// perRequest is the lowest mean of several rounds: what else runs can only add.
+func perRequest(c *client) float64 {
+	const rounds, requests = 5, 400
+	lowest := math.Inf(1)
+	for range rounds {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		for range requests {
+			c.get("/")
+		}
+		runtime.ReadMemStats(&after)
+		lowest = min(lowest, float64(after.Mallocs-before.Mallocs)/requests)
+	}
+	return lowest
+}
+
+// BenchmarkHandler is what drain adds to the handler of a request.
+func BenchmarkHandler(b *testing.B) {
+	s, r := captured(b)
+	w := discard{http.Header{}}
+	for name, h := range map[string]http.Handler{"plain": hello, "drain": drain.Wrap(s, hello)} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				h.ServeHTTP(w, r)
+			}
+		})
+	}
+}
+
+// BenchmarkRequest is a request over loopback on a keep-alive connection.
+func BenchmarkRequest(b *testing.B) {
+	b.Run("plain", func(b *testing.B) {
+		plain := httptest.NewServer(hello)
+		defer plain.Close()
+		requests(b, (&service{t: b, addr: plain.Listener.Addr().String()}).dial())
+	})
+	b.Run("drain", func(b *testing.B) {
+		s := serve(b, &http.Server{Handler: hello}, drain.Options{})
+		requests(b, s.dial())
+	})
+}
+
+func requests(b *testing.B, c *client) {
+	c.SetDeadline(noDeadline)
+	b.ReportAllocs()
+	for b.Loop() {
+		c.get("/")
+	}
+	c.Close()
+}

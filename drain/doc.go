@@ -1,0 +1,60 @@
+// Package drain serves an [http.Server] and ends it without losing a request.
+//
+// [http.Server.Shutdown] closes idle connections while a request may be on its way to them, and it drops a request
+// that was read completely if the stop began a moment earlier. A [Server] does neither. When the context of its Serve
+// ends, it stops to accept, answers whatever arrives on the connections it has with "Connection: close", closes a
+// connection only when nothing was sent to it for [Options.IdleGrace], and returns as soon as the last one has gone.
+//
+//	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+//	defer stop()
+//	err := drain.NewServer(&http.Server{Addr: ":8080", Handler: mux}, drain.Options{}).ListenAndServe(ctx)
+//
+// # Words
+//
+// A connection is new until the first request on it was read, active while a request is being answered, idle between
+// two requests, hijacked once a handler took it over. The ledger is the list of all of them. A drain is the time from
+// the end of the context to the return of Serve.
+//
+// # Two ways to stop
+//
+// A plain stop is the end of the service here. [Server.Readiness] answers 503 from its first moment, the server
+// goes on to accept for [Options.Propagation], so that load balancers learn of it, then takes what is left in the
+// accept queue and closes the listener.
+//
+// A handover is the end of this process only: another one serves the same socket. It is told apart by the cause of the
+// context: an error with the method Handover() bool, found by errors.As in [context.Cause], that answers true. Then
+// readiness does not change, there is no propagation, and the listener is closed at once, since whatever is in
+// the accept queue is the successor's.
+//
+// # What a client can rely on
+//
+// A request that arrived, in whole or in part, is answered as long as the answer is complete within [Options.Grace]. An
+// answer to a request that began after the drain did carries "Connection: close", and the connection then is closed in
+// the order that lets the client read all of it: half close, read to the end, close. An idle connection
+// is closed if it was idle for IdleGrace and the kernel holds no byte of a next request. What remains is the
+// time that a request needs to travel: a client that ends a silence of IdleGrace in the same instant can meet the close.
+//
+// At the end of Grace whatever is left is closed and Serve returns a [*TimeoutError] that lists it.
+//
+// On HTTP/2 connections the same header makes net/http announce the end with one GOAWAY frame.
+//
+// # Hooks
+//
+// Handler, ConnState and ConnContext of the http.Server are chained when the first Serve begins, and the user's own are called as
+// before, with the connection that the listener gave. [http.Hijacker] gives out a wrapper whose NetConn method
+// returns that connection; the wrapper counts as here until its Close. Functions of RegisterOnShutdown start once
+// no connection but hijacked ones is left. Do not call Serve, Shutdown or Close of the http.Server itself.
+//
+// Give Serve listeners of plain connections and let ServeTLS add TLS. A listener of *tls.Conn works, but the
+// wrapper cannot be placed below its TLS: an idle connection is closed by its age alone, and a hijacked one is
+// not waited for.
+//
+// # Goroutines
+//
+// All methods may be called from any number of goroutines. Serve, ServeTLS and ListenAndServe may run several times
+// at once on one Server, one for each listener; the first context that ends begins the drain of all, and so does a
+// listener that fails. Each returns after its accept loop, the goroutines of all connections and the closing of the last
+// of them have ended. There is one exception: a handler that goes on half a second after Grace ran out and its context
+// was cancelled is left behind. Outside of Serve the package runs nothing. Move is called from the goroutine of the
+// connection it is about, so from several at once.
+package drain

@@ -1,0 +1,80 @@
+package drain_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/midair-go/midair/drain"
+)
+
+// A service in Kubernetes: it is told to stop by a signal, and goes on to accept for as long as the load balancers
+// need to hear of it.
+func Example() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	defer stop()
+	srv := drain.NewServer(&http.Server{Addr: ":8080"}, drain.Options{Propagation: 5 * time.Second})
+	http.Handle("/readyz", srv.Readiness())
+
+	err := srv.ListenAndServe(ctx)
+	var timeout *drain.TimeoutError
+	if errors.As(err, &timeout) {
+		for _, l := range timeout.Left {
+			log.Printf("cut %s after %v: %s", l.Remote, time.Since(l.Since), l.Request)
+		}
+	}
+}
+
+// What began before the stop is finished after it.
+func ExampleServer_Serve() {
+	ctx, stop := context.WithCancel(context.Background())
+	srv := drain.NewServer(&http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		stop() // in the middle of a request
+		fmt.Fprint(w, "not lost")
+	})}, drain.Options{})
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	done := make(chan error)
+	go func() { done <- srv.Serve(ctx, ln) }()
+
+	client := &http.Client{Transport: &http.Transport{}}
+	res, err := client.Post("http://"+ln.Addr().String(), "text/plain", nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	body, _ := io.ReadAll(res.Body)
+	res.Body.Close()
+	client.CloseIdleConnections()
+	fmt.Println(string(body))
+	fmt.Println("Serve returned", <-done, "in phase", srv.Status().Phase)
+	// Output:
+	// not lost
+	// Serve returned <nil> in phase drained
+}
+
+// An upgrade: the cause of the context tells that another process serves the same socket.
+func ExampleServer_Readiness() {
+	ctx, end := context.WithCancelCause(context.Background())
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	srv := drain.NewServer(&http.Server{}, drain.Options{Propagation: time.Hour})
+	end(upgraded{}) // an error with the method Handover() bool
+	fmt.Println("Serve returned", srv.Serve(ctx, ln))
+	status, _ := probe(&service{Server: srv})
+	fmt.Println("ready", status == http.StatusOK)
+	// Output:
+	// Serve returned <nil>
+	// ready true
+}

@@ -1,0 +1,112 @@
+package drain
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"net/http"
+)
+
+// connKey is the key of the *conn in the context of a request.
+type connKey struct{}
+
+// hook chains the hooks of the http.Server. It runs once, before the first accept.
+func (s *Server) hook() {
+	s.http.Handler = s.wrap(s.http.Handler)
+	if base := s.http.BaseContext; base != nil {
+		s.http.BaseContext = func(ln net.Listener) context.Context {
+			if l, ok := ln.(*listener); ok {
+				ln = l.Listener
+			}
+			return base(ln)
+		}
+	}
+	s.http.ConnContext = s.connContext(s.http.ConnContext)
+	s.http.ConnState = s.connState(s.http.ConnState)
+}
+
+func (s *Server) wrap(next http.Handler) http.Handler {
+	if next == nil {
+		next = http.DefaultServeMux
+	}
+	return &handler{srv: s, next: next}
+}
+
+// handler notes the request and announces the end. It passes on the ResponseWriter of net/http itself: a wrapper would
+// cost an allocation for each request and hide what the original can do.
+type handler struct {
+	srv  *Server
+	next http.Handler
+}
+
+var _ http.Handler = (*handler)(nil)
+
+// ServeHTTP implements [http.Handler]. On HTTP/2 net/http turns the header into a GOAWAY that names the highest
+// stream so far, which cuts streams that are on their way; it is the only announcement that can be made without
+// touching the frames.
+func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if c, ok := r.Context().Value(connKey{}).(*conn); ok {
+		c.note(r)
+	}
+	if h.srv.closing.Load() {
+		w.Header().Set("Connection", "close")
+	}
+	h.next.ServeHTTP(w, r)
+}
+
+func (s *Server) connContext(next func(context.Context, net.Conn) context.Context) func(context.Context, net.Conn) context.Context {
+	return func(ctx context.Context, nc net.Conn) context.Context {
+		c := s.entry(nc)
+		if _, ok := nc.(*tls.Conn); ok && c != nil {
+			c.markTLS()
+		}
+		if next != nil {
+			ctx = next(ctx, given(nc, c))
+		}
+		if c == nil || ctx == nil { // net/http panics on a nil context with a text that names the culprit
+			return ctx
+		}
+		return context.WithValue(ctx, connKey{}, c)
+	}
+}
+
+func (s *Server) connState(next func(net.Conn, http.ConnState)) func(net.Conn, http.ConnState) {
+	return func(nc net.Conn, state http.ConnState) {
+		c := s.entry(nc)
+		if next != nil { // first, so that Serve does not return before the last call has
+			next(given(nc, c), state)
+		}
+		if c == nil {
+			return
+		}
+		if t, ok := nc.(*tls.Conn); ok && state == http.StateActive {
+			c.learn(t)
+		}
+		c.enter(state)
+	}
+}
+
+// entry finds the ledger's view of a connection of net/http.
+func (s *Server) entry(nc net.Conn) *conn {
+	switch nc := nc.(type) {
+	case *conn:
+		return nc
+	case *secureConn:
+		return nc.conn
+	case *tls.Conn:
+		if c, ok := nc.NetConn().(*conn); ok {
+			return c
+		}
+		return s.ledger.opaque(nc)
+	}
+	return nil
+}
+
+// given is what the user's hooks see: the connection that the listener returned, or the *tls.Conn above it, so that
+// what they assert about its type stays true.
+func given(nc net.Conn, c *conn) net.Conn {
+	if _, ok := nc.(*tls.Conn); ok || c == nil {
+		return nc
+	}
+	return c.Conn
+}

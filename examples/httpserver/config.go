@@ -1,0 +1,82 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"time"
+)
+
+var (
+	// errUsage marks arguments that make no sense.
+	errUsage = errors.New("usage")
+	// errSaid ends a command that has told its user already what went wrong.
+	errSaid = errors.New("said")
+)
+
+// config is what the flags say.
+type config struct {
+	addr, addrFile, pidFile, admin string
+	tlsCert, tlsKey                string
+	grace, upgradeTimeout, soak    time.Duration
+	fail                           failure
+}
+
+const synopsis = `Usage: httpserver [flags]           serve; SIGHUP upgrades, SIGTERM drains and stops
+       httpserver upgrade [flags]   ask a running one to upgrade, and wait
+       httpserver demo              watch good and bad upgrades under load
+
+`
+
+// flags returns a set of flags that leaves printing and exiting to the program.
+func flags(name, synopsis string) *flag.FlagSet {
+	fs := flag.NewFlagSet(name, flag.ContinueOnError)
+	fs.Usage = func() {
+		fmt.Fprint(fs.Output(), synopsis)
+		fs.PrintDefaults()
+	}
+	return fs
+}
+
+// parseFlags parses arguments that are flags only. The flag set has told the user about an error already.
+func parseFlags(fs *flag.FlagSet, args []string) error {
+	switch err := fs.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		return err
+	case err != nil:
+		return fmt.Errorf("%w: see -h", errUsage)
+	case fs.NArg() > 0:
+		return fmt.Errorf("%w: %q is no flag and no subcommand; see -h", errUsage, fs.Arg(0))
+	}
+	return nil
+}
+
+// parse fills c from the arguments.
+func (c *config) parse(args []string) error {
+	fs := flags("httpserver", synopsis)
+	fs.StringVar(&c.addr, "addr", "127.0.0.1:8080", "`address` to serve on; port 0 takes a free one")
+	fs.StringVar(&c.addrFile, "addr-file", "", "write the real address to this `file`")
+	fs.StringVar(&c.pidFile, "pid-file", "", "keep the pid of the process to signal in this `file`")
+	fs.StringVar(&c.admin, "admin", "127.0.0.1:8081", "`address` of the admin listener, or unix:PATH; empty: none")
+	fs.DurationVar(&c.grace, "grace", 30*time.Second, "drain limit: how long requests may take to end")
+	fs.DurationVar(&c.upgradeTimeout, "upgrade-timeout", time.Minute, "how long a new process may take to be prepared")
+	fs.DurationVar(&c.soak, "soak", time.Second, "how long both processes accept before the commit; 0: not at all")
+	fs.StringVar(&c.tlsCert, "tls-cert", "", "certificate `file`: serve TLS")
+	fs.StringVar(&c.tlsKey, "tls-key", "", "key `file` of -tls-cert")
+	if err := c.fail.Set(fail); err != nil {
+		return fmt.Errorf("%w: main.fail, set at link time: %w", errUsage, err)
+	}
+	fs.Var(&c.fail, "fail", "be a bad release; `how` is one of "+failureNames())
+	if err := parseFlags(fs, args); err != nil {
+		return err
+	}
+	if (c.tlsCert == "") != (c.tlsKey == "") {
+		return fmt.Errorf("%w: -tls-cert and -tls-key need each other", errUsage)
+	}
+	for name, d := range map[string]time.Duration{"grace": c.grace, "upgrade-timeout": c.upgradeTimeout} {
+		if d <= 0 {
+			return fmt.Errorf("%w: -%s must be more than 0, not %v", errUsage, name, d)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,229 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const demoSynopsis = `Usage: httpserver demo
+
+Builds good and bad versions of this program, and upgrades a service from one to
+the next while clients keep asking. Needs nothing but the go command. The exit
+status is 1 if a request was lost.
+
+`
+
+// The releases of the demo.
+var (
+	v1     = release{version: "v1", about: "good"}
+	v2     = release{version: "v2", about: "good"}
+	v3     = release{version: "v3", fail: "check", about: "bad: it fails its own check"}
+	v4     = release{version: "v4", fail: "after-ready", about: "bad: it exits when it should begin to serve"}
+	builds = []release{v1, v2, v3, v4}
+)
+
+// How long the service is left alone between two upgrades and may take to end, and the number of clients.
+const (
+	restTime     = 700 * time.Millisecond
+	endLimit     = 8 * time.Second // more than -grace
+	keptClients  = 6
+	freshClients = 2
+)
+
+// demo is one run.
+type demo struct {
+	out     screen
+	builder builder
+	service *service
+	load    *load
+	failed  bool // finish has said why
+}
+
+// demoCommand runs the demo and leaves nothing behind: no process, no file.
+func demoCommand(args []string) error {
+	if err := parseFlags(flags("httpserver demo", demoSynopsis), args); err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	d := &demo{out: newScreen(os.Stdout)}
+	err := d.run(ctx)
+	switch {
+	case err != nil && ctx.Err() != nil:
+		d.out.say("", "interrupted; everything is stopped")
+		return errSaid
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "demo:", err)
+		return errSaid
+	case d.failed:
+		return errSaid
+	}
+	return nil
+}
+
+func (d *demo) run(ctx context.Context) error {
+	if runtime.GOOS == "windows" {
+		return errors.New("a listening socket cannot be handed to another process here, so there is nothing to see")
+	}
+	dir, err := os.MkdirTemp("", "midair")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	d.out.title("A service replaces itself while clients keep asking")
+	if err := d.build(ctx, dir); err != nil {
+		return err
+	}
+	exe, err := d.builder.use(v1.version)
+	if err != nil {
+		return err
+	}
+	d.service, err = startService(ctx, exe, dir)
+	if d.service != nil {
+		defer d.service.end(endLimit) // after finish there is nothing left to tell
+	}
+	if err == nil {
+		d.out.say("start", fmt.Sprintf("v1 as pid %d on http://%s", d.service.started()[0], d.service.addr))
+		err = d.play(ctx)
+	}
+	if err != nil && ctx.Err() == nil && d.service != nil {
+		err = fmt.Errorf("%w\nthe service said:\n%s", err, d.service.lastLines())
+	}
+	return err
+}
+
+func (d *demo) build(ctx context.Context, dir string) (err error) {
+	if d.builder, err = newBuilder(ctx, dir); err != nil {
+		return err
+	}
+	for _, r := range builds {
+		begin := time.Now()
+		if err := d.builder.build(ctx, r); err != nil {
+			return err
+		}
+		d.out.say("build", fmt.Sprintf("%s, %s (%s)", r.version, r.about, short(time.Since(begin))))
+	}
+	return nil
+}
+
+// play is the story: serve, upgrade, try two bad releases, go back to where it began.
+func (d *demo) play(ctx context.Context) error {
+	d.load = startLoad(d.service.addr, v1.version+" serves", keptClients, freshClients)
+	d.out.say("load", fmt.Sprintf("%d clients that keep their connection, %d that open new ones; no retries", keptClients, freshClients))
+	err := d.story(ctx)
+	phases := d.load.stop()
+	if err != nil {
+		return err
+	}
+	d.finish(phases)
+	return nil
+}
+
+func (d *demo) story(ctx context.Context) error {
+	for _, step := range []func() error{
+		func() error { return sleep(ctx, restTime) },
+		func() error { return d.good(ctx, v1, v2) },
+		func() error { return d.rest(ctx, v2) },
+		func() error { return d.bad(ctx, v2, v3) },
+		func() error { return d.rest(ctx, v2) },
+		func() error { return d.bad(ctx, v2, v4) },
+		func() error { return d.rest(ctx, v2) },
+		func() error { return d.good(ctx, v2, v1) },
+		func() error { return d.rest(ctx, v1) },
+	} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *demo) rest(ctx context.Context, r release) error {
+	d.load.begin(r.version + " serves")
+	return sleep(ctx, restTime)
+}
+
+// good upgrades and waits until every client has an answer of the new version.
+func (d *demo) good(ctx context.Context, from, to release) error {
+	name := fmt.Sprintf("%s -> %s", from.version, to.version)
+	outcome, took, err := d.upgrade(ctx, name, to)
+	if err != nil {
+		return fmt.Errorf("upgrade %s: %w", name, err)
+	}
+	d.load.rename(name + ": committed")
+	d.out.say(name, "committed after "+short(took)+": "+strings.TrimPrefix(outcome, name+", "))
+	return d.service.until(ctx, "every client is answered by "+to.version, func() bool { return d.load.all(to.version) })
+}
+
+// bad tries to upgrade to a release that must not serve.
+func (d *demo) bad(ctx context.Context, from, to release) error {
+	name := fmt.Sprintf("%s -> %s", from.version, to.version)
+	_, took, err := d.upgrade(ctx, name, to)
+	var r *refusal
+	switch {
+	case err == nil:
+		return fmt.Errorf("upgrade %s: committed, although the release is bad", name)
+	case !errors.As(err, &r):
+		return fmt.Errorf("upgrade %s: %w", name, err)
+	}
+	d.load.rename(name + ": taken back")
+	d.out.say(name, fmt.Sprintf("taken back after %s, in phase %s:", short(took), r.Phase))
+	d.out.say("", r.Reason)
+	return nil
+}
+
+func (d *demo) upgrade(ctx context.Context, name string, to release) (string, time.Duration, error) {
+	d.load.begin(name)
+	if _, err := d.builder.use(to.version); err != nil {
+		return "", 0, err
+	}
+	begin := time.Now()
+	outcome, err := d.service.admin.upgrade(ctx)
+	return outcome, time.Since(begin), err
+}
+
+// finish stops the service and shows what became of every request.
+func (d *demo) finish(phases []*phase) {
+	failed := d.stop()
+	d.out.say("stop", fmt.Sprintf("all %d processes have ended", len(d.service.started())))
+	total := table(d.out, phases)
+	failed = append(failed, verdict(total, d.load.losses)...)
+	if d.failed = len(failed) > 0; d.failed {
+		d.out.bad("FAILED: " + strings.Join(failed, "\n        "))
+		return
+	}
+	d.out.good(fmt.Sprintf("%s requests were sent, each was answered once, none was lost.", thousands(total.sent)))
+}
+
+// stop ends the service and says what was wrong with that.
+func (d *demo) stop() (failed []string) {
+	if err := d.service.end(endLimit); err != nil {
+		failed = append(failed, err.Error())
+	}
+	select {
+	case err := <-d.service.waited:
+		if err != nil {
+			failed = append(failed, "the first process: "+err.Error())
+		}
+	case <-time.After(time.Second):
+		failed = append(failed, "the first process was not seen to end")
+	}
+	return failed
+}
+
+// verdict says what is wrong with the sum of all requests.
+func verdict(total phase, losses []string) []string {
+	answered := total.answered[v1.version] + total.answered[v2.version]
+	if total.lost == 0 && answered == total.sent {
+		return nil
+	}
+	return append([]string{fmt.Sprintf("of %d requests %d were lost, and %d answered by a bad version",
+		total.sent, total.lost, total.sent-total.lost-answered)}, losses...)
+}

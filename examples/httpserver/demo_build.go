@@ -1,0 +1,83 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"time"
+)
+
+// release is a build of this program under a version of its own.
+type release struct {
+	version string
+	fail    string // main.fail
+	about   string
+}
+
+// builder makes releases.
+type builder struct {
+	src string // directory of this package's source
+	dir string // where the executables go
+}
+
+// newBuilder finds the go command and the source of this package.
+func newBuilder(ctx context.Context, dir string) (builder, error) {
+	if _, err := exec.LookPath("go"); err != nil {
+		return builder{}, fmt.Errorf("the demo builds its versions itself and needs the go command: %w", err)
+	}
+	src, err := sources(ctx)
+	return builder{src: src, dir: dir}, err
+}
+
+// sources is where this package's source is: where the compiler found it, or else where the go command does.
+func sources(ctx context.Context) (string, error) {
+	if _, file, _, ok := runtime.Caller(0); ok && filepath.IsAbs(file) {
+		if _, err := os.Stat(file); err == nil {
+			return filepath.Dir(file), nil
+		}
+	}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "", errors.New("the demo needs the source of this program, and its executable does not say where it is")
+	}
+	out, err := exec.CommandContext(ctx, "go", "list", "-f", "{{.Dir}}", info.Path).Output()
+	if err != nil {
+		return "", fmt.Errorf("the demo needs the source of this program: run it below the module that has %s", info.Path)
+	}
+	return strings.TrimSpace(string(out)), nil
+}
+
+func (b builder) path(version string) string { return filepath.Join(b.dir, "httpserver-"+version) }
+
+// build compiles a release. Without the workspace: in the module cache it would name modules that are not there. And
+// with temporary files where the demo removes them, even if the build is interrupted.
+func (b builder) build(ctx context.Context, r release) error {
+	ldflags := "-s -w -X main.version=" + r.version + " -X main.fail=" + r.fail
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", b.path(r.version), "-ldflags", ldflags, ".")
+	cmd.Dir, cmd.Env = b.src, append(os.Environ(), "GOWORK=off", "GOTMPDIR="+b.dir, "TMPDIR="+b.dir)
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) } // it cleans up then
+	cmd.WaitDelay = 10 * time.Second
+	out, err := cmd.CombinedOutput()
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("go build in %s: %w\n%s", b.src, err, out)
+	}
+	return nil
+}
+
+// use moves the link that the service is started through, at once: there is no moment without it.
+func (b builder) use(version string) (string, error) {
+	current, next := filepath.Join(b.dir, "current"), filepath.Join(b.dir, "next")
+	if err := os.Symlink(b.path(version), next); err != nil {
+		return "", err
+	}
+	return current, os.Rename(next, current)
+}

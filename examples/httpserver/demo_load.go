@@ -1,0 +1,202 @@
+package main
+
+import (
+	"bufio"
+	"cmp"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// load is a number of clients that ask one request after the other, each with an id of its own, and never ask twice:
+// every id ends as answered by a version, or as lost.
+type load struct {
+	addr    string
+	clients []*client
+	ending  chan struct{}
+	running sync.WaitGroup
+
+	mu     sync.Mutex
+	phases []*phase // the last one is the present
+	losses []string // the first few
+}
+
+// phase is what the clients saw in a part of the demo. A request belongs to the phase in which it was sent.
+type phase struct {
+	name     string
+	begin    time.Time
+	took     time.Duration
+	sent     int
+	answered map[string]int // by version
+	lost     int
+	slowest  time.Duration
+}
+
+// client is one of them. It speaks HTTP/1.1 on a bare connection: net/http would try some requests again.
+type client struct {
+	load  *load
+	num   int
+	fresh bool // a connection for each request
+	conn  net.Conn
+	in    *bufio.Reader
+	last  atomic.Value // string: the version that answered last
+}
+
+const (
+	requestLimit = 10 * time.Second
+	thinkTime    = 4 * time.Millisecond
+	mostLosses   = 10
+)
+
+// startLoad starts clients that keep their connection, and some that open one for each request.
+func startLoad(addr, phase string, kept, fresh int) *load {
+	l := &load{addr: addr, ending: make(chan struct{})}
+	l.begin(phase)
+	for i := range kept + fresh {
+		c := &client{load: l, num: i, fresh: i >= kept}
+		c.last.Store("")
+		l.clients = append(l.clients, c)
+	}
+	for _, c := range l.clients {
+		l.running.Go(c.run) // ends with ending
+	}
+	return l
+}
+
+// begin starts the next phase.
+func (l *load) begin(name string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	if n := len(l.phases); n > 0 {
+		l.phases[n-1].took = now.Sub(l.phases[n-1].begin)
+	}
+	l.phases = append(l.phases, &phase{name: name, begin: now, answered: map[string]int{}})
+}
+
+// rename tells how the present phase went.
+func (l *load) rename(name string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.phases[len(l.phases)-1].name = name
+}
+
+// stop lets every client finish its request, and returns all phases.
+func (l *load) stop() []*phase {
+	close(l.ending)
+	l.running.Wait()
+	last := l.phases[len(l.phases)-1]
+	last.took = time.Since(last.begin)
+	return l.phases
+}
+
+// all tells whether every client had its last answer from the version.
+func (l *load) all(version string) bool {
+	for _, c := range l.clients {
+		if c.last.Load() != version {
+			return false
+		}
+	}
+	return true
+}
+
+// sent counts a request into the present phase.
+func (l *load) sent() *phase {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := l.phases[len(l.phases)-1]
+	p.sent++
+	return p
+}
+
+func (l *load) ended(p *phase, id, version string, took time.Duration, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p.slowest = max(p.slowest, took)
+	if err == nil {
+		p.answered[version]++
+		return
+	}
+	p.lost++
+	if len(l.losses) < mostLosses {
+		l.losses = append(l.losses, fmt.Sprintf("%s, sent in %q: %v", id, p.name, err))
+	}
+}
+
+func (c *client) run() {
+	defer c.hangUp()
+	think := time.NewTicker(thinkTime)
+	defer think.Stop()
+	for n := 0; ; n++ {
+		select {
+		case <-c.load.ending:
+			return
+		case <-think.C:
+		}
+		id := fmt.Sprintf("request-%d-%d", c.num, n)
+		p, begin := c.load.sent(), time.Now()
+		version, err := c.ask(id)
+		c.load.ended(p, id, version, time.Since(begin), err)
+		if err != nil {
+			c.hangUp()
+			continue
+		}
+		c.last.Store(version)
+	}
+}
+
+// ask sends one request and takes nothing but its own id for an answer.
+func (c *client) ask(id string) (version string, err error) {
+	if err := c.dial(); err != nil {
+		return "", err
+	}
+	header := "X-Request-Id: " + id
+	if c.fresh {
+		header += "\r\nConnection: close"
+	}
+	_, err = fmt.Fprintf(c.conn, "POST /echo HTTP/1.1\r\nHost: %s\r\n%s\r\nContent-Length: %d\r\n\r\n%s", c.load.addr, header, len(id), id)
+	if err != nil {
+		return "", err
+	}
+	resp, err := http.ReadResponse(c.in, nil)
+	if err != nil {
+		return "", err
+	}
+	body, err := io.ReadAll(resp.Body)
+	version = resp.Header.Get("X-Version")
+	switch {
+	case err != nil:
+		return version, err
+	case resp.StatusCode != http.StatusOK:
+		return version, fmt.Errorf("%s from %s", resp.Status, cmp.Or(version, "nobody"))
+	case string(body) != id:
+		return version, fmt.Errorf("%s answered %q", version, body)
+	}
+	if c.fresh || resp.Close {
+		c.hangUp()
+	}
+	return version, nil
+}
+
+// dial makes sure that there is a connection, with a limit for the next request.
+func (c *client) dial() (err error) {
+	if c.conn == nil {
+		if c.conn, err = net.DialTimeout("tcp", c.load.addr, requestLimit); err != nil {
+			c.conn = nil
+			return err
+		}
+		c.in = bufio.NewReader(c.conn)
+	}
+	return c.conn.SetDeadline(time.Now().Add(requestLimit))
+}
+
+func (c *client) hangUp() {
+	if c.conn != nil {
+		c.conn.Close()
+		c.conn = nil
+	}
+}

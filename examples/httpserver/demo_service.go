@@ -1,0 +1,161 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// service is the chain of processes that the demo has started, from outside: where it serves, who is in it, what it
+// says. All of them have the same standard error, a pipe: its end is the end of the last one, whose child that ever was.
+type service struct {
+	admin   adminClient
+	addr    string
+	pidFile string
+	first   *exec.Cmd
+	waited  chan error    // how the first process ended
+	gone    chan struct{} // closed when every process has ended
+
+	mu   sync.Mutex
+	pids []int
+	log  []string // the last lines
+}
+
+// startService starts the program and waits until it serves.
+func startService(ctx context.Context, exe, dir string) (*service, error) {
+	socket, addrFile := "unix:"+filepath.Join(dir, "admin"), filepath.Join(dir, "addr")
+	s := &service{
+		admin: newAdminClient(socket), pidFile: filepath.Join(dir, "pid"),
+		waited: make(chan error, 1), gone: make(chan struct{}),
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	s.first = exec.Command(exe, "-addr", "127.0.0.1:0", "-addr-file", addrFile, "-pid-file", s.pidFile,
+		"-admin", socket, "-soak", "400ms", "-grace", "5s", "-upgrade-timeout", "10s")
+	s.first.Stderr, s.first.SysProcAttr = w, ownGroup()
+	err = s.first.Start()
+	w.Close() // the processes have it now, and nobody else
+	if err != nil {
+		r.Close()
+		return nil, err
+	}
+	s.pids = []int{s.first.Process.Pid}
+	go func() { s.waited <- s.first.Wait() }() // ends with the process, which end sees to
+	go s.listen(r)                             // ends with all processes
+	if err := s.until(ctx, "the service is up", func() bool { _, err := readPID(s.pidFile); return err == nil }); err != nil {
+		return s, err
+	}
+	addr, err := os.ReadFile(addrFile)
+	s.addr = strings.TrimSpace(string(addr))
+	return s, err
+}
+
+// started is how the log names a process that an upgrade has started.
+var started = regexp.MustCompile(`started a new process" candidate=(\d+)`)
+
+// listen reads what the processes log, for their pids, and for who wants to know what went wrong.
+func (s *service) listen(r *os.File) {
+	defer close(s.gone)
+	defer r.Close()
+	for lines := bufio.NewScanner(r); lines.Scan(); {
+		s.mu.Lock()
+		s.log = append(s.log[max(0, len(s.log)-39):], lines.Text())
+		if m := started.FindStringSubmatch(lines.Text()); m != nil {
+			pid, _ := strconv.Atoi(m[1])
+			s.pids = append(s.pids, pid)
+		}
+		s.mu.Unlock()
+	}
+	_, _ = io.Copy(io.Discard, r) // behind a line that is too long
+}
+
+// until polls cond, because nobody tells the demo.
+func (s *service) until(ctx context.Context, what string, cond func() bool) error {
+	limit := time.Now().Add(10 * time.Second)
+	for !cond() {
+		if s.over() {
+			return errors.New("the service has ended")
+		}
+		if err := sleep(ctx, 5*time.Millisecond); err != nil {
+			return err
+		}
+		if time.Now().After(limit) {
+			return fmt.Errorf("waited for 10 s: %s", what)
+		}
+	}
+	return nil
+}
+
+// end drains the service and kills what is left after limit. It returns when every process has ended; an error says that
+// not all of them did so by themselves.
+func (s *service) end(limit time.Duration) error {
+	if s.over() {
+		return nil
+	}
+	if pid, err := readPID(s.pidFile); err == nil {
+		signalPID(pid, syscall.SIGTERM)
+	} else {
+		_ = s.first.Process.Signal(syscall.SIGTERM) // fails if it has ended, which is as good
+	}
+	err := s.wait(limit)
+	if err == nil {
+		return nil
+	}
+	for _, pid := range s.started() {
+		signalPID(pid, os.Kill)
+	}
+	return errors.Join(err, s.wait(limit))
+}
+
+// over tells whether every process has ended.
+func (s *service) over() bool {
+	select {
+	case <-s.gone:
+		return true
+	default:
+		return false
+	}
+}
+
+// wait tells within limit whether all processes have ended.
+func (s *service) wait(limit time.Duration) error {
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case <-s.gone:
+		return nil
+	case <-timer.C:
+		return fmt.Errorf("after %v some of the processes %v still run", limit, s.started())
+	}
+}
+
+func (s *service) started() []int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]int(nil), s.pids...)
+}
+
+func (s *service) lastLines() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return strings.Join(s.log, "\n")
+}
+
+func signalPID(pid int, sig os.Signal) {
+	if p, err := os.FindProcess(pid); err == nil {
+		_ = p.Signal(sig) // fails if it has ended, which is as good
+	}
+}

@@ -1,0 +1,162 @@
+// Httpserver is a web service that replaces itself while it runs, and the place to copy from. Start it, build a new
+// version over its executable, and send it a SIGHUP: the new process takes over without a lost request, or is taken
+// back.
+//
+//	go run ./examples/httpserver demo            # see it happen, with every request accounted for
+//	httpserver -addr :8080 -pid-file web.pid     # serve
+//	httpserver upgrade -pid-file web.pid         # upgrade, wait for the outcome, say why
+package main
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/midair-go/midair/drain"
+	"github.com/midair-go/midair/upgrade"
+)
+
+// version is what -ldflags "-X main.version=v2" sets.
+var version = "dev"
+
+func main() { os.Exit(command(os.Args[1:])) }
+
+// command runs what the arguments ask for and returns the exit status: 2 for arguments that make no sense.
+func command(args []string) int {
+	var err error
+	switch name := first(args); name {
+	case "demo":
+		err = demoCommand(args[1:])
+	case "upgrade":
+		err = upgradeCommand(args[1:])
+	default:
+		slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, nil)))
+		var c config
+		if err = c.parse(args); err == nil {
+			err = run(context.Background(), c)
+		}
+	}
+	switch {
+	case err == nil || errors.Is(err, flag.ErrHelp):
+		return 0
+	case errors.Is(err, errUsage):
+		fmt.Fprintln(os.Stderr, err)
+		return 2
+	case errors.Is(err, errSaid):
+		return 1
+	}
+	slog.Error("stopped", "err", err)
+	return 1
+}
+
+func first(args []string) string {
+	if len(args) == 0 {
+		return ""
+	}
+	return args[0]
+}
+
+// run is the service: what has to be opened, how it is served, and in which order it ends.
+func run(ctx context.Context, c config) error {
+	c.fail.beforeNew()
+	up, err := upgrade.New(upgrade.Options{
+		Version: version, PIDFile: c.pidFile,
+		Soak: cmp.Or(c.soak, -1), Timeout: c.upgradeTimeout, AbortGrace: c.grace,
+	})
+	if err != nil {
+		return err
+	}
+	defer up.Close()
+	c.fail.afterNew(up)
+	up.Check("tls", c.checkTLS)
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+
+	ln, err := up.Listen("tcp", c.addr)
+	if err != nil {
+		return err
+	}
+	hs := newHTTPServer()
+	web := drain.NewServer(hs, drain.Options{Grace: c.grace, Move: up.Move, Hurry: up.Hurry()})
+	adm, err := newAdmin(c, up, web, stop)
+	if err != nil {
+		return err
+	}
+	who := newIdentity(up.Status())
+	hs.Handler = who.tag(c.fail.middleware(newSite(who, adm.curl(), web.Readiness())))
+	return up.Run(ctx, func(ctx context.Context) error {
+		if err := c.announce(ln.Addr(), who); err != nil {
+			return err
+		}
+		return adm.beside(ctx, func(ctx context.Context) error {
+			return c.serve(ctx, web, c.fail.listener(ctx, ln))
+		})
+	})
+}
+
+// newHTTPServer returns a server that speaks HTTP/1.1 and HTTP/2, with and without TLS.
+func newHTTPServer() *http.Server {
+	p := new(http.Protocols)
+	p.SetHTTP1(true)
+	p.SetHTTP2(true)
+	p.SetUnencryptedHTTP2(true)
+	return &http.Server{
+		Protocols:         p,
+		ReadHeaderTimeout: 10 * time.Second,
+		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelWarn),
+	}
+}
+
+func (c config) serve(ctx context.Context, web *drain.Server, ln net.Listener) error {
+	if c.tlsCert != "" {
+		return web.ServeTLS(ctx, ln, c.tlsCert, c.tlsKey)
+	}
+	return web.Serve(ctx, ln)
+}
+
+// checkTLS finds out before the old process is asked to go what is wrong with the files.
+func (c config) checkTLS(context.Context) error {
+	if c.tlsCert == "" {
+		return nil
+	}
+	_, err := tls.LoadX509KeyPair(c.tlsCert, c.tlsKey)
+	return err
+}
+
+// announce tells where the service is to be found.
+func (c config) announce(addr net.Addr, who identity) error {
+	if c.addrFile != "" {
+		if err := writeFile(c.addrFile, addr.String()+"\n"); err != nil {
+			return fmt.Errorf("-addr-file: %w", err)
+		}
+	}
+	slog.Info("serving", "addr", addr.String(), "version", who.version, "generation", who.generation, "pid", who.pid)
+	return nil
+}
+
+// writeFile replaces a file at once: nobody reads half of it.
+func writeFile(path, content string) error {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(f, content)
+	err = errors.Join(err, f.Chmod(0o644), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		os.Remove(f.Name())
+	}
+	return err
+}

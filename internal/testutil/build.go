@@ -1,0 +1,82 @@
+package testutil
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"sync"
+	"testing"
+)
+
+// builds holds the programs that this test process has built. Main removes them.
+var builds = struct {
+	sync.Mutex
+	dir  string
+	made map[string]*built
+}{made: map[string]*built{}}
+
+type built struct {
+	once sync.Once
+	path string
+	err  error
+}
+
+// Build returns the path of a program made by go build from pkg, an import path or one relative to the test, with the given -ldflags. The same
+// program is built once in a test process, with the race detector if the test has it.
+func Build(t testing.TB, pkg string, ldflags string) string {
+	t.Helper()
+	b, dir, err := buildSlot(pkg, ldflags)
+	if err != nil {
+		t.Fatalf("build %s: %v", pkg, err)
+	}
+	b.once.Do(func() { b.path, b.err = build(dir, pkg, ldflags) })
+	if b.err != nil {
+		t.Fatalf("build %s: %v", pkg, b.err)
+	}
+	return b.path
+}
+
+func buildSlot(pkg, ldflags string) (b *built, dir string, err error) {
+	builds.Lock()
+	defer builds.Unlock()
+	if builds.dir == "" {
+		if builds.dir, err = os.MkdirTemp("", "midair-test-"); err != nil {
+			return nil, "", err
+		}
+	}
+	key := pkg + "\x00" + ldflags
+	if builds.made[key] == nil {
+		builds.made[key] = &built{}
+	}
+	return builds.made[key], builds.dir, nil
+}
+
+func build(dir, pkg, ldflags string) (string, error) {
+	dir, err := os.MkdirTemp(dir, "")
+	if err != nil {
+		return "", err
+	}
+	out := filepath.Join(dir, path.Base(filepath.ToSlash(pkg))+exeSuffix)
+	args := []string{"build", "-o", out}
+	if raceEnabled {
+		args = append(args, "-race")
+	}
+	if ldflags != "" {
+		args = append(args, "-ldflags="+ldflags)
+	}
+	if msg, err := exec.Command("go", append(args, pkg)...).CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%w\n%s", err, msg)
+	}
+	return out, nil
+}
+
+func removeBuilds() {
+	builds.Lock()
+	defer builds.Unlock()
+	if builds.dir != "" {
+		_ = os.RemoveAll(builds.dir) // a temporary directory
+	}
+	builds.dir, builds.made = "", map[string]*built{}
+}

@@ -1,0 +1,279 @@
+package testutil
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+// dialRest is the pause of a client before the request that follows a failed connection: without it the clients of a
+// server that is down would take the processor from the one that starts.
+const dialRest = 5 * time.Millisecond
+
+// client sends one request after the other. Its goroutine is the only one to touch it until the load is stopped.
+type client struct {
+	load  *Load
+	num   int
+	fresh bool // a connection for each request
+	log   entryLog
+	timer *time.Timer
+
+	conn   net.Conn // nil: none
+	br     *bufio.Reader
+	peek   peeker
+	res    response
+	who    uint16 // who gave the last answer on conn
+	buf    []byte // the request; its first bytes never change
+	fast   int    // length of the part of buf that never changes, for Path
+	slow   []byte // the same part for SlowPath
+	rest   []byte // what follows the id
+	name   Answerer
+	number uint16 // of name
+}
+
+func newClient(l *Load, num int, fresh bool) *client {
+	c := &client{load: l, num: num, fresh: fresh, br: bufio.NewReaderSize(nil, 8<<10)}
+	c.timer = time.NewTimer(0)
+	c.buf = c.head(l.opts.Path)
+	c.fast = len(c.buf)
+	c.slow = c.head(l.opts.SlowPath)
+	rest := "\r\n" + l.opts.Header
+	if fresh {
+		rest += "Connection: close\r\n"
+	}
+	rest += fmt.Sprintf("Content-Length: %d\r\n\r\n", l.opts.Body)
+	c.rest = append([]byte(rest), bytes.Repeat([]byte{'x'}, l.opts.Body)...)
+	return c
+}
+
+// head is a request up to its number.
+func (c *client) head(path string) []byte {
+	host := c.load.opts.Addr
+	if c.load.opts.Network == "unix" {
+		host = "localhost"
+	}
+	return fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: %s\r\nX-Request-Id: %s-%d-", path, host, c.load.prefix, c.num)
+}
+
+// run sends requests until the load is stopped.
+func (c *client) run() {
+	defer c.leave()
+	for n := 0; ; n++ {
+		start, ok := c.await(n)
+		if !ok {
+			return
+		}
+		slow := c.load.opts.SlowEvery > 0 && (n+1)%c.load.opts.SlowEvery == 0
+		c.record(start, slow, c.do(n, slow))
+	}
+}
+
+// await waits for the time of request n and returns it, or false if the load was stopped.
+func (c *client) await(n int) (start time.Duration, ok bool) {
+	o := &c.load.opts
+	if o.Rate > 0 {
+		every := float64(time.Second) / o.Rate
+		due := time.Duration((float64(n)*float64(len(c.load.clients)) + float64(c.num)) * every)
+		return due, c.pause(due - time.Since(c.load.begin))
+	}
+	if n > 0 && o.Think > 0 && !c.pause(o.Think) {
+		return 0, false
+	}
+	ok = c.pause(0)
+	return time.Since(c.load.begin), ok
+}
+
+// pause waits and tells whether the load goes on.
+func (c *client) pause(d time.Duration) bool {
+	if d <= 0 {
+		select {
+		case <-c.load.ending:
+			return false
+		default:
+			return true
+		}
+	}
+	c.timer.Reset(d)
+	select {
+	case <-c.load.ending:
+		c.timer.Stop()
+		return false
+	case <-c.timer.C:
+		return true
+	}
+}
+
+// result is how one request ended.
+type result struct {
+	outcome Outcome
+	status  int
+	who     uint16
+	err     error
+}
+
+func (c *client) record(start time.Duration, slow bool, r result) {
+	took := (time.Since(c.load.begin) - start) / tick
+	c.log.add(entry{
+		start: start, took: uint32(min(took, 1<<32-1)), status: uint16(r.status), who: r.who, outcome: r.outcome, slow: slow,
+	}, r.err)
+	c.load.total.Add(1)
+	if r.outcome != OK {
+		c.load.failed.Add(1)
+	}
+	if r.outcome == DialRefused || r.outcome == DialFailed {
+		c.pause(dialRest)
+	}
+}
+
+// do sends request n and reads its answer. After a failure the connection is closed.
+func (c *client) do(n int, slow bool) result {
+	deadline := time.Now().Add(c.load.opts.Timeout)
+	if err := c.connect(deadline); err != nil {
+		return result{outcome: dialOutcome(err), err: err}
+	}
+	outcome, err := c.exchange(n, slow, deadline)
+	if err != nil {
+		r := result{outcome: outcome, who: c.who, err: err}
+		c.hangUp()
+		return r
+	}
+	c.who = c.answerer()
+	r := result{status: c.res.status, who: c.who}
+	if r.status >= 400 {
+		r.outcome, r.err = BadStatus, fmt.Errorf("status %d", r.status)
+	}
+	if c.fresh || c.res.close {
+		c.announced()
+		c.hangUp()
+	}
+	return r
+}
+
+func (c *client) announced() {
+	if !c.fresh {
+		c.load.announced.Add(1)
+	}
+}
+
+// connect makes sure that there is a connection: the kept one, unless the server has closed it, or a new one.
+func (c *client) connect(deadline time.Time) error {
+	if c.conn != nil && !c.usable() {
+		c.hangUp()
+	}
+	if c.conn != nil {
+		return nil
+	}
+	d := net.Dialer{Deadline: deadline, KeepAlive: -1}
+	conn, err := d.DialContext(context.Background(), c.load.opts.Network, c.load.opts.Addr)
+	if err != nil {
+		return err
+	}
+	c.load.dials.Add(1)
+	c.conn = conn
+	c.br.Reset(conn)
+	return c.peek.watch(conn.(syscall.Conn))
+}
+
+// usable tells whether the kept connection is idle and open.
+func (c *client) usable() bool {
+	idle, stray := c.peek.idle()
+	switch {
+	case stray || c.br.Buffered() > 0:
+		c.load.strays.Add(1)
+		return false
+	case !idle:
+		c.load.idleClosed.Add(1)
+	}
+	return idle
+}
+
+func (c *client) hangUp() {
+	if c.conn != nil {
+		c.conn.Close()
+	}
+	c.conn, c.who = nil, 0
+}
+
+// leave ends the client; a connection that the server closed while it was idle still counts.
+func (c *client) leave() {
+	if c.conn != nil {
+		c.usable()
+	}
+	c.hangUp()
+	c.timer.Stop()
+}
+
+// exchange writes the request and reads the answer.
+func (c *client) exchange(n int, slow bool, deadline time.Time) (Outcome, error) {
+	if err := c.conn.SetDeadline(deadline); err != nil {
+		return WriteFailed, err
+	}
+	if _, err := c.conn.Write(c.request(n, slow)); err != nil {
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return TimedOut, err
+		}
+		return WriteFailed, err
+	}
+	err := c.res.read(c.br)
+	return readOutcome(err, c.res.begun), err
+}
+
+// request returns the bytes of request n. They are valid until the next call.
+func (c *client) request(n int, slow bool) []byte {
+	b := c.buf[:c.fast]
+	if slow {
+		b = c.slow
+	}
+	b = strconv.AppendInt(b, int64(n), 10)
+	b = append(b, c.rest...)
+	if slow {
+		c.slow = b[:len(c.slow)]
+	} else {
+		c.buf = b
+	}
+	return b
+}
+
+// answerer returns the number of who gave the answer. It looks it up only if that differs from the last one.
+func (c *client) answerer() uint16 {
+	pid, _ := number(c.res.pid)
+	if string(c.res.version) != c.name.Version || string(c.res.generation) != c.name.Generation || pid != c.name.PID {
+		c.name = Answerer{string(c.res.version), string(c.res.generation), pid}
+		c.number = c.load.who.number(c.name)
+	}
+	return c.number
+}
+
+func dialOutcome(err error) Outcome {
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
+		return TimedOut
+	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, os.ErrNotExist):
+		return DialRefused // a unix socket without its file has nobody listening either
+	}
+	return DialFailed
+}
+
+func readOutcome(err error, begun bool) Outcome {
+	switch {
+	case err == nil:
+		return OK
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return TimedOut
+	case errors.Is(err, errMalformed):
+		return Malformed
+	case begun:
+		return Partial
+	case errors.Is(err, io.EOF):
+		return NoResponse
+	}
+	return Reset
+}

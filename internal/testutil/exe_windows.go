@@ -1,0 +1,4 @@
+package testutil
+
+// exeSuffix is what the name of a program ends with.
+const exeSuffix = ".exe"

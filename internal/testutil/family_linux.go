@@ -1,0 +1,224 @@
+package testutil
+
+import (
+	"bytes"
+	"maps"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strconv"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// ownSession makes a started process the leader of a session, as a service manager does. The session tells whose a
+// zombie is: its environment is gone.
+func ownSession() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setsid: true} }
+
+func killPID(pid int) { _ = syscall.Kill(pid, syscall.SIGKILL) } // it may have ended by itself
+
+// process is what /proc/<pid>/stat says.
+type process struct {
+	pid, parent, session int
+	zombie               bool
+	began                uint64
+}
+
+// processes lists all processes of the machine.
+func processes() []process {
+	names, err := readDirNames("/proc")
+	if err != nil {
+		return nil
+	}
+	var all []process
+	for _, name := range names {
+		pid, err := strconv.Atoi(name)
+		if err != nil {
+			continue
+		}
+		if p, ok := readProcess(pid); ok {
+			all = append(all, p)
+		}
+	}
+	return all
+}
+
+func readDirNames(dir string) ([]string, error) {
+	d, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	return d.Readdirnames(-1)
+}
+
+func readProcess(pid int) (process, bool) {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return process{}, false // it has ended
+	}
+	// The second field is the command in parentheses and may hold anything; the state is the first one after it.
+	fields := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
+	if len(fields) < 20 {
+		return process{}, false
+	}
+	num := func(i int) int { n, _ := strconv.Atoi(string(fields[i])); return n }
+	began, _ := strconv.ParseUint(string(fields[19]), 10, 64)
+	state := fields[0][0]
+	return process{pid, num(1), num(3), state == 'Z' || state == 'X', began}, true
+}
+
+// carries tells whether a process was started with the entry in its environment, and whether it has none: a zombie,
+// and for an instant a process that is being replaced by exec.
+func carries(pid int, entry string) (found, none bool) {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/environ")
+	if err != nil {
+		return false, false
+	}
+	for env := range bytes.SplitSeq(b, []byte{0}) {
+		if string(env) == entry {
+			return true, false
+		}
+	}
+	return false, len(b) == 0
+}
+
+// pidsWith lists the live processes that were started with the entry in their environment.
+func pidsWith(entry string) []int {
+	var pids []int
+	for _, p := range processes() {
+		if found, _ := carries(p.pid, entry); found && !p.zombie {
+			pids = append(pids, p.pid)
+		}
+	}
+	return pids
+}
+
+func familyPIDs(f *Proc) []int {
+	var pids []int
+	for _, p := range processes() {
+		found, none := carries(p.pid, familyEnv+"="+f.family)
+		if p.zombie || !found && !(none && p.session == f.PID()) {
+			continue
+		}
+		adopter.note(f.PID(), p)
+		pids = append(pids, p.pid)
+	}
+	return pids
+}
+
+// reaper makes the test process the parent of orphans of its families and waits for them, and for nobody else: each
+// is waited for by its pid, so os/exec keeps its own children. It runs while there is a family.
+type reaper struct {
+	mu       sync.Mutex
+	sessions map[int]bool   // pids of started processes, which lead the sessions of their families
+	seen     map[int]member // those that were seen alive: they may leave the session
+	stop     func()
+}
+
+// member is what tells a process of a family from a later one with the same pid.
+type member struct {
+	session int // the family
+	began   uint64
+}
+
+var adopter = &reaper{sessions: map[int]bool{}, seen: map[int]member{}}
+
+// start starts a process whose orphans are to be adopted.
+func (r *reaper) start(cmd *exec.Cmd) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return os.NewSyscallError("prctl", err)
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	if len(r.sessions) == 0 {
+		r.run()
+	}
+	r.sessions[cmd.Process.Pid] = true
+	return nil
+}
+
+// run starts the goroutine that reaps whenever a child has ended; r.stop ends it and waits for it.
+func (r *reaper) run() {
+	died := make(chan os.Signal, 1)
+	quit, done := make(chan struct{}), make(chan struct{})
+	signal.Notify(died, unix.SIGCHLD)
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-died:
+				r.reap()
+			case <-quit:
+				return
+			}
+		}
+	}()
+	r.stop = func() {
+		signal.Stop(died)
+		close(quit)
+		<-done
+	}
+}
+
+// leave forgets a family; the last one ends the reaper.
+func (r *reaper) leave(session int) {
+	r.mu.Lock()
+	delete(r.sessions, session)
+	maps.DeleteFunc(r.seen, func(_ int, m member) bool { return m.session == session })
+	last, stop := len(r.sessions) == 0, r.stop
+	r.mu.Unlock()
+	if last {
+		stop()
+	}
+}
+
+// note remembers a member of a family that was seen alive.
+func (r *reaper) note(session int, p process) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.sessions[session] {
+		r.seen[p.pid] = member{session, p.began}
+	}
+}
+
+// reap waits for the zombies among the adopted children.
+func (r *reaper) reap() {
+	for _, p := range processes() {
+		if p.zombie && r.family(p) != 0 {
+			_, _ = unix.Wait4(p.pid, nil, unix.WNOHANG, nil) // somebody else's death is no error
+		}
+	}
+}
+
+// family returns the session of the family whose orphan p is, and 0 if p is not an adopted orphan.
+func (r *reaper) family(p process) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if p.parent != os.Getpid() || r.sessions[p.pid] {
+		return 0
+	}
+	if m, ok := r.seen[p.pid]; ok && m.began == p.began {
+		return m.session
+	}
+	if r.sessions[p.session] {
+		return p.session
+	}
+	return 0
+}
+
+// settled reaps and tells whether no orphan of the family is left among the children.
+func (r *reaper) settled(session int) bool {
+	r.reap()
+	for _, p := range processes() {
+		if r.family(p) == session {
+			return false
+		}
+	}
+	return true
+}

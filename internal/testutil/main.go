@@ -1,0 +1,94 @@
+package testutil
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+)
+
+// roleEnv names the role that a process plays; descendants inherit it.
+const roleEnv = "MIDAIR_TEST_ROLE"
+
+// settleTime is how long what a test leaves behind may take to end before it counts as a leak; settleEnv shortens it.
+const (
+	settleTime = 5 * time.Second
+	settleEnv  = "MIDAIR_TEST_SETTLE"
+)
+
+// started remembers which roles were ever started, so that Main finds dead ones.
+var started = struct {
+	sync.Mutex
+	roles map[string]bool
+}{roles: map[string]bool{}}
+
+// Main runs the tests of a package, or one of its roles, and never returns. A process that Start started runs the
+// role's function and exits with its result. Otherwise Main runs the tests and exits with 1 if one failed, if
+// goroutines, descriptors or children are left, or if a complete run never started one of the roles.
+func Main(m *testing.M, roles map[string]func() int) {
+	if isGuard() {
+		os.Exit(guard())
+	}
+	if name := os.Getenv(roleEnv); name != "" {
+		os.Exit(play(roles, name))
+	}
+	wantGuard()
+	before := firstCensus()
+	code := m.Run()
+	stopGuard()
+	removeBuilds()
+	left := leaked(before, settle())
+	if code == 0 && !testing.Short() && !filtered() {
+		left = append(left, neverStarted(roles)...)
+	}
+	for _, l := range left {
+		fmt.Fprintln(os.Stderr, l)
+	}
+	if len(left) > 0 && code == 0 {
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func settle() time.Duration {
+	if d, err := time.ParseDuration(os.Getenv(settleEnv)); err == nil {
+		return d
+	}
+	return settleTime
+}
+
+func play(roles map[string]func() int, name string) int {
+	role, ok := roles[name]
+	if !ok {
+		fmt.Fprintf(os.Stderr, "testutil: no role %q\n", name)
+		return 2
+	}
+	return role()
+}
+
+// neverStarted names the roles that no test started.
+func neverStarted(roles map[string]func() int) []string {
+	started.Lock()
+	defer started.Unlock()
+	var names []string
+	for name := range roles {
+		if !started.roles[name] {
+			names = append(names, fmt.Sprintf("testutil: no test started the role %q", name))
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// filtered tells whether flags of go test leave tests out.
+func filtered() bool {
+	for _, name := range []string{"test.run", "test.skip", "test.list", "test.fuzz"} {
+		if f := flag.Lookup(name); f != nil && f.Value.String() != "" {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,27 @@
+package testutil
+
+import (
+	"testing"
+	"time"
+)
+
+// Until polls cond, with pauses that grow from 1 to 20 ms, until it is true. After timeout it ends the test with a
+// message that names what was waited for. It must be called from the goroutine that runs the test.
+func Until(t testing.TB, timeout time.Duration, what string, cond func() bool) {
+	t.Helper()
+	if !poll(timeout, cond) {
+		t.Fatalf("waited %v for %s", timeout, what)
+	}
+}
+
+// poll tells whether cond became true within timeout. It asks at least once, and a last time when time is over.
+func poll(timeout time.Duration, cond func() bool) bool {
+	deadline := time.Now().Add(timeout)
+	for pause := time.Millisecond; !cond(); pause = min(pause*3/2, 20*time.Millisecond) {
+		if time.Now().After(deadline) {
+			return cond()
+		}
+		time.Sleep(pause)
+	}
+	return true
+}
