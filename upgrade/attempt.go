@@ -26,12 +26,13 @@ type attempt struct {
 	plain bool // the child knows tableflip only
 	open  bool // the candidate has been told to accept
 	crash *os.File
+	due   time.Time // when the candidate must be prepared
 
 	mu         sync.Mutex
 	earlyOnce  sync.Once
-	committing bool // the commit frame is going out: too late to abort
-	again      bool // another upgrade was asked for meanwhile
-	stopping   bool // the abort is part of the end of the service
+	committing bool          // the commit frame is going out: too late to abort
+	again      bool          // another upgrade was asked for meanwhile
+	stopping   chan struct{} // closed if the abort is part of the end of the service
 }
 
 // commitStall is how long the old process holds back its own Accept after it has handed over. A new process that is
@@ -42,7 +43,7 @@ const commitStall = time.Second
 const idleAbortGrace = 2 * time.Second
 
 func newAttempt(ctx context.Context, u *Upgrader, revive bool) *attempt {
-	a := &attempt{u: u, revive: revive, early: make(chan struct{}), done: make(chan error, 1)}
+	a := &attempt{u: u, revive: revive, early: make(chan struct{}), done: make(chan error, 1), stopping: make(chan struct{})}
 	a.ctx, a.abort = context.WithCancelCause(context.WithoutCancel(ctx))
 	return a
 }
@@ -75,7 +76,7 @@ func (a *attempt) steps(ctx context.Context) error {
 	} {
 		a.phase = s.phase
 		a.u.tel.phase(ctx, s.phase)
-		a.u.setCandidate(&CandidateStatus{Phase: s.phase, PID: a.cand.pid, Version: a.cand.version, Generation: a.cand.generation})
+		a.report()
 		a.u.log.Debug("upgrade: phase", "phase", s.phase, "candidate", a.cand.pid)
 		if err := s.run(); err != nil {
 			return err
@@ -84,18 +85,25 @@ func (a *attempt) steps(ctx context.Context) error {
 	return nil
 }
 
+// report makes Status show what is known of the candidate.
+func (a *attempt) report() {
+	a.u.setCandidate(&CandidateStatus{Phase: a.phase, PID: a.cand.pid, Version: a.cand.version, Generation: a.cand.generation})
+}
+
 // start starts the process and waits for its first word. A process that is ready without a word knows tableflip only.
 func (a *attempt) start() error {
 	atStep("old.start")
+	a.due = time.Now().Add(a.u.opts.Timeout)
 	child, err := startChild(a.u.opts, a.u.listeners)
 	if err != nil {
 		return err
 	}
 	a.child = child
 	a.cand = Candidate{pid: child.pid, generation: a.u.nextGeneration(a.revive)}
+	a.report()
 	a.u.log.Info("upgrade: started a new process", "candidate", child.pid)
 	atStep("old.started")
-	f, err := a.until(kindHello, a.u.opts.Timeout, nil)
+	f, err := a.until(kindHello, time.Until(a.due), nil)
 	if errors.Is(err, errLimit) {
 		return fmt.Errorf("it did not get to upgrade.New within %v", a.u.opts.Timeout)
 	}
@@ -114,15 +122,18 @@ func (a *attempt) welcome(f frame) error {
 	if h.Min > protocolMax || h.Max < protocolMin {
 		return fmt.Errorf("it speaks versions %d to %d of the control protocol, this process %d to %d", h.Min, h.Max, protocolMin, protocolMax)
 	}
-	a.cand.version = h.Version
-	atStep("old.hello")
-	body := welcomeBody{
-		Protocol: min(h.Max, protocolMax), PID: os.Getpid(), Generation: a.cand.generation,
-		Version: a.u.opts.Version, Millis: a.u.opts.Timeout.Milliseconds(),
+	if h.PID != a.child.pid {
+		return fmt.Errorf("it is pid %d, started by pid %d: a script has to end with exec", h.PID, a.child.pid)
 	}
-	state, err := a.u.keeper.snapshot()
+	a.cand.version = clip(h.Version)
+	atStep("old.hello")
+	state, err := a.snapshot()
 	if err != nil {
 		return err
+	}
+	body := welcomeBody{
+		Protocol: min(h.Max, protocolMax), Generation: a.cand.generation, Millis: time.Until(a.due).Milliseconds(), Only: a.revive,
+		Paths: a.u.listeners.paths(),
 	}
 	var files []*os.File
 	if state != nil {
@@ -143,7 +154,7 @@ func (a *attempt) prepared() error {
 	if a.plain {
 		return nil
 	}
-	_, err := a.until(kindPrepared, a.u.opts.Timeout, nil)
+	_, err := a.until(kindPrepared, max(time.Until(a.due), time.Millisecond), nil)
 	if errors.Is(err, errLimit) {
 		return fmt.Errorf("it was not prepared within %v: it hangs before upgrade.Run, or in it", a.u.opts.Timeout)
 	}
@@ -158,7 +169,7 @@ func (a *attempt) bake() error {
 	}
 	ctx, cancel := context.WithCancel(a.ctx)
 	defer cancel()
-	var verdict error
+	verdict := errors.New("Bake has not returned")
 	judged := make(chan struct{})
 	go func() {
 		defer close(judged)
@@ -166,7 +177,11 @@ func (a *attempt) bake() error {
 	}()
 	_, err := a.until(0, 0, judged)
 	cancel()
-	<-judged
+	select {
+	case <-judged:
+	case <-time.After(commitStall):
+		a.u.log.Error("upgrade: Bake goes on although its context has ended")
+	}
 	switch {
 	case errors.Is(err, errOver):
 		return verdict
@@ -174,6 +189,30 @@ func (a *attempt) bake() error {
 		return nil
 	}
 	return err
+}
+
+// snapshot asks the program for its values, and gives up with the attempt or after Timeout if it does not answer.
+func (a *attempt) snapshot() (*os.File, error) {
+	var state *os.File
+	err := errors.New("the values of Keep were not marshalled: MarshalBinary has ended its goroutine")
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		state, err = a.u.keeper.snapshot()
+	}()
+	_, waited := a.until(0, a.u.opts.Timeout, done)
+	if errors.Is(waited, errOver) {
+		return state, err
+	}
+	go func() { // ends when MarshalBinary does
+		if <-done; state != nil {
+			state.Close()
+		}
+	}()
+	if errors.Is(waited, errLimit) {
+		return nil, fmt.Errorf("MarshalBinary of a kept value did not return within %v", a.u.opts.Timeout)
+	}
+	return nil, waited
 }
 
 // soak lets both accept for a while. A candidate that is alive at its end has shown that it can serve.
@@ -214,9 +253,12 @@ func (a *attempt) handOver() error {
 		return fmt.Errorf("control socket: %w", err)
 	}
 	atStep("old.committed")
-	stall := time.AfterFunc(commitStall, func() { a.u.listeners.open(true) })
-	defer stall.Stop()
-	if _, err = a.until(kindServing, a.u.opts.Timeout, nil); errors.Is(err, errLimit) {
+	_, err = a.until(kindServing, commitStall, nil)
+	if errors.Is(err, errLimit) {
+		a.u.listeners.open(true)
+		_, err = a.until(kindServing, a.u.opts.Timeout, nil)
+	}
+	if errors.Is(err, errLimit) {
 		return fmt.Errorf("it did not confirm the commit within %v", a.u.opts.Timeout)
 	}
 	atStep("old.handed-over")
@@ -225,7 +267,7 @@ func (a *attempt) handOver() error {
 
 // lastWord decides whether it is too late to abort, and collects what goes with the commit.
 func (a *attempt) lastWord() (commitBody, []*os.File, error) {
-	state, err := a.u.keeper.snapshot()
+	state, err := a.snapshot()
 	if err != nil {
 		return commitBody{}, nil, err
 	}
@@ -240,9 +282,7 @@ func (a *attempt) lastWord() (commitBody, []*os.File, error) {
 		return commitBody{}, nil, fmt.Errorf("%w: %w", ErrAborted, err)
 	}
 	a.committing = true
-	body := commitBody{State: state != nil, Again: a.again}
-	a.again = false
-	return body, files, nil
+	return commitBody{State: state != nil, Again: a.again}, files, nil
 }
 
 // tryAbort takes the attempt back unless it is too late.
@@ -252,9 +292,20 @@ func (a *attempt) tryAbort(cause error, stopping bool) bool {
 	if a.committing {
 		return false
 	}
-	a.stopping = a.stopping || stopping
+	if stopping && !a.isStopping() {
+		close(a.stopping)
+	}
 	a.abort(cause)
 	return true
+}
+
+func (a *attempt) isStopping() bool {
+	select {
+	case <-a.stopping:
+		return true
+	default:
+		return false
+	}
 }
 
 // remember notes that another upgrade is wanted, for whoever serves after this one.

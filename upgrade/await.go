@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"syscall"
 	"time"
@@ -27,6 +26,13 @@ type remoteError struct{ failedBody }
 
 func (e *remoteError) Error() string { return e.Reason }
 
+func (e *remoteError) Unwrap() error {
+	if e.Aborted {
+		return ErrAborted
+	}
+	return nil
+}
+
 // until waits for the next thing that matters: a frame of the wanted kind, the end of limit (0: none), over, a commit by
 // hand, an abort, or the death of the child. All of an attempt's waiting is done here.
 func (a *attempt) until(want kind, limit time.Duration, over <-chan struct{}) (frame, error) {
@@ -40,7 +46,7 @@ func (a *attempt) until(want kind, limit time.Duration, over <-chan struct{}) (f
 	if a.phase != PhaseBake && a.phase != PhaseSoak {
 		early = nil
 	}
-	if a.phase == PhaseCommit {
+	if a.phase == PhaseCommit && a.isCommitting() {
 		aborted = nil
 	}
 	if want != kindHello {
@@ -71,6 +77,9 @@ func (a *attempt) until(want kind, limit time.Duration, over <-chan struct{}) (f
 		case <-a.child.exited:
 			return frame{}, a.exited()
 		case <-timeout:
+			if f, ok := a.waiting(want); ok {
+				return f, nil
+			}
 			return frame{}, errLimit
 		case <-over:
 			return frame{}, errOver
@@ -82,13 +91,39 @@ func (a *attempt) until(want kind, limit time.Duration, over <-chan struct{}) (f
 	}
 }
 
+func (a *attempt) isCommitting() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.committing
+}
+
 // linkLost tells a dead child, whose exit is known a moment later, from one that has cut the control socket.
 func (a *attempt) linkLost() error {
 	select {
 	case <-a.child.exited:
 		return a.exited()
 	case <-time.After(commitStall):
-		return errors.New("it closed the control socket, or sent something else than frames")
+		if err := a.child.link.broken; err != nil {
+			return err
+		}
+		return errors.New("it closed the control socket")
+	}
+}
+
+// waiting looks for the frame in what has come already: a process that was frozen finds its timer and the frame at once.
+func (a *attempt) waiting(want kind) (frame, bool) {
+	for {
+		select {
+		case f, ok := <-a.child.link.frames:
+			if !ok {
+				return frame{}, false
+			}
+			if f.close(); f.kind == want {
+				return f, true
+			}
+		default:
+			return frame{}, false
+		}
 	}
 }
 
@@ -139,7 +174,7 @@ func (a *attempt) takeBack(cause error) error {
 	}
 	a.child.close()
 	a.u.pid.discard(a.child.pid)
-	if a.phase == PhaseCommit && !a.revive && !a.u.pid.owned() {
+	if !a.revive && !a.u.pid.owned() {
 		if err := a.u.pid.publish(); err != nil {
 			a.u.log.Error("upgrade: cannot take the pid file back", "err", err)
 		}
@@ -150,13 +185,15 @@ func (a *attempt) takeBack(cause error) error {
 // dismiss waits until the child has gone: one that can still listen finishes its requests first, a committed one that
 // says nothing and one that takes too long are killed.
 func (a *attempt) dismiss(cause error) {
-	grace := idleAbortGrace
-	if a.open {
-		grace = a.u.opts.AbortGrace
+	grace := a.u.opts.AbortGrace
+	if !a.open {
+		grace = min(grace, idleAbortGrace)
 	}
-	a.mu.Lock()
-	body := abortBody{Reason: cause.Error(), Stopping: a.stopping}
-	a.mu.Unlock()
+	stopping := a.stopping
+	body := abortBody{Reason: clip(cause.Error()), Stopping: a.isStopping()}
+	if body.Stopping {
+		stopping = nil
+	}
 	switch r := (*remoteError)(nil); {
 	case a.plain:
 		grace = a.u.opts.AbortGrace
@@ -178,8 +215,11 @@ func (a *attempt) dismiss(cause error) {
 				continue
 			}
 			a.takeState(f)
+		case <-stopping: // only now: the candidate must not go on alone if this process is killed
+			stopping, body.Stopping = nil, true
+			_ = a.child.link.send(kindAbort, body)
 		case <-kill.C:
-			a.child.signal(os.Kill)
+			a.child.kill()
 			if !a.gone() {
 				a.u.log.Warn("upgrade: killed the candidate", "candidate", a.child.pid, "after", grace)
 			}
@@ -225,6 +265,7 @@ func (a *attempt) takeState(f frame) {
 		if err := a.u.keeper.receive(f.files[0]); err != nil {
 			a.u.log.Error("upgrade: cannot take the candidate's state back", "candidate", a.child.pid, "err", err)
 		}
+		a.u.keeper.forget()
 	}
 	atStep("old.returned")
 	_ = a.child.link.send(kindReleased, nil) // fails if the candidate has not waited for it

@@ -27,7 +27,7 @@ import (
 //	            <------------ commit     with fresh state; then the Ready byte on tableflip's pipe
 //	serving     ------------>
 //
-//	failed      ------------>            the candidate gives up and says why
+//	failed      ------------>            the candidate gives up and says why; then as after an abort
 //	            <------------ abort      at any time before commit
 //	returned    ------------>            an aborted candidate has finished; with state if it had been open
 //	            <------------ released   the old one has it and lives: the candidate may end
@@ -71,17 +71,17 @@ type helloBody struct {
 	Max     int    `json:"max"`
 	PID     int    `json:"pid"`
 	Version string `json:"version"`
-	Build   string `json:"build,omitempty"`
 }
 
 type welcomeBody struct {
-	Protocol   int    `json:"protocol"`
-	PID        int    `json:"pid"`
-	Generation int    `json:"generation"` // of the candidate
-	Version    string `json:"version"`
-	State      bool   `json:"state,omitempty"` // a file with state comes along, first
-	Crash      bool   `json:"crash,omitempty"` // a file for crash output comes along, last
-	Millis     int64  `json:"ms,omitempty"`    // how long the candidate has until it must be prepared
+	Protocol   int   `json:"protocol"`
+	Generation int   `json:"generation"`      // of the candidate
+	Millis     int64 `json:"ms,omitempty"`    // how long it has until it must be prepared
+	State      bool  `json:"state,omitempty"` // a file with state comes along, first
+	Crash      bool  `json:"crash,omitempty"` // a file for crash output comes along, last
+	Only       bool  `json:"only,omitempty"`  // nobody serves: it has to, whatever its checks say
+
+	Paths []socketName `json:"paths,omitempty"` // of the unix sockets that come along
 }
 
 type commitBody struct {
@@ -90,8 +90,9 @@ type commitBody struct {
 }
 
 type failedBody struct {
-	Phase  Phase  `json:"phase"`
-	Reason string `json:"reason"`
+	Phase   Phase  `json:"phase"`
+	Reason  string `json:"reason"`
+	Aborted bool   `json:"aborted,omitempty"` // it was told to stop
 }
 
 type abortBody struct {
@@ -99,8 +100,13 @@ type abortBody struct {
 	Stopping bool   `json:"stopping,omitempty"` // the whole service ends: nobody is to take over
 }
 
-type returnedBody struct {
-	State bool `json:"state,omitempty"`
+// clip keeps a reason small enough for a frame; in JSON a byte may become six.
+func clip(s string) string {
+	const most = 4 << 10
+	if len(s) <= most {
+		return s
+	}
+	return s[:most] + "..."
 }
 
 func (f frame) decode(v any) error {
@@ -136,7 +142,7 @@ func encodeFrame(k kind, body any, nfiles int) ([]byte, error) {
 	return append(b, data...), nil
 }
 
-var errFrame = errors.New("not a control frame")
+var errFrame = errors.New("what came on the control socket is not a frame")
 
 // cutFrame takes the first frame off b. With a nil rest and a nil error there is no whole frame in b yet.
 func cutFrame(b []byte) (f frame, rest []byte, err error) {
@@ -167,6 +173,7 @@ type wire interface {
 type link struct {
 	wire   wire
 	frames chan frame
+	broken error // why frames was closed, if it was not the end of the peer; to be read after that
 
 	mu   sync.Mutex // one sender at a time
 	stop chan struct{}
@@ -189,11 +196,14 @@ func (l *link) read() {
 	for {
 		n, received, err := l.wire.recv(buf)
 		files = append(files, received...)
-		if err != nil || n == 0 {
-			return
+		if err == nil && n > 0 {
+			pending = append(pending, buf[:n]...)
+			pending, files, err = l.deliver(pending, files)
 		}
-		pending = append(pending, buf[:n]...)
-		if pending, files, err = l.deliver(pending, files); err != nil {
+		if errors.Is(err, errFrame) {
+			l.broken = err
+		}
+		if err != nil || n == 0 {
 			return
 		}
 	}

@@ -18,7 +18,7 @@ var (
 	ErrNotSupported = errors.New("upgrade: not supported on this platform")
 	// ErrAborted means that the upgrade was taken back before its commit: by Abort, by a context, by a signal. A
 	// candidate that is told to go gets it from Run and should end with a non-zero status.
-	ErrAborted = errors.New("aborted")
+	ErrAborted = errors.New("upgrade: aborted")
 )
 
 // Phase names a step of an upgrade, for errors, logs, spans and metrics.

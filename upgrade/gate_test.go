@@ -15,7 +15,7 @@ import (
 
 func testListener(t *testing.T) (*listeners, net.Listener) {
 	t.Helper()
-	s := &listeners{count: map[[2]string]int{}}
+	s := &listeners{}
 	ln, err := s.listen("tcp", "127.0.0.1:0", false)
 	if err != nil {
 		t.Fatal(err)

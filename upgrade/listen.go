@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -20,11 +22,14 @@ type listeners struct {
 	tf        *tableflip.Upgrader // nil where it is not supported
 	inherited map[uint64][]int    // the descriptors that tableflip inherited, by inode
 
-	mu    sync.Mutex
-	count map[[2]string]int
-	all   []*socketRef
-	err   error
-	keep  bool // a closed listener is still handed on (an aborted candidate, until it ends)
+	opening sync.Mutex
+
+	mu        sync.Mutex
+	all       []*socketRef
+	err       error // the first one that could not be opened
+	opened    bool  // what is opened now is open at once
+	pinnedToo bool
+	keep      bool // a closed listener is still handed on (an aborted candidate, until it ends)
 	// unlink: closing a unix listener removes its path, as nobody else serves on it.
 	unlink bool
 }
@@ -40,115 +45,6 @@ type socketRef struct {
 	inode         uint64
 	path          string // of a unix socket
 	gate          *gate
-}
-
-// gate holds back Accept and ReadFrom while another generation is the one to serve. It is opened and shut by the
-// owner; a reader that is inside the system call when it shuts is called back by a deadline.
-type gate struct {
-	deadline func(time.Time) error
-
-	mu      sync.Mutex
-	opened  chan struct{} // closed while the gate is open
-	shut    int           // how often it was shut
-	program time.Time     // the deadline that the program has set
-	changed chan struct{} // closed when that changes
-
-	waiting     chan struct{} // closed when the program has come to the gate for the first time
-	waitingOnce sync.Once
-	closed      chan struct{}
-	closedOnce  sync.Once
-}
-
-func newGate(deadline func(time.Time) error) *gate {
-	return &gate{
-		deadline: deadline, opened: make(chan struct{}), changed: make(chan struct{}),
-		waiting: make(chan struct{}), closed: make(chan struct{}),
-	}
-}
-
-// through runs op whenever the gate is open, until op ends for a reason of its own.
-func (g *gate) through(op func() error) error {
-	g.waitingOnce.Do(func() { close(g.waiting) })
-	for {
-		shut, err := g.pass()
-		if err != nil {
-			return err
-		}
-		err = op()
-		if err == nil || !errors.Is(err, os.ErrDeadlineExceeded) || !g.shutSince(shut) {
-			return err
-		}
-	}
-}
-
-// pass waits until the gate is open, and tells how often it has been shut before. The program's deadline counts here too.
-func (g *gate) pass() (shut int, err error) {
-	for {
-		g.mu.Lock()
-		opened, changed, program, shut := g.opened, g.changed, g.program, g.shut
-		g.mu.Unlock()
-		var late <-chan time.Time
-		if !program.IsZero() {
-			timer := time.NewTimer(time.Until(program))
-			defer timer.Stop()
-			late = timer.C
-		}
-		select {
-		case <-opened:
-			return shut, nil
-		case <-g.closed:
-			return 0, net.ErrClosed
-		case <-late:
-			return 0, os.ErrDeadlineExceeded
-		case <-changed:
-		}
-	}
-}
-
-func (g *gate) shutSince(n int) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.shut != n
-}
-
-func (g *gate) open() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if !g.isOpen() {
-		_ = g.deadline(g.program)
-		close(g.opened)
-	}
-}
-
-func (g *gate) close() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.isOpen() {
-		g.opened = make(chan struct{})
-		g.shut++
-		_ = g.deadline(time.Unix(1, 0))
-	}
-}
-
-func (g *gate) isOpen() bool {
-	select {
-	case <-g.opened:
-		return true
-	default:
-		return false
-	}
-}
-
-func (g *gate) setDeadline(t time.Time) error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.program = t
-	close(g.changed)
-	g.changed = make(chan struct{})
-	if !g.isOpen() {
-		return nil
-	}
-	return g.deadline(t)
 }
 
 // bareListener is what *net.TCPListener and *net.UnixListener have in common.
@@ -185,77 +81,179 @@ func (l *listener) SyscallConn() (syscall.RawConn, error) { return l.bare.Syscal
 
 func (s *listeners) supported() bool { return s.tf != nil }
 
+// listen inherits the listener that an older generation opened under the same network and address, or opens one.
+func (s *listeners) listen(network, addr string, pinned bool) (net.Listener, error) {
+	var bare bareListener
+	ref, err := s.openSocket("listener", network, addr, pinned, opener{
+		inherit: func(key string) (any, error) { return orNil(s.tf.Fds.Listener(network, key)) },
+		create:  func() (any, error) { return orNil(new(net.ListenConfig).Listen(context.Background(), network, addr)) },
+		adopt: func(sock any, ref *socketRef) (c syscall.Conn, ok bool) {
+			if bare, ok = sock.(bareListener); ok {
+				ref.gate, ref.path = newGate(bare.SetDeadline), unixPath(bare.Addr())
+			}
+			return bare, ok
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &listener{bare: bare, ref: ref}, nil
+}
+
+// opener is how a kind of socket comes to be.
+type opener struct {
+	inherit func(key string) (any, error)
+	create  func() (any, error)
+	adopt   func(sock any, ref *socketRef) (syscall.Conn, bool)
+}
+
+// orNil keeps a nil listener from becoming an interface that is not nil.
+func orNil[T comparable](sock T, err error) (any, error) {
+	var none T
+	if err != nil || sock == none {
+		return nil, err
+	}
+	return sock, nil
+}
+
+func (s *listeners) openSocket(kind, network, addr string, pinned bool, o opener) (*socketRef, error) {
+	s.opening.Lock() // the name of one socket depends on those that are open
+	defer s.opening.Unlock()
+	ref := &socketRef{set: s, kind: kind, network: network, addr: s.key(network, addr, pinned && kind == "listener"), pinned: pinned, fd: -1}
+	var sock any
+	var err error
+	if s.supported() {
+		if sock, err = o.inherit(ref.addr); err != nil {
+			return nil, fmt.Errorf("upgrade: inherit %s %s: %w", network, addr, err)
+		}
+	}
+	if sock == nil {
+		sock, err = o.create()
+		if err != nil && removeStale(network, addr, err) {
+			sock, err = o.create()
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("upgrade: listen %s %s: %w", network, addr, err)
+	}
+	setUnlink(sock, false)
+	conn, ok := o.adopt(sock, ref)
+	if !ok {
+		err = fmt.Errorf("a %T cannot be handed on", sock)
+	} else {
+		err = s.add(ref, conn)
+	}
+	if err != nil {
+		_ = sock.(io.Closer).Close()
+		return nil, fmt.Errorf("upgrade: listen %s %s: %w", network, addr, err)
+	}
+	return ref, nil
+}
+
 func setUnlink(v any, on bool) {
 	if u, ok := v.(interface{ SetUnlinkOnClose(bool) }); ok {
 		u.SetUnlinkOnClose(on)
 	}
 }
 
-// listen inherits the listener that an older generation opened under the same network and address, or opens one.
-func (s *listeners) listen(network, addr string, pinned bool) (net.Listener, error) {
-	key := s.key(network, addr, pinned)
-	var ln net.Listener
-	var err error
-	if s.supported() {
-		if ln, err = s.tf.Fds.Listener(network, key); err != nil {
-			return nil, fmt.Errorf("upgrade: inherit %s %s: %w", network, addr, err)
-		}
+func unixPath(a net.Addr) string {
+	if ua, ok := a.(*net.UnixAddr); ok && !strings.HasPrefix(ua.Name, "@") {
+		return ua.Name
 	}
-	if ln == nil {
-		if ln, err = new(net.ListenConfig).Listen(context.Background(), network, addr); err != nil {
-			return nil, fmt.Errorf("upgrade: listen %s %s: %w", network, addr, err)
-		}
-	}
-	setUnlink(ln, false)
-	bare, ok := ln.(bareListener)
-	if !ok {
-		ln.Close()
-		return nil, fmt.Errorf("upgrade: listen %s %s: a %T cannot be handed on", network, addr, ln)
-	}
-	ref := &socketRef{set: s, kind: "listener", network: network, addr: key, pinned: pinned, gate: newGate(bare.SetDeadline)}
-	if ua, ok := ln.Addr().(*net.UnixAddr); ok {
-		ref.path = ua.Name
-	}
-	if err := s.add(ref, bare); err != nil {
-		ln.Close()
-		return nil, err
-	}
-	return &listener{bare: bare, ref: ref}, nil
+	return ""
 }
 
-// key tells listeners of the same network and address apart: two of ":0" are two ports. The first one has the plain
-// address, as tableflip itself would name it. A path cannot be bound twice, and tableflip removes the path of a socket
-// that a new process does not claim, so a path stays as it is.
+// removeStale removes the path of a unix socket that nobody listens on any more, left by a process that was killed. A
+// socket that somebody holds never refuses, not even when nobody accepts.
+func removeStale(network, addr string, err error) bool {
+	if !strings.HasPrefix(network, "unix") || strings.HasPrefix(addr, "@") || !errors.Is(err, syscall.EADDRINUSE) {
+		return false
+	}
+	c, err := net.Dial(network, addr)
+	if err == nil {
+		c.Close()
+	}
+	return errors.Is(err, syscall.ECONNREFUSED) && os.Remove(addr) == nil
+}
+
+// key names a socket for the next generation. Several of the same address, two of ":0", are told apart by their order;
+// the first one has the plain address, as tableflip itself would name it. Other addresses cannot be bound twice, and
+// tableflip removes a unix path that a new process does not claim, so they stay as they are.
 func (s *listeners) key(network, addr string, pinned bool) string {
-	if strings.HasPrefix(network, "unix") {
+	if _, port, err := net.SplitHostPort(addr); err != nil || port != "0" && port != "" {
 		return addr
 	}
 	if pinned {
 		addr += "#pinned"
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	id := [2]string{network, addr}
-	s.count[id]++
-	if n := s.count[id]; n > 1 {
-		return addr + "#" + strconv.Itoa(n)
+	for n := 1; ; n++ {
+		key := addr
+		if n > 1 {
+			key += "#" + strconv.Itoa(n)
+		}
+		if !slices.ContainsFunc(s.refs(), func(r *socketRef) bool { return r.network == network && r.addr == key }) {
+			return key
+		}
 	}
-	return addr
 }
 
-func (s *listeners) add(ref *socketRef, c syscall.Conn) error {
-	ref.fd = -1
+func (s *listeners) add(ref *socketRef, c syscall.Conn) (err error) {
 	if s.supported() {
-		fd, inode, err := duplicate(c)
-		if err != nil {
-			return fmt.Errorf("upgrade: listen %s %s: %w", ref.network, ref.addr, err)
+		if ref.fd, ref.inode, err = duplicate(c); err != nil {
+			return err
 		}
-		ref.fd, ref.inode = fd, inode
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.all = append(s.all, ref)
+	if s.opened && (!ref.pinned || s.pinnedToo) {
+		ref.gate.open()
+	}
 	return nil
+}
+
+// socketName is tableflip's name of a socket.
+type socketName struct {
+	Kind    string `json:"kind"`
+	Network string `json:"network"`
+	Addr    string `json:"addr"`
+}
+
+// paths names the unix sockets that have a path.
+func (s *listeners) paths() (names []socketName) {
+	for _, r := range s.refs() {
+		if r.path != "" {
+			names = append(names, socketName{r.kind, r.network, r.addr})
+		}
+	}
+	return names
+}
+
+// claimRest takes those of the named sockets that this version has not opened. tableflip would remove their paths with
+// Ready, when the old process might still have to serve on them; the function that is returned does it later.
+func (s *listeners) claimRest(names []socketName) (drop func()) {
+	var rest []socketName
+	var claimed []io.Closer
+	for _, n := range names {
+		if slices.Contains(s.paths(), n) {
+			continue
+		}
+		rest = append(rest, n)
+		if ln, err := s.tf.Fds.Listener(n.Network, n.Addr); err == nil && ln != nil {
+			claimed = append(claimed, ln)
+		}
+		if pc, err := s.tf.Fds.PacketConn(n.Network, n.Addr); err == nil && pc != nil {
+			claimed = append(claimed, pc)
+		}
+	}
+	return func() {
+		for _, c := range claimed {
+			c.Close()
+		}
+		for _, n := range rest {
+			os.Remove(n.Addr)
+		}
+	}
 }
 
 // release forgets a socket that the program has closed, so that it really closes and no child gets it.
@@ -275,7 +273,7 @@ func (s *listeners) release(ref *socketRef) {
 }
 
 func (r *socketRef) drop(unlink bool) {
-	if unlink && r.path != "" && !strings.HasPrefix(r.path, "@") {
+	if unlink && r.path != "" {
 		os.Remove(r.path)
 	}
 	if r.fd >= 0 {
@@ -316,9 +314,12 @@ func (s *listeners) refs() []*socketRef {
 	return append([]*socketRef(nil), s.all...)
 }
 
-// open lets the program accept; pinned listeners only if they are meant as well.
+// open lets the program accept, now and on what it opens later; on pinned listeners only if they are meant as well.
 func (s *listeners) open(pinned bool) {
-	for _, r := range s.refs() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.opened, s.pinnedToo = true, pinned
+	for _, r := range s.all {
 		if pinned || !r.pinned {
 			r.gate.open()
 		}
@@ -327,7 +328,10 @@ func (s *listeners) open(pinned bool) {
 
 // pause stops accepting. Connections wait in the kernel's queue for whoever accepts next.
 func (s *listeners) pause() {
-	for _, r := range s.refs() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.opened = false
+	for _, r := range s.all {
 		r.gate.close()
 	}
 }

@@ -2,7 +2,6 @@ package upgrade
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"syscall"
 	"time"
@@ -47,30 +46,20 @@ func (c *packetConn) Close() error {
 
 // listenPacket is listen for datagrams. The socket is pinned: it stays with one process at a time.
 func (s *listeners) listenPacket(network, addr string) (net.PacketConn, error) {
-	key := s.key(network, addr, false)
-	var pc net.PacketConn
-	var err error
-	if s.supported() {
-		if pc, err = s.tf.Fds.PacketConn(network, key); err != nil {
-			return nil, fmt.Errorf("upgrade: inherit %s %s: %w", network, addr, err)
-		}
-	}
-	if pc == nil {
-		if pc, err = new(net.ListenConfig).ListenPacket(context.Background(), network, addr); err != nil {
-			return nil, fmt.Errorf("upgrade: listen %s %s: %w", network, addr, err)
-		}
-	}
-	bare, ok := pc.(barePacketConn)
-	if !ok {
-		pc.Close()
-		return nil, fmt.Errorf("upgrade: listen %s %s: a %T cannot be handed on", network, addr, pc)
-	}
-	ref := &socketRef{set: s, kind: "packet", network: network, addr: key, pinned: true, gate: newGate(bare.SetReadDeadline)}
-	if ua, ok := pc.LocalAddr().(*net.UnixAddr); ok {
-		ref.path = ua.Name
-	}
-	if err := s.add(ref, bare); err != nil {
-		pc.Close()
+	var bare barePacketConn
+	ref, err := s.openSocket("packet", network, addr, true, opener{
+		inherit: func(key string) (any, error) { return orNil(s.tf.Fds.PacketConn(network, key)) },
+		create: func() (any, error) {
+			return orNil(new(net.ListenConfig).ListenPacket(context.Background(), network, addr))
+		},
+		adopt: func(sock any, ref *socketRef) (c syscall.Conn, ok bool) {
+			if bare, ok = sock.(barePacketConn); ok {
+				ref.gate, ref.path = newGate(bare.SetReadDeadline), unixPath(bare.LocalAddr())
+			}
+			return bare, ok
+		},
+	})
+	if err != nil {
 		return nil, err
 	}
 	return &packetConn{barePacketConn: bare, ref: ref}, nil

@@ -34,6 +34,9 @@ func (u *Upgrader) Upgrade(ctx context.Context) error {
 	if u.tf == nil {
 		return ErrNotSupported
 	}
+	if ctx.Err() != nil {
+		return fmt.Errorf("%w: %w", ErrAborted, context.Cause(ctx))
+	}
 	reply := make(chan error, 1)
 	if err := u.ask(request{op: opUpgrade, ctx: ctx, reply: reply}); err != nil {
 		return err
@@ -109,6 +112,9 @@ func (r *runner) commitNow() error {
 	if c := r.u.Status().Candidate; c == nil || c.Phase == PhaseStart || c.Phase == PhaseCheck {
 		return fmt.Errorf("%w: the candidate is not prepared yet", ErrNotReady)
 	}
+	if err := context.Cause(r.attempt.ctx); err != nil {
+		return fmt.Errorf("%w: the upgrade is being taken back: %w", ErrNotReady, err)
+	}
 	r.attempt.commitNow()
 	return nil
 }
@@ -128,6 +134,7 @@ func (r *runner) upgradeAgain() {
 		r.forward()
 	case r.u.tf == nil:
 		r.again = false
+		r.u.log.Error("upgrade: cannot do what SIGHUP asks for", "err", ErrNotSupported)
 	case r.attempt == nil:
 		r.again = false
 		r.begin(newAttempt(context.Background(), r.u, false), nil)
@@ -155,17 +162,18 @@ func (r *runner) attempted(err error) {
 		out.PID = a.cand.pid
 	}
 	r.u.setLast(out)
-	if r.waiter != nil {
-		r.waiter <- err
-		r.waiter = nil
-	}
+	waiter := r.waiter
+	r.waiter = nil
 	if err != nil {
 		r.u.log.Error("upgrade: failed, this process serves on", "phase", out.Phase, "reason", out.Reason, "candidate", out.PID)
 		r.failed(a)
-		return
+	} else {
+		r.u.log.Info("upgrade: committed", "candidate", a.cand.pid, "version", a.cand.version, "generation", a.cand.generation)
+		r.handedOver(a)
 	}
-	r.u.log.Info("upgrade: committed", "candidate", a.cand.pid, "version", a.cand.version, "generation", a.cand.generation)
-	r.handedOver(a)
+	if waiter != nil {
+		waiter <- err // last: it means that everything is as Upgrade promises
+	}
 }
 
 func (r *runner) failed(a *attempt) {

@@ -199,9 +199,12 @@ func (r *runner) loop(ctx context.Context, sig signals) {
 func (r *runner) stop(cause error) {
 	switch {
 	case r.role == roleLeaving:
-		r.waits = false
+		r.stopLeaving(cause)
 	case r.role == roleCandidate && !r.alone:
-		r.fail(PhaseCheck, fmt.Errorf("%w: the candidate was told to stop: %w", ErrAborted, cause))
+		r.fail(r.phase(), fmt.Errorf("%w: the candidate was told to stop: %w", ErrAborted, cause))
+		if r.alone { // nobody was there to hear it
+			r.stop(cause)
+		}
 	case r.attempt != nil && !r.attempt.tryAbort(cause, true):
 		r.ending = cause
 	default:
@@ -210,6 +213,25 @@ func (r *runner) stop(cause error) {
 		r.u.log.Info("upgrade: stopping", "reason", cause)
 		r.leave("stopping", &ending{reason: cause.Error()})
 	}
+}
+
+// stopLeaving handles a stop of a process that is on its way out: what it has begun elsewhere is to end too.
+func (r *runner) stopLeaving(cause error) {
+	r.waits = false
+	if r.attempt != nil && !r.attempt.tryAbort(cause, true) {
+		r.ending = cause
+	}
+	if r.successor != nil && time.Since(r.handed) < commitStall {
+		r.successor.signal(syscall.SIGTERM) // it was sent before the pid file named the successor
+	}
+}
+
+// phase is where a candidate is.
+func (r *runner) phase() Phase {
+	if r.opened {
+		return PhaseSoak
+	}
+	return PhaseCheck
 }
 
 func (r *runner) leave(state string, why *ending) {
@@ -252,10 +274,8 @@ func (r *runner) finish() {
 	u.listeners.releaseAll()
 	if r.plain {
 		u.pid.remove()
-		if u.tf != nil {
-			u.tf.Stop() // only now: it removes the paths of unix sockets, and is not for a handover
-		}
 	}
+	u.stopTableflip()
 	u.pid.discard(os.Getpid())
 	if u.parent != nil {
 		u.parent.close()

@@ -4,9 +4,11 @@ package upgrade
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/gob"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -41,8 +43,9 @@ type child struct {
 	exited chan struct{} // closed when the process has ended; then status says how
 	status string
 
-	proc *os.Process
-	life int // write end of the pipe that tells the child when this process ends
+	proc   *os.Process
+	readyR *os.File
+	life   int // write end of the pipe that tells the child when this process ends
 }
 
 // launch is what a child inherits, and what has to be closed if it does not come to life.
@@ -60,12 +63,19 @@ func startChild(o Options, s *listeners) (*child, error) {
 	}
 	var l launch
 	defer l.close()
-	readyR, life, err := l.pipes(s)
+	readyR, life, err := l.pipes()
 	if err != nil {
+		return nil, err
+	}
+	if err := l.sockets(s); err != nil {
+		readyR.Close()
+		closeFD(life)
 		return nil, err
 	}
 	ours, theirs, err := socketPair()
 	if err != nil {
+		readyR.Close()
+		closeFD(life)
 		return nil, explain(err)
 	}
 	l.undo = append(l.undo, func() { theirs.Close() })
@@ -93,14 +103,14 @@ func newChild(pid int, control, readyR *os.File, life int) (*child, error) {
 		closeFD(life)
 		return nil, err
 	}
-	c := &child{pid: pid, proc: proc, life: life, link: newLink(sock), ready: make(chan struct{}), exited: make(chan struct{})}
-	go c.awaitReady(readyR)
+	c := &child{pid: pid, proc: proc, life: life, readyR: readyR, link: newLink(sock), ready: make(chan struct{}), exited: make(chan struct{})}
+	go c.awaitReady()
 	go c.wait()
 	return c, nil
 }
 
-// pipes makes tableflip's two pipes and collects the sockets. It returns the ends that stay here.
-func (l *launch) pipes(s *listeners) (readyR *os.File, life int, err error) {
+// pipes makes tableflip's two pipes. It returns the ends that stay here.
+func (l *launch) pipes() (readyR *os.File, life int, err error) {
 	readyR, readyW, err := os.Pipe()
 	if err != nil {
 		return nil, -1, explain(err)
@@ -119,10 +129,23 @@ func (l *launch) pipes(s *listeners) (readyR *os.File, life int, err error) {
 		return nil, -1, explain(err)
 	}
 	l.files = append(l.files, fdOf(readyW), fdOf(namesR))
-	for _, r := range s.refs() {
-		l.add([]string{r.kind, r.network, r.addr}, uintptr(r.fd))
-	}
 	return readyR, life, nil
+}
+
+// sockets collects duplicates of the open sockets: the program may close one of them at any moment, and the number that
+// this sets free may be another connection's in the next.
+func (l *launch) sockets(s *listeners) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range s.all {
+		fd, err := unix.FcntlInt(uintptr(r.fd), unix.F_DUPFD_CLOEXEC, 3)
+		if err != nil {
+			return explain(fmt.Errorf("duplicate %s %s: %w", r.network, r.addr, err))
+		}
+		l.undo = append(l.undo, func() { closeFD(fd) })
+		l.add([]string{r.kind, r.network, r.addr}, uintptr(fd))
+	}
+	return nil
 }
 
 func (l *launch) add(name []string, fd uintptr) {
@@ -140,8 +163,8 @@ func (l *launch) exec(o Options, path string, life int) (int, error) {
 	if names.Len() > namesLimit {
 		return 0, fmt.Errorf("the names of %d listeners take %d bytes, more than %d", len(l.names)-1, names.Len(), namesLimit)
 	}
-	if _, err := unix.Write(life, names.Bytes()); err != nil {
-		return 0, fmt.Errorf("write names: %w", err)
+	if n, err := unix.Write(life, names.Bytes()); err != nil || n < names.Len() {
+		return 0, fmt.Errorf("write names: %d of %d bytes: %w", n, names.Len(), cmp.Or(err, io.ErrShortWrite))
 	}
 	attr := &syscall.ProcAttr{
 		Dir:   startDir,
@@ -219,11 +242,11 @@ func explain(err error) error {
 	return err
 }
 
-// awaitReady ends with the byte, or when no process holds the other end any more.
-func (c *child) awaitReady(r *os.File) {
-	defer r.Close()
+// awaitReady ends with the byte, when no process holds the other end any more, or with close.
+func (c *child) awaitReady() {
+	defer c.readyR.Close()
 	var b [1]byte
-	if n, _ := r.Read(b[:]); n == 1 && b[0] == readyByte {
+	if n, _ := c.readyR.Read(b[:]); n == 1 && b[0] == readyByte {
 		close(c.ready)
 	}
 }
@@ -240,10 +263,19 @@ func (c *child) wait() {
 
 func (c *child) signal(sig os.Signal) { _ = c.proc.Signal(sig) }
 
+// kill ends the process and what it has started: its group is its own. Between its end and its reaping, which wait does
+// at once, the number can be nobody else's.
+func (c *child) kill() {
+	if c.proc.Signal(syscall.Signal(0)) == nil {
+		_ = syscall.Kill(-c.pid, syscall.SIGKILL)
+	}
+}
+
 // close ends what belongs to a child that has died. It is not called after a commit: the pipe's end tells the child
 // when this process is gone.
 func (c *child) close() {
 	c.link.close()
+	c.readyR.Close()
 	closeFD(c.life)
 }
 

@@ -2,28 +2,42 @@ package upgrade
 
 import (
 	"context"
+	"errors"
 	"os"
 	"runtime/debug"
+	"syscall"
 )
 
 // A generation as the successor of another one: from candidate to main generation, or back out.
 
-// fail ends a candidate for a reason of its own, if there still is an old process to serve on.
+// fail ends a candidate for a reason of its own, if there still is an old process to serve on. From then on it is like
+// one that was taken back.
 func (r *runner) fail(p Phase, err error) {
-	if r.u.parent != nil && r.u.parent.send(kindFailed, failedBody{Phase: p, Reason: err.Error()}) != nil {
-		r.orphaned()
-		return
+	if r.u.parent != nil {
+		body := failedBody{Phase: p, Reason: clip(err.Error()), Aborted: errors.Is(err, ErrAborted)}
+		if sent := r.u.parent.send(kindFailed, body); gone(sent) {
+			r.orphaned()
+			return
+		} else if sent != nil {
+			r.u.log.Error("upgrade: cannot tell the old process what is wrong", "err", sent)
+		}
+		r.takenBack()
 	}
 	atStep("new.failed")
 	r.err = &Error{Phase: p, Reason: err.Error(), Err: err}
 	r.leave("aborted", &ending{reason: err.Error(), handover: true})
 }
 
+// gone tells whether an error of the control socket means that the peer is dead.
+func gone(err error) bool {
+	return errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)
+}
+
 func (r *runner) isPrepared(err error) {
 	switch {
 	case r.role != roleCandidate:
 		return
-	case err != nil && !r.alone:
+	case err != nil && !r.alone && !r.u.only:
 		r.fail(PhaseCheck, err)
 		return
 	case err != nil:
@@ -32,6 +46,7 @@ func (r *runner) isPrepared(err error) {
 	r.ready = true
 	if r.alone || r.u.plainParent {
 		r.becomeMain()
+		r.upgradeAgain()
 		return
 	}
 	atStep("new.prepare")
@@ -62,20 +77,21 @@ func (r *runner) becomeMain() {
 	}
 	u.setState("serving")
 	u.log.Info("upgrade: serving", "generation", u.generation, "version", u.opts.Version, "pid", os.Getpid())
-	r.upgradeAgain()
 }
 
 // heard handles a frame of the old process, or its death.
 func (r *runner) heard(f frame, ok bool) {
 	if !ok {
 		r.parent = nil
-		r.orphaned()
+		r.unheard()
 		return
 	}
 	defer f.close()
 	switch {
 	case f.kind == kindReleased:
 		r.waits = false
+	case f.kind == kindAbort && r.role == roleLeaving:
+		r.forsake(f)
 	case r.role != roleCandidate:
 	case f.kind == kindOpen:
 		r.opened = true
@@ -84,7 +100,21 @@ func (r *runner) heard(f frame, ok bool) {
 	case f.kind == kindCommit:
 		r.commit(f)
 	case f.kind == kindAbort:
-		r.takenBack(f)
+		r.abort(f)
+	}
+}
+
+// unheard is the end of the control socket: the death of the old process, unless it is this end that cannot go on.
+func (r *runner) unheard() {
+	broken := r.u.parent.broken
+	if broken == nil {
+		r.orphaned()
+		return
+	}
+	r.u.log.Error("upgrade: lost the control socket", "err", broken)
+	r.waits = false
+	if r.role == roleCandidate {
+		r.fail(PhaseCheck, broken)
 	}
 }
 
@@ -98,29 +128,43 @@ func (r *runner) commit(f frame) {
 		r.fail(PhaseCommit, err)
 		return
 	}
-	r.again = r.again || body.Again
-	again := r.again
-	r.again = false
+	drop := r.u.listeners.claimRest(r.u.paths)
 	r.becomeMain()
 	_ = r.u.parent.send(kindServing, nil) // a dead old process needs no answer
+	drop()
 	atStep("new.serving")
-	r.again = again
+	r.again = r.again || body.Again
 	r.upgradeAgain()
 }
 
-// takenBack ends a candidate that the old process does not want. The listeners stay in hand until the process ends, in
-// case the old one dies first.
-func (r *runner) takenBack(f frame) {
+// abort ends a candidate that the old process does not want.
+func (r *runner) abort(f frame) {
 	var body abortBody
 	_ = f.decode(&body)
-	r.aborted = !body.Stopping
-	r.u.listeners.set(func(s *listeners) { s.keep = r.aborted })
-	r.err = &Error{Phase: PhaseCheck, Reason: "taken back by the old process: " + body.Reason, Err: ErrAborted}
+	phase := PhaseCheck
 	if r.opened {
-		r.err.(*Error).Phase = PhaseSoak
+		phase = PhaseSoak
 	}
+	r.takenBack()
+	r.forsake(f)
+	r.err = &Error{Phase: phase, Reason: "taken back by the old process: " + body.Reason, Err: ErrAborted}
 	atStep("new.aborted")
 	r.leave("aborted", &ending{reason: "taken back", handover: true})
+}
+
+// takenBack keeps the listeners in hand until the process ends, in case the old one dies first.
+func (r *runner) takenBack() {
+	r.aborted = true
+	r.u.listeners.set(func(s *listeners) { s.keep = true })
+}
+
+// forsake notes that the whole service ends, so that a candidate does not go on alone.
+func (r *runner) forsake(f frame) {
+	var body abortBody
+	if err := f.decode(&body); err == nil && body.Stopping {
+		r.aborted, r.waits = false, false
+		r.u.listeners.set(func(s *listeners) { s.keep = false })
+	}
 }
 
 // orphaned is the death of the old process. A candidate becomes the service, prepared or not. One that was taken back
@@ -133,6 +177,7 @@ func (r *runner) orphaned() {
 		r.u.listeners.open(true)
 		if r.ready || r.prepared == nil {
 			r.becomeMain()
+			r.upgradeAgain()
 		}
 	case r.aborted && r.attempt == nil:
 		r.aborted, r.waits = false, false
@@ -159,7 +204,7 @@ func (r *runner) giveBack() {
 	}
 	// If this fails the socket's end is the next thing that is heard. The old process sees to it that this one does not
 	// wait for ever.
-	_ = r.u.parent.send(kindReturned, returnedBody{State: len(files) > 0}, files...)
+	_ = r.u.parent.send(kindReturned, nil, files...)
 	r.waits = true
 	atStep("new.returned")
 }

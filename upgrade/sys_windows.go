@@ -21,6 +21,8 @@ func startChild(Options, *listeners) (*child, error) { return nil, ErrNotSupport
 
 func (c *child) signal(os.Signal) {}
 
+func (c *child) kill() {}
+
 func (c *child) close() {}
 
 func newSocket(file *os.File) (wire, error) {

@@ -30,6 +30,8 @@ type Upgrader struct {
 	plainParent bool          // the old process knows tableflip only
 	limit       time.Duration // how long the old process waits for prepared
 	welcome     time.Time     // since when
+	paths       []socketName  // of the unix sockets that the old process has
+	only        bool          // nobody serves: this process has to, whatever its checks say
 
 	requests chan request
 	running  chan struct{} // closed when Run begins
@@ -79,7 +81,7 @@ func New(opts Options) (*Upgrader, error) {
 func newUpgrader(o Options, tel *telemetry, tf *tableflip.Upgrader) *Upgrader {
 	return &Upgrader{
 		opts: o, log: o.Logger, tel: tel, tf: tf, generation: 1, limit: o.Timeout,
-		listeners: &listeners{tf: tf, count: map[[2]string]int{}},
+		listeners: &listeners{tf: tf},
 		keeper:    newKeeper(o.StateLimit),
 		pid:       &pidFile{path: o.PIDFile},
 		requests:  make(chan request), running: make(chan struct{}), ended: make(chan struct{}), stop: make(chan struct{}),
@@ -106,16 +108,18 @@ func (u *Upgrader) join() error {
 	}
 	atStep("new.start")
 	u.parent = newLink(sock)
-	hello := helloBody{Min: protocolMin, Max: protocolMax, PID: os.Getpid(), Version: u.opts.Version}
-	if err := u.parent.send(kindHello, hello); err == nil {
-		atStep("new.hello")
-		err = u.welcomed()
-		if err != nil {
-			u.parent.close()
-		}
+	hello := helloBody{Min: protocolMin, Max: protocolMax, PID: os.Getpid(), Version: clip(u.opts.Version)}
+	if err := u.parent.send(kindHello, hello); gone(err) {
+		u.orphan()
+		return nil
+	} else if err != nil {
 		return err
 	}
-	u.orphan()
+	atStep("new.hello")
+	if err := u.welcomed(); err != nil {
+		u.parent.close()
+		return err
+	}
 	return nil
 }
 
@@ -131,6 +135,9 @@ func (u *Upgrader) welcomed() error {
 	for {
 		select {
 		case f, ok := <-u.parent.frames:
+			if !ok && u.parent.broken != nil {
+				return u.parent.broken
+			}
 			if !ok {
 				u.orphan()
 				return nil
@@ -156,7 +163,10 @@ func (u *Upgrader) take(f frame) error {
 	if err := f.decode(&w); err != nil {
 		return err
 	}
-	u.generation, u.welcome = w.Generation, time.Now()
+	if w.Protocol < protocolMin || w.Protocol > protocolMax {
+		return fmt.Errorf("the old process chose version %d of the control protocol, not %d to %d", w.Protocol, protocolMin, protocolMax)
+	}
+	u.generation, u.welcome, u.only, u.paths = w.Generation, time.Now(), w.Only, w.Paths
 	if w.Millis > 0 {
 		u.limit = time.Duration(w.Millis) * time.Millisecond
 	}
@@ -242,18 +252,26 @@ func (u *Upgrader) Close() error {
 func (u *Upgrader) neverRun() {
 	if u.parent != nil {
 		reason := "the program gave up before upgrade.Run"
-		if err := u.listeners.err; err != nil {
-			reason += ": " + err.Error()
-		}
-		_ = u.parent.send(kindFailed, failedBody{Phase: PhaseStart, Reason: reason})
+		u.listeners.set(func(s *listeners) {
+			if s.err != nil {
+				reason += ": " + s.err.Error()
+			}
+		})
+		_ = u.parent.send(kindFailed, failedBody{Phase: PhaseStart, Reason: clip(reason)})
 		u.parent.close()
 	}
 	u.listeners.set(func(s *listeners) { s.unlink = u.generation == 1 })
 	u.listeners.releaseAll()
-	if u.tf != nil && u.generation == 1 {
+	u.stopTableflip()
+	close(u.ended)
+}
+
+// stopTableflip ends tableflip's goroutine. In a process that inherited sockets it goes on until the process ends: Stop
+// would remove the paths of inherited unix sockets, and others may serve on those by now.
+func (u *Upgrader) stopTableflip() {
+	if u.tf != nil && !u.tf.HasParent() {
 		u.tf.Stop()
 	}
-	close(u.ended)
 }
 
 func (u *Upgrader) nextGeneration(revive bool) int {
