@@ -31,7 +31,8 @@
 // group of its own. Its standard descriptors are those of the old one. SIGHUP upgrades. SIGTERM and the first SIGINT
 // stop: a candidate is taken back, the server drains, the pid file and the paths of unix sockets are removed. A second
 // SIGINT ends the process at once. The signal for the service goes to the pid in Options.PIDFile, which changes with
-// every commit.
+// every commit; a process that has handed over and drains ignores SIGHUP and SIGTERM, and passes them on in its first
+// second. Before Run the signals do what the program has asked for, or end it.
 //
 // While a process is a candidate, the Go runtime's crash output goes to the old process as well, for the reason that it
 // reports. A debug.SetCrashOutput of the program would be replaced by New and at the commit; it belongs after that.

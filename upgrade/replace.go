@@ -51,8 +51,9 @@ func (u *Upgrader) Upgrade(ctx context.Context) error {
 	}
 }
 
-// Commit ends the bake or the soak of the upgrade that is under way as if its time were over. It does not wait for the
-// commit itself. ErrNotReady: there is no upgrade, or its candidate is not prepared yet.
+// Commit ends the bake and the soak of the upgrade that is under way, as if the judge had agreed and the time were over.
+// It does not wait for the commit itself. ErrNotReady: there is no upgrade that could be committed, because its candidate
+// is not prepared yet or is being taken back.
 func (u *Upgrader) Commit() error { return u.askWait(request{op: opCommit}) }
 
 // Abort takes back the upgrade that is under way. It does not wait until the candidate has gone. ErrNotReady: there is

@@ -187,7 +187,9 @@ func (u *Upgrader) take(f frame) error {
 // Listen returns a listener for tcp, tcp4, tcp6 or unix (a name that begins with @ is an abstract one): the one that
 // the old process had under the same network and address, or a new one. So ":0" keeps its port; several listeners of
 // the same address are told apart by their order. Accept waits until this generation is the one to serve. Its
-// connections are plain ones of package net. Close it as usual; what is open when an upgrade begins is handed on.
+// connections are plain ones of package net. Close it as usual; what is open when an upgrade begins is handed on, and what
+// a new process does not open again is closed with the commit. It may be called before Run and while Run runs; only what
+// was opened before counts for being prepared. The path of a unix socket that nobody listens on any more is replaced.
 func (u *Upgrader) Listen(network, address string) (net.Listener, error) {
 	ln, err := u.listeners.listen(network, address, false)
 	u.listeners.failed(err)
@@ -202,8 +204,9 @@ func (u *Upgrader) ListenPinned(network, address string) (net.Listener, error) {
 	return ln, err
 }
 
-// ListenPacket is Listen for udp, udp4, udp6 and unixgram. ReadFrom of a candidate waits until the commit; ReadFrom of
-// the old process ends then, as if it had nothing to read.
+// ListenPacket is Listen for udp, udp4, udp6 and unixgram. ReadFrom of a candidate waits until the commit, and ReadFrom of
+// the old process waits from then on until the program closes the connection, which it has to when its context ends.
+// Reading around ReadFrom, through SyscallConn, is not held back.
 func (u *Upgrader) ListenPacket(network, address string) (net.PacketConn, error) {
 	pc, err := u.listeners.listenPacket(network, address)
 	u.listeners.failed(err)
@@ -231,8 +234,9 @@ func (u *Upgrader) Move(net.Conn) bool { return false }
 // are too many older ones. It is made for drain.Options.Hurry. There is no such limit yet: it stays open.
 func (u *Upgrader) Hurry() <-chan struct{} { return nil }
 
-// Close ends what Run has not ended, as a plain stop would, and waits for it. It may be called twice, and before Run; a
-// candidate that closes before it was prepared tells the old process so. Always nil.
+// Close ends what Run has not ended, as a plain stop would, and waits for it, so it must not be called from inside Run:
+// not from serve, a check or a kept value. It may be called twice, and before Run; a candidate that closes before it was
+// prepared tells the old process so. Always nil.
 func (u *Upgrader) Close() error {
 	u.mu.Lock()
 	begun, closed := u.begun, u.closed
