@@ -180,7 +180,7 @@ func cut(err error) error {
 func number(b []byte) (int, bool) {
 	n := 0
 	for _, c := range b {
-		if c < '0' || c > '9' || n > 1<<40 {
+		if c < '0' || c > '9' || n > 1<<27 {
 			return 0, false
 		}
 		n = n*10 + int(c-'0')

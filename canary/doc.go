@@ -1,0 +1,46 @@
+// Package canary sends a share of the requests to a new handler and the others to the one it is to replace, within one
+// process, and keeps each visitor on one side.
+//
+//	cart := canary.NewRouter(oldCart, newCart, canary.Options{
+//		Name:   "cart-v2",
+//		Weight: canary.Fixed(0.05),
+//		Cookie: canary.NewCookie("visitor", canary.CookieOptions{}),
+//	})
+//	mux.Handle("/cart", cart)
+//
+// # Words
+//
+// A rollout has two sides, stable and canary. The weight is the share of the traffic that the canary gets, from 0 to 1.
+// What stays together is a unit, named by its key; the cohort are the units on the canary side.
+//
+// # How a request is decided
+//
+//  1. Without a canary handler every request is stable.
+//  2. Where [Options.Header] names a header, such as "canary: true" or "canary: false", it decides, whatever the weight.
+//  3. At weight 0 every request is stable, at weight 1 all go to the canary. Nobody is asked for a key then, and no
+//     cookie is set.
+//  4. [Options.Key] gives the key, or else [Options.Cookie] does. The key and the salt give a point in [0, 1), and the
+//     request goes to the canary if that is below the weight.
+//  5. Where neither gives one, the request is drawn at random.
+//
+// # What a visitor can rely on
+//
+// A key has the same point for ever, under the same salt, in each process and on each host. So who is on the canary
+// side at 5 % is there at 25 % too; after a rollback and a new ramp it is the same ones; a restart or an upgrade
+// changes nothing. What that needs is the same [Options.Salt], which is the Name of the rollout by default, and for
+// cookies the same secret: it passes to the next process with the state of the [Router], while hosts and restarts need
+// [CookieOptions.Secrets]. When the weight rises visitors go from stable to canary, and while two processes with
+// different weights serve at once such a visitor sees both sides.
+//
+// An answer that depends on the visitor, as every answer of a router does, is not for a shared cache.
+//
+// # Handlers
+//
+// Handlers get the ResponseWriter of the server itself. They get the request as it is, unless [Options.SideInContext]
+// is set. A panic is counted and goes on.
+//
+// # Goroutines
+//
+// All functions and methods may be called from any number of goroutines. The package starts none. Options.Weight and
+// Options.Key are called in the goroutine of each request, so in several at once.
+package canary

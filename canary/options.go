@@ -1,0 +1,73 @@
+package canary
+
+import (
+	"log/slog"
+	"net/http"
+)
+
+const defaultName = "canary"
+
+// Options of a Router. The zero value works: it sends everything to the stable handler.
+type Options struct {
+	// Name names the rollout in logs and in the status, and is the default of Salt. Give each rollout its own: those
+	// that share a name put the same visitors on the canary side. Default: "canary".
+	Name string
+	// Weight is the share of the traffic that the canary gets, in [0, 1]. It is called for every request, so it should
+	// be one atomic load. Less than 0 and not a number count as 0, more than 1 as 1. Default: 0.
+	Weight func() float64
+
+	// Key tells what stays on one side: requests with the same key are decided the same. It should be something that
+	// the server has issued, since who can choose keys can choose the side. Where it returns "" the Cookie decides, or
+	// else every request is drawn by itself. It is called only while the weight is between 0 and 1. Default: none.
+	Key func(*http.Request) string
+	// Cookie keeps visitors that have no Key on one side, by a cookie that is set with the first answer that the weight
+	// decides. Several routers may share one. One that NewCookie has not made is none. Default: none.
+	Cookie *Cookie
+	// Salt selects which keys are in the share. The same salt selects the same keys in every process and on every
+	// host; another salt selects others. Default: Name.
+	Salt string
+
+	// Header is the request header by which a client chooses the side itself, such as "canary": "true" is the canary and
+	// "false" is stable, whatever the weight. Whoever can reach the service can send it: set it only where strangers may
+	// see the canary, or where the edge removes it. Default: none.
+	Header string
+
+	// SideInContext makes the side known to the handlers, through SideFromContext. It costs two allocations a request.
+	SideInContext bool
+	// Logger gets a line when the state of another process tells of another cohort. Default: slog.Default().
+	Logger *slog.Logger
+}
+
+// filled returns the options with their defaults.
+func (o Options) filled() Options {
+	if o.Name == "" {
+		o.Name = defaultName
+	}
+	if o.Weight == nil {
+		o.Weight = Fixed(0)
+	}
+	if o.Salt == "" {
+		o.Salt = o.Name
+	}
+	if o.Cookie != nil && o.Cookie.prefix == "" { // not from NewCookie: it has neither name nor key
+		o.Cookie = nil
+	}
+	o.Header = http.CanonicalHeaderKey(o.Header)
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	return o
+}
+
+// Fixed is a weight that never changes, for Options.Weight.
+func Fixed(weight float64) func() float64 {
+	return func() float64 { return weight }
+}
+
+// clamp brings a weight into [0, 1]; what is not a number becomes 0.
+func clamp(weight float64) float64 {
+	if !(weight > 0) {
+		return 0
+	}
+	return min(weight, 1)
+}

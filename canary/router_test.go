@@ -1,0 +1,270 @@
+package canary_test
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"sync/atomic"
+	"testing"
+
+	"github.com/midair-go/midair/canary"
+)
+
+// The zero value of the options is a rollout that has not begun.
+func TestZeroOptionsSendEverythingToStable(t *testing.T) {
+	rt := router(canary.Options{})
+	for range 1000 {
+		if got := ask(rt); got != "stable" {
+			t.Fatalf("answered by %s", got)
+		}
+	}
+	if s := rt.Status(); s.Name != "canary" || s.Weight != 0 {
+		t.Errorf("status %+v", s)
+	}
+}
+
+// Whatever the weight function returns is a share from 0 to 1, with and without a key.
+func TestOddWeightsAreNoneOrAll(t *testing.T) {
+	for _, v := range []struct {
+		weight, effective float64
+		want              string
+	}{
+		{0, 0, "stable"}, {-1, 0, "stable"}, {math.Inf(-1), 0, "stable"}, {math.NaN(), 0, "stable"},
+		{1, 1, "canary"}, {1.5, 1, "canary"}, {math.Inf(1), 1, "canary"},
+	} {
+		for name, opts := range map[string]canary.Options{
+			"keyless": {}, "key": {Key: byHeader}, "cookie": {Cookie: canary.NewCookie("v", canary.CookieOptions{})},
+		} {
+			opts.Weight = canary.Fixed(v.weight)
+			rt := router(opts)
+			for i := range 200 {
+				if got := ask(rt, "User", fmt.Sprint(i)); got != v.want {
+					t.Fatalf("%s, weight %v: answered by %s", name, v.weight, got)
+				}
+			}
+			if got := rt.Status().Weight; got != v.effective {
+				t.Errorf("weight %v: effective %v", v.weight, got)
+			}
+		}
+	}
+}
+
+// Without a key each request is drawn by itself, and the share is the weight.
+func TestKeylessShareIsTheWeight(t *testing.T) {
+	const n = 40_000
+	for _, w := range []float64{0.01, 0.05, 0.5} {
+		rt := canary.NewRouter(nothing, nothing, canary.Options{Weight: canary.Fixed(w)})
+		r, rec := request(), httptest.NewRecorder()
+		for range n {
+			rt.ServeHTTP(rec, r)
+		}
+		got := float64(rt.Status().Canary.Requests)
+		if d := (got - n*w) / math.Sqrt(n*w*(1-w)); math.Abs(d) > 6 {
+			t.Errorf("weight %v: %v of %d, %.1f sigma off", w, got, n, d)
+		}
+	}
+}
+
+// A request whose key is empty is one without a key: such requests do not all land on one side.
+func TestEmptyKeyIsNone(t *testing.T) {
+	rt := router(canary.Options{Weight: canary.Fixed(0.5), Key: byHeader})
+	seen := map[string]bool{}
+	for range 200 {
+		seen[ask(rt)] = true
+	}
+	if len(seen) != 2 {
+		t.Errorf("all of them on one side: %v", seen)
+	}
+}
+
+// A key stays on one side: through time, restarts and on every host, which all are other routers of the same name.
+func TestKeyStaysOnOneSide(t *testing.T) {
+	opts := canary.Options{Name: "cart-v2", Weight: canary.Fixed(0.25), Key: byHeader}
+	first := cohort(router(opts), 2000)
+	if n := len(first); n < 400 || n > 600 {
+		t.Errorf("%d of 2000 at weight 0.25", n)
+	}
+	for range 3 {
+		if again := cohort(router(opts), 2000); !maps.Equal(first, again) {
+			t.Fatal("another router has another cohort")
+		}
+	}
+	opts.Name, opts.Salt = "renamed", "cart-v2"
+	if again := cohort(router(opts), 2000); !maps.Equal(first, again) {
+		t.Error("the same salt has another cohort")
+	}
+}
+
+// Rollouts of different names, or salts, try their canaries on different users.
+func TestRolloutsAreIndependent(t *testing.T) {
+	opts := canary.Options{Name: "cart-v2", Weight: canary.Fixed(0.25), Key: byHeader}
+	cart := cohort(router(opts), 2000)
+	for _, other := range []canary.Options{
+		{Name: "search", Weight: opts.Weight, Key: byHeader},
+		{Name: "cart-v2", Salt: "again", Weight: opts.Weight, Key: byHeader},
+	} {
+		both := 0
+		for user := range cohort(router(other), 2000) {
+			if cart[user] {
+				both++
+			}
+		}
+		if both < 75 || both > 175 { // 125 expected, 5 sigma
+			t.Errorf("%d of 2000 in both cohorts of a quarter", both)
+		}
+	}
+}
+
+// A ramp only adds users, and a rollback and a new ramp bring the same ones.
+func TestRampKeepsWhoIsInIt(t *testing.T) {
+	var weight atomic.Uint64
+	rt := router(canary.Options{Key: byHeader, Weight: func() float64 { return math.Float64frombits(weight.Load()) }})
+	at := func(w float64) map[string]bool {
+		weight.Store(math.Float64bits(w))
+		return cohort(rt, 1000)
+	}
+	one, five, half := at(0.01), at(0.05), at(0.5)
+	if len(at(0)) != 0 || len(at(1)) != 1000 {
+		t.Error("the ends of the ramp are not exact")
+	}
+	for user := range one {
+		if !five[user] {
+			t.Errorf("%s left at 5 %%", user)
+		}
+	}
+	for user := range five {
+		if !half[user] {
+			t.Errorf("%s left at 50 %%", user)
+		}
+	}
+	if !maps.Equal(five, at(0.05)) {
+		t.Error("the second ramp has another cohort")
+	}
+}
+
+// The weight is asked for once a request, and the key not at all where it decides nothing.
+func TestOptionsAreAskedOnlyForWhatDecides(t *testing.T) {
+	var weights, keys int
+	weight := 0.0
+	rt := router(canary.Options{
+		Weight: func() float64 { weights++; return weight },
+		Key:    func(*http.Request) string { keys++; return "user" },
+		Header: "canary",
+	})
+	for _, v := range []struct {
+		weight        float64
+		header        string
+		weights, keys int
+	}{{0, "", 1, 0}, {1, "", 1, 0}, {0.5, "", 1, 1}, {0.5, "true", 0, 0}} {
+		weights, keys, weight = 0, 0, v.weight
+		ask(rt, "Canary", v.header)
+		if weights != v.weights || keys != v.keys {
+			t.Errorf("weight %v, header %q: asked %d times for the weight, %d for the key", v.weight, v.header, weights, keys)
+		}
+	}
+}
+
+// A client can choose its side by header, in any case, and nothing else in it has a meaning.
+func TestHeaderChoosesTheSide(t *testing.T) {
+	none, all := canary.Options{Header: "canary"}, canary.Options{Header: "canary", Weight: canary.Fixed(1)}
+	for _, v := range []struct {
+		opts         canary.Options
+		header, want string
+	}{
+		{none, "true", "canary"}, {none, "TRUE", "canary"}, {none, "1", "stable"}, {none, "", "stable"},
+		{all, "false", "stable"}, {all, "False", "stable"}, {all, "no", "canary"}, {all, "", "canary"},
+	} {
+		if got := ask(router(v.opts), "canary", v.header); got != v.want {
+			t.Errorf("canary: %q is answered by %s", v.header, got)
+		}
+	}
+}
+
+// The header has the name that the program gives it, and without one strangers have no say.
+func TestNoHeaderUnlessItIsNamed(t *testing.T) {
+	renamed := router(canary.Options{Header: "x-try-it"})
+	if ask(renamed, "Canary", "true") != "stable" || ask(renamed, "X-Try-It", "true") != "canary" {
+		t.Error("the header is not the one that was named")
+	}
+	if ask(router(canary.Options{}), "Canary", "true", "X-Try-It", "true", "", "true") != "stable" {
+		t.Error("a header that nobody named was obeyed")
+	}
+}
+
+// A release without a canary is served by the stable handler, whoever asks for what.
+func TestNoCanaryIsWeightZero(t *testing.T) {
+	for _, none := range []http.Handler{nil, http.HandlerFunc(nil)} {
+		rt := canary.NewRouter(v1, none, canary.Options{Weight: canary.Fixed(1), Header: "canary"})
+		if ask(rt) != "stable" || ask(rt, "Canary", "true") != "stable" {
+			t.Error("not answered by stable")
+		}
+		if s := rt.Status(); s.Weight != 0 || s.Stable.Requests != 2 || s.Stable.Forced != 0 {
+			t.Errorf("status %+v", s)
+		}
+	}
+}
+
+// A stable handler that was forgotten is an answer, not a panic.
+func TestNoStableIsUnavailable(t *testing.T) {
+	for _, none := range []http.Handler{nil, http.HandlerFunc(nil)} {
+		w := httptest.NewRecorder()
+		canary.NewRouter(none, v2, canary.Options{}).ServeHTTP(w, request())
+		if w.Code != http.StatusServiceUnavailable {
+			t.Errorf("status %d", w.Code)
+		}
+	}
+}
+
+// Handlers get the writer and the request of the server themselves.
+func TestWriterAndRequestPassUntouched(t *testing.T) {
+	r, w := request(), httptest.NewRecorder()
+	same := http.HandlerFunc(func(gotW http.ResponseWriter, gotR *http.Request) {
+		if gotW != http.ResponseWriter(w) || gotR != r {
+			t.Error("another writer or request")
+		}
+	})
+	for _, weight := range []float64{0, 0.5, 1} {
+		rt := canary.NewRouter(same, same, canary.Options{Weight: canary.Fixed(weight), Key: byHeader})
+		rt.ServeHTTP(w, r)
+	}
+	if len(w.Header()) != 0 {
+		t.Errorf("headers were added: %v", w.Header())
+	}
+}
+
+// The middleware has the shape that routers chain, and what it wraps is stable.
+func TestMiddlewareWrapsTheStableHandler(t *testing.T) {
+	var use []func(http.Handler) http.Handler
+	use = append(use, canary.Middleware(v2, canary.Options{Weight: canary.Fixed(0.5), Key: byHeader}))
+	h := use[0](v1)
+	if n := len(cohort(h, 1000)); n < 400 || n > 600 {
+		t.Errorf("%d of 1000 on the canary side", n)
+	}
+	if _, ok := h.(*canary.Router); !ok {
+		t.Errorf("it is a %T", h)
+	}
+}
+
+// A handler, and whatever it asks, can know its side if that is wanted.
+func TestSideIsInTheContext(t *testing.T) {
+	var got []string
+	tell := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		side, ok := canary.SideFromContext(r.Context())
+		got = append(got, fmt.Sprint(side, ok))
+	})
+	rt := canary.NewRouter(tell, tell, canary.Options{SideInContext: true, Header: "canary"})
+	ask(rt)
+	ask(rt, "Canary", "true")
+	ask(canary.NewRouter(rt, nil, canary.Options{SideInContext: true}), "Canary", "true") // the inner one tells
+	ask(canary.NewRouter(tell, tell, canary.Options{}))
+	if want := []string{"stable true", "canary true", "canary true", "stable false"}; !slices.Equal(got, want) {
+		t.Errorf("sides %q, want %q", got, want)
+	}
+	if _, ok := canary.SideFromContext(context.Background()); ok {
+		t.Error("a side from nowhere")
+	}
+}

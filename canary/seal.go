@@ -1,0 +1,163 @@
+package canary
+
+import (
+	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"sync"
+	"sync/atomic"
+)
+
+// visitorID is what identifies a visitor. It never leaves the process unsealed.
+type visitorID [idSize]byte
+
+const (
+	idSize     = 8
+	sealedText = 22 // one AES block in base64 without padding
+	mostKeys   = 8  // that a ring holds
+)
+
+// A ring holds the keys that ids are sealed with: an id and as many zero bytes are one block of AES-256. The id is
+// random, so it cannot be told from the block, and a block that was not made with the key opens to those zero bytes
+// once in 2^64. An AEAD would need a nonce and a tag for the same, and takes three times as long on the request path.
+type ring struct {
+	label string // what the keys are for, part of their derivation
+	keys  atomic.Pointer[[]sealKey]
+
+	mu    sync.Mutex // for changes of keys
+	fixed int        // how many of the keys, from the front, were configured
+}
+
+type sealKey struct {
+	raw   []byte
+	block cipher.Block
+}
+
+// scratch is on the heap because the compiler cannot see that a cipher.Block does not keep its arguments.
+type scratch struct {
+	text   [24]byte
+	sealed [aes.BlockSize + 2]byte // base64 decodes in threes
+	plain  [aes.BlockSize]byte
+}
+
+var scratches = sync.Pool{New: func() any { return new(scratch) }}
+
+// configure derives the keys from secrets. Empty secrets are left out.
+func (g *ring) configure(secrets [][]byte) {
+	var keys []sealKey
+	for _, s := range secrets {
+		if len(s) > 0 {
+			mac := hmac.New(sha256.New, s)
+			mac.Write([]byte(g.label))
+			keys = add(keys, mac.Sum(nil))
+		}
+	}
+	g.fixed = len(keys)
+	if g.fixed > 0 {
+		g.keys.Store(&keys)
+	}
+}
+
+// all returns the keys, the one that seals first. A random one is made when the first is needed and none came from
+// another process, so that the ring does not grow with every upgrade.
+func (g *ring) all() []sealKey {
+	if keys := g.keys.Load(); keys != nil {
+		return *keys
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if keys := g.keys.Load(); keys != nil {
+		return *keys
+	}
+	raw := make([]byte, sha256.Size)
+	rand.Read(raw)
+	keys := add(nil, raw)
+	g.keys.Store(&keys)
+	return keys
+}
+
+// learn adds the keys of another process. Its first becomes the one that seals, unless secrets were configured: both
+// processes then open what either has sealed, whichever of them goes on.
+func (g *ring) learn(received [][]byte) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var keys, own []sealKey
+	if old := g.keys.Load(); old != nil {
+		own = *old
+	}
+	for _, k := range own[:g.fixed] {
+		keys = add(keys, k.raw)
+	}
+	for _, raw := range received {
+		keys = add(keys, raw)
+	}
+	for _, k := range own[g.fixed:] {
+		keys = add(keys, k.raw)
+	}
+	if len(keys) > 0 {
+		keys = keys[:min(len(keys), max(mostKeys, g.fixed))]
+		g.keys.Store(&keys)
+	}
+}
+
+// add appends a key unless it is there already, or is none.
+func add(keys []sealKey, raw []byte) []sealKey {
+	for _, k := range keys {
+		if bytes.Equal(k.raw, raw) {
+			return keys
+		}
+	}
+	block, err := aes.NewCipher(raw)
+	if err != nil {
+		return keys
+	}
+	return append(keys, sealKey{raw, block})
+}
+
+// raw returns the keys for another process.
+func (g *ring) raw() [][]byte {
+	var list [][]byte
+	for _, k := range g.all() {
+		list = append(list, k.raw)
+	}
+	return list
+}
+
+// mint returns a new id and its sealed form.
+func (g *ring) mint() (id visitorID, sealed string) {
+	var block [aes.BlockSize]byte
+	rand.Read(block[:idSize])
+	copy(id[:], block[:])
+	g.all()[0].block.Encrypt(block[:], block[:])
+	return id, base64.RawURLEncoding.EncodeToString(block[:])
+}
+
+// open returns the id if one of the keys has sealed it.
+func (g *ring) open(sealed string) (id visitorID, ok bool) {
+	if len(sealed) != sealedText {
+		return id, false
+	}
+	s := scratches.Get().(*scratch)
+	copy(s.text[:], sealed)
+	n, err := base64.RawURLEncoding.Decode(s.sealed[:], s.text[:sealedText])
+	if err == nil && n == aes.BlockSize {
+		id, ok = s.open(g.all())
+	}
+	scratches.Put(s)
+	return id, ok
+}
+
+// open tries the keys on what is in sealed.
+func (s *scratch) open(keys []sealKey) (id visitorID, ok bool) {
+	for _, k := range keys {
+		k.block.Decrypt(s.plain[:], s.sealed[:aes.BlockSize])
+		if [idSize]byte(s.plain[idSize:]) == [idSize]byte{} {
+			return visitorID(s.plain[:idSize]), true
+		}
+	}
+	return id, false
+}

@@ -1,0 +1,86 @@
+package canary
+
+import (
+	"net/http"
+	"sync/atomic"
+)
+
+// Status is what a Router has done and does.
+type Status struct {
+	// Name is that of the options.
+	Name string `json:"name"`
+	// Weight is the effective weight: the share that the canary gets now.
+	Weight float64 `json:"weight"`
+	// Stable is the side that was there before.
+	Stable SideStatus `json:"stable"`
+	// Canary is the side that is being tried.
+	Canary SideStatus `json:"canary"`
+}
+
+// SideStatus counts the requests of one side in this process.
+type SideStatus struct {
+	// Requests is how many were given to the handler.
+	Requests uint64 `json:"requests"`
+	// InFlight is how many of them the handler has not returned from.
+	InFlight uint64 `json:"in_flight"`
+	// Forced is how many of them have chosen the side by header.
+	Forced uint64 `json:"forced"`
+	// Panics is how many of them ended in a panic other than http.ErrAbortHandler.
+	Panics uint64 `json:"panics"`
+}
+
+// Status tells what the router has done so far. The figures of a busy router are not all of the same instant.
+func (rt *Router) Status() Status {
+	return Status{
+		Name: rt.opts.Name, Weight: rt.weight(),
+		Stable: rt.arms[Stable].status(), Canary: rt.arms[Canary].status(),
+	}
+}
+
+// weight is the effective weight.
+func (rt *Router) weight() float64 {
+	if rt.arms[Canary].handler == nil {
+		return 0
+	}
+	return clamp(rt.opts.Weight())
+}
+
+// An arm is the handler of one side with its counters. What is in flight is begun and not ended: two counters, where
+// three would be needed if it were counted itself.
+type arm struct {
+	handler http.Handler
+	begun   atomic.Uint64
+	ended   atomic.Uint64
+	forced  atomic.Uint64
+	panics  atomic.Uint64
+	_       [64]byte // the other side counts on another cache line
+}
+
+func (a *arm) serve(w http.ResponseWriter, r *http.Request, forced bool) {
+	a.begun.Add(1)
+	if forced {
+		a.forced.Add(1)
+	}
+	defer a.end()
+	a.handler.ServeHTTP(w, r)
+}
+
+// end is deferred. A panic goes on with its value; its stack, which is still there, shows where it began.
+func (a *arm) end() {
+	p := recover()
+	if p == nil {
+		a.ended.Add(1)
+		return
+	}
+	if p != http.ErrAbortHandler {
+		a.panics.Add(1)
+	}
+	a.ended.Add(1)
+	panic(p)
+}
+
+func (a *arm) status() SideStatus {
+	ended := a.ended.Load() // before begun: what begins in between is counted as in flight, and nothing below 0
+	begun := a.begun.Load()
+	return SideStatus{Requests: begun, InFlight: begun - ended, Forced: a.forced.Load(), Panics: a.panics.Load()}
+}

@@ -1,0 +1,55 @@
+// Package cohort decides what belongs to a share: whether a visitor or a client address is on the canary side. It is
+// the one place where that is computed, so that the same key is on the same side in every process and on every host.
+//
+// A key and a salt give a [Point] in [0, 1), and a key is in the cohort of a weight if its point is below the weight.
+// So the cohort of a weight is a subset of the cohort of every greater weight, a rollback followed by a new ramp with
+// the same salt selects the same keys, and the cohorts of different salts are independent of each other.
+//
+// # Goroutines
+//
+// All functions may be called from any number of goroutines. None keeps anything.
+package cohort
+
+import (
+	"crypto/rand"
+
+	"github.com/cespare/xxhash/v2"
+)
+
+// scale turns 53 bits, which is what a float64 holds exactly, into a number in [0, 1).
+const scale = 1.0 / (1 << 53)
+
+// Point is the place of key in [0, 1) under salt: the upper 53 bits of the 64 bit xxHash of the salt, a zero byte and
+// the key. This definition never changes: other processes and other versions have to get the same. A salt should not
+// contain a zero byte, since what follows that could as well be part of the key. Point does not allocate.
+//
+// The hash has to mix well: with FNV-1a a share of 5 % of sequential keys can be 29 % of them.
+func Point(salt, key string) float64 {
+	var buf [96]byte
+	if len(salt)+1+len(key) > len(buf) {
+		return long(salt, key)
+	}
+	n := copy(buf[:], salt) + 1
+	n += copy(buf[n:], key)
+	return float64(xxhash.Sum64(buf[:n])>>11) * scale
+}
+
+// long is Point for what does not fit into its buffer. It takes a third longer.
+func long(salt, key string) float64 {
+	var d xxhash.Digest
+	d.Reset()
+	d.WriteString(salt)
+	d.WriteString("\x00")
+	d.WriteString(key)
+	return float64(d.Sum64()>>11) * scale
+}
+
+// In tells whether key is in the cohort of weight. A weight of 0 or less, or one that is not a number, contains no key;
+// a weight of 1 or more contains every key.
+func In(salt, key string, weight float64) bool {
+	return Point(salt, key) < weight
+}
+
+// NewSalt returns a random salt of at least 128 bits as printable text. Who draws one has to keep it: the next draw
+// selects other keys.
+func NewSalt() string { return rand.Text() }
