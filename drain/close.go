@@ -6,13 +6,14 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"sync"
 	"syscall"
 	"time"
 )
 
-// Close closes the connection; during a drain in the order that lets the client read the last answer: if bytes of
-// the client are unread at a close, or arrive after it, the kernel resets the connection, and the reset destroys what the client
-// has not read yet. A hijacked connection is closed as its owner says.
+// Close closes the connection; during a drain in the order that lets the client read the last answer: if bytes of the
+// client are unread at a close, or arrive after it, the kernel resets the connection, and the reset destroys what the
+// client has not read yet. A hijacked connection is closed as its owner says.
 func (c *conn) Close() error {
 	c.mu.Lock()
 	if c.gone.Load() || c.lingering {
@@ -20,7 +21,8 @@ func (c *conn) Close() error {
 		return nil
 	}
 	hijacked := c.state == http.StateHijacked
-	linger := !c.closed && !c.cutOff && !hijacked && c.srv.closing.Load()
+	at := c.srv.at()
+	linger := !c.closed && !hijacked && serving < at && at < expired
 	c.closed, c.lingering = true, linger
 	c.mu.Unlock()
 	if linger {
@@ -54,7 +56,7 @@ func (c *conn) linger() {
 // cut closes the connection without regard to what goes on.
 func (c *conn) cut() {
 	c.mu.Lock()
-	c.cutOff, c.closed = true, true
+	c.closed = true
 	gone, hijacked := c.gone.Load(), c.state == http.StateHijacked
 	c.mu.Unlock()
 	below := c.Conn
@@ -102,8 +104,16 @@ func (c *conn) ReadFrom(r io.Reader) (int64, error) {
 	if c.gone.Load() {
 		return 0, net.ErrClosed
 	}
-	return io.Copy(c.Conn, r)
+	if rf, ok := c.Conn.(io.ReaderFrom); ok {
+		return rf.ReadFrom(r)
+	}
+	buf := buffers.Get().(*[32 << 10]byte)
+	defer buffers.Put(buf)
+	return io.CopyBuffer(c.Conn, r, buf[:])
 }
+
+// buffers are for connections that cannot copy by themselves, as net/http has them for those.
+var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
 
 // WriteTo lets the kernel copy, where it can. Only the owner of a hijacked connection calls it: net/http reads.
 func (c *conn) WriteTo(w io.Writer) (int64, error) {

@@ -28,26 +28,27 @@ var past = time.Unix(1, 0)
 // interrupted by that decides (part), and until then the deadlines that net/http asks for are only written down.
 type conn struct {
 	net.Conn
-	srv   *Server
-	blind bool        // not between: net/http has Conn itself
-	done  atomic.Bool // Read has decided that the connection ends: it gives io.EOF from then on
-	gone  atomic.Bool // moved: Conn belongs to somebody else
+	srv    *Server
+	blind  bool        // not between: net/http has Conn itself
+	socket bool        // a Read of Conn surely survives an interruption
+	done   atomic.Bool // Read has decided that the connection ends: it gives io.EOF from then on
+	gone   atomic.Bool // moved: Conn belongs to somebody else
 
 	mu        sync.Mutex
 	state     http.ConnState
-	since     time.Time // of state; of the last byte too while a TLS connection is new
+	since     time.Time // of state
+	heard     time.Time // what IdleGrace counts from: since, or a later sign that something may be on its way
 	method    string
 	path      string
 	tls       bool
 	http2     bool
-	seen      bool      // something was read, ever
-	touched   bool      // something was read since the connection was new or idle
+	touched   bool      // something was read since the connection was new or idle, or Move is being asked
+	ahead     bool      // one to three bytes of a next request were found, and heard says when
 	waits     int       // read deadlines that were set since it was idle
 	asked     time.Time // the read deadline that net/http wants
 	leaving   bool      // past is the read deadline
-	offered   bool      // Move was asked: a scan need not ask it before the connection is due
+	offered   bool      // Move was asked: it need not be before the connection is due
 	closed    bool
-	cutOff    bool // closed by the end of Grace
 	lingering bool
 }
 
@@ -105,13 +106,15 @@ func timeout(err error) bool {
 }
 
 func (c *conn) touch(p []byte) {
-	if !c.seen && !c.tls {
-		c.http2 = len(p) >= 3 && string(p[:3]) == "PRI" // no method of HTTP/1 begins so
+	if c.state == http.StateNew {
+		if !c.touched && !c.tls {
+			c.http2 = len(p) >= 3 && string(p[:3]) == "PRI" // no method of HTTP/1 begins so
+		}
+		if c.tls {
+			c.heard = time.Now()
+		}
 	}
-	if c.tls && c.state == http.StateNew {
-		c.since = time.Now()
-	}
-	c.seen, c.touched = true, true
+	c.touched, c.ahead = true, false
 	c.stay()
 }
 
@@ -131,84 +134,98 @@ func (c *conn) leave() {
 	}
 }
 
-// part decides whether the connection ends in this Read, into a buffer of the given size. It unlocks c.mu while
-// Move is asked; meanwhile the connection can only be cut.
+// part decides whether the connection ends in this Read, into a buffer of the given size. A few bytes that do not go on
+// for another IdleGrace are no request: some clients send a line end too many after a body.
 func (c *conn) part(size int) bool {
-	if !c.waiting(size) {
-		c.touched = true
+	switch {
+	case !c.silent() || queued(c.Conn):
 		return false
-	}
-	if queued(c.Conn) {
-		return false
-	}
-	if c.srv.opts.Move != nil && !c.tls && !c.http2 && c.offer() {
+	case c.begun(size):
+		if !c.ahead {
+			c.ahead, c.offered, c.heard = true, true, time.Now()
+		}
+	case c.movable() && c.offer():
 		return true
 	}
 	return !c.due().After(time.Now()) && !queued(c.Conn)
 }
 
-func (c *conn) offer() bool {
-	c.offered = true
-	c.Conn.SetDeadline(time.Time{})
-	c.mu.Unlock()
-	moved := c.srv.opts.Move(c.Conn)
-	c.mu.Lock()
-	c.gone.Store(moved)
-	c.leaving = c.leaving && !moved // its deadlines are not ours any more
-	return moved
+// movable reports whether Move can take the connection: HTTP/1 without TLS on a socket.
+func (c *conn) movable() bool {
+	return c.srv.opts.Move != nil && c.socket && !c.tls && !c.http2
 }
 
-// waiting reports whether a Read into a buffer of the given size waits for a request of which nothing was read. That no
-// byte came since the connection became idle (else it would not be asked any more) is not enough: the beginning of a
-// pipelined request may have come with the one before. Inside a header net/http has set the deadline a second time. While
-// it waits for the first four bytes its buffer is shorter by those it has; the whole one is a power of two, the rest of
-// it is not. Below TLS the sizes say nothing: there one to three bytes of a header, or the part of a record, count as
-// silence. So does all that a new TLS connection has sent, since the end of its handshake cannot be seen from here.
-func (c *conn) waiting(size int) bool {
-	switch {
-	case c.state == http.StateNew, c.state == http.StateIdle && c.http2:
-		return true
-	case c.state == http.StateIdle:
-		return c.waits <= 1 && (c.tls || size&(size-1) == 0)
+// offer asks Move. It unlocks c.mu meanwhile, in which the connection can only be cut; so it is if Move panics.
+func (c *conn) offer() (moved bool) {
+	c.offered, c.touched = true, true
+	c.Conn.SetDeadline(time.Time{})
+	c.mu.Unlock()
+	defer func() {
+		c.mu.Lock()
+		c.touched = false
+		c.gone.Store(moved)
+		c.leaving = c.leaving && !moved // its deadlines are not ours any more
+	}()
+	return c.srv.opts.Move(c.Conn)
+}
+
+// silent reports whether net/http waits for a request of which nothing was read, or fewer than four bytes. For those it
+// waits under the deadline that it set when the connection became idle; inside a header it has set another. A new TLS
+// connection counts as silent whatever it has sent, since the end of its handshake cannot be seen from here.
+func (c *conn) silent() bool {
+	switch c.state {
+	case http.StateNew:
+		return !c.touched || c.tls
+	case http.StateIdle:
+		return c.waits <= 1 || c.http2
 	}
 	return false
 }
 
-// due is when the connection may be closed if it stays silent.
-func (c *conn) due() time.Time {
-	if c.state == http.StateIdle && c.srv.hurried.Load() {
-		return c.since
-	}
-	return c.since.Add(c.srv.opts.IdleGrace)
+// begun reports whether a few bytes of a next request are there while a Read into a buffer of the given size waits for
+// the rest. They may have come with the request before: the buffer of net/http is shorter by those it has, and the whole
+// one is a power of two, the rest of it is not. Below TLS the sizes say nothing, so there only what was read since counts.
+func (c *conn) begun(size int) bool {
+	return c.state == http.StateIdle && !c.http2 && (c.touched || !c.tls && size&(size-1) != 0)
 }
 
-// consider asks the connection to leave if it is time, and says when it will be if not.
+// due is when the connection may be closed if it stays silent.
+func (c *conn) due() time.Time {
+	due := c.heard.Add(c.srv.opts.IdleGrace)
+	if c.state == http.StateIdle && !c.ahead && c.srv.hurried.Load() {
+		due = c.heard
+	}
+	if c.srv.latest.Before(due) {
+		return c.srv.latest
+	}
+	return due
+}
+
+// consider asks the connection to leave if it is time, and says when it will be if not. The Read of one that has no
+// wrapper is made to fail; net/http may put another deadline over that, so it is repeated in the next scan.
 func (c *conn) consider(now time.Time) (time.Time, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	silent := c.state == http.StateNew && (!c.touched || c.tls) ||
-		c.state == http.StateIdle && (!c.touched || c.http2 || c.blind)
-	if !silent || c.closed || c.leaving && !c.blind {
+	if !c.silent() || c.closed || c.leaving {
 		return time.Time{}, false
 	}
 	due := c.due()
 	late := !due.After(now)
-	if c.blind {
-		return due, c.expel(late)
+	if !c.blind {
+		c.press(late)
+		return due, !late
 	}
-	if late || c.srv.opts.Move != nil && !c.offered {
-		c.leave()
-	}
-	return due, !late
-}
-
-// expel makes the Read of a connection fail that has no wrapper. net/http may put another deadline over it, so
-// it is repeated in the next scan.
-func (c *conn) expel(late bool) bool {
 	if late {
 		c.Conn.SetReadDeadline(past)
 	}
-	return true
+	return due, true
+}
+
+// press asks the connection to leave if it is late, or if Move may want it.
+func (c *conn) press(late bool) {
+	if late || c.movable() && !c.offered {
+		c.leave()
+	}
 }
 
 // enter notes a state that net/http reports.
@@ -218,13 +235,13 @@ func (c *conn) enter(state http.ConnState) {
 	c.state = state
 	if state != old {
 		c.since = time.Now()
-		c.srv.ledger.move(old, state)
+		c.heard = c.since
 	}
 	c.stay()
 	if state == http.StateIdle {
-		c.touched, c.waits = false, 0
-		if c.srv.eager.Load() && !c.blind {
-			c.leave()
+		c.touched, c.ahead, c.offered, c.waits = false, false, false, 0
+		if c.srv.at() >= draining && !c.blind {
+			c.press(!c.due().After(c.since))
 		}
 	}
 	out := state == http.StateClosed && !c.lingering || state == http.StateHijacked && c.blind
@@ -235,6 +252,12 @@ func (c *conn) enter(state http.ConnState) {
 	if out {
 		c.srv.ledger.remove(c, state)
 	}
+}
+
+func (c *conn) current() http.ConnState {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.state
 }
 
 // note keeps what a leftover is reported with. The two strings share the memory of the request line.
@@ -264,11 +287,11 @@ func (c *conn) learn(t *tls.Conn) {
 	c.mu.Unlock()
 }
 
-// leftover describes the connection, unless it has its last answer.
+// leftover describes the connection, if something goes on there: it has its last answer otherwise, or nothing to do.
 func (c *conn) leftover() (Leftover, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.state == http.StateClosed || c.lingering {
+	if c.state == http.StateClosed || c.lingering || c.silent() && !c.touched {
 		return Leftover{}, false
 	}
 	l := Leftover{State: c.state.String(), Since: c.since}
@@ -285,32 +308,21 @@ func (c *conn) leftover() (Leftover, bool) {
 func (c *conn) SetReadDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if leaving, err := c.ask(t); leaving || err != nil {
-		return err
+	if c.closed || c.gone.Load() {
+		return net.ErrClosed
+	}
+	c.asked = t
+	c.waits++
+	if c.leaving {
+		return nil
 	}
 	return c.Conn.SetReadDeadline(t)
 }
 
 // SetDeadline is SetReadDeadline and SetWriteDeadline.
 func (c *conn) SetDeadline(t time.Time) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	leaving, err := c.ask(t)
-	if err != nil {
+	if err := c.SetReadDeadline(t); err != nil {
 		return err
 	}
-	if leaving {
-		return c.Conn.SetWriteDeadline(t)
-	}
-	return c.Conn.SetDeadline(t)
-}
-
-// ask writes down a read deadline, and reports whether it must wait.
-func (c *conn) ask(t time.Time) (leaving bool, err error) {
-	if c.closed || c.gone.Load() {
-		return false, net.ErrClosed
-	}
-	c.asked = t
-	c.waits++
-	return c.leaving, nil
+	return c.SetWriteDeadline(t)
 }

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -162,6 +163,59 @@ func TestDrainWithConnectionsThatAreNoSockets(t *testing.T) {
 	}
 	c.Close()
 	s.handOver()
+	s.clean()
+}
+
+// A stickyConn repeats the first error of a Read for ever, as wrappers do that read a header of their own first.
+type stickyConn struct {
+	net.Conn
+	err error
+}
+
+func (c *stickyConn) Read(p []byte) (n int, err error) {
+	if c.err == nil {
+		n, c.err = c.Conn.Read(p)
+	}
+	return n, c.err
+}
+
+// A connection that may not survive an interruption is left in peace until it is due, and not offered to Move.
+func TestDrainInterruptsNoReadOfAWrapperEarly(t *testing.T) {
+	s := serveWrapped(t, echo, drain.Options{
+		IdleGrace: time.Hour, Grace: 10 * time.Hour,
+		Move: func(nc net.Conn) bool { t.Errorf("offered %T", nc); return false },
+	}, func(c *net.TCPConn) net.Conn { return &stickyConn{Conn: c} })
+	c := s.dial()
+	s.until("accepted", func() bool { return s.Status().New == 1 })
+	s.handOver()
+	c.quiet()
+	wantBody(t, c.get("/late"), "/late", true)
+	c.closed()
+	s.clean()
+}
+
+// What net/http copies into a connection that cannot copy by itself goes through buffers that are used again.
+func TestConnectionsWithoutReadFromTakeNoBufferOfTheirOwn(t *testing.T) {
+	s := serveWrapped(t, echo, drain.Options{}, func(c *net.TCPConn) net.Conn { return plainConn{c} })
+	c := s.dial()
+	go io.Copy(io.Discard, c)
+	s.until("accepted", func() bool { return s.Status().New == 1 })
+	to := drain.Conns(s.Server)[0].(io.ReaderFrom)
+	from := &io.LimitedReader{R: zeros{}}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for range 100 {
+		from.N = 100_000
+		if n, err := to.ReadFrom(from); n != 100_000 || err != nil {
+			t.Fatalf("ReadFrom = %d, %v", n, err)
+		}
+	}
+	runtime.ReadMemStats(&after)
+	if bytes := after.TotalAlloc - before.TotalAlloc; bytes > 50*(32<<10) {
+		t.Errorf("%d bytes for 100 copies", bytes)
+	}
+	c.Close()
+	s.stop()
 	s.clean()
 }
 

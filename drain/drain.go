@@ -9,9 +9,22 @@ import (
 const (
 	// lookAgain bounds how often a drain looks at all connections when IdleGrace is tiny.
 	lookAgain = 10 * time.Millisecond
-	// partingTime is how long handlers have to return after Grace ran out and their connections were closed.
+	// partingTime is how long accept loops and handlers have to return after Grace ran out.
 	partingTime = 500 * time.Millisecond
 )
+
+// A stage is how far the drain is: a Phase, and where the code needs it finer than that. It only rises.
+type stage int32
+
+const (
+	serving stage = iota
+	propagating
+	draining
+	expired // Grace ran out: a Close closes, it does not wait for the client
+	drained
+)
+
+func (s *Server) at() stage { return stage(s.stage.Load()) }
 
 // drain runs the drain, or waits for the end of the one that runs.
 func (s *Server) drain(handover bool) error {
@@ -24,47 +37,36 @@ func (s *Server) run(handover bool) error {
 	defer cancel()
 	s.begin(handover)
 	if !handover {
-		s.propagate(ctx)
+		s.propagate()
 	}
-	s.set(Draining)
-	s.eager.Store(s.opts.Move != nil)
+	s.stage.Store(int32(draining))
 	for _, l := range s.accepting() {
 		if handover {
 			l.stop()
 			continue
 		}
-		l.sweep()
+		l.sweep(s.latest)
 	}
 	err := s.wait(ctx)
-	s.set(Drained)
+	s.stage.Store(int32(drained))
 	return err
 }
 
 func (s *Server) begin(handover bool) {
-	s.closing.Store(true)
+	now := time.Now()
+	s.latest = now.Add(s.opts.Grace - min(lingerTime, s.opts.Grace/4))
 	s.unready.Store(!handover)
 	s.mu.Lock()
-	s.phase, s.since = Propagating, time.Now()
+	s.since = now
+	s.stage.Store(int32(propagating))
 	s.mu.Unlock()
 	close(s.began)
 }
 
-func (s *Server) set(p Phase) {
-	s.mu.Lock()
-	s.phase = p
-	s.mu.Unlock()
-}
-
-// propagate waits until load balancers know. No idle connection is closed meanwhile: they still use them.
-func (s *Server) propagate(ctx context.Context) {
-	if s.opts.Propagation <= 0 {
-		return
-	}
-	t := time.NewTimer(s.opts.Propagation)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
+// propagate is the time as a lame duck. No idle connection is closed meanwhile: load balancers still use them.
+func (s *Server) propagate() {
+	if s.opts.Propagation > 0 {
+		<-time.After(min(s.opts.Propagation, s.opts.Grace/2))
 	}
 }
 
@@ -78,20 +80,34 @@ func (s *Server) accepting() []*listener {
 	return all
 }
 
+// left says how many accept loops there are, how many connections net/http has, and how many there are in all. The
+// loops are read first: what the last of them accepted is in the ledger before it ends.
+func (s *Server) left() (loops, owned, all int) {
+	loops = len(s.accepting())
+	owned, all = s.ledger.left()
+	return loops, owned, all
+}
+
 // wait returns when everything has ended or Grace has. Shutdown is called when net/http has no connection and no
 // accept loop left, since it would drop requests before; it then only starts the functions of RegisterOnShutdown,
-// which may be what makes hijacked connections end.
+// which may be what makes hijacked connections end. What an accept loop took after the last scan is looked at when the
+// loop ends.
 func (s *Server) wait(ctx context.Context) error {
-	hurry, told := s.opts.Hurry, false
+	hurry, told, known := s.opts.Hurry, false, 0
 	look := time.NewTimer(0)
 	defer look.Stop()
 	for {
-		owned, all := s.ledger.left()
-		if owned == 0 && !told && len(s.accepting()) == 0 {
-			told = s.http.Shutdown(ctx) == nil
+		loops, owned, all := s.left()
+		if owned == 0 && loops == 0 && !told {
+			told = true
+			s.http.Shutdown(ctx)
 		}
 		if told && all == 0 {
 			return nil
+		}
+		if loops != known {
+			known = loops
+			look.Reset(0)
 		}
 		select {
 		case <-s.ledger.wake:
@@ -100,19 +116,21 @@ func (s *Server) wait(ctx context.Context) error {
 		case <-hurry:
 			hurry = nil
 			s.hurried.Store(true)
-			s.eager.Store(true)
 			look.Reset(s.scan())
 		case <-ctx.Done():
-			return s.expire()
+			return s.expire(ctx, told)
 		}
 	}
 }
 
 // scan asks the connections that are due to leave, and says when the next will be. One that becomes idle after the
-// scan is due later than the next scan.
+// scan is due later than the next scan, or is asked as it becomes idle.
 func (s *Server) scan() time.Duration {
 	now := time.Now()
 	next := now.Add(s.opts.IdleGrace)
+	if now.Before(s.latest) && s.latest.Before(next) {
+		next = s.latest
+	}
 	for _, c := range s.ledger.list() {
 		if due, ok := c.consider(now); ok && due.Before(next) {
 			next = due
@@ -121,8 +139,14 @@ func (s *Server) scan() time.Duration {
 	return max(time.Until(next), lookAgain)
 }
 
-// expire closes what is left.
-func (s *Server) expire() error {
+// expire closes what is left. No loop accepts any more when it lists that, and no function of RegisterOnShutdown goes
+// without its call, unless told says that all had it.
+func (s *Server) expire(ctx context.Context, told bool) error {
+	s.stage.Store(int32(expired))
+	for _, l := range s.accepting() {
+		l.stop()
+	}
+	s.await(func() bool { return len(s.accepting()) == 0 })
 	e := &TimeoutError{Grace: s.opts.Grace}
 	conns := s.ledger.list()
 	for _, c := range conns {
@@ -131,11 +155,14 @@ func (s *Server) expire() error {
 		}
 	}
 	s.report(e.Left)
+	if !told {
+		s.http.Shutdown(ctx)
+	}
 	for _, c := range conns {
 		c.cut()
 	}
 	s.http.Close()
-	s.part()
+	s.await(func() bool { owned, _ := s.ledger.left(); return owned == 0 }) // the cut has cancelled their contexts
 	if len(e.Left) == 0 {
 		return nil
 	}
@@ -153,14 +180,11 @@ func (s *Server) report(left []Leftover) {
 	}
 }
 
-// part waits for the handlers, whose contexts have been cancelled by the end of their connections.
-func (s *Server) part() {
+// await waits until something is done, for partingTime at most. The ledger wakes it.
+func (s *Server) await(done func() bool) {
 	t := time.NewTimer(partingTime)
 	defer t.Stop()
-	for {
-		if owned, _ := s.ledger.left(); owned == 0 {
-			return
-		}
+	for !done() {
 		select {
 		case <-s.ledger.wake:
 		case <-t.C:

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 )
 
@@ -19,7 +18,8 @@ var errStopped = errors.New("drain: stopped accepting")
 type TimeoutError struct {
 	// Grace is the limit that was reached.
 	Grace time.Duration
-	// Left lists the connections that were closed although something went on there.
+	// Left lists the connections that were closed although something went on there: a request that was being read or
+	// answered, a hijack that had not ended, a Move that had not returned. Idle and silent ones are not listed.
 	Left []Leftover
 }
 
@@ -49,16 +49,16 @@ const listed = 20
 
 // Error names the first of the leftovers.
 func (e *TimeoutError) Error() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "drain: %d connections left after %v", len(e.Left), e.Grace)
-	for i, l := range e.Left[:min(len(e.Left), listed)] {
-		b.WriteString([]string{": ", ", "}[min(i, 1)])
-		b.WriteString(l.String())
+	text := fmt.Sprintf("drain: %d connections left after %v", len(e.Left), e.Grace)
+	separator := ": "
+	for _, l := range e.Left[:min(len(e.Left), listed)] {
+		text += separator + l.String()
+		separator = ", "
 	}
 	if len(e.Left) > listed {
-		b.WriteString(", …")
+		text += ", …"
 	}
-	return b.String()
+	return text
 }
 
 // Unwrap makes the error a [context.DeadlineExceeded].

@@ -8,6 +8,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/signal"
 	"syscall"
@@ -62,19 +63,27 @@ func ExampleServer_Serve() {
 	// Serve returned <nil> in phase drained
 }
 
-// An upgrade: the cause of the context tells that another process serves the same socket.
+// The probe of a load balancer: it is told to look elsewhere as soon as the stop begins.
 func ExampleServer_Readiness() {
-	ctx, end := context.WithCancelCause(context.Background())
+	mux := http.NewServeMux()
+	srv := drain.NewServer(&http.Server{Handler: mux}, drain.Options{})
+	mux.Handle("GET /readyz", srv.Readiness())
+	probe := func() int {
+		w := httptest.NewRecorder()
+		mux.ServeHTTP(w, httptest.NewRequest("GET", "/readyz", nil))
+		return w.Code
+	}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		log.Fatal(err)
 	}
-	srv := drain.NewServer(&http.Server{}, drain.Options{Propagation: time.Hour})
-	end(upgraded{}) // an error with the method Handover() bool
+	ctx, stop := context.WithCancel(context.Background())
+	fmt.Println("before:", probe())
+	stop()
 	fmt.Println("Serve returned", srv.Serve(ctx, ln))
-	status, _ := probe(&service{Server: srv})
-	fmt.Println("ready", status == http.StatusOK)
+	fmt.Println("after:", probe())
 	// Output:
+	// before: 200
 	// Serve returned <nil>
-	// ready true
+	// after: 503
 }

@@ -10,10 +10,19 @@ func Wrap(s *Server, h http.Handler) http.Handler { return s.wrap(h) }
 
 // Touched counts the connections that have sent something since they were new or idle, as far as the server knows.
 func Touched(s *Server) int {
+	return count(s, func(c *conn) bool { return c.touched && c.state != http.StateActive })
+}
+
+// Begun counts the idle connections of which the server knows that a next request has begun, be it by a byte.
+func Begun(s *Server) int {
+	return count(s, func(c *conn) bool { return c.state == http.StateIdle && (c.ahead || c.waits > 1) })
+}
+
+func count(s *Server, ok func(*conn) bool) int {
 	n := 0
 	for _, c := range s.ledger.list() {
 		c.mu.Lock()
-		if c.touched && c.state != http.StateActive {
+		if ok(c) {
 			n++
 		}
 		c.mu.Unlock()
@@ -30,4 +39,23 @@ func Conns(s *Server) (all []net.Conn) {
 		all = append(all, c)
 	}
 	return all
+}
+
+// LastAccepted lets an accept loop end just after it took a connection, while another goroutine looks what is left. It
+// returns how many connections that one saw when it saw no loop.
+func LastAccepted() int {
+	s := NewServer(nil, Options{})
+	near, far := net.Pipe()
+	defer near.Close()
+	l := &listener{srv: s}
+	s.listeners[l] = struct{}{}
+	go func() {
+		s.ledger.add(s, far)
+		s.leave(l)
+	}()
+	for {
+		if loops, owned, _ := s.left(); loops == 0 {
+			return owned
+		}
+	}
 }

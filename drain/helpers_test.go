@@ -21,6 +21,8 @@ import (
 // patience is how long a test waits for what must happen.
 const patience = 10 * time.Second
 
+var discardLog = log.New(io.Discard, "", 0)
+
 // upgraded is the cause of a context that ends because another process serves on.
 type upgraded struct{}
 
@@ -57,7 +59,7 @@ func serveOn(t testing.TB, ln net.Listener, srv *http.Server, opts drain.Options
 
 func prepare(t testing.TB, srv *http.Server, opts drain.Options) *service {
 	if srv.ErrorLog == nil {
-		srv.ErrorLog = log.New(io.Discard, "", 0)
+		srv.ErrorLog = discardLog
 	}
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)

@@ -32,8 +32,8 @@ func (s *Server) wrap(next http.Handler) http.Handler {
 	return &handler{srv: s, next: next}
 }
 
-// handler notes the request and announces the end. It passes on the ResponseWriter of net/http itself: a wrapper would
-// cost an allocation for each request and hide what the original can do.
+// handler notes the request, and announces the end while there is a drain. Before, it passes on the ResponseWriter of
+// net/http itself: a wrapper would cost an allocation for each request.
 type handler struct {
 	srv  *Server
 	next http.Handler
@@ -41,17 +41,31 @@ type handler struct {
 
 var _ http.Handler = (*handler)(nil)
 
-// ServeHTTP implements [http.Handler]. On HTTP/2 net/http turns the header into a GOAWAY that names the highest
-// stream so far, which cuts streams that are on their way; it is the only announcement that can be made without
-// touching the frames.
+// ServeHTTP implements [http.Handler].
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if c, ok := r.Context().Value(connKey{}).(*conn); ok {
 		c.note(r)
 	}
-	if h.srv.closing.Load() {
-		w.Header().Set("Connection", "close")
+	if h.srv.at() == serving {
+		h.next.ServeHTTP(w, r)
+		return
 	}
-	h.next.ServeHTTP(w, r)
+	h.last(w, r)
+}
+
+// last serves a request of the drain. On HTTP/2 net/http turns the header into a GOAWAY that names the highest stream so
+// far, which cuts streams that are on their way; it is the only announcement that can be made without touching the
+// frames, and every stream makes it, so that one that loses its header is no harm.
+func (h *handler) last(w http.ResponseWriter, r *http.Request) {
+	full, ok := w.(answerer)
+	if !ok {
+		w.Header().Set("Connection", "close")
+		h.next.ServeHTTP(w, r)
+		return
+	}
+	a := &lastAnswer{answerer: full}
+	h.next.ServeHTTP(a, r)
+	a.announce() // if nothing was written net/http answers now
 }
 
 func (s *Server) connContext(next func(context.Context, net.Conn) context.Context) func(context.Context, net.Conn) context.Context {
@@ -94,7 +108,7 @@ func (s *Server) entry(nc net.Conn) *conn {
 	case *secureConn:
 		return nc.conn
 	case *tls.Conn:
-		if c, ok := nc.NetConn().(*conn); ok {
+		if c := s.entry(nc.NetConn()); c != nil {
 			return c
 		}
 		return s.ledger.opaque(nc)

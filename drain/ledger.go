@@ -5,16 +5,15 @@ import (
 	"net"
 	"net/http"
 	"sync"
-	"sync/atomic"
+	"syscall"
 	"time"
 )
 
 // The ledger lists the connections. One enters in Accept and leaves when net/http reports its end and the last
-// bytes are out of danger, or, if it was hijacked, in its Close. A request changes only the state of its connection and the
-// counts; mu is for coming and going.
+// bytes are out of danger, or, if it was hijacked, in its Close. A request changes only the state of its connection; mu is
+// for coming and going.
 type ledger struct {
-	wake   chan struct{} // has room for one; says that owned or all is zero, or that an accept loop ended
-	counts [http.StateClosed + 1]atomic.Int64
+	wake chan struct{} // has room for one; says that owned or all is zero, or that an accept loop ended
 
 	mu    sync.Mutex
 	conns map[*conn]struct{}
@@ -30,11 +29,12 @@ func (l *ledger) init() {
 
 // add lists an accepted connection and returns what net/http shall serve.
 func (l *ledger) add(s *Server, nc net.Conn) net.Conn {
-	c := &conn{Conn: nc, srv: s, since: time.Now()}
+	now := time.Now()
+	c := &conn{Conn: nc, srv: s, since: now, heard: now}
 	t, blind := nc.(*tls.Conn)
 	stater, secure := nc.(interface{ ConnectionState() tls.ConnectionState })
-	c.blind, c.tls = blind, secure
-	l.counts[http.StateNew].Add(1)
+	_, socket := nc.(syscall.Conn)
+	c.blind, c.tls, c.socket = blind, secure, socket
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.conns[c] = struct{}{}
@@ -54,14 +54,6 @@ func (l *ledger) opaque(t *tls.Conn) *conn {
 	defer l.mu.Unlock()
 	return l.blind[t]
 }
-
-// move counts a connection in another state. The new count is raised first: a reader may see it twice.
-func (l *ledger) move(from, to http.ConnState) {
-	l.counts[to].Add(1)
-	l.counts[from].Add(-1)
-}
-
-func (l *ledger) count(state http.ConnState) int { return int(l.counts[state].Load()) }
 
 // disown notes that net/http has given up a connection to a handler.
 func (l *ledger) disown() {
@@ -84,9 +76,6 @@ func (l *ledger) remove(c *conn, state http.ConnState) {
 	}
 	quiet := l.owned == 0
 	l.mu.Unlock()
-	if here {
-		l.counts[state].Add(-1)
-	}
 	if quiet {
 		l.notify()
 	}

@@ -11,60 +11,126 @@ import (
 	"time"
 )
 
-// sweepTime is how long a plain stop takes connections from the accept queue before it closes the listener. The
-// deadline has to be in the future: with one in the past an accept does not look into the queue.
-const sweepTime = 20 * time.Millisecond
+const (
+	// sweepTime is how long the accept queue has to be empty before a plain stop closes the listener. The deadline has
+	// to be in the future: with one in the past an accept does not look into the queue.
+	sweepTime = 20 * time.Millisecond
+	// sweepLimit bounds all of the sweep, since new connections may go on to come.
+	sweepLimit = time.Second
+)
 
 // A listener writes what it accepts into the ledger.
 type listener struct {
 	net.Listener
-	srv *Server
+	srv    *Server
+	used   atomic.Bool // Accept was called
+	closed sync.Once
 
-	used     atomic.Bool // Accept was called
-	stopping atomic.Bool // errors of Accept are ours
-	closed   sync.Once
+	mu    sync.Mutex
+	limit time.Time   // zero while it serves; then Accept may succeed up to here, and its errors are ours
+	timer *time.Timer // ends the sweep of a listener without deadlines
 }
 
 var _ net.Listener = (*listener)(nil)
 
-// Accept never drops a connection that it got: net/http serves it even if the drain has begun meanwhile.
+// Accept never drops a connection that it got: net/http serves it even if the drain has begun meanwhile. A deadline that
+// was set while it waited, or between two calls, says nothing about the queue, so it looks once more.
 func (l *listener) Accept() (net.Conn, error) {
 	l.used.Store(true)
+	armed := l.arm()
 	nc, err := l.Listener.Accept()
+	if err != nil && timeout(err) && !armed && l.arm() {
+		nc, err = l.Listener.Accept()
+	}
 	if err == nil {
 		return l.srv.ledger.add(l.srv, nc), nil
 	}
-	if l.stopping.Load() {
+	if l.over(err) {
 		return nil, errStopped
 	}
 	return nil, err
 }
 
+// arm gives a sweep another sweepTime, and reports whether there is one.
+func (l *listener) arm() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	left := min(time.Until(l.limit), sweepTime)
+	if left <= 0 {
+		return false
+	}
+	d, ok := l.Listener.(interface{ SetDeadline(time.Time) error })
+	switch {
+	case ok && d.SetDeadline(time.Now().Add(left)) == nil:
+	case l.timer == nil:
+		l.timer = time.AfterFunc(left, func() { l.Close() })
+	default:
+		l.timer.Reset(left)
+	}
+	return true
+}
+
+// over reports whether an error of Accept is the end that the drain wants. What net/http tries again after, as it does
+// when there are no descriptors left, is not: the queue may not be empty.
+func (l *listener) over(err error) bool {
+	if !l.ending() {
+		return false
+	}
+	var passing interface{ Temporary() bool }
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return timeout(err) || !errors.As(err, &passing) || !passing.Temporary() || !time.Now().Before(l.limit)
+}
+
+// ending reports whether the listener was told to stop.
+func (l *listener) ending() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !l.limit.IsZero()
+}
+
+func (l *listener) end(limit time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.limit = limit
+}
+
 // Close closes the listener below. Its error is of no use: net/http ignores it, and so does a drain.
 func (l *listener) Close() (err error) {
+	l.mu.Lock()
+	if l.timer != nil {
+		l.timer.Stop()
+	}
+	l.mu.Unlock()
 	l.closed.Do(func() { err = l.Listener.Close() })
 	return err
 }
 
 // stop ends the accept loop at once.
 func (l *listener) stop() {
-	l.stopping.Store(true)
+	l.end(past)
 	l.Close()
 }
 
-// sweep ends the accept loop after it took what is in the queue, where the listener can tell the end of it.
-func (l *listener) sweep() {
-	l.stopping.Store(true)
-	d, ok := l.Listener.(interface{ SetDeadline(time.Time) error })
-	if !ok || d.SetDeadline(time.Now().Add(sweepTime)) != nil {
+// sweep ends the accept loop after it took what is in the queue, before latest.
+func (l *listener) sweep(latest time.Time) {
+	limit := time.Now().Add(sweepLimit)
+	if latest.Before(limit) {
+		limit = latest
+	}
+	l.end(limit)
+	if !l.arm() {
 		l.Close()
 	}
 }
 
 // blame is the error that Serve returns for the end of an accept loop: none for one that was stopped, nor for a
-// listener that somebody closed because the context had ended.
+// listener that somebody closed because the context had ended. One that never accepted could not start.
 func (l *listener) blame(ctx context.Context, err error) error {
-	if l.stopping.Load() || errors.Is(err, net.ErrClosed) && ctx.Err() != nil {
+	switch {
+	case !l.used.Load():
+		return fmt.Errorf("drain: %w", err)
+	case l.ending(), errors.Is(err, net.ErrClosed) && ctx.Err() != nil:
 		return nil
 	}
 	return fmt.Errorf("drain: accept: %w", err)

@@ -98,7 +98,7 @@ func TestMoveTakesNoConnectionWithBytesReadAhead(t *testing.T) {
 		wantBody(t, c.answer(), "/one", false)
 		s.handOver()
 		if cut > 0 {
-			until(t, "it was asked to leave", func() bool { return drain.Touched(s.Server) == 1 })
+			until(t, "the bytes are found", func() bool { return drain.Begun(s.Server) == 1 })
 		}
 		c.send(second[cut:])
 		a, err := c.read()
@@ -150,6 +150,21 @@ func TestMoveIsNotOfferedTLS(t *testing.T) {
 	wantBody(t, c.get("/one"), "/one", false)
 	s.handOver()
 	c.closed()
+	s.clean()
+}
+
+// A Move that panics loses its own connection, as a handler does, and nothing else.
+func TestMoveMayPanic(t *testing.T) {
+	s := serve(t, &http.Server{Handler: echo}, drain.Options{Move: func(net.Conn) bool { panic("of the user") }})
+	idle, busy := s.dial(), s.dial()
+	wantBody(t, idle.get("/one"), "/one", false)
+	busy.send("POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 4\r\n\r\nbo")
+	s.until("both here", func() bool { st := s.Status(); return st.Idle == 1 && st.Active == 1 })
+	s.handOver()
+	idle.closed()
+	busy.send("dy")
+	wantBody(t, busy.answer(), "body", true)
+	busy.closed()
 	s.clean()
 }
 

@@ -13,7 +13,7 @@ type Phase string
 const (
 	// Serving is the phase from the start to the end of the first context.
 	Serving Phase = "serving"
-	// Propagating is the time of a plain stop in which new connections are still accepted.
+	// Propagating is the time of a plain stop as a lame duck: not ready, and still accepting.
 	Propagating Phase = "propagating"
 	// Draining is the time in which what is there is finished.
 	Draining Phase = "draining"
@@ -21,8 +21,10 @@ const (
 	Drained Phase = "drained"
 )
 
-// Status is what a [Server] does at a moment. The counts are taken one after the other: a connection that
-// changes its state meanwhile may be in two of them or in none.
+// phases are what the stages are called.
+var phases = [...]Phase{serving: Serving, propagating: Propagating, draining: Draining, expired: Draining, drained: Drained}
+
+// Status is what a [Server] does at a moment. Each connection is counted once, one after the other.
 type Status struct {
 	// Phase is how far the server is.
 	Phase Phase `json:"phase"`
@@ -40,16 +42,25 @@ type Status struct {
 	Closing int `json:"closing"`
 }
 
-// Status tells what the server does now. It costs a lock and a few atomic loads.
+// Status tells what the server does now. It looks at every connection.
 func (s *Server) Status() Status {
 	s.mu.Lock()
-	st := Status{Phase: s.phase, Since: s.since}
+	st := Status{Phase: phases[s.at()], Since: s.since}
 	s.mu.Unlock()
-	st.New = s.ledger.count(http.StateNew)
-	st.Idle = s.ledger.count(http.StateIdle)
-	st.Active = s.ledger.count(http.StateActive)
-	st.Hijacked = s.ledger.count(http.StateHijacked)
-	st.Closing = s.ledger.count(http.StateClosed)
+	for _, c := range s.ledger.list() {
+		switch c.current() {
+		case http.StateNew:
+			st.New++
+		case http.StateIdle:
+			st.Idle++
+		case http.StateActive:
+			st.Active++
+		case http.StateHijacked:
+			st.Hijacked++
+		case http.StateClosed:
+			st.Closing++
+		}
+	}
 	return st
 }
 

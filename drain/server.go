@@ -14,8 +14,9 @@ import (
 
 // Options of a [Server]. The zero value works.
 type Options struct {
-	// Grace limits the whole drain, Propagation included. What is left then is closed, and Serve returns a
-	// [*TimeoutError]. Zero or less means 30 seconds.
+	// Grace limits the whole drain, Propagation included. What goes on then is cut, and Serve returns a
+	// [*TimeoutError]. Idle and silent connections are closed in good order before: at the latest one second before
+	// the end of Grace, or when a quarter of it is left if that is less. Zero or less means 30 seconds.
 	Grace time.Duration
 
 	// IdleGrace is how long a connection has to be idle, or silent since it was accepted, before a drain closes it.
@@ -23,19 +24,21 @@ type Options struct {
 	// answered with "Connection: close". Zero or less means 5 seconds.
 	IdleGrace time.Duration
 
-	// Propagation is how long a plain stop goes on to accept after readiness became false. A handover skips it.
-	// Default 0.
+	// Propagation is how long a plain stop is a lame duck: it goes on to accept after readiness became false. Half of
+	// Grace at most, so that there is time left to drain. A handover skips it. Default 0.
 	Propagation time.Duration
 
-	// Move is offered each idle or silent plaintext HTTP/1 connection of a drain, as the listener gave it. If it
-	// returns true the connection belongs to Move, its Close included: the server forgets it and sends nothing more, not
-	// even an end. If it returns false the connection is drained as without Move. It should not
-	// block, must accept concurrent calls, and is asked again when the connection becomes idle again and before it is
-	// closed. Default nil: nothing moves.
+	// Move is offered each idle or silent plaintext HTTP/1 connection of a drain, as the listener gave it, if it
+	// implements [syscall.Conn]. If it returns true the connection belongs to Move, its Close included: the server
+	// forgets it and sends nothing more, not even an end; the user's ConnState is told StateClosed. If it returns
+	// false the connection is drained as without Move. It should not block, must accept concurrent calls, and is asked
+	// again when the connection becomes idle again and before it is closed. A panic closes the connection and is logged
+	// by net/http. Default nil: nothing moves.
 	Move func(net.Conn) bool
 
 	// Hurry makes a drain close idle connections at once, when it is closed or something is received from it; silent
-	// new ones keep their IdleGrace. Default nil: never.
+	// new ones keep their IdleGrace. That has a price: a connection whose last answer went out before the drain did not
+	// learn of the end, and a request that is on its way to it is lost. Default nil: never.
 	Hurry <-chan struct{}
 
 	// Logger gets a line for each connection that is left when Grace ran out, 20 at most. Default nil:
@@ -63,10 +66,10 @@ type Server struct {
 	opts   Options
 	ledger ledger
 
-	closing atomic.Bool // answers carry Connection: close, and Close lingers
+	stage   atomic.Int32 // of type stage
 	unready atomic.Bool
-	eager   atomic.Bool // a connection that becomes idle is asked to leave at once
 	hurried atomic.Bool
+	latest  time.Time // when idle connections have to go, so that Grace does not cut them; written before the stage rises
 
 	install sync.Once
 	once    sync.Once // runs the drain; those who come later wait in it
@@ -74,8 +77,7 @@ type Server struct {
 	began   chan struct{}
 
 	mu        sync.Mutex
-	phase     Phase
-	since     time.Time
+	since     time.Time // when the drain began
 	listeners map[*listener]struct{}
 }
 
@@ -89,7 +91,6 @@ func NewServer(srv *http.Server, opts Options) *Server {
 		http:      srv,
 		opts:      opts.withDefaults(),
 		began:     make(chan struct{}),
-		phase:     Serving,
 		listeners: map[*listener]struct{}{},
 	}
 	s.ledger.init()
@@ -97,7 +98,7 @@ func NewServer(srv *http.Server, opts Options) *Server {
 }
 
 // Serve accepts connections on ln and serves them until ctx ends, then drains. It returns nil after a clean drain, a
-// [*TimeoutError] if Grace ran out, [ErrClosed] if a drain had begun before, or the error of an accept that
+// [*TimeoutError] if Grace cut something, [ErrClosed] if a drain had begun before, or the error of an accept that
 // failed, which begins a drain too. It closes ln.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	return s.serve(ctx, ln, s.http.Serve)
@@ -131,53 +132,34 @@ func (s *Server) serve(ctx context.Context, ln net.Listener, loop func(net.Liste
 		ln.Close()
 		return err
 	}
-	var failed error
-	ended := make(chan struct{})
+	ended := make(chan error, 1)
 	go func() {
-		defer close(ended)
-		failed = loop(l)
+		failed := l.blame(ctx, loop(l))
 		l.Close()
 		s.leave(l)
+		ended <- failed
 	}()
 	select {
 	case <-ctx.Done():
 	case <-s.began:
-	case <-ended:
-	}
-	if err := s.misuse(l, ended, &failed); err != nil {
-		return err
+	case failed := <-ended:
+		if !l.used.Load() { // nothing was served, so nothing is drained
+			return failed
+		}
+		ended <- failed
 	}
 	err = s.drain(handover(ctx))
-	<-ended
-	failed = l.blame(ctx, failed)
-	if failed == nil {
-		return err
+	if failed := <-ended; failed != nil {
+		return errors.Join(failed, err)
 	}
-	if err == nil {
-		return failed
-	}
-	return errors.Join(failed, err)
-}
-
-// misuse is the error of an accept loop that ended before it accepted for the first time: a certificate that cannot be
-// read, an http.Server that was shut down. Nothing was served, so nothing is drained.
-func (s *Server) misuse(l *listener, ended <-chan struct{}, failed *error) error {
-	select {
-	case <-ended:
-	default:
-		return nil
-	}
-	if l.used.Load() {
-		return nil
-	}
-	return fmt.Errorf("drain: %w", *failed)
+	return err
 }
 
 // enter counts a listener in, unless a drain has begun.
 func (s *Server) enter(ln net.Listener) (*listener, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.phase != Serving {
+	if s.at() != serving {
 		return nil, ErrClosed
 	}
 	s.install.Do(s.hook)

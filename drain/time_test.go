@@ -217,9 +217,7 @@ func TestPropagationIsForPlainStops(t *testing.T) {
 			if err := <-b.done; err != nil {
 				t.Error(err)
 			}
-			if d := time.Since(since); d != want {
-				t.Errorf("drain after %v took %v, want %v", cause, d, want)
-			}
+			wantTime(t, "Serve returned", time.Since(since), want)
 		}
 	})
 }

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/midair-go/midair/examples/grpcserver/echopb"
+)
+
+// echo is the service. Every answer carries headers that name the process that gave it.
+type echo struct {
+	echopb.UnimplementedEchoServer
+	header   map[string]string
+	draining <-chan struct{}
+}
+
+// Say answers with the same text.
+func (e *echo) Say(_ context.Context, r *echopb.SayRequest) (*echopb.SayReply, error) {
+	return &echopb.SayReply{Text: r.GetText()}, nil
+}
+
+// Chat answers each message with the same text. When the server drains it ends the stream with Unavailable between two
+// messages: the client opens a new one, and gets the new process.
+func (e *echo) Chat(stream grpc.BidiStreamingServer[echopb.SayRequest, echopb.SayReply]) error {
+	said := make(chan received)
+	go func() { // ends with the stream, which ends when Chat returns
+		defer close(said)
+		for {
+			r, err := stream.Recv()
+			select {
+			case said <- received{r, err}:
+			case <-stream.Context().Done():
+				return
+			}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	for {
+		select {
+		case r := <-said:
+			if errors.Is(r.err, io.EOF) {
+				return nil
+			}
+			if r.err != nil {
+				return r.err
+			}
+			if err := stream.Send(&echopb.SayReply{Text: r.msg.GetText()}); err != nil {
+				return err
+			}
+		case <-e.draining:
+			return status.Error(codes.Unavailable, "the server is being replaced: open the stream again")
+		}
+	}
+}
+
+type received struct {
+	msg *echopb.SayRequest
+	err error
+}
+
+func (e *echo) tagCall(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+	if err := grpc.SetHeader(ctx, metadata.New(e.header)); err != nil {
+		return nil, err
+	}
+	return next(ctx, req)
+}
+
+func (e *echo) tagStream(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, next grpc.StreamHandler) error {
+	if err := stream.SetHeader(metadata.New(e.header)); err != nil {
+		return err
+	}
+	return next(srv, stream)
+}

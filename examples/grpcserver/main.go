@@ -1,0 +1,95 @@
+// Grpcserver is a gRPC service that replaces itself while it runs: examples/httpserver, for calls and streams.
+//
+//	grpcserver -addr :9090 -pid-file grpc.pid
+package main
+
+import (
+	"cmp"
+	"context"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/reflection"
+
+	"github.com/midair-go/midair/drain"
+	"github.com/midair-go/midair/drain/grpcdrain"
+	"github.com/midair-go/midair/examples/grpcserver/echopb"
+	"github.com/midair-go/midair/upgrade"
+)
+
+// version is what -ldflags "-X main.version=v2" sets.
+var version = "dev"
+
+type config struct {
+	addr, addrFile, pidFile string
+	grace, timeout, soak    time.Duration
+}
+
+func main() {
+	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, nil)))
+	var c config
+	flag.StringVar(&c.addr, "addr", "127.0.0.1:9090", "`address` to serve on")
+	flag.StringVar(&c.addrFile, "addr-file", "", "`path` of a file that gets the real address")
+	flag.StringVar(&c.pidFile, "pid-file", "", "`path` of a file that names the process to signal")
+	flag.DurationVar(&c.grace, "grace", 30*time.Second, "how long calls may take to end")
+	flag.DurationVar(&c.timeout, "upgrade-timeout", time.Minute, "how long a new process may take to be prepared")
+	flag.DurationVar(&c.soak, "soak", time.Second, "how long both processes accept before the commit")
+	flag.Parse()
+	if err := run(context.Background(), c); err != nil {
+		slog.Error("stopped", "err", err)
+		os.Exit(1)
+	}
+}
+
+// run is the service.
+func run(ctx context.Context, c config) error {
+	up, err := upgrade.New(upgrade.Options{
+		Version: version, PIDFile: c.pidFile, Soak: cmp.Or(c.soak, -1), Timeout: c.timeout, AbortGrace: c.grace,
+	})
+	if err != nil {
+		return err
+	}
+	defer up.Close()
+	ln, err := up.Listen("tcp", c.addr)
+	if err != nil {
+		return err
+	}
+	e := &echo{header: identity(up.Status())}
+	gs := grpc.NewServer(grpc.UnaryInterceptor(e.tagCall), grpc.StreamInterceptor(e.tagStream))
+	srv := grpcdrain.NewServer(gs, drain.Options{Grace: c.grace})
+	e.draining = srv.Draining()
+	echopb.RegisterEchoServer(gs, e)
+	grpc_health_v1.RegisterHealthServer(gs, health.NewServer())
+	reflection.Register(gs)
+	return up.Run(ctx, func(ctx context.Context) error {
+		if err := announce(c.addrFile, ln.Addr().String()); err != nil {
+			return err
+		}
+		slog.Info("serving", "addr", ln.Addr().String(), "version", version, "pid", os.Getpid())
+		return srv.Serve(ctx, ln)
+	})
+}
+
+func identity(s upgrade.Status) map[string]string {
+	return map[string]string{"x-version": s.Version, "x-generation": strconv.Itoa(s.Generation), "x-pid": strconv.Itoa(s.PID)}
+}
+
+// announce writes the address for whoever started this, as a whole or not at all.
+func announce(path, addr string) error {
+	if path == "" {
+		return nil
+	}
+	tmp := filepath.Join(filepath.Dir(path), fmt.Sprintf(".%s.%d", filepath.Base(path), os.Getpid()))
+	if err := os.WriteFile(tmp, []byte(addr+"\n"), 0o644); err != nil {
+		return err
+	}
+	return os.Rename(tmp, path)
+}
