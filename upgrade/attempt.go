@@ -258,6 +258,9 @@ func (a *attempt) handOver() error {
 		a.u.listeners.open(true)
 		_, err = a.until(kindServing, a.u.opts.Timeout, nil)
 	}
+	if errors.Is(err, errLimit) { // a process that was frozen finds its time over before it has read what came meanwhile
+		_, err = a.until(kindServing, commitStall, nil)
+	}
 	if errors.Is(err, errLimit) {
 		return fmt.Errorf("it did not confirm the commit within %v", a.u.opts.Timeout)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"syscall"
 	"time"
@@ -77,9 +78,6 @@ func (a *attempt) until(want kind, limit time.Duration, over <-chan struct{}) (f
 		case <-a.child.exited:
 			return frame{}, a.exited()
 		case <-timeout:
-			if f, ok := a.waiting(want); ok {
-				return f, nil
-			}
 			return frame{}, errLimit
 		case <-over:
 			return frame{}, errOver
@@ -107,23 +105,6 @@ func (a *attempt) linkLost() error {
 			return err
 		}
 		return errors.New("it closed the control socket")
-	}
-}
-
-// waiting looks for the frame in what has come already: a process that was frozen finds its timer and the frame at once.
-func (a *attempt) waiting(want kind) (frame, bool) {
-	for {
-		select {
-		case f, ok := <-a.child.link.frames:
-			if !ok {
-				return frame{}, false
-			}
-			if f.close(); f.kind == want {
-				return f, true
-			}
-		default:
-			return frame{}, false
-		}
 	}
 }
 
@@ -198,7 +179,7 @@ func (a *attempt) dismiss(cause error) {
 	case a.plain:
 		grace = a.u.opts.AbortGrace
 		a.child.signal(syscall.SIGTERM)
-	case !errors.As(cause, &r) && a.phase == PhaseCommit:
+	case !errors.As(cause, &r) && a.isCommitting():
 		grace = 0
 	default:
 		_ = a.child.link.send(kindAbort, body) // fails if the candidate is dead, which is as good
@@ -262,13 +243,26 @@ func (a *attempt) takeState(f frame) {
 		return
 	}
 	if len(f.files) > 0 && !a.revive {
-		if err := a.u.keeper.receive(f.files[0]); err != nil {
-			a.u.log.Error("upgrade: cannot take the candidate's state back", "candidate", a.child.pid, "err", err)
-		}
-		a.u.keeper.forget()
+		a.restore(f.files[0])
 	}
 	atStep("old.returned")
 	_ = a.child.link.send(kindReleased, nil) // fails if the candidate has not waited for it
+}
+
+// restore gives the program its state back, and does not wait for ever for a value that hangs.
+func (a *attempt) restore(state *os.File) {
+	done := make(chan error, 1)
+	go func() { done <- a.u.keeper.receive(state) }() // ends when UnmarshalBinary does
+	var err error
+	select {
+	case err = <-done:
+	case <-time.After(a.u.opts.Timeout):
+		err = fmt.Errorf("UnmarshalBinary of a kept value did not return within %v", a.u.opts.Timeout)
+	}
+	if err != nil {
+		a.u.log.Error("upgrade: cannot take the candidate's state back", "candidate", a.child.pid, "err", err)
+	}
+	a.u.keeper.forget()
 }
 
 // crashText returns how the Go runtime began to describe the child's crash, if it did.

@@ -42,8 +42,8 @@
 // All methods may be called from any goroutine. Run owns the life of a generation in the goroutine that calls it; the
 // goroutines that it starts end before it returns, but for the one that waits for a committed successor's process, which
 // this process cannot outlive usefully. Functions given to Check run one after the other in one goroutine, Bake in
-// another, and the methods of kept values in whichever goroutine needs them, one call at a time. A panic in any of them
-// is an error of the upgrade, not of the process that serves.
+// another, and the methods of kept values in whichever goroutine needs them. A panic in any of them is an error of the
+// upgrade, not of the process that serves.
 //
 // # Platforms
 //

@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -79,6 +80,9 @@ func serviceMain() error {
 	if isUpgrade && set.Bad == "hang" {
 		select {}
 	}
+	if isUpgrade && set.Bad == "inspect" {
+		os.Exit(inspect())
+	}
 	up, err := upgrade.New(options(set, dir))
 	if err != nil {
 		return err
@@ -123,6 +127,7 @@ type service struct {
 	dir      string
 	value    *value
 	upgraded bool
+	end      context.CancelCauseFunc // of serve's context
 }
 
 // value is what the service keeps: a number that requests raise.
@@ -131,9 +136,18 @@ type value struct {
 	n      int
 	refuse string // "always", or "commit": the second time
 	times  int
+	hang   atomic.Bool // MarshalBinary does not return
+	fail   atomic.Bool // it returns an error
 }
 
 func (v *value) MarshalBinary() ([]byte, error) {
+	if v.hang.Load() {
+		fmt.Fprintln(os.Stderr, hangs)
+		select {}
+	}
+	if v.fail.Load() {
+		return nil, errors.New("not now")
+	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return []byte(strconv.Itoa(v.n)), nil
@@ -164,14 +178,9 @@ func (s *service) run() error {
 	}
 	s.up.Keep("value", s.value)
 	s.up.Check("good", s.check)
-	ln, err := s.up.Listen(network(s.set), s.set.Addr)
+	ln, err := s.listen()
 	if err != nil {
 		return err
-	}
-	if s.upgraded && s.set.Bad == "listen" {
-		if _, err := s.up.Listen("tcp", "127.0.0.1:99999"); err != nil {
-			return err
-		}
 	}
 	admin, err := s.up.ListenPinned("unix", filepath.Join(s.dir, "admin.sock"))
 	if err != nil {
@@ -190,14 +199,11 @@ func (s *service) run() error {
 	defer j.Close()
 	srv := drain.NewServer(&http.Server{Handler: s.handler(j)}, drain.Options{Grace: 20 * time.Second, Move: s.up.Move, Hurry: s.up.Hurry()})
 	adm := drain.NewServer(&http.Server{Handler: s.admin()}, drain.Options{Grace: 20 * time.Second})
-	return s.up.Run(context.Background(), func(ctx context.Context) error {
+	return s.up.Run(context.Background(), s.serving(func(ctx context.Context) error {
 		done := make(chan error, 1)
 		go func() { done <- adm.Serve(ctx, admin) }()
-		if s.upgraded && s.set.Bad == "serve" {
-			return errors.New("the server does not start")
-		}
 		return errors.Join(srv.Serve(ctx, ln), <-done)
-	})
+	}))
 }
 
 func network(s settings) string {
@@ -212,8 +218,10 @@ func (s *service) check(ctx context.Context) error {
 		return nil
 	}
 	switch s.set.Bad {
-	case "check":
+	case "check", "check-newsock":
 		return errors.New("the database is not there")
+	case "check-long":
+		return errors.New(strings.Repeat("x", 40<<10))
 	case "check-panic":
 		panic("nil map")
 	case "check-hang":
@@ -275,6 +283,7 @@ func (s *service) admin() http.Handler {
 	mux.HandleFunc("POST /commit", func(w http.ResponseWriter, r *http.Request) { reply(w, s.up.Commit()) })
 	mux.HandleFunc("POST /abort", func(w http.ResponseWriter, r *http.Request) { reply(w, s.up.Abort("by hand")) })
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, r *http.Request) { reply(w, nil) })
+	s.spoil(mux, reply)
 	return mux
 }
 

@@ -8,7 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"sync"
 )
 
@@ -74,15 +76,24 @@ func (k *keeper) receive(file *os.File) error {
 		return err
 	}
 	k.mu.Lock()
-	defer k.mu.Unlock()
 	k.received = data
+	k.mu.Unlock()
+	names, values := k.kept()
 	var errs []error
-	for _, name := range k.names {
+	for _, name := range names {
 		if b, ok := data[name]; ok {
-			errs = append(errs, restore(name, k.values[name], b))
+			errs = append(errs, restore(name, values[name], b))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// kept copies what there is, so that the program's methods are not called under a lock: one that hangs must not keep the
+// other side of the protocol from going on.
+func (k *keeper) kept() ([]string, map[string]State) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return slices.Clone(k.names), maps.Clone(k.values)
 }
 
 // forget drops what was received: the program is up, and nothing is kept later.
@@ -94,16 +105,15 @@ func (k *keeper) forget() {
 
 // snapshot writes all values to a sealed file; nil if there are none.
 func (k *keeper) snapshot() (*os.File, error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if len(k.names) == 0 {
+	names, values := k.kept()
+	if len(names) == 0 {
 		return nil, nil
 	}
-	b := appendStateHeader(nil, len(k.names))
-	for _, name := range k.names {
+	b := appendStateHeader(nil, len(names))
+	for _, name := range names {
 		var data []byte
 		err := guard(func() (err error) {
-			data, err = k.values[name].MarshalBinary()
+			data, err = values[name].MarshalBinary()
 			return err
 		})
 		if err != nil {

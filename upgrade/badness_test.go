@@ -1,0 +1,168 @@
+//go:build linux
+
+package upgrade_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// More ways in which the test service misbehaves: those of settings.Bad that need some code, and those that the admin
+// socket asks for while it runs.
+
+// listen opens what the service listens on, on a detour if Bad says so.
+func (s *service) listen() (net.Listener, error) {
+	open := s.up.Listen
+	if s.upgraded && s.set.Bad == "pin" {
+		open = s.up.ListenPinned
+	}
+	ln, err := open(network(s.set), s.set.Addr)
+	if err != nil {
+		return nil, err
+	}
+	if s.upgraded {
+		return ln, s.listenMore()
+	}
+	for range map[string]int{"reopen": 1, "reopen twice": 2}[s.set.Bad] {
+		addr := ln.Addr()
+		ln.Close()
+		if ln, err = s.up.Listen(addr.Network(), addr.String()); err != nil {
+			return nil, err
+		}
+	}
+	return ln, nil
+}
+
+// listenMore opens what only the new release listens on.
+func (s *service) listenMore() error {
+	switch s.set.Bad {
+	case "listen":
+		_, err := s.up.Listen("tcp", "127.0.0.1:99999")
+		return err
+	case "newsock", "check-newsock":
+		return s.greet("new.sock")
+	}
+	return nil
+}
+
+// greet accepts on a socket in the service's directory, and hangs up.
+func (s *service) greet(name string) error {
+	ln, err := s.up.Listen("unix", filepath.Join(s.dir, name))
+	if err != nil {
+		return err
+	}
+	go func() { // ends with the process at the latest
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			c.Close()
+		}
+	}()
+	return nil
+}
+
+var errBroken = errors.New("the server is broken")
+
+// What the service says when a test has to know it.
+const (
+	hasReturned = "serve has returned"
+	hangs       = "MarshalBinary hangs"
+)
+
+// serving makes serve fail as Bad says, or when the admin socket asks for it.
+func (s *service) serving(serve func(context.Context) error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		if s.upgraded && s.set.Bad == "serve" {
+			return errors.New("the server does not start")
+		}
+		if s.set.Bad == "churn" {
+			go s.churn(ctx)
+		}
+		ctx, s.end = context.WithCancelCause(ctx)
+		defer s.end(nil)
+		err := serve(ctx)
+		if cause := context.Cause(ctx); errors.Is(cause, errBroken) {
+			err = errors.Join(err, cause)
+		}
+		fmt.Fprintln(os.Stderr, hasReturned)
+		return err
+	}
+}
+
+// churn closes listeners all the time, and opens connections that may get their numbers.
+func (s *service) churn(ctx context.Context) {
+	for ctx.Err() == nil {
+		var open [8]net.Listener
+		var conns [len(open)]net.Conn
+		var errs [2 * len(open)]error
+		for i := range open {
+			open[i], errs[i] = s.up.Listen("tcp", "127.0.0.1:0")
+		}
+		for i, ln := range open {
+			if ln != nil {
+				ln.Close()
+			}
+			conns[i], errs[len(open)+i] = net.Dial("unix", filepath.Join(s.dir, "admin.sock"))
+		}
+		for _, c := range conns {
+			if c != nil {
+				c.Close()
+			}
+		}
+		if err := errors.Join(errs[:]...); err != nil {
+			fmt.Fprintln(os.Stderr, "churn:", err)
+			return
+		}
+	}
+}
+
+// inspect returns 9 if this process has inherited somebody's connection, and 7 if it has not.
+func inspect() int {
+	fds, _ := os.ReadDir("/proc/self/fd")
+	for _, e := range fds {
+		fd, _ := strconv.Atoi(e.Name())
+		kind, _ := syscall.GetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_TYPE)
+		if _, err := syscall.Getpeername(fd); err == nil && kind == syscall.SOCK_STREAM {
+			return 9
+		}
+	}
+	return 7
+}
+
+// spoil adds to the admin socket what makes a running service misbehave.
+func (s *service) spoil(mux *http.ServeMux, reply func(http.ResponseWriter, error)) {
+	mux.HandleFunc("POST /end", func(w http.ResponseWriter, r *http.Request) {
+		s.end(errBroken)
+		reply(w, nil)
+	})
+	mux.HandleFunc("POST /hang", func(w http.ResponseWriter, r *http.Request) {
+		s.value.hang.Store(true)
+		reply(w, nil)
+	})
+	mux.HandleFunc("POST /fail", func(w http.ResponseWriter, r *http.Request) {
+		s.value.fail.Store(true)
+		reply(w, nil)
+	})
+	mux.HandleFunc("POST /listen", func(w http.ResponseWriter, r *http.Request) { reply(w, s.greet("late.sock")) })
+}
+
+// wrapper makes the service's executable a script that starts the program instead of becoming it.
+func (r *running) wrapper() {
+	r.t.Helper()
+	path := filepath.Join(r.dir, "wrapper")
+	script := strings.Join([]string{"#!/bin/sh", testBinary(r.t) + ` "$@"`, "exit $?", ""}, "\n")
+	if err := os.WriteFile(path, []byte(script), 0o700); err != nil {
+		r.t.Fatal(err)
+	}
+	r.linkTo(path)
+}

@@ -1,0 +1,246 @@
+//go:build linux
+
+package upgrade_test
+
+import (
+	"flag"
+	"fmt"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/midair-go/midair/internal/testutil"
+)
+
+var pairs = flag.Int("midair.pairs", 30, "how many upgrades of each side TestSideBySideWithTableflip times")
+
+// What is promised, and what is too far from it to be the noise of a machine.
+const (
+	firstGoal, firstLimit   = 1.25, 2.0
+	aroundGoal, aroundLimit = 1.2, 3.0
+	// enoughPairs is how many upgrades a median needs before a limit is held against it.
+	enoughPairs = 20
+	// lossUpgrades is how many upgrades of each side the losses are counted over.
+	lossUpgrades = 20
+)
+
+// The course of a timed upgrade. The load runs from the warm-up to the end, against the side that is upgraded only.
+const (
+	warmUp     = 100 * time.Millisecond
+	steadyTime = 700 * time.Millisecond
+	before     = 200 * time.Millisecond
+	after      = 800 * time.Millisecond
+)
+
+// forgotten is how long a signal may take to have an effect before it is repeated.
+const forgotten = 500 * time.Millisecond
+
+// The paced load leaves most of the machine idle, so that what a request has to wait for is the upgrade. The two kinds
+// of clients are loads of their own: in a common one they would take turns in bursts.
+var (
+	pacedKept  = testutil.LoadOptions{KeepAlive: 8, Rate: 400}
+	pacedFresh = testutil.LoadOptions{New: 16, Rate: 800}
+)
+
+// The library's service, without a soak, is compared with the example program of tableflip's documentation: how soon
+// the new process answers, what the upgrade adds to the latency of the requests around it, and what it loses. Both run
+// side by side and are upgraded in turns, so that what the machine does meanwhile happens to both.
+func TestSideBySideWithTableflip(t *testing.T) {
+	timed, counted := *pairs, lossUpgrades
+	if testing.Short() {
+		timed, counted = min(timed, 3), 3
+	}
+	lib := newSide(t, "midair", func(s *settings) { s.Soak = -1 })
+	bare := newSide(t, "tableflip", func(s *settings) { s.Plain = true })
+	for range timed {
+		lib.timeUpgrade()
+		bare.timeUpgrade()
+	}
+	lib.countLosses(counted)
+	bare.countLosses(counted)
+	t.Logf("%d timed upgrades of each, medians, at %.0f requests/s; losses over %d upgrades of each, closed loop\n%s",
+		timed, pacedKept.Rate+pacedFresh.Rate, counted, table(lib, bare))
+	lib.kept.MustBeClean(t)
+	lib.fresh.MustBeClean(t)
+	if timed < enoughPairs || raceDetector() {
+		return
+	}
+	if r := ratio(lib.first, bare.first); r > firstLimit {
+		t.Errorf("the first answer of the new process takes %.2f times as long as tableflip's", r)
+	}
+	if r := ratio(lib.around, lib.steady); r > aroundLimit {
+		t.Errorf("the p99 around an upgrade is %.2f times that of the steady state", r)
+	}
+}
+
+// raceDetector tells whether this is a build with the race detector: it slows the library, which does more in Go, more
+// than the example.
+func raceDetector() bool {
+	info, ok := debug.ReadBuildInfo()
+	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
+}
+
+// side is one of the compared services, and what was measured of it.
+type side struct {
+	*running
+	name        string
+	first       []time.Duration // from the signal to the first answer of the new process
+	around      []time.Duration // p99 of the second around an upgrade
+	steady      []time.Duration // p99 just before that second
+	kept, fresh testutil.Accounting
+}
+
+func newSide(t *testing.T, name string, change func(*settings)) *side {
+	t.Helper()
+	return &side{running: startService(t, change), name: name}
+}
+
+// timeUpgrade upgrades once under the paced load. While it measures it does not look at the service in any other way.
+func (s *side) timeUpgrade() {
+	s.t.Helper()
+	kept, fresh := s.load(pacedKept), s.load(pacedFresh)
+	pace(warmUp)
+	from := time.Now()
+	pace(steadyTime)
+	to := time.Now()
+	pace(before)
+	old, hangup := s.mainPID(), time.Now()
+	s.signalMain(syscall.SIGHUP)
+	pace(after)
+	pid := s.replaced(old)
+	s.goesOn(kept, fresh)
+	all := answers(kept.Stop(), fresh.Stop())
+	s.steady = append(s.steady, p99(all, from, to))
+	s.around = append(s.around, p99(all, hangup.Add(-before), hangup.Add(after)))
+	s.first = append(s.first, s.firstAnswer(all, pid).Sub(hangup))
+	s.WaitFamily(s.t, 1, 30*time.Second)
+}
+
+// answers are the requests that were answered.
+func answers(reports ...*testutil.Report) (all []testutil.Record) {
+	for _, rep := range reports {
+		for r := range rep.Records() {
+			if r.Outcome == testutil.OK {
+				all = append(all, r)
+			}
+		}
+	}
+	return all
+}
+
+// p99 is the latency that 99 of 100 answers to requests which were due in the window did not exceed, 0 without any.
+func p99(all []testutil.Record, from, to time.Time) time.Duration {
+	var took []time.Duration
+	for _, r := range all {
+		if !r.Start.Before(from) && r.Start.Before(to) {
+			took = append(took, r.End.Sub(r.Start))
+		}
+	}
+	if len(took) == 0 {
+		return 0
+	}
+	slices.Sort(took)
+	return took[(len(took)*99+99)/100-1]
+}
+
+// pace is a pause between two parts of a measurement; nothing depends on what happens in it.
+func pace(d time.Duration) { <-time.After(d) }
+
+// replaced waits until another process than old is the service, and returns its pid. The example refuses to upgrade as
+// long as it has not noticed the end of its own parent, and then forgets the signal: it is told again.
+func (s *side) replaced(old int) (pid int) {
+	s.t.Helper()
+	again := time.Now().Add(forgotten)
+	testutil.Until(s.t, 20*time.Second, "another process of "+s.name+" serves", func() bool {
+		if s.set.Plain && time.Now().After(again) {
+			_ = syscall.Kill(old, syscall.SIGHUP) // fails if it has just ended
+			again = again.Add(forgotten)
+		}
+		pid = s.mainPID()
+		return pid != 0 && pid != old
+	})
+	return pid
+}
+
+// goesOn waits until more requests of each load have ended than it has clients: some were sent after the call.
+func (s *side) goesOn(loads ...*testutil.Load) {
+	s.t.Helper()
+	for _, l := range loads {
+		ended := l.Total()
+		testutil.Until(s.t, 20*time.Second, "requests go on", func() bool { return l.Total() > ended+40 })
+	}
+}
+
+func (s *side) firstAnswer(all []testutil.Record, pid int) (first time.Time) {
+	s.t.Helper()
+	for _, r := range all {
+		if r.PID == pid && (first.IsZero() || r.End.Before(first)) {
+			first = r.End
+		}
+	}
+	if first.IsZero() {
+		s.t.Fatalf("%s: the new process %d never answered", s.name, pid)
+	}
+	return first
+}
+
+// countLosses upgrades n times under a load that always has requests under way.
+func (s *side) countLosses(n int) {
+	s.t.Helper()
+	kept, fresh := s.load(testutil.LoadOptions{KeepAlive: 32}), s.load(testutil.LoadOptions{New: 8})
+	for range n {
+		old := s.mainPID()
+		s.signalMain(syscall.SIGHUP)
+		s.replaced(old)
+		s.WaitFamily(s.t, 1, 30*time.Second)
+		s.goesOn(kept, fresh)
+	}
+	s.kept, s.fresh = s.account(kept), s.account(fresh)
+}
+
+func lost(a testutil.Accounting) int { return len(a.Offenders) + a.Unknown }
+
+// table shows both sides with the goals of the first.
+func table(a, b *side) string {
+	var out strings.Builder
+	row := func(what, x, y, quotient, goal string) {
+		fmt.Fprintf(&out, "%-44s %12s %12s %7s  %s\n", what, x, y, quotient, goal)
+	}
+	first, around := ratio(a.first, b.first), ratio(a.around, a.steady)
+	row("", a.name, b.name, "ratio", "goal")
+	row("signal to first answer of the new process", ms(a.first), ms(b.first), times(first), goal("ratio", first, firstGoal))
+	row("p99, steady", ms(a.steady), ms(b.steady), times(ratio(a.steady, b.steady)), "")
+	row("p99, -0.2 s to +0.8 s around an upgrade", ms(a.around), ms(b.around), times(ratio(a.around, b.around)), "")
+	row("p99 around / p99 steady", times(around), times(ratio(b.around, b.steady)), "", goal(a.name, around, aroundGoal))
+	row("lost, 32 keep-alive clients", fmt.Sprint(lost(a.kept)), fmt.Sprint(lost(b.kept)), "", goal(a.name, float64(lost(a.kept)), 0))
+	row("lost, 8 clients of new connections", fmt.Sprint(lost(a.fresh)), fmt.Sprint(lost(b.fresh)), "", goal(a.name, float64(lost(a.fresh)), 0))
+	row("requests in the loss count", fmt.Sprint(a.kept.Total+a.fresh.Total), fmt.Sprint(b.kept.Total+b.fresh.Total), "", "")
+	return out.String()
+}
+
+func goal(of string, got, want float64) string {
+	verdict := "missed"
+	if got <= want {
+		verdict = "met"
+	}
+	return fmt.Sprintf("%s <= %g: %s", of, want, verdict)
+}
+
+func times(r float64) string { return fmt.Sprintf("%.2f x", r) }
+
+func ms(all []time.Duration) string { return fmt.Sprintf("%.2f ms", median(all).Seconds()*1000) }
+
+func ratio(x, y []time.Duration) float64 { return float64(median(x)) / float64(median(y)) }
+
+// median is the middle one, or the mean of the two in the middle.
+func median(all []time.Duration) time.Duration {
+	sorted := slices.Sorted(slices.Values(all))
+	n := len(sorted)
+	if n == 0 {
+		return 0
+	}
+	return (sorted[(n-1)/2] + sorted[n/2]) / 2
+}
