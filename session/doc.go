@@ -1,0 +1,64 @@
+// Package session keeps what a service knows of a visitor outside of its process, so that it outlives upgrades,
+// rollbacks and restarts, and so that two versions of the service can serve one visitor at the same time.
+//
+//	sm := session.NewManager(session.Dir("sessions"), session.Options{})
+//	up.Keep("keys", sm.Keys())
+//	up.Check("sessions", sm.Ready)
+//	mux.HandleFunc("/count", func(w http.ResponseWriter, r *http.Request) {
+//		var n int
+//		err := session.Update(r.Context(), func(v *session.Values) error {
+//			if _, err := v.Get("count", &n); err != nil {
+//				return err
+//			}
+//			n++
+//			return v.Put("count", n)
+//		})
+//		// answer with n, or with an error
+//	})
+//	handler := sm.Middleware(mux)
+//
+// # Writes go to the store at once
+//
+// [Put], [Delete], [Update], [Renew] and [Destroy] are in the store when they return nil. Nothing is collected until the
+// end of the request: an answer that says "stored" is true even if the process dies with its next instruction, a
+// stream can write in its middle, and an error reaches the handler while it can still answer with it. Several changes
+// that belong together go into one Update, which is also the way to one write instead of many.
+//
+// An Update is a compare-and-swap with the values of the session as they are, and runs again if another request came
+// first, in this process or another one. So no update is lost.
+//
+// [Get] loads the session when the request needs it for the first time. A request that needs none costs no access to
+// the store, and works while the store does not.
+//
+// # The cookie
+//
+// It holds the id of the session and the visitor's cohort, sealed with AES-256-GCM, and is renewed when it ages. A
+// visitor's first request mints both, and the cookie goes out with its answer, while the session itself comes into
+// being with the first write. Until an hour after it was minted such an id may be created, so that two first writes
+// at the same time meet in one session; an id that was not minted here, or that the store has lost, expired or removed
+// since, is never adopted. A cookie that was changed, or sealed by an unknown key, makes a new visitor and no error.
+//
+// [Manager.Cohort] is for what must stay on one side: it does not change with Renew, Destroy or expiry.
+//
+// # The end of a session
+//
+// Renew and Destroy replace the record by a tombstone, with a compare-and-swap too. So a request that is on its
+// way cannot bring a destroyed session back, and one that knows the old id of a renewed session sees nothing from
+// after the renewal: it reads the values from before for half a minute, and writes get [ErrGone]. A tombstone of Renew
+// keeps those values in the store until it expires itself, an hour later at most.
+//
+// # Two versions of a program
+//
+// A record is a JSON object with the values as encoding/json made them, by key. Keys that a version does not know stay
+// byte for byte, and so do members of an object that its struct does not have ([Values.Put]). A value that does not fit
+// the type that a version wants is an error for its key alone. Members of such an object that have to go with it
+// need a Delete first.
+//
+// # Goroutines
+//
+// A [Manager], its [KeyRing] and a [DirStore] may be used from any number of goroutines, and the functions that take the
+// context of a request from several at once, also after the handler has returned, as long as the context lives: only
+// what needs a cookie fails then, with [ErrHeaderSent]. A function given to Update may answer and may read, and must not
+// call Update, Renew or Destroy for the same session, whose change would make it run again. The package starts no
+// goroutine, and nothing has to be closed.
+package session

@@ -1,0 +1,194 @@
+package session
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// Options of a [Manager]. The zero value works.
+type Options struct {
+	// Cookie is the name of the cookie. One that begins with "__Host-" or "__Secure-" is always Secure. Default:
+	// "session".
+	Cookie string
+	// Secure marks the cookie as for TLS only. It is marked without it when the request came by TLS: set Secure where a
+	// proxy ends TLS. Default: false.
+	Secure bool
+
+	// Idle is how long a session lives after it was used last. A request that does not use it does not count. Zero or
+	// less means 24 hours.
+	Idle time.Duration
+	// Lifetime is how long a session lives from its creation or renewal on, however much it is used, and how long a
+	// browser keeps the cookie after the answer that set it; a visitor who comes back gets a new one after half of
+	// that. Less than a second means 30 days.
+	Lifetime time.Duration
+	// MaxSize is the most that keys and encoded values of a session may take together, in bytes. Zero or less means
+	// 64 KiB.
+	MaxSize int
+
+	// Keys seal the cookies. Default nil: a key that the store keeps, as [Dir] does, so that cookies outlive a
+	// restart; otherwise a random one, which lives as long as it is handed from process to process by upgrade.Keep.
+	Keys *KeyRing
+
+	// Logger gets a line for what concerns no caller: a session whose expiry could not be moved. Default nil:
+	// [slog.Default].
+	Logger *slog.Logger
+}
+
+func (o Options) withDefaults() Options {
+	o.Cookie = cmp.Or(o.Cookie, "session")
+	for _, prefix := range []string{"__Host-", "__Secure-"} {
+		o.Secure = o.Secure || strings.HasPrefix(o.Cookie, prefix)
+	}
+	if o.Idle <= 0 {
+		o.Idle = 24 * time.Hour
+	}
+	if o.Lifetime < time.Second {
+		o.Lifetime = 30 * 24 * time.Hour
+	}
+	if o.MaxSize <= 0 {
+		o.MaxSize = 64 << 10
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	return o
+}
+
+// A Manager gives each visitor a session in a [Store]. Make one with [NewManager].
+type Manager struct {
+	store   Store
+	opts    Options
+	keyring *KeyRing
+}
+
+// NewManager makes a Manager of the sessions in store. It touches nothing yet; [Manager.Ready] tells whether the store
+// works.
+func NewManager(store Store, opts Options) *Manager {
+	m := &Manager{store: store, opts: opts.withDefaults(), keyring: opts.Keys}
+	if m.keyring == nil {
+		m.keyring = &KeyRing{}
+		if s, ok := store.(secretKeeper); ok {
+			m.keyring.source = s.Secret
+		}
+	}
+	return m
+}
+
+// Keys are the keys that seal the cookies, for upgrade.Keep.
+func (m *Manager) Keys() *KeyRing { return m.keyring }
+
+// Ready reports why sessions cannot be written or would not outlive a restart, nil if they can and would. It writes a
+// record and removes it.
+func (m *Manager) Ready(ctx context.Context) error {
+	if err := m.keyring.ready(); err != nil {
+		return fmt.Errorf("session: the store has no key: %w", err)
+	}
+	id := "ready " + rand.Text()
+	_, err := m.store.Create(ctx, id, []byte("{}"), time.Now().Add(time.Minute))
+	if err == nil {
+		err = m.store.Delete(ctx, id)
+	}
+	if err != nil {
+		return fmt.Errorf("session: the store cannot be written: %w", err)
+	}
+	return nil
+}
+
+// Cohort returns a random id that stays with the visitor: through renewals and logouts, upgrades and restarts. It is
+// read from the cookie, without the store, and it is there in the visitor's first request already, for handlers inside
+// of [Manager.Middleware]. Outside of it, the id of a visitor without a cookie is "". The signature is that of
+// canary.Options.Key.
+func (m *Manager) Cohort(r *http.Request) string {
+	if v := m.visit(r.Context()); v != nil {
+		return v.cohort
+	}
+	t, _, _ := m.find(r.Header, time.Now(), new(scratch))
+	return t.cohort
+}
+
+// Middleware lets next use the session of the visitor, through the context of the request. It belongs outside of the
+// router. A request that does not use its session costs no access to the store and one allocation. A cookie that
+// was tampered with is taken as none: a new visitor.
+//
+// The cookie goes out with the header of the first answer to a visitor, and of an answer to a [Renew] or [Destroy],
+// marked so that shared caches do not store it. The writer that next gets flushes, hijacks and copies like the one
+// that it wraps, and it has Unwrap for [http.ResponseController].
+func (m *Manager) Middleware(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if m.visit(r.Context()) != nil { // further out there is a Middleware of this manager already
+			next.ServeHTTP(w, r)
+			return
+		}
+		v := m.arrive(w, r)
+		next.ServeHTTP(v.writer(), &v.req)
+		v.sendCookie()
+		// What the server and handlers further out look for in their request when it is over: files to remove, a name.
+		r.MultipartForm, r.Pattern = v.req.MultipartForm, v.req.Pattern
+	})
+}
+
+// visit finds what Middleware of this manager put into ctx.
+func (m *Manager) visit(ctx context.Context) *visit {
+	v, _ := ctx.Value(visitKey{}).(*visit)
+	for v != nil && v.m != m {
+		v, _ = v.parent.Value(visitKey{}).(*visit)
+	}
+	return v
+}
+
+// expiry is when a session should expire that is used now.
+func (m *Manager) expiry(e *envelope, now time.Time) time.Time {
+	idle, life := now.Add(m.opts.Idle), e.created.Add(m.opts.Lifetime)
+	if life.Before(idle) {
+		return life
+	}
+	return idle
+}
+
+// load reads a record. It returns nil if there is none.
+func (m *Manager) load(ctx context.Context, id string) (*stored, error) {
+	rec, err := m.store.Load(ctx, id)
+	if errors.Is(err, ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	env, err := decodeEnvelope(rec.Data)
+	if err != nil {
+		return nil, err
+	}
+	return &stored{rev: rec.Rev, expires: rec.Expires, env: env}, nil
+}
+
+// save writes a record: over old, which is what was loaded, or anew if that is nil.
+func (m *Manager) save(ctx context.Context, id string, old *stored, env *envelope, expires time.Time) (*stored, error) {
+	data, err := env.encode()
+	if err != nil {
+		return nil, err
+	}
+	next := &stored{expires: expires, env: env}
+	if old == nil {
+		next.rev, err = m.store.Create(ctx, id, data, expires)
+	} else {
+		next.rev, err = m.store.Swap(ctx, id, old.rev, data, expires)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return next, nil
+}
+
+// stored is a record as this process knows it. It does not change.
+type stored struct {
+	rev     uint64
+	expires time.Time
+	env     *envelope
+}
