@@ -82,8 +82,10 @@ func field(b []byte) (data, rest []byte, ok bool) {
 	return b[4 : 4+n], b[4+n:], true
 }
 
-// MarshalBinary returns the last good content of the file, and when and from where it was read, for upgrade's Keep.
+// MarshalBinary returns the last good content of the file, and when and from where it was read, for upgrade's Keep. The
+// file is looked at first: the new process will, and both should go by the same while they serve side by side.
 func (f *Flags) MarshalBinary() ([]byte, error) {
+	f.check()
 	cur := f.cur.Load()
 	if cur == nil {
 		return kept{loaded: time.Unix(0, 0)}.encode(), nil

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/midair-go/midair/flags"
 )
@@ -216,4 +217,15 @@ func TestHandoverBesideEverythingElse(t *testing.T) {
 	}
 	all.Wait()
 	mustBe(t, "the flag", cart(f), "off")
+}
+
+// An edit that the poller has not seen yet goes to the new process as well: both serve by the same file.
+func TestKeptIsWhatTheFileSaysNow(t *testing.T) {
+	f, path := served(t, file("on"), flags.Options{Poll: time.Hour})
+	write(t, path, file("off"))
+	data, err := f.MarshalBinary()
+	check(t, err)
+	if !bytes.Contains(data, []byte(file("off"))) {
+		t.Error("the content from before the edit was handed on")
+	}
 }

@@ -7,6 +7,7 @@
 //	mux.HandleFunc("/count", func(w http.ResponseWriter, r *http.Request) {
 //		var n int
 //		err := session.Update(r.Context(), func(v *session.Values) error {
+//			n = 0 // it may run again
 //			if _, err := v.Get("count", &n); err != nil {
 //				return err
 //			}

@@ -13,18 +13,24 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/midair-go/midair/canary"
 	"github.com/midair-go/midair/drain"
+	"github.com/midair-go/midair/flags"
 	"github.com/midair-go/midair/upgrade"
 )
 
 // admin is what operators and deploy scripts talk to. It has a listener and a server of its own, which closes last, so
 // that a drain can be watched to its end.
 type admin struct {
-	up   *upgrade.Upgrader
-	web  *drain.Server
-	stop context.CancelCauseFunc // begins a graceful stop
-	addr string                  // real address, or unix:PATH; empty: there is none
-	name string                  // the host that -admin gives
+	up    *upgrade.Upgrader
+	web   *drain.Server
+	cart  *canary.Router
+	flags *flags.Flags
+	stop  context.CancelCauseFunc // begins a graceful stop
+
+	// What listen sets.
+	addr string // real address, or unix:PATH; empty: there is none
+	name string // the host that -admin gives
 	ln   net.Listener
 	srv  *drain.Server
 }
@@ -33,6 +39,8 @@ type admin struct {
 type adminStatus struct {
 	Upgrade upgrade.Status `json:"upgrade"`
 	Drain   drain.Status   `json:"drain"`
+	Canary  canary.Status  `json:"canary"`
+	Flags   flags.Status   `json:"flags"`
 }
 
 // adminAnswer is the answer to a POST: in which phase an upgrade ended and why. Reason is empty after a success.
@@ -41,28 +49,28 @@ type adminAnswer struct {
 	Reason string        `json:"reason"`
 }
 
-// newAdmin opens the listener. It is pinned: during an upgrade it leads to the process that can abort it.
-func newAdmin(c config, up *upgrade.Upgrader, web *drain.Server, stop context.CancelCauseFunc) (*admin, error) {
-	a := &admin{up: up, web: web, stop: stop, name: hostname(c.admin)}
+// listen opens the listener. It is pinned: during an upgrade it leads to the process that can abort it.
+func (a *admin) listen(c config) error {
+	a.name = hostname(c.admin)
 	if c.admin == "" {
-		return a, nil
+		return nil
 	}
 	path, unix := strings.CutPrefix(c.admin, "unix:")
 	var err error
 	if unix {
-		a.ln, err = listenPrivate(up, path)
+		a.ln, err = listenPrivate(a.up, path)
 		a.addr = "unix:" + absolute(path)
-	} else if a.ln, err = up.ListenPinned("tcp", c.admin); err == nil {
+	} else if a.ln, err = a.up.ListenPinned("tcp", c.admin); err == nil {
 		a.addr = a.ln.Addr().String()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("-admin: %w", err)
+		return fmt.Errorf("-admin: %w", err)
 	}
 	hs := newHTTPServer()
 	hs.SetKeepAlivesEnabled(false) // so that each request finds the process that is the main one then
-	hs.Handler = newIdentity(up.Status()).tag(a.guard(a.routes()))
+	hs.Handler = newIdentity(a.up.Status()).tag(a.guard(a.routes()))
 	a.srv = drain.NewServer(hs, drain.Options{Grace: c.grace})
-	return a, nil
+	return nil
 }
 
 // listenPrivate listens on a unix socket that only this user can reach. A socket file that nobody listens on was left
@@ -104,7 +112,7 @@ func (a *admin) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /{$}", adminPage())
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, r *http.Request) {
-		writeJSON(w, http.StatusOK, adminStatus{a.up.Status(), a.web.Status()})
+		writeJSON(w, http.StatusOK, adminStatus{a.up.Status(), a.web.Status(), a.cart.Status(), a.flags.Status()})
 	})
 	mux.HandleFunc("POST /upgrade", func(w http.ResponseWriter, r *http.Request) {
 		answer(w, upgrade.PhaseCommit, a.up.Upgrade(context.WithoutCancel(r.Context()))) // whoever asked may go away

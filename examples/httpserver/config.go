@@ -17,6 +17,7 @@ var (
 // config is what the flags say.
 type config struct {
 	addr, addrFile, pidFile, admin string
+	flags, sessions                string
 	tlsCert, tlsKey                string
 	grace, upgradeTimeout, soak    time.Duration
 	fail                           failure
@@ -28,8 +29,8 @@ const synopsis = `Usage: httpserver [flags]           serve; SIGHUP upgrades, SI
 
 `
 
-// flags returns a set of flags that leaves printing and exiting to the program.
-func flags(name, synopsis string) *flag.FlagSet {
+// flagSet returns a set of flags that leaves printing and exiting to the program.
+func flagSet(name, synopsis string) *flag.FlagSet {
 	fs := flag.NewFlagSet(name, flag.ContinueOnError)
 	fs.Usage = func() {
 		fmt.Fprint(fs.Output(), synopsis)
@@ -53,11 +54,13 @@ func parseFlags(fs *flag.FlagSet, args []string) error {
 
 // parse fills c from the arguments.
 func (c *config) parse(args []string) error {
-	fs := flags("httpserver", synopsis)
+	fs := flagSet("httpserver", synopsis)
 	fs.StringVar(&c.addr, "addr", "127.0.0.1:8080", "`address` to serve on; port 0 takes a free one")
 	fs.StringVar(&c.addrFile, "addr-file", "", "write the real address to this `file`")
 	fs.StringVar(&c.pidFile, "pid-file", "", "keep the pid of the process to signal in this `file`")
 	fs.StringVar(&c.admin, "admin", "127.0.0.1:8081", "`address` of the admin listener, or unix:PATH; empty: none")
+	fs.StringVar(&c.flags, "flags", "flags.json", "flag `file`; created with defaults if it is missing")
+	fs.StringVar(&c.sessions, "sessions", "sessions", "`directory` of the sessions; created if it is missing")
 	fs.DurationVar(&c.grace, "grace", 30*time.Second, "drain limit: how long requests may take to end")
 	fs.DurationVar(&c.upgradeTimeout, "upgrade-timeout", time.Minute, "how long a new process may take to be prepared")
 	fs.DurationVar(&c.soak, "soak", time.Second, "how long both processes accept before the commit; 0: not at all")
@@ -72,6 +75,11 @@ func (c *config) parse(args []string) error {
 	}
 	if (c.tlsCert == "") != (c.tlsKey == "") {
 		return fmt.Errorf("%w: -tls-cert and -tls-key need each other", errUsage)
+	}
+	for name, path := range map[string]string{"flags": c.flags, "sessions": c.sessions} {
+		if path == "" {
+			return fmt.Errorf("%w: -%s must not be empty", errUsage, name)
+		}
 	}
 	for name, d := range map[string]time.Duration{"grace": c.grace, "upgrade-timeout": c.upgradeTimeout} {
 		if d <= 0 {

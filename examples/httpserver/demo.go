@@ -16,7 +16,7 @@ const demoSynopsis = `Usage: httpserver demo
 
 Builds good and bad versions of this program, and upgrades a service from one to
 the next while clients keep asking. Needs nothing but the go command. The exit
-status is 1 if a request was lost.
+status is 1 if a request was lost, or if the service lost count of a visitor.
 
 `
 
@@ -35,20 +35,22 @@ const (
 	endLimit     = 8 * time.Second // more than -grace
 	keptClients  = 6
 	freshClients = 2
+	guests       = 4
 )
 
 // demo is one run.
 type demo struct {
-	out     screen
-	builder builder
-	service *service
-	load    *load
-	failed  bool // finish has said why
+	out      screen
+	builder  builder
+	service  *service
+	load     *load
+	visitors *visitors
+	failed   bool // finish has said why
 }
 
 // demoCommand runs the demo and leaves nothing behind: no process, no file.
 func demoCommand(args []string) error {
-	if err := parseFlags(flags("httpserver demo", demoSynopsis), args); err != nil {
+	if err := parseFlags(flagSet("httpserver demo", demoSynopsis), args); err != nil {
 		return err
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
@@ -113,16 +115,19 @@ func (d *demo) build(ctx context.Context, dir string) (err error) {
 	return nil
 }
 
-// play is the story: serve, upgrade, try two bad releases, go back to where it began.
+// play is the story: serve, upgrade, give half of the visitors the new cart, try two bad releases, go back to where it
+// began, and give the new cart to all.
 func (d *demo) play(ctx context.Context) error {
 	d.load = startLoad(d.service.addr, v1.version+" serves", keptClients, freshClients)
-	d.out.say("load", fmt.Sprintf("%d clients that keep their connection, %d that open new ones; no retries", keptClients, freshClients))
+	d.visitors = startVisitors(d.service.addr, guests)
+	d.out.say("load", fmt.Sprintf("%d clients that keep their connection, %d that open new ones, and %d visitors with a cookie; no retries", keptClients, freshClients, guests))
 	err := d.story(ctx)
 	phases := d.load.stop()
+	counts := d.visitors.stop()
 	if err != nil {
 		return err
 	}
-	d.finish(phases)
+	d.finish(phases, counts)
 	return nil
 }
 
@@ -131,12 +136,16 @@ func (d *demo) story(ctx context.Context) error {
 		func() error { return sleep(ctx, restTime) },
 		func() error { return d.good(ctx, v1, v2) },
 		func() error { return d.rest(ctx, v2) },
+		func() error { return d.mark(ctx) },
+		func() error { return d.weigh(ctx, "0%", "50%", 0.5) },
 		func() error { return d.bad(ctx, v2, v3) },
 		func() error { return d.rest(ctx, v2) },
 		func() error { return d.bad(ctx, v2, v4) },
 		func() error { return d.rest(ctx, v2) },
 		func() error { return d.good(ctx, v2, v1) },
 		func() error { return d.rest(ctx, v1) },
+		func() error { return d.mark(ctx) },
+		func() error { return d.weigh(ctx, "50%", "100%", 1) },
 	} {
 		if err := step(); err != nil {
 			return err
@@ -190,16 +199,17 @@ func (d *demo) upgrade(ctx context.Context, name string, to release) (string, ti
 }
 
 // finish stops the service and shows what became of every request.
-func (d *demo) finish(phases []*phase) {
+func (d *demo) finish(phases []*phase, counts []int) {
 	failed := d.stop()
 	d.out.say("stop", fmt.Sprintf("all %d processes have ended", len(d.service.started())))
 	total := table(d.out, phases)
 	failed = append(failed, verdict(total, d.load.losses)...)
+	failed = append(failed, visitorTable(d.out, d.visitors.all, counts)...)
 	if d.failed = len(failed) > 0; d.failed {
 		d.out.bad("FAILED: " + strings.Join(failed, "\n        "))
 		return
 	}
-	d.out.good(fmt.Sprintf("%s requests were sent, each was answered once, none was lost.", thousands(total.sent)))
+	d.out.good(fmt.Sprintf("%s requests were sent, each was answered once, none was lost.\nEach visitor was counted right and stayed on its side.", thousands(total.sent)))
 }
 
 // stop ends the service and says what was wrong with that.

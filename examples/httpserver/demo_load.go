@@ -36,13 +36,12 @@ type phase struct {
 	slowest  time.Duration
 }
 
-// client is one of them. It speaks HTTP/1.1 on a bare connection: net/http would try some requests again.
+// client is one of them.
 type client struct {
+	wire
 	load  *load
 	num   int
-	fresh bool // a connection for each request
-	conn  net.Conn
-	in    *bufio.Reader
+	fresh bool         // a connection for each request
 	last  atomic.Value // string: the version that answered last
 }
 
@@ -57,7 +56,7 @@ func startLoad(addr, phase string, kept, fresh int) *load {
 	l := &load{addr: addr, ending: make(chan struct{})}
 	l.begin(phase)
 	for i := range kept + fresh {
-		c := &client{load: l, num: i, fresh: i >= kept}
+		c := &client{wire: wire{addr: addr}, load: l, num: i, fresh: i >= kept}
 		c.last.Store("")
 		l.clients = append(l.clients, c)
 	}
@@ -151,52 +150,69 @@ func (c *client) run() {
 
 // ask sends one request and takes nothing but its own id for an answer.
 func (c *client) ask(id string) (version string, err error) {
-	if err := c.dial(); err != nil {
-		return "", err
-	}
 	header := "X-Request-Id: " + id
 	if c.fresh {
 		header += "\r\nConnection: close"
 	}
-	_, err = fmt.Fprintf(c.conn, "POST /echo HTTP/1.1\r\nHost: %s\r\n%s\r\nContent-Length: %d\r\n\r\n%s", c.load.addr, header, len(id), id)
+	resp, body, err := c.exchange(fmt.Sprintf("POST /echo HTTP/1.1\r\nHost: %s\r\n%s\r\nContent-Length: %d\r\n\r\n%s", c.addr, header, len(id), id))
 	if err != nil {
 		return "", err
 	}
-	resp, err := http.ReadResponse(c.in, nil)
-	if err != nil {
-		return "", err
-	}
-	body, err := io.ReadAll(resp.Body)
 	version = resp.Header.Get("X-Version")
 	switch {
-	case err != nil:
-		return version, err
 	case resp.StatusCode != http.StatusOK:
 		return version, fmt.Errorf("%s from %s", resp.Status, cmp.Or(version, "nobody"))
-	case string(body) != id:
+	case body != id:
 		return version, fmt.Errorf("%s answered %q", version, body)
 	}
-	if c.fresh || resp.Close {
+	if c.fresh {
 		c.hangUp()
 	}
 	return version, nil
 }
 
-// dial makes sure that there is a connection, with a limit for the next request.
-func (c *client) dial() (err error) {
-	if c.conn == nil {
-		if c.conn, err = net.DialTimeout("tcp", c.load.addr, requestLimit); err != nil {
-			c.conn = nil
-			return err
-		}
-		c.in = bufio.NewReader(c.conn)
-	}
-	return c.conn.SetDeadline(time.Now().Add(requestLimit))
+// wire speaks HTTP/1.1 on a bare connection, and keeps it as long as the server does: net/http would try some requests
+// again.
+type wire struct {
+	addr string
+	conn net.Conn
+	in   *bufio.Reader
 }
 
-func (c *client) hangUp() {
-	if c.conn != nil {
-		c.conn.Close()
-		c.conn = nil
+// exchange sends a request and reads the whole answer.
+func (w *wire) exchange(request string) (*http.Response, string, error) {
+	if err := w.dial(); err != nil {
+		return nil, "", err
+	}
+	if _, err := io.WriteString(w.conn, request); err != nil {
+		return nil, "", err
+	}
+	resp, err := http.ReadResponse(w.in, nil)
+	if err != nil {
+		return nil, "", err
+	}
+	body, err := io.ReadAll(resp.Body)
+	if err == nil && resp.Close {
+		w.hangUp()
+	}
+	return resp, string(body), err
+}
+
+// dial makes sure that there is a connection, with a limit for the next request.
+func (w *wire) dial() (err error) {
+	if w.conn == nil {
+		if w.conn, err = net.DialTimeout("tcp", w.addr, requestLimit); err != nil {
+			w.conn = nil
+			return err
+		}
+		w.in = bufio.NewReader(w.conn)
+	}
+	return w.conn.SetDeadline(time.Now().Add(requestLimit))
+}
+
+func (w *wire) hangUp() {
+	if w.conn != nil {
+		w.conn.Close()
+		w.conn = nil
 	}
 }

@@ -20,12 +20,13 @@ import (
 // service is the chain of processes that the demo has started, from outside: where it serves, who is in it, what it
 // says. All of them have the same standard error, a pipe: its end is the end of the last one, whose child that ever was.
 type service struct {
-	admin   adminClient
-	addr    string
-	pidFile string
-	first   *exec.Cmd
-	waited  chan error    // how the first process ended
-	gone    chan struct{} // closed when every process has ended
+	admin    adminClient
+	addr     string
+	pidFile  string
+	flagFile string
+	first    *exec.Cmd
+	waited   chan error    // how the first process ended
+	gone     chan struct{} // closed when every process has ended
 
 	mu   sync.Mutex
 	pids []int
@@ -36,7 +37,7 @@ type service struct {
 func startService(ctx context.Context, exe, dir string) (*service, error) {
 	socket, addrFile := "unix:"+filepath.Join(dir, "admin"), filepath.Join(dir, "addr")
 	s := &service{
-		admin: newAdminClient(socket), pidFile: filepath.Join(dir, "pid"),
+		admin: newAdminClient(socket), pidFile: filepath.Join(dir, "pid"), flagFile: filepath.Join(dir, "flags.json"),
 		waited: make(chan error, 1), gone: make(chan struct{}),
 	}
 	r, w, err := os.Pipe()
@@ -44,7 +45,8 @@ func startService(ctx context.Context, exe, dir string) (*service, error) {
 		return nil, err
 	}
 	s.first = exec.Command(exe, "-addr", "127.0.0.1:0", "-addr-file", addrFile, "-pid-file", s.pidFile,
-		"-admin", socket, "-soak", "400ms", "-grace", "5s", "-upgrade-timeout", "10s")
+		"-admin", socket, "-flags", s.flagFile, "-sessions", filepath.Join(dir, "sessions"),
+		"-soak", "400ms", "-grace", "5s", "-upgrade-timeout", "10s")
 	s.first.Stderr, s.first.SysProcAttr = w, ownGroup()
 	err = s.first.Start()
 	w.Close() // the processes have it now, and nobody else

@@ -14,15 +14,16 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"time"
 
+	"github.com/midair-go/midair/canary"
 	"github.com/midair-go/midair/drain"
+	"github.com/midair-go/midair/flags"
+	"github.com/midair-go/midair/session"
 	"github.com/midair-go/midair/upgrade"
 )
 
@@ -81,6 +82,26 @@ func run(ctx context.Context, c config) error {
 	up.Check("tls", c.checkTLS)
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
+	if err := c.create(up.Status().Generation == 1); err != nil {
+		return err
+	}
+
+	ff, err := flags.Open(c.flags, flags.Options{Attributes: map[string]func(context.Context) string{"canary.side": side}})
+	if err != nil {
+		return err
+	}
+	defer ff.Close()
+	up.Keep("flags", ff) // last good values come from the old process
+	up.Check("flags", ff.Ready)
+	sm := session.NewManager(session.Dir(c.sessions), session.Options{})
+	up.Keep("keys", sm.Keys())
+	up.Check("sessions", sm.Ready)
+	shop := newShop(ff, sm)
+	cart := canary.NewRouter(shop.with(cartV1), shop.with(cartV2), canary.Options{
+		Name: "cart-v2", Weight: ff.Weight("cart-v2", 0), // the flag moves it
+		Key: sm.Cohort, SideInContext: true, // a visitor stays on one side, and flags know which
+	})
+	up.Keep("cart", cart)
 
 	ln, err := up.Listen("tcp", c.addr)
 	if err != nil {
@@ -88,12 +109,14 @@ func run(ctx context.Context, c config) error {
 	}
 	hs := newHTTPServer()
 	web := drain.NewServer(hs, drain.Options{Grace: c.grace, Move: up.Move, Hurry: up.Hurry()})
-	adm, err := newAdmin(c, up, web, stop)
-	if err != nil {
+	adm := &admin{up: up, web: web, cart: cart, flags: ff, stop: stop}
+	if err := adm.listen(c); err != nil {
 		return err
 	}
 	who := newIdentity(up.Status())
-	hs.Handler = who.tag(c.fail.middleware(newSite(who, adm.curl(), web.Readiness())))
+	page := sitePage(who, adm.curl(), c.flags)
+	site := newSite(who, page, web.Readiness(), sm.Middleware(http.HandlerFunc(count)), sm.Middleware(cart))
+	hs.Handler = who.tag(c.fail.middleware(site))
 	return up.Run(ctx, func(ctx context.Context) error {
 		if err := c.announce(ln.Addr(), who); err != nil {
 			return err
@@ -142,21 +165,4 @@ func (c config) announce(addr net.Addr, who identity) error {
 	}
 	slog.Info("serving", "addr", addr.String(), "version", who.version, "generation", who.generation, "pid", who.pid)
 	return nil
-}
-
-// writeFile replaces a file at once: nobody reads half of it.
-func writeFile(path, content string) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	_, err = io.WriteString(f, content)
-	err = errors.Join(err, f.Chmod(0o644), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		os.Remove(f.Name())
-	}
-	return err
 }

@@ -16,10 +16,11 @@ var pages = template.Must(template.ParseFS(files, "*.html", "*.css"))
 
 // sitePage is the page that people see. Its script asks /version once a second and shows what changes. The commands on
 // it reach the admin listener by curl, if that is not empty.
-func sitePage(id identity, curl string) http.Handler {
+func sitePage(id identity, curl, flagFile string) http.Handler {
 	return page("page.html", map[string]any{
 		"Version": id.version, "Generation": id.generation, "PID": id.pid, "Started": id.started.UnixMilli(),
 		"Exe": absolute(os.Args[0]), "Next": id.generation + 1, "Curl": curl,
+		"Flags": absolute(flagFile),
 	})
 }
 

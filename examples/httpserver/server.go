@@ -41,10 +41,10 @@ func (id identity) tag(next http.Handler) http.Handler {
 	})
 }
 
-// newSite returns what the service serves.
-func newSite(id identity, curl string, ready http.Handler) http.Handler {
+// newSite returns what the service serves. What depends on the visitor is in the handlers counter and visitors.
+func newSite(id identity, page, ready, counter, visitors http.Handler) http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("GET /{$}", sitePage(id, curl))
+	mux.Handle("GET /{$}", page)
 	mux.HandleFunc("GET /version", func(w http.ResponseWriter, r *http.Request) {
 		noStore(w, "text/plain; charset=utf-8")
 		fmt.Fprintf(w, "%s\n%d\n%d\n", id.version, id.generation, id.pid)
@@ -52,6 +52,10 @@ func newSite(id identity, curl string, ready http.Handler) http.Handler {
 	mux.HandleFunc("POST /echo", echo)
 	mux.HandleFunc("/slow", slow)
 	mux.HandleFunc("GET /stream", stream)
+	mux.Handle("/count", counter)
+	for _, path := range []string{"/cart", "/flag/", "/visitor"} {
+		mux.Handle(path, visitors)
+	}
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.Handle("GET /readyz", ready)
 	return mux
@@ -87,7 +91,7 @@ func slow(w http.ResponseWriter, r *http.Request) {
 
 // stream sends n numbered lines, one every so often.
 func stream(w http.ResponseWriter, r *http.Request) {
-	n, err := count(r, "n", 50)
+	n, err := number(r, "n", 50)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
@@ -120,8 +124,8 @@ func duration(r *http.Request, name string, fallback time.Duration) (time.Durati
 	return d, nil
 }
 
-// count reads a parameter that is a number between 1 and maxStream.
-func count(r *http.Request, name string, fallback int) (int, error) {
+// number reads a parameter that is one between 1 and maxStream.
+func number(r *http.Request, name string, fallback int) (int, error) {
 	s := r.FormValue(name)
 	if s == "" {
 		return fallback, nil

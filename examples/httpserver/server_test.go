@@ -10,7 +10,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io/fs"
 	"math/big"
 	"net"
 	"net/http"
@@ -36,6 +35,8 @@ func TestUsage(t *testing.T) {
 		{"-fail=after-commit=-1s", "negative"},
 		{"-tls-cert=x", "-tls-cert and -tls-key need each other"},
 		{"-grace=0", "-grace must be more than 0"},
+		{"-flags=", "-flags must not be empty"},
+		{"-sessions=", "-sessions must not be empty"},
 		{"-upgrade-timeout=-1s", "-upgrade-timeout must be more than 0"},
 		{"-nonsense", "flag provided but not defined"},
 		{"serve", `"serve" is no flag and no subcommand`},
@@ -43,7 +44,7 @@ func TestUsage(t *testing.T) {
 		{"upgrade -pid-file x -timeout 0", "-timeout must be more than 0"},
 		{"demo please", `"please" is no flag`},
 	} {
-		code, out := runCommand(t, testutil.Cfg{}, build(t, "v1"), strings.Fields(c.args)...)
+		code, out := runCommand(t, testutil.Cfg{Dir: t.TempDir()}, build(t, "v1"), strings.Fields(c.args)...)
 		if code != 2 || !strings.Contains(out, c.want) {
 			t.Errorf("%s: exit code %d, want 2 and %q:\n%s", c.args, code, c.want, out)
 		}
@@ -62,9 +63,11 @@ func TestCannotStart(t *testing.T) {
 		{"-addr 127.0.0.1:0 -admin unix:/nowhere/admin", "-admin: "},
 		{"-addr 127.0.0.1:0 -admin= -addr-file /nowhere/addr", "-addr-file: "},
 		{"-addr 127.0.0.1:0 -admin= -pid-file /nowhere/pid", "pid file"},
+		{"-addr 127.0.0.1:0 -admin= -flags /nowhere/flags", "-flags: "},
+		{"-addr 127.0.0.1:0 -admin= -sessions /dev/null/s", "-sessions: "},
 		{"-addr 127.0.0.1:0 -admin= -tls-cert /nowhere/c -tls-key /nowhere/k", "/nowhere/c"},
 	} {
-		code, out := runCommand(t, testutil.Cfg{}, build(t, "v1"), strings.Fields(c.args)...)
+		code, out := runCommand(t, testutil.Cfg{Dir: t.TempDir()}, build(t, "v1"), strings.Fields(c.args)...)
 		if code != 1 || !strings.Contains(out, c.want) {
 			t.Errorf("%s: exit code %d, want 1 and %q:\n%s", c.args, code, c.want, out)
 		}
@@ -118,6 +121,14 @@ func TestEndpoints(t *testing.T) {
 		{"GET", "/stream?n=0", "", 400, "want a number between 1 and 100000"},
 		{"GET", "/stream?n=x", "", 400, `n="x"`},
 		{"GET", "/stream?every=x", "", 400, `every="x"`},
+		{"GET", "/count", "", 200, "1\n"},
+		{"POST", "/count", "", 200, "1\n"},
+		{"GET", "/cart", "", 200, "stable\n"},
+		{"GET", "/visitor", "", 200, `"side": "stable"`},
+		{"POST", "/visitor", "", 405, "Not Allowed"},
+		{"GET", "/flag/cart-v2", "", 200, `"value": 0`},
+		{"GET", "/flag/nothing", "", 404, "no such flag"},
+		{"GET", "/flag/", "", 404, "not found"},
 		{"GET", "/healthz", "", 200, "ok"},
 		{"GET", "/readyz", "", 200, "ok"},
 		{"GET", "/nowhere", "", 404, "not found"},
@@ -347,6 +358,7 @@ func TestPage(t *testing.T) {
 		fmt.Sprintf("kill -HUP <span data-pid>%d</span>", s.PID()),
 		"curl --unix-socket " + s.file("admin") + " http://admin/upgrade -X POST",
 		s.file("current") + " demo",
+		`/"defaultVariant": "25%"/' ` + s.file("flags.json"),
 	} {
 		if !strings.Contains(r.body, want) {
 			t.Errorf("the page does not have %q", want)
@@ -359,30 +371,5 @@ func TestPage(t *testing.T) {
 		if strings.Contains(r.body, outside) {
 			t.Errorf("the page is not self-contained: %q", outside)
 		}
-	}
-}
-
-// The address file is replaced in one step and can be read by everybody.
-func TestWriteFile(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "addr")
-	for _, content := range []string{"first", "second"} {
-		if err := writeFile(path, content); err != nil {
-			t.Fatal(err)
-		}
-		b, err := os.ReadFile(path)
-		if err != nil || string(b) != content {
-			t.Errorf("%q, %v, want %q", b, err, content)
-		}
-	}
-	info, err := os.Stat(path)
-	if err != nil || info.Mode() != fs.FileMode(0o644) {
-		t.Errorf("%v, %v", info.Mode(), err)
-	}
-	if err := writeFile(filepath.Join(path, "below"), ""); err == nil {
-		t.Error("a file below a file was written")
-	}
-	left, err := os.ReadDir(filepath.Dir(path))
-	if err != nil || len(left) != 1 {
-		t.Errorf("%v, %v", left, err)
 	}
 }

@@ -25,7 +25,7 @@ status is 0 if the new process serves, and 1 if the old one still does.
 
 // upgradeCommand is what a deploy script calls.
 func upgradeCommand(args []string) error {
-	fs := flags("httpserver upgrade", upgradeSynopsis)
+	fs := flagSet("httpserver upgrade", upgradeSynopsis)
 	addr := fs.String("admin", "", "admin listener of the service: host:port or unix:PATH")
 	pidFile := fs.String("pid-file", "", "pid `file` of the service; without -admin the reason of a failure is in its log only")
 	timeout := fs.Duration("timeout", 2*time.Minute, "how long to wait for the outcome")
