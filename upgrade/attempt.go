@@ -169,7 +169,7 @@ func (a *attempt) bake() error {
 	}
 	ctx, cancel := context.WithCancel(a.ctx)
 	defer cancel()
-	verdict := errors.New("Bake has not returned")
+	verdict := errors.New("the function in Options.Bake has ended its goroutine")
 	judged := make(chan struct{})
 	go func() {
 		defer close(judged)
@@ -210,7 +210,7 @@ func (a *attempt) snapshot() (*os.File, error) {
 		}
 	}()
 	if errors.Is(waited, errLimit) {
-		return nil, fmt.Errorf("MarshalBinary of a kept value did not return within %v", a.u.opts.Timeout)
+		return nil, fmt.Errorf("a kept value's MarshalBinary did not return within %v", a.u.opts.Timeout)
 	}
 	return nil, waited
 }

@@ -18,9 +18,17 @@ var (
 )
 
 // exitError says that the child has ended.
-type exitError struct{ status string }
+type exitError struct {
+	status string
+	early  bool // before it said hello
+}
 
-func (e *exitError) Error() string { return "it ended: " + e.status }
+func (e *exitError) Error() string {
+	if e.early {
+		return "it ended before upgrade.New: " + e.status
+	}
+	return "it ended: " + e.status
+}
 
 // remoteError is what the candidate said about its own failure.
 type remoteError struct{ failedBody }
@@ -115,13 +123,13 @@ func (a *attempt) exited() error {
 		select {
 		case f, ok := <-a.child.link.frames:
 			if f.close(); !ok {
-				return &exitError{a.child.status}
+				return &exitError{a.child.status, a.phase == PhaseStart && a.cand.version == ""}
 			}
 			if f.kind == kindFailed {
 				return a.failed(f)
 			}
 		case <-late:
-			return &exitError{a.child.status}
+			return &exitError{a.child.status, a.phase == PhaseStart && a.cand.version == ""}
 		}
 	}
 }
@@ -257,7 +265,7 @@ func (a *attempt) restore(state *os.File) {
 	select {
 	case err = <-done:
 	case <-time.After(a.u.opts.Timeout):
-		err = fmt.Errorf("UnmarshalBinary of a kept value did not return within %v", a.u.opts.Timeout)
+		err = fmt.Errorf("a kept value's UnmarshalBinary did not return within %v", a.u.opts.Timeout)
 	}
 	if err != nil {
 		a.u.log.Error("upgrade: cannot take the candidate's state back", "candidate", a.child.pid, "err", err)

@@ -133,6 +133,9 @@ func (s *listeners) openSocket(kind, network, addr string, pinned bool, o opener
 			sock, err = o.create()
 		}
 	}
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("upgrade: %w: is the service running already? It upgrades on a SIGHUP", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("upgrade: listen %s %s: %w", network, addr, err)
 	}

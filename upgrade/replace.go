@@ -166,7 +166,7 @@ func (r *runner) attempted(err error) {
 	waiter := r.waiter
 	r.waiter = nil
 	if err != nil {
-		r.u.log.Error("upgrade: failed, this process serves on", "phase", out.Phase, "reason", out.Reason, "candidate", out.PID)
+		r.u.log.Error("upgrade: failed, this process serves on", "phase", out.Phase, "reason", out.Reason, "candidate", out.PID, "version", a.cand.version)
 		r.failed(a)
 	} else {
 		r.u.log.Info("upgrade: committed", "candidate", a.cand.pid, "version", a.cand.version, "generation", a.cand.generation)

@@ -284,4 +284,5 @@ func (r *runner) finish() {
 		r.successor.link.close()
 	}
 	u.setState("closed")
+	u.log.Info("upgrade: ended", "generation", u.generation, "pid", os.Getpid())
 }

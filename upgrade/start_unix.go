@@ -232,7 +232,7 @@ func checkExecutable(o Options) (string, error) {
 // explain adds what to do to the errors that an operator meets.
 func explain(err error) error {
 	switch {
-	case errors.Is(err, unix.ENOEXEC):
+	case errors.Is(err, unix.ENOEXEC), errors.Is(err, unix.EIO):
 		return fmt.Errorf("%w: is the file a complete program for %s/%s?", err, runtime.GOOS, runtime.GOARCH)
 	case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):
 		return fmt.Errorf("%w: raise the limit of open files (ulimit -n, LimitNOFILE)", err)

@@ -1,0 +1,2 @@
+// Package echopb is generated from echo.proto.
+package echopb
