@@ -4,6 +4,9 @@ package upgrade_test
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -58,7 +61,9 @@ func TestTerminatedCandidateGivesStateBack(t *testing.T) {
 	}
 }
 
-// A TERM to a candidate whose old process dies at the same time ends it: nobody else is left to be told.
+// A TERM to a candidate whose old process dies at the same time ends it, whichever it finds first. If it could still tell
+// the old process, it starts anew as one that was taken back does: the kernel continues a stopped process when its parent
+// dies, which may be a moment before the parent's sockets are closed.
 func TestTermIsNotSwallowedWhenTheOldProcessDies(t *testing.T) {
 	for n := range 6 { // it finds both at once, and takes the one or the other first
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
@@ -66,13 +71,26 @@ func TestTermIsNotSwallowedWhenTheOldProcessDies(t *testing.T) {
 			r := startService(t, long)
 			candidate, done := r.soaking()
 			_ = syscall.Kill(candidate, syscall.SIGSTOP)
+			testutil.Until(t, patience, "every thread of the candidate is stopped", func() bool { return stopped(candidate) })
 			_ = syscall.Kill(candidate, syscall.SIGTERM)
 			r.Kill()
 			<-done
 			_ = syscall.Kill(candidate, syscall.SIGCONT)
-			r.WaitFamily(t, 0, patience)
+			testutil.Until(t, patience, "the candidate has ended", func() bool { return !slices.Contains(r.Family(), candidate) })
 		})
 	}
+}
+
+// stopped tells whether SIGSTOP has reached all threads of a process. Until then one of them may handle the next signal.
+func stopped(pid int) bool {
+	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	for _, path := range threads {
+		b, err := os.ReadFile(path)
+		if err == nil && !strings.Contains(string(b), ") T ") {
+			return false
+		}
+	}
+	return len(threads) > 0
 }
 
 // A candidate that has given up still answers what it has begun, and starts anew if the old process dies meanwhile.
