@@ -77,8 +77,11 @@ func (a *attempt) until(want kind, limit time.Duration, over <-chan struct{}) (f
 			if f.close(); f.kind == want {
 				return f, nil
 			}
-			if f.kind == kindFailed {
+			switch f.kind {
+			case kindFailed:
 				return frame{}, a.failed(f)
+			case kindDialed:
+				a.cand.dialed(f)
 			}
 		case <-ready:
 			a.plain = true
@@ -144,7 +147,8 @@ func (a *attempt) failed(f frame) error {
 
 // takeBack makes this process serve everything again, at once, and then sees to it that the candidate goes.
 func (a *attempt) takeBack(cause error) error {
-	if !a.revive {
+	waits := a.released && a.exclusive // for the candidate's end, to hold again what it needs to serve
+	if a.mode != modeRevive && !waits {
 		a.u.listeners.open(true)
 	}
 	if a.child == nil {
@@ -152,6 +156,10 @@ func (a *attempt) takeBack(cause error) error {
 	}
 	atStep("old.taking-back")
 	a.dismiss(cause)
+	a.reacquire()
+	if waits {
+		a.u.listeners.open(true)
+	}
 	e := &Error{Phase: a.phase, Reason: cause.Error(), PID: a.child.pid, Err: cause}
 	if r := (*remoteError)(nil); errors.As(cause, &r) && r.Phase != "" {
 		e.Phase = r.Phase
@@ -163,10 +171,13 @@ func (a *attempt) takeBack(cause error) error {
 	}
 	a.child.close()
 	a.u.pid.discard(a.child.pid)
-	if !a.revive && !a.u.pid.owned() {
+	if a.mode != modeRevive && !a.u.pid.owned() {
 		if err := a.u.pid.publish(); err != nil {
 			a.u.log.Error("upgrade: cannot take the pid file back", "err", err)
 		}
+	}
+	if errors.Is(cause, errRehearsed) {
+		return nil
 	}
 	return e
 }
@@ -250,7 +261,7 @@ func (a *attempt) takeState(f frame) {
 	if f.kind != kindReturned {
 		return
 	}
-	if len(f.files) > 0 && !a.revive {
+	if len(f.files) > 0 && a.mode != modeRevive {
 		a.restore(f.files[0])
 	}
 	atStep("old.returned")

@@ -23,9 +23,14 @@ import (
 //	hello       ------------>
 //	            <------------ welcome    with state and a file for crash output
 //	prepared    ------------>
+//	            <------------ dial       a private connection, for a smoke test; any number, until commit
+//	dialed      ------------>
 //	            <------------ open       accept beside the old one
+//	            <------------ previous   the old one's executable and arguments, for a rollback
+//	            <------------ elder      the control socket of an older generation that drains; one frame each
 //	            <------------ commit     with fresh state; then the Ready byte on tableflip's pipe
 //	serving     ------------>
+//	hurry       ------------>            at any time afterwards: close idle connections, there are too many of you
 //
 //	failed      ------------>            the candidate gives up and says why; then as after an abort
 //	            <------------ abort      at any time before commit
@@ -44,13 +49,19 @@ const (
 	kindAbort
 	kindReturned
 	kindReleased
+	// Since version 2. A peer of version 1 ignores them.
+	kindDial
+	kindDialed
+	kindPrevious
+	kindElder
+	kindHurry
 )
 
 // protocolMin and protocolMax are the versions of the protocol that this library speaks. The old process takes the
 // highest that both know.
 const (
 	protocolMin = 1
-	protocolMax = 1
+	protocolMax = 2
 )
 
 const (
@@ -81,7 +92,31 @@ type welcomeBody struct {
 	Crash      bool  `json:"crash,omitempty"` // a file for crash output comes along, last
 	Only       bool  `json:"only,omitempty"`  // nobody serves: it has to, whatever its checks say
 
+	From  string       `json:"from,omitempty"`  // version of the old process
 	Paths []socketName `json:"paths,omitempty"` // of the unix sockets that come along
+}
+
+type preparedBody struct {
+	Exclusive bool `json:"exclusive,omitempty"` // it must not accept before it has what the old process holds
+}
+
+type dialBody struct {
+	ID      int    `json:"id"`
+	Network string `json:"network,omitempty"` // as given to Listen; empty: the first listener
+	Addr    string `json:"addr,omitempty"`
+}
+
+type dialedBody struct {
+	ID    int    `json:"id"`
+	Error string `json:"error,omitempty"` // it has no such listener, say
+}
+
+// elderBody describes an older generation that drains.
+type elderBody struct {
+	Generation int    `json:"generation"`
+	PID        int    `json:"pid"`
+	Version    string `json:"version"`
+	Hurried    bool   `json:"hurried,omitempty"`
 }
 
 type commitBody struct {

@@ -61,15 +61,18 @@ type listener struct {
 }
 
 func (l *listener) Accept() (c net.Conn, err error) {
-	err = l.ref.gate.through(func() error {
+	given, err := l.ref.gate.through(func() error {
 		c, err = l.bare.Accept()
 		return err
 	})
+	if given != nil {
+		return given, nil
+	}
 	return c, err
 }
 
 func (l *listener) Close() error {
-	l.ref.gate.closedOnce.Do(func() { close(l.ref.gate.closed) })
+	l.ref.gate.close()
 	err := l.bare.Close()
 	l.ref.set.release(l.ref)
 	return err
@@ -335,8 +338,27 @@ func (s *listeners) pause() {
 	defer s.mu.Unlock()
 	s.opened = false
 	for _, r := range s.all {
-		r.gate.close()
+		r.gate.shut()
 	}
+}
+
+// give hands a connection to the listener that was opened under this name; the first one if there is none.
+func (s *listeners) give(network, addr string, file *os.File) error {
+	for _, r := range s.refs() {
+		if r.kind != "listener" || addr == "" && r.pinned || addr != "" && (r.network != network || r.addr != addr) {
+			continue
+		}
+		conn, err := net.FileConn(file)
+		if err != nil {
+			return err
+		}
+		if !r.gate.give(conn) {
+			conn.Close()
+			return fmt.Errorf("the listener %s %s does not accept", r.network, r.addr)
+		}
+		return nil
+	}
+	return fmt.Errorf("there is no listener %s %s", network, addr)
 }
 
 // accepting waits until the program has called Accept on every listener, which shows that it is ready to serve.

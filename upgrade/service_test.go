@@ -277,9 +277,9 @@ func (s *service) admin() http.Handler {
 		json.NewEncoder(w).Encode(a)
 	}
 	mux.HandleFunc("POST /upgrade", func(w http.ResponseWriter, r *http.Request) {
-		reply(w, s.up.Upgrade(context.WithoutCancel(r.Context())))
+		reply(w, s.up.Restart(context.WithoutCancel(r.Context()))) // the test binary is every version
 	})
-	mux.HandleFunc("POST /upgrade-while-connected", func(w http.ResponseWriter, r *http.Request) { reply(w, s.up.Upgrade(r.Context())) })
+	mux.HandleFunc("POST /upgrade-while-connected", func(w http.ResponseWriter, r *http.Request) { reply(w, s.up.Restart(r.Context())) })
 	mux.HandleFunc("POST /commit", func(w http.ResponseWriter, r *http.Request) { reply(w, s.up.Commit()) })
 	mux.HandleFunc("POST /abort", func(w http.ResponseWriter, r *http.Request) { reply(w, s.up.Abort("by hand")) })
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, r *http.Request) { reply(w, nil) })

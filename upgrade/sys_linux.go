@@ -3,7 +3,9 @@ package upgrade
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,6 +17,12 @@ func socketPair() (ours, theirs *os.File, err error) {
 		return nil, nil, fmt.Errorf("socketpair: %w", err)
 	}
 	return os.NewFile(uintptr(fds[0]), "control"), os.NewFile(uintptr(fds[1]), "control"), nil
+}
+
+// streamPair makes two connected stream sockets, both close-on-exec.
+func streamPair() (fds [2]int, err error) {
+	fds, err = unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	return fds, os.NewSyscallError("socketpair", err)
 }
 
 // memFile makes an anonymous file.
@@ -45,6 +53,31 @@ func checkSeal(f *os.File) error {
 		return fmt.Errorf("the file is not sealed (seals %#x)", seals)
 	}
 	return nil
+}
+
+// canRunDescriptor: /proc lets an open file be executed, whatever became of its name.
+const canRunDescriptor = true
+
+// openSelf opens the file that this process runs. O_PATH needs no right to read it.
+func openSelf() (*os.File, error) {
+	return os.OpenFile("/proc/self/exe", unix.O_PATH|unix.O_CLOEXEC, 0)
+}
+
+// descriptorPath names an open file for a child of this process, from its own view or from that of any process.
+func descriptorPath(fd uintptr, everywhere bool) string {
+	of := "self"
+	if everywhere {
+		of = strconv.Itoa(os.Getpid())
+	}
+	return "/proc/" + of + "/fd/" + strconv.Itoa(int(fd))
+}
+
+// restoreName names this process after its program: one that was started from a descriptor is called by its number.
+func restoreName() {
+	comm, err := os.ReadFile("/proc/self/comm")
+	if _, bad := strconv.Atoi(strings.TrimSpace(string(comm))); err == nil && bad == nil {
+		_ = os.WriteFile("/proc/self/comm", []byte(filepath.Base(os.Args[0])), 0)
+	}
 }
 
 // socketFDs lists the descriptors of this process that are sockets, by inode.
