@@ -18,6 +18,10 @@ const (
 	lingerBytes = 4 << 20
 )
 
+// hurriedGrace takes the place of IdleGrace after Hurry. A client that asks again and again has a request on its way
+// most of the time, and it would be lost.
+const hurriedGrace = 500 * time.Millisecond
+
 // past interrupts a Read.
 var past = time.Unix(1, 0)
 
@@ -192,8 +196,8 @@ func (c *conn) begun(size int) bool {
 // due is when the connection may be closed if it stays silent.
 func (c *conn) due() time.Time {
 	due := c.heard.Add(c.srv.opts.IdleGrace)
-	if c.state == http.StateIdle && !c.ahead && c.srv.hurried.Load() {
-		due = c.heard
+	if c.state == http.StateIdle && !c.ahead {
+		due = c.heard.Add(c.srv.idleGrace())
 	}
 	if c.srv.latest.Before(due) {
 		return c.srv.latest

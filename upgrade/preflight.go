@@ -95,11 +95,15 @@ func suits(info *debug.BuildInfo, m mode) error {
 	if goos, goarch := setting(info, "GOOS"), setting(info, "GOARCH"); goos != runtime.GOOS || goarch != runtime.GOARCH {
 		return fmt.Errorf("is built for %s/%s, this machine needs %s/%s", goos, goarch, runtime.GOOS, runtime.GOARCH)
 	}
-	modules := slices.Clone(info.Deps)
-	known := len(modules) > 0 || info.Main.Path != ""
-	modules = append(modules, &info.Main)
-	if known && !slices.ContainsFunc(modules, func(m *debug.Module) bool { return m.Path == library || m.Path == sibling }) {
+	modules := append(slices.Clone(info.Deps), &info.Main)
+	uses := func(path string) bool {
+		return slices.ContainsFunc(modules, func(m *debug.Module) bool { return m.Path == path })
+	}
+	switch known := len(modules) > 1 || info.Main.Path != ""; {
+	case known && !uses(library) && !uses(sibling):
 		return fmt.Errorf("is %s and does not use %s, so it could not take over: is it the right program?", info.Path, library)
+	case known && !uses(library) && m == modeRehearsal:
+		return fmt.Errorf("is %s and knows tableflip only, so it cannot be rehearsed", info.Path)
 	}
 	own, ok := debug.ReadBuildInfo()
 	if ok && m != modeRestart && own.Path != "" && info.Path != "" && own.Path != info.Path {

@@ -42,15 +42,22 @@ func exitCode(err error) int {
 
 // settings of the test service. A test writes them to the service's directory, and every generation reads them anew.
 type settings struct {
-	Addr, Network string
-	Soak, Timeout time.Duration
-	AbortGrace    time.Duration
-	PIDFile       string
-	Bad           string // how the next generation misbehaves
-	Bake          string // what the judge says: "ok", "error", "panic", "forever"
-	Plain         bool   // the next generation knows tableflip only
-	NoFile        uint64 // limit of open files
+	Addr, Network  string
+	Soak, Timeout  time.Duration
+	AbortGrace     time.Duration
+	PIDFile        string
+	Bad            string // how the next generation misbehaves
+	Bake           string // what the judge says: "ok", "error", "panic", "forever"
+	Plain          bool   // the next generation knows tableflip only
+	NoFile         uint64 // limit of open files
+	Smoke          string // what the smoke test does: see smoke
+	Exclusive      string // the service holds a lock: "serving" or "background"
+	MaxGenerations int
+	IdleGrace      time.Duration
 }
+
+// grace is how long the service may drain: longer than any test holds a request.
+const grace = 2 * time.Minute
 
 const dirEnv = "MIDAIR_SVC_DIR"
 
@@ -97,7 +104,10 @@ func options(set settings, dir string) upgrade.Options {
 	opts := upgrade.Options{
 		Executable: filepath.Join(dir, "exe"),
 		Soak:       set.Soak, Timeout: set.Timeout, AbortGrace: set.AbortGrace,
-		PIDFile: set.PIDFile,
+		PIDFile: set.PIDFile, MaxGenerations: set.MaxGenerations,
+	}
+	if set.Smoke != "" {
+		opts.Smoke = smoke
 	}
 	if set.Bake != "" {
 		opts.Bake = func(ctx context.Context, c *upgrade.Candidate) error { return bake(ctx, dir) }
@@ -127,6 +137,7 @@ type service struct {
 	dir      string
 	value    *value
 	upgraded bool
+	lock     *lock
 	end      context.CancelCauseFunc // of serve's context
 }
 
@@ -178,6 +189,7 @@ func (s *service) run() error {
 	}
 	s.up.Keep("value", s.value)
 	s.up.Check("good", s.check)
+	s.exclusive()
 	ln, err := s.listen()
 	if err != nil {
 		return err
@@ -197,8 +209,8 @@ func (s *service) run() error {
 		return err
 	}
 	defer j.Close()
-	srv := drain.NewServer(&http.Server{Handler: s.handler(j)}, drain.Options{Grace: 20 * time.Second, Move: s.up.Move, Hurry: s.up.Hurry()})
-	adm := drain.NewServer(&http.Server{Handler: s.admin()}, drain.Options{Grace: 20 * time.Second})
+	srv := drain.NewServer(&http.Server{Handler: s.handler(j)}, drain.Options{Grace: grace, IdleGrace: s.set.IdleGrace, Move: s.up.Move, Hurry: s.up.Hurry()})
+	adm := drain.NewServer(&http.Server{Handler: s.admin()}, drain.Options{Grace: grace})
 	return s.up.Run(context.Background(), s.serving(func(ctx context.Context) error {
 		done := make(chan error, 1)
 		go func() { done <- adm.Serve(ctx, admin) }()
@@ -242,6 +254,13 @@ func (s *service) handler(j *testutil.Journal) http.Handler {
 		time.Sleep(max(d, 50*time.Millisecond))
 	})
 	mux.HandleFunc("/add", func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, s.value.add()) })
+	mux.HandleFunc("/held", func(w http.ResponseWriter, r *http.Request) {
+		if s.lock == nil || s.lock.file == nil {
+			http.Error(w, "it is not held here", http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprint(w, os.Getpid())
+	})
 	st := s.up.Status()
 	tagged := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
@@ -280,6 +299,12 @@ func (s *service) admin() http.Handler {
 		reply(w, s.up.Restart(context.WithoutCancel(r.Context()))) // the test binary is every version
 	})
 	mux.HandleFunc("POST /upgrade-while-connected", func(w http.ResponseWriter, r *http.Request) { reply(w, s.up.Restart(r.Context())) })
+	mux.HandleFunc("POST /rollback", func(w http.ResponseWriter, r *http.Request) {
+		reply(w, s.up.Rollback(context.WithoutCancel(r.Context())))
+	})
+	mux.HandleFunc("POST /rehearse", func(w http.ResponseWriter, r *http.Request) {
+		reply(w, s.up.Rehearse(context.WithoutCancel(r.Context())))
+	})
 	mux.HandleFunc("POST /commit", func(w http.ResponseWriter, r *http.Request) { reply(w, s.up.Commit()) })
 	mux.HandleFunc("POST /abort", func(w http.ResponseWriter, r *http.Request) { reply(w, s.up.Abort("by hand")) })
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, r *http.Request) { reply(w, nil) })
