@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"syscall"
 	"time"
 )
@@ -199,7 +200,7 @@ func (r *runner) attempted(err error) {
 func (a *attempt) outcome(err error) Outcome {
 	out := Outcome{
 		Kind: a.mode.String(), Started: a.started, At: time.Now(), Committed: err == nil && a.mode != modeRehearsal,
-		From: a.u.opts.Version, Version: a.cand.version, Generation: a.cand.generation, PID: a.cand.pid,
+		From: a.u.opts.Version, FromPID: os.Getpid(), Version: a.cand.version, Generation: a.cand.generation, PID: a.cand.pid,
 	}
 	if e := (*Error)(nil); errors.As(err, &e) {
 		out.Phase, out.Reason = e.Phase, e.Reason

@@ -43,8 +43,9 @@ type Outcome struct {
 	Committed bool   `json:"committed"`
 	Phase     Phase  `json:"phase,omitempty"`
 	Reason    string `json:"reason,omitempty"`
-	// From is the version of the process that tried it; Version, Generation and PID are the new one's, as far as it got.
+	// From and FromPID are the process that tried it; Version, Generation and PID the new one, as far as it got.
 	From       string `json:"from,omitempty"`
+	FromPID    int    `json:"from_pid,omitempty"`
 	Version    string `json:"version,omitempty"`
 	Generation int    `json:"generation,omitempty"`
 	PID        int    `json:"pid,omitempty"`

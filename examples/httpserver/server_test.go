@@ -41,6 +41,8 @@ func TestUsage(t *testing.T) {
 		{"-nonsense", "flag provided but not defined"},
 		{"serve", `"serve" is no flag and no subcommand`},
 		{"upgrade", "say which service"},
+		{"upgrade -pid-file x -rollback", "need -admin"},
+		{"upgrade -admin x -rollback -rehearse", "exclude each other"},
 		{"upgrade -pid-file x -timeout 0", "-timeout must be more than 0"},
 		{"demo please", `"please" is no flag`},
 	} {
@@ -211,14 +213,14 @@ func TestNewCertificate(t *testing.T) {
 	if serial() != old {
 		t.Error("the certificate changes without an upgrade")
 	}
-	s.post("/upgrade", 200)
+	s.post("/upgrade?force=1", 200)
 	if serial() == old {
 		t.Error("the old certificate is used after the upgrade")
 	}
 	if err := os.Remove(key); err != nil {
 		t.Fatal(err)
 	}
-	if a := s.post("/upgrade", 500); a.Phase != "check" || !strings.Contains(a.Reason, key) {
+	if a := s.post("/upgrade?force=1", 500); a.Phase != "check" || !strings.Contains(a.Reason, key) {
 		t.Errorf("an upgrade without a key: %+v", a)
 	}
 }
@@ -240,13 +242,14 @@ func TestReadiness(t *testing.T) {
 		return r
 	}
 	first := ready()
-	s.post("/upgrade", 200)
-	if r := ready(); r.status != 200 || r.generation() != 1 {
-		t.Errorf("the old process is not ready during its drain: %+v", r)
-	}
-	if r := ready(); r.status != 200 || r.generation() != 2 {
-		t.Errorf("the new process is not ready: %+v", r)
-	}
+	s.post("/upgrade?force=1", 200)
+	testutil.Until(t, patience, "the old process passes the connection on", func() bool {
+		r := ready()
+		if r.status != 200 {
+			t.Fatalf("not ready during an upgrade: %+v", r)
+		}
+		return r.generation() == 2
+	})
 	if first.status != 200 {
 		t.Errorf("%d before the stop", first.status)
 	}
