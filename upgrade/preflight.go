@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"slices"
+	"strings"
 )
 
 // program is what an attempt starts.
@@ -99,7 +100,8 @@ func suits(info *debug.BuildInfo, m mode) error {
 	uses := func(path string) bool {
 		return slices.ContainsFunc(modules, func(m *debug.Module) bool { return m.Path == path })
 	}
-	switch known := len(modules) > 1 || info.Main.Path != ""; {
+	// Some builds do not say what they are made of: those of go test, and of other build systems.
+	switch known := len(info.Deps) > 0 || info.Main.Path != "" && !strings.HasSuffix(info.Path, ".test"); {
 	case known && !uses(library) && !uses(sibling):
 		return fmt.Errorf("is %s and does not use %s, so it could not take over: is it the right program?", info.Path, library)
 	case known && !uses(library) && m == modeRehearsal:
