@@ -357,7 +357,7 @@ func (a *attempt) bequeath() {
 	if a.cand.protocol < 2 {
 		return
 	}
-	err := errors.Join(passSelf(a.child.link, a.u.opts.Version), a.u.elders.pass(a.child.link))
+	err := errors.Join(a.u.bequeath(&a.cand), a.u.elders.pass(a.child.link))
 	if err != nil {
 		a.u.log.Warn("upgrade: the new process will not know all about the older ones", "err", err)
 	}

@@ -5,6 +5,7 @@ package upgrade_test
 import (
 	"flag"
 	"fmt"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -19,7 +20,14 @@ func TestNothingAccumulates(t *testing.T) {
 	t.Parallel()
 	r := startService(t, func(s *settings) { s.Soak, s.Exclusive, s.Smoke = time.Millisecond, "background", "add" })
 	l := r.load(smallLoad)
+	builds := [2]string{filepath.Join(r.dir, "one"), filepath.Join(r.dir, "two")}
+	for _, path := range builds {
+		if err := copyBuild(testBinary(t), path, filepath.Base(path)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	round := func(n int) {
+		r.linkTo(builds[n%2])
 		bad := []string{"start", "check", "refuse-always", "crash", "refuse-commit", "acquire", "listen", "serve"}[n%8]
 		r.change(func(s *settings) { s.Bad = bad })
 		if a := r.ask("POST", "/upgrade"); a.Committed {

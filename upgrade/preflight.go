@@ -128,7 +128,7 @@ func sameBuild(file *os.File) bool {
 	if !canRunDescriptor {
 		return false // what runs cannot be read there once its file was replaced
 	}
-	self, err := os.Open("/proc/self/exe")
+	self, err := os.Open(executableOf(os.Getpid()))
 	if err != nil {
 		return false
 	}

@@ -9,8 +9,8 @@ import (
 	"sync"
 )
 
-// previous is what was committed before this generation: its executable, as a descriptor that outlives the file, and
-// the arguments that it was started with. The old process sends it with the commit, for Rollback.
+// previous is the build that was committed before the one of this generation: its executable, as a descriptor that
+// outlives the file, and the arguments that it was started with. The old process sends it with the commit, for Rollback.
 type previous struct {
 	mu      sync.Mutex
 	exe     *os.File
@@ -18,8 +18,8 @@ type previous struct {
 	version string
 }
 
-// Rollback replaces this process by the build that was committed before it, with the arguments that it had then, and
-// returns when that is over, as [Upgrader.Upgrade] does. The build is held by a descriptor, so it does not matter whether
+// Rollback replaces this process by the last build that was committed before and is another one, with the arguments that
+// it had then, and returns when that is over, as [Upgrader.Upgrade] does. The build is held by a descriptor, so it does not matter whether
 // its file was replaced or deleted. It goes the way of an upgrade, checks included, but without Options.Verify, Smoke,
 // Bake and Soak: it was good before, and what is bad is here. What is rolled back is the build; kept values stay as they
 // are now, and a value that the older build cannot read fails its checks. A rollback may be rolled back.
@@ -94,23 +94,39 @@ func (p *previous) release() {
 // argsLimit is more than the kernel lets a process be started with.
 const argsLimit = 8 << 20
 
-// passSelf sends this process's own executable and arguments.
-func passSelf(to *link, version string) error {
+// bequeath sends the candidate what it could be rolled back to: the build of this process, or, if the candidate runs that
+// one too, what this process could be rolled back to itself. A restart does not make one forget the build before.
+func (u *Upgrader) bequeath(c *Candidate) error {
 	if !canRunDescriptor {
 		return nil
+	}
+	if exe, err := os.Open(executableOf(c.pid)); err == nil {
+		defer exe.Close()
+		if sameBuild(exe) {
+			return u.previous.pass(c.link)
+		}
 	}
 	exe, err := openSelf()
 	if err != nil {
 		return err
 	}
 	defer exe.Close()
+	return (&previous{exe: exe, args: startArgs, version: u.opts.Version}).pass(c.link)
+}
+
+func (p *previous) pass(to *link) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.exe == nil {
+		return nil
+	}
 	b := appendStateHeader(nil, 2)
-	b = appendStateEntry(b, "version", []byte(version))
-	b = appendStateEntry(b, "args", []byte(strings.Join(startArgs, "\x00"))) // no argument has a zero byte
+	b = appendStateEntry(b, "version", []byte(p.version))
+	b = appendStateEntry(b, "args", []byte(strings.Join(p.args, "\x00"))) // no argument has a zero byte
 	args, err := writeState(b)
 	if err != nil {
 		return err
 	}
 	defer args.Close()
-	return to.send(kindPrevious, nil, exe, args)
+	return to.send(kindPrevious, nil, p.exe, args)
 }

@@ -144,6 +144,23 @@ func (r *running) arguments() []string {
 	return strings.Split(string(b), "\x00")
 }
 
+// A restart of the bad build does not make it the one to go back to.
+func TestRestartKeepsTheWayBack(t *testing.T) {
+	t.Parallel()
+	r := startService(t, nil)
+	r.release("good")
+	r.upgrade()
+	r.release("bad")
+	r.upgrade()
+	for range 2 {
+		r.upgrade() // nobody has changed the file
+	}
+	r.release("bad") // the same again, in another file
+	r.upgrade()
+	r.rollback()
+	r.mustRun("good")
+}
+
 // A process that was started from a descriptor is called by its program's name, as pgrep and ps find it.
 func TestRollbackKeepsTheName(t *testing.T) {
 	t.Parallel()
@@ -155,8 +172,10 @@ func TestRollbackKeepsTheName(t *testing.T) {
 		}
 		return strings.TrimSpace(string(b))
 	}
+	r.release("good")
 	r.upgrade()
 	want := name()
+	r.release("bad")
 	r.upgrade()
 	r.rollback()
 	if got := name(); got != want {
@@ -168,6 +187,7 @@ func TestRollbackKeepsTheName(t *testing.T) {
 func TestRollbackAsksNoJudge(t *testing.T) {
 	t.Parallel()
 	r := startService(t, func(s *settings) { s.Bake, s.Smoke = "ok", "ok" })
+	r.release("bad")
 	r.upgrade()
 	r.change(func(s *settings) { s.Bake, s.Smoke, s.Soak = "error", "error", time.Hour })
 	r.mustFail("smoke", "smoke test")

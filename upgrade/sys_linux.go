@@ -63,6 +63,9 @@ func openSelf() (*os.File, error) {
 	return os.OpenFile("/proc/self/exe", unix.O_PATH|unix.O_CLOEXEC, 0)
 }
 
+// executableOf leads to the file that a process runs.
+func executableOf(pid int) string { return "/proc/" + strconv.Itoa(pid) + "/exe" }
+
 // descriptorPath names an open file for a child of this process, from its own view or from that of any process.
 func descriptorPath(fd uintptr, everywhere bool) string {
 	of := "self"

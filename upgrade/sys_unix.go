@@ -51,6 +51,8 @@ const canRunDescriptor = false
 
 func openSelf() (*os.File, error) { return nil, ErrNotSupported }
 
+func executableOf(int) string { return "" }
+
 func descriptorPath(uintptr, bool) string { return "" }
 
 func restoreName() {}

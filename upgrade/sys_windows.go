@@ -24,6 +24,8 @@ func openSelf() (*os.File, error) { return nil, ErrNotSupported }
 
 func dupFile(*os.File) (*os.File, error) { return nil, ErrNotSupported }
 
+func executableOf(int) string { return "" }
+
 func descriptorPath(uintptr, bool) string { return "" }
 
 func fdOf(*os.File) uintptr { return 0 }

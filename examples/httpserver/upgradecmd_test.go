@@ -77,7 +77,7 @@ func TestUpgradeCommandOtherThanUpgrade(t *testing.T) {
 		{"", "upgraded: v1 -> v2, generation 1 -> 2", 0},
 		{"", "the build that is running", 1},
 		{"-force", "upgraded: v2 -> v2, generation 2 -> 3", 0},
-		{"-rollback", "upgraded: v2 -> v2, generation 3 -> 4", 0},
+		{"-rollback", "upgraded: v2 -> v1, generation 3 -> 4", 0},
 	} {
 		code, out := s.deploy(append(strings.Fields(c.args), "-admin", "unix:admin")...)
 		if code != c.code || !strings.Contains(out, c.want) {
