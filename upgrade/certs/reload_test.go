@@ -102,9 +102,7 @@ func TestTheCertificateThatIsValidNowIsServed(t *testing.T) {
 		visitor := newClient(t, tls.VersionTLS13, one, two)
 		visitor.cfg.InsecureSkipVerify = true
 		f.put(two)
-		for _, path := range []string{f.cert, f.key} { // long ago, as it would be
-			must(t, os.Chtimes(path, time.Now().Add(-time.Hour), time.Now().Add(-time.Hour)))
-		}
+		f.date(time.Now().Add(-time.Hour)) // in the time of this test
 		for _, step := range []struct {
 			hours           int
 			name, ready, st string
@@ -187,31 +185,69 @@ func TestFilesThatAreBeingWrittenAreLeftAlone(t *testing.T) {
 }
 
 // Files that have not changed for a while are not read again; those that changed just now are, because they may change
-// once more within the same tick of the file system's clock.
+// once more within the same tick of the file system's clock. Another file of the same size and time is another file.
 func TestOldFilesAreNotReadAgain(t *testing.T) {
 	one, two := issue(t, "one"), issue(t, "two")
 	for len(two.cert) != len(one.cert) || len(two.key) != len(one.key) {
 		two = issue(t, "two")
 	}
 	visitor := newClient(t, tls.VersionTLS13, one, two)
-	old := time.Now().Add(-2 * certs.Settle)
-	rewrite := func(f files, id identity, when time.Time) {
-		for path, content := range map[string][]byte{f.cert: id.cert, f.key: id.key} {
-			must(t, errors.Join(os.WriteFile(path, content, 0o600), os.Chtimes(path, when, when)))
-		}
-	}
+	old, soon := time.Now().Add(-2*certs.Settle), time.Now().Add(time.Hour)
 	for _, c := range []struct {
+		write         func(files, identity)
 		first, second time.Time
 		want          string
-	}{{old, old, "one"}, {old, old.Add(time.Nanosecond), "two"}, {time.Now().Add(time.Hour), time.Now().Add(time.Hour), "two"}} {
+	}{
+		{files.overwrite, old, old, "one"},
+		{files.overwrite, old, old.Add(time.Nanosecond), "two"},
+		{files.overwrite, soon, soon, "two"},
+		{files.put, old, old, "two"},
+	} {
 		f := newFiles(t, one)
-		rewrite(f, one, c.first)
+		f.date(c.first)
 		process := f.open(certs.Options{})
-		rewrite(f, two, c.second)
+		c.write(f, two)
+		f.date(c.second)
 		process.Look()
 		if got := visitor.sees(process); got != c.want {
 			t.Errorf("changed at %v and %v: %s is served, want %s", c.first, c.second, got, c.want)
 		}
+	}
+}
+
+// overwrite changes both in place.
+func (f files) overwrite(id identity) {
+	f.t.Helper()
+	must(f.t, errors.Join(os.WriteFile(f.cert, id.cert, 0o600), os.WriteFile(f.key, id.key, 0o600)))
+}
+
+// date sets when both were changed.
+func (f files) date(at time.Time) {
+	f.t.Helper()
+	must(f.t, errors.Join(os.Chtimes(f.cert, at, at), os.Chtimes(f.key, at, at)))
+}
+
+// Files that come back as they were are good again, and the same certificate is no new one.
+func TestTheSameFilesAgainAreNoChange(t *testing.T) {
+	var j journal
+	one := issue(t, "one")
+	f := newFiles(t, one)
+	f.date(time.Now().Add(-time.Hour))
+	process := f.open(certs.Options{Logger: j.logger()})
+	must(t, os.Rename(f.key, f.key+".away"))
+	process.Look()
+	if s := process.Status(); s.Error == "" {
+		t.Errorf("without a key: %+v", s)
+	}
+	must(t, os.Rename(f.key+".away", f.key))
+	process.Look()
+	if s := process.Status(); s.Error != "" {
+		t.Errorf("with the key again: %+v", s)
+	}
+	f.put(one)
+	process.Look()
+	if s := process.Status(); s.State != "ready" || s.Loads != 1 || j.count("the files are good again, nothing changed") != 1 {
+		t.Errorf("%+v, the log:\n%s", s, &j.b)
 	}
 }
 

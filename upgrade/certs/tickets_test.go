@@ -110,6 +110,50 @@ func TestProcessesSideBySideChangeToTheSameKey(t *testing.T) {
 	})
 }
 
+// What another process brings may change when the next key encrypts: it does at its time, and no key encrypts for longer than
+// a day.
+func TestKeysOfAnotherProcessEncryptAtTheirTime(t *testing.T) {
+	for _, c := range []struct{ next, wait, by float64 }{{0.1, 0.2, 'b'}, {0.9, 0.6, 0}} {
+		synctest.Test(t, func(t *testing.T) {
+			id := issue(t, "one")
+			f := newFiles(t, id)
+			process := f.open(certs.Options{})
+			a, b := ago('a', 0.5), ago('b', -c.next)
+			must(t, process.UnmarshalBinary(certs.Encode(a, b)))
+			time.Sleep(time.Duration(c.wait * float64(day)))
+			held := newClient(t, tls.VersionTLS13, id).holder(process)
+			for _, k := range []certs.Key{a, b} {
+				other := f.open(certs.Options{})
+				must(t, other.UnmarshalBinary(certs.Encode(k)))
+				if got := held.visit(other); got != (float64(k.Secret) == c.by) {
+					t.Errorf("%v days later, with the next key after %v: encrypted by %c: %v", c.wait, c.next, k.Secret, got)
+				}
+			}
+		})
+	}
+}
+
+// The first handshakes of a process may come at once: they make one key.
+func TestFirstHandshakesAtOnceMakeOneKey(t *testing.T) {
+	f := newFiles(t, issue(t, "one"))
+	for range 20 {
+		process := f.open(certs.Options{})
+		begin := make(chan struct{})
+		var all sync.WaitGroup
+		for range 4 {
+			all.Go(func() {
+				<-begin
+				process.Tickets()
+			})
+		}
+		close(begin)
+		all.Wait()
+		if n := process.Status().TicketKeys; n != 2 {
+			t.Errorf("%d keys", n)
+		}
+	}
+}
+
 // Ticket keys may be used, changed and handed over at the same time.
 func TestTicketsMayBeUsedWhileTheyAreFed(t *testing.T) {
 	id := issue(t, "one")
