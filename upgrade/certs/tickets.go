@@ -45,10 +45,10 @@ func (r *ring) unwrap(ticket []byte, cs tls.ConnectionState) (*tls.SessionState,
 }
 
 func (r *ring) current() *tls.Config {
-	if now := time.Now(); now.UnixNano() >= r.due.Load() {
+	if time.Now().UnixNano() >= r.due.Load() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		r.arrange(now)
+		r.arrange(time.Now()) // not the time before the lock: another goroutine has made a key meanwhile
 	}
 	return &r.holder
 }
