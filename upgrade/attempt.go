@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -30,6 +31,12 @@ type attempt struct {
 	released  bool // this process has given up its resources
 	crash     *os.File
 	due       time.Time // when the candidate must be prepared
+
+	sharing    sync.Mutex // of weights, which the judge sets
+	dispatcher atomic.Pointer[dispatcher]
+	shared     bool         // no more
+	spoke      atomic.Int64 // when the candidate was heard last, in Unix nanoseconds; 0: it need not speak
+	silent     int          // how often it was found silent
 
 	mu         sync.Mutex
 	earlyOnce  sync.Once
@@ -116,7 +123,9 @@ func (a *attempt) steps(ctx context.Context) error {
 
 // report makes Status show what is known of the candidate.
 func (a *attempt) report() {
-	a.u.setCandidate(&Process{Phase: a.phase, PID: a.cand.pid, Version: a.cand.version, Generation: a.cand.generation})
+	a.u.setCandidate(&Process{
+		Phase: a.phase, PID: a.cand.pid, Version: a.cand.version, Generation: a.cand.generation, Weight: a.cand.Weight(),
+	})
 }
 
 // start starts the process and waits for its first word. A process that is ready without a word knows tableflip only.
@@ -133,7 +142,7 @@ func (a *attempt) start() error {
 		return err
 	}
 	a.child = child
-	a.cand.pid, a.cand.generation, a.cand.link = child.pid, a.nextGeneration(), child.link
+	a.cand.pid, a.cand.generation, a.cand.link, a.cand.attempt = child.pid, a.nextGeneration(), child.link, a
 	a.report()
 	a.u.log.Info("upgrade: started a new process", "candidate", child.pid, "for", a.mode)
 	atStep("old.started")

@@ -17,13 +17,15 @@ type Candidate struct {
 	generation int
 	version    string
 	protocol   int
-	link       *link // nil until it has said hello
+	link       *link    // nil until it has said hello
+	attempt    *attempt // nil until then as well
 
 	mu      sync.Mutex
 	asked   map[int]chan error // calls of Dial that wait for the candidate's answer
 	last    int
 	private []net.Conn
 	over    bool // nobody may ask any more
+	hears   map[string]func([]byte) error
 }
 
 // PID returns the candidate's process id.

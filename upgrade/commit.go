@@ -24,7 +24,7 @@ func (a *attempt) handOver() error {
 		defer f.Close()
 	}
 	atStep("old.commit")
-	a.u.listeners.pause()
+	a.u.listeners.pause(true)
 	if a.plain {
 		return nil
 	}
@@ -33,7 +33,12 @@ func (a *attempt) handOver() error {
 		return fmt.Errorf("control socket: %w", err)
 	}
 	atStep("old.committed")
-	err = a.confirmed()
+	if err = a.confirmed(); err == nil {
+		a.stopSharing()
+		if d := a.dispatcher.Load(); d != nil {
+			d.settle(false)
+		}
+	}
 	atStep("old.handed-over")
 	return err
 }
@@ -44,7 +49,7 @@ func (a *attempt) letGo() error {
 		return nil
 	}
 	if a.exclusive {
-		a.u.listeners.pause()
+		a.u.listeners.pause(true)
 	}
 	a.released = true
 	ctx, cancel := context.WithTimeout(a.ctx, a.u.opts.Timeout)

@@ -11,9 +11,10 @@ import (
 // that it can hurry them when there are too many; the sockets pass to its successor with the commit. A star and not a
 // chain: a generation may outlive the one that replaced it.
 type elders struct {
-	gone chan *elder // gets one whose process has ended
-	stop chan struct{}
-	done sync.WaitGroup
+	gone   chan *elder // gets one whose process has ended
+	frames chan frame  // what they say: connections that move
+	stop   chan struct{}
+	done   sync.WaitGroup
 
 	mu  sync.Mutex
 	all []*elder // the oldest first
@@ -25,7 +26,9 @@ type elder struct {
 	link *link
 }
 
-func newElders() *elders { return &elders{gone: make(chan *elder), stop: make(chan struct{})} }
+func newElders() *elders {
+	return &elders{gone: make(chan *elder), frames: make(chan frame), stop: make(chan struct{})}
+}
 
 func (s *elders) add(e *elder) {
 	s.mu.Lock()
@@ -93,7 +96,11 @@ func (s *elders) adopt(f frame) error {
 
 func (s *elders) watch(e *elder) {
 	for f := range e.link.frames {
-		f.close()
+		select {
+		case s.frames <- f:
+		case <-s.stop:
+			f.close()
+		}
 	}
 	select {
 	case s.gone <- e:
@@ -102,7 +109,7 @@ func (s *elders) watch(e *elder) {
 }
 
 // pass gives the sockets to the candidate, which becomes the one that may need them. Both hold them until this process
-// ends; older ones say nothing on them, so it does not matter who reads.
+// ends, but it stops reading (quit) when the other one serves: connections come on them.
 func (s *elders) pass(to *link) error {
 	var errs []error
 	for _, e := range s.list() {
@@ -122,6 +129,13 @@ func (e *elder) pass(to *link) error {
 	}
 	defer file.Close()
 	return to.send(kindElder, e.elderBody, file)
+}
+
+// quit leaves the reading to the successor.
+func (s *elders) quit() {
+	for _, e := range s.list() {
+		e.link.quit()
+	}
 }
 
 // release closes the sockets and waits until nobody reads them.

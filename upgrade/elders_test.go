@@ -77,7 +77,7 @@ func (p *peer) open() bool {
 // that the generation which replaced the oldest has gone by then.
 func TestTooManyGenerationsHurryTheOldest(t *testing.T) {
 	t.Parallel()
-	r := startService(t, func(s *settings) { s.MaxGenerations, s.IdleGrace = 3, time.Hour })
+	r := startService(t, func(s *settings) { s.MaxGenerations, s.IdleGrace, s.NoMove = 3, time.Hour, true })
 	held1, idle1 := r.dial().begin(), r.idle(1)
 	r.upgrade()
 	r.upgrade() // the second generation has no reason to stay
@@ -124,7 +124,7 @@ func (r *running) waitDraining(generations ...int) {
 // A candidate that is taken back or killed leaves the hold on older generations where it was.
 func TestFailedUpgradeKeepsTheHoldOnOlderGenerations(t *testing.T) {
 	t.Parallel()
-	r := startService(t, func(s *settings) { s.MaxGenerations, s.IdleGrace = 2, time.Hour })
+	r := startService(t, func(s *settings) { s.MaxGenerations, s.IdleGrace, s.NoMove = 2, time.Hour, true })
 	held1, idle1 := r.dial().begin(), r.idle(1)
 	r.upgrade()
 	r.change(func(s *settings) { s.Bad = "refuse-commit" }) // it has got the sockets by then

@@ -29,7 +29,7 @@ type gate struct {
 }
 
 // givenLimit is how many connections may wait for Accept beside the socket's own queue.
-const givenLimit = 64
+const givenLimit = 1024
 
 func newGate(deadline func(time.Time) error) *gate {
 	return &gate{
@@ -157,7 +157,7 @@ func (g *gate) close() {
 	for {
 		select {
 		case c := <-g.given:
-			c.Close()
+			abandon(c)
 		default:
 			return
 		}

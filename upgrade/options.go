@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -62,6 +63,17 @@ type Options struct {
 	// hand; Bake must return then. Default: nil.
 	Bake func(ctx context.Context, c *Candidate) error
 
+	// Sticky makes Candidate.SetWeight keep a client's address on one side, the same on every host and monotone: whoever
+	// is in a small share is in every greater one. The share is then that of the addresses. Default: false, connections
+	// are counted, which gives exactly the share.
+	Sticky bool
+	// Choose, if set, decides which connections the candidate of a progressive upgrade gets: it is asked for each that is
+	// accepted or moves. It should be monotone in the weight. Default: nil.
+	Choose func(c net.Conn, weight float64) bool
+	// Silence is how long a candidate that gets connections by SetWeight may say nothing before it is taken as dead and
+	// killed. It says something every 0.1 s. Default: 2 s.
+	Silence time.Duration
+
 	// MaxGenerations is how many processes there may be, this one and the older ones that still drain, before the
 	// oldest are told to close what is idle (Hurry). Active requests keep their time, and no upgrade waits for it.
 	// Default: 4.
@@ -90,6 +102,7 @@ func (o Options) filled() (Options, error) {
 	for name, negative := range map[string]bool{
 		"Timeout": o.Timeout < 0, "AbortGrace": o.AbortGrace < 0, "StateLimit": o.StateLimit < 0,
 		"MaxGenerations": o.MaxGenerations < 0,
+		"Silence":        o.Silence < 0,
 	} {
 		if negative {
 			return o, fmt.Errorf("upgrade: Options.%s is negative: use 0 for the default", name)
@@ -105,6 +118,7 @@ func (o Options) filled() (Options, error) {
 		o.Soak = time.Second
 	}
 	o.MaxGenerations = first(o.MaxGenerations, 4)
+	o.Silence = first(o.Silence, 2*time.Second)
 	o.Timeout = first(o.Timeout, time.Minute)
 	o.AbortGrace = first(o.AbortGrace, 30*time.Second)
 	o.StateLimit = first(o.StateLimit, 64<<20)

@@ -229,6 +229,10 @@ func (r *runner) handedOver(a *attempt) {
 		a.child.signal(syscall.SIGHUP)
 	}
 	r.plain, r.successor, r.handed, r.heir = false, a.child, time.Now(), a.child.link.frames
+	if a.cand.protocol >= 2 {
+		r.u.elders.quit()
+		r.u.moveTo(a.child.link)
+	}
 	if r.role == roleMain {
 		r.leave("draining", &ending{reason: "handed over", handover: true})
 	}

@@ -56,6 +56,9 @@ type runner struct {
 	handed    time.Time    // when it did
 	heir      <-chan frame // what it says, or whoever it has passed its socket on to
 
+	sharing *sharing     // with the old process, while this one is tried with a weight
+	beat    *time.Ticker // when to say that this process lives
+
 	acquired chan error // what becomes of the resources of a process that is alone; nil when that has been seen
 	giveUp   func()     // stops acquiring
 }
@@ -87,6 +90,7 @@ func (r *runner) run(ctx context.Context, serve func(context.Context) error) err
 	u := r.u
 	if u.parent != nil {
 		r.parent = u.parent.frames
+		u.publisher.Store(u.parent)
 		u.setState("candidate")
 	}
 	serveCtx, end := context.WithCancelCause(context.WithoutCancel(ctx))
@@ -196,6 +200,10 @@ func (r *runner) loop(ctx context.Context, sig signals) {
 			r.hasAcquired(err)
 		case f, ok := <-r.heir:
 			r.hurried(f, ok)
+		case <-r.beats():
+			_ = r.u.parent.trySend(kindBeat, nil, nil) // the next one will do
+		case f := <-r.u.elders.frames:
+			r.elderSays(f)
 		case e := <-r.u.elders.gone:
 			r.u.elders.remove(e)
 			e.link.close()
@@ -253,7 +261,7 @@ func (r *runner) leave(state string, why *ending) {
 	r.u.setState(state)
 	if why.handover {
 		r.u.listeners.set(func(s *listeners) { s.unlink = false })
-		r.u.listeners.pause()
+		r.u.listeners.pause(true)
 	}
 	r.endServe(why)
 }
@@ -294,6 +302,14 @@ func (r *runner) hurried(f frame, ok bool) {
 	}
 }
 
+// elderSays takes a connection that an older generation passes on.
+func (r *runner) elderSays(f frame) {
+	defer f.close()
+	if f.kind == kindConn {
+		r.moved(f)
+	}
+}
+
 // finish drops what this generation holds.
 func (r *runner) finish() {
 	u := r.u
@@ -305,6 +321,9 @@ func (r *runner) finish() {
 	}
 	u.stopTableflip()
 	u.pid.discard(os.Getpid())
+	if r.beat != nil {
+		r.beat.Stop()
+	}
 	u.elders.release()
 	u.previous.release()
 	if u.parent != nil {

@@ -53,7 +53,11 @@ type settings struct {
 	Smoke          string // what the smoke test does: see smoke
 	Exclusive      string // the service holds a lock: "serving" or "background"
 	MaxGenerations int
+	Weights        []float64 // the steps of the judge "steps"
+	Sticky         bool
+	Silence        time.Duration
 	IdleGrace      time.Duration
+	NoMove         bool // idle connections stay until they are closed
 }
 
 // grace is how long the service may drain: longer than any test holds a request.
@@ -105,17 +109,18 @@ func options(set settings, dir string) upgrade.Options {
 		Executable: filepath.Join(dir, "exe"),
 		Soak:       set.Soak, Timeout: set.Timeout, AbortGrace: set.AbortGrace,
 		PIDFile: set.PIDFile, MaxGenerations: set.MaxGenerations,
+		Sticky: set.Sticky, Silence: set.Silence,
 	}
 	if set.Smoke != "" {
 		opts.Smoke = smoke
 	}
 	if set.Bake != "" {
-		opts.Bake = func(ctx context.Context, c *upgrade.Candidate) error { return bake(ctx, dir) }
+		opts.Bake = func(ctx context.Context, c *upgrade.Candidate) error { return bake(ctx, dir, c) }
 	}
 	return opts
 }
 
-func bake(ctx context.Context, dir string) error {
+func bake(ctx context.Context, dir string, c *upgrade.Candidate) error {
 	set, _, err := readSettings()
 	switch {
 	case err != nil:
@@ -124,6 +129,8 @@ func bake(ctx context.Context, dir string) error {
 		panic("the judge fell over")
 	case set.Bake == "error":
 		return errors.New("too many errors")
+	case set.Bake == "steps":
+		return steps(ctx, set, dir, c)
 	case set.Bake == "forever":
 		<-ctx.Done()
 		return ctx.Err()
@@ -209,7 +216,11 @@ func (s *service) run() error {
 		return err
 	}
 	defer j.Close()
-	srv := drain.NewServer(&http.Server{Handler: s.handler(j)}, drain.Options{Grace: grace, IdleGrace: s.set.IdleGrace, Move: s.up.Move, Hurry: s.up.Hurry()})
+	opts := drain.Options{Grace: grace, IdleGrace: s.set.IdleGrace, Move: s.up.Move, Hurry: s.up.Hurry()}
+	if s.set.NoMove {
+		opts.Move = nil
+	}
+	srv := drain.NewServer(&http.Server{Handler: s.handler(j)}, opts)
 	adm := drain.NewServer(&http.Server{Handler: s.admin()}, drain.Options{Grace: grace})
 	return s.up.Run(context.Background(), s.serving(func(ctx context.Context) error {
 		done := make(chan error, 1)

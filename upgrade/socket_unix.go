@@ -83,6 +83,9 @@ func receivedFiles(oob []byte) ([]*os.File, error) {
 	return files, nil
 }
 
+// quit ends a recv, this process's only.
+func (s *socket) quit() { _ = s.conn.SetReadDeadline(time.Unix(1, 0)) }
+
 // dup returns another descriptor of this end, to be passed on.
 func (s *socket) dup() (*os.File, error) {
 	fd, _, err := duplicate(s.conn)

@@ -291,6 +291,8 @@ func fdOf(f *os.File) (fd uintptr) {
 	return fd
 }
 
+func shutdownFD(fd uintptr) { _ = unix.Shutdown(int(fd), unix.SHUT_RDWR) }
+
 func closeFD(fd int) { _ = unix.Close(fd) }
 
 // duplicate copies the descriptor of c, close-on-exec, and tells which socket it is.

@@ -28,6 +28,8 @@ type Process struct {
 	PID        int    `json:"pid,omitempty"`
 	Version    string `json:"version,omitempty"`
 	Generation int    `json:"generation,omitempty"`
+	// Weight is the candidate's share of the connections, in a progressive upgrade.
+	Weight float64 `json:"weight,omitempty"`
 	// Hurried: it was told to close what is idle, because there are too many.
 	Hurried bool `json:"hurried,omitempty"`
 }

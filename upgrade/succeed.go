@@ -68,6 +68,8 @@ func (r *runner) takeCharge() {
 func (r *runner) becomeMain() {
 	u := r.u
 	r.role = roleMain
+	u.publisher.Store(nil)
+	u.mover.Store(nil)
 	u.listeners.set(func(s *listeners) { s.unlink = true })
 	u.listeners.open(true)
 	atStep("new.commit")
@@ -99,6 +101,13 @@ func (r *runner) heard(f frame, ok bool) {
 	if !ok {
 		r.parent = nil
 		r.u.elders.remove(r.u.elder)
+		if r.beat != nil {
+			r.beat.Stop()
+			r.beat = nil
+		}
+		if r.sharing != nil {
+			r.sharing.over.Store(true)
+		}
 		r.unheard()
 		return
 	}
@@ -106,9 +115,17 @@ func (r *runner) heard(f frame, ok bool) {
 	switch {
 	case f.kind == kindReleased:
 		r.waits = false
+	case f.kind == kindConn:
+		r.moved(f)
 	case f.kind == kindAbort && r.role == roleLeaving:
 		r.forsake(f)
 	case r.role != roleCandidate:
+	case f.kind == kindShare:
+		r.inherit(r.shares(f))
+	case f.kind == kindWeight:
+		r.weighed(f)
+	case f.kind == kindShut:
+		r.u.listeners.pause(true)
 	case f.kind == kindDial:
 		r.dialed(f)
 	case f.kind == kindPrevious:
@@ -141,6 +158,15 @@ func (r *runner) dialed(f frame) {
 		reply.Error = clip(err.Error())
 	}
 	_ = r.u.parent.send(kindDialed, reply) // a dead old process needs no answer
+}
+
+// weighed gives back a part of the idle connections.
+func (r *runner) weighed(f frame) {
+	var w weightBody
+	if f.decode(&w) == nil {
+		r.sendBack(w.From, w.To)
+		r.u.offer()
+	}
 }
 
 // inherit notes that something the old process left could not be taken. It is not worth a failure.
@@ -206,6 +232,8 @@ func (r *runner) abort(f frame) {
 // takenBack keeps the listeners in hand until the process ends, in case the old one dies first.
 func (r *runner) takenBack() {
 	r.aborted = true
+	r.u.publisher.Store(nil)
+	r.sendBack(0, 0) // as the server drains
 	r.u.listeners.set(func(s *listeners) { s.keep = true })
 }
 

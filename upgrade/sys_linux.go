@@ -1,9 +1,11 @@
 package upgrade
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 
@@ -81,6 +83,29 @@ func restoreName() {
 	if _, bad := strconv.Atoi(strings.TrimSpace(string(comm))); err == nil && bad == nil {
 		_ = os.WriteFile("/proc/self/comm", []byte(filepath.Base(os.Args[0])), 0)
 	}
+}
+
+// trySend sends a frame as one message, which is whole or not at all.
+func (s *socket) trySend(b []byte, file *os.File) error {
+	var rights []byte
+	if file != nil {
+		rights = unix.UnixRights(int(fdOf(file)))
+		defer runtime.KeepAlive(file)
+	}
+	raw, err := s.conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var sent error
+	err = raw.Control(func(fd uintptr) { sent = unix.Sendmsg(int(fd), b, rights, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL) })
+	return errors.Join(err, sent)
+}
+
+// readable tells whether something can be read, the end included, without taking it.
+func readable(fd uintptr) bool {
+	var b [1]byte
+	_, _, err := unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+	return err != unix.EAGAIN && err != unix.EINTR
 }
 
 // socketFDs lists the descriptors of this process that are sockets, by inode.

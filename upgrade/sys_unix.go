@@ -57,6 +57,8 @@ func descriptorPath(uintptr, bool) string { return "" }
 
 func restoreName() {}
 
+func readable(uintptr) bool { return true }
+
 func socketFDs() map[uint64][]int { return nil }
 
 // coverFDs does nothing: without /proc a duplicate cannot be found, so a listener ends with the process.

@@ -59,6 +59,10 @@ func socketFDs() map[uint64][]int { return nil }
 
 func coverFDs(uint64, []int) {}
 
+func readable(uintptr) bool { return true }
+
+func shutdownFD(uintptr) {}
+
 func closeFD(int) {}
 
 func duplicate(syscall.Conn) (int, uint64, error) { return -1, 0, ErrNotSupported }

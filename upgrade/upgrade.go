@@ -9,6 +9,7 @@ import (
 	"os"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cloudflare/tableflip"
@@ -27,6 +28,9 @@ type Upgrader struct {
 	pid       *pidFile
 	elders    *elders
 	previous  previous
+	mover     atomic.Pointer[mover]
+	publisher atomic.Pointer[link] // to the old process, while this one is a candidate
+	offers    []chan struct{}      // guarded by mu
 	hurry     chan struct{}
 	hurryOnce sync.Once
 
@@ -234,10 +238,6 @@ func (u *Upgrader) Check(name string, fn func(context.Context) error) {
 // Keep makes v pass from generation to generation under the given name. If the old process sent something for it, v is
 // restored before Keep returns; a value that refuses fails the check phase. To be called before Run.
 func (u *Upgrader) Keep(name string, v State) { u.keeper.keep(name, v) }
-
-// Move offers an idle connection to another generation and reports whether that one has it now. It is made for
-// drain.Options.Move. No connection moves yet: it always returns false, and the connection is drained.
-func (u *Upgrader) Move(net.Conn) bool { return false }
 
 // Hurry returns a channel that is closed when this generation should close its idle connections at once, because it is
 // one of the oldest of more than Options.MaxGenerations. It is made for drain.Options.Hurry.
