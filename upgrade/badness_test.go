@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/midair-go/midair/upgrade"
 )
@@ -87,6 +88,7 @@ func (s *service) serving(serve func(context.Context) error) func(context.Contex
 		if s.upgraded && s.set.Bad == "serve" {
 			return errors.New("the server does not start")
 		}
+		go s.publish(ctx)
 		if s.set.Bad == "churn" {
 			go s.churn(ctx)
 		}
@@ -98,6 +100,14 @@ func (s *service) serving(serve func(context.Context) error) func(context.Contex
 		}
 		fmt.Fprintln(os.Stderr, hasReturned)
 		return err
+	}
+}
+
+// publish tells the judge of the old process about this one.
+func (s *service) publish(ctx context.Context) {
+	for ctx.Err() == nil && s.up.Status().State == "candidate" {
+		_ = s.up.Publish("news", []byte(fmt.Sprint("from ", os.Getpid()))) // the next one will do
+		time.Sleep(time.Millisecond)
 	}
 }
 

@@ -131,6 +131,8 @@ func bake(ctx context.Context, dir string, c *upgrade.Candidate) error {
 		return errors.New("too many errors")
 	case set.Bake == "steps":
 		return steps(ctx, set, dir, c)
+	case set.Bake == "listen" || set.Bake == "object":
+		return judgeNews(ctx, set, c)
 	case set.Bake == "forever":
 		<-ctx.Done()
 		return ctx.Err()
@@ -310,6 +312,7 @@ func (s *service) admin() http.Handler {
 		reply(w, s.up.Restart(context.WithoutCancel(r.Context()))) // the test binary is every version
 	})
 	mux.HandleFunc("POST /upgrade-while-connected", func(w http.ResponseWriter, r *http.Request) { reply(w, s.up.Restart(r.Context())) })
+	mux.HandleFunc("POST /publish", func(w http.ResponseWriter, r *http.Request) { reply(w, s.up.Publish("news", nil)) })
 	mux.HandleFunc("POST /rollback", func(w http.ResponseWriter, r *http.Request) {
 		reply(w, s.up.Rollback(context.WithoutCancel(r.Context())))
 	})

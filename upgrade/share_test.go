@@ -200,3 +200,139 @@ func TestUnreadConnectionsOutliveTheCandidate(t *testing.T) {
 		}
 	}
 }
+
+// Half of the connections are with each process when the old one is killed: the candidate takes over, connections that
+// were on their way included, and nobody is refused.
+func TestOldProcessMayDieWhileItShares(t *testing.T) {
+	for n := range 3 {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			t.Parallel()
+			r := startService(t, byWeights(0.5))
+			l := r.load(testutil.LoadOptions{KeepAlive: 4, New: 12})
+			done := r.beginUpgrade()
+			r.atStep(0)
+			testutil.Until(t, patience, "the candidate answers", func() bool { return l.Seen("g2") })
+			old := r.PID()
+			died := time.Now()
+			r.Kill()
+			<-done
+			testutil.Until(t, patience, "the candidate serves", func() bool { return r.servesWithout(old) })
+			answered := l.Total()
+			testutil.Until(t, patience, "the load goes on", func() bool { return l.Total() > answered+100 })
+			for _, o := range r.account(l).Except(old) {
+				if o.Verdict == testutil.Refused || o.Start.After(died.Add(time.Second)) {
+					t.Errorf("lost: %v", o)
+				}
+			}
+			r.change(func(s *settings) { s.Bake = "" })
+			r.upgrade()
+		})
+	}
+}
+
+// With Sticky an address stays on its side while the weight grows, and after an abort it is on the same side again.
+func TestAddressesStayOnTheirSide(t *testing.T) {
+	t.Parallel()
+	weights := []float64{0.05, 0.25, 0.5}
+	r := startService(t, func(s *settings) { byWeights(weights...)(s); s.Sticky, s.Addr = true, "127.0.0.1:0" })
+	const clients = 100
+	ask := func() (sides [clients]string) {
+		for i := range sides {
+			p := r.dialFrom(fmt.Sprintf("127.0.%d.%d", 1+i/50, 1+i%50))
+			sides[i] = p.by
+			p.c.Close()
+		}
+		return sides
+	}
+	var first [clients]string
+	for round := range 2 {
+		done := r.beginUpgrade()
+		var last [clients]string
+		for n := range weights {
+			r.atStep(n)
+			now, again := ask(), ask()
+			if now != again {
+				t.Error("an address changes side at one weight")
+			}
+			moved := 0
+			for i := range now {
+				if last[i] == "g2" && now[i] == "g1" {
+					t.Errorf("weight %v: client %d goes back", weights[n], i)
+				}
+				if now[i] == "g2" {
+					moved++
+				}
+			}
+			if got := float64(moved) / clients; math.Abs(got-weights[n]) > 0.15 {
+				t.Errorf("weight %v: %.2f of the addresses", weights[n], got)
+			}
+			if last = now; n < len(weights)-1 {
+				r.goOn()
+			}
+		}
+		if round == 0 {
+			first = last
+		} else if first != last {
+			t.Error("the second attempt tries other addresses")
+		}
+		r.ask("POST", "/abort")
+		<-done
+		r.WaitFamily(t, 1, patience)
+	}
+}
+
+// What the candidate publishes is heard by who has subscribed; an error of a subscriber takes the upgrade back; a process
+// that is no candidate is told so.
+func TestCandidateReportsToTheJudge(t *testing.T) {
+	t.Parallel()
+	r := startService(t, func(s *settings) { s.Bake, s.Soak = "listen", 0 })
+	if a := r.ask("POST", "/upgrade"); !a.Committed {
+		t.Fatalf("upgrade: %+v", a)
+	}
+	r.change(func(s *settings) { s.Bake = "object" })
+	if a := r.ask("POST", "/upgrade"); a.Committed || a.Phase != "bake" || !strings.Contains(a.Reason, `subscriber of "news": I do not like it`) {
+		t.Errorf("upgrade: %+v", a)
+	}
+	if a := r.ask("POST", "/publish"); !a.NotReady {
+		t.Errorf("publish by the main process: %+v", a)
+	}
+}
+
+// judgeNews is a judge that hears the candidate.
+func judgeNews(ctx context.Context, set settings, c *upgrade.Candidate) error {
+	heard := make(chan string, 100)
+	c.Subscribe("other", func([]byte) error { return errors.New("not for us") })
+	c.Subscribe("news", func(b []byte) error {
+		if set.Bake == "object" {
+			return errors.New("I do not like it")
+		}
+		heard <- string(b)
+		return nil
+	})
+	select {
+	case s := <-heard:
+		if want := fmt.Sprint("from ", c.PID()); s != want {
+			return fmt.Errorf("heard %q, want %q", s, want)
+		}
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Weights that are none are refused, and so is one that comes too late, or while a resource is needed to serve.
+func TestWeightsAreRefusedByName(t *testing.T) {
+	var c upgrade.Candidate
+	for _, w := range []float64{-0.1, 1.1, math.NaN(), math.Inf(1)} {
+		if err := c.SetWeight(w); err == nil || !strings.Contains(err.Error(), "want a number from 0 to 1") {
+			t.Errorf("%v: %v", w, err)
+		}
+	}
+	if err := c.SetWeight(0.5); !errors.Is(err, upgrade.ErrClosed) {
+		t.Errorf("weight of no candidate: %v", err)
+	}
+	r := startService(t, func(s *settings) { byWeights(0.5)(s); s.Exclusive = "serving" })
+	if a := r.ask("POST", "/upgrade"); a.Committed || !strings.Contains(a.Reason, "exclusive resource") {
+		t.Errorf("a weight with a resource: %+v", a)
+	}
+}
