@@ -168,8 +168,8 @@ func (a *attempt) welcome(f frame) error {
 	if err := f.decode(&h); err != nil {
 		return err
 	}
-	if h.Min > protocolMax || h.Max < protocolMin {
-		return fmt.Errorf("it speaks versions %d to %d of the control protocol, this process %d to %d", h.Min, h.Max, protocolMin, protocolMax)
+	if err := overlap(h.Min, h.Max); err != nil {
+		return err
 	}
 	if h.PID != a.child.pid {
 		return fmt.Errorf("it is pid %d, started by pid %d: a script has to end with exec", h.PID, a.child.pid)

@@ -67,7 +67,7 @@ func (a *attempt) until(want kind, limit time.Duration, over <-chan struct{}) (f
 	for {
 		select {
 		case f, ok := <-frames:
-			if !ok && want == kindHello {
+			if !ok && want == kindHello && a.child.link.broken == nil {
 				frames = nil // a program that knows tableflip only closes it
 				continue
 			}
@@ -210,8 +210,9 @@ func (a *attempt) dismiss(cause error) {
 	for {
 		select {
 		case f, ok := <-frames:
-			if !ok {
-				frames = nil
+			if !ok { // what it returns is not heard, so it must not wait for an answer
+				frames, body.Stopping = nil, true
+				_ = a.child.link.send(kindAbort, body)
 				continue
 			}
 			a.takeState(f)

@@ -15,7 +15,7 @@ import (
 //
 //	0  4  magic "mdr1"
 //	4  1  kind
-//	5  1  number of descriptors that come along
+//	5  1  number of descriptors that come along, 8 at most
 //	6  2  zero; ignored when read
 //	8  4  length of the body, big endian
 //
@@ -154,6 +154,15 @@ func (f frame) decode(v any) error {
 	return nil
 }
 
+// overlap says what to do if the other side has no version in common with this one.
+func overlap(low, high int) error {
+	if low <= protocolMax && high >= protocolMin {
+		return nil
+	}
+	return fmt.Errorf("it speaks versions %d to %d of the control protocol, this process %d to %d: upgrade to a release in between first, or stop the service and start it",
+		low, high, protocolMin, protocolMax)
+}
+
 func (f frame) close() {
 	for _, file := range f.files {
 		file.Close()
@@ -245,10 +254,13 @@ func (l *link) read() {
 }
 
 // deliver hands on every whole frame with the descriptors that it announces. They arrive with the first byte of their
-// frame at the latest, so a frame that lacks some is not one of ours.
+// frame, so a frame that lacks some is not one of ours, and neither are descriptors without a frame.
 func (l *link) deliver(pending []byte, files []*os.File) ([]byte, []*os.File, error) {
 	for {
 		f, rest, err := cutFrame(pending)
+		if err == nil && len(pending) == 0 && len(files) > 0 {
+			err = errFrame
+		}
 		if err != nil || rest == nil {
 			return pending, files, err
 		}

@@ -50,6 +50,8 @@ type settings struct {
 	Bake          string // what the judge says: "ok", "error", "panic", "forever"
 	Plain         bool   // the next generation knows tableflip only
 	NoFile        uint64 // limit of open files
+	Meddle        string // how the next generation's control socket is tampered with
+	Verify        string // what Options.Verify does
 }
 
 const dirEnv = "MIDAIR_SVC_DIR"
@@ -83,6 +85,11 @@ func serviceMain() error {
 	if isUpgrade && set.Bad == "inspect" {
 		os.Exit(inspect())
 	}
+	heard, err := meddle(set.Meddle)
+	if err != nil {
+		return err
+	}
+	defer heard()
 	up, err := upgrade.New(options(set, dir))
 	if err != nil {
 		return err
@@ -102,7 +109,7 @@ func options(set settings, dir string) upgrade.Options {
 	if set.Bake != "" {
 		opts.Bake = func(ctx context.Context, c *upgrade.Candidate) error { return bake(ctx, dir) }
 	}
-	return opts
+	return moreOptions(opts, set, dir)
 }
 
 func bake(ctx context.Context, dir string) error {
@@ -256,6 +263,8 @@ func (s *service) handler(j *testutil.Journal) http.Handler {
 // answer is what the admin socket says about an upgrade.
 type answer struct {
 	Committed, InProgress, NotReady, Aborted bool
+	SameBuild, NotSupported                  bool
+	PID                                      int
 	Phase, Reason, Error                     string
 	Goroutines, FDs, Children                int
 	Status                                   upgrade.Status
@@ -269,10 +278,11 @@ func (s *service) admin() http.Handler {
 			a.Error = err.Error()
 		}
 		if e := (*upgrade.Error)(nil); errors.As(err, &e) {
-			a.Phase, a.Reason = string(e.Phase), e.Reason
+			a.Phase, a.Reason, a.PID = string(e.Phase), e.Reason, e.PID
 		}
 		a.InProgress, a.NotReady = errors.Is(err, upgrade.ErrInProgress), errors.Is(err, upgrade.ErrNotReady)
-		a.Aborted = errors.Is(err, upgrade.ErrAborted)
+		a.Aborted, a.SameBuild = errors.Is(err, upgrade.ErrAborted), errors.Is(err, upgrade.ErrSameBuild)
+		a.NotSupported = errors.Is(err, upgrade.ErrNotSupported)
 		a.Goroutines, a.FDs, a.Children = testutil.Counts()
 		json.NewEncoder(w).Encode(a)
 	}
@@ -284,6 +294,7 @@ func (s *service) admin() http.Handler {
 	mux.HandleFunc("POST /abort", func(w http.ResponseWriter, r *http.Request) { reply(w, s.up.Abort("by hand")) })
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, r *http.Request) { reply(w, nil) })
 	s.spoil(mux, reply)
+	s.more(mux, reply)
 	return mux
 }
 

@@ -160,7 +160,7 @@ func (r *runner) unheard() {
 	r.u.log.Error("upgrade: lost the control socket", "err", broken)
 	r.waits = false
 	if r.role == roleCandidate {
-		r.fail(PhaseCheck, broken)
+		r.fail(r.phase(), broken)
 	}
 }
 
@@ -192,10 +192,7 @@ func (r *runner) commit(f frame) {
 func (r *runner) abort(f frame) {
 	var body abortBody
 	_ = f.decode(&body)
-	phase := PhaseCheck
-	if r.opened {
-		phase = PhaseSoak
-	}
+	phase := r.phase()
 	r.takenBack()
 	r.forsake(f)
 	r.err = &Error{Phase: phase, Reason: "taken back by the old process: " + body.Reason, Err: ErrAborted}

@@ -125,6 +125,7 @@ func (u *Upgrader) join() error {
 	}
 	atStep("new.hello")
 	if err := u.welcomed(); err != nil {
+		_ = u.parent.send(kindFailed, failedBody{Phase: PhaseStart, Reason: clip(err.Error())}) // one that does not listen gets the exit status
 		u.parent.close()
 		return err
 	}
@@ -151,8 +152,7 @@ func (u *Upgrader) welcomed() error {
 				return nil
 			}
 			if f.kind == kindAbort {
-				f.close()
-				return fmt.Errorf("the old process does not want this one: %w", ErrAborted)
+				return refusal(f)
 			}
 			if f.kind == kindWelcome {
 				return u.take(f)
@@ -164,6 +164,14 @@ func (u *Upgrader) welcomed() error {
 	}
 }
 
+// refusal is an abort in place of a welcome.
+func refusal(f frame) error {
+	defer f.close()
+	var body abortBody
+	_ = f.decode(&body)
+	return fmt.Errorf("the old process does not want this one: %w: %s", ErrAborted, body.Reason)
+}
+
 // take reads the welcome. What the state holds is found out when the program calls Keep.
 func (u *Upgrader) take(f frame) error {
 	defer f.close()
@@ -171,8 +179,8 @@ func (u *Upgrader) take(f frame) error {
 	if err := f.decode(&w); err != nil {
 		return err
 	}
-	if w.Protocol < protocolMin || w.Protocol > protocolMax {
-		return fmt.Errorf("the old process chose version %d of the control protocol, not %d to %d", w.Protocol, protocolMin, protocolMax)
+	if err := overlap(w.Protocol, w.Protocol); err != nil {
+		return fmt.Errorf("the old process: %w", err)
 	}
 	u.generation, u.welcome, u.only, u.paths = w.Generation, time.Now(), w.Only, w.Paths
 	u.elder = &elder{elderBody: elderBody{Generation: w.Generation - 1, PID: os.Getppid(), Version: w.From}, link: u.parent}

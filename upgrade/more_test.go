@@ -1,0 +1,39 @@
+//go:build linux
+
+package upgrade_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/midair-go/midair/upgrade"
+)
+
+// What the tests of the file, of the protocol and of Request need of the service.
+
+// moreOptions adds the judges that settings ask for.
+func moreOptions(o upgrade.Options, set settings, dir string) upgrade.Options {
+	if set.Bake == "dial" {
+		o.Bake = mustRefuseDial
+	}
+	return o
+}
+
+// mustRefuseDial is content with a candidate that knows no private connections.
+func mustRefuseDial(ctx context.Context, c *upgrade.Candidate) error {
+	conn, err := c.Dial(ctx)
+	if err == nil {
+		conn.Close()
+	}
+	if !errors.Is(err, upgrade.ErrNotSupported) {
+		return errors.Join(errors.New("there is a private connection"), err)
+	}
+	return nil
+}
+
+// more are the ways to replace the service that the test binary alone would not need.
+func (s *service) more(mux *http.ServeMux, reply func(http.ResponseWriter, error)) {
+	mux.HandleFunc("POST /upgrade-to-the-file", func(w http.ResponseWriter, r *http.Request) { reply(w, s.up.Upgrade(r.Context())) })
+	mux.HandleFunc("POST /roll-back", func(w http.ResponseWriter, r *http.Request) { reply(w, s.up.Rollback(r.Context())) })
+}
