@@ -17,6 +17,9 @@ func moreOptions(o upgrade.Options, set settings, dir string) upgrade.Options {
 	if set.Bake == "dial" {
 		o.Bake = mustRefuseDial
 	}
+	if set.Verify != "" {
+		o.Verify = func(path string) error { return verify(set.Verify, dir, path) }
+	}
 	return o
 }
 

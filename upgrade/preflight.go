@@ -102,12 +102,18 @@ func suits(info *debug.BuildInfo, m mode) error {
 		return fmt.Errorf("is %s and does not use %s, so it could not take over: is it the right program?", info.Path, library)
 	}
 	own, ok := debug.ReadBuildInfo()
-	if ok && m != modeRestart && own.Path != "" && info.Path != "" && own.Path != info.Path {
+	if ok && m != modeRestart && named(own) && named(info) && own.Path != info.Path {
 		return fmt.Errorf("is %s, and %s is running: if that is meant, use Restart", info.Path, own.Path)
 	}
 	return nil
 }
 
+// named tells whether the path of a program says which one it is: one that was built from a list of files has no own.
+func named(info *debug.BuildInfo) bool {
+	return info.Path != "" && info.Path != "command-line-arguments"
+}
+
+// setting returns what the file was built for; unless it says so, it was for this machine.
 func setting(info *debug.BuildInfo, key string) string {
 	for _, s := range info.Settings {
 		if s.Key == key {
