@@ -202,6 +202,7 @@ func (a *attempt) welcome(f frame) error {
 	}
 	body := welcomeBody{
 		Protocol: a.cand.protocol, Generation: a.cand.generation, Millis: time.Until(a.due).Milliseconds(),
+		Kind: a.mode.String(), Started: a.started,
 		Only: a.mode == modeRevive, From: clip(a.u.opts.Version), Paths: a.u.listeners.paths(),
 	}
 	var files []*os.File

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"time"
 )
 
 // The control protocol. Old process and candidate share a private socket that is made for one attempt. It carries
@@ -91,6 +92,9 @@ type welcomeBody struct {
 	State      bool  `json:"state,omitempty"` // a file with state comes along, first
 	Crash      bool  `json:"crash,omitempty"` // a file for crash output comes along, last
 	Only       bool  `json:"only,omitempty"`  // nobody serves: it has to, whatever its checks say
+
+	Kind    string    `json:"kind,omitempty"`   // of the upgrade, for its Outcome
+	Started time.Time `json:"started,omitzero"` // the same
 
 	From  string       `json:"from,omitempty"`  // version of the old process
 	Paths []socketName `json:"paths,omitempty"` // of the unix sockets that come along

@@ -14,6 +14,7 @@ import (
 
 // moreOptions adds the judges that settings ask for.
 func moreOptions(o upgrade.Options, set settings, dir string) upgrade.Options {
+	o.Version = set.Version
 	if set.Bake == "dial" {
 		o.Bake = mustRefuseDial
 	}

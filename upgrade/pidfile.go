@@ -67,6 +67,7 @@ func (p *pidFile) publish() error {
 func (p *pidFile) discard(pid int) {
 	if p.path != "" {
 		os.Remove(p.stagedBy(pid))
+		os.Remove(p.stagedBy(pid) + lastSuffix)
 	}
 }
 
@@ -84,9 +85,13 @@ func (p *pidFile) remove() {
 	}
 }
 
-// record writes the outcome of an upgrade beside the pid file, for whoever has asked for it by a signal.
+// record writes the outcome of an upgrade beside the pid file, for whoever has asked for it by a signal. A commit is
+// recorded by the new process and then by the old one, if nothing else has happened meanwhile.
 func (p *pidFile) record(log *slog.Logger, out Outcome) {
 	if p.path == "" {
+		return
+	}
+	if last, ok := readOutcome(p.path); ok && out.Committed && !last.Started.Before(out.Started) {
 		return
 	}
 	b, err := json.Marshal(out)

@@ -3,6 +3,7 @@ package upgrade
 import (
 	"encoding/binary"
 	"testing"
+	"time"
 )
 
 // Every frame as this version writes it.
@@ -20,6 +21,8 @@ var frames = []struct {
 		Paths: []socketName{{"listener", "unix", "/s"}},
 	}, 2, "\x02\x02", `{"protocol":2,"generation":3,"ms":1500,"state":true,"crash":true,"only":true,"from":"v1",` +
 		`"paths":[{"kind":"listener","network":"unix","addr":"/s"}]}`},
+	{kindWelcome, welcomeBody{Kind: "upgrade", Started: time.Unix(1, 5).UTC()}, 0, "\x02\x00",
+		`{"protocol":0,"generation":0,"kind":"upgrade","started":"1970-01-01T00:00:01.000000005Z"}`},
 	{kindPrepared, preparedBody{}, 0, "\x03\x00", `{}`},
 	{kindPrepared, preparedBody{Exclusive: true}, 0, "\x03\x00", `{"exclusive":true}`},
 	{kindOpen, nil, 0, "\x04\x00", ""},

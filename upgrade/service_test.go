@@ -52,6 +52,7 @@ type settings struct {
 	NoFile        uint64 // limit of open files
 	Meddle        string // how the next generation's control socket is tampered with
 	Verify        string // what Options.Verify does
+	Version       string
 }
 
 const dirEnv = "MIDAIR_SVC_DIR"

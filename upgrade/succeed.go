@@ -6,6 +6,7 @@ import (
 	"os"
 	"runtime/debug"
 	"syscall"
+	"time"
 )
 
 // A generation as the successor of another one: from candidate to main generation, or back out.
@@ -80,6 +81,7 @@ func (r *runner) becomeMain() {
 	if err := u.pid.publish(); err != nil {
 		u.log.Error("upgrade: serving without a pid file", "err", err)
 	}
+	u.testify()
 	u.keeper.forget()
 	if u.generation > 1 {
 		_ = debug.SetCrashOutput(nil, debug.CrashOptions{})
@@ -92,6 +94,17 @@ func (r *runner) becomeMain() {
 	for _, e := range u.elders.hurry(u.opts.MaxGenerations) {
 		u.log.Warn("upgrade: too many generations: this one closes what is idle", "draining", e.PID, "generation", e.Generation, "MaxGenerations", u.opts.MaxGenerations)
 	}
+}
+
+// testify records the upgrade that made this process the service. The old one would do it too, but may be killed before;
+// and what becomes of the next upgrade is recorded here, so it must not come before.
+func (u *Upgrader) testify() {
+	if u.born.Started.IsZero() {
+		return // it is the first process
+	}
+	out := u.born
+	out.At, out.Committed, out.Version, out.Generation, out.PID = time.Now(), true, u.opts.Version, u.generation, os.Getpid()
+	u.pid.record(u.log, out)
 }
 
 // heard handles a frame of the old process, or its death.

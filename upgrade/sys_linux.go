@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -78,6 +79,16 @@ func restoreName() {
 	if _, bad := strconv.Atoi(strings.TrimSpace(string(comm))); err == nil && bad == nil {
 		_ = os.WriteFile("/proc/self/comm", []byte(filepath.Base(os.Args[0])), 0)
 	}
+}
+
+// catches tells whether a process handles a signal, or would be ended by it. A Go program always seems to. True if it
+// cannot be found out.
+func catches(pid int, sig syscall.Signal) bool {
+	status, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
+	_, mask, _ := strings.Cut(string(status), "\nSigCgt:")
+	mask, _, _ = strings.Cut(mask, "\n")
+	caught, err := strconv.ParseUint(strings.TrimSpace(mask), 16, 64)
+	return err != nil || caught&(1<<(sig-1)) != 0
 }
 
 // socketFDs lists the descriptors of this process that are sockets, by inode.

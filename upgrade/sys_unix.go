@@ -55,6 +55,8 @@ func descriptorPath(uintptr, bool) string { return "" }
 
 func restoreName() {}
 
+func catches(int, syscall.Signal) bool { return true }
+
 func socketFDs() map[uint64][]int { return nil }
 
 // coverFDs does nothing: without /proc a duplicate cannot be found, so a listener ends with the process.

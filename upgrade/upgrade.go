@@ -37,6 +37,7 @@ type Upgrader struct {
 	welcome     time.Time     // since when
 	paths       []socketName  // of the unix sockets that the old process has
 	elder       *elder        // the old process, when it has handed over
+	born        Outcome       // of the upgrade that started this process, as far as the old one has told
 	only        bool          // nobody serves: this process has to, whatever its checks say
 
 	requests chan request
@@ -101,7 +102,8 @@ func newUpgrader(o Options, tel *telemetry, tf *tableflip.Upgrader) *Upgrader {
 func (u *Upgrader) join() error {
 	scrub()
 	u.listeners.inherited = socketFDs() // before the program has any of its own
-	u.generation = 2                    // a process that knows tableflip only does not count: it was the first at least
+	u.born = Outcome{Kind: modeUpgrade.String(), Started: time.Now()}
+	u.generation = 2 // a process that knows tableflip only does not count: it was the first at least
 	file, err := u.tf.Fds.File(controlName)
 	if err != nil {
 		return fmt.Errorf("control socket: %w", err)
@@ -183,6 +185,10 @@ func (u *Upgrader) take(f frame) error {
 		return fmt.Errorf("the old process: %w", err)
 	}
 	u.generation, u.welcome, u.only, u.paths = w.Generation, time.Now(), w.Only, w.Paths
+	u.born.From = w.From
+	if !w.Started.IsZero() {
+		u.born.Kind, u.born.Started = w.Kind, w.Started
+	}
 	u.elder = &elder{elderBody: elderBody{Generation: w.Generation - 1, PID: os.Getppid(), Version: w.From}, link: u.parent}
 	if w.Millis > 0 {
 		u.limit = time.Duration(w.Millis) * time.Millisecond
