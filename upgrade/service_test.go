@@ -53,6 +53,7 @@ type settings struct {
 	Meddle        string // how the next generation's control socket is tampered with
 	Verify        string // what Options.Verify does
 	Version       string
+	Names         string // network of a socket for datagrams that is served as well
 }
 
 const dirEnv = "MIDAIR_SVC_DIR"
@@ -194,6 +195,10 @@ func (s *service) run() error {
 	if err != nil {
 		return err
 	}
+	names, err := s.openNames()
+	if err != nil {
+		return err
+	}
 	if err := os.WriteFile(filepath.Join(s.dir, "addr"), []byte(ln.Addr().String()), 0o600); err != nil {
 		return err
 	}
@@ -210,7 +215,8 @@ func (s *service) run() error {
 	return s.up.Run(context.Background(), s.serving(func(ctx context.Context) error {
 		done := make(chan error, 1)
 		go func() { done <- adm.Serve(ctx, admin) }()
-		return errors.Join(srv.Serve(ctx, ln), <-done)
+		named := names.serve(ctx)
+		return errors.Join(srv.Serve(ctx, ln), <-done, <-named)
 	}))
 }
 
