@@ -147,34 +147,6 @@ func (a *attempt) start() error {
 	return a.welcome(f)
 }
 
-// program finds out what to start. It does not wait for ever for a Verify, or a file system, that hangs.
-func (a *attempt) program() (program, error) {
-	if a.mode == modeRollback {
-		return a.u.previous.program()
-	}
-	var p program
-	err := errors.New("Options.Verify has ended its goroutine")
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		p, err = preflight(a.u.opts, a.mode)
-	}()
-	var waited error
-	select {
-	case <-done:
-		return p, err
-	case <-a.ctx.Done():
-		waited = fmt.Errorf("%w: %w", ErrAborted, context.Cause(a.ctx))
-	case <-time.After(time.Until(a.due)):
-		waited = fmt.Errorf("executable: Options.Verify did not return within %v", a.u.opts.Timeout)
-	}
-	go func() { // ends when Verify does
-		<-done
-		p.close()
-	}()
-	return program{}, waited
-}
-
 func (a *attempt) nextGeneration() int {
 	if a.mode == modeRevive {
 		return a.u.generation

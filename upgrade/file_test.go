@@ -225,7 +225,7 @@ func TestPipeIsNoExecutable(t *testing.T) {
 func TestVerifyRefuses(t *testing.T) {
 	for verify, reason := range map[string]string{
 		"error": "Options.Verify: the signature is wrong", "panic": "Options.Verify: panic: no key",
-		"exit": "Options.Verify has ended its goroutine", "hang": "Options.Verify did not return within 1.5s",
+		"exit": "Options.Verify has ended its goroutine", "hang": "Options.Verify took longer than 1.5s",
 	} {
 		t.Run(verify, func(t *testing.T) {
 			t.Parallel()

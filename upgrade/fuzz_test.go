@@ -139,6 +139,34 @@ func linkedSockets(t *testing.T) (a, b *socket) {
 	return a, b
 }
 
+// More descriptors than a frame may have end the link, and none of them stays open.
+func TestTooManyDescriptorsEndTheLink(t *testing.T) {
+	seen := newWitness(t)
+	ours, theirs := linkedSockets(t)
+	defer theirs.Close()
+	const most = 8
+	for _, n := range []int{most, most + 1} {
+		b, err := encodeFrame(kindHurry, nil, n)
+		if err == nil {
+			err = theirs.send(b, slices.Repeat([]*os.File{seen.w}, n))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	l := newLink(ours)
+	f := <-l.frames
+	if len(f.files) != most {
+		t.Errorf("%d descriptors came, want %d", len(f.files), most)
+	}
+	f.close()
+	if _, ok := <-l.frames; ok || !errors.Is(l.broken, errFrame) {
+		t.Errorf("the link goes on: %v", l.broken)
+	}
+	l.close()
+	seen.mustBeGone(t)
+}
+
 // endOf reads a link to its end.
 func endOf(l *link) {
 	for f := range l.frames {

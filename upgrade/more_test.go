@@ -5,7 +5,11 @@ package upgrade_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
+	"time"
 
 	"github.com/midair-go/midair/upgrade"
 )
@@ -23,6 +27,20 @@ func moreOptions(o upgrade.Options, set settings, dir string) upgrade.Options {
 	}
 	return o
 }
+
+// released waits for the test.
+func (s *service) released(ctx context.Context) error {
+	fmt.Fprintln(os.Stderr, waitsForRelease)
+	for ctx.Err() == nil {
+		if exists(filepath.Join(s.dir, "release")) {
+			return nil
+		}
+		time.Sleep(5 * time.Millisecond) // this is the work
+	}
+	return ctx.Err()
+}
+
+const waitsForRelease = "the check waits"
 
 // mustRefuseDial is content with a candidate that knows no private connections.
 func mustRefuseDial(ctx context.Context, c *upgrade.Candidate) error {

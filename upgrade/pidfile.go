@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // pidFile keeps the pid of the main generation. It is staged beside its place first, so that a directory that cannot
@@ -91,7 +92,8 @@ func (p *pidFile) record(log *slog.Logger, out Outcome) {
 	if p.path == "" {
 		return
 	}
-	if last, ok := readOutcome(p.path); ok && out.Committed && !last.Started.Before(out.Started) {
+	last, ok := readOutcome(p.path)
+	if ok && out.Committed && !last.Started.Before(out.Started) && !last.At.After(time.Now()) { // a clock may have been set back
 		return
 	}
 	b, err := json.Marshal(out)

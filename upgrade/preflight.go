@@ -2,6 +2,7 @@ package upgrade
 
 import (
 	"bytes"
+	"context"
 	"debug/buildinfo"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"slices"
+	"time"
 )
 
 // program is what an attempt starts.
@@ -31,6 +33,34 @@ func (p program) close() {
 	if p.exe != nil {
 		p.exe.Close()
 	}
+}
+
+// program finds out what to start. It does not wait for ever for a Verify, or a file system, that hangs.
+func (a *attempt) program() (program, error) {
+	if a.mode == modeRollback {
+		return a.u.previous.program()
+	}
+	var p program
+	err := errors.New("Options.Verify has ended its goroutine")
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		p, err = preflight(a.u.opts, a.mode)
+	}()
+	var waited error
+	select {
+	case <-done:
+		return p, err
+	case <-a.ctx.Done():
+		waited = fmt.Errorf("%w: %w", ErrAborted, context.Cause(a.ctx))
+	case <-time.After(time.Until(a.due)):
+		waited = fmt.Errorf("executable: to read it and Options.Verify took longer than %v", a.u.opts.Timeout)
+	}
+	go func() { // ends when Verify does
+		<-done
+		p.close()
+	}()
+	return program{}, waited
 }
 
 // library and sibling are the modules that let a program take over.

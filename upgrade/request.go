@@ -80,7 +80,7 @@ func (q *asked) signal() (err error) {
 // changed hands with it: then the signal was passed on, and the next outcome counts.
 func (q *asked) look() (Outcome, bool, error) {
 	gone := errors.Is(q.proc.Signal(syscall.Signal(0)), os.ErrProcessDone) // asked first: it writes the files before it goes
-	if out, ok := readOutcome(q.file); ok && !out.Started.Before(q.at) {
+	if out, ok := readOutcome(q.file); ok && !out.Started.Before(q.at) && (out.Committed || out.Kind != modeRehearsal.String()) {
 		if !out.Committed {
 			return out, true, &Error{Phase: out.Phase, Reason: out.Reason, PID: out.PID}
 		}

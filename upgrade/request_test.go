@@ -82,6 +82,20 @@ func TestRequestReturnsTheOutcome(t *testing.T) {
 	r.account(l).MustBeClean(t)
 }
 
+// What else is recorded meanwhile, a rehearsal or what was before a clock was set back, is not taken for the answer.
+func TestRequestIsNotAnsweredByOthers(t *testing.T) {
+	t.Parallel()
+	r := startService(t, nil)
+	later := time.Now().Add(time.Hour)
+	b, err := json.Marshal(upgrade.Outcome{Kind: "rehearsal", Started: later, At: later})
+	if err := errors.Join(err, os.WriteFile(r.lastFile(), b, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	asked := r.beginRequest(patience)
+	r.waitServing(2, 0)
+	(<-asked).mustBeCommitted(t, 2)
+}
+
 // Where there is no service to ask, the error says what to do, and no stranger gets the signal.
 func TestRequestWithoutAServiceSaysWhatToDo(t *testing.T) {
 	t.Parallel()
@@ -112,7 +126,9 @@ func TestRequestWithoutAServiceSaysWhatToDo(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			_, err := upgrade.Request(t.Context(), file)
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			_, err := upgrade.Request(ctx, file)
 			if err == nil || !strings.Contains(err.Error(), c.reason) || errors.Is(err, upgrade.ErrClosed) != c.closed {
 				t.Errorf("%v, want %q", err, c.reason)
 			}
@@ -237,6 +253,23 @@ func TestRequestSurvivesTheOldProcess(t *testing.T) {
 			r.waitServing(r.ask("GET", "/status").Status.Generation, r.faulted())
 		})
 	}
+}
+
+// A candidate may take its time to become the service after the old process was killed.
+func TestRequestWaitsForTheHeir(t *testing.T) {
+	t.Parallel()
+	r := startService(t, nil)
+	r.change(func(s *settings) { s.Bad = "check-wait" })
+	asked := r.beginRequest(patience)
+	r.WaitOutput(patience, waitsForRelease)
+	r.Kill()
+	select {
+	case q := <-asked:
+		t.Fatalf("it has not waited: %+v, %v", q.Outcome, q.err)
+	case <-time.After(300 * time.Millisecond): // many looks
+	}
+	r.release()
+	(<-asked).mustBeCommitted(t, 2)
 }
 
 // A program that knows tableflip only tells nothing, but its successor does.

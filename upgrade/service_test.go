@@ -241,6 +241,8 @@ func (s *service) check(ctx context.Context) error {
 	case "check-hang":
 		<-ctx.Done()
 		return ctx.Err()
+	case "check-wait":
+		return s.released(ctx)
 	case "crash":
 		go func() { panic("a bug in the new release") }()
 		<-ctx.Done()

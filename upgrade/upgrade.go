@@ -228,8 +228,9 @@ func (u *Upgrader) ListenPinned(network, address string) (net.Listener, error) {
 }
 
 // ListenPacket is Listen for udp, udp4, udp6 and unixgram. ReadFrom of a candidate waits until the commit, and ReadFrom of
-// the old process waits from then on until the program closes the connection, which it has to when its context ends.
-// Reading around ReadFrom, through SyscallConn, is not held back.
+// the old process waits from then on. The program has to end that when its context ends: with SetReadDeadline, and with
+// Close as soon as it has answered what it had read, for which WriteTo works as before. Reading around ReadFrom, through
+// SyscallConn, is not held back.
 func (u *Upgrader) ListenPacket(network, address string) (net.PacketConn, error) {
 	pc, err := u.listeners.listenPacket(network, address)
 	u.listeners.failed(err)
