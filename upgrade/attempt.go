@@ -29,6 +29,7 @@ type attempt struct {
 	exclusive bool // the candidate may not accept before the commit
 	open      bool // it has been told to accept
 	released  bool // this process has given up its resources
+	heir      servingBody
 	crash     *os.File
 	due       time.Time // when the candidate must be prepared
 
@@ -156,14 +157,6 @@ func (a *attempt) start() error {
 	return a.welcome(f)
 }
 
-// program finds out what to start.
-func (a *attempt) program() (program, error) {
-	if a.mode == modeRollback {
-		return a.u.previous.program()
-	}
-	return preflight(a.u.opts, a.mode)
-}
-
 func (a *attempt) nextGeneration() int {
 	if a.mode == modeRevive {
 		return a.u.generation
@@ -177,8 +170,8 @@ func (a *attempt) welcome(f frame) error {
 	if err := f.decode(&h); err != nil {
 		return err
 	}
-	if h.Min > protocolMax || h.Max < protocolMin {
-		return fmt.Errorf("it speaks versions %d to %d of the control protocol, this process %d to %d", h.Min, h.Max, protocolMin, protocolMax)
+	if err := overlap(h.Min, h.Max); err != nil {
+		return err
 	}
 	if h.PID != a.child.pid {
 		return fmt.Errorf("it is pid %d, started by pid %d: a script has to end with exec", h.PID, a.child.pid)
@@ -191,6 +184,7 @@ func (a *attempt) welcome(f frame) error {
 	}
 	body := welcomeBody{
 		Protocol: a.cand.protocol, Generation: a.cand.generation, Millis: time.Until(a.due).Milliseconds(),
+		Kind: a.mode.String(), Started: a.started,
 		Only: a.mode == modeRevive, From: clip(a.u.opts.Version), Paths: a.u.listeners.paths(),
 	}
 	var files []*os.File
@@ -247,6 +241,7 @@ func (a *attempt) bake() error { return a.judge("Bake", a.u.opts.Bake) }
 // judge asks a function of the program, and stops asking as soon as the candidate dies or somebody decides by hand.
 func (a *attempt) judge(name string, fn func(context.Context, *Candidate) error) error {
 	if fn == nil || a.plain || !a.mode.judged() {
+		a.cand.hangUp(a.phase == PhaseBake)
 		return nil
 	}
 	ctx, cancel := context.WithCancel(a.ctx)
@@ -264,7 +259,7 @@ func (a *attempt) judge(name string, fn func(context.Context, *Candidate) error)
 	case <-time.After(commitStall):
 		a.u.log.Error("upgrade: a judge goes on although its context has ended", "judge", name)
 	}
-	a.cand.hangUp()
+	a.cand.hangUp(a.phase == PhaseBake)
 	switch {
 	case errors.Is(err, errOver):
 		return verdict

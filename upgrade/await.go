@@ -73,7 +73,7 @@ func (a *attempt) until(want kind, limit time.Duration, over <-chan struct{}) (f
 				return frame{}, err
 			}
 		case f, ok := <-frames:
-			if !ok && want == kindHello {
+			if !ok && want == kindHello && a.child.link.broken == nil {
 				frames = nil // a program that knows tableflip only closes it
 				continue
 			}
@@ -150,10 +150,17 @@ func (a *attempt) hear(f frame) error {
 	return nil
 }
 
+// returned takes back a connection that the candidate sends.
 func (a *attempt) returned(f frame) {
-	if d := a.dispatcher.Load(); d != nil {
-		d.returned(f)
+	var about connBody
+	if f.decode(&about) != nil || len(f.files) == 0 {
+		return
 	}
+	if d := a.dispatcher.Load(); d != nil {
+		d.returned(about.Slot)
+	}
+	about.Slot = 0
+	_ = a.u.listeners.giveMoved(about, f.files[0], nil) // its listener was closed meanwhile: nobody could serve it
 }
 
 func (a *attempt) isCommitting() bool {
@@ -208,6 +215,7 @@ func (a *attempt) takeBack(cause error) error {
 		a.u.listeners.open(true)
 	}
 	a.stopSharing()
+	a.cand.hangUp(true)
 	if a.child == nil {
 		return &Error{Phase: a.phase, Reason: cause.Error(), Err: cause}
 	}
@@ -250,7 +258,7 @@ func (a *attempt) dismiss(cause error) {
 		grace = min(grace, idleAbortGrace)
 	}
 	stopping := a.stopping
-	body := abortBody{Reason: clip(cause.Error()), Stopping: a.isStopping()}
+	body := abortBody{Reason: clip(cause.Error()), Stopping: a.isStopping() || errors.Is(cause, errFrame)} // deaf to it
 	if body.Stopping {
 		stopping = nil
 	}
@@ -276,8 +284,9 @@ func (a *attempt) dismiss(cause error) {
 				d.sweep()
 			}
 		case f, ok := <-frames:
-			if !ok {
-				frames = nil
+			if !ok { // what it returns is not heard, so it must not wait for an answer
+				frames, body.Stopping = nil, true
+				_ = a.child.link.send(kindAbort, body)
 				continue
 			}
 			a.takeState(f)

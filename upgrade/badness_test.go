@@ -88,7 +88,9 @@ func (s *service) serving(serve func(context.Context) error) func(context.Contex
 		if s.upgraded && s.set.Bad == "serve" {
 			return errors.New("the server does not start")
 		}
-		go s.publish(ctx)
+		if s.set.Bake == "listen" || s.set.Bake == "object" {
+			go s.publish(ctx)
+		}
 		if s.set.Bad == "churn" {
 			go s.churn(ctx)
 		}
@@ -202,6 +204,9 @@ func smoke(ctx context.Context, c *upgrade.Candidate) error {
 		return expect(client, "/add", c)
 	case "refusals":
 		return refusals(ctx, c)
+	case "keep":
+		kept = c
+		return nil
 	}
 	for range 20 { // each with a connection of its own, which stays open
 		client.Transport = client.Transport.(*http.Transport).Clone()
@@ -211,6 +216,9 @@ func smoke(ctx context.Context, c *upgrade.Candidate) error {
 	}
 	return nil
 }
+
+// kept is a candidate that its smoke test has remembered.
+var kept *upgrade.Candidate
 
 // expect asks the candidate, and nobody else.
 func expect(client *http.Client, path string, c *upgrade.Candidate) error {

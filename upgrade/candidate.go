@@ -113,10 +113,11 @@ func (c *Candidate) dialed(f frame) {
 	}
 }
 
-// hangUp ends what a judge has left open, and lets the next one begin.
-func (c *Candidate) hangUp() {
+// hangUp ends what a judge has left open. After the last one nobody may ask any more.
+func (c *Candidate) hangUp(last bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.over = c.over || last
 	for _, conn := range c.private {
 		conn.Close()
 	}

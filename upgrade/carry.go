@@ -2,6 +2,7 @@ package upgrade
 
 import (
 	"net"
+	"slices"
 	"sync"
 	"time"
 )
@@ -48,10 +49,10 @@ func (u *Upgrader) offer() {
 	}
 }
 
-// sendLimitIdle is how often sending an idle connection is tried, a millisecond apart, while the other side is busy.
+// sendTries is how often sending an idle connection is tried, a millisecond apart, while the other side is busy.
 const sendTries = 50
 
-// send passes an idle connection on for good.
+// sendIdle passes an idle connection on for good.
 func sendIdle(to *link, about connBody, c net.Conn) bool {
 	file, err := connFile(bare(c))
 	if err != nil {
@@ -68,10 +69,10 @@ func sendIdle(to *link, about connBody, c net.Conn) bool {
 	return err == nil
 }
 
-// moveTo makes Move pass every idle connection to a process that has taken over.
-func (u *Upgrader) moveTo(l *link) {
+// moveTo makes Move pass every idle connection to a process that has taken over, if that one has its listener.
+func (u *Upgrader) moveTo(l *link, has []socketName) {
 	u.mover.Store(&mover{func(ref knownListener, c net.Conn) bool {
-		if !sendIdle(l, connBody{Network: ref.network, Addr: ref.addr}, c) {
+		if !slices.Contains(has, socketName{"listener", ref.network, ref.addr}) || !sendIdle(l, connBody{Network: ref.network, Addr: ref.addr}, c) {
 			return false
 		}
 		c.Close()
@@ -123,7 +124,7 @@ func (r *returner) chosen(c net.Conn) bool {
 	return true
 }
 
-// giveUp makes Move send back what the old process is to have: all of it at weight 0.
+// sendBack makes Move send back what the old process is to have: all of it at weight 0.
 func (r *runner) sendBack(from, to float64) {
 	ret := &returner{to: r.u.parent, choose: r.u.opts.choice(), weight: to, part: 1}
 	if from > 0 {

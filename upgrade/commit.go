@@ -72,18 +72,21 @@ func (a *attempt) bequeath() {
 
 // confirmed waits for the word of the new process that it serves.
 func (a *attempt) confirmed() error {
-	_, err := a.until(kindServing, commitStall, nil)
+	f, err := a.until(kindServing, commitStall, nil)
 	if errors.Is(err, errLimit) {
 		if !a.exclusive {
 			a.u.listeners.open(true)
 		}
-		_, err = a.until(kindServing, a.u.opts.Timeout, nil)
+		f, err = a.until(kindServing, a.u.opts.Timeout, nil)
 	}
 	if errors.Is(err, errLimit) { // a process that was frozen finds its time over before it has read what came meanwhile
-		_, err = a.until(kindServing, commitStall, nil)
+		f, err = a.until(kindServing, commitStall, nil)
 	}
 	if errors.Is(err, errLimit) {
 		return fmt.Errorf("it did not confirm the commit within %v", a.u.opts.Timeout)
+	}
+	if err == nil && f.decode(&a.heir) != nil {
+		a.heir = servingBody{} // it serves all the same
 	}
 	return err
 }

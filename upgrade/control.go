@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"time"
 )
 
 // The control protocol. Old process and candidate share a private socket that is made for one attempt. It carries
@@ -15,7 +16,7 @@ import (
 //
 //	0  4  magic "mdr1"
 //	4  1  kind
-//	5  1  number of descriptors that come along
+//	5  1  number of descriptors that come along, 8 at most
 //	6  2  zero; ignored when read
 //	8  4  length of the body, big endian
 //
@@ -106,6 +107,9 @@ type welcomeBody struct {
 	Crash      bool  `json:"crash,omitempty"` // a file for crash output comes along, last
 	Only       bool  `json:"only,omitempty"`  // nobody serves: it has to, whatever its checks say
 
+	Kind    string    `json:"kind,omitempty"`   // of the upgrade, for its Outcome
+	Started time.Time `json:"started,omitzero"` // the same
+
 	From  string       `json:"from,omitempty"`  // version of the old process
 	Paths []socketName `json:"paths,omitempty"` // of the unix sockets that come along
 }
@@ -158,6 +162,10 @@ type commitBody struct {
 	Again bool `json:"again,omitempty"` // an upgrade was asked for meanwhile: whoever serves does it
 }
 
+type servingBody struct {
+	Listeners []socketName `json:"listeners,omitempty"` // that could take idle connections
+}
+
 type failedBody struct {
 	Phase   Phase  `json:"phase"`
 	Reason  string `json:"reason"`
@@ -166,7 +174,7 @@ type failedBody struct {
 
 type abortBody struct {
 	Reason   string `json:"reason"`
-	Stopping bool   `json:"stopping,omitempty"` // the whole service ends: nobody is to take over
+	Stopping bool   `json:"stopping,omitempty"` // nobody is to take over, and nothing that is said will be heard
 }
 
 // clip keeps a reason small enough for a frame; in JSON a byte may become six.
@@ -186,6 +194,15 @@ func (f frame) decode(v any) error {
 		return fmt.Errorf("control frame %d: %w", f.kind, err)
 	}
 	return nil
+}
+
+// overlap says what to do if the other side has no version in common with this one.
+func overlap(low, high int) error {
+	if low <= protocolMax && high >= protocolMin {
+		return nil
+	}
+	return fmt.Errorf("it speaks versions %d to %d of the control protocol, this process %d to %d: upgrade to a release in between first, or stop the service and start it",
+		low, high, protocolMin, protocolMax)
 }
 
 func (f frame) close() {
@@ -279,10 +296,13 @@ func (l *link) read() {
 }
 
 // deliver hands on every whole frame with the descriptors that it announces. They arrive with the first byte of their
-// frame at the latest, so a frame that lacks some is not one of ours.
+// frame, so a frame that lacks some is not one of ours, and neither are descriptors without a frame.
 func (l *link) deliver(pending []byte, files []*os.File) ([]byte, []*os.File, error) {
 	for {
 		f, rest, err := cutFrame(pending)
+		if err == nil && len(pending) == 0 && len(files) > 0 {
+			err = errFrame
+		}
 		if err != nil || rest == nil {
 			return pending, files, err
 		}

@@ -2,41 +2,12 @@ package upgrade
 
 import (
 	"bytes"
-	"encoding/hex"
 	"errors"
 	"io"
 	"os"
 	"testing"
 	"time"
 )
-
-// A process of another version of the library must read what this one writes: the bytes of a frame are a contract.
-func TestFrameBytesAreFixed(t *testing.T) {
-	for _, c := range []struct {
-		kind kind
-		body any
-		n    int
-		want string
-	}{
-		{kindHello, helloBody{Min: 1, Max: 2, PID: 7, Version: "v2"}, 0,
-			"6d647231" + "01" + "00" + "0000" + "00000028" + hex.EncodeToString([]byte(`{"min":1,"max":2,"pid":7,"version":"v2"}`))},
-		{kindOpen, nil, 0, "6d647231" + "04" + "00" + "0000" + "00000000"},
-		{kindCommit, commitBody{State: true, Again: true}, 1,
-			"6d647231" + "05" + "01" + "0000" + "0000001b" + hex.EncodeToString([]byte(`{"state":true,"again":true}`))},
-		{kindFailed, failedBody{Phase: PhaseCheck, Reason: "x"}, 0,
-			"6d647231" + "07" + "00" + "0000" + "0000001e" + hex.EncodeToString([]byte(`{"phase":"check","reason":"x"}`))},
-		{kindAbort, abortBody{Reason: "x", Stopping: true}, 0,
-			"6d647231" + "08" + "00" + "0000" + "0000001e" + hex.EncodeToString([]byte(`{"reason":"x","stopping":true}`))},
-	} {
-		b, err := encodeFrame(c.kind, c.body, c.n)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := hex.EncodeToString(b); got != c.want {
-			t.Errorf("frame %d:\n got %s\nwant %s", c.kind, got, c.want)
-		}
-	}
-}
 
 // wireOf is a wire that delivers fixed pieces and then ends.
 type wireOf struct {
@@ -139,6 +110,21 @@ func TestDescriptorsStayWithTheirFrame(t *testing.T) {
 	got[1].close()
 }
 
+// Descriptors that no frame announces are not kept for the next one.
+func TestStrayDescriptorsEndTheLink(t *testing.T) {
+	file, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, _ := encodeFrame(kindPrepared, nil, 0)
+	second, _ := encodeFrame(kindCommit, nil, 1)
+	got := receive(t, &wireOf{pieces: [][]byte{first, second}, files: [][]*os.File{{file}}})
+	if len(got) != 1 || !errors.Is(file.Close(), os.ErrClosed) {
+		t.Fatalf("frames %v", got)
+	}
+}
+
+// A frame too large for the socket's buffer is refused by its sender.
 func TestFrameTooLargeIsRefused(t *testing.T) {
 	if _, err := encodeFrame(kindFailed, failedBody{Reason: string(make([]byte, frameLimit))}, 0); err == nil {
 		t.Fatal("no error")
@@ -159,25 +145,4 @@ func TestLinkClosesWithUnreadFrames(t *testing.T) {
 	case <-time.After(10 * time.Second):
 		t.Fatal("close hangs")
 	}
-}
-
-func FuzzFrames(f *testing.F) {
-	for k := kindHello; k <= kindReleased; k++ {
-		b, _ := encodeFrame(k, failedBody{Phase: PhaseCheck, Reason: "r"}, 0)
-		f.Add(b)
-	}
-	f.Fuzz(func(t *testing.T, b []byte) {
-		for len(b) > 0 {
-			fr, rest, err := cutFrame(b)
-			if err != nil || rest == nil {
-				return
-			}
-			if len(rest) >= len(b) || len(fr.body) > frameLimit {
-				t.Fatalf("cut %d bytes of %d", len(b)-len(rest), len(b))
-			}
-			var w welcomeBody
-			_ = fr.decode(&w)
-			b = rest
-		}
-	})
 }

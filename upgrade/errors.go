@@ -14,8 +14,9 @@ var (
 	ErrNotReady = errors.New("upgrade: not ready")
 	// ErrClosed means that it cannot do it any more: it is stopping, or another generation has taken over.
 	ErrClosed = errors.New("upgrade: closed")
-	// ErrNotSupported means that the platform cannot hand listeners to another process.
-	ErrNotSupported = errors.New("upgrade: not supported on this platform")
+	// ErrNotSupported means that the platform cannot hand listeners to another process, or that a candidate has too old
+	// a library for what is asked of it.
+	ErrNotSupported = errors.New("upgrade: not supported here")
 	// ErrSameBuild means that the file to start is the build that runs already: was the new one copied to its place?
 	// Restart starts it all the same.
 	ErrSameBuild = errors.New("upgrade: the new file is the build that is running")

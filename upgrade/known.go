@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 )
 
 // Which listener a connection belongs to, for connections that change process: there they come out of the listener that
@@ -24,8 +25,8 @@ func (s *listeners) note(r *socketRef) {
 	k := knownListener{r.network, r.addr, r.local, r.pinned}
 	for i, old := range s.known {
 		if old.network == k.network && old.addr == k.addr {
-			s.known[i] = k
-			return
+			s.known = slices.Delete(s.known, i, i+1)
+			break
 		}
 	}
 	s.known = append(s.known, k)
@@ -37,7 +38,7 @@ func (s *listeners) of(c net.Conn) (knownListener, bool) {
 	defer s.mu.Unlock()
 	m, moved := c.(*movedConn)
 	local := c.LocalAddr()
-	for _, k := range s.known {
+	for _, k := range slices.Backward(s.known) { // the last one, if it was closed and opened again
 		if moved && k.network == m.about.Network && k.addr == m.about.Addr || !moved && k.hasAccepted(local) {
 			return k, true
 		}

@@ -41,8 +41,9 @@ type Options struct {
 	Env []string
 
 	// Verify, if set, decides whether the file may be started: it checks a checksum or a signature, say. On Linux path
-	// leads to the very descriptor that is executed, for this process and for others of its user, so a file that is
-	// replaced meanwhile was not let through. Elsewhere it is the path of the file. It must return. Default: nil.
+	// leads to the very descriptor that is executed, for this process and for others of its user, so a file that is put
+	// in its place meanwhile was not let through; one that is overwritten in place is not noticed. A script sees that
+	// path as $0. Elsewhere it is the path of the file. Timeout counts from before Verify. Default: nil.
 	Verify func(path string) error
 
 	// Smoke, if set, is called in the old process when the candidate is prepared, before any user reaches it:

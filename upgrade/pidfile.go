@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // pidFile keeps the pid of the main generation. It is staged beside its place first, so that a directory that cannot
@@ -67,6 +68,7 @@ func (p *pidFile) publish() error {
 func (p *pidFile) discard(pid int) {
 	if p.path != "" {
 		os.Remove(p.stagedBy(pid))
+		os.Remove(p.stagedBy(pid) + lastSuffix)
 	}
 }
 
@@ -84,9 +86,14 @@ func (p *pidFile) remove() {
 	}
 }
 
-// record writes the outcome of an upgrade beside the pid file, for whoever has asked for it by a signal.
+// record writes the outcome of an upgrade beside the pid file, for whoever has asked for it by a signal. A commit is
+// recorded by the new process and then by the old one, if nothing else has happened meanwhile.
 func (p *pidFile) record(log *slog.Logger, out Outcome) {
 	if p.path == "" {
+		return
+	}
+	last, ok := readOutcome(p.path)
+	if ok && out.Committed && !last.Started.Before(out.Started) && !last.At.After(time.Now()) { // a clock may have been set back
 		return
 	}
 	b, err := json.Marshal(out)

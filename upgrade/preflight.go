@@ -2,6 +2,7 @@ package upgrade
 
 import (
 	"bytes"
+	"context"
 	"debug/buildinfo"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"time"
 )
 
 // program is what an attempt starts.
@@ -32,6 +34,34 @@ func (p program) close() {
 	if p.exe != nil {
 		p.exe.Close()
 	}
+}
+
+// program finds out what to start. It does not wait for ever for a Verify, or a file system, that hangs.
+func (a *attempt) program() (program, error) {
+	if a.mode == modeRollback {
+		return a.u.previous.program()
+	}
+	var p program
+	err := errors.New("Options.Verify has ended its goroutine")
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		p, err = preflight(a.u.opts, a.mode)
+	}()
+	var waited error
+	select {
+	case <-done:
+		return p, err
+	case <-a.ctx.Done():
+		waited = fmt.Errorf("%w: %w", ErrAborted, context.Cause(a.ctx))
+	case <-time.After(time.Until(a.due)):
+		waited = fmt.Errorf("executable: to read it and Options.Verify took longer than %v", a.u.opts.Timeout)
+	}
+	go func() { // ends when Verify does
+		<-done
+		p.close()
+	}()
+	return program{}, waited
 }
 
 // library and sibling are the modules that let a program take over.
@@ -108,12 +138,18 @@ func suits(info *debug.BuildInfo, m mode) error {
 		return fmt.Errorf("is %s and knows tableflip only, so it cannot be rehearsed", info.Path)
 	}
 	own, ok := debug.ReadBuildInfo()
-	if ok && m != modeRestart && own.Path != "" && info.Path != "" && own.Path != info.Path {
+	if ok && m != modeRestart && named(own) && named(info) && own.Path != info.Path {
 		return fmt.Errorf("is %s, and %s is running: if that is meant, use Restart", info.Path, own.Path)
 	}
 	return nil
 }
 
+// named tells whether the path of a program says which one it is: one that was built from a list of files has no own.
+func named(info *debug.BuildInfo) bool {
+	return info.Path != "" && info.Path != "command-line-arguments"
+}
+
+// setting returns what the file was built for; unless it says so, it was for this machine.
 func setting(info *debug.BuildInfo, key string) string {
 	for _, s := range info.Settings {
 		if s.Key == key {

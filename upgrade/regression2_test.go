@@ -96,7 +96,7 @@ func stopped(pid int) bool {
 // A candidate that has given up still answers what it has begun, and starts anew if the old process dies meanwhile.
 func TestCandidateThatFailedSurvivesTheOldProcess(t *testing.T) {
 	t.Parallel()
-	r := startService(t, long)
+	r := startService(t, staying)
 	candidate, done := r.soaking()
 	begun, other := r.connect("g2").begin(), r.connect("g2")
 	_ = syscall.Kill(candidate, syscall.SIGTERM)
@@ -228,7 +228,7 @@ func TestCommitThatIsNotSentLosesNothing(t *testing.T) {
 	for _, marshal := range []string{"hang", "fail"} {
 		t.Run(marshal, func(t *testing.T) {
 			t.Parallel()
-			r := startService(t, func(s *settings) { s.Soak, s.Timeout = time.Minute, 3*time.Minute })
+			r := startService(t, func(s *settings) { staying(s); s.Timeout = 3 * time.Minute })
 			_, done := r.soaking()
 			p, other := r.connect("g2").begin(), r.connect("g2")
 			r.ask("POST", "/"+marshal)
@@ -251,7 +251,7 @@ func TestCommitThatIsNotSentLosesNothing(t *testing.T) {
 // the old process is killed.
 func TestAbortThenTermThenKillStaysDown(t *testing.T) {
 	t.Parallel()
-	r := startService(t, long)
+	r := startService(t, staying)
 	_, done := r.soaking()
 	begun, other := r.connect("g2").begin(), r.connect("g2")
 	r.ask("POST", "/abort")

@@ -147,6 +147,9 @@ func (r *running) waitServing(generation, not int) {
 
 func long(s *settings) { s.Soak = time.Minute }
 
+// staying is long without connections that move.
+func staying(s *settings) { s.Soak, s.NoMove = time.Minute, true }
+
 // A reason of any length gets to the old process, which then serves on.
 func TestLongReasonIsNoDeath(t *testing.T) {
 	t.Parallel()

@@ -231,7 +231,7 @@ func (r *runner) handedOver(a *attempt) {
 	r.plain, r.successor, r.handed, r.heir = false, a.child, time.Now(), a.child.link.frames
 	if a.cand.protocol >= 2 {
 		r.u.elders.quit()
-		r.u.moveTo(a.child.link)
+		r.u.moveTo(a.child.link, a.heir.Listeners)
 	}
 	if r.role == roleMain {
 		r.leave("draining", &ending{reason: "handed over", handover: true})

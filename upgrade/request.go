@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strconv"
 	"strings"
@@ -14,23 +15,16 @@ import (
 
 // Request asks the service whose pid file this is (Options.PIDFile) for an upgrade, as a deploy script does: it sends a
 // SIGHUP, waits, and returns how the upgrade ended. The error is nil if the new process serves; an *Error with phase and
-// reason if it was taken back; ErrClosed if the service has ended. It waits until ctx ends at most; the upgrade goes on
-// then. The Outcome is what the service wrote beside the pid file, ready to be printed as JSON. An upgrade that was under
-// way already is waited for as well: the signal asks for one after it.
+// reason if it was taken back; ErrClosed if the service has ended or does not run. It waits until ctx ends at most; the
+// upgrade goes on then. The Outcome is what the service wrote beside the pid file, ready to be printed as JSON. An upgrade
+// that was under way already is waited for as well: the signal asks for one after it. Of two requests at the same time
+// both may get the outcome of the later upgrade.
 func Request(ctx context.Context, pidFile string) (Outcome, error) {
 	q := asked{file: pidFile, at: time.Now()}
-	var err error
-	if q.pid, err = readPID(pidFile); err != nil {
-		return Outcome{}, fmt.Errorf("upgrade: %w", err)
+	if err := q.signal(); err != nil {
+		return Outcome{}, err
 	}
-	q.proc, err = os.FindProcess(q.pid)
-	if err == nil {
-		err = q.proc.Signal(syscall.SIGHUP)
-	}
-	if err != nil {
-		return Outcome{}, fmt.Errorf("upgrade: signal pid %d of %s: %w", q.pid, pidFile, err)
-	}
-	defer q.proc.Release()
+	defer func() { q.proc.Release() }()
 	look := time.NewTicker(20 * time.Millisecond)
 	defer look.Stop()
 	for {
@@ -52,13 +46,41 @@ type asked struct {
 	pid  int
 	proc *os.Process
 	at   time.Time
+	lost time.Time // when the process was found to have ended
+}
+
+// heirLimit is how long a candidate may take to become the service when the old process was killed.
+const heirLimit = 5 * time.Second
+
+// signal sends it, to nobody who would not know what it means.
+func (q *asked) signal() (err error) {
+	q.pid, err = readPID(q.file)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%w: there is no pid file %s: is the service running, with this as its Options.PIDFile?", ErrClosed, q.file)
+	case err != nil:
+		return fmt.Errorf("upgrade: %w", err)
+	case !catches(q.pid, syscall.SIGHUP):
+		return fmt.Errorf("upgrade: pid %d of %s does not handle SIGHUP: is the file left by a service that was killed?", q.pid, q.file)
+	}
+	q.proc, err = os.FindProcess(q.pid)
+	if err == nil {
+		err = q.proc.Signal(syscall.SIGHUP)
+	}
+	switch {
+	case errors.Is(err, os.ErrProcessDone):
+		return fmt.Errorf("%w: pid %d of %s has ended without removing the file: start the service", ErrClosed, q.pid, q.file)
+	case err != nil:
+		return fmt.Errorf("upgrade: signal pid %d of %s: %w", q.pid, q.file, err)
+	}
+	return nil
 }
 
 // look tells whether the upgrade is over. One that had begun before the signal is another one, unless the service
 // changed hands with it: then the signal was passed on, and the next outcome counts.
 func (q *asked) look() (Outcome, bool, error) {
 	gone := errors.Is(q.proc.Signal(syscall.Signal(0)), os.ErrProcessDone) // asked first: it writes the files before it goes
-	if out, ok := readOutcome(q.file); ok && !out.Started.Before(q.at) {
+	if out, ok := readOutcome(q.file); ok && !out.Started.Before(q.at) && (out.Committed || out.Kind != modeRehearsal.String()) {
 		if !out.Committed {
 			return out, true, &Error{Phase: out.Phase, Reason: out.Reason, PID: out.PID}
 		}
@@ -72,14 +94,25 @@ func (q *asked) look() (Outcome, bool, error) {
 	case err != nil:
 		return Outcome{}, true, fmt.Errorf("%w: pid %d has ended: %w", ErrClosed, q.pid, err)
 	case pid == q.pid:
-		return Outcome{}, true, fmt.Errorf("%w: pid %d has ended, and %s names no other process", ErrClosed, pid, q.file)
+		return q.killed()
 	}
 	next, err := os.FindProcess(pid)
 	if err == nil {
 		q.proc.Release()
-		q.proc, q.pid = next, pid
+		q.proc, q.pid, q.lost = next, pid, time.Time{}
 	}
 	return Outcome{}, false, nil
+}
+
+// killed waits a moment for the candidate of a process that did not end by itself: it takes over.
+func (q *asked) killed() (Outcome, bool, error) {
+	if q.lost.IsZero() {
+		q.lost = time.Now()
+	}
+	if time.Since(q.lost) < heirLimit {
+		return Outcome{}, false, nil
+	}
+	return Outcome{}, true, fmt.Errorf("%w: pid %d has ended without removing %s, and no other process has taken over: start the service", ErrClosed, q.pid, q.file)
 }
 
 func readOutcome(pidFile string) (out Outcome, ok bool) {
@@ -94,7 +127,7 @@ func readPID(file string) (int, error) {
 	}
 	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
 	if err != nil || pid <= 1 {
-		return 0, fmt.Errorf("%s: %q is no pid of a service", file, b)
+		return 0, fmt.Errorf("pid file %s: %.40q is no pid of a service: is the file its Options.PIDFile?", file, b)
 	}
 	return pid, nil
 }

@@ -57,7 +57,11 @@ type settings struct {
 	Sticky         bool
 	Silence        time.Duration
 	IdleGrace      time.Duration
-	NoMove         bool // idle connections stay until they are closed
+	NoMove         bool   // idle connections stay until they are closed
+	Meddle         string // how the next generation's control socket is tampered with
+	Verify         string // what Options.Verify does
+	Version        string
+	Names          string // network of a socket for datagrams that is served as well
 }
 
 // grace is how long the service may drain: longer than any test holds a request.
@@ -94,6 +98,11 @@ func serviceMain() error {
 	if isUpgrade && set.Bad == "inspect" {
 		os.Exit(inspect())
 	}
+	heard, err := meddle(set.Meddle)
+	if err != nil {
+		return err
+	}
+	defer heard()
 	up, err := upgrade.New(options(set, dir))
 	if err != nil {
 		return err
@@ -117,7 +126,7 @@ func options(set settings, dir string) upgrade.Options {
 	if set.Bake != "" {
 		opts.Bake = func(ctx context.Context, c *upgrade.Candidate) error { return bake(ctx, dir, c) }
 	}
-	return opts
+	return moreOptions(opts, set, dir)
 }
 
 func bake(ctx context.Context, dir string, c *upgrade.Candidate) error {
@@ -207,6 +216,10 @@ func (s *service) run() error {
 	if err != nil {
 		return err
 	}
+	names, err := s.openNames()
+	if err != nil {
+		return err
+	}
 	if err := os.WriteFile(filepath.Join(s.dir, "addr"), []byte(ln.Addr().String()), 0o600); err != nil {
 		return err
 	}
@@ -227,7 +240,8 @@ func (s *service) run() error {
 	return s.up.Run(context.Background(), s.serving(func(ctx context.Context) error {
 		done := make(chan error, 1)
 		go func() { done <- adm.Serve(ctx, admin) }()
-		return errors.Join(srv.Serve(ctx, ln), <-done)
+		named := names.serve(ctx)
+		return errors.Join(srv.Serve(ctx, ln), <-done, <-named)
 	}))
 }
 
@@ -252,6 +266,8 @@ func (s *service) check(ctx context.Context) error {
 	case "check-hang":
 		<-ctx.Done()
 		return ctx.Err()
+	case "check-wait":
+		return s.released(ctx)
 	case "crash":
 		go func() { panic("a bug in the new release") }()
 		<-ctx.Done()
@@ -288,6 +304,8 @@ func (s *service) handler(j *testutil.Journal) http.Handler {
 // answer is what the admin socket says about an upgrade.
 type answer struct {
 	Committed, InProgress, NotReady, Aborted bool
+	SameBuild, NotSupported                  bool
+	PID                                      int
 	Phase, Reason, Error                     string
 	Goroutines, FDs, Children                int
 	Status                                   upgrade.Status
@@ -301,10 +319,11 @@ func (s *service) admin() http.Handler {
 			a.Error = err.Error()
 		}
 		if e := (*upgrade.Error)(nil); errors.As(err, &e) {
-			a.Phase, a.Reason = string(e.Phase), e.Reason
+			a.Phase, a.Reason, a.PID = string(e.Phase), e.Reason, e.PID
 		}
 		a.InProgress, a.NotReady = errors.Is(err, upgrade.ErrInProgress), errors.Is(err, upgrade.ErrNotReady)
-		a.Aborted = errors.Is(err, upgrade.ErrAborted)
+		a.Aborted, a.SameBuild = errors.Is(err, upgrade.ErrAborted), errors.Is(err, upgrade.ErrSameBuild)
+		a.NotSupported = errors.Is(err, upgrade.ErrNotSupported)
 		a.Goroutines, a.FDs, a.Children = testutil.Counts()
 		json.NewEncoder(w).Encode(a)
 	}
@@ -312,6 +331,10 @@ func (s *service) admin() http.Handler {
 		reply(w, s.up.Restart(context.WithoutCancel(r.Context()))) // the test binary is every version
 	})
 	mux.HandleFunc("POST /upgrade-while-connected", func(w http.ResponseWriter, r *http.Request) { reply(w, s.up.Restart(r.Context())) })
+	mux.HandleFunc("POST /dial-late", func(w http.ResponseWriter, r *http.Request) {
+		_, err := kept.Dial(r.Context())
+		reply(w, err)
+	})
 	mux.HandleFunc("POST /publish", func(w http.ResponseWriter, r *http.Request) { reply(w, s.up.Publish("news", nil)) })
 	mux.HandleFunc("POST /rollback", func(w http.ResponseWriter, r *http.Request) {
 		reply(w, s.up.Rollback(context.WithoutCancel(r.Context())))
@@ -323,6 +346,7 @@ func (s *service) admin() http.Handler {
 	mux.HandleFunc("POST /abort", func(w http.ResponseWriter, r *http.Request) { reply(w, s.up.Abort("by hand")) })
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, r *http.Request) { reply(w, nil) })
 	s.spoil(mux, reply)
+	s.more(mux, reply)
 	return mux
 }
 

@@ -161,18 +161,14 @@ func (d *dispatcher) drop(slot int, p passedConn) {
 	d.freeSlot(slot)
 }
 
-// returned takes a connection that the candidate sends back.
-func (d *dispatcher) returned(f frame) {
-	var about connBody
-	if f.decode(&about) != nil || len(f.files) == 0 {
-		return
-	}
+// returned notes that the candidate has sent a connection back.
+func (d *dispatcher) returned(slot int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if p, ok := d.passed[about.Slot]; ok {
-		d.drop(about.Slot, p)
+	if p, ok := d.passed[slot]; ok {
+		d.drop(slot, p)
 	}
-	d.takeBack(passedConn{f.files[0], about})
+	d.count.back++
 }
 
 // stop ends passing connections.

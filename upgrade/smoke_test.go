@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/midair-go/midair/internal/testutil"
 )
@@ -62,6 +63,19 @@ func TestPrivateConnectionsAreRefusedByName(t *testing.T) {
 	t.Parallel()
 	r := startService(t, func(s *settings) { s.Smoke = "refusals" })
 	r.upgrade() // the smoke test itself looks at the errors
+}
+
+// After the smoke test there are no private connections any more: the candidate serves users.
+func TestPrivateConnectionsEndWithTheSmokeTest(t *testing.T) {
+	t.Parallel()
+	r := startService(t, func(s *settings) { s.Smoke, s.Soak = "keep", time.Minute })
+	done := r.beginUpgrade()
+	r.waitPhase("soak")
+	if a := r.ask("POST", "/dial-late"); !strings.Contains(a.Error, "Smoke or Bake has returned") {
+		t.Errorf("dial during the soak: %+v", a)
+	}
+	r.ask("POST", "/commit")
+	<-done
 }
 
 // A smoke test that hangs ends with its candidate, and with an abort.

@@ -225,6 +225,8 @@ func checkExecutable(o Options) (string, error) {
 		return "", fmt.Errorf("executable: %w", err)
 	case info.IsDir():
 		return "", fmt.Errorf("executable %s: is a directory", path)
+	case !info.Mode().IsRegular():
+		return "", fmt.Errorf("executable %s: is no regular file (mode %s)", path, info.Mode())
 	}
 	if err := unix.Access(path, unix.X_OK); err != nil {
 		return "", fmt.Errorf("executable %s: not executable (mode %s): %w", path, info.Mode(), err)

@@ -166,14 +166,3 @@ func TestUnsealedStateIsRefused(t *testing.T) {
 		t.Fatal("state can be written after it was sent")
 	}
 }
-
-func FuzzState(f *testing.F) {
-	f.Add(stateBytes(f))
-	f.Add([]byte(stateMagic))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		values, err := decodeState(b)
-		if err != nil && values != nil {
-			t.Fatal("an error and values")
-		}
-	})
-}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"runtime/debug"
 	"syscall"
+	"time"
 )
 
 // A generation as the successor of another one: from candidate to main generation, or back out.
@@ -82,6 +83,7 @@ func (r *runner) becomeMain() {
 	if err := u.pid.publish(); err != nil {
 		u.log.Error("upgrade: serving without a pid file", "err", err)
 	}
+	u.testify()
 	u.keeper.forget()
 	if u.generation > 1 {
 		_ = debug.SetCrashOutput(nil, debug.CrashOptions{})
@@ -94,6 +96,17 @@ func (r *runner) becomeMain() {
 	for _, e := range u.elders.hurry(u.opts.MaxGenerations) {
 		u.log.Warn("upgrade: too many generations: this one closes what is idle", "draining", e.PID, "generation", e.Generation, "MaxGenerations", u.opts.MaxGenerations)
 	}
+}
+
+// testify records the upgrade that made this process the service. The old one would do it too, but may be killed before;
+// and what becomes of the next upgrade is recorded here, so it must not come before.
+func (u *Upgrader) testify() {
+	if u.born.Started.IsZero() {
+		return // it is the first process
+	}
+	out := u.born
+	out.At, out.Committed, out.Version, out.Generation, out.PID = time.Now(), true, u.opts.Version, u.generation, os.Getpid()
+	u.pid.record(u.log, out)
 }
 
 // heard handles a frame of the old process, or its death.
@@ -186,7 +199,7 @@ func (r *runner) unheard() {
 	r.u.log.Error("upgrade: lost the control socket", "err", broken)
 	r.waits = false
 	if r.role == roleCandidate {
-		r.fail(PhaseCheck, broken)
+		r.fail(r.phase(), broken)
 	}
 }
 
@@ -207,7 +220,7 @@ func (r *runner) commit(f frame) {
 	}
 	drop := r.u.listeners.claimRest(r.u.paths)
 	r.becomeMain()
-	_ = r.u.parent.send(kindServing, nil) // a dead old process needs no answer
+	_ = r.u.parent.send(kindServing, servingBody{r.u.listeners.names()}) // a dead old process needs no answer
 	drop()
 	atStep("new.serving")
 	r.again = r.again || body.Again
@@ -218,10 +231,7 @@ func (r *runner) commit(f frame) {
 func (r *runner) abort(f frame) {
 	var body abortBody
 	_ = f.decode(&body)
-	phase := PhaseCheck
-	if r.opened {
-		phase = PhaseSoak
-	}
+	phase := r.phase()
 	r.takenBack()
 	r.forsake(f)
 	r.err = &Error{Phase: phase, Reason: "taken back by the old process: " + body.Reason, Err: ErrAborted}
@@ -242,6 +252,7 @@ func (r *runner) forsake(f frame) {
 	var body abortBody
 	if err := f.decode(&body); err == nil && body.Stopping {
 		r.aborted, r.waits = false, false
+		r.u.mover.Store(nil) // nothing that is sent back would be heard
 		r.u.listeners.set(func(s *listeners) { s.keep = false })
 	}
 }

@@ -55,6 +55,8 @@ func seal(*os.File) error { return nil }
 
 func checkSeal(*os.File) error { return nil }
 
+func catches(int, syscall.Signal) bool { return true }
+
 func socketFDs() map[uint64][]int { return nil }
 
 func coverFDs(uint64, []int) {}

@@ -41,6 +41,7 @@ type Upgrader struct {
 	welcome     time.Time     // since when
 	paths       []socketName  // of the unix sockets that the old process has
 	elder       *elder        // the old process, when it has handed over
+	born        Outcome       // of the upgrade that started this process, as far as the old one has told
 	only        bool          // nobody serves: this process has to, whatever its checks say
 
 	requests chan request
@@ -105,7 +106,8 @@ func newUpgrader(o Options, tel *telemetry, tf *tableflip.Upgrader) *Upgrader {
 func (u *Upgrader) join() error {
 	scrub()
 	u.listeners.inherited = socketFDs() // before the program has any of its own
-	u.generation = 2                    // a process that knows tableflip only does not count: it was the first at least
+	u.born = Outcome{Kind: modeUpgrade.String(), Started: time.Now()}
+	u.generation = 2 // a process that knows tableflip only does not count: it was the first at least
 	file, err := u.tf.Fds.File(controlName)
 	if err != nil {
 		return fmt.Errorf("control socket: %w", err)
@@ -129,6 +131,7 @@ func (u *Upgrader) join() error {
 	}
 	atStep("new.hello")
 	if err := u.welcomed(); err != nil {
+		_ = u.parent.send(kindFailed, failedBody{Phase: PhaseStart, Reason: clip(err.Error())}) // one that does not listen gets the exit status
 		u.parent.close()
 		return err
 	}
@@ -155,8 +158,7 @@ func (u *Upgrader) welcomed() error {
 				return nil
 			}
 			if f.kind == kindAbort {
-				f.close()
-				return fmt.Errorf("the old process does not want this one: %w", ErrAborted)
+				return refusal(f)
 			}
 			if f.kind == kindWelcome {
 				return u.take(f)
@@ -168,6 +170,14 @@ func (u *Upgrader) welcomed() error {
 	}
 }
 
+// refusal is an abort in place of a welcome.
+func refusal(f frame) error {
+	defer f.close()
+	var body abortBody
+	_ = f.decode(&body)
+	return fmt.Errorf("the old process does not want this one: %w: %s", ErrAborted, body.Reason)
+}
+
 // take reads the welcome. What the state holds is found out when the program calls Keep.
 func (u *Upgrader) take(f frame) error {
 	defer f.close()
@@ -175,10 +185,14 @@ func (u *Upgrader) take(f frame) error {
 	if err := f.decode(&w); err != nil {
 		return err
 	}
-	if w.Protocol < protocolMin || w.Protocol > protocolMax {
-		return fmt.Errorf("the old process chose version %d of the control protocol, not %d to %d", w.Protocol, protocolMin, protocolMax)
+	if err := overlap(w.Protocol, w.Protocol); err != nil {
+		return fmt.Errorf("the old process: %w", err)
 	}
 	u.generation, u.welcome, u.only, u.paths = w.Generation, time.Now(), w.Only, w.Paths
+	u.born.From = w.From
+	if !w.Started.IsZero() {
+		u.born.Kind, u.born.Started = w.Kind, w.Started
+	}
 	u.elder = &elder{elderBody: elderBody{Generation: w.Generation - 1, PID: os.Getppid(), Version: w.From}, link: u.parent}
 	if w.Millis > 0 {
 		u.limit = time.Duration(w.Millis) * time.Millisecond
@@ -218,8 +232,9 @@ func (u *Upgrader) ListenPinned(network, address string) (net.Listener, error) {
 }
 
 // ListenPacket is Listen for udp, udp4, udp6 and unixgram. ReadFrom of a candidate waits until the commit, and ReadFrom of
-// the old process waits from then on until the program closes the connection, which it has to when its context ends.
-// Reading around ReadFrom, through SyscallConn, is not held back.
+// the old process waits from then on. The program has to end that when its context ends: with SetReadDeadline, and with
+// Close as soon as it has answered what it had read, for which WriteTo works as before. Reading around ReadFrom, through
+// SyscallConn, is not held back.
 func (u *Upgrader) ListenPacket(network, address string) (net.PacketConn, error) {
 	pc, err := u.listeners.listenPacket(network, address)
 	u.listeners.failed(err)

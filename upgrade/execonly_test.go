@@ -1,0 +1,55 @@
+//go:build linux
+
+package upgrade
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// A file that may be executed and not read is started as it is, and cannot be verified.
+func TestExecuteOnlyFile(t *testing.T) {
+	dir, err := os.MkdirTemp("", "exec")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "program")
+	if err := errors.Join(os.WriteFile(path, []byte("#!/bin/true\n"), 0o111), os.Chmod(dir, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	asNobody(t, func() {
+		p, err := preflight(Options{Executable: path}, modeUpgrade)
+		if err != nil || p.path != path || p.exe != nil {
+			t.Errorf("%+v, %v", p, err)
+		}
+		verify := func(string) error { t.Error("there is nothing to verify"); return nil }
+		if p, err := preflight(Options{Executable: path, Verify: verify}, modeUpgrade); !errors.Is(err, fs.ErrPermission) || p.exe != nil {
+			t.Errorf("with Verify: %+v, %v", p, err)
+		}
+	})
+}
+
+// asNobody runs fn without root's right to read everything, in a thread that ends with it.
+func asNobody(t *testing.T, fn func()) {
+	t.Helper()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // and not unlocked: no other goroutine may get this thread
+		if os.Getuid() == 0 {
+			if err := unix.Setfsuid(65534); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+		fn()
+	}()
+	<-done
+}

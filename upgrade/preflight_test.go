@@ -1,0 +1,121 @@
+package upgrade
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"testing"
+	"testing/iotest"
+)
+
+// buildOf is the build information of a program that could replace the one that runs, changed by change.
+func buildOf(change func(*debug.BuildInfo)) *debug.BuildInfo {
+	own, _ := debug.ReadBuildInfo()
+	info := &debug.BuildInfo{
+		Path: own.Path, Main: debug.Module{Path: "example.com/service"},
+		Deps:     []*debug.Module{{Path: "example.com/other"}, {Path: library}},
+		Settings: []debug.BuildSetting{{Key: "GOOS", Value: runtime.GOOS}, {Key: "GOARCH", Value: runtime.GOARCH}},
+	}
+	change(info)
+	return info
+}
+
+// What cannot replace this program by its build information, or is not meant to, is refused by name; what cannot be told
+// is let through.
+func TestBuildInformationDecides(t *testing.T) {
+	const any, none = "", "-"
+	for _, c := range []struct {
+		name   string
+		change func(*debug.BuildInfo)
+		refuse string // as an upgrade; any: not at all
+		again  string // as a restart; none: the same
+	}{
+		{"itself", func(*debug.BuildInfo) {}, any, none},
+		{"the library's own program", func(b *debug.BuildInfo) { b.Deps, b.Main.Path = nil, library }, any, none},
+		{"a replaced library", func(b *debug.BuildInfo) {
+			b.Deps = []*debug.Module{{Path: library, Replace: &debug.Module{Path: "../midair"}}}
+		}, any, none},
+		{"neither library", func(b *debug.BuildInfo) { b.Deps, b.Path = nil, "example.com/other" }, "does not use " + library, none},
+		{"a test", func(b *debug.BuildInfo) { b.Deps = nil }, any, none}, // go test does not list what it is made of
+		{"a library like it", func(b *debug.BuildInfo) { b.Deps = []*debug.Module{{Path: library + "x"}} }, "does not use " + library, none},
+		{"no module information", func(b *debug.BuildInfo) { b.Deps, b.Main = nil, debug.Module{} }, any, none},
+		{"no settings", func(b *debug.BuildInfo) { b.Settings = nil }, any, none},
+		{"nothing known", func(b *debug.BuildInfo) { *b = debug.BuildInfo{} }, any, none},
+		{"another system", func(b *debug.BuildInfo) { b.Settings[0].Value = "plan9" }, "is built for plan9/" + runtime.GOARCH + ", this machine needs " + runtime.GOOS + "/" + runtime.GOARCH, none},
+		{"another processor", func(b *debug.BuildInfo) { b.Settings[1].Value = "mips" }, "is built for " + runtime.GOOS + "/mips", none},
+		{"another program", func(b *debug.BuildInfo) { b.Path = "example.com/other" }, "is example.com/other, and ", any},
+		{"a list of files", func(b *debug.BuildInfo) { b.Path = "command-line-arguments" }, any, none},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			again := map[string]string{none: c.refuse}[c.again]
+			for m, want := range map[mode]string{
+				modeUpgrade: c.refuse, modeHangup: c.refuse, modeRehearsal: c.refuse, modeRestart: again,
+			} {
+				err := suits(buildOf(c.change), m)
+				if want == any && err != nil || want != any && (err == nil || !strings.Contains(err.Error(), want)) {
+					t.Errorf("%v: %v, want %q", m, err, want)
+				}
+			}
+		})
+	}
+}
+
+// A program that knows tableflip only can replace this one, and cannot be rehearsed.
+func TestTableflipCannotBeRehearsed(t *testing.T) {
+	info := buildOf(func(b *debug.BuildInfo) { b.Deps = []*debug.Module{{Path: sibling}} })
+	if err := suits(info, modeUpgrade); err != nil {
+		t.Errorf("upgrade: %v", err)
+	}
+	if err := suits(info, modeRehearsal); err == nil || !strings.Contains(err.Error(), "cannot be rehearsed") {
+		t.Errorf("rehearsal: %v", err)
+	}
+}
+
+// Two files are the same if every byte is, wherever the difference is.
+func TestContentIsComparedToTheEnd(t *testing.T) {
+	const piece = 256 << 10
+	for _, size := range []int{0, 1, piece - 1, piece, piece + 1, 2 * piece, 2*piece + 7} {
+		a := bytes.Repeat([]byte{7}, size)
+		same := func(b []byte) bool { return sameContent(bytes.NewReader(a), iotest.HalfReader(bytes.NewReader(b))) }
+		if !same(bytes.Clone(a)) {
+			t.Errorf("%d equal bytes differ", size)
+		}
+		if same(append(bytes.Clone(a), 7)) {
+			t.Errorf("%d bytes and one more are the same", size)
+		}
+		for _, at := range []int{0, size / 2, piece - 1, piece, size - 1} {
+			if at < 0 || at >= size {
+				continue
+			}
+			b := bytes.Clone(a)
+			b[at]++
+			if same(b) || same(a[:at]) {
+				t.Errorf("%d bytes: a difference at %d is not seen", size, at)
+			}
+		}
+	}
+}
+
+// A file that cannot be read to its end is not the same as any other.
+func TestUnreadableContentIsNotTheSame(t *testing.T) {
+	broken := func() io.Reader {
+		return io.MultiReader(strings.NewReader("abc"), iotest.ErrReader(errors.New("disk")))
+	}
+	if sameContent(broken(), broken()) || sameContent(broken(), strings.NewReader("abc")) {
+		t.Error("it is the same")
+	}
+}
+
+// A build that does not say what it is for is taken to be for this machine.
+func TestUnknownPlatformIsThisOne(t *testing.T) {
+	info := &debug.BuildInfo{Settings: []debug.BuildSetting{{Key: "GOOS", Value: "plan9"}}}
+	if got := setting(info, "GOOS"); got != "plan9" {
+		t.Errorf("GOOS %q", got)
+	}
+	if got := setting(info, "GOARCH"); got != runtime.GOARCH {
+		t.Errorf("GOARCH %q", got)
+	}
+}

@@ -1,0 +1,106 @@
+package upgrade
+
+import (
+	"encoding/binary"
+	"testing"
+	"time"
+)
+
+// Every frame as this version writes it.
+var frames = []struct {
+	kind   kind
+	body   any
+	nfiles int
+	head   string // kind and number of descriptors
+	json   string
+}{
+	{kindHello, helloBody{Min: 1, Max: 2, PID: 7, Version: "v2"}, 0, "\x01\x00", `{"min":1,"max":2,"pid":7,"version":"v2"}`},
+	{kindWelcome, welcomeBody{Protocol: 2, Generation: 3}, 0, "\x02\x00", `{"protocol":2,"generation":3}`},
+	{kindWelcome, welcomeBody{
+		Protocol: 2, Generation: 3, Millis: 1500, State: true, Crash: true, Only: true, From: "v1",
+		Paths: []socketName{{"listener", "unix", "/s"}},
+	}, 2, "\x02\x02", `{"protocol":2,"generation":3,"ms":1500,"state":true,"crash":true,"only":true,"from":"v1",` +
+		`"paths":[{"kind":"listener","network":"unix","addr":"/s"}]}`},
+	{kindWelcome, welcomeBody{Kind: "upgrade", Started: time.Unix(1, 5).UTC()}, 0, "\x02\x00",
+		`{"protocol":0,"generation":0,"kind":"upgrade","started":"1970-01-01T00:00:01.000000005Z"}`},
+	{kindPrepared, preparedBody{}, 0, "\x03\x00", `{}`},
+	{kindPrepared, preparedBody{Exclusive: true}, 0, "\x03\x00", `{"exclusive":true}`},
+	{kindOpen, nil, 0, "\x04\x00", ""},
+	{kindCommit, commitBody{State: true, Again: true}, 1, "\x05\x01", `{"state":true,"again":true}`},
+	{kindServing, nil, 0, "\x06\x00", ""},
+	{kindServing, servingBody{[]socketName{{"listener", "tcp", ":1"}}}, 0, "\x06\x00",
+		`{"listeners":[{"kind":"listener","network":"tcp","addr":":1"}]}`},
+	{kindFailed, failedBody{Phase: PhaseCheck, Reason: "x", Aborted: true}, 0, "\x07\x00", `{"phase":"check","reason":"x","aborted":true}`},
+	{kindAbort, abortBody{Reason: "x", Stopping: true}, 0, "\x08\x00", `{"reason":"x","stopping":true}`},
+	{kindReturned, nil, 1, "\x09\x01", ""},
+	{kindReleased, nil, 0, "\x0a\x00", ""},
+	{kindDial, dialBody{ID: 4, Network: "tcp", Addr: ":1"}, 1, "\x0b\x01", `{"id":4,"network":"tcp","addr":":1"}`},
+	{kindDialed, dialedBody{ID: 4, Error: "x"}, 0, "\x0c\x00", `{"id":4,"error":"x"}`},
+	{kindPrevious, nil, 2, "\x0d\x02", ""},
+	{kindElder, elderBody{Generation: 1, PID: 7, Version: "v1", Hurried: true}, 1, "\x0e\x01", `{"generation":1,"pid":7,"version":"v1","hurried":true}`},
+	{kindHurry, nil, 0, "\x0f\x00", ""},
+	{kindShare, nil, 1, "\x10\x01", ""},
+	{kindConn, connBody{Network: "tcp", Addr: ":1"}, 1, "\x11\x01", `{"network":"tcp","addr":":1"}`},
+	{kindConn, connBody{Network: "tcp", Addr: ":1", Slot: 3, Idle: true, Unit: "192.0.2.1", Weight: 0.05}, 1, "\x11\x01",
+		`{"network":"tcp","addr":":1","slot":3,"idle":true,"unit":"192.0.2.1","weight":0.05}`},
+	{kindBeat, nil, 0, "\x12\x00", ""},
+	{kindWeight, weightBody{From: 1, To: 0.25}, 0, "\x13\x00", `{"from":1,"to":0.25}`},
+	{kindShut, nil, 0, "\x14\x00", ""},
+	{kindMessage, messageBody{Name: "n", Data: []byte("hi")}, 0, "\x15\x00", `{"name":"n","data":"aGk="}`},
+}
+
+// A process of another version of the library must read what this one writes: the bytes of a frame are a contract.
+func TestFrameBytesAreFixed(t *testing.T) {
+	seen := map[kind]bool{}
+	for _, c := range frames {
+		seen[c.kind] = true
+		got, err := encodeFrame(c.kind, c.body, c.nfiles)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := string(binary.BigEndian.AppendUint32([]byte("mdr1"+c.head+"\x00\x00"), uint32(len(c.json)))) + c.json
+		if string(got) != want {
+			t.Errorf("frame %d:\n got %q\nwant %q", c.kind, got, want)
+		}
+	}
+	for k := kindHello; k <= kindMessage; k++ {
+		if !seen[k] {
+			t.Errorf("the bytes of frame %d are nowhere written down", k)
+		}
+	}
+}
+
+// allFrames is a conversation for a fuzzer to spoil.
+func allFrames(f *testing.F) (all []byte) {
+	for _, c := range frames {
+		b, err := encodeFrame(c.kind, c.body, c.nfiles)
+		if err != nil {
+			f.Fatal(err)
+		}
+		all = append(all, b...)
+	}
+	return all
+}
+
+// Whatever is cut as a frame is shorter than what it was cut from, and its body may be read as anything.
+func FuzzFrames(f *testing.F) {
+	f.Add(allFrames(f))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		for len(b) > 0 {
+			fr, rest, err := cutFrame(b)
+			if err != nil || rest == nil {
+				return
+			}
+			if len(rest) >= len(b) || len(fr.body) > frameLimit {
+				t.Fatalf("cut %d bytes of %d", len(b)-len(rest), len(b))
+			}
+			for _, body := range []any{
+				new(helloBody), new(welcomeBody), new(preparedBody), new(commitBody), new(failedBody), new(abortBody),
+				new(dialBody), new(dialedBody), new(elderBody), new(connBody), new(weightBody), new(messageBody),
+			} {
+				_ = fr.decode(body)
+			}
+			b = rest
+		}
+	})
+}

@@ -1,0 +1,349 @@
+//go:build linux
+
+package upgrade_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/midair-go/midair/internal/testutil"
+	"github.com/midair-go/midair/upgrade"
+)
+
+// requested is what Request has returned.
+type requested struct {
+	upgrade.Outcome
+	err error
+}
+
+func (r *running) beginRequest(limit time.Duration) <-chan requested {
+	done := make(chan requested, 1)
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), limit)
+		defer cancel()
+		out, err := upgrade.Request(ctx, r.set.PIDFile)
+		done <- requested{out, err}
+	}()
+	return done
+}
+
+func (r *running) request() requested { return <-r.beginRequest(patience) }
+
+func (q requested) mustBeCommitted(t *testing.T, generation int) {
+	t.Helper()
+	if q.err != nil || !q.Committed || q.Generation != generation || q.Phase != "" || q.Reason != "" {
+		t.Errorf("%+v, %v: want generation %d committed", q.Outcome, q.err, generation)
+	}
+}
+
+func (q requested) mustHaveFailed(t *testing.T, phase upgrade.Phase, reason string) *upgrade.Error {
+	t.Helper()
+	e := new(upgrade.Error)
+	if !errors.As(q.err, &e) || q.Committed || e.Phase != phase || !strings.Contains(e.Reason, reason) || q.Phase != e.Phase || q.Reason != e.Reason {
+		t.Errorf("%+v, %v: want phase %s with %q", q.Outcome, q.err, phase, reason)
+	}
+	return e
+}
+
+func (r *running) lastFile() string { return r.set.PIDFile + ".last" }
+
+// Who asks by the pid file learns how the upgrade ended.
+func TestRequestReturnsTheOutcome(t *testing.T) {
+	t.Parallel()
+	r := startService(t, func(s *settings) { s.Version = "one" })
+	l := r.load(smallLoad)
+	r.change(func(s *settings) { s.Version, s.Bad = "two", "check" })
+	q := r.request()
+	e := q.mustHaveFailed(t, upgrade.PhaseCheck, "the database is not there")
+	if e.PID == 0 || e.PID != q.PID || q.From != "one" || q.Version != "two" || q.Generation != 2 {
+		t.Errorf("%+v", q.Outcome)
+	}
+	r.linkTo(filepath.Join(r.dir, "nothing"))
+	if e := r.request().mustHaveFailed(t, upgrade.PhaseStart, "no such file"); e.PID != 0 {
+		t.Errorf("%+v", e)
+	}
+	r.linkTo(testBinary(t))
+	r.change(func(s *settings) { s.Bad = "" })
+	q = r.request()
+	q.mustBeCommitted(t, 2)
+	if q.Kind != "upgrade" || q.From != "one" || q.Version != "two" || q.PID != r.mainPID() || !q.At.After(q.Started) {
+		t.Errorf("%+v", q.Outcome)
+	}
+	r.request().mustBeCommitted(t, 3)
+	r.account(l).MustBeClean(t)
+}
+
+// What else is recorded meanwhile, a rehearsal or what was before a clock was set back, is not taken for the answer.
+func TestRequestIsNotAnsweredByOthers(t *testing.T) {
+	t.Parallel()
+	r := startService(t, nil)
+	later := time.Now().Add(time.Hour)
+	b, err := json.Marshal(upgrade.Outcome{Kind: "rehearsal", Started: later, At: later})
+	if err := errors.Join(err, os.WriteFile(r.lastFile(), b, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	asked := r.beginRequest(patience)
+	r.waitServing(2, 0)
+	(<-asked).mustBeCommitted(t, 2)
+}
+
+// Where there is no service to ask, the error says what to do, and no stranger gets the signal.
+func TestRequestWithoutAServiceSaysWhatToDo(t *testing.T) {
+	t.Parallel()
+	dead := exec.Command("true")
+	stranger := exec.Command("sleep", "600")
+	if err := errors.Join(dead.Run(), stranger.Start()); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _, _ = stranger.Process.Kill(), stranger.Wait() }()
+	dir := t.TempDir()
+	for _, c := range []struct {
+		name, content, reason string
+		closed                bool
+	}{
+		{"missing", "-", "there is no pid file " + filepath.Join(dir, "missing") + ": is the service running", true},
+		{"empty", "", "is no pid of a service: is the file its Options.PIDFile?", false},
+		{"garbage", "hello", `"hello" is no pid of a service`, false},
+		{"init", "1\n", "is no pid of a service", false},
+		{"negative", "-5\n", "is no pid of a service", false},
+		{"two", "12 13\n", "is no pid of a service", false},
+		{"dead", strconv.Itoa(dead.Process.Pid) + "\n", "has ended without removing the file: start the service", true},
+		{"stranger", strconv.Itoa(stranger.Process.Pid) + "\n", "does not handle SIGHUP: is the file left by a service that was killed?", false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			file := filepath.Join(dir, c.name)
+			if c.content != "-" {
+				if err := os.WriteFile(file, []byte(c.content), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			_, err := upgrade.Request(ctx, file)
+			if err == nil || !strings.Contains(err.Error(), c.reason) || errors.Is(err, upgrade.ErrClosed) != c.closed {
+				t.Errorf("%v, want %q", err, c.reason)
+			}
+		})
+	}
+	if err := stranger.Process.Signal(syscall.Signal(0)); err != nil {
+		t.Errorf("the stranger: %v", err)
+	}
+}
+
+// Who stops waiting learns that the upgrade goes on, and where to look.
+func TestRequestEndsWithItsContext(t *testing.T) {
+	t.Parallel()
+	r := startService(t, func(s *settings) { s.Bad = "hang" })
+	q := <-r.beginRequest(300 * time.Millisecond)
+	if !errors.Is(q.err, context.DeadlineExceeded) || !strings.Contains(q.err.Error(), "the upgrade goes on; the log of pid "+strconv.Itoa(r.mainPID())) {
+		t.Errorf("%v", q.err)
+	}
+	r.waitPhase("start")
+	r.ask("POST", "/abort")
+	r.WaitFamily(t, 1, patience)
+}
+
+func committed(generation int) func(*testing.T, requested) {
+	return func(t *testing.T, q requested) { t.Helper(); q.mustBeCommitted(t, generation) }
+}
+
+func failed(t *testing.T, q requested) {
+	t.Helper()
+	q.mustHaveFailed(t, upgrade.PhaseCheck, "the database is not there")
+}
+
+// Who asks while another upgrade is under way learns how the one after it ended, whatever becomes of the first.
+func TestRequestDuringAnUpgradeMeansTheNextOne(t *testing.T) {
+	for _, c := range []struct {
+		first, second string
+		check         func(*testing.T, requested)
+	}{
+		{"commit", "", committed(3)}, {"abort", "", committed(2)}, {"commit", "check", failed}, {"abort", "check", failed},
+	} {
+		t.Run(c.first+" then "+c.second, func(t *testing.T) {
+			t.Parallel()
+			r := startService(t, long)
+			r.change(func(s *settings) { s.Soak = 50 * time.Millisecond })
+			_, done := r.soaking()
+			asked := r.beginRequest(patience)
+			r.settle()
+			r.change(func(s *settings) { s.Bad = c.second })
+			r.ask("POST", "/"+c.first)
+			<-done
+			var q requested
+			testutil.Until(t, patience, "the outcome", func() bool {
+				_, _ = r.tryAsk(t.Context(), "POST", "/commit") // the first generation soaks long
+				select {
+				case q = <-asked:
+					return true
+				default:
+					return false
+				}
+			})
+			c.check(t, q)
+		})
+	}
+}
+
+// settle waits until the service has seen the signals that were sent before.
+func (r *running) settle() {
+	r.t.Helper()
+	for range 20 {
+		r.ask("GET", "/status")
+	}
+}
+
+// An outcome that comes right after a commit is not hidden by the commit's own.
+func TestRequestSeesAFailureRightAfterACommit(t *testing.T) {
+	for n := range 8 { // two processes record at the same time
+		t.Run(strconv.Itoa(n), func(t *testing.T) {
+			t.Parallel()
+			r := startService(t, long)
+			_, done := r.soaking()
+			asked := r.beginRequest(patience)
+			r.settle()
+			r.linkTo(filepath.Join(r.dir, "nothing"))
+			r.ask("POST", "/commit")
+			<-done
+			(<-asked).mustHaveFailed(t, upgrade.PhaseStart, "no such file")
+		})
+	}
+}
+
+// A plain stop removes the outcome with the pid file, and tells who waits for one.
+func TestRequestLearnsOfAStop(t *testing.T) {
+	t.Parallel()
+	r := startService(t, nil)
+	r.change(func(s *settings) { s.Bad = "hang" })
+	r.linkTo(filepath.Join(r.dir, "nothing"))
+	r.request().mustHaveFailed(t, upgrade.PhaseStart, "no such file")
+	r.linkTo(testBinary(t))
+	asked := r.beginRequest(patience)
+	r.waitPhase("start")
+	r.signalMain(syscall.SIGTERM)
+	if q := <-asked; !errors.Is(q.err, upgrade.ErrClosed) && !strings.Contains(q.err.Error(), "SIGTERM") {
+		t.Errorf("%+v, %v", q.Outcome, q.err)
+	}
+	r.WaitFamily(t, 0, patience)
+	if exists(r.set.PIDFile) || exists(r.lastFile()) {
+		t.Error("files are left")
+	}
+	if q := r.request(); !errors.Is(q.err, upgrade.ErrClosed) {
+		t.Errorf("%v", q.err)
+	}
+}
+
+// If the old process is killed at any step of the upgrade, its candidate is the service, and says so.
+func TestRequestSurvivesTheOldProcess(t *testing.T) {
+	for _, step := range []string{"old.started", "old.welcomed", "old.prepared", "old.opened", "old.committed", "old.handed-over"} {
+		t.Run(step, func(t *testing.T) {
+			t.Parallel()
+			f := faultAt(t, step, "kill")
+			r := startService(t, nil, f.env)
+			r.request().mustBeCommitted(t, 2)
+			r.waitServing(r.ask("GET", "/status").Status.Generation, r.faulted())
+		})
+	}
+}
+
+// A candidate may take its time to become the service after the old process was killed.
+func TestRequestWaitsForTheHeir(t *testing.T) {
+	t.Parallel()
+	r := startService(t, nil)
+	r.change(func(s *settings) { s.Bad = "check-wait" })
+	asked := r.beginRequest(patience)
+	r.WaitOutput(patience, waitsForRelease)
+	r.Kill()
+	select {
+	case q := <-asked:
+		t.Fatalf("it has not waited: %+v, %v", q.Outcome, q.err)
+	case <-time.After(300 * time.Millisecond): // many looks
+	}
+	r.letGo()
+	(<-asked).mustBeCommitted(t, 2)
+}
+
+// A program that knows tableflip only tells nothing, but its successor does.
+func TestRequestToPlainTableflip(t *testing.T) {
+	t.Parallel()
+	r := startService(t, func(s *settings) { s.Plain = true })
+	r.change(func(s *settings) { s.Plain = false })
+	r.request().mustBeCommitted(t, 2)
+}
+
+// If the service is killed and nobody takes over, that is said soon.
+func TestRequestSeesTheServiceDie(t *testing.T) {
+	t.Parallel()
+	f := faultAt(t, "old.start", "kill")
+	r := startService(t, nil, f.env)
+	if q := r.request(); !errors.Is(q.err, upgrade.ErrClosed) || !strings.Contains(q.err.Error(), "no other process has taken over: start the service") {
+		t.Errorf("%v", q.err)
+	}
+}
+
+// A service that cannot record outcomes is none the worse, and whoever asks is told where to look.
+func TestUnwritableOutcomeHurtsNobody(t *testing.T) {
+	t.Parallel()
+	r := startService(t, nil)
+	l := r.load(smallLoad)
+	if err := os.MkdirAll(filepath.Join(r.lastFile(), "in the way"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	q := <-r.beginRequest(3 * time.Second)
+	if !errors.Is(q.err, context.DeadlineExceeded) {
+		t.Errorf("%+v, %v", q.Outcome, q.err)
+	}
+	r.waitServing(2, 0)
+	r.WaitOutput(patience, "cannot record the outcome")
+	r.WaitFamily(t, 1, patience)
+	if left, _ := filepath.Glob(filepath.Join(r.dir, ".pid*")); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+	r.mustRecover(l, 2)
+	r.account(l).MustBeClean(t)
+}
+
+// The outcome can be read at any moment, and is never half of one.
+func TestOutcomeIsAlwaysWhole(t *testing.T) {
+	t.Parallel()
+	r := startService(t, func(s *settings) { s.Soak = -1 })
+	r.request().mustBeCommitted(t, 2)
+	stop := make(chan struct{})
+	read := make(chan error, 1)
+	go func() { // ends with stop
+		for {
+			select {
+			case <-stop:
+				read <- nil
+				return
+			default:
+			}
+			var out upgrade.Outcome
+			b, err := os.ReadFile(r.lastFile())
+			if err := errors.Join(err, json.Unmarshal(b, &out)); err != nil || out.Started.IsZero() {
+				read <- errors.Join(err, errors.New(string(b)))
+				return
+			}
+		}
+	}()
+	const upgrades = 10
+	for n := range upgrades {
+		r.change(func(s *settings) { s.Bad = "start" })
+		r.request().mustHaveFailed(t, upgrade.PhaseStart, "exit status 7")
+		r.change(func(s *settings) { s.Bad = "" })
+		r.request().mustBeCommitted(t, n+3)
+	}
+	close(stop)
+	if err := <-read; err != nil {
+		t.Error(err)
+	}
+}
