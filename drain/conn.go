@@ -18,6 +18,9 @@ const (
 	lingerBytes = 4 << 20
 )
 
+// silentTime is how long one that never sent anything is given, if Options.IdleGrace does not say it.
+const silentTime = 800 * time.Millisecond
+
 // past interrupts a Read.
 var past = time.Unix(1, 0)
 
@@ -42,6 +45,7 @@ type conn struct {
 	path      string
 	tls       bool
 	http2     bool
+	h2        *h2conn   // what ends the connection instead of this
 	touched   bool      // something was read since the connection was new or idle, or Move is being asked
 	ahead     bool      // one to three bytes of a next request were found, and heard says when
 	waits     int       // read deadlines that were set since it was idle
@@ -173,6 +177,9 @@ func (c *conn) offer() (moved bool) {
 // waits under the deadline that it set when the connection became idle; inside a header it has set another. A new TLS
 // connection counts as silent whatever it has sent, since the end of its handshake cannot be seen from here.
 func (c *conn) silent() bool {
+	if c.h2 != nil {
+		return false
+	}
 	switch c.state {
 	case http.StateNew:
 		return !c.touched || c.tls
@@ -244,6 +251,9 @@ func (c *conn) enter(state http.ConnState) {
 			c.press(!c.due().After(c.since))
 		}
 	}
+	if state == http.StateIdle && c.h2 != nil {
+		c.h2.rested()
+	}
 	out := state == http.StateClosed && !c.lingering || state == http.StateHijacked && c.blind
 	c.mu.Unlock()
 	if state == http.StateHijacked && old != state {
@@ -252,6 +262,16 @@ func (c *conn) enter(state http.ConnState) {
 	if out {
 		c.srv.ledger.remove(c, state)
 	}
+}
+
+// quietSince says since when the connection is idle; zero if it is not.
+func (c *conn) quietSince() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.state != http.StateIdle {
+		return time.Time{}
+	}
+	return c.since
 }
 
 func (c *conn) current() http.ConnState {
@@ -265,6 +285,13 @@ func (c *conn) note(r *http.Request) {
 	c.mu.Lock()
 	c.method, c.path = r.Method, r.URL.Path
 	c.mu.Unlock()
+}
+
+// framed reports whether the connection is HTTP/2 and its end is announced by an h2conn.
+func (c *conn) framed() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.h2 != nil
 }
 
 func (c *conn) markTLS() {
@@ -291,7 +318,7 @@ func (c *conn) learn(t *tls.Conn) {
 func (c *conn) leftover() (Leftover, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.state == http.StateClosed || c.lingering || c.silent() && !c.touched {
+	if c.state == http.StateClosed || c.lingering || c.silent() && !c.touched || c.h2 != nil && c.state == http.StateIdle {
 		return Leftover{}, false
 	}
 	l := Leftover{State: c.state.String(), Since: c.since}

@@ -42,8 +42,20 @@
 // nothing was heard for IdleGrace is closed even if a part of its first request came after the handshake; the client
 // gets the status 400. Of a later request the bytes count that came in complete records of TLS.
 //
-// On HTTP/2 connections the header makes net/http announce the end with one GOAWAY frame. A request for "OPTIONS *"
-// is answered by net/http itself, so without the announcement, unless DisableGeneralOptionsHandler is set.
+// A request for "OPTIONS *" is answered by net/http itself, so without the announcement, unless
+// DisableGeneralOptionsHandler is set.
+//
+// # HTTP/2
+//
+// With and without TLS an HTTP/2 connection is told its end in two steps. First comes a GOAWAY that refuses no stream, and
+// a PING. Streams that the client opens before it has read them are answered, and when it has answered the PING and there
+// was no stream for 0.1 seconds, or after five seconds, net/http sends its own GOAWAY and ends the connection. A
+// client that does not answer and never opened a stream is given 0.8 seconds. A connection that comes late, after a
+// handshake that took its time, is told in the same way.
+//
+// That needs the HTTP/2 of net/http. With a function of the user's for "h2" in TLSNextProto, or with a net/http that is
+// not known, "Connection: close" makes the server announce the end in one step, which cuts streams that are on their way;
+// [Status] tells which it is. Neither the http.Server nor a function of the user's is replaced.
 //
 // # Streams
 //

@@ -40,6 +40,7 @@ func (s *Server) run(handover bool) error {
 		s.propagate()
 	}
 	s.stage.Store(int32(draining))
+	s.dismiss()
 	for _, l := range s.accepting() {
 		if handover {
 			l.stop()
@@ -78,6 +79,18 @@ func (s *Server) accepting() []*listener {
 		all = append(all, l)
 	}
 	return all
+}
+
+// dismiss begins the end of the HTTP/2 connections. Those that come later begin it themselves.
+func (s *Server) dismiss() {
+	for _, c := range s.ledger.list() {
+		c.mu.Lock()
+		h2 := c.h2
+		c.mu.Unlock()
+		if h2 != nil {
+			h2.leave()
+		}
+	}
 }
 
 // left says how many accept loops there are, how many connections net/http has, and how many there are in all. The

@@ -59,3 +59,17 @@ func LastAccepted() int {
 		}
 	}
 }
+
+// Framed is the view of a connection that net/http would have of nc as HTTP/2, and a function that begins its end.
+func Framed(nc net.Conn) (to net.Conn, announce func()) {
+	c := &h2conn{Conn: nc}
+	return c, func() {
+		c.step.CompareAndSwap(open, announced)
+		c.writing.Lock()
+		defer c.writing.Unlock()
+		c.announce()
+	}
+}
+
+// Goodbye is what announces the end of an HTTP/2 connection first.
+const Goodbye = goodbye

@@ -11,10 +11,13 @@ import (
 type connKey struct{}
 
 // hook chains the hooks of the http.Server. It runs once, before the first accept.
-func (s *Server) hook() {
+func (s *Server) hook(loop func(net.Listener) error) {
 	s.http.Handler = s.wrap(s.http.Handler)
 	if base := s.http.BaseContext; base != nil {
 		s.http.BaseContext = func(ln net.Listener) context.Context {
+			if s.priming {
+				return context.Background()
+			}
 			if l, ok := ln.(*listener); ok {
 				ln = l.Listener
 			}
@@ -23,6 +26,7 @@ func (s *Server) hook() {
 	}
 	s.http.ConnContext = s.connContext(s.http.ConnContext)
 	s.http.ConnState = s.connState(s.http.ConnState)
+	s.frame(loop)
 }
 
 func (s *Server) wrap(next http.Handler) http.Handler {
@@ -43,10 +47,11 @@ var _ http.Handler = (*handler)(nil)
 
 // ServeHTTP implements [http.Handler].
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if c, ok := r.Context().Value(connKey{}).(*conn); ok {
+	c, ok := r.Context().Value(connKey{}).(*conn)
+	if ok {
 		c.note(r)
 	}
-	if h.srv.at() == serving {
+	if h.srv.at() == serving || ok && c.framed() {
 		h.next.ServeHTTP(w, r)
 		return
 	}
@@ -107,6 +112,10 @@ func (s *Server) entry(nc net.Conn) *conn {
 		return nc
 	case *secureConn:
 		return nc.conn
+	case *h2conn:
+		return nc.entry
+	case *secureHTTP2:
+		return nc.entry
 	case *tls.Conn:
 		if c := s.entry(nc.NetConn()); c != nil {
 			return c
@@ -119,6 +128,9 @@ func (s *Server) entry(nc net.Conn) *conn {
 // given is what the user's hooks see: the connection that the listener returned, or the *tls.Conn above it, so that
 // what they assert about its type stays true.
 func given(nc net.Conn, c *conn) net.Conn {
+	if s, ok := nc.(*secureHTTP2); ok {
+		return s.tls
+	}
 	if _, ok := nc.(*tls.Conn); ok || c == nil {
 		return nc
 	}

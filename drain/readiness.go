@@ -40,12 +40,15 @@ type Status struct {
 	Hijacked int `json:"hijacked"`
 	// Closing is the number of connections that have their last answer and wait for the client to close.
 	Closing int `json:"closing"`
+	// HTTP2 says in how many steps HTTP/2 connections are told to end: "two steps", or "one step" where the http.Server
+	// has a TLSNextProto of the user's for them, or a net/http that is not known. Empty before the first Serve.
+	HTTP2 string `json:"http2,omitempty"`
 }
 
 // Status tells what the server does now. It looks at every connection.
 func (s *Server) Status() Status {
 	s.mu.Lock()
-	st := Status{Phase: phases[s.at()], Since: s.since}
+	st := Status{Phase: phases[s.at()], Since: s.since, HTTP2: s.steps}
 	s.mu.Unlock()
 	for _, c := range s.ledger.list() {
 		switch c.current() {

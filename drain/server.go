@@ -68,6 +68,7 @@ type Server struct {
 
 	stage   atomic.Int32 // of type stage
 	unready atomic.Bool
+	priming bool // written and read by the Serve that sets up net/http
 	hurried atomic.Bool
 	latest  time.Time // when idle connections have to go, so that Grace does not cut them; written before the stage rises
 
@@ -78,6 +79,7 @@ type Server struct {
 
 	mu        sync.Mutex
 	since     time.Time // when the drain began
+	steps     string    // in how many HTTP/2 ends
 	listeners map[*listener]struct{}
 }
 
@@ -127,7 +129,7 @@ func (s *Server) serve(ctx context.Context, ln net.Listener, loop func(net.Liste
 	if ln == nil {
 		return errors.New("drain: no listener")
 	}
-	l, err := s.enter(ln)
+	l, err := s.enter(ln, loop)
 	if err != nil {
 		ln.Close()
 		return err
@@ -156,13 +158,13 @@ func (s *Server) serve(ctx context.Context, ln net.Listener, loop func(net.Liste
 }
 
 // enter counts a listener in, unless a drain has begun.
-func (s *Server) enter(ln net.Listener) (*listener, error) {
+func (s *Server) enter(ln net.Listener, loop func(net.Listener) error) (*listener, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.at() != serving {
 		return nil, ErrClosed
 	}
-	s.install.Do(s.hook)
+	s.install.Do(func() { s.hook(loop) })
 	l := &listener{Listener: ln, srv: s}
 	s.listeners[l] = struct{}{}
 	return l, nil
