@@ -1,6 +1,7 @@
 package drain
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -37,12 +38,22 @@ type conn struct {
 	done   atomic.Bool // Read has decided that the connection ends: it gives io.EOF from then on
 	gone   atomic.Bool // moved: Conn belongs to somebody else
 
+	read, written atomic.Int64
+
 	mu        sync.Mutex
 	state     http.ConnState
 	since     time.Time // of state
 	heard     time.Time // what IdleGrace counts from: since, or a later sign that something may be on its way
-	method    string
+	method    string    // of the last request
 	path      string
+	proto     string // of another server than net/http, or what a handler took the connection over for
+	only      request
+	running   *request                // the requests that are answered, the youngest first
+	cancel    context.CancelCauseFunc // of the contexts of all requests
+	ws        *wsConn
+	action    string
+	handling  bool // the handler of a raw connection has not returned
+	ended     bool // it is not in the ledger any more
 	tls       bool
 	http2     bool
 	h2        *h2conn   // what ends the connection instead of this
@@ -66,6 +77,7 @@ var (
 func (c *conn) Read(p []byte) (int, error) {
 	for !c.done.Load() {
 		n, err := c.Conn.Read(p)
+		c.read.Add(int64(n))
 		switch c.judge(p, n, err) {
 		case again:
 			continue
@@ -118,6 +130,9 @@ func (c *conn) touch(p []byte) {
 			c.heard = time.Now()
 		}
 	}
+	if c.proto == rawTCP {
+		c.heard = time.Now()
+	}
 	c.touched, c.ahead = true, false
 	c.stay()
 }
@@ -156,7 +171,7 @@ func (c *conn) part(size int) bool {
 
 // movable reports whether Move can take the connection: HTTP/1 without TLS on a socket.
 func (c *conn) movable() bool {
-	return c.srv.opts.Move != nil && c.socket && !c.tls && !c.http2
+	return c.srv.opts.Move != nil && c.socket && !c.tls && !c.http2 && c.proto == ""
 }
 
 // offer asks Move. It unlocks c.mu meanwhile, in which the connection can only be cut; so it is if Move panics.
@@ -185,6 +200,8 @@ func (c *conn) silent() bool {
 		return !c.touched || c.tls
 	case http.StateIdle:
 		return c.waits <= 1 || c.http2
+	case http.StateHijacked:
+		return c.proto == rawTCP
 	}
 	return false
 }
@@ -198,7 +215,7 @@ func (c *conn) begun(size int) bool {
 
 // due is when the connection may be closed if it stays silent.
 func (c *conn) due() time.Time {
-	due := c.heard.Add(c.srv.opts.IdleGrace)
+	due := c.heard.Add(c.srv.patience(c.state == http.StateNew && !c.touched))
 	if c.state == http.StateIdle && !c.ahead && c.srv.hurried.Load() {
 		due = c.heard
 	}
@@ -254,13 +271,13 @@ func (c *conn) enter(state http.ConnState) {
 	if state == http.StateIdle && c.h2 != nil {
 		c.h2.rested()
 	}
-	out := state == http.StateClosed && !c.lingering || state == http.StateHijacked && c.blind
+	c.closed = c.closed || state == http.StateHijacked && c.blind && c.proto == "" // its end would not be seen
 	c.mu.Unlock()
 	if state == http.StateHijacked && old != state {
 		c.srv.ledger.disown()
 	}
-	if out {
-		c.srv.ledger.remove(c, state)
+	if state == http.StateClosed || state == http.StateHijacked {
+		c.strike()
 	}
 }
 
@@ -278,13 +295,6 @@ func (c *conn) current() http.ConnState {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.state
-}
-
-// note keeps what a leftover is reported with. The two strings share the memory of the request line.
-func (c *conn) note(r *http.Request) {
-	c.mu.Lock()
-	c.method, c.path = r.Method, r.URL.Path
-	c.mu.Unlock()
 }
 
 // framed reports whether the connection is HTTP/2 and its end is announced by an h2conn.
@@ -312,23 +322,6 @@ func (c *conn) learn(t *tls.Conn) {
 	c.mu.Lock()
 	c.http2 = h2
 	c.mu.Unlock()
-}
-
-// leftover describes the connection, if something goes on there: it has its last answer otherwise, or nothing to do.
-func (c *conn) leftover() (Leftover, bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.state == http.StateClosed || c.lingering || c.silent() && !c.touched || c.h2 != nil && c.state == http.StateIdle {
-		return Leftover{}, false
-	}
-	l := Leftover{State: c.state.String(), Since: c.since}
-	if a := c.Conn.RemoteAddr(); a != nil {
-		l.Remote = a.String()
-	}
-	if c.method != "" {
-		l.Request = c.method + " " + c.path
-	}
-	return l, true
 }
 
 // SetReadDeadline sets the deadline, or writes it down while the connection is asked to leave.

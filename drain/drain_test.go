@@ -269,10 +269,10 @@ func TestDrainReportsWhatGraceCut(t *testing.T) {
 		t.Fatalf("%+v", timeout)
 	}
 	l := timeout.Left[0]
-	if l.Remote != c.LocalAddr().String() || l.State != "active" || l.Request != "PUT /slow" || time.Since(l.Since) > patience {
+	if l.Remote != c.LocalAddr().String() || l.State != "active" || l.Name != "PUT /slow" || l.Protocol != "http/1.1" || l.Action != "cancelled" || time.Since(l.Since) > patience {
 		t.Errorf("left %+v", l)
 	}
-	contains(t, err.Error(), "drain: 1 connections left after 50ms", l.Remote, "active", "PUT /slow")
+	contains(t, err.Error(), "drain: 1 left after 50ms", l.Remote, "active", "PUT /slow")
 }
 
 // A handler that ignores its context does not hold Serve for ever.

@@ -50,7 +50,7 @@ func LastAccepted() int {
 	l := &listener{srv: s}
 	s.listeners[l] = struct{}{}
 	go func() {
-		s.ledger.add(s, far)
+		s.ledger.add(s, far, "")
 		s.leave(l)
 	}()
 	for {
@@ -73,3 +73,22 @@ func Framed(nc net.Conn) (to net.Conn, announce func()) {
 
 // Goodbye is what announces the end of an HTTP/2 connection first.
 const Goodbye = goodbye
+
+// Asked counts the WebSockets that are to be closed.
+func Asked(s *Server) int {
+	n := 0
+	for _, c := range s.ledger.list() {
+		c.mu.Lock()
+		ws := c.ws
+		c.mu.Unlock()
+		if ws == nil {
+			continue
+		}
+		ws.writing.Lock()
+		if ws.asked {
+			n++
+		}
+		ws.writing.Unlock()
+	}
+	return n
+}

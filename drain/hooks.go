@@ -48,10 +48,25 @@ var _ http.Handler = (*handler)(nil)
 // ServeHTTP implements [http.Handler].
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c, ok := r.Context().Value(connKey{}).(*conn)
-	if ok {
-		c.note(r)
+	if !ok {
+		h.answer(w, r, false)
+		return
 	}
-	if h.srv.at() == serving || ok && c.framed() {
+	q := c.begin(r)
+	defer c.end(q)
+	switch {
+	case asksForWebSocket(r):
+		h.upgrade(w, r, c)
+	case asksForEvents(r):
+		h.stream(w, r, c, q)
+	default:
+		h.answer(w, r, c.framed())
+	}
+}
+
+// answer serves a request, framed if the end of its connection is announced by an h2conn.
+func (h *handler) answer(w http.ResponseWriter, r *http.Request, framed bool) {
+	if framed || h.srv.at() == serving && !h.srv.lame.Load() {
 		h.next.ServeHTTP(w, r)
 		return
 	}
@@ -85,7 +100,11 @@ func (s *Server) connContext(next func(context.Context, net.Conn) context.Contex
 		if c == nil || ctx == nil { // net/http panics on a nil context with a text that names the culprit
 			return ctx
 		}
-		return context.WithValue(ctx, connKey{}, c)
+		ctx, cancel := context.WithCancelCause(context.WithValue(ctx, connKey{}, c))
+		c.mu.Lock()
+		c.cancel = cancel
+		c.mu.Unlock()
+		return ctx
 	}
 }
 
