@@ -117,18 +117,26 @@ func (c *conn) ReadFrom(r io.Reader) (int64, error) {
 	if c.gone.Load() {
 		return 0, net.ErrClosed
 	}
+	if c.proto == rawTCP {
+		return through(struct{ io.Writer }{c}, r)
+	}
 	n, err := c.copy(r)
 	c.written.Add(n)
 	return n, err
+}
+
+// through copies by a buffer: whether something is said on a raw connection has to be seen.
+func through(w io.Writer, r io.Reader) (int64, error) {
+	buf := buffers.Get().(*[32 << 10]byte)
+	defer buffers.Put(buf)
+	return io.CopyBuffer(w, struct{ io.Reader }{r}, buf[:])
 }
 
 func (c *conn) copy(r io.Reader) (int64, error) {
 	if rf, ok := c.Conn.(io.ReaderFrom); ok {
 		return rf.ReadFrom(r)
 	}
-	buf := buffers.Get().(*[32 << 10]byte)
-	defer buffers.Put(buf)
-	return io.CopyBuffer(c.Conn, r, buf[:])
+	return through(c.Conn, r)
 }
 
 // buffers are for connections that cannot copy by themselves, as net/http has them for those.
@@ -138,6 +146,9 @@ var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
 func (c *conn) WriteTo(w io.Writer) (int64, error) {
 	if c.gone.Load() {
 		return 0, io.EOF
+	}
+	if c.proto == rawTCP {
+		return through(w, c)
 	}
 	n, err := io.Copy(w, c.Conn)
 	c.read.Add(n)

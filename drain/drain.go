@@ -86,8 +86,11 @@ func (s *Server) run(handover bool) error {
 	s.announce(ctx)
 	err := s.wait(ctx)
 	s.partings.Wait()
-	if flushed := s.flush(); flushed != nil {
-		err = errors.Join(err, flushed)
+	if s.opts.Flush != nil {
+		s.enterStage(flushing)
+		if flushed := s.flush(); flushed != nil {
+			err = errors.Join(err, flushed)
+		}
 	}
 	s.finish(err)
 	return err
@@ -122,9 +125,6 @@ func (s *Server) propagate(grace time.Duration) {
 
 // flush is the time for what must not be lost and may come from what has just ended.
 func (s *Server) flush() error {
-	if s.opts.Flush == nil {
-		return nil
-	}
 	ctx, cancel := context.WithTimeout(context.Background(), max(time.Until(s.notice.until), s.opts.Grace/10))
 	defer cancel()
 	if err := s.opts.Flush(ctx); err != nil {

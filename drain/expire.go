@@ -111,6 +111,7 @@ func (c *conn) working() bool {
 func (c *conn) act(action string) string {
 	c.mu.Lock()
 	ended, gone, cancel := c.ended || c.lingering, c.gone.Load(), c.cancel
+	answering := c.answering()
 	c.mu.Unlock()
 	switch {
 	case ended:
@@ -119,7 +120,12 @@ func (c *conn) act(action string) string {
 		cancel(ErrExpired)
 	case gone:
 	case action == "deadline":
+		if answering {
+			resets(c.Conn)
+		}
 		c.Conn.SetDeadline(past)
+	case action == "half-closed" && answering: // an answer of which a part is missing would look complete
+		return ""
 	case action == "half-closed":
 		c.CloseWrite()
 	case action == "closed" && c.cut():
@@ -143,22 +149,29 @@ func (t *ticket) act(action string) string {
 	return action
 }
 
-// cut closes the connection without regard to what goes on, and reports whether it had to be a reset. An answer that is
-// not complete must not look as if it was: where its end is the end of the connection, only a reset tells.
+// answering reports whether an answer of HTTP/1 may be incomplete: where its end is the end of the connection, only a reset
+// tells the client.
+func (c *conn) answering() bool { return c.state == http.StateActive && !c.http2 }
+
+// resets makes the close of a connection a reset, where that can be done.
+func resets(nc net.Conn) bool {
+	l, ok := nc.(interface{ SetLinger(int) error })
+	return ok && l.SetLinger(0) == nil
+}
+
+// cut closes the connection without regard to what goes on, and reports whether it had to be a reset.
 func (c *conn) cut() (reset bool) {
 	c.mu.Lock()
 	c.closed = true
 	gone, hijacked := c.gone.Load(), c.state == http.StateHijacked
-	answering := c.state == http.StateActive && !c.http2
+	answering := c.answering()
 	c.mu.Unlock()
 	below := c.Conn
 	if t, ok := below.(*tls.Conn); ok { // its own Close may wait until a farewell is written
 		below = t.NetConn()
 	}
 	if !gone {
-		if l, ok := below.(interface{ SetLinger(int) error }); ok && answering {
-			reset = l.SetLinger(0) == nil
-		}
+		reset = answering && resets(below)
 		below.Close()
 	}
 	if hijacked {
