@@ -101,6 +101,9 @@ func (s *Server) begin(handover bool, grace time.Duration) {
 	s.latest = now.Add(grace - min(lingerTime, grace/4))
 	s.notice.until, s.notice.handover = now.Add(grace), handover
 	s.unready.Store(!handover)
+	if !handover {
+		s.ready(false)
+	}
 	s.mu.Lock()
 	s.since = now
 	s.mu.Unlock()

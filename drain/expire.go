@@ -145,7 +145,9 @@ func (t *ticket) act(action string) string {
 	t.ledger.mu.Lock()
 	t.Action = action
 	t.ledger.mu.Unlock()
-	t.cancel(ErrExpired)
+	if t.cancel != nil {
+		t.cancel(ErrExpired)
+	}
 	return action
 }
 

@@ -18,6 +18,9 @@ type farewell interface {
 // announce tells everything that goes on of the drain: handlers and jobs by the notice, HTTP/2 connections by GOAWAY, and
 // one after the other WebSockets and event streams. What begins later looks at the stage by itself.
 func (s *Server) announce(ctx context.Context) {
+	if s.opts.Announce != nil {
+		s.opts.Announce(ctx)
+	}
 	close(s.notice.begun)
 	var all []farewell
 	for _, c := range s.ledger.list() {

@@ -8,7 +8,7 @@ import (
 // A ticket is an entry of the ledger that is no connection.
 type ticket struct {
 	Entry
-	cancel context.CancelCauseFunc // nil: nobody listens
+	cancel context.CancelCauseFunc // may be nil
 	ledger *ledger
 }
 
@@ -24,7 +24,7 @@ func (t *ticket) entry() Entry {
 // cancelled with [ErrExpired] when Grace has run out. It returns [ErrClosed] if the drain is over, and the job does not run.
 func (s *Server) Go(ctx context.Context, name string, job func(ctx context.Context)) error {
 	ctx, cancel := context.WithCancelCause(s.Context(ctx))
-	done, err := s.track(Entry{Protocol: "job", Name: name}, cancel)
+	done, err := s.Track(Entry{Protocol: "job", Name: name}, cancel)
 	if err != nil {
 		cancel(nil)
 		return err
@@ -38,12 +38,9 @@ func (s *Server) Go(ctx context.Context, name string, job func(ctx context.Conte
 }
 
 // Track puts something of a protocol that the server does not know into the ledger until done is called, which may be
-// more than once. State is "active" and Since is now if they are empty. It returns [ErrClosed] if the drain is over.
-func (s *Server) Track(e Entry) (done func(), err error) {
-	return s.track(e, func(error) {})
-}
-
-func (s *Server) track(e Entry, cancel context.CancelCauseFunc) (done func(), err error) {
+// more than once. State is "active" and Since is now if they are empty. Cancel, if there is one, is called with
+// [ErrExpired] when Grace has run out. It returns [ErrClosed] if the drain is over.
+func (s *Server) Track(e Entry, cancel context.CancelCauseFunc) (done func(), err error) {
 	if e.State == "" {
 		e.State = "active"
 	}

@@ -66,7 +66,7 @@ func TestJobsAreRefusedAfterADrain(t *testing.T) {
 	if err := s.Go(t.Context(), "late", func(context.Context) { t.Error("it runs") }); !errors.Is(err, drain.ErrClosed) {
 		t.Errorf("Go = %v", err)
 	}
-	if _, err := s.Track(drain.Entry{}); !errors.Is(err, drain.ErrClosed) {
+	if _, err := s.Track(drain.Entry{}, nil); !errors.Is(err, drain.ErrClosed) {
 		t.Errorf("Track = %v", err)
 	}
 }
@@ -96,7 +96,7 @@ func TestJobsThatCrossTheEndAreWaitedForOrRefused(t *testing.T) {
 // What was put into the ledger by its protocol is shown as it was, and holds the drain until it is done, twice or not.
 func TestTrackHoldsTheDrain(t *testing.T) {
 	s := serve(t, &http.Server{}, drain.Options{})
-	done, err := s.Track(drain.Entry{Protocol: "queue", Name: "orders", Remote: "broker:1"})
+	done, err := s.Track(drain.Entry{Protocol: "queue", Name: "orders", Remote: "broker:1"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

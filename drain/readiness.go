@@ -63,7 +63,14 @@ func (s *Server) setLame(since time.Time) error {
 		s.lameSince = since
 	}
 	s.lame.Store(!since.IsZero())
+	s.ready(since.IsZero())
 	return nil
+}
+
+func (s *Server) ready(ok bool) {
+	if s.opts.Ready != nil {
+		s.opts.Ready(ok)
+	}
 }
 
 // Readiness is a handler for the probe of a load balancer: 200 and "ok", and from the first moment of a plain stop, or

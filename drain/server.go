@@ -51,6 +51,14 @@ type Options struct {
 	// ends with Grace, but not before a tenth of Grace. Its error is joined to that of Serve. Default nil: nothing.
 	Flush func(context.Context) error
 
+	// Ready is called with false when a plain stop begins, before Propagation, and by Drain; with true by Resume: for those
+	// who are asked in another way than by [Server.Readiness], such as the health service of gRPC. Default nil: nothing.
+	Ready func(ready bool)
+
+	// Announce is called when the server has stopped to accept, before handlers learn of the drain: for another server, run
+	// by [Server.ServeFunc], that tells its clients first. Its context ends with Grace. Default nil: nothing.
+	Announce func(context.Context)
+
 	// After is a server that drains first: this one goes on to serve until that one has drained, as an admin listener
 	// should. Both get a context that ends. Grace is one budget then: this server has what the other has left of it, at
 	// least a tenth of its own, so a chain of two is over after 1.1 times Grace. Default nil: nothing is waited for.
