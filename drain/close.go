@@ -20,7 +20,7 @@ func (c *conn) Close() error {
 		return nil
 	}
 	at := c.srv.at()
-	linger := !c.closed && at < expired && (at > serving || c.proto == rawTCP)
+	linger := !c.closed && at < cutting && (at > serving || c.raw)
 	c.closed, c.lingering = true, linger
 	c.mu.Unlock()
 	if linger {
@@ -56,7 +56,7 @@ func (c *conn) linger() {
 // unsent reports whether the client may still get bytes of the last answer that are on their way, and there is time.
 func (c *conn) unsent() bool {
 	at := c.srv.at()
-	return unsent(c.Conn) > 0 && at < expired && (at < propagating || time.Now().Before(c.srv.latest))
+	return unsent(c.Conn) > 0 && at < cutting && (at < propagating || time.Now().Before(c.srv.latest))
 }
 
 // strike takes the connection off the ledger, if nothing of it is left: net/http has given it up or its owner has closed
@@ -87,7 +87,7 @@ func (c *conn) Write(p []byte) (int, error) {
 	}
 	n, err := c.Conn.Write(p)
 	c.written.Add(int64(n))
-	if c.proto == rawTCP {
+	if c.raw {
 		c.mu.Lock()
 		c.heard = time.Now()
 		c.mu.Unlock()
@@ -117,7 +117,7 @@ func (c *conn) ReadFrom(r io.Reader) (int64, error) {
 	if c.gone.Load() {
 		return 0, net.ErrClosed
 	}
-	if c.proto == rawTCP {
+	if c.raw {
 		return through(struct{ io.Writer }{c}, r)
 	}
 	n, err := c.copy(r)
@@ -147,7 +147,7 @@ func (c *conn) WriteTo(w io.Writer) (int64, error) {
 	if c.gone.Load() {
 		return 0, io.EOF
 	}
-	if c.proto == rawTCP {
+	if c.raw {
 		return through(w, c)
 	}
 	n, err := io.Copy(w, c.Conn)

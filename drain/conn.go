@@ -34,6 +34,7 @@ type conn struct {
 	net.Conn
 	srv    *Server
 	blind  bool        // not between: net/http has Conn itself
+	raw    bool        // of ServeTCP
 	socket bool        // a Read of Conn surely survives an interruption
 	done   atomic.Bool // Read has decided that the connection ends: it gives io.EOF from then on
 	gone   atomic.Bool // moved: Conn belongs to somebody else
@@ -130,7 +131,7 @@ func (c *conn) touch(p []byte) {
 			c.heard = time.Now()
 		}
 	}
-	if c.proto == rawTCP {
+	if c.raw {
 		c.heard = time.Now()
 	}
 	c.touched, c.ahead = true, false
@@ -201,7 +202,7 @@ func (c *conn) silent() bool {
 	case http.StateIdle:
 		return c.waits <= 1 || c.http2
 	case http.StateHijacked:
-		return c.proto == rawTCP
+		return c.raw
 	}
 	return false
 }
@@ -297,8 +298,11 @@ func (c *conn) current() http.ConnState {
 	return c.state
 }
 
-// framed reports whether the connection is HTTP/2 and its end is announced by an h2conn.
-func (c *conn) framed() bool {
+// framed reports whether the end of the connection of a request is announced by an h2conn.
+func (c *conn) framed(r *http.Request) bool {
+	if r.ProtoMajor < 2 {
+		return false
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.h2 != nil

@@ -22,7 +22,8 @@ const (
 	serving stage = iota
 	propagating
 	draining
-	expired // Grace ran out: a Close closes, it does not wait for the client
+	expired // Grace ran out
+	cutting // a Close closes, it does not wait for the client
 	flushing
 	drained
 )

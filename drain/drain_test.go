@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -195,8 +196,9 @@ func TestDrainDeliversTheLastAnswerInSpiteOfUnreadBytes(t *testing.T) {
 
 // The end of the last request ends the drain, not a timer.
 func TestDrainEndsWithItsLastRequest(t *testing.T) {
-	var slowest time.Duration
-	for range 20 {
+	const rounds = 100
+	var took []time.Duration
+	for range rounds {
 		g := newGate()
 		s := serve(t, &http.Server{Handler: g}, drain.Options{})
 		c := s.dial()
@@ -210,9 +212,12 @@ func TestDrainEndsWithItsLastRequest(t *testing.T) {
 		c.Close()
 		since := time.Now()
 		s.clean()
-		slowest = max(slowest, time.Since(since))
+		took = append(took, time.Since(since))
 	}
-	t.Logf("slowest end of a drain after the last byte: %v", slowest)
+	slices.Sort(took)
+	slowest := took[rounds-1]
+	t.Logf("from the last byte that the client took to the return of Serve: median %v, p99 %v, slowest %v",
+		took[rounds/2], took[rounds*99/100], slowest)
 	if slowest > lingers/2 {
 		t.Errorf("slowest end of a drain took %v", slowest)
 	}

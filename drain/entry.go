@@ -117,7 +117,8 @@ type Status struct {
 	// Jobs is the number of jobs, and of what else was put into the ledger by Track.
 	Jobs int `json:"jobs"`
 	// HTTP2 says in how many steps HTTP/2 connections are told to end: "two steps", or "one step" where the http.Server
-	// has a TLSNextProto of the user's for them, or a net/http that is not known. Empty before the first Serve.
+	// has a TLSNextProto of the user's for them, or a net/http that is not known. Empty before the first Serve,
+	// and without HTTP/2.
 	HTTP2 string `json:"http2,omitempty"`
 }
 

@@ -44,6 +44,7 @@ func (s *Server) expire(ctx context.Context, told bool) error {
 			s.step(step.action, step.wait, left, suspects)
 		}
 	}
+	s.enterStage(cutting)
 	for _, c := range s.ledger.list() {
 		c.cut()
 	}

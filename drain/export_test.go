@@ -3,6 +3,7 @@ package drain
 import (
 	"net"
 	"net/http"
+	"time"
 )
 
 // Wrap is the handler that the http.Server gets for h.
@@ -91,4 +92,23 @@ func Asked(s *Server) int {
 		ws.writing.Unlock()
 	}
 	return n
+}
+
+// Hooks is what the ledger does for one request of HTTP/1 on nc, with all that net/http calls for it but HTTP itself.
+func Hooks(s *Server, nc net.Conn, r *http.Request) (request func()) {
+	c := s.ledger.add(s, nc, "").(*conn)
+	ctx := s.connContext(nil)(r.Context(), c)
+	r = r.WithContext(ctx)
+	h := s.wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	state := s.connState(nil)
+	state(c, http.StateNew)
+	buf := make([]byte, 512)
+	return func() {
+		c.Read(buf)
+		state(c, http.StateActive)
+		h.ServeHTTP(nil, r)
+		c.Write(buf)
+		state(c, http.StateIdle)
+		c.SetReadDeadline(time.Time{})
+	}
 }

@@ -60,7 +60,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case asksForEvents(r):
 		h.stream(w, r, c, q)
 	default:
-		h.answer(w, r, c.framed())
+		h.answer(w, r, c.framed(r))
 	}
 }
 

@@ -37,15 +37,12 @@ func (primer) Accept() (net.Conn, error) { return nil, errPrimed }
 func (primer) Close() error              { return nil }
 func (primer) Addr() net.Addr            { return &net.TCPAddr{} }
 
-// A nextProto is a function of TLSNextProto.
-type nextProto = func(*http.Server, *tls.Conn, http.Handler)
-
 // frame puts an h2conn around each HTTP/2 connection, if HTTP/2 is the one of net/http. That fills TLSNextProto in its
 // first Serve, so there is one with no listener before; it is of the user's kind, since the kinds differ in what they
 // set up. The user's own functions stay.
 func (s *Server) frame(loop func(net.Listener) error) {
-	s.steps = "one step"
 	if _, own := s.http.TLSNextProto["h2"]; own {
+		s.steps = "one step"
 		return
 	}
 	s.priming = true
@@ -54,6 +51,9 @@ func (s *Server) frame(loop func(net.Listener) error) {
 	next := maps.Clone(s.http.TLSNextProto)
 	serve, secure := next[plainHTTP2], next["h2"]
 	if serve == nil || secure == nil {
+		if secure != nil {
+			s.steps = "one step"
+		}
 		return
 	}
 	next[plainHTTP2] = func(hs *http.Server, t *tls.Conn, h http.Handler) {

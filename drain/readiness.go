@@ -29,7 +29,7 @@ const (
 
 // phases are what the stages are called.
 var phases = [...]Phase{
-	serving: Serving, propagating: Propagating, draining: Draining, expired: Draining, flushing: Flushing, drained: Drained,
+	serving: Serving, propagating: Propagating, draining: Draining, expired: Draining, cutting: Draining, flushing: Flushing, drained: Drained,
 }
 
 // phase is the phase now. s.mu is locked.

@@ -31,8 +31,8 @@ func (c *conn) begin(r *http.Request) *request {
 	if r.ProtoMajor <= 1 {
 		since = c.since
 	}
-	*q = request{method: r.Method, path: r.URL.Path, since: since, next: c.running}
-	if q.next != nil {
+	q.method, q.path, q.since = r.Method, r.URL.Path, since
+	if q.next = c.running; q.next != nil {
 		q.next.prev = q
 	}
 	c.running = q
@@ -51,9 +51,10 @@ func (c *conn) end(q *request) {
 	if q.next != nil {
 		q.next.prev = q.prev
 	}
-	*q = request{}
+	q.prev, q.next, q.events = nil, nil, nil
 	c.mu.Unlock()
 	if q != &c.only {
+		q.method, q.path = "", ""
 		requests.Put(q)
 	}
 }

@@ -37,7 +37,7 @@ func (h *handler) stream(w http.ResponseWriter, r *http.Request, c *conn, q *req
 	if h.srv.at() >= draining {
 		w.Header().Set("Content-Type", eventStreamType)
 		w.Header().Set("Cache-Control", "no-store")
-		if !c.framed() {
+		if !c.framed(r) {
 			w.Header().Set("Connection", "close")
 		}
 		io.WriteString(w, retry())
@@ -53,7 +53,7 @@ func (h *handler) stream(w http.ResponseWriter, r *http.Request, c *conn, q *req
 	if h.srv.at() >= draining { // announce may have looked before it was there
 		e.goodbye(ctx)
 	}
-	h.answer(e, r.WithContext(ctx), c.framed())
+	h.answer(e, r.WithContext(ctx), c.framed(r))
 }
 
 // An eventStream ends an answer with events between two of them.

@@ -40,9 +40,9 @@ func (h *handler) upgrade(w http.ResponseWriter, r *http.Request, c *conn) {
 		w.Header().Set("Connection", "close")
 		http.Error(w, "the server is being replaced, try again", http.StatusServiceUnavailable)
 	case ok:
-		h.answer(&upgrader{answerer: full, entry: c}, r, c.framed())
+		h.answer(&upgrader{answerer: full, entry: c}, r, false)
 	default:
-		h.answer(w, r, c.framed())
+		h.answer(w, r, c.framed(r))
 	}
 }
 
