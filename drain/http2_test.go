@@ -323,3 +323,35 @@ func TestHTTP2OfTheUserIsLeftAlone(t *testing.T) {
 	s.stop()
 	s.clean()
 }
+
+// A stream that lasts longer than a client is given to answer is finished as well: net/http sends its GOAWAY beside it.
+func TestHTTP2StreamsOutliveTheTimeToAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := bubbleOf(&http.Server{Protocols: both(), Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			time.Sleep(8 * time.Second)
+			io.WriteString(w, "long")
+		})}, drain.Options{})
+		b.run(b.Serve)
+		cl := newClientUnbound(b.ln.dial())
+		cl.t = t
+		c := h2client{cl}
+		go io.WriteString(c, greeting+frame{kind: settings}.String())
+		c.await(settings)
+		c.open(1, "/long")
+		since := time.Now()
+		b.end(upgraded{})
+		c.await(goAway)
+		c.pong(c.await(ping))
+		if f := c.await(goAway); f.last() != 1 {
+			t.Errorf("the last GOAWAY is of stream %d", f.last())
+		}
+		wantTime(t, "it was told", time.Since(since), 5*time.Second)
+		if got := c.body(t, 1); got != "long" {
+			t.Errorf("got %q", got)
+		}
+		c.ends()
+		if err := <-b.done; err != nil {
+			t.Error(err)
+		}
+	})
+}

@@ -1,9 +1,11 @@
 package drain_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"testing"
@@ -41,21 +43,40 @@ func (c *client) echoes(text string) {
 // A raw connection goes on in the drain as long as something is said on it, and ends in good order when nothing was for
 // IdleGrace (F14).
 func TestRawConnectionsEndInASilence(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := bubbleOf(&http.Server{}, drain.Options{})
-		b.run(func(ctx context.Context, ln net.Listener) error { return b.ServeTCP(ctx, ln, echoRaw) })
-		c := newClientUnbound(b.ln.dial())
-		c.t = t
-		b.end(upgraded{})
-		for range 4 {
-			c.echoes("ping")
-			time.Sleep(4 * time.Second)
-		}
-		wantTime(t, "closed", ended(t, c), time.Second)
-		if err := <-b.done; err != nil {
-			t.Error(err)
-		}
-	})
+	for name, h := range map[string]func(context.Context, net.Conn){
+		"both talk":        echoRaw,
+		"the client talks": func(_ context.Context, nc net.Conn) { io.Copy(io.Discard, nc) },
+		"the server talks": func(_ context.Context, nc net.Conn) {
+			for range 4 {
+				io.WriteString(nc, "ping")
+				time.Sleep(4 * time.Second)
+			}
+			io.Copy(io.Discard, nc)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := bubbleOf(&http.Server{}, drain.Options{})
+				b.run(func(ctx context.Context, ln net.Listener) error { return b.ServeTCP(ctx, ln, h) })
+				c := newClientUnbound(b.ln.dial())
+				b.end(upgraded{})
+				since := time.Now()
+				for range 4 {
+					if name != "the server talks" {
+						io.WriteString(c, "ping")
+					}
+					if name != "the client talks" {
+						io.ReadFull(c, make([]byte, 4))
+					}
+					time.Sleep(4*time.Second - time.Since(since)%(4*time.Second))
+				}
+				wantTime(t, "closed", ended(t, c), time.Second)
+				if err := <-b.done; err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
 }
 
 // The end of one side is passed on, in both directions, and the last bytes arrive though the client has sent more (F5).
@@ -155,7 +176,8 @@ func TestGraceEndsRawConnections(t *testing.T) {
 
 // A handler that panics loses its own connection and nothing else.
 func TestRawHandlersMayPanic(t *testing.T) {
-	s := serveRaw(t, drain.Options{}, func(_ context.Context, nc net.Conn) {
+	var logged bytes.Buffer
+	s := serveRaw(t, drain.Options{Logger: slog.New(slog.NewTextHandler(&logged, nil))}, func(_ context.Context, nc net.Conn) {
 		if b, _ := io.ReadAll(io.LimitReader(nc, 1)); string(b) == "!" {
 			panic("of the user")
 		}
@@ -171,6 +193,7 @@ func TestRawHandlersMayPanic(t *testing.T) {
 	good.Close()
 	s.stop()
 	s.clean()
+	contains(t, logged.String(), "panicked", "of the user", bad.LocalAddr().String())
 }
 
 // HTTP and raw connections of one server are one drain.

@@ -197,6 +197,9 @@ func TestWebSocketCloseStandsBetweenMessages(t *testing.T) {
 			<-step
 			io.WriteString(nc, message[cut:])
 			_, err = io.WriteString(nc, "\x81\x04late")
+			if _, echoed := io.WriteString(nc, "\x88\x02\x03\xf4"); echoed != nil { // the library answers the client's close
+				t.Errorf("the answer to a close: %v", echoed)
+			}
 			done <- err
 			io.Copy(io.Discard, nc)
 		})}, drain.Options{Grace: time.Hour})
@@ -324,7 +327,17 @@ func TestWebSocketsAreClosedOverTime(t *testing.T) {
 // A client that does not answer the close is taken as gone after five seconds.
 func TestWebSocketsThatDoNotAnswerEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBubble(wsEcho(lateHead), drain.Options{})
+		b := newBubble(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			nc, _, err := lateHead(w)
+			if err != nil {
+				return
+			}
+			defer nc.Close()
+			for err == nil || isTimeout(err) { // it is patient, as one that sends PINGs
+				nc.SetDeadline(time.Now().Add(time.Second))
+				_, err = nc.Read(make([]byte, 1))
+			}
+		}), drain.Options{})
 		c := newClientUnbound(b.ln.dial())
 		go io.WriteString(c, askWebSocket)
 		if _, err := http.ReadResponse(c.r, nil); err != nil {
