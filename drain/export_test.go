@@ -112,3 +112,21 @@ func Hooks(s *Server, nc net.Conn, r *http.Request) (request func()) {
 		c.SetReadDeadline(time.Time{})
 	}
 }
+
+// EventStreamsAsked counts the event streams that are to end.
+func EventStreamsAsked(s *Server) int {
+	n := 0
+	for _, c := range s.ledger.list() {
+		_, streams := c.farewells()
+		for _, f := range streams {
+			if e, ok := f.(*eventStream); ok {
+				e.mu.Lock()
+				if e.asked {
+					n++
+				}
+				e.mu.Unlock()
+			}
+		}
+	}
+	return n
+}

@@ -105,7 +105,9 @@ func (e *eventStream) FlushError() error {
 		return ErrClosed
 	}
 	e.begin()
-	return http.NewResponseController(e.ResponseWriter).Flush()
+	err := http.NewResponseController(e.ResponseWriter).Flush()
+	e.end() // it may have been asked before there was a header
+	return err
 }
 
 // begin looks at the header before it goes out: later it is the handler's alone.

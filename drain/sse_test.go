@@ -82,6 +82,30 @@ func TestEventStreamsEndBetweenEvents(t *testing.T) {
 	}
 }
 
+// One whose header comes after it was asked to end, and nothing else, ends as well.
+func TestEventStreamsWhoseHeaderComesLateEnd(t *testing.T) {
+	entered, on := make(chan struct{}), make(chan struct{})
+	done := make(chan error, 1)
+	s := serve(t, &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		close(entered)
+		<-on
+		events(nil, done).ServeHTTP(w, r)
+	})}, drain.Options{Grace: time.Hour})
+	c := s.dial()
+	c.send(askEvents)
+	<-entered
+	s.handOver()
+	<-drain.FromContext(s.Context(t.Context())).Begun()
+	until(t, "it was asked", func() bool { return drain.EventStreamsAsked(s.Server) == 1 })
+	close(on)
+	if a := c.answer(); !retryLine.MatchString(a.body) {
+		t.Errorf("got %+v", a)
+	}
+	<-done
+	c.Close()
+	s.clean()
+}
+
 // A handler that listens to nothing but its own events is stopped by the next one it writes.
 func TestEventStreamsOfDeafHandlersEnd(t *testing.T) {
 	parts, done := make(chan string), make(chan error, 1)
