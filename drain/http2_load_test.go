@@ -3,6 +3,7 @@ package drain_test
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"io"
 	"net"
 	"net/http"
@@ -20,19 +21,35 @@ func TestHTTP2LosesNoStreamUnderLoad(t *testing.T) {
 	if testing.Short() {
 		times = 8
 	}
-	lost, answered := h2Load(t, times, drainedHTTP2(t))
-	t.Logf("%d drains: %d streams answered, %d lost", times, answered, lost)
-	if lost > 0 || answered == 0 {
-		t.Errorf("%d streams of %d lost", lost, answered)
+	for name, conf := range map[string]*tls.Config{"cleartext": nil, "TLS": certificate(t)} {
+		t.Run(name, func(t *testing.T) {
+			dial := func(addr string) (net.Conn, error) { return net.Dial("tcp", addr) }
+			if conf != nil {
+				dial = func(addr string) (net.Conn, error) {
+					return tls.Dial("tcp", addr, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
+				}
+			}
+			lost, answered := h2Load(t, times, drainedHTTP2(t, conf), dial)
+			t.Logf("%d drains: %d streams answered, %d lost", times, answered, lost)
+			if lost > 0 || answered == 0 {
+				t.Errorf("%d streams of %d lost", lost, answered)
+			}
+		})
 	}
 }
 
-func drainedHTTP2(t testing.TB) func(net.Listener) generation {
+func drainedHTTP2(t testing.TB, conf *tls.Config) func(net.Listener) generation {
 	return func(ln net.Listener) generation {
-		s := drain.NewServer(&http.Server{Handler: echo, Protocols: both()}, drain.Options{})
+		s := drain.NewServer(&http.Server{Handler: echo, Protocols: both(), TLSConfig: conf.Clone(), ErrorLog: discardLog}, drain.Options{})
 		ctx, end := context.WithCancelCause(context.Background())
 		done := make(chan error, 1)
-		go func() { done <- s.Serve(ctx, ln) }()
+		go func() {
+			if conf != nil {
+				done <- s.ServeTLS(ctx, ln, "", "")
+				return
+			}
+			done <- s.Serve(ctx, ln)
+		}()
 		return generation{func() {
 			end(upgraded{})
 			if err := <-done; err != nil {
@@ -43,7 +60,7 @@ func drainedHTTP2(t testing.TB) func(net.Listener) generation {
 }
 
 // h2Load keeps 4 connections with 20 streams each busy, without a second try for any.
-func h2Load(t testing.TB, times int, start func(net.Listener) generation) (lost, answered int64) {
+func h2Load(t testing.TB, times int, start func(net.Listener) generation, dial func(string) (net.Conn, error)) (lost, answered int64) {
 	base, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -56,7 +73,7 @@ func h2Load(t testing.TB, times int, start func(net.Listener) generation) (lost,
 	for range 4 {
 		wg.Go(func() {
 			for ctx.Err() == nil {
-				opened, answered, err := crowd(ctx, base.Addr().String(), &good)
+				opened, answered, err := crowd(ctx, func() (net.Conn, error) { return dial(base.Addr().String()) }, &good)
 				if err != nil || opened != answered {
 					bad.Add(int64(opened - answered + 1))
 					t.Logf("%d streams of %d answered, %v", answered, opened, err)
@@ -78,8 +95,8 @@ func h2Load(t testing.TB, times int, start func(net.Listener) generation) (lost,
 }
 
 // crowd keeps 20 streams open on one connection up to its GOAWAY, and says how many it opened and how many were answered.
-func crowd(ctx context.Context, addr string, good *atomic.Int64) (opened, answered int, err error) {
-	nc, err := net.Dial("tcp", addr)
+func crowd(ctx context.Context, dial func() (net.Conn, error), good *atomic.Int64) (opened, answered int, err error) {
+	nc, err := dial()
 	if err != nil {
 		return 0, 0, err
 	}

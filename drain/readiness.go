@@ -45,8 +45,8 @@ func (s *Server) phase() Phase {
 }
 
 // Drain makes the server a lame duck, as an operator wants it who takes it out of a load balancer by hand: it is not
-// ready, and answers announce the end of their connections, so that clients look elsewhere; but it goes on to accept, and
-// nothing else ends. [Server.Resume] takes it back. If the context ends meanwhile, Propagation counts from here. It
+// ready, and answers over HTTP/1 announce the end of their connections, so that clients look elsewhere; but it goes on to
+// accept, and nothing else ends: a connection of HTTP/2 that was told its end could not be taken back. [Server.Resume] takes it back. If the context ends meanwhile, Propagation counts from here. It
 // returns [ErrClosed] if the final drain has begun.
 func (s *Server) Drain() error { return s.setLame(time.Now()) }
 

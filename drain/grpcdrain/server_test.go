@@ -2,8 +2,10 @@ package grpcdrain_test
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +13,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
 	"google.golang.org/grpc/health/grpc_health_v1"
@@ -55,19 +58,24 @@ type fixture struct {
 
 func start(t *testing.T, h *handler, opts drain.Options) *fixture {
 	t.Helper()
+	return startWith(t, h, opts, insecure.NewCredentials(), insecure.NewCredentials())
+}
+
+func startWith(t *testing.T, h *handler, opts drain.Options, server, client credentials.TransportCredentials) *fixture {
+	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	calls := new(grpcdrain.Observer)
-	gs := grpc.NewServer(grpc.StatsHandler(calls))
+	gs := grpc.NewServer(grpc.StatsHandler(calls), grpc.Creds(server))
 	grpc_health_v1.RegisterHealthServer(gs, h)
 	f := &fixture{srv: grpcdrain.NewServer(gs, opts), ln: ln, served: make(chan error, 1)}
 	f.srv.Observe(calls)
 	ctx, stop := context.WithCancelCause(context.Background())
 	f.stop = stop
 	go func() { f.served <- f.srv.Serve(ctx, ln) }()
-	conn, err := grpc.NewClient(ln.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := grpc.NewClient(ln.Addr().String(), grpc.WithTransportCredentials(client))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -177,6 +185,31 @@ func TestStreamsLearnOfTheDrainAfterTheirClient(t *testing.T) {
 	}
 	if f.conn.GetState() == connectivity.Ready { // the client has left the connection
 		t.Error("the client heard of its stream before it heard of its connection")
+	}
+	if err := f.wait(t); err != nil {
+		t.Errorf("Serve: %v", err)
+	}
+}
+
+// Over TLS, where the announcement cannot be seen, streams end with a status too, and the drain with them.
+func TestStreamsEndWithAStatusOverTLS(t *testing.T) {
+	web := httptest.NewUnstartedServer(nil)
+	web.StartTLS()
+	defer web.Close()
+	begun := make(chan struct{})
+	f := startWith(t, &handler{watch: func(s grpc.ServerStreamingServer[grpc_health_v1.HealthCheckResponse]) error {
+		close(begun)
+		<-drain.FromContext(s.Context()).Begun()
+		return status.Error(codes.Unavailable, "come again")
+	}}, drain.Options{}, credentials.NewTLS(&tls.Config{Certificates: web.TLS.Certificates}), credentials.NewTLS(&tls.Config{InsecureSkipVerify: true}))
+	stream, err := f.client.Watch(t.Context(), &grpc_health_v1.HealthCheckRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-begun
+	f.stop(handover{errors.New("upgrade")})
+	if _, err := stream.Recv(); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "come again") {
+		t.Errorf("the stream ended with %v", err)
 	}
 	if err := f.wait(t); err != nil {
 		t.Errorf("Serve: %v", err)
