@@ -22,6 +22,10 @@ const (
 // silentTime is how long one that never sent anything is given, if Options.IdleGrace does not say it.
 const silentTime = 800 * time.Millisecond
 
+// hurriedGrace takes the place of IdleGrace after Hurry. A client that asks again and again has a request on its way
+// most of the time, and it would be lost.
+const hurriedGrace = 500 * time.Millisecond
+
 // past interrupts a Read.
 var past = time.Unix(1, 0)
 
@@ -217,8 +221,8 @@ func (c *conn) begun(size int) bool {
 // due is when the connection may be closed if it stays silent.
 func (c *conn) due() time.Time {
 	due := c.heard.Add(c.srv.patience(c.state == http.StateNew && !c.touched))
-	if c.state == http.StateIdle && !c.ahead && c.srv.hurried.Load() {
-		due = c.heard
+	if c.state == http.StateIdle && !c.ahead {
+		due = c.heard.Add(c.srv.idleGrace())
 	}
 	if c.srv.latest.Before(due) {
 		return c.srv.latest

@@ -193,11 +193,19 @@ func (s *Server) wait(ctx context.Context) error {
 	}
 }
 
+// idleGrace is how long an idle connection has.
+func (s *Server) idleGrace() time.Duration {
+	if s.hurried.Load() {
+		return min(s.opts.IdleGrace, hurriedGrace)
+	}
+	return s.opts.IdleGrace
+}
+
 // scan asks the connections that are due to leave, and says when the next will be. One that becomes idle after the
 // scan is due later than the next scan, or is asked as it becomes idle.
 func (s *Server) scan() time.Duration {
 	now := time.Now()
-	next := now.Add(s.opts.IdleGrace)
+	next := now.Add(s.idleGrace())
 	if now.Before(s.latest) && s.latest.Before(next) {
 		next = s.latest
 	}

@@ -70,8 +70,9 @@ func TestDrainClosesOldIdleConnectionsAtOnce(t *testing.T) {
 	s.clean()
 }
 
-// Hurry closes idle connections whatever their age, and leaves the silent new one, whose first request may be near.
-func TestHurryClosesIdleConnectionsAtOnce(t *testing.T) {
+// Hurry closes what is idle for a moment, whatever IdleGrace is, and leaves the silent new one, whose first request may
+// be near.
+func TestHurryClosesIdleConnectionsSoon(t *testing.T) {
 	hurry := make(chan struct{})
 	s := serve(t, &http.Server{Handler: echo}, drain.Options{IdleGrace: time.Hour, Grace: time.Hour, Hurry: hurry})
 	idle, silent, busy := s.dial(), s.dial(), s.dial()

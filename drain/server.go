@@ -37,9 +37,9 @@ type Options struct {
 	// by net/http. Default nil: nothing moves.
 	Move func(net.Conn) bool
 
-	// Hurry makes a drain close idle connections at once, when it is closed or something is received from it; silent
-	// new ones keep their IdleGrace. That has a price: a connection whose last answer went out before the drain did not
-	// learn of the end, and a request that is on its way to it is lost. Default nil: never.
+	// Hurry makes a drain close connections that have been idle for half a second, when it is closed or something is
+	// received from it; silent new ones keep their IdleGrace. That has a price: a connection whose last answer went out
+	// before the drain did not learn of the end, and a request that is on its way to it is lost. Default nil: never.
 	Hurry <-chan struct{}
 
 	// KeepWebSockets leaves the end of WebSockets to their handlers, which learn of the drain by [FromContext]. Otherwise

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -13,20 +14,29 @@ import (
 // process to its commit or its end, as a sequence of phases that each wait for the next event. Until the commit frame
 // is sent everything can be taken back; the old process accepts all the time but for the moment of the commit.
 type attempt struct {
-	u      *Upgrader
-	ctx    context.Context // its end aborts the attempt
-	abort  context.CancelCauseFunc
-	early  chan struct{} // closed to end bake and soak with a commit
-	done   chan error    // gets the one result
-	revive bool          // see runner.orphaned: no bake, no soak, and nothing of ours to open again
+	u       *Upgrader
+	mode    mode
+	ctx     context.Context // its end aborts the attempt
+	abort   context.CancelCauseFunc
+	early   chan struct{} // closed to end bake and soak with a commit
+	done    chan error    // gets the one result
+	started time.Time
 
-	child *child
-	cand  Candidate
-	phase Phase
-	plain bool // the child knows tableflip only
-	open  bool // the candidate has been told to accept
-	crash *os.File
-	due   time.Time // when the candidate must be prepared
+	child     *child
+	cand      Candidate
+	phase     Phase
+	plain     bool // the child knows tableflip only
+	exclusive bool // the candidate may not accept before the commit
+	open      bool // it has been told to accept
+	released  bool // this process has given up its resources
+	crash     *os.File
+	due       time.Time // when the candidate must be prepared
+
+	sharing    sync.Mutex // of weights, which the judge sets
+	dispatcher atomic.Pointer[dispatcher]
+	shared     bool         // no more
+	spoke      atomic.Int64 // when the candidate was heard last, in Unix nanoseconds; 0: it need not speak
+	silent     int          // how often it was found silent
 
 	mu         sync.Mutex
 	earlyOnce  sync.Once
@@ -35,6 +45,28 @@ type attempt struct {
 	stopping   chan struct{} // closed if the abort is part of the end of the service
 }
 
+// mode is what an attempt is for.
+type mode int
+
+const (
+	modeUpgrade   mode = iota // to a new build
+	modeHangup                // the same on SIGHUP, which asks for a restart of the same build as well
+	modeRestart               // to whatever the file is
+	modeRehearsal             // to prepared and smoke, and back
+	modeRollback              // to the build that was committed before this one
+	modeRevive                // see runner.orphaned: nothing is ours to judge or to open again
+)
+
+func (m mode) String() string {
+	return [...]string{"upgrade", "upgrade", "restart", "rehearsal", "rollback", "restart"}[m]
+}
+
+// judged tells whether the program's judges are asked: what brings back a build that was good must not depend on them.
+func (m mode) judged() bool { return m != modeRollback && m != modeRevive }
+
+// errRehearsed ends a rehearsal that went well.
+var errRehearsed = errors.New("this was a rehearsal")
+
 // commitStall is how long the old process holds back its own Accept after it has handed over. A new process that is
 // slower than that finds it accepting again until it says that it serves, so that a hang stalls nobody for longer.
 const commitStall = time.Second
@@ -42,15 +74,18 @@ const commitStall = time.Second
 // idleAbortGrace is how long a candidate that has accepted nothing may take to go.
 const idleAbortGrace = 2 * time.Second
 
-func newAttempt(ctx context.Context, u *Upgrader, revive bool) *attempt {
-	a := &attempt{u: u, revive: revive, early: make(chan struct{}), done: make(chan error, 1), stopping: make(chan struct{})}
+func newAttempt(ctx context.Context, u *Upgrader, m mode) *attempt {
+	a := &attempt{
+		u: u, mode: m, started: time.Now(),
+		early: make(chan struct{}), done: make(chan error, 1), stopping: make(chan struct{}),
+	}
 	a.ctx, a.abort = context.WithCancelCause(context.WithoutCancel(ctx))
 	return a
 }
 
-// run ends with nil when another process serves, and with an *Error when this one does.
+// run ends with nil when another process serves or a rehearsal went well, and with an *Error otherwise.
 func (a *attempt) run() {
-	ctx, end := a.u.tel.begin(a.ctx, a.u.generation)
+	ctx, end := a.u.tel.begin(a.ctx, a.mode, a.u.generation)
 	err := a.steps(ctx)
 	if err != nil {
 		err = a.takeBack(err)
@@ -70,6 +105,7 @@ func (a *attempt) steps(ctx context.Context) error {
 	}{
 		{PhaseStart, a.start},
 		{PhaseCheck, a.prepared},
+		{PhaseSmoke, a.smoke},
 		{PhaseBake, a.bake},
 		{PhaseSoak, a.soak},
 		{PhaseCommit, a.handOver},
@@ -87,21 +123,28 @@ func (a *attempt) steps(ctx context.Context) error {
 
 // report makes Status show what is known of the candidate.
 func (a *attempt) report() {
-	a.u.setCandidate(&CandidateStatus{Phase: a.phase, PID: a.cand.pid, Version: a.cand.version, Generation: a.cand.generation})
+	a.u.setCandidate(&Process{
+		Phase: a.phase, PID: a.cand.pid, Version: a.cand.version, Generation: a.cand.generation, Weight: a.cand.Weight(),
+	})
 }
 
 // start starts the process and waits for its first word. A process that is ready without a word knows tableflip only.
 func (a *attempt) start() error {
 	atStep("old.start")
 	a.due = time.Now().Add(a.u.opts.Timeout)
-	child, err := startChild(a.u.opts, a.u.listeners)
+	p, err := a.program()
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	child, err := startChild(a.u.opts, p, a.u.listeners)
 	if err != nil {
 		return err
 	}
 	a.child = child
-	a.cand = Candidate{pid: child.pid, generation: a.u.nextGeneration(a.revive)}
+	a.cand.pid, a.cand.generation, a.cand.link, a.cand.attempt = child.pid, a.nextGeneration(), child.link, a
 	a.report()
-	a.u.log.Info("upgrade: started a new process", "candidate", child.pid)
+	a.u.log.Info("upgrade: started a new process", "candidate", child.pid, "for", a.mode)
 	atStep("old.started")
 	f, err := a.until(kindHello, time.Until(a.due), nil)
 	if errors.Is(err, errLimit) {
@@ -111,6 +154,21 @@ func (a *attempt) start() error {
 		return err
 	}
 	return a.welcome(f)
+}
+
+// program finds out what to start.
+func (a *attempt) program() (program, error) {
+	if a.mode == modeRollback {
+		return a.u.previous.program()
+	}
+	return preflight(a.u.opts, a.mode)
+}
+
+func (a *attempt) nextGeneration() int {
+	if a.mode == modeRevive {
+		return a.u.generation
+	}
+	return a.u.generation + 1
 }
 
 // welcome answers hello with what the new process needs to begin.
@@ -125,15 +183,15 @@ func (a *attempt) welcome(f frame) error {
 	if h.PID != a.child.pid {
 		return fmt.Errorf("it is pid %d, started by pid %d: a script has to end with exec", h.PID, a.child.pid)
 	}
-	a.cand.version = clip(h.Version)
+	a.cand.version, a.cand.protocol = clip(h.Version), min(h.Max, protocolMax)
 	atStep("old.hello")
 	state, err := a.snapshot()
 	if err != nil {
 		return err
 	}
 	body := welcomeBody{
-		Protocol: min(h.Max, protocolMax), Generation: a.cand.generation, Millis: time.Until(a.due).Milliseconds(), Only: a.revive,
-		Paths: a.u.listeners.paths(),
+		Protocol: a.cand.protocol, Generation: a.cand.generation, Millis: time.Until(a.due).Milliseconds(),
+		Only: a.mode == modeRevive, From: clip(a.u.opts.Version), Paths: a.u.listeners.paths(),
 	}
 	var files []*os.File
 	if state != nil {
@@ -151,37 +209,62 @@ func (a *attempt) welcome(f frame) error {
 }
 
 func (a *attempt) prepared() error {
+	a.exclusive = a.u.resources.serving()
 	if a.plain {
 		return nil
 	}
-	_, err := a.until(kindPrepared, max(time.Until(a.due), time.Millisecond), nil)
+	f, err := a.until(kindPrepared, max(time.Until(a.due), time.Millisecond), nil)
 	if errors.Is(err, errLimit) {
 		return fmt.Errorf("it was not prepared within %v: it hangs before upgrade.Run, or in it", a.u.opts.Timeout)
 	}
+	if err != nil {
+		return err
+	}
+	var p preparedBody
+	err = f.decode(&p)
+	a.exclusive = a.exclusive || p.Exclusive
 	atStep("old.prepared")
 	return err
 }
 
-// bake asks the program's judge, and stops asking as soon as the candidate dies or somebody decides by hand.
-func (a *attempt) bake() error {
-	if a.plain || a.revive || a.u.opts.Bake == nil {
+// smoke asks the program whether the candidate answers as it should, before anybody else sees it. It is all that a
+// rehearsal is for.
+func (a *attempt) smoke() error {
+	if a.mode == modeRehearsal && a.plain {
+		return errors.New("it knows tableflip only, and cannot be rehearsed")
+	}
+	if err := a.judge("Smoke", a.u.opts.Smoke); err != nil {
+		return err
+	}
+	if a.mode == modeRehearsal {
+		return errRehearsed
+	}
+	return nil
+}
+
+func (a *attempt) bake() error { return a.judge("Bake", a.u.opts.Bake) }
+
+// judge asks a function of the program, and stops asking as soon as the candidate dies or somebody decides by hand.
+func (a *attempt) judge(name string, fn func(context.Context, *Candidate) error) error {
+	if fn == nil || a.plain || !a.mode.judged() {
 		return nil
 	}
 	ctx, cancel := context.WithCancel(a.ctx)
 	defer cancel()
-	verdict := errors.New("the function in Options.Bake has ended its goroutine")
+	verdict := fmt.Errorf("the function in Options.%s has ended its goroutine", name)
 	judged := make(chan struct{})
 	go func() {
 		defer close(judged)
-		verdict = guard(func() error { return a.u.opts.Bake(ctx, &a.cand) })
+		verdict = guard(func() error { return fn(ctx, &a.cand) })
 	}()
 	_, err := a.until(0, 0, judged)
 	cancel()
 	select {
 	case <-judged:
 	case <-time.After(commitStall):
-		a.u.log.Error("upgrade: Bake goes on although its context has ended")
+		a.u.log.Error("upgrade: a judge goes on although its context has ended", "judge", name)
 	}
+	a.cand.hangUp()
 	switch {
 	case errors.Is(err, errOver):
 		return verdict
@@ -191,36 +274,12 @@ func (a *attempt) bake() error {
 	return err
 }
 
-// snapshot asks the program for its values, and gives up with the attempt or after Timeout if it does not answer.
-func (a *attempt) snapshot() (*os.File, error) {
-	var state *os.File
-	err := errors.New("the values of Keep were not marshalled: MarshalBinary has ended its goroutine")
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		state, err = a.u.keeper.snapshot()
-	}()
-	_, waited := a.until(0, a.u.opts.Timeout, done)
-	if errors.Is(waited, errOver) {
-		return state, err
-	}
-	go func() { // ends when MarshalBinary does
-		if <-done; state != nil {
-			state.Close()
-		}
-	}()
-	if errors.Is(waited, errLimit) {
-		return nil, fmt.Errorf("a kept value's MarshalBinary did not return within %v", a.u.opts.Timeout)
-	}
-	return nil, waited
-}
-
 // soak lets both accept for a while. A candidate that is alive at its end has shown that it can serve.
 func (a *attempt) soak() error {
-	if a.revive || a.u.opts.Soak <= 0 {
+	if !a.mode.judged() || a.u.opts.Soak <= 0 {
 		return nil
 	}
-	if !a.plain {
+	if !a.plain && !a.exclusive {
 		a.open = true
 		if err := a.child.link.send(kindOpen, nil); err != nil {
 			return fmt.Errorf("control socket: %w", err)
@@ -232,60 +291,6 @@ func (a *attempt) soak() error {
 		return nil
 	}
 	return err
-}
-
-// handOver commits. The new process calls Ready when it gets the frame; it has taken over when it says that it serves.
-// Until then this one keeps its listeners, so that a process which dies in between leaves one that can go on.
-func (a *attempt) handOver() error {
-	body, files, err := a.lastWord()
-	if err != nil {
-		return err
-	}
-	for _, f := range files {
-		defer f.Close()
-	}
-	atStep("old.commit")
-	a.u.listeners.pause()
-	if a.plain {
-		return nil
-	}
-	if err := a.child.link.send(kindCommit, body, files...); err != nil {
-		return fmt.Errorf("control socket: %w", err)
-	}
-	atStep("old.committed")
-	_, err = a.until(kindServing, commitStall, nil)
-	if errors.Is(err, errLimit) {
-		a.u.listeners.open(true)
-		_, err = a.until(kindServing, a.u.opts.Timeout, nil)
-	}
-	if errors.Is(err, errLimit) { // a process that was frozen finds its time over before it has read what came meanwhile
-		_, err = a.until(kindServing, commitStall, nil)
-	}
-	if errors.Is(err, errLimit) {
-		return fmt.Errorf("it did not confirm the commit within %v", a.u.opts.Timeout)
-	}
-	atStep("old.handed-over")
-	return err
-}
-
-// lastWord decides whether it is too late to abort, and collects what goes with the commit.
-func (a *attempt) lastWord() (commitBody, []*os.File, error) {
-	state, err := a.snapshot()
-	if err != nil {
-		return commitBody{}, nil, err
-	}
-	var files []*os.File
-	if state != nil {
-		files = append(files, state)
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if err := context.Cause(a.ctx); err != nil {
-		frame{files: files}.close()
-		return commitBody{}, nil, fmt.Errorf("%w: %w", ErrAborted, err)
-	}
-	a.committing = true
-	return commitBody{State: state != nil, Again: a.again}, files, nil
 }
 
 // tryAbort takes the attempt back unless it is too late.

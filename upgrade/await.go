@@ -64,8 +64,14 @@ func (a *attempt) until(want kind, limit time.Duration, over <-chan struct{}) (f
 	if a.plain {
 		frames = nil // it has closed what it did not know
 	}
+	tick := time.NewTicker(tickEvery)
+	defer tick.Stop()
 	for {
 		select {
+		case <-tick.C:
+			if err := a.tick(); err != nil {
+				return frame{}, err
+			}
 		case f, ok := <-frames:
 			if !ok && want == kindHello {
 				frames = nil // a program that knows tableflip only closes it
@@ -74,11 +80,11 @@ func (a *attempt) until(want kind, limit time.Duration, over <-chan struct{}) (f
 			if !ok {
 				return frame{}, a.linkLost()
 			}
-			if f.close(); f.kind == want {
-				return f, nil
+			if err := a.hear(f); err != nil {
+				return frame{}, err
 			}
-			if f.kind == kindFailed {
-				return frame{}, a.failed(f)
+			if f.kind == want {
+				return f, nil
 			}
 		case <-ready:
 			a.plain = true
@@ -94,6 +100,59 @@ func (a *attempt) until(want kind, limit time.Duration, over <-chan struct{}) (f
 		case <-aborted:
 			return frame{}, fmt.Errorf("%w: %w", ErrAborted, context.Cause(a.ctx))
 		}
+	}
+}
+
+// tickEvery is how often an attempt looks at what nobody tells it.
+const tickEvery = 50 * time.Millisecond
+
+// silentError says that the candidate gave no sign of life.
+type silentError struct{ limit time.Duration }
+
+func (e *silentError) Error() string { return fmt.Sprintf("it said nothing for %v", e.limit) }
+
+// tick looks after the passed connections, and whether the candidate lives.
+func (a *attempt) tick() error {
+	spoke := a.spoke.Load()
+	if spoke == 0 {
+		return nil
+	}
+	a.dispatcher.Load().sweep()
+	if time.Since(time.Unix(0, spoke)) < a.u.opts.Silence {
+		a.silent = 0
+		return nil
+	}
+	if a.silent++; a.silent < 3 { // this process may have been the one that slept: what has come is heard first
+		return nil
+	}
+	return &silentError{a.u.opts.Silence}
+}
+
+// heard notes a sign of life.
+func (a *attempt) heard() { a.spoke.Store(time.Now().UnixNano()) }
+
+// hear handles what a candidate may say at any time.
+func (a *attempt) hear(f frame) error {
+	defer f.close()
+	if a.spoke.Load() != 0 {
+		a.heard()
+	}
+	switch f.kind {
+	case kindFailed:
+		return a.failed(f)
+	case kindDialed:
+		a.cand.dialed(f)
+	case kindMessage:
+		return a.cand.heardMessage(f)
+	case kindConn:
+		a.returned(f)
+	}
+	return nil
+}
+
+func (a *attempt) returned(f frame) {
+	if d := a.dispatcher.Load(); d != nil {
+		d.returned(f)
 	}
 }
 
@@ -122,11 +181,11 @@ func (a *attempt) exited() error {
 	for {
 		select {
 		case f, ok := <-a.child.link.frames:
-			if f.close(); !ok {
+			if !ok {
 				return &exitError{a.child.status, a.phase == PhaseStart && a.cand.version == ""}
 			}
-			if f.kind == kindFailed {
-				return a.failed(f)
+			if err := a.hear(f); err != nil {
+				return err
 			}
 		case <-late:
 			return &exitError{a.child.status, a.phase == PhaseStart && a.cand.version == ""}
@@ -144,14 +203,23 @@ func (a *attempt) failed(f frame) error {
 
 // takeBack makes this process serve everything again, at once, and then sees to it that the candidate goes.
 func (a *attempt) takeBack(cause error) error {
-	if !a.revive {
+	waits := a.released && a.exclusive // for the candidate's end, to hold again what it needs to serve
+	if a.mode != modeRevive && !waits {
 		a.u.listeners.open(true)
 	}
+	a.stopSharing()
 	if a.child == nil {
 		return &Error{Phase: a.phase, Reason: cause.Error(), Err: cause}
 	}
 	atStep("old.taking-back")
 	a.dismiss(cause)
+	if d := a.dispatcher.Load(); d != nil {
+		d.settle(true)
+	}
+	a.reacquire()
+	if waits {
+		a.u.listeners.open(true)
+	}
 	e := &Error{Phase: a.phase, Reason: cause.Error(), PID: a.child.pid, Err: cause}
 	if r := (*remoteError)(nil); errors.As(cause, &r) && r.Phase != "" {
 		e.Phase = r.Phase
@@ -163,10 +231,13 @@ func (a *attempt) takeBack(cause error) error {
 	}
 	a.child.close()
 	a.u.pid.discard(a.child.pid)
-	if !a.revive && !a.u.pid.owned() {
+	if a.mode != modeRevive && !a.u.pid.owned() {
 		if err := a.u.pid.publish(); err != nil {
 			a.u.log.Error("upgrade: cannot take the pid file back", "err", err)
 		}
+	}
+	if errors.Is(cause, errRehearsed) {
+		return nil
 	}
 	return e
 }
@@ -187,7 +258,7 @@ func (a *attempt) dismiss(cause error) {
 	case a.plain:
 		grace = a.u.opts.AbortGrace
 		a.child.signal(syscall.SIGTERM)
-	case !errors.As(cause, &r) && a.isCommitting():
+	case !errors.As(cause, &r) && a.isCommitting(), errors.As(cause, new(*silentError)):
 		grace = 0
 	default:
 		_ = a.child.link.send(kindAbort, body) // fails if the candidate is dead, which is as good
@@ -196,8 +267,14 @@ func (a *attempt) dismiss(cause error) {
 	kill := time.NewTimer(grace)
 	defer kill.Stop()
 	frames := a.child.link.frames
+	tick := time.NewTicker(tickEvery)
+	defer tick.Stop()
 	for {
 		select {
+		case <-tick.C:
+			if d := a.dispatcher.Load(); d != nil {
+				d.sweep()
+			}
 		case f, ok := <-frames:
 			if !ok {
 				frames = nil
@@ -247,10 +324,13 @@ func (a *attempt) lastFrames(frames <-chan frame) {
 // takeState takes back what the candidate's values became while it served, and lets the candidate end.
 func (a *attempt) takeState(f frame) {
 	defer f.close()
+	if f.kind == kindConn {
+		a.returned(f)
+	}
 	if f.kind != kindReturned {
 		return
 	}
-	if len(f.files) > 0 && !a.revive {
+	if len(f.files) > 0 && a.mode != modeRevive {
 		a.restore(f.files[0])
 	}
 	atStep("old.returned")

@@ -13,6 +13,9 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
+
+	"github.com/midair-go/midair/upgrade"
 )
 
 // More ways in which the test service misbehaves: those of settings.Bad that need some code, and those that the admin
@@ -85,6 +88,7 @@ func (s *service) serving(serve func(context.Context) error) func(context.Contex
 		if s.upgraded && s.set.Bad == "serve" {
 			return errors.New("the server does not start")
 		}
+		go s.publish(ctx)
 		if s.set.Bad == "churn" {
 			go s.churn(ctx)
 		}
@@ -96,6 +100,14 @@ func (s *service) serving(serve func(context.Context) error) func(context.Contex
 		}
 		fmt.Fprintln(os.Stderr, hasReturned)
 		return err
+	}
+}
+
+// publish tells the judge of the old process about this one.
+func (s *service) publish(ctx context.Context) {
+	for ctx.Err() == nil && s.up.Status().State == "candidate" {
+		_ = s.up.Publish("news", []byte(fmt.Sprint("from ", os.Getpid()))) // the next one will do
+		time.Sleep(time.Millisecond)
 	}
 }
 
@@ -165,4 +177,79 @@ func (r *running) wrapper() {
 		r.t.Fatal(err)
 	}
 	r.linkTo(path)
+}
+
+// smoke is the smoke test that the settings ask for.
+func smoke(ctx context.Context, c *upgrade.Candidate) error {
+	set, _, err := readSettings()
+	if err != nil {
+		return err
+	}
+	client := &http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return c.Dial(ctx) },
+	}}
+	switch set.Smoke {
+	case "error":
+		return errors.New("the smoke test finds fault")
+	case "panic":
+		panic("the smoke test fell over")
+	case "forever":
+		<-ctx.Done()
+		return ctx.Err()
+	case "answer":
+		return expect(client, "/nothing", c)
+	case "add":
+		return expect(client, "/add", c)
+	case "refusals":
+		return refusals(ctx, c)
+	}
+	for range 20 { // each with a connection of its own, which stays open
+		client.Transport = client.Transport.(*http.Transport).Clone()
+		if err := expect(client, "/work", c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// expect asks the candidate, and nobody else.
+func expect(client *http.Client, path string, c *upgrade.Candidate) error {
+	resp, err := client.Post("http://candidate"+path, "", nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	by := resp.Header.Get("X-Version")
+	if by != fmt.Sprint("g", c.Generation()) || resp.Header.Get("X-Pid") != strconv.Itoa(c.PID()) {
+		return fmt.Errorf("%s answers the smoke test of g%d", by, c.Generation())
+	}
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("the candidate %s answers: %d", by, resp.StatusCode)
+	}
+	return nil
+}
+
+// refusals returns an error if a private connection that cannot be is not refused as it should.
+func refusals(ctx context.Context, c *upgrade.Candidate) error {
+	conn, err := c.DialListener(ctx, "tcp", "127.0.0.1:1")
+	if err == nil {
+		conn.Close()
+	}
+	if err == nil || !strings.Contains(err.Error(), "there is no listener tcp 127.0.0.1:1") {
+		return fmt.Errorf("dial to a listener that is not there: %v", err)
+	}
+	set, _, err := readSettings()
+	if err != nil {
+		return err
+	}
+	if conn, err = c.DialListener(ctx, "tcp", set.Addr); err != nil {
+		return fmt.Errorf("dial by name: %w", err)
+	}
+	conn.Close()
+	ctx, cancel := context.WithCancel(ctx)
+	cancel()
+	if _, err := c.Dial(ctx); !errors.Is(err, context.Canceled) {
+		return fmt.Errorf("dial with a context that has ended: %w", err)
+	}
+	return nil
 }

@@ -1,10 +1,31 @@
 package upgrade
 
-// Candidate is the new process while it is being tried, as Options.Bake sees it.
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Candidate is the new process while it is being tried, as Options.Smoke and Options.Bake see it.
 type Candidate struct {
 	pid        int
 	generation int
 	version    string
+	protocol   int
+	link       *link    // nil until it has said hello
+	attempt    *attempt // nil until then as well
+
+	mu      sync.Mutex
+	asked   map[int]chan error // calls of Dial that wait for the candidate's answer
+	last    int
+	private []net.Conn
+	over    bool // nobody may ask any more
+	hears   map[string]func([]byte) error
 }
 
 // PID returns the candidate's process id.
@@ -15,3 +36,131 @@ func (c *Candidate) Generation() int { return c.generation }
 
 // Version returns the version that the candidate says it is; empty for one that does not use this library.
 func (c *Candidate) Version() string { return c.version }
+
+// dialLimit is how long a candidate may take to answer when ctx says nothing: its server waits in Accept.
+const dialLimit = 10 * time.Second
+
+// Dial returns a private connection to the candidate, as if a client had connected to the first listener that it has
+// opened with Listen. No client can reach the candidate meanwhile. It works in Smoke and in Bake, and what is left open is
+// closed when they return. The other end is a TCP connection over the loopback interface, or a unix one if the listener
+// is; what the server expects on it, TLS for instance, is the caller's to speak:
+//
+//	t := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return c.Dial(ctx) }}
+//
+// ErrNotSupported: the candidate knows no private connections; ErrClosed: Smoke or Bake has returned.
+func (c *Candidate) Dial(ctx context.Context) (net.Conn, error) { return c.DialListener(ctx, "", "") }
+
+// DialListener is [Candidate.Dial] for the listener that the candidate has opened as network and address, spelled as in
+// its call of Listen.
+func (c *Candidate) DialListener(ctx context.Context, network, address string) (net.Conn, error) {
+	if c.link == nil || c.protocol < 2 {
+		return nil, fmt.Errorf("%w: the candidate, %q, has a library that is too old for private connections", ErrNotSupported, c.version)
+	}
+	ctx, cancel := context.WithTimeout(ctx, dialLimit)
+	defer cancel()
+	ours, theirs, err := connPair(ctx, strings.HasPrefix(network, "unix"))
+	if err != nil {
+		return nil, fmt.Errorf("upgrade: dial the candidate: %w", err)
+	}
+	defer theirs.Close()
+	id, reply, err := c.expect(ours)
+	if err == nil {
+		err = c.link.send(kindDial, dialBody{ID: id, Network: network, Addr: address}, theirs)
+	}
+	if err == nil {
+		select {
+		case err = <-reply:
+		case <-ctx.Done():
+			err = fmt.Errorf("the candidate did not take the connection: %w", context.Cause(ctx))
+		}
+	}
+	if err != nil {
+		ours.Close()
+		return nil, fmt.Errorf("upgrade: dial the candidate: %w", err)
+	}
+	return ours, nil
+}
+
+// expect registers a call for its answer.
+func (c *Candidate) expect(conn net.Conn) (id int, reply chan error, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.over {
+		return 0, nil, fmt.Errorf("%w: Smoke or Bake has returned", ErrClosed)
+	}
+	if c.asked == nil {
+		c.asked = map[int]chan error{}
+	}
+	c.last++
+	reply = make(chan error, 1)
+	c.asked[c.last] = reply
+	c.private = append(c.private, conn)
+	return c.last, reply, nil
+}
+
+// dialed hears the candidate's answer.
+func (c *Candidate) dialed(f frame) {
+	var body dialedBody
+	err := f.decode(&body)
+	if body.Error != "" {
+		err = errors.New(body.Error)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if reply, ok := c.asked[body.ID]; ok {
+		delete(c.asked, body.ID)
+		reply <- err
+	}
+}
+
+// hangUp ends what a judge has left open, and lets the next one begin.
+func (c *Candidate) hangUp() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, conn := range c.private {
+		conn.Close()
+	}
+	c.private, c.asked = nil, nil
+}
+
+// connPair makes two ends of a connection: one to use, and the descriptor of the other.
+func connPair(ctx context.Context, unix bool) (net.Conn, *os.File, error) {
+	if unix {
+		return unixPair()
+	}
+	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		ln, err = new(net.ListenConfig).Listen(ctx, "tcp", "[::1]:0")
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	defer ln.Close()
+	ours, err := new(net.Dialer).DialContext(ctx, "tcp", ln.Addr().String())
+	if err != nil {
+		return nil, nil, err
+	}
+	theirs, err := acceptFrom(ctx, ln, ours.LocalAddr())
+	if err != nil {
+		ours.Close()
+		return nil, nil, err
+	}
+	return ours, theirs, nil
+}
+
+// acceptFrom accepts the connection of that address, and nobody else's: any process of the machine may connect.
+func acceptFrom(ctx context.Context, ln net.Listener, from net.Addr) (*os.File, error) {
+	stop := context.AfterFunc(ctx, func() { ln.Close() })
+	defer stop()
+	for {
+		c, err := ln.Accept()
+		if err != nil {
+			return nil, err
+		}
+		if c.RemoteAddr().String() == from.String() {
+			defer c.Close()
+			return connFile(c)
+		}
+		c.Close()
+	}
+}

@@ -23,9 +23,22 @@ import (
 //	hello       ------------>
 //	            <------------ welcome    with state and a file for crash output
 //	prepared    ------------>
-//	            <------------ open       accept beside the old one
+//	            <------------ dial       a private connection, for a smoke test; any number, until commit
+//	dialed      ------------>
+//	            <------------ share      memory for the slots of passed connections
+//	            <------------ conn       a connection, by its descriptor; any number
+//	conn        ------------>            one that goes back
+//	beat        ------------>            it is alive; from share on
+//	            <------------ weight     a lower one: some of the idle connections are to go back
+//	message     ------------>            of the application
+//	            <------------ open       accept beside the old one, or in its place
+//	            <------------ shut       do not accept any more
+//	            <------------ previous   the old one's executable and arguments, for a rollback
+//	            <------------ elder      the control socket of an older generation that drains; one frame each
 //	            <------------ commit     with fresh state; then the Ready byte on tableflip's pipe
 //	serving     ------------>
+//	            <------------ conn       an idle connection, while the old one drains
+//	hurry       ------------>            at any time afterwards: close idle connections, there are too many of you
 //
 //	failed      ------------>            the candidate gives up and says why; then as after an abort
 //	            <------------ abort      at any time before commit
@@ -44,13 +57,25 @@ const (
 	kindAbort
 	kindReturned
 	kindReleased
+	// Since version 2. A peer of version 1 ignores them.
+	kindDial
+	kindDialed
+	kindPrevious
+	kindElder
+	kindHurry
+	kindShare
+	kindConn
+	kindBeat
+	kindWeight
+	kindShut
+	kindMessage
 )
 
 // protocolMin and protocolMax are the versions of the protocol that this library speaks. The old process takes the
 // highest that both know.
 const (
 	protocolMin = 1
-	protocolMax = 1
+	protocolMax = 2
 )
 
 const (
@@ -81,7 +106,51 @@ type welcomeBody struct {
 	Crash      bool  `json:"crash,omitempty"` // a file for crash output comes along, last
 	Only       bool  `json:"only,omitempty"`  // nobody serves: it has to, whatever its checks say
 
+	From  string       `json:"from,omitempty"`  // version of the old process
 	Paths []socketName `json:"paths,omitempty"` // of the unix sockets that come along
+}
+
+type preparedBody struct {
+	Exclusive bool `json:"exclusive,omitempty"` // it must not accept before it has what the old process holds
+}
+
+type dialBody struct {
+	ID      int    `json:"id"`
+	Network string `json:"network,omitempty"` // as given to Listen; empty: the first listener
+	Addr    string `json:"addr,omitempty"`
+}
+
+type dialedBody struct {
+	ID    int    `json:"id"`
+	Error string `json:"error,omitempty"` // it has no such listener, say
+}
+
+// connBody describes a connection that changes process.
+type connBody struct {
+	Network string  `json:"network"` // the listener that it came from, as the program named it
+	Addr    string  `json:"addr"`
+	Slot    int     `json:"slot,omitempty"` // its place in the shared memory; 0: nobody keeps a descriptor of it
+	Idle    bool    `json:"idle,omitempty"` // it is between two requests
+	Unit    string  `json:"unit,omitempty"` // the client, as a progressive upgrade splits them
+	Weight  float64 `json:"weight,omitempty"`
+}
+
+type weightBody struct {
+	From float64 `json:"from"`
+	To   float64 `json:"to"`
+}
+
+type messageBody struct {
+	Name string `json:"name"`
+	Data []byte `json:"data"`
+}
+
+// elderBody describes an older generation that drains.
+type elderBody struct {
+	Generation int    `json:"generation"`
+	PID        int    `json:"pid"`
+	Version    string `json:"version"`
+	Hurried    bool   `json:"hurried,omitempty"`
 }
 
 type commitBody struct {
@@ -239,6 +308,37 @@ func (l *link) send(k kind, body any, files ...*os.File) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.wire.send(b, files)
+}
+
+// errBusy is that a frame cannot be sent at once.
+var errBusy = errors.New("the control socket is busy")
+
+// trySend sends a frame with a descriptor, or none, if that is possible at once.
+func (l *link) trySend(k kind, body any, file *os.File) error {
+	w, ok := l.wire.(interface{ trySend([]byte, *os.File) error })
+	if !ok {
+		return ErrNotSupported
+	}
+	n := 0
+	if file != nil {
+		n = 1
+	}
+	b, err := encodeFrame(k, body, n)
+	if err != nil {
+		return err
+	}
+	if !l.mu.TryLock() {
+		return errBusy
+	}
+	defer l.mu.Unlock()
+	return w.trySend(b, file)
+}
+
+// quit stops reading and leaves the socket open, for another process that has it now. frames ends with what has come.
+func (l *link) quit() {
+	if w, ok := l.wire.(interface{ quit() }); ok {
+		w.quit()
+	}
 }
 
 func (l *link) close() {

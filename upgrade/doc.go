@@ -5,16 +5,24 @@
 // it may serve ([Upgrader.Check]) and what it must not forget ([Upgrader.Keep]), and then calls [Upgrader.Run]. On
 // SIGHUP, or when [Upgrader.Upgrade] is called, the program's file is started anew beside the running process:
 //
-//  1. The new process, the candidate, gets the open sockets and a snapshot of the kept values. It does not accept yet.
+//  1. The file is looked at: one that certainly cannot take over, or is surely not meant, is refused (Options.Verify).
+//     The new process, the candidate, gets the open sockets and a snapshot of the kept values. It does not accept yet.
 //  2. It is prepared when all checks have passed and its server waits in Accept on every listener.
-//  3. The old process asks Options.Bake, if there is one, and then lets both accept for a while (Options.Soak).
-//  4. The commit: the candidate gets fresh values and takes over. It is the main generation now. The context of the old
-//     process's serve ends, with a cause whose Handover method returns true; it finishes what it has begun and ends.
+//  3. The old process asks Options.Smoke, which may try the candidate over private connections, then Options.Bake, if
+//     there are any, and then lets both accept for a while (Options.Soak).
+//  4. The commit: the candidate gets fresh values and what only one may hold (Exclusive), and takes over. It is the main
+//     generation now. The context of the old process's serve ends, with a cause whose Handover method returns true; it
+//     finishes what it has begun and ends.
 //
 // Until the new process has confirmed the commit, everything can be taken back: if it exits, crashes, hangs, fails a
 // check or is aborted, the old process, which has held its sockets all the time, serves on with everything, and may
 // upgrade again at once. What the candidate had received and not answered when it died is lost, nothing else. If the old
 // process is the one that dies, the candidate becomes the service at once, whatever the step.
+//
+// After the commit, [Upgrader.Rollback] brings back the build that was committed before. [Upgrader.Rehearse] goes as far
+// as the smoke test and sends the candidate away. No upgrade waits for older generations that still drain; when there are
+// more than Options.MaxGenerations, the oldest close what is idle ([Upgrader.Hurry]). [Request] is what a deploy script
+// calls.
 //
 // The package knows listeners, connections and processes, and no protocol above them. Finishing requests is the work
 // of the server that Run calls: package drain does it without losing one.
@@ -47,6 +55,7 @@
 //
 // # Platforms
 //
-// Everything works on Linux. macOS and the BSDs work without the guarantee that a closed listener is closed at once.
+// Everything works on Linux. macOS and the BSDs work without Rollback and without the guarantee that a closed listener is
+// closed at once; Verify gets a path there that might be replaced before it is started.
 // Windows builds and serves, and Upgrade returns ErrNotSupported.
 package upgrade

@@ -16,6 +16,9 @@ var (
 	ErrClosed = errors.New("upgrade: closed")
 	// ErrNotSupported means that the platform cannot hand listeners to another process.
 	ErrNotSupported = errors.New("upgrade: not supported on this platform")
+	// ErrSameBuild means that the file to start is the build that runs already: was the new one copied to its place?
+	// Restart starts it all the same.
+	ErrSameBuild = errors.New("upgrade: the new file is the build that is running")
 	// ErrAborted means that the upgrade was taken back before its commit: by Abort, by a context, by a signal. A
 	// candidate that is told to go gets it from Run and should end with a non-zero status.
 	ErrAborted = errors.New("upgrade: aborted")
@@ -30,6 +33,8 @@ const (
 	PhaseStart Phase = "start"
 	// PhaseCheck: the new process restores state, opens listeners and runs its checks, until it is prepared.
 	PhaseCheck Phase = "check"
+	// PhaseSmoke: Options.Smoke runs in the old process.
+	PhaseSmoke Phase = "smoke"
 	// PhaseBake: Options.Bake runs in the old process.
 	PhaseBake Phase = "bake"
 	// PhaseSoak: both processes accept connections.

@@ -13,9 +13,12 @@ import (
 type gate struct {
 	deadline func(time.Time) error
 
+	given chan net.Conn // connections that did not come through the socket: the next Accept gets them
+
 	mu      sync.Mutex
 	opened  chan struct{} // closed while the gate is open
-	shut    int           // how often it was shut
+	calls   int           // how often a reader was called back from the socket
+	called  bool          // its deadline is the one that calls back, and not the program's
 	program time.Time     // the deadline that the program has set
 	changed chan struct{} // closed when that changes
 
@@ -25,34 +28,42 @@ type gate struct {
 	closedOnce  sync.Once
 }
 
+// givenLimit is how many connections may wait for Accept beside the socket's own queue.
+const givenLimit = 1024
+
 func newGate(deadline func(time.Time) error) *gate {
 	return &gate{
-		deadline: deadline, opened: make(chan struct{}), changed: make(chan struct{}),
+		deadline: deadline, given: make(chan net.Conn, givenLimit), opened: make(chan struct{}), changed: make(chan struct{}),
 		waiting: make(chan struct{}), closed: make(chan struct{}),
 	}
 }
 
-// through runs op whenever the gate is open, until op ends for a reason of its own.
-func (g *gate) through(op func() error) error {
+// through runs op whenever the gate is open, until op ends for a reason of its own. It returns a connection instead if
+// one was given.
+func (g *gate) through(op func() error) (net.Conn, error) {
 	g.waitingOnce.Do(func() { close(g.waiting) })
 	for {
-		shut, err := g.pass()
-		if err != nil {
-			return err
+		calls, c, err := g.pass()
+		if c != nil || err != nil {
+			return c, err
 		}
 		err = op()
-		if err == nil || !errors.Is(err, os.ErrDeadlineExceeded) || !g.shutSince(shut) {
-			return err
+		if err == nil || !errors.Is(err, os.ErrDeadlineExceeded) || !g.calledSince(calls) {
+			return nil, err
 		}
 	}
 }
 
-// pass waits until the gate is open, and tells how often it has been shut before. The program's deadline counts here too.
-func (g *gate) pass() (shut int, err error) {
+// pass waits until the gate is open or a connection is given, and tells how often readers have been called back before.
+// The program's deadline counts here too.
+func (g *gate) pass() (calls int, c net.Conn, err error) {
 	for {
-		g.mu.Lock()
-		opened, changed, program, shut := g.opened, g.changed, g.program, g.shut
-		g.mu.Unlock()
+		opened, changed, program, calls := g.look()
+		select { // after the look: what is given later calls back
+		case c := <-g.given:
+			return 0, c, nil
+		default:
+		}
 		var late <-chan time.Time
 		if !program.IsZero() {
 			timer := time.NewTimer(time.Until(program))
@@ -61,38 +72,95 @@ func (g *gate) pass() (shut int, err error) {
 		}
 		select {
 		case <-opened:
-			return shut, nil
+			return calls, nil, nil
+		case c := <-g.given:
+			return 0, c, nil
 		case <-g.closed:
-			return 0, net.ErrClosed
+			return 0, nil, net.ErrClosed
 		case <-late:
-			return 0, os.ErrDeadlineExceeded
+			return 0, nil, os.ErrDeadlineExceeded
 		case <-changed:
 		}
 	}
 }
 
-func (g *gate) shutSince(n int) bool {
+func (g *gate) look() (opened, changed chan struct{}, program time.Time, calls int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.shut != n
+	if g.called && g.isOpen() {
+		g.called = false
+		_ = g.deadline(g.program)
+	}
+	return g.opened, g.changed, g.program, g.calls
+}
+
+func (g *gate) calledSince(n int) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.calls != n
+}
+
+// give hands a connection to the next Accept, and tells whether it could.
+func (g *gate) give(c net.Conn) bool {
+	select {
+	case <-g.closed:
+		return false
+	default:
+	}
+	select {
+	case g.given <- c:
+	default:
+		return false
+	}
+	select {
+	case <-g.closed: // meanwhile: nobody takes it any more
+		g.close()
+		return true
+	default:
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.callBack()
+	return true
+}
+
+// callBack makes a reader that is inside the system call look here again.
+func (g *gate) callBack() {
+	g.calls++
+	g.called = true
+	_ = g.deadline(time.Unix(1, 0))
 }
 
 func (g *gate) open() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if !g.isOpen() {
+		g.called = false
 		_ = g.deadline(g.program)
 		close(g.opened)
 	}
 }
 
-func (g *gate) close() {
+// shut closes the gate.
+func (g *gate) shut() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.isOpen() {
 		g.opened = make(chan struct{})
-		g.shut++
-		_ = g.deadline(time.Unix(1, 0))
+		g.callBack()
+	}
+}
+
+// close ends the gate with its socket. Connections that were given and not accepted end.
+func (g *gate) close() {
+	g.closedOnce.Do(func() { close(g.closed) })
+	for {
+		select {
+		case c := <-g.given:
+			abandon(c)
+		default:
+			return
+		}
 	}
 }
 

@@ -66,7 +66,7 @@ func TestShutGateAcceptsNothing(t *testing.T) {
 		}
 		s.open(true)
 		(<-accepted).Close()
-		s.pause()
+		s.pause(true)
 	}
 	ln.Close()
 	wg.Wait()
@@ -106,7 +106,7 @@ func TestGateSurvivesHaste(t *testing.T) {
 			return
 		default:
 			s.open(true)
-			s.pause()
+			s.pause(true)
 			s.open(true)
 		}
 	}
@@ -123,7 +123,7 @@ func TestProgramKeepsItsDeadline(t *testing.T) {
 		if _, err := ln.Accept(); !errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Fatalf("Accept: %v", err)
 		}
-		s.pause()
+		s.pause(true)
 		s.open(true)
 	}
 }

@@ -28,6 +28,17 @@ func faultAt(t *testing.T, point, action string) fault {
 	return fault{testutil.FaultEnv(testutil.FaultSpec(point, action, once)), once}
 }
 
+// faultLater is faultAt for the processes that get to the point after begin was called.
+func faultLater(t *testing.T, point, action string) (f fault, begin func()) {
+	once, when := filepath.Join(t.TempDir(), "once"), filepath.Join(t.TempDir(), "now")
+	begin = func() {
+		if err := os.WriteFile(when, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return fault{testutil.FaultEnv(testutil.FaultSpec(point, action+"@"+when, once)), once}, begin
+}
+
 // time is when the process failed.
 func (f fault) time() time.Time {
 	info, err := os.Stat(f.once)
@@ -134,14 +145,7 @@ func TestOldProcessMayDieAtAnyStep(t *testing.T) {
 func (r *running) mustBeTakenOver(l *testutil.Load, f fault) {
 	r.t.Helper()
 	dead := r.faulted()
-	testutil.Until(r.t, 20*time.Second, "another process serves", func() bool {
-		pid := r.mainPID()
-		if pid == 0 || pid == dead {
-			return false
-		}
-		a, err := r.tryAsk(context.Background(), "GET", "/status")
-		return err == nil && a.Status.State == "serving" && a.Status.PID == pid
-	})
+	testutil.Until(r.t, 20*time.Second, "another process serves", func() bool { return r.servesWithout(dead) })
 	r.WaitFamily(r.t, 1, 20*time.Second)
 	r.mustRecover(l, r.ask("GET", "/status").Status.Generation)
 	r.mustHaveLostOnlyWith(l, f)

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -22,14 +23,17 @@ type listeners struct {
 	tf        *tableflip.Upgrader // nil where it is not supported
 	inherited map[uint64][]int    // the descriptors that tableflip inherited, by inode
 
+	dispatcher atomic.Pointer[dispatcher] // gives connections to a candidate; nil: all are ours
+
 	opening sync.Mutex
 
-	mu        sync.Mutex
-	all       []*socketRef
-	err       error // the first one that could not be opened
-	opened    bool  // what is opened now is open at once
-	pinnedToo bool
-	keep      bool // a closed listener is still handed on (an aborted candidate, until it ends)
+	mu    sync.Mutex
+	all   []*socketRef
+	known []knownListener // all that were ever open: their connections live longer
+	err   error           // the first one that could not be opened
+	// What is opened now accepts at once: listeners, and pinned ones.
+	shared, pinned bool
+	keep           bool // a closed listener is still handed on (an aborted candidate, until it ends)
 	// unlink: closing a unix listener removes its path, as nobody else serves on it.
 	unlink bool
 }
@@ -44,6 +48,7 @@ type socketRef struct {
 	fd            int
 	inode         uint64
 	path          string // of a unix socket
+	local         net.Addr
 	gate          *gate
 }
 
@@ -61,15 +66,22 @@ type listener struct {
 }
 
 func (l *listener) Accept() (c net.Conn, err error) {
-	err = l.ref.gate.through(func() error {
-		c, err = l.bare.Accept()
-		return err
-	})
-	return c, err
+	for {
+		given, err := l.ref.gate.through(func() error {
+			c, err = l.bare.Accept()
+			return err
+		})
+		if given != nil {
+			return given, nil
+		}
+		if d := l.ref.set.dispatcher.Load(); err != nil || d == nil || l.ref.pinned || !d.dispatch(l.ref, c) {
+			return c, err
+		}
+	}
 }
 
 func (l *listener) Close() error {
-	l.ref.gate.closedOnce.Do(func() { close(l.ref.gate.closed) })
+	l.ref.gate.close()
 	err := l.bare.Close()
 	l.ref.set.release(l.ref)
 	return err
@@ -89,7 +101,7 @@ func (s *listeners) listen(network, addr string, pinned bool) (net.Listener, err
 		create:  func() (any, error) { return orNil(new(net.ListenConfig).Listen(context.Background(), network, addr)) },
 		adopt: func(sock any, ref *socketRef) (c syscall.Conn, ok bool) {
 			if bare, ok = sock.(bareListener); ok {
-				ref.gate, ref.path = newGate(bare.SetDeadline), unixPath(bare.Addr())
+				ref.gate, ref.path, ref.local = newGate(bare.SetDeadline), unixPath(bare.Addr()), bare.Addr()
 			}
 			return bare, ok
 		},
@@ -209,7 +221,8 @@ func (s *listeners) add(ref *socketRef, c syscall.Conn) (err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.all = append(s.all, ref)
-	if s.opened && (!ref.pinned || s.pinnedToo) {
+	s.note(ref)
+	if ref.pinned && s.pinned || !ref.pinned && s.shared {
 		ref.gate.open()
 	}
 	return nil
@@ -321,7 +334,7 @@ func (s *listeners) refs() []*socketRef {
 func (s *listeners) open(pinned bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.opened, s.pinnedToo = true, pinned
+	s.shared, s.pinned = true, s.pinned || pinned
 	for _, r := range s.all {
 		if pinned || !r.pinned {
 			r.gate.open()
@@ -329,13 +342,16 @@ func (s *listeners) open(pinned bool) {
 	}
 }
 
-// pause stops accepting. Connections wait in the kernel's queue for whoever accepts next.
-func (s *listeners) pause() {
+// pause stops accepting, on pinned listeners only if they are meant as well. Connections wait in the kernel's queue for
+// whoever accepts next.
+func (s *listeners) pause(pinned bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.opened = false
+	s.shared, s.pinned = false, s.pinned && !pinned
 	for _, r := range s.all {
-		r.gate.close()
+		if pinned || !r.pinned {
+			r.gate.shut()
+		}
 	}
 }
 

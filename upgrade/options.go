@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,6 +21,9 @@ import (
 // startDir is the directory that the program was started in. Relative paths keep their meaning and every generation
 // starts where the first one did, whatever the program changes its directory to.
 var startDir, _ = os.Getwd()
+
+// startArgs are the arguments that this process was started with, its name first.
+var startArgs = slices.Clone(os.Args)
 
 // Options of an Upgrader. The zero value works.
 type Options struct {
@@ -35,6 +40,15 @@ type Options struct {
 	// Env is the environment of the new process. Default: os.Environ() at the time of the upgrade.
 	Env []string
 
+	// Verify, if set, decides whether the file may be started: it checks a checksum or a signature, say. On Linux path
+	// leads to the very descriptor that is executed, for this process and for others of its user, so a file that is
+	// replaced meanwhile was not let through. Elsewhere it is the path of the file. It must return. Default: nil.
+	Verify func(path string) error
+
+	// Smoke, if set, is called in the old process when the candidate is prepared, before any user reaches it:
+	// Candidate.Dial gives private connections. An error takes the upgrade back. Its context ends when the candidate
+	// dies or the upgrade is aborted; Smoke must return then. Default: nil.
+	Smoke func(ctx context.Context, c *Candidate) error
 	// Soak is how long both processes accept connections before the commit; the new one must be alive at its end.
 	// Default: 1 s, or none if Bake is set. Negative: none.
 	Soak time.Duration
@@ -49,9 +63,25 @@ type Options struct {
 	// hand; Bake must return then. Default: nil.
 	Bake func(ctx context.Context, c *Candidate) error
 
+	// Sticky makes Candidate.SetWeight keep a client's address on one side, the same on every host and monotone: whoever
+	// is in a small share is in every greater one. The share is then that of the addresses. Default: false, connections
+	// are counted, which gives exactly the share.
+	Sticky bool
+	// Choose, if set, decides which connections the candidate of a progressive upgrade gets: it is asked for each that is
+	// accepted or moves. It should be monotone in the weight. Default: nil.
+	Choose func(c net.Conn, weight float64) bool
+	// Silence is how long a candidate that gets connections by SetWeight may say nothing before it is taken as dead and
+	// killed. It says something every 0.1 s. Default: 2 s.
+	Silence time.Duration
+
+	// MaxGenerations is how many processes there may be, this one and the older ones that still drain, before the
+	// oldest are told to close what is idle (Hurry). Active requests keep their time, and no upgrade waits for it.
+	// Default: 4.
+	MaxGenerations int
+
 	// PIDFile is where the pid of the main generation is kept: written atomically at the start and at every commit,
 	// removed by a plain stop. Its directory must be writable; a candidate that cannot write there fails its checks.
-	// Default: none.
+	// Beside it, with ".last" added to its name, is the [Outcome] of the last upgrade as JSON. Default: none.
 	PIDFile string
 	// StateLimit is the most that all values of Keep may take together, in bytes. Default: 64 MiB.
 	StateLimit int64
@@ -71,6 +101,8 @@ type Options struct {
 func (o Options) filled() (Options, error) {
 	for name, negative := range map[string]bool{
 		"Timeout": o.Timeout < 0, "AbortGrace": o.AbortGrace < 0, "StateLimit": o.StateLimit < 0,
+		"MaxGenerations": o.MaxGenerations < 0,
+		"Silence":        o.Silence < 0,
 	} {
 		if negative {
 			return o, fmt.Errorf("upgrade: Options.%s is negative: use 0 for the default", name)
@@ -85,6 +117,8 @@ func (o Options) filled() (Options, error) {
 	if o.Soak == 0 && o.Bake == nil {
 		o.Soak = time.Second
 	}
+	o.MaxGenerations = first(o.MaxGenerations, 4)
+	o.Silence = first(o.Silence, 2*time.Second)
 	o.Timeout = first(o.Timeout, time.Minute)
 	o.AbortGrace = first(o.AbortGrace, 30*time.Second)
 	o.StateLimit = first(o.StateLimit, 64<<20)

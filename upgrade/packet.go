@@ -21,7 +21,7 @@ type packetConn struct {
 }
 
 func (c *packetConn) ReadFrom(b []byte) (n int, addr net.Addr, err error) {
-	err = c.ref.gate.through(func() error {
+	_, err = c.ref.gate.through(func() error {
 		n, addr, err = c.barePacketConn.ReadFrom(b)
 		return err
 	})
@@ -38,7 +38,7 @@ func (c *packetConn) SetDeadline(t time.Time) error {
 }
 
 func (c *packetConn) Close() error {
-	c.ref.gate.closedOnce.Do(func() { close(c.ref.gate.closed) })
+	c.ref.gate.close()
 	err := c.barePacketConn.Close()
 	c.ref.set.release(c.ref)
 	return err

@@ -1,7 +1,9 @@
 package upgrade
 
 import (
+	"encoding/json"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -78,5 +80,28 @@ func (p *pidFile) remove() {
 	p.discard(os.Getpid())
 	if p.path != "" && p.owned() {
 		os.Remove(p.path)
+		os.Remove(p.path + lastSuffix)
 	}
 }
+
+// record writes the outcome of an upgrade beside the pid file, for whoever has asked for it by a signal.
+func (p *pidFile) record(log *slog.Logger, out Outcome) {
+	if p.path == "" {
+		return
+	}
+	b, err := json.Marshal(out)
+	tmp := p.stagedBy(os.Getpid()) + lastSuffix
+	if err == nil {
+		err = os.WriteFile(tmp, append(b, '\n'), 0o644)
+	}
+	if err == nil {
+		err = os.Rename(tmp, p.path+lastSuffix)
+	}
+	if err != nil {
+		os.Remove(tmp)
+		log.Warn("upgrade: cannot record the outcome", "file", p.path+lastSuffix, "err", err)
+	}
+}
+
+// lastSuffix is what the outcome's file has after the name of the pid file.
+const lastSuffix = ".last"

@@ -312,3 +312,39 @@ func TestFrozenOldProcessFindsTheAnswer(t *testing.T) {
 		})
 	}
 }
+
+// dialFrom is dial from an address of this machine.
+func (r *running) dialFrom(ip string) *peer {
+	r.t.Helper()
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(ip)}}
+	c, err := d.Dial("tcp", r.addr)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() { c.Close() })
+	p := &peer{t: r.t, c: c, r: bufio.NewReader(c)}
+	p.ask("/work")
+	return p
+}
+
+// connectOnly opens a connection and sends nothing.
+func (r *running) connectOnly() *peer {
+	r.t.Helper()
+	c, err := net.Dial(network(r.set), r.addr)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() { c.Close() })
+	return &peer{t: r.t, c: c, r: bufio.NewReader(c)}
+}
+
+// openSockets is how many sockets a process has open.
+func openSockets(pid int) (n int) {
+	fds, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+	for _, fd := range fds {
+		if to, err := os.Readlink(fd); err == nil && strings.HasPrefix(to, "socket:") {
+			n++
+		}
+	}
+	return n
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"syscall"
 	"time"
 )
@@ -20,6 +21,7 @@ const (
 
 type request struct {
 	op    op
+	mode  mode            // of an upgrade
 	ctx   context.Context // of an upgrade: its values, such as a span
 	cause error
 	only  chan error // of an abort: the reply of the upgrade that is meant; nil: any
@@ -30,7 +32,22 @@ type request struct {
 // that the context of Run's serve has ended; an *Error, which also says why, that this one goes on with all of the
 // traffic. If ctx ends before the commit, the upgrade is aborted. Refusals are ErrInProgress, ErrNotReady, ErrClosed and
 // ErrNotSupported.
-func (u *Upgrader) Upgrade(ctx context.Context) error {
+//
+// A file that cannot be meant is refused before it is started, with an *Error that has no PID: one that is built for
+// another platform, that uses neither this package nor tableflip, that is another program than this one by its build
+// information, or (ErrSameBuild) the build that runs already.
+func (u *Upgrader) Upgrade(ctx context.Context) error { return u.replace(ctx, modeUpgrade) }
+
+// Restart is Upgrade that also starts the same build again, or another program, as SIGHUP does for the same build: what
+// is read at the start is read anew.
+func (u *Upgrader) Restart(ctx context.Context) error { return u.replace(ctx, modeRestart) }
+
+// Rehearse tries an upgrade without making it: the new process is started, restores state, runs its checks and
+// Options.Smoke, and is sent away again. No user reaches it, and nothing that it does to its own state stays. It returns
+// nil if everything went well, and otherwise what Upgrade would have returned. It may rehearse the same build.
+func (u *Upgrader) Rehearse(ctx context.Context) error { return u.replace(ctx, modeRehearsal) }
+
+func (u *Upgrader) replace(ctx context.Context, m mode) error {
 	if u.tf == nil {
 		return ErrNotSupported
 	}
@@ -38,7 +55,7 @@ func (u *Upgrader) Upgrade(ctx context.Context) error {
 		return fmt.Errorf("%w: %w", ErrAborted, context.Cause(ctx))
 	}
 	reply := make(chan error, 1)
-	if err := u.ask(request{op: opUpgrade, ctx: ctx, reply: reply}); err != nil {
+	if err := u.ask(request{op: opUpgrade, mode: m, ctx: ctx, reply: reply}); err != nil {
 		return err
 	}
 	select {
@@ -96,8 +113,10 @@ func (r *runner) answer(q request) {
 		q.reply <- fmt.Errorf("%w: this process does not serve yet", ErrNotReady)
 	case q.op == opUpgrade && r.attempt != nil:
 		q.reply <- ErrInProgress
+	case q.op == opUpgrade && q.mode == modeRollback && r.u.previous.build() == nil:
+		q.reply <- fmt.Errorf("%w: no earlier build is known", ErrNotReady)
 	case q.op == opUpgrade:
-		r.begin(newAttempt(q.ctx, r.u, false), q.reply)
+		r.begin(newAttempt(q.ctx, r.u, q.mode), q.reply)
 	case r.attempt == nil || q.only != nil && q.only != r.waiter:
 		q.reply <- fmt.Errorf("%w: no upgrade is in progress", ErrNotReady)
 	case q.op == opCommit:
@@ -110,7 +129,7 @@ func (r *runner) answer(q request) {
 }
 
 func (r *runner) commitNow() error {
-	if c := r.u.Status().Candidate; c == nil || c.Phase == PhaseStart || c.Phase == PhaseCheck {
+	if c := r.u.Status().Candidate; c == nil || c.Phase != PhaseBake && c.Phase != PhaseSoak && c.Phase != PhaseCommit {
 		return fmt.Errorf("%w: the candidate is not prepared yet", ErrNotReady)
 	}
 	if err := context.Cause(r.attempt.ctx); err != nil {
@@ -138,7 +157,7 @@ func (r *runner) upgradeAgain() {
 		r.u.log.Error("upgrade: cannot do what SIGHUP asks for", "err", ErrNotSupported)
 	case r.attempt == nil:
 		r.again = false
-		r.begin(newAttempt(context.Background(), r.u, false), nil)
+		r.begin(newAttempt(context.Background(), r.u, modeHangup), nil)
 	case r.attempt.remember():
 		r.again = false
 	}
@@ -156,20 +175,20 @@ func (r *runner) forward() {
 func (r *runner) attempted(err error) {
 	a := r.attempt
 	r.attempt = nil
-	out := Outcome{At: time.Now(), Committed: err == nil}
-	if e := (*Error)(nil); errors.As(err, &e) {
-		out.Phase, out.Reason, out.PID = e.Phase, e.Reason, e.PID
-	} else {
-		out.PID = a.cand.pid
-	}
+	out := a.outcome(err)
 	r.u.setLast(out)
+	r.u.pid.record(r.u.log, out)
 	waiter := r.waiter
 	r.waiter = nil
-	if err != nil {
-		r.u.log.Error("upgrade: failed, this process serves on", "phase", out.Phase, "reason", out.Reason, "candidate", out.PID, "version", a.cand.version)
+	switch {
+	case err != nil:
+		r.u.log.Error("upgrade: failed, this process serves on", "phase", out.Phase, "reason", out.Reason, "candidate", out.PID, "version", out.Version)
 		r.failed(a)
-	} else {
-		r.u.log.Info("upgrade: committed", "candidate", a.cand.pid, "version", a.cand.version, "generation", a.cand.generation)
+	case a.mode == modeRehearsal:
+		r.u.log.Info("upgrade: rehearsed, this process serves on", "version", out.Version)
+		r.failed(a)
+	default:
+		r.u.log.Info("upgrade: committed", "candidate", out.PID, "version", out.Version, "generation", out.Generation)
 		r.handedOver(a)
 	}
 	if waiter != nil {
@@ -177,8 +196,21 @@ func (r *runner) attempted(err error) {
 	}
 }
 
+// outcome describes how the attempt ended.
+func (a *attempt) outcome(err error) Outcome {
+	out := Outcome{
+		Kind: a.mode.String(), Started: a.started, At: time.Now(), Committed: err == nil && a.mode != modeRehearsal,
+		From: a.u.opts.Version, FromPID: os.Getpid(), Version: a.cand.version, Generation: a.cand.generation, PID: a.cand.pid,
+	}
+	if e := (*Error)(nil); errors.As(err, &e) {
+		out.Phase, out.Reason = e.Phase, e.Reason
+	}
+	return out
+}
+
+// failed goes on serving.
 func (r *runner) failed(a *attempt) {
-	r.u.listeners.set(func(s *listeners) { s.unlink = !a.revive })
+	r.u.listeners.set(func(s *listeners) { s.unlink = a.mode != modeRevive })
 	if r.ending != nil {
 		cause := r.ending
 		r.ending = nil
@@ -196,7 +228,11 @@ func (r *runner) handedOver(a *attempt) {
 	} else if r.again {
 		a.child.signal(syscall.SIGHUP)
 	}
-	r.plain, r.successor, r.handed = false, a.child, time.Now()
+	r.plain, r.successor, r.handed, r.heir = false, a.child, time.Now(), a.child.link.frames
+	if a.cand.protocol >= 2 {
+		r.u.elders.quit()
+		r.u.moveTo(a.child.link)
+	}
 	if r.role == roleMain {
 		r.leave("draining", &ending{reason: "handed over", handover: true})
 	}

@@ -52,8 +52,15 @@ type runner struct {
 	again   bool       // an upgrade is to follow
 	ending  error      // a stop that waits until a commit has gone through
 
-	successor *child    // the process that has taken over
-	handed    time.Time // when it did
+	successor *child       // the process that has taken over
+	handed    time.Time    // when it did
+	heir      <-chan frame // what it says, or whoever it has passed its socket on to
+
+	sharing *sharing     // with the old process, while this one is tried with a weight
+	beat    *time.Ticker // when to say that this process lives
+
+	acquired chan error // what becomes of the resources of a process that is alone; nil when that has been seen
+	giveUp   func()     // stops acquiring
 }
 
 // Run serves until ctx ends, a signal says so, serve returns, or another generation has taken over, and returns what
@@ -83,6 +90,7 @@ func (r *runner) run(ctx context.Context, serve func(context.Context) error) err
 	u := r.u
 	if u.parent != nil {
 		r.parent = u.parent.frames
+		u.publisher.Store(u.parent)
 		u.setState("candidate")
 	}
 	serveCtx, end := context.WithCancelCause(context.WithoutCancel(ctx))
@@ -159,7 +167,7 @@ func (u *Upgrader) prepare(ctx context.Context) error {
 // loop ends when serve has returned and no attempt is under way.
 func (r *runner) loop(ctx context.Context, sig signals) {
 	stopped, closed := ctx.Done(), r.u.stop
-	for r.served != nil || r.attempt != nil || r.waits {
+	for r.served != nil || r.attempt != nil || r.waits || r.acquired != nil {
 		var attempted <-chan error
 		if r.attempt != nil {
 			attempted = r.attempt.done
@@ -188,6 +196,17 @@ func (r *runner) loop(ctx context.Context, sig signals) {
 			r.heard(f, ok)
 		case err := <-attempted:
 			r.attempted(err)
+		case err := <-r.acquired:
+			r.hasAcquired(err)
+		case f, ok := <-r.heir:
+			r.hurried(f, ok)
+		case <-r.beats():
+			_ = r.u.parent.trySend(kindBeat, nil, nil) // the next one will do
+		case f := <-r.u.elders.frames:
+			r.elderSays(f)
+		case e := <-r.u.elders.gone:
+			r.u.elders.remove(e)
+			e.link.close()
 		case err := <-r.served:
 			r.served = nil
 			r.hasServed(err)
@@ -236,10 +255,13 @@ func (r *runner) phase() Phase {
 
 func (r *runner) leave(state string, why *ending) {
 	r.role = roleLeaving
+	if r.acquired != nil {
+		r.giveUp()
+	}
 	r.u.setState(state)
 	if why.handover {
 		r.u.listeners.set(func(s *listeners) { s.unlink = false })
-		r.u.listeners.pause()
+		r.u.listeners.pause(true)
 	}
 	r.endServe(why)
 }
@@ -267,9 +289,31 @@ func (r *runner) hasServed(err error) {
 	}
 }
 
+// hurried hears that there are too many generations.
+func (r *runner) hurried(f frame, ok bool) {
+	if !ok {
+		r.heir = nil
+		return
+	}
+	defer f.close()
+	if f.kind == kindHurry {
+		r.u.log.Info("upgrade: there are too many generations: idle connections are closed", "generation", r.u.generation)
+		r.u.hurryOnce.Do(func() { close(r.u.hurry) })
+	}
+}
+
+// elderSays takes a connection that an older generation passes on.
+func (r *runner) elderSays(f frame) {
+	defer f.close()
+	if f.kind == kindConn {
+		r.moved(f)
+	}
+}
+
 // finish drops what this generation holds.
 func (r *runner) finish() {
 	u := r.u
+	u.releaseResources()
 	u.listeners.set(func(s *listeners) { s.keep = false })
 	u.listeners.releaseAll()
 	if r.plain {
@@ -277,6 +321,11 @@ func (r *runner) finish() {
 	}
 	u.stopTableflip()
 	u.pid.discard(os.Getpid())
+	if r.beat != nil {
+		r.beat.Stop()
+	}
+	u.elders.release()
+	u.previous.release()
 	if u.parent != nil {
 		u.parent.close()
 	}

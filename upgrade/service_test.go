@@ -42,15 +42,26 @@ func exitCode(err error) int {
 
 // settings of the test service. A test writes them to the service's directory, and every generation reads them anew.
 type settings struct {
-	Addr, Network string
-	Soak, Timeout time.Duration
-	AbortGrace    time.Duration
-	PIDFile       string
-	Bad           string // how the next generation misbehaves
-	Bake          string // what the judge says: "ok", "error", "panic", "forever"
-	Plain         bool   // the next generation knows tableflip only
-	NoFile        uint64 // limit of open files
+	Addr, Network  string
+	Soak, Timeout  time.Duration
+	AbortGrace     time.Duration
+	PIDFile        string
+	Bad            string // how the next generation misbehaves
+	Bake           string // what the judge says: "ok", "error", "panic", "forever"
+	Plain          bool   // the next generation knows tableflip only
+	NoFile         uint64 // limit of open files
+	Smoke          string // what the smoke test does: see smoke
+	Exclusive      string // the service holds a lock: "serving" or "background"
+	MaxGenerations int
+	Weights        []float64 // the steps of the judge "steps"
+	Sticky         bool
+	Silence        time.Duration
+	IdleGrace      time.Duration
+	NoMove         bool // idle connections stay until they are closed
 }
+
+// grace is how long the service may drain: longer than any test holds a request.
+const grace = 2 * time.Minute
 
 const dirEnv = "MIDAIR_SVC_DIR"
 
@@ -97,15 +108,19 @@ func options(set settings, dir string) upgrade.Options {
 	opts := upgrade.Options{
 		Executable: filepath.Join(dir, "exe"),
 		Soak:       set.Soak, Timeout: set.Timeout, AbortGrace: set.AbortGrace,
-		PIDFile: set.PIDFile,
+		PIDFile: set.PIDFile, MaxGenerations: set.MaxGenerations,
+		Sticky: set.Sticky, Silence: set.Silence,
+	}
+	if set.Smoke != "" {
+		opts.Smoke = smoke
 	}
 	if set.Bake != "" {
-		opts.Bake = func(ctx context.Context, c *upgrade.Candidate) error { return bake(ctx, dir) }
+		opts.Bake = func(ctx context.Context, c *upgrade.Candidate) error { return bake(ctx, dir, c) }
 	}
 	return opts
 }
 
-func bake(ctx context.Context, dir string) error {
+func bake(ctx context.Context, dir string, c *upgrade.Candidate) error {
 	set, _, err := readSettings()
 	switch {
 	case err != nil:
@@ -114,6 +129,10 @@ func bake(ctx context.Context, dir string) error {
 		panic("the judge fell over")
 	case set.Bake == "error":
 		return errors.New("too many errors")
+	case set.Bake == "steps":
+		return steps(ctx, set, dir, c)
+	case set.Bake == "listen" || set.Bake == "object":
+		return judgeNews(ctx, set, c)
 	case set.Bake == "forever":
 		<-ctx.Done()
 		return ctx.Err()
@@ -127,6 +146,7 @@ type service struct {
 	dir      string
 	value    *value
 	upgraded bool
+	lock     *lock
 	end      context.CancelCauseFunc // of serve's context
 }
 
@@ -178,6 +198,7 @@ func (s *service) run() error {
 	}
 	s.up.Keep("value", s.value)
 	s.up.Check("good", s.check)
+	s.exclusive()
 	ln, err := s.listen()
 	if err != nil {
 		return err
@@ -197,8 +218,12 @@ func (s *service) run() error {
 		return err
 	}
 	defer j.Close()
-	srv := drain.NewServer(&http.Server{Handler: s.handler(j)}, drain.Options{Grace: 20 * time.Second, Move: s.up.Move, Hurry: s.up.Hurry()})
-	adm := drain.NewServer(&http.Server{Handler: s.admin()}, drain.Options{Grace: 20 * time.Second})
+	opts := drain.Options{Grace: grace, IdleGrace: s.set.IdleGrace, Move: s.up.Move, Hurry: s.up.Hurry()}
+	if s.set.NoMove {
+		opts.Move = nil
+	}
+	srv := drain.NewServer(&http.Server{Handler: s.handler(j)}, opts)
+	adm := drain.NewServer(&http.Server{Handler: s.admin()}, drain.Options{Grace: grace})
 	return s.up.Run(context.Background(), s.serving(func(ctx context.Context) error {
 		done := make(chan error, 1)
 		go func() { done <- adm.Serve(ctx, admin) }()
@@ -242,6 +267,13 @@ func (s *service) handler(j *testutil.Journal) http.Handler {
 		time.Sleep(max(d, 50*time.Millisecond))
 	})
 	mux.HandleFunc("/add", func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, s.value.add()) })
+	mux.HandleFunc("/held", func(w http.ResponseWriter, r *http.Request) {
+		if s.lock == nil || s.lock.file == nil {
+			http.Error(w, "it is not held here", http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprint(w, os.Getpid())
+	})
 	st := s.up.Status()
 	tagged := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
@@ -277,9 +309,16 @@ func (s *service) admin() http.Handler {
 		json.NewEncoder(w).Encode(a)
 	}
 	mux.HandleFunc("POST /upgrade", func(w http.ResponseWriter, r *http.Request) {
-		reply(w, s.up.Upgrade(context.WithoutCancel(r.Context())))
+		reply(w, s.up.Restart(context.WithoutCancel(r.Context()))) // the test binary is every version
 	})
-	mux.HandleFunc("POST /upgrade-while-connected", func(w http.ResponseWriter, r *http.Request) { reply(w, s.up.Upgrade(r.Context())) })
+	mux.HandleFunc("POST /upgrade-while-connected", func(w http.ResponseWriter, r *http.Request) { reply(w, s.up.Restart(r.Context())) })
+	mux.HandleFunc("POST /publish", func(w http.ResponseWriter, r *http.Request) { reply(w, s.up.Publish("news", nil)) })
+	mux.HandleFunc("POST /rollback", func(w http.ResponseWriter, r *http.Request) {
+		reply(w, s.up.Rollback(context.WithoutCancel(r.Context())))
+	})
+	mux.HandleFunc("POST /rehearse", func(w http.ResponseWriter, r *http.Request) {
+		reply(w, s.up.Rehearse(context.WithoutCancel(r.Context())))
+	})
 	mux.HandleFunc("POST /commit", func(w http.ResponseWriter, r *http.Request) { reply(w, s.up.Commit()) })
 	mux.HandleFunc("POST /abort", func(w http.ResponseWriter, r *http.Request) { reply(w, s.up.Abort("by hand")) })
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, r *http.Request) { reply(w, nil) })

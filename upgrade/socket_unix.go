@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"runtime"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -38,8 +39,9 @@ func (s *socket) send(b []byte, files []*os.File) error {
 	if len(files) > 0 {
 		fds := make([]int, len(files))
 		for i, f := range files {
-			fds[i] = int(f.Fd()) // memory files only: they are always in blocking mode
+			fds[i] = int(fdOf(f))
 		}
+		defer runtime.KeepAlive(files)
 		rights = unix.UnixRights(fds...)
 	}
 	if err := s.conn.SetWriteDeadline(time.Now().Add(sendLimit)); err != nil {
@@ -79,6 +81,18 @@ func receivedFiles(oob []byte) ([]*os.File, error) {
 		}
 	}
 	return files, nil
+}
+
+// quit ends a recv, this process's only.
+func (s *socket) quit() { _ = s.conn.SetReadDeadline(time.Unix(1, 0)) }
+
+// dup returns another descriptor of this end, to be passed on.
+func (s *socket) dup() (*os.File, error) {
+	fd, _, err := duplicate(s.conn)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), "control"), nil
 }
 
 func (s *socket) Close() error { return s.conn.Close() }

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -32,6 +33,7 @@ const (
 	sentinel    = "TABLEFLIP_HAS_PARENT_7DIU3"
 	readyByte   = 42
 	controlName = "midair-control"
+	exeName     = "midair-exe"
 	namesLimit  = 32 << 10 // must fit into a pipe: the names are written before anybody reads
 )
 
@@ -56,11 +58,7 @@ type launch struct {
 }
 
 // startChild starts the program with all open sockets and a control socket.
-func startChild(o Options, s *listeners) (*child, error) {
-	path, err := checkExecutable(o)
-	if err != nil {
-		return nil, err
-	}
+func startChild(o Options, p program, s *listeners) (*child, error) {
 	var l launch
 	defer l.close()
 	readyR, life, err := l.pipes()
@@ -80,7 +78,7 @@ func startChild(o Options, s *listeners) (*child, error) {
 	}
 	l.undo = append(l.undo, func() { theirs.Close() })
 	l.add([]string{"fd", controlName, ""}, fdOf(theirs))
-	pid, err := l.exec(o, path, life)
+	pid, err := l.exec(o, p, life)
 	if err != nil {
 		ours.Close()
 		readyR.Close()
@@ -155,7 +153,12 @@ func (l *launch) add(name []string, fd uintptr) {
 
 // exec writes the names and starts the process. The names go first: a parent that is killed right after the start must
 // not leave a child that cannot learn what it inherited.
-func (l *launch) exec(o Options, path string, life int) (int, error) {
+func (l *launch) exec(o Options, p program, life int) (int, error) {
+	path := p.path
+	if p.exe != nil {
+		l.add([]string{"fd", exeName, ""}, fdOf(p.exe))
+		path = descriptorPath(uintptr(2+len(l.files)), false) // where it is in the child
+	}
 	var names bytes.Buffer
 	if err := gob.NewEncoder(&names).Encode(l.names); err != nil {
 		return 0, err
@@ -172,10 +175,10 @@ func (l *launch) exec(o Options, path string, life int) (int, error) {
 		Files: append([]uintptr{stdFD(0), stdFD(1), stdFD(2)}, l.files...),
 		Sys:   &syscall.SysProcAttr{Setpgid: true},
 	}
-	pid, _, err := syscall.StartProcess(path, append([]string{o.Executable}, o.Args...), attr)
+	pid, _, err := syscall.StartProcess(path, p.args, attr)
 	runtime.KeepAlive(l)
 	if err != nil {
-		return 0, explain(fmt.Errorf("start %s: %w", path, err))
+		return 0, explain(fmt.Errorf("start %s: %w", p.name(), err))
 	}
 	return pid, nil
 }
@@ -288,6 +291,8 @@ func fdOf(f *os.File) (fd uintptr) {
 	return fd
 }
 
+func shutdownFD(fd uintptr) { _ = unix.Shutdown(int(fd), unix.SHUT_RDWR) }
+
 func closeFD(fd int) { _ = unix.Close(fd) }
 
 // duplicate copies the descriptor of c, close-on-exec, and tells which socket it is.
@@ -310,10 +315,51 @@ func duplicate(c syscall.Conn) (fd int, inode uint64, err error) {
 	return fd, inode, nil
 }
 
+// dupFile returns another descriptor of an open file.
+func dupFile(f *os.File) (*os.File, error) {
+	fd, err := unix.FcntlInt(fdOf(f), unix.F_DUPFD_CLOEXEC, 3)
+	runtime.KeepAlive(f)
+	if err != nil {
+		return nil, explain(fmt.Errorf("duplicate: %w", err))
+	}
+	return os.NewFile(uintptr(fd), f.Name()), nil
+}
+
+// connFile returns another descriptor of a connection.
+func connFile(c net.Conn) (*os.File, error) {
+	sc, ok := c.(syscall.Conn)
+	if !ok {
+		return nil, fmt.Errorf("a %T has no descriptor", c)
+	}
+	fd, _, err := duplicate(sc)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), "connection"), nil
+}
+
+// unixPair makes the two ends of a connection between unix sockets.
+func unixPair() (net.Conn, *os.File, error) {
+	fds, err := streamPair()
+	if err != nil {
+		return nil, nil, err
+	}
+	file := os.NewFile(uintptr(fds[0]), "connection")
+	defer file.Close()
+	theirs := os.NewFile(uintptr(fds[1]), "connection")
+	ours, err := net.FileConn(file)
+	if err != nil {
+		theirs.Close()
+		return nil, nil, err
+	}
+	return ours, theirs, nil
+}
+
 // scrub hides tableflip's descriptors and its variable from the processes that this one starts: each of them would
 // believe that it has a parent.
 func scrub() {
 	unix.CloseOnExec(3)
 	unix.CloseOnExec(4)
 	os.Unsetenv(sentinel)
+	restoreName()
 }

@@ -12,33 +12,54 @@ type Status struct {
 	PID        int       `json:"pid"`
 	Started    time.Time `json:"started"`
 	// Candidate is the upgrade that is under way; nil if there is none.
-	Candidate *CandidateStatus `json:"candidate,omitempty"`
+	Candidate *Process `json:"candidate,omitempty"`
+	// Draining are the older generations that have not ended yet, the oldest first.
+	Draining []Process `json:"draining,omitempty"`
+	// Previous is the build that Rollback would start; nil if there is none.
+	Previous *Process `json:"previous,omitempty"`
 	// Last is how the last upgrade that this process tried has ended; nil if there was none.
 	Last *Outcome `json:"last,omitempty"`
 }
 
-// CandidateStatus describes an upgrade that is under way.
-type CandidateStatus struct {
-	Phase      Phase  `json:"phase"`
+// Process describes another generation.
+type Process struct {
+	// Phase is how far a candidate is.
+	Phase      Phase  `json:"phase,omitempty"`
 	PID        int    `json:"pid,omitempty"`
 	Version    string `json:"version,omitempty"`
 	Generation int    `json:"generation,omitempty"`
+	// Weight is the candidate's share of the connections, in a progressive upgrade.
+	Weight float64 `json:"weight,omitempty"`
+	// Hurried: it was told to close what is idle, because there are too many.
+	Hurried bool `json:"hurried,omitempty"`
 }
 
-// Outcome is how an upgrade ended. Phase and Reason are empty for one that was committed.
+// Outcome is how an upgrade ended. Phase and Reason are empty if it did what it was asked for.
 type Outcome struct {
-	At        time.Time `json:"at"`
-	Committed bool      `json:"committed"`
-	Phase     Phase     `json:"phase,omitempty"`
-	Reason    string    `json:"reason,omitempty"`
-	PID       int       `json:"pid,omitempty"`
+	// Kind is upgrade, restart, rehearsal or rollback.
+	Kind string `json:"kind"`
+	// Started and At are its begin and its end.
+	Started time.Time `json:"started"`
+	At      time.Time `json:"at"`
+	// Committed: the new process serves.
+	Committed bool   `json:"committed"`
+	Phase     Phase  `json:"phase,omitempty"`
+	Reason    string `json:"reason,omitempty"`
+	// From and FromPID are the process that tried it; Version, Generation and PID the new one, as far as it got.
+	From       string `json:"from,omitempty"`
+	FromPID    int    `json:"from_pid,omitempty"`
+	Version    string `json:"version,omitempty"`
+	Generation int    `json:"generation,omitempty"`
+	PID        int    `json:"pid,omitempty"`
 }
 
 // Status returns how things stand. It never waits.
 func (u *Upgrader) Status() Status {
 	u.mu.Lock()
-	defer u.mu.Unlock()
-	return u.state
+	st := u.state
+	u.mu.Unlock()
+	st.Draining, st.Previous = u.elders.status(), u.previous.build()
+	return st
 }
 
 func (u *Upgrader) setState(state string) {
@@ -47,7 +68,7 @@ func (u *Upgrader) setState(state string) {
 	u.state.State = state
 }
 
-func (u *Upgrader) setCandidate(c *CandidateStatus) {
+func (u *Upgrader) setCandidate(c *Process) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.state.Candidate = c

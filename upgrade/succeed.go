@@ -45,20 +45,31 @@ func (r *runner) isPrepared(err error) {
 	}
 	r.ready = true
 	if r.alone || r.u.plainParent {
-		r.becomeMain()
-		r.upgradeAgain()
+		r.takeCharge()
 		return
 	}
 	atStep("new.prepare")
-	if r.u.parent.send(kindPrepared, nil) == nil {
+	if r.u.parent.send(kindPrepared, preparedBody{Exclusive: r.u.resources.serving()}) == nil {
 		atStep("new.prepared")
 	}
+}
+
+// takeCharge makes a process the service that nobody stands behind.
+func (r *runner) takeCharge() {
+	if len(r.u.resources.list()) > 0 {
+		r.acquire()
+		return
+	}
+	r.becomeMain()
+	r.upgradeAgain()
 }
 
 // becomeMain is the commit: from here on this generation is the service.
 func (r *runner) becomeMain() {
 	u := r.u
 	r.role = roleMain
+	u.publisher.Store(nil)
+	u.mover.Store(nil)
 	u.listeners.set(func(s *listeners) { s.unlink = true })
 	u.listeners.open(true)
 	atStep("new.commit")
@@ -77,12 +88,26 @@ func (r *runner) becomeMain() {
 	}
 	u.setState("serving")
 	u.log.Info("upgrade: serving", "generation", u.generation, "version", u.opts.Version, "pid", os.Getpid())
+	if r.parent != nil {
+		u.elders.add(u.elder)
+	}
+	for _, e := range u.elders.hurry(u.opts.MaxGenerations) {
+		u.log.Warn("upgrade: too many generations: this one closes what is idle", "draining", e.PID, "generation", e.Generation, "MaxGenerations", u.opts.MaxGenerations)
+	}
 }
 
 // heard handles a frame of the old process, or its death.
 func (r *runner) heard(f frame, ok bool) {
 	if !ok {
 		r.parent = nil
+		r.u.elders.remove(r.u.elder)
+		if r.beat != nil {
+			r.beat.Stop()
+			r.beat = nil
+		}
+		if r.sharing != nil {
+			r.sharing.over.Store(true)
+		}
 		r.unheard()
 		return
 	}
@@ -90,9 +115,23 @@ func (r *runner) heard(f frame, ok bool) {
 	switch {
 	case f.kind == kindReleased:
 		r.waits = false
+	case f.kind == kindConn:
+		r.moved(f)
 	case f.kind == kindAbort && r.role == roleLeaving:
 		r.forsake(f)
 	case r.role != roleCandidate:
+	case f.kind == kindShare:
+		r.inherit(r.shares(f))
+	case f.kind == kindWeight:
+		r.weighed(f)
+	case f.kind == kindShut:
+		r.u.listeners.pause(true)
+	case f.kind == kindDial:
+		r.dialed(f)
+	case f.kind == kindPrevious:
+		r.inherit(r.u.previous.take(f))
+	case f.kind == kindElder:
+		r.inherit(r.u.elders.adopt(f))
 	case f.kind == kindOpen:
 		r.opened = true
 		r.u.listeners.open(false)
@@ -101,6 +140,39 @@ func (r *runner) heard(f frame, ok bool) {
 		r.commit(f)
 	case f.kind == kindAbort:
 		r.abort(f)
+	}
+}
+
+// dialed serves a private connection of the old process.
+func (r *runner) dialed(f frame) {
+	var body dialBody
+	err := f.decode(&body)
+	if err == nil && len(f.files) == 0 {
+		err = errors.New("no connection came along")
+	}
+	if err == nil {
+		err = r.u.listeners.give(body.Network, body.Addr, f.files[0])
+	}
+	reply := dialedBody{ID: body.ID}
+	if err != nil {
+		reply.Error = clip(err.Error())
+	}
+	_ = r.u.parent.send(kindDialed, reply) // a dead old process needs no answer
+}
+
+// weighed gives back a part of the idle connections.
+func (r *runner) weighed(f frame) {
+	var w weightBody
+	if f.decode(&w) == nil {
+		r.sendBack(w.From, w.To)
+		r.u.offer()
+	}
+}
+
+// inherit notes that something the old process left could not be taken. It is not worth a failure.
+func (r *runner) inherit(err error) {
+	if err != nil {
+		r.u.log.Warn("upgrade: not all of what the old process left could be taken", "err", err)
 	}
 }
 
@@ -123,6 +195,11 @@ func (r *runner) commit(f frame) {
 	err := f.decode(&body)
 	if err == nil && body.State && len(f.files) > 0 {
 		err = r.u.keeper.receive(f.files[0])
+	}
+	if err == nil {
+		ctx, cancel := context.WithTimeout(context.Background(), r.u.limit-r.u.limit/10) // the reason is to arrive in time
+		err = r.u.resources.acquire(ctx)
+		cancel()
 	}
 	if err != nil {
 		r.fail(PhaseCommit, err)
@@ -155,6 +232,8 @@ func (r *runner) abort(f frame) {
 // takenBack keeps the listeners in hand until the process ends, in case the old one dies first.
 func (r *runner) takenBack() {
 	r.aborted = true
+	r.u.publisher.Store(nil)
+	r.sendBack(0, 0) // as the server drains
 	r.u.listeners.set(func(s *listeners) { s.keep = true })
 }
 
@@ -174,15 +253,16 @@ func (r *runner) orphaned() {
 	case r.role == roleCandidate:
 		r.u.log.Warn("upgrade: the old process has died: taking over")
 		r.alone = true
-		r.u.listeners.open(true)
+		if !r.u.resources.serving() {
+			r.u.listeners.open(true)
+		}
 		if r.ready || r.prepared == nil {
-			r.becomeMain()
-			r.upgradeAgain()
+			r.takeCharge()
 		}
 	case r.aborted && r.attempt == nil:
 		r.aborted, r.waits = false, false
 		r.u.log.Warn("upgrade: the old process has died after it took this one back: starting anew")
-		r.begin(newAttempt(context.Background(), r.u, true), nil)
+		r.begin(newAttempt(context.Background(), r.u, modeRevive), nil)
 	}
 }
 

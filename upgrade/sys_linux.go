@@ -1,9 +1,13 @@
 package upgrade
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"runtime"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,6 +19,12 @@ func socketPair() (ours, theirs *os.File, err error) {
 		return nil, nil, fmt.Errorf("socketpair: %w", err)
 	}
 	return os.NewFile(uintptr(fds[0]), "control"), os.NewFile(uintptr(fds[1]), "control"), nil
+}
+
+// streamPair makes two connected stream sockets, both close-on-exec.
+func streamPair() (fds [2]int, err error) {
+	fds, err = unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	return fds, os.NewSyscallError("socketpair", err)
 }
 
 // memFile makes an anonymous file.
@@ -45,6 +55,57 @@ func checkSeal(f *os.File) error {
 		return fmt.Errorf("the file is not sealed (seals %#x)", seals)
 	}
 	return nil
+}
+
+// canRunDescriptor: /proc lets an open file be executed, whatever became of its name.
+const canRunDescriptor = true
+
+// openSelf opens the file that this process runs. O_PATH needs no right to read it.
+func openSelf() (*os.File, error) {
+	return os.OpenFile("/proc/self/exe", unix.O_PATH|unix.O_CLOEXEC, 0)
+}
+
+// executableOf leads to the file that a process runs.
+func executableOf(pid int) string { return "/proc/" + strconv.Itoa(pid) + "/exe" }
+
+// descriptorPath names an open file for a child of this process, from its own view or from that of any process.
+func descriptorPath(fd uintptr, everywhere bool) string {
+	of := "self"
+	if everywhere {
+		of = strconv.Itoa(os.Getpid())
+	}
+	return "/proc/" + of + "/fd/" + strconv.Itoa(int(fd))
+}
+
+// restoreName names this process after its program: one that was started from a descriptor is called by its number.
+func restoreName() {
+	comm, err := os.ReadFile("/proc/self/comm")
+	if _, bad := strconv.Atoi(strings.TrimSpace(string(comm))); err == nil && bad == nil {
+		_ = os.WriteFile("/proc/self/comm", []byte(filepath.Base(os.Args[0])), 0)
+	}
+}
+
+// trySend sends a frame as one message, which is whole or not at all.
+func (s *socket) trySend(b []byte, file *os.File) error {
+	var rights []byte
+	if file != nil {
+		rights = unix.UnixRights(int(fdOf(file)))
+		defer runtime.KeepAlive(file)
+	}
+	raw, err := s.conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var sent error
+	err = raw.Control(func(fd uintptr) { sent = unix.Sendmsg(int(fd), b, rights, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL) })
+	return errors.Join(err, sent)
+}
+
+// readable tells whether something can be read, the end included, without taking it.
+func readable(fd uintptr) bool {
+	var b [1]byte
+	_, _, err := unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+	return err != unix.EAGAIN && err != unix.EINTR
 }
 
 // socketFDs lists the descriptors of this process that are sockets, by inode.

@@ -12,17 +12,25 @@ import (
 
 // socketPair makes the two ends of a control socket, both close-on-exec.
 func socketPair() (ours, theirs *os.File, err error) {
+	fds, err := streamPair()
+	if err != nil {
+		return nil, nil, err
+	}
+	return os.NewFile(uintptr(fds[0]), "control"), os.NewFile(uintptr(fds[1]), "control"), nil
+}
+
+// streamPair makes two connected stream sockets, both close-on-exec.
+func streamPair() (fds [2]int, err error) {
 	syscall.ForkLock.RLock()
 	defer syscall.ForkLock.RUnlock()
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
-	if err != nil {
-		return nil, nil, fmt.Errorf("socketpair: %w", err)
+	if fds, err = unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0); err != nil {
+		return fds, fmt.Errorf("socketpair: %w", err)
 	}
 	for _, fd := range fds {
 		unix.CloseOnExec(fd)
 		_ = unix.SetNonblock(fd, true)
 	}
-	return os.NewFile(uintptr(fds[0]), "control"), os.NewFile(uintptr(fds[1]), "control"), nil
+	return fds, nil
 }
 
 // memFile makes a file without a name: there is no memfd here.
@@ -38,6 +46,18 @@ func memFile(name string) (*os.File, error) {
 func seal(*os.File) error { return nil }
 
 func checkSeal(*os.File) error { return nil }
+
+const canRunDescriptor = false
+
+func openSelf() (*os.File, error) { return nil, ErrNotSupported }
+
+func executableOf(int) string { return "" }
+
+func descriptorPath(uintptr, bool) string { return "" }
+
+func restoreName() {}
+
+func readable(uintptr) bool { return true }
 
 func socketFDs() map[uint64][]int { return nil }
 

@@ -1,6 +1,7 @@
 package upgrade
 
 import (
+	"net"
 	"os"
 	"syscall"
 )
@@ -17,7 +18,25 @@ type child struct {
 	status string
 }
 
-func startChild(Options, *listeners) (*child, error) { return nil, ErrNotSupported }
+const canRunDescriptor = false
+
+func openSelf() (*os.File, error) { return nil, ErrNotSupported }
+
+func dupFile(*os.File) (*os.File, error) { return nil, ErrNotSupported }
+
+func executableOf(int) string { return "" }
+
+func descriptorPath(uintptr, bool) string { return "" }
+
+func fdOf(*os.File) uintptr { return 0 }
+
+func connFile(net.Conn) (*os.File, error) { return nil, ErrNotSupported }
+
+func unixPair() (net.Conn, *os.File, error) { return nil, nil, ErrNotSupported }
+
+func checkExecutable(Options) (string, error) { return "", ErrNotSupported }
+
+func startChild(Options, program, *listeners) (*child, error) { return nil, ErrNotSupported }
 
 func (c *child) signal(os.Signal) {}
 
@@ -39,6 +58,10 @@ func checkSeal(*os.File) error { return nil }
 func socketFDs() map[uint64][]int { return nil }
 
 func coverFDs(uint64, []int) {}
+
+func readable(uintptr) bool { return true }
+
+func shutdownFD(uintptr) {}
 
 func closeFD(int) {}
 

@@ -21,7 +21,7 @@ const (
 )
 
 // telemetry reports upgrades: a span for each with an event for each phase, a counter and a histogram of durations,
-// both by outcome.
+// both by kind and outcome.
 type telemetry struct {
 	tracer   trace.Tracer
 	attempts metric.Int64Counter
@@ -38,17 +38,17 @@ func newTelemetry(o Options) (*telemetry, error) {
 }
 
 // begin opens the span of an attempt; the function that it returns closes it.
-func (t *telemetry) begin(ctx context.Context, generation int) (context.Context, func(error)) {
-	started := time.Now()
-	ctx, span := t.tracer.Start(ctx, spanUpgrade, trace.WithAttributes(attribute.Int("midair.generation", generation)))
+func (t *telemetry) begin(ctx context.Context, m mode, generation int) (context.Context, func(error)) {
+	started, kind := time.Now(), attribute.String("kind", m.String())
+	ctx, span := t.tracer.Start(ctx, spanUpgrade, trace.WithAttributes(attribute.Int("midair.generation", generation), kind))
 	return ctx, func(err error) {
-		set := metric.WithAttributes(attribute.String("outcome", outcome(err)))
+		set := metric.WithAttributes(attribute.String("outcome", outcome(m, err)), kind)
 		t.attempts.Add(ctx, 1, set)
 		t.duration.Record(ctx, time.Since(started).Seconds(), set)
 		if err != nil {
 			span.SetStatus(codes.Error, err.Error())
 		}
-		span.SetAttributes(attribute.String("outcome", outcome(err)))
+		span.SetAttributes(attribute.String("outcome", outcome(m, err)))
 		span.End()
 	}
 }
@@ -57,8 +57,10 @@ func (t *telemetry) phase(ctx context.Context, p Phase) {
 	trace.SpanFromContext(ctx).AddEvent(string(p))
 }
 
-func outcome(err error) string {
+func outcome(m mode, err error) string {
 	switch {
+	case err == nil && m == modeRehearsal:
+		return "rehearsed"
 	case err == nil:
 		return "committed"
 	case errors.Is(err, ErrAborted):

@@ -96,7 +96,7 @@ func TestUpgradeIsReported(t *testing.T) {
 		t.Fatal(err)
 	}
 	u := newUpgrader(o, tel, nil)
-	a := newAttempt(t.Context(), u, false)
+	a := newAttempt(t.Context(), u, modeUpgrade)
 	a.run()
 	e := (*Error)(nil)
 	if err := <-a.done; !errors.As(err, &e) || e.Phase != PhaseStart || !strings.Contains(e.Error(), "/does/not/exist") {
@@ -105,7 +105,7 @@ func TestUpgradeIsReported(t *testing.T) {
 	if strings.Join(r.events, " ") != "start" || r.ended != 1 || r.status != codes.Error || strings.Join(r.outcomes, " ") != "failed" {
 		t.Fatalf("events %v, %d spans ended, status %v, outcomes %v", r.events, r.ended, r.status, r.outcomes)
 	}
-	if outcome(ErrAborted) != "aborted" || outcome(nil) != "committed" {
+	if outcome(modeUpgrade, ErrAborted) != "aborted" || outcome(modeRollback, nil) != "committed" || outcome(modeRehearsal, nil) != "rehearsed" {
 		t.Error("outcomes have other names")
 	}
 	readme, err := os.ReadFile("../README.md")

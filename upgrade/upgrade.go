@@ -9,6 +9,7 @@ import (
 	"os"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cloudflare/tableflip"
@@ -23,7 +24,15 @@ type Upgrader struct {
 	tf        *tableflip.Upgrader // nil where upgrades are not supported
 	listeners *listeners
 	keeper    *keeper
+	resources resources
 	pid       *pidFile
+	elders    *elders
+	previous  previous
+	mover     atomic.Pointer[mover]
+	publisher atomic.Pointer[link] // to the old process, while this one is a candidate
+	offers    []chan struct{}      // guarded by mu
+	hurry     chan struct{}
+	hurryOnce sync.Once
 
 	generation  int
 	parent      *link         // to the old process, nil if there is none that speaks the control protocol
@@ -31,6 +40,7 @@ type Upgrader struct {
 	limit       time.Duration // how long the old process waits for prepared
 	welcome     time.Time     // since when
 	paths       []socketName  // of the unix sockets that the old process has
+	elder       *elder        // the old process, when it has handed over
 	only        bool          // nobody serves: this process has to, whatever its checks say
 
 	requests chan request
@@ -84,6 +94,8 @@ func newUpgrader(o Options, tel *telemetry, tf *tableflip.Upgrader) *Upgrader {
 		listeners: &listeners{tf: tf},
 		keeper:    newKeeper(o.StateLimit),
 		pid:       &pidFile{path: o.PIDFile},
+		elders:    newElders(),
+		hurry:     make(chan struct{}),
 		requests:  make(chan request), running: make(chan struct{}), ended: make(chan struct{}), stop: make(chan struct{}),
 		state: Status{State: "starting", Generation: 1, Version: o.Version, PID: os.Getpid(), Started: time.Now()},
 	}
@@ -167,6 +179,7 @@ func (u *Upgrader) take(f frame) error {
 		return fmt.Errorf("the old process chose version %d of the control protocol, not %d to %d", w.Protocol, protocolMin, protocolMax)
 	}
 	u.generation, u.welcome, u.only, u.paths = w.Generation, time.Now(), w.Only, w.Paths
+	u.elder = &elder{elderBody: elderBody{Generation: w.Generation - 1, PID: os.Getppid(), Version: w.From}, link: u.parent}
 	if w.Millis > 0 {
 		u.limit = time.Duration(w.Millis) * time.Millisecond
 	}
@@ -226,13 +239,9 @@ func (u *Upgrader) Check(name string, fn func(context.Context) error) {
 // restored before Keep returns; a value that refuses fails the check phase. To be called before Run.
 func (u *Upgrader) Keep(name string, v State) { u.keeper.keep(name, v) }
 
-// Move offers an idle connection to another generation and reports whether that one has it now. It is made for
-// drain.Options.Move. No connection moves yet: it always returns false, and the connection is drained.
-func (u *Upgrader) Move(net.Conn) bool { return false }
-
-// Hurry returns a channel that is closed when this generation should close its idle connections at once, because there
-// are too many older ones. It is made for drain.Options.Hurry. There is no such limit yet: it stays open.
-func (u *Upgrader) Hurry() <-chan struct{} { return nil }
+// Hurry returns a channel that is closed when this generation should close its idle connections at once, because it is
+// one of the oldest of more than Options.MaxGenerations. It is made for drain.Options.Hurry.
+func (u *Upgrader) Hurry() <-chan struct{} { return u.hurry }
 
 // Close ends what Run has not ended, as a plain stop would, and waits for it, so it must not be called from inside Run:
 // not from serve, a check or a kept value. It may be called twice, and before Run; a candidate that closes before it was
@@ -276,11 +285,4 @@ func (u *Upgrader) stopTableflip() {
 	if u.tf != nil && !u.tf.HasParent() {
 		u.tf.Stop()
 	}
-}
-
-func (u *Upgrader) nextGeneration(revive bool) int {
-	if revive {
-		return u.generation
-	}
-	return u.generation + 1
 }

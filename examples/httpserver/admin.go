@@ -45,8 +45,9 @@ type adminStatus struct {
 
 // adminAnswer is the answer to a POST: in which phase an upgrade ended and why. Reason is empty after a success.
 type adminAnswer struct {
-	Phase  upgrade.Phase `json:"phase"`
-	Reason string        `json:"reason"`
+	Phase   upgrade.Phase    `json:"phase"`
+	Reason  string           `json:"reason"`
+	Outcome *upgrade.Outcome `json:"outcome,omitempty"` // all about an upgrade that was started
 }
 
 // listen opens the listener. It is pinned: during an upgrade it leads to the process that can abort it.
@@ -115,13 +116,23 @@ func (a *admin) routes() http.Handler {
 		writeJSON(w, http.StatusOK, adminStatus{a.up.Status(), a.web.Status(), a.cart.Status(), a.flags.Status()})
 	})
 	mux.HandleFunc("POST /upgrade", func(w http.ResponseWriter, r *http.Request) {
-		answer(w, upgrade.PhaseCommit, a.up.Upgrade(context.WithoutCancel(r.Context()))) // whoever asked may go away
+		switch q := r.URL.Query(); {
+		case q.Get("rehearse") != "":
+			a.replace(w, r, upgrade.PhaseSmoke, a.up.Rehearse)
+		case q.Get("force") != "":
+			a.replace(w, r, upgrade.PhaseCommit, a.up.Restart)
+		default:
+			a.replace(w, r, upgrade.PhaseCommit, a.up.Upgrade)
+		}
+	})
+	mux.HandleFunc("POST /rollback", func(w http.ResponseWriter, r *http.Request) {
+		a.replace(w, r, upgrade.PhaseCommit, a.up.Rollback)
 	})
 	mux.HandleFunc("POST /commit", func(w http.ResponseWriter, r *http.Request) {
-		answer(w, upgrade.PhaseCommit, a.up.Commit())
+		answer(w, upgrade.PhaseCommit, a.up.Commit(), nil)
 	})
 	mux.HandleFunc("POST /abort", func(w http.ResponseWriter, r *http.Request) {
-		answer(w, "", a.up.Abort("asked for over the admin interface"))
+		answer(w, "", a.up.Abort("asked for over the admin interface"), nil)
 	})
 	mux.HandleFunc("POST /drain", func(w http.ResponseWriter, r *http.Request) {
 		a.stop(errors.New("asked for over the admin interface"))
@@ -130,11 +141,17 @@ func (a *admin) routes() http.Handler {
 	return mux
 }
 
+// replace does what leads to another process, and waits for its end; whoever asked may go away.
+func (a *admin) replace(w http.ResponseWriter, r *http.Request, done upgrade.Phase, do func(context.Context) error) {
+	err := do(context.WithoutCancel(r.Context()))
+	answer(w, done, err, a.up.Status().Last)
+}
+
 // answer tells how an upgrade ended: 200 as it was meant to, 409 another one is in progress, 422 it was refused before a
 // process was started, 500 it was taken back.
-func answer(w http.ResponseWriter, done upgrade.Phase, err error) {
+func answer(w http.ResponseWriter, done upgrade.Phase, err error, out *upgrade.Outcome) {
 	if err == nil {
-		writeJSON(w, http.StatusOK, adminAnswer{Phase: done})
+		writeJSON(w, http.StatusOK, adminAnswer{Phase: done, Outcome: out})
 		return
 	}
 	a, status := adminAnswer{Reason: err.Error()}, http.StatusUnprocessableEntity
@@ -142,7 +159,7 @@ func answer(w http.ResponseWriter, done upgrade.Phase, err error) {
 		status = http.StatusConflict
 	}
 	if e := (*upgrade.Error)(nil); errors.As(err, &e) {
-		a = adminAnswer{Phase: e.Phase, Reason: e.Reason}
+		a = adminAnswer{Phase: e.Phase, Reason: e.Reason, Outcome: out}
 		if e.PID != 0 {
 			status = http.StatusInternalServerError
 		}

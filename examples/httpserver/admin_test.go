@@ -19,7 +19,7 @@ import (
 func TestUpgradeCommitted(t *testing.T) {
 	s := startSite(t)
 	s.release()
-	if a := s.post("/upgrade", 200); a != (adminAnswer{Phase: "commit"}) {
+	if a := s.post("/upgrade", 200); a.Phase != "commit" || a.Reason != "" || a.Outcome == nil || a.Outcome.Version != "v2" {
 		t.Errorf("the answer is %+v", a)
 	}
 	st := s.status()
@@ -64,6 +64,13 @@ func TestUpgradeRefused(t *testing.T) {
 	if a := s.post("/upgrade", 422); a.Phase != "start" || !strings.Contains(a.Reason, "not executable") {
 		t.Errorf("a file that is no executable: %+v", a)
 	}
+	s.linkTo(build(t, "v1"))
+	if a := s.post("/upgrade", 422); a.Phase != "start" || !strings.Contains(a.Reason, "the build that is running") {
+		t.Errorf("the same build: %+v", a)
+	}
+	if a := s.post("/rollback", 422); !strings.Contains(a.Reason, "no earlier build") {
+		t.Errorf("a rollback of the first: %+v", a)
+	}
 	for _, path := range []string{"/commit", "/abort"} {
 		if a := s.post(path, 422); !strings.Contains(a.Reason, "no upgrade is in progress") {
 			t.Errorf("%s: %+v", path, a)
@@ -82,6 +89,33 @@ func TestCommitByHand(t *testing.T) {
 	if g := s.status().Upgrade.Generation; g != 2 {
 		t.Errorf("generation %d serves, want 2", g)
 	}
+}
+
+// A rehearsal says what an upgrade would end with, and changes nothing; a rollback goes back to the version before.
+func TestRehearsalAndRollback(t *testing.T) {
+	s := startSite(t)
+	l := s.load()
+	s.release("-fail=check")
+	if a := s.post("/upgrade?rehearse=1", 500); a.Phase != "check" || !strings.Contains(a.Reason, "self-test") {
+		t.Errorf("rehearsal of a bad release: %+v", a)
+	}
+	s.release()
+	if a := s.post("/upgrade?rehearse=1", 200); a.Phase != "smoke" || a.Outcome == nil || a.Outcome.Committed {
+		t.Errorf("rehearsal: %+v", a)
+	}
+	if st := s.status().Upgrade; st.Generation != 1 || st.PID != s.PID() {
+		t.Errorf("after the rehearsals: %+v", st)
+	}
+	s.post("/upgrade", 200)
+	if p := s.status().Upgrade.Previous; p == nil || p.Version != "v1" {
+		t.Errorf("the previous build is %+v", p)
+	}
+	s.linkTo(s.file("nothing"))
+	s.post("/rollback", 200)
+	if r := s.ask("GET", "/version", ""); r.version() != "v1" || r.generation() != 3 {
+		t.Errorf("generation %d of %s answers", r.generation(), r.version())
+	}
+	s.mustLoseNothing(l)
 }
 
 // Whoever asked for an upgrade may go away: it goes on.
@@ -240,7 +274,7 @@ func TestAdminSocket(t *testing.T) {
 	if m := mode(); m != fs.ModeSocket|0o600 {
 		t.Errorf("the mode is %v", m)
 	}
-	s.post("/upgrade", 200)
+	s.post("/upgrade?force=1", 200)
 	if m := mode(); m != fs.ModeSocket|0o600 {
 		t.Errorf("after an upgrade the mode is %v", m)
 	}

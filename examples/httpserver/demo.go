@@ -194,8 +194,8 @@ func (d *demo) upgrade(ctx context.Context, name string, to release) (string, ti
 		return "", 0, err
 	}
 	begin := time.Now()
-	outcome, err := d.service.admin.upgrade(ctx)
-	return outcome, time.Since(begin), err
+	out, err := d.service.admin.replace(ctx, "/upgrade")
+	return describe(out), time.Since(begin), err
 }
 
 // finish stops the service and shows what became of every request.

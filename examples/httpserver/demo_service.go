@@ -161,3 +161,11 @@ func signalPID(pid int, sig os.Signal) {
 		_ = p.Signal(sig) // fails if it has ended, which is as good
 	}
 }
+
+func readPID(file string) (int, error) {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(strings.TrimSpace(string(b)))
+}

@@ -10,7 +10,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
 	"errors"
 	"flag"
 	"fmt"
@@ -25,6 +24,7 @@ import (
 	"github.com/midair-go/midair/flags"
 	"github.com/midair-go/midair/session"
 	"github.com/midair-go/midair/upgrade"
+	"github.com/midair-go/midair/upgrade/certs"
 )
 
 // version is what -ldflags "-X main.version=v2" sets.
@@ -79,7 +79,6 @@ func run(ctx context.Context, c config) error {
 	}
 	defer up.Close()
 	c.fail.afterNew(up)
-	up.Check("tls", c.checkTLS)
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	if err := c.create(up.Status().Generation == 1); err != nil {
@@ -108,6 +107,14 @@ func run(ctx context.Context, c config) error {
 		return err
 	}
 	hs := newHTTPServer()
+	if c.tlsCert != "" {
+		tc, err := c.openCerts(ctx, up)
+		if err != nil {
+			return err
+		}
+		defer tc.Close()
+		hs.TLSConfig = tc.Config()
+	}
 	web := drain.NewServer(hs, drain.Options{Grace: c.grace, Move: up.Move, Hurry: up.Hurry()})
 	adm := &admin{up: up, web: web, cart: cart, flags: ff, stop: stop}
 	if err := adm.listen(c); err != nil {
@@ -142,18 +149,24 @@ func newHTTPServer() *http.Server {
 
 func (c config) serve(ctx context.Context, web *drain.Server, ln net.Listener) error {
 	if c.tlsCert != "" {
-		return web.ServeTLS(ctx, ln, c.tlsCert, c.tlsKey)
+		return web.ServeTLS(ctx, ln, "", "")
 	}
 	return web.Serve(ctx, ln)
 }
 
-// checkTLS finds out before the old process is asked to go what is wrong with the files.
-func (c config) checkTLS(context.Context) error {
-	if c.tlsCert == "" {
-		return nil
+// openCerts follows the certificate and passes the keys of TLS tickets on, so that clients resume after an upgrade. The
+// first process does not start without a certificate; a later one is taken back.
+func (c config) openCerts(ctx context.Context, up *upgrade.Upgrader) (*certs.Certs, error) {
+	tc, err := certs.Open(c.tlsCert, c.tlsKey, certs.Options{})
+	if err != nil {
+		return nil, err
 	}
-	_, err := tls.LoadX509KeyPair(c.tlsCert, c.tlsKey)
-	return err
+	up.Keep("tls", tc)
+	up.Check("tls", tc.Ready)
+	if err := tc.Ready(ctx); errors.Is(err, certs.ErrNoCertificate) && up.Status().Generation == 1 {
+		return nil, errors.Join(err, tc.Close())
+	}
+	return tc, nil
 }
 
 // announce tells where the service is to be found.

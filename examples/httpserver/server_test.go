@@ -2,23 +2,13 @@ package main
 
 import (
 	"bufio"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
-	"encoding/pem"
-	"errors"
 	"fmt"
-	"math/big"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/midair-go/midair/internal/testutil"
 )
@@ -41,6 +31,8 @@ func TestUsage(t *testing.T) {
 		{"-nonsense", "flag provided but not defined"},
 		{"serve", `"serve" is no flag and no subcommand`},
 		{"upgrade", "say which service"},
+		{"upgrade -pid-file x -rollback", "need -admin"},
+		{"upgrade -admin x -rollback -rehearse", "exclude each other"},
 		{"upgrade -pid-file x -timeout 0", "-timeout must be more than 0"},
 		{"demo please", `"please" is no flag`},
 	} {
@@ -139,90 +131,6 @@ func TestEndpoints(t *testing.T) {
 	}
 }
 
-// newCertificate writes a self-signed certificate and its key.
-func newCertificate(t *testing.T) (certFile, keyFile string) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	about := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{{127, 0, 0, 1}}}
-	cert, err := x509.CreateCertificate(rand.Reader, about, about, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	secret, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	write := func(name, kind string, b []byte) string {
-		path := filepath.Join(t.TempDir(), name)
-		if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: b}), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
-	return write("cert.pem", "CERTIFICATE", cert), write("key.pem", "PRIVATE KEY", secret)
-}
-
-// http2Client returns one that speaks nothing but HTTP/2.
-func http2Client(t *testing.T) *http.Client {
-	p := new(http.Protocols)
-	p.SetHTTP2(true)
-	p.SetUnencryptedHTTP2(true)
-	tr := &http.Transport{Protocols: p, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
-	t.Cleanup(tr.CloseIdleConnections)
-	return &http.Client{Transport: tr, Timeout: patience}
-}
-
-// HTTP/2 works on the same port as HTTP/1.1, with and without TLS.
-func TestHTTP2(t *testing.T) {
-	cert, key := newCertificate(t)
-	for scheme, args := range map[string][]string{"http": nil, "https": {"-tls-cert", cert, "-tls-key", key}} {
-		s := startSite(t, args...)
-		req, err := http.NewRequest("POST", scheme+"://"+s.addr+"/echo", strings.NewReader("hello"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		r, err := send(http2Client(t), req)
-		if err != nil || r.proto != "HTTP/2.0" || r.body != "hello" || r.version() != "v1" {
-			t.Errorf("%s: %+v, %v", scheme, r, err)
-		}
-	}
-}
-
-// An upgrade takes up a certificate that was renewed.
-func TestNewCertificate(t *testing.T) {
-	cert, key := newCertificate(t)
-	s := startSite(t, "-tls-cert", cert, "-tls-key", key)
-	serial := func() string {
-		conn, err := tls.Dial("tcp", s.addr, &tls.Config{InsecureSkipVerify: true})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
-		return string(conn.ConnectionState().PeerCertificates[0].Raw)
-	}
-	old := serial()
-	newCert, newKey := newCertificate(t)
-	if err := errors.Join(os.Rename(newCert, cert), os.Rename(newKey, key)); err != nil {
-		t.Fatal(err)
-	}
-	if serial() != old {
-		t.Error("the certificate changes without an upgrade")
-	}
-	s.post("/upgrade", 200)
-	if serial() == old {
-		t.Error("the old certificate is used after the upgrade")
-	}
-	if err := os.Remove(key); err != nil {
-		t.Fatal(err)
-	}
-	if a := s.post("/upgrade", 500); a.Phase != "check" || !strings.Contains(a.Reason, key) {
-		t.Errorf("an upgrade without a key: %+v", a)
-	}
-}
-
 // A stop tells load balancers at once, while it answers what was begun; an upgrade tells them nothing.
 func TestReadiness(t *testing.T) {
 	s := startSite(t)
@@ -240,13 +148,14 @@ func TestReadiness(t *testing.T) {
 		return r
 	}
 	first := ready()
-	s.post("/upgrade", 200)
-	if r := ready(); r.status != 200 || r.generation() != 1 {
-		t.Errorf("the old process is not ready during its drain: %+v", r)
-	}
-	if r := ready(); r.status != 200 || r.generation() != 2 {
-		t.Errorf("the new process is not ready: %+v", r)
-	}
+	s.post("/upgrade?force=1", 200)
+	testutil.Until(t, patience, "the old process passes the connection on", func() bool {
+		r := ready()
+		if r.status != 200 {
+			t.Fatalf("not ready during an upgrade: %+v", r)
+		}
+		return r.generation() == 2
+	})
 	if first.status != 200 {
 		t.Errorf("%d before the stop", first.status)
 	}

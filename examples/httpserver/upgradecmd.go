@@ -10,49 +10,100 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"strconv"
 	"strings"
-	"syscall"
 	"time"
+
+	"github.com/midair-go/midair/upgrade"
 )
 
 const upgradeSynopsis = `Usage: httpserver upgrade -admin ADDRESS | -pid-file FILE
 
 Asks a running service to upgrade, waits for the outcome and says why. The exit
-status is 0 if the new process serves, and 1 if the old one still does.
+status is 0 if the new process serves (or could, with -rehearse), and 1 if not.
 
 `
 
-// upgradeCommand is what a deploy script calls.
-func upgradeCommand(args []string) error {
+// upgradeFlags are what a deploy script wants.
+type upgradeFlags struct {
+	admin, pidFile            string
+	rehearse, rollback, force bool
+	asJSON                    bool
+	timeout                   time.Duration
+}
+
+func (f *upgradeFlags) parse(args []string) error {
 	fs := flagSet("httpserver upgrade", upgradeSynopsis)
-	addr := fs.String("admin", "", "admin listener of the service: host:port or unix:PATH")
-	pidFile := fs.String("pid-file", "", "pid `file` of the service; without -admin the reason of a failure is in its log only")
-	timeout := fs.Duration("timeout", 2*time.Minute, "how long to wait for the outcome")
+	fs.StringVar(&f.admin, "admin", "", "admin listener of the service: host:port or unix:PATH")
+	fs.StringVar(&f.pidFile, "pid-file", "", "pid `file` of the service, which is asked by SIGHUP")
+	fs.BoolVar(&f.rehearse, "rehearse", false, "try the new version and send it away again; needs -admin")
+	fs.BoolVar(&f.rollback, "rollback", false, "go back to the version before this one; needs -admin")
+	fs.BoolVar(&f.force, "force", false, "upgrade to the same build too; with -pid-file always")
+	fs.BoolVar(&f.asJSON, "json", false, "print the outcome as JSON")
+	fs.DurationVar(&f.timeout, "timeout", 2*time.Minute, "how long to wait for the outcome")
 	if err := parseFlags(fs, args); err != nil {
 		return err
 	}
-	if *timeout <= 0 {
-		return fmt.Errorf("%w: -timeout must be more than 0, not %v", errUsage, *timeout)
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), *timeout)
-	defer cancel()
-	var outcome string
-	var err error
 	switch {
-	case *addr != "":
-		outcome, err = newAdminClient(*addr).upgrade(ctx)
-	case *pidFile != "":
-		outcome, err = upgradeBySignal(ctx, *pidFile)
-	default:
+	case f.timeout <= 0:
+		return fmt.Errorf("%w: -timeout must be more than 0, not %v", errUsage, f.timeout)
+	case f.admin == "" && f.pidFile == "":
 		return fmt.Errorf("%w: say which service: -admin or -pid-file; see -h", errUsage)
+	case f.admin == "" && (f.rehearse || f.rollback):
+		return fmt.Errorf("%w: -rehearse and -rollback need -admin: a signal cannot say so", errUsage)
+	case f.rehearse && f.rollback:
+		return fmt.Errorf("%w: -rehearse and -rollback exclude each other", errUsage)
 	}
-	if err != nil {
+	return nil
+}
+
+// path is what the admin listener is asked for.
+func (f *upgradeFlags) path() string {
+	switch {
+	case f.rollback:
+		return "/rollback"
+	case f.rehearse:
+		return "/upgrade?rehearse=1"
+	case f.force:
+		return "/upgrade?force=1"
+	}
+	return "/upgrade"
+}
+
+// upgradeCommand is what a deploy script calls.
+func upgradeCommand(args []string) error {
+	var f upgradeFlags
+	if err := f.parse(args); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), f.timeout)
+	defer cancel()
+	var out upgrade.Outcome
+	var err error
+	if f.admin != "" {
+		out, err = newAdminClient(f.admin).replace(ctx, f.path())
+	} else {
+		out, err = upgrade.Request(ctx, f.pidFile)
+	}
+	if f.asJSON && out.Kind != "" {
+		_ = json.NewEncoder(os.Stdout).Encode(out)
+	}
+	switch {
+	case err != nil:
 		fmt.Fprintln(os.Stderr, "not upgraded:", err)
 		return errSaid
+	case f.asJSON:
+	case f.rehearse:
+		fmt.Println("rehearsed:", describe(out))
+	default:
+		fmt.Println("upgraded:", describe(out))
 	}
-	fmt.Println("upgraded:", outcome)
 	return nil
+}
+
+// describe says from which process to which.
+func describe(out upgrade.Outcome) string {
+	return fmt.Sprintf("%s -> %s, generation %d -> %d, pid %d -> %d",
+		out.From, out.Version, out.Generation-1, out.Generation, out.FromPID, out.PID)
 }
 
 // adminClient talks to the admin listener of a service.
@@ -87,25 +138,20 @@ func (r *refusal) Error() string {
 	return fmt.Sprintf("phase %s: %s", r.Phase, r.Reason)
 }
 
-// upgrade asks for an upgrade and waits. The text says from which process to which.
-func (c adminClient) upgrade(ctx context.Context) (string, error) {
-	before, err := c.status(ctx)
-	if err != nil {
-		return "", err
+// replace asks for an upgrade, a rehearsal or a rollback, and waits.
+func (c adminClient) replace(ctx context.Context, path string) (upgrade.Outcome, error) {
+	var a adminAnswer
+	err := c.do(ctx, http.MethodPost, path, &a)
+	if err != nil && ctx.Err() != nil {
+		err = fmt.Errorf("there is no outcome yet, and the upgrade goes on without waiting: %w", context.Cause(ctx))
 	}
-	if err := c.do(ctx, http.MethodPost, "/upgrade", &adminAnswer{}); err != nil {
-		if ctx.Err() != nil {
-			err = fmt.Errorf("there is no outcome yet, and the upgrade goes on without waiting: %w", context.Cause(ctx))
-		}
-		return "", err
+	if r := (*refusal)(nil); errors.As(err, &r) {
+		a = r.adminAnswer
 	}
-	after, err := c.status(ctx)
-	if err != nil {
-		return "", fmt.Errorf("it was committed, and then: %w", err)
+	if a.Outcome == nil {
+		return upgrade.Outcome{}, err
 	}
-	old, now := before.Upgrade, after.Upgrade
-	return fmt.Sprintf("%s -> %s, generation %d -> %d, pid %d -> %d",
-		old.Version, now.Version, old.Generation, now.Generation, old.PID, now.PID), nil
+	return *a.Outcome, err
 }
 
 func (c adminClient) status(ctx context.Context) (s adminStatus, err error) {
@@ -135,48 +181,4 @@ func (c adminClient) do(ctx context.Context, method, path string, v any) error {
 		r.Reason = fmt.Sprintf("%s: %s", resp.Status, bytes.TrimSpace(body))
 	}
 	return r
-}
-
-// upgradeBySignal sends a SIGHUP and waits until the pid file names another process.
-func upgradeBySignal(ctx context.Context, file string) (string, error) {
-	old, err := readPID(file)
-	if err != nil {
-		return "", err
-	}
-	proc, err := os.FindProcess(old)
-	if err == nil {
-		err = proc.Signal(syscall.SIGHUP)
-	}
-	if err != nil {
-		return "", fmt.Errorf("signal pid %d of %s: %w", old, file, err)
-	}
-	begin := time.Now()
-	for {
-		gone := errors.Is(proc.Signal(syscall.Signal(0)), os.ErrProcessDone) // asked first: it writes the file before it goes
-		now, err := readPID(file)
-		switch {
-		case err == nil && now != old:
-			return fmt.Sprintf("pid %d -> %d", old, now), nil
-		case errors.Is(err, os.ErrNotExist):
-			return "", fmt.Errorf("%s is gone: the service has stopped", file)
-		case gone:
-			return "", fmt.Errorf("pid %d has ended, and %s names no other process", old, file)
-		}
-		if sleep(ctx, 20*time.Millisecond) != nil {
-			return "", fmt.Errorf("after %v %s still names pid %d: the old process serves on, or an upgrade takes longer; its log tells why",
-				time.Since(begin).Round(time.Second/10), file, old)
-		}
-	}
-}
-
-func readPID(file string) (int, error) {
-	b, err := os.ReadFile(file)
-	if err != nil {
-		return 0, err
-	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
-	if err != nil || pid <= 1 {
-		return 0, fmt.Errorf("%s: %q is no pid of a service", file, b)
-	}
-	return pid, nil
 }

@@ -18,7 +18,9 @@ func (s *site) deploy(args ...string) (int, string) {
 func TestUpgradeCommand(t *testing.T) {
 	for args, want := range map[string]string{
 		"-admin unix:admin":                 "upgraded: v1 -> v2, generation 1 -> 2, pid ",
-		"-pid-file pid":                     "upgraded: pid ",
+		"-pid-file pid":                     "upgraded: v1 -> v2, generation 1 -> 2, pid ",
+		"-pid-file pid -json":               `"committed":true`,
+		"-admin unix:admin -json":           `"kind":"upgrade"`,
 		"-pid-file wrong -admin unix:admin": "generation 1 -> 2",
 	} {
 		s := startSite(t)
@@ -37,11 +39,14 @@ func TestUpgradeCommandFails(t *testing.T) {
 	s := startSite(t)
 	s.release("-fail=check")
 	for args, want := range map[string]string{
-		"-admin unix:admin":            "not upgraded: phase check: check \"self-test\": this release is bad",
-		"-pid-file pid -timeout 500ms": "still names pid",
-		"-pid-file wrong":              "no such file",
-		"-admin unix:wrong":            "no such file",
-		"-admin " + s.addr:             "404 Not Found",
+		"-admin unix:admin":           "not upgraded: phase check: check \"self-test\": this release is bad",
+		"-pid-file pid":               "not upgraded: upgrade: check: candidate pid ",
+		"-pid-file pid -json":         `"phase":"check"`,
+		"-admin unix:admin -rehearse": "self-test",
+		"-admin unix:admin -rollback": "no earlier build",
+		"-pid-file wrong":             "no such file",
+		"-admin unix:wrong":           "no such file",
+		"-admin " + s.addr:            "404 Not Found",
 	} {
 		if code, out := s.deploy(strings.Fields(args)...); code != 1 || !strings.Contains(out, want) {
 			t.Errorf("%s: exit code %d: %s", args, code, out)
@@ -57,6 +62,27 @@ func TestUpgradeCommandFails(t *testing.T) {
 	}
 	if r := s.ask("GET", "/version", ""); r.version() != "v1" {
 		t.Errorf("%s answers", r.version())
+	}
+}
+
+// A rehearsal and a rollback can be scripted too, and the same build needs to be forced.
+func TestUpgradeCommandOtherThanUpgrade(t *testing.T) {
+	s := startSite(t)
+	s.release()
+	for _, c := range []struct {
+		args, want string
+		code       int
+	}{
+		{"-rehearse", "rehearsed: v1 -> v2, generation 1 -> 2", 0},
+		{"", "upgraded: v1 -> v2, generation 1 -> 2", 0},
+		{"", "the build that is running", 1},
+		{"-force", "upgraded: v2 -> v2, generation 2 -> 3", 0},
+		{"-rollback", "upgraded: v2 -> v1, generation 3 -> 4", 0},
+	} {
+		code, out := s.deploy(append(strings.Fields(c.args), "-admin", "unix:admin")...)
+		if code != c.code || !strings.Contains(out, c.want) {
+			t.Errorf("%s: exit code %d: %s", c.args, code, out)
+		}
 	}
 }
 

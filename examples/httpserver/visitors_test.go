@@ -74,7 +74,7 @@ func TestUpgradeWithBrokenFlags(t *testing.T) {
 		if err := breaks(); err != nil {
 			t.Fatal(err)
 		}
-		s.post("/upgrade", 200)
+		s.post("/upgrade?force=1", 200)
 		generation++
 		s.serving(generation)
 		st := s.status()
@@ -152,7 +152,7 @@ func TestDeathOfTheOldKeepsCountAndSide(t *testing.T) {
 // bothServe begins an upgrade, and lets a crowd come while both processes serve.
 func (s *site) bothServe() (outcome <-chan reply, late *crowd) {
 	s.t.Helper()
-	outcome = s.later(context.Background(), "/upgrade")
+	outcome = s.later(context.Background(), "/upgrade?force=1")
 	s.untilPhase("soak")
 	testutil.Until(s.t, patience, "the candidate serves", func() bool { return s.ask("GET", "/version", "").version() == "v2" })
 	return outcome, s.startCrowd(8)
@@ -274,7 +274,7 @@ func TestRestart(t *testing.T) {
 	if r := s.ask("GET", "/cart", ""); r.status != 200 || strings.TrimSpace(r.body) != "stable" {
 		t.Errorf("the cart without a file: %+v", r)
 	}
-	if a := s.post("/upgrade", 500); a.Phase != "check" || !strings.Contains(a.Reason, s.file("flags.json")) {
+	if a := s.post("/upgrade?force=1", 500); a.Phase != "check" || !strings.Contains(a.Reason, s.file("flags.json")) {
 		t.Errorf("an upgrade without values: %+v", a)
 	}
 }

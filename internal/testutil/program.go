@@ -1,0 +1,86 @@
+package testutil
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// programs holds what Program has found, by name.
+var programs = struct {
+	sync.Mutex
+	paths map[string]string
+}{paths: map[string]string{}}
+
+// Program returns the path of a program of a Debian package, and installs the package if the program is missing and this
+// user may do so. Where it cannot be had the test does not run, and says so; with CI set in the environment it fails.
+func Program(t testing.TB, name, pkg string) string {
+	t.Helper()
+	programs.Lock()
+	defer programs.Unlock()
+	if path := programs.paths[name]; path != "" {
+		return path
+	}
+	path, err := findProgram(name)
+	if err != nil {
+		if err = installPackages(pkg); err == nil {
+			path, err = findProgram(name)
+		}
+	}
+	if err != nil {
+		Missing(t, name, pkg, err)
+	}
+	programs.paths[name] = path
+	return path
+}
+
+// Missing ends a test that needs what is not there: skipped, loudly, or failed with CI set in the environment.
+func Missing(t testing.TB, name, pkg string, err error) {
+	t.Helper()
+	text := fmt.Sprintf("NOT RUN: it needs %s (apt-get install %s): %v", name, pkg, err)
+	if os.Getenv("CI") != "" {
+		t.Fatal(text)
+	}
+	fmt.Fprintln(os.Stderr, t.Name(), text)
+	t.Skip(text)
+}
+
+// findProgram also looks where servers are, which is not in everybody's PATH.
+func findProgram(name string) (string, error) {
+	path, err := exec.LookPath(name)
+	for _, dir := range []string{"/usr/sbin/", "/usr/bin/"} {
+		if err != nil {
+			path, err = exec.LookPath(dir + name)
+		}
+	}
+	return path, err
+}
+
+// installPackages installs Debian packages without starting what they bring. Processes that do so at the same time wait
+// for each other.
+func installPackages(pkgs string) error {
+	apt, err := exec.LookPath("apt-get")
+	if err != nil {
+		return err
+	}
+	if os.Geteuid() != 0 {
+		return errors.New("only root may install it")
+	}
+	install := append([]string{"-o", "DPkg::Lock::Timeout=300", "install", "-y", "--no-install-recommends"}, strings.Fields(pkgs)...)
+	run := func(args ...string) error {
+		cmd := exec.Command(apt, args...)
+		cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1") // no service is started
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("%w\n%s", err, tail(string(out), 10))
+		}
+		return nil
+	}
+	if run(install...) == nil {
+		return nil
+	}
+	return errors.Join(run("update"), run(install...))
+}

@@ -1,0 +1,175 @@
+package upgrade
+
+import (
+	"net"
+	"sync"
+	"time"
+)
+
+// How idle connections change process, from the side that has them: to the candidate in a step of a bake (dispatcher), to
+// the successor after a commit, back to the old process by a lower weight and by an abort.
+
+// mover is what Move does at the moment.
+type mover struct {
+	move func(ref knownListener, c net.Conn) bool
+}
+
+// Move offers an idle connection, of which nothing was read since its last request ended, to another generation, and
+// reports whether that one has it now; then it is closed here and open there. It is made for drain.Options.Move, and may
+// wait for some milliseconds. It is false while there is nobody to move to, and for a connection that no listener of this
+// Upgrader has accepted.
+func (u *Upgrader) Move(c net.Conn) bool {
+	m := u.mover.Load()
+	if m == nil {
+		return false
+	}
+	ref, ok := u.listeners.of(c)
+	return ok && m.move(ref, c)
+}
+
+// Offers returns a channel on which something comes when the server should offer every idle connection to Move once: the
+// weight of a candidate has changed. It is made for drain.Options.Offers. Each call makes a channel for one receiver.
+func (u *Upgrader) Offers() <-chan struct{} {
+	ch := make(chan struct{}, 1)
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.offers = append(u.offers, ch)
+	return ch
+}
+
+func (u *Upgrader) offer() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for _, ch := range u.offers {
+		select {
+		case ch <- struct{}{}:
+		default: // it has not looked since the last time
+		}
+	}
+}
+
+// sendLimitIdle is how often sending an idle connection is tried, a millisecond apart, while the other side is busy.
+const sendTries = 50
+
+// send passes an idle connection on for good.
+func sendIdle(to *link, about connBody, c net.Conn) bool {
+	file, err := connFile(bare(c))
+	if err != nil {
+		return false
+	}
+	defer file.Close()
+	about.Idle = true
+	for range sendTries {
+		if err = to.trySend(kindConn, about, file); err == nil || gone(err) {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return err == nil
+}
+
+// moveTo makes Move pass every idle connection to a process that has taken over.
+func (u *Upgrader) moveTo(l *link) {
+	u.mover.Store(&mover{func(ref knownListener, c net.Conn) bool {
+		if !sendIdle(l, connBody{Network: ref.network, Addr: ref.addr}, c) {
+			return false
+		}
+		c.Close()
+		return true
+	}})
+}
+
+// returner sends a part of the idle connections of a candidate back to the old process.
+type returner struct {
+	to     *link
+	choose func(net.Conn, float64) bool
+	weight float64 // what stays here
+
+	mu   sync.Mutex
+	part float64
+	owed float64
+}
+
+func (r *returner) move(ref knownListener, c net.Conn) bool {
+	if ref.pinned || !r.chosen(c) {
+		return false
+	}
+	about := connBody{Network: ref.network, Addr: ref.addr}
+	m, ok := c.(*movedConn)
+	if ok && m.shared() {
+		about.Slot = m.about.Slot
+		m.slot.Store(slotBack)
+	}
+	if !sendIdle(r.to, about, c) {
+		if ok && m.shared() {
+			m.slot.Store(slotIdle)
+		}
+		return false
+	}
+	c.Close()
+	return true
+}
+
+func (r *returner) chosen(c net.Conn) bool {
+	if r.choose != nil {
+		return !r.choose(c, r.weight)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.owed += r.part; r.owed < 1-1e-9 {
+		return false
+	}
+	r.owed--
+	return true
+}
+
+// giveUp makes Move send back what the old process is to have: all of it at weight 0.
+func (r *runner) sendBack(from, to float64) {
+	ret := &returner{to: r.u.parent, choose: r.u.opts.choice(), weight: to, part: 1}
+	if from > 0 {
+		ret.part = (from - to) / from
+	}
+	r.u.mover.Store(&mover{ret.move})
+}
+
+// moved takes a connection that another generation has passed to this one.
+func (r *runner) moved(f frame) {
+	var about connBody
+	if f.decode(&about) != nil || len(f.files) == 0 {
+		return
+	}
+	switch {
+	case r.role == roleLeaving && r.successor != nil:
+		_ = r.successor.link.trySend(kindConn, about, f.files[0]) // whoever serves now
+	case r.role == roleLeaving: // taken back: the old process still has it
+	case r.u.listeners.giveMoved(about, f.files[0], r.sharing) != nil && r.sharing != nil:
+		if w := r.sharing.slots.at(about.Slot); w != nil {
+			w.Store(slotRefused)
+		}
+	}
+}
+
+// shares begins to take connections of the old process, and to tell it that this one is alive.
+func (r *runner) shares(f frame) error {
+	if len(f.files) == 0 {
+		return errFrame
+	}
+	s, err := mapSlots(f.files[0])
+	if err != nil {
+		return err
+	}
+	r.sharing, r.opened = &sharing{slots: s}, true
+	r.beat = time.NewTicker(beatEvery)
+	return nil
+}
+
+// beatEvery is how often a candidate says that it is alive.
+const beatEvery = 100 * time.Millisecond
+
+// beats is when to do so; never before shares.
+func (r *runner) beats() <-chan time.Time {
+	if r.beat == nil {
+		return nil
+	}
+	return r.beat.C
+}

@@ -1,0 +1,76 @@
+package certs_test
+
+import (
+	"crypto/tls"
+	"testing"
+	"time"
+
+	"github.com/midair-go/midair/upgrade/certs"
+)
+
+// What a handshake asks for is two atomic values: nothing is allocated.
+func TestHandshakesLookUpWithoutAllocating(t *testing.T) {
+	process := newFiles(t, issue(t, "one")).open(certs.Options{})
+	hello := &tls.ClientHelloInfo{ServerName: host}
+	for name, fn := range map[string]func(){
+		"certificate": func() { process.Certificate(hello) },
+		"ticket keys": func() { process.Tickets() },
+	} {
+		if n := testing.AllocsPerRun(100, fn); n != 0 {
+			t.Errorf("%s: %v allocations", name, n)
+		}
+	}
+}
+
+func BenchmarkCertificate(b *testing.B) {
+	process := newFiles(b, issue(b, "one")).open(certs.Options{})
+	hello := &tls.ClientHelloInfo{ServerName: host}
+	b.ReportAllocs()
+	for b.Loop() {
+		if cert, err := process.Certificate(hello); cert == nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkTicketKeys(b *testing.B) {
+	process := newFiles(b, issue(b, "one")).open(certs.Options{})
+	b.ReportAllocs()
+	for b.Loop() {
+		process.Tickets()
+	}
+}
+
+// A look at files that have not changed is what polling costs.
+func BenchmarkLook(b *testing.B) {
+	f := newFiles(b, issue(b, "one"))
+	f.date(time.Now().Add(-time.Hour))
+	process := f.open(certs.Options{})
+	b.ReportAllocs()
+	for b.Loop() {
+		process.Look()
+	}
+}
+
+// BenchmarkHandshake compares a connection that resumes with one that does not, and with what crypto/tls does by itself.
+func BenchmarkHandshake(b *testing.B) {
+	id := issue(b, "one")
+	process := newFiles(b, id).open(certs.Options{})
+	pair, err := tls.X509KeyPair(id.cert, id.key)
+	must(b, err)
+	plain := &tls.Config{Certificates: []tls.Certificate{pair}}
+	for name, server := range map[string]*tls.Config{"certs": process.Config(), "crypto-tls": plain} {
+		for kind, cache := range map[string]tls.ClientSessionCache{"full": nil, "resumed": tls.NewLRUClientSessionCache(0)} {
+			b.Run(name+"/"+kind, func(b *testing.B) {
+				c := newClient(b, tls.VersionTLS13, id)
+				c.cfg.ClientSessionCache = cache
+				b.ReportAllocs()
+				for b.Loop() {
+					if _, err := c.try(server); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
+	}
+}

@@ -1,0 +1,200 @@
+package certs_test
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding"
+	"encoding/hex"
+	"encoding/pem"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/midair-go/midair/upgrade/certs"
+)
+
+var (
+	_ encoding.BinaryMarshaler   = (*certs.Certs)(nil)
+	_ encoding.BinaryUnmarshaler = (*certs.Certs)(nil)
+)
+
+// letters are the keys of a value in the order of use, without those that it has made itself.
+func letters(c *certs.Certs) string {
+	var out []byte
+	for _, k := range c.Keys() {
+		if k.Secret != 0 {
+			out = append(out, k.Secret)
+		}
+	}
+	return string(out)
+}
+
+// ago is a key that has encrypted since some days ago.
+func ago(secret byte, days float64) certs.Key {
+	return certs.Key{From: time.Now().Add(-time.Duration(days * float64(day))), Secret: secret}
+}
+
+// What comes from elsewhere is added: the newest key encrypts, nothing that is still accepted is forgotten, and nothing
+// that is over comes back. It may come again, in any order.
+func TestKeysOfTwoProcessesAreAdded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		snapshot := certs.Encode(ago('a', -0.9), ago('b', 0.1), ago('c', 1.1), ago('d', 6.9), ago('x', 7.1))
+		fresh := certs.Encode(ago('e', 0.05), ago('b', 0.02), ago('f', 3))
+		for _, order := range [][]int{{0, 1}, {1, 0}, {0, 1, 0, 1}, {1, 1, 0}} {
+			c := newFiles(t, identity{}).open(certs.Options{})
+			for _, i := range order {
+				must(t, c.UnmarshalBinary([][]byte{snapshot, fresh}[i]))
+			}
+			if got := letters(c); got != "eabcfd" {
+				t.Errorf("order %v: the keys are %q, the first one encrypts", order, got)
+			}
+		}
+	})
+}
+
+// A process that had keys of its own keeps them, as the old one does after an abort.
+func TestOwnKeysStayWhenOthersAreAdded(t *testing.T) {
+	c := newFiles(t, issue(t, "one")).open(certs.Options{})
+	own := c.Keys()
+	must(t, c.UnmarshalBinary(certs.Encode(ago('a', 2), ago('b', -0.5))))
+	if all := c.Keys(); !slices.Contains(all, own[0]) || !slices.Contains(all, own[1]) || letters(c) != "ba" {
+		t.Errorf("%v became %v", own, all)
+	}
+	must(t, c.UnmarshalBinary(certs.Encode()))
+	if len(c.Keys()) != 4 {
+		t.Errorf("no keys at all: %v are left", c.Keys())
+	}
+}
+
+// Many processes that have keys of their own do not make a process keep more than it should; the newest stay.
+func TestStrangeKeysDoNotPileUp(t *testing.T) {
+	f := newFiles(t, issue(t, "one"))
+	c := f.open(certs.Options{})
+	for i := range 3 * certs.MaxKeys {
+		must(t, c.UnmarshalBinary(certs.Encode(ago(byte(i), 6-float64(i)/100))))
+	}
+	if all := c.Keys(); len(all) != certs.MaxKeys || all[2].Secret != 3*certs.MaxKeys-1 {
+		t.Errorf("%d keys: %v", len(all), all)
+	}
+	for i := range 3 * certs.MaxKeys {
+		must(t, c.UnmarshalBinary(certs.Encode(ago(byte(i), -0.5-float64(i)/100))))
+	}
+	if all := c.Keys(); len(all) != certs.MaxKeys || all[0].From.After(time.Now()) {
+		t.Errorf("%d keys, the first encrypts before its time: %v", len(all), all)
+	}
+}
+
+// A key from a clock that was ahead counts from now on: its tickets stay good, and it does not stay for ever.
+func TestAKeyFromAClockThatWasAheadCountsFromNow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newFiles(t, identity{}).open(certs.Options{})
+		must(t, c.UnmarshalBinary(certs.Encode(ago('a', -300))))
+		if k := c.Keys()[0]; k.Secret != 'a' || !k.From.Equal(time.Now()) {
+			t.Errorf("%v encrypts", k)
+		}
+		must(t, c.UnmarshalBinary(certs.Encode(ago('a', -300))))
+		time.Sleep(7 * day)
+		if got := letters(c); got != "" {
+			t.Errorf("a week later it is still among %q", got)
+		}
+	})
+}
+
+// The format of version 1 stays: what an older or a newer version sends is understood.
+func TestTheFormatStays(t *testing.T) {
+	const golden = "6d69646169722d636572747300" + "01" + "0001" + "0d23d66a8a100000" +
+		"6161616161616161616161616161616161616161616161616161616161616161"
+	body, err := hex.DecodeString(golden)
+	must(t, err)
+	from := time.Unix(0, 0x0d23d66a8a100000)
+	if got := certs.Encode(certs.Key{From: from, Secret: 'a'}); !bytes.Equal(got, signed(body)) {
+		t.Errorf("it is %x", got)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		c := newFiles(t, identity{}).open(certs.Options{})
+		time.Sleep(time.Until(from.Add(time.Hour)))
+		must(t, c.UnmarshalBinary(signed(append(body, "what a later version adds"...))))
+		if k := c.Keys()[0]; k.Secret != 'a' || !k.From.Equal(from) {
+			t.Errorf("the key is %v", k)
+		}
+	})
+}
+
+// signed adds the sum.
+func signed(body []byte) []byte {
+	sum := sha256.Sum256(body)
+	return append(bytes.Clone(body), sum[:]...)
+}
+
+// What is damaged or unknown is refused with what to do, and changes nothing.
+func TestDamagedStateIsRefusedAndChangesNothing(t *testing.T) {
+	c := newFiles(t, issue(t, "one")).open(certs.Options{})
+	good, err := c.MarshalBinary()
+	must(t, err)
+	body := good[:len(good)-sha256.Size]
+	flipped := bytes.Clone(good)
+	flipped[20] ^= 1
+	other := bytes.Replace(body, []byte("certs"), []byte("flags"), 1)
+	longer := bytes.Clone(body)
+	longer[15]++
+	for _, b := range [][]byte{nil, {}, []byte("x"), good[:40], good[:len(good)-1], append(bytes.Clone(good), 0), flipped,
+		signed(other), signed(longer), signed(body[:len(body)-1]), signed(body[:15]), signed(body[:13]), signed(nil)} {
+		err := c.UnmarshalBinary(b)
+		mustContain(t, err, "is damaged, or was kept by another value under this name")
+		mustContain(t, err, "stop and start the service once")
+	}
+	newer := bytes.Clone(body)
+	newer[13] = 2
+	err = c.UnmarshalBinary(signed(newer))
+	mustContain(t, err, "ticket keys in format 2, this one knows 1: stop and start the service once")
+	if again, err := c.MarshalBinary(); err != nil || !bytes.Equal(again, good) {
+		t.Errorf("something has changed: %v", err)
+	}
+}
+
+// The private key of the certificate does not leave the process.
+func TestThePrivateKeyIsNotHandedOver(t *testing.T) {
+	id := issue(t, "one")
+	c := newFiles(t, id).open(certs.Options{})
+	newClient(t, tls.VersionTLS13, id).visit(c)
+	data, err := c.MarshalBinary()
+	must(t, err)
+	pair, err := tls.X509KeyPair(id.cert, id.key)
+	must(t, err)
+	der, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
+	must(t, err)
+	b, _ := pem.Decode(id.key)
+	if !bytes.Equal(b.Bytes, der) || bytes.Contains(data, der[len(der)-100:]) || bytes.Contains(data, der[36:68]) || len(data) > 200 {
+		t.Errorf("it is in the %d bytes that are handed over", len(data))
+	}
+}
+
+// Whatever another generation sends, nothing panics, what is refused changes nothing, and afterwards there is a key that
+// encrypts and not too many.
+func FuzzUnmarshalBinary(f *testing.F) {
+	f.Add([]byte{}, true)
+	f.Add(certs.Encode(), false)
+	f.Add(certs.Encode(ago('a', 0), ago('b', -1), ago('c', 8)), false)
+	f.Add([]byte("midair-certs\x00\x01\xff\xff"), true)
+	f.Add([]byte("midair-certs\x00\x02"), true)
+	files := newFiles(f, issue(f, "one"))
+	f.Fuzz(func(t *testing.T, data []byte, sign bool) {
+		if sign {
+			data = signed(data)
+		}
+		files.t = t
+		c := files.open(certs.Options{})
+		before := c.Keys()
+		err := c.UnmarshalBinary(data)
+		keys := c.Keys()
+		if len(keys) < 2 || len(keys) > certs.MaxKeys || keys[0].From.After(time.Now()) || time.Since(keys[0].From) > day {
+			t.Fatalf("%v: the keys are %v", err, keys)
+		}
+		if err != nil && !slices.Equal(before, keys) {
+			t.Fatalf("%v has changed %v to %v", err, before, keys)
+		}
+	})
+}

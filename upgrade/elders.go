@@ -1,0 +1,148 @@
+package upgrade
+
+import (
+	"errors"
+	"os"
+	"slices"
+	"sync"
+)
+
+// elders are the older generations that still drain. The main generation holds a control socket to each of them, so
+// that it can hurry them when there are too many; the sockets pass to its successor with the commit. A star and not a
+// chain: a generation may outlive the one that replaced it.
+type elders struct {
+	gone   chan *elder // gets one whose process has ended
+	frames chan frame  // what they say: connections that move
+	stop   chan struct{}
+	done   sync.WaitGroup
+
+	mu  sync.Mutex
+	all []*elder // the oldest first
+}
+
+// elder is one of them. Its socket ends with its process.
+type elder struct {
+	elderBody
+	link *link
+}
+
+func newElders() *elders {
+	return &elders{gone: make(chan *elder), frames: make(chan frame), stop: make(chan struct{})}
+}
+
+func (s *elders) add(e *elder) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all = append(s.all, e)
+	slices.SortStableFunc(s.all, func(a, b *elder) int { return a.Generation - b.Generation })
+}
+
+func (s *elders) remove(e *elder) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all = slices.DeleteFunc(s.all, func(o *elder) bool { return o == e })
+}
+
+// list returns them as they are now.
+func (s *elders) list() []*elder {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.all)
+}
+
+// status describes them.
+func (s *elders) status() []Process {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all []Process
+	for _, e := range s.all {
+		all = append(all, Process{PID: e.PID, Version: e.Version, Generation: e.Generation, Hurried: e.Hurried})
+	}
+	return all
+}
+
+// hurry tells the oldest of them to close what is idle if there are more than most generations, this one included.
+func (s *elders) hurry(most int) (told []*elder) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, e := range s.all[:max(0, len(s.all)+1-most)] {
+		if !e.Hurried {
+			e.Hurried = true
+			_ = e.link.send(kindHurry, nil) // fails if it has ended meanwhile
+			told = append(told, e)
+		}
+	}
+	return told
+}
+
+// adopt takes over the socket to an older generation from the old process.
+func (s *elders) adopt(f frame) error {
+	e := new(elder)
+	if err := f.decode(&e.elderBody); err != nil {
+		return err
+	}
+	if len(f.files) == 0 {
+		return errors.New("the control socket of an older generation did not come along")
+	}
+	sock, err := newSocket(f.files[0])
+	if err != nil {
+		return err
+	}
+	e.link = newLink(sock)
+	s.add(e)
+	s.done.Go(func() { s.watch(e) }) // ends with the older process or with release
+	return nil
+}
+
+func (s *elders) watch(e *elder) {
+	for f := range e.link.frames {
+		select {
+		case s.frames <- f:
+		case <-s.stop:
+			f.close()
+		}
+	}
+	select {
+	case s.gone <- e:
+	case <-s.stop:
+	}
+}
+
+// pass gives the sockets to the candidate, which becomes the one that may need them. Both hold them until this process
+// ends, but it stops reading (quit) when the other one serves: connections come on them.
+func (s *elders) pass(to *link) error {
+	var errs []error
+	for _, e := range s.list() {
+		errs = append(errs, e.pass(to))
+	}
+	return errors.Join(errs...)
+}
+
+func (e *elder) pass(to *link) error {
+	d, ok := e.link.wire.(interface{ dup() (*os.File, error) })
+	if !ok {
+		return ErrNotSupported
+	}
+	file, err := d.dup()
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	return to.send(kindElder, e.elderBody, file)
+}
+
+// quit leaves the reading to the successor.
+func (s *elders) quit() {
+	for _, e := range s.list() {
+		e.link.quit()
+	}
+}
+
+// release closes the sockets and waits until nobody reads them.
+func (s *elders) release() {
+	close(s.stop)
+	for _, e := range s.list() {
+		e.link.close()
+	}
+	s.done.Wait()
+}

@@ -1,0 +1,166 @@
+package upgrade
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Resource is something that only one process may hold: a lock, a store with a single writer, a place in a queue. See
+// [Upgrader.Exclusive].
+type Resource struct {
+	// Acquire takes it, and may wait for it until ctx ends, after Options.Timeout. It is called again after a Release,
+	// when an upgrade was taken back.
+	Acquire func(ctx context.Context) error
+	// Release gives it up, so that another process can take it. Its ctx ends after Options.Timeout.
+	Release func(ctx context.Context) error
+	// Background says that requests are served without it: a scheduler, say, that may pause for a moment. By default a
+	// candidate does not accept before it has the resource, so that nothing of its soak is seen by users.
+	Background bool
+}
+
+// Exclusive makes Run hold a resource while this generation is the main one. The first process acquires it before it
+// accepts. In an upgrade the old process stops accepting and releases it right before the commit, and the new one
+// acquires it before it accepts: new connections wait in the kernel's queue that long. If the commit fails, the old one
+// acquires it again, and serves on without it, loudly, if it cannot within Options.Timeout. Requests that the old process
+// has begun, or that come on its open connections, go on after the Release: the program has to let Release wait for
+// them, or them do without. A process that has nobody to fall back to and cannot acquire ends Run with the error. The
+// last thing that Run does is to release what is held.
+//
+// Several resources are acquired in the order of the calls and released in the reverse. To be called before Run.
+func (u *Upgrader) Exclusive(name string, r Resource) {
+	u.resources.mu.Lock()
+	defer u.resources.mu.Unlock()
+	u.resources.all = append(u.resources.all, &resource{Resource: r, name: name})
+}
+
+type resources struct {
+	mu  sync.Mutex
+	all []*resource
+}
+
+// resource is touched by one goroutine at a time: the runner's or that of the attempt.
+type resource struct {
+	Resource
+	name string
+	held bool
+}
+
+func (s *resources) list() []*resource {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.all)
+}
+
+// serving tells whether one is needed to serve.
+func (s *resources) serving() bool {
+	return slices.ContainsFunc(s.list(), func(r *resource) bool { return !r.Background })
+}
+
+// acquire takes all of them, or none.
+func (s *resources) acquire(ctx context.Context) error {
+	for _, r := range s.list() {
+		if r.held {
+			continue
+		}
+		if err := call(ctx, r.Acquire); err != nil {
+			return errors.Join(fmt.Errorf("acquire %q: %w", r.name, err), s.release(context.WithoutCancel(ctx)))
+		}
+		r.held = true
+	}
+	return nil
+}
+
+// release gives up those that are held. One that fails is taken as given up, since nothing else can be done about it.
+func (s *resources) release(ctx context.Context) error {
+	var errs []error
+	for _, r := range slices.Backward(s.list()) {
+		if !r.held {
+			continue
+		}
+		r.held = false
+		if err := call(ctx, r.Release); err != nil {
+			errs = append(errs, fmt.Errorf("release %q: %w", r.name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// call runs a function of the program, which may be nil, and waits a moment longer than its context lasts.
+func call(ctx context.Context, fn func(context.Context) error) error {
+	if fn == nil {
+		return nil
+	}
+	done := make(chan error, 1)
+	go func() { done <- guard(func() error { return fn(ctx) }) }() // ends when fn does
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(commitStall):
+		return fmt.Errorf("it did not return when its context had ended: %w", context.Cause(ctx))
+	}
+}
+
+// acquire is the one of a process that nobody stands behind. Its outcome is heard in the loop.
+func (r *runner) acquire() {
+	ctx, cancel := context.WithTimeout(context.Background(), r.u.opts.Timeout)
+	result := make(chan error, 1)
+	r.acquired, r.giveUp = result, cancel
+	go func() { result <- r.u.resources.acquire(ctx) }() // the loop waits for it
+}
+
+// hasAcquired makes this process the service, or ends it: it could not serve.
+func (r *runner) hasAcquired(err error) {
+	r.acquired = nil
+	r.giveUp()
+	switch {
+	case r.role != roleCandidate: // told to stop meanwhile; finish releases
+	case err != nil:
+		r.err, r.plain = fmt.Errorf("upgrade: %w", err), true
+		r.u.log.Error("upgrade: cannot serve without it", "err", err)
+		r.leave("stopping", &ending{reason: err.Error()})
+	default:
+		r.becomeMain()
+		r.upgradeAgain()
+	}
+}
+
+// releaseResources is the last thing that a generation does with them.
+func (u *Upgrader) releaseResources() {
+	ctx, cancel := context.WithTimeout(context.Background(), u.opts.Timeout)
+	defer cancel()
+	if err := u.resources.release(ctx); err != nil {
+		u.log.Error("upgrade: cannot release", "err", err)
+	}
+}
+
+// reacquire gives the program back what it released for a commit that failed. The candidate is dead by now.
+func (a *attempt) reacquire() {
+	if !a.released {
+		return
+	}
+	a.released = false
+	ctx, cancel := context.WithTimeout(context.Background(), a.u.opts.Timeout)
+	defer cancel()
+	for pause := 10 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+		err := a.u.resources.acquire(ctx)
+		if err == nil {
+			return
+		}
+		a.u.log.Error("upgrade: cannot take back what was released for the commit", "err", err)
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			a.u.log.Error("upgrade: serving without it", "after", a.u.opts.Timeout)
+			return
+		}
+	}
+}

@@ -1,0 +1,102 @@
+package upgrade
+
+import (
+	"fmt"
+	"net"
+	"os"
+)
+
+// Which listener a connection belongs to, for connections that change process: there they come out of the listener that
+// has the same name.
+
+// knownListener is a listener's name, and where it listens.
+type knownListener struct {
+	network, addr string
+	local         net.Addr
+	pinned        bool
+}
+
+// note remembers a listener. s.mu is held.
+func (s *listeners) note(r *socketRef) {
+	if r.kind != "listener" {
+		return
+	}
+	k := knownListener{r.network, r.addr, r.local, r.pinned}
+	for i, old := range s.known {
+		if old.network == k.network && old.addr == k.addr {
+			s.known[i] = k
+			return
+		}
+	}
+	s.known = append(s.known, k)
+}
+
+// of finds the listener that has accepted a connection.
+func (s *listeners) of(c net.Conn) (knownListener, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m, moved := c.(*movedConn)
+	local := c.LocalAddr()
+	for _, k := range s.known {
+		if moved && k.network == m.about.Network && k.addr == m.about.Addr || !moved && k.hasAccepted(local) {
+			return k, true
+		}
+	}
+	return knownListener{}, false
+}
+
+// hasAccepted compares where a listener and a connection are. An address may be a wildcard, a port is none.
+func (k knownListener) hasAccepted(local net.Addr) bool {
+	a, ok1 := k.local.(*net.TCPAddr)
+	b, ok2 := local.(*net.TCPAddr)
+	if ok1 && ok2 {
+		return a.Port == b.Port && (a.IP.IsUnspecified() || a.IP.Equal(b.IP))
+	}
+	return k.local != nil && local != nil && !ok1 && !ok2 && k.local.String() == local.String()
+}
+
+// find returns the open listener of a name; the first one that is not pinned if there is none.
+func (s *listeners) find(network, addr string) (*socketRef, error) {
+	for _, r := range s.refs() {
+		named := r.network == network && r.addr == addr
+		if r.kind == "listener" && (named || addr == "" && !r.pinned) {
+			return r, nil
+		}
+	}
+	return nil, fmt.Errorf("there is no listener %s %s", network, addr)
+}
+
+// give hands a private connection to a listener.
+func (s *listeners) give(network, addr string, file *os.File) error {
+	r, err := s.find(network, addr)
+	if err != nil {
+		return err
+	}
+	c, err := net.FileConn(file)
+	if err != nil {
+		return err
+	}
+	return r.accept(c)
+}
+
+// giveMoved hands a connection of another generation to its listener here.
+func (s *listeners) giveMoved(about connBody, file *os.File, sh *sharing) error {
+	r, err := s.find(about.Network, about.Addr)
+	if err != nil {
+		return err
+	}
+	c, err := newMovedConn(file, about, sh)
+	if err != nil {
+		return err
+	}
+	return r.accept(c)
+}
+
+// accept makes a connection the next one of a listener, or closes this process's descriptor of it.
+func (r *socketRef) accept(c net.Conn) error {
+	if r.gate.give(c) {
+		return nil
+	}
+	abandon(c)
+	return fmt.Errorf("the listener %s %s does not accept", r.network, r.addr)
+}

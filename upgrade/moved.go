@@ -1,0 +1,180 @@
+package upgrade
+
+import (
+	"io"
+	"net"
+	"os"
+	"sync/atomic"
+	"syscall"
+)
+
+// What becomes of a connection that was passed to a candidate, as its slot says.
+const (
+	slotFree    uint32 = iota
+	slotIdle           // nobody has read from it since it was passed, or since it became idle
+	slotActive         // the candidate has read from it
+	slotClosed         // the candidate has closed it
+	slotBack           // the candidate sends it back
+	slotRefused        // the candidate has no listener for it
+)
+
+// idler is found by package drain: the server says when it waits for a next request of which it has read nothing, and
+// the process that passed the connection on can take it back if this one dies.
+type idler interface{ SetIdle() }
+
+// movedConn is a connection that another generation has accepted.
+type movedConn struct {
+	net.Conn // a *net.TCPConn or *net.UnixConn
+	raw      syscall.Conn
+	about    connBody
+	sharing  *sharing
+	slot     *atomic.Uint32 // nil: nobody could take it back
+	watched  atomic.Bool    // idle in its slot: it is marked before anything is read
+}
+
+var (
+	_ idler         = (*movedConn)(nil)
+	_ syscall.Conn  = (*movedConn)(nil)
+	_ io.ReaderFrom = (*movedConn)(nil)
+	_ io.WriterTo   = (*movedConn)(nil)
+)
+
+// sharing is what a process has in common with the one that passes connections to it. It is over when that one has
+// ended; between its commit and that the slots are written for nobody, which does no harm.
+type sharing struct {
+	slots *slots
+	over  atomic.Bool
+}
+
+// newMovedConn makes a connection of a descriptor, which the caller closes.
+func newMovedConn(file *os.File, about connBody, s *sharing) (net.Conn, error) {
+	c, err := net.FileConn(file)
+	if err != nil {
+		return nil, err
+	}
+	raw, ok := c.(syscall.Conn)
+	if !ok {
+		c.Close()
+		return nil, os.ErrInvalid
+	}
+	m := &movedConn{Conn: c, raw: raw, about: about}
+	if about.Slot > 0 && s != nil {
+		m.sharing, m.slot = s, s.slots.at(about.Slot)
+		m.watched.Store(m.slot != nil)
+	}
+	return m, nil
+}
+
+// shared tells whether the old process still has a hand on it.
+func (c *movedConn) shared() bool { return c.slot != nil && !c.sharing.over.Load() }
+
+// Read marks the connection as read from before it is.
+func (c *movedConn) Read(p []byte) (int, error) {
+	if c.watched.Load() {
+		if err := c.await(); err != nil {
+			return 0, err
+		}
+	}
+	return c.Conn.Read(p)
+}
+
+// await waits until something can be read, and marks the connection.
+func (c *movedConn) await() error {
+	if !c.shared() {
+		c.watched.Store(false)
+		return nil
+	}
+	raw, err := c.raw.SyscallConn()
+	if err != nil {
+		return err
+	}
+	return raw.Read(func(fd uintptr) bool {
+		if !readable(fd) {
+			return false
+		}
+		c.touch()
+		return true
+	})
+}
+
+func (c *movedConn) touch() {
+	if c.watched.Swap(false) && c.shared() {
+		c.slot.Store(slotActive)
+	}
+}
+
+// SetIdle says that the server waits for a next request, and has read nothing of it.
+func (c *movedConn) SetIdle() {
+	if c.shared() && !c.watched.Load() {
+		c.slot.Store(slotIdle)
+		c.watched.Store(true)
+	}
+}
+
+// WasIdle tells whether it came between two requests.
+func (c *movedConn) WasIdle() bool { return c.about.Idle }
+
+// Close closes it for the client too, although the old process still has a descriptor.
+func (c *movedConn) Close() error {
+	if c.shared() && c.slot.Load() != slotBack {
+		shutdown(c.raw)
+		c.slot.Store(slotClosed)
+	}
+	return c.Conn.Close()
+}
+
+// abandon closes a connection that nobody has taken. If the old process has a descriptor of it, it serves it.
+func abandon(c net.Conn) {
+	if m, ok := c.(*movedConn); ok && m.shared() {
+		m.slot.Store(slotRefused)
+	}
+	bare(c).Close()
+}
+
+// CloseWrite ends one direction.
+func (c *movedConn) CloseWrite() error {
+	w, ok := c.Conn.(interface{ CloseWrite() error })
+	if !ok {
+		return os.ErrInvalid
+	}
+	return w.CloseWrite()
+}
+
+// SyscallConn gives access to the descriptor. Who reads through it has to know that the old process does not.
+func (c *movedConn) SyscallConn() (syscall.RawConn, error) { return c.raw.SyscallConn() }
+
+// NetConn returns the connection below.
+func (c *movedConn) NetConn() net.Conn { return c.Conn }
+
+// ReadFrom lets the kernel copy where it can.
+func (c *movedConn) ReadFrom(r io.Reader) (int64, error) {
+	if tcp, ok := c.Conn.(*net.TCPConn); ok {
+		return tcp.ReadFrom(r)
+	}
+	return io.Copy(struct{ io.Writer }{c.Conn}, r)
+}
+
+// WriteTo lets the kernel copy where it can.
+func (c *movedConn) WriteTo(w io.Writer) (int64, error) {
+	c.touch()
+	if tcp, ok := c.Conn.(*net.TCPConn); ok {
+		return tcp.WriteTo(w)
+	}
+	return io.Copy(w, struct{ io.Reader }{c.Conn})
+}
+
+// Assigned tells how a connection came to this process in a progressive upgrade: the client's address, which is the unit
+// that the upgrade splits, and the weight of the candidate at that time. ok is false for a connection that this process
+// has accepted itself. Wrappers with a method NetConn are looked through.
+func Assigned(c net.Conn) (unit string, weight float64, ok bool) {
+	for {
+		if m, is := c.(*movedConn); is {
+			return m.about.Unit, m.about.Weight, m.about.Unit != ""
+		}
+		w, is := c.(interface{ NetConn() net.Conn })
+		if !is {
+			return "", 0, false
+		}
+		c = w.NetConn()
+	}
+}

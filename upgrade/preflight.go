@@ -1,0 +1,163 @@
+package upgrade
+
+import (
+	"bytes"
+	"debug/buildinfo"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"strings"
+)
+
+// program is what an attempt starts.
+type program struct {
+	path string
+	args []string // its name first
+	exe  *os.File // the open file that is executed in place of the path, if it is set
+}
+
+func (p program) name() string {
+	if p.path == "" {
+		return "the earlier build"
+	}
+	return p.path
+}
+
+func (p program) close() {
+	if p.exe != nil {
+		p.exe.Close()
+	}
+}
+
+// library and sibling are the modules that let a program take over.
+const (
+	library = "github.com/midair-go/midair"
+	sibling = "github.com/cloudflare/tableflip"
+)
+
+// preflight looks at the file before it is started: what would certainly fail, or is surely not meant, is refused here.
+// What cannot be told from the file, a script for instance, is started and has to show itself.
+func preflight(o Options, m mode) (p program, err error) {
+	path, err := checkExecutable(o)
+	if err != nil {
+		return p, err
+	}
+	p = program{path: path, args: append([]string{o.Executable}, o.Args...)}
+	file, err := os.Open(path)
+	if errors.Is(err, fs.ErrPermission) && o.Verify == nil {
+		return p, nil // it may be executed, and not read
+	}
+	if err != nil {
+		return p, fmt.Errorf("executable: %w", err)
+	}
+	defer func() {
+		if p.exe == nil {
+			file.Close()
+		}
+	}()
+	if err := examine(file, m); err != nil || o.Verify == nil {
+		return p, err
+	}
+	name := path
+	if canRunDescriptor {
+		name = descriptorPath(fdOf(file), true)
+	}
+	if err := guard(func() error { return o.Verify(name) }); err != nil {
+		return p, fmt.Errorf("executable %s: Options.Verify: %w", path, err)
+	}
+	if canRunDescriptor {
+		p.exe = file
+	}
+	return p, nil
+}
+
+// examine reads the build information of the file, if it has any.
+func examine(file *os.File, m mode) error {
+	if m == modeUpgrade && sameBuild(file) {
+		return fmt.Errorf("executable %s: %w: was the new one copied to its place?", file.Name(), ErrSameBuild)
+	}
+	info, err := buildinfo.Read(file)
+	if err != nil {
+		return nil // not a Go program, or one without: it will tell
+	}
+	if err := suits(info, m); err != nil {
+		return fmt.Errorf("executable %s: %w", file.Name(), err)
+	}
+	return nil
+}
+
+// suits says why a program with this build information cannot replace this one, or is not meant to.
+func suits(info *debug.BuildInfo, m mode) error {
+	if goos, goarch := setting(info, "GOOS"), setting(info, "GOARCH"); goos != runtime.GOOS || goarch != runtime.GOARCH {
+		return fmt.Errorf("is built for %s/%s, this machine needs %s/%s", goos, goarch, runtime.GOOS, runtime.GOARCH)
+	}
+	modules := append(slices.Clone(info.Deps), &info.Main)
+	uses := func(path string) bool {
+		return slices.ContainsFunc(modules, func(m *debug.Module) bool { return m.Path == path })
+	}
+	// Some builds do not say what they are made of: those of go test, and of other build systems.
+	switch known := len(info.Deps) > 0 || info.Main.Path != "" && !strings.HasSuffix(info.Path, ".test"); {
+	case known && !uses(library) && !uses(sibling):
+		return fmt.Errorf("is %s and does not use %s, so it could not take over: is it the right program?", info.Path, library)
+	case known && !uses(library) && m == modeRehearsal:
+		return fmt.Errorf("is %s and knows tableflip only, so it cannot be rehearsed", info.Path)
+	}
+	own, ok := debug.ReadBuildInfo()
+	if ok && m != modeRestart && own.Path != "" && info.Path != "" && own.Path != info.Path {
+		return fmt.Errorf("is %s, and %s is running: if that is meant, use Restart", info.Path, own.Path)
+	}
+	return nil
+}
+
+func setting(info *debug.BuildInfo, key string) string {
+	for _, s := range info.Settings {
+		if s.Key == key {
+			return s.Value
+		}
+	}
+	return map[string]string{"GOOS": runtime.GOOS, "GOARCH": runtime.GOARCH}[key]
+}
+
+// sameBuild tells whether the file has the content that this process runs, whatever its name is.
+func sameBuild(file *os.File) bool {
+	if !canRunDescriptor {
+		return false // what runs cannot be read there once its file was replaced
+	}
+	self, err := os.Open(executableOf(os.Getpid()))
+	if err != nil {
+		return false
+	}
+	defer self.Close()
+	a, err1 := self.Stat()
+	b, err2 := file.Stat()
+	switch {
+	case err1 != nil || err2 != nil || a.Size() != b.Size():
+		return false
+	case os.SameFile(a, b):
+		return true
+	}
+	return sameContent(io.NewSectionReader(self, 0, a.Size()), io.NewSectionReader(file, 0, b.Size()))
+}
+
+func sameContent(a, b io.Reader) bool {
+	const piece = 256 << 10
+	pa, pb := make([]byte, piece), make([]byte, piece)
+	for {
+		na, err1 := io.ReadFull(a, pa)
+		nb, err2 := io.ReadFull(b, pb)
+		if !bytes.Equal(pa[:na], pb[:nb]) {
+			return false
+		}
+		if err1 != nil || err2 != nil {
+			return ended(err1) && ended(err2)
+		}
+	}
+}
+
+// ended tells whether all of a file was read.
+func ended(err error) bool { return err == io.EOF || err == io.ErrUnexpectedEOF }

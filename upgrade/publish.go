@@ -1,0 +1,54 @@
+package upgrade
+
+import "fmt"
+
+// Messages of the application from the candidate to the old process: what a judge there wants to know.
+
+// messageLimit is the most that a message may have, in bytes; in a frame it becomes a third longer.
+const messageLimit = 16 << 10
+
+// Publish sends a message from a candidate to the old process, which hears it if it has subscribed to the name. It never
+// waits. ErrNotReady: this process is no candidate; another error: the message has more than 16 KiB, or the old process
+// does not keep up, and it was dropped.
+func (u *Upgrader) Publish(name string, data []byte) error {
+	if len(data) > messageLimit {
+		return fmt.Errorf("upgrade: publish %q: %d bytes are more than %d", name, len(data), messageLimit)
+	}
+	l := u.publisher.Load()
+	if l == nil {
+		return fmt.Errorf("%w: this process is no candidate", ErrNotReady)
+	}
+	if err := l.trySend(kindMessage, messageBody{name, data}, nil); err != nil {
+		return fmt.Errorf("upgrade: publish %q: %w", name, err)
+	}
+	return nil
+}
+
+// Subscribe makes fn hear what the candidate publishes under a name, while Bake runs. fn must not block. An error of it
+// takes the upgrade back.
+func (c *Candidate) Subscribe(name string, fn func([]byte) error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.hears == nil {
+		c.hears = map[string]func([]byte) error{}
+	}
+	c.hears[name] = fn
+}
+
+// heardMessage hands a message to whoever has subscribed.
+func (c *Candidate) heardMessage(f frame) error {
+	var m messageBody
+	if err := f.decode(&m); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	fn := c.hears[m.Name]
+	c.mu.Unlock()
+	if fn == nil {
+		return nil
+	}
+	if err := guard(func() error { return fn(m.Data) }); err != nil {
+		return fmt.Errorf("subscriber of %q: %w", m.Name, err)
+	}
+	return nil
+}

@@ -1,0 +1,354 @@
+package upgrade
+
+import (
+	"fmt"
+	"math"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+
+	"github.com/midair-go/midair/internal/cohort"
+)
+
+// dispatcher gives a share of the connections to the candidate while it is being tried: it passes their descriptors over
+// the control socket, new ones when they were accepted, idle ones when the server offers them. Of each it keeps a
+// descriptor of its own, so that what the candidate has not read from can be taken back if it dies.
+type dispatcher struct {
+	set    *listeners
+	link   *link
+	choose func(net.Conn, float64) bool // nil: counted
+	slots  *slots
+
+	mu     sync.Mutex
+	weight float64
+	debt   float64 // what the candidate is behind with new connections: at 1 the next one is its
+	part   float64 // which part of the idle connections moves in this step
+	owed   float64 // the same as debt, for idle connections
+	next   int     // where to look for a free slot
+	passed map[int]passedConn
+	count  counts
+	over   bool
+}
+
+// counts are the connections that a dispatcher has decided on.
+type counts struct{ new, passed, moved, back int }
+
+// passedConn is a descriptor that this process keeps of a passed connection.
+type passedConn struct {
+	file  *os.File
+	about connBody
+}
+
+// pass hands a connection to the candidate. The caller's own descriptor is closed if it could.
+func (d *dispatcher) pass(c net.Conn, about connBody) bool {
+	file, err := connFile(bare(c))
+	if err != nil {
+		return false
+	}
+	about.Unit, about.Weight = unitOf(c), d.weight
+	if about.Slot = d.takeSlot(); about.Slot == 0 || d.link.trySend(kindConn, about, file) != nil {
+		d.freeSlot(about.Slot)
+		file.Close()
+		return false
+	}
+	d.passed[about.Slot] = passedConn{file, about}
+	c.Close()
+	return true
+}
+
+func (d *dispatcher) takeSlot() int {
+	for range slotCount - 1 {
+		d.next = d.next%(slotCount-1) + 1
+		if w := d.slots.at(d.next); w.CompareAndSwap(slotFree, slotIdle) {
+			return d.next
+		}
+	}
+	return 0
+}
+
+func (d *dispatcher) freeSlot(slot int) {
+	if w := d.slots.at(slot); w != nil {
+		w.Store(slotFree)
+	}
+}
+
+// dispatch decides on a connection that was accepted, and tells whether the candidate has it now.
+func (d *dispatcher) dispatch(ref *socketRef, c net.Conn) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.over || d.weight <= 0 {
+		return false
+	}
+	d.count.new++
+	if d.choose != nil {
+		if !d.choose(c, d.weight) {
+			return false
+		}
+	} else if d.debt += d.weight; d.debt < 1 {
+		return false
+	}
+	if !d.pass(c, connBody{Network: ref.network, Addr: ref.addr}) {
+		return false // it is owed one more, if they are counted
+	}
+	d.count.passed++
+	if d.choose == nil {
+		d.debt--
+	}
+	return true
+}
+
+// move decides on an idle connection that the server offers.
+func (d *dispatcher) move(ref knownListener, c net.Conn) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.over || d.part <= 0 || ref.pinned {
+		return false
+	}
+	if d.choose != nil {
+		if !d.choose(c, d.weight) {
+			return false
+		}
+	} else if d.owed += d.part; d.owed < 1-1e-9 {
+		return false
+	}
+	if !d.pass(c, connBody{Network: ref.network, Addr: ref.addr, Idle: true}) {
+		return false
+	}
+	d.count.moved++
+	d.owed = max(0, d.owed-1)
+	return true
+}
+
+// setWeight begins a step.
+func (d *dispatcher) setWeight(w float64) (from float64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	from, d.weight = d.weight, w
+	d.part, d.owed = 0, 0
+	if w > from {
+		d.part = (w - from) / (1 - from)
+	}
+	return from
+}
+
+// sweep closes what the candidate has closed, and takes back what it could not take.
+func (d *dispatcher) sweep() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for slot, p := range d.passed {
+		switch d.slots.at(slot).Load() {
+		case slotRefused:
+			d.takeBack(p)
+			d.drop(slot, p)
+		case slotClosed:
+			d.drop(slot, p)
+		}
+	}
+}
+
+// takeBack serves a connection here. If its listener was closed meanwhile there is nobody to do that.
+func (d *dispatcher) takeBack(p passedConn) {
+	p.about.Slot = 0
+	if d.set.giveMoved(p.about, p.file, nil) == nil {
+		d.count.back++
+	}
+}
+
+func (d *dispatcher) drop(slot int, p passedConn) {
+	p.file.Close()
+	delete(d.passed, slot)
+	d.freeSlot(slot)
+}
+
+// returned takes a connection that the candidate sends back.
+func (d *dispatcher) returned(f frame) {
+	var about connBody
+	if f.decode(&about) != nil || len(f.files) == 0 {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if p, ok := d.passed[about.Slot]; ok {
+		d.drop(about.Slot, p)
+	}
+	d.takeBack(passedConn{f.files[0], about})
+}
+
+// stop ends passing connections.
+func (d *dispatcher) stop() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.over = true
+}
+
+// settle closes what was kept of the passed connections. With reclaim the candidate is dead, and what it has not read
+// from is served here.
+func (d *dispatcher) settle(reclaim bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for slot, p := range d.passed {
+		state := d.slots.at(slot).Load()
+		if reclaim && (state == slotIdle || state == slotBack || state == slotRefused) {
+			d.takeBack(p)
+		}
+		d.drop(slot, p)
+	}
+	d.slots.close()
+}
+
+// unitOf is what a progressive upgrade splits: the client's address without its port.
+func unitOf(c net.Conn) string {
+	addr := c.RemoteAddr()
+	if addr == nil {
+		return ""
+	}
+	if host, _, err := net.SplitHostPort(addr.String()); err == nil {
+		return host
+	}
+	return addr.String()
+}
+
+// byAddress keeps an address on one side: the share of the addresses is the weight, the same on every host, and who is
+// in a small share is in every greater one.
+func byAddress(c net.Conn, weight float64) bool {
+	return cohort.In("midair.upgrade", unitOf(c), weight)
+}
+
+// choice is how connections are chosen; nil: by counting.
+func (o Options) choice() func(net.Conn, float64) bool {
+	if o.Choose == nil && o.Sticky {
+		return byAddress
+	}
+	return o.Choose
+}
+
+// SetWeight gives the candidate a share of the connections, from 0 to 1. It works in Bake, at any time and in any
+// direction. New connections are accepted here and passed on as they are: exactly the share, counted, or as
+// Options.Sticky or Choose say. The same share of the idle connections is passed on as well if the server offers them
+// ([Upgrader.Offers]). At 1 the candidate accepts by itself, and this process is a warm standby that has kept its sockets.
+// What was passed comes back by a lower weight, by an abort, and by the death of the candidate as far as it has not read
+// from it.
+//
+// ErrNotSupported: not on this platform (it needs Linux), or the candidate has a library that is too old. ErrNotReady: one
+// of the two needs an exclusive resource to serve. ErrClosed: Bake has returned.
+func (c *Candidate) SetWeight(w float64) error {
+	if math.IsNaN(w) || w < 0 || w > 1 {
+		return fmt.Errorf("upgrade: a weight of %v: want a number from 0 to 1", w)
+	}
+	if c.attempt == nil {
+		return ErrClosed
+	}
+	return c.attempt.setWeight(w)
+}
+
+// Weight returns the share that the candidate has.
+func (c *Candidate) Weight() float64 {
+	if c.attempt == nil {
+		return 0
+	}
+	return c.attempt.weightNow()
+}
+
+func (a *attempt) weightNow() float64 {
+	d := a.dispatcher.Load()
+	if d == nil {
+		return 0
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.weight
+}
+
+func (a *attempt) setWeight(w float64) error {
+	a.sharing.Lock()
+	defer a.sharing.Unlock()
+	switch {
+	case a.shared || a.plain:
+		return fmt.Errorf("%w: Bake has returned", ErrClosed)
+	case a.cand.protocol < 2 || slotCount == 0:
+		return fmt.Errorf("%w: connections cannot be passed to this candidate", ErrNotSupported)
+	case a.exclusive:
+		return fmt.Errorf("%w: the candidate may not serve before it has an exclusive resource", ErrNotReady)
+	}
+	if a.dispatcher.Load() == nil {
+		if err := a.share(); err != nil {
+			return err
+		}
+	}
+	from := a.dispatcher.Load().setWeight(w)
+	if err := a.turn(from, w); err != nil {
+		return fmt.Errorf("upgrade: weight %v: control socket: %w", w, err)
+	}
+	a.u.offer()
+	a.report()
+	return nil
+}
+
+// share begins to give connections away.
+func (a *attempt) share() error {
+	s, err := newSlots()
+	if err != nil {
+		return fmt.Errorf("upgrade: %w", err)
+	}
+	if err := a.child.link.send(kindShare, nil, s.file); err != nil {
+		s.close()
+		return fmt.Errorf("upgrade: control socket: %w", err)
+	}
+	d := &dispatcher{set: a.u.listeners, link: a.child.link, choose: a.u.opts.choice(), slots: s, passed: map[int]passedConn{}}
+	a.dispatcher.Store(d)
+	a.u.listeners.dispatcher.Store(d)
+	a.u.mover.Store(&mover{move: d.move})
+	a.heard()
+	return nil
+}
+
+// turn tells the candidate what a new weight means for it: whether it accepts by itself, and which part of what it has
+// comes back. Somebody accepts all the time.
+func (a *attempt) turn(from, to float64) error {
+	link := a.child.link
+	switch {
+	case to == 1 && from < 1:
+		a.open = true
+		if err := link.send(kindOpen, nil); err != nil {
+			return err
+		}
+		a.u.listeners.pause(false)
+	case from == 1 && to < 1:
+		a.u.listeners.open(true)
+		if err := link.send(kindShut, nil); err != nil {
+			return err
+		}
+	}
+	if to < from {
+		return link.send(kindWeight, weightBody{From: from, To: to})
+	}
+	return nil
+}
+
+// stopSharing stops giving connections away; the judge that still asks for it is refused.
+func (a *attempt) stopSharing() {
+	a.sharing.Lock()
+	defer a.sharing.Unlock()
+	a.shared = true
+	if d := a.dispatcher.Load(); d != nil {
+		a.u.listeners.dispatcher.Store(nil)
+		a.u.mover.Store(nil)
+		d.stop()
+	}
+}
+
+// bare looks through the wrapper of this package.
+func bare(c net.Conn) net.Conn {
+	if m, ok := c.(*movedConn); ok {
+		return m.Conn
+	}
+	return c
+}
+
+// shutdown ends both directions of a connection, whoever else has a descriptor of it.
+func shutdown(c syscall.Conn) {
+	if raw, err := c.SyscallConn(); err == nil {
+		_ = raw.Control(shutdownFD)
+	}
+}

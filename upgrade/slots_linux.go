@@ -1,0 +1,72 @@
+package upgrade
+
+import (
+	"fmt"
+	"os"
+	"sync/atomic"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// slots is memory that two processes share: a word for each connection that the old one has passed to the candidate.
+// The candidate writes what becomes of it, so that the old process knows, whenever the candidate dies, which
+// connections nobody has read from.
+type slots struct {
+	mem  []byte
+	file *os.File
+}
+
+const slotCount = 64 << 10
+
+func newSlots() (*slots, error) {
+	f, err := memFile("midair-slots")
+	if err != nil {
+		return nil, err
+	}
+	if err := f.Truncate(slotCount * 4); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("shared memory: %w", err)
+	}
+	s, err := mapSlots(f)
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	s.file = f
+	return s, nil
+}
+
+// mapSlots maps the file of another process. The file may be closed afterwards.
+func mapSlots(f *os.File) (*slots, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if info.Size() != slotCount*4 {
+		return nil, fmt.Errorf("shared memory of %d bytes, want %d", info.Size(), slotCount*4)
+	}
+	mem, err := unix.Mmap(int(fdOf(f)), 0, slotCount*4, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return nil, fmt.Errorf("shared memory: %w", err)
+	}
+	return &slots{mem: mem}, nil
+}
+
+// at returns the word of a slot, nil if there is none.
+func (s *slots) at(slot int) *atomic.Uint32 {
+	if s == nil || slot <= 0 || slot >= slotCount {
+		return nil
+	}
+	// The memory is mapped, page-aligned, and stays so until close, after which nobody asks.
+	return (*atomic.Uint32)(unsafe.Pointer(&s.mem[4*slot]))
+}
+
+// close gives the memory up. No connection may use it any more.
+func (s *slots) close() {
+	if s != nil && s.file != nil {
+		s.file.Close()
+		_ = unix.Munmap(s.mem)
+		s.file, s.mem = nil, nil
+	}
+}

@@ -1,0 +1,21 @@
+//go:build !linux
+
+package upgrade
+
+import (
+	"os"
+	"sync/atomic"
+)
+
+// slots is shared memory, which is used on Linux only.
+type slots struct{ file *os.File }
+
+const slotCount = 0
+
+func newSlots() (*slots, error) { return nil, ErrNotSupported }
+
+func mapSlots(*os.File) (*slots, error) { return nil, ErrNotSupported }
+
+func (s *slots) at(int) *atomic.Uint32 { return nil }
+
+func (s *slots) close() {}
