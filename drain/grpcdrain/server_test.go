@@ -1,18 +1,19 @@
 package grpcdrain_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
 	"net"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
@@ -50,10 +51,50 @@ func (h *handler) Watch(_ *grpc_health_v1.HealthCheckRequest, s grpc.ServerStrea
 type fixture struct {
 	srv    *grpcdrain.Server
 	client grpc_health_v1.HealthClient
-	conn   *grpc.ClientConn
+	heard  *record
 	ln     net.Listener
 	stop   context.CancelCauseFunc
 	served chan error
+}
+
+// A record keeps what a client reads.
+type record struct {
+	mu  sync.Mutex
+	all bytes.Buffer
+}
+
+func (r *record) dial(ctx context.Context, addr string) (net.Conn, error) {
+	nc, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+	return &tap{nc, r}, err
+}
+
+// ends names the frames that end something, in their order.
+func (r *record) ends() (names string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for b := r.all.Bytes(); len(b) >= 9; {
+		switch kind, flags := b[3], b[4]; {
+		case kind == 7:
+			names += "GOAWAY "
+		case kind == 1 && flags&1 != 0:
+			names += "trailers "
+		}
+		b = b[min(len(b), 9+int(b[0])<<16+int(b[1])<<8+int(b[2])):]
+	}
+	return names
+}
+
+type tap struct {
+	net.Conn
+	to *record
+}
+
+func (c *tap) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.to.mu.Lock()
+	defer c.to.mu.Unlock()
+	c.to.all.Write(p[:n])
+	return n, err
 }
 
 func start(t *testing.T, h *handler, opts drain.Options) *fixture {
@@ -70,16 +111,16 @@ func startWith(t *testing.T, h *handler, opts drain.Options, server, client cred
 	calls := new(grpcdrain.Observer)
 	gs := grpc.NewServer(grpc.StatsHandler(calls), grpc.Creds(server))
 	grpc_health_v1.RegisterHealthServer(gs, h)
-	f := &fixture{srv: grpcdrain.NewServer(gs, opts), ln: ln, served: make(chan error, 1)}
+	f := &fixture{srv: grpcdrain.NewServer(gs, opts), ln: ln, served: make(chan error, 1), heard: new(record)}
 	f.srv.Observe(calls)
 	ctx, stop := context.WithCancelCause(context.Background())
 	f.stop = stop
 	go func() { f.served <- f.srv.Serve(ctx, ln) }()
-	conn, err := grpc.NewClient(ln.Addr().String(), grpc.WithTransportCredentials(client))
+	conn, err := grpc.NewClient(ln.Addr().String(), grpc.WithTransportCredentials(client), grpc.WithContextDialer(f.heard.dial))
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.client, f.conn = grpc_health_v1.NewHealthClient(conn), conn
+	f.client = grpc_health_v1.NewHealthClient(conn)
 	t.Cleanup(func() {
 		stop(nil)
 		conn.Close()
@@ -183,8 +224,8 @@ func TestStreamsLearnOfTheDrainAfterTheirClient(t *testing.T) {
 	if _, err := stream.Recv(); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "come again") {
 		t.Errorf("the stream ended with %v", err)
 	}
-	if f.conn.GetState() == connectivity.Ready { // the client has left the connection
-		t.Error("the client heard of its stream before it heard of its connection")
+	if ends := f.heard.ends(); !strings.HasPrefix(ends, "GOAWAY") || !strings.Contains(ends, "trailers") {
+		t.Errorf("the client heard of its stream before it heard of its connection: %s", ends)
 	}
 	if err := f.wait(t); err != nil {
 		t.Errorf("Serve: %v", err)
