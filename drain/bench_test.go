@@ -3,6 +3,7 @@ package drain_test
 import (
 	"io"
 	"math"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
@@ -112,4 +113,41 @@ func requests(b *testing.B, c *client) {
 		c.get("/")
 	}
 	c.Close()
+}
+
+// A memory connection has whatever is read, and takes whatever is written.
+type memory struct{ net.Conn }
+
+func (memory) Read(p []byte) (int, error)      { return len(p), nil }
+func (memory) Write(p []byte) (int, error)     { return len(p), nil }
+func (memory) SetReadDeadline(time.Time) error { return nil }
+
+// The ledger's hooks for a request allocate nothing.
+func TestLedgerAllocatesNothing(t *testing.T) {
+	for _, major := range []int{1, 2} {
+		r := httptest.NewRequest("GET", "/bench", nil)
+		r.ProtoMajor = major
+		request := drain.Hooks(drain.NewServer(nil, drain.Options{}), memory{}, r)
+		if n := testing.AllocsPerRun(1000, request); n != 0 {
+			t.Errorf("HTTP/%d: %v allocations a request", major, n)
+		}
+	}
+}
+
+// BenchmarkLedger is what the hooks of the ledger cost a request on an in-memory connection, and what the clock does that
+// they read twice in it.
+func BenchmarkLedger(b *testing.B) {
+	b.Run("hooks and two clock reads", func(b *testing.B) {
+		request := drain.Hooks(drain.NewServer(nil, drain.Options{}), memory{}, httptest.NewRequest("GET", "/bench", nil))
+		b.ReportAllocs()
+		for b.Loop() {
+			request()
+		}
+	})
+	b.Run("two clock reads", func(b *testing.B) {
+		for b.Loop() {
+			runtime.KeepAlive(time.Now())
+			runtime.KeepAlive(time.Now())
+		}
+	})
 }

@@ -1,7 +1,6 @@
 package drain
 
 import (
-	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -11,18 +10,17 @@ import (
 	"time"
 )
 
-// Close closes the connection; during a drain in the order that lets the client read the last answer: if bytes of the
-// client are unread at a close, or arrive after it, the kernel resets the connection, and the reset destroys what the
-// client has not read yet. A hijacked connection is closed as its owner says.
+// Close closes the connection; during a drain, and of a raw connection always, in the order that lets the client read
+// the last answer: if bytes of the client are unread at a close, or arrive after it, the kernel resets the connection, and
+// the reset destroys what the client has not read yet.
 func (c *conn) Close() error {
 	c.mu.Lock()
 	if c.gone.Load() || c.lingering {
 		c.mu.Unlock()
 		return nil
 	}
-	hijacked := c.state == http.StateHijacked
 	at := c.srv.at()
-	linger := !c.closed && !hijacked && serving < at && at < expired
+	linger := !c.closed && at < cutting && (at > serving || c.raw)
 	c.closed, c.lingering = true, linger
 	c.mu.Unlock()
 	if linger {
@@ -30,45 +28,53 @@ func (c *conn) Close() error {
 		return nil
 	}
 	err := c.Conn.Close()
-	if hijacked {
-		c.srv.ledger.remove(c, http.StateHijacked)
+	if c.current() == http.StateHijacked {
+		c.strike()
 	}
 	return err
 }
 
-// linger ends after lingerTime at most. It is not done inside Close, since http.Server.Close closes one connection
-// after the other under a lock.
+// linger ends when the client has closed, or lingerTime after the kernel of the client has taken the last byte. It is not
+// done inside Close, since http.Server.Close closes one connection after the other under a lock.
 func (c *conn) linger() {
 	if c.CloseWrite() == nil {
-		c.Conn.SetReadDeadline(time.Now().Add(lingerTime))
-		io.Copy(io.Discard, io.LimitReader(c.Conn, lingerBytes))
+		rest := int64(lingerBytes)
+		for more := true; more; {
+			c.Conn.SetReadDeadline(time.Now().Add(lingerTime))
+			n, err := io.Copy(io.Discard, io.LimitReader(c.Conn, rest))
+			rest -= n
+			more = err != nil && timeout(err) && rest > 0 && c.unsent()
+		}
 	}
 	c.Conn.Close()
 	c.mu.Lock()
 	c.lingering = false
-	out := c.state == http.StateClosed
 	c.mu.Unlock()
-	if out {
-		c.srv.ledger.remove(c, http.StateClosed)
-	}
+	c.strike()
 }
 
-// cut closes the connection without regard to what goes on.
-func (c *conn) cut() {
+// unsent reports whether the client may still get bytes of the last answer that are on their way, and there is time.
+func (c *conn) unsent() bool {
+	at := c.srv.at()
+	return unsent(c.Conn) > 0 && at < cutting && (at < propagating || time.Now().Before(c.srv.latest))
+}
+
+// strike takes the connection off the ledger, if nothing of it is left: net/http has given it up or its owner has closed
+// it, the last bytes are out of danger, and the handler of a raw one has returned.
+func (c *conn) strike() {
 	c.mu.Lock()
-	c.closed = true
-	gone, hijacked := c.gone.Load(), c.state == http.StateHijacked
+	state := c.state
+	out := !c.lingering && !c.handling && (state == http.StateClosed || state == http.StateHijacked && c.closed)
+	c.ended = c.ended || out
+	cancel := c.cancel
 	c.mu.Unlock()
-	below := c.Conn
-	if t, ok := below.(*tls.Conn); ok { // its own Close may wait until a farewell is written
-		below = t.NetConn()
+	if !out {
+		return
 	}
-	if !gone {
-		below.Close()
+	if cancel != nil {
+		cancel(nil)
 	}
-	if hijacked {
-		c.srv.ledger.remove(c, http.StateHijacked)
-	}
+	c.srv.ledger.remove(c, state)
 }
 
 // NetConn is the connection that the listener gave. What is done to it is not seen by the ledger.
@@ -79,7 +85,14 @@ func (c *conn) Write(p []byte) (int, error) {
 	if c.gone.Load() {
 		return 0, net.ErrClosed
 	}
-	return c.Conn.Write(p)
+	n, err := c.Conn.Write(p)
+	c.written.Add(int64(n))
+	if c.raw {
+		c.mu.Lock()
+		c.heard = time.Now()
+		c.mu.Unlock()
+	}
+	return n, err
 }
 
 // SetWriteDeadline sets the deadline, unless the connection has moved.
@@ -104,12 +117,26 @@ func (c *conn) ReadFrom(r io.Reader) (int64, error) {
 	if c.gone.Load() {
 		return 0, net.ErrClosed
 	}
+	if c.raw {
+		return through(struct{ io.Writer }{c}, r)
+	}
+	n, err := c.copy(r)
+	c.written.Add(n)
+	return n, err
+}
+
+// through copies by a buffer: whether something is said on a raw connection has to be seen.
+func through(w io.Writer, r io.Reader) (int64, error) {
+	buf := buffers.Get().(*[32 << 10]byte)
+	defer buffers.Put(buf)
+	return io.CopyBuffer(w, struct{ io.Reader }{r}, buf[:])
+}
+
+func (c *conn) copy(r io.Reader) (int64, error) {
 	if rf, ok := c.Conn.(io.ReaderFrom); ok {
 		return rf.ReadFrom(r)
 	}
-	buf := buffers.Get().(*[32 << 10]byte)
-	defer buffers.Put(buf)
-	return io.CopyBuffer(c.Conn, r, buf[:])
+	return through(c.Conn, r)
 }
 
 // buffers are for connections that cannot copy by themselves, as net/http has them for those.
@@ -120,7 +147,12 @@ func (c *conn) WriteTo(w io.Writer) (int64, error) {
 	if c.gone.Load() {
 		return 0, io.EOF
 	}
-	return io.Copy(w, c.Conn)
+	if c.raw {
+		return through(w, c)
+	}
+	n, err := io.Copy(w, c.Conn)
+	c.read.Add(n)
+	return n, err
 }
 
 // SyscallConn gives access to the descriptor, where there is one.

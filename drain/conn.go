@@ -1,6 +1,7 @@
 package drain
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -18,6 +19,9 @@ const (
 	lingerBytes = 4 << 20
 )
 
+// silentTime is how long one that never sent anything is given, if Options.IdleGrace does not say it.
+const silentTime = 800 * time.Millisecond
+
 // hurriedGrace takes the place of IdleGrace after Hurry. A client that asks again and again has a request on its way
 // most of the time, and it would be lost.
 const hurriedGrace = 500 * time.Millisecond
@@ -34,18 +38,30 @@ type conn struct {
 	net.Conn
 	srv    *Server
 	blind  bool        // not between: net/http has Conn itself
+	raw    bool        // of ServeTCP
 	socket bool        // a Read of Conn surely survives an interruption
 	done   atomic.Bool // Read has decided that the connection ends: it gives io.EOF from then on
 	gone   atomic.Bool // moved: Conn belongs to somebody else
+
+	read, written atomic.Int64
 
 	mu        sync.Mutex
 	state     http.ConnState
 	since     time.Time // of state
 	heard     time.Time // what IdleGrace counts from: since, or a later sign that something may be on its way
-	method    string
+	method    string    // of the last request
 	path      string
+	proto     string // of another server than net/http, or what a handler took the connection over for
+	only      request
+	running   *request                // the requests that are answered, the youngest first
+	cancel    context.CancelCauseFunc // of the contexts of all requests
+	ws        *wsConn
+	action    string
+	handling  bool // the handler of a raw connection has not returned
+	ended     bool // it is not in the ledger any more
 	tls       bool
 	http2     bool
+	h2        *h2conn   // what ends the connection instead of this
 	touched   bool      // something was read since the connection was new or idle, or Move is being asked
 	ahead     bool      // one to three bytes of a next request were found, and heard says when
 	waits     int       // read deadlines that were set since it was idle
@@ -66,6 +82,7 @@ var (
 func (c *conn) Read(p []byte) (int, error) {
 	for !c.done.Load() {
 		n, err := c.Conn.Read(p)
+		c.read.Add(int64(n))
 		switch c.judge(p, n, err) {
 		case again:
 			continue
@@ -118,6 +135,9 @@ func (c *conn) touch(p []byte) {
 			c.heard = time.Now()
 		}
 	}
+	if c.raw {
+		c.heard = time.Now()
+	}
 	c.touched, c.ahead = true, false
 	c.stay()
 }
@@ -156,7 +176,7 @@ func (c *conn) part(size int) bool {
 
 // movable reports whether Move can take the connection: HTTP/1 without TLS on a socket.
 func (c *conn) movable() bool {
-	return c.srv.opts.Move != nil && c.socket && !c.tls && !c.http2
+	return c.srv.opts.Move != nil && c.socket && !c.tls && !c.http2 && c.proto == ""
 }
 
 // offer asks Move. It unlocks c.mu meanwhile, in which the connection can only be cut; so it is if Move panics.
@@ -177,11 +197,16 @@ func (c *conn) offer() (moved bool) {
 // waits under the deadline that it set when the connection became idle; inside a header it has set another. A new TLS
 // connection counts as silent whatever it has sent, since the end of its handshake cannot be seen from here.
 func (c *conn) silent() bool {
+	if c.h2 != nil {
+		return false
+	}
 	switch c.state {
 	case http.StateNew:
 		return !c.touched || c.tls
 	case http.StateIdle:
 		return c.waits <= 1 || c.http2
+	case http.StateHijacked:
+		return c.raw
 	}
 	return false
 }
@@ -195,7 +220,7 @@ func (c *conn) begun(size int) bool {
 
 // due is when the connection may be closed if it stays silent.
 func (c *conn) due() time.Time {
-	due := c.heard.Add(c.srv.opts.IdleGrace)
+	due := c.heard.Add(c.srv.patience(c.state == http.StateNew && !c.touched))
 	if c.state == http.StateIdle && !c.ahead {
 		due = c.heard.Add(c.srv.idleGrace())
 	}
@@ -248,14 +273,27 @@ func (c *conn) enter(state http.ConnState) {
 			c.press(!c.due().After(c.since))
 		}
 	}
-	out := state == http.StateClosed && !c.lingering || state == http.StateHijacked && c.blind
+	if state == http.StateIdle && c.h2 != nil {
+		c.h2.rested()
+	}
+	c.closed = c.closed || state == http.StateHijacked && c.blind && c.proto == "" // its end would not be seen
 	c.mu.Unlock()
 	if state == http.StateHijacked && old != state {
 		c.srv.ledger.disown()
 	}
-	if out {
-		c.srv.ledger.remove(c, state)
+	if state == http.StateClosed || state == http.StateHijacked {
+		c.strike()
 	}
+}
+
+// quietSince says since when the connection is idle; zero if it is not.
+func (c *conn) quietSince() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.state != http.StateIdle {
+		return time.Time{}
+	}
+	return c.since
 }
 
 func (c *conn) current() http.ConnState {
@@ -264,11 +302,14 @@ func (c *conn) current() http.ConnState {
 	return c.state
 }
 
-// note keeps what a leftover is reported with. The two strings share the memory of the request line.
-func (c *conn) note(r *http.Request) {
+// framed reports whether the end of the connection of a request is announced by an h2conn.
+func (c *conn) framed(r *http.Request) bool {
+	if r.ProtoMajor < 2 {
+		return false
+	}
 	c.mu.Lock()
-	c.method, c.path = r.Method, r.URL.Path
-	c.mu.Unlock()
+	defer c.mu.Unlock()
+	return c.h2 != nil
 }
 
 func (c *conn) markTLS() {
@@ -289,23 +330,6 @@ func (c *conn) learn(t *tls.Conn) {
 	c.mu.Lock()
 	c.http2 = h2
 	c.mu.Unlock()
-}
-
-// leftover describes the connection, if something goes on there: it has its last answer otherwise, or nothing to do.
-func (c *conn) leftover() (Leftover, bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.state == http.StateClosed || c.lingering || c.silent() && !c.touched {
-		return Leftover{}, false
-	}
-	l := Leftover{State: c.state.String(), Since: c.since}
-	if a := c.Conn.RemoteAddr(); a != nil {
-		l.Remote = a.String()
-	}
-	if c.method != "" {
-		l.Request = c.method + " " + c.path
-	}
-	return l, true
 }
 
 // SetReadDeadline sets the deadline, or writes it down while the connection is asked to leave.

@@ -9,22 +9,40 @@
 //	defer stop()
 //	err := drain.NewServer(&http.Server{Addr: ":8080", Handler: mux}, drain.Options{}).ListenAndServe(ctx)
 //
+// The same drain ends HTTP/2, WebSockets, event streams, raw connections and jobs, each in its own way; package grpcdrain
+// adds gRPC.
+//
 // # Words
 //
 // A connection is new until the first request on it was read, active while a request is being answered, idle between
-// two requests, hijacked once a handler took it over. The ledger is the list of all of them. A drain is the time from
+// two requests, hijacked once a handler took it over. The ledger is the list of everything that a drain waits for:
+// connections, streams of HTTP/2, jobs. [Server.Entries] shows it, and [Server.Status] counts it. A drain is the time from
 // the end of the context to the return of Serve.
 //
 // # Two ways to stop
 //
 // A plain stop is the end of the service here. The server becomes a lame duck: [Server.Readiness] answers 503 from its
 // first moment, and it goes on to accept for [Options.Propagation], so that load balancers learn of it. Then it takes
-// what is in the accept queue, for a second at most, and closes the listener.
+// what is in the accept queue, for a second at most, and closes the listener. An operator can have the first part by
+// [Server.Drain], and take it back by [Server.Resume], as long as the context lasts.
 //
 // A handover is the end of this process only: another one serves the same socket. It is told apart by the cause of the
 // context: an error with the method Handover() bool, found by errors.As in [context.Cause], that answers true. Then
 // readiness does not change, there is no propagation, and the listener is closed at once, since whatever is in
 // the accept queue is the successor's.
+//
+// # The phases
+//
+// One budget, [Options.Grace], is for all of them, in this order: not ready, propagation, the end of accepting, notices to
+// clients and handlers, the end of requests and streams, that of jobs, [Options.Flush], and then the servers that come
+// [Options.After] this one. [Server.Report] says how long each took.
+//
+// What goes on when Grace has run out is ended step by step, each for what the step before did not end: the context is
+// cancelled with [ErrExpired], then a handler has a quarter of a second to end its answer; reads and writes fail; the
+// connection is closed on the side of the server, and then as a whole. An answer of HTTP/1 that is not complete is ended
+// by a reset instead, since it would look complete where its end is the end of the connection. Serve returns a
+// [*TimeoutError] that lists all of it, with the step that ended it. That takes half a second, and as much again if
+// a handler does not return.
 //
 // # What a client can rely on
 //
@@ -34,42 +52,68 @@
 // is closed if it was idle for IdleGrace and the kernel holds no byte of a next request. What remains is the
 // time that a request needs to travel: a client that ends a silence of IdleGrace in the same instant can meet the close.
 //
-// Grace ends in good order too: idle connections are closed shortly before, whatever their age. What goes on at
-// its end is cut, and Serve returns a [*TimeoutError] that lists it.
+// A connection of which nothing at all was heard since it was accepted is given 0.8 seconds, unless IdleGrace is set. The
+// first request of a client that has one follows its handshake at once, be it sent a second time; one that was opened in
+// advance may be used at any moment, and can meet the close whatever the time is. Such a client sees the connection end
+// before any answer on it.
+//
+// A close looks at what the kernel holds: a client that takes its last answer slowly is waited for as long as bytes of it
+// are not acknowledged, then for one more second until it closes.
+//
+// Grace ends in good order too: idle connections are closed shortly before, whatever their age.
 //
 // Some things look like the beginning of a request and are none: one to three bytes after the last answer, a line end
 // too many for instance, keep a connection for one more IdleGrace. Over TLS less can be seen. A new connection of which
 // nothing was heard for IdleGrace is closed even if a part of its first request came after the handshake; the client
 // gets the status 400. Of a later request the bytes count that came in complete records of TLS.
 //
-// On HTTP/2 connections the header makes net/http announce the end with one GOAWAY frame. A request for "OPTIONS *"
-// is answered by net/http itself, so without the announcement, unless DisableGeneralOptionsHandler is set.
+// A request for "OPTIONS *" is answered by net/http itself, so without the announcement, unless
+// DisableGeneralOptionsHandler is set.
 //
-// # Streams
+// # HTTP/2
 //
-// A drain cancels no request: handlers learn nothing of it before Grace has run out. A handler that streams, or that
-// waits for events, watches the context that Serve got, and ends its answer when that ends:
+// With and without TLS an HTTP/2 connection is told its end in two steps. First comes a GOAWAY that refuses no stream, and
+// a PING. Streams that the client opens before it has read them are answered, and when it has answered the PING and there
+// was no stream for 0.1 seconds, or after five seconds, net/http sends its own GOAWAY and ends the connection. A
+// client that does not answer and never opened a stream is given 0.8 seconds. A connection that comes late, after a
+// handshake that took its time, is told in the same way.
 //
-//	mux.HandleFunc("/events", func(w http.ResponseWriter, r *http.Request) {
-//		for {
-//			select {
-//			case e := <-events:
-//				fmt.Fprintf(w, "data: %s\n\n", e)
-//				http.NewResponseController(w).Flush()
-//			case <-ctx.Done(): // of Serve: the client connects again, elsewhere
-//				return
-//			case <-r.Context().Done():
-//				return
-//			}
-//		}
-//	})
+// That needs the HTTP/2 of net/http. With a function of the user's for "h2" in TLSNextProto, or with a net/http that is
+// not known, "Connection: close" makes the server announce the end in one step, which cuts streams that are on their way;
+// [Status] tells which it is. Neither the http.Server nor a function of the user's is replaced.
+//
+// # Handlers
+//
+// A drain cancels no request before Grace has run out. A handler that has no end of its own learns of the drain by
+// [FromContext], and how long it has:
+//
+//	notice := drain.FromContext(r.Context())
+//	select {
+//	case job := <-queue:
+//	case <-notice.Begun(): // the client comes back, elsewhere
+//	case <-r.Context().Done():
+//	}
+//
+// Event streams, for which a request has the header "Accept: text/event-stream", end by themselves: between two
+// events the client is told to come back after half a second to two and a half, the answer ends, the context of the
+// request is cancelled with [ErrClosed], and what the handler still writes is refused. One that is asked for in the drain
+// gets nothing but that.
+//
+// WebSockets over HTTP/1.1 are closed with status 1012, service restart, between two messages, a hundred a second or as
+// many as half of Grace needs; the library of the server learns it by the answer of the client, as any close. A message
+// that it writes after is refused. A client that does not answer has five seconds. New ones get the status 503 with
+// Retry-After. [Options.KeepWebSockets] leaves all that to the handlers.
+//
+// Raw connections ([Server.ServeTCP]) end when nothing was said for IdleGrace, or as their handler wants. Another server,
+// such as one of gRPC, can have its connections in the same drain by [Server.ServeFunc], and jobs are waited for if
+// they were begun by [Server.Go].
 //
 // # Hooks
 //
 // Handler, ConnState and ConnContext of the http.Server are chained when the first Serve begins, and the user's own are
 // called as before, with the connection that the listener gave. After ServeTLS that is the *tls.Conn of net/http; its
 // NetConn is a wrapper, whose own NetConn method returns the connection of the listener. Without TLS, [http.Hijacker]
-// gives out that wrapper; it counts as here until its Close. ConnState is told StateClosed for a connection that moved
+// gives out that wrapper, and for a WebSocket another one around either; it counts as here until its Close. ConnState is told StateClosed for a connection that moved
 // as well.
 //
 // Functions of RegisterOnShutdown start once no connection but hijacked ones is left, or when Grace has run out, just
@@ -89,7 +133,7 @@
 // All methods may be called from any number of goroutines. Serve, ServeTLS and ListenAndServe may run several times
 // at once on one Server, one for each listener; the first context that ends begins the drain of all, and so does a
 // listener that fails. Each returns after its accept loop, the goroutines of all connections and the closing of the last
-// of them have ended. There is one exception: a handler, or a Move, that goes on half a second after Grace ran out and
-// the context of the request was cancelled is left behind. Outside of Serve the package runs nothing. Move is called from
+// of them have ended. There is one exception: a handler, a job or a Move that goes on a second after Grace ran out is left
+// behind. Outside of Serve the package runs nothing but the jobs of Go. Move is called from
 // the goroutine of the connection it is about, so from several at once.
 package drain

@@ -2,6 +2,8 @@ package drain
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 )
@@ -9,8 +11,8 @@ import (
 const (
 	// lookAgain bounds how often a drain looks at all connections when IdleGrace is tiny.
 	lookAgain = 10 * time.Millisecond
-	// partingTime is how long accept loops and handlers have to return after Grace ran out.
-	partingTime = 500 * time.Millisecond
+	// progressTime is how often a drain that lasts says in the log what it waits for.
+	progressTime = 5 * time.Second
 )
 
 // A stage is how far the drain is: a Phase, and where the code needs it finer than that. It only rises.
@@ -20,7 +22,9 @@ const (
 	serving stage = iota
 	propagating
 	draining
-	expired // Grace ran out: a Close closes, it does not wait for the client
+	expired // Grace ran out
+	cutting // a Close closes, it does not wait for the client
+	flushing
 	drained
 )
 
@@ -28,18 +32,51 @@ func (s *Server) at() stage { return stage(s.stage.Load()) }
 
 // drain runs the drain, or waits for the end of the one that runs.
 func (s *Server) drain(handover bool) error {
-	s.once.Do(func() { s.err = s.run(handover) })
+	s.once.Do(func() {
+		defer close(s.over)
+		s.follow()
+		s.err = s.run(handover)
+	})
 	return s.err
 }
 
-func (s *Server) run(handover bool) error {
-	ctx, cancel := context.WithTimeout(context.Background(), s.opts.Grace)
-	defer cancel()
-	s.begin(handover)
-	if !handover {
-		s.propagate()
+// follow waits until the server that goes first has drained. One that is never told to would hold this one for ever.
+func (s *Server) follow() {
+	first := s.opts.After
+	if first == nil {
+		return
 	}
-	s.stage.Store(int32(draining))
+	t := time.NewTimer(first.opts.Grace + s.opts.Grace)
+	defer t.Stop()
+	select {
+	case <-first.over:
+	case <-t.C:
+		s.opts.Logger.Warn("drain: the server of Options.After has not drained", slog.Duration("waited", first.opts.Grace+s.opts.Grace))
+	}
+}
+
+// budget is what is left for this server: all of Grace, or what a server that went first has left of its own, but never
+// less than a tenth.
+func (s *Server) budget() time.Duration {
+	if s.opts.After == nil {
+		return s.opts.Grace
+	}
+	left := time.Duration(0)
+	if until, ok := s.opts.After.notice.Deadline(); ok {
+		left = time.Until(until)
+	}
+	return min(max(left, s.opts.Grace/10), s.opts.Grace)
+}
+
+func (s *Server) run(handover bool) error {
+	grace := s.budget()
+	ctx, cancel := context.WithTimeout(context.Background(), grace)
+	defer cancel()
+	s.begin(handover, grace)
+	if !handover {
+		s.propagate(grace)
+	}
+	s.enterStage(draining)
 	for _, l := range s.accepting() {
 		if handover {
 			l.stop()
@@ -47,27 +84,57 @@ func (s *Server) run(handover bool) error {
 		}
 		l.sweep(s.latest)
 	}
+	s.announce(ctx)
 	err := s.wait(ctx)
-	s.stage.Store(int32(drained))
+	s.partings.Wait()
+	if s.opts.Flush != nil {
+		s.enterStage(flushing)
+		if flushed := s.flush(); flushed != nil {
+			err = errors.Join(err, flushed)
+		}
+	}
+	s.finish(err)
 	return err
 }
 
-func (s *Server) begin(handover bool) {
+func (s *Server) begin(handover bool, grace time.Duration) {
 	now := time.Now()
-	s.latest = now.Add(s.opts.Grace - min(lingerTime, s.opts.Grace/4))
+	s.latest = now.Add(grace - min(lingerTime, grace/4))
+	s.notice.until, s.notice.handover = now.Add(grace), handover
 	s.unready.Store(!handover)
+	if !handover {
+		s.ready(false)
+	}
 	s.mu.Lock()
 	s.since = now
-	s.stage.Store(int32(propagating))
 	s.mu.Unlock()
+	s.enterStage(propagating)
 	close(s.began)
 }
 
-// propagate is the time as a lame duck. No idle connection is closed meanwhile: load balancers still use them.
-func (s *Server) propagate() {
-	if s.opts.Propagation > 0 {
-		<-time.After(min(s.opts.Propagation, s.opts.Grace/2))
+// propagate is the time as a lame duck. No idle connection is closed meanwhile: load balancers still use them. An operator
+// may have begun it earlier.
+func (s *Server) propagate(grace time.Duration) {
+	s.mu.Lock()
+	lame := s.lameSince
+	s.mu.Unlock()
+	rest := min(s.opts.Propagation, grace/2)
+	if !lame.IsZero() {
+		rest -= time.Since(lame)
 	}
+	if rest > 0 {
+		<-time.After(rest)
+	}
+}
+
+// flush is the time for what must not be lost and may come from what has just ended.
+func (s *Server) flush() error {
+	ctx, cancel := context.WithTimeout(context.Background(), max(time.Until(s.notice.until), s.opts.Grace/10))
+	defer cancel()
+	if err := s.opts.Flush(ctx); err != nil {
+		return fmt.Errorf("drain: flush: %w", err)
+	}
+	return nil
 }
 
 func (s *Server) accepting() []*listener {
@@ -80,7 +147,7 @@ func (s *Server) accepting() []*listener {
 	return all
 }
 
-// left says how many accept loops there are, how many connections net/http has, and how many there are in all. The
+// left says how many accept loops there are, how many connections net/http has, and how much there is in all. The
 // loops are read first: what the last of them accepted is in the ledger before it ends.
 func (s *Server) left() (loops, owned, all int) {
 	loops = len(s.accepting())
@@ -94,15 +161,16 @@ func (s *Server) left() (loops, owned, all int) {
 // loop ends.
 func (s *Server) wait(ctx context.Context) error {
 	hurry, told, known := s.opts.Hurry, false, 0
-	look := time.NewTimer(0)
+	look, progress := time.NewTimer(0), time.NewTicker(progressTime)
 	defer look.Stop()
+	defer progress.Stop()
 	for {
 		loops, owned, all := s.left()
 		if owned == 0 && loops == 0 && !told {
 			told = true
 			s.http.Shutdown(ctx)
 		}
-		if told && all == 0 {
+		if told && all == 0 && s.ledger.close(false) {
 			return nil
 		}
 		if loops != known {
@@ -117,6 +185,8 @@ func (s *Server) wait(ctx context.Context) error {
 			hurry = nil
 			s.hurried.Store(true)
 			look.Reset(s.scan())
+		case <-progress.C:
+			s.progress()
 		case <-ctx.Done():
 			return s.expire(ctx, told)
 		}
@@ -145,58 +215,4 @@ func (s *Server) scan() time.Duration {
 		}
 	}
 	return max(time.Until(next), lookAgain)
-}
-
-// expire closes what is left. No loop accepts any more when it lists that, and no function of RegisterOnShutdown goes
-// without its call, unless told says that all had it.
-func (s *Server) expire(ctx context.Context, told bool) error {
-	s.stage.Store(int32(expired))
-	for _, l := range s.accepting() {
-		l.stop()
-	}
-	s.await(func() bool { return len(s.accepting()) == 0 })
-	e := &TimeoutError{Grace: s.opts.Grace}
-	conns := s.ledger.list()
-	for _, c := range conns {
-		if l, ok := c.leftover(); ok {
-			e.Left = append(e.Left, l)
-		}
-	}
-	s.report(e.Left)
-	if !told {
-		s.http.Shutdown(ctx)
-	}
-	for _, c := range conns {
-		c.cut()
-	}
-	s.http.Close()
-	s.await(func() bool { owned, _ := s.ledger.left(); return owned == 0 }) // the cut has cancelled their contexts
-	if len(e.Left) == 0 {
-		return nil
-	}
-	return e
-}
-
-func (s *Server) report(left []Leftover) {
-	for _, l := range left[:min(len(left), listed)] {
-		s.opts.Logger.Warn("drain: closed before it ended",
-			slog.String("remote", l.Remote), slog.String("state", l.State),
-			slog.Duration("for", time.Since(l.Since)), slog.String("request", l.Request))
-	}
-	if more := len(left) - listed; more > 0 {
-		s.opts.Logger.Warn("drain: closed before they ended", slog.Int("more", more))
-	}
-}
-
-// await waits until something is done, for partingTime at most. The ledger wakes it.
-func (s *Server) await(done func() bool) {
-	t := time.NewTimer(partingTime)
-	defer t.Stop()
-	for !done() {
-		select {
-		case <-s.ledger.wake:
-		case <-t.C:
-			return
-		}
-	}
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -196,8 +197,9 @@ func TestDrainDeliversTheLastAnswerInSpiteOfUnreadBytes(t *testing.T) {
 
 // The end of the last request ends the drain, not a timer.
 func TestDrainEndsWithItsLastRequest(t *testing.T) {
-	var slowest time.Duration
-	for range 20 {
+	const rounds = 100
+	var took []time.Duration
+	for range rounds {
 		g := newGate()
 		s := serve(t, &http.Server{Handler: g}, drain.Options{})
 		c := s.dial()
@@ -211,9 +213,12 @@ func TestDrainEndsWithItsLastRequest(t *testing.T) {
 		c.Close()
 		since := time.Now()
 		s.clean()
-		slowest = max(slowest, time.Since(since))
+		took = append(took, time.Since(since))
 	}
-	t.Logf("slowest end of a drain after the last byte: %v", slowest)
+	slices.Sort(took)
+	slowest := took[rounds-1]
+	t.Logf("from the last byte that the client took to the return of Serve: median %v, p99 %v, slowest %v",
+		took[rounds/2], took[rounds*99/100], slowest)
 	if slowest > lingers/2 {
 		t.Errorf("slowest end of a drain took %v", slowest)
 	}
@@ -270,10 +275,10 @@ func TestDrainReportsWhatGraceCut(t *testing.T) {
 		t.Fatalf("%+v", timeout)
 	}
 	l := timeout.Left[0]
-	if l.Remote != c.LocalAddr().String() || l.State != "active" || l.Request != "PUT /slow" || time.Since(l.Since) > patience {
+	if l.Remote != c.LocalAddr().String() || l.State != "active" || l.Name != "PUT /slow" || l.Protocol != "http/1.1" || l.Action != "cancelled" || time.Since(l.Since) > patience {
 		t.Errorf("left %+v", l)
 	}
-	contains(t, err.Error(), "drain: 1 connections left after 50ms", l.Remote, "active", "PUT /slow")
+	contains(t, err.Error(), "drain: 1 left after 50ms", l.Remote, "active", "PUT /slow")
 }
 
 // A handler that ignores its context does not hold Serve for ever.

@@ -29,7 +29,7 @@ func Example() {
 	var timeout *drain.TimeoutError
 	if errors.As(err, &timeout) {
 		for _, l := range timeout.Left {
-			log.Printf("cut %s after %v: %s", l.Remote, time.Since(l.Since), l.Request)
+			log.Printf("cut %s after %v: %s", l.Remote, time.Since(l.Since), l.Name)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package drain
 import (
 	"net"
 	"net/http"
+	"time"
 )
 
 // Wrap is the handler that the http.Server gets for h.
@@ -50,7 +51,7 @@ func LastAccepted() int {
 	l := &listener{srv: s}
 	s.listeners[l] = struct{}{}
 	go func() {
-		s.ledger.add(s, far)
+		s.ledger.add(s, far, "")
 		s.leave(l)
 	}()
 	for {
@@ -58,4 +59,74 @@ func LastAccepted() int {
 			return owned
 		}
 	}
+}
+
+// Framed is the view of a connection that net/http would have of nc as HTTP/2, and a function that begins its end.
+func Framed(nc net.Conn) (to net.Conn, announce func()) {
+	c := &h2conn{Conn: nc}
+	return c, func() {
+		c.step.CompareAndSwap(open, announced)
+		c.writing.Lock()
+		defer c.writing.Unlock()
+		c.announce()
+	}
+}
+
+// Goodbye is what announces the end of an HTTP/2 connection first.
+const Goodbye = goodbye
+
+// Asked counts the WebSockets that are to be closed.
+func Asked(s *Server) int {
+	n := 0
+	for _, c := range s.ledger.list() {
+		c.mu.Lock()
+		ws := c.ws
+		c.mu.Unlock()
+		if ws == nil {
+			continue
+		}
+		ws.writing.Lock()
+		if ws.asked {
+			n++
+		}
+		ws.writing.Unlock()
+	}
+	return n
+}
+
+// Hooks is what the ledger does for one request of HTTP/1 on nc, with all that net/http calls for it but HTTP itself.
+func Hooks(s *Server, nc net.Conn, r *http.Request) (request func()) {
+	c := s.ledger.add(s, nc, "").(*conn)
+	ctx := s.connContext(nil)(r.Context(), c)
+	r = r.WithContext(ctx)
+	h := s.wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	state := s.connState(nil)
+	state(c, http.StateNew)
+	buf := make([]byte, 512)
+	return func() {
+		c.Read(buf)
+		state(c, http.StateActive)
+		h.ServeHTTP(nil, r)
+		c.Write(buf)
+		state(c, http.StateIdle)
+		c.SetReadDeadline(time.Time{})
+	}
+}
+
+// EventStreamsAsked counts the event streams that are to end.
+func EventStreamsAsked(s *Server) int {
+	n := 0
+	for _, c := range s.ledger.list() {
+		_, streams := c.farewells()
+		for _, f := range streams {
+			if e, ok := f.(*eventStream); ok {
+				e.mu.Lock()
+				if e.asked {
+					n++
+				}
+				e.mu.Unlock()
+			}
+		}
+	}
+	return n
 }

@@ -102,7 +102,7 @@ func TestPropagationLeavesHalfOfGrace(t *testing.T) {
 		if p := b.Status().Phase; p != drain.Propagating {
 			t.Errorf("phase %v", p)
 		}
-		wantTime(t, "closed", ended(t, nc), 5*time.Second)
+		wantTime(t, "closed", ended(t, nc), time.Second)
 		if err := <-b.done; err != nil {
 			t.Errorf("Serve = %v", err)
 		}

@@ -64,6 +64,9 @@ func prepare(t testing.TB, srv *http.Server, opts drain.Options) *service {
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
+	if opts.IdleGrace == 0 { // also for silent connections: a slow machine must not decide
+		opts.IdleGrace = 5 * time.Second
+	}
 	return &service{Server: drain.NewServer(srv, opts), t: t, http: srv, done: make(chan error, 1)}
 }
 
@@ -313,4 +316,14 @@ func contains(t testing.TB, text string, parts ...string) {
 			t.Errorf("%q does not contain %q", text, p)
 		}
 	}
+}
+
+// tlsListener gives *tls.Conn.
+func tlsListener(t testing.TB) net.Listener {
+	t.Helper()
+	ln, err := tls.Listen("tcp", "127.0.0.1:0", certificate(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ln
 }

@@ -11,10 +11,13 @@ import (
 type connKey struct{}
 
 // hook chains the hooks of the http.Server. It runs once, before the first accept.
-func (s *Server) hook() {
+func (s *Server) hook(loop func(net.Listener) error) {
 	s.http.Handler = s.wrap(s.http.Handler)
 	if base := s.http.BaseContext; base != nil {
 		s.http.BaseContext = func(ln net.Listener) context.Context {
+			if s.priming {
+				return context.Background()
+			}
 			if l, ok := ln.(*listener); ok {
 				ln = l.Listener
 			}
@@ -23,6 +26,7 @@ func (s *Server) hook() {
 	}
 	s.http.ConnContext = s.connContext(s.http.ConnContext)
 	s.http.ConnState = s.connState(s.http.ConnState)
+	s.frame(loop)
 }
 
 func (s *Server) wrap(next http.Handler) http.Handler {
@@ -43,10 +47,26 @@ var _ http.Handler = (*handler)(nil)
 
 // ServeHTTP implements [http.Handler].
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if c, ok := r.Context().Value(connKey{}).(*conn); ok {
-		c.note(r)
+	c, ok := r.Context().Value(connKey{}).(*conn)
+	if !ok {
+		h.answer(w, r, false)
+		return
 	}
-	if h.srv.at() == serving {
+	q := c.begin(r)
+	defer c.end(q)
+	switch {
+	case asksForWebSocket(r):
+		h.upgrade(w, r, c)
+	case asksForEvents(r):
+		h.stream(w, r, c, q)
+	default:
+		h.answer(w, r, c.framed(r))
+	}
+}
+
+// answer serves a request, framed if the end of its connection is announced by an h2conn.
+func (h *handler) answer(w http.ResponseWriter, r *http.Request, framed bool) {
+	if framed || h.srv.at() == serving && !h.srv.lame.Load() {
 		h.next.ServeHTTP(w, r)
 		return
 	}
@@ -80,7 +100,11 @@ func (s *Server) connContext(next func(context.Context, net.Conn) context.Contex
 		if c == nil || ctx == nil { // net/http panics on a nil context with a text that names the culprit
 			return ctx
 		}
-		return context.WithValue(ctx, connKey{}, c)
+		ctx, cancel := context.WithCancelCause(context.WithValue(ctx, connKey{}, c))
+		c.mu.Lock()
+		c.cancel = cancel
+		c.mu.Unlock()
+		return ctx
 	}
 }
 
@@ -107,6 +131,10 @@ func (s *Server) entry(nc net.Conn) *conn {
 		return nc
 	case *secureConn:
 		return nc.conn
+	case *h2conn:
+		return nc.entry
+	case *secureHTTP2:
+		return nc.entry
 	case *tls.Conn:
 		if c := s.entry(nc.NetConn()); c != nil {
 			return c
@@ -119,6 +147,9 @@ func (s *Server) entry(nc net.Conn) *conn {
 // given is what the user's hooks see: the connection that the listener returned, or the *tls.Conn above it, so that
 // what they assert about its type stays true.
 func given(nc net.Conn, c *conn) net.Conn {
+	if s, ok := nc.(*secureHTTP2); ok {
+		return s.tls
+	}
 	if _, ok := nc.(*tls.Conn); ok || c == nil {
 		return nc
 	}

@@ -15,30 +15,38 @@ import (
 type ledger struct {
 	wake chan struct{} // has room for one; says that owned or all is zero, or that an accept loop ended
 
-	mu    sync.Mutex
-	conns map[*conn]struct{}
-	owned int                 // how many of conns are not hijacked
-	blind map[*tls.Conn]*conn // those that came with TLS around them and have no wrapper below it
+	mu      sync.Mutex
+	conns   map[*conn]struct{}
+	tickets map[*ticket]struct{} // jobs, and what the server does not know
+	closed  bool                 // nothing comes any more
+	owned   int                  // how many of conns are not hijacked
+	blind   map[*tls.Conn]*conn  // those that came with TLS around them and have no wrapper below it
 }
 
 func (l *ledger) init() {
 	l.wake = make(chan struct{}, 1)
 	l.conns = map[*conn]struct{}{}
+	l.tickets = map[*ticket]struct{}{}
 	l.blind = map[*tls.Conn]*conn{}
 }
 
-// add lists an accepted connection and returns what net/http shall serve.
-func (l *ledger) add(s *Server, nc net.Conn) net.Conn {
+// add lists an accepted connection and returns what its server shall serve: net/http if no other protocol is named.
+func (l *ledger) add(s *Server, nc net.Conn, proto string) net.Conn {
 	now := time.Now()
-	c := &conn{Conn: nc, srv: s, since: now, heard: now}
+	c := &conn{Conn: nc, srv: s, since: now, heard: now, proto: proto, raw: proto == rawTCP}
 	t, blind := nc.(*tls.Conn)
+	blind = blind && proto == ""
 	stater, secure := nc.(interface{ ConnectionState() tls.ConnectionState })
 	_, socket := nc.(syscall.Conn)
 	c.blind, c.tls, c.socket = blind, secure, socket
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.conns[c] = struct{}{}
-	l.owned++
+	if proto != "" {
+		c.state = http.StateHijacked
+	} else {
+		l.owned++
+	}
 	switch {
 	case blind: // net/http looks for exactly this type, so it cannot be wrapped
 		l.blind[t] = c
@@ -93,7 +101,32 @@ func (l *ledger) notify() {
 func (l *ledger) left() (owned, all int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.owned, len(l.conns)
+	return l.owned, len(l.conns) + len(l.tickets)
+}
+
+// close reports whether nothing is left, and from then on nothing comes.
+func (l *ledger) close(force bool) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = l.closed || force || len(l.conns)+len(l.tickets) == 0
+	return l.closed
+}
+
+// onlyJobs reports whether no connection is left, but a job is.
+func (l *ledger) onlyJobs() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.conns) == 0 && len(l.tickets) > 0
+}
+
+func (l *ledger) listTickets() []*ticket {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	all := make([]*ticket, 0, len(l.tickets))
+	for t := range l.tickets {
+		all = append(all, t)
+	}
+	return all
 }
 
 func (l *ledger) list() []*conn {

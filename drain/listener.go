@@ -23,6 +23,7 @@ const (
 type listener struct {
 	net.Listener
 	srv    *Server
+	proto  string      // empty: net/http serves
 	used   atomic.Bool // Accept was called
 	closed sync.Once
 
@@ -43,7 +44,7 @@ func (l *listener) Accept() (net.Conn, error) {
 		nc, err = l.Listener.Accept()
 	}
 	if err == nil {
-		return l.srv.ledger.add(l.srv, nc), nil
+		return l.srv.ledger.add(l.srv, nc, l.proto), nil
 	}
 	if l.over(err) {
 		return nil, errStopped

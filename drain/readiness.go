@@ -13,65 +13,74 @@ type Phase string
 const (
 	// Serving is the phase from the start to the end of the first context.
 	Serving Phase = "serving"
-	// Propagating is the time of a plain stop as a lame duck: not ready, and still accepting.
+	// LameDuck is Serving after [Server.Drain]: not ready, and still accepting.
+	LameDuck Phase = "lame duck"
+	// Propagating is the time of a plain stop as a lame duck.
 	Propagating Phase = "propagating"
 	// Draining is the time in which what is there is finished.
 	Draining Phase = "draining"
+	// Jobs is the part of it in which no connection is left, but jobs are.
+	Jobs Phase = "jobs"
+	// Flushing is the time of [Options.Flush].
+	Flushing Phase = "flushing"
 	// Drained is the end: Serve returns.
 	Drained Phase = "drained"
 )
 
 // phases are what the stages are called.
-var phases = [...]Phase{serving: Serving, propagating: Propagating, draining: Draining, expired: Draining, drained: Drained}
-
-// Status is what a [Server] does at a moment. Each connection is counted once, one after the other.
-type Status struct {
-	// Phase is how far the server is.
-	Phase Phase `json:"phase"`
-	// Since is when the drain began; zero before.
-	Since time.Time `json:"since,omitzero"`
-	// New is the number of connections whose first request has not been read.
-	New int `json:"new"`
-	// Idle is the number of connections between two requests.
-	Idle int `json:"idle"`
-	// Active is the number of connections with a request.
-	Active int `json:"active"`
-	// Hijacked is the number of connections that handlers took over and did not close yet.
-	Hijacked int `json:"hijacked"`
-	// Closing is the number of connections that have their last answer and wait for the client to close.
-	Closing int `json:"closing"`
+var phases = [...]Phase{
+	serving: Serving, propagating: Propagating, draining: Draining, expired: Draining, cutting: Draining, flushing: Flushing, drained: Drained,
 }
 
-// Status tells what the server does now. It looks at every connection.
-func (s *Server) Status() Status {
-	s.mu.Lock()
-	st := Status{Phase: phases[s.at()], Since: s.since}
-	s.mu.Unlock()
-	for _, c := range s.ledger.list() {
-		switch c.current() {
-		case http.StateNew:
-			st.New++
-		case http.StateIdle:
-			st.Idle++
-		case http.StateActive:
-			st.Active++
-		case http.StateHijacked:
-			st.Hijacked++
-		case http.StateClosed:
-			st.Closing++
-		}
+// phase is the phase now. s.mu is locked.
+func (s *Server) phase() Phase {
+	switch at := s.at(); {
+	case at == serving && s.lame.Load():
+		return LameDuck
+	case at == draining && s.ledger.onlyJobs():
+		return Jobs
+	default:
+		return phases[at]
 	}
-	return st
 }
 
-// Readiness is a handler for the probe of a load balancer: 200 and "ok", and from the first moment of a plain stop
-// 503 with Retry-After. A handover does not change it, since the service goes on.
+// Drain makes the server a lame duck, as an operator wants it who takes it out of a load balancer by hand: it is not
+// ready, and answers over HTTP/1 announce the end of their connections, so that clients look elsewhere; but it goes on to
+// accept, and nothing else ends: a connection of HTTP/2 that was told its end could not be taken back. [Server.Resume] takes it back. If the context ends meanwhile, Propagation counts from here. It
+// returns [ErrClosed] if the final drain has begun.
+func (s *Server) Drain() error { return s.setLame(time.Now()) }
+
+// Resume takes [Server.Drain] back. It returns [ErrClosed] if the final drain has begun: that is not taken back.
+func (s *Server) Resume() error { return s.setLame(time.Time{}) }
+
+func (s *Server) setLame(since time.Time) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.at() != serving {
+		return ErrClosed
+	}
+	if since.IsZero() || s.lameSince.IsZero() {
+		s.lameSince = since
+	}
+	s.lame.Store(!since.IsZero())
+	s.ready(since.IsZero())
+	return nil
+}
+
+func (s *Server) ready(ok bool) {
+	if s.opts.Ready != nil {
+		s.opts.Ready(ok)
+	}
+}
+
+// Readiness is a handler for the probe of a load balancer: 200 and "ok", and from the first moment of a plain stop, or
+// from Drain to Resume, 503 with Retry-After. A handover does not change it, since the service goes on.
 func (s *Server) Readiness() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		h := w.Header()
 		h.Set("Content-Type", "text/plain; charset=utf-8")
 		h.Set("Cache-Control", "no-store")
-		if !s.unready.Load() {
+		if !s.unready.Load() && !s.lame.Load() {
 			io.WriteString(w, "ok")
 			return
 		}

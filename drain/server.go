@@ -21,7 +21,8 @@ type Options struct {
 
 	// IdleGrace is how long a connection has to be idle, or silent since it was accepted, before a drain closes it.
 	// Those that are younger when the drain begins stay open for the rest of that time, and a request that they send is
-	// answered with "Connection: close". Zero or less means 5 seconds.
+	// answered with "Connection: close". Zero or less means 5 seconds, and 0.8 seconds for a connection that has sent
+	// nothing at all since it was accepted.
 	IdleGrace time.Duration
 
 	// Propagation is how long a plain stop is a lame duck: it goes on to accept after readiness became false. Half of
@@ -41,8 +42,30 @@ type Options struct {
 	// before the drain did not learn of the end, and a request that is on its way to it is lost. Default nil: never.
 	Hurry <-chan struct{}
 
-	// Logger gets a line for each connection that is left when Grace ran out, 20 at most. Default nil:
-	// [slog.Default].
+	// KeepWebSockets leaves the end of WebSockets to their handlers, which learn of the drain by [FromContext]. Otherwise
+	// each is closed with status 1012, service restart, a hundred a second or as many as half of Grace needs. Default
+	// false.
+	KeepWebSockets bool
+
+	// Flush is called when everything has ended or was cut, for what must not be lost then, such as telemetry. Its context
+	// ends with Grace, but not before a tenth of Grace. Its error is joined to that of Serve. Default nil: nothing.
+	Flush func(context.Context) error
+
+	// Ready is called with false when a plain stop begins, before Propagation, and by Drain; with true by Resume: for those
+	// who are asked in another way than by [Server.Readiness], such as the health service of gRPC. Default nil: nothing.
+	Ready func(ready bool)
+
+	// Announce is called when the server has stopped to accept, before handlers learn of the drain: for another server, run
+	// by [Server.ServeFunc], that tells its clients first. Its context ends with Grace. Default nil: nothing.
+	Announce func(context.Context)
+
+	// After is a server that drains first: this one goes on to serve until that one has drained, as an admin listener
+	// should. Both get a context that ends. Grace is one budget then: this server has what the other has left of it, at
+	// least a tenth of its own, so a chain of two is over after 1.1 times Grace. Default nil: nothing is waited for.
+	After *Server
+
+	// Logger gets a line for each that is left when Grace ran out, 20 at most, every five seconds what a drain waits for,
+	// and its end. Default nil: [slog.Default].
 	Logger *slog.Logger
 }
 
@@ -68,16 +91,26 @@ type Server struct {
 
 	stage   atomic.Int32 // of type stage
 	unready atomic.Bool
+	priming bool // written and read by the Serve that sets up net/http
 	hurried atomic.Bool
+	silent  time.Duration // the IdleGrace of connections that never sent anything
+	lame    atomic.Bool
+	notice  Notice
 	latest  time.Time // when idle connections have to go, so that Grace does not cut them; written before the stage rises
 
-	install sync.Once
-	once    sync.Once // runs the drain; those who come later wait in it
-	err     error     // what the drain ended with; written inside once
-	began   chan struct{}
+	install  sync.Once
+	once     sync.Once // runs the drain; those who come later wait in it
+	err      error     // what the drain ended with; written inside once
+	began    chan struct{}
+	over     chan struct{}  // closed when the drain has ended
+	partings sync.WaitGroup // goroutines that say goodbye; started by the one that runs the drain
 
 	mu        sync.Mutex
 	since     time.Time // when the drain began
+	entered   time.Time // when the stage did
+	lameSince time.Time // when an operator made it a lame duck; zero if none did
+	report    Report
+	steps     string // in how many HTTP/2 ends
 	listeners map[*listener]struct{}
 }
 
@@ -91,22 +124,37 @@ func NewServer(srv *http.Server, opts Options) *Server {
 		http:      srv,
 		opts:      opts.withDefaults(),
 		began:     make(chan struct{}),
+		over:      make(chan struct{}),
+		notice:    Notice{begun: make(chan struct{})},
+		report:    Report{Phases: map[Phase]time.Duration{}},
 		listeners: map[*listener]struct{}{},
+	}
+	s.silent = silentTime
+	if opts.IdleGrace > 0 {
+		s.silent = opts.IdleGrace
 	}
 	s.ledger.init()
 	return s
+}
+
+// patience is the IdleGrace of a connection.
+func (s *Server) patience(mute bool) time.Duration {
+	if mute {
+		return s.silent
+	}
+	return s.opts.IdleGrace
 }
 
 // Serve accepts connections on ln and serves them until ctx ends, then drains. It returns nil after a clean drain, a
 // [*TimeoutError] if Grace cut something, [ErrClosed] if a drain had begun before, or the error of an accept that
 // failed, which begins a drain too. It closes ln.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
-	return s.serve(ctx, ln, s.http.Serve)
+	return s.serve(ctx, ln, "", s.http.Serve)
 }
 
 // ServeTLS is [Server.Serve] with TLS. The files may be empty if the TLSConfig of the http.Server has certificates.
 func (s *Server) ServeTLS(ctx context.Context, ln net.Listener, certFile, keyFile string) error {
-	return s.serve(ctx, ln, func(l net.Listener) error { return s.http.ServeTLS(l, certFile, keyFile) })
+	return s.serve(ctx, ln, "", func(l net.Listener) error { return s.http.ServeTLS(l, certFile, keyFile) })
 }
 
 // ListenAndServe listens on the address of the http.Server, ":http" if that is empty, and calls [Server.Serve].
@@ -123,11 +171,11 @@ func (s *Server) ListenAndServe(ctx context.Context) error {
 	return s.Serve(ctx, ln)
 }
 
-func (s *Server) serve(ctx context.Context, ln net.Listener, loop func(net.Listener) error) error {
+func (s *Server) serve(ctx context.Context, ln net.Listener, proto string, loop func(net.Listener) error) error {
 	if ln == nil {
 		return errors.New("drain: no listener")
 	}
-	l, err := s.enter(ln)
+	l, err := s.enter(ln, proto, loop)
 	if err != nil {
 		ln.Close()
 		return err
@@ -156,14 +204,16 @@ func (s *Server) serve(ctx context.Context, ln net.Listener, loop func(net.Liste
 }
 
 // enter counts a listener in, unless a drain has begun.
-func (s *Server) enter(ln net.Listener) (*listener, error) {
+func (s *Server) enter(ln net.Listener, proto string, loop func(net.Listener) error) (*listener, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.at() != serving {
 		return nil, ErrClosed
 	}
-	s.install.Do(s.hook)
-	l := &listener{Listener: ln, srv: s}
+	if proto == "" {
+		s.install.Do(func() { s.hook(loop) })
+	}
+	l := &listener{Listener: ln, srv: s, proto: proto}
 	s.listeners[l] = struct{}{}
 	return l, nil
 }

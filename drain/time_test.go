@@ -120,16 +120,19 @@ func TestIdleGraceCountsFromTheLastAnswer(t *testing.T) {
 	})
 }
 
-// By default a connection that never sent anything is closed five seconds after it was accepted.
+// By default a connection that never sent anything is closed 0.8 seconds after it was accepted (F2): it costs a drain less
+// than a second. With an IdleGrace of the user's it is that.
 func TestIdleGraceCountsFromTheAcceptOfASilentConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBubble(echo, drain.Options{})
-		nc := b.ln.dial()
-		time.Sleep(4 * time.Second)
-		b.end(upgraded{})
-		wantTime(t, "closed", ended(t, nc), time.Second)
-		if err := <-b.done; err != nil {
-			t.Error(err)
+		for grace, want := range map[time.Duration]time.Duration{0: 500 * time.Millisecond, 5 * time.Second: 4700 * time.Millisecond} {
+			b := newBubble(echo, drain.Options{IdleGrace: grace})
+			nc := b.ln.dial()
+			time.Sleep(300 * time.Millisecond)
+			b.end(upgraded{})
+			wantTime(t, "closed", ended(t, nc), want)
+			if err := <-b.done; err != nil {
+				t.Error(err)
+			}
 		}
 	})
 }
@@ -191,7 +194,7 @@ func TestGraceEndsTheDrain(t *testing.T) {
 		since := time.Now()
 		b.end(nil)
 		err := <-b.done
-		wantTime(t, "Serve returned", time.Since(since), 30*time.Second)
+		wantTime(t, "Serve returned", time.Since(since), 30*time.Second+250*time.Millisecond) // the clients do not read
 		var timeout *drain.TimeoutError
 		if !errors.As(err, &timeout) || len(timeout.Left) != 25 {
 			t.Fatalf("Serve = %v", err)

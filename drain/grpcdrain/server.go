@@ -1,10 +1,11 @@
 package grpcdrain
 
 import (
+	"bytes"
 	"context"
-	"errors"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -12,112 +13,160 @@ import (
 	"github.com/midair-go/midair/drain"
 )
 
+const (
+	// tellTime is how long the first GOAWAY of all connections is waited for before handlers learn of the drain.
+	tellTime = time.Second
+	// secureTime is how long it is with a connection over TLS, which shows nothing.
+	secureTime = 100 * time.Millisecond
+)
+
 // Server serves a grpc.Server until a context ends, and drains it then. Make one with NewServer.
 type Server struct {
-	grpc     *grpc.Server
-	opts     drain.Options
-	draining chan struct{}
-	conns    conns
-
-	mu     sync.Mutex
-	served bool
+	grpc    *grpc.Server
+	core    *drain.Server
+	conns   conns
+	looped  chan struct{} // closed when grpc accepts no more
+	stopped chan struct{} // closed when it has stopped
+	served  atomic.Bool
+	health  Health
 }
 
-// NewServer makes a Server of gs, which must not be served or stopped in another way. Of opts, Grace (default 30 s),
-// Propagation and Logger count; HTTP/2 connections are neither idle nor movable in the sense of the others.
+// Health is what *health.Server of gRPC has: it answers NOT_SERVING between the two.
+type Health interface {
+	Shutdown()
+	Resume()
+}
+
+// NewServer makes a Server of gs, which must not be served or stopped in another way. Of opts, IdleGrace, Move, Hurry and
+// KeepWebSockets do not count: HTTP/2 connections are neither idle nor movable in the sense of the others.
 func NewServer(gs *grpc.Server, opts drain.Options) *Server {
-	if opts.Grace <= 0 {
-		opts.Grace = 30 * time.Second
+	s := &Server{grpc: gs, looped: make(chan struct{}), stopped: make(chan struct{})}
+	s.conns.open, s.conns.wake = map[*conn]struct{}{}, make(chan struct{}, 1)
+	ready, announce := opts.Ready, opts.Announce
+	opts.Ready = func(ok bool) {
+		s.tell(ok)
+		if ready != nil {
+			ready(ok)
+		}
 	}
-	return &Server{grpc: gs, opts: opts, draining: make(chan struct{}), conns: conns{open: map[*conn]time.Time{}}}
+	opts.Announce = func(ctx context.Context) {
+		s.announce(ctx)
+		if announce != nil {
+			announce(ctx)
+		}
+	}
+	s.core = drain.NewServer(nil, opts)
+	return s
 }
 
-// Draining returns a channel that is closed when the drain begins: handlers of streams should end them.
-func (s *Server) Draining() <-chan struct{} { return s.draining }
+// SetHealth makes h answer NOT_SERVING from the first moment of a plain stop, and between Drain and Resume of the core. An
+// upgrade does not change it. It is called before Serve.
+func (s *Server) SetHealth(h Health) { s.health = h }
+
+// Core is the drain.Server below: Status, Entries, Report, Go, Drain, Resume, and what Options.After of another wants.
+func (s *Server) Core() *drain.Server { return s.core }
+
+// Draining returns a channel that is closed when the drain begins: handlers of streams should end them. Those that have
+// their context from an Observer find the same in drain.FromContext.
+func (s *Server) Draining() <-chan struct{} {
+	return drain.FromContext(s.core.Context(context.Background())).Begun()
+}
 
 // Serve accepts on ln until ctx ends, closes ln, and waits for the calls that have begun. It returns nil after a clean
 // drain, a *drain.TimeoutError if Grace ran out, drain.ErrClosed if it was called before, or why ln failed. If the cause
 // of ctx says Handover, Propagation is skipped.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
-	s.mu.Lock()
-	again := s.served
-	s.served = true
-	s.mu.Unlock()
-	if again {
+	if s.served.Swap(true) {
 		return drain.ErrClosed
 	}
-	failed := make(chan error, 1)
-	go func() { failed <- s.grpc.Serve(&listener{Listener: ln, conns: &s.conns}) }()
+	err := s.core.ServeFunc(ctx, ln, "grpc", func(l net.Listener) error {
+		defer close(s.looped)
+		return s.grpc.Serve(&listener{Listener: l, conns: &s.conns})
+	})
+	s.grpc.Stop() // also lets a GracefulStop return
 	select {
-	case err := <-failed:
-		s.grpc.Stop()
-		return err
-	case <-ctx.Done():
+	case <-s.stopped:
+	default:
+		if s.conns.stopping.Load() {
+			<-s.stopped
+		}
 	}
-	s.propagate(ctx)
-	err := s.drain()
-	<-failed // GracefulStop has ended it: its error says no more than that
 	return err
 }
 
-func (s *Server) propagate(ctx context.Context) {
-	var h interface{ Handover() bool }
-	if s.opts.Propagation <= 0 || errors.As(context.Cause(ctx), &h) && h.Handover() {
-		return
+func (s *Server) tell(ready bool) {
+	switch {
+	case s.health == nil:
+	case ready:
+		s.health.Resume()
+	default:
+		s.health.Shutdown()
 	}
-	<-time.After(min(s.opts.Propagation, s.opts.Grace))
 }
 
-// drain announces the end before the handlers hear of it: a client whose stream ends must not come back on the same
-// connection.
-func (s *Server) drain() error {
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
+// announce makes grpc tell its clients, in the two steps that it has for that, and returns when the first is out: a
+// client whose stream ends must not come back on the same connection.
+func (s *Server) announce(ctx context.Context) {
+	select {
+	case <-s.looped: // what waits in the queue is accepted before
+	case <-ctx.Done():
+	}
+	s.conns.stopping.Store(true)
+	go func() { // Serve waits for it
+		defer close(s.stopped)
 		s.grpc.GracefulStop()
 	}()
-	close(s.draining)
-	limit := time.NewTimer(s.opts.Grace)
+	limit := time.NewTimer(s.conns.limit())
 	defer limit.Stop()
-	select {
-	case <-ended:
-		return nil
-	case <-limit.C:
+	for !s.conns.allTold() {
+		select {
+		case <-s.conns.wake:
+		case <-s.stopped:
+			return
+		case <-limit.C:
+			return
+		case <-ctx.Done():
+			return
+		}
 	}
-	left := s.conns.left()
-	s.grpc.Stop()
-	<-ended
-	return &drain.TimeoutError{Grace: s.opts.Grace, Left: left}
 }
 
 // conns are the connections that are open.
 type conns struct {
+	stopping atomic.Bool
+	wake     chan struct{} // has room for one
+
 	mu   sync.Mutex
-	open map[*conn]time.Time
+	open map[*conn]struct{}
 }
 
-func (c *conns) add(nc net.Conn) net.Conn {
-	w := &conn{Conn: nc, conns: c}
+func (c *conns) limit() time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.open[w] = time.Now()
-	return w
-}
-
-func (c *conns) remove(w *conn) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.open, w)
-}
-
-func (c *conns) left() []drain.Leftover {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	var left []drain.Leftover
-	for w, since := range c.open {
-		left = append(left, drain.Leftover{Remote: w.RemoteAddr().String(), State: "active", Since: since})
+	for w := range c.open {
+		if w.secure.Load() {
+			return secureTime
+		}
 	}
-	return left
+	return tellTime
+}
+
+func (c *conns) allTold() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for w := range c.open {
+		if !w.told.Load() {
+			return false
+		}
+	}
+	return true
+}
+
+func (c *conns) notify() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
 }
 
 type listener struct {
@@ -130,18 +179,47 @@ func (l *listener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return l.conns.add(c), nil
+	w := &conn{Conn: c, conns: l.conns}
+	l.conns.mu.Lock()
+	defer l.conns.mu.Unlock()
+	l.conns.open[w] = struct{}{}
+	return w, nil
 }
 
+// A conn sees the GOAWAY of grpc go out.
 type conn struct {
 	net.Conn
-	conns *conns
+	conns  *conns
+	begun  bool        // something was written; of the one goroutine that writes
+	secure atomic.Bool // and it is a record of TLS
+	told   atomic.Bool
 }
 
+// goAway is the debug data of the first GOAWAY of grpc.
+var goAway = []byte("graceful_stop")
+
+// Write writes.
+func (c *conn) Write(p []byte) (int, error) {
+	if !c.begun && len(p) > 0 {
+		c.begun = true
+		c.secure.Store(p[0] == 0x16 || p[0] == 0x15)
+	}
+	n, err := c.Conn.Write(p)
+	if c.conns.stopping.Load() && !c.told.Load() && bytes.Contains(p, goAway) {
+		c.told.Store(true)
+		c.conns.notify()
+	}
+	return n, err
+}
+
+// Close closes the connection.
 func (c *conn) Close() error {
-	c.conns.remove(c)
+	c.conns.mu.Lock()
+	delete(c.conns.open, c)
+	c.conns.mu.Unlock()
+	c.conns.notify()
 	return c.Conn.Close()
 }
 
-// NetConn returns the connection as the listener gave it.
+// NetConn returns the connection below, whose own NetConn is the one of the listener.
 func (c *conn) NetConn() net.Conn { return c.Conn }

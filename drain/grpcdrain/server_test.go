@@ -1,16 +1,22 @@
 package grpcdrain_test
 
 import (
+	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
+	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/health"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 
@@ -45,24 +51,72 @@ func (h *handler) Watch(_ *grpc_health_v1.HealthCheckRequest, s grpc.ServerStrea
 type fixture struct {
 	srv    *grpcdrain.Server
 	client grpc_health_v1.HealthClient
+	heard  *record
 	ln     net.Listener
 	stop   context.CancelCauseFunc
 	served chan error
 }
 
+// A record keeps what a client reads.
+type record struct {
+	mu  sync.Mutex
+	all bytes.Buffer
+}
+
+func (r *record) dial(ctx context.Context, addr string) (net.Conn, error) {
+	nc, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+	return &tap{nc, r}, err
+}
+
+// ends names the frames that end something, in their order.
+func (r *record) ends() (names string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for b := r.all.Bytes(); len(b) >= 9; {
+		switch kind, flags := b[3], b[4]; {
+		case kind == 7:
+			names += "GOAWAY "
+		case kind == 1 && flags&1 != 0:
+			names += "trailers "
+		}
+		b = b[min(len(b), 9+int(b[0])<<16+int(b[1])<<8+int(b[2])):]
+	}
+	return names
+}
+
+type tap struct {
+	net.Conn
+	to *record
+}
+
+func (c *tap) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.to.mu.Lock()
+	defer c.to.mu.Unlock()
+	c.to.all.Write(p[:n])
+	return n, err
+}
+
 func start(t *testing.T, h *handler, opts drain.Options) *fixture {
+	t.Helper()
+	return startWith(t, h, opts, insecure.NewCredentials(), insecure.NewCredentials())
+}
+
+func startWith(t *testing.T, h *handler, opts drain.Options, server, client credentials.TransportCredentials) *fixture {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	gs := grpc.NewServer()
+	calls := new(grpcdrain.Observer)
+	gs := grpc.NewServer(grpc.StatsHandler(calls), grpc.Creds(server))
 	grpc_health_v1.RegisterHealthServer(gs, h)
-	f := &fixture{srv: grpcdrain.NewServer(gs, opts), ln: ln, served: make(chan error, 1)}
+	f := &fixture{srv: grpcdrain.NewServer(gs, opts), ln: ln, served: make(chan error, 1), heard: new(record)}
+	f.srv.Observe(calls)
 	ctx, stop := context.WithCancelCause(context.Background())
 	f.stop = stop
 	go func() { f.served <- f.srv.Serve(ctx, ln) }()
-	conn, err := grpc.NewClient(ln.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := grpc.NewClient(ln.Addr().String(), grpc.WithTransportCredentials(client), grpc.WithContextDialer(f.heard.dial))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,6 +195,150 @@ func TestStreamEndsWithItsOwnStatus(t *testing.T) {
 	}
 }
 
+// A call is in the ledger with its name, and its context finds the notice, which comes when the client has been told:
+// a stream that ends then is opened again on another connection.
+func TestStreamsLearnOfTheDrainAfterTheirClient(t *testing.T) {
+	begun := make(chan struct{})
+	f := start(t, &handler{watch: func(s grpc.ServerStreamingServer[grpc_health_v1.HealthCheckResponse]) error {
+		close(begun)
+		n := drain.FromContext(s.Context())
+		<-n.Begun()
+		if _, ok := n.Deadline(); !ok || s.Context().Err() != nil {
+			t.Errorf("deadline %v, context %v", ok, s.Context().Err())
+		}
+		return status.Error(codes.Unavailable, "come again")
+	}}, drain.Options{})
+	stream, err := f.client.Watch(t.Context(), &grpc_health_v1.HealthCheckRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-begun
+	var names []string
+	for _, e := range f.srv.Core().Entries() {
+		names = append(names, e.Protocol+" "+e.Name)
+	}
+	if got := strings.Join(names, ", "); got != "grpc , grpc /grpc.health.v1.Health/Watch" {
+		t.Errorf("entries %s", got)
+	}
+	f.stop(handover{errors.New("upgrade")})
+	if _, err := stream.Recv(); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "come again") {
+		t.Errorf("the stream ended with %v", err)
+	}
+	if ends := f.heard.ends(); !strings.HasPrefix(ends, "GOAWAY") || !strings.Contains(ends, "trailers") {
+		t.Errorf("the client heard of its stream before it heard of its connection: %s", ends)
+	}
+	if err := f.wait(t); err != nil {
+		t.Errorf("Serve: %v", err)
+	}
+}
+
+// Over TLS, where the announcement cannot be seen, streams end with a status too, and the drain with them.
+func TestStreamsEndWithAStatusOverTLS(t *testing.T) {
+	web := httptest.NewUnstartedServer(nil)
+	web.StartTLS()
+	defer web.Close()
+	begun := make(chan struct{})
+	f := startWith(t, &handler{watch: func(s grpc.ServerStreamingServer[grpc_health_v1.HealthCheckResponse]) error {
+		close(begun)
+		<-drain.FromContext(s.Context()).Begun()
+		return status.Error(codes.Unavailable, "come again")
+	}}, drain.Options{}, credentials.NewTLS(&tls.Config{Certificates: web.TLS.Certificates}), credentials.NewTLS(&tls.Config{InsecureSkipVerify: true}))
+	stream, err := f.client.Watch(t.Context(), &grpc_health_v1.HealthCheckRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-begun
+	f.stop(handover{errors.New("upgrade")})
+	if _, err := stream.Recv(); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "come again") {
+		t.Errorf("the stream ended with %v", err)
+	}
+	if err := f.wait(t); err != nil {
+		t.Errorf("Serve: %v", err)
+	}
+}
+
+// When Grace has run out the context of a stream ends, and there is time to end the stream with a status.
+func TestGraceEndsStreamsWithAStatus(t *testing.T) {
+	begun := make(chan struct{})
+	f := start(t, &handler{watch: func(s grpc.ServerStreamingServer[grpc_health_v1.HealthCheckResponse]) error {
+		close(begun)
+		<-s.Context().Done()
+		return status.Error(codes.ResourceExhausted, context.Cause(s.Context()).Error())
+	}}, drain.Options{Grace: 50 * time.Millisecond})
+	stream, err := f.client.Watch(t.Context(), &grpc_health_v1.HealthCheckRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-begun
+	f.stop(nil)
+	if _, err := stream.Recv(); status.Code(err) != codes.ResourceExhausted || !strings.Contains(err.Error(), drain.ErrExpired.Error()) {
+		t.Errorf("the stream ended with %v", err)
+	}
+	var late *drain.TimeoutError
+	if err := f.wait(t); !errors.As(err, &late) || !strings.Contains(err.Error(), "/grpc.health.v1.Health/Watch") {
+		t.Errorf("Serve: %v", err)
+	}
+}
+
+// The health service says NOT_SERVING from the first moment of a plain stop, while calls are still answered; an upgrade
+// does not change it.
+func TestHealthFollowsAPlainStopOnly(t *testing.T) {
+	for cause, want := range map[error]grpc_health_v1.HealthCheckResponse_ServingStatus{
+		nil:                             grpc_health_v1.HealthCheckResponse_NOT_SERVING,
+		handover{errors.New("upgrade")}: grpc_health_v1.HealthCheckResponse_SERVING,
+	} {
+		hs := health.NewServer()
+		begun, finish := make(chan struct{}), make(chan struct{})
+		f := start(t, &handler{check: func(context.Context) error {
+			close(begun)
+			<-finish
+			return nil
+		}}, drain.Options{Propagation: time.Nanosecond})
+		f.srv.SetHealth(hs)
+		answered := make(chan error, 1)
+		go func() { answered <- f.call() }()
+		<-begun
+		f.stop(cause)
+		<-f.srv.Draining()
+		r, err := hs.Check(t.Context(), &grpc_health_v1.HealthCheckRequest{})
+		if err != nil || r.GetStatus() != want {
+			t.Errorf("health %v, %v; want %v", r.GetStatus(), err, want)
+		}
+		close(finish)
+		if err := <-answered; err != nil {
+			t.Error(err)
+		}
+		if err := f.wait(t); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// An operator's lame duck shows in the health service, and goes.
+func TestHealthFollowsDrainAndResume(t *testing.T) {
+	hs := health.NewServer()
+	f := start(t, &handler{}, drain.Options{})
+	f.srv.SetHealth(hs)
+	for _, step := range []struct {
+		do   func() error
+		want grpc_health_v1.HealthCheckResponse_ServingStatus
+	}{{f.srv.Core().Drain, grpc_health_v1.HealthCheckResponse_NOT_SERVING}, {f.srv.Core().Resume, grpc_health_v1.HealthCheckResponse_SERVING}} {
+		if err := step.do(); err != nil {
+			t.Fatal(err)
+		}
+		if r, err := hs.Check(t.Context(), &grpc_health_v1.HealthCheckRequest{}); err != nil || r.GetStatus() != step.want {
+			t.Errorf("health %v, %v; want %v", r.GetStatus(), err, step.want)
+		}
+		if err := f.call(); err != nil {
+			t.Errorf("a call: %v", err)
+		}
+	}
+	f.stop(nil)
+	if err := f.wait(t); err != nil {
+		t.Error(err)
+	}
+}
+
 // What does not end in time is cut, and named.
 func TestGraceEndsAStubbornStream(t *testing.T) {
 	begun := make(chan struct{})
@@ -156,7 +354,7 @@ func TestGraceEndsAStubbornStream(t *testing.T) {
 	<-begun
 	f.stop(nil)
 	var late *drain.TimeoutError
-	if err := f.wait(t); !errors.As(err, &late) || len(late.Left) != 1 || !strings.HasPrefix(late.Left[0].Remote, "127.0.0.1:") {
+	if err := f.wait(t); !errors.As(err, &late) || len(late.Left) != 2 || !strings.HasPrefix(late.Left[0].Remote, "127.0.0.1:") {
 		t.Errorf("Serve: %v", err)
 	}
 	if _, err := stream.Recv(); err == nil {

@@ -10,14 +10,14 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/midair-go/midair/drain"
 	"github.com/midair-go/midair/examples/grpcserver/echopb"
 )
 
 // echo is the service. Every answer carries headers that name the process that gave it.
 type echo struct {
 	echopb.UnimplementedEchoServer
-	header   map[string]string
-	draining <-chan struct{}
+	header map[string]string
 }
 
 // Say answers with the same text.
@@ -28,6 +28,7 @@ func (e *echo) Say(_ context.Context, r *echopb.SayRequest) (*echopb.SayReply, e
 // Chat answers each message with the same text. When the server drains it ends the stream with Unavailable between two
 // messages: the client opens a new one, and gets the new process.
 func (e *echo) Chat(stream grpc.BidiStreamingServer[echopb.SayRequest, echopb.SayReply]) error {
+	draining := drain.FromContext(stream.Context()).Begun() // closed when the client knows that its connection ends
 	said := make(chan received)
 	go func() { // ends with the stream, which ends when Chat returns
 		defer close(said)
@@ -55,7 +56,7 @@ func (e *echo) Chat(stream grpc.BidiStreamingServer[echopb.SayRequest, echopb.Sa
 			if err := stream.Send(&echopb.SayReply{Text: r.msg.GetText()}); err != nil {
 				return err
 			}
-		case <-e.draining:
+		case <-draining:
 			return status.Error(codes.Unavailable, "the server is being replaced: open the stream again")
 		}
 	}

@@ -30,7 +30,8 @@ var version = "dev"
 
 type config struct {
 	addr, addrFile, pidFile string
-	grace, timeout, soak    time.Duration
+	grace, propagation      time.Duration
+	timeout, soak           time.Duration
 }
 
 func main() {
@@ -40,6 +41,7 @@ func main() {
 	flag.StringVar(&c.addrFile, "addr-file", "", "`path` of a file that gets the real address")
 	flag.StringVar(&c.pidFile, "pid-file", "", "`path` of a file that names the process to signal")
 	flag.DurationVar(&c.grace, "grace", 30*time.Second, "how long calls may take to end")
+	flag.DurationVar(&c.propagation, "propagation", 0, "how long a stop goes on to accept after the health service says NOT_SERVING")
 	flag.DurationVar(&c.timeout, "upgrade-timeout", time.Minute, "how long a new process may take to be prepared")
 	flag.DurationVar(&c.soak, "soak", time.Second, "how long both processes accept before the commit")
 	flag.Parse()
@@ -63,17 +65,20 @@ func run(ctx context.Context, c config) error {
 		return err
 	}
 	e := &echo{header: identity(up.Status())}
-	gs := grpc.NewServer(grpc.UnaryInterceptor(e.tagCall), grpc.StreamInterceptor(e.tagStream))
-	srv := grpcdrain.NewServer(gs, drain.Options{Grace: c.grace})
-	e.draining = srv.Draining()
+	calls, hs := new(grpcdrain.Observer), health.NewServer()
+	gs := grpc.NewServer(grpc.StatsHandler(calls), grpc.UnaryInterceptor(e.tagCall), grpc.StreamInterceptor(e.tagStream))
+	srv := grpcdrain.NewServer(gs, drain.Options{Grace: c.grace, Propagation: c.propagation})
+	srv.Observe(calls)
+	srv.SetHealth(hs)
 	echopb.RegisterEchoServer(gs, e)
-	grpc_health_v1.RegisterHealthServer(gs, health.NewServer())
+	grpc_health_v1.RegisterHealthServer(gs, hs)
 	reflection.Register(gs)
 	return up.Run(ctx, func(ctx context.Context) error {
 		if err := announce(c.addrFile, ln.Addr().String()); err != nil {
 			return err
 		}
-		slog.Info("serving", "addr", ln.Addr().String(), "version", version, "pid", os.Getpid())
+		who := up.Status()
+		slog.Info("serving", "addr", ln.Addr().String(), "version", version, "generation", who.Generation, "pid", who.PID)
 		return srv.Serve(ctx, ln)
 	})
 }

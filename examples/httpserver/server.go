@@ -52,6 +52,8 @@ func newSite(id identity, page, ready, counter, visitors http.Handler) http.Hand
 	mux.HandleFunc("POST /echo", echo)
 	mux.HandleFunc("/slow", slow)
 	mux.HandleFunc("GET /stream", stream)
+	mux.HandleFunc("GET /events", id.events)
+	mux.HandleFunc("GET /ws", webSocket)
 	mux.Handle("/count", counter)
 	for _, path := range []string{"/cart", "/flag/", "/visitor"} {
 		mux.Handle(path, visitors)
@@ -89,7 +91,8 @@ func slow(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// stream sends n numbered lines, one every so often.
+// stream sends n numbered lines, one every so often. A drain waits for the last: a client that counts wants them all. One
+// that had no end would watch drain.FromContext.
 func stream(w http.ResponseWriter, r *http.Request) {
 	n, err := number(r, "n", 50)
 	if err != nil {

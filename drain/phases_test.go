@@ -1,0 +1,202 @@
+package drain_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/midair-go/midair/drain"
+)
+
+// An operator may take a server out of a load balancer and bring it back: nothing is refused meanwhile.
+func TestLameDuckIsTakenBack(t *testing.T) {
+	s := serve(t, &http.Server{Handler: echo}, drain.Options{})
+	idle := s.dial()
+	wantBody(t, idle.get("/"), "/", false)
+	if err := s.Drain(); err != nil {
+		t.Fatal(err)
+	}
+	if status, _ := probe(s); status != http.StatusServiceUnavailable || s.Status().Phase != drain.LameDuck {
+		t.Errorf("readiness %d, phase %v", status, s.Status().Phase)
+	}
+	for _, c := range []*client{idle, s.dial()} {
+		wantBody(t, c.get("/lame"), "/lame", true)
+		c.closed()
+	}
+	if err := s.Resume(); err != nil {
+		t.Fatal(err)
+	}
+	if status, _ := probe(s); status != http.StatusOK || s.Status().Phase != drain.Serving {
+		t.Errorf("readiness %d, phase %v", status, s.Status().Phase)
+	}
+	c := s.dial()
+	wantBody(t, c.get("/back"), "/back", false)
+	c.Close()
+	s.stop()
+	if err := s.Resume(); !errors.Is(err, drain.ErrClosed) {
+		t.Errorf("Resume = %v in the final drain", err)
+	}
+	if err := s.Drain(); !errors.Is(err, drain.ErrClosed) {
+		t.Errorf("Drain = %v in the final drain", err)
+	}
+	s.clean()
+}
+
+// The time as a lame duck of an operator counts as propagation.
+func TestLameDuckShortensPropagation(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBubble(echo, drain.Options{Propagation: 10 * time.Second})
+		b.Drain()
+		time.Sleep(4 * time.Second)
+		b.Drain() // again: it counts from the first
+		time.Sleep(3 * time.Second)
+		since := time.Now()
+		b.end(nil)
+		if err := <-b.done; err != nil {
+			t.Error(err)
+		}
+		wantTime(t, "drained", time.Since(since), 3*time.Second)
+	})
+}
+
+// An admin server goes on to serve until the one before it has drained, telemetry is flushed in between (F16), and all of
+// it is one budget.
+func TestServersDrainInOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var order []string
+		var web *bubble
+		web = newBubble(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			<-drain.FromContext(r.Context()).Begun()
+			time.Sleep(7 * time.Second)
+			order = append(order, "request")
+		}), drain.Options{Flush: func(ctx context.Context) error {
+			order = append(order, "flush in phase "+string(web.Status().Phase))
+			if until, ok := ctx.Deadline(); !ok || time.Until(until) != 23*time.Second {
+				t.Errorf("flush has until %v", until)
+			}
+			return nil
+		}})
+		adm := newBubble(echo, drain.Options{After: web.Server})
+		nc := web.ln.dial()
+		go io.WriteString(nc, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+		synctest.Wait()
+		since := time.Now()
+		adm.end(nil)
+		web.end(nil)
+		time.Sleep(5 * time.Second)
+		c := adm.ln.dial()
+		adm.get(t, c)
+		if p := adm.Status().Phase; p != drain.Serving {
+			t.Errorf("the admin server is in phase %v", p)
+		}
+		c.Close()
+		newClientUnbound(nc).read()
+		nc.Close()
+		if err := <-web.done; err != nil {
+			t.Error(err)
+		}
+		order = append(order, "admin")
+		if err := <-adm.done; err != nil {
+			t.Error(err)
+		}
+		wantTime(t, "all of it took", time.Since(since), 7*time.Second)
+		if got := strings.Join(order, ", "); got != "request, flush in phase flushing, admin" {
+			t.Errorf("order: %s", got)
+		}
+	})
+}
+
+// A server that comes after one which used up its Grace has a tenth of its own.
+func TestServersShareOneBudget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		stuck := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+		web := newBubble(stuck, drain.Options{Grace: 10 * time.Second})
+		adm := newBubble(stuck, drain.Options{Grace: 10 * time.Second, After: web.Server})
+		for _, b := range []*bubble{web, adm} {
+			nc := b.ln.dial()
+			go io.Copy(io.Discard, nc)
+			io.WriteString(nc, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+		}
+		synctest.Wait()
+		since := time.Now()
+		adm.end(nil)
+		web.end(nil)
+		<-web.done
+		<-adm.done
+		wantTime(t, "all of it took", time.Since(since), 11*time.Second)
+	})
+}
+
+// A server that waits for one which is never told does not wait for ever.
+func TestServersDoNotWaitForEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		adm := newBubble(echo, drain.Options{Grace: time.Second, After: drain.NewServer(nil, drain.Options{Grace: time.Second})})
+		synctest.Wait()
+		since := time.Now()
+		adm.end(nil)
+		<-adm.done
+		wantTime(t, "drained", time.Since(since), 2*time.Second)
+	})
+}
+
+// What Flush cannot do is an error of Serve, beside others; it has time even if Grace has run out.
+func TestFlushHasTimeAndItsErrorCounts(t *testing.T) {
+	broken := errors.New("collector is away")
+	s := serve(t, &http.Server{}, drain.Options{Grace: 100 * time.Millisecond, Flush: func(ctx context.Context) error {
+		if ctx.Err() != nil {
+			t.Error("it has no time")
+		}
+		return broken
+	}})
+	release := make(chan struct{})
+	defer close(release)
+	s.Go(t.Context(), "stuck", func(context.Context) { <-release })
+	s.stop()
+	var timeout *drain.TimeoutError
+	if err := s.wait(); !errors.Is(err, broken) || !errors.As(err, &timeout) || !strings.Contains(err.Error(), "drain: flush: collector") {
+		t.Errorf("Serve = %v", err)
+	}
+	r, ok := s.Report()
+	if !ok || r.Err == "" || len(r.Left) != 1 || r.Left[0].Name != "stuck" || r.Handover || r.Took < 100*time.Millisecond {
+		t.Errorf("report %+v, %v", r, ok)
+	}
+}
+
+// A report says how long each phase took, and there is none before the end.
+func TestReportTellsThePhases(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var logged bytes.Buffer
+		b := newBubble(echo, drain.Options{
+			Propagation: 3 * time.Second, Logger: slog.New(slog.NewTextHandler(&logged, nil)),
+			Flush: func(context.Context) error { time.Sleep(time.Second); return nil },
+		})
+		b.Go(t.Context(), "job", func(ctx context.Context) {
+			<-drain.FromContext(ctx).Begun()
+			time.Sleep(7 * time.Second)
+		})
+		synctest.Wait()
+		if _, ok := b.Report(); ok {
+			t.Error("there is a report at the beginning")
+		}
+		b.end(nil)
+		if err := <-b.done; err != nil {
+			t.Error(err)
+		}
+		r, ok := b.Report()
+		for phase, want := range map[drain.Phase]time.Duration{drain.Propagating: 3 * time.Second, drain.Draining: 7 * time.Second, drain.Flushing: time.Second} {
+			wantTime(t, string(phase), r.Phases[phase], want)
+		}
+		if !ok || r.Err != "" || len(r.Left) != 0 || r.Began.IsZero() {
+			t.Errorf("report %+v, %v", r, ok)
+		}
+		wantTime(t, "all of it", r.Took, 11*time.Second)
+		contains(t, logged.String(), "drain: waiting", "phase=jobs", "jobs=1", "left=22s", "drain: done")
+	})
+}

@@ -1,0 +1,321 @@
+package drain
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	webSocket = "websocket"
+	// closeFrame is a close with status 1012, service restart.
+	closeFrame = "\x88\x11\x03\xf4service restart"
+	// closeTime is how long a client has to answer it.
+	closeTime = 5 * time.Second
+)
+
+// errRestart is what a WebSocket gets that writes a message after it was closed with status 1012.
+var errRestart = errors.New("drain: the WebSocket was closed with status 1012, service restart")
+
+// asksForWebSocket reports whether a request of HTTP/1 asks for a WebSocket.
+func asksForWebSocket(r *http.Request) bool {
+	up := r.Header["Upgrade"]
+	return len(up) == 1 && strings.EqualFold(up[0], webSocket)
+}
+
+// upgrade serves a request for a WebSocket. In a drain it is refused: it would be closed at once.
+func (h *handler) upgrade(w http.ResponseWriter, r *http.Request, c *conn) {
+	full, ok := w.(answerer)
+	switch {
+	case h.srv.at() >= draining && !h.srv.opts.KeepWebSockets:
+		w.Header().Set("Retry-After", "1")
+		w.Header().Set("Connection", "close")
+		http.Error(w, "the server is being replaced, try again", http.StatusServiceUnavailable)
+	case ok:
+		h.answer(&upgrader{answerer: full, entry: c}, r, false)
+	default:
+		h.answer(w, r, c.framed(r))
+	}
+}
+
+// An upgrader hands out a connection that knows the frames of WebSocket.
+type upgrader struct {
+	answerer
+	entry    *conn
+	switched bool // the answer was written before the connection was handed out
+}
+
+var _ http.Hijacker = (*upgrader)(nil)
+
+// Unwrap gives the original to [http.ResponseController].
+func (u *upgrader) Unwrap() http.ResponseWriter { return u.answerer }
+
+// WriteHeader notes the answer that switches protocols.
+func (u *upgrader) WriteHeader(status int) {
+	u.switched = u.switched || status == http.StatusSwitchingProtocols
+	u.answerer.WriteHeader(status)
+}
+
+// Hijack hands out the connection. What net/http has read ahead comes first.
+func (u *upgrader) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	u.entry.expect(webSocket)
+	nc, rw, err := u.answerer.Hijack()
+	if err != nil {
+		u.entry.expect("")
+		return nil, nil, err
+	}
+	ahead, _ := rw.Reader.Peek(rw.Reader.Buffered())
+	ws := &wsConn{Conn: nc, entry: u.entry, ahead: bytes.Clone(ahead), gone: make(chan struct{})}
+	ws.out.begun = u.switched
+	u.entry.mu.Lock()
+	u.entry.ws = ws
+	u.entry.mu.Unlock()
+	if u.entry.srv.at() >= draining && !u.entry.srv.opts.KeepWebSockets { // announce may have looked before it was there
+		ws.tell()
+	}
+	return ws, bufio.NewReadWriter(bufio.NewReader(ws), bufio.NewWriter(ws)), nil
+}
+
+// expect says before a hijack what it is for.
+func (c *conn) expect(proto string) {
+	c.mu.Lock()
+	c.proto = proto
+	c.mu.Unlock()
+}
+
+// A wsConn is the connection of a WebSocket, above TLS. Its library knows nothing of it: a close frame is put between two
+// messages of the server's, and the client's answer makes the library end.
+type wsConn struct {
+	net.Conn
+	entry *conn
+	ahead []byte // what comes before a Read
+	gone  chan struct{}
+	once  sync.Once
+	mute  atomic.Bool // the client does not answer the close: a Read ends
+
+	writing sync.Mutex // guards what follows
+	out     messages
+	asked   bool // a close is to be written
+	closed  bool // it was, by us or by the library
+}
+
+// NetConn is the connection below.
+func (c *wsConn) NetConn() net.Conn { return c.Conn }
+
+// CloseWrite closes the side of the server, where the connection has two.
+func (c *wsConn) CloseWrite() error {
+	w, ok := c.Conn.(interface{ CloseWrite() error })
+	if !ok {
+		return errors.ErrUnsupported
+	}
+	return w.CloseWrite()
+}
+
+// Read reads.
+func (c *wsConn) Read(p []byte) (int, error) {
+	if len(c.ahead) > 0 {
+		n := copy(p, c.ahead)
+		c.ahead = c.ahead[n:]
+		return n, nil
+	}
+	n, err := c.Conn.Read(p)
+	if n == 0 && c.mute.Load() {
+		return 0, io.EOF
+	}
+	return n, err
+}
+
+// Write writes, and puts a close in after a message if there is to be one. After it a message is refused, and the answer
+// to the client's close, which the library gives, is swallowed: it was given.
+func (c *wsConn) Write(p []byte) (int, error) {
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	if c.closed && c.asked {
+		if len(p) > 0 && p[0]&0x08 != 0 {
+			return len(p), nil
+		}
+		return 0, errRestart
+	}
+	seen, written := 0, 0
+	for seen < len(p) {
+		n, end := c.out.next(p[seen:])
+		seen += n
+		c.closed = c.closed || end && c.out.closing()
+		if c.asked && !c.closed && c.out.between() {
+			n, err := c.Conn.Write(p[written:seen])
+			written += n
+			if err != nil {
+				return written, err
+			}
+			c.close()
+			if written < len(p) {
+				return written, errRestart
+			}
+			return written, nil
+		}
+	}
+	n, err := c.Conn.Write(p[written:])
+	return written + n, err
+}
+
+// tell asks for a close, and writes it if there is no message on its way.
+func (c *wsConn) tell() {
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	c.asked = !c.closed
+	if c.asked && c.out.between() {
+		c.close()
+	}
+}
+
+// close writes the close. The library meets an error, if there is one, too.
+func (c *wsConn) close() {
+	c.closed = true
+	io.WriteString(c.Conn, closeFrame)
+}
+
+// goodbye closes the WebSocket. A client that does not answer is taken as gone.
+func (c *wsConn) goodbye(ctx context.Context) {
+	c.tell()
+	t := time.NewTimer(min(closeTime, time.Until(c.entry.srv.latest)))
+	defer t.Stop()
+	select {
+	case <-c.gone:
+		return
+	case <-ctx.Done():
+		return
+	case <-t.C:
+	}
+	c.mute.Store(true)
+	c.Conn.SetReadDeadline(past)
+}
+
+// SetReadDeadline sets the deadline, unless the connection has to end.
+func (c *wsConn) SetReadDeadline(t time.Time) error {
+	if c.mute.Load() {
+		t = past
+	}
+	return c.Conn.SetReadDeadline(t)
+}
+
+// SetDeadline is SetReadDeadline and SetWriteDeadline.
+func (c *wsConn) SetDeadline(t time.Time) error {
+	if err := c.SetReadDeadline(t); err != nil {
+		return err
+	}
+	return c.SetWriteDeadline(t)
+}
+
+// Close closes the connection.
+func (c *wsConn) Close() error {
+	c.once.Do(func() { close(c.gone) })
+	err := c.Conn.Close()
+	if c.entry.blind { // that was not seen there
+		c.entry.mu.Lock()
+		c.entry.closed = true
+		c.entry.mu.Unlock()
+		c.entry.strike()
+	}
+	return err
+}
+
+// messages follows what a server writes on a connection that becomes a WebSocket: an answer of HTTP, if it is not written
+// before, and frames, RFC 6455 section 5.2.
+type messages struct {
+	head   [10]byte
+	have   int    // how many bytes of head have come; 0 between frames
+	left   uint64 // how many bytes of the payload are to come
+	more   bool   // a message has frames to come
+	begun  bool   // the answer of HTTP was written
+	answer bool   // its header is being written
+	line   int    // how many bytes of its end have come
+}
+
+// next takes bytes up to the end of the current frame, and reports whether that was reached.
+func (m *messages) next(p []byte) (n int, end bool) {
+	if m.answer || !m.begun && m.have == 0 && p[0] == 'H' { // no frame begins so
+		return m.header(p), false
+	}
+	for m.have < m.need() {
+		if n == len(p) {
+			return n, false
+		}
+		m.head[m.have] = p[n]
+		m.have++
+		n++
+		if m.have == m.need() {
+			m.left = m.length()
+		}
+	}
+	skip := min(m.left, uint64(len(p)-n))
+	m.left -= skip
+	n += int(skip)
+	if m.left > 0 {
+		return n, false
+	}
+	m.have = 0
+	if m.head[0]&0x08 == 0 { // control frames may come within a message
+		m.more = m.head[0]&0x80 == 0
+	}
+	return n, true
+}
+
+// header takes bytes up to the empty line.
+func (m *messages) header(p []byte) int {
+	const end = "\r\n\r\n"
+	m.answer = true
+	for i, b := range p {
+		switch {
+		case b == end[m.line]:
+			m.line++
+		case b == '\r':
+			m.line = 1
+		default:
+			m.line = 0
+		}
+		if m.line == len(end) {
+			m.answer, m.begun, m.line = false, true, 0
+			return i + 1
+		}
+	}
+	return len(p)
+}
+
+// need is how long the head of the current frame is, as far as that is known. A server does not mask.
+func (m *messages) need() int {
+	if m.have < 2 {
+		return 2
+	}
+	switch m.head[1] & 0x7f {
+	case 126:
+		return 4
+	case 127:
+		return 10
+	}
+	return 2
+}
+
+func (m *messages) length() (n uint64) {
+	short := uint64(m.head[1] & 0x7f)
+	if short < 126 {
+		return short
+	}
+	for _, b := range m.head[2:m.need()] {
+		n = n<<8 | uint64(b)
+	}
+	return n
+}
+
+// between reports whether the server may write a frame of its own here without cutting a message.
+func (m *messages) between() bool { return m.begun && m.have == 0 && !m.answer && !m.more }
+
+// closing reports whether the last frame was a close.
+func (m *messages) closing() bool { return m.head[0]&0x0f == 0x08 }

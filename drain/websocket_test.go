@@ -1,0 +1,357 @@
+package drain_test
+
+import (
+	"bufio"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/midair-go/midair/drain"
+)
+
+const (
+	askWebSocket = "GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+	switching = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+)
+
+// wsEcho is a WebSocket server as small as can be: messages are not longer than 125 bytes, and come back.
+func wsEcho(head func(http.ResponseWriter) (net.Conn, *bufio.ReadWriter, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		nc, rw, err := head(w)
+		if err != nil {
+			return
+		}
+		defer nc.Close()
+		for {
+			op, text, err := readMessage(rw)
+			if err != nil {
+				return
+			}
+			if _, err := io.WriteString(nc, string([]byte{0x80 | op, byte(len(text))})+text); err != nil || op == 8 {
+				return
+			}
+		}
+	}
+}
+
+// late writes the answer on the connection, as gorilla/websocket does; early before the hijack, as coder/websocket does.
+func lateHead(w http.ResponseWriter) (net.Conn, *bufio.ReadWriter, error) {
+	nc, rw, err := http.NewResponseController(w).Hijack()
+	if err == nil {
+		_, err = io.WriteString(nc, switching)
+	}
+	return nc, rw, err
+}
+
+func earlyHead(w http.ResponseWriter) (net.Conn, *bufio.ReadWriter, error) {
+	w.Header().Set("Connection", "Upgrade")
+	w.Header().Set("Upgrade", "websocket")
+	w.WriteHeader(http.StatusSwitchingProtocols)
+	return w.(http.Hijacker).Hijack()
+}
+
+// readMessage reads a short frame, masked or not.
+func readMessage(r io.Reader) (op byte, text string, err error) {
+	var head [2]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return 0, "", err
+	}
+	body := make([]byte, int(head[1]&0x7f)+int(head[1]>>7)*4)
+	if _, err := io.ReadFull(r, body); err != nil {
+		return 0, "", err
+	}
+	if head[1]&0x80 != 0 {
+		mask := body[:4]
+		body = body[4:]
+		for i := range body {
+			body[i] ^= mask[i%4]
+		}
+	}
+	return head[0] & 0x0f, string(body), nil
+}
+
+// A socket is the client's side of a WebSocket.
+type socket struct{ *client }
+
+func (c socket) upgrade() socket {
+	c.t.Helper()
+	c.send(askWebSocket)
+	res, err := http.ReadResponse(c.r, nil)
+	if err != nil || res.StatusCode != http.StatusSwitchingProtocols {
+		c.t.Fatalf("%+v, %v", res, err)
+	}
+	return c
+}
+
+func (c socket) say(op byte, text string) {
+	c.t.Helper()
+	c.send(string([]byte{0x80 | op, 0x80 | byte(len(text)), 0, 0, 0, 0}) + text)
+}
+
+func (c socket) hear() (op byte, text string) {
+	c.t.Helper()
+	op, text, err := readMessage(c.r)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return op, text
+}
+
+// restarted wants the close of a service that restarts, answers it, and wants the end.
+func (c socket) restarted() {
+	c.t.Helper()
+	op, text := c.hear()
+	if op != 8 || len(text) < 2 || binary.BigEndian.Uint16([]byte(text)) != 1012 {
+		c.t.Fatalf("%d %q, want a close with 1012", op, text)
+	}
+	c.say(8, text[:2])
+	c.closed()
+}
+
+// A WebSocket is closed with 1012, over TLS and without, however its library answers the request (F12); the library's
+// answer to the client's close does not reach the client, which has had one.
+func TestWebSocketsAreClosedWithServiceRestart(t *testing.T) {
+	for name, head := range map[string]func(http.ResponseWriter) (net.Conn, *bufio.ReadWriter, error){"late": lateHead, "early": earlyHead} {
+		for _, secure := range []bool{false, true} {
+			t.Run(fmt.Sprint(name, " TLS ", secure), func(t *testing.T) {
+				srv := &http.Server{Handler: wsEcho(head), TLSConfig: certificate(t)}
+				s := prepare(t, srv, drain.Options{Grace: time.Hour})
+				dial := func() *client { return s.dialTLS("http/1.1") }
+				if secure {
+					s.startTLS()
+				} else {
+					srv.TLSConfig = nil
+					s = serve(t, srv, drain.Options{Grace: time.Hour})
+					dial = s.dial
+				}
+				c := socket{dial()}.upgrade()
+				c.say(1, "hello")
+				if op, text := c.hear(); op != 1 || text != "hello" {
+					t.Fatalf("%d %q", op, text)
+				}
+				if e := s.Entries(); len(e) != 1 || e[0].Protocol != "websocket" || e[0].Name != "GET /ws" {
+					t.Errorf("entries %+v", e)
+				}
+				s.handOver()
+				c.restarted()
+				s.clean()
+			})
+		}
+	}
+}
+
+// Below a listener of TLS nothing of a connection can be seen, but a WebSocket is closed all the same.
+func TestWebSocketsOfAListenerOfTLSAreClosed(t *testing.T) {
+	ln := tlsListener(t)
+	s := serveOn(t, ln, &http.Server{Handler: wsEcho(lateHead)}, drain.Options{Grace: time.Hour})
+	c := socket{s.dialTLS("http/1.1")}.upgrade()
+	s.handOver()
+	c.restarted()
+	s.clean()
+}
+
+// What a proxy passes on is closed as well.
+func TestWebSocketsOfAProxyAreClosed(t *testing.T) {
+	behind := serve(t, &http.Server{Handler: wsEcho(lateHead)}, drain.Options{KeepWebSockets: true})
+	to, err := url.Parse("http://" + behind.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(to) }}
+	s := serve(t, &http.Server{Handler: proxy}, drain.Options{Grace: time.Hour})
+	c := socket{s.dial()}.upgrade()
+	c.say(1, "through")
+	if _, text := c.hear(); text != "through" {
+		t.Errorf("got %q", text)
+	}
+	s.handOver()
+	c.restarted()
+	s.clean()
+	behind.stop()
+	behind.clean()
+}
+
+// The close waits for the end of a message of many frames, wherever the library cuts what it writes, and what it writes
+// after the close is refused.
+func TestWebSocketCloseStandsBetweenMessages(t *testing.T) {
+	message := "\x01\x03abc" + "\x89\x02hi" + "\x00\x02de" + "\x80\x7e\x00\x80" + strings.Repeat("f", 128) // a PING within
+	for cut := 1; cut < len(message); cut++ {
+		step, done := make(chan struct{}), make(chan error, 1)
+		s := serve(t, &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			nc, _, err := lateHead(w)
+			if err != nil {
+				return
+			}
+			defer nc.Close()
+			io.WriteString(nc, message[:cut])
+			step <- struct{}{}
+			<-step
+			io.WriteString(nc, message[cut:])
+			_, err = io.WriteString(nc, "\x81\x04late")
+			if _, echoed := io.WriteString(nc, "\x88\x02\x03\xf4"); echoed != nil { // the library answers the client's close
+				t.Errorf("the answer to a close: %v", echoed)
+			}
+			done <- err
+			io.Copy(io.Discard, nc)
+		})}, drain.Options{Grace: time.Hour})
+		c := socket{s.dial()}.upgrade()
+		<-step
+		s.handOver()
+		until(t, "the close was asked for", func() bool { return drain.Asked(s.Server) == 1 })
+		step <- struct{}{}
+		got := make([]byte, len(message))
+		if _, err := io.ReadFull(c.r, got); err != nil || string(got) != message {
+			t.Fatalf("cut at %d: %q, %v", cut, got, err)
+		}
+		if op, text := c.hear(); op != 8 || !strings.HasPrefix(text, "\x03\xf4") {
+			t.Fatalf("cut at %d: %d %q", cut, op, text)
+		}
+		if err := <-done; err == nil {
+			t.Fatalf("cut at %d: a message after the close was taken", cut)
+		}
+		c.Close()
+		s.clean()
+	}
+}
+
+// A request for a WebSocket in the drain is refused with a status that says when to come back.
+func TestWebSocketsOfADrainAreRefused(t *testing.T) {
+	s, c := inDrain(t, wsEcho(lateHead))
+	c.send(askWebSocket)
+	if a := c.answer(); a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") == "" || !a.close {
+		t.Errorf("answer %+v", a)
+	}
+	c.closed()
+	s.clean()
+}
+
+// One whose request came before the drain and whose answer comes in it is closed after the answer.
+func TestWebSocketsThatCrossTheDrainAreClosed(t *testing.T) {
+	for name, head := range map[string]func(http.ResponseWriter) (net.Conn, *bufio.ReadWriter, error){"late": lateHead, "early": earlyHead} {
+		t.Run(name, func(t *testing.T) {
+			entered, on := make(chan struct{}), make(chan struct{})
+			s := serve(t, &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				close(entered)
+				<-on
+				wsEcho(head)(w, r)
+			})}, drain.Options{Grace: time.Hour})
+			c := socket{s.dial()}
+			c.send(askWebSocket)
+			<-entered
+			s.handOver()
+			s.until("it drains", func() bool { return s.Status().Phase == drain.Draining })
+			close(on)
+			if res, err := http.ReadResponse(c.r, nil); err != nil || res.StatusCode != http.StatusSwitchingProtocols {
+				t.Fatalf("%+v, %v", res, err)
+			}
+			c.say(1, "x") // an early answer is followed by the close at the next message at the latest
+			op, text := c.hear()
+			if op == 1 {
+				op, text = c.hear()
+			}
+			if op != 8 || !strings.HasPrefix(text, "\x03\xf4") {
+				t.Fatalf("%d %q", op, text)
+			}
+			c.Close()
+			s.clean()
+		})
+	}
+}
+
+// With KeepWebSockets handlers end them as they like.
+func TestWebSocketsMayBeKept(t *testing.T) {
+	s := serve(t, &http.Server{Handler: wsEcho(lateHead)}, drain.Options{Grace: time.Hour, KeepWebSockets: true})
+	c := socket{s.dial()}.upgrade()
+	s.handOver()
+	s.until("it drains", func() bool { return s.Status().Phase == drain.Draining })
+	c.say(1, "on")
+	if op, text := c.hear(); op != 1 || text != "on" {
+		t.Errorf("%d %q", op, text)
+	}
+	c.say(8, "\x03\xe8")
+	if op, text := c.hear(); op != 8 || text != "\x03\xe8" {
+		t.Errorf("%d %q", op, text)
+	}
+	c.closed()
+	s.clean()
+}
+
+// Many are closed one after the other, over half of Grace at most; a client that does not answer has five seconds.
+func TestWebSocketsAreClosedOverTime(t *testing.T) {
+	for n, want := range map[int]time.Duration{11: 100 * time.Millisecond, 2001: 14500 * time.Millisecond} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBubble(wsEcho(lateHead), drain.Options{})
+			first, last := time.Time{}, time.Time{}
+			told := make(chan time.Time, n)
+			for range n {
+				c := newClientUnbound(b.ln.dial())
+				go io.WriteString(c, askWebSocket)
+				if _, err := http.ReadResponse(c.r, nil); err != nil {
+					t.Fatal(err)
+				}
+				go func() {
+					_, text, _ := readMessage(c.r)
+					told <- time.Now()
+					io.WriteString(c, "\x88\x82\x00\x00\x00\x00"+text[:2])
+					io.Copy(io.Discard, c.r)
+					c.Close()
+				}()
+			}
+			b.end(upgraded{})
+			for range n {
+				at := <-told
+				if first.IsZero() {
+					first = at
+				}
+				last = at
+			}
+			if took := last.Sub(first); took < want-want/10 || took > want+want/10 {
+				t.Errorf("%d were closed over %v, want %v", n, took, want)
+			}
+			if err := <-b.done; err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// A client that does not answer the close is taken as gone after five seconds.
+func TestWebSocketsThatDoNotAnswerEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBubble(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			nc, _, err := lateHead(w)
+			if err != nil {
+				return
+			}
+			defer nc.Close()
+			for err == nil || isTimeout(err) { // it is patient, as one that sends PINGs
+				nc.SetDeadline(time.Now().Add(time.Second))
+				_, err = nc.Read(make([]byte, 1))
+			}
+		}), drain.Options{})
+		c := newClientUnbound(b.ln.dial())
+		go io.WriteString(c, askWebSocket)
+		if _, err := http.ReadResponse(c.r, nil); err != nil {
+			t.Fatal(err)
+		}
+		since := time.Now()
+		b.end(upgraded{})
+		if op, _, err := readMessage(c.r); op != 8 || err != nil {
+			t.Errorf("%d, %v", op, err)
+		}
+		wantTime(t, "closed", ended(t, c), 5*time.Second)
+		if err := <-b.done; err != nil {
+			t.Error(err)
+		}
+		wantTime(t, "drained", time.Since(since), 5*time.Second)
+	})
+}
