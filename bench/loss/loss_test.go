@@ -1,0 +1,149 @@
+//go:build linux
+
+package loss
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/midair-go/midair/internal/testutil"
+)
+
+var (
+	upgrades = flag.Int("midair.upgrades", 10, "how many upgrades each service makes")
+	between  = flag.Int64("midair.requests", 20, "how many requests of each kind are answered between two upgrades, at least")
+)
+
+const patience = 30 * time.Second
+
+// run is one protocol over one distance.
+type run struct {
+	protocol
+	rtt time.Duration
+	tally
+}
+
+// No client of any protocol loses anything by upgrades: what was asked is answered, and what lasts longer ends in its
+// protocol's own way. The service that is written by hand is shown beside it.
+func TestNoProtocolLosesAnything(t *testing.T) {
+	ours, theirs := measure(t, "midair"), measure(t, "plain")
+	t.Logf("%d upgrades each\n%s", *upgrades, table(ours, theirs))
+	for _, r := range ours {
+		if r.lost.Load() > 0 || r.cut.Load() > 0 || r.ok.Load() == 0 {
+			t.Errorf("%s, RTT %v: %d answered, %d lost, %d ends cut: %v", r.name, r.rtt, r.ok.Load(), r.lost.Load(), r.cut.Load(), r.first)
+		}
+	}
+}
+
+// measure upgrades a service while the clients of all protocols ask it, near and far.
+func measure(t *testing.T, role string) []*run {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "loss")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	addrs := map[string]string{web: freeAddr(t), sec: freeAddr(t), rpc: freeAddr(t), raw: freeAddr(t)}
+	b, err := json.Marshal(addrs)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, "addrs"), b, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	proc := testutil.Start(t, role, testutil.Cfg{Env: []string{dirEnv + "=" + dir}})
+	pid := func() int {
+		b, _ := os.ReadFile(filepath.Join(dir, "pid"))
+		n, _ := strconv.Atoi(strings.TrimSpace(string(b)))
+		return n
+	}
+	testutil.Until(t, patience, role+" serves", func() bool { return pid() != 0 })
+	ctx, stop := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer stop()
+	var runs []*run
+	for _, rtt := range []time.Duration{0, 20 * time.Millisecond} {
+		for _, p := range protocols {
+			r := &run{protocol: p, rtt: rtt}
+			runs = append(runs, r)
+			addr := addrs[p.listener]
+			if rtt > 0 {
+				addr = startRelay(t, addr, rtt)
+			}
+			running.Go(func() { r.run(ctx, addr, &r.tally) })
+		}
+	}
+	answered(t, runs)
+	for range *upgrades {
+		old, asked := pid(), time.Time{}
+		testutil.Until(t, patience, role+" has a new process", func() bool {
+			if now := pid(); now != old {
+				return true
+			}
+			if time.Since(asked) > 3*time.Second { // tableflip refuses now and then
+				asked = time.Now()
+				_ = syscall.Kill(old, syscall.SIGHUP)
+			}
+			return false
+		})
+		answered(t, runs)
+		if role == "plain" { // it refuses an upgrade while the old process drains
+			proc.WaitFamily(t, 1, time.Minute)
+		}
+	}
+	stop()
+	running.Wait()
+	_ = syscall.Kill(pid(), syscall.SIGTERM)
+	if role == "plain" {
+		_ = syscall.Kill(pid(), syscall.SIGKILL)
+	}
+	proc.WaitFamily(t, 0, time.Minute)
+	return runs
+}
+
+// freeAddr is an address that nobody listens on at this moment.
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	return ln.Addr().String()
+}
+
+// answered waits until every client has got some more answers.
+func answered(t *testing.T, runs []*run) {
+	t.Helper()
+	before := make([]int64, len(runs))
+	for i, r := range runs {
+		before[i] = r.ok.Load()
+	}
+	for i, r := range runs {
+		testutil.Until(t, patience, r.name+" is answered", func() bool { return r.ok.Load() >= before[i]+*between })
+	}
+}
+
+func table(ours, theirs []*run) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%-34s %6s | %9s %5s %6s %4s | %9s %5s %6s %4s\n", "midair | tableflip and Shutdown by hand", "RTT",
+		"answered", "lost", "told", "cut", "answered", "lost", "told", "cut")
+	for i, o := range ours {
+		p := theirs[i]
+		fmt.Fprintf(&b, "%-34s %6v | %9d %5d %6d %4d | %9d %5d %6d %4d\n", o.name, o.rtt,
+			o.ok.Load(), o.lost.Load(), o.told.Load(), o.cut.Load(), p.ok.Load(), p.lost.Load(), p.told.Load(), p.cut.Load())
+	}
+	return b.String()
+}
