@@ -231,7 +231,7 @@ func (s *service) run() error {
 		return err
 	}
 	defer j.Close()
-	opts := drain.Options{Grace: grace, IdleGrace: s.set.IdleGrace, Move: s.up.Move, Hurry: s.up.Hurry()}
+	opts := drain.Options{Grace: grace, IdleGrace: s.set.IdleGrace, Move: s.up.Move, Offers: s.up.Offers(), Hurry: s.up.Hurry()}
 	if s.set.NoMove {
 		opts.Move = nil
 	}
