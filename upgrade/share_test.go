@@ -44,6 +44,20 @@ func steps(ctx context.Context, set settings, dir string, c *upgrade.Candidate) 
 	return nil
 }
 
+// toggle is a judge that gives the candidate everything and takes it back, again and again.
+func toggle(ctx context.Context, c *upgrade.Candidate) error {
+	for n := 1; ; n++ {
+		if err := c.SetWeight(float64(n % 2)); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
 // atStep waits until the judge is at the step.
 func (r *running) atStep(n int) {
 	r.t.Helper()
