@@ -96,7 +96,7 @@ func (u *Upgrader) moveTo(l *link, has []socketName) {
 		if !slices.Contains(has, socketName{"listener", ref.network, ref.addr}) || !sendIdle(l, connBody{Network: ref.network, Addr: ref.addr}, c) {
 			return false
 		}
-		c.Close()
+		bare(c).Close() // this descriptor: a Close of c might end the connection
 		return true
 	}})
 }

@@ -129,3 +129,27 @@ func TestIdleConnectionsOutliveTheCandidate(t *testing.T) {
 		})
 	}
 }
+
+// A connection may be passed on by a process that has got it a moment ago, whose own predecessor still drains.
+func TestConnectionsPassThroughManyHands(t *testing.T) {
+	t.Parallel()
+	r := startService(t, byWeights(0.5, 1))
+	held := r.dial().begin() // keeps the first generation
+	var conns []*peer
+	for range 50 {
+		conns = append(conns, r.dial())
+	}
+	for range 5 {
+		done := r.beginUpgrade()
+		for n := range 2 {
+			r.atStep(n)
+			r.sides(conns)
+			r.goOn()
+		}
+		if a := <-done; !a.Committed {
+			t.Fatalf("upgrade: %+v", a)
+		}
+		testutil.Until(t, patience, "they are all with the new one", func() bool { return len(r.sides(conns)) == 1 })
+	}
+	held.finish()
+}
