@@ -128,7 +128,7 @@ func (a *attempt) start() error {
 		return err
 	}
 	defer p.close()
-	child, err := startChild(a.u.opts, p, a.u.listeners)
+	child, err := startChild(a.u.childOptions(), p, a.u.listeners)
 	if err != nil {
 		return err
 	}
@@ -182,7 +182,7 @@ func (a *attempt) welcome(f frame) error {
 	}
 	body := welcomeBody{
 		Protocol: a.cand.protocol, Generation: a.cand.generation, Millis: time.Until(a.due).Milliseconds(),
-		Only: a.mode == modeRevive, From: clip(a.u.opts.Version), Paths: a.u.listeners.paths(),
+		Only: a.mode == modeRevive, From: clip(a.u.opts.Version), Paths: a.u.listeners.paths(), Stored: a.u.manager.names(),
 	}
 	var files []*os.File
 	if state != nil {

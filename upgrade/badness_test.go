@@ -26,6 +26,9 @@ func (s *service) listen() (net.Listener, error) {
 	if s.upgraded && s.set.Bad == "pin" {
 		open = s.up.ListenPinned
 	}
+	if s.set.Systemd {
+		return open("systemd", "web")
+	}
 	ln, err := open(network(s.set), s.set.Addr)
 	if err != nil {
 		return nil, err
@@ -89,6 +92,9 @@ func (s *service) serving(serve func(context.Context) error) func(context.Contex
 		}
 		if s.set.Bad == "churn" {
 			go s.churn(ctx)
+		}
+		if s.set.Serve == "crash" {
+			go s.crash(ctx)
 		}
 		ctx, s.end = context.WithCancelCause(ctx)
 		defer s.end(nil)

@@ -94,6 +94,8 @@ type welcomeBody struct {
 
 	From  string       `json:"from,omitempty"`  // version of the old process
 	Paths []socketName `json:"paths,omitempty"` // of the unix sockets that come along
+
+	Stored []string `json:"stored,omitempty"` // names of the sockets that a service manager keeps
 }
 
 type preparedBody struct {

@@ -21,6 +21,7 @@ import (
 type listeners struct {
 	tf        *tableflip.Upgrader // nil where it is not supported
 	inherited map[uint64][]int    // the descriptors that tableflip inherited, by inode
+	passed    *passed             // what the service manager has passed
 
 	opening sync.Mutex
 
@@ -31,7 +32,8 @@ type listeners struct {
 	pinnedToo bool
 	keep      bool // a closed listener is still handed on (an aborted candidate, until it ends)
 	// unlink: closing a unix listener removes its path, as nobody else serves on it.
-	unlink bool
+	unlink  bool
+	changed func(r *socketRef, open bool) // hears what the main generation opens and closes
 }
 
 // socketRef is one listening socket: what the program has of it, and the duplicate that a child will get. The kernel's
@@ -131,6 +133,11 @@ func (s *listeners) openSocket(kind, network, addr string, pinned bool, o opener
 		}
 	}
 	if sock == nil {
+		if sock, err = s.passed.take(kind, network, addr, ref.addr); err != nil {
+			return nil, fmt.Errorf("upgrade: listen %s %s: %w", network, addr, err)
+		}
+	}
+	if sock == nil {
 		sock, err = o.create()
 		if err != nil && removeStale(network, addr, err) {
 			sock, err = o.create()
@@ -144,6 +151,9 @@ func (s *listeners) openSocket(kind, network, addr string, pinned bool, o opener
 	}
 	setUnlink(sock, false)
 	conn, ok := o.adopt(sock, ref)
+	if network == systemdNetwork {
+		ref.path = "" // its path belongs to the socket unit
+	}
 	if !ok {
 		err = fmt.Errorf("a %T cannot be handed on", sock)
 	} else {
@@ -212,6 +222,9 @@ func (s *listeners) add(ref *socketRef, c syscall.Conn) (err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.all = append(s.all, ref)
+	if s.changed != nil {
+		s.changed(ref, true)
+	}
 	if s.opened && (!ref.pinned || s.pinnedToo) {
 		ref.gate.open()
 	}
@@ -272,6 +285,9 @@ func (s *listeners) release(ref *socketRef) {
 	for i, r := range s.all {
 		if r == ref {
 			s.all = append(s.all[:i:i], s.all[i+1:]...)
+			if s.changed != nil {
+				s.changed(ref, false)
+			}
 			ref.drop(s.unlink)
 			return
 		}

@@ -58,6 +58,7 @@ type runner struct {
 
 	acquired chan error // what becomes of the resources of a process that is alone; nil when that has been seen
 	giveUp   func()     // stops acquiring
+	extended time.Time  // when more time was asked for
 }
 
 // Run serves until ctx ends, a signal says so, serve returns, or another generation has taken over, and returns what
@@ -163,6 +164,8 @@ func (u *Upgrader) prepare(ctx context.Context) error {
 // loop ends when serve has returned and no attempt is under way.
 func (r *runner) loop(ctx context.Context, sig signals) {
 	stopped, closed := ctx.Done(), r.u.stop
+	pulse, stopPulse := r.u.pulse()
+	defer stopPulse()
 	for r.served != nil || r.attempt != nil || r.waits || r.acquired != nil {
 		var attempted <-chan error
 		if r.attempt != nil {
@@ -181,8 +184,9 @@ func (r *runner) loop(ctx context.Context, sig signals) {
 			signal.Stop(sig.interrupt) // the next one ends the process, as in every program that does not ask for it
 			r.stop(errors.New("SIGINT"))
 		case <-sig.hangup:
-			r.again = true
-			r.upgradeAgain()
+			r.hangup()
+		case <-pulse:
+			r.beat()
 		case q := <-r.u.requests:
 			r.answer(q)
 		case err := <-r.prepared:
@@ -222,6 +226,7 @@ func (r *runner) stop(cause error) {
 		r.plain = true
 		r.u.listeners.set(func(s *listeners) { s.unlink = true })
 		r.u.log.Info("upgrade: stopping", "reason", cause)
+		r.u.stopping(cause.Error())
 		r.leave("stopping", &ending{reason: cause.Error()})
 	}
 }
@@ -254,6 +259,7 @@ func (r *runner) leave(state string, why *ending) {
 	if why.handover {
 		r.u.listeners.set(func(s *listeners) { s.unlink = false })
 		r.u.listeners.pause()
+		r.u.unfollow()
 	}
 	r.endServe(why)
 }
@@ -314,5 +320,9 @@ func (r *runner) finish() {
 		r.successor.link.close()
 	}
 	u.setState("closed")
+	if r.plain && r.err == nil {
+		u.stopping("serve has returned")
+	}
+	u.manager.close()
 	u.log.Info("upgrade: ended", "generation", u.generation, "pid", os.Getpid())
 }

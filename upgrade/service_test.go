@@ -27,7 +27,7 @@ import (
 
 func TestMain(m *testing.M) {
 	testutil.Main(m, map[string]func() int{
-		"service": func() int { return exitCode(serviceMain()) },
+		"service": supervised,
 		"listens": func() int { return exitCode(listensMain()) },
 	})
 }
@@ -54,6 +54,12 @@ type settings struct {
 	Exclusive      string // the service holds a lock: "serving" or "background"
 	MaxGenerations int
 	IdleGrace      time.Duration
+	Supervisor     string        // see upgrade.Options; empty: never
+	Guard          time.Duration // of the supervisor
+	MaxRestarts    int
+	Watchdog       time.Duration
+	Systemd        bool   // listens on what the sockets "web" and "admin" of a service manager are
+	Serve          string // what every generation does when it serves: "crash", "hang"
 }
 
 // grace is how long the service may drain: longer than any test holds a request.
@@ -194,7 +200,7 @@ func (s *service) run() error {
 	if err != nil {
 		return err
 	}
-	admin, err := s.up.ListenPinned("unix", filepath.Join(s.dir, "admin.sock"))
+	admin, err := s.listenAdmin()
 	if err != nil {
 		return err
 	}

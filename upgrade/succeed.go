@@ -80,8 +80,9 @@ func (r *runner) becomeMain() {
 	if err := u.pid.publish(); err != nil {
 		u.log.Error("upgrade: serving without a pid file", "err", err)
 	}
+	u.announce()
 	u.keeper.forget()
-	if u.generation > 1 {
+	if u.elder != nil {
 		_ = debug.SetCrashOutput(nil, debug.CrashOptions{})
 	}
 	u.setState("serving")

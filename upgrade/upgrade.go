@@ -27,6 +27,7 @@ type Upgrader struct {
 	pid       *pidFile
 	elders    *elders
 	previous  previous
+	manager   *notifier // the service manager; nil if there is none
 	hurry     chan struct{}
 	hurryOnce sync.Once
 
@@ -38,6 +39,8 @@ type Upgrader struct {
 	paths       []socketName  // of the unix sockets that the old process has
 	elder       *elder        // the old process, when it has handed over
 	only        bool          // nobody serves: this process has to, whatever its checks say
+	inherited   []string      // names of the sockets that a service manager keeps for the old process
+	said        bool          // the manager knows that the service ends
 
 	requests chan request
 	running  chan struct{} // closed when Run begins
@@ -75,8 +78,10 @@ func New(opts Options) (*Upgrader, error) {
 		return nil, fmt.Errorf("upgrade: %w", err)
 	}
 	u := newUpgrader(o, tel, tf)
+	u.meetManager()
 	if tf != nil && tf.HasParent() {
 		if err := u.join(); err != nil {
+			u.manager.close()
 			return nil, fmt.Errorf("upgrade: %w", err)
 		}
 		u.state.Generation = u.generation
@@ -174,7 +179,7 @@ func (u *Upgrader) take(f frame) error {
 	if w.Protocol < protocolMin || w.Protocol > protocolMax {
 		return fmt.Errorf("the old process chose version %d of the control protocol, not %d to %d", w.Protocol, protocolMin, protocolMax)
 	}
-	u.generation, u.welcome, u.only, u.paths = w.Generation, time.Now(), w.Only, w.Paths
+	u.generation, u.welcome, u.only, u.paths, u.inherited = w.Generation, time.Now(), w.Only, w.Paths, w.Stored
 	u.elder = &elder{elderBody: elderBody{Generation: w.Generation - 1, PID: os.Getppid(), Version: w.From}, link: u.parent}
 	if w.Millis > 0 {
 		u.limit = time.Duration(w.Millis) * time.Millisecond
@@ -199,6 +204,9 @@ func (u *Upgrader) take(f frame) error {
 // connections are plain ones of package net. Close it as usual; what is open when an upgrade begins is handed on, and what
 // a new process does not open again is closed with the commit. It may be called before Run and while Run runs; only what
 // was opened before counts for being prepared. The path of a unix socket that nobody listens on any more is replaced.
+//
+// A socket that a service manager has passed (LISTEN_FDS) is taken instead of a new one if its tcp or udp address is this
+// one. The network "systemd" asks for one by its name, FileDescriptorName= in its unit: Listen("systemd", "web").
 func (u *Upgrader) Listen(network, address string) (net.Listener, error) {
 	ln, err := u.listeners.listen(network, address, false)
 	u.listeners.failed(err)
@@ -276,6 +284,7 @@ func (u *Upgrader) neverRun() {
 	u.listeners.set(func(s *listeners) { s.unlink = u.generation == 1 })
 	u.listeners.releaseAll()
 	u.stopTableflip()
+	u.manager.close()
 	close(u.ended)
 }
 
