@@ -61,6 +61,7 @@ func (u *Upgrader) announce() {
 	u.forgetSockets()
 	u.manager.ready(u, u.statusText())
 	u.manager.flush(notifyFlush)
+	atStep("new.announced")
 }
 
 // keepSocket follows the sockets of the main generation. It is called with the lock of the listeners.

@@ -71,8 +71,8 @@ func TestKillOfEveryGenerationRefusesNothing(t *testing.T) {
 	var kills []time.Time
 	var dead [][]int
 	for range 20 {
-		kills = append(kills, time.Now())
-		dead = append(dead, r.killAll())
+		pids, at := r.killAll()
+		kills, dead = append(kills, at), append(dead, pids)
 		r.mustBeBack(l, slices.Concat(dead...))
 	}
 	status := r.ask("GET", "/status").Status

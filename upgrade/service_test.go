@@ -27,8 +27,9 @@ import (
 
 func TestMain(m *testing.M) {
 	testutil.Main(m, map[string]func() int{
-		"service": supervised,
-		"listens": func() int { return exitCode(listensMain()) },
+		"service":  supervised,
+		"launcher": func() int { return exitCode(launch()) },
+		"listens":  func() int { return exitCode(listensMain()) },
 	})
 }
 
@@ -342,6 +343,14 @@ func startService(t *testing.T, change func(*settings), env ...string) *running 
 
 func startServiceIn(t *testing.T, wd string, change func(*settings), env ...string) *running {
 	t.Helper()
+	return startServiceBy(t, change, func(r *running) *testutil.Proc {
+		return testutil.Start(t, "service", testutil.Cfg{Dir: wd, Env: append(env, dirEnv+"="+r.dir)})
+	})
+}
+
+// startServiceBy starts it by start, which gets everything but the process, and waits until it is up.
+func startServiceBy(t *testing.T, change func(*settings), start func(*running) *testutil.Proc) *running {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "svc") // short: the path of a unix socket is limited
 	if err != nil {
 		t.Fatal(err)
@@ -351,7 +360,7 @@ func startServiceIn(t *testing.T, wd string, change func(*settings), env ...stri
 	r.set.PIDFile = filepath.Join(dir, "pid")
 	r.linkTo(testBinary(t))
 	r.change(change)
-	r.Proc = testutil.Start(t, "service", testutil.Cfg{Dir: wd, Env: append(env, dirEnv+"="+dir)})
+	r.Proc = start(r)
 	testutil.Until(t, 20*time.Second, "the service has a pid file", func() bool { return r.mainPID() != 0 })
 	b, err := os.ReadFile(filepath.Join(dir, "addr"))
 	if err != nil {

@@ -67,16 +67,17 @@ func (r *running) generations() []int {
 	return slices.DeleteFunc(r.Family(), func(pid int) bool { return pid == r.PID() })
 }
 
-// killed kills all generations at once, and returns them.
-func (r *running) killAll() []int {
+// killAll kills all generations at once, and returns them and when it did.
+func (r *running) killAll() (pids []int, at time.Time) {
 	r.t.Helper()
-	pids := r.generations()
+	pids = r.generations()
+	at = time.Now()
 	for _, pid := range pids {
 		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 			r.t.Fatal(err)
 		}
 	}
-	return pids
+	return pids, at
 }
 
 // mustStop stops the service by a signal to the supervisor: status 0, and nothing is left.
