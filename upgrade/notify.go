@@ -27,6 +27,7 @@ import (
 //
 // To our own supervisor only, which systemd has no word for:
 //
+//	X_MIDAIR_CANDIDATE=1                     a candidate is there: its build is to be held, whatever becomes of it
 //	X_MIDAIR_GENERATION= X_MIDAIR_VERSION=   with READY
 //	X_MIDAIR_HANDED_OVER=1                   this generation will not take the service back any more
 const (
@@ -39,6 +40,7 @@ const (
 	wordStore, wordRemove    = "FDSTORE=1", "FDSTOREREMOVE=1"
 	wordName, wordPID        = "FDNAME=", "MAINPID="
 	wordStatus, wordExtend   = "STATUS=", "EXTEND_TIMEOUT_USEC="
+	wordCandidate            = "X_MIDAIR_CANDIDATE=1"
 	wordGeneration           = "X_MIDAIR_GENERATION="
 	wordVersion              = "X_MIDAIR_VERSION="
 	wordHandedOver           = "X_MIDAIR_HANDED_OVER=1"
@@ -315,6 +317,13 @@ func (n *notifier) handedOver(a *attempt) {
 	}
 	if n != nil && n.supervised {
 		n.say(wordHandedOver)
+	}
+}
+
+// introduce says that this process may become the service.
+func (n *notifier) introduce(u *Upgrader) {
+	if n != nil && n.supervised {
+		n.say(wordCandidate, wordVersion+oneLine(u.opts.Version))
 	}
 }
 

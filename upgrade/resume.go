@@ -28,11 +28,15 @@ const (
 // meetManager learns who has started this process, what came along, and whether it stands in for one that has crashed.
 func (u *Upgrader) meetManager() {
 	u.listeners.passed = takePassed()
-	resumed := isSupervised() && !hasParent()
+	successor := hasParent() // before the environment is cleaned
+	resumed := isSupervised() && !successor
 	if resumed {
 		restoreName()
 	}
 	u.manager = newNotifier(u.log)
+	if successor {
+		u.manager.introduce(u)
+	}
 	number, outcome := os.Getenv(generationEnv), os.Getenv(outcomeEnv)
 	os.Unsetenv(generationEnv)
 	os.Unsetenv(outcomeEnv)

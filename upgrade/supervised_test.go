@@ -43,12 +43,15 @@ func (s *service) listenAdmin() (net.Listener, error) {
 	return s.up.ListenPinned("unix", filepath.Join(s.dir, "admin.sock"))
 }
 
-// crash ends a bad build as soon as it is the service.
+// crash ends a bad build when it has been the service for a moment: the old process has heard of it.
 func (s *service) crash(ctx context.Context) {
 	if tail, err := markOf(os.Getpid()); err != nil || !strings.Contains(tail, "bad") {
 		return
 	}
-	for s.up.Status().State != "serving" {
+	for since := time.Now(); time.Since(since) < 50*time.Millisecond; {
+		if s.up.Status().State != "serving" {
+			since = time.Now()
+		}
 		select {
 		case <-time.After(time.Millisecond):
 		case <-ctx.Done():

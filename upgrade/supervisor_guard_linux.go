@@ -27,6 +27,9 @@ func (s *supervisor) hear(m *message) {
 	if m.has(wordStore) {
 		s.keep(m)
 	}
+	if m.has(wordCandidate) {
+		s.introduced(m)
+	}
 	if m.has(wordReady) {
 		s.claimed(m)
 		g = s.gens[m.pid]
@@ -77,6 +80,18 @@ func (s *supervisor) keep(m *message) {
 		}
 	}
 	m.files = nil // they are the store's
+}
+
+// introduced takes hold of what a candidate runs. One that crashes right after its commit has been the service all the
+// same.
+func (s *supervisor) introduced(m *message) {
+	g, err := s.track(m.pid)
+	if err == nil && g.build == nil {
+		g.build, err = buildOf(m.pid, m.value(wordVersion))
+	}
+	if err != nil {
+		s.log.Warn("upgrade: supervisor: cannot hold the build of a candidate", "pid", m.pid, "err", err)
+	}
 }
 
 // claimed handles a process that says that it is the service, or that another one is which cannot speak for itself. The
@@ -151,7 +166,10 @@ func (s *supervisor) lead(g *generation) {
 }
 
 func (s *supervisor) remember(g *generation) {
-	b, err := buildOf(g.pid, g.version)
+	b, err := g.build, error(nil)
+	if g.build = nil; b == nil {
+		b, err = buildOf(g.pid, g.version)
+	}
 	if err != nil {
 		s.log.Warn("upgrade: supervisor: cannot hold the build: a crash will bring back the one before", "pid", g.pid, "err", err)
 		return
@@ -174,6 +192,9 @@ func (s *supervisor) died(g *generation) {
 	s.reap()
 	delete(s.gens, g.pid)
 	g.pidfd.Close()
+	if g.build != nil {
+		g.build.release()
+	}
 	switch {
 	case s.ending:
 	case g == s.main:
@@ -194,7 +215,11 @@ func (s *supervisor) lost(g *generation) {
 		return
 	}
 	s.crashed = g
-	s.log.Error("upgrade: supervisor: the main generation has ended without being told to", "pid", g.pid,
+	what := "upgrade: supervisor: the main generation has ended without being told to"
+	if g.left {
+		what = "upgrade: supervisor: the main generation has handed over to a process that is dead"
+	}
+	s.log.Error(what, "pid", g.pid,
 		"generation", g.number, "version", g.version, "status", g.describe(), "after", time.Since(g.since).Round(time.Millisecond))
 	s.decide()
 }

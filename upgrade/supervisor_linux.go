@@ -63,6 +63,7 @@ type generation struct {
 	due      time.Time // when it must serve; zero: no limit
 	silent   time.Time // when the watchdog ends it; zero: never
 	barks    int
+	build    *build // what it runs, taken before it is the service; nil if that is not known
 
 	status unix.WaitStatus
 	known  bool // the status

@@ -33,7 +33,9 @@ func (s *supervisor) start(out *Outcome) error {
 		g.due = time.Now().Add(s.opts.Timeout)
 	}
 	s.main = g
-	s.log.Info("upgrade: supervisor: started", "pid", pid, "generation", number, "version", g.version)
+	if out != nil {
+		s.log.Warn("upgrade: supervisor: started again", "pid", pid, "generation", number, "version", g.version)
+	}
 	return nil
 }
 

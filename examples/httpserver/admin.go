@@ -61,7 +61,7 @@ func (a *admin) listen(c config) error {
 	if unix {
 		a.ln, err = listenPrivate(a.up, path)
 		a.addr = "unix:" + absolute(path)
-	} else if a.ln, err = a.up.ListenPinned("tcp", c.admin); err == nil {
+	} else if a.ln, err = a.up.ListenPinned(network(c.admin)); err == nil {
 		a.addr = a.ln.Addr().String()
 	}
 	if err != nil {

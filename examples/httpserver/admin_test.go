@@ -103,7 +103,7 @@ func TestRehearsalAndRollback(t *testing.T) {
 	if a := s.post("/upgrade?rehearse=1", 200); a.Phase != "smoke" || a.Outcome == nil || a.Outcome.Committed {
 		t.Errorf("rehearsal: %+v", a)
 	}
-	if st := s.status().Upgrade; st.Generation != 1 || st.PID != s.PID() {
+	if st := s.status().Upgrade; st.Generation != 1 || st.PID != s.mainPID() {
 		t.Errorf("after the rehearsals: %+v", st)
 	}
 	s.post("/upgrade", 200)
@@ -245,7 +245,7 @@ func TestAdminAddress(t *testing.T) {
 	s := startSite(t, "-admin", "127.0.0.1:0")
 	addr := s.WaitOutput(patience, "msg=admin addr=")
 	status, err := newAdminClient(addr).status(context.Background())
-	if err != nil || status.Upgrade.PID != s.PID() {
+	if err != nil || status.Upgrade.PID != s.mainPID() {
 		t.Errorf("%+v, %v", status, err)
 	}
 	s = startSite(t, "-admin=")

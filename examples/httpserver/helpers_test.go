@@ -58,6 +58,15 @@ func startSite(t *testing.T, args ...string) *site {
 	return s
 }
 
+// WaitFamily waits until n processes serve or drain, and with them the supervisor.
+func (s *site) WaitFamily(t testing.TB, n int, timeout time.Duration) {
+	t.Helper()
+	if n > 0 {
+		n++
+	}
+	s.Proc.WaitFamily(t, n, timeout)
+}
+
 func ended(p *testutil.Proc) bool {
 	select {
 	case <-p.Exited():
