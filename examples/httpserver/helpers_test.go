@@ -20,7 +20,10 @@ import (
 	"github.com/midair-go/midair/internal/testutil"
 )
 
-func TestMain(m *testing.M) { testutil.Main(m, nil) }
+func TestMain(m *testing.M) { testutil.Main(m, roles) }
+
+// roles are what the test binary plays.
+var roles = map[string]func() int{}
 
 const patience = 20 * time.Second
 
