@@ -63,6 +63,9 @@ func (a *admin) listen(c config) error {
 		a.addr = "unix:" + absolute(path)
 	} else if a.ln, err = a.up.ListenPinned(network(c.admin)); err == nil {
 		a.addr = a.ln.Addr().String()
+		if a.ln.Addr().Network() == "unix" { // systemd has passed one
+			a.addr = "unix:" + a.addr
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("-admin: %w", err)
