@@ -55,6 +55,9 @@ func (u *Upgrader) announce() {
 	u.listeners.set(func(s *listeners) {
 		s.changed = u.keepSocket
 		for _, r := range s.all {
+			if u.plainParent { // it may have closed what was kept under this name
+				u.manager.forget(storeName(r.kind, r.network, r.addr))
+			}
 			u.keepSocket(r, true)
 		}
 	})
@@ -82,8 +85,7 @@ func (u *Upgrader) forgetSockets() {
 	}
 	for _, name := range append(u.inherited, u.listeners.passed.unclaimed()...) {
 		if !slices.Contains(own, name) {
-			u.manager.stored.add(name)
-			u.manager.remove(name)
+			u.manager.forget(name)
 		}
 	}
 	u.inherited = nil
@@ -126,7 +128,7 @@ func (u *Upgrader) pulse() (<-chan time.Time, func()) {
 func (r *runner) beat() {
 	n := r.u.manager
 	if n.watchdog > 0 && (r.role == roleMain || r.plain) {
-		n.say(wordAlive)
+		n.alive()
 	}
 	waits := r.attempt != nil || r.role == roleCandidate && r.alone
 	if waits && time.Since(r.extended) >= extendEvery-time.Second {

@@ -25,6 +25,7 @@ type attempt struct {
 	cand      Candidate
 	phase     Phase
 	plain     bool // the child knows tableflip only
+	speaks    bool // it speaks to the service manager itself
 	exclusive bool // the candidate may not accept before the commit
 	open      bool // it has been told to accept
 	released  bool // this process has given up its resources
@@ -174,6 +175,7 @@ func (a *attempt) welcome(f frame) error {
 	if h.PID != a.child.pid {
 		return fmt.Errorf("it is pid %d, started by pid %d: a script has to end with exec", h.PID, a.child.pid)
 	}
+	a.speaks = h.Speaks
 	a.cand.version, a.cand.protocol = clip(h.Version), min(h.Max, protocolMax)
 	atStep("old.hello")
 	state, err := a.snapshot()

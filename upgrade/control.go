@@ -82,6 +82,7 @@ type helloBody struct {
 	Max     int    `json:"max"`
 	PID     int    `json:"pid"`
 	Version string `json:"version"`
+	Speaks  bool   `json:"speaks,omitempty"` // it tells a service manager itself what becomes of it
 }
 
 type welcomeBody struct {

@@ -73,6 +73,7 @@ type notifier struct {
 	stop chan struct{} // closed by close
 	done chan struct{} // closed when the goroutine has ended
 
+	deaf    bool // the last message did not get there; the goroutine's own
 	mu      sync.Mutex
 	queue   []note
 	wake    chan struct{}
@@ -236,18 +237,33 @@ func (n *notifier) deliver(m note) {
 	}
 	for {
 		err := n.try(m)
-		switch {
-		case err == nil:
-			return
-		case isTimeout(err):
+		if isTimeout(err) {
 			continue
 		}
-		select {
-		case <-n.stop:
-		default:
+		if err != nil && !n.deaf && !n.ended() { // once: a manager that is gone is gone for the next message too
 			n.log.Warn("upgrade: cannot tell the service manager", "what", m.text, "err", err)
 		}
+		n.deaf = err != nil
 		return
+	}
+}
+
+func (n *notifier) ended() bool {
+	select {
+	case <-n.stop:
+		return true
+	default:
+		return false
+	}
+}
+
+// alive answers the watchdog, unless it has much to read already.
+func (n *notifier) alive() {
+	n.mu.Lock()
+	behind := len(n.queue) > 16
+	n.mu.Unlock()
+	if !behind {
+		n.say(wordAlive)
 	}
 }
 
@@ -312,8 +328,8 @@ func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
 
 // handedOver says that this generation only drains. It speaks for a successor that knows nothing of the manager.
 func (n *notifier) handedOver(a *attempt) {
-	if n != nil && a.plain {
-		n.say(wordReady, wordPID+strconv.Itoa(a.child.pid), wordStatus+"serving, with tableflip")
+	if n != nil && !a.speaks {
+		n.say(wordReady, wordPID+strconv.Itoa(a.child.pid), wordStatus+"serving, generation "+strconv.Itoa(a.nextGeneration()))
 	}
 	if n != nil && n.supervised {
 		n.say(wordHandedOver)
@@ -336,6 +352,9 @@ func (n *notifier) store(name string, file *os.File) {
 	n.stored.add(name)
 	n.send(file, wordStore, wordName+name, "FDPOLL=0") // a socket that hangs up is still wanted
 }
+
+// forget has something removed that another generation may have had kept.
+func (n *notifier) forget(name string) { n.say(wordRemove, wordName+name) }
 
 // remove has it forgotten.
 func (n *notifier) remove(name string) {

@@ -55,6 +55,7 @@ func (u *Upgrader) meetManager() {
 	u.state.Last = &out
 	u.tel.restarts.Add(context.Background(), 1, metric.WithAttributes(attribute.String("kind", out.Kind)))
 	u.takePrevious()
+	atStep("new.resumed")
 }
 
 // takePrevious takes what Rollback would go back to.

@@ -1,6 +1,7 @@
 package upgrade
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"time"
@@ -26,6 +27,9 @@ func (s *supervisor) hear(m *message) {
 	}
 	if m.has(wordStore) {
 		s.keep(m)
+	}
+	if m.has(wordRemove) && (g == nil || !g.left) {
+		s.store.remove(m.value(wordName))
 	}
 	if m.has(wordCandidate) {
 		s.introduced(m)
@@ -55,9 +59,6 @@ func (s *supervisor) hearMain(g *generation, m *message) {
 	if m.has(wordStopping) {
 		g.stopping = true
 		s.up.say(wordStopping)
-	}
-	if m.has(wordRemove) {
-		s.store.remove(m.value(wordName))
 	}
 	if m.has(wordAlive) && !g.silent.IsZero() {
 		g.silent = now.Add(s.opts.Watchdog)
@@ -94,55 +95,68 @@ func (s *supervisor) introduced(m *message) {
 	}
 }
 
-// claimed handles a process that says that it is the service, or that another one is which cannot speak for itself. The
-// main generation moves forward only, but for one that has taken the service back.
+// claimed handles a process that says that it is the service, or that another one is which cannot speak for itself.
 func (s *supervisor) claimed(m *message) {
-	pid := m.pid
+	c := claim{pid: m.pid, version: m.value(wordVersion)}
+	c.number, _ = strconv.Atoi(m.value(wordGeneration)) // 0: it does not say
 	if v, err := strconv.Atoi(m.value(wordPID)); err == nil {
-		pid = v
+		c.pid = v
 	}
-	g := s.gens[pid]
-	switch {
-	case pid != m.pid && (s.main == nil || m.pid != s.main.pid || g == nil && !belongs(pid)):
-		s.log.Warn("upgrade: supervisor: not a generation", "pid", pid, "says", m.pid)
-		return
-	case g != nil && g.left:
-		s.log.Warn("upgrade: supervisor: it has handed over and cannot be the service again", "pid", pid)
-		return
-	}
-	if !s.mayLead(pid, g) {
-		s.log.Error("upgrade: supervisor: two processes claim to be the service: the later one is told to end", "pid", pid, "main", s.main.pid)
-		if g, err := s.track(pid); err == nil {
-			g.send(unix.SIGTERM)
+	if c.pid != m.pid {
+		if s.main == nil || m.pid != s.main.pid || s.gens[c.pid] == nil && !belongs(c.pid) {
+			return // it is not the main generation that says so, or not a generation that is meant
 		}
-		return
+		c.number = s.main.number + 1
 	}
-	g, err := s.track(pid)
+	g, err := s.track(c.pid)
 	if err != nil {
-		s.log.Warn("upgrade: supervisor: the new main generation has ended already", "pid", pid, "err", err)
+		s.log.Warn("upgrade: supervisor: the new main generation has ended already", "pid", c.pid, "err", err)
 		return
 	}
-	if n, err := strconv.Atoi(m.value(wordGeneration)); err == nil {
-		g.number = n
+	switch s.judge(c, g) {
+	case leads:
+		g.number, g.version = cmp.Or(c.number, g.number), cmp.Or(c.version, g.version)
+		s.lead(g)
+	case late:
+		g.isMain, g.left = true, true
+	case rival:
+		s.log.Error("upgrade: supervisor: two processes claim to be the service: the later one is told to end", "pid", c.pid, "main", s.main.pid)
+		g.send(unix.SIGTERM)
 	}
-	if v := m.value(wordVersion); v != "" {
-		g.version = v
-	}
-	s.lead(g)
 }
 
-// mayLead decides between two. Usually one is the parent of the other. If not, a process that was started after a crash
-// has met a candidate that nobody knew of: who serves already goes on.
-func (s *supervisor) mayLead(pid int, g *generation) bool {
+// claim is what a process says that it is.
+type claim struct {
+	pid, number int
+	version     string
+}
+
+type verdict int
+
+const (
+	leads verdict = iota // it is the main generation
+	late                 // it was, and another one is by now
+	rival                // it is not meant to be, and serves all the same
+)
+
+// judge decides about a claim. The main generation moves forward: to its child, which is the usual case, or to a later
+// number, since messages of several processes may come in any order when this one was stopped meanwhile. It moves back
+// only if the new one is dead. Two of the same number are a process that was started after a crash, and a candidate that
+// nobody knew of: who serves already goes on.
+func (s *supervisor) judge(c claim, g *generation) verdict {
 	m := s.main
-	if m == nil || m.pid == pid || m.dead() || parentOf(pid) == m.pid || g != nil && g.isMain {
-		return true
-	}
-	if m.ready {
-		return false
+	switch {
+	case g.left:
+		return late
+	case m == nil, m == g, m.dead(), parentOf(c.pid) == m.pid, c.number > m.number:
+		return leads
+	case c.number < m.number:
+		return late
+	case m.ready:
+		return rival
 	}
 	m.kill()
-	return true
+	return leads
 }
 
 // lead makes a process the main generation, and remembers what it runs.
@@ -163,6 +177,10 @@ func (s *supervisor) lead(g *generation) {
 	s.log.Info("upgrade: supervisor: main generation", "pid", g.pid, "generation", g.number, "version", g.version)
 	s.up.say(wordReady)
 	s.remember(g)
+	if s.hangup {
+		s.hangup = false
+		g.send(unix.SIGHUP)
+	}
 }
 
 func (s *supervisor) remember(g *generation) {
@@ -207,9 +225,7 @@ func (s *supervisor) died(g *generation) {
 // lost handles the end of the main generation: the end of the service if it was meant, or else a crash.
 func (s *supervisor) lost(g *generation) {
 	s.main = nil
-	if !g.left {
-		_ = unix.Kill(-g.pid, unix.SIGKILL) // what it has started, if there is something: else nobody has that number yet
-	}
+	s.sweep(g)
 	if g.stopping || g.told || !s.everMain {
 		s.finish(g.exitCode())
 		return
@@ -217,11 +233,24 @@ func (s *supervisor) lost(g *generation) {
 	s.crashed = g
 	what := "upgrade: supervisor: the main generation has ended without being told to"
 	if g.left {
-		what = "upgrade: supervisor: the main generation has handed over to a process that is dead"
+		what = "upgrade: supervisor: the main generation has handed over, and nobody has said yet that it is the service"
 	}
 	s.log.Error(what, "pid", g.pid,
 		"generation", g.number, "version", g.version, "status", g.describe(), "after", time.Since(g.since).Round(time.Millisecond))
 	s.decide()
+}
+
+// sweep ends what a generation that has crashed had started: its process group. One that only drains still needs it, and
+// tableflip's own children stay in the group of their parent. Right after the end nobody else has its number.
+func (s *supervisor) sweep(g *generation) {
+	for _, pid := range candidates() {
+		if group, err := unix.Getpgid(pid); err != nil || group == g.pid {
+			return
+		}
+	}
+	if !g.left {
+		_ = unix.Kill(-g.pid, unix.SIGKILL)
+	}
 }
 
 func (g *generation) describe() string {
@@ -317,67 +346,4 @@ func (s *supervisor) restart() {
 		s.crashed.since = time.Now()
 		s.schedule(time.Now())
 	}
-}
-
-// finish ends the service. Older generations may still finish what they have begun.
-func (s *supervisor) finish(code int) {
-	s.ending, s.code, s.main = true, code, nil
-	s.store.close() // who connects now is to be refused, not to wait
-	for _, pid := range candidates() {
-		if g, err := s.track(pid); err == nil && !g.isMain {
-			g.send(unix.SIGTERM)
-		}
-	}
-	s.endDue = time.Now().Add(s.opts.AbortGrace)
-	if len(s.gens) > 0 {
-		s.log.Info("upgrade: supervisor: waiting for generations that drain", "processes", len(s.gens), "AbortGrace", s.opts.AbortGrace)
-	}
-}
-
-// pause is the time until something is due.
-func (s *supervisor) pause() time.Duration {
-	next := time.Now().Add(time.Hour)
-	due := []time.Time{s.restartAt, s.heirsDue, s.endDue}
-	if s.main != nil {
-		due = append(due, s.main.due, s.main.silent)
-	}
-	for _, t := range due {
-		if !t.IsZero() && t.Before(next) {
-			next = t
-		}
-	}
-	return max(time.Until(next), 0)
-}
-
-// tick does what is due.
-func (s *supervisor) tick(now time.Time) {
-	past := func(t time.Time) bool { return !t.IsZero() && !now.Before(t) }
-	switch g := s.main; {
-	case s.ending && past(s.endDue):
-		s.log.Error("upgrade: supervisor: what still drains is killed", "processes", len(s.gens), "after", s.opts.AbortGrace)
-		s.endDue = now.Add(time.Second)
-		s.killAll()
-	case s.ending:
-	case g == nil && past(s.restartAt):
-		s.restart()
-	case g == nil && past(s.heirsDue):
-		s.decide()
-	case g != nil && past(g.due):
-		s.log.Error("upgrade: supervisor: not serving in time", "pid", g.pid, "Timeout", s.opts.Timeout)
-		g.due = now.Add(time.Second)
-		g.kill()
-	case g != nil && past(g.silent):
-		s.bark(g, now)
-	}
-}
-
-// bark ends a main generation that is silent: by SIGABRT, for its stacks, and then for good.
-func (s *supervisor) bark(g *generation, now time.Time) {
-	s.log.Error("upgrade: supervisor: the main generation is silent", "pid", g.pid, "Watchdog", s.opts.Watchdog)
-	if g.barks++; g.barks == 1 {
-		g.send(unix.SIGABRT)
-	} else {
-		g.kill()
-	}
-	g.silent = now.Add(max(s.opts.Watchdog, time.Second))
 }

@@ -42,6 +42,7 @@ type supervisor struct {
 	crashes   int         // in a row, each within Guard
 	restartAt time.Time
 	heirsDue  time.Time
+	hangup    bool // an upgrade was asked for meanwhile
 
 	ending bool
 	endDue time.Time
@@ -92,6 +93,11 @@ func newSupervisor(o Options) (*supervisor, error) {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return nil, os.NewSyscallError("prctl", err)
 	}
+	fd, err := unix.PidfdOpen(os.Getpid(), unix.PIDFD_NONBLOCK)
+	if err != nil {
+		return nil, fmt.Errorf("pidfd_open, which needs Linux 5.10: %w", err)
+	}
+	unix.Close(fd)
 	exe, err := openSelf()
 	if err != nil {
 		return nil, err
@@ -175,6 +181,8 @@ func (s *supervisor) signal(sig os.Signal) {
 	case s.ending && stops:
 		s.killAll()
 	case s.ending:
+	case n == unix.SIGHUP && (s.main == nil || !s.main.ready):
+		s.hangup = true // for whoever serves next: one that does not yet would be ended by it
 	case s.main == nil && stops:
 		s.log.Info("upgrade: supervisor: told to stop after a crash", "signal", n)
 		s.finish(0)

@@ -121,7 +121,7 @@ func (u *Upgrader) join() error {
 	}
 	atStep("new.start")
 	u.parent = newLink(sock)
-	hello := helloBody{Min: protocolMin, Max: protocolMax, PID: os.Getpid(), Version: clip(u.opts.Version)}
+	hello := helloBody{Min: protocolMin, Max: protocolMax, PID: os.Getpid(), Version: clip(u.opts.Version), Speaks: true}
 	if err := u.parent.send(kindHello, hello); gone(err) {
 		u.orphan()
 		return nil
