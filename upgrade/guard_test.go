@@ -176,9 +176,7 @@ func TestKillInAnUpgradeLeavesItToTheCandidate(t *testing.T) {
 			if g := r.ask("GET", "/status").Status; g.Generation != 2 || g.Last != nil {
 				t.Errorf("generation %d serves, started by %+v", g.Generation, g.Last)
 			}
-			testutil.Until(t, patience, "the supervisor knows", func() bool {
-				return strings.Contains(r.Output(), fmt.Sprintf("supervisor: main generation pid=%d", r.mainPID()))
-			})
+			r.waitKnown()
 			r.mustHaveLostOnlyWith(l, f)
 			r.mustStop(syscall.SIGTERM)
 		})

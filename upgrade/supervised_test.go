@@ -48,8 +48,9 @@ func (s *service) crash(ctx context.Context) {
 	if tail, err := markOf(os.Getpid()); err != nil || !strings.Contains(tail, "bad") {
 		return
 	}
-	for since := time.Now(); time.Since(since) < 50*time.Millisecond; {
-		if s.up.Status().State != "serving" {
+	var since time.Time
+	for since.IsZero() || time.Since(since) < 50*time.Millisecond {
+		if since.IsZero() && s.up.Status().State == "serving" {
 			since = time.Now()
 		}
 		select {

@@ -3,6 +3,7 @@
 package upgrade_test
 
 import (
+	"fmt"
 	"strings"
 	"syscall"
 	"testing"
@@ -106,6 +107,7 @@ func TestStoppedSupervisorCatchesUp(t *testing.T) {
 	}
 	r.Signal(syscall.SIGCONT)
 	r.WaitFamily(t, 2, patience)
+	r.waitKnown()
 	dead, _ := r.killAll()
 	testutil.Until(t, patience, "another process serves", func() bool { return r.servesWithout(dead[0]) })
 	r.mustRun("two")
@@ -113,6 +115,14 @@ func TestStoppedSupervisorCatchesUp(t *testing.T) {
 		t.Errorf("generation %d serves, want 10", st.Generation)
 	}
 	r.mustStop(syscall.SIGTERM)
+}
+
+// waitKnown waits until the supervisor knows who the main generation is.
+func (r *running) waitKnown() {
+	r.t.Helper()
+	testutil.Until(r.t, patience, "the supervisor knows", func() bool {
+		return strings.Contains(r.Output(), fmt.Sprintf("supervisor: main generation pid=%d", r.mainPID()))
+	})
 }
 
 // What fails before it has served is not started again: the supervisor ends with its status.

@@ -311,24 +311,24 @@ const (
 // schedule decides what is started after a crash, and when.
 func (s *supervisor) schedule(now time.Time) {
 	if !s.crashed.ready || now.Sub(s.crashed.since) < s.opts.Guard {
-		s.crashes++
+		s.row = s.crashes + 1
 	} else {
-		s.crashes = 0
+		s.row = 0
 	}
-	if s.crashes > s.opts.MaxRestarts {
-		s.log.Error("upgrade: supervisor: too many crashes in a row: the supervisor ends", "crashes", s.crashes, "MaxRestarts", s.opts.MaxRestarts)
+	if s.row > s.opts.MaxRestarts {
+		s.log.Error("upgrade: supervisor: too many crashes in a row: the supervisor ends", "crashes", s.row, "MaxRestarts", s.opts.MaxRestarts)
 		s.finish(s.crashed.exitCode())
 		return
 	}
 	s.restartAt = now
-	if n := s.crashes - 2; n >= 0 {
+	if n := s.row - 2; n >= 0 {
 		s.restartAt = now.Add(min(firstPause<<min(n, 10), lastPause))
 	}
 }
 
 // restart starts what was committed last, or what was before it.
 func (s *supervisor) restart() {
-	s.restartAt = time.Time{}
+	s.restartAt, s.crashes = time.Time{}, s.row
 	out := &Outcome{
 		Kind: kindCrash, Started: time.Now(), At: time.Now(), Committed: true, From: s.crashed.version, FromPID: s.crashed.pid,
 		Reason: fmt.Sprintf("generation %d, version %s, pid %d, has ended after %v: %s", s.crashed.number, s.crashed.version,
