@@ -26,6 +26,7 @@ type attempt struct {
 	cand      Candidate
 	phase     Phase
 	plain     bool // the child knows tableflip only
+	speaks    bool // it speaks to the service manager itself
 	exclusive bool // the candidate may not accept before the commit
 	open      bool // it has been told to accept
 	released  bool // this process has given up its resources
@@ -138,7 +139,7 @@ func (a *attempt) start() error {
 		return err
 	}
 	defer p.close()
-	child, err := startChild(a.u.opts, p, a.u.listeners)
+	child, err := startChild(a.u.childOptions(), p, a.u.listeners)
 	if err != nil {
 		return err
 	}
@@ -176,6 +177,7 @@ func (a *attempt) welcome(f frame) error {
 	if h.PID != a.child.pid {
 		return fmt.Errorf("it is pid %d, started by pid %d: a script has to end with exec", h.PID, a.child.pid)
 	}
+	a.speaks = h.Speaks
 	a.cand.version, a.cand.protocol = clip(h.Version), min(h.Max, protocolMax)
 	atStep("old.hello")
 	state, err := a.snapshot()
@@ -185,7 +187,7 @@ func (a *attempt) welcome(f frame) error {
 	body := welcomeBody{
 		Protocol: a.cand.protocol, Generation: a.cand.generation, Millis: time.Until(a.due).Milliseconds(),
 		Kind: a.mode.String(), Started: a.started,
-		Only: a.mode == modeRevive, From: clip(a.u.opts.Version), Paths: a.u.listeners.paths(),
+		Only: a.mode == modeRevive, From: clip(a.u.opts.Version), Paths: a.u.listeners.paths(), Stored: a.u.manager.names(),
 	}
 	var files []*os.File
 	if state != nil {

@@ -27,6 +27,9 @@ func (s *service) listen() (net.Listener, error) {
 	if s.upgraded && s.set.Bad == "pin" {
 		open = s.up.ListenPinned
 	}
+	if s.set.Systemd {
+		return open("systemd", "web")
+	}
 	ln, err := open(network(s.set), s.set.Addr)
 	if err != nil {
 		return nil, err
@@ -93,6 +96,9 @@ func (s *service) serving(serve func(context.Context) error) func(context.Contex
 		}
 		if s.set.Bad == "churn" {
 			go s.churn(ctx)
+		}
+		if s.set.Serve == "crash" {
+			go s.crash(ctx)
 		}
 		ctx, s.end = context.WithCancelCause(ctx)
 		defer s.end(nil)
@@ -205,7 +211,7 @@ func smoke(ctx context.Context, c *upgrade.Candidate) error {
 	case "refusals":
 		return refusals(ctx, c)
 	case "keep":
-		kept = c
+		remembered = c
 		return nil
 	}
 	for range 20 { // each with a connection of its own, which stays open
@@ -217,8 +223,8 @@ func smoke(ctx context.Context, c *upgrade.Candidate) error {
 	return nil
 }
 
-// kept is a candidate that its smoke test has remembered.
-var kept *upgrade.Candidate
+// remembered is a candidate that its smoke test has remembered.
+var remembered *upgrade.Candidate
 
 // expect asks the candidate, and nobody else.
 func expect(client *http.Client, path string, c *upgrade.Candidate) error {

@@ -181,7 +181,7 @@ func (r *runner) shares(f frame) error {
 		return err
 	}
 	r.sharing, r.opened = &sharing{slots: s}, true
-	r.beat = time.NewTicker(beatEvery)
+	r.pulse = time.NewTicker(beatEvery)
 	return nil
 }
 
@@ -190,8 +190,8 @@ const beatEvery = 100 * time.Millisecond
 
 // beats is when to do so; never before shares.
 func (r *runner) beats() <-chan time.Time {
-	if r.beat == nil {
+	if r.pulse == nil {
 		return nil
 	}
-	return r.beat.C
+	return r.pulse.C
 }

@@ -97,6 +97,7 @@ type helloBody struct {
 	Max     int    `json:"max"`
 	PID     int    `json:"pid"`
 	Version string `json:"version"`
+	Speaks  bool   `json:"speaks,omitempty"` // it tells a service manager itself what becomes of it
 }
 
 type welcomeBody struct {
@@ -112,6 +113,8 @@ type welcomeBody struct {
 
 	From  string       `json:"from,omitempty"`  // version of the old process
 	Paths []socketName `json:"paths,omitempty"` // of the unix sockets that come along
+
+	Stored []string `json:"stored,omitempty"` // names of the sockets that a service manager keeps
 }
 
 type preparedBody struct {

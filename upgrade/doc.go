@@ -27,6 +27,16 @@
 // The package knows listeners, connections and processes, and no protocol above them. Finishing requests is the work
 // of the server that Run calls: package drain does it without losing one.
 //
+// # Crashes, containers and service managers
+//
+// A crash after the commit is the business of who watches the service. [Supervise], one line before everything else in
+// main, does that where nobody else does: as process 1 of a container, or in a terminal. It holds the listening sockets and
+// starts the last committed build on them, or the one before it if that crashes again. Under systemd, systemd does the same
+// work. Both are spoken to in one way, systemd's notify protocol: that this generation is the main process, that an upgrade
+// is under way, that the service ends, that the main generation is alive (watchdog), and which sockets are to be kept. New
+// takes NOTIFY_SOCKET, WATCHDOG_USEC and LISTEN_FDS out of the environment, so that no process which the program starts
+// speaks for the service; upgrades get them.
+//
 // # With tableflip
 //
 // The candidate is a child in the sense of github.com/cloudflare/tableflip: that package finds the inherited sockets,
@@ -40,7 +50,8 @@
 // stop: a candidate is taken back, the server drains, the pid file and the paths of unix sockets are removed. A second
 // SIGINT ends the process at once. The signal for the service goes to the pid in Options.PIDFile, which changes with
 // every commit; a process that has handed over and drains ignores SIGHUP and SIGTERM, and passes them on in its first
-// second. Before Run the signals do what the program has asked for, or end it.
+// second. Before Run the signals do what the program has asked for, or end it. A SIGHUP that comes because the terminal was
+// closed, which the process was started in without nohup, stops.
 //
 // While a process is a candidate, the Go runtime's crash output goes to the old process as well, for the reason that it
 // reports. A debug.SetCrashOutput of the program would be replaced by New and at the commit; it belongs after that.
@@ -55,7 +66,7 @@
 //
 // # Platforms
 //
-// Everything works on Linux. macOS and the BSDs work without Rollback and without the guarantee that a closed listener is
+// Everything works on Linux. macOS and the BSDs work without Supervise and Rollback, and without the guarantee that a closed listener is
 // closed at once; Verify gets a path there that might be replaced before it is started.
 // Windows builds and serves, and Upgrade returns ErrNotSupported.
 package upgrade

@@ -22,7 +22,7 @@ type fault struct{ env, once string }
 // are also those of the first generation's start, which is not meant.
 func faultAt(t *testing.T, point, action string) fault {
 	once := filepath.Join(t.TempDir(), "once")
-	if point == "new.commit" || point == "new.ready" {
+	if point == "new.commit" || point == "new.ready" || point == "new.announced" {
 		action += "@2"
 	}
 	return fault{testutil.FaultEnv(testutil.FaultSpec(point, action, once)), once}

@@ -22,6 +22,7 @@ import (
 type listeners struct {
 	tf        *tableflip.Upgrader // nil where it is not supported
 	inherited map[uint64][]int    // the descriptors that tableflip inherited, by inode
+	passed    *passed             // what the service manager has passed
 
 	dispatcher atomic.Pointer[dispatcher] // gives connections to a candidate; nil: all are ours
 
@@ -35,7 +36,8 @@ type listeners struct {
 	shared, pinned bool
 	keep           bool // a closed listener is still handed on (an aborted candidate, until it ends)
 	// unlink: closing a unix listener removes its path, as nobody else serves on it.
-	unlink bool
+	unlink  bool
+	changed func(r *socketRef, open bool) // hears what the main generation opens and closes
 }
 
 // socketRef is one listening socket: what the program has of it, and the duplicate that a child will get. The kernel's
@@ -140,6 +142,11 @@ func (s *listeners) openSocket(kind, network, addr string, pinned bool, o opener
 		}
 	}
 	if sock == nil {
+		if sock, err = s.passed.take(kind, network, addr, ref.addr); err != nil {
+			return nil, fmt.Errorf("upgrade: listen %s %s: %w", network, addr, err)
+		}
+	}
+	if sock == nil {
 		sock, err = o.create()
 		if err != nil && removeStale(network, addr, err) {
 			sock, err = o.create()
@@ -153,6 +160,9 @@ func (s *listeners) openSocket(kind, network, addr string, pinned bool, o opener
 	}
 	setUnlink(sock, false)
 	conn, ok := o.adopt(sock, ref)
+	if network == systemdNetwork {
+		ref.path = "" // its path belongs to the socket unit
+	}
 	if !ok {
 		err = fmt.Errorf("a %T cannot be handed on", sock)
 	} else {
@@ -222,6 +232,9 @@ func (s *listeners) add(ref *socketRef, c syscall.Conn) (err error) {
 	defer s.mu.Unlock()
 	s.all = append(s.all, ref)
 	s.note(ref)
+	if s.changed != nil {
+		s.changed(ref, true)
+	}
 	if ref.pinned && s.pinned || !ref.pinned && s.shared {
 		ref.gate.open()
 	}
@@ -292,6 +305,9 @@ func (s *listeners) release(ref *socketRef) {
 	for i, r := range s.all {
 		if r == ref {
 			s.all = append(s.all[:i:i], s.all[i+1:]...)
+			if s.changed != nil {
+				s.changed(ref, false)
+			}
 			ref.drop(s.unlink)
 			return
 		}

@@ -90,6 +90,19 @@ type Options struct {
 	// first SIGINT; a second SIGINT ends the process at once.
 	NoSignals bool
 
+	// Supervisor says when [Supervise] acts: "pid1" as process 1 of a container, "always", or "never". The fields from
+	// here to Watchdog are for Supervise only. Default: "pid1".
+	Supervisor string
+	// Guard is how long a build must have run since its commit, or its restart, for a crash to be the first again. A
+	// build that crashes twice in a row within its Guard is replaced by the one before it. Default: 1 minute.
+	Guard time.Duration
+	// MaxRestarts is how many crashes in a row, each within Guard, are answered with a restart; the next one ends the
+	// supervisor, with the status of what has crashed. Default: 5.
+	MaxRestarts int
+	// Watchdog is how long the main generation may be silent before it is taken for hung and ended by SIGABRT. Run
+	// keeps the main generation talking. Default: 0, none.
+	Watchdog time.Duration
+
 	// Logger gets a line for every phase. Default: slog.Default().
 	Logger *slog.Logger
 	// MeterProvider counts and times upgrades. Default: the global one of OpenTelemetry.
@@ -102,12 +115,16 @@ type Options struct {
 func (o Options) filled() (Options, error) {
 	for name, negative := range map[string]bool{
 		"Timeout": o.Timeout < 0, "AbortGrace": o.AbortGrace < 0, "StateLimit": o.StateLimit < 0,
-		"MaxGenerations": o.MaxGenerations < 0,
-		"Silence":        o.Silence < 0,
+		"MaxGenerations": o.MaxGenerations < 0, "Silence": o.Silence < 0,
+		"Guard": o.Guard < 0, "MaxRestarts": o.MaxRestarts < 0, "Watchdog": o.Watchdog < 0,
 	} {
 		if negative {
 			return o, fmt.Errorf("upgrade: Options.%s is negative: use 0 for the default", name)
 		}
+	}
+	o.Supervisor = first(o.Supervisor, superviseAsFirst)
+	if !slices.Contains([]string{superviseAsFirst, superviseAlways, superviseNever}, o.Supervisor) {
+		return o, fmt.Errorf("upgrade: Options.Supervisor is %q: use %q, %q or %q", o.Supervisor, superviseAsFirst, superviseAlways, superviseNever)
 	}
 	o.Version = first(o.Version, buildVersion())
 	o.Executable = first(o.Executable, os.Args[0])
@@ -121,6 +138,8 @@ func (o Options) filled() (Options, error) {
 	o.MaxGenerations = first(o.MaxGenerations, 4)
 	o.Silence = first(o.Silence, 2*time.Second)
 	o.Timeout = first(o.Timeout, time.Minute)
+	o.Guard = first(o.Guard, time.Minute)
+	o.MaxRestarts = first(o.MaxRestarts, 5)
 	o.AbortGrace = first(o.AbortGrace, 30*time.Second)
 	o.StateLimit = first(o.StateLimit, 64<<20)
 	if o.PIDFile != "" && !filepath.IsAbs(o.PIDFile) {

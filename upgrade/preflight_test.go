@@ -12,7 +12,7 @@ import (
 )
 
 // buildOf is the build information of a program that could replace the one that runs, changed by change.
-func buildOf(change func(*debug.BuildInfo)) *debug.BuildInfo {
+func infoOf(change func(*debug.BuildInfo)) *debug.BuildInfo {
 	own, _ := debug.ReadBuildInfo()
 	info := &debug.BuildInfo{
 		Path: own.Path, Main: debug.Module{Path: "example.com/service"},
@@ -54,7 +54,7 @@ func TestBuildInformationDecides(t *testing.T) {
 			for m, want := range map[mode]string{
 				modeUpgrade: c.refuse, modeHangup: c.refuse, modeRehearsal: c.refuse, modeRestart: again,
 			} {
-				err := suits(buildOf(c.change), m)
+				err := suits(infoOf(c.change), m)
 				if want == any && err != nil || want != any && (err == nil || !strings.Contains(err.Error(), want)) {
 					t.Errorf("%v: %v, want %q", m, err, want)
 				}
@@ -65,7 +65,7 @@ func TestBuildInformationDecides(t *testing.T) {
 
 // A program that knows tableflip only can replace this one, and cannot be rehearsed.
 func TestTableflipCannotBeRehearsed(t *testing.T) {
-	info := buildOf(func(b *debug.BuildInfo) { b.Deps = []*debug.Module{{Path: sibling}} })
+	info := infoOf(func(b *debug.BuildInfo) { b.Deps = []*debug.Module{{Path: sibling}} })
 	if err := suits(info, modeUpgrade); err != nil {
 		t.Errorf("upgrade: %v", err)
 	}

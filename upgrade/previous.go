@@ -120,13 +120,18 @@ func (p *previous) pass(to *link) error {
 	if p.exe == nil {
 		return nil
 	}
-	b := appendStateHeader(nil, 2)
-	b = appendStateEntry(b, "version", []byte(p.version))
-	b = appendStateEntry(b, "args", []byte(strings.Join(p.args, "\x00"))) // no argument has a zero byte
-	args, err := writeState(b)
+	args, err := p.argsFile()
 	if err != nil {
 		return err
 	}
 	defer args.Close()
 	return to.send(kindPrevious, nil, p.exe, args)
+}
+
+// argsFile writes what goes with the executable.
+func (p *previous) argsFile() (*os.File, error) {
+	b := appendStateHeader(nil, 2)
+	b = appendStateEntry(b, "version", []byte(p.version))
+	b = appendStateEntry(b, "args", []byte(strings.Join(p.args, "\x00"))) // no argument has a zero byte
+	return writeState(b)
 }

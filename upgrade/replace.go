@@ -141,6 +141,10 @@ func (r *runner) commitNow() error {
 
 func (r *runner) begin(a *attempt, waiter chan error) {
 	r.u.listeners.set(func(s *listeners) { s.unlink = false }) // the new process is about to serve on the paths
+	if r.role == roleMain && a.mode != modeRehearsal {
+		r.extended = time.Now()
+		r.u.manager.reloading(fmt.Sprintf("%s: %s", r.u.statusText(), a.mode))
+	}
 	r.attempt, r.waiter = a, waiter
 	go a.run() // ends with a value on a.done, which the loop waits for
 }
@@ -182,6 +186,7 @@ func (r *runner) attempted(err error) {
 	r.waiter = nil
 	switch {
 	case err != nil:
+		r.tellEnd(out)
 		r.u.log.Error("upgrade: failed, this process serves on", "phase", out.Phase, "reason", out.Reason, "candidate", out.PID, "version", out.Version)
 		r.failed(a)
 	case a.mode == modeRehearsal:
@@ -235,5 +240,6 @@ func (r *runner) handedOver(a *attempt) {
 	}
 	if r.role == roleMain {
 		r.leave("draining", &ending{reason: "handed over", handover: true})
+		r.u.manager.handedOver(a)
 	}
 }

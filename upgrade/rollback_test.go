@@ -48,9 +48,22 @@ func copyBuild(from, to, build string) error {
 // buildOf tells which build a process runs.
 func buildOf(t *testing.T, pid int) string {
 	t.Helper()
-	f, err := os.Open(fmt.Sprintf("/proc/%d/exe", pid))
+	tail, err := markOf(pid)
 	if err != nil {
 		t.Fatal(err)
+	}
+	build, ok := strings.CutPrefix(tail, buildMark)
+	if !ok {
+		return "original"
+	}
+	return strings.TrimSpace(build)
+}
+
+// markOf reads the last bytes of what a process runs.
+func markOf(pid int) (string, error) {
+	f, err := os.Open(fmt.Sprintf("/proc/%d/exe", pid))
+	if err != nil {
+		return "", err
 	}
 	defer f.Close()
 	tail := make([]byte, len(buildMark)+10)
@@ -58,14 +71,7 @@ func buildOf(t *testing.T, pid int) string {
 	if err == nil {
 		_, err = f.ReadAt(tail, info.Size()-int64(len(tail)))
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	build, ok := strings.CutPrefix(string(tail), buildMark)
-	if !ok {
-		return "original"
-	}
-	return strings.TrimSpace(build)
+	return string(tail), err
 }
 
 func (r *running) mustRun(build string) {

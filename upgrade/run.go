@@ -57,10 +57,11 @@ type runner struct {
 	heir      <-chan frame // what it says, or whoever it has passed its socket on to
 
 	sharing *sharing     // with the old process, while this one is tried with a weight
-	beat    *time.Ticker // when to say that this process lives
+	pulse   *time.Ticker // when to say that this process lives
 
 	acquired chan error // what becomes of the resources of a process that is alone; nil when that has been seen
 	giveUp   func()     // stops acquiring
+	extended time.Time  // when more time was asked for
 }
 
 // Run serves until ctx ends, a signal says so, serve returns, or another generation has taken over, and returns what
@@ -167,6 +168,8 @@ func (u *Upgrader) prepare(ctx context.Context) error {
 // loop ends when serve has returned and no attempt is under way.
 func (r *runner) loop(ctx context.Context, sig signals) {
 	stopped, closed := ctx.Done(), r.u.stop
+	pulse, stopPulse := r.u.pulse()
+	defer stopPulse()
 	for r.served != nil || r.attempt != nil || r.waits || r.acquired != nil {
 		var attempted <-chan error
 		if r.attempt != nil {
@@ -185,8 +188,9 @@ func (r *runner) loop(ctx context.Context, sig signals) {
 			signal.Stop(sig.interrupt) // the next one ends the process, as in every program that does not ask for it
 			r.stop(errors.New("SIGINT"))
 		case <-sig.hangup:
-			r.again = true
-			r.upgradeAgain()
+			r.hangup()
+		case <-pulse:
+			r.beat()
 		case q := <-r.u.requests:
 			r.answer(q)
 		case err := <-r.prepared:
@@ -230,6 +234,7 @@ func (r *runner) stop(cause error) {
 		r.plain = true
 		r.u.listeners.set(func(s *listeners) { s.unlink = true })
 		r.u.log.Info("upgrade: stopping", "reason", cause)
+		r.u.stopping(cause.Error())
 		r.leave("stopping", &ending{reason: cause.Error()})
 	}
 }
@@ -262,6 +267,7 @@ func (r *runner) leave(state string, why *ending) {
 	if why.handover {
 		r.u.listeners.set(func(s *listeners) { s.unlink = false })
 		r.u.listeners.pause(true)
+		r.u.unfollow()
 	}
 	r.endServe(why)
 }
@@ -321,8 +327,8 @@ func (r *runner) finish() {
 	}
 	u.stopTableflip()
 	u.pid.discard(os.Getpid())
-	if r.beat != nil {
-		r.beat.Stop()
+	if r.pulse != nil {
+		r.pulse.Stop()
 	}
 	u.elders.release()
 	u.previous.release()
@@ -333,5 +339,9 @@ func (r *runner) finish() {
 		r.successor.link.close()
 	}
 	u.setState("closed")
+	if r.plain && r.err == nil {
+		u.stopping("serve has returned")
+	}
+	u.manager.close()
 	u.log.Info("upgrade: ended", "generation", u.generation, "pid", os.Getpid())
 }

@@ -27,8 +27,9 @@ import (
 
 func TestMain(m *testing.M) {
 	testutil.Main(m, map[string]func() int{
-		"service": func() int { return exitCode(serviceMain()) },
-		"listens": func() int { return exitCode(listensMain()) },
+		"service":  supervised,
+		"launcher": func() int { return exitCode(launch()) },
+		"listens":  func() int { return exitCode(listensMain()) },
 	})
 }
 
@@ -65,6 +66,12 @@ type settings struct {
 	H2C            bool
 
 	ReadTimeout, HeaderTimeout, IdleTimeout time.Duration
+	Supervisor                              string        // see upgrade.Options; empty: never
+	Guard                                   time.Duration // of the supervisor
+	MaxRestarts                             int
+	Watchdog                                time.Duration
+	Systemd                                 bool   // listens on what the sockets "web" and "admin" of a service manager are
+	Serve                                   string // what every generation does when it serves: "crash", "hang"
 }
 
 // grace is how long the service may drain: longer than any test holds a request.
@@ -217,7 +224,7 @@ func (s *service) run() error {
 	if err != nil {
 		return err
 	}
-	admin, err := s.up.ListenPinned("unix", filepath.Join(s.dir, "admin.sock"))
+	admin, err := s.listenAdmin()
 	if err != nil {
 		return err
 	}
@@ -348,7 +355,7 @@ func (s *service) admin() http.Handler {
 	})
 	mux.HandleFunc("POST /upgrade-while-connected", func(w http.ResponseWriter, r *http.Request) { reply(w, s.up.Restart(r.Context())) })
 	mux.HandleFunc("POST /dial-late", func(w http.ResponseWriter, r *http.Request) {
-		_, err := kept.Dial(r.Context())
+		_, err := remembered.Dial(r.Context())
 		reply(w, err)
 	})
 	mux.HandleFunc("POST /publish", func(w http.ResponseWriter, r *http.Request) { reply(w, s.up.Publish("news", nil)) })
@@ -390,6 +397,14 @@ func startService(t *testing.T, change func(*settings), env ...string) *running 
 
 func startServiceIn(t *testing.T, wd string, change func(*settings), env ...string) *running {
 	t.Helper()
+	return startServiceBy(t, change, func(r *running) *testutil.Proc {
+		return testutil.Start(t, "service", testutil.Cfg{Dir: wd, Env: append(env, dirEnv+"="+r.dir)})
+	})
+}
+
+// startServiceBy starts it by start, which gets everything but the process, and waits until it is up.
+func startServiceBy(t *testing.T, change func(*settings), start func(*running) *testutil.Proc) *running {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "svc") // short: the path of a unix socket is limited
 	if err != nil {
 		t.Fatal(err)
@@ -399,7 +414,7 @@ func startServiceIn(t *testing.T, wd string, change func(*settings), env ...stri
 	r.set.PIDFile = filepath.Join(dir, "pid")
 	r.linkTo(testBinary(t))
 	r.change(change)
-	r.Proc = testutil.Start(t, "service", testutil.Cfg{Dir: wd, Env: append(env, dirEnv+"="+dir)})
+	r.Proc = start(r)
 	testutil.Until(t, 20*time.Second, "the service has a pid file", func() bool { return r.mainPID() != 0 })
 	b, err := os.ReadFile(filepath.Join(dir, "addr"))
 	if err != nil {

@@ -14,13 +14,8 @@ import (
 	"sync"
 )
 
-// State is a value that passes from the old process to the new one, and back on an abort. Its methods are called while
-// the program serves, so they must be safe beside its other uses. UnmarshalBinary may be called twice in a new process:
-// with a snapshot at its start and with a fresh one at the commit. On an abort it is called in the old process, which
-// went on changing its own value meanwhile: a value that both sides may change should merge there. Data may come from
-// another version of the program: an error is the right answer to what cannot be understood. A method that takes long
-// delays the upgrade, and one that takes longer than Options.Timeout fails it. None may call the Upgrader.
-type State interface {
+// state is a value that is kept.
+type state interface {
 	encoding.BinaryMarshaler
 	encoding.BinaryUnmarshaler
 }
@@ -31,17 +26,17 @@ type keeper struct {
 
 	mu       sync.Mutex
 	names    []string // in the order of Keep
-	values   map[string]State
+	values   map[string]state
 	received map[string][]byte
 	refused  error // the first value that did not take its data, or a name used twice
 }
 
 func newKeeper(limit int64) *keeper {
-	return &keeper{limit: limit, values: map[string]State{}}
+	return &keeper{limit: limit, values: map[string]state{}}
 }
 
 // keep adds a value and restores it at once if there is something for it.
-func (k *keeper) keep(name string, v State) {
+func (k *keeper) keep(name string, v state) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if _, ok := k.values[name]; ok {
@@ -90,7 +85,7 @@ func (k *keeper) receive(file *os.File) error {
 
 // kept copies what there is, so that the program's methods are not called under a lock: one that hangs must not keep the
 // other side of the protocol from going on.
-func (k *keeper) kept() ([]string, map[string]State) {
+func (k *keeper) kept() ([]string, map[string]state) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return slices.Clone(k.names), maps.Clone(k.values)
@@ -128,7 +123,7 @@ func (k *keeper) snapshot() (*os.File, error) {
 	return writeState(b)
 }
 
-func restore(name string, v State, data []byte) error {
+func restore(name string, v state, data []byte) error {
 	err := guard(func() error { return v.UnmarshalBinary(bytes.Clone(data)) })
 	if err != nil {
 		return fmt.Errorf("keep %q refuses what the other generation sent (%d bytes): %w", name, len(data), err)

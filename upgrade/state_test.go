@@ -31,7 +31,7 @@ func (v *text) UnmarshalBinary(b []byte) error {
 	return v.refuse
 }
 
-func snapshotOf(t *testing.T, values map[string]State) *os.File {
+func snapshotOf(t *testing.T, values map[string]state) *os.File {
 	t.Helper()
 	k := newKeeper(1 << 20)
 	for name, v := range values {
@@ -47,7 +47,7 @@ func snapshotOf(t *testing.T, values map[string]State) *os.File {
 
 // Values go to the value of the same name, whether it was kept before or after they came; the others are ignored.
 func TestStateFindsItsValue(t *testing.T) {
-	f := snapshotOf(t, map[string]State{"a": &text{s: "one"}, "b": &text{s: ""}, "gone": &text{s: "x"}})
+	f := snapshotOf(t, map[string]state{"a": &text{s: "one"}, "b": &text{s: ""}, "gone": &text{s: "x"}})
 	k := newKeeper(1 << 20)
 	before, after, fresh := &text{}, &text{s: "old"}, &text{s: "default"}
 	k.keep("a", before)
@@ -63,7 +63,7 @@ func TestStateFindsItsValue(t *testing.T) {
 
 // A value that refuses or panics does so by name, and the others are restored all the same.
 func TestRefusalsAreNamed(t *testing.T) {
-	f := snapshotOf(t, map[string]State{"bad": &text{s: "1"}, "good": &text{s: "2"}})
+	f := snapshotOf(t, map[string]state{"bad": &text{s: "1"}, "good": &text{s: "2"}})
 	for name, bad := range map[string]*text{"error": {refuse: errors.New("too new")}, "panic": {boom: true}} {
 		k := newKeeper(1 << 20)
 		good := &text{}
@@ -94,7 +94,7 @@ func TestStateHasALimit(t *testing.T) {
 	if _, err := k.snapshot(); err == nil || !strings.Contains(err.Error(), `"big"`) || !strings.Contains(err.Error(), "StateLimit 100") {
 		t.Errorf("sender: %v", err)
 	}
-	f := snapshotOf(t, map[string]State{"big": &text{s: strings.Repeat("x", 200)}})
+	f := snapshotOf(t, map[string]state{"big": &text{s: strings.Repeat("x", 200)}})
 	if err := newKeeper(100).receive(f); err == nil || !strings.Contains(err.Error(), "StateLimit 100") {
 		t.Errorf("receiver: %v", err)
 	}
@@ -161,7 +161,7 @@ func TestUnsealedStateIsRefused(t *testing.T) {
 	if _, err := readState(f, 1<<20); err == nil || !strings.Contains(err.Error(), "not sealed") {
 		t.Fatalf("%v", err)
 	}
-	sealedFile := snapshotOf(t, map[string]State{"a": &text{}})
+	sealedFile := snapshotOf(t, map[string]state{"a": &text{}})
 	if _, err := sealedFile.WriteAt([]byte("x"), 0); err == nil {
 		t.Fatal("state can be written after it was sent")
 	}

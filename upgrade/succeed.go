@@ -84,8 +84,9 @@ func (r *runner) becomeMain() {
 		u.log.Error("upgrade: serving without a pid file", "err", err)
 	}
 	u.testify()
+	u.announce()
 	u.keeper.forget()
-	if u.generation > 1 {
+	if u.elder != nil {
 		_ = debug.SetCrashOutput(nil, debug.CrashOptions{})
 	}
 	u.setState("serving")
@@ -114,9 +115,9 @@ func (r *runner) heard(f frame, ok bool) {
 	if !ok {
 		r.parent = nil
 		r.u.elders.remove(r.u.elder)
-		if r.beat != nil {
-			r.beat.Stop()
-			r.beat = nil
+		if r.pulse != nil {
+			r.pulse.Stop()
+			r.pulse = nil
 		}
 		if r.sharing != nil {
 			r.sharing.over.Store(true)

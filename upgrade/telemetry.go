@@ -17,6 +17,7 @@ const scope = "github.com/midair-go/midair/upgrade"
 const (
 	metricAttempts = "midair.upgrade.attempts"
 	metricDuration = "midair.upgrade.duration"
+	metricRestarts = "midair.upgrade.restarts"
 	spanUpgrade    = "midair.upgrade"
 )
 
@@ -26,6 +27,7 @@ type telemetry struct {
 	tracer   trace.Tracer
 	attempts metric.Int64Counter
 	duration metric.Float64Histogram
+	restarts metric.Int64Counter
 }
 
 func newTelemetry(o Options) (*telemetry, error) {
@@ -34,7 +36,9 @@ func newTelemetry(o Options) (*telemetry, error) {
 		metric.WithDescription("Upgrades that this process has tried, by outcome."), metric.WithUnit("{upgrade}"))
 	duration, err2 := meter.Float64Histogram(metricDuration,
 		metric.WithDescription("How long upgrades took from their start to commit or failure."), metric.WithUnit("s"))
-	return &telemetry{o.TracerProvider.Tracer(scope), attempts, duration}, errors.Join(err1, err2)
+	restarts, err3 := meter.Int64Counter(metricRestarts,
+		metric.WithDescription("Starts of this service after a crash, by the supervisor."), metric.WithUnit("{restart}"))
+	return &telemetry{o.TracerProvider.Tracer(scope), attempts, duration, restarts}, errors.Join(err1, err2, err3)
 }
 
 // begin opens the span of an attempt; the function that it returns closes it.

@@ -2,6 +2,7 @@ package upgrade
 
 import (
 	"context"
+	"encoding"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -31,6 +32,7 @@ type Upgrader struct {
 	mover     atomic.Pointer[mover]
 	publisher atomic.Pointer[link] // to the old process, while this one is a candidate
 	offers    []chan struct{}      // guarded by mu
+	manager   *notifier            // the service manager; nil if there is none
 	hurry     chan struct{}
 	hurryOnce sync.Once
 
@@ -43,6 +45,8 @@ type Upgrader struct {
 	elder       *elder        // the old process, when it has handed over
 	born        Outcome       // of the upgrade that started this process, as far as the old one has told
 	only        bool          // nobody serves: this process has to, whatever its checks say
+	inherited   []string      // names of the sockets that a service manager keeps for the old process
+	said        bool          // the manager knows that the service ends
 
 	requests chan request
 	running  chan struct{} // closed when Run begins
@@ -80,8 +84,10 @@ func New(opts Options) (*Upgrader, error) {
 		return nil, fmt.Errorf("upgrade: %w", err)
 	}
 	u := newUpgrader(o, tel, tf)
+	u.meetManager()
 	if tf != nil && tf.HasParent() {
 		if err := u.join(); err != nil {
+			u.manager.close()
 			return nil, fmt.Errorf("upgrade: %w", err)
 		}
 		u.state.Generation = u.generation
@@ -122,7 +128,7 @@ func (u *Upgrader) join() error {
 	}
 	atStep("new.start")
 	u.parent = newLink(sock)
-	hello := helloBody{Min: protocolMin, Max: protocolMax, PID: os.Getpid(), Version: clip(u.opts.Version)}
+	hello := helloBody{Min: protocolMin, Max: protocolMax, PID: os.Getpid(), Version: clip(u.opts.Version), Speaks: true}
 	if err := u.parent.send(kindHello, hello); gone(err) {
 		u.orphan()
 		return nil
@@ -193,6 +199,7 @@ func (u *Upgrader) take(f frame) error {
 	if !w.Started.IsZero() {
 		u.born.Kind, u.born.Started = w.Kind, w.Started
 	}
+	u.inherited = w.Stored
 	u.elder = &elder{elderBody: elderBody{Generation: w.Generation - 1, PID: os.Getppid(), Version: w.From}, link: u.parent}
 	if w.Millis > 0 {
 		u.limit = time.Duration(w.Millis) * time.Millisecond
@@ -217,6 +224,9 @@ func (u *Upgrader) take(f frame) error {
 // connections are plain ones of package net. Close it as usual; what is open when an upgrade begins is handed on, and what
 // a new process does not open again is closed with the commit. It may be called before Run and while Run runs; only what
 // was opened before counts for being prepared. The path of a unix socket that nobody listens on any more is replaced.
+//
+// A socket that a service manager has passed (LISTEN_FDS) is taken instead of a new one if its tcp or udp address is this
+// one. The network "systemd" asks for one by its name, FileDescriptorName= in its unit: Listen("systemd", "web").
 func (u *Upgrader) Listen(network, address string) (net.Listener, error) {
 	ln, err := u.listeners.listen(network, address, false)
 	u.listeners.failed(err)
@@ -250,9 +260,22 @@ func (u *Upgrader) Check(name string, fn func(context.Context) error) {
 	u.checks = append(u.checks, check{name, fn})
 }
 
-// Keep makes v pass from generation to generation under the given name. If the old process sent something for it, v is
-// restored before Keep returns; a value that refuses fails the check phase. To be called before Run.
-func (u *Upgrader) Keep(name string, v State) { u.keeper.keep(name, v) }
+// Keep makes v pass from the old process to the new one under the given name, and back on an abort. If the old process
+// sent something for it, v is restored before Keep returns; a value that refuses fails the check phase. To be called before
+// Run.
+//
+// The methods of v are called while the program serves, so they must be safe beside its other uses. UnmarshalBinary may be
+// called twice in a new process: with a snapshot at its start and with a fresh one at the commit. On an abort it is called
+// in the old process, which went on changing its own value meanwhile: a value that both sides may change should merge
+// there. Data may come from another version of the program: an error is the right answer to what cannot be understood. A
+// method that takes long delays the upgrade, and one that takes longer than Options.Timeout fails it. None may call the
+// Upgrader.
+func (u *Upgrader) Keep(name string, v interface {
+	encoding.BinaryMarshaler
+	encoding.BinaryUnmarshaler
+}) {
+	u.keeper.keep(name, v)
+}
 
 // Hurry returns a channel that is closed when this generation should close its idle connections at once, because it is
 // one of the oldest of more than Options.MaxGenerations. It is made for drain.Options.Hurry.
@@ -291,6 +314,7 @@ func (u *Upgrader) neverRun() {
 	u.listeners.set(func(s *listeners) { s.unlink = u.generation == 1 })
 	u.listeners.releaseAll()
 	u.stopTableflip()
+	u.manager.close()
 	close(u.ended)
 }
 

@@ -65,8 +65,11 @@ func (a *admin) listen(c config) error {
 	if unix {
 		a.ln, err = listenPrivate(a.up, path)
 		a.addr = "unix:" + absolute(path)
-	} else if a.ln, err = a.up.ListenPinned("tcp", c.admin); err == nil {
+	} else if a.ln, err = a.up.ListenPinned(network(c.admin)); err == nil {
 		a.addr = a.ln.Addr().String()
+		if a.ln.Addr().Network() == "unix" { // systemd has passed one
+			a.addr = "unix:" + a.addr
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("-admin: %w", err)

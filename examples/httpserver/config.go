@@ -58,10 +58,10 @@ func parseFlags(fs *flag.FlagSet, args []string) error {
 // parse fills c from the arguments.
 func (c *config) parse(args []string) error {
 	fs := flagSet("httpserver", synopsis)
-	fs.StringVar(&c.addr, "addr", "127.0.0.1:8080", "`address` to serve on; port 0 takes a free one")
+	fs.StringVar(&c.addr, "addr", "127.0.0.1:8080", "`address` to serve on; port 0 takes a free one; systemd:NAME is a socket that systemd passes")
 	fs.StringVar(&c.addrFile, "addr-file", "", "write the real address to this `file`")
 	fs.StringVar(&c.pidFile, "pid-file", "", "keep the pid of the process to signal in this `file`")
-	fs.StringVar(&c.admin, "admin", "127.0.0.1:8081", "`address` of the admin listener, or unix:PATH; empty: none")
+	fs.StringVar(&c.admin, "admin", "127.0.0.1:8081", "`address` of the admin listener, unix:PATH or systemd:NAME; empty: none")
 	fs.StringVar(&c.flags, "flags", "flags.json", "flag `file`; created with defaults if it is missing")
 	fs.StringVar(&c.sessions, "sessions", "sessions", "`directory` of the sessions; created if it is missing")
 	fs.DurationVar(&c.grace, "grace", 30*time.Second, "drain limit: how long requests may take to end")

@@ -96,7 +96,7 @@ func (d *demo) run(ctx context.Context) error {
 		defer d.service.end(endLimit) // after finish there is nothing left to tell
 	}
 	if err == nil {
-		d.out.say("start", fmt.Sprintf("v1 as pid %d on http://%s", d.service.started()[0], d.service.addr))
+		d.out.say("start", fmt.Sprintf("v1 on http://%s, supervised by pid %d", d.service.addr, d.service.started()[0]))
 		err = d.play(ctx)
 	}
 	if err != nil && ctx.Err() == nil && d.service != nil {

@@ -65,8 +65,8 @@ func startService(ctx context.Context, exe, dir string) (*service, error) {
 	return s, err
 }
 
-// started is how the log names a process that an upgrade has started.
-var started = regexp.MustCompile(`started a new process" candidate=(\d+)`)
+// started is how the log names the first process that serves, and one that an upgrade has started.
+var started = regexp.MustCompile(`started a new process" candidate=(\d+)|msg="upgrade: serving" generation=1 .*pid=(\d+)`)
 
 // listen reads what the processes log, for their pids, and for who wants to know what went wrong.
 func (s *service) listen(r *os.File) {
@@ -76,7 +76,7 @@ func (s *service) listen(r *os.File) {
 		s.mu.Lock()
 		s.log = append(s.log[max(0, len(s.log)-39):], lines.Text())
 		if m := started.FindStringSubmatch(lines.Text()); m != nil {
-			pid, _ := strconv.Atoi(m[1])
+			pid, _ := strconv.Atoi(m[1] + m[2]) // one of them is empty
 			s.pids = append(s.pids, pid)
 		}
 		s.mu.Unlock()

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/midair-go/midair/internal/testutil"
@@ -43,12 +44,29 @@ func TestBadReleases(t *testing.T) {
 	}
 }
 
-// A release that exits after its commit was a good one for the upgrade. There is nobody to go back to.
+// A release that exits after its commit was a good one for the upgrade. The supervisor tries it once more, and goes back to
+// the one before. Nobody is refused meanwhile.
 func TestFailAfterCommit(t *testing.T) {
 	s := startSite(t)
 	s.release("-fail=after-commit=50ms")
+	l := s.load()
 	s.post("/upgrade", 200)
-	s.WaitOutput(patience, "exits 50ms after the commit")
+	testutil.Until(t, patience, "v1 serves again", func() bool {
+		r, err := s.operate(t.Context(), "GET", "/status")
+		return err == nil && r.version() == "v1" && r.generation() == 4
+	})
+	report := l.Stop()
+	for _, f := range report.Failed {
+		if f.Outcome == testutil.DialRefused {
+			t.Fatalf("a connection was refused: %v", f)
+		}
+	}
+	last := s.status().Upgrade.Last
+	if last == nil || last.Kind != "crash-rollback" || last.From != "v2" || !strings.Contains(last.Reason, "exit status 7") {
+		t.Errorf("the status says %+v", last)
+	}
+	t.Logf("%v", report)
+	s.signal(syscall.SIGTERM)
 	s.mustEnd(0)
 }
 

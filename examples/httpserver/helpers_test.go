@@ -20,7 +20,10 @@ import (
 	"github.com/midair-go/midair/internal/testutil"
 )
 
-func TestMain(m *testing.M) { testutil.Main(m, nil) }
+func TestMain(m *testing.M) { testutil.Main(m, roles) }
+
+// roles are what the test binary plays.
+var roles = map[string]func() int{}
 
 const patience = 20 * time.Second
 
@@ -56,6 +59,15 @@ func startSite(t *testing.T, args ...string) *site {
 	testutil.Until(t, patience, "there is a pid file", func() bool { return s.mainPID() != 0 || ended(s.Proc) })
 	s.addr = strings.TrimSpace(s.read("addr"))
 	return s
+}
+
+// WaitFamily waits until n processes serve or drain, and with them the supervisor.
+func (s *site) WaitFamily(t testing.TB, n int, timeout time.Duration) {
+	t.Helper()
+	if n > 0 {
+		n++
+	}
+	s.Proc.WaitFamily(t, n, timeout)
 }
 
 func ended(p *testutil.Proc) bool {

@@ -17,6 +17,8 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/midair-go/midair/canary"
@@ -31,7 +33,18 @@ import (
 // version is what -ldflags "-X main.version=v2" sets.
 var version = "dev"
 
-func main() { os.Exit(command(os.Args[1:])) }
+func main() {
+	if serves(os.Args[1:]) {
+		slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, nil)))
+		if code, ok := upgrade.Supervise(upgrade.Options{Supervisor: "always", Version: version}); ok {
+			os.Exit(code)
+		}
+	}
+	os.Exit(command(os.Args[1:]))
+}
+
+// serves tells whether the arguments ask for the service, and not for a command.
+func serves(args []string) bool { return !slices.Contains([]string{"demo", "upgrade"}, first(args)) }
 
 // command runs what the arguments ask for and returns the exit status: 2 for arguments that make no sense.
 func command(args []string) int {
@@ -42,7 +55,6 @@ func command(args []string) int {
 	case "upgrade":
 		err = upgradeCommand(args[1:])
 	default:
-		slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, nil)))
 		var c config
 		if err = c.parse(args); err == nil {
 			err = run(context.Background(), c)
@@ -105,7 +117,7 @@ func run(ctx context.Context, c config) error {
 	})
 	up.Keep("cart", cart)
 
-	ln, err := up.Listen("tcp", c.addr)
+	ln, err := up.Listen(network(c.addr))
 	if err != nil {
 		return err
 	}
@@ -157,6 +169,14 @@ func newHTTPServer() *http.Server {
 		ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelWarn),
 	}
+}
+
+// network tells a socket that systemd passes, by its name behind "systemd:", from an address.
+func network(addr string) (network, address string) {
+	if name, ok := strings.CutPrefix(addr, "systemd:"); ok {
+		return "systemd", name
+	}
+	return "tcp", addr
 }
 
 func (c config) serve(ctx context.Context, web *drain.Server, ln net.Listener) error {

@@ -69,7 +69,10 @@ func TestCannotStart(t *testing.T) {
 // The files, the log and the answers agree on who serves where.
 func TestIdentity(t *testing.T) {
 	s := startSite(t)
-	pid := fmt.Sprint(s.PID())
+	pid := fmt.Sprint(s.mainPID())
+	if pid == fmt.Sprint(s.PID()) {
+		t.Errorf("%s supervises itself", pid)
+	}
 	if got := strings.TrimSpace(s.read("pid")); got != pid {
 		t.Errorf("the pid file names %s, want %s", got, pid)
 	}
@@ -265,7 +268,7 @@ func TestPage(t *testing.T) {
 	s := startSite(t)
 	r := s.ask("GET", "/", "")
 	for _, want := range []string{
-		fmt.Sprintf("kill -HUP <span data-pid>%d</span>", s.PID()),
+		fmt.Sprintf("kill -HUP <span data-pid>%d</span>", s.mainPID()),
 		"curl --unix-socket " + s.file("admin") + " http://admin/upgrade -X POST",
 		s.file("current") + " demo",
 		`/"defaultVariant": "25%"/' ` + s.file("flags.json"),

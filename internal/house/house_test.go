@@ -71,7 +71,7 @@ func TestNoPackageImportsASibling(t *testing.T) {
 func TestPackagesLinkOnlyTheirOwn(t *testing.T) {
 	otel := []string{"go.opentelemetry.io/", "github.com/go-logr/", "github.com/cespare/xxhash/"}
 	for name, allowed := range map[string][]string{
-		"upgrade":            append([]string{"github.com/cloudflare/tableflip", "golang.org/x/sys/"}, otel...),
+		"upgrade":            append([]string{"github.com/cloudflare/tableflip", "github.com/coreos/go-systemd/", "github.com/cespare/xxhash/", "golang.org/x/sys/"}, otel...),
 		"upgrade/certs":      {},
 		"drain":              {},
 		"flags":              append([]string{"github.com/open-feature/go-sdk/"}, otel...),

@@ -1,0 +1,209 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/midair-go/midair/internal/testutil"
+)
+
+func init() { roles["terminal"] = onTerminal }
+
+const terminalEnv = "SITE_TEST_TERMINAL" // the path of a terminal
+
+// onTerminal is what a login does: it makes the terminal the one of its session, and then is a command.
+func onTerminal() int {
+	tty, err := os.OpenFile(os.Getenv(terminalEnv), os.O_RDWR, 0)
+	if err == nil {
+		for fd := range 3 {
+			err = unix.Dup3(int(tty.Fd()), fd, 0)
+		}
+	}
+	path, err2 := exec.LookPath(os.Args[1])
+	if err == nil && err2 == nil {
+		env := os.Environ()
+		for i, v := range env {
+			if strings.HasPrefix(v, "MIDAIR_TEST_ROLE=") {
+				env[i] = "MIDAIR_TEST_ROLE="
+			}
+		}
+		err = syscall.Exec(path, os.Args[1:], env)
+	}
+	fmt.Fprintln(os.Stderr, err, err2)
+	return 1
+}
+
+// terminal is a pseudo-terminal with a command on it.
+type terminal struct {
+	*testutil.Proc
+	t      *testing.T
+	master *os.File
+	done   chan struct{} // closed when nothing is read any more
+
+	mu     sync.Mutex
+	screen bytes.Buffer
+}
+
+func startOnTerminal(t *testing.T, command ...string) *terminal {
+	t.Helper()
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := master.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var n int
+	_ = raw.Control(func(fd uintptr) {
+		if err = unix.IoctlSetPointerInt(int(fd), unix.TIOCSPTLCK, 0); err == nil {
+			n, err = unix.IoctlGetInt(int(fd), unix.TIOCGPTN)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	term := &terminal{t: t, master: master, done: make(chan struct{})}
+	t.Cleanup(term.close)
+	go term.read() // ends with the terminal
+	term.Proc = testutil.Start(t, "terminal", testutil.Cfg{Args: command, Env: []string{terminalEnv + "=/dev/pts/" + strconv.Itoa(n)}})
+	return term
+}
+
+func (t *terminal) read() {
+	defer close(t.done)
+	buf := make([]byte, 4096)
+	for {
+		n, err := t.master.Read(buf)
+		t.mu.Lock()
+		t.screen.Write(buf[:n])
+		t.mu.Unlock()
+		if err != nil && !os.IsTimeout(err) && t.closed() {
+			return
+		}
+	}
+}
+
+// closed tells whether the terminal is: an error alone may mean that nobody has opened the other side yet.
+func (t *terminal) closed() bool { return t.master.Fd() == ^uintptr(0) }
+
+// close is what a terminal emulator does when its window is closed.
+func (t *terminal) close() {
+	t.master.Close()
+	<-t.done
+}
+
+func (t *terminal) text() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.screen.String()
+}
+
+// until waits for a text on the screen and returns what the expression has found first.
+func (t *terminal) until(expr string) string {
+	t.t.Helper()
+	re := regexp.MustCompile(expr)
+	var found []string
+	testutil.Until(t.t, 2*patience, expr+" on the screen", func() bool {
+		found = re.FindStringSubmatch(t.text())
+		return found != nil
+	})
+	return found[len(found)-1]
+}
+
+// withFiles adds what the service needs to run below dir.
+func withFiles(dir string, command ...string) []string {
+	return append(command, "-addr=127.0.0.1:0", "-admin=", "-soak=50ms",
+		"-pid-file="+filepath.Join(dir, "pid"), "-flags="+filepath.Join(dir, "flags.json"), "-sessions="+filepath.Join(dir, "sessions"))
+}
+
+// In a terminal, by go run and by itself: a SIGHUP to the pid that is printed upgrades, Ctrl-C stops everything, once, and
+// what was begun is answered. Nothing is left.
+func TestTerminalUpgradeAndInterrupt(t *testing.T) {
+	t.Run("go run", func(t *testing.T) { upgradeAndInterrupt(t, 1, "go", "run", ".") }) // go itself says 1 after Ctrl-C
+	t.Run("built", func(t *testing.T) { upgradeAndInterrupt(t, 0, build(t, "v1")) })
+}
+
+func upgradeAndInterrupt(t *testing.T, status int, command ...string) {
+	t.Helper()
+	dir := t.TempDir()
+	term := startOnTerminal(t, withFiles(dir, command...)...)
+	addr := term.until(`msg=serving addr=(\S+)`)
+	for generation := 1; generation <= 2; generation++ {
+		pid, _ := strconv.Atoi(term.until(fmt.Sprintf(`msg="upgrade: serving" generation=%d \S+ pid=(\d+)`, generation)))
+		if err := syscall.Kill(pid, syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+	}
+	term.until(`msg="upgrade: serving" generation=3`)
+	answered := make(chan error, 1)
+	go func() {
+		resp, err := http.Get("http://" + addr + "/slow?d=1s")
+		if err == nil {
+			resp.Body.Close()
+		}
+		answered <- err
+	}()
+	testutil.Until(t, patience, "the request has arrived", func() bool { return connected(addr) })
+	if _, err := term.master.WriteString("\x03"); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-answered; err != nil {
+		t.Errorf("a request that was begun: %v", err)
+	}
+	if code, err := term.Wait(patience); err != nil || code != status || strings.Contains(term.text(), "exit status") {
+		t.Errorf("exit status %d, %v\n%s", code, err, term.text())
+	}
+	term.WaitFamily(t, 0, patience)
+	if n := strings.Count(term.text(), "upgrade: stopping"); n != 1 {
+		t.Errorf("stopped %d times\n%s", n, term.text())
+	}
+	left(t, dir)
+}
+
+// Closing the terminal stops the service as SIGTERM does, and nothing is left.
+func TestTerminalClosed(t *testing.T) {
+	dir := t.TempDir()
+	term := startOnTerminal(t, withFiles(dir, "go", "run", ".")...)
+	pid, _ := strconv.Atoi(term.until(`msg="upgrade: serving" generation=1 \S+ pid=(\d+)`))
+	if err := syscall.Kill(pid, syscall.SIGHUP); err != nil { // an older generation is no hindrance
+		t.Fatal(err)
+	}
+	term.until(`msg="upgrade: serving" generation=2`)
+	term.close()
+	term.WaitFamily(t, 0, patience)
+	left(t, dir)
+}
+
+func left(t *testing.T, dir string) {
+	t.Helper()
+	if _, err := os.Stat(filepath.Join(dir, "pid")); !os.IsNotExist(err) {
+		t.Errorf("the pid file is left: the service was not stopped in order: %v", err)
+	}
+}
+
+// connected tells whether somebody has a connection to the address.
+func connected(addr string) bool {
+	b, _ := os.ReadFile("/proc/net/tcp")
+	_, port, _ := strings.Cut(addr, ":")
+	n, _ := strconv.Atoi(port)
+	for line := range strings.Lines(string(b)) {
+		f := strings.Fields(line)
+		if len(f) > 3 && strings.HasSuffix(f[1], fmt.Sprintf(":%04X", n)) && f[3] == "01" {
+			return true
+		}
+	}
+	return false
+}

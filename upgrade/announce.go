@@ -1,0 +1,161 @@
+package upgrade
+
+import (
+	"errors"
+	"slices"
+	"sync"
+	"time"
+)
+
+// What the service manager is told, and when. All of it comes from the goroutine that owns the upgrade, but for the
+// sockets that a program opens and closes while it serves.
+
+// nameSet is the set of names under which sockets are kept.
+type nameSet struct {
+	mu  sync.Mutex
+	all []string
+}
+
+func (s *nameSet) add(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !slices.Contains(s.all, name) {
+		s.all = append(s.all, name)
+	}
+}
+
+func (s *nameSet) remove(name string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := len(s.all)
+	s.all = slices.DeleteFunc(s.all, func(o string) bool { return o == name })
+	return len(s.all) < n
+}
+
+func (s *nameSet) list() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.all)
+}
+
+// childOptions are those that a candidate is started with: it has to find the service manager.
+func (u *Upgrader) childOptions() Options {
+	o := u.opts
+	o.Env = u.manager.environ(o.environ())
+	return o
+}
+
+// announce says that this generation is the service. Its sockets are kept before, and what it does not have is
+// forgotten. The candidate that says so has not told the old process yet: if it dies in between, the old one takes the
+// service back and says that in turn.
+func (u *Upgrader) announce() {
+	if u.manager == nil {
+		return
+	}
+	u.listeners.set(func(s *listeners) {
+		s.changed = u.keepSocket
+		for _, r := range s.all {
+			if u.plainParent { // it may have closed what was kept under this name
+				u.manager.forget(storeName(r.kind, r.network, r.addr))
+			}
+			u.keepSocket(r, true)
+		}
+	})
+	u.forgetSockets()
+	u.manager.ready(u, u.statusText())
+	u.manager.flush(notifyFlush)
+	atStep("new.announced")
+}
+
+// keepSocket follows the sockets of the main generation. It is called with the lock of the listeners.
+func (u *Upgrader) keepSocket(r *socketRef, open bool) {
+	name := storeName(r.kind, r.network, r.addr)
+	if !open {
+		u.manager.remove(name)
+	} else if file := r.storable(); file != nil && name != "" {
+		u.manager.store(name, file)
+	}
+}
+
+// forgetSockets drops what an older generation had kept and this one does not have.
+func (u *Upgrader) forgetSockets() {
+	var own []string
+	for _, r := range u.listeners.refs() {
+		own = append(own, storeName(r.kind, r.network, r.addr))
+	}
+	for _, name := range append(u.inherited, u.listeners.passed.unclaimed()...) {
+		if !slices.Contains(own, name) {
+			u.manager.forget(name)
+		}
+	}
+	u.inherited = nil
+}
+
+// unfollow leaves what is kept as it is: it is another generation's now, or dropped.
+func (u *Upgrader) unfollow() {
+	u.listeners.set(func(s *listeners) { s.changed = nil })
+}
+
+// stopping says that the service ends, once, and drops what is kept: connections that nobody will accept are to be
+// refused and not to queue.
+func (u *Upgrader) stopping(reason string) {
+	if u.manager == nil || u.said {
+		return
+	}
+	u.said = true
+	u.unfollow()
+	u.manager.say(wordStopping, wordStatus+oneLine("stopping: "+reason))
+	for _, name := range u.manager.names() {
+		u.manager.remove(name)
+	}
+}
+
+// pulse is when the manager wants to hear something; nil if it does not.
+func (u *Upgrader) pulse() (<-chan time.Time, func()) {
+	if u.manager == nil {
+		return nil, func() {}
+	}
+	every := extendEvery
+	if u.manager.watchdog > 0 {
+		every = min(every, max(u.manager.watchdog/3, time.Millisecond))
+	}
+	t := time.NewTicker(every)
+	return t.C, t.Stop
+}
+
+// beat tells the manager that the loop goes round, and asks for time where something takes it. A stop gets what the
+// manager gives by itself: whoever operates the service has set that.
+func (r *runner) beat() {
+	n := r.u.manager
+	if n.watchdog > 0 && (r.role == roleMain || r.plain) {
+		n.alive()
+	}
+	waits := r.attempt != nil || r.role == roleCandidate && r.alone
+	if waits && time.Since(r.extended) >= extendEvery-time.Second {
+		r.extended = time.Now()
+		n.say(extension())
+	}
+}
+
+// tellEnd tells the manager how an attempt ended that has left this process serving. The pid is said as well: a
+// candidate may have said its own before it died.
+func (r *runner) tellEnd(out Outcome) {
+	if r.role != roleMain {
+		return
+	}
+	status := r.u.statusText()
+	if out.Phase != "" {
+		status += "; the last upgrade failed: " + string(out.Phase) + ": " + clip(out.Reason)
+	}
+	r.u.manager.ready(r.u, status)
+}
+
+// hangup handles a SIGHUP: it asks for an upgrade, unless it says that the terminal was closed.
+func (r *runner) hangup() {
+	if terminalClosed() {
+		r.stop(errors.New("the terminal was closed"))
+		return
+	}
+	r.again = true
+	r.upgradeAgain()
+}

@@ -1,0 +1,35 @@
+//go:build unix
+
+package upgrade
+
+import (
+	"errors"
+	"os/signal"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// terminal is the one that this process was started in, if there was one and its end matters: not to what nohup started.
+var terminal = startedInTerminal()
+
+func startedInTerminal() bool {
+	return !signal.Ignored(syscall.SIGHUP) && openTerminal() == nil
+}
+
+func openTerminal() error {
+	fd, err := unix.Open("/dev/tty", unix.O_RDONLY|unix.O_NOCTTY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err == nil {
+		unix.Close(fd)
+	}
+	return err
+}
+
+// terminalClosed tells whether a SIGHUP says that the terminal was closed, and asks for nothing.
+func terminalClosed() bool {
+	if !terminal {
+		return false
+	}
+	err := openTerminal()
+	return errors.Is(err, unix.ENXIO) || errors.Is(err, unix.EIO)
+}

@@ -1,0 +1,207 @@
+//go:build linux
+
+package upgrade
+
+import (
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/midair-go/midair/internal/testutil"
+)
+
+// manager is a notify socket that nobody reads until the test does.
+func manager(t *testing.T) *net.UnixConn {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "ntf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(dir, "s"), Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	t.Setenv(notifyEnv, c.LocalAddr().String())
+	return c
+}
+
+func read(t *testing.T, c *net.UnixConn) string {
+	t.Helper()
+	buf := make([]byte, 4096)
+	_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+	n, err := c.Read(buf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(buf[:n])
+}
+
+// Without a service manager there is nobody to talk to, and everything may be said all the same.
+func TestNobodyToTalkTo(t *testing.T) {
+	t.Setenv(notifyEnv, "")
+	n := newNotifier(slog.Default())
+	if n != nil {
+		t.Fatal("a notifier without an address")
+	}
+	n.say("READY=1")
+	n.ready(nil, "")
+	n.reloading("")
+	n.introduce(nil)
+	n.store("x", nil)
+	n.remove("x")
+	n.flush(time.Hour)
+	n.close()
+	if n.names() != nil || !slices.Equal(n.environ([]string{"A=1"}), []string{"A=1"}) {
+		t.Error("it has something")
+	}
+}
+
+// Messages arrive in their order, each once, and after close nothing is sent.
+func TestMessagesKeepTheirOrder(t *testing.T) {
+	c := manager(t)
+	n := newNotifier(slog.Default())
+	const many = 200 // more than the socket's queue has room for
+	for i := range many {
+		n.say("N=" + strconv.Itoa(i))
+	}
+	for i := range many {
+		if got := read(t, c); got != "N="+strconv.Itoa(i) {
+			t.Fatalf("message %d is %q", i, got)
+		}
+	}
+	n.flush(10 * time.Second)
+	n.close()
+	n.say("late")
+	n.close()
+	_ = c.SetReadDeadline(time.Now())
+	if k, err := c.Read(make([]byte, 16)); err == nil {
+		t.Errorf("%d bytes after close", k)
+	}
+}
+
+// A manager that does not read costs the commit a moment, and the end of a process no more than its last wait.
+func TestManagerThatDoesNotReadDelaysLittle(t *testing.T) {
+	manager(t)
+	n := newNotifier(slog.Default())
+	for range 2000 {
+		n.say("X=" + strings.Repeat("x", 1000))
+	}
+	begun := time.Now()
+	n.flush(50 * time.Millisecond)
+	if took := time.Since(begun); took > 5*time.Second {
+		t.Errorf("flush took %v", took)
+	}
+	for range 100 {
+		n.alive()
+	}
+	n.mu.Lock()
+	pings := 0
+	for _, m := range n.queue {
+		if m.text == wordAlive {
+			pings++
+		}
+	}
+	n.mu.Unlock()
+	if pings > 0 {
+		t.Errorf("%d pings wait behind other messages", pings)
+	}
+	begun = time.Now()
+	n.close()
+	if took := time.Since(begun); took > notifyLast+5*time.Second {
+		t.Errorf("close took %v", took)
+	}
+}
+
+// What the environment says is this process's and its upgrades', and no other's.
+func TestEnvironmentOfTheManagerIsTakenOver(t *testing.T) {
+	c := manager(t)
+	addr := c.LocalAddr().String()
+	t.Setenv(watchdogEnv, "3000000")
+	t.Setenv("WATCHDOG_PID", strconv.Itoa(os.Getpid()))
+	n := newNotifier(slog.Default())
+	defer n.close()
+	if n.watchdog != 3*time.Second {
+		t.Errorf("the watchdog is %v", n.watchdog)
+	}
+	for _, name := range []string{notifyEnv, watchdogEnv, "WATCHDOG_PID"} {
+		if v, ok := os.LookupEnv(name); ok {
+			t.Errorf("%s=%s is left for others", name, v)
+		}
+	}
+	if env := n.environ([]string{"A=1"}); !slices.Equal(env, []string{notifyEnv + "=" + addr, watchdogEnv + "=3000000", "A=1"}) {
+		t.Errorf("an upgrade gets %q", env)
+	}
+}
+
+// A watchdog that is another process's is not answered.
+func TestWatchdogOfAnotherProcess(t *testing.T) {
+	manager(t)
+	t.Setenv(watchdogEnv, "3000000")
+	t.Setenv("WATCHDOG_PID", "1")
+	n := newNotifier(slog.Default())
+	defer n.close()
+	if n.watchdog != 0 {
+		t.Errorf("the watchdog is %v", n.watchdog)
+	}
+}
+
+// A text from outside, an error say, cannot become another assignment.
+func TestStatusIsOneLine(t *testing.T) {
+	c := manager(t)
+	n := newNotifier(slog.Default())
+	defer n.close()
+	u := &Upgrader{generation: 2, opts: Options{Version: "v1\nMAINPID=1"}}
+	n.supervised = true
+	n.ready(u, "it failed:\nREADY=0\r\n  MAINPID=1")
+	got := strings.Split(read(t, c), "\n")
+	want := []string{"READY=1", "MAINPID=" + strconv.Itoa(os.Getpid()), "STATUS=it failed: READY=0 MAINPID=1", "X_MIDAIR_GENERATION=2", "X_MIDAIR_VERSION=v1 MAINPID=1"}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// A descriptor goes with its message, and is closed here.
+func TestDescriptorGoesAlong(t *testing.T) {
+	c := manager(t)
+	n := newNotifier(slog.Default())
+	defer n.close()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	n.store("pipe", r)
+	oob, buf := make([]byte, 64), make([]byte, 256)
+	_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+	k, oobn, _, _, err := c.ReadMsgUnix(buf, oob)
+	if err != nil || string(buf[:k]) != "FDSTORE=1\nFDNAME=pipe\nFDPOLL=0" {
+		t.Fatalf("%q, %v", buf[:k], err)
+	}
+	files, err := receivedFiles(oob[:oobn])
+	if err != nil || len(files) != 1 {
+		t.Fatalf("%v, %v", files, err)
+	}
+	defer files[0].Close()
+	testutil.Until(t, 10*time.Second, "it is closed here", func() bool {
+		_, err := r.Stat()
+		return err != nil
+	})
+	if err := unix.SetNonblock(int(files[0].Fd()), true); err != nil {
+		t.Error(err)
+	}
+	n.remove("other")
+	n.remove("pipe")
+	if got := read(t, c); got != "FDSTOREREMOVE=1\nFDNAME=pipe" {
+		t.Errorf("%q", got)
+	}
+}

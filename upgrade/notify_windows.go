@@ -1,0 +1,16 @@
+package upgrade
+
+import (
+	"net"
+	"os"
+)
+
+func (m note) write(*net.UnixConn) error { return ErrNotSupported }
+
+func (r *socketRef) storable() *os.File { return nil }
+
+func monotonicMicros() int64 { return 0 }
+
+func hasParent() bool { return false }
+
+func restoreName() {}

@@ -1,0 +1,200 @@
+//go:build linux
+
+package upgrade
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// socketFile is a listening socket as a service manager passes it: a descriptor with a name.
+func socketFile(t *testing.T, name, network, addr string) *os.File {
+	t.Helper()
+	var f *os.File
+	var err error
+	if strings.HasPrefix(network, "udp") {
+		pc, e := net.ListenPacket(network, addr)
+		if e != nil {
+			t.Fatal(e)
+		}
+		defer pc.Close()
+		f, err = pc.(*net.UDPConn).File()
+	} else {
+		ln, e := net.Listen(network, addr)
+		if e != nil {
+			t.Fatal(e)
+		}
+		setUnlink(ln, false)
+		defer ln.Close()
+		f, err = ln.(interface{ File() (*os.File, error) }).File()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	fd, _, err := duplicate(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := os.NewFile(uintptr(fd), name)
+	t.Cleanup(func() { named.Close() })
+	return named
+}
+
+func portOf(t *testing.T, f *os.File) string {
+	t.Helper()
+	ln, err := net.FileListener(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	_, port, err := net.SplitHostPort(ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
+}
+
+// closeSocket closes what take has returned.
+func closeSocket(sock any) {
+	if c, ok := sock.(interface{ Close() error }); ok {
+		c.Close()
+	}
+}
+
+// A passed socket is taken by the address that it has, and by no other.
+func TestPassedSocketIsTakenByItsAddress(t *testing.T) {
+	local, every := socketFile(t, "a", "tcp", "127.0.0.1:0"), socketFile(t, "b", "tcp", "[::]:0")
+	here, there := portOf(t, local), portOf(t, every)
+	for _, c := range []struct {
+		network, addr string
+		taken         bool
+	}{
+		{"tcp", "127.0.0.1:" + here, true},
+		{"tcp4", "127.0.0.1:" + here, true},
+		{"tcp", "localhost:" + here, true},
+		{"tcp", ":" + here, false},
+		{"tcp", "0.0.0.0:" + here, false},
+		{"tcp", "127.0.0.2:" + here, false},
+		{"tcp", "127.0.0.1:0", false},
+		{"tcp", "127.0.0.1:" + there, false},
+		{"tcp", ":" + there, true},
+		{"tcp", "0.0.0.0:" + there, true},
+		{"tcp", "[::]:" + there, true},
+		{"unix", "/nowhere", false},
+		{"tcp", "nonsense", false},
+	} {
+		copies := &passed{}
+		for _, f := range []*os.File{local, every} {
+			d, err := dupFile(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			copies.files = append(copies.files, d)
+		}
+		sock, err := copies.take("listener", c.network, c.addr, c.addr)
+		if err != nil || (sock != nil) != c.taken {
+			t.Errorf("%s %s: %v, %v, want taken %v", c.network, c.addr, sock, err, c.taken)
+		}
+		closeSocket(sock)
+		copies.unclaimed()
+	}
+}
+
+// A passed socket is taken by the name that its unit gives it, once; one that is not there is named, with those that are.
+func TestPassedSocketIsTakenByItsName(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "sock")
+	p := &passed{files: []*os.File{
+		socketFile(t, "web", "tcp", "127.0.0.1:0"), socketFile(t, "admin", "unix", path), socketFile(t, "dns", "udp", "127.0.0.1:0"),
+	}}
+	for kind, names := range map[string][]string{"listener": {"admin", "web"}, "packet": {"dns"}} {
+		for _, name := range names {
+			sock, err := p.take(kind, systemdNetwork, name, name)
+			if err != nil || sock == nil {
+				t.Errorf("%s: %v, %v", name, sock, err)
+			}
+			closeSocket(sock)
+		}
+	}
+	p.files = append(p.files, socketFile(t, "other", "tcp", "127.0.0.1:0"))
+	_, err := p.take("listener", systemdNetwork, "web", "web")
+	if err == nil || !strings.Contains(err.Error(), `"web"`) || !strings.Contains(err.Error(), "other") {
+		t.Errorf("a second time: %v", err)
+	}
+	p.unclaimed()
+}
+
+// A socket that is no listening socket is an error that names it.
+func TestPassedFileThatIsNoSocketIsNamed(t *testing.T) {
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	fd, _, err := duplicate(null)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &passed{files: []*os.File{os.NewFile(uintptr(fd), "web")}}
+	if _, err := p.take("listener", systemdNetwork, "web", "web"); err == nil || !strings.Contains(err.Error(), `"web"`) {
+		t.Errorf("%v", err)
+	}
+	p.unclaimed()
+}
+
+// What was kept comes back under its key, whatever address it has; what nobody asks for is closed and named.
+func TestStoredSocketComesBackByItsKey(t *testing.T) {
+	name := storeName("listener", "tcp", ":0#2")
+	kept := socketFile(t, name, "tcp", "127.0.0.1:0")
+	p := &passed{files: []*os.File{kept, socketFile(t, storePrefix+"listener.tcp.rest", "tcp", "127.0.0.1:0"), socketFile(t, "web", "tcp", "127.0.0.1:0")}}
+	if sock, err := p.take("listener", "tcp", "127.0.0.1:"+portOf(t, kept), ":0#1"); sock != nil || err != nil {
+		t.Errorf("another key: %v, %v", sock, err)
+	}
+	sock, err := p.take("listener", "tcp", ":0", ":0#2")
+	if err != nil || sock == nil {
+		t.Errorf("%v, %v", sock, err)
+	}
+	closeSocket(sock)
+	if names := p.unclaimed(); len(names) != 1 || names[0] != storePrefix+"listener.tcp.rest" {
+		t.Errorf("unclaimed: %q", names)
+	}
+	if p.unclaimed() != nil {
+		t.Error("unclaimed twice")
+	}
+}
+
+// Names for the store are what systemd takes: printable, without a colon, not too long, and different for what is different.
+func TestStoreNamesAreValidAndDifferent(t *testing.T) {
+	seen := map[string]string{}
+	for _, addr := range []string{"127.0.0.1:80", "[::1]:80", ":80", "/run/a b.sock", "/run/a%20b.sock", "@abstract", "/run/ä", "/run/\x01", ":0#2"} {
+		name := storeName("listener", "tcp", addr)
+		if name == "" || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == ':' }) {
+			t.Errorf("%q: %q", addr, name)
+		}
+		if other, ok := seen[name]; ok {
+			t.Errorf("%q and %q are both %q", addr, other, name)
+		}
+		seen[name] = addr
+	}
+	if name := storeName("listener", "unix", strings.Repeat("x", 300)); name != "" {
+		t.Errorf("too long: %q", name)
+	}
+}
+
+// Nothing but what is meant for this process is taken from the environment, and nothing is left for others.
+func TestActivationIsForThisProcessOnly(t *testing.T) {
+	t.Setenv("LISTEN_FDS", "1")
+	t.Setenv("LISTEN_FDNAMES", "web")
+	t.Setenv("LISTEN_PID", "1")
+	if p := takePassed(); len(p.files) != 0 {
+		t.Errorf("took %q, which is process 1's", p.names())
+	}
+	for _, name := range []string{"LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID"} {
+		if v, ok := os.LookupEnv(name); ok {
+			t.Errorf("%s=%s is left", name, v)
+		}
+	}
+}

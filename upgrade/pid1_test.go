@@ -1,0 +1,97 @@
+//go:build linux
+
+package upgrade_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/midair-go/midair/internal/testutil"
+)
+
+// startContainer starts the service as process 1 of a PID namespace of its own, and returns it with the pid that this
+// process has outside.
+func startContainer(t *testing.T, change func(*settings)) (r *running, first int) {
+	t.Helper()
+	unshare := testutil.Program(t, "unshare", "util-linux")
+	if os.Geteuid() != 0 {
+		t.Skip("NOT RUN: only root may make a PID namespace")
+	}
+	r = startServiceBy(t, change, func(r *running) *testutil.Proc {
+		return testutil.StartCommand(t, testutil.Cfg{Env: []string{dirEnv + "=" + r.dir, "MIDAIR_TEST_ROLE=service"}},
+			unshare, "--pid", "--fork", "--mount-proc", "--kill-child", testBinary(t))
+	})
+	for _, pid := range r.Family() {
+		if insidePID(pid) == 1 {
+			return r, pid
+		}
+	}
+	t.Fatalf("none of %v is process 1", r.Family())
+	return nil, 0
+}
+
+// insidePID is the number that a process has in the innermost namespace that it is in.
+func insidePID(pid int) int {
+	b, _ := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "status")) // it may have gone
+	for line := range strings.Lines(string(b)) {
+		if f := strings.Fields(line); len(f) > 2 && f[0] == "NSpid:" { // with the number outside first
+			n, _ := strconv.Atoi(f[len(f)-1])
+			return n
+		}
+	}
+	return 0
+}
+
+// As process 1 of a container the service is upgraded like everywhere: nothing is refused, no zombie is left, and SIGTERM
+// ends all of it with status 0. Supervise does that without being asked.
+func TestContainerSurvivesUpgrades(t *testing.T) {
+	t.Parallel()
+	r, first := startContainer(t, func(s *settings) { s.Supervisor = "pid1" })
+	l := r.load(smallLoad)
+	for n := range 20 {
+		if err := syscall.Kill(first, syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+		want := fmt.Sprint("g", n+2)
+		testutil.Until(t, patience, want+" answers", func() bool { return l.Seen(want) })
+		r.WaitFamily(t, 3, patience) // unshare, the supervisor, the service
+	}
+	a := r.account(l)
+	left := zombies(t, first)
+	t.Logf("20 upgrades as process 1: %d refused, %d zombies\n%s", a.Counts[testutil.Refused], left, a)
+	a.MustBeClean(t)
+	if left > 0 {
+		t.Errorf("%d zombies", left)
+	}
+	if err := syscall.Kill(first, syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if code, err := r.Wait(patience); err != nil || code != 0 {
+		t.Errorf("exit status %d, %v", code, err)
+	}
+	r.WaitFamily(t, 0, patience)
+}
+
+// The comparison: with tableflip alone the container dies at the first upgrade, because its process 1 has ended.
+func TestContainerDiesWithTableflipAlone(t *testing.T) {
+	t.Parallel()
+	r, first := startContainer(t, func(s *settings) { s.Plain = true })
+	l := r.load(smallLoad)
+	testutil.Until(t, patience, "requests are answered", func() bool { return l.Total() > 100 })
+	if err := syscall.Kill(first, syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	r.WaitFamily(t, 0, patience)
+	failed := l.Total()
+	testutil.Until(t, patience, "more requests were tried", func() bool { return l.Total() > failed+100 })
+	a := r.account(l)
+	t.Logf("tableflip alone as process 1, one upgrade: %d of %d requests refused", a.Counts[testutil.Refused], a.Total)
+	if a.Counts[testutil.Refused] == 0 {
+		t.Error("it survives: the comparison is out of date")
+	}
+}

@@ -1,0 +1,56 @@
+package upgrade
+
+import (
+	"log/slog"
+	"os"
+)
+
+// What Options.Supervisor may be.
+const (
+	superviseAsFirst = "pid1"
+	superviseAlways  = "always"
+	superviseNever   = "never"
+)
+
+// Supervise makes this process the supervisor of the service, which runs as a child of it, the same program with the
+// same arguments, and as that child's upgrades. It keeps its pid, and so the container that it is process 1 of, the
+// terminal that it was started in, and whoever watches it; it reaps what is left behind; it passes the signals that it
+// gets on to the main generation; and it returns, with ok, when the service has ended: code is the main generation's exit
+// status, 128+n if signal n has ended it. It comes first in main:
+//
+//	if code, ok := upgrade.Supervise(upgrade.Options{}); ok {
+//		os.Exit(code)
+//	}
+//
+// ok is false, at once, where the program has to go on: in the child, in an upgrade, where Options.Supervisor says so (by
+// default unless this is process 1), under systemd, which does the same work and is spoken to in the same way, and on
+// other platforms than Linux.
+//
+// A main generation that ends without having been told to, once the service was up, has crashed: the build that was
+// committed last is started again, on the same sockets, which the supervisor holds as well, so that connections wait
+// meanwhile and none is refused. What comes with Upgrade before the commit is not lost by that: a candidate that lives
+// becomes the service, and nothing is started. After the first crash the restart is immediate, then it waits from 100 ms
+// to 10 s. A build that crashes twice within Options.Guard is replaced by the one that was committed before it, loudly:
+// in the log, in Status.Last (kind "crash-rollback"; "crash" is a restart) and in the metric midair.upgrade.restarts.
+//
+// Of opts it uses Supervisor, Guard, MaxRestarts, Watchdog, Logger, Timeout (how long a process may take to serve after a
+// crash) and AbortGrace (how long older generations may drain when the main one has ended).
+func Supervise(opts Options) (code int, ok bool) {
+	ownListenPID()
+	if isSupervised() || hasParent() {
+		return 0, false
+	}
+	o, err := opts.filled()
+	if err != nil {
+		slog.Error("upgrade: nothing is supervised", "err", err) // New returns the same
+		return 0, false
+	}
+	switch {
+	case o.Supervisor == superviseNever:
+		return 0, false
+	case os.Getpid() == 1:
+	case o.Supervisor == superviseAsFirst, os.Getenv(notifyEnv) != "":
+		return 0, false
+	}
+	return supervise(o)
+}

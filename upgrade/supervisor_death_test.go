@@ -1,0 +1,185 @@
+//go:build linux
+
+package upgrade_test
+
+import (
+	"fmt"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/midair-go/midair/internal/testutil"
+)
+
+// A candidate that hangs when the main generation is killed is waited for as long as it may take to be prepared, and then
+// killed: the supervisor starts the last committed build.
+func TestHungCandidateDoesNotKeepTheServiceDown(t *testing.T) {
+	t.Parallel()
+	f := faultAt(t, "new.prepare", "stop")
+	r := startService(t, func(s *settings) { s.Supervisor, s.Timeout = "always", 2*time.Second }, f.env)
+	l := r.load(smallLoad)
+	go func() { _, _ = r.tryAsk(t.Context(), "POST", "/upgrade") }()
+	testutil.Until(t, patience, "the candidate hangs", func() bool { return r.faulted() != 0 })
+	dead := r.mainPID()
+	at := time.Now()
+	r.signalMain(syscall.SIGKILL)
+	testutil.Until(t, patience, "another process serves", func() bool { return r.servesWithout(dead) })
+	t.Logf("back after %v, with a hung candidate and a Timeout of 2s", time.Since(at).Round(time.Millisecond))
+	r.mustSay("it has not taken over, and is killed")
+	r.WaitFamily(t, 2, patience)
+	a := r.account(l)
+	if a.Counts[testutil.Refused] > 0 {
+		t.Errorf("%d connections were refused", a.Counts[testutil.Refused])
+	}
+	r.mustStop(syscall.SIGTERM)
+}
+
+// When the service stops, older generations finish what they have begun before the supervisor ends.
+func TestSupervisorWaitsForOlderGenerations(t *testing.T) {
+	t.Parallel()
+	r := startService(t, always)
+	held := r.dial().begin()
+	r.upgrade()
+	r.Signal(syscall.SIGTERM)
+	testutil.Until(t, patience, "the main generation has ended", func() bool { return strings.Contains(r.Output(), "waiting for generations that drain") })
+	held.finish()
+	if code, err := r.Wait(patience); err != nil || code != 0 {
+		t.Errorf("exit status %d, %v", code, err)
+	}
+	r.WaitFamily(t, 0, patience)
+}
+
+// Older generations that take too long are killed, and so is everything at a second signal.
+func TestSupervisorDoesNotWaitForEver(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		grace  time.Duration
+		signal bool
+	}{
+		"AbortGrace":      {grace: 300 * time.Millisecond},
+		"a second signal": {grace: time.Hour, signal: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := startService(t, func(s *settings) { s.Supervisor, s.AbortGrace = "always", c.grace })
+			r.dial().begin()
+			r.upgrade()
+			r.Signal(syscall.SIGTERM)
+			testutil.Until(t, patience, "the main generation has ended", func() bool { return strings.Contains(r.Output(), "waiting for generations that drain") })
+			if c.signal {
+				r.Signal(syscall.SIGTERM)
+			}
+			if code, err := r.Wait(patience); err != nil || code != 0 {
+				t.Errorf("exit status %d, %v", code, err)
+			}
+			r.WaitFamily(t, 0, patience)
+		})
+	}
+}
+
+// A supervisor that is killed takes nothing with it: the service goes on, and may be upgraded.
+func TestServiceSurvivesItsSupervisor(t *testing.T) {
+	t.Parallel()
+	r := startService(t, func(s *settings) { s.Supervisor, s.Watchdog = "always", 300*time.Millisecond })
+	l := r.load(smallLoad)
+	r.Kill()
+	for range 2 {
+		r.upgrade()
+	}
+	r.WaitFamily(t, 1, patience)
+	r.account(l).MustBeClean(t)
+	if n := strings.Count(r.Output(), "cannot tell the service manager"); n > 3 {
+		t.Errorf("the log says %d times that the supervisor is gone", n)
+	}
+	r.signalMain(syscall.SIGTERM)
+	r.WaitFamily(t, 0, patience)
+}
+
+// A supervisor that is stopped delays nothing for long, and when it goes on it knows what has happened meanwhile.
+func TestStoppedSupervisorCatchesUp(t *testing.T) {
+	t.Parallel()
+	r := startService(t, always)
+	r.Signal(syscall.SIGSTOP)
+	r.release("two")
+	for range 8 { // more messages than the socket's queue has room for, on some kernels
+		r.upgrade()
+	}
+	r.Signal(syscall.SIGCONT)
+	r.WaitFamily(t, 2, patience)
+	r.waitKnown()
+	dead, _ := r.killAll()
+	testutil.Until(t, patience, "another process serves", func() bool { return r.servesWithout(dead[0]) })
+	r.mustRun("two")
+	if st := r.ask("GET", "/status").Status; st.Generation != 10 {
+		t.Errorf("generation %d serves, want 10", st.Generation)
+	}
+	r.mustStop(syscall.SIGTERM)
+}
+
+// waitKnown waits until the supervisor knows who the main generation is.
+func (r *running) waitKnown() {
+	r.t.Helper()
+	testutil.Until(r.t, patience, "the supervisor knows", func() bool {
+		return strings.Contains(r.Output(), fmt.Sprintf("supervisor: main generation pid=%d", r.mainPID()))
+	})
+}
+
+// What fails before it has served is not started again: the supervisor ends with its status.
+func TestFailedStartEndsTheSupervisor(t *testing.T) {
+	t.Parallel()
+	r := &running{t: t, dir: t.TempDir(), set: settings{Supervisor: "always", Addr: "127.0.0.1:99999"}}
+	r.change(nil)
+	r.Proc = testutil.Start(t, "service", testutil.Cfg{Env: []string{dirEnv + "=" + r.dir}})
+	if code, err := r.Wait(patience); err != nil || code != 1 {
+		t.Errorf("exit status %d, %v", code, err)
+	}
+	if n := strings.Count(r.Output(), "main: upgrade"); n != 1 {
+		t.Errorf("it was started %d times:\n%s", n, r.Output())
+	}
+	r.WaitFamily(t, 0, patience)
+}
+
+// A successor that cannot speak for itself, a program with tableflip alone, is the service for the supervisor all the same.
+func TestSupervisorFollowsPlainTableflip(t *testing.T) {
+	t.Parallel()
+	r := startService(t, func(s *settings) { s.Supervisor, s.Timeout = "always", time.Second })
+	l := r.load(smallLoad)
+	r.change(func(s *settings) { s.Plain = true })
+	r.upgrade()
+	testutil.Until(t, patience, "tableflip answers", func() bool { return l.Seen("plain") })
+	r.WaitFamily(t, 2, patience)
+	plain := r.mainPID()
+	since := time.Now()
+	testutil.Until(t, patience, "longer than Timeout", func() bool { return time.Since(since) > 1500*time.Millisecond })
+	if got := r.generations(); len(got) != 1 || got[0] != plain {
+		t.Errorf("%v run, and not only %d", got, plain)
+	}
+	r.account(l).MustBeClean(t)
+	r.change(func(s *settings) { s.Plain = false })
+	r.Signal(syscall.SIGHUP)
+	testutil.Until(t, patience, "the library serves again", func() bool { return r.servesWithout(plain) })
+	r.WaitFamily(t, 2, patience)
+	dead, _ := r.killAll()
+	testutil.Until(t, patience, "another process serves", func() bool { return r.servesWithout(dead[0]) })
+	r.mustStop(syscall.SIGTERM)
+}
+
+// A SIGHUP while nobody serves is for whoever serves next.
+func TestHangupAfterACrashIsRemembered(t *testing.T) {
+	t.Parallel()
+	f := faultAt(t, "new.resumed", "stop")
+	r := startService(t, always, f.env)
+	r.killAll()
+	testutil.Until(t, patience, "the next one is about to start", func() bool { return r.faulted() != 0 })
+	r.Signal(syscall.SIGHUP)
+	if err := syscall.Kill(r.faulted(), syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	testutil.Until(t, patience, "generation 3 serves", func() bool {
+		a, err := r.tryAsk(t.Context(), "GET", "/status")
+		return err == nil && a.Status.State == "serving" && a.Status.Generation == 3
+	})
+	r.WaitFamily(t, 2, patience)
+	r.mustStop(syscall.SIGTERM)
+}

@@ -1,0 +1,349 @@
+package upgrade
+
+import (
+	"cmp"
+	"fmt"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// What the supervisor hears from the generations, and what it does when the main one has ended.
+
+// receive reads everything that was sent until now.
+func (s *supervisor) receive() {
+	for m, ok := s.inbox.next(); ok; m, ok = s.inbox.next() {
+		s.hear(&m)
+		m.close()
+	}
+}
+
+// hear handles one message. Only the generations may speak, and processes that were started to become one.
+func (s *supervisor) hear(m *message) {
+	g := s.gens[m.pid]
+	if s.ending || g == nil && !belongs(m.pid) {
+		return
+	}
+	if m.has(wordStore) {
+		s.keep(m)
+	}
+	if m.has(wordRemove) && (g == nil || !g.left) {
+		s.store.remove(m.value(wordName))
+	}
+	if m.has(wordCandidate) {
+		s.introduced(m)
+	}
+	if m.has(wordReady) {
+		s.claimed(m)
+		g = s.gens[m.pid]
+	}
+	if g == nil {
+		return
+	}
+	if m.has(wordHandedOver) {
+		g.left = true
+		if g == s.main { // to one that was dead before its word was read
+			s.lost(g)
+		} else if s.main == nil {
+			s.decide()
+		}
+	}
+	if g == s.main {
+		s.hearMain(g, m)
+	}
+}
+
+func (s *supervisor) hearMain(g *generation, m *message) {
+	now := time.Now()
+	if m.has(wordStopping) {
+		g.stopping = true
+		s.up.say(wordStopping)
+	}
+	if m.has(wordAlive) && !g.silent.IsZero() {
+		g.silent = now.Add(s.opts.Watchdog)
+	}
+	if v, err := strconv.ParseInt(m.value(wordExtend), 10, 64); err == nil && !g.due.IsZero() {
+		if due := now.Add(time.Duration(v) * time.Microsecond); due.After(g.due) {
+			g.due = due
+		}
+	}
+	if v := m.value(wordStatus); v != "" {
+		s.log.Debug("upgrade: supervisor: status", "pid", g.pid, "status", v)
+		s.up.say(wordStatus + v)
+	}
+}
+
+func (s *supervisor) keep(m *message) {
+	for _, f := range m.files {
+		if !s.store.add(m.value(wordName), f) {
+			s.log.Warn("upgrade: supervisor: cannot hold a socket: a crash will close it", "name", m.value(wordName))
+		}
+	}
+	m.files = nil // they are the store's
+}
+
+// introduced takes hold of what a candidate runs. One that crashes right after its commit has been the service all the
+// same.
+func (s *supervisor) introduced(m *message) {
+	g, err := s.track(m.pid)
+	if err == nil && g.build == nil {
+		g.build, err = buildOf(m.pid, m.value(wordVersion))
+	}
+	if err != nil {
+		s.log.Warn("upgrade: supervisor: cannot hold the build of a candidate", "pid", m.pid, "err", err)
+	}
+}
+
+// claimed handles a process that says that it is the service, or that another one is which cannot speak for itself.
+func (s *supervisor) claimed(m *message) {
+	c := claim{pid: m.pid, version: m.value(wordVersion)}
+	c.number, _ = strconv.Atoi(m.value(wordGeneration)) // 0: it does not say
+	if v, err := strconv.Atoi(m.value(wordPID)); err == nil {
+		c.pid = v
+	}
+	if c.pid != m.pid {
+		if s.main == nil || m.pid != s.main.pid || s.gens[c.pid] == nil && !belongs(c.pid) {
+			return // it is not the main generation that says so, or not a generation that is meant
+		}
+		c.number = s.main.number + 1
+	}
+	g, err := s.track(c.pid)
+	if err != nil {
+		s.log.Warn("upgrade: supervisor: the new main generation has ended already", "pid", c.pid, "err", err)
+		return
+	}
+	switch s.judge(c, g) {
+	case leads:
+		g.number, g.version = cmp.Or(c.number, g.number), cmp.Or(c.version, g.version)
+		s.lead(g)
+	case late:
+		g.isMain, g.left = true, true
+	case rival:
+		s.log.Error("upgrade: supervisor: two processes claim to be the service: the later one is told to end", "pid", c.pid, "main", s.main.pid)
+		g.send(unix.SIGTERM)
+	}
+}
+
+// claim is what a process says that it is.
+type claim struct {
+	pid, number int
+	version     string
+}
+
+type verdict int
+
+const (
+	leads verdict = iota // it is the main generation
+	late                 // it was, and another one is by now
+	rival                // it is not meant to be, and serves all the same
+)
+
+// judge decides about a claim. The main generation moves forward: to its child, which is the usual case, or to a later
+// number, since messages of several processes may come in any order when this one was stopped meanwhile. It moves back
+// only if the new one is dead. Two of the same number are a process that was started after a crash, and a candidate that
+// nobody knew of: who serves already goes on.
+func (s *supervisor) judge(c claim, g *generation) verdict {
+	m := s.main
+	switch {
+	case g.left:
+		return late
+	case m == nil, m == g, m.dead(), parentOf(c.pid) == m.pid, c.number > m.number:
+		return leads
+	case c.number < m.number:
+		return late
+	case m.ready:
+		return rival
+	}
+	m.kill()
+	return leads
+}
+
+// lead makes a process the main generation, and remembers what it runs.
+func (s *supervisor) lead(g *generation) {
+	if s.main == g && g.ready {
+		return
+	}
+	now := time.Now()
+	g.isMain, g.ready, g.since, g.due = true, true, now, time.Time{}
+	if s.opts.Watchdog > 0 {
+		g.silent = now.Add(s.opts.Watchdog)
+	}
+	if s.main != nil && s.main != g {
+		s.main.silent = time.Time{}
+	}
+	s.main, s.everMain = g, true
+	s.crashed, s.restartAt, s.heirsDue = nil, time.Time{}, time.Time{}
+	s.log.Info("upgrade: supervisor: main generation", "pid", g.pid, "generation", g.number, "version", g.version)
+	s.up.say(wordReady)
+	s.remember(g)
+	if s.hangup {
+		s.hangup = false
+		g.send(unix.SIGHUP)
+	}
+}
+
+func (s *supervisor) remember(g *generation) {
+	b, err := g.build, error(nil)
+	if g.build = nil; b == nil {
+		b, err = buildOf(g.pid, g.version)
+	}
+	if err != nil {
+		s.log.Warn("upgrade: supervisor: cannot hold the build: a crash will bring back the one before", "pid", g.pid, "err", err)
+		return
+	}
+	if b.same(s.last) {
+		s.last.release()
+	} else {
+		s.crashes = 0 // a new build has not crashed yet
+		if s.before != nil {
+			s.before.release()
+		}
+		s.before = s.last
+	}
+	s.last = b
+}
+
+// died handles the end of a process.
+func (s *supervisor) died(g *generation) {
+	s.receive() // what it had said before
+	s.reap()
+	delete(s.gens, g.pid)
+	g.pidfd.Close()
+	if g.build != nil {
+		g.build.release()
+	}
+	switch {
+	case s.ending:
+	case g == s.main:
+		s.lost(g)
+	case s.main == nil:
+		s.decide()
+	}
+}
+
+// lost handles the end of the main generation: the end of the service if it was meant, or else a crash.
+func (s *supervisor) lost(g *generation) {
+	s.main = nil
+	s.sweep(g)
+	if g.stopping || g.told || !s.everMain {
+		s.finish(g.exitCode())
+		return
+	}
+	s.crashed = g
+	what := "upgrade: supervisor: the main generation has ended without being told to"
+	if g.left {
+		what = "upgrade: supervisor: the main generation has handed over, and nobody has said yet that it is the service"
+	}
+	s.log.Error(what, "pid", g.pid,
+		"generation", g.number, "version", g.version, "status", g.describe(), "after", time.Since(g.since).Round(time.Millisecond))
+	s.decide()
+}
+
+// sweep ends what a generation that has crashed had started: its process group. One that only drains still needs it, and
+// tableflip's own children stay in the group of their parent. Right after the end nobody else has its number.
+func (s *supervisor) sweep(g *generation) {
+	for _, pid := range candidates() {
+		if group, err := unix.Getpgid(pid); err != nil || group == g.pid {
+			return
+		}
+	}
+	if !g.left {
+		_ = unix.Kill(-g.pid, unix.SIGKILL)
+	}
+}
+
+func (g *generation) describe() string {
+	switch {
+	case !g.known:
+		return "unknown: an older generation is its parent"
+	case g.status.Signaled():
+		return "signal: " + g.status.Signal().String()
+	}
+	return "exit status " + strconv.Itoa(g.status.ExitStatus())
+}
+
+// decide finds out who is to serve, when nobody does: a process that may become the service by itself, as long as one
+// lives, and else a new one.
+func (s *supervisor) decide() {
+	if s.crashed == nil || !s.restartAt.IsZero() {
+		return
+	}
+	now := time.Now()
+	heirs := s.heirs()
+	switch {
+	case len(heirs) == 0:
+		s.heirsDue = time.Time{}
+		s.schedule(now)
+	case s.heirsDue.IsZero():
+		s.heirsDue = now.Add(s.opts.Timeout)
+		s.log.Warn("upgrade: supervisor: another process of the upgrade lives and is to take over", "pid", heirs[0].pid)
+	case now.After(s.heirsDue):
+		s.heirsDue = now.Add(time.Second) // their end comes here
+		for _, g := range heirs {
+			s.log.Error("upgrade: supervisor: it has not taken over, and is killed", "pid", g.pid, "after", s.opts.Timeout)
+			g.kill()
+		}
+	}
+}
+
+// heirs are the processes that may yet become the service.
+func (s *supervisor) heirs() (all []*generation) {
+	for _, pid := range candidates() {
+		if g, err := s.track(pid); err == nil && !g.isMain {
+			all = append(all, g)
+		}
+	}
+	for _, g := range s.gens {
+		if g.isMain && !g.left && !g.dead() {
+			all = append(all, g)
+		}
+	}
+	return all
+}
+
+// The time between crash and restart: none the first time, then from the one to the other.
+const (
+	firstPause = 100 * time.Millisecond
+	lastPause  = 10 * time.Second
+)
+
+// schedule decides what is started after a crash, and when.
+func (s *supervisor) schedule(now time.Time) {
+	if !s.crashed.ready || now.Sub(s.crashed.since) < s.opts.Guard {
+		s.row = s.crashes + 1
+	} else {
+		s.row = 0
+	}
+	if s.row > s.opts.MaxRestarts {
+		s.log.Error("upgrade: supervisor: too many crashes in a row: the supervisor ends", "crashes", s.row, "MaxRestarts", s.opts.MaxRestarts)
+		s.finish(s.crashed.exitCode())
+		return
+	}
+	s.restartAt = now
+	if n := s.row - 2; n >= 0 {
+		s.restartAt = now.Add(min(firstPause<<min(n, 10), lastPause))
+	}
+}
+
+// restart starts what was committed last, or what was before it.
+func (s *supervisor) restart() {
+	s.restartAt, s.crashes = time.Time{}, s.row
+	out := &Outcome{
+		Kind: kindCrash, Started: time.Now(), At: time.Now(), Committed: true, From: s.crashed.version, FromPID: s.crashed.pid,
+		Reason: fmt.Sprintf("generation %d, version %s, pid %d, has ended after %v: %s", s.crashed.number, s.crashed.version,
+			s.crashed.pid, time.Since(s.crashed.since).Round(time.Millisecond), s.crashed.describe()),
+	}
+	if s.crashes >= 2 && s.before != nil {
+		out.Kind = kindFallback
+		s.log.Error("upgrade: supervisor: the build has crashed again within its guard time: back to the one before it",
+			"version", s.last.version, "back to", s.before.version, "Guard", s.opts.Guard)
+		s.last.release()
+		s.last, s.before, s.crashes = s.before, nil, 0
+	}
+	if err := s.start(out); err != nil {
+		s.log.Error("upgrade: supervisor: cannot start", "err", err)
+		s.crashed.since = time.Now()
+		s.schedule(time.Now())
+	}
+}

@@ -1,0 +1,168 @@
+package upgrade
+
+import (
+	"os"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// inbox is the supervisor's end of the notify socket. A goroutine says when there is something to read; the supervisor
+// reads all of it itself, so that what a process has sent before its end is known when its end is.
+type inbox struct {
+	file     *os.File
+	readable chan struct{}
+	read     chan struct{} // the answer to readable
+	quit     chan struct{}
+	done     chan struct{}
+}
+
+// message is one datagram.
+type message struct {
+	pid   int // of the sender, as the kernel says
+	lines []string
+	files []*os.File
+}
+
+// newInbox opens the socket. An abstract name needs no directory that can be written to; who may speak is decided by
+// the sender's pid.
+func newInbox(address string) (*inbox, error) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("socket", err)
+	}
+	err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PASSCRED, 1)
+	if err == nil {
+		err = unix.Bind(fd, &unix.SockaddrUnix{Name: address})
+	}
+	if err != nil {
+		unix.Close(fd)
+		return nil, os.NewSyscallError("notify socket", err)
+	}
+	b := &inbox{
+		file: os.NewFile(uintptr(fd), "notify"), readable: make(chan struct{}), read: make(chan struct{}),
+		quit: make(chan struct{}), done: make(chan struct{}),
+	}
+	go b.watch() // ends with close
+	return b, nil
+}
+
+func (b *inbox) watch() {
+	defer close(b.done)
+	raw, err := b.file.SyscallConn()
+	for err == nil {
+		if err = raw.Read(hasInput); err != nil {
+			return
+		}
+		select {
+		case b.readable <- struct{}{}:
+			<-b.read
+		case <-b.quit:
+			return
+		}
+	}
+}
+
+func (b *inbox) close() {
+	close(b.quit)
+	b.file.Close()
+	<-b.done
+}
+
+// next takes one message; there is none in an empty inbox.
+func (b *inbox) next() (message, bool) {
+	buf, oob := make([]byte, 8<<10), make([]byte, unix.CmsgSpace(unix.SizeofUcred)+unix.CmsgSpace(64*4))
+	for {
+		n, oobn, _, _, err := unix.Recvmsg(int(fdOf(b.file)), buf, oob, unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return message{}, false
+		}
+		m := message{lines: strings.Split(string(buf[:n]), "\n")}
+		m.files, _ = receivedFiles(oob[:oobn]) // what cannot be read came without descriptors
+		m.pid = sender(oob[:oobn])
+		return m, true
+	}
+}
+
+func sender(oob []byte) int {
+	msgs, err := unix.ParseSocketControlMessage(oob)
+	if err != nil {
+		return 0
+	}
+	for _, m := range msgs {
+		if cred, err := unix.ParseUnixCredentials(&m); err == nil {
+			return int(cred.Pid)
+		}
+	}
+	return 0
+}
+
+func (m message) has(line string) bool { return slices.Contains(m.lines, line) }
+
+// value is what is assigned to a name that ends with an equals sign.
+func (m message) value(name string) string {
+	for _, l := range m.lines {
+		if v, ok := strings.CutPrefix(l, name); ok {
+			return v
+		}
+	}
+	return ""
+}
+
+func (m message) close() { frame{files: m.files}.close() }
+
+// store holds descriptors by name for the next process.
+type store struct{ all []kept }
+
+type kept struct {
+	name     string
+	file     *os.File
+	dev, ino uint64
+}
+
+// storeLimit is more than a service has listening sockets.
+const storeLimit = 1024
+
+func newStore(files []*os.File) *store {
+	s := new(store)
+	for _, f := range files {
+		s.add(f.Name(), f)
+	}
+	return s
+}
+
+// add takes over the file. One that is held already, under any name, is not held twice. It tells whether there was room.
+func (s *store) add(name string, f *os.File) bool {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(fdOf(f)), &st); err != nil || len(s.all) >= storeLimit {
+		f.Close()
+		return false
+	}
+	k := kept{name, f, uint64(st.Dev), st.Ino}
+	if slices.ContainsFunc(s.all, func(o kept) bool { return o.dev == k.dev && o.ino == k.ino }) {
+		f.Close()
+		return true
+	}
+	s.all = append(s.all, k)
+	return true
+}
+
+func (s *store) remove(name string) {
+	s.all = slices.DeleteFunc(s.all, func(k kept) bool {
+		if k.name == name {
+			k.file.Close()
+		}
+		return k.name == name
+	})
+}
+
+func (s *store) close() {
+	for _, k := range s.all {
+		k.file.Close()
+	}
+	s.all = nil
+}

@@ -1,0 +1,278 @@
+package upgrade
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime"
+	"runtime/debug"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// supervisor is Supervise: one goroutine that owns everything. What happens comes to it as a value on a channel: a
+// signal, a message in the notify socket, the end of a generation. It starts processes and waits for them without
+// os/exec and os.Process, because a single loop of wait4 reaps its children and every orphan that comes to it.
+//
+// There is one arbiter of who the service is: as long as a process lives that may become it by the protocol between two
+// generations, the supervisor starts none.
+type supervisor struct {
+	opts Options
+	log  *slog.Logger
+	up   *notifier // the service manager of this process, if it has one itself
+
+	inbox    *inbox
+	store    *store
+	address  string // of the notify socket
+	deaths   chan *generation
+	quit     chan struct{} // closed at the end: nobody hears of deaths any more
+	gens     map[int]*generation
+	main     *generation // nil between a crash and the next start
+	last     *build      // of what was committed last
+	before   *build      // what a crash loop goes back to, if it is known
+	everMain bool        // the service has been up
+
+	crashed   *generation // what has to be replaced
+	crashes   int         // in a row, each within Guard
+	row       int         // what crashes will be with the restart that is due
+	restartAt time.Time
+	heirsDue  time.Time
+	hangup    bool // an upgrade was asked for meanwhile
+
+	ending bool
+	endDue time.Time
+	code   int
+}
+
+// generation is one process of the chain, or one that might become one.
+type generation struct {
+	pid      int
+	pidfd    *os.File
+	number   int
+	version  string
+	isMain   bool // is or was the main one
+	left     bool // it has handed over and only drains
+	stopping bool // it has said that the service ends
+	told     bool // it was told to stop
+	ready    bool
+	since    time.Time // when it was started or became the service
+	due      time.Time // when it must serve; zero: no limit
+	silent   time.Time // when the watchdog ends it; zero: never
+	barks    int
+	build    *build // what it runs, taken before it is the service; nil if that is not known
+
+	status unix.WaitStatus
+	known  bool // the status
+}
+
+// build is an executable that was committed.
+type build struct {
+	previous
+	env []string
+}
+
+func supervise(o Options) (int, bool) {
+	s, err := newSupervisor(o)
+	if err != nil {
+		o.Logger.Error("upgrade: cannot supervise, the service runs without it", "err", err)
+		return 0, false
+	}
+	defer s.close()
+	return s.run(), true
+}
+
+func newSupervisor(o Options) (*supervisor, error) {
+	if self, err := os.Readlink("/proc/self"); err != nil || self != strconv.Itoa(os.Getpid()) {
+		return nil, fmt.Errorf("/proc is not that of this process's namespace (/proc/self is %q, not %d): mount it", self, os.Getpid())
+	}
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return nil, os.NewSyscallError("prctl", err)
+	}
+	fd, err := unix.PidfdOpen(os.Getpid(), unix.PIDFD_NONBLOCK)
+	if err != nil {
+		return nil, fmt.Errorf("pidfd_open, which needs Linux 5.10: %w", err)
+	}
+	unix.Close(fd)
+	exe, err := openSelf()
+	if err != nil {
+		return nil, err
+	}
+	s := &supervisor{
+		opts: o, log: o.Logger, address: "@midair-" + rand.Text(),
+		deaths: make(chan *generation), quit: make(chan struct{}), gens: map[int]*generation{},
+		last: &build{previous: previous{exe: exe, args: startArgs, version: o.Version}, env: withoutPrivate(os.Environ())},
+	}
+	if s.inbox, err = newInbox(s.address); err != nil {
+		exe.Close()
+		return nil, err
+	}
+	s.store = newStore(takePassed().files)
+	s.up = newNotifier(o.Logger)
+	return s, nil
+}
+
+func (s *supervisor) close() {
+	close(s.quit)
+	s.inbox.close()
+	s.store.close()
+	s.up.close()
+	for _, b := range []*build{s.last, s.before} {
+		if b != nil {
+			b.release()
+		}
+	}
+}
+
+func (s *supervisor) run() int {
+	runtime.GOMAXPROCS(1) // it waits nearly all of the time: small rather than fast
+	debug.SetGCPercent(25)
+	signals := make(chan os.Signal, 64)
+	signal.Notify(signals) // all that can be caught: what is not passed on must not end it either
+	signal.Reset(unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU, unix.SIGCONT)
+	defer signal.Stop(signals)
+	if err := s.start(nil); err != nil {
+		s.log.Error("upgrade: supervisor: cannot start the service", "err", err)
+		return 1
+	}
+	debug.FreeOSMemory()
+	for !s.over() {
+		timer := time.NewTimer(s.pause())
+		select {
+		case sig := <-signals:
+			s.signal(sig)
+		case <-s.inbox.readable:
+			s.receive()
+			s.inbox.read <- struct{}{}
+		case g := <-s.deaths:
+			s.died(g)
+		case <-timer.C:
+		}
+		timer.Stop()
+		s.tick(time.Now())
+	}
+	return s.code
+}
+
+func (s *supervisor) over() bool { return s.ending && len(s.gens) == 0 }
+
+// signal passes a signal on to the main generation. Each generation leads a process group of its own, so what a terminal
+// sends to the foreground comes here only, once.
+func (s *supervisor) signal(sig os.Signal) {
+	n, _ := sig.(syscall.Signal)
+	switch n {
+	case unix.SIGCHLD:
+		s.reap()
+		return
+	case unix.SIGURG, unix.SIGPIPE:
+		return // the runtime's own
+	case unix.SIGHUP:
+		if terminalClosed() {
+			s.log.Info("upgrade: supervisor: the terminal was closed")
+			n = unix.SIGTERM
+		}
+	}
+	stops := n == unix.SIGTERM || n == unix.SIGINT || n == unix.SIGQUIT
+	switch {
+	case s.ending && stops:
+		s.killAll()
+	case s.ending:
+	case n == unix.SIGHUP && (s.main == nil || !s.main.ready):
+		s.hangup = true // for whoever serves next: one that does not yet would be ended by it
+	case s.main == nil && stops:
+		s.log.Info("upgrade: supervisor: told to stop after a crash", "signal", n)
+		s.finish(0)
+	case s.main != nil:
+		s.main.told = s.main.told || stops
+		s.main.send(n)
+	}
+}
+
+func (g *generation) send(sig syscall.Signal) {
+	_ = unix.PidfdSendSignal(int(fdOf(g.pidfd)), sig, nil, 0)
+}
+
+// kill ends a generation and what it has started, which is in its group. The pidfd has to tell first that it is still
+// there: its number could be another's.
+func (g *generation) kill() {
+	if unix.PidfdSendSignal(int(fdOf(g.pidfd)), unix.SIGKILL, nil, 0) == nil {
+		_ = unix.Kill(-g.pid, unix.SIGKILL)
+	}
+}
+
+func (s *supervisor) killAll() {
+	for _, g := range s.gens {
+		g.kill()
+	}
+}
+
+// reap waits for every child that has ended, whoever started it.
+func (s *supervisor) reap() {
+	for {
+		var ws unix.WaitStatus
+		pid, err := unix.Wait4(-1, &ws, unix.WNOHANG, nil)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil || pid <= 0 {
+			return
+		}
+		if g := s.gens[pid]; g != nil && !g.known {
+			g.status, g.known = ws, true
+		}
+	}
+}
+
+// exitCode is what a shell would call it. The status of a process that an older generation has reaped is not known: one
+// that has said that it stops has done so.
+func (g *generation) exitCode() int {
+	switch {
+	case g.known && g.status.Signaled():
+		return 128 + int(g.status.Signal())
+	case g.known:
+		return g.status.ExitStatus()
+	case g.stopping || g.told:
+		return 0
+	}
+	return 1
+}
+
+// track notes a process and hears of its end.
+func (s *supervisor) track(pid int) (*generation, error) {
+	if g := s.gens[pid]; g != nil {
+		return g, nil
+	}
+	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
+	if err != nil {
+		return nil, os.NewSyscallError("pidfd_open", err)
+	}
+	g := &generation{pid: pid, pidfd: os.NewFile(uintptr(fd), "pidfd"), since: time.Now()}
+	raw, err := g.pidfd.SyscallConn()
+	if err != nil {
+		g.pidfd.Close()
+		return nil, err
+	}
+	s.gens[pid] = g
+	go func() { // ends with the process or with the supervisor
+		_ = raw.Read(hasInput)
+		select {
+		case s.deaths <- g:
+		case <-s.quit:
+		}
+	}()
+	return g, nil
+}
+
+// hasInput tells whether a descriptor can be read: that of a process when it has ended.
+func hasInput(fd uintptr) bool {
+	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	n, err := unix.Poll(fds, 0)
+	return err == nil && n > 0
+}
+
+func (g *generation) dead() bool { return hasInput(fdOf(g.pidfd)) }

@@ -1,0 +1,180 @@
+package upgrade
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// start starts the build that was committed last, with everything that is held. out says why, if this is not the first.
+func (s *supervisor) start(out *Outcome) error {
+	number := 1
+	if s.crashed != nil {
+		number = s.crashed.number + 1
+	}
+	pid, err := s.exec(s.last, number, out)
+	if err != nil {
+		return explain(fmt.Errorf("start %s: %w", s.last.args[0], err))
+	}
+	g, err := s.track(pid)
+	if err != nil {
+		_ = unix.Kill(pid, unix.SIGKILL) // it is a child that nobody has waited for
+		return err
+	}
+	g.number, g.version, g.isMain = number, s.last.version, true
+	if out != nil {
+		g.due = time.Now().Add(s.opts.Timeout)
+	}
+	s.main = g
+	if out != nil {
+		s.log.Warn("upgrade: supervisor: started again", "pid", pid, "generation", number, "version", g.version)
+	}
+	return nil
+}
+
+func (s *supervisor) exec(b *build, number int, out *Outcome) (int, error) {
+	files := []uintptr{stdFD(0), stdFD(1), stdFD(2)}
+	env := append([]string{
+		notifyEnv + "=" + s.address, supervisorEnv + "=" + strconv.Itoa(os.Getpid()), generationEnv + "=" + strconv.Itoa(number),
+	}, b.env...)
+	if s.opts.Watchdog > 0 {
+		env = append(env, watchdogEnv+"="+strconv.FormatInt(s.opts.Watchdog.Microseconds(), 10))
+	}
+	if out != nil {
+		why, err := json.Marshal(out)
+		if err != nil {
+			return 0, err
+		}
+		env = append(env, outcomeEnv+"="+string(why))
+	}
+	held, done, err := s.held()
+	if err != nil {
+		return 0, err
+	}
+	defer done()
+	var names []string
+	for _, k := range held {
+		names = append(names, k.name)
+		files = append(files, fdOf(k.file))
+	}
+	if len(held) > 0 {
+		env = append(env, "LISTEN_FDS="+strconv.Itoa(len(held)), "LISTEN_FDNAMES="+strings.Join(names, ":"))
+	}
+	exe, err := unix.FcntlInt(fdOf(b.exe), unix.F_DUPFD_CLOEXEC, above(files))
+	if err != nil {
+		return 0, err
+	}
+	defer unix.Close(exe)
+	return syscall.ForkExec("/proc/self/fd/"+strconv.Itoa(exe), b.args, &syscall.ProcAttr{
+		Dir: startDir, Env: env, Files: files, Sys: &syscall.SysProcAttr{Setpgid: true},
+	})
+}
+
+// above returns a number that no descriptor gets while the files are put into their places in the child, by way of others
+// behind the highest one: what is executed afterwards must still be there.
+func above(files []uintptr) int {
+	highest := len(files)
+	for _, fd := range files {
+		if fd != ^uintptr(0) {
+			highest = max(highest, int(fd))
+		}
+	}
+	return highest + len(files) + 2
+}
+
+// held is what the next process gets: the sockets, and what its Rollback would go back to.
+func (s *supervisor) held() (all []kept, done func(), err error) {
+	all = append(all, s.store.all...)
+	if s.before == nil {
+		return all, func() {}, nil
+	}
+	args, err := s.before.argsFile()
+	if err != nil {
+		return nil, nil, err
+	}
+	all = append(all, kept{name: previousExe, file: s.before.exe}, kept{name: previousArgs, file: args})
+	return all, func() { args.Close() }, nil
+}
+
+// buildOf takes hold of what a process runs: the executable, whatever becomes of its file, with arguments and
+// environment.
+func buildOf(pid int, version string) (*build, error) {
+	dir := "/proc/" + strconv.Itoa(pid)
+	exe, err := os.OpenFile(dir+"/exe", unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	args, err1 := zeroList(dir + "/cmdline")
+	env, err2 := zeroList(dir + "/environ")
+	if err1 != nil || err2 != nil || len(args) == 0 {
+		exe.Close()
+		return nil, fmt.Errorf("read arguments and environment of pid %d: %w, %w", pid, err1, err2)
+	}
+	return &build{previous: previous{exe: exe, args: args, version: version}, env: withoutPrivate(env)}, nil
+}
+
+// zeroList reads strings that end with a zero byte.
+func zeroList(path string) ([]string, error) {
+	b, err := os.ReadFile(path)
+	if err != nil || len(b) == 0 {
+		return nil, err
+	}
+	return strings.Split(string(bytes.TrimSuffix(b, []byte{0})), "\x00"), nil
+}
+
+// same tells whether two builds are the same file.
+func (b *build) same(o *build) bool {
+	x, err1 := b.exe.Stat()
+	y, err2 := o.exe.Stat()
+	return err1 == nil && err2 == nil && os.SameFile(x, y)
+}
+
+// belongs tells whether a process was started by a generation of this supervisor as its successor: the environment that
+// it was started with says so, and nothing else that a generation starts has it.
+func belongs(pid int) bool {
+	env, err := zeroList("/proc/" + strconv.Itoa(pid) + "/environ")
+	if err != nil {
+		return false
+	}
+	var ours, successor bool
+	for _, v := range env {
+		ours = ours || v == supervisorEnv+"="+strconv.Itoa(os.Getpid())
+		successor = successor || strings.HasPrefix(v, sentinel+"=")
+	}
+	return ours && successor
+}
+
+// parentOf returns the parent of a process; 0 if it is not there.
+func parentOf(pid int) int {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return 0
+	}
+	fields := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
+	if len(fields) < 2 || string(fields[0]) == "Z" {
+		return 0
+	}
+	n, _ := strconv.Atoi(string(fields[1]))
+	return n
+}
+
+// candidates lists the processes that were started to become a generation.
+func candidates() (pids []int) {
+	names, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil
+	}
+	for _, e := range names {
+		if pid, err := strconv.Atoi(e.Name()); err == nil && pid != os.Getpid() && parentOf(pid) != 0 && belongs(pid) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
