@@ -37,7 +37,13 @@ type run struct {
 // No client of any protocol loses anything by upgrades: what was asked is answered, and what lasts longer ends in its
 // protocol's own way. The service that is written by hand is shown beside it.
 func TestNoProtocolLosesAnything(t *testing.T) {
-	ours, theirs := measure(t, "midair"), measure(t, "plain")
+	mustLoseNothing(t, protocols)
+}
+
+// mustLoseNothing upgrades both services while clients ask them, and fails if ours has lost anything.
+func mustLoseNothing(t *testing.T, clients []protocol) {
+	t.Helper()
+	ours, theirs := measure(t, "midair", clients), measure(t, "plain", clients)
 	t.Logf("%d upgrades each\n%s", *upgrades, table(ours, theirs))
 	for _, r := range ours {
 		if r.lost.Load() > 0 || r.cut.Load() > 0 || r.ok.Load() == 0 {
@@ -46,8 +52,8 @@ func TestNoProtocolLosesAnything(t *testing.T) {
 	}
 }
 
-// measure upgrades a service while the clients of all protocols ask it, near and far.
-func measure(t *testing.T, role string) []*run {
+// measure upgrades a service while all clients ask it, near and far.
+func measure(t *testing.T, role string, clients []protocol) []*run {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "loss")
 	if err != nil {
@@ -70,12 +76,19 @@ func measure(t *testing.T, role string) []*run {
 	}
 	testutil.Until(t, patience, role+" serves", func() bool { return pid() != 0 })
 	ctx, stop := context.WithCancel(t.Context())
+	var runs []*run
+	defer func() { // a client that is not answered any more may have said why
+		for _, r := range runs {
+			if t.Failed() && r.first != nil {
+				t.Logf("%s, RTT %v: %v", r.name, r.rtt, r.first)
+			}
+		}
+	}()
 	var running sync.WaitGroup
 	defer running.Wait()
 	defer stop()
-	var runs []*run
 	for _, rtt := range []time.Duration{0, 20 * time.Millisecond} {
-		for _, p := range protocols {
+		for _, p := range clients {
 			r := &run{protocol: p, rtt: rtt}
 			runs = append(runs, r)
 			addr := addrs[p.listener]
