@@ -40,6 +40,7 @@ type conn struct {
 	blind  bool        // not between: net/http has Conn itself
 	raw    bool        // of ServeTCP
 	socket bool        // a Read of Conn surely survives an interruption
+	guest  guest       // Conn, if it came from another process
 	done   atomic.Bool // Read has decided that the connection ends: it gives io.EOF from then on
 	gone   atomic.Bool // moved: Conn belongs to somebody else
 
@@ -68,6 +69,8 @@ type conn struct {
 	asked     time.Time // the read deadline that net/http wants
 	leaving   bool      // past is the read deadline
 	offered   bool      // Move was asked: it need not be before the connection is due
+	proposed  bool      // Move is to be asked while the server serves
+	visa      visa      // of a guest that came idle
 	closed    bool
 	lingering bool
 }
@@ -81,6 +84,9 @@ var (
 // Read reads, and decides whether an idle connection ends here.
 func (c *conn) Read(p []byte) (int, error) {
 	for !c.done.Load() {
+		if c.guest != nil {
+			c.park(len(p))
+		}
 		n, err := c.Conn.Read(p)
 		c.read.Add(int64(n))
 		switch c.judge(p, n, err) {
@@ -139,6 +145,10 @@ func (c *conn) touch(p []byte) {
 		c.heard = time.Now()
 	}
 	c.touched, c.ahead = true, false
+	if c.visa.waiting {
+		c.asked = c.visa.arrived()
+		c.leaving = true // stay sets it
+	}
 	c.stay()
 }
 
@@ -164,6 +174,8 @@ func (c *conn) part(size int) bool {
 	switch {
 	case !c.silent() || queued(c.Conn):
 		return false
+	case c.srv.at() < draining:
+		return !c.declined(size)
 	case c.begun(size):
 		if !c.ahead {
 			c.ahead, c.offered, c.heard = true, true, time.Now()
@@ -269,6 +281,10 @@ func (c *conn) enter(state http.ConnState) {
 	c.stay()
 	if state == http.StateIdle {
 		c.touched, c.ahead, c.offered, c.waits = false, false, false, 0
+		c.visa.shift = 0
+		if c.proposed {
+			c.leave()
+		}
 		if c.srv.at() >= draining && !c.blind {
 			c.press(!c.due().After(c.since))
 		}
@@ -338,6 +354,9 @@ func (c *conn) SetReadDeadline(t time.Time) error {
 	defer c.mu.Unlock()
 	if c.closed || c.gone.Load() {
 		return net.ErrClosed
+	}
+	if c.visa.waiting || c.visa.shift > 0 {
+		t = c.visa.deadline(t)
 	}
 	c.asked = t
 	c.waits++

@@ -74,7 +74,7 @@
 //
 // With and without TLS an HTTP/2 connection is told its end in two steps. First comes a GOAWAY that refuses no stream, and
 // a PING. Streams that the client opens before it has read them are answered, and when it has answered the PING and there
-// was no stream for 0.1 seconds, or after five seconds, net/http sends its own GOAWAY and ends the connection. A
+// was no stream for 0.3 seconds, or after five seconds, net/http sends its own GOAWAY and ends the connection. A
 // client that does not answer and never opened a stream is given 0.8 seconds. A connection that comes late, after a
 // handshake that took its time, is told in the same way.
 //

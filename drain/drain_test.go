@@ -318,6 +318,7 @@ func TestDrainKeepsTheTimeoutsOfTheServer(t *testing.T) {
 		drain.Options{IdleGrace: time.Hour, Grace: time.Hour, Move: func(net.Conn) bool { return false }})
 	idle, partial := s.dial(), s.dial()
 	wantBody(t, idle.get("/one"), "/one", false)
+	s.until("both here", func() bool { st := s.Status(); return st.New == 1 && st.Idle == 1 }) // else it is the successor's
 	partial.send("GET /partial HTTP/1.1\r\n")
 	since := time.Now()
 	s.handOver()

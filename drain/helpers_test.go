@@ -92,7 +92,11 @@ func (s *service) run(serve func(context.Context) error) {
 	s.t.Cleanup(func() {
 		end(nil)
 		s.http.Close()
-		<-returned
+		select { // a test that has failed may have left something behind for as long as its Grace
+		case <-returned:
+		case <-time.After(patience):
+			s.t.Errorf("Serve has not returned: %+v", s.Entries())
+		}
 	})
 }
 

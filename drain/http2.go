@@ -17,7 +17,7 @@ const (
 	ackTime = 5 * time.Second
 	// settleTime is how long there has to be no stream after it. A client may have chosen a stream before it read the
 	// GOAWAY, and write it after its answer, as that of Go does.
-	settleTime = 100 * time.Millisecond
+	settleTime = 300 * time.Millisecond
 	// prefaceTime is how long net/http waits for the preface of a client.
 	prefaceTime = 10 * time.Second
 

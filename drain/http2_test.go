@@ -153,7 +153,7 @@ func TestHTTP2ConnectionsThatDoNotAnswerAreGivenTime(t *testing.T) {
 		stream, pong bool
 		want         time.Duration
 	}{
-		"answers":               {stream: true, pong: true, want: 100 * time.Millisecond},
+		"answers":               {stream: true, pong: true, want: 300 * time.Millisecond},
 		"never used, is mute":   {want: 800 * time.Millisecond},
 		"was used, and is mute": {stream: true, want: 5 * time.Second},
 	} {

@@ -39,6 +39,9 @@ func (l *ledger) add(s *Server, nc net.Conn, proto string) net.Conn {
 	stater, secure := nc.(interface{ ConnectionState() tls.ConnectionState })
 	_, socket := nc.(syscall.Conn)
 	c.blind, c.tls, c.socket = blind, secure, socket
+	if c.guest, _ = nc.(guest); c.guest != nil && c.guest.WasIdle() && proto == "" {
+		c.visa = newVisa(s.http)
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.conns[c] = struct{}{}

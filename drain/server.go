@@ -37,6 +37,11 @@ type Options struct {
 	// by net/http. Default nil: nothing moves.
 	Move func(net.Conn) bool
 
+	// Offers makes the server offer every idle plaintext HTTP/1 connection to Move once while it serves, whenever
+	// something is received from it, and those that are active when they are idle. What comes from Move on the other side
+	// and was idle here is given IdleTimeout for its next request. Default nil: Move is asked in a drain only.
+	Offers <-chan struct{}
+
 	// Hurry makes a drain close connections that have been idle for half a second, when it is closed or something is
 	// received from it; silent new ones keep their IdleGrace. That has a price: a connection whose last answer went out
 	// before the drain did not learn of the end, and a request that is on its way to it is lost. Default nil: never.
@@ -187,14 +192,25 @@ func (s *Server) serve(ctx context.Context, ln net.Listener, proto string, loop 
 		s.leave(l)
 		ended <- failed
 	}()
-	select {
-	case <-ctx.Done():
-	case <-s.began:
-	case failed := <-ended:
-		if !l.used.Load() { // nothing was served, so nothing is drained
-			return failed
+	offers := s.opts.Offers
+	for serves := true; serves; {
+		select {
+		case _, open := <-offers:
+			if !open {
+				offers = nil
+				continue
+			}
+			s.propose()
+			continue
+		case <-ctx.Done():
+		case <-s.began:
+		case failed := <-ended:
+			if !l.used.Load() { // nothing was served, so nothing is drained
+				return failed
+			}
+			ended <- failed
 		}
-		ended <- failed
+		serves = false
 	}
 	err = s.drain(handover(ctx))
 	if failed := <-ended; failed != nil {

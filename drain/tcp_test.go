@@ -108,7 +108,7 @@ func TestRawConnectionsPassOnAHalfClose(t *testing.T) {
 // An answer that the kernel still holds is not destroyed by bytes that the client has sent and nobody read, be there a
 // drain or not (F5).
 func TestRawConnectionsAreClosedWithoutReset(t *testing.T) {
-	answer := make([]byte, 1<<20)
+	answer := make([]byte, 100_000)
 	s := serveRaw(t, drain.Options{}, func(_ context.Context, nc net.Conn) {
 		io.CopyN(io.Discard, nc, 1)
 		nc.Write(answer)

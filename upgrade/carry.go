@@ -1,6 +1,7 @@
 package upgrade
 
 import (
+	"crypto/tls"
 	"net"
 	"slices"
 	"sync"
@@ -17,15 +18,35 @@ type mover struct {
 
 // Move offers an idle connection, of which nothing was read since its last request ended, to another generation, and
 // reports whether that one has it now; then it is closed here and open there. It is made for drain.Options.Move, and may
-// wait for some milliseconds. It is false while there is nobody to move to, and for a connection that no listener of this
-// Upgrader has accepted.
+// wait for some milliseconds. A program with a protocol of its own may call it as well, between two messages; wrappers with
+// a method NetConn are looked through, but for TLS, whose keys are in this process. It is false while there is nobody to
+// move to, and for a connection that no listener of this Upgrader has accepted.
 func (u *Upgrader) Move(c net.Conn) bool {
 	m := u.mover.Load()
 	if m == nil {
 		return false
 	}
+	if c = lowest(c); c == nil {
+		return false
+	}
 	ref, ok := u.listeners.of(c)
 	return ok && m.move(ref, c)
+}
+
+// lowest looks through wrappers for the connection that the listener gave; nil if there is none, or TLS in between.
+func lowest(c net.Conn) net.Conn {
+	for {
+		switch w := c.(type) {
+		case *movedConn, *net.TCPConn, *net.UnixConn:
+			return c
+		case *tls.Conn:
+			return nil
+		case interface{ NetConn() net.Conn }:
+			c = w.NetConn()
+		default:
+			return nil
+		}
+	}
 }
 
 // Offers returns a channel on which something comes when the server should offer every idle connection to Move once: the
@@ -75,7 +96,7 @@ func (u *Upgrader) moveTo(l *link, has []socketName) {
 		if !slices.Contains(has, socketName{"listener", ref.network, ref.addr}) || !sendIdle(l, connBody{Network: ref.network, Addr: ref.addr}, c) {
 			return false
 		}
-		c.Close()
+		bare(c).Close() // this descriptor: a Close of c might end the connection
 		return true
 	}})
 }
@@ -107,7 +128,7 @@ func (r *returner) move(ref knownListener, c net.Conn) bool {
 		}
 		return false
 	}
-	c.Close()
+	bare(c).Close() // only this descriptor: the slot may be another connection's by now
 	return true
 }
 

@@ -4,7 +4,10 @@ package upgrade_test
 
 import (
 	"fmt"
+	"math"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/midair-go/midair/internal/testutil"
 )
@@ -47,4 +50,106 @@ func TestLoadKeepsItsConnections(t *testing.T) {
 	if len(report.Failed) > 0 {
 		t.Errorf("lost: %v", report.Failed[0])
 	}
+}
+
+// sides counts which version answers on each of the connections, none of which may have been closed.
+func (r *running) sides(conns []*peer) map[string]int {
+	r.t.Helper()
+	n := map[string]int{}
+	for i, p := range conns {
+		if !p.open() {
+			r.t.Fatalf("connection %d was closed", i)
+		}
+		p.ask("/work")
+		n[p.by]++
+	}
+	return n
+}
+
+// Idle connections follow the weight: the share of them that is with the candidate is exactly the weight, up and down.
+// An abort brings all of them back, a commit moves all of them, and not one is closed.
+func TestIdleConnectionsFollowTheWeight(t *testing.T) {
+	for _, end := range []string{"commit", "abort"} {
+		t.Run(end, func(t *testing.T) {
+			t.Parallel()
+			weights := []float64{0.05, 0.25, 0.5, 1, 0.5, 0.1, 0.75}
+			r := startService(t, byWeights(weights...))
+			var conns []*peer
+			for range 200 {
+				conns = append(conns, r.dial())
+			}
+			done := r.beginUpgrade()
+			for n, w := range weights {
+				r.atStep(n)
+				want := int(math.Round(w * 200))
+				testutil.Until(t, patience, fmt.Sprintf("%d of the connections are with the candidate", want), func() bool {
+					got := r.sides(conns)["g2"]
+					return got >= want-1 && got <= want+1
+				})
+				if n < len(weights)-1 || end == "commit" {
+					r.goOn()
+				}
+			}
+			want := "g2"
+			if end == "abort" {
+				r.ask("POST", "/abort")
+				want = "g1"
+			}
+			if a := <-done; a.Committed != (end == "commit") {
+				t.Fatalf("upgrade: %+v", a)
+			}
+			r.WaitFamily(t, 1, patience)
+			if got := r.sides(conns)[want]; got != 200 {
+				t.Errorf("%d of 200 connections are with %s", got, want)
+			}
+		})
+	}
+}
+
+// The death of a candidate closes none of the idle connections that it was given.
+func TestIdleConnectionsOutliveTheCandidate(t *testing.T) {
+	for _, signal := range []syscall.Signal{syscall.SIGKILL, syscall.SIGSTOP, syscall.SIGTERM, syscall.SIGQUIT} {
+		t.Run(signal.String(), func(t *testing.T) {
+			t.Parallel()
+			r := startService(t, func(s *settings) { byWeights(0.5)(s); s.Silence = 400 * time.Millisecond })
+			var conns []*peer
+			for range 200 {
+				conns = append(conns, r.dial())
+			}
+			done := r.beginUpgrade()
+			r.atStep(0)
+			testutil.Until(t, patience, "half of them are with the candidate", func() bool { return r.sides(conns)["g2"] == 100 })
+			_ = syscall.Kill(r.ask("GET", "/status").Status.Candidate.PID, signal)
+			if a := <-done; a.Committed {
+				t.Fatalf("upgrade: %+v", a)
+			}
+			if got := r.sides(conns)["g1"]; got != 200 {
+				t.Errorf("%d of 200 connections are with the old process", got)
+			}
+		})
+	}
+}
+
+// A connection may be passed on by a process that has got it a moment ago, whose own predecessor still drains.
+func TestConnectionsPassThroughManyHands(t *testing.T) {
+	t.Parallel()
+	r := startService(t, byWeights(0.5, 1))
+	held := r.dial().begin() // keeps the first generation
+	var conns []*peer
+	for range 50 {
+		conns = append(conns, r.dial())
+	}
+	for range 5 {
+		done := r.beginUpgrade()
+		for n := range 2 {
+			r.atStep(n)
+			r.sides(conns)
+			r.goOn()
+		}
+		if a := <-done; !a.Committed {
+			t.Fatalf("upgrade: %+v", a)
+		}
+		testutil.Until(t, patience, "they are all with the new one", func() bool { return len(r.sides(conns)) == 1 })
+	}
+	held.finish()
 }

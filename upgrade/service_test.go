@@ -62,6 +62,9 @@ type settings struct {
 	Verify         string // what Options.Verify does
 	Version        string
 	Names          string // network of a socket for datagrams that is served as well
+	H2C            bool
+
+	ReadTimeout, HeaderTimeout, IdleTimeout time.Duration
 }
 
 // grace is how long the service may drain: longer than any test holds a request.
@@ -138,6 +141,8 @@ func bake(ctx context.Context, dir string, c *upgrade.Candidate) error {
 		panic("the judge fell over")
 	case set.Bake == "error":
 		return errors.New("too many errors")
+	case set.Bake == "toggle":
+		return toggle(ctx, c)
 	case set.Bake == "steps":
 		return steps(ctx, set, dir, c)
 	case set.Bake == "listen" || set.Bake == "object":
@@ -231,11 +236,18 @@ func (s *service) run() error {
 		return err
 	}
 	defer j.Close()
-	opts := drain.Options{Grace: grace, IdleGrace: s.set.IdleGrace, Move: s.up.Move, Hurry: s.up.Hurry()}
+	opts := drain.Options{Grace: grace, IdleGrace: s.set.IdleGrace, Move: s.up.Move, Offers: s.up.Offers(), Hurry: s.up.Hurry()}
 	if s.set.NoMove {
 		opts.Move = nil
 	}
-	srv := drain.NewServer(&http.Server{Handler: s.handler(j)}, opts)
+	hs := &http.Server{Handler: s.handler(j)}
+	hs.ReadTimeout, hs.ReadHeaderTimeout, hs.IdleTimeout = s.set.ReadTimeout, s.set.HeaderTimeout, s.set.IdleTimeout
+	if s.set.H2C {
+		hs.Protocols = new(http.Protocols)
+		hs.Protocols.SetHTTP1(true)
+		hs.Protocols.SetUnencryptedHTTP2(true)
+	}
+	srv := drain.NewServer(hs, opts)
 	adm := drain.NewServer(&http.Server{Handler: s.admin()}, drain.Options{Grace: grace})
 	return s.up.Run(context.Background(), s.serving(func(ctx context.Context) error {
 		done := make(chan error, 1)
@@ -278,6 +290,10 @@ func (s *service) check(ctx context.Context) error {
 func (s *service) handler(j *testutil.Journal) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/work", func(w http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body) })
+	mux.HandleFunc("/echo", func(w http.ResponseWriter, r *http.Request) {
+		b, _ := io.ReadAll(r.Body)
+		fmt.Fprintf(w, "%s %s", r.FormValue("n"), b)
+	})
 	mux.HandleFunc("/slow", func(w http.ResponseWriter, r *http.Request) {
 		d, _ := time.ParseDuration(r.FormValue("d"))
 		time.Sleep(max(d, 50*time.Millisecond))

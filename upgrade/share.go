@@ -53,7 +53,7 @@ func (d *dispatcher) pass(c net.Conn, about connBody) bool {
 		return false
 	}
 	d.passed[about.Slot] = passedConn{file, about}
-	c.Close()
+	bare(c).Close() // this descriptor: a Close of c might end the connection
 	return true
 }
 

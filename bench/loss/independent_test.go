@@ -22,12 +22,14 @@ import (
 
 var long = flag.Bool("midair.long", false, "run the clients that others wrote too: three minutes, and Debian packages")
 
-// Clients that others wrote lose nothing by upgrades either.
+// Clients that others wrote lose nothing either, by upgrades and by progressive ones.
 func TestIndependentClientsLoseNothing(t *testing.T) {
 	if !*long {
 		t.Skip("NOT RUN: it takes three minutes, and programs of Debian packages; -midair.long runs it")
 	}
-	mustLoseNothing(t, independent(t))
+	clients := independent(t)
+	compare(t, clients)
+	progress(t, clients)
 }
 
 // independent returns the clients, and installs what is missing.

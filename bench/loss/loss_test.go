@@ -21,8 +21,9 @@ import (
 )
 
 var (
-	upgrades = flag.Int("midair.upgrades", 10, "how many upgrades each service makes")
-	between  = flag.Int64("midair.requests", 20, "how many requests of each kind are answered between two upgrades, at least")
+	upgrades    = flag.Int("midair.upgrades", 10, "how many upgrades each service makes")
+	progressive = flag.Int("midair.progressive", 5, "how many progressive upgrades there are")
+	between     = flag.Int64("midair.requests", 20, "how many requests of each kind are answered between two upgrades, at least")
 )
 
 const patience = 30 * time.Second
@@ -36,16 +37,28 @@ type run struct {
 
 // No client of any protocol loses anything by upgrades: what was asked is answered, and what lasts longer ends in its
 // protocol's own way. The service that is written by hand is shown beside it.
-func TestNoProtocolLosesAnything(t *testing.T) {
-	mustLoseNothing(t, protocols)
+func TestNoProtocolLosesAnything(t *testing.T) { compare(t, protocols) }
+
+func compare(t *testing.T, clients []protocol) {
+	t.Helper()
+	ours, theirs := measure(t, "midair", clients, *upgrades, ""), measure(t, "plain", clients, *upgrades, "")
+	t.Logf("%d upgrades each\n%s", *upgrades, table(ours, theirs))
+	mustLoseNothing(t, ours)
 }
 
-// mustLoseNothing upgrades both services while clients ask them, and fails if ours has lost anything.
-func mustLoseNothing(t *testing.T, clients []protocol) {
+// Nor by progressive upgrades, whose old and new process share the connections in every proportion.
+func TestProgressiveUpgradesLoseNothing(t *testing.T) { progress(t, protocols) }
+
+func progress(t *testing.T, clients []protocol) {
 	t.Helper()
-	ours, theirs := measure(t, "midair", clients), measure(t, "plain", clients)
-	t.Logf("%d upgrades each\n%s", *upgrades, table(ours, theirs))
-	for _, r := range ours {
+	ours := measure(t, "midair", clients, *progressive, stepwise)
+	t.Logf("%d progressive upgrades, 5, 25, 50, 100 %%\n%s", *progressive, table(ours, nil))
+	mustLoseNothing(t, ours)
+}
+
+func mustLoseNothing(t *testing.T, runs []*run) {
+	t.Helper()
+	for _, r := range runs {
 		if r.lost.Load() > 0 || r.cut.Load() > 0 || r.ok.Load() == 0 {
 			t.Errorf("%s, RTT %v: %d answered, %d lost, %d ends cut: %v", r.name, r.rtt, r.ok.Load(), r.lost.Load(), r.cut.Load(), r.first)
 		}
@@ -53,7 +66,7 @@ func mustLoseNothing(t *testing.T, clients []protocol) {
 }
 
 // measure upgrades a service while all clients ask it, near and far.
-func measure(t *testing.T, role string, clients []protocol) []*run {
+func measure(t *testing.T, role string, clients []protocol, upgrades int, how string) []*run {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "loss")
 	if err != nil {
@@ -67,6 +80,11 @@ func measure(t *testing.T, role string, clients []protocol) []*run {
 	}
 	if err != nil {
 		t.Fatal(err)
+	}
+	if how != "" {
+		if err := os.WriteFile(filepath.Join(dir, how), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	proc := testutil.Start(t, role, testutil.Cfg{Env: []string{dirEnv + "=" + dir}})
 	pid := func() int {
@@ -99,7 +117,7 @@ func measure(t *testing.T, role string, clients []protocol) []*run {
 		}
 	}
 	answered(t, runs)
-	for range *upgrades {
+	for range upgrades {
 		old, asked := pid(), time.Time{}
 		testutil.Until(t, patience, role+" has a new process", func() bool {
 			if now := pid(); now != old {
@@ -154,7 +172,10 @@ func table(ours, theirs []*run) string {
 	fmt.Fprintf(&b, "%-34s %6s | %9s %5s %6s %4s | %9s %5s %6s %4s\n", "midair | tableflip and Shutdown by hand", "RTT",
 		"answered", "lost", "told", "cut", "answered", "lost", "told", "cut")
 	for i, o := range ours {
-		p := theirs[i]
+		p := new(run)
+		if theirs != nil {
+			p = theirs[i]
+		}
 		fmt.Fprintf(&b, "%-34s %6v | %9d %5d %6d %4d | %9d %5d %6d %4d\n", o.name, o.rtt,
 			o.ok.Load(), o.lost.Load(), o.told.Load(), o.cut.Load(), p.ok.Load(), p.lost.Load(), p.told.Load(), p.cut.Load())
 	}

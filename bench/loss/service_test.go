@@ -139,7 +139,11 @@ func lines(nc net.Conn, told <-chan struct{}) {
 // midairMain is the service on this library.
 func midairMain() error {
 	dir := os.Getenv(dirEnv)
-	up, err := upgrade.New(upgrade.Options{PIDFile: filepath.Join(dir, "pid"), Soak: soak})
+	o := upgrade.Options{PIDFile: filepath.Join(dir, "pid"), Soak: soak}
+	if _, err := os.Stat(filepath.Join(dir, stepwise)); err == nil {
+		o.Bake = steps
+	}
+	up, err := upgrade.New(o)
 	if err != nil {
 		return err
 	}
@@ -152,7 +156,7 @@ func midairMain() error {
 	if hs.TLSConfig, err = selfSigned(); err != nil {
 		return err
 	}
-	opts := drain.Options{Grace: grace, Move: up.Move, Hurry: up.Hurry()}
+	opts := drain.Options{Grace: grace, Move: up.Move, Offers: up.Offers(), Hurry: up.Hurry()}
 	srv := drain.NewServer(hs, opts)
 	calls := new(grpcdrain.Observer)
 	gs := grpc.NewServer(grpc.StatsHandler(calls))
@@ -169,6 +173,24 @@ func midairMain() error {
 			},
 		)
 	})
+}
+
+// stepwise is a file that makes upgrades progressive.
+const stepwise = "stepwise"
+
+// steps gives the candidate a growing share, and looks at nothing.
+func steps(ctx context.Context, c *upgrade.Candidate) error {
+	for _, w := range []float64{0.05, 0.25, 0.5, 1} {
+		if err := c.SetWeight(w); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+	return nil
 }
 
 // all runs functions side by side until all have returned.

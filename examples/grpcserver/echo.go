@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -12,12 +13,14 @@ import (
 
 	"github.com/midair-go/midair/drain"
 	"github.com/midair-go/midair/examples/grpcserver/echopb"
+	"github.com/midair-go/midair/examples/internal/steps"
 )
 
 // echo is the service. Every answer carries headers that name the process that gave it.
 type echo struct {
 	echopb.UnimplementedEchoServer
 	header map[string]string
+	meter  *steps.Meter
 }
 
 // Say answers with the same text.
@@ -71,7 +74,10 @@ func (e *echo) tagCall(ctx context.Context, req any, _ *grpc.UnaryServerInfo, ne
 	if err := grpc.SetHeader(ctx, metadata.New(e.header)); err != nil {
 		return nil, err
 	}
-	return next(ctx, req)
+	began := time.Now()
+	reply, err := next(ctx, req)
+	e.meter.Record(time.Since(began), err != nil)
+	return reply, err
 }
 
 func (e *echo) tagStream(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, next grpc.StreamHandler) error {

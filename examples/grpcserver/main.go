@@ -22,6 +22,7 @@ import (
 	"github.com/midair-go/midair/drain"
 	"github.com/midair-go/midair/drain/grpcdrain"
 	"github.com/midair-go/midair/examples/grpcserver/echopb"
+	"github.com/midair-go/midair/examples/internal/steps"
 	"github.com/midair-go/midair/upgrade"
 )
 
@@ -32,6 +33,7 @@ type config struct {
 	addr, addrFile, pidFile string
 	grace, propagation      time.Duration
 	timeout, soak           time.Duration
+	steps                   steps.Plan
 }
 
 func main() {
@@ -44,6 +46,7 @@ func main() {
 	flag.DurationVar(&c.propagation, "propagation", 0, "how long a stop goes on to accept after the health service says NOT_SERVING")
 	flag.DurationVar(&c.timeout, "upgrade-timeout", time.Minute, "how long a new process may take to be prepared")
 	flag.DurationVar(&c.soak, "soak", time.Second, "how long both processes accept before the commit")
+	flag.Var(&c.steps, "steps", "make upgrades progressive by `plan`, such as 5%:10s,25%:10s,100%:10s, in place of -soak")
 	flag.Parse()
 	if err := run(context.Background(), c); err != nil {
 		slog.Error("stopped", "err", err)
@@ -53,9 +56,14 @@ func main() {
 
 // run is the service.
 func run(ctx context.Context, c config) error {
-	up, err := upgrade.New(upgrade.Options{
+	meter := new(steps.Meter)
+	opts := upgrade.Options{
 		Version: version, PIDFile: c.pidFile, Soak: cmp.Or(c.soak, -1), Timeout: c.timeout, AbortGrace: c.grace,
-	})
+	}
+	if len(c.steps) > 0 {
+		opts.Bake, opts.Soak = steps.NewJudge(c.steps, meter).Bake(), -1
+	}
+	up, err := upgrade.New(opts)
 	if err != nil {
 		return err
 	}
@@ -64,7 +72,7 @@ func run(ctx context.Context, c config) error {
 	if err != nil {
 		return err
 	}
-	e := &echo{header: identity(up.Status())}
+	e := &echo{header: identity(up.Status()), meter: meter}
 	calls, hs := new(grpcdrain.Observer), health.NewServer()
 	gs := grpc.NewServer(grpc.StatsHandler(calls), grpc.UnaryInterceptor(e.tagCall), grpc.StreamInterceptor(e.tagStream))
 	srv := grpcdrain.NewServer(gs, drain.Options{Grace: c.grace, Propagation: c.propagation})
@@ -74,6 +82,7 @@ func run(ctx context.Context, c config) error {
 	grpc_health_v1.RegisterHealthServer(gs, hs)
 	reflection.Register(gs)
 	return up.Run(ctx, func(ctx context.Context) error {
+		go meter.Report(ctx, up) // ends when this process is no candidate any more
 		if err := announce(c.addrFile, ln.Addr().String()); err != nil {
 			return err
 		}

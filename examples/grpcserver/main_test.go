@@ -40,11 +40,11 @@ type server struct {
 	addr string
 }
 
-func startServer(t *testing.T) *server {
+func startServer(t *testing.T, args ...string) *server {
 	t.Helper()
 	s := &server{t: t, dir: t.TempDir()}
 	s.Proc = testutil.StartCommand(t, testutil.Cfg{Dir: s.dir}, testutil.Build(t, pkg, "-X main.version=v1"),
-		"-addr", "127.0.0.1:0", "-addr-file", "addr", "-pid-file", "pid", "-soak", "50ms", "-grace", "10s")
+		append([]string{"-addr", "127.0.0.1:0", "-addr-file", "addr", "-pid-file", "pid", "-soak", "50ms", "-grace", "10s"}, args...)...)
 	testutil.Until(t, 30*time.Second, "it serves", func() bool { return s.read("pid") != "" })
 	s.addr = s.read("addr")
 	return s
@@ -70,11 +70,17 @@ func (s *server) hangup() {
 
 func (s *server) dial() *grpc.ClientConn {
 	s.t.Helper()
+	c := s.connect(s.t)
+	s.t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// connect is dial for a caller that closes the connection itself.
+func (s *server) connect(t *testing.T) *grpc.ClientConn {
 	c, err := grpc.NewClient(s.addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
-		s.t.Fatal(err)
+		t.Error(err)
 	}
-	s.t.Cleanup(func() { c.Close() })
 	return c
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/midair-go/midair/canary"
 	"github.com/midair-go/midair/drain"
+	"github.com/midair-go/midair/examples/internal/steps"
 	"github.com/midair-go/midair/flags"
 	"github.com/midair-go/midair/upgrade"
 )
@@ -26,6 +27,7 @@ type admin struct {
 	web   *drain.Server
 	cart  *canary.Router
 	flags *flags.Flags
+	judge *steps.Judge
 	stop  context.CancelCauseFunc // begins a graceful stop
 
 	// What listen sets.
@@ -41,6 +43,8 @@ type adminStatus struct {
 	Drain   drain.Status   `json:"drain"`
 	Canary  canary.Status  `json:"canary"`
 	Flags   flags.Status   `json:"flags"`
+
+	Steps *steps.Progress `json:"steps,omitempty"` // of a progressive upgrade
 }
 
 // adminAnswer is the answer to a POST: in which phase an upgrade ended and why. Reason is empty after a success.
@@ -113,7 +117,7 @@ func (a *admin) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /{$}", adminPage())
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, r *http.Request) {
-		writeJSON(w, http.StatusOK, adminStatus{a.up.Status(), a.web.Status(), a.cart.Status(), a.flags.Status()})
+		writeJSON(w, http.StatusOK, adminStatus{a.up.Status(), a.web.Status(), a.cart.Status(), a.flags.Status(), a.judge.Progress()})
 	})
 	mux.HandleFunc("POST /upgrade", func(w http.ResponseWriter, r *http.Request) {
 		switch q := r.URL.Query(); {

@@ -5,6 +5,8 @@ import (
 	"flag"
 	"fmt"
 	"time"
+
+	"github.com/midair-go/midair/examples/internal/steps"
 )
 
 var (
@@ -20,6 +22,7 @@ type config struct {
 	flags, sessions                string
 	tlsCert, tlsKey                string
 	grace, upgradeTimeout, soak    time.Duration
+	steps                          steps.Plan
 	fail                           failure
 }
 
@@ -64,6 +67,7 @@ func (c *config) parse(args []string) error {
 	fs.DurationVar(&c.grace, "grace", 30*time.Second, "drain limit: how long requests may take to end")
 	fs.DurationVar(&c.upgradeTimeout, "upgrade-timeout", time.Minute, "how long a new process may take to be prepared")
 	fs.DurationVar(&c.soak, "soak", time.Second, "how long both processes accept before the commit; 0: not at all")
+	fs.Var(&c.steps, "steps", "make upgrades progressive by `plan`, such as 5%:10s,25%:10s,100%:10s, in place of -soak")
 	fs.StringVar(&c.tlsCert, "tls-cert", "", "certificate `file`: serve TLS")
 	fs.StringVar(&c.tlsKey, "tls-key", "", "key `file` of -tls-cert")
 	if err := c.fail.Set(fail); err != nil {

@@ -26,8 +26,12 @@ var (
 	v2     = release{version: "v2", about: "good"}
 	v3     = release{version: "v3", fail: "check", about: "bad: it fails its own check"}
 	v4     = release{version: "v4", fail: "after-ready", about: "bad: it exits when it should begin to serve"}
-	builds = []release{v1, v2, v3, v4}
+	v5     = release{version: "v5", fail: "slow=150ms", about: "bad: it works, and is slow"}
+	builds = []release{v1, v2, v3, v4, v5}
 )
+
+// plan is how an upgrade goes: the new process gets a growing share of the connections.
+const plan = "10%:500ms,50%:500ms,100%:500ms"
 
 // How long the service is left alone between two upgrades and may take to end, and the number of clients.
 const (
@@ -115,11 +119,12 @@ func (d *demo) build(ctx context.Context, dir string) (err error) {
 	return nil
 }
 
-// play is the story: serve, upgrade, give half of the visitors the new cart, try two bad releases, go back to where it
-// began, and give the new cart to all.
+// play is the story: serve, upgrade by steps, give half of the visitors the new cart, try three bad releases, go back to
+// where it began, and give the new cart to all.
 func (d *demo) play(ctx context.Context) error {
 	d.load = startLoad(d.service.addr, v1.version+" serves", keptClients, freshClients)
 	d.visitors = startVisitors(d.service.addr, guests)
+	d.out.say("steps", "each new version gets 10%, 50%, 100% of the connections, and is judged")
 	d.out.say("load", fmt.Sprintf("%d clients that keep their connection, %d that open new ones, and %d visitors with a cookie; no retries", keptClients, freshClients, guests))
 	err := d.story(ctx)
 	phases := d.load.stop()
@@ -141,6 +146,8 @@ func (d *demo) story(ctx context.Context) error {
 		func() error { return d.bad(ctx, v2, v3) },
 		func() error { return d.rest(ctx, v2) },
 		func() error { return d.bad(ctx, v2, v4) },
+		func() error { return d.rest(ctx, v2) },
+		func() error { return d.bad(ctx, v2, v5) },
 		func() error { return d.rest(ctx, v2) },
 		func() error { return d.good(ctx, v2, v1) },
 		func() error { return d.rest(ctx, v1) },
@@ -230,7 +237,7 @@ func (d *demo) stop() (failed []string) {
 
 // verdict says what is wrong with the sum of all requests.
 func verdict(total phase, losses []string) []string {
-	answered := total.answered[v1.version] + total.answered[v2.version]
+	answered := total.answered[v1.version] + total.answered[v2.version] + total.answered[v5.version] // v5 answers, late
 	if total.lost == 0 && answered == total.sent {
 		return nil
 	}

@@ -46,7 +46,7 @@ func startService(ctx context.Context, exe, dir string) (*service, error) {
 	}
 	s.first = exec.Command(exe, "-addr", "127.0.0.1:0", "-addr-file", addrFile, "-pid-file", s.pidFile,
 		"-admin", socket, "-flags", s.flagFile, "-sessions", filepath.Join(dir, "sessions"),
-		"-soak", "400ms", "-grace", "5s", "-upgrade-timeout", "10s")
+		"-steps", plan, "-grace", "5s", "-upgrade-timeout", "10s")
 	s.first.Stderr, s.first.SysProcAttr = w, ownGroup()
 	err = s.first.Start()
 	w.Close() // the processes have it now, and nobody else

@@ -15,7 +15,7 @@ import (
 // The demo tells its story in 80 columns without colours, loses nothing, and leaves nothing behind.
 func TestDemo(t *testing.T) {
 	if testing.Short() {
-		t.Skip("builds four programs")
+		t.Skip("builds five programs")
 	}
 	dir := t.TempDir()
 	p := testutil.StartCommand(t, testutil.Cfg{Env: []string{"TMPDIR=" + dir}}, build(t, "v1"), "demo")
@@ -25,8 +25,9 @@ func TestDemo(t *testing.T) {
 		t.Fatalf("exit code %d, %v\n%s", code, err, out)
 	}
 	for _, want := range []string{
-		`v1 -> v2  committed`, `v2 -> v3  taken back .*phase check`, `fails its own check`, `v2 -> v4  taken back .*phase soak`,
-		`v2 -> v1  committed`, `all 5 processes have ended`, `(?m)^total .* 0 +0 +\d+ ms$`, `none was lost`,
+		`v1 -> v2  committed`, `v2 -> v3  taken back .*phase check`, `fails its own check`, `v2 -> v4  taken back .*phase bake`,
+		`v2 -> v5  taken back .*phase bake`, `in the new process`, `v2 -> v1  committed`, `all 6 processes have ended`,
+		`(?m)^total .* 0 +\d+ ms$`, `none was lost`,
 		`50% of the visitors get the new cart`, `100% of the visitors get the new cart`, `visitor was counted right and stayed on its side`,
 		`(?m)^4 +stable +(stable +stable|canary +canary) +canary +\d+ +\d+$`,
 	} {
@@ -54,7 +55,7 @@ func nothingLeft(t *testing.T, p *testutil.Proc, dir string) {
 // Ctrl-C ends everything that the demo has started, whatever it is about to do.
 func TestDemoInterrupted(t *testing.T) {
 	if testing.Short() {
-		t.Skip("builds four programs")
+		t.Skip("builds five programs")
 	}
 	for _, moment := range []string{"\nbuild ", "\nload ", "\nv1 -> v2 "} {
 		dir := t.TempDir()

@@ -21,6 +21,7 @@ import (
 
 	"github.com/midair-go/midair/canary"
 	"github.com/midair-go/midair/drain"
+	"github.com/midair-go/midair/examples/internal/steps"
 	"github.com/midair-go/midair/flags"
 	"github.com/midair-go/midair/session"
 	"github.com/midair-go/midair/upgrade"
@@ -70,9 +71,11 @@ func first(args []string) string {
 // run is the service: what has to be opened, how it is served, and in which order it ends.
 func run(ctx context.Context, c config) error {
 	c.fail.beforeNew()
+	meter := new(steps.Meter)
+	judge := steps.NewJudge(c.steps, meter)
 	up, err := upgrade.New(upgrade.Options{
-		Version: version, PIDFile: c.pidFile,
-		Soak: cmp.Or(c.soak, -1), Timeout: c.upgradeTimeout, AbortGrace: c.grace,
+		Version: version, PIDFile: c.pidFile, Bake: judge.Bake(),
+		Soak: c.soakTime(), Timeout: c.upgradeTimeout, AbortGrace: c.grace,
 	})
 	if err != nil {
 		return err
@@ -115,23 +118,32 @@ func run(ctx context.Context, c config) error {
 		defer tc.Close()
 		hs.TLSConfig = tc.Config()
 	}
-	web := drain.NewServer(hs, drain.Options{Grace: c.grace, Move: up.Move, Hurry: up.Hurry()})
-	adm := &admin{up: up, web: web, cart: cart, flags: ff, stop: stop}
+	web := drain.NewServer(hs, drain.Options{Grace: c.grace, Move: up.Move, Offers: up.Offers(), Hurry: up.Hurry()})
+	adm := &admin{up: up, web: web, cart: cart, flags: ff, judge: judge, stop: stop}
 	if err := adm.listen(c); err != nil {
 		return err
 	}
 	who := newIdentity(up.Status())
 	page := sitePage(who, adm.curl(), c.flags)
 	site := newSite(who, page, web.Readiness(), sm.Middleware(http.HandlerFunc(count)), sm.Middleware(cart))
-	hs.Handler = who.tag(c.fail.middleware(site))
+	hs.Handler = who.tag(meter.Middleware(c.fail.middleware(site)))
 	return up.Run(ctx, func(ctx context.Context) error {
 		if err := c.announce(ln.Addr(), who); err != nil {
 			return err
 		}
+		go meter.Report(ctx, up) // ends when this process is no candidate any more
 		return adm.beside(ctx, func(ctx context.Context) error {
 			return c.serve(ctx, web, c.fail.listener(ctx, ln))
 		})
 	})
+}
+
+// soakTime is how long both processes accept before the commit. Steps take its place.
+func (c config) soakTime() time.Duration {
+	if len(c.steps) > 0 {
+		return -1
+	}
+	return cmp.Or(c.soak, -1)
 }
 
 // newHTTPServer returns a server that speaks HTTP/1.1 and HTTP/2, with and without TLS.

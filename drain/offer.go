@@ -1,0 +1,101 @@
+package drain
+
+import (
+	"net/http"
+	"time"
+)
+
+// Connections that change process while the server serves: those that leave are offered to Move when Offers says so,
+// those that have come know how to be taken back.
+
+// A guest is a connection that came from another process, which can take it back while nothing was read of a request.
+// Package upgrade has such connections.
+type guest interface {
+	SetIdle()      // the server waits for a request, and has read nothing of it
+	WasIdle() bool // it came between two requests
+}
+
+// propose makes every idle connection ask Move once, and every other one when it is idle.
+func (s *Server) propose() {
+	for _, c := range s.ledger.list() {
+		c.propose()
+	}
+}
+
+func (c *conn) propose() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.blind || c.closed || !c.movable() {
+		return
+	}
+	c.proposed = true
+	if c.silent() && c.state != http.StateNew {
+		c.leave()
+	}
+}
+
+// declined asks Move once, while the server serves, and reports whether the connection stays.
+func (c *conn) declined(size int) bool {
+	if !c.proposed || c.begun(size) {
+		return true
+	}
+	c.proposed = false
+	moved := c.offer()
+	c.offered = false // for a drain
+	return !moved
+}
+
+// park tells a guest that it may be taken back, if a Read into a buffer of the given size waits for its next request.
+func (c *conn) park(size int) {
+	c.mu.Lock()
+	parked := c.state == http.StateIdle && c.waits <= 1 && !c.begun(size)
+	c.mu.Unlock()
+	if parked {
+		c.guest.SetIdle()
+	}
+}
+
+// A visa is how long a connection that came idle waits for its first request here. To net/http it is a new connection,
+// whose first request is late at once; it is given the time of an idle one, and then what net/http asked for.
+type visa struct {
+	waiting bool
+	since   time.Time
+	idle    time.Duration // 0: for ever
+	header  time.Duration // what net/http has set for the header
+	shift   time.Duration // how much later everything is until the first request has ended
+}
+
+func newVisa(srv *http.Server) visa {
+	idle := srv.IdleTimeout
+	if idle == 0 {
+		idle = srv.ReadTimeout
+	}
+	return visa{waiting: true, since: time.Now(), idle: max(idle, 0)}
+}
+
+// deadline is the read deadline in place of the one that net/http wants.
+func (v *visa) deadline(t time.Time) time.Time {
+	switch {
+	case v.waiting:
+		if v.header = 0; !t.IsZero() {
+			v.header = time.Until(t)
+		}
+		if v.idle == 0 {
+			return time.Time{}
+		}
+		return v.since.Add(v.idle)
+	case t.IsZero():
+		return t
+	}
+	return t.Add(v.shift)
+}
+
+// arrived is the first byte. It returns the deadline of the rest of the header.
+func (v *visa) arrived() time.Time {
+	v.waiting = false
+	v.shift = time.Since(v.since)
+	if v.header == 0 {
+		return time.Time{}
+	}
+	return time.Now().Add(v.header)
+}

@@ -1,0 +1,137 @@
+//go:build linux
+
+package upgrade_test
+
+import (
+	"bufio"
+	"flag"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+var moves = flag.Int("midair.moves", 1000, "how many moves of a connection TestNoByteIsLostByMoves waits for")
+
+// Connections go back and forth between two processes while their clients pipeline requests and split them at any byte:
+// no byte is lost and none is doubled, whatever deadlines and protocols the server has.
+func TestNoByteIsLostByMoves(t *testing.T) {
+	for name, change := range map[string]func(*settings){
+		"plain": func(*settings) {},
+		"timeouts": func(s *settings) {
+			s.ReadTimeout, s.HeaderTimeout, s.IdleTimeout = time.Minute, time.Minute, time.Minute
+		},
+		"h2c": func(s *settings) { s.H2C = true },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := startService(t, func(s *settings) { change(s); s.Bake, s.Soak = "toggle", 0 })
+			done := r.beginUpgrade()
+			r.waitPhase("bake")
+			var moved, asked atomic.Int64
+			var running sync.WaitGroup
+			stop := make(chan struct{})
+			for seed := range 8 {
+				running.Go(func() {
+					c := newPipeliner(t, r.addr, uint64(seed))
+					defer c.c.Close()
+					for !isOver(stop) {
+						if !c.round(&moved, &asked) {
+							return
+						}
+					}
+				})
+			}
+			deadline := time.Now().Add(time.Minute)
+			for moved.Load() < int64(*moves) && time.Now().Before(deadline) && !t.Failed() {
+				<-time.After(10 * time.Millisecond)
+			}
+			close(stop)
+			running.Wait()
+			t.Logf("%d requests, %d moves", asked.Load(), moved.Load())
+			if moved.Load() < int64(*moves) {
+				t.Errorf("%d moves in a minute, want %d", moved.Load(), *moves)
+			}
+			r.ask("POST", "/abort")
+			if a := <-done; !a.Aborted {
+				t.Errorf("upgrade: %+v", a)
+			}
+		})
+	}
+}
+
+func isOver(stop <-chan struct{}) bool {
+	select {
+	case <-stop:
+		return true
+	default:
+		return false
+	}
+}
+
+// pipeliner is a client with one connection.
+type pipeliner struct {
+	t    *testing.T
+	c    net.Conn
+	r    *bufio.Reader
+	rand *rand.Rand
+	n    int
+	by   string
+}
+
+func newPipeliner(t *testing.T, addr string, seed uint64) *pipeliner {
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Error(err)
+		return nil
+	}
+	return &pipeliner{t: t, c: c, r: bufio.NewReader(c), rand: rand.New(rand.NewPCG(seed, 1))}
+}
+
+// round sends up to four requests in pieces, and reads their answers.
+func (p *pipeliner) round(moved, asked *atomic.Int64) bool {
+	var b strings.Builder
+	first := p.n
+	for range 1 + p.rand.IntN(4) {
+		body := strings.Repeat("x", p.rand.IntN(40))
+		fmt.Fprintf(&b, "POST /echo?n=%d HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", p.n, len(body), body)
+		p.n++
+	}
+	_ = p.c.SetDeadline(time.Now().Add(patience))
+	for all := b.String(); all != ""; {
+		cut := 1 + p.rand.IntN(len(all))
+		if _, err := io.WriteString(p.c, all[:cut]); err != nil {
+			p.t.Errorf("write after %d requests, to %s: %v", p.n, p.by, err)
+			return false
+		}
+		if all = all[cut:]; p.rand.IntN(3) == 0 {
+			<-time.After(time.Duration(p.rand.IntN(3)) * time.Millisecond)
+		}
+	}
+	for n := first; n < p.n; n++ {
+		resp, err := http.ReadResponse(p.r, nil)
+		if err != nil {
+			p.t.Errorf("answer %d by %s: %v", n, p.by, err)
+			return false
+		}
+		got, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil || !strings.HasPrefix(string(got), fmt.Sprintf("%d ", n)) {
+			p.t.Errorf("answer %d is %q: %v", n, got, err)
+			return false
+		}
+		asked.Add(1)
+		if by := resp.Header.Get("X-Version"); by != p.by {
+			moved.Add(1)
+			p.by = by
+		}
+	}
+	<-time.After(time.Duration(p.rand.IntN(4)) * time.Millisecond)
+	return true
+}
