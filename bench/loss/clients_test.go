@@ -273,6 +273,8 @@ func (e *echoes) Chat(stream grpc.BidiStreamingServer[echopb.SayRequest, echopb.
 			return err
 		case <-done:
 			return status.Error(codes.Unavailable, farewell)
+		case <-stream.Context().Done(): // the reader may have met it first
+			return stream.Context().Err()
 		}
 	}
 }

@@ -3,4 +3,5 @@
 //
 //	go test ./bench/loss -v                                                              # ten upgrades
 //	go test ./bench/loss -v -midair.upgrades=100 -midair.requests=1000 -timeout 60m  # a hundred, with 100,000 requests each
+//	go test ./bench/loss -v -run Independent -midair.long                                # clients that others wrote
 package loss

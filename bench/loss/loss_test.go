@@ -37,15 +37,21 @@ type run struct {
 
 // No client of any protocol loses anything by upgrades: what was asked is answered, and what lasts longer ends in its
 // protocol's own way. The service that is written by hand is shown beside it.
-func TestNoProtocolLosesAnything(t *testing.T) {
-	ours, theirs := measure(t, "midair", *upgrades, ""), measure(t, "plain", *upgrades, "")
+func TestNoProtocolLosesAnything(t *testing.T) { compare(t, protocols) }
+
+func compare(t *testing.T, clients []protocol) {
+	t.Helper()
+	ours, theirs := measure(t, "midair", clients, *upgrades, ""), measure(t, "plain", clients, *upgrades, "")
 	t.Logf("%d upgrades each\n%s", *upgrades, table(ours, theirs))
 	mustLoseNothing(t, ours)
 }
 
 // Nor by progressive upgrades, whose old and new process share the connections in every proportion.
-func TestProgressiveUpgradesLoseNothing(t *testing.T) {
-	ours := measure(t, "midair", *progressive, stepwise)
+func TestProgressiveUpgradesLoseNothing(t *testing.T) { progress(t, protocols) }
+
+func progress(t *testing.T, clients []protocol) {
+	t.Helper()
+	ours := measure(t, "midair", clients, *progressive, stepwise)
 	t.Logf("%d progressive upgrades, 5, 25, 50, 100 %%\n%s", *progressive, table(ours, nil))
 	mustLoseNothing(t, ours)
 }
@@ -59,8 +65,8 @@ func mustLoseNothing(t *testing.T, runs []*run) {
 	}
 }
 
-// measure upgrades a service while the clients of all protocols ask it, near and far.
-func measure(t *testing.T, role string, upgrades int, how string) []*run {
+// measure upgrades a service while all clients ask it, near and far.
+func measure(t *testing.T, role string, clients []protocol, upgrades int, how string) []*run {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "loss")
 	if err != nil {
@@ -88,12 +94,19 @@ func measure(t *testing.T, role string, upgrades int, how string) []*run {
 	}
 	testutil.Until(t, patience, role+" serves", func() bool { return pid() != 0 })
 	ctx, stop := context.WithCancel(t.Context())
+	var runs []*run
+	defer func() { // a client that is not answered any more may have said why
+		for _, r := range runs {
+			if t.Failed() && r.first != nil {
+				t.Logf("%s, RTT %v: %v", r.name, r.rtt, r.first)
+			}
+		}
+	}()
 	var running sync.WaitGroup
 	defer running.Wait()
 	defer stop()
-	var runs []*run
 	for _, rtt := range []time.Duration{0, 20 * time.Millisecond} {
-		for _, p := range protocols {
+		for _, p := range clients {
 			r := &run{protocol: p, rtt: rtt}
 			runs = append(runs, r)
 			addr := addrs[p.listener]

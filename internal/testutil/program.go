@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// programs holds what Program has found, by name.
+// programs holds what Program and Python have found, by name.
 var programs = struct {
 	sync.Mutex
 	paths map[string]string
@@ -20,15 +20,26 @@ var programs = struct {
 // user may do so. Where it cannot be had the test does not run, and says so; with CI set in the environment it fails.
 func Program(t testing.TB, name, pkg string) string {
 	t.Helper()
+	return obtain(t, name, pkg, func() (string, error) { return findProgram(name) })
+}
+
+// Python returns the path of Debian's Python, with a module of a Debian package, in the way of Program.
+func Python(t testing.TB, module, pkg string) string {
+	t.Helper()
+	return obtain(t, "the Python module "+module, pkg, func() (string, error) { return findModule(module) })
+}
+
+func obtain(t testing.TB, name, pkg string, find func() (string, error)) string {
+	t.Helper()
 	programs.Lock()
 	defer programs.Unlock()
 	if path := programs.paths[name]; path != "" {
 		return path
 	}
-	path, err := findProgram(name)
+	path, err := find()
 	if err != nil {
 		if err = installPackages(pkg); err == nil {
-			path, err = findProgram(name)
+			path, err = find()
 		}
 	}
 	if err != nil {
@@ -58,6 +69,15 @@ func findProgram(name string) (string, error) {
 		}
 	}
 	return path, err
+}
+
+// findModule asks the Python that packages are for, whichever is first in PATH.
+func findModule(module string) (string, error) {
+	const python = "/usr/bin/python3"
+	if out, err := exec.Command(python, "-c", "import "+module).CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%w: %s", err, tail(string(out), 1))
+	}
+	return python, nil
 }
 
 // installPackages installs Debian packages without starting what they bring. Processes that do so at the same time wait
