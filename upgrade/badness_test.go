@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -172,6 +173,10 @@ func (s *service) spoil(mux *http.ServeMux, reply func(http.ResponseWriter, erro
 	mux.HandleFunc("POST /fail", func(w http.ResponseWriter, r *http.Request) {
 		s.value.fail.Store(true)
 		reply(w, nil)
+	})
+	mux.HandleFunc("POST /orphan", func(w http.ResponseWriter, r *http.Request) {
+		out, err := exec.Command("sh", "-c", "sleep 0.1 >/dev/null 2>&1 & echo $!").Output()
+		reply(w, errors.Join(errors.New(strings.TrimSpace(string(out))), err))
 	})
 	mux.HandleFunc("POST /listen", func(w http.ResponseWriter, r *http.Request) { reply(w, s.greet("late.sock")) })
 }

@@ -29,6 +29,9 @@ func (r *running) release(build string) {
 const buildMark = "\nbuild "
 
 func copyBuild(from, to, build string) error {
+	// A process that another test forks meanwhile would have the file open for writing until its exec: text file busy.
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	src, err := os.Open(from)
 	if err != nil {
 		return err

@@ -4,6 +4,8 @@ package upgrade_test
 
 import (
 	"fmt"
+	"net"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -43,6 +45,10 @@ func TestSupervisorWaitsForOlderGenerations(t *testing.T) {
 	r.upgrade()
 	r.Signal(syscall.SIGTERM)
 	testutil.Until(t, patience, "the main generation has ended", func() bool { return strings.Contains(r.Output(), "waiting for generations that drain") })
+	if c, err := net.Dial("tcp", r.addr); err == nil {
+		c.Close()
+		t.Error("a connection waits for nobody")
+	}
 	held.finish()
 	if code, err := r.Wait(patience); err != nil || code != 0 {
 		t.Errorf("exit status %d, %v", code, err)
@@ -123,6 +129,18 @@ func (r *running) waitKnown() {
 	testutil.Until(r.t, patience, "the supervisor knows", func() bool {
 		return strings.Contains(r.Output(), fmt.Sprintf("supervisor: main generation pid=%d", r.mainPID()))
 	})
+}
+
+// A process that the service has started and forgotten is reaped when it ends.
+func TestSupervisorReapsOrphans(t *testing.T) {
+	t.Parallel()
+	r := startService(t, always)
+	pid := r.ask("POST", "/orphan").Error
+	testutil.Until(t, patience, "the orphan is reaped", func() bool {
+		_, err := os.Stat("/proc/" + pid)
+		return pid != "" && os.IsNotExist(err)
+	})
+	r.mustStop(syscall.SIGTERM)
 }
 
 // What fails before it has served is not started again: the supervisor ends with its status.
