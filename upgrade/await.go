@@ -118,7 +118,7 @@ func (a *attempt) tick() error {
 		return nil
 	}
 	a.dispatcher.Load().sweep()
-	if time.Since(time.Unix(0, spoke)) < a.u.opts.Silence {
+	if time.Since(time.Unix(0, spoke)) < a.u.opts.Silence || a.isCommitting() { // the commit has a limit of its own
 		a.silent = 0
 		return nil
 	}

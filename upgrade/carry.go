@@ -3,6 +3,7 @@ package upgrade
 import (
 	"crypto/tls"
 	"net"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -81,13 +82,18 @@ func sendIdle(to *link, about connBody, c net.Conn) bool {
 	}
 	defer file.Close()
 	about.Idle = true
+	return sendConn(to, about, file)
+}
+
+func sendConn(to *link, about connBody, file *os.File) bool {
 	for range sendTries {
-		if err = to.trySend(kindConn, about, file); err == nil || gone(err) {
-			break
+		err := to.trySend(kindConn, about, file)
+		if err == nil || gone(err) {
+			return err == nil
 		}
 		time.Sleep(time.Millisecond)
 	}
-	return err == nil
+	return false
 }
 
 // moveTo makes Move pass every idle connection to a process that has taken over, if that one has its listener.
@@ -134,7 +140,7 @@ func (r *returner) move(ref knownListener, c net.Conn) bool {
 
 func (r *returner) chosen(c net.Conn) bool {
 	if r.choose != nil {
-		return !r.choose(c, r.weight)
+		return !chosen(r.choose, c, r.weight)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -162,12 +168,20 @@ func (r *runner) moved(f frame) {
 	}
 	switch {
 	case r.role == roleLeaving && r.successor != nil:
-		_ = r.successor.link.trySend(kindConn, about, f.files[0]) // whoever serves now
-	case r.role == roleLeaving: // taken back: the old process still has it
-	case r.u.listeners.giveMoved(about, f.files[0], r.sharing) != nil && r.sharing != nil:
-		if w := r.sharing.slots.at(about.Slot); w != nil {
-			w.Store(slotRefused)
-		}
+		sendConn(r.successor.link, about, f.files[0]) // whoever serves now
+	case r.role == roleLeaving || r.u.listeners.giveMoved(about, f.files[0], r.sharing) != nil:
+		r.refuse(about.Slot)
+	}
+}
+
+// refuse lets the old process take a connection back. One that it has no descriptor of is lost: nobody here could serve
+// it.
+func (r *runner) refuse(slot int) {
+	if r.sharing == nil {
+		return
+	}
+	if w := r.sharing.slots.at(slot); w != nil {
+		w.Store(slotRefused)
 	}
 }
 

@@ -82,7 +82,7 @@ func (d *dispatcher) dispatch(ref *socketRef, c net.Conn) bool {
 	}
 	d.count.new++
 	if d.choose != nil {
-		if !d.choose(c, d.weight) {
+		if !chosen(d.choose, c, d.weight) {
 			return false
 		}
 	} else if d.debt += d.weight; d.debt < 1 {
@@ -106,7 +106,7 @@ func (d *dispatcher) move(ref knownListener, c net.Conn) bool {
 		return false
 	}
 	if d.choose != nil {
-		if !d.choose(c, d.weight) {
+		if !chosen(d.choose, c, d.weight) {
 			return false
 		}
 	} else if d.owed += d.part; d.owed < 1-1e-9 {
@@ -118,6 +118,12 @@ func (d *dispatcher) move(ref knownListener, c net.Conn) bool {
 	d.count.moved++
 	d.owed = max(0, d.owed-1)
 	return true
+}
+
+// chosen asks the program. If that panics the connection stays here.
+func chosen(choose func(net.Conn, float64) bool, c net.Conn, weight float64) (yes bool) {
+	_ = guard(func() error { yes = choose(c, weight); return nil })
+	return yes
 }
 
 // setWeight begins a step.
