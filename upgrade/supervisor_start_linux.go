@@ -3,6 +3,7 @@ package upgrade
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -113,9 +114,13 @@ func buildOf(pid int, version string) (*build, error) {
 	}
 	args, err1 := zeroList(dir + "/cmdline")
 	env, err2 := zeroList(dir + "/environ")
-	if err1 != nil || err2 != nil || len(args) == 0 {
+	err = errors.Join(err1, err2)
+	if err == nil && len(args) == 0 {
+		err = errors.New("it has none, or is dead")
+	}
+	if err != nil {
 		exe.Close()
-		return nil, fmt.Errorf("read arguments and environment of pid %d: %w, %w", pid, err1, err2)
+		return nil, fmt.Errorf("arguments and environment of pid %d: %w", pid, err)
 	}
 	return &build{previous: previous{exe: exe, args: args, version: version}, env: withoutPrivate(env)}, nil
 }

@@ -3,6 +3,7 @@
 package upgrade
 
 import (
+	"fmt"
 	"log/slog"
 	"os"
 	"slices"
@@ -11,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/midair-go/midair/internal/testutil"
 )
 
 // idle is a supervisor that has started nothing.
@@ -81,6 +84,10 @@ func childOf(t *testing.T) int {
 	t.Cleanup(func() {
 		_ = p.Kill()
 		_, _ = p.Wait()
+	})
+	testutil.Until(t, 10*time.Second, "it is executed", func() bool { // the start returns a little before
+		args, err := zeroList(fmt.Sprintf("/proc/%d/cmdline", p.Pid))
+		return err == nil && len(args) == 2
 	})
 	return p.Pid
 }
