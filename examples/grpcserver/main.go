@@ -38,6 +38,9 @@ type config struct {
 
 func main() {
 	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, nil)))
+	if code, ok := upgrade.Supervise(upgrade.Options{Supervisor: "always", Version: version}); ok {
+		os.Exit(code)
+	}
 	var c config
 	flag.StringVar(&c.addr, "addr", "127.0.0.1:9090", "`address` to serve on")
 	flag.StringVar(&c.addrFile, "addr-file", "", "`path` of a file that gets the real address")
