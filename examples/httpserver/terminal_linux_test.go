@@ -11,8 +11,10 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -54,6 +56,7 @@ type terminal struct {
 
 	mu     sync.Mutex
 	screen bytes.Buffer
+	shut   atomic.Bool
 }
 
 func startOnTerminal(t *testing.T, command ...string) *terminal {
@@ -90,17 +93,18 @@ func (t *terminal) read() {
 		t.mu.Lock()
 		t.screen.Write(buf[:n])
 		t.mu.Unlock()
-		if err != nil && !os.IsTimeout(err) && t.closed() {
+		if err != nil && t.shut.Load() {
 			return
+		}
+		if err != nil { // nobody has opened the other side yet, or nobody has it any more
+			<-time.After(time.Millisecond)
 		}
 	}
 }
 
-// closed tells whether the terminal is: an error alone may mean that nobody has opened the other side yet.
-func (t *terminal) closed() bool { return t.master.Fd() == ^uintptr(0) }
-
 // close is what a terminal emulator does when its window is closed.
 func (t *terminal) close() {
+	t.shut.Store(true)
 	t.master.Close()
 	<-t.done
 }

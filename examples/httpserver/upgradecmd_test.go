@@ -44,7 +44,7 @@ func TestUpgradeCommandFails(t *testing.T) {
 		"-pid-file pid -json":         `"phase":"check"`,
 		"-admin unix:admin -rehearse": "self-test",
 		"-admin unix:admin -rollback": "no earlier build",
-		"-pid-file wrong":             "no such file",
+		"-pid-file wrong":             "there is no pid file wrong",
 		"-admin unix:wrong":           "no such file",
 		"-admin " + s.addr:            "404 Not Found",
 	} {
