@@ -48,7 +48,8 @@ func (c *conn) declined(size int) bool {
 // park tells a guest that it may be taken back, if a Read into a buffer of the given size waits for its next request.
 func (c *conn) park(size int) {
 	c.mu.Lock()
-	parked := c.state == http.StateIdle && c.waits <= 1 && !c.begun(size)
+	plain := !c.tls && !c.http2 && c.h2 == nil && c.proto == "" // of the others something is known here only
+	parked := plain && c.state == http.StateIdle && c.waits <= 1 && !c.begun(size)
 	c.mu.Unlock()
 	if parked {
 		c.guest.SetIdle()

@@ -36,7 +36,7 @@ type attempt struct {
 
 	sharing    sync.Mutex // of weights, which the judge sets
 	dispatcher atomic.Pointer[dispatcher]
-	shared     bool         // no more
+	baking     bool         // weights may be set
 	spoke      atomic.Int64 // when the candidate was heard last, in Unix nanoseconds; 0: it need not speak
 	silent     int          // how often it was found silent
 
@@ -238,7 +238,11 @@ func (a *attempt) smoke() error {
 	return nil
 }
 
-func (a *attempt) bake() error { return a.judge("Bake", a.u.opts.Bake) }
+func (a *attempt) bake() error {
+	a.setBaking(true)
+	defer a.setBaking(false)
+	return a.judge("Bake", a.u.opts.Bake)
+}
 
 // judge asks a function of the program, and stops asking as soon as the candidate dies or somebody decides by hand.
 func (a *attempt) judge(name string, fn func(context.Context, *Candidate) error) error {

@@ -109,7 +109,9 @@ const tickEvery = 50 * time.Millisecond
 // silentError says that the candidate gave no sign of life.
 type silentError struct{ limit time.Duration }
 
-func (e *silentError) Error() string { return fmt.Sprintf("it said nothing for %v", e.limit) }
+func (e *silentError) Error() string {
+	return fmt.Sprintf("it said nothing for %v: it hangs, or the machine is too busy for Options.Silence", e.limit)
+}
 
 // tick looks after the passed connections, and whether the candidate lives.
 func (a *attempt) tick() error {
@@ -131,19 +133,26 @@ func (a *attempt) tick() error {
 // heard notes a sign of life.
 func (a *attempt) heard() { a.spoke.Store(time.Now().UnixNano()) }
 
-// hear handles what a candidate may say at any time.
-func (a *attempt) hear(f frame) error {
-	defer f.close()
+// sign notes a sign of life of a candidate that has to give some.
+func (a *attempt) sign() {
 	if a.spoke.Load() != 0 {
 		a.heard()
 	}
+}
+
+// hear handles what a candidate may say at any time.
+func (a *attempt) hear(f frame) error {
+	defer f.close()
+	a.sign()
 	switch f.kind {
 	case kindFailed:
 		return a.failed(f)
 	case kindDialed:
 		a.cand.dialed(f)
 	case kindMessage:
-		return a.cand.heardMessage(f)
+		if a.phase == PhaseBake {
+			return a.cand.heardMessage(f)
+		}
 	case kindConn:
 		a.returned(f)
 	}
@@ -280,8 +289,8 @@ func (a *attempt) dismiss(cause error) {
 	for {
 		select {
 		case <-tick.C:
-			if d := a.dispatcher.Load(); d != nil {
-				d.sweep()
+			if a.tick() != nil {
+				kill.Reset(0) // nothing comes back from one that hangs
 			}
 		case f, ok := <-frames:
 			if !ok { // what it returns is not heard, so it must not wait for an answer
@@ -289,6 +298,7 @@ func (a *attempt) dismiss(cause error) {
 				_ = a.child.link.send(kindAbort, body)
 				continue
 			}
+			a.sign()
 			a.takeState(f)
 		case <-stopping: // only now: the candidate must not go on alone if this process is killed
 			stopping, body.Stopping = nil, true

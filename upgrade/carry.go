@@ -19,7 +19,8 @@ type mover struct {
 
 // Move offers an idle connection, of which nothing was read since its last request ended, to another generation, and
 // reports whether that one has it now; then it is closed here and open there. It is made for drain.Options.Move, and may
-// wait for some milliseconds. A program with a protocol of its own may call it as well, between two messages; wrappers with
+// wait for some milliseconds. A program with a protocol of its own may call it as well, between two messages, once each
+// time that Offers says so and in its drain; wrappers with
 // a method NetConn are looked through, but for TLS, whose keys are in this process. It is false while there is nobody to
 // move to, and for a connection that no listener of this Upgrader has accepted.
 func (u *Upgrader) Move(c net.Conn) bool {
@@ -134,7 +135,10 @@ func (r *returner) move(ref knownListener, c net.Conn) bool {
 		}
 		return false
 	}
-	bare(c).Close() // only this descriptor: the slot may be another connection's by now
+	if ok {
+		m.left.Store(true) // the slot may be another connection's by now
+	}
+	bare(c).Close()
 	return true
 }
 
@@ -154,6 +158,9 @@ func (r *returner) chosen(c net.Conn) bool {
 // sendBack makes Move send back what the old process is to have: all of it at weight 0.
 func (r *runner) sendBack(from, to float64) {
 	ret := &returner{to: r.u.parent, choose: r.u.opts.choice(), weight: to, part: 1}
+	if to == 0 {
+		ret.choose = nil // whoever is chosen, all go
+	}
 	if from > 0 {
 		ret.part = (from - to) / from
 	}

@@ -16,6 +16,9 @@ func (a *attempt) handOver() error {
 	if err := a.letGo(); err != nil {
 		return err
 	}
+	if !a.plain {
+		a.bequeath()
+	}
 	body, files, err := a.lastWord()
 	if err != nil {
 		return err
@@ -25,16 +28,15 @@ func (a *attempt) handOver() error {
 	}
 	atStep("old.commit")
 	a.u.listeners.pause(true)
+	a.stopSharing()
 	if a.plain {
 		return nil
 	}
-	a.bequeath()
 	if err := a.child.link.send(kindCommit, body, files...); err != nil {
 		return fmt.Errorf("control socket: %w", err)
 	}
 	atStep("old.committed")
 	if err = a.confirmed(); err == nil {
-		a.stopSharing()
 		if d := a.dispatcher.Load(); d != nil {
 			d.settle(false)
 		}
@@ -54,8 +56,19 @@ func (a *attempt) letGo() error {
 	a.released = true
 	ctx, cancel := context.WithTimeout(a.ctx, a.u.opts.Timeout)
 	defer cancel()
-	err := a.u.resources.release(ctx)
+	var err error
+	done := make(chan struct{})
+	go func() { // ends when Release has, or a moment after its context
+		defer close(done)
+		err = a.u.resources.release(ctx)
+	}()
+	_, waited := a.until(0, 0, done)
+	cancel()
+	<-done
 	atStep("old.released")
+	if !errors.Is(waited, errOver) {
+		return waited
+	}
 	return err
 }
 

@@ -24,6 +24,7 @@ type elders struct {
 type elder struct {
 	elderBody
 	link *link
+	file *os.File // of its socket, until this process is the main generation and reads it
 }
 
 func newElders() *elders {
@@ -84,14 +85,31 @@ func (s *elders) adopt(f frame) error {
 	if len(f.files) == 0 {
 		return errors.New("the control socket of an older generation did not come along")
 	}
-	sock, err := newSocket(f.files[0])
-	if err != nil {
-		return err
+	var err error
+	if e.file, err = dupFile(f.files[0]); err == nil {
+		s.add(e)
 	}
-	e.link = newLink(sock)
-	s.add(e)
-	s.done.Go(func() { s.watch(e) }) // ends with the older process or with release
-	return nil
+	return err
+}
+
+// begin reads the sockets that were adopted: this process is the main generation now. Before that the old one reads them.
+func (s *elders) begin() error {
+	var errs []error
+	for _, e := range s.list() {
+		if e.file == nil {
+			continue
+		}
+		sock, err := newSocket(e.file) // closes the file
+		e.file = nil
+		if err != nil {
+			s.remove(e)
+			errs = append(errs, err)
+			continue
+		}
+		e.link = newLink(sock)
+		s.done.Go(func() { s.watch(e) }) // ends with the older process or with release
+	}
+	return errors.Join(errs...)
 }
 
 func (s *elders) watch(e *elder) {
@@ -142,6 +160,10 @@ func (s *elders) quit() {
 func (s *elders) release() {
 	close(s.stop)
 	for _, e := range s.list() {
+		if e.file != nil {
+			e.file.Close()
+			continue
+		}
 		e.link.close()
 	}
 	s.done.Wait()

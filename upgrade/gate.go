@@ -13,9 +13,11 @@ import (
 type gate struct {
 	deadline func(time.Time) error
 
-	given chan net.Conn // connections that did not come through the socket: the next Accept gets them
+	arrived chan struct{} // has room for one: something was given
 
 	mu      sync.Mutex
+	given   []net.Conn    // connections that did not come through the socket: the next Accept gets them
+	over    bool          // closed: nothing is given any more
 	opened  chan struct{} // closed while the gate is open
 	calls   int           // how often a reader was called back from the socket
 	called  bool          // its deadline is the one that calls back, and not the program's
@@ -28,12 +30,9 @@ type gate struct {
 	closedOnce  sync.Once
 }
 
-// givenLimit is how many connections may wait for Accept beside the socket's own queue.
-const givenLimit = 1024
-
 func newGate(deadline func(time.Time) error) *gate {
 	return &gate{
-		deadline: deadline, given: make(chan net.Conn, givenLimit), opened: make(chan struct{}), changed: make(chan struct{}),
+		deadline: deadline, arrived: make(chan struct{}, 1), opened: make(chan struct{}), changed: make(chan struct{}),
 		waiting: make(chan struct{}), closed: make(chan struct{}),
 	}
 }
@@ -58,40 +57,59 @@ func (g *gate) through(op func() error) (net.Conn, error) {
 // The program's deadline counts here too.
 func (g *gate) pass() (calls int, c net.Conn, err error) {
 	for {
-		opened, changed, program, calls := g.look()
-		select { // after the look: what is given later calls back
-		case c := <-g.given:
-			return 0, c, nil
-		default:
+		l := g.look()
+		if l.given != nil {
+			return 0, l.given, nil
 		}
 		var late <-chan time.Time
-		if !program.IsZero() {
-			timer := time.NewTimer(time.Until(program))
+		if !l.program.IsZero() {
+			timer := time.NewTimer(time.Until(l.program))
 			defer timer.Stop()
 			late = timer.C
 		}
 		select {
-		case <-opened:
-			return calls, nil, nil
-		case c := <-g.given:
-			return 0, c, nil
+		case <-l.opened:
+			return l.calls, nil, nil
+		case <-g.arrived:
 		case <-g.closed:
 			return 0, nil, net.ErrClosed
 		case <-late:
 			return 0, nil, os.ErrDeadlineExceeded
-		case <-changed:
+		case <-l.changed:
 		}
 	}
 }
 
-func (g *gate) look() (opened, changed chan struct{}, program time.Time, calls int) {
+// look is the state of a gate at one moment. What is given after it calls back.
+type look struct {
+	opened, changed chan struct{}
+	program         time.Time
+	calls           int
+	given           net.Conn
+}
+
+func (g *gate) look() look {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.called && g.isOpen() {
 		g.called = false
 		_ = g.deadline(g.program)
 	}
-	return g.opened, g.changed, g.program, g.calls
+	l := look{g.opened, g.changed, g.program, g.calls, nil}
+	if len(g.given) > 0 {
+		l.given, g.given = g.given[0], g.given[1:]
+	}
+	if len(g.given) > 0 {
+		g.ring() // for another reader
+	}
+	return l
+}
+
+func (g *gate) ring() {
+	select {
+	case g.arrived <- struct{}{}:
+	default:
+	}
 }
 
 func (g *gate) calledSince(n int) bool {
@@ -102,24 +120,13 @@ func (g *gate) calledSince(n int) bool {
 
 // give hands a connection to the next Accept, and tells whether it could.
 func (g *gate) give(c net.Conn) bool {
-	select {
-	case <-g.closed:
-		return false
-	default:
-	}
-	select {
-	case g.given <- c:
-	default:
-		return false
-	}
-	select {
-	case <-g.closed: // meanwhile: nobody takes it any more
-		g.close()
-		return true
-	default:
-	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if g.over {
+		return false
+	}
+	g.given = append(g.given, c)
+	g.ring()
 	g.callBack()
 	return true
 }
@@ -154,14 +161,13 @@ func (g *gate) shut() {
 // close ends the gate with its socket. Connections that were given and not accepted end.
 func (g *gate) close() {
 	g.closedOnce.Do(func() { close(g.closed) })
-	for {
-		select {
-		case c := <-g.given:
-			abandon(c)
-		default:
-			return
-		}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.over = true
+	for _, c := range g.given {
+		abandon(c)
 	}
+	g.given = nil
 }
 
 func (g *gate) isOpen() bool {

@@ -30,6 +30,7 @@ type movedConn struct {
 	sharing  *sharing
 	slot     *atomic.Uint32 // nil: nobody could take it back
 	watched  atomic.Bool    // idle in its slot: it is marked before anything is read
+	left     atomic.Bool    // sent back: the slot is not its own any more
 }
 
 var (
@@ -40,7 +41,7 @@ var (
 )
 
 // sharing is what a process has in common with the one that passes connections to it. It is over when that one has
-// ended; between its commit and that the slots are written for nobody, which does no harm.
+// ended. From the commit on nobody reads the slots, and writing them does no harm.
 type sharing struct {
 	slots *slots
 	over  atomic.Bool
@@ -66,7 +67,7 @@ func newMovedConn(file *os.File, about connBody, s *sharing) (net.Conn, error) {
 }
 
 // shared tells whether the old process still has a hand on it.
-func (c *movedConn) shared() bool { return c.slot != nil && !c.sharing.over.Load() }
+func (c *movedConn) shared() bool { return c.slot != nil && !c.left.Load() && !c.sharing.over.Load() }
 
 // Read marks the connection as read from before it is.
 func (c *movedConn) Read(p []byte) (int, error) {

@@ -59,20 +59,20 @@ type Options struct {
 	// AbortGrace is how long an aborted candidate may take to finish the requests that it accepted during the soak
 	// before it is killed. One that has accepted nothing gets at most 2 s. Default: 30 s.
 	AbortGrace time.Duration
-	// Bake, if set, is called in the old process between prepared and commit, while the candidate gets no traffic. An
-	// error aborts the upgrade. Its context ends when the candidate dies or the upgrade is aborted or committed by
+	// Bake, if set, is called in the old process between prepared and commit. The candidate gets no traffic but what
+	// Candidate.SetWeight gives it. An error aborts the upgrade. Its context ends when the candidate dies or the upgrade is aborted or committed by
 	// hand; Bake must return then. Default: nil.
 	Bake func(ctx context.Context, c *Candidate) error
 
 	// Sticky makes Candidate.SetWeight keep a client's address on one side, the same on every host and monotone: whoever
 	// is in a small share is in every greater one. The share is then that of the addresses. Default: false, connections
-	// are counted, which gives exactly the share.
+	// are counted, which gives exactly the share. Behind a proxy there is one address, and so all or nothing.
 	Sticky bool
 	// Choose, if set, decides which connections the candidate of a progressive upgrade gets: it is asked for each that is
-	// accepted or moves. It should be monotone in the weight. Default: nil.
+	// accepted or moves. It should be monotone in the weight, must not wait, and must not call the Candidate. Default: nil.
 	Choose func(c net.Conn, weight float64) bool
 	// Silence is how long a candidate that gets connections by SetWeight may say nothing before it is taken as dead and
-	// killed. It says something every 0.1 s. Default: 2 s.
+	// killed. It says something every 0.1 s, so at least 0.3 s. Default: 2 s.
 	Silence time.Duration
 
 	// MaxGenerations is how many processes there may be, this one and the older ones that still drain, before the
@@ -136,7 +136,7 @@ func (o Options) filled() (Options, error) {
 		o.Soak = time.Second
 	}
 	o.MaxGenerations = first(o.MaxGenerations, 4)
-	o.Silence = first(o.Silence, 2*time.Second)
+	o.Silence = max(first(o.Silence, 2*time.Second), 3*beatEvery)
 	o.Timeout = first(o.Timeout, time.Minute)
 	o.Guard = first(o.Guard, time.Minute)
 	o.MaxRestarts = first(o.MaxRestarts, 5)

@@ -302,6 +302,9 @@ func (r *runner) hurried(f frame, ok bool) {
 		return
 	}
 	defer f.close()
+	if f.kind == kindConn { // sent back too late: whoever serves now has to have it
+		r.moved(f)
+	}
 	if f.kind == kindHurry {
 		r.u.log.Info("upgrade: there are too many generations: idle connections are closed", "generation", r.u.generation)
 		r.u.hurryOnce.Do(func() { close(r.u.hurry) })

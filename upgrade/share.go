@@ -27,12 +27,8 @@ type dispatcher struct {
 	owed   float64 // the same as debt, for idle connections
 	next   int     // where to look for a free slot
 	passed map[int]passedConn
-	count  counts
 	over   bool
 }
-
-// counts are the connections that a dispatcher has decided on.
-type counts struct{ new, passed, moved, back int }
 
 // passedConn is a descriptor that this process keeps of a passed connection.
 type passedConn struct {
@@ -80,7 +76,6 @@ func (d *dispatcher) dispatch(ref *socketRef, c net.Conn) bool {
 	if d.over || d.weight <= 0 {
 		return false
 	}
-	d.count.new++
 	if d.choose != nil {
 		if !chosen(d.choose, c, d.weight) {
 			return false
@@ -91,7 +86,6 @@ func (d *dispatcher) dispatch(ref *socketRef, c net.Conn) bool {
 	if !d.pass(c, connBody{Network: ref.network, Addr: ref.addr}) {
 		return false // it is owed one more, if they are counted
 	}
-	d.count.passed++
 	if d.choose == nil {
 		d.debt--
 	}
@@ -115,12 +109,11 @@ func (d *dispatcher) move(ref knownListener, c net.Conn) bool {
 	if !d.pass(c, connBody{Network: ref.network, Addr: ref.addr, Idle: true}) {
 		return false
 	}
-	d.count.moved++
 	d.owed = max(0, d.owed-1)
 	return true
 }
 
-// chosen asks the program. If that panics the connection stays here.
+// chosen asks the program. A panic is taken for no.
 func chosen(choose func(net.Conn, float64) bool, c net.Conn, weight float64) (yes bool) {
 	_ = guard(func() error { yes = choose(c, weight); return nil })
 	return yes
@@ -156,9 +149,7 @@ func (d *dispatcher) sweep() {
 // takeBack serves a connection here. If its listener was closed meanwhile there is nobody to do that.
 func (d *dispatcher) takeBack(p passedConn) {
 	p.about.Slot = 0
-	if d.set.giveMoved(p.about, p.file, nil) == nil {
-		d.count.back++
-	}
+	_ = d.set.giveMoved(p.about, p.file, nil)
 }
 
 func (d *dispatcher) drop(slot int, p passedConn) {
@@ -174,7 +165,6 @@ func (d *dispatcher) returned(slot int) {
 	if p, ok := d.passed[slot]; ok {
 		d.drop(slot, p)
 	}
-	d.count.back++
 }
 
 // stop ends passing connections.
@@ -266,12 +256,14 @@ func (a *attempt) setWeight(w float64) error {
 	a.sharing.Lock()
 	defer a.sharing.Unlock()
 	switch {
-	case a.shared || a.plain:
-		return fmt.Errorf("%w: Bake has returned", ErrClosed)
-	case a.cand.protocol < 2 || slotCount == 0:
-		return fmt.Errorf("%w: connections cannot be passed to this candidate", ErrNotSupported)
+	case !a.baking || a.plain:
+		return fmt.Errorf("%w: Bake does not run, or has returned", ErrClosed)
+	case slotCount == 0:
+		return fmt.Errorf("%w: connections are passed on Linux only", ErrNotSupported)
+	case a.cand.protocol < 2:
+		return fmt.Errorf("%w: the candidate, %q, has a library that is too old to be given connections", ErrNotSupported, a.cand.version)
 	case a.exclusive:
-		return fmt.Errorf("%w: the candidate may not serve before it has an exclusive resource", ErrNotReady)
+		return fmt.Errorf("%w: an exclusive resource is needed to serve, so the candidate may not serve before the commit; Background says that it is not", ErrNotReady)
 	}
 	if a.dispatcher.Load() == nil {
 		if err := a.share(); err != nil {
@@ -280,6 +272,7 @@ func (a *attempt) setWeight(w float64) error {
 	}
 	from := a.dispatcher.Load().setWeight(w)
 	if err := a.turn(from, w); err != nil {
+		a.dispatcher.Load().setWeight(from)
 		return fmt.Errorf("upgrade: weight %v: control socket: %w", w, err)
 	}
 	a.u.offer()
@@ -298,6 +291,7 @@ func (a *attempt) share() error {
 		return fmt.Errorf("upgrade: control socket: %w", err)
 	}
 	d := &dispatcher{set: a.u.listeners, link: a.child.link, choose: a.u.opts.choice(), slots: s, passed: map[int]passedConn{}}
+	a.open = true // it may have requests to finish
 	a.dispatcher.Store(d)
 	a.u.listeners.dispatcher.Store(d)
 	a.u.mover.Store(&mover{move: d.move})
@@ -306,7 +300,7 @@ func (a *attempt) share() error {
 }
 
 // turn tells the candidate what a new weight means for it: whether it accepts by itself, and which part of what it has
-// comes back. Somebody accepts all the time.
+// comes back. It accepts before this process does not any more, unless it stops right then: then Silence ends that.
 func (a *attempt) turn(from, to float64) error {
 	link := a.child.link
 	switch {
@@ -328,14 +322,22 @@ func (a *attempt) turn(from, to float64) error {
 	return nil
 }
 
-// stopSharing stops giving connections away; the judge that still asks for it is refused.
+// setBaking says whether weights may be set.
+func (a *attempt) setBaking(on bool) {
+	a.sharing.Lock()
+	defer a.sharing.Unlock()
+	a.baking = on
+}
+
+// stopSharing stops giving connections away.
 func (a *attempt) stopSharing() {
 	a.sharing.Lock()
 	defer a.sharing.Unlock()
-	a.shared = true
+	a.baking = false
 	if d := a.dispatcher.Load(); d != nil {
 		a.u.listeners.dispatcher.Store(nil)
 		a.u.mover.Store(nil)
+		d.sweep()
 		d.stop()
 	}
 }

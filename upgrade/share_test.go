@@ -352,3 +352,49 @@ func TestWeightsAreRefusedByName(t *testing.T) {
 		t.Errorf("a weight with a resource: %+v", a)
 	}
 }
+
+// A candidate that is taken back at a small weight finishes the requests that it has begun, however long they take.
+func TestCandidateFinishesWhatItHasBegun(t *testing.T) {
+	t.Parallel()
+	r := startService(t, byWeights(0.999))
+	done := r.beginUpgrade()
+	r.atStep(0)
+	held := r.connect("g2").begin()
+	r.ask("POST", "/abort")
+	<-time.After(idleAbort + 500*time.Millisecond) // the request's own length
+	held.finish()
+	if held.by != "g2" {
+		t.Errorf("%s has answered", held.by)
+	}
+	if a := <-done; !a.Aborted {
+		t.Errorf("upgrade: %+v", a)
+	}
+}
+
+// idleAbort is how long a candidate has that has accepted nothing.
+const idleAbort = 2 * time.Second
+
+// A candidate that had everything and hangs in the commit stalls nobody until it is killed.
+func TestHangInTheCommitOfASharedService(t *testing.T) {
+	t.Parallel()
+	f := faultAt(t, "new.commit", "stop")
+	r := startService(t, func(s *settings) { byWeights(1)(s); s.Timeout = 15 * time.Second }, f.env)
+	done := r.beginUpgrade()
+	r.atStep(0)
+	r.goOn()
+	testutil.Until(t, patience, "the candidate hangs", func() bool { return r.faulted() != 0 })
+	began := time.Now()
+	for range 20 {
+		p := r.connectOnly()
+		if p.ask("/work"); p.by != "g1" {
+			t.Fatalf("%s answers", p.by)
+		}
+		p.c.Close()
+	}
+	if took := time.Since(began); took > 8*time.Second {
+		t.Errorf("twenty requests took %v", took)
+	}
+	if a := <-done; a.Committed || a.Phase != "commit" {
+		t.Errorf("upgrade: %+v", a)
+	}
+}

@@ -91,6 +91,7 @@ func (r *runner) becomeMain() {
 	}
 	u.setState("serving")
 	u.log.Info("upgrade: serving", "generation", u.generation, "version", u.opts.Version, "pid", os.Getpid())
+	r.inherit(u.elders.begin())
 	if r.parent != nil {
 		u.elders.add(u.elder)
 	}
@@ -135,7 +136,9 @@ func (r *runner) heard(f frame, ok bool) {
 		r.forsake(f)
 	case r.role != roleCandidate:
 	case f.kind == kindShare:
-		r.inherit(r.shares(f))
+		if err := r.shares(f); err != nil {
+			r.fail(PhaseBake, err)
+		}
 	case f.kind == kindWeight:
 		r.weighed(f)
 	case f.kind == kindShut:
@@ -198,6 +201,9 @@ func (r *runner) unheard() {
 		return
 	}
 	r.u.log.Error("upgrade: lost the control socket", "err", broken)
+	if r.role == roleMain {
+		r.u.parent.close() // so that nothing more is sent to nobody
+	}
 	r.waits = false
 	if r.role == roleCandidate {
 		r.fail(r.phase(), broken)
