@@ -108,7 +108,18 @@ func (r *runner) run(ctx context.Context, serve func(context.Context) error) err
 	r.loop(ctx, sig)
 	stopChecks()
 	r.finish()
+	sig.stop()
+	r.late(sig)
 	return r.err
+}
+
+// late passes on a SIGHUP that reached this process when its loop had ended. Since stop nothing more comes.
+func (r *runner) late(sig signals) {
+	select {
+	case <-sig.hangup:
+		r.forward()
+	default:
+	}
 }
 
 // signals are the ones that Run asks for. Each channel has room for one: a second of its kind says the same.
