@@ -22,7 +22,6 @@ import (
 
 var (
 	upgrades    = flag.Int("midair.upgrades", 10, "how many upgrades each service makes")
-	alone       = flag.Bool("midair.alone", false, "leave out the service that is written by hand")
 	progressive = flag.Int("midair.progressive", 5, "how many progressive upgrades there are")
 	between     = flag.Int64("midair.requests", 20, "how many requests of each kind are answered between two upgrades, at least")
 )
