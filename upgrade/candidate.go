@@ -42,8 +42,8 @@ const dialLimit = 10 * time.Second
 
 // Dial returns a private connection to the candidate, as if a client had connected to the first listener that it has
 // opened with Listen. No client can reach the candidate meanwhile. It works in Smoke and in Bake, and what is left open is
-// closed when they return. The other end is a TCP connection over the loopback interface, or a unix one if the listener
-// is; what the server expects on it, TLS for instance, is the caller's to speak:
+// closed when they return. The other end is a TCP connection over the loopback interface; [Candidate.DialListener] gives a
+// unix one for a unix listener. What the server expects on it, TLS for instance, is the caller's to speak:
 //
 //	t := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return c.Dial(ctx) }}
 //
