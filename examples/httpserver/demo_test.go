@@ -29,7 +29,7 @@ func TestDemo(t *testing.T) {
 		`v2 -> v5  taken back .*phase bake`, `in the new process`, `v2 -> v1  committed`, `all 7 processes have ended`,
 		`(?m)^total .* 0 +\d+ ms$`, `none was lost`,
 		`50% of the visitors get the new cart`, `100% of the visitors get the new cart`, `visitor was counted right and stayed on its side`,
-		`(?m)^4 +stable +(stable +stable|canary +canary) +canary +\d+ +\d+$`,
+		`(?m)^4 +stable +(stable +stable|canary +canary) +canary +[\d,]+ +[\d,]+$`,
 	} {
 		if !regexp.MustCompile(want).MatchString(out) {
 			t.Errorf("no %q", want)
