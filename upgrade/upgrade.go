@@ -111,7 +111,6 @@ func newUpgrader(o Options, tel *telemetry, tf *tableflip.Upgrader) *Upgrader {
 // join greets the old process and takes what it sends.
 func (u *Upgrader) join() error {
 	scrub()
-	u.listeners.inherited = socketFDs() // before the program has any of its own
 	u.born = Outcome{Kind: modeUpgrade.String(), Started: time.Now()}
 	u.generation = 2 // a process that knows tableflip only does not count: it was the first at least
 	file, err := u.tf.Fds.File(controlName)
@@ -120,6 +119,7 @@ func (u *Upgrader) join() error {
 	}
 	if file == nil {
 		u.plainParent = true
+		u.listeners.inherited = socketFDs() // before the program has any of its own
 		return nil
 	}
 	sock, err := newSocket(file)
@@ -130,12 +130,14 @@ func (u *Upgrader) join() error {
 	u.parent = newLink(sock)
 	hello := helloBody{Min: protocolMin, Max: protocolMax, PID: os.Getpid(), Version: clip(u.opts.Version), Speaks: true}
 	if err := u.parent.send(kindHello, hello); gone(err) {
+		u.listeners.inherited = socketFDs()
 		u.orphan()
 		return nil
 	} else if err != nil {
 		return err
 	}
 	atStep("new.hello")
+	u.listeners.inherited = socketFDs() // while the old process answers, and before the program has any of its own
 	if err := u.welcomed(); err != nil {
 		_ = u.parent.send(kindFailed, failedBody{Phase: PhaseStart, Reason: clip(err.Error())}) // one that does not listen gets the exit status
 		u.parent.close()
