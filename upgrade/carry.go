@@ -20,9 +20,9 @@ type mover struct {
 // Move offers an idle connection, of which nothing was read since its last request ended, to another generation, and
 // reports whether that one has it now; then it is closed here and open there. It is made for drain.Options.Move, and may
 // wait for some milliseconds. A program with a protocol of its own may call it as well, between two messages, once each
-// time that Offers says so and in its drain; wrappers with
-// a method NetConn are looked through, but for TLS, whose keys are in this process. It is false while there is nobody to
-// move to, and for a connection that no listener of this Upgrader has accepted.
+// time that Offers says so and in its drain; wrappers with a method NetConn are looked through, but for TLS, whose keys are
+// in this process. It is false while there is nobody to move to, and for a connection that no listener of this Upgrader has
+// accepted.
 func (u *Upgrader) Move(c net.Conn) bool {
 	m := u.mover.Load()
 	if m == nil {
