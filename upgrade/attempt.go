@@ -197,10 +197,11 @@ func (a *attempt) welcome(f frame) error {
 	if a.crash, err = memFile("midair-crash"); err == nil {
 		body.Crash, files = true, append(files, a.crash)
 	}
-	if err := a.child.link.send(kindWelcome, body, files...); err != nil {
-		return fmt.Errorf("control socket: %w", err)
+	if err := a.send(kindWelcome, body, files...); err != nil {
+		return err
 	}
 	atStep("old.welcomed")
+	a.bequeath()
 	return nil
 }
 
@@ -282,8 +283,8 @@ func (a *attempt) soak() error {
 	}
 	if !a.plain && !a.exclusive {
 		a.open = true
-		if err := a.child.link.send(kindOpen, nil); err != nil {
-			return fmt.Errorf("control socket: %w", err)
+		if err := a.send(kindOpen, nil); err != nil {
+			return err
 		}
 	}
 	atStep("old.opened")

@@ -42,7 +42,7 @@ func (e *remoteError) Unwrap() error {
 	return nil
 }
 
-// until waits for the next thing that matters: a frame of the wanted kind, the end of limit (0: none), over, a commit by
+// until waits for the next thing that matters: a frame of the wanted kind (0: none), the end of limit (0: none), over, a commit by
 // hand, an abort, or the death of the child. All of an attempt's waiting is done here.
 func (a *attempt) until(want kind, limit time.Duration, over <-chan struct{}) (frame, error) {
 	var timeout <-chan time.Time
@@ -83,7 +83,7 @@ func (a *attempt) until(want kind, limit time.Duration, over <-chan struct{}) (f
 			if err := a.hear(f); err != nil {
 				return frame{}, err
 			}
-			if f.kind == want {
+			if want != 0 && f.kind == want {
 				return f, nil
 			}
 		case <-ready:
@@ -176,6 +176,20 @@ func (a *attempt) isCommitting() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.committing
+}
+
+// send tells the candidate something. If that one does not listen any more, what it said last is the reason, or how it ended.
+func (a *attempt) send(k kind, body any, files ...*os.File) error {
+	err := a.child.link.send(k, body, files...)
+	if err == nil {
+		return nil
+	}
+	if gone(err) {
+		if _, why := a.until(0, commitStall, nil); !errors.Is(why, errLimit) && !errors.Is(why, errEarly) {
+			return why
+		}
+	}
+	return fmt.Errorf("control socket: %w", err)
 }
 
 // linkLost tells a dead child, whose exit is known a moment later, from one that has cut the control socket.

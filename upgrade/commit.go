@@ -16,9 +16,6 @@ func (a *attempt) handOver() error {
 	if err := a.letGo(); err != nil {
 		return err
 	}
-	if !a.plain {
-		a.bequeath()
-	}
 	body, files, err := a.lastWord()
 	if err != nil {
 		return err
@@ -32,8 +29,8 @@ func (a *attempt) handOver() error {
 	if a.plain {
 		return nil
 	}
-	if err := a.child.link.send(kindCommit, body, files...); err != nil {
-		return fmt.Errorf("control socket: %w", err)
+	if err := a.send(kindCommit, body, files...); err != nil {
+		return err
 	}
 	atStep("old.committed")
 	if err = a.confirmed(); err == nil {
@@ -72,9 +69,10 @@ func (a *attempt) letGo() error {
 	return err
 }
 
-// bequeath passes on what only the main generation has. What cannot be passed is not worth a failure.
+// bequeath passes on what only the main generation has, while the candidate gets ready: it looks at that when it is the
+// service. What cannot be passed is not worth a failure.
 func (a *attempt) bequeath() {
-	if a.cand.protocol < 2 {
+	if a.cand.protocol < 2 || a.mode == modeRehearsal {
 		return
 	}
 	err := errors.Join(a.u.bequeath(&a.cand), a.u.elders.pass(a.child.link))

@@ -23,6 +23,8 @@ import (
 //	candidate                 old
 //	hello       ------------>
 //	            <------------ welcome    with state and a file for crash output
+//	            <------------ previous   the old one's executable and arguments, for a rollback
+//	            <------------ elder      the control socket of an older generation that drains; one frame each
 //	prepared    ------------>
 //	            <------------ dial       a private connection, for a smoke test; any number, until commit
 //	dialed      ------------>
@@ -34,8 +36,6 @@ import (
 //	message     ------------>            of the application
 //	            <------------ open       accept beside the old one, or in its place
 //	            <------------ shut       do not accept any more
-//	            <------------ previous   the old one's executable and arguments, for a rollback
-//	            <------------ elder      the control socket of an older generation that drains; one frame each
 //	            <------------ commit     with fresh state; then the Ready byte on tableflip's pipe
 //	serving     ------------>
 //	            <------------ conn       an idle connection, while the old one drains

@@ -49,8 +49,10 @@ func plainMain() error {
 		w.Header().Set("X-Pid", strconv.Itoa(os.Getpid()))
 	}))}
 	go srv.Serve(ln)
-	if err := os.WriteFile(filepath.Join(dir, "addr"), []byte(ln.Addr().String()), 0o600); err != nil {
-		return err
+	if !up.HasParent() { // it stays what it is
+		if err := os.WriteFile(filepath.Join(dir, "addr"), []byte(ln.Addr().String()), 0o600); err != nil {
+			return err
+		}
 	}
 	if err := up.Ready(); err != nil {
 		return err

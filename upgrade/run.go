@@ -97,12 +97,12 @@ func (r *runner) run(ctx context.Context, serve func(context.Context) error) err
 	serveCtx, end := context.WithCancelCause(context.WithoutCancel(ctx))
 	r.endServe = end
 	defer end(nil)
-	sig := u.notify()
-	defer sig.stop()
 	served := r.served
 	go func() { served <- serve(serveCtx) }()
 	stopChecks := r.prepare()
 	defer stopChecks()
+	sig := u.notify()
+	defer sig.stop()
 	close(u.running)
 	defer close(u.ended) // also in a panic: main's deferred Close must not wait for a loop that has ended
 	r.loop(ctx, sig)

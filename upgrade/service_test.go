@@ -232,8 +232,10 @@ func (s *service) run() error {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(s.dir, "addr"), []byte(ln.Addr().String()), 0o600); err != nil {
-		return err
+	if !s.upgraded { // it stays what it is
+		if err := os.WriteFile(filepath.Join(s.dir, "addr"), []byte(ln.Addr().String()), 0o600); err != nil {
+			return err
+		}
 	}
 	if err := setNoFile(s.set.NoFile); err != nil {
 		return err

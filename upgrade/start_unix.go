@@ -34,6 +34,7 @@ const (
 	readyByte   = 42
 	controlName = "midair-control"
 	exeName     = "midair-exe"
+	firstPassed = 5
 	namesLimit  = 32 << 10 // must fit into a pipe: the names are written before anybody reads
 )
 

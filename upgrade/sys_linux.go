@@ -119,27 +119,26 @@ func catches(pid int, sig syscall.Signal) bool {
 	return err != nil || caught&(1<<(sig-1)) != 0
 }
 
-// socketFDs lists the descriptors of this process that are sockets, by inode.
-func socketFDs() map[uint64][]int {
+// inheritedFDs lists the sockets that the old process has passed, by inode. They have the first numbers, without a gap.
+func inheritedFDs() map[uint64][]int {
 	fds := map[uint64][]int{}
-	entries, _ := os.ReadDir("/proc/self/fd")
-	for _, e := range entries {
-		if fd, err := strconv.Atoi(e.Name()); err == nil {
-			if inode := socketInode(fd); inode != 0 {
-				fds[inode] = append(fds[inode], fd)
-			}
+	for fd := firstPassed; ; fd++ {
+		switch inode, err := socketInode(fd); {
+		case err != nil:
+			return fds
+		case inode != 0:
+			fds[inode] = append(fds[inode], fd)
 		}
 	}
-	return fds
 }
 
 // socketInode tells which socket a descriptor is; 0 if it is none.
-func socketInode(fd int) (inode uint64) {
-	link, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd))
-	if err == nil {
-		_, _ = fmt.Sscanf(link, "socket:[%d]", &inode)
+func socketInode(fd int) (inode uint64, err error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFSOCK {
+		return 0, err
 	}
-	return inode
+	return st.Ino, nil
 }
 
 // coverFDs puts /dev/null over those of the descriptors that still are the given socket. tableflip keeps a duplicate of
@@ -152,7 +151,7 @@ func coverFDs(inode uint64, fds []int) {
 	}
 	defer unix.Close(null)
 	for _, fd := range fds {
-		if socketInode(fd) == inode {
+		if is, err := socketInode(fd); err == nil && is == inode {
 			_ = unix.Dup3(null, fd, unix.O_CLOEXEC)
 		}
 	}

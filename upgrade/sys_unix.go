@@ -61,7 +61,7 @@ func readable(uintptr) bool { return true }
 
 func catches(int, syscall.Signal) bool { return true }
 
-func socketFDs() map[uint64][]int { return nil }
+func inheritedFDs() map[uint64][]int { return nil }
 
 // coverFDs does nothing: without /proc a duplicate cannot be found, so a listener ends with the process.
 func coverFDs(uint64, []int) {}

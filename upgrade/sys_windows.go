@@ -57,7 +57,7 @@ func checkSeal(*os.File) error { return nil }
 
 func catches(int, syscall.Signal) bool { return true }
 
-func socketFDs() map[uint64][]int { return nil }
+func inheritedFDs() map[uint64][]int { return nil }
 
 func coverFDs(uint64, []int) {}
 

@@ -87,6 +87,7 @@ func New(opts Options) (*Upgrader, error) {
 	u.meetManager()
 	if tf != nil && tf.HasParent() {
 		if err := u.join(); err != nil {
+			u.pid.discard(os.Getpid())
 			u.manager.close()
 			return nil, fmt.Errorf("upgrade: %w", err)
 		}
@@ -113,13 +114,13 @@ func (u *Upgrader) join() error {
 	scrub()
 	u.born = Outcome{Kind: modeUpgrade.String(), Started: time.Now()}
 	u.generation = 2 // a process that knows tableflip only does not count: it was the first at least
+	u.listeners.inherited = inheritedFDs()
 	file, err := u.tf.Fds.File(controlName)
 	if err != nil {
 		return fmt.Errorf("control socket: %w", err)
 	}
 	if file == nil {
 		u.plainParent = true
-		u.listeners.inherited = socketFDs() // before the program has any of its own
 		return nil
 	}
 	sock, err := newSocket(file)
@@ -130,14 +131,13 @@ func (u *Upgrader) join() error {
 	u.parent = newLink(sock)
 	hello := helloBody{Min: protocolMin, Max: protocolMax, PID: os.Getpid(), Version: clip(u.opts.Version), Speaks: true}
 	if err := u.parent.send(kindHello, hello); gone(err) {
-		u.listeners.inherited = socketFDs()
 		u.orphan()
 		return nil
 	} else if err != nil {
 		return err
 	}
 	atStep("new.hello")
-	u.listeners.inherited = socketFDs() // while the old process answers, and before the program has any of its own
+	_ = u.pid.stage() // while the old process answers; what is wrong with it is found again by the checks
 	if err := u.welcomed(); err != nil {
 		_ = u.parent.send(kindFailed, failedBody{Phase: PhaseStart, Reason: clip(err.Error())}) // one that does not listen gets the exit status
 		u.parent.close()
@@ -315,6 +315,7 @@ func (u *Upgrader) neverRun() {
 	}
 	u.listeners.set(func(s *listeners) { s.unlink = u.generation == 1 })
 	u.listeners.releaseAll()
+	u.pid.discard(os.Getpid())
 	u.stopTableflip()
 	u.manager.close()
 	close(u.ended)

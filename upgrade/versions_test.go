@@ -88,8 +88,8 @@ func TestRubbishBeforeTheCommitEndsTheUpgrade(t *testing.T) {
 		{"retort:prepared", ""},
 		{"rubbish:open", "check"},
 		{"retort:open", "soak"},
-		{"rubbish:previous", "soak"},
-		{"retort:previous", "soak"},
+		{"rubbish:previous", "check"},
+		{"retort:previous", ""},
 		{"rubbish:commit", "soak"},
 	} {
 		t.Run(c.meddle, func(t *testing.T) {
