@@ -186,9 +186,9 @@ func (c *conn) part(size int) bool {
 	return !c.due().After(time.Now()) && !queued(c.Conn)
 }
 
-// movable reports whether Move can take the connection: HTTP/1 without TLS on a socket.
+// movable reports whether Move can take the connection: HTTP/1 without TLS on a socket, and net/http is the known one.
 func (c *conn) movable() bool {
-	return c.srv.opts.Move != nil && c.socket && !c.tls && !c.http2 && c.proto == ""
+	return c.srv.opts.Move != nil && c.socket && !c.tls && !c.http2 && c.proto == "" && readsAsKnown()
 }
 
 // offer asks Move. It unlocks c.mu meanwhile, in which the connection can only be cut; so it is if Move panics.

@@ -73,6 +73,9 @@ func (s *Server) run(handover bool) error {
 	ctx, cancel := context.WithTimeout(context.Background(), grace)
 	defer cancel()
 	s.begin(handover, grace)
+	if s.opts.Move != nil && !readsAsKnown() {
+		s.opts.Logger.Warn("drain: this net/http reads in an unknown way: idle connections are closed and not moved")
+	}
 	if !handover {
 		s.propagate(grace)
 	}

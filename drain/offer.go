@@ -17,6 +17,9 @@ type guest interface {
 
 // propose makes every idle connection ask Move once, and every other one when it is idle.
 func (s *Server) propose() {
+	if !readsAsKnown() { // asked here as well, before any lock is held
+		return
+	}
 	for _, c := range s.ledger.list() {
 		c.propose()
 	}
@@ -51,7 +54,7 @@ func (c *conn) park(size int) {
 	plain := !c.tls && !c.http2 && c.h2 == nil && c.proto == "" // of the others something is known here only
 	parked := plain && c.state == http.StateIdle && c.waits <= 1 && !c.begun(size)
 	c.mu.Unlock()
-	if parked {
+	if parked && readsAsKnown() {
 		c.guest.SetIdle()
 	}
 }

@@ -34,7 +34,8 @@ type Options struct {
 	// forgets it and sends nothing more, not even an end; the user's ConnState is told StateClosed. If it returns
 	// false the connection is drained as without Move. It should not block, must accept concurrent calls, and is asked
 	// again when the connection becomes idle again and before it is closed. A panic closes the connection and is logged
-	// by net/http. Default nil: nothing moves.
+	// by net/http. A net/http that is found to read in another way than the known ones moves nothing. Default nil: nothing
+	// moves.
 	Move func(net.Conn) bool
 
 	// Offers makes the server offer every idle plaintext HTTP/1 connection to Move once while it serves, whenever
