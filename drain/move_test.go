@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -136,6 +137,29 @@ func TestMoveMayDecline(t *testing.T) {
 	close(hurry)
 	<-asked
 	c.closed()
+	s.clean()
+}
+
+// An offer that comes while Move is at work is made as well, be the client silent meanwhile.
+func TestMoveIsAskedForEachOffer(t *testing.T) {
+	offers, answer := make(chan struct{}), make(chan bool)
+	var asked atomic.Int64
+	s := serve(t, &http.Server{Handler: echo}, drain.Options{
+		Offers: offers,
+		Move:   func(net.Conn) bool { asked.Add(1); return <-answer },
+	})
+	c := s.dial()
+	wantBody(t, c.get("/one"), "/one", false)
+	offers <- struct{}{}
+	s.until("Move is asked", func() bool { return asked.Load() == 1 })
+	offers <- struct{}{}
+	offers <- struct{}{} // taken when the one before has been made
+	answer <- false
+	s.until("Move is asked again", func() bool { return asked.Load() == 2 })
+	close(answer)
+	wantBody(t, c.get("/two"), "/two", false)
+	c.Close()
+	s.stop()
 	s.clean()
 }
 

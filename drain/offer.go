@@ -37,15 +37,17 @@ func (c *conn) propose() {
 	}
 }
 
-// declined asks Move once, while the server serves, and reports whether the connection stays.
+// declined asks Move once for each offer, while the server serves, and reports whether the connection stays.
 func (c *conn) declined(size int) bool {
-	if !c.proposed || c.begun(size) {
-		return true
+	for c.proposed && !c.begun(size) && !queued(c.Conn) {
+		c.proposed = false // another offer may come while Move is asked
+		moved := c.offer()
+		c.offered = false // for a drain
+		if moved {
+			return false
+		}
 	}
-	c.proposed = false
-	moved := c.offer()
-	c.offered = false // for a drain
-	return !moved
+	return true
 }
 
 // park tells a guest that it may be taken back, if a Read into a buffer of the given size waits for its next request.
