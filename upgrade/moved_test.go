@@ -36,6 +36,26 @@ func TestIdleConnectionsFollowTheCommit(t *testing.T) {
 	}
 }
 
+// Time limits of requests do not end a connection that waits for one, although it is new to the process that has it now.
+func TestShortTimeoutsDoNotEndMovedConnections(t *testing.T) {
+	t.Parallel()
+	r := startService(t, func(s *settings) {
+		s.ReadTimeout, s.HeaderTimeout, s.IdleTimeout = time.Second, time.Second, time.Minute
+	})
+	var conns []*peer
+	for range 20 {
+		conns = append(conns, r.dial())
+	}
+	for _, want := range []string{"g2", "g3"} {
+		r.upgrade()
+		r.WaitFamily(t, 1, patience)
+		<-time.After(2500 * time.Millisecond) // this is what they have to outlast
+		if got := r.sides(conns)[want]; got != len(conns) {
+			t.Errorf("%d of %d connections are with %s", got, len(conns), want)
+		}
+	}
+}
+
 // The same under load: a client that keeps its connection never has to open another one.
 func TestLoadKeepsItsConnections(t *testing.T) {
 	t.Parallel()

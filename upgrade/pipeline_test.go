@@ -24,6 +24,7 @@ var moves = flag.Int("midair.moves", 1000, "how many moves of a connection TestN
 func TestNoByteIsLostByMoves(t *testing.T) {
 	for name, change := range map[string]func(*settings){
 		"plain": func(*settings) {},
+		"large": func(*settings) {}, // headers and bodies that net/http's buffer does not hold
 		"timeouts": func(s *settings) {
 			s.ReadTimeout, s.HeaderTimeout, s.IdleTimeout = time.Minute, time.Minute, time.Minute
 		},
@@ -41,6 +42,9 @@ func TestNoByteIsLostByMoves(t *testing.T) {
 				running.Go(func() {
 					c := newPipeliner(t, r.addr, uint64(seed))
 					defer c.c.Close()
+					if name == "large" {
+						c.pad, c.body = 5000, 9000
+					}
 					for !isOver(stop) {
 						if !c.round(&moved, &asked) {
 							return
@@ -83,6 +87,8 @@ type pipeliner struct {
 	rand *rand.Rand
 	n    int
 	by   string
+
+	pad, body int // how long a header and a body may be
 }
 
 func newPipeliner(t *testing.T, addr string, seed uint64) *pipeliner {
@@ -91,16 +97,18 @@ func newPipeliner(t *testing.T, addr string, seed uint64) *pipeliner {
 		t.Error(err)
 		return nil
 	}
-	return &pipeliner{t: t, c: c, r: bufio.NewReader(c), rand: rand.New(rand.NewPCG(seed, 1))}
+	return &pipeliner{t: t, c: c, r: bufio.NewReader(c), rand: rand.New(rand.NewPCG(seed, 1)), pad: 1, body: 40}
 }
 
 // round sends up to four requests in pieces, and reads their answers.
 func (p *pipeliner) round(moved, asked *atomic.Int64) bool {
 	var b strings.Builder
 	first := p.n
+	var bodies []string
 	for range 1 + p.rand.IntN(4) {
-		body := strings.Repeat("x", p.rand.IntN(40))
-		fmt.Fprintf(&b, "POST /echo?n=%d HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", p.n, len(body), body)
+		pad, body := strings.Repeat("p", p.rand.IntN(p.pad)), strings.Repeat("x", p.rand.IntN(p.body))
+		fmt.Fprintf(&b, "POST /echo?n=%d HTTP/1.1\r\nHost: x\r\nPad: %s\r\nContent-Length: %d\r\n\r\n%s", p.n, pad, len(body), body)
+		bodies = append(bodies, body)
 		p.n++
 	}
 	_ = p.c.SetDeadline(time.Now().Add(patience))
@@ -122,8 +130,8 @@ func (p *pipeliner) round(moved, asked *atomic.Int64) bool {
 		}
 		got, err := io.ReadAll(resp.Body)
 		resp.Body.Close()
-		if err != nil || !strings.HasPrefix(string(got), fmt.Sprintf("%d ", n)) {
-			p.t.Errorf("answer %d is %q: %v", n, got, err)
+		if want := fmt.Sprintf("%d %s", n, bodies[n-first]); err != nil || string(got) != want {
+			p.t.Errorf("answer %d is %q, want %q: %v", n, got, want, err)
 			return false
 		}
 		asked.Add(1)

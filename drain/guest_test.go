@@ -1,0 +1,122 @@
+package drain_test
+
+import (
+	"net"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/midair-go/midair/drain"
+)
+
+// guest is a connection that came from another process, between two requests.
+type guest struct{ *net.TCPConn }
+
+func (guest) SetIdle()      {}
+func (guest) WasIdle() bool { return true }
+
+// guests is a listener of nothing else.
+type guests struct{ net.Listener }
+
+func (l guests) Accept() (net.Conn, error) {
+	nc, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return guest{nc.(*net.TCPConn)}, nil
+}
+
+// short is a time limit that the tests outwait, long one that they do not.
+const (
+	short = 100 * time.Millisecond
+	long  = time.Minute
+)
+
+func serveGuests(t *testing.T, srv *http.Server) *service {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return serveOn(t, guests{ln}, srv, drain.Options{})
+}
+
+// An idle connection that has come from another process waits for its next request as long as an idle one may: what limits
+// a header, a whole request or an answer does not count before.
+func TestGuestWaitsAsLongAsAnIdleConnection(t *testing.T) {
+	for name, srv := range map[string]*http.Server{
+		"ReadHeaderTimeout": {ReadHeaderTimeout: short},
+		"ReadTimeout":       {ReadTimeout: short, IdleTimeout: long},
+		"both":              {ReadTimeout: short, ReadHeaderTimeout: short / 2, IdleTimeout: long},
+		"WriteTimeout":      {WriteTimeout: short, IdleTimeout: long},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			srv.Handler = echo
+			s := serveGuests(t, srv)
+			c := s.dial()
+			s.until("it is here", func() bool { return s.Status().New == 1 })
+			for _, path := range []string{"/one", "/two"} {
+				<-time.After(5 * short) // longer than every limit that must not count
+				c.quiet()
+				wantBody(t, c.get(path), path, false)
+			}
+			c.Close()
+			s.stop()
+			s.clean()
+		})
+	}
+}
+
+// An idle connection that has come from another process ends when an idle one would, without a word.
+func TestGuestEndsAsAnIdleConnection(t *testing.T) {
+	for name, srv := range map[string]*http.Server{
+		"IdleTimeout":                {IdleTimeout: short, ReadTimeout: long, ReadHeaderTimeout: long},
+		"ReadTimeout in its place":   {ReadTimeout: short},
+		"IdleTimeout before a short": {IdleTimeout: short, ReadHeaderTimeout: short / 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			srv.Handler = echo
+			s := serveGuests(t, srv)
+			c := s.dial()
+			c.closed()
+			s.stop()
+			s.clean()
+		})
+	}
+}
+
+// The first request of a connection that has come from another process has its own limits, from its first byte on.
+func TestGuestsRequestHasItsLimits(t *testing.T) {
+	for name, c := range map[string]struct {
+		srv  *http.Server
+		text string
+	}{
+		"header":         {&http.Server{ReadHeaderTimeout: short, IdleTimeout: long}, "GET / HTTP/1.1\r\nHos"},
+		"first byte":     {&http.Server{ReadHeaderTimeout: short, IdleTimeout: long}, "G"},
+		"whole request":  {&http.Server{ReadTimeout: short, IdleTimeout: long}, "GET / HTTP/1.1\r\nHos"},
+		"body":           {&http.Server{ReadTimeout: short, IdleTimeout: long}, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbo"},
+		"second request": {&http.Server{ReadHeaderTimeout: short, IdleTimeout: long}, "GET / HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\nHos"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c.srv.Handler = echo
+			s := serveGuests(t, c.srv)
+			client := s.dial()
+			s.until("it is here", func() bool { return s.Status().New == 1 })
+			<-time.After(3 * short) // the limit counts from the first byte, which is later than it is long
+			client.send(c.text)
+			began := time.Now()
+			for {
+				if _, err := client.read(); err != nil {
+					break
+				}
+			}
+			if took := time.Since(began); took < short/2 || took > patience/2 {
+				t.Errorf("it ended after %v, want about %v", took, short)
+			}
+			s.stop()
+			s.clean()
+		})
+	}
+}
