@@ -64,7 +64,7 @@ func (u *upgrader) WriteHeader(status int) {
 	u.answerer.WriteHeader(status)
 }
 
-// Hijack hands out the connection. What net/http has read ahead comes first.
+// Hijack hands out the connection. What net/http has read ahead is in the buffer, as it is there without this.
 func (u *upgrader) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	u.entry.expect(webSocket)
 	nc, rw, err := u.answerer.Hijack()
@@ -73,7 +73,7 @@ func (u *upgrader) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		return nil, nil, err
 	}
 	ahead, _ := rw.Reader.Peek(rw.Reader.Buffered())
-	ws := &wsConn{Conn: nc, entry: u.entry, ahead: bytes.Clone(ahead), gone: make(chan struct{})}
+	ws := &wsConn{Conn: nc, entry: u.entry, gone: make(chan struct{})}
 	ws.out.begun = u.switched
 	u.entry.mu.Lock()
 	u.entry.ws = ws
@@ -81,7 +81,9 @@ func (u *upgrader) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if u.entry.srv.at() >= draining && !u.entry.srv.opts.KeepWebSockets { // announce may have looked before it was there
 		ws.tell()
 	}
-	return ws, bufio.NewReadWriter(bufio.NewReader(ws), bufio.NewWriter(ws)), nil
+	r := bufio.NewReaderSize(io.MultiReader(bytes.NewReader(bytes.Clone(ahead)), ws), rw.Reader.Size())
+	_, _ = r.Peek(len(ahead)) // it has room for them, as the one before has
+	return ws, bufio.NewReadWriter(r, bufio.NewWriter(ws)), nil
 }
 
 // expect says before a hijack what it is for.
@@ -96,7 +98,6 @@ func (c *conn) expect(proto string) {
 type wsConn struct {
 	net.Conn
 	entry *conn
-	ahead []byte // what comes before a Read
 	gone  chan struct{}
 	once  sync.Once
 	mute  atomic.Bool // the client does not answer the close: a Read ends
@@ -121,11 +122,6 @@ func (c *wsConn) CloseWrite() error {
 
 // Read reads.
 func (c *wsConn) Read(p []byte) (int, error) {
-	if len(c.ahead) > 0 {
-		n := copy(p, c.ahead)
-		c.ahead = c.ahead[n:]
-		return n, nil
-	}
 	n, err := c.Conn.Read(p)
 	if n == 0 && c.mute.Load() {
 		return 0, io.EOF

@@ -14,25 +14,42 @@ import (
 
 // mover is what Move does at the moment.
 type mover struct {
-	move func(ref knownListener, c net.Conn) bool
+	move func(ref knownListener, c net.Conn, ahead []byte) bool
 }
 
 // Move offers an idle connection, of which nothing was read since its last request ended, to another generation, and
 // reports whether that one has it now; then it is closed here and open there. It is made for drain.Options.Move, and may
-// wait for some milliseconds. A program with a protocol of its own may call it as well, between two messages, once each
-// time that Offers says so and in its drain; wrappers with a method NetConn are looked through, but for TLS, whose keys are
-// in this process. It is false while there is nobody to move to, and for a connection that no listener of this Upgrader has
-// accepted.
-func (u *Upgrader) Move(c net.Conn) bool {
+// wait for some milliseconds. Wrappers with a method NetConn are looked through, but for TLS, whose keys are in this process.
+// It is false while there is nobody to move to, and for a connection that no listener of this Upgrader has accepted.
+func (u *Upgrader) Move(c net.Conn) bool { return u.MoveWith(c, nil) }
+
+// aheadLimit is what fits into a frame beside the rest of it, in base64.
+const aheadLimit = 16 << 10
+
+// MoveWith is Move for a connection whose protocol is the program's own: raw TCP, or a WebSocket that a handler has taken
+// over. It is to be called between two messages, by who reads the connection and writes to it, each time that Offers says
+// so and when serve's context has ended. The connection comes out of Accept in the other process, where ahead is read before
+// what the client sends: bytes of a message that were read here already, and whatever else the program there needs to go
+// on. For a WebSocket that is a request, since an HTTP server reads it, with a header for the state and without the answer
+// 101: [Upgrader.Carries] tells its handler that it does not come from the client. Package drain has to leave WebSockets to
+// the program then (KeepWebSockets). At most 16 KiB; false if it is more.
+func (u *Upgrader) MoveWith(c net.Conn, ahead []byte) bool {
 	m := u.mover.Load()
-	if m == nil {
+	if c = lowest(c); m == nil || c == nil {
 		return false
 	}
-	if c = lowest(c); c == nil {
-		return false
+	if from, ok := c.(*movedConn); ok { // what it brought itself and nobody has read
+		ahead = append(ahead[:len(ahead):len(ahead)], from.ahead...)
 	}
 	ref, ok := u.listeners.of(c)
-	return ok && m.move(ref, c)
+	return ok && len(ahead) <= aheadLimit && m.move(ref, c, ahead)
+}
+
+// Carries reports whether what is read first from c was given to MoveWith by another generation, and comes from no client.
+// Wrappers with a method NetConn are looked through, so the connection of Hijack and that of http.Server.ConnContext will do.
+func (u *Upgrader) Carries(c net.Conn) bool {
+	m, ok := lowest(c).(*movedConn)
+	return ok && len(m.about.Ahead) > 0
 }
 
 // lowest looks through wrappers for the connection that the listener gave; nil if there is none, or TLS in between.
@@ -82,7 +99,7 @@ func sendIdle(to *link, about connBody, c net.Conn) bool {
 		return false
 	}
 	defer file.Close()
-	about.Idle = true
+	about.Idle = len(about.Ahead) == 0
 	return sendConn(to, about, file)
 }
 
@@ -99,8 +116,9 @@ func sendConn(to *link, about connBody, file *os.File) bool {
 
 // moveTo makes Move pass every idle connection to a process that has taken over, if that one has its listener.
 func (u *Upgrader) moveTo(l *link, has []socketName) {
-	u.mover.Store(&mover{func(ref knownListener, c net.Conn) bool {
-		if !slices.Contains(has, socketName{"listener", ref.network, ref.addr}) || !sendIdle(l, connBody{Network: ref.network, Addr: ref.addr}, c) {
+	u.mover.Store(&mover{func(ref knownListener, c net.Conn, ahead []byte) bool {
+		about := connBody{Network: ref.network, Addr: ref.addr, Ahead: ahead}
+		if !slices.Contains(has, socketName{"listener", ref.network, ref.addr}) || !sendIdle(l, about, c) {
 			return false
 		}
 		bare(c).Close() // this descriptor: a Close of c might end the connection
@@ -119,11 +137,11 @@ type returner struct {
 	owed float64
 }
 
-func (r *returner) move(ref knownListener, c net.Conn) bool {
+func (r *returner) move(ref knownListener, c net.Conn, ahead []byte) bool {
 	if ref.pinned || !r.chosen(c) {
 		return false
 	}
-	about := connBody{Network: ref.network, Addr: ref.addr}
+	about := connBody{Network: ref.network, Addr: ref.addr, Ahead: ahead}
 	m, ok := c.(*movedConn)
 	if ok && m.shared() {
 		about.Slot = m.about.Slot

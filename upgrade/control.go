@@ -136,9 +136,10 @@ type dialedBody struct {
 type connBody struct {
 	Network string  `json:"network"` // the listener that it came from, as the program named it
 	Addr    string  `json:"addr"`
-	Slot    int     `json:"slot,omitempty"` // its place in the shared memory; 0: nobody keeps a descriptor of it
-	Idle    bool    `json:"idle,omitempty"` // it is between two requests
-	Unit    string  `json:"unit,omitempty"` // the client, as a progressive upgrade splits them
+	Slot    int     `json:"slot,omitempty"`  // its place in the shared memory; 0: nobody keeps a descriptor of it
+	Idle    bool    `json:"idle,omitempty"`  // it is between two requests
+	Ahead   []byte  `json:"ahead,omitempty"` // what is to be read from it first
+	Unit    string  `json:"unit,omitempty"`  // the client, as a progressive upgrade splits them
 	Weight  float64 `json:"weight,omitempty"`
 }
 

@@ -27,6 +27,7 @@ type movedConn struct {
 	net.Conn // a *net.TCPConn or *net.UnixConn
 	raw      syscall.Conn
 	about    connBody
+	ahead    []byte // what is left of about.Ahead
 	sharing  *sharing
 	slot     *atomic.Uint32 // nil: nobody could take it back
 	watched  atomic.Bool    // idle in its slot: it is marked before anything is read
@@ -58,7 +59,7 @@ func newMovedConn(file *os.File, about connBody, s *sharing) (net.Conn, error) {
 		c.Close()
 		return nil, os.ErrInvalid
 	}
-	m := &movedConn{Conn: c, raw: raw, about: about}
+	m := &movedConn{Conn: c, raw: raw, about: about, ahead: about.Ahead}
 	if about.Slot > 0 && s != nil {
 		m.sharing, m.slot = s, s.slots.at(about.Slot)
 		m.watched.Store(m.slot != nil)
@@ -71,6 +72,11 @@ func (c *movedConn) shared() bool { return c.slot != nil && !c.left.Load() && !c
 
 // Read marks the connection as read from before it is.
 func (c *movedConn) Read(p []byte) (int, error) {
+	if len(c.ahead) > 0 {
+		n := copy(p, c.ahead)
+		c.ahead = c.ahead[n:]
+		return n, nil
+	}
 	if c.watched.Load() {
 		if err := c.await(); err != nil {
 			return 0, err
@@ -96,6 +102,14 @@ func (c *movedConn) await() error {
 		c.touch()
 		return true
 	})
+}
+
+// Write marks it too: who has been told something is not a client that nobody has talked to.
+func (c *movedConn) Write(p []byte) (int, error) {
+	if c.watched.Load() {
+		c.touch()
+	}
+	return c.Conn.Write(p)
 }
 
 func (c *movedConn) touch() {
@@ -149,6 +163,7 @@ func (c *movedConn) NetConn() net.Conn { return c.Conn }
 
 // ReadFrom lets the kernel copy where it can.
 func (c *movedConn) ReadFrom(r io.Reader) (int64, error) {
+	c.touch()
 	if tcp, ok := c.Conn.(*net.TCPConn); ok {
 		return tcp.ReadFrom(r)
 	}
@@ -156,12 +171,21 @@ func (c *movedConn) ReadFrom(r io.Reader) (int64, error) {
 }
 
 // WriteTo lets the kernel copy where it can.
-func (c *movedConn) WriteTo(w io.Writer) (int64, error) {
-	c.touch()
-	if tcp, ok := c.Conn.(*net.TCPConn); ok {
-		return tcp.WriteTo(w)
+func (c *movedConn) WriteTo(w io.Writer) (n int64, err error) {
+	if len(c.ahead) > 0 {
+		first, err := w.Write(c.ahead)
+		if c.ahead, n = c.ahead[first:], int64(first); err != nil {
+			return n, err
+		}
 	}
-	return io.Copy(w, struct{ io.Reader }{c.Conn})
+	c.touch()
+	var rest int64
+	if tcp, ok := c.Conn.(*net.TCPConn); ok {
+		rest, err = tcp.WriteTo(w)
+	} else {
+		rest, err = io.Copy(w, struct{ io.Reader }{c.Conn})
+	}
+	return n + rest, err
 }
 
 // Assigned tells how a connection came to this process in a progressive upgrade: the client's address, which is the unit

@@ -43,6 +43,7 @@ var frames = []struct {
 	{kindConn, connBody{Network: "tcp", Addr: ":1"}, 1, "\x11\x01", `{"network":"tcp","addr":":1"}`},
 	{kindConn, connBody{Network: "tcp", Addr: ":1", Slot: 3, Idle: true, Unit: "192.0.2.1", Weight: 0.05}, 1, "\x11\x01",
 		`{"network":"tcp","addr":":1","slot":3,"idle":true,"unit":"192.0.2.1","weight":0.05}`},
+	{kindConn, connBody{Network: "tcp", Addr: ":1", Ahead: []byte("so far")}, 1, "\x11\x01", `{"network":"tcp","addr":":1","ahead":"c28gZmFy"}`},
 	{kindBeat, nil, 0, "\x12\x00", ""},
 	{kindWeight, weightBody{From: 1, To: 0.25}, 0, "\x13\x00", `{"from":1,"to":0.25}`},
 	{kindShut, nil, 0, "\x14\x00", ""},

@@ -30,6 +30,7 @@ func TestMain(m *testing.M) {
 		"service":  supervised,
 		"launcher": func() int { return exitCode(launch()) },
 		"listens":  func() int { return exitCode(listensMain()) },
+		"talks":    func() int { return exitCode(talksMain()) },
 	})
 }
 

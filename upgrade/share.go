@@ -93,7 +93,7 @@ func (d *dispatcher) dispatch(ref *socketRef, c net.Conn) bool {
 }
 
 // move decides on an idle connection that the server offers.
-func (d *dispatcher) move(ref knownListener, c net.Conn) bool {
+func (d *dispatcher) move(ref knownListener, c net.Conn, ahead []byte) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.over || d.part <= 0 || ref.pinned {
@@ -106,7 +106,7 @@ func (d *dispatcher) move(ref knownListener, c net.Conn) bool {
 	} else if d.owed += d.part; d.owed < 1-1e-9 {
 		return false
 	}
-	if !d.pass(c, connBody{Network: ref.network, Addr: ref.addr, Idle: true}) {
+	if !d.pass(c, connBody{Network: ref.network, Addr: ref.addr, Idle: len(ahead) == 0, Ahead: ahead}) {
 		return false
 	}
 	d.owed = max(0, d.owed-1)
