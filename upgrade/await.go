@@ -233,12 +233,14 @@ func (a *attempt) failed(f frame) error {
 
 // takeBack makes this process serve everything again, at once, and then sees to it that the candidate goes.
 func (a *attempt) takeBack(cause error) error {
+	detected := time.Now()
 	waits := a.released && a.exclusive // for the candidate's end, to hold again what it needs to serve
 	if a.mode != modeRevive && !waits {
 		a.u.listeners.open(true)
 	}
 	a.stopSharing()
 	a.cand.hangUp(true)
+	here := time.Since(detected)
 	if a.child == nil {
 		return &Error{Phase: a.phase, Reason: cause.Error(), Err: cause}
 	}
@@ -250,7 +252,9 @@ func (a *attempt) takeBack(cause error) error {
 	a.reacquire()
 	if waits {
 		a.u.listeners.open(true)
+		here = time.Since(detected)
 	}
+	a.u.log.Info("upgrade: taken back", "candidate", a.child.pid, "accepting_after", here, "ended_after", time.Since(detected))
 	e := &Error{Phase: a.phase, Reason: cause.Error(), PID: a.child.pid, Err: cause}
 	if r := (*remoteError)(nil); errors.As(cause, &r) && r.Phase != "" {
 		e.Phase = r.Phase

@@ -317,12 +317,15 @@ func (s *service) handler(j *testutil.Journal) http.Handler {
 		fmt.Fprint(w, os.Getpid())
 	})
 	st := s.up.Status()
+	fault := s.faulty()
 	tagged := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("X-Generation", strconv.Itoa(st.Generation))
 		h.Set("X-Version", "g"+strconv.Itoa(st.Generation))
 		h.Set("X-Pid", strconv.Itoa(st.PID))
-		mux.ServeHTTP(w, r)
+		if !fault(w) {
+			mux.ServeHTTP(w, r)
+		}
 	})
 	return j.Handler(tagged)
 }

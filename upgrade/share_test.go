@@ -20,6 +20,7 @@ import (
 
 // steps is a judge that goes through the weights of the settings. It stays at each until the test lets it go on.
 func steps(ctx context.Context, set settings, dir string, c *upgrade.Candidate) error {
+	found := watchFigures(dir, c)
 	for n, w := range set.Weights {
 		if err := c.SetWeight(w); err != nil {
 			return err
@@ -35,6 +36,8 @@ func steps(ctx context.Context, set settings, dir string, c *upgrade.Candidate) 
 			select {
 			case <-ctx.Done():
 				return ctx.Err()
+			case err := <-found:
+				return err
 			case <-time.After(time.Millisecond):
 				_, err := os.Stat(at)
 				done = errors.Is(err, os.ErrNotExist)
