@@ -162,14 +162,22 @@ func (a *attempt) hear(f frame) error {
 // returned takes back a connection that the candidate sends.
 func (a *attempt) returned(f frame) {
 	var about connBody
-	if f.decode(&about) != nil || len(f.files) == 0 {
+	if f.decode(&about) != nil {
 		return
 	}
+	files := f.files
 	if d := a.dispatcher.Load(); d != nil {
-		d.returned(about.Slot)
+		if own := d.returned(about.Slot); own != nil {
+			defer own.Close()
+			files = append(files, own)
+		}
+	}
+	if len(files) == 0 {
+		a.u.log.Error("upgrade: a connection is lost that the candidate has sent back: too many files are open", "candidate", a.child.pid)
+		return
 	}
 	about.Slot = 0
-	_ = a.u.listeners.giveMoved(about, f.files[0], nil) // its listener was closed meanwhile: nobody could serve it
+	_ = a.u.listeners.giveMoved(about, files[0], nil) // its listener was closed meanwhile: nobody could serve it
 }
 
 func (a *attempt) isCommitting() bool {

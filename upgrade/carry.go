@@ -188,10 +188,13 @@ func (r *runner) sendBack(from, to float64) {
 // moved takes a connection that another generation has passed to this one.
 func (r *runner) moved(f frame) {
 	var about connBody
-	if f.decode(&about) != nil || len(f.files) == 0 {
+	if f.decode(&about) != nil {
 		return
 	}
 	switch {
+	case len(f.files) == 0:
+		r.u.log.Error("upgrade: cannot take a connection: too many files are open", "lost", about.Slot == 0)
+		r.refuse(about.Slot)
 	case r.role == roleLeaving && r.successor != nil:
 		sendConn(r.successor.link, about, f.files[0]) // whoever serves now
 	case r.role == roleLeaving || r.u.listeners.giveMoved(about, f.files[0], r.sharing) != nil:

@@ -232,7 +232,10 @@ func encodeFrame(k kind, body any, nfiles int) ([]byte, error) {
 	return append(b, data...), nil
 }
 
-var errFrame = errors.New("what came on the control socket is not a frame")
+var (
+	errFrame   = errors.New("what came on the control socket is not a frame")
+	errMissing = fmt.Errorf("%w: descriptors are missing, perhaps too many files are open", errFrame)
+)
 
 // cutFrame takes the first frame off b. With a nil rest and a nil error there is no whole frame in b yet.
 func cutFrame(b []byte) (f frame, rest []byte, err error) {
@@ -300,7 +303,8 @@ func (l *link) read() {
 }
 
 // deliver hands on every whole frame with the descriptors that it announces. They arrive with the first byte of their
-// frame, so a frame that lacks some is not one of ours, and neither are descriptors without a frame.
+// frame, so a frame that lacks some is not one of ours, and neither are descriptors without a frame. A connection may lack
+// its own: the kernel drops what this process has no room for.
 func (l *link) deliver(pending []byte, files []*os.File) ([]byte, []*os.File, error) {
 	for {
 		f, rest, err := cutFrame(pending)
@@ -311,10 +315,11 @@ func (l *link) deliver(pending []byte, files []*os.File) ([]byte, []*os.File, er
 			return pending, files, err
 		}
 		pending = rest
-		if f.nfiles > len(files) {
-			return pending, files, errFrame
+		if f.nfiles > len(files) && (f.kind != kindConn || len(files) > 0) {
+			return pending, files, errMissing
 		}
-		f.files, files = files[:f.nfiles:f.nfiles], files[f.nfiles:]
+		n := min(f.nfiles, len(files))
+		f.files, files = files[:n:n], files[n:]
 		select {
 		case l.frames <- f:
 		case <-l.stop:

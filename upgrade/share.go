@@ -158,13 +158,18 @@ func (d *dispatcher) drop(slot int, p passedConn) {
 	d.freeSlot(slot)
 }
 
-// returned notes that the candidate has sent a connection back.
-func (d *dispatcher) returned(slot int) {
+// returned notes that the candidate has sent a connection back, and returns this process's own descriptor of it, if it has
+// one; the caller closes it.
+func (d *dispatcher) returned(slot int) *os.File {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if p, ok := d.passed[slot]; ok {
-		d.drop(slot, p)
+	p, ok := d.passed[slot]
+	if !ok {
+		return nil
 	}
+	delete(d.passed, slot)
+	d.freeSlot(slot)
+	return p.file
 }
 
 // stop ends passing connections.

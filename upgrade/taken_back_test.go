@@ -171,3 +171,33 @@ func takeBackAt(t *testing.T, r *running, how string, step int) {
 		t.Errorf("%d of %d idle connections are with the new process", got, len(idle))
 	}
 }
+
+// A candidate that has no room for another descriptor leaves the connection to the old process, and goes on.
+func TestCandidateWithoutDescriptorsLeavesConnections(t *testing.T) {
+	t.Parallel()
+	r := startService(t, byWeights(0.999))
+	r.change(func(s *settings) { s.NoFile = 40 })
+	done := r.beginUpgrade()
+	r.atStep(0)
+	var conns []*peer
+	for range 60 {
+		conns = append(conns, r.connectOnly())
+	}
+	by := map[string]int{}
+	for _, p := range conns {
+		p.ask("/work")
+		by[p.by]++
+	}
+	t.Logf("connections by process: %v", by)
+	if by["g1"] < 10 || by["g2"] < 2 {
+		t.Errorf("connections by process: %v, want most with the old one and some with the candidate", by)
+	}
+	r.sides(conns)
+	r.ask("POST", "/abort")
+	if a := <-done; !a.Aborted {
+		t.Errorf("upgrade: %+v", a)
+	}
+	if got := r.sides(conns)["g1"]; got != len(conns) {
+		t.Errorf("%d of %d connections are with the old process", got, len(conns))
+	}
+}
