@@ -105,7 +105,7 @@ func sendIdle(to *link, about connBody, c net.Conn) bool {
 
 func sendConn(to *link, about connBody, file *os.File) bool {
 	for range sendTries {
-		err := to.trySend(kindConn, about, file)
+		err := to.trySend(kindConn, about, file, 0)
 		if err == nil || gone(err) {
 			return err == nil
 		}

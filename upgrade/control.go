@@ -268,14 +268,14 @@ type link struct {
 	frames chan frame
 	broken error // why frames was closed, if it was not the end of the peer; to be read after that
 
-	mu   sync.Mutex // one sender at a time
+	turn chan struct{} // has room for the one that sends
 	stop chan struct{}
 	once sync.Once
 	done sync.WaitGroup
 }
 
 func newLink(w wire) *link {
-	l := &link{wire: w, frames: make(chan frame, 16), stop: make(chan struct{})}
+	l := &link{wire: w, frames: make(chan frame, 16), turn: make(chan struct{}, 1), stop: make(chan struct{})}
 	l.done.Go(l.read)
 	return l
 }
@@ -334,16 +334,16 @@ func (l *link) send(k kind, body any, files ...*os.File) error {
 	if err != nil {
 		return err
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	l.turn <- struct{}{}
+	defer func() { <-l.turn }()
 	return l.wire.send(b, files)
 }
 
 // errBusy is that a frame cannot be sent at once.
 var errBusy = errors.New("the control socket is busy")
 
-// trySend sends a frame with a descriptor, or none, if that is possible at once.
-func (l *link) trySend(k kind, body any, file *os.File) error {
+// trySend sends a frame with a descriptor, or none, if the other side has room for it. It waits for others that send.
+func (l *link) trySend(k kind, body any, file *os.File, wait time.Duration) error {
 	w, ok := l.wire.(interface{ trySend([]byte, *os.File) error })
 	if !ok {
 		return ErrNotSupported
@@ -356,11 +356,30 @@ func (l *link) trySend(k kind, body any, file *os.File) error {
 	if err != nil {
 		return err
 	}
-	if !l.mu.TryLock() {
+	if !l.takeTurn(wait) {
 		return errBusy
 	}
-	defer l.mu.Unlock()
+	defer func() { <-l.turn }()
 	return w.trySend(b, file)
+}
+
+func (l *link) takeTurn(limit time.Duration) bool {
+	select {
+	case l.turn <- struct{}{}:
+		return true
+	default:
+		if limit <= 0 {
+			return false
+		}
+	}
+	late := time.NewTimer(limit)
+	defer late.Stop()
+	select {
+	case l.turn <- struct{}{}:
+		return true
+	case <-late.C:
+		return false
+	}
 }
 
 // quit stops reading and leaves the socket open, for another process that has it now. frames ends with what has come.

@@ -47,6 +47,7 @@ type resource struct {
 	Resource
 	name string
 	held bool
+	last chan struct{} // closed when the last call has returned; nil before the first
 }
 
 func (s *resources) list() []*resource {
@@ -66,7 +67,7 @@ func (s *resources) acquire(ctx context.Context) error {
 		if r.held {
 			continue
 		}
-		if err := call(ctx, r.Acquire); err != nil {
+		if err := r.call(ctx, r.Acquire); err != nil {
 			return errors.Join(fmt.Errorf("acquire %q: %w", r.name, err), s.release(context.WithoutCancel(ctx)))
 		}
 		r.held = true
@@ -82,27 +83,40 @@ func (s *resources) release(ctx context.Context) error {
 			continue
 		}
 		r.held = false
-		if err := call(ctx, r.Release); err != nil {
+		if err := r.call(ctx, r.Release); err != nil {
 			errs = append(errs, fmt.Errorf("release %q: %w", r.name, err))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// call runs a function of the program, which may be nil, and waits a moment longer than its context lasts.
-func call(ctx context.Context, fn func(context.Context) error) error {
+// call runs a function of the program, which may be nil, and waits a moment longer than its context lasts. One that goes on
+// for longer still is not called over: the next call waits for it.
+func (r *resource) call(ctx context.Context, fn func(context.Context) error) error {
 	if fn == nil {
 		return nil
 	}
-	done := make(chan error, 1)
-	go func() { done <- guard(func() error { return fn(ctx) }) }() // ends when fn does
+	if r.last != nil {
+		select {
+		case <-r.last:
+		case <-ctx.Done():
+			return fmt.Errorf("the call before this one goes on: %w", context.Cause(ctx))
+		}
+	}
+	err := errors.New("it has ended its goroutine")
+	last := make(chan struct{})
+	r.last = last
+	go func() { // ends when fn does
+		defer close(last)
+		err = guard(func() error { return fn(ctx) })
+	}()
 	select {
-	case err := <-done:
+	case <-last:
 		return err
 	case <-ctx.Done():
 	}
 	select {
-	case err := <-done:
+	case <-last:
 		return err
 	case <-time.After(commitStall):
 		return fmt.Errorf("it did not return when its context had ended: %w", context.Cause(ctx))

@@ -216,7 +216,7 @@ func (r *runner) loop(ctx context.Context, sig signals) {
 		case f, ok := <-r.heir:
 			r.hurried(f, ok)
 		case <-r.beats():
-			_ = r.u.parent.trySend(kindBeat, nil, nil) // the next one will do
+			_ = r.u.parent.trySend(kindBeat, nil, nil, 0) // the next one will do
 		case f := <-r.u.elders.frames:
 			r.elderSays(f)
 		case e := <-r.u.elders.gone:

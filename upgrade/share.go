@@ -43,7 +43,7 @@ func (d *dispatcher) pass(c net.Conn, about connBody) bool {
 		return false
 	}
 	about.Unit, about.Weight = unitOf(c), d.weight
-	if about.Slot = d.takeSlot(); about.Slot == 0 || d.link.trySend(kindConn, about, file) != nil {
+	if about.Slot = d.takeSlot(); about.Slot == 0 || d.link.trySend(kindConn, about, file, 0) != nil {
 		d.freeSlot(about.Slot)
 		file.Close()
 		return false

@@ -1,0 +1,183 @@
+package upgrade
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// The end of an attempt that is taken back, from the old process's side: everything is served here again, the candidate
+// finishes what it has begun, and its state and its connections come back. The waiting is the attempt's.
+
+// takeBack makes this process serve everything again, at once, and then sees to it that the candidate goes.
+func (a *attempt) takeBack(cause error) error {
+	detected := time.Now()
+	waits := a.released && a.exclusive // for the candidate's end, to hold again what it needs to serve
+	if a.mode != modeRevive && !waits {
+		a.u.listeners.open(true)
+	}
+	a.stopSharing()
+	a.cand.hangUp(true)
+	here := time.Since(detected)
+	if a.child == nil {
+		return &Error{Phase: a.phase, Reason: cause.Error(), Err: cause}
+	}
+	atStep("old.taking-back")
+	a.dismiss(cause)
+	if d := a.dispatcher.Load(); d != nil {
+		d.settle(true)
+	}
+	a.reacquire()
+	if waits {
+		a.u.listeners.open(true)
+		here = time.Since(detected)
+	}
+	a.u.log.Info("upgrade: taken back", "candidate", a.child.pid, "accepting_after", here, "ended_after", time.Since(detected))
+	e := &Error{Phase: a.phase, Reason: cause.Error(), PID: a.child.pid, Err: cause}
+	if r := (*remoteError)(nil); errors.As(cause, &r) && r.Phase != "" {
+		e.Phase = r.Phase
+	}
+	if x := (*exitError)(nil); errors.As(cause, &x) {
+		if text := a.crashText(); text != "" {
+			e.Reason += ": " + text
+		}
+	}
+	a.child.close()
+	a.u.pid.discard(a.child.pid)
+	if a.mode != modeRevive && !a.u.pid.owned() {
+		if err := a.u.pid.publish(); err != nil {
+			a.u.log.Error("upgrade: cannot take the pid file back", "err", err)
+		}
+	}
+	if errors.Is(cause, errRehearsed) {
+		return nil
+	}
+	return e
+}
+
+// dismiss waits until the child has gone: one that can still listen finishes its requests first, a committed one that
+// says nothing and one that takes too long are killed.
+func (a *attempt) dismiss(cause error) {
+	grace := a.u.opts.AbortGrace
+	if !a.open {
+		grace = min(grace, idleAbortGrace)
+	}
+	stopping := a.stopping
+	body := abortBody{Reason: clip(cause.Error()), Stopping: a.isStopping() || errors.Is(cause, errFrame)} // deaf to it
+	if body.Stopping {
+		stopping = nil
+	}
+	switch r := (*remoteError)(nil); {
+	case a.plain:
+		grace = a.u.opts.AbortGrace
+		a.child.signal(syscall.SIGTERM)
+	case !errors.As(cause, &r) && a.isCommitting(), errors.As(cause, new(*silentError)):
+		grace = 0
+	default:
+		_ = a.child.link.send(kindAbort, body) // fails if the candidate is dead, which is as good
+	}
+	atStep("old.aborted")
+	kill := time.NewTimer(grace)
+	defer kill.Stop()
+	frames := a.child.link.frames
+	tick := time.NewTicker(tickEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			if a.tick() != nil {
+				kill.Reset(0) // nothing comes back from one that hangs
+			}
+		case f, ok := <-frames:
+			if !ok { // what it returns is not heard, so it must not wait for an answer
+				frames, body.Stopping = nil, true
+				_ = a.child.link.send(kindAbort, body)
+				continue
+			}
+			a.sign()
+			a.takeState(f)
+		case <-stopping: // only now: the candidate must not go on alone if this process is killed
+			stopping, body.Stopping = nil, true
+			_ = a.child.link.send(kindAbort, body)
+		case <-kill.C:
+			a.child.kill()
+			if !a.gone() {
+				a.u.log.Warn("upgrade: killed the candidate", "candidate", a.child.pid, "after", grace)
+			}
+		case <-a.child.exited:
+			a.lastFrames(frames)
+			return
+		}
+	}
+}
+
+func (a *attempt) gone() bool {
+	select {
+	case <-a.child.exited:
+		return true
+	default:
+		return false
+	}
+}
+
+// lastFrames takes what a child had sent before it ended.
+func (a *attempt) lastFrames(frames <-chan frame) {
+	late := time.After(commitStall)
+	for frames != nil {
+		select {
+		case f, ok := <-frames:
+			if !ok {
+				return
+			}
+			a.takeState(f)
+		case <-late:
+			return
+		}
+	}
+}
+
+// takeState takes back what the candidate's values became while it served, and lets the candidate end.
+func (a *attempt) takeState(f frame) {
+	defer f.close()
+	if f.kind == kindConn {
+		a.returned(f)
+	}
+	if f.kind != kindReturned {
+		return
+	}
+	if len(f.files) > 0 && a.mode != modeRevive {
+		a.restore(f.files[0])
+	}
+	atStep("old.returned")
+	_ = a.child.link.send(kindReleased, nil) // fails if the candidate has not waited for it
+}
+
+// restore gives the program its state back, and does not wait for ever for a value that hangs.
+func (a *attempt) restore(state *os.File) {
+	done := make(chan error, 1)
+	go func() { done <- a.u.keeper.receive(state) }() // ends when UnmarshalBinary does
+	var err error
+	select {
+	case err = <-done:
+	case <-time.After(a.u.opts.Timeout):
+		err = fmt.Errorf("a kept value's UnmarshalBinary did not return within %v", a.u.opts.Timeout)
+	}
+	if err != nil {
+		a.u.log.Error("upgrade: cannot take the candidate's state back", "candidate", a.child.pid, "err", err)
+	}
+	a.u.keeper.forget()
+}
+
+// crashText returns how the Go runtime began to describe the child's crash, if it did.
+func (a *attempt) crashText() string {
+	if a.crash == nil {
+		return ""
+	}
+	b := make([]byte, 2048)
+	n, _ := a.crash.ReadAt(b, 0)
+	text, _, _ := strings.Cut(string(b[:n]), "\ngoroutine ")
+	return strings.Join(strings.Fields(text), " ")
+}
