@@ -17,6 +17,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -359,4 +360,50 @@ func TestTalksGoOnInAnotherProcess(t *testing.T) {
 	close(stop)
 	running.Wait()
 	t.Logf("%d numbers, %d moves", asked.Load(), moves.Load())
+}
+
+// What a candidate has been given with its state, and has not heard from since, is there again when it dies: the old
+// process knows the state that it gave away.
+func TestTalksOutliveTheCandidate(t *testing.T) {
+	for _, how := range []string{"kill", "stop", "abort"} {
+		t.Run(how, func(t *testing.T) {
+			t.Parallel()
+			r := startServiceBy(t, func(s *settings) { byWeights(1)(s); s.Silence = 400 * time.Millisecond }, func(r *running) *testutil.Proc {
+				return testutil.Start(t, "talks", testutil.Cfg{Env: []string{dirEnv + "=" + r.dir}})
+			})
+			raw, web, _ := strings.Cut(r.addr, " ")
+			var all []*speaker
+			for i := range 20 {
+				s, err := newSpeaker([]string{raw, web}[i%2], i%2 == 1, uint64(i))
+				if err == nil {
+					err = s.say()
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer s.Close()
+				all = append(all, s)
+			}
+			done := r.beginUpgrade()
+			r.atStep(0)
+			pid := r.ask("GET", "/status").Status.Candidate.PID
+			testutil.Until(t, patience, "the candidate has all of them", func() bool { return openSockets(pid) >= len(all) })
+			switch how {
+			case "abort":
+				r.ask("POST", "/abort")
+			case "kill":
+				_ = syscall.Kill(pid, syscall.SIGKILL)
+			case "stop":
+				_ = syscall.Kill(pid, syscall.SIGSTOP)
+			}
+			if a := <-done; a.Committed {
+				t.Fatalf("upgrade: %+v", a)
+			}
+			for i, s := range all {
+				if err := s.say(); err != nil || s.pid != r.PID() {
+					t.Errorf("client %d, WebSocket %v: answered by %d: %v", i, s.web, s.pid, err)
+				}
+			}
+		})
+	}
 }
