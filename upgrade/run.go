@@ -97,11 +97,17 @@ func (r *runner) run(ctx context.Context, serve func(context.Context) error) err
 	serveCtx, end := context.WithCancelCause(context.WithoutCancel(ctx))
 	r.endServe = end
 	defer end(nil)
+	var sig signals
+	if r.alone { // whoever hears that it serves may signal at once; a candidate is known to nobody, and has no time to lose
+		sig = u.notify()
+	}
 	served := r.served
 	go func() { served <- serve(serveCtx) }()
 	stopChecks := r.prepare()
 	defer stopChecks()
-	sig := u.notify()
+	if !r.alone {
+		sig = u.notify()
+	}
 	defer sig.stop()
 	close(u.running)
 	defer close(u.ended) // also in a panic: main's deferred Close must not wait for a loop that has ended
