@@ -135,7 +135,7 @@ func EventStreamsAsked(s *Server) int {
 func ReadsAsKnown() bool { return readsAsKnown() }
 
 // Watch tells whether serve reads as Move needs it.
-func Watch(serve func(*http.Server, net.Listener)) bool { return watch(serve) }
+func Watch(serve func(*http.Server, net.Listener)) bool { good, _ := watch(serve); return good }
 
 // SetReadsAsKnown says what is known of net/http, until the function that it returns is called.
 func SetReadsAsKnown(known bool) (undo func()) {

@@ -15,25 +15,51 @@ import (
 // way moves nothing: its idle connections are closed, as without Move.
 
 // readsAsKnown reports whether net/http reads as it is known to.
-var readsAsKnown = sync.OnceValue(func() bool {
-	return watch(func(srv *http.Server, ln net.Listener) { srv.Serve(ln) })
-})
+var readsAsKnown = new(opinion).known
 
-// watchLimit is how long it is waited for each thing that net/http should do.
-const watchLimit = time.Second
+// watchLimit is how long it is waited for each thing that net/http should do. watchTries is how often all of that is tried
+// if time is the reason for a no: it may have been the machine that stood still.
+const (
+	watchLimit = time.Second
+	watchTries = 3
+)
 
-// watch lets serve answer a request that the first bytes of another one follow, and looks at its next Read.
-func watch(serve func(*http.Server, net.Listener)) bool {
+// An opinion of net/http.
+type opinion struct {
+	mu    sync.Mutex
+	tries int
+	good  bool
+}
+
+func (o *opinion) known() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.good || o.tries == watchTries {
+		return o.good
+	}
+	o.tries++
+	good, late := watch(func(srv *http.Server, ln net.Listener) { srv.Serve(ln) })
+	if o.good = good; !late {
+		o.tries = watchTries
+	}
+	return good
+}
+
+// watch lets serve answer a request that the first bytes of another one follow, and looks at its next Read: with limits of
+// time and without, which net/http sets in the same places. late says that something did not come in time.
+func watch(serve func(*http.Server, net.Listener)) (good, late bool) {
 	const whole = "GET / HTTP/1.1\r\nHost: x\r\n\r\n"
-	for _, n := range []int{0, 1, 2, 3, len(whole) - 4} {
-		l, ok := lookAt(serve, whole+whole[:n])
-		part := l.size&(l.size-1) != 0 // of the buffer
-		waits := l.deadlines <= 1 && part == (n > 0) && !l.spoke
-		if !ok || n < 4 && !waits || n >= 4 && l.deadlines < 2 {
-			return false
+	for _, limit := range []time.Duration{time.Minute, 0} {
+		for _, n := range []int{0, 1, 2, 3, len(whole) - 4} {
+			l, ok := lookAt(serve, limit, whole+whole[:n])
+			part := l.size&(l.size-1) != 0 // of the buffer
+			waits := l.deadlines <= 1 && part == (n > 0) && !l.spoke
+			if !ok || n < 4 && !waits || n >= 4 && l.deadlines < 2 {
+				return false, !ok
+			}
 		}
 	}
-	return true
+	return true, false
 }
 
 // A look is a Read of an idle connection.
@@ -43,13 +69,13 @@ type look struct {
 	spoke     bool // the end that it found was not taken without a word
 }
 
-// lookAt returns what it saw; ok is false if net/http does something else than to answer and to read.
-func lookAt(serve func(*http.Server, net.Listener), text string) (l look, ok bool) {
+// lookAt returns what it saw; ok is false if net/http has not answered and read in time.
+func lookAt(serve func(*http.Server, net.Listener), limit time.Duration, text string) (l look, ok bool) {
 	near, far := net.Pipe()
 	p := &probe{Conn: far, looks: make(chan look, 1), closed: make(chan struct{})}
 	srv := &http.Server{
 		Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), ConnState: p.enter, ErrorLog: log.New(io.Discard, "", 0),
-		IdleTimeout: time.Minute, ReadHeaderTimeout: time.Minute,
+		IdleTimeout: limit, ReadHeaderTimeout: limit,
 	}
 	ln := &single{conn: p, over: make(chan struct{})}
 	done := make(chan struct{})

@@ -205,6 +205,19 @@ func (a *attempt) welcome(f frame) error {
 	return nil
 }
 
+// bequeath passes on what only the main generation has, while the candidate gets ready: it looks at that when it is the
+// service. What cannot be passed is not worth a failure.
+func (a *attempt) bequeath() {
+	if a.cand.protocol < 2 || a.mode == modeRehearsal {
+		return
+	}
+	err := errors.Join(a.u.bequeath(&a.cand), a.u.elders.pass(a.child.link))
+	if err != nil && !gone(err) { // a candidate that has died will be heard of
+		a.u.log.Warn("upgrade: the new process will not know all about the older ones", "err", err)
+	}
+	atStep("old.bequeathed")
+}
+
 func (a *attempt) prepared() error {
 	a.exclusive = a.u.resources.serving()
 	if a.plain {

@@ -163,19 +163,16 @@ func (a *attempt) returned(f frame) {
 	if f.decode(&about) != nil {
 		return
 	}
-	files := f.files
-	if d := a.dispatcher.Load(); d != nil {
-		if own := d.returned(about.Slot); own != nil {
-			defer own.Close()
-			files = append(files, own)
-		}
+	err := errMissing
+	if len(f.files) > 0 {
+		here := about
+		here.Slot = 0
+		err = a.u.listeners.giveMoved(here, f.files[0], nil)
 	}
-	if len(files) == 0 {
-		a.u.log.Error("upgrade: a connection is lost that the candidate has sent back: too many files are open", "candidate", a.child.pid)
-		return
+	d := a.dispatcher.Load()
+	if kept := d != nil && d.returned(about, err == nil); !kept && err != nil {
+		a.u.log.Error("upgrade: a connection is lost that the candidate has sent back", "candidate", a.child.pid, "err", err)
 	}
-	about.Slot = 0
-	_ = a.u.listeners.giveMoved(about, files[0], nil) // its listener was closed meanwhile: nobody could serve it
 }
 
 func (a *attempt) isCommitting() bool {

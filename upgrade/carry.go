@@ -31,8 +31,12 @@ const aheadLimit = 16 << 10
 // so and when serve's context has ended. The connection comes out of Accept in the other process, where ahead is read before
 // what the client sends: bytes of a message that were read here already, and whatever else the program there needs to go
 // on. For a WebSocket that is a request, since an HTTP server reads it, with a header for the state and without the answer
-// 101: [Upgrader.Carries] tells its handler that it does not come from the client. Package drain has to leave WebSockets to
-// the program then (KeepWebSockets). At most 16 KiB; false if it is more.
+// 101: [Upgrader.Carries] tells its handler that it does not come from the client, and that handler has to take the connection
+// over or to close it. Package drain has to leave WebSockets to the program (KeepWebSockets).
+//
+// It is false for more than 16 KiB, and while the other process does not keep up, which it waits for, at most two seconds: in
+// a drain it is worth another try. An abort and Rollback bring connections to a build before this one: release one that
+// understands what is ahead before the one that sends it. A candidate that dies loses those that it has talked on.
 func (u *Upgrader) MoveWith(c net.Conn, ahead []byte) bool {
 	m := u.mover.Load()
 	if c = lowest(c); m == nil || c == nil {
@@ -89,8 +93,12 @@ func (u *Upgrader) offer() {
 	}
 }
 
-// sendTries is how often sending an idle connection is tried, a millisecond apart, while the other side is busy.
-const sendTries = 50
+// sendTries is how often sending an idle connection is tried, a millisecond apart, while the other side is busy. One with
+// bytes ahead is not asked for again by a server, and its frame takes more room.
+const (
+	sendTries      = 50
+	sendAheadTries = 2000
+)
 
 // sendIdle passes an idle connection on for good.
 func sendIdle(to *link, about connBody, c net.Conn) bool {
@@ -104,8 +112,12 @@ func sendIdle(to *link, about connBody, c net.Conn) bool {
 }
 
 func sendConn(to *link, about connBody, file *os.File) bool {
-	for range sendTries {
-		err := to.trySend(kindConn, about, file, 0)
+	tries := sendTries
+	if len(about.Ahead) > 0 {
+		tries = sendAheadTries
+	}
+	for range tries {
+		err := to.trySend(kindConn, about, file, time.Millisecond)
 		if err == nil || gone(err) {
 			return err == nil
 		}
@@ -143,15 +155,19 @@ func (r *returner) move(ref knownListener, c net.Conn, ahead []byte) bool {
 	}
 	about := connBody{Network: ref.network, Addr: ref.addr, Ahead: ahead}
 	m, ok := c.(*movedConn)
+	unread := false // so that the old process may take it as it gave it
 	if ok && m.shared() {
 		about.Slot = m.about.Slot
-		m.slot.Store(slotBack)
+		unread = m.slot.CompareAndSwap(slotIdle, slotBack)
 	}
 	if !sendIdle(r.to, about, c) {
-		if ok && m.shared() {
-			m.slot.Store(slotIdle)
+		state := slotIdle
+		if unread && m.shared() { // it has a descriptor itself: this process may have no room for another one
+			state = slotRefused
 		}
-		return false
+		if !unread || !m.slot.CompareAndSwap(slotBack, state) || state == slotIdle {
+			return false
+		}
 	}
 	if ok {
 		m.left.Store(true) // the slot may be another connection's by now
@@ -193,8 +209,12 @@ func (r *runner) moved(f frame) {
 	}
 	switch {
 	case len(f.files) == 0:
-		r.u.log.Error("upgrade: cannot take a connection: too many files are open", "lost", about.Slot == 0)
 		r.refuse(about.Slot)
+		if r.role == roleCandidate { // it would have no room for what comes with the commit either
+			r.fail(PhaseBake, errMissing)
+			return
+		}
+		r.u.log.Error("upgrade: a connection is lost that another generation has passed on", "err", errMissing)
 	case r.role == roleLeaving && r.successor != nil:
 		sendConn(r.successor.link, about, f.files[0]) // whoever serves now
 	case r.role == roleLeaving || r.u.listeners.giveMoved(about, f.files[0], r.sharing) != nil:

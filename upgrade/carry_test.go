@@ -157,7 +157,11 @@ func (t *talks) run(ctx context.Context, c *talk) {
 			if t.up.MoveWith(c.Conn, append(c.words.state(c.sum), c.read...)) {
 				return
 			}
-			c.SetReadDeadline(time.Time{})
+			again := time.Time{}
+			if isOver(notice.Begun()) { // the other process may be busy with those of others
+				again = time.Now().Add(20 * time.Millisecond)
+			}
+			c.SetReadDeadline(again)
 			if c.offered.Load() { // meanwhile
 				continue
 			}
@@ -368,7 +372,7 @@ func TestTalksOutliveTheCandidate(t *testing.T) {
 	for _, how := range []string{"kill", "stop", "abort"} {
 		t.Run(how, func(t *testing.T) {
 			t.Parallel()
-			r := startServiceBy(t, func(s *settings) { byWeights(1)(s); s.Silence = 400 * time.Millisecond }, func(r *running) *testutil.Proc {
+			r := startServiceBy(t, func(s *settings) { byWeights(0.01, 1)(s); s.Silence = 400 * time.Millisecond }, func(r *running) *testutil.Proc {
 				return testutil.Start(t, "talks", testutil.Cfg{Env: []string{dirEnv + "=" + r.dir}})
 			})
 			raw, web, _ := strings.Cut(r.addr, " ")
@@ -387,7 +391,9 @@ func TestTalksOutliveTheCandidate(t *testing.T) {
 			done := r.beginUpgrade()
 			r.atStep(0)
 			pid := r.ask("GET", "/status").Status.Candidate.PID
-			testutil.Until(t, patience, "the candidate has all of them", func() bool { return openSockets(pid) >= len(all) })
+			own := openSockets(pid)
+			r.goOn()
+			testutil.Until(t, patience, "the candidate has all of them", func() bool { return openSockets(pid) >= own+len(all) })
 			switch how {
 			case "abort":
 				r.ask("POST", "/abort")
@@ -405,5 +411,82 @@ func TestTalksOutliveTheCandidate(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A candidate that is killed at any moment may take connections with it, but none of them goes on in the old process with a
+// state that the candidate has changed.
+func TestTalksNeverGoOnWithAnotherState(t *testing.T) {
+	t.Parallel()
+	r := startServiceBy(t, func(s *settings) { s.Bake, s.Soak = "toggle", 0 }, func(r *running) *testutil.Proc {
+		return testutil.Start(t, "talks", testutil.Cfg{Env: []string{dirEnv + "=" + r.dir}})
+	})
+	raw, web, _ := strings.Cut(r.addr, " ")
+	var running sync.WaitGroup
+	var moves, closed atomic.Int64
+	stop := make(chan struct{})
+	for i := range 16 {
+		running.Go(func() {
+			for n := i; !isOver(stop); n++ {
+				s, err := newSpeaker([]string{raw, web}[i%2], i%2 == 1, uint64(n))
+				for err == nil && !isOver(stop) {
+					before := s.moves
+					err = s.say()
+					moves.Add(int64(s.moves - before))
+				}
+				if s != nil {
+					s.Close()
+				}
+				if err != nil && strings.Contains(err.Error(), "want the sum") {
+					t.Errorf("client %d, WebSocket %v: %v", i, s.web, err)
+				} else if err != nil {
+					closed.Add(1)
+				}
+			}
+		})
+	}
+	for range 30 {
+		done := r.beginUpgrade()
+		r.waitPhase("bake")
+		pid := r.ask("GET", "/status").Status.Candidate.PID
+		want := moves.Load() + 30
+		testutil.Until(t, patience, "they move", func() bool { return moves.Load() >= want })
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+		if a := <-done; a.Committed {
+			t.Fatalf("upgrade: %+v", a)
+		}
+	}
+	close(stop)
+	running.Wait()
+	t.Logf("%d moves, %d connections closed by 30 deaths", moves.Load(), closed.Load())
+}
+
+// A commit moves any number of connections with a state, and closes none.
+func TestCommitMovesManyTalks(t *testing.T) {
+	t.Parallel()
+	r := startServiceBy(t, nil, func(r *running) *testutil.Proc {
+		return testutil.Start(t, "talks", testutil.Cfg{Env: []string{dirEnv + "=" + r.dir}})
+	})
+	raw, web, _ := strings.Cut(r.addr, " ")
+	var all []*speaker
+	for i := range 300 {
+		s, err := newSpeaker([]string{raw, web}[i%2], i%2 == 1, uint64(i))
+		if err == nil {
+			err = s.say()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		all = append(all, s)
+	}
+	for range 2 {
+		r.upgrade()
+		r.WaitFamily(t, 1, patience)
+	}
+	for i, s := range all {
+		if err := s.say(); err != nil || s.pid != r.mainPID() {
+			t.Fatalf("client %d, WebSocket %v: answered by %d: %v", i, s.web, s.pid, err)
+		}
 	}
 }

@@ -35,7 +35,7 @@ func (a *attempt) handOver() error {
 	atStep("old.committed")
 	if err = a.confirmed(); err == nil {
 		if d := a.dispatcher.Load(); d != nil {
-			d.settle(false)
+			a.settle(d, false)
 		}
 	}
 	atStep("old.handed-over")
@@ -67,18 +67,6 @@ func (a *attempt) letGo() error {
 		return waited
 	}
 	return err
-}
-
-// bequeath passes on what only the main generation has, while the candidate gets ready: it looks at that when it is the
-// service. What cannot be passed is not worth a failure.
-func (a *attempt) bequeath() {
-	if a.cand.protocol < 2 || a.mode == modeRehearsal {
-		return
-	}
-	err := errors.Join(a.u.bequeath(&a.cand), a.u.elders.pass(a.child.link))
-	if err != nil {
-		a.u.log.Warn("upgrade: the new process will not know all about the older ones", "err", err)
-	}
 }
 
 // confirmed waits for the word of the new process that it serves.

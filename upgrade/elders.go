@@ -8,7 +8,7 @@ import (
 )
 
 // elders are the older generations that still drain. The main generation holds a control socket to each of them, so
-// that it can hurry them when there are too many; the sockets pass to its successor with the commit. A star and not a
+// that it can hurry them when there are too many; each candidate gets the sockets too, and reads them from its commit on. A star and not a
 // chain: a generation may outlive the one that replaced it.
 type elders struct {
 	gone   chan *elder // gets one whose process has ended
@@ -137,6 +137,9 @@ func (s *elders) pass(to *link) error {
 }
 
 func (e *elder) pass(to *link) error {
+	if e.link == nil { // a candidate that was taken back has adopted it, and never was the main generation
+		return to.send(kindElder, e.elderBody, e.file)
+	}
 	d, ok := e.link.wire.(interface{ dup() (*os.File, error) })
 	if !ok {
 		return ErrNotSupported
@@ -152,7 +155,9 @@ func (e *elder) pass(to *link) error {
 // quit leaves the reading to the successor.
 func (s *elders) quit() {
 	for _, e := range s.list() {
-		e.link.quit()
+		if e.link != nil {
+			e.link.quit()
+		}
 	}
 }
 

@@ -126,7 +126,7 @@ func TestCandidateMayHangAtAnyStep(t *testing.T) {
 // If the old process is killed at any step after it has started a new one, the new one becomes the service.
 func TestOldProcessMayDieAtAnyStep(t *testing.T) {
 	for _, step := range []string{
-		"old.started", "old.hello", "old.welcomed", "old.prepared", "old.opened", "old.commit", "old.committed", "old.handed-over",
+		"old.started", "old.hello", "old.welcomed", "old.bequeathed", "old.prepared", "old.opened", "old.commit", "old.committed", "old.handed-over",
 	} {
 		t.Run(step, func(t *testing.T) {
 			t.Parallel()
@@ -176,7 +176,7 @@ func TestOldProcessMayDieWhileItTakesBack(t *testing.T) {
 
 // A stopped old process delays an upgrade, and breaks nothing.
 func TestOldProcessMayHangAtAnyStep(t *testing.T) {
-	for _, step := range []string{"old.started", "old.hello", "old.welcomed", "old.prepared", "old.opened", "old.commit", "old.committed", "old.handed-over"} {
+	for _, step := range []string{"old.started", "old.hello", "old.welcomed", "old.bequeathed", "old.prepared", "old.opened", "old.commit", "old.committed", "old.handed-over"} {
 		t.Run(step, func(t *testing.T) {
 			t.Parallel()
 			f := faultAt(t, step, "stop")

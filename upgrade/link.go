@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -22,6 +23,8 @@ type link struct {
 	wire   wire
 	frames chan frame
 	broken error // why frames was closed, if it was not the end of the peer; to be read after that
+
+	lacking atomic.Bool // a connection may come without its descriptor: the sender still has one
 
 	turn chan struct{} // has room for the one that sends
 	stop chan struct{}
@@ -59,7 +62,7 @@ func (l *link) read() {
 
 // deliver hands on every whole frame with the descriptors that it announces. They arrive with the first byte of their
 // frame, so a frame that lacks some is not one of ours, and neither are descriptors without a frame. A connection may lack
-// its own: the kernel drops what this process has no room for.
+// its own if that is no loss (lacking): the kernel drops what this process has no room for.
 func (l *link) deliver(pending []byte, files []*os.File) ([]byte, []*os.File, error) {
 	for {
 		f, rest, err := cutFrame(pending)
@@ -70,7 +73,7 @@ func (l *link) deliver(pending []byte, files []*os.File) ([]byte, []*os.File, er
 			return pending, files, err
 		}
 		pending = rest
-		if f.nfiles > len(files) && (f.kind != kindConn || len(files) > 0) {
+		if f.nfiles > len(files) && !(f.kind == kindConn && len(files) == 0 && l.lacking.Load()) {
 			return pending, files, errMissing
 		}
 		n := min(f.nfiles, len(files))

@@ -11,11 +11,11 @@ import (
 // What becomes of a connection that was passed to a candidate, as its slot says.
 const (
 	slotFree    uint32 = iota
-	slotIdle           // nobody has read from it since it was passed, or since it became idle
-	slotActive         // the candidate has read from it
+	slotIdle           // nobody has read from it or written to it since it was passed, or since it became idle
+	slotActive         // the candidate has
 	slotClosed         // the candidate has closed it
 	slotBack           // the candidate sends it back
-	slotRefused        // the candidate has no listener for it
+	slotRefused        // the candidate could not take it, or has put it back without a word
 )
 
 // idler is found by package drain: the server says when it waits for a next request of which it has read nothing, and
@@ -120,7 +120,7 @@ func (c *movedConn) touch() {
 
 // SetIdle says that the server waits for a next request, and has read nothing of it.
 func (c *movedConn) SetIdle() {
-	if c.shared() && !c.watched.Load() {
+	if c.shared() && !c.watched.Load() && len(c.about.Ahead) == 0 { // what was ahead was read: it must not be again
 		c.slot.Store(slotIdle)
 		c.watched.Store(true)
 	}

@@ -10,7 +10,7 @@ import (
 )
 
 // previous is the build that was committed before the one of this generation: its executable, as a descriptor that
-// outlives the file, and the arguments that it was started with. The old process sends it with the commit, for Rollback.
+// outlives the file, and the arguments that it was started with. The old process sends it to every candidate, for Rollback.
 type previous struct {
 	mu      sync.Mutex
 	exe     *os.File

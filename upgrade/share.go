@@ -138,18 +138,19 @@ func (d *dispatcher) sweep() {
 	for slot, p := range d.passed {
 		switch d.slots.at(slot).Load() {
 		case slotRefused:
-			d.takeBack(p)
-			d.drop(slot, p)
+			if d.takeBack(p) == nil {
+				d.drop(slot, p)
+			} // otherwise in the next sweep: there may be room for another descriptor then
 		case slotClosed:
 			d.drop(slot, p)
 		}
 	}
 }
 
-// takeBack serves a connection here. If its listener was closed meanwhile there is nobody to do that.
-func (d *dispatcher) takeBack(p passedConn) {
+// takeBack serves a connection here. That fails if its listener was closed meanwhile, or for want of descriptors.
+func (d *dispatcher) takeBack(p passedConn) error {
 	p.about.Slot = 0
-	_ = d.set.giveMoved(p.about, p.file, nil)
+	return d.set.giveMoved(p.about, p.file, nil)
 }
 
 func (d *dispatcher) drop(slot int, p passedConn) {
@@ -158,18 +159,21 @@ func (d *dispatcher) drop(slot int, p passedConn) {
 	d.freeSlot(slot)
 }
 
-// returned notes that the candidate has sent a connection back, and returns this process's own descriptor of it, if it has
-// one; the caller closes it.
-func (d *dispatcher) returned(slot int) *os.File {
+// returned notes that the candidate has sent a connection back. If it is not served here yet, this process's own descriptor
+// of it will do, in a sweep; kept tells whether there is one.
+func (d *dispatcher) returned(about connBody, served bool) (kept bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	p, ok := d.passed[slot]
-	if !ok {
-		return nil
+	p, kept := d.passed[about.Slot]
+	switch {
+	case !kept:
+	case served:
+		d.drop(about.Slot, p)
+	default:
+		d.passed[about.Slot] = passedConn{p.file, about}
+		d.slots.at(about.Slot).Store(slotRefused)
 	}
-	delete(d.passed, slot)
-	d.freeSlot(slot)
-	return p.file
+	return kept
 }
 
 // stop ends passing connections.
@@ -180,18 +184,20 @@ func (d *dispatcher) stop() {
 }
 
 // settle closes what was kept of the passed connections. With reclaim the candidate is dead, and what it has not read
-// from is served here.
-func (d *dispatcher) settle(reclaim bool) {
+// from or written to is served here. It returns how many of those could not be.
+func (d *dispatcher) settle(reclaim bool) (lost int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for slot, p := range d.passed {
 		state := d.slots.at(slot).Load()
-		if reclaim && (state == slotIdle || state == slotBack || state == slotRefused) {
-			d.takeBack(p)
+		ours := state == slotRefused || reclaim && (state == slotIdle || state == slotBack)
+		if ours && d.takeBack(p) != nil {
+			lost++
 		}
 		d.drop(slot, p)
 	}
 	d.slots.close()
+	return lost
 }
 
 // unitOf is what a progressive upgrade splits: the client's address without its port.
@@ -224,7 +230,7 @@ func (o Options) choice() func(net.Conn, float64) bool {
 // direction. New connections are accepted here and passed on as they are: exactly the share, counted, or as
 // Options.Sticky or Choose say. The same share of the idle connections is passed on as well if the server offers them
 // ([Upgrader.Offers]). At 1 the candidate accepts by itself, and this process is a warm standby that has kept its sockets.
-// What was passed comes back by a lower weight, by an abort, and by the death of the candidate as far as it has not read
+// What was passed comes back by a lower weight, by an abort, and by the death of the candidate as far as it has not used
 // from it.
 //
 // ErrNotSupported: not on this platform (it needs Linux), or the candidate has a library that is too old. ErrNotReady: one

@@ -103,6 +103,7 @@ func newChild(pid int, control, readyR *os.File, life int) (*child, error) {
 		return nil, err
 	}
 	c := &child{pid: pid, proc: proc, life: life, readyR: readyR, link: newLink(sock), ready: make(chan struct{}), exited: make(chan struct{})}
+	c.link.lacking.Store(true)
 	go c.awaitReady()
 	go c.wait()
 	return c, nil

@@ -71,6 +71,9 @@ func (r *runner) becomeMain() {
 	r.role = roleMain
 	u.publisher.Store(nil)
 	u.mover.Store(nil)
+	if u.parent != nil {
+		u.parent.lacking.Store(false) // from now on the old process keeps no descriptor
+	}
 	u.listeners.set(func(s *listeners) { s.unlink = true })
 	u.listeners.open(true)
 	atStep("new.commit")

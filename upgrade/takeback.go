@@ -28,14 +28,16 @@ func (a *attempt) takeBack(cause error) error {
 	atStep("old.taking-back")
 	a.dismiss(cause)
 	if d := a.dispatcher.Load(); d != nil {
-		d.settle(true)
+		a.settle(d, true)
 	}
 	a.reacquire()
 	if waits {
 		a.u.listeners.open(true)
 		here = time.Since(detected)
 	}
-	a.u.log.Info("upgrade: taken back", "candidate", a.child.pid, "accepting_after", here, "ended_after", time.Since(detected))
+	if !errors.Is(cause, errRehearsed) {
+		a.u.log.Info("upgrade: taken back", "candidate", a.child.pid, "accepting_after", here, "ended_after", time.Since(detected))
+	}
 	e := &Error{Phase: a.phase, Reason: cause.Error(), PID: a.child.pid, Err: cause}
 	if r := (*remoteError)(nil); errors.As(cause, &r) && r.Phase != "" {
 		e.Phase = r.Phase
@@ -56,6 +58,13 @@ func (a *attempt) takeBack(cause error) error {
 		return nil
 	}
 	return e
+}
+
+// settle ends the sharing of connections.
+func (a *attempt) settle(d *dispatcher, reclaim bool) {
+	if lost := d.settle(reclaim); lost > 0 {
+		a.u.log.Error("upgrade: connections are lost that the candidate has not served: no descriptors, or no listener", "connections", lost)
+	}
 }
 
 // dismiss waits until the child has gone: one that can still listen finishes its requests first, a committed one that

@@ -87,7 +87,6 @@ func New(opts Options) (*Upgrader, error) {
 	u.meetManager()
 	if tf != nil && tf.HasParent() {
 		if err := u.join(); err != nil {
-			u.pid.discard(os.Getpid())
 			u.manager.close()
 			return nil, fmt.Errorf("upgrade: %w", err)
 		}
@@ -129,6 +128,7 @@ func (u *Upgrader) join() error {
 	}
 	atStep("new.start")
 	u.parent = newLink(sock)
+	u.parent.lacking.Store(true)
 	hello := helloBody{Min: protocolMin, Max: protocolMax, PID: os.Getpid(), Version: clip(u.opts.Version), Speaks: true}
 	if err := u.parent.send(kindHello, hello); gone(err) {
 		u.orphan()
@@ -137,7 +137,6 @@ func (u *Upgrader) join() error {
 		return err
 	}
 	atStep("new.hello")
-	_ = u.pid.stage() // while the old process answers; what is wrong with it is found again by the checks
 	if err := u.welcomed(); err != nil {
 		_ = u.parent.send(kindFailed, failedBody{Phase: PhaseStart, Reason: clip(err.Error())}) // one that does not listen gets the exit status
 		u.parent.close()
@@ -315,7 +314,6 @@ func (u *Upgrader) neverRun() {
 	}
 	u.listeners.set(func(s *listeners) { s.unlink = u.generation == 1 })
 	u.listeners.releaseAll()
-	u.pid.discard(os.Getpid())
 	u.stopTableflip()
 	u.manager.close()
 	close(u.ended)
