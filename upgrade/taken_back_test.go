@@ -221,9 +221,9 @@ func TestRevivedCandidateKnowsTheOlderOnes(t *testing.T) {
 	other.waitEnding()
 	_ = syscall.Kill(old, syscall.SIGKILL)
 	<-done
+	r.waitServing(3, candidate)
 	held.finish()
 	first.finish()
-	r.waitServing(3, candidate)
 	r.upgrade()
 	r.WaitFamily(t, 1, patience)
 }
