@@ -425,7 +425,7 @@ func TestTalksNeverGoOnWithAnotherState(t *testing.T) {
 	var running sync.WaitGroup
 	var moves, closed atomic.Int64
 	stop := make(chan struct{})
-	for i := range 16 {
+	for i := range 48 {
 		running.Go(func() {
 			for n := i; !isOver(stop); n++ {
 				s, err := newSpeaker([]string{raw, web}[i%2], i%2 == 1, uint64(n))
@@ -449,7 +449,7 @@ func TestTalksNeverGoOnWithAnotherState(t *testing.T) {
 		done := r.beginUpgrade()
 		r.waitPhase("bake")
 		pid := r.ask("GET", "/status").Status.Candidate.PID
-		want := moves.Load() + 30
+		want := moves.Load() + 100
 		testutil.Until(t, patience, "they move", func() bool { return moves.Load() >= want })
 		_ = syscall.Kill(pid, syscall.SIGKILL)
 		if a := <-done; a.Committed {
