@@ -15,7 +15,16 @@ import (
 // be written to is found out before the commit and not after it.
 type pidFile struct {
 	path   string // empty: there is none
+	early  bool   // the file is written, and not staged yet
 	staged bool
+}
+
+// earlySuffix is what the file has after its name before it is staged.
+const earlySuffix = ".new"
+
+// prepare writes the file while there is time. stage has then only to show that the directory may be written to.
+func (p *pidFile) prepare() {
+	p.early = p.path != "" && p.write(p.stagedBy(os.Getpid())+earlySuffix) == nil
 }
 
 func (p *pidFile) stage() error {
@@ -26,6 +35,18 @@ func (p *pidFile) stage() error {
 		return fmt.Errorf("pid file %s: is a directory", p.path)
 	}
 	name := p.stagedBy(os.Getpid())
+	early := p.early && os.Rename(name+earlySuffix, name) == nil
+	p.early = false
+	if !early {
+		if err := p.write(name); err != nil {
+			return err
+		}
+	}
+	p.staged = true
+	return nil
+}
+
+func (p *pidFile) write(name string) error {
 	os.Remove(name) // left by a process that had the same pid and was killed
 	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
@@ -39,7 +60,6 @@ func (p *pidFile) stage() error {
 		os.Remove(name)
 		return fmt.Errorf("pid file %s: %w", p.path, err)
 	}
-	p.staged = true
 	return nil
 }
 
@@ -68,6 +88,7 @@ func (p *pidFile) publish() error {
 func (p *pidFile) discard(pid int) {
 	if p.path != "" {
 		os.Remove(p.stagedBy(pid))
+		os.Remove(p.stagedBy(pid) + earlySuffix)
 		os.Remove(p.stagedBy(pid) + lastSuffix)
 	}
 }

@@ -87,6 +87,7 @@ func New(opts Options) (*Upgrader, error) {
 	u.meetManager()
 	if tf != nil && tf.HasParent() {
 		if err := u.join(); err != nil {
+			u.pid.discard(os.Getpid())
 			u.manager.close()
 			return nil, fmt.Errorf("upgrade: %w", err)
 		}
@@ -137,6 +138,7 @@ func (u *Upgrader) join() error {
 		return err
 	}
 	atStep("new.hello")
+	u.pid.prepare() // while the old process answers
 	if err := u.welcomed(); err != nil {
 		_ = u.parent.send(kindFailed, failedBody{Phase: PhaseStart, Reason: clip(err.Error())}) // one that does not listen gets the exit status
 		u.parent.close()
@@ -314,6 +316,7 @@ func (u *Upgrader) neverRun() {
 	}
 	u.listeners.set(func(s *listeners) { s.unlink = u.generation == 1 })
 	u.listeners.releaseAll()
+	u.pid.discard(os.Getpid())
 	u.stopTableflip()
 	u.manager.close()
 	close(u.ended)
