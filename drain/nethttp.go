@@ -11,8 +11,8 @@ import (
 )
 
 // A connection moves if nothing of a next request was read. Whether that is so shows in how net/http reads from it
-// (silent, begun), which is not documented. So net/http is watched once before the first move, and one that reads in another
-// way moves nothing: its idle connections are closed, as without Move.
+// (silent, begun), which is not documented. So net/http is watched once before the first move, for half a millisecond, and
+// one that reads in another way moves nothing: its idle connections are closed, as without Move.
 
 // readsAsKnown reports whether net/http reads as it is known to.
 var readsAsKnown = new(opinion).known

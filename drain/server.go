@@ -193,6 +193,9 @@ func (s *Server) serve(ctx context.Context, ln net.Listener, proto string, loop 
 		s.leave(l)
 		ended <- failed
 	}()
+	if s.opts.Move != nil { // not now, when the process has its first requests to answer, nor in the drain
+		defer time.AfterFunc(time.Second, func() { readsAsKnown() }).Stop()
+	}
 	offers := s.opts.Offers
 	for serves := true; serves; {
 		select {

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -80,8 +81,11 @@ func descriptorPath(fd uintptr, everywhere bool) string {
 
 // restoreName names this process after its program: one that was started from a descriptor is called by its number.
 func restoreName() {
-	comm, err := os.ReadFile("/proc/self/comm")
-	if _, bad := strconv.Atoi(strings.TrimSpace(string(comm))); err == nil && bad == nil {
+	var name [16]byte
+	if unix.Prctl(unix.PR_GET_NAME, uintptr(unsafe.Pointer(&name[0])), 0, 0, 0) != nil {
+		return
+	}
+	if _, bad := strconv.Atoi(unix.ByteSliceToString(name[:])); bad == nil {
 		_ = os.WriteFile("/proc/self/comm", []byte(filepath.Base(os.Args[0])), 0)
 	}
 }
