@@ -14,6 +14,7 @@ type guest struct{ *net.TCPConn }
 
 func (guest) SetIdle()      {}
 func (guest) WasIdle() bool { return true }
+func (guest) Kept() bool    { return true }
 
 // guests is a listener of nothing else.
 type guests struct{ net.Listener }

@@ -13,6 +13,7 @@ import (
 type guest interface {
 	SetIdle()      // the server waits for a request, and has read nothing of it
 	WasIdle() bool // it came between two requests
+	Kept() bool    // the other process has a descriptor of it
 }
 
 // propose makes every idle connection ask Move once, and every other one when it is idle.
@@ -56,7 +57,7 @@ func (c *conn) park(size int) {
 	plain := !c.tls && !c.http2 && c.h2 == nil && c.proto == "" // of the others something is known here only
 	parked := plain && c.state == http.StateIdle && c.waits <= 1 && !c.begun(size)
 	c.mu.Unlock()
-	if parked && readsAsKnown() {
+	if parked && c.guest.Kept() && readsAsKnown() {
 		c.guest.SetIdle()
 	}
 }

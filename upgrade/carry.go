@@ -156,13 +156,13 @@ func (r *returner) move(ref knownListener, c net.Conn, ahead []byte) bool {
 	about := connBody{Network: ref.network, Addr: ref.addr, Ahead: ahead}
 	m, ok := c.(*movedConn)
 	unread := false // so that the old process may take it as it gave it
-	if ok && m.shared() {
+	if ok && m.Kept() {
 		about.Slot = m.about.Slot
 		unread = m.slot.CompareAndSwap(slotIdle, slotBack)
 	}
 	if !sendIdle(r.to, about, c) {
 		state := slotIdle
-		if unread && m.shared() { // it has a descriptor itself: this process may have no room for another one
+		if unread && m.Kept() { // it has a descriptor itself: this process may have no room for another one
 			state = slotRefused
 		}
 		if !unread || !m.slot.CompareAndSwap(slotBack, state) || state == slotIdle {

@@ -20,7 +20,11 @@ const (
 
 // idler is found by package drain: the server says when it waits for a next request of which it has read nothing, and
 // the process that passed the connection on can take it back if this one dies.
-type idler interface{ SetIdle() }
+type idler interface {
+	SetIdle()
+	WasIdle() bool
+	Kept() bool
+}
 
 // movedConn is a connection that another generation has accepted.
 type movedConn struct {
@@ -67,8 +71,8 @@ func newMovedConn(file *os.File, about connBody, s *sharing) (net.Conn, error) {
 	return m, nil
 }
 
-// shared tells whether the old process still has a hand on it.
-func (c *movedConn) shared() bool { return c.slot != nil && !c.left.Load() && !c.sharing.over.Load() }
+// Kept tells whether the old process still has a hand on it.
+func (c *movedConn) Kept() bool { return c.slot != nil && !c.left.Load() && !c.sharing.over.Load() }
 
 // Read marks the connection as read from before it is.
 func (c *movedConn) Read(p []byte) (int, error) {
@@ -87,7 +91,7 @@ func (c *movedConn) Read(p []byte) (int, error) {
 
 // await waits until something can be read, and marks the connection.
 func (c *movedConn) await() error {
-	if !c.shared() {
+	if !c.Kept() {
 		c.watched.Store(false)
 		return nil
 	}
@@ -113,14 +117,14 @@ func (c *movedConn) Write(p []byte) (int, error) {
 }
 
 func (c *movedConn) touch() {
-	if c.watched.Swap(false) && c.shared() {
+	if c.watched.Swap(false) && c.Kept() {
 		c.slot.Store(slotActive)
 	}
 }
 
 // SetIdle says that the server waits for a next request, and has read nothing of it.
 func (c *movedConn) SetIdle() {
-	if c.shared() && !c.watched.Load() && len(c.about.Ahead) == 0 { // what was ahead was read: it must not be again
+	if c.Kept() && !c.watched.Load() && len(c.about.Ahead) == 0 { // what was ahead was read: it must not be again
 		c.slot.Store(slotIdle)
 		c.watched.Store(true)
 	}
@@ -131,7 +135,7 @@ func (c *movedConn) WasIdle() bool { return c.about.Idle }
 
 // Close closes it for the client too, although the old process still has a descriptor.
 func (c *movedConn) Close() error {
-	if c.shared() && c.slot.Load() != slotBack {
+	if c.Kept() && c.slot.Load() != slotBack {
 		shutdown(c.raw)
 		c.slot.Store(slotClosed)
 	}
@@ -140,7 +144,7 @@ func (c *movedConn) Close() error {
 
 // abandon closes a connection that nobody has taken. If the old process has a descriptor of it, it serves it.
 func abandon(c net.Conn) {
-	if m, ok := c.(*movedConn); ok && m.shared() {
+	if m, ok := c.(*movedConn); ok && m.Kept() {
 		m.slot.Store(slotRefused)
 	}
 	bare(c).Close()
