@@ -15,38 +15,19 @@ import (
 // be written to is found out before the commit and not after it.
 type pidFile struct {
 	path   string // empty: there is none
-	early  bool   // the file is written, and not staged yet
 	staged bool
 }
 
-// earlySuffix is what the file has after its name before it is staged.
-const earlySuffix = ".new"
-
-// prepare writes the file while there is time. stage has then only to show that the directory may be written to.
-func (p *pidFile) prepare() {
-	p.early = p.path != "" && p.write(p.stagedBy(os.Getpid())+earlySuffix) == nil
-}
-
+// stage may be called again: rights and directories may have changed since the first time.
 func (p *pidFile) stage() error {
-	if p.path == "" || p.staged {
+	if p.path == "" || p.staged && p.canPublish() {
 		return nil
 	}
+	p.staged = false
 	if info, err := os.Stat(p.path); err == nil && info.IsDir() {
 		return fmt.Errorf("pid file %s: is a directory", p.path)
 	}
 	name := p.stagedBy(os.Getpid())
-	early := p.early && os.Rename(name+earlySuffix, name) == nil
-	p.early = false
-	if !early {
-		if err := p.write(name); err != nil {
-			return err
-		}
-	}
-	p.staged = true
-	return nil
-}
-
-func (p *pidFile) write(name string) error {
 	os.Remove(name) // left by a process that had the same pid and was killed
 	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
@@ -60,7 +41,14 @@ func (p *pidFile) write(name string) error {
 		os.Remove(name)
 		return fmt.Errorf("pid file %s: %w", p.path, err)
 	}
+	p.staged = true
 	return nil
+}
+
+// canPublish tells whether the staged file is still there and may be renamed.
+func (p *pidFile) canPublish() bool {
+	_, err := os.Lstat(p.stagedBy(os.Getpid()))
+	return err == nil && mayWrite(filepath.Dir(p.path))
 }
 
 // stagedBy is the name under which a process stages the file.
@@ -88,7 +76,6 @@ func (p *pidFile) publish() error {
 func (p *pidFile) discard(pid int) {
 	if p.path != "" {
 		os.Remove(p.stagedBy(pid))
-		os.Remove(p.stagedBy(pid) + earlySuffix)
 		os.Remove(p.stagedBy(pid) + lastSuffix)
 	}
 }

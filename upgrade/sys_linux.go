@@ -113,6 +113,9 @@ func readable(fd uintptr) bool {
 	return err != unix.EAGAIN && err != unix.EINTR
 }
 
+// mayWrite tells whether this process may change a directory, with the rights that it has now.
+func mayWrite(dir string) bool { return unix.Faccessat(unix.AT_FDCWD, dir, unix.W_OK|unix.X_OK, unix.AT_EACCESS) == nil }
+
 // catches tells whether a process handles a signal, or would be ended by it. A Go program always seems to. True if it
 // cannot be found out.
 func catches(pid int, sig syscall.Signal) bool {

@@ -55,6 +55,8 @@ func seal(*os.File) error { return nil }
 
 func checkSeal(*os.File) error { return nil }
 
+func mayWrite(string) bool { return false }
+
 func catches(int, syscall.Signal) bool { return true }
 
 func inheritedFDs() map[uint64][]int { return nil }

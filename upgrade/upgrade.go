@@ -138,7 +138,7 @@ func (u *Upgrader) join() error {
 		return err
 	}
 	atStep("new.hello")
-	u.pid.prepare() // while the old process answers
+	_ = u.pid.stage() // while the old process answers; the checks say what is wrong with it
 	if err := u.welcomed(); err != nil {
 		_ = u.parent.send(kindFailed, failedBody{Phase: PhaseStart, Reason: clip(err.Error())}) // one that does not listen gets the exit status
 		u.parent.close()
