@@ -143,7 +143,6 @@ func (r *runner) hasAcquired(err error) {
 		r.leave("stopping", &ending{reason: err.Error()})
 	default:
 		r.becomeMain()
-		r.settleIn()
 		r.upgradeAgain()
 	}
 }

@@ -62,12 +62,11 @@ func (r *runner) takeCharge() {
 		return
 	}
 	r.becomeMain()
-	r.settleIn()
 	r.upgradeAgain()
 }
 
-// becomeMain is the commit: from here on this generation is the service. Its first requests wait for the same processors, so
-// what can be done later is left to settleIn.
+// becomeMain is the commit: from here on this generation is the service. The old process hears of it afterwards: what it has
+// to do then takes the processors that the first requests here need.
 func (r *runner) becomeMain() {
 	u := r.u
 	r.role = roleMain
@@ -90,16 +89,11 @@ func (r *runner) becomeMain() {
 	}
 	u.testify()
 	u.announce()
-	u.setState("serving")
-}
-
-// settleIn does what a new main generation has to do, and nobody waits for.
-func (r *runner) settleIn() {
-	u := r.u
 	u.keeper.forget()
 	if u.elder != nil {
 		_ = debug.SetCrashOutput(nil, debug.CrashOptions{})
 	}
+	u.setState("serving")
 	u.log.Info("upgrade: serving", "generation", u.generation, "version", u.opts.Version, "pid", os.Getpid())
 	r.inherit(u.elders.begin())
 	if r.parent != nil {
@@ -239,7 +233,6 @@ func (r *runner) commit(f frame) {
 	r.becomeMain()
 	_ = r.u.parent.send(kindServing, servingBody{r.u.listeners.names()}) // a dead old process needs no answer
 	drop()
-	r.settleIn()
 	atStep("new.serving")
 	r.again = r.again || body.Again
 	r.upgradeAgain()
