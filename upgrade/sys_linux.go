@@ -114,7 +114,9 @@ func readable(fd uintptr) bool {
 }
 
 // mayWrite tells whether this process may change a directory, with the rights that it has now.
-func mayWrite(dir string) bool { return unix.Faccessat(unix.AT_FDCWD, dir, unix.W_OK|unix.X_OK, unix.AT_EACCESS) == nil }
+func mayWrite(dir string) bool {
+	return unix.Faccessat(unix.AT_FDCWD, dir, unix.W_OK|unix.X_OK, unix.AT_EACCESS) == nil
+}
 
 // catches tells whether a process handles a signal, or would be ended by it. A Go program always seems to. True if it
 // cannot be found out.
