@@ -58,8 +58,8 @@ func (g *gate) through(op func() error) (net.Conn, error) {
 func (g *gate) pass() (calls int, c net.Conn, err error) {
 	for {
 		l := g.look()
-		if l.given != nil {
-			return 0, l.given, nil
+		if l.given != nil || l.open {
+			return l.calls, l.given, nil
 		}
 		var late <-chan time.Time
 		if !l.program.IsZero() {
@@ -68,8 +68,7 @@ func (g *gate) pass() (calls int, c net.Conn, err error) {
 			late = timer.C
 		}
 		select {
-		case <-l.opened:
-			return l.calls, nil, nil
+		case <-l.opened: // something may have been given before: look again
 		case <-g.arrived:
 		case <-g.closed:
 			return 0, nil, net.ErrClosed
@@ -82,6 +81,7 @@ func (g *gate) pass() (calls int, c net.Conn, err error) {
 
 // look is the state of a gate at one moment. What is given after it calls back.
 type look struct {
+	open            bool
 	opened, changed chan struct{}
 	program         time.Time
 	calls           int
@@ -95,7 +95,7 @@ func (g *gate) look() look {
 		g.called = false
 		_ = g.deadline(g.program)
 	}
-	l := look{g.opened, g.changed, g.program, g.calls, nil}
+	l := look{g.isOpen(), g.opened, g.changed, g.program, g.calls, nil}
 	if len(g.given) > 0 {
 		l.given, g.given = g.given[0], g.given[1:]
 	}
@@ -142,9 +142,11 @@ func (g *gate) open() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if !g.isOpen() {
-		g.called = false
-		_ = g.deadline(g.program)
 		close(g.opened)
+		if len(g.given) == 0 { // otherwise a reader in the system call, called back a moment ago, may not have woken up yet
+			g.called = false
+			_ = g.deadline(g.program)
+		}
 	}
 }
 
@@ -185,7 +187,7 @@ func (g *gate) setDeadline(t time.Time) error {
 	g.program = t
 	close(g.changed)
 	g.changed = make(chan struct{})
-	if !g.isOpen() {
+	if !g.isOpen() || g.called { // look sets it
 		return nil
 	}
 	return g.deadline(t)

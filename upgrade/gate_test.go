@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -198,4 +199,36 @@ func TestPIDFileIsAtomic(t *testing.T) {
 		t.Errorf("without a path: %v", err)
 	}
 	none.remove()
+}
+
+// A connection that is given just before the gate opens is the next one, although the reader that was called back for it
+// has not woken up yet: for a system call that has not returned, a deadline that was taken back has never been.
+func TestGivenBeforeOpenIsNotForgotten(t *testing.T) {
+	var called atomic.Bool
+	g := newGate(func(at time.Time) error { called.Store(!at.IsZero()); return nil })
+	inside, wake := make(chan struct{}), make(chan struct{})
+	got := make(chan net.Conn, 1)
+	g.open()
+	go func() { // ends with the connection
+		c, _ := g.through(func() error {
+			inside <- struct{}{}
+			<-wake
+			if called.Load() {
+				return os.ErrDeadlineExceeded
+			}
+			return errors.New("it waits on")
+		})
+		got <- c
+	}()
+	<-inside
+	near, far := net.Pipe()
+	defer near.Close()
+	defer far.Close()
+	g.shut()
+	g.give(near)
+	g.open()
+	close(wake)
+	if c := <-got; c != near {
+		t.Errorf("got %v", c)
+	}
 }
