@@ -152,12 +152,12 @@ func (c *conn) touch(p []byte) {
 	c.stay()
 }
 
-// stay puts the deadline back that net/http asked for.
+// stay puts the deadline back that net/http asked for. That of a connection which lingers is its own by then.
 func (c *conn) stay() {
-	if c.leaving {
-		c.leaving = false
+	if c.leaving && !c.closed {
 		c.Conn.SetReadDeadline(c.asked)
 	}
+	c.leaving = false
 }
 
 // leave interrupts the Read that waits, or the next one.
