@@ -193,9 +193,9 @@ func (s *Server) serve(ctx context.Context, ln net.Listener, proto string, loop 
 		s.leave(l)
 		ended <- failed
 	}()
-	if s.opts.Move != nil { // not now, when the process has its first requests to answer, nor in the drain
-		defer time.AfterFunc(time.Second, func() { readsAsKnown() }).Stop()
-	}
+	// Not now, when the process has its first requests to answer, nor in the drain.
+	look := time.NewTimer(time.Second)
+	defer look.Stop()
 	offers := s.opts.Offers
 	for serves := true; serves; {
 		select {
@@ -205,6 +205,11 @@ func (s *Server) serve(ctx context.Context, ln net.Listener, proto string, loop 
 				continue
 			}
 			s.propose()
+			continue
+		case <-look.C:
+			if s.opts.Move != nil {
+				readsAsKnown()
+			}
 			continue
 		case <-ctx.Done():
 		case <-s.began:

@@ -181,7 +181,8 @@ func (a *attempt) isCommitting() bool {
 	return a.committing
 }
 
-// send tells the candidate something. If that one does not listen any more, what it said last is the reason, or how it ended.
+// send tells the candidate something. If that one does not listen any more, what it said last is the reason, or how it
+// ended.
 func (a *attempt) send(k kind, body any, files ...*os.File) error {
 	err := a.child.link.send(k, body, files...)
 	if err == nil {

@@ -93,11 +93,11 @@ func (u *Upgrader) offer() {
 	}
 }
 
-// sendTries is how often sending an idle connection is tried, a millisecond apart, while the other side is busy. One with
-// bytes ahead is not asked for again by a server, and its frame takes more room.
+// sendIdleLimit is how long sending an idle connection is tried, a millisecond apart, while the other side is busy. One with
+// bytes ahead is not offered again by a server, and its frame takes more room.
 const (
-	sendTries      = 50
-	sendAheadTries = 2000
+	sendIdleLimit  = 50 * time.Millisecond
+	sendAheadLimit = 2 * time.Second
 )
 
 // sendIdle passes an idle connection on for good.
@@ -112,18 +112,16 @@ func sendIdle(to *link, about connBody, c net.Conn) bool {
 }
 
 func sendConn(to *link, about connBody, file *os.File) bool {
-	tries := sendTries
+	limit := sendIdleLimit
 	if len(about.Ahead) > 0 {
-		tries = sendAheadTries
+		limit = sendAheadLimit
 	}
-	for range tries {
+	for until := time.Now().Add(limit); ; time.Sleep(time.Millisecond) {
 		err := to.trySend(kindConn, about, file, time.Millisecond)
-		if err == nil || gone(err) {
+		if err == nil || gone(err) || time.Now().After(until) {
 			return err == nil
 		}
-		time.Sleep(time.Millisecond)
 	}
-	return false
 }
 
 // moveTo makes Move pass every idle connection to a process that has taken over, if that one has its listener.
@@ -209,12 +207,12 @@ func (r *runner) moved(f frame) {
 	}
 	switch {
 	case len(f.files) == 0:
-		r.refuse(about.Slot)
-		if r.role == roleCandidate { // it would have no room for what comes with the commit either
+		switch kept := r.refuse(about.Slot); {
+		case r.role == roleCandidate: // it would have no room for what comes with the commit either
 			r.fail(PhaseBake, errMissing)
-			return
+		case !kept:
+			r.u.log.Error("upgrade: a connection is lost that another generation has passed on", "err", errMissing)
 		}
-		r.u.log.Error("upgrade: a connection is lost that another generation has passed on", "err", errMissing)
 	case r.role == roleLeaving && r.successor != nil:
 		sendConn(r.successor.link, about, f.files[0]) // whoever serves now
 	case r.role == roleLeaving || r.u.listeners.giveMoved(about, f.files[0], r.sharing) != nil:
@@ -222,15 +220,17 @@ func (r *runner) moved(f frame) {
 	}
 }
 
-// refuse lets the old process take a connection back. One that it has no descriptor of is lost: nobody here could serve
-// it.
-func (r *runner) refuse(slot int) {
+// refuse lets the old process take a connection back. One that it has kept no descriptor of is lost: nobody here could
+// serve it.
+func (r *runner) refuse(slot int) (kept bool) {
 	if r.sharing == nil {
-		return
+		return false
 	}
-	if w := r.sharing.slots.at(slot); w != nil {
+	w := r.sharing.slots.at(slot)
+	if w != nil {
 		w.Store(slotRefused)
 	}
+	return w != nil
 }
 
 // shares begins to take connections of the old process, and to tell it that this one is alive.

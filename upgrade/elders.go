@@ -8,8 +8,8 @@ import (
 )
 
 // elders are the older generations that still drain. The main generation holds a control socket to each of them, so
-// that it can hurry them when there are too many; each candidate gets the sockets too, and reads them from its commit on. A star and not a
-// chain: a generation may outlive the one that replaced it.
+// that it can hurry them when there are too many; each candidate gets the sockets too, and reads them from its commit on. A
+// star and not a chain: a generation may outlive the one that replaced it.
 type elders struct {
 	gone   chan *elder // gets one whose process has ended
 	frames chan frame  // what they say: connections that move

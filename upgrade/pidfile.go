@@ -61,8 +61,10 @@ func (p *pidFile) publish() error {
 	if p.path == "" {
 		return nil
 	}
-	if err := p.stage(); err != nil {
-		return err
+	if !p.staged {
+		if err := p.stage(); err != nil {
+			return err
+		}
 	}
 	p.staged = false
 	if err := os.Rename(p.stagedBy(os.Getpid()), p.path); err != nil {

@@ -230,8 +230,8 @@ func (o Options) choice() func(net.Conn, float64) bool {
 // direction. New connections are accepted here and passed on as they are: exactly the share, counted, or as
 // Options.Sticky or Choose say. The same share of the idle connections is passed on as well if the server offers them
 // ([Upgrader.Offers]). At 1 the candidate accepts by itself, and this process is a warm standby that has kept its sockets.
-// What was passed comes back by a lower weight, by an abort, and by the death of the candidate as far as it has not used
-// from it.
+// What was passed comes back by a lower weight, by an abort, and by the death of the candidate as far as it has not
+// used it.
 //
 // ErrNotSupported: not on this platform (it needs Linux), or the candidate has a library that is too old. ErrNotReady: one
 // of the two needs an exclusive resource to serve. ErrClosed: Bake has returned.
