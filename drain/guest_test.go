@@ -3,6 +3,7 @@ package drain_test
 import (
 	"net"
 	"net/http"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -10,21 +11,28 @@ import (
 )
 
 // guest is a connection that came from another process, between two requests.
-type guest struct{ *net.TCPConn }
+type guest struct {
+	*net.TCPConn
+	of *guests
+}
 
-func (guest) SetIdle()      {}
+func (g guest) SetIdle()    { g.of.parked.Add(1) }
 func (guest) WasIdle() bool { return true }
-func (guest) Kept() bool    { return true }
+func (g guest) Kept() bool  { return !g.of.given }
 
 // guests is a listener of nothing else.
-type guests struct{ net.Listener }
+type guests struct {
+	net.Listener
+	given  bool // for good: the other process keeps nothing of them
+	parked atomic.Int64
+}
 
-func (l guests) Accept() (net.Conn, error) {
+func (l *guests) Accept() (net.Conn, error) {
 	nc, err := l.Listener.Accept()
 	if err != nil {
 		return nil, err
 	}
-	return guest{nc.(*net.TCPConn)}, nil
+	return guest{nc.(*net.TCPConn), l}, nil
 }
 
 // short is a time limit that the tests outwait, long one that they do not.
@@ -38,7 +46,38 @@ func serveGuests(t *testing.T, srv *http.Server) *service {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return serveOn(t, guests{ln}, srv, drain.Options{})
+	return serveOn(t, &guests{Listener: ln}, srv, drain.Options{})
+}
+
+// A guest that the other process could take back is parked between two requests: when it is certain that nothing was read,
+// and while somebody is there to take it.
+func TestOnlyKeptGuestsAreParked(t *testing.T) {
+	for _, c := range []struct{ given, unknown bool }{{false, false}, {true, false}, {false, true}} {
+		func() {
+			if c.unknown {
+				defer drain.SetReadsAsKnown(false)()
+			}
+			ln, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			l := &guests{Listener: ln, given: c.given}
+			s := serveOn(t, l, &http.Server{Handler: echo}, drain.Options{})
+			client := s.dial()
+			for _, path := range []string{"/one", "/two"} {
+				wantBody(t, client.get(path), path, false)
+			}
+			if !c.given && !c.unknown {
+				s.until("it is parked", func() bool { return l.parked.Load() == 2 })
+			}
+			client.Close()
+			s.stop()
+			s.clean()
+			if n := l.parked.Load(); n > 0 != (!c.given && !c.unknown) {
+				t.Errorf("given for good %v, unknown net/http %v: parked %d times", c.given, c.unknown, n)
+			}
+		}()
+	}
 }
 
 // An idle connection that has come from another process waits for its next request as long as an idle one may: what limits

@@ -3,8 +3,10 @@ package drain_test
 import (
 	"bufio"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -96,7 +98,9 @@ func TestUnknownNetHTTPIsFoundOut(t *testing.T) {
 func TestUnknownNetHTTPMovesNothing(t *testing.T) {
 	defer drain.SetReadsAsKnown(false)()
 	offers := make(chan struct{}, 1)
+	var logged strings.Builder
 	s := serve(t, &http.Server{Handler: echo}, drain.Options{
+		Logger:    slog.New(slog.NewTextHandler(&logged, nil)),
 		IdleGrace: time.Nanosecond, Offers: offers,
 		Move: func(net.Conn) bool { t.Error("Move was asked"); return false },
 	})
@@ -107,4 +111,7 @@ func TestUnknownNetHTTPMovesNothing(t *testing.T) {
 	s.handOver()
 	c.closed()
 	s.clean()
+	if !strings.Contains(logged.String(), "this net/http reads in an unknown way") {
+		t.Errorf("the log does not say so: %s", &logged)
+	}
 }

@@ -126,9 +126,6 @@ func (l *link) takeTurn(limit time.Duration) bool {
 	case l.turn <- struct{}{}:
 		return true
 	default:
-		if limit <= 0 {
-			return false
-		}
 	}
 	late := time.NewTimer(limit)
 	defer late.Stop()
