@@ -250,8 +250,8 @@ func (r *runner) stop(cause error) {
 	default:
 		r.plain = true
 		r.u.listeners.set(func(s *listeners) { s.unlink = true })
-		r.u.log.Info("upgrade: stopping", "reason", cause)
 		r.u.stopping(cause.Error())
+		r.u.log.Info("upgrade: stopping", "reason", cause)
 		r.leave("stopping", &ending{reason: cause.Error()})
 	}
 }

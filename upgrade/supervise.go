@@ -26,12 +26,13 @@ const (
 // default unless this is process 1), under systemd, which does the same work and is spoken to in the same way, and on
 // other platforms than Linux.
 //
-// A main generation that ends without having been told to, once the service was up, has crashed: the build that was
-// committed last is started again, on the same sockets, which the supervisor holds as well, so that connections wait
-// meanwhile and none is refused. What comes with Upgrade before the commit is not lost by that: a candidate that lives
-// becomes the service, and nothing is started. After the first crash the restart is immediate, then it waits from 100 ms
-// to 10 s. A build that crashes twice within Options.Guard is replaced by the one that was committed before it, loudly:
-// in the log, in Status.Last (kind "crash-rollback"; "crash" is a restart) and in the metric midair.upgrade.restarts.
+// A main generation that ends without having been told to, once the service was up, has crashed; one that SIGINT or
+// SIGTERM has ended was told to, whoever sent it. The build that was committed last is started again, on the same
+// sockets, which the supervisor holds as well, so that connections wait meanwhile and none is refused. What comes
+// with Upgrade before the commit is not lost by that: a candidate that lives becomes the service, and nothing is
+// started. After the first crash the restart is immediate, then it waits from 100 ms to 10 s. A build that crashes
+// twice within Options.Guard is replaced by the one that was committed before it, loudly: in the log, in Status.Last
+// (kind "crash-rollback"; "crash" is a restart) and in the metric midair.upgrade.restarts.
 //
 // Of opts it uses Supervisor, Guard, MaxRestarts, Watchdog, Logger, Timeout (how long a process may take to serve after a
 // crash) and AbortGrace (how long older generations may drain when the main one has ended).

@@ -226,7 +226,7 @@ func (s *supervisor) died(g *generation) {
 func (s *supervisor) lost(g *generation) {
 	s.main = nil
 	s.sweep(g)
-	if g.stopping || g.told || !s.everMain {
+	if g.stopping || g.told || g.interrupted() || !s.everMain {
 		s.finish(g.exitCode())
 		return
 	}
@@ -238,6 +238,12 @@ func (s *supervisor) lost(g *generation) {
 	s.log.Error(what, "pid", g.pid,
 		"generation", g.number, "version", g.version, "status", g.describe(), "after", time.Since(g.since).Round(time.Millisecond))
 	s.decide()
+}
+
+// interrupted tells whether a signal that asks for the end was the end: a second SIGINT that did not come through the
+// supervisor, and before it had heard of the first one.
+func (g *generation) interrupted() bool {
+	return g.known && g.status.Signaled() && (g.status.Signal() == unix.SIGINT || g.status.Signal() == unix.SIGTERM)
 }
 
 // sweep ends what a generation that has crashed had started: its process group. One that only drains still needs it, and

@@ -147,6 +147,32 @@ func TestExitCodes(t *testing.T) {
 	}
 }
 
+// The end of the main generation is the end of the service if it has said so, or was told to, also by a signal that did
+// not come through the supervisor and was faster than its word. Everything else is a crash.
+func TestOnlyCrashesAreMended(t *testing.T) {
+	for what, c := range map[string]struct {
+		g    generation
+		ends bool
+	}{
+		"it said that it stops":   {generation{stopping: true}, true},
+		"it was told to":          {generation{told: true}, true},
+		"a second SIGINT":         {generation{known: true, status: unix.WaitStatus(unix.SIGINT)}, true},
+		"SIGTERM":                 {generation{known: true, status: unix.WaitStatus(unix.SIGTERM)}, true},
+		"SIGKILL":                 {generation{known: true, status: unix.WaitStatus(unix.SIGKILL)}, false},
+		"SIGSEGV":                 {generation{known: true, status: unix.WaitStatus(unix.SIGSEGV)}, false},
+		"exit status 2":           {generation{known: true, status: unix.WaitStatus(unix.SIGINT) << 8}, false},
+		"nobody knows its status": {generation{}, false},
+	} {
+		s := idle(t)
+		s.everMain, s.opts.MaxRestarts = true, 10
+		c.g.pid, c.g.ready = childOf(t), true
+		s.lost(&c.g)
+		if s.ending != c.ends || (s.crashed == nil) != c.ends {
+			t.Errorf("%s: ending %v, crashed %v", what, s.ending, s.crashed != nil)
+		}
+	}
+}
+
 // The store holds each socket once, by its inode, and forgets by name.
 func TestStoreHoldsEachSocketOnce(t *testing.T) {
 	web := socketFile(t, "web", "tcp", "127.0.0.1:0")
