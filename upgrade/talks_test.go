@@ -80,18 +80,18 @@ func talksMain() error {
 		ended := make(chan error, 2)
 		go func() { ended <- srv.ServeTCP(ctx, raw, t.serveRaw) }()
 		go func() { ended <- adm.Serve(ctx, admin) }()
-		go t.offer(ctx)
+		go t.offer(drain.FromContext(srv.Context(ctx)))
 		return errors.Join(srv.Serve(ctx, web), <-ended, <-ended)
 	})
 }
 
-// offer interrupts every connection when it might move.
-func (t *talks) offer(ctx context.Context) {
+// offer interrupts every connection when it might move. What comes after the last time sees itself that the drain has begun.
+func (t *talks) offer(notice *drain.Notice) {
 	offers := t.up.Offers()
 	for over := false; !over; {
 		select {
 		case <-offers:
-		case <-ctx.Done():
+		case <-notice.Begun():
 			over = true
 		}
 		t.mu.Lock()
