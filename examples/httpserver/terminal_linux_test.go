@@ -81,7 +81,12 @@ func startOnTerminal(t *testing.T, command ...string) *terminal {
 		t.Fatal(err)
 	}
 	term := &terminal{t: t, master: master, done: make(chan struct{})}
-	t.Cleanup(term.close)
+	t.Cleanup(func() {
+		term.close()
+		if t.Failed() {
+			t.Log(term.text())
+		}
+	})
 	go term.read() // ends with the terminal
 	term.Proc = testutil.Start(t, "terminal", testutil.Cfg{Args: command, Env: []string{terminalEnv + "=/dev/pts/" + strconv.Itoa(n)}})
 	return term
@@ -117,13 +122,15 @@ func (t *terminal) text() string {
 	return t.screen.String()
 }
 
-// until waits for a text on the screen and returns what the expression has found first.
+// until waits for a text on the screen and returns what the expression has found first, in lines that are complete: a
+// terminal shows half an address and half a pid as well.
 func (t *terminal) until(expr string) string {
 	t.t.Helper()
 	re := regexp.MustCompile(expr)
 	var found []string
 	testutil.Until(t.t, 2*patience, expr+" on the screen", func() bool {
-		found = re.FindStringSubmatch(t.text())
+		text := t.text()
+		found = re.FindStringSubmatch(text[:strings.LastIndexByte(text, '\n')+1])
 		return found != nil
 	})
 	return found[len(found)-1]
@@ -162,7 +169,7 @@ func upgradeAndInterrupt(t *testing.T, status int, command ...string) {
 		}
 		answered <- err
 	}()
-	testutil.Until(t, patience, "the request has arrived", func() bool { return connected(addr) })
+	testutil.Until(t, patience, "the request has arrived", func() bool { return connected(addr) || len(answered) > 0 })
 	if _, err := term.master.WriteString("\x03"); err != nil {
 		t.Fatal(err)
 	}
