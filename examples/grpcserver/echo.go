@@ -13,6 +13,7 @@ import (
 
 	"github.com/midair-go/midair/drain"
 	"github.com/midair-go/midair/examples/grpcserver/echopb"
+	"github.com/midair-go/midair/examples/internal/failing"
 	"github.com/midair-go/midair/examples/internal/steps"
 )
 
@@ -21,6 +22,7 @@ type echo struct {
 	echopb.UnimplementedEchoServer
 	header map[string]string
 	meter  *steps.Meter
+	fail   *failing.Mode
 }
 
 // Say answers with the same text.
@@ -75,13 +77,28 @@ func (e *echo) tagCall(ctx context.Context, req any, _ *grpc.UnaryServerInfo, ne
 		return nil, err
 	}
 	began := time.Now()
-	reply, err := next(ctx, req)
+	err := e.bad(ctx)
+	var reply any
+	if err == nil {
+		reply, err = next(ctx, req)
+	}
 	e.meter.Record(time.Since(began), err != nil)
 	return reply, err
 }
 
+// bad is what a bad release does to a call.
+func (e *echo) bad(ctx context.Context) error {
+	if err := e.fail.Request(ctx); err != nil {
+		return status.Error(codes.Internal, err.Error())
+	}
+	return nil
+}
+
 func (e *echo) tagStream(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, next grpc.StreamHandler) error {
 	if err := stream.SetHeader(metadata.New(e.header)); err != nil {
+		return err
+	}
+	if err := e.bad(stream.Context()); err != nil {
 		return err
 	}
 	return next(srv, stream)

@@ -1,6 +1,7 @@
 // Grpcserver is a gRPC service that replaces itself while it runs: examples/httpserver, for calls and streams.
 //
 //	grpcserver -addr :9090 -pid-file grpc.pid
+//	curl -X POST http://127.0.0.1:9091/upgrade    # or /commit, /abort, /rollback, /drain; GET /status
 package main
 
 import (
@@ -22,6 +23,8 @@ import (
 	"github.com/midair-go/midair/drain"
 	"github.com/midair-go/midair/drain/grpcdrain"
 	"github.com/midair-go/midair/examples/grpcserver/echopb"
+	"github.com/midair-go/midair/examples/internal/admin"
+	"github.com/midair-go/midair/examples/internal/failing"
 	"github.com/midair-go/midair/examples/internal/steps"
 	"github.com/midair-go/midair/upgrade"
 )
@@ -29,11 +32,23 @@ import (
 // version is what -ldflags "-X main.version=v2" sets.
 var version = "dev"
 
+// fail is the default of -fail. Set with -ldflags "-X main.fail=check" it makes a binary that is bad by itself.
+var fail string
+
 type config struct {
-	addr, addrFile, pidFile string
-	grace, propagation      time.Duration
-	timeout, soak           time.Duration
-	steps                   steps.Plan
+	addr, addrFile, pidFile, admin string
+	grace, propagation             time.Duration
+	timeout, soak                  time.Duration
+	steps                          steps.Plan
+	fail                           failing.Mode
+}
+
+// serverStatus is the answer of the admin listener's GET /status.
+type serverStatus struct {
+	Upgrade upgrade.Status `json:"upgrade"`
+	Drain   drain.Status   `json:"drain"`
+
+	Steps *steps.Progress `json:"steps,omitempty"` // of a progressive upgrade
 }
 
 func main() {
@@ -42,14 +57,20 @@ func main() {
 		os.Exit(code)
 	}
 	var c config
+	if err := c.fail.Set(fail); err != nil {
+		slog.Error("main.fail, set at link time", "err", err)
+		os.Exit(2)
+	}
 	flag.StringVar(&c.addr, "addr", "127.0.0.1:9090", "`address` to serve on")
 	flag.StringVar(&c.addrFile, "addr-file", "", "`path` of a file that gets the real address")
 	flag.StringVar(&c.pidFile, "pid-file", "", "`path` of a file that names the process to signal")
+	flag.StringVar(&c.admin, "admin", "127.0.0.1:9091", "`address` of the admin listener or unix:PATH; empty: none")
 	flag.DurationVar(&c.grace, "grace", 30*time.Second, "how long calls may take to end")
 	flag.DurationVar(&c.propagation, "propagation", 0, "how long a stop goes on to accept after the health service says NOT_SERVING")
 	flag.DurationVar(&c.timeout, "upgrade-timeout", time.Minute, "how long a new process may take to be prepared")
 	flag.DurationVar(&c.soak, "soak", time.Second, "how long both processes accept before the commit")
 	flag.Var(&c.steps, "steps", "make upgrades progressive by `plan`, such as 5%:10s,25%:10s,100%:10s, in place of -soak")
+	flag.Var(&c.fail, "fail", "be a bad release; `how` is one of "+failing.Names())
 	flag.Parse()
 	if err := run(context.Background(), c); err != nil {
 		slog.Error("stopped", "err", err)
@@ -59,23 +80,28 @@ func main() {
 
 // run is the service.
 func run(ctx context.Context, c config) error {
+	c.fail.BeforeNew()
 	meter := new(steps.Meter)
-	opts := upgrade.Options{
-		Version: version, PIDFile: c.pidFile, Soak: cmp.Or(c.soak, -1), Timeout: c.timeout, AbortGrace: c.grace,
-	}
+	judge := steps.NewJudge(c.steps, meter)
 	if len(c.steps) > 0 {
-		opts.Bake, opts.Soak = steps.NewJudge(c.steps, meter).Bake(), -1
+		c.soak = 0 // steps take its place
 	}
-	up, err := upgrade.New(opts)
+	up, err := upgrade.New(upgrade.Options{
+		Version: version, PIDFile: c.pidFile, Bake: judge.Bake(),
+		Soak: cmp.Or(c.soak, -1), Timeout: c.timeout, AbortGrace: c.grace,
+	})
 	if err != nil {
 		return err
 	}
 	defer up.Close()
+	c.fail.AfterNew(up)
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
 	ln, err := up.Listen("tcp", c.addr)
 	if err != nil {
 		return err
 	}
-	e := &echo{header: identity(up.Status()), meter: meter}
+	e := &echo{header: identity(up.Status()), meter: meter, fail: &c.fail}
 	calls, hs := new(grpcdrain.Observer), health.NewServer()
 	gs := grpc.NewServer(grpc.StatsHandler(calls), grpc.UnaryInterceptor(e.tagCall), grpc.StreamInterceptor(e.tagStream))
 	srv := grpcdrain.NewServer(gs, drain.Options{Grace: c.grace, Propagation: c.propagation})
@@ -84,14 +110,21 @@ func run(ctx context.Context, c config) error {
 	echopb.RegisterEchoServer(gs, e)
 	grpc_health_v1.RegisterHealthServer(gs, hs)
 	reflection.Register(gs)
+	adm, err := admin.Listen(up, admin.Options{
+		Addr: c.admin, Grace: c.grace, Stop: stop,
+		Status: func() any { return serverStatus{up.Status(), srv.Core().Status(), judge.Progress()} },
+	})
+	if err != nil {
+		return err
+	}
 	return up.Run(ctx, func(ctx context.Context) error {
-		go meter.Report(ctx, up) // ends when this process is no candidate any more
 		if err := announce(c.addrFile, ln.Addr().String()); err != nil {
 			return err
 		}
 		who := up.Status()
 		slog.Info("serving", "addr", ln.Addr().String(), "version", version, "generation", who.Generation, "pid", who.PID)
-		return srv.Serve(ctx, ln)
+		go meter.Report(ctx, up) // ends when this process is no candidate any more
+		return adm.Beside(ctx, func(ctx context.Context) error { return srv.Serve(ctx, c.fail.Listener(ctx, ln)) })
 	})
 }
 

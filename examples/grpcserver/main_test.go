@@ -40,14 +40,30 @@ type server struct {
 	addr string
 }
 
+// startServer starts version v1 through the link "current", with every file below one directory.
 func startServer(t *testing.T, args ...string) *server {
 	t.Helper()
-	s := &server{t: t, dir: t.TempDir()}
-	s.Proc = testutil.StartCommand(t, testutil.Cfg{Dir: s.dir}, testutil.Build(t, pkg, "-X main.version=v1"),
-		append([]string{"-addr", "127.0.0.1:0", "-addr-file", "addr", "-pid-file", "pid", "-soak", "50ms", "-grace", "10s"}, args...)...)
+	dir, err := os.MkdirTemp("", "grpc") // short: the path of a unix socket is limited
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	s := &server{t: t, dir: dir}
+	s.linkTo(testutil.Build(t, pkg, "-X main.version=v1"))
+	s.Proc = testutil.StartCommand(t, testutil.Cfg{Dir: dir}, filepath.Join(dir, "current"),
+		append([]string{"-addr", "127.0.0.1:0", "-addr-file", "addr", "-pid-file", "pid", "-admin", "unix:admin", "-soak", "50ms", "-grace", "10s"}, args...)...)
 	testutil.Until(t, 30*time.Second, "it serves", func() bool { return s.read("pid") != "" })
 	s.addr = s.read("addr")
 	return s
+}
+
+// linkTo moves the link that upgrades start.
+func (s *server) linkTo(path string) {
+	s.t.Helper()
+	next := filepath.Join(s.dir, "next")
+	if err := errors.Join(os.Symlink(path, next), os.Rename(next, filepath.Join(s.dir, "current"))); err != nil {
+		s.t.Fatal(err)
+	}
 }
 
 func (s *server) read(name string) string {

@@ -6,8 +6,12 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/midair-go/midair/examples/internal/failing"
 	"github.com/midair-go/midair/examples/internal/steps"
 )
+
+// fail is the default of -fail. Set with -ldflags "-X main.fail=check" it makes a binary that is bad by itself.
+var fail string
 
 var (
 	// errUsage marks arguments that make no sense.
@@ -23,7 +27,7 @@ type config struct {
 	tlsCert, tlsKey                string
 	grace, upgradeTimeout, soak    time.Duration
 	steps                          steps.Plan
-	fail                           failure
+	fail                           failing.Mode
 }
 
 const synopsis = `Usage: httpserver [flags]           serve; SIGHUP upgrades, SIGTERM drains and stops
@@ -73,7 +77,7 @@ func (c *config) parse(args []string) error {
 	if err := c.fail.Set(fail); err != nil {
 		return fmt.Errorf("%w: main.fail, set at link time: %w", errUsage, err)
 	}
-	fs.Var(&c.fail, "fail", "be a bad release; `how` is one of "+failureNames())
+	fs.Var(&c.fail, "fail", "be a bad release; `how` is one of "+failing.Names())
 	if err := parseFlags(fs, args); err != nil {
 		return err
 	}

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/midair-go/midair/examples/internal/admin"
 )
 
 const demoSynopsis = `Usage: httpserver demo
@@ -182,7 +184,7 @@ func (d *demo) good(ctx context.Context, from, to release) error {
 func (d *demo) bad(ctx context.Context, from, to release) error {
 	name := fmt.Sprintf("%s -> %s", from.version, to.version)
 	_, took, err := d.upgrade(ctx, name, to)
-	var r *refusal
+	var r *admin.Refusal
 	switch {
 	case err == nil:
 		return fmt.Errorf("upgrade %s: committed, although the release is bad", name)
@@ -201,7 +203,7 @@ func (d *demo) upgrade(ctx context.Context, name string, to release) (string, ti
 		return "", 0, err
 	}
 	begin := time.Now()
-	out, err := d.service.admin.replace(ctx, "/upgrade")
+	out, err := d.service.admin.Replace(ctx, "/upgrade")
 	return describe(out), time.Since(begin), err
 }
 

@@ -15,12 +15,14 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/midair-go/midair/examples/internal/admin"
 )
 
 // service is the chain of processes that the demo has started, from outside: where it serves, who is in it, what it
 // says. All of them have the same standard error, a pipe: its end is the end of the last one, whose child that ever was.
 type service struct {
-	admin    adminClient
+	admin    admin.Client
 	addr     string
 	pidFile  string
 	flagFile string
@@ -37,7 +39,7 @@ type service struct {
 func startService(ctx context.Context, exe, dir string) (*service, error) {
 	socket, addrFile := "unix:"+filepath.Join(dir, "admin"), filepath.Join(dir, "addr")
 	s := &service{
-		admin: newAdminClient(socket), pidFile: filepath.Join(dir, "pid"), flagFile: filepath.Join(dir, "flags.json"),
+		admin: admin.NewClient(socket), pidFile: filepath.Join(dir, "pid"), flagFile: filepath.Join(dir, "flags.json"),
 		waited: make(chan error, 1), gone: make(chan struct{}),
 	}
 	r, w, err := os.Pipe()

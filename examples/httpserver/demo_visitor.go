@@ -216,7 +216,8 @@ func (d *demo) weigh(ctx context.Context, from, to string, weight float64) error
 		return err
 	}
 	err = d.service.until(ctx, "the canary has a weight of "+to, func() bool {
-		s, err := d.service.admin.status(ctx)
+		var s siteStatus
+		err := d.service.admin.Status(ctx, &s)
 		return err == nil && s.Canary.Weight == weight
 	})
 	if err == nil {

@@ -17,7 +17,7 @@ func TestBadReleases(t *testing.T) {
 		{"start", "start", "exit status 7"},
 		{"hang", "start", "did not get to upgrade.New within 1s"},
 		{"check", "check", `check "self-test": this release is bad`},
-		{"after-ready", "soak", "exit status 7"},
+		{"after-ready", "check or soak", "exit status 7"}, // it does not know when the old process has heard that it is prepared
 	} {
 		t.Run(c.fail, func(t *testing.T) {
 			timeout := "10s"
@@ -27,7 +27,7 @@ func TestBadReleases(t *testing.T) {
 			s := startSite(t, "-upgrade-timeout", timeout)
 			l := s.load()
 			s.release("-fail=" + c.fail)
-			if a := s.post("/upgrade", 500); string(a.Phase) != c.phase || !strings.Contains(a.Reason, c.reason) {
+			if a := s.post("/upgrade", 500); !strings.Contains(c.phase, string(a.Phase)) || !strings.Contains(a.Reason, c.reason) {
 				t.Errorf("the answer is %+v", a)
 			}
 			if r := s.ask("GET", "/version", ""); r.version() != "v1" || r.generation() != 1 {
@@ -143,10 +143,10 @@ func TestFailAtLinkTime(t *testing.T) {
 	defer func(old string) { fail = old }(fail)
 	fail = "errors=0.2"
 	var c config
-	if err := c.parse(nil); err != nil || c.fail.mode != "errors" || c.fail.share != 0.2 {
+	if err := c.parse(nil); err != nil || c.fail.String() != "errors" {
 		t.Errorf("%+v, %v", c.fail, err)
 	}
-	if err := c.parse([]string{"-fail="}); err != nil || c.fail.mode != "" {
+	if err := c.parse([]string{"-fail="}); err != nil || c.fail.String() != "" {
 		t.Errorf("%+v, %v: a flag should turn it off", c.fail, err)
 	}
 	fail = "nonsense"

@@ -74,3 +74,11 @@ func writeTemp(path, content string) (string, error) {
 	}
 	return f.Name(), nil
 }
+
+// absolute is path from everywhere, for people who are in another directory.
+func absolute(path string) string {
+	if abs, err := filepath.Abs(path); err == nil {
+		return abs
+	}
+	return path
+}

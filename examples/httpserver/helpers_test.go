@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/midair-go/midair/examples/internal/admin"
 	"github.com/midair-go/midair/internal/testutil"
 )
 
@@ -203,7 +204,7 @@ func (s *site) operate(ctx context.Context, method, path string, change ...func(
 }
 
 // post asks the admin socket and wants the status; it returns phase and reason.
-func (s *site) post(path string, status int) adminAnswer {
+func (s *site) post(path string, status int) admin.Answer {
 	s.t.Helper()
 	r, err := s.operate(context.Background(), "POST", path)
 	if err != nil {
@@ -212,7 +213,7 @@ func (s *site) post(path string, status int) adminAnswer {
 	return s.decoded(r, status)
 }
 
-func (s *site) decoded(r reply, status int) (a adminAnswer) {
+func (s *site) decoded(r reply, status int) (a admin.Answer) {
 	s.t.Helper()
 	if err := json.Unmarshal([]byte(r.body), &a); err != nil || r.status != status {
 		s.t.Fatalf("status %d (want %d), %v: %s", r.status, status, err, r.body)
@@ -233,7 +234,7 @@ func (s *site) later(ctx context.Context, path string) <-chan reply {
 	return replies
 }
 
-func (s *site) status() (st adminStatus) {
+func (s *site) status() (st siteStatus) {
 	s.t.Helper()
 	r, err := s.operate(context.Background(), "GET", "/status")
 	if err == nil {

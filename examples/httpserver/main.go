@@ -18,11 +18,11 @@ import (
 	"net/http"
 	"os"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/midair-go/midair/canary"
 	"github.com/midair-go/midair/drain"
+	"github.com/midair-go/midair/examples/internal/admin"
 	"github.com/midair-go/midair/examples/internal/steps"
 	"github.com/midair-go/midair/flags"
 	"github.com/midair-go/midair/session"
@@ -82,7 +82,7 @@ func first(args []string) string {
 
 // run is the service: what has to be opened, how it is served, and in which order it ends.
 func run(ctx context.Context, c config) error {
-	c.fail.beforeNew()
+	c.fail.BeforeNew()
 	meter := new(steps.Meter)
 	judge := steps.NewJudge(c.steps, meter)
 	up, err := upgrade.New(upgrade.Options{
@@ -93,7 +93,7 @@ func run(ctx context.Context, c config) error {
 		return err
 	}
 	defer up.Close()
-	c.fail.afterNew(up)
+	c.fail.AfterNew(up)
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	if err := c.create(up.Status().Generation == 1); err != nil {
@@ -117,7 +117,7 @@ func run(ctx context.Context, c config) error {
 	})
 	up.Keep("cart", cart)
 
-	ln, err := up.Listen(network(c.addr))
+	ln, err := up.Listen(admin.Network(c.addr))
 	if err != nil {
 		return err
 	}
@@ -131,23 +131,38 @@ func run(ctx context.Context, c config) error {
 		hs.TLSConfig = tc.Config()
 	}
 	web := drain.NewServer(hs, drain.Options{Grace: c.grace, Move: up.Move, Offers: up.Offers(), Hurry: up.Hurry()})
-	adm := &admin{up: up, web: web, cart: cart, flags: ff, judge: judge, stop: stop}
-	if err := adm.listen(c); err != nil {
+	adm, err := admin.Listen(up, admin.Options{
+		Addr: c.admin, Grace: c.grace, Stop: stop, Page: adminPage(),
+		Status: func() any {
+			return siteStatus{up.Status(), web.Status(), cart.Status(), ff.Status(), judge.Progress()}
+		},
+	})
+	if err != nil {
 		return err
 	}
 	who := newIdentity(up.Status())
-	page := sitePage(who, adm.curl(), c.flags)
+	page := sitePage(who, adm.Curl(), c.flags)
 	site := newSite(who, page, web.Readiness(), sm.Middleware(http.HandlerFunc(count)), sm.Middleware(cart))
-	hs.Handler = who.tag(meter.Middleware(c.fail.middleware(site)))
+	hs.Handler = admin.Tag(up.Status(), meter.Middleware(c.fail.Middleware(site)))
 	return up.Run(ctx, func(ctx context.Context) error {
 		if err := c.announce(ln.Addr(), who); err != nil {
 			return err
 		}
 		go meter.Report(ctx, up) // ends when this process is no candidate any more
-		return adm.beside(ctx, func(ctx context.Context) error {
-			return c.serve(ctx, web, c.fail.listener(ctx, ln))
+		return adm.Beside(ctx, func(ctx context.Context) error {
+			return c.serve(ctx, web, c.fail.Listener(ctx, ln))
 		})
 	})
+}
+
+// siteStatus is the answer of the admin listener's GET /status.
+type siteStatus struct {
+	Upgrade upgrade.Status `json:"upgrade"`
+	Drain   drain.Status   `json:"drain"`
+	Canary  canary.Status  `json:"canary"`
+	Flags   flags.Status   `json:"flags"`
+
+	Steps *steps.Progress `json:"steps,omitempty"` // of a progressive upgrade
 }
 
 // soakTime is how long both processes accept before the commit. Steps take its place.
@@ -169,14 +184,6 @@ func newHTTPServer() *http.Server {
 		ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelWarn),
 	}
-}
-
-// network tells a socket that systemd passes, by its name behind "systemd:", from an address.
-func network(addr string) (network, address string) {
-	if name, ok := strings.CutPrefix(addr, "systemd:"); ok {
-		return "systemd", name
-	}
-	return "tcp", addr
 }
 
 func (c config) serve(ctx context.Context, web *drain.Server, ln net.Listener) error {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -29,18 +30,6 @@ func newIdentity(s upgrade.Status) identity {
 	return identity{version: s.Version, generation: s.Generation, pid: s.PID, started: s.Started}
 }
 
-// tag adds the identity to every answer.
-func (id identity) tag(next http.Handler) http.Handler {
-	generation, pid := strconv.Itoa(id.generation), strconv.Itoa(id.pid)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		h := w.Header()
-		h.Set("X-Version", id.version)
-		h.Set("X-Generation", generation)
-		h.Set("X-Pid", pid)
-		next.ServeHTTP(w, r)
-	})
-}
-
 // newSite returns what the service serves. What depends on the visitor is in the handlers counter and visitors.
 func newSite(id identity, page, ready, counter, visitors http.Handler) http.Handler {
 	mux := http.NewServeMux()
@@ -66,6 +55,14 @@ func newSite(id identity, page, ready, counter, visitors http.Handler) http.Hand
 func noStore(w http.ResponseWriter, contentType string) {
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("Content-Type", contentType)
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	noStore(w, "application/json")
+	w.WriteHeader(status)
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	_ = e.Encode(v) // a client that has gone needs no answer
 }
 
 // echo reads the whole body before it answers: with HTTP/1.1 an answer that begins earlier ends the reading.

@@ -2,9 +2,6 @@ package main
 
 import "syscall"
 
-// privateFiles does nothing: there is no umask.
-func privateFiles() (restore func()) { return func() {} }
-
 // ownGroup keeps the signals of the terminal away from a process.
 func ownGroup() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{CreationFlags: syscall.CREATE_NEW_PROCESS_GROUP}

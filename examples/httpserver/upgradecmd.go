@@ -1,18 +1,13 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"net"
-	"net/http"
 	"os"
-	"strings"
 	"time"
 
+	"github.com/midair-go/midair/examples/internal/admin"
 	"github.com/midair-go/midair/upgrade"
 )
 
@@ -80,7 +75,7 @@ func upgradeCommand(args []string) error {
 	var out upgrade.Outcome
 	var err error
 	if f.admin != "" {
-		out, err = newAdminClient(f.admin).replace(ctx, f.path())
+		out, err = admin.NewClient(f.admin).Replace(ctx, f.path())
 	} else {
 		out, err = upgrade.Request(ctx, f.pidFile)
 	}
@@ -104,81 +99,4 @@ func upgradeCommand(args []string) error {
 func describe(out upgrade.Outcome) string {
 	return fmt.Sprintf("%s -> %s, generation %d -> %d, pid %d -> %d",
 		out.From, out.Version, out.Generation-1, out.Generation, out.FromPID, out.PID)
-}
-
-// adminClient talks to the admin listener of a service.
-type adminClient struct {
-	http *http.Client
-	base string
-}
-
-func newAdminClient(addr string) adminClient {
-	t := &http.Transport{DisableKeepAlives: true}
-	c := adminClient{http: &http.Client{Transport: t}, base: "http://" + addr}
-	if path, unix := strings.CutPrefix(addr, "unix:"); unix {
-		c.base = "http://admin"
-		t.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", path)
-		}
-	}
-	return c
-}
-
-// refusal is a POST that was not answered with 200.
-type refusal struct {
-	status int
-	adminAnswer
-}
-
-// Error gives phase and reason.
-func (r *refusal) Error() string {
-	if r.Phase == "" {
-		return r.Reason
-	}
-	return fmt.Sprintf("phase %s: %s", r.Phase, r.Reason)
-}
-
-// replace asks for an upgrade, a rehearsal or a rollback, and waits.
-func (c adminClient) replace(ctx context.Context, path string) (upgrade.Outcome, error) {
-	var a adminAnswer
-	err := c.do(ctx, http.MethodPost, path, &a)
-	if err != nil && ctx.Err() != nil {
-		err = fmt.Errorf("there is no outcome yet, and the upgrade goes on without waiting: %w", context.Cause(ctx))
-	}
-	if r := (*refusal)(nil); errors.As(err, &r) {
-		a = r.adminAnswer
-	}
-	if a.Outcome == nil {
-		return upgrade.Outcome{}, err
-	}
-	return *a.Outcome, err
-}
-
-func (c adminClient) status(ctx context.Context) (s adminStatus, err error) {
-	return s, c.do(ctx, http.MethodGet, "/status", &s)
-}
-
-// do decodes the answer into v if its status is 2xx.
-func (c adminClient) do(ctx context.Context, method, path string, v any) error {
-	req, err := http.NewRequestWithContext(ctx, method, c.base+path, nil)
-	if err != nil {
-		return err
-	}
-	resp, err := c.http.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return err
-	}
-	if resp.StatusCode/100 == 2 {
-		return json.Unmarshal(body, v)
-	}
-	r := &refusal{status: resp.StatusCode}
-	if json.Unmarshal(body, &r.adminAnswer) != nil {
-		r.Reason = fmt.Sprintf("%s: %s", resp.Status, bytes.TrimSpace(body))
-	}
-	return r
 }
