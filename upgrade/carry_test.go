@@ -63,7 +63,7 @@ func TestTalksOutliveTheCandidate(t *testing.T) {
 	for _, how := range []string{"kill", "stop", "abort"} {
 		t.Run(how, func(t *testing.T) {
 			t.Parallel()
-			r := startTalks(t, func(s *settings) { byWeights(0.01, 1)(s); s.Silence = 400 * time.Millisecond })
+			r := startTalks(t, func(s *settings) { byWeights(0.01, 1)(s); s.Silence = time.Second })
 			all := r.speakers(20)
 			done := r.beginUpgrade()
 			r.atStep(0)

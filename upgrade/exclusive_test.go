@@ -232,7 +232,7 @@ func TestAbortDuringTheReleaseGivesBack(t *testing.T) {
 	f := faultAt(t, "old.released", "stop")
 	r := startService(t, exclusively, f.env)
 	done := r.beginUpgrade()
-	testutil.Until(t, patience, "the old process has released", func() bool { return r.faulted() != 0 })
+	testutil.Until(t, patience, "the old process has released", r.frozen)
 	aborted := make(chan struct{})
 	go func() {
 		defer close(aborted)

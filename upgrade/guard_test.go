@@ -208,12 +208,12 @@ func TestKillInACommitLeavesOneService(t *testing.T) {
 // A main generation that does not answer the watchdog is ended and replaced.
 func TestWatchdogReplacesAHungGeneration(t *testing.T) {
 	t.Parallel()
-	r := startService(t, func(s *settings) { s.Supervisor, s.Watchdog = "always", 500*time.Millisecond })
+	r := startService(t, func(s *settings) { s.Supervisor, s.Watchdog = "always", time.Second })
 	r.upgrade() // the new one is the one to be heard
 	r.WaitFamily(t, 2, patience)
 	hung := r.mainPID()
 	answered := time.Now()
-	testutil.Until(t, patience, "longer than the watchdog's time", func() bool { return time.Since(answered) > 1500*time.Millisecond })
+	testutil.Until(t, patience, "longer than the watchdog's time", func() bool { return time.Since(answered) > 3*time.Second })
 	if r.mainPID() != hung {
 		t.Fatal("a generation that is well was replaced")
 	}

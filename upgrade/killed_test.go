@@ -4,10 +4,12 @@ package upgrade_test
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -58,6 +60,22 @@ func (r *running) faulted() int {
 	}
 	n, _ := strconv.Atoi(m[1])
 	return n
+}
+
+// frozen tells whether a process has failed by stopping, and runs no more: it has said so a moment before, in which it
+// may still have accepted a connection.
+func (r *running) frozen() bool { return r.faulted() != 0 && stopped(r.faulted()) }
+
+// stopped tells whether SIGSTOP has reached all threads of a process. Until then one of them may handle the next signal.
+func stopped(pid int) bool {
+	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	for _, path := range threads {
+		b, err := os.ReadFile(path)
+		if err == nil && !strings.Contains(string(b), ") T ") {
+			return false
+		}
+	}
+	return len(threads) > 0
 }
 
 // mustHaveLostOnlyWith allows the loss of what the dead process had received: what it executed, what was sent on a
@@ -187,7 +205,7 @@ func TestOldProcessMayHangAtAnyStep(t *testing.T) {
 				a, _ := r.tryAsk(context.Background(), "POST", "/upgrade")
 				done <- a
 			}()
-			testutil.Until(t, 20*time.Second, "the old process is stopped", func() bool { return r.faulted() != 0 })
+			testutil.Until(t, 20*time.Second, "the old process is stopped", r.frozen)
 			answered := l.Total()
 			time.AfterFunc(200*time.Millisecond, func() { _ = syscall.Kill(r.faulted(), syscall.SIGCONT) })
 			testutil.Until(t, 20*time.Second, "requests are answered again", func() bool { return l.Total() > answered+50 })
@@ -231,7 +249,7 @@ func TestTermDuringTheCommitStopsTheNewProcess(t *testing.T) {
 	f := faultAt(t, "new.commit", "stop")
 	r := startService(t, nil, f.env)
 	go func() { _, _ = r.tryAsk(context.Background(), "POST", "/upgrade") }() // ends with the process
-	testutil.Until(t, 20*time.Second, "the commit", func() bool { return r.faulted() != 0 })
+	testutil.Until(t, 20*time.Second, "the commit", r.frozen)
 	r.signalMain(syscall.SIGTERM)
 	testutil.Until(t, 20*time.Second, "the signal is noticed", func() bool {
 		_ = syscall.Kill(r.faulted(), syscall.SIGCONT)

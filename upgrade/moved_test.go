@@ -131,7 +131,7 @@ func TestIdleConnectionsOutliveTheCandidate(t *testing.T) {
 	for _, signal := range []syscall.Signal{syscall.SIGKILL, syscall.SIGSTOP, syscall.SIGTERM, syscall.SIGQUIT} {
 		t.Run(signal.String(), func(t *testing.T) {
 			t.Parallel()
-			r := startService(t, func(s *settings) { byWeights(0.5)(s); s.Silence = 400 * time.Millisecond })
+			r := startService(t, func(s *settings) { byWeights(0.5)(s); s.Silence = time.Second })
 			var conns []*peer
 			for range 200 {
 				conns = append(conns, r.dial())

@@ -4,8 +4,6 @@ package upgrade_test
 
 import (
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -79,18 +77,6 @@ func TestTermIsNotSwallowedWhenTheOldProcessDies(t *testing.T) {
 			testutil.Until(t, patience, "the candidate has ended", func() bool { return !slices.Contains(r.Family(), candidate) })
 		})
 	}
-}
-
-// stopped tells whether SIGSTOP has reached all threads of a process. Until then one of them may handle the next signal.
-func stopped(pid int) bool {
-	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
-	for _, path := range threads {
-		b, err := os.ReadFile(path)
-		if err == nil && !strings.Contains(string(b), ") T ") {
-			return false
-		}
-	}
-	return len(threads) > 0
 }
 
 // A candidate that has given up still answers what it has begun, and starts anew if the old process dies meanwhile.

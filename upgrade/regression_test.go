@@ -298,11 +298,12 @@ func TestFrozenOldProcessFindsTheAnswer(t *testing.T) {
 			f := faultAt(t, "new.commit", "stop")
 			r := startService(t, func(s *settings) { s.Timeout = 4 * time.Second }, f.env)
 			old, done := r.mainPID(), r.beginUpgrade()
-			testutil.Until(t, patience, "the commit", func() bool { return r.faulted() != 0 })
+			testutil.Until(t, patience, "the commit", r.frozen)
 			if frozen == "later" {
 				r.connect("g1") // it accepts again: the last limit runs
 			}
 			_ = syscall.Kill(old, syscall.SIGSTOP)
+			testutil.Until(t, patience, "the old process is frozen", func() bool { return stopped(old) })
 			testutil.Until(t, patience, "the new process serves", func() bool {
 				_ = syscall.Kill(r.faulted(), syscall.SIGCONT)
 				return r.mainPID() == r.faulted()

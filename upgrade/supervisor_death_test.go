@@ -22,7 +22,7 @@ func TestHungCandidateDoesNotKeepTheServiceDown(t *testing.T) {
 	r := startService(t, func(s *settings) { s.Supervisor, s.Timeout = "always", 2*time.Second }, f.env)
 	l := r.load(smallLoad)
 	go func() { _, _ = r.tryAsk(t.Context(), "POST", "/upgrade") }()
-	testutil.Until(t, patience, "the candidate hangs", func() bool { return r.faulted() != 0 })
+	testutil.Until(t, patience, "the candidate hangs", r.frozen)
 	dead := r.mainPID()
 	at := time.Now()
 	r.signalMain(syscall.SIGKILL)
@@ -189,7 +189,7 @@ func TestHangupAfterACrashIsRemembered(t *testing.T) {
 	f := faultAt(t, "new.resumed", "stop")
 	r := startService(t, always, f.env)
 	r.killAll()
-	testutil.Until(t, patience, "the next one is about to start", func() bool { return r.faulted() != 0 })
+	testutil.Until(t, patience, "the next one is about to start", r.frozen)
 	r.Signal(syscall.SIGHUP)
 	if err := syscall.Kill(r.faulted(), syscall.SIGCONT); err != nil {
 		t.Fatal(err)

@@ -98,7 +98,7 @@ func TestBadReleaseIsTakenBackAtEveryStep(t *testing.T) {
 					byWeights(weights...)(s)
 					s.AbortGrace = 5 * time.Second
 					if how == "stop" {
-						s.Silence = 400 * time.Millisecond
+						s.Silence = time.Second
 					}
 				})
 				takeBackAt(t, r, how, n)

@@ -126,7 +126,7 @@ func TestDatagramsSurviveTheOldProcess(t *testing.T) {
 			f := faultAt(t, "old.opened", "stop")
 			r := startService(t, func(s *settings) { s.Names = network }, f.env)
 			done := r.beginUpgrade()
-			testutil.Until(t, patience, "the old process stands still", func() bool { return r.faulted() != 0 && stopped(r.faulted()) })
+			testutil.Until(t, patience, "the old process stands still", r.frozen)
 			c := r.resolver()
 			if err := c.send("name"); err != nil {
 				t.Fatal(err)
