@@ -144,26 +144,21 @@ func TestKeptValuesSurvive(t *testing.T) {
 	r.WaitFamily(t, 1, 20*time.Second)
 	r.add(2, "g2")
 
-	go func() { _, _ = r.tryAsk(context.Background(), "POST", "/upgrade") }() // aborted below
-	r.waitPhase("soak")
+	_, aborted := r.soaking()
 	testutil.Until(t, 20*time.Second, "the candidate has raised the value", func() bool {
 		_, by := r.post("/add")
 		return by == "g3"
 	})
 	n, _ := r.post("/add")
 	r.ask("POST", "/abort")
+	<-aborted
 	r.WaitFamily(t, 1, 20*time.Second)
 	if got, by := r.post("/add"); got < n || by != "g2" {
 		t.Fatalf("after the abort %s says %d: want at least %d of g2", by, got, n)
 	}
 
 	r.change(func(s *settings) { s.Bad = "refuse-commit" })
-	done := make(chan answer, 1)
-	go func() {
-		a, _ := r.tryAsk(context.Background(), "POST", "/upgrade")
-		done <- a
-	}()
-	r.waitPhase("soak")
+	_, done := r.soaking()
 	r.ask("POST", "/commit")
 	if a := <-done; a.Committed || a.Phase != "commit" || !strings.Contains(a.Reason, "not in this shape") {
 		t.Fatalf("upgrade with a value that refuses: %+v", a)
