@@ -33,7 +33,7 @@ func mustHaveLostOnlyThen(t *testing.T, a testutil.Accounting, kills []time.Time
 	t.Helper()
 	for _, o := range a.Except(dead...) {
 		underWay := slices.ContainsFunc(kills, func(at time.Time) bool {
-			return !o.Start.After(at.Add(10*time.Millisecond)) && !o.End.Before(at)
+			return !o.Start.After(at.Add(dying)) && !o.End.Before(at)
 		})
 		if o.PID != 0 || o.Verdict != testutil.NotExecuted || !underWay {
 			t.Errorf("lost, and not by a process that was killed: %v", o)

@@ -78,6 +78,9 @@ func stopped(pid int) bool {
 	return len(threads) > 0
 }
 
+// dying is how long a process may go on accepting after the moment of its death was noted, on a busy machine.
+const dying = 50 * time.Millisecond
+
 // mustHaveLostOnlyWith allows the loss of what the dead process had received: what it executed, what was sent on a
 // connection that it had answered on before, and what was under way on a new connection when it died. Connections that
 // nobody had accepted are none of these, and a refusal never is.
@@ -86,7 +89,7 @@ func (r *running) mustHaveLostOnlyWith(l *testutil.Load, f fault) {
 	died := f.time()
 	a := r.account(l)
 	for _, o := range a.Except(r.faulted()) {
-		underWay := !o.Start.After(died.Add(10*time.Millisecond)) && !o.End.Before(died.Add(-10*time.Millisecond))
+		underWay := !o.Start.After(died.Add(dying)) && !o.End.Before(died.Add(-10*time.Millisecond))
 		if o.PID != 0 || o.Verdict != testutil.NotExecuted || !underWay {
 			r.t.Errorf("lost, and not by the process that died at %v: %v", died, o)
 		}

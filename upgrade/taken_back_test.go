@@ -136,9 +136,9 @@ func takeBackAt(t *testing.T, r *running, how string, step int) {
 	if a := <-done; a.Committed || a.Phase != "bake" {
 		t.Fatalf("upgrade: %+v", a)
 	}
-	dead := began.Add(50 * time.Millisecond) // a signal takes a moment
+	dead := began.Add(dying)
 	if at := r.exited(); !at.IsZero() {
-		dead = at.Add(50 * time.Millisecond)
+		dead = at.Add(dying)
 	}
 	had := func(o testutil.Offender) bool {
 		// Who has had no answer yet does not know from whom, if the request was not begun either.

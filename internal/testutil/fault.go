@@ -125,6 +125,9 @@ func claim(path string) bool {
 
 func (f fault) act() {
 	fmt.Fprintf(os.Stderr, "fault %s %s %d\n", f.point, f.action, os.Getpid())
+	if now := time.Now(); f.once != "" {
+		_ = os.Chtimes(f.once, now, now) // the file tells tests when that was
+	}
 	switch f.action {
 	case "kill":
 		killSelf()
