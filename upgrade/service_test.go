@@ -48,6 +48,7 @@ type settings struct {
 	AbortGrace     time.Duration
 	PIDFile        string
 	Bad            string // how the next generation misbehaves
+	Note           bool   // it writes down from where it has accepted
 	Bake           string // what the judge says: "ok", "error", "panic", "forever"
 	Plain          bool   // the next generation knows tableflip only
 	NoFile         uint64 // limit of open files
@@ -250,6 +251,9 @@ func (s *service) run() error {
 		opts.Move = nil
 	}
 	hs := &http.Server{Handler: s.handler(j)}
+	if s.upgraded && s.set.Note {
+		hs.ConnState = s.noteAccepted()
+	}
 	hs.ReadTimeout, hs.ReadHeaderTimeout, hs.IdleTimeout = s.set.ReadTimeout, s.set.HeaderTimeout, s.set.IdleTimeout
 	if s.set.H2C {
 		hs.Protocols = new(http.Protocols)

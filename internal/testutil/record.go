@@ -50,7 +50,7 @@ type Record struct {
 	Status  int // 0 without an answer
 	Slow    bool
 	Outcome Outcome
-	Err     string // why it failed, for the first failures of each client
+	Err     string // why it failed and on whose connection, for the first failures of each client
 	// Answerer gave the answer. For a request that was not answered it is the process that gave the previous answer
 	// on the same connection, zero if there was none.
 	Answerer
