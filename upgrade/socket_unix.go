@@ -3,6 +3,7 @@
 package upgrade
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -54,6 +55,11 @@ func (s *socket) send(b []byte, files []*os.File) error {
 func (s *socket) recv(b []byte) (int, []*os.File, error) {
 	oob := make([]byte, unix.CmsgSpace(8*4))
 	n, oobn, _, _, err := s.conn.ReadMsgUnix(b, oob)
+	if errors.Is(err, unix.ECONNRESET) {
+		// The peer has ended and had not read everything. Linux says that once, and before it hands out what the peer had
+		// sent (sock_error in __skb_try_recv_datagram): its last connections, or why it has failed.
+		n, oobn, _, _, err = s.conn.ReadMsgUnix(b, oob)
+	}
 	if err != nil {
 		return 0, nil, err
 	}
