@@ -123,6 +123,28 @@ func TestStoppedSupervisorCatchesUp(t *testing.T) {
 	r.mustStop(syscall.SIGTERM)
 }
 
+// A SIGHUP is for the generation that serves, also when the supervisor has not heard yet which one that is.
+func TestHangupIsForTheGenerationThatServes(t *testing.T) {
+	t.Parallel()
+	r := startService(t, always)
+	for n := range 5 { // what it finds first is a matter of chance
+		old := r.mainPID()
+		r.Signal(syscall.SIGSTOP)
+		r.upgrade()
+		testutil.Until(t, patience, "the old process has ended", func() bool { return ended(old) })
+		r.Signal(syscall.SIGHUP)
+		r.Signal(syscall.SIGCONT)
+		r.waitServing(3+2*n, old)
+	}
+	r.mustStop(syscall.SIGTERM)
+}
+
+// ended tells whether a process is gone, or only waits for its parent.
+func ended(pid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return err != nil || strings.Contains(string(b), ") Z ")
+}
+
 // waitKnown waits until the supervisor knows who the main generation is.
 func (r *running) waitKnown() {
 	r.t.Helper()

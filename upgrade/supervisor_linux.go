@@ -164,6 +164,7 @@ func (s *supervisor) over() bool { return s.ending && len(s.gens) == 0 }
 // signal passes a signal on to the main generation. Each generation leads a process group of its own, so what a terminal
 // sends to the foreground comes here only, once.
 func (s *supervisor) signal(sig os.Signal) {
+	s.receive() // who the main generation is by now: one that has handed over may have ended
 	n, _ := sig.(syscall.Signal)
 	switch n {
 	case unix.SIGCHLD:
@@ -182,7 +183,7 @@ func (s *supervisor) signal(sig os.Signal) {
 	case s.ending && stops:
 		s.killAll()
 	case s.ending:
-	case n == unix.SIGHUP && (s.main == nil || !s.main.ready):
+	case n == unix.SIGHUP && (s.main == nil || !s.main.ready || s.main.dead()):
 		s.hangup = true // for whoever serves next: one that does not yet would be ended by it
 	case s.main == nil && stops:
 		s.log.Info("upgrade: supervisor: told to stop after a crash", "signal", n)

@@ -17,7 +17,7 @@ func TestBadReleases(t *testing.T) {
 		{"start", "start", "exit status 7"},
 		{"hang", "start", "did not get to upgrade.New within 1s"},
 		{"check", "check", `check "self-test": this release is bad`},
-		{"after-ready", "check or soak", "exit status 7"}, // it does not know when the old process has heard that it is prepared
+		{"after-ready", "check, soak or commit", "exit status 7"}, // it does not know where the old process is by then
 	} {
 		t.Run(c.fail, func(t *testing.T) {
 			timeout := "10s"
