@@ -56,7 +56,9 @@ func startServiceBy(t *testing.T, change func(*settings), start func(*running) *
 	r.linkTo(testBinary(t))
 	r.change(change)
 	r.Proc = start(r)
-	testutil.Until(t, 20*time.Second, "the service has a pid file", func() bool { return r.mainPID() != 0 })
+	testutil.Until(t, 20*time.Second, "the service has a pid file, and has said that it serves", func() bool {
+		return r.mainPID() != 0 && (r.set.Plain || strings.Contains(r.Output(), "upgrade: serving"))
+	})
 	b, err := os.ReadFile(filepath.Join(dir, "addr"))
 	if err != nil {
 		t.Fatal(err)

@@ -84,7 +84,6 @@ func (r *runner) becomeMain() {
 		}
 	}
 	atStep("new.ready")
-	u.setState("serving") // whoever finds the pid in the file finds that too
 	if err := u.pid.publish(); err != nil {
 		u.log.Error("upgrade: serving without a pid file", "err", err)
 	}
@@ -94,6 +93,7 @@ func (r *runner) becomeMain() {
 	if u.elder != nil {
 		_ = debug.SetCrashOutput(nil, debug.CrashOptions{})
 	}
+	u.setState("serving")
 	u.log.Info("upgrade: serving", "generation", u.generation, "version", u.opts.Version, "pid", os.Getpid())
 	r.inherit(u.elders.begin())
 	if r.parent != nil {

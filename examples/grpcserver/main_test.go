@@ -52,7 +52,7 @@ func startServer(t *testing.T, args ...string) *server {
 	s.linkTo(testutil.Build(t, pkg, "-X main.version=v1"))
 	s.Proc = testutil.StartCommand(t, testutil.Cfg{Dir: dir}, filepath.Join(dir, "current"),
 		append([]string{"-addr", "127.0.0.1:0", "-addr-file", "addr", "-pid-file", "pid", "-admin", "unix:admin", "-soak", "50ms", "-grace", "10s"}, args...)...)
-	testutil.Until(t, 30*time.Second, "it serves", func() bool { return s.read("pid") != "" })
+	testutil.Until(t, 30*time.Second, "it serves", func() bool { return strings.Contains(s.Output(), "upgrade: serving") })
 	s.addr = s.read("addr")
 	return s
 }

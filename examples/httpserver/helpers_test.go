@@ -57,7 +57,7 @@ func startSite(t *testing.T, args ...string) *site {
 	s.linkTo(build(t, "v1"))
 	args = append([]string{"-addr", "127.0.0.1:0", "-addr-file", "addr", "-pid-file", "pid", "-admin", "unix:admin", "-soak", "50ms"}, args...)
 	s.Proc = testutil.StartCommand(t, testutil.Cfg{Dir: dir}, s.file("current"), args...)
-	testutil.Until(t, patience, "there is a pid file", func() bool { return s.mainPID() != 0 || ended(s.Proc) })
+	testutil.Until(t, patience, "it serves", func() bool { return strings.Contains(s.Output(), "upgrade: serving") || ended(s.Proc) })
 	s.addr = strings.TrimSpace(s.read("addr"))
 	return s
 }
