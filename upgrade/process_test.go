@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -58,6 +59,11 @@ func TestHangupDuringAnUpgradeIsRemembered(t *testing.T) {
 	r.signalMain(syscall.SIGHUP)
 	r.waitPhase("soak")
 	r.signalMain(syscall.SIGHUP)
+	pid := r.mainPID()
+	testutil.Until(t, 20*time.Second, "the signal has reached a thread", func() bool { // on a busy machine the process may end before
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+		return err == nil && strings.Contains(string(b), "\nShdPnd:\t0000000000000000\n")
+	})
 	r.change(func(s *settings) { s.Soak = 50 * time.Millisecond })
 	testutil.Until(t, 20*time.Second, "the third generation serves", func() bool {
 		a, err := r.tryAsk(context.Background(), "POST", "/commit")
