@@ -53,7 +53,7 @@ func TestSideBySideWithTableflip(t *testing.T) {
 	if testing.Short() {
 		timed, counted = min(timed, 3), 3
 	}
-	lib := newSide(t, "midair", func(s *settings) { s.Soak = -1 })
+	lib := newSide(t, "midair", func(s *settings) { s.Soak, s.NoNotes = -1, true })
 	bare := newSide(t, "tableflip", func(s *settings) { s.Plain = true })
 	for range timed {
 		lib.timeUpgrade()

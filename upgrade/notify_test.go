@@ -139,7 +139,7 @@ func TestStoreBringsSocketsBackAfterACrash(t *testing.T) {
 	if a.Counts[testutil.Refused] > 0 {
 		t.Errorf("%d connections were refused", a.Counts[testutil.Refused])
 	}
-	mustHaveLostOnlyThen(t, a, kills, []int{dead})
+	r.mustHaveLostOnlyThen(a, kills, []int{dead})
 	testutil.Until(t, patience, "what nobody uses is dropped", func() bool { return len(m.stored()) == 2 })
 }
 

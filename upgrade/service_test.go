@@ -48,7 +48,7 @@ type settings struct {
 	AbortGrace     time.Duration
 	PIDFile        string
 	Bad            string // how the next generation misbehaves
-	Note           bool   // it writes down from where it has accepted
+	NoNotes        bool   // it does not write down from where it has accepted
 	Bake           string // what the judge says: "ok", "error", "panic", "forever"
 	Plain          bool   // the next generation knows tableflip only
 	NoFile         uint64 // limit of open files
@@ -251,7 +251,7 @@ func (s *service) run() error {
 		opts.Move = nil
 	}
 	hs := &http.Server{Handler: s.handler(j)}
-	if s.upgraded && s.set.Note {
+	if !s.set.NoNotes {
 		hs.ConnState = s.noteAccepted()
 	}
 	hs.ReadTimeout, hs.ReadHeaderTimeout, hs.IdleTimeout = s.set.ReadTimeout, s.set.HeaderTimeout, s.set.IdleTimeout

@@ -187,8 +187,8 @@ func TestEverythingComesBackAtEveryWeight(t *testing.T) {
 					acc.MustBeClean(t)
 					return
 				}
-				for _, o := range acc.Except(candidate) {
-					if o.Verdict == testutil.Refused || o.Start.After(died.Add(2*time.Second)) {
+				for _, o := range acc.Offenders {
+					if o.Verdict == testutil.Refused || !r.lostWith(o, candidate, died.Add(dying)) {
 						t.Errorf("lost: %v", o)
 					}
 				}
@@ -238,8 +238,8 @@ func TestOldProcessMayDieWhileItShares(t *testing.T) {
 			testutil.Until(t, patience, "the candidate serves", func() bool { return r.servesWithout(old) })
 			answered := l.Total()
 			testutil.Until(t, patience, "the load goes on", func() bool { return l.Total() > answered+100 })
-			for _, o := range r.account(l).Except(old) {
-				if o.Verdict == testutil.Refused || o.Start.After(died.Add(2*time.Second)) {
+			for _, o := range r.account(l).Offenders {
+				if o.Verdict == testutil.Refused || !r.lostWith(o, old, died.Add(dying)) {
 					t.Errorf("lost: %v", o)
 				}
 			}

@@ -131,7 +131,7 @@ func TestHangupIsForTheGenerationThatServes(t *testing.T) {
 		old := r.mainPID()
 		r.Signal(syscall.SIGSTOP)
 		r.upgrade()
-		testutil.Until(t, patience, "the old process has ended", func() bool { return ended(old) })
+		testutil.Until(t, patience, "the old process has ended", func() bool { return gone(old) })
 		r.Signal(syscall.SIGHUP)
 		r.Signal(syscall.SIGCONT)
 		r.waitServing(3+2*n, old)
@@ -139,10 +139,20 @@ func TestHangupIsForTheGenerationThatServes(t *testing.T) {
 	r.mustStop(syscall.SIGTERM)
 }
 
-// ended tells whether a process is gone, or only waits for its parent.
-func ended(pid int) bool {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	return err != nil || strings.Contains(string(b), ") Z ")
+// A SIGHUP is remembered also if it comes before the supervisor has seen that nobody serves.
+func TestHangupDuringACrashIsRemembered(t *testing.T) {
+	t.Parallel()
+	r := startService(t, always)
+	for n := range 5 { // what it finds first is a matter of chance
+		r.Signal(syscall.SIGSTOP)
+		dead, _ := r.killAll()
+		testutil.Until(t, patience, "the process has ended", func() bool { return gone(dead[0]) })
+		r.Signal(syscall.SIGHUP)
+		r.Signal(syscall.SIGCONT)
+		r.waitServing(3+2*n, dead[0])
+		r.waitKnown()
+	}
+	r.mustStop(syscall.SIGTERM)
 }
 
 // waitKnown waits until the supervisor knows who the main generation is.

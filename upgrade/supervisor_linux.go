@@ -164,14 +164,15 @@ func (s *supervisor) over() bool { return s.ending && len(s.gens) == 0 }
 // signal passes a signal on to the main generation. Each generation leads a process group of its own, so what a terminal
 // sends to the foreground comes here only, once.
 func (s *supervisor) signal(sig os.Signal) {
-	s.receive() // who the main generation is by now: one that has handed over may have ended
 	n, _ := sig.(syscall.Signal)
+	if n == unix.SIGURG || n == unix.SIGPIPE {
+		return // the runtime's own
+	}
+	s.receive() // who the main generation is by now: one that has handed over may have ended, and one that is reaped has no /proc
 	switch n {
 	case unix.SIGCHLD:
 		s.reap()
 		return
-	case unix.SIGURG, unix.SIGPIPE:
-		return // the runtime's own
 	case unix.SIGHUP:
 		if terminalClosed() {
 			s.log.Info("upgrade: supervisor: the terminal was closed")

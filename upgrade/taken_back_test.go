@@ -5,7 +5,6 @@ package upgrade_test
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -81,26 +80,6 @@ func (r *running) readTime(name string) time.Time {
 	return time.Unix(0, n)
 }
 
-// noteAccepted writes down from where a connection came, before anything is read from it.
-func (s *service) noteAccepted() func(net.Conn, http.ConnState) {
-	f, err := os.OpenFile(filepath.Join(s.dir, "accepted"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "accepted:", err) // the test misses what would be there
-	}
-	return func(c net.Conn, state http.ConnState) {
-		if state == http.StateNew {
-			fmt.Fprintln(f, c.RemoteAddr())
-		}
-	}
-}
-
-// hadAccepted tells whether that process has had the connection that a request was lost on.
-func (r *running) hadAccepted(o testutil.Offender) bool {
-	_, from, _ := strings.Cut(o.Err, "on a connection from ")
-	b, _ := os.ReadFile(filepath.Join(r.dir, "accepted"))
-	return from != "" && slices.Contains(strings.Fields(string(b)), from)
-}
-
 var takenBack = regexp.MustCompile(`upgrade: taken back candidate=\d+ accepting_after=(\S+)`)
 
 // A release that goes bad at any step is taken back: nobody is refused, no idle connection ends, and what is lost or
@@ -129,7 +108,7 @@ func TestBadReleaseIsTakenBackAtEveryStep(t *testing.T) {
 }
 
 func takeBackAt(t *testing.T, r *running, how string, step int) {
-	r.change(func(s *settings) { s.Bad, s.Note = how, true })
+	r.change(func(s *settings) { s.Bad = how })
 	kept, fresh := r.load(testutil.LoadOptions{KeepAlive: 4}), r.load(testutil.LoadOptions{New: 8})
 	var idle []*peer
 	for range 40 {
@@ -161,11 +140,6 @@ func takeBackAt(t *testing.T, r *running, how string, step int) {
 	if at := r.exited(); !at.IsZero() {
 		dead = at.Add(dying)
 	}
-	had := func(o testutil.Offender) bool {
-		// Who has had no answer yet does not know from whom, if the request was not begun either; who has had one of the old
-		// process does not know that its connection has moved.
-		return o.By(candidate) || o.PID == 0 && o.Start.Before(dead) || r.hadAccepted(o)
-	}
 	if got := r.sides(idle)["g1"]; got != len(idle) {
 		t.Errorf("%d of %d idle connections are with the old process", got, len(idle))
 	}
@@ -173,7 +147,7 @@ func takeBackAt(t *testing.T, r *running, how string, step int) {
 		answered := l.Total()
 		testutil.Until(t, patience, "the load goes on", func() bool { return l.Total() > answered+100 })
 		for _, o := range r.account(l).Offenders {
-			if o.Verdict == testutil.Refused || !had(o) || how == "errors=0.2" && o.Status != 500 {
+			if o.Verdict == testutil.Refused || !r.lostWith(o, candidate, dead) || how == "errors=0.2" && o.Status != 500 {
 				t.Errorf("lost: %v", o)
 			}
 		}
@@ -192,7 +166,7 @@ func takeBackAt(t *testing.T, r *running, how string, step int) {
 		t.Logf("from detection to accepting everything: %s; the last new connection of the candidate began %v after the verdict", m[1], late)
 	}
 	r.goOn() // nobody waits there any more
-	r.change(func(s *settings) { s.Bad, s.Note, s.Weights = "", false, []float64{0.25, 1} })
+	r.change(func(s *settings) { s.Bad, s.Weights = "", []float64{0.25, 1} })
 	done = r.beginUpgrade()
 	for i := range 2 {
 		r.atStep(i)

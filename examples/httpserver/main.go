@@ -133,9 +133,7 @@ func run(ctx context.Context, c config) error {
 	web := drain.NewServer(hs, drain.Options{Grace: c.grace, Move: up.Move, Offers: up.Offers(), Hurry: up.Hurry()})
 	adm, err := admin.Listen(up, admin.Options{
 		Addr: c.admin, Grace: c.grace, Stop: stop, Page: adminPage(),
-		Status: func() any {
-			return siteStatus{up.Status(), web.Status(), cart.Status(), ff.Status(), judge.Progress()}
-		},
+		Status: func() any { return siteStatus{up.Status(), web.Status(), cart.Status(), ff.Status(), judge.Progress()} },
 	})
 	if err != nil {
 		return err
@@ -149,9 +147,7 @@ func run(ctx context.Context, c config) error {
 			return err
 		}
 		go meter.Report(ctx, up) // ends when this process is no candidate any more
-		return adm.Beside(ctx, func(ctx context.Context) error {
-			return c.serve(ctx, web, c.fail.Listener(ctx, ln))
-		})
+		return adm.Beside(ctx, func(ctx context.Context) error { return c.serve(ctx, web, c.fail.Listener(ctx, ln)) })
 	})
 }
 

@@ -141,7 +141,7 @@ func (c *client) do(n int, slow bool) result {
 	}
 	outcome, err := c.exchange(n, slow, deadline)
 	if err != nil {
-		r := result{outcome: outcome, who: c.who, err: fmt.Errorf("%w, on a connection from %v", err, c.conn.LocalAddr())}
+		r := result{outcome: outcome, who: c.who, err: fmt.Errorf("%w%s%v", err, onConnectionFrom, c.conn.LocalAddr())}
 		c.hangUp()
 		return r
 	}

@@ -106,6 +106,9 @@ func mustFailWith(t *testing.T, r *testutil.Report, want testutil.Outcome) {
 		if f.Err == "" || f.End.Before(f.Start) || f.ID == "" {
 			t.Errorf("incomplete record: %s", f)
 		}
+		if lost := want != testutil.BadStatus && want != testutil.DialRefused && want != testutil.DialFailed; lost != strings.HasPrefix(f.From(), "127.0.0.1:") {
+			t.Errorf("its connection was from %q: %s", f.From(), f)
+		}
 	}
 }
 

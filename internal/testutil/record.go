@@ -56,6 +56,15 @@ type Record struct {
 	Answerer
 }
 
+// onConnectionFrom is in Err before the client's address.
+const onConnectionFrom = ", on a connection from "
+
+// From is the client's address on the connection that a request was lost on; empty if there was none, or it was not kept.
+func (r Record) From() string {
+	_, from, _ := strings.Cut(r.Err, onConnectionFrom)
+	return from
+}
+
 // String shows the record on one line.
 func (r Record) String() string {
 	return fmt.Sprintf("%s %s +%v %s status=%d version=%s generation=%s pid=%d %s", r.ID,
