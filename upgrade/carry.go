@@ -39,6 +39,8 @@ const aheadLimit = 16 << 10
 // a drain it is worth another try. An abort and Rollback bring connections to a build before this one: release one that
 // understands what is ahead before the one that sends it. A candidate that dies loses those that it has talked on.
 func (u *Upgrader) MoveWith(c net.Conn, ahead []byte) bool {
+	u.moving.RLock()
+	defer u.moving.RUnlock()
 	m := u.mover.Load()
 	if c = lowest(c); m == nil || c == nil {
 		return false
@@ -135,6 +137,12 @@ func (u *Upgrader) moveTo(l *link, has []socketName) {
 		bare(c).Close() // this descriptor: a Close of c might end the connection
 		return true
 	}})
+}
+
+// awaitMoves returns when everybody who moves has seen what the mover is now.
+func (u *Upgrader) awaitMoves() {
+	u.moving.Lock()
+	defer u.moving.Unlock()
 }
 
 // returner sends a part of the idle connections of a candidate back to the old process.

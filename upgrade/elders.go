@@ -161,6 +161,24 @@ func (s *elders) quit() {
 	}
 }
 
+// rest hears what was under way when quit was called.
+func (s *elders) rest(hear func(frame)) {
+	over := make(chan struct{})
+	go func() { // ends with those that quit has ended
+		s.done.Wait()
+		close(over)
+	}()
+	for {
+		select {
+		case f := <-s.frames:
+			hear(f)
+		case <-s.gone: // of whom this process was told
+		case <-over:
+			return
+		}
+	}
+}
+
 // release closes the sockets and waits until nobody reads them.
 func (s *elders) release() {
 	close(s.stop)

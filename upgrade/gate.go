@@ -160,16 +160,14 @@ func (g *gate) shut() {
 	}
 }
 
-// close ends the gate with its socket. Connections that were given and not accepted end.
-func (g *gate) close() {
+// close ends the gate with its socket, and returns the connections that were given and not accepted.
+func (g *gate) close() (left []net.Conn) {
 	g.closedOnce.Do(func() { close(g.closed) })
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.over = true
-	for _, c := range g.given {
-		abandon(c)
-	}
-	g.given = nil
+	left, g.given = g.given, nil
+	return left
 }
 
 func (g *gate) isOpen() bool {

@@ -232,3 +232,48 @@ func TestGivenBeforeOpenIsNotForgotten(t *testing.T) {
 		t.Errorf("got %v", c)
 	}
 }
+
+// A connection that has moved here, and that nobody has accepted when the listener is closed, goes on to the process that
+// serves: a server that leaves closes its listener at once. If there is none, it ends.
+func TestMovedAndNotAcceptedGoesOn(t *testing.T) {
+	for _, serves := range []bool{true, false} {
+		s, ln := testListener(t)
+		var on []net.Conn
+		s.moveOn = func(c net.Conn) bool { on = append(on, c); return serves }
+		client, err := net.Dial("tcp", ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer client.Close()
+		s.open(true)
+		c, err := ln.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.pause(true)
+		file, err := connFile(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ref := s.refs()[0]
+		if err := s.giveMoved(connBody{Network: ref.network, Addr: ref.addr, Ahead: []byte("state")}, file, nil); err != nil {
+			t.Fatal(err)
+		}
+		file.Close()
+		c.Close()
+		ln.Close()
+		if len(on) != 1 || string(on[0].(*movedConn).ahead) != "state" {
+			t.Fatalf("%v were passed on, want one with its state", on)
+		}
+		if !serves {
+			if _, err := client.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+				t.Errorf("nobody serves the client, and it reads: %v", err)
+			}
+			continue
+		}
+		if _, err := on[0].Write([]byte("x")); err != nil {
+			t.Errorf("it was closed here: %v", err)
+		}
+		on[0].Close()
+	}
+}

@@ -4,6 +4,7 @@ package upgrade_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -95,8 +96,10 @@ func threadsAre(pid int, state string) (all, some bool) {
 
 // noteAccepted writes down from where connections come, before anything is read from them.
 func (s *service) noteAccepted() func(net.Conn, http.ConnState) {
-	f, err := os.OpenFile(acceptedBy(s.dir, os.Getpid()), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
+	path := acceptedBy(s.dir, os.Getpid())
+	made := os.MkdirAll(filepath.Dir(path), 0o700)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err := errors.Join(made, err); err != nil {
 		fmt.Fprintln(os.Stderr, "accepted:", err) // the test misses what would be there
 	}
 	return func(c net.Conn, state http.ConnState) {
@@ -107,7 +110,7 @@ func (s *service) noteAccepted() func(net.Conn, http.ConnState) {
 }
 
 func acceptedBy(dir string, pid int) string {
-	return filepath.Join(dir, "accepted."+strconv.Itoa(pid))
+	return filepath.Join(dir, "accepted", strconv.Itoa(pid))
 }
 
 // accepted tells whether one of the processes has had the connection that a request was lost on: the client does not know

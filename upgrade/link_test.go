@@ -106,6 +106,28 @@ func TestUnreadBytesMoveOn(t *testing.T) {
 	}
 }
 
+// A candidate says that it serves when what it sends back has been sent: after that the old process may end unheard.
+func TestServingIsSaidAfterWhatComesBack(t *testing.T) {
+	near, far := net.Pipe()
+	defer near.Close()
+	defer far.Close()
+	u := &Upgrader{listeners: &listeners{known: []knownListener{{network: "tcp", addr: ":1"}}}}
+	began, sent := make(chan struct{}), false
+	u.mover.Store(&mover{func(knownListener, net.Conn, []byte) bool {
+		close(began)
+		<-time.After(20 * time.Millisecond) // a move takes its time
+		sent = true
+		return true
+	}})
+	go u.Move(&movedConn{Conn: near, about: connBody{Network: "tcp", Addr: ":1"}}) // awaited below
+	<-began
+	u.mover.Store(nil)
+	u.awaitMoves()
+	if !sent {
+		t.Error("one is still on its way")
+	}
+}
+
 // deadWire is that of a candidate that has said why it gives up, and is gone.
 type deadWire struct{ wireOf }
 

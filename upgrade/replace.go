@@ -235,6 +235,7 @@ func (r *runner) handedOver(a *attempt) {
 	}
 	r.plain, r.successor, r.handed, r.heir = false, a.child, time.Now(), a.child.link.frames
 	if a.cand.protocol >= 2 {
+		r.listens = true
 		r.u.elders.quit()
 		r.u.moveTo(a.child.link, a.heir.Listeners)
 	}

@@ -55,6 +55,7 @@ type runner struct {
 	successor *child       // the process that has taken over
 	handed    time.Time    // when it did
 	heir      <-chan frame // what it says, or whoever it has passed its socket on to
+	listens   bool         // it hears what older generations say
 
 	sharing *sharing     // with the old process, while this one is tried with a weight
 	pulse   *time.Ticker // when to say that this process lives
@@ -113,6 +114,7 @@ func (r *runner) run(ctx context.Context, serve func(context.Context) error) err
 	defer close(u.ended) // also in a panic: main's deferred Close must not wait for a loop that has ended
 	r.loop(ctx, sig)
 	stopChecks()
+	r.rest()
 	r.finish()
 	sig.stop()
 	r.late(sig)
@@ -334,6 +336,18 @@ func (r *runner) elderSays(f frame) {
 	if f.kind == kindConn {
 		r.moved(f)
 	}
+}
+
+// rest hears what older generations had passed on before they were left to the successor.
+func (r *runner) rest() {
+	if !r.listens {
+		return
+	}
+	for r.parent != nil {
+		f, ok := <-r.parent
+		r.heard(f, ok)
+	}
+	r.u.elders.rest(r.elderSays)
 }
 
 // finish drops what this generation holds.

@@ -30,6 +30,7 @@ type Upgrader struct {
 	elders    *elders
 	previous  previous
 	mover     atomic.Pointer[mover]
+	moving    sync.RWMutex         // held by those who move, so that one can wait for them
 	publisher atomic.Pointer[link] // to the old process, while this one is a candidate
 	offers    []chan struct{}      // guarded by mu
 	manager   *notifier            // the service manager; nil if there is none
@@ -97,7 +98,7 @@ func New(opts Options) (*Upgrader, error) {
 }
 
 func newUpgrader(o Options, tel *telemetry, tf *tableflip.Upgrader) *Upgrader {
-	return &Upgrader{
+	u := &Upgrader{
 		opts: o, log: o.Logger, tel: tel, tf: tf, generation: 1, limit: o.Timeout,
 		listeners: &listeners{tf: tf},
 		keeper:    newKeeper(o.StateLimit),
@@ -107,6 +108,8 @@ func newUpgrader(o Options, tel *telemetry, tf *tableflip.Upgrader) *Upgrader {
 		requests:  make(chan request), running: make(chan struct{}), ended: make(chan struct{}), stop: make(chan struct{}),
 		state: Status{State: "starting", Generation: 1, Version: o.Version, PID: os.Getpid(), Started: time.Now()},
 	}
+	u.listeners.moveOn = u.Move
+	return u
 }
 
 // join greets the old process and takes what it sends.
