@@ -56,6 +56,23 @@ func (k knownListener) hasAccepted(local net.Addr) bool {
 	return k.local != nil && local != nil && !ok1 && !ok2 && k.local.String() == local.String()
 }
 
+// names lists the listeners.
+func (s *listeners) names() (names []socketName) {
+	for _, r := range s.refs() {
+		if r.kind == "listener" {
+			names = append(names, socketName{r.kind, r.network, r.addr})
+		}
+	}
+	return names
+}
+
+// socketName is tableflip's name of a socket.
+type socketName struct {
+	Kind    string `json:"kind"`
+	Network string `json:"network"`
+	Addr    string `json:"addr"`
+}
+
 // find returns the open listener of a name; the first one that is not pinned if there is none.
 func (s *listeners) find(network, addr string) (*socketRef, error) {
 	for _, r := range s.refs() {

@@ -247,23 +247,6 @@ func (s *listeners) add(ref *socketRef, c syscall.Conn) (err error) {
 	return nil
 }
 
-// names lists the listeners.
-func (s *listeners) names() (names []socketName) {
-	for _, r := range s.refs() {
-		if r.kind == "listener" {
-			names = append(names, socketName{r.kind, r.network, r.addr})
-		}
-	}
-	return names
-}
-
-// socketName is tableflip's name of a socket.
-type socketName struct {
-	Kind    string `json:"kind"`
-	Network string `json:"network"`
-	Addr    string `json:"addr"`
-}
-
 // paths names the unix sockets that have a path.
 func (s *listeners) paths() (names []socketName) {
 	for _, r := range s.refs() {
