@@ -97,10 +97,10 @@ func (u *Upgrader) offer() {
 }
 
 // sendIdleLimit is how long sending an idle connection is tried, a millisecond apart, while the other side is busy. One with
-// bytes ahead is not offered again by a server, and its frame takes more room.
+// bytes ahead is not offered again by a server, and its frame takes more room. One that has come too late has nobody here.
 const (
-	sendIdleLimit  = 50 * time.Millisecond
-	sendAheadLimit = 2 * time.Second
+	sendIdleLimit = 50 * time.Millisecond
+	sendLastLimit = 2 * time.Second
 )
 
 // sendIdle passes an idle connection on for good.
@@ -111,14 +111,17 @@ func sendIdle(to *link, about connBody, c net.Conn) bool {
 	}
 	defer file.Close()
 	about.Idle = len(about.Ahead) == 0
-	return sendConn(to, about, file)
+	return sendConn(to, about, file, moveLimit(about.Ahead))
 }
 
-func sendConn(to *link, about connBody, file *os.File) bool {
-	limit := sendIdleLimit
-	if len(about.Ahead) > 0 {
-		limit = sendAheadLimit
+func moveLimit(ahead []byte) time.Duration {
+	if len(ahead) == 0 {
+		return sendIdleLimit
 	}
+	return sendLastLimit
+}
+
+func sendConn(to *link, about connBody, file *os.File, limit time.Duration) bool {
 	for until := time.Now().Add(limit); ; time.Sleep(time.Millisecond) {
 		err := to.trySend(kindConn, about, file, time.Millisecond)
 		if err == nil || gone(err) || time.Now().After(until) {
@@ -222,8 +225,10 @@ func (r *runner) moved(f frame) {
 		case !kept:
 			r.u.log.Error("upgrade: a connection is lost that another generation has passed on", "err", errMissing)
 		}
-	case r.role == roleLeaving && r.successor != nil:
-		sendConn(r.successor.link, about, f.files[0]) // whoever serves now
+	case r.role == roleLeaving && r.successor != nil: // whoever serves now
+		if !sendConn(r.successor.link, about, f.files[0], sendLastLimit) {
+			r.u.log.Error("upgrade: a connection is lost that came after the commit: the new process does not take it")
+		}
 	case r.role == roleLeaving || r.u.listeners.giveMoved(about, f.files[0], r.sharing) != nil:
 		r.refuse(about.Slot)
 	}

@@ -72,7 +72,8 @@ func TestConnectionsWithAStateWaitForABusyProcess(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			l := newLink(&slowWire{full: time.Now().Add(c.busy), end: make(chan struct{})})
-			if got := sendConn(l, connBody{Ahead: []byte(c.ahead)}, nil); got != c.want {
+			ahead := []byte(c.ahead)
+			if got := sendConn(l, connBody{Ahead: ahead}, nil, moveLimit(ahead)); got != c.want {
 				t.Errorf("with %q ahead, to a process that is busy for %v: %v", c.ahead, c.busy, got)
 			}
 			l.close()
