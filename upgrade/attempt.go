@@ -143,19 +143,26 @@ func (a *attempt) start() error {
 	if err != nil {
 		return err
 	}
+	state := a.marshal() // the new process needs some milliseconds to begin
+	defer state.drop()
 	a.child = child
 	a.cand.pid, a.cand.generation, a.cand.link, a.cand.attempt = child.pid, a.nextGeneration(), child.link, a
 	a.report()
 	a.u.log.Info("upgrade: started a new process", "candidate", child.pid, "for", a.mode)
 	atStep("old.started")
-	f, err := a.until(kindHello, time.Until(a.due), nil)
+	f, err := a.until(kindHello, time.Until(a.due), state.done)
+	answered := false
+	if errors.Is(err, errOver) { // it finds its answer when it says hello, if it does
+		answered = state.err == nil && a.welcome(state.state, a.child.link.send) == nil
+		f, err = a.until(kindHello, time.Until(a.due), nil)
+	}
 	if errors.Is(err, errLimit) {
 		return fmt.Errorf("it did not get to upgrade.New within %v", a.u.opts.Timeout)
 	}
 	if err != nil || a.plain {
 		return err
 	}
-	return a.welcome(f)
+	return a.greeted(f, state, answered)
 }
 
 func (a *attempt) nextGeneration() int {
@@ -165,8 +172,8 @@ func (a *attempt) nextGeneration() int {
 	return a.u.generation + 1
 }
 
-// welcome answers hello with what the new process needs to begin.
-func (a *attempt) welcome(f frame) error {
+// greeted hears hello, and answers it if that was not done before.
+func (a *attempt) greeted(f frame, m *marshalled, answered bool) error {
 	var h helloBody
 	if err := f.decode(&h); err != nil {
 		return err
@@ -180,28 +187,40 @@ func (a *attempt) welcome(f frame) error {
 	a.speaks = h.Speaks
 	a.cand.version, a.cand.protocol = clip(h.Version), min(h.Max, protocolMax)
 	atStep("old.hello")
-	state, err := a.snapshot()
-	if err != nil {
-		return err
+	if !answered {
+		state, err := a.snapshot(m)
+		if err == nil {
+			err = a.welcome(state, a.send)
+		}
+		if err != nil {
+			return err
+		}
 	}
+	a.bequeath()
+	return nil
+}
+
+// welcome sends what the new process needs to begin. Which version of the protocol is spoken follows from its hello.
+func (a *attempt) welcome(state *os.File, send func(kind, any, ...*os.File) error) error {
 	body := welcomeBody{
-		Protocol: a.cand.protocol, Generation: a.cand.generation, Millis: time.Until(a.due).Milliseconds(),
+		Protocol: protocolMin, Generation: a.cand.generation, Millis: time.Until(a.due).Milliseconds(),
 		Kind: a.mode.String(), Started: a.started,
 		Only: a.mode == modeRevive, From: clip(a.u.opts.Version), Paths: a.u.listeners.paths(), Stored: a.u.manager.names(),
 	}
 	var files []*os.File
 	if state != nil {
-		defer state.Close()
 		body.State, files = true, append(files, state)
 	}
-	if a.crash, err = memFile("midair-crash"); err == nil {
+	if a.crash == nil {
+		a.crash, _ = memFile("midair-crash") // without it, a crash is told with less
+	}
+	if a.crash != nil {
 		body.Crash, files = true, append(files, a.crash)
 	}
-	if err := a.send(kindWelcome, body, files...); err != nil {
+	if err := send(kindWelcome, body, files...); err != nil {
 		return err
 	}
 	atStep("old.welcomed")
-	a.bequeath()
 	return nil
 }
 

@@ -88,7 +88,7 @@ func (a *attempt) until(want kind, limit time.Duration, over <-chan struct{}) (f
 			a.plain = true
 			return frame{}, nil
 		case <-a.child.exited:
-			return frame{}, a.exited()
+			return a.exited(want)
 		case <-timeout:
 			return frame{}, errLimit
 		case <-over:
@@ -200,7 +200,8 @@ func (a *attempt) send(k kind, body any, files ...*os.File) error {
 func (a *attempt) linkLost() error {
 	select {
 	case <-a.child.exited:
-		return a.exited()
+		_, err := a.exited(0)
+		return err
 	case <-time.After(commitStall):
 		if err := a.child.link.broken; err != nil {
 			return err
@@ -209,20 +210,24 @@ func (a *attempt) linkLost() error {
 	}
 }
 
-// exited gives the child's own words, if it left any, before its exit status.
-func (a *attempt) exited() error {
+// exited gives the child's own words, if it left any, before its exit status. One that has said hello, and ended before
+// that was read, has got further than its start.
+func (a *attempt) exited(want kind) (frame, error) {
 	late := time.After(commitStall)
 	for {
 		select {
 		case f, ok := <-a.child.link.frames:
 			if !ok {
-				return &exitError{a.child.status, a.phase == PhaseStart && a.cand.version == ""}
+				return frame{}, &exitError{a.child.status, a.phase == PhaseStart && a.cand.version == ""}
 			}
 			if err := a.hear(f); err != nil {
-				return err
+				return frame{}, err
+			}
+			if want == kindHello && f.kind == want {
+				return f, nil
 			}
 		case <-late:
-			return &exitError{a.child.status, a.phase == PhaseStart && a.cand.version == ""}
+			return frame{}, &exitError{a.child.status, a.phase == PhaseStart && a.cand.version == ""}
 		}
 	}
 }

@@ -16,12 +16,11 @@ func (a *attempt) handOver() error {
 	if err := a.letGo(); err != nil {
 		return err
 	}
-	body, files, err := a.lastWord()
+	state := a.marshal()
+	defer state.drop()
+	body, files, err := a.lastWord(state)
 	if err != nil {
 		return err
-	}
-	for _, f := range files {
-		defer f.Close()
 	}
 	atStep("old.commit")
 	a.u.listeners.pause(true)
@@ -91,8 +90,8 @@ func (a *attempt) confirmed() error {
 }
 
 // lastWord decides whether it is too late to abort, and collects what goes with the commit.
-func (a *attempt) lastWord() (commitBody, []*os.File, error) {
-	state, err := a.snapshot()
+func (a *attempt) lastWord(m *marshalled) (commitBody, []*os.File, error) {
+	state, err := a.snapshot(m)
 	if err != nil {
 		return commitBody{}, nil, err
 	}
@@ -103,31 +102,44 @@ func (a *attempt) lastWord() (commitBody, []*os.File, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if err := context.Cause(a.ctx); err != nil {
-		frame{files: files}.close()
 		return commitBody{}, nil, fmt.Errorf("%w: %w", ErrAborted, err)
 	}
 	a.committing = true
 	return commitBody{State: state != nil, Again: a.again}, files, nil
 }
 
-// snapshot asks the program for its values, and gives up with the attempt or after Timeout if it does not answer.
-func (a *attempt) snapshot() (*os.File, error) {
-	var state *os.File
-	err := errors.New("the values of Keep were not marshalled: MarshalBinary has ended its goroutine")
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		state, err = a.u.keeper.snapshot()
-	}()
-	_, waited := a.until(0, a.u.opts.Timeout, done)
-	if errors.Is(waited, errOver) {
-		return state, err
-	}
+// marshalled is what the program's values are, or are about to be.
+type marshalled struct {
+	done  chan struct{} // closed when the rest is set
+	state *os.File      // nil: there are none
+	err   error
+}
+
+// marshal begins to ask the program for its values.
+func (a *attempt) marshal() *marshalled {
+	m := &marshalled{done: make(chan struct{}), err: errors.New("the values of Keep were not marshalled: MarshalBinary has ended its goroutine")}
 	go func() { // ends when MarshalBinary does
-		if <-done; state != nil {
-			state.Close()
+		defer close(m.done)
+		m.state, m.err = a.u.keeper.snapshot()
+	}()
+	return m
+}
+
+// drop closes the file, if there is or will be one.
+func (m *marshalled) drop() {
+	go func() { // ends when MarshalBinary does
+		if <-m.done; m.state != nil {
+			m.state.Close()
 		}
 	}()
+}
+
+// snapshot waits for the values, and gives up with the attempt or after Timeout. The file is m's.
+func (a *attempt) snapshot(m *marshalled) (*os.File, error) {
+	_, waited := a.until(0, a.u.opts.Timeout, m.done)
+	if errors.Is(waited, errOver) {
+		return m.state, m.err
+	}
 	if errors.Is(waited, errLimit) {
 		return nil, fmt.Errorf("a kept value's MarshalBinary did not return within %v", a.u.opts.Timeout)
 	}

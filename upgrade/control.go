@@ -21,7 +21,7 @@ import (
 //
 //	candidate                 old
 //	hello       ------------>
-//	            <------------ welcome    with state and a file for crash output
+//	            <------------ welcome    with state and a file for crash output; it may come before hello
 //	            <------------ previous   the old one's executable and arguments, for a rollback
 //	            <------------ elder      the control socket of an older generation that drains; one frame each
 //	prepared    ------------>
