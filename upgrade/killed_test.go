@@ -212,6 +212,23 @@ func TestOldProcessMayDieAtAnyStep(t *testing.T) {
 	}
 }
 
+// What is kept survives the old process as soon as that has sent it, which may be before the new one has said hello.
+func TestKeptValuesOutliveTheOldProcess(t *testing.T) {
+	for _, step := range []string{"old.welcomed", "old.hello", "old.prepared"} {
+		t.Run(step, func(t *testing.T) {
+			t.Parallel()
+			f := faultAt(t, step, "kill")
+			r := startService(t, nil, f.env)
+			r.add(1, "g1")
+			if a, err := r.tryAsk(context.Background(), "POST", "/upgrade"); err == nil {
+				t.Fatalf("the old process answered: %+v", a)
+			}
+			testutil.Until(t, patience, "another process serves", func() bool { return r.servesWithout(r.faulted()) })
+			r.add(2, "g2")
+		})
+	}
+}
+
 // mustBeTakenOver waits for a successor of the killed process, and upgrades it.
 func (r *running) mustBeTakenOver(l *testutil.Load, f fault) {
 	r.t.Helper()

@@ -134,10 +134,7 @@ func (u *Upgrader) join() error {
 	u.parent = newLink(sock)
 	u.parent.lacking.Store(true)
 	hello := helloBody{Min: protocolMin, Max: protocolMax, PID: os.Getpid(), Version: clip(u.opts.Version), Speaks: true}
-	if err := u.parent.send(kindHello, hello); gone(err) {
-		u.orphan()
-		return nil
-	} else if err != nil {
+	if err := u.parent.send(kindHello, hello); err != nil && !gone(err) { // one that is dead may have left its welcome
 		return err
 	}
 	atStep("new.hello")
