@@ -100,7 +100,7 @@ type helloBody struct {
 }
 
 type welcomeBody struct {
-	Protocol   int   `json:"protocol"`
+	Protocol   int   `json:"protocol"`        // the lowest that the old process speaks: it may not know hello yet
 	Generation int   `json:"generation"`      // of the candidate
 	Millis     int64 `json:"ms,omitempty"`    // how long it has until it must be prepared
 	State      bool  `json:"state,omitempty"` // a file with state comes along, first

@@ -16,7 +16,7 @@ import (
 
 func testListener(t *testing.T) (*listeners, net.Listener) {
 	t.Helper()
-	s := &listeners{}
+	s := &listeners{moveOn: func(net.Conn) bool { return false }}
 	ln, err := s.listen("tcp", "127.0.0.1:0", false)
 	if err != nil {
 		t.Fatal(err)

@@ -107,25 +107,67 @@ func TestUnreadBytesMoveOn(t *testing.T) {
 	}
 }
 
+// writtenWire notes what is sent.
+type writtenWire struct {
+	wireOf
+	sent func(kind)
+}
+
+func (w *writtenWire) send(b []byte, _ []*os.File) error {
+	f, _, err := cutFrame(b)
+	w.sent(f.kind)
+	return err
+}
+
 // A candidate says that it serves when what it sends back has been sent: after that the old process may end unheard.
 func TestServingIsSaidAfterWhatComesBack(t *testing.T) {
 	near, far := net.Pipe()
 	defer near.Close()
 	defer far.Close()
-	u := &Upgrader{listeners: &listeners{known: []knownListener{{network: "tcp", addr: ":1"}}}}
-	began, sent := make(chan struct{}), false
+	u, err := NewUnsupported(Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.listeners.known = []knownListener{{network: "tcp", addr: ":1"}}
+	began, sent, said := make(chan struct{}), false, false
 	u.mover.Store(&mover{func(knownListener, net.Conn, []byte) bool {
 		close(began)
 		<-time.After(20 * time.Millisecond) // a move takes its time
 		sent = true
 		return true
 	}})
-	go u.Move(&movedConn{Conn: near, about: connBody{Network: "tcp", Addr: ":1"}}) // awaited below
+	u.parent = &link{turn: make(chan struct{}, 1), wire: &writtenWire{sent: func(k kind) {
+		if said = k == kindServing; said && !sent {
+			t.Error("one is still on its way")
+		}
+	}}}
+	go u.Move(&movedConn{Conn: near, about: connBody{Network: "tcp", Addr: ":1"}}) // commit waits for it
 	<-began
-	u.mover.Store(nil)
-	u.awaitMoves()
-	if !sent {
-		t.Error("one is still on its way")
+	b, err := encodeFrame(kindCommit, commitBody{}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, _, err := cutFrame(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if (&runner{u: u}).commit(f); !said {
+		t.Error("it did not say that it serves")
+	}
+}
+
+// One that has said hello and has ended is heard before its end is: it has got further than its start.
+func TestHelloIsHeardBeforeTheEnd(t *testing.T) {
+	for range 50 { // what has happened at the same time is looked at in any order
+		a := &attempt{u: &Upgrader{}, ctx: t.Context(), phase: PhaseStart}
+		l := &link{frames: make(chan frame, 1)}
+		l.frames <- frame{kind: kindHello}
+		close(l.frames)
+		a.child = &child{link: l, exited: make(chan struct{})}
+		close(a.child.exited)
+		if f, err := a.until(kindHello, 0, nil); err != nil || f.kind != kindHello {
+			t.Fatalf("%+v, %v", f, err)
+		}
 	}
 }
 

@@ -23,7 +23,7 @@ type listeners struct {
 	tf        *tableflip.Upgrader // nil where it is not supported
 	inherited map[uint64][]int    // the descriptors that tableflip inherited, by inode
 	passed    *passed             // what the service manager has passed
-	moveOn    func(net.Conn) bool // to the process that serves; nil: there is never one
+	moveOn    func(net.Conn) bool // passes a connection to the process that serves, if there is one
 
 	dispatcher atomic.Pointer[dispatcher] // gives connections to a candidate; nil: all are ours
 
@@ -86,7 +86,7 @@ func (l *listener) Accept() (c net.Conn, err error) {
 // Close passes on what has moved here and nobody has accepted: a server that is told to leave does not look again.
 func (l *listener) Close() error {
 	for _, c := range l.ref.gate.close() {
-		if moveOn := l.ref.set.moveOn; moveOn == nil || !moveOn(c) {
+		if !l.ref.set.moveOn(c) {
 			abandon(c)
 		}
 	}

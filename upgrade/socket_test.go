@@ -3,27 +3,25 @@
 package upgrade
 
 import (
+	"errors"
 	"os"
 	"testing"
 )
 
-// connection sends a connection, which is a file here.
-func connection(t *testing.T, to *socket, n int) {
-	t.Helper()
+// connections sends n of them, which are files here.
+func connections(to *socket, n int) error {
 	file, err := os.Open(os.DevNull)
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
 	defer file.Close()
 	b, err := encodeFrame(kindConn, connBody{Network: "tcp"}, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
 	for range n {
-		if err := to.send(b, []*os.File{file}); err != nil {
-			t.Fatal(err)
+		if err == nil {
+			err = to.send(b, []*os.File{file})
 		}
 	}
+	return err
 }
 
 func sockets(t *testing.T) (here, there *socket) {
@@ -52,8 +50,7 @@ func TestLastFramesAreHeardOfOneThatHadNotRead(t *testing.T) {
 	if err := here.send(beat, nil); err != nil {
 		t.Fatal(err)
 	}
-	connection(t, there, 2)
-	if err := there.Close(); err != nil {
+	if err := errors.Join(connections(there, 2), there.Close()); err != nil {
 		t.Fatal(err)
 	}
 	l := newLink(here)
@@ -83,8 +80,9 @@ func TestEldersAreHeardToTheEnd(t *testing.T) {
 	s.add(e)
 	s.done.Go(func() { s.watch(e) })
 	go func() { // ends when all of them are read
-		connection(t, there, conns)
-		there.Close()
+		if err := errors.Join(connections(there, conns), there.Close()); err != nil {
+			t.Error(err)
+		}
 	}()
 	heard := 0
 	hear := func(f frame) { heard++; f.close() }

@@ -231,7 +231,8 @@ func (r *runner) commit(f frame) {
 	}
 	drop := r.u.listeners.claimRest(r.u.paths)
 	r.becomeMain()
-	r.u.awaitMoves()                                                     // what comes back is served there until this one says that it serves
+	// Until it is told that this one serves, the old process serves what comes back.
+	r.u.awaitMoves()
 	_ = r.u.parent.send(kindServing, servingBody{r.u.listeners.names()}) // a dead old process needs no answer
 	drop()
 	atStep("new.serving")
