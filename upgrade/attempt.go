@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/midair-go/midair/internal/guard"
 )
 
 // attempt is one upgrade, seen from the old process. It runs in a goroutine of its own, from the start of the new
@@ -289,7 +291,7 @@ func (a *attempt) judge(name string, fn func(context.Context, *Candidate) error)
 	judged := make(chan struct{})
 	go func() {
 		defer close(judged)
-		verdict = guard(func() error { return fn(ctx, &a.cand) })
+		verdict = guard.Call(func() error { return fn(ctx, &a.cand) })
 	}()
 	_, err := a.until(0, 0, judged)
 	cancel()

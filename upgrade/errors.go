@@ -15,8 +15,8 @@ var (
 	// ErrClosed means that it cannot do it any more: it is stopping, or another generation has taken over.
 	ErrClosed = errors.New("upgrade: closed")
 	// ErrNotSupported means that the platform cannot hand listeners to another process, or that a candidate has too old
-	// a library for what is asked of it.
-	ErrNotSupported = errors.New("upgrade: not supported here")
+	// a library for what is asked of it. It is an [errors.ErrUnsupported].
+	ErrNotSupported error = notSupported{}
 	// ErrSameBuild means that the file to start is the build that runs already: was the new one copied to its place?
 	// Restart starts it all the same.
 	ErrSameBuild = errors.New("upgrade: the new file is the build that is running")
@@ -24,6 +24,21 @@ var (
 	// candidate that is told to go gets it from Run and should end with a non-zero status.
 	ErrAborted = errors.New("upgrade: aborted")
 )
+
+// notSupported is the type of ErrNotSupported, for errors.Is with errors.ErrUnsupported.
+type notSupported struct{}
+
+func (notSupported) Error() string { return "upgrade: not supported here" }
+
+func (notSupported) Unwrap() error { return errors.ErrUnsupported }
+
+// unsupported makes errors.ErrUnsupported of the parts of this package an ErrNotSupported, and leaves other errors alone.
+func unsupported(err error) error {
+	if errors.Is(err, errors.ErrUnsupported) && !errors.Is(err, ErrNotSupported) {
+		return fmt.Errorf("%w: %w", ErrNotSupported, err)
+	}
+	return err
+}
 
 // Phase names a step of an upgrade, for errors, logs, spans and metrics.
 type Phase string

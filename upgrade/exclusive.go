@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/midair-go/midair/internal/guard"
 )
 
 // Resource is something that only one process may hold: a lock, a store with a single writer, a place in a queue. See
@@ -108,7 +110,7 @@ func (r *resource) call(ctx context.Context, fn func(context.Context) error) err
 	r.last = last
 	go func() { // ends when fn does
 		defer close(last)
-		err = guard(func() error { return fn(ctx) })
+		err = guard.Call(func() error { return fn(ctx) })
 	}()
 	select {
 	case <-last:

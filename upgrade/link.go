@@ -104,7 +104,7 @@ var errBusy = errors.New("the control socket is busy")
 func (l *link) trySend(k kind, body any, file *os.File, wait time.Duration) error {
 	w, ok := l.wire.(interface{ trySend([]byte, *os.File) error })
 	if !ok {
-		return ErrNotSupported
+		return errors.ErrUnsupported
 	}
 	n := 0
 	if file != nil {

@@ -1,11 +1,12 @@
 package upgrade
 
 import (
+	"errors"
 	"net"
 	"os"
 )
 
-func (m note) write(*net.UnixConn) error { return ErrNotSupported }
+func (m note) write(*net.UnixConn) error { return errors.ErrUnsupported }
 
 func (r *socketRef) storable() *os.File { return nil }
 

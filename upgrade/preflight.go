@@ -14,6 +14,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/midair-go/midair/internal/guard"
 )
 
 // program is what an attempt starts.
@@ -97,7 +99,7 @@ func preflight(o Options, m mode) (p program, err error) {
 	if canRunDescriptor {
 		name = descriptorPath(fdOf(file), true)
 	}
-	if err := guard(func() error { return o.Verify(name) }); err != nil {
+	if err := guard.Call(func() error { return o.Verify(name) }); err != nil {
 		return p, fmt.Errorf("executable %s: Options.Verify: %w", path, err)
 	}
 	if canRunDescriptor {

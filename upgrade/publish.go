@@ -3,6 +3,8 @@ package upgrade
 import (
 	"fmt"
 	"time"
+
+	"github.com/midair-go/midair/internal/guard"
 )
 
 // Messages of the application from the candidate to the old process: what a judge there wants to know.
@@ -25,7 +27,7 @@ func (u *Upgrader) Publish(name string, data []byte) error {
 		return fmt.Errorf("%w: this process is no candidate", ErrNotReady)
 	}
 	if err := l.trySend(kindMessage, messageBody{name, data}, nil, publishWait); err != nil {
-		return fmt.Errorf("upgrade: publish %q: %w", name, err)
+		return fmt.Errorf("upgrade: publish %q: %w", name, unsupported(err))
 	}
 	return nil
 }
@@ -53,7 +55,7 @@ func (c *Candidate) heardMessage(f frame) error {
 	if fn == nil {
 		return nil
 	}
-	if err := guard(func() error { return fn(m.Data) }); err != nil {
+	if err := guard.Call(func() error { return fn(m.Data) }); err != nil {
 		return fmt.Errorf("subscriber of %q: %w", m.Name, err)
 	}
 	return nil

@@ -8,6 +8,8 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
+
+	"github.com/midair-go/midair/internal/guard"
 )
 
 // ending is the cause of the end of serve's context.
@@ -177,7 +179,7 @@ func (u *Upgrader) prepare(ctx context.Context) error {
 	checks := u.checks
 	u.mu.Unlock()
 	for _, c := range checks {
-		if err := guard(func() error { return c.fn(ctx) }); err != nil {
+		if err := guard.Call(func() error { return c.fn(ctx) }); err != nil {
 			return fmt.Errorf("check %q: %w", c.name, err)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"github.com/midair-go/midair/internal/cohort"
+	"github.com/midair-go/midair/internal/guard"
 )
 
 // dispatcher gives a share of the connections to the candidate while it is being tried: it passes their descriptors over
@@ -115,7 +116,7 @@ func (d *dispatcher) move(ref knownListener, c net.Conn, ahead []byte) bool {
 
 // chosen asks the program. A panic is taken for no.
 func chosen(choose func(net.Conn, float64) bool, c net.Conn, weight float64) (yes bool) {
-	_ = guard(func() error { yes = choose(c, weight); return nil })
+	_ = guard.Call(func() error { yes = choose(c, weight); return nil })
 	return yes
 }
 

@@ -3,6 +3,7 @@
 package upgrade
 
 import (
+	"errors"
 	"os"
 	"sync/atomic"
 )
@@ -12,9 +13,9 @@ type slots struct{ file *os.File }
 
 const slotCount = 0
 
-func newSlots() (*slots, error) { return nil, ErrNotSupported }
+func newSlots() (*slots, error) { return nil, errors.ErrUnsupported }
 
-func mapSlots(*os.File) (*slots, error) { return nil, ErrNotSupported }
+func mapSlots(*os.File) (*slots, error) { return nil, errors.ErrUnsupported }
 
 func (s *slots) at(int) *atomic.Uint32 { return nil }
 

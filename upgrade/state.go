@@ -12,6 +12,8 @@ import (
 	"os"
 	"slices"
 	"sync"
+
+	"github.com/midair-go/midair/internal/guard"
 )
 
 // state is a value that is kept.
@@ -107,7 +109,7 @@ func (k *keeper) snapshot() (*os.File, error) {
 	b := appendStateHeader(nil, len(names))
 	for _, name := range names {
 		var data []byte
-		err := guard(func() (err error) {
+		err := guard.Call(func() (err error) {
 			data, err = values[name].MarshalBinary()
 			return err
 		})
@@ -124,22 +126,11 @@ func (k *keeper) snapshot() (*os.File, error) {
 }
 
 func restore(name string, v state, data []byte) error {
-	err := guard(func() error { return v.UnmarshalBinary(bytes.Clone(data)) })
+	err := guard.Call(func() error { return v.UnmarshalBinary(bytes.Clone(data)) })
 	if err != nil {
 		return fmt.Errorf("keep %q refuses what the other generation sent (%d bytes): %w", name, len(data), err)
 	}
 	return nil
-}
-
-// guard turns a panic of the program's code into an error: a release that panics in a callback must not take the
-// process down that serves.
-func guard(fn func() error) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("panic: %v", p)
-		}
-	}()
-	return fn()
 }
 
 // The file with state: a magic that names the version, the number of entries, each entry as name and data with their

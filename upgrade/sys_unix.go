@@ -3,6 +3,7 @@
 package upgrade
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"syscall"
@@ -49,7 +50,7 @@ func checkSeal(*os.File) error { return nil }
 
 const canRunDescriptor = false
 
-func openSelf() (*os.File, error) { return nil, ErrNotSupported }
+func openSelf() (*os.File, error) { return nil, errors.ErrUnsupported }
 
 func executableOf(int) string { return "" }
 

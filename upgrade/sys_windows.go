@@ -1,12 +1,13 @@
 package upgrade
 
 import (
+	"errors"
 	"net"
 	"os"
 	"syscall"
 )
 
-// Windows builds and serves, and an upgrade answers ErrNotSupported before anything here is reached.
+// Windows builds and serves, and an upgrade answers errors.ErrUnsupported before anything here is reached.
 
 const controlName = "midair-control"
 
@@ -20,9 +21,9 @@ type child struct {
 
 const canRunDescriptor = false
 
-func openSelf() (*os.File, error) { return nil, ErrNotSupported }
+func openSelf() (*os.File, error) { return nil, errors.ErrUnsupported }
 
-func dupFile(*os.File) (*os.File, error) { return nil, ErrNotSupported }
+func dupFile(*os.File) (*os.File, error) { return nil, errors.ErrUnsupported }
 
 func executableOf(int) string { return "" }
 
@@ -30,13 +31,13 @@ func descriptorPath(uintptr, bool) string { return "" }
 
 func fdOf(*os.File) uintptr { return 0 }
 
-func connFile(net.Conn) (*os.File, error) { return nil, ErrNotSupported }
+func connFile(net.Conn) (*os.File, error) { return nil, errors.ErrUnsupported }
 
-func unixPair() (net.Conn, *os.File, error) { return nil, nil, ErrNotSupported }
+func unixPair() (net.Conn, *os.File, error) { return nil, nil, errors.ErrUnsupported }
 
-func checkExecutable(Options) (string, error) { return "", ErrNotSupported }
+func checkExecutable(Options) (string, error) { return "", errors.ErrUnsupported }
 
-func startChild(Options, program, *listeners) (*child, error) { return nil, ErrNotSupported }
+func startChild(Options, program, *listeners) (*child, error) { return nil, errors.ErrUnsupported }
 
 func (c *child) signal(os.Signal) {}
 
@@ -46,10 +47,10 @@ func (c *child) close() {}
 
 func newSocket(file *os.File) (wire, error) {
 	file.Close()
-	return nil, ErrNotSupported
+	return nil, errors.ErrUnsupported
 }
 
-func memFile(string) (*os.File, error) { return nil, ErrNotSupported }
+func memFile(string) (*os.File, error) { return nil, errors.ErrUnsupported }
 
 func seal(*os.File) error { return nil }
 
@@ -69,6 +70,6 @@ func shutdownFD(uintptr) {}
 
 func closeFD(int) {}
 
-func duplicate(syscall.Conn) (int, uint64, error) { return -1, 0, ErrNotSupported }
+func duplicate(syscall.Conn) (int, uint64, error) { return -1, 0, errors.ErrUnsupported }
 
 func scrub() {}
