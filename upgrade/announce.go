@@ -38,13 +38,6 @@ func (s *nameSet) list() []string {
 	return slices.Clone(s.all)
 }
 
-// childOptions are those that a candidate is started with: it has to find the service manager.
-func (u *Upgrader) childOptions() Options {
-	o := u.opts
-	o.Env = u.manager.environ(o.environ())
-	return o
-}
-
 // announce says that this generation is the service. Its sockets are kept before, and what it does not have is
 // forgotten. The candidate that says so has not told the old process yet: if it dies in between, the old one takes the
 // service back and says that in turn.

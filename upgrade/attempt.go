@@ -68,6 +68,15 @@ func (m mode) String() string {
 // judged tells whether the program's judges are asked: what brings back a build that was good must not depend on them.
 func (m mode) judged() bool { return m != modeRollback && m != modeRevive }
 
+// policy is what may be started.
+func (m mode) policy(verify func(string) error) policy {
+	p := policy{other: m == modeRestart, library: m == modeRehearsal, verify: verify}
+	if m == modeUpgrade {
+		p.sameBuild = ErrSameBuild
+	}
+	return p
+}
+
 // errRehearsed ends a rehearsal that went well.
 var errRehearsed = errors.New("this was a rehearsal")
 
@@ -141,7 +150,7 @@ func (a *attempt) start() error {
 		return err
 	}
 	defer p.close()
-	child, err := startChild(a.u.childOptions(), p, a.u.listeners)
+	child, err := a.u.startChild(p)
 	if err != nil {
 		return err
 	}
@@ -165,6 +174,34 @@ func (a *attempt) start() error {
 		return err
 	}
 	return a.greeted(f, state, answered)
+}
+
+// program finds out what to start. It does not wait for ever for a Verify, or a file system, that hangs.
+func (a *attempt) program() (program, error) {
+	if a.mode == modeRollback {
+		return a.u.previous.program()
+	}
+	var p program
+	err := errors.New("Options.Verify has ended its goroutine")
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		p, err = preflight(a.u.opts.Executable, a.u.opts.Args, a.mode.policy(a.u.opts.Verify))
+	}()
+	var waited error
+	select {
+	case <-done:
+		return p, err
+	case <-a.ctx.Done():
+		waited = fmt.Errorf("%w: %w", ErrAborted, context.Cause(a.ctx))
+	case <-time.After(time.Until(a.due)):
+		waited = fmt.Errorf("executable: to read it and Options.Verify took longer than %v", a.u.opts.Timeout)
+	}
+	go func() { // ends when Verify does
+		<-done
+		p.close()
+	}()
+	return program{}, waited
 }
 
 func (a *attempt) nextGeneration() int {

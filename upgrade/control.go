@@ -170,7 +170,7 @@ type servingBody struct {
 }
 
 type failedBody struct {
-	Phase   Phase  `json:"phase"`
+	Phase   string `json:"phase"` // a Phase of upgrade
 	Reason  string `json:"reason"`
 	Aborted bool   `json:"aborted,omitempty"` // it was told to stop
 }

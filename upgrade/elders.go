@@ -140,11 +140,7 @@ func (e *elder) pass(to *link) error {
 	if e.link == nil { // a candidate that was taken back has adopted it, and never was the main generation
 		return to.send(kindElder, e.elderBody, e.file)
 	}
-	d, ok := e.link.wire.(interface{ dup() (*os.File, error) })
-	if !ok {
-		return ErrNotSupported
-	}
-	file, err := d.dup()
+	file, err := e.link.dup()
 	if err != nil {
 		return err
 	}

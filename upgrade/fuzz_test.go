@@ -190,7 +190,7 @@ func FuzzInheritance(f *testing.F) {
 		fr := frame{body: body, files: files[:nfiles%4]}
 		inTime(t, func() {
 			p, all := previous{}, newElders()
-			_, _ = p.take(fr), all.adopt(fr)
+			_, _ = p.take(fr.files), all.adopt(fr)
 			p.release()
 			all.release()
 		})

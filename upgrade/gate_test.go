@@ -171,7 +171,7 @@ func TestUnservedListenerIsNamed(t *testing.T) {
 // The pid file appears as a whole, is found out to be impossible before it is needed, and is removed by its owner only.
 func TestPIDFileIsAtomic(t *testing.T) {
 	dir := t.TempDir()
-	p := &pidFile{path: filepath.Join(dir, "pid")}
+	p := newPIDFile(filepath.Join(dir, "pid"))
 	if err := p.stage(); err != nil {
 		t.Fatal(err)
 	}
@@ -191,10 +191,10 @@ func TestPIDFileIsAtomic(t *testing.T) {
 	if _, err := os.Stat(p.path); err != nil {
 		t.Error("removed the pid file of another process")
 	}
-	if err := (&pidFile{path: dir}).stage(); err == nil || !strings.Contains(err.Error(), "is a directory") {
+	if err := newPIDFile(dir).stage(); err == nil || !strings.Contains(err.Error(), "is a directory") {
 		t.Errorf("directory: %v", err)
 	}
-	none := &pidFile{}
+	none := newPIDFile("")
 	if err := errors.Join(none.stage(), none.publish()); err != nil {
 		t.Errorf("without a path: %v", err)
 	}

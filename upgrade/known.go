@@ -73,6 +73,27 @@ type socketName struct {
 	Addr    string `json:"addr"`
 }
 
+// dup returns duplicates of the open sockets: the program may close one of them at any moment, and the number that this
+// sets free may be another connection's in the next. The caller calls drop when they were inherited.
+func (s *listeners) dup() (files []inheritedFile, drop func(), err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	drop = func() {
+		for _, f := range files {
+			closeFD(int(f.fd))
+		}
+	}
+	for _, r := range s.all {
+		fd, err := dupFD(r.fd)
+		if err != nil {
+			drop()
+			return nil, nil, explain(fmt.Errorf("duplicate %s %s: %w", r.network, r.addr, err))
+		}
+		files = append(files, inheritedFile{name: [3]string{r.kind, r.network, r.addr}, fd: uintptr(fd)})
+	}
+	return files, drop, nil
+}
+
 // find returns the open listener of a name; the first one that is not pinned if there is none.
 func (s *listeners) find(network, addr string) (*socketRef, error) {
 	for _, r := range s.refs() {

@@ -38,6 +38,9 @@ func newLink(w wire) *link {
 	return l
 }
 
+// allowMissing makes the link accept a connection that comes without its descriptor, for as long as the sender has one too.
+func (l *link) allowMissing(on bool) { l.lacking.Store(on) }
+
 func (l *link) read() {
 	defer close(l.frames)
 	var pending []byte
@@ -135,6 +138,15 @@ func (l *link) takeTurn(limit time.Duration) bool {
 	case <-late.C:
 		return false
 	}
+}
+
+// dup returns another descriptor of this end, for another process. The caller closes it.
+func (l *link) dup() (*os.File, error) {
+	w, ok := l.wire.(interface{ dup() (*os.File, error) })
+	if !ok {
+		return nil, errors.ErrUnsupported
+	}
+	return w.dup()
 }
 
 // quit stops reading and leaves the socket open, for another process that has it now. frames ends with what has come.

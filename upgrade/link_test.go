@@ -163,7 +163,7 @@ func TestHelloIsHeardBeforeTheEnd(t *testing.T) {
 		l := &link{frames: make(chan frame, 1)}
 		l.frames <- frame{kind: kindHello}
 		close(l.frames)
-		a.child = &child{link: l, exited: make(chan struct{})}
+		a.child = &child{link: l, started: &started{exited: make(chan struct{})}}
 		close(a.child.exited)
 		if f, err := a.until(kindHello, 0, nil); err != nil || f.kind != kindHello {
 			t.Fatalf("%+v, %v", f, err)
@@ -178,12 +178,12 @@ func (w *deadWire) send([]byte, []*os.File) error { return syscall.EPIPE }
 
 // What a candidate has said last is the reason, and not that it cannot be told anything.
 func TestLastWordsAreTheReason(t *testing.T) {
-	b, err := encodeFrame(kindFailed, failedBody{Phase: PhaseCheck, Reason: "I do not like it"}, 0)
+	b, err := encodeFrame(kindFailed, failedBody{Phase: string(PhaseCheck), Reason: "I do not like it"}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	a := &attempt{u: &Upgrader{opts: Options{Silence: time.Minute}}, ctx: t.Context(), phase: PhaseSoak}
-	a.child = &child{link: newLink(&deadWire{wireOf{pieces: [][]byte{b}}}), exited: make(chan struct{})}
+	a.child = &child{link: newLink(&deadWire{wireOf{pieces: [][]byte{b}}}), started: &started{exited: make(chan struct{})}}
 	if err := a.send(kindOpen, nil); err == nil || err.Error() != "I do not like it" {
 		t.Errorf("the reason is %v", err)
 	}

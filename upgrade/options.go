@@ -6,24 +6,15 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime/debug"
 	"slices"
-	"strings"
 	"time"
 
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
 )
-
-// startDir is the directory that the program was started in. Relative paths keep their meaning and every generation
-// starts where the first one did, whatever the program changes its directory to.
-var startDir, _ = os.Getwd()
-
-// startArgs are the arguments that this process was started with, its name first.
-var startArgs = slices.Clone(os.Args)
 
 // Options of an Upgrader. The zero value works.
 type Options struct {
@@ -162,17 +153,6 @@ func (o Options) environ() []string {
 		return append([]string(nil), o.Env...)
 	}
 	return os.Environ()
-}
-
-// lookup finds the file to execute without following symbolic links, so that a link which a release moves is seen.
-func (o Options) lookup() (string, error) {
-	if !strings.ContainsRune(o.Executable, filepath.Separator) {
-		return exec.LookPath(o.Executable)
-	}
-	if filepath.IsAbs(o.Executable) {
-		return o.Executable, nil
-	}
-	return filepath.Join(startDir, o.Executable), nil
 }
 
 func first[T comparable](v, fallback T) T {

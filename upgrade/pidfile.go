@@ -1,14 +1,11 @@
 package upgrade
 
 import (
-	"encoding/json"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"time"
 )
 
 // pidFile keeps the pid of the main generation. It is staged beside its place first, so that a directory that cannot
@@ -17,6 +14,9 @@ type pidFile struct {
 	path   string // empty: there is none
 	staged bool
 }
+
+// newPIDFile is of the file at path; with an empty one there is none, and nothing is done.
+func newPIDFile(path string) *pidFile { return &pidFile{path: path} }
 
 // stage may be called again: rights and directories may have changed since the first time.
 func (p *pidFile) stage() error {
@@ -96,29 +96,35 @@ func (p *pidFile) remove() {
 	}
 }
 
-// record writes the outcome of an upgrade beside the pid file, for whoever has asked for it by a signal. A commit is
-// recorded by the new process and then by the old one, if nothing else has happened meanwhile.
-func (p *pidFile) record(log *slog.Logger, out Outcome) {
-	if p.path == "" {
-		return
-	}
-	last, ok := readOutcome(p.path)
-	if ok && out.Committed && !last.Started.Before(out.Started) && !last.At.After(time.Now()) { // a clock may have been set back
-		return
-	}
-	b, err := json.Marshal(out)
+// writeLast writes a text beside the pid file, whole or not at all.
+func (p *pidFile) writeLast(text []byte) error {
 	tmp := p.stagedBy(os.Getpid()) + lastSuffix
-	if err == nil {
-		err = os.WriteFile(tmp, append(b, '\n'), 0o644)
-	}
+	err := os.WriteFile(tmp, text, 0o644)
 	if err == nil {
 		err = os.Rename(tmp, p.path+lastSuffix)
 	}
 	if err != nil {
 		os.Remove(tmp)
-		log.Warn("upgrade: cannot record the outcome", "file", p.path+lastSuffix, "err", err)
+		return fmt.Errorf("%s: %w", p.path+lastSuffix, err)
 	}
+	return nil
 }
 
-// lastSuffix is what the outcome's file has after the name of the pid file.
+// readLast returns the text that writeLast of any process has written beside the pid file.
+func readLast(pidFile string) ([]byte, error) { return os.ReadFile(pidFile + lastSuffix) }
+
+// readPID returns the pid that the file names.
+func readPID(file string) (int, error) {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return 0, err
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil || pid <= 1 {
+		return 0, fmt.Errorf("pid file %s: %.40q is no pid of a service: is the file its Options.PIDFile?", file, b)
+	}
+	return pid, nil
+}
+
+// lastSuffix is what the file of writeLast has after the name of the pid file.
 const lastSuffix = ".last"

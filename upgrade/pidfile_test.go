@@ -9,7 +9,7 @@ import (
 // A staged pid file is staged again if it has gone, so that a check finds out what the commit would.
 func TestStagedPIDFileIsLookedAtAgain(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "run")
-	p := &pidFile{path: filepath.Join(dir, "pid")}
+	p := newPIDFile(filepath.Join(dir, "pid"))
 	for range 2 {
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			t.Fatal(err)

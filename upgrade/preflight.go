@@ -2,7 +2,6 @@ package upgrade
 
 import (
 	"bytes"
-	"context"
 	"debug/buildinfo"
 	"errors"
 	"fmt"
@@ -13,7 +12,6 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/midair-go/midair/internal/guard"
 )
@@ -38,50 +36,31 @@ func (p program) close() {
 	}
 }
 
-// program finds out what to start. It does not wait for ever for a Verify, or a file system, that hangs.
-func (a *attempt) program() (program, error) {
-	if a.mode == modeRollback {
-		return a.u.previous.program()
-	}
-	var p program
-	err := errors.New("Options.Verify has ended its goroutine")
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		p, err = preflight(a.u.opts, a.mode)
-	}()
-	var waited error
-	select {
-	case <-done:
-		return p, err
-	case <-a.ctx.Done():
-		waited = fmt.Errorf("%w: %w", ErrAborted, context.Cause(a.ctx))
-	case <-time.After(time.Until(a.due)):
-		waited = fmt.Errorf("executable: to read it and Options.Verify took longer than %v", a.u.opts.Timeout)
-	}
-	go func() { // ends when Verify does
-		<-done
-		p.close()
-	}()
-	return program{}, waited
-}
-
 // library and sibling are the modules that let a program take over.
 const (
 	library = "github.com/midair-go/midair"
 	sibling = "github.com/cloudflare/tableflip"
 )
 
+// policy says what may replace this program. The zero value lets through whatever could.
+type policy struct {
+	sameBuild error                   // what the build that runs already is refused with; nil: it is let through
+	other     bool                    // another program is meant
+	library   bool                    // a program that knows tableflip only will not do
+	verify    func(path string) error // Options.Verify
+}
+
 // preflight looks at the file before it is started: what would certainly fail, or is surely not meant, is refused here.
-// What cannot be told from the file, a script for instance, is started and has to show itself.
-func preflight(o Options, m mode) (p program, err error) {
-	path, err := checkExecutable(o)
+// What cannot be told from the file, a script for instance, is started and has to show itself. A bare name of the
+// executable is looked up in PATH, a relative path counts from the start directory. The caller closes the program.
+func preflight(executable string, args []string, o policy) (p program, err error) {
+	path, err := checkExecutable(executable)
 	if err != nil {
 		return p, err
 	}
-	p = program{path: path, args: append([]string{o.Executable}, o.Args...)}
+	p = program{path: path, args: append([]string{executable}, args...)}
 	file, err := os.Open(path)
-	if errors.Is(err, fs.ErrPermission) && o.Verify == nil {
+	if errors.Is(err, fs.ErrPermission) && o.verify == nil {
 		return p, nil // it may be executed, and not read
 	}
 	if err != nil {
@@ -92,14 +71,14 @@ func preflight(o Options, m mode) (p program, err error) {
 			file.Close()
 		}
 	}()
-	if err := examine(file, m); err != nil || o.Verify == nil {
+	if err := examine(file, o); err != nil || o.verify == nil {
 		return p, err
 	}
 	name := path
 	if canRunDescriptor {
 		name = descriptorPath(fdOf(file), true)
 	}
-	if err := guard.Call(func() error { return o.Verify(name) }); err != nil {
+	if err := guard.Call(func() error { return o.verify(name) }); err != nil {
 		return p, fmt.Errorf("executable %s: Options.Verify: %w", path, err)
 	}
 	if canRunDescriptor {
@@ -109,22 +88,22 @@ func preflight(o Options, m mode) (p program, err error) {
 }
 
 // examine reads the build information of the file, if it has any.
-func examine(file *os.File, m mode) error {
-	if m == modeUpgrade && sameBuild(file) {
-		return fmt.Errorf("executable %s: %w: was the new one copied to its place?", file.Name(), ErrSameBuild)
+func examine(file *os.File, o policy) error {
+	if o.sameBuild != nil && sameBuild(file) {
+		return fmt.Errorf("executable %s: %w: was the new one copied to its place?", file.Name(), o.sameBuild)
 	}
 	info, err := buildinfo.Read(file)
 	if err != nil {
 		return nil // not a Go program, or one without: it will tell
 	}
-	if err := suits(info, m); err != nil {
+	if err := suits(info, o); err != nil {
 		return fmt.Errorf("executable %s: %w", file.Name(), err)
 	}
 	return nil
 }
 
 // suits says why a program with this build information cannot replace this one, or is not meant to.
-func suits(info *debug.BuildInfo, m mode) error {
+func suits(info *debug.BuildInfo, o policy) error {
 	if goos, goarch := setting(info, "GOOS"), setting(info, "GOARCH"); goos != runtime.GOOS || goarch != runtime.GOARCH {
 		return fmt.Errorf("is built for %s/%s, this machine needs %s/%s", goos, goarch, runtime.GOOS, runtime.GOARCH)
 	}
@@ -136,11 +115,11 @@ func suits(info *debug.BuildInfo, m mode) error {
 	switch known := len(info.Deps) > 0 || info.Main.Path != "" && !strings.HasSuffix(info.Path, ".test"); {
 	case known && !uses(library) && !uses(sibling):
 		return fmt.Errorf("is %s and does not use %s, so it could not take over: is it the right program?", info.Path, library)
-	case known && !uses(library) && m == modeRehearsal:
+	case known && !uses(library) && o.library:
 		return fmt.Errorf("is %s and knows tableflip only, so it cannot be rehearsed", info.Path)
 	}
 	own, ok := debug.ReadBuildInfo()
-	if ok && m != modeRestart && named(own) && named(info) && own.Path != info.Path {
+	if ok && !o.other && named(own) && named(info) && own.Path != info.Path {
 		return fmt.Errorf("is %s, and %s is running: if that is meant, use Restart", info.Path, own.Path)
 	}
 	return nil

@@ -51,12 +51,16 @@ func TestBuildInformationDecides(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			again := map[string]string{none: c.refuse}[c.again]
-			for m, want := range map[mode]string{
-				modeUpgrade: c.refuse, modeHangup: c.refuse, modeRehearsal: c.refuse, modeRestart: again,
+			for _, p := range []struct {
+				policy
+				want string
+			}{
+				{policy{sameBuild: errors.New("the same")}, c.refuse}, {policy{}, c.refuse}, {policy{library: true}, c.refuse},
+				{policy{other: true}, again},
 			} {
-				err := suits(infoOf(c.change), m)
-				if want == any && err != nil || want != any && (err == nil || !strings.Contains(err.Error(), want)) {
-					t.Errorf("%v: %v, want %q", m, err, want)
+				err := suits(infoOf(c.change), p.policy)
+				if p.want == any && err != nil || p.want != any && (err == nil || !strings.Contains(err.Error(), p.want)) {
+					t.Errorf("%+v: %v, want %q", p.policy, err, p.want)
 				}
 			}
 		})
@@ -66,10 +70,10 @@ func TestBuildInformationDecides(t *testing.T) {
 // A program that knows tableflip only can replace this one, and cannot be rehearsed.
 func TestTableflipCannotBeRehearsed(t *testing.T) {
 	info := infoOf(func(b *debug.BuildInfo) { b.Deps = []*debug.Module{{Path: sibling}} })
-	if err := suits(info, modeUpgrade); err != nil {
+	if err := suits(info, policy{}); err != nil {
 		t.Errorf("upgrade: %v", err)
 	}
-	if err := suits(info, modeRehearsal); err == nil || !strings.Contains(err.Error(), "cannot be rehearsed") {
+	if err := suits(info, policy{library: true}); err == nil || !strings.Contains(err.Error(), "cannot be rehearsed") {
 		t.Errorf("rehearsal: %v", err)
 	}
 }

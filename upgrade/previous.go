@@ -5,17 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 	"sync"
 )
 
-// previous is the build that was committed before the one of this generation: its executable, as a descriptor that
-// outlives the file, and the arguments that it was started with. The old process sends it to every candidate, for Rollback.
+// previous is the build that was committed before the one of this generation. The old process sends it to every candidate,
+// for Rollback.
 type previous struct {
-	mu      sync.Mutex
-	exe     *os.File
-	args    []string // with the name
-	version string
+	mu    sync.Mutex
+	build *build // nil if none is known
 }
 
 // Rollback replaces this process by the last build that was committed before and is another one, with the arguments that
@@ -37,62 +34,48 @@ func (u *Upgrader) Rollback(ctx context.Context) error {
 func (p *previous) program() (program, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.exe == nil {
+	if p.build == nil {
 		return program{}, fmt.Errorf("%w: nothing is known of an earlier build", ErrNotReady)
 	}
-	exe, err := dupFile(p.exe)
-	if err != nil {
-		return program{}, fmt.Errorf("the executable of the earlier build: %w", err)
-	}
-	return program{args: p.args, exe: exe}, nil
+	return p.build.program()
 }
 
-// build describes it; nil if there is none.
-func (p *previous) build() *Process {
+// status describes it; nil if there is none.
+func (p *previous) status() *Process {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.exe == nil {
+	if p.build == nil {
 		return nil
 	}
-	return &Process{Version: p.version}
+	return &Process{Version: p.build.version}
 }
 
 // take reads what the old process sent.
-func (p *previous) take(f frame) error {
-	if len(f.files) < 2 {
+func (p *previous) take(files []*os.File) error {
+	if len(files) < 2 {
 		return errors.New("the executable of the old process did not come along")
 	}
-	values, err := readState(f.files[1], argsLimit)
+	version, args, err := readBuild(files[1])
 	if err != nil {
 		return err
 	}
-	exe, err := dupFile(f.files[0])
+	exe, err := dupFile(files[0])
 	if err != nil {
 		return err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.drop()
-	p.exe, p.version = exe, string(values["version"])
-	p.args = strings.Split(string(values["args"]), "\x00")
+	p.build.close()
+	p.build = &build{exe: exe, args: args, version: version}
 	return nil
-}
-
-func (p *previous) drop() {
-	if p.exe != nil {
-		p.exe.Close()
-		p.exe = nil
-	}
 }
 
 func (p *previous) release() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.drop()
+	p.build.close()
+	p.build = nil
 }
-
-// argsLimit is more than the kernel lets a process be started with.
-const argsLimit = 8 << 20
 
 // bequeath sends the candidate what it could be rolled back to: the build of this process, or, if the candidate runs that
 // one too, what this process could be rolled back to itself. A restart does not make one forget the build before.
@@ -106,32 +89,24 @@ func (u *Upgrader) bequeath(c *Candidate) error {
 			return u.previous.pass(c.link)
 		}
 	}
-	exe, err := openSelf()
+	own, err := ownBuild(u.opts.Version)
 	if err != nil {
 		return err
 	}
-	defer exe.Close()
-	return (&previous{exe: exe, args: startArgs, version: u.opts.Version}).pass(c.link)
+	defer own.close()
+	return (&previous{build: own}).pass(c.link)
 }
 
 func (p *previous) pass(to *link) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.exe == nil {
+	if p.build == nil {
 		return nil
 	}
-	args, err := p.argsFile()
+	args, err := writeBuild(p.build.version, p.build.args)
 	if err != nil {
 		return err
 	}
 	defer args.Close()
-	return to.send(kindPrevious, nil, p.exe, args)
-}
-
-// argsFile writes what goes with the executable.
-func (p *previous) argsFile() (*os.File, error) {
-	b := appendStateHeader(nil, 2)
-	b = appendStateEntry(b, "version", []byte(p.version))
-	b = appendStateEntry(b, "args", []byte(strings.Join(p.args, "\x00"))) // no argument has a zero byte
-	return writeState(b)
+	return to.send(kindPrevious, nil, p.build.exe, args)
 }

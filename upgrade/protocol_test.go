@@ -30,7 +30,7 @@ var frames = []struct {
 	{kindServing, nil, 0, "\x06\x00", ""},
 	{kindServing, servingBody{[]socketName{{"listener", "tcp", ":1"}}}, 0, "\x06\x00",
 		`{"listeners":[{"kind":"listener","network":"tcp","addr":":1"}]}`},
-	{kindFailed, failedBody{Phase: PhaseCheck, Reason: "x", Aborted: true}, 0, "\x07\x00", `{"phase":"check","reason":"x","aborted":true}`},
+	{kindFailed, failedBody{Phase: string(PhaseCheck), Reason: "x", Aborted: true}, 0, "\x07\x00", `{"phase":"check","reason":"x","aborted":true}`},
 	{kindAbort, abortBody{Reason: "x", Stopping: true}, 0, "\x08\x00", `{"reason":"x","stopping":true}`},
 	{kindReturned, nil, 1, "\x09\x01", ""},
 	{kindReleased, nil, 0, "\x0a\x00", ""},

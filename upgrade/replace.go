@@ -113,7 +113,7 @@ func (r *runner) answer(q request) {
 		q.reply <- fmt.Errorf("%w: this process does not serve yet", ErrNotReady)
 	case q.op == opUpgrade && r.attempt != nil:
 		q.reply <- ErrInProgress
-	case q.op == opUpgrade && q.mode == modeRollback && r.u.previous.build() == nil:
+	case q.op == opUpgrade && q.mode == modeRollback && r.u.previous.status() == nil:
 		q.reply <- fmt.Errorf("%w: no earlier build is known", ErrNotReady)
 	case q.op == opUpgrade:
 		r.begin(newAttempt(q.ctx, r.u, q.mode), q.reply)
@@ -181,7 +181,7 @@ func (r *runner) attempted(err error) {
 	r.attempt = nil
 	out := a.outcome(err)
 	r.u.setLast(out)
-	r.u.pid.record(r.u.log, out)
+	r.u.recordOutcome(out)
 	waiter := r.waiter
 	r.waiter = nil
 	switch {

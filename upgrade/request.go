@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"strconv"
-	"strings"
 	"syscall"
 	"time"
 )
@@ -115,19 +113,26 @@ func (q *asked) killed() (Outcome, bool, error) {
 	return Outcome{}, true, fmt.Errorf("%w: pid %d has ended without removing %s, and no other process has taken over: start the service", ErrClosed, q.pid, q.file)
 }
 
-func readOutcome(pidFile string) (out Outcome, ok bool) {
-	b, err := os.ReadFile(pidFile + lastSuffix)
-	return out, err == nil && json.Unmarshal(b, &out) == nil
+// recordOutcome writes the outcome of an upgrade beside the pid file, for whoever has asked for it by a signal. A commit is
+// recorded by the new process and then by the old one, if nothing else has happened meanwhile.
+func (u *Upgrader) recordOutcome(out Outcome) {
+	if u.opts.PIDFile == "" {
+		return
+	}
+	last, ok := readOutcome(u.opts.PIDFile)
+	if ok && out.Committed && !last.Started.Before(out.Started) && !last.At.After(time.Now()) { // a clock may have been set back
+		return
+	}
+	b, err := json.Marshal(out)
+	if err == nil {
+		err = u.pid.writeLast(append(b, '\n'))
+	}
+	if err != nil {
+		u.log.Warn("upgrade: cannot record the outcome", "err", err)
+	}
 }
 
-func readPID(file string) (int, error) {
-	b, err := os.ReadFile(file)
-	if err != nil {
-		return 0, err
-	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
-	if err != nil || pid <= 1 {
-		return 0, fmt.Errorf("pid file %s: %.40q is no pid of a service: is the file its Options.PIDFile?", file, b)
-	}
-	return pid, nil
+func readOutcome(pidFile string) (out Outcome, ok bool) {
+	b, err := readLast(pidFile)
+	return out, err == nil && json.Unmarshal(b, &out) == nil
 }

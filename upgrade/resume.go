@@ -66,7 +66,7 @@ func (u *Upgrader) takePrevious() {
 	if exe == nil || args == nil {
 		return
 	}
-	if err := u.previous.take(frame{files: []*os.File{exe, args}}); err != nil {
+	if err := u.previous.take([]*os.File{exe, args}); err != nil {
 		u.log.Warn("upgrade: cannot take what a rollback would start", "err", err)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -38,13 +39,13 @@ const (
 	namesLimit  = 32 << 10 // must fit into a pipe: the names are written before anybody reads
 )
 
-// child is a started process, from the old one's side.
-type child struct {
-	pid    int
-	link   *link
-	ready  chan struct{} // closed when the Ready byte has come
-	exited chan struct{} // closed when the process has ended; then status says how
-	status string
+// started is a process that start has started.
+type started struct {
+	pid     int
+	control *os.File      // this end of the control socket; whoever uses it closes it
+	ready   chan struct{} // closed when the Ready byte has come
+	exited  chan struct{} // closed when the process has ended; then status says how
+	status  string
 
 	proc   *os.Process
 	readyR *os.File
@@ -58,18 +59,18 @@ type launch struct {
 	undo  []func()
 }
 
-// startChild starts the program with all open sockets and a control socket.
-func startChild(o Options, p program, s *listeners) (*child, error) {
+// start starts the program with a control socket and with the given files, which stay the caller's. The process is a
+// child in the sense of tableflip, leads a process group of its own, begins in the start directory, and has this
+// process's standard descriptors.
+func start(p program, env []string, files []inheritedFile) (*started, error) {
 	var l launch
 	defer l.close()
 	readyR, life, err := l.pipes()
 	if err != nil {
 		return nil, err
 	}
-	if err := l.sockets(s); err != nil {
-		readyR.Close()
-		closeFD(life)
-		return nil, err
+	for _, f := range files {
+		l.add(f.name[:], f.fd)
 	}
 	ours, theirs, err := socketPair()
 	if err != nil {
@@ -79,33 +80,20 @@ func startChild(o Options, p program, s *listeners) (*child, error) {
 	}
 	l.undo = append(l.undo, func() { theirs.Close() })
 	l.add([]string{"fd", controlName, ""}, fdOf(theirs))
-	pid, err := l.exec(o, p, life)
+	pid, err := l.exec(p, env, life)
 	if err != nil {
 		ours.Close()
 		readyR.Close()
 		closeFD(life)
 		return nil, err
 	}
-	return newChild(pid, ours, readyR, life)
-}
-
-func newChild(pid int, control, readyR *os.File, life int) (*child, error) {
 	proc, err := os.FindProcess(pid)
 	if err != nil {
 		return nil, fmt.Errorf("find pid %d: %w", pid, err)
 	}
-	sock, err := newSocket(control)
-	if err != nil {
-		_ = proc.Kill()
-		_, _ = proc.Wait()
-		readyR.Close()
-		closeFD(life)
-		return nil, err
-	}
-	c := &child{pid: pid, proc: proc, life: life, readyR: readyR, link: newLink(sock), ready: make(chan struct{}), exited: make(chan struct{})}
-	c.link.lacking.Store(true)
-	go c.awaitReady()
-	go c.wait()
+	c := &started{pid: pid, control: ours, proc: proc, life: life, readyR: readyR, ready: make(chan struct{}), exited: make(chan struct{})}
+	go c.awaitReady() // ends with the byte, with the process, or with close
+	go c.wait()       // ends with the process
 	return c, nil
 }
 
@@ -132,22 +120,6 @@ func (l *launch) pipes() (readyR *os.File, life int, err error) {
 	return readyR, life, nil
 }
 
-// sockets collects duplicates of the open sockets: the program may close one of them at any moment, and the number that
-// this sets free may be another connection's in the next.
-func (l *launch) sockets(s *listeners) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, r := range s.all {
-		fd, err := unix.FcntlInt(uintptr(r.fd), unix.F_DUPFD_CLOEXEC, 3)
-		if err != nil {
-			return explain(fmt.Errorf("duplicate %s %s: %w", r.network, r.addr, err))
-		}
-		l.undo = append(l.undo, func() { closeFD(fd) })
-		l.add([]string{r.kind, r.network, r.addr}, uintptr(fd))
-	}
-	return nil
-}
-
 func (l *launch) add(name []string, fd uintptr) {
 	l.names = append(l.names, name)
 	l.files = append(l.files, fd)
@@ -155,7 +127,7 @@ func (l *launch) add(name []string, fd uintptr) {
 
 // exec writes the names and starts the process. The names go first: a parent that is killed right after the start must
 // not leave a child that cannot learn what it inherited.
-func (l *launch) exec(o Options, p program, life int) (int, error) {
+func (l *launch) exec(p program, env []string, life int) (int, error) {
 	path := p.path
 	if p.exe != nil {
 		l.add([]string{"fd", exeName, ""}, fdOf(p.exe))
@@ -173,7 +145,7 @@ func (l *launch) exec(o Options, p program, life int) (int, error) {
 	}
 	attr := &syscall.ProcAttr{
 		Dir:   startDir,
-		Env:   childEnv(o.environ()),
+		Env:   childEnv(env),
 		Files: append([]uintptr{stdFD(0), stdFD(1), stdFD(2)}, l.files...),
 		Sys:   &syscall.SysProcAttr{Setpgid: true},
 	}
@@ -210,14 +182,14 @@ func stdFD(fd uintptr) uintptr {
 }
 
 // checkExecutable names what the kernel would answer with a bare errno, or not at all.
-func checkExecutable(o Options) (string, error) {
+func checkExecutable(name string) (string, error) {
 	if startDir == "" {
 		return "", errors.New("the directory that the program was started in was not readable")
 	}
 	if _, err := os.Stat(startDir); err != nil {
 		return "", fmt.Errorf("the directory that the program was started in is gone: %w", err)
 	}
-	path, err := o.lookup()
+	path, err := lookup(name)
 	if err != nil {
 		return "", fmt.Errorf("executable: %w", err)
 	}
@@ -236,6 +208,17 @@ func checkExecutable(o Options) (string, error) {
 	return filepath.Clean(path), nil
 }
 
+// lookup finds the file to execute without following symbolic links, so that a link which a release moves is seen.
+func lookup(name string) (string, error) {
+	if !strings.ContainsRune(name, filepath.Separator) {
+		return exec.LookPath(name)
+	}
+	if filepath.IsAbs(name) {
+		return name, nil
+	}
+	return filepath.Join(startDir, name), nil
+}
+
 // explain adds what to do to the errors that an operator meets.
 func explain(err error) error {
 	switch {
@@ -250,7 +233,7 @@ func explain(err error) error {
 }
 
 // awaitReady ends with the byte, when no process holds the other end any more, or with close.
-func (c *child) awaitReady() {
+func (c *started) awaitReady() {
 	defer c.readyR.Close()
 	var b [1]byte
 	if n, _ := c.readyR.Read(b[:]); n == 1 && b[0] == readyByte {
@@ -259,7 +242,7 @@ func (c *child) awaitReady() {
 }
 
 // wait reaps the process. It ends with the process: after a commit that is later than this one's own end.
-func (c *child) wait() {
+func (c *started) wait() {
 	state, err := c.proc.Wait()
 	c.status = fmt.Sprint(state)
 	if err != nil {
@@ -268,11 +251,11 @@ func (c *child) wait() {
 	close(c.exited)
 }
 
-func (c *child) signal(sig os.Signal) { _ = c.proc.Signal(sig) }
+func (c *started) signal(sig os.Signal) { _ = c.proc.Signal(sig) }
 
 // kill ends the process and what it has started: its group is its own. Between its end and its reaping, which wait does
 // at once, the number can be nobody else's.
-func (c *child) kill() {
+func (c *started) kill() {
 	if c.proc.Signal(syscall.Signal(0)) == nil {
 		_ = syscall.Kill(-c.pid, syscall.SIGKILL)
 	}
@@ -280,8 +263,7 @@ func (c *child) kill() {
 
 // close ends what belongs to a child that has died. It is not called after a commit: the pipe's end tells the child
 // when this process is gone.
-func (c *child) close() {
-	c.link.close()
+func (c *started) close() {
 	c.readyR.Close()
 	closeFD(c.life)
 }
@@ -318,6 +300,9 @@ func duplicate(c syscall.Conn) (fd int, inode uint64, err error) {
 	}
 	return fd, inode, nil
 }
+
+// dupFD returns another descriptor of what fd is, close-on-exec.
+func dupFD(fd int) (int, error) { return unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3) }
 
 // dupFile returns another descriptor of an open file.
 func dupFile(f *os.File) (*os.File, error) {

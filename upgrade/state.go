@@ -11,6 +11,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/midair-go/midair/internal/guard"
@@ -204,6 +205,26 @@ func decodeState(b []byte) (map[string][]byte, error) {
 		return nil, errState
 	}
 	return values, nil
+}
+
+// argsLimit is more than the kernel lets a process be started with.
+const argsLimit = 8 << 20
+
+// writeBuild writes what goes with the executable of a build to a sealed file. The caller closes it.
+func writeBuild(version string, args []string) (*os.File, error) {
+	b := appendStateHeader(nil, 2)
+	b = appendStateEntry(b, "version", []byte(version))
+	b = appendStateEntry(b, "args", []byte(strings.Join(args, "\x00"))) // no argument has a zero byte
+	return writeState(b)
+}
+
+// readBuild reads what writeBuild of any process wrote.
+func readBuild(f *os.File) (version string, args []string, err error) {
+	values, err := readState(f, argsLimit)
+	if err != nil {
+		return "", nil, err
+	}
+	return string(values["version"]), strings.Split(string(values["args"]), "\x00"), nil
 }
 
 // decoder reads from b until something is not there.

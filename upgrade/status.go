@@ -58,7 +58,7 @@ func (u *Upgrader) Status() Status {
 	u.mu.Lock()
 	st := u.state
 	u.mu.Unlock()
-	st.Draining, st.Previous = u.elders.status(), u.previous.build()
+	st.Draining, st.Previous = u.elders.status(), u.previous.status()
 	return st
 }
 

@@ -15,7 +15,7 @@ import (
 // one that was taken back.
 func (r *runner) fail(p Phase, err error) {
 	if r.u.parent != nil {
-		body := failedBody{Phase: p, Reason: clip(err.Error()), Aborted: errors.Is(err, ErrAborted)}
+		body := failedBody{Phase: string(p), Reason: clip(err.Error()), Aborted: errors.Is(err, ErrAborted)}
 		if sent := r.u.parent.send(kindFailed, body); gone(sent) {
 			r.orphaned()
 			return
@@ -73,7 +73,7 @@ func (r *runner) becomeMain() {
 	u.publisher.Store(nil)
 	u.mover.Store(nil)
 	if u.parent != nil {
-		u.parent.lacking.Store(false) // from now on the old process keeps no descriptor
+		u.parent.allowMissing(false) // from now on the old process keeps no descriptor
 	}
 	u.listeners.set(func(s *listeners) { s.unlink = true })
 	u.listeners.open(true)
@@ -112,7 +112,7 @@ func (u *Upgrader) testify() {
 	}
 	out := u.born
 	out.At, out.Committed, out.Version, out.Generation, out.PID = time.Now(), true, u.opts.Version, u.generation, os.Getpid()
-	u.pid.record(u.log, out)
+	u.recordOutcome(out)
 }
 
 // heard handles a frame of the old process, or its death.
@@ -150,7 +150,7 @@ func (r *runner) heard(f frame, ok bool) {
 	case f.kind == kindDial:
 		r.dialed(f)
 	case f.kind == kindPrevious:
-		r.inherit(r.u.previous.take(f))
+		r.inherit(r.u.previous.take(f.files))
 	case f.kind == kindElder:
 		r.inherit(r.u.elders.adopt(f))
 	case f.kind == kindOpen:

@@ -88,7 +88,7 @@ func (s *supervisor) keep(m *message) {
 func (s *supervisor) introduced(m *message) {
 	g, err := s.track(m.pid)
 	if err == nil && g.build == nil {
-		g.build, err = buildOf(m.pid, m.value(wordVersion))
+		g.build, err = generationBuild(m.pid, m.value(wordVersion))
 	}
 	if err != nil {
 		s.log.Warn("upgrade: supervisor: cannot hold the build of a candidate", "pid", m.pid, "err", err)
@@ -183,22 +183,29 @@ func (s *supervisor) lead(g *generation) {
 	}
 }
 
+// generationBuild takes hold of what a generation runs.
+func generationBuild(pid int, version string) (*build, error) {
+	b, err := buildOf(pid, version)
+	if err == nil {
+		b.env = withoutPrivate(b.env)
+	}
+	return b, err
+}
+
 func (s *supervisor) remember(g *generation) {
 	b, err := g.build, error(nil)
 	if g.build = nil; b == nil {
-		b, err = buildOf(g.pid, g.version)
+		b, err = generationBuild(g.pid, g.version)
 	}
 	if err != nil {
 		s.log.Warn("upgrade: supervisor: cannot hold the build: a crash will bring back the one before", "pid", g.pid, "err", err)
 		return
 	}
 	if b.same(s.last) {
-		s.last.release()
+		s.last.close()
 	} else {
 		s.crashes = 0 // a new build has not crashed yet
-		if s.before != nil {
-			s.before.release()
-		}
+		s.before.close()
 		s.before = s.last
 	}
 	s.last = b
@@ -210,9 +217,7 @@ func (s *supervisor) died(g *generation) {
 	s.reap()
 	delete(s.gens, g.pid)
 	g.pidfd.Close()
-	if g.build != nil {
-		g.build.release()
-	}
+	g.build.close()
 	switch {
 	case s.ending:
 	case g == s.main:
@@ -344,7 +349,7 @@ func (s *supervisor) restart() {
 		out.Kind = kindFallback
 		s.log.Error("upgrade: supervisor: the build has crashed again within its guard time: back to the one before it",
 			"version", s.last.version, "back to", s.before.version, "Guard", s.opts.Guard)
-		s.last.release()
+		s.last.close()
 		s.last, s.before, s.crashes = s.before, nil, 0
 	}
 	if err := s.start(out); err != nil {

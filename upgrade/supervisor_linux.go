@@ -71,12 +71,6 @@ type generation struct {
 	known  bool // the status
 }
 
-// build is an executable that was committed.
-type build struct {
-	previous
-	env []string
-}
-
 func supervise(o Options) (int, bool) {
 	s, err := newSupervisor(o)
 	if err != nil {
@@ -99,17 +93,18 @@ func newSupervisor(o Options) (*supervisor, error) {
 		return nil, fmt.Errorf("pidfd_open, which needs Linux 5.10: %w", err)
 	}
 	unix.Close(fd)
-	exe, err := openSelf()
+	own, err := ownBuild(o.Version)
 	if err != nil {
 		return nil, err
 	}
+	own.env = withoutPrivate(os.Environ())
 	s := &supervisor{
 		opts: o, log: o.Logger, address: "@midair-" + rand.Text(),
 		deaths: make(chan *generation), quit: make(chan struct{}), gens: map[int]*generation{},
-		last: &build{previous: previous{exe: exe, args: startArgs, version: o.Version}, env: withoutPrivate(os.Environ())},
+		last: own,
 	}
 	if s.inbox, err = newInbox(s.address); err != nil {
-		exe.Close()
+		own.close()
 		return nil, err
 	}
 	s.store = newStore(takePassed().files)
@@ -122,11 +117,8 @@ func (s *supervisor) close() {
 	s.inbox.close()
 	s.store.close()
 	s.up.close()
-	for _, b := range []*build{s.last, s.before} {
-		if b != nil {
-			b.release()
-		}
-	}
+	s.last.close()
+	s.before.close()
 }
 
 func (s *supervisor) run() int {

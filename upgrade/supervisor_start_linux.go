@@ -3,7 +3,6 @@ package upgrade
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -96,49 +95,12 @@ func (s *supervisor) held() (all []kept, done func(), err error) {
 	if s.before == nil {
 		return all, func() {}, nil
 	}
-	args, err := s.before.argsFile()
+	args, err := writeBuild(s.before.version, s.before.args)
 	if err != nil {
 		return nil, nil, err
 	}
 	all = append(all, kept{name: previousExe, file: s.before.exe}, kept{name: previousArgs, file: args})
 	return all, func() { args.Close() }, nil
-}
-
-// buildOf takes hold of what a process runs: the executable, whatever becomes of its file, with arguments and
-// environment.
-func buildOf(pid int, version string) (*build, error) {
-	dir := "/proc/" + strconv.Itoa(pid)
-	exe, err := os.OpenFile(dir+"/exe", unix.O_PATH|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, err
-	}
-	args, err1 := zeroList(dir + "/cmdline")
-	env, err2 := zeroList(dir + "/environ")
-	err = errors.Join(err1, err2)
-	if err == nil && len(args) == 0 {
-		err = errors.New("it has none, or is dead")
-	}
-	if err != nil {
-		exe.Close()
-		return nil, fmt.Errorf("arguments and environment of pid %d: %w", pid, err)
-	}
-	return &build{previous: previous{exe: exe, args: args, version: version}, env: withoutPrivate(env)}, nil
-}
-
-// zeroList reads strings that end with a zero byte.
-func zeroList(path string) ([]string, error) {
-	b, err := os.ReadFile(path)
-	if err != nil || len(b) == 0 {
-		return nil, err
-	}
-	return strings.Split(string(bytes.TrimSuffix(b, []byte{0})), "\x00"), nil
-}
-
-// same tells whether two builds are the same file.
-func (b *build) same(o *build) bool {
-	x, err1 := b.exe.Stat()
-	y, err2 := o.exe.Stat()
-	return err1 == nil && err2 == nil && os.SameFile(x, y)
 }
 
 // belongs tells whether a process was started by a generation of this supervisor as its successor: the environment that

@@ -265,7 +265,7 @@ func TestBuildIsHeld(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer b.release()
+	defer b.close()
 	if !slices.Equal(b.args, []string{"sleep", "60"}) || !slices.Contains(b.env, "MIDAIR_TEST_MARK=1") || b.version != "v1" {
 		t.Errorf("%q, %d variables, %s", b.args, len(b.env), b.version)
 	}
@@ -273,7 +273,7 @@ func TestBuildIsHeld(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer other.release()
+	defer other.close()
 	if b.same(other) || !b.same(b) {
 		t.Error("which builds are the same is not known")
 	}

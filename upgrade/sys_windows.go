@@ -11,12 +11,12 @@ import (
 
 const controlName = "midair-control"
 
-type child struct {
-	pid    int
-	link   *link
-	ready  chan struct{}
-	exited chan struct{}
-	status string
+type started struct {
+	pid     int
+	control *os.File
+	ready   chan struct{}
+	exited  chan struct{}
+	status  string
 }
 
 const canRunDescriptor = false
@@ -35,15 +35,19 @@ func connFile(net.Conn) (*os.File, error) { return nil, errors.ErrUnsupported }
 
 func unixPair() (net.Conn, *os.File, error) { return nil, nil, errors.ErrUnsupported }
 
-func checkExecutable(Options) (string, error) { return "", errors.ErrUnsupported }
+func checkExecutable(string) (string, error) { return "", errors.ErrUnsupported }
 
-func startChild(Options, program, *listeners) (*child, error) { return nil, errors.ErrUnsupported }
+func start(program, []string, []inheritedFile) (*started, error) { return nil, errors.ErrUnsupported }
 
-func (c *child) signal(os.Signal) {}
+func explain(err error) error { return err }
 
-func (c *child) kill() {}
+func dupFD(int) (int, error) { return -1, errors.ErrUnsupported }
 
-func (c *child) close() {}
+func (c *started) signal(os.Signal) {}
+
+func (c *started) kill() {}
+
+func (c *started) close() {}
 
 func newSocket(file *os.File) (wire, error) {
 	file.Close()

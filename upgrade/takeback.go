@@ -40,7 +40,7 @@ func (a *attempt) takeBack(cause error) error {
 	}
 	e := &Error{Phase: a.phase, Reason: cause.Error(), PID: a.child.pid, Err: cause}
 	if r := (*remoteError)(nil); errors.As(cause, &r) && r.Phase != "" {
-		e.Phase = r.Phase
+		e.Phase = Phase(r.Phase)
 	}
 	if x := (*exitError)(nil); errors.As(cause, &x) {
 		if text := a.crashText(); text != "" {

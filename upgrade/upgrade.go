@@ -102,7 +102,7 @@ func newUpgrader(o Options, tel *telemetry, tf *tableflip.Upgrader) *Upgrader {
 		opts: o, log: o.Logger, tel: tel, tf: tf, generation: 1, limit: o.Timeout,
 		listeners: &listeners{tf: tf},
 		keeper:    newKeeper(o.StateLimit),
-		pid:       &pidFile{path: o.PIDFile},
+		pid:       newPIDFile(o.PIDFile),
 		elders:    newElders(),
 		hurry:     make(chan struct{}),
 		requests:  make(chan request), running: make(chan struct{}), ended: make(chan struct{}), stop: make(chan struct{}),
@@ -132,7 +132,7 @@ func (u *Upgrader) join() error {
 	}
 	atStep("new.start")
 	u.parent = newLink(sock)
-	u.parent.lacking.Store(true)
+	u.parent.allowMissing(true)
 	hello := helloBody{Min: protocolMin, Max: protocolMax, PID: os.Getpid(), Version: clip(u.opts.Version), Speaks: true}
 	if err := u.parent.send(kindHello, hello); err != nil && !gone(err) { // one that is dead may have left its welcome
 		return err
@@ -140,7 +140,7 @@ func (u *Upgrader) join() error {
 	atStep("new.hello")
 	_ = u.pid.stage() // while the old process answers; the checks say what is wrong with it
 	if err := u.welcomed(); err != nil {
-		_ = u.parent.send(kindFailed, failedBody{Phase: PhaseStart, Reason: clip(err.Error())}) // one that does not listen gets the exit status
+		_ = u.parent.send(kindFailed, failedBody{Phase: string(PhaseStart), Reason: clip(err.Error())}) // one that does not listen gets the exit status
 		u.parent.close()
 		return err
 	}
@@ -311,7 +311,7 @@ func (u *Upgrader) neverRun() {
 				reason += ": " + s.err.Error()
 			}
 		})
-		_ = u.parent.send(kindFailed, failedBody{Phase: PhaseStart, Reason: clip(reason)})
+		_ = u.parent.send(kindFailed, failedBody{Phase: string(PhaseStart), Reason: clip(reason)})
 		u.parent.close()
 	}
 	u.listeners.set(func(s *listeners) { s.unlink = u.generation == 1 })
