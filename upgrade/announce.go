@@ -2,40 +2,20 @@ package upgrade
 
 import (
 	"errors"
+	"fmt"
 	"slices"
-	"sync"
 	"time"
 )
 
 // What the service manager is told, and when. All of it comes from the goroutine that owns the upgrade, but for the
 // sockets that a program opens and closes while it serves.
 
-// nameSet is the set of names under which sockets are kept.
-type nameSet struct {
-	mu  sync.Mutex
-	all []string
-}
+// extendEvery is how often a start or an upgrade asks for more time.
+const extendEvery = 10 * time.Second
 
-func (s *nameSet) add(name string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !slices.Contains(s.all, name) {
-		s.all = append(s.all, name)
-	}
-}
-
-func (s *nameSet) remove(name string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	n := len(s.all)
-	s.all = slices.DeleteFunc(s.all, func(o string) bool { return o == name })
-	return len(s.all) < n
-}
-
-func (s *nameSet) list() []string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Clone(s.all)
+// statusText is what systemctl status shows.
+func (u *Upgrader) statusText() string {
+	return fmt.Sprintf("serving, generation %d, version %s", u.generation, u.opts.Version)
 }
 
 // announce says that this generation is the service. Its sockets are kept before, and what it does not have is
@@ -45,24 +25,21 @@ func (u *Upgrader) announce() {
 	if u.manager == nil {
 		return
 	}
-	u.listeners.set(func(s *listeners) {
-		s.changed = u.keepSocket
-		for _, r := range s.all {
-			if u.plainParent { // it may have closed what was kept under this name
-				u.manager.forget(storeName(r.kind, r.network, r.addr))
-			}
-			u.keepSocket(r, true)
+	u.listeners.follow(func(r *socketRef) {
+		if u.plainParent { // it may have closed what was kept under this name
+			u.manager.forget(r.storeName())
 		}
-	})
+		u.keepSocket(r, true)
+	}, u.keepSocket)
 	u.forgetSockets()
-	u.manager.ready(u, u.statusText())
-	u.manager.flush(notifyFlush)
+	u.manager.ready(u.generation, u.opts.Version, u.statusText())
+	u.manager.settle()
 	atStep("new.announced")
 }
 
 // keepSocket follows the sockets of the main generation. It is called with the lock of the listeners.
 func (u *Upgrader) keepSocket(r *socketRef, open bool) {
-	name := storeName(r.kind, r.network, r.addr)
+	name := r.storeName()
 	if !open {
 		u.manager.remove(name)
 	} else if file := r.storable(); file != nil && name != "" {
@@ -74,9 +51,9 @@ func (u *Upgrader) keepSocket(r *socketRef, open bool) {
 func (u *Upgrader) forgetSockets() {
 	var own []string
 	for _, r := range u.listeners.refs() {
-		own = append(own, storeName(r.kind, r.network, r.addr))
+		own = append(own, r.storeName())
 	}
-	for _, name := range append(u.inherited, u.listeners.passed.unclaimed()...) {
+	for _, name := range append(u.inherited, u.passed.unclaimed()...) {
 		if !slices.Contains(own, name) {
 			u.manager.forget(name)
 		}
@@ -86,7 +63,7 @@ func (u *Upgrader) forgetSockets() {
 
 // unfollow leaves what is kept as it is: it is another generation's now, or dropped.
 func (u *Upgrader) unfollow() {
-	u.listeners.set(func(s *listeners) { s.changed = nil })
+	u.listeners.follow(nil, nil)
 }
 
 // stopping says that the service ends, once, and drops what is kept: connections that nobody will accept are to be
@@ -97,10 +74,7 @@ func (u *Upgrader) stopping(reason string) {
 	}
 	u.said = true
 	u.unfollow()
-	u.manager.say(wordStopping, wordStatus+oneLine("stopping: "+reason))
-	for _, name := range u.manager.names() {
-		u.manager.remove(name)
-	}
+	u.manager.stopping(reason)
 }
 
 // pulse is when the manager wants to hear something; nil if it does not.
@@ -109,8 +83,8 @@ func (u *Upgrader) pulse() (<-chan time.Time, func()) {
 		return nil, func() {}
 	}
 	every := extendEvery
-	if u.manager.watchdog > 0 {
-		every = min(every, max(u.manager.watchdog/3, time.Millisecond))
+	if watchdog := u.manager.watchdogEvery(); watchdog > 0 {
+		every = min(every, max(watchdog/3, time.Millisecond))
 	}
 	t := time.NewTicker(every)
 	return t.C, t.Stop
@@ -120,13 +94,13 @@ func (u *Upgrader) pulse() (<-chan time.Time, func()) {
 // manager gives by itself: whoever operates the service has set that.
 func (r *runner) beat() {
 	n := r.u.manager
-	if n.watchdog > 0 && (r.role == roleMain || r.plain) {
+	if n.watchdogEvery() > 0 && (r.role == roleMain || r.plain) {
 		n.alive()
 	}
 	waits := r.attempt != nil || r.role == roleCandidate && r.alone
 	if waits && time.Since(r.extended) >= extendEvery-time.Second {
 		r.extended = time.Now()
-		n.say(extension())
+		n.extend()
 	}
 }
 
@@ -140,7 +114,7 @@ func (r *runner) tellEnd(out Outcome) {
 	if out.Phase != "" {
 		status += "; the last upgrade failed: " + string(out.Phase) + ": " + clip(out.Reason)
 	}
-	r.u.manager.ready(r.u, status)
+	r.u.manager.ready(r.u.generation, r.u.opts.Version, status)
 }
 
 // hangup handles a SIGHUP: it asks for an upgrade, unless it says that the terminal was closed.

@@ -167,7 +167,7 @@ func (a *attempt) returned(f frame) {
 	if len(f.files) > 0 {
 		here := about
 		here.Slot = 0
-		err = a.u.listeners.giveMoved(here, f.files[0], nil)
+		err = giveMoved(a.u.listeners, here, f.files[0], nil)
 	}
 	d := a.dispatcher.Load()
 	if kept := d != nil && d.returned(about, err == nil); !kept && err != nil {

@@ -12,9 +12,17 @@ import (
 // How idle connections change process, from the side that has them: to the candidate in a step of a bake (dispatcher), to
 // the successor after a commit, back to the old process by a lower weight and by an abort.
 
-// mover is what Move does at the moment.
-type mover struct {
-	move func(ref knownListener, c net.Conn, ahead []byte) bool
+// mover is what Move does at the moment: it reports whether another generation has the connection now, which one of the
+// listeners has accepted.
+type mover func(from knownListener, c net.Conn, ahead []byte) bool
+
+// setMover says what Move does from now on; nil: nothing.
+func (u *Upgrader) setMover(m mover) {
+	if m == nil {
+		u.mover.Store(nil)
+	} else {
+		u.mover.Store(&m)
+	}
 }
 
 // Move offers an idle connection, of which nothing was read since its last request ended, to another generation, and
@@ -45,18 +53,18 @@ func (u *Upgrader) MoveWith(c net.Conn, ahead []byte) bool {
 	if c = lowest(c); m == nil || c == nil {
 		return false
 	}
-	if from, ok := c.(*movedConn); ok { // what it brought itself and nobody has read
-		ahead = append(ahead[:len(ahead):len(ahead)], from.ahead...)
+	if _, unread := carried(c); len(unread) > 0 { // what it brought itself and nobody has read
+		ahead = append(ahead[:len(ahead):len(ahead)], unread...)
 	}
-	ref, ok := u.listeners.of(c)
-	return ok && len(ahead) <= aheadLimit && m.move(ref, c, ahead)
+	from, ok := u.listeners.of(c)
+	return ok && len(ahead) <= aheadLimit && (*m)(from, c, ahead)
 }
 
 // Carries reports whether what is read first from c was given to MoveWith by another generation, and comes from no client.
 // Wrappers with a method NetConn are looked through, so the connection of Hijack and that of http.Server.ConnContext will do.
 func (u *Upgrader) Carries(c net.Conn) bool {
-	m, ok := lowest(c).(*movedConn)
-	return ok && len(m.about.Ahead) > 0
+	given, _ := carried(lowest(c))
+	return len(given) > 0
 }
 
 // lowest looks through wrappers for the connection that the listener gave; nil if there is none, or TLS in between.
@@ -132,14 +140,14 @@ func sendConn(to *link, about connBody, file *os.File, limit time.Duration) bool
 
 // moveTo makes Move pass every idle connection to a process that has taken over, if that one has its listener.
 func (u *Upgrader) moveTo(l *link, has []socketName) {
-	u.mover.Store(&mover{func(ref knownListener, c net.Conn, ahead []byte) bool {
+	u.setMover(func(ref knownListener, c net.Conn, ahead []byte) bool {
 		about := connBody{Network: ref.network, Addr: ref.addr, Ahead: ahead}
 		if !slices.Contains(has, socketName{"listener", ref.network, ref.addr}) || !sendIdle(l, about, c) {
 			return false
 		}
 		bare(c).Close() // this descriptor: a Close of c might end the connection
 		return true
-	}})
+	})
 }
 
 // awaitMoves returns when everybody who moves has seen what the mover is now.
@@ -151,12 +159,24 @@ func (u *Upgrader) awaitMoves() {
 // returner sends a part of the idle connections of a candidate back to the old process.
 type returner struct {
 	to     *link
-	choose func(net.Conn, float64) bool
+	choose choice
 	weight float64 // what stays here
 
 	mu   sync.Mutex
 	part float64
 	owed float64
+}
+
+// newReturner sends back what the weights say: all of it at 0.
+func newReturner(old *link, choose choice, from, to float64) *returner {
+	r := &returner{to: old, choose: choose, weight: to, part: 1}
+	if to == 0 {
+		r.choose = nil // whoever is chosen, all go
+	}
+	if from > 0 {
+		r.part = (from - to) / from
+	}
+	return r
 }
 
 func (r *returner) move(ref knownListener, c net.Conn, ahead []byte) bool {
@@ -201,14 +221,7 @@ func (r *returner) chosen(c net.Conn) bool {
 
 // sendBack makes Move send back what the old process is to have: all of it at weight 0.
 func (r *runner) sendBack(from, to float64) {
-	ret := &returner{to: r.u.parent, choose: r.u.opts.choice(), weight: to, part: 1}
-	if to == 0 {
-		ret.choose = nil // whoever is chosen, all go
-	}
-	if from > 0 {
-		ret.part = (from - to) / from
-	}
-	r.u.mover.Store(&mover{ret.move})
+	r.u.setMover(newReturner(r.u.parent, r.u.opts.choice(), from, to).move)
 }
 
 // moved takes a connection that another generation has passed to this one.
@@ -219,7 +232,7 @@ func (r *runner) moved(f frame) {
 	}
 	switch {
 	case len(f.files) == 0:
-		switch kept := r.refuse(about.Slot); {
+		switch kept := r.sharing.refuse(about.Slot); {
 		case r.role == roleCandidate: // it would have no room for what comes with the commit either
 			r.fail(PhaseBake, errMissing)
 		case !kept:
@@ -229,22 +242,9 @@ func (r *runner) moved(f frame) {
 		if !sendConn(r.successor.link, about, f.files[0], sendLastLimit) {
 			r.u.log.Error("upgrade: a connection is lost that came after the commit: the new process does not take it")
 		}
-	case r.role == roleLeaving || r.u.listeners.giveMoved(about, f.files[0], r.sharing) != nil:
-		r.refuse(about.Slot)
+	case r.role == roleLeaving || giveMoved(r.u.listeners, about, f.files[0], r.sharing) != nil:
+		r.sharing.refuse(about.Slot) // one that the old process has kept no descriptor of is lost
 	}
-}
-
-// refuse lets the old process take a connection back. One that it has kept no descriptor of is lost: nobody here could
-// serve it.
-func (r *runner) refuse(slot int) (kept bool) {
-	if r.sharing == nil {
-		return false
-	}
-	w := r.sharing.slots.at(slot)
-	if w != nil {
-		w.Store(slotRefused)
-	}
-	return w != nil
 }
 
 // shares begins to take connections of the old process, and to tell it that this one is alive.
@@ -252,11 +252,11 @@ func (r *runner) shares(f frame) error {
 	if len(f.files) == 0 {
 		return errFrame
 	}
-	s, err := mapSlots(f.files[0])
+	s, err := newSharing(f.files[0])
 	if err != nil {
 		return err
 	}
-	r.sharing, r.opened = &sharing{slots: s}, true
+	r.sharing, r.opened = s, true
 	r.pulse = time.NewTicker(beatEvery)
 	return nil
 }
@@ -271,3 +271,8 @@ func (r *runner) beats() <-chan time.Time {
 	}
 	return r.pulse.C
 }
+
+// Assigned tells how a connection came to this process in a progressive upgrade: the client's address, which is the unit
+// that the upgrade splits, and the weight of the candidate at that time. ok is false for a connection that this process
+// has accepted itself. Wrappers with a method NetConn are looked through.
+func Assigned(c net.Conn) (unit string, weight float64, ok bool) { return assigned(c) }

@@ -256,7 +256,7 @@ func TestMovedAndNotAcceptedGoesOn(t *testing.T) {
 			t.Fatal(err)
 		}
 		ref := s.refs()[0]
-		if err := s.giveMoved(connBody{Network: ref.network, Addr: ref.addr, Ahead: []byte("state")}, file, nil); err != nil {
+		if err := giveMoved(s, connBody{Network: ref.network, Addr: ref.addr, Ahead: []byte("state")}, file, nil); err != nil {
 			t.Fatal(err)
 		}
 		file.Close()

@@ -17,6 +17,23 @@ type knownListener struct {
 	pinned        bool
 }
 
+// moved is a connection that another generation has accepted.
+type moved interface {
+	// Origin names the listener that has accepted it.
+	Origin() (network, addr string)
+	// Abandon closes this process's descriptor of it: nobody here has taken it.
+	Abandon()
+}
+
+// abandon closes a connection that nobody has taken. If another process has a descriptor of it, it serves it.
+func abandon(c net.Conn) {
+	if m, ok := c.(moved); ok {
+		m.Abandon()
+		return
+	}
+	c.Close()
+}
+
 // note remembers a listener. s.mu is held.
 func (s *listeners) note(r *socketRef) {
 	if r.kind != "listener" {
@@ -36,10 +53,14 @@ func (s *listeners) note(r *socketRef) {
 func (s *listeners) of(c net.Conn) (knownListener, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	m, moved := c.(*movedConn)
+	m, isMoved := c.(moved)
+	var network, addr string
+	if isMoved {
+		network, addr = m.Origin()
+	}
 	local := c.LocalAddr()
 	for _, k := range slices.Backward(s.known) { // the last one, if it was closed and opened again
-		if moved && k.network == m.about.Network && k.addr == m.about.Addr || !moved && k.hasAccepted(local) {
+		if isMoved && k.network == network && k.addr == addr || !isMoved && k.hasAccepted(local) {
 			return k, true
 		}
 	}
@@ -112,19 +133,6 @@ func (s *listeners) give(network, addr string, file *os.File) error {
 		return err
 	}
 	c, err := net.FileConn(file)
-	if err != nil {
-		return err
-	}
-	return r.accept(c)
-}
-
-// giveMoved hands a connection of another generation to its listener here.
-func (s *listeners) giveMoved(about connBody, file *os.File, sh *sharing) error {
-	r, err := s.find(about.Network, about.Addr)
-	if err != nil {
-		return err
-	}
-	c, err := newMovedConn(file, about, sh)
 	if err != nil {
 		return err
 	}

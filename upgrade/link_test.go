@@ -90,7 +90,7 @@ func TestUnreadBytesMoveOn(t *testing.T) {
 	c := &movedConn{Conn: near, about: about, ahead: about.Ahead}
 	u := &Upgrader{listeners: &listeners{known: []knownListener{{network: "tcp", addr: ":1"}}}}
 	var got string
-	u.mover.Store(&mover{func(_ knownListener, _ net.Conn, ahead []byte) bool { got = string(ahead); return true }})
+	u.setMover(func(_ knownListener, _ net.Conn, ahead []byte) bool { got = string(ahead); return true })
 	if _, err := c.Read(make([]byte, 3)); err != nil {
 		t.Fatal(err)
 	}
@@ -130,12 +130,12 @@ func TestServingIsSaidAfterWhatComesBack(t *testing.T) {
 	}
 	u.listeners.known = []knownListener{{network: "tcp", addr: ":1"}}
 	began, sent, said := make(chan struct{}), false, false
-	u.mover.Store(&mover{func(knownListener, net.Conn, []byte) bool {
+	u.setMover(func(knownListener, net.Conn, []byte) bool {
 		close(began)
 		<-time.After(20 * time.Millisecond) // a move takes its time
 		sent = true
 		return true
-	}})
+	})
 	u.parent = &link{turn: make(chan struct{}, 1), wire: &writtenWire{sent: func(k kind) {
 		if said = k == kindServing; said && !sent {
 			t.Error("one is still on its way")

@@ -25,7 +25,7 @@ type listeners struct {
 	passed    *passed             // what the service manager has passed
 	moveOn    func(net.Conn) bool // passes a connection to the process that serves, if there is one
 
-	dispatcher atomic.Pointer[dispatcher] // gives connections to a candidate; nil: all are ours
+	dispatch atomic.Pointer[dispatch] // gives connections to a candidate; nil: all are ours
 
 	opening sync.Mutex
 
@@ -40,6 +40,9 @@ type listeners struct {
 	unlink  bool
 	changed func(r *socketRef, open bool) // hears what the main generation opens and closes
 }
+
+// dispatch decides on a connection that a listener has accepted, and reports whether another process has it now.
+type dispatch func(r *socketRef, c net.Conn) bool
 
 // socketRef is one listening socket: what the program has of it, and the duplicate that a child will get. The kernel's
 // queue belongs to the socket, so it keeps its connections for as long as any process holds a duplicate.
@@ -77,7 +80,7 @@ func (l *listener) Accept() (c net.Conn, err error) {
 		if given != nil {
 			return given, nil
 		}
-		if d := l.ref.set.dispatcher.Load(); err != nil || d == nil || l.ref.pinned || !d.dispatch(l.ref, c) {
+		if d := l.ref.set.dispatch.Load(); err != nil || d == nil || l.ref.pinned || !(*d)(l.ref, c) {
 			return c, err
 		}
 	}
@@ -303,6 +306,21 @@ func (s *listeners) release(ref *socketRef) {
 	}
 }
 
+// storeName is the name under which a service manager keeps the socket; empty if it cannot have one.
+func (r *socketRef) storeName() string { return storeName(r.kind, r.network, r.addr) }
+
+// storable returns a descriptor of a socket that may be sent away, or nil.
+func (r *socketRef) storable() *os.File {
+	if r.fd < 0 || r.network == systemdNetwork {
+		return nil // what a socket unit passed is kept by whoever passed it
+	}
+	fd, err := dupFD(r.fd)
+	if err != nil {
+		return nil
+	}
+	return os.NewFile(uintptr(fd), r.addr)
+}
+
 func (r *socketRef) drop(unlink bool) {
 	if unlink && r.path != "" {
 		os.Remove(r.path)
@@ -333,10 +351,48 @@ func (s *listeners) failed(err error) {
 	}
 }
 
-func (s *listeners) set(fn func(s *listeners)) {
+// firstFailure returns the first error that failed has noted.
+func (s *listeners) firstFailure() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	fn(s)
+	return s.err
+}
+
+// setDispatch makes Accept ask fn about every connection; nil: all are this process's.
+func (s *listeners) setDispatch(fn dispatch) {
+	if fn == nil {
+		s.dispatch.Store(nil)
+	} else {
+		s.dispatch.Store(&fn)
+	}
+}
+
+// unlinkOnClose says whether closing a unix listener removes its path: nobody else serves on it.
+func (s *listeners) unlinkOnClose(on bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.unlink = on
+}
+
+// keepClosed says whether a listener that the program closes is still handed on.
+func (s *listeners) keepClosed(on bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.keep = on
+}
+
+// follow calls each for every open socket, and from then on changed for those that are opened and closed. It holds the
+// lock of the set meanwhile. nil: nobody follows.
+func (s *listeners) follow(each func(*socketRef), changed func(r *socketRef, open bool)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.changed = changed
+	if each == nil {
+		return
+	}
+	for _, r := range s.all {
+		each(r)
+	}
 }
 
 func (s *listeners) refs() []*socketRef {

@@ -40,6 +40,7 @@ type movedConn struct {
 
 var (
 	_ idler         = (*movedConn)(nil)
+	_ moved         = (*movedConn)(nil)
 	_ syscall.Conn  = (*movedConn)(nil)
 	_ io.ReaderFrom = (*movedConn)(nil)
 	_ io.WriterTo   = (*movedConn)(nil)
@@ -50,6 +51,47 @@ var (
 type sharing struct {
 	slots *slots
 	over  atomic.Bool
+}
+
+// newSharing begins to share with the process whose slots are in the file, which the caller closes.
+func newSharing(file *os.File) (*sharing, error) {
+	s, err := mapSlots(file)
+	if err != nil {
+		return nil, err
+	}
+	return &sharing{slots: s}, nil
+}
+
+// end notes that the other process has ended.
+func (s *sharing) end() {
+	if s != nil {
+		s.over.Store(true)
+	}
+}
+
+// refuse lets the old process take a connection back, and reports whether it has kept a descriptor of it.
+func (s *sharing) refuse(slot int) bool {
+	if s == nil {
+		return false
+	}
+	w := s.slots.at(slot)
+	if w != nil {
+		w.Store(slotRefused)
+	}
+	return w != nil
+}
+
+// giveMoved hands a connection of another generation to its listener here.
+func giveMoved(set *listeners, about connBody, file *os.File, sh *sharing) error {
+	r, err := set.find(about.Network, about.Addr)
+	if err != nil {
+		return err
+	}
+	c, err := newMovedConn(file, about, sh)
+	if err != nil {
+		return err
+	}
+	return r.accept(c)
 }
 
 // newMovedConn makes a connection of a descriptor, which the caller closes.
@@ -142,13 +184,17 @@ func (c *movedConn) Close() error {
 	return c.Conn.Close()
 }
 
-// abandon closes a connection that nobody has taken. If the old process has a descriptor of it, it serves it.
-func abandon(c net.Conn) {
-	if m, ok := c.(*movedConn); ok && m.Kept() {
-		m.slot.Store(slotRefused)
+// Abandon closes this process's descriptor of a connection that nobody here has taken. If the old process has one too, it
+// serves it.
+func (c *movedConn) Abandon() {
+	if c.Kept() {
+		c.slot.Store(slotRefused)
 	}
-	bare(c).Close()
+	c.Conn.Close()
 }
+
+// Origin names the listener that has accepted the connection.
+func (c *movedConn) Origin() (network, addr string) { return c.about.Network, c.about.Addr }
 
 // CloseWrite ends one direction.
 func (c *movedConn) CloseWrite() error {
@@ -192,10 +238,8 @@ func (c *movedConn) WriteTo(w io.Writer) (n int64, err error) {
 	return n + rest, err
 }
 
-// Assigned tells how a connection came to this process in a progressive upgrade: the client's address, which is the unit
-// that the upgrade splits, and the weight of the candidate at that time. ok is false for a connection that this process
-// has accepted itself. Wrappers with a method NetConn are looked through.
-func Assigned(c net.Conn) (unit string, weight float64, ok bool) {
+// assigned is what the process that has accepted a connection said of it. See Assigned of package upgrade.
+func assigned(c net.Conn) (unit string, weight float64, ok bool) {
 	for {
 		if m, is := c.(*movedConn); is {
 			return m.about.Unit, m.about.Weight, m.about.Unit != ""
@@ -206,4 +250,14 @@ func Assigned(c net.Conn) (unit string, weight float64, ok bool) {
 		}
 		c = w.NetConn()
 	}
+}
+
+// carried is what another generation gave with a connection, to be read first; ahead is what is left of it. Both are
+// empty for a connection that this process has accepted.
+func carried(c net.Conn) (given, ahead []byte) {
+	m, ok := c.(*movedConn)
+	if !ok {
+		return nil, nil
+	}
+	return m.about.Ahead, m.ahead
 }

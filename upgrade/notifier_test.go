@@ -54,9 +54,9 @@ func TestNobodyToTalkTo(t *testing.T) {
 		t.Fatal("a notifier without an address")
 	}
 	n.say("READY=1")
-	n.ready(nil, "")
+	n.ready(1, "", "")
 	n.reloading("")
-	n.introduce(nil)
+	n.introduce("")
 	n.store("x", nil)
 	n.remove("x")
 	n.flush(time.Hour)
@@ -160,9 +160,8 @@ func TestStatusIsOneLine(t *testing.T) {
 	c := manager(t)
 	n := newNotifier(slog.Default())
 	defer n.close()
-	u := &Upgrader{generation: 2, opts: Options{Version: "v1\nMAINPID=1"}}
 	n.supervised = true
-	n.ready(u, "it failed:\nREADY=0\r\n  MAINPID=1")
+	n.ready(2, "v1\nMAINPID=1", "it failed:\nREADY=0\r\n  MAINPID=1")
 	got := strings.Split(read(t, c), "\n")
 	want := []string{"READY=1", "MAINPID=" + strconv.Itoa(os.Getpid()), "STATUS=it failed: READY=0 MAINPID=1", "X_MIDAIR_GENERATION=2", "X_MIDAIR_VERSION=v1 MAINPID=1"}
 	if !slices.Equal(got, want) {

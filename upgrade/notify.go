@@ -1,7 +1,6 @@
 package upgrade
 
 import (
-	"fmt"
 	"log/slog"
 	"net"
 	"os"
@@ -50,15 +49,12 @@ const (
 // for the messages before it, and the end of a process for its last ones.
 const (
 	notifyTry   = 2 * time.Second
-	notifyFlush = 500 * time.Millisecond
+	notifyFlush = 500 * time.Millisecond // see settle
 	notifyLast  = 2 * time.Second
 )
 
-// extendEvery is how often a start or an upgrade asks for more time, and extendBy for how much.
-const (
-	extendEvery = 10 * time.Second
-	extendBy    = 30 * time.Second
-)
+// extendBy is how much more time extend asks for.
+const extendBy = 30 * time.Second
 
 // notifier sends what a generation has to say, in order, from a goroutine of its own: a manager that is stopped must not
 // stop the service. A nil notifier has nobody to talk to.
@@ -131,13 +127,7 @@ func (n *notifier) say(lines ...string) { n.send(nil, lines...) }
 
 func (n *notifier) send(file *os.File, lines ...string) {
 	if n == nil || !n.add(note{text: strings.Join(lines, "\n"), file: file}) {
-		closeFile(file)
-	}
-}
-
-func closeFile(f *os.File) {
-	if f != nil {
-		f.Close()
+		file.Close() // which does nothing without a file
 	}
 }
 
@@ -173,6 +163,9 @@ func (n *notifier) flush(limit time.Duration) {
 		n.log.Warn("upgrade: the service manager does not read what it is told", "after", limit)
 	}
 }
+
+// settle waits a moment until the manager has been told what was said before.
+func (n *notifier) settle() { n.flush(notifyFlush) }
 
 // close sends what is left and ends the goroutine.
 func (n *notifier) close() {
@@ -223,14 +216,14 @@ func (n *notifier) drop() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, m := range n.queue {
-		closeFile(m.file)
+		m.file.Close()
 	}
 	n.queue = nil
 }
 
 // deliver sends a message, however long the manager is busy. One that is gone hears nothing.
 func (n *notifier) deliver(m note) {
-	defer closeFile(m.file)
+	defer m.file.Close()
 	if m.sent != nil {
 		close(m.sent)
 		return
@@ -255,6 +248,14 @@ func (n *notifier) ended() bool {
 	default:
 		return false
 	}
+}
+
+// watchdogEvery is how often the manager wants to hear from the main generation; 0: it does not ask.
+func (n *notifier) watchdogEvery() time.Duration {
+	if n == nil {
+		return 0
+	}
+	return n.watchdog
 }
 
 // alive answers the watchdog, unless it has much to read already.
@@ -298,13 +299,13 @@ func (n *notifier) try(m note) error {
 }
 
 // ready says that this process is the service.
-func (n *notifier) ready(u *Upgrader, status string) {
+func (n *notifier) ready(generation int, version, status string) {
 	if n == nil {
 		return
 	}
 	lines := []string{wordReady, wordPID + strconv.Itoa(os.Getpid()), wordStatus + oneLine(status)}
 	if n.supervised {
-		lines = append(lines, wordGeneration+strconv.Itoa(u.generation), wordVersion+oneLine(u.opts.Version))
+		lines = append(lines, wordGeneration+strconv.Itoa(generation), wordVersion+oneLine(version))
 	}
 	n.say(lines...)
 }
@@ -326,27 +327,46 @@ func extension() string { return wordExtend + strconv.FormatInt(extendBy.Microse
 // oneLine makes a text fit for a value: a line break would begin another assignment.
 func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
 
-// handedOver says that this generation only drains. It speaks for a successor that knows nothing of the manager.
-func (n *notifier) handedOver(a *attempt) {
-	if n != nil && !a.speaks {
-		n.say(wordReady, wordPID+strconv.Itoa(a.child.pid), wordStatus+"serving, generation "+strconv.Itoa(a.nextGeneration()))
+// readyFor says that another process is the service, for one that knows nothing of the manager.
+func (n *notifier) readyFor(pid int, status string) {
+	if n != nil {
+		n.say(wordReady, wordPID+strconv.Itoa(pid), wordStatus+oneLine(status))
 	}
+}
+
+// handedOver says that this generation only drains.
+func (n *notifier) handedOver() {
 	if n != nil && n.supervised {
 		n.say(wordHandedOver)
 	}
 }
 
+// stopping says that the service ends, and drops what is kept: connections that nobody will accept are to be refused and
+// not to queue.
+func (n *notifier) stopping(reason string) {
+	if n == nil {
+		return
+	}
+	n.say(wordStopping, wordStatus+oneLine("stopping: "+reason))
+	for _, name := range n.names() {
+		n.remove(name)
+	}
+}
+
+// extend asks for more time, for a start or an upgrade.
+func (n *notifier) extend() { n.say(extension()) }
+
 // introduce says that this process may become the service.
-func (n *notifier) introduce(u *Upgrader) {
+func (n *notifier) introduce(version string) {
 	if n != nil && n.supervised {
-		n.say(wordCandidate, wordVersion+oneLine(u.opts.Version))
+		n.say(wordCandidate, wordVersion+oneLine(version))
 	}
 }
 
 // store has a socket kept. The file is closed.
 func (n *notifier) store(name string, file *os.File) {
 	if n == nil {
-		closeFile(file)
+		file.Close()
 		return
 	}
 	n.stored.add(name)
@@ -363,15 +383,38 @@ func (n *notifier) remove(name string) {
 	}
 }
 
+// nameSet is the set of names under which sockets are kept.
+type nameSet struct {
+	mu  sync.Mutex
+	all []string
+}
+
+func (s *nameSet) add(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !slices.Contains(s.all, name) {
+		s.all = append(s.all, name)
+	}
+}
+
+func (s *nameSet) remove(name string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := len(s.all)
+	s.all = slices.DeleteFunc(s.all, func(o string) bool { return o == name })
+	return len(s.all) < n
+}
+
+func (s *nameSet) list() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.all)
+}
+
 // names lists what is kept.
 func (n *notifier) names() []string {
 	if n == nil {
 		return nil
 	}
 	return n.stored.list()
-}
-
-// statusText is what systemctl status shows.
-func (u *Upgrader) statusText() string {
-	return fmt.Sprintf("serving, generation %d, version %s", u.generation, u.opts.Version)
 }

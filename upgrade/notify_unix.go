@@ -29,18 +29,6 @@ func (m note) write(c *net.UnixConn) error {
 	return cmp.Or(err, sent)
 }
 
-// storable returns a descriptor of a socket that may be sent away, or nil.
-func (r *socketRef) storable() *os.File {
-	if r.fd < 0 || r.network == systemdNetwork {
-		return nil // what a socket unit passed is kept by whoever passed it
-	}
-	fd, err := unix.FcntlInt(uintptr(r.fd), unix.F_DUPFD_CLOEXEC, 3)
-	if err != nil {
-		return nil
-	}
-	return os.NewFile(uintptr(fd), r.addr)
-}
-
 // monotonicMicros reads the clock that systemd compares with.
 func monotonicMicros() int64 {
 	var ts unix.Timespec

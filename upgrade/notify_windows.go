@@ -3,12 +3,9 @@ package upgrade
 import (
 	"errors"
 	"net"
-	"os"
 )
 
 func (m note) write(*net.UnixConn) error { return errors.ErrUnsupported }
-
-func (r *socketRef) storable() *os.File { return nil }
 
 func monotonicMicros() int64 { return 0 }
 

@@ -140,7 +140,7 @@ func (r *runner) commitNow() error {
 }
 
 func (r *runner) begin(a *attempt, waiter chan error) {
-	r.u.listeners.set(func(s *listeners) { s.unlink = false }) // the new process is about to serve on the paths
+	r.u.listeners.unlinkOnClose(false) // the new process is about to serve on the paths
 	if r.role == roleMain && a.mode != modeRehearsal {
 		r.extended = time.Now()
 		r.u.manager.reloading(fmt.Sprintf("%s: %s", r.u.statusText(), a.mode))
@@ -215,7 +215,7 @@ func (a *attempt) outcome(err error) Outcome {
 
 // failed goes on serving.
 func (r *runner) failed(a *attempt) {
-	r.u.listeners.set(func(s *listeners) { s.unlink = a.mode != modeRevive })
+	r.u.listeners.unlinkOnClose(a.mode != modeRevive)
 	if r.ending != nil {
 		cause := r.ending
 		r.ending = nil
@@ -241,6 +241,9 @@ func (r *runner) handedOver(a *attempt) {
 	}
 	if r.role == roleMain {
 		r.leave("draining", &ending{reason: "handed over", handover: true})
-		r.u.manager.handedOver(a)
+		if !a.speaks {
+			r.u.manager.readyFor(a.child.pid, fmt.Sprintf("serving, generation %d", a.nextGeneration()))
+		}
+		r.u.manager.handedOver()
 	}
 }

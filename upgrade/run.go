@@ -253,7 +253,7 @@ func (r *runner) stop(cause error) {
 		r.ending = cause
 	default:
 		r.plain = true
-		r.u.listeners.set(func(s *listeners) { s.unlink = true })
+		r.u.listeners.unlinkOnClose(true)
 		r.u.stopping(cause.Error())
 		r.u.log.Info("upgrade: stopping", "reason", cause)
 		r.leave("stopping", &ending{reason: cause.Error()})
@@ -286,7 +286,7 @@ func (r *runner) leave(state string, why *ending) {
 	}
 	r.u.setState(state)
 	if why.handover {
-		r.u.listeners.set(func(s *listeners) { s.unlink = false })
+		r.u.listeners.unlinkOnClose(false)
 		r.u.listeners.pause(true)
 		r.u.unfollow()
 	}
@@ -356,7 +356,7 @@ func (r *runner) rest() {
 func (r *runner) finish() {
 	u := r.u
 	u.releaseResources()
-	u.listeners.set(func(s *listeners) { s.keep = false })
+	u.listeners.keepClosed(false)
 	u.listeners.releaseAll()
 	if r.plain {
 		u.pid.remove()

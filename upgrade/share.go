@@ -18,7 +18,7 @@ import (
 type dispatcher struct {
 	set    *listeners
 	link   *link
-	choose func(net.Conn, float64) bool // nil: counted
+	choose choice // nil: counted
 	slots  *slots
 
 	mu     sync.Mutex
@@ -36,6 +36,14 @@ type passedConn struct {
 	file  *os.File
 	about connBody
 }
+
+// newDispatcher gives connections of a set of listeners to the process at the other end of the link. It owns the slots.
+func newDispatcher(set *listeners, l *link, choose choice, s *slots) *dispatcher {
+	return &dispatcher{set: set, link: l, choose: choose, slots: s, passed: map[int]passedConn{}}
+}
+
+// choice decides which connections the candidate gets at a weight; nil: they are counted.
+type choice func(c net.Conn, weight float64) bool
 
 // pass hands a connection to the candidate. The caller's own descriptor is closed if it could.
 func (d *dispatcher) pass(c net.Conn, about connBody) bool {
@@ -115,9 +123,16 @@ func (d *dispatcher) move(ref knownListener, c net.Conn, ahead []byte) bool {
 }
 
 // chosen asks the program. A panic is taken for no.
-func chosen(choose func(net.Conn, float64) bool, c net.Conn, weight float64) (yes bool) {
+func chosen(choose choice, c net.Conn, weight float64) (yes bool) {
 	_ = guard.Call(func() error { yes = choose(c, weight); return nil })
 	return yes
+}
+
+// weightNow returns the share of the candidate.
+func (d *dispatcher) weightNow() float64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.weight
 }
 
 // setWeight begins a step.
@@ -151,7 +166,7 @@ func (d *dispatcher) sweep() {
 // takeBack serves a connection here. That fails if its listener was closed meanwhile, or for want of descriptors.
 func (d *dispatcher) takeBack(p passedConn) error {
 	p.about.Slot = 0
-	return d.set.giveMoved(p.about, p.file, nil)
+	return giveMoved(d.set, p.about, p.file, nil)
 }
 
 func (d *dispatcher) drop(slot int, p passedConn) {
@@ -220,7 +235,7 @@ func byAddress(c net.Conn, weight float64) bool {
 }
 
 // choice is how connections are chosen; nil: by counting.
-func (o Options) choice() func(net.Conn, float64) bool {
+func (o Options) choice() choice {
 	if o.Choose == nil && o.Sticky {
 		return byAddress
 	}
@@ -259,9 +274,7 @@ func (a *attempt) weightNow() float64 {
 	if d == nil {
 		return 0
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.weight
+	return d.weightNow()
 }
 
 func (a *attempt) setWeight(w float64) error {
@@ -270,7 +283,7 @@ func (a *attempt) setWeight(w float64) error {
 	switch {
 	case !a.baking || a.plain:
 		return fmt.Errorf("%w: Bake does not run, or has returned", ErrClosed)
-	case slotCount == 0:
+	case !canPass:
 		return fmt.Errorf("%w: connections are passed on Linux only", ErrNotSupported)
 	case a.cand.protocol < 2:
 		return fmt.Errorf("%w: the candidate, %q, has a library that is too old to be given connections", ErrNotSupported, a.cand.version)
@@ -302,11 +315,11 @@ func (a *attempt) share() error {
 		s.close()
 		return fmt.Errorf("upgrade: control socket: %w", err)
 	}
-	d := &dispatcher{set: a.u.listeners, link: a.child.link, choose: a.u.opts.choice(), slots: s, passed: map[int]passedConn{}}
+	d := newDispatcher(a.u.listeners, a.child.link, a.u.opts.choice(), s)
 	a.open = true // it may have requests to finish
 	a.dispatcher.Store(d)
-	a.u.listeners.dispatcher.Store(d)
-	a.u.mover.Store(&mover{move: d.move})
+	a.u.listeners.setDispatch(d.dispatch)
+	a.u.setMover(d.move)
 	a.heard()
 	return nil
 }
@@ -347,8 +360,8 @@ func (a *attempt) stopSharing() {
 	defer a.sharing.Unlock()
 	a.baking = false
 	if d := a.dispatcher.Load(); d != nil {
-		a.u.listeners.dispatcher.Store(nil)
-		a.u.mover.Store(nil)
+		a.u.listeners.setDispatch(nil)
+		a.u.setMover(nil)
 		d.sweep()
 		d.stop()
 	}

@@ -71,11 +71,11 @@ func (r *runner) becomeMain() {
 	u := r.u
 	r.role = roleMain
 	u.publisher.Store(nil)
-	u.mover.Store(nil)
+	u.setMover(nil)
 	if u.parent != nil {
 		u.parent.allowMissing(false) // from now on the old process keeps no descriptor
 	}
-	u.listeners.set(func(s *listeners) { s.unlink = true })
+	u.listeners.unlinkOnClose(true)
 	u.listeners.open(true)
 	atStep("new.commit")
 	if u.tf != nil {
@@ -124,9 +124,7 @@ func (r *runner) heard(f frame, ok bool) {
 			r.pulse.Stop()
 			r.pulse = nil
 		}
-		if r.sharing != nil {
-			r.sharing.over.Store(true)
-		}
+		r.sharing.end()
 		r.unheard()
 		return
 	}
@@ -257,7 +255,7 @@ func (r *runner) takenBack() {
 	r.aborted = true
 	r.u.publisher.Store(nil)
 	r.sendBack(0, 0) // as the server drains
-	r.u.listeners.set(func(s *listeners) { s.keep = true })
+	r.u.listeners.keepClosed(true)
 }
 
 // forsake notes that the whole service ends, so that a candidate does not go on alone.
@@ -265,8 +263,8 @@ func (r *runner) forsake(f frame) {
 	var body abortBody
 	if err := f.decode(&body); err == nil && body.Stopping {
 		r.aborted, r.waits = false, false
-		r.u.mover.Store(nil) // nothing that is sent back would be heard
-		r.u.listeners.set(func(s *listeners) { s.keep = false })
+		r.u.setMover(nil) // nothing that is sent back would be heard
+		r.u.listeners.keepClosed(false)
 	}
 }
 

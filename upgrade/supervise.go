@@ -53,5 +53,8 @@ func Supervise(opts Options) (code int, ok bool) {
 	case o.Supervisor == superviseAsFirst, os.Getenv(notifyEnv) != "":
 		return 0, false
 	}
-	return supervise(o)
+	return runSupervisor(superviseConfig{
+		version: o.Version, timeout: o.Timeout, abortGrace: o.AbortGrace,
+		guard: o.Guard, maxRestarts: o.MaxRestarts, watchdog: o.Watchdog, logger: o.Logger,
+	})
 }

@@ -2,5 +2,5 @@
 
 package upgrade
 
-// supervise does nothing: there are neither pidfds nor subreapers here.
-func supervise(Options) (int, bool) { return 0, false }
+// runSupervisor does nothing: there are neither pidfds nor subreapers here.
+func runSupervisor(superviseConfig) (code int, ok bool) { return 0, false }

@@ -61,7 +61,7 @@ func (s *supervisor) hearMain(g *generation, m *message) {
 		s.up.say(wordStopping)
 	}
 	if m.has(wordAlive) && !g.silent.IsZero() {
-		g.silent = now.Add(s.opts.Watchdog)
+		g.silent = now.Add(s.opts.watchdog)
 	}
 	if v, err := strconv.ParseInt(m.value(wordExtend), 10, 64); err == nil && !g.due.IsZero() {
 		if due := now.Add(time.Duration(v) * time.Microsecond); due.After(g.due) {
@@ -166,8 +166,8 @@ func (s *supervisor) lead(g *generation) {
 	}
 	now := time.Now()
 	g.isMain, g.ready, g.since, g.due = true, true, now, time.Time{}
-	if s.opts.Watchdog > 0 {
-		g.silent = now.Add(s.opts.Watchdog)
+	if s.opts.watchdog > 0 {
+		g.silent = now.Add(s.opts.watchdog)
 	}
 	if s.main != nil && s.main != g {
 		s.main.silent = time.Time{}
@@ -287,12 +287,12 @@ func (s *supervisor) decide() {
 		s.heirsDue = time.Time{}
 		s.schedule(now)
 	case s.heirsDue.IsZero():
-		s.heirsDue = now.Add(s.opts.Timeout)
+		s.heirsDue = now.Add(s.opts.timeout)
 		s.log.Warn("upgrade: supervisor: another process of the upgrade lives and is to take over", "pid", heirs[0].pid)
 	case now.After(s.heirsDue):
 		s.heirsDue = now.Add(time.Second) // their end comes here
 		for _, g := range heirs {
-			s.log.Error("upgrade: supervisor: it has not taken over, and is killed", "pid", g.pid, "after", s.opts.Timeout)
+			s.log.Error("upgrade: supervisor: it has not taken over, and is killed", "pid", g.pid, "after", s.opts.timeout)
 			g.kill()
 		}
 	}
@@ -321,13 +321,13 @@ const (
 
 // schedule decides what is started after a crash, and when.
 func (s *supervisor) schedule(now time.Time) {
-	if !s.crashed.ready || now.Sub(s.crashed.since) < s.opts.Guard {
+	if !s.crashed.ready || now.Sub(s.crashed.since) < s.opts.guard {
 		s.row = s.crashes + 1
 	} else {
 		s.row = 0
 	}
-	if s.row > s.opts.MaxRestarts {
-		s.log.Error("upgrade: supervisor: too many crashes in a row: the supervisor ends", "crashes", s.row, "MaxRestarts", s.opts.MaxRestarts)
+	if s.row > s.opts.maxRestarts {
+		s.log.Error("upgrade: supervisor: too many crashes in a row: the supervisor ends", "crashes", s.row, "MaxRestarts", s.opts.maxRestarts)
 		s.finish(s.crashed.exitCode())
 		return
 	}
@@ -340,7 +340,7 @@ func (s *supervisor) schedule(now time.Time) {
 // restart starts what was committed last, or what was before it.
 func (s *supervisor) restart() {
 	s.restartAt, s.crashes = time.Time{}, s.row
-	out := &Outcome{
+	out := &report{
 		Kind: kindCrash, Started: time.Now(), At: time.Now(), Committed: true, From: s.crashed.version, FromPID: s.crashed.pid,
 		Reason: fmt.Sprintf("generation %d, version %s, pid %d, has ended after %v: %s", s.crashed.number, s.crashed.version,
 			s.crashed.pid, time.Since(s.crashed.since).Round(time.Millisecond), s.crashed.describe()),
@@ -348,7 +348,7 @@ func (s *supervisor) restart() {
 	if s.crashes >= 2 && s.before != nil {
 		out.Kind = kindFallback
 		s.log.Error("upgrade: supervisor: the build has crashed again within its guard time: back to the one before it",
-			"version", s.last.version, "back to", s.before.version, "Guard", s.opts.Guard)
+			"version", s.last.version, "back to", s.before.version, "Guard", s.opts.guard)
 		s.last.close()
 		s.last, s.before, s.crashes = s.before, nil, 0
 	}

@@ -23,7 +23,7 @@ import (
 // There is one arbiter of who the service is: as long as a process lives that may become it by the protocol between two
 // generations, the supervisor starts none.
 type supervisor struct {
-	opts Options
+	opts superviseConfig
 	log  *slog.Logger
 	up   *notifier // the service manager of this process, if it has one itself
 
@@ -71,17 +71,19 @@ type generation struct {
 	known  bool // the status
 }
 
-func supervise(o Options) (int, bool) {
+// runSupervisor starts the service and returns, with ok, when it has ended: code is the exit status of the main
+// generation. ok is false if nothing can be supervised here.
+func runSupervisor(o superviseConfig) (code int, ok bool) {
 	s, err := newSupervisor(o)
 	if err != nil {
-		o.Logger.Error("upgrade: cannot supervise, the service runs without it", "err", err)
+		o.logger.Error("upgrade: cannot supervise, the service runs without it", "err", err)
 		return 0, false
 	}
 	defer s.close()
 	return s.run(), true
 }
 
-func newSupervisor(o Options) (*supervisor, error) {
+func newSupervisor(o superviseConfig) (*supervisor, error) {
 	if self, err := os.Readlink("/proc/self"); err != nil || self != strconv.Itoa(os.Getpid()) {
 		return nil, fmt.Errorf("/proc is not that of this process's namespace (/proc/self is %q, not %d): mount it", self, os.Getpid())
 	}
@@ -93,13 +95,13 @@ func newSupervisor(o Options) (*supervisor, error) {
 		return nil, fmt.Errorf("pidfd_open, which needs Linux 5.10: %w", err)
 	}
 	unix.Close(fd)
-	own, err := ownBuild(o.Version)
+	own, err := ownBuild(o.version)
 	if err != nil {
 		return nil, err
 	}
 	own.env = withoutPrivate(os.Environ())
 	s := &supervisor{
-		opts: o, log: o.Logger, address: "@midair-" + rand.Text(),
+		opts: o, log: o.logger, address: "@midair-" + rand.Text(),
 		deaths: make(chan *generation), quit: make(chan struct{}), gens: map[int]*generation{},
 		last: own,
 	}
@@ -108,7 +110,7 @@ func newSupervisor(o Options) (*supervisor, error) {
 		return nil, err
 	}
 	s.store = newStore(takePassed().files)
-	s.up = newNotifier(o.Logger)
+	s.up = newNotifier(o.logger)
 	return s, nil
 }
 

@@ -14,7 +14,7 @@ import (
 )
 
 // start starts the build that was committed last, with everything that is held. out says why, if this is not the first.
-func (s *supervisor) start(out *Outcome) error {
+func (s *supervisor) start(out *report) error {
 	number := 1
 	if s.crashed != nil {
 		number = s.crashed.number + 1
@@ -30,7 +30,7 @@ func (s *supervisor) start(out *Outcome) error {
 	}
 	g.number, g.version, g.isMain = number, s.last.version, true
 	if out != nil {
-		g.due = time.Now().Add(s.opts.Timeout)
+		g.due = time.Now().Add(s.opts.timeout)
 	}
 	s.main = g
 	if out != nil {
@@ -39,13 +39,13 @@ func (s *supervisor) start(out *Outcome) error {
 	return nil
 }
 
-func (s *supervisor) exec(b *build, number int, out *Outcome) (int, error) {
+func (s *supervisor) exec(b *build, number int, out *report) (int, error) {
 	files := []uintptr{stdFD(0), stdFD(1), stdFD(2)}
 	env := append([]string{
 		notifyEnv + "=" + s.address, supervisorEnv + "=" + strconv.Itoa(os.Getpid()), generationEnv + "=" + strconv.Itoa(number),
 	}, b.env...)
-	if s.opts.Watchdog > 0 {
-		env = append(env, watchdogEnv+"="+strconv.FormatInt(s.opts.Watchdog.Microseconds(), 10))
+	if s.opts.watchdog > 0 {
+		env = append(env, watchdogEnv+"="+strconv.FormatInt(s.opts.watchdog.Microseconds(), 10))
 	}
 	if out != nil {
 		why, err := json.Marshal(out)

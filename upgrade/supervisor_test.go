@@ -19,10 +19,7 @@ import (
 // idle is a supervisor that has started nothing.
 func idle(t *testing.T) *supervisor {
 	t.Helper()
-	o, err := Options{Timeout: time.Minute}.filled()
-	if err != nil {
-		t.Fatal(err)
-	}
+	o := superviseConfig{timeout: time.Minute, abortGrace: 30 * time.Second, guard: time.Minute, maxRestarts: 5}
 	s := &supervisor{opts: o, log: slog.New(slog.DiscardHandler), gens: map[int]*generation{}, deaths: make(chan *generation), quit: make(chan struct{}), store: &store{}}
 	t.Cleanup(func() {
 		close(s.quit)
@@ -96,11 +93,11 @@ func childOf(t *testing.T) int {
 // that has run for its guard time begins anew.
 func TestRestartsWaitLongerAndLonger(t *testing.T) {
 	s := idle(t)
-	s.opts.MaxRestarts = 12
+	s.opts.maxRestarts = 12
 	s.crashed = &generation{ready: true}
 	now := time.Now()
 	var pauses []time.Duration
-	for range s.opts.MaxRestarts {
+	for range s.opts.maxRestarts {
 		s.crashed.since = now
 		s.schedule(now)
 		s.crashes = s.row // as a restart would
@@ -113,11 +110,11 @@ func TestRestartsWaitLongerAndLonger(t *testing.T) {
 	if !slices.Equal(pauses, want) {
 		t.Errorf("%v, want %v", pauses, want)
 	}
-	s.crashed.since = now.Add(-s.opts.Guard)
+	s.crashed.since = now.Add(-s.opts.guard)
 	if s.schedule(now); s.row != 0 || !s.restartAt.Equal(now) {
 		t.Errorf("after a good time: %d crashes, restart in %v", s.row, s.restartAt.Sub(now))
 	}
-	s.crashes = s.opts.MaxRestarts
+	s.crashes = s.opts.maxRestarts
 	s.crashed = &generation{since: now.Add(-time.Hour), known: true, status: 3 << 8} // it never served
 	if s.schedule(now); !s.ending || s.code != 3 {
 		t.Errorf("over the limit: ending %v with %d", s.ending, s.code)
@@ -164,7 +161,7 @@ func TestOnlyCrashesAreMended(t *testing.T) {
 		"nobody knows its status": {generation{}, false},
 	} {
 		s := idle(t)
-		s.everMain, s.opts.MaxRestarts = true, 10
+		s.everMain, s.opts.maxRestarts = true, 10
 		c.g.pid, c.g.ready = childOf(t), true
 		s.lost(&c.g)
 		if s.ending != c.ends || (s.crashed == nil) != c.ends {

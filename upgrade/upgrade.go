@@ -24,6 +24,7 @@ type Upgrader struct {
 	tel       *telemetry
 	tf        *tableflip.Upgrader // nil where upgrades are not supported
 	listeners *listeners
+	passed    *passed // what the service manager has passed
 	keeper    *keeper
 	resources resources
 	pid       *pidFile
@@ -306,15 +307,13 @@ func (u *Upgrader) Close() error {
 func (u *Upgrader) neverRun() {
 	if u.parent != nil {
 		reason := "the program gave up before upgrade.Run"
-		u.listeners.set(func(s *listeners) {
-			if s.err != nil {
-				reason += ": " + s.err.Error()
-			}
-		})
+		if err := u.listeners.firstFailure(); err != nil {
+			reason += ": " + err.Error()
+		}
 		_ = u.parent.send(kindFailed, failedBody{Phase: string(PhaseStart), Reason: clip(reason)})
 		u.parent.close()
 	}
-	u.listeners.set(func(s *listeners) { s.unlink = u.generation == 1 })
+	u.listeners.unlinkOnClose(u.generation == 1)
 	u.listeners.releaseAll()
 	u.pid.discard(os.Getpid())
 	u.stopTableflip()

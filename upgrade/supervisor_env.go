@@ -1,0 +1,80 @@
+package upgrade
+
+import (
+	"log/slog"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// superviseConfig is what the supervisor has to know. All fields are set. See Options.
+type superviseConfig struct {
+	version     string        // of the build that the supervisor starts first
+	timeout     time.Duration // how long a process may take to serve after a crash
+	abortGrace  time.Duration // how long older generations may drain when the main one has ended
+	guard       time.Duration
+	maxRestarts int
+	watchdog    time.Duration // 0: none
+	logger      *slog.Logger
+}
+
+// report says why the supervisor has started a process. Its JSON is that of an Outcome.
+type report struct {
+	Kind      string    `json:"kind"`
+	Started   time.Time `json:"started"`
+	At        time.Time `json:"at"`
+	Committed bool      `json:"committed"`
+	Reason    string    `json:"reason,omitempty"`
+	From      string    `json:"from,omitempty"`
+	FromPID   int       `json:"from_pid,omitempty"`
+}
+
+// What the supervisor tells a process that it starts after a crash.
+const (
+	generationEnv = "MIDAIR_GENERATION" // the number that it has
+	outcomeEnv    = "MIDAIR_OUTCOME"    // why it was started, as a report
+	previousExe   = storePrefix + "previous-exe"
+	previousArgs  = storePrefix + "previous-args"
+)
+
+// Kinds of a report.
+const (
+	kindCrash    = "crash"          // the last committed build was started again
+	kindFallback = "crash-rollback" // the build before it was
+)
+
+// takeReport returns what the supervisor has told this process: its number, 0 if there is none, and the report as JSON,
+// nil if there is none. It hides both from the processes that this one starts.
+func takeReport() (generation int, why []byte) {
+	number, text := os.Getenv(generationEnv), os.Getenv(outcomeEnv)
+	os.Unsetenv(generationEnv)
+	os.Unsetenv(outcomeEnv)
+	if text == "" {
+		return 0, nil
+	}
+	n, err := strconv.Atoi(number)
+	if err != nil {
+		n = 0
+	}
+	return n, []byte(text)
+}
+
+// takeBuild takes what the supervisor has passed of the build before: its executable and its arguments. Both are nil if
+// there is none; the caller closes them.
+func takeBuild(p *passed) (exe, args *os.File) { return p.find(previousExe), p.find(previousArgs) }
+
+// withoutPrivate leaves out what one process says to one other in its environment.
+func withoutPrivate(env []string) []string {
+	var out []string
+	for _, v := range env {
+		name, _, _ := strings.Cut(v, "=")
+		switch name {
+		case sentinel, notifyEnv, supervisorEnv, watchdogEnv, "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID",
+			generationEnv, outcomeEnv:
+		default:
+			out = append(out, v)
+		}
+	}
+	return out
+}
