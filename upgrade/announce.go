@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/midair-go/midair/internal/sys"
 )
 
 // What the service manager is told, and when. All of it comes from the goroutine that owns the upgrade, but for the
@@ -119,7 +121,7 @@ func (r *runner) tellEnd(out Outcome) {
 
 // hangup handles a SIGHUP: it asks for an upgrade, unless it says that the terminal was closed.
 func (r *runner) hangup() {
-	if terminalClosed() {
+	if sys.TerminalClosed() {
 		r.stop(errors.New("the terminal was closed"))
 		return
 	}

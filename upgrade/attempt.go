@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/midair-go/midair/internal/guard"
+	"github.com/midair-go/midair/internal/process"
+	"github.com/midair-go/midair/internal/sys"
 )
 
 // attempt is one upgrade, seen from the old process. It runs in a goroutine of its own, from the start of the new
@@ -69,10 +71,10 @@ func (m mode) String() string {
 func (m mode) judged() bool { return m != modeRollback && m != modeRevive }
 
 // policy is what may be started.
-func (m mode) policy(verify func(string) error) policy {
-	p := policy{other: m == modeRestart, library: m == modeRehearsal, verify: verify}
+func (m mode) policy(verify func(string) error) process.Policy {
+	p := process.Policy{Other: m == modeRestart, Library: m == modeRehearsal, Verify: verify}
 	if m == modeUpgrade {
-		p.sameBuild = ErrSameBuild
+		p.SameBuild = ErrSameBuild
 	}
 	return p
 }
@@ -149,7 +151,7 @@ func (a *attempt) start() error {
 	if err != nil {
 		return err
 	}
-	defer p.close()
+	defer p.Close()
 	child, err := a.u.startChild(p)
 	if err != nil {
 		return err
@@ -157,9 +159,9 @@ func (a *attempt) start() error {
 	state := a.marshal() // the new process needs some milliseconds to begin
 	defer state.drop()
 	a.child = child
-	a.cand.pid, a.cand.generation, a.cand.link, a.cand.attempt = child.pid, a.nextGeneration(), child.link, a
+	a.cand.pid, a.cand.generation, a.cand.link, a.cand.attempt = child.PID, a.nextGeneration(), child.link, a
 	a.report()
-	a.u.log.Info("upgrade: started a new process", "candidate", child.pid, "for", a.mode)
+	a.u.log.Info("upgrade: started a new process", "candidate", child.PID, "for", a.mode)
 	atStep("old.started")
 	f, err := a.until(kindHello, time.Until(a.due), state.done)
 	answered := false
@@ -177,16 +179,16 @@ func (a *attempt) start() error {
 }
 
 // program finds out what to start. It does not wait for ever for a Verify, or a file system, that hangs.
-func (a *attempt) program() (program, error) {
+func (a *attempt) program() (process.Program, error) {
 	if a.mode == modeRollback {
 		return a.u.previous.program()
 	}
-	var p program
+	var p process.Program
 	err := errors.New("Options.Verify has ended its goroutine")
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		p, err = preflight(a.u.opts.Executable, a.u.opts.Args, a.mode.policy(a.u.opts.Verify))
+		p, err = process.Preflight(a.u.opts.Executable, a.u.opts.Args, a.mode.policy(a.u.opts.Verify))
 	}()
 	var waited error
 	select {
@@ -199,9 +201,9 @@ func (a *attempt) program() (program, error) {
 	}
 	go func() { // ends when Verify does
 		<-done
-		p.close()
+		p.Close()
 	}()
-	return program{}, waited
+	return process.Program{}, waited
 }
 
 func (a *attempt) nextGeneration() int {
@@ -220,8 +222,8 @@ func (a *attempt) greeted(f frame, m *marshalled, answered bool) error {
 	if err := overlap(h.Min, h.Max); err != nil {
 		return err
 	}
-	if h.PID != a.child.pid {
-		return fmt.Errorf("it is pid %d, started by pid %d: a script has to end with exec", h.PID, a.child.pid)
+	if h.PID != a.child.PID {
+		return fmt.Errorf("it is pid %d, started by pid %d: a script has to end with exec", h.PID, a.child.PID)
 	}
 	a.speaks = h.Speaks
 	a.cand.version, a.cand.protocol = clip(h.Version), min(h.Max, protocolMax)
@@ -251,7 +253,7 @@ func (a *attempt) welcome(state *os.File, send func(kind, any, ...*os.File) erro
 		body.State, files = true, append(files, state)
 	}
 	if a.crash == nil {
-		a.crash, _ = memFile("midair-crash") // without it, a crash is told with less
+		a.crash, _ = sys.MemFile("midair-crash") // without it, a crash is told with less
 	}
 	if a.crash != nil {
 		body.Crash, files = true, append(files, a.crash)

@@ -49,7 +49,7 @@ func (a *attempt) until(want kind, limit time.Duration, over <-chan struct{}) (f
 		defer timer.Stop()
 		timeout = timer.C
 	}
-	frames, ready, early, aborted := a.child.link.frames, a.child.ready, a.early, a.ctx.Done()
+	frames, ready, early, aborted := a.child.link.frames, a.child.Ready, a.early, a.ctx.Done()
 	if a.phase != PhaseBake && a.phase != PhaseSoak {
 		early = nil
 	}
@@ -87,7 +87,7 @@ func (a *attempt) until(want kind, limit time.Duration, over <-chan struct{}) (f
 		case <-ready:
 			a.plain = true
 			return frame{}, nil
-		case <-a.child.exited:
+		case <-a.child.Exited:
 			return a.exited(want)
 		case <-timeout:
 			return frame{}, errLimit
@@ -171,7 +171,7 @@ func (a *attempt) returned(f frame) {
 	}
 	d := a.dispatcher.Load()
 	if kept := d != nil && d.returned(about, err == nil); !kept && err != nil {
-		a.u.log.Error("upgrade: a connection is lost that the candidate has sent back", "candidate", a.child.pid, "err", err)
+		a.u.log.Error("upgrade: a connection is lost that the candidate has sent back", "candidate", a.child.PID, "err", err)
 	}
 }
 
@@ -199,7 +199,7 @@ func (a *attempt) send(k kind, body any, files ...*os.File) error {
 // linkLost tells a dead child, whose exit is known a moment later, from one that has cut the control socket.
 func (a *attempt) linkLost() error {
 	select {
-	case <-a.child.exited:
+	case <-a.child.Exited:
 		_, err := a.exited(0)
 		return err
 	case <-time.After(commitStall):
@@ -218,7 +218,7 @@ func (a *attempt) exited(want kind) (frame, error) {
 		select {
 		case f, ok := <-a.child.link.frames:
 			if !ok {
-				return frame{}, &exitError{a.child.status, a.phase == PhaseStart && a.cand.version == ""}
+				return frame{}, &exitError{a.child.Status, a.phase == PhaseStart && a.cand.version == ""}
 			}
 			if err := a.hear(f); err != nil {
 				return frame{}, err
@@ -227,7 +227,7 @@ func (a *attempt) exited(want kind) (frame, error) {
 				return f, nil
 			}
 		case <-late:
-			return frame{}, &exitError{a.child.status, a.phase == PhaseStart && a.cand.version == ""}
+			return frame{}, &exitError{a.child.Status, a.phase == PhaseStart && a.cand.version == ""}
 		}
 	}
 }

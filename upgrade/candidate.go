@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/midair-go/midair/internal/sys"
 )
 
 // Candidate is the new process while it is being tried, as Options.Smoke and Options.Bake see it.
@@ -127,7 +129,7 @@ func (c *Candidate) hangUp(last bool) {
 // connPair makes two ends of a connection: one to use, and the descriptor of the other.
 func connPair(ctx context.Context, unix bool) (net.Conn, *os.File, error) {
 	if unix {
-		return unixPair()
+		return sys.UnixPair()
 	}
 	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -160,7 +162,7 @@ func acceptFrom(ctx context.Context, ln net.Listener, from net.Addr) (*os.File, 
 		}
 		if c.RemoteAddr().String() == from.String() {
 			defer c.Close()
-			return connFile(c)
+			return sys.ConnFile(c)
 		}
 		c.Close()
 	}

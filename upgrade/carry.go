@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/midair-go/midair/internal/sys"
 )
 
 // How idle connections change process, from the side that has them: to the candidate in a step of a bake (dispatcher), to
@@ -113,7 +115,7 @@ const (
 
 // sendIdle passes an idle connection on for good.
 func sendIdle(to *link, about connBody, c net.Conn) bool {
-	file, err := connFile(bare(c))
+	file, err := sys.ConnFile(bare(c))
 	if err != nil {
 		return false
 	}

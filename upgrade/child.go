@@ -1,35 +1,37 @@
 package upgrade
 
+import "github.com/midair-go/midair/internal/process"
+
 // child is a process that was started as a candidate, with the link to it.
 type child struct {
-	*started
+	*process.Child
 	link *link
 }
 
 // startChild starts the program with all open sockets, a control socket, and what it needs to find the service manager.
-func (u *Upgrader) startChild(p program) (*child, error) {
+func (u *Upgrader) startChild(p process.Program) (*child, error) {
 	files, drop, err := u.listeners.dup()
 	if err != nil {
 		return nil, err
 	}
 	defer drop()
-	c, err := start(p, u.manager.environ(u.opts.environ()), files)
+	c, err := process.Start(p, u.manager.environ(u.opts.environ()), files)
 	if err != nil {
 		return nil, err
 	}
-	sock, err := newSocket(c.control)
+	sock, err := newSocket(c.Control)
 	if err != nil {
-		c.kill()
-		c.close()
+		c.Kill()
+		c.Close()
 		return nil, err
 	}
 	l := newLink(sock)
 	l.allowMissing(true)
-	return &child{started: c, link: l}, nil
+	return &child{Child: c, link: l}, nil
 }
 
 // close ends what belongs to a child that has died. It is not called after a commit.
 func (c *child) close() {
 	c.link.close()
-	c.started.close()
+	c.Child.Close()
 }

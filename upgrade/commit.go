@@ -120,7 +120,7 @@ func (a *attempt) marshal() *marshalled {
 	m := &marshalled{done: make(chan struct{}), err: errors.New("the values of Keep were not marshalled: MarshalBinary has ended its goroutine")}
 	go func() { // ends when MarshalBinary does
 		defer close(m.done)
-		m.state, m.err = a.u.keeper.snapshot()
+		m.state, m.err = a.u.keeper.Snapshot()
 	}()
 	return m
 }

@@ -5,6 +5,8 @@ import (
 	"os"
 	"slices"
 	"sync"
+
+	"github.com/midair-go/midair/internal/sys"
 )
 
 // elders are the older generations that still drain. The main generation holds a control socket to each of them, so
@@ -86,7 +88,7 @@ func (s *elders) adopt(f frame) error {
 		return errors.New("the control socket of an older generation did not come along")
 	}
 	var err error
-	if e.file, err = dupFile(f.files[0]); err == nil {
+	if e.file, err = sys.DupFile(f.files[0]); err == nil {
 		s.add(e)
 	}
 	return err

@@ -11,6 +11,9 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/midair-go/midair/internal/sys"
+	"github.com/midair-go/midair/upgrade/internal/state"
 )
 
 // The fuzz targets of what comes from another process together with descriptors. None may be lost: each test passes the
@@ -30,7 +33,7 @@ func newWitness(t *testing.T) witness {
 
 func (w witness) file(t *testing.T) *os.File {
 	t.Helper()
-	f, err := dupFile(w.w)
+	f, err := sys.DupFile(w.w)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,7 +129,7 @@ func FuzzSocket(f *testing.F) {
 
 func linkedSockets(t *testing.T) (a, b *socket) {
 	t.Helper()
-	fa, fb, err := socketPair()
+	fa, fb, err := sys.SocketPair()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -178,14 +181,24 @@ func endOf(l *link) {
 // What an older generation leaves may be anything: it is taken or refused, and nothing of it stays open.
 func FuzzInheritance(f *testing.F) {
 	body := []byte(`{"generation":1,"pid":7,"version":"v1"}`)
-	f.Add(body, appendStateEntry(appendStateEntry(appendStateHeader(nil, 2), "version", []byte("v1")), "args", []byte("a\x00b")), byte(2))
-	f.Add([]byte("{"), []byte(stateMagic), byte(1))
-	f.Fuzz(func(t *testing.T, body, state []byte, nfiles byte) {
+	build, err := state.WriteBuild("v1", []string{"a", "b"})
+	if err != nil {
+		f.Fatal(err)
+	}
+	defer build.Close()
+	info, err := build.Stat()
+	if err != nil {
+		f.Fatal(err)
+	}
+	good, err := io.ReadAll(io.NewSectionReader(build, 0, info.Size()-sha256.Size))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(body, good, byte(2))
+	f.Add([]byte("{"), []byte("midair\x00\x01"), byte(1))
+	f.Fuzz(func(t *testing.T, body, kept []byte, nfiles byte) {
 		seen := newWitness(t)
-		file, err := writeState(state)
-		if err != nil {
-			t.Fatal(err)
-		}
+		file := sealedFile(t, kept)
 		files := []*os.File{seen.file(t), file, seen.file(t)}
 		fr := frame{body: body, files: files[:nfiles%4]}
 		inTime(t, func() {
@@ -197,6 +210,21 @@ func FuzzInheritance(f *testing.F) {
 		frame{files: files}.close()
 		seen.mustBeGone(t)
 	})
+}
+
+// sealedFile is a file as package state writes it, of any content.
+func sealedFile(t *testing.T, content []byte) *os.File {
+	t.Helper()
+	file, err := sys.MemFile("test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256(content)
+	_, err = file.Write(append(content, sum[:]...))
+	if err := errors.Join(err, sys.Seal(file)); err != nil {
+		t.Fatal(err)
+	}
+	return file
 }
 
 // An older generation that talks, and sends descriptors, is listened to by nobody.
@@ -230,20 +258,4 @@ func talk(to *socket, b []byte, seen witness) {
 			return
 		}
 	}
-}
-
-// State of any content is read or refused, whether or not its sum is right.
-func FuzzState(f *testing.F) {
-	f.Add(stateBytes(f))
-	f.Add([]byte(stateMagic))
-	f.Add(appendStateEntry(appendStateHeader(nil, 1), "", nil))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		sum := sha256.Sum256(b)
-		for _, whole := range [][]byte{b, append(b[:len(b):len(b)], sum[:]...)} {
-			values, err := decodeState(whole)
-			if err != nil && values != nil {
-				t.Fatal("an error and values")
-			}
-		}
-	})
 }

@@ -6,12 +6,13 @@ import (
 	"io"
 	"net"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/midair-go/midair/internal/sys"
 )
 
 func testListener(t *testing.T) (*listeners, net.Listener) {
@@ -168,39 +169,6 @@ func TestUnservedListenerIsNamed(t *testing.T) {
 	s.all = nil
 }
 
-// The pid file appears as a whole, is found out to be impossible before it is needed, and is removed by its owner only.
-func TestPIDFileIsAtomic(t *testing.T) {
-	dir := t.TempDir()
-	p := newPIDFile(filepath.Join(dir, "pid"))
-	if err := p.stage(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(p.path); err == nil {
-		t.Fatal("the pid file is there before it is published")
-	}
-	if err := p.publish(); err != nil || !p.owned() {
-		t.Fatalf("publish: %v", err)
-	}
-	if left, _ := filepath.Glob(filepath.Join(dir, ".*")); len(left) > 0 {
-		t.Errorf("left behind: %v", left)
-	}
-	if err := os.WriteFile(p.path, []byte("1\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	p.remove()
-	if _, err := os.Stat(p.path); err != nil {
-		t.Error("removed the pid file of another process")
-	}
-	if err := newPIDFile(dir).stage(); err == nil || !strings.Contains(err.Error(), "is a directory") {
-		t.Errorf("directory: %v", err)
-	}
-	none := newPIDFile("")
-	if err := errors.Join(none.stage(), none.publish()); err != nil {
-		t.Errorf("without a path: %v", err)
-	}
-	none.remove()
-}
-
 // A connection that is given just before the gate opens is the next one, although the reader that was called back for it
 // has not woken up yet: for a system call that has not returned, a deadline that was taken back has never been.
 func TestGivenBeforeOpenIsNotForgotten(t *testing.T) {
@@ -251,7 +219,7 @@ func TestMovedAndNotAcceptedGoesOn(t *testing.T) {
 			t.Fatal(err)
 		}
 		s.pause(true)
-		file, err := connFile(c)
+		file, err := sys.ConnFile(c)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -5,6 +5,9 @@ import (
 	"net"
 	"os"
 	"slices"
+
+	"github.com/midair-go/midair/internal/process"
+	"github.com/midair-go/midair/internal/sys"
 )
 
 // Which listener a connection belongs to, for connections that change process: there they come out of the listener that
@@ -96,21 +99,21 @@ type socketName struct {
 
 // dup returns duplicates of the open sockets: the program may close one of them at any moment, and the number that this
 // sets free may be another connection's in the next. The caller calls drop when they were inherited.
-func (s *listeners) dup() (files []inheritedFile, drop func(), err error) {
+func (s *listeners) dup() (files []process.Inherited, drop func(), err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	drop = func() {
 		for _, f := range files {
-			closeFD(int(f.fd))
+			sys.CloseFD(int(f.FD))
 		}
 	}
 	for _, r := range s.all {
-		fd, err := dupFD(r.fd)
+		fd, err := sys.DupFD(r.fd)
 		if err != nil {
 			drop()
-			return nil, nil, explain(fmt.Errorf("duplicate %s %s: %w", r.network, r.addr, err))
+			return nil, nil, sys.Explain(fmt.Errorf("duplicate %s %s: %w", r.network, r.addr, err))
 		}
-		files = append(files, inheritedFile{name: [3]string{r.kind, r.network, r.addr}, fd: uintptr(fd)})
+		files = append(files, process.Inherited{Name: [3]string{r.kind, r.network, r.addr}, FD: uintptr(fd)})
 	}
 	return files, drop, nil
 }

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/midair-go/midair/internal/process"
 )
 
 // slowWire takes its time for a frame.
@@ -163,8 +165,8 @@ func TestHelloIsHeardBeforeTheEnd(t *testing.T) {
 		l := &link{frames: make(chan frame, 1)}
 		l.frames <- frame{kind: kindHello}
 		close(l.frames)
-		a.child = &child{link: l, started: &started{exited: make(chan struct{})}}
-		close(a.child.exited)
+		a.child = &child{link: l, Child: &process.Child{Exited: make(chan struct{})}}
+		close(a.child.Exited)
 		if f, err := a.until(kindHello, 0, nil); err != nil || f.kind != kindHello {
 			t.Fatalf("%+v, %v", f, err)
 		}
@@ -183,7 +185,7 @@ func TestLastWordsAreTheReason(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := &attempt{u: &Upgrader{opts: Options{Silence: time.Minute}}, ctx: t.Context(), phase: PhaseSoak}
-	a.child = &child{link: newLink(&deadWire{wireOf{pieces: [][]byte{b}}}), started: &started{exited: make(chan struct{})}}
+	a.child = &child{link: newLink(&deadWire{wireOf{pieces: [][]byte{b}}}), Child: &process.Child{Exited: make(chan struct{})}}
 	if err := a.send(kindOpen, nil); err == nil || err.Error() != "I do not like it" {
 		t.Errorf("the reason is %v", err)
 	}

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/cloudflare/tableflip"
+	"github.com/midair-go/midair/internal/sys"
 )
 
 // listeners is every listening socket of the process. A child gets those that are open at the time of the upgrade.
@@ -233,7 +234,7 @@ func (s *listeners) key(network, addr string, pinned bool) string {
 
 func (s *listeners) add(ref *socketRef, c syscall.Conn) (err error) {
 	if s.supported() {
-		if ref.fd, ref.inode, err = duplicate(c); err != nil {
+		if ref.fd, ref.inode, err = sys.Duplicate(c); err != nil {
 			return err
 		}
 	}
@@ -314,7 +315,7 @@ func (r *socketRef) storable() *os.File {
 	if r.fd < 0 || r.network == systemdNetwork {
 		return nil // what a socket unit passed is kept by whoever passed it
 	}
-	fd, err := dupFD(r.fd)
+	fd, err := sys.DupFD(r.fd)
 	if err != nil {
 		return nil
 	}
@@ -326,7 +327,7 @@ func (r *socketRef) drop(unlink bool) {
 		os.Remove(r.path)
 	}
 	if r.fd >= 0 {
-		closeFD(r.fd)
+		sys.CloseFD(r.fd)
 		r.fd = -1
 		coverFDs(r.inode, r.set.inherited[r.inode])
 	}

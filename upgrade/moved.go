@@ -6,6 +6,8 @@ import (
 	"os"
 	"sync/atomic"
 	"syscall"
+
+	"github.com/midair-go/midair/internal/sys"
 )
 
 // What becomes of a connection that was passed to a candidate, as its slot says.
@@ -142,7 +144,7 @@ func (c *movedConn) await() error {
 		return err
 	}
 	return raw.Read(func(fd uintptr) bool {
-		if !readable(fd) {
+		if !sys.Readable(fd) {
 			return false
 		}
 		c.touch()
@@ -178,7 +180,7 @@ func (c *movedConn) WasIdle() bool { return c.about.Idle }
 // Close closes it for the client too, although the old process still has a descriptor.
 func (c *movedConn) Close() error {
 	if c.Kept() && c.slot.Load() != slotBack {
-		shutdown(c.raw)
+		sys.Shutdown(c.raw)
 		c.slot.Store(slotClosed)
 	}
 	return c.Conn.Close()

@@ -13,9 +13,9 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/midair-go/midair/internal/sys"
 	"github.com/midair-go/midair/internal/testutil"
+	"golang.org/x/sys/unix"
 )
 
 // manager is a notify socket that nobody reads until the test does.
@@ -186,7 +186,7 @@ func TestDescriptorGoesAlong(t *testing.T) {
 	if err != nil || string(buf[:k]) != "FDSTORE=1\nFDNAME=pipe\nFDPOLL=0" {
 		t.Fatalf("%q, %v", buf[:k], err)
 	}
-	files, err := receivedFiles(oob[:oobn])
+	files, err := sys.ReceivedFiles(oob[:oobn])
 	if err != nil || len(files) != 1 {
 		t.Fatalf("%v, %v", files, err)
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/midair-go/midair/internal/process"
 )
 
 // The protocol of systemd's notify socket, as a service speaks it. systemd is one that listens; the other is the
@@ -95,7 +96,7 @@ func newNotifier(log *slog.Logger) *notifier {
 		log: log, addr: &net.UnixAddr{Name: addr, Net: "unixgram"}, supervised: isSupervised(),
 		stop: make(chan struct{}), done: make(chan struct{}), wake: make(chan struct{}, 1),
 	}
-	if hasParent() { // the pid that it names is an older generation's
+	if process.HasParent() { // the pid that it names is an older generation's
 		os.Unsetenv("WATCHDOG_PID")
 	}
 	watchdog, err := daemon.SdWatchdogEnabled(false)

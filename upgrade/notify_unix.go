@@ -5,9 +5,9 @@ package upgrade
 import (
 	"cmp"
 	"net"
-	"os"
 	"time"
 
+	"github.com/midair-go/midair/internal/sys"
 	"golang.org/x/sys/unix"
 )
 
@@ -19,7 +19,7 @@ func (m note) write(c *net.UnixConn) error {
 	}
 	var rights []byte
 	if m.file != nil {
-		rights = unix.UnixRights(int(fdOf(m.file)))
+		rights = unix.UnixRights(int(sys.FD(m.file)))
 	}
 	var sent error
 	err = raw.Write(func(fd uintptr) bool {
@@ -37,6 +37,3 @@ func monotonicMicros() int64 {
 	}
 	return time.Duration(ts.Nano()).Microseconds()
 }
-
-// hasParent tells whether this process was started by an older generation.
-func hasParent() bool { return os.Getenv(sentinel) != "" }

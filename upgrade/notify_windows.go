@@ -8,7 +8,3 @@ import (
 func (m note) write(*net.UnixConn) error { return errors.ErrUnsupported }
 
 func monotonicMicros() int64 { return 0 }
-
-func hasParent() bool { return false }
-
-func restoreName() {}

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/midair-go/midair/internal/process"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
@@ -134,7 +135,7 @@ func (o Options) filled() (Options, error) {
 	o.AbortGrace = first(o.AbortGrace, 30*time.Second)
 	o.StateLimit = first(o.StateLimit, 64<<20)
 	if o.PIDFile != "" && !filepath.IsAbs(o.PIDFile) {
-		o.PIDFile = filepath.Join(startDir, o.PIDFile)
+		o.PIDFile = filepath.Join(process.StartDir(), o.PIDFile)
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()

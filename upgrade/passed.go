@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"github.com/coreos/go-systemd/v22/activation"
+	"github.com/midair-go/midair/internal/process"
 )
 
 // systemdNetwork is the network of a socket that is asked for by its name in a socket unit.
@@ -181,5 +182,5 @@ func ownListenPID() {
 // process that a generation has started for another purpose is not.
 func isSupervised() bool {
 	by, err := strconv.Atoi(os.Getenv(supervisorEnv))
-	return err == nil && (hasParent() || by == os.Getppid())
+	return err == nil && (process.HasParent() || by == os.Getppid())
 }

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/midair-go/midair/internal/sys"
 )
 
 // socketFile is a listening socket as a service manager passes it: a descriptor with a name.
@@ -35,7 +37,7 @@ func socketFile(t *testing.T, name, network, addr string) *os.File {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	fd, _, err := duplicate(f)
+	fd, _, err := sys.Duplicate(f)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +91,7 @@ func TestPassedSocketIsTakenByItsAddress(t *testing.T) {
 	} {
 		copies := &passed{}
 		for _, f := range []*os.File{local, every} {
-			d, err := dupFile(f)
+			d, err := sys.DupFile(f)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -134,7 +136,7 @@ func TestPassedFileThatIsNoSocketIsNamed(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer null.Close()
-	fd, _, err := duplicate(null)
+	fd, _, err := sys.Duplicate(null)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,13 +6,17 @@ import (
 	"fmt"
 	"os"
 	"sync"
+
+	"github.com/midair-go/midair/internal/process"
+	"github.com/midair-go/midair/internal/sys"
+	"github.com/midair-go/midair/upgrade/internal/state"
 )
 
 // previous is the build that was committed before the one of this generation. The old process sends it to every candidate,
 // for Rollback.
 type previous struct {
 	mu    sync.Mutex
-	build *build // nil if none is known
+	build *process.Build // nil if none is known
 }
 
 // Rollback replaces this process by the last build that was committed before and is another one, with the arguments that
@@ -24,20 +28,20 @@ type previous struct {
 // ErrNotReady: there is nothing to go back to, because this generation is the first, or the one before it did not use
 // this package. ErrNotSupported: not on this platform; it needs Linux. The others are those of Upgrade.
 func (u *Upgrader) Rollback(ctx context.Context) error {
-	if !canRunDescriptor {
+	if !process.CanRunDescriptor {
 		return ErrNotSupported
 	}
 	return u.replace(ctx, modeRollback)
 }
 
 // program returns what a rollback starts.
-func (p *previous) program() (program, error) {
+func (p *previous) program() (process.Program, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.build == nil {
-		return program{}, fmt.Errorf("%w: nothing is known of an earlier build", ErrNotReady)
+		return process.Program{}, fmt.Errorf("%w: nothing is known of an earlier build", ErrNotReady)
 	}
-	return p.build.program()
+	return p.build.Program()
 }
 
 // status describes it; nil if there is none.
@@ -47,7 +51,7 @@ func (p *previous) status() *Process {
 	if p.build == nil {
 		return nil
 	}
-	return &Process{Version: p.build.version}
+	return &Process{Version: p.build.Version}
 }
 
 // take reads what the old process sent.
@@ -55,45 +59,42 @@ func (p *previous) take(files []*os.File) error {
 	if len(files) < 2 {
 		return errors.New("the executable of the old process did not come along")
 	}
-	version, args, err := readBuild(files[1])
+	version, args, err := state.ReadBuild(files[1])
 	if err != nil {
 		return err
 	}
-	exe, err := dupFile(files[0])
+	exe, err := sys.DupFile(files[0])
 	if err != nil {
 		return err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.build.close()
-	p.build = &build{exe: exe, args: args, version: version}
+	p.build.Close()
+	p.build = &process.Build{Exe: exe, Args: args, Version: version}
 	return nil
 }
 
 func (p *previous) release() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.build.close()
+	p.build.Close()
 	p.build = nil
 }
 
 // bequeath sends the candidate what it could be rolled back to: the build of this process, or, if the candidate runs that
 // one too, what this process could be rolled back to itself. A restart does not make one forget the build before.
 func (u *Upgrader) bequeath(c *Candidate) error {
-	if !canRunDescriptor {
+	if !process.CanRunDescriptor {
 		return nil
 	}
-	if exe, err := os.Open(executableOf(c.pid)); err == nil {
-		defer exe.Close()
-		if sameBuild(exe) {
-			return u.previous.pass(c.link)
-		}
+	if process.RunsOwnBuild(c.pid) {
+		return u.previous.pass(c.link)
 	}
-	own, err := ownBuild(u.opts.Version)
+	own, err := process.Own(u.opts.Version)
 	if err != nil {
 		return err
 	}
-	defer own.close()
+	defer own.Close()
 	return (&previous{build: own}).pass(c.link)
 }
 
@@ -103,10 +104,10 @@ func (p *previous) pass(to *link) error {
 	if p.build == nil {
 		return nil
 	}
-	args, err := writeBuild(p.build.version, p.build.args)
+	args, err := state.WriteBuild(p.build.Version, p.build.Args)
 	if err != nil {
 		return err
 	}
 	defer args.Close()
-	return to.send(kindPrevious, nil, p.build.exe, args)
+	return to.send(kindPrevious, nil, p.build.Exe, args)
 }

@@ -171,7 +171,7 @@ func (r *runner) upgradeAgain() {
 // process, but sent to every process of a group, and the successor has got its own.
 func (r *runner) forward() {
 	if r.successor != nil && time.Since(r.handed) < commitStall {
-		r.successor.signal(syscall.SIGHUP)
+		r.successor.Signal(syscall.SIGHUP)
 	}
 }
 
@@ -229,9 +229,9 @@ func (r *runner) failed(a *attempt) {
 // handedOver leaves, and passes on what was asked of this process while it was too late for it.
 func (r *runner) handedOver(a *attempt) {
 	if r.ending != nil {
-		a.child.signal(syscall.SIGTERM)
+		a.child.Signal(syscall.SIGTERM)
 	} else if r.again {
-		a.child.signal(syscall.SIGHUP)
+		a.child.Signal(syscall.SIGHUP)
 	}
 	r.plain, r.successor, r.handed, r.heir = false, a.child, time.Now(), a.child.link.frames
 	if a.cand.protocol >= 2 {
@@ -242,7 +242,7 @@ func (r *runner) handedOver(a *attempt) {
 	if r.role == roleMain {
 		r.leave("draining", &ending{reason: "handed over", handover: true})
 		if !a.speaks {
-			r.u.manager.readyFor(a.child.pid, fmt.Sprintf("serving, generation %d", a.nextGeneration()))
+			r.u.manager.readyFor(a.child.PID, fmt.Sprintf("serving, generation %d", a.nextGeneration()))
 		}
 		r.u.manager.handedOver()
 	}

@@ -9,6 +9,9 @@ import (
 	"os"
 	"syscall"
 	"time"
+
+	"github.com/midair-go/midair/internal/process"
+	"github.com/midair-go/midair/upgrade/internal/pidfile"
 )
 
 // Request asks the service whose pid file this is (Options.PIDFile) for an upgrade, as a deploy script does: it sends a
@@ -52,13 +55,13 @@ const heirLimit = 5 * time.Second
 
 // signal sends it, to nobody who would not know what it means.
 func (q *asked) signal() (err error) {
-	q.pid, err = readPID(q.file)
+	q.pid, err = pidfile.Read(q.file)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("%w: there is no pid file %s: is the service running, with this as its Options.PIDFile?", ErrClosed, q.file)
 	case err != nil:
 		return fmt.Errorf("upgrade: %w", err)
-	case !catches(q.pid, syscall.SIGHUP):
+	case !process.Catches(q.pid, syscall.SIGHUP):
 		return fmt.Errorf("upgrade: pid %d of %s does not handle SIGHUP: is the file left by a service that was killed?", q.pid, q.file)
 	}
 	q.proc, err = os.FindProcess(q.pid)
@@ -87,7 +90,7 @@ func (q *asked) look() (Outcome, bool, error) {
 	if !gone {
 		return Outcome{}, false, nil
 	}
-	pid, err := readPID(q.file)
+	pid, err := pidfile.Read(q.file)
 	switch {
 	case err != nil:
 		return Outcome{}, true, fmt.Errorf("%w: pid %d has ended: %w", ErrClosed, q.pid, err)
@@ -125,7 +128,7 @@ func (u *Upgrader) recordOutcome(out Outcome) {
 	}
 	b, err := json.Marshal(out)
 	if err == nil {
-		err = u.pid.writeLast(append(b, '\n'))
+		err = u.pid.WriteLast(append(b, '\n'))
 	}
 	if err != nil {
 		u.log.Warn("upgrade: cannot record the outcome", "err", err)
@@ -133,6 +136,6 @@ func (u *Upgrader) recordOutcome(out Outcome) {
 }
 
 func readOutcome(pidFile string) (out Outcome, ok bool) {
-	b, err := readLast(pidFile)
+	b, err := pidfile.ReadLast(pidFile)
 	return out, err == nil && json.Unmarshal(b, &out) == nil
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 
+	"github.com/midair-go/midair/internal/process"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 )
@@ -13,10 +14,10 @@ import (
 func (u *Upgrader) meetManager() {
 	u.passed = takePassed()
 	u.listeners.passed = u.passed
-	successor := hasParent() // before the environment is cleaned
+	successor := process.HasParent() // before the environment is cleaned
 	resumed := isSupervised() && !successor
 	if resumed {
-		restoreName()
+		process.RestoreName()
 	}
 	u.manager = newNotifier(u.log)
 	if successor {

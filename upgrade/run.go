@@ -82,7 +82,7 @@ func (u *Upgrader) Run(ctx context.Context, serve func(context.Context) error) e
 	u.mu.Unlock()
 	r := &runner{u: u, alone: u.parent == nil && !u.plainParent, served: make(chan error, 1), prepared: make(chan error, 1)}
 	if r.alone {
-		if err := u.pid.stage(); err != nil {
+		if err := u.pid.Stage(); err != nil {
 			u.neverRun()
 			return fmt.Errorf("upgrade: %w", err)
 		}
@@ -169,10 +169,10 @@ func (r *runner) prepare() func() {
 
 // prepare ends when this process could serve, or with the reason why it cannot.
 func (u *Upgrader) prepare(ctx context.Context) error {
-	if err := u.keeper.err(); err != nil {
+	if err := u.keeper.Err(); err != nil {
 		return err
 	}
-	if err := u.pid.stage(); err != nil {
+	if err := u.pid.Stage(); err != nil {
 		return err
 	}
 	u.mu.Lock()
@@ -267,7 +267,7 @@ func (r *runner) stopLeaving(cause error) {
 		r.ending = cause
 	}
 	if r.successor != nil && time.Since(r.handed) < commitStall {
-		r.successor.signal(syscall.SIGTERM) // it was sent before the pid file named the successor
+		r.successor.Signal(syscall.SIGTERM) // it was sent before the pid file named the successor
 	}
 }
 
@@ -359,10 +359,10 @@ func (r *runner) finish() {
 	u.listeners.keepClosed(false)
 	u.listeners.releaseAll()
 	if r.plain {
-		u.pid.remove()
+		u.pid.Remove()
 	}
 	u.stopTableflip()
-	u.pid.discard(os.Getpid())
+	u.pid.Discard(os.Getpid())
 	if r.pulse != nil {
 		r.pulse.Stop()
 	}

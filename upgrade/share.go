@@ -6,10 +6,10 @@ import (
 	"net"
 	"os"
 	"sync"
-	"syscall"
 
 	"github.com/midair-go/midair/internal/cohort"
 	"github.com/midair-go/midair/internal/guard"
+	"github.com/midair-go/midair/internal/sys"
 )
 
 // dispatcher gives a share of the connections to the candidate while it is being tried: it passes their descriptors over
@@ -47,7 +47,7 @@ type choice func(c net.Conn, weight float64) bool
 
 // pass hands a connection to the candidate. The caller's own descriptor is closed if it could.
 func (d *dispatcher) pass(c net.Conn, about connBody) bool {
-	file, err := connFile(bare(c))
+	file, err := sys.ConnFile(bare(c))
 	if err != nil {
 		return false
 	}
@@ -373,11 +373,4 @@ func bare(c net.Conn) net.Conn {
 		return m.Conn
 	}
 	return c
-}
-
-// shutdown ends both directions of a connection, whoever else has a descriptor of it.
-func shutdown(c syscall.Conn) {
-	if raw, err := c.SyscallConn(); err == nil {
-		_ = raw.Control(shutdownFD)
-	}
 }

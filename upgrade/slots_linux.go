@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"unsafe"
 
+	"github.com/midair-go/midair/internal/sys"
 	"golang.org/x/sys/unix"
 )
 
@@ -23,7 +24,7 @@ const slotCount = 64 << 10
 const canPass = true
 
 func newSlots() (*slots, error) {
-	f, err := memFile("midair-slots")
+	f, err := sys.MemFile("midair-slots")
 	if err != nil {
 		return nil, err
 	}
@@ -49,7 +50,7 @@ func mapSlots(f *os.File) (*slots, error) {
 	if info.Size() != slotCount*4 {
 		return nil, fmt.Errorf("shared memory of %d bytes, want %d", info.Size(), slotCount*4)
 	}
-	mem, err := unix.Mmap(int(fdOf(f)), 0, slotCount*4, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	mem, err := unix.Mmap(int(sys.FD(f)), 0, slotCount*4, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
 		return nil, fmt.Errorf("shared memory: %w", err)
 	}

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"os"
 	"testing"
+
+	"github.com/midair-go/midair/internal/sys"
 )
 
 // connections sends n of them, which are files here.
@@ -26,7 +28,7 @@ func connections(to *socket, n int) error {
 
 func sockets(t *testing.T) (here, there *socket) {
 	t.Helper()
-	ours, theirs, err := socketPair()
+	ours, theirs, err := sys.SocketPair()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/midair-go/midair/internal/sys"
 	"golang.org/x/sys/unix"
 )
 
@@ -40,7 +41,7 @@ func (s *socket) send(b []byte, files []*os.File) error {
 	if len(files) > 0 {
 		fds := make([]int, len(files))
 		for i, f := range files {
-			fds[i] = int(fdOf(f))
+			fds[i] = int(sys.FD(f))
 		}
 		defer runtime.KeepAlive(files)
 		rights = unix.UnixRights(fds...)
@@ -63,27 +64,8 @@ func (s *socket) recv(b []byte) (int, []*os.File, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	files, err := receivedFiles(oob[:oobn])
+	files, err := sys.ReceivedFiles(oob[:oobn])
 	return n, files, err
-}
-
-func receivedFiles(oob []byte) ([]*os.File, error) {
-	msgs, err := unix.ParseSocketControlMessage(oob)
-	if err != nil {
-		return nil, err
-	}
-	var files []*os.File
-	for _, m := range msgs {
-		fds, err := unix.ParseUnixRights(&m)
-		if err != nil {
-			continue // credentials or the like: not ours
-		}
-		for _, fd := range fds {
-			unix.CloseOnExec(fd)
-			files = append(files, os.NewFile(uintptr(fd), "received"))
-		}
-	}
-	return files, nil
 }
 
 // quit ends a recv, this process's only.
@@ -91,7 +73,7 @@ func (s *socket) quit() { _ = s.conn.SetReadDeadline(time.Unix(1, 0)) }
 
 // dup returns another descriptor of this end, to be passed on.
 func (s *socket) dup() (*os.File, error) {
-	fd, _, err := duplicate(s.conn)
+	fd, _, err := sys.Duplicate(s.conn)
 	if err != nil {
 		return nil, err
 	}

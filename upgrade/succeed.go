@@ -84,12 +84,12 @@ func (r *runner) becomeMain() {
 		}
 	}
 	atStep("new.ready")
-	if err := u.pid.publish(); err != nil {
+	if err := u.pid.Publish(); err != nil {
 		u.log.Error("upgrade: serving without a pid file", "err", err)
 	}
 	u.testify()
 	u.announce()
-	u.keeper.forget()
+	u.keeper.Forget()
 	if u.elder != nil {
 		_ = debug.SetCrashOutput(nil, debug.CrashOptions{})
 	}
@@ -216,7 +216,7 @@ func (r *runner) commit(f frame) {
 	var body commitBody
 	err := f.decode(&body)
 	if err == nil && body.State && len(f.files) > 0 {
-		err = r.u.keeper.receive(f.files[0])
+		err = r.u.keeper.Receive(f.files[0])
 	}
 	if err == nil {
 		ctx, cancel := context.WithTimeout(context.Background(), r.u.limit-r.u.limit/10) // the reason is to arrive in time
@@ -296,7 +296,7 @@ func (r *runner) giveBack() {
 	}
 	var files []*os.File
 	if r.opened {
-		state, err := r.u.keeper.snapshot()
+		state, err := r.u.keeper.Snapshot()
 		if err != nil {
 			r.u.log.Error("upgrade: cannot give the state back", "err", err)
 		} else if state != nil {

@@ -3,6 +3,8 @@ package upgrade
 import (
 	"log/slog"
 	"os"
+
+	"github.com/midair-go/midair/internal/process"
 )
 
 // What Options.Supervisor may be.
@@ -38,7 +40,7 @@ const (
 // crash) and AbortGrace (how long older generations may drain when the main one has ended).
 func Supervise(opts Options) (code int, ok bool) {
 	ownListenPID()
-	if isSupervised() || hasParent() {
+	if isSupervised() || process.HasParent() {
 		return 0, false
 	}
 	o, err := opts.filled()

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/midair-go/midair/internal/process"
 )
 
 // superviseConfig is what the supervisor has to know. All fields are set. See Options.
@@ -70,7 +72,7 @@ func withoutPrivate(env []string) []string {
 	for _, v := range env {
 		name, _, _ := strings.Cut(v, "=")
 		switch name {
-		case sentinel, notifyEnv, supervisorEnv, watchdogEnv, "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID",
+		case process.Sentinel, notifyEnv, supervisorEnv, watchdogEnv, "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID",
 			generationEnv, outcomeEnv:
 		default:
 			out = append(out, v)

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/midair-go/midair/internal/process"
 	"golang.org/x/sys/unix"
 )
 
@@ -148,7 +149,7 @@ func (s *supervisor) judge(c claim, g *generation) verdict {
 	switch {
 	case g.left:
 		return late
-	case m == nil, m == g, m.dead(), parentOf(c.pid) == m.pid, c.number > m.number:
+	case m == nil, m == g, m.dead(), process.ParentOf(c.pid) == m.pid, c.number > m.number:
 		return leads
 	case c.number < m.number:
 		return late
@@ -184,10 +185,10 @@ func (s *supervisor) lead(g *generation) {
 }
 
 // generationBuild takes hold of what a generation runs.
-func generationBuild(pid int, version string) (*build, error) {
-	b, err := buildOf(pid, version)
+func generationBuild(pid int, version string) (*process.Build, error) {
+	b, err := process.BuildOf(pid, version)
 	if err == nil {
-		b.env = withoutPrivate(b.env)
+		b.Env = withoutPrivate(b.Env)
 	}
 	return b, err
 }
@@ -201,11 +202,11 @@ func (s *supervisor) remember(g *generation) {
 		s.log.Warn("upgrade: supervisor: cannot hold the build: a crash will bring back the one before", "pid", g.pid, "err", err)
 		return
 	}
-	if b.same(s.last) {
-		s.last.close()
+	if b.Same(s.last) {
+		s.last.Close()
 	} else {
 		s.crashes = 0 // a new build has not crashed yet
-		s.before.close()
+		s.before.Close()
 		s.before = s.last
 	}
 	s.last = b
@@ -217,7 +218,7 @@ func (s *supervisor) died(g *generation) {
 	s.reap()
 	delete(s.gens, g.pid)
 	g.pidfd.Close()
-	g.build.close()
+	g.build.Close()
 	switch {
 	case s.ending:
 	case g == s.main:
@@ -348,8 +349,8 @@ func (s *supervisor) restart() {
 	if s.crashes >= 2 && s.before != nil {
 		out.Kind = kindFallback
 		s.log.Error("upgrade: supervisor: the build has crashed again within its guard time: back to the one before it",
-			"version", s.last.version, "back to", s.before.version, "Guard", s.opts.guard)
-		s.last.close()
+			"version", s.last.Version, "back to", s.before.Version, "Guard", s.opts.guard)
+		s.last.Close()
 		s.last, s.before, s.crashes = s.before, nil, 0
 	}
 	if err := s.start(out); err != nil {

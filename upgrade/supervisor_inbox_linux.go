@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/midair-go/midair/internal/sys"
 	"golang.org/x/sys/unix"
 )
 
@@ -52,7 +53,7 @@ func (b *inbox) watch() {
 	defer close(b.done)
 	raw, err := b.file.SyscallConn()
 	for err == nil {
-		if err = raw.Read(hasInput); err != nil {
+		if err = raw.Read(sys.HasInput); err != nil {
 			return
 		}
 		select {
@@ -74,7 +75,7 @@ func (b *inbox) close() {
 func (b *inbox) next() (message, bool) {
 	buf, oob := make([]byte, 8<<10), make([]byte, unix.CmsgSpace(unix.SizeofUcred)+unix.CmsgSpace(64*4))
 	for {
-		n, oobn, _, _, err := unix.Recvmsg(int(fdOf(b.file)), buf, oob, unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
+		n, oobn, _, _, err := unix.Recvmsg(int(sys.FD(b.file)), buf, oob, unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
 		if err == unix.EINTR {
 			continue
 		}
@@ -82,7 +83,7 @@ func (b *inbox) next() (message, bool) {
 			return message{}, false
 		}
 		m := message{lines: strings.Split(string(buf[:n]), "\n")}
-		m.files, _ = receivedFiles(oob[:oobn]) // what cannot be read came without descriptors
+		m.files, _ = sys.ReceivedFiles(oob[:oobn]) // what cannot be read came without descriptors
 		m.pid = sender(oob[:oobn])
 		return m, true
 	}
@@ -138,7 +139,7 @@ func newStore(files []*os.File) *store {
 // add takes over the file. One that is held already, under any name, is not held twice. It tells whether there was room.
 func (s *store) add(name string, f *os.File) bool {
 	var st unix.Stat_t
-	if err := unix.Fstat(int(fdOf(f)), &st); err != nil || len(s.all) >= storeLimit {
+	if err := unix.Fstat(int(sys.FD(f)), &st); err != nil || len(s.all) >= storeLimit {
 		f.Close()
 		return false
 	}

@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/midair-go/midair/internal/process"
+	"github.com/midair-go/midair/internal/sys"
 	"golang.org/x/sys/unix"
 )
 
@@ -33,10 +35,10 @@ type supervisor struct {
 	deaths   chan *generation
 	quit     chan struct{} // closed at the end: nobody hears of deaths any more
 	gens     map[int]*generation
-	main     *generation // nil between a crash and the next start
-	last     *build      // of what was committed last
-	before   *build      // what a crash loop goes back to, if it is known
-	everMain bool        // the service has been up
+	main     *generation    // nil between a crash and the next start
+	last     *process.Build // of what was committed last
+	before   *process.Build // what a crash loop goes back to, if it is known
+	everMain bool           // the service has been up
 
 	crashed   *generation // what has to be replaced
 	crashes   int         // in a row, each within Guard
@@ -65,7 +67,7 @@ type generation struct {
 	due      time.Time // when it must serve; zero: no limit
 	silent   time.Time // when the watchdog ends it; zero: never
 	barks    int
-	build    *build // what it runs, taken before it is the service; nil if that is not known
+	build    *process.Build // what it runs, taken before it is the service; nil if that is not known
 
 	status unix.WaitStatus
 	known  bool // the status
@@ -95,18 +97,18 @@ func newSupervisor(o superviseConfig) (*supervisor, error) {
 		return nil, fmt.Errorf("pidfd_open, which needs Linux 5.10: %w", err)
 	}
 	unix.Close(fd)
-	own, err := ownBuild(o.version)
+	own, err := process.Own(o.version)
 	if err != nil {
 		return nil, err
 	}
-	own.env = withoutPrivate(os.Environ())
+	own.Env = withoutPrivate(os.Environ())
 	s := &supervisor{
 		opts: o, log: o.logger, address: "@midair-" + rand.Text(),
 		deaths: make(chan *generation), quit: make(chan struct{}), gens: map[int]*generation{},
 		last: own,
 	}
 	if s.inbox, err = newInbox(s.address); err != nil {
-		own.close()
+		own.Close()
 		return nil, err
 	}
 	s.store = newStore(takePassed().files)
@@ -119,8 +121,8 @@ func (s *supervisor) close() {
 	s.inbox.close()
 	s.store.close()
 	s.up.close()
-	s.last.close()
-	s.before.close()
+	s.last.Close()
+	s.before.Close()
 }
 
 func (s *supervisor) run() int {
@@ -168,7 +170,7 @@ func (s *supervisor) signal(sig os.Signal) {
 		s.reap()
 		return
 	case unix.SIGHUP:
-		if terminalClosed() {
+		if sys.TerminalClosed() {
 			s.log.Info("upgrade: supervisor: the terminal was closed")
 			n = unix.SIGTERM
 		}
@@ -190,13 +192,13 @@ func (s *supervisor) signal(sig os.Signal) {
 }
 
 func (g *generation) send(sig syscall.Signal) {
-	_ = unix.PidfdSendSignal(int(fdOf(g.pidfd)), sig, nil, 0)
+	_ = unix.PidfdSendSignal(int(sys.FD(g.pidfd)), sig, nil, 0)
 }
 
 // kill ends a generation and what it has started, which is in its group. The pidfd has to tell first that it is still
 // there: its number could be another's.
 func (g *generation) kill() {
-	if unix.PidfdSendSignal(int(fdOf(g.pidfd)), unix.SIGKILL, nil, 0) == nil {
+	if unix.PidfdSendSignal(int(sys.FD(g.pidfd)), unix.SIGKILL, nil, 0) == nil {
 		_ = unix.Kill(-g.pid, unix.SIGKILL)
 	}
 }
@@ -255,7 +257,7 @@ func (s *supervisor) track(pid int) (*generation, error) {
 	}
 	s.gens[pid] = g
 	go func() { // ends with the process or with the supervisor
-		_ = raw.Read(hasInput)
+		_ = raw.Read(sys.HasInput)
 		select {
 		case s.deaths <- g:
 		case <-s.quit:
@@ -264,11 +266,4 @@ func (s *supervisor) track(pid int) (*generation, error) {
 	return g, nil
 }
 
-// hasInput tells whether a descriptor can be read: that of a process when it has ended.
-func hasInput(fd uintptr) bool {
-	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-	n, err := unix.Poll(fds, 0)
-	return err == nil && n > 0
-}
-
-func (g *generation) dead() bool { return hasInput(fdOf(g.pidfd)) }
+func (g *generation) dead() bool { return sys.HasInput(sys.FD(g.pidfd)) }

@@ -1,7 +1,6 @@
 package upgrade
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -10,6 +9,9 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/midair-go/midair/internal/process"
+	"github.com/midair-go/midair/internal/sys"
+	"github.com/midair-go/midair/upgrade/internal/state"
 	"golang.org/x/sys/unix"
 )
 
@@ -21,14 +23,14 @@ func (s *supervisor) start(out *report) error {
 	}
 	pid, err := s.exec(s.last, number, out)
 	if err != nil {
-		return explain(fmt.Errorf("start %s: %w", s.last.args[0], err))
+		return sys.Explain(fmt.Errorf("start %s: %w", s.last.Args[0], err))
 	}
 	g, err := s.track(pid)
 	if err != nil {
 		_ = unix.Kill(pid, unix.SIGKILL) // it is a child that nobody has waited for
 		return err
 	}
-	g.number, g.version, g.isMain = number, s.last.version, true
+	g.number, g.version, g.isMain = number, s.last.Version, true
 	if out != nil {
 		g.due = time.Now().Add(s.opts.timeout)
 	}
@@ -39,11 +41,11 @@ func (s *supervisor) start(out *report) error {
 	return nil
 }
 
-func (s *supervisor) exec(b *build, number int, out *report) (int, error) {
-	files := []uintptr{stdFD(0), stdFD(1), stdFD(2)}
+func (s *supervisor) exec(b *process.Build, number int, out *report) (int, error) {
+	files := []uintptr{process.StdFD(0), process.StdFD(1), process.StdFD(2)}
 	env := append([]string{
 		notifyEnv + "=" + s.address, supervisorEnv + "=" + strconv.Itoa(os.Getpid()), generationEnv + "=" + strconv.Itoa(number),
-	}, b.env...)
+	}, b.Env...)
 	if s.opts.watchdog > 0 {
 		env = append(env, watchdogEnv+"="+strconv.FormatInt(s.opts.watchdog.Microseconds(), 10))
 	}
@@ -62,18 +64,18 @@ func (s *supervisor) exec(b *build, number int, out *report) (int, error) {
 	var names []string
 	for _, k := range held {
 		names = append(names, k.name)
-		files = append(files, fdOf(k.file))
+		files = append(files, sys.FD(k.file))
 	}
 	if len(held) > 0 {
 		env = append(env, "LISTEN_FDS="+strconv.Itoa(len(held)), "LISTEN_FDNAMES="+strings.Join(names, ":"))
 	}
-	exe, err := unix.FcntlInt(fdOf(b.exe), unix.F_DUPFD_CLOEXEC, above(files))
+	exe, err := unix.FcntlInt(sys.FD(b.Exe), unix.F_DUPFD_CLOEXEC, above(files))
 	if err != nil {
 		return 0, err
 	}
 	defer unix.Close(exe)
-	return syscall.ForkExec("/proc/self/fd/"+strconv.Itoa(exe), b.args, &syscall.ProcAttr{
-		Dir: startDir, Env: env, Files: files, Sys: &syscall.SysProcAttr{Setpgid: true},
+	return syscall.ForkExec("/proc/self/fd/"+strconv.Itoa(exe), b.Args, &syscall.ProcAttr{
+		Dir: process.StartDir(), Env: env, Files: files, Sys: &syscall.SysProcAttr{Setpgid: true},
 	})
 }
 
@@ -95,41 +97,27 @@ func (s *supervisor) held() (all []kept, done func(), err error) {
 	if s.before == nil {
 		return all, func() {}, nil
 	}
-	args, err := writeBuild(s.before.version, s.before.args)
+	args, err := state.WriteBuild(s.before.Version, s.before.Args)
 	if err != nil {
 		return nil, nil, err
 	}
-	all = append(all, kept{name: previousExe, file: s.before.exe}, kept{name: previousArgs, file: args})
+	all = append(all, kept{name: previousExe, file: s.before.Exe}, kept{name: previousArgs, file: args})
 	return all, func() { args.Close() }, nil
 }
 
 // belongs tells whether a process was started by a generation of this supervisor as its successor: the environment that
 // it was started with says so, and nothing else that a generation starts has it.
 func belongs(pid int) bool {
-	env, err := zeroList("/proc/" + strconv.Itoa(pid) + "/environ")
+	env, err := process.EnvironOf(pid)
 	if err != nil {
 		return false
 	}
 	var ours, successor bool
 	for _, v := range env {
 		ours = ours || v == supervisorEnv+"="+strconv.Itoa(os.Getpid())
-		successor = successor || strings.HasPrefix(v, sentinel+"=")
+		successor = successor || strings.HasPrefix(v, process.Sentinel+"=")
 	}
 	return ours && successor
-}
-
-// parentOf returns the parent of a process; 0 if it is not there.
-func parentOf(pid int) int {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	if err != nil {
-		return 0
-	}
-	fields := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
-	if len(fields) < 2 || string(fields[0]) == "Z" {
-		return 0
-	}
-	n, _ := strconv.Atoi(string(fields[1]))
-	return n
 }
 
 // candidates lists the processes that were started to become a generation.
@@ -139,7 +127,7 @@ func candidates() (pids []int) {
 		return nil
 	}
 	for _, e := range names {
-		if pid, err := strconv.Atoi(e.Name()); err == nil && pid != os.Getpid() && parentOf(pid) != 0 && belongs(pid) {
+		if pid, err := strconv.Atoi(e.Name()); err == nil && pid != os.Getpid() && process.ParentOf(pid) != 0 && belongs(pid) {
 			pids = append(pids, pid)
 		}
 	}

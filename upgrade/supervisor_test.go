@@ -11,9 +11,10 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/midair-go/midair/internal/process"
+	"github.com/midair-go/midair/internal/sys"
 	"github.com/midair-go/midair/internal/testutil"
+	"golang.org/x/sys/unix"
 )
 
 // idle is a supervisor that has started nothing.
@@ -83,7 +84,7 @@ func childOf(t *testing.T) int {
 		_, _ = p.Wait()
 	})
 	testutil.Until(t, 10*time.Second, "it is executed", func() bool { // the start returns a little before
-		args, err := zeroList(fmt.Sprintf("/proc/%d/cmdline", p.Pid))
+		args, err := process.ZeroList(fmt.Sprintf("/proc/%d/cmdline", p.Pid))
 		return err == nil && len(args) == 2
 	})
 	return p.Pid
@@ -173,7 +174,7 @@ func TestOnlyCrashesAreMended(t *testing.T) {
 // The store holds each socket once, by its inode, and forgets by name.
 func TestStoreHoldsEachSocketOnce(t *testing.T) {
 	web := socketFile(t, "web", "tcp", "127.0.0.1:0")
-	again, err := dupFile(web)
+	again, err := sys.DupFile(web)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -258,29 +259,29 @@ func TestInboxReadsMessages(t *testing.T) {
 func TestBuildIsHeld(t *testing.T) {
 	t.Setenv("MIDAIR_TEST_MARK", "1")
 	pid := childOf(t)
-	b, err := buildOf(pid, "v1")
+	b, err := process.BuildOf(pid, "v1")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer b.close()
-	if !slices.Equal(b.args, []string{"sleep", "60"}) || !slices.Contains(b.env, "MIDAIR_TEST_MARK=1") || b.version != "v1" {
-		t.Errorf("%q, %d variables, %s", b.args, len(b.env), b.version)
+	defer b.Close()
+	if !slices.Equal(b.Args, []string{"sleep", "60"}) || !slices.Contains(b.Env, "MIDAIR_TEST_MARK=1") || b.Version != "v1" {
+		t.Errorf("%q, %d variables, %s", b.Args, len(b.Env), b.Version)
 	}
-	other, err := buildOf(os.Getpid(), "v2")
+	other, err := process.BuildOf(os.Getpid(), "v2")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer other.close()
-	if b.same(other) || !b.same(b) {
+	defer other.Close()
+	if b.Same(other) || !b.Same(b) {
 		t.Error("which builds are the same is not known")
 	}
-	if _, err := buildOf(1<<22+1, ""); err == nil {
+	if _, err := process.BuildOf(1<<22+1, ""); err == nil {
 		t.Error("the build of no process")
 	}
-	if belongs(pid) || parentOf(pid) != os.Getpid() {
-		t.Errorf("a process that nobody has started as a successor: belongs %v, parent %d", belongs(pid), parentOf(pid))
+	if belongs(pid) || process.ParentOf(pid) != os.Getpid() {
+		t.Errorf("a process that nobody has started as a successor: belongs %v, parent %d", belongs(pid), process.ParentOf(pid))
 	}
-	env := withoutPrivate([]string{"A=1", notifyEnv + "=x", supervisorEnv + "=1", sentinel + "=yes", "LISTEN_FDS=1", "LISTEN_PIDS=1", outcomeEnv + "={}"})
+	env := withoutPrivate([]string{"A=1", notifyEnv + "=x", supervisorEnv + "=1", process.Sentinel + "=yes", "LISTEN_FDS=1", "LISTEN_PIDS=1", outcomeEnv + "={}"})
 	if !slices.Equal(env, []string{"A=1", "LISTEN_PIDS=1"}) {
 		t.Errorf("%q", env)
 	}
@@ -301,7 +302,7 @@ func TestSuperviseOnlyWhereItIsWanted(t *testing.T) {
 		t.Error("it supervises under systemd")
 	}
 	os.Unsetenv(notifyEnv)
-	t.Setenv(sentinel, "yes")
+	t.Setenv(process.Sentinel, "yes")
 	if _, ok := Supervise(Options{Supervisor: "always"}); ok {
 		t.Error("a candidate supervises")
 	}

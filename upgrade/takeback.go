@@ -36,9 +36,9 @@ func (a *attempt) takeBack(cause error) error {
 		here = time.Since(detected)
 	}
 	if !errors.Is(cause, errRehearsed) {
-		a.u.log.Info("upgrade: taken back", "candidate", a.child.pid, "accepting_after", here, "ended_after", time.Since(detected))
+		a.u.log.Info("upgrade: taken back", "candidate", a.child.PID, "accepting_after", here, "ended_after", time.Since(detected))
 	}
-	e := &Error{Phase: a.phase, Reason: cause.Error(), PID: a.child.pid, Err: cause}
+	e := &Error{Phase: a.phase, Reason: cause.Error(), PID: a.child.PID, Err: cause}
 	if r := (*remoteError)(nil); errors.As(cause, &r) && r.Phase != "" {
 		e.Phase = Phase(r.Phase)
 	}
@@ -48,9 +48,9 @@ func (a *attempt) takeBack(cause error) error {
 		}
 	}
 	a.child.close()
-	a.u.pid.discard(a.child.pid)
-	if a.mode != modeRevive && !a.u.pid.owned() {
-		if err := a.u.pid.publish(); err != nil {
+	a.u.pid.Discard(a.child.PID)
+	if a.mode != modeRevive && !a.u.pid.Owned() {
+		if err := a.u.pid.Publish(); err != nil {
 			a.u.log.Error("upgrade: cannot take the pid file back", "err", err)
 		}
 	}
@@ -82,7 +82,7 @@ func (a *attempt) dismiss(cause error) {
 	switch r := (*remoteError)(nil); {
 	case a.plain:
 		grace = a.u.opts.AbortGrace
-		a.child.signal(syscall.SIGTERM)
+		a.child.Signal(syscall.SIGTERM)
 	case !errors.As(cause, &r) && a.isCommitting(), errors.As(cause, new(*silentError)):
 		grace = 0
 	default:
@@ -112,11 +112,11 @@ func (a *attempt) dismiss(cause error) {
 			stopping, body.Stopping = nil, true
 			_ = a.child.link.send(kindAbort, body)
 		case <-kill.C:
-			a.child.kill()
+			a.child.Kill()
 			if !a.gone() {
-				a.u.log.Warn("upgrade: killed the candidate", "candidate", a.child.pid, "after", grace)
+				a.u.log.Warn("upgrade: killed the candidate", "candidate", a.child.PID, "after", grace)
 			}
-		case <-a.child.exited:
+		case <-a.child.Exited:
 			a.lastFrames(frames)
 			return
 		}
@@ -125,7 +125,7 @@ func (a *attempt) dismiss(cause error) {
 
 func (a *attempt) gone() bool {
 	select {
-	case <-a.child.exited:
+	case <-a.child.Exited:
 		return true
 	default:
 		return false
@@ -167,7 +167,7 @@ func (a *attempt) takeState(f frame) {
 // restore gives the program its state back, and does not wait for ever for a value that hangs.
 func (a *attempt) restore(state *os.File) {
 	done := make(chan error, 1)
-	go func() { done <- a.u.keeper.receive(state) }() // ends when UnmarshalBinary does
+	go func() { done <- a.u.keeper.Receive(state) }() // ends when UnmarshalBinary does
 	var err error
 	select {
 	case err = <-done:
@@ -175,9 +175,9 @@ func (a *attempt) restore(state *os.File) {
 		err = fmt.Errorf("a kept value's UnmarshalBinary did not return within %v", a.u.opts.Timeout)
 	}
 	if err != nil {
-		a.u.log.Error("upgrade: cannot take the candidate's state back", "candidate", a.child.pid, "err", err)
+		a.u.log.Error("upgrade: cannot take the candidate's state back", "candidate", a.child.PID, "err", err)
 	}
-	a.u.keeper.forget()
+	a.u.keeper.Forget()
 }
 
 // crashText returns how the Go runtime began to describe the child's crash, if it did.

@@ -14,6 +14,9 @@ import (
 	"time"
 
 	"github.com/cloudflare/tableflip"
+	"github.com/midair-go/midair/internal/process"
+	"github.com/midair-go/midair/upgrade/internal/pidfile"
+	"github.com/midair-go/midair/upgrade/internal/state"
 )
 
 // Upgrader is one generation of a program that replaces itself while it runs. Its methods may be called from any
@@ -25,9 +28,9 @@ type Upgrader struct {
 	tf        *tableflip.Upgrader // nil where upgrades are not supported
 	listeners *listeners
 	passed    *passed // what the service manager has passed
-	keeper    *keeper
+	keeper    *state.Keeper
 	resources resources
-	pid       *pidFile
+	pid       *pidfile.File
 	elders    *elders
 	previous  previous
 	mover     atomic.Pointer[mover]
@@ -89,7 +92,7 @@ func New(opts Options) (*Upgrader, error) {
 	u.meetManager()
 	if tf != nil && tf.HasParent() {
 		if err := u.join(); err != nil {
-			u.pid.discard(os.Getpid())
+			u.pid.Discard(os.Getpid())
 			u.manager.close()
 			return nil, fmt.Errorf("upgrade: %w", err)
 		}
@@ -102,8 +105,8 @@ func newUpgrader(o Options, tel *telemetry, tf *tableflip.Upgrader) *Upgrader {
 	u := &Upgrader{
 		opts: o, log: o.Logger, tel: tel, tf: tf, generation: 1, limit: o.Timeout,
 		listeners: &listeners{tf: tf},
-		keeper:    newKeeper(o.StateLimit),
-		pid:       newPIDFile(o.PIDFile),
+		keeper:    state.NewKeeper(o.StateLimit),
+		pid:       pidfile.New(o.PIDFile),
 		elders:    newElders(),
 		hurry:     make(chan struct{}),
 		requests:  make(chan request), running: make(chan struct{}), ended: make(chan struct{}), stop: make(chan struct{}),
@@ -115,11 +118,11 @@ func newUpgrader(o Options, tel *telemetry, tf *tableflip.Upgrader) *Upgrader {
 
 // join greets the old process and takes what it sends.
 func (u *Upgrader) join() error {
-	scrub()
+	process.Scrub()
 	u.born = Outcome{Kind: modeUpgrade.String(), Started: time.Now()}
 	u.generation = 2 // a process that knows tableflip only does not count: it was the first at least
 	u.listeners.inherited = inheritedFDs()
-	file, err := u.tf.Fds.File(controlName)
+	file, err := u.tf.Fds.File(process.ControlName)
 	if err != nil {
 		return fmt.Errorf("control socket: %w", err)
 	}
@@ -139,7 +142,7 @@ func (u *Upgrader) join() error {
 		return err
 	}
 	atStep("new.hello")
-	_ = u.pid.stage() // while the old process answers; the checks say what is wrong with it
+	_ = u.pid.Stage() // while the old process answers; the checks say what is wrong with it
 	if err := u.welcomed(); err != nil {
 		_ = u.parent.send(kindFailed, failedBody{Phase: string(PhaseStart), Reason: clip(err.Error())}) // one that does not listen gets the exit status
 		u.parent.close()
@@ -210,8 +213,8 @@ func (u *Upgrader) take(f frame) error {
 	}
 	files := f.files
 	if w.State && len(files) > 0 {
-		if err := u.keeper.receive(files[0]); err != nil {
-			u.keeper.refuse(err)
+		if err := u.keeper.Receive(files[0]); err != nil {
+			u.keeper.Refuse(err)
 		}
 		files = files[1:]
 	}
@@ -278,7 +281,7 @@ func (u *Upgrader) Keep(name string, v interface {
 	encoding.BinaryMarshaler
 	encoding.BinaryUnmarshaler
 }) {
-	u.keeper.keep(name, v)
+	u.keeper.Keep(name, v)
 }
 
 // Hurry returns a channel that is closed when this generation should close its idle connections at once, because it is
@@ -315,7 +318,7 @@ func (u *Upgrader) neverRun() {
 	}
 	u.listeners.unlinkOnClose(u.generation == 1)
 	u.listeners.releaseAll()
-	u.pid.discard(os.Getpid())
+	u.pid.Discard(os.Getpid())
 	u.stopTableflip()
 	u.manager.close()
 	close(u.ended)

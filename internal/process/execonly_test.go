@@ -1,6 +1,6 @@
 //go:build linux
 
-package upgrade
+package process
 
 import (
 	"errors"
@@ -25,12 +25,12 @@ func TestExecuteOnlyFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	asNobody(t, func() {
-		p, err := preflight(path, nil, policy{})
+		p, err := Preflight(path, nil, Policy{})
 		if err != nil || p.path != path || p.exe != nil {
 			t.Errorf("%+v, %v", p, err)
 		}
 		verify := func(string) error { t.Error("there is nothing to verify"); return nil }
-		if p, err := preflight(path, nil, policy{verify: verify}); !errors.Is(err, fs.ErrPermission) || p.exe != nil {
+		if p, err := Preflight(path, nil, Policy{Verify: verify}); !errors.Is(err, fs.ErrPermission) || p.exe != nil {
 			t.Errorf("with Verify: %+v, %v", p, err)
 		}
 	})

@@ -1,4 +1,4 @@
-package upgrade
+package state
 
 import (
 	"bytes"
@@ -7,6 +7,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/midair-go/midair/internal/sys"
 )
 
 // text is a value to keep; what it is told to refuse it refuses.
@@ -31,13 +33,13 @@ func (v *text) UnmarshalBinary(b []byte) error {
 	return v.refuse
 }
 
-func snapshotOf(t *testing.T, values map[string]state) *os.File {
+func snapshotOf(t *testing.T, values map[string]Value) *os.File {
 	t.Helper()
-	k := newKeeper(1 << 20)
+	k := NewKeeper(1 << 20)
 	for name, v := range values {
-		k.keep(name, v)
+		k.Keep(name, v)
 	}
-	f, err := k.snapshot()
+	f, err := k.Snapshot()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,70 +49,70 @@ func snapshotOf(t *testing.T, values map[string]state) *os.File {
 
 // Values go to the value of the same name, whether it was kept before or after they came; the others are ignored.
 func TestStateFindsItsValue(t *testing.T) {
-	f := snapshotOf(t, map[string]state{"a": &text{s: "one"}, "b": &text{s: ""}, "gone": &text{s: "x"}})
-	k := newKeeper(1 << 20)
+	f := snapshotOf(t, map[string]Value{"a": &text{s: "one"}, "b": &text{s: ""}, "gone": &text{s: "x"}})
+	k := NewKeeper(1 << 20)
 	before, after, fresh := &text{}, &text{s: "old"}, &text{s: "default"}
-	k.keep("a", before)
-	if err := k.receive(f); err != nil {
+	k.Keep("a", before)
+	if err := k.Receive(f); err != nil {
 		t.Fatal(err)
 	}
-	k.keep("b", after)
-	k.keep("new in this version", fresh)
-	if before.s != "one" || after.s != "" || fresh.s != "default" || k.err() != nil {
-		t.Fatalf("%q %q %q %v", before.s, after.s, fresh.s, k.err())
+	k.Keep("b", after)
+	k.Keep("new in this version", fresh)
+	if before.s != "one" || after.s != "" || fresh.s != "default" || k.Err() != nil {
+		t.Fatalf("%q %q %q %v", before.s, after.s, fresh.s, k.Err())
 	}
 }
 
 // A value that refuses or panics does so by name, and the others are restored all the same.
 func TestRefusalsAreNamed(t *testing.T) {
-	f := snapshotOf(t, map[string]state{"bad": &text{s: "1"}, "good": &text{s: "2"}})
+	f := snapshotOf(t, map[string]Value{"bad": &text{s: "1"}, "good": &text{s: "2"}})
 	for name, bad := range map[string]*text{"error": {refuse: errors.New("too new")}, "panic": {boom: true}} {
-		k := newKeeper(1 << 20)
+		k := NewKeeper(1 << 20)
 		good := &text{}
-		k.keep("bad", bad)
-		k.keep("good", good)
-		if err := k.receive(f); err == nil || !strings.Contains(err.Error(), `keep "bad"`) {
+		k.Keep("bad", bad)
+		k.Keep("good", good)
+		if err := k.Receive(f); err == nil || !strings.Contains(err.Error(), `keep "bad"`) {
 			t.Errorf("%s: %v", name, err)
 		}
 		if good.s != "2" {
 			t.Errorf("%s: the other value is %q", name, good.s)
 		}
-		if _, err := k.snapshot(); err == nil || !strings.Contains(err.Error(), `keep "bad"`) {
+		if _, err := k.Snapshot(); err == nil || !strings.Contains(err.Error(), `keep "bad"`) {
 			t.Errorf("%s: snapshot: %v", name, err)
 		}
 	}
-	k := newKeeper(1 << 20)
-	k.keep("twice", &text{})
-	k.keep("twice", &text{})
-	if err := k.err(); err == nil || !strings.Contains(err.Error(), `"twice"`) {
+	k := NewKeeper(1 << 20)
+	k.Keep("twice", &text{})
+	k.Keep("twice", &text{})
+	if err := k.Err(); err == nil || !strings.Contains(err.Error(), `"twice"`) {
 		t.Errorf("a name used twice: %v", err)
 	}
 }
 
 // State that is too large is refused by its sender and by its receiver, with the numbers.
 func TestStateHasALimit(t *testing.T) {
-	k := newKeeper(100)
-	k.keep("big", &text{s: strings.Repeat("x", 200)})
-	if _, err := k.snapshot(); err == nil || !strings.Contains(err.Error(), `"big"`) || !strings.Contains(err.Error(), "StateLimit 100") {
+	k := NewKeeper(100)
+	k.Keep("big", &text{s: strings.Repeat("x", 200)})
+	if _, err := k.Snapshot(); err == nil || !strings.Contains(err.Error(), `"big"`) || !strings.Contains(err.Error(), "StateLimit 100") {
 		t.Errorf("sender: %v", err)
 	}
-	f := snapshotOf(t, map[string]state{"big": &text{s: strings.Repeat("x", 200)}})
-	if err := newKeeper(100).receive(f); err == nil || !strings.Contains(err.Error(), "StateLimit 100") {
+	f := snapshotOf(t, map[string]Value{"big": &text{s: strings.Repeat("x", 200)}})
+	if err := NewKeeper(100).Receive(f); err == nil || !strings.Contains(err.Error(), "StateLimit 100") {
 		t.Errorf("receiver: %v", err)
 	}
 }
 
 func TestNothingKeptIsNoFile(t *testing.T) {
-	if f, err := newKeeper(100).snapshot(); f != nil || err != nil {
+	if f, err := NewKeeper(100).Snapshot(); f != nil || err != nil {
 		t.Fatalf("%v, %v", f, err)
 	}
 }
 
 func stateBytes(t testing.TB) []byte {
 	t.Helper()
-	k := newKeeper(1 << 20)
-	k.keep("name", &text{s: "data"})
-	f, err := k.snapshot()
+	k := NewKeeper(1 << 20)
+	k.Keep("name", &text{s: "data"})
+	f, err := k.Snapshot()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,7 +152,7 @@ func TestDamagedStateIsRefused(t *testing.T) {
 
 // A file that its sender could still change is refused.
 func TestUnsealedStateIsRefused(t *testing.T) {
-	f, err := memFile("state")
+	f, err := sys.MemFile("state")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,7 +163,7 @@ func TestUnsealedStateIsRefused(t *testing.T) {
 	if _, err := readState(f, 1<<20); err == nil || !strings.Contains(err.Error(), "not sealed") {
 		t.Fatalf("%v", err)
 	}
-	sealedFile := snapshotOf(t, map[string]state{"a": &text{}})
+	sealedFile := snapshotOf(t, map[string]Value{"a": &text{}})
 	if _, err := sealedFile.WriteAt([]byte("x"), 0); err == nil {
 		t.Fatal("state can be written after it was sent")
 	}

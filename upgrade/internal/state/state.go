@@ -1,4 +1,4 @@
-package upgrade
+package state
 
 import (
 	"bytes"
@@ -15,60 +15,61 @@ import (
 	"sync"
 
 	"github.com/midair-go/midair/internal/guard"
+	"github.com/midair-go/midair/internal/sys"
 )
 
-// state is a value that is kept.
-type state interface {
+// Value is a value that is kept.
+type Value interface {
 	encoding.BinaryMarshaler
 	encoding.BinaryUnmarshaler
 }
 
-// keeper holds the named values of a program and what an older generation sent for them.
-type keeper struct {
+// Keeper holds the named values of a program and what an older generation sent for them.
+type Keeper struct {
 	limit int64
 
 	mu       sync.Mutex
 	names    []string // in the order of Keep
-	values   map[string]state
+	values   map[string]Value
 	received map[string][]byte
 	refused  error // the first value that did not take its data, or a name used twice
 }
 
-func newKeeper(limit int64) *keeper {
-	return &keeper{limit: limit, values: map[string]state{}}
+func NewKeeper(limit int64) *Keeper {
+	return &Keeper{limit: limit, values: map[string]Value{}}
 }
 
-// keep adds a value and restores it at once if there is something for it.
-func (k *keeper) keep(name string, v state) {
+// Keep adds a value and restores it at once if there is something for it.
+func (k *Keeper) Keep(name string, v Value) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if _, ok := k.values[name]; ok {
-		k.refuse(fmt.Errorf("keep %q: the name is used twice", name))
+		k.Refuse(fmt.Errorf("keep %q: the name is used twice", name))
 		return
 	}
 	k.names = append(k.names, name)
 	k.values[name] = v
 	if data, ok := k.received[name]; ok {
-		k.refuse(restore(name, v, data))
+		k.Refuse(restore(name, v, data))
 	}
 }
 
-func (k *keeper) refuse(err error) {
+func (k *Keeper) Refuse(err error) {
 	if k.refused == nil {
 		k.refused = err
 	}
 }
 
-// err is the reason not to get prepared, if there is one.
-func (k *keeper) err() error {
+// Err is the reason not to get prepared, if there is one.
+func (k *Keeper) Err() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.refused
 }
 
-// receive takes the state of another generation: every value that is known is restored, the others when they are kept.
+// Receive takes the state of another generation: every value that is known is restored, the others when they are kept.
 // All values are tried, and the first refusal is returned.
-func (k *keeper) receive(file *os.File) error {
+func (k *Keeper) Receive(file *os.File) error {
 	data, err := readState(file, k.limit)
 	if err != nil {
 		return err
@@ -88,21 +89,21 @@ func (k *keeper) receive(file *os.File) error {
 
 // kept copies what there is, so that the program's methods are not called under a lock: one that hangs must not keep the
 // other side of the protocol from going on.
-func (k *keeper) kept() ([]string, map[string]state) {
+func (k *Keeper) kept() ([]string, map[string]Value) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return slices.Clone(k.names), maps.Clone(k.values)
 }
 
-// forget drops what was received: the program is up, and nothing is kept later.
-func (k *keeper) forget() {
+// Forget drops what was received: the program is up, and nothing is kept later.
+func (k *Keeper) Forget() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.received = nil
 }
 
-// snapshot writes all values to a sealed file; nil if there are none.
-func (k *keeper) snapshot() (*os.File, error) {
+// Snapshot writes all values to a sealed file; nil if there are none.
+func (k *Keeper) Snapshot() (*os.File, error) {
 	names, values := k.kept()
 	if len(names) == 0 {
 		return nil, nil
@@ -126,7 +127,7 @@ func (k *keeper) snapshot() (*os.File, error) {
 	return writeState(b)
 }
 
-func restore(name string, v state, data []byte) error {
+func restore(name string, v Value, data []byte) error {
 	err := guard.Call(func() error { return v.UnmarshalBinary(bytes.Clone(data)) })
 	if err != nil {
 		return fmt.Errorf("keep %q refuses what the other generation sent (%d bytes): %w", name, len(data), err)
@@ -151,14 +152,14 @@ func appendStateEntry(b []byte, name string, data []byte) []byte {
 }
 
 func writeState(b []byte) (*os.File, error) {
-	f, err := memFile("midair-state")
+	f, err := sys.MemFile("midair-state")
 	if err != nil {
 		return nil, err
 	}
 	sum := sha256.Sum256(b)
 	_, err = f.Write(append(b, sum[:]...))
 	if err == nil {
-		err = seal(f)
+		err = sys.Seal(f)
 	}
 	if err != nil {
 		f.Close()
@@ -175,7 +176,7 @@ func readState(f *os.File, limit int64) (map[string][]byte, error) {
 	if info.Size() > limit+sha256.Size {
 		return nil, fmt.Errorf("read state: %d bytes are more than StateLimit %d", info.Size(), limit)
 	}
-	if err := checkSeal(f); err != nil {
+	if err := sys.CheckSeal(f); err != nil {
 		return nil, fmt.Errorf("read state: %w", err)
 	}
 	b, err := io.ReadAll(io.NewSectionReader(f, 0, info.Size()))
@@ -210,16 +211,16 @@ func decodeState(b []byte) (map[string][]byte, error) {
 // argsLimit is more than the kernel lets a process be started with.
 const argsLimit = 8 << 20
 
-// writeBuild writes what goes with the executable of a build to a sealed file. The caller closes it.
-func writeBuild(version string, args []string) (*os.File, error) {
+// WriteBuild writes what goes with the executable of a build to a sealed file. The caller closes it.
+func WriteBuild(version string, args []string) (*os.File, error) {
 	b := appendStateHeader(nil, 2)
 	b = appendStateEntry(b, "version", []byte(version))
 	b = appendStateEntry(b, "args", []byte(strings.Join(args, "\x00"))) // no argument has a zero byte
 	return writeState(b)
 }
 
-// readBuild reads what writeBuild of any process wrote.
-func readBuild(f *os.File) (version string, args []string, err error) {
+// ReadBuild reads what writeBuild of any process wrote.
+func ReadBuild(f *os.File) (version string, args []string, err error) {
 	values, err := readState(f, argsLimit)
 	if err != nil {
 		return "", nil, err

@@ -1,4 +1,4 @@
-package upgrade
+package pidfile
 
 import (
 	"fmt"
@@ -6,20 +6,22 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"github.com/midair-go/midair/internal/sys"
 )
 
-// pidFile keeps the pid of the main generation. It is staged beside its place first, so that a directory that cannot
+// File keeps the pid of the main generation. It is staged beside its place first, so that a directory that cannot
 // be written to is found out before the commit and not after it.
-type pidFile struct {
+type File struct {
 	path   string // empty: there is none
 	staged bool
 }
 
-// newPIDFile is of the file at path; with an empty one there is none, and nothing is done.
-func newPIDFile(path string) *pidFile { return &pidFile{path: path} }
+// New is of the file at path; with an empty one there is none, and nothing is done.
+func New(path string) *File { return &File{path: path} }
 
-// stage may be called again: rights and directories may have changed since the first time.
-func (p *pidFile) stage() error {
+// Stage may be called again: rights and directories may have changed since the first time.
+func (p *File) Stage() error {
 	if p.path == "" || p.staged && p.canPublish() {
 		return nil
 	}
@@ -46,23 +48,23 @@ func (p *pidFile) stage() error {
 }
 
 // canPublish tells whether the staged file is still there and may be renamed.
-func (p *pidFile) canPublish() bool {
+func (p *File) canPublish() bool {
 	_, err := os.Lstat(p.stagedBy(os.Getpid()))
-	return err == nil && mayWrite(filepath.Dir(p.path))
+	return err == nil && sys.MayWrite(filepath.Dir(p.path))
 }
 
 // stagedBy is the name under which a process stages the file.
-func (p *pidFile) stagedBy(pid int) string {
+func (p *File) stagedBy(pid int) string {
 	return filepath.Join(filepath.Dir(p.path), "."+filepath.Base(p.path)+"."+strconv.Itoa(pid))
 }
 
-// publish puts the staged file in its place.
-func (p *pidFile) publish() error {
+// Publish puts the staged file in its place.
+func (p *File) Publish() error {
 	if p.path == "" {
 		return nil
 	}
 	if !p.staged {
-		if err := p.stage(); err != nil {
+		if err := p.Stage(); err != nil {
 			return err
 		}
 	}
@@ -74,30 +76,30 @@ func (p *pidFile) publish() error {
 	return nil
 }
 
-// discard removes what the given process, this one or a dead candidate, has staged and not published.
-func (p *pidFile) discard(pid int) {
+// Discard removes what the given process, this one or a dead candidate, has staged and not published.
+func (p *File) Discard(pid int) {
 	if p.path != "" {
 		os.Remove(p.stagedBy(pid))
 		os.Remove(p.stagedBy(pid) + lastSuffix)
 	}
 }
 
-// owned tells whether the file names this process.
-func (p *pidFile) owned() bool {
+// Owned tells whether the file names this process.
+func (p *File) Owned() bool {
 	b, err := os.ReadFile(p.path)
 	return err == nil && strings.TrimSpace(string(b)) == strconv.Itoa(os.Getpid())
 }
 
-func (p *pidFile) remove() {
-	p.discard(os.Getpid())
-	if p.path != "" && p.owned() {
+func (p *File) Remove() {
+	p.Discard(os.Getpid())
+	if p.path != "" && p.Owned() {
 		os.Remove(p.path)
 		os.Remove(p.path + lastSuffix)
 	}
 }
 
-// writeLast writes a text beside the pid file, whole or not at all.
-func (p *pidFile) writeLast(text []byte) error {
+// WriteLast writes a text beside the pid file, whole or not at all.
+func (p *File) WriteLast(text []byte) error {
 	tmp := p.stagedBy(os.Getpid()) + lastSuffix
 	err := os.WriteFile(tmp, text, 0o644)
 	if err == nil {
@@ -110,11 +112,11 @@ func (p *pidFile) writeLast(text []byte) error {
 	return nil
 }
 
-// readLast returns the text that writeLast of any process has written beside the pid file.
-func readLast(pidFile string) ([]byte, error) { return os.ReadFile(pidFile + lastSuffix) }
+// ReadLast returns the text that writeLast of any process has written beside the pid file.
+func ReadLast(pidFile string) ([]byte, error) { return os.ReadFile(pidFile + lastSuffix) }
 
-// readPID returns the pid that the file names.
-func readPID(file string) (int, error) {
+// Read returns the pid that the file names.
+func Read(file string) (int, error) {
 	b, err := os.ReadFile(file)
 	if err != nil {
 		return 0, err

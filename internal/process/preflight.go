@@ -1,4 +1,4 @@
-package upgrade
+package process
 
 import (
 	"bytes"
@@ -14,23 +14,24 @@ import (
 	"strings"
 
 	"github.com/midair-go/midair/internal/guard"
+	"github.com/midair-go/midair/internal/sys"
 )
 
-// program is what an attempt starts.
-type program struct {
+// Program is what an attempt starts.
+type Program struct {
 	path string
 	args []string // its name first
 	exe  *os.File // the open file that is executed in place of the path, if it is set
 }
 
-func (p program) name() string {
+func (p Program) name() string {
 	if p.path == "" {
 		return "the earlier build"
 	}
 	return p.path
 }
 
-func (p program) close() {
+func (p Program) Close() {
 	if p.exe != nil {
 		p.exe.Close()
 	}
@@ -42,25 +43,25 @@ const (
 	sibling = "github.com/cloudflare/tableflip"
 )
 
-// policy says what may replace this program. The zero value lets through whatever could.
-type policy struct {
-	sameBuild error                   // what the build that runs already is refused with; nil: it is let through
-	other     bool                    // another program is meant
-	library   bool                    // a program that knows tableflip only will not do
-	verify    func(path string) error // Options.Verify
+// Policy says what may replace this program. The zero value lets through whatever could.
+type Policy struct {
+	SameBuild error                   // what the build that runs already is refused with; nil: it is let through
+	Other     bool                    // another program is meant
+	Library   bool                    // a program that knows tableflip only will not do
+	Verify    func(path string) error // Options.Verify
 }
 
-// preflight looks at the file before it is started: what would certainly fail, or is surely not meant, is refused here.
+// Preflight looks at the file before it is started: what would certainly fail, or is surely not meant, is refused here.
 // What cannot be told from the file, a script for instance, is started and has to show itself. A bare name of the
 // executable is looked up in PATH, a relative path counts from the start directory. The caller closes the program.
-func preflight(executable string, args []string, o policy) (p program, err error) {
+func Preflight(executable string, args []string, o Policy) (p Program, err error) {
 	path, err := checkExecutable(executable)
 	if err != nil {
 		return p, err
 	}
-	p = program{path: path, args: append([]string{executable}, args...)}
+	p = Program{path: path, args: append([]string{executable}, args...)}
 	file, err := os.Open(path)
-	if errors.Is(err, fs.ErrPermission) && o.verify == nil {
+	if errors.Is(err, fs.ErrPermission) && o.Verify == nil {
 		return p, nil // it may be executed, and not read
 	}
 	if err != nil {
@@ -71,26 +72,26 @@ func preflight(executable string, args []string, o policy) (p program, err error
 			file.Close()
 		}
 	}()
-	if err := examine(file, o); err != nil || o.verify == nil {
+	if err := examine(file, o); err != nil || o.Verify == nil {
 		return p, err
 	}
 	name := path
-	if canRunDescriptor {
-		name = descriptorPath(fdOf(file), true)
+	if CanRunDescriptor {
+		name = descriptorPath(sys.FD(file), true)
 	}
-	if err := guard.Call(func() error { return o.verify(name) }); err != nil {
+	if err := guard.Call(func() error { return o.Verify(name) }); err != nil {
 		return p, fmt.Errorf("executable %s: Options.Verify: %w", path, err)
 	}
-	if canRunDescriptor {
+	if CanRunDescriptor {
 		p.exe = file
 	}
 	return p, nil
 }
 
 // examine reads the build information of the file, if it has any.
-func examine(file *os.File, o policy) error {
-	if o.sameBuild != nil && sameBuild(file) {
-		return fmt.Errorf("executable %s: %w: was the new one copied to its place?", file.Name(), o.sameBuild)
+func examine(file *os.File, o Policy) error {
+	if o.SameBuild != nil && sameBuild(file) {
+		return fmt.Errorf("executable %s: %w: was the new one copied to its place?", file.Name(), o.SameBuild)
 	}
 	info, err := buildinfo.Read(file)
 	if err != nil {
@@ -103,7 +104,7 @@ func examine(file *os.File, o policy) error {
 }
 
 // suits says why a program with this build information cannot replace this one, or is not meant to.
-func suits(info *debug.BuildInfo, o policy) error {
+func suits(info *debug.BuildInfo, o Policy) error {
 	if goos, goarch := setting(info, "GOOS"), setting(info, "GOARCH"); goos != runtime.GOOS || goarch != runtime.GOARCH {
 		return fmt.Errorf("is built for %s/%s, this machine needs %s/%s", goos, goarch, runtime.GOOS, runtime.GOARCH)
 	}
@@ -115,11 +116,11 @@ func suits(info *debug.BuildInfo, o policy) error {
 	switch known := len(info.Deps) > 0 || info.Main.Path != "" && !strings.HasSuffix(info.Path, ".test"); {
 	case known && !uses(library) && !uses(sibling):
 		return fmt.Errorf("is %s and does not use %s, so it could not take over: is it the right program?", info.Path, library)
-	case known && !uses(library) && o.library:
+	case known && !uses(library) && o.Library:
 		return fmt.Errorf("is %s and knows tableflip only, so it cannot be rehearsed", info.Path)
 	}
 	own, ok := debug.ReadBuildInfo()
-	if ok && !o.other && named(own) && named(info) && own.Path != info.Path {
+	if ok && !o.Other && named(own) && named(info) && own.Path != info.Path {
 		return fmt.Errorf("is %s, and %s is running: if that is meant, use Restart", info.Path, own.Path)
 	}
 	return nil
@@ -140,9 +141,19 @@ func setting(info *debug.BuildInfo, key string) string {
 	return map[string]string{"GOOS": runtime.GOOS, "GOARCH": runtime.GOARCH}[key]
 }
 
+// RunsOwnBuild reports whether another process runs the build that this process runs.
+func RunsOwnBuild(pid int) bool {
+	exe, err := os.Open(executableOf(pid))
+	if err != nil {
+		return false
+	}
+	defer exe.Close()
+	return sameBuild(exe)
+}
+
 // sameBuild tells whether the file has the content that this process runs, whatever its name is.
 func sameBuild(file *os.File) bool {
-	if !canRunDescriptor {
+	if !CanRunDescriptor {
 		return false // what runs cannot be read there once its file was replaced
 	}
 	self, err := os.Open(executableOf(os.Getpid()))

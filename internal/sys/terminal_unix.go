@@ -1,6 +1,6 @@
 //go:build unix
 
-package upgrade
+package sys
 
 import (
 	"errors"
@@ -25,8 +25,8 @@ func openTerminal() error {
 	return err
 }
 
-// terminalClosed tells whether a SIGHUP says that the terminal was closed, and asks for nothing.
-func terminalClosed() bool {
+// TerminalClosed tells whether a SIGHUP says that the terminal was closed, and asks for nothing.
+func TerminalClosed() bool {
 	if !terminal {
 		return false
 	}

@@ -1,4 +1,4 @@
-package upgrade
+package process
 
 import (
 	"bytes"
@@ -52,15 +52,15 @@ func TestBuildInformationDecides(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			again := map[string]string{none: c.refuse}[c.again]
 			for _, p := range []struct {
-				policy
+				Policy
 				want string
 			}{
-				{policy{sameBuild: errors.New("the same")}, c.refuse}, {policy{}, c.refuse}, {policy{library: true}, c.refuse},
-				{policy{other: true}, again},
+				{Policy{SameBuild: errors.New("the same")}, c.refuse}, {Policy{}, c.refuse}, {Policy{Library: true}, c.refuse},
+				{Policy{Other: true}, again},
 			} {
-				err := suits(infoOf(c.change), p.policy)
+				err := suits(infoOf(c.change), p.Policy)
 				if p.want == any && err != nil || p.want != any && (err == nil || !strings.Contains(err.Error(), p.want)) {
-					t.Errorf("%+v: %v, want %q", p.policy, err, p.want)
+					t.Errorf("%+v: %v, want %q", p.Policy, err, p.want)
 				}
 			}
 		})
@@ -70,10 +70,10 @@ func TestBuildInformationDecides(t *testing.T) {
 // A program that knows tableflip only can replace this one, and cannot be rehearsed.
 func TestTableflipCannotBeRehearsed(t *testing.T) {
 	info := infoOf(func(b *debug.BuildInfo) { b.Deps = []*debug.Module{{Path: sibling}} })
-	if err := suits(info, policy{}); err != nil {
+	if err := suits(info, Policy{}); err != nil {
 		t.Errorf("upgrade: %v", err)
 	}
-	if err := suits(info, policy{library: true}); err == nil || !strings.Contains(err.Error(), "cannot be rehearsed") {
+	if err := suits(info, Policy{Library: true}); err == nil || !strings.Contains(err.Error(), "cannot be rehearsed") {
 		t.Errorf("rehearsal: %v", err)
 	}
 }

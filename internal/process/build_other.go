@@ -1,0 +1,21 @@
+//go:build unix && !linux
+
+package process
+
+import (
+	"errors"
+	"os"
+	"syscall"
+)
+
+const CanRunDescriptor = false
+
+func openSelf() (*os.File, error) { return nil, errors.ErrUnsupported }
+
+func executableOf(int) string { return "" }
+
+func descriptorPath(uintptr, bool) string { return "" }
+
+func RestoreName() {}
+
+func Catches(int, syscall.Signal) bool { return true }

@@ -1,5 +1,0 @@
-package upgrade
-
-func terminalClosed() bool { return false }
-
-const sentinel = ""

@@ -1,0 +1,8 @@
+//go:build unix && !linux
+
+package upgrade
+
+func inheritedFDs() map[uint64][]int { return nil }
+
+// coverFDs does nothing: without /proc a duplicate cannot be found, so a listener ends with the process.
+func coverFDs(uint64, []int) {}

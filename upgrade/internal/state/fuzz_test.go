@@ -1,0 +1,24 @@
+//go:build unix
+
+package state
+
+import (
+	"crypto/sha256"
+	"testing"
+)
+
+// State of any content is read or refused, whether or not its sum is right.
+func FuzzState(f *testing.F) {
+	f.Add(stateBytes(f))
+	f.Add([]byte(stateMagic))
+	f.Add(appendStateEntry(appendStateHeader(nil, 1), "", nil))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		sum := sha256.Sum256(b)
+		for _, whole := range [][]byte{b, append(b[:len(b):len(b)], sum[:]...)} {
+			values, err := decodeState(whole)
+			if err != nil && values != nil {
+				t.Fatal("an error and values")
+			}
+		}
+	})
+}
