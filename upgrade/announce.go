@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/midair-go/midair/internal/sys"
+	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
 // What the service manager is told, and when. All of it comes from the goroutine that owns the upgrade, but for the
@@ -29,13 +30,13 @@ func (u *Upgrader) announce() {
 	}
 	u.listeners.follow(func(r *socketRef) {
 		if u.plainParent { // it may have closed what was kept under this name
-			u.manager.forget(r.storeName())
+			u.manager.Forget(r.storeName())
 		}
 		u.keepSocket(r, true)
 	}, u.keepSocket)
 	u.forgetSockets()
-	u.manager.ready(u.generation, u.opts.Version, u.statusText())
-	u.manager.settle()
+	u.manager.Ready(u.generation, u.opts.Version, u.statusText())
+	u.manager.Settle()
 	atStep("new.announced")
 }
 
@@ -43,9 +44,9 @@ func (u *Upgrader) announce() {
 func (u *Upgrader) keepSocket(r *socketRef, open bool) {
 	name := r.storeName()
 	if !open {
-		u.manager.remove(name)
+		u.manager.Remove(name)
 	} else if file := r.storable(); file != nil && name != "" {
-		u.manager.store(name, file)
+		u.manager.Store(name, file)
 	}
 }
 
@@ -55,9 +56,9 @@ func (u *Upgrader) forgetSockets() {
 	for _, r := range u.listeners.refs() {
 		own = append(own, r.storeName())
 	}
-	for _, name := range append(u.inherited, u.passed.unclaimed()...) {
+	for _, name := range append(u.inherited, u.passed.Unclaimed()...) {
 		if !slices.Contains(own, name) {
-			u.manager.forget(name)
+			u.manager.Forget(name)
 		}
 	}
 	u.inherited = nil
@@ -76,7 +77,7 @@ func (u *Upgrader) stopping(reason string) {
 	}
 	u.said = true
 	u.unfollow()
-	u.manager.stopping(reason)
+	u.manager.Stopping(reason)
 }
 
 // pulse is when the manager wants to hear something; nil if it does not.
@@ -85,7 +86,7 @@ func (u *Upgrader) pulse() (<-chan time.Time, func()) {
 		return nil, func() {}
 	}
 	every := extendEvery
-	if watchdog := u.manager.watchdogEvery(); watchdog > 0 {
+	if watchdog := u.manager.WatchdogEvery(); watchdog > 0 {
 		every = min(every, max(watchdog/3, time.Millisecond))
 	}
 	t := time.NewTicker(every)
@@ -96,13 +97,13 @@ func (u *Upgrader) pulse() (<-chan time.Time, func()) {
 // manager gives by itself: whoever operates the service has set that.
 func (r *runner) beat() {
 	n := r.u.manager
-	if n.watchdogEvery() > 0 && (r.role == roleMain || r.plain) {
-		n.alive()
+	if n.WatchdogEvery() > 0 && (r.role == roleMain || r.plain) {
+		n.Alive()
 	}
 	waits := r.attempt != nil || r.role == roleCandidate && r.alone
 	if waits && time.Since(r.extended) >= extendEvery-time.Second {
 		r.extended = time.Now()
-		n.extend()
+		n.Extend()
 	}
 }
 
@@ -114,9 +115,9 @@ func (r *runner) tellEnd(out Outcome) {
 	}
 	status := r.u.statusText()
 	if out.Phase != "" {
-		status += "; the last upgrade failed: " + string(out.Phase) + ": " + clip(out.Reason)
+		status += "; the last upgrade failed: " + string(out.Phase) + ": " + wire.Clip(out.Reason)
 	}
-	r.u.manager.ready(r.u.generation, r.u.opts.Version, status)
+	r.u.manager.Ready(r.u.generation, r.u.opts.Version, status)
 }
 
 // hangup handles a SIGHUP: it asks for an upgrade, unless it says that the terminal was closed.

@@ -12,6 +12,7 @@ import (
 	"github.com/midair-go/midair/internal/guard"
 	"github.com/midair-go/midair/internal/process"
 	"github.com/midair-go/midair/internal/sys"
+	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
 // attempt is one upgrade, seen from the old process. It runs in a goroutine of its own, from the start of the new
@@ -34,7 +35,7 @@ type attempt struct {
 	exclusive bool // the candidate may not accept before the commit
 	open      bool // it has been told to accept
 	released  bool // this process has given up its resources
-	heir      servingBody
+	heir      wire.ServingBody
 	crash     *os.File
 	due       time.Time // when the candidate must be prepared
 
@@ -163,11 +164,11 @@ func (a *attempt) start() error {
 	a.report()
 	a.u.log.Info("upgrade: started a new process", "candidate", child.PID, "for", a.mode)
 	atStep("old.started")
-	f, err := a.until(kindHello, time.Until(a.due), state.done)
+	f, err := a.until(wire.KindHello, time.Until(a.due), state.done)
 	answered := false
 	if errors.Is(err, errOver) { // it finds its answer when it says hello, if it does
-		answered = state.err == nil && a.welcome(state.state, a.child.link.send) == nil
-		f, err = a.until(kindHello, time.Until(a.due), nil)
+		answered = state.err == nil && a.welcome(state.state, a.child.link.Send) == nil
+		f, err = a.until(wire.KindHello, time.Until(a.due), nil)
 	}
 	if errors.Is(err, errLimit) {
 		return fmt.Errorf("it did not get to upgrade.New within %v", a.u.opts.Timeout)
@@ -214,19 +215,19 @@ func (a *attempt) nextGeneration() int {
 }
 
 // greeted hears hello, and answers it if that was not done before.
-func (a *attempt) greeted(f frame, m *marshalled, answered bool) error {
-	var h helloBody
-	if err := f.decode(&h); err != nil {
+func (a *attempt) greeted(f wire.Frame, m *marshalled, answered bool) error {
+	var h wire.HelloBody
+	if err := f.Decode(&h); err != nil {
 		return err
 	}
-	if err := overlap(h.Min, h.Max); err != nil {
+	if err := wire.Overlap(h.Min, h.Max); err != nil {
 		return err
 	}
 	if h.PID != a.child.PID {
 		return fmt.Errorf("it is pid %d, started by pid %d: a script has to end with exec", h.PID, a.child.PID)
 	}
 	a.speaks = h.Speaks
-	a.cand.version, a.cand.protocol = clip(h.Version), min(h.Max, protocolMax)
+	a.cand.version, a.cand.protocol = wire.Clip(h.Version), min(h.Max, wire.ProtocolMax)
 	atStep("old.hello")
 	if !answered {
 		state, err := a.snapshot(m)
@@ -242,11 +243,11 @@ func (a *attempt) greeted(f frame, m *marshalled, answered bool) error {
 }
 
 // welcome sends what the new process needs to begin. Which version of the protocol is spoken follows from its hello.
-func (a *attempt) welcome(state *os.File, send func(kind, any, ...*os.File) error) error {
-	body := welcomeBody{
-		Protocol: protocolMin, Generation: a.cand.generation, Millis: time.Until(a.due).Milliseconds(),
+func (a *attempt) welcome(state *os.File, send func(wire.Kind, any, ...*os.File) error) error {
+	body := wire.WelcomeBody{
+		Protocol: wire.ProtocolMin, Generation: a.cand.generation, Millis: time.Until(a.due).Milliseconds(),
 		Kind: a.mode.String(), Started: a.started,
-		Only: a.mode == modeRevive, From: clip(a.u.opts.Version), Paths: a.u.listeners.paths(), Stored: a.u.manager.names(),
+		Only: a.mode == modeRevive, From: wire.Clip(a.u.opts.Version), Paths: a.u.listeners.paths(), Stored: a.u.manager.Names(),
 	}
 	var files []*os.File
 	if state != nil {
@@ -258,7 +259,7 @@ func (a *attempt) welcome(state *os.File, send func(kind, any, ...*os.File) erro
 	if a.crash != nil {
 		body.Crash, files = true, append(files, a.crash)
 	}
-	if err := send(kindWelcome, body, files...); err != nil {
+	if err := send(wire.KindWelcome, body, files...); err != nil {
 		return err
 	}
 	atStep("old.welcomed")
@@ -272,7 +273,7 @@ func (a *attempt) bequeath() {
 		return
 	}
 	err := errors.Join(a.u.bequeath(&a.cand), a.u.elders.pass(a.child.link))
-	if err != nil && !gone(err) { // a candidate that has died will be heard of
+	if err != nil && !wire.Gone(err) { // a candidate that has died will be heard of
 		a.u.log.Warn("upgrade: the new process will not know all about the older ones", "err", err)
 	}
 	atStep("old.bequeathed")
@@ -283,15 +284,15 @@ func (a *attempt) prepared() error {
 	if a.plain {
 		return nil
 	}
-	f, err := a.until(kindPrepared, max(time.Until(a.due), time.Millisecond), nil)
+	f, err := a.until(wire.KindPrepared, max(time.Until(a.due), time.Millisecond), nil)
 	if errors.Is(err, errLimit) {
 		return fmt.Errorf("it was not prepared within %v: it hangs before upgrade.Run, or in it", a.u.opts.Timeout)
 	}
 	if err != nil {
 		return err
 	}
-	var p preparedBody
-	err = f.decode(&p)
+	var p wire.PreparedBody
+	err = f.Decode(&p)
 	a.exclusive = a.exclusive || p.Exclusive
 	atStep("old.prepared")
 	return err
@@ -356,7 +357,7 @@ func (a *attempt) soak() error {
 	}
 	if !a.plain && !a.exclusive {
 		a.open = true
-		if err := a.send(kindOpen, nil); err != nil {
+		if err := a.send(wire.KindOpen, nil); err != nil {
 			return err
 		}
 	}

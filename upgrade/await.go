@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"time"
+
+	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
 // What until ends with when nothing has gone wrong.
@@ -29,7 +31,7 @@ func (e *exitError) Error() string {
 }
 
 // remoteError is what the candidate said about its own failure.
-type remoteError struct{ failedBody }
+type remoteError struct{ wire.FailedBody }
 
 func (e *remoteError) Error() string { return e.Reason }
 
@@ -42,21 +44,21 @@ func (e *remoteError) Unwrap() error {
 
 // until waits for the next thing that matters: a frame of the wanted kind (0: none), the end of limit (0: none), over, a
 // commit by hand, an abort, or the death of the child. All of an attempt's waiting is done here.
-func (a *attempt) until(want kind, limit time.Duration, over <-chan struct{}) (frame, error) {
+func (a *attempt) until(want wire.Kind, limit time.Duration, over <-chan struct{}) (wire.Frame, error) {
 	var timeout <-chan time.Time
 	if limit > 0 {
 		timer := time.NewTimer(limit)
 		defer timer.Stop()
 		timeout = timer.C
 	}
-	frames, ready, early, aborted := a.child.link.frames, a.child.Ready, a.early, a.ctx.Done()
+	frames, ready, early, aborted := a.child.link.Frames, a.child.Ready, a.early, a.ctx.Done()
 	if a.phase != PhaseBake && a.phase != PhaseSoak {
 		early = nil
 	}
 	if a.phase == PhaseCommit && a.isCommitting() {
 		aborted = nil
 	}
-	if want != kindHello {
+	if want != wire.KindHello {
 		ready = nil // the commit is confirmed by the frame, which comes after the byte
 	}
 	if a.plain {
@@ -68,35 +70,35 @@ func (a *attempt) until(want kind, limit time.Duration, over <-chan struct{}) (f
 		select {
 		case <-tick.C:
 			if err := a.tick(); err != nil {
-				return frame{}, err
+				return wire.Frame{}, err
 			}
 		case f, ok := <-frames:
-			if !ok && want == kindHello && a.child.link.broken == nil {
+			if !ok && want == wire.KindHello && a.child.link.Broken == nil {
 				frames = nil // a program that knows tableflip only closes it
 				continue
 			}
 			if !ok {
-				return frame{}, a.linkLost()
+				return wire.Frame{}, a.linkLost()
 			}
 			if err := a.hear(f); err != nil {
-				return frame{}, err
+				return wire.Frame{}, err
 			}
-			if want != 0 && f.kind == want {
+			if want != 0 && f.Kind == want {
 				return f, nil
 			}
 		case <-ready:
 			a.plain = true
-			return frame{}, nil
+			return wire.Frame{}, nil
 		case <-a.child.Exited:
 			return a.exited(want)
 		case <-timeout:
-			return frame{}, errLimit
+			return wire.Frame{}, errLimit
 		case <-over:
-			return frame{}, errOver
+			return wire.Frame{}, errOver
 		case <-early:
-			return frame{}, errEarly
+			return wire.Frame{}, errEarly
 		case <-aborted:
-			return frame{}, fmt.Errorf("%w: %w", ErrAborted, context.Cause(a.ctx))
+			return wire.Frame{}, fmt.Errorf("%w: %w", ErrAborted, context.Cause(a.ctx))
 		}
 	}
 }
@@ -139,35 +141,35 @@ func (a *attempt) sign() {
 }
 
 // hear handles what a candidate may say at any time.
-func (a *attempt) hear(f frame) error {
-	defer f.close()
+func (a *attempt) hear(f wire.Frame) error {
+	defer f.Close()
 	a.sign()
-	switch f.kind {
-	case kindFailed:
+	switch f.Kind {
+	case wire.KindFailed:
 		return a.failed(f)
-	case kindDialed:
+	case wire.KindDialed:
 		a.cand.dialed(f)
-	case kindMessage:
+	case wire.KindMessage:
 		if a.phase == PhaseBake {
 			return a.cand.heardMessage(f)
 		}
-	case kindConn:
+	case wire.KindConn:
 		a.returned(f)
 	}
 	return nil
 }
 
 // returned takes back a connection that the candidate sends.
-func (a *attempt) returned(f frame) {
-	var about connBody
-	if f.decode(&about) != nil {
+func (a *attempt) returned(f wire.Frame) {
+	var about wire.ConnBody
+	if f.Decode(&about) != nil {
 		return
 	}
-	err := errMissing
-	if len(f.files) > 0 {
+	err := wire.ErrMissing
+	if len(f.Files) > 0 {
 		here := about
 		here.Slot = 0
-		err = giveMoved(a.u.listeners, here, f.files[0], nil)
+		err = giveMoved(a.u.listeners, here, f.Files[0], nil)
 	}
 	d := a.dispatcher.Load()
 	if kept := d != nil && d.returned(about, err == nil); !kept && err != nil {
@@ -183,12 +185,12 @@ func (a *attempt) isCommitting() bool {
 
 // send tells the candidate something. If that one does not listen any more, what it said last is the reason, or how it
 // ended.
-func (a *attempt) send(k kind, body any, files ...*os.File) error {
-	err := a.child.link.send(k, body, files...)
+func (a *attempt) send(k wire.Kind, body any, files ...*os.File) error {
+	err := a.child.link.Send(k, body, files...)
 	if err == nil {
 		return nil
 	}
-	if gone(err) {
+	if wire.Gone(err) {
 		if _, why := a.until(0, commitStall, nil); !errors.Is(why, errLimit) && !errors.Is(why, errEarly) {
 			return why
 		}
@@ -203,7 +205,7 @@ func (a *attempt) linkLost() error {
 		_, err := a.exited(0)
 		return err
 	case <-time.After(commitStall):
-		if err := a.child.link.broken; err != nil {
+		if err := a.child.link.Broken; err != nil {
 			return err
 		}
 		return errors.New("it closed the control socket")
@@ -212,29 +214,29 @@ func (a *attempt) linkLost() error {
 
 // exited gives the child's own words, if it left any, before its exit status. One that has said hello, and ended before
 // that was read, has got further than its start.
-func (a *attempt) exited(want kind) (frame, error) {
+func (a *attempt) exited(want wire.Kind) (wire.Frame, error) {
 	late := time.After(commitStall)
 	for {
 		select {
-		case f, ok := <-a.child.link.frames:
+		case f, ok := <-a.child.link.Frames:
 			if !ok {
-				return frame{}, &exitError{a.child.Status, a.phase == PhaseStart && a.cand.version == ""}
+				return wire.Frame{}, &exitError{a.child.Status, a.phase == PhaseStart && a.cand.version == ""}
 			}
 			if err := a.hear(f); err != nil {
-				return frame{}, err
+				return wire.Frame{}, err
 			}
-			if want == kindHello && f.kind == want {
+			if want == wire.KindHello && f.Kind == want {
 				return f, nil
 			}
 		case <-late:
-			return frame{}, &exitError{a.child.Status, a.phase == PhaseStart && a.cand.version == ""}
+			return wire.Frame{}, &exitError{a.child.Status, a.phase == PhaseStart && a.cand.version == ""}
 		}
 	}
 }
 
-func (a *attempt) failed(f frame) error {
+func (a *attempt) failed(f wire.Frame) error {
 	e := new(remoteError)
-	if err := f.decode(&e.failedBody); err != nil {
+	if err := f.Decode(&e.FailedBody); err != nil {
 		return err
 	}
 	return e

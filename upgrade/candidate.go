@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/midair-go/midair/internal/sys"
+	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
 // Candidate is the new process while it is being tried, as Options.Smoke and Options.Bake see it.
@@ -19,8 +20,8 @@ type Candidate struct {
 	generation int
 	version    string
 	protocol   int
-	link       *link    // nil until it has said hello
-	attempt    *attempt // nil until then as well
+	link       *wire.Link // nil until it has said hello
+	attempt    *attempt   // nil until then as well
 
 	mu      sync.Mutex
 	asked   map[int]chan error // calls of Dial that wait for the candidate's answer
@@ -67,7 +68,7 @@ func (c *Candidate) DialListener(ctx context.Context, network, address string) (
 	defer theirs.Close()
 	id, reply, err := c.expect(ours)
 	if err == nil {
-		err = c.link.send(kindDial, dialBody{ID: id, Network: network, Addr: address}, theirs)
+		err = c.link.Send(wire.KindDial, wire.DialBody{ID: id, Network: network, Addr: address}, theirs)
 	}
 	if err == nil {
 		select {
@@ -101,9 +102,9 @@ func (c *Candidate) expect(conn net.Conn) (id int, reply chan error, err error) 
 }
 
 // dialed hears the candidate's answer.
-func (c *Candidate) dialed(f frame) {
-	var body dialedBody
-	err := f.decode(&body)
+func (c *Candidate) dialed(f wire.Frame) {
+	var body wire.DialedBody
+	err := f.Decode(&body)
 	if body.Error != "" {
 		err = errors.New(body.Error)
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/midair-go/midair/internal/sys"
+	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
 // How idle connections change process, from the side that has them: to the candidate in a step of a bake (dispatcher), to
@@ -114,7 +115,7 @@ const (
 )
 
 // sendIdle passes an idle connection on for good.
-func sendIdle(to *link, about connBody, c net.Conn) bool {
+func sendIdle(to *wire.Link, about wire.ConnBody, c net.Conn) bool {
 	file, err := sys.ConnFile(bare(c))
 	if err != nil {
 		return false
@@ -131,20 +132,20 @@ func moveLimit(ahead []byte) time.Duration {
 	return sendLastLimit
 }
 
-func sendConn(to *link, about connBody, file *os.File, limit time.Duration) bool {
+func sendConn(to *wire.Link, about wire.ConnBody, file *os.File, limit time.Duration) bool {
 	for until := time.Now().Add(limit); ; time.Sleep(time.Millisecond) {
-		err := to.trySend(kindConn, about, file, time.Millisecond)
-		if err == nil || gone(err) || time.Now().After(until) {
+		err := to.TrySend(wire.KindConn, about, file, time.Millisecond)
+		if err == nil || wire.Gone(err) || time.Now().After(until) {
 			return err == nil
 		}
 	}
 }
 
 // moveTo makes Move pass every idle connection to a process that has taken over, if that one has its listener.
-func (u *Upgrader) moveTo(l *link, has []socketName) {
+func (u *Upgrader) moveTo(l *wire.Link, has []wire.SocketName) {
 	u.setMover(func(ref knownListener, c net.Conn, ahead []byte) bool {
-		about := connBody{Network: ref.network, Addr: ref.addr, Ahead: ahead}
-		if !slices.Contains(has, socketName{"listener", ref.network, ref.addr}) || !sendIdle(l, about, c) {
+		about := wire.ConnBody{Network: ref.network, Addr: ref.addr, Ahead: ahead}
+		if !slices.Contains(has, wire.SocketName{Kind: "listener", Network: ref.network, Addr: ref.addr}) || !sendIdle(l, about, c) {
 			return false
 		}
 		bare(c).Close() // this descriptor: a Close of c might end the connection
@@ -160,7 +161,7 @@ func (u *Upgrader) awaitMoves() {
 
 // returner sends a part of the idle connections of a candidate back to the old process.
 type returner struct {
-	to     *link
+	to     *wire.Link
 	choose choice
 	weight float64 // what stays here
 
@@ -170,7 +171,7 @@ type returner struct {
 }
 
 // newReturner sends back what the weights say: all of it at 0.
-func newReturner(old *link, choose choice, from, to float64) *returner {
+func newReturner(old *wire.Link, choose choice, from, to float64) *returner {
 	r := &returner{to: old, choose: choose, weight: to, part: 1}
 	if to == 0 {
 		r.choose = nil // whoever is chosen, all go
@@ -185,7 +186,7 @@ func (r *returner) move(ref knownListener, c net.Conn, ahead []byte) bool {
 	if ref.pinned || !r.chosen(c) {
 		return false
 	}
-	about := connBody{Network: ref.network, Addr: ref.addr, Ahead: ahead}
+	about := wire.ConnBody{Network: ref.network, Addr: ref.addr, Ahead: ahead}
 	m, ok := c.(*movedConn)
 	unread := false // so that the old process may take it as it gave it
 	if ok && m.Kept() {
@@ -227,34 +228,34 @@ func (r *runner) sendBack(from, to float64) {
 }
 
 // moved takes a connection that another generation has passed to this one.
-func (r *runner) moved(f frame) {
-	var about connBody
-	if f.decode(&about) != nil {
+func (r *runner) moved(f wire.Frame) {
+	var about wire.ConnBody
+	if f.Decode(&about) != nil {
 		return
 	}
 	switch {
-	case len(f.files) == 0:
+	case len(f.Files) == 0:
 		switch kept := r.sharing.refuse(about.Slot); {
 		case r.role == roleCandidate: // it would have no room for what comes with the commit either
-			r.fail(PhaseBake, errMissing)
+			r.fail(PhaseBake, wire.ErrMissing)
 		case !kept:
-			r.u.log.Error("upgrade: a connection is lost that another generation has passed on", "err", errMissing)
+			r.u.log.Error("upgrade: a connection is lost that another generation has passed on", "err", wire.ErrMissing)
 		}
 	case r.role == roleLeaving && r.successor != nil: // whoever serves now
-		if !sendConn(r.successor.link, about, f.files[0], sendLastLimit) {
+		if !sendConn(r.successor.link, about, f.Files[0], sendLastLimit) {
 			r.u.log.Error("upgrade: a connection is lost that came after the commit: the new process does not take it")
 		}
-	case r.role == roleLeaving || giveMoved(r.u.listeners, about, f.files[0], r.sharing) != nil:
+	case r.role == roleLeaving || giveMoved(r.u.listeners, about, f.Files[0], r.sharing) != nil:
 		r.sharing.refuse(about.Slot) // one that the old process has kept no descriptor of is lost
 	}
 }
 
 // shares begins to take connections of the old process, and to tell it that this one is alive.
-func (r *runner) shares(f frame) error {
-	if len(f.files) == 0 {
-		return errFrame
+func (r *runner) shares(f wire.Frame) error {
+	if len(f.Files) == 0 {
+		return wire.ErrFrame
 	}
-	s, err := newSharing(f.files[0])
+	s, err := newSharing(f.Files[0])
 	if err != nil {
 		return err
 	}

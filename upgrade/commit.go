@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+
+	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
 // The commit, from the old process's side: it gives up what only one may hold, says its last word, and waits to hear
@@ -28,7 +30,7 @@ func (a *attempt) handOver() error {
 	if a.plain {
 		return nil
 	}
-	if err := a.send(kindCommit, body, files...); err != nil {
+	if err := a.send(wire.KindCommit, body, files...); err != nil {
 		return err
 	}
 	atStep("old.committed")
@@ -70,30 +72,30 @@ func (a *attempt) letGo() error {
 
 // confirmed waits for the word of the new process that it serves.
 func (a *attempt) confirmed() error {
-	f, err := a.until(kindServing, commitStall, nil)
+	f, err := a.until(wire.KindServing, commitStall, nil)
 	if errors.Is(err, errLimit) {
 		if !a.exclusive {
 			a.u.listeners.open(true)
 		}
-		f, err = a.until(kindServing, a.u.opts.Timeout, nil)
+		f, err = a.until(wire.KindServing, a.u.opts.Timeout, nil)
 	}
 	if errors.Is(err, errLimit) { // a process that was frozen finds its time over before it has read what came meanwhile
-		f, err = a.until(kindServing, commitStall, nil)
+		f, err = a.until(wire.KindServing, commitStall, nil)
 	}
 	if errors.Is(err, errLimit) {
 		return fmt.Errorf("it did not confirm the commit within %v", a.u.opts.Timeout)
 	}
-	if err == nil && f.decode(&a.heir) != nil {
-		a.heir = servingBody{} // it serves all the same
+	if err == nil && f.Decode(&a.heir) != nil {
+		a.heir = wire.ServingBody{} // it serves all the same
 	}
 	return err
 }
 
 // lastWord decides whether it is too late to abort, and collects what goes with the commit.
-func (a *attempt) lastWord(m *marshalled) (commitBody, []*os.File, error) {
+func (a *attempt) lastWord(m *marshalled) (wire.CommitBody, []*os.File, error) {
 	state, err := a.snapshot(m)
 	if err != nil {
-		return commitBody{}, nil, err
+		return wire.CommitBody{}, nil, err
 	}
 	var files []*os.File
 	if state != nil {
@@ -102,10 +104,10 @@ func (a *attempt) lastWord(m *marshalled) (commitBody, []*os.File, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if err := context.Cause(a.ctx); err != nil {
-		return commitBody{}, nil, fmt.Errorf("%w: %w", ErrAborted, err)
+		return wire.CommitBody{}, nil, fmt.Errorf("%w: %w", ErrAborted, err)
 	}
 	a.committing = true
-	return commitBody{State: state != nil, Again: a.again}, files, nil
+	return wire.CommitBody{State: state != nil, Again: a.again}, files, nil
 }
 
 // marshalled is what the program's values are, or are about to be.

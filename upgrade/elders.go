@@ -7,14 +7,15 @@ import (
 	"sync"
 
 	"github.com/midair-go/midair/internal/sys"
+	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
 // elders are the older generations that still drain. The main generation holds a control socket to each of them, so
 // that it can hurry them when there are too many; each candidate gets the sockets too, and reads them from its commit on. A
 // star and not a chain: a generation may outlive the one that replaced it.
 type elders struct {
-	gone   chan *elder // gets one whose process has ended
-	frames chan frame  // what they say: connections that move
+	gone   chan *elder     // gets one whose process has ended
+	frames chan wire.Frame // what they say: connections that move
 	stop   chan struct{}
 	done   sync.WaitGroup
 
@@ -24,13 +25,13 @@ type elders struct {
 
 // elder is one of them. Its socket ends with its process.
 type elder struct {
-	elderBody
-	link *link
+	wire.ElderBody
+	link *wire.Link
 	file *os.File // of its socket, until this process is the main generation and reads it
 }
 
 func newElders() *elders {
-	return &elders{gone: make(chan *elder), frames: make(chan frame), stop: make(chan struct{})}
+	return &elders{gone: make(chan *elder), frames: make(chan wire.Frame), stop: make(chan struct{})}
 }
 
 func (s *elders) add(e *elder) {
@@ -71,7 +72,7 @@ func (s *elders) hurry(most int) (told []*elder) {
 	for _, e := range s.all[:max(0, len(s.all)+1-most)] {
 		if !e.Hurried {
 			e.Hurried = true
-			_ = e.link.send(kindHurry, nil) // fails if it has ended meanwhile
+			_ = e.link.Send(wire.KindHurry, nil) // fails if it has ended meanwhile
 			told = append(told, e)
 		}
 	}
@@ -79,16 +80,16 @@ func (s *elders) hurry(most int) (told []*elder) {
 }
 
 // adopt takes over the socket to an older generation from the old process.
-func (s *elders) adopt(f frame) error {
+func (s *elders) adopt(f wire.Frame) error {
 	e := new(elder)
-	if err := f.decode(&e.elderBody); err != nil {
+	if err := f.Decode(&e.ElderBody); err != nil {
 		return err
 	}
-	if len(f.files) == 0 {
+	if len(f.Files) == 0 {
 		return errors.New("the control socket of an older generation did not come along")
 	}
 	var err error
-	if e.file, err = sys.DupFile(f.files[0]); err == nil {
+	if e.file, err = sys.DupFile(f.Files[0]); err == nil {
 		s.add(e)
 	}
 	return err
@@ -101,25 +102,25 @@ func (s *elders) begin() error {
 		if e.file == nil {
 			continue
 		}
-		sock, err := newSocket(e.file) // closes the file
+		sock, err := wire.NewSocket(e.file) // closes the file
 		e.file = nil
 		if err != nil {
 			s.remove(e)
 			errs = append(errs, err)
 			continue
 		}
-		e.link = newLink(sock)
+		e.link = wire.NewLink(sock)
 		s.done.Go(func() { s.watch(e) }) // ends with the older process or with release
 	}
 	return errors.Join(errs...)
 }
 
 func (s *elders) watch(e *elder) {
-	for f := range e.link.frames {
+	for f := range e.link.Frames {
 		select {
 		case s.frames <- f:
 		case <-s.stop:
-			f.close()
+			f.Close()
 		}
 	}
 	select {
@@ -130,7 +131,7 @@ func (s *elders) watch(e *elder) {
 
 // pass gives the sockets to the candidate, which becomes the one that may need them. Both hold them until this process
 // ends, but it stops reading (quit) when the other one serves: connections come on them.
-func (s *elders) pass(to *link) error {
+func (s *elders) pass(to *wire.Link) error {
 	var errs []error
 	for _, e := range s.list() {
 		errs = append(errs, e.pass(to))
@@ -138,29 +139,29 @@ func (s *elders) pass(to *link) error {
 	return errors.Join(errs...)
 }
 
-func (e *elder) pass(to *link) error {
+func (e *elder) pass(to *wire.Link) error {
 	if e.link == nil { // a candidate that was taken back has adopted it, and never was the main generation
-		return to.send(kindElder, e.elderBody, e.file)
+		return to.Send(wire.KindElder, e.ElderBody, e.file)
 	}
-	file, err := e.link.dup()
+	file, err := e.link.Dup()
 	if err != nil {
 		return err
 	}
 	defer file.Close()
-	return to.send(kindElder, e.elderBody, file)
+	return to.Send(wire.KindElder, e.ElderBody, file)
 }
 
 // quit leaves the reading to the successor.
 func (s *elders) quit() {
 	for _, e := range s.list() {
 		if e.link != nil {
-			e.link.quit()
+			e.link.Quit()
 		}
 	}
 }
 
 // rest hears what was under way when quit was called.
-func (s *elders) rest(hear func(frame)) {
+func (s *elders) rest(hear func(wire.Frame)) {
 	over := make(chan struct{})
 	go func() { // ends with those that quit has ended
 		s.done.Wait()
@@ -185,7 +186,7 @@ func (s *elders) release() {
 			e.file.Close()
 			continue
 		}
-		e.link.close()
+		e.link.Close()
 	}
 	s.done.Wait()
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/midair-go/midair/internal/sys"
+	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
 func testListener(t *testing.T) (*listeners, net.Listener) {
@@ -224,7 +225,7 @@ func TestMovedAndNotAcceptedGoesOn(t *testing.T) {
 			t.Fatal(err)
 		}
 		ref := s.refs()[0]
-		if err := giveMoved(s, connBody{Network: ref.network, Addr: ref.addr, Ahead: []byte("state")}, file, nil); err != nil {
+		if err := giveMoved(s, wire.ConnBody{Network: ref.network, Addr: ref.addr, Ahead: []byte("state")}, file, nil); err != nil {
 			t.Fatal(err)
 		}
 		file.Close()

@@ -8,6 +8,7 @@ import (
 
 	"github.com/midair-go/midair/internal/process"
 	"github.com/midair-go/midair/internal/sys"
+	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
 // Which listener a connection belongs to, for connections that change process: there they come out of the listener that
@@ -81,20 +82,13 @@ func (k knownListener) hasAccepted(local net.Addr) bool {
 }
 
 // names lists the listeners.
-func (s *listeners) names() (names []socketName) {
+func (s *listeners) names() (names []wire.SocketName) {
 	for _, r := range s.refs() {
 		if r.kind == "listener" {
-			names = append(names, socketName{r.kind, r.network, r.addr})
+			names = append(names, wire.SocketName{Kind: r.kind, Network: r.network, Addr: r.addr})
 		}
 	}
 	return names
-}
-
-// socketName is tableflip's name of a socket.
-type socketName struct {
-	Kind    string `json:"kind"`
-	Network string `json:"network"`
-	Addr    string `json:"addr"`
 }
 
 // dup returns duplicates of the open sockets: the program may close one of them at any moment, and the number that this

@@ -17,14 +17,16 @@ import (
 
 	"github.com/cloudflare/tableflip"
 	"github.com/midair-go/midair/internal/sys"
+	"github.com/midair-go/midair/upgrade/internal/sdnotify"
+	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
 // listeners is every listening socket of the process. A child gets those that are open at the time of the upgrade.
 type listeners struct {
-	tf        *tableflip.Upgrader // nil where it is not supported
-	inherited map[uint64][]int    // the descriptors that tableflip inherited, by inode
-	passed    *passed             // what the service manager has passed
-	moveOn    func(net.Conn) bool // passes a connection to the process that serves, if there is one
+	tf        *tableflip.Upgrader  // nil where it is not supported
+	inherited map[uint64][]int     // the descriptors that tableflip inherited, by inode
+	passed    *sdnotify.Activation // what the service manager has passed
+	moveOn    func(net.Conn) bool  // passes a connection to the process that serves, if there is one
 
 	dispatch atomic.Pointer[dispatch] // gives connections to a candidate; nil: all are ours
 
@@ -152,7 +154,7 @@ func (s *listeners) openSocket(kind, network, addr string, pinned bool, o opener
 		}
 	}
 	if sock == nil {
-		if sock, err = s.passed.take(kind, network, addr, ref.addr); err != nil {
+		if sock, err = s.passed.Take(kind, network, addr, ref.addr); err != nil {
 			return nil, fmt.Errorf("upgrade: listen %s %s: %w", network, addr, err)
 		}
 	}
@@ -170,7 +172,7 @@ func (s *listeners) openSocket(kind, network, addr string, pinned bool, o opener
 	}
 	setUnlink(sock, false)
 	conn, ok := o.adopt(sock, ref)
-	if network == systemdNetwork {
+	if network == sdnotify.Network {
 		ref.path = "" // its path belongs to the socket unit
 	}
 	if !ok {
@@ -252,10 +254,10 @@ func (s *listeners) add(ref *socketRef, c syscall.Conn) (err error) {
 }
 
 // paths names the unix sockets that have a path.
-func (s *listeners) paths() (names []socketName) {
+func (s *listeners) paths() (names []wire.SocketName) {
 	for _, r := range s.refs() {
 		if r.path != "" {
-			names = append(names, socketName{r.kind, r.network, r.addr})
+			names = append(names, wire.SocketName{Kind: r.kind, Network: r.network, Addr: r.addr})
 		}
 	}
 	return names
@@ -263,8 +265,8 @@ func (s *listeners) paths() (names []socketName) {
 
 // claimRest takes those of the named sockets that this version has not opened. tableflip would remove their paths with
 // Ready, when the old process might still have to serve on them; the function that is returned does it later.
-func (s *listeners) claimRest(names []socketName) (drop func()) {
-	var rest []socketName
+func (s *listeners) claimRest(names []wire.SocketName) (drop func()) {
+	var rest []wire.SocketName
 	var claimed []io.Closer
 	for _, n := range names {
 		if slices.Contains(s.paths(), n) {
@@ -308,11 +310,11 @@ func (s *listeners) release(ref *socketRef) {
 }
 
 // storeName is the name under which a service manager keeps the socket; empty if it cannot have one.
-func (r *socketRef) storeName() string { return storeName(r.kind, r.network, r.addr) }
+func (r *socketRef) storeName() string { return sdnotify.StoreName(r.kind, r.network, r.addr) }
 
 // storable returns a descriptor of a socket that may be sent away, or nil.
 func (r *socketRef) storable() *os.File {
-	if r.fd < 0 || r.network == systemdNetwork {
+	if r.fd < 0 || r.network == sdnotify.Network {
 		return nil // what a socket unit passed is kept by whoever passed it
 	}
 	fd, err := sys.DupFD(r.fd)

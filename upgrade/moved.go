@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	"github.com/midair-go/midair/internal/sys"
+	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
 // What becomes of a connection that was passed to a candidate, as its slot says.
@@ -32,7 +33,7 @@ type idler interface {
 type movedConn struct {
 	net.Conn // a *net.TCPConn or *net.UnixConn
 	raw      syscall.Conn
-	about    connBody
+	about    wire.ConnBody
 	ahead    []byte // what is left of about.Ahead
 	sharing  *sharing
 	slot     *atomic.Uint32 // nil: nobody could take it back
@@ -84,7 +85,7 @@ func (s *sharing) refuse(slot int) bool {
 }
 
 // giveMoved hands a connection of another generation to its listener here.
-func giveMoved(set *listeners, about connBody, file *os.File, sh *sharing) error {
+func giveMoved(set *listeners, about wire.ConnBody, file *os.File, sh *sharing) error {
 	r, err := set.find(about.Network, about.Addr)
 	if err != nil {
 		return err
@@ -97,7 +98,7 @@ func giveMoved(set *listeners, about connBody, file *os.File, sh *sharing) error
 }
 
 // newMovedConn makes a connection of a descriptor, which the caller closes.
-func newMovedConn(file *os.File, about connBody, s *sharing) (net.Conn, error) {
+func newMovedConn(file *os.File, about wire.ConnBody, s *sharing) (net.Conn, error) {
 	c, err := net.FileConn(file)
 	if err != nil {
 		return nil, err

@@ -10,6 +10,7 @@ import (
 	"github.com/midair-go/midair/internal/process"
 	"github.com/midair-go/midair/internal/sys"
 	"github.com/midair-go/midair/upgrade/internal/state"
+	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
 // previous is the build that was committed before the one of this generation. The old process sends it to every candidate,
@@ -98,7 +99,7 @@ func (u *Upgrader) bequeath(c *Candidate) error {
 	return (&previous{build: own}).pass(c.link)
 }
 
-func (p *previous) pass(to *link) error {
+func (p *previous) pass(to *wire.Link) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.build == nil {
@@ -109,5 +110,5 @@ func (p *previous) pass(to *link) error {
 		return err
 	}
 	defer args.Close()
-	return to.send(kindPrevious, nil, p.build.Exe, args)
+	return to.Send(wire.KindPrevious, nil, p.build.Exe, args)
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/midair-go/midair/internal/guard"
+	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
 // Messages of the application from the candidate to the old process: what a judge there wants to know.
@@ -26,7 +27,7 @@ func (u *Upgrader) Publish(name string, data []byte) error {
 	if l == nil {
 		return fmt.Errorf("%w: this process is no candidate", ErrNotReady)
 	}
-	if err := l.trySend(kindMessage, messageBody{name, data}, nil, publishWait); err != nil {
+	if err := l.TrySend(wire.KindMessage, wire.MessageBody{Name: name, Data: data}, nil, publishWait); err != nil {
 		return fmt.Errorf("upgrade: publish %q: %w", name, unsupported(err))
 	}
 	return nil
@@ -44,9 +45,9 @@ func (c *Candidate) Subscribe(name string, fn func([]byte) error) {
 }
 
 // heardMessage hands a message to whoever has subscribed.
-func (c *Candidate) heardMessage(f frame) error {
-	var m messageBody
-	if err := f.decode(&m); err != nil {
+func (c *Candidate) heardMessage(f wire.Frame) error {
+	var m wire.MessageBody
+	if err := f.Decode(&m); err != nil {
 		return err
 	}
 	c.mu.Lock()

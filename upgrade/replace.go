@@ -143,7 +143,7 @@ func (r *runner) begin(a *attempt, waiter chan error) {
 	r.u.listeners.unlinkOnClose(false) // the new process is about to serve on the paths
 	if r.role == roleMain && a.mode != modeRehearsal {
 		r.extended = time.Now()
-		r.u.manager.reloading(fmt.Sprintf("%s: %s", r.u.statusText(), a.mode))
+		r.u.manager.Reloading(fmt.Sprintf("%s: %s", r.u.statusText(), a.mode))
 	}
 	r.attempt, r.waiter = a, waiter
 	go a.run() // ends with a value on a.done, which the loop waits for
@@ -233,7 +233,7 @@ func (r *runner) handedOver(a *attempt) {
 	} else if r.again {
 		a.child.Signal(syscall.SIGHUP)
 	}
-	r.plain, r.successor, r.handed, r.heir = false, a.child, time.Now(), a.child.link.frames
+	r.plain, r.successor, r.handed, r.heir = false, a.child, time.Now(), a.child.link.Frames
 	if a.cand.protocol >= 2 {
 		r.listens = true
 		r.u.elders.quit()
@@ -242,8 +242,8 @@ func (r *runner) handedOver(a *attempt) {
 	if r.role == roleMain {
 		r.leave("draining", &ending{reason: "handed over", handover: true})
 		if !a.speaks {
-			r.u.manager.readyFor(a.child.PID, fmt.Sprintf("serving, generation %d", a.nextGeneration()))
+			r.u.manager.ReadyFor(a.child.PID, fmt.Sprintf("serving, generation %d", a.nextGeneration()))
 		}
-		r.u.manager.handedOver()
+		r.u.manager.HandedOver()
 	}
 }

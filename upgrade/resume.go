@@ -6,22 +6,23 @@ import (
 	"os"
 
 	"github.com/midair-go/midair/internal/process"
+	"github.com/midair-go/midair/upgrade/internal/sdnotify"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 )
 
 // meetManager learns who has started this process, what came along, and whether it stands in for one that has crashed.
 func (u *Upgrader) meetManager() {
-	u.passed = takePassed()
+	u.passed = sdnotify.TakeActivation()
 	u.listeners.passed = u.passed
 	successor := process.HasParent() // before the environment is cleaned
-	resumed := isSupervised() && !successor
+	resumed := sdnotify.IsSupervised() && !successor
 	if resumed {
 		process.RestoreName()
 	}
-	u.manager = newNotifier(u.log)
+	u.manager = sdnotify.New(u.log)
 	if successor {
-		u.manager.introduce(u.opts.Version)
+		u.manager.Introduce(u.opts.Version)
 	}
 	number, told := takeReport()
 	if !resumed || told == nil {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/midair-go/midair/internal/guard"
+	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
 // ending is the cause of the end of serve's context.
@@ -47,17 +48,17 @@ type runner struct {
 	aborted  bool       // a candidate that was taken back
 	waits    bool       // an aborted candidate that may not end yet: the old process might be dead
 	plain    bool       // a plain stop: neither a handover nor an abort
-	parent   <-chan frame
+	parent   <-chan wire.Frame
 
 	attempt *attempt
 	waiter  chan error // of the caller of Upgrade, if it was one
 	again   bool       // an upgrade is to follow
 	ending  error      // a stop that waits until a commit has gone through
 
-	successor *child       // the process that has taken over
-	handed    time.Time    // when it did
-	heir      <-chan frame // what it says, or whoever it has passed its socket on to
-	listens   bool         // it hears what older generations say
+	successor *child            // the process that has taken over
+	handed    time.Time         // when it did
+	heir      <-chan wire.Frame // what it says, or whoever it has passed its socket on to
+	listens   bool              // it hears what older generations say
 
 	sharing *sharing     // with the old process, while this one is tried with a weight
 	pulse   *time.Ticker // when to say that this process lives
@@ -93,7 +94,7 @@ func (u *Upgrader) Run(ctx context.Context, serve func(context.Context) error) e
 func (r *runner) run(ctx context.Context, serve func(context.Context) error) error {
 	u := r.u
 	if u.parent != nil {
-		r.parent = u.parent.frames
+		r.parent = u.parent.Frames
 		u.publisher.Store(u.parent)
 		u.setState("candidate")
 	}
@@ -226,12 +227,12 @@ func (r *runner) loop(ctx context.Context, sig signals) {
 		case f, ok := <-r.heir:
 			r.hurried(f, ok)
 		case <-r.beats():
-			_ = r.u.parent.trySend(kindBeat, nil, nil, 0) // the next one will do
+			_ = r.u.parent.TrySend(wire.KindBeat, nil, nil, 0) // the next one will do
 		case f := <-r.u.elders.frames:
 			r.elderSays(f)
 		case e := <-r.u.elders.gone:
 			r.u.elders.remove(e)
-			e.link.close()
+			e.link.Close()
 		case err := <-r.served:
 			r.served = nil
 			r.hasServed(err)
@@ -317,25 +318,25 @@ func (r *runner) hasServed(err error) {
 }
 
 // hurried hears that there are too many generations.
-func (r *runner) hurried(f frame, ok bool) {
+func (r *runner) hurried(f wire.Frame, ok bool) {
 	if !ok {
 		r.heir = nil
 		return
 	}
-	defer f.close()
-	if f.kind == kindConn { // sent back too late: whoever serves now has to have it
+	defer f.Close()
+	if f.Kind == wire.KindConn { // sent back too late: whoever serves now has to have it
 		r.moved(f)
 	}
-	if f.kind == kindHurry {
+	if f.Kind == wire.KindHurry {
 		r.u.log.Info("upgrade: there are too many generations: idle connections are closed", "generation", r.u.generation)
 		r.u.hurryOnce.Do(func() { close(r.u.hurry) })
 	}
 }
 
 // elderSays takes a connection that an older generation passes on.
-func (r *runner) elderSays(f frame) {
-	defer f.close()
-	if f.kind == kindConn {
+func (r *runner) elderSays(f wire.Frame) {
+	defer f.Close()
+	if f.Kind == wire.KindConn {
 		r.moved(f)
 	}
 }
@@ -369,15 +370,15 @@ func (r *runner) finish() {
 	u.elders.release()
 	u.previous.release()
 	if u.parent != nil {
-		u.parent.close()
+		u.parent.Close()
 	}
 	if r.successor != nil {
-		r.successor.link.close()
+		r.successor.link.Close()
 	}
 	u.setState("closed")
 	if r.plain && r.err == nil {
 		u.stopping("serve has returned")
 	}
-	u.manager.close()
+	u.manager.Close()
 	u.log.Info("upgrade: ended", "generation", u.generation, "pid", os.Getpid())
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/midair-go/midair/internal/cohort"
 	"github.com/midair-go/midair/internal/guard"
 	"github.com/midair-go/midair/internal/sys"
+	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
 // dispatcher gives a share of the connections to the candidate while it is being tried: it passes their descriptors over
@@ -17,7 +18,7 @@ import (
 // descriptor of its own, so that what the candidate has not read from can be taken back if it dies.
 type dispatcher struct {
 	set    *listeners
-	link   *link
+	link   *wire.Link
 	choose choice // nil: counted
 	slots  *slots
 
@@ -34,11 +35,11 @@ type dispatcher struct {
 // passedConn is a descriptor that this process keeps of a passed connection.
 type passedConn struct {
 	file  *os.File
-	about connBody
+	about wire.ConnBody
 }
 
 // newDispatcher gives connections of a set of listeners to the process at the other end of the link. It owns the slots.
-func newDispatcher(set *listeners, l *link, choose choice, s *slots) *dispatcher {
+func newDispatcher(set *listeners, l *wire.Link, choose choice, s *slots) *dispatcher {
 	return &dispatcher{set: set, link: l, choose: choose, slots: s, passed: map[int]passedConn{}}
 }
 
@@ -46,13 +47,13 @@ func newDispatcher(set *listeners, l *link, choose choice, s *slots) *dispatcher
 type choice func(c net.Conn, weight float64) bool
 
 // pass hands a connection to the candidate. The caller's own descriptor is closed if it could.
-func (d *dispatcher) pass(c net.Conn, about connBody) bool {
+func (d *dispatcher) pass(c net.Conn, about wire.ConnBody) bool {
 	file, err := sys.ConnFile(bare(c))
 	if err != nil {
 		return false
 	}
 	about.Unit, about.Weight = unitOf(c), d.weight
-	if about.Slot = d.takeSlot(); about.Slot == 0 || d.link.trySend(kindConn, about, file, 0) != nil {
+	if about.Slot = d.takeSlot(); about.Slot == 0 || d.link.TrySend(wire.KindConn, about, file, 0) != nil {
 		d.freeSlot(about.Slot)
 		file.Close()
 		return false
@@ -92,7 +93,7 @@ func (d *dispatcher) dispatch(ref *socketRef, c net.Conn) bool {
 	} else if d.debt += d.weight; d.debt < 1 {
 		return false
 	}
-	if !d.pass(c, connBody{Network: ref.network, Addr: ref.addr}) {
+	if !d.pass(c, wire.ConnBody{Network: ref.network, Addr: ref.addr}) {
 		return false // it is owed one more, if they are counted
 	}
 	if d.choose == nil {
@@ -115,7 +116,7 @@ func (d *dispatcher) move(ref knownListener, c net.Conn, ahead []byte) bool {
 	} else if d.owed += d.part; d.owed < 1-1e-9 {
 		return false
 	}
-	if !d.pass(c, connBody{Network: ref.network, Addr: ref.addr, Idle: len(ahead) == 0, Ahead: ahead}) {
+	if !d.pass(c, wire.ConnBody{Network: ref.network, Addr: ref.addr, Idle: len(ahead) == 0, Ahead: ahead}) {
 		return false
 	}
 	d.owed = max(0, d.owed-1)
@@ -177,7 +178,7 @@ func (d *dispatcher) drop(slot int, p passedConn) {
 
 // returned notes that the candidate has sent a connection back. If it is not served here yet, this process's own descriptor
 // of it will do, in a sweep; kept tells whether there is one.
-func (d *dispatcher) returned(about connBody, served bool) (kept bool) {
+func (d *dispatcher) returned(about wire.ConnBody, served bool) (kept bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	p, kept := d.passed[about.Slot]
@@ -311,7 +312,7 @@ func (a *attempt) share() error {
 	if err != nil {
 		return fmt.Errorf("upgrade: %w", err)
 	}
-	if err := a.child.link.send(kindShare, nil, s.file); err != nil {
+	if err := a.child.link.Send(wire.KindShare, nil, s.file); err != nil {
 		s.close()
 		return fmt.Errorf("upgrade: control socket: %w", err)
 	}
@@ -331,18 +332,18 @@ func (a *attempt) turn(from, to float64) error {
 	switch {
 	case to == 1 && from < 1:
 		a.open = true
-		if err := link.send(kindOpen, nil); err != nil {
+		if err := link.Send(wire.KindOpen, nil); err != nil {
 			return err
 		}
 		a.u.listeners.pause(false)
 	case from == 1 && to < 1:
 		a.u.listeners.open(true)
-		if err := link.send(kindShut, nil); err != nil {
+		if err := link.Send(wire.KindShut, nil); err != nil {
 			return err
 		}
 	}
 	if to < from {
-		return link.send(kindWeight, weightBody{From: from, To: to})
+		return link.Send(wire.KindWeight, wire.WeightBody{From: from, To: to})
 	}
 	return nil
 }

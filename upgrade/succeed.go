@@ -5,8 +5,9 @@ import (
 	"errors"
 	"os"
 	"runtime/debug"
-	"syscall"
 	"time"
+
+	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
 // A generation as the successor of another one: from candidate to main generation, or back out.
@@ -15,8 +16,8 @@ import (
 // one that was taken back.
 func (r *runner) fail(p Phase, err error) {
 	if r.u.parent != nil {
-		body := failedBody{Phase: string(p), Reason: clip(err.Error()), Aborted: errors.Is(err, ErrAborted)}
-		if sent := r.u.parent.send(kindFailed, body); gone(sent) {
+		body := wire.FailedBody{Phase: string(p), Reason: wire.Clip(err.Error()), Aborted: errors.Is(err, ErrAborted)}
+		if sent := r.u.parent.Send(wire.KindFailed, body); wire.Gone(sent) {
 			r.orphaned()
 			return
 		} else if sent != nil {
@@ -27,11 +28,6 @@ func (r *runner) fail(p Phase, err error) {
 	atStep("new.failed")
 	r.err = &Error{Phase: p, Reason: err.Error(), Err: err}
 	r.leave("aborted", &ending{reason: err.Error(), handover: true})
-}
-
-// gone tells whether an error of the control socket means that the peer is dead.
-func gone(err error) bool {
-	return errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)
 }
 
 func (r *runner) isPrepared(err error) {
@@ -50,7 +46,7 @@ func (r *runner) isPrepared(err error) {
 		return
 	}
 	atStep("new.prepare")
-	if r.u.parent.send(kindPrepared, preparedBody{Exclusive: r.u.resources.serving()}) == nil {
+	if r.u.parent.Send(wire.KindPrepared, wire.PreparedBody{Exclusive: r.u.resources.serving()}) == nil {
 		atStep("new.prepared")
 	}
 }
@@ -73,7 +69,7 @@ func (r *runner) becomeMain() {
 	u.publisher.Store(nil)
 	u.setMover(nil)
 	if u.parent != nil {
-		u.parent.allowMissing(false) // from now on the old process keeps no descriptor
+		u.parent.AllowMissing(false) // from now on the old process keeps no descriptor
 	}
 	u.listeners.unlinkOnClose(true)
 	u.listeners.open(true)
@@ -116,7 +112,7 @@ func (u *Upgrader) testify() {
 }
 
 // heard handles a frame of the old process, or its death.
-func (r *runner) heard(f frame, ok bool) {
+func (r *runner) heard(f wire.Frame, ok bool) {
 	if !ok {
 		r.parent = nil
 		r.u.elders.remove(r.u.elder)
@@ -128,61 +124,61 @@ func (r *runner) heard(f frame, ok bool) {
 		r.unheard()
 		return
 	}
-	defer f.close()
+	defer f.Close()
 	switch {
-	case f.kind == kindReleased:
+	case f.Kind == wire.KindReleased:
 		r.waits = false
-	case f.kind == kindConn:
+	case f.Kind == wire.KindConn:
 		r.moved(f)
-	case f.kind == kindAbort && r.role == roleLeaving:
+	case f.Kind == wire.KindAbort && r.role == roleLeaving:
 		r.forsake(f)
 	case r.role != roleCandidate:
-	case f.kind == kindShare:
+	case f.Kind == wire.KindShare:
 		if err := r.shares(f); err != nil {
 			r.fail(PhaseBake, err)
 		}
-	case f.kind == kindWeight:
+	case f.Kind == wire.KindWeight:
 		r.weighed(f)
-	case f.kind == kindShut:
+	case f.Kind == wire.KindShut:
 		r.u.listeners.pause(true)
-	case f.kind == kindDial:
+	case f.Kind == wire.KindDial:
 		r.dialed(f)
-	case f.kind == kindPrevious:
-		r.inherit(r.u.previous.take(f.files))
-	case f.kind == kindElder:
+	case f.Kind == wire.KindPrevious:
+		r.inherit(r.u.previous.take(f.Files))
+	case f.Kind == wire.KindElder:
 		r.inherit(r.u.elders.adopt(f))
-	case f.kind == kindOpen:
+	case f.Kind == wire.KindOpen:
 		r.opened = true
 		r.u.listeners.open(false)
 		atStep("new.opened")
-	case f.kind == kindCommit:
+	case f.Kind == wire.KindCommit:
 		r.commit(f)
-	case f.kind == kindAbort:
+	case f.Kind == wire.KindAbort:
 		r.abort(f)
 	}
 }
 
 // dialed serves a private connection of the old process.
-func (r *runner) dialed(f frame) {
-	var body dialBody
-	err := f.decode(&body)
-	if err == nil && len(f.files) == 0 {
+func (r *runner) dialed(f wire.Frame) {
+	var body wire.DialBody
+	err := f.Decode(&body)
+	if err == nil && len(f.Files) == 0 {
 		err = errors.New("no connection came along")
 	}
 	if err == nil {
-		err = r.u.listeners.give(body.Network, body.Addr, f.files[0])
+		err = r.u.listeners.give(body.Network, body.Addr, f.Files[0])
 	}
-	reply := dialedBody{ID: body.ID}
+	reply := wire.DialedBody{ID: body.ID}
 	if err != nil {
-		reply.Error = clip(err.Error())
+		reply.Error = wire.Clip(err.Error())
 	}
-	_ = r.u.parent.send(kindDialed, reply) // a dead old process needs no answer
+	_ = r.u.parent.Send(wire.KindDialed, reply) // a dead old process needs no answer
 }
 
 // weighed gives back a part of the idle connections.
-func (r *runner) weighed(f frame) {
-	var w weightBody
-	if f.decode(&w) == nil {
+func (r *runner) weighed(f wire.Frame) {
+	var w wire.WeightBody
+	if f.Decode(&w) == nil {
 		r.sendBack(w.From, w.To)
 		r.u.offer()
 	}
@@ -197,14 +193,14 @@ func (r *runner) inherit(err error) {
 
 // unheard is the end of the control socket: the death of the old process, unless it is this end that cannot go on.
 func (r *runner) unheard() {
-	broken := r.u.parent.broken
+	broken := r.u.parent.Broken
 	if broken == nil {
 		r.orphaned()
 		return
 	}
 	r.u.log.Error("upgrade: lost the control socket", "err", broken)
 	if r.role == roleMain {
-		r.u.parent.close() // so that nothing more is sent to nobody
+		r.u.parent.Close() // so that nothing more is sent to nobody
 	}
 	r.waits = false
 	if r.role == roleCandidate {
@@ -212,11 +208,11 @@ func (r *runner) unheard() {
 	}
 }
 
-func (r *runner) commit(f frame) {
-	var body commitBody
-	err := f.decode(&body)
-	if err == nil && body.State && len(f.files) > 0 {
-		err = r.u.keeper.Receive(f.files[0])
+func (r *runner) commit(f wire.Frame) {
+	var body wire.CommitBody
+	err := f.Decode(&body)
+	if err == nil && body.State && len(f.Files) > 0 {
+		err = r.u.keeper.Receive(f.Files[0])
 	}
 	if err == nil {
 		ctx, cancel := context.WithTimeout(context.Background(), r.u.limit-r.u.limit/10) // the reason is to arrive in time
@@ -231,7 +227,7 @@ func (r *runner) commit(f frame) {
 	r.becomeMain()
 	// Until it is told that this one serves, the old process serves what comes back.
 	r.u.awaitMoves()
-	_ = r.u.parent.send(kindServing, servingBody{r.u.listeners.names()}) // a dead old process needs no answer
+	_ = r.u.parent.Send(wire.KindServing, wire.ServingBody{Listeners: r.u.listeners.names()}) // a dead old process needs no answer
 	drop()
 	atStep("new.serving")
 	r.again = r.again || body.Again
@@ -239,9 +235,9 @@ func (r *runner) commit(f frame) {
 }
 
 // abort ends a candidate that the old process does not want.
-func (r *runner) abort(f frame) {
-	var body abortBody
-	_ = f.decode(&body)
+func (r *runner) abort(f wire.Frame) {
+	var body wire.AbortBody
+	_ = f.Decode(&body)
 	phase := r.phase()
 	r.takenBack()
 	r.forsake(f)
@@ -259,9 +255,9 @@ func (r *runner) takenBack() {
 }
 
 // forsake notes that the whole service ends, so that a candidate does not go on alone.
-func (r *runner) forsake(f frame) {
-	var body abortBody
-	if err := f.decode(&body); err == nil && body.Stopping {
+func (r *runner) forsake(f wire.Frame) {
+	var body wire.AbortBody
+	if err := f.Decode(&body); err == nil && body.Stopping {
 		r.aborted, r.waits = false, false
 		r.u.setMover(nil) // nothing that is sent back would be heard
 		r.u.listeners.keepClosed(false)
@@ -306,7 +302,7 @@ func (r *runner) giveBack() {
 	}
 	// If this fails the socket's end is the next thing that is heard. The old process sees to it that this one does not
 	// wait for ever.
-	_ = r.u.parent.send(kindReturned, nil, files...)
+	_ = r.u.parent.Send(wire.KindReturned, nil, files...)
 	r.waits = true
 	atStep("new.returned")
 }

@@ -5,6 +5,7 @@ import (
 	"os"
 
 	"github.com/midair-go/midair/internal/process"
+	"github.com/midair-go/midair/upgrade/internal/sdnotify"
 )
 
 // What Options.Supervisor may be.
@@ -39,8 +40,8 @@ const (
 // Of opts it uses Supervisor, Guard, MaxRestarts, Watchdog, Logger, Timeout (how long a process may take to serve after a
 // crash) and AbortGrace (how long older generations may drain when the main one has ended).
 func Supervise(opts Options) (code int, ok bool) {
-	ownListenPID()
-	if isSupervised() || process.HasParent() {
+	sdnotify.OwnListenPID()
+	if sdnotify.IsSupervised() || process.HasParent() {
 		return 0, false
 	}
 	o, err := opts.filled()
@@ -52,7 +53,7 @@ func Supervise(opts Options) (code int, ok bool) {
 	case o.Supervisor == superviseNever:
 		return 0, false
 	case os.Getpid() == 1:
-	case o.Supervisor == superviseAsFirst, os.Getenv(notifyEnv) != "":
+	case o.Supervisor == superviseAsFirst, os.Getenv(sdnotify.NotifyEnv) != "":
 		return 0, false
 	}
 	return runSupervisor(superviseConfig{

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/midair-go/midair/internal/process"
+	"github.com/midair-go/midair/upgrade/internal/sdnotify"
 )
 
 // superviseConfig is what the supervisor has to know. All fields are set. See Options.
@@ -36,8 +37,8 @@ type report struct {
 const (
 	generationEnv = "MIDAIR_GENERATION" // the number that it has
 	outcomeEnv    = "MIDAIR_OUTCOME"    // why it was started, as a report
-	previousExe   = storePrefix + "previous-exe"
-	previousArgs  = storePrefix + "previous-args"
+	previousExe   = sdnotify.StorePrefix + "previous-exe"
+	previousArgs  = sdnotify.StorePrefix + "previous-args"
 )
 
 // Kinds of a report.
@@ -64,7 +65,9 @@ func takeReport() (generation int, why []byte) {
 
 // takeBuild takes what the supervisor has passed of the build before: its executable and its arguments. Both are nil if
 // there is none; the caller closes them.
-func takeBuild(p *passed) (exe, args *os.File) { return p.find(previousExe), p.find(previousArgs) }
+func takeBuild(p *sdnotify.Activation) (exe, args *os.File) {
+	return p.TakeFile(previousExe), p.TakeFile(previousArgs)
+}
 
 // withoutPrivate leaves out what one process says to one other in its environment.
 func withoutPrivate(env []string) []string {
@@ -72,7 +75,7 @@ func withoutPrivate(env []string) []string {
 	for _, v := range env {
 		name, _, _ := strings.Cut(v, "=")
 		switch name {
-		case process.Sentinel, notifyEnv, supervisorEnv, watchdogEnv, "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID",
+		case process.Sentinel, sdnotify.NotifyEnv, sdnotify.SupervisorEnv, sdnotify.WatchdogEnv, "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID",
 			generationEnv, outcomeEnv:
 		default:
 			out = append(out, v)

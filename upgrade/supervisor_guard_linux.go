@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/midair-go/midair/internal/process"
+	"github.com/midair-go/midair/upgrade/internal/sdnotify"
 	"golang.org/x/sys/unix"
 )
 
@@ -26,23 +27,23 @@ func (s *supervisor) hear(m *message) {
 	if s.ending || g == nil && !belongs(m.pid) {
 		return
 	}
-	if m.has(wordStore) {
+	if m.has(sdnotify.WordStore) {
 		s.keep(m)
 	}
-	if m.has(wordRemove) && (g == nil || !g.left) {
-		s.store.remove(m.value(wordName))
+	if m.has(sdnotify.WordRemove) && (g == nil || !g.left) {
+		s.store.remove(m.value(sdnotify.WordName))
 	}
-	if m.has(wordCandidate) {
+	if m.has(sdnotify.WordCandidate) {
 		s.introduced(m)
 	}
-	if m.has(wordReady) {
+	if m.has(sdnotify.WordReady) {
 		s.claimed(m)
 		g = s.gens[m.pid]
 	}
 	if g == nil {
 		return
 	}
-	if m.has(wordHandedOver) {
+	if m.has(sdnotify.WordHandedOver) {
 		g.left = true
 		if g == s.main { // to one that was dead before its word was read
 			s.lost(g)
@@ -57,28 +58,28 @@ func (s *supervisor) hear(m *message) {
 
 func (s *supervisor) hearMain(g *generation, m *message) {
 	now := time.Now()
-	if m.has(wordStopping) {
+	if m.has(sdnotify.WordStopping) {
 		g.stopping = true
-		s.up.say(wordStopping)
+		s.up.Say(sdnotify.WordStopping)
 	}
-	if m.has(wordAlive) && !g.silent.IsZero() {
+	if m.has(sdnotify.WordAlive) && !g.silent.IsZero() {
 		g.silent = now.Add(s.opts.watchdog)
 	}
-	if v, err := strconv.ParseInt(m.value(wordExtend), 10, 64); err == nil && !g.due.IsZero() {
+	if v, err := strconv.ParseInt(m.value(sdnotify.WordExtend), 10, 64); err == nil && !g.due.IsZero() {
 		if due := now.Add(time.Duration(v) * time.Microsecond); due.After(g.due) {
 			g.due = due
 		}
 	}
-	if v := m.value(wordStatus); v != "" {
+	if v := m.value(sdnotify.WordStatus); v != "" {
 		s.log.Debug("upgrade: supervisor: status", "pid", g.pid, "status", v)
-		s.up.say(wordStatus + v)
+		s.up.Say(sdnotify.WordStatus + v)
 	}
 }
 
 func (s *supervisor) keep(m *message) {
 	for _, f := range m.files {
-		if !s.store.add(m.value(wordName), f) {
-			s.log.Warn("upgrade: supervisor: cannot hold a socket: a crash will close it", "name", m.value(wordName))
+		if !s.store.add(m.value(sdnotify.WordName), f) {
+			s.log.Warn("upgrade: supervisor: cannot hold a socket: a crash will close it", "name", m.value(sdnotify.WordName))
 		}
 	}
 	m.files = nil // they are the store's
@@ -89,7 +90,7 @@ func (s *supervisor) keep(m *message) {
 func (s *supervisor) introduced(m *message) {
 	g, err := s.track(m.pid)
 	if err == nil && g.build == nil {
-		g.build, err = generationBuild(m.pid, m.value(wordVersion))
+		g.build, err = generationBuild(m.pid, m.value(sdnotify.WordVersion))
 	}
 	if err != nil {
 		s.log.Warn("upgrade: supervisor: cannot hold the build of a candidate", "pid", m.pid, "err", err)
@@ -98,9 +99,9 @@ func (s *supervisor) introduced(m *message) {
 
 // claimed handles a process that says that it is the service, or that another one is which cannot speak for itself.
 func (s *supervisor) claimed(m *message) {
-	c := claim{pid: m.pid, version: m.value(wordVersion)}
-	c.number, _ = strconv.Atoi(m.value(wordGeneration)) // 0: it does not say
-	if v, err := strconv.Atoi(m.value(wordPID)); err == nil {
+	c := claim{pid: m.pid, version: m.value(sdnotify.WordVersion)}
+	c.number, _ = strconv.Atoi(m.value(sdnotify.WordGeneration)) // 0: it does not say
+	if v, err := strconv.Atoi(m.value(sdnotify.WordPID)); err == nil {
 		c.pid = v
 	}
 	if c.pid != m.pid {
@@ -176,7 +177,7 @@ func (s *supervisor) lead(g *generation) {
 	s.main, s.everMain = g, true
 	s.crashed, s.restartAt, s.heirsDue = nil, time.Time{}, time.Time{}
 	s.log.Info("upgrade: supervisor: main generation", "pid", g.pid, "generation", g.number, "version", g.version)
-	s.up.say(wordReady)
+	s.up.Say(sdnotify.WordReady)
 	s.remember(g)
 	if s.hangup {
 		s.hangup = false

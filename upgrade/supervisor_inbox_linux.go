@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/midair-go/midair/internal/sys"
+	"github.com/midair-go/midair/upgrade/internal/wire"
 	"golang.org/x/sys/unix"
 )
 
@@ -114,7 +115,7 @@ func (m message) value(name string) string {
 	return ""
 }
 
-func (m message) close() { frame{files: m.files}.close() }
+func (m message) close() { wire.Frame{Files: m.files}.Close() }
 
 // store holds descriptors by name for the next process.
 type store struct{ all []kept }

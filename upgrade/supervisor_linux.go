@@ -15,6 +15,7 @@ import (
 
 	"github.com/midair-go/midair/internal/process"
 	"github.com/midair-go/midair/internal/sys"
+	"github.com/midair-go/midair/upgrade/internal/sdnotify"
 	"golang.org/x/sys/unix"
 )
 
@@ -27,7 +28,7 @@ import (
 type supervisor struct {
 	opts superviseConfig
 	log  *slog.Logger
-	up   *notifier // the service manager of this process, if it has one itself
+	up   *sdnotify.Notifier // the service manager of this process, if it has one itself
 
 	inbox    *inbox
 	store    *store
@@ -111,8 +112,8 @@ func newSupervisor(o superviseConfig) (*supervisor, error) {
 		own.Close()
 		return nil, err
 	}
-	s.store = newStore(takePassed().files)
-	s.up = newNotifier(o.logger)
+	s.store = newStore(sdnotify.TakeActivation().Files)
+	s.up = sdnotify.New(o.logger)
 	return s, nil
 }
 
@@ -120,7 +121,7 @@ func (s *supervisor) close() {
 	close(s.quit)
 	s.inbox.close()
 	s.store.close()
-	s.up.close()
+	s.up.Close()
 	s.last.Close()
 	s.before.Close()
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/midair-go/midair/internal/process"
 	"github.com/midair-go/midair/internal/sys"
+	"github.com/midair-go/midair/upgrade/internal/sdnotify"
 	"github.com/midair-go/midair/upgrade/internal/state"
 	"golang.org/x/sys/unix"
 )
@@ -44,10 +45,10 @@ func (s *supervisor) start(out *report) error {
 func (s *supervisor) exec(b *process.Build, number int, out *report) (int, error) {
 	files := []uintptr{process.StdFD(0), process.StdFD(1), process.StdFD(2)}
 	env := append([]string{
-		notifyEnv + "=" + s.address, supervisorEnv + "=" + strconv.Itoa(os.Getpid()), generationEnv + "=" + strconv.Itoa(number),
+		sdnotify.NotifyEnv + "=" + s.address, sdnotify.SupervisorEnv + "=" + strconv.Itoa(os.Getpid()), generationEnv + "=" + strconv.Itoa(number),
 	}, b.Env...)
 	if s.opts.watchdog > 0 {
-		env = append(env, watchdogEnv+"="+strconv.FormatInt(s.opts.watchdog.Microseconds(), 10))
+		env = append(env, sdnotify.WatchdogEnv+"="+strconv.FormatInt(s.opts.watchdog.Microseconds(), 10))
 	}
 	if out != nil {
 		why, err := json.Marshal(out)
@@ -114,7 +115,7 @@ func belongs(pid int) bool {
 	}
 	var ours, successor bool
 	for _, v := range env {
-		ours = ours || v == supervisorEnv+"="+strconv.Itoa(os.Getpid())
+		ours = ours || v == sdnotify.SupervisorEnv+"="+strconv.Itoa(os.Getpid())
 		successor = successor || strings.HasPrefix(v, process.Sentinel+"=")
 	}
 	return ours && successor

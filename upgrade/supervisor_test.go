@@ -5,6 +5,7 @@ package upgrade
 import (
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"slices"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"github.com/midair-go/midair/internal/process"
 	"github.com/midair-go/midair/internal/sys"
 	"github.com/midair-go/midair/internal/testutil"
+	"github.com/midair-go/midair/upgrade/internal/sdnotify"
 	"golang.org/x/sys/unix"
 )
 
@@ -171,9 +173,24 @@ func TestOnlyCrashesAreMended(t *testing.T) {
 	}
 }
 
+// listeningFile is a listening socket with a name.
+func listeningFile(t *testing.T, name string) *os.File {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	fd, _, err := sys.Duplicate(ln.(*net.TCPListener))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return os.NewFile(uintptr(fd), name)
+}
+
 // The store holds each socket once, by its inode, and forgets by name.
 func TestStoreHoldsEachSocketOnce(t *testing.T) {
-	web := socketFile(t, "web", "tcp", "127.0.0.1:0")
+	web := listeningFile(t, "web")
 	again, err := sys.DupFile(web)
 	if err != nil {
 		t.Fatal(err)
@@ -185,7 +202,7 @@ func TestStoreHoldsEachSocketOnce(t *testing.T) {
 	if _, err := again.Stat(); err == nil {
 		t.Error("the duplicate is open")
 	}
-	if !s.add("admin", socketFile(t, "x", "tcp", "127.0.0.1:0")) || len(s.all) != 2 {
+	if !s.add("admin", listeningFile(t, "x")) || len(s.all) != 2 {
 		t.Errorf("%d entries", len(s.all))
 	}
 	s.remove("nothing")
@@ -207,7 +224,7 @@ func TestStrangersAreNotHeard(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer w.Close()
-	m := &message{pid: os.Getpid(), lines: []string{wordStore, wordName + "x", wordReady, wordStopping}, files: []*os.File{r}}
+	m := &message{pid: os.Getpid(), lines: []string{sdnotify.WordStore, sdnotify.WordName + "x", sdnotify.WordReady, sdnotify.WordStopping}, files: []*os.File{r}}
 	s.hear(m)
 	m.close()
 	if s.main != nil || s.everMain || len(s.store.all) != 0 || len(s.gens) != 0 {
@@ -217,7 +234,7 @@ func TestStrangersAreNotHeard(t *testing.T) {
 		t.Error("its descriptor is open")
 	}
 	g := s.self(t) // a generation, which is not the main one
-	for _, text := range []string{wordStopping, wordAlive, wordExtend + "1"} {
+	for _, text := range []string{sdnotify.WordStopping, sdnotify.WordAlive, sdnotify.WordExtend + "1"} {
 		s.hear(&message{pid: g.pid, lines: []string{text}})
 	}
 	if g.stopping || !g.silent.IsZero() || !g.due.IsZero() {
@@ -232,22 +249,22 @@ func TestInboxReadsMessages(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer b.close()
-	t.Setenv(notifyEnv, "@midair-test-"+t.Name())
-	n := newNotifier(slog.Default())
-	defer n.close()
+	t.Setenv(sdnotify.NotifyEnv, "@midair-test-"+t.Name())
+	n := sdnotify.New(slog.Default())
+	defer n.Close()
 	if _, ok := b.next(); ok {
 		t.Error("there is something")
 	}
-	n.store("web", socketFile(t, "web", "tcp", "127.0.0.1:0"))
-	n.say("A=1", "B=two words", "A=2")
+	n.Store("web", listeningFile(t, "web"))
+	n.Say("A=1", "B=two words", "A=2")
 	<-b.readable
-	n.flush(10 * time.Second)
+	n.Close() // which sends what is left
 	first, ok1 := b.next()
 	second, ok2 := b.next()
 	_, more := b.next()
 	b.read <- struct{}{}
 	defer first.close()
-	if !ok1 || first.pid != os.Getpid() || len(first.files) != 1 || !first.has(wordStore) || first.value(wordName) != "web" {
+	if !ok1 || first.pid != os.Getpid() || len(first.files) != 1 || !first.has(sdnotify.WordStore) || first.value(sdnotify.WordName) != "web" {
 		t.Errorf("the first is %+v", first)
 	}
 	if !ok2 || second.value("A=") != "1" || second.value("B=") != "two words" || second.value("C=") != "" || more {
@@ -281,7 +298,7 @@ func TestBuildIsHeld(t *testing.T) {
 	if belongs(pid) || process.ParentOf(pid) != os.Getpid() {
 		t.Errorf("a process that nobody has started as a successor: belongs %v, parent %d", belongs(pid), process.ParentOf(pid))
 	}
-	env := withoutPrivate([]string{"A=1", notifyEnv + "=x", supervisorEnv + "=1", process.Sentinel + "=yes", "LISTEN_FDS=1", "LISTEN_PIDS=1", outcomeEnv + "={}"})
+	env := withoutPrivate([]string{"A=1", sdnotify.NotifyEnv + "=x", sdnotify.SupervisorEnv + "=1", process.Sentinel + "=yes", "LISTEN_FDS=1", "LISTEN_PIDS=1", outcomeEnv + "={}"})
 	if !slices.Equal(env, []string{"A=1", "LISTEN_PIDS=1"}) {
 		t.Errorf("%q", env)
 	}
@@ -297,11 +314,11 @@ func TestSuperviseOnlyWhereItIsWanted(t *testing.T) {
 	if _, err := (Options{Supervisor: "allways"}).filled(); err == nil || !strings.Contains(err.Error(), `"allways"`) {
 		t.Errorf("%v", err)
 	}
-	t.Setenv(notifyEnv, "/run/systemd/notify")
+	t.Setenv(sdnotify.NotifyEnv, "/run/systemd/notify")
 	if _, ok := Supervise(Options{Supervisor: "always"}); ok {
 		t.Error("it supervises under systemd")
 	}
-	os.Unsetenv(notifyEnv)
+	os.Unsetenv(sdnotify.NotifyEnv)
 	t.Setenv(process.Sentinel, "yes")
 	if _, ok := Supervise(Options{Supervisor: "always"}); ok {
 		t.Error("a candidate supervises")

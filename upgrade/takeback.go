@@ -7,6 +7,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
 // The end of an attempt that is taken back, from the old process's side: everything is served here again, the candidate
@@ -75,7 +77,7 @@ func (a *attempt) dismiss(cause error) {
 		grace = min(grace, idleAbortGrace)
 	}
 	stopping := a.stopping
-	body := abortBody{Reason: clip(cause.Error()), Stopping: a.isStopping() || errors.Is(cause, errFrame)} // deaf to it
+	body := wire.AbortBody{Reason: wire.Clip(cause.Error()), Stopping: a.isStopping() || errors.Is(cause, wire.ErrFrame)} // deaf to it
 	if body.Stopping {
 		stopping = nil
 	}
@@ -86,12 +88,12 @@ func (a *attempt) dismiss(cause error) {
 	case !errors.As(cause, &r) && a.isCommitting(), errors.As(cause, new(*silentError)):
 		grace = 0
 	default:
-		_ = a.child.link.send(kindAbort, body) // fails if the candidate is dead, which is as good
+		_ = a.child.link.Send(wire.KindAbort, body) // fails if the candidate is dead, which is as good
 	}
 	atStep("old.aborted")
 	kill := time.NewTimer(grace)
 	defer kill.Stop()
-	frames := a.child.link.frames
+	frames := a.child.link.Frames
 	tick := time.NewTicker(tickEvery)
 	defer tick.Stop()
 	for {
@@ -103,14 +105,14 @@ func (a *attempt) dismiss(cause error) {
 		case f, ok := <-frames:
 			if !ok { // what it returns is not heard, so it must not wait for an answer
 				frames, body.Stopping = nil, true
-				_ = a.child.link.send(kindAbort, body)
+				_ = a.child.link.Send(wire.KindAbort, body)
 				continue
 			}
 			a.sign()
 			a.takeState(f)
 		case <-stopping: // only now: the candidate must not go on alone if this process is killed
 			stopping, body.Stopping = nil, true
-			_ = a.child.link.send(kindAbort, body)
+			_ = a.child.link.Send(wire.KindAbort, body)
 		case <-kill.C:
 			a.child.Kill()
 			if !a.gone() {
@@ -133,7 +135,7 @@ func (a *attempt) gone() bool {
 }
 
 // lastFrames takes what a child had sent before it ended.
-func (a *attempt) lastFrames(frames <-chan frame) {
+func (a *attempt) lastFrames(frames <-chan wire.Frame) {
 	late := time.After(commitStall)
 	for frames != nil {
 		select {
@@ -149,19 +151,19 @@ func (a *attempt) lastFrames(frames <-chan frame) {
 }
 
 // takeState takes back what the candidate's values became while it served, and lets the candidate end.
-func (a *attempt) takeState(f frame) {
-	defer f.close()
-	if f.kind == kindConn {
+func (a *attempt) takeState(f wire.Frame) {
+	defer f.Close()
+	if f.Kind == wire.KindConn {
 		a.returned(f)
 	}
-	if f.kind != kindReturned {
+	if f.Kind != wire.KindReturned {
 		return
 	}
-	if len(f.files) > 0 && a.mode != modeRevive {
-		a.restore(f.files[0])
+	if len(f.Files) > 0 && a.mode != modeRevive {
+		a.restore(f.Files[0])
 	}
 	atStep("old.returned")
-	_ = a.child.link.send(kindReleased, nil) // fails if the candidate has not waited for it
+	_ = a.child.link.Send(wire.KindReleased, nil) // fails if the candidate has not waited for it
 }
 
 // restore gives the program its state back, and does not wait for ever for a value that hangs.

@@ -16,7 +16,9 @@ import (
 	"github.com/cloudflare/tableflip"
 	"github.com/midair-go/midair/internal/process"
 	"github.com/midair-go/midair/upgrade/internal/pidfile"
+	"github.com/midair-go/midair/upgrade/internal/sdnotify"
 	"github.com/midair-go/midair/upgrade/internal/state"
+	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
 // Upgrader is one generation of a program that replaces itself while it runs. Its methods may be called from any
@@ -27,31 +29,31 @@ type Upgrader struct {
 	tel       *telemetry
 	tf        *tableflip.Upgrader // nil where upgrades are not supported
 	listeners *listeners
-	passed    *passed // what the service manager has passed
+	passed    *sdnotify.Activation // what the service manager has passed
 	keeper    *state.Keeper
 	resources resources
 	pid       *pidfile.File
 	elders    *elders
 	previous  previous
 	mover     atomic.Pointer[mover]
-	moving    sync.RWMutex         // held by those who move, so that one can wait for them
-	publisher atomic.Pointer[link] // to the old process, while this one is a candidate
-	offers    []chan struct{}      // guarded by mu
-	manager   *notifier            // the service manager; nil if there is none
+	moving    sync.RWMutex              // held by those who move, so that one can wait for them
+	publisher atomic.Pointer[wire.Link] // to the old process, while this one is a candidate
+	offers    []chan struct{}           // guarded by mu
+	manager   *sdnotify.Notifier        // the service manager; nil if there is none
 	hurry     chan struct{}
 	hurryOnce sync.Once
 
 	generation  int
-	parent      *link         // to the old process, nil if there is none that speaks the control protocol
-	plainParent bool          // the old process knows tableflip only
-	limit       time.Duration // how long the old process waits for prepared
-	welcome     time.Time     // since when
-	paths       []socketName  // of the unix sockets that the old process has
-	elder       *elder        // the old process, when it has handed over
-	born        Outcome       // of the upgrade that started this process, as far as the old one has told
-	only        bool          // nobody serves: this process has to, whatever its checks say
-	inherited   []string      // names of the sockets that a service manager keeps for the old process
-	said        bool          // the manager knows that the service ends
+	parent      *wire.Link        // to the old process, nil if there is none that speaks the control protocol
+	plainParent bool              // the old process knows tableflip only
+	limit       time.Duration     // how long the old process waits for prepared
+	welcome     time.Time         // since when
+	paths       []wire.SocketName // of the unix sockets that the old process has
+	elder       *elder            // the old process, when it has handed over
+	born        Outcome           // of the upgrade that started this process, as far as the old one has told
+	only        bool              // nobody serves: this process has to, whatever its checks say
+	inherited   []string          // names of the sockets that a service manager keeps for the old process
+	said        bool              // the manager knows that the service ends
 
 	requests chan request
 	running  chan struct{} // closed when Run begins
@@ -93,7 +95,7 @@ func New(opts Options) (*Upgrader, error) {
 	if tf != nil && tf.HasParent() {
 		if err := u.join(); err != nil {
 			u.pid.Discard(os.Getpid())
-			u.manager.close()
+			u.manager.Close()
 			return nil, fmt.Errorf("upgrade: %w", err)
 		}
 		u.state.Generation = u.generation
@@ -130,22 +132,22 @@ func (u *Upgrader) join() error {
 		u.plainParent = true
 		return nil
 	}
-	sock, err := newSocket(file)
+	sock, err := wire.NewSocket(file)
 	if err != nil {
 		return err
 	}
 	atStep("new.start")
-	u.parent = newLink(sock)
-	u.parent.allowMissing(true)
-	hello := helloBody{Min: protocolMin, Max: protocolMax, PID: os.Getpid(), Version: clip(u.opts.Version), Speaks: true}
-	if err := u.parent.send(kindHello, hello); err != nil && !gone(err) { // one that is dead may have left its welcome
+	u.parent = wire.NewLink(sock)
+	u.parent.AllowMissing(true)
+	hello := wire.HelloBody{Min: wire.ProtocolMin, Max: wire.ProtocolMax, PID: os.Getpid(), Version: wire.Clip(u.opts.Version), Speaks: true}
+	if err := u.parent.Send(wire.KindHello, hello); err != nil && !wire.Gone(err) { // one that is dead may have left its welcome
 		return err
 	}
 	atStep("new.hello")
 	_ = u.pid.Stage() // while the old process answers; the checks say what is wrong with it
 	if err := u.welcomed(); err != nil {
-		_ = u.parent.send(kindFailed, failedBody{Phase: string(PhaseStart), Reason: clip(err.Error())}) // one that does not listen gets the exit status
-		u.parent.close()
+		_ = u.parent.Send(wire.KindFailed, wire.FailedBody{Phase: string(PhaseStart), Reason: wire.Clip(err.Error())}) // one that does not listen gets the exit status
+		u.parent.Close()
 		return err
 	}
 	return nil
@@ -153,7 +155,7 @@ func (u *Upgrader) join() error {
 
 // orphan notes that the old process has died: this one is the service now.
 func (u *Upgrader) orphan() {
-	u.parent.close()
+	u.parent.Close()
 	u.parent = nil
 }
 
@@ -162,21 +164,21 @@ func (u *Upgrader) welcomed() error {
 	defer timeout.Stop()
 	for {
 		select {
-		case f, ok := <-u.parent.frames:
-			if !ok && u.parent.broken != nil {
-				return u.parent.broken
+		case f, ok := <-u.parent.Frames:
+			if !ok && u.parent.Broken != nil {
+				return u.parent.Broken
 			}
 			if !ok {
 				u.orphan()
 				return nil
 			}
-			if f.kind == kindAbort {
+			if f.Kind == wire.KindAbort {
 				return refusal(f)
 			}
-			if f.kind == kindWelcome {
+			if f.Kind == wire.KindWelcome {
 				return u.take(f)
 			}
-			f.close()
+			f.Close()
 		case <-timeout.C:
 			return fmt.Errorf("the old process did not answer within %v", u.opts.Timeout)
 		}
@@ -184,21 +186,21 @@ func (u *Upgrader) welcomed() error {
 }
 
 // refusal is an abort in place of a welcome.
-func refusal(f frame) error {
-	defer f.close()
-	var body abortBody
-	_ = f.decode(&body)
+func refusal(f wire.Frame) error {
+	defer f.Close()
+	var body wire.AbortBody
+	_ = f.Decode(&body)
 	return fmt.Errorf("the old process does not want this one: %w: %s", ErrAborted, body.Reason)
 }
 
 // take reads the welcome. What the state holds is found out when the program calls Keep.
-func (u *Upgrader) take(f frame) error {
-	defer f.close()
-	var w welcomeBody
-	if err := f.decode(&w); err != nil {
+func (u *Upgrader) take(f wire.Frame) error {
+	defer f.Close()
+	var w wire.WelcomeBody
+	if err := f.Decode(&w); err != nil {
 		return err
 	}
-	if err := overlap(w.Protocol, w.Protocol); err != nil {
+	if err := wire.Overlap(w.Protocol, w.Protocol); err != nil {
 		return fmt.Errorf("the old process: %w", err)
 	}
 	u.generation, u.welcome, u.only, u.paths = w.Generation, time.Now(), w.Only, w.Paths
@@ -207,11 +209,11 @@ func (u *Upgrader) take(f frame) error {
 		u.born.Kind, u.born.Started = w.Kind, w.Started
 	}
 	u.inherited = w.Stored
-	u.elder = &elder{elderBody: elderBody{Generation: w.Generation - 1, PID: os.Getppid(), Version: w.From}, link: u.parent}
+	u.elder = &elder{ElderBody: wire.ElderBody{Generation: w.Generation - 1, PID: os.Getppid(), Version: w.From}, link: u.parent}
 	if w.Millis > 0 {
 		u.limit = time.Duration(w.Millis) * time.Millisecond
 	}
-	files := f.files
+	files := f.Files
 	if w.State && len(files) > 0 {
 		if err := u.keeper.Receive(files[0]); err != nil {
 			u.keeper.Refuse(err)
@@ -313,14 +315,14 @@ func (u *Upgrader) neverRun() {
 		if err := u.listeners.firstFailure(); err != nil {
 			reason += ": " + err.Error()
 		}
-		_ = u.parent.send(kindFailed, failedBody{Phase: string(PhaseStart), Reason: clip(reason)})
-		u.parent.close()
+		_ = u.parent.Send(wire.KindFailed, wire.FailedBody{Phase: string(PhaseStart), Reason: wire.Clip(reason)})
+		u.parent.Close()
 	}
 	u.listeners.unlinkOnClose(u.generation == 1)
 	u.listeners.releaseAll()
 	u.pid.Discard(os.Getpid())
 	u.stopTableflip()
-	u.manager.close()
+	u.manager.Close()
 	close(u.ended)
 }
 

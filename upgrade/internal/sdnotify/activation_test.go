@@ -1,6 +1,6 @@
 //go:build linux
 
-package upgrade
+package sdnotify
 
 import (
 	"net"
@@ -29,7 +29,9 @@ func socketFile(t *testing.T, name, network, addr string) *os.File {
 		if e != nil {
 			t.Fatal(e)
 		}
-		setUnlink(ln, false)
+		if u, ok := ln.(*net.UnixListener); ok {
+			u.SetUnlinkOnClose(false)
+		}
 		defer ln.Close()
 		f, err = ln.(interface{ File() (*os.File, error) }).File()
 	}
@@ -89,44 +91,44 @@ func TestPassedSocketIsTakenByItsAddress(t *testing.T) {
 		{"unix", "/nowhere", false},
 		{"tcp", "nonsense", false},
 	} {
-		copies := &passed{}
+		copies := &Activation{}
 		for _, f := range []*os.File{local, every} {
 			d, err := sys.DupFile(f)
 			if err != nil {
 				t.Fatal(err)
 			}
-			copies.files = append(copies.files, d)
+			copies.Files = append(copies.Files, d)
 		}
-		sock, err := copies.take("listener", c.network, c.addr, c.addr)
+		sock, err := copies.Take("listener", c.network, c.addr, c.addr)
 		if err != nil || (sock != nil) != c.taken {
 			t.Errorf("%s %s: %v, %v, want taken %v", c.network, c.addr, sock, err, c.taken)
 		}
 		closeSocket(sock)
-		copies.unclaimed()
+		copies.Unclaimed()
 	}
 }
 
 // A passed socket is taken by the name that its unit gives it, once; one that is not there is named, with those that are.
 func TestPassedSocketIsTakenByItsName(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "sock")
-	p := &passed{files: []*os.File{
+	p := &Activation{Files: []*os.File{
 		socketFile(t, "web", "tcp", "127.0.0.1:0"), socketFile(t, "admin", "unix", path), socketFile(t, "dns", "udp", "127.0.0.1:0"),
 	}}
 	for kind, names := range map[string][]string{"listener": {"admin", "web"}, "packet": {"dns"}} {
 		for _, name := range names {
-			sock, err := p.take(kind, systemdNetwork, name, name)
+			sock, err := p.Take(kind, Network, name, name)
 			if err != nil || sock == nil {
 				t.Errorf("%s: %v, %v", name, sock, err)
 			}
 			closeSocket(sock)
 		}
 	}
-	p.files = append(p.files, socketFile(t, "other", "tcp", "127.0.0.1:0"))
-	_, err := p.take("listener", systemdNetwork, "web", "web")
+	p.Files = append(p.Files, socketFile(t, "other", "tcp", "127.0.0.1:0"))
+	_, err := p.Take("listener", Network, "web", "web")
 	if err == nil || !strings.Contains(err.Error(), `"web"`) || !strings.Contains(err.Error(), "other") {
 		t.Errorf("a second time: %v", err)
 	}
-	p.unclaimed()
+	p.Unclaimed()
 }
 
 // A socket that is no listening socket is an error that names it.
@@ -140,30 +142,30 @@ func TestPassedFileThatIsNoSocketIsNamed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &passed{files: []*os.File{os.NewFile(uintptr(fd), "web")}}
-	if _, err := p.take("listener", systemdNetwork, "web", "web"); err == nil || !strings.Contains(err.Error(), `"web"`) {
+	p := &Activation{Files: []*os.File{os.NewFile(uintptr(fd), "web")}}
+	if _, err := p.Take("listener", Network, "web", "web"); err == nil || !strings.Contains(err.Error(), `"web"`) {
 		t.Errorf("%v", err)
 	}
-	p.unclaimed()
+	p.Unclaimed()
 }
 
 // What was kept comes back under its key, whatever address it has; what nobody asks for is closed and named.
 func TestStoredSocketComesBackByItsKey(t *testing.T) {
-	name := storeName("listener", "tcp", ":0#2")
+	name := StoreName("listener", "tcp", ":0#2")
 	kept := socketFile(t, name, "tcp", "127.0.0.1:0")
-	p := &passed{files: []*os.File{kept, socketFile(t, storePrefix+"listener.tcp.rest", "tcp", "127.0.0.1:0"), socketFile(t, "web", "tcp", "127.0.0.1:0")}}
-	if sock, err := p.take("listener", "tcp", "127.0.0.1:"+portOf(t, kept), ":0#1"); sock != nil || err != nil {
+	p := &Activation{Files: []*os.File{kept, socketFile(t, StorePrefix+"listener.tcp.rest", "tcp", "127.0.0.1:0"), socketFile(t, "web", "tcp", "127.0.0.1:0")}}
+	if sock, err := p.Take("listener", "tcp", "127.0.0.1:"+portOf(t, kept), ":0#1"); sock != nil || err != nil {
 		t.Errorf("another key: %v, %v", sock, err)
 	}
-	sock, err := p.take("listener", "tcp", ":0", ":0#2")
+	sock, err := p.Take("listener", "tcp", ":0", ":0#2")
 	if err != nil || sock == nil {
 		t.Errorf("%v, %v", sock, err)
 	}
 	closeSocket(sock)
-	if names := p.unclaimed(); len(names) != 1 || names[0] != storePrefix+"listener.tcp.rest" {
+	if names := p.Unclaimed(); len(names) != 1 || names[0] != StorePrefix+"listener.tcp.rest" {
 		t.Errorf("unclaimed: %q", names)
 	}
-	if p.unclaimed() != nil {
+	if p.Unclaimed() != nil {
 		t.Error("unclaimed twice")
 	}
 }
@@ -172,7 +174,7 @@ func TestStoredSocketComesBackByItsKey(t *testing.T) {
 func TestStoreNamesAreValidAndDifferent(t *testing.T) {
 	seen := map[string]string{}
 	for _, addr := range []string{"127.0.0.1:80", "[::1]:80", ":80", "/run/a b.sock", "/run/a%20b.sock", "@abstract", "/run/ä", "/run/\x01", ":0#2"} {
-		name := storeName("listener", "tcp", addr)
+		name := StoreName("listener", "tcp", addr)
 		if name == "" || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == ':' }) {
 			t.Errorf("%q: %q", addr, name)
 		}
@@ -181,7 +183,7 @@ func TestStoreNamesAreValidAndDifferent(t *testing.T) {
 		}
 		seen[name] = addr
 	}
-	if name := storeName("listener", "unix", strings.Repeat("x", 300)); name != "" {
+	if name := StoreName("listener", "unix", strings.Repeat("x", 300)); name != "" {
 		t.Errorf("too long: %q", name)
 	}
 }
@@ -191,7 +193,7 @@ func TestActivationIsForThisProcessOnly(t *testing.T) {
 	t.Setenv("LISTEN_FDS", "1")
 	t.Setenv("LISTEN_FDNAMES", "web")
 	t.Setenv("LISTEN_PID", "1")
-	if p := takePassed(); len(p.files) != 0 {
+	if p := TakeActivation(); len(p.Files) != 0 {
 		t.Errorf("took %q, which is process 1's", p.names())
 	}
 	for _, name := range []string{"LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID"} {

@@ -1,4 +1,4 @@
-package upgrade
+package sdnotify
 
 import (
 	"fmt"
@@ -12,33 +12,33 @@ import (
 	"github.com/midair-go/midair/internal/process"
 )
 
-// systemdNetwork is the network of a socket that is asked for by its name in a socket unit.
-const systemdNetwork = "systemd"
+// Network is the network of a socket that is asked for by its name in a socket unit.
+const Network = "systemd"
 
-// storePrefix begins the names of the sockets that this package has a service manager keep.
-const storePrefix = "midair."
+// StorePrefix begins the names of the sockets that this package has a service manager keep.
+const StorePrefix = "midair."
 
 // storeNameLimit is systemd's for FDNAME.
 const storeNameLimit = 255
 
-// passed are the sockets that a service manager has started this process with: those of socket units, and those that an
+// Activation are the sockets that a service manager has started this process with: those of socket units, and those that an
 // earlier process had it keep. They are looked for by Listen, after what an older generation has handed over.
-type passed struct {
+type Activation struct {
 	mu    sync.Mutex
-	files []*os.File // named; those of socket units first, in their order
+	Files []*os.File // named; those of socket units first, in their order
 }
 
-// takePassed reads LISTEN_FDS, LISTEN_FDNAMES and LISTEN_PID and unsets them: no other process is meant.
-func takePassed() *passed {
-	ownListenPID()
-	return &passed{files: activation.Files(true)}
+// TakeActivation reads LISTEN_FDS, LISTEN_FDNAMES and LISTEN_PID and unsets them: no other process is meant.
+func TakeActivation() *Activation {
+	OwnListenPID()
+	return &Activation{Files: activation.Files(true)}
 }
 
-// storeName is the name that a socket is kept under: printable, without a colon, and the same in every generation. It is
+// StoreName is the name that a socket is kept under: printable, without a colon, and the same in every generation. It is
 // empty for one that cannot be named.
-func storeName(kind, network, addr string) string {
+func StoreName(kind, network, addr string) string {
 	var b strings.Builder
-	b.WriteString(storePrefix + kind + "." + network + ".")
+	b.WriteString(StorePrefix + kind + "." + network + ".")
 	for _, c := range []byte(addr) {
 		if c <= ' ' || c >= 0x7f || c == ':' || c == '%' {
 			fmt.Fprintf(&b, "%%%02X", c)
@@ -52,20 +52,20 @@ func storeName(kind, network, addr string) string {
 	return b.String()
 }
 
-// take returns the socket that is meant, as a net.Listener or a net.PacketConn; nil if there is none.
-func (p *passed) take(kind, network, addr, key string) (any, error) {
+// Take returns the socket that is meant, as a net.Listener or a net.PacketConn; nil if there is none.
+func (p *Activation) Take(kind, network, addr, key string) (any, error) {
 	if p == nil {
 		return nil, nil
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	own := storeName(kind, network, key)
-	for i, f := range p.files {
-		stored := strings.HasPrefix(f.Name(), storePrefix)
+	own := StoreName(kind, network, key)
+	for i, f := range p.Files {
+		stored := strings.HasPrefix(f.Name(), StorePrefix)
 		switch {
 		case f.Name() == own && own != "":
-		case network == systemdNetwork && f.Name() == addr:
-		case !stored && network != systemdNetwork && boundTo(f, kind, network, addr):
+		case network == Network && f.Name() == addr:
+		case !stored && network != Network && boundTo(f, kind, network, addr):
 		default:
 			continue
 		}
@@ -74,19 +74,19 @@ func (p *passed) take(kind, network, addr, key string) (any, error) {
 			return nil, fmt.Errorf("the socket %q that was passed: %w", f.Name(), err)
 		}
 		f.Close()
-		p.files = append(p.files[:i:i], p.files[i+1:]...)
+		p.Files = append(p.Files[:i:i], p.Files[i+1:]...)
 		return sock, nil
 	}
-	if network == systemdNetwork {
+	if network == Network {
 		return nil, fmt.Errorf("no socket named %q was passed, only %q: FileDescriptorName= in its socket unit names it, and it may be taken once", addr, p.names())
 	}
 	return nil, nil
 }
 
-func (p *passed) names() []string {
+func (p *Activation) names() []string {
 	names := []string{}
-	for _, f := range p.files {
-		if !strings.HasPrefix(f.Name(), storePrefix) {
+	for _, f := range p.Files {
+		if !strings.HasPrefix(f.Name(), StorePrefix) {
 			names = append(names, f.Name())
 		}
 	}
@@ -95,9 +95,17 @@ func (p *passed) names() []string {
 
 func fileSocket(f *os.File, kind string) (any, error) {
 	if kind == "listener" {
-		return orNil(net.FileListener(f))
+		ln, err := net.FileListener(f)
+		if err != nil {
+			return nil, err
+		}
+		return ln, nil
 	}
-	return orNil(net.FilePacketConn(f))
+	pc, err := net.FilePacketConn(f)
+	if err != nil {
+		return nil, err
+	}
+	return pc, nil
 }
 
 // boundTo tells whether a socket has the address that the program asks for.
@@ -140,47 +148,47 @@ func addrPort(a net.Addr) (net.IP, int) {
 	return nil, 0
 }
 
-// unclaimed closes what the program has not asked for until now, and returns the names of what it had had kept.
-func (p *passed) unclaimed() (names []string) {
+// Unclaimed closes what the program has not asked for until now, and returns the names of what it had had kept.
+func (p *Activation) Unclaimed() (names []string) {
 	if p == nil {
 		return nil
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, f := range p.files {
-		if strings.HasPrefix(f.Name(), storePrefix) {
+	for _, f := range p.Files {
+		if strings.HasPrefix(f.Name(), StorePrefix) {
 			names = append(names, f.Name())
 		}
 		f.Close()
 	}
-	p.files = nil
+	p.Files = nil
 	return names
 }
 
-// find takes a file by its name; nil if there is none.
-func (p *passed) find(name string) *os.File {
+// TakeFile takes a file by its name; nil if there is none.
+func (p *Activation) TakeFile(name string) *os.File {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for i, f := range p.files {
+	for i, f := range p.Files {
 		if f.Name() == name {
-			p.files = append(p.files[:i:i], p.files[i+1:]...)
+			p.Files = append(p.Files[:i:i], p.Files[i+1:]...)
 			return f
 		}
 	}
 	return nil
 }
 
-// ownListenPID says that the passed descriptors are for this process: our supervisor cannot know its pid before it
+// OwnListenPID says that the passed descriptors are for this process: our supervisor cannot know its pid before it
 // starts it.
-func ownListenPID() {
-	if isSupervised() && os.Getenv("LISTEN_FDS") != "" && os.Getenv("LISTEN_PID") == "" {
+func OwnListenPID() {
+	if IsSupervised() && os.Getenv("LISTEN_FDS") != "" && os.Getenv("LISTEN_PID") == "" {
 		os.Setenv("LISTEN_PID", strconv.Itoa(os.Getpid()))
 	}
 }
 
-// isSupervised tells whether this process is a generation of our own supervisor: its child, or the child of one. A
+// IsSupervised tells whether this process is a generation of our own supervisor: its child, or the child of one. A
 // process that a generation has started for another purpose is not.
-func isSupervised() bool {
-	by, err := strconv.Atoi(os.Getenv(supervisorEnv))
+func IsSupervised() bool {
+	by, err := strconv.Atoi(os.Getenv(SupervisorEnv))
 	return err == nil && (process.HasParent() || by == os.Getppid())
 }

@@ -1,6 +1,6 @@
 //go:build linux
 
-package upgrade
+package sdnotify
 
 import (
 	"log/slog"
@@ -31,7 +31,7 @@ func manager(t *testing.T) *net.UnixConn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	t.Setenv(notifyEnv, c.LocalAddr().String())
+	t.Setenv(NotifyEnv, c.LocalAddr().String())
 	return c
 }
 
@@ -48,20 +48,20 @@ func read(t *testing.T, c *net.UnixConn) string {
 
 // Without a service manager there is nobody to talk to, and everything may be said all the same.
 func TestNobodyToTalkTo(t *testing.T) {
-	t.Setenv(notifyEnv, "")
-	n := newNotifier(slog.Default())
+	t.Setenv(NotifyEnv, "")
+	n := New(slog.Default())
 	if n != nil {
 		t.Fatal("a notifier without an address")
 	}
-	n.say("READY=1")
-	n.ready(1, "", "")
-	n.reloading("")
-	n.introduce("")
-	n.store("x", nil)
-	n.remove("x")
+	n.Say("READY=1")
+	n.Ready(1, "", "")
+	n.Reloading("")
+	n.Introduce("")
+	n.Store("x", nil)
+	n.Remove("x")
 	n.flush(time.Hour)
-	n.close()
-	if n.names() != nil || !slices.Equal(n.environ([]string{"A=1"}), []string{"A=1"}) {
+	n.Close()
+	if n.Names() != nil || !slices.Equal(n.Environ([]string{"A=1"}), []string{"A=1"}) {
 		t.Error("it has something")
 	}
 }
@@ -69,10 +69,10 @@ func TestNobodyToTalkTo(t *testing.T) {
 // Messages arrive in their order, each once, and after close nothing is sent.
 func TestMessagesKeepTheirOrder(t *testing.T) {
 	c := manager(t)
-	n := newNotifier(slog.Default())
+	n := New(slog.Default())
 	const many = 200 // more than the socket's queue has room for
 	for i := range many {
-		n.say("N=" + strconv.Itoa(i))
+		n.Say("N=" + strconv.Itoa(i))
 	}
 	for i := range many {
 		if got := read(t, c); got != "N="+strconv.Itoa(i) {
@@ -80,9 +80,9 @@ func TestMessagesKeepTheirOrder(t *testing.T) {
 		}
 	}
 	n.flush(10 * time.Second)
-	n.close()
-	n.say("late")
-	n.close()
+	n.Close()
+	n.Say("late")
+	n.Close()
 	_ = c.SetReadDeadline(time.Now())
 	if k, err := c.Read(make([]byte, 16)); err == nil {
 		t.Errorf("%d bytes after close", k)
@@ -92,9 +92,9 @@ func TestMessagesKeepTheirOrder(t *testing.T) {
 // A manager that does not read costs the commit a moment, and the end of a process no more than its last wait.
 func TestManagerThatDoesNotReadDelaysLittle(t *testing.T) {
 	manager(t)
-	n := newNotifier(slog.Default())
+	n := New(slog.Default())
 	for range 2000 {
-		n.say("X=" + strings.Repeat("x", 1000))
+		n.Say("X=" + strings.Repeat("x", 1000))
 	}
 	begun := time.Now()
 	n.flush(50 * time.Millisecond)
@@ -102,12 +102,12 @@ func TestManagerThatDoesNotReadDelaysLittle(t *testing.T) {
 		t.Errorf("flush took %v", took)
 	}
 	for range 100 {
-		n.alive()
+		n.Alive()
 	}
 	n.mu.Lock()
 	pings := 0
 	for _, m := range n.queue {
-		if m.text == wordAlive {
+		if m.text == WordAlive {
 			pings++
 		}
 	}
@@ -116,7 +116,7 @@ func TestManagerThatDoesNotReadDelaysLittle(t *testing.T) {
 		t.Errorf("%d pings wait behind other messages", pings)
 	}
 	begun = time.Now()
-	n.close()
+	n.Close()
 	if took := time.Since(begun); took > notifyLast+5*time.Second {
 		t.Errorf("close took %v", took)
 	}
@@ -126,19 +126,19 @@ func TestManagerThatDoesNotReadDelaysLittle(t *testing.T) {
 func TestEnvironmentOfTheManagerIsTakenOver(t *testing.T) {
 	c := manager(t)
 	addr := c.LocalAddr().String()
-	t.Setenv(watchdogEnv, "3000000")
+	t.Setenv(WatchdogEnv, "3000000")
 	t.Setenv("WATCHDOG_PID", strconv.Itoa(os.Getpid()))
-	n := newNotifier(slog.Default())
-	defer n.close()
+	n := New(slog.Default())
+	defer n.Close()
 	if n.watchdog != 3*time.Second {
 		t.Errorf("the watchdog is %v", n.watchdog)
 	}
-	for _, name := range []string{notifyEnv, watchdogEnv, "WATCHDOG_PID"} {
+	for _, name := range []string{NotifyEnv, WatchdogEnv, "WATCHDOG_PID"} {
 		if v, ok := os.LookupEnv(name); ok {
 			t.Errorf("%s=%s is left for others", name, v)
 		}
 	}
-	if env := n.environ([]string{"A=1"}); !slices.Equal(env, []string{notifyEnv + "=" + addr, watchdogEnv + "=3000000", "A=1"}) {
+	if env := n.Environ([]string{"A=1"}); !slices.Equal(env, []string{NotifyEnv + "=" + addr, WatchdogEnv + "=3000000", "A=1"}) {
 		t.Errorf("an upgrade gets %q", env)
 	}
 }
@@ -146,10 +146,10 @@ func TestEnvironmentOfTheManagerIsTakenOver(t *testing.T) {
 // A watchdog that is another process's is not answered.
 func TestWatchdogOfAnotherProcess(t *testing.T) {
 	manager(t)
-	t.Setenv(watchdogEnv, "3000000")
+	t.Setenv(WatchdogEnv, "3000000")
 	t.Setenv("WATCHDOG_PID", "1")
-	n := newNotifier(slog.Default())
-	defer n.close()
+	n := New(slog.Default())
+	defer n.Close()
 	if n.watchdog != 0 {
 		t.Errorf("the watchdog is %v", n.watchdog)
 	}
@@ -158,10 +158,10 @@ func TestWatchdogOfAnotherProcess(t *testing.T) {
 // A text from outside, an error say, cannot become another assignment.
 func TestStatusIsOneLine(t *testing.T) {
 	c := manager(t)
-	n := newNotifier(slog.Default())
-	defer n.close()
+	n := New(slog.Default())
+	defer n.Close()
 	n.supervised = true
-	n.ready(2, "v1\nMAINPID=1", "it failed:\nREADY=0\r\n  MAINPID=1")
+	n.Ready(2, "v1\nMAINPID=1", "it failed:\nREADY=0\r\n  MAINPID=1")
 	got := strings.Split(read(t, c), "\n")
 	want := []string{"READY=1", "MAINPID=" + strconv.Itoa(os.Getpid()), "STATUS=it failed: READY=0 MAINPID=1", "X_MIDAIR_GENERATION=2", "X_MIDAIR_VERSION=v1 MAINPID=1"}
 	if !slices.Equal(got, want) {
@@ -172,14 +172,14 @@ func TestStatusIsOneLine(t *testing.T) {
 // A descriptor goes with its message, and is closed here.
 func TestDescriptorGoesAlong(t *testing.T) {
 	c := manager(t)
-	n := newNotifier(slog.Default())
-	defer n.close()
+	n := New(slog.Default())
+	defer n.Close()
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer w.Close()
-	n.store("pipe", r)
+	n.Store("pipe", r)
 	oob, buf := make([]byte, 64), make([]byte, 256)
 	_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
 	k, oobn, _, _, err := c.ReadMsgUnix(buf, oob)
@@ -198,8 +198,8 @@ func TestDescriptorGoesAlong(t *testing.T) {
 	if err := unix.SetNonblock(int(files[0].Fd()), true); err != nil {
 		t.Error(err)
 	}
-	n.remove("other")
-	n.remove("pipe")
+	n.Remove("other")
+	n.Remove("pipe")
 	if got := read(t, c); got != "FDSTOREREMOVE=1\nFDNAME=pipe" {
 		t.Errorf("%q", got)
 	}

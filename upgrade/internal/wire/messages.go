@@ -1,4 +1,4 @@
-package upgrade
+package wire
 
 import (
 	"encoding/binary"
@@ -44,38 +44,38 @@ import (
 //	            <------------ abort      at any time before commit
 //	returned    ------------>            an aborted candidate has finished; with state if it had been open
 //	            <------------ released   the old one has it and lives: the candidate may end
-type kind uint8
+type Kind uint8
 
 const (
-	kindHello kind = iota + 1
-	kindWelcome
-	kindPrepared
-	kindOpen
-	kindCommit
-	kindServing
-	kindFailed
-	kindAbort
-	kindReturned
-	kindReleased
+	KindHello Kind = iota + 1
+	KindWelcome
+	KindPrepared
+	KindOpen
+	KindCommit
+	KindServing
+	KindFailed
+	KindAbort
+	KindReturned
+	KindReleased
 	// Since version 2. A peer of version 1 ignores them.
-	kindDial
-	kindDialed
-	kindPrevious
-	kindElder
-	kindHurry
-	kindShare
-	kindConn
-	kindBeat
-	kindWeight
-	kindShut
-	kindMessage
+	KindDial
+	KindDialed
+	KindPrevious
+	KindElder
+	KindHurry
+	KindShare
+	KindConn
+	KindBeat
+	KindWeight
+	KindShut
+	KindMessage
 )
 
-// protocolMin and protocolMax are the versions of the protocol that this library speaks. The old process takes the
+// ProtocolMin and protocolMax are the versions of the protocol that this library speaks. The old process takes the
 // highest that both know.
 const (
-	protocolMin = 1
-	protocolMax = 2
+	ProtocolMin = 1
+	ProtocolMax = 2
 )
 
 const (
@@ -84,14 +84,14 @@ const (
 	frameLimit  = 32 << 10 // a frame always fits into the socket's buffer
 )
 
-type frame struct {
-	kind   kind
-	body   []byte
+type Frame struct {
+	Kind   Kind
+	Body   []byte
 	nfiles int
-	files  []*os.File
+	Files  []*os.File
 }
 
-type helloBody struct {
+type HelloBody struct {
 	Min     int    `json:"min"`
 	Max     int    `json:"max"`
 	PID     int    `json:"pid"`
@@ -99,7 +99,7 @@ type helloBody struct {
 	Speaks  bool   `json:"speaks,omitempty"` // it tells a service manager itself what becomes of it
 }
 
-type welcomeBody struct {
+type WelcomeBody struct {
 	Protocol   int   `json:"protocol"`        // the lowest that the old process speaks: it may not know hello yet
 	Generation int   `json:"generation"`      // of the candidate
 	Millis     int64 `json:"ms,omitempty"`    // how long it has until it must be prepared
@@ -111,28 +111,28 @@ type welcomeBody struct {
 	Started time.Time `json:"started,omitzero"` // the same
 
 	From  string       `json:"from,omitempty"`  // version of the old process
-	Paths []socketName `json:"paths,omitempty"` // of the unix sockets that come along
+	Paths []SocketName `json:"paths,omitempty"` // of the unix sockets that come along
 
 	Stored []string `json:"stored,omitempty"` // names of the sockets that a service manager keeps
 }
 
-type preparedBody struct {
+type PreparedBody struct {
 	Exclusive bool `json:"exclusive,omitempty"` // it must not accept before it has what the old process holds
 }
 
-type dialBody struct {
+type DialBody struct {
 	ID      int    `json:"id"`
 	Network string `json:"network,omitempty"` // as given to Listen; empty: the first listener
 	Addr    string `json:"addr,omitempty"`
 }
 
-type dialedBody struct {
+type DialedBody struct {
 	ID    int    `json:"id"`
 	Error string `json:"error,omitempty"` // it has no such listener, say
 }
 
-// connBody describes a connection that changes process.
-type connBody struct {
+// ConnBody describes a connection that changes process.
+type ConnBody struct {
 	Network string  `json:"network"` // the listener that it came from, as the program named it
 	Addr    string  `json:"addr"`
 	Slot    int     `json:"slot,omitempty"`  // its place in the shared memory; 0: nobody keeps a descriptor of it
@@ -142,46 +142,46 @@ type connBody struct {
 	Weight  float64 `json:"weight,omitempty"`
 }
 
-type weightBody struct {
+type WeightBody struct {
 	From float64 `json:"from"`
 	To   float64 `json:"to"`
 }
 
-type messageBody struct {
+type MessageBody struct {
 	Name string `json:"name"`
 	Data []byte `json:"data"`
 }
 
-// elderBody describes an older generation that drains.
-type elderBody struct {
+// ElderBody describes an older generation that drains.
+type ElderBody struct {
 	Generation int    `json:"generation"`
 	PID        int    `json:"pid"`
 	Version    string `json:"version"`
 	Hurried    bool   `json:"hurried,omitempty"`
 }
 
-type commitBody struct {
+type CommitBody struct {
 	State bool `json:"state,omitempty"`
 	Again bool `json:"again,omitempty"` // an upgrade was asked for meanwhile: whoever serves does it
 }
 
-type servingBody struct {
-	Listeners []socketName `json:"listeners,omitempty"` // that could take idle connections
+type ServingBody struct {
+	Listeners []SocketName `json:"listeners,omitempty"` // that could take idle connections
 }
 
-type failedBody struct {
+type FailedBody struct {
 	Phase   string `json:"phase"` // a Phase of upgrade
 	Reason  string `json:"reason"`
 	Aborted bool   `json:"aborted,omitempty"` // it was told to stop
 }
 
-type abortBody struct {
+type AbortBody struct {
 	Reason   string `json:"reason"`
 	Stopping bool   `json:"stopping,omitempty"` // nobody is to take over, and nothing that is said will be heard
 }
 
-// clip keeps a reason small enough for a frame; in JSON a byte may become six.
-func clip(s string) string {
+// Clip keeps a reason small enough for a frame; in JSON a byte may become six.
+func Clip(s string) string {
 	const most = 4 << 10
 	if len(s) <= most {
 		return s
@@ -189,32 +189,32 @@ func clip(s string) string {
 	return s[:most] + "..."
 }
 
-func (f frame) decode(v any) error {
-	if len(f.body) == 0 {
+func (f Frame) Decode(v any) error {
+	if len(f.Body) == 0 {
 		return nil
 	}
-	if err := json.Unmarshal(f.body, v); err != nil {
-		return fmt.Errorf("control frame %d: %w", f.kind, err)
+	if err := json.Unmarshal(f.Body, v); err != nil {
+		return fmt.Errorf("control frame %d: %w", f.Kind, err)
 	}
 	return nil
 }
 
-// overlap says what to do if the other side has no version in common with this one.
-func overlap(low, high int) error {
-	if low <= protocolMax && high >= protocolMin {
+// Overlap says what to do if the other side has no version in common with this one.
+func Overlap(low, high int) error {
+	if low <= ProtocolMax && high >= ProtocolMin {
 		return nil
 	}
 	return fmt.Errorf("it speaks versions %d to %d of the control protocol, this process %d to %d: upgrade to a release in between first, or stop the service and start it",
-		low, high, protocolMin, protocolMax)
+		low, high, ProtocolMin, ProtocolMax)
 }
 
-func (f frame) close() {
-	for _, file := range f.files {
+func (f Frame) Close() {
+	for _, file := range f.Files {
 		file.Close()
 	}
 }
 
-func encodeFrame(k kind, body any, nfiles int) ([]byte, error) {
+func Encode(k Kind, body any, nfiles int) ([]byte, error) {
 	var data []byte
 	if body != nil {
 		var err error
@@ -232,23 +232,30 @@ func encodeFrame(k kind, body any, nfiles int) ([]byte, error) {
 }
 
 var (
-	errFrame   = errors.New("what came on the control socket is not a frame")
-	errMissing = fmt.Errorf("%w: descriptors are missing, perhaps too many files are open", errFrame)
+	ErrFrame   = errors.New("what came on the control socket is not a frame")
+	ErrMissing = fmt.Errorf("%w: descriptors are missing, perhaps too many files are open", ErrFrame)
 )
 
 // cutFrame takes the first frame off b. With a nil rest and a nil error there is no whole frame in b yet.
-func cutFrame(b []byte) (f frame, rest []byte, err error) {
+func cutFrame(b []byte) (f Frame, rest []byte, err error) {
 	if len(b) < frameHeader {
-		return frame{}, nil, nil
+		return Frame{}, nil, nil
 	}
 	size := binary.BigEndian.Uint32(b[8:])
 	if string(b[:4]) != frameMagic || size > frameLimit-frameHeader {
-		return frame{}, nil, errFrame
+		return Frame{}, nil, ErrFrame
 	}
 	end := frameHeader + int(size)
 	if len(b) < end {
-		return frame{}, nil, nil
+		return Frame{}, nil, nil
 	}
 	body := append([]byte(nil), b[frameHeader:end]...)
-	return frame{kind: kind(b[4]), body: body, nfiles: int(b[5])}, b[end:len(b):len(b)], nil
+	return Frame{Kind: Kind(b[4]), Body: body, nfiles: int(b[5])}, b[end:len(b):len(b)], nil
+}
+
+// SocketName is tableflip's name of a socket.
+type SocketName struct {
+	Kind    string `json:"kind"`
+	Network string `json:"network"`
+	Addr    string `json:"addr"`
 }

@@ -1,4 +1,4 @@
-package upgrade
+package wire
 
 import (
 	"errors"
@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// trySend sends a frame as one message, which is whole or not at all.
-func (s *socket) trySend(b []byte, file *os.File) error {
+// TrySend sends a frame as one message, which is whole or not at all.
+func (s *socket) TrySend(b []byte, file *os.File) error {
 	var rights []byte
 	if file != nil {
 		rights = unix.UnixRights(int(sys.FD(file)))

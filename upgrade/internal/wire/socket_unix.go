@@ -1,6 +1,6 @@
 //go:build unix
 
-package upgrade
+package wire
 
 import (
 	"errors"
@@ -21,8 +21,8 @@ const sendLimit = 2 * time.Second
 // socket is the control socket as a wire.
 type socket struct{ conn *net.UnixConn }
 
-// newSocket takes over the descriptor of file and closes file.
-func newSocket(file *os.File) (*socket, error) {
+// NewSocket takes over the descriptor of file and closes file.
+func NewSocket(file *os.File) (Transport, error) {
 	defer file.Close()
 	c, err := net.FileConn(file)
 	if err != nil {
@@ -36,7 +36,7 @@ func newSocket(file *os.File) (*socket, error) {
 	return &socket{uc}, nil
 }
 
-func (s *socket) send(b []byte, files []*os.File) error {
+func (s *socket) Send(b []byte, files []*os.File) error {
 	var rights []byte
 	if len(files) > 0 {
 		fds := make([]int, len(files))
@@ -53,7 +53,7 @@ func (s *socket) send(b []byte, files []*os.File) error {
 	return err
 }
 
-func (s *socket) recv(b []byte) (int, []*os.File, error) {
+func (s *socket) Recv(b []byte) (int, []*os.File, error) {
 	oob := make([]byte, unix.CmsgSpace(8*4))
 	n, oobn, _, _, err := s.conn.ReadMsgUnix(b, oob)
 	if errors.Is(err, unix.ECONNRESET) {
@@ -68,11 +68,11 @@ func (s *socket) recv(b []byte) (int, []*os.File, error) {
 	return n, files, err
 }
 
-// quit ends a recv, this process's only.
-func (s *socket) quit() { _ = s.conn.SetReadDeadline(time.Unix(1, 0)) }
+// Quit ends a recv, this process's only.
+func (s *socket) Quit() { _ = s.conn.SetReadDeadline(time.Unix(1, 0)) }
 
-// dup returns another descriptor of this end, to be passed on.
-func (s *socket) dup() (*os.File, error) {
+// Dup returns another descriptor of this end, to be passed on.
+func (s *socket) Dup() (*os.File, error) {
 	fd, _, err := sys.Duplicate(s.conn)
 	if err != nil {
 		return nil, err

@@ -1,4 +1,4 @@
-package upgrade
+package sdnotify
 
 import (
 	"log/slog"
@@ -31,19 +31,19 @@ import (
 //	X_MIDAIR_GENERATION= X_MIDAIR_VERSION=   with READY
 //	X_MIDAIR_HANDED_OVER=1                   this generation will not take the service back any more
 const (
-	notifyEnv     = "NOTIFY_SOCKET"
-	supervisorEnv = "MIDAIR_SUPERVISOR" // the pid of our own supervisor
-	watchdogEnv   = "WATCHDOG_USEC"
+	NotifyEnv     = "NOTIFY_SOCKET"
+	SupervisorEnv = "MIDAIR_SUPERVISOR" // the pid of our own supervisor
+	WatchdogEnv   = "WATCHDOG_USEC"
 
-	wordReady, wordStopping  = daemon.SdNotifyReady, daemon.SdNotifyStopping
-	wordReloading, wordAlive = daemon.SdNotifyReloading, daemon.SdNotifyWatchdog
-	wordStore, wordRemove    = "FDSTORE=1", "FDSTOREREMOVE=1"
-	wordName, wordPID        = "FDNAME=", "MAINPID="
-	wordStatus, wordExtend   = "STATUS=", "EXTEND_TIMEOUT_USEC="
-	wordCandidate            = "X_MIDAIR_CANDIDATE=1"
-	wordGeneration           = "X_MIDAIR_GENERATION="
-	wordVersion              = "X_MIDAIR_VERSION="
-	wordHandedOver           = "X_MIDAIR_HANDED_OVER=1"
+	WordReady, WordStopping  = daemon.SdNotifyReady, daemon.SdNotifyStopping
+	wordReloading, WordAlive = daemon.SdNotifyReloading, daemon.SdNotifyWatchdog
+	WordStore, WordRemove    = "FDSTORE=1", "FDSTOREREMOVE=1"
+	WordName, WordPID        = "FDNAME=", "MAINPID="
+	WordStatus, WordExtend   = "STATUS=", "EXTEND_TIMEOUT_USEC="
+	WordCandidate            = "X_MIDAIR_CANDIDATE=1"
+	WordGeneration           = "X_MIDAIR_GENERATION="
+	WordVersion              = "X_MIDAIR_VERSION="
+	WordHandedOver           = "X_MIDAIR_HANDED_OVER=1"
 )
 
 // How long one message may wait for a manager that does not read before it is tried again, how long the commit waits
@@ -57,9 +57,9 @@ const (
 // extendBy is how much more time extend asks for.
 const extendBy = 30 * time.Second
 
-// notifier sends what a generation has to say, in order, from a goroutine of its own: a manager that is stopped must not
+// Notifier sends what a generation has to say, in order, from a goroutine of its own: a manager that is stopped must not
 // stop the service. A nil notifier has nobody to talk to.
-type notifier struct {
+type Notifier struct {
 	log        *slog.Logger
 	addr       *net.UnixAddr
 	supervised bool          // by this package's supervisor
@@ -85,15 +85,15 @@ type note struct {
 	sent chan struct{} // closed then, if it is set
 }
 
-// newNotifier takes over what the environment says about the manager, and hides it from the processes that the program
+// New takes over what the environment says about the manager, and hides it from the processes that the program
 // starts: each of them would speak for the service.
-func newNotifier(log *slog.Logger) *notifier {
-	addr := os.Getenv(notifyEnv)
+func New(log *slog.Logger) *Notifier {
+	addr := os.Getenv(NotifyEnv)
 	if addr == "" {
 		return nil
 	}
-	n := &notifier{
-		log: log, addr: &net.UnixAddr{Name: addr, Net: "unixgram"}, supervised: isSupervised(),
+	n := &Notifier{
+		log: log, addr: &net.UnixAddr{Name: addr, Net: "unixgram"}, supervised: IsSupervised(),
 		stop: make(chan struct{}), done: make(chan struct{}), wake: make(chan struct{}, 1),
 	}
 	if process.HasParent() { // the pid that it names is an older generation's
@@ -104,7 +104,7 @@ func newNotifier(log *slog.Logger) *notifier {
 		log.Warn("upgrade: cannot tell what watchdog there is", "err", err)
 	}
 	n.watchdog = watchdog
-	for _, name := range []string{notifyEnv, watchdogEnv, supervisorEnv} {
+	for _, name := range []string{NotifyEnv, WatchdogEnv, SupervisorEnv} {
 		if v, ok := os.LookupEnv(name); ok {
 			n.env = append(n.env, name+"="+v)
 		}
@@ -115,25 +115,25 @@ func newNotifier(log *slog.Logger) *notifier {
 	return n
 }
 
-// environ adds what a generation needs to go on with the conversation.
-func (n *notifier) environ(env []string) []string {
+// Environ adds what a generation needs to go on with the conversation.
+func (n *Notifier) Environ(env []string) []string {
 	if n == nil {
 		return env
 	}
 	return append(slices.Clone(n.env), env...) // the first of two counts
 }
 
-// say sends one message of these lines.
-func (n *notifier) say(lines ...string) { n.send(nil, lines...) }
+// Say sends one message of these lines.
+func (n *Notifier) Say(lines ...string) { n.send(nil, lines...) }
 
-func (n *notifier) send(file *os.File, lines ...string) {
+func (n *Notifier) send(file *os.File, lines ...string) {
 	if n == nil || !n.add(note{text: strings.Join(lines, "\n"), file: file}) {
 		file.Close() // which does nothing without a file
 	}
 }
 
 // add puts a message at the end of the queue, and tells whether there still is one.
-func (n *notifier) add(m note) bool {
+func (n *Notifier) add(m note) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.closed {
@@ -148,7 +148,7 @@ func (n *notifier) add(m note) bool {
 }
 
 // flush waits until everything was sent that was said before, at most that long.
-func (n *notifier) flush(limit time.Duration) {
+func (n *Notifier) flush(limit time.Duration) {
 	if n == nil {
 		return
 	}
@@ -165,11 +165,11 @@ func (n *notifier) flush(limit time.Duration) {
 	}
 }
 
-// settle waits a moment until the manager has been told what was said before.
-func (n *notifier) settle() { n.flush(notifyFlush) }
+// Settle waits a moment until the manager has been told what was said before.
+func (n *Notifier) Settle() { n.flush(notifyFlush) }
 
-// close sends what is left and ends the goroutine.
-func (n *notifier) close() {
+// Close sends what is left and ends the goroutine.
+func (n *Notifier) Close() {
 	if n == nil {
 		return
 	}
@@ -186,7 +186,7 @@ func (n *notifier) close() {
 	<-n.done
 }
 
-func (n *notifier) run() {
+func (n *Notifier) run() {
 	defer close(n.done)
 	defer n.drop()
 	for {
@@ -201,7 +201,7 @@ func (n *notifier) run() {
 	}
 }
 
-func (n *notifier) next() (note, bool) {
+func (n *Notifier) next() (note, bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if len(n.queue) == 0 || n.closed {
@@ -213,7 +213,7 @@ func (n *notifier) next() (note, bool) {
 }
 
 // drop forgets what cannot be sent any more.
-func (n *notifier) drop() {
+func (n *Notifier) drop() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, m := range n.queue {
@@ -223,7 +223,7 @@ func (n *notifier) drop() {
 }
 
 // deliver sends a message, however long the manager is busy. One that is gone hears nothing.
-func (n *notifier) deliver(m note) {
+func (n *Notifier) deliver(m note) {
 	defer m.file.Close()
 	if m.sent != nil {
 		close(m.sent)
@@ -242,7 +242,7 @@ func (n *notifier) deliver(m note) {
 	}
 }
 
-func (n *notifier) ended() bool {
+func (n *Notifier) ended() bool {
 	select {
 	case <-n.stop:
 		return true
@@ -251,21 +251,21 @@ func (n *notifier) ended() bool {
 	}
 }
 
-// watchdogEvery is how often the manager wants to hear from the main generation; 0: it does not ask.
-func (n *notifier) watchdogEvery() time.Duration {
+// WatchdogEvery is how often the manager wants to hear from the main generation; 0: it does not ask.
+func (n *Notifier) WatchdogEvery() time.Duration {
 	if n == nil {
 		return 0
 	}
 	return n.watchdog
 }
 
-// alive answers the watchdog, unless it has much to read already.
-func (n *notifier) alive() {
+// Alive answers the watchdog, unless it has much to read already.
+func (n *Notifier) Alive() {
 	n.mu.Lock()
 	behind := len(n.queue) > 16
 	n.mu.Unlock()
 	if !behind {
-		n.say(wordAlive)
+		n.Say(WordAlive)
 	}
 }
 
@@ -275,7 +275,7 @@ func isTimeout(err error) bool {
 }
 
 // try dials anew for each message: a manager may have made its socket anew.
-func (n *notifier) try(m note) error {
+func (n *Notifier) try(m note) error {
 	c, err := net.DialUnix("unixgram", nil, n.addr)
 	if err != nil {
 		return err
@@ -299,20 +299,20 @@ func (n *notifier) try(m note) error {
 	return m.write(c)
 }
 
-// ready says that this process is the service.
-func (n *notifier) ready(generation int, version, status string) {
+// Ready says that this process is the service.
+func (n *Notifier) Ready(generation int, version, status string) {
 	if n == nil {
 		return
 	}
-	lines := []string{wordReady, wordPID + strconv.Itoa(os.Getpid()), wordStatus + oneLine(status)}
+	lines := []string{WordReady, WordPID + strconv.Itoa(os.Getpid()), WordStatus + oneLine(status)}
 	if n.supervised {
-		lines = append(lines, wordGeneration+strconv.Itoa(generation), wordVersion+oneLine(version))
+		lines = append(lines, WordGeneration+strconv.Itoa(generation), WordVersion+oneLine(version))
 	}
-	n.say(lines...)
+	n.Say(lines...)
 }
 
-// reloading says that an upgrade begins. systemd asks for the time: it tells this one from an earlier reload.
-func (n *notifier) reloading(status string) {
+// Reloading says that an upgrade begins. systemd asks for the time: it tells this one from an earlier reload.
+func (n *Notifier) Reloading(status string) {
 	if n == nil {
 		return
 	}
@@ -320,67 +320,67 @@ func (n *notifier) reloading(status string) {
 	if usec := monotonicMicros(); usec > 0 {
 		lines = append(lines, "MONOTONIC_USEC="+strconv.FormatInt(usec, 10))
 	}
-	n.say(append(lines, extension(), wordStatus+oneLine(status))...)
+	n.Say(append(lines, extension(), WordStatus+oneLine(status))...)
 }
 
-func extension() string { return wordExtend + strconv.FormatInt(extendBy.Microseconds(), 10) }
+func extension() string { return WordExtend + strconv.FormatInt(extendBy.Microseconds(), 10) }
 
 // oneLine makes a text fit for a value: a line break would begin another assignment.
 func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
 
-// readyFor says that another process is the service, for one that knows nothing of the manager.
-func (n *notifier) readyFor(pid int, status string) {
+// ReadyFor says that another process is the service, for one that knows nothing of the manager.
+func (n *Notifier) ReadyFor(pid int, status string) {
 	if n != nil {
-		n.say(wordReady, wordPID+strconv.Itoa(pid), wordStatus+oneLine(status))
+		n.Say(WordReady, WordPID+strconv.Itoa(pid), WordStatus+oneLine(status))
 	}
 }
 
-// handedOver says that this generation only drains.
-func (n *notifier) handedOver() {
+// HandedOver says that this generation only drains.
+func (n *Notifier) HandedOver() {
 	if n != nil && n.supervised {
-		n.say(wordHandedOver)
+		n.Say(WordHandedOver)
 	}
 }
 
-// stopping says that the service ends, and drops what is kept: connections that nobody will accept are to be refused and
+// Stopping says that the service ends, and drops what is kept: connections that nobody will accept are to be refused and
 // not to queue.
-func (n *notifier) stopping(reason string) {
+func (n *Notifier) Stopping(reason string) {
 	if n == nil {
 		return
 	}
-	n.say(wordStopping, wordStatus+oneLine("stopping: "+reason))
-	for _, name := range n.names() {
-		n.remove(name)
+	n.Say(WordStopping, WordStatus+oneLine("stopping: "+reason))
+	for _, name := range n.Names() {
+		n.Remove(name)
 	}
 }
 
-// extend asks for more time, for a start or an upgrade.
-func (n *notifier) extend() { n.say(extension()) }
+// Extend asks for more time, for a start or an upgrade.
+func (n *Notifier) Extend() { n.Say(extension()) }
 
-// introduce says that this process may become the service.
-func (n *notifier) introduce(version string) {
+// Introduce says that this process may become the service.
+func (n *Notifier) Introduce(version string) {
 	if n != nil && n.supervised {
-		n.say(wordCandidate, wordVersion+oneLine(version))
+		n.Say(WordCandidate, WordVersion+oneLine(version))
 	}
 }
 
-// store has a socket kept. The file is closed.
-func (n *notifier) store(name string, file *os.File) {
+// Store has a socket kept. The file is closed.
+func (n *Notifier) Store(name string, file *os.File) {
 	if n == nil {
 		file.Close()
 		return
 	}
 	n.stored.add(name)
-	n.send(file, wordStore, wordName+name, "FDPOLL=0") // a socket that hangs up is still wanted
+	n.send(file, WordStore, WordName+name, "FDPOLL=0") // a socket that hangs up is still wanted
 }
 
-// forget has something removed that another generation may have had kept.
-func (n *notifier) forget(name string) { n.say(wordRemove, wordName+name) }
+// Forget has something removed that another generation may have had kept.
+func (n *Notifier) Forget(name string) { n.Say(WordRemove, WordName+name) }
 
-// remove has it forgotten.
-func (n *notifier) remove(name string) {
+// Remove has it forgotten.
+func (n *Notifier) Remove(name string) {
 	if n != nil && n.stored.remove(name) {
-		n.say(wordRemove, wordName+name)
+		n.Say(WordRemove, WordName+name)
 	}
 }
 
@@ -412,8 +412,8 @@ func (s *nameSet) list() []string {
 	return slices.Clone(s.all)
 }
 
-// names lists what is kept.
-func (n *notifier) names() []string {
+// Names lists what is kept.
+func (n *Notifier) Names() []string {
 	if n == nil {
 		return nil
 	}

@@ -1,0 +1,156 @@
+//go:build unix
+
+package upgrade
+
+import (
+	"context"
+	"net"
+	"os"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/midair-go/midair/internal/process"
+	"github.com/midair-go/midair/internal/sys"
+	"github.com/midair-go/midair/upgrade/internal/wire"
+	"github.com/midair-go/midair/upgrade/internal/wiretest"
+)
+
+// listening is an Upgrader with one listener, and a connection that another generation has given to it with those bytes.
+func listening(t *testing.T, ahead string) (*Upgrader, net.Conn) {
+	t.Helper()
+	u, err := NewUnsupported(Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln, err := u.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	far, file, err := sys.UnixPair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	c, err := newMovedConn(file, wire.ConnBody{Network: "tcp", Addr: "127.0.0.1:0", Ahead: []byte(ahead)}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close(); far.Close(); c.Close() })
+	return u, c
+}
+
+// What a connection has brought and nobody has read goes on with it, behind what is added here.
+func TestUnreadBytesMoveOn(t *testing.T) {
+	u, c := listening(t, "brought")
+	var got string
+	u.setMover(func(_ knownListener, _ net.Conn, ahead []byte) bool { got = string(ahead); return true })
+	if _, err := c.Read(make([]byte, 3)); err != nil {
+		t.Fatal(err)
+	}
+	for added, want := range map[string]string{"": "ught", "added, ": "added, ught"} {
+		if !u.MoveWith(c, []byte(added)) || got != want {
+			t.Errorf("with %q it moves with %q, want %q", added, got, want)
+		}
+	}
+	if u.MoveWith(c, make([]byte, aheadLimit)) {
+		t.Error("it moves with more than the limit")
+	}
+	_, empty := listening(t, "")
+	near, far := net.Pipe()
+	defer near.Close()
+	defer far.Close()
+	if !u.Carries(c) || u.Carries(empty) || u.Carries(near) {
+		t.Error("Carries does not tell who has brought something")
+	}
+}
+
+// A candidate says that it serves when what it sends back has been sent: after that the old process may end unheard.
+func TestServingIsSaidAfterWhatComesBack(t *testing.T) {
+	u, c := listening(t, "")
+	began, sent, said := make(chan struct{}), false, false
+	u.setMover(func(knownListener, net.Conn, []byte) bool {
+		close(began)
+		<-time.After(20 * time.Millisecond) // a move takes its time
+		sent = true
+		return true
+	})
+	u.parent = wire.NewLink(&wiretest.Transport{Sent: func(b []byte) {
+		if said = wire.Kind(b[4]) == wire.KindServing; said && !sent {
+			t.Error("one is still on its way")
+		}
+	}})
+	go u.Move(c) // commit waits for it
+	<-began
+	if (&runner{u: u}).commit(wire.Frame{Kind: wire.KindCommit}); !said {
+		t.Error("it did not say that it serves")
+	}
+	u.parent.Close()
+}
+
+// One that has said hello and has ended is heard before its end is: it has got further than its start.
+func TestHelloIsHeardBeforeTheEnd(t *testing.T) {
+	hello, err := wire.Encode(wire.KindHello, nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 50 { // what has happened at the same time is looked at in any order
+		a := &attempt{u: &Upgrader{}, ctx: t.Context(), phase: PhaseStart}
+		l := wire.NewLink(&wiretest.Transport{Pieces: [][]byte{hello}})
+		for len(l.Frames) == 0 {
+			runtime.Gosched()
+		}
+		a.child = &child{link: l, Child: &process.Child{Exited: make(chan struct{})}}
+		close(a.child.Exited)
+		if f, err := a.until(wire.KindHello, 0, nil); err != nil || f.Kind != wire.KindHello {
+			t.Fatalf("%+v, %v", f, err)
+		}
+		l.Close()
+	}
+}
+
+// deadTransport is that of a candidate that has said why it gives up, and is gone.
+type deadTransport struct{ wiretest.Transport }
+
+func (w *deadTransport) Send([]byte, []*os.File) error { return syscall.EPIPE }
+
+// What a candidate has said last is the reason, and not that it cannot be told anything.
+func TestLastWordsAreTheReason(t *testing.T) {
+	b, err := wire.Encode(wire.KindFailed, wire.FailedBody{Phase: "check", Reason: "I do not like it"}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := &attempt{u: &Upgrader{opts: Options{Silence: time.Minute}}, ctx: t.Context(), phase: PhaseSoak}
+	a.child = &child{link: wire.NewLink(&deadTransport{wiretest.Transport{Pieces: [][]byte{b}}}), Child: &process.Child{Exited: make(chan struct{})}}
+	if err := a.send(wire.KindOpen, nil); err == nil || err.Error() != "I do not like it" {
+		t.Errorf("the reason is %v", err)
+	}
+	a.child.link.Close()
+}
+
+// A Release that does not return in time is not overtaken by an Acquire: two of them would hold and drop one thing in any
+// order.
+func TestAcquireWaitsForAnOverrunRelease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		var released, acquired time.Duration
+		s := &resources{all: []*resource{{name: "it", held: true, Resource: Resource{
+			Release: func(context.Context) error { time.Sleep(10 * time.Second); released = time.Since(began); return nil },
+			Acquire: func(context.Context) error { acquired = time.Since(began); return nil },
+		}}}}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := s.release(ctx); err == nil || !strings.Contains(err.Error(), "did not return") {
+			t.Errorf("release: %v", err)
+		}
+		if err := s.acquire(ctx); err == nil || !strings.Contains(err.Error(), "goes on") {
+			t.Errorf("acquire in vain: %v", err)
+		}
+		if err := s.acquire(t.Context()); err != nil || released == 0 || acquired < released {
+			t.Errorf("acquire: %v after %v, the release ended after %v", err, acquired, released)
+		}
+	})
+}

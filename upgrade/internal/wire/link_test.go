@@ -1,0 +1,50 @@
+package wire
+
+import (
+	"errors"
+	"io"
+	"os"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// slowWire takes its time for a frame.
+type slowWire struct {
+	takes time.Duration
+	end   chan struct{}
+}
+
+func (w *slowWire) Send([]byte, []*os.File) error        { time.Sleep(w.takes); return nil }
+func (w *slowWire) TrySend([]byte, *os.File) error       { return nil }
+func (w *slowWire) Recv([]byte) (int, []*os.File, error) { <-w.end; return 0, nil, io.EOF }
+func (w *slowWire) Close() error                         { close(w.end); return nil }
+
+// A message waits for another frame that is being sent, but not for long; a connection does not wait at all, since the
+// accept loop would.
+func TestMessagesTakeTurns(t *testing.T) {
+	const wait = time.Millisecond
+	for _, c := range []struct {
+		other, wait time.Duration
+		want        error
+	}{
+		{wait / 2, wait, nil},
+		{2 * wait, wait, errBusy},
+		{wait / 2, 0, errBusy},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			l := NewLink(&slowWire{takes: c.other, end: make(chan struct{})})
+			go func() { _ = l.Send(KindShut, nil) }()
+			synctest.Wait()
+			if err := l.TrySend(KindMessage, nil, nil, c.wait); !errors.Is(err, c.want) {
+				t.Errorf("while another frame takes %v, with a wait of %v: %v, want %v", c.other, c.wait, err, c.want)
+			}
+			time.Sleep(c.other)
+			synctest.Wait()
+			if err := l.TrySend(KindMessage, nil, nil, 0); err != nil {
+				t.Errorf("when it has gone: %v", err)
+			}
+			l.Close()
+		})
+	}
+}

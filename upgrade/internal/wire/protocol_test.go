@@ -1,0 +1,107 @@
+package wire
+
+import (
+	"encoding/binary"
+	"testing"
+	"time"
+)
+
+// Every frame as this version writes it.
+var frames = []struct {
+	kind   Kind
+	body   any
+	nfiles int
+	head   string // kind and number of descriptors
+	json   string
+}{
+	{KindHello, HelloBody{Min: 1, Max: 2, PID: 7, Version: "v2"}, 0, "\x01\x00", `{"min":1,"max":2,"pid":7,"version":"v2"}`},
+	{KindWelcome, WelcomeBody{Protocol: 2, Generation: 3}, 0, "\x02\x00", `{"protocol":2,"generation":3}`},
+	{KindWelcome, WelcomeBody{
+		Protocol: 2, Generation: 3, Millis: 1500, State: true, Crash: true, Only: true, From: "v1",
+		Paths: []SocketName{{"listener", "unix", "/s"}},
+	}, 2, "\x02\x02", `{"protocol":2,"generation":3,"ms":1500,"state":true,"crash":true,"only":true,"from":"v1",` +
+		`"paths":[{"kind":"listener","network":"unix","addr":"/s"}]}`},
+	{KindWelcome, WelcomeBody{Kind: "upgrade", Started: time.Unix(1, 5).UTC()}, 0, "\x02\x00",
+		`{"protocol":0,"generation":0,"kind":"upgrade","started":"1970-01-01T00:00:01.000000005Z"}`},
+	{KindPrepared, PreparedBody{}, 0, "\x03\x00", `{}`},
+	{KindPrepared, PreparedBody{Exclusive: true}, 0, "\x03\x00", `{"exclusive":true}`},
+	{KindOpen, nil, 0, "\x04\x00", ""},
+	{KindCommit, CommitBody{State: true, Again: true}, 1, "\x05\x01", `{"state":true,"again":true}`},
+	{KindServing, nil, 0, "\x06\x00", ""},
+	{KindServing, ServingBody{[]SocketName{{"listener", "tcp", ":1"}}}, 0, "\x06\x00",
+		`{"listeners":[{"kind":"listener","network":"tcp","addr":":1"}]}`},
+	{KindFailed, FailedBody{Phase: "check", Reason: "x", Aborted: true}, 0, "\x07\x00", `{"phase":"check","reason":"x","aborted":true}`},
+	{KindAbort, AbortBody{Reason: "x", Stopping: true}, 0, "\x08\x00", `{"reason":"x","stopping":true}`},
+	{KindReturned, nil, 1, "\x09\x01", ""},
+	{KindReleased, nil, 0, "\x0a\x00", ""},
+	{KindDial, DialBody{ID: 4, Network: "tcp", Addr: ":1"}, 1, "\x0b\x01", `{"id":4,"network":"tcp","addr":":1"}`},
+	{KindDialed, DialedBody{ID: 4, Error: "x"}, 0, "\x0c\x00", `{"id":4,"error":"x"}`},
+	{KindPrevious, nil, 2, "\x0d\x02", ""},
+	{KindElder, ElderBody{Generation: 1, PID: 7, Version: "v1", Hurried: true}, 1, "\x0e\x01", `{"generation":1,"pid":7,"version":"v1","hurried":true}`},
+	{KindHurry, nil, 0, "\x0f\x00", ""},
+	{KindShare, nil, 1, "\x10\x01", ""},
+	{KindConn, ConnBody{Network: "tcp", Addr: ":1"}, 1, "\x11\x01", `{"network":"tcp","addr":":1"}`},
+	{KindConn, ConnBody{Network: "tcp", Addr: ":1", Slot: 3, Idle: true, Unit: "192.0.2.1", Weight: 0.05}, 1, "\x11\x01",
+		`{"network":"tcp","addr":":1","slot":3,"idle":true,"unit":"192.0.2.1","weight":0.05}`},
+	{KindConn, ConnBody{Network: "tcp", Addr: ":1", Ahead: []byte("so far")}, 1, "\x11\x01", `{"network":"tcp","addr":":1","ahead":"c28gZmFy"}`},
+	{KindBeat, nil, 0, "\x12\x00", ""},
+	{KindWeight, WeightBody{From: 1, To: 0.25}, 0, "\x13\x00", `{"from":1,"to":0.25}`},
+	{KindShut, nil, 0, "\x14\x00", ""},
+	{KindMessage, MessageBody{Name: "n", Data: []byte("hi")}, 0, "\x15\x00", `{"name":"n","data":"aGk="}`},
+}
+
+// A process of another version of the library must read what this one writes: the bytes of a frame are a contract.
+func TestFrameBytesAreFixed(t *testing.T) {
+	seen := map[Kind]bool{}
+	for _, c := range frames {
+		seen[c.kind] = true
+		got, err := Encode(c.kind, c.body, c.nfiles)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := string(binary.BigEndian.AppendUint32([]byte("mdr1"+c.head+"\x00\x00"), uint32(len(c.json)))) + c.json
+		if string(got) != want {
+			t.Errorf("frame %d:\n got %q\nwant %q", c.kind, got, want)
+		}
+	}
+	for k := KindHello; k <= KindMessage; k++ {
+		if !seen[k] {
+			t.Errorf("the bytes of frame %d are nowhere written down", k)
+		}
+	}
+}
+
+// allFrames is a conversation for a fuzzer to spoil.
+func allFrames(f *testing.F) (all []byte) {
+	for _, c := range frames {
+		b, err := Encode(c.kind, c.body, c.nfiles)
+		if err != nil {
+			f.Fatal(err)
+		}
+		all = append(all, b...)
+	}
+	return all
+}
+
+// Whatever is cut as a frame is shorter than what it was cut from, and its body may be read as anything.
+func FuzzFrames(f *testing.F) {
+	f.Add(allFrames(f))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		for len(b) > 0 {
+			fr, rest, err := cutFrame(b)
+			if err != nil || rest == nil {
+				return
+			}
+			if len(rest) >= len(b) || len(fr.Body) > frameLimit {
+				t.Fatalf("cut %d bytes of %d", len(b)-len(rest), len(b))
+			}
+			for _, body := range []any{
+				new(HelloBody), new(WelcomeBody), new(PreparedBody), new(CommitBody), new(FailedBody), new(AbortBody),
+				new(DialBody), new(DialedBody), new(ElderBody), new(ConnBody), new(WeightBody), new(MessageBody),
+			} {
+				_ = fr.Decode(body)
+			}
+			b = rest
+		}
+	})
+}

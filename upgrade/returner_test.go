@@ -1,0 +1,51 @@
+package upgrade
+
+import (
+	"io"
+	"os"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/midair-go/midair/upgrade/internal/wire"
+)
+
+// busyWire has no room until a moment.
+type busyWire struct {
+	until time.Time
+	end   chan struct{}
+}
+
+func (w *busyWire) Send([]byte, []*os.File) error { return nil }
+func (w *busyWire) TrySend([]byte, *os.File) error {
+	if time.Now().Before(w.until) {
+		return syscall.EAGAIN
+	}
+	return nil
+}
+func (w *busyWire) Recv([]byte) (int, []*os.File, error) { <-w.end; return 0, nil, io.EOF }
+func (w *busyWire) Close() error                         { close(w.end); return nil }
+
+// An idle connection is not worth a long wait for a busy process: its server offers it again. One with a state is.
+func TestConnectionsWithAStateWaitForABusyProcess(t *testing.T) {
+	for _, c := range []struct {
+		ahead string
+		busy  time.Duration
+		want  bool
+	}{
+		{"", 40 * time.Millisecond, true},
+		{"", 60 * time.Millisecond, false},
+		{"state", 1900 * time.Millisecond, true},
+		{"state", 2100 * time.Millisecond, false},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			l := wire.NewLink(&busyWire{until: time.Now().Add(c.busy), end: make(chan struct{})})
+			ahead := []byte(c.ahead)
+			if got := sendConn(l, wire.ConnBody{Ahead: ahead}, nil, moveLimit(ahead)); got != c.want {
+				t.Errorf("with %q ahead, to a process that is busy for %v: %v", c.ahead, c.busy, got)
+			}
+			l.Close()
+		})
+	}
+}
