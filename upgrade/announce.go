@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/midair-go/midair/internal/sys"
+	"github.com/midair-go/midair/upgrade/internal/listener"
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
@@ -28,9 +29,9 @@ func (u *Upgrader) announce() {
 	if u.manager == nil {
 		return
 	}
-	u.listeners.follow(func(r *socketRef) {
+	u.listeners.Follow(func(r *listener.Socket) {
 		if u.plainParent { // it may have closed what was kept under this name
-			u.manager.Forget(r.storeName())
+			u.manager.Forget(r.StoreName())
 		}
 		u.keepSocket(r, true)
 	}, u.keepSocket)
@@ -41,11 +42,11 @@ func (u *Upgrader) announce() {
 }
 
 // keepSocket follows the sockets of the main generation. It is called with the lock of the listeners.
-func (u *Upgrader) keepSocket(r *socketRef, open bool) {
-	name := r.storeName()
+func (u *Upgrader) keepSocket(r *listener.Socket, open bool) {
+	name := r.StoreName()
 	if !open {
 		u.manager.Remove(name)
-	} else if file := r.storable(); file != nil && name != "" {
+	} else if file := r.Storable(); file != nil && name != "" {
 		u.manager.Store(name, file)
 	}
 }
@@ -53,8 +54,8 @@ func (u *Upgrader) keepSocket(r *socketRef, open bool) {
 // forgetSockets drops what an older generation had kept and this one does not have.
 func (u *Upgrader) forgetSockets() {
 	var own []string
-	for _, r := range u.listeners.refs() {
-		own = append(own, r.storeName())
+	for _, r := range u.listeners.Refs() {
+		own = append(own, r.StoreName())
 	}
 	for _, name := range append(u.inherited, u.passed.Unclaimed()...) {
 		if !slices.Contains(own, name) {
@@ -66,7 +67,7 @@ func (u *Upgrader) forgetSockets() {
 
 // unfollow leaves what is kept as it is: it is another generation's now, or dropped.
 func (u *Upgrader) unfollow() {
-	u.listeners.follow(nil, nil)
+	u.listeners.Follow(nil, nil)
 }
 
 // stopping says that the service ends, once, and drops what is kept: connections that nobody will accept are to be

@@ -12,6 +12,7 @@ import (
 	"github.com/midair-go/midair/internal/guard"
 	"github.com/midair-go/midair/internal/process"
 	"github.com/midair-go/midair/internal/sys"
+	"github.com/midair-go/midair/upgrade/internal/handoff"
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
@@ -40,7 +41,7 @@ type attempt struct {
 	due       time.Time // when the candidate must be prepared
 
 	sharing    sync.Mutex // of weights, which the judge sets
-	dispatcher atomic.Pointer[dispatcher]
+	dispatcher atomic.Pointer[handoff.Dispatcher]
 	baking     bool         // weights may be set
 	spoke      atomic.Int64 // when the candidate was heard last, in Unix nanoseconds; 0: it need not speak
 	silent     int          // how often it was found silent
@@ -247,7 +248,7 @@ func (a *attempt) welcome(state *os.File, send func(wire.Kind, any, ...*os.File)
 	body := wire.WelcomeBody{
 		Protocol: wire.ProtocolMin, Generation: a.cand.generation, Millis: time.Until(a.due).Milliseconds(),
 		Kind: a.mode.String(), Started: a.started,
-		Only: a.mode == modeRevive, From: wire.Clip(a.u.opts.Version), Paths: a.u.listeners.paths(), Stored: a.u.manager.Names(),
+		Only: a.mode == modeRevive, From: wire.Clip(a.u.opts.Version), Paths: a.u.listeners.Paths(), Stored: a.u.manager.Names(),
 	}
 	var files []*os.File
 	if state != nil {

@@ -15,6 +15,8 @@ import (
 
 	"github.com/midair-go/midair/internal/process"
 	"github.com/midair-go/midair/internal/sys"
+	"github.com/midair-go/midair/upgrade/internal/handoff"
+	"github.com/midair-go/midair/upgrade/internal/listener"
 	"github.com/midair-go/midair/upgrade/internal/wire"
 	"github.com/midair-go/midair/upgrade/internal/wiretest"
 )
@@ -35,7 +37,7 @@ func listening(t *testing.T, ahead string) (*Upgrader, net.Conn) {
 		t.Fatal(err)
 	}
 	defer file.Close()
-	c, err := newMovedConn(file, wire.ConnBody{Network: "tcp", Addr: "127.0.0.1:0", Ahead: []byte(ahead)}, nil)
+	c, err := handoff.NewConn(file, wire.ConnBody{Network: "tcp", Addr: "127.0.0.1:0", Ahead: []byte(ahead)}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +49,7 @@ func listening(t *testing.T, ahead string) (*Upgrader, net.Conn) {
 func TestUnreadBytesMoveOn(t *testing.T) {
 	u, c := listening(t, "brought")
 	var got string
-	u.setMover(func(_ knownListener, _ net.Conn, ahead []byte) bool { got = string(ahead); return true })
+	u.setMover(func(_ listener.Origin, _ net.Conn, ahead []byte) bool { got = string(ahead); return true })
 	if _, err := c.Read(make([]byte, 3)); err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +74,7 @@ func TestUnreadBytesMoveOn(t *testing.T) {
 func TestServingIsSaidAfterWhatComesBack(t *testing.T) {
 	u, c := listening(t, "")
 	began, sent, said := make(chan struct{}), false, false
-	u.setMover(func(knownListener, net.Conn, []byte) bool {
+	u.setMover(func(listener.Origin, net.Conn, []byte) bool {
 		close(began)
 		<-time.After(20 * time.Millisecond) // a move takes its time
 		sent = true

@@ -7,6 +7,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/midair-go/midair/upgrade/internal/handoff"
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
@@ -119,7 +120,7 @@ func (a *attempt) tick() error {
 	if spoke == 0 {
 		return nil
 	}
-	a.dispatcher.Load().sweep()
+	a.dispatcher.Load().Sweep()
 	if time.Since(time.Unix(0, spoke)) < a.u.opts.Silence || a.isCommitting() { // the commit has a limit of its own
 		a.silent = 0
 		return nil
@@ -169,10 +170,10 @@ func (a *attempt) returned(f wire.Frame) {
 	if len(f.Files) > 0 {
 		here := about
 		here.Slot = 0
-		err = giveMoved(a.u.listeners, here, f.Files[0], nil)
+		err = handoff.GiveMoved(a.u.listeners, here, f.Files[0], nil)
 	}
 	d := a.dispatcher.Load()
-	if kept := d != nil && d.returned(about, err == nil); !kept && err != nil {
+	if kept := d != nil && d.Returned(about, err == nil); !kept && err != nil {
 		a.u.log.Error("upgrade: a connection is lost that the candidate has sent back", "candidate", a.child.PID, "err", err)
 	}
 }

@@ -1,26 +1,17 @@
 package upgrade
 
 import (
-	"crypto/tls"
 	"net"
-	"os"
 	"slices"
-	"sync"
 	"time"
 
-	"github.com/midair-go/midair/internal/sys"
+	"github.com/midair-go/midair/upgrade/internal/handoff"
+	"github.com/midair-go/midair/upgrade/internal/listener"
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// How idle connections change process, from the side that has them: to the candidate in a step of a bake (dispatcher), to
-// the successor after a commit, back to the old process by a lower weight and by an abort.
-
-// mover is what Move does at the moment: it reports whether another generation has the connection now, which one of the
-// listeners has accepted.
-type mover func(from knownListener, c net.Conn, ahead []byte) bool
-
 // setMover says what Move does from now on; nil: nothing.
-func (u *Upgrader) setMover(m mover) {
+func (u *Upgrader) setMover(m handoff.Mover) {
 	if m == nil {
 		u.mover.Store(nil)
 	} else {
@@ -53,37 +44,21 @@ func (u *Upgrader) MoveWith(c net.Conn, ahead []byte) bool {
 	u.moving.RLock()
 	defer u.moving.RUnlock()
 	m := u.mover.Load()
-	if c = lowest(c); m == nil || c == nil {
+	if c = handoff.Lowest(c); m == nil || c == nil {
 		return false
 	}
-	if _, unread := carried(c); len(unread) > 0 { // what it brought itself and nobody has read
+	if _, unread := handoff.Carried(c); len(unread) > 0 { // what it brought itself and nobody has read
 		ahead = append(ahead[:len(ahead):len(ahead)], unread...)
 	}
-	from, ok := u.listeners.of(c)
+	from, ok := u.listeners.Of(c)
 	return ok && len(ahead) <= aheadLimit && (*m)(from, c, ahead)
 }
 
 // Carries reports whether what is read first from c was given to MoveWith by another generation, and comes from no client.
 // Wrappers with a method NetConn are looked through, so the connection of Hijack and that of http.Server.ConnContext will do.
 func (u *Upgrader) Carries(c net.Conn) bool {
-	given, _ := carried(lowest(c))
+	given, _ := handoff.Carried(handoff.Lowest(c))
 	return len(given) > 0
-}
-
-// lowest looks through wrappers for the connection that the listener gave; nil if there is none, or TLS in between.
-func lowest(c net.Conn) net.Conn {
-	for {
-		switch w := c.(type) {
-		case *movedConn, *net.TCPConn, *net.UnixConn:
-			return c
-		case *tls.Conn:
-			return nil
-		case interface{ NetConn() net.Conn }:
-			c = w.NetConn()
-		default:
-			return nil
-		}
-	}
 }
 
 // Offers returns a channel on which something comes when the server should offer every idle connection to Move once: the
@@ -107,48 +82,14 @@ func (u *Upgrader) offer() {
 	}
 }
 
-// sendIdleLimit is how long sending an idle connection is tried, a millisecond apart, while the other side is busy. One with
-// bytes ahead is not offered again by a server, and its frame takes more room. One that has come too late has nobody here.
-const (
-	sendIdleLimit = 50 * time.Millisecond
-	sendLastLimit = 2 * time.Second
-)
-
-// sendIdle passes an idle connection on for good.
-func sendIdle(to *wire.Link, about wire.ConnBody, c net.Conn) bool {
-	file, err := sys.ConnFile(bare(c))
-	if err != nil {
-		return false
-	}
-	defer file.Close()
-	about.Idle = len(about.Ahead) == 0
-	return sendConn(to, about, file, moveLimit(about.Ahead))
-}
-
-func moveLimit(ahead []byte) time.Duration {
-	if len(ahead) == 0 {
-		return sendIdleLimit
-	}
-	return sendLastLimit
-}
-
-func sendConn(to *wire.Link, about wire.ConnBody, file *os.File, limit time.Duration) bool {
-	for until := time.Now().Add(limit); ; time.Sleep(time.Millisecond) {
-		err := to.TrySend(wire.KindConn, about, file, time.Millisecond)
-		if err == nil || wire.Gone(err) || time.Now().After(until) {
-			return err == nil
-		}
-	}
-}
-
 // moveTo makes Move pass every idle connection to a process that has taken over, if that one has its listener.
 func (u *Upgrader) moveTo(l *wire.Link, has []wire.SocketName) {
-	u.setMover(func(ref knownListener, c net.Conn, ahead []byte) bool {
-		about := wire.ConnBody{Network: ref.network, Addr: ref.addr, Ahead: ahead}
-		if !slices.Contains(has, wire.SocketName{Kind: "listener", Network: ref.network, Addr: ref.addr}) || !sendIdle(l, about, c) {
+	u.setMover(func(ref listener.Origin, c net.Conn, ahead []byte) bool {
+		about := wire.ConnBody{Network: ref.Network, Addr: ref.Addr, Ahead: ahead}
+		if !slices.Contains(has, wire.SocketName{Kind: "listener", Network: ref.Network, Addr: ref.Addr}) || !handoff.SendIdle(l, about, c) {
 			return false
 		}
-		bare(c).Close() // this descriptor: a Close of c might end the connection
+		handoff.Bare(c).Close() // this descriptor: a Close of c might end the connection
 		return true
 	})
 }
@@ -159,72 +100,9 @@ func (u *Upgrader) awaitMoves() {
 	defer u.moving.Unlock()
 }
 
-// returner sends a part of the idle connections of a candidate back to the old process.
-type returner struct {
-	to     *wire.Link
-	choose choice
-	weight float64 // what stays here
-
-	mu   sync.Mutex
-	part float64
-	owed float64
-}
-
-// newReturner sends back what the weights say: all of it at 0.
-func newReturner(old *wire.Link, choose choice, from, to float64) *returner {
-	r := &returner{to: old, choose: choose, weight: to, part: 1}
-	if to == 0 {
-		r.choose = nil // whoever is chosen, all go
-	}
-	if from > 0 {
-		r.part = (from - to) / from
-	}
-	return r
-}
-
-func (r *returner) move(ref knownListener, c net.Conn, ahead []byte) bool {
-	if ref.pinned || !r.chosen(c) {
-		return false
-	}
-	about := wire.ConnBody{Network: ref.network, Addr: ref.addr, Ahead: ahead}
-	m, ok := c.(*movedConn)
-	unread := false // so that the old process may take it as it gave it
-	if ok && m.Kept() {
-		about.Slot = m.about.Slot
-		unread = m.slot.CompareAndSwap(slotIdle, slotBack)
-	}
-	if !sendIdle(r.to, about, c) {
-		state := slotIdle
-		if unread && m.Kept() { // it has a descriptor itself: this process may have no room for another one
-			state = slotRefused
-		}
-		if !unread || !m.slot.CompareAndSwap(slotBack, state) || state == slotIdle {
-			return false
-		}
-	}
-	if ok {
-		m.left.Store(true) // the slot may be another connection's by now
-	}
-	bare(c).Close()
-	return true
-}
-
-func (r *returner) chosen(c net.Conn) bool {
-	if r.choose != nil {
-		return !chosen(r.choose, c, r.weight)
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.owed += r.part; r.owed < 1-1e-9 {
-		return false
-	}
-	r.owed--
-	return true
-}
-
 // sendBack makes Move send back what the old process is to have: all of it at weight 0.
 func (r *runner) sendBack(from, to float64) {
-	r.u.setMover(newReturner(r.u.parent, r.u.opts.choice(), from, to).move)
+	r.u.setMover(handoff.NewReturner(r.u.parent, r.u.opts.choice(), from, to).Move)
 }
 
 // moved takes a connection that another generation has passed to this one.
@@ -235,18 +113,18 @@ func (r *runner) moved(f wire.Frame) {
 	}
 	switch {
 	case len(f.Files) == 0:
-		switch kept := r.sharing.refuse(about.Slot); {
+		switch kept := r.sharing.Refuse(about.Slot); {
 		case r.role == roleCandidate: // it would have no room for what comes with the commit either
 			r.fail(PhaseBake, wire.ErrMissing)
 		case !kept:
 			r.u.log.Error("upgrade: a connection is lost that another generation has passed on", "err", wire.ErrMissing)
 		}
 	case r.role == roleLeaving && r.successor != nil: // whoever serves now
-		if !sendConn(r.successor.link, about, f.Files[0], sendLastLimit) {
+		if !handoff.SendConn(r.successor.link, about, f.Files[0], handoff.SendLastLimit) {
 			r.u.log.Error("upgrade: a connection is lost that came after the commit: the new process does not take it")
 		}
-	case r.role == roleLeaving || giveMoved(r.u.listeners, about, f.Files[0], r.sharing) != nil:
-		r.sharing.refuse(about.Slot) // one that the old process has kept no descriptor of is lost
+	case r.role == roleLeaving || handoff.GiveMoved(r.u.listeners, about, f.Files[0], r.sharing) != nil:
+		r.sharing.Refuse(about.Slot) // one that the old process has kept no descriptor of is lost
 	}
 }
 
@@ -255,7 +133,7 @@ func (r *runner) shares(f wire.Frame) error {
 	if len(f.Files) == 0 {
 		return wire.ErrFrame
 	}
-	s, err := newSharing(f.Files[0])
+	s, err := handoff.NewSharing(f.Files[0])
 	if err != nil {
 		return err
 	}
@@ -278,4 +156,4 @@ func (r *runner) beats() <-chan time.Time {
 // Assigned tells how a connection came to this process in a progressive upgrade: the client's address, which is the unit
 // that the upgrade splits, and the weight of the candidate at that time. ok is false for a connection that this process
 // has accepted itself. Wrappers with a method NetConn are looked through.
-func Assigned(c net.Conn) (unit string, weight float64, ok bool) { return assigned(c) }
+func Assigned(c net.Conn) (unit string, weight float64, ok bool) { return handoff.Assigned(c) }

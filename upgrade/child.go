@@ -13,7 +13,7 @@ type child struct {
 
 // startChild starts the program with all open sockets, a control socket, and what it needs to find the service manager.
 func (u *Upgrader) startChild(p process.Program) (*child, error) {
-	files, drop, err := u.listeners.dup()
+	files, drop, err := u.listeners.Dup()
 	if err != nil {
 		return nil, err
 	}

@@ -25,7 +25,7 @@ func (a *attempt) handOver() error {
 		return err
 	}
 	atStep("old.commit")
-	a.u.listeners.pause(true)
+	a.u.listeners.Pause(true)
 	a.stopSharing()
 	if a.plain {
 		return nil
@@ -49,7 +49,7 @@ func (a *attempt) letGo() error {
 		return nil
 	}
 	if a.exclusive {
-		a.u.listeners.pause(true)
+		a.u.listeners.Pause(true)
 	}
 	a.released = true
 	ctx, cancel := context.WithTimeout(a.ctx, a.u.opts.Timeout)
@@ -75,7 +75,7 @@ func (a *attempt) confirmed() error {
 	f, err := a.until(wire.KindServing, commitStall, nil)
 	if errors.Is(err, errLimit) {
 		if !a.exclusive {
-			a.u.listeners.open(true)
+			a.u.listeners.Open(true)
 		}
 		f, err = a.until(wire.KindServing, a.u.opts.Timeout, nil)
 	}

@@ -140,7 +140,7 @@ func (r *runner) commitNow() error {
 }
 
 func (r *runner) begin(a *attempt, waiter chan error) {
-	r.u.listeners.unlinkOnClose(false) // the new process is about to serve on the paths
+	r.u.listeners.UnlinkOnClose(false) // the new process is about to serve on the paths
 	if r.role == roleMain && a.mode != modeRehearsal {
 		r.extended = time.Now()
 		r.u.manager.Reloading(fmt.Sprintf("%s: %s", r.u.statusText(), a.mode))
@@ -215,7 +215,7 @@ func (a *attempt) outcome(err error) Outcome {
 
 // failed goes on serving.
 func (r *runner) failed(a *attempt) {
-	r.u.listeners.unlinkOnClose(a.mode != modeRevive)
+	r.u.listeners.UnlinkOnClose(a.mode != modeRevive)
 	if r.ending != nil {
 		cause := r.ending
 		r.ending = nil

@@ -14,7 +14,7 @@ import (
 // meetManager learns who has started this process, what came along, and whether it stands in for one that has crashed.
 func (u *Upgrader) meetManager() {
 	u.passed = sdnotify.TakeActivation()
-	u.listeners.passed = u.passed
+	u.listeners.Activate(u.passed)
 	successor := process.HasParent() // before the environment is cleaned
 	resumed := sdnotify.IsSupervised() && !successor
 	if resumed {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/midair-go/midair/internal/guard"
+	"github.com/midair-go/midair/upgrade/internal/handoff"
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
@@ -60,8 +61,8 @@ type runner struct {
 	heir      <-chan wire.Frame // what it says, or whoever it has passed its socket on to
 	listens   bool              // it hears what older generations say
 
-	sharing *sharing     // with the old process, while this one is tried with a weight
-	pulse   *time.Ticker // when to say that this process lives
+	sharing *handoff.Sharing // with the old process, while this one is tried with a weight
+	pulse   *time.Ticker     // when to say that this process lives
 
 	acquired chan error // what becomes of the resources of a process that is alone; nil when that has been seen
 	giveUp   func()     // stops acquiring
@@ -184,7 +185,7 @@ func (u *Upgrader) prepare(ctx context.Context) error {
 			return fmt.Errorf("check %q: %w", c.name, err)
 		}
 	}
-	return u.listeners.accepting(ctx)
+	return u.listeners.Accepting(ctx)
 }
 
 // loop ends when serve has returned and no attempt is under way.
@@ -254,7 +255,7 @@ func (r *runner) stop(cause error) {
 		r.ending = cause
 	default:
 		r.plain = true
-		r.u.listeners.unlinkOnClose(true)
+		r.u.listeners.UnlinkOnClose(true)
 		r.u.stopping(cause.Error())
 		r.u.log.Info("upgrade: stopping", "reason", cause)
 		r.leave("stopping", &ending{reason: cause.Error()})
@@ -287,8 +288,8 @@ func (r *runner) leave(state string, why *ending) {
 	}
 	r.u.setState(state)
 	if why.handover {
-		r.u.listeners.unlinkOnClose(false)
-		r.u.listeners.pause(true)
+		r.u.listeners.UnlinkOnClose(false)
+		r.u.listeners.Pause(true)
 		r.u.unfollow()
 	}
 	r.endServe(why)
@@ -357,8 +358,8 @@ func (r *runner) rest() {
 func (r *runner) finish() {
 	u := r.u
 	u.releaseResources()
-	u.listeners.keepClosed(false)
-	u.listeners.releaseAll()
+	u.listeners.KeepClosed(false)
+	u.listeners.ReleaseAll()
 	if r.plain {
 		u.pid.Remove()
 	}

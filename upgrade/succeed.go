@@ -71,8 +71,8 @@ func (r *runner) becomeMain() {
 	if u.parent != nil {
 		u.parent.AllowMissing(false) // from now on the old process keeps no descriptor
 	}
-	u.listeners.unlinkOnClose(true)
-	u.listeners.open(true)
+	u.listeners.UnlinkOnClose(true)
+	u.listeners.Open(true)
 	atStep("new.commit")
 	if u.tf != nil {
 		if err := u.tf.Ready(); err != nil {
@@ -120,7 +120,7 @@ func (r *runner) heard(f wire.Frame, ok bool) {
 			r.pulse.Stop()
 			r.pulse = nil
 		}
-		r.sharing.end()
+		r.sharing.End()
 		r.unheard()
 		return
 	}
@@ -140,7 +140,7 @@ func (r *runner) heard(f wire.Frame, ok bool) {
 	case f.Kind == wire.KindWeight:
 		r.weighed(f)
 	case f.Kind == wire.KindShut:
-		r.u.listeners.pause(true)
+		r.u.listeners.Pause(true)
 	case f.Kind == wire.KindDial:
 		r.dialed(f)
 	case f.Kind == wire.KindPrevious:
@@ -149,7 +149,7 @@ func (r *runner) heard(f wire.Frame, ok bool) {
 		r.inherit(r.u.elders.adopt(f))
 	case f.Kind == wire.KindOpen:
 		r.opened = true
-		r.u.listeners.open(false)
+		r.u.listeners.Open(false)
 		atStep("new.opened")
 	case f.Kind == wire.KindCommit:
 		r.commit(f)
@@ -166,7 +166,7 @@ func (r *runner) dialed(f wire.Frame) {
 		err = errors.New("no connection came along")
 	}
 	if err == nil {
-		err = r.u.listeners.give(body.Network, body.Addr, f.Files[0])
+		err = r.u.listeners.Give(body.Network, body.Addr, f.Files[0])
 	}
 	reply := wire.DialedBody{ID: body.ID}
 	if err != nil {
@@ -223,11 +223,11 @@ func (r *runner) commit(f wire.Frame) {
 		r.fail(PhaseCommit, err)
 		return
 	}
-	drop := r.u.listeners.claimRest(r.u.paths)
+	drop := r.u.listeners.ClaimRest(r.u.paths)
 	r.becomeMain()
 	// Until it is told that this one serves, the old process serves what comes back.
 	r.u.awaitMoves()
-	_ = r.u.parent.Send(wire.KindServing, wire.ServingBody{Listeners: r.u.listeners.names()}) // a dead old process needs no answer
+	_ = r.u.parent.Send(wire.KindServing, wire.ServingBody{Listeners: r.u.listeners.Names()}) // a dead old process needs no answer
 	drop()
 	atStep("new.serving")
 	r.again = r.again || body.Again
@@ -251,7 +251,7 @@ func (r *runner) takenBack() {
 	r.aborted = true
 	r.u.publisher.Store(nil)
 	r.sendBack(0, 0) // as the server drains
-	r.u.listeners.keepClosed(true)
+	r.u.listeners.KeepClosed(true)
 }
 
 // forsake notes that the whole service ends, so that a candidate does not go on alone.
@@ -260,7 +260,7 @@ func (r *runner) forsake(f wire.Frame) {
 	if err := f.Decode(&body); err == nil && body.Stopping {
 		r.aborted, r.waits = false, false
 		r.u.setMover(nil) // nothing that is sent back would be heard
-		r.u.listeners.keepClosed(false)
+		r.u.listeners.KeepClosed(false)
 	}
 }
 
@@ -272,7 +272,7 @@ func (r *runner) orphaned() {
 		r.u.log.Warn("upgrade: the old process has died: taking over")
 		r.alone = true
 		if !r.u.resources.serving() {
-			r.u.listeners.open(true)
+			r.u.listeners.Open(true)
 		}
 		if r.ready || r.prepared == nil {
 			r.takeCharge()

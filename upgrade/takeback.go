@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/midair-go/midair/upgrade/internal/handoff"
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
@@ -19,7 +20,7 @@ func (a *attempt) takeBack(cause error) error {
 	detected := time.Now()
 	waits := a.released && a.exclusive // for the candidate's end, to hold again what it needs to serve
 	if a.mode != modeRevive && !waits {
-		a.u.listeners.open(true)
+		a.u.listeners.Open(true)
 	}
 	a.stopSharing()
 	a.cand.hangUp(true)
@@ -34,7 +35,7 @@ func (a *attempt) takeBack(cause error) error {
 	}
 	a.reacquire()
 	if waits {
-		a.u.listeners.open(true)
+		a.u.listeners.Open(true)
 		here = time.Since(detected)
 	}
 	if !errors.Is(cause, errRehearsed) {
@@ -63,8 +64,8 @@ func (a *attempt) takeBack(cause error) error {
 }
 
 // settle ends the sharing of connections.
-func (a *attempt) settle(d *dispatcher, reclaim bool) {
-	if lost := d.settle(reclaim); lost > 0 {
+func (a *attempt) settle(d *handoff.Dispatcher, reclaim bool) {
+	if lost := d.Settle(reclaim); lost > 0 {
 		a.u.log.Error("upgrade: connections are lost that the candidate has not served: no descriptors, or no listener", "connections", lost)
 	}
 }

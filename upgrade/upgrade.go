@@ -15,6 +15,8 @@ import (
 
 	"github.com/cloudflare/tableflip"
 	"github.com/midair-go/midair/internal/process"
+	"github.com/midair-go/midair/upgrade/internal/handoff"
+	"github.com/midair-go/midair/upgrade/internal/listener"
 	"github.com/midair-go/midair/upgrade/internal/pidfile"
 	"github.com/midair-go/midair/upgrade/internal/sdnotify"
 	"github.com/midair-go/midair/upgrade/internal/state"
@@ -28,14 +30,14 @@ type Upgrader struct {
 	log       *slog.Logger
 	tel       *telemetry
 	tf        *tableflip.Upgrader // nil where upgrades are not supported
-	listeners *listeners
+	listeners *listener.Set
 	passed    *sdnotify.Activation // what the service manager has passed
 	keeper    *state.Keeper
 	resources resources
 	pid       *pidfile.File
 	elders    *elders
 	previous  previous
-	mover     atomic.Pointer[mover]
+	mover     atomic.Pointer[handoff.Mover]
 	moving    sync.RWMutex              // held by those who move, so that one can wait for them
 	publisher atomic.Pointer[wire.Link] // to the old process, while this one is a candidate
 	offers    []chan struct{}           // guarded by mu
@@ -106,15 +108,18 @@ func New(opts Options) (*Upgrader, error) {
 func newUpgrader(o Options, tel *telemetry, tf *tableflip.Upgrader) *Upgrader {
 	u := &Upgrader{
 		opts: o, log: o.Logger, tel: tel, tf: tf, generation: 1, limit: o.Timeout,
-		listeners: &listeners{tf: tf},
-		keeper:    state.NewKeeper(o.StateLimit),
-		pid:       pidfile.New(o.PIDFile),
-		elders:    newElders(),
-		hurry:     make(chan struct{}),
-		requests:  make(chan request), running: make(chan struct{}), ended: make(chan struct{}), stop: make(chan struct{}),
+		keeper:   state.NewKeeper(o.StateLimit),
+		pid:      pidfile.New(o.PIDFile),
+		elders:   newElders(),
+		hurry:    make(chan struct{}),
+		requests: make(chan request), running: make(chan struct{}), ended: make(chan struct{}), stop: make(chan struct{}),
 		state: Status{State: "starting", Generation: 1, Version: o.Version, PID: os.Getpid(), Started: time.Now()},
 	}
-	u.listeners.moveOn = u.Move
+	if tf == nil { // an interface that holds a nil would not be nil
+		u.listeners = listener.New(nil, u.Move)
+	} else {
+		u.listeners = listener.New(tf.Fds, u.Move)
+	}
 	return u
 }
 
@@ -123,7 +128,7 @@ func (u *Upgrader) join() error {
 	process.Scrub()
 	u.born = Outcome{Kind: modeUpgrade.String(), Started: time.Now()}
 	u.generation = 2 // a process that knows tableflip only does not count: it was the first at least
-	u.listeners.inherited = inheritedFDs()
+	u.listeners.ClaimInherited()
 	file, err := u.tf.Fds.File(process.ControlName)
 	if err != nil {
 		return fmt.Errorf("control socket: %w", err)
@@ -237,16 +242,16 @@ func (u *Upgrader) take(f wire.Frame) error {
 // A socket that a service manager has passed (LISTEN_FDS) is taken instead of a new one if its tcp or udp address is this
 // one. The network "systemd" asks for one by its name, FileDescriptorName= in its unit: Listen("systemd", "web").
 func (u *Upgrader) Listen(network, address string) (net.Listener, error) {
-	ln, err := u.listeners.listen(network, address, false)
-	u.listeners.failed(err)
+	ln, err := u.listeners.Listen(network, address, false)
+	u.listeners.NoteFailure(err)
 	return ln, err
 }
 
 // ListenPinned is Listen for a listener that stays with the main generation until the commit: one for operators, who
 // want to reach the process that can abort the upgrade, and not the candidate.
 func (u *Upgrader) ListenPinned(network, address string) (net.Listener, error) {
-	ln, err := u.listeners.listen(network, address, true)
-	u.listeners.failed(err)
+	ln, err := u.listeners.Listen(network, address, true)
+	u.listeners.NoteFailure(err)
 	return ln, err
 }
 
@@ -255,8 +260,8 @@ func (u *Upgrader) ListenPinned(network, address string) (net.Listener, error) {
 // Close as soon as it has answered what it had read, for which WriteTo works as before. Reading around ReadFrom, through
 // SyscallConn, is not held back.
 func (u *Upgrader) ListenPacket(network, address string) (net.PacketConn, error) {
-	pc, err := u.listeners.listenPacket(network, address)
-	u.listeners.failed(err)
+	pc, err := u.listeners.ListenPacket(network, address)
+	u.listeners.NoteFailure(err)
 	return pc, err
 }
 
@@ -312,14 +317,14 @@ func (u *Upgrader) Close() error {
 func (u *Upgrader) neverRun() {
 	if u.parent != nil {
 		reason := "the program gave up before upgrade.Run"
-		if err := u.listeners.firstFailure(); err != nil {
+		if err := u.listeners.FirstFailure(); err != nil {
 			reason += ": " + err.Error()
 		}
 		_ = u.parent.Send(wire.KindFailed, wire.FailedBody{Phase: string(PhaseStart), Reason: wire.Clip(reason)})
 		u.parent.Close()
 	}
-	u.listeners.unlinkOnClose(u.generation == 1)
-	u.listeners.releaseAll()
+	u.listeners.UnlinkOnClose(u.generation == 1)
+	u.listeners.ReleaseAll()
 	u.pid.Discard(os.Getpid())
 	u.stopTableflip()
 	u.manager.Close()

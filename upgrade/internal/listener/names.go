@@ -1,4 +1,4 @@
-package upgrade
+package listener
 
 import (
 	"fmt"
@@ -14,15 +14,15 @@ import (
 // Which listener a connection belongs to, for connections that change process: there they come out of the listener that
 // has the same name.
 
-// knownListener is a listener's name, and where it listens.
-type knownListener struct {
-	network, addr string
+// Origin is a listener's name, and where it listens.
+type Origin struct {
+	Network, Addr string
 	local         net.Addr
-	pinned        bool
+	Pinned        bool
 }
 
-// moved is a connection that another generation has accepted.
-type moved interface {
+// Moved is a connection that another generation has accepted.
+type Moved interface {
 	// Origin names the listener that has accepted it.
 	Origin() (network, addr string)
 	// Abandon closes this process's descriptor of it: nobody here has taken it.
@@ -31,7 +31,7 @@ type moved interface {
 
 // abandon closes a connection that nobody has taken. If another process has a descriptor of it, it serves it.
 func abandon(c net.Conn) {
-	if m, ok := c.(moved); ok {
+	if m, ok := c.(Moved); ok {
 		m.Abandon()
 		return
 	}
@@ -39,13 +39,13 @@ func abandon(c net.Conn) {
 }
 
 // note remembers a listener. s.mu is held.
-func (s *listeners) note(r *socketRef) {
+func (s *Set) note(r *Socket) {
 	if r.kind != "listener" {
 		return
 	}
-	k := knownListener{r.network, r.addr, r.local, r.pinned}
+	k := Origin{r.Network, r.Addr, r.local, r.pinned}
 	for i, old := range s.known {
-		if old.network == k.network && old.addr == k.addr {
+		if old.Network == k.Network && old.Addr == k.Addr {
 			s.known = slices.Delete(s.known, i, i+1)
 			break
 		}
@@ -53,26 +53,26 @@ func (s *listeners) note(r *socketRef) {
 	s.known = append(s.known, k)
 }
 
-// of finds the listener that has accepted a connection.
-func (s *listeners) of(c net.Conn) (knownListener, bool) {
+// Of finds the listener that has accepted a connection.
+func (s *Set) Of(c net.Conn) (Origin, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	m, isMoved := c.(moved)
+	m, isMoved := c.(Moved)
 	var network, addr string
 	if isMoved {
 		network, addr = m.Origin()
 	}
 	local := c.LocalAddr()
 	for _, k := range slices.Backward(s.known) { // the last one, if it was closed and opened again
-		if isMoved && k.network == network && k.addr == addr || !isMoved && k.hasAccepted(local) {
+		if isMoved && k.Network == network && k.Addr == addr || !isMoved && k.hasAccepted(local) {
 			return k, true
 		}
 	}
-	return knownListener{}, false
+	return Origin{}, false
 }
 
 // hasAccepted compares where a listener and a connection are. An address may be a wildcard, a port is none.
-func (k knownListener) hasAccepted(local net.Addr) bool {
+func (k Origin) hasAccepted(local net.Addr) bool {
 	a, ok1 := k.local.(*net.TCPAddr)
 	b, ok2 := local.(*net.TCPAddr)
 	if ok1 && ok2 {
@@ -81,19 +81,19 @@ func (k knownListener) hasAccepted(local net.Addr) bool {
 	return k.local != nil && local != nil && !ok1 && !ok2 && k.local.String() == local.String()
 }
 
-// names lists the listeners.
-func (s *listeners) names() (names []wire.SocketName) {
-	for _, r := range s.refs() {
+// Names lists the listeners.
+func (s *Set) Names() (names []wire.SocketName) {
+	for _, r := range s.Refs() {
 		if r.kind == "listener" {
-			names = append(names, wire.SocketName{Kind: r.kind, Network: r.network, Addr: r.addr})
+			names = append(names, wire.SocketName{Kind: r.kind, Network: r.Network, Addr: r.Addr})
 		}
 	}
 	return names
 }
 
-// dup returns duplicates of the open sockets: the program may close one of them at any moment, and the number that this
+// Dup returns duplicates of the open sockets: the program may close one of them at any moment, and the number that this
 // sets free may be another connection's in the next. The caller calls drop when they were inherited.
-func (s *listeners) dup() (files []process.Inherited, drop func(), err error) {
+func (s *Set) Dup() (files []process.Inherited, drop func(), err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	drop = func() {
@@ -105,17 +105,17 @@ func (s *listeners) dup() (files []process.Inherited, drop func(), err error) {
 		fd, err := sys.DupFD(r.fd)
 		if err != nil {
 			drop()
-			return nil, nil, sys.Explain(fmt.Errorf("duplicate %s %s: %w", r.network, r.addr, err))
+			return nil, nil, sys.Explain(fmt.Errorf("duplicate %s %s: %w", r.Network, r.Addr, err))
 		}
-		files = append(files, process.Inherited{Name: [3]string{r.kind, r.network, r.addr}, FD: uintptr(fd)})
+		files = append(files, process.Inherited{Name: [3]string{r.kind, r.Network, r.Addr}, FD: uintptr(fd)})
 	}
 	return files, drop, nil
 }
 
-// find returns the open listener of a name; the first one that is not pinned if there is none.
-func (s *listeners) find(network, addr string) (*socketRef, error) {
-	for _, r := range s.refs() {
-		named := r.network == network && r.addr == addr
+// Find returns the open listener of a name; the first one that is not pinned if there is none.
+func (s *Set) Find(network, addr string) (*Socket, error) {
+	for _, r := range s.Refs() {
+		named := r.Network == network && r.Addr == addr
 		if r.kind == "listener" && (named || addr == "" && !r.pinned) {
 			return r, nil
 		}
@@ -123,9 +123,9 @@ func (s *listeners) find(network, addr string) (*socketRef, error) {
 	return nil, fmt.Errorf("there is no listener %s %s", network, addr)
 }
 
-// give hands a private connection to a listener.
-func (s *listeners) give(network, addr string, file *os.File) error {
-	r, err := s.find(network, addr)
+// Give hands a private connection to a listener.
+func (s *Set) Give(network, addr string, file *os.File) error {
+	r, err := s.Find(network, addr)
 	if err != nil {
 		return err
 	}
@@ -133,14 +133,14 @@ func (s *listeners) give(network, addr string, file *os.File) error {
 	if err != nil {
 		return err
 	}
-	return r.accept(c)
+	return r.Accept(c)
 }
 
-// accept makes a connection the next one of a listener, or closes this process's descriptor of it.
-func (r *socketRef) accept(c net.Conn) error {
+// Accept makes a connection the next one of a listener, or closes this process's descriptor of it.
+func (r *Socket) Accept(c net.Conn) error {
 	if r.gate.give(c) {
 		return nil
 	}
 	abandon(c)
-	return fmt.Errorf("the listener %s %s does not accept", r.network, r.addr)
+	return fmt.Errorf("the listener %s %s does not accept", r.Network, r.Addr)
 }

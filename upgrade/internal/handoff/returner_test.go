@@ -1,4 +1,4 @@
-package upgrade
+package handoff
 
 import (
 	"io"
@@ -42,7 +42,7 @@ func TestConnectionsWithAStateWaitForABusyProcess(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			l := wire.NewLink(&busyWire{until: time.Now().Add(c.busy), end: make(chan struct{})})
 			ahead := []byte(c.ahead)
-			if got := sendConn(l, wire.ConnBody{Ahead: ahead}, nil, moveLimit(ahead)); got != c.want {
+			if got := SendConn(l, wire.ConnBody{Ahead: ahead}, nil, moveLimit(ahead)); got != c.want {
 				t.Errorf("with %q ahead, to a process that is busy for %v: %v", c.ahead, c.busy, got)
 			}
 			l.Close()

@@ -1,4 +1,4 @@
-package upgrade
+package listener
 
 import (
 	"context"
@@ -11,15 +11,12 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"github.com/midair-go/midair/internal/sys"
-	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-func testListener(t *testing.T) (*listeners, net.Listener) {
+func testListener(t *testing.T) (*Set, net.Listener) {
 	t.Helper()
-	s := &listeners{moveOn: func(net.Conn) bool { return false }}
-	ln, err := s.listen("tcp", "127.0.0.1:0", false)
+	s := New(nil, func(net.Conn) bool { return false })
+	ln, err := s.Listen("tcp", "127.0.0.1:0", false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,9 +64,9 @@ func TestShutGateAcceptsNothing(t *testing.T) {
 		if passed() {
 			t.Fatal("accepted through a shut gate")
 		}
-		s.open(true)
+		s.Open(true)
 		(<-accepted).Close()
-		s.pause(true)
+		s.Pause(true)
 	}
 	ln.Close()
 	wg.Wait()
@@ -108,9 +105,9 @@ func TestGateSurvivesHaste(t *testing.T) {
 		case <-done:
 			return
 		default:
-			s.open(true)
-			s.pause(true)
-			s.open(true)
+			s.Open(true)
+			s.Pause(true)
+			s.Open(true)
 		}
 	}
 }
@@ -118,7 +115,7 @@ func TestGateSurvivesHaste(t *testing.T) {
 // A deadline that the program sets works, and survives a pause.
 func TestProgramKeepsItsDeadline(t *testing.T) {
 	s, ln := testListener(t)
-	s.open(true)
+	s.Open(true)
 	if err := ln.(*listener).SetDeadline(time.Unix(1, 0)); err != nil {
 		t.Fatal(err)
 	}
@@ -126,8 +123,8 @@ func TestProgramKeepsItsDeadline(t *testing.T) {
 		if _, err := ln.Accept(); !errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Fatalf("Accept: %v", err)
 		}
-		s.pause(true)
-		s.open(true)
+		s.Pause(true)
+		s.Open(true)
 	}
 }
 
@@ -154,17 +151,17 @@ func TestUnservedListenerIsNamed(t *testing.T) {
 	s, ln := testListener(t)
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(errors.New("time is over"))
-	err := s.accepting(ctx)
+	err := s.Accepting(ctx)
 	if err == nil || !strings.Contains(err.Error(), "nobody accepts") || !strings.Contains(err.Error(), "127.0.0.1:0") {
 		t.Fatal(err)
 	}
-	refs := s.refs()
+	refs := s.Refs()
 	ln.Close()
-	if err := s.accepting(t.Context()); err != nil {
+	if err := s.Accepting(t.Context()); err != nil {
 		t.Fatalf("a listener that was closed before is waited for: %v", err)
 	}
 	s.all = refs
-	if err := s.accepting(t.Context()); err == nil || !strings.Contains(err.Error(), "was closed before anybody accepted") {
+	if err := s.Accepting(t.Context()); err == nil || !strings.Contains(err.Error(), "was closed before anybody accepted") {
 		t.Fatalf("a listener that is closed meanwhile: %v", err)
 	}
 	s.all = nil
@@ -199,50 +196,5 @@ func TestGivenBeforeOpenIsNotForgotten(t *testing.T) {
 	close(wake)
 	if c := <-got; c != near {
 		t.Errorf("got %v", c)
-	}
-}
-
-// A connection that has moved here, and that nobody has accepted when the listener is closed, goes on to the process that
-// serves: a server that leaves closes its listener at once. If there is none, it ends.
-func TestMovedAndNotAcceptedGoesOn(t *testing.T) {
-	for _, serves := range []bool{true, false} {
-		s, ln := testListener(t)
-		var on []net.Conn
-		s.moveOn = func(c net.Conn) bool { on = append(on, c); return serves }
-		client, err := net.Dial("tcp", ln.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer client.Close()
-		s.open(true)
-		c, err := ln.Accept()
-		if err != nil {
-			t.Fatal(err)
-		}
-		s.pause(true)
-		file, err := sys.ConnFile(c)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ref := s.refs()[0]
-		if err := giveMoved(s, wire.ConnBody{Network: ref.network, Addr: ref.addr, Ahead: []byte("state")}, file, nil); err != nil {
-			t.Fatal(err)
-		}
-		file.Close()
-		c.Close()
-		ln.Close()
-		if len(on) != 1 || string(on[0].(*movedConn).ahead) != "state" {
-			t.Fatalf("%v were passed on, want one with its state", on)
-		}
-		if !serves {
-			if _, err := client.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
-				t.Errorf("nobody serves the client, and it reads: %v", err)
-			}
-			continue
-		}
-		if _, err := on[0].Write([]byte("x")); err != nil {
-			t.Errorf("it was closed here: %v", err)
-		}
-		on[0].Close()
 	}
 }

@@ -1,6 +1,7 @@
-package upgrade
+package handoff
 
 import (
+	"crypto/tls"
 	"io"
 	"net"
 	"os"
@@ -8,8 +9,25 @@ import (
 	"syscall"
 
 	"github.com/midair-go/midair/internal/sys"
+	"github.com/midair-go/midair/upgrade/internal/listener"
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
+
+// Lowest looks through wrappers for the connection that the listener gave; nil if there is none, or TLS in between.
+func Lowest(c net.Conn) net.Conn {
+	for {
+		switch w := c.(type) {
+		case *Conn, *net.TCPConn, *net.UnixConn:
+			return c
+		case *tls.Conn:
+			return nil
+		case interface{ NetConn() net.Conn }:
+			c = w.NetConn()
+		default:
+			return nil
+		}
+	}
+}
 
 // What becomes of a connection that was passed to a candidate, as its slot says.
 const (
@@ -29,51 +47,51 @@ type idler interface {
 	Kept() bool
 }
 
-// movedConn is a connection that another generation has accepted.
-type movedConn struct {
+// Conn is a connection that another generation has accepted.
+type Conn struct {
 	net.Conn // a *net.TCPConn or *net.UnixConn
 	raw      syscall.Conn
 	about    wire.ConnBody
 	ahead    []byte // what is left of about.Ahead
-	sharing  *sharing
+	sharing  *Sharing
 	slot     *atomic.Uint32 // nil: nobody could take it back
 	watched  atomic.Bool    // idle in its slot: it is marked before anything is read
 	left     atomic.Bool    // sent back: the slot is not its own any more
 }
 
 var (
-	_ idler         = (*movedConn)(nil)
-	_ moved         = (*movedConn)(nil)
-	_ syscall.Conn  = (*movedConn)(nil)
-	_ io.ReaderFrom = (*movedConn)(nil)
-	_ io.WriterTo   = (*movedConn)(nil)
+	_ idler          = (*Conn)(nil)
+	_ listener.Moved = (*Conn)(nil)
+	_ syscall.Conn   = (*Conn)(nil)
+	_ io.ReaderFrom  = (*Conn)(nil)
+	_ io.WriterTo    = (*Conn)(nil)
 )
 
-// sharing is what a process has in common with the one that passes connections to it. It is over when that one has
+// Sharing is what a process has in common with the one that passes connections to it. It is over when that one has
 // ended. From the commit on nobody reads the slots, and writing them does no harm.
-type sharing struct {
-	slots *slots
+type Sharing struct {
+	slots *Slots
 	over  atomic.Bool
 }
 
-// newSharing begins to share with the process whose slots are in the file, which the caller closes.
-func newSharing(file *os.File) (*sharing, error) {
+// NewSharing begins to share with the process whose slots are in the file, which the caller closes.
+func NewSharing(file *os.File) (*Sharing, error) {
 	s, err := mapSlots(file)
 	if err != nil {
 		return nil, err
 	}
-	return &sharing{slots: s}, nil
+	return &Sharing{slots: s}, nil
 }
 
-// end notes that the other process has ended.
-func (s *sharing) end() {
+// End notes that the other process has ended.
+func (s *Sharing) End() {
 	if s != nil {
 		s.over.Store(true)
 	}
 }
 
-// refuse lets the old process take a connection back, and reports whether it has kept a descriptor of it.
-func (s *sharing) refuse(slot int) bool {
+// Refuse lets the old process take a connection back, and reports whether it has kept a descriptor of it.
+func (s *Sharing) Refuse(slot int) bool {
 	if s == nil {
 		return false
 	}
@@ -84,21 +102,21 @@ func (s *sharing) refuse(slot int) bool {
 	return w != nil
 }
 
-// giveMoved hands a connection of another generation to its listener here.
-func giveMoved(set *listeners, about wire.ConnBody, file *os.File, sh *sharing) error {
-	r, err := set.find(about.Network, about.Addr)
+// GiveMoved hands a connection of another generation to its listener here.
+func GiveMoved(set *listener.Set, about wire.ConnBody, file *os.File, sh *Sharing) error {
+	r, err := set.Find(about.Network, about.Addr)
 	if err != nil {
 		return err
 	}
-	c, err := newMovedConn(file, about, sh)
+	c, err := NewConn(file, about, sh)
 	if err != nil {
 		return err
 	}
-	return r.accept(c)
+	return r.Accept(c)
 }
 
-// newMovedConn makes a connection of a descriptor, which the caller closes.
-func newMovedConn(file *os.File, about wire.ConnBody, s *sharing) (net.Conn, error) {
+// NewConn makes a connection of a descriptor, which the caller closes.
+func NewConn(file *os.File, about wire.ConnBody, s *Sharing) (net.Conn, error) {
 	c, err := net.FileConn(file)
 	if err != nil {
 		return nil, err
@@ -108,7 +126,7 @@ func newMovedConn(file *os.File, about wire.ConnBody, s *sharing) (net.Conn, err
 		c.Close()
 		return nil, os.ErrInvalid
 	}
-	m := &movedConn{Conn: c, raw: raw, about: about, ahead: about.Ahead}
+	m := &Conn{Conn: c, raw: raw, about: about, ahead: about.Ahead}
 	if about.Slot > 0 && s != nil {
 		m.sharing, m.slot = s, s.slots.at(about.Slot)
 		m.watched.Store(m.slot != nil)
@@ -117,10 +135,10 @@ func newMovedConn(file *os.File, about wire.ConnBody, s *sharing) (net.Conn, err
 }
 
 // Kept tells whether the old process still has a hand on it.
-func (c *movedConn) Kept() bool { return c.slot != nil && !c.left.Load() && !c.sharing.over.Load() }
+func (c *Conn) Kept() bool { return c.slot != nil && !c.left.Load() && !c.sharing.over.Load() }
 
 // Read marks the connection as read from before it is.
-func (c *movedConn) Read(p []byte) (int, error) {
+func (c *Conn) Read(p []byte) (int, error) {
 	if len(c.ahead) > 0 {
 		n := copy(p, c.ahead)
 		c.ahead = c.ahead[n:]
@@ -135,7 +153,7 @@ func (c *movedConn) Read(p []byte) (int, error) {
 }
 
 // await waits until something can be read, and marks the connection.
-func (c *movedConn) await() error {
+func (c *Conn) await() error {
 	if !c.Kept() {
 		c.watched.Store(false)
 		return nil
@@ -154,21 +172,21 @@ func (c *movedConn) await() error {
 }
 
 // Write marks it too: who has been told something is not a client that nobody has talked to.
-func (c *movedConn) Write(p []byte) (int, error) {
+func (c *Conn) Write(p []byte) (int, error) {
 	if c.watched.Load() {
 		c.touch()
 	}
 	return c.Conn.Write(p)
 }
 
-func (c *movedConn) touch() {
+func (c *Conn) touch() {
 	if c.watched.Swap(false) && c.Kept() {
 		c.slot.Store(slotActive)
 	}
 }
 
 // SetIdle says that the server waits for a next request, and has read nothing of it.
-func (c *movedConn) SetIdle() {
+func (c *Conn) SetIdle() {
 	if c.Kept() && !c.watched.Load() && len(c.about.Ahead) == 0 { // what was ahead was read: it must not be again
 		c.slot.Store(slotIdle)
 		c.watched.Store(true)
@@ -176,10 +194,10 @@ func (c *movedConn) SetIdle() {
 }
 
 // WasIdle tells whether it came between two requests.
-func (c *movedConn) WasIdle() bool { return c.about.Idle }
+func (c *Conn) WasIdle() bool { return c.about.Idle }
 
 // Close closes it for the client too, although the old process still has a descriptor.
-func (c *movedConn) Close() error {
+func (c *Conn) Close() error {
 	if c.Kept() && c.slot.Load() != slotBack {
 		sys.Shutdown(c.raw)
 		c.slot.Store(slotClosed)
@@ -189,7 +207,7 @@ func (c *movedConn) Close() error {
 
 // Abandon closes this process's descriptor of a connection that nobody here has taken. If the old process has one too, it
 // serves it.
-func (c *movedConn) Abandon() {
+func (c *Conn) Abandon() {
 	if c.Kept() {
 		c.slot.Store(slotRefused)
 	}
@@ -197,10 +215,10 @@ func (c *movedConn) Abandon() {
 }
 
 // Origin names the listener that has accepted the connection.
-func (c *movedConn) Origin() (network, addr string) { return c.about.Network, c.about.Addr }
+func (c *Conn) Origin() (network, addr string) { return c.about.Network, c.about.Addr }
 
 // CloseWrite ends one direction.
-func (c *movedConn) CloseWrite() error {
+func (c *Conn) CloseWrite() error {
 	w, ok := c.Conn.(interface{ CloseWrite() error })
 	if !ok {
 		return os.ErrInvalid
@@ -209,13 +227,13 @@ func (c *movedConn) CloseWrite() error {
 }
 
 // SyscallConn gives access to the descriptor. Who reads through it has to know that the old process does not.
-func (c *movedConn) SyscallConn() (syscall.RawConn, error) { return c.raw.SyscallConn() }
+func (c *Conn) SyscallConn() (syscall.RawConn, error) { return c.raw.SyscallConn() }
 
 // NetConn returns the connection below.
-func (c *movedConn) NetConn() net.Conn { return c.Conn }
+func (c *Conn) NetConn() net.Conn { return c.Conn }
 
 // ReadFrom lets the kernel copy where it can.
-func (c *movedConn) ReadFrom(r io.Reader) (int64, error) {
+func (c *Conn) ReadFrom(r io.Reader) (int64, error) {
 	c.touch()
 	if tcp, ok := c.Conn.(*net.TCPConn); ok {
 		return tcp.ReadFrom(r)
@@ -224,7 +242,7 @@ func (c *movedConn) ReadFrom(r io.Reader) (int64, error) {
 }
 
 // WriteTo lets the kernel copy where it can.
-func (c *movedConn) WriteTo(w io.Writer) (n int64, err error) {
+func (c *Conn) WriteTo(w io.Writer) (n int64, err error) {
 	if len(c.ahead) > 0 {
 		first, err := w.Write(c.ahead)
 		if c.ahead, n = c.ahead[first:], int64(first); err != nil {
@@ -241,10 +259,10 @@ func (c *movedConn) WriteTo(w io.Writer) (n int64, err error) {
 	return n + rest, err
 }
 
-// assigned is what the process that has accepted a connection said of it. See Assigned of package upgrade.
-func assigned(c net.Conn) (unit string, weight float64, ok bool) {
+// Assigned is what the process that has accepted a connection said of it. See Assigned of package upgrade.
+func Assigned(c net.Conn) (unit string, weight float64, ok bool) {
 	for {
-		if m, is := c.(*movedConn); is {
+		if m, is := c.(*Conn); is {
 			return m.about.Unit, m.about.Weight, m.about.Unit != ""
 		}
 		w, is := c.(interface{ NetConn() net.Conn })
@@ -255,10 +273,10 @@ func assigned(c net.Conn) (unit string, weight float64, ok bool) {
 	}
 }
 
-// carried is what another generation gave with a connection, to be read first; ahead is what is left of it. Both are
+// Carried is what another generation gave with a connection, to be read first; ahead is what is left of it. Both are
 // empty for a connection that this process has accepted.
-func carried(c net.Conn) (given, ahead []byte) {
-	m, ok := c.(*movedConn)
+func Carried(c net.Conn) (given, ahead []byte) {
+	m, ok := c.(*Conn)
 	if !ok {
 		return nil, nil
 	}

@@ -1,4 +1,4 @@
-package upgrade
+package listener
 
 import (
 	"github.com/midair-go/midair/internal/process"

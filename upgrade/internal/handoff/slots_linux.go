@@ -1,4 +1,4 @@
-package upgrade
+package handoff
 
 import (
 	"fmt"
@@ -10,20 +10,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// slots is memory that two processes share: a word for each connection that the old one has passed to the candidate.
+// Slots is memory that two processes share: a word for each connection that the old one has passed to the candidate.
 // The candidate writes what becomes of it, so that the old process knows, whenever the candidate dies, which
 // connections nobody has read from.
-type slots struct {
+type Slots struct {
 	mem  []byte
-	file *os.File
+	File *os.File
 }
 
 const slotCount = 64 << 10
 
 // canPass: connections are passed on by their descriptors.
-const canPass = true
+const CanPass = true
 
-func newSlots() (*slots, error) {
+func NewSlots() (*Slots, error) {
 	f, err := sys.MemFile("midair-slots")
 	if err != nil {
 		return nil, err
@@ -37,12 +37,12 @@ func newSlots() (*slots, error) {
 		f.Close()
 		return nil, err
 	}
-	s.file = f
+	s.File = f
 	return s, nil
 }
 
 // mapSlots maps the file of another process. The file may be closed afterwards.
-func mapSlots(f *os.File) (*slots, error) {
+func mapSlots(f *os.File) (*Slots, error) {
 	info, err := f.Stat()
 	if err != nil {
 		return nil, err
@@ -54,11 +54,11 @@ func mapSlots(f *os.File) (*slots, error) {
 	if err != nil {
 		return nil, fmt.Errorf("shared memory: %w", err)
 	}
-	return &slots{mem: mem}, nil
+	return &Slots{mem: mem}, nil
 }
 
 // at returns the word of a slot, nil if there is none.
-func (s *slots) at(slot int) *atomic.Uint32 {
+func (s *Slots) at(slot int) *atomic.Uint32 {
 	if s == nil || slot <= 0 || slot >= slotCount {
 		return nil
 	}
@@ -66,11 +66,11 @@ func (s *slots) at(slot int) *atomic.Uint32 {
 	return (*atomic.Uint32)(unsafe.Pointer(&s.mem[4*slot]))
 }
 
-// close gives the memory up. No connection may use it any more.
-func (s *slots) close() {
-	if s != nil && s.file != nil {
-		s.file.Close()
+// Close gives the memory up. No connection may use it any more.
+func (s *Slots) Close() {
+	if s != nil && s.File != nil {
+		s.File.Close()
 		_ = unix.Munmap(s.mem)
-		s.file, s.mem = nil, nil
+		s.File, s.mem = nil, nil
 	}
 }

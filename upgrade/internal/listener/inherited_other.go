@@ -1,6 +1,6 @@
 //go:build unix && !linux
 
-package upgrade
+package listener
 
 func inheritedFDs() map[uint64][]int { return nil }
 

@@ -1,4 +1,4 @@
-package upgrade
+package listener
 
 import (
 	"context"
@@ -17,7 +17,7 @@ type barePacketConn interface {
 // datagrams at random, so a candidate's ReadFrom waits until it has taken over.
 type packetConn struct {
 	barePacketConn
-	ref *socketRef
+	ref *Socket
 }
 
 func (c *packetConn) ReadFrom(b []byte) (n int, addr net.Addr, err error) {
@@ -44,15 +44,15 @@ func (c *packetConn) Close() error {
 	return err
 }
 
-// listenPacket is listen for datagrams. The socket is pinned: it stays with one process at a time.
-func (s *listeners) listenPacket(network, addr string) (net.PacketConn, error) {
+// ListenPacket is listen for datagrams. The socket is pinned: it stays with one process at a time.
+func (s *Set) ListenPacket(network, addr string) (net.PacketConn, error) {
 	var bare barePacketConn
 	ref, err := s.openSocket("packet", network, addr, true, opener{
-		inherit: func(key string) (any, error) { return orNil(s.tf.Fds.PacketConn(network, key)) },
+		inherit: func(key string) (any, error) { return orNil(s.fds.PacketConn(network, key)) },
 		create: func() (any, error) {
 			return orNil(new(net.ListenConfig).ListenPacket(context.Background(), network, addr))
 		},
-		adopt: func(sock any, ref *socketRef) (c syscall.Conn, ok bool) {
+		adopt: func(sock any, ref *Socket) (c syscall.Conn, ok bool) {
 			if bare, ok = sock.(barePacketConn); ok {
 				ref.gate, ref.path = newGate(bare.SetReadDeadline), unixPath(bare.LocalAddr())
 			}

@@ -1,4 +1,4 @@
-package upgrade
+package listener
 
 func inheritedFDs() map[uint64][]int { return nil }
 

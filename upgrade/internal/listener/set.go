@@ -1,4 +1,4 @@
-package upgrade
+package listener
 
 import (
 	"context"
@@ -15,44 +15,49 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/cloudflare/tableflip"
 	"github.com/midair-go/midair/internal/sys"
 	"github.com/midair-go/midair/upgrade/internal/sdnotify"
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// listeners is every listening socket of the process. A child gets those that are open at the time of the upgrade.
-type listeners struct {
-	tf        *tableflip.Upgrader  // nil where it is not supported
+// Inheritor returns the sockets that an older generation has handed over; nil and nil for one that it does not have.
+type Inheritor interface {
+	Listener(network, addr string) (net.Listener, error)
+	PacketConn(network, addr string) (net.PacketConn, error)
+}
+
+// Set is every listening socket of the process. A child gets those that are open at the time of the upgrade.
+type Set struct {
+	fds       Inheritor            // nil where upgrades are not supported
 	inherited map[uint64][]int     // the descriptors that tableflip inherited, by inode
 	passed    *sdnotify.Activation // what the service manager has passed
 	moveOn    func(net.Conn) bool  // passes a connection to the process that serves, if there is one
 
-	dispatch atomic.Pointer[dispatch] // gives connections to a candidate; nil: all are ours
+	dispatch atomic.Pointer[Dispatch] // gives connections to a candidate; nil: all are ours
 
 	opening sync.Mutex
 
 	mu    sync.Mutex
-	all   []*socketRef
-	known []knownListener // all that were ever open: their connections live longer
-	err   error           // the first one that could not be opened
+	all   []*Socket
+	known []Origin // all that were ever open: their connections live longer
+	err   error    // the first one that could not be opened
 	// What is opened now accepts at once: listeners, and pinned ones.
 	shared, pinned bool
 	keep           bool // a closed listener is still handed on (an aborted candidate, until it ends)
 	// unlink: closing a unix listener removes its path, as nobody else serves on it.
 	unlink  bool
-	changed func(r *socketRef, open bool) // hears what the main generation opens and closes
+	changed func(r *Socket, open bool) // hears what the main generation opens and closes
 }
 
-// dispatch decides on a connection that a listener has accepted, and reports whether another process has it now.
-type dispatch func(r *socketRef, c net.Conn) bool
+// Dispatch decides on a connection that a listener has accepted, and reports whether another process has it now.
+type Dispatch func(r *Socket, c net.Conn) bool
 
-// socketRef is one listening socket: what the program has of it, and the duplicate that a child will get. The kernel's
+// Socket is one listening socket: what the program has of it, and the duplicate that a child will get. The kernel's
 // queue belongs to the socket, so it keeps its connections for as long as any process holds a duplicate.
-type socketRef struct {
-	set           *listeners
+type Socket struct {
+	set           *Set
 	kind          string // tableflip's word: "listener" or "packet"
-	network, addr string // tableflip's key
+	Network, Addr string // tableflip's key
 	pinned        bool
 	fd            int
 	inode         uint64
@@ -71,7 +76,7 @@ type bareListener interface {
 // listener is the net.Listener that the program gets. Its connections are bare ones of package net.
 type listener struct {
 	bare bareListener
-	ref  *socketRef
+	ref  *Socket
 }
 
 func (l *listener) Accept() (c net.Conn, err error) {
@@ -105,15 +110,27 @@ func (l *listener) Addr() net.Addr                        { return l.bare.Addr()
 func (l *listener) SetDeadline(t time.Time) error         { return l.ref.gate.setDeadline(t) }
 func (l *listener) SyscallConn() (syscall.RawConn, error) { return l.bare.SyscallConn() }
 
-func (s *listeners) supported() bool { return s.tf != nil }
+// New makes an empty set. fds is nil where upgrades are not supported. moveOn passes a connection to the process
+// that serves, if there is one, and reports whether it could.
+func New(fds Inheritor, moveOn func(net.Conn) bool) *Set {
+	return &Set{fds: fds, moveOn: moveOn}
+}
 
-// listen inherits the listener that an older generation opened under the same network and address, or opens one.
-func (s *listeners) listen(network, addr string, pinned bool) (net.Listener, error) {
+// Activate makes the sockets of a service manager available to listen.
+func (s *Set) Activate(passed *sdnotify.Activation) { s.passed = passed }
+
+// ClaimInherited notes which descriptors the old process has passed, before anything else is opened.
+func (s *Set) ClaimInherited() { s.inherited = inheritedFDs() }
+
+func (s *Set) supported() bool { return s.fds != nil }
+
+// Listen inherits the listener that an older generation opened under the same network and address, or opens one.
+func (s *Set) Listen(network, addr string, pinned bool) (net.Listener, error) {
 	var bare bareListener
 	ref, err := s.openSocket("listener", network, addr, pinned, opener{
-		inherit: func(key string) (any, error) { return orNil(s.tf.Fds.Listener(network, key)) },
+		inherit: func(key string) (any, error) { return orNil(s.fds.Listener(network, key)) },
 		create:  func() (any, error) { return orNil(new(net.ListenConfig).Listen(context.Background(), network, addr)) },
-		adopt: func(sock any, ref *socketRef) (c syscall.Conn, ok bool) {
+		adopt: func(sock any, ref *Socket) (c syscall.Conn, ok bool) {
 			if bare, ok = sock.(bareListener); ok {
 				ref.gate, ref.path, ref.local = newGate(bare.SetDeadline), unixPath(bare.Addr()), bare.Addr()
 			}
@@ -130,7 +147,7 @@ func (s *listeners) listen(network, addr string, pinned bool) (net.Listener, err
 type opener struct {
 	inherit func(key string) (any, error)
 	create  func() (any, error)
-	adopt   func(sock any, ref *socketRef) (syscall.Conn, bool)
+	adopt   func(sock any, ref *Socket) (syscall.Conn, bool)
 }
 
 // orNil keeps a nil listener from becoming an interface that is not nil.
@@ -142,19 +159,19 @@ func orNil[T comparable](sock T, err error) (any, error) {
 	return sock, nil
 }
 
-func (s *listeners) openSocket(kind, network, addr string, pinned bool, o opener) (*socketRef, error) {
+func (s *Set) openSocket(kind, network, addr string, pinned bool, o opener) (*Socket, error) {
 	s.opening.Lock() // the name of one socket depends on those that are open
 	defer s.opening.Unlock()
-	ref := &socketRef{set: s, kind: kind, network: network, addr: s.key(network, addr, pinned && kind == "listener"), pinned: pinned, fd: -1}
+	ref := &Socket{set: s, kind: kind, Network: network, Addr: s.key(network, addr, pinned && kind == "listener"), pinned: pinned, fd: -1}
 	var sock any
 	var err error
 	if s.supported() {
-		if sock, err = o.inherit(ref.addr); err != nil {
+		if sock, err = o.inherit(ref.Addr); err != nil {
 			return nil, fmt.Errorf("upgrade: inherit %s %s: %w", network, addr, err)
 		}
 	}
 	if sock == nil {
-		if sock, err = s.passed.Take(kind, network, addr, ref.addr); err != nil {
+		if sock, err = s.passed.Take(kind, network, addr, ref.Addr); err != nil {
 			return nil, fmt.Errorf("upgrade: listen %s %s: %w", network, addr, err)
 		}
 	}
@@ -216,7 +233,7 @@ func removeStale(network, addr string, err error) bool {
 // key names a socket for the next generation. Several of the same address, two of ":0", are told apart by their order;
 // the first one has the plain address, as tableflip itself would name it. Other addresses cannot be bound twice, and
 // tableflip removes a unix path that a new process does not claim, so they stay as they are.
-func (s *listeners) key(network, addr string, pinned bool) string {
+func (s *Set) key(network, addr string, pinned bool) string {
 	if _, port, err := net.SplitHostPort(addr); err != nil || port != "0" && port != "" {
 		return addr
 	}
@@ -228,13 +245,13 @@ func (s *listeners) key(network, addr string, pinned bool) string {
 		if n > 1 {
 			key += "#" + strconv.Itoa(n)
 		}
-		if !slices.ContainsFunc(s.refs(), func(r *socketRef) bool { return r.network == network && r.addr == key }) {
+		if !slices.ContainsFunc(s.Refs(), func(r *Socket) bool { return r.Network == network && r.Addr == key }) {
 			return key
 		}
 	}
 }
 
-func (s *listeners) add(ref *socketRef, c syscall.Conn) (err error) {
+func (s *Set) add(ref *Socket, c syscall.Conn) (err error) {
 	if s.supported() {
 		if ref.fd, ref.inode, err = sys.Duplicate(c); err != nil {
 			return err
@@ -253,30 +270,30 @@ func (s *listeners) add(ref *socketRef, c syscall.Conn) (err error) {
 	return nil
 }
 
-// paths names the unix sockets that have a path.
-func (s *listeners) paths() (names []wire.SocketName) {
-	for _, r := range s.refs() {
+// Paths names the unix sockets that have a path.
+func (s *Set) Paths() (names []wire.SocketName) {
+	for _, r := range s.Refs() {
 		if r.path != "" {
-			names = append(names, wire.SocketName{Kind: r.kind, Network: r.network, Addr: r.addr})
+			names = append(names, wire.SocketName{Kind: r.kind, Network: r.Network, Addr: r.Addr})
 		}
 	}
 	return names
 }
 
-// claimRest takes those of the named sockets that this version has not opened. tableflip would remove their paths with
+// ClaimRest takes those of the named sockets that this version has not opened. tableflip would remove their paths with
 // Ready, when the old process might still have to serve on them; the function that is returned does it later.
-func (s *listeners) claimRest(names []wire.SocketName) (drop func()) {
+func (s *Set) ClaimRest(names []wire.SocketName) (drop func()) {
 	var rest []wire.SocketName
 	var claimed []io.Closer
 	for _, n := range names {
-		if slices.Contains(s.paths(), n) {
+		if slices.Contains(s.Paths(), n) {
 			continue
 		}
 		rest = append(rest, n)
-		if ln, err := s.tf.Fds.Listener(n.Network, n.Addr); err == nil && ln != nil {
+		if ln, err := s.fds.Listener(n.Network, n.Addr); err == nil && ln != nil {
 			claimed = append(claimed, ln)
 		}
-		if pc, err := s.tf.Fds.PacketConn(n.Network, n.Addr); err == nil && pc != nil {
+		if pc, err := s.fds.PacketConn(n.Network, n.Addr); err == nil && pc != nil {
 			claimed = append(claimed, pc)
 		}
 	}
@@ -291,7 +308,7 @@ func (s *listeners) claimRest(names []wire.SocketName) (drop func()) {
 }
 
 // release forgets a socket that the program has closed, so that it really closes and no child gets it.
-func (s *listeners) release(ref *socketRef) {
+func (s *Set) release(ref *Socket) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.keep {
@@ -309,22 +326,22 @@ func (s *listeners) release(ref *socketRef) {
 	}
 }
 
-// storeName is the name under which a service manager keeps the socket; empty if it cannot have one.
-func (r *socketRef) storeName() string { return sdnotify.StoreName(r.kind, r.network, r.addr) }
+// StoreName is the name under which a service manager keeps the socket; empty if it cannot have one.
+func (r *Socket) StoreName() string { return sdnotify.StoreName(r.kind, r.Network, r.Addr) }
 
-// storable returns a descriptor of a socket that may be sent away, or nil.
-func (r *socketRef) storable() *os.File {
-	if r.fd < 0 || r.network == sdnotify.Network {
+// Storable returns a descriptor of a socket that may be sent away, or nil.
+func (r *Socket) Storable() *os.File {
+	if r.fd < 0 || r.Network == sdnotify.Network {
 		return nil // what a socket unit passed is kept by whoever passed it
 	}
 	fd, err := sys.DupFD(r.fd)
 	if err != nil {
 		return nil
 	}
-	return os.NewFile(uintptr(fd), r.addr)
+	return os.NewFile(uintptr(fd), r.Addr)
 }
 
-func (r *socketRef) drop(unlink bool) {
+func (r *Socket) drop(unlink bool) {
 	if unlink && r.path != "" {
 		os.Remove(r.path)
 	}
@@ -335,8 +352,8 @@ func (r *socketRef) drop(unlink bool) {
 	}
 }
 
-// releaseAll drops what is left.
-func (s *listeners) releaseAll() {
+// ReleaseAll drops what is left.
+func (s *Set) ReleaseAll() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, r := range s.all {
@@ -345,8 +362,8 @@ func (s *listeners) releaseAll() {
 	s.all = nil
 }
 
-// failed notes the first socket that could not be opened, for the reason that a candidate gives.
-func (s *listeners) failed(err error) {
+// NoteFailure notes the first socket that could not be opened, for the reason that a candidate gives.
+func (s *Set) NoteFailure(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.err == nil {
@@ -354,15 +371,15 @@ func (s *listeners) failed(err error) {
 	}
 }
 
-// firstFailure returns the first error that failed has noted.
-func (s *listeners) firstFailure() error {
+// FirstFailure returns the first error that failed has noted.
+func (s *Set) FirstFailure() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.err
 }
 
-// setDispatch makes Accept ask fn about every connection; nil: all are this process's.
-func (s *listeners) setDispatch(fn dispatch) {
+// SetDispatch makes Accept ask fn about every connection; nil: all are this process's.
+func (s *Set) SetDispatch(fn Dispatch) {
 	if fn == nil {
 		s.dispatch.Store(nil)
 	} else {
@@ -370,23 +387,23 @@ func (s *listeners) setDispatch(fn dispatch) {
 	}
 }
 
-// unlinkOnClose says whether closing a unix listener removes its path: nobody else serves on it.
-func (s *listeners) unlinkOnClose(on bool) {
+// UnlinkOnClose says whether closing a unix listener removes its path: nobody else serves on it.
+func (s *Set) UnlinkOnClose(on bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.unlink = on
 }
 
-// keepClosed says whether a listener that the program closes is still handed on.
-func (s *listeners) keepClosed(on bool) {
+// KeepClosed says whether a listener that the program closes is still handed on.
+func (s *Set) KeepClosed(on bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.keep = on
 }
 
-// follow calls each for every open socket, and from then on changed for those that are opened and closed. It holds the
+// Follow calls each for every open socket, and from then on changed for those that are opened and closed. It holds the
 // lock of the set meanwhile. nil: nobody follows.
-func (s *listeners) follow(each func(*socketRef), changed func(r *socketRef, open bool)) {
+func (s *Set) Follow(each func(*Socket), changed func(r *Socket, open bool)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.changed = changed
@@ -398,14 +415,14 @@ func (s *listeners) follow(each func(*socketRef), changed func(r *socketRef, ope
 	}
 }
 
-func (s *listeners) refs() []*socketRef {
+func (s *Set) Refs() []*Socket {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return append([]*socketRef(nil), s.all...)
+	return append([]*Socket(nil), s.all...)
 }
 
-// open lets the program accept, now and on what it opens later; on pinned listeners only if they are meant as well.
-func (s *listeners) open(pinned bool) {
+// Open lets the program accept, now and on what it opens later; on pinned listeners only if they are meant as well.
+func (s *Set) Open(pinned bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.shared, s.pinned = true, s.pinned || pinned
@@ -416,9 +433,9 @@ func (s *listeners) open(pinned bool) {
 	}
 }
 
-// pause stops accepting, on pinned listeners only if they are meant as well. Connections wait in the kernel's queue for
+// Pause stops accepting, on pinned listeners only if they are meant as well. Connections wait in the kernel's queue for
 // whoever accepts next.
-func (s *listeners) pause(pinned bool) {
+func (s *Set) Pause(pinned bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.shared, s.pinned = false, s.pinned && !pinned
@@ -429,18 +446,18 @@ func (s *listeners) pause(pinned bool) {
 	}
 }
 
-// accepting waits until the program has called Accept on every listener, which shows that it is ready to serve.
-func (s *listeners) accepting(ctx context.Context) error {
-	for _, r := range s.refs() {
+// Accepting waits until the program has called Accept on every listener, which shows that it is ready to serve.
+func (s *Set) Accepting(ctx context.Context) error {
+	for _, r := range s.Refs() {
 		if r.kind != "listener" {
 			continue
 		}
 		select {
 		case <-r.gate.waiting:
 		case <-r.gate.closed:
-			return fmt.Errorf("the listener %s %s was closed before anybody accepted on it", r.network, r.addr)
+			return fmt.Errorf("the listener %s %s was closed before anybody accepted on it", r.Network, r.Addr)
 		case <-ctx.Done():
-			return fmt.Errorf("nobody accepts on the listener %s %s: %w", r.network, r.addr, context.Cause(ctx))
+			return fmt.Errorf("nobody accepts on the listener %s %s: %w", r.Network, r.Addr, context.Cause(ctx))
 		}
 	}
 	return nil

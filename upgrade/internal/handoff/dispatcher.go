@@ -1,0 +1,243 @@
+package handoff
+
+import (
+	"net"
+	"os"
+	"sync"
+
+	"github.com/midair-go/midair/internal/cohort"
+	"github.com/midair-go/midair/internal/guard"
+	"github.com/midair-go/midair/internal/sys"
+	"github.com/midair-go/midair/upgrade/internal/listener"
+	"github.com/midair-go/midair/upgrade/internal/wire"
+)
+
+// Dispatcher gives a share of the connections to the candidate while it is being tried: it passes their descriptors over
+// the control socket, new ones when they were accepted, idle ones when the server offers them. Of each it keeps a
+// descriptor of its own, so that what the candidate has not read from can be taken back if it dies.
+type Dispatcher struct {
+	set    *listener.Set
+	link   *wire.Link
+	choose Choice // nil: counted
+	slots  *Slots
+
+	mu     sync.Mutex
+	weight float64
+	debt   float64 // what the candidate is behind with new connections: at 1 the next one is its
+	part   float64 // which part of the idle connections moves in this step
+	owed   float64 // the same as debt, for idle connections
+	next   int     // where to look for a free slot
+	passed map[int]passedConn
+	over   bool
+}
+
+// passedConn is a descriptor that this process keeps of a passed connection.
+type passedConn struct {
+	file  *os.File
+	about wire.ConnBody
+}
+
+// NewDispatcher gives connections of a set of listeners to the process at the other end of the link. It owns the slots.
+func NewDispatcher(set *listener.Set, l *wire.Link, choose Choice, s *Slots) *Dispatcher {
+	return &Dispatcher{set: set, link: l, choose: choose, slots: s, passed: map[int]passedConn{}}
+}
+
+// Choice decides which connections the candidate gets at a weight; nil: they are counted.
+type Choice func(c net.Conn, weight float64) bool
+
+// pass hands a connection to the candidate. The caller's own descriptor is closed if it could.
+func (d *Dispatcher) pass(c net.Conn, about wire.ConnBody) bool {
+	file, err := sys.ConnFile(Bare(c))
+	if err != nil {
+		return false
+	}
+	about.Unit, about.Weight = unitOf(c), d.weight
+	if about.Slot = d.takeSlot(); about.Slot == 0 || d.link.TrySend(wire.KindConn, about, file, 0) != nil {
+		d.freeSlot(about.Slot)
+		file.Close()
+		return false
+	}
+	d.passed[about.Slot] = passedConn{file, about}
+	Bare(c).Close() // this descriptor: a Close of c might end the connection
+	return true
+}
+
+func (d *Dispatcher) takeSlot() int {
+	for range slotCount - 1 {
+		d.next = d.next%(slotCount-1) + 1
+		if w := d.slots.at(d.next); w.CompareAndSwap(slotFree, slotIdle) {
+			return d.next
+		}
+	}
+	return 0
+}
+
+func (d *Dispatcher) freeSlot(slot int) {
+	if w := d.slots.at(slot); w != nil {
+		w.Store(slotFree)
+	}
+}
+
+// Dispatch decides on a connection that was accepted, and tells whether the candidate has it now.
+func (d *Dispatcher) Dispatch(ref *listener.Socket, c net.Conn) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.over || d.weight <= 0 {
+		return false
+	}
+	if d.choose != nil {
+		if !chosen(d.choose, c, d.weight) {
+			return false
+		}
+	} else if d.debt += d.weight; d.debt < 1 {
+		return false
+	}
+	if !d.pass(c, wire.ConnBody{Network: ref.Network, Addr: ref.Addr}) {
+		return false // it is owed one more, if they are counted
+	}
+	if d.choose == nil {
+		d.debt--
+	}
+	return true
+}
+
+// Move decides on an idle connection that the server offers.
+func (d *Dispatcher) Move(ref listener.Origin, c net.Conn, ahead []byte) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.over || d.part <= 0 || ref.Pinned {
+		return false
+	}
+	if d.choose != nil {
+		if !chosen(d.choose, c, d.weight) {
+			return false
+		}
+	} else if d.owed += d.part; d.owed < 1-1e-9 {
+		return false
+	}
+	if !d.pass(c, wire.ConnBody{Network: ref.Network, Addr: ref.Addr, Idle: len(ahead) == 0, Ahead: ahead}) {
+		return false
+	}
+	d.owed = max(0, d.owed-1)
+	return true
+}
+
+// chosen asks the program. A panic is taken for no.
+func chosen(choose Choice, c net.Conn, weight float64) (yes bool) {
+	_ = guard.Call(func() error { yes = choose(c, weight); return nil })
+	return yes
+}
+
+// Weight returns the share of the candidate.
+func (d *Dispatcher) Weight() float64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.weight
+}
+
+// SetWeight begins a step.
+func (d *Dispatcher) SetWeight(w float64) (from float64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	from, d.weight = d.weight, w
+	d.part, d.owed = 0, 0
+	if w > from {
+		d.part = (w - from) / (1 - from)
+	}
+	return from
+}
+
+// Sweep closes what the candidate has closed, and takes back what it could not take.
+func (d *Dispatcher) Sweep() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for slot, p := range d.passed {
+		switch d.slots.at(slot).Load() {
+		case slotRefused:
+			if d.takeBack(p) == nil {
+				d.drop(slot, p)
+			} // otherwise in the next sweep: there may be room for another descriptor then
+		case slotClosed:
+			d.drop(slot, p)
+		}
+	}
+}
+
+// takeBack serves a connection here. That fails if its listener was closed meanwhile, or for want of descriptors.
+func (d *Dispatcher) takeBack(p passedConn) error {
+	p.about.Slot = 0
+	return GiveMoved(d.set, p.about, p.file, nil)
+}
+
+func (d *Dispatcher) drop(slot int, p passedConn) {
+	p.file.Close()
+	delete(d.passed, slot)
+	d.freeSlot(slot)
+}
+
+// Returned notes that the candidate has sent a connection back. If it is not served here yet, this process's own descriptor
+// of it will do, in a sweep; kept tells whether there is one.
+func (d *Dispatcher) Returned(about wire.ConnBody, served bool) (kept bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	p, kept := d.passed[about.Slot]
+	switch {
+	case !kept:
+	case served:
+		d.drop(about.Slot, p)
+	default:
+		d.passed[about.Slot] = passedConn{p.file, about}
+		d.slots.at(about.Slot).Store(slotRefused)
+	}
+	return kept
+}
+
+// Stop ends passing connections.
+func (d *Dispatcher) Stop() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.over = true
+}
+
+// Settle closes what was kept of the passed connections. With reclaim the candidate is dead, and what it has not read
+// from or written to is served here. It returns how many of those could not be.
+func (d *Dispatcher) Settle(reclaim bool) (lost int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for slot, p := range d.passed {
+		state := d.slots.at(slot).Load()
+		ours := state == slotRefused || reclaim && (state == slotIdle || state == slotBack)
+		if ours && d.takeBack(p) != nil {
+			lost++
+		}
+		d.drop(slot, p)
+	}
+	d.slots.Close()
+	return lost
+}
+
+// unitOf is what a progressive upgrade splits: the client's address without its port.
+func unitOf(c net.Conn) string {
+	addr := c.RemoteAddr()
+	if addr == nil {
+		return ""
+	}
+	if host, _, err := net.SplitHostPort(addr.String()); err == nil {
+		return host
+	}
+	return addr.String()
+}
+
+// ByAddress keeps an address on one side: the share of the addresses is the weight, the same on every host, and who is
+// in a small share is in every greater one.
+func ByAddress(c net.Conn, weight float64) bool {
+	return cohort.In("midair.upgrade", unitOf(c), weight)
+}
+
+// Bare looks through the wrapper of this package.
+func Bare(c net.Conn) net.Conn {
+	if m, ok := c.(*Conn); ok {
+		return m.Conn
+	}
+	return c
+}

@@ -1,0 +1,116 @@
+package handoff
+
+import (
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/midair-go/midair/internal/sys"
+	"github.com/midair-go/midair/upgrade/internal/listener"
+	"github.com/midair-go/midair/upgrade/internal/wire"
+)
+
+// How idle connections change process, from the side that has them: to the candidate in a step of a bake (dispatcher), to
+// the successor after a commit, back to the old process by a lower weight and by an abort.
+
+// Mover is what Move does at the moment: it reports whether another generation has the connection now, which one of the
+// listeners has accepted.
+type Mover func(from listener.Origin, c net.Conn, ahead []byte) bool
+
+// sendIdleLimit is how long sending an idle connection is tried, a millisecond apart, while the other side is busy. One with
+// bytes ahead is not offered again by a server, and its frame takes more room. One that has come too late has nobody here.
+const (
+	sendIdleLimit = 50 * time.Millisecond
+	SendLastLimit = 2 * time.Second
+)
+
+// SendIdle passes an idle connection on for good.
+func SendIdle(to *wire.Link, about wire.ConnBody, c net.Conn) bool {
+	file, err := sys.ConnFile(Bare(c))
+	if err != nil {
+		return false
+	}
+	defer file.Close()
+	about.Idle = len(about.Ahead) == 0
+	return SendConn(to, about, file, moveLimit(about.Ahead))
+}
+
+func moveLimit(ahead []byte) time.Duration {
+	if len(ahead) == 0 {
+		return sendIdleLimit
+	}
+	return SendLastLimit
+}
+
+func SendConn(to *wire.Link, about wire.ConnBody, file *os.File, limit time.Duration) bool {
+	for until := time.Now().Add(limit); ; time.Sleep(time.Millisecond) {
+		err := to.TrySend(wire.KindConn, about, file, time.Millisecond)
+		if err == nil || wire.Gone(err) || time.Now().After(until) {
+			return err == nil
+		}
+	}
+}
+
+// Returner sends a part of the idle connections of a candidate back to the old process.
+type Returner struct {
+	to     *wire.Link
+	choose Choice
+	weight float64 // what stays here
+
+	mu   sync.Mutex
+	part float64
+	owed float64
+}
+
+// NewReturner sends back what the weights say: all of it at 0.
+func NewReturner(old *wire.Link, choose Choice, from, to float64) *Returner {
+	r := &Returner{to: old, choose: choose, weight: to, part: 1}
+	if to == 0 {
+		r.choose = nil // whoever is chosen, all go
+	}
+	if from > 0 {
+		r.part = (from - to) / from
+	}
+	return r
+}
+
+func (r *Returner) Move(ref listener.Origin, c net.Conn, ahead []byte) bool {
+	if ref.Pinned || !r.chosen(c) {
+		return false
+	}
+	about := wire.ConnBody{Network: ref.Network, Addr: ref.Addr, Ahead: ahead}
+	m, ok := c.(*Conn)
+	unread := false // so that the old process may take it as it gave it
+	if ok && m.Kept() {
+		about.Slot = m.about.Slot
+		unread = m.slot.CompareAndSwap(slotIdle, slotBack)
+	}
+	if !SendIdle(r.to, about, c) {
+		state := slotIdle
+		if unread && m.Kept() { // it has a descriptor itself: this process may have no room for another one
+			state = slotRefused
+		}
+		if !unread || !m.slot.CompareAndSwap(slotBack, state) || state == slotIdle {
+			return false
+		}
+	}
+	if ok {
+		m.left.Store(true) // the slot may be another connection's by now
+	}
+	Bare(c).Close()
+	return true
+}
+
+func (r *Returner) chosen(c net.Conn) bool {
+	if r.choose != nil {
+		return !chosen(r.choose, c, r.weight)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.owed += r.part; r.owed < 1-1e-9 {
+		return false
+	}
+	r.owed--
+	return true
+}
