@@ -7,6 +7,7 @@ import (
 
 	"github.com/midair-go/midair/internal/process"
 	"github.com/midair-go/midair/upgrade/internal/sdnotify"
+	"github.com/midair-go/midair/upgrade/internal/supervisor"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 )
@@ -24,7 +25,7 @@ func (u *Upgrader) meetManager() {
 	if successor {
 		u.manager.Introduce(u.opts.Version)
 	}
-	number, told := takeReport()
+	number, told := supervisor.TakeReport()
 	if !resumed || told == nil {
 		return
 	}
@@ -45,7 +46,7 @@ func (u *Upgrader) meetManager() {
 
 // takePrevious takes what Rollback would go back to.
 func (u *Upgrader) takePrevious() {
-	exe, args := takeBuild(u.passed)
+	exe, args := supervisor.TakeBuild(u.passed)
 	defer exe.Close() // which does nothing without a file
 	defer args.Close()
 	if exe == nil || args == nil {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/midair-go/midair/internal/process"
 	"github.com/midair-go/midair/upgrade/internal/sdnotify"
+	"github.com/midair-go/midair/upgrade/internal/supervisor"
 )
 
 // What Options.Supervisor may be.
@@ -56,8 +57,8 @@ func Supervise(opts Options) (code int, ok bool) {
 	case o.Supervisor == superviseAsFirst, os.Getenv(sdnotify.NotifyEnv) != "":
 		return 0, false
 	}
-	return runSupervisor(superviseConfig{
-		version: o.Version, timeout: o.Timeout, abortGrace: o.AbortGrace,
-		guard: o.Guard, maxRestarts: o.MaxRestarts, watchdog: o.Watchdog, logger: o.Logger,
+	return supervisor.Run(supervisor.Config{
+		Version: o.Version, Timeout: o.Timeout, AbortGrace: o.AbortGrace,
+		Guard: o.Guard, MaxRestarts: o.MaxRestarts, Watchdog: o.Watchdog, Logger: o.Logger,
 	})
 }

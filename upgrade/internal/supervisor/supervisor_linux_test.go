@@ -1,6 +1,6 @@
 //go:build linux
 
-package upgrade
+package supervisor
 
 import (
 	"fmt"
@@ -22,12 +22,12 @@ import (
 // idle is a supervisor that has started nothing.
 func idle(t *testing.T) *supervisor {
 	t.Helper()
-	o := superviseConfig{timeout: time.Minute, abortGrace: 30 * time.Second, guard: time.Minute, maxRestarts: 5}
+	o := Config{Timeout: time.Minute, AbortGrace: 30 * time.Second, Guard: time.Minute, MaxRestarts: 5}
 	s := &supervisor{opts: o, log: slog.New(slog.DiscardHandler), gens: map[int]*generation{}, deaths: make(chan *generation), quit: make(chan struct{}), store: &store{}}
 	t.Cleanup(func() {
 		close(s.quit)
 		for _, g := range s.gens {
-			g.pidfd.Close()
+			g.proc.Close()
 		}
 	})
 	return s
@@ -96,11 +96,11 @@ func childOf(t *testing.T) int {
 // that has run for its guard time begins anew.
 func TestRestartsWaitLongerAndLonger(t *testing.T) {
 	s := idle(t)
-	s.opts.maxRestarts = 12
+	s.opts.MaxRestarts = 12
 	s.crashed = &generation{ready: true}
 	now := time.Now()
 	var pauses []time.Duration
-	for range s.opts.maxRestarts {
+	for range s.opts.MaxRestarts {
 		s.crashed.since = now
 		s.schedule(now)
 		s.crashes = s.row // as a restart would
@@ -113,11 +113,11 @@ func TestRestartsWaitLongerAndLonger(t *testing.T) {
 	if !slices.Equal(pauses, want) {
 		t.Errorf("%v, want %v", pauses, want)
 	}
-	s.crashed.since = now.Add(-s.opts.guard)
+	s.crashed.since = now.Add(-s.opts.Guard)
 	if s.schedule(now); s.row != 0 || !s.restartAt.Equal(now) {
 		t.Errorf("after a good time: %d crashes, restart in %v", s.row, s.restartAt.Sub(now))
 	}
-	s.crashes = s.opts.maxRestarts
+	s.crashes = s.opts.MaxRestarts
 	s.crashed = &generation{since: now.Add(-time.Hour), known: true, status: 3 << 8} // it never served
 	if s.schedule(now); !s.ending || s.code != 3 {
 		t.Errorf("over the limit: ending %v with %d", s.ending, s.code)
@@ -164,7 +164,7 @@ func TestOnlyCrashesAreMended(t *testing.T) {
 		"nobody knows its status": {generation{}, false},
 	} {
 		s := idle(t)
-		s.everMain, s.opts.maxRestarts = true, 10
+		s.everMain, s.opts.MaxRestarts = true, 10
 		c.g.pid, c.g.ready = childOf(t), true
 		s.lost(&c.g)
 		if s.ending != c.ends || (s.crashed == nil) != c.ends {
@@ -301,26 +301,5 @@ func TestBuildIsHeld(t *testing.T) {
 	env := withoutPrivate([]string{"A=1", sdnotify.NotifyEnv + "=x", sdnotify.SupervisorEnv + "=1", process.Sentinel + "=yes", "LISTEN_FDS=1", "LISTEN_PIDS=1", outcomeEnv + "={}"})
 	if !slices.Equal(env, []string{"A=1", "LISTEN_PIDS=1"}) {
 		t.Errorf("%q", env)
-	}
-}
-
-// Options that make no sense are named, and nothing is supervised then, nor where it is not wanted.
-func TestSuperviseOnlyWhereItIsWanted(t *testing.T) {
-	for _, o := range []Options{{}, {Supervisor: "never"}, {Supervisor: "allways"}, {Supervisor: "always", Guard: -1}} {
-		if code, ok := Supervise(o); ok || code != 0 {
-			t.Errorf("%+v: %d, %v", o, code, ok)
-		}
-	}
-	if _, err := (Options{Supervisor: "allways"}).filled(); err == nil || !strings.Contains(err.Error(), `"allways"`) {
-		t.Errorf("%v", err)
-	}
-	t.Setenv(sdnotify.NotifyEnv, "/run/systemd/notify")
-	if _, ok := Supervise(Options{Supervisor: "always"}); ok {
-		t.Error("it supervises under systemd")
-	}
-	os.Unsetenv(sdnotify.NotifyEnv)
-	t.Setenv(process.Sentinel, "yes")
-	if _, ok := Supervise(Options{Supervisor: "always"}); ok {
-		t.Error("a candidate supervises")
 	}
 }

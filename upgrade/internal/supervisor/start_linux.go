@@ -1,4 +1,4 @@
-package upgrade
+package supervisor
 
 import (
 	"encoding/json"
@@ -17,7 +17,7 @@ import (
 )
 
 // start starts the build that was committed last, with everything that is held. out says why, if this is not the first.
-func (s *supervisor) start(out *report) error {
+func (s *supervisor) start(out *Report) error {
 	number := 1
 	if s.crashed != nil {
 		number = s.crashed.number + 1
@@ -33,7 +33,7 @@ func (s *supervisor) start(out *report) error {
 	}
 	g.number, g.version, g.isMain = number, s.last.Version, true
 	if out != nil {
-		g.due = time.Now().Add(s.opts.timeout)
+		g.due = time.Now().Add(s.opts.Timeout)
 	}
 	s.main = g
 	if out != nil {
@@ -42,13 +42,13 @@ func (s *supervisor) start(out *report) error {
 	return nil
 }
 
-func (s *supervisor) exec(b *process.Build, number int, out *report) (int, error) {
+func (s *supervisor) exec(b *process.Build, number int, out *Report) (int, error) {
 	files := []uintptr{process.StdFD(0), process.StdFD(1), process.StdFD(2)}
 	env := append([]string{
 		sdnotify.NotifyEnv + "=" + s.address, sdnotify.SupervisorEnv + "=" + strconv.Itoa(os.Getpid()), generationEnv + "=" + strconv.Itoa(number),
 	}, b.Env...)
-	if s.opts.watchdog > 0 {
-		env = append(env, sdnotify.WatchdogEnv+"="+strconv.FormatInt(s.opts.watchdog.Microseconds(), 10))
+	if s.opts.Watchdog > 0 {
+		env = append(env, sdnotify.WatchdogEnv+"="+strconv.FormatInt(s.opts.Watchdog.Microseconds(), 10))
 	}
 	if out != nil {
 		why, err := json.Marshal(out)

@@ -1,4 +1,4 @@
-package upgrade
+package supervisor
 
 import (
 	"log/slog"
@@ -11,19 +11,19 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/sdnotify"
 )
 
-// superviseConfig is what the supervisor has to know. All fields are set. See Options.
-type superviseConfig struct {
-	version     string        // of the build that the supervisor starts first
-	timeout     time.Duration // how long a process may take to serve after a crash
-	abortGrace  time.Duration // how long older generations may drain when the main one has ended
-	guard       time.Duration
-	maxRestarts int
-	watchdog    time.Duration // 0: none
-	logger      *slog.Logger
+// Config is what the supervisor has to know. All fields are set. See Options.
+type Config struct {
+	Version     string        // of the build that the supervisor starts first
+	Timeout     time.Duration // how long a process may take to serve after a crash
+	AbortGrace  time.Duration // how long older generations may drain when the main one has ended
+	Guard       time.Duration
+	MaxRestarts int
+	Watchdog    time.Duration // 0: none
+	Logger      *slog.Logger
 }
 
-// report says why the supervisor has started a process. Its JSON is that of an Outcome.
-type report struct {
+// Report says why the supervisor has started a process. Its JSON is that of an Outcome.
+type Report struct {
 	Kind      string    `json:"kind"`
 	Started   time.Time `json:"started"`
 	At        time.Time `json:"at"`
@@ -47,9 +47,9 @@ const (
 	kindFallback = "crash-rollback" // the build before it was
 )
 
-// takeReport returns what the supervisor has told this process: its number, 0 if there is none, and the report as JSON,
+// TakeReport returns what the supervisor has told this process: its number, 0 if there is none, and the report as JSON,
 // nil if there is none. It hides both from the processes that this one starts.
-func takeReport() (generation int, why []byte) {
+func TakeReport() (generation int, why []byte) {
 	number, text := os.Getenv(generationEnv), os.Getenv(outcomeEnv)
 	os.Unsetenv(generationEnv)
 	os.Unsetenv(outcomeEnv)
@@ -63,9 +63,9 @@ func takeReport() (generation int, why []byte) {
 	return n, []byte(text)
 }
 
-// takeBuild takes what the supervisor has passed of the build before: its executable and its arguments. Both are nil if
+// TakeBuild takes what the supervisor has passed of the build before: its executable and its arguments. Both are nil if
 // there is none; the caller closes them.
-func takeBuild(p *sdnotify.Activation) (exe, args *os.File) {
+func TakeBuild(p *sdnotify.Activation) (exe, args *os.File) {
 	return p.TakeFile(previousExe), p.TakeFile(previousArgs)
 }
 

@@ -1,4 +1,4 @@
-package upgrade
+package supervisor
 
 import (
 	"time"
@@ -20,9 +20,9 @@ func (s *supervisor) finish(code int) {
 			g.send(unix.SIGTERM)
 		}
 	}
-	s.endDue = time.Now().Add(s.opts.abortGrace)
+	s.endDue = time.Now().Add(s.opts.AbortGrace)
 	if len(s.gens) > 0 {
-		s.log.Info("upgrade: supervisor: waiting for generations that drain", "processes", len(s.gens), "AbortGrace", s.opts.abortGrace)
+		s.log.Info("upgrade: supervisor: waiting for generations that drain", "processes", len(s.gens), "AbortGrace", s.opts.AbortGrace)
 	}
 }
 
@@ -46,7 +46,7 @@ func (s *supervisor) tick(now time.Time) {
 	past := func(t time.Time) bool { return !t.IsZero() && !now.Before(t) }
 	switch g := s.main; {
 	case s.ending && past(s.endDue):
-		s.log.Error("upgrade: supervisor: what still drains is killed", "processes", len(s.gens), "after", s.opts.abortGrace)
+		s.log.Error("upgrade: supervisor: what still drains is killed", "processes", len(s.gens), "after", s.opts.AbortGrace)
 		s.endDue = now.Add(time.Second)
 		s.killAll()
 	case s.ending:
@@ -55,7 +55,7 @@ func (s *supervisor) tick(now time.Time) {
 	case g == nil && past(s.heirsDue):
 		s.decide()
 	case g != nil && past(g.due):
-		s.log.Error("upgrade: supervisor: not serving in time", "pid", g.pid, "Timeout", s.opts.timeout)
+		s.log.Error("upgrade: supervisor: not serving in time", "pid", g.pid, "Timeout", s.opts.Timeout)
 		g.due = now.Add(time.Second)
 		g.kill()
 	case g != nil && past(g.silent):
@@ -65,11 +65,11 @@ func (s *supervisor) tick(now time.Time) {
 
 // bark ends a main generation that is silent: by SIGABRT, for its stacks, and then for good.
 func (s *supervisor) bark(g *generation, now time.Time) {
-	s.log.Error("upgrade: supervisor: the main generation is silent", "pid", g.pid, "Watchdog", s.opts.watchdog)
+	s.log.Error("upgrade: supervisor: the main generation is silent", "pid", g.pid, "Watchdog", s.opts.Watchdog)
 	if g.barks++; g.barks == 1 {
 		g.send(unix.SIGABRT)
 	} else {
 		g.kill()
 	}
-	g.silent = now.Add(max(s.opts.watchdog, time.Second))
+	g.silent = now.Add(max(s.opts.Watchdog, time.Second))
 }

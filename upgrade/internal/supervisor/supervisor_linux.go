@@ -1,4 +1,4 @@
-package upgrade
+package supervisor
 
 import (
 	"crypto/rand"
@@ -26,7 +26,7 @@ import (
 // There is one arbiter of who the service is: as long as a process lives that may become it by the protocol between two
 // generations, the supervisor starts none.
 type supervisor struct {
-	opts superviseConfig
+	opts Config
 	log  *slog.Logger
 	up   *sdnotify.Notifier // the service manager of this process, if it has one itself
 
@@ -56,7 +56,7 @@ type supervisor struct {
 // generation is one process of the chain, or one that might become one.
 type generation struct {
 	pid      int
-	pidfd    *os.File
+	proc     *process.Handle
 	number   int
 	version  string
 	isMain   bool // is or was the main one
@@ -74,37 +74,37 @@ type generation struct {
 	known  bool // the status
 }
 
-// runSupervisor starts the service and returns, with ok, when it has ended: code is the exit status of the main
+// Run starts the service and returns, with ok, when it has ended: code is the exit status of the main
 // generation. ok is false if nothing can be supervised here.
-func runSupervisor(o superviseConfig) (code int, ok bool) {
+func Run(o Config) (code int, ok bool) {
 	s, err := newSupervisor(o)
 	if err != nil {
-		o.logger.Error("upgrade: cannot supervise, the service runs without it", "err", err)
+		o.Logger.Error("upgrade: cannot supervise, the service runs without it", "err", err)
 		return 0, false
 	}
 	defer s.close()
 	return s.run(), true
 }
 
-func newSupervisor(o superviseConfig) (*supervisor, error) {
-	if self, err := os.Readlink("/proc/self"); err != nil || self != strconv.Itoa(os.Getpid()) {
-		return nil, fmt.Errorf("/proc is not that of this process's namespace (/proc/self is %q, not %d): mount it", self, os.Getpid())
+func newSupervisor(o Config) (*supervisor, error) {
+	if link, err := os.Readlink("/proc/self"); err != nil || link != strconv.Itoa(os.Getpid()) {
+		return nil, fmt.Errorf("/proc is not that of this process's namespace (/proc/self is %q, not %d): mount it", link, os.Getpid())
 	}
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return nil, os.NewSyscallError("prctl", err)
 	}
-	fd, err := unix.PidfdOpen(os.Getpid(), unix.PIDFD_NONBLOCK)
+	self, err := process.Open(os.Getpid())
 	if err != nil {
-		return nil, fmt.Errorf("pidfd_open, which needs Linux 5.10: %w", err)
+		return nil, fmt.Errorf("no pidfd, which needs Linux 5.10: %w", err)
 	}
-	unix.Close(fd)
-	own, err := process.Own(o.version)
+	self.Close()
+	own, err := process.Own(o.Version)
 	if err != nil {
 		return nil, err
 	}
 	own.Env = withoutPrivate(os.Environ())
 	s := &supervisor{
-		opts: o, log: o.logger, address: "@midair-" + rand.Text(),
+		opts: o, log: o.Logger, address: "@midair-" + rand.Text(),
 		deaths: make(chan *generation), quit: make(chan struct{}), gens: map[int]*generation{},
 		last: own,
 	}
@@ -113,7 +113,7 @@ func newSupervisor(o superviseConfig) (*supervisor, error) {
 		return nil, err
 	}
 	s.store = newStore(sdnotify.TakeActivation().Files)
-	s.up = sdnotify.New(o.logger)
+	s.up = sdnotify.New(o.Logger)
 	return s, nil
 }
 
@@ -192,17 +192,10 @@ func (s *supervisor) signal(sig os.Signal) {
 	}
 }
 
-func (g *generation) send(sig syscall.Signal) {
-	_ = unix.PidfdSendSignal(int(sys.FD(g.pidfd)), sig, nil, 0)
-}
+func (g *generation) send(sig syscall.Signal) { _ = g.proc.Signal(sig) } // fails if it has ended
 
-// kill ends a generation and what it has started, which is in its group. The pidfd has to tell first that it is still
-// there: its number could be another's.
-func (g *generation) kill() {
-	if unix.PidfdSendSignal(int(sys.FD(g.pidfd)), unix.SIGKILL, nil, 0) == nil {
-		_ = unix.Kill(-g.pid, unix.SIGKILL)
-	}
-}
+// kill ends a generation and what it has started, which is in its group.
+func (g *generation) kill() { g.proc.Kill() }
 
 func (s *supervisor) killAll() {
 	for _, g := range s.gens {
@@ -246,19 +239,14 @@ func (s *supervisor) track(pid int) (*generation, error) {
 	if g := s.gens[pid]; g != nil {
 		return g, nil
 	}
-	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
+	proc, err := process.Open(pid)
 	if err != nil {
-		return nil, os.NewSyscallError("pidfd_open", err)
-	}
-	g := &generation{pid: pid, pidfd: os.NewFile(uintptr(fd), "pidfd"), since: time.Now()}
-	raw, err := g.pidfd.SyscallConn()
-	if err != nil {
-		g.pidfd.Close()
 		return nil, err
 	}
+	g := &generation{pid: pid, proc: proc, since: time.Now()}
 	s.gens[pid] = g
 	go func() { // ends with the process or with the supervisor
-		_ = raw.Read(sys.HasInput)
+		_ = proc.Wait()
 		select {
 		case s.deaths <- g:
 		case <-s.quit:
@@ -267,4 +255,4 @@ func (s *supervisor) track(pid int) (*generation, error) {
 	return g, nil
 }
 
-func (g *generation) dead() bool { return sys.HasInput(sys.FD(g.pidfd)) }
+func (g *generation) dead() bool { return g.proc.Ended() }

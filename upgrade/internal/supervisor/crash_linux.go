@@ -1,4 +1,4 @@
-package upgrade
+package supervisor
 
 import (
 	"cmp"
@@ -63,7 +63,7 @@ func (s *supervisor) hearMain(g *generation, m *message) {
 		s.up.Say(sdnotify.WordStopping)
 	}
 	if m.has(sdnotify.WordAlive) && !g.silent.IsZero() {
-		g.silent = now.Add(s.opts.watchdog)
+		g.silent = now.Add(s.opts.Watchdog)
 	}
 	if v, err := strconv.ParseInt(m.value(sdnotify.WordExtend), 10, 64); err == nil && !g.due.IsZero() {
 		if due := now.Add(time.Duration(v) * time.Microsecond); due.After(g.due) {
@@ -168,8 +168,8 @@ func (s *supervisor) lead(g *generation) {
 	}
 	now := time.Now()
 	g.isMain, g.ready, g.since, g.due = true, true, now, time.Time{}
-	if s.opts.watchdog > 0 {
-		g.silent = now.Add(s.opts.watchdog)
+	if s.opts.Watchdog > 0 {
+		g.silent = now.Add(s.opts.Watchdog)
 	}
 	if s.main != nil && s.main != g {
 		s.main.silent = time.Time{}
@@ -218,7 +218,7 @@ func (s *supervisor) died(g *generation) {
 	s.receive() // what it had said before
 	s.reap()
 	delete(s.gens, g.pid)
-	g.pidfd.Close()
+	g.proc.Close()
 	g.build.Close()
 	switch {
 	case s.ending:
@@ -289,12 +289,12 @@ func (s *supervisor) decide() {
 		s.heirsDue = time.Time{}
 		s.schedule(now)
 	case s.heirsDue.IsZero():
-		s.heirsDue = now.Add(s.opts.timeout)
+		s.heirsDue = now.Add(s.opts.Timeout)
 		s.log.Warn("upgrade: supervisor: another process of the upgrade lives and is to take over", "pid", heirs[0].pid)
 	case now.After(s.heirsDue):
 		s.heirsDue = now.Add(time.Second) // their end comes here
 		for _, g := range heirs {
-			s.log.Error("upgrade: supervisor: it has not taken over, and is killed", "pid", g.pid, "after", s.opts.timeout)
+			s.log.Error("upgrade: supervisor: it has not taken over, and is killed", "pid", g.pid, "after", s.opts.Timeout)
 			g.kill()
 		}
 	}
@@ -315,34 +315,28 @@ func (s *supervisor) heirs() (all []*generation) {
 	return all
 }
 
-// The time between crash and restart: none the first time, then from the one to the other.
-const (
-	firstPause = 100 * time.Millisecond
-	lastPause  = 10 * time.Second
-)
+// pauses are the times between crash and restart.
+var pauses = process.Backoff{First: 100 * time.Millisecond, Most: 10 * time.Second}
 
 // schedule decides what is started after a crash, and when.
 func (s *supervisor) schedule(now time.Time) {
-	if !s.crashed.ready || now.Sub(s.crashed.since) < s.opts.guard {
+	if !s.crashed.ready || now.Sub(s.crashed.since) < s.opts.Guard {
 		s.row = s.crashes + 1
 	} else {
 		s.row = 0
 	}
-	if s.row > s.opts.maxRestarts {
-		s.log.Error("upgrade: supervisor: too many crashes in a row: the supervisor ends", "crashes", s.row, "MaxRestarts", s.opts.maxRestarts)
+	if s.row > s.opts.MaxRestarts {
+		s.log.Error("upgrade: supervisor: too many crashes in a row: the supervisor ends", "crashes", s.row, "MaxRestarts", s.opts.MaxRestarts)
 		s.finish(s.crashed.exitCode())
 		return
 	}
-	s.restartAt = now
-	if n := s.row - 2; n >= 0 {
-		s.restartAt = now.Add(min(firstPause<<min(n, 10), lastPause))
-	}
+	s.restartAt = now.Add(pauses.Pause(s.row))
 }
 
 // restart starts what was committed last, or what was before it.
 func (s *supervisor) restart() {
 	s.restartAt, s.crashes = time.Time{}, s.row
-	out := &report{
+	out := &Report{
 		Kind: kindCrash, Started: time.Now(), At: time.Now(), Committed: true, From: s.crashed.version, FromPID: s.crashed.pid,
 		Reason: fmt.Sprintf("generation %d, version %s, pid %d, has ended after %v: %s", s.crashed.number, s.crashed.version,
 			s.crashed.pid, time.Since(s.crashed.since).Round(time.Millisecond), s.crashed.describe()),
@@ -350,7 +344,7 @@ func (s *supervisor) restart() {
 	if s.crashes >= 2 && s.before != nil {
 		out.Kind = kindFallback
 		s.log.Error("upgrade: supervisor: the build has crashed again within its guard time: back to the one before it",
-			"version", s.last.Version, "back to", s.before.Version, "Guard", s.opts.guard)
+			"version", s.last.Version, "back to", s.before.Version, "Guard", s.opts.Guard)
 		s.last.Close()
 		s.last, s.before, s.crashes = s.before, nil, 0
 	}
