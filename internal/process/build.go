@@ -3,23 +3,16 @@ package process
 import (
 	"fmt"
 	"os"
-	"slices"
 
 	"github.com/midair-go/midair/internal/sys"
 )
 
-// startDir is the directory that the program was started in. Relative paths keep their meaning and every generation
-// starts where the first one did, whatever the program changes its directory to.
-var startDir, _ = os.Getwd()
+// CanRunDescriptor says that an open file can be executed, whatever becomes of its name: /proc does that. Without it there
+// is no Build to hold.
+const CanRunDescriptor = canRunDescriptor
 
-// StartDir returns the directory that this process was started in; empty if it was not readable.
-func StartDir() string { return startDir }
-
-// startArgs are the arguments that this process was started with, its name first.
-var startArgs = slices.Clone(os.Args)
-
-// Build is a program that was committed: its executable, by a descriptor that outlives the file, and what it was started
-// with.
+// Build is a program that was committed: its executable, by a descriptor that outlives the file, and what the program was
+// started with.
 type Build struct {
 	Exe     *os.File
 	Args    []string // its name first
@@ -27,7 +20,7 @@ type Build struct {
 	Version string
 }
 
-// Own is the build that this process runs. The caller closes it.
+// Own returns the build that this process runs. The caller closes it.
 func Own(version string) (*Build, error) {
 	exe, err := openSelf()
 	if err != nil {
@@ -52,7 +45,7 @@ func (b *Build) Same(o *Build) bool {
 	return err1 == nil && err2 == nil && os.SameFile(x, y)
 }
 
-// Close closes the descriptor. The build may be nil.
+// Close closes the executable. The build may be nil.
 func (b *Build) Close() {
 	if b != nil {
 		b.Exe.Close()

@@ -1,4 +1,4 @@
-//go:build unix && !linux
+//go:build !linux
 
 package process
 
@@ -8,7 +8,7 @@ import (
 	"syscall"
 )
 
-const CanRunDescriptor = false
+const canRunDescriptor = false
 
 func openSelf() (*os.File, error) { return nil, errors.ErrUnsupported }
 
@@ -16,6 +16,6 @@ func executableOf(int) string { return "" }
 
 func descriptorPath(uintptr, bool) string { return "" }
 
-func RestoreName() {}
+func restoreName() {}
 
-func Catches(int, syscall.Signal) bool { return true }
+func catches(int, syscall.Signal) bool { return true }

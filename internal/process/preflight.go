@@ -8,6 +8,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -16,26 +18,6 @@ import (
 	"github.com/midair-go/midair/internal/guard"
 	"github.com/midair-go/midair/internal/sys"
 )
-
-// Program is what an attempt starts.
-type Program struct {
-	path string
-	args []string // its name first
-	exe  *os.File // the open file that is executed in place of the path, if it is set
-}
-
-func (p Program) name() string {
-	if p.path == "" {
-		return "the earlier build"
-	}
-	return p.path
-}
-
-func (p Program) Close() {
-	if p.exe != nil {
-		p.exe.Close()
-	}
-}
 
 // library and sibling are the modules that let a program take over.
 const (
@@ -86,6 +68,44 @@ func Preflight(executable string, args []string, o Policy) (p Program, err error
 		p.exe = file
 	}
 	return p, nil
+}
+
+// checkExecutable names what the kernel would answer with a bare errno, or not at all.
+func checkExecutable(name string) (string, error) {
+	if startDir == "" {
+		return "", errors.New("the directory that the program was started in was not readable")
+	}
+	if _, err := os.Stat(startDir); err != nil {
+		return "", fmt.Errorf("the directory that the program was started in is gone: %w", err)
+	}
+	path, err := lookup(name)
+	if err != nil {
+		return "", fmt.Errorf("executable: %w", err)
+	}
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("executable: %w", err)
+	case info.IsDir():
+		return "", fmt.Errorf("executable %s: is a directory", path)
+	case !info.Mode().IsRegular():
+		return "", fmt.Errorf("executable %s: is no regular file (mode %s)", path, info.Mode())
+	}
+	if err := mayExecute(path); err != nil {
+		return "", fmt.Errorf("executable %s: not executable (mode %s): %w", path, info.Mode(), err)
+	}
+	return filepath.Clean(path), nil
+}
+
+// lookup finds the file to execute without following symbolic links, so that a link which a release moves is seen.
+func lookup(name string) (string, error) {
+	if !strings.ContainsRune(name, filepath.Separator) {
+		return exec.LookPath(name)
+	}
+	if filepath.IsAbs(name) {
+		return name, nil
+	}
+	return filepath.Join(startDir, name), nil
 }
 
 // examine reads the build information of the file, if it has any.

@@ -5,32 +5,16 @@ import (
 	"os"
 )
 
-func HasParent() bool { return false }
-
-func RestoreName() {}
-
-const Sentinel = ""
-
 // Windows builds and serves, and an upgrade answers errors.ErrUnsupported before anything here is reached.
 
-const ControlName = "midair-control"
+func start(Program, []string, []Inherited) (*Child, error) { return nil, errors.ErrUnsupported }
 
-type Child struct {
-	PID     int
-	Control *os.File
-	Ready   chan struct{}
-	Exited  chan struct{}
-	Status  string
-}
+func stdFD(fd uintptr) uintptr { return fd }
 
-func checkExecutable(string) (string, error) { return "", errors.ErrUnsupported }
+func alive(*os.Process) bool { return false }
 
-func Start(Program, []string, []Inherited) (*Child, error) { return nil, errors.ErrUnsupported }
+func killGroup(int) {}
 
-func (c *Child) Signal(os.Signal) {}
+func closeOnExec(int) {}
 
-func (c *Child) Kill() {}
-
-func (c *Child) Close() {}
-
-func Scrub() {}
+func mayExecute(string) error { return errors.ErrUnsupported }

@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// HasInput tells whether a descriptor can be read: that of a process when it has ended.
+// HasInput reports whether a descriptor can be read. A pidfd can when its process has ended.
 func HasInput(fd uintptr) bool {
 	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 	n, err := unix.Poll(fds, 0)
@@ -29,8 +29,7 @@ func streamPair() (fds [2]int, err error) {
 	return fds, os.NewSyscallError("socketpair", err)
 }
 
-// MemFile makes an anonymous file.
-func MemFile(name string) (*os.File, error) {
+func memFile(name string) (*os.File, error) {
 	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	if err != nil {
 		return nil, fmt.Errorf("memfd_create: %w", err)
@@ -40,15 +39,14 @@ func MemFile(name string) (*os.File, error) {
 
 const sealed = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE
 
-// Seal makes a memory file immutable, so that its reader need not fear a writer.
-func Seal(f *os.File) error {
+func seal(f *os.File) error {
 	if _, err := unix.FcntlInt(f.Fd(), unix.F_ADD_SEALS, sealed); err != nil {
 		return fmt.Errorf("seal: %w", err)
 	}
 	return nil
 }
 
-func CheckSeal(f *os.File) error {
+func checkSeal(f *os.File) error {
 	seals, err := unix.FcntlInt(f.Fd(), unix.F_GET_SEALS, 0)
 	if err != nil {
 		return fmt.Errorf("seal: %w", err)
@@ -59,14 +57,12 @@ func CheckSeal(f *os.File) error {
 	return nil
 }
 
-// Readable tells whether something can be read, the end included, without taking it.
-func Readable(fd uintptr) bool {
+func readable(fd uintptr) bool {
 	var b [1]byte
 	_, _, err := unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
 	return err != unix.EAGAIN && err != unix.EINTR
 }
 
-// MayWrite tells whether this process may change a directory, with the rights that it has now.
-func MayWrite(dir string) bool {
+func mayWrite(dir string) bool {
 	return unix.Faccessat(unix.AT_FDCWD, dir, unix.W_OK|unix.X_OK, unix.AT_EACCESS) == nil
 }

@@ -33,8 +33,8 @@ func streamPair() (fds [2]int, err error) {
 	return fds, nil
 }
 
-// MemFile makes a file without a name: there is no memfd here.
-func MemFile(name string) (*os.File, error) {
+// memFile unlinks a file: there is no memfd here.
+func memFile(name string) (*os.File, error) {
 	f, err := os.CreateTemp("", name)
 	if err != nil {
 		return nil, err
@@ -42,12 +42,11 @@ func MemFile(name string) (*os.File, error) {
 	return f, os.Remove(f.Name())
 }
 
-// Seal does nothing: a file without a name is known to the two processes only, and the checksum guards its content.
-func Seal(*os.File) error { return nil }
+func seal(*os.File) error { return nil }
 
-func CheckSeal(*os.File) error { return nil }
+func checkSeal(*os.File) error { return nil }
 
-func Readable(uintptr) bool { return true }
+func readable(uintptr) bool { return true }
 
-// MayWrite makes the file be staged again: that shows it.
-func MayWrite(string) bool { return false }
+// mayWrite cannot be asked for the effective rights: a caller tries it.
+func mayWrite(string) bool { return false }

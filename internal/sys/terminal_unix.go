@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// terminal is the one that this process was started in, if there was one and its end matters: not to what nohup started.
+// terminal says that this process was started in a terminal whose end matters: not by nohup, which ignores SIGHUP.
 var terminal = startedInTerminal()
 
 func startedInTerminal() bool {
@@ -25,8 +25,7 @@ func openTerminal() error {
 	return err
 }
 
-// TerminalClosed tells whether a SIGHUP says that the terminal was closed, and asks for nothing.
-func TerminalClosed() bool {
+func terminalClosed() bool {
 	if !terminal {
 		return false
 	}

@@ -86,8 +86,8 @@ func childOf(t *testing.T) int {
 		_, _ = p.Wait()
 	})
 	testutil.Until(t, 10*time.Second, "it is executed", func() bool { // the start returns a little before
-		args, err := process.ZeroList(fmt.Sprintf("/proc/%d/cmdline", p.Pid))
-		return err == nil && len(args) == 2
+		args, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", p.Pid))
+		return err == nil && string(args) == "sleep\x0060\x00"
 	})
 	return p.Pid
 }

@@ -1,0 +1,98 @@
+// Package process starts programs that take over from this one, looks at them before they are started, and keeps hold of
+// them: by a pidfd while they run, by a descriptor of their executable when they are to run again.
+//
+//	preflight.go  Preflight: may this file be started in place of this program?
+//	start_unix.go Start: a child in the sense of tableflip, with a control socket
+//	child.go      Child: a started process, from the starter's side
+//	build.go      Build: a program that was committed, to be started again
+//	handle_linux.go Handle: any process, by a pidfd
+//	backoff.go    Backoff: how long to wait before the next start
+//	proc.go       what the kernel says about this and other processes
+//
+// It knows neither listeners nor the service manager: what a process inherits and its environment come from the caller.
+package process
+
+import (
+	"os"
+	"slices"
+)
+
+// startDir and startArgs are how this process was started: a program may change its directory and os.Args.
+var (
+	startDir, _ = os.Getwd()
+	startArgs   = slices.Clone(os.Args)
+)
+
+// StartDir returns the directory that this process was started in; empty if that was not readable. Every generation starts
+// there, and relative paths keep their meaning, whatever the program changes its directory to.
+func StartDir() string { return startDir }
+
+// What this package uses of tableflip's protocol, version 1.2.3, against whose own parents and children it is tested. A
+// started process is a child in the sense of tableflip: tableflip.New in it takes the files, tableflip's Ready is the
+// commit. The starting process speaks the parent's half of the protocol here and not through tableflip's Upgrade, because
+// Upgrade reads os.Args and the environment of the whole process, hides the pid, can be neither cancelled nor repeated
+// after a commit, picks at random between "ready" and "exited", and refuses while the parent's parent still drains.
+//
+//	descriptor 3   pipe to the parent; one byte 42 means ready
+//	descriptor 4   pipe from the parent; names of the passed files as gob [][]string, then EOF when the parent ends
+//	descriptor 5+  the passed files, in the order of their names
+//	environment    the sentinel variable
+const (
+	// Sentinel is the variable of the environment that says that a process was started as a child.
+	Sentinel = "TABLEFLIP_HAS_PARENT_7DIU3"
+	// FirstPassed is the descriptor of the first passed file.
+	FirstPassed = 5
+	// ControlName is tableflip's name of the control socket, among its plain files.
+	ControlName = "midair-control"
+
+	readyByte  = 42
+	exeName    = "midair-exe"
+	namesLimit = 32 << 10 // must fit into a pipe: the names are written before anybody reads
+)
+
+// HasParent reports whether this process was started as a child, until Scrub.
+func HasParent() bool { return os.Getenv(Sentinel) != "" }
+
+// Inherited is an open file that a started process gets, under its name in tableflip: kind, network, address.
+type Inherited struct {
+	Name [3]string
+	FD   uintptr // stays the caller's
+}
+
+// Program is what Start starts.
+type Program struct {
+	path string
+	args []string // its name first
+	exe  *os.File // the open file that is executed in place of the path, if it is set
+}
+
+func (p Program) name() string {
+	if p.path == "" {
+		return "the earlier build"
+	}
+	return p.path
+}
+
+// Close closes the executable, if the program holds one. It is called when Start has returned.
+func (p Program) Close() {
+	if p.exe != nil {
+		p.exe.Close()
+	}
+}
+
+// Start starts a program with a control socket and with the given files. The process is a child in the sense of tableflip,
+// leads a process group of its own, begins in StartDir, has the standard descriptors of this process, and is reaped when it
+// ends. The error says what to do where an operator can do something.
+func Start(p Program, env []string, files []Inherited) (*Child, error) { return start(p, env, files) }
+
+// StdFD returns the descriptor 0, 1 or 2 for a child; none if that is closed here, so that it is closed in the child too.
+func StdFD(fd uintptr) uintptr { return stdFD(fd) }
+
+// Scrub hides the files and the variable of tableflip from the processes that this process starts: each of them would
+// believe that it has a parent. A process that was started from a descriptor gets the name of its program.
+func Scrub() {
+	closeOnExec(3)
+	closeOnExec(4)
+	os.Unsetenv(Sentinel)
+	RestoreName()
+}

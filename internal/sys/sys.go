@@ -1,0 +1,106 @@
+// Package sys is what the operating system gives to a process that hands its sockets to another one: descriptors,
+// anonymous files, pairs of sockets. Linux has all of it. The other platforms answer with errors.ErrUnsupported what they
+// do not have, or do what is said here.
+//
+// A descriptor is an int or a uintptr where it belongs to nobody, and an *os.File where the file owns it. Every function
+// that returns one makes it close-on-exec, and the caller closes it. None takes a descriptor over.
+package sys
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"runtime"
+	"syscall"
+)
+
+// FD returns the descriptor of f, which stays f's; the greatest number if f is closed. Unlike the method Fd, it does not
+// make the descriptor blocking.
+func FD(f *os.File) (fd uintptr) {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return ^uintptr(0)
+	}
+	_ = raw.Control(func(n uintptr) { fd = n }) // fails if f is closed meanwhile
+	return fd
+}
+
+// CloseFD closes a descriptor that no file owns.
+func CloseFD(fd int) { closeFD(fd) }
+
+// DupFD returns another descriptor of what fd is.
+func DupFD(fd int) (int, error) { return dupFD(fd) }
+
+// DupFile returns another descriptor of an open file, under the same name.
+func DupFile(f *os.File) (*os.File, error) {
+	fd, err := dupFD(int(FD(f)))
+	runtime.KeepAlive(f)
+	if err != nil {
+		return nil, Explain(fmt.Errorf("duplicate: %w", err))
+	}
+	return os.NewFile(uintptr(fd), f.Name()), nil
+}
+
+// Duplicate returns another descriptor of c, and the inode of the socket that c is; 0 if the inode is not known.
+func Duplicate(c syscall.Conn) (fd int, inode uint64, err error) { return duplicate(c) }
+
+// ConnFile returns another descriptor of a connection.
+func ConnFile(c net.Conn) (*os.File, error) {
+	sc, ok := c.(syscall.Conn)
+	if !ok {
+		return nil, fmt.Errorf("a %T has no descriptor", c)
+	}
+	fd, _, err := duplicate(sc)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), "connection"), nil
+}
+
+// Shutdown ends both directions of a connection, also for other processes that have a descriptor of it.
+func Shutdown(c syscall.Conn) {
+	if raw, err := c.SyscallConn(); err == nil {
+		_ = raw.Control(shutdownFD) // fails if c is closed
+	}
+}
+
+// UnixPair makes the two ends of a connection between unix sockets.
+func UnixPair() (net.Conn, *os.File, error) {
+	fds, err := streamPair()
+	if err != nil {
+		return nil, nil, err
+	}
+	file := os.NewFile(uintptr(fds[0]), "connection")
+	defer file.Close()
+	theirs := os.NewFile(uintptr(fds[1]), "connection")
+	ours, err := net.FileConn(file)
+	if err != nil {
+		theirs.Close()
+		return nil, nil, err
+	}
+	return ours, theirs, nil
+}
+
+// MemFile makes a file that no directory names. The name is for people who look at the process.
+func MemFile(name string) (*os.File, error) { return memFile(name) }
+
+// Seal makes a file of MemFile immutable, so that the reader need not fear a writer. Without memfd it does nothing: the
+// file is known to its two processes only.
+func Seal(f *os.File) error { return seal(f) }
+
+// CheckSeal returns an error for a file that Seal has not made immutable.
+func CheckSeal(f *os.File) error { return checkSeal(f) }
+
+// Readable reports whether a socket can be read, its end included, and takes nothing. Elsewhere than on Linux it is true.
+func Readable(fd uintptr) bool { return readable(fd) }
+
+// MayWrite reports whether this process may change a directory, with the rights that the process has now. Elsewhere than
+// on Linux it is false.
+func MayWrite(dir string) bool { return mayWrite(dir) }
+
+// TerminalClosed reports whether a SIGHUP of this moment comes from the end of the terminal that the process was started
+// in, and so asks for nothing. It is false for a process that was started by nohup or without a terminal.
+func TerminalClosed() bool { return terminalClosed() }
+
+// Explain adds what to do to the errors that an operator meets, and returns the others as they are.
+func Explain(err error) error { return explain(err) }

@@ -1,3 +1,0 @@
-package sys
-
-func TerminalClosed() bool { return false }
