@@ -1,0 +1,213 @@
+// Package kept is the format of kept state: the bytes which an old process sends to a new process for a value given to
+// upgrade's Keep, and which the new process sends back on an abort or a rollback.
+//
+//	magic | version (1 byte) | body | checksum of everything before
+//
+// Numbers are big endian. A [Format] describes the state of one kind of value. The owner of a Format appends the fields
+// of the body between [Format.Begin] and [Format.Seal], and takes the fields in the same order from [Format.Open]:
+//
+//	b := format.Begin()
+//	b = kept.AppendTime(b, loaded)
+//	b = kept.Append32(b, content)
+//	return format.Seal(b), nil
+//
+//	r := format.Open(data)
+//	loaded, content := r.Time(), r.Bytes32()
+//	if err := r.Err(); err != nil { … }
+//
+// # Compatibility
+//
+// Builds with different versions of the library upgrade each other, and roll back to each other. So a layout which a
+// build has once written stays. There are two ways to change a layout:
+//   - Append fields at the end of the body. An older reader does not look at the end of a body, and a newer reader looks
+//     at [Reader.Left] before the new fields.
+//   - Raise [Format.Version]. An older reader refuses such a state with [ErrLater]. A newer reader still gets the states
+//     of older versions, and asks [Reader.Version].
+//
+// Magic, place of the version, and checksum never change.
+//
+// # Goroutines
+//
+// A Format may be used from any number of goroutines, a Reader from one at a time. The package keeps nothing.
+package kept
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"time"
+)
+
+// restart is the advice for a process which cannot take the state of another process.
+const restart = "stop and start the service once instead of upgrading"
+
+// The reasons for which a Reader refuses a state. The error wraps the reason and names the Format.
+var (
+	// ErrForeign: the state begins with another magic. Either two processes keep values of different kinds under one
+	// name, or the state was cut off.
+	ErrForeign = errors.New("not of this kind: keep each kind of value under a name of its own, or " + restart)
+	// ErrDamaged: the checksum is wrong, or the body ends before the last field.
+	ErrDamaged = errors.New("damaged: " + restart)
+	// ErrLater: the state is intact, and has a later version than this process can read.
+	ErrLater = errors.New("of a later format: " + restart)
+)
+
+// A Format is the layout of the state of one kind of value. Copies of a Format are the same Format.
+type Format struct {
+	// Name of the kind in errors, "flags" for example.
+	Name string
+	// Magic is the beginning of every state of this kind. No Magic may be the beginning of another Magic.
+	Magic string
+	// Version is the version in which states are written, and the latest which can be read. The first version is 1.
+	Version byte
+	// Sum is the checksum. Default: SHA256.
+	Sum Sum
+}
+
+// A Sum is a kind of checksum. A checksum finds damage, not forgery: the sender is trusted.
+type Sum uint8
+
+// The checksums.
+const (
+	SHA256 Sum = iota // 32 bytes; for every new Format
+	CRC32             // 4 bytes, IEEE; for layouts which were written before this package
+)
+
+// Size returns the number of bytes which the checksum takes at the end of a state.
+func (s Sum) Size() int {
+	if s == CRC32 {
+		return crc32.Size
+	}
+	return sha256.Size
+}
+
+func (s Sum) of(b []byte) []byte {
+	if s == CRC32 {
+		return binary.BigEndian.AppendUint32(nil, crc32.ChecksumIEEE(b))
+	}
+	sum := sha256.Sum256(b)
+	return sum[:]
+}
+
+// Begin returns the beginning of a state, to which the fields of the body are to be appended.
+func (f Format) Begin() []byte { return append([]byte(f.Magic), f.Version) }
+
+// Seal appends the checksum to a state which was started by Begin.
+func (f Format) Seal(b []byte) []byte { return append(b, f.Sum.of(b)...) }
+
+// Open checks magic, checksum and version, in this order, and returns a Reader of the body. If a check fails, the Reader
+// is empty, and its Err is the reason.
+func (f Format) Open(data []byte) *Reader {
+	start, end := len(f.Magic)+1, len(data)-f.Sum.Size()
+	if !bytes.HasPrefix(data, []byte(f.Magic)) {
+		return &Reader{format: f, err: f.refuse(ErrForeign)}
+	}
+	if end < start || !bytes.Equal(f.Sum.of(data[:end]), data[end:]) || data[start-1] == 0 {
+		return &Reader{format: f, err: f.refuse(ErrDamaged)}
+	}
+	r := &Reader{format: f, version: data[start-1], rest: data[start:end:end]}
+	if r.version > f.Version {
+		r.rest = nil
+		r.err = fmt.Errorf("%w (version %d, this process reads up to %d)", f.refuse(ErrLater), r.version, f.Version)
+	}
+	return r
+}
+
+// Body returns a Reader of fields without magic, version and checksum: a list inside a field, or a layout from before
+// this package. Its Version is 0.
+func (f Format) Body(fields []byte) *Reader { return &Reader{format: f, rest: fields} }
+
+func (f Format) refuse(reason error) error {
+	return fmt.Errorf("%s: the state which the other process sent is %w", f.Name, reason)
+}
+
+// Append16 appends data, at most 65,535 bytes, after its length in 16 bits.
+func Append16(b, data []byte) []byte {
+	return append(binary.BigEndian.AppendUint16(b, uint16(len(data))), data...)
+}
+
+// Append32 appends data, less than 4 GiB, after its length in 32 bits.
+func Append32[T []byte | string](b []byte, data T) []byte {
+	return append(binary.BigEndian.AppendUint32(b, uint32(len(data))), data...)
+}
+
+// Append64 appends data after its length in 64 bits.
+func Append64(b, data []byte) []byte {
+	return append(binary.BigEndian.AppendUint64(b, uint64(len(data))), data...)
+}
+
+// AppendTime appends a time as nanoseconds since 1970, in 64 bits.
+func AppendTime(b []byte, t time.Time) []byte {
+	return binary.BigEndian.AppendUint64(b, uint64(t.UnixNano()))
+}
+
+// A Reader takes the fields of a body from the front. A field which is not there is zero, and so is every field after;
+// Err says so. Slices are parts of the data given to Open: clone whatever outlives the data.
+type Reader struct {
+	format  Format
+	version byte
+	rest    []byte
+	err     error
+}
+
+// Version returns the version in which the state was written.
+func (r *Reader) Version() byte { return r.version }
+
+// Left returns the number of bytes which have not been taken. At the end of the known fields, those are the fields of a
+// later build.
+func (r *Reader) Left() int { return len(r.rest) }
+
+// Err returns the reason for which Open refused the state, or an ErrDamaged if a field was not there.
+func (r *Reader) Err() error { return r.err }
+
+// Take returns the next n bytes.
+func (r *Reader) Take(n uint64) []byte {
+	if r.err == nil && n > uint64(len(r.rest)) {
+		r.rest, r.err = nil, r.format.refuse(ErrDamaged)
+	}
+	if r.err != nil {
+		return nil
+	}
+	head := r.rest[:n:n]
+	r.rest = r.rest[n:]
+	return head
+}
+
+// Uint16 returns a number of 16 bits.
+func (r *Reader) Uint16() uint16 {
+	if b := r.Take(2); b != nil {
+		return binary.BigEndian.Uint16(b)
+	}
+	return 0
+}
+
+// Uint32 returns a number of 32 bits.
+func (r *Reader) Uint32() uint32 {
+	if b := r.Take(4); b != nil {
+		return binary.BigEndian.Uint32(b)
+	}
+	return 0
+}
+
+// Uint64 returns a number of 64 bits.
+func (r *Reader) Uint64() uint64 {
+	if b := r.Take(8); b != nil {
+		return binary.BigEndian.Uint64(b)
+	}
+	return 0
+}
+
+// Time returns the time of an AppendTime.
+func (r *Reader) Time() time.Time { return time.Unix(0, int64(r.Uint64())) }
+
+// Bytes16 returns the data of an Append16.
+func (r *Reader) Bytes16() []byte { return r.Take(uint64(r.Uint16())) }
+
+// Bytes32 returns the data of an Append32.
+func (r *Reader) Bytes32() []byte { return r.Take(uint64(r.Uint32())) }
+
+// Bytes64 returns the data of an Append64.
+func (r *Reader) Bytes64() []byte { return r.Take(r.Uint64()) }
