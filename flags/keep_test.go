@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"os"
 	"path/filepath"
 	"strings"
@@ -127,6 +128,28 @@ func TestFileWithKeptContentEndsStale(t *testing.T) {
 	}
 }
 
+// The bytes are those of the builds that are in use: what they sent is taken, and sent on without a change.
+func TestOlderAndNewerBuildsUnderstandEachOther(t *testing.T) {
+	const (
+		content = "7b22666c616773223a207b2263617274223a207b227374617465223a2022454e41424c4544222c202276617269616e7473223a20" +
+			"7b226f6e223a20747275652c20226f6666223a2066616c73657d2c202264656661756c7456617269616e74223a20226f6e227d7d7d"
+		golden = "6d69646169722d666c61677300" + "01" + "1886caf21c963206" + "00000014" + "2f6574632f73686f702f666c6167732e6a736f6e" +
+			"00000069" + content + "946e05a117436a8297e4974e7e9d9035e634f015c582a4a918a75fdc15ba816c"
+		empty = "6d69646169722d666c61677300" + "01" + "0000000000000000" + "00000000" + "00000000" +
+			"1cbecfcf76f6cd6b28e288009a6d50544fb13104168501bccf9525e13e1c3315"
+	)
+	for _, c := range []struct{ golden, serves string }{{empty, "default"}, {golden, "on"}} {
+		data, err := hex.DecodeString(c.golden)
+		check(t, err)
+		f := open(t, filepath.Join(t.TempDir(), "none.json"), flags.Options{})
+		check(t, f.UnmarshalBinary(data))
+		mustBe(t, "the flag", cart(f), c.serves)
+		again, err := f.MarshalBinary()
+		check(t, err)
+		mustBe(t, "sent on", hex.EncodeToString(again), c.golden)
+	}
+}
+
 // resum puts the right sum under changed data.
 func resum(data []byte) []byte {
 	body := bytes.Clone(data[:len(data)-sha256.Size])
@@ -166,7 +189,7 @@ func TestOtherVersionsOfTheFormat(t *testing.T) {
 	if err == nil {
 		t.Fatal("an unknown version: taken")
 	}
-	mustHold(t, err.Error(), "version 2, this one knows 1")
+	mustHold(t, err.Error(), "of a later format", "version 2, this process reads up to 1")
 	check(t, f.UnmarshalBinary(longer))
 	mustBe(t, "the flag", cart(f), "on")
 	var j journal
