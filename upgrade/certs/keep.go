@@ -1,13 +1,10 @@
 package certs
 
 import (
-	"bytes"
-	"crypto/sha256"
 	"encoding"
 	"encoding/binary"
-	"errors"
-	"fmt"
-	"time"
+
+	"github.com/midair-go/midair/internal/kept"
 )
 
 var (
@@ -15,18 +12,9 @@ var (
 	_ encoding.BinaryUnmarshaler = (*Certs)(nil)
 )
 
-// What passes between generations: a magic, the version of the format, the number of ticket keys (16 bits), each with the
-// time from which it encrypts (nanoseconds since 1970) and its secret, whatever a later version may add, and a SHA-256 sum
-// of all that. Numbers are big endian.
-const (
-	keptMagic   = "midair-certs\x00"
-	keptVersion = 1
-	keptKey     = 8 + 32 // bytes
-)
-
-const restart = "stop and start the service once instead of upgrading it"
-
-var errKept = errors.New("certs: what the other generation sent is damaged, or was kept by another value under this name: " + restart)
+// format is the layout of the state: the number of ticket keys in 16 bits, and for each key the time from which the key
+// encrypts and the secret.
+var format = kept.Format{Name: "certs", Magic: "midair-certs\x00", Version: 1}
 
 // MarshalBinary returns the ticket keys, for upgrade's Keep. They are secrets. The certificate's key is not among them.
 func (c *Certs) MarshalBinary() ([]byte, error) { return encode(c.tickets.all()), nil }
@@ -44,40 +32,21 @@ func (c *Certs) UnmarshalBinary(data []byte) error {
 }
 
 func encode(keys []ticketKey) []byte {
-	b := append([]byte(keptMagic), keptVersion)
-	b = binary.BigEndian.AppendUint16(b, uint16(len(keys)))
+	b := binary.BigEndian.AppendUint16(format.Begin(), uint16(len(keys)))
 	for _, k := range keys {
-		b = binary.BigEndian.AppendUint64(b, uint64(k.from.UnixNano()))
+		b = kept.AppendTime(b, k.from)
 		b = append(b, k.secret[:]...)
 	}
-	sum := sha256.Sum256(b)
-	return append(b, sum[:]...)
+	return format.Seal(b)
 }
 
-func decode(b []byte) ([]ticketKey, error) {
-	body := len(b) - sha256.Size
-	if body <= len(keptMagic) || string(b[:len(keptMagic)]) != keptMagic {
-		return nil, errKept
+func decode(data []byte) ([]ticketKey, error) {
+	r := format.Open(data)
+	var keys []ticketKey
+	for n := r.Uint16(); n > 0 && r.Err() == nil; n-- {
+		k := ticketKey{from: r.Time()}
+		copy(k.secret[:], r.Take(uint64(len(k.secret))))
+		keys = append(keys, k)
 	}
-	if sum := sha256.Sum256(b[:body]); !bytes.Equal(sum[:], b[body:]) {
-		return nil, errKept
-	}
-	if v := b[len(keptMagic)]; v != keptVersion {
-		return nil, fmt.Errorf("certs: the other generation sent ticket keys in format %d, this one knows %d: "+restart, v, keptVersion)
-	}
-	rest := b[len(keptMagic)+1 : body]
-	if len(rest) < 2 {
-		return nil, errKept
-	}
-	n := int(binary.BigEndian.Uint16(rest))
-	if rest = rest[2:]; n > len(rest)/keptKey {
-		return nil, errKept
-	}
-	keys := make([]ticketKey, n)
-	for i := range keys {
-		keys[i].from = time.Unix(0, int64(binary.BigEndian.Uint64(rest)))
-		copy(keys[i].secret[:], rest[8:])
-		rest = rest[keptKey:]
-	}
-	return keys, nil
+	return keys, r.Err()
 }
