@@ -2,22 +2,15 @@ package canary
 
 import (
 	"encoding"
-	"encoding/binary"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"hash/crc32"
 	"log/slog"
+
+	"github.com/midair-go/midair/internal/kept"
 )
 
-const (
-	stateMagic   = "canary"
-	stateVersion = 1
-	headSize     = len(stateMagic) + 1
-	sumSize      = crc32.Size
-)
-
-var errDamaged = errors.New("canary: state: damaged")
+// format is the layout of the state: a state in JSON.
+var format = kept.Format{Name: "canary", Magic: "canary", Version: 1, Sum: kept.CRC32}
 
 // state is what passes between processes. Fields may be added to a version: a reader ignores what it does not know.
 type state struct {
@@ -44,9 +37,7 @@ func (rt *Router) MarshalBinary() ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("canary: state: %w", err)
 	}
-	data := append([]byte(stateMagic), stateVersion)
-	data = append(data, body...)
-	return binary.BigEndian.AppendUint32(data, crc32.ChecksumIEEE(data)), nil
+	return format.Seal(append(format.Begin(), body...)), nil
 }
 
 // UnmarshalBinary takes over the state of another process. It may be called at any time and more than once, also in
@@ -74,17 +65,11 @@ func (rt *Router) UnmarshalBinary(data []byte) error {
 }
 
 func parseState(data []byte) (s state, err error) {
-	if len(data) < headSize+sumSize || string(data[:len(stateMagic)]) != stateMagic {
-		return s, errors.New("canary: state: not one of a router")
+	r := format.Open(data)
+	if err := r.Err(); err != nil {
+		return s, err
 	}
-	if v := data[len(stateMagic)]; v != stateVersion {
-		return s, fmt.Errorf("canary: state: version %d is not known, only %d is", v, stateVersion)
-	}
-	end := len(data) - sumSize
-	if crc32.ChecksumIEEE(data[:end]) != binary.BigEndian.Uint32(data[end:]) {
-		return s, errDamaged
-	}
-	if err := json.Unmarshal(data[headSize:end], &s); err != nil {
+	if err := json.Unmarshal(r.Take(uint64(r.Left())), &s); err != nil {
 		return s, fmt.Errorf("canary: state: %w", err)
 	}
 	return s, nil

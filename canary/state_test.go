@@ -175,20 +175,43 @@ func TestBadStateIsRefused(t *testing.T) {
 			t.Errorf("error %v, want one that says %q", err, reason)
 		}
 	}
-	refuse(nil, "not one")
-	refuse([]byte("something else altogether"), "not one")
-	refuse(sealState(2, `{}`), "version 2 is not known")
-	refuse(sealState(1, `{"name":1}`), "state")
-	refuse(sealState(1, `{`), "state")
+	refuse(nil, "not of this kind")
+	refuse([]byte("something else altogether"), "not of this kind")
+	refuse(sealState(2, `{}`), "version 2, this process reads up to 1")
+	refuse(sealState(1, `{"name":1}`), "canary: state")
+	refuse(sealState(1, `{`), "canary: state")
 	for i := range good {
-		refuse(good[:i], "canary: state")
+		refuse(good[:i], "stop and start the service once")
 		bad := bytes.Clone(good)
 		bad[i] ^= 4
-		refuse(bad, "canary: state")
+		refuse(bad, "stop and start the service once")
 	}
 	v.visit(rt)
 	if v.minted != 1 {
 		t.Error("a state that was refused has changed something")
+	}
+}
+
+// The bytes are those of the builds that are in use: what is sent they understand, and the keys that they sent open the
+// cookies which they sealed.
+func TestOlderAndNewerBuildsUnderstandEachOther(t *testing.T) {
+	const golden = "canary\x01" + `{"name":"cart","salt":"/3NhbHQ=","weight":0.25,"cookie":"visitor","keys":[` +
+		`"NLHwWRS3OBenlQJEeGKyn58bnLscyZRtV8JAlZaQqeQ=","7KdW17un9qO8mbWAqH9Ylxb1uCaiof0RZZrMaGrFDxA="]}` + "\xfc$\xf4\x9f"
+	const plain = "canary\x01" + `{"name":"cart","salt":"Y2FydA==","weight":0}` + "ys\xe1j"
+	secrets := canary.CookieOptions{Secrets: [][]byte{[]byte("a"), []byte("b")}}
+	old := router(canary.Options{Name: "cart", Salt: "\xffsalt", Weight: canary.Fixed(0.25), Cookie: newCookie(secrets)})
+	for want, rt := range map[string]*canary.Router{golden: old, plain: router(canary.Options{Name: "cart"})} {
+		if got, err := rt.MarshalBinary(); string(got) != want || err != nil {
+			t.Errorf("%q, %v", got, err)
+		}
+	}
+	v, rt := newVisitor(t), withCookie(canary.CookieOptions{})
+	v.visit(old)
+	if err := rt.UnmarshalBinary([]byte(golden)); err != nil {
+		t.Fatal(err)
+	}
+	if v.visit(rt); v.minted != 1 {
+		t.Error("a visitor of the older build is new to this one")
 	}
 }
 
