@@ -1,18 +1,19 @@
 package session
 
 import (
+	"bytes"
 	"context"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hkdf"
 	"crypto/rand"
 	"crypto/sha256"
-	"encoding/binary"
-	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/midair-go/midair/internal/kept"
 )
 
 const (
@@ -180,15 +181,18 @@ func (k *KeyRing) ready() error {
 	return k.err
 }
 
-// keysFormat is the first byte of a marshalled ring. After it comes each secret with its length before it.
-const keysFormat = 1
+// Two layouts are read: plain, which is the byte 1 and a list of secrets, each after its length in 16 bits; and format,
+// which has the same list as its first field, a checksum, and room for more. Plain is written, because builds which know
+// nothing else may get the state back on an abort or a rollback.
+var format = kept.Format{Name: "session", Magic: "midair-session\x00", Version: 1}
+
+const plain = 1
 
 // MarshalBinary returns all keys. They are secrets.
 func (k *KeyRing) MarshalBinary() ([]byte, error) {
-	data := []byte{keysFormat}
+	data := []byte{plain}
 	for _, one := range k.keys() {
-		data = binary.BigEndian.AppendUint16(data, uint16(len(one.secret)))
-		data = append(data, one.secret...)
+		data = kept.Append16(data, []byte(one.secret))
 	}
 	return data, nil
 }
@@ -215,28 +219,27 @@ func (k *KeyRing) UnmarshalBinary(data []byte) error {
 	return nil
 }
 
-var errKeys = errors.New("session: keys are damaged, or written by an unknown version of the library")
-
 func decodeKeys(data []byte) ([]key, error) {
-	if len(data) < 2 || data[0] != keysFormat {
-		return nil, errKeys
+	list, ok := bytes.CutPrefix(data, []byte{plain})
+	if !ok {
+		r := format.Open(data)
+		if list = r.Bytes32(); r.Err() != nil {
+			return nil, r.Err()
+		}
 	}
 	var keys []key
-	for rest := data[1:]; len(rest) > 0; {
-		if len(rest) < 2 || len(keys) == maxKeys {
-			return nil, errKeys
+	for r := format.Body(list); len(keys) == 0 || r.Left() > 0; {
+		secret := r.Bytes16()
+		if r.Err() != nil {
+			return nil, r.Err()
 		}
-		n := int(binary.BigEndian.Uint16(rest))
-		rest = rest[2:]
-		if n > len(rest) {
-			return nil, errKeys
-		}
-		one, err := newKey(rest[:n])
+		next, err := newKey(secret)
 		if err != nil {
-			return nil, errKeys
+			return nil, fmt.Errorf("session: key %d of the other process: %w", len(keys)+1, err)
 		}
-		keys = append(keys, one)
-		rest = rest[n:]
+		if keys = append(keys, next); len(keys) > maxKeys {
+			return nil, fmt.Errorf("session: the other process sent more than %d keys", maxKeys)
+		}
 	}
 	return keys, nil
 }

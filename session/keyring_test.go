@@ -3,9 +3,12 @@ package session_test
 import (
 	"bytes"
 	"encoding"
+	"encoding/hex"
+	"errors"
 	"sync"
 	"testing"
 
+	"github.com/midair-go/midair/internal/kept"
 	"github.com/midair-go/midair/session"
 )
 
@@ -198,6 +201,56 @@ func TestBadSecretsAreRefused(t *testing.T) {
 		if k, err := session.NewKeyRing(secrets...); err == nil || k != nil {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// The bytes are those of the builds that are in use: what they sent is taken, and what is sent they take.
+func TestOlderAndNewerBuildsUnderstandEachOther(t *testing.T) {
+	const golden = "01" + "0020" + "6161616161616161616161616161616161616161616161616161616161616161" +
+		"0028" + "62626262626262626262626262626262626262626262626262626262626262626262626262626262"
+	own, err := session.NewKeyRing(bytes.Repeat([]byte{'a'}, 32), bytes.Repeat([]byte{'b'}, 40))
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := hex.DecodeString(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	taken := &session.KeyRing{}
+	if err := taken.UnmarshalBinary(data); err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range []*session.KeyRing{own, taken} {
+		if got, err := k.MarshalBinary(); err != nil || hex.EncodeToString(got) != golden {
+			t.Errorf("%x, %v", got, err)
+		}
+	}
+}
+
+// A later build may send the keys in the common format, with a checksum and more fields.
+func TestKeysInTheCommonFormatAreTaken(t *testing.T) {
+	data, err := ring(t, "ab").MarshalBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := kept.Format{Magic: "midair-session\x00", Version: 1}
+	common := kept.Append32(f.Begin(), data[1:])
+	for _, b := range [][]byte{f.Seal(bytes.Clone(common)), f.Seal(append(bytes.Clone(common), "more"...))} {
+		k := &session.KeyRing{}
+		if err := k.UnmarshalBinary(b); err != nil || letters(t, k) != "ab" {
+			t.Errorf("%s, %v", letters(t, k), err)
+		}
+		b[20] ^= 1
+		if err := k.UnmarshalBinary(b); !errors.Is(err, kept.ErrDamaged) {
+			t.Errorf("damaged: %v", err)
+		}
+	}
+	f.Version = 2
+	if err := (&session.KeyRing{}).UnmarshalBinary(f.Seal(f.Begin())); !errors.Is(err, kept.ErrLater) {
+		t.Errorf("a later version: %v", err)
+	}
+	if err := (&session.KeyRing{}).UnmarshalBinary([]byte("keys of another kind")); !errors.Is(err, kept.ErrForeign) {
+		t.Errorf("another kind: %v", err)
 	}
 }
 
