@@ -38,8 +38,8 @@ type Options struct {
 	Logger *slog.Logger
 }
 
-// filled returns the options with their defaults.
-func (o Options) filled() Options {
+// withDefaults returns the options with their defaults.
+func (o Options) withDefaults() Options {
 	if o.Name == "" {
 		o.Name = defaultName
 	}

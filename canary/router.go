@@ -22,7 +22,7 @@ var _ http.Handler = (*Router)(nil)
 // A canary that is nil, or a nil http.HandlerFunc, is none: every request goes to the stable handler and the effective
 // weight is 0. That suits a release without a canary. A stable handler that is nil answers 503.
 func NewRouter(stable, canary http.Handler, opts Options) *Router {
-	rt := &Router{opts: opts.filled()}
+	rt := &Router{opts: opts.withDefaults()}
 	rt.arms[Stable].handler = stable
 	rt.arms[Canary].handler = canary
 	if missing(stable) {

@@ -29,8 +29,8 @@ type Options struct {
 	Logger *slog.Logger
 }
 
-// filled returns the options with their defaults, or an error that names the field that makes no sense.
-func (o Options) filled() (Options, error) {
+// withDefaults returns the options with their defaults, or an error that names the field that makes no sense.
+func (o Options) withDefaults() (Options, error) {
 	if o.Poll < 0 {
 		return o, errors.New("flags: Options.Poll is negative: use 0 for the default")
 	}
@@ -79,7 +79,7 @@ func Open(path string, opts Options) (*Flags, error) {
 	if path == "" {
 		return nil, errors.New("flags: Open needs the path of a file")
 	}
-	opts, err := opts.filled()
+	opts, err := opts.withDefaults()
 	if err != nil {
 		return nil, err
 	}

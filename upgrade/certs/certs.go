@@ -27,8 +27,8 @@ type Options struct {
 	Logger *slog.Logger
 }
 
-// filled returns the options with their defaults, or an error that names the field that makes no sense.
-func (o Options) filled() (Options, error) {
+// withDefaults returns the options with their defaults, or an error that names the field that makes no sense.
+func (o Options) withDefaults() (Options, error) {
 	o.Poll = cmp.Or(o.Poll, time.Second)
 	if o.Logger == nil {
 		o.Logger = slog.Default()
@@ -85,7 +85,7 @@ func Open(certFile, keyFile string, opts Options) (*Certs, error) {
 	if certFile == "" || keyFile == "" {
 		return nil, errors.New("certs: Open needs the paths of two files, a certificate and its key")
 	}
-	opts, err := opts.filled()
+	opts, err := opts.withDefaults()
 	if err != nil {
 		return nil, err
 	}
