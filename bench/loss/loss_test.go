@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -73,7 +72,7 @@ func measure(t *testing.T, role string, clients []protocol, upgrades int, how st
 		t.Fatal(err)
 	}
 	defer os.RemoveAll(dir)
-	addrs := map[string]string{web: freeAddr(t), sec: freeAddr(t), rpc: freeAddr(t), raw: freeAddr(t)}
+	addrs := map[string]string{web: testutil.FreeAddr(t), sec: testutil.FreeAddr(t), rpc: testutil.FreeAddr(t), raw: testutil.FreeAddr(t)}
 	b, err := json.Marshal(addrs)
 	if err == nil {
 		err = os.WriteFile(filepath.Join(dir, "addrs"), b, 0o600)
@@ -142,17 +141,6 @@ func measure(t *testing.T, role string, clients []protocol, upgrades int, how st
 	}
 	proc.WaitFamily(t, 0, time.Minute)
 	return runs
-}
-
-// freeAddr is an address that nobody listens on at this moment.
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().String()
 }
 
 // answered waits until every client has got some more answers.

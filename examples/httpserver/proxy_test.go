@@ -77,7 +77,7 @@ func (p proxy) start(t *testing.T, service string) string {
 	t.Helper()
 	exe := testutil.Program(t, p.name, p.pkg)
 	dir := t.TempDir()
-	listen := freeAddr(t)
+	listen := testutil.FreeAddr(t)
 	config := strings.NewReplacer("DIR", dir, "LISTEN", listen, "SERVICE", service).Replace(p.config)
 	path := dir + "/config"
 	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
@@ -95,17 +95,6 @@ func (p proxy) start(t *testing.T, service string) string {
 		return err == nil
 	})
 	return listen
-}
-
-// freeAddr is an address that nobody listens on at this moment.
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().String()
 }
 
 // A reverse proxy in front keeps connections to the service, and its clients never see an upgrade: not one answer of the

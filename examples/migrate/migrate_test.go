@@ -6,7 +6,6 @@ package migrate_test
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -64,7 +63,7 @@ func without(a, b []string) []string {
 // The program that was changed upgrades under load without losing a request.
 func TestMigratedProgramUpgrades(t *testing.T) {
 	dir := t.TempDir()
-	addr := freeAddr(t)
+	addr := testutil.FreeAddr(t)
 	p := testutil.StartCommand(t, testutil.Cfg{Dir: dir}, testutil.Build(t, "./after", ""), "-addr", addr)
 	pid := func() int {
 		b, _ := os.ReadFile(filepath.Join(dir, "wordcount.pid"))
@@ -85,14 +84,4 @@ func TestMigratedProgramUpgrades(t *testing.T) {
 	if r := l.Stop(); len(r.Failed) > 0 || r.Answered == 0 {
 		t.Fatalf("requests were lost\n%s", r)
 	}
-}
-
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().String()
 }
