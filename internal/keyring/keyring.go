@@ -1,0 +1,63 @@
+// Package keyring holds the keys of one purpose, such as the cookies of a name: the first key seals, and every key opens.
+//
+// Processes which serve side by side, or after each other, send their keys to each other, so that a process opens
+// whatever another process has sealed. When keys arrive, the owner of a [Ring] decides in which order the old and the new
+// keys are used. The Ring keeps each key once, however often the processes send the key to and fro, limits the number of
+// keys, and lets requests read the keys while the owner changes the Ring.
+//
+// # Goroutines
+//
+// Keys may be called from any goroutine at any time, and takes no lock. Calls of Set are serialised by a lock of the owner.
+package keyring
+
+import (
+	"crypto/rand"
+	"slices"
+	"sync/atomic"
+)
+
+// SecretSize is the number of bytes of a secret made by NewSecret.
+const SecretSize = 32
+
+// NewSecret returns a random secret.
+func NewSecret() string {
+	var secret [SecretSize]byte
+	rand.Read(secret[:]) // never fails: the program ends instead
+	return string(secret[:])
+}
+
+// A Key is a secret, with the cipher derived from the secret, or the time from which the key is used.
+type Key interface {
+	// Secret returns the secret. Keys with the same secret are the same key.
+	Secret() string
+}
+
+// A Ring is a list of keys in the order of use. The zero value has no keys.
+type Ring[K Key] struct{ keys atomic.Pointer[[]K] }
+
+// Keys returns the keys of the last Set, or nil before the first Set. The caller must not change the slice, and may keep
+// the slice. Keys does not allocate.
+func (r *Ring[K]) Keys() []K {
+	if keys := r.keys.Load(); keys != nil {
+		return *keys
+	}
+	return nil
+}
+
+// Set replaces the keys by those of the lists, in this order, and returns the new keys. Of two keys with the same secret
+// the first stays, and of more than most keys the last ones go. The lists are copied.
+func (r *Ring[K]) Set(most int, lists ...[]K) []K {
+	var keys []K
+	for _, next := range slices.Concat(lists...) {
+		if len(keys) < most && !Contains(keys, next) {
+			keys = append(keys, next)
+		}
+	}
+	r.keys.Store(&keys)
+	return keys
+}
+
+// Contains reports whether a key with the same secret is in the list.
+func Contains[K Key](keys []K, key K) bool {
+	return slices.ContainsFunc(keys, func(k K) bool { return k.Secret() == key.Secret() })
+}
