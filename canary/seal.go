@@ -1,7 +1,6 @@
 package canary
 
 import (
-	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hmac"
@@ -9,7 +8,8 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"sync"
-	"sync/atomic"
+
+	"github.com/midair-go/midair/internal/keyring"
 )
 
 // visitorID is what identifies a visitor. It never leaves the process unsealed.
@@ -26,15 +26,28 @@ const (
 // once in 2^64. An AEAD would need a nonce and a tag for the same, and takes three times as long on the request path.
 type ring struct {
 	label string // what the keys are for, part of their derivation
-	keys  atomic.Pointer[[]sealKey]
+	keys  keyring.Ring[sealKey]
 
 	mu    sync.Mutex // for changes of keys
 	fixed int        // how many of the keys, from the front, were configured
 }
 
 type sealKey struct {
-	raw   []byte
-	block cipher.Block
+	secret string
+	block  cipher.Block
+}
+
+// Secret makes a sealKey a keyring.Key.
+func (k sealKey) Secret() string { return k.secret }
+
+// sealKeys returns the keys of secrets, without those of another length than a key has.
+func sealKeys(secrets ...[]byte) (keys []sealKey) {
+	for _, s := range secrets {
+		if block, err := aes.NewCipher(s); err == nil {
+			keys = append(keys, sealKey{string(s), block})
+		}
+	}
+	return keys
 }
 
 // scratch is on the heap because the compiler cannot see that a cipher.Block does not keep its arguments.
@@ -48,81 +61,45 @@ var scratches = sync.Pool{New: func() any { return new(scratch) }}
 
 // configure derives the keys from secrets. Empty secrets are left out.
 func (g *ring) configure(secrets [][]byte) {
-	var keys []sealKey
+	var derived [][]byte
 	for _, s := range secrets {
 		if len(s) > 0 {
 			mac := hmac.New(sha256.New, s)
 			mac.Write([]byte(g.label))
-			keys = add(keys, mac.Sum(nil))
+			derived = append(derived, mac.Sum(nil))
 		}
 	}
-	g.fixed = len(keys)
-	if g.fixed > 0 {
-		g.keys.Store(&keys)
-	}
+	g.fixed = len(g.keys.Set(len(derived), sealKeys(derived...)))
 }
 
-// all returns the keys, the one that seals first. A random one is made when the first is needed and none came from
+// all returns the keys, the one that seals first. A random key is made when the first is needed and none came from
 // another process, so that the ring does not grow with every upgrade.
 func (g *ring) all() []sealKey {
-	if keys := g.keys.Load(); keys != nil {
-		return *keys
+	if keys := g.keys.Keys(); len(keys) > 0 {
+		return keys
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if keys := g.keys.Load(); keys != nil {
-		return *keys
+	if keys := g.keys.Keys(); len(keys) > 0 {
+		return keys
 	}
-	raw := make([]byte, sha256.Size)
-	rand.Read(raw)
-	keys := add(nil, raw)
-	g.keys.Store(&keys)
-	return keys
+	return g.keys.Set(mostKeys, sealKeys([]byte(keyring.NewSecret())))
 }
 
-// learn adds the keys of another process. Its first becomes the one that seals, unless secrets were configured: both
-// processes then open what either has sealed, whichever of them goes on.
+// learn adds the keys of another process. The first of them becomes the one that seals, unless secrets were configured:
+// both processes then open what either has sealed, whichever of them goes on.
 func (g *ring) learn(received [][]byte) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	var keys, own []sealKey
-	if old := g.keys.Load(); old != nil {
-		own = *old
-	}
-	for _, k := range own[:g.fixed] {
-		keys = add(keys, k.raw)
-	}
-	for _, raw := range received {
-		keys = add(keys, raw)
-	}
-	for _, k := range own[g.fixed:] {
-		keys = add(keys, k.raw)
-	}
-	if len(keys) > 0 {
-		keys = keys[:min(len(keys), max(mostKeys, g.fixed))]
-		g.keys.Store(&keys)
-	}
-}
-
-// add appends a key unless it is there already, or is none.
-func add(keys []sealKey, raw []byte) []sealKey {
-	for _, k := range keys {
-		if bytes.Equal(k.raw, raw) {
-			return keys
-		}
-	}
-	block, err := aes.NewCipher(raw)
-	if err != nil {
-		return keys
-	}
-	return append(keys, sealKey{raw, block})
+	own := g.keys.Keys()
+	g.keys.Set(max(mostKeys, g.fixed), own[:g.fixed], sealKeys(received...), own[g.fixed:])
 }
 
 // raw returns the keys for another process.
 func (g *ring) raw() [][]byte {
 	var list [][]byte
 	for _, k := range g.all() {
-		list = append(list, k.raw)
+		list = append(list, []byte(k.secret))
 	}
 	return list
 }
