@@ -6,7 +6,6 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hkdf"
-	"crypto/rand"
 	"crypto/sha256"
 	"fmt"
 	"sync"
@@ -14,6 +13,7 @@ import (
 	"time"
 
 	"github.com/midair-go/midair/internal/kept"
+	"github.com/midair-go/midair/internal/keyring"
 )
 
 const (
@@ -45,7 +45,7 @@ type KeyRing struct {
 	err   error     // its last answer
 
 	settled atomic.Bool // source needs not be asked any more
-	inUse   atomic.Pointer[[]key]
+	inUse   keyring.Ring[key]
 }
 
 // A key is a secret and what is derived from it.
@@ -54,6 +54,9 @@ type key struct {
 	id     [4]byte
 	aead   cipher.AEAD
 }
+
+// Secret makes a key a keyring.Key.
+func (k key) Secret() string { return k.secret }
 
 // NewKeyRing makes a ring of secrets of 32 to 1024 bytes each. The first one seals.
 func NewKeyRing(secrets ...[]byte) (*KeyRing, error) {
@@ -92,9 +95,7 @@ func newKey(secret []byte) (key, error) {
 }
 
 func randomKey() key {
-	var secret [minSecret]byte
-	rand.Read(secret[:]) // never fails: it ends the program instead
-	k, err := newKey(secret[:])
+	k, err := newKey([]byte(keyring.NewSecret()))
 	if err != nil {
 		panic(err) // a secret of this length is always a key
 	}
@@ -104,12 +105,12 @@ func randomKey() key {
 // keys returns what is in use, the sealing one first. There is always one.
 func (k *KeyRing) keys() []key {
 	if k.settled.Load() {
-		return *k.inUse.Load()
+		return k.inUse.Keys()
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.settle()
-	return *k.inUse.Load()
+	return k.inUse.Keys()
 }
 
 // settle asks the source, if it has not answered yet, and sees to it that there is a key. A source that fails is
@@ -141,36 +142,14 @@ func (k *KeyRing) ask() {
 
 // arrange puts the keys into the order in which they are used.
 func (k *KeyRing) arrange() {
-	var all []key
-	add := func(keys []key) {
-		for _, next := range keys {
-			if len(all) < maxKeys && !contains(all, next) {
-				all = append(all, next)
-			}
-		}
-	}
+	sealing := k.peer[:min(len(k.peer), 1)]
 	for _, mine := range k.own {
-		if contains(k.peer, mine) {
-			add([]key{mine})
+		if keyring.Contains(k.peer, mine) {
+			sealing = []key{mine}
 			break
 		}
 	}
-	if len(all) == 0 && len(k.peer) > 0 {
-		add(k.peer[:1])
-	}
-	add(k.own)
-	add(k.peer)
-	add(k.older)
-	k.inUse.Store(&all)
-}
-
-func contains(keys []key, one key) bool {
-	for _, k := range keys {
-		if k.secret == one.secret {
-			return true
-		}
-	}
-	return false
+	k.inUse.Set(maxKeys, sealing, k.own, k.peer, k.older)
 }
 
 // ready is why the source could not be asked.
@@ -206,7 +185,7 @@ func (k *KeyRing) UnmarshalBinary(data []byte) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, before := range k.peer {
-		if !contains(k.older, before) {
+		if !keyring.Contains(k.older, before) {
 			k.older = append([]key{before}, k.older...)
 		}
 	}
