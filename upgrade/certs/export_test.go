@@ -1,10 +1,11 @@
 package certs
 
 import (
-	"bytes"
 	"crypto/tls"
-	"slices"
+	"strings"
 	"time"
+
+	"github.com/midair-go/midair/internal/keyring"
 )
 
 // Look looks at the files now, as the poller does.
@@ -38,8 +39,7 @@ type Key struct {
 func Encode(keys ...Key) []byte {
 	in := make([]ticketKey, len(keys))
 	for i, k := range keys {
-		in[i].from = k.From
-		copy(in[i].secret[:], slices.Repeat([]byte{k.Secret}, len(in[i].secret)))
+		in[i] = ticketKey{k.From, strings.Repeat(string([]byte{k.Secret}), keyring.SecretSize)}
 	}
 	return encode(in)
 }
@@ -49,7 +49,7 @@ func (c *Certs) Keys() []Key {
 	var out []Key
 	for _, k := range c.tickets.all() {
 		letter := k.secret[0]
-		if bytes.Count(k.secret[:], k.secret[:1]) < len(k.secret) {
+		if strings.Count(k.secret, k.secret[:1]) < len(k.secret) {
 			letter = 0
 		}
 		out = append(out, Key{k.from, letter})

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 
 	"github.com/midair-go/midair/internal/kept"
+	"github.com/midair-go/midair/internal/keyring"
 )
 
 var (
@@ -35,7 +36,7 @@ func encode(keys []ticketKey) []byte {
 	b := binary.BigEndian.AppendUint16(format.Begin(), uint16(len(keys)))
 	for _, k := range keys {
 		b = kept.AppendTime(b, k.from)
-		b = append(b, k.secret[:]...)
+		b = append(b, k.secret...)
 	}
 	return format.Seal(b)
 }
@@ -44,9 +45,7 @@ func decode(data []byte) ([]ticketKey, error) {
 	r := format.Open(data)
 	var keys []ticketKey
 	for n := r.Uint16(); n > 0 && r.Err() == nil; n-- {
-		k := ticketKey{from: r.Time()}
-		copy(k.secret[:], r.Take(uint64(len(k.secret))))
-		keys = append(keys, k)
+		keys = append(keys, ticketKey{r.Time(), string(r.Take(keyring.SecretSize))})
 	}
 	return keys, r.Err()
 }

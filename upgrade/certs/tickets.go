@@ -1,14 +1,14 @@
 package certs
 
 import (
-	"bytes"
 	"cmp"
-	"crypto/rand"
 	"crypto/tls"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/midair-go/midair/internal/keyring"
 )
 
 // A new key encrypts every rotation and each is accepted for lifetime, as with crypto/tls (ticketKeyRotation and
@@ -23,8 +23,11 @@ const (
 // ticketKey encrypts from a time on, until the next one does. It is accepted before.
 type ticketKey struct {
 	from   time.Time
-	secret [32]byte
+	secret string // of keyring.SecretSize bytes
 }
+
+// Secret makes a ticketKey a keyring.Key.
+func (k ticketKey) Secret() string { return k.secret }
 
 // ring holds ticket keys. The zero value makes them when it needs the first one, so that a new process has none before it
 // gets those of the old one.
@@ -32,8 +35,8 @@ type ring struct {
 	holder tls.Config   // only has the keys in the order of use; never copied, so that it can be changed while it serves
 	due    atomic.Int64 // when they have to be arranged anew, in nanoseconds since 1970
 
-	mu   sync.Mutex
-	keys []ticketKey // the one that encrypts, then the others, newest first
+	mu   sync.Mutex              // for changes of keys
+	keys keyring.Ring[ticketKey] // the one that encrypts, then the others, newest first
 }
 
 func (r *ring) wrap(cs tls.ConnectionState, s *tls.SessionState) ([]byte, error) {
@@ -48,44 +51,44 @@ func (r *ring) current() *tls.Config {
 	if time.Now().UnixNano() >= r.due.Load() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		r.arrange(time.Now()) // not the time before the lock: another goroutine has made a key meanwhile
+		r.arrange(time.Now(), nil) // not the time before the lock: another goroutine has made a key meanwhile
 	}
 	return &r.holder
 }
 
 // all returns the keys, of which there are two at least.
 func (r *ring) all() []ticketKey {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.arrange(time.Now())
-	return slices.Clone(r.keys)
+	r.merge(nil)
+	return r.keys.Keys()
 }
 
-// merge adds the keys of another process. One that both have is as old as the older says.
+// merge adds the keys of another process.
 func (r *ring) merge(others []ticketKey) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, k := range others {
-		i := slices.IndexFunc(r.keys, func(own ticketKey) bool { return own.secret == k.secret })
-		if i < 0 {
-			r.keys = append(r.keys, k)
-		} else if k.from.Before(r.keys[i].from) {
-			r.keys[i].from = k.from
-		}
-	}
-	r.arrange(time.Now())
+	r.arrange(time.Now(), others)
 }
 
-// arrange forgets keys that are over, sees to it that there is one that encrypts and the next one, and puts them in order.
-func (r *ring) arrange(now time.Time) {
-	keys := slices.DeleteFunc(slices.Clone(r.keys), func(k ticketKey) bool { return !now.Before(k.from.Add(lifetime)) })
+// arrange adds keys, forgets keys that are over, sees to it that there is one that encrypts and the next one, and puts them
+// in order. A key that is there twice is as old as the older says. The caller holds the lock.
+func (r *ring) arrange(now time.Time, others []ticketKey) {
+	keys := slices.Clone(r.keys.Keys())
+	for _, k := range others {
+		i := slices.IndexFunc(keys, func(own ticketKey) bool { return own.secret == k.secret })
+		if i < 0 {
+			keys = append(keys, k)
+		} else if k.from.Before(keys[i].from) {
+			keys[i].from = k.from
+		}
+	}
+	keys = slices.DeleteFunc(keys, func(k ticketKey) bool { return !now.Before(k.from.Add(lifetime)) })
 	for i := range keys {
 		if keys[i].from.After(now.Add(rotation)) { // the clock was ahead when it was made
 			keys[i].from = now
 		}
 	}
 	slices.SortFunc(keys, func(a, b ticketKey) int { // in the same way in every process
-		return cmp.Or(b.from.Compare(a.from), bytes.Compare(a.secret[:], b.secret[:]))
+		return cmp.Or(b.from.Compare(a.from), cmp.Compare(a.secret, b.secret))
 	})
 	at := slices.IndexFunc(keys, func(k ticketKey) bool { return !k.from.After(now) })
 	if at < 0 {
@@ -98,17 +101,15 @@ func (r *ring) arrange(now time.Time) {
 		keys = slices.Insert(keys, 0, newTicketKey(keys[0].from.Add(rotation)))
 		at = 1
 	}
-	in := slices.Concat(keys[at:at+1], keys[:at], keys[at+1:])
-	r.use(in[:min(len(in), maxKeys)], now)
+	r.use(r.keys.Set(maxKeys, keys[at:at+1], keys), now)
 }
 
 // use makes the keys those that tickets are made with. The caller holds the lock.
 func (r *ring) use(keys []ticketKey, now time.Time) {
-	r.keys = keys
 	due := keys[0].from.Add(rotation)
-	secrets := make([][32]byte, len(keys))
+	secrets := make([][keyring.SecretSize]byte, len(keys))
 	for i, k := range keys {
-		secrets[i] = k.secret
+		copy(secrets[i][:], k.secret)
 		if k.from.After(now) && k.from.Before(due) {
 			due = k.from
 		}
@@ -121,7 +122,5 @@ func (r *ring) use(keys []ticketKey, now time.Time) {
 }
 
 func newTicketKey(from time.Time) ticketKey {
-	k := ticketKey{from: from.Round(0)} // by the wall clock: it means something to other processes
-	rand.Read(k.secret[:])              // never fails: it ends the program instead
-	return k
+	return ticketKey{from.Round(0), keyring.NewSecret()} // by the wall clock: it means something to other processes
 }
