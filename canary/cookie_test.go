@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/midair-go/midair/canary"
+	"github.com/midair-go/midair/internal/testutil"
 )
 
 var half = canary.Fixed(0.5)
@@ -272,7 +273,7 @@ func TestZeroCookieIsNone(t *testing.T) {
 	v.cookies["a"] = "b"
 	rt := router(canary.Options{Weight: half, Cookie: new(canary.Cookie)})
 	v.visit(rt)
-	handOver(t, rt, rt)
+	testutil.HandOver(t, rt, rt)
 	if v.minted != 0 {
 		t.Errorf("it was set: %v", v.cookies)
 	}

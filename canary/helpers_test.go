@@ -83,15 +83,3 @@ func (v *visitor) visit(h http.Handler) string {
 	}
 	return w.Body.String()
 }
-
-// handOver gives the state of one router to another.
-func handOver(t testing.TB, from, to *canary.Router) {
-	t.Helper()
-	data, err := from.MarshalBinary()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := to.UnmarshalBinary(data); err != nil {
-		t.Fatal(err)
-	}
-}

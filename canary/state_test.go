@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/midair-go/midair/canary"
+	"github.com/midair-go/midair/internal/testutil"
 )
 
 func withCookie(opts canary.CookieOptions) *canary.Router {
@@ -21,7 +22,7 @@ func TestVisitorsStayThroughAnUpgrade(t *testing.T) {
 	before, after := withCookie(canary.CookieOptions{}), withCookie(canary.CookieOptions{})
 	early := newVisitor(t)
 	side := early.visit(before)
-	handOver(t, before, after)
+	testutil.HandOver(t, before, after)
 	met := newVisitor(t)
 	there := met.visit(after) // while both serve
 	for range 3 {
@@ -29,7 +30,7 @@ func TestVisitorsStayThroughAnUpgrade(t *testing.T) {
 			met.visit(before) != there || met.visit(after) != there {
 			t.Fatal("a visitor changed sides")
 		}
-		handOver(t, before, after) // the commit brings it once more
+		testutil.HandOver(t, before, after) // the commit brings it once more
 	}
 	if early.minted != 1 || met.minted != 1 {
 		t.Errorf("cookies were replaced: %d and %d", early.minted, met.minted)
@@ -49,9 +50,9 @@ func TestVisitorsStayThroughAnAbort(t *testing.T) {
 		after := withCookie(canary.CookieOptions{Secrets: secrets[1]})
 		early, met := newVisitor(t), newVisitor(t)
 		side := early.visit(before)
-		handOver(t, before, after)
+		testutil.HandOver(t, before, after)
 		there := met.visit(after)
-		handOver(t, after, before)
+		testutil.HandOver(t, after, before)
 		if early.visit(before) != side || met.visit(before) != there || early.minted+met.minted != 2 {
 			t.Errorf("%s: a visitor was forgotten", name)
 		}
@@ -63,7 +64,7 @@ func TestStateThatComesLateForgetsNobody(t *testing.T) {
 	before, after := withCookie(canary.CookieOptions{}), withCookie(canary.CookieOptions{})
 	early, own := newVisitor(t), newVisitor(t)
 	side, there := early.visit(before), own.visit(after)
-	handOver(t, before, after)
+	testutil.HandOver(t, before, after)
 	if early.visit(after) != side || own.visit(after) != there || early.minted+own.minted != 2 {
 		t.Error("a visitor was forgotten")
 	}
@@ -79,7 +80,7 @@ func TestStateThatComesLateForgetsNobody(t *testing.T) {
 func TestStateDoesNotReplaceASecret(t *testing.T) {
 	secret := canary.CookieOptions{Secrets: [][]byte{[]byte("b")}}
 	here, host := withCookie(secret), withCookie(secret)
-	handOver(t, withCookie(canary.CookieOptions{}), here)
+	testutil.HandOver(t, withCookie(canary.CookieOptions{}), here)
 	v := newVisitor(t)
 	v.visit(here)
 	if v.visit(host); v.minted != 1 {
@@ -106,7 +107,7 @@ func TestStateDoesNotGrow(t *testing.T) {
 			}
 			size = n
 			next := withCookie(canary.CookieOptions{Secrets: [][]byte{v.secret(i + 1)}})
-			handOver(t, rt, next)
+			testutil.HandOver(t, rt, next)
 			rt = next
 		}
 	}
@@ -126,14 +127,14 @@ func TestStateOfAnotherCookie(t *testing.T) {
 	from := withCookie(canary.CookieOptions{})
 	v.visit(from)
 	to := router(canary.Options{Name: "cart", Weight: half, Cookie: canary.NewCookie("other", canary.CookieOptions{})})
-	handOver(t, from, to)
+	testutil.HandOver(t, from, to)
 	sealed := v.cookies["visitor"]
 	v.cookies["other"] = sealed
 	v.visit(to)
 	if v.cookies["other"] == sealed {
 		t.Error("a cookie was opened under another name")
 	}
-	handOver(t, to, router(canary.Options{Name: "cart"})) // one without a cookie
+	testutil.HandOver(t, to, router(canary.Options{Name: "cart"})) // one without a cookie
 }
 
 // The options decide, not the state: neither a weight nor a salt comes back from elsewhere. Another salt is logged.
@@ -141,7 +142,7 @@ func TestStateChangesNoDecision(t *testing.T) {
 	var log bytes.Buffer
 	from := router(canary.Options{Name: "cart", Salt: "\xff", Weight: canary.Fixed(1)})
 	to := router(canary.Options{Name: "cart", Logger: slog.New(slog.NewTextHandler(&log, nil))})
-	handOver(t, from, to)
+	testutil.HandOver(t, from, to)
 	if ask(to) != "stable" || to.Status().Weight != 0 {
 		t.Error("the weight of the other process is in force")
 	}
@@ -149,12 +150,12 @@ func TestStateChangesNoDecision(t *testing.T) {
 		t.Errorf("log %q", log.String())
 	}
 	log.Reset()
-	handOver(t, router(canary.Options{Name: "cart"}), to)
+	testutil.HandOver(t, router(canary.Options{Name: "cart"}), to)
 	if log.Len() != 0 {
 		t.Errorf("the same salt is logged: %s", log.String())
 	}
 	logger := slog.New(slog.NewTextHandler(&log, nil))
-	handOver(t, from, router(canary.Options{Name: "other", Salt: "\xff", Logger: logger}))
+	testutil.HandOver(t, from, router(canary.Options{Name: "other", Salt: "\xff", Logger: logger}))
 	if log.Len() != 0 {
 		t.Errorf("a salt of any bytes is not the same on the other side: %s", log.String())
 	}
@@ -242,8 +243,8 @@ func TestStateBesideRequests(t *testing.T) {
 		})
 	}
 	for range 100 {
-		handOver(t, a, b)
-		handOver(t, b, a)
+		testutil.HandOver(t, a, b)
+		testutil.HandOver(t, b, a)
 	}
 	wg.Wait()
 }

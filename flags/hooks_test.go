@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/midair-go/midair/flags"
+	"github.com/midair-go/midair/internal/testutil"
 	"github.com/open-feature/go-sdk/openfeature"
 )
 
@@ -109,10 +110,8 @@ func TestHandoverGivesSameValues(t *testing.T) {
 	for range 50 {
 		content := rule(fmt.Sprintf(`{"if":[%s,%s]}`, r.expression(3), r.result(2)))
 		old, _ := served(t, content, flags.Options{})
-		data, err := old.MarshalBinary()
-		check(t, err)
 		young := open(t, filepath.Join(t.TempDir(), "none.json"), flags.Options{})
-		check(t, young.UnmarshalBinary(data))
+		testutil.HandOver(t, old, young)
 		a, b := old.Status(), young.Status()
 		if a.Version != b.Version || !a.Loaded.Equal(b.Loaded) || a.Source != b.Source || a.Flags != b.Flags {
 			t.Fatalf("old %+v\nnew %+v", a, b)

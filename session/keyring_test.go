@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/midair-go/midair/internal/kept"
+	"github.com/midair-go/midair/internal/testutil"
 	"github.com/midair-go/midair/session"
 )
 
@@ -28,18 +29,6 @@ func ring(t testing.TB, letters string) *session.KeyRing {
 		t.Fatal(err)
 	}
 	return k
-}
-
-// give hands the keys of one process to another, as an upgrade does.
-func give(t testing.TB, from, to *session.KeyRing) {
-	t.Helper()
-	data, err := from.MarshalBinary()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := to.UnmarshalBinary(data); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // letters are the keys in the order in which they are used, as far as ring made them.
@@ -94,7 +83,7 @@ func TestACookieOfAnOldKeyIsMadeAnew(t *testing.T) {
 // "A key is accepted before it seals": at no time does one of two processes seal what the other cannot open.
 func TestAKeyIsAcceptedEverywhereBeforeItSeals(t *testing.T) {
 	old, next := ring(t, "a"), ring(t, "ba") // a new key in the configuration
-	give(t, old, next)
+	testutil.HandOver(t, old, next)
 	if got := letters(t, next); got != "ab" {
 		t.Errorf("the candidate has %s", got)
 	}
@@ -102,7 +91,7 @@ func TestAKeyIsAcceptedEverywhereBeforeItSeals(t *testing.T) {
 		t.Error("a cookie of one is unknown to the other")
 	}
 	third := ring(t, "ba")
-	give(t, next, third)
+	testutil.HandOver(t, next, third)
 	if got := letters(t, third); got != "ba" {
 		t.Errorf("the next one has %s", got)
 	}
@@ -115,11 +104,11 @@ func TestAKeyIsAcceptedEverywhereBeforeItSeals(t *testing.T) {
 func TestAKeyOfACandidateIsAcceptedAfterItsAbort(t *testing.T) {
 	old, next := ring(t, "a"), ring(t, "b")
 	stray := ring(t, "b") // the candidate before it has got the keys
-	give(t, old, next)
+	testutil.HandOver(t, old, next)
 	if !accepts(t, old, next) {
 		t.Error("the candidate seals with a key that the old one does not know yet")
 	}
-	give(t, next, old)
+	testutil.HandOver(t, next, old)
 	if got := letters(t, old); got != "ab" {
 		t.Errorf("the old one has %s", got)
 	}
@@ -127,7 +116,7 @@ func TestAKeyOfACandidateIsAcceptedAfterItsAbort(t *testing.T) {
 		t.Error("a cookie of the candidate is unknown")
 	}
 	other := ring(t, "c")
-	give(t, other, old)
+	testutil.HandOver(t, other, old)
 	if got := letters(t, old); got != "cab" && got != "acb" {
 		t.Errorf("after another one it has %s", got)
 	}
@@ -139,8 +128,8 @@ func TestRandomKeysDoNotPileUp(t *testing.T) {
 	now := first
 	for range 3 * session.MaxKeys {
 		next := &session.KeyRing{}
-		give(t, now, next)
-		give(t, now, next)
+		testutil.HandOver(t, now, next)
+		testutil.HandOver(t, now, next)
 		now = next
 	}
 	if a, b := letters(t, first), letters(t, now); a != b {
@@ -151,7 +140,7 @@ func TestRandomKeysDoNotPileUp(t *testing.T) {
 	}
 
 	for n := range byte(3 * session.MaxKeys) { // processes that insist on keys of their own
-		give(t, ring(t, string([]byte{'A' + n})), now)
+		testutil.HandOver(t, ring(t, string([]byte{'A' + n})), now)
 	}
 	if n := len(letters(t, now)); n > session.MaxKeys {
 		t.Errorf("%d keys", n)

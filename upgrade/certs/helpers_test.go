@@ -21,6 +21,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/midair-go/midair/internal/testutil"
 	"github.com/midair-go/midair/upgrade/certs"
 )
 
@@ -108,16 +109,8 @@ func (f files) open(opts certs.Options) *certs.Certs {
 func (f files) succeed(from *certs.Certs) *certs.Certs {
 	f.t.Helper()
 	c := f.open(certs.Options{})
-	give(f.t, from, c)
+	testutil.HandOver(f.t, from, c)
 	return c
-}
-
-// give hands the tickets of one process to another, as an upgrade does.
-func give(t testing.TB, from, to *certs.Certs) {
-	t.Helper()
-	data, err := from.MarshalBinary()
-	must(t, err)
-	must(t, to.UnmarshalBinary(data))
 }
 
 // client makes connections, each a new one, and verifies what it sees.

@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/midair-go/midair/internal/testutil"
 	"github.com/midair-go/midair/upgrade/certs"
 	"google.golang.org/grpc/credentials"
 )
@@ -59,7 +60,7 @@ func TestTicketsOfAnAbortedCandidateAreAccepted(t *testing.T) {
 		if its.visit(old) {
 			t.Errorf("%s: the old process knows the ticket already", name)
 		}
-		give(t, candidate, old)
+		testutil.HandOver(t, candidate, old)
 		if !its.visit(old) || !mine.visit(old) {
 			t.Errorf("%s: no resumption after the abort", name)
 		}
@@ -205,7 +206,7 @@ func TestTheConfigOfTheUserHolds(t *testing.T) {
 	base := &tls.Config{ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool, NextProtos: []string{"h2"}}
 	first := f.open(certs.Options{Config: base})
 	second := f.open(certs.Options{Config: base})
-	give(t, first, second)
+	testutil.HandOver(t, first, second)
 	c := newClient(t, tls.VersionTLS13, id)
 	if _, err := c.try(first.Config()); err == nil {
 		t.Error("served without a client certificate")
