@@ -11,7 +11,7 @@ import (
 
 // "A tampered cookie = a new visitor, never an error page": each change of each character, cuts and additions.
 func TestATamperedCookieIsANewVisitor(t *testing.T) {
-	s := newSite(session.Dir(t.TempDir()), session.Options{})
+	s := dirSite(t)
 	v := newVisitor(t, s)
 	v.want("/count", "1")
 	cohort, good := v.get("/cohort"), v.value()
@@ -50,7 +50,7 @@ func TestACookieIsBoundToItsName(t *testing.T) {
 
 // The cohort of one visitor does not go with the session of another.
 func TestACohortIsBoundToItsSession(t *testing.T) {
-	s := newSite(session.Dir(t.TempDir()), session.Options{})
+	s := dirSite(t)
 	a, b := newVisitor(t, s), newVisitor(t, s)
 	a.get("/plain")
 	b.get("/plain")
@@ -61,7 +61,7 @@ func TestACohortIsBoundToItsSession(t *testing.T) {
 
 // Of several cookies with the name, as a neighbour domain can cause them, the one that opens is taken.
 func TestTheCookieIsFoundAmongOthers(t *testing.T) {
-	s := newSite(session.Dir(t.TempDir()), session.Options{})
+	s := dirSite(t)
 	v := newVisitor(t, s)
 	cohort, good := v.get("/cohort"), "session="+v.value()
 	for _, lines := range [][]string{

@@ -134,7 +134,7 @@ func TestMembersAreCarriedOver(t *testing.T) {
 
 // To drop what a struct does not know, delete the key first.
 func TestADeletedKeyCarriesNothing(t *testing.T) {
-	s := newSite(session.Dir(t.TempDir()), session.Options{})
+	s := dirSite(t)
 	s.handle("/replace", func(r *http.Request) (string, error) {
 		if err := session.Put(r.Context(), "k", map[string]int{"A": 1, "B": 2}); err != nil {
 			return "", err

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/midair-go/midair/session"
@@ -154,6 +155,21 @@ type site struct {
 	sm  *session.Manager
 	mux *http.ServeMux
 	http.Handler
+}
+
+// dirSite is a site with the default options and a new directory.
+func dirSite(t testing.TB) *site {
+	t.Helper()
+	return newSite(session.Dir(t.TempDir()), session.Options{})
+}
+
+// onFakeTime runs a test of a dirSite and a visitor in a bubble, where a month takes no time.
+func onFakeTime(t *testing.T, test func(t *testing.T, s *site, v *visitor)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		s := dirSite(t)
+		test(t, s, newVisitor(t, s))
+	})
 }
 
 func newSite(store session.Store, opts session.Options) *site {

@@ -46,7 +46,7 @@ func TestValuesOutliveTheRequest(t *testing.T) {
 		Name string
 		Tags []string
 	}
-	s := newSite(session.Dir(t.TempDir()), session.Options{})
+	s := dirSite(t)
 	s.handle("/typed", func(r *http.Request) (string, error) {
 		return "", errors.Join(
 			session.Put(r.Context(), "n", 42),
@@ -70,7 +70,7 @@ func TestValuesOutliveTheRequest(t *testing.T) {
 
 // A request sees its own changes.
 func TestARequestReadsItsOwnWrites(t *testing.T) {
-	s := newSite(session.Dir(t.TempDir()), session.Options{})
+	s := dirSite(t)
 	s.handle("/own", func(r *http.Request) (string, error) {
 		if _, ok, err := session.Get[int](r.Context(), "k"); ok || err != nil {
 			return "", fmt.Errorf("before: %v %v", ok, err)
@@ -86,7 +86,7 @@ func TestARequestReadsItsOwnWrites(t *testing.T) {
 
 // A value that does not fit is an error for its key, not for the session.
 func TestAMisfitIsIsolatedToItsKey(t *testing.T) {
-	s := newSite(session.Dir(t.TempDir()), session.Options{})
+	s := dirSite(t)
 	s.handle("/number", func(r *http.Request) (string, error) {
 		n, _, err := session.Get[int](r.Context(), "text")
 		return fmt.Sprint(n), err
@@ -148,7 +148,7 @@ func TestTwoFirstWritesMeet(t *testing.T) {
 
 // If the function of Update fails, its error is returned and nothing is stored.
 func TestAFailedUpdateStoresNothing(t *testing.T) {
-	s := newSite(session.Dir(t.TempDir()), session.Options{})
+	s := dirSite(t)
 	for _, mine := range []error{errors.New("mine"), session.ErrConflict, session.ErrNotFound} {
 		runs := 0
 		s.mux.HandleFunc("/fail/"+strings.ReplaceAll(mine.Error(), " ", ""), func(w http.ResponseWriter, r *http.Request) {
@@ -267,7 +267,7 @@ func TestWithoutMiddlewareThereIsNoSession(t *testing.T) {
 
 // A middleware inside of another of the same manager changes nothing; two managers do not mix.
 func TestMiddlewaresNest(t *testing.T) {
-	s := newSite(session.Dir(t.TempDir()), session.Options{})
+	s := dirSite(t)
 	twice := newVisitor(t, s.sm.Middleware(s))
 	res := twice.do("/count")
 	if n := len(res.Header.Values("Set-Cookie")); n != 1 {
@@ -289,7 +289,7 @@ func TestMiddlewaresNest(t *testing.T) {
 
 // Goroutines of a handler may use the session at once.
 func TestGoroutinesOfOneRequestShareItsSession(t *testing.T) {
-	s := newSite(session.Dir(t.TempDir()), session.Options{})
+	s := dirSite(t)
 	s.handle("/many", func(r *http.Request) (string, error) {
 		var all sync.WaitGroup
 		for range 8 {
@@ -335,7 +335,7 @@ func TestAnUpdateEndsWithItsContext(t *testing.T) {
 
 // What the server looks for in its request after the handler is found there.
 func TestTheServerFindsWhatItHasToCleanUp(t *testing.T) {
-	s := newSite(session.Dir(t.TempDir()), session.Options{})
+	s := dirSite(t)
 	s.handle("POST /upload", func(r *http.Request) (string, error) { return "", r.ParseMultipartForm(1) })
 	var body bytes.Buffer
 	form := multipart.NewWriter(&body)

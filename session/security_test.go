@@ -15,7 +15,7 @@ import (
 func TestAPlantedCookieNeverReachesWhatComesAfterTheLogin(t *testing.T) {
 	for name, first := range map[string]string{"WithASession": "/put?k=cart&v=book", "WithoutOne": "/plain"} {
 		t.Run(name, func(t *testing.T) {
-			s := newSite(session.Dir(t.TempDir()), session.Options{})
+			s := dirSite(t)
 			attacker := newVisitor(t, s)
 			attacker.get(first)
 			before := attacker.get("/get?k=cart")
@@ -45,7 +45,7 @@ func TestAPlantedCookieNeverReachesWhatComesAfterTheLogin(t *testing.T) {
 // The old cookie is worth nothing half a minute after the renewal: it is that of a new visitor.
 func TestTheSnapshotOfARenewedSessionEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newSite(session.Dir(t.TempDir()), session.Options{})
+		s := dirSite(t)
 		old := newVisitor(t, s)
 		old.get("/put?k=cart&v=book")
 		victim := old.with(s)
@@ -209,7 +209,7 @@ func overlapLogout(t *testing.T, path, point string) {
 
 // A second logout with the same cookie is no error.
 func TestALogoutMayComeTwice(t *testing.T) {
-	s := newSite(session.Dir(t.TempDir()), session.Options{})
+	s := dirSite(t)
 	v := newVisitor(t, s)
 	v.get("/count")
 	again := v.with(s)
@@ -221,7 +221,7 @@ func TestALogoutMayComeTwice(t *testing.T) {
 
 // What the same request puts after Destroy is in a new session.
 func TestALogoutMayLeaveAMessage(t *testing.T) {
-	s := newSite(session.Dir(t.TempDir()), session.Options{})
+	s := dirSite(t)
 	s.handle("/bye", func(r *http.Request) (string, error) {
 		return "", errors.Join(session.Destroy(r.Context()), session.Put(r.Context(), "flash", "bye"))
 	})
@@ -236,9 +236,7 @@ func TestALogoutMayLeaveAMessage(t *testing.T) {
 
 // A visitor who has missed the answer to a logout is a new one half a minute later, with the old id left alone.
 func TestAMissedLogoutLocksNobodyOut(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := newSite(session.Dir(t.TempDir()), session.Options{})
-		v := newVisitor(t, s)
+	onFakeTime(t, func(t *testing.T, s *site, v *visitor) {
 		v.get("/count")
 		missed := v.with(s)
 		v.get("/logout")
@@ -255,9 +253,7 @@ func TestAMissedLogoutLocksNobodyOut(t *testing.T) {
 // "A token that the client brings and the store does not know is never adopted as an id", but for the hour in which
 // the first cookie of a visitor waits for its first write.
 func TestAnIdThatTheStoreHasLostIsNotAdopted(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := newSite(session.Dir(t.TempDir()), session.Options{})
-		v := newVisitor(t, s)
+	onFakeTime(t, func(t *testing.T, s *site, v *visitor) {
 		cohort := v.get("/cohort")
 		first := v.value()
 		time.Sleep(59 * time.Minute)
@@ -281,9 +277,7 @@ func TestAnIdThatTheStoreHasLostIsNotAdopted(t *testing.T) {
 
 // A session that is destroyed within that hour cannot be made again with its first cookie, at any time.
 func TestATombstoneOutlivesTheFirstCookie(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := newSite(session.Dir(t.TempDir()), session.Options{})
-		v := newVisitor(t, s)
+	onFakeTime(t, func(t *testing.T, s *site, v *visitor) {
 		v.get("/count")
 		first := v.value()
 		old := v.with(s)
@@ -301,9 +295,7 @@ func TestATombstoneOutlivesTheFirstCookie(t *testing.T) {
 
 // The cohort is there in the first request and stays through everything that happens to the session.
 func TestTheCohortStays(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := newSite(session.Dir(t.TempDir()), session.Options{})
-		v := newVisitor(t, s)
+	onFakeTime(t, func(t *testing.T, s *site, v *visitor) {
 		cohort := v.get("/cohort")
 		if len(cohort) < 20 || cohort == newVisitor(t, s).get("/cohort") {
 			t.Fatalf("cohort %q", cohort)
@@ -327,7 +319,7 @@ func TestTheCohortStays(t *testing.T) {
 
 // The cohort can be read outside of the middleware too, from a good cookie.
 func TestTheCohortCanBeReadOutside(t *testing.T) {
-	s := newSite(session.Dir(t.TempDir()), session.Options{})
+	s := dirSite(t)
 	v := newVisitor(t, s)
 	cohort := v.get("/cohort")
 	r, _ := http.NewRequest("GET", "/", nil)

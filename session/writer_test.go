@@ -20,7 +20,7 @@ import (
 // serve starts a server and asks it once.
 func serve(t *testing.T, h2 bool, h http.HandlerFunc) (*site, *http.Response) {
 	t.Helper()
-	s := newSite(session.Dir(t.TempDir()), session.Options{})
+	s := dirSite(t)
 	srv := httptest.NewUnstartedServer(s.sm.Middleware(h))
 	srv.EnableHTTP2 = h2
 	if h2 {
@@ -76,7 +76,7 @@ func TestTheCookieGoesOutWithTheHeader(t *testing.T) {
 
 // An informational answer carries no cookie and leaves it to the one that follows.
 func TestEarlyHintsCarryNoCookie(t *testing.T) {
-	s := newSite(session.Dir(t.TempDir()), session.Options{})
+	s := dirSite(t)
 	srv := httptest.NewServer(s.sm.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Link", "</style.css>")
 		w.WriteHeader(http.StatusEarlyHints)
@@ -108,7 +108,7 @@ func TestEarlyHintsCarryNoCookie(t *testing.T) {
 
 // A connection can be taken over, and what was put before is in the store.
 func TestAHijackedRequestKeepsItsSession(t *testing.T) {
-	s := newSite(session.Dir(t.TempDir()), session.Options{})
+	s := dirSite(t)
 	s.mux.HandleFunc("/ws", func(w http.ResponseWriter, r *http.Request) {
 		if _, err := count(r.Context()); err != nil {
 			t.Error(err)
@@ -151,7 +151,7 @@ func TestAHijackedRequestKeepsItsSession(t *testing.T) {
 
 // Who writes the header himself, over a connection that was taken over, finds the cookie in it, and gets no other one.
 func TestAHijackComesWithTheCookie(t *testing.T) {
-	s := newSite(session.Dir(t.TempDir()), session.Options{})
+	s := dirSite(t)
 	s.mux.HandleFunc("/raw", func(w http.ResponseWriter, r *http.Request) {
 		if _, _, err := w.(http.Hijacker).Hijack(); err == nil {
 			t.Error("not the writer of the test")
@@ -168,7 +168,7 @@ func TestAHijackComesWithTheCookie(t *testing.T) {
 
 // A stream writes to its session in the middle; what needs another cookie is refused then, and does nothing.
 func TestAStreamWritesInItsMiddle(t *testing.T) {
-	s := newSite(session.Dir(t.TempDir()), session.Options{})
+	s := dirSite(t)
 	s.handle("/stream", func(r *http.Request) (string, error) { return "", nil })
 	s.mux.HandleFunc("/events", func(w http.ResponseWriter, r *http.Request) {
 		w.(http.Flusher).Flush()
@@ -186,7 +186,7 @@ func TestAStreamWritesInItsMiddle(t *testing.T) {
 
 // Destroy works after the header too; what is put then would be nobody's, and is refused.
 func TestADestroyAfterTheHeaderIsFinal(t *testing.T) {
-	s := newSite(session.Dir(t.TempDir()), session.Options{})
+	s := dirSite(t)
 	s.mux.HandleFunc("/late", func(w http.ResponseWriter, r *http.Request) {
 		w.(http.Flusher).Flush()
 		if err := session.Destroy(r.Context()); err != nil {
@@ -204,7 +204,7 @@ func TestADestroyAfterTheHeaderIsFinal(t *testing.T) {
 
 // The context of a request serves its session also after the handler has returned.
 func TestASessionCanBeUsedAfterTheAnswer(t *testing.T) {
-	s := newSite(session.Dir(t.TempDir()), session.Options{})
+	s := dirSite(t)
 	var kept context.Context
 	s.handle("/keep", func(r *http.Request) (string, error) {
 		kept = r.Context()
@@ -249,7 +249,7 @@ func TestTheWriterHasTheAbilitiesOfTheWrappedOne(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			s := newSite(session.Dir(t.TempDir()), session.Options{})
+			s := dirSite(t)
 			s.sm.Middleware(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 				_, flush := w.(http.Flusher)
 				h, hijack := w.(http.Hijacker)
