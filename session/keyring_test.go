@@ -283,3 +283,32 @@ func TestTheSecretOfADirectoryOutlivesItsProcesses(t *testing.T) {
 	v = v.with(newSite(session.Dir(dir), session.Options{}))
 	v.want("/count", "2")
 }
+
+// Whatever another process sends, nothing panics, a refusal changes nothing, and what is taken is sent on and opens.
+func FuzzKeys(f *testing.F) {
+	good, err := ring(f, "ab").MarshalBinary()
+	if err != nil {
+		f.Fatal(err)
+	}
+	common := kept.Format{Magic: "midair-session\x00", Version: 1}
+	f.Add(good, false)
+	f.Add(good[1:], true)
+	f.Add([]byte{1, 0, 32}, false)
+	f.Fuzz(func(t *testing.T, data []byte, seal bool) {
+		if seal {
+			data = common.Seal(kept.Append32(common.Begin(), data))
+		}
+		k := ring(t, "z")
+		if err := k.UnmarshalBinary(data); err != nil {
+			if got := letters(t, k); got != "z" {
+				t.Fatalf("refused, and the keys are %q", got)
+			}
+			return
+		}
+		next := &session.KeyRing{}
+		testutil.HandOver(t, k, next)
+		if n := len(letters(t, next)); n == 0 || n > session.MaxKeys || !accepts(t, next, k) {
+			t.Fatalf("%d keys, or the first of them does not open", n)
+		}
+	})
+}
