@@ -120,7 +120,7 @@ func (r *runner) moved(f wire.Frame) {
 			r.u.log.Error("upgrade: a connection is lost that another generation has passed on", "err", wire.ErrMissing)
 		}
 	case r.role == roleLeaving && r.successor != nil: // whoever serves now
-		if !handoff.SendConn(r.successor.link, about, f.Files[0], handoff.SendLastLimit) {
+		if !handoff.SendLate(r.successor.link, about, f.Files[0]) {
 			r.u.log.Error("upgrade: a connection is lost that came after the commit: the new process does not take it")
 		}
 	case r.role == roleLeaving || handoff.GiveMoved(r.u.listeners, about, f.Files[0], r.sharing) != nil:

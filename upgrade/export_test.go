@@ -5,7 +5,7 @@ func SetStepHook(fn func(string)) { atStep = fn }
 
 // NewUnsupported makes an Upgrader as on a platform without upgrades. There may be many of them in a process.
 func NewUnsupported(opts Options) (*Upgrader, error) {
-	o, err := opts.filled()
+	o, err := opts.withDefaults()
 	if err != nil {
 		return nil, err
 	}

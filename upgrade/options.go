@@ -103,8 +103,8 @@ type Options struct {
 	TracerProvider trace.TracerProvider
 }
 
-// filled returns the options with their defaults, or an error that names the field that makes no sense.
-func (o Options) filled() (Options, error) {
+// withDefaults returns the options with their defaults, or an error that names the field that makes no sense.
+func (o Options) withDefaults() (Options, error) {
 	for name, negative := range map[string]bool{
 		"Timeout": o.Timeout < 0, "AbortGrace": o.AbortGrace < 0, "StateLimit": o.StateLimit < 0,
 		"MaxGenerations": o.MaxGenerations < 0, "Silence": o.Silence < 0,

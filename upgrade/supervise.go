@@ -45,7 +45,7 @@ func Supervise(opts Options) (code int, ok bool) {
 	if sdnotify.IsSupervised() || process.HasParent() {
 		return 0, false
 	}
-	o, err := opts.filled()
+	o, err := opts.withDefaults()
 	if err != nil {
 		slog.Error("upgrade: nothing is supervised", "err", err) // New returns the same
 		return 0, false

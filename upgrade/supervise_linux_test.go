@@ -18,7 +18,7 @@ func TestSuperviseOnlyWhereItIsWanted(t *testing.T) {
 			t.Errorf("%+v: %d, %v", o, code, ok)
 		}
 	}
-	if _, err := (Options{Supervisor: "allways"}).filled(); err == nil || !strings.Contains(err.Error(), `"allways"`) {
+	if _, err := (Options{Supervisor: "allways"}).withDefaults(); err == nil || !strings.Contains(err.Error(), `"allways"`) {
 		t.Errorf("%v", err)
 	}
 	t.Setenv(sdnotify.NotifyEnv, "/run/systemd/notify")

@@ -87,7 +87,7 @@ func (s recordSpan) End(...trace.SpanEndOption)       { s.r.ended++ }
 // An upgrade is one span with an event for each phase, and is counted by its outcome.
 func TestUpgradeIsReported(t *testing.T) {
 	r := &recorder{}
-	o, err := Options{MeterProvider: recordMeters{r: r}, TracerProvider: recordTracers{r: r}, Executable: "/does/not/exist"}.filled()
+	o, err := Options{MeterProvider: recordMeters{r: r}, TracerProvider: recordTracers{r: r}, Executable: "/does/not/exist"}.withDefaults()
 	if err != nil {
 		t.Fatal(err)
 	}

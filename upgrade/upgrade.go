@@ -80,7 +80,7 @@ var atStep = func(string) {}
 // listeners and state from it. It may wait for the old process, at most Options.Timeout. There can be one Upgrader in
 // a process. Call Close when it is done with.
 func New(opts Options) (*Upgrader, error) {
-	o, err := opts.filled()
+	o, err := opts.withDefaults()
 	if err != nil {
 		return nil, err
 	}

@@ -18,11 +18,11 @@ import (
 // listeners has accepted.
 type Mover func(from listener.Origin, c net.Conn, ahead []byte) bool
 
-// sendIdleLimit is how long sending an idle connection is tried, a millisecond apart, while the other side is busy. One with
-// bytes ahead is not offered again by a server, and its frame takes more room. One that has come too late has nobody here.
+// How long sending a connection waits for a busy process. A server offers an idle connection again. It does not offer a
+// connection with bytes ahead again, whose message takes more room, and a connection that has come too late has nobody here.
 const (
-	sendIdleLimit = 50 * time.Millisecond
-	SendLastLimit = 2 * time.Second
+	idleLimit = 50 * time.Millisecond
+	lastLimit = 2 * time.Second
 )
 
 // SendIdle passes an idle connection on for good.
@@ -33,23 +33,20 @@ func SendIdle(to *wire.Link, about wire.ConnBody, c net.Conn) bool {
 	}
 	defer file.Close()
 	about.Idle = len(about.Ahead) == 0
-	return SendConn(to, about, file, moveLimit(about.Ahead))
+	return to.SendWithin(wire.KindConn, about, file, patience(about)) == nil
 }
 
-func moveLimit(ahead []byte) time.Duration {
-	if len(ahead) == 0 {
-		return sendIdleLimit
+func patience(about wire.ConnBody) time.Duration {
+	if about.Idle {
+		return idleLimit
 	}
-	return SendLastLimit
+	return lastLimit
 }
 
-func SendConn(to *wire.Link, about wire.ConnBody, file *os.File, limit time.Duration) bool {
-	for until := time.Now().Add(limit); ; time.Sleep(time.Millisecond) {
-		err := to.TrySend(wire.KindConn, about, file, time.Millisecond)
-		if err == nil || wire.Gone(err) || time.Now().After(until) {
-			return err == nil
-		}
-	}
+// SendLate passes a connection on that has come to this process when it had handed over, and reports whether it could. It
+// waits up to two seconds. The file stays the caller's.
+func SendLate(to *wire.Link, about wire.ConnBody, file *os.File) bool {
+	return to.SendWithin(wire.KindConn, about, file, lastLimit) == nil
 }
 
 // Returner sends a part of the idle connections of a candidate back to the old process.

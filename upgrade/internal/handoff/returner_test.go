@@ -17,11 +17,14 @@ type busyWire struct {
 	end   chan struct{}
 }
 
-func (w *busyWire) Send([]byte, []*os.File) error { return nil }
-func (w *busyWire) TrySend([]byte, *os.File) error {
-	if time.Now().Before(w.until) {
-		return syscall.EAGAIN
+func (w *busyWire) Send([]byte, []*os.File) error  { return nil }
+func (w *busyWire) TrySend([]byte, *os.File) error { return syscall.EAGAIN }
+func (w *busyWire) SendBy(_ []byte, _ *os.File, by time.Time) error {
+	if by.Before(w.until) {
+		time.Sleep(time.Until(by))
+		return os.ErrDeadlineExceeded
 	}
+	time.Sleep(time.Until(w.until))
 	return nil
 }
 func (w *busyWire) Recv([]byte) (int, []*os.File, error) { <-w.end; return 0, nil, io.EOF }
@@ -41,8 +44,8 @@ func TestConnectionsWithAStateWaitForABusyProcess(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			l := wire.NewLink(&busyWire{until: time.Now().Add(c.busy), end: make(chan struct{})})
-			ahead := []byte(c.ahead)
-			if got := SendConn(l, wire.ConnBody{Ahead: ahead}, nil, moveLimit(ahead)); got != c.want {
+			about := wire.ConnBody{Ahead: []byte(c.ahead), Idle: c.ahead == ""}
+			if got := l.SendWithin(wire.KindConn, about, nil, patience(about)) == nil; got != c.want {
 				t.Errorf("with %q ahead, to a process that is busy for %v: %v", c.ahead, c.busy, got)
 			}
 			l.Close()

@@ -10,12 +10,12 @@ import (
 // State of any content is read or refused, whether or not its sum is right.
 func FuzzState(f *testing.F) {
 	f.Add(stateBytes(f))
-	f.Add([]byte(stateMagic))
-	f.Add(appendStateEntry(appendStateHeader(nil, 1), "", nil))
+	f.Add(format.Begin())
+	f.Add(appendEntry(begin(1), "", nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		sum := sha256.Sum256(b)
 		for _, whole := range [][]byte{b, append(b[:len(b):len(b)], sum[:]...)} {
-			values, err := decodeState(whole)
+			values, err := decode(whole)
 			if err != nil && values != nil {
 				t.Fatal("an error and values")
 			}

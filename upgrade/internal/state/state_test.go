@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/midair-go/midair/internal/kept"
 	"github.com/midair-go/midair/internal/sys"
 )
 
@@ -135,17 +136,40 @@ func TestStateBytesAreFixed(t *testing.T) {
 // One flipped bit or one missing byte anywhere is noticed.
 func TestDamagedStateIsRefused(t *testing.T) {
 	b := stateBytes(t)
-	if _, err := decodeState(b); err != nil {
+	if _, err := decode(b); err != nil {
 		t.Fatal(err)
+	}
+	refused := func(b []byte) bool {
+		_, err := decode(b)
+		return errors.Is(err, kept.ErrDamaged) || errors.Is(err, kept.ErrForeign)
 	}
 	for i := range b {
 		damaged := bytes.Clone(b)
 		damaged[i] ^= 1
-		if _, err := decodeState(damaged); !errors.Is(err, errState) {
-			t.Fatalf("byte %d flipped: %v", i, err)
+		if !refused(damaged) {
+			t.Fatalf("byte %d flipped", i)
 		}
-		if _, err := decodeState(b[:i]); !errors.Is(err, errState) {
-			t.Fatalf("cut at %d: %v", i, err)
+		if !refused(b[:i]) {
+			t.Fatalf("cut at %d", i)
+		}
+	}
+}
+
+// A state of a later version of the library, or of another kind, says what to do; more entries than were announced are
+// refused.
+func TestLaterStateIsRefused(t *testing.T) {
+	later := kept.Format{Magic: format.Magic, Version: format.Version + 1}
+	for name, c := range map[string]struct {
+		b    []byte
+		want string
+	}{
+		"later":   {later.Seal(later.Begin()), "of a later format: stop and start the service"},
+		"foreign": {[]byte("something else"), "not of this kind"},
+		"more":    {format.Seal(appendEntry(begin(0), "name", nil)), "after the last entry"},
+		"less":    {format.Seal(appendEntry(begin(2), "name", nil)), "damaged"},
+	} {
+		if _, err := decode(c.b); err == nil || !strings.Contains(err.Error(), "read state: ") || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
 	}
 }
@@ -160,7 +184,7 @@ func TestUnsealedStateIsRefused(t *testing.T) {
 	if _, err := f.Write(stateBytes(t)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := readState(f, 1<<20); err == nil || !strings.Contains(err.Error(), "not sealed") {
+	if _, err := read(f, 1<<20); err == nil || !strings.Contains(err.Error(), "not sealed") {
 		t.Fatalf("%v", err)
 	}
 	sealedFile := snapshotOf(t, map[string]Value{"a": &text{}})

@@ -9,34 +9,42 @@ import (
 	"time"
 )
 
-// How frames pass between two processes: who reads, who sends, and what comes along with them.
-
-// Transport moves bytes and descriptors between two processes. Its message borders do not matter.
+// Transport moves bytes and descriptors between two processes. The borders of its messages do not matter.
 type Transport interface {
+	// Send sends b with descriptors, which stay the caller's. It may wait for a peer that does not read.
 	Send(b []byte, files []*os.File) error
+	// Recv reads into b, and returns the descriptors that came along, which are the caller's.
 	Recv(b []byte) (n int, files []*os.File, err error)
+	// Close ends a Recv.
 	Close() error
 }
 
-// What a wire may be able to do besides.
+// What a Transport may be able to do besides.
 type (
 	trySender interface {
-		TrySend(b []byte, file *os.File) error // without waiting; the file is nil if there is none
+		// TrySend sends b and a file, if there is one, at once and whole, or not at all.
+		TrySend(b []byte, file *os.File) error
+		// SendBy is TrySend that waits until the peer has room, or until a moment.
+		SendBy(b []byte, file *os.File, by time.Time) error
 	}
 	duplicator interface {
 		Dup() (*os.File, error)
 	}
 	quitter interface {
-		Quit() // ends recv
+		Quit() // ends a Recv, and leaves the socket open
 	}
 )
 
-// Link is one process's end of the control socket. A goroutine reads it until the other end is gone or close is
-// called, then frames is closed: to the owner that means that the peer is dead.
+// Link is one process's end of the control socket. A goroutine reads until the other end is gone or Close is called; then
+// Frames is closed, which means to the owner that the peer is dead. Its methods may be called from any goroutine.
 type Link struct {
+	// Frames delivers what the peer says. The receiver closes each frame.
+	Frames <-chan Frame
+	// Broken is why Frames was closed, if it was not the end of the peer; to be read after that.
+	Broken error
+
 	wire   Transport
-	Frames chan Frame
-	Broken error // why frames was closed, if it was not the end of the peer; to be read after that
+	frames chan Frame // Frames, for the goroutine that reads
 
 	lacking atomic.Bool // a connection may come without its descriptor: the sender still has one
 
@@ -46,8 +54,10 @@ type Link struct {
 	done sync.WaitGroup
 }
 
+// NewLink begins to read. The transport becomes the link's, and Close closes it.
 func NewLink(w Transport) *Link {
-	l := &Link{wire: w, Frames: make(chan Frame, 16), turn: make(chan struct{}, 1), stop: make(chan struct{})}
+	l := &Link{wire: w, frames: make(chan Frame, 16), turn: make(chan struct{}, 1), stop: make(chan struct{})}
+	l.Frames = l.frames
 	l.done.Go(l.read)
 	return l
 }
@@ -56,7 +66,7 @@ func NewLink(w Transport) *Link {
 func (l *Link) AllowMissing(on bool) { l.lacking.Store(on) }
 
 func (l *Link) read() {
-	defer close(l.Frames)
+	defer close(l.frames)
 	var pending []byte
 	var files []*os.File
 	defer func() { Frame{Files: files}.Close() }()
@@ -96,7 +106,7 @@ func (l *Link) deliver(pending []byte, files []*os.File) ([]byte, []*os.File, er
 		n := min(f.nfiles, len(files))
 		f.Files, files = files[:n:n], files[n:]
 		select {
-		case l.Frames <- f:
+		case l.frames <- f:
 		case <-l.stop:
 			f.Close()
 			return pending, files, os.ErrClosed
@@ -104,6 +114,8 @@ func (l *Link) deliver(pending []byte, files []*os.File) ([]byte, []*os.File, er
 	}
 }
 
+// Send sends a message. The files stay the caller's. It waits for others that send, and at most two seconds for a peer that
+// does not read.
 func (l *Link) Send(k Kind, body any, files ...*os.File) error {
 	b, err := Encode(k, body, len(files))
 	if err != nil {
@@ -114,11 +126,30 @@ func (l *Link) Send(k Kind, body any, files ...*os.File) error {
 	return l.wire.Send(b, files)
 }
 
-// errBusy is that a frame cannot be sent at once.
+// errBusy means that sending would wait for too long.
 var errBusy = errors.New("the control socket is busy")
 
-// TrySend sends a frame with a descriptor, or none, if the other side has room for it. It waits for others that send.
+// TrySend sends a message with a file, or nil, if the peer has room for it. It waits for others that send, at most for wait.
+// The file stays the caller's.
 func (l *Link) TrySend(k Kind, body any, file *os.File, wait time.Duration) error {
+	return l.atOnce(k, body, file, wait, func(w trySender, b []byte) error { return w.TrySend(b, file) })
+}
+
+// SendWithin sends a message with a file, or nil, as soon as the peer has room for it, and gives up after limit, which
+// counts for others that send too. The file stays the caller's.
+func (l *Link) SendWithin(k Kind, body any, file *os.File, limit time.Duration) error {
+	by := time.Now().Add(limit)
+	return l.atOnce(k, body, file, limit, func(w trySender, b []byte) error {
+		for {
+			err := w.SendBy(b, file, by)
+			if !isShortage(err) || !l.rest(by) {
+				return err
+			}
+		}
+	})
+}
+
+func (l *Link) atOnce(k Kind, body any, file *os.File, wait time.Duration, send func(w trySender, b []byte) error) error {
 	w, ok := l.wire.(trySender)
 	if !ok {
 		return errors.ErrUnsupported
@@ -135,7 +166,28 @@ func (l *Link) TrySend(k Kind, body any, file *os.File, wait time.Duration) erro
 		return errBusy
 	}
 	defer func() { <-l.turn }()
-	return w.TrySend(b, file)
+	return send(w, b)
+}
+
+// isShortage reports whether an error of sending may be over in a moment, and no poller tells when: too many descriptors
+// are on their way between processes, or there is no memory.
+func isShortage(err error) bool {
+	return errors.Is(err, syscall.ETOOMANYREFS) || errors.Is(err, syscall.ENOBUFS) || errors.Is(err, syscall.ENOMEM)
+}
+
+// rest lets a millisecond pass, and reports whether there is time left until then.
+func (l *Link) rest(by time.Time) bool {
+	if time.Until(by) <= 0 {
+		return false
+	}
+	timer := time.NewTimer(time.Millisecond)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-l.stop:
+		return false
+	}
 }
 
 func (l *Link) takeTurn(limit time.Duration) bool {
@@ -163,13 +215,15 @@ func (l *Link) Dup() (*os.File, error) {
 	return w.Dup()
 }
 
-// Quit stops reading and leaves the socket open, for another process that has it now. frames ends with what has come.
+// Quit stops reading and leaves the socket open, for another process that has it now. Frames ends with what has come.
 func (l *Link) Quit() {
 	if w, ok := l.wire.(quitter); ok {
 		w.Quit()
 	}
 }
 
+// Close closes the socket, waits for the goroutine that reads, and closes what nobody has taken from Frames. It may be called
+// twice.
 func (l *Link) Close() {
 	l.once.Do(func() {
 		close(l.stop)
@@ -181,7 +235,7 @@ func (l *Link) Close() {
 	}
 }
 
-// Gone tells whether an error of the control socket means that the peer is dead.
+// Gone reports whether an error of Send, TrySend or SendWithin means that the peer is dead.
 func Gone(err error) bool {
 	return errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)
 }

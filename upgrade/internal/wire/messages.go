@@ -1,23 +1,23 @@
+// Package wire is the control protocol between an old process and its candidate: messages, and the link that carries them
+// with their descriptors.
+//
+//	messages.go  what is said: kinds, bodies, versions
+//	frame.go     how a message looks in bytes
+//	link.go      who reads, who sends
+//	socket_*.go  the socket below
+//
+// Builds with different versions of this package upgrade each other: the bytes of a message are a contract, which
+// protocol_test.go holds. A field may be added to a body, a kind may be added, a number never changes.
 package wire
 
 import (
-	"encoding/binary"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"os"
+	"strconv"
 	"time"
 )
 
-// The control protocol. Old process and candidate share a private socket that is made for one attempt. It carries
-// frames: a header of 12 bytes and a JSON body, so that a field may be added in either process without the other
-// knowing it. A frame of an unknown kind is ignored, and its descriptors are closed.
-//
-//	0  4  magic "mdr1"
-//	4  1  kind
-//	5  1  number of descriptors that come along, 8 at most
-//	6  2  zero; ignored when read
-//	8  4  length of the body, big endian
+// Kind says what a message is about. Old process and candidate share a private socket that is made for one attempt. A
+// message of an unknown kind is ignored, and its descriptors are closed.
 //
 //	candidate                 old
 //	hello       ------------>
@@ -46,51 +46,57 @@ import (
 //	            <------------ released   the old one has it and lives: the candidate may end
 type Kind uint8
 
+// The kinds, with what goes along. A descriptor comes with a message where the comment says so.
 const (
-	KindHello Kind = iota + 1
-	KindWelcome
-	KindPrepared
-	KindOpen
-	KindCommit
-	KindServing
-	KindFailed
-	KindAbort
-	KindReturned
-	KindReleased
+	KindHello    Kind = iota + 1 // HelloBody: the candidate has started
+	KindWelcome                  // WelcomeBody, files with state and for crash output: what the candidate begins with
+	KindPrepared                 // PreparedBody: the checks have passed and the server waits in Accept
+	KindOpen                     // accept beside the old process, or in its place
+	KindCommit                   // CommitBody, a file with state: take over
+	KindServing                  // ServingBody: the candidate has taken over
+	KindFailed                   // FailedBody: the candidate gives up
+	KindAbort                    // AbortBody: the old process does not want the candidate
+	KindReturned                 // an aborted candidate has finished, a file with state if it had served
+	KindReleased                 // the old process has what was returned
+
 	// Since version 2. A peer of version 1 ignores them.
-	KindDial
-	KindDialed
-	KindPrevious
-	KindElder
-	KindHurry
-	KindShare
-	KindConn
-	KindBeat
-	KindWeight
-	KindShut
-	KindMessage
+
+	KindDial     // DialBody, a connection: a private one, for Smoke and Bake
+	KindDialed   // DialedBody: the answer to KindDial
+	KindPrevious // a file that is the executable of the build before, and a file with its arguments
+	KindElder    // ElderBody, a control socket: an older generation that drains
+	KindHurry    // too many generations: close idle connections
+	KindShare    // a file that is the memory of the slots: connections will come
+	KindConn     // ConnBody, a connection: it belongs to the receiver now
+	KindBeat     // the candidate is alive
+	KindWeight   // WeightBody: give a part of the idle connections back
+	KindShut     // do not accept any more
+	KindMessage  // MessageBody: of the application, to the judge
 )
 
-// ProtocolMin and protocolMax are the versions of the protocol that this library speaks. The old process takes the
+var kindNames = [...]string{
+	KindHello: "hello", KindWelcome: "welcome", KindPrepared: "prepared", KindOpen: "open", KindCommit: "commit",
+	KindServing: "serving", KindFailed: "failed", KindAbort: "abort", KindReturned: "returned", KindReleased: "released",
+	KindDial: "dial", KindDialed: "dialed", KindPrevious: "previous", KindElder: "elder", KindHurry: "hurry",
+	KindShare: "share", KindConn: "conn", KindBeat: "beat", KindWeight: "weight", KindShut: "shut", KindMessage: "message",
+}
+
+// String returns the name that the protocol's table has.
+func (k Kind) String() string {
+	if int(k) < len(kindNames) && kindNames[k] != "" {
+		return kindNames[k]
+	}
+	return "kind " + strconv.Itoa(int(k))
+}
+
+// ProtocolMin and ProtocolMax are the versions of the protocol that this library speaks. The old process takes the
 // highest that both know.
 const (
 	ProtocolMin = 1
 	ProtocolMax = 2
 )
 
-const (
-	frameMagic  = "mdr1"
-	frameHeader = 12
-	frameLimit  = 32 << 10 // a frame always fits into the socket's buffer
-)
-
-type Frame struct {
-	Kind   Kind
-	Body   []byte
-	nfiles int
-	Files  []*os.File
-}
-
+// HelloBody says which versions of the protocol the candidate speaks, and who the candidate is.
 type HelloBody struct {
 	Min     int    `json:"min"`
 	Max     int    `json:"max"`
@@ -99,6 +105,7 @@ type HelloBody struct {
 	Speaks  bool   `json:"speaks,omitempty"` // it tells a service manager itself what becomes of it
 }
 
+// WelcomeBody tells the candidate which upgrade it belongs to.
 type WelcomeBody struct {
 	Protocol   int   `json:"protocol"`        // the lowest that the old process speaks: it may not know hello yet
 	Generation int   `json:"generation"`      // of the candidate
@@ -116,16 +123,19 @@ type WelcomeBody struct {
 	Stored []string `json:"stored,omitempty"` // names of the sockets that a service manager keeps
 }
 
+// PreparedBody says what the candidate needs before it may accept.
 type PreparedBody struct {
 	Exclusive bool `json:"exclusive,omitempty"` // it must not accept before it has what the old process holds
 }
 
+// DialBody names the listener that a private connection is for.
 type DialBody struct {
 	ID      int    `json:"id"`
 	Network string `json:"network,omitempty"` // as given to Listen; empty: the first listener
 	Addr    string `json:"addr,omitempty"`
 }
 
+// DialedBody says what became of a private connection.
 type DialedBody struct {
 	ID    int    `json:"id"`
 	Error string `json:"error,omitempty"` // it has no such listener, say
@@ -142,11 +152,13 @@ type ConnBody struct {
 	Weight  float64 `json:"weight,omitempty"`
 }
 
+// WeightBody is the share of the candidate before and after a step.
 type WeightBody struct {
 	From float64 `json:"from"`
 	To   float64 `json:"to"`
 }
 
+// MessageBody is a message of the application.
 type MessageBody struct {
 	Name string `json:"name"`
 	Data []byte `json:"data"`
@@ -160,21 +172,25 @@ type ElderBody struct {
 	Hurried    bool   `json:"hurried,omitempty"`
 }
 
+// CommitBody goes with the commit.
 type CommitBody struct {
 	State bool `json:"state,omitempty"`
 	Again bool `json:"again,omitempty"` // an upgrade was asked for meanwhile: whoever serves does it
 }
 
+// ServingBody says what the new process serves.
 type ServingBody struct {
 	Listeners []SocketName `json:"listeners,omitempty"` // that could take idle connections
 }
 
+// FailedBody says why the candidate gives up.
 type FailedBody struct {
 	Phase   string `json:"phase"` // a Phase of upgrade
 	Reason  string `json:"reason"`
 	Aborted bool   `json:"aborted,omitempty"` // it was told to stop
 }
 
+// AbortBody says why the candidate is not wanted.
 type AbortBody struct {
 	Reason   string `json:"reason"`
 	Stopping bool   `json:"stopping,omitempty"` // nobody is to take over, and nothing that is said will be heard
@@ -189,16 +205,6 @@ func Clip(s string) string {
 	return s[:most] + "..."
 }
 
-func (f Frame) Decode(v any) error {
-	if len(f.Body) == 0 {
-		return nil
-	}
-	if err := json.Unmarshal(f.Body, v); err != nil {
-		return fmt.Errorf("control frame %d: %w", f.Kind, err)
-	}
-	return nil
-}
-
 // Overlap says what to do if the other side has no version in common with this one.
 func Overlap(low, high int) error {
 	if low <= ProtocolMax && high >= ProtocolMin {
@@ -206,56 +212,4 @@ func Overlap(low, high int) error {
 	}
 	return fmt.Errorf("it speaks versions %d to %d of the control protocol, this process %d to %d: upgrade to a release in between first, or stop the service and start it",
 		low, high, ProtocolMin, ProtocolMax)
-}
-
-func (f Frame) Close() {
-	for _, file := range f.Files {
-		file.Close()
-	}
-}
-
-func Encode(k Kind, body any, nfiles int) ([]byte, error) {
-	var data []byte
-	if body != nil {
-		var err error
-		if data, err = json.Marshal(body); err != nil {
-			return nil, err
-		}
-	}
-	if frameHeader+len(data) > frameLimit {
-		return nil, fmt.Errorf("control frame %d: %d bytes are more than %d", k, len(data), frameLimit-frameHeader)
-	}
-	b := append(make([]byte, 0, frameHeader+len(data)), frameMagic...)
-	b = append(b, byte(k), byte(nfiles), 0, 0)
-	b = binary.BigEndian.AppendUint32(b, uint32(len(data)))
-	return append(b, data...), nil
-}
-
-var (
-	ErrFrame   = errors.New("what came on the control socket is not a frame")
-	ErrMissing = fmt.Errorf("%w: descriptors are missing, perhaps too many files are open", ErrFrame)
-)
-
-// cutFrame takes the first frame off b. With a nil rest and a nil error there is no whole frame in b yet.
-func cutFrame(b []byte) (f Frame, rest []byte, err error) {
-	if len(b) < frameHeader {
-		return Frame{}, nil, nil
-	}
-	size := binary.BigEndian.Uint32(b[8:])
-	if string(b[:4]) != frameMagic || size > frameLimit-frameHeader {
-		return Frame{}, nil, ErrFrame
-	}
-	end := frameHeader + int(size)
-	if len(b) < end {
-		return Frame{}, nil, nil
-	}
-	body := append([]byte(nil), b[frameHeader:end]...)
-	return Frame{Kind: Kind(b[4]), Body: body, nfiles: int(b[5])}, b[end:len(b):len(b)], nil
-}
-
-// SocketName is tableflip's name of a socket.
-type SocketName struct {
-	Kind    string `json:"kind"`
-	Network string `json:"network"`
-	Addr    string `json:"addr"`
 }

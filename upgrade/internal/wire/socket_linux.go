@@ -4,23 +4,55 @@ import (
 	"errors"
 	"os"
 	"runtime"
+	"time"
 
 	"github.com/midair-go/midair/internal/sys"
 	"golang.org/x/sys/unix"
 )
 
+var _ trySender = (*socket)(nil)
+
 // TrySend sends a frame as one message, which is whole or not at all.
 func (s *socket) TrySend(b []byte, file *os.File) error {
-	var rights []byte
-	if file != nil {
-		rights = unix.UnixRights(int(sys.FD(file)))
-		defer runtime.KeepAlive(file)
+	raw, err := s.conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var sent error
+	err = raw.Control(func(fd uintptr) { sent = sendmsg(fd, b, file) })
+	return errors.Join(err, sent)
+}
+
+// SendBy is TrySend that waits for room.
+func (s *socket) SendBy(b []byte, file *os.File, by time.Time) error {
+	if err := s.conn.SetWriteDeadline(by); err != nil {
+		return err
 	}
 	raw, err := s.conn.SyscallConn()
 	if err != nil {
 		return err
 	}
 	var sent error
-	err = raw.Control(func(fd uintptr) { sent = unix.Sendmsg(int(fd), b, rights, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL) })
-	return errors.Join(err, sent)
+	err = raw.Write(func(fd uintptr) bool {
+		sent = sendmsg(fd, b, file)
+		return sent != unix.EAGAIN
+	})
+	if err != nil { // the time is over
+		return err
+	}
+	return sent
+}
+
+func sendmsg(fd uintptr, b []byte, file *os.File) error {
+	var rights []byte
+	if file != nil {
+		rights = unix.UnixRights(int(sys.FD(file)))
+		defer runtime.KeepAlive(file)
+	}
+	for {
+		err := unix.Sendmsg(int(fd), b, rights, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+		if err != unix.EINTR {
+			return err
+		}
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"os"
 )
 
+// NewSocket closes the file: there are no control sockets here.
 func NewSocket(file *os.File) (Transport, error) {
 	file.Close()
 	return nil, errors.ErrUnsupported

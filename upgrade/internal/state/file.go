@@ -1,0 +1,99 @@
+package state
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/midair-go/midair/internal/kept"
+	"github.com/midair-go/midair/internal/sys"
+)
+
+// format is the file with state: the number of entries, and each entry as name and data with their lengths before them.
+var format = kept.Format{Name: "state", Magic: "midair\x00", Version: 1}
+
+// begin begins the content of a file with that many entries.
+func begin(entries int) []byte {
+	return binary.BigEndian.AppendUint32(format.Begin(), uint32(entries))
+}
+
+func appendEntry(b []byte, name string, data []byte) []byte {
+	return kept.Append64(kept.Append32(b, name), data)
+}
+
+// write makes a sealed file of what begin and appendEntry have returned. The caller closes the file.
+func write(b []byte) (*os.File, error) {
+	f, err := sys.MemFile("midair-state")
+	if err != nil {
+		return nil, err
+	}
+	_, err = f.Write(format.Seal(b))
+	if err == nil {
+		err = sys.Seal(f)
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("write state: %w", err)
+	}
+	return f, nil
+}
+
+// read returns the entries of a file that write of any process has made.
+func read(f *os.File, limit int64) (map[string][]byte, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("read state: %w", err)
+	}
+	if info.Size() > limit+int64(format.Sum.Size()) {
+		return nil, fmt.Errorf("read state: %d bytes are more than StateLimit %d", info.Size(), limit)
+	}
+	if err := sys.CheckSeal(f); err != nil {
+		return nil, fmt.Errorf("read state: %w", err)
+	}
+	b, err := io.ReadAll(io.NewSectionReader(f, 0, info.Size()))
+	if err != nil {
+		return nil, fmt.Errorf("read state: %w", err)
+	}
+	return decode(b)
+}
+
+// errRest is a file with bytes after its last entry: no version of this package writes one.
+var errRest = errors.New("bytes after the last entry")
+
+func decode(b []byte) (map[string][]byte, error) {
+	r := format.Open(b)
+	values := map[string][]byte{}
+	for n := r.Uint32(); n > 0 && r.Err() == nil; n-- {
+		name := string(r.Bytes32())
+		values[name] = r.Bytes64()
+	}
+	if err := r.Err(); err != nil {
+		return nil, fmt.Errorf("read %w", err)
+	}
+	if r.Left() > 0 {
+		return nil, fmt.Errorf("read state: %w", errRest)
+	}
+	return values, nil
+}
+
+// argsLimit is more than the kernel lets a process be started with.
+const argsLimit = 8 << 20
+
+// WriteBuild writes what goes with the executable of a build to a sealed file. The caller closes it.
+func WriteBuild(version string, args []string) (*os.File, error) {
+	b := appendEntry(begin(2), "version", []byte(version))
+	b = appendEntry(b, "args", []byte(strings.Join(args, "\x00"))) // no argument has a zero byte
+	return write(b)
+}
+
+// ReadBuild reads what WriteBuild of any process has written.
+func ReadBuild(f *os.File) (version string, args []string, err error) {
+	values, err := read(f, argsLimit)
+	if err != nil {
+		return "", nil, err
+	}
+	return string(values["version"]), strings.Split(string(values["args"]), "\x00"), nil
+}

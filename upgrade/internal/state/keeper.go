@@ -1,0 +1,137 @@
+// Package state passes named values of a program from an old process to a new one, and back: a Keeper asks the values for
+// their bytes and restores them, and a sealed file carries the bytes of all of them, in the format of package kept.
+//
+// The program's methods are called without a lock, since they may hang, and a panic of theirs is an error.
+package state
+
+import (
+	"bytes"
+	"encoding"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"sync"
+
+	"github.com/midair-go/midair/internal/guard"
+)
+
+// Value is a value that is kept.
+type Value interface {
+	encoding.BinaryMarshaler
+	encoding.BinaryUnmarshaler
+}
+
+// Keeper holds the named values of a program and what an older generation sent for them.
+type Keeper struct {
+	limit int64
+
+	mu       sync.Mutex
+	names    []string // in the order of Keep
+	values   map[string]Value
+	received map[string][]byte
+	refused  error // the first value that did not take its data, or a name used twice
+}
+
+// NewKeeper makes a Keeper without values. limit is the most that all of them may take together, in bytes.
+func NewKeeper(limit int64) *Keeper {
+	return &Keeper{limit: limit, values: map[string]Value{}}
+}
+
+// Keep adds a value and restores it at once if there is something for it.
+func (k *Keeper) Keep(name string, v Value) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if _, ok := k.values[name]; ok {
+		k.Refuse(fmt.Errorf("keep %q: the name is used twice", name))
+		return
+	}
+	k.names = append(k.names, name)
+	k.values[name] = v
+	if data, ok := k.received[name]; ok {
+		k.Refuse(restore(name, v, data))
+	}
+}
+
+// Refuse notes a reason for Err, if there is none yet.
+func (k *Keeper) Refuse(err error) {
+	if k.refused == nil {
+		k.refused = err
+	}
+}
+
+// Err is the reason not to get prepared, if there is one.
+func (k *Keeper) Err() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.refused
+}
+
+// Receive takes the state of another generation: every value that is known is restored, the others when they are kept.
+// All values are tried, and the first refusal is returned.
+func (k *Keeper) Receive(file *os.File) error {
+	data, err := read(file, k.limit)
+	if err != nil {
+		return err
+	}
+	k.mu.Lock()
+	k.received = data
+	k.mu.Unlock()
+	names, values := k.kept()
+	var errs []error
+	for _, name := range names {
+		if b, ok := data[name]; ok {
+			errs = append(errs, restore(name, values[name], b))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// kept copies what there is, so that the program's methods are not called under a lock: one that hangs must not keep the
+// other side of the protocol from going on.
+func (k *Keeper) kept() ([]string, map[string]Value) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return slices.Clone(k.names), maps.Clone(k.values)
+}
+
+// Forget drops what was received: the program is up, and nothing is kept later.
+func (k *Keeper) Forget() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.received = nil
+}
+
+// Snapshot writes all values to a sealed file; nil if there are none.
+func (k *Keeper) Snapshot() (*os.File, error) {
+	names, values := k.kept()
+	if len(names) == 0 {
+		return nil, nil
+	}
+	b := begin(len(names))
+	for _, name := range names {
+		var data []byte
+		err := guard.Call(func() (err error) {
+			data, err = values[name].MarshalBinary()
+			return err
+		})
+		if err != nil {
+			return nil, fmt.Errorf("keep %q: %w", name, err)
+		}
+		b = appendEntry(b, name, data)
+		if int64(len(b)) > k.limit {
+			return nil, fmt.Errorf("keep %q: its %d bytes bring the state to %d bytes, more than StateLimit %d",
+				name, len(data), len(b), k.limit)
+		}
+	}
+	return write(b)
+}
+
+func restore(name string, v Value, data []byte) error {
+	err := guard.Call(func() error { return v.UnmarshalBinary(bytes.Clone(data)) })
+	if err != nil {
+		return fmt.Errorf("keep %q refuses what the other generation sent (%d bytes): %w", name, len(data), err)
+	}
+	return nil
+}

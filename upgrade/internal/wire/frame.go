@@ -1,0 +1,99 @@
+package wire
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+)
+
+// A frame is a header of 12 bytes and a JSON body, so that a field may be added in either process without the other knowing
+// it.
+//
+//	0  4  magic "mdr1"
+//	4  1  kind
+//	5  1  number of descriptors that come along, 8 at most
+//	6  2  zero; ignored when read
+//	8  4  length of the body, big endian
+const (
+	frameMagic  = "mdr1"
+	frameHeader = 12
+	frameLimit  = 32 << 10 // a frame always fits into the socket's buffer
+)
+
+// Frame is one message as it was received. The one who takes it from a link closes it.
+type Frame struct {
+	Kind   Kind
+	Body   []byte // JSON, see Decode; empty if the message has none
+	Files  []*os.File
+	nfiles int // how many descriptors the header announces
+}
+
+// Decode reads the body into a struct of this package. A frame without a body leaves the struct as it is.
+func (f Frame) Decode(v any) error {
+	if len(f.Body) == 0 {
+		return nil
+	}
+	if err := json.Unmarshal(f.Body, v); err != nil {
+		return fmt.Errorf("control message %v: %w", f.Kind, err)
+	}
+	return nil
+}
+
+// Close closes the descriptors that came along.
+func (f Frame) Close() {
+	for _, file := range f.Files {
+		file.Close()
+	}
+}
+
+// Encode returns a message as its bytes: body is a struct of this package, or nil.
+func Encode(k Kind, body any, nfiles int) ([]byte, error) {
+	var data []byte
+	if body != nil {
+		var err error
+		if data, err = json.Marshal(body); err != nil {
+			return nil, err
+		}
+	}
+	if frameHeader+len(data) > frameLimit {
+		return nil, fmt.Errorf("control message %v: %d bytes are more than %d", k, len(data), frameLimit-frameHeader)
+	}
+	b := append(make([]byte, 0, frameHeader+len(data)), frameMagic...)
+	b = append(b, byte(k), byte(nfiles), 0, 0)
+	b = binary.BigEndian.AppendUint32(b, uint32(len(data)))
+	return append(b, data...), nil
+}
+
+// Why a link ends although the other process lives.
+var (
+	// ErrFrame means that what came is not a frame.
+	ErrFrame = errors.New("what came on the control socket is not a frame")
+	// ErrMissing means that a frame came without its descriptors. It is an ErrFrame.
+	ErrMissing = fmt.Errorf("%w: descriptors are missing, perhaps too many files are open", ErrFrame)
+)
+
+// cutFrame takes the first frame off b. With a nil rest and a nil error there is no whole frame in b yet.
+func cutFrame(b []byte) (f Frame, rest []byte, err error) {
+	if len(b) < frameHeader {
+		return Frame{}, nil, nil
+	}
+	size := binary.BigEndian.Uint32(b[8:])
+	if string(b[:4]) != frameMagic || size > frameLimit-frameHeader {
+		return Frame{}, nil, ErrFrame
+	}
+	end := frameHeader + int(size)
+	if len(b) < end {
+		return Frame{}, nil, nil
+	}
+	body := append([]byte(nil), b[frameHeader:end]...)
+	return Frame{Kind: Kind(b[4]), Body: body, nfiles: int(b[5])}, b[end:len(b):len(b)], nil
+}
+
+// SocketName is tableflip's name of a socket.
+type SocketName struct {
+	Kind    string `json:"kind"`
+	Network string `json:"network"`
+	Addr    string `json:"addr"`
+}
