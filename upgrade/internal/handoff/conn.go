@@ -13,7 +13,8 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// Lowest looks through wrappers for the connection that the listener gave; nil if there is none, or TLS in between.
+// Lowest looks through wrappers for the connection that the listener gave. It is nil if there is none, or if TLS is in
+// between, whose keys cannot be handed over.
 func Lowest(c net.Conn) net.Conn {
 	for {
 		switch w := c.(type) {
@@ -39,11 +40,14 @@ const (
 	slotRefused        // the candidate could not take it, or has put it back without a word
 )
 
-// idler is found by package drain: the server says when it waits for a next request of which it has read nothing, and
-// the process that passed the connection on can take it back if this one dies.
+// idler is the seam to package drain, which looks for these methods in a connection (its interface guest) and imports
+// nothing of this package. With them, the process that passed a connection on can take it back if this one dies.
 type idler interface {
+	// SetIdle is called when the server waits for a next request of which it has read nothing.
 	SetIdle()
+	// WasIdle reports whether the connection came between two requests.
 	WasIdle() bool
+	// Kept reports whether the process that passed the connection on has a descriptor of it too.
 	Kept() bool
 }
 
@@ -67,8 +71,8 @@ var (
 	_ io.WriterTo    = (*Conn)(nil)
 )
 
-// Sharing is what a process has in common with the one that passes connections to it. It is over when that one has
-// ended. From the commit on nobody reads the slots, and writing them does no harm.
+// Sharing is what a process has in common with the process that passes connections to it, until that process ends. From the
+// commit on nobody reads the slots, and writing them does no harm. A nil Sharing has nobody at the other end.
 type Sharing struct {
 	slots *Slots
 	over  atomic.Bool
@@ -102,7 +106,8 @@ func (s *Sharing) Refuse(slot int) bool {
 	return w != nil
 }
 
-// GiveMoved hands a connection of another generation to its listener here.
+// GiveMoved hands a connection of another generation to the listener of the same name here: its next Accept returns the
+// connection. The file stays the caller's. An error says that there is no such listener, or that it does not accept.
 func GiveMoved(set *listener.Set, about wire.ConnBody, file *os.File, sh *Sharing) error {
 	r, err := set.Find(about.Network, about.Addr)
 	if err != nil {
@@ -115,7 +120,7 @@ func GiveMoved(set *listener.Set, about wire.ConnBody, file *os.File, sh *Sharin
 	return r.Accept(c)
 }
 
-// NewConn makes a connection of a descriptor, which the caller closes.
+// NewConn makes a connection of a descriptor of it. The file stays the caller's.
 func NewConn(file *os.File, about wire.ConnBody, s *Sharing) (net.Conn, error) {
 	c, err := net.FileConn(file)
 	if err != nil {
@@ -134,7 +139,7 @@ func NewConn(file *os.File, about wire.ConnBody, s *Sharing) (net.Conn, error) {
 	return m, nil
 }
 
-// Kept tells whether the old process still has a hand on it.
+// Kept reports whether the old process has a descriptor of it too.
 func (c *Conn) Kept() bool { return c.slot != nil && !c.left.Load() && !c.sharing.over.Load() }
 
 // Read marks the connection as read from before it is.
@@ -281,4 +286,12 @@ func Carried(c net.Conn) (given, ahead []byte) {
 		return nil, nil
 	}
 	return m.about.Ahead, m.ahead
+}
+
+// Bare looks through the wrapper of this package.
+func Bare(c net.Conn) net.Conn {
+	if m, ok := c.(*Conn); ok {
+		return m.Conn
+	}
+	return c
 }

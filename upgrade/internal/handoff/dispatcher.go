@@ -1,3 +1,12 @@
+// Package handoff moves connections between processes, by their descriptors over the control socket.
+//
+//	dispatcher.go  Dispatcher: the old process gives a share of its connections to the candidate, and takes them back
+//	returner.go    Returner: the candidate sends idle ones back; SendIdle and SendLate send for good
+//	conn.go        Conn: what comes out of Accept in the process that has got one
+//	slots_*.go     Slots: shared memory, in which the candidate says what it has not touched
+//
+// A connection by weight goes this way: Accept of package listener asks Dispatcher.Dispatch, which sends the descriptor as
+// a wire.ConnBody; the candidate's loop calls GiveMoved, and Accept of the same listener there returns a Conn.
 package handoff
 
 import (
@@ -31,6 +40,9 @@ type Dispatcher struct {
 	over   bool
 }
 
+// Choice decides which connections the candidate gets at a weight; nil: they are counted.
+type Choice func(c net.Conn, weight float64) bool
+
 // passedConn is a descriptor that this process keeps of a passed connection.
 type passedConn struct {
 	file  *os.File
@@ -41,9 +53,6 @@ type passedConn struct {
 func NewDispatcher(set *listener.Set, l *wire.Link, choose Choice, s *Slots) *Dispatcher {
 	return &Dispatcher{set: set, link: l, choose: choose, slots: s, passed: map[int]passedConn{}}
 }
-
-// Choice decides which connections the candidate gets at a weight; nil: they are counted.
-type Choice func(c net.Conn, weight float64) bool
 
 // pass hands a connection to the candidate. The caller's own descriptor is closed if it could.
 func (d *Dispatcher) pass(c net.Conn, about wire.ConnBody) bool {
@@ -78,7 +87,8 @@ func (d *Dispatcher) freeSlot(slot int) {
 	}
 }
 
-// Dispatch decides on a connection that was accepted, and tells whether the candidate has it now.
+// Dispatch decides on a connection that was accepted, and reports whether the candidate has the connection now: then it is
+// closed here. It never waits.
 func (d *Dispatcher) Dispatch(ref *listener.Socket, c net.Conn) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -101,7 +111,8 @@ func (d *Dispatcher) Dispatch(ref *listener.Socket, c net.Conn) bool {
 	return true
 }
 
-// Move decides on an idle connection that the server offers.
+// Move decides on an idle connection that the server offers, and reports whether the candidate has the connection now. It is
+// a Mover.
 func (d *Dispatcher) Move(ref listener.Origin, c net.Conn, ahead []byte) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -135,7 +146,7 @@ func (d *Dispatcher) Weight() float64 {
 	return d.weight
 }
 
-// SetWeight begins a step.
+// SetWeight begins a step, and returns the weight before it.
 func (d *Dispatcher) SetWeight(w float64) (from float64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -232,12 +243,4 @@ func unitOf(c net.Conn) string {
 // in a small share is in every greater one.
 func ByAddress(c net.Conn, weight float64) bool {
 	return cohort.In("midair.upgrade", unitOf(c), weight)
-}
-
-// Bare looks through the wrapper of this package.
-func Bare(c net.Conn) net.Conn {
-	if m, ok := c.(*Conn); ok {
-		return m.Conn
-	}
-	return c
 }

@@ -11,11 +11,10 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// How idle connections change process, from the side that has them: to the candidate in a step of a bake (dispatcher), to
-// the successor after a commit, back to the old process by a lower weight and by an abort.
-
-// Mover is what Move does at the moment: it reports whether another generation has the connection now, which one of the
-// listeners has accepted.
+// Mover passes on an idle connection that the listener from has accepted, with bytes that were read ahead, and reports
+// whether another process has the connection now. Idle connections change process to the candidate in a step of a bake
+// (Dispatcher.Move), to the successor after a commit (SendIdle), and back to the old process by a lower weight and by an
+// abort (Returner.Move).
 type Mover func(from listener.Origin, c net.Conn, ahead []byte) bool
 
 // How long sending a connection waits for a busy process. A server offers an idle connection again. It does not offer a
@@ -25,7 +24,8 @@ const (
 	lastLimit = 2 * time.Second
 )
 
-// SendIdle passes an idle connection on for good.
+// SendIdle passes an idle connection on for good, and reports whether it could. It waits up to 50 milliseconds for a busy
+// process, with bytes ahead up to two seconds.
 func SendIdle(to *wire.Link, about wire.ConnBody, c net.Conn) bool {
 	file, err := sys.ConnFile(Bare(c))
 	if err != nil {
@@ -60,7 +60,7 @@ type Returner struct {
 	owed float64
 }
 
-// NewReturner sends back what the weights say: all of it at 0.
+// NewReturner sends back what a step from one weight to a lower one says: all connections at 0.
 func NewReturner(old *wire.Link, choose Choice, from, to float64) *Returner {
 	r := &Returner{to: old, choose: choose, weight: to, part: 1}
 	if to == 0 {
@@ -72,6 +72,7 @@ func NewReturner(old *wire.Link, choose Choice, from, to float64) *Returner {
 	return r
 }
 
+// Move decides on an idle connection that the server offers. It is a Mover.
 func (r *Returner) Move(ref listener.Origin, c net.Conn, ahead []byte) bool {
 	if ref.Pinned || !r.chosen(c) {
 		return false

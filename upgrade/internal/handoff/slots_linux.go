@@ -10,20 +10,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Slots is memory that two processes share: a word for each connection that the old one has passed to the candidate.
-// The candidate writes what becomes of it, so that the old process knows, whenever the candidate dies, which
-// connections nobody has read from.
-type Slots struct {
-	mem  []byte
-	File *os.File
-}
-
 const slotCount = 64 << 10
 
-// canPass: connections are passed on by their descriptors.
-const CanPass = true
+const canPass = true
 
-func NewSlots() (*Slots, error) {
+func newSlots() (*Slots, error) {
 	f, err := sys.MemFile("midair-slots")
 	if err != nil {
 		return nil, err
@@ -66,8 +57,7 @@ func (s *Slots) at(slot int) *atomic.Uint32 {
 	return (*atomic.Uint32)(unsafe.Pointer(&s.mem[4*slot]))
 }
 
-// Close gives the memory up. No connection may use it any more.
-func (s *Slots) Close() {
+func (s *Slots) unmap() {
 	if s != nil && s.File != nil {
 		s.File.Close()
 		_ = unix.Munmap(s.mem)

@@ -2,12 +2,13 @@ package listener
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"slices"
+	"strconv"
+	"strings"
 
-	"github.com/midair-go/midair/internal/process"
-	"github.com/midair-go/midair/internal/sys"
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
@@ -91,27 +92,6 @@ func (s *Set) Names() (names []wire.SocketName) {
 	return names
 }
 
-// Dup returns duplicates of the open sockets: the program may close one of them at any moment, and the number that this
-// sets free may be another connection's in the next. The caller calls drop when they were inherited.
-func (s *Set) Dup() (files []process.Inherited, drop func(), err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	drop = func() {
-		for _, f := range files {
-			sys.CloseFD(int(f.FD))
-		}
-	}
-	for _, r := range s.all {
-		fd, err := sys.DupFD(r.fd)
-		if err != nil {
-			drop()
-			return nil, nil, sys.Explain(fmt.Errorf("duplicate %s %s: %w", r.Network, r.Addr, err))
-		}
-		files = append(files, process.Inherited{Name: [3]string{r.kind, r.Network, r.Addr}, FD: uintptr(fd)})
-	}
-	return files, drop, nil
-}
-
 // Find returns the open listener of a name; the first one that is not pinned if there is none.
 func (s *Set) Find(network, addr string) (*Socket, error) {
 	for _, r := range s.Refs() {
@@ -136,11 +116,67 @@ func (s *Set) Give(network, addr string, file *os.File) error {
 	return r.Accept(c)
 }
 
-// Accept makes a connection the next one of a listener, or closes this process's descriptor of it.
-func (r *Socket) Accept(c net.Conn) error {
-	if r.gate.give(c) {
-		return nil
+func unixPath(a net.Addr) string {
+	if ua, ok := a.(*net.UnixAddr); ok && !strings.HasPrefix(ua.Name, "@") {
+		return ua.Name
 	}
-	abandon(c)
-	return fmt.Errorf("the listener %s %s does not accept", r.Network, r.Addr)
+	return ""
+}
+
+// name is the name of a socket for the next generation, beside its network. Several of the same address, two of ":0", are told apart by their order;
+// the first one has the plain address, as tableflip itself would name it. Other addresses cannot be bound twice, and
+// tableflip removes a unix path that a new process does not claim, so they stay as they are.
+func (s *Set) name(network, addr string, pinned bool) string {
+	if _, port, err := net.SplitHostPort(addr); err != nil || port != "0" && port != "" {
+		return addr
+	}
+	if pinned {
+		addr += "#pinned"
+	}
+	for n := 1; ; n++ {
+		key := addr
+		if n > 1 {
+			key += "#" + strconv.Itoa(n)
+		}
+		if !slices.ContainsFunc(s.Refs(), func(r *Socket) bool { return r.Network == network && r.Addr == key }) {
+			return key
+		}
+	}
+}
+
+// Paths names the unix sockets that have a path.
+func (s *Set) Paths() (names []wire.SocketName) {
+	for _, r := range s.Refs() {
+		if r.path != "" {
+			names = append(names, wire.SocketName{Kind: r.kind, Network: r.Network, Addr: r.Addr})
+		}
+	}
+	return names
+}
+
+// ClaimRest takes those of the named sockets that this version has not opened. tableflip would remove their paths with
+// Ready, when the old process might still have to serve on them; the function that is returned does it later.
+func (s *Set) ClaimRest(names []wire.SocketName) (drop func()) {
+	var rest []wire.SocketName
+	var claimed []io.Closer
+	for _, n := range names {
+		if slices.Contains(s.Paths(), n) {
+			continue
+		}
+		rest = append(rest, n)
+		if ln, err := s.fds.Listener(n.Network, n.Addr); err == nil && ln != nil {
+			claimed = append(claimed, ln)
+		}
+		if pc, err := s.fds.PacketConn(n.Network, n.Addr); err == nil && pc != nil {
+			claimed = append(claimed, pc)
+		}
+	}
+	return func() {
+		for _, c := range claimed {
+			c.Close()
+		}
+		for _, n := range rest {
+			os.Remove(n.Addr)
+		}
+	}
 }

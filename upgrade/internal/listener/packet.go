@@ -1,7 +1,6 @@
 package listener
 
 import (
-	"context"
 	"net"
 	"syscall"
 	"time"
@@ -42,25 +41,4 @@ func (c *packetConn) Close() error {
 	err := c.barePacketConn.Close()
 	c.ref.set.release(c.ref)
 	return err
-}
-
-// ListenPacket is listen for datagrams. The socket is pinned: it stays with one process at a time.
-func (s *Set) ListenPacket(network, addr string) (net.PacketConn, error) {
-	var bare barePacketConn
-	ref, err := s.openSocket("packet", network, addr, true, opener{
-		inherit: func(key string) (any, error) { return orNil(s.fds.PacketConn(network, key)) },
-		create: func() (any, error) {
-			return orNil(new(net.ListenConfig).ListenPacket(context.Background(), network, addr))
-		},
-		adopt: func(sock any, ref *Socket) (c syscall.Conn, ok bool) {
-			if bare, ok = sock.(barePacketConn); ok {
-				ref.gate, ref.path = newGate(bare.SetReadDeadline), unixPath(bare.LocalAddr())
-			}
-			return bare, ok
-		},
-	})
-	if err != nil {
-		return nil, err
-	}
-	return &packetConn{barePacketConn: bare, ref: ref}, nil
 }

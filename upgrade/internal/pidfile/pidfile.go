@@ -1,3 +1,5 @@
+// Package pidfile keeps the pid of the main generation in a file, and a text beside it: how the last upgrade ended. Both are
+// replaced whole, so that a reader never sees half of them.
 package pidfile
 
 import (
@@ -17,7 +19,7 @@ type File struct {
 	staged bool
 }
 
-// New is of the file at path; with an empty one there is none, and nothing is done.
+// New returns the file at path. With an empty path there is no file, and every method does nothing.
 func New(path string) *File { return &File{path: path} }
 
 // Stage may be called again: rights and directories may have changed since the first time.
@@ -47,7 +49,7 @@ func (p *File) Stage() error {
 	return nil
 }
 
-// canPublish tells whether the staged file is still there and may be renamed.
+// canPublish reports whether the staged file is still there and may be renamed.
 func (p *File) canPublish() bool {
 	_, err := os.Lstat(p.stagedBy(os.Getpid()))
 	return err == nil && sys.MayWrite(filepath.Dir(p.path))
@@ -84,12 +86,13 @@ func (p *File) Discard(pid int) {
 	}
 }
 
-// Owned tells whether the file names this process.
+// Owned reports whether the file names this process.
 func (p *File) Owned() bool {
 	b, err := os.ReadFile(p.path)
 	return err == nil && strings.TrimSpace(string(b)) == strconv.Itoa(os.Getpid())
 }
 
+// Remove removes the file and the text beside it if they are this process's, and what it has staged.
 func (p *File) Remove() {
 	p.Discard(os.Getpid())
 	if p.path != "" && p.Owned() {
@@ -112,7 +115,7 @@ func (p *File) WriteLast(text []byte) error {
 	return nil
 }
 
-// ReadLast returns the text that writeLast of any process has written beside the pid file.
+// ReadLast returns the text that WriteLast of any process has written beside the pid file.
 func ReadLast(pidFile string) ([]byte, error) { return os.ReadFile(pidFile + lastSuffix) }
 
 // Read returns the pid that the file names.
@@ -128,5 +131,5 @@ func Read(file string) (int, error) {
 	return pid, nil
 }
 
-// lastSuffix is what the file of writeLast has after the name of the pid file.
+// lastSuffix is what the file of WriteLast has after the name of the pid file.
 const lastSuffix = ".last"

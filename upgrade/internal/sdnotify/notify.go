@@ -1,3 +1,9 @@
+// Package sdnotify talks to the service manager: systemd, or the supervisor of this library, in systemd's notify protocol.
+//
+//	notify.go      Notifier: what a generation has to say, and the words for it
+//	queue.go       how it gets there: in order, and without waiting for a manager that does not read
+//	stored.go      which sockets the manager keeps
+//	activation.go  Activation: the sockets that the manager has passed
 package sdnotify
 
 import (
@@ -50,11 +56,11 @@ const (
 // for the messages before it, and the end of a process for its last ones.
 const (
 	notifyTry   = 2 * time.Second
-	notifyFlush = 500 * time.Millisecond // see settle
+	notifyFlush = 500 * time.Millisecond // see Settle
 	notifyLast  = 2 * time.Second
 )
 
-// extendBy is how much more time extend asks for.
+// extendBy is how much more time Extend asks for.
 const extendBy = 30 * time.Second
 
 // Notifier sends what a generation has to say, in order, from a goroutine of its own: a manager that is stopped must not
@@ -76,13 +82,6 @@ type Notifier struct {
 	wake    chan struct{}
 	sending *net.UnixConn
 	closed  bool
-}
-
-// note is one message. Its file is closed when it was sent.
-type note struct {
-	text string
-	file *os.File
-	sent chan struct{} // closed then, if it is set
 }
 
 // New takes over what the environment says about the manager, and hides it from the processes that the program
@@ -126,131 +125,6 @@ func (n *Notifier) Environ(env []string) []string {
 // Say sends one message of these lines.
 func (n *Notifier) Say(lines ...string) { n.send(nil, lines...) }
 
-func (n *Notifier) send(file *os.File, lines ...string) {
-	if n == nil || !n.add(note{text: strings.Join(lines, "\n"), file: file}) {
-		file.Close() // which does nothing without a file
-	}
-}
-
-// add puts a message at the end of the queue, and tells whether there still is one.
-func (n *Notifier) add(m note) bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.closed {
-		return false
-	}
-	n.queue = append(n.queue, m)
-	select {
-	case n.wake <- struct{}{}:
-	default:
-	}
-	return true
-}
-
-// flush waits until everything was sent that was said before, at most that long.
-func (n *Notifier) flush(limit time.Duration) {
-	if n == nil {
-		return
-	}
-	sent := make(chan struct{})
-	if !n.add(note{sent: sent}) {
-		return
-	}
-	timer := time.NewTimer(limit)
-	defer timer.Stop()
-	select {
-	case <-sent:
-	case <-timer.C:
-		n.log.Warn("upgrade: the service manager does not read what it is told", "after", limit)
-	}
-}
-
-// Settle waits a moment until the manager has been told what was said before.
-func (n *Notifier) Settle() { n.flush(notifyFlush) }
-
-// Close sends what is left and ends the goroutine.
-func (n *Notifier) Close() {
-	if n == nil {
-		return
-	}
-	n.flush(notifyLast)
-	n.mu.Lock()
-	if !n.closed {
-		n.closed = true
-		close(n.stop)
-		if n.sending != nil {
-			n.sending.Close()
-		}
-	}
-	n.mu.Unlock()
-	<-n.done
-}
-
-func (n *Notifier) run() {
-	defer close(n.done)
-	defer n.drop()
-	for {
-		select {
-		case <-n.wake:
-		case <-n.stop:
-			return
-		}
-		for m, ok := n.next(); ok; m, ok = n.next() {
-			n.deliver(m)
-		}
-	}
-}
-
-func (n *Notifier) next() (note, bool) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if len(n.queue) == 0 || n.closed {
-		return note{}, false
-	}
-	m := n.queue[0]
-	n.queue = n.queue[1:]
-	return m, true
-}
-
-// drop forgets what cannot be sent any more.
-func (n *Notifier) drop() {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for _, m := range n.queue {
-		m.file.Close()
-	}
-	n.queue = nil
-}
-
-// deliver sends a message, however long the manager is busy. One that is gone hears nothing.
-func (n *Notifier) deliver(m note) {
-	defer m.file.Close()
-	if m.sent != nil {
-		close(m.sent)
-		return
-	}
-	for {
-		err := n.try(m)
-		if isTimeout(err) {
-			continue
-		}
-		if err != nil && !n.deaf && !n.ended() { // once: a manager that is gone is gone for the next message too
-			n.log.Warn("upgrade: cannot tell the service manager", "what", m.text, "err", err)
-		}
-		n.deaf = err != nil
-		return
-	}
-}
-
-func (n *Notifier) ended() bool {
-	select {
-	case <-n.stop:
-		return true
-	default:
-		return false
-	}
-}
-
 // WatchdogEvery is how often the manager wants to hear from the main generation; 0: it does not ask.
 func (n *Notifier) WatchdogEvery() time.Duration {
 	if n == nil {
@@ -267,36 +141,6 @@ func (n *Notifier) Alive() {
 	if !behind {
 		n.Say(WordAlive)
 	}
-}
-
-func isTimeout(err error) bool {
-	t, ok := err.(net.Error)
-	return ok && t.Timeout()
-}
-
-// try dials anew for each message: a manager may have made its socket anew.
-func (n *Notifier) try(m note) error {
-	c, err := net.DialUnix("unixgram", nil, n.addr)
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	n.mu.Lock()
-	n.sending = c
-	closed := n.closed
-	n.mu.Unlock()
-	defer func() {
-		n.mu.Lock()
-		n.sending = nil
-		n.mu.Unlock()
-	}()
-	if closed {
-		return net.ErrClosed
-	}
-	if err := c.SetWriteDeadline(time.Now().Add(notifyTry)); err != nil {
-		return err
-	}
-	return m.write(c)
 }
 
 // Ready says that this process is the service.
@@ -382,34 +226,6 @@ func (n *Notifier) Remove(name string) {
 	if n != nil && n.stored.remove(name) {
 		n.Say(WordRemove, WordName+name)
 	}
-}
-
-// nameSet is the set of names under which sockets are kept.
-type nameSet struct {
-	mu  sync.Mutex
-	all []string
-}
-
-func (s *nameSet) add(name string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !slices.Contains(s.all, name) {
-		s.all = append(s.all, name)
-	}
-}
-
-func (s *nameSet) remove(name string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	n := len(s.all)
-	s.all = slices.DeleteFunc(s.all, func(o string) bool { return o == name })
-	return len(s.all) < n
-}
-
-func (s *nameSet) list() []string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Clone(s.all)
 }
 
 // Names lists what is kept.

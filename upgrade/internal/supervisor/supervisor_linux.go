@@ -1,3 +1,12 @@
+// Package supervisor is the process that keeps its pid while generations of the service come and go: it starts the first,
+// reaps, passes signals on, holds the listening sockets, and starts the last committed build again after a crash.
+//
+//	supervisor_linux.go  the loop, signals, and the processes that are followed
+//	start_linux.go       how a generation is started, and which processes may become one
+//	inbox_linux.go       what generations send: the notify socket, and the sockets that are held
+//	crash_linux.go       what is made of that: who the main generation is, and what a death means
+//	timers_linux.go      what is done when a time is over, and the end of the service
+//	config.go            what the supervisor is told, and what it tells a process that it starts
 package supervisor
 
 import (

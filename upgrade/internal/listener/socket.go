@@ -1,0 +1,144 @@
+package listener
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+
+	"github.com/midair-go/midair/internal/sys"
+	"github.com/midair-go/midair/upgrade/internal/sdnotify"
+)
+
+// Socket is one listening socket: what the program has of it, and the duplicate that a child will get. The kernel's
+// queue belongs to the socket, so it keeps its connections for as long as any process holds a duplicate.
+type Socket struct {
+	set           *Set
+	kind          string // tableflip's word: "listener" or "packet"
+	Network, Addr string // its name in the next generation, which is tableflip's key
+	pinned        bool
+	fd            int
+	inode         uint64
+	path          string // of a unix socket
+	local         net.Addr
+	gate          *gate
+}
+
+// opener is how a kind of socket comes to be.
+type opener struct {
+	inherit func(key string) (any, error)
+	create  func() (any, error)
+	adopt   func(sock any, ref *Socket) (syscall.Conn, bool)
+}
+
+// orNil keeps a nil listener from becoming an interface that is not nil.
+func orNil[T comparable](sock T, err error) (any, error) {
+	var none T
+	if err != nil || sock == none {
+		return nil, err
+	}
+	return sock, nil
+}
+
+// openSocket takes a socket from the first that has it: an older generation, the service manager, the kernel.
+func (s *Set) openSocket(kind, network, addr string, pinned bool, o opener) (*Socket, error) {
+	s.opening.Lock() // the name of one socket depends on those that are open
+	defer s.opening.Unlock()
+	ref := &Socket{set: s, kind: kind, Network: network, Addr: s.name(network, addr, pinned && kind == "listener"), pinned: pinned, fd: -1}
+	var sock any
+	var err error
+	if s.supported() {
+		if sock, err = o.inherit(ref.Addr); err != nil {
+			return nil, fmt.Errorf("upgrade: inherit %s %s: %w", network, addr, err)
+		}
+	}
+	if sock == nil {
+		if sock, err = s.passed.Take(kind, network, addr, ref.Addr); err != nil {
+			return nil, fmt.Errorf("upgrade: listen %s %s: %w", network, addr, err)
+		}
+	}
+	if sock == nil {
+		sock, err = o.create()
+		if err != nil && removeStale(network, addr, err) {
+			sock, err = o.create()
+		}
+	}
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("upgrade: %w: is the service running already? It upgrades on a SIGHUP", err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("upgrade: listen %s %s: %w", network, addr, err)
+	}
+	setUnlink(sock, false)
+	conn, ok := o.adopt(sock, ref)
+	if network == sdnotify.Network {
+		ref.path = "" // its path belongs to the socket unit
+	}
+	if !ok {
+		err = fmt.Errorf("a %T cannot be handed on", sock)
+	} else {
+		err = s.add(ref, conn)
+	}
+	if err != nil {
+		_ = sock.(io.Closer).Close()
+		return nil, fmt.Errorf("upgrade: listen %s %s: %w", network, addr, err)
+	}
+	return ref, nil
+}
+
+func setUnlink(v any, on bool) {
+	if u, ok := v.(interface{ SetUnlinkOnClose(bool) }); ok {
+		u.SetUnlinkOnClose(on)
+	}
+}
+
+// removeStale removes the path of a unix socket that nobody listens on any more, left by a process that was killed. A
+// socket that somebody holds never refuses, not even when nobody accepts.
+func removeStale(network, addr string, err error) bool {
+	if !strings.HasPrefix(network, "unix") || strings.HasPrefix(addr, "@") || !errors.Is(err, syscall.EADDRINUSE) {
+		return false
+	}
+	c, err := net.Dial(network, addr)
+	if err == nil {
+		c.Close()
+	}
+	return errors.Is(err, syscall.ECONNREFUSED) && os.Remove(addr) == nil
+}
+
+// Accept makes a connection the next one of a listener, or closes this process's descriptor of it.
+func (r *Socket) Accept(c net.Conn) error {
+	if r.gate.give(c) {
+		return nil
+	}
+	abandon(c)
+	return fmt.Errorf("the listener %s %s does not accept", r.Network, r.Addr)
+}
+
+// StoreName is the name under which a service manager keeps the socket; empty if it cannot have one.
+func (r *Socket) StoreName() string { return sdnotify.StoreName(r.kind, r.Network, r.Addr) }
+
+// Storable returns a descriptor of a socket that may be sent away, or nil.
+func (r *Socket) Storable() *os.File {
+	if r.fd < 0 || r.Network == sdnotify.Network {
+		return nil // what a socket unit passed is kept by whoever passed it
+	}
+	fd, err := sys.DupFD(r.fd)
+	if err != nil {
+		return nil
+	}
+	return os.NewFile(uintptr(fd), r.Addr)
+}
+
+func (r *Socket) drop(unlink bool) {
+	if unlink && r.path != "" {
+		os.Remove(r.path)
+	}
+	if r.fd >= 0 {
+		sys.CloseFD(r.fd)
+		r.fd = -1
+		coverFDs(r.inode, r.set.inherited[r.inode])
+	}
+}
