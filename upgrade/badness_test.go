@@ -181,17 +181,6 @@ func (s *service) spoil(mux *http.ServeMux, reply func(http.ResponseWriter, erro
 	mux.HandleFunc("POST /listen", func(w http.ResponseWriter, r *http.Request) { reply(w, s.greet("late.sock")) })
 }
 
-// wrapper makes the service's executable a script that starts the program instead of becoming it.
-func (r *running) wrapper() {
-	r.t.Helper()
-	path := filepath.Join(r.dir, "wrapper")
-	script := strings.Join([]string{"#!/bin/sh", testBinary(r.t) + ` "$@"`, "exit $?", ""}, "\n")
-	if err := os.WriteFile(path, []byte(script), 0o700); err != nil {
-		r.t.Fatal(err)
-	}
-	r.linkTo(path)
-}
-
 // smoke is the smoke test that the settings ask for.
 func smoke(ctx context.Context, c *upgrade.Candidate) error {
 	set, _, err := readSettings()

@@ -7,7 +7,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"net"
 	"slices"
 	"syscall"
 	"testing"
@@ -63,14 +62,6 @@ func (r *running) idle(generation int) *peer {
 		r.t.Fatalf("%s answers, want %s", p.by, want)
 	}
 	return p
-}
-
-// open tells whether the other side has not closed the connection, by asking for nothing.
-func (p *peer) open() bool {
-	_ = p.c.SetReadDeadline(time.Now().Add(time.Millisecond))
-	_, err := p.r.Peek(1)
-	ne, ok := err.(net.Error)
-	return ok && ne.Timeout()
 }
 
 // When there are too many generations the oldest closes what is idle; what is active keeps its time. It does not matter
@@ -206,4 +197,23 @@ func TestDrainingGenerationSurvivesTheOthers(t *testing.T) {
 		t.Errorf("%s has answered what g1 had begun", held.by)
 	}
 	r.WaitFamily(t, 0, patience)
+}
+
+// Upgrades that do not wait for older generations to end lose nothing that those have begun.
+func TestChainOfUpgradesWhileOldOnesDrain(t *testing.T) {
+	t.Parallel()
+	const upgrades = 5
+	r := startService(t, nil)
+	l := r.load(smallLoad)
+	begun := []*peer{r.connect("g1").begin()}
+	for n := range upgrades {
+		r.upgrade()
+		begun = append(begun, r.connect(fmt.Sprint("g", n+2)).begin())
+	}
+	r.WaitFamily(t, upgrades+1, patience)
+	for _, p := range begun {
+		p.finish()
+	}
+	r.WaitFamily(t, 1, patience)
+	r.account(l).MustBeClean(t)
 }

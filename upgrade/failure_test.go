@@ -4,7 +4,6 @@ package upgrade_test
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -176,30 +175,6 @@ func TestUnwritablePIDFileFailsTheCheck(t *testing.T) {
 	r.account(l).MustBeClean(t)
 }
 
-// A process without free descriptors refuses to upgrade and serves on.
-func TestNoDescriptorsLeftIsNamed(t *testing.T) {
-	t.Parallel()
-	r := startService(t, func(s *settings) { s.NoFile = 64 })
-	l := r.load(smallLoad)
-	var held []net.Conn
-	full := func() bool { // the admin connection needs one itself
-		c, err := net.Dial("tcp", r.addr)
-		if err == nil {
-			held = append(held, c)
-		}
-		return r.ask("GET", "/status").FDs >= 60
-	}
-	testutil.Until(t, 20*time.Second, "the descriptors are used up", full)
-	r.mustFail("start", "too many open files")
-	for _, c := range held {
-		c.Close()
-	}
-	testutil.Until(t, 20*time.Second, "descriptors are free", func() bool { return r.ask("GET", "/status").FDs < 40 })
-	r.change(func(s *settings) { s.NoFile = 0 })
-	r.mustRecover(l, 1)
-	r.account(l).MustBeClean(t)
-}
-
 // Failed upgrades leave no descriptor, no goroutine and no process behind, whether or not memory is collected.
 func TestFailedUpgradesLeaveNothing(t *testing.T) {
 	t.Parallel()
@@ -216,4 +191,14 @@ func TestFailedUpgradesLeaveNothing(t *testing.T) {
 		a := r.ask("GET", "/status")
 		return a.FDs <= before.FDs && a.Goroutines <= before.Goroutines && a.Children == before.Children
 	})
+}
+
+// A reason of any length gets to the old process, which then serves on.
+func TestLongReasonIsNoDeath(t *testing.T) {
+	t.Parallel()
+	r := startService(t, func(s *settings) { s.Bad = "check-long" })
+	l := r.load(smallLoad)
+	r.mustFail("check", strings.Repeat("x", 1000))
+	r.mustRecover(l, 1)
+	r.account(l).MustBeClean(t)
 }

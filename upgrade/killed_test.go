@@ -212,23 +212,6 @@ func TestOldProcessMayDieAtAnyStep(t *testing.T) {
 	}
 }
 
-// What is kept survives the old process as soon as that has sent it, which may be before the new one has said hello.
-func TestKeptValuesOutliveTheOldProcess(t *testing.T) {
-	for _, step := range []string{"old.welcomed", "old.hello", "old.prepared"} {
-		t.Run(step, func(t *testing.T) {
-			t.Parallel()
-			f := faultAt(t, step, "kill")
-			r := startService(t, nil, f.env)
-			r.add(1, "g1")
-			if a, err := r.tryAsk(context.Background(), "POST", "/upgrade"); err == nil {
-				t.Fatalf("the old process answered: %+v", a)
-			}
-			testutil.Until(t, patience, "another process serves", func() bool { return r.servesWithout(r.faulted()) })
-			r.add(2, "g2")
-		})
-	}
-}
-
 // mustBeTakenOver waits for a successor of the killed process, and upgrades it.
 func (r *running) mustBeTakenOver(l *testutil.Load, f fault) {
 	r.t.Helper()
@@ -287,42 +270,4 @@ func TestOldProcessMayHangAtAnyStep(t *testing.T) {
 			r.account(l).MustBeClean(t)
 		})
 	}
-}
-
-// TERM during an upgrade ends the service: the old process, the candidate, and nothing is left.
-func TestTermDuringAnUpgradeStopsBoth(t *testing.T) {
-	for name, change := range map[string]func(*settings){
-		"start": func(s *settings) { s.Bad = "hang" },
-		"check": func(s *settings) { s.Bad = "check-hang" },
-		"bake":  func(s *settings) { s.Bake = "forever" },
-		"soak":  func(s *settings) { s.Soak = time.Minute },
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			r := startService(t, change)
-			go func() { _, _ = r.tryAsk(context.Background(), "POST", "/upgrade") }() // ends with the process
-			testutil.Until(t, 20*time.Second, "the phase "+name, func() bool {
-				c := r.ask("GET", "/status").Status.Candidate
-				return c != nil && string(c.Phase) == name
-			})
-			r.signalMain(syscall.SIGTERM)
-			if code, err := r.Wait(20 * time.Second); err != nil || code != 0 {
-				t.Fatalf("exit %d, %v", code, err)
-			}
-			r.WaitFamily(t, 0, 10*time.Second)
-		})
-	}
-}
-
-// TERM that comes too late to take the upgrade back ends the new process too: the service was told to stop.
-func TestTermDuringTheCommitStopsTheNewProcess(t *testing.T) {
-	f := faultAt(t, "new.commit", "stop")
-	r := startService(t, nil, f.env)
-	go func() { _, _ = r.tryAsk(context.Background(), "POST", "/upgrade") }() // ends with the process
-	testutil.Until(t, 20*time.Second, "the commit", r.frozen)
-	r.signalMain(syscall.SIGTERM)
-	testutil.Until(t, 20*time.Second, "the signal is noticed", func() bool {
-		_ = syscall.Kill(r.faulted(), syscall.SIGCONT)
-		return len(r.Family()) == 0
-	})
 }

@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -261,4 +262,56 @@ func answerOf(t *testing.T, dir, network, addr string) string {
 func exists(path string) bool {
 	_, err := os.Lstat(path)
 	return err == nil
+}
+
+// A listener that is opened while the service runs accepts.
+func TestListenerOpenedLateAccepts(t *testing.T) {
+	t.Parallel()
+	r := startService(t, nil)
+	r.waitServing(1, 0)
+	r.ask("POST", "/listen")
+	r.mustBeGreeted("late.sock")
+	r.upgrade()
+	r.waitServing(2, 0)
+	r.ask("POST", "/listen")
+	r.mustBeGreeted("late.sock")
+}
+
+// mustBeGreeted asks the service to accept and close a connection to a socket in its directory.
+func (r *running) mustBeGreeted(name string) {
+	r.t.Helper()
+	c, err := net.Dial("unix", filepath.Join(r.dir, name))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(patience))
+	if _, err := c.Read(make([]byte, 1)); err != io.EOF {
+		r.t.Fatalf("%s is not accepted on: %v", name, err)
+	}
+}
+
+// An address that was closed and opened again is the same listener for the next generation.
+func TestReopenedAddressIsInherited(t *testing.T) {
+	t.Parallel()
+	r := startService(t, func(s *settings) { s.Bad = "reopen twice" })
+	r.keepsAddress()
+}
+
+// A listener that the next release wants pinned is the one that this release has not pinned.
+func TestPinnedLaterIsInherited(t *testing.T) {
+	t.Parallel()
+	r := startService(t, func(s *settings) { s.Bad = "reopen" })
+	r.change(func(s *settings) { s.Bad = "pin" })
+	r.keepsAddress()
+}
+
+// keepsAddress upgrades to a release that asks for the very address that this one got.
+func (r *running) keepsAddress() {
+	r.t.Helper()
+	r.change(func(s *settings) { s.Addr = r.addr })
+	l := r.load(smallLoad)
+	r.upgrade()
+	testutil.Until(r.t, patience, "the new release answers", func() bool { return l.Seen("g2") })
+	r.account(l).MustBeClean(r.t)
 }

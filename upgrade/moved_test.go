@@ -72,20 +72,6 @@ func TestLoadKeepsItsConnections(t *testing.T) {
 	}
 }
 
-// sides counts which version answers on each of the connections, none of which may have been closed.
-func (r *running) sides(conns []*peer) map[string]int {
-	r.t.Helper()
-	n := map[string]int{}
-	for i, p := range conns {
-		if !p.open() {
-			r.t.Fatalf("connection %d was closed", i)
-		}
-		p.ask("/work")
-		n[p.by]++
-	}
-	return n
-}
-
 // Idle connections follow the weight: the share of them that is with the candidate is exactly the weight, up and down.
 // An abort brings all of them back, a commit moves all of them, and not one is closed.
 func TestIdleConnectionsFollowTheWeight(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"os"
@@ -183,4 +184,48 @@ func (r *running) load(o testutil.LoadOptions) *testutil.Load {
 func (r *running) account(l *testutil.Load) testutil.Accounting {
 	r.t.Helper()
 	return testutil.Account(r.t, l.Stop(), filepath.Join(r.dir, "journal"))
+}
+
+const patience = 20 * time.Second
+
+// beginUpgrade asks for an upgrade that goes on when the function returns. Its answer, empty if the process dies, comes
+// on the channel.
+func (r *running) beginUpgrade() <-chan answer {
+	done := make(chan answer, 1)
+	go func() {
+		a, _ := r.tryAsk(context.Background(), "POST", "/upgrade")
+		done <- a
+	}()
+	return done
+}
+
+// soaking begins an upgrade and returns when both processes accept.
+func (r *running) soaking() (candidate int, done <-chan answer) {
+	r.t.Helper()
+	done = r.beginUpgrade()
+	r.waitPhase("soak")
+	return r.ask("GET", "/status").Status.Candidate.PID, done
+}
+
+// waitServing waits until the process that the pid file names serves, as the given generation and not with pid not.
+func (r *running) waitServing(generation, not int) {
+	r.t.Helper()
+	testutil.Until(r.t, patience, fmt.Sprintf("generation %d serves, other than pid %d", generation, not), func() bool {
+		a, err := r.tryAsk(context.Background(), "GET", "/status")
+		s := a.Status
+		return err == nil && s.State == "serving" && s.Generation == generation && s.PID == r.mainPID() && s.PID != not
+	})
+}
+
+func long(s *settings) { s.Soak = time.Minute }
+
+// staying is long without connections that move.
+func staying(s *settings) { s.Soak, s.NoMove = time.Minute, true }
+
+func (r *running) waitPhase(phase string) {
+	r.t.Helper()
+	testutil.Until(r.t, 20*time.Second, "the phase "+phase, func() bool {
+		c := r.ask("GET", "/status").Status.Candidate
+		return c != nil && string(c.Phase) == phase
+	})
 }

@@ -300,45 +300,6 @@ func TestAddressesStayOnTheirSide(t *testing.T) {
 	}
 }
 
-// What the candidate publishes is heard by who has subscribed; an error of a subscriber takes the upgrade back; a process
-// that is no candidate is told so.
-func TestCandidateReportsToTheJudge(t *testing.T) {
-	t.Parallel()
-	r := startService(t, func(s *settings) { s.Bake, s.Soak = "listen", 0 })
-	if a := r.ask("POST", "/upgrade"); !a.Committed {
-		t.Fatalf("upgrade: %+v", a)
-	}
-	r.change(func(s *settings) { s.Bake = "object" })
-	if a := r.ask("POST", "/upgrade"); a.Committed || a.Phase != "bake" || !strings.Contains(a.Reason, `subscriber of "news": I do not like it`) {
-		t.Errorf("upgrade: %+v", a)
-	}
-	if a := r.ask("POST", "/publish"); !a.NotReady {
-		t.Errorf("publish by the main process: %+v", a)
-	}
-}
-
-// judgeNews is a judge that hears the candidate.
-func judgeNews(ctx context.Context, set settings, c *upgrade.Candidate) error {
-	heard := make(chan string, 100)
-	c.Subscribe("other", func([]byte) error { return errors.New("not for us") })
-	c.Subscribe("news", func(b []byte) error {
-		if set.Bake == "object" {
-			return errors.New("I do not like it")
-		}
-		heard <- string(b)
-		return nil
-	})
-	select {
-	case s := <-heard:
-		if want := fmt.Sprint("from ", c.PID()); s != want {
-			return fmt.Errorf("heard %q, want %q", s, want)
-		}
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
 // Weights that are none are refused, and so is one that comes too late, or while a resource is needed to serve.
 func TestWeightsAreRefusedByName(t *testing.T) {
 	var c upgrade.Candidate

@@ -3,6 +3,7 @@
 package upgrade_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -69,7 +70,8 @@ func writeTime(dir, name string) {
 
 // verdict is when the judge has decided, exited when the bad process was about to end; zero if that did not happen.
 func (r *running) verdict() time.Time { return r.readTime("verdict") }
-func (r *running) exited() time.Time  { return r.readTime("exited") }
+
+func (r *running) exited() time.Time { return r.readTime("exited") }
 
 func (r *running) readTime(name string) time.Time {
 	b, _ := os.ReadFile(filepath.Join(r.dir, name))
@@ -181,48 +183,41 @@ func takeBackAt(t *testing.T, r *running, how string, step int) {
 	}
 }
 
-// A candidate that has no room for another descriptor is taken back: it would lose what comes with the commit. Until then
-// the old process goes on with what it could not take.
-func TestCandidateWithoutDescriptorsIsTakenBack(t *testing.T) {
+// What the candidate publishes is heard by who has subscribed; an error of a subscriber takes the upgrade back; a process
+// that is no candidate is told so.
+func TestCandidateReportsToTheJudge(t *testing.T) {
 	t.Parallel()
-	r := startService(t, byWeights(0.999))
-	r.change(func(s *settings) { s.NoFile = 40 })
-	done := r.beginUpgrade()
-	r.atStep(0)
-	var conns []*peer
-	testutil.Until(t, patience, "the upgrade has ended", func() bool {
-		for range 10 { // a candidate that is slow to take them gets less than its share
-			conns = append(conns, r.connectOnly())
-		}
-		return len(done) > 0
-	})
-	if a := <-done; a.Committed || a.Phase != "bake" || !strings.Contains(a.Reason, "too many files are open") {
+	r := startService(t, func(s *settings) { s.Bake, s.Soak = "listen", 0 })
+	if a := r.ask("POST", "/upgrade"); !a.Committed {
+		t.Fatalf("upgrade: %+v", a)
+	}
+	r.change(func(s *settings) { s.Bake = "object" })
+	if a := r.ask("POST", "/upgrade"); a.Committed || a.Phase != "bake" || !strings.Contains(a.Reason, `subscriber of "news": I do not like it`) {
 		t.Errorf("upgrade: %+v", a)
 	}
-	if got := r.sides(conns)["g1"]; got != len(conns) {
-		t.Errorf("%d of %d connections are with the old process", got, len(conns))
+	if a := r.ask("POST", "/publish"); !a.NotReady {
+		t.Errorf("publish by the main process: %+v", a)
 	}
 }
 
-// A candidate that was taken back, and whose old process dies while it finishes a request, starts itself anew although a
-// still older generation drains; nobody loses a request.
-func TestRevivedCandidateKnowsTheOlderOnes(t *testing.T) {
-	t.Parallel()
-	r := startService(t, func(s *settings) { s.NoMove = true })
-	first := r.dial().begin()
-	r.change(staying) // for the second one
-	r.upgrade()
-	r.change(func(s *settings) { s.Soak = 50 * time.Millisecond })
-	candidate, done := r.soaking()
-	held, other := r.connect("g3").begin(), r.connect("g3")
-	old := r.mainPID()
-	r.ask("POST", "/abort")
-	other.waitEnding()
-	_ = syscall.Kill(old, syscall.SIGKILL)
-	<-done
-	r.waitServing(3, candidate)
-	held.finish()
-	first.finish()
-	r.upgrade()
-	r.WaitFamily(t, 1, patience)
+// judgeNews is a judge that hears the candidate.
+func judgeNews(ctx context.Context, set settings, c *upgrade.Candidate) error {
+	heard := make(chan string, 100)
+	c.Subscribe("other", func([]byte) error { return errors.New("not for us") })
+	c.Subscribe("news", func(b []byte) error {
+		if set.Bake == "object" {
+			return errors.New("I do not like it")
+		}
+		heard <- string(b)
+		return nil
+	})
+	select {
+	case s := <-heard:
+		if want := fmt.Sprint("from ", c.PID()); s != want {
+			return fmt.Errorf("heard %q, want %q", s, want)
+		}
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
