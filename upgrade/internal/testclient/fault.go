@@ -1,0 +1,48 @@
+//go:build linux
+
+package testclient
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/midair-go/midair/internal/testutil"
+)
+
+// Fault is a failure of a process at a step.
+type Fault struct {
+	Env  string // for Start
+	once string
+}
+
+// FaultAt makes the first process at the step fail there; the next processes are spared. The first generation's start has
+// the steps of a commit too, and is spared.
+func FaultAt(t *testing.T, step, action string) Fault {
+	once := filepath.Join(t.TempDir(), "once")
+	if step == "new.commit" || step == "new.ready" || step == "new.announced" {
+		action += "@2"
+	}
+	return Fault{testutil.FaultEnv(testutil.FaultSpec(step, action, once)), once}
+}
+
+// FaultLater is FaultAt for the processes at the step after a call of begin.
+func FaultLater(t *testing.T, step, action string) (f Fault, begin func()) {
+	once, when := filepath.Join(t.TempDir(), "once"), filepath.Join(t.TempDir(), "now")
+	begin = func() {
+		if err := os.WriteFile(when, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return Fault{testutil.FaultEnv(testutil.FaultSpec(step, action+"@"+when, once)), once}, begin
+}
+
+// Time is when the process failed, zero before the failure.
+func (f Fault) Time() time.Time {
+	info, err := os.Stat(f.once)
+	if err != nil {
+		return time.Time{}
+	}
+	return info.ModTime()
+}

@@ -1,0 +1,250 @@
+//go:build linux
+
+package testclient
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/midair-go/midair/internal/testutil"
+	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
+)
+
+// Manager plays systemd for a service: a notify socket with a record of every message, a descriptor store, and, at the
+// start, the sockets of socket units and of the store.
+type Manager struct {
+	Dir string // with the sockets of the manager and of socket units
+
+	t      *testing.T
+	notify *net.UnixConn
+	passes *net.UnixListener
+
+	mu       sync.Mutex
+	received []Datagram
+	store    map[string]*os.File
+}
+
+// Datagram is a message to the service manager.
+type Datagram struct {
+	PID  int // of the sender
+	Text string
+}
+
+// NewManager starts a service manager, which ends with the test.
+func NewManager(t *testing.T) *Manager {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "sys")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &Manager{t: t, Dir: dir, store: map[string]*os.File{}}
+	m.notify, err = net.ListenUnixgram("unixgram", &net.UnixAddr{Name: dir + "/notify", Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.passes, err = net.ListenUnix("unix", &net.UnixAddr{Name: dir + "/pass", Net: "unix"}); err != nil {
+		t.Fatal(err)
+	}
+	raw, err := m.notify.SyscallConn()
+	if err == nil {
+		err = raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_PASSCRED, 1) })
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go m.listen(done) // ends with the socket
+	t.Cleanup(func() {
+		m.notify.Close()
+		m.passes.Close()
+		<-done
+		for _, f := range m.store {
+			f.Close()
+		}
+		os.RemoveAll(dir)
+	})
+	return m
+}
+
+func (m *Manager) listen(done chan struct{}) {
+	defer close(done)
+	buf, oob := make([]byte, 4096), make([]byte, 4096)
+	for {
+		n, oobn, _, _, err := m.notify.ReadMsgUnix(buf, oob)
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err == nil {
+			m.receive(string(buf[:n]), oob[:oobn])
+		}
+	}
+}
+
+func (m *Manager) receive(text string, oob []byte) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	d := Datagram{Text: text}
+	msgs, _ := unix.ParseSocketControlMessage(oob)
+	var files []*os.File
+	for _, msg := range msgs {
+		if cred, err := unix.ParseUnixCredentials(&msg); err == nil {
+			d.PID = int(cred.Pid)
+		}
+		fds, _ := unix.ParseUnixRights(&msg)
+		for _, fd := range fds {
+			files = append(files, os.NewFile(uintptr(fd), "stored"))
+		}
+	}
+	m.received = append(m.received, d)
+	name := field(text, "FDNAME=")
+	switch {
+	case strings.Contains(text, "FDSTORE=1") && len(files) == 1 && m.store[name] == nil:
+		m.store[name] = files[0]
+		return
+	case strings.Contains(text, "FDSTOREREMOVE=1") && m.store[name] != nil:
+		m.store[name].Close()
+		delete(m.store, name)
+	}
+	for _, f := range files {
+		f.Close()
+	}
+}
+
+func field(text, name string) string {
+	for line := range strings.SplitSeq(text, "\n") {
+		if v, ok := strings.CutPrefix(line, name); ok {
+			return v
+		}
+	}
+	return ""
+}
+
+// Since returns the messages from the n-th on, without the messages of the watchdog.
+func (m *Manager) Since(n int) (all []Datagram) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, d := range m.received {
+		if d.Text != "WATCHDOG=1" {
+			all = append(all, d)
+		}
+	}
+	return all[min(n, len(all)):]
+}
+
+// Count is how many messages were received, without the messages of the watchdog.
+func (m *Manager) Count() int { return len(m.Since(0)) }
+
+// Pings is how many messages of the watchdog a process has sent.
+func (m *Manager) Pings(pid int) (n int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, d := range m.received {
+		if d.Text == "WATCHDOG=1" && d.PID == pid {
+			n++
+		}
+	}
+	return n
+}
+
+// Store adds a descriptor to the store.
+func (m *Manager) Store(name string, file *os.File) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.store[name] = file
+}
+
+// Stored lists the names in the store.
+func (m *Manager) Stored() (names []string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for name := range m.store {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+var volatile = regexp.MustCompile(`(MONOTONIC_USEC=|/tmp/svc)\d+`)
+
+// MustReceive waits for the messages after the n-th, and returns how many there are then. Numbers that change from run
+// to run are 0 in the texts.
+func (m *Manager) MustReceive(n int, want ...Datagram) int {
+	m.t.Helper()
+	testutil.Until(m.t, Patience, fmt.Sprintf("%d messages", len(want)), func() bool { return m.Count() >= n+len(want) })
+	got := m.Since(n)
+	for i := range got {
+		got[i].Text = volatile.ReplaceAllString(got[i].Text, "${1}0")
+	}
+	if !slices.Equal(got, want) {
+		m.t.Fatalf("the service manager received\n%v\nwant\n%v", got, want)
+	}
+	return n + len(want)
+}
+
+// Start starts a service with the given sockets, by name, and the sockets of the store.
+func (m *Manager) Start(change func(*plan.Settings), sockets map[string]*os.File, env ...string) *Service {
+	m.t.Helper()
+	return StartBy(m.t, change, func(r *Service) *testutil.Proc { return m.Launch(r, sockets, env...) })
+}
+
+// Launch starts a process of a service, as Start does.
+func (m *Manager) Launch(r *Service, sockets map[string]*os.File, env ...string) *testutil.Proc {
+	m.t.Helper()
+	p := testutil.Start(m.t, "launcher", testutil.Cfg{Env: append(env, r.Env(), plan.ManagerEnv+"="+m.Dir, "NOTIFY_SOCKET="+m.Dir+"/notify")})
+	var names []string
+	var fds []int
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, all := range []map[string]*os.File{sockets, m.store} {
+		for name, f := range all {
+			names, fds = append(names, name), append(fds, int(f.Fd()))
+		}
+	}
+	c, err := m.passes.AcceptUnix()
+	if err == nil {
+		defer c.Close()
+		_, _, err = c.WriteMsgUnix([]byte(strings.Join(names, ":")+"\n"), unix.UnixRights(fds...), nil)
+	}
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return p
+}
+
+// Sockets opens the sockets of two socket units, "web" and "admin".
+func (m *Manager) Sockets() map[string]*os.File {
+	m.t.Helper()
+	web, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	defer web.Close()
+	admin, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(m.Dir, "admin.sock"), Net: "unix"})
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	admin.SetUnlinkOnClose(false)
+	defer admin.Close()
+	all := map[string]*os.File{}
+	if all["web"], err = web.(*net.TCPListener).File(); err == nil {
+		all["admin"], err = admin.File()
+	}
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	m.t.Cleanup(func() { all["web"].Close(); all["admin"].Close() })
+	return all
+}
+
+// String is the sender and the text.
+func (d Datagram) String() string { return fmt.Sprintf("%d: %q", d.PID, d.Text) }

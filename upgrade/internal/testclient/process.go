@@ -1,0 +1,64 @@
+//go:build linux
+
+package testclient
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// Stopped reports whether SIGSTOP has reached all threads of a process. Until then a thread may handle the next signal.
+func Stopped(pid int) bool {
+	all, some := threadsAre(pid, "T")
+	return all && some
+}
+
+// Gone reports whether all threads of a process have ended. The parent may not have waited for the process yet.
+func Gone(pid int) bool {
+	all, _ := threadsAre(pid, "Z")
+	return all
+}
+
+// threadsAre reports whether all threads of a process are in a state, and whether there are any.
+func threadsAre(pid int, state string) (all, some bool) {
+	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	for _, path := range threads {
+		b, err := os.ReadFile(path)
+		if err == nil && !strings.Contains(string(b), ") "+state+" ") {
+			return false, true
+		}
+	}
+	return true, len(threads) > 0
+}
+
+// Zombies counts the dead children of a process that were not waited for.
+func Zombies(t *testing.T, parent int) (n int) {
+	t.Helper()
+	dirs, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range dirs {
+		b, _ := os.ReadFile(path) // the process may have gone
+		fields := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
+		if len(fields) > 1 && fields[0] == "Z" && fields[1] == strconv.Itoa(parent) {
+			n++
+		}
+	}
+	return n
+}
+
+// OpenSockets is how many sockets a process has open.
+func OpenSockets(pid int) (n int) {
+	fds, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+	for _, fd := range fds {
+		if to, err := os.Readlink(fd); err == nil && strings.HasPrefix(to, "socket:") {
+			n++
+		}
+	}
+	return n
+}

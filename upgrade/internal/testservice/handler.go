@@ -1,0 +1,63 @@
+//go:build linux
+
+package testservice
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync/atomic"
+	"time"
+)
+
+// handler serves the users of the service, each answer with generation, version and pid.
+func (s *service) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/work", func(w http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body) })
+	mux.HandleFunc("/echo", func(w http.ResponseWriter, r *http.Request) {
+		b, _ := io.ReadAll(r.Body)
+		fmt.Fprintf(w, "%s %s", r.FormValue("n"), b)
+	})
+	mux.HandleFunc("/slow", func(w http.ResponseWriter, r *http.Request) {
+		d, _ := time.ParseDuration(r.FormValue("d"))
+		time.Sleep(max(d, 50*time.Millisecond)) // this is the work
+	})
+	mux.HandleFunc("/add", func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, s.value.add()) })
+	mux.HandleFunc("/held", func(w http.ResponseWriter, r *http.Request) {
+		if !s.lock.held() {
+			http.Error(w, "it is not held here", http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprint(w, os.Getpid())
+	})
+	st := s.up.Status()
+	fails := s.failing()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("X-Generation", strconv.Itoa(st.Generation))
+		h.Set("X-Version", "g"+strconv.Itoa(st.Generation))
+		h.Set("X-Pid", strconv.Itoa(st.PID))
+		if !fails(w) {
+			mux.ServeHTTP(w, r)
+		}
+	})
+}
+
+// failing returns how a bad generation answers when the file "bad" is there. The function tells the judge of each failure.
+func (s *service) failing() func(http.ResponseWriter) (answered bool) {
+	if s.bad.request == nil {
+		return func(http.ResponseWriter) bool { return false }
+	}
+	var n atomic.Int64
+	return func(w http.ResponseWriter) bool {
+		if !exists(filepath.Join(s.dir, "bad")) || n.Add(1)%s.bad.every != 0 {
+			return false
+		}
+		_ = s.up.Publish("figures", nil) // the judge misses a failure
+		http.Error(w, "this release is bad", s.bad.request(s))
+		return true
+	}
+}

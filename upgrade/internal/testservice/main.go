@@ -1,0 +1,98 @@
+//go:build linux
+
+package testservice
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/midair-go/midair/internal/testutil"
+	"github.com/midair-go/midair/upgrade"
+	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
+)
+
+// Roles returns the programs for testutil.Main by their names.
+func Roles(parts Parts) map[string]func() int {
+	return map[string]func() int{
+		"service":  func() int { return supervised(parts) },
+		"launcher": func() int { return exitCode(launch()) },
+		"listens":  func() int { return exitCode(listensMain()) },
+		"talks":    func() int { return exitCode(talksMain(parts)) },
+	}
+}
+
+func exitCode(err error) int {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "main:", err)
+		return 1
+	}
+	return 0
+}
+
+// supervised is the service as a program with Supervise in the first line.
+func supervised(parts Parts) int {
+	set, _, err := readSettings()
+	if err = errors.Join(err, Validate(set)); err != nil {
+		return exitCode(err)
+	}
+	code, ok := upgrade.Supervise(upgrade.Options{
+		Supervisor: cmp.Or(set.Supervisor, "never"), Guard: set.Guard, MaxRestarts: set.MaxRestarts,
+		Watchdog: set.Watchdog, Timeout: set.Timeout, AbortGrace: set.AbortGrace,
+	})
+	if ok {
+		return code
+	}
+	return exitCode(serviceMain(parts))
+}
+
+// serviceMain is an ordinary program with the library: two listeners, a value to keep, a server with a drain.
+func serviceMain(parts Parts) error {
+	parts.SetStepHook(testutil.Fault)
+	set, dir, err := readSettings()
+	if err = errors.Join(err, Validate(set)); err != nil {
+		return err
+	}
+	if set.Plain {
+		return plainMain(set, dir)
+	}
+	upgraded := os.Getenv("TABLEFLIP_HAS_PARENT_7DIU3") != ""
+	bad := misbehave(set.Bad, upgraded)
+	if bad.start != nil {
+		bad.start()
+	}
+	flush, err := meddle(set.Meddling)
+	if err != nil {
+		return err
+	}
+	defer flush()
+	up, err := upgrade.New(options(set, dir))
+	if err != nil {
+		return err
+	}
+	defer up.Close()
+	testutil.SetGeneration(up.Status().Generation)
+	s := &service{parts: parts, up: up, set: set, dir: dir, upgraded: upgraded, bad: bad}
+	return s.run()
+}
+
+// options returns the options of the settings.
+func options(set plan.Settings, dir string) upgrade.Options {
+	opts := upgrade.Options{
+		Executable: filepath.Join(dir, "exe"), PIDFile: set.PIDFile, Version: set.Version,
+		Soak: set.Soak, Timeout: set.Timeout, AbortGrace: set.AbortGrace,
+		MaxGenerations: set.MaxGenerations, Sticky: set.Sticky, Silence: set.Silence,
+	}
+	if set.Smoke != "" {
+		opts.Smoke = smoke
+	}
+	if set.Bake != "" {
+		opts.Bake = bake
+	}
+	if set.Verify != "" {
+		opts.Verify = func(path string) error { return verifications[set.Verify](dir, path) }
+	}
+	return opts
+}

@@ -1,0 +1,65 @@
+package plan
+
+import "time"
+
+// DirEnv is the environment variable with the directory of a service: settings, sockets and records.
+const DirEnv = "MIDAIR_SVC_DIR"
+
+// ManagerEnv is the environment variable with the directory of the service manager, for the launcher.
+const ManagerEnv = "MIDAIR_TEST_MANAGER"
+
+// Settings of a service. A test writes the settings to the service's directory, and each generation reads the settings at
+// its start. Judges and smoke tests read the settings again.
+type Settings struct {
+	Place
+	Upgrading
+	Supervision
+	Serving
+	Behaviour
+}
+
+// Place is where a service listens, and the limits of the machine.
+type Place struct {
+	Network, Addr string // of the main listener; default network: tcp
+	PIDFile       string
+	Systemd       bool   // the listeners are the sockets "web" and "admin" of a service manager
+	NoFile        uint64 // limit of open files; 0: that of the test
+}
+
+// Upgrading holds the options of upgrade.Options with the same names.
+type Upgrading struct {
+	Soak, Timeout, AbortGrace, Silence time.Duration
+	MaxGenerations                     int
+	Sticky                             bool
+	Version                            string
+}
+
+// Supervision holds the options of upgrade.Options for Supervise.
+type Supervision struct {
+	Supervisor      string // default: never
+	Guard, Watchdog time.Duration
+	MaxRestarts     int
+}
+
+// Serving says how the HTTP server of a service serves and drains.
+type Serving struct {
+	ReadTimeout, HeaderTimeout, IdleTimeout time.Duration
+	IdleGrace                               time.Duration
+	H2C                                     bool // HTTP/2 without TLS too
+	NoMove                                  bool // idle connections stay until they are closed
+	NoNotes                                 bool // the service does not write down from where it has accepted
+}
+
+// Behaviour is the conduct of the next generations, their judges and their peers.
+type Behaviour struct {
+	Bad             Misbehaviour
+	BadBuildCrashes bool // a generation of the build "bad" exits a moment after it has become the service
+	Plain           bool // the next generation knows tableflip only
+	Meddling        Meddling
+	Verify          Verification
+	Smoke           SmokeTest
+	Bake            Judge
+	Weights         []float64 // the steps of BakeSteps
+	Lock            Lock      // the service holds a lock, its exclusive resource
+	Names           Names     // a service for datagrams beside HTTP
+}

@@ -1,0 +1,210 @@
+//go:build linux
+
+package testservice
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/midair-go/midair/internal/testutil"
+	"github.com/midair-go/midair/upgrade"
+	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
+)
+
+// service is a generation of the service.
+type service struct {
+	parts    Parts
+	up       *upgrade.Upgrader
+	set      plan.Settings
+	dir      string
+	upgraded bool
+	bad      misbehaviour
+	value    value
+	lock     *lock
+	end      context.CancelCauseFunc // of serve's context
+}
+
+// run serves until the service stops or a later generation has taken over.
+func (s *service) run() error {
+	s.value.refuse = s.bad.restore
+	s.up.Keep("value", &s.value)
+	s.up.Check("good", s.check)
+	s.lock = holdLock(s.up, s.set.Lock, s.dir, s.bad.acquire)
+	ln, err := s.listen()
+	if err != nil {
+		return err
+	}
+	admin, err := s.listenAdmin()
+	if err != nil {
+		return err
+	}
+	names, err := openNames(s.up, s.set.Names, s.dir)
+	if err != nil {
+		return err
+	}
+	if !s.upgraded { // the later generations have the same address
+		if err := os.WriteFile(filepath.Join(s.dir, "addr"), []byte(ln.Addr().String()), 0o600); err != nil {
+			return err
+		}
+	}
+	if err := setNoFile(s.set.NoFile); err != nil {
+		return err
+	}
+	j, err := testutil.OpenJournal(filepath.Join(s.dir, "journal"))
+	if err != nil {
+		return err
+	}
+	defer j.Close()
+	srv := s.newServer(j)
+	adm := s.parts.NewServer(&http.Server{Handler: s.admin()}, ServerOptions{Grace: grace})
+	return s.up.Run(context.Background(), s.serving(func(ctx context.Context) error {
+		done := make(chan error, 1)
+		go func() { done <- adm.Serve(ctx, admin) }() // ends with ctx
+		named := names.serve(ctx)
+		return errors.Join(srv.Serve(ctx, ln), <-done, <-named)
+	}))
+}
+
+func (s *service) check(ctx context.Context) error {
+	if s.bad.check == nil {
+		return nil
+	}
+	return s.bad.check(ctx, s)
+}
+
+// listen opens the main listener.
+func (s *service) listen() (net.Listener, error) {
+	open := s.up.Listen
+	if s.bad.pinned {
+		open = s.up.ListenPinned
+	}
+	if s.set.Systemd {
+		return open("systemd", "web")
+	}
+	ln, err := open(cmp.Or(s.set.Network, "tcp"), s.set.Addr)
+	if err != nil || s.bad.listen == nil {
+		return ln, err
+	}
+	return s.bad.listen(s, ln)
+}
+
+func (s *service) listenAdmin() (net.Listener, error) {
+	if s.set.Systemd {
+		return s.up.ListenPinned("systemd", "admin")
+	}
+	return s.up.ListenPinned("unix", filepath.Join(s.dir, "admin.sock"))
+}
+
+// greet accepts on a socket in the service's directory, and closes each connection.
+func (s *service) greet(name string) error {
+	ln, err := s.up.Listen("unix", filepath.Join(s.dir, name))
+	if err != nil {
+		return err
+	}
+	go func() { // ends with the process at the latest
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			c.Close()
+		}
+	}()
+	return nil
+}
+
+// newServer returns the server of the main listener.
+func (s *service) newServer(j *testutil.Journal) Server {
+	opts := ServerOptions{Grace: grace, IdleGrace: s.set.IdleGrace, Move: s.up.Move, Offers: s.up.Offers(), Hurry: s.up.Hurry()}
+	if s.set.NoMove {
+		opts.Move = nil
+	}
+	hs := &http.Server{Handler: j.Handler(s.handler())}
+	if !s.set.NoNotes {
+		hs.ConnState = noteAccepted(s.dir)
+	}
+	hs.ReadTimeout, hs.ReadHeaderTimeout, hs.IdleTimeout = s.set.ReadTimeout, s.set.HeaderTimeout, s.set.IdleTimeout
+	if s.set.H2C {
+		hs.Protocols = new(http.Protocols)
+		hs.Protocols.SetHTTP1(true)
+		hs.Protocols.SetUnencryptedHTTP2(true)
+	}
+	return s.parts.NewServer(hs, opts)
+}
+
+// noteAccepted writes down from where connections come, before the first byte is read.
+func noteAccepted(dir string) func(net.Conn, http.ConnState) {
+	path := plan.AcceptedBy(dir, os.Getpid())
+	made := os.MkdirAll(filepath.Dir(path), 0o700)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err := errors.Join(made, err); err != nil {
+		fmt.Fprintln(os.Stderr, "accepted:", err) // the test misses what would be there
+	}
+	return func(c net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			fmt.Fprintln(f, c.RemoteAddr())
+		}
+	}
+}
+
+var errBroken = errors.New("the server is broken")
+
+// serving makes serve fail as the settings say, or on a request to the admin socket.
+func (s *service) serving(serve func(context.Context) error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		if s.bad.serve != nil {
+			if err := s.bad.serve(ctx, s); err != nil {
+				return err
+			}
+		}
+		if s.set.Bake == plan.BakeHearsNews || s.set.Bake == plan.BakeRejectNews {
+			go publishNews(ctx, s.up) // ends with ctx
+		}
+		if s.set.BadBuildCrashes {
+			go crashIfBad(ctx, s.up) // ends with ctx
+		}
+		ctx, s.end = context.WithCancelCause(ctx)
+		defer s.end(nil)
+		err := serve(ctx)
+		if cause := context.Cause(ctx); errors.Is(cause, errBroken) {
+			err = errors.Join(err, cause)
+		}
+		fmt.Fprintln(os.Stderr, plan.SaysServeReturned)
+		return err
+	}
+}
+
+// crashIfBad ends the build "bad" a moment after the commit, when the old process knows of the commit.
+func crashIfBad(ctx context.Context, up *upgrade.Upgrader) {
+	if build, err := plan.BuildOf(os.Getpid()); err != nil || build != "bad" {
+		return
+	}
+	var since time.Time
+	for since.IsZero() || time.Since(since) < 50*time.Millisecond {
+		if since.IsZero() && up.Status().State == "serving" {
+			since = time.Now()
+		}
+		select {
+		case <-time.After(time.Millisecond):
+		case <-ctx.Done():
+			return
+		}
+	}
+	fmt.Fprintln(os.Stderr, "this build is bad: generation", up.Status().Generation)
+	os.Exit(3)
+}
+
+func setNoFile(n uint64) error {
+	if n == 0 {
+		return nil
+	}
+	return syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: n, Max: n})
+}

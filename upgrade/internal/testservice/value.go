@@ -1,0 +1,60 @@
+//go:build linux
+
+package testservice
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"sync"
+	"sync/atomic"
+
+	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
+)
+
+// value is the kept value of the service: a number, raised by requests.
+type value struct {
+	mu     sync.Mutex
+	n      int
+	times  int                   // how often UnmarshalBinary was called
+	refuse func(times int) error // nil: never
+	hang   atomic.Bool           // MarshalBinary does not return
+	fail   atomic.Bool           // MarshalBinary returns an error
+}
+
+// MarshalBinary implements encoding.BinaryMarshaler.
+func (v *value) MarshalBinary() ([]byte, error) {
+	if v.hang.Load() {
+		fmt.Fprintln(os.Stderr, plan.SaysMarshalHangs)
+		select {}
+	}
+	if v.fail.Load() {
+		return nil, errors.New("not now")
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return []byte(strconv.Itoa(v.n)), nil
+}
+
+// UnmarshalBinary implements encoding.BinaryUnmarshaler.
+func (v *value) UnmarshalBinary(b []byte) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.times++
+	if v.refuse != nil {
+		if err := v.refuse(v.times); err != nil {
+			return err
+		}
+	}
+	n, err := strconv.Atoi(string(b))
+	v.n = max(v.n, n)
+	return err
+}
+
+func (v *value) add() int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.n++
+	return v.n
+}
