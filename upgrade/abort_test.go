@@ -10,19 +10,22 @@ import (
 	"time"
 
 	"github.com/midair-go/midair/internal/testutil"
+	"github.com/midair-go/midair/upgrade"
+	"github.com/midair-go/midair/upgrade/internal/testclient"
+	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
 // After Abort there is nothing to commit, whatever the candidate still does.
 func TestCommitAfterAbortIsRefused(t *testing.T) {
 	t.Parallel()
-	f := faultAt(t, "new.aborted", "stop")
-	r := startService(t, func(s *settings) { s.Soak, s.AbortGrace = time.Minute, time.Second }, f.env)
-	_, done := r.soaking()
-	r.ask("POST", "/abort")
-	if a := r.ask("POST", "/commit"); !a.NotReady {
+	f := testclient.FaultAt(t, "new.aborted", "stop")
+	r := testclient.Start(t, func(s *plan.Settings) { s.Soak, s.AbortGrace = time.Minute, time.Second }, f.Env)
+	_, done := r.Soaking()
+	r.Ask("POST", "/abort")
+	if a := r.Ask("POST", "/commit"); !a.Is(upgrade.ErrNotReady) {
 		t.Errorf("commit after abort: %+v", a)
 	}
-	if a := <-done; !a.Aborted {
+	if a := <-done; !a.Is(upgrade.ErrAborted) {
 		t.Errorf("upgrade: %+v", a)
 	}
 }
@@ -30,15 +33,15 @@ func TestCommitAfterAbortIsRefused(t *testing.T) {
 // A candidate that has given up still answers what it has begun, and starts anew if the old process dies meanwhile.
 func TestCandidateThatFailedSurvivesTheOldProcess(t *testing.T) {
 	t.Parallel()
-	r := startService(t, staying)
-	candidate, done := r.soaking()
-	begun, other := r.connect("g2").begin(), r.connect("g2")
+	r := testclient.Start(t, staying)
+	candidate, done := r.Soaking()
+	begun, other := r.DialTo("g2").Begin(), r.DialTo("g2")
 	_ = syscall.Kill(candidate, syscall.SIGTERM)
-	other.waitEnding() // it has given up
+	other.WaitEnding() // it has given up
 	r.Kill()
 	<-done
-	begun.finish()
-	r.waitServing(2, candidate)
+	begun.Finish()
+	r.WaitServing(2, candidate)
 	r.WaitFamily(t, 1, patience)
 }
 
@@ -46,24 +49,24 @@ func TestCandidateThatFailedSurvivesTheOldProcess(t *testing.T) {
 // the old process is killed.
 func TestAbortThenTermThenKillStaysDown(t *testing.T) {
 	t.Parallel()
-	r := startService(t, staying)
-	_, done := r.soaking()
-	begun, other := r.connect("g2").begin(), r.connect("g2")
-	r.ask("POST", "/abort")
-	other.waitEnding() // it is taken back
-	other = r.connect("g1")
-	var last []*peer
+	r := testclient.Start(t, staying)
+	_, done := r.Soaking()
+	begun, other := r.DialTo("g2").Begin(), r.DialTo("g2")
+	r.Ask("POST", "/abort")
+	other.WaitEnding() // it is taken back
+	other = r.DialTo("g1")
+	var last []*testclient.Peer
 	for range 5 {
-		last = append(last, r.connect("g1").begin())
+		last = append(last, r.DialTo("g1").Begin())
 	}
-	r.signalMain(syscall.SIGTERM)
-	other.waitEnding() // the signal was noticed
+	r.SignalMain(syscall.SIGTERM)
+	other.WaitEnding() // the signal was noticed
 	for _, p := range last {
-		p.finish() // and whatever it had woken has run
+		p.Finish() // and whatever it had woken has run
 	}
 	r.Kill()
 	<-done
-	begun.finish()
+	begun.Finish()
 	r.WaitFamily(t, 0, patience)
 }
 
@@ -71,56 +74,52 @@ func TestAbortThenTermThenKillStaysDown(t *testing.T) {
 // still older generation drains; nobody loses a request.
 func TestRevivedCandidateKnowsTheOlderOnes(t *testing.T) {
 	t.Parallel()
-	r := startService(t, func(s *settings) { s.NoMove = true })
-	first := r.dial().begin()
-	r.change(staying) // for the second one
-	r.upgrade()
-	r.change(func(s *settings) { s.Soak = 50 * time.Millisecond })
-	candidate, done := r.soaking()
-	held, other := r.connect("g3").begin(), r.connect("g3")
-	old := r.mainPID()
-	r.ask("POST", "/abort")
-	other.waitEnding()
+	r := testclient.Start(t, func(s *plan.Settings) { s.NoMove = true })
+	first := r.Dial().Begin()
+	r.Change(staying) // for the second one
+	r.Upgrade()
+	r.Change(func(s *plan.Settings) { s.Soak = 50 * time.Millisecond })
+	candidate, done := r.Soaking()
+	held, other := r.DialTo("g3").Begin(), r.DialTo("g3")
+	old := r.MainPID()
+	r.Ask("POST", "/abort")
+	other.WaitEnding()
 	_ = syscall.Kill(old, syscall.SIGKILL)
 	<-done
-	r.waitServing(3, candidate)
-	held.finish()
-	first.finish()
-	r.upgrade()
+	r.WaitServing(3, candidate)
+	held.Finish()
+	first.Finish()
+	r.Upgrade()
 	r.WaitFamily(t, 1, patience)
 }
 
 // An abort gives everything back at once: by hand, or because the caller of Upgrade went away.
 func TestAbortTakesTheUpgradeBack(t *testing.T) {
-	r := startService(t, func(s *settings) { s.Soak = time.Minute })
-	l := r.load(smallLoad)
+	r := testclient.Start(t, func(s *plan.Settings) { s.Soak = time.Minute })
+	l := r.Load(smallLoad)
 	for _, how := range []string{"by hand", "context canceled"} {
 		ctx, cancel := context.WithCancel(t.Context())
 		path := "/upgrade"
 		if how != "by hand" {
 			path = "/upgrade-while-connected"
 		}
-		done := make(chan answer, 1)
-		go func() {
-			a, _ := r.tryAsk(ctx, "POST", path)
-			done <- a
-		}()
-		r.waitPhase("soak")
+		done := r.Begin(ctx, path)
+		r.WaitPhase("soak")
 		if how == "by hand" {
-			r.ask("POST", "/abort")
+			r.Ask("POST", "/abort")
 		} else {
 			cancel()
 		}
-		if a := <-done; how == "by hand" && (!a.Aborted || a.Phase != "soak" || !strings.Contains(a.Reason, how)) {
+		if a := <-done; how == "by hand" && (!a.Is(upgrade.ErrAborted) || a.Phase != "soak" || !strings.Contains(a.Reason, how)) {
 			t.Fatalf("aborted upgrade: %+v", a)
 		}
 		cancel()
 		r.WaitFamily(t, 1, 20*time.Second)
 		testutil.Until(t, 10*time.Second, "the outcome is known: "+how, func() bool {
-			last := r.ask("GET", "/status").Status.Last
+			last := r.Status().Last
 			return last != nil && !last.Committed && strings.Contains(last.Reason, how)
 		})
 	}
-	r.upgradeNow()
-	r.account(l).MustBeClean(t)
+	r.UpgradeNow()
+	r.Account(l).MustBeClean(t)
 }

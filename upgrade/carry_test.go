@@ -11,19 +11,21 @@ import (
 	"time"
 
 	"github.com/midair-go/midair/internal/testutil"
+	"github.com/midair-go/midair/upgrade/internal/testclient"
+	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
 // Raw connections and WebSockets with a state change process by a hook of the program, at any byte of a message: with the
 // weight, with an abort, with a commit. Their clients see one connection that never ends and no number lost.
 func TestTalksGoOnInAnotherProcess(t *testing.T) {
 	t.Parallel()
-	r := startTalks(t, func(s *settings) { s.Bake, s.Soak = "toggle", 0 })
+	r := startTalks(t, func(s *plan.Settings) { s.Bake, s.Soak = plan.BakeToggles, 0 })
 	var running sync.WaitGroup
 	var moves, asked atomic.Int64
 	stop := make(chan struct{})
 	for i := range 16 {
 		running.Go(func() {
-			s, err := r.speaker(i)
+			s, err := newSpeaker(r, i)
 			if err != nil {
 				t.Error(err)
 				return
@@ -41,12 +43,12 @@ func TestTalksGoOnInAnotherProcess(t *testing.T) {
 		})
 	}
 	for round := range 4 {
-		done := r.beginUpgrade()
-		r.waitPhase("bake")
+		done := r.BeginUpgrade()
+		r.WaitPhase("bake")
 		want := moves.Load() + 200
 		testutil.Until(t, patience, "they move", func() bool { return moves.Load() >= want || t.Failed() })
 		end := []string{"/abort", "/commit"}[round%2]
-		r.ask("POST", end)
+		r.Ask("POST", end)
 		if a := <-done; a.Committed != (end == "/commit") {
 			t.Errorf("upgrade: %+v", a)
 		}
@@ -63,17 +65,17 @@ func TestTalksOutliveTheCandidate(t *testing.T) {
 	for _, how := range []string{"kill", "stop", "abort"} {
 		t.Run(how, func(t *testing.T) {
 			t.Parallel()
-			r := startTalks(t, func(s *settings) { byWeights(0.01, 1)(s); s.Silence = time.Second })
-			all := r.speakers(20)
-			done := r.beginUpgrade()
-			r.atStep(0)
-			pid := r.ask("GET", "/status").Status.Candidate.PID
-			own := openSockets(pid)
-			r.goOn()
-			testutil.Until(t, patience, "the candidate has all of them", func() bool { return openSockets(pid) >= own+len(all) })
+			r := startTalks(t, func(s *plan.Settings) { byWeights(0.01, 1)(s); s.Silence = time.Second })
+			all := speakers(t, r, 20)
+			done := r.BeginUpgrade()
+			r.AtStep(0)
+			pid := r.Candidate()
+			own := testclient.OpenSockets(pid)
+			r.GoOn()
+			testutil.Until(t, patience, "the candidate has all of them", func() bool { return testclient.OpenSockets(pid) >= own+len(all) })
 			switch how {
 			case "abort":
-				r.ask("POST", "/abort")
+				r.Ask("POST", "/abort")
 			case "kill":
 				_ = syscall.Kill(pid, syscall.SIGKILL)
 			case "stop":
@@ -95,14 +97,14 @@ func TestTalksOutliveTheCandidate(t *testing.T) {
 // state that the candidate has changed.
 func TestTalksNeverGoOnWithAnotherState(t *testing.T) {
 	t.Parallel()
-	r := startTalks(t, func(s *settings) { s.Bake, s.Soak = "toggle", 0 })
+	r := startTalks(t, func(s *plan.Settings) { s.Bake, s.Soak = plan.BakeToggles, 0 })
 	var running sync.WaitGroup
 	var moves, closed atomic.Int64
 	stop := make(chan struct{})
 	for i := range 48 {
 		running.Go(func() {
 			for n := i; !isOver(stop); n += 48 {
-				s, err := r.speaker(n)
+				s, err := newSpeaker(r, n)
 				for err == nil && !isOver(stop) {
 					before := s.moves
 					err = s.say()
@@ -120,9 +122,9 @@ func TestTalksNeverGoOnWithAnotherState(t *testing.T) {
 		})
 	}
 	for range 30 {
-		done := r.beginUpgrade()
-		r.waitPhase("bake")
-		pid := r.ask("GET", "/status").Status.Candidate.PID
+		done := r.BeginUpgrade()
+		r.WaitPhase("bake")
+		pid := r.Candidate()
 		want := moves.Load() + 100
 		testutil.Until(t, patience, "they move", func() bool { return moves.Load() >= want })
 		_ = syscall.Kill(pid, syscall.SIGKILL)
@@ -139,13 +141,13 @@ func TestTalksNeverGoOnWithAnotherState(t *testing.T) {
 func TestCommitMovesManyTalks(t *testing.T) {
 	t.Parallel()
 	r := startTalks(t, nil)
-	all := r.speakers(300)
+	all := speakers(t, r, 300)
 	for range 2 {
-		r.upgrade()
+		r.Upgrade()
 		r.WaitFamily(t, 1, patience)
 	}
 	for i, s := range all {
-		if err := s.say(); err != nil || s.pid != r.mainPID() {
+		if err := s.say(); err != nil || s.pid != r.MainPID() {
 			t.Fatalf("client %d, WebSocket %v: answered by %d: %v", i, s.web, s.pid, err)
 		}
 	}

@@ -9,6 +9,9 @@ import (
 	"time"
 
 	"github.com/midair-go/midair/internal/testutil"
+	"github.com/midair-go/midair/upgrade"
+	"github.com/midair-go/midair/upgrade/internal/testclient"
+	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
 // An old process that was frozen for longer than it waits looks for the answer before it believes that there is none.
@@ -16,22 +19,22 @@ func TestFrozenOldProcessFindsTheAnswer(t *testing.T) {
 	for n, frozen := range []string{"at the commit", "at the commit", "later", "later", "later"} {
 		t.Run(fmt.Sprint(frozen, n), func(t *testing.T) { // more than once: it finds the answer and the end of the time
 			t.Parallel()
-			f := faultAt(t, "new.commit", "stop")
-			r := startService(t, func(s *settings) { s.Timeout = 4 * time.Second }, f.env)
-			old, done := r.mainPID(), r.beginUpgrade()
-			testutil.Until(t, patience, "the commit", r.frozen)
+			f := testclient.FaultAt(t, "new.commit", "stop")
+			r := testclient.Start(t, func(s *plan.Settings) { s.Timeout = 4 * time.Second }, f.Env)
+			old, done := r.MainPID(), r.BeginUpgrade()
+			testutil.Until(t, patience, "the commit", r.Frozen)
 			if frozen == "later" {
-				r.connect("g1") // it accepts again: the last limit runs
+				r.DialTo("g1") // it accepts again: the last limit runs
 			}
 			_ = syscall.Kill(old, syscall.SIGSTOP)
-			testutil.Until(t, patience, "the old process is frozen", func() bool { return stopped(old) })
+			testutil.Until(t, patience, "the old process is frozen", func() bool { return testclient.Stopped(old) })
 			testutil.Until(t, patience, "the new process serves", func() bool {
-				_ = syscall.Kill(r.faulted(), syscall.SIGCONT)
-				return r.mainPID() == r.faulted()
+				_ = syscall.Kill(r.Faulted(), syscall.SIGCONT)
+				return r.MainPID() == r.Faulted()
 			})
-			r.dial().ask("/slow?d=4500ms") // when this is answered the limit is over
+			r.Dial().Ask("/slow?d=4500ms") // when this is answered the limit is over
 			_ = syscall.Kill(old, syscall.SIGCONT)
-			if a := <-done; !a.Committed || r.mainPID() != r.faulted() {
+			if a := <-done; !a.Committed || r.MainPID() != r.Faulted() {
 				t.Errorf("upgrade: %+v", a)
 			}
 		})
@@ -41,21 +44,21 @@ func TestFrozenOldProcessFindsTheAnswer(t *testing.T) {
 // A candidate is the best that can happen to a service whose serve fails: it is committed at once.
 func TestServeFailureHandsOverToTheCandidate(t *testing.T) {
 	t.Parallel()
-	r := startService(t, long)
-	l := r.load(smallLoad)
-	r.signalMain(syscall.SIGHUP)
-	r.waitPhase("soak")
-	candidate := r.ask("GET", "/status").Status.Candidate.PID
-	r.ask("POST", "/end")
+	r := testclient.Start(t, long)
+	l := r.Load(smallLoad)
+	r.SignalMain(syscall.SIGHUP)
+	r.WaitPhase("soak")
+	candidate := r.Candidate()
+	r.Ask("POST", "/end")
 	if code, err := r.Wait(patience); err != nil || code != 1 {
 		t.Errorf("exit %d, %v", code, err)
 	}
-	r.waitServing(2, 0)
-	if r.mainPID() != candidate {
-		t.Errorf("the pid file names %d, not %d", r.mainPID(), candidate)
+	r.WaitServing(2, 0)
+	if r.MainPID() != candidate {
+		t.Errorf("the pid file names %d, not %d", r.MainPID(), candidate)
 	}
-	r.mustRecover(l, 2)
-	r.account(l).MustBeClean(t)
+	r.MustRecover(l, 2)
+	r.Account(l).MustBeClean(t)
 }
 
 // A value that does not return from MarshalBinary costs an upgrade, and neither an abort nor a stop of the service.
@@ -63,23 +66,23 @@ func TestHangingMarshalDoesNotBlockAStop(t *testing.T) {
 	for _, phase := range []string{"start", "commit"} {
 		t.Run(phase, func(t *testing.T) {
 			t.Parallel()
-			r := startService(t, func(s *settings) { s.Soak, s.Timeout, s.AbortGrace = time.Minute, 3*time.Minute, time.Second })
-			var done <-chan answer
+			r := testclient.Start(t, func(s *plan.Settings) { s.Soak, s.Timeout, s.AbortGrace = time.Minute, 3*time.Minute, time.Second })
+			var done <-chan plan.Answer
 			if phase == "commit" {
-				_, done = r.soaking()
+				_, done = r.Soaking()
 			}
-			r.ask("POST", "/hang")
+			r.Ask("POST", "/hang")
 			if phase == "start" {
-				done = r.beginUpgrade()
+				done = r.BeginUpgrade()
 			}
-			r.ask("POST", "/commit") // refused in the other phase
-			r.WaitOutput(patience, hangs)
-			r.waitPhase(phase)
-			r.ask("POST", "/abort")
-			if a := <-done; !a.Aborted {
+			r.Ask("POST", "/commit") // refused in the other phase
+			r.WaitOutput(patience, plan.SaysMarshalHangs)
+			r.WaitPhase(phase)
+			r.Ask("POST", "/abort")
+			if a := <-done; !a.Is(upgrade.ErrAborted) {
 				t.Errorf("upgrade: %+v", a)
 			}
-			r.signalMain(syscall.SIGTERM)
+			r.SignalMain(syscall.SIGTERM)
 			if code, err := r.Wait(patience); err != nil || code != 0 {
 				t.Errorf("exit %d, %v", code, err)
 			}
@@ -93,17 +96,17 @@ func TestCommitThatIsNotSentLosesNothing(t *testing.T) {
 	for _, marshal := range []string{"hang", "fail"} {
 		t.Run(marshal, func(t *testing.T) {
 			t.Parallel()
-			r := startService(t, func(s *settings) { staying(s); s.Timeout = 3 * time.Minute })
-			_, done := r.soaking()
-			p, other := r.connect("g2").begin(), r.connect("g2")
-			r.ask("POST", "/"+marshal)
-			r.ask("POST", "/commit")
+			r := testclient.Start(t, func(s *plan.Settings) { staying(s); s.Timeout = 3 * time.Minute })
+			_, done := r.Soaking()
+			p, other := r.DialTo("g2").Begin(), r.DialTo("g2")
+			r.Ask("POST", "/"+marshal)
+			r.Ask("POST", "/commit")
 			if marshal == "hang" {
-				r.WaitOutput(patience, hangs)
-				r.ask("POST", "/abort")
+				r.WaitOutput(patience, plan.SaysMarshalHangs)
+				r.Ask("POST", "/abort")
 			}
-			other.waitEnding()
-			p.finish()
+			other.WaitEnding()
+			p.Finish()
 			if a := <-done; a.Committed || a.Phase != "commit" {
 				t.Errorf("upgrade: %+v", a)
 			}

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/midair-go/midair/internal/testutil"
+	"github.com/midair-go/midair/upgrade/internal/testclient"
+	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
 var pairs = flag.Int("midair.pairs", 30, "how many upgrades of each side TestSideBySideWithTableflip times")
@@ -53,8 +55,8 @@ func TestSideBySideWithTableflip(t *testing.T) {
 	if testing.Short() {
 		timed, counted = min(timed, 3), 3
 	}
-	lib := newSide(t, "midair", func(s *settings) { s.Soak, s.NoNotes = -1, true })
-	bare := newSide(t, "tableflip", func(s *settings) { s.Plain = true })
+	lib := newSide(t, "midair", func(s *plan.Settings) { s.Soak, s.NoNotes = -1, true })
+	bare := newSide(t, "tableflip", func(s *plan.Settings) { s.Plain = true })
 	for range timed {
 		lib.timeUpgrade()
 		bare.timeUpgrade()
@@ -85,7 +87,8 @@ func raceDetector() bool {
 
 // side is one of the compared services, and what was measured of it.
 type side struct {
-	*running
+	*testclient.Service
+	t           *testing.T
 	name        string
 	first       []time.Duration // from the signal to the first answer of the new process
 	around      []time.Duration // p99 of the second around an upgrade
@@ -93,22 +96,22 @@ type side struct {
 	kept, fresh testutil.Accounting
 }
 
-func newSide(t *testing.T, name string, change func(*settings)) *side {
+func newSide(t *testing.T, name string, change func(*plan.Settings)) *side {
 	t.Helper()
-	return &side{running: startService(t, change), name: name}
+	return &side{Service: testclient.Start(t, change), t: t, name: name}
 }
 
 // timeUpgrade upgrades once under the paced load. While it measures it does not look at the service in any other way.
 func (s *side) timeUpgrade() {
 	s.t.Helper()
-	kept, fresh := s.load(pacedKept), s.load(pacedFresh)
+	kept, fresh := s.Load(pacedKept), s.Load(pacedFresh)
 	pace(warmUp)
 	from := time.Now()
 	pace(steadyTime)
 	to := time.Now()
 	pace(before)
-	old, hangup := s.mainPID(), time.Now()
-	s.signalMain(syscall.SIGHUP)
+	old, hangup := s.MainPID(), time.Now()
+	s.SignalMain(syscall.SIGHUP)
 	pace(after)
 	pid := s.replaced(old)
 	s.goesOn(kept, fresh)
@@ -155,11 +158,11 @@ func (s *side) replaced(old int) (pid int) {
 	s.t.Helper()
 	again := time.Now().Add(forgotten)
 	testutil.Until(s.t, 20*time.Second, "another process of "+s.name+" serves", func() bool {
-		if s.set.Plain && time.Now().After(again) {
+		if s.Set.Plain && time.Now().After(again) {
 			_ = syscall.Kill(old, syscall.SIGHUP) // fails if it has just ended
 			again = again.Add(forgotten)
 		}
-		pid = s.mainPID()
+		pid = s.MainPID()
 		return pid != 0 && pid != old
 	})
 	return pid
@@ -190,15 +193,15 @@ func (s *side) firstAnswer(all []testutil.Record, pid int) (first time.Time) {
 // countLosses upgrades n times under a load that always has requests under way.
 func (s *side) countLosses(n int) {
 	s.t.Helper()
-	kept, fresh := s.load(testutil.LoadOptions{KeepAlive: 32}), s.load(testutil.LoadOptions{New: 8})
+	kept, fresh := s.Load(testutil.LoadOptions{KeepAlive: 32}), s.Load(testutil.LoadOptions{New: 8})
 	for range n {
-		old := s.mainPID()
-		s.signalMain(syscall.SIGHUP)
+		old := s.MainPID()
+		s.SignalMain(syscall.SIGHUP)
 		s.replaced(old)
 		s.WaitFamily(s.t, 1, 30*time.Second)
 		s.goesOn(kept, fresh)
 	}
-	s.kept, s.fresh = s.account(kept), s.account(fresh)
+	s.kept, s.fresh = s.Account(kept), s.Account(fresh)
 }
 
 func lost(a testutil.Accounting) int { return len(a.Offenders) + a.Unknown }

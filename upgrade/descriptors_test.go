@@ -6,31 +6,32 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/midair-go/midair/internal/testutil"
+	"github.com/midair-go/midair/upgrade/internal/testclient"
+	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
 // A candidate that has no descriptor left for the commit's state gives up, and does not take the old process for dead.
 func TestCandidateWithoutDescriptorsGivesUp(t *testing.T) {
 	t.Parallel()
 	const most = 40
-	r := startService(t, long)
-	r.change(func(s *settings) { s.NoFile = most })
-	before := r.mainPID()
-	candidate, done := r.soaking()
+	r := testclient.Start(t, long)
+	r.Change(func(s *plan.Settings) { s.NoFile = most })
+	before := r.MainPID()
+	candidate, done := r.Soaking()
 	var held []net.Conn
 	testutil.Until(t, patience, "the candidate has no descriptor left", func() bool {
-		if c, err := net.Dial("tcp", r.addr); err == nil {
+		if c, err := net.Dial("tcp", r.Addr); err == nil {
 			held = append(held, c)
 		}
 		return lowDescriptors(candidate, most) == most
 	})
-	r.ask("POST", "/commit")
+	r.Ask("POST", "/commit")
 	r.WaitOutput(patience, "upgrade: lost the control socket")
 	for _, c := range held {
 		c.Close()
@@ -39,9 +40,9 @@ func TestCandidateWithoutDescriptorsGivesUp(t *testing.T) {
 		t.Errorf("upgrade: %+v", a)
 	}
 	r.WaitFamily(t, 1, patience)
-	r.waitServing(1, 0)
-	if r.mainPID() != before || strings.Contains(r.Output(), "has died") {
-		t.Errorf("the pid file names %d, not %d", r.mainPID(), before)
+	r.WaitServing(1, 0)
+	if r.MainPID() != before || strings.Contains(r.Output(), "has died") {
+		t.Errorf("the pid file names %d, not %d", r.MainPID(), before)
 	}
 }
 
@@ -56,36 +57,25 @@ func lowDescriptors(pid, most int) (n int) {
 	return n
 }
 
-// openSockets is how many sockets a process has open.
-func openSockets(pid int) (n int) {
-	fds, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
-	for _, fd := range fds {
-		if to, err := os.Readlink(fd); err == nil && strings.HasPrefix(to, "socket:") {
-			n++
-		}
-	}
-	return n
-}
-
 // A candidate that has no room for another descriptor is taken back: it would lose what comes with the commit. Until then
 // the old process goes on with what it could not take.
 func TestCandidateWithoutDescriptorsIsTakenBack(t *testing.T) {
 	t.Parallel()
-	r := startService(t, byWeights(0.999))
-	r.change(func(s *settings) { s.NoFile = 40 })
-	done := r.beginUpgrade()
-	r.atStep(0)
-	var conns []*peer
+	r := testclient.Start(t, byWeights(0.999))
+	r.Change(func(s *plan.Settings) { s.NoFile = 40 })
+	done := r.BeginUpgrade()
+	r.AtStep(0)
+	var conns []*testclient.Peer
 	testutil.Until(t, patience, "the upgrade has ended", func() bool {
 		for range 10 { // a candidate that is slow to take them gets less than its share
-			conns = append(conns, r.connectOnly())
+			conns = append(conns, r.Connect())
 		}
 		return len(done) > 0
 	})
 	if a := <-done; a.Committed || a.Phase != "bake" || !strings.Contains(a.Reason, "too many files are open") {
 		t.Errorf("upgrade: %+v", a)
 	}
-	if got := r.sides(conns)["g1"]; got != len(conns) {
+	if got := testclient.Sides(t, conns)["g1"]; got != len(conns) {
 		t.Errorf("%d of %d connections are with the old process", got, len(conns))
 	}
 }
@@ -93,35 +83,35 @@ func TestCandidateWithoutDescriptorsIsTakenBack(t *testing.T) {
 // A process without free descriptors refuses to upgrade and serves on.
 func TestNoDescriptorsLeftIsNamed(t *testing.T) {
 	t.Parallel()
-	r := startService(t, func(s *settings) { s.NoFile = 64 })
-	l := r.load(smallLoad)
+	r := testclient.Start(t, func(s *plan.Settings) { s.NoFile = 64 })
+	l := r.Load(smallLoad)
 	var held []net.Conn
 	full := func() bool { // the admin connection needs one itself
-		c, err := net.Dial("tcp", r.addr)
+		c, err := net.Dial("tcp", r.Addr)
 		if err == nil {
 			held = append(held, c)
 		}
-		return r.ask("GET", "/status").FDs >= 60
+		return r.Ask("GET", "/status").FDs >= 60
 	}
 	testutil.Until(t, 20*time.Second, "the descriptors are used up", full)
-	r.mustFail("start", "too many open files")
+	r.MustFail("start", "too many open files")
 	for _, c := range held {
 		c.Close()
 	}
-	testutil.Until(t, 20*time.Second, "descriptors are free", func() bool { return r.ask("GET", "/status").FDs < 40 })
-	r.change(func(s *settings) { s.NoFile = 0 })
-	r.mustRecover(l, 1)
-	r.account(l).MustBeClean(t)
+	testutil.Until(t, 20*time.Second, "descriptors are free", func() bool { return r.Ask("GET", "/status").FDs < 40 })
+	r.Change(func(s *plan.Settings) { s.NoFile = 0 })
+	r.MustRecover(l, 1)
+	r.Account(l).MustBeClean(t)
 }
 
 // A listener that is closed while a candidate starts does not give its number to a connection that the candidate would
 // then hold open.
 func TestLateCloseDoesNotLeakAConnection(t *testing.T) {
 	t.Parallel()
-	r := startService(t, func(s *settings) { s.Bad = "churn" })
-	r.change(func(s *settings) { s.Bad = "inspect" })
+	r := testclient.Start(t, func(s *plan.Settings) { s.Bad = plan.FirstChurns })
+	r.Change(func(s *plan.Settings) { s.Bad = plan.InspectAtStart })
 	for range 10 {
-		r.mustFail("start", "exit status 7")
+		r.MustFail("start", "exit status 7")
 	}
 	if out := r.Output(); strings.Contains(out, "DATA RACE") || strings.Contains(out, "churn:") {
 		t.Error("data race, or a listener that could not be opened")

@@ -3,7 +3,6 @@
 package upgrade_test
 
 import (
-	"context"
 	"flag"
 	"fmt"
 	"io"
@@ -14,6 +13,8 @@ import (
 
 	"github.com/midair-go/midair/internal/testutil"
 	"github.com/midair-go/midair/upgrade"
+	"github.com/midair-go/midair/upgrade/internal/testclient"
+	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
 var (
@@ -23,43 +24,43 @@ var (
 
 // No upgrade waits for a request of an older generation, and the request is answered in the end.
 func TestUpgradesDoNotWaitForSlowRequests(t *testing.T) {
-	r := startService(t, func(s *settings) { s.Soak = 10 * time.Millisecond })
-	l := r.load(smallLoad)
-	held, began := r.dial().begin(), time.Now()
+	r := testclient.Start(t, func(s *plan.Settings) { s.Soak = 10 * time.Millisecond })
+	l := r.Load(smallLoad)
+	held, began := r.Dial().Begin(), time.Now()
 	for range *chain {
-		r.upgrade()
+		r.Upgrade()
 	}
 	took := time.Since(began)
 	last := fmt.Sprint("g", *chain+1)
 	testutil.Until(t, patience, "the last generation answers", func() bool { return l.Seen(last) })
-	if d := r.draining(); len(d) == 0 || d[0].Generation != 1 || d[0].PID != r.PID() {
+	if d := draining(t, r); len(d) == 0 || d[0].Generation != 1 || d[0].PID != r.PID() {
 		t.Errorf("draining are %+v, want the first generation among them", d)
 	}
 	time.Sleep(max(0, *hold-took)) // the request's own length
-	held.finish()
-	if held.by != "g1" {
-		t.Errorf("%s has answered the request that g1 had begun", held.by)
+	held.Finish()
+	if held.By != "g1" {
+		t.Errorf("%s has answered the request that g1 had begun", held.By)
 	}
 	t.Logf("%d upgrades in %v, a request of %v", *chain, took.Round(time.Millisecond), time.Since(began).Round(time.Millisecond))
-	r.account(l).MustBeClean(t)
+	r.Account(l).MustBeClean(t)
 	r.WaitFamily(t, 1, patience)
-	if d := r.draining(); len(d) > 0 {
+	if d := draining(t, r); len(d) > 0 {
 		t.Errorf("%+v are listed although they have ended", d)
 	}
 }
 
 // draining are the older generations that the main one knows of.
-func (r *running) draining() []upgrade.Process {
-	r.t.Helper()
-	return r.ask("GET", "/status").Status.Draining
+func draining(t *testing.T, r *testclient.Service) []upgrade.Process {
+	t.Helper()
+	return r.Status().Draining
 }
 
 // idle opens a connection that the generation answers on and that is idle then.
-func (r *running) idle(generation int) *peer {
-	r.t.Helper()
-	p := r.dial()
-	if want := fmt.Sprint("g", generation); p.by != want {
-		r.t.Fatalf("%s answers, want %s", p.by, want)
+func idle(t *testing.T, r *testclient.Service, generation int) *testclient.Peer {
+	t.Helper()
+	p := r.Dial()
+	if want := fmt.Sprint("g", generation); p.By != want {
+		t.Fatalf("%s answers, want %s", p.By, want)
 	}
 	return p
 }
@@ -68,44 +69,44 @@ func (r *running) idle(generation int) *peer {
 // that the generation which replaced the oldest has gone by then.
 func TestTooManyGenerationsHurryTheOldest(t *testing.T) {
 	t.Parallel()
-	r := startService(t, func(s *settings) { s.MaxGenerations, s.IdleGrace, s.NoMove = 3, time.Hour, true })
-	held1, idle1 := r.dial().begin(), r.idle(1)
-	r.upgrade()
-	r.upgrade() // the second generation has no reason to stay
-	r.waitDraining(1)
-	held3 := r.dial().begin()
-	idle3 := r.idle(3)
-	if !idle1.open() {
+	r := testclient.Start(t, func(s *plan.Settings) { s.MaxGenerations, s.IdleGrace, s.NoMove = 3, time.Hour, true })
+	held1, idle1 := r.Dial().Begin(), idle(t, r, 1)
+	r.Upgrade()
+	r.Upgrade() // the second generation has no reason to stay
+	waitDraining(t, r, 1)
+	held3 := r.Dial().Begin()
+	idle3 := idle(t, r, 3)
+	if !idle1.Open() {
 		t.Fatal("an idle connection of the first generation was closed although there are three generations at most")
 	}
-	r.upgrade()
-	r.waitDraining(1, 3)
-	if !idle1.open() {
+	r.Upgrade()
+	waitDraining(t, r, 1, 3)
+	if !idle1.Open() {
 		t.Fatal("an idle connection of the first generation was closed although there are three generations at most")
 	}
-	r.upgrade() // the fourth is still there at that moment: four in all
-	testutil.Until(t, patience, "the first generation closes what is idle", func() bool { return !idle1.open() })
-	if !idle3.open() {
+	r.Upgrade() // the fourth is still there at that moment: four in all
+	testutil.Until(t, patience, "the first generation closes what is idle", func() bool { return !idle1.Open() })
+	if !idle3.Open() {
 		t.Error("an idle connection of a generation that is not the oldest was closed")
 	}
-	if d := r.draining(); !slices.ContainsFunc(d, func(p upgrade.Process) bool { return p.Generation == 1 && p.Hurried }) {
+	if d := draining(t, r); !slices.ContainsFunc(d, func(p upgrade.Process) bool { return p.Generation == 1 && p.Hurried }) {
 		t.Errorf("the status does not tell who was hurried: %+v", d)
 	}
-	held1.finish()
-	held3.finish()
-	if held1.by != "g1" || held3.by != "g3" {
-		t.Errorf("%s and %s have answered, want g1 and g3", held1.by, held3.by)
+	held1.Finish()
+	held3.Finish()
+	if held1.By != "g1" || held3.By != "g3" {
+		t.Errorf("%s and %s have answered, want g1 and g3", held1.By, held3.By)
 	}
-	idle3.c.Close()
+	idle3.Close()
 	r.WaitFamily(t, 1, patience)
 }
 
 // waitDraining waits until exactly these generations drain.
-func (r *running) waitDraining(generations ...int) {
-	r.t.Helper()
-	testutil.Until(r.t, patience, fmt.Sprint("generations drain: ", generations), func() bool {
+func waitDraining(t *testing.T, r *testclient.Service, generations ...int) {
+	t.Helper()
+	testutil.Until(t, patience, fmt.Sprint("generations drain: ", generations), func() bool {
 		var now []int
-		for _, p := range r.draining() {
+		for _, p := range draining(t, r) {
 			now = append(now, p.Generation)
 		}
 		return slices.Equal(now, generations)
@@ -115,27 +116,27 @@ func (r *running) waitDraining(generations ...int) {
 // A candidate that is taken back or killed leaves the hold on older generations where it was.
 func TestFailedUpgradeKeepsTheHoldOnOlderGenerations(t *testing.T) {
 	t.Parallel()
-	r := startService(t, func(s *settings) { s.MaxGenerations, s.IdleGrace, s.NoMove = 2, time.Hour, true })
-	held1, idle1 := r.dial().begin(), r.idle(1)
-	r.upgrade()
-	r.change(func(s *settings) { s.Bad = "refuse-commit" }) // it has got the sockets by then
-	r.mustFailLate("commit", "not in this shape")
-	r.waitDraining(1)
-	if !idle1.open() {
+	r := testclient.Start(t, func(s *plan.Settings) { s.MaxGenerations, s.IdleGrace, s.NoMove = 2, time.Hour, true })
+	held1, idle1 := r.Dial().Begin(), idle(t, r, 1)
+	r.Upgrade()
+	r.Change(func(s *plan.Settings) { s.Bad = plan.RefuseValueAtCommit }) // it has got the sockets by then
+	mustFailLate(t, r, "commit", "not in this shape")
+	waitDraining(t, r, 1)
+	if !idle1.Open() {
 		t.Fatal("a failed upgrade counts as a generation")
 	}
-	r.change(func(s *settings) { s.Bad = "" })
-	r.upgrade()
-	testutil.Until(t, patience, "the first generation closes what is idle", func() bool { return !idle1.open() })
-	held1.finish()
+	r.Change(func(s *plan.Settings) { s.Bad = "" })
+	r.Upgrade()
+	testutil.Until(t, patience, "the first generation closes what is idle", func() bool { return !idle1.Open() })
+	held1.Finish()
 	r.WaitFamily(t, 1, patience)
 }
 
 // mustFailLate is mustFail while older generations drain.
-func (r *running) mustFailLate(phase, reason string) {
-	r.t.Helper()
-	if a := r.ask("POST", "/upgrade"); a.Committed || a.Phase != phase {
-		r.t.Fatalf("upgrade: %+v, want phase %s and %q", a, phase, reason)
+func mustFailLate(t *testing.T, r *testclient.Service, phase, reason string) {
+	t.Helper()
+	if a := r.Ask("POST", "/upgrade"); a.Committed || a.Phase != phase {
+		t.Fatalf("upgrade: %+v, want phase %s and %q", a, phase, reason)
 	}
 }
 
@@ -148,53 +149,44 @@ func TestDeathsWithThreeGenerationsAlive(t *testing.T) {
 	} {
 		t.Run(step, func(t *testing.T) {
 			t.Parallel()
-			f, begin := faultLater(t, step, "kill")
+			f, begin := testclient.FaultLater(t, step, "kill")
 			// An idle connection that has moved dies with the process that has it, so none moves here.
-			r := startService(t, func(s *settings) { s.MaxGenerations, s.NoMove = 2, true }, f.env)
-			l := r.load(smallLoad)
-			held := r.dial().begin()
-			r.upgrade()
-			r.waitDraining(1)
+			r := testclient.Start(t, func(s *plan.Settings) { s.MaxGenerations, s.NoMove = 2, true }, f.Env)
+			l := r.Load(smallLoad)
+			held := r.Dial().Begin()
+			r.Upgrade()
+			waitDraining(t, r, 1)
 			begin()
-			a, err := r.tryAsk(t.Context(), "POST", "/upgrade")
+			a, err := r.TryAsk(t.Context(), "POST", "/upgrade")
 			if err == nil && a.Committed { // no answer: the main process has died
 				t.Fatalf("the upgrade was committed although its process died: %+v", a)
 			}
-			testutil.Until(t, patience, "another process serves", func() bool { return r.servesWithout(r.faulted()) })
-			r.upgrade()
-			want := fmt.Sprint("g", r.ask("GET", "/status").Status.Generation)
+			testutil.Until(t, patience, "another process serves", func() bool { return r.ServesWithout(r.Faulted()) })
+			r.Upgrade()
+			want := fmt.Sprint("g", r.Status().Generation)
 			testutil.Until(t, patience, want+" answers", func() bool { return l.Seen(want) })
-			held.finish()
-			if held.by != "g1" {
-				t.Errorf("%s has answered what g1 had begun", held.by)
+			held.Finish()
+			if held.By != "g1" {
+				t.Errorf("%s has answered what g1 had begun", held.By)
 			}
-			r.mustHaveLostOnlyWith(l, f)
+			r.MustHaveLostOnlyWith(l, f)
 			r.WaitFamily(t, 1, patience)
 		})
 	}
 }
 
-// servesWithout tells whether a process other than this one is named by the pid file and serves.
-func (r *running) servesWithout(pid int) bool {
-	if now := r.mainPID(); now == 0 || now == pid {
-		return false
-	}
-	a, err := r.tryAsk(context.Background(), "GET", "/status")
-	return err == nil && a.Status.State == "serving" && a.Status.PID == r.mainPID()
-}
-
 // A generation that drains survives the death of every younger one, and answers what it has begun.
 func TestDrainingGenerationSurvivesTheOthers(t *testing.T) {
 	t.Parallel()
-	r := startService(t, nil)
-	held := r.dial().begin()
-	r.upgrade()
-	r.upgrade()
-	r.waitDraining(1)
-	_ = syscall.Kill(r.mainPID(), syscall.SIGKILL)
-	held.finish()
-	if _, err := io.Copy(io.Discard, held.c); err == nil && held.by != "g1" {
-		t.Errorf("%s has answered what g1 had begun", held.by)
+	r := testclient.Start(t, nil)
+	held := r.Dial().Begin()
+	r.Upgrade()
+	r.Upgrade()
+	waitDraining(t, r, 1)
+	_ = syscall.Kill(r.MainPID(), syscall.SIGKILL)
+	held.Finish()
+	if _, err := io.Copy(io.Discard, held); err == nil && held.By != "g1" {
+		t.Errorf("%s has answered what g1 had begun", held.By)
 	}
 	r.WaitFamily(t, 0, patience)
 }
@@ -203,17 +195,17 @@ func TestDrainingGenerationSurvivesTheOthers(t *testing.T) {
 func TestChainOfUpgradesWhileOldOnesDrain(t *testing.T) {
 	t.Parallel()
 	const upgrades = 5
-	r := startService(t, nil)
-	l := r.load(smallLoad)
-	begun := []*peer{r.connect("g1").begin()}
+	r := testclient.Start(t, nil)
+	l := r.Load(smallLoad)
+	begun := []*testclient.Peer{r.DialTo("g1").Begin()}
 	for n := range upgrades {
-		r.upgrade()
-		begun = append(begun, r.connect(fmt.Sprint("g", n+2)).begin())
+		r.Upgrade()
+		begun = append(begun, r.DialTo(fmt.Sprint("g", n+2)).Begin())
 	}
 	r.WaitFamily(t, upgrades+1, patience)
 	for _, p := range begun {
-		p.finish()
+		p.Finish()
 	}
 	r.WaitFamily(t, 1, patience)
-	r.account(l).MustBeClean(t)
+	r.Account(l).MustBeClean(t)
 }

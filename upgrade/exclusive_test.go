@@ -16,86 +16,22 @@ import (
 
 	"github.com/midair-go/midair/internal/testutil"
 	"github.com/midair-go/midair/upgrade"
+	"github.com/midair-go/midair/upgrade/internal/testclient"
+	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
-// lock is a resource that the kernel gives to one process at a time, and a diary of who had it.
-type lock struct {
-	dir  string
-	bad  string
-	file *os.File
-}
-
-// exclusive makes the service hold the lock, if the settings say so. The next generation cannot acquire it if Bad says
-// so.
-func (s *service) exclusive() {
-	if s.set.Exclusive == "" {
-		return
-	}
-	l := &lock{dir: s.dir}
-	if s.upgraded {
-		l.bad = s.set.Bad
-	}
-	s.lock = l
-	background := s.set.Exclusive == "background"
-	s.up.Exclusive("lock", upgrade.Resource{Acquire: l.acquire, Release: l.release, Background: background})
-	s.up.Exclusive("second", upgrade.Resource{Background: background, Acquire: func(context.Context) error {
-		if l.bad == "second" {
-			return errors.New("the second one is not to be had")
-		}
-		return nil
-	}})
-}
-
-func (l *lock) acquire(ctx context.Context) error {
-	if l.bad == "acquire" {
-		return errors.New("the volume is not there")
-	}
-	f, err := os.OpenFile(filepath.Join(l.dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return err
-	}
-	for { // flock has no context
-		if err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err == nil {
-			break
-		}
-		select {
-		case <-ctx.Done():
-			f.Close()
-			return fmt.Errorf("somebody holds it: %w", ctx.Err())
-		case <-time.After(time.Millisecond):
-		}
-	}
-	l.file = f
-	return l.note("has")
-}
-
-func (l *lock) release(context.Context) error {
-	err := l.note("leaves")
-	return errors.Join(err, l.file.Close())
-}
-
-// note writes what happens into the diary, while it holds the lock.
-func (l *lock) note(what string) error {
-	f, err := os.OpenFile(filepath.Join(l.dir, "diary"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(f, "%d %s\n", os.Getpid(), what)
-	return errors.Join(err, f.Close())
-}
-
 // diary tells who had the lock, each once for each time.
-func (r *running) diary() (holders []int) {
-	r.t.Helper()
-	b, err := os.ReadFile(filepath.Join(r.dir, "diary"))
+func diary(t *testing.T, r *testclient.Service) (holders []int) {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(r.Dir, "diary"))
 	if err != nil {
-		r.t.Fatal(err)
+		t.Fatal(err)
 	}
 	for line := range bytes.Lines(b) {
 		var pid int
 		var what string
 		if _, err := fmt.Sscan(string(line), &pid, &what); err != nil {
-			r.t.Fatal(err)
+			t.Fatal(err)
 		}
 		if what == "has" {
 			holders = append(holders, pid)
@@ -105,39 +41,39 @@ func (r *running) diary() (holders []int) {
 }
 
 // heldBy is the process that has the lock now, by its answers.
-func (r *running) mustHold(pid int) {
-	r.t.Helper()
-	if h := r.diary(); h[len(h)-1] != pid {
-		r.t.Errorf("the last to acquire was %d, want %d: %v", h[len(h)-1], pid, h)
+func mustHold(t *testing.T, r *testclient.Service, pid int) {
+	t.Helper()
+	if h := diary(t, r); h[len(h)-1] != pid {
+		t.Errorf("the last to acquire was %d, want %d: %v", h[len(h)-1], pid, h)
 	}
-	if n, _ := r.post("/held"); n != pid {
-		r.t.Errorf("a handler says that %d holds the lock, want %d", n, pid)
+	if n, _ := r.Post("/held"); n != pid {
+		t.Errorf("a handler says that %d holds the lock, want %d", n, pid)
 	}
 }
 
-var exclusively = func(s *settings) { s.Exclusive = "serving" }
+var exclusively = func(s *plan.Settings) { s.Lock = plan.LockServing }
 
 // A resource is never in two hands, and nobody serves without it: the old process gives it up before the commit, the new
 // one takes it before it accepts. Clients notice nothing.
 func TestExclusiveResourcePassesWithTheCommit(t *testing.T) {
 	t.Parallel()
-	r := startService(t, exclusively)
+	r := testclient.Start(t, exclusively)
 	o := smallLoad
 	o.Path = "/held" // fails in a process that accepts without the lock
-	l := r.load(o)
+	l := r.Load(o)
 	for range 10 {
-		r.upgrade()
-		r.mustHold(r.mainPID())
+		r.Upgrade()
+		mustHold(t, r, r.MainPID())
 	}
-	a := r.account(l)
+	a := r.Account(l)
 	t.Log(a)
 	a.MustBeClean(t)
-	if h := r.diary(); len(h) != 11 {
+	if h := diary(t, r); len(h) != 11 {
 		t.Errorf("%d processes had the lock: %v", len(h), h)
 	}
-	r.signalMain(syscall.SIGTERM)
+	r.SignalMain(syscall.SIGTERM)
 	r.WaitFamily(t, 0, patience)
-	b, _ := os.ReadFile(filepath.Join(r.dir, "diary"))
+	b, _ := os.ReadFile(filepath.Join(r.Dir, "diary"))
 	if !strings.HasSuffix(string(b), "leaves\n") {
 		t.Errorf("a stop does not release: %s", b)
 	}
@@ -146,10 +82,10 @@ func TestExclusiveResourcePassesWithTheCommit(t *testing.T) {
 // While the resource is needed to serve, a candidate does not accept before the commit; in the background it may.
 func TestCandidateDoesNotAcceptWithoutTheResource(t *testing.T) {
 	t.Parallel()
-	r := startService(t, func(s *settings) { s.Exclusive, s.Soak = "serving", 300*time.Millisecond })
-	l := r.load(smallLoad)
-	done := r.beginUpgrade()
-	r.waitPhase("soak")
+	r := testclient.Start(t, func(s *plan.Settings) { s.Lock, s.Soak = plan.LockServing, 300*time.Millisecond })
+	l := r.Load(smallLoad)
+	done := r.BeginUpgrade()
+	r.WaitPhase("soak")
 	answered := l.Total()
 	testutil.Until(t, patience, "the load goes on", func() bool { return l.Total() > answered+20 || len(done) > 0 })
 	if len(done) == 0 && l.Seen("g2") {
@@ -158,51 +94,54 @@ func TestCandidateDoesNotAcceptWithoutTheResource(t *testing.T) {
 	if a := <-done; !a.Committed {
 		t.Fatalf("upgrade: %+v", a)
 	}
-	r.account(l).MustBeClean(t)
+	r.Account(l).MustBeClean(t)
 
-	back := startService(t, func(s *settings) { s.Exclusive, s.Soak = "background", time.Minute })
-	l = back.load(smallLoad)
-	done = back.beginUpgrade()
-	back.waitPhase("soak")
+	back := testclient.Start(t, func(s *plan.Settings) { s.Lock, s.Soak = plan.LockBackground, time.Minute })
+	l = back.Load(smallLoad)
+	done = back.BeginUpgrade()
+	back.WaitPhase("soak")
 	testutil.Until(t, patience, "both accept", func() bool { return l.Seen("g2") })
-	back.ask("POST", "/commit")
+	back.Ask("POST", "/commit")
 	if a := <-done; !a.Committed {
 		t.Fatalf("upgrade: %+v", a)
 	}
-	back.account(l).MustBeClean(t)
+	back.Account(l).MustBeClean(t)
 }
 
 // If the new process cannot acquire, or dies with what it has acquired, the old one gets it back and serves on.
 func TestExclusiveResourceComesBack(t *testing.T) {
-	for name, c := range map[string]struct{ bad, step, reason string }{
-		"cannot acquire":         {bad: "acquire", reason: "the volume is not there"},
-		"cannot acquire another": {bad: "second", reason: "the second one is not to be had"},
+	for name, c := range map[string]struct {
+		bad          plan.Misbehaviour
+		step, reason string
+	}{
+		"cannot acquire":         {bad: plan.AcquireFails, reason: "the volume is not there"},
+		"cannot acquire another": {bad: plan.AcquireSecondFails, reason: "the second one is not to be had"},
 		"dies with it":           {step: "new.commit", reason: "killed"},
 		"dies before":            {step: "new.opened", reason: "killed"},
-		"refuses the state":      {bad: "refuse-commit", reason: "not in this shape"},
+		"refuses the state":      {bad: plan.RefuseValueAtCommit, reason: "not in this shape"},
 	} {
-		for _, kind := range []string{"serving", "background"} {
-			if c.step == "new.opened" && kind == "serving" {
+		for _, kind := range []plan.Lock{plan.LockServing, plan.LockBackground} {
+			if c.step == "new.opened" && kind == plan.LockServing {
 				continue // it does not come to that
 			}
-			t.Run(name+" "+kind, func(t *testing.T) {
+			t.Run(name+" "+string(kind), func(t *testing.T) {
 				t.Parallel()
 				var env []string
-				f := fault{}
+				f := testclient.Fault{}
 				if c.step != "" {
-					f = faultAt(t, c.step, "kill")
-					env = append(env, f.env)
+					f = testclient.FaultAt(t, c.step, "kill")
+					env = append(env, f.Env)
 				}
-				r := startService(t, func(s *settings) { s.Exclusive, s.Bad = kind, c.bad }, env...)
-				l := r.load(smallLoad)
-				a := r.ask("POST", "/upgrade")
+				r := testclient.Start(t, func(s *plan.Settings) { s.Lock, s.Bad = kind, c.bad }, env...)
+				l := r.Load(smallLoad)
+				a := r.Ask("POST", "/upgrade")
 				if a.Committed || !strings.Contains(a.Reason, c.reason) {
 					t.Fatalf("upgrade: %+v", a)
 				}
-				r.mustHold(r.PID())
-				r.mustRecover(l, 1)
-				r.mustHold(r.mainPID())
-				r.mustHaveLostOnlyWith(l, f)
+				mustHold(t, r, r.PID())
+				r.MustRecover(l, 1)
+				mustHold(t, r, r.MainPID())
+				r.MustHaveLostOnlyWith(l, f)
 			})
 		}
 	}
@@ -214,14 +153,14 @@ func TestOldProcessMayDieWithTheResource(t *testing.T) {
 	for _, step := range []string{"old.prepared", "old.released", "old.commit", "old.committed", "old.handed-over"} {
 		t.Run(step, func(t *testing.T) {
 			t.Parallel()
-			f := faultAt(t, step, "kill")
-			r := startService(t, exclusively, f.env)
-			l := r.load(smallLoad)
-			if a, err := r.tryAsk(t.Context(), "POST", "/upgrade"); err == nil {
+			f := testclient.FaultAt(t, step, "kill")
+			r := testclient.Start(t, exclusively, f.Env)
+			l := r.Load(smallLoad)
+			if a, err := r.TryAsk(t.Context(), "POST", "/upgrade"); err == nil {
 				t.Fatalf("the old process answered: %+v", a)
 			}
-			r.mustBeTakenOver(l, f)
-			r.mustHold(r.mainPID())
+			mustBeTakenOver(t, r, l, f)
+			mustHold(t, r, r.MainPID())
 		})
 	}
 }
@@ -229,23 +168,23 @@ func TestOldProcessMayDieWithTheResource(t *testing.T) {
 // An abort that comes while the old process releases gives the resource back.
 func TestAbortDuringTheReleaseGivesBack(t *testing.T) {
 	t.Parallel()
-	f := faultAt(t, "old.released", "stop")
-	r := startService(t, exclusively, f.env)
-	done := r.beginUpgrade()
-	testutil.Until(t, patience, "the old process has released", r.frozen)
+	f := testclient.FaultAt(t, "old.released", "stop")
+	r := testclient.Start(t, exclusively, f.Env)
+	done := r.BeginUpgrade()
+	testutil.Until(t, patience, "the old process has released", r.Frozen)
 	aborted := make(chan struct{})
 	go func() {
 		defer close(aborted)
-		_, _ = r.tryAsk(context.Background(), "POST", "/abort") // too late or not: both are right
+		_, _ = r.TryAsk(context.Background(), "POST", "/abort") // too late or not: both are right
 	}()
-	_ = syscall.Kill(r.faulted(), syscall.SIGCONT)
+	_ = syscall.Kill(r.Faulted(), syscall.SIGCONT)
 	<-aborted
 	<-done
 	testutil.Until(t, patience, "somebody serves", func() bool {
-		a, err := r.tryAsk(t.Context(), "GET", "/status")
+		a, err := r.TryAsk(t.Context(), "GET", "/status")
 		return err == nil && a.Status.State == "serving" && a.Status.Candidate == nil && len(r.Family()) == 1
 	})
-	r.mustHold(r.mainPID())
+	mustHold(t, r, r.MainPID())
 }
 
 // A first process that cannot acquire ends with the error: it could not serve.

@@ -4,9 +4,7 @@ package upgrade_test
 
 import (
 	"bytes"
-	"context"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -18,16 +16,19 @@ import (
 	"time"
 
 	"github.com/midair-go/midair/internal/testutil"
+	"github.com/midair-go/midair/upgrade"
+	"github.com/midair-go/midair/upgrade/internal/testclient"
+	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
 // put makes the service's executable a file of its own with this content.
-func (r *running) put(name string, mode os.FileMode, content []byte) string {
-	r.t.Helper()
-	path := filepath.Join(r.dir, name)
+func put(t *testing.T, r *testclient.Service, name string, mode os.FileMode, content []byte) string {
+	t.Helper()
+	path := filepath.Join(r.Dir, name)
 	if err := os.WriteFile(path, content, mode); err != nil {
-		r.t.Fatal(err)
+		t.Fatal(err)
 	}
-	r.linkTo(path)
+	r.LinkTo(path)
 	return path
 }
 
@@ -41,32 +42,32 @@ func readAll(t *testing.T, path string) []byte {
 }
 
 // nextBuild is the test binary with a byte more.
-func nextBuild(t *testing.T) []byte { return append(readAll(t, testBinary(t)), 'x') }
+func nextBuild(t *testing.T) []byte { return append(readAll(t, testclient.Binary(t)), 'x') }
 
 // toTheFile asks for an upgrade as Upgrade makes it: not to any file.
-func (r *running) toTheFile() answer {
-	r.t.Helper()
-	return r.ask("POST", "/upgrade-to-the-file")
+func toTheFile(t *testing.T, r *testclient.Service) plan.Answer {
+	t.Helper()
+	return r.Ask("POST", "/upgrade-to-the-file")
 }
 
 // mustRefuse asks for an upgrade that must end before a process is started.
-func (r *running) mustRefuse(reason string) answer {
-	r.t.Helper()
-	a := r.toTheFile()
-	r.mustNotHaveStarted(a.Reason, reason)
+func mustRefuse(t *testing.T, r *testclient.Service, reason string) plan.Answer {
+	t.Helper()
+	a := toTheFile(t, r)
+	mustNotHaveStarted(t, r, a.Reason, reason)
 	if a.Committed || a.Phase != "start" || a.PID != 0 {
-		r.t.Errorf("upgrade: %+v", a)
+		t.Errorf("upgrade: %+v", a)
 	}
 	return a
 }
 
-func (r *running) mustNotHaveStarted(got, want string) {
-	r.t.Helper()
+func mustNotHaveStarted(t *testing.T, r *testclient.Service, got, want string) {
+	t.Helper()
 	if !strings.Contains(got, want) {
-		r.t.Errorf("%q, want %q", got, want)
+		t.Errorf("%q, want %q", got, want)
 	}
 	if strings.Contains(r.Output(), "started a new process") {
-		r.t.Error("a process was started")
+		t.Error("a process was started")
 	}
 }
 
@@ -75,18 +76,18 @@ func TestSameBuildIsRefusedUnlessMeant(t *testing.T) {
 	for _, copied := range []bool{false, true} {
 		t.Run(fmt.Sprint("copied ", copied), func(t *testing.T) {
 			t.Parallel()
-			r := startService(t, nil)
-			l := r.load(smallLoad)
+			r := testclient.Start(t, nil)
+			l := r.Load(smallLoad)
 			if copied {
-				r.put("another-name", 0o755, readAll(t, testBinary(t)))
+				put(t, r, "another-name", 0o755, readAll(t, testclient.Binary(t)))
 			}
-			if a := r.mustRefuse("is the build that is running"); !a.SameBuild {
+			if a := mustRefuse(t, r, "is the build that is running"); !a.Is(upgrade.ErrSameBuild) {
 				t.Errorf("upgrade: %+v", a)
 			}
-			r.mustRecover(l, 1)
-			r.signalMain(syscall.SIGHUP)
-			r.waitServing(3, 0)
-			r.account(l).MustBeClean(t)
+			r.MustRecover(l, 1)
+			r.SignalMain(syscall.SIGHUP)
+			r.WaitServing(3, 0)
+			r.Account(l).MustBeClean(t)
 		})
 	}
 }
@@ -94,20 +95,20 @@ func TestSameBuildIsRefusedUnlessMeant(t *testing.T) {
 // One byte makes another build.
 func TestOtherBuildIsUpgradedTo(t *testing.T) {
 	t.Parallel()
-	r := startService(t, nil)
-	path := r.put("next", 0o755, nextBuild(t))
-	if a := r.toTheFile(); !a.Committed {
+	r := testclient.Start(t, nil)
+	path := put(t, r, "next", 0o755, nextBuild(t))
+	if a := toTheFile(t, r); !a.Committed {
 		t.Fatalf("upgrade: %s", a.Error)
 	}
-	r.waitServing(2, 0)
-	if a := r.toTheFile(); !a.SameBuild { // now it is the one that runs
+	r.WaitServing(2, 0)
+	if a := toTheFile(t, r); !a.Is(upgrade.ErrSameBuild) { // now it is the one that runs
 		t.Errorf("upgrade: %+v", a)
 	}
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	r.put("again", 0o755, nextBuild(t))
-	if a := r.toTheFile(); !a.SameBuild { // even when its file is deleted
+	put(t, r, "again", 0o755, nextBuild(t))
+	if a := toTheFile(t, r); !a.Is(upgrade.ErrSameBuild) { // even when its file is deleted
 		t.Errorf("upgrade: %+v", a)
 	}
 }
@@ -124,26 +125,26 @@ func TestUnfitProgramIsNotStarted(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			r := startService(t, nil)
-			l := r.load(smallLoad)
-			r.linkTo(fiveLines(t, c.goarch))
-			r.mustRefuse(c.reason)
-			r.mustNotHaveStarted(r.hangup(), c.reason)
-			r.mustNotHaveStarted(r.ask("POST", "/upgrade").Reason, c.reason)
-			r.linkTo(testBinary(t))
-			r.mustRecover(l, 1)
-			r.account(l).MustBeClean(t)
+			r := testclient.Start(t, nil)
+			l := r.Load(smallLoad)
+			r.LinkTo(fiveLines(t, c.goarch))
+			mustRefuse(t, r, c.reason)
+			mustNotHaveStarted(t, r, hangupFails(t, r), c.reason)
+			mustNotHaveStarted(t, r, r.Ask("POST", "/upgrade").Reason, c.reason)
+			r.LinkTo(testclient.Binary(t))
+			r.MustRecover(l, 1)
+			r.Account(l).MustBeClean(t)
 		})
 	}
 }
 
-// hangup asks for an upgrade by a signal and returns why it failed.
-func (r *running) hangup() (reason string) {
-	r.t.Helper()
-	before := r.ask("GET", "/status").Status.Last.At
-	r.signalMain(syscall.SIGHUP)
-	testutil.Until(r.t, patience, "the outcome of the signal", func() bool {
-		last := r.ask("GET", "/status").Status.Last
+// hangupFails asks for an upgrade by a signal and returns why it failed.
+func hangupFails(t *testing.T, r *testclient.Service) (reason string) {
+	t.Helper()
+	before := r.Status().Last.At
+	r.SignalMain(syscall.SIGHUP)
+	testutil.Until(t, patience, "the outcome of the signal", func() bool {
+		last := r.Status().Last
 		reason = last.Reason
 		return last.At.After(before)
 	})
@@ -174,15 +175,15 @@ func fiveLines(t *testing.T, goarch string) string {
 func TestOtherProgramNeedsARestart(t *testing.T) {
 	t.Parallel()
 	const other = "midair/upgrade/testdata/other, and github.com/midair-go/midair/upgrade.test is running: if that is meant, use Restart"
-	r := startService(t, nil)
-	l := r.load(smallLoad)
-	r.linkTo(testutil.Build(t, "./testdata/other", ""))
-	r.mustRefuse(other)
-	r.mustNotHaveStarted(r.hangup(), other)
-	r.mustFail("start", "it ended before upgrade.New: exit status 3")
-	r.linkTo(testBinary(t))
-	r.mustRecover(l, 1)
-	r.account(l).MustBeClean(t)
+	r := testclient.Start(t, nil)
+	l := r.Load(smallLoad)
+	r.LinkTo(testutil.Build(t, "./testdata/other", ""))
+	mustRefuse(t, r, other)
+	mustNotHaveStarted(t, r, hangupFails(t, r), other)
+	r.MustFail("start", "it ended before upgrade.New: exit status 3")
+	r.LinkTo(testclient.Binary(t))
+	r.MustRecover(l, 1)
+	r.Account(l).MustBeClean(t)
 }
 
 // What cannot be told from the file is started: a script that becomes the program, and a file that may only be executed.
@@ -192,19 +193,19 @@ func TestOpaqueFileIsStarted(t *testing.T) {
 		mode    os.FileMode
 		content []byte
 	}{
-		{"script", 0o755, []byte("#!/bin/sh\nexec " + testBinary(t) + ` "$@"` + "\n")},
+		{"script", 0o755, []byte("#!/bin/sh\nexec " + testclient.Binary(t) + ` "$@"` + "\n")},
 		{"execute only", 0o111, nextBuild(t)}, // root may read it all the same; see also TestExecuteOnlyFile
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			r := startService(t, nil)
-			l := r.load(smallLoad)
-			r.put("opaque", c.mode, c.content)
-			if a := r.toTheFile(); !a.Committed {
+			r := testclient.Start(t, nil)
+			l := r.Load(smallLoad)
+			put(t, r, "opaque", c.mode, c.content)
+			if a := toTheFile(t, r); !a.Committed {
 				t.Fatalf("upgrade: %s", a.Error)
 			}
-			r.waitServing(2, 0)
-			r.account(l).MustBeClean(t)
+			r.WaitServing(2, 0)
+			r.Account(l).MustBeClean(t)
 		})
 	}
 }
@@ -212,34 +213,34 @@ func TestOpaqueFileIsStarted(t *testing.T) {
 // A file that could block its reader for ever is not opened.
 func TestPipeIsNoExecutable(t *testing.T) {
 	t.Parallel()
-	r := startService(t, nil)
-	path := filepath.Join(r.dir, "fifo")
+	r := testclient.Start(t, nil)
+	path := filepath.Join(r.Dir, "fifo")
 	if err := syscall.Mkfifo(path, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	r.linkTo(path)
-	r.mustRefuse("is no regular file")
+	r.LinkTo(path)
+	mustRefuse(t, r, "is no regular file")
 }
 
 // Verify decides before anything is started.
 func TestVerifyRefuses(t *testing.T) {
-	for verify, reason := range map[string]string{
-		"error": "Options.Verify: the signature is wrong", "panic": "Options.Verify: panic: no key",
-		"exit": "Options.Verify has ended its goroutine", "hang": "Options.Verify took longer than 1.5s",
+	for verify, reason := range map[plan.Verification]string{
+		plan.VerifyFails: "Options.Verify: the signature is wrong", plan.VerifyPanics: "Options.Verify: panic: no key",
+		plan.VerifyExits: "Options.Verify has ended its goroutine", plan.VerifyHangs: "Options.Verify took longer than 1.5s",
 	} {
-		t.Run(verify, func(t *testing.T) {
+		t.Run(string(verify), func(t *testing.T) {
 			t.Parallel()
-			r := startService(t, func(s *settings) { impatient(s); s.Verify = verify })
-			l := r.load(smallLoad)
-			r.put("next", 0o755, nextBuild(t))
-			a := r.mustRefuse(reason)
-			if path := filepath.Join(r.dir, "exe"); verify != "hang" && verify != "exit" && !strings.Contains(a.Reason, path) {
+			r := testclient.Start(t, func(s *plan.Settings) { impatient(s); s.Verify = verify })
+			l := r.Load(smallLoad)
+			put(t, r, "next", 0o755, nextBuild(t))
+			a := mustRefuse(t, r, reason)
+			if path := filepath.Join(r.Dir, "exe"); verify != plan.VerifyHangs && verify != plan.VerifyExits && !strings.Contains(a.Reason, path) {
 				t.Errorf("%q does not name %s", a.Reason, path)
 			}
-			if st := r.ask("GET", "/status").Status; st.State != "serving" || st.Generation != 1 {
+			if st := r.Status(); st.State != "serving" || st.Generation != 1 {
 				t.Errorf("afterwards: %+v", st)
 			}
-			r.account(l).MustBeClean(t)
+			r.Account(l).MustBeClean(t)
 		})
 	}
 }
@@ -247,22 +248,18 @@ func TestVerifyRefuses(t *testing.T) {
 // A Verify that hangs keeps neither an abort nor a stop of the service waiting.
 func TestHangingVerifyCanBeAborted(t *testing.T) {
 	t.Parallel()
-	r := startService(t, func(s *settings) { s.Timeout, s.Verify = 3*time.Minute, "hang" })
+	r := testclient.Start(t, func(s *plan.Settings) { s.Timeout, s.Verify = 3*time.Minute, plan.VerifyHangs })
 	for range 2 {
-		done := make(chan answer, 1)
-		go func() {
-			a, _ := r.tryAsk(context.Background(), "POST", "/upgrade")
-			done <- a
-		}()
-		r.waitPhase("start")
-		r.ask("POST", "/abort")
-		if a := <-done; !a.Aborted || a.Phase != "start" {
+		done := r.BeginUpgrade()
+		r.WaitPhase("start")
+		r.Ask("POST", "/abort")
+		if a := <-done; !a.Is(upgrade.ErrAborted) || a.Phase != "start" {
 			t.Errorf("upgrade: %+v", a)
 		}
 	}
-	go func() { _, _ = r.tryAsk(context.Background(), "POST", "/upgrade") }() // ends with the process
-	r.waitPhase("start")
-	r.signalMain(syscall.SIGTERM)
+	r.BeginUpgrade() // ends with the process
+	r.WaitPhase("start")
+	r.SignalMain(syscall.SIGTERM)
 	if code, err := r.Wait(patience); err != nil || code != 0 {
 		t.Errorf("exit %d, %v", code, err)
 	}
@@ -272,59 +269,38 @@ func TestHangingVerifyCanBeAborted(t *testing.T) {
 // process is called by its program's name.
 func TestVerifiedFileIsTheOneThatRuns(t *testing.T) {
 	t.Parallel()
-	r := startService(t, func(s *settings) { s.Verify = "swap" })
-	l := r.load(smallLoad)
+	r := testclient.Start(t, func(s *plan.Settings) { s.Verify = plan.VerifySwaps })
+	l := r.Load(smallLoad)
 	for n := range 3 {
 		good := append(nextBuild(t), byte(n))
-		r.put(fmt.Sprint("good", n), 0o755, good)
-		if a := r.toTheFile(); !a.Committed {
+		put(t, r, fmt.Sprint("good", n), 0o755, good)
+		if a := toTheFile(t, r); !a.Committed {
 			t.Fatalf("upgrade: %s", a.Error)
 		}
-		r.waitServing(n+2, 0)
-		if runs := readAll(t, fmt.Sprintf("/proc/%d/exe", r.mainPID())); !bytes.Equal(runs, good) {
+		r.WaitServing(n+2, 0)
+		if runs := readAll(t, fmt.Sprintf("/proc/%d/exe", r.MainPID())); !bytes.Equal(runs, good) {
 			t.Error("something else runs")
 		}
-		if comm := strings.TrimSpace(string(readAll(t, fmt.Sprintf("/proc/%d/comm", r.mainPID())))); comm != "exe" {
+		if comm := strings.TrimSpace(string(readAll(t, fmt.Sprintf("/proc/%d/comm", r.MainPID())))); comm != "exe" {
 			t.Errorf("the process is called %q", comm)
 		}
-		if sum := string(readAll(t, filepath.Join(r.dir, "sum"))); sum != fmt.Sprintf("%x", sha256.Sum256(good)) {
+		if sum := string(readAll(t, filepath.Join(r.Dir, "sum"))); sum != fmt.Sprintf("%x", sha256.Sum256(good)) {
 			t.Errorf("another process has read %s", sum)
 		}
 	}
-	r.account(l).MustBeClean(t)
+	r.Account(l).MustBeClean(t)
 }
 
 // A script that was verified is the one that runs too.
 func TestVerifiedScriptIsTheOneThatRuns(t *testing.T) {
 	t.Parallel()
-	r := startService(t, func(s *settings) { s.Verify = "swap" })
-	r.put("script", 0o755, []byte("#!/bin/sh\nexec "+testBinary(t)+` "$@"`+"\n"))
-	if a := r.toTheFile(); !a.Committed {
+	r := testclient.Start(t, func(s *plan.Settings) { s.Verify = plan.VerifySwaps })
+	put(t, r, "script", 0o755, []byte("#!/bin/sh\nexec "+testclient.Binary(t)+` "$@"`+"\n"))
+	if a := toTheFile(t, r); !a.Committed {
 		t.Fatalf("upgrade: %s", a.Error)
 	}
-	r.waitServing(2, 0)
-	if !exists(filepath.Join(r.dir, "bad")) {
+	r.WaitServing(2, 0)
+	if !exists(filepath.Join(r.Dir, "bad")) {
 		t.Error("the file was not replaced")
 	}
-}
-
-// verify is what Options.Verify of the service does.
-func verify(how, dir, path string) error {
-	switch how {
-	case "error":
-		return errors.New("the signature is wrong")
-	case "panic":
-		panic("no key")
-	case "exit":
-		runtime.Goexit()
-	case "hang":
-		select {}
-	}
-	out, err := exec.Command("cat", path).Output()
-	sum := fmt.Sprintf("%x", sha256.Sum256(out))
-	bad, link := filepath.Join(dir, "bad"), filepath.Join(dir, "exe")
-	return errors.Join(err,
-		os.WriteFile(filepath.Join(dir, "sum"), []byte(sum), 0o600),
-		os.WriteFile(bad, []byte("#!/bin/sh\nexit 9\n"), 0o755),
-		os.Symlink(bad, link+".bad"), os.Rename(link+".bad", link))
 }

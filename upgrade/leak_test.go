@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/midair-go/midair/internal/testutil"
+	"github.com/midair-go/midair/upgrade/internal/testclient"
+	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
 var rounds = flag.Int("midair.rounds", 50, "how many good and how many failed upgrades TestNothingAccumulates makes")
@@ -18,42 +20,45 @@ var rounds = flag.Int("midair.rounds", 50, "how many good and how many failed up
 // children as after the first few: nothing is handed on from generation to generation that nobody uses.
 func TestNothingAccumulates(t *testing.T) {
 	t.Parallel()
-	r := startService(t, func(s *settings) { s.Soak, s.Exclusive, s.Smoke = time.Millisecond, "background", "add" })
-	l := r.load(smallLoad)
-	builds := [2]string{filepath.Join(r.dir, "one"), filepath.Join(r.dir, "two")}
+	r := testclient.Start(t, func(s *plan.Settings) {
+		s.Soak, s.Lock, s.Smoke = time.Millisecond, plan.LockBackground, plan.SmokeAdds
+	})
+	l := r.Load(smallLoad)
+	builds := [2]string{filepath.Join(r.Dir, "one"), filepath.Join(r.Dir, "two")}
 	for _, path := range builds {
-		if err := copyBuild(testBinary(t), path, filepath.Base(path)); err != nil {
+		if err := plan.CopyBuild(testclient.Binary(t), path, filepath.Base(path)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	round := func(n int) {
-		r.linkTo(builds[n%2])
-		bad := []string{"start", "check", "refuse-always", "crash", "refuse-commit", "acquire", "listen", "serve"}[n%8]
-		r.change(func(s *settings) { s.Bad = bad })
-		if a := r.ask("POST", "/upgrade"); a.Committed {
+		r.LinkTo(builds[n%2])
+		bad := []plan.Misbehaviour{plan.ExitAtStart, plan.CheckFails, plan.RefuseValue, plan.CheckCrashes,
+			plan.RefuseValueAtCommit, plan.AcquireFails, plan.ListenFails, plan.ServeFails}[n%8]
+		r.Change(func(s *plan.Settings) { s.Bad = bad })
+		if a := r.Ask("POST", "/upgrade"); a.Committed {
 			t.Fatalf("upgrade to one that fails by %s: %+v", bad, a)
 		}
-		r.change(func(s *settings) { s.Bad = "" })
+		r.Change(func(s *plan.Settings) { s.Bad = "" })
 		if n%4 == 3 {
-			r.rollback()
+			r.Rollback()
 			return
 		}
-		r.upgrade()
+		r.Upgrade()
 	}
-	counts := func() answer {
+	counts := func() plan.Answer {
 		r.WaitFamily(t, 1, time.Minute)
-		return r.ask("GET", "/status")
+		return r.Ask("GET", "/status")
 	}
 	for n := range 8 {
 		round(n)
 	}
-	a := r.account(l)
+	a := r.Account(l)
 	a.MustBeClean(t)
 	before := counts()
 	for n := range *rounds {
 		round(n)
 	}
-	var after answer
+	var after plan.Answer
 	testutil.Until(t, patience, "the counts are as before", func() bool {
 		after = counts()
 		return after.FDs <= before.FDs && after.Goroutines <= before.Goroutines && after.Children == before.Children

@@ -10,27 +10,29 @@ import (
 	"time"
 
 	"github.com/midair-go/midair/internal/testutil"
+	"github.com/midair-go/midair/upgrade/internal/testclient"
+	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
 // Idle keep-alive connections pass to the new process with the commit: no client sees a close, and the next request on
 // the same connection is answered by the new process, through any number of upgrades.
 func TestIdleConnectionsFollowTheCommit(t *testing.T) {
 	t.Parallel()
-	r := startService(t, nil)
-	var conns []*peer
+	r := testclient.Start(t, nil)
+	var conns []*testclient.Peer
 	for range 200 {
-		conns = append(conns, r.dial())
+		conns = append(conns, r.Dial())
 	}
 	for generation := 2; generation <= 4; generation++ {
-		r.upgrade()
+		r.Upgrade()
 		r.WaitFamily(t, 1, patience)
 		want := fmt.Sprint("g", generation)
 		for i, p := range conns {
-			if !p.open() {
+			if !p.Open() {
 				t.Fatalf("connection %d was closed by upgrade %d", i, generation-1)
 			}
-			if p.ask("/work"); p.by != want {
-				t.Fatalf("%s answers, want %s", p.by, want)
+			if p.Ask("/work"); p.By != want {
+				t.Fatalf("%s answers, want %s", p.By, want)
 			}
 		}
 	}
@@ -39,18 +41,18 @@ func TestIdleConnectionsFollowTheCommit(t *testing.T) {
 // Time limits of requests do not end a connection that waits for one, although it is new to the process that has it now.
 func TestShortTimeoutsDoNotEndMovedConnections(t *testing.T) {
 	t.Parallel()
-	r := startService(t, func(s *settings) {
+	r := testclient.Start(t, func(s *plan.Settings) {
 		s.ReadTimeout, s.HeaderTimeout, s.IdleTimeout = time.Second, time.Second, time.Minute
 	})
-	var conns []*peer
+	var conns []*testclient.Peer
 	for range 20 {
-		conns = append(conns, r.dial())
+		conns = append(conns, r.Dial())
 	}
 	for _, want := range []string{"g2", "g3"} {
-		r.upgrade()
+		r.Upgrade()
 		r.WaitFamily(t, 1, patience)
 		<-time.After(2500 * time.Millisecond) // this is what they have to outlast
-		if got := r.sides(conns)[want]; got != len(conns) {
+		if got := testclient.Sides(t, conns)[want]; got != len(conns) {
 			t.Errorf("%d of %d connections are with %s", got, len(conns), want)
 		}
 	}
@@ -59,10 +61,10 @@ func TestShortTimeoutsDoNotEndMovedConnections(t *testing.T) {
 // The same under load: a client that keeps its connection never has to open another one.
 func TestLoadKeepsItsConnections(t *testing.T) {
 	t.Parallel()
-	r := startService(t, nil)
-	l := r.load(testutil.LoadOptions{KeepAlive: 16, SlowEvery: 50})
+	r := testclient.Start(t, nil)
+	l := r.Load(testutil.LoadOptions{KeepAlive: 16, SlowEvery: 50})
 	for range 10 {
-		r.upgrade()
+		r.Upgrade()
 	}
 	testutil.Until(t, patience, "the last generation answers", func() bool { return l.Seen("g11") })
 	report := l.Stop()
@@ -79,33 +81,33 @@ func TestIdleConnectionsFollowTheWeight(t *testing.T) {
 		t.Run(end, func(t *testing.T) {
 			t.Parallel()
 			weights := []float64{0.05, 0.25, 0.5, 1, 0.5, 0.1, 0.75}
-			r := startService(t, byWeights(weights...))
-			var conns []*peer
+			r := testclient.Start(t, byWeights(weights...))
+			var conns []*testclient.Peer
 			for range 200 {
-				conns = append(conns, r.dial())
+				conns = append(conns, r.Dial())
 			}
-			done := r.beginUpgrade()
+			done := r.BeginUpgrade()
 			for n, w := range weights {
-				r.atStep(n)
+				r.AtStep(n)
 				want := int(math.Round(w * 200))
 				testutil.Until(t, patience, fmt.Sprintf("%d of the connections are with the candidate", want), func() bool {
-					got := r.sides(conns)["g2"]
+					got := testclient.Sides(t, conns)["g2"]
 					return got >= want-1 && got <= want+1
 				})
 				if n < len(weights)-1 || end == "commit" {
-					r.goOn()
+					r.GoOn()
 				}
 			}
 			want := "g2"
 			if end == "abort" {
-				r.ask("POST", "/abort")
+				r.Ask("POST", "/abort")
 				want = "g1"
 			}
 			if a := <-done; a.Committed != (end == "commit") {
 				t.Fatalf("upgrade: %+v", a)
 			}
 			r.WaitFamily(t, 1, patience)
-			if got := r.sides(conns)[want]; got != 200 {
+			if got := testclient.Sides(t, conns)[want]; got != 200 {
 				t.Errorf("%d of 200 connections are with %s", got, want)
 			}
 		})
@@ -117,19 +119,19 @@ func TestIdleConnectionsOutliveTheCandidate(t *testing.T) {
 	for _, signal := range []syscall.Signal{syscall.SIGKILL, syscall.SIGSTOP, syscall.SIGTERM, syscall.SIGQUIT} {
 		t.Run(signal.String(), func(t *testing.T) {
 			t.Parallel()
-			r := startService(t, func(s *settings) { byWeights(0.5)(s); s.Silence = time.Second })
-			var conns []*peer
+			r := testclient.Start(t, func(s *plan.Settings) { byWeights(0.5)(s); s.Silence = time.Second })
+			var conns []*testclient.Peer
 			for range 200 {
-				conns = append(conns, r.dial())
+				conns = append(conns, r.Dial())
 			}
-			done := r.beginUpgrade()
-			r.atStep(0)
-			testutil.Until(t, patience, "half of them are with the candidate", func() bool { return r.sides(conns)["g2"] == 100 })
-			_ = syscall.Kill(r.ask("GET", "/status").Status.Candidate.PID, signal)
+			done := r.BeginUpgrade()
+			r.AtStep(0)
+			testutil.Until(t, patience, "half of them are with the candidate", func() bool { return testclient.Sides(t, conns)["g2"] == 100 })
+			_ = syscall.Kill(r.Candidate(), signal)
 			if a := <-done; a.Committed {
 				t.Fatalf("upgrade: %+v", a)
 			}
-			if got := r.sides(conns)["g1"]; got != 200 {
+			if got := testclient.Sides(t, conns)["g1"]; got != 200 {
 				t.Errorf("%d of 200 connections are with the old process", got)
 			}
 		})
@@ -139,23 +141,23 @@ func TestIdleConnectionsOutliveTheCandidate(t *testing.T) {
 // A connection may be passed on by a process that has got it a moment ago, whose own predecessor still drains.
 func TestConnectionsPassThroughManyHands(t *testing.T) {
 	t.Parallel()
-	r := startService(t, byWeights(0.5, 1))
-	held := r.dial().begin() // keeps the first generation
-	var conns []*peer
+	r := testclient.Start(t, byWeights(0.5, 1))
+	held := r.Dial().Begin() // keeps the first generation
+	var conns []*testclient.Peer
 	for range 50 {
-		conns = append(conns, r.dial())
+		conns = append(conns, r.Dial())
 	}
 	for range 5 {
-		done := r.beginUpgrade()
+		done := r.BeginUpgrade()
 		for n := range 2 {
-			r.atStep(n)
-			r.sides(conns)
-			r.goOn()
+			r.AtStep(n)
+			testclient.Sides(t, conns)
+			r.GoOn()
 		}
 		if a := <-done; !a.Committed {
 			t.Fatalf("upgrade: %+v", a)
 		}
-		testutil.Until(t, patience, "they are all with the new one", func() bool { return len(r.sides(conns)) == 1 })
+		testutil.Until(t, patience, "they are all with the new one", func() bool { return len(testclient.Sides(t, conns)) == 1 })
 	}
-	held.finish()
+	held.Finish()
 }

@@ -12,19 +12,21 @@ import (
 	"testing"
 
 	"github.com/midair-go/midair/internal/testutil"
+	"github.com/midair-go/midair/upgrade/internal/testclient"
+	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
 // startContainer starts the service as process 1 of a PID namespace of its own, and returns it with the pid that this
 // process has outside.
-func startContainer(t *testing.T, change func(*settings)) (r *running, first int) {
+func startContainer(t *testing.T, change func(*plan.Settings)) (r *testclient.Service, first int) {
 	t.Helper()
 	unshare := testutil.Program(t, "unshare", "util-linux")
 	if os.Geteuid() != 0 {
 		t.Skip("NOT RUN: only root may make a PID namespace")
 	}
-	r = startServiceBy(t, change, func(r *running) *testutil.Proc {
-		return testutil.StartCommand(t, testutil.Cfg{Env: []string{dirEnv + "=" + r.dir, "MIDAIR_TEST_ROLE=service"}},
-			unshare, "--pid", "--fork", "--mount-proc", "--kill-child", testBinary(t))
+	r = testclient.StartBy(t, change, func(r *testclient.Service) *testutil.Proc {
+		return testutil.StartCommand(t, testutil.Cfg{Env: []string{r.Env(), "MIDAIR_TEST_ROLE=service"}},
+			unshare, "--pid", "--fork", "--mount-proc", "--kill-child", testclient.Binary(t))
 	})
 	for _, pid := range r.Family() {
 		if insidePID(pid) == 1 {
@@ -51,8 +53,8 @@ func insidePID(pid int) int {
 // ends all of it with status 0. Supervise does that without being asked.
 func TestContainerSurvivesUpgrades(t *testing.T) {
 	t.Parallel()
-	r, first := startContainer(t, func(s *settings) { s.Supervisor = "pid1" })
-	l := r.load(smallLoad)
+	r, first := startContainer(t, func(s *plan.Settings) { s.Supervisor = "pid1" })
+	l := r.Load(smallLoad)
 	for n := range 20 {
 		if err := syscall.Kill(first, syscall.SIGHUP); err != nil {
 			t.Fatal(err)
@@ -61,8 +63,8 @@ func TestContainerSurvivesUpgrades(t *testing.T) {
 		testutil.Until(t, patience, want+" answers", func() bool { return l.Seen(want) })
 		r.WaitFamily(t, 3, patience) // unshare, the supervisor, the service
 	}
-	a := r.account(l)
-	testutil.Until(t, patience, "nobody is left to be reaped", func() bool { return zombies(t, first) == 0 })
+	a := r.Account(l)
+	testutil.Until(t, patience, "nobody is left to be reaped", func() bool { return testclient.Zombies(t, first) == 0 })
 	t.Logf("20 upgrades as process 1: %d refused, no zombies\n%s", a.Counts[testutil.Refused], a)
 	a.MustBeClean(t)
 	if err := syscall.Kill(first, syscall.SIGTERM); err != nil {
@@ -77,8 +79,8 @@ func TestContainerSurvivesUpgrades(t *testing.T) {
 // The comparison: with tableflip alone the container dies at the first upgrade, because its process 1 has ended.
 func TestContainerDiesWithTableflipAlone(t *testing.T) {
 	t.Parallel()
-	r, first := startContainer(t, func(s *settings) { s.Plain = true })
-	l := r.load(smallLoad)
+	r, first := startContainer(t, func(s *plan.Settings) { s.Plain = true })
+	l := r.Load(smallLoad)
 	testutil.Until(t, patience, "requests are answered", func() bool { return l.Total() > 100 })
 	if err := syscall.Kill(first, syscall.SIGHUP); err != nil {
 		t.Fatal(err)
@@ -86,7 +88,7 @@ func TestContainerDiesWithTableflipAlone(t *testing.T) {
 	r.WaitFamily(t, 0, patience)
 	failed := l.Total()
 	testutil.Until(t, patience, "more requests were tried", func() bool { return l.Total() > failed+100 })
-	a := r.account(l)
+	a := r.Account(l)
 	t.Logf("tableflip alone as process 1, one upgrade: %d of %d requests refused", a.Counts[testutil.Refused], a.Total)
 	if a.Counts[testutil.Refused] == 0 {
 		t.Error("it survives: the comparison is out of date")

@@ -15,6 +15,10 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/midair-go/midair/upgrade"
+	"github.com/midair-go/midair/upgrade/internal/testclient"
+	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
 var moves = flag.Int("midair.moves", 1000, "how many moves of a connection TestNoByteIsLostByMoves waits for")
@@ -22,25 +26,25 @@ var moves = flag.Int("midair.moves", 1000, "how many moves of a connection TestN
 // Connections go back and forth between two processes while their clients pipeline requests and split them at any byte:
 // no byte is lost and none is doubled, whatever deadlines and protocols the server has.
 func TestNoByteIsLostByMoves(t *testing.T) {
-	for name, change := range map[string]func(*settings){
-		"plain": func(*settings) {},
-		"large": func(*settings) {}, // headers and bodies that net/http's buffer does not hold
-		"timeouts": func(s *settings) {
+	for name, change := range map[string]func(*plan.Settings){
+		"plain": func(*plan.Settings) {},
+		"large": func(*plan.Settings) {}, // headers and bodies that net/http's buffer does not hold
+		"timeouts": func(s *plan.Settings) {
 			s.ReadTimeout, s.HeaderTimeout, s.IdleTimeout = time.Minute, time.Minute, time.Minute
 		},
-		"h2c": func(s *settings) { s.H2C = true },
+		"h2c": func(s *plan.Settings) { s.H2C = true },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := startService(t, func(s *settings) { change(s); s.Bake, s.Soak = "toggle", 0 })
-			done := r.beginUpgrade()
-			r.waitPhase("bake")
+			r := testclient.Start(t, func(s *plan.Settings) { change(s); s.Bake, s.Soak = plan.BakeToggles, 0 })
+			done := r.BeginUpgrade()
+			r.WaitPhase("bake")
 			var moved, asked atomic.Int64
 			var running sync.WaitGroup
 			stop := make(chan struct{})
 			for seed := range 8 {
 				running.Go(func() {
-					c := newPipeliner(t, r.addr, uint64(seed))
+					c := newPipeliner(t, r.Addr, uint64(seed))
 					defer c.c.Close()
 					if name == "large" {
 						c.pad, c.body = 5000, 9000
@@ -62,20 +66,11 @@ func TestNoByteIsLostByMoves(t *testing.T) {
 			if moved.Load() < int64(*moves) {
 				t.Errorf("%d moves in a minute, want %d", moved.Load(), *moves)
 			}
-			r.ask("POST", "/abort")
-			if a := <-done; !a.Aborted {
+			r.Ask("POST", "/abort")
+			if a := <-done; !a.Is(upgrade.ErrAborted) {
 				t.Errorf("upgrade: %+v", a)
 			}
 		})
-	}
-}
-
-func isOver(stop <-chan struct{}) bool {
-	select {
-	case <-stop:
-		return true
-	default:
-		return false
 	}
 }
 

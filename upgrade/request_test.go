@@ -17,6 +17,8 @@ import (
 
 	"github.com/midair-go/midair/internal/testutil"
 	"github.com/midair-go/midair/upgrade"
+	"github.com/midair-go/midair/upgrade/internal/testclient"
+	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
 // requested is what Request has returned.
@@ -25,18 +27,18 @@ type requested struct {
 	err error
 }
 
-func (r *running) beginRequest(limit time.Duration) <-chan requested {
+func beginRequest(t *testing.T, r *testclient.Service, limit time.Duration) <-chan requested {
 	done := make(chan requested, 1)
 	go func() {
 		ctx, cancel := context.WithTimeout(context.Background(), limit)
 		defer cancel()
-		out, err := upgrade.Request(ctx, r.set.PIDFile)
+		out, err := upgrade.Request(ctx, r.Set.PIDFile)
 		done <- requested{out, err}
 	}()
 	return done
 }
 
-func (r *running) request() requested { return <-r.beginRequest(patience) }
+func request(t *testing.T, r *testclient.Service) requested { return <-beginRequest(t, r, patience) }
 
 func (q requested) mustBeCommitted(t *testing.T, generation int) {
 	t.Helper()
@@ -54,45 +56,45 @@ func (q requested) mustHaveFailed(t *testing.T, phase upgrade.Phase, reason stri
 	return e
 }
 
-func (r *running) lastFile() string { return r.set.PIDFile + ".last" }
+func lastFile(r *testclient.Service) string { return r.Set.PIDFile + ".last" }
 
 // Who asks by the pid file learns how the upgrade ended.
 func TestRequestReturnsTheOutcome(t *testing.T) {
 	t.Parallel()
-	r := startService(t, func(s *settings) { s.Version = "one" })
-	l := r.load(smallLoad)
-	r.change(func(s *settings) { s.Version, s.Bad = "two", "check" })
-	q := r.request()
+	r := testclient.Start(t, func(s *plan.Settings) { s.Version = "one" })
+	l := r.Load(smallLoad)
+	r.Change(func(s *plan.Settings) { s.Version, s.Bad = "two", plan.CheckFails })
+	q := request(t, r)
 	e := q.mustHaveFailed(t, upgrade.PhaseCheck, "the database is not there")
 	if e.PID == 0 || e.PID != q.PID || q.From != "one" || q.Version != "two" || q.Generation != 2 {
 		t.Errorf("%+v", q.Outcome)
 	}
-	r.linkTo(filepath.Join(r.dir, "nothing"))
-	if e := r.request().mustHaveFailed(t, upgrade.PhaseStart, "no such file"); e.PID != 0 {
+	r.LinkTo(filepath.Join(r.Dir, "nothing"))
+	if e := request(t, r).mustHaveFailed(t, upgrade.PhaseStart, "no such file"); e.PID != 0 {
 		t.Errorf("%+v", e)
 	}
-	r.linkTo(testBinary(t))
-	r.change(func(s *settings) { s.Bad = "" })
-	q = r.request()
+	r.LinkTo(testclient.Binary(t))
+	r.Change(func(s *plan.Settings) { s.Bad = "" })
+	q = request(t, r)
 	q.mustBeCommitted(t, 2)
-	if q.Kind != "upgrade" || q.From != "one" || q.Version != "two" || q.PID != r.mainPID() || !q.At.After(q.Started) {
+	if q.Kind != "upgrade" || q.From != "one" || q.Version != "two" || q.PID != r.MainPID() || !q.At.After(q.Started) {
 		t.Errorf("%+v", q.Outcome)
 	}
-	r.request().mustBeCommitted(t, 3)
-	r.account(l).MustBeClean(t)
+	request(t, r).mustBeCommitted(t, 3)
+	r.Account(l).MustBeClean(t)
 }
 
 // What else is recorded meanwhile, a rehearsal or what was before a clock was set back, is not taken for the answer.
 func TestRequestIsNotAnsweredByOthers(t *testing.T) {
 	t.Parallel()
-	r := startService(t, nil)
+	r := testclient.Start(t, nil)
 	later := time.Now().Add(time.Hour)
 	b, err := json.Marshal(upgrade.Outcome{Kind: "rehearsal", Started: later, At: later})
-	if err := errors.Join(err, os.WriteFile(r.lastFile(), b, 0o600)); err != nil {
+	if err := errors.Join(err, os.WriteFile(lastFile(r), b, 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	asked := r.beginRequest(patience)
-	r.waitServing(2, 0)
+	asked := beginRequest(t, r, patience)
+	r.WaitServing(2, 0)
 	(<-asked).mustBeCommitted(t, 2)
 }
 
@@ -142,13 +144,13 @@ func TestRequestWithoutAServiceSaysWhatToDo(t *testing.T) {
 // Who stops waiting learns that the upgrade goes on, and where to look.
 func TestRequestEndsWithItsContext(t *testing.T) {
 	t.Parallel()
-	r := startService(t, func(s *settings) { s.Bad = "hang" })
-	q := <-r.beginRequest(300 * time.Millisecond)
-	if !errors.Is(q.err, context.DeadlineExceeded) || !strings.Contains(q.err.Error(), "the upgrade goes on; the log of pid "+strconv.Itoa(r.mainPID())) {
+	r := testclient.Start(t, func(s *plan.Settings) { s.Bad = plan.HangAtStart })
+	q := <-beginRequest(t, r, 300*time.Millisecond)
+	if !errors.Is(q.err, context.DeadlineExceeded) || !strings.Contains(q.err.Error(), "the upgrade goes on; the log of pid "+strconv.Itoa(r.MainPID())) {
 		t.Errorf("%v", q.err)
 	}
-	r.waitPhase("start")
-	r.ask("POST", "/abort")
+	r.WaitPhase("start")
+	r.Ask("POST", "/abort")
 	r.WaitFamily(t, 1, patience)
 }
 
@@ -164,24 +166,26 @@ func failed(t *testing.T, q requested) {
 // Who asks while another upgrade is under way learns how the one after it ended, whatever becomes of the first.
 func TestRequestDuringAnUpgradeMeansTheNextOne(t *testing.T) {
 	for _, c := range []struct {
-		first, second string
-		check         func(*testing.T, requested)
+		first  string
+		second plan.Misbehaviour
+		check  func(*testing.T, requested)
 	}{
-		{"commit", "", committed(3)}, {"abort", "", committed(2)}, {"commit", "check", failed}, {"abort", "check", failed},
+		{"commit", "", committed(3)}, {"abort", "", committed(2)},
+		{"commit", plan.CheckFails, failed}, {"abort", plan.CheckFails, failed},
 	} {
-		t.Run(c.first+" then "+c.second, func(t *testing.T) {
+		t.Run(c.first+" then "+string(c.second), func(t *testing.T) {
 			t.Parallel()
-			r := startService(t, long)
-			r.change(func(s *settings) { s.Soak = 50 * time.Millisecond })
-			_, done := r.soaking()
-			asked := r.beginRequest(patience)
-			r.settle()
-			r.change(func(s *settings) { s.Bad = c.second })
-			r.ask("POST", "/"+c.first)
+			r := testclient.Start(t, long)
+			r.Change(func(s *plan.Settings) { s.Soak = 50 * time.Millisecond })
+			_, done := r.Soaking()
+			asked := beginRequest(t, r, patience)
+			settle(t, r)
+			r.Change(func(s *plan.Settings) { s.Bad = c.second })
+			r.Ask("POST", "/"+c.first)
 			<-done
 			var q requested
 			testutil.Until(t, patience, "the outcome", func() bool {
-				_, _ = r.tryAsk(t.Context(), "POST", "/commit") // the first generation soaks long
+				_, _ = r.TryAsk(t.Context(), "POST", "/commit") // the first generation soaks long
 				select {
 				case q = <-asked:
 					return true
@@ -195,10 +199,10 @@ func TestRequestDuringAnUpgradeMeansTheNextOne(t *testing.T) {
 }
 
 // settle waits until the service has seen the signals that were sent before.
-func (r *running) settle() {
-	r.t.Helper()
+func settle(t *testing.T, r *testclient.Service) {
+	t.Helper()
 	for range 20 {
-		r.ask("GET", "/status")
+		r.Ask("GET", "/status")
 	}
 }
 
@@ -207,12 +211,12 @@ func TestRequestSeesAFailureRightAfterACommit(t *testing.T) {
 	for n := range 8 { // two processes record at the same time
 		t.Run(strconv.Itoa(n), func(t *testing.T) {
 			t.Parallel()
-			r := startService(t, long)
-			_, done := r.soaking()
-			asked := r.beginRequest(patience)
-			r.settle()
-			r.linkTo(filepath.Join(r.dir, "nothing"))
-			r.ask("POST", "/commit")
+			r := testclient.Start(t, long)
+			_, done := r.Soaking()
+			asked := beginRequest(t, r, patience)
+			settle(t, r)
+			r.LinkTo(filepath.Join(r.Dir, "nothing"))
+			r.Ask("POST", "/commit")
 			<-done
 			(<-asked).mustHaveFailed(t, upgrade.PhaseStart, "no such file")
 		})
@@ -222,22 +226,22 @@ func TestRequestSeesAFailureRightAfterACommit(t *testing.T) {
 // A plain stop removes the outcome with the pid file, and tells who waits for one.
 func TestRequestLearnsOfAStop(t *testing.T) {
 	t.Parallel()
-	r := startService(t, nil)
-	r.change(func(s *settings) { s.Bad = "hang" })
-	r.linkTo(filepath.Join(r.dir, "nothing"))
-	r.request().mustHaveFailed(t, upgrade.PhaseStart, "no such file")
-	r.linkTo(testBinary(t))
-	asked := r.beginRequest(patience)
-	r.waitPhase("start")
-	r.signalMain(syscall.SIGTERM)
+	r := testclient.Start(t, nil)
+	r.Change(func(s *plan.Settings) { s.Bad = plan.HangAtStart })
+	r.LinkTo(filepath.Join(r.Dir, "nothing"))
+	request(t, r).mustHaveFailed(t, upgrade.PhaseStart, "no such file")
+	r.LinkTo(testclient.Binary(t))
+	asked := beginRequest(t, r, patience)
+	r.WaitPhase("start")
+	r.SignalMain(syscall.SIGTERM)
 	if q := <-asked; !errors.Is(q.err, upgrade.ErrClosed) && !strings.Contains(q.err.Error(), "SIGTERM") {
 		t.Errorf("%+v, %v", q.Outcome, q.err)
 	}
 	r.WaitFamily(t, 0, patience)
-	if exists(r.set.PIDFile) || exists(r.lastFile()) {
+	if exists(r.Set.PIDFile) || exists(lastFile(r)) {
 		t.Error("files are left")
 	}
-	if q := r.request(); !errors.Is(q.err, upgrade.ErrClosed) {
+	if q := request(t, r); !errors.Is(q.err, upgrade.ErrClosed) {
 		t.Errorf("%v", q.err)
 	}
 }
@@ -247,10 +251,10 @@ func TestRequestSurvivesTheOldProcess(t *testing.T) {
 	for _, step := range []string{"old.started", "old.welcomed", "old.prepared", "old.opened", "old.committed", "old.handed-over"} {
 		t.Run(step, func(t *testing.T) {
 			t.Parallel()
-			f := faultAt(t, step, "kill")
-			r := startService(t, nil, f.env)
-			r.request().mustBeCommitted(t, 2)
-			r.waitServing(r.ask("GET", "/status").Status.Generation, r.faulted())
+			f := testclient.FaultAt(t, step, "kill")
+			r := testclient.Start(t, nil, f.Env)
+			request(t, r).mustBeCommitted(t, 2)
+			r.WaitServing(r.Status().Generation, r.Faulted())
 		})
 	}
 }
@@ -258,34 +262,34 @@ func TestRequestSurvivesTheOldProcess(t *testing.T) {
 // A candidate may take its time to become the service after the old process was killed.
 func TestRequestWaitsForTheHeir(t *testing.T) {
 	t.Parallel()
-	r := startService(t, nil)
-	r.change(func(s *settings) { s.Bad = "check-wait" })
-	asked := r.beginRequest(patience)
-	r.WaitOutput(patience, waitsForRelease)
+	r := testclient.Start(t, nil)
+	r.Change(func(s *plan.Settings) { s.Bad = plan.CheckWaits })
+	asked := beginRequest(t, r, patience)
+	r.WaitOutput(patience, plan.SaysCheckWaits)
 	r.Kill()
 	select {
 	case q := <-asked:
 		t.Fatalf("it has not waited: %+v, %v", q.Outcome, q.err)
 	case <-time.After(300 * time.Millisecond): // many looks
 	}
-	r.letGo()
+	r.Touch("release")
 	(<-asked).mustBeCommitted(t, 2)
 }
 
 // A program that knows tableflip only tells nothing, but its successor does.
 func TestRequestToPlainTableflip(t *testing.T) {
 	t.Parallel()
-	r := startService(t, func(s *settings) { s.Plain = true })
-	r.change(func(s *settings) { s.Plain = false })
-	r.request().mustBeCommitted(t, 2)
+	r := testclient.Start(t, func(s *plan.Settings) { s.Plain = true })
+	r.Change(func(s *plan.Settings) { s.Plain = false })
+	request(t, r).mustBeCommitted(t, 2)
 }
 
 // If the service is killed and nobody takes over, that is said soon.
 func TestRequestSeesTheServiceDie(t *testing.T) {
 	t.Parallel()
-	f := faultAt(t, "old.start", "kill")
-	r := startService(t, nil, f.env)
-	if q := r.request(); !errors.Is(q.err, upgrade.ErrClosed) || !strings.Contains(q.err.Error(), "no other process has taken over: start the service") {
+	f := testclient.FaultAt(t, "old.start", "kill")
+	r := testclient.Start(t, nil, f.Env)
+	if q := request(t, r); !errors.Is(q.err, upgrade.ErrClosed) || !strings.Contains(q.err.Error(), "no other process has taken over: start the service") {
 		t.Errorf("%v", q.err)
 	}
 }
@@ -293,30 +297,30 @@ func TestRequestSeesTheServiceDie(t *testing.T) {
 // A service that cannot record outcomes is none the worse, and whoever asks is told where to look.
 func TestUnwritableOutcomeHurtsNobody(t *testing.T) {
 	t.Parallel()
-	r := startService(t, nil)
-	l := r.load(smallLoad)
-	if err := os.MkdirAll(filepath.Join(r.lastFile(), "in the way"), 0o700); err != nil {
+	r := testclient.Start(t, nil)
+	l := r.Load(smallLoad)
+	if err := os.MkdirAll(filepath.Join(lastFile(r), "in the way"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	q := <-r.beginRequest(3 * time.Second)
+	q := <-beginRequest(t, r, 3*time.Second)
 	if !errors.Is(q.err, context.DeadlineExceeded) {
 		t.Errorf("%+v, %v", q.Outcome, q.err)
 	}
-	r.waitServing(2, 0)
+	r.WaitServing(2, 0)
 	r.WaitOutput(patience, "cannot record the outcome")
 	r.WaitFamily(t, 1, patience)
-	if left, _ := filepath.Glob(filepath.Join(r.dir, ".pid*")); len(left) > 0 {
+	if left, _ := filepath.Glob(filepath.Join(r.Dir, ".pid*")); len(left) > 0 {
 		t.Errorf("left: %v", left)
 	}
-	r.mustRecover(l, 2)
-	r.account(l).MustBeClean(t)
+	r.MustRecover(l, 2)
+	r.Account(l).MustBeClean(t)
 }
 
 // The outcome can be read at any moment, and is never half of one.
 func TestOutcomeIsAlwaysWhole(t *testing.T) {
 	t.Parallel()
-	r := startService(t, func(s *settings) { s.Soak = -1 })
-	r.request().mustBeCommitted(t, 2)
+	r := testclient.Start(t, func(s *plan.Settings) { s.Soak = -1 })
+	request(t, r).mustBeCommitted(t, 2)
 	stop := make(chan struct{})
 	read := make(chan error, 1)
 	go func() { // ends with stop
@@ -328,7 +332,7 @@ func TestOutcomeIsAlwaysWhole(t *testing.T) {
 			default:
 			}
 			var out upgrade.Outcome
-			b, err := os.ReadFile(r.lastFile())
+			b, err := os.ReadFile(lastFile(r))
 			if err := errors.Join(err, json.Unmarshal(b, &out)); err != nil || out.Started.IsZero() {
 				read <- errors.Join(err, errors.New(string(b)))
 				return
@@ -337,10 +341,10 @@ func TestOutcomeIsAlwaysWhole(t *testing.T) {
 	}()
 	const upgrades = 10
 	for n := range upgrades {
-		r.change(func(s *settings) { s.Bad = "start" })
-		r.request().mustHaveFailed(t, upgrade.PhaseStart, "exit status 7")
-		r.change(func(s *settings) { s.Bad = "" })
-		r.request().mustBeCommitted(t, n+3)
+		r.Change(func(s *plan.Settings) { s.Bad = plan.ExitAtStart })
+		request(t, r).mustHaveFailed(t, upgrade.PhaseStart, "exit status 7")
+		r.Change(func(s *plan.Settings) { s.Bad = "" })
+		request(t, r).mustBeCommitted(t, n+3)
 	}
 	close(stop)
 	if err := <-read; err != nil {

@@ -7,35 +7,42 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/midair-go/midair/upgrade/internal/testclient"
+	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
 // A script that starts the program instead of becoming it is refused, and neither of the two processes is left.
 func TestWrapperWithoutExecIsRefused(t *testing.T) {
-	for _, c := range []struct{ name, bad, reason string }{
+	for _, c := range []struct {
+		name   string
+		bad    plan.Misbehaviour
+		reason string
+	}{
 		{"starts", "", "a script has to end with exec"},
-		{"hangs", "hang", "did not get to upgrade.New within 1.5s"},
+		{"hangs", plan.HangAtStart, "did not get to upgrade.New within 1.5s"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			r := startService(t, impatient)
-			l := r.load(smallLoad)
-			r.change(func(s *settings) { s.Bad = c.bad })
-			r.wrapper()
-			r.mustFail("start", c.reason)
-			r.linkTo(testBinary(t))
-			r.mustRecover(l, 1)
-			r.account(l).MustBeClean(t)
+			r := testclient.Start(t, impatient)
+			l := r.Load(smallLoad)
+			r.Change(func(s *plan.Settings) { s.Bad = c.bad })
+			wrapper(t, r)
+			r.MustFail("start", c.reason)
+			r.LinkTo(testclient.Binary(t))
+			r.MustRecover(l, 1)
+			r.Account(l).MustBeClean(t)
 		})
 	}
 }
 
 // wrapper makes the service's executable a script that starts the program instead of becoming it.
-func (r *running) wrapper() {
-	r.t.Helper()
-	path := filepath.Join(r.dir, "wrapper")
-	script := strings.Join([]string{"#!/bin/sh", testBinary(r.t) + ` "$@"`, "exit $?", ""}, "\n")
+func wrapper(t *testing.T, r *testclient.Service) {
+	t.Helper()
+	path := filepath.Join(r.Dir, "wrapper")
+	script := strings.Join([]string{"#!/bin/sh", testclient.Binary(t) + ` "$@"`, "exit $?", ""}, "\n")
 	if err := os.WriteFile(path, []byte(script), 0o700); err != nil {
-		r.t.Fatal(err)
+		t.Fatal(err)
 	}
-	r.linkTo(path)
+	r.LinkTo(path)
 }

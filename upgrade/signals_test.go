@@ -13,45 +13,48 @@ import (
 	"time"
 
 	"github.com/midair-go/midair/internal/testutil"
+	"github.com/midair-go/midair/upgrade"
+	"github.com/midair-go/midair/upgrade/internal/testclient"
+	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
 // A HUP that came during an upgrade is not forgotten when the commit of that upgrade fails.
 func TestHangupSurvivesAFailedCommit(t *testing.T) {
 	t.Parallel()
-	f := faultAt(t, "new.ready", "kill")
-	r := startService(t, long, f.env)
-	r.signalMain(syscall.SIGHUP)
-	r.waitPhase("soak")
-	r.signalMain(syscall.SIGHUP)
+	f := testclient.FaultAt(t, "new.ready", "kill")
+	r := testclient.Start(t, long, f.Env)
+	r.SignalMain(syscall.SIGHUP)
+	r.WaitPhase("soak")
+	r.SignalMain(syscall.SIGHUP)
 	for range 10 { // the signal is noticed by then
-		r.ask("GET", "/status")
+		r.Ask("GET", "/status")
 	}
-	r.change(func(s *settings) { s.Soak = 50 * time.Millisecond })
-	r.ask("POST", "/commit")
-	testutil.Until(t, patience, "the commit has failed", func() bool { return r.faulted() != 0 })
+	r.Change(func(s *plan.Settings) { s.Soak = 50 * time.Millisecond })
+	r.Ask("POST", "/commit")
+	testutil.Until(t, patience, "the commit has failed", func() bool { return r.Faulted() != 0 })
 	testutil.Until(t, patience, "another candidate is committed", func() bool {
-		a, err := r.tryAsk(context.Background(), "POST", "/commit")
-		return err == nil && a.Status.Generation == 2 && a.Status.State == "serving" && a.Status.PID == r.mainPID()
+		a, err := r.TryAsk(context.Background(), "POST", "/commit")
+		return err == nil && a.Status.Generation == 2 && a.Status.State == "serving" && a.Status.PID == r.MainPID()
 	})
 }
 
 // A candidate that is told to stop while both accept gives its state back, as one that is taken back does.
 func TestTerminatedCandidateGivesStateBack(t *testing.T) {
 	t.Parallel()
-	r := startService(t, long)
-	candidate, done := r.soaking()
-	p := r.connect("g2")
+	r := testclient.Start(t, long)
+	candidate, done := r.Soaking()
+	p := r.DialTo("g2")
 	var n int
 	for range 50 {
-		n = p.ask("/add")
+		n = p.Ask("/add")
 	}
-	p.c.Close()
+	p.Close()
 	_ = syscall.Kill(candidate, syscall.SIGTERM)
-	if a := <-done; !a.Aborted || a.Phase != "soak" {
+	if a := <-done; !a.Is(upgrade.ErrAborted) || a.Phase != "soak" {
 		t.Errorf("upgrade: %+v", a)
 	}
 	r.WaitFamily(t, 1, patience)
-	if got := r.dial().ask("/add"); got <= n {
+	if got := r.Dial().Ask("/add"); got <= n {
 		t.Errorf("the old process says %d after the candidate had said %d", got, n)
 	}
 }
@@ -63,10 +66,10 @@ func TestTermIsNotSwallowedWhenTheOldProcessDies(t *testing.T) {
 	for n := range 6 { // it finds both at once, and takes the one or the other first
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			t.Parallel()
-			r := startService(t, long)
-			candidate, done := r.soaking()
+			r := testclient.Start(t, long)
+			candidate, done := r.Soaking()
 			_ = syscall.Kill(candidate, syscall.SIGSTOP)
-			testutil.Until(t, patience, "every thread of the candidate is stopped", func() bool { return stopped(candidate) })
+			testutil.Until(t, patience, "every thread of the candidate is stopped", func() bool { return testclient.Stopped(candidate) })
 			_ = syscall.Kill(candidate, syscall.SIGTERM)
 			r.Kill()
 			<-done
@@ -79,13 +82,13 @@ func TestTermIsNotSwallowedWhenTheOldProcessDies(t *testing.T) {
 // A TERM ends a process whose serve has returned and that waits for its candidate.
 func TestTermAfterServeReturnedEnds(t *testing.T) {
 	t.Parallel()
-	r := startService(t, func(s *settings) { s.Timeout = 3 * time.Minute })
-	r.change(func(s *settings) { s.Bad = "hang" })
-	r.signalMain(syscall.SIGHUP)
+	r := testclient.Start(t, func(s *plan.Settings) { s.Timeout = 3 * time.Minute })
+	r.Change(func(s *plan.Settings) { s.Bad = plan.HangAtStart })
+	r.SignalMain(syscall.SIGHUP)
 	r.WaitFamily(t, 2, patience)
-	r.ask("POST", "/end")
-	r.WaitOutput(patience, hasReturned)
-	r.signalMain(syscall.SIGTERM)
+	r.Ask("POST", "/end")
+	r.WaitOutput(patience, plan.SaysServeReturned)
+	r.SignalMain(syscall.SIGTERM)
 	if code, err := r.Wait(patience); err != nil || code != 1 {
 		t.Errorf("exit %d, %v", code, err)
 	}
@@ -94,58 +97,55 @@ func TestTermAfterServeReturnedEnds(t *testing.T) {
 
 // Ten HUPs at once are one upgrade and at most one more for those that came meanwhile.
 func TestTenHangupsAtOnceAreHarmless(t *testing.T) {
-	r := startService(t, nil)
-	l := r.load(smallLoad)
+	r := testclient.Start(t, nil)
+	l := r.Load(smallLoad)
 	for range 10 {
-		r.signalMain(syscall.SIGHUP)
+		r.SignalMain(syscall.SIGHUP)
 	}
 	testutil.Until(t, 20*time.Second, "a new generation serves alone", func() bool {
-		a, err := r.tryAsk(context.Background(), "GET", "/status")
+		a, err := r.TryAsk(context.Background(), "GET", "/status")
 		return err == nil && a.Status.Generation >= 2 && a.Status.Candidate == nil && len(r.Family()) == 1
 	})
-	g := r.ask("GET", "/status").Status.Generation
+	g := r.Status().Generation
 	if g > 3 {
 		t.Fatalf("generation %d after ten signals at once", g)
 	}
-	r.mustRecover(l, g)
-	r.account(l).MustBeClean(t)
+	r.MustRecover(l, g)
+	r.Account(l).MustBeClean(t)
 }
 
 // A HUP during an upgrade is not forgotten: whoever serves afterwards does it.
 func TestHangupDuringAnUpgradeIsRemembered(t *testing.T) {
-	r := startService(t, func(s *settings) { s.Soak = time.Minute })
-	r.signalMain(syscall.SIGHUP)
-	r.waitPhase("soak")
-	r.signalMain(syscall.SIGHUP)
-	pid := r.mainPID()
+	r := testclient.Start(t, func(s *plan.Settings) { s.Soak = time.Minute })
+	r.SignalMain(syscall.SIGHUP)
+	r.WaitPhase("soak")
+	r.SignalMain(syscall.SIGHUP)
+	pid := r.MainPID()
 	testutil.Until(t, 20*time.Second, "the signal has reached a thread", func() bool { // on a busy machine the process may end before
 		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 		return err == nil && strings.Contains(string(b), "\nShdPnd:\t0000000000000000\n")
 	})
-	r.change(func(s *settings) { s.Soak = 50 * time.Millisecond })
+	r.Change(func(s *plan.Settings) { s.Soak = 50 * time.Millisecond })
 	testutil.Until(t, 20*time.Second, "the third generation serves", func() bool {
-		a, err := r.tryAsk(context.Background(), "POST", "/commit")
+		a, err := r.TryAsk(context.Background(), "POST", "/commit")
 		return err == nil && a.Status.Generation == 3 && a.Status.State == "serving"
 	})
 }
 
 // TERM during an upgrade ends the service: the old process, the candidate, and nothing is left.
 func TestTermDuringAnUpgradeStopsBoth(t *testing.T) {
-	for name, change := range map[string]func(*settings){
-		"start": func(s *settings) { s.Bad = "hang" },
-		"check": func(s *settings) { s.Bad = "check-hang" },
-		"bake":  func(s *settings) { s.Bake = "forever" },
-		"soak":  func(s *settings) { s.Soak = time.Minute },
+	for name, change := range map[string]func(*plan.Settings){
+		"start": func(s *plan.Settings) { s.Bad = plan.HangAtStart },
+		"check": func(s *plan.Settings) { s.Bad = plan.CheckHangs },
+		"bake":  func(s *plan.Settings) { s.Bake = plan.BakeHangs },
+		"soak":  func(s *plan.Settings) { s.Soak = time.Minute },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := startService(t, change)
-			go func() { _, _ = r.tryAsk(context.Background(), "POST", "/upgrade") }() // ends with the process
-			testutil.Until(t, 20*time.Second, "the phase "+name, func() bool {
-				c := r.ask("GET", "/status").Status.Candidate
-				return c != nil && string(c.Phase) == name
-			})
-			r.signalMain(syscall.SIGTERM)
+			r := testclient.Start(t, change)
+			r.BeginUpgrade() // ends with the process
+			r.WaitPhase(name)
+			r.SignalMain(syscall.SIGTERM)
 			if code, err := r.Wait(20 * time.Second); err != nil || code != 0 {
 				t.Fatalf("exit %d, %v", code, err)
 			}
@@ -156,13 +156,13 @@ func TestTermDuringAnUpgradeStopsBoth(t *testing.T) {
 
 // TERM that comes too late to take the upgrade back ends the new process too: the service was told to stop.
 func TestTermDuringTheCommitStopsTheNewProcess(t *testing.T) {
-	f := faultAt(t, "new.commit", "stop")
-	r := startService(t, nil, f.env)
-	go func() { _, _ = r.tryAsk(context.Background(), "POST", "/upgrade") }() // ends with the process
-	testutil.Until(t, 20*time.Second, "the commit", r.frozen)
-	r.signalMain(syscall.SIGTERM)
+	f := testclient.FaultAt(t, "new.commit", "stop")
+	r := testclient.Start(t, nil, f.Env)
+	r.BeginUpgrade() // ends with the process
+	testutil.Until(t, 20*time.Second, "the commit", r.Frozen)
+	r.SignalMain(syscall.SIGTERM)
 	testutil.Until(t, 20*time.Second, "the signal is noticed", func() bool {
-		_ = syscall.Kill(r.faulted(), syscall.SIGCONT)
+		_ = syscall.Kill(r.Faulted(), syscall.SIGCONT)
 		return len(r.Family()) == 0
 	})
 }

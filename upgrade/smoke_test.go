@@ -12,28 +12,31 @@ import (
 	"time"
 
 	"github.com/midair-go/midair/internal/testutil"
+	"github.com/midair-go/midair/upgrade"
+	"github.com/midair-go/midair/upgrade/internal/testclient"
+	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
 // A smoke test reaches the candidate's real handler over private connections, and no user does. If it fails, nobody has
 // seen the release.
 func TestFailedSmokeTestReachesNoUser(t *testing.T) {
-	for smoke, reason := range map[string]string{
-		"error": "smoke test", "panic": "the smoke test fell over", "answer": "the candidate g2 answers: 404",
+	for smoke, reason := range map[plan.SmokeTest]string{
+		plan.SmokeFails: "smoke test", plan.SmokePanics: "the smoke test fell over", plan.SmokeAsks404: "the candidate g2 answers: 404",
 	} {
-		t.Run(smoke, func(t *testing.T) {
+		t.Run(string(smoke), func(t *testing.T) {
 			t.Parallel()
-			r := startService(t, func(s *settings) { s.Smoke = smoke })
-			l := r.load(smallLoad)
+			r := testclient.Start(t, func(s *plan.Settings) { s.Smoke = smoke })
+			l := r.Load(smallLoad)
 			for range 3 {
-				r.mustFail("smoke", reason)
+				r.MustFail("smoke", reason)
 			}
 			report := l.Stop()
 			if l.Seen("g2") {
 				t.Error("a user has seen the release")
 			}
-			testutil.Account(t, report, filepath.Join(r.dir, "journal")).MustBeClean(t)
-			r.change(func(s *settings) { s.Smoke = "ok" })
-			r.upgrade()
+			testutil.Account(t, report, filepath.Join(r.Dir, "journal")).MustBeClean(t)
+			r.Change(func(s *plan.Settings) { s.Smoke = plan.SmokePasses })
+			r.Upgrade()
 		})
 	}
 }
@@ -42,18 +45,18 @@ func TestFailedSmokeTestReachesNoUser(t *testing.T) {
 func TestSmokeTestThatIsContent(t *testing.T) {
 	t.Parallel()
 	for _, network := range []string{"tcp", "unix"} {
-		r := startService(t, func(s *settings) {
-			s.Smoke = "ok"
+		r := testclient.Start(t, func(s *plan.Settings) {
+			s.Smoke = plan.SmokePasses
 			if s.Network = network; network == "unix" {
 				s.Addr = filepath.Join(filepath.Dir(s.PIDFile), "web.sock")
 			}
 		})
-		l := r.load(smallLoad)
+		l := r.Load(smallLoad)
 		for range 3 {
-			r.upgrade()
+			r.Upgrade()
 		}
 		testutil.Until(t, patience, "the last generation answers", func() bool { return l.Seen("g4") })
-		r.account(l).MustBeClean(t)
+		r.Account(l).MustBeClean(t)
 		r.WaitFamily(t, 1, patience)
 	}
 }
@@ -61,39 +64,39 @@ func TestSmokeTestThatIsContent(t *testing.T) {
 // Private connections to what is not there, and outside of the smoke test, are refused with the name.
 func TestPrivateConnectionsAreRefusedByName(t *testing.T) {
 	t.Parallel()
-	r := startService(t, func(s *settings) { s.Smoke = "refusals" })
-	r.upgrade() // the smoke test itself looks at the errors
+	r := testclient.Start(t, func(s *plan.Settings) { s.Smoke = plan.SmokeMisdials })
+	r.Upgrade() // the smoke test itself looks at the errors
 }
 
 // After the smoke test there are no private connections any more: the candidate serves users.
 func TestPrivateConnectionsEndWithTheSmokeTest(t *testing.T) {
 	t.Parallel()
-	r := startService(t, func(s *settings) { s.Smoke, s.Soak = "keep", time.Minute })
-	done := r.beginUpgrade()
-	r.waitPhase("soak")
-	if a := r.ask("POST", "/dial-late"); !strings.Contains(a.Error, "Smoke or Bake has returned") {
+	r := testclient.Start(t, func(s *plan.Settings) { s.Smoke, s.Soak = plan.SmokeKeeps, time.Minute })
+	done := r.BeginUpgrade()
+	r.WaitPhase("soak")
+	if a := r.Ask("POST", "/dial-late"); !strings.Contains(a.Error, "Smoke or Bake has returned") {
 		t.Errorf("dial during the soak: %+v", a)
 	}
-	r.ask("POST", "/commit")
+	r.Ask("POST", "/commit")
 	<-done
 }
 
 // A smoke test that hangs ends with its candidate, and with an abort.
 func TestSmokeTestThatHangsIsLeft(t *testing.T) {
 	t.Parallel()
-	r := startService(t, func(s *settings) { s.Smoke = "forever" })
-	done := r.beginUpgrade()
-	r.waitPhase("smoke")
-	if a := r.ask("POST", "/commit"); !a.NotReady {
+	r := testclient.Start(t, func(s *plan.Settings) { s.Smoke = plan.SmokeHangs })
+	done := r.BeginUpgrade()
+	r.WaitPhase("smoke")
+	if a := r.Ask("POST", "/commit"); !a.Is(upgrade.ErrNotReady) {
 		t.Errorf("commit during the smoke test: %+v", a)
 	}
-	r.ask("POST", "/abort")
-	if a := <-done; a.Phase != "smoke" || !a.Aborted {
+	r.Ask("POST", "/abort")
+	if a := <-done; a.Phase != "smoke" || !a.Is(upgrade.ErrAborted) {
 		t.Errorf("aborted smoke test: %+v", a)
 	}
-	done = r.beginUpgrade()
-	r.waitPhase("smoke")
-	_ = syscall.Kill(r.ask("GET", "/status").Status.Candidate.PID, syscall.SIGKILL)
+	done = r.BeginUpgrade()
+	r.WaitPhase("smoke")
+	_ = syscall.Kill(r.Candidate(), syscall.SIGKILL)
 	if a := <-done; a.Phase != "smoke" || !strings.Contains(a.Reason, "killed") {
 		t.Errorf("smoke test of a candidate that was killed: %+v", a)
 	}
@@ -104,41 +107,41 @@ func TestSmokeTestThatHangsIsLeft(t *testing.T) {
 // are as before, and what is kept is what it was.
 func TestRehearsalLeavesNoTrace(t *testing.T) {
 	t.Parallel()
-	r := startService(t, func(s *settings) { s.Smoke = "add" }) // it changes the candidate's state
-	l := r.load(smallLoad)
-	r.add(1, "g1")
-	if a := r.ask("POST", "/rehearse"); !a.Committed { // no error
+	r := testclient.Start(t, func(s *plan.Settings) { s.Smoke = plan.SmokeAdds }) // it changes the candidate's state
+	l := r.Load(smallLoad)
+	r.MustAdd(1, "g1")
+	if a := r.Ask("POST", "/rehearse"); !a.Committed { // no error
 		t.Fatalf("rehearsal: %+v", a)
 	}
-	before, files := r.ask("GET", "/status"), r.files()
+	before, were := r.Ask("GET", "/status"), files(t, r)
 	for range 10 {
-		if a := r.ask("POST", "/rehearse"); !a.Committed || a.Status.Last.Committed || a.Status.Last.Kind != "rehearsal" {
+		if a := r.Ask("POST", "/rehearse"); !a.Committed || a.Status.Last.Committed || a.Status.Last.Kind != "rehearsal" {
 			t.Fatalf("rehearsal: %+v, last %+v", a, a.Status.Last)
 		}
 	}
 	r.WaitFamily(t, 1, patience)
 	testutil.Until(t, patience, "the counts are as before", func() bool {
-		a := r.ask("GET", "/status")
+		a := r.Ask("GET", "/status")
 		return a.FDs <= before.FDs && a.Goroutines <= before.Goroutines && a.Children == before.Children
 	})
-	if now := r.files(); !slices.Equal(now, files) {
-		t.Errorf("files: %v, were %v", now, files)
+	if now := files(t, r); !slices.Equal(now, were) {
+		t.Errorf("files: %v, were %v", now, were)
 	}
-	if r.mainPID() != r.PID() {
+	if r.MainPID() != r.PID() {
 		t.Error("the pid file names another process")
 	}
-	r.add(2, "g1")
+	r.MustAdd(2, "g1")
 	if l.Seen("g2") {
 		t.Error("a user has met the candidate")
 	}
-	r.account(l).MustBeClean(t)
+	r.Account(l).MustBeClean(t)
 }
 
-func (r *running) files() (names []string) {
-	r.t.Helper()
-	entries, err := os.ReadDir(r.dir)
+func files(t *testing.T, r *testclient.Service) (names []string) {
+	t.Helper()
+	entries, err := os.ReadDir(r.Dir)
 	if err != nil {
-		r.t.Fatal(err)
+		t.Fatal(err)
 	}
 	for _, e := range entries {
 		names = append(names, e.Name())
@@ -148,14 +151,14 @@ func (r *running) files() (names []string) {
 
 // A rehearsal says what an upgrade would have failed with.
 func TestRehearsalFindsWhatIsWrong(t *testing.T) {
-	for bad, c := range map[string]struct{ phase, reason string }{
-		"start": {"start", "exit status 7"}, "check": {"check", "the database is not there"},
-		"crash": {"check", "a bug in the new release"}, "refuse-always": {"check", `keep "value" refuses`},
+	for bad, c := range map[plan.Misbehaviour]struct{ phase, reason string }{
+		plan.ExitAtStart: {"start", "exit status 7"}, plan.CheckFails: {"check", "the database is not there"},
+		plan.CheckCrashes: {"check", "a bug in the new release"}, plan.RefuseValue: {"check", `keep "value" refuses`},
 	} {
-		t.Run(bad, func(t *testing.T) {
+		t.Run(string(bad), func(t *testing.T) {
 			t.Parallel()
-			r := startService(t, func(s *settings) { s.Bad = bad })
-			if a := r.ask("POST", "/rehearse"); a.Committed || a.Phase != c.phase || !strings.Contains(a.Reason, c.reason) {
+			r := testclient.Start(t, func(s *plan.Settings) { s.Bad = bad })
+			if a := r.Ask("POST", "/rehearse"); a.Committed || a.Phase != c.phase || !strings.Contains(a.Reason, c.reason) {
 				t.Errorf("rehearsal: %+v", a)
 			}
 			r.WaitFamily(t, 1, patience)
@@ -166,14 +169,14 @@ func TestRehearsalFindsWhatIsWrong(t *testing.T) {
 // A program that knows tableflip only cannot be rehearsed: its Ready is its commit.
 func TestPlainProgramCannotBeRehearsed(t *testing.T) {
 	t.Parallel()
-	r := startService(t, nil)
-	r.change(func(s *settings) { s.Plain = true })
-	if a := r.ask("POST", "/rehearse"); a.Committed || a.Phase != "smoke" || !strings.Contains(a.Reason, "tableflip") {
+	r := testclient.Start(t, nil)
+	r.Change(func(s *plan.Settings) { s.Plain = true })
+	if a := r.Ask("POST", "/rehearse"); a.Committed || a.Phase != "smoke" || !strings.Contains(a.Reason, "tableflip") {
 		t.Errorf("rehearsal: %+v", a)
 	}
-	l := r.load(smallLoad)
-	r.change(func(s *settings) { s.Plain = false })
-	r.signalMain(syscall.SIGHUP) // tableflip has removed the path of the admin socket
+	l := r.Load(smallLoad)
+	r.Change(func(s *plan.Settings) { s.Plain = false })
+	r.SignalMain(syscall.SIGHUP) // tableflip has removed the path of the admin socket
 	testutil.Until(t, patience, "the next generation answers", func() bool { return l.Seen("g2") })
-	r.account(l).MustBeClean(t)
+	r.Account(l).MustBeClean(t)
 }

@@ -3,7 +3,6 @@
 package upgrade_test
 
 import (
-	"fmt"
 	"net"
 	"os"
 	"strings"
@@ -12,44 +11,46 @@ import (
 	"time"
 
 	"github.com/midair-go/midair/internal/testutil"
+	"github.com/midair-go/midair/upgrade/internal/testclient"
+	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
 // A candidate that hangs when the main generation is killed is waited for as long as it may take to be prepared, and then
 // killed: the supervisor starts the last committed build.
 func TestHungCandidateDoesNotKeepTheServiceDown(t *testing.T) {
 	t.Parallel()
-	f := faultAt(t, "new.prepare", "stop")
-	r := startService(t, func(s *settings) { s.Supervisor, s.Timeout = "always", 2*time.Second }, f.env)
-	l := r.load(smallLoad)
-	go func() { _, _ = r.tryAsk(t.Context(), "POST", "/upgrade") }()
-	testutil.Until(t, patience, "the candidate hangs", r.frozen)
-	dead := r.mainPID()
+	f := testclient.FaultAt(t, "new.prepare", "stop")
+	r := testclient.Start(t, func(s *plan.Settings) { s.Supervisor, s.Timeout = "always", 2*time.Second }, f.Env)
+	l := r.Load(smallLoad)
+	go func() { _, _ = r.TryAsk(t.Context(), "POST", "/upgrade") }()
+	testutil.Until(t, patience, "the candidate hangs", r.Frozen)
+	dead := r.MainPID()
 	at := time.Now()
-	r.signalMain(syscall.SIGKILL)
-	testutil.Until(t, patience, "another process serves", func() bool { return r.servesWithout(dead) })
+	r.SignalMain(syscall.SIGKILL)
+	testutil.Until(t, patience, "another process serves", func() bool { return r.ServesWithout(dead) })
 	t.Logf("back after %v, with a hung candidate and a Timeout of 2s", time.Since(at).Round(time.Millisecond))
-	r.mustSay("it has not taken over, and is killed")
+	r.MustSay("it has not taken over, and is killed")
 	r.WaitFamily(t, 2, patience)
-	a := r.account(l)
+	a := r.Account(l)
 	if a.Counts[testutil.Refused] > 0 {
 		t.Errorf("%d connections were refused", a.Counts[testutil.Refused])
 	}
-	r.mustStop(syscall.SIGTERM)
+	r.MustStop(syscall.SIGTERM)
 }
 
 // When the service stops, older generations finish what they have begun before the supervisor ends.
 func TestSupervisorWaitsForOlderGenerations(t *testing.T) {
 	t.Parallel()
-	r := startService(t, always)
-	held := r.dial().begin()
-	r.upgrade()
+	r := testclient.Start(t, always)
+	held := r.Dial().Begin()
+	r.Upgrade()
 	r.Signal(syscall.SIGTERM)
 	testutil.Until(t, patience, "the main generation has ended", func() bool { return strings.Contains(r.Output(), "waiting for generations that drain") })
-	if c, err := net.Dial("tcp", r.addr); err == nil {
+	if c, err := net.Dial("tcp", r.Addr); err == nil {
 		c.Close()
 		t.Error("a connection waits for nobody")
 	}
-	held.finish()
+	held.Finish()
 	if code, err := r.Wait(patience); err != nil || code != 0 {
 		t.Errorf("exit status %d, %v", code, err)
 	}
@@ -68,9 +69,9 @@ func TestSupervisorDoesNotWaitForEver(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := startService(t, func(s *settings) { s.Supervisor, s.AbortGrace = "always", c.grace })
-			r.dial().begin()
-			r.upgrade()
+			r := testclient.Start(t, func(s *plan.Settings) { s.Supervisor, s.AbortGrace = "always", c.grace })
+			r.Dial().Begin()
+			r.Upgrade()
 			r.Signal(syscall.SIGTERM)
 			testutil.Until(t, patience, "the main generation has ended", func() bool { return strings.Contains(r.Output(), "waiting for generations that drain") })
 			if c.signal {
@@ -87,100 +88,91 @@ func TestSupervisorDoesNotWaitForEver(t *testing.T) {
 // A supervisor that is killed takes nothing with it: the service goes on, and may be upgraded.
 func TestServiceSurvivesItsSupervisor(t *testing.T) {
 	t.Parallel()
-	r := startService(t, func(s *settings) { s.Supervisor, s.Watchdog = "always", 300*time.Millisecond })
-	l := r.load(smallLoad)
+	r := testclient.Start(t, func(s *plan.Settings) { s.Supervisor, s.Watchdog = "always", 300*time.Millisecond })
+	l := r.Load(smallLoad)
 	r.Kill()
 	for range 2 {
-		r.upgrade()
+		r.Upgrade()
 	}
 	r.WaitFamily(t, 1, patience)
-	r.account(l).MustBeClean(t)
+	r.Account(l).MustBeClean(t)
 	if n := strings.Count(r.Output(), "cannot tell the service manager"); n > 3 {
 		t.Errorf("the log says %d times that the supervisor is gone", n)
 	}
-	r.signalMain(syscall.SIGTERM)
+	r.SignalMain(syscall.SIGTERM)
 	r.WaitFamily(t, 0, patience)
 }
 
 // A supervisor that is stopped delays nothing for long, and when it goes on it knows what has happened meanwhile.
 func TestStoppedSupervisorCatchesUp(t *testing.T) {
 	t.Parallel()
-	r := startService(t, always)
+	r := testclient.Start(t, always)
 	r.Signal(syscall.SIGSTOP)
-	r.release("two")
+	r.Release("two")
 	for range 8 { // more messages than the socket's queue has room for, on some kernels
-		r.upgrade()
+		r.Upgrade()
 	}
 	r.Signal(syscall.SIGCONT)
 	r.WaitFamily(t, 2, patience)
-	r.waitKnown()
-	dead, _ := r.killAll()
-	testutil.Until(t, patience, "another process serves", func() bool { return r.servesWithout(dead[0]) })
-	r.mustRun("two")
-	if st := r.ask("GET", "/status").Status; st.Generation != 10 {
+	r.WaitKnown()
+	dead, _ := r.KillAll()
+	testutil.Until(t, patience, "another process serves", func() bool { return r.ServesWithout(dead[0]) })
+	r.MustRun("two")
+	if st := r.Status(); st.Generation != 10 {
 		t.Errorf("generation %d serves, want 10", st.Generation)
 	}
-	r.mustStop(syscall.SIGTERM)
+	r.MustStop(syscall.SIGTERM)
 }
 
 // A SIGHUP is for the generation that serves, also when the supervisor has not heard yet which one that is.
 func TestHangupIsForTheGenerationThatServes(t *testing.T) {
 	t.Parallel()
-	r := startService(t, always)
+	r := testclient.Start(t, always)
 	for n := range 5 { // what it finds first is a matter of chance
-		old := r.mainPID()
+		old := r.MainPID()
 		r.Signal(syscall.SIGSTOP)
-		r.upgrade()
-		testutil.Until(t, patience, "the old process has ended", func() bool { return gone(old) })
+		r.Upgrade()
+		testutil.Until(t, patience, "the old process has ended", func() bool { return testclient.Gone(old) })
 		r.Signal(syscall.SIGHUP)
 		r.Signal(syscall.SIGCONT)
-		r.waitServing(3+2*n, old)
+		r.WaitServing(3+2*n, old)
 	}
-	r.mustStop(syscall.SIGTERM)
+	r.MustStop(syscall.SIGTERM)
 }
 
 // A SIGHUP is remembered also if it comes before the supervisor has seen that nobody serves.
 func TestHangupDuringACrashIsRemembered(t *testing.T) {
 	t.Parallel()
-	r := startService(t, always)
+	r := testclient.Start(t, always)
 	for n := range 5 { // what it finds first is a matter of chance
 		r.Signal(syscall.SIGSTOP)
-		dead, _ := r.killAll()
-		testutil.Until(t, patience, "the process has ended", func() bool { return gone(dead[0]) })
+		dead, _ := r.KillAll()
+		testutil.Until(t, patience, "the process has ended", func() bool { return testclient.Gone(dead[0]) })
 		r.Signal(syscall.SIGHUP)
 		r.Signal(syscall.SIGCONT)
-		r.waitServing(3+2*n, dead[0])
-		r.waitKnown()
+		r.WaitServing(3+2*n, dead[0])
+		r.WaitKnown()
 	}
-	r.mustStop(syscall.SIGTERM)
-}
-
-// waitKnown waits until the supervisor knows who the main generation is.
-func (r *running) waitKnown() {
-	r.t.Helper()
-	testutil.Until(r.t, patience, "the supervisor knows", func() bool {
-		return strings.Contains(r.Output(), fmt.Sprintf("supervisor: main generation pid=%d", r.mainPID()))
-	})
+	r.MustStop(syscall.SIGTERM)
 }
 
 // A process that the service has started and forgotten is reaped when it ends.
 func TestSupervisorReapsOrphans(t *testing.T) {
 	t.Parallel()
-	r := startService(t, always)
-	pid := r.ask("POST", "/orphan").Error
+	r := testclient.Start(t, always)
+	pid := r.Ask("POST", "/orphan").Error
 	testutil.Until(t, patience, "the orphan is reaped", func() bool {
 		_, err := os.Stat("/proc/" + pid)
 		return pid != "" && os.IsNotExist(err)
 	})
-	r.mustStop(syscall.SIGTERM)
+	r.MustStop(syscall.SIGTERM)
 }
 
 // What fails before it has served is not started again: the supervisor ends with its status.
 func TestFailedStartEndsTheSupervisor(t *testing.T) {
 	t.Parallel()
-	r := &running{t: t, dir: t.TempDir(), set: settings{Supervisor: "always", Addr: "127.0.0.1:99999"}}
-	r.change(nil)
-	r.Proc = testutil.Start(t, "service", testutil.Cfg{Env: []string{dirEnv + "=" + r.dir}})
+	r := testclient.New(t, func(s *plan.Settings) { s.Supervisor, s.Addr = "always", "127.0.0.1:99999" })
+	r.Proc = testutil.Start(t, "service", testutil.Cfg{Env: []string{r.Env()}})
 	if code, err := r.Wait(patience); err != nil || code != 1 {
 		t.Errorf("exit status %d, %v", code, err)
 	}
@@ -193,43 +185,43 @@ func TestFailedStartEndsTheSupervisor(t *testing.T) {
 // A successor that cannot speak for itself, a program with tableflip alone, is the service for the supervisor all the same.
 func TestSupervisorFollowsPlainTableflip(t *testing.T) {
 	t.Parallel()
-	r := startService(t, func(s *settings) { s.Supervisor, s.Timeout = "always", time.Second })
-	l := r.load(smallLoad)
-	r.change(func(s *settings) { s.Plain = true })
-	r.upgrade()
+	r := testclient.Start(t, func(s *plan.Settings) { s.Supervisor, s.Timeout = "always", time.Second })
+	l := r.Load(smallLoad)
+	r.Change(func(s *plan.Settings) { s.Plain = true })
+	r.Upgrade()
 	testutil.Until(t, patience, "tableflip answers", func() bool { return l.Seen("plain") })
 	r.WaitFamily(t, 2, patience)
-	plain := r.mainPID()
+	plain := r.MainPID()
 	since := time.Now()
 	testutil.Until(t, patience, "longer than Timeout", func() bool { return time.Since(since) > 1500*time.Millisecond })
-	if got := r.generations(); len(got) != 1 || got[0] != plain {
+	if got := r.Generations(); len(got) != 1 || got[0] != plain {
 		t.Errorf("%v run, and not only %d", got, plain)
 	}
-	r.account(l).MustBeClean(t)
-	r.change(func(s *settings) { s.Plain = false })
+	r.Account(l).MustBeClean(t)
+	r.Change(func(s *plan.Settings) { s.Plain = false })
 	r.Signal(syscall.SIGHUP)
-	testutil.Until(t, patience, "the library serves again", func() bool { return r.servesWithout(plain) })
+	testutil.Until(t, patience, "the library serves again", func() bool { return r.ServesWithout(plain) })
 	r.WaitFamily(t, 2, patience)
-	dead, _ := r.killAll()
-	testutil.Until(t, patience, "another process serves", func() bool { return r.servesWithout(dead[0]) })
-	r.mustStop(syscall.SIGTERM)
+	dead, _ := r.KillAll()
+	testutil.Until(t, patience, "another process serves", func() bool { return r.ServesWithout(dead[0]) })
+	r.MustStop(syscall.SIGTERM)
 }
 
 // A SIGHUP while nobody serves is for whoever serves next.
 func TestHangupAfterACrashIsRemembered(t *testing.T) {
 	t.Parallel()
-	f := faultAt(t, "new.resumed", "stop")
-	r := startService(t, always, f.env)
-	r.killAll()
-	testutil.Until(t, patience, "the next one is about to start", r.frozen)
+	f := testclient.FaultAt(t, "new.resumed", "stop")
+	r := testclient.Start(t, always, f.Env)
+	r.KillAll()
+	testutil.Until(t, patience, "the next one is about to start", r.Frozen)
 	r.Signal(syscall.SIGHUP)
-	if err := syscall.Kill(r.faulted(), syscall.SIGCONT); err != nil {
+	if err := syscall.Kill(r.Faulted(), syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
 	testutil.Until(t, patience, "generation 3 serves", func() bool {
-		a, err := r.tryAsk(t.Context(), "GET", "/status")
+		a, err := r.TryAsk(t.Context(), "GET", "/status")
 		return err == nil && a.Status.State == "serving" && a.Status.Generation == 3
 	})
 	r.WaitFamily(t, 2, patience)
-	r.mustStop(syscall.SIGTERM)
+	r.MustStop(syscall.SIGTERM)
 }

@@ -10,39 +10,41 @@ import (
 	"testing"
 
 	"github.com/midair-go/midair/internal/testutil"
+	"github.com/midair-go/midair/upgrade/internal/testclient"
+	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
 // No question that came in one datagram is lost or answered twice, whatever becomes of an upgrade before its commit.
 func TestDatagramsAreAnsweredOnce(t *testing.T) {
 	const good, aborted, clients = 20, 3, 8
-	for _, network := range []string{"udp", "unixgram"} {
-		t.Run(network, func(t *testing.T) {
+	for _, network := range []plan.Names{plan.NamesUDP, plan.NamesUnix} {
+		t.Run(string(network), func(t *testing.T) {
 			t.Parallel()
 			fail := t.TempDir()
-			r := startService(t, func(s *settings) { long(s); s.Names = network }, testutil.FaultEnv(
+			r := testclient.Start(t, func(s *plan.Settings) { long(s); s.Names = network }, testutil.FaultEnv(
 				testutil.FaultSpec("new.opened", "exit:3@"+filepath.Join(fail, "exit"), ""),
 				testutil.FaultSpec("new.opened", "kill@"+filepath.Join(fail, "opened"), ""),
 				testutil.FaultSpec("new.prepared", "kill@"+filepath.Join(fail, "prepared"), ""),
 				testutil.FaultSpec("new.welcomed", "kill@"+filepath.Join(fail, "welcomed"), "")))
-			a := r.startAsking(clients)
+			a := startAsking(t, r, clients)
 			for _, how := range []string{"exit", "opened", "prepared", "welcomed", "exit"} {
-				r.failAt(filepath.Join(fail, how))
+				failAt(t, r, filepath.Join(fail, how))
 			}
-			r.change(func(s *settings) { s.Bad = "refuse-commit" }) // the old process has stopped reading by then
-			_, done := r.soaking()
-			r.ask("POST", "/commit")
+			r.Change(func(s *plan.Settings) { s.Bad = plan.RefuseValueAtCommit }) // the old process has stopped reading by then
+			_, done := r.Soaking()
+			r.Ask("POST", "/commit")
 			if got := <-done; got.Phase != "commit" {
 				t.Errorf("upgrade: %+v", got)
 			}
-			r.change(func(s *settings) { s.Bad = "" })
+			r.Change(func(s *plan.Settings) { s.Bad = "" })
 			for range aborted {
-				_, done := r.soaking()
+				_, done := r.Soaking()
 				a.waitAnswers(t, clients)
-				r.ask("POST", "/abort")
+				r.Ask("POST", "/abort")
 				<-done
 			}
 			for n := range good {
-				r.upgradeNow()
+				r.UpgradeNow()
 				testutil.Until(t, patience, "the new generation answers", func() bool { return a.seen(fmt.Sprint("g", n+2)) })
 			}
 			t.Logf("%d questions", a.end())
@@ -52,30 +54,30 @@ func TestDatagramsAreAnsweredOnce(t *testing.T) {
 }
 
 // failAt makes an upgrade that fails while the file exists.
-func (r *running) failAt(file string) {
-	r.t.Helper()
+func failAt(t *testing.T, r *testclient.Service, file string) {
+	t.Helper()
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
-		r.t.Fatal(err)
+		t.Fatal(err)
 	}
-	if a := r.ask("POST", "/upgrade"); a.Committed {
-		r.t.Fatalf("upgrade: %+v", a)
+	if a := r.Ask("POST", "/upgrade"); a.Committed {
+		t.Fatalf("upgrade: %+v", a)
 	}
 	if err := os.Remove(file); err != nil {
-		r.t.Fatal(err)
+		t.Fatal(err)
 	}
 }
 
 // Until the commit the old process reads alone, and from then on the new one.
 func TestOneProcessReadsDatagrams(t *testing.T) {
-	for _, network := range []string{"udp", "unixgram"} {
-		t.Run(network, func(t *testing.T) {
+	for _, network := range []plan.Names{plan.NamesUDP, plan.NamesUnix} {
+		t.Run(string(network), func(t *testing.T) {
 			t.Parallel()
-			r := startService(t, func(s *settings) { long(s); s.Names = network })
-			_, done := r.soaking()
-			r.connect("g2") // it accepts connections
-			c := r.resolver()
+			r := testclient.Start(t, func(s *plan.Settings) { long(s); s.Names = network })
+			_, done := r.Soaking()
+			r.DialTo("g2") // it accepts connections
+			c := newResolver(t, r)
 			c.mustAsk(t, 300, "g1")
-			r.ask("POST", "/commit")
+			r.Ask("POST", "/commit")
 			<-done
 			c.mustAsk(t, 300, "g2")
 		})
@@ -93,22 +95,22 @@ func (c *resolver) mustAsk(t *testing.T, times int, by string) {
 
 // What the old process has read it answers, however long after the handover.
 func TestOldProcessAnswersTheDatagramsItHasRead(t *testing.T) {
-	for _, network := range []string{"udp", "unixgram"} {
-		t.Run(network, func(t *testing.T) {
+	for _, network := range []plan.Names{plan.NamesUDP, plan.NamesUnix} {
+		t.Run(string(network), func(t *testing.T) {
 			t.Parallel()
-			r := startService(t, func(s *settings) { s.Names = network })
+			r := testclient.Start(t, func(s *plan.Settings) { s.Names = network })
 			var held []*resolver
 			for range 10 {
-				held = append(held, r.resolver())
+				held = append(held, newResolver(t, r))
 				if err := held[len(held)-1].send("hold"); err != nil {
 					t.Fatal(err)
 				}
 			}
-			fresh := r.resolver()
+			fresh := newResolver(t, r)
 			fresh.mustAsk(t, 1, "g1") // and so it has read those before
-			r.upgrade()
+			r.Upgrade()
 			fresh.mustAsk(t, 100, "g2")
-			r.letGo()
+			r.Touch("release")
 			for _, c := range held {
 				if by, err := c.answer("hold"); err != nil || by != "g1" {
 					t.Errorf("%s answers, %v", by, err)
@@ -120,18 +122,18 @@ func TestOldProcessAnswersTheDatagramsItHasRead(t *testing.T) {
 
 // If the old process is killed, the candidate reads what had not been read.
 func TestDatagramsSurviveTheOldProcess(t *testing.T) {
-	for _, network := range []string{"udp", "unixgram"} {
-		t.Run(network, func(t *testing.T) {
+	for _, network := range []plan.Names{plan.NamesUDP, plan.NamesUnix} {
+		t.Run(string(network), func(t *testing.T) {
 			t.Parallel()
-			f := faultAt(t, "old.opened", "stop")
-			r := startService(t, func(s *settings) { s.Names = network }, f.env)
-			done := r.beginUpgrade()
-			testutil.Until(t, patience, "the old process stands still", r.frozen)
-			c := r.resolver()
+			f := testclient.FaultAt(t, "old.opened", "stop")
+			r := testclient.Start(t, func(s *plan.Settings) { s.Names = network }, f.Env)
+			done := r.BeginUpgrade()
+			testutil.Until(t, patience, "the old process stands still", r.Frozen)
+			c := newResolver(t, r)
 			if err := c.send("name"); err != nil {
 				t.Fatal(err)
 			}
-			_ = syscall.Kill(r.faulted(), syscall.SIGKILL)
+			_ = syscall.Kill(r.Faulted(), syscall.SIGKILL)
 			<-done
 			if by, err := c.answer("name"); err != nil || by != "g2" {
 				t.Errorf("%s answers, %v", by, err)

@@ -7,99 +7,114 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/midair-go/midair/upgrade"
+	"github.com/midair-go/midair/upgrade/internal/testclient"
+	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
 // A peer that knows the first version of the protocol only replaces, and is replaced. What came later is not there.
 func TestOldestPeerIsGoodEnough(t *testing.T) {
 	t.Parallel()
-	r := startService(t, func(s *settings) { s.Bake = "dial" })
-	l := r.load(smallLoad)
-	r.change(func(s *settings) { s.Meddle, s.Bake = "speaks:1 1", "" })
-	r.upgrade()
-	r.waitServing(2, 0)
-	if st := r.ask("GET", "/status").Status; st.Previous != nil {
+	r := testclient.Start(t, func(s *plan.Settings) { s.Bake = plan.BakeCannotDial })
+	l := r.Load(smallLoad)
+	r.Change(func(s *plan.Settings) { s.Meddling, s.Bake = plan.Meddling{Do: plan.Speaks, Low: 1, High: 1}, "" })
+	r.Upgrade()
+	r.WaitServing(2, 0)
+	if st := r.Status(); st.Previous != nil {
 		t.Errorf("it knows of an earlier build: %+v", st.Previous)
 	}
-	if a := r.ask("POST", "/rollback"); !a.NotReady {
+	if a := r.Ask("POST", "/rollback"); !a.Is(upgrade.ErrNotReady) {
 		t.Errorf("rollback: %+v", a)
 	}
-	r.change(func(s *settings) { s.Meddle = "" })
-	r.release("another")
-	r.mustRecover(l, 2)
-	if st := r.ask("GET", "/status").Status; st.Previous == nil {
+	r.Change(func(s *plan.Settings) { s.Meddling = plan.Meddling{} })
+	r.Release("another")
+	r.MustRecover(l, 2)
+	if st := r.Status(); st.Previous == nil {
 		t.Error("two of the newer version do not speak it")
 	}
-	r.account(l).MustBeClean(t)
+	r.Account(l).MustBeClean(t)
 }
 
 // Versions, fields and frames that are not known yet do no harm, on neither side.
 func TestPeerFromTheFutureIsUnderstood(t *testing.T) {
 	t.Parallel()
-	r := startService(t, nil)
-	l := r.load(smallLoad)
-	r.change(func(s *settings) { s.Meddle = "future" })
+	r := testclient.Start(t, nil)
+	l := r.Load(smallLoad)
+	r.Change(func(s *plan.Settings) { s.Meddling.Do = plan.Future })
 	for n := range 3 {
-		r.release(fmt.Sprint("another", n))
-		r.upgrade()
+		r.Release(fmt.Sprint("another", n))
+		r.Upgrade()
 	}
-	r.change(func(s *settings) { s.Bad = "check" })
-	r.waitServing(4, 0)
-	r.mustFail("check", "the database is not there")
-	if st := r.ask("GET", "/status").Status; st.Previous == nil {
+	r.Change(func(s *plan.Settings) { s.Bad = plan.CheckFails })
+	r.WaitServing(4, 0)
+	r.MustFail("check", "the database is not there")
+	if st := r.Status(); st.Previous == nil {
 		t.Error("nothing is known of the earlier build")
 	}
-	r.mustRecover(l, 4)
-	r.account(l).MustBeClean(t)
+	r.MustRecover(l, 4)
+	r.Account(l).MustBeClean(t)
 }
 
 // Two versions of the protocol that have nothing in common cannot work together. Whoever finds out says what to do, and
 // the old process serves on.
 func TestForeignProtocolIsRefused(t *testing.T) {
-	for _, c := range []struct{ name, meddle, phase, reason string }{
-		{"newer candidate", "speaks:3 9", "start", "versions 3 to 9 of the control protocol, this process 1 to 2: upgrade to a release in between first"},
-		{"no candidate", "speaks:0 0", "start", "versions 0 to 0 of the control protocol"},
-		{"newer old process", "refuses:it is too old", "start", "it is too old"},
-		{"older old process", "chooses:0", "start", "the old process: it speaks versions 0 to 0 of the control protocol"},
-		{"old process that insists", "chooses:3", "start", "the old process: it speaks versions 3 to 3 of the control protocol, this process 1 to 2: upgrade to a release in between first"},
+	for _, c := range []struct {
+		name          string
+		meddling      plan.Meddling
+		phase, reason string
+	}{
+		{"newer candidate", plan.Meddling{Do: plan.Speaks, Low: 3, High: 9}, "start", "versions 3 to 9 of the control protocol, this process 1 to 2: upgrade to a release in between first"},
+		{"no candidate", plan.Meddling{Do: plan.Speaks, Low: 0, High: 0}, "start", "versions 0 to 0 of the control protocol"},
+		{"newer old process", plan.Meddling{Do: plan.Refuses, Reason: "it is too old"}, "start", "it is too old"},
+		{"older old process", plan.Meddling{Do: plan.Chooses, Low: 0}, "start", "the old process: it speaks versions 0 to 0 of the control protocol"},
+		{"old process that insists", plan.Meddling{Do: plan.Chooses, Low: 3}, "start", "the old process: it speaks versions 3 to 3 of the control protocol, this process 1 to 2: upgrade to a release in between first"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			r := startService(t, nil)
-			l := r.load(smallLoad)
-			r.change(func(s *settings) { s.Meddle = c.meddle })
-			r.mustFail(c.phase, c.reason)
-			r.change(func(s *settings) { s.Meddle = "" })
-			r.mustRecover(l, 1)
-			r.account(l).MustBeClean(t)
+			r := testclient.Start(t, nil)
+			l := r.Load(smallLoad)
+			r.Change(func(s *plan.Settings) { s.Meddling = c.meddling })
+			r.MustFail(c.phase, c.reason)
+			r.Change(func(s *plan.Settings) { s.Meddling = plan.Meddling{} })
+			r.MustRecover(l, 1)
+			r.Account(l).MustBeClean(t)
 		})
 	}
 }
+
+// rubbish is what comes in place of the message of a kind, and retort what comes after the message.
+func rubbish(kind string) plan.Meddling { return plan.Meddling{Do: plan.Rubbish, Kind: kind} }
+func retort(kind string) plan.Meddling  { return plan.Meddling{Do: plan.Retort, Kind: kind} }
 
 const noFrame = "what came on the control socket is not a frame"
 
 // Who sends rubbish before the commit is as good as dead, in every phase and on both sides, and the old process serves
 // on at once.
 func TestRubbishBeforeTheCommitEndsTheUpgrade(t *testing.T) {
-	for _, c := range []struct{ meddle, phase string }{
-		{"rubbish:hello", "start"},
-		{"retort:hello", ""}, // in whichever phase it is found
-		{"rubbish:welcome", "start"},
-		{"rubbish:prepared", "check"},
-		{"retort:prepared", ""},
-		{"rubbish:open", "check"},
-		{"retort:open", "soak"},
-		{"rubbish:previous", "check"},
-		{"retort:previous", ""},
-		{"rubbish:commit", "soak"},
+	for _, c := range []struct {
+		meddling plan.Meddling
+		phase    string
+	}{
+		{rubbish("hello"), "start"},
+		{retort("hello"), ""}, // in whichever phase it is found
+		{rubbish("welcome"), "start"},
+		{rubbish("prepared"), "check"},
+		{retort("prepared"), ""},
+		{rubbish("open"), "check"},
+		{retort("open"), "soak"},
+		{rubbish("previous"), "check"},
+		{retort("previous"), ""},
+		{rubbish("commit"), "soak"},
 	} {
-		t.Run(c.meddle, func(t *testing.T) {
+		t.Run(c.meddling.String(), func(t *testing.T) {
 			t.Parallel()
-			r := startService(t, func(s *settings) { s.Timeout, s.Soak = 10*time.Second, 200*time.Millisecond })
-			l := r.load(smallLoad)
-			r.change(func(s *settings) { s.Meddle = c.meddle })
-			r.release("another") // so that there is an earlier build to tell of
+			r := testclient.Start(t, func(s *plan.Settings) { s.Timeout, s.Soak = 10*time.Second, 200*time.Millisecond })
+			l := r.Load(smallLoad)
+			r.Change(func(s *plan.Settings) { s.Meddling = c.meddling })
+			r.Release("another") // so that there is an earlier build to tell of
 			began := time.Now()
-			a := r.ask("POST", "/upgrade")
+			a := r.Ask("POST", "/upgrade")
 			if a.Committed || c.phase != "" && a.Phase != c.phase || !strings.Contains(a.Reason, noFrame) {
 				t.Errorf("upgrade: committed %v, %s: %s", a.Committed, a.Phase, a.Reason)
 			}
@@ -107,9 +122,9 @@ func TestRubbishBeforeTheCommitEndsTheUpgrade(t *testing.T) {
 				t.Errorf("noticed after %v", took)
 			}
 			r.WaitFamily(t, 1, patience)
-			r.change(func(s *settings) { s.Meddle = "" })
-			r.mustRecover(l, 1)
-			r.account(l).MustBeClean(t)
+			r.Change(func(s *plan.Settings) { s.Meddling = plan.Meddling{} })
+			r.MustRecover(l, 1)
+			r.Account(l).MustBeClean(t)
 		})
 	}
 }
@@ -117,43 +132,43 @@ func TestRubbishBeforeTheCommitEndsTheUpgrade(t *testing.T) {
 // Rubbish in place of the word that it serves is a commit that failed, and rubbish after it is nothing.
 func TestRubbishAroundTheCommit(t *testing.T) {
 	for _, c := range []struct {
-		meddle    string
+		meddling  plan.Meddling
 		committed bool
 	}{
-		{"rubbish:serving", false}, {"retort:serving", true}, {"retort:commit", true},
+		{rubbish("serving"), false}, {retort("serving"), true}, {retort("commit"), true},
 	} {
-		t.Run(c.meddle, func(t *testing.T) {
+		t.Run(c.meddling.String(), func(t *testing.T) {
 			t.Parallel()
-			r := startService(t, nil)
-			r.change(func(s *settings) { s.Meddle = c.meddle })
-			a := r.ask("POST", "/upgrade")
+			r := testclient.Start(t, nil)
+			r.Change(func(s *plan.Settings) { s.Meddling = c.meddling })
+			a := r.Ask("POST", "/upgrade")
 			if a.Committed != c.committed || !a.Committed && (a.Phase != "commit" || !strings.Contains(a.Reason, noFrame)) {
 				t.Errorf("upgrade: committed %v, %s: %s", a.Committed, a.Phase, a.Reason)
 			}
 			r.WaitFamily(t, 1, patience)
-			r.change(func(s *settings) { s.Meddle = "" })
-			r.upgrade()
+			r.Change(func(s *plan.Settings) { s.Meddling = plan.Meddling{} })
+			r.Upgrade()
 		})
 	}
 }
 
 // Rubbish while an upgrade is taken back makes it no longer than the grace.
 func TestRubbishWhileTakingBack(t *testing.T) {
-	for _, meddle := range []string{"rubbish:abort", "rubbish:returned", "rubbish:released", "retort:returned"} {
-		t.Run(meddle, func(t *testing.T) {
+	for _, meddling := range []plan.Meddling{rubbish("abort"), rubbish("returned"), rubbish("released"), retort("returned")} {
+		t.Run(meddling.String(), func(t *testing.T) {
 			t.Parallel()
-			r := startService(t, func(s *settings) { s.Soak, s.AbortGrace = time.Minute, 2*time.Second })
-			l := r.load(smallLoad)
-			r.change(func(s *settings) { s.Meddle = meddle })
-			_, done := r.soaking()
-			r.ask("POST", "/abort")
-			if a := <-done; !a.Aborted {
+			r := testclient.Start(t, func(s *plan.Settings) { s.Soak, s.AbortGrace = time.Minute, 2*time.Second })
+			l := r.Load(smallLoad)
+			r.Change(func(s *plan.Settings) { s.Meddling = meddling })
+			_, done := r.Soaking()
+			r.Ask("POST", "/abort")
+			if a := <-done; !a.Is(upgrade.ErrAborted) {
 				t.Errorf("upgrade: %+v", a)
 			}
 			r.WaitFamily(t, 1, patience)
-			r.change(func(s *settings) { s.Meddle = "" })
-			r.mustRecover(l, 1)
-			r.account(l).MustBeClean(t)
+			r.Change(func(s *plan.Settings) { s.Meddling = plan.Meddling{} })
+			r.MustRecover(l, 1)
+			r.Account(l).MustBeClean(t)
 		})
 	}
 }

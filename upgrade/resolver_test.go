@@ -3,7 +3,6 @@
 package upgrade_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -16,75 +15,9 @@ import (
 	"time"
 
 	"github.com/midair-go/midair/internal/testutil"
+	"github.com/midair-go/midair/upgrade/internal/testclient"
+	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
-
-// names is a service like DNS: a datagram is a question, "id text", and its answer is "id text generation".
-type names struct {
-	pc         net.PacketConn // nil: there is none
-	generation int
-	release    string // questions with the text "hold" are answered when this file exists
-}
-
-func (s *service) openNames() (*names, error) {
-	if s.set.Names == "" {
-		return &names{}, nil
-	}
-	addr := "127.0.0.1:0"
-	if s.set.Names == "unixgram" {
-		addr = filepath.Join(s.dir, "names")
-	}
-	pc, err := s.up.ListenPacket(s.set.Names, addr)
-	if err != nil {
-		return nil, err
-	}
-	n := &names{pc: pc, generation: s.up.Status().Generation, release: filepath.Join(s.dir, "release")}
-	return n, os.WriteFile(filepath.Join(s.dir, "names-addr"), []byte(pc.LocalAddr().String()), 0o600)
-}
-
-// serve starts the service. It ends with ctx, answers what it has read, and hangs up; then it says so.
-func (n *names) serve(ctx context.Context) <-chan error {
-	ended := make(chan error, 1)
-	if n.pc == nil {
-		close(ended)
-		return ended
-	}
-	context.AfterFunc(ctx, func() { _ = n.pc.SetReadDeadline(time.Unix(1, 0)) })
-	go func() { // ends with ctx, and with what is held
-		var work sync.WaitGroup
-		buf := make([]byte, 1500)
-		for {
-			size, from, err := n.pc.ReadFrom(buf)
-			if err != nil {
-				break
-			}
-			question := string(buf[:size])
-			work.Go(func() { n.answer(question, from) })
-		}
-		work.Wait()
-		ended <- n.pc.Close()
-	}()
-	return ended
-}
-
-func (n *names) answer(question string, to net.Addr) {
-	if strings.HasSuffix(question, " hold") {
-		for !exists(n.release) {
-			time.Sleep(5 * time.Millisecond) // this is the work
-		}
-	}
-	_, err := n.pc.WriteTo(fmt.Appendf(nil, "%s g%d", question, n.generation), to)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "answer:", err)
-	}
-}
-
-// letGo lets the service go on with what it holds.
-func (r *running) letGo() {
-	r.t.Helper()
-	if err := os.WriteFile(filepath.Join(r.dir, "release"), nil, 0o600); err != nil {
-		r.t.Fatal(err)
-	}
-}
 
 // resolver asks one question after the other, and none of them twice.
 type resolver struct {
@@ -95,22 +28,18 @@ type resolver struct {
 
 var resolvers atomic.Int64
 
-func (r *running) resolver() *resolver {
-	r.t.Helper()
+func newResolver(t *testing.T, r *testclient.Service) *resolver {
+	t.Helper()
 	id := fmt.Sprint("c", resolvers.Add(1))
-	b, err := os.ReadFile(filepath.Join(r.dir, "names-addr"))
-	if err != nil {
-		r.t.Fatal(err)
-	}
 	var d net.Dialer
-	if r.set.Names == "unixgram" {
-		d.LocalAddr = &net.UnixAddr{Net: "unixgram", Name: filepath.Join(r.dir, id)}
+	if r.Set.Names == plan.NamesUnix {
+		d.LocalAddr = &net.UnixAddr{Net: "unixgram", Name: filepath.Join(r.Dir, id)}
 	}
-	c, err := d.Dial(r.set.Names, string(b))
+	c, err := d.Dial(string(r.Set.Names), r.Read("names-addr"))
 	if err != nil {
-		r.t.Fatal(err)
+		t.Fatal(err)
 	}
-	r.t.Cleanup(func() { c.Close() })
+	t.Cleanup(func() { c.Close() })
 	return &resolver{c: c, id: id}
 }
 
@@ -143,7 +72,7 @@ func (c *resolver) answer(text string) (string, error) {
 	return by, nil
 }
 
-// nothingMore tells whether there is another answer, now that the service answers other questions.
+// nothingMore returns an error if there is another answer, now that the service answers other questions.
 func (c *resolver) nothingMore() error {
 	if _, err := c.ask("last"); err != nil {
 		return err
@@ -163,12 +92,12 @@ type asking struct {
 	by    sync.Map
 }
 
-func (r *running) startAsking(clients int) *asking {
-	r.t.Helper()
+func startAsking(t *testing.T, r *testclient.Service, clients int) *asking {
+	t.Helper()
 	a := &asking{stop: make(chan struct{})}
 	for range clients {
-		c := r.resolver()
-		a.done.Go(func() { a.run(r.t, c) })
+		c := newResolver(t, r)
+		a.done.Go(func() { a.run(t, c) }) // until end
 	}
 	return a
 }

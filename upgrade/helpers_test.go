@@ -1,0 +1,59 @@
+//go:build linux
+
+package upgrade_test
+
+import (
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/midair-go/midair/internal/testutil"
+	"github.com/midair-go/midair/upgrade/internal/testclient"
+	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
+)
+
+const patience = testclient.Patience
+
+// smallLoad is enough to have connections in every state at any moment.
+var smallLoad = testutil.LoadOptions{KeepAlive: 6, New: 3, SlowEvery: 20}
+
+// Changes of the settings that many tests make.
+
+// long makes a soak that lasts until a commit or an abort.
+func long(s *plan.Settings) { s.Soak = time.Minute }
+
+// staying is long without connections that move.
+func staying(s *plan.Settings) { s.Soak, s.NoMove = time.Minute, true }
+
+// impatient makes candidates that hang fail soon.
+func impatient(s *plan.Settings) { s.Timeout = 1500 * time.Millisecond }
+
+// always is a service that supervises itself.
+func always(s *plan.Settings) { s.Supervisor = "always" }
+
+// onPath makes the service listen on a unix socket.
+func onPath(s *plan.Settings) {
+	s.Network, s.Addr = "unix", filepath.Join(filepath.Dir(s.PIDFile), "svc.sock")
+}
+
+// byWeights gives a candidate the weights, one after the other.
+func byWeights(weights ...float64) func(*plan.Settings) {
+	return func(s *plan.Settings) { s.Bake, s.Weights, s.Soak = plan.BakeSteps, weights, 0 }
+}
+
+// dying is how long it takes until a process is dead that was sent a signal, or ends itself.
+const dying = 50 * time.Millisecond
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+func isOver(stop <-chan struct{}) bool {
+	select {
+	case <-stop:
+		return true
+	default:
+		return false
+	}
+}
