@@ -1,0 +1,31 @@
+package upgrade
+
+import "github.com/midair-go/midair/internal/process"
+
+// mode is what an attempt is for.
+type mode int
+
+const (
+	modeUpgrade   mode = iota // to a new build
+	modeHangup                // the same on SIGHUP, which asks for a restart of the same build as well
+	modeRestart               // to whatever the file is
+	modeRehearsal             // to prepared and smoke, and back
+	modeRollback              // to the build that was committed before this one
+	modeRevive                // see runner.orphaned: nothing is ours to judge or to open again
+)
+
+func (m mode) String() string {
+	return [...]string{"upgrade", "upgrade", "restart", "rehearsal", "rollback", "restart"}[m]
+}
+
+// judged tells whether the program's judges are asked: what brings back a build that was good must not depend on them.
+func (m mode) judged() bool { return m != modeRollback && m != modeRevive }
+
+// policy is what may be started.
+func (m mode) policy(verify func(string) error) process.Policy {
+	p := process.Policy{Other: m == modeRestart, Library: m == modeRehearsal, Verify: verify}
+	if m == modeUpgrade {
+		p.SameBuild = ErrSameBuild
+	}
+	return p
+}
