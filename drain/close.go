@@ -8,6 +8,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/midair-go/midair/drain/internal/sockbuf"
 )
 
 // Close closes the connection; during a drain, and of a raw connection always, in the order that lets the client read
@@ -56,7 +58,7 @@ func (c *conn) linger() {
 // unsent reports whether the client may still get bytes of the last answer that are on their way, and there is time.
 func (c *conn) unsent() bool {
 	at := c.srv.at()
-	return unsent(c.Conn) > 0 && at < cutting && (at < propagating || time.Now().Before(c.srv.latest))
+	return sockbuf.Unsent(c.Conn) > 0 && at < cutting && (at < propagating || time.Now().Before(c.srv.latest))
 }
 
 // strike takes the connection off the ledger, if nothing of it is left: net/http has given it up or its owner has closed

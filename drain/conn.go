@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/midair-go/midair/drain/internal/sockbuf"
 )
 
 const (
@@ -172,7 +174,7 @@ func (c *conn) leave() {
 // for another IdleGrace are no request: some clients send a line end too many after a body.
 func (c *conn) part(size int) bool {
 	switch {
-	case !c.silent() || queued(c.Conn):
+	case !c.silent() || sockbuf.Queued(c.Conn):
 		return false
 	case c.srv.at() < draining:
 		return !c.declined(size)
@@ -183,7 +185,7 @@ func (c *conn) part(size int) bool {
 	case c.movable() && c.offer():
 		return true
 	}
-	return !c.due().After(time.Now()) && !queued(c.Conn)
+	return !c.due().After(time.Now()) && !sockbuf.Queued(c.Conn)
 }
 
 // movable reports whether Move can take the connection: HTTP/1 without TLS on a socket, and net/http is the known one.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/midair-go/midair/drain"
+	"github.com/midair-go/midair/drain/internal/sockbuf"
 )
 
 // A wrapping listener puts something of its own around each connection, as many services have it.
@@ -81,7 +82,7 @@ func TestDrainAnswersTheRequestThatMeetsItsDecision(t *testing.T) {
 	}
 	rc.arrive.Store(func() {
 		c.send("GET /just HTTP/1.1\r\nHost: x\r\n\r\n")
-		until(t, "it has arrived", func() bool { return drain.Queued(rc.TCPConn) })
+		until(t, "it has arrived", func() bool { return sockbuf.Queued(rc.TCPConn) })
 	})
 	s.handOver()
 	a, err := c.read()
@@ -91,42 +92,6 @@ func TestDrainAnswersTheRequestThatMeetsItsDecision(t *testing.T) {
 	wantBody(t, a, "/just", true)
 	c.closed()
 	s.clean()
-}
-
-// What the kernel has for a Read is seen without taking it; an end is something too.
-func TestQueuedSeesBytesAndEnds(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	near, err := net.Dial("tcp", ln.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer near.Close()
-	far, err := ln.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if drain.Queued(far) {
-		t.Error("something is queued at the beginning")
-	}
-	near.Write([]byte("x"))
-	until(t, "the byte is queued", func() bool { return drain.Queued(far) })
-	far.Read(make([]byte, 10))
-	if drain.Queued(far) {
-		t.Error("something is queued after the read")
-	}
-	near.Close()
-	until(t, "the end is queued", func() bool { return drain.Queued(far) })
-	far.Close()
-	if !drain.Queued(far) {
-		t.Error("a closed connection looks silent")
-	}
-	if pipe, _ := net.Pipe(); drain.Queued(pipe) {
-		t.Error("a pipe has something queued")
-	}
 }
 
 // A tunnelConn is encrypted by something that net/http does not know.

@@ -31,9 +31,6 @@ func count(s *Server, ok func(*conn) bool) int {
 	return n
 }
 
-// Queued is queued.
-var Queued = queued
-
 // Conns are the connections as net/http has them.
 func Conns(s *Server) (all []net.Conn) {
 	for _, c := range s.ledger.list() {

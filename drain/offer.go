@@ -3,6 +3,8 @@ package drain
 import (
 	"net/http"
 	"time"
+
+	"github.com/midair-go/midair/drain/internal/sockbuf"
 )
 
 // Connections that change process while the server serves: those that leave are offered to Move when Offers says so,
@@ -40,7 +42,7 @@ func (c *conn) propose() {
 
 // declined asks Move once for each offer, while the server serves, and reports whether the connection stays.
 func (c *conn) declined(size int) bool {
-	for c.proposed && !c.begun(size) && !queued(c.Conn) {
+	for c.proposed && !c.begun(size) && !sockbuf.Queued(c.Conn) {
 		c.proposed = false // another offer may come while Move is asked
 		moved := c.offer()
 		c.offered = false // for a drain

@@ -1,15 +1,17 @@
 //go:build linux || darwin || freebsd || netbsd || openbsd || dragonfly
 
-package drain
+package sockbuf
 
 import (
 	"net"
 	"syscall"
 )
 
-// queued reports whether the kernel has something for the next Read: bytes, an end or an error. It peeks rather than
-// ask for the number of bytes, since that is zero for an end too. A connection that is not a socket has no queue.
-func queued(nc net.Conn) bool {
+// Queued reports whether the kernel has something for the next Read: bytes, an end or an error. A closed connection counts
+// as an error. Queued is false for a connection that is not a socket: such a connection has no queue.
+//
+// The first byte is peeked at. To ask for the number of bytes would not do, since an end has zero bytes too.
+func Queued(nc net.Conn) bool {
 	sc, ok := nc.(syscall.Conn)
 	if !ok {
 		return false

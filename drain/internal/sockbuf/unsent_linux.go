@@ -1,4 +1,4 @@
-package drain
+package sockbuf
 
 import (
 	"net"
@@ -6,8 +6,9 @@ import (
 	"unsafe"
 )
 
-// unsent is how many bytes the kernel of the client has not acknowledged.
-func unsent(nc net.Conn) int {
+// Unsent returns how many written bytes the kernel of the peer has not acknowledged. Unsent is 0 for a connection that is
+// closed or not a socket.
+func Unsent(nc net.Conn) int {
 	sc, ok := nc.(syscall.Conn)
 	if !ok {
 		return 0
