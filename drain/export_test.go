@@ -128,12 +128,6 @@ func EventStreamsAsked(s *Server) int {
 	return n
 }
 
-// ReadsAsKnown tells whether net/http reads as Move needs it.
-func ReadsAsKnown() bool { return readsAsKnown() }
-
-// Watch tells whether serve reads as Move needs it.
-func Watch(serve func(*http.Server, net.Listener)) bool { good, _ := watch(serve); return good }
-
 // SetReadsAsKnown says what is known of net/http, until the function that it returns is called.
 func SetReadsAsKnown(known bool) (undo func()) {
 	before := readsAsKnown

@@ -4,11 +4,16 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/midair-go/midair/drain/internal/nethttpcheck"
 	"github.com/midair-go/midair/drain/internal/sockbuf"
 )
 
 // Connections that change process while the server serves: those that leave are offered to Move when Offers says so,
 // those that have come know how to be taken back.
+
+// readsAsKnown reports whether net/http reads as silent and begun need it. With another net/http no connection moves: idle
+// connections are closed, as without Move. A test replaces the function.
+var readsAsKnown = nethttpcheck.ReadsAsKnown
 
 // A guest is a connection that came from another process, which can take it back while nothing was read of a request.
 // Package upgrade has such connections.

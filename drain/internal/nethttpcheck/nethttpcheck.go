@@ -1,4 +1,10 @@
-package drain
+// Package nethttpcheck finds out whether the net/http that a program is built with reads from its connections as package
+// drain expects.
+//
+// Package drain passes on an idle connection if no byte of a next request was read from the connection. Whether a byte was
+// read shows in the way in which net/http reads: in the size of its buffer, and in the read deadlines that it sets. That
+// way is not documented and may change with any release of Go, so it is watched once, on a connection in memory.
+package nethttpcheck
 
 import (
 	"bufio"
@@ -10,27 +16,32 @@ import (
 	"time"
 )
 
-// A connection moves if nothing of a next request was read. Whether that is so shows in how net/http reads from it
-// (silent, begun), which is not documented. So net/http is watched once before the first move, for half a millisecond, and
-// one that reads in another way moves nothing: its idle connections are closed, as without Move.
+// ReadsAsKnown reports whether net/http reads in the known way. If the answer is false, no idle connection may be passed
+// on: a byte of a next request could be lost without a sign.
+//
+// The first call starts a server on a connection in memory, watches it, and ends it before it returns; that takes about
+// half a millisecond, and up to some seconds on a machine that stands still. Calls at the same time wait for the first.
+// Later calls return what was found and do not wait, unless a step took too long: then the next two calls watch again.
+// ReadsAsKnown may be called from any goroutine; the first call should be made while no lock is held.
+func ReadsAsKnown() bool { return known.known() }
 
-// readsAsKnown reports whether net/http reads as it is known to.
-var readsAsKnown = new(opinion).known
+var known opinion
 
-// watchLimit is how long it is waited for each thing that net/http should do. watchTries is how often all of that is tried
-// if time is the reason for a no: it may have been the machine that stood still.
+// watchLimit is how long watch waits for each step of net/http. watchTries is how often net/http is watched if a step
+// took too long: the machine may have stood still.
 const (
 	watchLimit = time.Second
 	watchTries = 3
 )
 
-// An opinion of net/http.
+// An opinion keeps what was found out about net/http.
 type opinion struct {
 	mu    sync.Mutex
 	tries int
 	good  bool
 }
 
+// known returns what was found out, and finds it out before if need be.
 func (o *opinion) known() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -45,8 +56,9 @@ func (o *opinion) known() bool {
 	return good
 }
 
-// watch lets serve answer a request that the first bytes of another one follow, and looks at its next Read: with limits of
-// time and without, which net/http sets in the same places. late says that something did not come in time.
+// watch lets serve answer a request that is followed by the first bytes of a next request, and looks at the next Read: once
+// with limits of time and once without, since net/http sets the deadlines for both in the same places. late reports
+// whether a step took too long.
 func watch(serve func(*http.Server, net.Listener)) (good, late bool) {
 	const whole = "GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 	for _, limit := range []time.Duration{time.Minute, 0} {
@@ -62,14 +74,15 @@ func watch(serve func(*http.Server, net.Listener)) (good, late bool) {
 	return true, false
 }
 
-// A look is a Read of an idle connection.
+// A look describes a Read of an idle connection.
 type look struct {
-	size      int  // of its buffer
-	deadlines int  // how many were set since the connection was idle
-	spoke     bool // the end that it found was not taken without a word
+	size      int  // of the buffer
+	deadlines int  // how many read deadlines were set since the connection was idle
+	spoke     bool // bytes were written after the Read found the end of the connection
 }
 
-// lookAt returns what it saw; ok is false if net/http has not answered and read in time.
+// lookAt sends text to a server that serve runs, and describes the Read that follows the first answer. ok reports whether
+// the server has answered and read in time. The server has ended when lookAt returns.
 func lookAt(serve func(*http.Server, net.Listener), limit time.Duration, text string) (l look, ok bool) {
 	near, far := net.Pipe()
 	p := &probe{Conn: far, looks: make(chan look, 1), closed: make(chan struct{})}
@@ -79,7 +92,7 @@ func lookAt(serve func(*http.Server, net.Listener), limit time.Duration, text st
 	}
 	ln := &single{conn: p, over: make(chan struct{})}
 	done := make(chan struct{})
-	go func() { // ends when ln does
+	go func() { // ends when ln does: lookAt waits for it
 		defer close(done)
 		serve(srv, ln)
 	}()
@@ -113,7 +126,7 @@ func lookAt(serve func(*http.Server, net.Listener), limit time.Duration, text st
 	}
 }
 
-// A probe is the connection that is looked at.
+// A probe is the connection of the server that is watched.
 type probe struct {
 	net.Conn
 	looks  chan look
@@ -122,10 +135,11 @@ type probe struct {
 
 	mu        sync.Mutex
 	idle      bool
-	deadlines int // since it was idle
-	spoke     bool
+	deadlines int  // read deadlines since the connection was idle
+	spoke     bool // bytes were written while the connection was idle
 }
 
+// enter is the ConnState of the server.
 func (p *probe) enter(_ net.Conn, state http.ConnState) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -133,13 +147,14 @@ func (p *probe) enter(_ net.Conn, state http.ConnState) {
 	p.deadlines = 0
 }
 
+// hasSpoken reports whether bytes were written while the connection was idle.
 func (p *probe) hasSpoken() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.spoke
 }
 
-// Read tells of itself before it reads.
+// Read sends a description of the first Read of the idle connection to looks, and reads.
 func (p *probe) Read(b []byte) (int, error) {
 	p.mu.Lock()
 	if p.idle {
@@ -152,7 +167,7 @@ func (p *probe) Read(b []byte) (int, error) {
 	return p.Conn.Read(b)
 }
 
-// Write notes what is said after the answer.
+// Write notes whether bytes are written after the answer.
 func (p *probe) Write(b []byte) (int, error) {
 	p.mu.Lock()
 	p.spoke = p.spoke || p.idle
@@ -160,7 +175,7 @@ func (p *probe) Write(b []byte) (int, error) {
 	return p.Conn.Write(b)
 }
 
-// SetReadDeadline counts.
+// SetReadDeadline counts the deadlines.
 func (p *probe) SetReadDeadline(t time.Time) error {
 	p.mu.Lock()
 	p.deadlines++
@@ -168,13 +183,13 @@ func (p *probe) SetReadDeadline(t time.Time) error {
 	return p.Conn.SetReadDeadline(t)
 }
 
-// Close closes it.
+// Close closes closed and the connection.
 func (p *probe) Close() error {
 	p.once.Do(func() { close(p.closed) })
 	return p.Conn.Close()
 }
 
-// A single is a listener with one connection.
+// A single is a listener that has one connection to accept.
 type single struct {
 	conn net.Conn
 	mu   sync.Mutex
@@ -182,7 +197,7 @@ type single struct {
 	once sync.Once
 }
 
-// Accept returns the connection, and then waits for the end.
+// Accept returns the connection; a second call waits for Close.
 func (l *single) Accept() (net.Conn, error) {
 	l.mu.Lock()
 	c := l.conn
@@ -195,6 +210,8 @@ func (l *single) Accept() (net.Conn, error) {
 	return nil, net.ErrClosed
 }
 
-// Close ends it.
-func (l *single) Close() error   { l.once.Do(func() { close(l.over) }); return nil }
+// Close ends Accept. The connection is not closed.
+func (l *single) Close() error { l.once.Do(func() { close(l.over) }); return nil }
+
+// Addr returns an address without meaning.
 func (l *single) Addr() net.Addr { return &net.TCPAddr{} }

@@ -1,0 +1,93 @@
+package nethttpcheck_test
+
+import (
+	"bufio"
+	"io"
+	"net"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/midair-go/midair/drain/internal/nethttpcheck"
+)
+
+// A quirk is a server that reads as net/http does, but for one thing.
+type quirk struct {
+	size      int    // of the buffer
+	inner     bool   // the server reads ahead into a second buffer, below the first
+	noIdle    bool   // ConnState is not told that the connection is idle
+	deadlines int    // how many read deadlines are set for the idle time
+	header    int    // how many more are set inside a header
+	lastWord  string // what is written when the client has gone
+}
+
+func (q quirk) serve(srv *http.Server, ln net.Listener) {
+	c, err := ln.Accept()
+	if err != nil {
+		return
+	}
+	defer c.Close()
+	srv.ConnState(c, http.StateNew)
+	var below io.Reader = c
+	if q.inner {
+		below = struct{ io.Reader }{bufio.NewReader(c)}
+	}
+	r := bufio.NewReaderSize(below, q.size)
+	for {
+		srv.ConnState(c, http.StateActive)
+		if _, err := http.ReadRequest(r); err != nil {
+			return
+		}
+		io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+		if !q.noIdle {
+			srv.ConnState(c, http.StateIdle)
+		}
+		for range q.deadlines {
+			c.SetReadDeadline(time.Now().Add(time.Minute))
+		}
+		if _, err := r.Peek(4); err != nil {
+			if q.lastWord != "" {
+				io.WriteString(c, q.lastWord)
+			}
+			return
+		}
+		for range q.header {
+			c.SetReadDeadline(time.Now().Add(time.Minute))
+		}
+		if _, err := r.Peek(q.size); err != nil { // the rest of a header
+			return
+		}
+	}
+}
+
+// The net/http of this build reads as Move needs it.
+func TestNetHTTPReadsAsKnown(t *testing.T) {
+	if !nethttpcheck.ReadsAsKnown() {
+		t.Error("it does not: no connection will move")
+	}
+}
+
+// Another net/http is told from the known one by whatever Move depends on.
+func TestUnknownNetHTTPIsFoundOut(t *testing.T) {
+	known := quirk{size: 4096, deadlines: 1, header: 1}
+	if !nethttpcheck.Watch(known.serve) {
+		t.Fatal("the stand-in of the known one is not known")
+	}
+	for name, change := range map[string]func(*quirk){
+		"odd buffer":         func(q *quirk) { q.size = 4000 },
+		"reads ahead":        func(q *quirk) { q.inner = true },
+		"never idle":         func(q *quirk) { q.noIdle = true },
+		"more deadlines":     func(q *quirk) { q.deadlines = 2 },
+		"no header deadline": func(q *quirk) { q.header = 0 },
+		"a last word":        func(q *quirk) { q.lastWord = "HTTP/1.1 408 Request Timeout\r\n\r\n" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			q := known
+			change(&q)
+			if nethttpcheck.Watch(q.serve) {
+				t.Error("it passes for the known one")
+			}
+		})
+	}
+}
