@@ -4,6 +4,8 @@ import (
 	"net"
 	"net/http"
 	"time"
+
+	"github.com/midair-go/midair/drain/internal/frame"
 )
 
 // Wrap is the handler that the http.Server gets for h.
@@ -70,7 +72,7 @@ func Framed(nc net.Conn) (to net.Conn, announce func()) {
 }
 
 // Goodbye is what announces the end of an HTTP/2 connection first.
-const Goodbye = goodbye
+const Goodbye = frame.Goodbye
 
 // Asked counts the WebSockets that are to be closed.
 func Asked(s *Server) int {

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/midair-go/midair/drain/internal/frame"
 )
 
 const (
@@ -143,12 +145,12 @@ type h2conn struct {
 	left    chan struct{} // closed when leave has ended
 
 	writing sync.Mutex // also guards out and gone
-	out     frames
+	out     frame.HTTP2
 	gone    bool // net/http has sent GOAWAY
 
-	in    frames // of the goroutine that reads
-	give  string // what it reads before anything else
-	known bool   // the client has answered
+	in    frame.HTTP2 // of the goroutine that reads
+	give  string      // what it reads before anything else
+	known bool        // the client has answered
 
 	mu    sync.Mutex
 	quiet time.Time // since when there was no stream as net/http was told; zero if there was one
@@ -235,10 +237,10 @@ func (c *h2conn) settled(from, limit time.Time) time.Duration {
 
 // announce writes our GOAWAY if it can be written here. After one of net/http it cannot: the last stream must not grow.
 func (c *h2conn) announce() {
-	if c.gone || !c.out.between() || !c.step.CompareAndSwap(announced, told) {
+	if c.gone || !c.out.Between() || !c.step.CompareAndSwap(announced, told) {
 		return
 	}
-	io.WriteString(c.Conn, goodbye) // net/http meets the error, if there is one, too
+	io.WriteString(c.Conn, frame.Goodbye) // net/http meets the error, if there is one, too
 }
 
 // Write writes, and puts our GOAWAY in where there is room for it.
@@ -247,12 +249,12 @@ func (c *h2conn) Write(p []byte) (int, error) {
 	defer c.writing.Unlock()
 	written, seen := 0, 0
 	for seen < len(p) {
-		n, end := c.out.next(p[seen:])
+		n, end := c.out.Next(p[seen:])
 		seen += n
-		if end && c.out.kind() == frameGoAway {
+		if end && c.out.Kind() == frame.GoAway {
 			c.gone = true
 		}
-		if end && c.step.Load() == announced && c.out.between() {
+		if end && c.step.Load() == announced && c.out.Between() {
 			n, err := c.Conn.Write(p[written:seen])
 			written += n
 			if err != nil {
@@ -303,12 +305,12 @@ func (c *h2conn) tell(p []byte) (int, error) {
 	switch {
 	case c.step.Load() == finished:
 		return 0, io.EOF
-	case c.step.Load() == acked && c.in.between():
+	case c.step.Load() == acked && c.in.Between():
 		quiet := c.entry.quietSince()
 		c.mu.Lock()
 		c.quiet = quiet
 		c.mu.Unlock()
-		c.give = hint
+		c.give = frame.Hint
 		c.step.Store(hinted)
 	}
 	n := copy(p, c.give)
@@ -318,13 +320,13 @@ func (c *h2conn) tell(p []byte) (int, error) {
 
 func (c *h2conn) note(p []byte) {
 	for len(p) > 0 {
-		n, end := c.in.next(p)
+		n, end := c.in.Next(p)
 		p = p[n:]
 		switch {
 		case !end:
-		case c.in.kind() == frameHeaders:
+		case c.in.Kind() == frame.Headers:
 			c.used.Store(true)
-		case !c.known && c.in.pong():
+		case !c.known && c.in.Pong():
 			c.known = true
 			close(c.acked)
 		}

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/midair-go/midair/drain/internal/frame"
 )
 
 const (
@@ -74,7 +76,9 @@ func (u *upgrader) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	}
 	ahead, _ := rw.Reader.Peek(rw.Reader.Buffered())
 	ws := &wsConn{Conn: nc, entry: u.entry, gone: make(chan struct{})}
-	ws.out.begun = u.switched
+	if u.switched {
+		ws.out.Answered()
+	}
 	u.entry.mu.Lock()
 	u.entry.ws = ws
 	u.entry.mu.Unlock()
@@ -103,7 +107,7 @@ type wsConn struct {
 	mute  atomic.Bool // the client does not answer the close: a Read ends
 
 	writing sync.Mutex // guards what follows
-	out     messages
+	out     frame.WebSocket
 	asked   bool // a close is to be written
 	closed  bool // it was, by us or by the library
 }
@@ -142,10 +146,10 @@ func (c *wsConn) Write(p []byte) (int, error) {
 	}
 	seen, written := 0, 0
 	for seen < len(p) {
-		n, end := c.out.next(p[seen:])
+		n, end := c.out.Next(p[seen:])
 		seen += n
-		c.closed = c.closed || end && c.out.closing()
-		if c.asked && !c.closed && c.out.between() {
+		c.closed = c.closed || end && c.out.Closing()
+		if c.asked && !c.closed && c.out.Between() {
 			n, err := c.Conn.Write(p[written:seen])
 			written += n
 			if err != nil {
@@ -167,7 +171,7 @@ func (c *wsConn) tell() {
 	c.writing.Lock()
 	defer c.writing.Unlock()
 	c.asked = !c.closed
-	if c.asked && c.out.between() {
+	if c.asked && c.out.Between() {
 		c.close()
 	}
 }
@@ -222,96 +226,3 @@ func (c *wsConn) Close() error {
 	}
 	return err
 }
-
-// messages follows what a server writes on a connection that becomes a WebSocket: an answer of HTTP, if it is not written
-// before, and frames, RFC 6455 section 5.2.
-type messages struct {
-	head   [10]byte
-	have   int    // how many bytes of head have come; 0 between frames
-	left   uint64 // how many bytes of the payload are to come
-	more   bool   // a message has frames to come
-	begun  bool   // the answer of HTTP was written
-	answer bool   // its header is being written
-	line   int    // how many bytes of its end have come
-}
-
-// next takes bytes up to the end of the current frame, and reports whether that was reached.
-func (m *messages) next(p []byte) (n int, end bool) {
-	if m.answer || !m.begun && m.have == 0 && p[0] == 'H' { // no frame begins so
-		return m.header(p), false
-	}
-	for m.have < m.need() {
-		if n == len(p) {
-			return n, false
-		}
-		m.head[m.have] = p[n]
-		m.have++
-		n++
-		if m.have == m.need() {
-			m.left = m.length()
-		}
-	}
-	skip := min(m.left, uint64(len(p)-n))
-	m.left -= skip
-	n += int(skip)
-	if m.left > 0 {
-		return n, false
-	}
-	m.have = 0
-	if m.head[0]&0x08 == 0 { // control frames may come within a message
-		m.more = m.head[0]&0x80 == 0
-	}
-	return n, true
-}
-
-// header takes bytes up to the empty line.
-func (m *messages) header(p []byte) int {
-	const end = "\r\n\r\n"
-	m.answer = true
-	for i, b := range p {
-		switch {
-		case b == end[m.line]:
-			m.line++
-		case b == '\r':
-			m.line = 1
-		default:
-			m.line = 0
-		}
-		if m.line == len(end) {
-			m.answer, m.begun, m.line = false, true, 0
-			return i + 1
-		}
-	}
-	return len(p)
-}
-
-// need is how long the head of the current frame is, as far as that is known. A server does not mask.
-func (m *messages) need() int {
-	if m.have < 2 {
-		return 2
-	}
-	switch m.head[1] & 0x7f {
-	case 126:
-		return 4
-	case 127:
-		return 10
-	}
-	return 2
-}
-
-func (m *messages) length() (n uint64) {
-	short := uint64(m.head[1] & 0x7f)
-	if short < 126 {
-		return short
-	}
-	for _, b := range m.head[2:m.need()] {
-		n = n<<8 | uint64(b)
-	}
-	return n
-}
-
-// between reports whether the server may write a frame of its own here without cutting a message.
-func (m *messages) between() bool { return m.begun && m.have == 0 && !m.answer && !m.more }
-
-// closing reports whether the last frame was a close.
-func (m *messages) closing() bool { return m.head[0]&0x0f == 0x08 }
