@@ -15,21 +15,6 @@ const (
 	progressTime = 5 * time.Second
 )
 
-// A stage is how far the drain is: a Phase, and where the code needs it finer than that. It only rises.
-type stage int32
-
-const (
-	serving stage = iota
-	propagating
-	draining
-	expired // Grace ran out
-	cutting // a Close closes, it does not wait for the client
-	flushing
-	drained
-)
-
-func (s *Server) at() stage { return stage(s.stage.Load()) }
-
 // drain runs the drain, or waits for the end of the one that runs.
 func (s *Server) drain(handover bool) error {
 	s.once.Do(func() {

@@ -6,32 +6,6 @@ import (
 	"time"
 )
 
-// A Phase says how far a [Server] is.
-type Phase string
-
-// The phases, in their order.
-const (
-	// Serving is the phase from the start to the end of the first context.
-	Serving Phase = "serving"
-	// LameDuck is Serving after [Server.Drain]: not ready, and still accepting.
-	LameDuck Phase = "lame duck"
-	// Propagating is the time of a plain stop as a lame duck.
-	Propagating Phase = "propagating"
-	// Draining is the time in which what is there is finished.
-	Draining Phase = "draining"
-	// Jobs is the part of it in which no connection is left, but jobs are.
-	Jobs Phase = "jobs"
-	// Flushing is the time of [Options.Flush].
-	Flushing Phase = "flushing"
-	// Drained is the end: Serve returns.
-	Drained Phase = "drained"
-)
-
-// phases are what the stages are called.
-var phases = [...]Phase{
-	serving: Serving, propagating: Propagating, draining: Draining, expired: Draining, cutting: Draining, flushing: Flushing, drained: Drained,
-}
-
 // phase is the phase now. s.mu is locked.
 func (s *Server) phase() Phase {
 	switch at := s.at(); {

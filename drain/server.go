@@ -143,6 +143,9 @@ func NewServer(srv *http.Server, opts Options) *Server {
 	return s
 }
 
+// at returns how far the drain is.
+func (s *Server) at() stage { return stage(s.stage.Load()) }
+
 // patience is the IdleGrace of a connection.
 func (s *Server) patience(mute bool) time.Duration {
 	if mute {
