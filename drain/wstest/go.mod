@@ -8,4 +8,6 @@ require (
 	github.com/midair-go/midair v0.0.0
 )
 
+require golang.org/x/sys v0.48.0 // indirect
+
 replace github.com/midair-go/midair => ../..
