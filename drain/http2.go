@@ -23,7 +23,9 @@ const (
 	// prefaceTime is how long net/http waits for the preface of a client.
 	prefaceTime = 10 * time.Second
 
-	preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+	// prefaceLine is the beginning of the preface that no request of HTTP/1 has: net/http looks for it first.
+	prefaceLine = "PRI * HTTP/2.0"
+	preface     = prefaceLine + "\r\n\r\nSM\r\n\r\n"
 	// plainHTTP2 is the key of TLSNextProto under which net/http serves a connection whose preface was read. It is not
 	// documented: without it the end is announced in one step, by net/http.
 	plainHTTP2 = "unencrypted_http2"

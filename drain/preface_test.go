@@ -1,0 +1,62 @@
+package drain_test
+
+import (
+	"crypto/tls"
+	"net"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/midair-go/midair/drain"
+)
+
+// A method that begins as the preface of HTTP/2 does is HTTP/1: the next request is answered even if a drain finds only a
+// part of it.
+func TestMethodsThatBeginAsThePrefaceAreHTTP1(t *testing.T) {
+	s := serve(t, &http.Server{Handler: echo}, drain.Options{IdleGrace: time.Nanosecond, Grace: time.Hour})
+	c := s.dial()
+	c.send("PRINT /one HTTP/1.1\r\nHost: x\r\n\r\n")
+	wantBody(t, c.answer(), "/one", false)
+	if e := s.Entries(); len(e) != 1 || e[0].Protocol != "http/1.1" {
+		t.Errorf("entries %+v", e)
+	}
+	s.until("idle", func() bool { return s.Status().Idle == 1 })
+	c.send("PRINT /two HT")
+	s.until("it has begun", func() bool { return drain.Begun(s.Server) == 1 })
+	s.handOver()
+	c.quiet()
+	c.send("TP/1.1\r\nHost: x\r\n\r\n")
+	wantBody(t, c.answer(), "/two", true)
+	c.closed()
+	s.clean()
+}
+
+// ownHTTP2 serves HTTP/2 in the way of another package than net/http: it is idle, and reads up to the end.
+func ownHTTP2(srv *http.Server, c *tls.Conn, _ http.Handler) {
+	nc := c.NetConn().(interface{ UnencryptedNetConn() net.Conn }).UnencryptedNetConn()
+	defer nc.Close()
+	srv.ConnState(nc, http.StateIdle)
+	nc.Read(make([]byte, 512))
+}
+
+// A preface that comes in pieces is one: a connection of HTTP/2 is not offered to Move, whoever serves it.
+func TestPrefaceInPiecesIsHTTP2(t *testing.T) {
+	s := serve(t, &http.Server{
+		Handler: echo, Protocols: both(),
+		TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){"h2": ownHTTP2, "unencrypted_http2": ownHTTP2},
+	}, drain.Options{
+		IdleGrace: time.Nanosecond, Grace: time.Hour,
+		Move: func(net.Conn) bool { t.Error("a connection of HTTP/2 is offered"); return false },
+	})
+	c := s.dial()
+	c.send(greeting[:1])
+	s.until("a byte was read", func() bool { return drain.Touched(s.Server) == 1 })
+	c.send(greeting[1:])
+	s.until("idle", func() bool { return s.Status().Idle == 1 })
+	if e := s.Entries(); len(e) != 1 || e[0].Protocol != "http/2" {
+		t.Errorf("entries %+v", e)
+	}
+	s.handOver()
+	c.closed()
+	s.clean()
+}
