@@ -27,10 +27,11 @@ const (
 // errRestart is what a WebSocket gets that writes a message after it was closed with status 1012.
 var errRestart = errors.New("drain: the WebSocket was closed with status 1012, service restart")
 
-// asksForWebSocket reports whether a request of HTTP/1 asks for a WebSocket.
+// asksForWebSocket reports whether a request of HTTP/1 asks for a WebSocket. The length keeps out
+// letters beyond ASCII that fold to a letter of the word: they take more than one byte.
 func asksForWebSocket(r *http.Request) bool {
 	up := r.Header["Upgrade"]
-	return len(up) == 1 && strings.EqualFold(up[0], webSocket)
+	return len(up) == 1 && len(up[0]) == len(webSocket) && strings.EqualFold(up[0], webSocket)
 }
 
 // upgrade serves a request for a WebSocket. In a drain it is refused: it would be closed at once.

@@ -234,6 +234,17 @@ func TestWebSocketsOfADrainAreRefused(t *testing.T) {
 	s.clean()
 }
 
+// A request for something else is answered in the drain, also if its letters fold to those of the word.
+func TestUpgradesToOtherProtocolsAreNotRefused(t *testing.T) {
+	for _, other := range []string{"h2c", "web\u017focket", "websoc\u212aet"} {
+		s, c := inDrain(t, echo)
+		c.send("GET /other HTTP/1.1\r\nHost: x\r\nUpgrade: " + other + "\r\n\r\n")
+		wantBody(t, c.answer(), "/other", true)
+		c.closed()
+		s.clean()
+	}
+}
+
 // One whose request came before the drain and whose answer comes in it is closed after the answer.
 func TestWebSocketsThatCrossTheDrainAreClosed(t *testing.T) {
 	for name, head := range map[string]func(http.ResponseWriter) (net.Conn, *bufio.ReadWriter, error){"late": lateHead, "early": earlyHead} {
