@@ -74,6 +74,48 @@ func Framed(nc net.Conn) (to net.Conn, announce func()) {
 // Goodbye is what announces the end of an HTTP/2 connection first.
 const Goodbye = frame.Goodbye
 
+// Hint is what makes net/http finish an HTTP/2 connection.
+const Hint = frame.Hint
+
+// A ToldConn is the view of a connection that net/http has as HTTP/2, whose client was told of the end.
+type ToldConn struct{ *h2conn }
+
+// Told makes nc such a connection. Its Close and Write are not to be used.
+func Told(nc net.Conn) ToldConn {
+	c := &h2conn{Conn: nc, entry: &conn{}, acked: make(chan struct{})}
+	c.step.Store(told)
+	return ToldConn{c}
+}
+
+// Learn is called when the client has learned of the end, or was given the time for that.
+func (c ToldConn) Learn() {
+	c.step.Store(acked)
+	c.poke()
+}
+
+// Used reports whether the client has opened a stream.
+func (c ToldConn) Used() bool { return c.used.Load() }
+
+// Known reports whether the client has answered.
+func (c ToldConn) Known() bool { return c.known }
+
+// Greet reads the preface, and reports whether it came.
+func (c ToldConn) Greet() bool { return c.greet() }
+
+// AsksForWebSocket and AsksForEvents report what kind of request it is.
+var AsksForWebSocket, AsksForEvents = asksForWebSocket, asksForEvents
+
+// NewConn is a connection as net/http gets it from Accept, and whether it is taken for one of HTTP/2.
+func NewConn(nc net.Conn) (to net.Conn, isHTTP2 func() bool) {
+	s := NewServer(nil, Options{})
+	c := s.ledger.add(s, nc, "").(*conn)
+	return c, func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return c.http2
+	}
+}
+
 // Asked counts the WebSockets that are to be closed.
 func Asked(s *Server) int {
 	n := 0
