@@ -1,6 +1,9 @@
 package upgrade
 
-import "github.com/midair-go/midair/internal/process"
+import (
+	"github.com/midair-go/midair/internal/guard"
+	"github.com/midair-go/midair/internal/process"
+)
 
 // mode is what an attempt is for.
 type mode int
@@ -23,7 +26,10 @@ func (m mode) judged() bool { return m != modeRollback && m != modeRevive }
 
 // policy is what may be started.
 func (m mode) policy(verify func(string) error) process.Policy {
-	p := process.Policy{Other: m == modeRestart, Library: m == modeRehearsal, Verify: verify}
+	p := process.Policy{Other: m == modeRestart, Library: m == modeRehearsal}
+	if verify != nil {
+		p.Verify = func(path string) error { return guard.Call(func() error { return verify(path) }) }
+	}
 	if m == modeUpgrade {
 		p.SameBuild = ErrSameBuild
 	}

@@ -67,6 +67,69 @@ func TestNoPackageImportsASibling(t *testing.T) {
 	}
 }
 
+// rooms is the order of the packages that only this module uses, and what each may import of the module. Imports run one
+// way: from a room to rooms that stand above it in this list.
+var rooms = []struct {
+	name    string
+	imports []string
+}{
+	{"internal/cohort", nil},
+	{"internal/guard", nil},
+	{"internal/kept", nil},
+	{"internal/keyring", nil},
+	{"internal/sys", nil},
+	{"internal/process", []string{"internal/sys"}},
+	{"upgrade/internal/state", []string{"internal/guard", "internal/kept", "internal/sys"}},
+	{"upgrade/internal/pidfile", []string{"internal/sys"}},
+	{"upgrade/internal/wire", []string{"internal/sys"}},
+	{"upgrade/internal/sdnotify", []string{"internal/sys", "internal/process"}},
+	{"upgrade/internal/listener", []string{"internal/sys", "internal/process", "upgrade/internal/wire", "upgrade/internal/sdnotify"}},
+	{"upgrade/internal/handoff", []string{"internal/cohort", "internal/guard", "internal/sys", "upgrade/internal/wire", "upgrade/internal/listener"}},
+	{"upgrade/internal/supervisor", []string{"internal/sys", "internal/process", "upgrade/internal/state", "upgrade/internal/sdnotify"}},
+	{"drain/internal/frame", nil},
+	{"drain/internal/nethttpcheck", nil},
+	{"drain/internal/sockbuf", nil},
+}
+
+// forTests are the packages that tests share. No package of users may import them.
+var forTests = []string{
+	"internal/house", "internal/testutil", "upgrade/internal/wiretest",
+	"upgrade/internal/testservice", "upgrade/internal/testservice/plan", "upgrade/internal/testclient",
+}
+
+// No room imports upwards: each imports only rooms that stand before it, and nothing of the public packages. No package of
+// users imports a package for tests.
+func TestRoomsImportOneWay(t *testing.T) {
+	var above []string
+	allowed := map[string][]string{}
+	for _, r := range rooms {
+		for _, i := range r.imports {
+			if !slices.Contains(above, i) {
+				t.Errorf("%s may import %s, which does not stand above it", r.name, i)
+			}
+		}
+		above, allowed[r.name] = append(above, r.name), r.imports
+	}
+	for _, p := range list(t, "./...") {
+		name := strings.TrimPrefix(p.ImportPath, module)
+		may, isRoom := allowed[name]
+		test := slices.Contains(forTests, name)
+		example := strings.HasPrefix(name, "examples/")
+		if strings.Contains("/"+name, "/internal/") && !example && !isRoom && !test {
+			t.Errorf("%s has no place in the order of the rooms", name)
+		}
+		for _, path := range p.Imports {
+			other, ours := strings.CutPrefix(path, module)
+			if ours && isRoom && !slices.Contains(may, other) {
+				t.Errorf("%s imports %s", name, other)
+			}
+			if ours && !test && !example && slices.Contains(forTests, other) {
+				t.Errorf("%s imports %s, which is for tests", name, other)
+			}
+		}
+	}
+}
+
 // You pay for what you import: what each package may link beside the standard library.
 func TestPackagesLinkOnlyTheirOwn(t *testing.T) {
 	otel := []string{"go.opentelemetry.io/", "github.com/go-logr/", "github.com/cespare/xxhash/"}

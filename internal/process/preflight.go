@@ -15,7 +15,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/midair-go/midair/internal/guard"
 	"github.com/midair-go/midair/internal/sys"
 )
 
@@ -61,7 +60,7 @@ func Preflight(executable string, args []string, o Policy) (p Program, err error
 	if CanRunDescriptor {
 		name = descriptorPath(sys.FD(file), true)
 	}
-	if err := guard.Call(func() error { return o.Verify(name) }); err != nil {
+	if err := o.Verify(name); err != nil {
 		return p, fmt.Errorf("executable %s: Options.Verify: %w", path, err)
 	}
 	if CanRunDescriptor {

@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"github.com/midair-go/midair/internal/sys"
-	"github.com/midair-go/midair/upgrade/internal/wire"
 	"golang.org/x/sys/unix"
 )
 
@@ -115,7 +114,11 @@ func (m message) value(name string) string {
 	return ""
 }
 
-func (m message) close() { wire.Frame{Files: m.files}.Close() }
+func (m message) close() {
+	for _, f := range m.files {
+		f.Close()
+	}
+}
 
 // store holds descriptors by name for the next process.
 type store struct{ all []kept }
