@@ -1,12 +1,10 @@
 package upgrade
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"time"
 
-	"github.com/midair-go/midair/internal/sys"
 	"github.com/midair-go/midair/upgrade/internal/listener"
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
@@ -119,14 +117,4 @@ func (r *runner) tellEnd(out Outcome) {
 		status += "; the last upgrade failed: " + string(out.Phase) + ": " + wire.Clip(out.Reason)
 	}
 	r.u.manager.Ready(r.u.generation, r.u.opts.Version, status)
-}
-
-// hangup handles a SIGHUP: it asks for an upgrade, unless it says that the terminal was closed.
-func (r *runner) hangup() {
-	if sys.TerminalClosed() {
-		r.stop(errors.New("the terminal was closed"))
-		return
-	}
-	r.again = true
-	r.upgradeAgain()
 }

@@ -1,7 +1,6 @@
 package upgrade
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -18,21 +17,6 @@ import (
 type previous struct {
 	mu    sync.Mutex
 	build *process.Build // nil if none is known
-}
-
-// Rollback replaces this process by the last build that was committed before and is another one, with the arguments that
-// it had then, and returns when that is over, as [Upgrader.Upgrade] does. The build is held by a descriptor, so it does not matter whether
-// its file was replaced or deleted. It goes the way of an upgrade, checks included, but without Options.Verify, Smoke,
-// Bake and Soak: it was good before, and what is bad is here. What is rolled back is the build; kept values stay as they
-// are now, and a value that the older build cannot read fails its checks. A rollback may be rolled back.
-//
-// ErrNotReady: there is nothing to go back to, because this generation is the first, or the one before it did not use
-// this package. ErrNotSupported: not on this platform; it needs Linux. The others are those of Upgrade.
-func (u *Upgrader) Rollback(ctx context.Context) error {
-	if !process.CanRunDescriptor {
-		return ErrNotSupported
-	}
-	return u.replace(ctx, modeRollback)
 }
 
 // program returns what a rollback starts.

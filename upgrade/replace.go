@@ -7,6 +7,8 @@ import (
 	"os"
 	"syscall"
 	"time"
+
+	"github.com/midair-go/midair/internal/process"
 )
 
 // A generation as the one that is to be replaced: what callers and signals ask for, and how attempts end.
@@ -46,6 +48,21 @@ func (u *Upgrader) Restart(ctx context.Context) error { return u.replace(ctx, mo
 // Options.Smoke, and is sent away again. No user reaches it, and nothing that it does to its own state stays. It returns
 // nil if everything went well, and otherwise what Upgrade would have returned. It may rehearse the same build.
 func (u *Upgrader) Rehearse(ctx context.Context) error { return u.replace(ctx, modeRehearsal) }
+
+// Rollback replaces this process by the last build that was committed before and is another one, with the arguments that
+// it had then, and returns when that is over, as [Upgrader.Upgrade] does. The build is held by a descriptor, so it does not matter whether
+// its file was replaced or deleted. It goes the way of an upgrade, checks included, but without Options.Verify, Smoke,
+// Bake and Soak: it was good before, and what is bad is here. What is rolled back is the build; kept values stay as they
+// are now, and a value that the older build cannot read fails its checks. A rollback may be rolled back.
+//
+// ErrNotReady: there is nothing to go back to, because this generation is the first, or the one before it did not use
+// this package. ErrNotSupported: not on this platform; it needs Linux. The others are those of Upgrade.
+func (u *Upgrader) Rollback(ctx context.Context) error {
+	if !process.CanRunDescriptor {
+		return ErrNotSupported
+	}
+	return u.replace(ctx, modeRollback)
+}
 
 func (u *Upgrader) replace(ctx context.Context, m mode) error {
 	if u.tf == nil {
@@ -147,32 +164,6 @@ func (r *runner) begin(a *attempt, waiter chan error) {
 	}
 	r.attempt, r.waiter = a, waiter
 	go a.run() // ends with a value on a.done, which the loop waits for
-}
-
-// upgradeAgain does what a SIGHUP asked for, now or when it is possible.
-func (r *runner) upgradeAgain() {
-	switch {
-	case !r.again || r.role == roleCandidate:
-	case r.role == roleLeaving:
-		r.again = false
-		r.forward()
-	case r.u.tf == nil:
-		r.again = false
-		r.u.log.Error("upgrade: cannot do what SIGHUP asks for", "err", ErrNotSupported)
-	case r.attempt == nil:
-		r.again = false
-		r.begin(newAttempt(context.Background(), r.u, modeHangup), nil)
-	case r.attempt.remember():
-		r.again = false
-	}
-}
-
-// forward passes on a SIGHUP that was sent before the pid file named the successor. A later one is not meant for this
-// process, but sent to every process of a group, and the successor has got its own.
-func (r *runner) forward() {
-	if r.successor != nil && time.Since(r.handed) < commitStall {
-		r.successor.Signal(syscall.SIGHUP)
-	}
 }
 
 // attempted handles the end of an attempt.

@@ -125,34 +125,6 @@ func (r *runner) run(ctx context.Context, serve func(context.Context) error) err
 	return r.err
 }
 
-// late passes on a SIGHUP that reached this process when its loop had ended. Since stop nothing more comes.
-func (r *runner) late(sig signals) {
-	select {
-	case <-sig.hangup:
-		r.forward()
-	default:
-	}
-}
-
-// signals are the ones that Run asks for. Each channel has room for one: a second of its kind says the same.
-type signals struct{ hangup, terminate, interrupt chan os.Signal }
-
-func (u *Upgrader) notify() signals {
-	s := signals{make(chan os.Signal, 1), make(chan os.Signal, 1), make(chan os.Signal, 1)}
-	if !u.opts.NoSignals {
-		signal.Notify(s.hangup, syscall.SIGHUP)
-		signal.Notify(s.terminate, syscall.SIGTERM)
-		signal.Notify(s.interrupt, os.Interrupt)
-	}
-	return s
-}
-
-func (s signals) stop() {
-	signal.Stop(s.hangup)
-	signal.Stop(s.terminate)
-	signal.Stop(s.interrupt)
-}
-
 // prepare runs the checks beside serve. The function that it returns ends and awaits them.
 func (r *runner) prepare() func() {
 	since := r.u.welcome

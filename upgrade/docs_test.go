@@ -1,0 +1,85 @@
+package upgrade_test
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/midair-go/midair/upgrade/internal/wire"
+)
+
+// architecture is the page for those who change this module.
+func architecture(t *testing.T) string {
+	t.Helper()
+	b, err := os.ReadFile("../docs/architecture.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// Every place that the page names exists: a file, and each thing that it is to have.
+func TestPlacesOfTheArchitectureExist(t *testing.T) {
+	page := architecture(t)
+	pointer := regexp.MustCompile("`([a-z/_0-9]+\\.go)`(?::((?: `[A-Za-z]+`,?)+))?")
+	found := 0
+	for _, m := range pointer.FindAllStringSubmatch(page[strings.Index(page, "## Where to change what"):], -1) {
+		b, err := os.ReadFile(filepath.Join("..", m[1]))
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		for _, name := range strings.FieldsFunc(m[2], func(r rune) bool { return strings.ContainsRune(" `,", r) }) {
+			found++
+			if !regexp.MustCompile(`(?m)^(func|type) (\([a-z]+ \*?\w+\) )?` + name + `\b`).Match(b) {
+				t.Errorf("%s has no %s", m[1], name)
+			}
+		}
+	}
+	if found < 30 {
+		t.Errorf("%d places were looked at", found)
+	}
+	for _, file := range regexp.MustCompile("`([a-z]+\\.go)`").FindAllStringSubmatch(page, -1) {
+		if _, err := os.Stat(file[1]); err != nil {
+			t.Errorf("upgrade: %v", err)
+		}
+	}
+}
+
+// The page's table of the protocol has every message, and no other.
+func TestProtocolOfTheArchitectureIsThatOfTheWire(t *testing.T) {
+	page := architecture(t)
+	table := page[strings.Index(page, "## The control protocol"):strings.Index(page, "## Where to change what")]
+	var rows, kinds []string
+	for _, m := range regexp.MustCompile(`(?m)^\| ([a-z]+) \| (?:old|new|candidate|both) \|`).FindAllStringSubmatch(table, -1) {
+		rows = append(rows, m[1])
+	}
+	for k := wire.KindHello; !strings.HasPrefix(k.String(), "kind "); k++ {
+		kinds = append(kinds, k.String())
+	}
+	slices.Sort(rows)
+	slices.Sort(kinds)
+	if !slices.Equal(rows, kinds) {
+		t.Errorf("the page has %v, the wire %v", rows, kinds)
+	}
+}
+
+// Every package that only this module uses is on the page.
+func TestRoomsAreOnThePage(t *testing.T) {
+	page := architecture(t)
+	for _, pattern := range []string{"../internal/*", "internal/*", "../drain/internal/*"} {
+		dirs, err := filepath.Glob(pattern)
+		if err != nil || len(dirs) == 0 {
+			t.Fatalf("%s: %v, %v", pattern, dirs, err)
+		}
+		for _, dir := range dirs {
+			name := strings.TrimPrefix(filepath.Join("upgrade", dir), "../")
+			if !strings.Contains(page, "`"+name+"`") {
+				t.Errorf("%s is not on it", name)
+			}
+		}
+	}
+}
