@@ -96,6 +96,7 @@ func TestTalksOutliveTheCandidate(t *testing.T) {
 // A candidate that is killed at any moment may take connections with it, but none of them goes on in the old process with a
 // state that the candidate has changed.
 func TestTalksNeverGoOnWithAnotherState(t *testing.T) {
+	testutil.AlsoWithoutRace()
 	t.Parallel()
 	r := startTalks(t, func(s *plan.Settings) { s.Bake, s.Soak = plan.BakeToggles, 0 })
 	var running sync.WaitGroup

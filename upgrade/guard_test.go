@@ -48,6 +48,7 @@ func timesBack(report *testutil.Report, kills []time.Time, dead [][]int) (back [
 // If every generation is killed at once under load, the supervisor starts the last committed build on the sockets that it
 // holds: no connection is refused, and nothing is lost but what the dead had received.
 func TestKillOfEveryGenerationRefusesNothing(t *testing.T) {
+	testutil.AlsoWithoutRace()
 	t.Parallel()
 	r := testclient.Start(t, func(s *plan.Settings) { s.Supervisor, s.Guard = "always", time.Millisecond })
 	r.Upgrade()

@@ -19,6 +19,7 @@ var rounds = flag.Int("midair.rounds", 50, "how many good and how many failed up
 // After any number of good and of failed upgrades the process that serves has as many descriptors, goroutines and
 // children as after the first few: nothing is handed on from generation to generation that nobody uses.
 func TestNothingAccumulates(t *testing.T) {
+	testutil.AlsoWithoutRace()
 	t.Parallel()
 	r := testclient.Start(t, func(s *plan.Settings) {
 		s.Soak, s.Lock, s.Smoke = time.Millisecond, plan.LockBackground, plan.SmokeAdds

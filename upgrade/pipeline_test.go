@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/midair-go/midair/internal/testutil"
 	"github.com/midair-go/midair/upgrade"
 	"github.com/midair-go/midair/upgrade/internal/testclient"
 	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
@@ -26,6 +27,7 @@ var moves = flag.Int("midair.moves", 1000, "how many moves of a connection TestN
 // Connections go back and forth between two processes while their clients pipeline requests and split them at any byte:
 // no byte is lost and none is doubled, whatever deadlines and protocols the server has.
 func TestNoByteIsLostByMoves(t *testing.T) {
+	testutil.AlsoWithoutRace()
 	for name, change := range map[string]func(*plan.Settings){
 		"plain": func(*plan.Settings) {},
 		"large": func(*plan.Settings) {}, // headers and bodies that net/http's buffer does not hold

@@ -20,6 +20,7 @@ var upgrades = flag.Int("midair.upgrades", 100, "how many upgrades TestUpgradeLo
 
 // No request is lost by an upgrade, and none is executed twice.
 func TestUpgradeLosesNothingUnderLoad(t *testing.T) {
+	testutil.AlsoWithoutRace()
 	r := testclient.Start(t, nil)
 	l := r.Load(testutil.LoadOptions{KeepAlive: 32, New: 8, SlowEvery: 50})
 	for range *upgrades {

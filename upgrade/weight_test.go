@@ -57,6 +57,7 @@ func TestCandidateGetsItsShare(t *testing.T) {
 
 // Counted connections are exactly the share: over ten thousand the difference is less than one connection.
 func TestShareIsCounted(t *testing.T) {
+	testutil.AlsoWithoutRace()
 	t.Parallel()
 	r := testclient.Start(t, byWeights(0.05))
 	done := r.BeginUpgrade()

@@ -27,7 +27,8 @@ var started = struct {
 
 // Main runs the tests of a package, or one of its roles, and never returns. A process that Start started runs the
 // role's function and exits with its result. Otherwise Main runs the tests and exits with 1 if one failed, if
-// goroutines, descriptors or children are left, or if a complete run never started one of the roles.
+// goroutines, descriptors or children are left, or if a complete run never started one of the roles. With
+// MIDAIR_TEST_COVERED=short in the environment it leaves out what a run with -race and -short has covered.
 func Main(m *testing.M, roles map[string]func() int) {
 	if isGuard() {
 		os.Exit(guard())
@@ -35,13 +36,18 @@ func Main(m *testing.M, roles map[string]func() int) {
 	if name := os.Getenv(roleEnv); name != "" {
 		os.Exit(play(roles, name))
 	}
+	flag.Parse()
+	if err := leaveOutCovered("."); err != nil {
+		fmt.Fprintln(os.Stderr, "testutil:", err)
+		os.Exit(1)
+	}
 	wantGuard()
 	before := firstCensus()
 	code := m.Run()
 	stopGuard()
 	removeBuilds()
 	left := leaked(before, settle())
-	if code == 0 && !testing.Short() && !filtered() {
+	if code == 0 && !filtered() {
 		left = append(left, neverStarted(roles)...)
 	}
 	for _, l := range left {
@@ -84,8 +90,11 @@ func neverStarted(roles map[string]func() int) []string {
 }
 
 // filtered tells whether flags of go test leave tests out.
-func filtered() bool {
-	for _, name := range []string{"test.run", "test.skip", "test.list", "test.fuzz"} {
+func filtered() bool { return given("test.run", "test.skip", "test.list", "test.fuzz") }
+
+// given reports whether one of the flags was given.
+func given(names ...string) bool {
+	for _, name := range names {
 		if f := flag.Lookup(name); f != nil && f.Value.String() != "" {
 			return true
 		}

@@ -1,0 +1,85 @@
+package testutil
+
+import (
+	"flag"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"slices"
+	"strings"
+)
+
+// coveredEnv, set to "short", says that the tests of this tree have passed with -race and -short. What a test would only do
+// again is left out then.
+const coveredEnv = "MIDAIR_TEST_COVERED"
+
+// ownWork are the names that show, in the text of a test, that it does other work without -short or without -race.
+var ownWork = []string{"Short", "raceDetector", "AllocsPerRun", "AlsoWithoutRace"}
+
+// AlsoWithoutRace marks a test that is worth a run without the race detector too, for the order in which things happen at
+// full speed. It does nothing: the full run looks for its name in the text of tests.
+func AlsoWithoutRace() {}
+
+// leaveOutCovered makes go test run only the tests of dir that do work of their own in a full run. It does nothing where
+// a flag has chosen the tests already.
+func leaveOutCovered(dir string) error {
+	if os.Getenv(coveredEnv) != "short" || given("test.run", "test.list", "test.fuzz") {
+		return nil
+	}
+	names, err := withOwnWork(dir)
+	if err != nil {
+		return err
+	}
+	return flag.Set("test.run", "^("+strings.Join(names, "|")+")$")
+}
+
+// withOwnWork lists the tests in the test files of dir whose text has one of the names in ownWork, or that of a function in
+// these files which has.
+func withOwnWork(dir string) (tests []string, err error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	uses := map[string][]string{} // function or method of these files -> names in its text
+	for _, e := range entries {
+		if !strings.HasSuffix(e.Name(), "_test.go") {
+			continue
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), dir+"/"+e.Name(), nil, parser.SkipObjectResolution)
+		if err != nil {
+			return nil, err
+		}
+		for _, d := range f.Decls {
+			if fn, ok := d.(*ast.FuncDecl); ok {
+				uses[fn.Name.Name] = append(uses[fn.Name.Name], namesIn(fn)...)
+			}
+		}
+	}
+	own := slices.Clone(ownWork)
+	for grown := true; grown; {
+		grown = false
+		for fn, names := range uses {
+			if !slices.Contains(own, fn) && slices.ContainsFunc(names, func(n string) bool { return slices.Contains(own, n) }) {
+				own, grown = append(own, fn), true
+			}
+		}
+	}
+	for _, fn := range own {
+		if strings.HasPrefix(fn, "Test") {
+			tests = append(tests, fn)
+		}
+	}
+	slices.Sort(tests)
+	return tests, nil
+}
+
+func namesIn(fn *ast.FuncDecl) (names []string) {
+	ast.Inspect(fn, func(n ast.Node) bool {
+		if id, ok := n.(*ast.Ident); ok && id != fn.Name {
+			names = append(names, id.Name)
+		}
+		return true
+	})
+	return names
+}
