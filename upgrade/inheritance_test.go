@@ -17,11 +17,14 @@ import (
 
 // talk is what an older generation may say, for a fuzzer to spoil.
 func talk(f *testing.F) (all []byte) {
-	for k, body := range map[wire.Kind]any{
-		wire.KindConn: wire.ConnBody{Network: "tcp", Addr: ":1", Ahead: []byte("so far")}, wire.KindHurry: nil,
-		wire.KindElder: wire.ElderBody{Generation: 1, PID: 7, Version: "v1"}, wire.KindServing: wire.ServingBody{},
+	for _, m := range []struct {
+		kind wire.Kind
+		body any
+	}{
+		{wire.KindConn, wire.ConnBody{Network: "tcp", Addr: ":1", Ahead: []byte("so far")}}, {wire.KindHurry, nil},
+		{wire.KindElder, wire.ElderBody{Generation: 1, PID: 7, Version: "v1"}}, {wire.KindServing, wire.ServingBody{}},
 	} {
-		b, err := wire.Encode(k, body, 1)
+		b, err := wire.Encode(m.kind, m.body, 1)
 		if err != nil {
 			f.Fatal(err)
 		}

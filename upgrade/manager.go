@@ -41,11 +41,13 @@ func (u *Upgrader) announce() {
 
 // keepSocket follows the sockets of the main generation. It is called with the lock of the listeners.
 func (u *Upgrader) keepSocket(r *listener.Socket, open bool) {
-	name := r.StoreName()
-	if !open {
+	switch name := r.StoreName(); {
+	case !open:
 		u.manager.Remove(name)
-	} else if file := r.Storable(); file != nil && name != "" {
-		u.manager.Store(name, file)
+	case name != "":
+		if file := r.Storable(); file != nil {
+			u.manager.Store(name, file)
+		}
 	}
 }
 
