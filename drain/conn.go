@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/midair-go/midair/drain/internal/frame"
 	"github.com/midair-go/midair/drain/internal/sockbuf"
 )
 
@@ -64,7 +65,7 @@ type conn struct {
 	ended     bool // it is not in the ledger any more
 	tls       bool
 	http2     bool
-	preface   string    // what has to come for HTTP/2 on a new connection; empty if all of it has, or other bytes have
+	preface   frame.Preface
 	h2        *h2conn   // what ends the connection instead of this
 	touched   bool      // something was read since the connection was new or idle, or Move is being asked
 	ahead     bool      // one to three bytes of a next request were found, and heard says when
@@ -137,8 +138,8 @@ func timeout(err error) bool {
 
 func (c *conn) touch(p []byte) {
 	if c.state == http.StateNew {
-		if !c.tls && c.preface != "" {
-			c.prefaced(p)
+		if !c.tls {
+			c.http2 = c.preface.Next(p)
 		}
 		if c.tls {
 			c.heard = time.Now()
@@ -153,17 +154,6 @@ func (c *conn) touch(p []byte) {
 		c.leaving = true // stay sets it
 	}
 	c.stay()
-}
-
-// prefaced compares the first bytes of the connection with the preface of HTTP/2; they may come in pieces.
-func (c *conn) prefaced(p []byte) {
-	n := min(len(p), len(c.preface))
-	if string(p[:n]) != c.preface[:n] {
-		c.preface = ""
-		return
-	}
-	c.preface = c.preface[n:]
-	c.http2 = c.preface == ""
 }
 
 // stay puts the deadline back that net/http asked for. That of a connection which lingers is its own by then.

@@ -71,6 +71,7 @@ func FuzzFirstBytes(f *testing.F) {
 	f.Add([]byte(greeting), []byte{0, 0, 5})
 	f.Add([]byte("PRINT /job HTTP/1.1\r\nHost: x\r\n\r\n"), []byte{13, 3})
 	f.Add([]byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n"), []byte{2})
+	f.Add([]byte("\n"+greeting), []byte{0})
 	f.Fuzz(func(t *testing.T, stream, cuts []byte) {
 		c, isHTTP2 := drain.NewConn(&script{pieces: pieces(stream, cuts)})
 		var got []byte
@@ -97,6 +98,7 @@ func FuzzRequestKind(f *testing.F) {
 		f.Add("upgrade", value, false)
 	}
 	f.Add("Accept", "text/event-stream", true)
+	f.Add("Accept", "text/event-stream", false)
 	f.Add("Accept", "text/event-stream, */*", true)
 	f.Fuzz(func(t *testing.T, name, value string, alone bool) {
 		h := http.Header{}

@@ -23,9 +23,6 @@ const (
 	// prefaceTime is how long net/http waits for the preface of a client.
 	prefaceTime = 10 * time.Second
 
-	// prefaceLine is the beginning of the preface that no request of HTTP/1 has: net/http looks for it first.
-	prefaceLine = "PRI * HTTP/2.0"
-	preface     = prefaceLine + "\r\n\r\nSM\r\n\r\n"
 	// plainHTTP2 is the key of TLSNextProto under which net/http serves a connection whose preface was read. It is not
 	// documented: without it the end is announced in one step, by net/http.
 	plainHTTP2 = "unencrypted_http2"
@@ -338,7 +335,7 @@ func (c *h2conn) note(p []byte) {
 // greet reads the preface, as net/http would have. In a drain it is not waited for longer than for a first request.
 func (c *h2conn) greet() bool {
 	c.SetReadDeadline(time.Now().Add(prefaceTime))
-	got := make([]byte, len(preface))
+	got := make([]byte, len(frame.ClientPreface))
 	for have := 0; have < len(got); {
 		n, err := c.Conn.Read(got[have:])
 		have += n
@@ -347,7 +344,7 @@ func (c *h2conn) greet() bool {
 		}
 	}
 	c.SetReadDeadline(time.Time{})
-	return string(got) == preface
+	return string(got) == frame.ClientPreface
 }
 
 // poke interrupts the Read that waits, or the next one.

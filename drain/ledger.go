@@ -33,7 +33,7 @@ func (l *ledger) init() {
 // add lists an accepted connection and returns what its server shall serve: net/http if no other protocol is named.
 func (l *ledger) add(s *Server, nc net.Conn, proto string) net.Conn {
 	now := time.Now()
-	c := &conn{Conn: nc, srv: s, since: now, heard: now, proto: proto, raw: proto == rawTCP, preface: prefaceLine}
+	c := &conn{Conn: nc, srv: s, since: now, heard: now, proto: proto, raw: proto == rawTCP}
 	t, blind := nc.(*tls.Conn)
 	blind = blind && proto == ""
 	stater, secure := nc.(interface{ ConnectionState() tls.ConnectionState })

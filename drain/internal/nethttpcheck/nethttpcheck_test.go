@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/midair-go/midair/drain/internal/nethttpcheck"
@@ -19,6 +20,8 @@ type quirk struct {
 	deadlines int    // how many read deadlines are set for the idle time
 	header    int    // how many more are set inside a header
 	lastWord  string // what is written when the client has gone
+	mute      bool   // no request is answered
+	deaf      bool   // nothing is read after the first answer
 }
 
 func (q quirk) serve(srv *http.Server, ln net.Listener) {
@@ -38,9 +41,17 @@ func (q quirk) serve(srv *http.Server, ln net.Listener) {
 		if _, err := http.ReadRequest(r); err != nil {
 			return
 		}
+		if q.mute {
+			io.Copy(io.Discard, c)
+			return
+		}
 		io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 		if !q.noIdle {
 			srv.ConnState(c, http.StateIdle)
+		}
+		if q.deaf {
+			io.WriteString(c, "more") // nobody reads this: Write returns at the end of the connection
+			return
 		}
 		for range q.deadlines {
 			c.SetReadDeadline(time.Now().Add(time.Minute))
@@ -70,7 +81,7 @@ func TestNetHTTPReadsAsKnown(t *testing.T) {
 // Another net/http is told from the known one by whatever Move depends on.
 func TestUnknownNetHTTPIsFoundOut(t *testing.T) {
 	known := quirk{size: 4096, deadlines: 1, header: 1}
-	if !nethttpcheck.Watch(known.serve) {
+	if good, _ := nethttpcheck.Watch(known.serve); !good {
 		t.Fatal("the stand-in of the known one is not known")
 	}
 	for name, change := range map[string]func(*quirk){
@@ -85,9 +96,45 @@ func TestUnknownNetHTTPIsFoundOut(t *testing.T) {
 			t.Parallel()
 			q := known
 			change(&q)
-			if nethttpcheck.Watch(q.serve) {
+			if good, _ := nethttpcheck.Watch(q.serve); good {
 				t.Error("it passes for the known one")
 			}
 		})
+	}
+}
+
+// A net/http that takes too long for a step is late, which is told from one that reads in another way.
+func TestSlowNetHTTPIsLate(t *testing.T) {
+	known := quirk{size: 4096, deadlines: 1, header: 1}
+	for name, change := range map[string]func(*quirk){
+		"no answer":       func(q *quirk) { q.mute = true },
+		"no further read": func(q *quirk) { q.deaf = true },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				q := known
+				change(&q)
+				since := time.Now()
+				if good, late := nethttpcheck.Watch(q.serve); good || !late {
+					t.Errorf("good %v, late %v", good, late)
+				}
+				if took := time.Since(since); took != time.Second {
+					t.Errorf("that took %v", took)
+				}
+			})
+		})
+	}
+}
+
+// Calls at the same time agree.
+func TestCallsAtTheSameTimeAgree(t *testing.T) {
+	answers := make(chan bool, 10)
+	for range cap(answers) {
+		go func() { answers <- nethttpcheck.ReadsAsKnown() }()
+	}
+	for range cap(answers) {
+		if !<-answers {
+			t.Error("a call found net/http unknown")
+		}
 	}
 }

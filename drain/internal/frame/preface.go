@@ -1,0 +1,24 @@
+package frame
+
+const (
+	// prefaceLine is the beginning of the preface that no request of HTTP/1 has. Here net/http tells the two apart.
+	prefaceLine = "PRI * HTTP/2.0"
+	// ClientPreface is what a client of HTTP/2 sends before its first frame, RFC 9113 section 3.4.
+	ClientPreface = prefaceLine + "\r\n\r\nSM\r\n\r\n"
+)
+
+// A Preface compares the first bytes of a connection with the preface of HTTP/2. The zero value stands before the first byte.
+type Preface struct {
+	have  int  // how many bytes of prefaceLine have come
+	other bool // another byte has come
+}
+
+// Next takes the bytes of p, and reports whether the connection is one of HTTP/2: its first line is that of the preface.
+func (f *Preface) Next(p []byte) bool {
+	n := min(len(p), len(prefaceLine)-f.have)
+	f.other = f.other || string(p[:n]) != prefaceLine[f.have:f.have+n]
+	if !f.other {
+		f.have += n
+	}
+	return f.have == len(prefaceLine)
+}
