@@ -5,10 +5,8 @@ package upgrade
 import (
 	"context"
 	"net"
-	"os"
 	"runtime"
 	"strings"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -113,11 +111,6 @@ func TestHelloIsHeardBeforeTheEnd(t *testing.T) {
 		l.Close()
 	}
 }
-
-// deadTransport is that of a candidate that has said why it gives up, and is gone.
-type deadTransport struct{ wiretest.Transport }
-
-func (w *deadTransport) Send([]byte, []*os.File) error { return syscall.EPIPE }
 
 // What a candidate has said last is the reason, and not that it cannot be told anything.
 func TestLastWordsAreTheReason(t *testing.T) {

@@ -268,6 +268,7 @@ func (r *runner) forsake(f wire.Frame) {
 // already cannot: its server has ended. It starts itself anew on the listeners that it still holds.
 func (r *runner) orphaned() {
 	switch {
+	case r.role == roleCandidate && r.alone: // a message that could not be sent has shown it before the end of the socket did
 	case r.role == roleCandidate:
 		r.u.log.Warn("upgrade: the old process has died: taking over")
 		r.alone = true

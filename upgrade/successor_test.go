@@ -1,0 +1,48 @@
+//go:build unix
+
+package upgrade
+
+import (
+	"context"
+	"errors"
+	"os"
+	"syscall"
+	"testing"
+
+	"github.com/midair-go/midair/upgrade/internal/wire"
+	"github.com/midair-go/midair/upgrade/internal/wiretest"
+)
+
+// The death of the old process may show twice: a message cannot be sent, and the socket ends. The candidate that takes over
+// acquires what it needs once: two calls at the same time would wait for each other.
+func TestDeathThatShowsTwiceAcquiresOnce(t *testing.T) {
+	u, err := NewUnsupported(Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.Exclusive("lock", Resource{Acquire: func(ctx context.Context) error {
+		<-ctx.Done() // somebody has it
+		return context.Cause(ctx)
+	}})
+	u.parent = wire.NewLink(&deadTransport{wiretest.Transport{}})
+	defer u.parent.Close()
+	r := &runner{u: u, ready: true, parent: u.parent.Frames}
+	r.fail(PhaseCommit, errors.New("the lock is not to be had"))
+	first, giveUp := r.acquired, r.giveUp
+	defer giveUp()
+	r.heard(wire.Frame{}, false)
+	if r.acquired != first {
+		t.Error("it acquires a second time beside the first")
+		r.giveUp()
+		<-r.acquired
+	}
+	giveUp()
+	if err := <-first; !errors.Is(err, context.Canceled) {
+		t.Errorf("acquire ends with %v", err)
+	}
+}
+
+// deadTransport is that of a process that is gone, after what it has said.
+type deadTransport struct{ wiretest.Transport }
+
+func (w *deadTransport) Send([]byte, []*os.File) error { return syscall.EPIPE }
