@@ -44,7 +44,9 @@ func (e *remoteError) Unwrap() error {
 }
 
 // until waits for the next thing that matters: a frame of the wanted kind (0: none), the end of limit (0: none), over, a
-// commit by hand, an abort, or the death of the child. All of an attempt's waiting is done here.
+// commit by hand, an abort, or the death of the child. It is the select of all phases. When an
+// attempt is taken back, dismiss and lastFrames (abort.go) listen to the candidate, and exited when it has ended: a message
+// that may come then has to be handled there too.
 func (a *attempt) until(want wire.Kind, limit time.Duration, over <-chan struct{}) (wire.Frame, error) {
 	var timeout <-chan time.Time
 	if limit > 0 {

@@ -54,7 +54,7 @@ const dialLimit = 10 * time.Second
 func (c *Candidate) Dial(ctx context.Context) (net.Conn, error) { return c.DialListener(ctx, "", "") }
 
 // DialListener is [Candidate.Dial] for the listener that the candidate has opened as network and address, spelled as in
-// its call of Listen.
+// its call of Listen. The second listener of ":0" is ":0#2", and a pinned one of it ":0#pinned".
 func (c *Candidate) DialListener(ctx context.Context, network, address string) (net.Conn, error) {
 	if c.link == nil || c.protocol < 2 {
 		return nil, fmt.Errorf("%w: the candidate, %q, has a library that is too old for private connections", ErrNotSupported, c.version)

@@ -92,7 +92,7 @@ func (s *Set) Names() (names []wire.SocketName) {
 	return names
 }
 
-// Find returns the open listener of a name; the first one that is not pinned if there is none.
+// Find returns the open listener that has this name. With an empty addr it returns the first listener that is not pinned.
 func (s *Set) Find(network, addr string) (*Socket, error) {
 	for _, r := range s.Refs() {
 		named := r.Network == network && r.Addr == addr
@@ -123,9 +123,11 @@ func unixPath(a net.Addr) string {
 	return ""
 }
 
-// name is the name of a socket for the next generation, beside its network. Several of the same address, two of ":0", are told apart by their order;
-// the first one has the plain address, as tableflip itself would name it. Other addresses cannot be bound twice, and
-// tableflip removes a unix path that a new process does not claim, so they stay as they are.
+// name returns the name by which the next generation finds a socket; the network is the other half of it. An address with a
+// port other than 0 is its own name, also that of a pinned listener, and so is a unix path: they cannot be bound twice, and
+// tableflip removes a unix path that a new process does not claim. With port 0 the name says in which order the sockets were
+// opened: ":0", as tableflip itself would name it, then ":0#2", ":0#3"; pinned listeners count apart: ":0#pinned",
+// ":0#pinned#2". The caller holds s.opening.
 func (s *Set) name(network, addr string, pinned bool) string {
 	if _, port, err := net.SplitHostPort(addr); err != nil || port != "0" && port != "" {
 		return addr

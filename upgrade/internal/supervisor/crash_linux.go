@@ -318,7 +318,8 @@ func (s *supervisor) heirs() (all []*generation) {
 // pauses are the times between crash and restart.
 var pauses = process.Backoff{First: 100 * time.Millisecond, Most: 10 * time.Second}
 
-// schedule decides what is started after a crash, and when.
+// schedule decides when a process is started after a crash, or that none is, because there were too many in a row. restart
+// decides which build it runs.
 func (s *supervisor) schedule(now time.Time) {
 	if !s.crashed.ready || now.Sub(s.crashed.since) < s.opts.Guard {
 		s.row = s.crashes + 1

@@ -52,7 +52,7 @@ type supervisor struct {
 
 	crashed   *generation // what has to be replaced
 	crashes   int         // in a row, each within Guard
-	row       int         // what crashes will be with the restart that is due
+	row       int         // crashes in a row, the last one included, when the restart comes
 	restartAt time.Time
 	heirsDue  time.Time
 	hangup    bool // an upgrade was asked for meanwhile

@@ -131,14 +131,14 @@ func TestLinkClosesWithUnreadFrames(t *testing.T) {
 // A message prints itself by the name that the protocol has for it, an unknown one by its number.
 func TestKindsHaveNames(t *testing.T) {
 	seen := map[string]bool{}
-	for k := KindHello; k <= KindMessage; k++ {
+	for k := KindHello; k < kindEnd; k++ {
 		name := k.String()
 		if strings.HasPrefix(name, "kind ") || seen[name] {
 			t.Errorf("kind %d is called %q", k, name)
 		}
 		seen[name] = true
 	}
-	for _, k := range []Kind{0, KindMessage + 1, 255} {
+	for _, k := range []Kind{0, kindEnd, 255} {
 		if got, want := k.String(), fmt.Sprintf("kind %d", uint8(k)); got != want {
 			t.Errorf("%q, want %q", got, want)
 		}

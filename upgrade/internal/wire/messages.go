@@ -72,6 +72,8 @@ const (
 	KindWeight   // WeightBody: give a part of the idle connections back
 	KindShut     // do not accept any more
 	KindMessage  // MessageBody: of the application, to the judge
+
+	kindEnd // where the next kind comes: tests go through all of them
 )
 
 var kindNames = [...]string{
@@ -131,7 +133,7 @@ type PreparedBody struct {
 // DialBody names the listener that a private connection is for.
 type DialBody struct {
 	ID      int    `json:"id"`
-	Network string `json:"network,omitempty"` // as given to Listen; empty: the first listener
+	Network string `json:"network,omitempty"` // the name of the listener, see listener.Set; empty: the first one
 	Addr    string `json:"addr,omitempty"`
 }
 
@@ -143,7 +145,7 @@ type DialedBody struct {
 
 // ConnBody describes a connection that changes process.
 type ConnBody struct {
-	Network string  `json:"network"` // the listener that it came from, as the program named it
+	Network string  `json:"network"` // the name of the listener that it came from, see listener.Set
 	Addr    string  `json:"addr"`
 	Slot    int     `json:"slot,omitempty"`  // its place in the shared memory; 0: nobody keeps a descriptor of it
 	Idle    bool    `json:"idle,omitempty"`  // it is between two requests
