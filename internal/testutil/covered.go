@@ -83,3 +83,16 @@ func namesIn(fn *ast.FuncDecl) (names []string) {
 	})
 	return names
 }
+
+// filtered tells whether flags of go test leave tests out.
+func filtered() bool { return given("test.run", "test.skip", "test.list", "test.fuzz") }
+
+// given reports whether one of the flags was given.
+func given(names ...string) bool {
+	for _, name := range names {
+		if f := flag.Lookup(name); f != nil && f.Value.String() != "" {
+			return true
+		}
+	}
+	return false
+}
