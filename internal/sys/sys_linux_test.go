@@ -1,0 +1,239 @@
+package sys_test
+
+import (
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/midair-go/midair/internal/sys"
+	"golang.org/x/sys/unix"
+)
+
+// Seal makes a file immutable for everybody: it can be neither written nor mapped for writing, neither cut nor extended,
+// and read as before.
+func TestSealedFileCannotBeChanged(t *testing.T) {
+	f := memFile(t)
+	mustWrite(t, f, "content")
+	if err := sys.CheckSeal(f); err == nil || !strings.Contains(err.Error(), "not sealed") {
+		t.Errorf("before: %v", err)
+	}
+	if err := errors.Join(sys.Seal(f), sys.CheckSeal(f)); err != nil {
+		t.Fatal(err)
+	}
+	_, errWrite := f.WriteAt([]byte("x"), 0)
+	mem, errMap := unix.Mmap(int(sys.FD(f)), 0, 7, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	for what, err := range map[string]error{
+		"written": errWrite, "mapped": errMap, "cut": f.Truncate(1), "extended": f.Truncate(100), "sealed again": sys.Seal(f),
+	} {
+		if !errors.Is(err, unix.EPERM) {
+			t.Errorf("the file was %s: %v, %q", what, err, mem)
+		}
+	}
+	if got := mustRead(t, io.NewSectionReader(f, 0, 7), 7); got != "content" {
+		t.Errorf("%q", got)
+	}
+}
+
+// CheckSeal refuses a file that can still be changed in one way, whichever.
+func TestHalfSealedFileIsRefused(t *testing.T) {
+	const all = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE
+	for _, missing := range []int{unix.F_SEAL_SEAL, unix.F_SEAL_SHRINK, unix.F_SEAL_GROW, unix.F_SEAL_WRITE} {
+		f := memFile(t)
+		if _, err := unix.FcntlInt(sys.FD(f), unix.F_ADD_SEALS, all&^missing); err != nil {
+			t.Fatal(err)
+		}
+		if err := sys.CheckSeal(f); err == nil || !strings.Contains(err.Error(), "not sealed") {
+			t.Errorf("without seal %#x: %v", missing, err)
+		}
+	}
+}
+
+// A file of a directory can be neither sealed nor taken for a sealed one.
+func TestOrdinaryFileHasNoSeal(t *testing.T) {
+	f, err := os.Create(filepath.Join(t.TempDir(), "file"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for what, err := range map[string]error{"Seal": sys.Seal(f), "CheckSeal": sys.CheckSeal(f)} {
+		if err == nil || !strings.HasPrefix(err.Error(), "seal: ") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
+// A control socket keeps the borders of messages: what is sent in two calls is received in two, and none is cut.
+func TestSocketPairKeepsMessageBorders(t *testing.T) {
+	ours, theirs := socketPair(t)
+	sent := []string{"first", "", strings.Repeat("long", 8<<10), "last"}
+	for _, text := range sent {
+		if err := unix.Sendmsg(int(sys.FD(ours)), []byte(text), nil, nil, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	buf := make([]byte, 64<<10)
+	for _, want := range sent {
+		n, _, err := unix.Recvfrom(int(sys.FD(theirs)), buf, unix.MSG_DONTWAIT)
+		if err != nil || string(buf[:n]) != want {
+			t.Errorf("%d bytes, %v, want %d", n, err, len(want))
+		}
+	}
+}
+
+// Readable reports whether something can be read, takes nothing of it, and is true at the end of the stream. HasInput
+// agrees.
+func TestReadableTakesNothing(t *testing.T) {
+	client, server := tcpPair(t)
+	raw, err := server.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	look := func() (readable bool) {
+		err := raw.Control(func(fd uintptr) {
+			readable = sys.Readable(fd)
+			if input := sys.HasInput(fd); input != readable {
+				t.Errorf("Readable %v, HasInput %v", readable, input)
+			}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return readable
+	}
+	await := func() {
+		if err := raw.Read(sys.HasInput); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if look() {
+		t.Error("nothing was sent, and it can be read")
+	}
+	mustWrite(t, client, "ab")
+	await()
+	if !look() || !look() {
+		t.Error("what was sent cannot be read")
+	}
+	if got := mustRead(t, server, 2); got != "ab" {
+		t.Errorf("%q", got)
+	}
+	if look() {
+		t.Error("all was read, and there is more")
+	}
+	client.Close()
+	await()
+	if !look() || !look() {
+		t.Error("the end cannot be read")
+	}
+}
+
+// A descriptor that is not a socket is not waited for: reading from it says what is wrong.
+func TestWhatIsNoSocketIsReadable(t *testing.T) {
+	r, _ := pipe(t)
+	if !sys.Readable(sys.FD(r)) || !sys.Readable(^uintptr(0)) {
+		t.Error("it is waited for")
+	}
+}
+
+// ReceivedFiles ignores what a message has beside descriptors: the credentials of the sender.
+func TestCredentialsAreNoDescriptors(t *testing.T) {
+	_, w := pipe(t)
+	oob := unix.UnixCredentials(&unix.Ucred{Pid: 1})
+	files, err := sys.ReceivedFiles(append(oob, unix.UnixRights(int(sys.FD(w)))...))
+	if err != nil || len(files) != 1 || sys.FD(files[0]) != sys.FD(w) {
+		t.Fatalf("%v, %v", files, err)
+	}
+	fd, err := sys.DupFD(int(sys.FD(w))) // for one of the two files that own the number
+	if err != nil {
+		t.Fatal(err)
+	}
+	files[0].Close()
+	if err := unix.Dup3(fd, int(sys.FD(w)), unix.O_CLOEXEC); err != nil {
+		t.Fatal(err)
+	}
+	sys.CloseFD(fd)
+}
+
+// MayWrite reports whether files can be made in a directory, with the rights of this moment.
+func TestMayWriteAsksForTheRightsOfNow(t *testing.T) {
+	root, err := os.MkdirTemp("", "rights")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(root) })
+	dir := filepath.Join(root, "dir")
+	if err := errors.Join(os.Mkdir(dir, 0o777), os.Chmod(root, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	for mode, want := range map[os.FileMode]bool{0o777: true, 0o555: false, 0o666: false, 0o333: true} {
+		if err := os.Chmod(dir, mode); err != nil {
+			t.Fatal(err)
+		}
+		asNobody(t, func() {
+			if got := sys.MayWrite(dir); got != want {
+				t.Errorf("mode %o: %v", mode, got)
+			}
+		})
+	}
+	if sys.MayWrite(filepath.Join(root, "missing")) {
+		t.Error("a directory that is not there may be changed")
+	}
+}
+
+// asNobody runs fn without root's rights, in a thread that ends with it.
+func asNobody(t testing.TB, fn func()) {
+	t.Helper()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // and not unlocked: no other goroutine may get this thread
+		if os.Getuid() == 0 {
+			if err := unix.Setfsuid(65534); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+		fn()
+	}()
+	<-done
+}
+
+// A pair of sockets for which there are no descriptors is refused, and the half of one is not kept.
+func TestPairsNeedDescriptors(t *testing.T) {
+	keepsNothing(t)
+	var old unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &old); err != nil {
+		t.Fatal(err)
+	}
+	next, err := sys.DupFD(0) // the lowest number that is free
+	if err != nil {
+		t.Fatal(err)
+	}
+	sys.CloseFD(next)
+	t.Cleanup(func() {
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &old); err != nil {
+			t.Error(err)
+		}
+	})
+	controlPair := func() error { _, _, err := sys.SocketPair(); return err }
+	unixPair := func() error { _, _, err := sys.UnixPair(); return err }
+	for _, c := range []struct {
+		name string
+		room int
+		pair func() error
+	}{
+		{"SocketPair", 0, controlPair}, {"SocketPair", 1, controlPair},
+		{"UnixPair", 0, unixPair}, {"UnixPair", 1, unixPair}, {"UnixPair", 2, unixPair},
+	} {
+		low := unix.Rlimit{Cur: uint64(next + c.room), Max: old.Max}
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &low); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.pair(); !errors.Is(err, unix.EMFILE) {
+			t.Errorf("%s with room for %d: %v", c.name, c.room, err)
+		}
+	}
+}
