@@ -17,11 +17,10 @@ import (
 // FD returns the descriptor of f, which stays f's; the greatest number if f is closed. Unlike the method Fd, it does not
 // make the descriptor blocking.
 func FD(f *os.File) (fd uintptr) {
-	raw, err := f.SyscallConn()
-	if err != nil {
-		return ^uintptr(0)
+	fd = ^uintptr(0)
+	if raw, err := f.SyscallConn(); err == nil {
+		_ = raw.Control(func(n uintptr) { fd = n }) // fails if f is closed
 	}
-	_ = raw.Control(func(n uintptr) { fd = n }) // fails if f is closed meanwhile
 	return fd
 }
 

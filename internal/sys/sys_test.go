@@ -137,6 +137,21 @@ func TestFDKeepsDeadlines(t *testing.T) {
 	}
 }
 
+// FD of a closed file is the greatest number, which no descriptor has: it must not be 0, which is standard input.
+func TestClosedFileHasNoDescriptor(t *testing.T) {
+	r, _ := pipe(t)
+	r.Close()
+	if fd := sys.FD(r); fd != ^uintptr(0) {
+		t.Errorf("descriptor %d", fd)
+	}
+	if fd := sys.FD(nil); fd != ^uintptr(0) {
+		t.Errorf("no file has descriptor %d", fd)
+	}
+	if f, err := sys.DupFile(r); !errors.Is(err, unix.EBADF) {
+		t.Errorf("duplicate: %v, %v", f, err)
+	}
+}
+
 // CloseFD closes exactly the descriptor that it is given.
 func TestCloseFDClosesOneDescriptor(t *testing.T) {
 	r, w := pipe(t)
