@@ -1,0 +1,130 @@
+package listener
+
+import (
+	"errors"
+	"net"
+	"os"
+	"strconv"
+	"syscall"
+	"testing"
+
+	"github.com/midair-go/midair/internal/process"
+	"github.com/midair-go/midair/internal/sys"
+	"golang.org/x/sys/unix"
+)
+
+// tableflipKeeps returns a descriptor as tableflip holds one of an inherited socket: among the first numbers, without a gap
+// before it.
+func tableflipKeeps(t testing.TB, s *Set, i int) int {
+	t.Helper()
+	for {
+		fd, err := unix.Dup(s.Refs()[i].fd) // the lowest number that is free
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { unix.Close(fd) })
+		unix.CloseOnExec(fd)
+		if fd >= process.FirstPassed {
+			return fd
+		}
+	}
+}
+
+// After Close no descriptor of this process keeps the socket listening, although tableflip holds a duplicate for ever.
+func TestClosedSocketHasNoDescriptorLeft(t *testing.T) {
+	old, _ := newSet(t, nil)
+	tcp, gone := listen(t, old, "tcp", "127.0.0.1:0", false), listen(t, old, "tcp", "127.0.0.1:0", false)
+	kept := []int{tableflipKeeps(t, old, 0), tableflipKeeps(t, old, 0), tableflipKeeps(t, old, 1)}
+	s, g := newSet(t, old)
+	s.ClaimInherited()
+	ln := listen(t, s, "tcp", "127.0.0.1:0", false)
+	for _, f := range g.taken {
+		f.Close() // the duplicates of the test stand for it
+	}
+	tcp.Close()
+	if refused(t, ln) {
+		t.Fatal("the new process does not serve")
+	}
+	ln.Close()
+	if !refused(t, ln) {
+		t.Error("a descriptor keeps the socket listening")
+	}
+	if refused(t, gone) {
+		t.Error("another socket was closed too")
+	}
+	for _, fd := range kept[:2] {
+		target, err := os.Readlink(descriptorOf(fd))
+		if flags, _ := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil || target != os.DevNull || flags&unix.FD_CLOEXEC == 0 {
+			t.Errorf("descriptor %d is %s, flags %#x, %v", fd, target, flags, err)
+		}
+	}
+}
+
+// A number that tableflip had, and that is another file's by now, is left alone.
+func TestReusedNumberIsLeftAlone(t *testing.T) {
+	s, _ := newSet(t, nil)
+	ln := listen(t, s, "tcp", "127.0.0.1:0", false)
+	other, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	dup, err := sys.ConnFile(dial(t, other))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dup.Close()
+	free := int(sys.FD(dup)) + 1000
+	s.inherited = map[uint64][]int{s.Refs()[0].inode: {int(sys.FD(dup)), free}}
+	ln.Close()
+	if inode, err := socketInode(int(sys.FD(dup))); err != nil || inode == 0 {
+		t.Errorf("the file of another is covered: %d, %v", inode, err)
+	}
+	if _, err := socketInode(free); !errors.Is(err, syscall.EBADF) {
+		t.Errorf("a free number is taken: %v", err)
+	}
+}
+
+// Without room for one more descriptor nothing is covered, and nothing else breaks.
+func TestCoverNeedsADescriptor(t *testing.T) {
+	s, _ := newSet(t, nil)
+	ln := listen(t, s, "tcp", "127.0.0.1:0", false)
+	fd := tableflipKeeps(t, s, 0)
+	inode := s.Refs()[0].inode
+	limitFiles(t)
+	coverFDs(inode, []int{fd})
+	if got, err := socketInode(fd); err != nil || got != inode {
+		t.Errorf("%d, %v", got, err)
+	}
+	ln.Close()
+}
+
+// ClaimInherited notes sockets only, by what they are and not by their numbers.
+func TestInheritedSocketsAreNotedByInode(t *testing.T) {
+	s, _ := newSet(t, nil)
+	listen(t, s, "tcp", "127.0.0.1:0", false)
+	fd := tableflipKeeps(t, s, 0)
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	s.ClaimInherited()
+	found := 0
+	for inode, fds := range s.inherited {
+		for _, n := range fds {
+			if got, err := socketInode(n); err != nil || got != inode || inode == 0 {
+				t.Errorf("descriptor %d is noted as %d, and is %d, %v", n, inode, got, err)
+			}
+			if n == fd && inode == s.Refs()[0].inode {
+				found++
+			}
+		}
+	}
+	if found != 1 {
+		t.Errorf("descriptor %d is noted %d times in %v", fd, found, s.inherited)
+	}
+}
+
+// descriptorOf is where /proc has a descriptor of this process.
+func descriptorOf(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }

@@ -1,0 +1,194 @@
+//go:build unix
+
+package listener
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/midair-go/midair/internal/sys"
+	"github.com/midair-go/midair/upgrade/internal/wire"
+)
+
+// Of finds the listener that has accepted a connection: one of a specific address, of a wildcard, of a unix path,
+// closed or not.
+func TestConnectionsBelongToTheirListener(t *testing.T) {
+	s, _ := newSet(t, nil)
+	s.Open(true)
+	path := socketPath(t)
+	listeners := []net.Listener{
+		listen(t, s, "tcp", "127.0.0.1:0", false), listen(t, s, "tcp", ":0", false), listen(t, s, "tcp4", ":0", false),
+		listen(t, s, "tcp", "127.0.0.1:0", true), listen(t, s, "unix", path, false), listen(t, s, "unix", path+"2", false),
+	}
+	want := s.Refs()
+	var conns []net.Conn
+	for _, ln := range listeners {
+		dial(t, ln)
+		conns = append(conns, accept(t, ln))
+	}
+	check := func(when string) {
+		for i, c := range conns {
+			o, ok := s.Of(c)
+			if !ok || o.Network != want[i].Network || o.Addr != want[i].Addr || o.Pinned != want[i].pinned {
+				t.Errorf("%s: the connection of %s %s belongs to %+v, %v", when, want[i].Network, want[i].Addr, o, ok)
+			}
+		}
+	}
+	check("open")
+	for _, ln := range listeners {
+		ln.Close()
+	}
+	check("closed")
+	foreign, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer foreign.Close()
+	if o, ok := s.Of(dial(t, foreign)); ok {
+		t.Errorf("a connection of nobody here belongs to %+v", o)
+	}
+}
+
+// The last listener counts if one was closed and another one has its address by now.
+func TestReopenedListenerIsTheOneThatAccepts(t *testing.T) {
+	s, _ := newSet(t, nil)
+	s.Open(true)
+	ln := listen(t, s, "tcp", "127.0.0.1:0", false)
+	addr := ln.Addr().String()
+	ln.Close()
+	ln = listen(t, s, "tcp", addr, true)
+	dial(t, ln)
+	if o, ok := s.Of(accept(t, ln)); !ok || o.Addr != addr || !o.Pinned || len(s.known) != 1 {
+		t.Errorf("%+v, %v, of %d that are known", o, ok, len(s.known))
+	}
+}
+
+// A connection of another generation belongs to the listener of the name that it brings, wherever that listens here.
+func TestMovedConnectionsBelongToTheirName(t *testing.T) {
+	s, _ := newSet(t, nil)
+	s.Open(true)
+	listen(t, s, "tcp", "127.0.0.1:0", false)
+	other := listen(t, s, "tcp", "127.0.0.1:0", true)
+	dial(t, other)
+	c := accept(t, other)
+	if o, ok := s.Of(&movedConn{Conn: c, network: "tcp", addr: "127.0.0.1:0"}); !ok || o.Addr != "127.0.0.1:0" || o.Pinned {
+		t.Errorf("%+v, %v", o, ok)
+	}
+	if o, ok := s.Of(&movedConn{Conn: c, network: "tcp", addr: "127.0.0.1:1"}); ok {
+		t.Errorf("a name that nobody has is %+v", o)
+	}
+}
+
+// Find returns the listener of a name, for the empty name the first listener that is not pinned, and an error that has the
+// name otherwise. A packet connection is no listener.
+func TestFindKnowsOpenListeners(t *testing.T) {
+	s, _ := newSet(t, nil)
+	listenPacket(t, s, "udp", "127.0.0.1:0")
+	listen(t, s, "tcp", "127.0.0.1:0", true)
+	listen(t, s, "tcp", "127.0.0.1:0", false)
+	listen(t, s, "tcp", "127.0.0.1:0", false).Close()
+	for _, c := range []struct{ network, addr, want, refuse string }{
+		{"tcp", "127.0.0.1:0", "127.0.0.1:0", ""},
+		{"tcp", "127.0.0.1:0#pinned", "127.0.0.1:0#pinned", ""},
+		{"", "", "127.0.0.1:0", ""},
+		{"tcp", "127.0.0.1:0#2", "", "there is no listener tcp 127.0.0.1:0#2"},
+		{"unix", "127.0.0.1:0", "", "there is no listener unix 127.0.0.1:0"},
+		{"udp", "127.0.0.1:0", "", "there is no listener udp 127.0.0.1:0"},
+	} {
+		got, refused := "", ""
+		r, err := s.Find(c.network, c.addr)
+		if err != nil {
+			refused = err.Error()
+		} else {
+			got = r.Addr
+		}
+		if got != c.want || refused != c.refuse {
+			t.Errorf("%s %s: %q, %q, want %q, %q", c.network, c.addr, got, refused, c.want, c.refuse)
+		}
+	}
+	want := []wire.SocketName{{Kind: "listener", Network: "tcp", Addr: "127.0.0.1:0#pinned"}, {Kind: "listener", Network: "tcp", Addr: "127.0.0.1:0"}}
+	if got := s.Names(); !slices.Equal(got, want) {
+		t.Errorf("the listeners are %+v, want %+v", got, want)
+	}
+}
+
+// Give makes a private connection the next one of a listener, although the gate is shut. The file stays the caller's.
+func TestPrivateConnectionIsAccepted(t *testing.T) {
+	s, _ := newSet(t, nil)
+	ln := listen(t, s, "tcp", "127.0.0.1:0", false)
+	near, file, err := sys.UnixPair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer near.Close()
+	if err := s.Give("", "", file); err != nil {
+		t.Fatal(err)
+	}
+	if err := file.Close(); err != nil {
+		t.Errorf("the file was closed: %v", err)
+	}
+	c := accept(t, ln)
+	if _, err := c.Write([]byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 5)
+	if _, err := io.ReadFull(near, b); err != nil || string(b) != "hello" {
+		t.Errorf("%q, %v", b, err)
+	}
+}
+
+// Give refuses what is no connection and a listener that is not there, and keeps no descriptor of either.
+func TestWhatCannotBeGivenIsRefused(t *testing.T) {
+	s, _ := newSet(t, nil)
+	ln := listen(t, s, "tcp", "127.0.0.1:0", false)
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	if err := s.Give("", "", null); err == nil {
+		t.Error("a file is accepted")
+	}
+	near, file, err := sys.UnixPair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer near.Close()
+	if err := s.Give("tcp", "127.0.0.1:1", file); err == nil || !strings.Contains(err.Error(), "there is no listener") {
+		t.Error(err)
+	}
+	ln.Close()
+	s.mu.Lock()
+	s.all = append(s.all, &Socket{set: s, kind: "listener", Network: "tcp", gate: ln.(*listener).ref.gate, fd: -1}) // closed at this moment
+	s.mu.Unlock()
+	if err := s.Give("", "", file); err == nil || !strings.Contains(err.Error(), "does not accept") {
+		t.Error(err)
+	}
+	file.Close()
+	if err := near.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := near.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("somebody still has the connection: %v", err)
+	}
+}
+
+// Paths names the unix sockets that have a path in a directory, listeners and packet connections, while they are open.
+func TestPathsAreThoseOfUnixSockets(t *testing.T) {
+	s, _ := newSet(t, nil)
+	path := socketPath(t)
+	listen(t, s, "tcp", "127.0.0.1:0", false)
+	listen(t, s, "unix", path, false)
+	listen(t, s, "unix", path+"x", false).Close()
+	listenPacket(t, s, "unixgram", path+"g")
+	want := []wire.SocketName{{Kind: "listener", Network: "unix", Addr: path}, {Kind: "packet", Network: "unixgram", Addr: path + "g"}}
+	if got := s.Paths(); !slices.Equal(got, want) {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+}
