@@ -244,3 +244,19 @@ func TestUnopenedPathStaysUntilDrop(t *testing.T) {
 		c.Close()
 	}
 }
+
+// A file that has taken the place of a socket which this version does not open is not removed.
+func TestDropRemovesSocketsOnly(t *testing.T) {
+	old, _ := newSet(t, nil)
+	path := socketPath(t)
+	listen(t, old, "unix", path, false)
+	next, _ := newSet(t, old)
+	drop := next.ClaimRest(old.Paths())
+	if err := errors.Join(os.Remove(path), os.WriteFile(path, []byte("precious"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	drop()
+	if !exists(path) {
+		t.Error("it is removed")
+	}
+}

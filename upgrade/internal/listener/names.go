@@ -178,7 +178,7 @@ func (s *Set) ClaimRest(names []wire.SocketName) (drop func()) {
 			c.Close()
 		}
 		for _, n := range rest {
-			os.Remove(n.Addr)
+			removeSocket(n.Addr)
 		}
 	}
 }

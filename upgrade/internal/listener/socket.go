@@ -105,7 +105,14 @@ func removeStale(network, addr string, err error) bool {
 	if err == nil {
 		c.Close()
 	}
-	return errors.Is(err, syscall.ECONNREFUSED) && os.Remove(addr) == nil
+	return errors.Is(err, syscall.ECONNREFUSED) && removeSocket(addr)
+}
+
+// removeSocket removes the path of a unix socket, and reports whether it could. A file of another kind stays: connecting to
+// a regular file is refused too, and a socket may have been replaced meanwhile.
+func removeSocket(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode()&os.ModeSocket != 0 && os.Remove(path) == nil
 }
 
 // Accept makes a connection the next one of a listener, or closes this process's descriptor of it.
@@ -134,7 +141,7 @@ func (r *Socket) Storable() *os.File {
 
 func (r *Socket) drop(unlink bool) {
 	if unlink && r.path != "" {
-		os.Remove(r.path)
+		removeSocket(r.path)
 	}
 	if r.fd >= 0 {
 		sys.CloseFD(r.fd)

@@ -99,6 +99,39 @@ func inode(t testing.TB, path string) uint64 {
 	return uint64(st.Ino)
 }
 
+// A file that is no socket is never removed for a unix socket of the same path.
+func TestFileInThePlaceOfASocketStays(t *testing.T) {
+	s, _ := newSet(t, nil)
+	path := socketPath(t)
+	if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for what, listen := range map[string]func() error{
+		"listener": func() error { _, err := s.Listen("unix", path, false); return err },
+		"packet":   func() error { _, err := s.ListenPacket("unixgram", path); return err },
+	} {
+		err := listen()
+		if b, _ := os.ReadFile(path); string(b) != "precious" || !errors.Is(err, syscall.EADDRINUSE) {
+			t.Errorf("%s: the file holds %q, and the error is %v", what, b, err)
+		}
+	}
+}
+
+// A file that has taken the place of a unix socket stays when the socket is closed.
+func TestFileThatHasReplacedASocketStays(t *testing.T) {
+	s, _ := newSet(t, nil)
+	s.UnlinkOnClose(true)
+	path := socketPath(t)
+	ln := listen(t, s, "unix", path, false)
+	if err := errors.Join(os.Remove(path), os.WriteFile(path, []byte("precious"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	ln.Close()
+	if !exists(path) {
+		t.Error("it is removed")
+	}
+}
+
 // An address that is in use says what may be meant: an upgrade of the service that runs already.
 func TestAddressInUseSaysWhatToDo(t *testing.T) {
 	taken, _ := newSet(t, nil)
