@@ -77,9 +77,16 @@ func (k Origin) hasAccepted(local net.Addr) bool {
 	a, ok1 := k.local.(*net.TCPAddr)
 	b, ok2 := local.(*net.TCPAddr)
 	if ok1 && ok2 {
-		return a.Port == b.Port && (a.IP.IsUnspecified() || a.IP.Equal(b.IP))
+		return a.Port == b.Port && (a.IP.Equal(b.IP) || a.IP.IsUnspecified() && k.hasFamily(a.IP, b.IP))
 	}
 	return k.local != nil && local != nil && !ok1 && !ok2 && k.local.String() == local.String()
+}
+
+// hasFamily reports whether a wildcard listener has connections of an address: that of IPv6 has those of IPv4 too, unless
+// its network says otherwise.
+func (k Origin) hasFamily(wildcard, ip net.IP) bool {
+	is4 := ip.To4() != nil
+	return is4 && k.Network != "tcp6" || !is4 && wildcard.To4() == nil
 }
 
 // Names lists the listeners.

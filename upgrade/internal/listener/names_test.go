@@ -55,17 +55,52 @@ func TestConnectionsBelongToTheirListener(t *testing.T) {
 	}
 }
 
-// The last listener counts if one was closed and another one has its address by now.
+// A connection belongs to the wildcard listener of its own family, if each family has one at the same port.
+func TestWildcardOfTheOtherFamilyHasAcceptedNothing(t *testing.T) {
+	probe, err := net.Listen("tcp6", "[::1]:0")
+	if err != nil {
+		t.Skipf("no IPv6 here: %v", err)
+	}
+	probe.Close()
+	for _, networks := range [][]string{{"tcp4", "tcp6"}, {"tcp6", "tcp4"}} {
+		s, _ := newSet(t, nil)
+		s.Open(true)
+		first := listen(t, s, networks[0], ":0", false)
+		_, port, err := net.SplitHostPort(first.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		second, err := s.Listen(networks[1], ":"+port, false)
+		if err != nil {
+			t.Skipf("the port is taken in the other family: %v", err)
+		}
+		t.Cleanup(func() { second.Close() })
+		for i, ln := range []net.Listener{first, second} {
+			c, err := net.Dial(networks[i], net.JoinHostPort(map[string]string{"tcp4": "127.0.0.1", "tcp6": "::1"}[networks[i]], port))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			if o, ok := s.Of(accept(t, ln)); !ok || o.Network != networks[i] {
+				t.Errorf("a connection of %s belongs to %+v, %v", networks[i], o, ok)
+			}
+		}
+	}
+}
+
+// The last listener counts if one was closed and another one has its address by now. A name is remembered once.
 func TestReopenedListenerIsTheOneThatAccepts(t *testing.T) {
 	s, _ := newSet(t, nil)
 	s.Open(true)
 	ln := listen(t, s, "tcp", "127.0.0.1:0", false)
 	addr := ln.Addr().String()
-	ln.Close()
-	ln = listen(t, s, "tcp", addr, true)
+	for range 3 {
+		ln.Close()
+		ln = listen(t, s, "tcp", addr, true)
+	}
 	dial(t, ln)
-	if o, ok := s.Of(accept(t, ln)); !ok || o.Addr != addr || !o.Pinned || len(s.known) != 1 {
-		t.Errorf("%+v, %v, of %d that are known", o, ok, len(s.known))
+	if o, ok := s.Of(accept(t, ln)); !ok || o.Addr != addr || !o.Pinned || len(s.known) != 2 {
+		t.Errorf("%+v, %v, and %d names are remembered", o, ok, len(s.known))
 	}
 }
 
