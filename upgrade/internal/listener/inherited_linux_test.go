@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/midair-go/midair/internal/process"
 	"github.com/midair-go/midair/internal/sys"
@@ -57,6 +58,25 @@ func TestClosedSocketHasNoDescriptorLeft(t *testing.T) {
 		if flags, _ := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil || target != os.DevNull || flags&unix.FD_CLOEXEC == 0 {
 			t.Errorf("descriptor %d is %s, flags %#x, %v", fd, target, flags, err)
 		}
+	}
+}
+
+// A socket that this version does not open ends with the old process and drop: a client that nobody will accept is told so.
+func TestUnopenedSocketEndsWithDrop(t *testing.T) {
+	old, _ := newSet(t, nil)
+	ln := listen(t, old, "unix", socketPath(t), false)
+	next, g := newSet(t, old)
+	key := [3]string{"listener", "unix", ln.Addr().String()}
+	next.inherited = map[uint64][]int{old.Refs()[0].inode: {int(sys.FD(g.files[key]))}}
+	client := dial(t, ln)
+	if err := client.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	drop := next.ClaimRest(old.Paths())
+	ln.Close()
+	drop()
+	if n, err := client.Read(make([]byte, 1)); errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the client waits for ever: %d, %v", n, err)
 	}
 }
 

@@ -8,7 +8,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 
+	"github.com/midair-go/midair/internal/sys"
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
@@ -182,10 +184,23 @@ func (s *Set) ClaimRest(names []wire.SocketName) (drop func()) {
 	}
 	return func() {
 		for _, c := range claimed {
-			c.Close()
+			s.end(c)
 		}
 		for _, n := range rest {
 			removeSocket(n.Addr)
 		}
 	}
+}
+
+// end closes a socket that was handed over and not opened, with the duplicate that tableflip keeps.
+func (s *Set) end(c io.Closer) {
+	var inode uint64
+	if sc, ok := c.(syscall.Conn); ok {
+		if fd, n, err := sys.Duplicate(sc); err == nil {
+			sys.CloseFD(fd)
+			inode = n
+		}
+	}
+	c.Close()
+	coverFDs(inode, s.inherited[inode])
 }
