@@ -1,0 +1,273 @@
+//go:build unix
+
+package handoff
+
+import (
+	"bytes"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/iotest"
+	"time"
+
+	"github.com/midair-go/midair/internal/sys"
+	"github.com/midair-go/midair/upgrade/internal/wire"
+)
+
+// pairOf returns the two ends of a connection of a network, which are closed at the end of the test.
+func pairOf(t testing.TB, network string) (client, server net.Conn) {
+	t.Helper()
+	if network == "unix" {
+		client, file, err := sys.UnixPair()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer file.Close()
+		server, err = net.FileConn(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { client.Close(); server.Close() })
+		return client, server
+	}
+	ln, err := net.Listen(network, "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	if client, err = net.Dial(network, ln.Addr().String()); err != nil {
+		t.Fatal(err)
+	}
+	if server, err = ln.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close(); server.Close() })
+	return client, server
+}
+
+// moved returns a connection that has come here with bytes ahead, and its client. Both are closed at the end of the test.
+func moved(t testing.TB, network, ahead string) (client net.Conn, c *Conn) {
+	t.Helper()
+	client, server := pairOf(t, network)
+	file, err := sys.ConnFile(server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server.Close()
+	moved, err := NewConn(file, wire.ConnBody{Network: network, Addr: "here", Ahead: []byte(ahead)}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { moved.Close() })
+	if err := errors.Join(file.Close(), client.SetDeadline(time.Now().Add(10*time.Second))); err != nil {
+		t.Fatal(err)
+	}
+	return client, moved.(*Conn)
+}
+
+// halfClose ends what a client sends.
+func halfClose(t testing.TB, client net.Conn) {
+	t.Helper()
+	if err := client.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// shortWriter takes that many bytes and then no more.
+type shortWriter struct {
+	room int
+	got  bytes.Buffer
+}
+
+func (w *shortWriter) Write(p []byte) (int, error) {
+	n, err := w.got.Write(p[:min(len(p), w.room)])
+	if w.room -= n; n < len(p) {
+		return n, errors.New("full")
+	}
+	return n, err
+}
+
+// The bytes that were read ahead come first and once, however they are read, and then what the client has sent since.
+func TestBytesAheadComeFirstAndOnce(t *testing.T) {
+	const ahead, rest = "GET / HTTP", "/1.1\r\n\r\n"
+	for _, network := range []string{"tcp", "unix"} {
+		for _, c := range []struct {
+			name string
+			read func(*Conn) ([]byte, error)
+		}{
+			{"Read", func(c *Conn) ([]byte, error) { return io.ReadAll(struct{ io.Reader }{c}) }},
+			{"Read of single bytes", func(c *Conn) ([]byte, error) { return io.ReadAll(iotest.OneByteReader(struct{ io.Reader }{c})) }},
+			{"WriteTo", func(c *Conn) ([]byte, error) {
+				var b bytes.Buffer
+				n, err := c.WriteTo(&b)
+				if n != int64(b.Len()) {
+					t.Errorf("WriteTo: %d bytes, and %d were written", n, b.Len())
+				}
+				return b.Bytes(), err
+			}},
+			{"Read, then WriteTo", func(c *Conn) ([]byte, error) {
+				b := make([]byte, 3, 100)
+				n, err1 := c.Read(b)
+				w := bytes.NewBuffer(b[:n])
+				_, err2 := c.WriteTo(w)
+				return w.Bytes(), errors.Join(err1, err2)
+			}},
+			{"WriteTo that fails, then Read", func(c *Conn) ([]byte, error) {
+				w := &shortWriter{room: 4}
+				if n, err := c.WriteTo(w); n != 4 || err == nil {
+					t.Errorf("WriteTo: %d bytes, %v", n, err)
+				}
+				b, err := io.ReadAll(struct{ io.Reader }{c})
+				return append(w.got.Bytes(), b...), err
+			}},
+		} {
+			client, conn := moved(t, network, ahead)
+			if _, err := io.WriteString(client, rest); err != nil {
+				t.Fatal(err)
+			}
+			halfClose(t, client)
+			got, err := c.read(conn)
+			if err != nil || string(got) != ahead+rest {
+				t.Errorf("%s, %s: %q, %v, want %q", network, c.name, got, err, ahead+rest)
+			}
+			if given, left := Carried(conn); string(given) != ahead || len(left) > 0 {
+				t.Errorf("%s, %s: given %q, left %q", network, c.name, given, left)
+			}
+		}
+	}
+}
+
+// A read returns what is ahead at once, without waiting for the client.
+func TestBytesAheadDoNotWait(t *testing.T) {
+	_, c := moved(t, "tcp", "ahead")
+	b := make([]byte, 100)
+	if n, err := c.Read(b); err != nil || string(b[:n]) != "ahead" {
+		t.Errorf("%q, %v", b[:n], err)
+	}
+	if err := c.SetReadDeadline(time.Unix(1, 0)); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := c.Read(b); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("%q, %v", b[:n], err)
+	}
+}
+
+// ReadFrom writes all of what it reads, on a TCP connection and on a unix one.
+func TestReadFromWritesAll(t *testing.T) {
+	for _, network := range []string{"tcp", "unix"} {
+		client, c := moved(t, network, "")
+		if n, err := c.ReadFrom(strings.NewReader("an answer")); n != 9 || err != nil {
+			t.Errorf("%s: %d bytes, %v", network, n, err)
+		}
+		c.Close()
+		if b, err := io.ReadAll(client); err != nil || string(b) != "an answer" {
+			t.Errorf("%s: %q, %v", network, b, err)
+		}
+	}
+}
+
+// CloseWrite tells the client that nothing comes any more, and the client can go on sending.
+func TestCloseWriteEndsOneDirection(t *testing.T) {
+	for _, network := range []string{"tcp", "unix"} {
+		client, c := moved(t, network, "")
+		if err := c.CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := client.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+			t.Errorf("%s: %d bytes, %v", network, n, err)
+		}
+		if _, err := io.WriteString(client, "x"); err != nil {
+			t.Errorf("%s: %v", network, err)
+		}
+		if n, err := c.Read(make([]byte, 1)); n != 1 || err != nil {
+			t.Errorf("%s: %d bytes, %v", network, n, err)
+		}
+	}
+	if err := (&Conn{Conn: wrapped{}}).CloseWrite(); !errors.Is(err, os.ErrInvalid) {
+		t.Errorf("a connection without it: %v", err)
+	}
+}
+
+// The descriptor of a moved connection, and the connection of package net, are within reach.
+func TestMovedConnectionHasADescriptor(t *testing.T) {
+	client, c := moved(t, "tcp", "")
+	raw, err := c.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := raw.Write(func(fd uintptr) bool {
+		_, err := syscall.Write(int(fd), []byte("raw"))
+		return err != syscall.EAGAIN
+	}); err != nil {
+		t.Error(err)
+	}
+	b := make([]byte, 3)
+	if _, err := io.ReadFull(client, b); err != nil || string(b) != "raw" {
+		t.Errorf("%q, %v", b, err)
+	}
+	if _, ok := c.NetConn().(*net.TCPConn); !ok {
+		t.Errorf("%T", c.NetConn())
+	}
+}
+
+// A connection without a slot is nobody else's: nothing can be said about it, and closing it ends it.
+func TestConnectionWithoutASlot(t *testing.T) {
+	client, c := moved(t, "tcp", "")
+	if c.SetIdle(); c.Kept() || c.WasIdle() {
+		t.Errorf("kept %v, was idle %v", c.Kept(), c.WasIdle())
+	}
+	if network, addr := c.Origin(); network != "tcp" || addr != "here" {
+		t.Errorf("from %s %s", network, addr)
+	}
+	if unit, weight, ok := Assigned(c); unit != "" || weight != 0 || ok {
+		t.Errorf("unit %q, weight %v, %v", unit, weight, ok)
+	}
+	c.Abandon()
+	if n, err := client.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("%d bytes, %v", n, err)
+	}
+}
+
+// wrapped is a connection in a wrapper, as a program has it.
+type wrapped struct{ net.Conn }
+
+func (w wrapped) NetConn() net.Conn { return w.Conn }
+
+// hidden is a wrapper that hides what it wraps.
+type hidden struct{ net.Conn }
+
+// Lowest finds the connection that the listener gave through wrappers, and nil behind TLS, whose keys cannot be handed over,
+// or behind a wrapper that hides it. Bare and Assigned look through wrappers of their own kind.
+func TestLowestLooksThroughWrappers(t *testing.T) {
+	_, tcp := pairOf(t, "tcp")
+	_, local := pairOf(t, "unix")
+	m := &Conn{Conn: tcp, about: wire.ConnBody{Unit: "192.0.2.1", Weight: 0.25}}
+	for _, c := range []struct {
+		name     string
+		in, want net.Conn
+		assigned bool
+	}{
+		{"tcp", tcp, tcp, false}, {"unix", local, local, false}, {"moved", m, m, true},
+		{"wrapped", wrapped{tcp}, tcp, false}, {"wrapped twice", wrapped{wrapped{m}}, m, true},
+		{"tls", tls.Server(tcp, nil), nil, false}, {"wrapped tls", wrapped{tls.Server(m, nil)}, nil, true},
+		{"hidden", hidden{tcp}, nil, false}, {"nothing", wrapped{}, nil, false},
+	} {
+		if got := Lowest(c.in); got != c.want {
+			t.Errorf("%s: %v", c.name, got)
+		}
+		if unit, weight, ok := Assigned(c.in); ok != c.assigned || ok != (unit == "192.0.2.1" && weight == 0.25) {
+			t.Errorf("%s: assigned %q, %v, %v", c.name, unit, weight, ok)
+		}
+	}
+	if Bare(m) != tcp || Bare(tcp) != tcp {
+		t.Error("Bare does not find the connection of package net")
+	}
+	if given, ahead := Carried(tcp); given != nil || ahead != nil {
+		t.Errorf("a connection of this process brings %q, %q", given, ahead)
+	}
+}

@@ -1,0 +1,191 @@
+package handoff
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/midair-go/midair/internal/sys"
+	"github.com/midair-go/midair/internal/testutil"
+	"github.com/midair-go/midair/upgrade/internal/listener"
+	"github.com/midair-go/midair/upgrade/internal/wire"
+)
+
+// waitLimit is how long a test waits for what has to happen.
+const waitLimit = 10 * time.Second
+
+// exchange is an old process and its candidate, both in this process, with everything that is between two processes: a
+// control socket and shared memory.
+type exchange struct {
+	t testing.TB
+
+	old, candidate   *listener.Set
+	oldLn, candLn    net.Listener
+	link, parent     *wire.Link // to the candidate, to the old process
+	dispatcher       *Dispatcher
+	sharing          *Sharing
+	ref, pinnedByOld listener.Origin
+}
+
+// newExchange begins an exchange at weight 0. At the end of the test it fails if more descriptors are open than before.
+func newExchange(t testing.TB, choose Choice) *exchange {
+	t.Helper()
+	keepsNothing(t)
+	e := &exchange{t: t}
+	e.old, e.oldLn = newSet(t)
+	e.candidate, e.candLn = newSet(t)
+	ours, theirs, err := sys.SocketPair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.link, e.parent = newLink(t, ours), newLink(t, theirs)
+	slots, err := NewSlots()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e.sharing, err = NewSharing(slots.File); err != nil {
+		t.Fatal(err)
+	}
+	e.dispatcher = NewDispatcher(e.old, e.link, choose, slots)
+	t.Cleanup(func() { e.dispatcher.Settle(false) })
+	e.ref = listener.Origin{Network: "tcp", Addr: "127.0.0.1:0"}
+	e.pinnedByOld = listener.Origin{Network: "tcp", Addr: "127.0.0.1:0", Pinned: true}
+	return e
+}
+
+// keepsNothing fails the test if more descriptors are open at its end than now.
+func keepsNothing(t testing.TB) {
+	t.Helper()
+	before := testutil.OpenFDs()
+	t.Cleanup(func() {
+		if after := testutil.OpenFDs(); len(after) > len(before) {
+			t.Errorf("open descriptors: %q, before the test: %q", after, before)
+		}
+	})
+}
+
+// newSet returns the set of a process that serves, with one listener.
+func newSet(t testing.TB) (*listener.Set, net.Listener) {
+	t.Helper()
+	s := listener.New(nil, func(net.Conn) bool { return false })
+	ln, err := s.Listen("tcp", "127.0.0.1:0", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Open(true)
+	t.Cleanup(func() { ln.Close() })
+	return s, ln
+}
+
+// newLink returns the link over a control socket, which is closed at the end of the test.
+func newLink(t testing.TB, file *os.File) *wire.Link {
+	t.Helper()
+	socket, err := wire.NewSocket(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := wire.NewLink(socket)
+	t.Cleanup(l.Close)
+	return l
+}
+
+// conn returns both ends of a connection that the old process has accepted.
+func (e *exchange) conn() (client *net.TCPConn, server net.Conn) {
+	e.t.Helper()
+	c, err := net.Dial("tcp", e.oldLn.Addr().String())
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	e.t.Cleanup(func() { c.Close() })
+	if err := c.SetDeadline(time.Now().Add(waitLimit)); err != nil {
+		e.t.Fatal(err)
+	}
+	return c.(*net.TCPConn), e.accept(e.oldLn)
+}
+
+// accept returns the next connection of a listener, which is closed at the end of the test.
+func (e *exchange) accept(ln net.Listener) net.Conn {
+	e.t.Helper()
+	if err := ln.(interface{ SetDeadline(time.Time) error }).SetDeadline(time.Now().Add(waitLimit)); err != nil {
+		e.t.Fatal(err)
+	}
+	c, err := ln.Accept()
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	e.t.Cleanup(func() { Bare(c).Close() })
+	return c
+}
+
+// next returns what one process has sent to the other, and its connection. The frame is closed at the end of the test.
+func (e *exchange) next(l *wire.Link) (wire.ConnBody, wire.Frame) {
+	e.t.Helper()
+	var about wire.ConnBody
+	select {
+	case f, ok := <-l.Frames:
+		if err := f.Decode(&about); err != nil || !ok || f.Kind != wire.KindConn || len(f.Files) != 1 {
+			e.t.Fatalf("%v with %d files came, %v", f.Kind, len(f.Files), err)
+		}
+		e.t.Cleanup(f.Close)
+		return about, f
+	case <-time.After(waitLimit):
+		e.t.Fatal("nothing came")
+	}
+	return about, wire.Frame{}
+}
+
+// pass gives a new connection to the candidate, which accepts it.
+func (e *exchange) pass() (client *net.TCPConn, c *Conn) {
+	e.t.Helper()
+	client, server := e.conn()
+	before := e.dispatcher.SetWeight(1)
+	if !e.dispatcher.Dispatch(e.old.Refs()[0], server) {
+		e.t.Fatal("a connection is not passed at weight 1")
+	}
+	e.dispatcher.SetWeight(before)
+	return client, e.take()
+}
+
+// take makes the candidate accept what has come.
+func (e *exchange) take() *Conn {
+	e.t.Helper()
+	about, f := e.next(e.parent)
+	if err := GiveMoved(e.candidate, about, f.Files[0], e.sharing); err != nil {
+		e.t.Fatal(err)
+	}
+	f.Close()
+	return e.accept(e.candLn).(*Conn)
+}
+
+// state is what the slot of a connection says.
+func (e *exchange) state(c *Conn) uint32 { return e.dispatcher.slots.at(c.about.Slot).Load() }
+
+// kept is how many descriptors the old process keeps.
+func (e *exchange) kept() int {
+	e.dispatcher.mu.Lock()
+	defer e.dispatcher.mu.Unlock()
+	return len(e.dispatcher.passed)
+}
+
+// answers fails the test unless what one end writes is what the other end reads.
+func answers(t testing.TB, from io.Writer, to io.Reader) {
+	t.Helper()
+	const text = "an answer"
+	if _, err := io.WriteString(from, text); err != nil {
+		t.Errorf("write: %v", err)
+		return
+	}
+	b := make([]byte, len(text))
+	if _, err := io.ReadFull(to, b); err != nil || string(b) != text {
+		t.Errorf("read %q, %v", b, err)
+	}
+}
+
+// ended reports whether a client has been told that its connection has ended.
+func ended(client net.Conn) bool {
+	_, err := client.Read(make([]byte, 1))
+	return errors.Is(err, io.EOF)
+}
