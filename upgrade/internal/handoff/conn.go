@@ -60,7 +60,7 @@ type Conn struct {
 	sharing  *Sharing
 	slot     *atomic.Uint32 // nil: nobody could take it back
 	watched  atomic.Bool    // idle in its slot: it is marked before anything is read
-	left     atomic.Bool    // sent back: the slot is not its own any more
+	left     atomic.Bool    // closed or sent back: the slot is not its own any more
 }
 
 var (
@@ -203,7 +203,7 @@ func (c *Conn) WasIdle() bool { return c.about.Idle }
 
 // Close closes it for the client too, although the old process still has a descriptor.
 func (c *Conn) Close() error {
-	if c.Kept() && c.slot.Load() != slotBack {
+	if c.leave() && c.slot.Load() != slotBack {
 		sys.Shutdown(c.raw)
 		c.slot.Store(slotClosed)
 	}
@@ -213,11 +213,15 @@ func (c *Conn) Close() error {
 // Abandon closes this process's descriptor of a connection that nobody here has taken. If the old process has one too, it
 // serves it.
 func (c *Conn) Abandon() {
-	if c.Kept() {
+	if c.leave() {
 		c.slot.Store(slotRefused)
 	}
 	c.Conn.Close()
 }
+
+// leave gives the slot up, and reports whether it was this connection's until now: when the old process has read the last
+// word of a connection, it uses the slot for another one.
+func (c *Conn) leave() bool { return c.Kept() && !c.left.Swap(true) }
 
 // Origin names the listener that has accepted the connection.
 func (c *Conn) Origin() (network, addr string) { return c.about.Network, c.about.Addr }

@@ -113,6 +113,38 @@ func TestCloseEndsItForTheClient(t *testing.T) {
 	}
 }
 
+// Abandon gives up this process's descriptor only: the client notices nothing, and the old process serves it.
+func TestAbandonedConnectionGoesOn(t *testing.T) {
+	e := newExchange(t, nil)
+	client, c := e.pass()
+	c.Abandon()
+	if e.state(c) != slotRefused {
+		t.Errorf("the slot says %d", e.state(c))
+	}
+	if _, err := c.Write([]byte("x")); err == nil {
+		t.Error("this process still has it")
+	}
+	e.dispatcher.Sweep()
+	answers(t, client, e.accept(e.oldLn))
+}
+
+// A closed connection leaves its slot alone when it is closed again: the slot may be another connection's by then.
+func TestSecondCloseLeavesTheSlotAlone(t *testing.T) {
+	for name, first := range map[string]func(c *Conn){
+		"Close": func(c *Conn) { c.Close() }, "Abandon": (*Conn).Abandon,
+	} {
+		e := newExchange(t, nil)
+		_, c := e.pass()
+		first(c)
+		e.dispatcher.slots.at(c.about.Slot).Store(slotIdle) // of another one
+		c.Close()
+		c.Abandon()
+		if c.SetIdle(); e.state(c) != slotIdle || c.Kept() {
+			t.Errorf("after %s the slot says %d, kept %v", name, e.state(c), c.Kept())
+		}
+	}
+}
+
 // When the old process has ended nobody keeps the connection, and nothing is said about it any more.
 func TestNothingIsSharedWithAProcessThatHasEnded(t *testing.T) {
 	e := newExchange(t, nil)
