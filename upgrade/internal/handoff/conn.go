@@ -226,8 +226,9 @@ func (c *Conn) leave() bool { return c.Kept() && !c.left.Swap(true) }
 // Origin names the listener that has accepted the connection.
 func (c *Conn) Origin() (network, addr string) { return c.about.Network, c.about.Addr }
 
-// CloseWrite ends one direction.
+// CloseWrite ends one direction, and marks the connection like a Write.
 func (c *Conn) CloseWrite() error {
+	c.touch()
 	w, ok := c.Conn.(interface{ CloseWrite() error })
 	if !ok {
 		return os.ErrInvalid

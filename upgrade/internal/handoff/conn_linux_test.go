@@ -145,6 +145,15 @@ func TestSecondCloseLeavesTheSlotAlone(t *testing.T) {
 	}
 }
 
+// A direction that was ended is a touch: the client has been told something.
+func TestCloseWriteIsATouch(t *testing.T) {
+	e := newExchange(t, nil)
+	client, c := e.pass()
+	if err := c.CloseWrite(); err != nil || !ended(client) || e.state(c) != slotActive {
+		t.Errorf("%v, the slot says %d", err, e.state(c))
+	}
+}
+
 // When the old process has ended nobody keeps the connection, and nothing is said about it any more.
 func TestNothingIsSharedWithAProcessThatHasEnded(t *testing.T) {
 	e := newExchange(t, nil)
