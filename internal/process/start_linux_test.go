@@ -1,0 +1,104 @@
+package process_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/midair-go/midair/internal/process"
+)
+
+// Kill ends the process and what it has started, by its process group.
+func TestKillEndsTheGroup(t *testing.T) {
+	s := shell(t, "sleep 60 & echo $! >&5; wait")
+	pid, err := strconv.Atoi(s.line())
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := process.Open(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	s.Kill()
+	await(t, "the end", s.Exited)
+	ended := make(chan struct{})
+	go func() { // ends with the process, or with its handle
+		defer close(ended)
+		_ = h.Wait()
+	}()
+	await(t, "the end of what it has started", ended)
+	if s.Status != "signal: killed" || !h.Ended() {
+		t.Errorf("status %q, what it has started has ended: %v", s.Status, h.Ended())
+	}
+}
+
+// held looks at a program and holds it by a descriptor, as a check of the program does.
+func held(t testing.TB, path string, args ...string) process.Program {
+	t.Helper()
+	p, err := process.Preflight(path, args, process.Policy{Verify: func(string) error { return nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Close)
+	return p
+}
+
+// What was verified is started, a script too, although its file is deleted or replaced meanwhile.
+func TestVerifiedFileIsStartedWhateverBecomesOfItsName(t *testing.T) {
+	for name, content := range map[string]string{"script": "#!/bin/sh\necho old >&5\n", "program": ""} {
+		for _, replace := range []bool{false, true} {
+			path := filepath.Join(t.TempDir(), name)
+			if content == "" {
+				copyFile(t, "/bin/sh", path, "")
+			} else {
+				writeProgram(t, path, content)
+			}
+			p := held(t, path, "-c", "echo old >&5")
+			if err := os.Remove(path); err != nil {
+				t.Fatal(err)
+			}
+			if replace {
+				writeProgram(t, path, "#!/bin/sh\necho new >&5\n")
+			}
+			if got := start(t, p, os.Environ()).line(); got != "old" {
+				t.Errorf("%s, replaced %v: %q", name, replace, got)
+			}
+		}
+	}
+}
+
+// A process that is started from a descriptor is named after its program when it has scrubbed, and not by a number.
+func TestNameOfAProcessIsRestored(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := start(t, held(t, self), roleEnviron()).report()
+	want := filepath.Base(self)[:min(15, len(filepath.Base(self)))]
+	if _, err := strconv.Atoi(r.Name[0]); err != nil || r.Name[1] != want {
+		t.Errorf("it is called %q and then %q, want a number and then %q", r.Name[0], r.Name[1], want)
+	}
+	r = start(t, ownProgram(t), roleEnviron()).report()
+	if r.Name[0] != want || r.Name[1] != want {
+		t.Errorf("started from its file it is called %q and then %q, want %q", r.Name[0], r.Name[1], want)
+	}
+}
+
+// A file that is still being written is not started, and the error says what to do.
+func TestFileThatIsBeingWrittenIsNotStarted(t *testing.T) {
+	path := copyFile(t, "/bin/sh", filepath.Join(t.TempDir(), "sh"), "")
+	p := preflight(t, path, "-c", "exit 0")
+	w, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	if c, err := process.Start(p, nil, nil); c != nil || !errors.Is(err, syscall.ETXTBSY) || !strings.Contains(err.Error(), "write a new one and rename it") {
+		t.Errorf("%v, %v", c, err)
+	}
+}
