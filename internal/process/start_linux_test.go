@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -86,6 +87,14 @@ func TestNameOfAProcessIsRestored(t *testing.T) {
 	r = start(t, ownProgram(t), roleEnviron()).report()
 	if r.Name[0] != want || r.Name[1] != want {
 		t.Errorf("started from its file it is called %q and then %q, want %q", r.Name[0], r.Name[1], want)
+	}
+}
+
+// The executable is one more file and not one more listener, in the number of listeners that are too many.
+func TestNumberOfListenersIsThatOfListeners(t *testing.T) {
+	files := slices.Repeat([]process.Inherited{{Name: [3]string{"listener", "unix", "/" + strings.Repeat("x", 90)}}}, 400)
+	if c, err := process.Start(held(t, "/bin/sh", "-c", "exit 0"), nil, files); c != nil || err == nil || !strings.Contains(err.Error(), "the names of 400 listeners ") {
+		t.Errorf("%v, %v", c, err)
 	}
 }
 

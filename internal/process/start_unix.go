@@ -83,7 +83,7 @@ func (l *launch) add(name []string, fd uintptr) {
 // exec writes the names and starts the process. The names go first: a parent that is killed right after the start must
 // not leave a child that cannot learn what it inherited.
 func (l *launch) exec(p Program, env []string, life int) (int, error) {
-	path := p.path
+	path, listeners := p.path, len(l.names)-1 // without the control socket
 	if p.exe != nil {
 		l.add([]string{"fd", exeName, ""}, sys.FD(p.exe))
 		path = descriptorPath(uintptr(2+len(l.files)), false) // where it is in the child
@@ -93,7 +93,7 @@ func (l *launch) exec(p Program, env []string, life int) (int, error) {
 		return 0, err
 	}
 	if names.Len() > namesLimit {
-		return 0, fmt.Errorf("the names of %d listeners take %d bytes, more than %d", len(l.names)-1, names.Len(), namesLimit)
+		return 0, fmt.Errorf("the names of %d listeners take %d bytes, more than %d", listeners, names.Len(), namesLimit)
 	}
 	if n, err := unix.Write(life, names.Bytes()); err != nil || n < names.Len() {
 		return 0, fmt.Errorf("write names: %d of %d bytes: %w", n, names.Len(), cmp.Or(err, io.ErrShortWrite))
