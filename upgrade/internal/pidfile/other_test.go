@@ -1,0 +1,142 @@
+package pidfile
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// write writes a file, as another process does.
+func write(t testing.TB, path, content string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// exists reports whether there is a file at path.
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+// What two processes have staged does not disturb each other: each publishes its own, and a dead candidate's is removed by
+// its pid.
+func TestStagedFilesAreApart(t *testing.T) {
+	p := New(filepath.Join(t.TempDir(), "pid"))
+	other := os.Getpid() + 1
+	write(t, p.stagedBy(other), strconv.Itoa(other)+"\n")
+	write(t, p.stagedBy(other)+lastSuffix, "half a text")
+	if err := errors.Join(p.Stage(), p.Publish(), p.Stage()); err != nil {
+		t.Fatal(err)
+	}
+	if pid, err := Read(p.path); err != nil || pid != os.Getpid() || !p.Owned() {
+		t.Errorf("pid %d, %v, owned %v", pid, err, p.Owned())
+	}
+	if b, err := os.ReadFile(p.stagedBy(other)); err != nil || string(b) != strconv.Itoa(other)+"\n" {
+		t.Errorf("the other process has staged %q, %v", b, err)
+	}
+	p.Discard(other)
+	if exists(p.stagedBy(other)) || exists(p.stagedBy(other)+lastSuffix) || !exists(p.stagedBy(os.Getpid())) {
+		t.Error("the other process's files stay, or this one's are gone")
+	}
+	p.Discard(os.Getpid())
+	if exists(p.stagedBy(os.Getpid())) || !exists(p.path) {
+		t.Error("what was staged stays, or what was published is gone")
+	}
+}
+
+// Remove removes the file and the text beside it if they are this process's, and leaves those of another process. What this
+// process has staged is removed in both cases.
+func TestRemoveLeavesTheFileOfAnother(t *testing.T) {
+	for _, c := range []struct {
+		name, content string
+		removed       bool
+	}{
+		{"own", strconv.Itoa(os.Getpid()) + "\n", true}, {"own without a line break", strconv.Itoa(os.Getpid()), true},
+		{"another's", strconv.Itoa(os.Getpid()+1) + "\n", false}, {"longer", strconv.Itoa(os.Getpid()) + "0\n", false},
+		{"empty", "", false}, {"rubbish", "rubbish", false},
+	} {
+		p := New(filepath.Join(t.TempDir(), "pid"))
+		write(t, p.path, c.content)
+		if err := errors.Join(p.WriteLast([]byte("text")), p.Stage()); err != nil {
+			t.Fatal(err)
+		}
+		if p.Owned() != c.removed {
+			t.Errorf("%s: owned %v", c.name, p.Owned())
+		}
+		p.Remove()
+		if exists(p.path) == c.removed || exists(p.path+lastSuffix) == c.removed || exists(p.stagedBy(os.Getpid())) {
+			t.Errorf("%s: the file exists: %v, the text: %v, the staged file: %v", c.name, exists(p.path), exists(p.path+lastSuffix), exists(p.stagedBy(os.Getpid())))
+		}
+	}
+	if p := New(filepath.Join(t.TempDir(), "pid")); p.Owned() {
+		t.Error("a file that is not there is owned")
+	}
+}
+
+// Read refuses what is no pid of a service, with the name of the file and what is in it, shortened.
+func TestReadRefusesRubbish(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pid")
+	for content, want := range map[string]int{"42": 42, " 42\r\n": 42, "2\n": 2, strconv.Itoa(1<<22) + "\n": 1 << 22} {
+		write(t, path, content)
+		if pid, err := Read(path); err != nil || pid != want {
+			t.Errorf("%q: %d, %v", content, pid, err)
+		}
+	}
+	for content, shown := range map[string]string{
+		"": `""`, "1\n": `"1\n"`, "0": `"0"`, "-7": `"-7"`, "42 43": `"42 43"`, "42\n43\n": `"42\n43\n"`, "0x10": `"0x10"`, "pid": `"pid"`,
+		"99999999999999999999": `"99999999999999999999"`, strings.Repeat("x", 1000): `"` + strings.Repeat("x", 40) + `"`,
+	} {
+		write(t, path, content)
+		pid, err := Read(path)
+		if pid != 0 || err == nil || !strings.HasPrefix(err.Error(), "pid file "+path+": "+shown+" is no pid of a service") {
+			t.Errorf("%.50q: %d, %v", content, pid, err)
+		}
+	}
+	if _, err := Read(path + "x"); !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+}
+
+// A file that a process of the same pid has left is replaced, and Publish stages by itself.
+func TestLeftFilesAreReplaced(t *testing.T) {
+	p := New(filepath.Join(t.TempDir(), "pid"))
+	write(t, p.stagedBy(os.Getpid()), "left")
+	if err := p.Publish(); err != nil || !p.Owned() {
+		t.Fatalf("%v, owned %v", err, p.Owned())
+	}
+	info, err := os.Stat(p.path)
+	if err != nil || info.Mode().Perm()&0o444 != 0o444 {
+		t.Errorf("%v, %v: not everybody can read it", info.Mode(), err)
+	}
+	if b, err := os.ReadFile(p.path); err != nil || string(b) != strconv.Itoa(os.Getpid())+"\n" {
+		t.Errorf("%q, %v", b, err)
+	}
+}
+
+// A file that cannot be published is an error with the name of the file, and leaves nothing behind; one that cannot be
+// staged is found out before.
+func TestPublishSaysWhatFails(t *testing.T) {
+	dir := t.TempDir()
+	p := New(filepath.Join(dir, "pid"))
+	if err := errors.Join(p.Stage(), os.MkdirAll(filepath.Join(p.path, "in the way"), 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Publish(); err == nil || !strings.HasPrefix(err.Error(), "pid file "+p.path+": ") {
+		t.Error(err)
+	}
+	if exists(p.stagedBy(os.Getpid())) {
+		t.Error("the staged file is left behind")
+	}
+	gone := New(filepath.Join(dir, "gone", "pid"))
+	for what, err := range map[string]error{"Stage": gone.Stage(), "Publish": gone.Publish()} {
+		if !errors.Is(err, fs.ErrNotExist) || !strings.HasPrefix(err.Error(), "pid file "+gone.path+": ") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}

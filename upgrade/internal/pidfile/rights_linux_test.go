@@ -1,0 +1,71 @@
+package pidfile
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"runtime"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// Stage finds out that the directory cannot be written to any more, although the file is staged already; when the rights
+// are back the file is published.
+func TestStageLooksAtTheRightsAgain(t *testing.T) {
+	dir, err := os.MkdirTemp("", "pid")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	p := New(filepath.Join(dir, "pid"))
+	asNobody(t, func() {
+		if err := p.Stage(); !errors.Is(err, os.ErrPermission) && os.Getuid() == 0 {
+			t.Errorf("a directory of somebody else: %v", err)
+		}
+	})
+	if err := os.Chmod(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		asNobody(t, func() {
+			if err := p.Stage(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	if err := os.Chmod(dir, 0o555); err != nil {
+		t.Fatal(err)
+	}
+	asNobody(t, func() {
+		if err := p.Stage(); err == nil {
+			t.Error("it is staged, and cannot be published")
+		}
+	})
+	if err := os.Chmod(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	asNobody(t, func() {
+		if err := p.Publish(); err != nil || !p.Owned() {
+			t.Errorf("%v, owned %v", err, p.Owned())
+		}
+	})
+}
+
+// asNobody runs fn without root's rights, in a thread that ends with it.
+func asNobody(t testing.TB, fn func()) {
+	t.Helper()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // and not unlocked: no other goroutine may get this thread
+		if os.Getuid() == 0 {
+			if err := unix.Setfsuid(65534); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+		fn()
+	}()
+	<-done
+}
