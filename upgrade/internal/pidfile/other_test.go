@@ -140,3 +140,18 @@ func TestPublishSaysWhatFails(t *testing.T) {
 		}
 	}
 }
+
+// With an empty path there is no file: every method does nothing, and nothing appears in the working directory.
+func TestWithoutAPathNothingIsWritten(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	none := New("")
+	if err := errors.Join(none.Stage(), none.Publish(), none.WriteLast([]byte("text"))); err != nil || none.Owned() {
+		t.Errorf("%v, owned %v", err, none.Owned())
+	}
+	none.Discard(os.Getpid())
+	if files, err := os.ReadDir(dir); err != nil || len(files) > 0 {
+		t.Errorf("%v, %v", files, err)
+	}
+	none.Remove()
+}

@@ -103,6 +103,9 @@ func (p *File) Remove() {
 
 // WriteLast writes a text beside the pid file, whole or not at all.
 func (p *File) WriteLast(text []byte) error {
+	if p.path == "" {
+		return nil
+	}
 	tmp := p.stagedBy(os.Getpid()) + lastSuffix
 	err := os.WriteFile(tmp, text, 0o644)
 	if err == nil {
