@@ -103,12 +103,22 @@ func TestReadRefusesRubbish(t *testing.T) {
 	}
 }
 
-// A file that a process of the same pid has left is replaced, and Publish stages by itself.
+// A file that a process of the same pid has left is replaced, and Publish stages by itself what is not staged: at first,
+// again, and after Discard.
 func TestLeftFilesAreReplaced(t *testing.T) {
 	p := New(filepath.Join(t.TempDir(), "pid"))
 	write(t, p.stagedBy(os.Getpid()), "left")
-	if err := p.Publish(); err != nil || !p.Owned() {
-		t.Fatalf("%v, owned %v", err, p.Owned())
+	for range 2 {
+		if err := p.Publish(); err != nil || !p.Owned() {
+			t.Fatalf("%v, owned %v", err, p.Owned())
+		}
+	}
+	if err := p.Stage(); err != nil {
+		t.Fatal(err)
+	}
+	p.Discard(os.Getpid())
+	if err := p.Publish(); err != nil {
+		t.Errorf("after Discard: %v", err)
 	}
 	info, err := os.Stat(p.path)
 	if err != nil || info.Mode().Perm()&0o444 != 0o444 {

@@ -60,15 +60,13 @@ func (p *File) stagedBy(pid int) string {
 	return filepath.Join(filepath.Dir(p.path), "."+filepath.Base(p.path)+"."+strconv.Itoa(pid))
 }
 
-// Publish puts the staged file in its place.
+// Publish puts the file in its place. It is staged first if it is not, or if what was staged has gone.
 func (p *File) Publish() error {
 	if p.path == "" {
 		return nil
 	}
-	if !p.staged {
-		if err := p.Stage(); err != nil {
-			return err
-		}
+	if err := p.Stage(); err != nil {
+		return err
 	}
 	p.staged = false
 	if err := os.Rename(p.stagedBy(os.Getpid()), p.path); err != nil {
