@@ -1,0 +1,112 @@
+//go:build unix
+
+package state
+
+import (
+	"errors"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/midair-go/midair/internal/sys"
+)
+
+// counted is a value that counts how often it is restored.
+type counted struct {
+	text
+	restored int
+}
+
+func (c *counted) UnmarshalBinary(b []byte) error {
+	c.restored++
+	return c.text.UnmarshalBinary(b)
+}
+
+// What was received is restored once per value, and after Forget not at all.
+func TestForgottenStateIsNotRestored(t *testing.T) {
+	f := snapshotOf(t, map[string]Value{"a": &text{s: "one"}, "b": &text{s: "two"}})
+	k := NewKeeper(1 << 20)
+	before, after := &counted{}, &counted{}
+	k.Keep("a", before)
+	if err := k.Receive(f); err != nil {
+		t.Fatal(err)
+	}
+	k.Forget()
+	k.Keep("b", after)
+	if before.restored != 1 || before.s != "one" || after.restored != 0 {
+		t.Errorf("restored %d times to %q, and %d times", before.restored, before.s, after.restored)
+	}
+}
+
+// A value gets bytes of its own: what it does to them is not seen by another generation's data.
+func TestValueOwnsItsBytes(t *testing.T) {
+	f := snapshotOf(t, map[string]Value{"a": &text{s: "one"}})
+	k := NewKeeper(1 << 20)
+	if err := k.Receive(f); err != nil {
+		t.Fatal(err)
+	}
+	k.Keep("a", spoiler{})
+	if got := string(k.received["a"]); got != "one" {
+		t.Errorf("%q", got)
+	}
+}
+
+// spoiler writes into the bytes that it gets.
+type spoiler struct{}
+
+func (spoiler) MarshalBinary() ([]byte, error) { return nil, nil }
+func (spoiler) UnmarshalBinary(b []byte) error { clear(b); return nil }
+
+// The first reason is the one that counts, whoever notes it.
+func TestFirstReasonCounts(t *testing.T) {
+	k := NewKeeper(100)
+	first := errors.New("first")
+	k.Refuse(nil)
+	k.Refuse(first)
+	k.Refuse(errors.New("second"))
+	k.Keep("a", &text{})
+	k.Keep("a", &text{})
+	if err := k.Err(); err != first {
+		t.Error(err)
+	}
+}
+
+// What goes with a build comes out as it went in: the version, and arguments of any content.
+func TestBuildSurvivesItsFile(t *testing.T) {
+	for _, args := range [][]string{{"service"}, {"service", "-flag", ""}, {"/a b/service", "ü", "line\nbreak", strings.Repeat("x", 1<<20)}} {
+		f, err := WriteBuild("v1.2.3", args)
+		if err != nil {
+			t.Fatal(err)
+		}
+		version, got, err := ReadBuild(f)
+		if err != nil || version != "v1.2.3" || !slices.Equal(got, args) {
+			t.Errorf("%q, %.100q, %v", version, got, err)
+		}
+		if err := f.Close(); err != nil {
+			t.Errorf("the file was closed: %v", err)
+		}
+	}
+}
+
+// A file that its sender could still change, or that is closed, is neither a build nor state.
+func TestForeignBuildIsRefused(t *testing.T) {
+	open, err := sys.MemFile("midair-test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer open.Close()
+	closed, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed.Close()
+	for name, f := range map[string]*os.File{"open memory": open, "closed": closed} {
+		if version, args, err := ReadBuild(f); err == nil || version != "" || args != nil || !strings.HasPrefix(err.Error(), "read state: ") {
+			t.Errorf("%s: %q, %q, %v", name, version, args, err)
+		}
+		if err := NewKeeper(100).Receive(f); err == nil {
+			t.Errorf("%s: it is received", name)
+		}
+	}
+}
