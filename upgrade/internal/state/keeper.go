@@ -41,21 +41,35 @@ func NewKeeper(limit int64) *Keeper {
 
 // Keep adds a value and restores it at once if there is something for it.
 func (k *Keeper) Keep(name string, v Value) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if _, ok := k.values[name]; ok {
-		k.Refuse(fmt.Errorf("keep %q: the name is used twice", name))
-		return
-	}
-	k.names = append(k.names, name)
-	k.values[name] = v
-	if data, ok := k.received[name]; ok {
+	data, ok := k.add(name, v)
+	if ok {
 		k.Refuse(restore(name, v, data))
 	}
 }
 
-// Refuse notes a reason for Err, if there is none yet.
+// add notes a value, and returns what was received for it.
+func (k *Keeper) add(name string, v Value) (data []byte, ok bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if _, twice := k.values[name]; twice {
+		k.refuse(fmt.Errorf("keep %q: the name is used twice", name))
+		return nil, false
+	}
+	k.names = append(k.names, name)
+	k.values[name] = v
+	data, ok = k.received[name]
+	return data, ok
+}
+
+// Refuse notes a reason for Err, if there is none yet. nil is no reason.
 func (k *Keeper) Refuse(err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.refuse(err)
+}
+
+// refuse is Refuse with the lock held.
+func (k *Keeper) refuse(err error) {
 	if k.refused == nil {
 		k.refused = err
 	}
@@ -77,8 +91,8 @@ func (k *Keeper) Receive(file *os.File) error {
 	}
 	k.mu.Lock()
 	k.received = data
-	k.mu.Unlock()
 	names, values := k.kept()
+	k.mu.Unlock()
 	var errs []error
 	for _, name := range names {
 		if b, ok := data[name]; ok {
@@ -88,11 +102,9 @@ func (k *Keeper) Receive(file *os.File) error {
 	return errors.Join(errs...)
 }
 
-// kept copies what there is, so that the program's methods are not called under a lock: one that hangs must not keep the
-// other side of the protocol from going on.
+// kept copies what there is, so that the program's methods are not called under the lock, which is held here: a method that
+// hangs must not keep the other side of the protocol from going on.
 func (k *Keeper) kept() ([]string, map[string]Value) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
 	return slices.Clone(k.names), maps.Clone(k.values)
 }
 
@@ -105,7 +117,9 @@ func (k *Keeper) Forget() {
 
 // Snapshot writes all values to a sealed file; nil if there are none.
 func (k *Keeper) Snapshot() (*os.File, error) {
+	k.mu.Lock()
 	names, values := k.kept()
+	k.mu.Unlock()
 	if len(names) == 0 {
 		return nil, nil
 	}
