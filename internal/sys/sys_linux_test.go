@@ -114,8 +114,10 @@ func TestReadableTakesNothing(t *testing.T) {
 	}
 	mustWrite(t, client, "ab")
 	await()
-	if !look() || !look() {
-		t.Error("what was sent cannot be read")
+	for range 2 { // looking takes nothing
+		if !look() {
+			t.Error("what was sent cannot be read")
+		}
 	}
 	if got := mustRead(t, server, 2); got != "ab" {
 		t.Errorf("%q", got)
@@ -125,8 +127,10 @@ func TestReadableTakesNothing(t *testing.T) {
 	}
 	client.Close()
 	await()
-	if !look() || !look() {
-		t.Error("the end cannot be read")
+	for range 2 {
+		if !look() {
+			t.Error("the end cannot be read")
+		}
 	}
 }
 
