@@ -146,6 +146,9 @@ func exists(path string) bool {
 	return err == nil
 }
 
+// setNumber sets a number whose type differs between platforms.
+func setNumber[T int64 | uint64](to *T, n int) { *to = T(n) }
+
 // limitFiles lets this process open no more descriptors than it has, until the end of the test.
 func limitFiles(t testing.TB) {
 	t.Helper()
@@ -155,7 +158,8 @@ func limitFiles(t testing.TB) {
 		t.Fatal(err)
 	}
 	sys.CloseFD(next)
-	low := unix.Rlimit{Cur: uint64(next), Max: old.Max}
+	low := old
+	setNumber(&low.Cur, next)
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &low); err != nil {
 		t.Fatal(err)
 	}
