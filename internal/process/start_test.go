@@ -235,7 +235,8 @@ func TestStartNeedsDescriptors(t *testing.T) {
 	before := testutil.OpenFDs()
 	failed := 0
 	for room := range 20 {
-		low := unix.Rlimit{Cur: uint64(next + room), Max: old.Max}
+		low := old
+		setNumber(&low.Cur, next+room)
 		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &low); err != nil {
 			t.Fatal(err)
 		}
@@ -259,3 +260,6 @@ func TestStartNeedsDescriptors(t *testing.T) {
 		t.Errorf("%d of 20 have failed", failed)
 	}
 }
+
+// setNumber sets a number whose type differs between platforms.
+func setNumber[T int64 | uint64](to *T, n int) { *to = T(n) }
