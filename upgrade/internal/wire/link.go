@@ -141,8 +141,11 @@ func (l *Link) SendWithin(k Kind, body any, file *os.File, limit time.Duration) 
 	by := time.Now().Add(limit)
 	return l.atOnce(k, body, file, limit, func(w trySender, b []byte) error {
 		for {
-			err := w.SendBy(b, file, by)
-			if !isShortage(err) || !l.rest(by) {
+			err := w.SendBy(b, file, soonest(by, time.Now().Add(againAfter)))
+			switch late := !time.Now().Before(by); {
+			case errors.Is(err, os.ErrDeadlineExceeded) && !late:
+			case isShortage(err) && !late && l.rest():
+			default:
 				return err
 			}
 		}
@@ -175,11 +178,19 @@ func isShortage(err error) bool {
 	return errors.Is(err, syscall.ETOOMANYREFS) || errors.Is(err, syscall.ENOBUFS) || errors.Is(err, syscall.ENOMEM)
 }
 
-// rest lets a millisecond pass, and reports whether there is time left until then.
-func (l *Link) rest(by time.Time) bool {
-	if time.Until(by) <= 0 {
-		return false
+// againAfter is how long SendWithin believes that there is no room. Linux calls a unix socket writable when three quarters of
+// its buffer are free (unix_writable), and a message needs much less: so the poller may say for long that there is none.
+const againAfter = 2 * time.Millisecond
+
+func soonest(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
 	}
+	return b
+}
+
+// rest lets a millisecond pass, and reports whether the link is still open.
+func (l *Link) rest() bool {
 	timer := time.NewTimer(time.Millisecond)
 	defer timer.Stop()
 	select {
