@@ -75,7 +75,7 @@ func TestShareIsExactToOneConnection(t *testing.T) {
 // left to the old process, a step down nothing.
 func TestStepMovesItsPartOfTheIdleConnections(t *testing.T) {
 	for _, c := range []struct{ from, to, part float64 }{
-		{0, 0.25, 0.25}, {0.25, 0.5, 1. / 3}, {0.5, 1, 1}, {0, 1, 1}, {0.5, 0.5, 0}, {0.5, 0.1, 0}, {1, 1, 0}, {1, 0, 0},
+		{0, 0.25, 0.25}, {0, 0.7, 0.7}, {0.25, 0.5, 1. / 3}, {0.5, 1, 1}, {0, 1, 1}, {0.5, 0.5, 0}, {0.5, 0.1, 0}, {1, 1, 0}, {1, 0, 0},
 	} {
 		e := newExchange(t, nil)
 		e.dispatcher.SetWeight(c.from)
@@ -116,11 +116,12 @@ func TestChoiceDecidesInPlaceOfCounting(t *testing.T) {
 
 // A choice is not asked at weight 0, and its panic is a no.
 func TestChoiceThatPanicsSaysNo(t *testing.T) {
-	e := newExchange(t, func(net.Conn, float64) bool { panic("fell over") })
+	asked := 0
+	e := newExchange(t, func(net.Conn, float64) bool { asked++; panic("fell over") })
 	c := pairs(t, 1)[0]
-	for _, weight := range []float64{0, 0.5} {
-		if e.dispatcher.SetWeight(weight); e.dispatch(c) || e.move(c) {
-			t.Errorf("weight %v: it is passed", weight)
+	for want, weight := range []float64{0, 0.5} {
+		if e.dispatcher.SetWeight(weight); e.dispatch(c) || e.move(c) || asked != 2*want {
+			t.Errorf("weight %v: it is passed, or asked about %d times", weight, asked)
 		}
 	}
 }

@@ -4,18 +4,22 @@ import (
 	"errors"
 	"math"
 	"net"
+	"os"
 	"slices"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/midair-go/midair/internal/sys"
 	"github.com/midair-go/midair/upgrade/internal/wire"
+	"github.com/midair-go/midair/upgrade/internal/wiretest"
 )
 
 // A step down sends back its part of the idle connections, so that the candidate has its share afterwards: all of them at
 // weight 0, none of a pinned listener.
 func TestStepDownReturnsItsPart(t *testing.T) {
 	for _, c := range []struct{ from, to, part float64 }{
-		{0.5, 0.25, 0.5}, {1, 0.9, 0.1}, {0.3, 0.2, 1. / 3}, {1, 0, 1}, {0.1, 0, 1}, {0, 0, 1}, {0.5, 0.5, 0},
+		{0.5, 0.25, 0.5}, {1, 0.9, 0.1}, {1, 0.3, 0.7}, {0.3, 0.2, 1. / 3}, {1, 0, 1}, {0.1, 0, 1}, {0, 0, 1}, {0.5, 0.5, 0},
 	} {
 		e := newExchange(t, nil)
 		r := NewReturner(e.parent, nil, c.from, c.to)
@@ -91,10 +95,11 @@ func TestConnectionGoesBackToWhereItCameFrom(t *testing.T) {
 		if about.Slot != conn.about.Slot || about.Idle != (c.ahead == "") || string(about.Ahead) != c.ahead || e.state(conn) != c.state {
 			t.Errorf("%s: %+v, the slot says %d", c.name, about, e.state(conn))
 		}
+		kept := conn.Kept()
 		conn.SetIdle()
 		conn.Close()
-		if conn.Kept() || e.state(conn) != c.state {
-			t.Errorf("%s: kept %v, and the slot says %d", c.name, conn.Kept(), e.state(conn))
+		if kept || e.state(conn) != c.state {
+			t.Errorf("%s: kept %v, and the slot says %d", c.name, kept, e.state(conn))
 		}
 		if err := GiveMoved(e.old, about, f.Files[0], nil); err != nil {
 			t.Fatal(err)
@@ -152,6 +157,36 @@ func TestConnectionThatCannotBeSentStaysOrIsRefused(t *testing.T) {
 		e.dispatcher.Sweep()
 		answers(t, e.accept(e.oldLn), client)
 	}
+}
+
+// endingWire is a control socket whose other process ends while something is sent.
+type endingWire struct {
+	wiretest.Transport
+	end func()
+}
+
+func (w *endingWire) TrySend([]byte, *os.File) error { return w.SendBy(nil, nil, time.Time{}) }
+func (w *endingWire) SendBy([]byte, *os.File, time.Time) error {
+	w.end()
+	return syscall.EPIPE
+}
+
+// A connection stays here and is served on if the old process ends while it is sent back, or if the connection was never the
+// old process's.
+func TestConnectionThatNobodyTakesStays(t *testing.T) {
+	e := newExchange(t, nil)
+	client, c := e.pass()
+	l := wire.NewLink(&endingWire{end: e.sharing.End})
+	defer l.Close()
+	if NewReturner(l, nil, 1, 0).Move(e.ref, c, nil) || e.state(c) != slotIdle {
+		t.Errorf("it is sent back to nobody, or the slot says %d", e.state(c))
+	}
+	answers(t, c, client)
+	client, server := e.conn()
+	if NewReturner(l, nil, 1, 0).Move(e.ref, server, nil) {
+		t.Error("a connection of this process is sent to nobody")
+	}
+	answers(t, server, client)
 }
 
 // SendIdle and SendLate pass a connection on for good, with what belongs to it, and leave their caller's descriptor alone.

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -197,4 +198,36 @@ func TestGivenBeforeOpenIsNotForgotten(t *testing.T) {
 	if c := <-got; c != near {
 		t.Errorf("got %v", c)
 	}
+}
+
+// A deadline that is set while a reader waits at a shut gate counts for that reader: one that has passed ends it, one that
+// is taken back does not, and a later one ends it then.
+func TestNewDeadlineWakesAReader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate(func(time.Time) error { return nil })
+		ended := make(chan error, 1)
+		wait := func() {
+			go func() { // ends with the deadline
+				_, err := g.through(func() error { return errors.New("the gate is open") })
+				ended <- err
+			}()
+			synctest.Wait()
+		}
+		begun := time.Now()
+		for _, c := range []struct{ sets, after time.Duration }{{-1, 0}, {time.Second, time.Second}} {
+			wait()
+			for _, at := range []time.Time{begun.Add(time.Hour), {}, time.Now().Add(c.sets)} {
+				if err := g.setDeadline(at); err != nil {
+					t.Fatal(err)
+				}
+				synctest.Wait()
+			}
+			if err := <-ended; !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(begun) != c.after {
+				t.Errorf("%v after %v, want %v", err, time.Since(begun), c.after)
+			}
+			if err := g.setDeadline(time.Time{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
 }

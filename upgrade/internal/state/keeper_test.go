@@ -72,6 +72,22 @@ func TestFirstReasonCounts(t *testing.T) {
 	}
 }
 
+// A name belongs to the value that had it first.
+func TestNameBelongsToTheFirstValue(t *testing.T) {
+	k := NewKeeper(1 << 20)
+	k.Keep("a", &text{s: "first"})
+	k.Keep("a", &text{s: "second"})
+	f, err := k.Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	values, err := read(f, 1<<20)
+	if err != nil || len(values) != 1 || string(values["a"]) != "first" {
+		t.Errorf("%q, %v", values, err)
+	}
+}
+
 // What goes with a build comes out as it went in: the version, and arguments of any content.
 func TestBuildSurvivesItsFile(t *testing.T) {
 	for _, args := range [][]string{{"service"}, {"service", "-flag", ""}, {"/a b/service", "ü", "line\nbreak", strings.Repeat("x", 1<<20)}} {

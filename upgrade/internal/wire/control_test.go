@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/midair-go/midair/internal/sys"
+	"github.com/midair-go/midair/internal/testutil"
 	"github.com/midair-go/midair/upgrade/internal/wiretest"
 )
 
@@ -243,6 +244,24 @@ func TestTooLargeMessageIsNotSent(t *testing.T) {
 	}
 }
 
+// Close closes what has come and nobody has taken, descriptors too.
+func TestCloseClosesWhatNobodyHasTaken(t *testing.T) {
+	seen := wiretest.NewWitness(t)
+	here, there := links(t)
+	for range 5 {
+		if err := here.Send(KindReturned, nil, seen.Lend(1)...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := here.Send(KindBeat, nil); err != nil {
+		t.Fatal(err)
+	}
+	here.Close()
+	testutil.Until(t, sendLimit, "the frames", func() bool { return len(there.Frames) == 6 })
+	there.Close()
+	seen.MustBeGone(t)
+}
+
 // NewSocket refuses what is no unix socket by what it is, and closes the file in any case.
 func TestNewSocketNeedsAUnixSocket(t *testing.T) {
 	null, err := os.Open(os.DevNull)
@@ -254,6 +273,7 @@ func TestNewSocketNeedsAUnixSocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer udp.Close()
+	before := testutil.OpenFDs()
 	fd, _, err := sys.Duplicate(udp.(*net.UDPConn))
 	if err != nil {
 		t.Fatal(err)
@@ -265,5 +285,8 @@ func TestNewSocketNeedsAUnixSocket(t *testing.T) {
 		if err := file.Close(); !errors.Is(err, os.ErrClosed) {
 			t.Errorf("%s: the file is open", file.Name())
 		}
+	}
+	if now := testutil.OpenFDs(); len(now) != len(before)-1 {
+		t.Errorf("open descriptors: %q, before: %q", now, before)
 	}
 }
