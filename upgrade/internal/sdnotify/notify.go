@@ -135,6 +135,9 @@ func (n *Notifier) WatchdogEvery() time.Duration {
 
 // Alive answers the watchdog, unless it has much to read already.
 func (n *Notifier) Alive() {
+	if n == nil {
+		return
+	}
 	n.mu.Lock()
 	behind := len(n.queue) > 16
 	n.mu.Unlock()

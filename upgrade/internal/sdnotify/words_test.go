@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/midair-go/midair/internal/testutil"
 )
 
 // Every word that a generation has to say arrives as the service manager expects it; the words that systemd has no use for
@@ -116,6 +118,36 @@ func TestSettleWaitsForWhatWasSaid(t *testing.T) {
 	n.mu.Unlock()
 	if got := read(t, m); got != "A=1" || left != 0 {
 		t.Errorf("%q, and %d are left", got, left)
+	}
+}
+
+// A nil notifier has nobody to talk to, whatever is said, and closes the file that it is to store.
+func TestNilNotifierTakesEveryWord(t *testing.T) {
+	var n *Notifier
+	n.Say("A=1")
+	n.Ready(1, "v1", "")
+	n.ReadyFor(1, "")
+	n.Reloading("")
+	n.Introduce("v1")
+	n.HandedOver()
+	n.Extend()
+	n.Alive()
+	n.Forget("x")
+	n.Remove("x")
+	n.Stopping("")
+	n.Settle()
+	n.Close()
+	before := testutil.OpenFDs()
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.Store("x", null)
+	if now := testutil.OpenFDs(); len(now) != len(before) || n.Names() != nil || n.WatchdogEvery() != 0 {
+		t.Errorf("open descriptors: %q, before: %q", now, before)
+	}
+	if env := n.Environ([]string{"A=1"}); !slices.Equal(env, []string{"A=1"}) {
+		t.Errorf("%q", env)
 	}
 }
 
