@@ -1,5 +1,5 @@
-// Package pidfile keeps the pid of the main generation in a file, and a text beside it: how the last upgrade ended. Both are
-// replaced whole, so that a reader never sees half of them.
+// Package pidfile keeps the pid of the main generation in a file, and a text beside the file: how the last upgrade ended.
+// Both are replaced whole, so that a reader never sees half of a text.
 package pidfile
 
 import (
@@ -12,17 +12,17 @@ import (
 	"github.com/midair-go/midair/internal/sys"
 )
 
-// File keeps the pid of the main generation. It is staged beside its place first, so that a directory that cannot
-// be written to is found out before the commit and not after it.
+// File keeps the pid of the main generation. The file is staged beside its place first, so that a directory without the
+// right to write is found out before the commit and not afterwards.
 type File struct {
-	path   string // empty: there is none
+	path   string // empty: there is no file
 	staged bool
 }
 
 // New returns the file at path. With an empty path there is no file, and every method does nothing.
 func New(path string) *File { return &File{path: path} }
 
-// Stage may be called again: rights and directories may have changed since the first time.
+// Stage writes the file beside its place. Stage may be called again: rights and directories may have changed meanwhile.
 func (p *File) Stage() error {
 	if p.path == "" || p.staged && p.canPublish() {
 		return nil
@@ -60,7 +60,7 @@ func (p *File) stagedBy(pid int) string {
 	return filepath.Join(filepath.Dir(p.path), "."+filepath.Base(p.path)+"."+strconv.Itoa(pid))
 }
 
-// Publish puts the file in its place. It is staged first if it is not, or if what was staged has gone.
+// Publish puts the file in its place. A file that is not staged, or whose staged file has gone, is staged first.
 func (p *File) Publish() error {
 	if p.path == "" {
 		return nil
@@ -76,7 +76,7 @@ func (p *File) Publish() error {
 	return nil
 }
 
-// Discard removes what the given process, this one or a dead candidate, has staged and not published.
+// Discard removes the files that a process, for instance a dead candidate, has staged and not published.
 func (p *File) Discard(pid int) {
 	if p.path != "" {
 		os.Remove(p.stagedBy(pid))
@@ -90,7 +90,7 @@ func (p *File) Owned() bool {
 	return err == nil && strings.TrimSpace(string(b)) == strconv.Itoa(os.Getpid())
 }
 
-// Remove removes the file and the text beside it if they are this process's, and what it has staged.
+// Remove removes the file and the text beside the file if the file names this process, and the staged file of this process.
 func (p *File) Remove() {
 	p.Discard(os.Getpid())
 	if p.path != "" && p.Owned() {
