@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -109,6 +110,7 @@ func TestGateSurvivesHaste(t *testing.T) {
 			s.Open(true)
 			s.Pause(true)
 			s.Open(true)
+			runtime.Gosched() // one processor must do
 		}
 	}
 }
