@@ -53,13 +53,23 @@ func TestImpossibleExecutableIsRefused(t *testing.T) {
 	}
 }
 
-// A bare name is looked up in PATH, a path is not.
+// A bare name is looked up in PATH, a path is not. The program learns the name that was given.
 func TestBareNameIsLookedUpInPath(t *testing.T) {
 	dir := t.TempDir()
 	writeProgram(t, filepath.Join(dir, "midair-program"), "#!/bin/sh\necho \"$0\" >&5\n")
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 	if got, want := start(t, preflight(t, "midair-program"), os.Environ()).line(), filepath.Join(dir, "midair-program"); got != want {
 		t.Errorf("started %q, want %q", got, want)
+	}
+	self, err := os.Executable()
+	if err == nil {
+		err = os.Symlink(self, filepath.Join(dir, "midair-link"))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := start(t, preflight(t, "midair-link", "argument"), roleEnviron()).report(); !slices.Equal(r.Args, []string{"midair-link", "argument"}) {
+		t.Errorf("the arguments are %q: the name was changed", r.Args)
 	}
 	if _, err := process.Preflight("./midair-program", nil, process.Policy{}); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a path was looked up: %v", err)
@@ -69,7 +79,7 @@ func TestBareNameIsLookedUpInPath(t *testing.T) {
 // A relative path counts from the start directory, although the process has changed its directory.
 func TestRelativePathCountsFromTheStart(t *testing.T) {
 	root := t.TempDir()
-	here, elsewhere := filepath.Join(root, "program"), filepath.Join(root, "a", "b")
+	here, elsewhere := filepath.Join(root, "program"), filepath.Join(root, strings.Repeat("d/", 30)) // where no ".." leads out
 	writeProgram(t, here, "#!/bin/sh\necho right >&5\n")
 	if err := os.MkdirAll(elsewhere, 0o755); err != nil {
 		t.Fatal(err)

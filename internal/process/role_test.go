@@ -27,15 +27,15 @@ const waitLimit = 20 * time.Second
 
 // report is what a child says about itself, in the file "answer" that it has inherited.
 type report struct {
-	Args      []string
-	Dir       string
-	Sentinels int  // in its environment
-	Leads     bool // a process group of its own
-	Listener  string
-	Parent    [2]bool   // HasParent before and after Scrub
-	Name      [2]string // of the process, before and after Scrub
-	Private   bool      // the descriptors of tableflip are close-on-exec after Scrub
-	Error     string
+	Args     []string
+	Dir      string
+	Sentinel string
+	Leads    bool // a process group of its own
+	Listener string
+	Parent   [2]bool   // HasParent before and after Scrub
+	Name     [2]string // of the process, before and after Scrub
+	Private  bool      // the descriptors of tableflip are close-on-exec after Scrub
+	Error    string
 }
 
 // playChild reports, and does what it is told over the control socket, if this process was started for that.
@@ -65,12 +65,7 @@ func playChild() {
 }
 
 func describe(tf *tableflip.Upgrader) report {
-	r := report{Args: os.Args, Leads: unix.Getpgrp() == os.Getpid()}
-	for _, v := range os.Environ() {
-		if strings.HasPrefix(v, process.Sentinel+"=") {
-			r.Sentinels++
-		}
-	}
+	r := report{Args: os.Args, Leads: unix.Getpgrp() == os.Getpid(), Sentinel: os.Getenv(process.Sentinel)}
 	ln, err := tf.Fds.Listener("tcp", "the address")
 	if err != nil {
 		r.Error = err.Error()

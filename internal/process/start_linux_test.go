@@ -111,3 +111,23 @@ func TestFileThatIsBeingWrittenIsNotStarted(t *testing.T) {
 		t.Errorf("%v, %v", c, err)
 	}
 }
+
+// The variable of tableflip is in the environment of a child once, whatever the given environment has.
+func TestSentinelIsThereOnce(t *testing.T) {
+	p := preflight(t, "/bin/sh", "-c", "echo up >&5; sleep 60")
+	s := start(t, p, append(os.Environ(), process.Sentinel+"=no", process.Sentinel+"=yes", process.Sentinel+"X=kept"))
+	s.line()
+	env, err := process.EnvironOf(s.PID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, v := range env {
+		if strings.HasPrefix(v, process.Sentinel) {
+			got = append(got, v)
+		}
+	}
+	if want := []string{process.Sentinel + "X=kept", process.Sentinel + "=yes"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}

@@ -19,7 +19,7 @@ import (
 )
 
 // A started process is a child in the sense of tableflip: the files come under their names, the sentinel is in the
-// environment once, and the process leads a group of its own in the directory that this process was started in.
+// environment with one value, and the process leads a group of its own in the directory that this process was started in.
 func TestChildGetsWhatTableflipExpects(t *testing.T) {
 	t.Chdir(t.TempDir())
 	ln := tcpListener(t)
@@ -36,7 +36,7 @@ func TestChildGetsWhatTableflipExpects(t *testing.T) {
 	sys.CloseFD(fd)
 	ln.Close()
 	r := c.report()
-	if !slices.Equal(r.Args, []string{self, "an argument", ""}) || r.Dir != process.StartDir() || r.Sentinels != 1 || !r.Leads || r.Error != "" {
+	if !slices.Equal(r.Args, []string{self, "an argument", ""}) || r.Dir != process.StartDir() || r.Sentinel != "yes" || !r.Leads || r.Error != "" {
 		t.Errorf("%+v; this process was started in %s", r, process.StartDir())
 	}
 	if r.Listener != ln.Addr().String() {
@@ -106,14 +106,14 @@ func TestReadyOutlivesTheProcess(t *testing.T) {
 
 // Signal reaches the process, and nobody when the process has ended.
 func TestSignalReachesTheProcess(t *testing.T) {
-	s := shell(t, `trap 'echo hung up >&5; kill $!; exit 4' HUP; sleep 60 & echo up >&5; wait`)
+	s := shell(t, `trap 'echo told >&5; kill $!; exit 4' USR1; sleep 60 & echo up >&5; wait`)
 	s.line()
-	s.Signal(syscall.SIGHUP)
-	if got := s.line(); got != "hung up" {
+	s.Signal(syscall.SIGUSR1)
+	if got := s.line(); got != "told" {
 		t.Errorf("%q", got)
 	}
 	await(t, "the end", s.Exited)
-	s.Signal(syscall.SIGHUP)
+	s.Signal(syscall.SIGUSR1)
 	s.Kill()
 }
 

@@ -60,6 +60,9 @@ func terminal(t testing.TB) (master, slave *os.File) {
 // TerminalClosed is true only when the terminal of a process has ended, and never for a process that ignores SIGHUP, as
 // nohup makes it, or that has no terminal.
 func TestTerminalClosedTellsTheEndOfTheTerminal(t *testing.T) {
+	caught := make(chan os.Signal, 1)
+	signal.Notify(caught, syscall.SIGHUP) // a process does not ignore it, although this one was started by nohup
+	defer signal.Stop(caught)
 	for name, c := range map[string]struct {
 		attr   syscall.SysProcAttr
 		prefix string
