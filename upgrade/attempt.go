@@ -137,6 +137,9 @@ func (a *attempt) start() error {
 	a.report()
 	a.u.log.Info("upgrade: started a new process", "candidate", child.PID, "for", a.mode)
 	atStep("old.started")
+	if child.unannounced != nil && !a.gone() { // one that has ended says more by its end
+		return child.unannounced
+	}
 	f, err := a.until(wire.KindHello, time.Until(a.due), state.done)
 	answered := false
 	if errors.Is(err, errOver) { // it finds its answer when it says hello, if it does
@@ -199,6 +202,9 @@ func (a *attempt) greeted(f wire.Frame, m *marshalled, answered bool) error {
 	if h.PID != a.child.PID {
 		return fmt.Errorf("it is pid %d, started by pid %d: a script has to end with exec", h.PID, a.child.PID)
 	}
+	if a.u.manager.Supervised() && h.Max < wire.ProtocolChannel {
+		return fmt.Errorf("it is a build that cannot be told who its supervisor is, of a library before this one: stop the service and start it")
+	}
 	a.speaks = h.Speaks
 	a.cand.version, a.cand.protocol = wire.Clip(h.Version), min(h.Max, wire.ProtocolMax)
 	atStep("old.hello")
@@ -231,6 +237,9 @@ func (a *attempt) welcome(state *os.File, send func(wire.Kind, any, ...*os.File)
 	}
 	if a.crash != nil {
 		body.Crash, files = true, append(files, a.crash)
+	}
+	if a.child.channel != nil {
+		body.Channel, files = true, append(files, a.child.channel)
 	}
 	if err := send(wire.KindWelcome, body, files...); err != nil {
 		return err

@@ -1,23 +1,45 @@
 package upgrade
 
 import (
+	"errors"
+	"os"
+
 	"github.com/midair-go/midair/internal/process"
+	"github.com/midair-go/midair/internal/sys"
+	"github.com/midair-go/midair/upgrade/internal/sdnotify"
+	"github.com/midair-go/midair/upgrade/internal/state"
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
 // child is a process that was started as a candidate, with the link to it.
 type child struct {
 	*process.Child
-	link *wire.Link
+	link        *wire.Link
+	channel     *os.File // its end of the channel to our supervisor, for its welcome; nil if there is none
+	unannounced error    // why the supervisor does not know it
 }
 
-// startChild starts the program with all open sockets, a control socket, and what it needs to find the service manager.
+// startChild starts the program with all open sockets, a control socket, and what it needs to find the service manager. Our
+// own supervisor is told of it.
 func (u *Upgrader) startChild(p process.Program) (*child, error) {
+	if err := u.manager.Problem(); err != nil {
+		return nil, err
+	}
 	files, drop, err := u.listeners.Dup()
 	if err != nil {
 		return nil, err
 	}
 	defer drop()
+	var build *process.Build
+	if u.manager.SupervisorState() == "dead" {
+		u.log.Error("upgrade: the supervisor is dead: the new process has none, and nobody will start it again")
+	}
+	if u.manager.Supervised() {
+		if build, err = p.Build(u.opts.environ()); err != nil {
+			return nil, err
+		}
+		defer build.Close()
+	}
 	c, err := process.Start(p, u.manager.Environ(u.opts.environ()), files)
 	if err != nil {
 		return nil, err
@@ -30,11 +52,36 @@ func (u *Upgrader) startChild(p process.Program) (*child, error) {
 	}
 	l := wire.NewLink(sock)
 	l.AllowMissing(true)
-	return &child{Child: c, link: l}, nil
+	child := &child{Child: c, link: l}
+	if build != nil {
+		atStep("old.forked")
+		child.channel, child.unannounced = u.announceChild(c, build)
+		atStep("old.announced")
+	}
+	return child, nil
+}
+
+// announceChild tells the supervisor of a started process, and returns the end of its channel.
+func (u *Upgrader) announceChild(c *process.Child, build *process.Build) (*os.File, error) {
+	build.Started(c.PID)
+	args, err := state.WriteBuild(build)
+	if err != nil {
+		return nil, err
+	}
+	exe, err1 := sys.DupFile(build.Exe)
+	pidfd, err2 := c.PIDFD()
+	if err := errors.Join(err1, err2); err != nil {
+		args.Close()
+		exe.Close() // which does nothing without a file
+		pidfd.Close()
+		return nil, err
+	}
+	return u.manager.Announce(sdnotify.Candidate{PIDFD: pidfd, Exe: exe, Args: args})
 }
 
 // close ends what belongs to a child that has died. It is not called after a commit.
 func (c *child) close() {
+	c.channel.Close() // which does nothing without a file
 	c.link.Close()
 	c.Child.Close()
 }

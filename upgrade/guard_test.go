@@ -135,11 +135,33 @@ func TestCrashLoopWithoutABuildBeforeEnds(t *testing.T) {
 	r.WaitFamily(t, 0, patience)
 }
 
-// If the main generation is killed while a candidate is prepared, the candidate becomes the service, and the supervisor
+// If the main generation is killed before its candidate has the channel to the supervisor, which comes with the welcome, the
+// candidate goes and the supervisor starts the service again: one process serves.
+func TestKillBeforeTheWelcomeLeavesOneService(t *testing.T) {
+	for _, step := range []string{"old.forked", "old.announced", "old.started", "old.hello"} {
+		t.Run(step, func(t *testing.T) {
+			t.Parallel()
+			f := testclient.FaultAt(t, step, "kill")
+			r := testclient.Start(t, always, f.Env)
+			l := r.Load(smallLoad)
+			_, _ = r.TryAsk(t.Context(), "POST", "/upgrade")
+			dead := r.Faulted()
+			testutil.Until(t, patience, "another process serves", func() bool { return r.ServesWithout(dead) })
+			r.WaitFamily(t, 2, patience)
+			r.WaitKnown()
+			r.MustHaveLostOnlyWith(l, f)
+			r.Upgrade()
+			r.WaitFamily(t, 2, patience)
+			r.MustStop(syscall.SIGTERM)
+		})
+	}
+}
+
+// If the main generation is killed when a candidate was welcomed, the candidate becomes the service, and the supervisor
 // starts nobody.
 func TestKillInAnUpgradeLeavesItToTheCandidate(t *testing.T) {
 	for _, step := range []string{
-		"old.started", "old.hello", "old.welcomed", "old.prepared", "old.opened", "old.commit", "old.committed", "old.handed-over",
+		"old.welcomed", "old.prepared", "old.opened", "old.commit", "old.committed", "old.handed-over",
 	} {
 		t.Run(step, func(t *testing.T) {
 			t.Parallel()

@@ -9,6 +9,7 @@ import (
 	"os"
 	"testing"
 
+	"github.com/midair-go/midair/internal/process"
 	"github.com/midair-go/midair/internal/sys"
 	"github.com/midair-go/midair/upgrade/internal/state"
 	"github.com/midair-go/midair/upgrade/internal/wire"
@@ -36,7 +37,7 @@ func talk(f *testing.F) (all []byte) {
 // What an older generation leaves may be anything: it is taken or refused, and nothing of it stays open.
 func FuzzInheritance(f *testing.F) {
 	body := []byte(`{"generation":1,"pid":7,"version":"v1"}`)
-	build, err := state.WriteBuild("v1", []string{"a", "b"})
+	build, err := state.WriteBuild(&process.Build{Version: "v1", Args: []string{"a", "b"}})
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -28,7 +28,7 @@ func (u *Upgrader) announce() {
 		return
 	}
 	u.listeners.Follow(func(r *listener.Socket) {
-		if u.plainParent { // it may have closed what was kept under this name
+		if u.plainParent || u.passed.Stale(r.StoreName()) { // what was kept under this name may be closed, or has no path any more
 			u.manager.Forget(r.StoreName())
 		}
 		u.keepSocket(r, true)

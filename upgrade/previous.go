@@ -44,18 +44,17 @@ func (p *previous) take(files []*os.File) error {
 	if len(files) < 2 {
 		return errors.New("the executable of the old process did not come along")
 	}
-	version, args, err := state.ReadBuild(files[1])
+	b, err := state.ReadBuild(files[1])
 	if err != nil {
 		return err
 	}
-	exe, err := sys.DupFile(files[0])
-	if err != nil {
+	if b.Exe, err = sys.DupFile(files[0]); err != nil {
 		return err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.build.Close()
-	p.build = &process.Build{Exe: exe, Args: args, Version: version}
+	p.build = b
 	return nil
 }
 
@@ -89,7 +88,7 @@ func (p *previous) pass(to *wire.Link) error {
 	if p.build == nil {
 		return nil
 	}
-	args, err := state.WriteBuild(p.build.Version, p.build.Args)
+	args, err := state.WriteBuild(&process.Build{Version: p.build.Version, Args: p.build.Args})
 	if err != nil {
 		return err
 	}

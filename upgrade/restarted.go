@@ -16,15 +16,11 @@ import (
 func (u *Upgrader) meetManager() {
 	u.passed = sdnotify.TakeActivation()
 	u.listeners.Activate(u.passed)
-	successor := process.HasParent() // before the environment is cleaned
-	resumed := sdnotify.IsSupervised() && !successor
+	resumed := sdnotify.IsSupervised() && !process.HasParent() // before the environment is cleaned
 	if resumed {
 		process.RestoreName()
 	}
 	u.manager = sdnotify.New(u.log)
-	if successor {
-		u.manager.Introduce(u.opts.Version)
-	}
 	number, told := supervisor.TakeReport()
 	if !resumed || told == nil {
 		return

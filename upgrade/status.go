@@ -11,6 +11,9 @@ type Status struct {
 	Version    string    `json:"version"`
 	PID        int       `json:"pid"`
 	Started    time.Time `json:"started"`
+	// Supervisor is alive or dead, for a process that [Supervise] has started; empty without it. After the death of the
+	// supervisor nobody starts the service again, and upgrades go on.
+	Supervisor string `json:"supervisor,omitempty"`
 	// Candidate is the upgrade that is under way; nil if there is none.
 	Candidate *Process `json:"candidate,omitempty"`
 	// Draining are the older generations that have not ended yet, the oldest first.
@@ -59,6 +62,7 @@ func (u *Upgrader) Status() Status {
 	st := u.state
 	u.mu.Unlock()
 	st.Draining, st.Previous = u.elders.status(), u.previous.status()
+	st.Supervisor = u.manager.SupervisorState()
 	return st
 }
 

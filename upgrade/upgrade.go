@@ -15,6 +15,7 @@ import (
 
 	"github.com/cloudflare/tableflip"
 	"github.com/midair-go/midair/internal/process"
+	"github.com/midair-go/midair/internal/sys"
 	"github.com/midair-go/midair/upgrade/internal/handoff"
 	"github.com/midair-go/midair/upgrade/internal/listener"
 	"github.com/midair-go/midair/upgrade/internal/pidfile"
@@ -84,6 +85,9 @@ func New(opts Options) (*Upgrader, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := sdnotify.CheckFormer(); err != nil {
+		return nil, fmt.Errorf("upgrade: %w", err)
+	}
 	tel, err := newTelemetry(o)
 	if err != nil {
 		return nil, fmt.Errorf("upgrade: %w", err)
@@ -133,6 +137,9 @@ func (u *Upgrader) join() error {
 	if err != nil {
 		return fmt.Errorf("control socket: %w", err)
 	}
+	if file == nil && u.manager.Supervised() {
+		return errors.New("the old process knows tableflip only, and cannot tell the supervisor of this one: stop the service and start it")
+	}
 	if file == nil {
 		u.plainParent = true
 		return nil
@@ -172,6 +179,9 @@ func (u *Upgrader) welcomed() error {
 		case f, ok := <-u.parent.Frames:
 			if !ok && u.parent.Broken != nil {
 				return u.parent.Broken
+			}
+			if !ok && u.manager.Supervised() {
+				return errors.New("the old process died before the supervisor knew of this one: the supervisor starts the service again")
 			}
 			if !ok {
 				u.orphan()
@@ -227,8 +237,29 @@ func (u *Upgrader) take(f wire.Frame) error {
 	}
 	if w.Crash && len(files) > 0 {
 		_ = debug.SetCrashOutput(files[0], debug.CrashOptions{})
+		files = files[1:]
+	}
+	if u.manager.Supervised() {
+		if err := u.takeChannel(w.Channel, files); err != nil {
+			return err
+		}
 	}
 	atStep("new.welcomed")
+	return nil
+}
+
+// takeChannel takes this candidate's end of its channel to the supervisor.
+func (u *Upgrader) takeChannel(announced bool, files []*os.File) error {
+	if !announced || len(files) == 0 {
+		return errors.New("the supervisor does not know of this process: the old one is of another library or another version of it: stop the service and start it")
+	}
+	file, err := sys.DupFile(files[0])
+	if err == nil {
+		err = u.manager.Attach(file)
+	}
+	if err != nil {
+		return fmt.Errorf("the channel to the supervisor: %w", err)
+	}
 	return nil
 }
 

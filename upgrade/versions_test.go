@@ -64,11 +64,11 @@ func TestForeignProtocolIsRefused(t *testing.T) {
 		meddling      plan.Meddling
 		phase, reason string
 	}{
-		{"newer candidate", plan.Meddling{Do: plan.Speaks, Low: 3, High: 9}, "start", "versions 3 to 9 of the control protocol, this process 1 to 2: upgrade to a release in between first"},
+		{"newer candidate", plan.Meddling{Do: plan.Speaks, Low: 4, High: 9}, "start", "versions 4 to 9 of the control protocol, this process 1 to 3: upgrade to a release in between first"},
 		{"no candidate", plan.Meddling{Do: plan.Speaks, Low: 0, High: 0}, "start", "versions 0 to 0 of the control protocol"},
 		{"newer old process", plan.Meddling{Do: plan.Refuses, Reason: "it is too old"}, "start", "it is too old"},
 		{"older old process", plan.Meddling{Do: plan.Chooses, Low: 0}, "start", "the old process: it speaks versions 0 to 0 of the control protocol"},
-		{"old process that insists", plan.Meddling{Do: plan.Chooses, Low: 3}, "start", "the old process: it speaks versions 3 to 3 of the control protocol, this process 1 to 2: upgrade to a release in between first"},
+		{"old process that insists", plan.Meddling{Do: plan.Chooses, Low: 4}, "start", "the old process: it speaks versions 4 to 4 of the control protocol, this process 1 to 3: upgrade to a release in between first"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

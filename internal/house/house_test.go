@@ -79,7 +79,7 @@ var rooms = []struct {
 	{"internal/keyring", nil},
 	{"internal/sys", nil},
 	{"internal/process", []string{"internal/sys"}},
-	{"upgrade/internal/state", []string{"internal/guard", "internal/kept", "internal/sys"}},
+	{"upgrade/internal/state", []string{"internal/guard", "internal/kept", "internal/sys", "internal/process"}},
 	{"upgrade/internal/pidfile", []string{"internal/sys"}},
 	{"upgrade/internal/wire", []string{"internal/sys"}},
 	{"upgrade/internal/sdnotify", []string{"internal/sys", "internal/process"}},

@@ -38,6 +38,47 @@ func (b *Build) Program() (Program, error) {
 	return Program{args: b.Args, exe: exe}, nil
 }
 
+// Build returns what would start the program again. It is to be called before Start, and the caller closes the build.
+func (p Program) Build(env []string) (*Build, error) {
+	b := &Build{Args: p.args, Env: env}
+	var err error
+	if p.exe != nil {
+		b.Exe, err = sys.DupFile(p.exe)
+	} else {
+		b.Exe, err = openPath(p.path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the executable: %w", err)
+	}
+	return b, nil
+}
+
+// Started corrects the executable when the program was started as a process: the file may have been replaced in between.
+// What a script runs is not looked at.
+func (b *Build) Started(pid int) {
+	exe, err := openPath(executableOf(pid))
+	if err != nil {
+		return // not to be seen: what was opened before is the best that is known
+	}
+	runs := &Build{Exe: exe}
+	if !b.Same(runs) && !b.IsScript() {
+		b.Exe, exe = exe, b.Exe
+	}
+	exe.Close()
+}
+
+// IsScript reports whether the executable begins as a script does. It is false if the file cannot be read.
+func (b *Build) IsScript() bool {
+	f, err := os.Open(descriptorPath(sys.FD(b.Exe), false))
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	head := make([]byte, 2)
+	n, _ := f.ReadAt(head, 0)
+	return string(head[:n]) == "#!"
+}
+
 // Same reports whether two builds are the same file.
 func (b *Build) Same(o *Build) bool {
 	x, err1 := b.Exe.Stat()

@@ -1,8 +1,6 @@
 package process_test
 
 import (
-	"errors"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,17 +11,6 @@ import (
 	"github.com/midair-go/midair/internal/process"
 	"github.com/midair-go/midair/internal/testutil"
 )
-
-// buildOf takes hold of what a process runs. The build is closed at the end of the test.
-func buildOf(t testing.TB, pid int) *process.Build {
-	t.Helper()
-	b, err := process.BuildOf(pid, "v1")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(b.Close)
-	return b
-}
 
 // Own is the build that this process runs, with the arguments that it was started with, whatever os.Args is by now.
 func TestOwnBuildIsWhatRuns(t *testing.T) {
@@ -38,9 +25,6 @@ func TestOwnBuildIsWhatRuns(t *testing.T) {
 	if !slices.Equal(own.Args, args) || own.Version != "v2" || own.Env != nil {
 		t.Errorf("%+v, want the arguments %q", own, args)
 	}
-	if by := buildOf(t, os.Getpid()); !own.Same(by) || !by.Same(own) || !slices.Equal(by.Args, args) {
-		t.Errorf("by its pid it is %+v", by)
-	}
 	if !process.RunsOwnBuild(os.Getpid()) {
 		t.Error("this process does not run its own build, it says")
 	}
@@ -50,15 +34,21 @@ func TestOwnBuildIsWhatRuns(t *testing.T) {
 func TestBuildOutlivesItsFile(t *testing.T) {
 	path := copyFile(t, "/bin/sh", filepath.Join(t.TempDir(), "sh"), "")
 	const script = "echo $0 $1 >&5; sleep 60"
-	first := start(t, preflight(t, path, "-c", script, "name", "argument"), append(os.Environ(), "MIDAIR_MARK=1"))
+	p := preflight(t, path, "-c", script, "name", "argument")
+	b, err := p.Build([]string{"MIDAIR_MARK=1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	first := start(t, p, append(os.Environ(), "MIDAIR_MARK=1"))
 	if got := first.line(); got != "name argument" {
 		t.Fatalf("%q", got)
 	}
-	b := buildOf(t, first.PID)
-	if !slices.Equal(b.Args, []string{path, "-c", script, "name", "argument"}) || !slices.Contains(b.Env, "MIDAIR_MARK=1") || b.Version != "v1" {
-		t.Errorf("%q, %q, %s", b.Args, b.Env, b.Version)
+	b.Started(first.PID)
+	if !slices.Equal(b.Args, []string{path, "-c", script, "name", "argument"}) || !slices.Equal(b.Env, []string{"MIDAIR_MARK=1"}) || b.IsScript() {
+		t.Errorf("%q, %q, a script: %v", b.Args, b.Env, b.IsScript())
 	}
-	if own := buildOf(t, os.Getpid()); b.Same(own) || process.RunsOwnBuild(first.PID) {
+	if process.RunsOwnBuild(first.PID) {
 		t.Error("it is the build of this process")
 	}
 	if err := os.Remove(path); err != nil {
@@ -66,17 +56,61 @@ func TestBuildOutlivesItsFile(t *testing.T) {
 	}
 	first.Kill()
 	await(t, "the end", first.Exited)
-	p, err := b.Program()
+	again, err := b.Program()
 	if err != nil {
 		t.Fatal(err)
 	}
-	second := start(t, p, os.Environ())
-	p.Close()
+	second := start(t, again, os.Environ())
+	again.Close()
 	if got := second.line(); got != "name argument" {
 		t.Errorf("%q", got)
 	}
-	if !b.Same(buildOf(t, second.PID)) {
+	before := b.Exe
+	if b.Started(second.PID); b.Exe != before {
 		t.Error("another file was started")
+	}
+}
+
+// A build is what was started, also if its file was replaced in the moment before. A script stays the script, whatever runs
+// it, and may begin with a helper.
+func TestBuildIsWhatWasStarted(t *testing.T) {
+	path := copyFile(t, "/bin/sh", filepath.Join(t.TempDir(), "sh"), "")
+	p := preflight(t, path, "-c", "echo up >&5; sleep 60")
+	b, err := p.Build(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	old := b.Exe
+	copyFile(t, "/bin/sh", path+".new", "")
+	if err := os.Rename(path+".new", path); err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, p, os.Environ())
+	s.line()
+	want, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Started(s.PID)
+	if got, err := b.Exe.Stat(); err != nil || !os.SameFile(got, want) {
+		t.Errorf("%v, %v", got, err)
+	}
+	if _, err := old.Stat(); err == nil {
+		t.Error("what was not started is open")
+	}
+	script := filepath.Join(t.TempDir(), "script")
+	writeProgram(t, script, "#!/bin/sh\nsleep 60 &\necho up >&5\nwait\n")
+	p = preflight(t, script)
+	if b, err = p.Build(nil); err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	held := b.Exe
+	s = start(t, p, os.Environ())
+	s.line()
+	if b.Started(s.PID); b.Exe != held || !b.IsScript() {
+		t.Errorf("a script: %v, and what runs it is held: %v", b.IsScript(), b.Exe != held)
 	}
 }
 
@@ -134,19 +168,10 @@ func zombie(t testing.TB) (pid int) {
 // nobody is a number that no process has.
 const nobody = 1<<22 + 1
 
-// A process that has ended has no build, no parent and no environment, and nothing is kept open.
+// A process that has ended runs no build, and nothing is kept open.
 func TestEndedProcessHasNothing(t *testing.T) {
 	for name, pid := range map[string]int{"zombie": zombie(t), "nobody": nobody} {
 		before := testutil.OpenFDs()
-		if b, err := process.BuildOf(pid, ""); b != nil || err == nil {
-			t.Errorf("%s: build %v, %v", name, b, err)
-		}
-		if parent := process.ParentOf(pid); parent != 0 {
-			t.Errorf("%s: parent %d", name, parent)
-		}
-		if env, _ := process.EnvironOf(pid); len(env) > 0 {
-			t.Errorf("%s: environment %q", name, env)
-		}
 		if process.RunsOwnBuild(pid) {
 			t.Errorf("%s: it runs the build of this process", name)
 		}
@@ -154,27 +179,8 @@ func TestEndedProcessHasNothing(t *testing.T) {
 			t.Errorf("%s: open descriptors: %q, before: %q", name, now, before)
 		}
 	}
-	if _, err := process.EnvironOf(nobody); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("the environment of nobody: %v", err)
-	}
 	if !process.Catches(nobody, syscall.SIGHUP) {
 		t.Error("nobody ends by a signal, it says")
-	}
-}
-
-// The parent of a process and its environment are those that it was started with, an empty value and a missing one apart.
-func TestParentAndEnvironmentAreTheKernels(t *testing.T) {
-	cmd := exec.Command("sleep", "60")
-	cmd.Env = []string{"A=1", "EMPTY=", "B=two words"}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	if parent := process.ParentOf(cmd.Process.Pid); parent != os.Getpid() {
-		t.Errorf("parent %d, want %d", parent, os.Getpid())
-	}
-	if env, err := process.EnvironOf(cmd.Process.Pid); err != nil || !slices.Equal(env, cmd.Env) {
-		t.Errorf("%q, %v, want %q", env, err, cmd.Env)
 	}
 }
 

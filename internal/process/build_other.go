@@ -10,6 +10,8 @@ import (
 
 const canRunDescriptor = false
 
+func openPath(string) (*os.File, error) { return nil, errors.ErrUnsupported }
+
 func openSelf() (*os.File, error) { return nil, errors.ErrUnsupported }
 
 func executableOf(int) string { return "" }

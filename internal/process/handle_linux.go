@@ -1,7 +1,11 @@
 package process
 
 import (
+	"errors"
+	"fmt"
 	"os"
+	"strconv"
+	"strings"
 	"syscall"
 
 	"github.com/midair-go/midair/internal/sys"
@@ -24,6 +28,47 @@ func Open(pid int) (*Handle, error) {
 	return &Handle{pid: pid, pidfd: os.NewFile(uintptr(fd), "pidfd")}, nil
 }
 
+// FromPIDFD makes a handle of a pidfd that another process has sent. Without an error the file becomes the handle's. The PID of
+// a process that is reaped already, or is of another namespace, is 0.
+func FromPIDFD(file *os.File) (*Handle, error) {
+	info, err := os.ReadFile("/proc/self/fdinfo/" + strconv.Itoa(int(sys.FD(file))))
+	if err != nil {
+		return nil, err
+	}
+	_, rest, ok := strings.Cut(string(info), "\nPid:")
+	line, _, _ := strings.Cut(rest, "\n")
+	pid, err := strconv.Atoi(strings.TrimSpace(line))
+	if !ok || err != nil {
+		return nil, fmt.Errorf("%s is no pidfd", file.Name())
+	}
+	if flags, err := unix.FcntlInt(sys.FD(file), unix.F_GETFL, 0); err != nil || flags&unix.O_NONBLOCK == 0 {
+		return nil, fmt.Errorf("the pidfd of %d cannot be waited for: it was opened without PIDFD_NONBLOCK", pid)
+	}
+	return &Handle{pid: max(pid, 0), pidfd: file}, nil
+}
+
+// PIDFD returns a descriptor of the process, for FromPIDFD in another process. The caller closes it. The error is that the
+// process has been reaped.
+func (c *Child) PIDFD() (*os.File, error) {
+	fd, openErr := -1, error(nil)
+	err := c.proc.WithHandle(func(h uintptr) {
+		// Not a duplicate of h: whether a descriptor waits belongs to what is open, and os waits by h.
+		if fd, openErr = unix.PidfdOpen(c.PID, unix.PIDFD_NONBLOCK); openErr != nil {
+			return
+		}
+		if openErr = unix.PidfdSendSignal(int(h), 0, nil, 0); openErr != nil { // the number may be another's by now
+			unix.Close(fd)
+		}
+	})
+	if err := errors.Join(err, openErr); err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), "pidfd"), nil
+}
+
+// PID returns the process id.
+func (h *Handle) PID() int { return h.pid }
+
 // Signal sends a signal. The error is ESRCH for a process that has ended.
 func (h *Handle) Signal(sig syscall.Signal) error {
 	return unix.PidfdSendSignal(int(sys.FD(h.pidfd)), sig, nil, 0)
@@ -32,7 +77,7 @@ func (h *Handle) Signal(sig syscall.Signal) error {
 // Kill ends the process and what it has started, if it leads a process group of its own. The pidfd has to show first that
 // the process is still there: the number of its group could be another's.
 func (h *Handle) Kill() {
-	if h.Signal(unix.SIGKILL) == nil {
+	if h.Signal(unix.SIGKILL) == nil && h.pid > 0 {
 		_ = unix.Kill(-h.pid, unix.SIGKILL)
 	}
 }

@@ -4,10 +4,12 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/midair-go/midair/internal/process"
+	"golang.org/x/sys/unix"
 )
 
 // sleeper is a process that leads a group of its own, and is not reaped before wait is called.
@@ -68,5 +70,67 @@ func TestCloseEndsWait(t *testing.T) {
 func TestNobodyHasNoHandle(t *testing.T) {
 	if _, err := process.Open(1<<22 + 1); !errors.Is(err, syscall.ESRCH) {
 		t.Error(err)
+	}
+}
+
+// A pidfd that another process has sent is a handle of the process that it was opened for: alive, ended, and reaped.
+func TestHandleFromAPidfd(t *testing.T) {
+	c := shell(t, "echo up >&5; sleep 60")
+	c.line()
+	var handles []*process.Handle
+	for range 2 {
+		fd, err := c.PIDFD()
+		if err != nil {
+			t.Fatal(err)
+		}
+		h, err := process.FromPIDFD(fd)
+		if err != nil || h.PID() != c.PID || h.Ended() {
+			t.Fatalf("%+v, %v", h, err)
+		}
+		handles = append(handles, h)
+	}
+	last, err := c.PIDFD()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- handles[0].Wait() }()
+	handles[1].Kill()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	await(t, "the end", c.Exited)
+	if _, err := c.PIDFD(); err == nil {
+		t.Error("a pidfd of a process that was reaped")
+	}
+	h, err := process.FromPIDFD(last)
+	if err != nil || h.PID() != 0 || !h.Ended() {
+		t.Errorf("reaped: %+v, %v", h, err)
+	}
+	h.Kill() // nobody
+	for _, h := range append(handles, h) {
+		if err := h.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// What is no pidfd, or cannot be waited for, is refused and stays the caller's.
+func TestHandleFromSomethingElse(t *testing.T) {
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fd, err := unix.PidfdOpen(os.Getpid(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for want, f := range map[string]*os.File{"is no pidfd": null, "without PIDFD_NONBLOCK": os.NewFile(uintptr(fd), "pidfd")} {
+		if _, err := process.FromPIDFD(f); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
+		if err := f.Close(); err != nil {
+			t.Errorf("it was closed: %v", err)
+		}
 	}
 }

@@ -1,7 +1,6 @@
 package process
 
 import (
-	"bytes"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -11,34 +10,6 @@ import (
 
 	"golang.org/x/sys/unix"
 )
-
-// ParentOf returns the parent of a process; 0 if the process has ended.
-func ParentOf(pid int) int {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	if err != nil {
-		return 0
-	}
-	fields := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
-	if len(fields) < 2 || string(fields[0]) == "Z" {
-		return 0
-	}
-	n, _ := strconv.Atoi(string(fields[1]))
-	return n
-}
-
-// EnvironOf returns the environment that a process was started with, if this process may read it.
-func EnvironOf(pid int) ([]string, error) {
-	return zeroList("/proc/" + strconv.Itoa(pid) + "/environ")
-}
-
-// zeroList reads strings that end with a zero byte.
-func zeroList(path string) ([]string, error) {
-	b, err := os.ReadFile(path)
-	if err != nil || len(b) == 0 {
-		return nil, err
-	}
-	return strings.Split(string(bytes.TrimSuffix(b, []byte{0})), "\x00"), nil
-}
 
 func restoreName() {
 	var name [16]byte

@@ -1,15 +1,17 @@
 package sdnotify
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 
 	"github.com/coreos/go-systemd/v22/activation"
-	"github.com/midair-go/midair/internal/process"
 )
 
 // Network is the network of a socket that is asked for by its name in a socket unit.
@@ -26,6 +28,7 @@ const storeNameLimit = 255
 type Activation struct {
 	mu    sync.Mutex
 	Files []*os.File // named; those of socket units first, in their order
+	stale []string   // names of kept sockets that Take has left
 }
 
 // TakeActivation reads LISTEN_FDS, LISTEN_FDNAMES and LISTEN_PID and unsets them: no other process is meant.
@@ -63,6 +66,9 @@ func (p *Activation) Take(kind, network, addr, key string) (any, error) {
 	for i, f := range p.Files {
 		stored := strings.HasPrefix(f.Name(), StorePrefix)
 		switch {
+		case f.Name() == own && own != "" && noPath(network, addr):
+			p.stale = append(p.stale, own)
+			continue
 		case f.Name() == own && own != "":
 		case network == Network && f.Name() == addr:
 		case !stored && network != Network && boundTo(f, kind, network, addr):
@@ -81,6 +87,25 @@ func (p *Activation) Take(kind, network, addr, key string) (any, error) {
 		return nil, fmt.Errorf("no socket named %q was passed, only %q: FileDescriptorName= in its socket unit names it, and it may be taken once", addr, p.names())
 	}
 	return nil, nil
+}
+
+// noPath reports whether the address is a path that does not exist: a socket that once had it can be reached by nobody.
+func noPath(network, addr string) bool {
+	if !strings.HasPrefix(network, "unix") || strings.HasPrefix(addr, "@") {
+		return false
+	}
+	_, err := os.Lstat(addr)
+	return errors.Is(err, fs.ErrNotExist)
+}
+
+// Stale reports whether what is kept under a name was not taken, because nobody could reach it.
+func (p *Activation) Stale(name string) bool {
+	if p == nil {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Contains(p.stale, name)
 }
 
 func (p *Activation) names() []string {
@@ -184,11 +209,4 @@ func OwnListenPID() {
 	if IsSupervised() && os.Getenv("LISTEN_FDS") != "" && os.Getenv("LISTEN_PID") == "" {
 		os.Setenv("LISTEN_PID", strconv.Itoa(os.Getpid()))
 	}
-}
-
-// IsSupervised tells whether this process is a generation of our own supervisor: its child, or the child of one. A
-// process that a generation has started for another purpose is not.
-func IsSupervised() bool {
-	by, err := strconv.Atoi(os.Getenv(SupervisorEnv))
-	return err == nil && (process.HasParent() || by == os.Getppid())
 }

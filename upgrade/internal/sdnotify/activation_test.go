@@ -170,6 +170,29 @@ func TestStoredSocketComesBackByItsKey(t *testing.T) {
 	}
 }
 
+// A kept unix socket whose path is gone can be reached by nobody: it is left, and its name says so.
+func TestStoredSocketWithoutItsPathIsLeft(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "sock")
+	name := StoreName("listener", "unix", path)
+	for _, gone := range []bool{false, true} {
+		p := &Activation{Files: []*os.File{socketFile(t, name, "unix", path)}}
+		if err := os.Remove(path); gone && err != nil {
+			t.Fatal(err)
+		} else if !gone {
+			if err := os.WriteFile(path, nil, 0o600); err != nil { // whatever it is now
+				t.Fatal(err)
+			}
+		}
+		sock, err := p.Take("listener", "unix", path, path)
+		if err != nil || (sock == nil) != gone || p.Stale(name) != gone {
+			t.Errorf("path gone %v: %v, %v, stale %v", gone, sock, err, p.Stale(name))
+		}
+		closeSocket(sock)
+		p.Unclaimed()
+		os.Remove(path)
+	}
+}
+
 // Names for the store are what systemd takes: printable, without a colon, not too long, and different for what is different.
 func TestStoreNamesAreValidAndDifferent(t *testing.T) {
 	seen := map[string]string{}

@@ -31,15 +31,15 @@ import (
 //	WATCHDOG=1                      the main generation's loop goes round
 //	STOPPING=1, FDSTOREREMOVE=1     the service ends: what was kept is dropped
 //
-// To our own supervisor only, which systemd has no word for:
+// To our own supervisor only, over the channel of this generation (see channel.go), which systemd has no word for:
 //
-//	X_MIDAIR_CANDIDATE=1                     a candidate is there: its build is to be held, whatever becomes of it
+//	X_MIDAIR_CANDIDATE=1                     a candidate was started: with its pidfd, its channel, its executable and a file
+//	                                         with its arguments and environment
 //	X_MIDAIR_GENERATION= X_MIDAIR_VERSION=   with READY
 //	X_MIDAIR_HANDED_OVER=1                   this generation will not take the service back any more
 const (
-	NotifyEnv     = "NOTIFY_SOCKET"
-	SupervisorEnv = "MIDAIR_SUPERVISOR" // the pid of our own supervisor
-	WatchdogEnv   = "WATCHDOG_USEC"
+	NotifyEnv   = "NOTIFY_SOCKET"
+	WatchdogEnv = "WATCHDOG_USEC"
 
 	WordReady, WordStopping  = daemon.SdNotifyReady, daemon.SdNotifyStopping
 	wordReloading, WordAlive = daemon.SdNotifyReloading, daemon.SdNotifyWatchdog
@@ -68,7 +68,11 @@ const extendBy = 30 * time.Second
 type Notifier struct {
 	log        *slog.Logger
 	addr       *net.UnixAddr
-	supervised bool          // by this package's supervisor
+	supervised bool          // by this library's supervisor
+	channel    *net.UnixConn // to the supervisor; nil until attached is closed
+	attached   chan struct{} // closed when messages can go out
+	problem    error         // why no upgrade may begin; nil: nothing
+	cleaned    bool          // what the supervisor keeps would not be found again
 	watchdog   time.Duration // how often the manager wants to hear from the main generation; 0: not
 	env        []string      // what the next generation needs to do the same
 	stored     nameSet
@@ -84,16 +88,24 @@ type Notifier struct {
 	closed  bool
 }
 
-// New takes over what the environment says about the manager, and hides it from the processes that the program
-// starts: each of them would speak for the service.
+// New takes over what the environment says about the manager, and hides it from the processes that the program starts: each
+// of them would speak for the service. It is nil if there is no manager.
 func New(log *slog.Logger) *Notifier {
-	addr := os.Getenv(NotifyEnv)
-	if addr == "" {
-		return nil
-	}
 	n := &Notifier{
-		log: log, addr: &net.UnixAddr{Name: addr, Net: "unixgram"}, supervised: IsSupervised(),
+		log: log, attached: make(chan struct{}),
 		stop: make(chan struct{}), done: make(chan struct{}), wake: make(chan struct{}, 1),
+	}
+	addr := os.Getenv(NotifyEnv)
+	switch {
+	case IsSupervised():
+		n.supervised = true
+		n.findChannel()
+	case addr != "":
+		n.addr = &net.UnixAddr{Name: addr, Net: "unixgram"}
+		close(n.attached)
+	default:
+		hide(nil)
+		return nil
 	}
 	if process.HasParent() { // the pid that it names is an older generation's
 		os.Unsetenv("WATCHDOG_PID")
@@ -103,15 +115,25 @@ func New(log *slog.Logger) *Notifier {
 		log.Warn("upgrade: cannot tell what watchdog there is", "err", err)
 	}
 	n.watchdog = watchdog
-	for _, name := range []string{NotifyEnv, WatchdogEnv, SupervisorEnv} {
-		if v, ok := os.LookupEnv(name); ok {
+	hide(n)
+	go n.run() // ends with Close
+	return n
+}
+
+// hide takes what only this process is to know out of the environment. What the next generation needs goes to n.
+func hide(n *Notifier) {
+	for _, name := range []string{NotifyEnv, WatchdogEnv} {
+		if v, ok := os.LookupEnv(name); ok && n != nil && !(name == NotifyEnv && n.supervised) {
 			n.env = append(n.env, name+"="+v)
 		}
 		os.Unsetenv(name)
 	}
-	os.Unsetenv("WATCHDOG_PID")
-	go n.run() // ends with close
-	return n
+	if n != nil && n.supervised {
+		n.env = append(n.env, SupervisedEnv+"=1")
+	}
+	for _, name := range []string{SupervisedEnv, ChannelEnv, "WATCHDOG_PID"} {
+		os.Unsetenv(name)
+	}
 }
 
 // Environ adds what a generation needs to go on with the conversation.
@@ -119,7 +141,11 @@ func (n *Notifier) Environ(env []string) []string {
 	if n == nil {
 		return env
 	}
-	return append(slices.Clone(n.env), env...) // the first of two counts
+	own := slices.Clone(n.env)
+	if n.supervised && !n.Supervised() { // nobody can announce the next generation
+		own = slices.DeleteFunc(own, func(v string) bool { return strings.HasPrefix(v, SupervisedEnv+"=") })
+	}
+	return append(own, env...) // the first of two counts
 }
 
 // Say sends one message of these lines.
@@ -204,16 +230,9 @@ func (n *Notifier) Stopping(reason string) {
 // Extend asks for more time, for a start or an upgrade.
 func (n *Notifier) Extend() { n.Say(extension()) }
 
-// Introduce says that this process may become the service.
-func (n *Notifier) Introduce(version string) {
-	if n != nil && n.supervised {
-		n.Say(WordCandidate, WordVersion+oneLine(version))
-	}
-}
-
 // Store has a socket kept. The file is closed.
 func (n *Notifier) Store(name string, file *os.File) {
-	if n == nil {
+	if n == nil || n.cleaned {
 		file.Close()
 		return
 	}

@@ -56,7 +56,6 @@ func TestNobodyToTalkTo(t *testing.T) {
 	n.Say("READY=1")
 	n.Ready(1, "", "")
 	n.Reloading("")
-	n.Introduce("")
 	n.Store("x", nil)
 	n.Remove("x")
 	n.flush(time.Hour)

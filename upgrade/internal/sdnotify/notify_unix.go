@@ -18,12 +18,16 @@ func (m note) write(c *net.UnixConn) error {
 		return err
 	}
 	var rights []byte
-	if m.file != nil {
-		rights = unix.UnixRights(int(sys.FD(m.file)))
+	if len(m.files) > 0 {
+		fds := make([]int, len(m.files))
+		for i, f := range m.files {
+			fds[i] = int(sys.FD(f))
+		}
+		rights = unix.UnixRights(fds...)
 	}
 	var sent error
 	err = raw.Write(func(fd uintptr) bool {
-		sent = unix.Sendmsg(int(fd), []byte(m.text), rights, nil, 0)
+		sent = unix.Sendmsg(int(fd), []byte(m.text), rights, nil, unix.MSG_NOSIGNAL)
 		return sent != unix.EAGAIN && sent != unix.EINTR
 	})
 	return cmp.Or(err, sent)

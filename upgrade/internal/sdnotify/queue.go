@@ -1,22 +1,33 @@
 package sdnotify
 
 import (
+	"fmt"
 	"net"
 	"os"
 	"strings"
 	"time"
 )
 
-// note is one message. Its file is closed when it was sent.
+// note is one message. Its files are closed when it was sent.
 type note struct {
-	text string
-	file *os.File
-	sent chan struct{} // closed then, if it is set
+	text  string
+	files []*os.File
+	sent  chan error // gets what became of it, if it is set
+}
+
+func (m note) close() {
+	for _, f := range m.files {
+		f.Close()
+	}
 }
 
 func (n *Notifier) send(file *os.File, lines ...string) {
-	if n == nil || !n.add(note{text: strings.Join(lines, "\n"), file: file}) {
-		file.Close() // which does nothing without a file
+	m := note{text: strings.Join(lines, "\n")}
+	if file != nil {
+		m.files = []*os.File{file}
+	}
+	if n == nil || !n.add(m) {
+		m.close()
 	}
 }
 
@@ -37,10 +48,10 @@ func (n *Notifier) add(m note) bool {
 
 // flush waits until everything was sent that was said before, at most that long.
 func (n *Notifier) flush(limit time.Duration) {
-	if n == nil {
+	if n == nil || !n.isAttached() {
 		return
 	}
-	sent := make(chan struct{})
+	sent := make(chan error, 1)
 	if !n.add(note{sent: sent}) {
 		return
 	}
@@ -56,6 +67,23 @@ func (n *Notifier) flush(limit time.Duration) {
 // Settle waits a moment until the manager has been told what was said before.
 func (n *Notifier) Settle() { n.flush(notifyFlush) }
 
+// sendNow sends a message with files, which it closes, and returns what became of it, or an error after limit.
+func (n *Notifier) sendNow(limit time.Duration, files []*os.File, lines ...string) error {
+	m := note{text: strings.Join(lines, "\n"), files: files, sent: make(chan error, 1)}
+	if !n.add(m) {
+		m.close()
+		return net.ErrClosed
+	}
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case err := <-m.sent:
+		return err
+	case <-timer.C:
+		return fmt.Errorf("it does not read what it is told, after %v", limit)
+	}
+}
+
 // Close sends what is left and ends the goroutine.
 func (n *Notifier) Close() {
 	if n == nil {
@@ -69,6 +97,9 @@ func (n *Notifier) Close() {
 		if n.sending != nil {
 			n.sending.Close()
 		}
+		if n.channel != nil {
+			n.channel.Close()
+		}
 	}
 	n.mu.Unlock()
 	<-n.done
@@ -77,6 +108,11 @@ func (n *Notifier) Close() {
 func (n *Notifier) run() {
 	defer close(n.done)
 	defer n.drop()
+	select {
+	case <-n.attached:
+	case <-n.stop:
+		return
+	}
 	for {
 		select {
 		case <-n.wake:
@@ -105,28 +141,43 @@ func (n *Notifier) drop() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, m := range n.queue {
-		m.file.Close()
+		m.close()
+		if m.sent != nil {
+			m.sent <- net.ErrClosed
+		}
 	}
 	n.queue = nil
 }
 
 // deliver sends a message, however long the manager is busy. One that is gone hears nothing.
 func (n *Notifier) deliver(m note) {
-	defer m.file.Close()
-	if m.sent != nil {
-		close(m.sent)
+	defer m.close()
+	if m.text == "" {
+		m.sent <- nil
 		return
 	}
 	for {
 		err := n.try(m)
-		if isTimeout(err) {
+		if isTimeout(err) && !n.ended() {
 			continue
+		}
+		if m.sent != nil {
+			m.sent <- err
 		}
 		if err != nil && !n.deaf && !n.ended() { // once: a manager that is gone is gone for the next message too
 			n.log.Warn("upgrade: cannot tell the service manager", "what", m.text, "err", err)
 		}
 		n.deaf = err != nil
 		return
+	}
+}
+
+func (n *Notifier) isAttached() bool {
+	select {
+	case <-n.attached:
+		return true
+	default:
+		return false
 	}
 }
 
@@ -144,8 +195,15 @@ func isTimeout(err error) bool {
 	return ok && t.Timeout()
 }
 
-// try dials anew for each message: a manager may have made its socket anew.
+// try sends over the channel to the supervisor. For another manager it dials anew for each message: that one may have made
+// its socket anew.
 func (n *Notifier) try(m note) error {
+	if n.addr == nil {
+		if err := n.channel.SetWriteDeadline(time.Now().Add(notifyTry)); err != nil {
+			return err
+		}
+		return m.write(n.channel)
+	}
 	c, err := net.DialUnix("unixgram", nil, n.addr)
 	if err != nil {
 		return err

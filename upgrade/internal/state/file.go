@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/midair-go/midair/internal/kept"
+	"github.com/midair-go/midair/internal/process"
 	"github.com/midair-go/midair/internal/sys"
 )
 
@@ -82,18 +84,30 @@ func decode(b []byte) (map[string][]byte, error) {
 // argsLimit is more than the kernel lets a process be started with.
 const argsLimit = 8 << 20
 
-// WriteBuild writes what goes with the executable of a build to a sealed file. The caller closes it.
-func WriteBuild(version string, args []string) (*os.File, error) {
-	b := appendEntry(begin(2), "version", []byte(version))
-	b = appendEntry(b, "args", []byte(strings.Join(args, "\x00"))) // no argument has a zero byte
-	return write(b)
+// WriteBuild writes what goes with the executable of a build to a sealed file: version, arguments, and the environment if it
+// is known. The caller closes the file.
+func WriteBuild(b *process.Build) (*os.File, error) {
+	data := begin(2)
+	if b.Env != nil {
+		data = begin(3)
+	}
+	data = appendEntry(data, "version", []byte(b.Version))
+	data = appendEntry(data, "args", []byte(strings.Join(b.Args, "\x00"))) // no argument has a zero byte
+	if b.Env != nil {
+		data = appendEntry(data, "env", []byte(strings.Join(b.Env, "\x00")))
+	}
+	return write(data)
 }
 
-// ReadBuild reads what WriteBuild of any process has written.
-func ReadBuild(f *os.File) (version string, args []string, err error) {
+// ReadBuild reads what WriteBuild of any process has written. The build has no executable.
+func ReadBuild(f *os.File) (*process.Build, error) {
 	values, err := read(f, argsLimit)
 	if err != nil {
-		return "", nil, err
+		return nil, err
 	}
-	return string(values["version"]), strings.Split(string(values["args"]), "\x00"), nil
+	b := &process.Build{Version: string(values["version"]), Args: strings.Split(string(values["args"]), "\x00")}
+	if env, ok := values["env"]; ok {
+		b.Env = slices.DeleteFunc(strings.Split(string(env), "\x00"), func(v string) bool { return v == "" })
+	}
+	return b, nil
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/midair-go/midair/internal/process"
 	"github.com/midair-go/midair/internal/sys"
 )
 
@@ -91,13 +92,13 @@ func TestNameBelongsToTheFirstValue(t *testing.T) {
 // What goes with a build comes out as it went in: the version, and arguments of any content.
 func TestBuildSurvivesItsFile(t *testing.T) {
 	for _, args := range [][]string{{"service"}, {"service", "-flag", ""}, {"/a b/service", "ü", "line\nbreak", strings.Repeat("x", 1<<20)}} {
-		f, err := WriteBuild("v1.2.3", args)
+		f, err := WriteBuild(&process.Build{Version: "v1.2.3", Args: args, Env: []string{"A=1", "B="}})
 		if err != nil {
 			t.Fatal(err)
 		}
-		version, got, err := ReadBuild(f)
-		if err != nil || version != "v1.2.3" || !slices.Equal(got, args) {
-			t.Errorf("%q, %.100q, %v", version, got, err)
+		b, err := ReadBuild(f)
+		if err != nil || b.Version != "v1.2.3" || !slices.Equal(b.Args, args) || !slices.Equal(b.Env, []string{"A=1", "B="}) || b.Exe != nil {
+			t.Errorf("%+.200v, %v", b, err)
 		}
 		if err := f.Close(); err != nil {
 			t.Errorf("the file was closed: %v", err)
@@ -118,8 +119,8 @@ func TestForeignBuildIsRefused(t *testing.T) {
 	}
 	closed.Close()
 	for name, f := range map[string]*os.File{"open memory": open, "closed": closed} {
-		if version, args, err := ReadBuild(f); err == nil || version != "" || args != nil || !strings.HasPrefix(err.Error(), "read state: ") {
-			t.Errorf("%s: %q, %q, %v", name, version, args, err)
+		if b, err := ReadBuild(f); err == nil || b != nil || !strings.HasPrefix(err.Error(), "read state: ") {
+			t.Errorf("%s: %+v, %v", name, b, err)
 		}
 		if err := NewKeeper(100).Receive(f); err == nil {
 			t.Errorf("%s: it is received", name)

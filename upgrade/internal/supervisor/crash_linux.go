@@ -2,52 +2,62 @@ package supervisor
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
+	"maps"
+	"os"
+	"slices"
 	"strconv"
 	"time"
 
 	"github.com/midair-go/midair/internal/process"
 	"github.com/midair-go/midair/upgrade/internal/sdnotify"
+	"github.com/midair-go/midair/upgrade/internal/state"
 	"golang.org/x/sys/unix"
 )
 
 // What the supervisor hears from the generations, and what it does when the main one has ended.
 
-// receive reads everything that was sent until now.
+// receive reads everything that was sent until now, by all generations.
 func (s *supervisor) receive() {
-	for m, ok := s.inbox.next(); ok; m, ok = s.inbox.next() {
-		s.hear(&m)
-		m.close()
+	s.reserve.release()
+	defer s.reserve.refill()
+	byNumber := func(a, b *generation) int { return cmp.Compare(a.number, b.number) }
+	for heard := true; heard; { // what is heard may be of a generation that has more to say
+		heard = false
+		for _, g := range slices.SortedFunc(maps.Values(s.gens), byNumber) {
+			for m, ok := g.inbox.next(); ok; m, ok = g.inbox.next() {
+				s.hear(g, &m)
+				m.close()
+				heard = true
+			}
+		}
+	}
+	if m := s.main; m != nil && m.left && !s.ending { // to a generation that has died before it could say that it serves
+		s.lost(m)
 	}
 }
 
-// hear handles one message. Only the generations may speak, and processes that were started to become one.
-func (s *supervisor) hear(m *message) {
-	g := s.gens[m.pid]
-	if s.ending || g == nil && !belongs(m.pid) {
+// hear handles one message of a generation: the channel that it came on says whose it is.
+func (s *supervisor) hear(g *generation, m *message) {
+	if s.ending {
 		return
 	}
 	if m.has(sdnotify.WordStore) {
 		s.keep(m)
 	}
-	if m.has(sdnotify.WordRemove) && (g == nil || !g.left) {
+	if m.has(sdnotify.WordRemove) && !g.left {
 		s.store.remove(m.value(sdnotify.WordName))
 	}
 	if m.has(sdnotify.WordCandidate) {
-		s.introduced(m)
+		s.announced(g, m)
 	}
 	if m.has(sdnotify.WordReady) {
-		s.claimed(m)
-		g = s.gens[m.pid]
-	}
-	if g == nil {
-		return
+		s.claimed(g, m)
 	}
 	if m.has(sdnotify.WordHandedOver) {
 		g.left = true
-		if g == s.main { // to one that was dead before its word was read
-			s.lost(g)
-		} else if s.main == nil {
+		if s.main == nil {
 			s.decide()
 		}
 	}
@@ -85,52 +95,66 @@ func (s *supervisor) keep(m *message) {
 	m.files = nil // they are the store's
 }
 
-// introduced takes hold of what a candidate runs. One that crashes right after its commit has been the service all the
-// same.
-func (s *supervisor) introduced(m *message) {
-	g, err := s.track(m.pid)
-	if err == nil && g.build == nil {
-		g.build, err = generationBuild(m.pid, m.value(sdnotify.WordVersion))
+// announced begins to follow a candidate that a generation has started: the announcement has all that the supervisor will
+// ever need of it. A candidate that crashes right after its commit has been the service all the same.
+func (s *supervisor) announced(by *generation, m *message) {
+	var g *generation
+	err := errors.New("it came without its descriptors")
+	if len(m.files) == 4 {
+		g, err = s.admit(m.files[0], m.files[1], m.files[2], m.files[3])
 	}
 	if err != nil {
-		s.log.Warn("upgrade: supervisor: cannot hold the build of a candidate", "pid", m.pid, "err", err)
-	}
-}
-
-// claimed handles a process that says that it is the service, or that another one is which cannot speak for itself.
-func (s *supervisor) claimed(m *message) {
-	c := claim{pid: m.pid, version: m.value(sdnotify.WordVersion)}
-	c.number, _ = strconv.Atoi(m.value(sdnotify.WordGeneration)) // 0: it does not say
-	if v, err := strconv.Atoi(m.value(sdnotify.WordPID)); err == nil {
-		c.pid = v
-	}
-	if c.pid != m.pid {
-		if s.main == nil || m.pid != s.main.pid || s.gens[c.pid] == nil && !belongs(c.pid) {
-			return // it is not the main generation that says so, or not a generation that is meant
-		}
-		c.number = s.main.number + 1
-	}
-	g, err := s.track(c.pid)
-	if err != nil {
-		s.log.Warn("upgrade: supervisor: the new main generation has ended already", "pid", c.pid, "err", err)
+		s.log.Error("upgrade: supervisor: cannot follow a candidate: it will not be the service", "announced by", by.pid, "err", err)
 		return
 	}
-	switch s.judge(c, g) {
+	g.parent, g.number = by, by.number+1
+	m.files = m.files[:0] // what is not closed is the generation's
+}
+
+// admit makes a generation of what was announced. Without an error the first three files are the generation's.
+func (s *supervisor) admit(pidfd, channel, exe, args *os.File) (*generation, error) {
+	b, err := state.ReadBuild(args)
+	if err != nil {
+		return nil, err
+	}
+	proc, err := process.FromPIDFD(pidfd)
+	if err != nil {
+		return nil, err
+	}
+	if old := s.gens[proc.PID()]; old != nil { // its death has not been heard yet
+		s.died(old)
+	}
+	args.Close()
+	b.Exe = exe
+	g := s.follow(proc, channel)
+	g.build = b
+	return g, nil
+}
+
+// claimed handles a generation that says that it is the service, or the main generation that says so of a candidate which
+// cannot speak for itself.
+func (s *supervisor) claimed(g *generation, m *message) {
+	version, number := m.value(sdnotify.WordVersion), 0
+	if n, err := strconv.Atoi(m.value(sdnotify.WordGeneration)); err == nil {
+		number = n
+	}
+	if pid, err := strconv.Atoi(m.value(sdnotify.WordPID)); err == nil && pid != g.pid {
+		c := s.gens[pid]
+		if g != s.main || c == nil || c.parent != g {
+			return // it is not the main generation that says so, or of no candidate of its own
+		}
+		g, number = c, c.number
+	}
+	switch s.judge(g, number) {
 	case leads:
-		g.number, g.version = cmp.Or(c.number, g.number), cmp.Or(c.version, g.version)
+		g.number, g.version = cmp.Or(number, g.number), cmp.Or(version, g.version)
 		s.lead(g)
 	case late:
 		g.isMain, g.left = true, true
 	case rival:
-		s.log.Error("upgrade: supervisor: two processes claim to be the service: the later one is told to end", "pid", c.pid, "main", s.main.pid)
+		s.log.Error("upgrade: supervisor: two processes claim to be the service: the later one is told to end", "pid", g.pid, "main", s.main.pid)
 		g.send(unix.SIGTERM)
 	}
-}
-
-// claim is what a process says that it is.
-type claim struct {
-	pid, number int
-	version     string
 }
 
 type verdict int
@@ -141,18 +165,18 @@ const (
 	rival                // it is not meant to be, and serves all the same
 )
 
-// judge decides about a claim. The main generation moves forward: to its child, which is the usual case, or to a later
+// judge decides about a claim. The main generation moves forward: to a candidate that it has announced, which is the usual case, or to a later
 // number, since messages of several processes may come in any order when this one was stopped meanwhile. It moves back
 // only if the new one is dead. Two of the same number are a process that was started after a crash, and a candidate that
 // nobody knew of: who serves already goes on.
-func (s *supervisor) judge(c claim, g *generation) verdict {
+func (s *supervisor) judge(g *generation, number int) verdict {
 	m := s.main
 	switch {
 	case g.left:
 		return late
-	case m == nil, m == g, m.dead(), process.ParentOf(c.pid) == m.pid, c.number > m.number:
+	case m == nil, m == g, m.dead(), g.parent == m, number > m.number:
 		return leads
-	case c.number < m.number:
+	case number < m.number:
 		return late
 	case m.ready:
 		return rival
@@ -185,24 +209,13 @@ func (s *supervisor) lead(g *generation) {
 	}
 }
 
-// generationBuild takes hold of what a generation runs.
-func generationBuild(pid int, version string) (*process.Build, error) {
-	b, err := process.BuildOf(pid, version)
-	if err == nil {
-		b.Env = withoutPrivate(b.Env)
-	}
-	return b, err
-}
-
+// remember keeps the build of the main generation, for the next crash.
 func (s *supervisor) remember(g *generation) {
-	b, err := g.build, error(nil)
+	b := g.build
 	if g.build = nil; b == nil {
-		b, err = generationBuild(g.pid, g.version)
+		return // it was started from the build that is remembered already
 	}
-	if err != nil {
-		s.log.Warn("upgrade: supervisor: cannot hold the build: a crash will bring back the one before", "pid", g.pid, "err", err)
-		return
-	}
+	b.Version = g.version
 	if b.Same(s.last) {
 		s.last.Close()
 	} else {
@@ -217,9 +230,11 @@ func (s *supervisor) remember(g *generation) {
 func (s *supervisor) died(g *generation) {
 	s.receive() // what it had said before
 	s.reap()
-	delete(s.gens, g.pid)
-	g.proc.Close()
-	g.build.Close()
+	if s.gens[g.key] != g {
+		return // it was handled when its number was seen again
+	}
+	delete(s.gens, g.key)
+	g.close()
 	switch {
 	case s.ending:
 	case g == s.main:
@@ -253,15 +268,10 @@ func (g *generation) interrupted() bool {
 	return g.known && g.status.Signaled() && (g.status.Signal() == unix.SIGINT || g.status.Signal() == unix.SIGTERM)
 }
 
-// sweep ends what a generation that has crashed had started: its process group. One that only drains still needs it, and
-// tableflip's own children stay in the group of their parent. Right after the end nobody else has its number.
+// sweep ends what a generation that has crashed had started: its process group. Candidates have groups of their own, and one
+// that only drains still needs its group. Right after the end nobody else has its number.
 func (s *supervisor) sweep(g *generation) {
-	for _, pid := range candidates() {
-		if group, err := unix.Getpgid(pid); err != nil || group == g.pid {
-			return
-		}
-	}
-	if !g.left {
+	if !g.left && g.pid > 0 {
 		_ = unix.Kill(-g.pid, unix.SIGKILL)
 	}
 }
@@ -302,13 +312,8 @@ func (s *supervisor) decide() {
 
 // heirs are the processes that may yet become the service.
 func (s *supervisor) heirs() (all []*generation) {
-	for _, pid := range candidates() {
-		if g, err := s.track(pid); err == nil && !g.isMain {
-			all = append(all, g)
-		}
-	}
 	for _, g := range s.gens {
-		if g.isMain && !g.left && !g.dead() {
+		if !g.left && !g.dead() {
 			all = append(all, g)
 		}
 	}

@@ -4,65 +4,37 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/midair-go/midair/internal/sys"
 	"golang.org/x/sys/unix"
 )
 
-// inbox is the supervisor's end of the notify socket. A goroutine says when there is something to read; the supervisor
+// inbox is the supervisor's end of a generation's channel. A goroutine says when there is something to read; the supervisor
 // reads all of it itself, so that what a process has sent before its end is known when its end is.
 type inbox struct {
-	file     *os.File
-	readable chan struct{}
-	read     chan struct{} // the answer to readable
-	quit     chan struct{}
-	done     chan struct{}
+	file  *os.File
+	read  chan struct{} // the answer to a generation that has spoken
+	ended atomic.Bool   // nobody has the other end any more
+	quit  chan struct{}
+	done  chan struct{}
 }
 
-// message is one datagram.
+// message is what a generation says at once.
 type message struct {
-	pid   int // of the sender, as the kernel says
 	lines []string
 	files []*os.File
 }
 
-// newInbox opens the socket. An abstract name needs no directory that can be written to; who may speak is decided by
-// the sender's pid.
-func newInbox(address string) (*inbox, error) {
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
-	if err != nil {
-		return nil, os.NewSyscallError("socket", err)
-	}
-	err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PASSCRED, 1)
-	if err == nil {
-		err = unix.Bind(fd, &unix.SockaddrUnix{Name: address})
-	}
-	if err != nil {
-		unix.Close(fd)
-		return nil, os.NewSyscallError("notify socket", err)
-	}
-	b := &inbox{
-		file: os.NewFile(uintptr(fd), "notify"), readable: make(chan struct{}), read: make(chan struct{}),
-		quit: make(chan struct{}), done: make(chan struct{}),
-	}
-	go b.watch() // ends with close
-	return b, nil
+// newInbox takes over the file.
+func newInbox(file *os.File) *inbox {
+	return &inbox{file: file, read: make(chan struct{}), quit: make(chan struct{}), done: make(chan struct{})}
 }
 
-func (b *inbox) watch() {
-	defer close(b.done)
+// await waits until there is something to read, and reports whether there may be more.
+func (b *inbox) await() bool {
 	raw, err := b.file.SyscallConn()
-	for err == nil {
-		if err = raw.Read(sys.HasInput); err != nil {
-			return
-		}
-		select {
-		case b.readable <- struct{}{}:
-			<-b.read
-		case <-b.quit:
-			return
-		}
-	}
+	return err == nil && !b.ended.Load() && raw.Read(sys.HasInput) == nil
 }
 
 func (b *inbox) close() {
@@ -73,33 +45,22 @@ func (b *inbox) close() {
 
 // next takes one message; there is none in an empty inbox.
 func (b *inbox) next() (message, bool) {
-	buf, oob := make([]byte, 8<<10), make([]byte, unix.CmsgSpace(unix.SizeofUcred)+unix.CmsgSpace(64*4))
+	buf, oob := make([]byte, 8<<10), make([]byte, unix.CmsgSpace(64*4))
 	for {
 		n, oobn, _, _, err := unix.Recvmsg(int(sys.FD(b.file)), buf, oob, unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
-		if err == unix.EINTR {
+		if err == unix.EINTR || err == unix.ECONNRESET { // Linux says the latter once, before what the peer had sent
 			continue
 		}
-		if err != nil {
+		if err == nil && n == 0 && oobn == 0 {
+			b.ended.Store(true)
+		}
+		if err != nil || n == 0 {
 			return message{}, false
 		}
 		m := message{lines: strings.Split(string(buf[:n]), "\n")}
 		m.files, _ = sys.ReceivedFiles(oob[:oobn]) // what cannot be read came without descriptors
-		m.pid = sender(oob[:oobn])
 		return m, true
 	}
-}
-
-func sender(oob []byte) int {
-	msgs, err := unix.ParseSocketControlMessage(oob)
-	if err != nil {
-		return 0
-	}
-	for _, m := range msgs {
-		if cred, err := unix.ParseUnixCredentials(&m); err == nil {
-			return int(cred.Pid)
-		}
-	}
-	return 0
 }
 
 func (m message) has(line string) bool { return slices.Contains(m.lines, line) }

@@ -22,15 +22,23 @@ func (s *supervisor) start(out *Report) error {
 	if s.crashed != nil {
 		number = s.crashed.number + 1
 	}
-	pid, err := s.exec(s.last, number, out)
+	ours, theirs, err := sys.SocketPair()
 	if err != nil {
+		return sys.Explain(err)
+	}
+	pid, err := s.exec(s.last, number, theirs, out)
+	theirs.Close()
+	if err != nil {
+		ours.Close()
 		return sys.Explain(fmt.Errorf("start %s: %w", s.last.Args[0], err))
 	}
-	g, err := s.track(pid)
+	proc, err := process.Open(pid)
 	if err != nil {
+		ours.Close()
 		_ = unix.Kill(pid, unix.SIGKILL) // it is a child that nobody has waited for
 		return err
 	}
+	g := s.follow(proc, ours)
 	g.number, g.version, g.isMain = number, s.last.Version, true
 	if out != nil {
 		g.due = time.Now().Add(s.opts.Timeout)
@@ -42,11 +50,9 @@ func (s *supervisor) start(out *Report) error {
 	return nil
 }
 
-func (s *supervisor) exec(b *process.Build, number int, out *Report) (int, error) {
+func (s *supervisor) exec(b *process.Build, number int, channel *os.File, out *Report) (int, error) {
 	files := []uintptr{process.StdFD(0), process.StdFD(1), process.StdFD(2)}
-	env := append([]string{
-		sdnotify.NotifyEnv + "=" + s.address, sdnotify.SupervisorEnv + "=" + strconv.Itoa(os.Getpid()), generationEnv + "=" + strconv.Itoa(number),
-	}, b.Env...)
+	env := append([]string{generationEnv + "=" + strconv.Itoa(number)}, b.Env...)
 	if s.opts.Watchdog > 0 {
 		env = append(env, sdnotify.WatchdogEnv+"="+strconv.FormatInt(s.opts.Watchdog.Microseconds(), 10))
 	}
@@ -70,14 +76,30 @@ func (s *supervisor) exec(b *process.Build, number int, out *Report) (int, error
 	if len(held) > 0 {
 		env = append(env, "LISTEN_FDS="+strconv.Itoa(len(held)), "LISTEN_FDNAMES="+strings.Join(names, ":"))
 	}
-	exe, err := unix.FcntlInt(sys.FD(b.Exe), unix.F_DUPFD_CLOEXEC, above(files))
+	env = append(env, sdnotify.ChannelEnv+"="+strconv.Itoa(len(files)))
+	files = append(files, sys.FD(channel))
+	path, release, err := executable(b, &files)
 	if err != nil {
 		return 0, err
 	}
-	defer unix.Close(exe)
-	return syscall.ForkExec("/proc/self/fd/"+strconv.Itoa(exe), b.Args, &syscall.ProcAttr{
+	defer release()
+	return syscall.ForkExec(path, b.Args, &syscall.ProcAttr{
 		Dir: process.StartDir(), Env: env, Files: files, Sys: &syscall.SysProcAttr{Setpgid: true},
 	})
+}
+
+// executable returns how a child is to name the executable of a build. A script needs it open when its interpreter reads it,
+// so its descriptor is among the files of the child; that of a program closes with its execution.
+func executable(b *process.Build, files *[]uintptr) (path string, release func(), err error) {
+	if b.IsScript() {
+		*files = append(*files, sys.FD(b.Exe))
+		return "/proc/self/fd/" + strconv.Itoa(len(*files)-1), func() {}, nil
+	}
+	exe, err := unix.FcntlInt(sys.FD(b.Exe), unix.F_DUPFD_CLOEXEC, above(*files))
+	if err != nil {
+		return "", nil, err
+	}
+	return "/proc/self/fd/" + strconv.Itoa(exe), func() { unix.Close(exe) }, nil
 }
 
 // above returns a number that no descriptor gets while the files are put into their places in the child, by way of others
@@ -98,39 +120,10 @@ func (s *supervisor) held() (all []kept, done func(), err error) {
 	if s.before == nil {
 		return all, func() {}, nil
 	}
-	args, err := state.WriteBuild(s.before.Version, s.before.Args)
+	args, err := state.WriteBuild(s.before)
 	if err != nil {
 		return nil, nil, err
 	}
 	all = append(all, kept{name: previousExe, file: s.before.Exe}, kept{name: previousArgs, file: args})
 	return all, func() { args.Close() }, nil
-}
-
-// belongs tells whether a process was started by a generation of this supervisor as its successor: the environment that
-// it was started with says so, and nothing else that a generation starts has it.
-func belongs(pid int) bool {
-	env, err := process.EnvironOf(pid)
-	if err != nil {
-		return false
-	}
-	var ours, successor bool
-	for _, v := range env {
-		ours = ours || v == sdnotify.SupervisorEnv+"="+strconv.Itoa(os.Getpid())
-		successor = successor || strings.HasPrefix(v, process.Sentinel+"=")
-	}
-	return ours && successor
-}
-
-// candidates lists the processes that were started to become a generation.
-func candidates() (pids []int) {
-	names, err := os.ReadDir("/proc")
-	if err != nil {
-		return nil
-	}
-	for _, e := range names {
-		if pid, err := strconv.Atoi(e.Name()); err == nil && pid != os.Getpid() && process.ParentOf(pid) != 0 && belongs(pid) {
-			pids = append(pids, pid)
-		}
-	}
-	return pids
 }

@@ -10,7 +10,6 @@
 package supervisor
 
 import (
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -39,16 +38,17 @@ type supervisor struct {
 	log  *slog.Logger
 	up   *sdnotify.Notifier // the service manager of this process, if it has one itself
 
-	inbox    *inbox
 	store    *store
-	address  string // of the notify socket
+	reserve  reserve
+	spoken   chan *generation // a generation has said something
 	deaths   chan *generation
-	quit     chan struct{} // closed at the end: nobody hears of deaths any more
-	gens     map[int]*generation
-	main     *generation    // nil between a crash and the next start
-	last     *process.Build // of what was committed last
-	before   *process.Build // what a crash loop goes back to, if it is known
-	everMain bool           // the service has been up
+	quit     chan struct{}       // closed at the end: nobody hears of deaths any more
+	gens     map[int]*generation // by their pid, or a negative number
+	nameless int                 // the last of these numbers
+	main     *generation         // nil between a crash and the next start
+	last     *process.Build      // of what was committed last
+	before   *process.Build      // what a crash loop goes back to, if it is known
+	everMain bool                // the service has been up
 
 	crashed   *generation // what has to be replaced
 	crashes   int         // in a row, each within Guard
@@ -64,8 +64,11 @@ type supervisor struct {
 
 // generation is one process of the chain, or one that might become one.
 type generation struct {
-	pid      int
+	pid      int // 0: it was dead when it was announced
+	key      int // in the supervisor's map
 	proc     *process.Handle
+	inbox    *inbox      // the supervisor's end of its channel
+	parent   *generation // that has announced it; nil: the supervisor has started it
 	number   int
 	version  string
 	isMain   bool // is or was the main one
@@ -77,7 +80,7 @@ type generation struct {
 	due      time.Time // when it must serve; zero: no limit
 	silent   time.Time // when the watchdog ends it; zero: never
 	barks    int
-	build    *process.Build // what it runs, taken before it is the service; nil if that is not known
+	build    *process.Build // what was announced; nil: what the supervisor has started, or a build that it remembers by now
 
 	status unix.WaitStatus
 	known  bool // the status
@@ -113,22 +116,21 @@ func newSupervisor(o Config) (*supervisor, error) {
 	}
 	own.Env = withoutPrivate(os.Environ())
 	s := &supervisor{
-		opts: o, log: o.Logger, address: "@midair-" + rand.Text(),
-		deaths: make(chan *generation), quit: make(chan struct{}), gens: map[int]*generation{},
-		last: own,
-	}
-	if s.inbox, err = newInbox(s.address); err != nil {
-		own.Close()
-		return nil, err
+		opts: o, log: o.Logger, last: own, gens: map[int]*generation{},
+		spoken: make(chan *generation), deaths: make(chan *generation), quit: make(chan struct{}),
 	}
 	s.store = newStore(sdnotify.TakeActivation().Files)
 	s.up = sdnotify.New(o.Logger)
+	s.reserve.refill()
 	return s, nil
 }
 
 func (s *supervisor) close() {
 	close(s.quit)
-	s.inbox.close()
+	s.reserve.release()
+	for _, g := range s.gens {
+		g.close()
+	}
 	s.store.close()
 	s.up.Close()
 	s.last.Close()
@@ -152,9 +154,9 @@ func (s *supervisor) run() int {
 		select {
 		case sig := <-signals:
 			s.signal(sig)
-		case <-s.inbox.readable:
+		case g := <-s.spoken:
 			s.receive()
-			s.inbox.read <- struct{}{}
+			g.inbox.read <- struct{}{}
 		case g := <-s.deaths:
 			s.died(g)
 		case <-timer.C:
@@ -243,17 +245,25 @@ func (g *generation) exitCode() int {
 	return 1
 }
 
-// track notes a process and hears of its end.
-func (s *supervisor) track(pid int) (*generation, error) {
-	if g := s.gens[pid]; g != nil {
-		return g, nil
+// follow begins to hear a generation: what it says on the channel, and its end. The handle and the channel become its own.
+func (s *supervisor) follow(proc *process.Handle, channel *os.File) *generation {
+	g := &generation{pid: proc.PID(), key: proc.PID(), proc: proc, inbox: newInbox(channel), since: time.Now()}
+	if g.pid == 0 { // it is dead and reaped, and what it had said is still to be heard
+		s.nameless--
+		g.key = s.nameless
 	}
-	proc, err := process.Open(pid)
-	if err != nil {
-		return nil, err
-	}
-	g := &generation{pid: pid, proc: proc, since: time.Now()}
-	s.gens[pid] = g
+	s.gens[g.key] = g
+	go func() { // ends with the channel, with the generation, or with the supervisor
+		defer close(g.inbox.done)
+		for g.inbox.await() {
+			select {
+			case s.spoken <- g:
+				<-g.inbox.read
+			case <-g.inbox.quit:
+				return
+			}
+		}
+	}()
 	go func() { // ends with the process or with the supervisor
 		_ = proc.Wait()
 		select {
@@ -261,7 +271,14 @@ func (s *supervisor) track(pid int) (*generation, error) {
 		case <-s.quit:
 		}
 	}()
-	return g, nil
+	return g
+}
+
+// close gives up what the supervisor holds of a generation.
+func (g *generation) close() {
+	g.inbox.close()
+	g.proc.Close()
+	g.build.Close()
 }
 
 func (g *generation) dead() bool { return g.proc.Ended() }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"github.com/midair-go/midair/internal/sys"
 	"github.com/midair-go/midair/internal/testutil"
 	"github.com/midair-go/midair/upgrade/internal/sdnotify"
+	"github.com/midair-go/midair/upgrade/internal/state"
 	"golang.org/x/sys/unix"
 )
 
@@ -23,52 +25,64 @@ import (
 func idle(t *testing.T) *supervisor {
 	t.Helper()
 	o := Config{Timeout: time.Minute, AbortGrace: 30 * time.Second, Guard: time.Minute, MaxRestarts: 5}
-	s := &supervisor{opts: o, log: slog.New(slog.DiscardHandler), gens: map[int]*generation{}, deaths: make(chan *generation), quit: make(chan struct{}), store: &store{}}
+	s := &supervisor{opts: o, log: slog.New(slog.DiscardHandler), gens: map[int]*generation{}, spoken: make(chan *generation), deaths: make(chan *generation), quit: make(chan struct{}), store: &store{}}
 	t.Cleanup(func() {
 		close(s.quit)
+		s.reserve.release()
 		for _, g := range s.gens {
-			g.proc.Close()
+			g.close()
 		}
 	})
 	return s
 }
 
-// self is this process as a generation: one that lives.
-func (s *supervisor) self(t *testing.T) *generation {
+// self is this process as a generation: one that lives. say is what it says on its channel.
+func (s *supervisor) self(t *testing.T) (g *generation, say *os.File) {
 	t.Helper()
-	g, err := s.track(os.Getpid())
+	return s.generationOf(t, os.Getpid())
+}
+
+// generationOf is a process as a generation, and the other end of its channel.
+func (s *supervisor) generationOf(t *testing.T, pid int) (g *generation, say *os.File) {
+	t.Helper()
+	ours, theirs, err := sys.SocketPair()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return g
+	t.Cleanup(func() { theirs.Close() })
+	proc, err := process.Open(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.follow(proc, ours), theirs
 }
 
 // The main generation moves forward by its number, and a word that comes late changes nothing. Two of the same number are
 // one too many.
 func TestMainGenerationMovesForward(t *testing.T) {
 	s := idle(t)
-	m := s.self(t)
+	m, _ := s.self(t)
 	m.number, m.ready, m.isMain = 5, true, true
-	other := &generation{pid: 1}
+	other, child := &generation{pid: 1}, &generation{pid: 1, parent: m}
 	for _, c := range []struct {
 		what    string
 		main    *generation
-		claim   claim
+		number  int
 		by      *generation
 		verdict verdict
 	}{
-		{"nobody serves", nil, claim{pid: 1, number: 2}, other, leads},
-		{"the main generation itself", m, claim{pid: m.pid, number: 5}, m, leads},
-		{"a later one", m, claim{pid: 1, number: 6}, other, leads},
-		{"much later", m, claim{pid: 1, number: 9}, other, leads},
-		{"an earlier one", m, claim{pid: 1, number: 4}, other, late},
-		{"one that does not say", m, claim{pid: 1}, other, late},
-		{"the same number", m, claim{pid: 1, number: 5}, other, rival},
-		{"one that has handed over", nil, claim{pid: 1, number: 6}, &generation{pid: 1, left: true}, late},
-		{"the parent of the claimant", m, claim{pid: childOf(t), number: 1}, other, leads},
+		{"nobody serves", nil, 2, other, leads},
+		{"the main generation itself", m, 5, m, leads},
+		{"a later one", m, 6, other, leads},
+		{"much later", m, 9, other, leads},
+		{"an earlier one", m, 4, other, late},
+		{"one that does not say", m, 0, other, late},
+		{"the same number", m, 5, other, rival},
+		{"one that has handed over", nil, 6, &generation{pid: 1, left: true}, late},
+		{"one that it has announced", m, 1, child, leads},
 	} {
 		s.main = c.main
-		if got := s.judge(c.claim, c.by); got != c.verdict {
+		if got := s.judge(c.by, c.number); got != c.verdict {
 			t.Errorf("%s: verdict %d, want %d", c.what, got, c.verdict)
 		}
 	}
@@ -216,90 +230,184 @@ func TestStoreHoldsEachSocketOnce(t *testing.T) {
 	}
 }
 
-// Only generations and their successors may speak: a message of another process changes nothing.
-func TestStrangersAreNotHeard(t *testing.T) {
+// speak sends a message on a channel.
+func speak(t *testing.T, channel *os.File, files []int, lines ...string) {
+	t.Helper()
+	var rights []byte
+	if len(files) > 0 {
+		rights = unix.UnixRights(files...)
+	}
+	if err := unix.Sendmsg(int(sys.FD(channel)), []byte(strings.Join(lines, "\n")), rights, nil, 0); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// What is said on the channel of a generation that is not the main one changes nothing for the service.
+func TestOnlyTheMainGenerationSpeaksForTheService(t *testing.T) {
 	s := idle(t)
-	r, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer w.Close()
-	m := &message{pid: os.Getpid(), lines: []string{sdnotify.WordStore, sdnotify.WordName + "x", sdnotify.WordReady, sdnotify.WordStopping}, files: []*os.File{r}}
-	s.hear(m)
-	m.close()
-	if s.main != nil || s.everMain || len(s.store.all) != 0 || len(s.gens) != 0 {
-		t.Error("a stranger was heard")
-	}
-	if _, err := r.Stat(); err == nil {
-		t.Error("its descriptor is open")
-	}
-	g := s.self(t) // a generation, which is not the main one
-	for _, text := range []string{sdnotify.WordStopping, sdnotify.WordAlive, sdnotify.WordExtend + "1"} {
-		s.hear(&message{pid: g.pid, lines: []string{text}})
-	}
+	g, channel := s.self(t)
+	speak(t, channel, nil, sdnotify.WordStopping)
+	speak(t, channel, nil, sdnotify.WordAlive)
+	speak(t, channel, nil, sdnotify.WordExtend+"1")
+	s.receive()
 	if g.stopping || !g.silent.IsZero() || !g.due.IsZero() {
-		t.Errorf("one that is not the main generation was heard: %+v", g)
+		t.Errorf("it was heard: %+v", g)
 	}
 }
 
-// Messages are read whole, with their sender and descriptors, and an empty inbox says so.
-func TestInboxReadsMessages(t *testing.T) {
-	b, err := newInbox("@midair-test-" + t.Name())
+// A generation that drains may say that it is the service, or that another process is: neither becomes the service.
+func TestDrainingGenerationCannotBecomeTheService(t *testing.T) {
+	s := idle(t)
+	m, _ := s.self(t)
+	m.number, m.ready, m.isMain = 5, true, true
+	s.main = m
+	old, channel := s.generationOf(t, childOf(t))
+	old.number, old.isMain, old.left = 4, true, true
+	speak(t, channel, nil, sdnotify.WordReady, sdnotify.WordGeneration+"1000")
+	speak(t, channel, nil, sdnotify.WordReady, sdnotify.WordPID+"1")
+	speak(t, channel, nil, sdnotify.WordReady, sdnotify.WordPID+strconv.Itoa(m.pid), sdnotify.WordGeneration+"7")
+	s.receive()
+	if s.main != m || m.number != 5 || len(s.gens) != 2 {
+		t.Errorf("the main generation is %+v", s.main)
+	}
+}
+
+// announcement is what a generation says of a process, with a duplicate of every descriptor that goes along.
+func announcement(t *testing.T, pid int) (files []*os.File) {
+	t.Helper()
+	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer b.close()
-	t.Setenv(sdnotify.NotifyEnv, "@midair-test-"+t.Name())
-	n := sdnotify.New(slog.Default())
-	defer n.Close()
-	if _, ok := b.next(); ok {
-		t.Error("there is something")
+	ours, theirs, err := sys.SocketPair()
+	if err != nil {
+		t.Fatal(err)
 	}
-	n.Store("web", listeningFile(t, "web"))
-	n.Say("A=1", "B=two words", "A=2")
-	<-b.readable
-	n.Close() // which sends what is left
-	first, ok1 := b.next()
-	second, ok2 := b.next()
-	_, more := b.next()
-	b.read <- struct{}{}
-	defer first.close()
-	if !ok1 || first.pid != os.Getpid() || len(first.files) != 1 || !first.has(sdnotify.WordStore) || first.value(sdnotify.WordName) != "web" {
-		t.Errorf("the first is %+v", first)
+	exe, err := os.Open("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
 	}
-	if !ok2 || second.value("A=") != "1" || second.value("B=") != "two words" || second.value("C=") != "" || more {
-		t.Errorf("the second is %+v, more %v", second, more)
+	args, err := state.WriteBuild(&process.Build{Args: []string{"a"}, Env: []string{"B=1"}, Version: "v9"})
+	if err != nil {
+		t.Fatal(err)
 	}
+	files = []*os.File{os.NewFile(uintptr(fd), "pidfd"), ours, exe, args, theirs}
+	t.Cleanup(func() {
+		for _, f := range files {
+			f.Close()
+		}
+	})
+	return files
 }
 
-// What a process runs is held by descriptor, arguments and environment, without what is between supervisor and generation.
-func TestBuildIsHeld(t *testing.T) {
-	t.Setenv("MIDAIR_TEST_MARK", "1")
+func numbers(files []*os.File) (fds []int) {
+	for _, f := range files {
+		fds = append(fds, int(sys.FD(f)))
+	}
+	return fds
+}
+
+// A candidate exists for the supervisor when it was announced, with its build; then its channel counts, and it may become
+// the service. Whatever is announced without all that belongs to it is not followed, and nothing of it stays open.
+func TestCandidatesAreAnnounced(t *testing.T) {
+	s := idle(t)
+	m, channel := s.self(t)
+	m.number, m.ready, m.isMain = 5, true, true
+	s.main = m
+	own, err := process.Own("v8")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.last = own
 	pid := childOf(t)
-	b, err := process.BuildOf(pid, "v1")
-	if err != nil {
-		t.Fatal(err)
+	s.reserve.refill()
+	before := len(testutil.OpenFDs()) - 1 // own is closed when the candidate leads
+	files := announcement(t, pid)
+	for _, bad := range [][]int{nil, numbers(files[:3]), numbers([]*os.File{files[2], files[1], files[2], files[3]}), numbers([]*os.File{files[0], files[1], files[2], files[2]})} {
+		speak(t, channel, bad, sdnotify.WordCandidate)
 	}
-	defer b.Close()
-	if !slices.Equal(b.Args, []string{"sleep", "60"}) || !slices.Contains(b.Env, "MIDAIR_TEST_MARK=1") || b.Version != "v1" {
-		t.Errorf("%q, %d variables, %s", b.Args, len(b.Env), b.Version)
+	s.receive()
+	if len(s.gens) != 1 {
+		t.Fatalf("%d generations after bad announcements", len(s.gens))
 	}
-	other, err := process.BuildOf(os.Getpid(), "v2")
-	if err != nil {
-		t.Fatal(err)
+	speak(t, channel, numbers(files[:4]), sdnotify.WordCandidate)
+	s.receive()
+	g := s.gens[pid]
+	if g == nil || g.parent != m || g.number != 6 || !slices.Equal(g.build.Args, []string{"a"}) || !slices.Equal(g.build.Env, []string{"B=1"}) {
+		t.Fatalf("the candidate is %+v", g)
 	}
-	defer other.Close()
-	if b.Same(other) || !b.Same(b) {
-		t.Error("which builds are the same is not known")
+	if heirs := s.heirs(); !slices.Contains(heirs, g) {
+		t.Error("it could not become the service")
 	}
-	if _, err := process.BuildOf(1<<22+1, ""); err == nil {
-		t.Error("the build of no process")
+	speak(t, files[4], nil, sdnotify.WordReady, sdnotify.WordGeneration+"6", sdnotify.WordVersion+"v10")
+	s.receive()
+	if s.main != g || s.last == own || s.last.Version != "v10" {
+		t.Errorf("the main generation is %+v, the build %+v", s.main, s.last)
 	}
-	if belongs(pid) || process.ParentOf(pid) != os.Getpid() {
-		t.Errorf("a process that nobody has started as a successor: belongs %v, parent %d", belongs(pid), process.ParentOf(pid))
+	s.last.Close() // the one before was the same executable, and is closed
+	delete(s.gens, pid)
+	g.close()
+	for _, f := range files {
+		f.Close()
 	}
-	env := withoutPrivate([]string{"A=1", sdnotify.NotifyEnv + "=x", sdnotify.SupervisorEnv + "=1", process.Sentinel + "=yes", "LISTEN_FDS=1", "LISTEN_PIDS=1", outcomeEnv + "={}"})
+	if after := len(testutil.OpenFDs()); after != before {
+		t.Errorf("%d descriptors before, %d after", before, after)
+	}
+}
+
+// What is between the supervisor and a process that it starts is not handed on to the next process.
+func TestPrivateVariablesAreNotHandedOn(t *testing.T) {
+	env := withoutPrivate([]string{"A=1", sdnotify.NotifyEnv + "=x", sdnotify.ChannelEnv + "=7", sdnotify.SupervisedEnv + "=1", process.Sentinel + "=yes", "LISTEN_FDS=1", "LISTEN_PIDS=1", outcomeEnv + "={}"})
 	if !slices.Equal(env, []string{"A=1", "LISTEN_PIDS=1"}) {
 		t.Errorf("%q", env)
 	}
+}
+
+// A supervisor that has no descriptor left follows a candidate all the same, and knows what it runs.
+func TestSupervisorKeepsDescriptorsInReserve(t *testing.T) {
+	s := idle(t)
+	m, channel := s.self(t)
+	m.number, m.ready, m.isMain = 5, true, true
+	s.main = m
+	s.reserve.refill()
+	pid := childOf(t)
+	speak(t, channel, numbers(announcement(t, pid)[:4]), sdnotify.WordCandidate)
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	none := limit
+	none.Cur = uint64(slices.Max(openNumbers(t)) + 1)
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &none); err != nil {
+		t.Fatal(err)
+	}
+	for { // the gaps below
+		fd, err := unix.Open(os.DevNull, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			break
+		}
+		defer unix.Close(fd)
+	}
+	s.receive()
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	if s.gens[pid] == nil {
+		t.Error("it is not followed")
+	}
+}
+
+// openNumbers lists the open descriptors of this process.
+func openNumbers(t *testing.T) (fds []int) {
+	t.Helper()
+	names, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range names {
+		if fd, err := strconv.Atoi(e.Name()); err == nil {
+			fds = append(fds, fd)
+		}
+	}
+	return fds
 }

@@ -12,9 +12,6 @@ import (
 func (s *supervisor) finish(code int) {
 	s.ending, s.code, s.main = true, code, nil
 	s.store.close() // who connects now is to be refused, not to wait
-	for _, pid := range candidates() {
-		_, _ = s.track(pid) // fails for one that has ended
-	}
 	for _, g := range s.gens {
 		if !g.left {
 			g.send(unix.SIGTERM)

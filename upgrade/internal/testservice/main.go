@@ -12,6 +12,7 @@ import (
 	"github.com/midair-go/midair/internal/testutil"
 	"github.com/midair-go/midair/upgrade"
 	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
+	"golang.org/x/sys/unix"
 )
 
 // Roles returns the programs for testutil.Main by their names.
@@ -54,6 +55,15 @@ func serviceMain(parts Parts) error {
 	set, dir, err := readSettings()
 	if err = errors.Join(err, Validate(set)); err != nil {
 		return err
+	}
+	if set.Cleaned {
+		os.Unsetenv("MIDAIR_CHANNEL")
+		os.Unsetenv("LISTEN_FDS")
+	}
+	if set.Undumpable {
+		if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+			return err
+		}
 	}
 	if set.Plain {
 		return plainMain(set, dir)

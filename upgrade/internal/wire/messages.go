@@ -95,7 +95,10 @@ func (k Kind) String() string {
 // highest that both know.
 const (
 	ProtocolMin = 1
-	ProtocolMax = 2
+	ProtocolMax = 3
+
+	// ProtocolChannel is the first version in which a candidate takes its channel to the supervisor from the welcome.
+	ProtocolChannel = 3
 )
 
 // HelloBody says which versions of the protocol the candidate speaks, and who the candidate is.
@@ -109,12 +112,13 @@ type HelloBody struct {
 
 // WelcomeBody tells the candidate which upgrade it belongs to.
 type WelcomeBody struct {
-	Protocol   int   `json:"protocol"`        // the lowest that the old process speaks: it may not know hello yet
-	Generation int   `json:"generation"`      // of the candidate
-	Millis     int64 `json:"ms,omitempty"`    // how long it has until it must be prepared
-	State      bool  `json:"state,omitempty"` // a file with state comes along, first
-	Crash      bool  `json:"crash,omitempty"` // a file for crash output comes along, last
-	Only       bool  `json:"only,omitempty"`  // nobody serves: it has to, whatever its checks say
+	Protocol   int   `json:"protocol"`          // the lowest that the old process speaks: it may not know hello yet
+	Generation int   `json:"generation"`        // of the candidate
+	Millis     int64 `json:"ms,omitempty"`      // how long it has until it must be prepared
+	State      bool  `json:"state,omitempty"`   // a file with state comes along, first
+	Crash      bool  `json:"crash,omitempty"`   // a file for crash output comes along, after the state
+	Channel    bool  `json:"channel,omitempty"` // the candidate's end of its channel to the supervisor comes along, last
+	Only       bool  `json:"only,omitempty"`    // nobody serves: it has to, whatever its checks say
 
 	Kind    string    `json:"kind,omitempty"`   // of the upgrade, for its Outcome
 	Started time.Time `json:"started,omitzero"` // the same

@@ -37,6 +37,8 @@ type Upgrading struct {
 // Supervision holds the options of upgrade.Options for Supervise.
 type Supervision struct {
 	Supervisor      string // default: never
+	Undumpable      bool   // no other process may look into a generation
+	Cleaned         bool   // a wrapper takes the variables of the supervisor out of the environment
 	Guard, Watchdog time.Duration
 	MaxRestarts     int
 }

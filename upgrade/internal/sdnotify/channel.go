@@ -1,0 +1,199 @@
+package sdnotify
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/midair-go/midair/internal/process"
+	"github.com/midair-go/midair/internal/sys"
+)
+
+// Who a process is to the supervisor follows from the channel that it speaks on, and from nothing that it says. Each
+// generation has a channel of its own: one end of a pair of sockets without a name, whose other end the supervisor has. The
+// process that starts a candidate makes the candidate's pair, announces the candidate to the supervisor over its own channel,
+// with the other end, and gives the candidate its end only when the announcement is in the kernel's queue. So a candidate
+// cannot speak before it was announced, and the announcement outlives the process that made it.
+const (
+	// ChannelEnv is the descriptor of the channel, in a process that the supervisor has started.
+	ChannelEnv = "MIDAIR_CHANNEL"
+	// SupervisedEnv, set to 1, tells a candidate that it has to be announced. It gives nobody anything.
+	SupervisedEnv = "MIDAIR_SUPERVISED"
+
+	// formerEnv is what a supervisor of a build before the channels told its generations.
+	formerEnv = "MIDAIR_SUPERVISOR"
+)
+
+// announceLimit is how long an announcement may wait for a supervisor that does not read.
+const announceLimit = 5 * time.Second
+
+var errFormer = errors.New("the supervisor, or the process that is to be replaced, is of a build that knows its generations by their environment: stop the service and start it")
+
+// IsSupervised reports whether this process is a generation of this library's supervisor: its child with a channel, or a
+// candidate that was told so. It is to be asked before New.
+func IsSupervised() bool {
+	if process.HasParent() {
+		return os.Getenv(SupervisedEnv) != ""
+	}
+	return channelFD() >= 0 || lostChannelFD() >= 0
+}
+
+// CheckFormer returns an error in a process whose supervisor, or whose parent, is of a build before the channels. It is to be
+// asked before New.
+func CheckFormer() error {
+	if os.Getenv(formerEnv) != "" && os.Getenv(NotifyEnv) != "" {
+		return errFormer
+	}
+	return nil
+}
+
+// channelFD returns the descriptor of the channel that the supervisor has given to this process; -1 if there is none.
+func channelFD() int {
+	fd, err := strconv.Atoi(os.Getenv(ChannelEnv))
+	if err != nil || fd < 3 || !isChannel(fd) {
+		return -1
+	}
+	return fd
+}
+
+// errCleaned is a process that the supervisor has started, and whose environment somebody has cleaned in between.
+var errCleaned = errors.New("the environment of this process does not say what the supervisor has passed to it: a wrapper has to leave MIDAIR_CHANNEL and LISTEN_FDS as they are, and to end with exec")
+
+// findChannel takes the channel of a process that the supervisor has started. That of a candidate comes with its welcome.
+func (n *Notifier) findChannel() {
+	switch fd := channelFD(); {
+	case process.HasParent():
+	case fd >= 0:
+		n.takeChannel(fd)
+	default:
+		n.takeLostChannel(lostChannelFD())
+	}
+}
+
+// takeChannel takes the channel that the supervisor has given to this process.
+func (n *Notifier) takeChannel(fd int) {
+	closeOnExec(fd)
+	if err := n.Attach(os.NewFile(uintptr(fd), "channel")); err != nil {
+		n.problem = fmt.Errorf("the channel to the supervisor: %w", err)
+		n.log.Error("upgrade: cannot speak to the supervisor: a crash will be noticed, and no upgrade is possible", "err", err)
+	}
+}
+
+// takeLostChannel takes the channel of a process whose environment was cleaned: the supervisor hears that the process serves,
+// and starts it again after a crash. It keeps no sockets for it, which the process would not find again.
+func (n *Notifier) takeLostChannel(fd int) {
+	n.takeChannel(fd)
+	n.cleaned, n.problem = true, errCleaned
+	n.log.Error("upgrade: a crash will refuse connections, and no upgrade is possible", "err", errCleaned)
+}
+
+// lostChannelFD looks for the channel of a process whose environment was cleaned; -1 if there is none. The supervisor of such a
+// process runs the same build.
+func lostChannelFD() int {
+	if process.HasParent() || !process.RunsOwnBuild(os.Getppid()) {
+		return -1
+	}
+	for fd := 3; fd < 256; fd++ {
+		if isChannel(fd) {
+			return fd
+		}
+	}
+	return -1
+}
+
+// Attach gives a candidate its channel: what was said before goes out now. It closes the file.
+func (n *Notifier) Attach(file *os.File) error {
+	defer file.Close()
+	c, err := net.FileConn(file)
+	if err != nil {
+		return err
+	}
+	uc, ok := c.(*net.UnixConn)
+	if !ok || n == nil {
+		c.Close()
+		return fmt.Errorf("it is a %s socket", c.LocalAddr().Network())
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.closed || n.channel != nil {
+		uc.Close()
+		return net.ErrClosed
+	}
+	n.channel = uc
+	close(n.attached)
+	return nil
+}
+
+// Supervised reports whether the manager is this library's supervisor, and lives.
+func (n *Notifier) Supervised() bool { return n != nil && n.supervised && !n.lost() }
+
+// SupervisorState is alive or dead; empty if the manager is not this library's supervisor.
+func (n *Notifier) SupervisorState() string {
+	switch {
+	case n == nil || !n.supervised:
+		return ""
+	case n.lost():
+		return "dead"
+	}
+	return "alive"
+}
+
+// lost reports whether the supervisor has ended: it never sends anything, so what can be read is the end.
+func (n *Notifier) lost() bool {
+	n.mu.Lock()
+	c := n.channel
+	n.mu.Unlock()
+	if c == nil {
+		return false
+	}
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return true
+	}
+	ended := true
+	if err := raw.Control(func(fd uintptr) { ended = sys.Readable(fd) }); err != nil {
+		return true
+	}
+	return ended
+}
+
+// Problem returns why no upgrade may begin; nil if nothing is wrong.
+func (n *Notifier) Problem() error {
+	if n == nil {
+		return nil
+	}
+	return n.problem
+}
+
+// Candidate is what the supervisor is told of a process that may become the service. The files are closed by Announce.
+type Candidate struct {
+	PIDFD *os.File // of the process
+	Exe   *os.File // what was executed
+	Args  *os.File // its arguments and environment, as state.WriteBuild writes them
+}
+
+// Announce tells the supervisor of a candidate, and returns the candidate's end of its channel, which the caller closes. When
+// it returns, the announcement outlives this process. It waits for a supervisor that does not read, at most five seconds. It
+// is nil and nil without the supervisor.
+func (n *Notifier) Announce(c Candidate) (*os.File, error) {
+	files := []*os.File{c.PIDFD, nil, c.Exe, c.Args}
+	if !n.Supervised() {
+		note{files: files}.close()
+		return nil, nil
+	}
+	theirs, ours, err := socketPair()
+	if err == nil {
+		files[1] = theirs
+		err = n.sendNow(announceLimit, files, WordCandidate)
+	} else {
+		note{files: files}.close()
+	}
+	if err != nil {
+		ours.Close() // which does nothing without a file
+		return nil, fmt.Errorf("the supervisor cannot be told of the new process: %w", err)
+	}
+	return ours, nil
+}

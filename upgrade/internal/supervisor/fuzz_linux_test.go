@@ -1,0 +1,49 @@
+package supervisor
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/midair-go/midair/internal/sys"
+	"github.com/midair-go/midair/upgrade/internal/sdnotify"
+	"github.com/midair-go/midair/upgrade/internal/wiretest"
+	"golang.org/x/sys/unix"
+)
+
+// A generation may say anything on its channel, with any descriptors: nothing panics, no descriptor stays open, and what was
+// not announced whole is not followed. That generation may be the main one, one that drains, or a candidate.
+func FuzzChannel(f *testing.F) {
+	for _, text := range []string{
+		sdnotify.WordCandidate, sdnotify.WordReady + "\n" + sdnotify.WordPID + "1\n" + sdnotify.WordGeneration + "9",
+		sdnotify.WordStore + "\n" + sdnotify.WordName + "x", sdnotify.WordRemove + "\n" + sdnotify.WordName + "x",
+		sdnotify.WordExtend + "99999999999999999999", sdnotify.WordHandedOver, sdnotify.WordStopping, sdnotify.WordAlive, "\n=\n\x00",
+	} {
+		for who := range byte(3) {
+			f.Add(who, []byte(text), uint8(4))
+			f.Add(who, []byte(text+"\n\n"+sdnotify.WordCandidate), uint8(0))
+		}
+	}
+	f.Fuzz(func(t *testing.T, who byte, said []byte, nfiles uint8) {
+		seen := wiretest.NewWitness(t)
+		s := idle(t)
+		g, channel := s.self(t)
+		g.number, g.isMain, g.ready = 5, who%3 != 2, true
+		g.left = who%3 == 1
+		if who%3 == 0 {
+			s.main, s.everMain = g, true
+		}
+		for text := range strings.SplitSeq(string(said), "\n\n") {
+			if len(text) > 0 { // an empty message is the end of a channel
+				fds := numbers(seen.Lend(int(nfiles % 6)))
+				_ = unix.Sendmsg(int(sys.FD(channel)), []byte(text), unix.UnixRights(fds...), nil, unix.MSG_DONTWAIT) // it may be full
+			}
+		}
+		wiretest.InTime(t, s.receive)
+		if len(s.gens) != 1 || s.gens[os.Getpid()] != g {
+			t.Errorf("%d generations", len(s.gens))
+		}
+		s.store.close()
+		seen.MustBeGone(t)
+	})
+}
