@@ -32,10 +32,11 @@
 // A crash after the commit is the business of who watches the service. [Supervise], one line before everything else in
 // main, does that where nobody else does: as process 1 of a container, or in a terminal. It holds the listening sockets and
 // starts the last committed build on them, or the one before it if that crashes again. Under systemd, systemd does the same
-// work. Both are spoken to in one way, systemd's notify protocol: that this generation is the main process, that an upgrade
-// is under way, that the service ends, that the main generation is alive (watchdog), and which sockets are to be kept. New
-// takes NOTIFY_SOCKET, WATCHDOG_USEC and LISTEN_FDS out of the environment, so that no process which the program starts
-// speaks for the service; upgrades get them.
+// work. Both are told the same, in the words of systemd's notify protocol: that this generation is the main process, that an
+// upgrade is under way, that the service ends, that the main generation is alive (watchdog), and which sockets are to be kept.
+// New takes NOTIFY_SOCKET, WATCHDOG_USEC, LISTEN_FDS and what the supervisor has passed out of the environment, so that no
+// process which the program starts speaks for the service; upgrades get them. The supervisor has no socket with a name: each
+// generation has a channel of its own to it, and a candidate is announced by the generation that starts it.
 //
 // # With tableflip
 //
