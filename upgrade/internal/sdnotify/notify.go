@@ -91,10 +91,7 @@ type Notifier struct {
 // New takes over what the environment says about the manager, and hides it from the processes that the program starts: each
 // of them would speak for the service. It is nil if there is no manager.
 func New(log *slog.Logger) *Notifier {
-	n := &Notifier{
-		log: log, attached: make(chan struct{}),
-		stop: make(chan struct{}), done: make(chan struct{}), wake: make(chan struct{}, 1),
-	}
+	n := blank(log)
 	addr := os.Getenv(NotifyEnv)
 	switch {
 	case IsSupervised():
@@ -118,6 +115,13 @@ func New(log *slog.Logger) *Notifier {
 	hide(n)
 	go n.run() // ends with Close
 	return n
+}
+
+func blank(log *slog.Logger) *Notifier {
+	return &Notifier{
+		log: log, attached: make(chan struct{}),
+		stop: make(chan struct{}), done: make(chan struct{}), wake: make(chan struct{}, 1),
+	}
 }
 
 // hide takes what only this process is to know out of the environment. What the next generation needs goes to n.

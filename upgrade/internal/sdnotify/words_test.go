@@ -3,7 +3,9 @@
 package sdnotify
 
 import (
+	"errors"
 	"log/slog"
+	"net"
 	"os"
 	"slices"
 	"strconv"
@@ -11,7 +13,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/midair-go/midair/internal/sys"
 	"github.com/midair-go/midair/internal/testutil"
+	"golang.org/x/sys/unix"
 )
 
 // Every word that a generation has to say arrives as the service manager expects it; the words that systemd has no use for
@@ -31,18 +35,20 @@ func TestWordsOfTheProtocol(t *testing.T) {
 		{"extend", (*Notifier).Extend, []string{"EXTEND_TIMEOUT_USEC=30000000"}, nil},
 		{"alive", (*Notifier).Alive, []string{"WATCHDOG=1"}, nil},
 		{"forget", func(n *Notifier) { n.Forget("x") }, []string{"FDSTOREREMOVE=1\nFDNAME=x"}, nil},
-		{"introduce", func(n *Notifier) { n.Introduce("v 2") }, []string{}, []string{"X_MIDAIR_CANDIDATE=1", "X_MIDAIR_VERSION=v 2"}},
 		{"handed over", (*Notifier).HandedOver, []string{}, []string{"X_MIDAIR_HANDED_OVER=1"}},
 		{"remove what is not kept", func(n *Notifier) { n.Remove("x") }, []string{}, nil},
 	} {
-		for _, by := range []string{"", strconv.Itoa(os.Getppid())} {
-			m := manager(t)
-			t.Setenv(SupervisorEnv, by)
-			n := New(slog.New(slog.DiscardHandler))
+		for _, supervised := range []bool{false, true} {
+			m, n := manager(t), (*Notifier)(nil)
+			if supervised {
+				n, m = supervisedBy(t)
+			} else {
+				n = New(slog.New(slog.DiscardHandler))
+			}
 			c.say(n)
 			n.Say("END=1")
 			want := c.systemd
-			if by != "" && c.supervisor != nil {
+			if supervised && c.supervisor != nil {
 				want = c.supervisor
 			}
 			wantText := strings.Join(append(slices.Clip(want), "END=1"), "\n")
@@ -51,10 +57,160 @@ func TestWordsOfTheProtocol(t *testing.T) {
 				got += "\n" + read(t, m)
 			}
 			if got != wantText {
-				t.Errorf("%s, supervisor %q: %q, want %q", c.name, by, got, wantText)
+				t.Errorf("%s, supervised %v: %q, want %q", c.name, supervised, got, wantText)
 			}
 			n.Close()
 		}
+	}
+}
+
+// supervisedBy is a candidate's notifier that has its channel, and the supervisor's end of that.
+func supervisedBy(t *testing.T) (*Notifier, *net.UnixConn) {
+	t.Helper()
+	ours, theirs, err := sys.SocketPair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := blank(slog.New(slog.DiscardHandler))
+	n.supervised = true
+	go n.run() // ends with Close
+	if err := n.Attach(ours); err != nil {
+		t.Fatal(err)
+	}
+	c, err := net.FileConn(theirs)
+	if err := errors.Join(err, theirs.Close()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { n.Close(); c.Close() })
+	return n, c.(*net.UnixConn)
+}
+
+// What a candidate says before it has its channel waits for that, and goes out in order then; without a channel nothing waits
+// for ever.
+func TestWordsWaitForTheChannel(t *testing.T) {
+	for _, comes := range []bool{true, false} {
+		ours, theirs, err := sys.SocketPair()
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := blank(slog.New(slog.DiscardHandler))
+		n.supervised = true
+		go n.run() // ends with Close
+		n.Say("A=1")
+		n.Say("B=1")
+		n.Settle()
+		if !comes {
+			n.Close()
+			ours.Close()
+			theirs.Close()
+			continue
+		}
+		if err := n.Attach(ours); err != nil {
+			t.Fatal(err)
+		}
+		n.Settle()
+		c, err := net.FileConn(theirs)
+		if err := errors.Join(err, theirs.Close()); err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range []string{"A=1", "B=1"} {
+			if got := read(t, c.(*net.UnixConn)); got != want {
+				t.Errorf("%q, want %q", got, want)
+			}
+		}
+		if n.SupervisorState() != "alive" || !n.Supervised() {
+			t.Error("the supervisor is dead, it says")
+		}
+		c.Close()
+		if n.SupervisorState() != "dead" || n.Supervised() || slices.Contains(n.Environ(nil), SupervisedEnv+"=1") {
+			t.Error("the supervisor lives, it says")
+		}
+		if _, err := n.Announce(candidateOf(t)); err != nil {
+			t.Errorf("nobody is there to be told: %v", err)
+		}
+		n.Close()
+	}
+}
+
+// candidateOf is something to announce. Announce closes it.
+func candidateOf(t *testing.T) (c Candidate) {
+	t.Helper()
+	for _, f := range []**os.File{&c.PIDFD, &c.Exe, &c.Args} {
+		null, err := os.Open(os.DevNull)
+		if err != nil {
+			t.Fatal(err)
+		}
+		*f = null
+	}
+	return c
+}
+
+// An announcement is one message with four descriptors, and it is in the channel when Announce returns: the death of this
+// process does not take it back. The candidate's end is a channel whose other end has come along.
+func TestAnnouncementOutlivesItsProcess(t *testing.T) {
+	before := len(testutil.OpenFDs())
+	n, supervisor := supervisedBy(t)
+	end, err := n.Announce(candidateOf(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.Close() // as if the process had died
+	buf, oob := make([]byte, 100), make([]byte, unix.CmsgSpace(8*4))
+	size, oobn, _, _, err := supervisor.ReadMsgUnix(buf, oob)
+	if err != nil || string(buf[:size]) != WordCandidate {
+		t.Fatalf("%q, %v", buf[:size], err)
+	}
+	files, err := sys.ReceivedFiles(oob[:oobn])
+	if err != nil || len(files) != 4 {
+		t.Fatalf("%d descriptors, %v", len(files), err)
+	}
+	if _, err := end.Write([]byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	if size, err := files[1].Read(buf); err != nil || string(buf[:size]) != "hello" {
+		t.Errorf("%q, %v", buf[:size], err)
+	}
+	end.Close()
+	for _, f := range files {
+		f.Close()
+	}
+	supervisor.Close()
+	if after := len(testutil.OpenFDs()); after != before {
+		t.Errorf("%d descriptors before, %d after", before, after)
+	}
+}
+
+// Without the supervisor there is nobody to announce to, and what was to be announced is closed.
+func TestNobodyToAnnounceTo(t *testing.T) {
+	c := candidateOf(t)
+	if end, err := (*Notifier)(nil).Announce(c); end != nil || err != nil {
+		t.Errorf("%v, %v", end, err)
+	}
+	for _, f := range []*os.File{c.PIDFD, c.Exe, c.Args} {
+		if f.Close() == nil {
+			t.Error("it was open")
+		}
+	}
+}
+
+// A descriptor is a channel of this process only if its parent has made it, whatever the environment says.
+func TestChannelIsThatOfTheParent(t *testing.T) {
+	a, b, err := sys.SocketPair() // made by this process, and not by its parent
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	defer b.Close()
+	for _, fd := range []string{strconv.Itoa(int(sys.FD(a))), "0", "-1", "999", "", "x"} {
+		t.Setenv(ChannelEnv, fd)
+		if channelFD() >= 0 || IsSupervised() {
+			t.Errorf("%q is a channel", fd)
+		}
+	}
+	t.Setenv(formerEnv, "1")
+	t.Setenv(NotifyEnv, "@midair-FORMER")
+	if err := CheckFormer(); err == nil || !strings.Contains(err.Error(), "stop the service and start it") {
+		t.Errorf("%v", err)
 	}
 }
 
@@ -128,7 +284,6 @@ func TestNilNotifierTakesEveryWord(t *testing.T) {
 	n.Ready(1, "v1", "")
 	n.ReadyFor(1, "")
 	n.Reloading("")
-	n.Introduce("v1")
 	n.HandedOver()
 	n.Extend()
 	n.Alive()

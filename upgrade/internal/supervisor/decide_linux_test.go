@@ -7,14 +7,10 @@ import (
 	"time"
 )
 
-// heir makes the supervisor know a process that was the main generation and lives, so that it may become the service again.
+// heir is a generation that lives, so that it may become the service.
 func (s *supervisor) heir(t *testing.T) *generation {
 	t.Helper()
-	g, err := s.track(childOf(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	g.isMain = true
+	g, _ := s.generationOf(t, childOf(t))
 	return g
 }
 
@@ -50,16 +46,16 @@ func TestHeirsAreWaitedFor(t *testing.T) {
 	}
 }
 
-// Heirs are those that were the main generation, live and have not handed over.
+// Heirs are the generations that live and have not handed over, announced candidates among them.
 func TestHeirsAreTheLivingThatHaveNotHandedOver(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(g *generation)
 		want   int
 	}{
-		"lives":                  {func(*generation) {}, 1},
-		"has handed over":        {func(g *generation) { g.left = true }, 0},
-		"was never the main one": {func(g *generation) { g.isMain = false }, 0},
-		"is dead":                {func(g *generation) { g.kill(); _ = g.proc.Wait() }, 0},
+		"lives":            {func(*generation) {}, 1},
+		"has handed over":  {func(g *generation) { g.left = true }, 0},
+		"was the main one": {func(g *generation) { g.isMain = true }, 1},
+		"is dead":          {func(g *generation) { g.kill(); _ = g.proc.Wait() }, 0},
 	} {
 		s := idle(t)
 		c.change(s.heir(t))
