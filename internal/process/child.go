@@ -1,8 +1,10 @@
 package process
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"sync"
 
 	"github.com/midair-go/midair/internal/sys"
 )
@@ -20,6 +22,8 @@ type Child struct {
 	Status string
 
 	proc   *os.Process
+	mu     sync.Mutex // held by Kill, and while the process is reaped
+	reaped bool
 	readyR *os.File
 	life   int // write end of the pipe that tells the child when this process ends
 }
@@ -49,7 +53,7 @@ func (c *Child) awaitReady() {
 
 // wait reaps the process.
 func (c *Child) wait() {
-	state, err := c.proc.Wait()
+	state, err := c.reap()
 	c.Status = fmt.Sprint(state)
 	if err != nil {
 		c.Status = err.Error()
@@ -60,12 +64,21 @@ func (c *Child) wait() {
 // Signal sends a signal, to nobody if the process has ended.
 func (c *Child) Signal(sig os.Signal) { _ = c.proc.Signal(sig) }
 
-// Kill ends the process and what it has started, by its process group. Between the end and the reaping, which follows at
-// once, the number can be nobody else's.
-func (c *Child) Kill() {
-	if alive(c.proc) {
-		killGroup(c.PID)
+// Kill ends the process wherever the process has moved itself, and what is left in the process group that it was started in. A
+// process that has ended by itself and was reaped leaves nothing to kill: the number of the group may be another's from
+// then on. The error is why the process itself could not be killed: it runs as another user, say.
+func (c *Child) Kill() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.reaped {
+		return nil
 	}
+	err := c.proc.Kill() // by a pidfd on Linux
+	if errors.Is(err, os.ErrProcessDone) {
+		return nil
+	}
+	killGroup(c.PID)
+	return err
 }
 
 // Close closes the pipes to a child that has died; Control is its user's. It is not called after a commit: the end of the

@@ -4,6 +4,7 @@
 //	preflight.go  Preflight: may this file be started in place of this program?
 //	start_unix.go Start: a child in the sense of tableflip, with a control socket
 //	child.go      Child: a started process, from the starter's side
+//	reap_*.go     how the end of a child is learned, and its number given back
 //	build.go      Build: a program that was committed, to be started again
 //	handle_linux.go Handle: any process, by a pidfd
 //	backoff.go    Backoff: how long to wait before the next start

@@ -136,9 +136,7 @@ func stdFD(fd uintptr) uintptr {
 	return fd
 }
 
-func alive(p *os.Process) bool { return p.Signal(syscall.Signal(0)) == nil }
-
-func killGroup(pid int) { _ = syscall.Kill(-pid, syscall.SIGKILL) } // fails if it has ended meanwhile
+func killGroup(pid int) { _ = syscall.Kill(-pid, syscall.SIGKILL) } // fails if nobody is left in it
 
 func closeOnExec(fd int) { unix.CloseOnExec(fd) }
 

@@ -1,17 +1,12 @@
 package process
 
-import (
-	"errors"
-	"os"
-)
+import "errors"
 
 // Windows builds and serves, and an upgrade answers errors.ErrUnsupported before anything here is reached.
 
 func start(Program, []string, []Inherited) (*Child, error) { return nil, errors.ErrUnsupported }
 
 func stdFD(fd uintptr) uintptr { return fd }
-
-func alive(*os.Process) bool { return false }
 
 func killGroup(int) {}
 

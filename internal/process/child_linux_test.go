@@ -1,0 +1,217 @@
+package process
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A child of these tests is the test binary, with its part in roleEnv. It says in the file of saysEnv that it is ready.
+const (
+	roleEnv = "MIDAIR_PROCESS_TEST_ROLE"
+	saysEnv = "MIDAIR_PROCESS_TEST_SAYS"
+)
+
+func TestMain(m *testing.M) {
+	if role := os.Getenv(roleEnv); role != "" {
+		os.Exit(play(role))
+	}
+	os.Exit(m.Run())
+}
+
+// play is a process that no SIGTERM ends.
+func play(role string) int {
+	signal.Ignore(syscall.SIGTERM)
+	says := ""
+	for _, part := range strings.Fields(role) {
+		switch part {
+		case "helper": // stays in the group that this process was started in
+			cmd := exec.Command("sleep", "60")
+			if err := cmd.Start(); err != nil {
+				return 2
+			}
+			says = strconv.Itoa(cmd.Process.Pid)
+		case "group", "session":
+			theirs, err := syscall.Getpgid(os.Getppid())
+			if err == nil {
+				err = syscall.Setpgid(0, theirs)
+			}
+			if err == nil && part == "session" {
+				_, err = syscall.Setsid()
+			}
+			if err != nil {
+				fmt.Fprintln(os.Stderr, role, err)
+				return 3
+			}
+		}
+	}
+	path := os.Getenv(saysEnv)
+	if os.WriteFile(path+".new", []byte(says), 0o600) != nil || os.Rename(path+".new", path) != nil {
+		return 4
+	}
+	if strings.Contains(role, "exit") {
+		return 7
+	}
+	for {
+		time.Sleep(time.Hour)
+	}
+}
+
+// startAs starts a child and returns when it is ready, with what it says.
+func startAs(t *testing.T, role string) (c *Child, says string) {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "says")
+	c, err = Start(Program{path: exe, args: []string{exe}}, append(os.Environ(), roleEnv+"="+role, saysEnv+"="+path), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = unix.Kill(c.PID, unix.SIGKILL) // not what is tested here
+		<-c.Exited
+		c.Control.Close()
+		c.Close()
+	})
+	until(t, role+" is ready", func() bool {
+		b, err := os.ReadFile(path)
+		says = string(b)
+		return err == nil
+	})
+	return c, says
+}
+
+const patience = 10 * time.Second
+
+func until(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !is(); {
+		if time.Now().After(end) {
+			t.Fatalf("not after %v: %s", patience, what)
+		}
+		<-time.After(time.Millisecond)
+	}
+}
+
+func mustEnd(t *testing.T, c *Child) {
+	t.Helper()
+	select {
+	case <-c.Exited:
+	case <-time.After(patience):
+		t.Fatalf("pid %d lives on", c.PID)
+	}
+}
+
+// runs reports whether a process is there and is no zombie.
+func runs(pid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return err == nil && !strings.Contains(string(b), ") Z ")
+}
+
+// Kill ends a child wherever the child has moved itself: into another group, into a session of its own, with a helper left
+// behind. The helper, which is in the group that the child was started in, ends too.
+func TestKillEndsAChildThatHasMoved(t *testing.T) {
+	for _, role := range []string{"stay", "group", "session", "helper", "helper group", "session helper"} {
+		t.Run(role, func(t *testing.T) {
+			t.Parallel()
+			c, says := startAs(t, role)
+			c.Signal(syscall.SIGTERM)
+			if err := c.Kill(); err != nil {
+				t.Error(err)
+			}
+			mustEnd(t, c)
+			if c.Status != "signal: killed" {
+				t.Errorf("status %q", c.Status)
+			}
+			if helper, _ := strconv.Atoi(says); helper > 0 {
+				until(t, "the helper has ended", func() bool { return !runs(helper) })
+			}
+		})
+	}
+}
+
+// When a child was reaped, the number of its group may be another's: Kill signals nobody then.
+func TestKillAfterTheEndSignalsNobody(t *testing.T) {
+	t.Parallel()
+	c, says := startAs(t, "helper exit")
+	mustEnd(t, c)
+	helper, _ := strconv.Atoi(says) // has the number as its group, as a stranger could
+	defer func() { _ = unix.Kill(helper, unix.SIGKILL) }()
+	if err := c.Kill(); err != nil {
+		t.Error(err)
+	}
+	<-time.After(50 * time.Millisecond)
+	if helper == 0 || !runs(helper) {
+		t.Error("who has the number of the group by now was killed")
+	}
+}
+
+// While Kill uses the number of a child, the child is not reaped, so that the number is nobody else's.
+func TestChildIsNotReapedWhileItIsKilled(t *testing.T) {
+	t.Parallel()
+	c, _ := startAs(t, "stay")
+	c.mu.Lock()
+	_ = unix.Kill(c.PID, unix.SIGKILL)
+	until(t, "the child is dead", func() bool { return !runs(c.PID) })
+	select {
+	case <-c.Exited:
+		t.Error("the child was reaped in the middle of Kill")
+	case <-time.After(50 * time.Millisecond):
+	}
+	if err := unix.Kill(c.PID, 0); err != nil {
+		t.Errorf("the number is free in the middle of Kill: %v", err)
+	}
+	c.mu.Unlock()
+	mustEnd(t, c)
+}
+
+// Children that end by themselves while they are killed are reaped all the same.
+func TestKillMayMeetTheEnd(t *testing.T) {
+	t.Parallel()
+	for range 20 {
+		c, _ := startAs(t, "exit")
+		var all sync.WaitGroup
+		for range 4 {
+			all.Go(func() { _ = c.Kill() })
+		}
+		all.Wait()
+		mustEnd(t, c)
+	}
+}
+
+// A child that this process may not signal is not reported as killed.
+func TestKillSaysThatItMayNot(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root, to be another user for a moment")
+	}
+	c, _ := startAs(t, "stay")
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // and not unlocked: no other goroutine may get this thread
+		if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, 65534, 65534, 65534); errno != 0 {
+			done <- errno
+			return
+		}
+		done <- c.Kill()
+	}()
+	if err := <-done; !errors.Is(err, syscall.EPERM) {
+		t.Errorf("Kill: %v", err)
+	}
+	if !runs(c.PID) {
+		t.Error("it was killed")
+	}
+}
