@@ -70,6 +70,10 @@ func (a *attempt) settle(d *handoff.Dispatcher, reclaim bool) {
 	}
 }
 
+// killLimit is how long a killed candidate may take to end, before the attempt ends without it: the candidate runs as another
+// user, say, or is stuck in the kernel.
+const killLimit = 5 * time.Second
+
 // dismiss waits until the child has gone: one that can still listen finishes its requests first, a committed one that
 // says nothing and one that takes too long are killed.
 func (a *attempt) dismiss(cause error) {
@@ -97,10 +101,11 @@ func (a *attempt) dismiss(cause error) {
 	frames := a.child.link.Frames
 	tick := time.NewTicker(tickEvery)
 	defer tick.Stop()
+	var unkilled <-chan time.Time
 	for {
 		select {
 		case <-tick.C:
-			if a.tick() != nil {
+			if a.tick() != nil && unkilled == nil {
 				kill.Reset(0) // nothing comes back from one that hangs
 			}
 		case f, ok := <-frames:
@@ -115,14 +120,28 @@ func (a *attempt) dismiss(cause error) {
 			stopping, body.Stopping = nil, true
 			_ = a.child.link.Send(wire.KindAbort, body)
 		case <-kill.C:
-			a.child.Kill()
-			if !a.gone() {
-				a.u.log.Warn("upgrade: killed the candidate", "candidate", a.child.PID, "after", grace)
+			a.kill(grace)
+			if unkilled == nil {
+				unkilled = time.After(killLimit)
 			}
+		case <-unkilled:
+			a.u.log.Error("upgrade: the candidate does not end although it was killed: end it by hand", "candidate", a.child.PID)
+			return
 		case <-a.child.Exited:
 			a.lastFrames(frames)
 			return
 		}
+	}
+}
+
+// kill kills the child, if it is still there.
+func (a *attempt) kill(after time.Duration) {
+	err := a.child.Kill()
+	switch {
+	case err != nil:
+		a.u.log.Error("upgrade: cannot kill the candidate", "candidate", a.child.PID, "err", err)
+	case !a.gone():
+		a.u.log.Warn("upgrade: killed the candidate", "candidate", a.child.PID, "after", after)
 	}
 }
 

@@ -46,7 +46,7 @@ func (u *Upgrader) startChild(p process.Program) (*child, error) {
 	}
 	sock, err := wire.NewSocket(c.Control)
 	if err != nil {
-		c.Kill()
+		_ = c.Kill()
 		c.Close()
 		return nil, err
 	}
@@ -79,9 +79,22 @@ func (u *Upgrader) announceChild(c *process.Child, build *process.Build) (*os.Fi
 	return u.manager.Announce(sdnotify.Candidate{PIDFD: pidfd, Exe: exe, Args: args})
 }
 
-// close ends what belongs to a child that has died. It is not called after a commit.
+// close ends what belongs to a child that is not wanted: at once if it has died, and otherwise when it has. The end of the
+// control socket would tell it that this process has died. It is not called after a commit.
 func (c *child) close() {
 	c.channel.Close() // which does nothing without a file
+	select {
+	case <-c.Exited:
+		c.drop()
+	default:
+		go func() { // ends with the child, which not even SIGKILL has ended
+			<-c.Exited
+			c.drop()
+		}()
+	}
+}
+
+func (c *child) drop() {
 	c.link.Close()
 	c.Child.Close()
 }

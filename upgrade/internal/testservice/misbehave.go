@@ -39,6 +39,10 @@ var misbehaviours = map[plan.Misbehaviour]misbehaviour{
 	plan.ExitAtStart:    {start: func() { os.Exit(7) }},
 	plan.HangAtStart:    {start: func() { select {} }},
 	plan.InspectAtStart: {start: inspect},
+	plan.JoinsOldGroup:  {start: joinOldGroup},
+	plan.OwnSession:     {start: beginSession},
+	plan.LeavesHelper:   {start: leaveHelper},
+	plan.ExitsOfHelper:  {start: func() { leaveHelper(); os.Exit(7) }},
 
 	plan.ListenFails:          {listen: listenNowhere},
 	plan.ListenMore:           {listen: listenMore},

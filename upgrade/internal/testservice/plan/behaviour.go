@@ -14,6 +14,11 @@ const (
 	ExitAtStart    Misbehaviour = "start"   // the status is 7
 	HangAtStart    Misbehaviour = "hang"    // New is never called
 	InspectAtStart Misbehaviour = "inspect" // exits with status 9 if it has inherited a connection, and with 7 if not
+
+	JoinsOldGroup Misbehaviour = "group"          // of processes, that of the old process
+	OwnSession    Misbehaviour = "session"        // begins one, with a group of its own
+	LeavesHelper  Misbehaviour = "helper"         // in its group, with all that it has inherited, and joins the old group
+	ExitsOfHelper Misbehaviour = "exit of helper" // the same, and exits with status 7
 )
 
 // When listeners are opened.

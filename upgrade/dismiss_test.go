@@ -1,0 +1,71 @@
+//go:build linux
+
+package upgrade
+
+import (
+	"bytes"
+	"errors"
+	"log/slog"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/midair-go/midair/internal/process"
+	"golang.org/x/sys/unix"
+)
+
+// An attempt ends although its candidate cannot be killed, by another user's process say, and the log tells whom to end. The
+// candidate does not find the control socket closed, which would mean to it that the old process has died.
+func TestAttemptEndsWithoutACandidateThatCannotBeKilled(t *testing.T) {
+	t.Parallel()
+	if os.Getuid() != 0 {
+		t.Skip("needs root, to be another user for a moment")
+	}
+	var log bytes.Buffer
+	u, err := NewUnsupported(Options{AbortGrace: time.Millisecond, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := process.Preflight("/bin/sleep", []string{"60"}, process.Policy{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := u.startChild(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := newAttempt(t.Context(), u, modeUpgrade)
+	a.child = c
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // and not unlocked: no other goroutine may get this thread
+		if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, 65534, 65534, 65534); errno != 0 {
+			done <- errno
+			return
+		}
+		a.dismiss(errors.New("the judge says no"))
+		done <- nil
+	}()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Fatal(err)
+		}
+	case <-time.After(4 * killLimit):
+		t.Error("the attempt does not end")
+	}
+	if text := log.String(); !strings.Contains(text, "cannot kill the candidate") || !strings.Contains(text, "end it by hand") {
+		t.Errorf("log:\n%s", text)
+	}
+	c.close()
+	select {
+	case _, ok := <-c.link.Frames:
+		t.Errorf("the socket has ended before the candidate, %v", !ok)
+	default:
+	}
+	_ = unix.Kill(c.PID, unix.SIGKILL)
+	for range c.link.Frames { // ends when the socket is closed
+	}
+}

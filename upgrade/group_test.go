@@ -1,0 +1,109 @@
+//go:build linux
+
+package upgrade_test
+
+import (
+	"fmt"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/midair-go/midair/internal/testutil"
+	"github.com/midair-go/midair/upgrade"
+	"github.com/midair-go/midair/upgrade/internal/testclient"
+	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
+)
+
+// movers are the ways of a candidate out of the process group that it was started in.
+var movers = []plan.Misbehaviour{plan.JoinsOldGroup, plan.OwnSession, plan.LeavesHelper}
+
+// frozenAt starts a service whose candidate leaves its process group, and then stops at the step, where no SIGTERM and no
+// message is noticed. It returns when the candidate has stopped.
+func frozenAt(t *testing.T, how plan.Misbehaviour, step string) (r *testclient.Service, done <-chan plan.Answer) {
+	t.Helper()
+	f := testclient.FaultAt(t, step, "stop")
+	r = testclient.Start(t, func(s *plan.Settings) {
+		if s.Timeout, s.AbortGrace = 2*time.Second, time.Second; step == "new.aborted" {
+			s.Soak = time.Minute
+		}
+		s.Bad = how
+	}, f.Env)
+	if done = r.BeginUpgrade(); step == "new.aborted" {
+		r.WaitPhase("soak")
+		r.Ask("POST", "/abort")
+	}
+	testutil.Until(t, patience, "the candidate is stopped", r.Frozen)
+	return r, done
+}
+
+var frozenSteps = []string{"new.start", "new.prepared", "new.opened", "new.aborted"}
+
+// An attempt ends although its candidate has left its process group and notices nothing: the candidate is killed, with what it
+// has left behind in the group, and the old process serves on and upgrades again.
+func TestAttemptEndsWhereverTheCandidateIs(t *testing.T) {
+	for _, how := range movers {
+		for _, step := range frozenSteps {
+			t.Run(fmt.Sprint(how, " ", step), func(t *testing.T) {
+				t.Parallel()
+				r, done := frozenAt(t, how, step)
+				candidate := r.Faulted()
+				select {
+				case a := <-done:
+					if a.Committed {
+						t.Errorf("upgrade: %+v", a)
+					}
+				case <-time.After(patience):
+					t.Fatal("the attempt does not end")
+				}
+				if !testclient.Gone(candidate) {
+					t.Errorf("the candidate %d lives on", candidate)
+				}
+				r.WaitFamily(t, 1, patience)
+				r.Change(func(s *plan.Settings) { s.Bad = "" })
+				if step == "new.aborted" {
+					r.UpgradeNow()
+				} else {
+					r.Upgrade()
+				}
+			})
+		}
+	}
+}
+
+// SIGTERM ends the service although a candidate has left its process group and notices nothing.
+func TestTermEndsWhereverTheCandidateIs(t *testing.T) {
+	for _, how := range movers {
+		for _, step := range frozenSteps {
+			t.Run(fmt.Sprint(how, " ", step), func(t *testing.T) {
+				t.Parallel()
+				r, _ := frozenAt(t, how, step)
+				r.SignalMain(syscall.SIGTERM)
+				r.WaitFamily(t, 0, patience)
+			})
+		}
+	}
+}
+
+// A helper that outlives the candidate, with the control socket and tableflip's pipes in its hands, keeps no attempt from
+// its end: the death of the candidate is what counts.
+func TestHelperOfADeadCandidateDelaysNothing(t *testing.T) {
+	t.Parallel()
+	r := testclient.Start(t, func(s *plan.Settings) { s.Bad = plan.ExitsOfHelper })
+	began := time.Now()
+	a := r.Ask("POST", "/upgrade")
+	if a.Committed || a.Phase != "start" || !strings.Contains(a.Reason, "exit status 7") || a.Is(upgrade.ErrAborted) {
+		t.Errorf("upgrade: %+v", a)
+	}
+	if took := time.Since(began); took > 8*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	for _, pid := range r.Family() {
+		if pid != r.MainPID() {
+			_ = syscall.Kill(pid, syscall.SIGKILL) // the helper is nobody's to end
+		}
+	}
+	r.WaitFamily(t, 1, patience)
+	r.Change(func(s *plan.Settings) { s.Bad = "" })
+	r.Upgrade()
+}
