@@ -46,6 +46,9 @@ type attempt struct {
 	spoke      atomic.Int64 // when the candidate was heard last, in Unix nanoseconds; 0: it need not speak
 	silent     int          // how often it was found silent
 
+	came    map[wire.Kind]bool // the kinds of messages that have come from it
+	unheard bool               // some came out of order when the attempt was taken back
+
 	mu         sync.Mutex
 	earlyOnce  sync.Once
 	committing bool          // the commit frame is going out: too late to abort

@@ -61,11 +61,8 @@ func (a *attempt) until(want wire.Kind, limit time.Duration, over <-chan struct{
 	if a.phase == PhaseCommit && a.isCommitting() {
 		aborted = nil
 	}
-	if want != wire.KindHello {
+	if a.plain || a.isCommitting() {
 		ready = nil // the commit is confirmed by the frame, which comes after the byte
-	}
-	if a.plain {
-		frames = nil // it has closed what it did not know
 	}
 	tick := time.NewTicker(tickEvery)
 	defer tick.Stop()
@@ -76,8 +73,8 @@ func (a *attempt) until(want wire.Kind, limit time.Duration, over <-chan struct{
 				return wire.Frame{}, err
 			}
 		case f, ok := <-frames:
-			if !ok && want == wire.KindHello && a.child.link.Broken == nil {
-				frames = nil // a program that knows tableflip only closes it
+			if !ok && (a.plain || want == wire.KindHello) && a.child.link.Broken == nil {
+				frames = nil // a program that knows tableflip only closes what it does not know
 				continue
 			}
 			if !ok {
@@ -90,8 +87,7 @@ func (a *attempt) until(want wire.Kind, limit time.Duration, over <-chan struct{
 				return f, nil
 			}
 		case <-ready:
-			a.plain = true
-			return wire.Frame{}, nil
+			return wire.Frame{}, a.isReady()
 		case <-a.child.Exited:
 			return a.exited(want)
 		case <-timeout:
@@ -143,9 +139,12 @@ func (a *attempt) sign() {
 	}
 }
 
-// hear handles what a candidate may say at any time.
+// hear handles what a candidate may say beside what is waited for, and ends the attempt if it may not say that now.
 func (a *attempt) hear(f wire.Frame) error {
 	defer f.Close()
+	if err := a.inOrder(f.Kind, a.phase); err != nil {
+		return err
+	}
 	a.sign()
 	switch f.Kind {
 	case wire.KindFailed:

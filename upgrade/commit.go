@@ -97,6 +97,9 @@ func (a *attempt) lastWord(m *marshalled) (wire.CommitBody, []*os.File, error) {
 	if err != nil {
 		return wire.CommitBody{}, nil, err
 	}
+	if a.isReadyEarly() {
+		return wire.CommitBody{}, nil, &wordError{readyWord, a.phase}
+	}
 	var files []*os.File
 	if state != nil {
 		files = append(files, state)

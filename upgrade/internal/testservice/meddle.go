@@ -37,16 +37,43 @@ func meddle(m plan.Meddling) (flush func(), err error) {
 	if err := errors.Join(err1, err2, unix.Close(pair[0]), unix.Dup3(pair[1], fd, 0)); err != nil {
 		return nil, err
 	}
+	say, err := speaker(m, old)
+	if err != nil {
+		return nil, err
+	}
 	sent := make(chan struct{})
-	go pump(old, own, func(p packet) []packet { return change(p, m) }) // both end with the process at the latest
+	go pump(old, own, func(p packet) []packet { return change(p, m) }, say) // both end with the process at the latest
 	go func() {
 		defer close(sent)
-		pump(own, old, func(p packet) []packet { return change(p, m) })
+		pump(own, old, func(p packet) []packet { return change(p, m) }, say)
 	}()
 	return func() {
 		_ = unix.Shutdown(pair[1], unix.SHUT_WR)
 		<-sent
 	}, nil
+}
+
+// speaker returns a function that says the word of the meddling to the old process if the message was the right one. A word for
+// the start of the process is said before speaker returns.
+func speaker(m plan.Meddling, old *net.UnixConn) (func(packet), error) {
+	if m.Do != plan.Says {
+		return func(packet) {}, nil
+	}
+	ready, err := unix.FcntlInt(3, unix.F_DUPFD_CLOEXEC, 100) // what descriptor 3 is later is tableflip's to say
+	if err != nil {
+		return nil, err
+	}
+	say := func(p packet) {
+		switch {
+		case p.kind != kinds[m.Kind]:
+		case m.Word == plan.ReadyByte:
+			_, _ = unix.Write(ready, []byte{42})
+		default:
+			_, _, _ = old.WriteMsgUnix(packet{kind: kinds[m.Word]}.bytes(), nil, nil) // the old process may have hung up
+		}
+	}
+	say(packet{})
+	return say, nil
 }
 
 // controlSocket finds the control socket among the inherited descriptors: no other socket keeps the borders of messages.
@@ -84,7 +111,7 @@ type packet struct {
 // kinds has the messages with a name in settings.
 var kinds = map[string]byte{
 	"hello": 1, "welcome": 2, "prepared": 3, "open": 4, "commit": 5, "serving": 6, "abort": 8, "returned": 9, "released": 10,
-	"previous": 13,
+	"dial": 11, "dialed": 12, "previous": 13, "elder": 14, "hurry": 15, "share": 16, "conn": 17, "beat": 18, "weight": 19, "shut": 20,
 }
 
 func (p packet) bytes() []byte {
@@ -99,7 +126,7 @@ func (p packet) bytes() []byte {
 	return append(binary.BigEndian.AppendUint32(b, uint32(len(body))), body...)
 }
 
-func pump(from, to *net.UnixConn, change func(packet) []packet) {
+func pump(from, to *net.UnixConn, change func(packet) []packet, say func(packet)) {
 	defer to.Close()
 	buf, oob := make([]byte, 64<<10), make([]byte, unix.CmsgSpace(8*4))
 	for {
@@ -120,6 +147,7 @@ func pump(from, to *net.UnixConn, change func(packet) []packet) {
 		for _, fd := range p.fds {
 			unix.Close(fd)
 		}
+		say(p)
 	}
 }
 
@@ -147,6 +175,7 @@ var meddles = map[plan.Meddle]func(p packet, m plan.Meddling) []packet{
 		return []packet{p}
 	},
 	plan.Future: comeFromTheFuture,
+	plan.Says:   func(p packet, _ plan.Meddling) []packet { return []packet{p} },
 	plan.Rubbish: func(p packet, m plan.Meddling) []packet {
 		if p.kind == kinds[m.Kind] {
 			p.raw = rubbish

@@ -15,6 +15,9 @@ func Validate(s plan.Settings) error {
 	if m := s.Meddling; (m.Do == plan.Rubbish || m.Do == plan.Retort) && m.Kind == "" {
 		missing = fmt.Errorf("testservice: Settings.Meddling.Kind: %q needs the kind of a message", m.Do)
 	}
+	if m := s.Meddling; m.Word != plan.ReadyByte {
+		missing = errors.Join(missing, known("Meddling.Word", m.Word, kinds))
+	}
 	return errors.Join(missing,
 		known("Bad", s.Bad, misbehaviours), known("Bake", s.Bake, judges), known("Smoke", s.Smoke, smokeTests),
 		known("Verify", s.Verify, verifications), known("Lock", s.Lock, locks), known("Names", s.Names, namesAddrs),

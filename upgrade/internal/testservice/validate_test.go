@@ -142,6 +142,7 @@ func nonsense() map[string]plan.Settings {
 	set("Lock", func(b *plan.Behaviour) { b.Lock = word })
 	set("Names", func(b *plan.Behaviour) { b.Names = word })
 	set("Meddling.Do", func(b *plan.Behaviour) { b.Meddling.Do = word })
+	set("Meddling.Word", func(b *plan.Behaviour) { b.Meddling.Do, b.Meddling.Word = plan.Says, word })
 	set("Meddling.Kind", func(b *plan.Behaviour) { b.Meddling.Do, b.Meddling.Kind = plan.Retort, word })
 	return all
 }

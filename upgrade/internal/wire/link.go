@@ -46,7 +46,8 @@ type Link struct {
 	wire   Transport
 	frames chan Frame // Frames, for the goroutine that reads
 
-	lacking atomic.Bool // a connection may come without its descriptor: the sender still has one
+	lacking atomic.Bool   // a connection may come without its descriptor: the sender still has one
+	sent    atomic.Uint64 // a bit for each kind
 
 	turn chan struct{} // has room for the one that sends
 	stop chan struct{}
@@ -123,8 +124,12 @@ func (l *Link) Send(k Kind, body any, files ...*os.File) error {
 	}
 	l.turn <- struct{}{}
 	defer func() { <-l.turn }()
+	l.sent.Or(1 << k)
 	return l.wire.Send(b, files)
 }
+
+// Sent reports whether Send was called for a message of the kind. It is true before the peer can have the message.
+func (l *Link) Sent(k Kind) bool { return l.sent.Load()&(1<<k) != 0 }
 
 // errBusy means that sending would wait for too long.
 var errBusy = errors.New("the control socket is busy")

@@ -49,3 +49,20 @@ func TestMessagesTakeTurns(t *testing.T) {
 		})
 	}
 }
+
+// A link knows which kinds of messages it was asked to send, whether or not the peer could be reached.
+func TestLinkKnowsWhatItHasSent(t *testing.T) {
+	l := NewLink(&slowWire{end: make(chan struct{})})
+	defer l.Close()
+	for k := KindHello; k.Known(); k++ {
+		if l.Sent(k) {
+			t.Errorf("%v was sent before it was", k)
+		}
+		if err := l.Send(k, nil); err != nil || !l.Sent(k) {
+			t.Errorf("%v was not sent: %v", k, err)
+		}
+	}
+	if err := l.Send(Kind(77), nil); err != nil || l.Sent(78) {
+		t.Errorf("what is not known: %v", err)
+	}
+}

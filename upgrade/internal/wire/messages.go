@@ -91,6 +91,9 @@ func (k Kind) String() string {
 	return "kind " + strconv.Itoa(int(k))
 }
 
+// Known reports whether this version of the protocol has the kind.
+func (k Kind) Known() bool { return k > 0 && k < kindEnd }
+
 // ProtocolMin and ProtocolMax are the versions of the protocol that this library speaks. The old process takes the
 // highest that both know.
 const (

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 )
@@ -131,7 +132,11 @@ const (
 	Future  Meddle = "future"  // both know more versions, fields and messages
 	Rubbish Meddle = "rubbish" // rubbish in place of the message of a kind
 	Retort  Meddle = "retort"  // rubbish after the message of a kind, from the process that received the message
+	Says    Meddle = "says"    // the candidate says Word too: when it has sent or received a message of Kind, or at its start
 )
+
+// ReadyByte is the Word that is no message, but the byte on tableflip's pipe.
+const ReadyByte = "the Ready byte"
 
 // Meddling is a change to the control socket of the next generation. The zero value changes nothing.
 type Meddling struct {
@@ -139,6 +144,7 @@ type Meddling struct {
 	Low, High int
 	Reason    string
 	Kind      string // of message, by the name that the protocol gives it: hello, welcome, ...
+	Word      string // the same, or ReadyByte
 }
 
 // String is the way to meddle with the values of the other fields.
@@ -148,6 +154,8 @@ func (m Meddling) String() string {
 		return fmt.Sprintf("%s:%d %d", m.Do, m.Low, m.High)
 	case Chooses:
 		return fmt.Sprintf("%s:%d", m.Do, m.Low)
+	case Says:
+		return fmt.Sprintf("%s:%s after %s", m.Do, m.Word, cmp.Or(m.Kind, "its start"))
 	}
 	return strings.TrimSuffix(fmt.Sprintf("%s:%s%s", m.Do, m.Kind, m.Reason), ":")
 }

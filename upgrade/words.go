@@ -1,0 +1,140 @@
+package upgrade
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/midair-go/midair/upgrade/internal/wire"
+)
+
+// What a candidate may say, and when, from the old process's side. A word out of order ends the attempt: a candidate that
+// sends one is not what it seems, or has a bug in the very code that is about to take over.
+
+// takenBack is the phase of an attempt that is over, until the candidate has ended. Users do not see it.
+const takenBack Phase = "taken back"
+
+// columns are the phases of the table.
+var columns = [...]Phase{PhaseStart, PhaseCheck, PhaseSmoke, PhaseBake, PhaseSoak, PhaseCommit, takenBack}
+
+// rule says whether a message of a kind may come in a phase.
+type rule int
+
+const (
+	never rule = iota
+	once
+	often
+	afterDial   // any number, when the old process has sent a private connection
+	afterShare  // any number, when the old process gives connections away
+	afterCommit // any number, when the old process has sent the commit
+)
+
+// words is the table: a row for each kind that a candidate sends. What is under way when an attempt is taken back comes then. A
+// kind of the protocol that has no row never comes from a candidate; a kind that the protocol does not have is ignored.
+var words = map[wire.Kind][len(columns)]rule{
+	//                  start  check   smoke      bake        soak        commit       taken back
+	wire.KindHello:    {once, never, never, never, never, never, once},
+	wire.KindPrepared: {never, once, never, never, never, never, once},
+	wire.KindDialed:   {never, never, afterDial, afterDial, afterDial, afterDial, afterDial},
+	wire.KindMessage:  {never, often, often, often, often, often, often},
+	wire.KindBeat:     {never, never, never, afterShare, afterShare, afterShare, afterShare},
+	wire.KindConn:     {never, never, never, afterShare, afterShare, afterShare, often},
+	wire.KindServing:  {never, never, never, never, never, afterCommit, afterCommit},
+	wire.KindHurry:    {never, never, never, never, never, afterCommit, afterCommit},
+	wire.KindFailed:   {often, often, often, often, often, often, often},
+	wire.KindReturned: {never, never, never, never, never, never, once},
+}
+
+// ruleOf returns the rule for a kind in a phase.
+func ruleOf(k wire.Kind, p Phase) rule {
+	for n, column := range columns {
+		if column == p {
+			return words[k][n]
+		}
+	}
+	return never
+}
+
+// allows reports whether a message may come, if one of its kind has come before or not. The function sent reports whether the
+// old process has sent a message of a kind.
+func (r rule) allows(before bool, sent func(wire.Kind) bool) bool {
+	switch r {
+	case once:
+		return !before
+	case often:
+		return true
+	case afterDial:
+		return sent(wire.KindDial)
+	case afterShare:
+		return sent(wire.KindShare)
+	case afterCommit:
+		return sent(wire.KindCommit)
+	}
+	return false
+}
+
+// wordError says that the candidate has said what it may not say now.
+type wordError struct {
+	word  string
+	phase Phase
+}
+
+func (e *wordError) Error() string {
+	return fmt.Sprintf("%s out of order in phase %s: it does not keep to the control protocol", e.word, e.phase)
+}
+
+// readyWord is how a wordError calls the byte on tableflip's pipe.
+const readyWord = "the Ready byte"
+
+// inOrder notes a message of the candidate, or returns a *wordError if it may not come now.
+func (a *attempt) inOrder(k wire.Kind, now Phase) error {
+	if !k.Known() {
+		return nil
+	}
+	if a.plain || !ruleOf(k, now).allows(a.came[k], a.child.link.Sent) {
+		return &wordError{fmt.Sprintf("message %v", k), now}
+	}
+	if a.came == nil {
+		a.came = map[wire.Kind]bool{}
+	}
+	a.came[k] = true
+	return nil
+}
+
+// helloDelay is how long the Ready byte waits for a hello that was sent before it.
+const helloDelay = 100 * time.Millisecond
+
+// isReady decides what the Ready byte means before the commit message. From a candidate that has said hello, it is a word out of
+// order. It is the only word of a program that knows tableflip only, which has closed the control socket before.
+func (a *attempt) isReady() error {
+	late := time.NewTimer(helloDelay)
+	defer late.Stop()
+	for !a.came[wire.KindHello] {
+		select {
+		case f, ok := <-a.child.link.Frames:
+			switch {
+			case ok:
+				if err := a.hear(f); err != nil {
+					return err
+				}
+				continue
+			case a.child.link.Broken != nil:
+				return a.linkLost()
+			}
+		case <-late.C:
+		}
+		a.plain = true
+		return nil
+	}
+	return &wordError{readyWord, a.phase}
+}
+
+// isReadyEarly reports whether the Ready byte of a candidate that has said hello has come. It is asked for the last time before
+// the commit message.
+func (a *attempt) isReadyEarly() bool {
+	select {
+	case <-a.child.Ready:
+		return !a.plain
+	default:
+		return false
+	}
+}
