@@ -152,8 +152,11 @@ func (a *attempt) start() error {
 	if errors.Is(err, errLimit) {
 		return fmt.Errorf("it did not get to upgrade.New within %v", a.u.opts.Timeout)
 	}
-	if err != nil || a.plain {
+	if err != nil {
 		return err
+	}
+	if a.plain {
+		return a.admitPlain()
 	}
 	return a.greeted(f, state, answered)
 }
@@ -168,7 +171,7 @@ func (a *attempt) program() (process.Program, error) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		p, err = process.Preflight(a.u.opts.Executable, a.u.opts.Args, a.mode.policy(a.u.opts.Verify))
+		p, err = process.Preflight(a.u.opts.Executable, a.u.opts.Args, a.mode.policy(&a.u.opts))
 	}()
 	var waited error
 	select {
@@ -287,7 +290,7 @@ func (a *attempt) prepared() error {
 // rehearsal is for.
 func (a *attempt) smoke() error {
 	if a.mode == modeRehearsal && a.plain {
-		return errors.New("it knows tableflip only, and cannot be rehearsed")
+		return fmt.Errorf("it knows tableflip only, and %w", errNotRehearsed)
 	}
 	if err := a.judge("Smoke", a.u.opts.Smoke); err != nil {
 		return err

@@ -85,6 +85,31 @@ func TestTermEndsWhereverTheCandidateIs(t *testing.T) {
 	}
 }
 
+// SIGTERM ends the service, and an abort the attempt, although the candidate in the soak is a program that has said that it is
+// ready, notices no SIGTERM, and has left its process group.
+func TestPlainCandidateInTheSoakIsKilled(t *testing.T) {
+	for _, how := range []string{"abort", "SIGTERM"} {
+		t.Run(how, func(t *testing.T) {
+			t.Parallel()
+			r := testclient.Start(t, func(s *plan.Settings) {
+				s.Soak, s.AbortGrace, s.Bad = time.Minute, time.Second, plan.OnlyReady
+			})
+			candidate, done := r.Soaking()
+			if how == "SIGTERM" {
+				r.SignalMain(syscall.SIGTERM)
+				r.WaitFamily(t, 0, patience)
+				return
+			}
+			r.Ask("POST", "/abort")
+			if a := <-done; !a.Is(upgrade.ErrAborted) || !testclient.Gone(candidate) {
+				t.Errorf("the candidate %d is gone: %v; upgrade: %+v", candidate, testclient.Gone(candidate), a)
+			}
+			r.Change(func(s *plan.Settings) { s.Bad = "" })
+			r.UpgradeNow()
+		})
+	}
+}
+
 // A helper that outlives the candidate, with the control socket and tableflip's pipes in its hands, keeps no attempt from
 // its end: the death of the candidate is what counts.
 func TestHelperOfADeadCandidateDelaysNothing(t *testing.T) {

@@ -21,14 +21,14 @@ func (m mode) String() string {
 	return [...]string{"upgrade", "upgrade", "restart", "rehearsal", "rollback", "restart"}[m]
 }
 
-// judged tells whether the program's judges are asked: what brings back a build that was good must not depend on them.
+// judged reports whether the program's judges are asked: what brings back a build that was good must not depend on them.
 func (m mode) judged() bool { return m != modeRollback && m != modeRevive }
 
 // policy is what may be started.
-func (m mode) policy(verify func(string) error) process.Policy {
-	p := process.Policy{Other: m == modeRestart, Library: m == modeRehearsal}
-	if verify != nil {
-		p.Verify = func(path string) error { return guard.Call(func() error { return verify(path) }) }
+func (m mode) policy(o *Options) process.Policy {
+	p := process.Policy{Other: m == modeRestart, Plain: m.refusePlain(o)}
+	if o.Verify != nil {
+		p.Verify = func(path string) error { return guard.Call(func() error { return o.Verify(path) }) }
 	}
 	if m == modeUpgrade {
 		p.SameBuild = ErrSameBuild

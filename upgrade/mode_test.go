@@ -1,27 +1,44 @@
 package upgrade
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
 )
 
 // What may be started depends on what is asked for: only an upgrade refuses the build that runs, only Restart may start
-// another program, and a rehearsal needs this library.
+// another program, and a rehearsal needs this library, as does what is judged.
 func TestEachModeHasItsPolicy(t *testing.T) {
-	for m, want := range map[mode]struct{ same, other, library bool }{
-		modeUpgrade: {same: true}, modeHangup: {}, modeRestart: {other: true}, modeRehearsal: {library: true}, modeRevive: {},
+	verify := func(string) error { return nil }
+	judge := func(context.Context, *Candidate) error { return nil }
+	for m, want := range map[mode]struct{ same, other, rehearsed, judged bool }{
+		modeUpgrade: {same: true, judged: true}, modeHangup: {judged: true}, modeRestart: {other: true, judged: true},
+		modeRehearsal: {rehearsed: true}, modeRollback: {}, modeRevive: {},
 	} {
-		p := m.policy(nil)
-		if errors.Is(p.SameBuild, ErrSameBuild) != want.same || p.Other != want.other || p.Library != want.library || p.Verify != nil {
-			t.Errorf("%v: %+v", m, p)
+		for names, o := range map[string]Options{
+			"": {}, "Options.Verify": {Verify: verify}, "Options.Smoke": {Smoke: judge}, "Options.Bake": {Bake: judge},
+			"Options.Verify and Options.Smoke and Options.Bake": {Verify: verify, Smoke: judge, Bake: judge},
+		} {
+			for _, allow := range []bool{false, true} {
+				o.AllowPlain = allow
+				p := m.policy(&o)
+				if errors.Is(p.SameBuild, ErrSameBuild) != want.same || p.Other != want.other || (p.Verify != nil) != (o.Verify != nil) {
+					t.Errorf("%v, %q: %+v", m, names, p)
+				}
+				if refused := want.judged && !allow && names != ""; (refused || want.rehearsed) != (p.Plain != nil) {
+					t.Errorf("%v, %q, AllowPlain %v: %v", m, names, allow, p.Plain)
+				} else if refused && !strings.Contains(p.Plain.Error(), "out of the reach of "+names+": ") {
+					t.Errorf("%v, %q: the reason is %v", m, names, p.Plain)
+				}
+			}
 		}
 	}
 }
 
 // A Verify that panics refuses the file, and does not end the process that serves.
 func TestVerifyMayPanic(t *testing.T) {
-	p := modeUpgrade.policy(func(string) error { panic("no") })
+	p := modeUpgrade.policy(&Options{Verify: func(string) error { panic("no") }})
 	if err := p.Verify("/any"); err == nil || !strings.Contains(err.Error(), "panic: no") {
 		t.Error(err)
 	}

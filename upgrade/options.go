@@ -56,6 +56,12 @@ type Options struct {
 	// hand; Bake must return then. Default: nil.
 	Bake func(ctx context.Context, c *Candidate) error
 
+	// AllowPlain lets a candidate take over that does not speak this library's control protocol, a program with tableflip only,
+	// although Verify, Smoke or Bake is set. Smoke and Bake are not called for it, and what it starts later is not verified.
+	// Default: false. It is refused before its start if the build information of its file tells, and otherwise when it says
+	// that it is ready; until then it has accepted connections. A service without Verify, Smoke and Bake lets it take over.
+	AllowPlain bool
+
 	// Sticky makes Candidate.SetWeight keep a client's address on one side, the same on every host and monotone: whoever
 	// is in a small share is in every greater one. The share is then that of the addresses. Default: false, connections
 	// are counted, which gives exactly the share. Behind a proxy there is one address, and so all or nothing.

@@ -36,8 +36,9 @@ type request struct {
 // ErrNotSupported.
 //
 // A file that cannot be meant is refused before it is started, with an *Error that has no PID: one that is built for
-// another platform, that uses neither this package nor tableflip, that is another program than this one by its build
-// information, or (ErrSameBuild) the build that runs already.
+// another platform, that uses neither this package nor tableflip, that uses tableflip only where Verify, Smoke or Bake is set
+// (see Options.AllowPlain), that is another program than this one by its build information, or (ErrSameBuild) the build that
+// runs already.
 func (u *Upgrader) Upgrade(ctx context.Context) error { return u.replace(ctx, modeUpgrade) }
 
 // Restart is Upgrade that also starts the same build again, or another program, as SIGHUP does for the same build: what

@@ -28,7 +28,7 @@ const (
 type Policy struct {
 	SameBuild error                   // what the build that runs already is refused with; nil: it is let through
 	Other     bool                    // another program is meant
-	Library   bool                    // a program that knows tableflip only will not do
+	Plain     error                   // what a program that knows tableflip only is refused with; nil: it is let through
 	Verify    func(path string) error // Options.Verify
 }
 
@@ -135,8 +135,8 @@ func suits(info *debug.BuildInfo, o Policy) error {
 	switch known := len(info.Deps) > 0 || info.Main.Path != "" && !strings.HasSuffix(info.Path, ".test"); {
 	case known && !uses(library) && !uses(sibling):
 		return fmt.Errorf("is %s and does not use %s, so it could not take over: is it the right program?", info.Path, library)
-	case known && !uses(library) && o.Library:
-		return fmt.Errorf("is %s and knows tableflip only, so it cannot be rehearsed", info.Path)
+	case known && !uses(library) && o.Plain != nil:
+		return fmt.Errorf("is %s, which knows tableflip only, and %w", info.Path, o.Plain)
 	}
 	own, ok := debug.ReadBuildInfo()
 	if ok && !o.Other && named(own) && named(info) && own.Path != info.Path {

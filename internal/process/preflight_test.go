@@ -55,7 +55,7 @@ func TestBuildInformationDecides(t *testing.T) {
 				Policy
 				want string
 			}{
-				{Policy{SameBuild: errors.New("the same")}, c.refuse}, {Policy{}, c.refuse}, {Policy{Library: true}, c.refuse},
+				{Policy{SameBuild: errors.New("the same")}, c.refuse}, {Policy{}, c.refuse}, {Policy{Plain: errors.New("plain")}, c.refuse},
 				{Policy{Other: true}, again},
 			} {
 				err := suits(infoOf(c.change), p.Policy)
@@ -67,14 +67,15 @@ func TestBuildInformationDecides(t *testing.T) {
 	}
 }
 
-// A program that knows tableflip only can replace this one, and cannot be rehearsed.
-func TestTableflipCannotBeRehearsed(t *testing.T) {
+// A program that knows tableflip only can replace this one, unless the policy refuses such programs.
+func TestTableflipIsRefusedIfThePolicySaysSo(t *testing.T) {
 	info := infoOf(func(b *debug.BuildInfo) { b.Deps = []*debug.Module{{Path: sibling}} })
 	if err := suits(info, Policy{}); err != nil {
-		t.Errorf("upgrade: %v", err)
+		t.Errorf("without a reason: %v", err)
 	}
-	if err := suits(info, Policy{Library: true}); err == nil || !strings.Contains(err.Error(), "cannot be rehearsed") {
-		t.Errorf("rehearsal: %v", err)
+	reason := errors.New("cannot be rehearsed")
+	if err := suits(info, Policy{Plain: reason}); !errors.Is(err, reason) || !strings.Contains(err.Error(), info.Path+", which knows tableflip only, and cannot be rehearsed") {
+		t.Errorf("with a reason: %v", err)
 	}
 }
 

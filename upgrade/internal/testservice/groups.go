@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"syscall"
 )
 
@@ -27,6 +28,15 @@ func beginSession() {
 func leaveHelper() {
 	mustMove(exec.Command("sleep", "60").Start())
 	joinOldGroup()
+}
+
+// onlyReady is a program that is ready without a word, and that no SIGTERM ends. The control socket stays open.
+func onlyReady() {
+	signal.Ignore(syscall.SIGTERM)
+	joinOldGroup()
+	_, err := os.NewFile(3, "ready").Write([]byte{42})
+	mustMove(err)
+	select {}
 }
 
 func mustMove(err error) {

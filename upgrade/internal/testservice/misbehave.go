@@ -42,6 +42,7 @@ var misbehaviours = map[plan.Misbehaviour]misbehaviour{
 	plan.JoinsOldGroup:  {start: joinOldGroup},
 	plan.OwnSession:     {start: beginSession},
 	plan.LeavesHelper:   {start: leaveHelper},
+	plan.OnlyReady:      {start: onlyReady},
 	plan.ExitsOfHelper:  {start: func() { leaveHelper(); os.Exit(7) }},
 
 	plan.ListenFails:          {listen: listenNowhere},

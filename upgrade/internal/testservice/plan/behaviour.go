@@ -20,6 +20,7 @@ const (
 	OwnSession    Misbehaviour = "session"        // begins one, with a group of its own
 	LeavesHelper  Misbehaviour = "helper"         // in its group, with all that it has inherited, and joins the old group
 	ExitsOfHelper Misbehaviour = "exit of helper" // the same, and exits with status 7
+	OnlyReady     Misbehaviour = "only ready"     // joins the old group, writes tableflip's Ready byte, and says and hears nothing else
 )
 
 // When listeners are opened.
@@ -95,6 +96,7 @@ type Verification string
 
 // The verifications.
 const (
+	VerifyPasses Verification = "ok"
 	VerifyFails  Verification = "error"
 	VerifyPanics Verification = "panic"
 	VerifyExits  Verification = "exit" // its goroutine ends

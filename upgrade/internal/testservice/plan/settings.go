@@ -31,6 +31,7 @@ type Upgrading struct {
 	Soak, Timeout, AbortGrace, Silence time.Duration
 	MaxGenerations                     int
 	Sticky                             bool
+	AllowPlain                         bool
 	Version                            string
 }
 
