@@ -1,86 +1,138 @@
-// Package pidfile keeps the pid of the main generation in a file, and a text beside the file: how the last upgrade ended.
-// Both are replaced whole, so that a reader never sees half of a text.
+// Package pidfile keeps the pid of the main generation in a file, and a text beside it: how the last upgrade ended. Both are
+// replaced whole, so that a reader never sees half of them.
+//
+// The directory may be one where other users may write, as /tmp with its sticky bit. A file is written under a new name
+// that nobody can guess, and renamed in the directory that was held open meanwhile. So nothing is written through a link
+// that somebody has planted, and what is planted is not in the way.
 package pidfile
 
 import (
+	"crypto/rand"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/midair-go/midair/internal/sys"
 )
 
-// File keeps the pid of the main generation. The file is staged beside its place first, so that a directory without the
-// right to write is found out before the commit and not afterwards.
+// File keeps the pid of the main generation. It is staged beside its place first, so that a directory that cannot
+// be written to is found out before the commit and not after it. Its methods may be called from any goroutine.
 type File struct {
-	path   string // empty: there is no file
-	staged bool
+	path string // empty: there is none
+
+	mu     sync.Mutex
+	dir    *directory // where staged is; nil while nothing is staged
+	staged staged     // the pid file to be
 }
+
+// staged is a file that this process has made beside the pid file, and that is not in its place yet. Without a name there
+// is none.
+type staged struct {
+	name string
+	uid  int // who has made it
+}
+
+// entry is what a name in a directory stands for.
+type entry struct {
+	regular, directory bool
+	uid                int // of its owner; nobody if it is not known
+}
+
+// nobody is the uid of an owner that is not known, and of every process where processes have no uids.
+const nobody = -1
 
 // New returns the file at path. With an empty path there is no file, and every method does nothing.
 func New(path string) *File { return &File{path: path} }
 
-// Stage writes the file beside its place. Stage may be called again: rights and directories may have changed meanwhile.
+// Stage may be called again: rights and directories may have changed since the first time.
 func (p *File) Stage() error {
-	if p.path == "" || p.staged && p.canPublish() {
+	if p.path == "" {
 		return nil
 	}
-	p.staged = false
-	if info, err := os.Stat(p.path); err == nil && info.IsDir() {
-		return fmt.Errorf("pid file %s: is a directory", p.path)
-	}
-	name := p.stagedBy(os.Getpid())
-	os.Remove(name) // left by a process that had the same pid and was killed
-	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
-	if err != nil {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	defer p.rest()
+	if err := p.stage(); err != nil {
 		return fmt.Errorf("pid file %s: %w", p.path, err)
+	}
+	return nil
+}
+
+func (p *File) stage() error {
+	if err := p.hold(); err != nil {
+		return err
+	}
+	if e, err := p.dir.look(p.base()); err == nil && e.directory {
+		return errors.New("is a directory")
+	}
+	if p.staged.name != "" && p.canPublish() {
+		return nil
+	}
+	p.drop(&p.staged)
+	f, err := p.create(&p.staged)
+	if err != nil {
+		return err
 	}
 	_, err = f.WriteString(strconv.Itoa(os.Getpid()) + "\n")
 	if closeErr := f.Close(); err == nil {
 		err = closeErr
 	}
 	if err != nil {
-		os.Remove(name)
-		return fmt.Errorf("pid file %s: %w", p.path, err)
+		p.drop(&p.staged)
 	}
-	p.staged = true
-	return nil
+	return err
 }
 
-// canPublish reports whether the staged file is still there and may be renamed.
+// canPublish reports whether the staged file is still there and may be renamed. The process may have another uid by now.
 func (p *File) canPublish() bool {
-	_, err := os.Lstat(p.stagedBy(os.Getpid()))
-	return err == nil && sys.MayWrite(filepath.Dir(p.path))
+	_, err := p.dir.look(p.staged.name)
+	return err == nil && p.staged.uid == os.Geteuid() && sys.MayWrite(filepath.Dir(p.path))
 }
 
-// stagedBy is the name under which a process stages the file.
-func (p *File) stagedBy(pid int) string {
-	return filepath.Join(filepath.Dir(p.path), "."+filepath.Base(p.path)+"."+strconv.Itoa(pid))
-}
-
-// Publish puts the file in its place. A file that is not staged, or whose staged file has gone, is staged first.
+// Publish puts the staged file in its place.
 func (p *File) Publish() error {
 	if p.path == "" {
 		return nil
 	}
-	if err := p.Stage(); err != nil {
-		return err
-	}
-	p.staged = false
-	if err := os.Rename(p.stagedBy(os.Getpid()), p.path); err != nil {
-		os.Remove(p.stagedBy(os.Getpid()))
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	defer p.rest()
+	if err := p.publish(); err != nil {
 		return fmt.Errorf("pid file %s: %w", p.path, err)
 	}
 	return nil
 }
 
-// Discard removes the files that a process, for instance a dead candidate, has staged and not published.
+// publish renames what is staged, which takes neither room nor a descriptor, or else a new file.
+func (p *File) publish() error {
+	if p.hold() == nil && p.staged.name != "" && p.place(&p.staged, p.base()) == nil {
+		return nil
+	}
+	if err := p.stage(); err != nil {
+		return err
+	}
+	return p.place(&p.staged, p.base())
+}
+
+// Discard removes what the given process, this one or a dead candidate, has staged and not published. What belongs to
+// another uid than that of this process stays: anybody may have made it.
 func (p *File) Discard(pid int) {
-	if p.path != "" {
-		os.Remove(p.stagedBy(pid))
-		os.Remove(p.stagedBy(pid) + lastSuffix)
+	if p.path == "" {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	defer p.rest()
+	if pid == os.Getpid() {
+		p.drop(&p.staged)
+	}
+	if p.hold() == nil {
+		p.sweep(pid)
 	}
 }
 
@@ -90,47 +142,117 @@ func (p *File) Owned() bool {
 	return err == nil && strings.TrimSpace(string(b)) == strconv.Itoa(os.Getpid())
 }
 
-// Remove removes the file and the text beside the file if the file names this process, and the staged file of this process.
+// Remove removes the file and the text beside it if they are this process's, and what it has staged.
 func (p *File) Remove() {
 	p.Discard(os.Getpid())
-	if p.path != "" && p.Owned() {
-		os.Remove(p.path)
-		os.Remove(p.path + lastSuffix)
+	if p.path == "" || !p.Owned() {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	defer p.rest()
+	if p.hold() == nil {
+		p.dir.remove(p.base())
+		p.dir.remove(p.base() + lastSuffix)
 	}
 }
 
-// WriteLast writes a text beside the pid file, whole or not at all.
-func (p *File) WriteLast(text []byte) error {
-	if p.path == "" {
+func (p *File) base() string { return filepath.Base(p.path) }
+
+// hold opens the directory of the pid file, unless it is the one that is open. What was staged in another one is removed.
+func (p *File) hold() error {
+	path := filepath.Dir(p.path)
+	if p.dir != nil && p.dir.isAt(path) {
 		return nil
 	}
-	tmp := p.stagedBy(os.Getpid()) + lastSuffix
-	err := os.WriteFile(tmp, text, 0o644)
+	p.drop(&p.staged)
+	p.rest()
+	dir, err := openDirectory(path)
+	p.dir = dir
+	return err
+}
+
+// rest closes the directory when nothing is staged in it: a directory that is held cannot be unmounted.
+func (p *File) rest() {
+	if p.dir != nil && p.staged.name == "" {
+		p.dir.close()
+		p.dir = nil
+	}
+}
+
+// create makes a file in the held directory under a new name.
+func (p *File) create(s *staged) (*os.File, error) {
+	name := p.stagedBy(os.Getpid()) + "." + rand.Text()[:randomLen]
+	f, err := p.dir.create(name)
 	if err == nil {
-		err = os.Rename(tmp, p.path+lastSuffix)
+		*s = staged{name: name, uid: os.Geteuid()}
 	}
-	if err != nil {
-		os.Remove(tmp)
-		return fmt.Errorf("%s: %w", p.path+lastSuffix, err)
-	}
-	return nil
+	return f, err
 }
 
-// ReadLast returns the text that WriteLast of any process has written beside the pid file.
-func ReadLast(pidFile string) ([]byte, error) { return os.ReadFile(pidFile + lastSuffix) }
-
-// Read returns the pid that the file names.
-func Read(file string) (int, error) {
-	b, err := os.ReadFile(file)
-	if err != nil {
-		return 0, err
+// place puts a staged file where it belongs. It is gone if that fails.
+func (p *File) place(s *staged, name string) error {
+	err := p.dir.rename(s.name, name)
+	if err == nil {
+		*s = staged{}
+		return nil
 	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
-	if err != nil || pid <= 1 {
-		return 0, fmt.Errorf("pid file %s: %.40q is no pid of a service: is the file its Options.PIDFile?", file, b)
+	p.drop(s)
+	if e, lookErr := p.dir.look(name); lookErr == nil && errors.Is(err, fs.ErrPermission) && e.uid != os.Geteuid() {
+		err = fmt.Errorf("%w: it belongs to uid %d and this process to uid %d: remove it", err, e.uid, os.Geteuid())
 	}
-	return pid, nil
+	return err
 }
 
-// lastSuffix is what the file of WriteLast has after the name of the pid file.
-const lastSuffix = ".last"
+// drop removes a staged file.
+func (p *File) drop(s *staged) {
+	if s.name != "" {
+		p.dir.remove(s.name)
+		*s = staged{}
+	}
+}
+
+// stagedBy is how the names begin under which a process stages files.
+func (p *File) stagedBy(pid int) string { return "." + p.base() + "." + strconv.Itoa(pid) }
+
+// sweep removes the files that a process has staged, this one's last ones excepted. A directory that may not be listed
+// keeps them.
+func (p *File) sweep(pid int) {
+	list, err := p.dir.list()
+	if err != nil {
+		return
+	}
+	defer list.Close()
+	for err == nil {
+		var names []string
+		names, err = list.Readdirnames(1024) // others may have filled the directory
+		for _, name := range names {
+			if p.isStaged(name, pid) && name != p.staged.name {
+				p.removeOwn(name)
+			}
+		}
+	}
+}
+
+func (p *File) removeOwn(name string) {
+	if e, err := p.dir.look(name); err == nil && e.regular && e.uid == os.Geteuid() {
+		p.dir.remove(name)
+	}
+}
+
+// isStaged reports whether a process stages files under such a name. Builds before the random names had one for each file.
+func (p *File) isStaged(name string, pid int) bool {
+	rest, ok := strings.CutPrefix(name, p.stagedBy(pid))
+	if !ok || rest == "" || rest == lastSuffix {
+		return ok
+	}
+	random, ok := strings.CutPrefix(rest, ".")
+	return ok && len(random) == randomLen && strings.Trim(random, "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") == ""
+}
+
+const (
+	// lastSuffix is what the file of WriteLast has after the name of the pid file.
+	lastSuffix = ".last"
+	// randomLen is the length of the part of a name that nobody can guess: 65 bits.
+	randomLen = 13
+)

@@ -1,0 +1,55 @@
+//go:build !linux
+
+package pidfile
+
+import "os"
+
+// directory is an open directory. What is done in it is done there, whatever becomes of its path.
+type directory struct{ root *os.Root }
+
+func openDirectory(path string) (*directory, error) {
+	root, err := os.OpenRoot(path)
+	if err != nil {
+		return nil, err
+	}
+	return &directory{root}, nil
+}
+
+func (d *directory) close() { d.root.Close() }
+
+// isAt reports whether path leads to this directory.
+func (d *directory) isAt(path string) bool {
+	here, err := d.root.Stat(".")
+	if err != nil {
+		return false
+	}
+	there, err := os.Stat(path)
+	return err == nil && os.SameFile(here, there)
+}
+
+// create makes a new file for writing. It fails if the name is taken, by a link too.
+func (d *directory) create(name string) (*os.File, error) {
+	return d.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+}
+
+// rename gives a file another name, and replaces what has that name: a link itself and not what it leads to.
+func (d *directory) rename(from, to string) error { return d.root.Rename(from, to) }
+
+// remove removes a name, but not a directory.
+func (d *directory) remove(name string) {
+	if e, err := d.look(name); err == nil && !e.directory {
+		_ = d.root.Remove(name)
+	}
+}
+
+// look returns what a name stands for, without following a link.
+func (d *directory) look(name string) (entry, error) {
+	info, err := d.root.Lstat(name)
+	if err != nil {
+		return entry{}, err
+	}
+	return entry{regular: info.Mode().IsRegular(), directory: info.IsDir(), uid: owner(info)}, nil
+}
+
+// list opens the directory for its names.
+func (d *directory) list() (*os.File, error) { return d.root.Open(".") }

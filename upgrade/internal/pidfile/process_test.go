@@ -1,0 +1,119 @@
+//go:build linux
+
+package pidfile
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/midair-go/midair/internal/testutil"
+)
+
+const patience = 20 * time.Second
+
+func TestMain(m *testing.M) {
+	testutil.Main(m, map[string]func() int{"publishes": role(publishes), "drops": role(drops)})
+}
+
+// role is a function that gets the directory of the pid file as its argument.
+func role(fn func(dir string) error) func() int {
+	return func() int {
+		if err := fn(os.Args[1]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		return 0
+	}
+}
+
+// mustEndWell waits for the end of a role.
+func mustEndWell(t *testing.T, p *testutil.Proc) {
+	t.Helper()
+	if code, err := p.Wait(patience); err != nil || code != 0 {
+		t.Fatalf("exit code %d, %v: %s", code, err, p.Output())
+	}
+}
+
+// publishes puts the own pid into the file many times.
+func publishes(dir string) error {
+	p := New(filepath.Join(dir, "pid"))
+	for range 300 {
+		if err := errors.Join(p.Stage(), p.Publish(), p.WriteLast([]byte("an outcome")), p.Stage()); err != nil {
+			return err
+		}
+		p.Discard(os.Getpid())
+	}
+	return nil
+}
+
+// Two processes with one pid file replace it whole, and neither takes away what the other one has staged.
+func TestTwoProcessesWithOneFile(t *testing.T) {
+	dir := t.TempDir()
+	other := testutil.Start(t, "publishes", testutil.Cfg{Args: []string{dir}})
+	if err := publishes(dir); err != nil {
+		t.Fatal(err)
+	}
+	mustEndWell(t, other)
+	b, err := os.ReadFile(filepath.Join(dir, "pid"))
+	if s := string(b); err != nil || s != ownPID() && s != strconv.Itoa(other.PID())+"\n" {
+		t.Errorf("the file holds %q, %v", b, err)
+	}
+	mustHold(t, filepath.Join(dir, "pid.last"), "an outcome")
+	if left := stagedIn(t, dir); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
+// drops writes the files as root, stages another one, and goes on as another user.
+func drops(dir string) error {
+	p := New(filepath.Join(dir, "pid"))
+	if err := errors.Join(p.Stage(), p.Publish(), p.WriteLast([]byte("of root")), p.Stage()); err != nil {
+		return err
+	}
+	if err := errors.Join(syscall.Setgroups(nil), syscall.Setgid(stranger), syscall.Setuid(stranger)); err != nil {
+		return err
+	}
+	err := errors.Join(p.Publish(), p.Stage(), p.Publish(), p.WriteLast([]byte("of the stranger")), p.Stage())
+	p.Discard(os.Getpid())
+	if !p.Owned() {
+		err = errors.Join(err, errors.New("the pid file is not its own"))
+	}
+	return err
+}
+
+// A service that begins as root and goes on as another user has its files replaced where that user may write, and is told
+// where it may not.
+func TestServiceMayDropItsUID(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("NOT RUN: only root may become another user")
+	}
+	dir, _ := shared(t)
+	sticky := testutil.Start(t, "drops", testutil.Cfg{Args: []string{dir}})
+	if code, err := sticky.Wait(patience); err != nil || code != 1 || !strings.Contains(sticky.Output(), "it belongs to uid 0 and this process to uid 65534") {
+		t.Errorf("in a sticky directory: exit code %d, %v: %s", code, err, sticky.Output())
+	}
+	dir, _ = shared(t)
+	if err := errors.Join(os.Chmod(dir, 0o755), os.Chown(dir, stranger, stranger)); err != nil {
+		t.Fatal(err)
+	}
+	p := testutil.Start(t, "drops", testutil.Cfg{Args: []string{dir}})
+	mustEndWell(t, p)
+	mustHold(t, filepath.Join(dir, "pid"), strconv.Itoa(p.PID())+"\n")
+	mustHold(t, filepath.Join(dir, "pid.last"), "of the stranger")
+	if left := stagedIn(t, dir); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+	for _, name := range []string{"pid", "pid.last"} {
+		info, err := os.Stat(filepath.Join(dir, name))
+		if err != nil || owner(info) != stranger {
+			t.Errorf("%s: %v, %v", name, info, err)
+		}
+	}
+}
