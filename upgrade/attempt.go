@@ -78,6 +78,7 @@ func newAttempt(ctx context.Context, u *Upgrader, m mode) *attempt {
 // run ends with nil when another process serves or a rehearsal went well, and with an *Error otherwise.
 func (a *attempt) run() {
 	ctx, end := a.u.tel.begin(a.ctx, a.mode, a.u.generation)
+	a.u.reserveOutcome()
 	err := a.steps(ctx)
 	if err != nil {
 		err = a.takeBack(err)

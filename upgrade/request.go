@@ -116,12 +116,20 @@ func (q *asked) killed() (Outcome, bool, error) {
 	return Outcome{}, true, fmt.Errorf("%w: pid %d has ended without removing %s, and no other process has taken over: start the service", ErrClosed, q.pid, q.file)
 }
 
+// reserveOutcome takes room for the outcome of an upgrade that begins: the disk may be full at its end.
+func (u *Upgrader) reserveOutcome() {
+	if err := u.pid.Reserve(); err != nil {
+		u.log.Warn("upgrade: no room is reserved for the outcome, it is tried again when the upgrade ends", "err", err)
+	}
+}
+
 // recordOutcome writes the outcome of an upgrade beside the pid file, for whoever has asked for it by a signal. A commit is
 // recorded by the new process and then by the old one, if nothing else has happened meanwhile.
 func (u *Upgrader) recordOutcome(out Outcome) {
 	if u.opts.PIDFile == "" {
 		return
 	}
+	defer u.pid.Unreserve()
 	last, ok := readOutcome(u.opts.PIDFile)
 	if ok && out.Committed && !last.Started.Before(out.Started) && !last.At.After(time.Now()) { // a clock may have been set back
 		return

@@ -149,6 +149,9 @@ func (u *Upgrader) prepare(ctx context.Context) error {
 	if err := u.pid.Stage(); err != nil {
 		return err
 	}
+	if !u.born.Started.IsZero() {
+		u.reserveOutcome() // of the upgrade that has started this process
+	}
 	u.mu.Lock()
 	checks := u.checks
 	u.mu.Unlock()

@@ -196,6 +196,9 @@ func (r *runner) unheard() {
 	broken := r.u.parent.Broken
 	if broken == nil {
 		r.orphaned()
+		if e := r.u.elder; e != nil {
+			r.u.pid.Discard(e.PID) // it may have been killed
+		}
 		return
 	}
 	r.u.log.Error("upgrade: lost the control socket", "err", broken)

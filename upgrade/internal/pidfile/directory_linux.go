@@ -4,6 +4,7 @@ import (
 	"io/fs"
 	"os"
 
+	"github.com/midair-go/midair/internal/sys"
 	"golang.org/x/sys/unix"
 )
 
@@ -72,6 +73,20 @@ func openat(dir int, name string, flags int, mode uint32) (int, error) {
 		fd, err := unix.Openat(dir, name, flags|unix.O_CLOEXEC, mode)
 		if err != unix.EINTR {
 			return fd, err
+		}
+	}
+}
+
+// allocate takes room on the disk for the beginning of a file.
+func allocate(f *os.File, size int) error {
+	for {
+		err := unix.Fallocate(int(sys.FD(f)), 0, 0, int64(size))
+		switch err {
+		case unix.EINTR:
+		case unix.EOPNOTSUPP, unix.ENOSYS:
+			return fill(f, size)
+		default:
+			return os.NewSyscallError("fallocate", err)
 		}
 	}
 }

@@ -1,37 +1,79 @@
 package pidfile
 
-import "fmt"
+import (
+	"fmt"
+	"os"
+)
+
+// outcomeRoom is how much Reserve takes on the disk. The longest outcomes are smaller: their reasons are cut.
+const outcomeRoom = 16 << 10
+
+// Reserve takes room on the disk for the text of WriteLast, which then does not fail because the disk is full. It is given
+// back by WriteLast, Unreserve and Discard.
+func (p *File) Reserve() error {
+	return p.aboutOutcome(func() error {
+		if p.outcome.name != "" {
+			return nil
+		}
+		if err := p.create(&p.outcome); err != nil {
+			return err
+		}
+		err := allocate(p.outcome.file, outcomeRoom)
+		if err != nil {
+			p.drop(&p.outcome)
+		}
+		return err
+	})
+}
+
+// Unreserve gives back what Reserve has taken, if anything.
+func (p *File) Unreserve() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.drop(&p.outcome)
+	p.rest()
+}
 
 // WriteLast writes a text beside the pid file, whole or not at all.
 func (p *File) WriteLast(text []byte) error {
+	return p.aboutOutcome(func() error {
+		if p.outcome.name != "" && p.putOutcome(text) == nil {
+			return nil
+		}
+		if err := p.create(&p.outcome); err != nil {
+			return err
+		}
+		return p.putOutcome(text)
+	})
+}
+
+func (p *File) putOutcome(text []byte) error {
+	if err := p.write(&p.outcome, text); err != nil {
+		return err
+	}
+	return p.place(&p.outcome, p.base()+lastSuffix)
+}
+
+// aboutOutcome calls fn while the directory is held.
+func (p *File) aboutOutcome(fn func() error) error {
 	if p.path == "" {
 		return nil
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	defer p.rest()
-	if err := p.writeLast(text); err != nil {
+	err := p.hold()
+	if err == nil {
+		err = fn()
+	}
+	if err != nil {
 		return fmt.Errorf("%s: %w", p.path+lastSuffix, err)
 	}
 	return nil
 }
 
-func (p *File) writeLast(text []byte) error {
-	if err := p.hold(); err != nil {
-		return err
-	}
-	var s staged
-	f, err := p.create(&s)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
-	if err != nil {
-		p.drop(&s)
-		return err
-	}
-	return p.place(&s, p.base()+lastSuffix)
+// fill takes room on the disk where nothing else does: by writing.
+func fill(f *os.File, size int) error {
+	_, err := f.WriteAt(make([]byte, size), 0)
+	return err
 }

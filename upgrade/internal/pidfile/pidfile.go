@@ -25,16 +25,18 @@ import (
 type File struct {
 	path string // empty: there is none
 
-	mu     sync.Mutex
-	dir    *directory // where staged is; nil while nothing is staged
-	staged staged     // the pid file to be
+	mu      sync.Mutex
+	dir     *directory // where staged and outcome are; nil while there is neither
+	staged  staged     // the pid file to be
+	outcome staged     // the text beside it to be
 }
 
 // staged is a file that this process has made beside the pid file, and that is not in its place yet. Without a name there
 // is none.
 type staged struct {
 	name string
-	uid  int // who has made it
+	uid  int      // who has made it
+	file *os.File // nil if everything is written
 }
 
 // entry is what a name in a directory stands for.
@@ -74,18 +76,10 @@ func (p *File) stage() error {
 		return nil
 	}
 	p.drop(&p.staged)
-	f, err := p.create(&p.staged)
-	if err != nil {
+	if err := p.create(&p.staged); err != nil {
 		return err
 	}
-	_, err = f.WriteString(strconv.Itoa(os.Getpid()) + "\n")
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
-	if err != nil {
-		p.drop(&p.staged)
-	}
-	return err
+	return p.write(&p.staged, []byte(strconv.Itoa(os.Getpid())+"\n"))
 }
 
 // canPublish reports whether the staged file is still there and may be renamed. The process may have another uid by now.
@@ -129,7 +123,7 @@ func (p *File) Discard(pid int) {
 	defer p.mu.Unlock()
 	defer p.rest()
 	if pid == os.Getpid() {
-		p.drop(&p.staged)
+		p.dropAll()
 	}
 	if p.hold() == nil {
 		p.sweep(pid)
@@ -165,7 +159,7 @@ func (p *File) hold() error {
 	if p.dir != nil && p.dir.isAt(path) {
 		return nil
 	}
-	p.drop(&p.staged)
+	p.dropAll()
 	p.rest()
 	dir, err := openDirectory(path)
 	p.dir = dir
@@ -174,20 +168,36 @@ func (p *File) hold() error {
 
 // rest closes the directory when nothing is staged in it: a directory that is held cannot be unmounted.
 func (p *File) rest() {
-	if p.dir != nil && p.staged.name == "" {
+	if p.dir != nil && p.staged.name == "" && p.outcome.name == "" {
 		p.dir.close()
 		p.dir = nil
 	}
 }
 
 // create makes a file in the held directory under a new name.
-func (p *File) create(s *staged) (*os.File, error) {
+func (p *File) create(s *staged) error {
 	name := p.stagedBy(os.Getpid()) + "." + rand.Text()[:randomLen]
 	f, err := p.dir.create(name)
 	if err == nil {
-		*s = staged{name: name, uid: os.Geteuid()}
+		*s = staged{name: name, uid: os.Geteuid(), file: f}
 	}
-	return f, err
+	return err
+}
+
+// write gives a staged file its whole content. It is gone if that fails.
+func (p *File) write(s *staged, content []byte) error {
+	_, err := s.file.WriteAt(content, 0)
+	if err == nil {
+		err = s.file.Truncate(int64(len(content)))
+	}
+	if closeErr := s.file.Close(); err == nil {
+		err = closeErr
+	}
+	s.file = nil
+	if err != nil {
+		p.drop(s)
+	}
+	return err
 }
 
 // place puts a staged file where it belongs. It is gone if that fails.
@@ -206,10 +216,18 @@ func (p *File) place(s *staged, name string) error {
 
 // drop removes a staged file.
 func (p *File) drop(s *staged) {
+	if s.file != nil {
+		s.file.Close()
+	}
 	if s.name != "" {
 		p.dir.remove(s.name)
-		*s = staged{}
 	}
+	*s = staged{}
+}
+
+func (p *File) dropAll() {
+	p.drop(&p.staged)
+	p.drop(&p.outcome)
 }
 
 // stagedBy is how the names begin under which a process stages files.
@@ -227,7 +245,7 @@ func (p *File) sweep(pid int) {
 		var names []string
 		names, err = list.Readdirnames(1024) // others may have filled the directory
 		for _, name := range names {
-			if p.isStaged(name, pid) && name != p.staged.name {
+			if p.isStaged(name, pid) && name != p.staged.name && name != p.outcome.name {
 				p.removeOwn(name)
 			}
 		}

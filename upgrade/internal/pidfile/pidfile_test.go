@@ -172,8 +172,8 @@ func TestMethodsMayBeCalledAtOnce(t *testing.T) {
 	text := []byte(strings.Repeat("an outcome ", 500))
 	var calls sync.WaitGroup
 	for _, call := range []func() error{
-		p.Stage, p.Publish, func() error { return p.WriteLast(text) }, func() error { p.Discard(os.Getpid()); return nil },
-		func() error { p.Discard(1 << 30); p.Owned(); return nil },
+		p.Stage, p.Publish, p.Reserve, func() error { return p.WriteLast(text) }, func() error { p.Discard(os.Getpid()); return nil },
+		func() error { p.Discard(1 << 30); p.Owned(); p.Unreserve(); return nil },
 	} {
 		calls.Go(func() {
 			for range 200 {
