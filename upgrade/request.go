@@ -20,6 +20,13 @@ import (
 // upgrade goes on then. The Outcome is what the service wrote beside the pid file, ready to be printed as JSON. An upgrade
 // that was under way already is waited for as well: the signal asks for one after it. Of two requests at the same time
 // both may get the outcome of the later upgrade.
+//
+// Nobody else is to direct the signal or the answer, also where other users may write, as in /tmp. So Request refuses a
+// pid file that belongs neither to root, nor to the user that calls Request, nor to the user of the process that the file
+// names, and an outcome that belongs neither to root nor to that user: the error has the file, both uids, and what to do. An
+// outcome that is refused is waited for on: a service that may replace it does. A pid file may be a symbolic link that
+// belongs to one of those users, in a directory where others may not write; the outcome is then beside the file that the
+// link leads to. What is not a regular file is refused, and never waited for.
 func Request(ctx context.Context, pidFile string) (Outcome, error) {
 	q := asked{file: pidFile, at: time.Now()}
 	if err := q.signal(); err != nil {
@@ -36,26 +43,31 @@ func Request(ctx context.Context, pidFile string) (Outcome, error) {
 		case <-look.C:
 		case <-ctx.Done():
 			return Outcome{}, fmt.Errorf("upgrade: no outcome after %v, the upgrade goes on; the log of pid %d tells more: %w",
-				time.Since(q.at).Round(100*time.Millisecond), q.pid, context.Cause(ctx))
+				time.Since(q.at).Round(100*time.Millisecond), q.pid, q.withRefusal(context.Cause(ctx)))
 		}
 	}
 }
 
 // asked is a signal that was sent.
 type asked struct {
-	file string
-	pid  int
-	proc *os.Process
-	at   time.Time
-	lost time.Time // when the process was found to have ended
+	file    string
+	service pidfile.Service // that got the signal
+	pid     int             // of the process that is to answer
+	proc    *os.Process
+	at      time.Time
+	lost    time.Time // when the process was found to have ended
+	refused error     // why the outcome that is there is none
+	handed  time.Time // when another process was found to serve, with such an outcome
 }
 
-// heirLimit is how long a candidate may take to become the service when the old process was killed.
+// heirLimit is how long a candidate may take to become the service when the old process was killed, and to record the
+// outcome when it serves.
 const heirLimit = 5 * time.Second
 
 // signal sends it, to nobody who would not know what it means.
 func (q *asked) signal() (err error) {
-	q.pid, err = pidfile.Read(q.file)
+	q.service, err = pidfile.Read(q.file)
+	q.pid = q.service.PID
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("%w: there is no pid file %s: is the service running, with this as its Options.PIDFile?", ErrClosed, q.file)
@@ -81,28 +93,60 @@ func (q *asked) signal() (err error) {
 // changed hands with it: then the signal was passed on, and the next outcome counts.
 func (q *asked) look() (Outcome, bool, error) {
 	gone := errors.Is(q.proc.Signal(syscall.Signal(0)), os.ErrProcessDone) // asked first: it writes the files before it goes
-	if out, ok := readOutcome(q.file); ok && !out.Started.Before(q.at) && (out.Committed || out.Kind != modeRehearsal.String()) {
+	out, err := readOutcome(q.service.ReadLast())
+	if err == nil && !out.Started.Before(q.at) && (out.Committed || out.Kind != modeRehearsal.String()) {
 		if !out.Committed {
 			return out, true, &Error{Phase: out.Phase, Reason: out.Reason, PID: out.PID}
 		}
 		return out, true, nil
 	}
-	if !gone {
-		return Outcome{}, false, nil
+	q.refused = nil
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		q.refused = err
 	}
-	pid, err := pidfile.Read(q.file)
+	if !gone {
+		return q.handedOver()
+	}
+	now, err := pidfile.Read(q.file)
 	switch {
 	case err != nil:
-		return Outcome{}, true, fmt.Errorf("%w: pid %d has ended: %w", ErrClosed, q.pid, err)
-	case pid == q.pid:
+		return Outcome{}, true, fmt.Errorf("%w: pid %d has ended: %w", ErrClosed, q.pid, q.withRefusal(err))
+	case now.PID == q.pid:
 		return q.killed()
 	}
-	next, err := os.FindProcess(pid)
+	next, err := os.FindProcess(now.PID)
 	if err == nil {
 		q.proc.Release()
-		q.proc, q.pid, q.lost = next, pid, time.Time{}
+		q.proc, q.pid, q.lost = next, now.PID, time.Time{}
 	}
 	return Outcome{}, false, nil
+}
+
+// handedOver gives up when another process has become the service and what is in the place of the outcome is still
+// refused: the service cannot replace it.
+func (q *asked) handedOver() (Outcome, bool, error) {
+	if q.refused == nil {
+		q.handed = time.Time{}
+		return Outcome{}, false, nil
+	}
+	now, err := pidfile.Read(q.file)
+	switch {
+	case err != nil || now.PID == q.service.PID:
+		q.handed = time.Time{}
+	case q.handed.IsZero():
+		q.handed = time.Now()
+	case time.Since(q.handed) >= heirLimit:
+		return Outcome{}, true, fmt.Errorf("upgrade: pid %d serves now, and the outcome cannot be read: %w", now.PID, q.refused)
+	}
+	return Outcome{}, false, nil
+}
+
+// withRefusal adds to an error why there is no outcome.
+func (q *asked) withRefusal(err error) error {
+	if q.refused == nil {
+		return err
+	}
+	return fmt.Errorf("%w; %w", err, q.refused)
 }
 
 // killed waits a moment for the candidate of a process that did not end by itself: it takes over.
@@ -130,8 +174,8 @@ func (u *Upgrader) recordOutcome(out Outcome) {
 		return
 	}
 	defer u.pid.Unreserve()
-	last, ok := readOutcome(u.opts.PIDFile)
-	if ok && out.Committed && !last.Started.Before(out.Started) && !last.At.After(time.Now()) { // a clock may have been set back
+	last, err := readOutcome(u.pid.ReadLast())
+	if err == nil && out.Committed && !last.Started.Before(out.Started) && !last.At.After(time.Now()) { // a clock may have been set back
 		return
 	}
 	b, err := json.Marshal(out)
@@ -143,7 +187,10 @@ func (u *Upgrader) recordOutcome(out Outcome) {
 	}
 }
 
-func readOutcome(pidFile string) (out Outcome, ok bool) {
-	b, err := pidfile.ReadLast(pidFile)
-	return out, err == nil && json.Unmarshal(b, &out) == nil
+// readOutcome reads the text that was recorded.
+func readOutcome(text []byte, err error) (out Outcome, _ error) {
+	if err == nil {
+		err = json.Unmarshal(text, &out)
+	}
+	return out, err
 }

@@ -303,7 +303,7 @@ func TestUnwritableOutcomeHurtsNobody(t *testing.T) {
 		t.Fatal(err)
 	}
 	q := <-beginRequest(t, r, 3*time.Second)
-	if !errors.Is(q.err, context.DeadlineExceeded) {
+	if !errors.Is(q.err, context.DeadlineExceeded) || !strings.Contains(q.err.Error(), lastFile(r)+": is not a regular file") {
 		t.Errorf("%+v, %v", q.Outcome, q.err)
 	}
 	r.WaitServing(2, 0)

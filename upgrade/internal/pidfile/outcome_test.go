@@ -8,23 +8,19 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"testing"
 
 	"golang.org/x/sys/unix"
 )
 
-// onSmallDisk runs fn with a directory on a disk of 128 KiB that only fn's thread has.
-func onSmallDisk(t *testing.T, fn func(dir string) error) {
+// withMount runs fn where a small disk, of 128 KiB, is mounted on a directory for nobody else.
+func withMount(t *testing.T, dir string, fn func() error) {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("NOT RUN: only root may mount a small disk")
 	}
-	dir := t.TempDir()
 	unable := errors.New("a small disk cannot be mounted")
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // and not unlocked: the mount ends with this thread
+	err := inThread(func() error {
 		err := unix.Unshare(unix.CLONE_NEWNS)
 		if err == nil {
 			err = unix.Mount("none", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
@@ -33,12 +29,11 @@ func onSmallDisk(t *testing.T, fn func(dir string) error) {
 			err = unix.Mount("midair", dir, "tmpfs", 0, "size=128k")
 		}
 		if err != nil {
-			done <- fmt.Errorf("%w: %w", unable, err)
-			return
+			return fmt.Errorf("%w: %w", unable, err)
 		}
-		done <- fn(dir)
-	}()
-	if err := <-done; errors.Is(err, unable) {
+		return fn()
+	})
+	if errors.Is(err, unable) {
 		t.Skip("NOT RUN: ", err)
 	} else if err != nil {
 		t.Fatal(err)
@@ -65,7 +60,8 @@ func fillUp(dir string) error {
 // nothing, and is written as soon as there is room again.
 func TestFullDiskDoesNotLoseTheOutcome(t *testing.T) {
 	text := bytes.Repeat([]byte("a reason "), 1500)
-	onSmallDisk(t, func(dir string) error {
+	dir := t.TempDir()
+	withMount(t, dir, func() error {
 		p := New(filepath.Join(dir, "pid"))
 		if err := errors.Join(p.Stage(), p.Reserve(), p.Reserve(), fillUp(dir)); err != nil {
 			return err

@@ -130,10 +130,13 @@ func (p *File) Discard(pid int) {
 	}
 }
 
-// Owned reports whether the file names this process.
+// Owned reports whether the file names this process. It may have been written when the process still was root.
 func (p *File) Owned() bool {
-	b, err := os.ReadFile(p.path)
-	return err == nil && strings.TrimSpace(string(b)) == strconv.Itoa(os.Getpid())
+	b, info, err := readFile(p.path, pidLimit)
+	if err != nil || owner(info) != 0 && owner(info) != os.Geteuid() {
+		return false
+	}
+	return strings.TrimSpace(string(b)) == strconv.Itoa(os.Getpid())
 }
 
 // Remove removes the file and the text beside it if they are this process's, and what it has staged.

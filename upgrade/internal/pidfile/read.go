@@ -2,23 +2,157 @@ package pidfile
 
 import (
 	"fmt"
+	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 )
 
-// ReadLast returns the text that WriteLast of any process has written beside the pid file.
-func ReadLast(pidFile string) ([]byte, error) { return os.ReadFile(pidFile + lastSuffix) }
+// Service is the process that a pid file names, and what a reader has to know to believe the file beside it.
+type Service struct {
+	PID  int
+	uid  int    // of the process; that of the pid file where a process does not show its uid
+	file string // the pid file itself
+}
 
-// Read returns the pid that the file names.
-func Read(file string) (int, error) {
-	b, err := os.ReadFile(file)
+// The largest files that are read. A pid file is much smaller, an outcome is cut at less than outcomeRoom.
+const (
+	pidLimit  = 4 << 10
+	lastLimit = 1 << 20
+)
+
+// Read returns the process that a pid file names. The file must belong to root, to the uid of this process or to that of
+// the process that it names: anybody else could have the signal sent to a process of somebody else. Where a process does
+// not show its uid, any owner will do in a directory where others may not write.
+//
+// A symbolic link in the place of the file is followed if others may not write to its directory, and if it belongs to one
+// of those who may own the file. So /run/x.pid may be a link, and a link that is planted in /tmp is refused.
+func Read(path string) (Service, error) {
+	s, err := read(path)
 	if err != nil {
-		return 0, err
+		return Service{}, fmt.Errorf("pid file %s: %w", path, err)
+	}
+	return s, nil
+}
+
+func read(path string) (Service, error) {
+	file, owners, err := follow(path)
+	if err != nil {
+		return Service{}, err
+	}
+	b, info, err := readFile(file, pidLimit)
+	if err != nil {
+		return Service{}, err
 	}
 	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
 	if err != nil || pid <= 1 {
-		return 0, fmt.Errorf("pid file %s: %.40q is no pid of a service: is the file its Options.PIDFile?", file, b)
+		return Service{}, fmt.Errorf("%.40q is no pid of a service: is the file its Options.PIDFile?", b)
 	}
-	return pid, nil
+	s := Service{PID: pid, uid: owner(info), file: file}
+	uid, ended := uidOf(pid)
+	if ended || uid == nobody && !othersMayWrite(file) { // there is nobody to be harmed, or nobody to do it
+		return s, nil
+	}
+	for _, o := range append(owners, owner(info)) {
+		if o != 0 && o != os.Geteuid() && o != uid {
+			return Service{}, fmt.Errorf("belongs to uid %d, and pid %d, which it names, to %s: another user may have put it there: "+
+				"remove it and start the service again, with a pid file where only the service may write", o, pid, uidText(uid))
+		}
+	}
+	if uid != nobody {
+		s.uid = uid
+	}
+	return s, nil
+}
+
+func uidText(uid int) string {
+	if uid == nobody {
+		return "a uid that is not known"
+	}
+	return "uid " + strconv.Itoa(uid)
+}
+
+// ReadLast returns the text that WriteLast of the service has written beside the pid file. The file must belong to root or
+// to the uid that the service had when the pid file was read. Where others may not write to the directory it may also be
+// the uid of the process that the pid file names by now: a service may drop privileges from one generation to the next.
+func (s Service) ReadLast() ([]byte, error) {
+	path := s.file + lastSuffix
+	b, info, err := readFile(path, lastLimit)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	uid := owner(info)
+	if uid == 0 || uid == s.uid {
+		return b, nil
+	}
+	if !othersMayWrite(path) {
+		if now, err := read(s.file); err == nil && now.uid == uid {
+			return b, nil
+		}
+	}
+	return nil, fmt.Errorf("%s: belongs to uid %d, and the service to uid %d: another user may have put it there: remove it", path, uid, s.uid)
+}
+
+// ReadLast returns the text that WriteLast of this generation or another one has written beside the pid file.
+func (p *File) ReadLast() ([]byte, error) {
+	return Service{uid: os.Geteuid(), file: p.path}.ReadLast()
+}
+
+// follow returns the path that a link leads to, the path itself if it is none, and the owners of the links on the way.
+func follow(path string) (string, []int, error) {
+	var owners []int
+	for range 8 {
+		info, err := os.Lstat(path)
+		if err != nil || info.Mode().Type() != fs.ModeSymlink {
+			return path, owners, err
+		}
+		if othersMayWrite(path) {
+			return "", nil, fmt.Errorf("%s is a symbolic link of uid %d in a directory where other users may write: remove it, or give the path that it leads to",
+				path, owner(info))
+		}
+		target, err := os.Readlink(path)
+		if err != nil {
+			return "", nil, err
+		}
+		if !filepath.IsAbs(target) { // not joined: what is before .. may be a link too
+			dir, _ := filepath.Split(path)
+			target = dir + target
+		}
+		path, owners = target, append(owners, owner(info))
+	}
+	return "", nil, fmt.Errorf("%s: too many symbolic links", path)
+}
+
+// readFile returns the content of a small file, and never waits: what is no regular file is not read. Where others may
+// write it must have one name only: they can give a name to the file of somebody else.
+func readFile(path string, most int64) ([]byte, os.FileInfo, error) {
+	info, err := os.Lstat(path)
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("is not a regular file: %v, of uid %d: remove it", info.Mode(), owner(info))
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	f, err := os.OpenFile(path, os.O_RDONLY|openSafely, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer f.Close()
+	info, err = f.Stat()
+	switch {
+	case err != nil:
+		return nil, nil, err
+	case !info.Mode().IsRegular():
+		return nil, nil, fmt.Errorf("is not a regular file: %v", info.Mode())
+	case names(info) > 1 && othersMayWrite(path):
+		return nil, nil, fmt.Errorf("has %d names in a directory where other users may write: one of them may have linked a file of uid %d there: remove it",
+			names(info), owner(info))
+	}
+	b, err := io.ReadAll(io.LimitReader(f, most+1))
+	if err == nil && int64(len(b)) > most {
+		err = fmt.Errorf("is larger than %d bytes", most)
+	}
+	return b, info, err
 }
