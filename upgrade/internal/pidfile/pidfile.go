@@ -51,7 +51,8 @@ const nobody = -1
 // New returns the file at path. With an empty path there is no file, and every method does nothing.
 func New(path string) *File { return &File{path: path} }
 
-// Stage may be called again: rights and directories may have changed since the first time.
+// Stage may be called again: rights and directories may have changed since the first time. It also removes what the process
+// that the file still names has staged, if that process was killed.
 func (p *File) Stage() error {
 	if p.path == "" {
 		return nil
@@ -71,6 +72,9 @@ func (p *File) stage() error {
 	}
 	if e, err := p.dir.look(p.base()); err == nil && e.directory {
 		return errors.New("is a directory")
+	}
+	if last, err := read(p.path); err == nil && hasEnded(last.PID) {
+		p.sweep(last.PID)
 	}
 	if p.staged.name != "" && p.canPublish() {
 		return nil
@@ -236,8 +240,7 @@ func (p *File) dropAll() {
 // stagedBy is how the names begin under which a process stages files.
 func (p *File) stagedBy(pid int) string { return "." + p.base() + "." + strconv.Itoa(pid) }
 
-// sweep removes the files that a process has staged, this one's last ones excepted. A directory that may not be listed
-// keeps them.
+// sweep removes the files that a process has staged. A directory that may not be listed keeps them.
 func (p *File) sweep(pid int) {
 	list, err := p.dir.list()
 	if err != nil {
@@ -248,7 +251,7 @@ func (p *File) sweep(pid int) {
 		var names []string
 		names, err = list.Readdirnames(1024) // others may have filled the directory
 		for _, name := range names {
-			if p.isStaged(name, pid) && name != p.staged.name && name != p.outcome.name {
+			if p.isStaged(name, pid) {
 				p.removeOwn(name)
 			}
 		}

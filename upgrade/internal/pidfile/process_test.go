@@ -19,7 +19,7 @@ import (
 const patience = 20 * time.Second
 
 func TestMain(m *testing.M) {
-	testutil.Main(m, map[string]func() int{"publishes": role(publishes), "drops": role(drops)})
+	testutil.Main(m, map[string]func() int{"publishes": role(publishes), "drops": role(drops), "is killed": role(isKilled)})
 }
 
 // role is a function that gets the directory of the pid file as its argument.
@@ -116,4 +116,42 @@ func TestServiceMayDropItsUID(t *testing.T) {
 			t.Errorf("%s: %v, %v", name, info, err)
 		}
 	}
+}
+
+// isKilled ends in the middle of an upgrade.
+func isKilled(dir string) error {
+	p := New(filepath.Join(dir, "pid"))
+	if err := errors.Join(p.Publish(), p.Stage(), p.Reserve()); err != nil {
+		return err
+	}
+	return syscall.Kill(os.Getpid(), syscall.SIGKILL)
+}
+
+// What a killed service has staged is removed by the one that is started after it, and what a living one has staged is not.
+func TestNextServiceRemovesWhatAKilledOneHasStaged(t *testing.T) {
+	dir := t.TempDir()
+	killed := testutil.Start(t, "is killed", testutil.Cfg{Args: []string{dir}})
+	if code, err := killed.Wait(patience); err != nil || code != 128+int(syscall.SIGKILL) {
+		t.Fatalf("exit code %d, %v: %s", code, err, killed.Output())
+	}
+	if left := stagedIn(t, dir); len(left) != 2 {
+		t.Fatalf("a killed process leaves %v", left)
+	}
+	p := New(filepath.Join(dir, "pid"))
+	if err := errors.Join(p.Stage(), p.Publish(), p.Reserve()); err != nil {
+		t.Fatal(err)
+	}
+	reserved := stagedIn(t, dir)
+	if len(reserved) != 1 {
+		t.Errorf("left: %v", reserved)
+	}
+	other := New(p.path)
+	if err := other.Stage(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(reserved[0]); err != nil {
+		t.Errorf("of a process that lives: %v", err)
+	}
+	other.Discard(os.Getpid())
+	p.Discard(os.Getpid())
 }
