@@ -80,7 +80,10 @@ type Options struct {
 
 	// PIDFile is where the pid of the main generation is kept: written atomically at the start and at every commit,
 	// removed by a plain stop. Its directory must be writable; a candidate that cannot write there fails its checks.
-	// Beside it, with ".last" added to its name, is the [Outcome] of the last upgrade as JSON. Default: none.
+	// Beside it, with ".last" added to its name, is the [Outcome] of the last upgrade as JSON. Room for it on the disk is
+	// taken when an upgrade begins. Files of other users do no harm, as in /tmp, but a file that another user has put in the
+	// place of one of the two first can be replaced by root only. A service that drops privileges has to be able to
+	// replace its files: the directory must belong to the user that it goes on as. Default: none.
 	PIDFile string
 	// StateLimit is the most that all values of Keep may take together, in bytes. Default: 64 MiB.
 	StateLimit int64
