@@ -1,0 +1,30 @@
+//go:build unix
+
+package upgrade
+
+import (
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// An old process that finds the outcome recorded by the new one gives back the room for it at once, and not when it has
+// drained.
+func TestRecordedOutcomeNeedsNoRoom(t *testing.T) {
+	dir := t.TempDir()
+	u, err := NewUnsupported(Options{PIDFile: filepath.Join(dir, "pid")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := Outcome{Started: time.Now(), At: time.Now(), Committed: true, Generation: 2}
+	u.recordOutcome(out)
+	u.reserveOutcome()
+	out.Generation = 3
+	u.recordOutcome(out)
+	if last, err := readOutcome(u.pid.ReadLast()); err != nil || last.Generation != 2 {
+		t.Errorf("%+v, %v", last, err)
+	}
+	if left, err := filepath.Glob(filepath.Join(dir, ".*")); err != nil || len(left) > 0 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+}
