@@ -31,7 +31,7 @@ func TestLastTextIsReplacedWhole(t *testing.T) {
 	stop := make(chan struct{})
 	reading.Go(func() {
 		for {
-			b, err := ReadLast(p.path)
+			b, err := p.ReadLast()
 			if err != nil || !bytes.Equal(b, texts[0]) && !bytes.Equal(b, texts[1]) {
 				t.Errorf("%d bytes, %v", len(b), err)
 				return
@@ -75,7 +75,7 @@ func TestFailedLastTextLeavesTheOldOne(t *testing.T) {
 	if left, _ := filepath.Glob(filepath.Join(dir, ".*")); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
 	}
-	if _, err := ReadLast(filepath.Join(dir, "other")); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := New(filepath.Join(dir, "other")).ReadLast(); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a text that nobody has written: %v", err)
 	}
 }

@@ -24,32 +24,6 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// What two processes have staged does not disturb each other: each publishes its own, and a dead candidate's is removed by
-// its pid.
-func TestStagedFilesAreApart(t *testing.T) {
-	p := New(filepath.Join(t.TempDir(), "pid"))
-	other := os.Getpid() + 1
-	write(t, p.stagedBy(other), strconv.Itoa(other)+"\n")
-	write(t, p.stagedBy(other)+lastSuffix, "half a text")
-	if err := errors.Join(p.Stage(), p.Publish(), p.Stage()); err != nil {
-		t.Fatal(err)
-	}
-	if pid, err := Read(p.path); err != nil || pid != os.Getpid() || !p.Owned() {
-		t.Errorf("pid %d, %v, owned %v", pid, err, p.Owned())
-	}
-	if b, err := os.ReadFile(p.stagedBy(other)); err != nil || string(b) != strconv.Itoa(other)+"\n" {
-		t.Errorf("the other process has staged %q, %v", b, err)
-	}
-	p.Discard(other)
-	if exists(p.stagedBy(other)) || exists(p.stagedBy(other)+lastSuffix) || !exists(p.stagedBy(os.Getpid())) {
-		t.Error("the other process's files stay, or this one's are gone")
-	}
-	p.Discard(os.Getpid())
-	if exists(p.stagedBy(os.Getpid())) || !exists(p.path) {
-		t.Error("what was staged stays, or what was published is gone")
-	}
-}
-
 // Remove removes the file and the text beside it if they are this process's, and leaves those of another process. What this
 // process has staged is removed in both cases.
 func TestRemoveLeavesTheFileOfAnother(t *testing.T) {
@@ -70,8 +44,9 @@ func TestRemoveLeavesTheFileOfAnother(t *testing.T) {
 			t.Errorf("%s: owned %v", c.name, p.Owned())
 		}
 		p.Remove()
-		if exists(p.path) == c.removed || exists(p.path+lastSuffix) == c.removed || exists(p.stagedBy(os.Getpid())) {
-			t.Errorf("%s: the file exists: %v, the text: %v, the staged file: %v", c.name, exists(p.path), exists(p.path+lastSuffix), exists(p.stagedBy(os.Getpid())))
+		staged, _ := filepath.Glob(filepath.Join(filepath.Dir(p.path), ".*"))
+		if exists(p.path) == c.removed || exists(p.path+lastSuffix) == c.removed || len(staged) > 0 {
+			t.Errorf("%s: the file exists: %v, the text: %v, staged: %v", c.name, exists(p.path), exists(p.path+lastSuffix), staged)
 		}
 	}
 	if p := New(filepath.Join(t.TempDir(), "pid")); p.Owned() {
@@ -84,8 +59,8 @@ func TestReadRefusesRubbish(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "pid")
 	for content, want := range map[string]int{"42": 42, " 42\r\n": 42, "2\n": 2, strconv.Itoa(1<<22) + "\n": 1 << 22} {
 		write(t, path, content)
-		if pid, err := Read(path); err != nil || pid != want {
-			t.Errorf("%q: %d, %v", content, pid, err)
+		if s, err := Read(path); err != nil || s.PID != want {
+			t.Errorf("%q: %d, %v", content, s.PID, err)
 		}
 	}
 	for content, shown := range map[string]string{
@@ -93,39 +68,13 @@ func TestReadRefusesRubbish(t *testing.T) {
 		"99999999999999999999": `"99999999999999999999"`, strings.Repeat("x", 1000): `"` + strings.Repeat("x", 40) + `"`,
 	} {
 		write(t, path, content)
-		pid, err := Read(path)
-		if pid != 0 || err == nil || !strings.HasPrefix(err.Error(), "pid file "+path+": "+shown+" is no pid of a service") {
-			t.Errorf("%.50q: %d, %v", content, pid, err)
+		s, err := Read(path)
+		if s.PID != 0 || err == nil || !strings.HasPrefix(err.Error(), "pid file "+path+": "+shown+" is no pid of a service") {
+			t.Errorf("%.50q: %d, %v", content, s.PID, err)
 		}
 	}
 	if _, err := Read(path + "x"); !errors.Is(err, fs.ErrNotExist) {
 		t.Error(err)
-	}
-}
-
-// A file that a process of the same pid has left is replaced, and Publish stages by itself what is not staged: at first,
-// again, and after Discard.
-func TestLeftFilesAreReplaced(t *testing.T) {
-	p := New(filepath.Join(t.TempDir(), "pid"))
-	write(t, p.stagedBy(os.Getpid()), "left")
-	for range 2 {
-		if err := p.Publish(); err != nil || !p.Owned() {
-			t.Fatalf("%v, owned %v", err, p.Owned())
-		}
-	}
-	if err := p.Stage(); err != nil {
-		t.Fatal(err)
-	}
-	p.Discard(os.Getpid())
-	if err := p.Publish(); err != nil {
-		t.Errorf("after Discard: %v", err)
-	}
-	info, err := os.Stat(p.path)
-	if err != nil || info.Mode().Perm()&0o444 != 0o444 {
-		t.Errorf("%v, %v: not everybody can read it", info.Mode(), err)
-	}
-	if b, err := os.ReadFile(p.path); err != nil || string(b) != strconv.Itoa(os.Getpid())+"\n" {
-		t.Errorf("%q, %v", b, err)
 	}
 }
 
@@ -140,8 +89,8 @@ func TestPublishSaysWhatFails(t *testing.T) {
 	if err := p.Publish(); err == nil || !strings.HasPrefix(err.Error(), "pid file "+p.path+": ") {
 		t.Error(err)
 	}
-	if exists(p.stagedBy(os.Getpid())) {
-		t.Error("the staged file is left behind")
+	if left, _ := filepath.Glob(filepath.Join(dir, ".*")); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
 	}
 	gone := New(filepath.Join(dir, "gone", "pid"))
 	for what, err := range map[string]error{"Stage": gone.Stage(), "Publish": gone.Publish()} {

@@ -46,8 +46,8 @@ func TestStageLooksAtTheRightsAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	asNobody(t, func() {
-		if err := p.Publish(); err != nil || !p.Owned() {
-			t.Errorf("%v, owned %v", err, p.Owned())
+		if err := p.Publish(); err != nil || !exists(p.path) {
+			t.Errorf("%v, there: %v", err, exists(p.path))
 		}
 	})
 }
