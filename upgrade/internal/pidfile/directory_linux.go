@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// directory is an open directory. What is done in it is done there, whatever becomes of its path. It is opened without
-// the right to list it, which is not needed to make and rename files.
+// directory is an open directory: files are made and renamed there, whatever becomes of the path. To open a directory for
+// that takes no right to list it.
 type directory struct{ fd int }
 
 func openDirectory(path string) (*directory, error) {
@@ -28,7 +28,7 @@ func (d *directory) isAt(path string) bool {
 	return unix.Fstat(d.fd, &here) == nil && unix.Stat(path, &there) == nil && here.Dev == there.Dev && here.Ino == there.Ino
 }
 
-// create makes a new file for writing. It fails if the name is taken, by a link too.
+// create makes a new file for writing, and fails if the name is taken, by a link too.
 func (d *directory) create(name string) (*os.File, error) {
 	fd, err := openat(d.fd, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW, 0o644)
 	if err != nil {
@@ -37,7 +37,7 @@ func (d *directory) create(name string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), name), nil
 }
 
-// rename gives a file another name, and replaces what has that name: a link itself and not what it leads to.
+// rename gives a file another name, and replaces a file or link of the name. The target of the link stays.
 func (d *directory) rename(from, to string) error {
 	if err := unix.Renameat(d.fd, from, d.fd, to); err != nil {
 		return &os.LinkError{Op: "rename", Old: from, New: to, Err: err}
@@ -48,7 +48,7 @@ func (d *directory) rename(from, to string) error {
 // remove removes a name, but not a directory.
 func (d *directory) remove(name string) { _ = unix.Unlinkat(d.fd, name, 0) }
 
-// look returns what a name stands for, without following a link.
+// look returns the entry of a name, without following a link.
 func (d *directory) look(name string) (entry, error) {
 	var st unix.Stat_t
 	if err := unix.Fstatat(d.fd, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {

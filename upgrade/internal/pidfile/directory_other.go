@@ -4,7 +4,7 @@ package pidfile
 
 import "os"
 
-// directory is an open directory. What is done in it is done there, whatever becomes of its path.
+// directory is an open directory: files are made and renamed there, whatever becomes of the path.
 type directory struct{ root *os.Root }
 
 func openDirectory(path string) (*directory, error) {
@@ -27,12 +27,12 @@ func (d *directory) isAt(path string) bool {
 	return err == nil && os.SameFile(here, there)
 }
 
-// create makes a new file for writing. It fails if the name is taken, by a link too.
+// create makes a new file for writing, and fails if the name is taken, by a link too.
 func (d *directory) create(name string) (*os.File, error) {
 	return d.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 }
 
-// rename gives a file another name, and replaces what has that name: a link itself and not what it leads to.
+// rename gives a file another name, and replaces a file or link of the name. The target of the link stays.
 func (d *directory) rename(from, to string) error { return d.root.Rename(from, to) }
 
 // remove removes a name, but not a directory.
@@ -42,7 +42,7 @@ func (d *directory) remove(name string) {
 	}
 }
 
-// look returns what a name stands for, without following a link.
+// look returns the entry of a name, without following a link.
 func (d *directory) look(name string) (entry, error) {
 	info, err := d.root.Lstat(name)
 	if err != nil {

@@ -5,11 +5,12 @@ import (
 	"os"
 )
 
-// outcomeRoom is how much Reserve takes on the disk. The longest outcomes are smaller: their reasons are cut.
+// outcomeRoom is how much Reserve takes on the disk: more than outcomes with reasons of candidates need, which are cut at
+// 4 KiB.
 const outcomeRoom = 16 << 10
 
-// Reserve takes room on the disk for the text of WriteLast, which then does not fail because the disk is full. It is given
-// back by WriteLast, Unreserve and Discard.
+// Reserve takes room on the disk for the text of WriteLast, which then does not fail because the disk is full. WriteLast,
+// Unreserve and Discard give the room back.
 func (p *File) Reserve() error {
 	return p.aboutOutcome(func() error {
 		if p.outcome.name != "" {

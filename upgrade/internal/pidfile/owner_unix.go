@@ -11,12 +11,12 @@ import (
 // openSafely opens a file without following a link, and without waiting for a writer of a FIFO.
 const openSafely = syscall.O_NOFOLLOW | syscall.O_NONBLOCK | syscall.O_NOCTTY
 
-// owner returns the uid that a file belongs to; nobody if it is not known.
+// owner returns the uid of the owner of a file, or noUID.
 func owner(info os.FileInfo) int {
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
 		return int(st.Uid)
 	}
-	return nobody
+	return noUID
 }
 
 // names returns how many hard links a file has.
@@ -27,7 +27,7 @@ func names(info os.FileInfo) int {
 	return 1
 }
 
-// othersMayWrite reports whether everybody may make files beside the one at path.
+// othersMayWrite reports whether every user may make files beside the file at path.
 func othersMayWrite(path string) bool {
 	dir, _ := filepath.Split(path)
 	info, err := os.Stat(dir + ".")

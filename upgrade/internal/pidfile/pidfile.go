@@ -2,8 +2,8 @@
 // replaced whole, so that a reader never sees half of them.
 //
 // The directory may be one where other users may write, as /tmp with its sticky bit. A file is written under a new name
-// that nobody can guess, and renamed in the directory that was held open meanwhile. So nothing is written through a link
-// that somebody has planted, and what is planted is not in the way.
+// that cannot be guessed, and renamed in the directory, which was held open meanwhile. So nothing is written through a
+// planted link, and planted files are not in the way.
 package pidfile
 
 import (
@@ -20,8 +20,8 @@ import (
 	"github.com/midair-go/midair/internal/sys"
 )
 
-// File keeps the pid of the main generation. It is staged beside its place first, so that a directory that cannot
-// be written to is found out before the commit and not after it. Its methods may be called from any goroutine.
+// File keeps the pid of the main generation. The file is staged beside its place first, so that a read-only directory is
+// found out before the commit and not after the commit. All methods may be called from any goroutine.
 type File struct {
 	path string // empty: there is none
 
@@ -31,28 +31,27 @@ type File struct {
 	outcome staged     // the text beside it to be
 }
 
-// staged is a file that this process has made beside the pid file, and that is not in its place yet. Without a name there
-// is none.
+// staged is a file beside the pid file, made by the process, and not in its place yet. Without a name there is none.
 type staged struct {
 	name string
-	uid  int      // who has made it
+	uid  int      // of the process when it made the file
 	file *os.File // nil if everything is written
 }
 
-// entry is what a name in a directory stands for.
+// entry is a file, a directory or another thing that has a name in a directory.
 type entry struct {
 	regular, directory bool
-	uid                int // of its owner; nobody if it is not known
+	uid                int // of the owner, or noUID
 }
 
-// nobody is the uid of an owner that is not known, and of every process where processes have no uids.
-const nobody = -1
+// noUID stands for a uid that is not known. Where processes have no uids, Geteuid returns the same.
+const noUID = -1
 
 // New returns the file at path. With an empty path there is no file, and every method does nothing.
 func New(path string) *File { return &File{path: path} }
 
-// Stage may be called again: rights and directories may have changed since the first time. It also removes what the process
-// that the file still names has staged, if that process was killed.
+// Stage may be called again: rights and directories may have changed since the first time. Stage also removes the staged
+// files of a killed process that the pid file still names.
 func (p *File) Stage() error {
 	if p.path == "" {
 		return nil
@@ -86,7 +85,7 @@ func (p *File) stage() error {
 	return p.write(&p.staged, []byte(strconv.Itoa(os.Getpid())+"\n"))
 }
 
-// canPublish reports whether the staged file is still there and may be renamed. The process may have another uid by now.
+// canPublish reports whether the staged file is still there and may be renamed. The process may have another uid than before.
 func (p *File) canPublish() bool {
 	_, err := p.dir.look(p.staged.name)
 	return err == nil && p.staged.uid == os.Geteuid() && sys.MayWrite(filepath.Dir(p.path))
@@ -106,7 +105,7 @@ func (p *File) Publish() error {
 	return nil
 }
 
-// publish renames what is staged, which takes neither room nor a descriptor, or else a new file.
+// publish renames the staged file, which takes neither room nor a descriptor, or else a new file.
 func (p *File) publish() error {
 	if p.hold() == nil && p.staged.name != "" && p.place(&p.staged, p.base()) == nil {
 		return nil
@@ -117,8 +116,8 @@ func (p *File) publish() error {
 	return p.place(&p.staged, p.base())
 }
 
-// Discard removes what the given process, this one or a dead candidate, has staged and not published. What belongs to
-// another uid than that of this process stays: anybody may have made it.
+// Discard removes the files that a process, the calling process or a dead candidate, has staged and not published. Files of
+// another uid than the caller's stay: any user may have made them.
 func (p *File) Discard(pid int) {
 	if p.path == "" {
 		return
@@ -134,7 +133,7 @@ func (p *File) Discard(pid int) {
 	}
 }
 
-// Owned reports whether the file names this process. It may have been written when the process still was root.
+// Owned reports whether the file names this process. The process may have written the file as root.
 func (p *File) Owned() bool {
 	b, info, err := readFile(p.path, pidLimit)
 	if err != nil || owner(info) != 0 && owner(info) != os.Geteuid() {
@@ -143,7 +142,7 @@ func (p *File) Owned() bool {
 	return strings.TrimSpace(string(b)) == strconv.Itoa(os.Getpid())
 }
 
-// Remove removes the file and the text beside it if they are this process's, and what it has staged.
+// Remove removes the pid file and the text beside it if the file names this process, and all staged files of the process.
 func (p *File) Remove() {
 	p.Discard(os.Getpid())
 	if p.path == "" || !p.Owned() {
@@ -160,7 +159,8 @@ func (p *File) Remove() {
 
 func (p *File) base() string { return filepath.Base(p.path) }
 
-// hold opens the directory of the pid file, unless it is the one that is open. What was staged in another one is removed.
+// hold opens the directory of the pid file, unless the same directory is open. Files staged in another
+// directory are removed.
 func (p *File) hold() error {
 	path := filepath.Dir(p.path)
 	if p.dir != nil && p.dir.isAt(path) {
@@ -173,7 +173,7 @@ func (p *File) hold() error {
 	return err
 }
 
-// rest closes the directory when nothing is staged in it: a directory that is held cannot be unmounted.
+// rest closes the directory when nothing is staged: an open directory cannot be unmounted.
 func (p *File) rest() {
 	if p.dir != nil && p.staged.name == "" && p.outcome.name == "" {
 		p.dir.close()
@@ -191,7 +191,7 @@ func (p *File) create(s *staged) error {
 	return err
 }
 
-// write gives a staged file its whole content. It is gone if that fails.
+// write gives a staged file its whole content, or removes the file.
 func (p *File) write(s *staged, content []byte) error {
 	_, err := s.file.WriteAt(content, 0)
 	if err == nil {
@@ -207,7 +207,7 @@ func (p *File) write(s *staged, content []byte) error {
 	return err
 }
 
-// place puts a staged file where it belongs. It is gone if that fails.
+// place puts a staged file where the file belongs, or removes it.
 func (p *File) place(s *staged, name string) error {
 	err := p.dir.rename(s.name, name)
 	if err == nil {
@@ -264,7 +264,7 @@ func (p *File) removeOwn(name string) {
 	}
 }
 
-// isStaged reports whether a process stages files under such a name. Builds before the random names had one for each file.
+// isStaged reports whether a process stages files under a name. Old builds had two names, without a random part.
 func (p *File) isStaged(name string, pid int) bool {
 	rest, ok := strings.CutPrefix(name, p.stagedBy(pid))
 	if !ok || rest == "" || rest == lastSuffix {
@@ -277,6 +277,6 @@ func (p *File) isStaged(name string, pid int) bool {
 const (
 	// lastSuffix is what the file of WriteLast has after the name of the pid file.
 	lastSuffix = ".last"
-	// randomLen is the length of the part of a name that nobody can guess: 65 bits.
+	// randomLen is the length of the random part of a name: 65 bits.
 	randomLen = 13
 )

@@ -2,5 +2,5 @@
 
 package pidfile
 
-// uidOf returns nobody, and whether the process has ended.
-func uidOf(pid int) (uid int, ended bool) { return nobody, hasEnded(pid) }
+// uidOf returns noUID, and whether the process has ended.
+func uidOf(pid int) (uid int, ended bool) { return noUID, hasEnded(pid) }

@@ -10,25 +10,25 @@ import (
 	"strings"
 )
 
-// Service is the process that a pid file names, and what a reader has to know to believe the file beside it.
+// Service is the process that a pid file names. With the uid of the process, a reader can judge the owner of the outcome.
 type Service struct {
 	PID  int
-	uid  int    // of the process; that of the pid file where a process does not show its uid
+	uid  int    // of the process, or else of the pid file
 	file string // the pid file itself
 }
 
-// The largest files that are read. A pid file is much smaller, an outcome is cut at less than outcomeRoom.
+// The largest files that are read. Pid files and outcomes are much smaller.
 const (
 	pidLimit  = 4 << 10
 	lastLimit = 1 << 20
 )
 
-// Read returns the process that a pid file names. The file must belong to root, to the uid of this process or to that of
-// the process that it names: anybody else could have the signal sent to a process of somebody else. Where a process does
-// not show its uid, any owner will do in a directory where others may not write.
+// Read returns the process that a pid file names. The file must belong to root, to the uid of the reader or to the uid of
+// the named process: another user could have the signal sent to any process. Where the uid of the process is not known, any
+// owner will do in a directory where others may not write.
 //
-// A symbolic link in the place of the file is followed if others may not write to its directory, and if it belongs to one
-// of those who may own the file. So /run/x.pid may be a link, and a link that is planted in /tmp is refused.
+// A symbolic link in the place of the file is followed if others may not write to the directory of the link, and if the link
+// belongs to root, the reader or the owner of the process. So /run/x.pid may be a link, and a link in /tmp is refused.
 func Read(path string) (Service, error) {
 	s, err := read(path)
 	if err != nil {
@@ -52,7 +52,7 @@ func read(path string) (Service, error) {
 	}
 	s := Service{PID: pid, uid: owner(info), file: file}
 	uid, ended := uidOf(pid)
-	if ended || uid == nobody && !othersMayWrite(file) { // there is nobody to be harmed, or nobody to do it
+	if ended || uid == noUID && !othersMayWrite(file) { // no process to be harmed, or no other user who could do harm
 		return s, nil
 	}
 	for _, o := range append(owners, owner(info)) {
@@ -61,22 +61,22 @@ func read(path string) (Service, error) {
 				"remove it and start the service again, with a pid file where only the service may write", o, pid, uidText(uid))
 		}
 	}
-	if uid != nobody {
+	if uid != noUID {
 		s.uid = uid
 	}
 	return s, nil
 }
 
 func uidText(uid int) string {
-	if uid == nobody {
+	if uid == noUID {
 		return "a uid that is not known"
 	}
 	return "uid " + strconv.Itoa(uid)
 }
 
 // ReadLast returns the text that WriteLast of the service has written beside the pid file. The file must belong to root or
-// to the uid that the service had when the pid file was read. Where others may not write to the directory it may also be
-// the uid of the process that the pid file names by now: a service may drop privileges from one generation to the next.
+// to the uid of the service when the pid file was read. Where others may not write to the directory, the file may also
+// belong to the uid of the process that the pid file names now: a service may drop privileges between two generations.
 func (s Service) ReadLast() ([]byte, error) {
 	path := s.file + lastSuffix
 	b, info, err := readFile(path, lastLimit)
@@ -95,12 +95,12 @@ func (s Service) ReadLast() ([]byte, error) {
 	return nil, fmt.Errorf("%s: belongs to uid %d, and the service to uid %d: another user may have put it there: remove it", path, uid, s.uid)
 }
 
-// ReadLast returns the text that WriteLast of this generation or another one has written beside the pid file.
+// ReadLast returns the text that WriteLast of any generation has written beside the pid file.
 func (p *File) ReadLast() ([]byte, error) {
 	return Service{uid: os.Geteuid(), file: p.path}.ReadLast()
 }
 
-// follow returns the path that a link leads to, the path itself if it is none, and the owners of the links on the way.
+// follow returns the path that a link leads to, or the path itself, and the owners of the links on the way.
 func follow(path string) (string, []int, error) {
 	var owners []int
 	for range 8 {
@@ -125,8 +125,8 @@ func follow(path string) (string, []int, error) {
 	return "", nil, fmt.Errorf("%s: too many symbolic links", path)
 }
 
-// readFile returns the content of a small file, and never waits: what is no regular file is not read. Where others may
-// write it must have one name only: they can give a name to the file of somebody else.
+// readFile returns the content of a small regular file, and never waits for a writer, as a FIFO would. Where others may
+// write, a file with two names is refused: a hard link gives a name to the file of another user.
 func readFile(path string, most int64) ([]byte, os.FileInfo, error) {
 	info, err := os.Lstat(path)
 	if err == nil && !info.Mode().IsRegular() {
