@@ -60,10 +60,10 @@ func mustDo(t *testing.T, fn func()) {
 func TestPlantedNamesPreventNothing(t *testing.T) {
 	for kind, plant := range plants {
 		for _, name := range []string{".pid.%d", ".pid.%d.last", "pid", "pid.last"} {
+			if kind == "directory" && !strings.HasPrefix(name, ".") {
+				continue // a directory cannot be replaced: TestPlantedDirectoryIsNamed
+			}
 			t.Run(kind+" "+name, func(t *testing.T) {
-				if kind == "directory" && !strings.HasPrefix(name, ".") {
-					t.Skip("what is to be replaced is a directory: TestPlantedDirectoryIsNamed")
-				}
 				dir, precious := shared(t)
 				path := filepath.Join(dir, strings.ReplaceAll(name, "%d", fmt.Sprint(os.Getpid())))
 				if err := plant(path, precious); err != nil {

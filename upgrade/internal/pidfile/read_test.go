@@ -203,12 +203,21 @@ func TestLinkedPIDFile(t *testing.T) {
 	}
 	_, err = Read(link)
 	mustRefuse(t, "a link where others may write", err, link, "symbolic link of uid "+strconv.Itoa(os.Geteuid()), "remove it")
+}
+
+// A link of a stranger is not followed to a pid file that may be believed.
+func TestLinkOfAStrangerIsRefused(t *testing.T) {
 	needRoot(t)
-	if err := errors.Join(os.Chmod(run, 0o755), os.Lchown(filepath.Join(run, "relative"), stranger, stranger)); err != nil {
+	top := private(t)
+	put(t, filepath.Join(top, "pid"), ownPID(), 0)
+	inner, outer := filepath.Join(top, "inner"), filepath.Join(top, "outer")
+	if err := errors.Join(os.Symlink("pid", inner), os.Symlink(inner, outer), os.Lchown(inner, stranger, stranger)); err != nil {
 		t.Fatal(err)
 	}
-	_, err = Read(link)
-	mustRefuse(t, "a link of a stranger", err, link+": belongs to uid 65534")
+	for _, path := range []string{inner, outer} {
+		_, err := Read(path)
+		mustRefuse(t, path, err, path+": belongs to uid 65534", "to uid 0")
+	}
 }
 
 // A hard link that may be another user's name for somebody's file is refused, and is none where others may not write.
