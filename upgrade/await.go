@@ -243,3 +243,57 @@ func (a *attempt) failed(f wire.Frame) error {
 	}
 	return e
 }
+
+// inOrder notes a message of the candidate, or returns a *wordError if it may not come now.
+func (a *attempt) inOrder(k wire.Kind, now Phase) error {
+	if !k.Known() {
+		return nil
+	}
+	if a.plain || !ruleOf(k, now).allows(a.came[k], a.child.link.Sent) {
+		return &wordError{fmt.Sprintf("message %v", k), now}
+	}
+	if a.came == nil {
+		a.came = map[wire.Kind]bool{}
+	}
+	a.came[k] = true
+	return nil
+}
+
+// helloDelay is how long the Ready byte waits for a hello that was sent before it.
+const helloDelay = 100 * time.Millisecond
+
+// isReady decides what the Ready byte means before the commit message. From a candidate that has said hello, it is a word out of
+// order. It is the only word of a program that knows tableflip only, which has closed the control socket before.
+func (a *attempt) isReady() error {
+	late := time.NewTimer(helloDelay)
+	defer late.Stop()
+	for !a.came[wire.KindHello] {
+		select {
+		case f, ok := <-a.child.link.Frames:
+			switch {
+			case ok:
+				if err := a.hear(f); err != nil {
+					return err
+				}
+				continue
+			case a.child.link.Broken != nil:
+				return a.linkLost()
+			}
+		case <-late.C:
+		}
+		a.plain = true
+		return nil
+	}
+	return &wordError{readyWord, a.phase}
+}
+
+// isReadyEarly reports whether the Ready byte of a candidate that has said hello has come. It is asked for the last time before
+// the commit message.
+func (a *attempt) isReadyEarly() bool {
+	select {
+	case <-a.child.Ready:
+		return !a.plain
+	default:
+		return false
+	}
+}
