@@ -101,6 +101,20 @@ func TestTooManyGenerationsHurryTheOldest(t *testing.T) {
 	r.WaitFamily(t, 1, patience)
 }
 
+// The process that has just been replaced is hurried too, if there may be one generation only.
+func TestOnlyOneGenerationHurriesTheReplaced(t *testing.T) {
+	t.Parallel()
+	r := testclient.Start(t, func(s *plan.Settings) { s.MaxGenerations, s.IdleGrace, s.NoMove = 1, time.Hour, true })
+	held1, idle1 := r.Dial().Begin(), idle(t, r, 1)
+	r.Upgrade()
+	testutil.Until(t, patience, "the first generation closes what is idle", func() bool { return !idle1.Open() })
+	held1.Finish()
+	if held1.By != "g1" {
+		t.Errorf("%s has answered, want g1", held1.By)
+	}
+	r.WaitFamily(t, 1, patience)
+}
+
 // waitDraining waits until exactly these generations drain.
 func waitDraining(t *testing.T, r *testclient.Service, generations ...int) {
 	t.Helper()

@@ -145,6 +145,7 @@ func (r *runner) hasAcquired(err error) {
 		r.leave("stopping", &ending{reason: err.Error()})
 	default:
 		r.becomeMain()
+		r.hurryElders()
 		r.upgradeAgain()
 	}
 }

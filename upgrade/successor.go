@@ -58,6 +58,7 @@ func (r *runner) takeCharge() {
 		return
 	}
 	r.becomeMain()
+	r.hurryElders()
 	r.upgradeAgain()
 }
 
@@ -95,6 +96,12 @@ func (r *runner) becomeMain() {
 	if r.parent != nil {
 		u.elders.add(u.elder)
 	}
+}
+
+// hurryElders tells the oldest generations to hurry if there are too many. The process that is replaced hears it only after it
+// has heard that this one serves.
+func (r *runner) hurryElders() {
+	u := r.u
 	for _, e := range u.elders.hurry(u.opts.MaxGenerations) {
 		u.log.Warn("upgrade: too many generations: this one closes what is idle", "draining", e.PID, "generation", e.Generation, "MaxGenerations", u.opts.MaxGenerations)
 	}
@@ -231,6 +238,7 @@ func (r *runner) commit(f wire.Frame) {
 	// Until it is told that this one serves, the old process serves what comes back.
 	r.u.awaitMoves()
 	_ = r.u.parent.Send(wire.KindServing, wire.ServingBody{Listeners: r.u.listeners.Names()}) // a dead old process needs no answer
+	r.hurryElders()
 	drop()
 	atStep("new.serving")
 	r.again = r.again || body.Again
