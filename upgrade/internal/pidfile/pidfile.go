@@ -72,11 +72,11 @@ func (p *File) stage() error {
 	if e, err := p.dir.look(p.base()); err == nil && e.directory {
 		return errors.New("is a directory")
 	}
-	if last, err := read(p.path); err == nil && hasEnded(last.PID) {
-		p.sweep(last.PID)
-	}
 	if p.staged.name != "" && p.canPublish() {
 		return nil
+	}
+	if last, err := read(p.path); err == nil && hasEnded(last.PID) {
+		p.sweep(last.PID)
 	}
 	p.drop(&p.staged)
 	if err := p.create(&p.staged); err != nil {

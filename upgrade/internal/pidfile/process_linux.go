@@ -3,6 +3,8 @@ package pidfile
 import (
 	"os"
 	"strconv"
+
+	"golang.org/x/sys/unix"
 )
 
 // uidOf returns the effective uid of a process, and whether the process has ended. The uid is noUID if /proc does
@@ -13,3 +15,7 @@ func uidOf(pid int) (uid int, ended bool) {
 	}
 	return noUID, hasEnded(pid)
 }
+
+// hasEnded reports whether there is no process with the pid. The first os.FindProcess of a process would fork, to learn what the
+// kernel can do, and a candidate asks while the service waits for it.
+func hasEnded(pid int) bool { return unix.Kill(pid, 0) == unix.ESRCH }
