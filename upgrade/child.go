@@ -76,7 +76,11 @@ func (u *Upgrader) announceChild(c *process.Child, build *process.Build) (*os.Fi
 		pidfd.Close()
 		return nil, err
 	}
-	return u.manager.Announce(sdnotify.Candidate{PIDFD: pidfd, Exe: exe, Args: args})
+	channel, err := u.manager.Announce(sdnotify.Candidate{PIDFD: pidfd, Exe: exe, Args: args})
+	if channel == nil && err == nil { // the candidate was told that there is one
+		err = errors.New("the supervisor has ended while the new process was started: ask for the upgrade again")
+	}
+	return channel, err
 }
 
 // close ends what belongs to a child that is not wanted: at once if it has died, and otherwise when it has. The end of the

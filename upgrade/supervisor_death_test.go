@@ -109,6 +109,30 @@ func TestServiceSurvivesItsSupervisor(t *testing.T) {
 	r.WaitFamily(t, 0, patience)
 }
 
+// A supervisor that is killed while a candidate is started ends that upgrade, with the true reason. The next upgrade is one
+// without a supervisor.
+func TestSupervisorIsKilledWhileACandidateIsStarted(t *testing.T) {
+	t.Parallel()
+	f := testclient.FaultAt(t, "old.forked", "stop")
+	r := testclient.Start(t, always, f.Env)
+	l := r.Load(smallLoad)
+	done := r.BeginUpgrade()
+	testutil.Until(t, patience, "the old process is stopped", r.Frozen)
+	r.Kill()
+	if err := syscall.Kill(r.Faulted(), syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	if a := <-done; a.Committed || !strings.Contains(a.Reason, "the supervisor has ended while the new process was started: ask for the upgrade again") {
+		t.Errorf("upgrade: %+v", a)
+	}
+	// The kernel sends SIGHUP to a stopped process group whose parent has ended: that is the next upgrade.
+	testutil.Until(t, patience, "the next upgrade commits", func() bool { return r.ServesWithout(r.Faulted()) })
+	r.WaitFamily(t, 1, patience)
+	r.Account(l).MustBeClean(t)
+	r.SignalMain(syscall.SIGTERM)
+	r.WaitFamily(t, 0, patience)
+}
+
 // A supervisor that is stopped delays nothing for long, and when it goes on it knows what has happened meanwhile.
 func TestStoppedSupervisorCatchesUp(t *testing.T) {
 	t.Parallel()
