@@ -21,12 +21,14 @@ import (
 // that was under way already is waited for as well: the signal asks for one after it. Of two requests at the same time
 // both may get the outcome of the later upgrade.
 //
-// Nobody else is to direct the signal or the answer, also where other users may write, as in /tmp. So Request refuses a
+// Nobody else is to direct the signal to a process of another user, or to change the answer of the service, also in a directory
+// where every user may write, as /tmp. So Request refuses a
 // pid file that belongs neither to root, nor to the user that calls Request, nor to the user of the process that the file
 // names, and an outcome that belongs neither to root nor to that user: the error has the file, both uids, and what to do. An
 // outcome that is refused is waited for on: a service that may replace it does. A pid file may be a symbolic link that
-// belongs to one of those users, in a directory where others may not write; the outcome is then beside the file that the
-// link leads to. What is not a regular file is refused, and never waited for.
+// belongs to one of those users, in a directory where not every user may write; the outcome is then beside the file that the
+// link leads to. What is not a regular file is refused, and never waited for. While there is no pid file, every user can play
+// the service in such a directory: put the file of a service that matters where only the service may write, as in /run/NAME.
 func Request(ctx context.Context, pidFile string) (Outcome, error) {
 	q := asked{file: pidFile, at: time.Now()}
 	if err := q.signal(); err != nil {
@@ -77,6 +79,10 @@ func (q *asked) signal() (err error) {
 		return fmt.Errorf("upgrade: pid %d of %s does not handle SIGHUP: is the file left by a service that was killed?", q.pid, q.file)
 	}
 	q.proc, err = os.FindProcess(q.pid)
+	if again, changed := pidfile.Read(q.file); err == nil && (changed != nil || again.PID != q.pid) {
+		q.proc.Release() // another process may have got the pid before the handle was made
+		return q.signal()
+	}
 	if err == nil {
 		err = q.proc.Signal(syscall.SIGHUP)
 	}
