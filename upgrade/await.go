@@ -44,9 +44,9 @@ func (e *remoteError) Unwrap() error {
 }
 
 // until waits for the next thing that matters: a frame of the wanted kind (0: none), the end of limit (0: none), over, a
-// commit by hand, an abort, or the death of the child. It is the select of all phases. When an
-// attempt is taken back, dismiss and lastFrames (abort.go) listen to the candidate, and exited when it has ended: a message
-// that may come then has to be handled there too.
+// commit by hand, an abort, the Ready byte, a message out of order, a lost link, a silent candidate, or the death of the child.
+// It is the select of all phases. After an attempt is taken back, dismiss and lastFrames (abort.go) read the messages of the
+// candidate, and after its death exited does: a new kind of message that may come then has to be handled there too.
 func (a *attempt) until(want wire.Kind, limit time.Duration, over <-chan struct{}) (wire.Frame, error) {
 	var timeout <-chan time.Time
 	if limit > 0 {
@@ -185,8 +185,8 @@ func (a *attempt) isCommitting() bool {
 	return a.committing
 }
 
-// send tells the candidate something. If that one does not listen any more, what it said last is the reason, or how it
-// ended.
+// send tells the candidate something. If the candidate has closed the socket, the error is its last message, or else its
+// exit status.
 func (a *attempt) send(k wire.Kind, body any, files ...*os.File) error {
 	err := a.child.link.Send(k, body, files...)
 	if err == nil {
@@ -214,8 +214,8 @@ func (a *attempt) linkLost() error {
 	}
 }
 
-// exited gives the child's own words, if it left any, before its exit status. One that has said hello, and ended before
-// that was read, has got further than its start.
+// exited gives the child's own words, if it left any, before its exit status. A hello that was not read before is returned:
+// the failure belongs to a later phase than start.
 func (a *attempt) exited(want wire.Kind) (wire.Frame, error) {
 	late := time.After(commitStall)
 	for {

@@ -7,7 +7,8 @@ import (
 )
 
 // What a candidate may say, and when, from the old process's side. A word out of order ends the attempt: a candidate that
-// sends one is not what it seems, or has a bug in the very code that is about to take over.
+// sends one is not what it seems, or has a bug in the very code that is about to take over. After the attempt was taken
+// back, such a word has no effect, and the first one is logged.
 
 // takenBack is the phase of an attempt that is over, until the candidate has ended. Users do not see it.
 const takenBack Phase = "taken back"
@@ -27,8 +28,9 @@ const (
 	afterCommit // any number, when the old process has sent the commit
 )
 
-// words is the table: a row for each kind that a candidate sends. What is under way when an attempt is taken back comes then. A
-// kind of the protocol that has no row never comes from a candidate; a kind that the protocol does not have is ignored.
+// words is the table: a row for each kind that a candidate sends. Messages that the candidate has sent before it heard of
+// an abort come in phase "taken back", whose column allows them. A kind of the protocol that has no row never comes from a
+// candidate; a kind that the protocol does not have is ignored.
 var words = map[wire.Kind][len(columns)]rule{
 	//                  start  check   smoke      bake        soak        commit       taken back
 	wire.KindHello:    {once, never, never, never, never, never, once},

@@ -11,7 +11,7 @@ import (
 
 // Child is a process that Start has started.
 type Child struct {
-	// PID is its process id, which is the id of its process group too.
+	// PID is its process id, which is the id of the process group too that it was started in.
 	PID int
 	// Control is this end of the control socket. The one who uses it closes it.
 	Control *os.File
@@ -64,9 +64,9 @@ func (c *Child) wait() {
 // Signal sends a signal, to nobody if the process has ended.
 func (c *Child) Signal(sig os.Signal) { _ = c.proc.Signal(sig) }
 
-// Kill ends the process wherever the process has moved itself, and what is left in the process group that it was started in. A
-// process that has ended by itself and was reaped leaves nothing to kill: the number of the group may be another's from
-// then on. The error is why the process itself could not be killed: it runs as another user, say.
+// Kill ends the process wherever the process has moved itself, and what is left in the process group that it was started
+// in. When the process was reaped, nothing is killed any more, not even what is left of its group: the number may be that
+// of another group from then on. The error is why the process itself could not be killed: it runs as another user, say.
 func (c *Child) Kill() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

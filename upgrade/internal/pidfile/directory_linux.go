@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// directory is an open directory: files are made and renamed there, whatever becomes of the path. To open a directory for
-// that takes no right to list it.
+// directory is an open directory: files are made and renamed there, whatever becomes of the path. O_PATH needs no right to
+// read the directory.
 type directory struct{ fd int }
 
 func openDirectory(path string) (*directory, error) {

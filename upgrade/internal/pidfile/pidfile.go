@@ -3,7 +3,7 @@
 //
 // The directory may be one where other users may write, as /tmp with its sticky bit. A file is written under a new name
 // that cannot be guessed, and renamed in the directory, which was held open meanwhile. So nothing is written through a
-// planted link, and planted files are not in the way.
+// planted link. In a directory with the sticky bit, a pid file of another user stays in its place: Publish says so.
 package pidfile
 
 import (
@@ -50,8 +50,9 @@ const noUID = -1
 // New returns the file at path. With an empty path there is no file, and every method does nothing.
 func New(path string) *File { return &File{path: path} }
 
-// Stage may be called again: rights and directories may have changed since the first time. Stage also removes the staged
-// files of a killed process that the pid file still names.
+// Stage writes the pid of this process to a file beside the pid file, which Publish renames. Stage may be called again:
+// rights and directories may have changed since the first time. Stage also removes the staged files of a killed process
+// that the pid file still names.
 func (p *File) Stage() error {
 	if p.path == "" {
 		return nil

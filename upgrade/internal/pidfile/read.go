@@ -25,10 +25,10 @@ const (
 
 // Read returns the process that a pid file names. The file must belong to root, to the uid of the reader or to the uid of
 // the named process: another user could have the signal sent to any process. Where the uid of the process is not known, any
-// owner will do in a directory where others may not write.
+// owner will do in a directory where not every user may write. Any owner will do, too, if the named process has ended.
 //
-// A symbolic link in the place of the file is followed if others may not write to the directory of the link, and if the link
-// belongs to root, the reader or the owner of the process. So /run/x.pid may be a link, and a link in /tmp is refused.
+// A symbolic link in the place of the file is followed if not every user may write to the directory of the link. The rules for
+// the owner of the file are those for the owner of the link. So /run/x.pid may be a link, and a link in /tmp is refused.
 func Read(path string) (Service, error) {
 	s, err := read(path)
 	if err != nil {
@@ -125,8 +125,8 @@ func follow(path string) (string, []int, error) {
 	return "", nil, fmt.Errorf("%s: too many symbolic links", path)
 }
 
-// readFile returns the content of a small regular file, and never waits for a writer, as a FIFO would. Where others may
-// write, a file with two names is refused: a hard link gives a name to the file of another user.
+// readFile returns the content of a small regular file, and never waits for a writer, as the opening of a FIFO would. Where
+// every user may write, a file with two names is refused: a hard link gives a name to the file of another user.
 func readFile(path string, most int64) ([]byte, os.FileInfo, error) {
 	info, err := os.Lstat(path)
 	if err == nil && !info.Mode().IsRegular() {

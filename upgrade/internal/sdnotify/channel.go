@@ -82,8 +82,9 @@ func (n *Notifier) takeChannel(fd int) {
 	}
 }
 
-// takeLostChannel takes the channel of a process whose environment was cleaned: the supervisor hears that the process serves,
-// and starts it again after a crash. It keeps no sockets for it, which the process would not find again.
+// takeLostChannel takes the channel of a process whose environment was cleaned: the supervisor hears that the process
+// serves, and starts it again after a crash. The supervisor keeps no listening sockets for the process: after a restart the
+// process could not find them, without LISTEN_FDS.
 func (n *Notifier) takeLostChannel(fd int) {
 	n.takeChannel(fd)
 	n.cleaned, n.problem = true, errCleaned
@@ -141,7 +142,8 @@ func (n *Notifier) SupervisorState() string {
 	return "alive"
 }
 
-// lost reports whether the supervisor has ended: it never sends anything, so what can be read is the end.
+// lost reports whether the supervisor has ended: it never sends anything, so the descriptor is readable when the supervisor
+// has closed its end, and not before.
 func (n *Notifier) lost() bool {
 	n.mu.Lock()
 	c := n.channel

@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The channel is marked before any other code of the program can start a process.
+// The channel is marked in init, so that neither main nor a package that is initialised later passes it to a process.
 func init() {
 	if fd := channelFD(); fd >= 0 {
 		unix.CloseOnExec(fd)
