@@ -118,15 +118,11 @@ func TestSupervisorIsKilledWhileACandidateIsStarted(t *testing.T) {
 	l := r.Load(smallLoad)
 	done := r.BeginUpgrade()
 	testutil.Until(t, patience, "the old process is stopped", r.Frozen)
-	r.Kill()
-	if err := syscall.Kill(r.Faulted(), syscall.SIGCONT); err != nil {
-		t.Fatal(err)
-	}
+	r.Kill() // the kernel sends SIGHUP and SIGCONT to a stopped process group whose parent has ended
 	if a := <-done; a.Committed || !strings.Contains(a.Reason, "the supervisor has ended while the new process was started: ask for the upgrade again") {
 		t.Errorf("upgrade: %+v", a)
 	}
-	// The kernel sends SIGHUP to a stopped process group whose parent has ended: that is the next upgrade.
-	testutil.Until(t, patience, "the next upgrade commits", func() bool { return r.ServesWithout(r.Faulted()) })
+	testutil.Until(t, patience, "the upgrade that the SIGHUP asked for commits", func() bool { return r.ServesWithout(r.Faulted()) })
 	r.WaitFamily(t, 1, patience)
 	r.Account(l).MustBeClean(t)
 	r.SignalMain(syscall.SIGTERM)
