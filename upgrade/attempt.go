@@ -331,6 +331,8 @@ func (a *attempt) judge(name string, fn func(context.Context, *Candidate) error)
 	}
 	a.cand.hangUp(a.phase == PhaseBake)
 	switch {
+	case errors.Is(err, errOver) && a.ctx.Err() != nil: // the judge has seen the abort first
+		return a.aborted()
 	case errors.Is(err, errOver):
 		return verdict
 	case errors.Is(err, errEarly):

@@ -4,6 +4,7 @@ package upgrade
 
 import (
 	"context"
+	"errors"
 	"net"
 	"runtime"
 	"strings"
@@ -148,4 +149,31 @@ func TestAcquireWaitsForAnOverrunRelease(t *testing.T) {
 			t.Errorf("acquire: %v after %v, the release ended after %v", err, acquired, released)
 		}
 	})
+}
+
+// An abort by hand is one, also if the judge has returned with the error of its context before the attempt looks.
+func TestAbortIsAnAbortAlsoIfTheJudgeEndsFirst(t *testing.T) {
+	for range 50 { // what has happened at the same time is looked at in any order
+		a := saying(t)
+		var abort context.CancelCauseFunc
+		a.ctx, abort = context.WithCancelCause(t.Context())
+		a.phase, a.mode = PhaseBake, modeUpgrade
+		ends := make(chan struct{})
+		a.mu.Lock() // the attempt looks when it has the lock
+		go func() {
+			<-ends
+			for range 1000 {
+				runtime.Gosched()
+			}
+			a.mu.Unlock()
+		}()
+		err := a.judge("Bake", func(ctx context.Context, _ *Candidate) error {
+			defer close(ends)
+			abort(errors.New("by hand"))
+			return ctx.Err()
+		})
+		if !errors.Is(err, ErrAborted) || !strings.Contains(err.Error(), "by hand") {
+			t.Fatal(err)
+		}
+	}
 }

@@ -97,10 +97,13 @@ func (a *attempt) until(want wire.Kind, limit time.Duration, over <-chan struct{
 		case <-early:
 			return wire.Frame{}, errEarly
 		case <-aborted:
-			return wire.Frame{}, fmt.Errorf("%w: %w", ErrAborted, context.Cause(a.ctx))
+			return wire.Frame{}, a.aborted()
 		}
 	}
 }
+
+// aborted is how an attempt ends that was aborted by hand.
+func (a *attempt) aborted() error { return fmt.Errorf("%w: %w", ErrAborted, context.Cause(a.ctx)) }
 
 // tickEvery is how often an attempt looks at what nobody tells it.
 const tickEvery = 50 * time.Millisecond

@@ -106,8 +106,8 @@ func (a *attempt) lastWord(m *marshalled) (wire.CommitBody, []*os.File, error) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if err := context.Cause(a.ctx); err != nil {
-		return wire.CommitBody{}, nil, fmt.Errorf("%w: %w", ErrAborted, err)
+	if a.ctx.Err() != nil {
+		return wire.CommitBody{}, nil, a.aborted()
 	}
 	a.committing = true
 	return wire.CommitBody{State: state != nil, Again: a.again}, files, nil
