@@ -7,10 +7,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"testing"
 
-	"golang.org/x/sys/unix"
+	"github.com/midair-go/midair/internal/testutil"
 )
 
 // A file that may be executed and not read is started as it is, and cannot be verified.
@@ -24,7 +23,7 @@ func TestExecuteOnlyFile(t *testing.T) {
 	if err := errors.Join(os.WriteFile(path, []byte("#!/bin/true\n"), 0o111), os.Chmod(dir, 0o755)); err != nil {
 		t.Fatal(err)
 	}
-	asNobody(t, func() {
+	testutil.AsNobody(t, func() {
 		p, err := Preflight(path, nil, Policy{})
 		if err != nil || p.path != path || p.exe != nil {
 			t.Errorf("%+v, %v", p, err)
@@ -34,22 +33,4 @@ func TestExecuteOnlyFile(t *testing.T) {
 			t.Errorf("with Verify: %+v, %v", p, err)
 		}
 	})
-}
-
-// asNobody runs fn without root's right to read everything, in a thread that ends with it.
-func asNobody(t *testing.T, fn func()) {
-	t.Helper()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread() // and not unlocked: no other goroutine may get this thread
-		if os.Getuid() == 0 {
-			if err := unix.Setfsuid(65534); err != nil {
-				t.Error(err)
-				return
-			}
-		}
-		fn()
-	}()
-	<-done
 }

@@ -4,10 +4,9 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"runtime"
 	"testing"
 
-	"golang.org/x/sys/unix"
+	"github.com/midair-go/midair/internal/testutil"
 )
 
 // Stage finds out that the directory cannot be written to any more, although the file is staged already; when the rights
@@ -19,7 +18,7 @@ func TestStageLooksAtTheRightsAgain(t *testing.T) {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	p := New(filepath.Join(dir, "pid"))
-	asNobody(t, func() {
+	testutil.AsNobody(t, func() {
 		if err := p.Stage(); !errors.Is(err, os.ErrPermission) && os.Getuid() == 0 {
 			t.Errorf("a directory of somebody else: %v", err)
 		}
@@ -28,7 +27,7 @@ func TestStageLooksAtTheRightsAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		asNobody(t, func() {
+		testutil.AsNobody(t, func() {
 			if err := p.Stage(); err != nil {
 				t.Error(err)
 			}
@@ -37,7 +36,7 @@ func TestStageLooksAtTheRightsAgain(t *testing.T) {
 	if err := os.Chmod(dir, 0o555); err != nil {
 		t.Fatal(err)
 	}
-	asNobody(t, func() {
+	testutil.AsNobody(t, func() {
 		if err := p.Stage(); err == nil {
 			t.Error("it is staged, and cannot be published")
 		}
@@ -45,27 +44,9 @@ func TestStageLooksAtTheRightsAgain(t *testing.T) {
 	if err := os.Chmod(dir, 0o777); err != nil {
 		t.Fatal(err)
 	}
-	asNobody(t, func() {
+	testutil.AsNobody(t, func() {
 		if err := p.Publish(); err != nil || !exists(p.path) {
 			t.Errorf("%v, there: %v", err, exists(p.path))
 		}
 	})
-}
-
-// asNobody runs fn without root's rights, in a thread that ends with it.
-func asNobody(t testing.TB, fn func()) {
-	t.Helper()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread() // and not unlocked: no other goroutine may get this thread
-		if os.Getuid() == 0 {
-			if err := unix.Setfsuid(65534); err != nil {
-				t.Error(err)
-				return
-			}
-		}
-		fn()
-	}()
-	<-done
 }
