@@ -9,7 +9,7 @@ import (
 	"github.com/midair-go/midair/internal/kept"
 )
 
-// format is the layout of the state: a state in JSON.
+// format is the layout of the state: a state in JSON is the whole body, so what is new goes into the JSON.
 var format = kept.Format{Name: "canary", Magic: "canary", Version: 1, Sum: kept.CRC32}
 
 // state is what passes between processes. Fields may be added to a version: a reader ignores what it does not know.
@@ -70,7 +70,7 @@ func parseState(data []byte) (s state, err error) {
 		return s, err
 	}
 	if err := json.Unmarshal(r.Take(uint64(r.Left())), &s); err != nil {
-		return s, fmt.Errorf("canary: state: %w", err)
+		return s, r.Damaged(err)
 	}
 	return s, nil
 }

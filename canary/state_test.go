@@ -179,8 +179,8 @@ func TestBadStateIsRefused(t *testing.T) {
 	refuse(nil, "not of this kind")
 	refuse([]byte("something else altogether"), "not of this kind")
 	refuse(sealState(2, `{}`), "version 2, this process reads up to 1")
-	refuse(sealState(1, `{"name":1}`), "canary: state")
-	refuse(sealState(1, `{`), "canary: state")
+	refuse(sealState(1, `{"name":1}`), "canary: the state which the other process sent is damaged: stop and start the service once instead of upgrading: json: cannot")
+	refuse(sealState(1, `{`), "upgrading: unexpected end of JSON")
 	for i := range good {
 		refuse(good[:i], "stop and start the service once")
 		bad := bytes.Clone(good)

@@ -214,10 +214,10 @@ func decodeKeys(data []byte) ([]key, error) {
 		}
 		next, err := newKey(secret)
 		if err != nil {
-			return nil, fmt.Errorf("session: key %d of the other process: %w", len(keys)+1, err)
+			return nil, r.Damaged(fmt.Errorf("key %d: %w", len(keys)+1, err))
 		}
 		if keys = append(keys, next); len(keys) > maxKeys {
-			return nil, fmt.Errorf("session: the other process sent more than %d keys", maxKeys)
+			return nil, r.Damaged(fmt.Errorf("more than %d keys", maxKeys))
 		}
 	}
 	return keys, nil

@@ -5,6 +5,7 @@ import (
 	"encoding"
 	"encoding/hex"
 	"errors"
+	"strings"
 	"sync"
 	"testing"
 
@@ -228,6 +229,10 @@ func TestKeysInTheCommonFormatAreTaken(t *testing.T) {
 		k := &session.KeyRing{}
 		if err := k.UnmarshalBinary(b); err != nil || letters(t, k) != "ab" {
 			t.Errorf("%s, %v", letters(t, k), err)
+		}
+		short := f.Seal(kept.Append32(f.Begin(), kept.Append16(nil, []byte("abc"))))
+		if err := k.UnmarshalBinary(short); !errors.Is(err, kept.ErrDamaged) || !strings.HasSuffix(err.Error(), "key 1: 3 bytes, want 32 to 1024") {
+			t.Errorf("a short key: %v", err)
 		}
 		b[20] ^= 1
 		if err := k.UnmarshalBinary(b); !errors.Is(err, kept.ErrDamaged) {

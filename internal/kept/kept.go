@@ -19,8 +19,8 @@
 //
 // Builds with different versions of the library upgrade each other, and roll back to each other. So a layout which a
 // build has once written stays. There are two ways to change a layout:
-//   - Append fields at the end of the body. An older reader does not look at the end of a body, and a newer reader looks
-//     at [Reader.Left] before the new fields.
+//   - Append fields at the end of the body, if the readers of all older builds stop after the last field that they know. A
+//     newer reader looks at [Reader.Left] before the new fields.
 //   - Raise [Format.Version]. An older reader refuses such a state with [ErrLater]. A newer reader still gets the states
 //     of older versions, and asks [Reader.Version].
 //
@@ -162,6 +162,11 @@ func (r *Reader) Left() int { return len(r.rest) }
 
 // Err returns the reason for which Open refused the state, or an ErrDamaged if a field was not there.
 func (r *Reader) Err() error { return r.err }
+
+// Damaged returns an ErrDamaged for a field whose content cannot be: why says what is wrong with the field.
+func (r *Reader) Damaged(why error) error {
+	return fmt.Errorf("%w: %w", r.format.refuse(ErrDamaged), why)
+}
 
 // Take returns the next n bytes.
 func (r *Reader) Take(n uint64) []byte {

@@ -62,7 +62,7 @@ func read(f *os.File, limit int64) (map[string][]byte, error) {
 	return decode(b)
 }
 
-// errRest is a file with bytes after its last entry: no version of this package writes one.
+// errRest is a file with bytes after its last entry: no version of this package writes one. What is new is an entry.
 var errRest = errors.New("bytes after the last entry")
 
 func decode(b []byte) (map[string][]byte, error) {
@@ -76,7 +76,7 @@ func decode(b []byte) (map[string][]byte, error) {
 		return nil, fmt.Errorf("read %w", err)
 	}
 	if r.Left() > 0 {
-		return nil, fmt.Errorf("read state: %w", errRest)
+		return nil, fmt.Errorf("read %w", r.Damaged(errRest))
 	}
 	return values, nil
 }

@@ -165,7 +165,7 @@ func TestLaterStateIsRefused(t *testing.T) {
 	}{
 		"later":   {later.Seal(later.Begin()), "of a later format: stop and start the service"},
 		"foreign": {[]byte("something else"), "not of this kind"},
-		"more":    {format.Seal(appendEntry(begin(0), "name", nil)), "after the last entry"},
+		"more":    {format.Seal(appendEntry(begin(0), "name", nil)), "damaged: stop and start the service once instead of upgrading: bytes after the last entry"},
 		"less":    {format.Seal(appendEntry(begin(2), "name", nil)), "damaged"},
 	} {
 		if _, err := decode(c.b); err == nil || !strings.Contains(err.Error(), "read state: ") || !strings.Contains(err.Error(), c.want) {
