@@ -4,8 +4,8 @@ package guard
 
 import "fmt"
 
-// Call calls fn and returns its error, or its panic as an error. A fn that ends its goroutine (runtime.Goexit) ends
-// that of the caller.
+// Call calls fn. The error is the error of fn, or the panic of fn as an error. If fn calls runtime.Goexit, the goroutine of
+// the caller ends.
 func Call(fn func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {

@@ -26,7 +26,7 @@ func NewSecret() string {
 	return string(secret[:])
 }
 
-// A Key is a secret, with the cipher derived from the secret, or the time from which the key is used.
+// A Key is a secret and what its owner keeps with the secret.
 type Key interface {
 	// Secret returns the secret. Keys with the same secret are the same key.
 	Secret() string
