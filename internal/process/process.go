@@ -16,6 +16,8 @@ package process
 import (
 	"os"
 	"slices"
+
+	"github.com/midair-go/midair/internal/sys"
 )
 
 // startDir and startArgs are how this process was started: a program may change its directory and os.Args.
@@ -92,8 +94,8 @@ func StdFD(fd uintptr) uintptr { return stdFD(fd) }
 // Scrub hides the files and the variable of tableflip from the processes that this process starts: each of them would
 // believe that it has a parent. A process that was started from a descriptor gets the name of its program.
 func Scrub() {
-	closeOnExec(3)
-	closeOnExec(4)
+	sys.CloseOnExec(3)
+	sys.CloseOnExec(4)
 	os.Unsetenv(Sentinel)
 	RestoreName()
 }

@@ -38,7 +38,7 @@ func start(p Program, env []string, files []Inherited) (*Child, error) {
 	if err != nil {
 		readyR.Close()
 		sys.CloseFD(life)
-		return nil, sys.Explain(err)
+		return nil, err
 	}
 	l.undo = append(l.undo, func() { theirs.Close() })
 	l.add([]string{"fd", ControlName, ""}, sys.FD(theirs))
@@ -66,10 +66,10 @@ func (l *launch) pipes() (readyR *os.File, life int, err error) {
 	}
 	l.undo = append(l.undo, func() { namesR.Close() }, func() { namesW.Close() })
 	// The end must live exactly as long as this process, so it is kept as a number that no finalizer knows.
-	life, err = unix.FcntlInt(sys.FD(namesW), unix.F_DUPFD_CLOEXEC, 3)
+	life, err = sys.DupFD(int(sys.FD(namesW)))
 	if err != nil {
 		readyR.Close()
-		return nil, -1, sys.Explain(err)
+		return nil, -1, err
 	}
 	l.files = append(l.files, sys.FD(readyW), sys.FD(namesR))
 	return readyR, life, nil
@@ -137,7 +137,5 @@ func stdFD(fd uintptr) uintptr {
 }
 
 func killGroup(pid int) { _ = syscall.Kill(-pid, syscall.SIGKILL) } // fails if nobody is left in it
-
-func closeOnExec(fd int) { unix.CloseOnExec(fd) }
 
 func mayExecute(path string) error { return unix.Access(path, unix.X_OK) }

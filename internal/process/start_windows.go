@@ -10,6 +10,4 @@ func stdFD(fd uintptr) uintptr { return fd }
 
 func killGroup(int) {}
 
-func closeOnExec(int) {}
-
 func mayExecute(string) error { return errors.ErrUnsupported }

@@ -46,6 +46,8 @@ func explain(err error) error {
 
 func shutdownFD(fd uintptr) { _ = unix.Shutdown(int(fd), unix.SHUT_RDWR) }
 
+func closeOnExec(fd int) { unix.CloseOnExec(fd) }
+
 func closeFD(fd int) { _ = unix.Close(fd) }
 
 func duplicate(c syscall.Conn) (fd int, inode uint64, err error) {
@@ -67,4 +69,7 @@ func duplicate(c syscall.Conn) (fd int, inode uint64, err error) {
 	return fd, inode, nil
 }
 
-func dupFD(fd int) (int, error) { return unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3) }
+func dupFD(fd int) (int, error) {
+	n, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
+	return n, explain(err)
+}

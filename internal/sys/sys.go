@@ -1,9 +1,9 @@
 // Package sys is what the operating system gives to a process that hands its sockets to another one: descriptors,
-// anonymous files, pairs of sockets. Linux has all of it. The other platforms answer with errors.ErrUnsupported what they
-// do not have, or do what is said here.
+// anonymous files, pairs of sockets. Linux has all of it. Other platforms return errors.ErrUnsupported for what is missing
+// there, or do what is said here. Errors of functions that make a descriptor say what to do if there are too many ([Explain]).
 //
 // A descriptor is an int or a uintptr where it belongs to nobody, and an *os.File where the file owns it. Every function
-// that returns one makes it close-on-exec, and the caller closes it. None takes a descriptor over.
+// that returns one makes it close-on-exec, and the caller closes it. No function takes a descriptor over.
 package sys
 
 import (
@@ -24,6 +24,9 @@ func FD(f *os.File) (fd uintptr) {
 	return fd
 }
 
+// CloseOnExec keeps a descriptor from the processes that this one starts.
+func CloseOnExec(fd int) { closeOnExec(fd) }
+
 // CloseFD closes a descriptor that no file owns.
 func CloseFD(fd int) { closeFD(fd) }
 
@@ -35,7 +38,7 @@ func DupFile(f *os.File) (*os.File, error) {
 	fd, err := dupFD(int(FD(f)))
 	runtime.KeepAlive(f)
 	if err != nil {
-		return nil, Explain(fmt.Errorf("duplicate: %w", err))
+		return nil, fmt.Errorf("duplicate: %w", err)
 	}
 	return os.NewFile(uintptr(fd), f.Name()), nil
 }
@@ -75,19 +78,19 @@ func UnixPair() (net.Conn, *os.File, error) {
 	ours, err := net.FileConn(file)
 	if err != nil {
 		theirs.Close()
-		return nil, nil, err
+		return nil, nil, explain(err)
 	}
 	return ours, theirs, nil
 }
 
-// MemFile makes a file that no directory names. The name is for people who look at the process.
+// MemFile makes a file that no directory names: in memory on Linux, and elsewhere a temporary file that was removed. The name is for people who look at the process.
 func MemFile(name string) (*os.File, error) { return memFile(name) }
 
 // Seal makes a file of MemFile immutable, so that the reader need not fear a writer. Without memfd it does nothing: the
 // file is known to its two processes only.
 func Seal(f *os.File) error { return seal(f) }
 
-// CheckSeal returns an error for a file that Seal has not made immutable.
+// CheckSeal returns an error for a file that Seal has not made immutable. Without memfd it does nothing.
 func CheckSeal(f *os.File) error { return checkSeal(f) }
 
 // Readable reports whether a socket can be read, its end included, and takes nothing. Elsewhere than on Linux it is true.

@@ -14,25 +14,26 @@ func HasInput(fd uintptr) bool {
 	return err == nil && n > 0
 }
 
-// SocketPair makes the two ends of a control socket, both close-on-exec.
+// SocketPair makes two connected sockets that keep the borders of messages.
 func SocketPair() (ours, theirs *os.File, err error) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	fds, err := pair(unix.SOCK_SEQPACKET)
 	if err != nil {
-		return nil, nil, fmt.Errorf("socketpair: %w", err)
+		return nil, nil, err
 	}
-	return os.NewFile(uintptr(fds[0]), "control"), os.NewFile(uintptr(fds[1]), "control"), nil
+	return os.NewFile(uintptr(fds[0]), "socket"), os.NewFile(uintptr(fds[1]), "socket"), nil
 }
 
-// streamPair makes two connected stream sockets, both close-on-exec.
-func streamPair() (fds [2]int, err error) {
-	fds, err = unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
-	return fds, os.NewSyscallError("socketpair", err)
+func streamPair() ([2]int, error) { return pair(unix.SOCK_STREAM) }
+
+func pair(kind int) ([2]int, error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, kind|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	return fds, explain(os.NewSyscallError("socketpair", err))
 }
 
 func memFile(name string) (*os.File, error) {
 	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	if err != nil {
-		return nil, fmt.Errorf("memfd_create: %w", err)
+		return nil, explain(os.NewSyscallError("memfd_create", err))
 	}
 	return os.NewFile(uintptr(fd), name), nil
 }

@@ -2,14 +2,15 @@ package sys_test
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 
 	"github.com/midair-go/midair/internal/sys"
+	"github.com/midair-go/midair/internal/testutil"
 	"golang.org/x/sys/unix"
 )
 
@@ -176,7 +177,7 @@ func TestMayWriteAsksForTheRightsOfNow(t *testing.T) {
 		if err := os.Chmod(dir, mode); err != nil {
 			t.Fatal(err)
 		}
-		asNobody(t, func() {
+		testutil.AsNobody(t, func() {
 			if got := sys.MayWrite(dir); got != want {
 				t.Errorf("mode %o: %v", mode, got)
 			}
@@ -187,26 +188,8 @@ func TestMayWriteAsksForTheRightsOfNow(t *testing.T) {
 	}
 }
 
-// asNobody runs fn without root's rights, in a thread that ends with it.
-func asNobody(t testing.TB, fn func()) {
-	t.Helper()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread() // and not unlocked: no other goroutine may get this thread
-		if os.Getuid() == 0 {
-			if err := unix.Setfsuid(65534); err != nil {
-				t.Error(err)
-				return
-			}
-		}
-		fn()
-	}()
-	<-done
-}
-
-// A pair of sockets for which there are no descriptors is refused, and the half of one is not kept.
-func TestPairsNeedDescriptors(t *testing.T) {
+// What there is no descriptor for is refused, with what to do, and the half of a pair is not kept.
+func TestWhatNeedsDescriptorsSaysSo(t *testing.T) {
 	keepsNothing(t)
 	var old unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &old); err != nil {
@@ -222,21 +205,24 @@ func TestPairsNeedDescriptors(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	controlPair := func() error { _, _, err := sys.SocketPair(); return err }
+	socketPair := func() error { _, _, err := sys.SocketPair(); return err }
 	unixPair := func() error { _, _, err := sys.UnixPair(); return err }
 	for _, c := range []struct {
 		name string
 		room int
-		pair func() error
+		make func() error
 	}{
-		{"SocketPair", 0, controlPair}, {"SocketPair", 1, controlPair},
+		{"DupFD", 0, func() error { _, err := sys.DupFD(0); return err }},
+		{"DupFile", 0, func() error { _, err := sys.DupFile(os.Stderr); return err }},
+		{"MemFile", 0, func() error { _, err := sys.MemFile("full"); return err }},
+		{"SocketPair", 0, socketPair}, {"SocketPair", 1, socketPair},
 		{"UnixPair", 0, unixPair}, {"UnixPair", 1, unixPair}, {"UnixPair", 2, unixPair},
 	} {
 		low := unix.Rlimit{Cur: uint64(next + c.room), Max: old.Max}
 		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &low); err != nil {
 			t.Fatal(err)
 		}
-		if err := c.pair(); !errors.Is(err, unix.EMFILE) {
+		if err := c.make(); !errors.Is(err, unix.EMFILE) || strings.Count(fmt.Sprint(err), "ulimit -n") != 1 {
 			t.Errorf("%s with room for %d: %v", c.name, c.room, err)
 		}
 	}

@@ -10,13 +10,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// SocketPair makes the two ends of a control socket, both close-on-exec.
+// SocketPair makes two connected sockets. They do not keep the borders of messages here.
 func SocketPair() (ours, theirs *os.File, err error) {
 	fds, err := streamPair()
 	if err != nil {
 		return nil, nil, err
 	}
-	return os.NewFile(uintptr(fds[0]), "control"), os.NewFile(uintptr(fds[1]), "control"), nil
+	return os.NewFile(uintptr(fds[0]), "socket"), os.NewFile(uintptr(fds[1]), "socket"), nil
 }
 
 // streamPair makes two connected stream sockets, both close-on-exec.
@@ -24,7 +24,7 @@ func streamPair() (fds [2]int, err error) {
 	syscall.ForkLock.RLock()
 	defer syscall.ForkLock.RUnlock()
 	if fds, err = unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0); err != nil {
-		return fds, fmt.Errorf("socketpair: %w", err)
+		return fds, explain(fmt.Errorf("socketpair: %w", err))
 	}
 	for _, fd := range fds {
 		unix.CloseOnExec(fd)
@@ -37,9 +37,13 @@ func streamPair() (fds [2]int, err error) {
 func memFile(name string) (*os.File, error) {
 	f, err := os.CreateTemp("", name)
 	if err != nil {
+		return nil, explain(err)
+	}
+	if err := os.Remove(f.Name()); err != nil {
+		f.Close()
 		return nil, err
 	}
-	return f, os.Remove(f.Name())
+	return f, nil
 }
 
 func seal(*os.File) error { return nil }

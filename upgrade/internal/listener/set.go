@@ -274,7 +274,7 @@ func (s *Set) Dup() (files []process.Inherited, drop func(), err error) {
 		fd, err := sys.DupFD(r.fd)
 		if err != nil {
 			drop()
-			return nil, nil, sys.Explain(fmt.Errorf("duplicate %s %s: %w", r.Network, r.Addr, err))
+			return nil, nil, fmt.Errorf("duplicate %s %s: %w", r.Network, r.Addr, err)
 		}
 		files = append(files, process.Inherited{Name: [3]string{r.kind, r.Network, r.Addr}, FD: uintptr(fd)})
 	}

@@ -75,7 +75,7 @@ func (n *Notifier) findChannel() {
 
 // takeChannel takes the channel that the supervisor has given to this process.
 func (n *Notifier) takeChannel(fd int) {
-	closeOnExec(fd)
+	sys.CloseOnExec(fd)
 	if err := n.Attach(os.NewFile(uintptr(fd), "channel")); err != nil {
 		n.problem = fmt.Errorf("the channel to the supervisor: %w", err)
 		n.log.Error("upgrade: cannot speak to the supervisor: a crash will be noticed, and no upgrade is possible", "err", err)
@@ -113,7 +113,7 @@ func (n *Notifier) Attach(file *os.File) error {
 		return err
 	}
 	uc, ok := c.(*net.UnixConn)
-	if !ok || n == nil {
+	if !ok {
 		c.Close()
 		return fmt.Errorf("it is a %s socket", c.LocalAddr().Network())
 	}
@@ -121,7 +121,7 @@ func (n *Notifier) Attach(file *os.File) error {
 	defer n.mu.Unlock()
 	if n.closed || n.channel != nil {
 		uc.Close()
-		return net.ErrClosed
+		return errors.New("there is one already, or no use for one any more")
 	}
 	n.channel = uc
 	close(n.attached)
@@ -186,7 +186,7 @@ func (n *Notifier) Announce(c Candidate) (*os.File, error) {
 		note{files: files}.close()
 		return nil, nil
 	}
-	theirs, ours, err := socketPair()
+	theirs, ours, err := sys.SocketPair()
 	if err == nil {
 		files[1] = theirs
 		err = n.sendNow(announceLimit, files, WordCandidate)

@@ -10,11 +10,9 @@ import (
 // The channel is marked in init, so that neither main nor a package that is initialised later passes it to a process.
 func init() {
 	if fd := channelFD(); fd >= 0 {
-		unix.CloseOnExec(fd)
+		sys.CloseOnExec(fd)
 	}
 }
-
-func closeOnExec(fd int) { unix.CloseOnExec(fd) }
 
 // isChannel reports whether a descriptor is one end of a pair that the parent of this process has made.
 func isChannel(fd int) bool {
@@ -25,5 +23,3 @@ func isChannel(fd int) bool {
 	maker, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
 	return err == nil && int(maker.Pid) == os.Getppid()
 }
-
-func socketPair() (a, b *os.File, err error) { return sys.SocketPair() }

@@ -24,7 +24,7 @@ func (s *supervisor) start(out *Report) error {
 	}
 	ours, theirs, err := sys.SocketPair()
 	if err != nil {
-		return sys.Explain(err)
+		return err
 	}
 	pid, err := s.exec(s.last, number, theirs, out)
 	theirs.Close()
