@@ -150,6 +150,24 @@ func TestStoppedSupervisorCatchesUp(t *testing.T) {
 	r.MustStop(syscall.SIGTERM)
 }
 
+// What a stopped supervisor was told meanwhile is read before it judges who is late: a service that has answered the watchdog
+// all the time is not ended.
+func TestStoppedSupervisorEndsNoHealthyService(t *testing.T) {
+	t.Parallel()
+	r := testclient.Start(t, func(s *plan.Settings) { s.Supervisor, s.Watchdog = "always", time.Second })
+	serves := r.MainPID()
+	r.Signal(syscall.SIGSTOP)
+	since := time.Now()
+	testutil.Until(t, patience, "longer than Watchdog", func() bool { return time.Since(since) > 3*time.Second })
+	r.Signal(syscall.SIGCONT)
+	r.Upgrade()
+	r.WaitFamily(t, 2, patience)
+	if strings.Contains(r.Output(), "is silent") {
+		t.Errorf("pid %d was told that it is silent:\n%s", serves, r.Output())
+	}
+	r.MustStop(syscall.SIGTERM)
+}
+
 // A SIGHUP is for the generation that serves, also when the supervisor has not heard yet which one that is.
 func TestHangupIsForTheGenerationThatServes(t *testing.T) {
 	t.Parallel()

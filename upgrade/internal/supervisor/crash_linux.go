@@ -87,6 +87,10 @@ func (s *supervisor) hearMain(g *generation, m *message) {
 }
 
 func (s *supervisor) keep(m *message) {
+	if len(m.files) == 0 {
+		s.log.Warn("upgrade: supervisor: a socket came without its descriptor, so a crash will close it: raise the limit of open files "+
+			"(ulimit -n, LimitNOFILE)", "name", m.value(sdnotify.WordName))
+	}
 	for _, f := range m.files {
 		if !s.store.add(m.value(sdnotify.WordName), f) {
 			s.log.Warn("upgrade: supervisor: cannot hold a socket: a crash will close it", "name", m.value(sdnotify.WordName))
@@ -138,7 +142,7 @@ func (s *supervisor) claimed(g *generation, m *message) {
 	if n, err := strconv.Atoi(m.value(sdnotify.WordGeneration)); err == nil {
 		number = n
 	}
-	if pid, err := strconv.Atoi(m.value(sdnotify.WordPID)); err == nil && pid != g.pid {
+	if pid, err := strconv.Atoi(m.value(sdnotify.WordPID)); err == nil && pid != g.pid && g.pid != 0 {
 		c := s.gens[pid]
 		if g != s.main || c == nil || c.parent != g {
 			return // it is not the main generation that says so, or of no candidate of its own
@@ -234,6 +238,9 @@ func (s *supervisor) died(g *generation) {
 		return // it was handled when its number was seen again
 	}
 	delete(s.gens, g.key)
+	if g == s.main && !s.ending {
+		s.sweep(g)
+	}
 	g.close()
 	switch {
 	case s.ending:
@@ -247,7 +254,6 @@ func (s *supervisor) died(g *generation) {
 // lost handles the end of the main generation: the end of the service if it was meant, or else a crash.
 func (s *supervisor) lost(g *generation) {
 	s.main = nil
-	s.sweep(g)
 	if g.stopping || g.told || g.interrupted() || !s.everMain {
 		s.finish(g.exitCode())
 		return
@@ -269,11 +275,16 @@ func (g *generation) interrupted() bool {
 }
 
 // sweep ends what a generation that has crashed had started: its process group. Candidates have groups of their own, and one
-// that only drains still needs its group. Right after the end nobody else has its number.
+// that only drains still needs its group. A generation that somebody has reaped may have left its number to another process:
+// then the group is that one's, since the kernel gives nobody the number of a group that has members.
 func (s *supervisor) sweep(g *generation) {
-	if !g.left && g.pid > 0 {
-		_ = unix.Kill(-g.pid, unix.SIGKILL)
+	if g.left || g.pid <= 0 {
+		return
 	}
+	if g.proc.Signal(0) != nil && unix.Kill(g.pid, 0) != unix.ESRCH {
+		return
+	}
+	_ = unix.Kill(-g.pid, unix.SIGKILL) // fails if nobody is left in it
 }
 
 func (g *generation) describe() string {

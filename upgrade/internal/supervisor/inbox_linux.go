@@ -37,6 +37,24 @@ func (b *inbox) await() bool {
 	return err == nil && !b.ended.Load() && raw.Read(sys.HasInput) == nil
 }
 
+// answer lets the goroutine that has said that there is something to read look again. The inbox may be closed by now.
+func (b *inbox) answer() {
+	select {
+	case b.read <- struct{}{}:
+	case <-b.done:
+	}
+}
+
+// answered waits for the answer, and reports whether there will be another one.
+func (b *inbox) answered() bool {
+	select {
+	case <-b.read:
+		return true
+	case <-b.quit:
+		return false
+	}
+}
+
 func (b *inbox) close() {
 	close(b.quit)
 	b.file.Close()
@@ -54,7 +72,7 @@ func (b *inbox) next() (message, bool) {
 		if err == nil && n == 0 && oobn == 0 {
 			b.ended.Store(true)
 		}
-		if err != nil || n == 0 {
+		if err != nil || b.ended.Load() {
 			return message{}, false
 		}
 		m := message{lines: strings.Split(string(buf[:n]), "\n")}

@@ -3,7 +3,8 @@
 //
 //	supervisor_linux.go  the loop, signals, and the processes that are followed
 //	start_linux.go       how a generation is started, and which processes may become one
-//	inbox_linux.go       what generations send: the notify socket, and the sockets that are held
+//	inbox_linux.go       what generations send on their channels, and the sockets that are held
+//	reserve_linux.go    descriptors that are kept for what generations send
 //	crash_linux.go       what is made of that: who the main generation is, and what a death means
 //	timers_linux.go      what is done when a time is over, and the end of the service
 //	config.go            what the supervisor is told, and what it tells a process that it starts
@@ -27,8 +28,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// supervisor is Supervise: one goroutine that owns everything. What happens comes to it as a value on a channel: a
-// signal, a message in the notify socket, the end of a generation. It starts processes and waits for them without
+// supervisor is Run: one goroutine that owns everything. What happens comes to it as a value on a channel: a
+// signal, a message on the channel of a generation, the end of a generation. It starts processes and waits for them without
 // os/exec and os.Process, because a single loop of wait4 reaps its children and every orphan that comes to it.
 //
 // There is one arbiter of who the service is: as long as a process lives that may become it by the protocol between two
@@ -156,10 +157,11 @@ func (s *supervisor) run() int {
 			s.signal(sig)
 		case g := <-s.spoken:
 			s.receive()
-			g.inbox.read <- struct{}{}
+			g.inbox.answer()
 		case g := <-s.deaths:
 			s.died(g)
 		case <-timer.C:
+			s.receive() // this process may have been stopped: what is due may have been said long ago
 		}
 		timer.Stop()
 		s.tick(time.Now())
@@ -258,7 +260,9 @@ func (s *supervisor) follow(proc *process.Handle, channel *os.File) *generation 
 		for g.inbox.await() {
 			select {
 			case s.spoken <- g:
-				<-g.inbox.read
+				if !g.inbox.answered() {
+					return
+				}
 			case <-g.inbox.quit:
 				return
 			}
