@@ -62,6 +62,8 @@ func (s *socket) Recv(b []byte) (int, []*os.File, error) {
 		n, oobn, _, _, err = s.conn.ReadMsgUnix(b, oob)
 	}
 	if err != nil {
+		files, _ := sys.ReceivedFiles(oob[:oobn]) // a message without a byte looks like the end, and may carry some
+		(&Frame{Files: files}).Close()
 		return 0, nil, err
 	}
 	files, err := sys.ReceivedFiles(oob[:oobn])
