@@ -233,9 +233,9 @@ func (r *runner) handedOver(a *attempt) {
 	}
 	if r.role == roleMain {
 		r.leave("draining", &ending{reason: "handed over", handover: true})
-		if !a.speaks {
-			r.u.manager.ReadyFor(a.child.PID, fmt.Sprintf("serving, generation %d", a.nextGeneration()))
-		}
-		r.u.manager.HandedOver()
 	}
+	if !a.speaks {
+		r.u.manager.ReadyFor(a.child.PID, fmt.Sprintf("serving, generation %d", a.nextGeneration()))
+	}
+	r.u.manager.HandedOver()
 }

@@ -5,6 +5,7 @@ package upgrade_test
 import (
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -255,6 +256,44 @@ func TestSupervisorFollowsPlainTableflip(t *testing.T) {
 	r.KillAll()
 	testutil.Until(t, patience, "the library serves again", func() bool { return r.ServesWithout(plain) })
 	r.MustStop(syscall.SIGTERM)
+}
+
+// If the old process's serve ends while a program with tableflip only is tried, that program is the service, and the supervisor
+// knows: such a program cannot say so itself.
+func TestServeFailureHandsOverToPlainTableflip(t *testing.T) {
+	t.Parallel()
+	r := testclient.Start(t, func(s *plan.Settings) {
+		s.Supervisor, s.Soak, s.Timeout = "always", time.Minute, time.Second
+	})
+	l := r.Load(smallLoad)
+	old := r.MainPID()
+	r.Change(func(s *plan.Settings) { s.Plain = true })
+	admin, err := net.Dial("unix", filepath.Join(r.Dir, "admin.sock")) // tableflip will remove the path
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { admin.Close() })
+	r.SignalMain(syscall.SIGHUP)
+	testutil.Until(t, patience, "tableflip answers", func() bool { return l.Seen("plain") })
+	if _, err := admin.Write([]byte("POST /end HTTP/1.1\r\nHost: x\r\n\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := admin.Read(make([]byte, 100)); err != nil {
+		t.Fatal(err)
+	}
+	admin.Close()
+	r.WaitFamily(t, 2, patience)
+	since := time.Now()
+	testutil.Until(t, patience, "longer than Timeout", func() bool { return time.Since(since) > 1500*time.Millisecond })
+	if got := r.Generations(); len(got) != 1 || got[0] == old || strings.Contains(r.Output(), "has ended without being told to") {
+		t.Errorf("%v run", got)
+	}
+	r.Account(l).MustBeClean(t)
+	r.Signal(syscall.SIGTERM) // which ends tableflip's program by a signal
+	if _, err := r.Wait(patience); err != nil {
+		t.Error(err)
+	}
+	r.WaitFamily(t, 0, patience)
 }
 
 // A SIGHUP while nobody serves is for whoever serves next.
