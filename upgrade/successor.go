@@ -18,6 +18,9 @@ func (r *runner) fail(p Phase, err error) {
 	if r.u.parent != nil {
 		body := wire.FailedBody{Phase: string(p), Reason: wire.Clip(err.Error()), Aborted: errors.Is(err, ErrAborted)}
 		if sent := r.u.parent.Send(wire.KindFailed, body); wire.Gone(sent) {
+			if !body.Aborted {
+				r.u.log.Error("upgrade: serving although not everything is right: there is no other process to do it", "phase", p, "err", err)
+			}
 			r.orphaned()
 			return
 		} else if sent != nil {

@@ -3,9 +3,12 @@
 package upgrade
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"os"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -39,6 +42,22 @@ func TestDeathThatShowsTwiceAcquiresOnce(t *testing.T) {
 	giveUp()
 	if err := <-first; !errors.Is(err, context.Canceled) {
 		t.Errorf("acquire ends with %v", err)
+	}
+}
+
+// A candidate whose check fails when the old process is dead already serves, and its log says what is wrong with it.
+func TestFailedCheckIsLoggedIfNobodyElseServes(t *testing.T) {
+	var log bytes.Buffer
+	u, err := NewUnsupported(Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.parent = wire.NewLink(&deadTransport{wiretest.Transport{}})
+	defer u.parent.Close()
+	r := &runner{u: u, parent: u.parent.Frames}
+	r.isPrepared(errors.New("check database: no route to host"))
+	if !r.alone || r.role == roleLeaving || !strings.Contains(log.String(), "serving although not everything is right") || !strings.Contains(log.String(), "no route to host") {
+		t.Errorf("alone %v, role %v:\n%s", r.alone, r.role, log.String())
 	}
 }
 
