@@ -20,7 +20,7 @@ type Candidate struct {
 	generation int
 	version    string
 	protocol   int
-	link       *wire.Link // nil until it has said hello
+	link       *wire.Link // nil until the process was started
 	attempt    *attempt   // nil until then as well
 
 	mu      sync.Mutex

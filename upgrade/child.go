@@ -2,6 +2,7 @@ package upgrade
 
 import (
 	"errors"
+	"fmt"
 	"os"
 
 	"github.com/midair-go/midair/internal/process"
@@ -15,8 +16,8 @@ import (
 type child struct {
 	*process.Child
 	link        *wire.Link
-	channel     *os.File // its end of the channel to our supervisor, for its welcome; nil if there is none
-	unannounced error    // why the supervisor does not know it
+	channel     *os.File // the candidate's end of its channel to the supervisor, which the welcome carries; nil if there is none
+	unannounced error    // why the supervisor does not know the candidate
 }
 
 // startChild starts the program with all open sockets, a control socket, and what it needs to find the service manager. Our
@@ -30,17 +31,18 @@ func (u *Upgrader) startChild(p process.Program) (*child, error) {
 		return nil, err
 	}
 	defer drop()
+	env := u.opts.environ()
 	var build *process.Build
 	if u.manager.SupervisorState() == "dead" {
 		u.log.Error("upgrade: the supervisor is dead: the new process has none, and nobody will start it again")
 	}
 	if u.manager.Supervised() {
-		if build, err = p.Build(u.opts.environ()); err != nil {
+		if build, err = p.Build(env); err != nil {
 			return nil, err
 		}
 		defer build.Close()
 	}
-	c, err := process.Start(p, u.manager.Environ(u.opts.environ()), files)
+	c, err := process.Start(p, u.manager.Environ(env), files)
 	if err != nil {
 		return nil, err
 	}
@@ -66,7 +68,7 @@ func (u *Upgrader) announceChild(c *process.Child, build *process.Build) (*os.Fi
 	build.Started(c.PID)
 	args, err := state.WriteBuild(build)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("the supervisor cannot be told of the new process: %w", err)
 	}
 	exe, err1 := sys.DupFile(build.Exe)
 	pidfd, err2 := c.PIDFD()
@@ -74,7 +76,7 @@ func (u *Upgrader) announceChild(c *process.Child, build *process.Build) (*os.Fi
 		args.Close()
 		exe.Close() // which does nothing without a file
 		pidfd.Close()
-		return nil, err
+		return nil, fmt.Errorf("the supervisor cannot be told of the new process: %w", sys.Explain(err))
 	}
 	channel, err := u.manager.Announce(sdnotify.Candidate{PIDFD: pidfd, Exe: exe, Args: args})
 	if channel == nil && err == nil { // the candidate was told that there is one

@@ -159,7 +159,7 @@ func (u *Upgrader) releaseResources() {
 	}
 }
 
-// reacquire gives the program back what it released for a commit that failed. The candidate is dead by now.
+// reacquire gives the program back what it released for a commit that failed. The candidate has ended, or cannot be killed (killLimit).
 func (a *attempt) reacquire() {
 	if !a.released {
 		return

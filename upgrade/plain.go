@@ -47,7 +47,7 @@ func (a *attempt) admitPlain() error {
 		return nil
 	}
 	if err := a.mode.refusePlain(&a.u.opts); err != nil {
-		return fmt.Errorf("it does not speak the control protocol, as a program which knows tableflip only, and %w", err)
+		return fmt.Errorf("it does not speak the control protocol: it knows tableflip only, and %w", err)
 	}
 	if names := a.u.opts.judges(); len(names) > 0 {
 		a.u.log.Warn("upgrade: the candidate knows tableflip only: it is not judged", "candidate", a.child.PID, "judges", names)

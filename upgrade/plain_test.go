@@ -34,7 +34,7 @@ func TestPlainCandidateGoesPastNoJudge(t *testing.T) {
 			t.Parallel()
 			r := testclient.Start(t, func(s *plan.Settings) { judge(s); s.AbortGrace, s.Bad = time.Second, plan.OnlyReady })
 			l := r.Load(smallLoad)
-			a := r.MustFail("start", "does not speak the control protocol, as a program which knows tableflip only, and is out of the reach of "+option+": use a build with this library, or set Options.AllowPlain")
+			a := r.MustFail("start", "does not speak the control protocol: it knows tableflip only, and is out of the reach of "+option+": use a build with this library, or set Options.AllowPlain")
 			if a.PID == 0 || !testclient.Gone(a.PID) {
 				t.Errorf("pid %d was not started, or lives on", a.PID)
 			}

@@ -152,12 +152,13 @@ func (u *Upgrader) join() error {
 	u.parent = wire.NewLink(sock)
 	u.parent.AllowMissing(true)
 	hello := wire.HelloBody{Min: wire.ProtocolMin, Max: wire.ProtocolMax, PID: os.Getpid(), Version: wire.Clip(u.opts.Version), Speaks: true}
-	if err := u.parent.Send(wire.KindHello, hello); err != nil && !wire.Gone(err) { // one that is dead may have left its welcome
-		return err
+	err = u.parent.Send(wire.KindHello, hello)
+	if err == nil || wire.Gone(err) { // one that is dead may have left its welcome
+		atStep("new.hello")
+		_ = u.pid.Stage() // while the old process answers; the checks say what is wrong with it
+		err = u.welcomed()
 	}
-	atStep("new.hello")
-	_ = u.pid.Stage() // while the old process answers; the checks say what is wrong with it
-	if err := u.welcomed(); err != nil {
+	if err != nil {
 		_ = u.parent.Send(wire.KindFailed, wire.FailedBody{Phase: string(PhaseStart), Reason: wire.Clip(err.Error())}) // one that does not listen gets the exit status
 		u.parent.Close()
 		return err
@@ -181,7 +182,7 @@ func (u *Upgrader) welcomed() error {
 				return u.parent.Broken
 			}
 			if !ok && u.manager.Supervised() {
-				return errors.New("the old process died before the supervisor knew of this one: the supervisor starts the service again")
+				return errors.New("the old process died before this one had its channel to the supervisor: the supervisor starts the service again")
 			}
 			if !ok {
 				u.orphan()
@@ -357,6 +358,7 @@ func (u *Upgrader) neverRun() {
 	u.listeners.UnlinkOnClose(u.generation == 1)
 	u.listeners.ReleaseAll()
 	u.pid.Discard(os.Getpid())
+	u.previous.release()
 	u.stopTableflip()
 	u.manager.Close()
 	close(u.ended)
