@@ -173,7 +173,7 @@ func (a *attempt) lastFrames(frames <-chan wire.Frame) {
 // takeState takes back what the candidate's values became while it served, and lets the candidate end.
 func (a *attempt) takeState(f wire.Frame) {
 	defer f.Close()
-	if err := a.inOrder(f.Kind, takenBack); err != nil {
+	if err := a.inOrder(f.Kind, phaseTakenBack); err != nil {
 		if !a.unheard {
 			a.unheard = true // the log needs one line of them
 			a.u.log.Warn("upgrade: the candidate is not heard", "candidate", a.child.PID, "err", err)

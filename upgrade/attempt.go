@@ -47,7 +47,7 @@ type attempt struct {
 	silent     int          // how often it was found silent
 
 	came    map[wire.Kind]bool // the kinds of messages that have come from it
-	unheard bool               // some came out of order when the attempt was taken back
+	unheard bool               // a message out of order has come since the attempt was taken back, and was logged
 
 	mu         sync.Mutex
 	earlyOnce  sync.Once
@@ -179,7 +179,7 @@ func (a *attempt) program() (process.Program, error) {
 	case <-done:
 		return p, err
 	case <-a.ctx.Done():
-		waited = fmt.Errorf("%w: %w", ErrAborted, context.Cause(a.ctx))
+		waited = a.aborted()
 	case <-time.After(time.Until(a.due)):
 		waited = fmt.Errorf("executable: to read it and Options.Verify took longer than %v", a.u.opts.Timeout)
 	}
@@ -210,7 +210,7 @@ func (a *attempt) greeted(f wire.Frame, m *marshalled, answered bool) error {
 		return fmt.Errorf("it is pid %d, started by pid %d: a script has to end with exec", h.PID, a.child.PID)
 	}
 	if a.u.manager.Supervised() && h.Max < wire.ProtocolChannel {
-		return fmt.Errorf("it is a build that cannot be told who its supervisor is, of a library before this one: stop the service and start it")
+		return fmt.Errorf("it speaks version %d of the control protocol, and a candidate needs %d to get its channel to the supervisor: stop the service and start it", h.Max, wire.ProtocolChannel)
 	}
 	a.speaks = h.Speaks
 	a.cand.version, a.cand.protocol = wire.Clip(h.Version), min(h.Max, wire.ProtocolMax)
@@ -224,6 +224,7 @@ func (a *attempt) greeted(f wire.Frame, m *marshalled, answered bool) error {
 			return err
 		}
 	}
+	a.child.channel.Close() // it is the candidate's only from now on; without a supervisor this does nothing
 	a.bequeath()
 	return nil
 }
@@ -331,10 +332,8 @@ func (a *attempt) judge(name string, fn func(context.Context, *Candidate) error)
 	}
 	a.cand.hangUp(a.phase == PhaseBake)
 	switch {
-	case errors.Is(err, errOver) && a.ctx.Err() != nil: // the judge has seen the abort first
-		return a.aborted()
 	case errors.Is(err, errOver):
-		return verdict
+		return a.whyNot(name, verdict)
 	case errors.Is(err, errEarly):
 		return nil
 	}

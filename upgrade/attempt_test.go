@@ -151,28 +151,70 @@ func TestAcquireWaitsForAnOverrunRelease(t *testing.T) {
 	})
 }
 
-// An abort by hand is one, also if the judge has returned with the error of its context before the attempt looks.
-func TestAbortIsAnAbortAlsoIfTheJudgeEndsFirst(t *testing.T) {
-	for range 50 { // what has happened at the same time is looked at in any order
-		a := saying(t)
-		var abort context.CancelCauseFunc
-		a.ctx, abort = context.WithCancelCause(t.Context())
-		a.phase, a.mode = PhaseBake, modeUpgrade
-		ends := make(chan struct{})
-		a.mu.Lock() // the attempt looks when it has the lock
-		go func() {
-			<-ends
-			for range 1000 {
-				runtime.Gosched()
+// atTheSameTime lets an attempt look only when fn, which it waits for, has ended. What has happened at the same time is looked at
+// in any order, so the caller tries it often.
+func atTheSameTime(a *attempt, fn func() error) func() error {
+	ends := make(chan struct{})
+	a.mu.Lock() // the attempt looks when it has the lock
+	go func() {
+		<-ends
+		for range 1000 {
+			runtime.Gosched()
+		}
+		a.mu.Unlock()
+	}()
+	return func() error {
+		defer close(ends)
+		return fn()
+	}
+}
+
+// An abort by hand is one, also if a function of the program has returned with the error of its context before the attempt looks.
+func TestAbortIsAnAbortAlsoIfTheProgramSeesItFirst(t *testing.T) {
+	for name, wait := range map[string]func(a *attempt, fn func(context.Context) error) error{
+		"Bake": func(a *attempt, fn func(context.Context) error) error {
+			a.phase = PhaseBake
+			return a.judge("Bake", func(ctx context.Context, _ *Candidate) error { return fn(ctx) })
+		},
+		"Release": func(a *attempt, fn func(context.Context) error) error {
+			a.phase, a.u.opts.Timeout = PhaseCommit, time.Minute
+			a.u.Exclusive("lock", Resource{Release: fn, Background: true})
+			a.u.resources.all[0].held = true
+			return a.letGo()
+		},
+	} {
+		for range 50 {
+			a := saying(t)
+			var abort context.CancelCauseFunc
+			a.ctx, abort = context.WithCancelCause(t.Context())
+			var ctx context.Context
+			fn := atTheSameTime(a, func() error {
+				abort(errors.New("by hand"))
+				return ctx.Err()
+			})
+			err := wait(a, func(c context.Context) error { ctx = c; return fn() })
+			if !errors.Is(err, ErrAborted) || !strings.Contains(err.Error(), "by hand") {
+				t.Fatalf("%s: %v", name, err)
 			}
-			a.mu.Unlock()
-		}()
-		err := a.judge("Bake", func(ctx context.Context, _ *Candidate) error {
-			defer close(ends)
-			abort(errors.New("by hand"))
-			return ctx.Err()
+		}
+	}
+}
+
+// If the candidate ends, that is the reason, also if the judge has seen the end first: as an error of its connection, say.
+func TestEndOfTheCandidateIsTheReasonAlsoIfTheJudgeSeesItFirst(t *testing.T) {
+	lost := errors.New("connection reset by peer")
+	for range 50 {
+		a := saying(t)
+		a.child.link.Close() // as its end does
+		a.phase, a.cand.version, a.child.Status = PhaseSmoke, "v2", "exit status 7"
+		exited := make(chan struct{})
+		a.child.Exited = exited
+		fn := atTheSameTime(a, func() error {
+			close(exited)
+			return lost
 		})
-		if !errors.Is(err, ErrAborted) || !strings.Contains(err.Error(), "by hand") {
+		err := a.judge("Smoke", func(context.Context, *Candidate) error { return fn() })
+		if !errors.As(err, new(*exitError)) || !strings.HasPrefix(err.Error(), "it ended: exit status 7") {
 			t.Fatal(err)
 		}
 	}

@@ -87,12 +87,15 @@ func (a *attempt) until(want wire.Kind, limit time.Duration, over <-chan struct{
 				return f, nil
 			}
 		case <-ready:
-			return wire.Frame{}, a.isReady()
+			return wire.Frame{}, a.readyByte()
 		case <-a.child.Exited:
 			return a.exited(want)
 		case <-timeout:
 			return wire.Frame{}, errLimit
 		case <-over:
+			if aborted != nil && a.ctx.Err() != nil { // what was waited for may have ended because of the abort
+				return wire.Frame{}, a.aborted()
+			}
 			return wire.Frame{}, errOver
 		case <-early:
 			return wire.Frame{}, errEarly
@@ -104,6 +107,19 @@ func (a *attempt) until(want wire.Kind, limit time.Duration, over <-chan struct{
 
 // aborted is how an attempt ends that was aborted by hand.
 func (a *attempt) aborted() error { return fmt.Errorf("%w: %w", ErrAborted, context.Cause(a.ctx)) }
+
+// whyNot returns why a judge is against the candidate; nil if the judge is not. A judge may see the end of the candidate before
+// the attempt does, as an error of its connection: then the candidate's end is the reason.
+func (a *attempt) whyNot(judge string, verdict error) error {
+	if verdict == nil {
+		return nil
+	}
+	_, why := a.until(0, tickEvery, nil)
+	if errors.As(why, new(*exitError)) || errors.As(why, new(*remoteError)) {
+		return fmt.Errorf("%w (Options.%s: %w)", why, judge, verdict)
+	}
+	return verdict
+}
 
 // tickEvery is how often an attempt looks at what nobody tells it.
 const tickEvery = 50 * time.Millisecond
@@ -265,9 +281,9 @@ func (a *attempt) inOrder(k wire.Kind, now Phase) error {
 // helloDelay is how long the Ready byte waits for a hello that was sent before it.
 const helloDelay = 100 * time.Millisecond
 
-// isReady decides what the Ready byte means before the commit message. From a candidate that has said hello, it is a word out of
+// readyByte decides what the Ready byte means before the commit message. From a candidate that has said hello, it is a word out of
 // order. It is the only word of a program that knows tableflip only, which has closed the control socket before.
-func (a *attempt) isReady() error {
+func (a *attempt) readyByte() error {
 	late := time.NewTimer(helloDelay)
 	defer late.Stop()
 	for !a.came[wire.KindHello] {

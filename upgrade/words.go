@@ -10,11 +10,11 @@ import (
 // sends one is not what it seems, or has a bug in the very code that is about to take over. After the attempt was taken
 // back, such a word has no effect, and the first one is logged.
 
-// takenBack is the phase of an attempt that is over, until the candidate has ended. Users do not see it.
-const takenBack Phase = "taken back"
+// phaseTakenBack is the phase of an attempt that is over, until the candidate has ended. Users do not see it.
+const phaseTakenBack Phase = "taken back"
 
 // columns are the phases of the table.
-var columns = [...]Phase{PhaseStart, PhaseCheck, PhaseSmoke, PhaseBake, PhaseSoak, PhaseCommit, takenBack}
+var columns = [...]Phase{PhaseStart, PhaseCheck, PhaseSmoke, PhaseBake, PhaseSoak, PhaseCommit, phaseTakenBack}
 
 // rule says whether a message of a kind may come in a phase.
 type rule int
