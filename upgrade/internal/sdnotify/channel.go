@@ -123,8 +123,9 @@ func (n *Notifier) Attach(file *os.File) error {
 		uc.Close()
 		return errors.New("there is one already, or no use for one any more")
 	}
-	n.channel = uc
+	n.channel, n.deafened = uc, make(chan struct{})
 	close(n.attached)
+	go n.listen() // ends with the supervisor, or with Close
 	return nil
 }
 
@@ -142,8 +143,7 @@ func (n *Notifier) SupervisorState() string {
 	return "alive"
 }
 
-// lost reports whether the supervisor has ended: it never sends anything, so the descriptor is readable when the supervisor
-// has closed its end, and not before.
+// lost reports whether the supervisor has ended: it holds the other end of the channel for as long as it lives.
 func (n *Notifier) lost() bool {
 	n.mu.Lock()
 	c := n.channel
@@ -156,7 +156,7 @@ func (n *Notifier) lost() bool {
 		return true
 	}
 	ended := true
-	if err := raw.Control(func(fd uintptr) { ended = sys.Readable(fd) }); err != nil {
+	if err := raw.Control(func(fd uintptr) { ended = hungUp(fd) }); err != nil {
 		return true
 	}
 	return ended

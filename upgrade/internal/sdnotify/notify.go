@@ -1,6 +1,7 @@
 // Package sdnotify talks to the service manager: systemd, or the supervisor of this library, in systemd's notify protocol.
 //
 //	notify.go      Notifier: what a generation has to say, and the words for it
+//	orders.go      what the supervisor says
 //	queue.go       how it gets there: in order, and without waiting for a manager that does not read
 //	stored.go      which sockets the manager keeps
 //	activation.go  Activation: the sockets that the manager has passed
@@ -21,7 +22,7 @@ import (
 )
 
 // The protocol of systemd's notify socket, as a service speaks it. systemd is one that listens; the other is the
-// supervisor of this package. go-systemd reads the environment (package activation) and lends the words. Its SdNotify is
+// supervisor of this library. go-systemd reads the environment (package activation) and lends the words. Its SdNotify is
 // not used: it carries no descriptors, and a manager that does not read blocks it without an end.
 //
 //	FDSTORE=1 FDNAME= FDPOLL=0      with a listening socket, to be kept for the time after a crash
@@ -37,6 +38,7 @@ import (
 //	                                         with its arguments and environment
 //	X_MIDAIR_GENERATION= X_MIDAIR_VERSION=   with READY
 //	X_MIDAIR_HANDED_OVER=1                   this generation will not take the service back any more
+//	X_MIDAIR_ORPHAN=1                        see orders.go
 const (
 	NotifyEnv   = "NOTIFY_SOCKET"
 	WatchdogEnv = "WATCHDOG_USEC"
@@ -71,6 +73,8 @@ type Notifier struct {
 	supervised bool          // by this library's supervisor
 	channel    *net.UnixConn // to the supervisor; nil until attached is closed
 	attached   chan struct{} // closed when messages can go out
+	heard      chan Message  // see Heard
+	deafened   chan struct{} // closed when nobody listens to the channel any more; nil without a channel
 	problem    error         // why no upgrade may begin; nil: nothing
 	cleaned    bool          // what the supervisor keeps would not be found again
 	watchdog   time.Duration // how often the manager wants to hear from the main generation; 0: not
@@ -119,7 +123,7 @@ func New(log *slog.Logger) *Notifier {
 
 func blank(log *slog.Logger) *Notifier {
 	return &Notifier{
-		log: log, attached: make(chan struct{}),
+		log: log, attached: make(chan struct{}), heard: make(chan Message),
 		stop: make(chan struct{}), done: make(chan struct{}), wake: make(chan struct{}, 1),
 	}
 }
@@ -211,6 +215,9 @@ func (n *Notifier) ReadyFor(pid int, status string) {
 		n.Say(WordReady, WordPID+strconv.Itoa(pid), WordStatus+oneLine(status))
 	}
 }
+
+// Orphaned says that the old process has died before it committed this candidate.
+func (n *Notifier) Orphaned(version string) { n.Say(WordOrphan, WordVersion+oneLine(version)) }
 
 // HandedOver says that this generation only drains.
 func (n *Notifier) HandedOver() {

@@ -101,8 +101,12 @@ func (n *Notifier) Close() {
 			n.channel.Close()
 		}
 	}
+	deafened := n.deafened
 	n.mu.Unlock()
 	<-n.done
+	if deafened != nil {
+		<-deafened
+	}
 }
 
 func (n *Notifier) run() {

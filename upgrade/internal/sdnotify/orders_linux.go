@@ -1,0 +1,42 @@
+package sdnotify
+
+import (
+	"errors"
+	"io"
+	"net"
+	"strings"
+
+	"github.com/midair-go/midair/internal/sys"
+	"golang.org/x/sys/unix"
+)
+
+// ParseMessage makes a message of what recvmsg(2) has returned.
+func ParseMessage(b, oob []byte) Message {
+	m := Message{Lines: strings.Split(string(b), "\n")}
+	m.Files, _ = sys.ReceivedFiles(oob) // what cannot be read came without descriptors
+	return m
+}
+
+// receive waits for a message.
+func receive(c *net.UnixConn) (Message, error) {
+	buf, oob := make([]byte, 8<<10), make([]byte, unix.CmsgSpace(8*4))
+	n, oobn, _, _, err := c.ReadMsgUnix(buf, oob)
+	if errors.Is(err, unix.ECONNRESET) { // Linux says that once, before what the peer had sent
+		n, oobn, _, _, err = c.ReadMsgUnix(buf, oob)
+	}
+	if err == nil && n == 0 {
+		err = io.EOF
+	}
+	m := ParseMessage(buf[:max(n, 0)], oob[:oobn])
+	if err != nil {
+		m.Close()
+	}
+	return m, err
+}
+
+// hungUp reports whether the other end of a socket is closed, whatever there is to be read.
+func hungUp(fd uintptr) bool {
+	fds := []unix.PollFd{{Fd: int32(fd)}}
+	n, err := unix.Poll(fds, 0)
+	return err == nil && n > 0
+}

@@ -1,0 +1,67 @@
+package sdnotify
+
+import (
+	"net"
+	"testing"
+	"time"
+
+	"github.com/midair-go/midair/internal/testutil"
+	"golang.org/x/sys/unix"
+)
+
+// tell sends a generation a message with n descriptors.
+func tell(t *testing.T, to *net.UnixConn, n int, text string) {
+	t.Helper()
+	var rights []byte
+	if n > 0 {
+		rights = unix.UnixRights(make([]int, n)...)
+	}
+	if _, _, err := to.WriteMsgUnix([]byte(text), rights, nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// What the supervisor says comes in order and with its descriptors. The end of the supervisor is heard after that; it is known
+// at once to who asks, also while a message waits.
+func TestSupervisorIsHeardToItsEnd(t *testing.T) {
+	n, supervisor := supervisedBy(t)
+	tell(t, supervisor, 1, WordDismissed)
+	tell(t, supervisor, 0, WordOrphan+"\n"+WordPID+"7")
+	if !n.Supervised() {
+		t.Error("the supervisor is dead, it says, while it has something to say")
+	}
+	supervisor.Close()
+	if n.Supervised() {
+		t.Error("the supervisor lives, it says")
+	}
+	a, b := <-n.Heard(), <-n.Heard()
+	a.Close()
+	if !a.Has(WordDismissed) || len(a.Files) != 1 || !b.Has(WordOrphan) || b.Value(WordPID) != "7" || len(b.Files) != 0 {
+		t.Errorf("%q with %d descriptors, %q with %d", a.Lines, len(a.Files), b.Lines, len(b.Files))
+	}
+	select {
+	case m, ok := <-n.Heard():
+		if ok {
+			t.Errorf("%q", m.Lines)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("the end is not heard")
+	}
+}
+
+// A message that nobody waits for holds up no Close, and leaves no descriptor.
+func TestUnheardMessageHoldsUpNothing(t *testing.T) {
+	before := len(testutil.OpenFDs())
+	n, supervisor := supervisedBy(t)
+	for range 3 {
+		tell(t, supervisor, 2, WordDismissed)
+	}
+	n.Close()
+	supervisor.Close()
+	if now := len(testutil.OpenFDs()); now > before {
+		t.Errorf("%d descriptors are open, and were %d before", now, before)
+	}
+	if (*Notifier)(nil).Heard() != nil {
+		t.Error("something is to be heard without a manager")
+	}
+}
