@@ -187,26 +187,33 @@ func (a *attempt) takeState(f wire.Frame) {
 		return
 	}
 	if len(f.Files) > 0 && a.mode != modeRevive {
-		a.restore(f.Files[0])
+		a.u.restore(a.child.PID, f.Files[0])
 	}
 	atStep("old.returned")
 	_ = a.child.link.Send(wire.KindReleased, nil) // fails if the candidate has not waited for it
 }
 
-// restore gives the program its state back, and does not wait for ever for a value that hangs.
-func (a *attempt) restore(state *os.File) {
+// takeState takes what a process that goes gives back, if it gives anything.
+func (u *Upgrader) takeState(from int, f wire.Frame) {
+	if len(f.Files) > 0 {
+		u.restore(from, f.Files[0])
+	}
+}
+
+// restore gives the program the state that another process had, and does not wait for ever for a value that hangs.
+func (u *Upgrader) restore(from int, state *os.File) {
 	done := make(chan error, 1)
-	go func() { done <- a.u.keeper.Receive(state) }() // ends when UnmarshalBinary does
+	go func() { done <- u.keeper.Receive(state) }() // ends when UnmarshalBinary does
 	var err error
 	select {
 	case err = <-done:
-	case <-time.After(a.u.opts.Timeout):
-		err = fmt.Errorf("a kept value's UnmarshalBinary did not return within %v", a.u.opts.Timeout)
+	case <-time.After(u.opts.Timeout):
+		err = fmt.Errorf("a kept value's UnmarshalBinary did not return within %v", u.opts.Timeout)
 	}
 	if err != nil {
-		a.u.log.Error("upgrade: cannot take the candidate's state back", "candidate", a.child.PID, "err", err)
+		u.log.Error("upgrade: cannot take the state of a process that goes", "pid", from, "err", err)
 	}
-	a.u.keeper.Forget()
+	u.keeper.Forget()
 }
 
 // crashText returns how the Go runtime began to describe the child's crash, if it did.

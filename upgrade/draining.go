@@ -14,10 +14,11 @@ import (
 // that it can hurry them when there are too many; each candidate gets the sockets too, and reads them from its commit on. A
 // star and not a chain: a generation may outlive the one that replaced it.
 type elders struct {
-	gone   chan *elder     // gets one whose process has ended
-	frames chan wire.Frame // what they say: connections that move
-	stop   chan struct{}
-	done   sync.WaitGroup
+	gone    chan *elder                  // gets one whose process has ended
+	frames  chan wire.Frame              // what they say: connections that move
+	restore func(from int, f wire.Frame) // takes the state that one gives back
+	stop    chan struct{}
+	done    sync.WaitGroup
 
 	mu  sync.Mutex
 	all []*elder // the oldest first
@@ -30,8 +31,8 @@ type elder struct {
 	file *os.File // of its socket, until this process is the main generation and reads it
 }
 
-func newElders() *elders {
-	return &elders{gone: make(chan *elder), frames: make(chan wire.Frame), stop: make(chan struct{})}
+func newElders(restore func(int, wire.Frame)) *elders {
+	return &elders{restore: restore, gone: make(chan *elder), frames: make(chan wire.Frame), stop: make(chan struct{})}
 }
 
 func (s *elders) add(e *elder) {
@@ -110,13 +111,28 @@ func (s *elders) begin() error {
 			continue
 		}
 		e.link = wire.NewLink(sock)
-		s.done.Go(func() { s.watch(e) }) // ends with the older process or with release
+		s.watch(e)
 	}
 	return errors.Join(errs...)
 }
 
-func (s *elders) watch(e *elder) {
+// follow begins to hear one more.
+func (s *elders) follow(e *elder) {
+	s.add(e)
+	s.watch(e)
+}
+
+// watch hears what an older process says, until that process ends or release.
+func (s *elders) watch(e *elder) { s.done.Go(func() { s.hear(e) }) }
+
+func (s *elders) hear(e *elder) {
 	for f := range e.link.Frames {
+		if f.Kind == wire.KindReturned { // of an orphan, see orphan.go
+			s.restore(e.PID, f)
+			f.Close()
+			_ = e.link.Send(wire.KindReleased, nil) // one that has ended needs no answer
+			continue
+		}
 		select {
 		case s.frames <- f:
 		case <-s.stop:

@@ -17,6 +17,9 @@ var (
 	// ErrNotSupported means that the platform cannot hand listeners to another process, or that a candidate has too old
 	// a library for what is asked of it. It is an [errors.ErrUnsupported].
 	ErrNotSupported error = notSupported{}
+	// ErrUnsupervised is what Run returns after a plain stop if the supervisor (see [Supervise]) had died before: the service
+	// has ended as it should, and had been without anybody to start it again.
+	ErrUnsupervised = errors.New("upgrade: the service has ended as it should, and its supervisor had died before: nobody would have started it again")
 	// ErrSameBuild means that the file to start is the build that runs already: was the new one copied to its place?
 	// Restart starts it all the same.
 	ErrSameBuild = errors.New("upgrade: the new file is the build that is running")
@@ -74,7 +77,10 @@ type Error struct {
 
 // Error names the phase and the reason.
 func (e *Error) Error() string {
-	if e.PID == 0 {
+	switch {
+	case e.Phase == "":
+		return "upgrade: " + e.Reason
+	case e.PID == 0:
 		return fmt.Sprintf("upgrade: %s: %s", e.Phase, e.Reason)
 	}
 	return fmt.Sprintf("upgrade: %s: candidate pid %d: %s", e.Phase, e.PID, e.Reason)

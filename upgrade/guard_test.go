@@ -157,31 +157,6 @@ func TestKillBeforeTheWelcomeLeavesOneService(t *testing.T) {
 	}
 }
 
-// If the main generation is killed when a candidate was welcomed, the candidate becomes the service, and the supervisor
-// starts nobody.
-func TestKillInAnUpgradeLeavesItToTheCandidate(t *testing.T) {
-	for _, step := range []string{
-		"old.welcomed", "old.prepared", "old.opened", "old.commit", "old.committed", "old.handed-over",
-	} {
-		t.Run(step, func(t *testing.T) {
-			t.Parallel()
-			f := testclient.FaultAt(t, step, "kill")
-			r := testclient.Start(t, always, f.Env)
-			l := r.Load(smallLoad)
-			_, _ = r.TryAsk(t.Context(), "POST", "/upgrade")
-			dead := r.Faulted()
-			testutil.Until(t, patience, "the candidate serves", func() bool { return r.ServesWithout(dead) })
-			r.WaitFamily(t, 2, patience)
-			if g := r.Status(); g.Generation != 2 || g.Last != nil {
-				t.Errorf("generation %d serves, started by %+v", g.Generation, g.Last)
-			}
-			r.WaitKnown()
-			r.MustHaveLostOnlyWith(l, f)
-			r.MustStop(syscall.SIGTERM)
-		})
-	}
-}
-
 // If the new process dies at any step of its commit, the old one or a new one serves: one, and at once.
 func TestKillInACommitLeavesOneService(t *testing.T) {
 	for _, step := range []string{"new.commit", "new.ready", "new.serving"} {

@@ -58,7 +58,7 @@ func FuzzInheritance(f *testing.F) {
 		files := []*os.File{seen.File(t), file, seen.File(t)}
 		fr := wire.Frame{Body: body, Files: files[:nfiles%4]}
 		wiretest.InTime(t, func() {
-			p, all := previous{}, newElders()
+			p, all := previous{}, newElders(nil)
 			_, _ = p.take(fr.Files), all.adopt(fr)
 			p.release()
 			all.release()
@@ -97,7 +97,7 @@ func FuzzElder(f *testing.F) {
 			t.Fatal(err)
 		}
 		wiretest.InTime(t, func() {
-			all := newElders()
+			all := newElders(nil)
 			_ = all.adopt(wire.Frame{Body: body, Files: []*os.File{end}})
 			wiretest.Talk(theirs.Send, said, seen)
 			theirs.Close()
@@ -129,7 +129,7 @@ func TestEldersAreHeardToTheEnd(t *testing.T) {
 	if err := errors.Join(err1, err2); err != nil {
 		t.Fatal(err)
 	}
-	s := newElders()
+	s := newElders(nil)
 	e := &elder{link: wire.NewLink(here)}
 	s.add(e)
 	s.done.Go(func() { s.watch(e) })

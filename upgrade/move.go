@@ -119,13 +119,24 @@ func (r *runner) moved(f wire.Frame) {
 		case !kept:
 			r.u.log.Error("upgrade: a connection is lost that another generation has passed on", "err", wire.ErrMissing)
 		}
-	case r.role == roleLeaving && r.successor != nil: // whoever serves now
-		if !handoff.SendLate(r.successor.link, about, f.Files[0]) {
-			r.u.log.Error("upgrade: a connection is lost that came after the commit: the new process does not take it")
+	case r.role == roleLeaving && r.serves() != nil: // what came after the commit, or after an orphan was dismissed
+		if !handoff.SendLate(r.serves(), about, f.Files[0]) {
+			r.u.log.Error("upgrade: a connection is lost that came late: the process that serves does not take it")
 		}
 	case r.role == roleLeaving || handoff.GiveMoved(r.u.listeners, about, f.Files[0], r.sharing) != nil:
 		r.sharing.Refuse(about.Slot) // one that the old process has kept no descriptor of is lost
 	}
+}
+
+// serves is the link to the process that serves in place of this one; nil if there is none.
+func (r *runner) serves() *wire.Link {
+	switch {
+	case r.successor != nil:
+		return r.successor.link
+	case r.dismissal:
+		return r.u.parent
+	}
+	return nil
 }
 
 // shares begins to take connections of the old process, and to tell it that this one is alive.

@@ -16,7 +16,7 @@ import (
 
 // Request asks the service whose pid file this is (Options.PIDFile) for an upgrade, as a deploy script does: it sends a
 // SIGHUP, waits, and returns how the upgrade ended. The error is nil if the new process serves; an *Error with phase and
-// reason if it was taken back; ErrClosed if the service has ended or does not run. It waits until ctx ends at most; the
+// reason if it was taken back, or if the service crashed meanwhile and its supervisor has started it again; ErrClosed if the service has ended or does not run. It waits until ctx ends at most; the
 // upgrade goes on then. The Outcome is what the service wrote beside the pid file, ready to be printed as JSON. An upgrade
 // that was under way already is waited for as well: the signal asks for one after it. Of two requests at the same time
 // both may get the outcome of the later upgrade.
@@ -101,7 +101,10 @@ func (q *asked) look() (Outcome, bool, error) {
 	gone := errors.Is(q.proc.Signal(syscall.Signal(0)), os.ErrProcessDone) // asked first: it writes the files before it goes
 	out, err := readOutcome(q.service.ReadLast())
 	if err == nil && !out.Started.Before(q.at) && (out.Committed || out.Kind != modeRehearsal.String()) {
-		if !out.Committed {
+		switch {
+		case out.crash():
+			return out, true, &Error{Reason: fmt.Sprintf("%s; the supervisor has started version %s again, as pid %d", out.Reason, out.Version, out.PID)}
+		case !out.Committed:
 			return out, true, &Error{Phase: out.Phase, Reason: out.Reason, PID: out.PID}
 		}
 		return out, true, nil

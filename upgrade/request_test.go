@@ -47,6 +47,16 @@ func (q requested) mustBeCommitted(t *testing.T, generation int) {
 	}
 }
 
+// mustServeUncommitted is mustBeCommitted for a candidate that serves because its old process has died.
+func (q requested) mustServeUncommitted(t *testing.T, generation int) {
+	t.Helper()
+	if q.Reason != "the old process died before the commit" {
+		t.Errorf("the reason is %q", q.Reason)
+	}
+	q.Reason = ""
+	q.mustBeCommitted(t, generation)
+}
+
 func (q requested) mustHaveFailed(t *testing.T, phase upgrade.Phase, reason string) *upgrade.Error {
 	t.Helper()
 	e := new(upgrade.Error)
@@ -253,10 +263,29 @@ func TestRequestSurvivesTheOldProcess(t *testing.T) {
 			t.Parallel()
 			f := testclient.FaultAt(t, step, "kill")
 			r := testclient.Start(t, nil, f.Env)
-			request(t, r).mustBeCommitted(t, 2)
+			q := request(t, r)
+			if step == "old.committed" || step == "old.handed-over" {
+				q.mustBeCommitted(t, 2)
+			} else {
+				q.mustServeUncommitted(t, 2)
+			}
 			r.WaitServing(r.Status().Generation, r.Faulted())
 		})
 	}
+}
+
+// Under the supervisor the committed build is started again then: Request says that the service crashed, and what serves.
+func TestRequestLearnsOfACrash(t *testing.T) {
+	t.Parallel()
+	f := testclient.FaultAt(t, "old.opened", "kill")
+	r := testclient.Start(t, always, f.Env)
+	q := request(t, r)
+	e := new(upgrade.Error)
+	if !errors.As(q.err, &e) || q.Kind != "crash" || q.Generation != 3 || !strings.Contains(e.Reason, "has ended after") || !strings.Contains(e.Reason, "killed") {
+		t.Errorf("%+v, %v", q.Outcome, q.err)
+	}
+	mustBeOneService(t, r, r.Faulted())
+	r.MustStop(syscall.SIGTERM)
 }
 
 // A candidate may take its time to become the service after the old process was killed.
@@ -273,7 +302,7 @@ func TestRequestWaitsForTheHeir(t *testing.T) {
 	case <-time.After(300 * time.Millisecond): // many looks
 	}
 	r.Touch("release")
-	(<-asked).mustBeCommitted(t, 2)
+	(<-asked).mustServeUncommitted(t, 2)
 }
 
 // A program that knows tableflip only tells nothing, but its successor does.

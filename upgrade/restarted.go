@@ -21,6 +21,7 @@ func (u *Upgrader) meetManager() {
 		process.RestoreName()
 	}
 	u.manager = sdnotify.New(u.log)
+	u.watchSupervisor()
 	number, told := supervisor.TakeReport()
 	if !resumed || told == nil {
 		return
@@ -38,6 +39,18 @@ func (u *Upgrader) meetManager() {
 	u.tel.restarts.Add(context.Background(), 1, metric.WithAttributes(attribute.String("kind", out.Kind)))
 	u.takePrevious()
 	atStep("new.resumed")
+}
+
+// watchSupervisor makes a metric of whether the supervisor lives, if there is one.
+func (u *Upgrader) watchSupervisor() {
+	if u.manager.SupervisorState() == "" {
+		return
+	}
+	stop, err := u.tel.watch(u.manager.SupervisorState)
+	if err != nil {
+		u.log.Warn("upgrade: no metric says whether the supervisor lives", "err", err)
+	}
+	u.unwatch = stop
 }
 
 // takePrevious takes what Rollback would go back to.

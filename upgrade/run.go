@@ -41,15 +41,18 @@ type runner struct {
 	err      error
 	endServe context.CancelCauseFunc
 
-	served   chan error // serve has returned; nil when that has been seen
-	prepared chan error // the checks have passed or not; nil when that has been seen
-	ready    bool       // prepared, without an error
-	alone    bool       // there is no older process to fall back to
-	opened   bool       // a candidate that has accepted
-	aborted  bool       // a candidate that was taken back
-	waits    bool       // an aborted candidate that may not end yet: the old process might be dead
-	plain    bool       // a plain stop: neither a handover nor an abort
-	parent   <-chan wire.Frame
+	served    chan error // serve has returned; nil when that has been seen
+	prepared  chan error // the checks have passed or not; nil when that has been seen
+	ready     bool       // prepared, without an error
+	alone     bool       // there is no older process to fall back to
+	proven    bool       // a candidate that has received the commit message
+	orphan    bool       // a candidate that serves until the supervisor has started the committed build
+	opened    bool       // a candidate that has accepted
+	aborted   bool       // a candidate that was taken back
+	dismissal bool       // an orphan that has a link to the process that serves
+	waits     bool       // an aborted candidate that may not end yet: the old process might be dead
+	plain     bool       // a plain stop: neither a handover nor an abort
+	parent    <-chan wire.Frame
 
 	attempt *attempt
 	waiter  chan error // of the caller of Upgrade, if it was one
@@ -167,6 +170,7 @@ func (u *Upgrader) prepare(ctx context.Context) error {
 func (r *runner) loop(ctx context.Context, sig signals) {
 	stopped, closed := ctx.Done(), r.u.stop
 	pulse, stopPulse := r.u.pulse()
+	heard := r.u.manager.Heard()
 	defer stopPulse()
 	for r.served != nil || r.attempt != nil || r.waits || r.acquired != nil {
 		var attempted <-chan error
@@ -202,6 +206,13 @@ func (r *runner) loop(ctx context.Context, sig signals) {
 			r.hasAcquired(err)
 		case f, ok := <-r.heir:
 			r.hurried(f, ok)
+		case m, ok := <-heard:
+			if !ok {
+				heard = nil
+				r.unsupervised()
+				continue
+			}
+			r.told(m)
 		case <-r.beats():
 			_ = r.u.parent.TrySend(wire.KindBeat, nil, nil, 0) // the next one will do
 		case f := <-r.u.elders.frames:
@@ -230,8 +241,10 @@ func (r *runner) stop(cause error) {
 		r.ending = cause
 	default:
 		r.plain = true
-		r.u.listeners.UnlinkOnClose(true)
-		r.u.stopping(cause.Error())
+		r.u.listeners.UnlinkOnClose(!r.orphan) // the paths of an orphan's sockets are the supervisor's
+		if !r.orphan {
+			r.u.stopping(cause.Error())
+		}
 		r.u.log.Info("upgrade: stopping", "reason", cause)
 		r.leave("stopping", &ending{reason: cause.Error()})
 	}
@@ -355,6 +368,9 @@ func (r *runner) finish() {
 	if r.plain && r.err == nil {
 		u.stopping("serve has returned")
 	}
-	u.manager.Close()
+	if r.plain && r.err == nil && u.manager.SupervisorState() == "dead" {
+		r.err = ErrUnsupervised
+	}
+	u.leaveManager()
 	u.log.Info("upgrade: ended", "generation", u.generation, "pid", os.Getpid())
 }

@@ -1,10 +1,16 @@
 package upgrade
 
-import "time"
+import (
+	"time"
+
+	"github.com/midair-go/midair/upgrade/internal/supervisor"
+)
 
 // Status is what can be seen of a generation from outside.
 type Status struct {
-	// State is starting, candidate, serving, draining (another generation serves), stopping, aborted or closed.
+	// State is starting, candidate, serving, draining (another generation serves), stopping, aborted or closed; orphan is a
+	// candidate whose old process has died before the commit, and that serves until the supervisor has started the build
+	// that was committed.
 	State string `json:"state"`
 	// Generation counts the processes of the chain from 1.
 	Generation int       `json:"generation"`
@@ -14,6 +20,9 @@ type Status struct {
 	// Supervisor is alive or dead, for a process that [Supervise] has started; empty without it. After the death of the
 	// supervisor nobody starts the service again, and upgrades go on.
 	Supervisor string `json:"supervisor,omitempty"`
+	// Uncommitted: this process serves although its upgrade was not committed, because the old process died before. That
+	// ends with the next upgrade, or, under the supervisor, when the build that was committed serves.
+	Uncommitted bool `json:"uncommitted,omitempty"`
 	// Candidate is the upgrade that is under way; nil if there is none.
 	Candidate *Process `json:"candidate,omitempty"`
 	// Draining are the older generations that have not ended yet, the oldest first.
@@ -37,9 +46,10 @@ type Process struct {
 	Hurried bool `json:"hurried,omitempty"`
 }
 
-// Outcome is how an upgrade ended. Phase and Reason are empty if it did what it was asked for.
+// Outcome is how an upgrade ended. Phase and Reason are empty if it did what it was asked for. A candidate that serves without
+// the supervisor although the old process died before the commit gives that as the reason.
 type Outcome struct {
-	// Kind is upgrade, restart, rehearsal or rollback.
+	// Kind is upgrade, restart, rehearsal or rollback; crash or crash-rollback if the supervisor has started the process.
 	Kind string `json:"kind"`
 	// Started and At are its begin and its end.
 	Started time.Time `json:"started"`
@@ -56,6 +66,11 @@ type Outcome struct {
 	PID        int    `json:"pid,omitempty"`
 }
 
+// crash reports whether it is a start after a crash.
+func (o Outcome) crash() bool {
+	return o.Kind == supervisor.KindCrash || o.Kind == supervisor.KindFallback
+}
+
 // Status returns how things stand. It never waits.
 func (u *Upgrader) Status() Status {
 	u.mu.Lock()
@@ -70,6 +85,12 @@ func (u *Upgrader) setState(state string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.state.State = state
+}
+
+func (u *Upgrader) setUncommitted() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.state.Uncommitted = true
 }
 
 func (u *Upgrader) setCandidate(c *Process) {

@@ -44,6 +44,9 @@ func (r *runner) isPrepared(err error) {
 		r.u.log.Error("upgrade: serving although not everything is right: there is no other process to do it", "err", err)
 	}
 	r.ready = true
+	if r.orphan {
+		return
+	}
 	if r.alone || r.u.plainParent {
 		r.takeCharge()
 		return
@@ -79,7 +82,7 @@ func (r *runner) becomeMain() {
 	u.listeners.Open(true)
 	atStep("new.commit")
 	if u.tf != nil {
-		if err := u.tf.Ready(); err != nil {
+		if err := u.tf.Ready(); err != nil && !r.alone {
 			u.log.Warn("upgrade: the old process did not hear of the commit", "err", err)
 		}
 	}
@@ -110,14 +113,20 @@ func (r *runner) hurryElders() {
 	}
 }
 
-// testify records the upgrade that made this process the service. The old one would do it too, but may be killed before;
+// testify records the upgrade, or the restart, that made this process the service. The old one would do it too, but may be killed before;
 // and what becomes of the next upgrade is recorded here, so it must not come before.
 func (u *Upgrader) testify() {
 	if u.born.Started.IsZero() {
-		return // it is the first process
+		if last := u.Status().Last; last != nil { // the supervisor has started this process after a crash
+			u.recordOutcome(*last)
+		}
+		return
 	}
 	out := u.born
 	out.At, out.Committed, out.Version, out.Generation, out.PID = time.Now(), true, u.opts.Version, u.generation, os.Getpid()
+	if u.Status().Uncommitted {
+		out.Reason = "the old process died before the commit"
+	}
 	u.recordOutcome(out)
 }
 
@@ -222,6 +231,7 @@ func (r *runner) unheard() {
 }
 
 func (r *runner) commit(f wire.Frame) {
+	r.proven = true
 	var body wire.CommitBody
 	err := f.Decode(&body)
 	if err == nil && body.State && len(f.Files) > 0 {
@@ -275,27 +285,6 @@ func (r *runner) forsake(f wire.Frame) {
 		r.aborted, r.waits = false, false
 		r.u.setMover(nil) // nothing that is sent back would be heard
 		r.u.listeners.KeepClosed(false)
-	}
-}
-
-// orphaned is the death of the old process. A candidate becomes the service, prepared or not. One that was taken back
-// already cannot: its server has ended. It starts itself anew on the listeners that it still holds.
-func (r *runner) orphaned() {
-	switch {
-	case r.role == roleCandidate && r.alone: // a message that could not be sent has shown it before the end of the socket did
-	case r.role == roleCandidate:
-		r.u.log.Warn("upgrade: the old process has died: taking over")
-		r.alone = true
-		if !r.u.resources.serving() {
-			r.u.listeners.Open(true)
-		}
-		if r.ready || r.prepared == nil {
-			r.takeCharge()
-		}
-	case r.aborted && r.attempt == nil:
-		r.aborted, r.waits = false, false
-		r.u.log.Warn("upgrade: the old process has died after it took this one back: starting anew")
-		r.begin(newAttempt(context.Background(), r.u, modeRevive), nil)
 	}
 }
 

@@ -32,9 +32,11 @@ const (
 //
 // A main generation that ends without having been told to, once the service was up, has crashed; one that SIGINT or
 // SIGTERM has ended was told to, whoever sent it. The build that was committed last is started again, on the same
-// sockets, which the supervisor holds as well, so that connections wait meanwhile and none is refused. What comes
-// with Upgrade before the commit is not lost by that: a candidate that lives becomes the service, and nothing is
-// started. After the first crash the restart is immediate, then it waits from 100 ms to 10 s. A build that crashes
+// sockets, which the supervisor holds as well, so that connections wait meanwhile and none is refused. If the crash comes
+// in an upgrade, a candidate that has received the commit message becomes the service, and nothing is started. One that has not
+// is an orphan (see Status): it serves while the committed build is started, acquires nothing, and goes when that build serves,
+// which gets its idle connections and the state of its kept values. Only if the committed build fails to start twice the
+// orphan becomes the service, and says so (Status.Uncommitted). After the first crash the restart is immediate, then it waits from 100 ms to 10 s. A build that crashes
 // twice within Options.Guard is replaced by the one that was committed before it, loudly: in the log, in Status.Last
 // (kind "crash-rollback"; "crash" is a restart) and in the metric midair.upgrade.restarts.
 //

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/midair-go/midair/internal/testutil"
+	"github.com/midair-go/midair/upgrade"
 	"github.com/midair-go/midair/upgrade/internal/testclient"
 	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
@@ -108,6 +109,8 @@ func TestServiceSurvivesItsSupervisor(t *testing.T) {
 	}
 	r.SignalMain(syscall.SIGTERM)
 	r.WaitFamily(t, 0, patience)
+	r.MustSay("the supervisor has ended: nobody starts the service again after a crash")
+	r.MustSay("main: " + upgrade.ErrUnsupervised.Error())
 }
 
 // A supervisor that is killed while a candidate is started ends that upgrade, with the true reason. The next upgrade is one

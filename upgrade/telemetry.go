@@ -18,6 +18,7 @@ const (
 	metricAttempts = "midair.upgrade.attempts"
 	metricDuration = "midair.upgrade.duration"
 	metricRestarts = "midair.upgrade.restarts"
+	metricAlive    = "midair.upgrade.supervised"
 	spanUpgrade    = "midair.upgrade"
 )
 
@@ -25,6 +26,7 @@ const (
 // both by kind and outcome.
 type telemetry struct {
 	tracer   trace.Tracer
+	meter    metric.Meter
 	attempts metric.Int64Counter
 	duration metric.Float64Histogram
 	restarts metric.Int64Counter
@@ -38,7 +40,28 @@ func newTelemetry(o Options) (*telemetry, error) {
 		metric.WithDescription("How long upgrades took from their start to commit or failure."), metric.WithUnit("s"))
 	restarts, err3 := meter.Int64Counter(metricRestarts,
 		metric.WithDescription("Starts of this service after a crash, by the supervisor."), metric.WithUnit("{restart}"))
-	return &telemetry{o.TracerProvider.Tracer(scope), attempts, duration, restarts}, errors.Join(err1, err2, err3)
+	return &telemetry{o.TracerProvider.Tracer(scope), meter, attempts, duration, restarts}, errors.Join(err1, err2, err3)
+}
+
+// watch reports whether the supervisor lives: state is alive or dead, as in Status. The function that it returns ends that.
+func (t *telemetry) watch(state func() string) (stop func(), err error) {
+	gauge, err := t.meter.Int64ObservableGauge(metricAlive,
+		metric.WithDescription("1 while the supervisor of this service lives, 0 after its death."), metric.WithUnit("{supervisor}"))
+	if err != nil {
+		return func() {}, err
+	}
+	reg, err := t.meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
+		lives := int64(0)
+		if state() == "alive" {
+			lives = 1
+		}
+		o.ObserveInt64(gauge, lives)
+		return nil
+	}, gauge)
+	if err != nil {
+		return func() {}, err
+	}
+	return func() { _ = reg.Unregister() }, nil // nothing to be done about what stays registered
 }
 
 // begin opens the span of an attempt; the function that it returns closes it.

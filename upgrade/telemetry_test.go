@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -19,6 +20,7 @@ type recorder struct {
 	instruments, events, outcomes []string
 	status                        codes.Code
 	ended                         int
+	observe                       metric.Callback
 }
 
 type recordMeters struct {
@@ -41,6 +43,54 @@ func (m recordMeter) Int64Counter(name string, _ ...metric.Int64CounterOption) (
 func (m recordMeter) Float64Histogram(name string, _ ...metric.Float64HistogramOption) (metric.Float64Histogram, error) {
 	m.r.instruments = append(m.r.instruments, name)
 	return metricnoop.Float64Histogram{}, nil
+}
+
+func (m recordMeter) Int64ObservableGauge(name string, _ ...metric.Int64ObservableGaugeOption) (metric.Int64ObservableGauge, error) {
+	m.r.instruments = append(m.r.instruments, name)
+	return metricnoop.Int64ObservableGauge{}, nil
+}
+
+func (m recordMeter) RegisterCallback(fn metric.Callback, _ ...metric.Observable) (metric.Registration, error) {
+	m.r.observe = fn
+	return recordRegistration{r: m.r}, nil
+}
+
+type recordRegistration struct {
+	metricnoop.Registration
+	r *recorder
+}
+
+func (r recordRegistration) Unregister() error { r.r.observe = nil; return nil }
+
+type recordObserver struct {
+	metricnoop.Observer
+	values []int64
+}
+
+func (o *recordObserver) ObserveInt64(_ metric.Int64Observable, v int64, _ ...metric.ObserveOption) {
+	o.values = append(o.values, v)
+}
+
+// The gauge says at each look whether the supervisor lives, until the process ends.
+func TestDeadSupervisorIsAMetric(t *testing.T) {
+	r, o := &recorder{}, &recordObserver{}
+	tel, err := newTelemetry(Options{MeterProvider: recordMeters{r: r}, TracerProvider: recordTracers{r: r}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	state := "alive"
+	stop, err := tel.watch(func() string { return state })
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, state = range []string{"alive", "dead"} {
+		if err := r.observe(t.Context(), o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if stop(); r.observe != nil || !slices.Equal(o.values, []int64{1, 0}) {
+		t.Errorf("it has observed %v, and goes on: %v", o.values, r.observe != nil)
+	}
 }
 
 type recordCounter struct {
@@ -112,7 +162,7 @@ func TestUpgradeIsReported(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range append(r.instruments, spanUpgrade) {
+	for _, name := range append(r.instruments, metricAlive, spanUpgrade) {
 		if !strings.Contains(string(readme), "`"+name+"`") {
 			t.Errorf("the README does not list %s", name)
 		}

@@ -43,6 +43,7 @@ type Upgrader struct {
 	publisher atomic.Pointer[wire.Link] // to the old process, while this one is a candidate
 	offers    []chan struct{}           // guarded by mu
 	manager   *sdnotify.Notifier        // the service manager; nil if there is none
+	unwatch   func()                    // ends the metric about it
 	hurry     chan struct{}
 	hurryOnce sync.Once
 
@@ -101,7 +102,7 @@ func New(opts Options) (*Upgrader, error) {
 	if tf != nil && tf.HasParent() {
 		if err := u.join(); err != nil {
 			u.pid.Discard(os.Getpid())
-			u.manager.Close()
+			u.leaveManager()
 			return nil, fmt.Errorf("upgrade: %w", err)
 		}
 		u.state.Generation = u.generation
@@ -114,11 +115,12 @@ func newUpgrader(o Options, tel *telemetry, tf *tableflip.Upgrader) *Upgrader {
 		opts: o, log: o.Logger, tel: tel, tf: tf, generation: 1, limit: o.Timeout,
 		keeper:   state.NewKeeper(o.StateLimit),
 		pid:      pidfile.New(o.PIDFile),
-		elders:   newElders(),
 		hurry:    make(chan struct{}),
+		unwatch:  func() {},
 		requests: make(chan request), running: make(chan struct{}), ended: make(chan struct{}), stop: make(chan struct{}),
 		state: Status{State: "starting", Generation: 1, Version: o.Version, PID: os.Getpid(), Started: time.Now()},
 	}
+	u.elders = newElders(u.takeState)
 	if tf == nil { // an interface that holds a nil would not be nil
 		u.listeners = listener.New(nil, u.Move)
 	} else {
@@ -166,10 +168,12 @@ func (u *Upgrader) join() error {
 	return nil
 }
 
-// orphan notes that the old process has died: this one is the service now.
+// orphan notes that the old process has died before its welcome: this one is the service now, and there is no supervisor.
 func (u *Upgrader) orphan() {
 	u.parent.Close()
 	u.parent = nil
+	u.setUncommitted()
+	u.log.Error("upgrade: this process is the service although nobody has committed it", "why", "the old process has died before its welcome", "version", u.opts.Version)
 }
 
 func (u *Upgrader) welcomed() error {
@@ -360,8 +364,14 @@ func (u *Upgrader) neverRun() {
 	u.pid.Discard(os.Getpid())
 	u.previous.release()
 	u.stopTableflip()
-	u.manager.Close()
+	u.leaveManager()
 	close(u.ended)
+}
+
+// leaveManager sends what is left to be said, and says nothing more.
+func (u *Upgrader) leaveManager() {
+	u.unwatch()
+	u.manager.Close()
 }
 
 // stopTableflip ends tableflip's goroutine. In a process that inherited sockets it goes on until the process ends: Stop

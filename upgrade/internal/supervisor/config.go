@@ -43,8 +43,8 @@ const (
 
 // Kinds of a report.
 const (
-	kindCrash    = "crash"          // the last committed build was started again
-	kindFallback = "crash-rollback" // the build before it was
+	KindCrash    = "crash"          // the last committed build was started again
+	KindFallback = "crash-rollback" // the build before it was
 )
 
 // TakeReport returns what the supervisor has told this process: its number, 0 if there is none, and the report as JSON,

@@ -28,7 +28,7 @@ func (s *supervisor) receive() {
 		for _, g := range slices.SortedFunc(maps.Values(s.gens), byNumber) {
 			for m, ok := g.inbox.next(); ok; m, ok = g.inbox.next() {
 				s.hear(g, &m)
-				m.close()
+				m.Close()
 				heard = true
 			}
 		}
@@ -39,23 +39,26 @@ func (s *supervisor) receive() {
 }
 
 // hear handles one message of a generation: the channel that it came on says whose it is.
-func (s *supervisor) hear(g *generation, m *message) {
+func (s *supervisor) hear(g *generation, m *sdnotify.Message) {
 	if s.ending {
 		return
 	}
-	if m.has(sdnotify.WordStore) {
+	if m.Has(sdnotify.WordStore) {
 		s.keep(m)
 	}
-	if m.has(sdnotify.WordRemove) && !g.left {
-		s.store.remove(m.value(sdnotify.WordName))
+	if m.Has(sdnotify.WordRemove) && !g.left {
+		s.store.remove(m.Value(sdnotify.WordName))
 	}
-	if m.has(sdnotify.WordCandidate) {
+	if m.Has(sdnotify.WordCandidate) {
 		s.announced(g, m)
 	}
-	if m.has(sdnotify.WordReady) {
+	if m.Has(sdnotify.WordReady) {
 		s.claimed(g, m)
 	}
-	if m.has(sdnotify.WordHandedOver) {
+	if m.Has(sdnotify.WordOrphan) {
+		s.orphaned(g, m.Value(sdnotify.WordVersion))
+	}
+	if m.Has(sdnotify.WordHandedOver) {
 		g.left = true
 		if s.main == nil {
 			s.decide()
@@ -66,53 +69,53 @@ func (s *supervisor) hear(g *generation, m *message) {
 	}
 }
 
-func (s *supervisor) hearMain(g *generation, m *message) {
+func (s *supervisor) hearMain(g *generation, m *sdnotify.Message) {
 	now := time.Now()
-	if m.has(sdnotify.WordStopping) {
+	if m.Has(sdnotify.WordStopping) {
 		g.stopping = true
 		s.up.Say(sdnotify.WordStopping)
 	}
-	if m.has(sdnotify.WordAlive) && !g.silent.IsZero() {
+	if m.Has(sdnotify.WordAlive) && !g.silent.IsZero() {
 		g.silent = now.Add(s.opts.Watchdog)
 	}
-	if v, err := strconv.ParseInt(m.value(sdnotify.WordExtend), 10, 64); err == nil && !g.due.IsZero() {
+	if v, err := strconv.ParseInt(m.Value(sdnotify.WordExtend), 10, 64); err == nil && !g.due.IsZero() {
 		if due := now.Add(time.Duration(v) * time.Microsecond); due.After(g.due) {
 			g.due = due
 		}
 	}
-	if v := m.value(sdnotify.WordStatus); v != "" {
+	if v := m.Value(sdnotify.WordStatus); v != "" {
 		s.log.Debug("upgrade: supervisor: status", "pid", g.pid, "status", v)
 		s.up.Say(sdnotify.WordStatus + v)
 	}
 }
 
-func (s *supervisor) keep(m *message) {
-	if len(m.files) == 0 {
+func (s *supervisor) keep(m *sdnotify.Message) {
+	if len(m.Files) == 0 {
 		s.log.Warn("upgrade: supervisor: a socket came without its descriptor, so a crash will close it: raise the limit of open files "+
-			"(ulimit -n, LimitNOFILE)", "name", m.value(sdnotify.WordName))
+			"(ulimit -n, LimitNOFILE)", "name", m.Value(sdnotify.WordName))
 	}
-	for _, f := range m.files {
-		if !s.store.add(m.value(sdnotify.WordName), f) {
-			s.log.Warn("upgrade: supervisor: cannot hold a socket: a crash will close it", "name", m.value(sdnotify.WordName))
+	for _, f := range m.Files {
+		if !s.store.add(m.Value(sdnotify.WordName), f) {
+			s.log.Warn("upgrade: supervisor: cannot hold a socket: a crash will close it", "name", m.Value(sdnotify.WordName))
 		}
 	}
-	m.files = nil // they are the store's
+	m.Files = nil // they are the store's
 }
 
 // announced begins to follow a candidate that a generation has started: the announcement has all that the supervisor will
 // ever need of it. A candidate that crashes right after its commit has been the service all the same.
-func (s *supervisor) announced(by *generation, m *message) {
+func (s *supervisor) announced(by *generation, m *sdnotify.Message) {
 	var g *generation
 	err := errors.New("it came without its descriptors")
-	if len(m.files) == 4 {
-		g, err = s.admit(m.files[0], m.files[1], m.files[2], m.files[3])
+	if len(m.Files) == 4 {
+		g, err = s.admit(m.Files[0], m.Files[1], m.Files[2], m.Files[3])
 	}
 	if err != nil {
 		s.log.Error("upgrade: supervisor: cannot follow a candidate: it will not be the service", "announced by", by.pid, "err", err)
 		return
 	}
 	g.parent, g.number = by, by.number+1
-	m.files = m.files[:0] // what is not closed is the generation's
+	m.Files = m.Files[:0] // what is not closed is the generation's
 }
 
 // admit makes a generation of what was announced. Without an error the first three files are the generation's.
@@ -137,12 +140,12 @@ func (s *supervisor) admit(pidfd, channel, exe, args *os.File) (*generation, err
 
 // claimed handles a generation that says that it is the service, or the main generation that says so of a candidate which
 // cannot speak for itself.
-func (s *supervisor) claimed(g *generation, m *message) {
-	version, number := m.value(sdnotify.WordVersion), 0
-	if n, err := strconv.Atoi(m.value(sdnotify.WordGeneration)); err == nil {
+func (s *supervisor) claimed(g *generation, m *sdnotify.Message) {
+	version, number := m.Value(sdnotify.WordVersion), 0
+	if n, err := strconv.Atoi(m.Value(sdnotify.WordGeneration)); err == nil {
 		number = n
 	}
-	if pid, err := strconv.Atoi(m.value(sdnotify.WordPID)); err == nil && pid != g.pid && g.pid != 0 {
+	if pid, err := strconv.Atoi(m.Value(sdnotify.WordPID)); err == nil && pid != g.pid && g.pid != 0 {
 		c := s.gens[pid]
 		if g != s.main || c == nil || c.parent != g {
 			return // it is not the main generation that says so, or of no candidate of its own
@@ -150,6 +153,8 @@ func (s *supervisor) claimed(g *generation, m *message) {
 		g, number = c, c.number
 	}
 	switch s.judge(g, number) {
+	case unproven:
+		s.log.Error("upgrade: supervisor: a process that nobody has committed claims to be the service", "pid", g.pid)
 	case leads:
 		g.number, g.version = cmp.Or(number, g.number), cmp.Or(version, g.version)
 		s.lead(g)
@@ -164,9 +169,10 @@ func (s *supervisor) claimed(g *generation, m *message) {
 type verdict int
 
 const (
-	leads verdict = iota // it is the main generation
-	late                 // it was, and another one is by now
-	rival                // it is not meant to be, and serves all the same
+	leads    verdict = iota // it is the main generation
+	late                    // it was, and another one is by now
+	rival                   // it is not meant to be, and serves all the same
+	unproven                // it has said itself that it was not committed
 )
 
 // judge decides about a claim. The main generation moves forward: to a candidate that it has announced, which is the usual case, or to a later
@@ -178,6 +184,8 @@ func (s *supervisor) judge(g *generation, number int) verdict {
 	switch {
 	case g.left:
 		return late
+	case g.orphan:
+		return unproven
 	case m == nil, m == g, m.dead(), g.parent == m, number > m.number:
 		return leads
 	case number < m.number:
@@ -202,11 +210,12 @@ func (s *supervisor) lead(g *generation) {
 	if s.main != nil && s.main != g {
 		s.main.silent = time.Time{}
 	}
-	s.main, s.everMain = g, true
+	s.main, s.everMain, s.failed = g, true, 0
 	s.crashed, s.restartAt, s.heirsDue = nil, time.Time{}, time.Time{}
 	s.log.Info("upgrade: supervisor: main generation", "pid", g.pid, "generation", g.number, "version", g.version)
 	s.up.Say(sdnotify.WordReady)
 	s.remember(g)
+	s.dismissOrphans(g)
 	if s.hangup {
 		s.hangup = false
 		g.send(unix.SIGHUP)
@@ -258,6 +267,9 @@ func (s *supervisor) lost(g *generation) {
 		s.finish(g.exitCode())
 		return
 	}
+	if !g.ready {
+		s.failed++
+	}
 	s.crashed = g
 	what := "upgrade: supervisor: the main generation has ended without being told to"
 	if g.left {
@@ -306,6 +318,8 @@ func (s *supervisor) decide() {
 	now := time.Now()
 	heirs := s.heirs()
 	switch {
+	case len(heirs) == 0 && s.failed >= mostFailed && s.confirmOrphan():
+		s.heirsDue = now.Add(s.opts.Timeout)
 	case len(heirs) == 0:
 		s.heirsDue = time.Time{}
 		s.schedule(now)
@@ -321,10 +335,10 @@ func (s *supervisor) decide() {
 	}
 }
 
-// heirs are the processes that may yet become the service.
+// heirs are the processes that may yet become the service by themselves.
 func (s *supervisor) heirs() (all []*generation) {
 	for _, g := range s.gens {
-		if !g.left && !g.dead() {
+		if !g.left && !g.orphan && !g.dead() {
 			all = append(all, g)
 		}
 	}
@@ -354,12 +368,12 @@ func (s *supervisor) schedule(now time.Time) {
 func (s *supervisor) restart() {
 	s.restartAt, s.crashes = time.Time{}, s.row
 	out := &Report{
-		Kind: kindCrash, Started: time.Now(), At: time.Now(), Committed: true, From: s.crashed.version, FromPID: s.crashed.pid,
+		Kind: KindCrash, Started: time.Now(), At: time.Now(), Committed: true, From: s.crashed.version, FromPID: s.crashed.pid,
 		Reason: fmt.Sprintf("generation %d, version %s, pid %d, has ended after %v: %s", s.crashed.number, s.crashed.version,
 			s.crashed.pid, time.Since(s.crashed.since).Round(time.Millisecond), s.crashed.describe()),
 	}
 	if s.crashes >= 2 && s.before != nil {
-		out.Kind = kindFallback
+		out.Kind = KindFallback
 		s.log.Error("upgrade: supervisor: the build has crashed again within its guard time: back to the one before it",
 			"version", s.last.Version, "back to", s.before.Version, "Guard", s.opts.Guard)
 		s.last.Close()
@@ -368,6 +382,7 @@ func (s *supervisor) restart() {
 	if err := s.start(out); err != nil {
 		s.log.Error("upgrade: supervisor: cannot start", "err", err)
 		s.crashed.since = time.Now()
-		s.schedule(time.Now())
+		s.failed++
+		s.decide()
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"github.com/midair-go/midair/internal/sys"
+	"github.com/midair-go/midair/upgrade/internal/sdnotify"
 	"golang.org/x/sys/unix"
 )
 
@@ -18,12 +19,6 @@ type inbox struct {
 	ended atomic.Bool   // nobody has the other end any more
 	quit  chan struct{}
 	done  chan struct{}
-}
-
-// message is what a generation says at once.
-type message struct {
-	lines []string
-	files []*os.File
 }
 
 // newInbox takes over the file.
@@ -62,7 +57,7 @@ func (b *inbox) close() {
 }
 
 // next takes one message; there is none in an empty inbox.
-func (b *inbox) next() (message, bool) {
+func (b *inbox) next() (sdnotify.Message, bool) {
 	buf, oob := make([]byte, 8<<10), make([]byte, unix.CmsgSpace(64*4))
 	for {
 		n, oobn, _, _, err := unix.Recvmsg(int(sys.FD(b.file)), buf, oob, unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
@@ -73,30 +68,24 @@ func (b *inbox) next() (message, bool) {
 			b.ended.Store(true)
 		}
 		if err != nil || b.ended.Load() {
-			return message{}, false
+			return sdnotify.Message{}, false
 		}
-		m := message{lines: strings.Split(string(buf[:n]), "\n")}
-		m.files, _ = sys.ReceivedFiles(oob[:oobn]) // what cannot be read came without descriptors
-		return m, true
+		return sdnotify.ParseMessage(buf[:n], oob[:oobn]), true
 	}
 }
 
-func (m message) has(line string) bool { return slices.Contains(m.lines, line) }
-
-// value is what is assigned to a name that ends with an equals sign.
-func (m message) value(name string) string {
-	for _, l := range m.lines {
-		if v, ok := strings.CutPrefix(l, name); ok {
-			return v
-		}
+// send says something to the generation, with files, which stay the caller's. It does not wait.
+func (b *inbox) send(files []*os.File, lines ...string) error {
+	fds := make([]int, len(files))
+	for i, f := range files {
+		fds[i] = int(sys.FD(f))
 	}
-	return ""
-}
-
-func (m message) close() {
-	for _, f := range m.files {
-		f.Close()
+	var rights []byte
+	if len(fds) > 0 {
+		rights = unix.UnixRights(fds...)
 	}
+	text := []byte(strings.Join(lines, "\n"))
+	return unix.Sendmsg(int(sys.FD(b.file)), text, rights, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
 }
 
 // store holds descriptors by name for the next process.

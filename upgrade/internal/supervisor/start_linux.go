@@ -18,10 +18,7 @@ import (
 
 // start starts the build that was committed last, with everything that is held. out says why, if this is not the first.
 func (s *supervisor) start(out *Report) error {
-	number := 1
-	if s.crashed != nil {
-		number = s.crashed.number + 1
-	}
+	number := s.nextNumber()
 	ours, theirs, err := sys.SocketPair()
 	if err != nil {
 		return err
@@ -48,6 +45,18 @@ func (s *supervisor) start(out *Report) error {
 		s.log.Warn("upgrade: supervisor: started again", "pid", pid, "generation", number, "version", g.version)
 	}
 	return nil
+}
+
+// nextNumber is above those of the generation that has crashed and of every orphan.
+func (s *supervisor) nextNumber() int {
+	number := 1
+	if s.crashed != nil {
+		number = s.crashed.number + 1
+	}
+	for _, g := range s.orphans() {
+		number = max(number, g.number+1)
+	}
+	return number
 }
 
 func (s *supervisor) exec(b *process.Build, number int, channel *os.File, out *Report) (int, error) {

@@ -6,6 +6,7 @@
 //	inbox_linux.go       what generations send on their channels, and the sockets that are held
 //	reserve_linux.go    descriptors that are kept for what generations send
 //	crash_linux.go       what is made of that: who the main generation is, and what a death means
+//	orphan_linux.go      candidates whose old process has died before it committed them
 //	timers_linux.go      what is done when a time is over, and the end of the service
 //	config.go            what the supervisor is told, and what it tells a process that it starts
 package supervisor
@@ -32,8 +33,9 @@ import (
 // signal, a message on the channel of a generation, the end of a generation. It starts processes and waits for them without
 // os/exec and os.Process, because a single loop of wait4 reaps its children and every orphan that comes to it.
 //
-// There is one arbiter of who the service is: as long as a process lives that may become it by the protocol between two
-// generations, the supervisor starts none.
+// There is one arbiter of who the service is. As long as a process lives that may become the service by the protocol between two
+// generations, the supervisor starts none. A candidate that was not committed when its old process died is no such process: it
+// serves until the build that was committed last is up again.
 type supervisor struct {
 	opts Config
 	log  *slog.Logger
@@ -54,6 +56,7 @@ type supervisor struct {
 	crashed   *generation // what has to be replaced
 	crashes   int         // in a row, each within Guard
 	row       int         // crashes in a row, the last one included, when the restart comes
+	failed    int         // starts in a row that did not get as far as to serve
 	restartAt time.Time
 	heirsDue  time.Time
 	hangup    bool // an upgrade was asked for meanwhile
@@ -74,11 +77,13 @@ type generation struct {
 	version  string
 	isMain   bool // is or was the main one
 	left     bool // it has handed over and only drains
+	orphan   bool // a candidate whose old process has died before it committed this one: it serves, and is not the service
 	stopping bool // it has said that the service ends
 	told     bool // it was told to stop
 	ready    bool
 	since    time.Time // when it was started or became the service
 	due      time.Time // when it must serve; zero: no limit
+	goneDue  time.Time // when an orphan that was dismissed must have ended; zero: no limit
 	silent   time.Time // when the watchdog ends it; zero: never
 	barks    int
 	build    *process.Build // what was announced; nil: what the supervisor has started, or a build that it remembers by now

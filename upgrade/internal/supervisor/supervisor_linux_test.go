@@ -97,7 +97,9 @@ func childOf(t *testing.T) int {
 	}
 	t.Cleanup(func() {
 		_ = p.Kill()
-		_, _ = p.Wait()
+		if _, err := p.Wait(); err != nil { // the supervisor has reaped it
+			_ = p.Release()
+		}
 	})
 	testutil.Until(t, 10*time.Second, "it is executed", func() bool { // the start returns a little before
 		args, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", p.Pid))

@@ -30,6 +30,9 @@ func (s *supervisor) pause() time.Duration {
 	if s.main != nil {
 		due = append(due, s.main.due, s.main.silent)
 	}
+	for _, g := range s.gens {
+		due = append(due, g.goneDue)
+	}
 	for _, t := range due {
 		if !t.IsZero() && t.Before(next) {
 			next = t
@@ -41,6 +44,13 @@ func (s *supervisor) pause() time.Duration {
 // tick does what is due.
 func (s *supervisor) tick(now time.Time) {
 	past := func(t time.Time) bool { return !t.IsZero() && !now.Before(t) }
+	for _, g := range s.gens {
+		if past(g.goneDue) {
+			s.log.Error("upgrade: supervisor: a process that was dismissed does not end, and is killed", "pid", g.pid, "after", s.opts.AbortGrace)
+			g.goneDue = now.Add(time.Second)
+			g.kill()
+		}
+	}
 	switch g := s.main; {
 	case s.ending && past(s.endDue):
 		s.log.Error("upgrade: supervisor: what still drains is killed", "processes", len(s.gens), "after", s.opts.AbortGrace)

@@ -68,6 +68,9 @@ func serviceMain(parts Parts) error {
 	if set.Plain {
 		return plainMain(set, dir)
 	}
+	if set.RestartsFail && os.Getenv("MIDAIR_OUTCOME") != "" {
+		os.Exit(7)
+	}
 	upgraded := os.Getenv("TABLEFLIP_HAS_PARENT_7DIU3") != ""
 	bad := misbehave(set.Bad, upgraded)
 	if bad.start != nil {

@@ -56,6 +56,7 @@ type Serving struct {
 // Behaviour is the conduct of the next generations, their judges and their peers.
 type Behaviour struct {
 	Bad             Misbehaviour
+	RestartsFail    bool // a process that the supervisor starts again exits with status 7 before upgrade.New
 	BadBuildCrashes bool // a generation of the build "bad" exits a moment after it has become the service
 	Plain           bool // the next generation knows tableflip only
 	Meddling        Meddling

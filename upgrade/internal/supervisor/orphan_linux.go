@@ -1,0 +1,95 @@
+package supervisor
+
+import (
+	"cmp"
+	"os"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/midair-go/midair/internal/sys"
+	"github.com/midair-go/midair/upgrade/internal/sdnotify"
+	"golang.org/x/sys/unix"
+)
+
+// An orphan is a candidate whose old process has died before the candidate received the commit message: nobody has decided
+// that its build is good, and memory pressure makes that happen, since the kernel kills the bigger process first. It serves
+// meanwhile, so that nobody is refused. The build that was committed last is started beside it, with a number above both. When
+// that one serves, the two get a control socket to each other, over which idle connections and state move, and the orphan
+// goes. Only if the committed build fails twice the orphan becomes the service.
+
+// mostFailed is how often the committed build may fail to start before an orphan is the service.
+const mostFailed = 2
+
+// orphaned handles a candidate that says that it is an orphan.
+func (s *supervisor) orphaned(g *generation, version string) {
+	if g.left || g.isMain {
+		return
+	}
+	s.log.Warn("upgrade: supervisor: a candidate has lost its old process before the commit: it serves until the committed build does", "pid", g.pid)
+	g.orphan, g.version = true, version
+	switch {
+	case s.main == nil:
+		s.heirsDue = time.Time{}
+		s.decide()
+	case s.main.ready && !s.main.dead() && g.parent != s.main: // another process has become the service already
+		s.dismiss(g, s.main)
+	}
+}
+
+// orphans lists those that live and were not dismissed, the newest first.
+func (s *supervisor) orphans() (all []*generation) {
+	for _, g := range s.gens {
+		if g.orphan && !g.left && !g.dead() {
+			all = append(all, g)
+		}
+	}
+	slices.SortFunc(all, func(a, b *generation) int { return cmp.Compare(b.number, a.number) })
+	return all
+}
+
+func (s *supervisor) dismissOrphans(main *generation) {
+	for _, g := range s.orphans() {
+		s.dismiss(g, main)
+	}
+}
+
+// dismiss lets an orphan go, now that the main generation serves.
+func (s *supervisor) dismiss(g, main *generation) {
+	g.left, g.goneDue = true, time.Now().Add(s.opts.AbortGrace+time.Second)
+	if err := introduce(g, main); err != nil {
+		s.log.Error("upgrade: supervisor: the idle connections and the state of a dismissed process are lost", "pid", g.pid, "err", err)
+		g.send(unix.SIGTERM)
+		return
+	}
+	s.log.Info("upgrade: supervisor: the committed build serves: the process that nobody has committed goes", "pid", g.pid, "main", main.pid)
+}
+
+// introduce gives the two ends of a new control socket to an orphan and to the main generation.
+func introduce(g, main *generation) error {
+	a, b, err := sys.SocketPair()
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	defer b.Close()
+	if err := main.inbox.send([]*os.File{a}, sdnotify.WordOrphan, sdnotify.WordPID+strconv.Itoa(g.pid),
+		sdnotify.WordGeneration+strconv.Itoa(g.number), sdnotify.WordVersion+g.version); err != nil {
+		return err
+	}
+	return g.inbox.send([]*os.File{b}, sdnotify.WordDismissed)
+}
+
+// confirmOrphan makes the newest orphan the service, and reports whether there is one. It says READY when it is.
+func (s *supervisor) confirmOrphan() bool {
+	for _, g := range s.orphans() {
+		if err := g.inbox.send(nil, sdnotify.WordConfirmed); err != nil {
+			s.log.Error("upgrade: supervisor: an orphan cannot be told that it is the service", "pid", g.pid, "err", err)
+			continue
+		}
+		g.orphan = false
+		s.log.Error("upgrade: supervisor: the committed build does not start: the process that nobody has committed is the service", "pid", g.pid, "starts", s.failed)
+		return true
+	}
+	return false
+}

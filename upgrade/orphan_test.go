@@ -1,0 +1,275 @@
+//go:build linux
+
+package upgrade_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/midair-go/midair/internal/testutil"
+	"github.com/midair-go/midair/upgrade/internal/testclient"
+	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
+)
+
+// mustBeOneService waits until one process is left beside the supervisor and serves, another one than the dead ones. It is
+// the process of the pid file, and the supervisor knows it.
+func mustBeOneService(t *testing.T, r *testclient.Service, dead int) {
+	t.Helper()
+	testutil.Until(t, patience, "another process serves, alone", func() bool {
+		return r.ServesWithout(dead) && len(r.Generations()) == 1 && r.Generations()[0] == r.MainPID()
+	})
+	r.WaitKnown()
+}
+
+// If the old process is killed at any step of an upgrade, one service is left. Before the commit message it is the committed
+// build, which the supervisor starts, with a number above both, and after the commit message it is the candidate. If the
+// committed build does not start any more, it is the candidate all the same. No connection is refused meanwhile.
+func TestKillInAnUpgradeLeavesOneProvenService(t *testing.T) {
+	for name, c := range map[string]struct {
+		change  func(*plan.Settings)
+		steps   []string
+		restart bool // fails
+	}{
+		"no judge":           {steps: []string{"old.welcomed", "old.bequeathed", "old.prepared", "old.opened", "old.commit", "old.committed", "old.handed-over"}},
+		"Bake at 1 %":        {steps: []string{"bake", "old.commit", "old.committed", "old.handed-over"}, change: func(s *plan.Settings) { byWeights(0.01)(s); s.NoMove = true }},
+		"Exclusive":          {steps: []string{"old.welcomed", "old.prepared", "old.released", "old.commit", "old.committed", "old.handed-over"}, change: exclusively},
+		"good build crashes": {steps: []string{"old.welcomed", "old.prepared", "old.opened", "old.commit", "old.committed"}, restart: true},
+		"both":               {steps: []string{"old.welcomed", "old.prepared", "old.released", "old.commit", "old.committed"}, restart: true, change: exclusively},
+	} {
+		for _, step := range c.steps {
+			t.Run(name+" "+step, func(t *testing.T) {
+				t.Parallel()
+				f := testclient.FaultAt(t, step, "kill")
+				r := testclient.Start(t, func(s *plan.Settings) {
+					always(s)
+					s.RestartsFail = c.restart
+					if c.change != nil {
+						c.change(s)
+					}
+				}, f.Env)
+				o := smallLoad
+				if r.Set.Lock != "" {
+					o.Path = "/held" // fails in a process that accepts without the lock
+				}
+				l := r.Load(o)
+				old := r.MainPID()
+				done := r.BeginUpgrade()
+				if strings.HasPrefix(name, "Bake") {
+					r.AtStep(0)
+					if step == "bake" {
+						r.SignalMain(syscall.SIGKILL)
+					} else {
+						r.GoOn()
+					}
+				}
+				<-done // the answer may die with the process
+				mustBeOneService(t, r, old)
+				proven := step == "old.committed" || step == "old.handed-over"
+				st := r.Status()
+				switch {
+				case proven && (st.Generation != 2 || st.Uncommitted):
+					t.Errorf("the candidate was committed, and generation %d serves, uncommitted %v", st.Generation, st.Uncommitted)
+				case !proven && c.restart && (st.Generation != 2 || !st.Uncommitted):
+					t.Errorf("the committed build does not start, and generation %d serves, uncommitted %v", st.Generation, st.Uncommitted)
+				case !proven && !c.restart && (st.Generation != 3 || st.Uncommitted || st.Last == nil || st.Last.Kind != "crash"):
+					t.Errorf("generation %d serves, uncommitted %v, started by %+v", st.Generation, st.Uncommitted, st.Last)
+				}
+				if !proven && !c.restart && strings.Contains(r.Output(), "upgrade: serving generation=2") {
+					t.Error("the candidate has taken the place of the service")
+				}
+				if r.Set.Lock != "" {
+					mustHold(t, r, r.MainPID())
+				}
+				a := r.Account(l)
+				if a.Counts[testutil.Refused] > 0 {
+					t.Errorf("%d connections were refused\n%s", a.Counts[testutil.Refused], a)
+				}
+				for _, o := range a.Offenders {
+					if o.Status == 503 && o.PID != old {
+						t.Errorf("pid %d serves without the lock", o.PID)
+					}
+				}
+				r.Change(func(s *plan.Settings) { s.RestartsFail = false })
+				_ = os.Remove(filepath.Join(r.Dir, "step"))
+				done = r.BeginUpgrade()
+				if r.Set.Bake != "" {
+					r.AtStep(0)
+					r.GoOn()
+				}
+				if a := <-done; !a.Committed {
+					t.Errorf("upgrade: %s", a.Error)
+				}
+				if r.Status().Uncommitted {
+					t.Error("the next generation says that it was not committed")
+				}
+				r.WaitFamily(t, 2, patience)
+				r.MustStop(syscall.SIGTERM)
+			})
+		}
+	}
+}
+
+// A bad release that has one connection of a hundred does not become the service because the old process dies.
+func TestBadReleaseIsNoHeir(t *testing.T) {
+	t.Parallel()
+	r := testclient.Start(t, func(s *plan.Settings) { always(s); byWeights(0.01)(s); s.Bad = plan.RequestsFail })
+	r.Touch("bad")
+	old := r.MainPID()
+	done := r.BeginUpgrade()
+	r.AtStep(0)
+	r.SignalMain(syscall.SIGKILL)
+	<-done
+	mustBeOneService(t, r, old)
+	l := r.Load(smallLoad)
+	testutil.Until(t, patience, "requests are answered", func() bool { return l.Total() > 300 })
+	r.Account(l).MustBeClean(t)
+	if l.Seen("g2") || !l.Seen("g3") {
+		t.Error("the bad release answers")
+	}
+	r.MustStop(syscall.SIGTERM)
+}
+
+// orphaned starts a service whose old process dies when its candidate soaks. The restart of the committed build is frozen until
+// the caller lets it go on.
+func orphaned(t *testing.T, change func(*plan.Settings)) (r *testclient.Service, goOn func()) {
+	t.Helper()
+	f := testclient.FaultAt(t, "new.resumed", "stop")
+	r = testclient.Start(t, func(s *plan.Settings) {
+		always(s)
+		s.Soak = time.Minute
+		if change != nil {
+			change(s)
+		}
+	}, f.Env)
+	r.Soaking()
+	return r, func() {
+		t.Helper()
+		testutil.Until(t, patience, "the committed build starts", r.Frozen)
+		if err := syscall.Kill(r.Faulted(), syscall.SIGCONT); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// An orphan acquires nothing, writes no pid file, and says what it is. It gives its idle connections and its state to the
+// committed build when that serves, and goes.
+func TestOrphanGivesWhatItHas(t *testing.T) {
+	t.Parallel()
+	r, goOn := orphaned(t, nil)
+	old := r.MainPID()
+	candidate := r.Candidate()
+	r.SignalMain(syscall.SIGKILL)
+	testutil.Until(t, patience, "the orphan serves", func() bool {
+		a, err := r.TryAsk(t.Context(), "GET", "/status")
+		return err == nil && a.Status.State == "orphan" && a.Status.Uncommitted && a.Status.PID == candidate
+	})
+	if b, err := os.ReadFile(filepath.Join(r.Dir, "pid")); err == nil && strings.TrimSpace(string(b)) != "" && r.MainPID() == candidate {
+		t.Errorf("the orphan is in the pid file: %q", b)
+	}
+	p := r.Dial()
+	if p.By != "g2" {
+		t.Fatalf("%s answers, want the orphan", p.By)
+	}
+	busy := r.Dial().Begin()
+	for n := range 5 {
+		if got := p.Ask("/add"); got != n+1 {
+			t.Fatalf("the value is %d, want %d", got, n+1)
+		}
+	}
+	goOn()
+	testutil.Until(t, patience, "the committed build serves", func() bool { return r.ServesWithout(old) })
+	busy.Finish()
+	mustBeOneService(t, r, old)
+	if got := p.Ask("/add"); got != 6 || p.By != "g3" {
+		t.Errorf("%s says %d on the connection that was idle, want g3 and 6", p.By, got)
+	}
+	r.MustAdd(7, "g3")
+	r.MustStop(syscall.SIGTERM)
+}
+
+// What happens to the others while an orphan serves: the end of the supervisor makes the orphan the service, a stop ends all,
+// and an orphan that dies leaves the service to the committed build. A committed build that hangs is given up after twice its
+// time.
+func TestOrphanIsNotAlone(t *testing.T) {
+	serving := func(t *testing.T, r *testclient.Service) (candidate int) {
+		candidate = r.Candidate()
+		r.SignalMain(syscall.SIGKILL)
+		testutil.Until(t, patience, "the orphan serves", func() bool {
+			a, err := r.TryAsk(t.Context(), "GET", "/status")
+			return err == nil && a.Status.State == "orphan"
+		})
+		return candidate
+	}
+	t.Run("supervisor dies", func(t *testing.T) {
+		t.Parallel()
+		r, _ := orphaned(t, nil)
+		candidate := serving(t, r)
+		testutil.Until(t, patience, "the committed build starts", r.Frozen)
+		r.Kill()
+		testutil.Until(t, patience, "the orphan is the service", func() bool { return r.MainPID() == candidate && r.ServesWithout(0) })
+		if st := r.Status(); !st.Uncommitted || st.Supervisor != "dead" {
+			t.Errorf("%+v", st)
+		}
+		_ = syscall.Kill(r.Faulted(), syscall.SIGKILL)
+		r.SignalMain(syscall.SIGTERM)
+		r.WaitFamily(t, 0, patience)
+	})
+	t.Run("its checks pass late", func(t *testing.T) {
+		t.Parallel()
+		f := testclient.FaultAt(t, "new.resumed", "stop")
+		r := testclient.Start(t, func(s *plan.Settings) { always(s); s.Bad = plan.CheckWaits }, f.Env)
+		old := r.MainPID()
+		r.BeginUpgrade()
+		r.WaitOutput(patience, plan.SaysCheckWaits)
+		serving(t, r)
+		r.Touch("release")
+		testutil.Until(t, patience, "the committed build starts", r.Frozen)
+		if err := syscall.Kill(r.Faulted(), syscall.SIGCONT); err != nil {
+			t.Fatal(err)
+		}
+		mustBeOneService(t, r, old)
+		if strings.Contains(r.Output(), "upgrade: serving generation=2") {
+			t.Error("the orphan has become the service")
+		}
+		r.MustStop(syscall.SIGTERM)
+	})
+	t.Run("stop", func(t *testing.T) {
+		t.Parallel()
+		r, goOn := orphaned(t, nil)
+		serving(t, r)
+		testutil.Until(t, patience, "the committed build starts", r.Frozen)
+		r.Signal(syscall.SIGTERM)
+		goOn()
+		if _, err := r.Wait(patience); err != nil {
+			t.Error(err)
+		}
+		r.WaitFamily(t, 0, patience)
+	})
+	t.Run("orphan dies", func(t *testing.T) {
+		t.Parallel()
+		r, goOn := orphaned(t, nil)
+		candidate := serving(t, r)
+		testutil.Until(t, patience, "the committed build starts", r.Frozen)
+		_ = syscall.Kill(candidate, syscall.SIGKILL)
+		goOn()
+		mustBeOneService(t, r, candidate)
+		r.MustStop(syscall.SIGTERM)
+	})
+	t.Run("committed build hangs", func(t *testing.T) {
+		t.Parallel()
+		r, _ := orphaned(t, func(s *plan.Settings) { s.Timeout = time.Second })
+		candidate := serving(t, r)
+		testutil.Until(t, patience, "the committed build starts", r.Frozen)
+		r.Change(func(s *plan.Settings) { s.RestartsFail = true }) // the second time
+		testutil.Until(t, patience, "the orphan is the service", func() bool { return r.MainPID() == candidate && r.ServesWithout(0) })
+		r.WaitKnown()
+		r.MustSay("the process that nobody has committed is the service")
+		r.UpgradeNow()
+		r.WaitFamily(t, 2, patience)
+		r.MustStop(syscall.SIGTERM)
+	})
+}

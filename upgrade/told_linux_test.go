@@ -1,0 +1,48 @@
+package upgrade
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/midair-go/midair/upgrade/internal/sdnotify"
+	"github.com/midair-go/midair/upgrade/internal/wire"
+	"github.com/midair-go/midair/upgrade/internal/wiretest"
+)
+
+// The supervisor may say anything to a generation, with any descriptors: nothing panics, no descriptor stays open when the
+// generation has ended, and only an orphan is made the service or dismissed by a word.
+func FuzzTold(f *testing.F) {
+	for _, text := range []string{
+		sdnotify.WordConfirmed, sdnotify.WordDismissed, sdnotify.WordOrphan + "\n" + sdnotify.WordPID + "1\n" + sdnotify.WordVersion + "v",
+		sdnotify.WordOrphan + "\n" + sdnotify.WordPID + "99999999999999999999", "\n=\n\x00", sdnotify.WordConfirmed + "\n" + sdnotify.WordDismissed,
+	} {
+		for who := range byte(4) {
+			f.Add(who, text, uint8(1))
+			f.Add(who, text, uint8(0))
+		}
+	}
+	f.Fuzz(func(t *testing.T, who byte, said string, nfiles uint8) {
+		seen := wiretest.NewWitness(t)
+		u, err := NewUnsupported(Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		u.parent = wire.NewLink(&deadTransport{wiretest.Transport{}})
+		was := []role{roleCandidate, roleCandidate, roleMain, roleLeaving}[who%4]
+		r := &runner{u: u, role: was, endServe: func(error) {}, alone: true, orphan: who%4 == 0, ready: true}
+		var files []*os.File
+		for range nfiles % 4 {
+			files = append(files, seen.File(t))
+		}
+		wiretest.InTime(t, func() {
+			r.told(sdnotify.Message{Lines: strings.Split(said, "\n"), Files: files})
+			r.u.elders.release()
+			r.u.parent.Close()
+		})
+		if who%4 != 0 && r.role != was {
+			t.Errorf("role %d, was %d", r.role, was)
+		}
+		seen.MustBeGone(t)
+	})
+}
