@@ -13,6 +13,9 @@ import (
 // faultEnv holds the faults of a process and its descendants.
 const faultEnv = "MIDAIR_TEST_FAULT"
 
+// GoOnSuffix is what the name of the file has, beside that of a fault, that ends a hold.
+const GoOnSuffix = ".go-on"
+
 // fault is one planned failure: what happens at a named point, and when.
 type fault struct {
 	point, action string
@@ -28,7 +31,8 @@ var generation atomic.Int64
 var faults = sync.OnceValues(func() ([]fault, error) { return parseFaults(os.Getenv(faultEnv)) })
 
 // FaultSpec describes a fault: at point, the action is kill (SIGKILL of the process itself), stop (SIGSTOP of itself),
-// exit:N, hang (the call never returns) or panic. "action@2" acts in generation 2 only, "action@/path" only while the
+// exit:N, hang (the call never returns), hold (the call returns when there is a file with the name of onceFile and the suffix
+// GoOnSuffix, while the other goroutines run on) or panic. "action@2" acts in generation 2 only, "action@/path" only while the
 // file exists. If onceFile is not empty, only the process that can create that file acts: the environment is
 // inherited, and the next good upgrade must not be hit.
 func FaultSpec(point, action, onceFile string) string {
@@ -86,7 +90,7 @@ func parseFault(spec string) (fault, error) {
 	} else {
 		f.file = when
 	}
-	if f.point == "" || !known(f.action) || conditional && when == "" {
+	if f.point == "" || !known(f.action) || conditional && when == "" || f.action == "hold" && once == "" {
 		return fault{}, fmt.Errorf("testutil: no fault %q", spec)
 	}
 	return f, nil
@@ -97,7 +101,7 @@ func known(action string) bool {
 		_, err := strconv.Atoi(code)
 		return err == nil
 	}
-	return action == "kill" || action == "stop" || action == "hang" || action == "panic"
+	return action == "kill" || action == "stop" || action == "hang" || action == "hold" || action == "panic"
 }
 
 // due tells whether the conditions hold. It uses the one-shot guard up, so it is asked last.
@@ -136,6 +140,10 @@ func (f fault) act() {
 		stopSelf()
 	case "hang":
 		hang()
+	case "hold":
+		for _, err := os.Stat(f.once + GoOnSuffix); err != nil; _, err = os.Stat(f.once + GoOnSuffix) {
+			<-time.After(time.Millisecond)
+		}
 	case "panic":
 		panic("fault " + f.point)
 	default:

@@ -48,6 +48,23 @@ func TestFaultHangs(t *testing.T) {
 	}
 }
 
+// A process that is held at a point goes on when it may.
+func TestFaultHoldsUntilItMayGoOn(t *testing.T) {
+	once := filepath.Join(t.TempDir(), "once")
+	p := startFault(t, testutil.FaultSpec("here", "hold", once))
+	p.WaitOutput(patience, "fault here hold ")
+	if out := p.Output(); strings.Contains(out, "passed here") {
+		t.Errorf("output %q, want nothing after the hold", out)
+	}
+	if err := os.WriteFile(once+testutil.GoOnSuffix, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, err := p.Wait(patience); code != 0 || err != nil {
+		t.Errorf("exit code %d, %v, want 0", code, err)
+	}
+	p.WaitOutput(patience, "passed after")
+}
+
 // A fault with conditions acts only where they hold.
 func TestFaultHasConditions(t *testing.T) {
 	there := filepath.Join(t.TempDir(), "there")
@@ -85,7 +102,7 @@ func TestFaultActsOnce(t *testing.T) {
 
 // A fault that cannot be understood is never taken for none.
 func TestFaultRefusesNonsense(t *testing.T) {
-	for _, spec := range []string{"here", "here=", "=kill", "here=explode", "here=exit:x", "here=kill@"} {
+	for _, spec := range []string{"here", "here=", "=kill", "here=explode", "here=exit:x", "here=kill@", "here=hold"} {
 		if _, err := testutil.ParseFaults(spec); err == nil {
 			t.Errorf("%q is understood", spec)
 		}

@@ -27,6 +27,20 @@ func FaultAt(t *testing.T, step, action string) Fault {
 	return Fault{testutil.FaultEnv(testutil.FaultSpec(step, action, once)), once}
 }
 
+// Held waits until a process is held at the step of a fault with the action hold.
+func (f Fault) Held(r *Service) {
+	r.t.Helper()
+	testutil.Until(r.t, Patience, "a process is held", func() bool { return r.Faulted() != 0 })
+}
+
+// GoOn lets the process that is held go on.
+func (f Fault) GoOn(t *testing.T) {
+	t.Helper()
+	if err := os.WriteFile(f.once+testutil.GoOnSuffix, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // FaultLater is FaultAt for the processes at the step after a call of begin.
 func FaultLater(t *testing.T, step, action string) (f Fault, begin func()) {
 	once, when := filepath.Join(t.TempDir(), "once"), filepath.Join(t.TempDir(), "now")
