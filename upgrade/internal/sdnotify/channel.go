@@ -20,8 +20,11 @@ import (
 const (
 	// ChannelEnv is the descriptor of the channel, in a process that the supervisor has started.
 	ChannelEnv = "MIDAIR_CHANNEL"
-	// SupervisedEnv, set to 1, tells a candidate that it has to be announced. It gives nobody anything.
+	// SupervisedEnv, set to 1, tells a candidate that it has to be announced. It gives nobody anything. Set to "dead", it tells a
+	// candidate that the supervisor of its service has ended.
 	SupervisedEnv = "MIDAIR_SUPERVISED"
+
+	supervisorDead = "dead"
 
 	// formerEnv is what a supervisor of a build before the channels told its generations.
 	formerEnv = "MIDAIR_SUPERVISOR"
@@ -66,6 +69,7 @@ var errCleaned = errors.New("the environment of this process does not say what t
 func (n *Notifier) findChannel() {
 	switch fd := channelFD(); {
 	case process.HasParent():
+		n.orphaned = os.Getenv(SupervisedEnv) == supervisorDead
 	case fd >= 0:
 		n.takeChannel(fd)
 	default:
@@ -138,13 +142,16 @@ func (n *Notifier) SupervisorState() string {
 	case n == nil || !n.supervised:
 		return ""
 	case n.lost():
-		return "dead"
+		return supervisorDead
 	}
 	return "alive"
 }
 
 // lost reports whether the supervisor has ended: it holds the other end of the channel for as long as it lives.
 func (n *Notifier) lost() bool {
+	if n.orphaned {
+		return true
+	}
 	n.mu.Lock()
 	c := n.channel
 	n.mu.Unlock()

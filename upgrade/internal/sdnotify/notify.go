@@ -72,6 +72,7 @@ type Notifier struct {
 	addr       *net.UnixAddr
 	supervised bool          // by this library's supervisor
 	channel    *net.UnixConn // to the supervisor; nil until attached is closed
+	orphaned   bool          // the supervisor had ended before this process was started, which has no channel
 	attached   chan struct{} // closed when messages can go out
 	heard      chan Message  // see Heard
 	deafened   chan struct{} // closed when nobody listens to the channel any more; nil without a channel
@@ -152,6 +153,7 @@ func (n *Notifier) Environ(env []string) []string {
 	own := slices.Clone(n.env)
 	if n.supervised && !n.Supervised() { // nobody can announce the next generation
 		own = slices.DeleteFunc(own, func(v string) bool { return strings.HasPrefix(v, SupervisedEnv+"=") })
+		own = append(own, SupervisedEnv+"="+supervisorDead)
 	}
 	return append(own, env...) // the first of two counts
 }

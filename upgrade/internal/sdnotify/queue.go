@@ -35,7 +35,7 @@ func (n *Notifier) send(file *os.File, lines ...string) {
 func (n *Notifier) add(m note) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.closed {
+	if n.closed || n.orphaned {
 		return false
 	}
 	n.queue = append(n.queue, m)

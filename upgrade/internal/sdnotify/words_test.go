@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/midair-go/midair/internal/process"
 	"github.com/midair-go/midair/internal/sys"
 	"github.com/midair-go/midair/internal/testutil"
 	"golang.org/x/sys/unix"
@@ -127,6 +128,26 @@ func TestWordsWaitForTheChannel(t *testing.T) {
 		}
 		if _, err := n.Announce(candidateOf(t)); err != nil {
 			t.Errorf("nobody is there to be told: %v", err)
+		}
+		n.Close()
+	}
+}
+
+// All generations that come after the death of the supervisor know of the death, and nothing waits for a channel.
+func TestDeathOfTheSupervisorIsPassedOn(t *testing.T) {
+	n, c := supervisedBy(t)
+	c.Close()
+	t.Setenv(process.Sentinel, "yes")
+	for generation := range 2 {
+		env := n.Environ(nil)
+		if !slices.Contains(env, SupervisedEnv+"=dead") || slices.Contains(env, SupervisedEnv+"=1") {
+			t.Errorf("generation %d is told %q", generation, env)
+		}
+		t.Setenv(SupervisedEnv, "dead")
+		n = New(slog.New(slog.DiscardHandler))
+		n.Say("A=1")
+		if n.SupervisorState() != "dead" || n.Supervised() || len(n.queue) > 0 || os.Getenv(SupervisedEnv) != "" {
+			t.Errorf("generation %d: the supervisor is %q, %d words wait", generation, n.SupervisorState(), len(n.queue))
 		}
 		n.Close()
 	}
