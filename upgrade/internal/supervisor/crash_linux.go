@@ -182,7 +182,7 @@ const (
 func (s *supervisor) judge(g *generation, number int) verdict {
 	m := s.main
 	switch {
-	case g.left:
+	case g.left, g.dead() && m != nil && m != g && !m.left && !m.dead(): // the second: m has taken the service back, or will say that it has handed over
 		return late
 	case g.orphan:
 		return unproven
@@ -225,8 +225,12 @@ func (s *supervisor) lead(g *generation) {
 // remember keeps the build of the main generation, for the next crash.
 func (s *supervisor) remember(g *generation) {
 	b := g.build
-	if g.build = nil; b == nil {
-		return // it was started from the build that is remembered already
+	if g.build = nil; b == nil { // it was started from the build that is remembered already, or it has taken the service back
+		if s.newest != nil && s.newest.parent == g && s.before != nil {
+			s.last.Close()
+			s.last, s.before = s.before, nil
+		}
+		return
 	}
 	b.Version = g.version
 	if b.Same(s.last) {
@@ -234,7 +238,7 @@ func (s *supervisor) remember(g *generation) {
 	} else {
 		s.crashes = 0 // a new build has not crashed yet
 		s.before.Close()
-		s.before = s.last
+		s.before, s.newest = s.last, g
 	}
 	s.last = b
 }

@@ -65,6 +65,29 @@ func TestHeirsAreTheLivingThatHaveNotHandedOver(t *testing.T) {
 	}
 }
 
+// A candidate that has ended is the main generation only if the one that has announced it has handed over or has ended: a later
+// word of that one decides.
+func TestEndedCandidateDoesNotReplaceItsParent(t *testing.T) {
+	s := idle(t)
+	m, c := s.heir(t), s.heir(t)
+	m.number, m.ready, m.isMain, c.parent, s.main = 5, true, true, m, m
+	c.kill()
+	_ = c.proc.Wait()
+	if got := s.judge(c, 6); got != late {
+		t.Errorf("verdict %d, want %d", got, late)
+	}
+	m.left = true
+	if got := s.judge(c, 6); got != leads {
+		t.Errorf("its parent has handed over: verdict %d, want %d", got, leads)
+	}
+	m.left = false
+	m.kill()
+	_ = m.proc.Wait()
+	if got := s.judge(c, 6); got != leads {
+		t.Errorf("its parent has ended: verdict %d, want %d", got, leads)
+	}
+}
+
 // The supervisor sleeps until the first of the times that are due, and never into the past.
 func TestPauseEndsWithTheFirstDueTime(t *testing.T) {
 	now := time.Now()

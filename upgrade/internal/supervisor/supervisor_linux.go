@@ -51,6 +51,7 @@ type supervisor struct {
 	main     *generation         // nil between a crash and the next start
 	last     *process.Build      // of what was committed last
 	before   *process.Build      // what a crash loop goes back to, if it is known
+	newest   *generation         // the one with which last became another build
 	everMain bool                // the service has been up
 
 	crashed   *generation // what has to be replaced

@@ -63,7 +63,7 @@ func TestMainGenerationMovesForward(t *testing.T) {
 	s := idle(t)
 	m, _ := s.self(t)
 	m.number, m.ready, m.isMain = 5, true, true
-	other, child := &generation{pid: 1}, &generation{pid: 1, parent: m}
+	other, child := &generation{pid: 1, proc: m.proc}, &generation{pid: 1, proc: m.proc, parent: m}
 	for _, c := range []struct {
 		what    string
 		main    *generation
