@@ -1,0 +1,228 @@
+//go:build linux
+
+package upgrade_test
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/midair-go/midair/internal/testutil"
+	"github.com/midair-go/midair/upgrade/internal/testclient"
+	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
+)
+
+// The supervisor is killed or stopped while a process of an upgrade is held at a step.
+
+const (
+	lostSupervisor = "the supervisor has ended while the new process was started: ask for the upgrade again"
+	noSupervisor   = "upgrade: the supervisor is dead: the new process has none, and nobody will start it again"
+)
+
+// mustBeOnly fails the test unless one process of the service is left beside its supervisor, if that lives: the process of the
+// pid file, which serves as the generation.
+func mustBeOnly(t *testing.T, r *testclient.Service, processes, generation int) {
+	t.Helper()
+	r.WaitFamily(t, processes, patience)
+	testutil.Until(t, patience, "the ended processes are known", func() bool { return len(r.Status().Draining) == 0 })
+	s := r.Status()
+	if got := r.Generations(); len(got) != 1 || s.PID != got[0] || s.PID != r.MainPID() {
+		t.Fatalf("processes %v, the pid file names %d, and %d answers", got, r.MainPID(), s.PID)
+	}
+	if s.State != "serving" || s.Generation != generation || s.Candidate != nil {
+		t.Errorf("want generation %d serving: %+v", generation, s)
+	}
+}
+
+// mustLeaveNothing fails the test unless the service has ended with everything that it had.
+func mustLeaveNothing(t *testing.T, r *testclient.Service) {
+	t.Helper()
+	r.WaitFamily(t, 0, patience)
+	for _, path := range append(stagedFiles(t, r), r.Set.PIDFile, lastFile(r), filepath.Join(r.Dir, "admin.sock")) {
+		if exists(path) {
+			t.Errorf("%s is left", path)
+		}
+	}
+	if c, err := net.Dial("tcp", r.Addr); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("the address of the service: %v", err)
+		if err == nil {
+			c.Close()
+		}
+	}
+}
+
+// A supervisor that is killed at any step of an upgrade leaves one process that serves: the new one if the upgrade commits, and
+// else the old one, with the reason. Nobody notices, later upgrades go on without a supervisor and say so, and a signal to the
+// process of the pid file ends everything.
+func TestSupervisorMayDieAtAnyStep(t *testing.T) {
+	for _, c := range []struct {
+		step   string
+		reason string // "": the upgrade commits
+	}{
+		{step: "old.start"}, {step: "old.forked", reason: lostSupervisor}, {step: "old.announced"}, {step: "old.started"},
+		{step: "new.start"}, {step: "new.hello"}, {step: "old.hello"}, {step: "new.welcomed"}, {step: "new.prepare"}, {step: "old.prepared"},
+		{step: "old.opened"}, {step: "old.commit"}, {step: "old.committed"}, {step: "new.commit"}, {step: "new.ready"},
+		{step: "new.announced"}, {step: "old.handed-over"},
+	} {
+		t.Run(c.step, func(t *testing.T) {
+			t.Parallel()
+			f := testclient.FaultAt(t, c.step, "hold")
+			r := testclient.Start(t, always, f.Env)
+			l := r.Load(smallLoad)
+			done := r.BeginUpgrade()
+			f.Held(r)
+			r.Kill()
+			f.GoOn(t)
+			generation := 1
+			if a := <-done; a.Committed != (c.reason == "") || a.Reason != c.reason {
+				t.Errorf("committed %v, phase %q, reason %q: want reason %q", a.Committed, a.Phase, a.Reason, c.reason)
+			} else if a.Committed {
+				generation = 2
+			}
+			mustServeUnsupervised(t, r, l, generation)
+		})
+	}
+}
+
+// mustServeUnsupervised fails the test unless a generation serves without its supervisor, nothing was lost, and the service can
+// be upgraded and stopped.
+func mustServeUnsupervised(t *testing.T, r *testclient.Service, l *testutil.Load, generation int) {
+	t.Helper()
+	mustBeOrphaned(t, r, generation)
+	r.Account(l).MustBeClean(t)
+	said := strings.Count(r.Output(), noSupervisor)
+	r.Upgrade()
+	mustBeOrphaned(t, r, generation+1)
+	if n := strings.Count(r.Output(), noSupervisor) - said; n != 1 {
+		t.Errorf("the log says %d times that generation %d has no supervisor", n, generation+1)
+	}
+	r.SignalMain(syscall.SIGTERM)
+	mustLeaveNothing(t, r)
+}
+
+func mustBeOrphaned(t *testing.T, r *testclient.Service, generation int) {
+	t.Helper()
+	mustBeOnly(t, r, 1, generation)
+	if s := r.Status(); s.Supervisor != "dead" {
+		t.Errorf("the supervisor of generation %d is %q", s.Generation, s.Supervisor)
+	}
+}
+
+// An upgrade that is taken back when the supervisor has ended leaves the old process, whoever takes it back.
+func TestSupervisorMayDieInAnUpgradeThatFails(t *testing.T) {
+	for name, end := range map[string]func(*testclient.Service, int) error{
+		"an abort":            func(r *testclient.Service, _ int) error { r.Ask("POST", "/abort"); return nil },
+		"a killed candidate":  func(_ *testclient.Service, candidate int) error { return syscall.Kill(candidate, syscall.SIGKILL) },
+		"a stopped candidate": func(_ *testclient.Service, candidate int) error { return syscall.Kill(candidate, syscall.SIGSTOP) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := testclient.Start(t, func(s *plan.Settings) {
+				byWeights(0)(s)
+				s.Supervisor, s.Silence = "always", 300*time.Millisecond
+			})
+			l := r.Load(smallLoad)
+			done := r.BeginUpgrade()
+			r.AtStep(0)
+			candidate := r.Candidate()
+			r.Kill()
+			if err := end(r, candidate); err != nil {
+				t.Fatal(err)
+			}
+			if a := <-done; a.Committed || a.Phase != "bake" {
+				t.Errorf("%+v", a)
+			}
+			r.Change(func(s *plan.Settings) { s.Bake = "" })
+			mustServeUnsupervised(t, r, l, 1)
+		})
+	}
+}
+
+// A supervisor that is stopped while an upgrade goes on knows who the service is when it runs again: after a crash it starts the
+// build that serves, and no other process.
+func TestSupervisorMayBeStoppedAtAnyStep(t *testing.T) {
+	for _, c := range []struct {
+		step string
+		bad  plan.Misbehaviour // "": the upgrade commits
+	}{
+		{step: "old.forked"}, {step: "new.hello"}, {step: "old.committed"}, {step: "new.ready"}, {step: "old.handed-over"},
+		{step: "old.announced", bad: plan.CheckFails},
+	} {
+		t.Run(strings.TrimSpace(c.step+" "+string(c.bad)), func(t *testing.T) {
+			t.Parallel()
+			f := testclient.FaultAt(t, c.step, "hold")
+			r := testclient.Start(t, always, f.Env)
+			l := r.Load(smallLoad)
+			r.Release("two")
+			r.Change(func(s *plan.Settings) { s.Bad = c.bad })
+			done := r.BeginUpgrade()
+			f.Held(r)
+			r.Signal(syscall.SIGSTOP)
+			f.GoOn(t)
+			runs, generation := "two", 2
+			if a := <-done; a.Committed != (c.bad == "") {
+				t.Errorf("%+v", a)
+			} else if !a.Committed {
+				runs, generation = "original", 1
+			}
+			r.Signal(syscall.SIGCONT)
+			mustBeOnly(t, r, 2, generation)
+			r.WaitKnown()
+			dead, at := r.KillAll()
+			mustBeBack(t, r, l, dead)
+			r.MustRun(runs)
+			mustBeOnly(t, r, 2, generation+1)
+			if s := r.Status(); s.Supervisor != "alive" || s.Last == nil || s.Last.Kind != "crash" || s.Last.FromPID != dead[0] {
+				t.Errorf("%+v, last %+v", s, s.Last)
+			}
+			r.MustHaveLostOnlyThen(r.Account(l), []time.Time{at}, dead)
+			r.MustStop(syscall.SIGTERM)
+			mustLeaveNothing(t, r)
+		})
+	}
+}
+
+// A candidate that dies when it has said that it serves, and before the old process knows, is not the service for the supervisor:
+// the old process goes on, and its build is what a crash starts. So it is also if the supervisor reads all that later.
+func TestSupervisorLearnsOfACommitThatFails(t *testing.T) {
+	for _, stopped := range []bool{false, true} {
+		t.Run(fmt.Sprintf("supervisor stopped %v", stopped), func(t *testing.T) {
+			t.Parallel()
+			f := testclient.FaultAt(t, "new.announced", "hold")
+			r := testclient.Start(t, func(s *plan.Settings) { s.Supervisor, s.Timeout = "always", 2*time.Second }, f.Env)
+			l := r.Load(smallLoad)
+			r.Release("two")
+			if stopped {
+				r.Signal(syscall.SIGSTOP)
+			}
+			done := r.BeginUpgrade()
+			f.Held(r)
+			if !stopped {
+				r.WaitOutput(patience, fmt.Sprintf("supervisor: main generation pid=%d generation=2", r.Faulted()))
+			}
+			failed := time.Now()
+			if err := syscall.Kill(r.Faulted(), syscall.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+			if a := <-done; a.Committed || a.Phase != "commit" {
+				t.Errorf("%+v", a)
+			}
+			if stopped {
+				r.Signal(syscall.SIGCONT)
+			}
+			testutil.Until(t, patience, "longer than Timeout", func() bool { return time.Since(failed) > 2500*time.Millisecond })
+			mustBeOnly(t, r, 2, 1)
+			dead, crashed := r.KillAll()
+			mustBeBack(t, r, l, dead)
+			r.MustRun("original")
+			r.MustHaveLostOnlyThen(r.Account(l), []time.Time{failed, crashed}, append(dead, r.Faulted()))
+			r.MustStop(syscall.SIGTERM)
+			mustLeaveNothing(t, r)
+		})
+	}
+}
