@@ -349,7 +349,9 @@ func (r *runner) finish() {
 	u.listeners.KeepClosed(false)
 	u.listeners.ReleaseAll()
 	if r.plain {
-		u.pid.Remove()
+		if err := u.pid.Remove(); err != nil {
+			u.log.Warn("upgrade: the pid file is left, and names a process that has ended", "err", err)
+		}
 	}
 	u.stopTableflip()
 	u.pid.Discard(os.Getpid())

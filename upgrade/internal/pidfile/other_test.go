@@ -43,7 +43,9 @@ func TestRemoveLeavesTheFileOfAnother(t *testing.T) {
 		if p.Owned() != c.removed {
 			t.Errorf("%s: owned %v", c.name, p.Owned())
 		}
-		p.Remove()
+		if err := p.Remove(); err != nil {
+			t.Errorf("%s: %v", c.name, err)
+		}
 		staged, _ := filepath.Glob(filepath.Join(filepath.Dir(p.path), ".*"))
 		if exists(p.path) == c.removed || exists(p.path+lastSuffix) == c.removed || len(staged) > 0 {
 			t.Errorf("%s: the file exists: %v, the text: %v, staged: %v", c.name, exists(p.path), exists(p.path+lastSuffix), staged)
@@ -112,5 +114,7 @@ func TestWithoutAPathNothingIsWritten(t *testing.T) {
 	if files, err := os.ReadDir(dir); err != nil || len(files) > 0 {
 		t.Errorf("%v, %v", files, err)
 	}
-	none.Remove()
+	if err := none.Remove(); err != nil {
+		t.Error(err)
+	}
 }

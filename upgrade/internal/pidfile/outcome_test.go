@@ -92,7 +92,7 @@ func TestReservedRoomIsGivenBack(t *testing.T) {
 	dir := t.TempDir()
 	p := New(filepath.Join(dir, "pid"))
 	for name, giveUp := range map[string]func(){
-		"Unreserve": p.Unreserve, "Discard": func() { p.Discard(os.Getpid()) }, "Remove": p.Remove,
+		"Unreserve": p.Unreserve, "Discard": func() { p.Discard(os.Getpid()) }, "Remove": func() { _ = p.Remove() },
 		"WriteLast": func() {
 			if err := p.WriteLast(nil); err != nil {
 				t.Error(err)

@@ -143,19 +143,28 @@ func (p *File) Owned() bool {
 	return strings.TrimSpace(string(b)) == strconv.Itoa(os.Getpid())
 }
 
-// Remove removes the pid file and the text beside it if the file names this process, and all staged files of the process.
-func (p *File) Remove() {
+// Remove removes the pid file and the text beside it if the file names this process, and all staged files of the process. The
+// error is that the pid file stays: the process may have written it as another user.
+func (p *File) Remove() error {
 	p.Discard(os.Getpid())
 	if p.path == "" || !p.Owned() {
-		return
+		return nil
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	defer p.rest()
-	if p.hold() == nil {
+	err := p.hold()
+	if err == nil {
 		p.dir.remove(p.base())
 		p.dir.remove(p.base() + lastSuffix)
+		if p.Owned() {
+			err = fmt.Errorf("it stays: uid %d may not remove it", os.Geteuid())
+		}
 	}
+	if err != nil {
+		return fmt.Errorf("pid file %s: %w", p.path, err)
+	}
+	return nil
 }
 
 func (p *File) base() string { return filepath.Base(p.path) }

@@ -30,7 +30,9 @@ func TestPIDFileIsAtomic(t *testing.T) {
 	if err := os.WriteFile(p.path, []byte("1\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p.Remove()
+	if err := p.Remove(); err != nil {
+		t.Errorf("a pid file of another process: %v", err)
+	}
 	if _, err := os.Stat(p.path); err != nil {
 		t.Error("removed the pid file of another process")
 	}
@@ -41,7 +43,9 @@ func TestPIDFileIsAtomic(t *testing.T) {
 	if err := errors.Join(none.Stage(), none.Publish()); err != nil {
 		t.Errorf("without a path: %v", err)
 	}
-	none.Remove()
+	if err := none.Remove(); err != nil {
+		t.Error(err)
+	}
 }
 
 // A staged pid file is staged again if it has gone, so that a check finds out what the commit would.
