@@ -212,6 +212,10 @@ func (s *supervisor) lead(g *generation) {
 	}
 	s.main, s.everMain, s.failed = g, true, 0
 	s.crashed, s.restartAt, s.heirsDue = nil, time.Time{}, time.Time{}
+	if errors.Is(g.proc.Signal(0), unix.EPERM) {
+		s.log.Error("upgrade: supervisor: it may not signal the service, which has become another user: no signal is passed on, and nothing can be killed: "+
+			"give it CAP_KILL, or start it as that user", "pid", g.pid)
+	}
 	s.log.Info("upgrade: supervisor: main generation", "pid", g.pid, "generation", g.number, "version", g.version)
 	s.up.Say(sdnotify.WordReady)
 	s.remember(g)
