@@ -3,6 +3,7 @@
 package testclient
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -20,11 +21,21 @@ type Fault struct {
 // FaultAt makes the first process at the step fail there; the next processes are spared. The first generation's start has
 // the steps of a commit too, and is spared.
 func FaultAt(t *testing.T, step, action string) Fault {
-	once := filepath.Join(t.TempDir(), "once")
+	once := filepath.Join(openDir(t), "once")
 	if step == "new.commit" || step == "new.ready" || step == "new.announced" {
 		action += "@2"
 	}
 	return Fault{testutil.FaultEnv(testutil.FaultSpec(step, action, once)), once}
+}
+
+// openDir returns a directory where a service of another user may write.
+func openDir(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := errors.Join(os.Chmod(filepath.Dir(dir), 0o755), os.Chmod(dir, 0o777)); err != nil {
+		t.Fatal(err)
+	}
+	return dir
 }
 
 // Held waits until a process is held at the step of a fault with the action hold.
@@ -43,7 +54,8 @@ func (f Fault) GoOn(t *testing.T) {
 
 // FaultLater is FaultAt for the processes at the step after a call of begin.
 func FaultLater(t *testing.T, step, action string) (f Fault, begin func()) {
-	once, when := filepath.Join(t.TempDir(), "once"), filepath.Join(t.TempDir(), "now")
+	dir := openDir(t)
+	once, when := filepath.Join(dir, "once"), filepath.Join(dir, "now")
 	begin = func() {
 		if err := os.WriteFile(when, nil, 0o600); err != nil {
 			t.Fatal(err)

@@ -29,7 +29,8 @@ type Service struct {
 	Addr           string        // of the main listener
 	Set            plan.Settings // of the next generation; Change changes them
 
-	t *testing.T
+	t     *testing.T
+	owner int // of the settings
 }
 
 // Start starts a service with a soak and limits for a test, changed by change, and waits until the service serves.
@@ -72,6 +73,22 @@ func New(t *testing.T, change func(*plan.Settings)) *Service {
 	r.LinkTo(Binary(t))
 	r.Change(change)
 	return r
+}
+
+// GiveTo gives the directory and the settings to a user that the service becomes. The executable is in the directory from then
+// on: the test binary is where only the user of the test may look.
+func (r *Service) GiveTo(uid int) {
+	r.t.Helper()
+	r.owner = uid
+	exe := filepath.Join(r.Dir, "exe")
+	err := os.Link(Binary(r.t), exe+".new")
+	if err != nil {
+		err = plan.CopyBuild(Binary(r.t), exe+".new", "original")
+	}
+	if err = errors.Join(err, os.Rename(exe+".new", exe), os.Chown(r.Dir, uid, uid)); err != nil {
+		r.t.Fatal(err)
+	}
+	r.Change(nil)
 }
 
 // Env is the entry of the environment by which the programs find the directory of the service.
@@ -122,6 +139,9 @@ func (r *Service) Change(fn func(*plan.Settings)) {
 	b, err := json.Marshal(r.Set)
 	if err = errors.Join(err, testservice.Validate(r.Set)); err == nil {
 		err = os.WriteFile(filepath.Join(r.Dir, "settings.new"), b, 0o600)
+	}
+	if err == nil && r.owner != 0 {
+		err = os.Chown(filepath.Join(r.Dir, "settings.new"), r.owner, r.owner)
 	}
 	if err == nil {
 		err = os.Rename(filepath.Join(r.Dir, "settings.new"), filepath.Join(r.Dir, "settings"))

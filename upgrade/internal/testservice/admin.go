@@ -37,6 +37,7 @@ func (s *service) admin() http.Handler {
 	handle("POST /publish", func(context.Context) error { return up.Publish("news", nil) })
 	handle("POST /dial-late", dialRemembered)
 	handle("POST /listen", func(context.Context) error { return s.greet("late.sock") })
+	handle("POST /drop", func(context.Context) error { return drop(s.set, plan.DropAsked) })
 
 	handle("POST /end", func(context.Context) error { s.end(errBroken); return nil })
 	handle("POST /hang", func(context.Context) error { s.value.hang.Store(true); return nil })

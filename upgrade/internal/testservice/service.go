@@ -50,6 +50,9 @@ func (s *service) run() error {
 	if err != nil {
 		return err
 	}
+	if err := drop(s.set, plan.DropListening); err != nil {
+		return err
+	}
 	if !s.upgraded { // the later generations have the same address
 		if err := os.WriteFile(filepath.Join(s.dir, "addr"), []byte(ln.Addr().String()), 0o600); err != nil {
 			return err

@@ -27,6 +27,7 @@ var tables = map[string][]string{
 	"Verification": words(verifications),
 	"Lock":         words(locks),
 	"Names":        words(namesAddrs),
+	"Drop":         words(drops),
 	"Meddle":       words(meddles),
 }
 
@@ -141,6 +142,7 @@ func nonsense() map[string]plan.Settings {
 	set("Verify", func(b *plan.Behaviour) { b.Verify = word })
 	set("Lock", func(b *plan.Behaviour) { b.Lock = word })
 	set("Names", func(b *plan.Behaviour) { b.Names = word })
+	set("Drop", func(b *plan.Behaviour) { b.Drop = word })
 	set("Meddling.Do", func(b *plan.Behaviour) { b.Meddling.Do = word })
 	set("Meddling.Word", func(b *plan.Behaviour) { b.Meddling.Do, b.Meddling.Word = plan.Says, word })
 	set("Meddling.Kind", func(b *plan.Behaviour) { b.Meddling.Do, b.Meddling.Kind = plan.Retort, word })

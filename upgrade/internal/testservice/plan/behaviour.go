@@ -122,6 +122,19 @@ const (
 	NamesUnix Names = "unixgram"
 )
 
+// Drop is when a service that was started as root becomes Nobody.
+type Drop string
+
+// The times of a drop.
+const (
+	DropFirst     Drop = "before New"
+	DropListening Drop = "when it listens" // and before Run
+	DropAsked     Drop = "when it is asked to"
+)
+
+// Nobody is the user that a service becomes.
+const Nobody = 65534
+
 // Meddle is a way to change the messages between a candidate and the old process, so that each meets a peer of another
 // version, or a peer with rubbish.
 type Meddle string

@@ -24,7 +24,7 @@ func CopyBuild(from, to, build string) error {
 		return err
 	}
 	defer src.Close()
-	dst, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o700)
+	dst, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o755) // for a service of another user too
 	if err != nil {
 		return err
 	}

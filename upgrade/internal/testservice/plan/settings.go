@@ -66,4 +66,5 @@ type Behaviour struct {
 	Weights         []float64 // the steps of BakeSteps
 	Lock            Lock      // the service holds a lock, its exclusive resource
 	Names           Names     // a service for datagrams beside HTTP
+	Drop            Drop      // when a generation that has begun as root becomes Nobody; default: never
 }
