@@ -75,14 +75,15 @@ var rooms = []struct {
 }{
 	{"internal/cohort", nil},
 	{"internal/guard", nil},
+	{"internal/inherited", nil},
 	{"internal/kept", nil},
 	{"internal/keyring", nil},
 	{"internal/sys", nil},
-	{"internal/process", []string{"internal/sys"}},
+	{"internal/process", []string{"internal/inherited", "internal/sys"}},
 	{"upgrade/internal/state", []string{"internal/guard", "internal/kept", "internal/sys", "internal/process"}},
 	{"upgrade/internal/pidfile", []string{"internal/sys"}},
 	{"upgrade/internal/wire", []string{"internal/sys"}},
-	{"upgrade/internal/sdnotify", []string{"internal/sys", "internal/process"}},
+	{"upgrade/internal/sdnotify", []string{"internal/inherited", "internal/sys", "internal/process"}},
 	{"upgrade/internal/listener", []string{"internal/sys", "internal/process", "upgrade/internal/wire", "upgrade/internal/sdnotify"}},
 	{"upgrade/internal/handoff", []string{"internal/cohort", "internal/guard", "internal/sys", "upgrade/internal/wire", "upgrade/internal/listener"}},
 	{"upgrade/internal/supervisor", []string{"internal/sys", "internal/process", "upgrade/internal/state", "upgrade/internal/sdnotify"}},
@@ -93,7 +94,7 @@ var rooms = []struct {
 
 // forTests are the packages that tests share. No package of users may import them.
 var forTests = []string{
-	"internal/house", "internal/testutil", "upgrade/internal/wiretest",
+	"internal/earlyhelper", "internal/earlyhelper/byos", "internal/house", "internal/testutil", "upgrade/internal/wiretest",
 	"upgrade/internal/testservice", "upgrade/internal/testservice/plan", "upgrade/internal/testclient",
 }
 

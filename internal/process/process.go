@@ -17,7 +17,7 @@ import (
 	"os"
 	"slices"
 
-	"github.com/midair-go/midair/internal/sys"
+	"github.com/midair-go/midair/internal/inherited"
 )
 
 // startDir and startArgs are how this process was started: a program may change its directory and os.Args.
@@ -42,7 +42,7 @@ func StartDir() string { return startDir }
 //	environment    the sentinel variable
 const (
 	// Sentinel is the variable of the environment that says that a process was started as a child.
-	Sentinel = "TABLEFLIP_HAS_PARENT_7DIU3"
+	Sentinel = inherited.Sentinel
 	// FirstPassed is the descriptor of the first passed file.
 	FirstPassed = 5
 	// ControlName is tableflip's name of the control socket, among its plain files.
@@ -91,11 +91,9 @@ func Start(p Program, env []string, files []Inherited) (*Child, error) { return 
 // StdFD returns the descriptor 0, 1 or 2 for a child; none if that is closed here, so that it is closed in the child too.
 func StdFD(fd uintptr) uintptr { return stdFD(fd) }
 
-// Scrub hides the files and the variable of tableflip from the processes that this process starts: each of them would
-// believe that it has a parent. A process that was started from a descriptor gets the name of its program.
+// Scrub hides the variable of tableflip from the processes that this process starts: each of them would believe that it has
+// a parent. A process that was started from a descriptor gets the name of its program. Package inherited has hidden the files.
 func Scrub() {
-	sys.CloseOnExec(3)
-	sys.CloseOnExec(4)
 	os.Unsetenv(Sentinel)
 	RestoreName()
 }

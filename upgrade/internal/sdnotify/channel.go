@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/midair-go/midair/internal/inherited"
 	"github.com/midair-go/midair/internal/process"
 	"github.com/midair-go/midair/internal/sys"
 )
@@ -19,7 +20,7 @@ import (
 // cannot speak before it was announced, and the announcement outlives the process that made it.
 const (
 	// ChannelEnv is the descriptor of the channel, in a process that the supervisor has started.
-	ChannelEnv = "MIDAIR_CHANNEL"
+	ChannelEnv = inherited.ChannelEnv
 	// SupervisedEnv, set to 1, tells a candidate that it has to be announced. It gives nobody anything. Set to "dead", it tells a
 	// candidate that the supervisor of its service has ended.
 	SupervisedEnv = "MIDAIR_SUPERVISED"
@@ -56,7 +57,7 @@ func CheckFormer() error {
 // channelFD returns the descriptor of the channel that the supervisor has given to this process; -1 if there is none.
 func channelFD() int {
 	fd, err := strconv.Atoi(os.Getenv(ChannelEnv))
-	if err != nil || fd < 3 || !isChannel(fd) {
+	if err != nil || fd < 3 || !inherited.IsChannel(fd) {
 		return -1
 	}
 	return fd
@@ -79,7 +80,7 @@ func (n *Notifier) findChannel() {
 
 // takeChannel takes the channel that the supervisor has given to this process.
 func (n *Notifier) takeChannel(fd int) {
-	sys.CloseOnExec(fd)
+	sys.CloseOnExec(fd) // package inherited does not find that of a cleaned environment
 	if err := n.Attach(os.NewFile(uintptr(fd), "channel")); err != nil {
 		n.problem = fmt.Errorf("the channel to the supervisor: %w", err)
 		n.log.Error("upgrade: cannot speak to the supervisor: a crash will be noticed, and no upgrade is possible", "err", err)
@@ -102,7 +103,7 @@ func lostChannelFD() int {
 		return -1
 	}
 	for fd := 3; fd < 256; fd++ {
-		if isChannel(fd) {
+		if inherited.IsChannel(fd) {
 			return fd
 		}
 	}

@@ -9,6 +9,8 @@ import (
 	"os/exec"
 	"os/signal"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // joinOldGroup moves this process to the process group of its parent.
@@ -24,9 +26,18 @@ func beginSession() {
 	mustMove(err)
 }
 
-// leaveHelper starts a process that stays in the group of this one, with every descriptor that was inherited.
+// leaveHelper starts a process that stays in the group of this one, with every descriptor that was inherited, as a wrapper
+// script would: the files are passed on by their numbers.
 func leaveHelper() {
-	mustMove(exec.Command("sleep", "60").Start())
+	helper := exec.Command("sleep", "60")
+	for fd := 3; ; fd++ {
+		var st unix.Stat_t
+		if unix.Fstat(fd, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFIFO && st.Mode&unix.S_IFMT != unix.S_IFSOCK {
+			break
+		}
+		helper.ExtraFiles = append(helper.ExtraFiles, os.NewFile(uintptr(fd), "inherited"))
+	}
+	mustMove(helper.Start())
 	joinOldGroup()
 }
 

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"sync/atomic"
 	"time"
+
+	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
 // handler serves the users of the service, each answer with generation, version and pid.
@@ -26,6 +28,7 @@ func (s *service) handler() http.Handler {
 		time.Sleep(max(d, 50*time.Millisecond)) // this is the work
 	})
 	mux.HandleFunc("/add", func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, s.value.add()) })
+	mux.HandleFunc("/helper", func(http.ResponseWriter, *http.Request) { startHelper(plan.HelperOfHandler) })
 	mux.HandleFunc("/held", func(w http.ResponseWriter, r *http.Request) {
 		if !s.lock.held() {
 			http.Error(w, "it is not held here", http.StatusServiceUnavailable)

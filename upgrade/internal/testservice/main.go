@@ -77,6 +77,7 @@ func serviceMain(parts Parts) error {
 	}
 	upgraded := os.Getenv("TABLEFLIP_HAS_PARENT_7DIU3") != ""
 	bad := misbehave(set.Bad, upgraded)
+	startHelper(plan.HelperOfMain)
 	if bad.start != nil {
 		bad.start()
 	}

@@ -77,6 +77,7 @@ func (s *service) run() error {
 }
 
 func (s *service) check(ctx context.Context) error {
+	startHelper(plan.HelperOfCheck)
 	if s.bad.check == nil {
 		return nil
 	}

@@ -7,8 +7,6 @@ import (
 	"net"
 )
 
-func isChannel(int) bool { return false }
-
 func receive(*net.UnixConn) (Message, error) { return Message{}, errors.ErrUnsupported }
 
 func hungUp(uintptr) bool { return true }

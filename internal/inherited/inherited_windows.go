@@ -1,0 +1,3 @@
+package inherited
+
+func isChannel(int) bool { return false }

@@ -1,0 +1,212 @@
+//go:build linux
+
+package upgrade_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/midair-go/midair/internal/testutil"
+	"github.com/midair-go/midair/upgrade/internal/testclient"
+	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
+	"golang.org/x/sys/unix"
+)
+
+// What the exceptions of docs/security.md give to a process that is started before package inherited has marked anything: the
+// descriptors from 3 on, in their order.
+const (
+	// heldOfCandidate is what a candidate is executed with: tableflip's two pipes, the listeners, the control socket.
+	heldOfCandidate = "pipe pipe listener listener socket"
+	// heldOfRestart is what the supervisor executes a script with: the listeners, the build that Rollback would go back to
+	// and its arguments, the channel, the script.
+	heldOfRestart = "listener listener file file socket file"
+)
+
+// mayHold is what a helper may have open besides 0, 1 and 2, by who has started the helper: in an upgrade and in a restart by the
+// supervisor.
+var mayHold = map[plan.Helper][2]string{
+	plan.HelperOfWrapper:   {heldOfCandidate, heldOfRestart},
+	plan.HelperOfEarlyInit: {heldOfCandidate, heldOfRestart},
+	plan.HelperOfInit:      {},
+	plan.HelperOfMain:      {},
+	plan.HelperOfCheck:     {},
+	plan.HelperOfHandler:   {},
+}
+
+// A process that the program starts has nothing of what belongs to the upgrade, wherever in the program it is started: not the
+// pipes, not the control socket, not the channel, and no listener.
+func TestHelpersHoldNothingOfTheUpgrade(t *testing.T) {
+	for name, change := range map[string]func(*plan.Settings){"alone": nil, "supervised": always} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := testclient.Start(t, change, plan.HelpersEnv+"=yes")
+			first := r.MainPID()
+			wrapIn(t, r, "/bin/sleep "+string(plan.HelperOfWrapper))
+			r.Upgrade()
+			r.WaitServing(2, first)
+			helpersMustHold(t, r, 0)
+			if name == "alone" {
+				return
+			}
+			r.WaitKnown()
+			dead := r.MainPID()
+			if err := syscall.Kill(dead, syscall.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+			testutil.Until(t, patience, "another process serves", func() bool { return r.ServesWithout(dead) })
+			helpersMustHold(t, r, 1)
+		})
+	}
+}
+
+// wrapIn makes the service's executable a script that starts a command and becomes the program.
+func wrapIn(t *testing.T, r *testclient.Service, command string) {
+	t.Helper()
+	path := filepath.Join(r.Dir, "wrapper")
+	script := fmt.Sprintf("#!/bin/sh\n%s &\nexec %s \"$@\"\n", command, testclient.Binary(t))
+	if err := os.WriteFile(path, []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	r.LinkTo(path)
+}
+
+// A helper of a wrapper has all that the candidate was executed with, and commits nothing: the Ready byte that it writes ends the
+// attempt, and what it holds on to afterwards, out of the candidate's group, keeps no upgrade from being made.
+func TestReadyByteOfAHelperCommitsNothing(t *testing.T) {
+	t.Parallel()
+	r := testclient.Start(t, long)
+	l := r.Load(smallLoad)
+	wrapIn(t, r, fmt.Sprintf(`%s sh -c 'until [ -e %s/go ]; do sleep 0.01; done; printf "*" >&3; exec /bin/sleep %s'`,
+		testutil.Program(t, "setsid", "util-linux"), r.Dir, plan.HelperOfWrapper))
+	_, done := r.Soaking()
+	r.Touch("go")
+	if a := <-done; a.Committed || a.Phase != "soak" || !strings.Contains(a.Reason, "the Ready byte out of order in phase soak") {
+		t.Errorf("upgrade: %+v", a)
+	}
+	r.WaitFamily(t, 2, patience) // with the helper
+	for _, pid := range r.Family() {
+		if pid == r.PID() {
+			continue
+		}
+		if got := heldBy(t, pid); got != heldOfCandidate {
+			t.Errorf("the helper holds %q, want %q", got, heldOfCandidate)
+		}
+	}
+	r.LinkTo(testclient.Binary(t))
+	r.UpgradeNow()
+	testutil.Until(t, patience, "the next generation answers", func() bool { return l.Seen("g2") })
+	r.Account(l).MustBeClean(t)
+}
+
+// helpersMustHold compares what the helpers of the main process hold with a column of the table.
+func helpersMustHold(t *testing.T, r *testclient.Service, column int) {
+	t.Helper()
+	r.Post("/helper")
+	pid := r.MainPID()
+	for by, want := range mayHold {
+		var helper int
+		testutil.Until(t, patience, "the helper "+string(by), func() bool {
+			helper = helperOf(r, pid, by)
+			return helper != 0
+		})
+		if got := heldBy(t, helper); got != want[column] {
+			t.Errorf("the helper %s of process %d holds %q, want %q", by, pid, got, want[column])
+		}
+	}
+}
+
+// helperOf returns the helper that a process has started; 0 if there is none yet.
+func helperOf(r *testclient.Service, parent int, h plan.Helper) int {
+	for _, pid := range r.Family() {
+		args, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)) // it may end
+		stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
+		if len(fields) > 1 && fields[1] == strconv.Itoa(parent) && strings.HasSuffix(string(args), "sleep\x00"+string(h)+"\x00") {
+			return pid
+		}
+	}
+	return 0
+}
+
+// heldBy returns what a process has open besides the standard descriptors, in the order of the numbers, without what every
+// process has that was started from here.
+func heldBy(t *testing.T, pid int) string {
+	t.Helper()
+	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var numbers []int
+	for _, e := range entries {
+		if n, _ := strconv.Atoi(e.Name()); n > 2 {
+			numbers = append(numbers, n)
+		}
+	}
+	slices.Sort(numbers)
+	listening, foreign := listeningInodes(t), passedOn(t)
+	var held []string
+	for _, n := range numbers {
+		to, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", pid, n))
+		switch {
+		case err != nil:
+			t.Fatal(err)
+		case foreign[to]:
+		case strings.HasPrefix(to, "pipe:"):
+			held = append(held, "pipe")
+		case listening[to]:
+			held = append(held, "listener")
+		case strings.HasPrefix(to, "socket:"):
+			held = append(held, "socket")
+		default:
+			held = append(held, "file")
+		}
+	}
+	return strings.Join(held, " ")
+}
+
+// passedOn are the files that this process has inherited itself, and gives to every process that it starts.
+func passedOn(t *testing.T) map[string]bool {
+	t.Helper()
+	all := map[string]bool{}
+	for _, line := range testutil.OpenFDs() {
+		number, to, _ := strings.Cut(line, " ")
+		fd, _ := strconv.Atoi(number)
+		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); fd > 2 && err == nil && flags&unix.FD_CLOEXEC == 0 {
+			all[to] = true
+		}
+	}
+	return all
+}
+
+// listeningInodes are the sockets of this machine that listen, as links in /proc name them.
+func listeningInodes(t *testing.T) map[string]bool {
+	t.Helper()
+	all := map[string]bool{}
+	for _, table := range []struct {
+		path         string
+		field, inode int
+		value        string
+	}{
+		{"/proc/net/tcp", 3, 9, "0A"}, {"/proc/net/tcp6", 3, 9, "0A"}, {"/proc/net/unix", 3, 6, "00010000"},
+	} {
+		b, err := os.ReadFile(table.path)
+		if os.IsNotExist(err) {
+			continue // no IPv6
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(b)) {
+			if f := strings.Fields(line); len(f) > table.inode && f[table.field] == table.value {
+				all["socket:["+f[table.inode]+"]"] = true
+			}
+		}
+	}
+	return all
+}
