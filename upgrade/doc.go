@@ -58,6 +58,14 @@
 // While a process is a candidate, the Go runtime's crash output goes to the old process as well, for the reason that it
 // reports. A debug.SetCrashOutput of the program would be replaced by New and at the commit; it belongs after that.
 //
+// # Memory
+//
+// While two generations serve they need the memory of two. If it runs out on Linux, the kernel kills the candidate: it raises its
+// oom_score_adj to 1000 before main, and puts the old value back at the commit, also when it is not dumpable or has given up root
+// since. Processes that it starts before the commit keep 1000: start them later, or let them write their own value. A warning
+// names those that live a second after the commit; another one says that the value could not be put back. Where /proc is
+// read-only nothing is raised, which is logged at level Debug.
+//
 // # Goroutines
 //
 // All methods may be called from any goroutine. Run owns the life of a generation in the goroutine that calls it; the

@@ -80,6 +80,7 @@ func (r *runner) becomeMain() {
 	}
 	u.listeners.UnlinkOnClose(true)
 	u.listeners.Open(true)
+	r.sparedByOOM()
 	atStep("new.commit")
 	if u.tf != nil {
 		if err := u.tf.Ready(); err != nil && !r.alone {

@@ -98,6 +98,9 @@ func New(opts Options) (*Upgrader, error) {
 		return nil, fmt.Errorf("upgrade: %w", err)
 	}
 	u := newUpgrader(o, tel, tf)
+	if err := process.OOMProblem(); err != nil {
+		u.log.Debug("upgrade: if memory runs out while this candidate is tried, the service may be killed in its place", "err", err)
+	}
 	u.meetManager()
 	if tf != nil && tf.HasParent() {
 		if err := u.join(); err != nil {

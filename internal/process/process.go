@@ -8,6 +8,7 @@
 //	build.go      Build: a program that was committed, to be started again
 //	handle_linux.go Handle: any process, by a pidfd
 //	backoff.go    Backoff: how long to wait before the next start
+//	oom.go        which of two generations is killed when memory runs out
 //	proc.go       what the kernel says about this and other processes
 //
 // It knows neither listeners nor the service manager: what a process inherits and its environment come from the caller.

@@ -90,6 +90,9 @@ func comm() string {
 	return strings.TrimSpace(string(b))
 }
 
+// obeyMore is what only Linux has.
+var obeyMore = func(byte) string { return "unknown" }
+
 // obey tells the parent that the child is ready, waits for the end of the parent, or ends, as the parent says in a byte.
 func obey(tf *tableflip.Upgrader, control, answer *os.File) {
 	for b := make([]byte, 1); ; {
@@ -108,6 +111,8 @@ func obey(tf *tableflip.Upgrader, control, answer *os.File) {
 			}
 		case 'x':
 			os.Exit(7)
+		default:
+			fmt.Fprintln(answer, obeyMore(b[0]))
 		}
 	}
 }

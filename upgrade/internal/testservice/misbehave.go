@@ -58,6 +58,7 @@ var misbehaviours = map[plan.Misbehaviour]misbehaviour{
 	plan.CheckHangs:    {check: waitForEnd},
 	plan.CheckWaits:    {check: waitForRelease},
 	plan.CheckCrashes:  {check: crashMeanwhile},
+	plan.CheckDropUser: {check: dropUser},
 
 	plan.RefuseValue:         {restore: refuseFrom(1)},
 	plan.RefuseValueAtCommit: {restore: refuseFrom(2)},
@@ -140,6 +141,9 @@ func crashMeanwhile(ctx context.Context, _ *service) error {
 	<-ctx.Done()
 	return nil
 }
+
+// dropUser gives up root, and with that its capabilities.
+func dropUser(context.Context, *service) error { return syscall.Setuid(plan.Stranger) }
 
 // refuseFrom refuses a kept value from the n-th time on.
 func refuseFrom(n int) func(times int) error {

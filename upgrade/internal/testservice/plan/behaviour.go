@@ -33,6 +33,9 @@ const (
 	ListenMoreCheckFails Misbehaviour = "check-newsock"
 )
 
+// Stranger is the uid of a user who owns nothing.
+const Stranger = 65534
+
 // In a check.
 const (
 	CheckFails    Misbehaviour = "check"
@@ -41,6 +44,7 @@ const (
 	CheckHangs    Misbehaviour = "check-hang"
 	CheckWaits    Misbehaviour = "check-wait" // for the file "release"; SaysCheckWaits is in the output
 	CheckCrashes  Misbehaviour = "crash"      // a goroutine panics meanwhile
+	CheckDropUser Misbehaviour = "drop-user"  // the candidate becomes the user Stranger
 )
 
 // When something is taken over from the old process.

@@ -1,0 +1,164 @@
+package process
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// firstVictim is the greatest value of oom_score_adj: with any other one a small process may outlive a bigger one.
+const firstVictim = "1000"
+
+// oom is what this process has asked of the kernel.
+var oom struct {
+	mu      sync.Mutex
+	raised  bool
+	fd      int    // of oom_score_adj, while it is raised
+	was     string // the value that this process was started with
+	problem error
+	until   int64 // when it was put back, in ticks since the boot of the machine; 0: never
+}
+
+func init() {
+	if HasParent() {
+		oom.problem = raiseOOM()
+	}
+}
+
+// raiseOOM prints nothing: it runs before main.
+func raiseOOM() error {
+	const path = "/proc/self/oom_score_adj"
+	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open %s: %w", path, err)
+	}
+	b := make([]byte, 16)
+	n, err := unix.Pread(fd, b, 0)
+	if oom.was = strings.TrimSpace(string(b[:max(n, 0)])); err == nil && oom.was != firstVictim {
+		err = withoutResource(func() error {
+			err := writeOOM(fd, firstVictim)
+			oom.raised, oom.fd = err == nil, fd
+			return err
+		})
+	}
+	if !oom.raised {
+		unix.Close(fd) // also if it was so from the start: it stays so
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
+}
+
+func oomProblem() error {
+	oom.mu.Lock()
+	defer oom.mu.Unlock()
+	return oom.problem
+}
+
+func restoreOOM() (bool, error) {
+	oom.mu.Lock()
+	defer oom.mu.Unlock()
+	if !oom.raised {
+		return false, nil
+	}
+	oom.raised = false
+	write := func() error { return writeOOM(oom.fd, oom.was) }
+	err := withoutResource(write)
+	if err != nil {
+		err = write()
+	}
+	unix.Close(oom.fd)
+	if err != nil {
+		return false, fmt.Errorf("oom_score_adj stays %s and cannot be %s again: %w", firstVictim, oom.was, err)
+	}
+	oom.until = ticks()
+	return true, nil
+}
+
+func writeOOM(fd int, value string) error {
+	_, err := unix.Pwrite(fd, []byte(value), 0)
+	return os.NewSyscallError("write", err)
+}
+
+// withoutResource calls fn without the effective capability CAP_SYS_RESOURCE. Who has it when it writes oom_score_adj raises the
+// least value as well that can be written without it: a process that gives up its capabilities later, as services do that
+// change their user, could never put the old value back. fn runs in this thread, the only one that is without the capability.
+func withoutResource(fn func() error) error {
+	// The runtime starts a thread from a locked one by way of another thread, so none inherits the lack.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3} // of this thread
+	var had [2]unix.CapUserData
+	if err := unix.Capget(&head, &had[0]); err != nil {
+		return os.NewSyscallError("capget", err)
+	}
+	const resource = 1 << unix.CAP_SYS_RESOURCE
+	if had[0].Effective&resource == 0 {
+		return fn()
+	}
+	less := had
+	less[0].Effective &^= resource
+	if err := unix.Capset(&head, &less[0]); err != nil {
+		return fmt.Errorf("give CAP_SYS_RESOURCE up for a moment: %w", os.NewSyscallError("capset", err))
+	}
+	err := fn()
+	if back := unix.Capset(&head, &had[0]); back != nil {
+		err = errors.Join(err, fmt.Errorf("take CAP_SYS_RESOURCE back: %w", os.NewSyscallError("capset", back)))
+	}
+	return err
+}
+
+// ticks is the time since the boot of the machine, as /proc says when a process was started: 100 a second on every platform.
+func ticks() int64 {
+	var t unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &t) != nil {
+		return 0
+	}
+	return t.Nano() / 1e7
+}
+
+func killedFirst() (pids []int) {
+	oom.mu.Lock()
+	until := oom.until
+	oom.mu.Unlock()
+	dir, err := os.Open("/proc")
+	if err != nil || until == 0 {
+		dir.Close() // which does nothing without a file
+		return nil
+	}
+	defer dir.Close()
+	names, _ := dir.Readdirnames(-1)
+	for _, name := range names {
+		pid, err := strconv.Atoi(name)
+		if err != nil || pid == os.Getpid() || !startedHere(pid, until) {
+			continue
+		}
+		if b, _ := os.ReadFile("/proc/" + name + "/oom_score_adj"); strings.TrimSpace(string(b)) == firstVictim {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// startedHere reports whether a process is alive, a child of this one or in its process group, and was started before a moment.
+func startedHere(pid int, before int64) bool {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return false // it has ended
+	}
+	const state, parent, group, started = 0, 1, 2, 19 // behind the name, which may contain anything
+	f := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
+	if len(f) <= started || f[state] == "Z" {
+		return false
+	}
+	own := strconv.Itoa(os.Getpid())
+	at, err := strconv.ParseInt(f[started], 10, 64)
+	return err == nil && (f[parent] == own || f[group] == own) && at < before
+}
