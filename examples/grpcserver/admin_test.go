@@ -5,7 +5,6 @@ package main_test
 import (
 	"context"
 	"errors"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -44,23 +43,10 @@ func (s *server) state() (st state) {
 	return st
 }
 
-// release makes v2 the next version. It may be bad in that way: by a flag, for which a script stands for the binary, or
-// with a plus in front by itself.
+// release makes v2 the next version. It is bad by itself in that way, if fail is not empty.
 func (s *server) release(fail string) {
 	s.t.Helper()
-	if how, ok := strings.CutPrefix(fail, "+"); ok {
-		s.linkTo(testutil.Build(s.t, pkg, "-X main.version=v2 -X main.fail="+how))
-		return
-	}
-	v2, script := testutil.Build(s.t, pkg, "-X main.version=v2"), filepath.Join(s.dir, "script")
-	if fail == "" {
-		s.linkTo(v2)
-		return
-	}
-	if err := os.WriteFile(script, []byte("#!/bin/sh\nexec "+v2+" -fail="+fail+" \"$@\"\n"), 0o700); err != nil {
-		s.t.Fatal(err)
-	}
-	s.linkTo(script)
+	s.linkTo(testutil.Build(s.t, pkg, "-X main.version=v2 -X main.fail="+fail))
 }
 
 // upgrade asks for one and returns its outcome.
@@ -105,7 +91,7 @@ func TestStepsAreEndedByHand(t *testing.T) {
 func TestBadReleasesAreTakenBack(t *testing.T) {
 	for fail, want := range map[string]struct{ phase, reason string }{
 		"start":       {"start", "exit status 7"},
-		"+check":      {"check", "self-test"},
+		"check":       {"check", "self-test"},
 		"after-ready": {"check bake", "exit status 7"},
 		"errors=0.5":  {"bake", "% errors in"},
 		"slow=300ms":  {"bake", "on average in the new process"},

@@ -35,7 +35,7 @@ func TestUpgradeCommitted(t *testing.T) {
 // A second upgrade at the same time is a conflict, and an abort ends the first with the reason.
 func TestUpgradeInProgressAndAborted(t *testing.T) {
 	s := startSite(t)
-	s.release("-fail=hang")
+	s.releaseBad("hang")
 	first := s.later(context.Background(), "/upgrade")
 	s.untilPhase("start")
 	if a := s.post("/upgrade", 409); !strings.Contains(a.Reason, "already in progress") {
@@ -96,7 +96,7 @@ func TestCommitByHand(t *testing.T) {
 func TestRehearsalAndRollback(t *testing.T) {
 	s := startSite(t)
 	l := s.load()
-	s.release("-fail=check")
+	s.releaseBad("check")
 	if a := s.post("/upgrade?rehearse=1", 500); a.Phase != "check" || !strings.Contains(a.Reason, "self-test") {
 		t.Errorf("rehearsal of a bad release: %+v", a)
 	}

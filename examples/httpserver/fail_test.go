@@ -27,7 +27,7 @@ func TestBadReleases(t *testing.T) {
 			}
 			s := startSite(t, "-upgrade-timeout", timeout)
 			l := s.load()
-			s.release("-fail=" + c.fail)
+			s.releaseBad(c.fail)
 			if a := s.post("/upgrade", 500); !slices.Contains(strings.Fields(c.phase), string(a.Phase)) || !strings.Contains(a.Reason, c.reason) {
 				t.Errorf("the answer is %+v", a)
 			}
@@ -49,7 +49,7 @@ func TestBadReleases(t *testing.T) {
 // the one before. Nobody is refused meanwhile.
 func TestFailAfterCommit(t *testing.T) {
 	s := startSite(t)
-	s.release("-fail=after-commit=50ms")
+	s.releaseBad("after-commit=50ms")
 	l := s.load()
 	s.post("/upgrade", 200)
 	testutil.Until(t, patience, "v1 serves again", func() bool {
@@ -121,7 +121,7 @@ func TestFailShare(t *testing.T) {
 // A release that leaks does so once it serves.
 func TestFailLeak(t *testing.T) {
 	s := startSite(t)
-	s.release("-fail=leak-fd")
+	s.releaseBad("leak-fd")
 	s.post("/upgrade", 200)
 	open := func() int {
 		fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", s.mainPID()))

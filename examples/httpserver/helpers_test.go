@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -30,7 +29,13 @@ const patience = 20 * time.Second
 
 // build returns the path of this program under a version.
 func build(t testing.TB, version string) string {
-	return testutil.Build(t, "github.com/midair-go/midair/examples/httpserver", "-X main.version="+version)
+	return badBuild(t, version, "")
+}
+
+// badBuild is a version that is bad by itself; fail is empty for a good one.
+func badBuild(t testing.TB, version, fail string) string {
+	t.Helper()
+	return testutil.Build(t, "github.com/midair-go/midair/examples/httpserver", "-X main.version="+version+" -X main.fail="+fail)
 }
 
 // site is a running service from the test's side.
@@ -99,19 +104,13 @@ func (s *site) linkTo(path string) {
 	}
 }
 
-// release makes v2 the next version, with further arguments: a script stands for the binary.
-func (s *site) release(args ...string) {
+// release makes v2 the next version.
+func (s *site) release() { s.releaseBad("") }
+
+// releaseBad makes v2 the next version, which is bad in that way.
+func (s *site) releaseBad(fail string) {
 	s.t.Helper()
-	if len(args) == 0 {
-		s.linkTo(build(s.t, "v2"))
-		return
-	}
-	script := fmt.Sprintf("#!/bin/sh\nexec %s %s \"$@\"\n", build(s.t, "v2"), strings.Join(args, " "))
-	path := s.file("script-" + strings.Trim(args[0], "-"))
-	if err := os.WriteFile(path, []byte(script), 0o700); err != nil {
-		s.t.Fatal(err)
-	}
-	s.linkTo(path)
+	s.linkTo(badBuild(s.t, "v2", fail))
 }
 
 // mainPID is the process to signal; 0 without a pid file.

@@ -38,7 +38,7 @@ func TestStepsTakeABadReleaseBack(t *testing.T) {
 			t.Parallel()
 			s := startSite(t, "-steps", "20%:1m,100%:1s")
 			l := s.load()
-			s.release("-fail=" + fail)
+			s.releaseBad(fail)
 			began := time.Now()
 			a := s.post("/upgrade?force=1", 500)
 			if a.Phase != "bake" || !strings.Contains(a.Reason, reason) {

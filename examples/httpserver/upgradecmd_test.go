@@ -37,7 +37,7 @@ func TestUpgradeCommand(t *testing.T) {
 // And of a failure by the exit status 1 and a reason.
 func TestUpgradeCommandFails(t *testing.T) {
 	s := startSite(t)
-	s.release("-fail=check")
+	s.releaseBad("check")
 	for args, want := range map[string]string{
 		"-admin unix:admin":           "not upgraded: phase check: check \"self-test\": this release is bad",
 		"-pid-file pid":               "not upgraded: upgrade: check: candidate pid ",
