@@ -42,7 +42,7 @@ func (u *Upgrader) startChild(p process.Program) (*child, error) {
 		}
 		defer build.Close()
 	}
-	c, err := process.Start(p, u.manager.Environ(env), files)
+	c, err := process.Start(p, u.manager.Environ(env), files, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -35,7 +35,7 @@ func (b *Build) Program() (Program, error) {
 	if err != nil {
 		return Program{}, fmt.Errorf("the executable of the earlier build: %w", err)
 	}
-	return Program{args: b.Args, exe: exe}, nil
+	return Program{args: b.Args, exe: exe, marked: hasMarkAt(descriptorPath(sys.FD(exe), false))}, nil
 }
 
 // Build returns what would start the program again. It is to be called before Start, and the caller closes the build.
@@ -74,6 +74,10 @@ func (b *Build) IsScript() bool {
 		return false
 	}
 	defer f.Close()
+	return isScript(f)
+}
+
+func isScript(f *os.File) bool {
 	head := make([]byte, 2)
 	n, _ := f.ReadAt(head, 0)
 	return string(head[:n]) == "#!"

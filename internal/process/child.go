@@ -21,6 +21,8 @@ type Child struct {
 	Exited chan struct{}
 	Status string
 
+	queue  sync.Mutex
+	theirs *os.File // a copy of the child's end of the control socket, as long as something may wait in it; nil: none
 	proc   *os.Process
 	mu     sync.Mutex // held by Kill, and while the process is reaped
 	reaped bool
@@ -28,15 +30,15 @@ type Child struct {
 	life   int // write end of the pipe that tells the child when this process ends
 }
 
-// newChild follows a process from its start. The files and the descriptor life become the child's.
-func newChild(pid int, control, readyR *os.File, life int) (*Child, error) {
+// newChild follows a process from its start. The files, of which theirs may be nil, and the descriptor life become the child's.
+func newChild(pid int, control, theirs, readyR *os.File, life int) (*Child, error) {
 	proc, err := os.FindProcess(pid)
 	if err != nil {
 		return nil, fmt.Errorf("find pid %d: %w", pid, err)
 	}
 	c := &Child{
 		PID: pid, Control: control, Ready: make(chan struct{}), Exited: make(chan struct{}),
-		proc: proc, readyR: readyR, life: life,
+		theirs: theirs, proc: proc, readyR: readyR, life: life,
 	}
 	go c.awaitReady() // ends with the byte, when no process holds the other end any more, or with Close
 	go c.wait()       // ends with the process: after a commit that is later than the end of this process
@@ -58,7 +60,40 @@ func (c *Child) wait() {
 	if err != nil {
 		c.Status = err.Error()
 	}
+	c.empty()
 	close(c.Exited)
+}
+
+// Queued sends what waits in the control socket until the child takes it. It sends nothing, and returns os.ErrProcessDone, when
+// the child has ended or Took was called.
+func (c *Child) Queued(send func() error) error {
+	c.queue.Lock()
+	defer c.queue.Unlock()
+	if c.theirs == nil {
+		return os.ErrProcessDone
+	}
+	return send()
+}
+
+// Took notes that the child has taken all that was queued for it. Until then this process has a copy of the child's end of the
+// control socket, so Control does not end with the child. If the child ends before, what it has left is taken out of the socket
+// and closed: another process may have inherited that end and keep it, with all that waits in it.
+func (c *Child) Took() {
+	c.queue.Lock()
+	defer c.queue.Unlock()
+	c.theirs.Close() // which does nothing without a file
+	c.theirs = nil
+}
+
+// empty ends what waits for a child that has ended.
+func (c *Child) empty() {
+	c.queue.Lock()
+	defer c.queue.Unlock()
+	if c.theirs != nil {
+		sys.Empty(c.theirs)
+		c.theirs.Close()
+		c.theirs = nil
+	}
 }
 
 // Signal sends a signal, to nobody if the process has ended.

@@ -77,7 +77,7 @@ func startAs(t *testing.T, role string) (c *Child, says string) {
 		t.Fatal(err)
 	}
 	path := filepath.Join(t.TempDir(), "says")
-	c, err = Start(Program{path: exe, args: []string{exe}}, append(os.Environ(), roleEnv+"="+role, saysEnv+"="+path), nil)
+	c, err = Start(Program{path: exe, args: []string{exe}}, append(os.Environ(), roleEnv+"="+role, saysEnv+"="+path), nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,12 +7,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/midair-go/midair/internal/testutil"
 )
 
-// A file that may be executed and not read is started as it is, and cannot be verified.
+// A file that may be executed and not read is started as it is, if wrappers are allowed, and cannot be verified.
 func TestExecuteOnlyFile(t *testing.T) {
 	dir, err := os.MkdirTemp("", "exec")
 	if err != nil {
@@ -31,6 +32,31 @@ func TestExecuteOnlyFile(t *testing.T) {
 		verify := func(string) error { t.Error("there is nothing to verify"); return nil }
 		if p, err := Preflight(path, nil, Policy{Verify: verify}); !errors.Is(err, fs.ErrPermission) || p.exe != nil {
 			t.Errorf("with Verify: %+v, %v", p, err)
+		}
+		if p, err := Preflight(path, nil, Policy{Wrapper: errors.New("no wrappers")}); err == nil || !strings.Contains(err.Error(), path+": cannot be read, so nobody knows what it is, and it no wrappers") {
+			t.Errorf("without wrappers: %+v, %v", p, err)
+		}
+	})
+}
+
+// Of a file that may not be read one thing is known: that it is the one that runs, and takes its sockets as this one does.
+func TestUnreadableFileThatRunsIsKnown(t *testing.T) {
+	const self = "/proc/self/exe"
+	path, err := os.Executable()
+	if err == nil {
+		err = os.Chmod(path, 0o111)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.Chmod(path, 0o755)
+	testutil.AsNobody(t, func() {
+		if f, err := os.Open(self); err == nil {
+			f.Close()
+			t.Fatal("it can be read")
+		}
+		if p, err := Preflight(self, nil, Policy{Wrapper: errors.New("no wrappers")}); err != nil || !p.TakesSockets() {
+			t.Errorf("%+v, %v", p, err)
 		}
 	})
 }

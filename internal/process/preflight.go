@@ -29,12 +29,14 @@ type Policy struct {
 	SameBuild error                   // what the build that runs already is refused with; nil: it is let through
 	Other     bool                    // another program is meant
 	Plain     error                   // what a program that knows tableflip only is refused with; nil: it is let through
+	Wrapper   error                   // the same for any other file whose program does not say that it takes its sockets from the control socket
 	Verify    func(path string) error // Options.Verify
 }
 
 // Preflight looks at the file before it is started: what would certainly fail, or is surely not meant, is refused here.
-// What cannot be told from the file, a script for instance, is started and has to show itself. A bare name of the
-// executable is looked up in PATH, a relative path counts from the start directory. The caller closes the program.
+// What cannot be told from the file, of a script for instance, has to show itself, if the policy lets such a file through. A
+// bare name of the executable is looked up in PATH, a relative path counts from the start directory. The caller closes the
+// program.
 func Preflight(executable string, args []string, o Policy) (p Program, err error) {
 	path, err := checkExecutable(executable)
 	if err != nil {
@@ -42,8 +44,11 @@ func Preflight(executable string, args []string, o Policy) (p Program, err error
 	}
 	p = Program{path: path, args: append([]string{executable}, args...)}
 	file, err := os.Open(path)
-	if errors.Is(err, fs.ErrPermission) && o.Verify == nil {
-		return p, nil // it may be executed, and not read
+	if errors.Is(err, fs.ErrPermission) && o.Verify == nil { // it may be executed, and not read
+		if p.marked = hasMarkAt(path); !p.marked && o.Wrapper != nil {
+			return p, fmt.Errorf("executable %s: cannot be read, so nobody knows what it is, and it %w", path, o.Wrapper)
+		}
+		return p, nil
 	}
 	if err != nil {
 		return p, fmt.Errorf("executable: %w", err)
@@ -53,7 +58,8 @@ func Preflight(executable string, args []string, o Policy) (p Program, err error
 			file.Close()
 		}
 	}()
-	if err := examine(file, o); err != nil || o.Verify == nil {
+	p.marked = hasMark(file)
+	if err := examine(file, p.marked, o); err != nil || o.Verify == nil {
 		return p, err
 	}
 	name := path
@@ -108,18 +114,31 @@ func lookup(name string) (string, error) {
 }
 
 // examine reads the build information of the file, if it has any.
-func examine(file *os.File, o Policy) error {
+func examine(file *os.File, marked bool, o Policy) error {
 	if o.SameBuild != nil && sameBuild(file) {
 		return fmt.Errorf("executable %s: %w: was the new one copied to its place?", file.Name(), o.SameBuild)
 	}
 	info, err := buildinfo.Read(file)
 	if err != nil {
-		return nil // not a Go program, or one without: it will tell
-	}
-	if err := suits(info, o); err != nil {
+		info = nil // not a Go program, or one without: it will tell
+	} else if err := suits(info, o); err != nil {
 		return fmt.Errorf("executable %s: %w", file.Name(), err)
 	}
-	return nil
+	if marked || o.Wrapper == nil || info != nil && flipsOnly(info) {
+		return nil
+	}
+	return fmt.Errorf("executable %s: %s %w", file.Name(), looks(file, info), o.Wrapper)
+}
+
+// looks describes a file that is no program with the mark.
+func looks(file *os.File, info *debug.BuildInfo) string {
+	switch {
+	case isScript(file):
+		return "is a script and"
+	case info != nil && uses(info, library):
+		return "is of another version of this library (then stop the service and start it), or does not call upgrade.New, and"
+	}
+	return "does not carry the mark of a build with this library (is it packed, or a wrapper?) and"
 }
 
 // suits says why a program with this build information cannot replace this one, or is not meant to.
@@ -127,15 +146,10 @@ func suits(info *debug.BuildInfo, o Policy) error {
 	if goos, goarch := setting(info, "GOOS"), setting(info, "GOARCH"); goos != runtime.GOOS || goarch != runtime.GOARCH {
 		return fmt.Errorf("is built for %s/%s, this machine needs %s/%s", goos, goarch, runtime.GOOS, runtime.GOARCH)
 	}
-	modules := append(slices.Clone(info.Deps), &info.Main)
-	uses := func(path string) bool {
-		return slices.ContainsFunc(modules, func(m *debug.Module) bool { return m.Path == path })
-	}
-	// Some builds do not say what they are made of: those of go test, and of other build systems.
-	switch known := len(info.Deps) > 0 || info.Main.Path != "" && !strings.HasSuffix(info.Path, ".test"); {
-	case known && !uses(library) && !uses(sibling):
+	switch {
+	case known(info) && !uses(info, library) && !uses(info, sibling):
 		return fmt.Errorf("is %s and does not use %s, so it could not take over: is it the right program?", info.Path, library)
-	case known && !uses(library) && o.Plain != nil:
+	case flipsOnly(info) && o.Plain != nil:
 		return fmt.Errorf("is %s, which knows tableflip only, and %w", info.Path, o.Plain)
 	}
 	own, ok := debug.ReadBuildInfo()
@@ -143,6 +157,21 @@ func suits(info *debug.BuildInfo, o Policy) error {
 		return fmt.Errorf("is %s, and %s is running: if that is meant, use Restart", info.Path, own.Path)
 	}
 	return nil
+}
+
+// known reports whether a build says what it is made of: those of go test, and of other build systems, do not.
+func known(info *debug.BuildInfo) bool {
+	return len(info.Deps) > 0 || info.Main.Path != "" && !strings.HasSuffix(info.Path, ".test")
+}
+
+func uses(info *debug.BuildInfo, path string) bool {
+	modules := append(slices.Clone(info.Deps), &info.Main)
+	return slices.ContainsFunc(modules, func(m *debug.Module) bool { return m.Path == path })
+}
+
+// flipsOnly reports whether a build says that it knows tableflip only.
+func flipsOnly(info *debug.BuildInfo) bool {
+	return known(info) && !uses(info, library) && uses(info, sibling)
 }
 
 // named tells whether the path of a program says which one it is: one that was built from a list of files has no own.

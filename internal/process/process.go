@@ -2,6 +2,7 @@
 // them: by a pidfd while they run, by a descriptor of their executable when they are to run again.
 //
 //	preflight.go  Preflight: may this file be started in place of this program?
+//	mark.go       which programs take their sockets from the control socket
 //	start_unix.go Start: a child in the sense of tableflip, with a control socket
 //	child.go      Child: a started process, from the starter's side
 //	reap_*.go     how the end of a child is learned, and its number given back
@@ -65,12 +66,18 @@ type Inherited struct {
 
 // Program is what Start starts.
 type Program struct {
-	path string
-	args []string // its name first
-	exe  *os.File // the open file that is executed in place of the path, if it is set
+	path   string
+	args   []string // its name first
+	exe    *os.File // the open file that is executed in place of the path, if it is set
+	marked bool
 }
 
-func (p Program) name() string {
+// TakesSockets reports whether the program takes its sockets from the control socket. Any other one has to get them as files
+// when it is executed, and so holds them from then on: a script, with all that it starts, or a program with tableflip only.
+func (p Program) TakesSockets() bool { return p.marked }
+
+// Name is the path of the program, or what it is if it has none.
+func (p Program) Name() string {
 	if p.path == "" {
 		return "the earlier build"
 	}
@@ -87,7 +94,13 @@ func (p Program) Close() {
 // Start starts a program with a control socket and with the given files. The process is a child in the sense of tableflip,
 // leads a process group of its own, begins in StartDir, has the standard descriptors of this process, and is reaped when it
 // ends. The error says what to do where an operator can do something.
-func Start(p Program, env []string, files []Inherited) (*Child, error) { return start(p, env, files) }
+//
+// The function queue, if there is one, gets this end of the control socket before the program is executed: what it sends waits
+// in the socket for the program, whatever becomes of this process. With a program that takes its sockets from there, see
+// Child.Took.
+func Start(p Program, env []string, files []Inherited, queue func(control *os.File) error) (*Child, error) {
+	return start(p, env, files, queue)
+}
 
 // StdFD returns the descriptor 0, 1 or 2 for a child; none if that is closed here, so that it is closed in the child too.
 func StdFD(fd uintptr) uintptr { return stdFD(fd) }

@@ -160,7 +160,7 @@ func start(t testing.TB, p process.Program, env []string, files ...process.Inher
 	t.Cleanup(func() { r.Close() })
 	defer w.Close()
 	answer := process.Inherited{Name: [3]string{"fd", "answer", ""}, FD: sys.FD(w)}
-	c, err := process.Start(p, env, append([]process.Inherited{answer}, files...))
+	c, err := process.Start(p, env, append([]process.Inherited{answer}, files...), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

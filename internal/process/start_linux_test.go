@@ -94,7 +94,7 @@ func TestNameOfAProcessIsRestored(t *testing.T) {
 // The executable is one more file and not one more listener, in the number of listeners that are too many.
 func TestNumberOfListenersIsThatOfListeners(t *testing.T) {
 	files := slices.Repeat([]process.Inherited{{Name: [3]string{"listener", "unix", "/" + strings.Repeat("x", 90)}}}, 400)
-	if c, err := process.Start(held(t, "/bin/sh", "-c", "exit 0"), nil, files); c != nil || err == nil || !strings.Contains(err.Error(), "the names of 400 listeners ") {
+	if c, err := process.Start(held(t, "/bin/sh", "-c", "exit 0"), nil, files, nil); c != nil || err == nil || !strings.Contains(err.Error(), "the names of 400 listeners ") {
 		t.Errorf("%v, %v", c, err)
 	}
 }
@@ -108,7 +108,7 @@ func TestFileThatIsBeingWrittenIsNotStarted(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer w.Close()
-	if c, err := process.Start(p, nil, nil); c != nil || !errors.Is(err, syscall.ETXTBSY) || !strings.Contains(err.Error(), "write a new one and rename it") {
+	if c, err := process.Start(p, nil, nil, nil); c != nil || !errors.Is(err, syscall.ETXTBSY) || !strings.Contains(err.Error(), "write a new one and rename it") {
 		t.Errorf("%v, %v", c, err)
 	}
 }

@@ -124,7 +124,7 @@ func TestCloseTellsTheChild(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	c, err := process.Start(ownProgram(t), roleEnviron(), []process.Inherited{{Name: [3]string{"fd", "answer", ""}, FD: sys.FD(w)}})
+	c, err := process.Start(ownProgram(t), roleEnviron(), []process.Inherited{{Name: [3]string{"fd", "answer", ""}, FD: sys.FD(w)}}, nil)
 	w.Close()
 	if err != nil {
 		t.Fatal(err)
@@ -191,7 +191,7 @@ func TestStartSaysWhatToDo(t *testing.T) {
 		{preflight(t, broken), syscall.ENOEXEC, "is the file a complete program"},
 	} {
 		before := testutil.OpenFDs()
-		if child, err := process.Start(c.program, nil, nil); child != nil || !errors.Is(err, c.err) || !strings.Contains(err.Error(), c.text) {
+		if child, err := process.Start(c.program, nil, nil, nil); child != nil || !errors.Is(err, c.err) || !strings.Contains(err.Error(), c.text) {
 			t.Errorf("%v, %v, want %q", child, err, c.text)
 		}
 		mustHave(t, before)
@@ -208,7 +208,7 @@ func mustHave(t testing.TB, before []string) {
 func TestTooManyNamesAreRefused(t *testing.T) {
 	files := slices.Repeat([]process.Inherited{{Name: [3]string{"listener", "unix", "/" + strings.Repeat("x", 90)}}}, 400)
 	before := testutil.OpenFDs()
-	c, err := process.Start(preflight(t, "/bin/sh", "-c", "exit 0"), nil, files)
+	c, err := process.Start(preflight(t, "/bin/sh", "-c", "exit 0"), nil, files, nil)
 	if c != nil || err == nil || !strings.Contains(err.Error(), "the names of 400 listeners take ") || !strings.Contains(err.Error(), "more than 32768") {
 		t.Errorf("%v, %v", c, err)
 	}
@@ -240,7 +240,7 @@ func TestStartNeedsDescriptors(t *testing.T) {
 		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &low); err != nil {
 			t.Fatal(err)
 		}
-		c, err := process.Start(p, nil, nil)
+		c, err := process.Start(p, nil, nil, nil)
 		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &old); err != nil {
 			t.Fatal(err)
 		}

@@ -24,7 +24,7 @@ type launch struct {
 	undo  []func()
 }
 
-func start(p Program, env []string, files []Inherited) (*Child, error) {
+func start(p Program, env []string, files []Inherited, queue func(*os.File) error) (*Child, error) {
 	var l launch
 	defer l.close()
 	readyR, life, err := l.pipes()
@@ -40,16 +40,26 @@ func start(p Program, env []string, files []Inherited) (*Child, error) {
 		sys.CloseFD(life)
 		return nil, err
 	}
-	l.undo = append(l.undo, func() { theirs.Close() })
 	l.add([]string{"fd", ControlName, ""}, sys.FD(theirs))
-	pid, err := l.exec(p, env, life)
+	pid := 0
+	if queue != nil {
+		err = queue(ours)
+	}
+	if err == nil {
+		pid, err = l.exec(p, env, life)
+	}
 	if err != nil {
 		ours.Close()
+		theirs.Close()
 		readyR.Close()
 		sys.CloseFD(life)
 		return nil, err
 	}
-	return newChild(pid, ours, readyR, life)
+	if queue == nil || !p.marked {
+		theirs.Close()
+		theirs = nil
+	}
+	return newChild(pid, ours, theirs, readyR, life)
 }
 
 // pipes makes tableflip's two pipes. It returns the ends that stay here.
@@ -83,10 +93,10 @@ func (l *launch) add(name []string, fd uintptr) {
 // exec writes the names and starts the process. The names go first: a parent that is killed right after the start must
 // not leave a child that cannot learn what it inherited.
 func (l *launch) exec(p Program, env []string, life int) (int, error) {
-	path, listeners := p.path, len(l.names)-1 // without the control socket
-	if p.exe != nil {
-		l.add([]string{"fd", exeName, ""}, sys.FD(p.exe))
-		path = descriptorPath(uintptr(2+len(l.files)), false) // where it is in the child
+	listeners := len(l.names) - 1 // without the control socket
+	path, err := l.executable(p)
+	if err != nil {
+		return 0, err
 	}
 	var names bytes.Buffer
 	if err := gob.NewEncoder(&names).Encode(l.names); err != nil {
@@ -107,9 +117,33 @@ func (l *launch) exec(p Program, env []string, life int) (int, error) {
 	pid, _, err := syscall.StartProcess(path, p.args, attr)
 	runtime.KeepAlive(l)
 	if err != nil {
-		return 0, sys.Explain(fmt.Errorf("start %s: %w", p.name(), err))
+		return 0, sys.Explain(fmt.Errorf("start %s: %w", p.Name(), err))
 	}
 	return pid, nil
+}
+
+// executable returns how a child is to name the file that it executes. The interpreter of a script opens it once more, and finds
+// it by a descriptor that is inherited. One with the mark is no script, and its descriptor closes with its execution.
+func (l *launch) executable(p Program) (string, error) {
+	switch {
+	case p.exe == nil:
+		return p.path, nil
+	case !p.marked:
+		l.add([]string{"fd", exeName, ""}, sys.FD(p.exe))
+		return descriptorPath(uintptr(2+len(l.files)), false), nil // where it is in the child
+	}
+	// It needs a number that nothing gets while the files are put into their places in the child, by way of others behind the
+	// highest one.
+	above := 3 + len(l.files)
+	for _, fd := range l.files {
+		above = max(above, int(fd))
+	}
+	exe, err := unix.FcntlInt(sys.FD(p.exe), unix.F_DUPFD_CLOEXEC, above+len(l.files)+5)
+	if err != nil {
+		return "", sys.Explain(fmt.Errorf("the executable: %w", err))
+	}
+	l.undo = append(l.undo, func() { sys.CloseFD(exe) })
+	return descriptorPath(uintptr(exe), false), nil
 }
 
 func (l *launch) close() {

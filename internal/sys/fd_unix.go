@@ -32,12 +32,34 @@ func ReceivedFiles(oob []byte) ([]*os.File, error) {
 	return files, nil
 }
 
+func empty(socket *os.File) {
+	buf, oob := make([]byte, 4<<10), make([]byte, unix.CmsgSpace(MaxFiles*4))
+	for {
+		// No other goroutine starts a process while the descriptors are not close-on-exec.
+		syscall.ForkLock.RLock()
+		n, oobn, _, _, err := unix.Recvmsg(int(FD(socket)), buf, oob, unix.MSG_DONTWAIT)
+		var files []*os.File
+		if err == nil {
+			files, _ = ReceivedFiles(oob[:oobn])
+		}
+		syscall.ForkLock.RUnlock()
+		for _, f := range files {
+			f.Close()
+		}
+		if err != unix.EINTR && (err != nil || n == 0) {
+			return
+		}
+	}
+}
+
 func explain(err error) error {
 	switch {
 	case errors.Is(err, unix.ENOEXEC), errors.Is(err, unix.EIO):
 		return fmt.Errorf("%w: is the file a complete program for %s/%s?", err, runtime.GOOS, runtime.GOARCH)
 	case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):
 		return fmt.Errorf("%w: raise the limit of open files (ulimit -n, LimitNOFILE)", err)
+	case errors.Is(err, unix.ETOOMANYREFS):
+		return fmt.Errorf("%w: raise the limit of open files (ulimit -n, LimitNOFILE): too many descriptors of this user are on their way between processes", err)
 	case errors.Is(err, unix.ETXTBSY):
 		return fmt.Errorf("%w: the file is still being written; write a new one and rename it", err)
 	}

@@ -14,6 +14,9 @@ import (
 	"syscall"
 )
 
+// MaxFiles is how many descriptors a message between processes can carry.
+const MaxFiles = 253 // Linux: SCM_MAX_FD
+
 // FD returns the descriptor of f, which stays f's; the greatest number if f is closed. Unlike the method Fd, it does not
 // make the descriptor blocking.
 func FD(f *os.File) (fd uintptr) {
@@ -92,6 +95,9 @@ func Seal(f *os.File) error { return seal(f) }
 
 // CheckSeal returns an error for a file that Seal has not made immutable. Without memfd it does nothing.
 func CheckSeal(f *os.File) error { return checkSeal(f) }
+
+// Empty takes what waits in a socket of SocketPair, and closes the descriptors that are in it. It does not wait for more.
+func Empty(socket *os.File) { empty(socket) }
 
 // Readable reports whether a socket can be read, its end included, and takes nothing. Elsewhere than on Linux it is true.
 func Readable(fd uintptr) bool { return readable(fd) }

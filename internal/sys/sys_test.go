@@ -387,6 +387,7 @@ func TestExplainAddsAdvice(t *testing.T) {
 		{unix.ENFILE, "raise the limit of open files"},
 		{unix.ENOEXEC, "is the file a complete program for "},
 		{unix.EIO, "is the file a complete program for "},
+		{unix.ETOOMANYREFS, "raise the limit of open files"},
 		{unix.ETXTBSY, "the file is still being written"},
 		{unix.ENOENT, ""},
 		{io.EOF, ""},

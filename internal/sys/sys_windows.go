@@ -27,6 +27,8 @@ func seal(*os.File) error { return nil }
 
 func checkSeal(*os.File) error { return nil }
 
+func empty(*os.File) {}
+
 func readable(uintptr) bool { return true }
 
 func mayWrite(string) bool { return false }
