@@ -144,7 +144,7 @@ func (a *attempt) start() error {
 	if child.unannounced != nil && !a.gone() { // one that has ended says more by its end
 		return child.unannounced
 	}
-	f, err := a.until(wire.KindHello, time.Until(a.due), state.done)
+	f, err := a.until(wire.KindHello, time.Until(a.due), a.unlessMore(state.done))
 	answered := false
 	if errors.Is(err, errOver) { // it finds its answer when it says hello, if it does
 		answered = state.err == nil && a.welcome(state.state, a.child.link.Send) == nil
@@ -209,11 +209,12 @@ func (a *attempt) greeted(f wire.Frame, m *marshalled, answered bool) error {
 	if h.PID != a.child.PID {
 		return fmt.Errorf("it is pid %d, started by pid %d: a script has to end with exec", h.PID, a.child.PID)
 	}
-	if a.u.manager.Supervised() && h.Max < wire.ProtocolChannel {
-		return fmt.Errorf("it speaks version %d of the control protocol, and a candidate needs %d to get its channel to the supervisor: stop the service and start it", h.Max, wire.ProtocolChannel)
+	if err := a.child.passing.counted(h.Listeners); err != nil {
+		return err
 	}
+	a.tookAll()
 	a.speaks = h.Speaks
-	a.cand.version, a.cand.protocol = wire.Clip(h.Version), min(h.Max, wire.ProtocolMax)
+	a.cand.version = wire.Clip(h.Version)
 	atStep("old.hello")
 	if !answered {
 		state, err := a.snapshot(m)
@@ -234,7 +235,7 @@ func (a *attempt) welcome(state *os.File, send func(wire.Kind, any, ...*os.File)
 	body := wire.WelcomeBody{
 		Protocol: wire.ProtocolMin, Generation: a.cand.generation, Millis: time.Until(a.due).Milliseconds(),
 		Kind: a.mode.String(), Started: a.started,
-		Only: a.mode == modeRevive, From: wire.Clip(a.u.opts.Version), Paths: a.u.listeners.Paths(), Stored: a.u.manager.Names(),
+		Only: a.mode == modeRevive, From: wire.Clip(a.u.opts.Version), Paths: a.child.passing.paths(a.u.listeners), Stored: a.u.manager.Names(),
 	}
 	var files []*os.File
 	if state != nil {
@@ -259,7 +260,7 @@ func (a *attempt) welcome(state *os.File, send func(wire.Kind, any, ...*os.File)
 // bequeath passes on what only the main generation has, while the candidate gets ready: it looks at that when it is the
 // service. What cannot be passed is not worth a failure.
 func (a *attempt) bequeath() {
-	if a.cand.protocol < 2 || a.mode == modeRehearsal {
+	if a.mode == modeRehearsal {
 		return
 	}
 	err := errors.Join(a.u.bequeath(&a.cand), a.u.elders.pass(a.child.link))

@@ -168,6 +168,8 @@ func (a *attempt) hear(f wire.Frame) error {
 	switch f.Kind {
 	case wire.KindFailed:
 		return a.failed(f)
+	case wire.KindListeners:
+		return a.more(f)
 	case wire.KindDialed:
 		a.cand.dialed(f)
 	case wire.KindMessage:

@@ -19,7 +19,6 @@ type Candidate struct {
 	pid        int
 	generation int
 	version    string
-	protocol   int
 	link       *wire.Link // nil until the process was started
 	attempt    *attempt   // nil until then as well
 
@@ -50,14 +49,14 @@ const dialLimit = 10 * time.Second
 //
 //	t := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return c.Dial(ctx) }}
 //
-// ErrNotSupported: the candidate knows no private connections; ErrClosed: Smoke or Bake has returned.
+// ErrClosed: Smoke or Bake has returned.
 func (c *Candidate) Dial(ctx context.Context) (net.Conn, error) { return c.DialListener(ctx, "", "") }
 
 // DialListener is [Candidate.Dial] for the listener that the candidate has opened as network and address, spelled as in
 // its call of Listen. The second listener of ":0" is ":0#2", and a pinned one of it ":0#pinned".
 func (c *Candidate) DialListener(ctx context.Context, network, address string) (net.Conn, error) {
-	if c.link == nil || c.protocol < 2 {
-		return nil, fmt.Errorf("%w: the candidate, %q, has a library that is too old for private connections", ErrNotSupported, c.version)
+	if c.link == nil {
+		return nil, fmt.Errorf("%w: no process was started for this candidate", ErrClosed)
 	}
 	ctx, cancel := context.WithTimeout(ctx, dialLimit)
 	defer cancel()

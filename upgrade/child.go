@@ -18,11 +18,12 @@ type child struct {
 	link        *wire.Link
 	channel     *os.File // the candidate's end of its channel to the supervisor, which the welcome carries; nil if there is none
 	unannounced error    // why the supervisor does not know the candidate
+	passing     *passing // the listening sockets
 }
 
-// startChild starts the program with all open sockets, a control socket, and what it needs to find the service manager. Our
-// own supervisor is told of it.
-func (u *Upgrader) startChild(p process.Program) (*child, error) {
+// startChild starts the program with a control socket, in which or beside which are all open sockets, and with what it needs to
+// find the service manager. Our own supervisor is told of it.
+func (u *Upgrader) startChild(p process.Program) (_ *child, err error) {
 	if err := u.manager.Problem(); err != nil {
 		return nil, err
 	}
@@ -30,7 +31,17 @@ func (u *Upgrader) startChild(p process.Program) (*child, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer drop()
+	s := &passing{}
+	if p.TakesSockets() {
+		s, files = newPassing(files), nil
+		defer func() {
+			if err != nil {
+				s.close()
+			}
+		}()
+	} else {
+		defer drop()
+	}
 	env := u.opts.environ()
 	var build *process.Build
 	if u.manager.SupervisorState() == "dead" {
@@ -42,9 +53,16 @@ func (u *Upgrader) startChild(p process.Program) (*child, error) {
 		}
 		defer build.Close()
 	}
-	c, err := process.Start(p, u.manager.Environ(env), files, nil)
+	c, err := process.Start(p, u.manager.Environ(env), files, func(control *os.File) error {
+		err := s.next(func(k wire.Kind, body any, files ...*os.File) error { return wire.Queue(control, k, body, files...) })
+		atStep("old.queued")
+		return err
+	})
 	if err != nil {
 		return nil, err
+	}
+	if !s.waits {
+		u.warnOfHolder(p, c.PID, len(files))
 	}
 	sock, err := wire.NewSocket(c.Control)
 	if err != nil {
@@ -54,9 +72,9 @@ func (u *Upgrader) startChild(p process.Program) (*child, error) {
 	}
 	l := wire.NewLink(sock)
 	l.AllowMissing(true)
-	child := &child{Child: c, link: l}
+	child := &child{Child: c, link: l, passing: s}
+	atStep("old.forked")
 	if build != nil {
-		atStep("old.forked")
 		child.channel, child.unannounced = u.announceChild(c, build)
 		atStep("old.announced")
 	}
@@ -101,6 +119,7 @@ func (c *child) close() {
 }
 
 func (c *child) drop() {
+	c.passing.close()
 	c.link.Close()
 	c.Child.Close()
 }

@@ -6,7 +6,8 @@
 // SIGHUP, or when [Upgrader.Upgrade] is called, the program's file is started anew beside the running process:
 //
 //  1. The file is looked at: one that certainly cannot take over, or is surely not meant, is refused (Options.Verify).
-//     The new process, the candidate, gets the open sockets and a snapshot of the kept values. It does not accept yet.
+//     The new process, the candidate, gets the open sockets, in New, and a snapshot of the kept values. It does not accept
+//     yet.
 //  2. It is prepared when all checks have passed and its server waits in Accept on every listener.
 //  3. The old process asks Options.Smoke, which may try the candidate over private connections, then Options.Bake, if
 //     there are any, and then lets both accept for a while (Options.Soak).
@@ -41,9 +42,11 @@
 //
 // # With tableflip
 //
-// The candidate is a child in the sense of github.com/cloudflare/tableflip: that package finds the inherited sockets,
-// and its Ready is the commit. A program that uses tableflip itself can be replaced by one that uses this package, and
-// the other way round; between such two there is no control socket and so nothing but what tableflip does.
+// The candidate is a child in the sense of github.com/cloudflare/tableflip: its Ready is the commit. A program that uses
+// tableflip itself can be replaced by one that uses this package, and, with Options.AllowPlain, the other way round; between
+// such two there is no control socket and so nothing but what tableflip does: the sockets are files that the new process has
+// from its start. A build with this package finds its sockets in the control socket instead, where they wait for New and belong
+// to no process. Which of the two a file is, is looked up in the file: New leaves a mark there.
 //
 // # Files and signals
 //

@@ -14,8 +14,8 @@ var (
 	ErrNotReady = errors.New("upgrade: not ready")
 	// ErrClosed means that it cannot do it any more: it is stopping, or another generation has taken over.
 	ErrClosed = errors.New("upgrade: closed")
-	// ErrNotSupported means that the platform cannot hand listeners to another process, or that a candidate has too old
-	// a library for what is asked of it. It is an [errors.ErrUnsupported].
+	// ErrNotSupported means that the platform cannot hand listeners to another process, or cannot do what is asked. It is an
+	// [errors.ErrUnsupported].
 	ErrNotSupported error = notSupported{}
 	// ErrUnsupervised is what Run returns after a plain stop if the supervisor (see [Supervise]) had died before: the service
 	// has ended as it should, and had been without anybody to start it again.

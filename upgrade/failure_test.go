@@ -76,7 +76,7 @@ func TestUnusableExecutableIsNamed(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			r := testclient.Start(t, nil)
+			r := testclient.Start(t, wrappers) // or most of them would be refused as files without the mark
 			l := r.Load(smallLoad)
 			c.spoil(r)
 			r.MustFail("start", c.reason)

@@ -186,19 +186,22 @@ func TestOtherProgramNeedsARestart(t *testing.T) {
 	r.Account(l).MustBeClean(t)
 }
 
-// What cannot be told from the file is started: a script that becomes the program, and a file that may only be executed.
+// What cannot be told from the file is started with AllowWrapper: a script that becomes the program, and a packed program. A file
+// that may only be executed, and that root can read all the same, needs no option; see also TestExecuteOnlyFile.
 func TestOpaqueFileIsStarted(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		mode    os.FileMode
 		content []byte
+		change  func(*plan.Settings)
 	}{
-		{"script", 0o755, []byte("#!/bin/sh\nexec " + testclient.Binary(t) + ` "$@"` + "\n")},
-		{"execute only", 0o111, nextBuild(t)}, // root may read it all the same; see also TestExecuteOnlyFile
+		{"script", 0o755, []byte("#!/bin/sh\nexec " + testclient.Binary(t) + ` "$@"` + "\n"), wrappers},
+		{"packed", 0o755, append(readAll(t, testclient.Unmarked(t)), 'x'), wrappers},
+		{"execute only", 0o111, nextBuild(t), nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			r := testclient.Start(t, nil)
+			r := testclient.Start(t, c.change)
 			l := r.Load(smallLoad)
 			put(t, r, "opaque", c.mode, c.content)
 			if a := toTheFile(t, r); !a.Committed {
@@ -294,7 +297,7 @@ func TestVerifiedFileIsTheOneThatRuns(t *testing.T) {
 // A script that was verified is the one that runs too.
 func TestVerifiedScriptIsTheOneThatRuns(t *testing.T) {
 	t.Parallel()
-	r := testclient.Start(t, func(s *plan.Settings) { s.Verify = plan.VerifySwaps })
+	r := testclient.Start(t, func(s *plan.Settings) { wrappers(s); s.Verify = plan.VerifySwaps })
 	put(t, r, "script", 0o755, []byte("#!/bin/sh\nexec "+testclient.Binary(t)+` "$@"`+"\n"))
 	if a := toTheFile(t, r); !a.Committed {
 		t.Fatalf("upgrade: %s", a.Error)

@@ -92,8 +92,10 @@ func TestPlainCandidateInTheSoakIsKilled(t *testing.T) {
 		t.Run(how, func(t *testing.T) {
 			t.Parallel()
 			r := testclient.Start(t, func(s *plan.Settings) {
+				anyFile(s)
 				s.Soak, s.AbortGrace, s.Bad = time.Minute, time.Second, plan.OnlyReady
 			})
+			r.LinkTo(testclient.Unmarked(t))
 			candidate, done := r.Soaking()
 			if how == "SIGTERM" {
 				r.SignalMain(syscall.SIGTERM)

@@ -28,6 +28,13 @@ func staying(s *plan.Settings) { s.Soak, s.NoMove = time.Minute, true }
 // impatient makes candidates that hang fail soon.
 func impatient(s *plan.Settings) { s.Timeout = 1500 * time.Millisecond }
 
+// anyFile lets files take over that do not say that their program takes its sockets from the control socket, and programs with
+// tableflip only.
+func anyFile(s *plan.Settings) { s.AllowPlain, s.AllowWrapper = true, true }
+
+// wrappers lets scripts be started.
+func wrappers(s *plan.Settings) { s.AllowWrapper = true }
+
 // always is a service that supervises itself.
 func always(s *plan.Settings) { s.Supervisor = "always" }
 

@@ -101,7 +101,7 @@ func TestHiddenServiceIsOneService(t *testing.T) {
 // does not delay the restart after a crash.
 func TestHelperOfAWrapperIsNoHeir(t *testing.T) {
 	t.Parallel()
-	r := testclient.Start(t, always)
+	r := testclient.Start(t, func(s *plan.Settings) { always(s); wrappers(s) })
 	l := r.Load(smallLoad)
 	path := filepath.Join(r.Dir, "wrapper")
 	script := strings.Join([]string{"#!/bin/sh", "sleep 300 &", "exec " + testclient.Binary(t) + ` "$@"`, ""}, "\n")

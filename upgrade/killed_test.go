@@ -61,7 +61,8 @@ func TestCandidateMayHangAtAnyStep(t *testing.T) {
 // If the old process is killed at any step after it has started a new one, the new one becomes the service.
 func TestOldProcessMayDieAtAnyStep(t *testing.T) {
 	for _, step := range []string{
-		"old.started", "old.hello", "old.welcomed", "old.bequeathed", "old.prepared", "old.opened", "old.commit", "old.committed", "old.handed-over",
+		"old.forked", "old.started", "old.hello", "old.welcomed", "old.bequeathed", "old.prepared", "old.opened", "old.commit", "old.committed",
+		"old.handed-over",
 	} {
 		t.Run(step, func(t *testing.T) {
 			t.Parallel()

@@ -26,7 +26,7 @@ func (m mode) judged() bool { return m != modeRollback && m != modeRevive }
 
 // policy is what may be started.
 func (m mode) policy(o *Options) process.Policy {
-	p := process.Policy{Other: m == modeRestart, Plain: m.refusePlain(o)}
+	p := process.Policy{Other: m == modeRestart, Plain: m.refusePlain(o), Wrapper: m.refuseWrapper(o)}
 	if o.Verify != nil {
 		p.Verify = func(path string) error { return guard.Call(func() error { return o.Verify(path) }) }
 	}

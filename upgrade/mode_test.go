@@ -8,7 +8,8 @@ import (
 )
 
 // What may be started depends on what is asked for: only an upgrade refuses the build that runs, only Restart may start
-// another program, and a rehearsal needs this library, as does what is judged.
+// another program, and a rehearsal needs this library. A program with tableflip only and a file without the mark need their
+// options, unless a build comes back that was good.
 func TestEachModeHasItsPolicy(t *testing.T) {
 	verify := func(string) error { return nil }
 	judge := func(context.Context, *Candidate) error { return nil }
@@ -21,14 +22,21 @@ func TestEachModeHasItsPolicy(t *testing.T) {
 			"Options.Verify and Options.Smoke and Options.Bake": {Verify: verify, Smoke: judge, Bake: judge},
 		} {
 			for _, allow := range []bool{false, true} {
-				o.AllowPlain = allow
+				o.AllowPlain, o.AllowWrapper = allow, !allow
 				p := m.policy(&o)
 				if errors.Is(p.SameBuild, ErrSameBuild) != want.same || p.Other != want.other || (p.Verify != nil) != (o.Verify != nil) {
 					t.Errorf("%v, %q: %+v", m, names, p)
 				}
-				if refused := want.judged && !allow && names != ""; (refused || want.rehearsed) != (p.Plain != nil) {
+				if (p.Wrapper != nil) != ((want.judged || want.rehearsed) && allow) {
+					t.Errorf("%v, AllowWrapper %v: %v", m, !allow, p.Wrapper)
+				}
+				why := "accepts before it is committed: "
+				if names != "" {
+					why = "out of the reach of " + names + ": "
+				}
+				if refused := want.judged && !allow; (refused || want.rehearsed) != (p.Plain != nil) {
 					t.Errorf("%v, %q, AllowPlain %v: %v", m, names, allow, p.Plain)
-				} else if refused && !strings.Contains(p.Plain.Error(), "out of the reach of "+names+": ") {
+				} else if refused && !strings.Contains(p.Plain.Error(), why) {
 					t.Errorf("%v, %q: the reason is %v", m, names, p.Plain)
 				}
 			}

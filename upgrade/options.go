@@ -56,11 +56,16 @@ type Options struct {
 	// hand; Bake must return then. Default: nil.
 	Bake func(ctx context.Context, c *Candidate) error
 
-	// AllowPlain lets a candidate take over that does not speak this library's control protocol, a program with tableflip only,
-	// although Verify, Smoke or Bake is set. Smoke and Bake are not called for it, and what it starts later is not verified.
-	// Default: false. It is refused before its start if the build information of its file tells, and otherwise when it says
-	// that it is ready; until then it has accepted connections. A service without Verify, Smoke and Bake lets it take over.
+	// AllowPlain lets a candidate take over that does not speak this library's control protocol, a program with tableflip only.
+	// It has the listening sockets from its start, Smoke and Bake are not called for it, and what it starts later is not
+	// verified. Default: false. It is refused before its start if the build information of its file tells, and otherwise when
+	// it says that it is ready; until then it has accepted connections.
 	AllowPlain bool
+	// AllowWrapper lets Executable be a script, or another file that does not say what its program is: one that ends by exec of
+	// the real one, that is packed, or that this process may execute and not read. It has the listening sockets from its start,
+	// and so has all that it starts; a build with this library gets them in New. Default: false, it is refused before its
+	// start. If the script becomes a program with tableflip only, AllowPlain is needed too. Rollback needs neither.
+	AllowWrapper bool
 
 	// Sticky makes Candidate.SetWeight keep a client's address on one side, the same on every host and monotone: whoever
 	// is in a small share is in every greater one. The share is then that of the addresses. Default: false, connections

@@ -32,7 +32,8 @@ func TestPlainCandidateGoesPastNoJudge(t *testing.T) {
 	for option, judge := range judged {
 		t.Run(option, func(t *testing.T) {
 			t.Parallel()
-			r := testclient.Start(t, func(s *plan.Settings) { judge(s); s.AbortGrace, s.Bad = time.Second, plan.OnlyReady })
+			r := testclient.Start(t, func(s *plan.Settings) { judge(s); wrappers(s); s.AbortGrace, s.Bad = time.Second, plan.OnlyReady })
+			r.LinkTo(testclient.Unmarked(t))
 			l := r.Load(smallLoad)
 			a := r.MustFail("start", "does not speak the control protocol: it knows tableflip only, and is out of the reach of "+option+": use a build with this library, or set Options.AllowPlain")
 			if a.PID == 0 || !testclient.Gone(a.PID) {
@@ -52,9 +53,9 @@ func TestTableflipGoesPastNoJudge(t *testing.T) {
 	for option, judge := range judged {
 		t.Run(option, func(t *testing.T) {
 			t.Parallel()
-			r := testclient.Start(t, judge)
+			r := testclient.Start(t, func(s *plan.Settings) { judge(s); wrappers(s) })
 			pid := r.MainPID()
-			r.Change(func(s *plan.Settings) { s.Plain = true })
+			r.Flip(true)
 			r.SignalMain(syscall.SIGHUP)
 			testutil.Until(t, patience, "the upgrade has failed", func() bool {
 				return strings.Contains(r.Output(), "failed, this process serves on")
@@ -63,7 +64,7 @@ func TestTableflipGoesPastNoJudge(t *testing.T) {
 			r.WaitFamily(t, 1, patience)
 			testutil.Until(t, patience, "the pid file is as before", func() bool { return r.MainPID() == pid })
 			l := r.Load(smallLoad)
-			r.Change(func(s *plan.Settings) { s.Plain = false })
+			r.Flip(false)
 			r.SignalMain(syscall.SIGHUP) // tableflip has removed the path of the admin socket
 			testutil.Until(t, patience, "the next generation answers", func() bool { return l.Seen("g2") })
 			r.Account(l).MustBeClean(t)
@@ -75,11 +76,11 @@ func TestTableflipGoesPastNoJudge(t *testing.T) {
 func TestAllowPlainLetsTableflipTakeOver(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, func(s *plan.Settings) {
-		s.AllowPlain = true
+		anyFile(s)
 		s.Verify, s.Smoke, s.Bake = plan.VerifyPasses, plan.SmokeFails, plan.BakeFails
 	})
 	l := r.Load(smallLoad)
-	r.Change(func(s *plan.Settings) { s.Plain = true })
+	r.Flip(true)
 	r.Upgrade()
 	testutil.Until(t, patience, "tableflip answers", func() bool { return l.Seen("plain") })
 	r.MustSay("it is not judged")
@@ -95,7 +96,7 @@ func TestAllowPlainSparesNobodyElse(t *testing.T) {
 }
 
 // Whose build information says that it uses tableflip only is refused before it is started, by an upgrade, a restart and a
-// rehearsal; it is let through by AllowPlain, and where there is no judge.
+// rehearsal, with and without a judge; it is let through by AllowPlain, and needs no AllowWrapper.
 func TestTableflipIsRefusedByItsFile(t *testing.T) {
 	t.Parallel()
 	flip := buildTableflip(t)
@@ -107,7 +108,8 @@ func TestTableflipIsRefusedByItsFile(t *testing.T) {
 		{"restart", "/upgrade", "which knows tableflip only, and is out of the reach of Options.Bake: ", judged["Options.Bake"]},
 		{"rehearsal", "/rehearse", "which knows tableflip only, and cannot be rehearsed", nil},
 		{"allowed", "/upgrade", "exit status 3", func(s *plan.Settings) { s.Smoke, s.AllowPlain = plan.SmokePasses, true }},
-		{"no judge", "/upgrade", "exit status 3", nil},
+		{"no judge", "/upgrade", "which knows tableflip only, and accepts before it is committed: ", nil},
+		{"wrappers allowed", "/upgrade", "which knows tableflip only, and accepts before it is committed: ", wrappers},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

@@ -59,7 +59,7 @@ func TestSecondUpgradeIsRefusedMeanwhile(t *testing.T) {
 
 // A parent and a child that know tableflip only take part: old and new need not both use this library.
 func TestPlainTableflipOnEitherSide(t *testing.T) {
-	r := testclient.Start(t, func(s *plan.Settings) { s.Plain = true })
+	r := testclient.Start(t, func(s *plan.Settings) { anyFile(s); s.Plain = true })
 	l := r.Load(smallLoad)
 
 	r.Change(func(s *plan.Settings) { s.Plain = false })
@@ -71,13 +71,13 @@ func TestPlainTableflipOnEitherSide(t *testing.T) {
 	}
 
 	l = r.Load(smallLoad)
-	r.Change(func(s *plan.Settings) { s.Plain = true })
+	r.Flip(true)
 	r.Upgrade()
 	testutil.Until(t, 20*time.Second, "tableflip answers", func() bool { return l.Seen("plain") })
 	r.WaitFamily(t, 1, 30*time.Second)
 	r.Account(l).MustBeClean(t)
 
-	r.Change(func(s *plan.Settings) { s.Plain = false })
+	r.Flip(false)
 	plain, asked := r.MainPID(), time.Time{}
 	testutil.Until(t, 20*time.Second, "the library serves again", func() bool {
 		if r.MainPID() == plain && time.Since(asked) > time.Second { // tableflip refuses until it knows that its parent has gone

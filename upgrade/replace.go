@@ -36,9 +36,9 @@ type request struct {
 // ErrNotSupported.
 //
 // A file that cannot be meant is refused before it is started, with an *Error that has no PID: one that is built for
-// another platform, that uses neither this package nor tableflip, that uses tableflip only where Verify, Smoke or Bake is set
-// (see Options.AllowPlain), that is another program than this one by its build information, or (ErrSameBuild) the build that
-// runs already.
+// another platform, that uses neither this package nor tableflip, that uses tableflip only (see Options.AllowPlain), that is a
+// script or otherwise not known to be a build with this package (see Options.AllowWrapper), that is another program than this
+// one by its build information, or (ErrSameBuild) the build that runs already.
 func (u *Upgrader) Upgrade(ctx context.Context) error { return u.replace(ctx, modeUpgrade) }
 
 // Restart is Upgrade that also starts the same build again, or another program, as SIGHUP does for the same build: what
@@ -226,7 +226,7 @@ func (r *runner) handedOver(a *attempt) {
 		a.child.Signal(syscall.SIGHUP)
 	}
 	r.plain, r.successor, r.handed, r.heir = false, a.child, time.Now(), a.child.link.Frames
-	if a.cand.protocol >= 2 {
+	if !a.plain {
 		r.listens = true
 		r.u.elders.quit()
 		r.u.moveTo(a.child.link, a.heir.Listeners)

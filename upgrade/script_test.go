@@ -24,7 +24,7 @@ func TestWrapperWithoutExecIsRefused(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			r := testclient.Start(t, impatient)
+			r := testclient.Start(t, func(s *plan.Settings) { impatient(s); wrappers(s) })
 			l := r.Load(smallLoad)
 			r.Change(func(s *plan.Settings) { s.Bad = c.bad })
 			wrapper(t, r)

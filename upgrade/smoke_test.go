@@ -169,13 +169,13 @@ func TestRehearsalFindsWhatIsWrong(t *testing.T) {
 // A program that knows tableflip only cannot be rehearsed: its Ready is its commit.
 func TestPlainProgramCannotBeRehearsed(t *testing.T) {
 	t.Parallel()
-	r := testclient.Start(t, nil)
-	r.Change(func(s *plan.Settings) { s.Plain = true })
+	r := testclient.Start(t, wrappers)
+	r.Flip(true)
 	if a := r.Ask("POST", "/rehearse"); a.Committed || a.Phase != "smoke" || !strings.Contains(a.Reason, "tableflip") {
 		t.Errorf("rehearsal: %+v", a)
 	}
 	l := r.Load(smallLoad)
-	r.Change(func(s *plan.Settings) { s.Plain = false })
+	r.Flip(false)
 	r.SignalMain(syscall.SIGHUP) // tableflip has removed the path of the admin socket
 	testutil.Until(t, patience, "the next generation answers", func() bool { return l.Seen("g2") })
 	r.Account(l).MustBeClean(t)

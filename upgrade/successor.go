@@ -88,6 +88,9 @@ func (r *runner) becomeMain() {
 		}
 	}
 	atStep("new.ready")
+	if r.alone {
+		u.listeners.DropRest()
+	}
 	if err := u.pid.Publish(); err != nil {
 		u.log.Error("upgrade: serving without a pid file", "err", err)
 	}
@@ -251,7 +254,9 @@ func (r *runner) commit(f wire.Frame) {
 	r.becomeMain()
 	// Until it is told that this one serves, the old process serves what comes back.
 	r.u.awaitMoves()
-	_ = r.u.parent.Send(wire.KindServing, wire.ServingBody{Listeners: r.u.listeners.Names()}) // a dead old process needs no answer
+	names := r.u.listeners.Names()
+	names = names[:wire.Fit(names)]                                           // of the others no idle connection comes
+	_ = r.u.parent.Send(wire.KindServing, wire.ServingBody{Listeners: names}) // a dead old process needs no answer
 	r.hurryElders()
 	drop()
 	atStep("new.serving")

@@ -235,9 +235,9 @@ func TestFailedStartEndsTheSupervisor(t *testing.T) {
 // after its end the supervisor starts the service.
 func TestSupervisorFollowsPlainTableflip(t *testing.T) {
 	t.Parallel()
-	r := testclient.Start(t, func(s *plan.Settings) { s.Supervisor, s.Timeout = "always", time.Second })
+	r := testclient.Start(t, func(s *plan.Settings) { anyFile(s); s.Supervisor, s.Timeout = "always", time.Second })
 	l := r.Load(smallLoad)
-	r.Change(func(s *plan.Settings) { s.Plain = true })
+	r.Flip(true)
 	r.Upgrade()
 	testutil.Until(t, patience, "tableflip answers", func() bool { return l.Seen("plain") })
 	r.WaitFamily(t, 2, patience)
@@ -248,7 +248,7 @@ func TestSupervisorFollowsPlainTableflip(t *testing.T) {
 		t.Errorf("%v run, and not only %d", got, plain)
 	}
 	r.Account(l).MustBeClean(t)
-	r.Change(func(s *plan.Settings) { s.Plain = false })
+	r.Flip(false)
 	r.Signal(syscall.SIGHUP)
 	const why = "knows tableflip only, and cannot tell the supervisor of this one: stop the service and start it"
 	testutil.Until(t, patience, "it says why", func() bool { return strings.Contains(r.Output(), why) })
@@ -266,11 +266,12 @@ func TestSupervisorFollowsPlainTableflip(t *testing.T) {
 func TestServeFailureHandsOverToPlainTableflip(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, func(s *plan.Settings) {
+		anyFile(s)
 		s.Supervisor, s.Soak, s.Timeout = "always", time.Minute, time.Second
 	})
 	l := r.Load(smallLoad)
 	old := r.MainPID()
-	r.Change(func(s *plan.Settings) { s.Plain = true })
+	r.Flip(true)
 	admin, err := net.Dial("unix", filepath.Join(r.Dir, "admin.sock")) // tableflip will remove the path
 	if err != nil {
 		t.Fatal(err)

@@ -156,12 +156,17 @@ func (u *Upgrader) join() error {
 	atStep("new.start")
 	u.parent = wire.NewLink(sock)
 	u.parent.AllowMissing(true)
-	hello := wire.HelloBody{Min: wire.ProtocolMin, Max: wire.ProtocolMax, PID: os.Getpid(), Version: wire.Clip(u.opts.Version), Speaks: true}
-	err = u.parent.Send(wire.KindHello, hello)
+	got, early, err := u.takeSockets()
+	if err == nil {
+		atStep("new.sockets")
+		err = u.parent.Send(wire.KindHello, wire.HelloBody{
+			Min: wire.ProtocolMin, Max: wire.ProtocolMax, PID: os.Getpid(), Version: wire.Clip(u.opts.Version), Speaks: true, Listeners: got,
+		})
+	}
 	if err == nil || wire.Gone(err) { // one that is dead may have left its welcome
 		atStep("new.hello")
 		_ = u.pid.Stage() // while the old process answers; the checks say what is wrong with it
-		err = u.welcomed()
+		err = u.welcomed(early)
 	}
 	if err != nil {
 		_ = u.parent.Send(wire.KindFailed, wire.FailedBody{Phase: string(PhaseStart), Reason: wire.Clip(err.Error())}) // one that does not listen gets the exit status
@@ -179,7 +184,11 @@ func (u *Upgrader) orphan() {
 	u.log.Error("upgrade: this process is the service although nobody has committed it", "why", "the old process has died before its welcome", "version", u.opts.Version)
 }
 
-func (u *Upgrader) welcomed() error {
+// welcomed takes the answer to hello, which may have come already.
+func (u *Upgrader) welcomed(early wire.Frame) error {
+	if early.Kind != 0 {
+		return u.answered(early)
+	}
 	timeout := time.NewTimer(u.opts.Timeout)
 	defer timeout.Stop()
 	for {
@@ -195,17 +204,21 @@ func (u *Upgrader) welcomed() error {
 				u.orphan()
 				return nil
 			}
-			if f.Kind == wire.KindAbort {
-				return refusal(f)
-			}
-			if f.Kind == wire.KindWelcome {
-				return u.take(f)
+			if f.Kind == wire.KindAbort || f.Kind == wire.KindWelcome {
+				return u.answered(f)
 			}
 			f.Close()
 		case <-timeout.C:
 			return fmt.Errorf("the old process did not answer within %v", u.opts.Timeout)
 		}
 	}
+}
+
+func (u *Upgrader) answered(f wire.Frame) error {
+	if f.Kind == wire.KindAbort {
+		return refusal(f)
+	}
+	return u.take(f)
 }
 
 // refusal is an abort in place of a welcome.

@@ -13,27 +13,24 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
-// A peer that knows the first version of the protocol only replaces, and is replaced. What came later is not there.
-func TestOldestPeerIsGoodEnough(t *testing.T) {
-	t.Parallel()
-	r := testclient.Start(t, func(s *plan.Settings) { s.Bake = plan.BakeCannotDial })
-	l := r.Load(smallLoad)
-	r.Change(func(s *plan.Settings) { s.Meddling, s.Bake = plan.Meddling{Do: plan.Speaks, Low: 1, High: 1}, "" })
-	r.Upgrade()
-	r.WaitServing(2, 0)
-	if st := r.Status(); st.Previous != nil {
-		t.Errorf("it knows of an earlier build: %+v", st.Previous)
+// A build from before the listening sockets waited in the control socket is refused by name, with and without the supervisor, and
+// the service goes on.
+func TestBuildFromBeforeIsRefused(t *testing.T) {
+	for supervisor, low := range map[string]int{"never": 1, "always": 3} {
+		t.Run(supervisor, func(t *testing.T) {
+			t.Parallel()
+			r := testclient.Start(t, func(s *plan.Settings) { s.Supervisor = supervisor })
+			l := r.Load(smallLoad)
+			r.Change(func(s *plan.Settings) { s.Meddling = plan.Meddling{Do: plan.Speaks, Low: low, High: 3} })
+			a := r.Ask("POST", "/upgrade")
+			if a.Committed || a.Phase != "start" || !strings.Contains(a.Reason, "of the control protocol, this process 4 to 4: ") || !strings.Contains(a.Reason, "stop the service and start it") {
+				t.Errorf("upgrade: %+v", a)
+			}
+			r.Change(func(s *plan.Settings) { s.Meddling = plan.Meddling{} })
+			r.Upgrade()
+			r.Account(l).MustBeClean(t)
+		})
 	}
-	if a := r.Ask("POST", "/rollback"); !a.Is(upgrade.ErrNotReady) {
-		t.Errorf("rollback: %+v", a)
-	}
-	r.Change(func(s *plan.Settings) { s.Meddling = plan.Meddling{} })
-	r.Release("another")
-	r.MustRecover(l, 2)
-	if st := r.Status(); st.Previous == nil {
-		t.Error("two of the newer version do not speak it")
-	}
-	r.Account(l).MustBeClean(t)
 }
 
 // Versions, fields and frames that are not known yet do no harm, on neither side.
@@ -64,11 +61,11 @@ func TestForeignProtocolIsRefused(t *testing.T) {
 		meddling      plan.Meddling
 		phase, reason string
 	}{
-		{"newer candidate", plan.Meddling{Do: plan.Speaks, Low: 4, High: 9}, "start", "versions 4 to 9 of the control protocol, this process 1 to 3: upgrade to a release in between first"},
+		{"newer candidate", plan.Meddling{Do: plan.Speaks, Low: 5, High: 9}, "start", "versions 5 to 9 of the control protocol, this process 4 to 4: upgrade to a release in between first"},
 		{"no candidate", plan.Meddling{Do: plan.Speaks, Low: 0, High: 0}, "start", "versions 0 to 0 of the control protocol"},
 		{"newer old process", plan.Meddling{Do: plan.Refuses, Reason: "it is too old"}, "start", "it is too old"},
 		{"older old process", plan.Meddling{Do: plan.Chooses, Low: 0}, "start", "the old process: it speaks versions 0 to 0 of the control protocol"},
-		{"old process that insists", plan.Meddling{Do: plan.Chooses, Low: 4}, "start", "the old process: it speaks versions 4 to 4 of the control protocol, this process 1 to 3: upgrade to a release in between first"},
+		{"old process that insists", plan.Meddling{Do: plan.Chooses, Low: 5}, "start", "the old process: it speaks versions 5 to 5 of the control protocol, this process 4 to 4: upgrade to a release in between first"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -96,6 +93,8 @@ func TestRubbishBeforeTheCommitEndsTheUpgrade(t *testing.T) {
 		meddling plan.Meddling
 		phase    string
 	}{
+		{rubbish("listeners"), "start"},
+		{retort("listeners"), ""},
 		{rubbish("hello"), "start"},
 		{retort("hello"), ""}, // in whichever phase it is found
 		{rubbish("welcome"), "start"},

@@ -23,8 +23,8 @@ func (o Options) choice() handoff.Choice {
 // What was passed comes back by a lower weight, by an abort, and by the death of the candidate as far as it has not
 // used it.
 //
-// ErrNotSupported: not on this platform (it needs Linux), or the candidate has a library that is too old. ErrNotReady: one
-// of the two needs an exclusive resource to serve. ErrClosed: Bake has returned.
+// ErrNotSupported: not on this platform; it needs Linux. ErrNotReady: one of the two needs an exclusive resource to serve.
+// ErrClosed: Bake has returned.
 func (c *Candidate) SetWeight(w float64) error {
 	if math.IsNaN(w) || w < 0 || w > 1 {
 		return fmt.Errorf("upgrade: a weight of %v: want a number from 0 to 1", w)
@@ -59,8 +59,6 @@ func (a *attempt) setWeight(w float64) error {
 		return fmt.Errorf("%w: Bake does not run, or has returned", ErrClosed)
 	case !handoff.CanPass:
 		return fmt.Errorf("%w: connections are passed on Linux only", ErrNotSupported)
-	case a.cand.protocol < 2:
-		return fmt.Errorf("%w: the candidate, %q, has a library that is too old to be given connections", ErrNotSupported, a.cand.version)
 	case a.exclusive:
 		return fmt.Errorf("%w: an exclusive resource is needed to serve, so the candidate may not serve before the commit; Background says that it is not", ErrNotReady)
 	}

@@ -33,16 +33,17 @@ const (
 // candidate; a kind that the protocol does not have is ignored.
 var words = map[wire.Kind][len(columns)]rule{
 	//                  start  check   smoke      bake        soak        commit       taken back
-	wire.KindHello:    {once, never, never, never, never, never, once},
-	wire.KindPrepared: {never, once, never, never, never, never, once},
-	wire.KindDialed:   {never, never, afterDial, afterDial, afterDial, afterDial, afterDial},
-	wire.KindMessage:  {never, often, often, often, often, often, often},
-	wire.KindBeat:     {never, never, never, afterShare, afterShare, afterShare, afterShare},
-	wire.KindConn:     {never, never, never, afterShare, afterShare, afterShare, often},
-	wire.KindServing:  {never, never, never, never, never, afterCommit, afterCommit},
-	wire.KindHurry:    {never, never, never, never, never, afterCommit, afterCommit},
-	wire.KindFailed:   {often, often, often, often, often, often, often},
-	wire.KindReturned: {never, never, never, never, never, never, once},
+	wire.KindListeners: {often, never, never, never, never, never, often},
+	wire.KindHello:     {once, never, never, never, never, never, once},
+	wire.KindPrepared:  {never, once, never, never, never, never, once},
+	wire.KindDialed:    {never, never, afterDial, afterDial, afterDial, afterDial, afterDial},
+	wire.KindMessage:   {never, often, often, often, often, often, often},
+	wire.KindBeat:      {never, never, never, afterShare, afterShare, afterShare, afterShare},
+	wire.KindConn:      {never, never, never, afterShare, afterShare, afterShare, often},
+	wire.KindServing:   {never, never, never, never, never, afterCommit, afterCommit},
+	wire.KindHurry:     {never, never, never, never, never, afterCommit, afterCommit},
+	wire.KindFailed:    {often, often, often, often, often, often, often},
+	wire.KindReturned:  {never, never, never, never, never, never, once},
 }
 
 // ruleOf returns the rule for a kind in a phase.

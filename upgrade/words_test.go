@@ -17,27 +17,28 @@ import (
 // order is what a candidate may send: a row for each kind, a letter for each phase, from start to taken back. "1" is the first
 // message only, "n" any number, "-" none, and d, s, c any number once the old process has sent dial, share or commit.
 var order = map[wire.Kind]string{
-	wire.KindHello:    "1-----1",
-	wire.KindWelcome:  "-------",
-	wire.KindPrepared: "-1----1",
-	wire.KindOpen:     "-------",
-	wire.KindCommit:   "-------",
-	wire.KindServing:  "-----cc",
-	wire.KindFailed:   "nnnnnnn",
-	wire.KindAbort:    "-------",
-	wire.KindReturned: "------1",
-	wire.KindReleased: "-------",
-	wire.KindDial:     "-------",
-	wire.KindDialed:   "--ddddd",
-	wire.KindPrevious: "-------",
-	wire.KindElder:    "-------",
-	wire.KindHurry:    "-----cc",
-	wire.KindShare:    "-------",
-	wire.KindConn:     "---sssn",
-	wire.KindBeat:     "---ssss",
-	wire.KindWeight:   "-------",
-	wire.KindShut:     "-------",
-	wire.KindMessage:  "-nnnnnn",
+	wire.KindListeners: "n-----n",
+	wire.KindHello:     "1-----1",
+	wire.KindWelcome:   "-------",
+	wire.KindPrepared:  "-1----1",
+	wire.KindOpen:      "-------",
+	wire.KindCommit:    "-------",
+	wire.KindServing:   "-----cc",
+	wire.KindFailed:    "nnnnnnn",
+	wire.KindAbort:     "-------",
+	wire.KindReturned:  "------1",
+	wire.KindReleased:  "-------",
+	wire.KindDial:      "-------",
+	wire.KindDialed:    "--ddddd",
+	wire.KindPrevious:  "-------",
+	wire.KindElder:     "-------",
+	wire.KindHurry:     "-----cc",
+	wire.KindShare:     "-------",
+	wire.KindConn:      "---sssn",
+	wire.KindBeat:      "---ssss",
+	wire.KindWeight:    "-------",
+	wire.KindShut:      "-------",
+	wire.KindMessage:   "-nnnnnn",
 }
 
 var openers = map[byte]wire.Kind{'d': wire.KindDial, 's': wire.KindShare, 'c': wire.KindCommit}
@@ -94,7 +95,7 @@ func TestEveryWordHasItsPhases(t *testing.T) {
 // other is ignored, in every phase.
 func TestUnknownWordsAreIgnored(t *testing.T) {
 	for _, phase := range columns {
-		for _, k := range []wire.Kind{0, 22, 63, 64, 77, 128, 255} {
+		for _, k := range []wire.Kind{0, 23, 63, 64, 77, 128, 255} {
 			for _, plain := range []bool{false, true} {
 				a := attemptWith(t)
 				a.plain = plain

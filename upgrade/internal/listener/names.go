@@ -165,9 +165,13 @@ func (s *Set) Paths() (names []wire.SocketName) {
 	return names
 }
 
-// ClaimRest takes those of the named sockets that this version has not opened. tableflip would remove their paths with
-// Ready, when the old process might still have to serve on them; the function that is returned does it later.
+// ClaimRest takes what has come along and this version has not opened: the named sockets, if they came as files at exec, since
+// tableflip would remove their paths with Ready, when the old process might still have to serve on them. The function that is
+// returned ends all of that later.
 func (s *Set) ClaimRest(names []wire.SocketName) (drop func()) {
+	if _, ok := s.fds.(*Received); ok {
+		return s.DropRest
+	}
 	var rest []wire.SocketName
 	var claimed []io.Closer
 	for _, n := range names {

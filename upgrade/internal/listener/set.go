@@ -3,6 +3,7 @@
 //
 //	set.go       Set: all sockets of the process
 //	socket.go    Socket: one of them, and where it comes from
+//	received.go  Received: what has come in the control socket
 //	listener.go  what the program gets: a net.Listener
 //	packet.go    the same for datagrams: a net.PacketConn
 //	gate.go      what holds Accept and ReadFrom back
@@ -23,7 +24,7 @@ import (
 )
 
 // Inheritor returns the sockets that an older generation has handed over, and nil without an error for a socket that the
-// older generation does not have. It is tableflip's Fds.
+// older generation does not have. It is Received, or tableflip's Fds if they were passed as files at exec.
 type Inheritor interface {
 	Listener(network, addr string) (net.Listener, error)
 	PacketConn(network, addr string) (net.PacketConn, error)
@@ -32,7 +33,7 @@ type Inheritor interface {
 // Set is every listening socket of the process. A child gets those that are open at the time of the upgrade.
 type Set struct {
 	fds       Inheritor            // nil where upgrades are not supported
-	inherited map[uint64][]int     // the descriptors that tableflip inherited, by inode
+	inherited map[uint64][]int     // the descriptors that were passed as files at exec, by inode
 	passed    *sdnotify.Activation // what the service manager has passed
 	moveOn    func(net.Conn) bool  // passes a connection to the process that serves, if there is one
 
@@ -156,6 +157,9 @@ func (s *Set) ReleaseAll() {
 		r.drop(s.unlink)
 	}
 	s.all = nil
+	if r, ok := s.fds.(*Received); ok {
+		r.Close(false)
+	}
 }
 
 // NoteFailure notes the first socket that could not be opened, for the reason that a candidate gives.

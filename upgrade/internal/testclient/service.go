@@ -113,6 +113,27 @@ func (r *Service) LinkTo(path string) {
 	}
 }
 
+// Flip makes the next generation a program that knows tableflip only, in a file without the mark; or the library again.
+func (r *Service) Flip(plain bool) {
+	r.t.Helper()
+	r.Change(func(s *plan.Settings) { s.Plain = plain })
+	if !plain {
+		r.LinkTo(Binary(r.t))
+		return
+	}
+	r.LinkTo(Unmarked(r.t))
+}
+
+// Unmarked is the path of a copy of the test binary that does not say that it takes its sockets from the control socket.
+func Unmarked(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "unmarked")
+	if err := plan.CopyUnmarked(Binary(t), path); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
 // Release makes another build the service's executable: a file and not a link.
 func (r *Service) Release(build string) {
 	r.t.Helper()

@@ -26,7 +26,6 @@ var judges = map[plan.Judge]judge{
 	plan.BakeSteps:      steps,
 	plan.BakeHearsNews:  hearNews,
 	plan.BakeRejectNews: rejectNews,
-	plan.BakeCannotDial: mustRefuseDial,
 }
 
 // bake asks the judge of the settings of the moment: tests change settings while a process runs.
@@ -144,16 +143,4 @@ func publishNews(ctx context.Context, up *upgrade.Upgrader) {
 		_ = up.Publish("news", []byte(fmt.Sprint("from ", os.Getpid()))) // the next news will do
 		time.Sleep(time.Millisecond)
 	}
-}
-
-// mustRefuseDial passes if the candidate knows no private connections.
-func mustRefuseDial(ctx context.Context, c *upgrade.Candidate, _ plan.Settings, _ string) error {
-	conn, err := c.Dial(ctx)
-	if err == nil {
-		conn.Close()
-	}
-	if !errors.Is(err, upgrade.ErrNotSupported) {
-		return errors.Join(errors.New("there is a private connection"), err)
-	}
-	return nil
 }

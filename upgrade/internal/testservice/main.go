@@ -113,7 +113,7 @@ func options(set plan.Settings, dir string) upgrade.Options {
 		Executable: filepath.Join(dir, "exe"), PIDFile: set.PIDFile, Version: set.Version,
 		Soak: set.Soak, Timeout: set.Timeout, AbortGrace: set.AbortGrace,
 		MaxGenerations: set.MaxGenerations, Sticky: set.Sticky, Silence: set.Silence,
-		AllowPlain: set.AllowPlain,
+		AllowPlain: set.AllowPlain, AllowWrapper: set.AllowWrapper,
 	}
 	if set.Smoke != "" {
 		opts.Smoke = smoke

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/midair-go/midair/internal/sys"
 	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
@@ -112,6 +113,7 @@ type packet struct {
 var kinds = map[string]byte{
 	"hello": 1, "welcome": 2, "prepared": 3, "open": 4, "commit": 5, "serving": 6, "abort": 8, "returned": 9, "released": 10,
 	"dial": 11, "dialed": 12, "previous": 13, "elder": 14, "hurry": 15, "share": 16, "conn": 17, "beat": 18, "weight": 19, "shut": 20,
+	"listeners": 22,
 }
 
 func (p packet) bytes() []byte {
@@ -128,7 +130,7 @@ func (p packet) bytes() []byte {
 
 func pump(from, to *net.UnixConn, change func(packet) []packet, say func(packet)) {
 	defer to.Close()
-	buf, oob := make([]byte, 64<<10), make([]byte, unix.CmsgSpace(8*4))
+	buf, oob := make([]byte, 64<<10), make([]byte, unix.CmsgSpace(sys.MaxFiles*4))
 	for {
 		n, oobn, _, _, err := from.ReadMsgUnix(buf, oob)
 		if err != nil || n < 12 {

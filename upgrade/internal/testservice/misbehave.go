@@ -42,6 +42,10 @@ var misbehaviours = map[plan.Misbehaviour]misbehaviour{
 	plan.JoinsOldGroup:  {start: joinOldGroup},
 	plan.OwnSession:     {start: beginSession},
 	plan.LeavesHelper:   {start: leaveHelper},
+	plan.WaitsAtStart:   {start: func() { waitFor(filepath.Join(os.Getenv(plan.DirEnv), "release")) }},
+	plan.ExitsOfKeeper:  {start: func() { leaveKeeper(); os.Exit(7) }},
+	plan.StealsSockets:  {start: stealSockets},
+	plan.FewFiles:       {start: haveFewFiles},
 	plan.OnlyReady:      {start: onlyReady},
 	plan.ExitsOfHelper:  {start: func() { leaveHelper(); os.Exit(7) }},
 

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -45,6 +46,11 @@ func (s *service) run() error {
 	admin, err := s.listenAdmin()
 	if err != nil {
 		return err
+	}
+	for n := range s.set.Many {
+		if err := s.greet(strconv.Itoa(n)); err != nil {
+			return err
+		}
 	}
 	names, err := openNames(s.up, s.set.Names, s.dir)
 	if err != nil {

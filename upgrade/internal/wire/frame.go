@@ -13,13 +13,14 @@ import (
 //
 //	0  4  magic "mdr1"
 //	4  1  kind
-//	5  1  number of descriptors that come along, 8 at most
+//	5  1  number of descriptors that come along, 8 at most, or of kind listeners sys.MaxFiles
 //	6  2  zero; ignored when read
 //	8  4  length of the body, big endian
 const (
 	frameMagic  = "mdr1"
 	frameHeader = 12
 	frameLimit  = 32 << 10 // a frame always fits into the socket's buffer
+	filesLimit  = 8
 )
 
 // Frame is one message as it was received. The one who takes it from a link closes it.
@@ -80,7 +81,8 @@ func cutFrame(b []byte) (f Frame, rest []byte, err error) {
 		return Frame{}, nil, nil
 	}
 	size := binary.BigEndian.Uint32(b[8:])
-	if string(b[:4]) != frameMagic || size > frameLimit-frameHeader {
+	tooMany := b[5] > filesLimit && Kind(b[4]) != KindListeners
+	if string(b[:4]) != frameMagic || size > frameLimit-frameHeader || tooMany {
 		return Frame{}, nil, ErrFrame
 	}
 	end := frameHeader + int(size)

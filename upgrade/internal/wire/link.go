@@ -90,7 +90,8 @@ func (l *Link) read() {
 
 // deliver hands on every whole frame with the descriptors that it announces. They arrive with the first byte of their
 // frame, so a frame that lacks some is not one of ours, and neither are descriptors without a frame. A connection may lack
-// its own if that is no loss (lacking): the kernel drops what this process has no room for.
+// its own if that is no loss (lacking): the kernel drops what this process has no room for. Listening sockets may lack too: their
+// receiver counts them.
 func (l *Link) deliver(pending []byte, files []*os.File) ([]byte, []*os.File, error) {
 	for {
 		f, rest, err := cutFrame(pending)
@@ -101,7 +102,8 @@ func (l *Link) deliver(pending []byte, files []*os.File) ([]byte, []*os.File, er
 			return pending, files, err
 		}
 		pending = rest
-		if f.nfiles > len(files) && !(f.Kind == KindConn && len(files) == 0 && l.lacking.Load()) {
+		mayLack := f.Kind == KindListeners || f.Kind == KindConn && len(files) == 0 && l.lacking.Load()
+		if f.nfiles > len(files) && !mayLack {
 			return pending, files, ErrMissing
 		}
 		n := min(f.nfiles, len(files))

@@ -11,15 +11,21 @@
 package wire
 
 import (
+	"encoding/json"
 	"fmt"
+	"runtime"
 	"strconv"
 	"time"
+
+	"github.com/midair-go/midair/internal/sys"
 )
 
 // Kind says what a message is about. Old process and candidate share a private socket that is made for one attempt. A
 // message of an unknown kind is ignored, and its descriptors are closed.
 //
 //	candidate                 old
+//	            <------------ listeners  the listening sockets; it waits in the socket before the candidate is executed
+//	listeners   ------------>            they are here, send more; only if there are more
 //	hello       ------------>
 //	            <------------ welcome    with state and a file for crash output; it may come before hello
 //	            <------------ previous   the old one's executable and arguments, for a rollback
@@ -59,8 +65,6 @@ const (
 	KindReturned                 // an aborted candidate has finished, a file with state if it had served
 	KindReleased                 // the old process has what was returned
 
-	// Since version 2. A peer of version 1 ignores them.
-
 	KindDial     // DialBody, a connection: a private one, for Smoke and Bake
 	KindDialed   // DialedBody: the answer to KindDial
 	KindPrevious // a file that is the executable of the build before, and a file with its arguments
@@ -73,6 +77,8 @@ const (
 	KindShut     // do not accept any more
 	KindMessage  // MessageBody: of the application, to the judge
 
+	KindListeners // ListenersBody, listening sockets; the candidate's answer has none, and asks for more
+
 	kindEnd // where the next kind comes: tests go through all of them
 )
 
@@ -81,6 +87,7 @@ var kindNames = [...]string{
 	KindServing: "serving", KindFailed: "failed", KindAbort: "abort", KindReturned: "returned", KindReleased: "released",
 	KindDial: "dial", KindDialed: "dialed", KindPrevious: "previous", KindElder: "elder", KindHurry: "hurry",
 	KindShare: "share", KindConn: "conn", KindBeat: "beat", KindWeight: "weight", KindShut: "shut", KindMessage: "message",
+	KindListeners: "listeners",
 }
 
 // String returns the name that the protocol's table has.
@@ -97,11 +104,8 @@ func (k Kind) Known() bool { return k > 0 && k < kindEnd }
 // ProtocolMin and ProtocolMax are the versions of the protocol that this library speaks. The old process takes the
 // highest that both know.
 const (
-	ProtocolMin = 1
-	ProtocolMax = 3
-
-	// ProtocolChannel is the first version in which a candidate takes its channel to the supervisor from the welcome.
-	ProtocolChannel = 3
+	ProtocolMin = 4 // the first one in which the candidate finds its listening sockets in the control socket
+	ProtocolMax = 4
 )
 
 // HelloBody says which versions of the protocol the candidate speaks, and who the candidate is.
@@ -111,6 +115,30 @@ type HelloBody struct {
 	PID     int    `json:"pid"`
 	Version string `json:"version"`
 	Speaks  bool   `json:"speaks,omitempty"` // it tells a service manager itself what becomes of it
+
+	Listeners int `json:"listeners,omitempty"` // how many sockets have come in messages of that kind
+}
+
+// ListenersBody names the sockets that come along, in the order of their descriptors. One message holds as many as fit, and the
+// next one is sent when the candidate has those: the kernel limits what a user has on the way.
+type ListenersBody struct {
+	Total int          `json:"total"`           // in all messages; in the answer how many have come
+	Names []SocketName `json:"names,omitempty"` // of those that come along
+}
+
+// Fit returns how many of the sockets one message can name and carry; at least one, if there is one.
+func Fit(names []SocketName) int {
+	room := frameLimit - frameHeader - 64
+	if runtime.GOOS != "linux" {
+		room = 4 << 10 // the buffer of the socket may be small, and nobody reads before the candidate runs
+	}
+	for n, name := range names {
+		b, err := json.Marshal(name)
+		if room -= len(b) + 1; err != nil || room < 0 || n == sys.MaxFiles {
+			return max(n, 1)
+		}
+	}
+	return len(names)
 }
 
 // WelcomeBody tells the candidate which upgrade it belongs to.
@@ -127,7 +155,7 @@ type WelcomeBody struct {
 	Started time.Time `json:"started,omitzero"` // the same
 
 	From  string       `json:"from,omitempty"`  // version of the old process
-	Paths []SocketName `json:"paths,omitempty"` // of the unix sockets that come along
+	Paths []SocketName `json:"paths,omitempty"` // of the unix sockets that are files at exec
 
 	Stored []string `json:"stored,omitempty"` // names of the sockets that a service manager keeps
 }

@@ -37,7 +37,7 @@ func TestOverlapOfVersions(t *testing.T) {
 		}
 	}
 	err := Overlap(7, 9)
-	if err == nil || !strings.Contains(err.Error(), "speaks versions 7 to 9 of the control protocol, this process 1 to 3: upgrade to a release in between first") {
+	if err == nil || !strings.Contains(err.Error(), "speaks versions 7 to 9 of the control protocol, this process 4 to 4: upgrade to a release in between first") {
 		t.Error(err)
 	}
 }

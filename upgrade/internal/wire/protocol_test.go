@@ -15,6 +15,8 @@ var frames = []struct {
 	json   string
 }{
 	{KindHello, HelloBody{Min: 1, Max: 2, PID: 7, Version: "v2"}, 0, "\x01\x00", `{"min":1,"max":2,"pid":7,"version":"v2"}`},
+	{KindHello, HelloBody{Min: 4, Max: 4, PID: 7, Version: "v2", Speaks: true, Listeners: 3}, 0, "\x01\x00",
+		`{"min":4,"max":4,"pid":7,"version":"v2","speaks":true,"listeners":3}`},
 	{KindWelcome, WelcomeBody{Protocol: 2, Generation: 3}, 0, "\x02\x00", `{"protocol":2,"generation":3}`},
 	{KindWelcome, WelcomeBody{
 		Protocol: 2, Generation: 3, Millis: 1500, State: true, Crash: true, Only: true, From: "v1",
@@ -47,6 +49,9 @@ var frames = []struct {
 	{KindBeat, nil, 0, "\x12\x00", ""},
 	{KindWeight, WeightBody{From: 1, To: 0.25}, 0, "\x13\x00", `{"from":1,"to":0.25}`},
 	{KindShut, nil, 0, "\x14\x00", ""},
+	{KindListeners, ListenersBody{Total: 3, Names: []SocketName{{"listener", "tcp", ":1"}, {"packet", "udp", ":2"}}}, 2, "\x16\x02",
+		`{"total":3,"names":[{"kind":"listener","network":"tcp","addr":":1"},{"kind":"packet","network":"udp","addr":":2"}]}`},
+	{KindListeners, ListenersBody{Total: 253}, 253, "\x16\xfd", `{"total":253}`},
 	{KindMessage, MessageBody{Name: "n", Data: []byte("hi")}, 0, "\x15\x00", `{"name":"n","data":"aGk="}`},
 }
 
@@ -97,7 +102,7 @@ func FuzzFrames(f *testing.F) {
 			}
 			for _, body := range []any{
 				new(HelloBody), new(WelcomeBody), new(PreparedBody), new(CommitBody), new(FailedBody), new(AbortBody),
-				new(DialBody), new(DialedBody), new(ElderBody), new(ConnBody), new(WeightBody), new(MessageBody),
+				new(DialBody), new(DialedBody), new(ElderBody), new(ConnBody), new(WeightBody), new(MessageBody), new(ListenersBody),
 			} {
 				_ = fr.Decode(body)
 			}

@@ -5,6 +5,7 @@ package wire
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"runtime"
@@ -19,7 +20,10 @@ import (
 const sendLimit = 2 * time.Second
 
 // socket is the control socket as a wire.
-type socket struct{ conn *net.UnixConn }
+type socket struct {
+	conn *net.UnixConn
+	oob  []byte // of Recv
+}
 
 // NewSocket takes over the descriptor of file and closes file.
 func NewSocket(file *os.File) (Transport, error) {
@@ -33,18 +37,14 @@ func NewSocket(file *os.File) (Transport, error) {
 		c.Close()
 		return nil, fmt.Errorf("control socket: is a %s socket, not a unix one", c.LocalAddr().Network())
 	}
-	return &socket{uc}, nil
+	return &socket{uc, make([]byte, unix.CmsgSpace(sys.MaxFiles*4))}, nil
 }
 
 func (s *socket) Send(b []byte, files []*os.File) error {
 	var rights []byte
 	if len(files) > 0 {
-		fds := make([]int, len(files))
-		for i, f := range files {
-			fds[i] = int(sys.FD(f))
-		}
+		rights = rightsOf(files)
 		defer runtime.KeepAlive(files)
-		rights = unix.UnixRights(fds...)
 	}
 	if err := s.conn.SetWriteDeadline(time.Now().Add(sendLimit)); err != nil {
 		return err
@@ -54,7 +54,7 @@ func (s *socket) Send(b []byte, files []*os.File) error {
 }
 
 func (s *socket) Recv(b []byte) (int, []*os.File, error) {
-	oob := make([]byte, unix.CmsgSpace(8*4))
+	oob := s.oob
 	n, oobn, _, _, err := s.conn.ReadMsgUnix(b, oob)
 	if errors.Is(err, unix.ECONNRESET) {
 		// The peer has ended and had not read everything. Linux says that once, and before it hands out what the peer had
@@ -68,6 +68,41 @@ func (s *socket) Recv(b []byte) (int, []*os.File, error) {
 	}
 	files, err := sys.ReceivedFiles(oob[:oobn])
 	return n, files, err
+}
+
+// Queue sends a message at once and whole, or not at all, by a descriptor of the control socket that stays the caller's. It is for
+// a peer that does not run yet.
+func Queue(control *os.File, k Kind, body any, files ...*os.File) error {
+	b, err := Encode(k, body, len(files))
+	if err != nil {
+		return err
+	}
+	var rights []byte
+	if len(files) > 0 {
+		rights = rightsOf(files)
+		defer runtime.KeepAlive(files)
+	}
+	for {
+		n, err := unix.SendmsgN(int(sys.FD(control)), b, rights, nil, unix.MSG_DONTWAIT)
+		switch {
+		case err == unix.EINTR:
+		case err == nil && n < len(b):
+			return io.ErrShortWrite
+		case err != nil:
+			return os.NewSyscallError("sendmsg", err)
+		default:
+			return nil
+		}
+	}
+}
+
+// rightsOf is what passes the files on.
+func rightsOf(files []*os.File) []byte {
+	fds := make([]int, len(files))
+	for i, f := range files {
+		fds[i] = int(sys.FD(f))
+	}
+	return unix.UnixRights(fds...)
 }
 
 // Quit ends a recv, this process's only.

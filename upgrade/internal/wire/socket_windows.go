@@ -10,3 +10,6 @@ func NewSocket(file *os.File) (Transport, error) {
 	file.Close()
 	return nil, errors.ErrUnsupported
 }
+
+// Queue sends nothing.
+func Queue(*os.File, Kind, any, ...*os.File) error { return errors.ErrUnsupported }

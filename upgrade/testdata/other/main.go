@@ -8,6 +8,8 @@ import (
 )
 
 func main() {
-	_, _ = upgrade.New, os.Stdout
+	if len(os.Args) > 100 { // never, and the linker does not know
+		_, _ = upgrade.New(upgrade.Options{})
+	}
 	os.Exit(3)
 }

@@ -20,6 +20,10 @@ const (
 	OwnSession    Misbehaviour = "session"        // begins one, with a group of its own
 	LeavesHelper  Misbehaviour = "helper"         // in its group, with all that it has inherited, and joins the old group
 	ExitsOfHelper Misbehaviour = "exit of helper" // the same, and exits with status 7
+	WaitsAtStart  Misbehaviour = "wait"           // for the file "release"
+	ExitsOfKeeper Misbehaviour = "exit of keeper" // starts a process that keeps the control socket, in the old group, and exits with status 7
+	StealsSockets Misbehaviour = "thief"          // reads the first message from the control socket
+	FewFiles      Misbehaviour = "few files"      // has room for a few descriptors only
 	OnlyReady     Misbehaviour = "only ready"     // joins the old group, writes tableflip's Ready byte, and says and hears nothing else
 )
 
@@ -77,7 +81,6 @@ const (
 	BakeSteps      Judge = "steps"   // goes through Weights, and stays at each until the file "step" is removed
 	BakeHearsNews  Judge = "listen"  // passes when the candidate has published
 	BakeRejectNews Judge = "object"  // the subscriber returns an error
-	BakeCannotDial Judge = "dial"    // passes if there are no private connections to the candidate
 )
 
 // SmokeTest is Options.Smoke of a service.

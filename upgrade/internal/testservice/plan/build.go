@@ -1,6 +1,8 @@
 package plan
 
 import (
+	"bytes"
+	"debug/elf"
 	"errors"
 	"fmt"
 	"io"
@@ -33,6 +35,38 @@ func CopyBuild(from, to, build string) error {
 		_, err = fmt.Fprintf(dst, "%s%*s", buildMark, markWidth, build)
 	}
 	return errors.Join(err, dst.Close())
+}
+
+// markStart is how the mark of a build begins that takes its sockets from the control socket.
+const markStart = "midair: this build takes its listening sockets"
+
+// CopyUnmarked makes a copy of a program that has no mark: what a packed program or one without the library looks like.
+func CopyUnmarked(from, to string) error {
+	if err := CopyBuild(from, to, "unmarked"); err != nil {
+		return err
+	}
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	file, err := os.OpenFile(to, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	program, err := elf.NewFile(file)
+	if err != nil {
+		return err
+	}
+	data := program.Section(".noptrdata")
+	content, err := data.Data()
+	if err != nil {
+		return err
+	}
+	at := bytes.Index(content, []byte(markStart))
+	if at < 0 {
+		return fmt.Errorf("%s has no mark", from)
+	}
+	_, err = file.WriteAt([]byte("M"), int64(data.Offset)+int64(at))
+	return err
 }
 
 // BuildOf returns the name of the build that a process runs, "original" without CopyBuild.

@@ -22,6 +22,7 @@ type Settings struct {
 type Place struct {
 	Network, Addr string // of the main listener; default network: tcp
 	PIDFile       string
+	Many          int    // listeners more, on the unix sockets "0", "1", ... in its directory
 	Systemd       bool   // the listeners are the sockets "web" and "admin" of a service manager
 	NoFile        uint64 // limit of open files; 0: that of the test
 }
@@ -31,7 +32,7 @@ type Upgrading struct {
 	Soak, Timeout, AbortGrace, Silence time.Duration
 	MaxGenerations                     int
 	Sticky                             bool
-	AllowPlain                         bool
+	AllowPlain, AllowWrapper           bool
 	Version                            string
 }
 

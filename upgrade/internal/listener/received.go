@@ -1,0 +1,105 @@
+package listener
+
+import (
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/midair-go/midair/internal/process"
+	"github.com/midair-go/midair/upgrade/internal/wire"
+)
+
+// Received holds the sockets that have come in the control socket and that this version has not opened yet. It is an Inheritor.
+// Unlike tableflip's Fds, it keeps no duplicate of what it has handed out.
+type Received struct {
+	mu    sync.Mutex
+	files []received
+}
+
+type received struct {
+	name wire.SocketName
+	file *os.File
+}
+
+var _ Inheritor = (*Received)(nil)
+
+// NewReceived returns an empty one. A program that can call it has the mark by which an older generation knows that the program
+// takes its sockets like that.
+func NewReceived() *Received {
+	process.Carry()
+	return &Received{}
+}
+
+// Add takes over files, and names each. A file without a name is closed, and a name without a file is left out.
+func (r *Received) Add(names []wire.SocketName, files []*os.File) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i, f := range files {
+		if i < len(names) {
+			r.files = append(r.files, received{names[i], f})
+		} else {
+			f.Close()
+		}
+	}
+}
+
+// Len is how many there are.
+func (r *Received) Len() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.files)
+}
+
+// Listener returns the listener of that name, and nil if it is not there.
+func (r *Received) Listener(network, addr string) (net.Listener, error) {
+	return open(r, wire.SocketName{Kind: "listener", Network: network, Addr: addr}, net.FileListener)
+}
+
+// PacketConn is Listener for datagrams.
+func (r *Received) PacketConn(network, addr string) (net.PacketConn, error) {
+	return open(r, wire.SocketName{Kind: "packet", Network: network, Addr: addr}, net.FilePacketConn)
+}
+
+func open[T any](r *Received, name wire.SocketName, from func(*os.File) (T, error)) (sock T, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	i := slices.IndexFunc(r.files, func(f received) bool { return f.name == name })
+	if i < 0 {
+		return sock, nil
+	}
+	if sock, err = from(r.files[i].file); err != nil {
+		return sock, err // it may be there the next time
+	}
+	r.files[i].file.Close()
+	r.files = slices.Delete(r.files, i, i+1)
+	return sock, nil
+}
+
+// Close ends what was not opened, and removes the paths if unlink says that nobody else serves there.
+func (r *Received) Close(unlink bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, f := range r.files {
+		if unlink && hasPath(f.name) {
+			removeSocket(f.name.Addr)
+		}
+		f.file.Close()
+	}
+	r.files = nil
+}
+
+func hasPath(n wire.SocketName) bool {
+	return strings.HasPrefix(n.Network, "unix") && !strings.HasPrefix(n.Addr, "@")
+}
+
+// Receive makes the sockets available to listen, in place of those that tableflip has inherited.
+func (s *Set) Receive(r *Received) { s.fds = r }
+
+// DropRest ends what has come in the control socket and was not opened, when nobody else serves on it.
+func (s *Set) DropRest() {
+	if r, ok := s.fds.(*Received); ok {
+		r.Close(true)
+	}
+}

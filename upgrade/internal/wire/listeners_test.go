@@ -1,0 +1,86 @@
+//go:build unix
+
+package wire
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/midair-go/midair/internal/sys"
+	"github.com/midair-go/midair/upgrade/internal/wiretest"
+)
+
+// As many sockets fit into a message as it can name and carry, at least one, and such a message can be encoded.
+func TestFitIsWhatAMessageHolds(t *testing.T) {
+	long := strings.Repeat("\x01", 108) // six bytes each in JSON
+	for _, c := range []struct {
+		addr      string
+		n         int
+		low, high int
+	}{
+		{":1", 0, 0, 0}, {":1", 1, 1, 1}, {":1", 5, 5, 5}, {":1", 1000, 60, sys.MaxFiles}, {long, 1000, 1, 60}, {strings.Repeat("x", 40000), 2, 1, 1},
+	} {
+		names := make([]SocketName, c.n)
+		for i := range names {
+			names[i] = SocketName{"listener", "unix", c.addr}
+		}
+		n := Fit(names)
+		if n < c.low || n > c.high {
+			t.Errorf("%d of %d fit", n, c.n)
+		}
+		if _, err := Encode(KindListeners, ListenersBody{Total: 1 << 40, Names: names[:n]}, n); err != nil && len(c.addr) < 1000 {
+			t.Error(err)
+		}
+	}
+}
+
+// What is queued before anybody reads is received whole, with all descriptors, and they stay the sender's.
+func TestQueuedMessageWaitsForItsReader(t *testing.T) {
+	seen := wiretest.NewWitness(t)
+	ours, theirs, err := sys.SocketPair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := make([]SocketName, 50)
+	if err := Queue(ours, KindListeners, ListenersBody{Total: 50, Names: names}, seen.Lend(50)...); err != nil {
+		t.Fatal(err)
+	}
+	ours.Close() // the sender dies
+	w, err := NewSocket(theirs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := NewLink(w)
+	f := <-l.Frames
+	var body ListenersBody
+	if err := f.Decode(&body); err != nil || f.Kind != KindListeners || body.Total != 50 || len(f.Files) != 50 {
+		t.Errorf("%v, %d files, %+v, %v", f.Kind, len(f.Files), body.Total, err)
+	}
+	f.Close()
+	if _, ok := <-l.Frames; ok || l.Broken != nil {
+		t.Errorf("the link goes on: %v", l.Broken)
+	}
+	l.Close()
+	seen.MustBeGone(t)
+}
+
+// Listening sockets of which some are missing arrive: their receiver counts. Descriptors of another kind that are missing end the
+// link.
+func TestMissingListenersAreTheReceiversToCount(t *testing.T) {
+	for kind, want := range map[Kind]bool{KindListeners: true, KindWelcome: false} {
+		b, err := Encode(kind, nil, 3)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen := wiretest.NewWitness(t)
+		got := receive(t, &wiretest.Transport{Pieces: [][]byte{b}, Files: [][]*os.File{{seen.File(t), seen.File(t)}}})
+		if arrived := len(got) == 1 && len(got[0].Files) == 2; arrived != want {
+			t.Errorf("%v: %v", kind, got)
+		}
+		for _, f := range got {
+			f.Close()
+		}
+		seen.MustBeGone(t)
+	}
+}

@@ -1,0 +1,163 @@
+package upgrade
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/midair-go/midair/internal/process"
+	"github.com/midair-go/midair/internal/sys"
+	"github.com/midair-go/midair/upgrade/internal/listener"
+	"github.com/midair-go/midair/upgrade/internal/wire"
+)
+
+// How the listening sockets get from the old process to a candidate. They wait in the control socket before the candidate is
+// executed, so they belong to no process until upgrade.New takes them there, and outlive the old process. A file that does not
+// say that its program takes them so gets them as files at exec, as tableflip passes them.
+
+// passing is what the old process passes to one candidate.
+type passing struct {
+	waits bool // in the control socket; otherwise the candidate has all of it from its start
+	total int  // by messages
+	sent  int
+	names []wire.SocketName // of what is still to be sent
+	rest  []int             // the same: duplicates
+}
+
+// newPassing takes duplicates of the open sockets over, for a program that takes them from the control socket.
+func newPassing(files []process.Inherited) *passing {
+	s := &passing{waits: true, total: len(files)}
+	for _, f := range files {
+		s.names = append(s.names, wire.SocketName{Kind: f.Name[0], Network: f.Name[1], Addr: f.Name[2]})
+		s.rest = append(s.rest, int(f.FD))
+	}
+	return s
+}
+
+// next sends one message, with as many sockets as it can carry: none, if they are files at exec. It is not sent before the one
+// before was taken: descriptors that are on their way count against the user's limit of open files.
+func (s *passing) next(send func(wire.Kind, any, ...*os.File) error) error {
+	n := wire.Fit(s.names)
+	body := wire.ListenersBody{Total: s.total, Names: s.names[:n]}
+	files := make([]*os.File, n)
+	for i, fd := range s.rest[:n] {
+		files[i] = os.NewFile(uintptr(fd), s.names[i].Addr)
+	}
+	s.sent, s.names, s.rest = s.sent+n, s.names[n:], s.rest[n:]
+	err := send(wire.KindListeners, body, files...)
+	wire.Frame{Files: files}.Close()
+	if err != nil {
+		return fmt.Errorf("pass %d of %d listening sockets on: %w", n, s.total, sys.Explain(err))
+	}
+	return nil
+}
+
+// close closes what was not sent.
+func (s *passing) close() {
+	for _, fd := range s.rest {
+		sys.CloseFD(fd)
+	}
+	s.names, s.rest = nil, nil
+}
+
+// paths names the unix sockets that are files at exec. What waits in the control socket has its names there.
+func (s *passing) paths(all *listener.Set) []wire.SocketName {
+	if s.waits {
+		return nil
+	}
+	return all.Paths()
+}
+
+// counted returns why a candidate that says how many sockets it has does not have all.
+func (s *passing) counted(got int) error {
+	if got == s.total {
+		return nil
+	}
+	return fmt.Errorf("it has %d of the %d listening sockets that were passed on: raise its limit of open files (ulimit -n, LimitNOFILE), and start nothing before upgrade.New that reads from descriptor %d",
+		got, s.total, process.FirstPassed)
+}
+
+// unlessMore holds an early welcome back while there are sockets to send: they come first.
+func (a *attempt) unlessMore(over <-chan struct{}) <-chan struct{} {
+	if len(a.child.passing.rest) > 0 {
+		return nil
+	}
+	return over
+}
+
+// more sends the next sockets to a candidate that has taken those before.
+func (a *attempt) more(f wire.Frame) error {
+	var took wire.ListenersBody
+	if err := f.Decode(&took); err != nil {
+		return err
+	}
+	s := a.child.passing
+	if took.Total != s.sent || len(s.rest) == 0 {
+		return s.counted(took.Total)
+	}
+	atStep("old.taken")
+	err := a.child.Queued(func() error { return s.next(a.child.link.Send) })
+	if errors.Is(err, os.ErrProcessDone) || wire.Gone(err) {
+		return nil // its end is the reason
+	}
+	return err
+}
+
+// tookAll notes that the candidate has its sockets, and needs this process for none of them.
+func (a *attempt) tookAll() {
+	a.child.Took()
+	a.child.passing.close()
+}
+
+// warnOfHolder says that a candidate holds the listening sockets although nobody has looked at it yet.
+func (u *Upgrader) warnOfHolder(p process.Program, pid, sockets int) {
+	u.log.Warn("upgrade: the file does not say that its program takes the listening sockets from the control socket, so what it starts holds them from now on",
+		"executable", p.Name(), "candidate", pid, "sockets", sockets, "since", time.Now())
+}
+
+// takeSockets takes what waits in the control socket, on the candidate's side. It returns how many sockets there are, and the
+// old process's answer to hello if that comes first: somebody else has read what should have come before.
+func (u *Upgrader) takeSockets() (got int, early wire.Frame, err error) {
+	all := listener.NewReceived()
+	late := time.NewTimer(u.opts.Timeout)
+	defer late.Stop()
+	for total := 0; ; {
+		select {
+		case <-late.C:
+			return got, early, fmt.Errorf("the old process did not send its listening sockets within %v", u.opts.Timeout)
+		case f, ok := <-u.parent.Frames:
+			switch {
+			case !ok && u.parent.Broken != nil:
+				return got, early, u.parent.Broken
+			case !ok: // the old process has died: what there is has to do
+				if got < total {
+					u.log.Warn("upgrade: the old process has died before all of its listening sockets had come", "came", got, "of", total)
+				}
+				return got, early, nil
+			case f.Kind == wire.KindWelcome || f.Kind == wire.KindAbort:
+				return got, f, nil
+			case f.Kind != wire.KindListeners:
+				f.Close()
+				continue
+			}
+			var body wire.ListenersBody
+			if err := f.Decode(&body); err != nil {
+				f.Close()
+				return got, early, err
+			}
+			if total = body.Total; total == 0 { // they are files at exec
+				f.Close()
+				return 0, early, nil
+			}
+			all.Add(body.Names, f.Files)
+			u.listeners.Receive(all)
+			short := len(f.Files) < len(body.Names)
+			if got = all.Len(); got >= total || short || len(body.Names) == 0 {
+				return got, early, nil
+			}
+			atStep("new.took")
+			_ = u.parent.Send(wire.KindListeners, wire.ListenersBody{Total: got}) // a dead old process is heard of next
+		}
+	}
+}

@@ -1,0 +1,381 @@
+//go:build linux
+
+package upgrade_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/midair-go/midair/internal/sys"
+	"github.com/midair-go/midair/internal/testutil"
+	"github.com/midair-go/midair/upgrade/internal/testclient"
+	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
+)
+
+// listening lists the listening sockets that a process holds, and counts its other sockets.
+func listening(t *testing.T, pid int) (listeners []string, others int) {
+	t.Helper()
+	const accepts = "00010000" // __SO_ACCEPTCON in /proc/net/unix
+	inodes := map[string]bool{}
+	for _, table := range []struct {
+		path         string
+		state, inode int // columns
+		listens      string
+	}{{"tcp", 3, 9, "0A"}, {"tcp6", 3, 9, "0A"}, {"unix", 3, 6, accepts}} {
+		b, err := os.ReadFile("/proc/net/" + table.path)
+		if err != nil && table.path != "tcp6" {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(b)) {
+			if f := strings.Fields(line); len(f) > table.inode && f[table.state] == table.listens {
+				inodes["socket:["+f[table.inode]+"]"] = true
+			}
+		}
+	}
+	fds, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+	if err != nil || len(fds) == 0 {
+		t.Fatalf("descriptors of %d: %v", pid, err)
+	}
+	for _, fd := range fds {
+		switch to, _ := os.Readlink(fd); { // it may be closed by now
+		case inodes[to]:
+			listeners = append(listeners, filepath.Base(fd))
+		case strings.HasPrefix(to, "socket:"):
+			others++
+		}
+	}
+	return listeners, others
+}
+
+// Between exec and upgrade.New a build with the library holds no listening socket and one other socket: the control socket.
+// That is so for an upgrade, for a verified file, and for a rollback.
+func TestListenersBelongToNobodyUntilNew(t *testing.T) {
+	t.Parallel()
+	for name, verify := range map[string]plan.Verification{"upgrade": "", "verified": plan.VerifyPasses, "rollback": ""} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := testclient.Start(t, func(s *plan.Settings) { s.Verify = verify })
+			path := "/upgrade"
+			r.Release("another")
+			if name == "rollback" {
+				r.Upgrade()
+				r.Release("a third")
+				r.Upgrade()
+				path = "/rollback"
+			}
+			if mine, _ := listening(t, r.MainPID()); len(mine) < 4 { // two listeners, each with a duplicate
+				t.Fatalf("the service has the listening sockets %q", mine)
+			}
+			r.Change(func(s *plan.Settings) { s.Bad = plan.HangAtStart })
+			done := r.Begin(t.Context(), path)
+			r.WaitPhase("start")
+			testutil.Until(t, patience, "the candidate is started", func() bool {
+				c := r.Status().Candidate
+				return c != nil && c.PID != 0
+			})
+			candidate := r.Candidate()
+			if held, others := listening(t, candidate); len(held) > 0 || others != 1 {
+				t.Errorf("the candidate has the listening sockets %q, and %d others", held, others)
+			}
+			if files := links(candidate); strings.Contains(files, "/svc") { // the directory of the service, with its executable
+				t.Errorf("the candidate has the files\n%s", files)
+			}
+			r.Ask("POST", "/abort")
+			<-done
+			r.Change(func(s *plan.Settings) { s.Bad = "" })
+			r.Upgrade()
+		})
+	}
+}
+
+// script writes a wrapper that notes the pid of a helper, which inherits everything, and becomes the program.
+func script(t *testing.T, r *testclient.Service, program string) {
+	t.Helper()
+	lines := []string{"#!/bin/sh", "sleep 300 &", "echo $! >" + filepath.Join(r.Dir, "helper"), "exec " + program + ` "$@"`, ""}
+	put(t, r, "wrapper", 0o755, []byte(strings.Join(lines, "\n")))
+}
+
+// What a wrapper starts gets the listening sockets only if the program allows wrappers, and the log says who holds them and since
+// when. Otherwise the wrapper is not started at all.
+func TestHelperOfAWrapperHoldsListenersIfAllowed(t *testing.T) {
+	t.Parallel()
+	for _, allowed := range []bool{false, true} {
+		t.Run(fmt.Sprint("allowed ", allowed), func(t *testing.T) {
+			t.Parallel()
+			r := testclient.Start(t, func(s *plan.Settings) { s.AllowWrapper = allowed })
+			script(t, r, testclient.Binary(t))
+			if !allowed {
+				mustRefuse(t, r, "is a script and would hold the listening sockets from its start")
+				if exists(filepath.Join(r.Dir, "helper")) {
+					t.Error("the wrapper was started")
+				}
+				return
+			}
+			r.Upgrade()
+			helper, err := strconv.Atoi(strings.TrimSpace(r.Read("helper")))
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = syscall.Kill(helper, syscall.SIGKILL) })
+			if held, _ := listening(t, helper); len(held) != 2 {
+				t.Errorf("the helper has the listening sockets %q", held)
+			}
+			r.MustSay("holds them from now on executable=" + filepath.Join(r.Dir, "exe"))
+			r.MustSay("sockets=2 since=")
+		})
+	}
+}
+
+// A program of each kind takes over if its options are set, and is refused if one is missing. A rollback brings the build before
+// back without an option, also one without the mark.
+func TestEachKindOfFileNeedsItsOptions(t *testing.T) {
+	t.Parallel()
+	none, all := [2]bool{}, [2]bool{true, true}
+	for _, c := range []struct {
+		name                string
+		wrapped, packed, is bool    // is: with tableflip only
+		allow               [2]bool // AllowWrapper, AllowPlain
+		refused             string  // "": it takes over
+	}{
+		{"library", false, false, false, none, ""},
+		{"packed library", false, true, false, none, "and would hold the listening sockets from its start"},
+		{"packed library, allowed", false, true, false, [2]bool{true, false}, ""},
+		{"script", true, false, false, [2]bool{false, true}, "is a script"},
+		{"script, allowed", true, false, false, [2]bool{true, false}, ""},
+		{"tableflip", false, true, true, [2]bool{true, false}, "knows tableflip only, and accepts before it is committed"},
+		{"tableflip, allowed", false, true, true, all, ""},
+		{"script of tableflip", true, true, true, [2]bool{false, true}, "is a script"},
+		{"script of tableflip, as a wrapper", true, true, true, [2]bool{true, false}, "knows tableflip only, and accepts before it is committed"},
+		{"script of tableflip, allowed", true, true, true, all, ""},
+		{"marked, and takes nothing", false, false, true, all, "is ready without the 2 that wait for it"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			r := testclient.Start(t, func(s *plan.Settings) {
+				s.AllowWrapper, s.AllowPlain, s.AbortGrace = c.allow[0], c.allow[1], time.Second
+			})
+			l := r.Load(smallLoad)
+			r.Change(func(s *plan.Settings) { s.Plain, s.AllowWrapper, s.AllowPlain = c.is, false, false })
+			program := testclient.Binary(t)
+			if c.packed {
+				program = testclient.Unmarked(t)
+			}
+			if r.LinkTo(program); c.wrapped {
+				script(t, r, program)
+				t.Cleanup(func() { killHelper(t, r) })
+			}
+			a := r.Ask("POST", "/upgrade")
+			if (c.refused == "") != a.Committed || !strings.Contains(a.Reason, c.refused) {
+				t.Fatalf("upgrade: committed %v: %s", a.Committed, a.Reason)
+			}
+			if c.is {
+				return // there is nobody to ask for more, or the path of the admin socket is gone
+			}
+			if a.Committed && c.packed {
+				r.Release("next")
+				r.Upgrade()
+				r.Rollback()
+				r.MustRun("unmarked")
+				r.MustSay("holds them from now on executable=\"the earlier build\"")
+			}
+			r.LinkTo(testclient.Binary(t))
+			r.Upgrade()
+			r.Account(l).MustBeClean(t)
+		})
+	}
+}
+
+// killHelper ends what script has started.
+func killHelper(t *testing.T, r *testclient.Service) {
+	t.Helper()
+	b, _ := os.ReadFile(filepath.Join(r.Dir, "helper")) // it may not have been started
+	if pid, err := strconv.Atoi(strings.TrimSpace(string(b))); err == nil {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
+}
+
+// If the old process is killed while a candidate has not come to upgrade.New, the sockets that wait for it go on: clients that
+// connect meanwhile are not refused, wait, and are answered by the candidate, which becomes the service. A socket that it does not
+// open ends then, with its path.
+func TestQueuedListenersOutliveTheOldProcess(t *testing.T) {
+	t.Parallel()
+	r := testclient.Start(t, func(s *plan.Settings) { s.Bad, s.Many = plan.WaitsAtStart, 1 })
+	r.Change(func(s *plan.Settings) { s.Many = 0 })
+	old := r.MainPID()
+	gone := r.BeginUpgrade()
+	testutil.Until(t, patience, "the candidate is started", func() bool {
+		c := r.Status().Candidate
+		return c != nil && c.PID != 0
+	})
+	if err := syscall.Kill(old, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	<-gone
+	testutil.Until(t, patience, "the old process is dead", func() bool { return testclient.Gone(old) })
+	var waiting []*testclient.Peer
+	for range 50 {
+		waiting = append(waiting, r.Connect())
+	}
+	r.Touch("release")
+	for _, p := range waiting {
+		p.Ask("/work")
+	}
+	testutil.Until(t, patience, "the candidate serves", func() bool { return r.ServesWithout(old) })
+	testutil.Until(t, patience, "the path that nobody serves on is gone", func() bool { return !exists(filepath.Join(r.Dir, "0")) })
+	r.Change(func(s *plan.Settings) { s.Bad = "" })
+	r.Upgrade()
+}
+
+// More listeners than one message carries pass on, all of them, and nobody is left with a descriptor of one.
+func TestManyListenersPassOn(t *testing.T) {
+	t.Parallel()
+	const many = 600
+	r := testclient.Start(t, func(s *plan.Settings) { s.Many = many })
+	for range 2 {
+		r.Upgrade()
+		r.WaitFamily(t, 1, patience)
+		mustGreet(t, r, many)
+	}
+	if held, _ := listening(t, r.MainPID()); len(held) != 2*(many+2) {
+		t.Errorf("the service holds %d descriptors of %d listening sockets", len(held), many+2)
+	}
+	r.SignalMain(syscall.SIGTERM)
+	r.WaitFamily(t, 0, patience)
+	if exists(filepath.Join(r.Dir, "0")) || exists(filepath.Join(r.Dir, "599")) {
+		t.Error("the path of a socket is left")
+	}
+}
+
+// mustGreet fails the test if one of the many listeners does not answer.
+func mustGreet(t *testing.T, r *testclient.Service, many int) {
+	t.Helper()
+	for n := range many {
+		c, err := net.Dial("unix", filepath.Join(r.Dir, strconv.Itoa(n)))
+		if err == nil {
+			err = c.SetReadDeadline(time.Now().Add(patience))
+		}
+		if err == nil {
+			if _, err = c.Read(make([]byte, 1)); errors.Is(err, io.EOF) {
+				err = nil
+			}
+			c.Close()
+		}
+		if err != nil {
+			t.Fatalf("listener %d: %v", n, err)
+		}
+	}
+}
+
+// If the old process dies when a part of many listeners has come, the candidate serves on those, and opens the rest anew.
+func TestOldProcessMayDieBetweenTwoPartsOfTheListeners(t *testing.T) {
+	t.Parallel()
+	const many = 300
+	f := testclient.FaultAt(t, "old.taken", "kill")
+	r := testclient.Start(t, func(s *plan.Settings) { s.Many = many }, f.Env)
+	old := r.MainPID()
+	<-r.BeginUpgrade()
+	testutil.Until(t, patience, "the candidate serves", func() bool { return r.ServesWithout(old) })
+	mustGreet(t, r, many)
+	r.MustSay("has died before all of its listening sockets had come")
+	r.Upgrade()
+	mustGreet(t, r, many)
+}
+
+// Whose listening sockets do not all arrive is refused with both numbers and what to do, and the service goes on: a candidate
+// without room for descriptors, and one whose message somebody else has read.
+func TestMissingListenersAreCounted(t *testing.T) {
+	t.Parallel()
+	for bad, want := range map[plan.Misbehaviour]string{
+		plan.FewFiles: " of the 52 listening sockets that were passed on: raise its limit of open files", plan.StealsSockets: "it has 0 of the 52 listening sockets",
+	} {
+		t.Run(string(bad), func(t *testing.T) {
+			t.Parallel()
+			r := testclient.Start(t, func(s *plan.Settings) { s.Many, s.Bad = 50, bad })
+			l := r.Load(smallLoad)
+			r.MustFail("start", want)
+			r.MustRecover(l, 1)
+			r.Account(l).MustBeClean(t)
+		})
+	}
+}
+
+// What waits in the control socket of a candidate that has died does not stay there, although a helper of the candidate keeps that
+// socket: when the service has ended, nobody queues clients any more.
+func TestQueueOfADeadCandidateIsEmptied(t *testing.T) {
+	t.Parallel()
+	r := testclient.Start(t, func(s *plan.Settings) { s.Bad = plan.ExitsOfKeeper })
+	began := time.Now()
+	a := r.Ask("POST", "/upgrade")
+	if a.Committed || a.Phase != "start" || !strings.Contains(a.Reason, "exit status 7") {
+		t.Errorf("upgrade: %+v", a)
+	}
+	if took := time.Since(began); took > 8*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	service := r.MainPID()
+	r.Signal(syscall.SIGTERM)
+	if _, err := r.Wait(patience); err != nil {
+		t.Fatal(err)
+	}
+	helpers := r.Family()
+	if c, err := net.Dial("tcp", r.Addr); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("somebody queues clients: %v, %v", c, err)
+	}
+	if len(helpers) != 1 || helpers[0] == service {
+		t.Errorf("the processes %v live, and not only the helper", helpers)
+	}
+	for _, pid := range helpers {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
+	r.WaitFamily(t, 0, patience)
+}
+
+// Where the kernel has no room for descriptors on their way, which it counts for each user, the upgrade fails with the reason and
+// what to do, and the service goes on.
+func TestTooManyDescriptorsOnTheirWay(t *testing.T) {
+	t.Parallel()
+	setpriv := testutil.Program(t, "setpriv", "util-linux")
+	if os.Geteuid() != 0 {
+		t.Skip("NOT RUN: only root has rights that can be taken away")
+	}
+	r := testclient.StartBy(t, func(s *plan.Settings) { s.NoFile = 100 }, func(r *testclient.Service) *testutil.Proc {
+		return testutil.StartCommand(t, testutil.Cfg{Env: []string{r.Env(), "MIDAIR_TEST_ROLE=service"}},
+			setpriv, "--bounding-set=-sys_resource,-sys_admin", "--inh-caps=-sys_resource,-sys_admin", testclient.Binary(t))
+	})
+	l := r.Load(smallLoad)
+	ours, theirs, err := sys.SocketPair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ours.Close()
+	rights := unix.UnixRights(slices.Repeat([]int{0}, 200)...)
+	if err := unix.Sendmsg(int(sys.FD(ours)), []byte("x"), rights, nil, 0); err != nil {
+		t.Fatal(err)
+	}
+	r.MustFail("start", "pass 2 of 2 listening sockets on: sendmsg: too many references: cannot splice: raise the limit of open files")
+	theirs.Close()
+	r.MustRecover(l, 1)
+	r.Account(l).MustBeClean(t)
+}
+
+// links says what the descriptors of a process are.
+func links(pid int) (all string) {
+	fds, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+	for _, fd := range fds {
+		to, _ := os.Readlink(fd) // it may be closed by now
+		all += filepath.Base(fd) + " " + to + "\n"
+	}
+	return all
+}
