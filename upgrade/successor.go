@@ -255,7 +255,7 @@ func (r *runner) commit(f wire.Frame) {
 	// Until it is told that this one serves, the old process serves what comes back.
 	r.u.awaitMoves()
 	names := r.u.listeners.Names()
-	names = names[:wire.Fit(names)]                                           // of the others no idle connection comes
+	names = names[:wire.Fit(names)]                                           // idle connections of the others do not come
 	_ = r.u.parent.Send(wire.KindServing, wire.ServingBody{Listeners: names}) // a dead old process needs no answer
 	r.hurryElders()
 	drop()

@@ -40,7 +40,7 @@ func StartDir() string { return startDir }
 //
 //	descriptor 3   pipe to the parent; one byte 42 means ready
 //	descriptor 4   pipe from the parent; names of the passed files as gob [][]string, then EOF when the parent ends
-//	descriptor 5+  the passed files, in the order of their names
+//	descriptor 5+  the passed files, in the order of their names; one that TakesSockets gets the control socket only
 //	environment    the sentinel variable
 const (
 	// Sentinel is the variable of the environment that says that a process was started as a child.

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/gob"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -139,6 +140,9 @@ func (l *launch) executable(p Program) (string, error) {
 		above = max(above, int(fd))
 	}
 	exe, err := unix.FcntlInt(sys.FD(p.exe), unix.F_DUPFD_CLOEXEC, above+len(l.files)+5)
+	if errors.Is(err, unix.EINVAL) { // what fcntl says of a number over the limit
+		err = unix.EMFILE
+	}
 	if err != nil {
 		return "", sys.Explain(fmt.Errorf("the executable: %w", err))
 	}
