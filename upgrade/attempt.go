@@ -235,7 +235,10 @@ func (a *attempt) welcome(state *os.File, send func(wire.Kind, any, ...*os.File)
 	body := wire.WelcomeBody{
 		Protocol: wire.ProtocolMin, Generation: a.cand.generation, Millis: time.Until(a.due).Milliseconds(),
 		Kind: a.mode.String(), Started: a.started,
-		Only: a.mode == modeRevive, From: wire.Clip(a.u.opts.Version), Paths: a.child.passing.paths(a.u.listeners), Stored: a.u.manager.Names(),
+		Only: a.mode == modeRevive, From: wire.Clip(a.u.opts.Version),
+	}
+	if !a.child.passing.waits {
+		body.Paths, body.Stored = a.u.listeners.Paths(), a.u.manager.Names()
 	}
 	var files []*os.File
 	if state != nil {

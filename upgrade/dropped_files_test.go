@@ -62,7 +62,7 @@ func TestFilesOfAServiceThatDropsChangeTheirOwner(t *testing.T) {
 	dead := r.MainPID()
 	r.KillAll()
 	testutil.Until(t, patience, "another process serves", func() bool { return r.ServesWithout(dead) })
-	owners(0, plan.Nobody, 0) // it has not been asked to drop yet
+	owners(0, 0, 0) // it has recorded the crash, and has not been asked to drop yet
 	askToDrop(t, r)
 	request(t, r).mustBeCommitted(t, 4)
 	mustBeDropped(t, r, 4)

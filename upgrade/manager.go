@@ -81,6 +81,12 @@ func (u *Upgrader) stopping(reason string) {
 	u.manager.Stopping(reason)
 }
 
+// leaveManager sends what is left to be said, and says nothing more.
+func (u *Upgrader) leaveManager() {
+	u.unwatch()
+	u.manager.Close()
+}
+
 // pulse is when the manager wants to hear something; nil if it does not.
 func (u *Upgrader) pulse() (<-chan time.Time, func()) {
 	if u.manager == nil {

@@ -13,7 +13,7 @@ import (
 )
 
 // meetManager learns who has started this process, what came along, and whether it stands in for one that has crashed.
-func (u *Upgrader) meetManager() {
+func (u *Upgrader) meetManager() error {
 	u.passed = sdnotify.TakeActivation()
 	u.listeners.Activate(u.passed)
 	resumed := sdnotify.IsSupervised() && !process.HasParent() // before the environment is cleaned
@@ -21,10 +21,15 @@ func (u *Upgrader) meetManager() {
 		process.RestoreName()
 	}
 	u.manager = sdnotify.New(u.log)
+	sockets, err := u.manager.TakePassed()
+	if err != nil {
+		return err
+	}
+	u.passed.Add(sockets)
 	u.watchSupervisor()
 	number, told := supervisor.TakeReport()
 	if !resumed || told == nil {
-		return
+		return nil
 	}
 	if number > 1 {
 		u.generation, u.state.Generation = number, number
@@ -32,13 +37,14 @@ func (u *Upgrader) meetManager() {
 	var out Outcome
 	if err := json.Unmarshal(told, &out); err != nil {
 		u.log.Warn("upgrade: cannot read why the supervisor has started this process", "err", err)
-		return
+		return nil
 	}
 	out.Version, out.Generation, out.PID = u.opts.Version, u.generation, os.Getpid()
 	u.state.Last = &out
 	u.tel.restarts.Add(context.Background(), 1, metric.WithAttributes(attribute.String("kind", out.Kind)))
 	u.takePrevious()
 	atStep("new.resumed")
+	return nil
 }
 
 // watchSupervisor makes a metric of whether the supervisor lives, if there is one.

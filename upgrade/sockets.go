@@ -9,6 +9,7 @@ import (
 	"github.com/midair-go/midair/internal/process"
 	"github.com/midair-go/midair/internal/sys"
 	"github.com/midair-go/midair/upgrade/internal/listener"
+	"github.com/midair-go/midair/upgrade/internal/sdnotify"
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
@@ -59,14 +60,6 @@ func (s *passing) close() {
 		sys.CloseFD(fd)
 	}
 	s.names, s.rest = nil, nil
-}
-
-// paths names the unix sockets that are files at exec. What waits in the control socket has its names there.
-func (s *passing) paths(all *listener.Set) []wire.SocketName {
-	if s.waits {
-		return nil
-	}
-	return all.Paths()
 }
 
 // counted returns why a candidate that says how many sockets it has does not have all.
@@ -149,6 +142,9 @@ func (u *Upgrader) takeSockets() (got int, early wire.Frame, err error) {
 			if total = body.Total; total == 0 { // they are files at exec
 				f.Close()
 				return 0, early, nil
+			}
+			for _, n := range body.Names { // a service manager may keep them; it forgets those that this version does not open
+				u.inherited = append(u.inherited, sdnotify.StoreName(n.Kind, n.Network, n.Addr))
 			}
 			all.Add(body.Names, f.Files)
 			u.listeners.Receive(all)

@@ -27,23 +27,7 @@ import (
 // listening lists the listening sockets that a process holds, and counts its other sockets.
 func listening(t *testing.T, pid int) (listeners []string, others int) {
 	t.Helper()
-	const accepts = "00010000" // __SO_ACCEPTCON in /proc/net/unix
-	inodes := map[string]bool{}
-	for _, table := range []struct {
-		path         string
-		state, inode int // columns
-		listens      string
-	}{{"tcp", 3, 9, "0A"}, {"tcp6", 3, 9, "0A"}, {"unix", 3, 6, accepts}} {
-		b, err := os.ReadFile("/proc/net/" + table.path)
-		if err != nil && table.path != "tcp6" {
-			t.Fatal(err)
-		}
-		for line := range strings.Lines(string(b)) {
-			if f := strings.Fields(line); len(f) > table.inode && f[table.state] == table.listens {
-				inodes["socket:["+f[table.inode]+"]"] = true
-			}
-		}
-	}
+	inodes := listeningInodes(t)
 	fds, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
 	if err != nil || len(fds) == 0 {
 		t.Fatalf("descriptors of %d: %v", pid, err)

@@ -101,7 +101,10 @@ func New(opts Options) (*Upgrader, error) {
 	if err := process.OOMProblem(); err != nil {
 		u.log.Debug("upgrade: if memory runs out while this candidate is tried, the service may be killed in its place", "err", err)
 	}
-	u.meetManager()
+	if err := u.meetManager(); err != nil {
+		u.leaveManager()
+		return nil, fmt.Errorf("upgrade: %w", err)
+	}
 	if tf != nil && tf.HasParent() {
 		if err := u.join(); err != nil {
 			u.pid.Discard(os.Getpid())
@@ -244,7 +247,7 @@ func (u *Upgrader) take(f wire.Frame) error {
 	if !w.Started.IsZero() {
 		u.born.Kind, u.born.Started = w.Kind, w.Started
 	}
-	u.inherited = w.Stored
+	u.inherited = append(u.inherited, w.Stored...)
 	u.elder = &elder{ElderBody: wire.ElderBody{Generation: w.Generation - 1, PID: os.Getppid(), Version: w.From}, link: u.parent}
 	if w.Millis > 0 {
 		u.limit = time.Duration(w.Millis) * time.Millisecond
@@ -382,12 +385,6 @@ func (u *Upgrader) neverRun() {
 	u.stopTableflip()
 	u.leaveManager()
 	close(u.ended)
-}
-
-// leaveManager sends what is left to be said, and says nothing more.
-func (u *Upgrader) leaveManager() {
-	u.unwatch()
-	u.manager.Close()
 }
 
 // stopTableflip ends tableflip's goroutine. In a process that inherited sockets it goes on until the process ends: Stop

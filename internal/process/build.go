@@ -83,6 +83,9 @@ func isScript(f *os.File) bool {
 	return string(head[:n]) == "#!"
 }
 
+// TakesSockets reports whether the program takes its sockets from a socket that it finds: see Program.TakesSockets.
+func (b *Build) TakesSockets() bool { return hasMarkAt(descriptorPath(sys.FD(b.Exe), false)) }
+
 // Same reports whether two builds are the same file.
 func (b *Build) Same(o *Build) bool {
 	x, err1 := b.Exe.Stat()

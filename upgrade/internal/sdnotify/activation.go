@@ -37,6 +37,13 @@ func TakeActivation() *Activation {
 	return &Activation{Files: activation.Files(true)}
 }
 
+// Add adds sockets that have come in another way, named.
+func (p *Activation) Add(files []*os.File) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.Files = append(p.Files, files...)
+}
+
 // StoreName is the name that a socket is kept under: printable, without a colon, and the same in every generation. It is
 // empty for one that cannot be named.
 func StoreName(kind, network, addr string) string {

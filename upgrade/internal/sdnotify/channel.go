@@ -21,6 +21,8 @@ import (
 const (
 	// ChannelEnv is the descriptor of the channel, in a process that the supervisor has started.
 	ChannelEnv = inherited.ChannelEnv
+	// SocketsEnv is how many sockets the supervisor gives on the channel to a process that it has started.
+	SocketsEnv = "MIDAIR_SOCKETS"
 	// SupervisedEnv, set to 1, tells a candidate that it has to be announced. It gives nobody anything. Set to "dead", it tells a
 	// candidate that the supervisor of its service has ended.
 	SupervisedEnv = "MIDAIR_SUPERVISED"
@@ -80,8 +82,9 @@ func (n *Notifier) findChannel() {
 
 // takeChannel takes the channel that the supervisor has given to this process.
 func (n *Notifier) takeChannel(fd int) {
-	sys.CloseOnExec(fd) // package inherited does not find that of a cleaned environment
-	if err := n.Attach(os.NewFile(uintptr(fd), "channel")); err != nil {
+	sys.CloseOnExec(fd)                             // package inherited does not find that of a cleaned environment
+	total, _ := strconv.Atoi(os.Getenv(SocketsEnv)) // without it nothing is held
+	if err := n.attach(os.NewFile(uintptr(fd), "channel"), total); err != nil {
 		n.problem = fmt.Errorf("the channel to the supervisor: %w", err)
 		n.log.Error("upgrade: cannot speak to the supervisor: a crash will be noticed, and no upgrade is possible", "err", err)
 	}
@@ -111,7 +114,10 @@ func lostChannelFD() int {
 }
 
 // Attach gives a candidate its channel: what was said before goes out now. It closes the file.
-func (n *Notifier) Attach(file *os.File) error {
+func (n *Notifier) Attach(file *os.File) error { return n.attach(file, 0) }
+
+// attach takes so many sockets from the channel first.
+func (n *Notifier) attach(file *os.File, sockets int) error {
 	defer file.Close()
 	c, err := net.FileConn(file)
 	if err != nil {
@@ -130,6 +136,9 @@ func (n *Notifier) Attach(file *os.File) error {
 	}
 	n.channel, n.deafened = uc, make(chan struct{})
 	close(n.attached)
+	if sockets > 0 {
+		n.passed, n.failed = receiveSockets(uc, sockets)
+	}
 	go n.listen() // ends with the supervisor, or with Close
 	return nil
 }

@@ -1,7 +1,7 @@
 // Package sdnotify talks to the service manager: systemd, or the supervisor of this library, in systemd's notify protocol.
 //
 //	notify.go      Notifier: what a generation has to say, and the words for it
-//	orders.go      what the supervisor says
+//	orders.go      what the supervisor says, and what it gives to a process that it starts
 //	queue.go       how it gets there: in order, and without waiting for a manager that does not read
 //	stored.go      which sockets the manager keeps
 //	activation.go  Activation: the sockets that the manager has passed
@@ -76,6 +76,8 @@ type Notifier struct {
 	attached   chan struct{} // closed when messages can go out
 	heard      chan Message  // see Heard
 	deafened   chan struct{} // closed when nobody listens to the channel any more; nil without a channel
+	passed     []*os.File    // the sockets that the supervisor has given, named
+	failed     error         // why not all of them are there; nil: they are
 	problem    error         // why no upgrade may begin; nil: nothing
 	cleaned    bool          // what the supervisor keeps would not be found again
 	watchdog   time.Duration // how often the manager wants to hear from the main generation; 0: not
@@ -140,7 +142,7 @@ func hide(n *Notifier) {
 	if n != nil && n.supervised {
 		n.env = append(n.env, SupervisedEnv+"=1")
 	}
-	for _, name := range []string{SupervisedEnv, ChannelEnv, "WATCHDOG_PID"} {
+	for _, name := range []string{SupervisedEnv, ChannelEnv, SocketsEnv, "WATCHDOG_PID"} {
 		os.Unsetenv(name)
 	}
 }

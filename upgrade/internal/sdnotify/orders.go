@@ -6,14 +6,19 @@ import (
 	"strings"
 )
 
-// What the supervisor tells a generation on its channel. It says something only about an orphan: a candidate whose old
-// process has died before the candidate received the commit message.
+// What the supervisor tells a generation on its channel. To one that it starts, it gives the sockets that it holds; the first
+// message waits in the channel before the generation is executed. Later it says something only about an orphan: a candidate
+// whose old process has died before the candidate received the commit message.
 //
+//	X_MIDAIR_SOCKETS=1     with descriptors, and a line FDNAME= for each. The generation answers X_MIDAIR_RECEIVED=1 if more are
+//	                       to come: the kernel limits what a user has on the way
 //	X_MIDAIR_CONFIRMED=1   to an orphan: it is the service
 //	X_MIDAIR_DISMISSED=1   to an orphan: the build that was committed serves; with a control socket to that process
 //	X_MIDAIR_ORPHAN=1      to that process, with the other end: MAINPID=, X_MIDAIR_GENERATION= and X_MIDAIR_VERSION= are the
 //	                       orphan's. From a generation it means that this generation is an orphan
 const (
+	WordSockets   = "X_MIDAIR_SOCKETS=1"
+	WordReceived  = "X_MIDAIR_RECEIVED=1"
 	WordOrphan    = "X_MIDAIR_ORPHAN=1"
 	WordConfirmed = "X_MIDAIR_CONFIRMED=1"
 	WordDismissed = "X_MIDAIR_DISMISSED=1"
@@ -36,6 +41,16 @@ func (m Message) Value(name string) string {
 		}
 	}
 	return ""
+}
+
+// Values returns what is assigned to a name, line by line.
+func (m Message) Values(name string) (all []string) {
+	for _, l := range m.Lines {
+		if v, ok := strings.CutPrefix(l, name); ok {
+			all = append(all, v)
+		}
+	}
+	return all
 }
 
 // Close closes the files.

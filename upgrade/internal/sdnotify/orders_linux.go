@@ -18,8 +18,10 @@ func ParseMessage(b, oob []byte) Message {
 }
 
 // receive waits for a message.
-func receive(c *net.UnixConn) (Message, error) {
-	buf, oob := make([]byte, 8<<10), make([]byte, unix.CmsgSpace(8*4))
+func receive(c *net.UnixConn) (Message, error) { return receiveInto(c, make([]byte, 8<<10), 8) }
+
+func receiveInto(c *net.UnixConn, buf []byte, files int) (Message, error) {
+	oob := make([]byte, unix.CmsgSpace(files*4))
 	n, oobn, _, _, err := c.ReadMsgUnix(buf, oob)
 	if errors.Is(err, unix.ECONNRESET) { // Linux says that once, before what the peer had sent
 		n, oobn, _, _, err = c.ReadMsgUnix(buf, oob)

@@ -12,13 +12,17 @@ import (
 // tell sends a generation a message with n descriptors.
 func tell(t *testing.T, to *net.UnixConn, n int, text string) {
 	t.Helper()
-	var rights []byte
-	if n > 0 {
-		rights = unix.UnixRights(make([]int, n)...)
-	}
-	if _, _, err := to.WriteMsgUnix([]byte(text), rights, nil); err != nil {
+	if _, _, err := to.WriteMsgUnix([]byte(text), rightsOf(n), nil); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// rightsOf is a control message with n descriptors.
+func rightsOf(n int) []byte {
+	if n == 0 {
+		return nil
+	}
+	return unix.UnixRights(make([]int, n)...)
 }
 
 // What the supervisor says comes in order and with its descriptors. The end of the supervisor is heard after that; it is known

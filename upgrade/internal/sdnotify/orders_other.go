@@ -10,3 +10,7 @@ import (
 func receive(*net.UnixConn) (Message, error) { return Message{}, errors.ErrUnsupported }
 
 func hungUp(uintptr) bool { return true }
+
+func receiveInto(*net.UnixConn, []byte, int) (Message, error) {
+	return Message{}, errors.ErrUnsupported
+}

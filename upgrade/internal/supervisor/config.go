@@ -75,7 +75,7 @@ func withoutPrivate(env []string) []string {
 	for _, v := range env {
 		name, _, _ := strings.Cut(v, "=")
 		switch name {
-		case process.Sentinel, sdnotify.NotifyEnv, sdnotify.ChannelEnv, sdnotify.SupervisedEnv, sdnotify.WatchdogEnv, "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID",
+		case process.Sentinel, sdnotify.NotifyEnv, sdnotify.ChannelEnv, sdnotify.SocketsEnv, sdnotify.SupervisedEnv, sdnotify.WatchdogEnv, "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID",
 			generationEnv, outcomeEnv:
 		default:
 			out = append(out, v)

@@ -49,6 +49,9 @@ func (s *supervisor) hear(g *generation, m *sdnotify.Message) {
 	if m.Has(sdnotify.WordRemove) && !g.left {
 		s.store.remove(m.Value(sdnotify.WordName))
 	}
+	if m.Has(sdnotify.WordReceived) {
+		s.pass(g)
+	}
 	if m.Has(sdnotify.WordCandidate) {
 		s.announced(g, m)
 	}

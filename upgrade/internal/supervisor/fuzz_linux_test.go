@@ -17,7 +17,7 @@ func FuzzChannel(f *testing.F) {
 	for _, text := range []string{
 		sdnotify.WordCandidate, sdnotify.WordReady + "\n" + sdnotify.WordPID + "1\n" + sdnotify.WordGeneration + "9",
 		sdnotify.WordStore + "\n" + sdnotify.WordName + "x", sdnotify.WordRemove + "\n" + sdnotify.WordName + "x",
-		sdnotify.WordExtend + "99999999999999999999", sdnotify.WordHandedOver, sdnotify.WordOrphan, sdnotify.WordStopping, sdnotify.WordAlive, "\n=\n\x00",
+		sdnotify.WordExtend + "99999999999999999999", sdnotify.WordHandedOver, sdnotify.WordOrphan, sdnotify.WordReceived, sdnotify.WordStopping, sdnotify.WordAlive, "\n=\n\x00",
 	} {
 		for who := range byte(3) {
 			f.Add(who, []byte(text), uint8(4))

@@ -75,7 +75,9 @@ func (b *inbox) next() (sdnotify.Message, bool) {
 }
 
 // send says something to the generation, with files, which stay the caller's. It does not wait.
-func (b *inbox) send(files []*os.File, lines ...string) error {
+func (b *inbox) send(files []*os.File, lines ...string) error { return send(b.file, files, lines...) }
+
+func send(channel *os.File, files []*os.File, lines ...string) error {
 	fds := make([]int, len(files))
 	for i, f := range files {
 		fds[i] = int(sys.FD(f))
@@ -85,7 +87,7 @@ func (b *inbox) send(files []*os.File, lines ...string) error {
 		rights = unix.UnixRights(fds...)
 	}
 	text := []byte(strings.Join(lines, "\n"))
-	return unix.Sendmsg(int(sys.FD(b.file)), text, rights, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+	return unix.Sendmsg(int(sys.FD(channel)), text, rights, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
 }
 
 // store holds descriptors by name for the next process.

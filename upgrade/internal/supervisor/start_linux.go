@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -23,7 +24,14 @@ func (s *supervisor) start(out *Report) error {
 	if err != nil {
 		return err
 	}
-	pid, err := s.exec(s.last, number, theirs, out)
+	var p *passing
+	pid, err := 0, error(nil)
+	if s.last.TakesSockets() {
+		p, err = s.queue(ours)
+	}
+	if err == nil {
+		pid, err = s.exec(s.last, number, theirs, p, out)
+	}
 	theirs.Close()
 	if err != nil {
 		ours.Close()
@@ -36,7 +44,7 @@ func (s *supervisor) start(out *Report) error {
 		return err
 	}
 	g := s.follow(proc, ours)
-	g.number, g.version, g.isMain = number, s.last.Version, true
+	g.number, g.version, g.isMain, g.passing = number, s.last.Version, true, p
 	if out != nil {
 		g.due = time.Now().Add(s.opts.Timeout)
 	}
@@ -59,7 +67,7 @@ func (s *supervisor) nextNumber() int {
 	return number
 }
 
-func (s *supervisor) exec(b *process.Build, number int, channel *os.File, out *Report) (int, error) {
+func (s *supervisor) exec(b *process.Build, number int, channel *os.File, p *passing, out *Report) (int, error) {
 	files := []uintptr{process.StdFD(0), process.StdFD(1), process.StdFD(2)}
 	env := append([]string{generationEnv + "=" + strconv.Itoa(number)}, b.Env...)
 	if s.opts.Watchdog > 0 {
@@ -72,18 +80,22 @@ func (s *supervisor) exec(b *process.Build, number int, channel *os.File, out *R
 		}
 		env = append(env, outcomeEnv+"="+string(why))
 	}
-	held, done, err := s.held()
-	if err != nil {
-		return 0, err
-	}
-	defer done()
-	var names []string
-	for _, k := range held {
-		names = append(names, k.name)
-		files = append(files, sys.FD(k.file))
-	}
-	if len(held) > 0 {
-		env = append(env, "LISTEN_FDS="+strconv.Itoa(len(held)), "LISTEN_FDNAMES="+strings.Join(names, ":"))
+	if p != nil {
+		env = append(env, sdnotify.SocketsEnv+"="+strconv.Itoa(p.total))
+	} else { // a script, or a program that does not take them from its channel
+		held, done, err := s.held()
+		if err != nil {
+			return 0, err
+		}
+		defer done()
+		var names []string
+		for _, k := range held {
+			names = append(names, k.name)
+			files = append(files, sys.FD(k.file))
+		}
+		if len(held) > 0 {
+			env = append(env, "LISTEN_FDS="+strconv.Itoa(len(held)), "LISTEN_FDNAMES="+strings.Join(names, ":"))
+		}
 	}
 	env = append(env, sdnotify.ChannelEnv+"="+strconv.Itoa(len(files)))
 	files = append(files, sys.FD(channel))
@@ -123,16 +135,15 @@ func above(files []uintptr) int {
 	return highest + len(files) + 2
 }
 
-// held is what the next process gets: the sockets, and what its Rollback would go back to.
+// held is what the next process gets: what its Rollback would go back to, and the sockets.
 func (s *supervisor) held() (all []kept, done func(), err error) {
-	all = append(all, s.store.all...)
 	if s.before == nil {
-		return all, func() {}, nil
+		return slices.Clone(s.store.all), func() {}, nil
 	}
 	args, err := state.WriteBuild(s.before)
 	if err != nil {
 		return nil, nil, err
 	}
 	all = append(all, kept{name: previousExe, file: s.before.Exe}, kept{name: previousArgs, file: args})
-	return all, func() { args.Close() }, nil
+	return append(all, s.store.all...), func() { args.Close() }, nil
 }

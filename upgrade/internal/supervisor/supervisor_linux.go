@@ -2,6 +2,7 @@
 // reaps, passes signals on, holds the listening sockets, and starts the last committed build again after a crash.
 //
 //	supervisor_linux.go  the loop, signals, and the processes that are followed
+//	passing_linux.go     how a generation gets the sockets that are held
 //	start_linux.go       how a generation is started, and which processes may become one
 //	inbox_linux.go       what generations send on their channels, and the sockets that are held
 //	reserve_linux.go    descriptors that are kept for what generations send
@@ -87,6 +88,7 @@ type generation struct {
 	goneDue  time.Time // when an orphan that was dismissed must have ended; zero: no limit
 	silent   time.Time // when the watchdog ends it; zero: never
 	barks    int
+	passing  *passing       // what it has not got yet of the sockets that are held; nil: nothing
 	build    *process.Build // what was announced; nil: what the supervisor has started, or a build that it remembers by now
 
 	status unix.WaitStatus

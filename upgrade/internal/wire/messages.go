@@ -157,7 +157,7 @@ type WelcomeBody struct {
 	From  string       `json:"from,omitempty"`  // version of the old process
 	Paths []SocketName `json:"paths,omitempty"` // of the unix sockets that are files at exec
 
-	Stored []string `json:"stored,omitempty"` // names of the sockets that a service manager keeps
+	Stored []string `json:"stored,omitempty"` // names of the sockets that a service manager keeps, if they came as files at exec
 }
 
 // PreparedBody says what the candidate needs before it may accept.

@@ -1,0 +1,84 @@
+package sdnotify
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"time"
+
+	"github.com/midair-go/midair/internal/sys"
+)
+
+// The supervisor gives the sockets that it holds to a process that it starts over the channel, and not as files at exec: a
+// helper that was started before upgrade.New cannot have inherited them, and there may be more than an environment can name.
+const (
+	// SocketsMost is how many descriptors one message carries: the kernel's limit (SCM_MAX_FD).
+	SocketsMost = 253
+	// SocketsText is how long the names in one message may be together: it fits into a socket's buffer.
+	SocketsText = 48 << 10
+
+	socketsLimit = 10 * time.Second // between two messages
+)
+
+// TakePassed returns the sockets that the supervisor has given to this process, named, once. The caller closes them. The error
+// is that some are missing: the process could not serve what the supervisor holds for it.
+func (n *Notifier) TakePassed() ([]*os.File, error) {
+	if n == nil {
+		return nil, nil
+	}
+	files := n.passed
+	n.passed = nil
+	return files, n.failed
+}
+
+// receiveSockets receives that many sockets.
+func receiveSockets(c *net.UnixConn, total int) (all []*os.File, err error) {
+	defer func() {
+		if err != nil {
+			Message{Files: all}.Close()
+			all, err = nil, fmt.Errorf("the sockets that the supervisor holds: %w", err)
+		}
+	}()
+	buf := make([]byte, SocketsText+SocketsMost*(len(WordName)+1)+len(WordSockets))
+	for {
+		if err := c.SetReadDeadline(time.Now().Add(socketsLimit)); err != nil {
+			return all, err
+		}
+		m, err := receiveInto(c, buf, SocketsMost)
+		if err != nil {
+			return all, err
+		}
+		some, err := m.named()
+		all = append(all, some...)
+		switch {
+		case err != nil:
+			return all, err
+		case len(all) >= total:
+			return all, c.SetReadDeadline(time.Time{})
+		}
+		if _, err := c.Write([]byte(WordReceived)); err != nil {
+			return all, err
+		}
+	}
+}
+
+// named returns the sockets in a message under their names. A name never goes without its socket, nor a socket without its name.
+func (m Message) named() (files []*os.File, err error) {
+	defer m.Close()
+	names := m.Values(WordName)
+	if !m.Has(WordSockets) || len(names) == 0 {
+		return nil, fmt.Errorf("a message of another kind has come: %.100q", m.Lines)
+	}
+	if len(m.Files) != len(names) {
+		return nil, fmt.Errorf("%d of %d have come: raise the limit of open files (ulimit -n, LimitNOFILE)", len(m.Files), len(names))
+	}
+	for i, f := range m.Files {
+		fd, err := sys.DupFD(int(sys.FD(f)))
+		if err != nil {
+			return files, err
+		}
+		f.Close() // at once: there may be many
+		files = append(files, os.NewFile(uintptr(fd), names[i]))
+	}
+	return files, nil
+}

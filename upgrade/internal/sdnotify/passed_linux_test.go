@@ -1,0 +1,154 @@
+package sdnotify
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/midair-go/midair/internal/sys"
+	"github.com/midair-go/midair/internal/testutil"
+)
+
+// startedWith is a notifier of a process that the supervisor has started with sockets, and what the supervisor does.
+func startedWith(t *testing.T, sockets int, supervisor func(c *net.UnixConn)) *Notifier {
+	t.Helper()
+	ours, theirs, err := sys.SocketPair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := net.FileConn(theirs)
+	if err := errors.Join(err, theirs.Close()); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		supervisor(c.(*net.UnixConn))
+	}()
+	n := blank(slog.New(slog.DiscardHandler))
+	n.supervised = true
+	go n.run() // ends with Close
+	if err := n.attach(ours, sockets); err != nil {
+		t.Fatal(err)
+	}
+	<-done
+	t.Cleanup(func() { n.Close(); c.Close() })
+	return n
+}
+
+func socketsText(names ...string) string {
+	return WordSockets + "\n" + WordName + strings.Join(names, "\n"+WordName)
+}
+
+// The sockets come under their names, as many as were announced, and each message is asked for when the one before is there.
+func TestSocketsOfTheSupervisorAreTaken(t *testing.T) {
+	before := len(testutil.OpenFDs())
+	n := startedWith(t, 5, func(c *net.UnixConn) {
+		for i, names := range [][]string{{"a", "b"}, {"c"}, {"d", "e"}} {
+			if i > 0 {
+				if got := read(t, c); got != WordReceived {
+					t.Errorf("before message %d it says %q", i, got)
+				}
+			}
+			tell(t, c, len(names), socketsText(names...))
+		}
+		tell(t, c, 0, WordConfirmed) // the next thing that is said is a message like any other
+	})
+	files, err := n.TakePassed()
+	var names []string
+	for _, f := range files {
+		names = append(names, f.Name())
+		f.Close()
+	}
+	if err != nil || !slices.Equal(names, []string{"a", "b", "c", "d", "e"}) {
+		t.Errorf("%q, %v", names, err)
+	}
+	if again, err := n.TakePassed(); len(again) != 0 || err != nil {
+		t.Errorf("a second time: %d, %v", len(again), err)
+	}
+	if m := <-n.Heard(); !m.Has(WordConfirmed) {
+		t.Errorf("%q", m.Lines)
+	}
+	if now := len(testutil.OpenFDs()); now > before+2 { // the two ends of the channel
+		t.Errorf("%d descriptors are open, and were %d before", now, before)
+	}
+}
+
+// One socket that is missing, or one too many, is an error with both counts, and nothing is taken.
+func TestMissingSocketIsAnError(t *testing.T) {
+	for name, c := range map[string]struct {
+		files int
+		text  string
+		want  string
+	}{
+		"no room for one": {1, socketsText("a", "b"), "1 of 2 have come: raise the limit of open files"},
+		"one too many":    {2, socketsText("a"), "2 of 1 have come"},
+		"something else":  {1, WordDismissed, "of another kind"},
+		"no names":        {1, WordSockets, "of another kind"},
+	} {
+		before := len(testutil.OpenFDs())
+		n := startedWith(t, 2, func(to *net.UnixConn) { tell(t, to, c.files, c.text) })
+		files, err := n.TakePassed()
+		if len(files) != 0 || err == nil || !strings.Contains(err.Error(), "the sockets that the supervisor holds: "+c.want) && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %d, %v", name, len(files), err)
+		}
+		if now := len(testutil.OpenFDs()); now > before+2 {
+			t.Errorf("%s: %d descriptors are open, and were %d before", name, now, before)
+		}
+	}
+	n := startedWith(t, 2, func(to *net.UnixConn) { tell(t, to, 1, socketsText("a")); read(t, to); to.Close() })
+	if files, err := n.TakePassed(); len(files) != 0 || err == nil {
+		t.Errorf("the supervisor dies: %d, %v", len(files), err)
+	}
+}
+
+// The most that one message carries fits into it.
+func TestMostSocketsFitIntoAMessage(t *testing.T) {
+	var names []string
+	for i := range SocketsMost {
+		names = append(names, fmt.Sprint(i, strings.Repeat("x", SocketsText/SocketsMost-3)))
+	}
+	n := startedWith(t, SocketsMost, func(c *net.UnixConn) { tell(t, c, SocketsMost, socketsText(names...)) })
+	files, err := n.TakePassed()
+	if err != nil || len(files) != SocketsMost || files[SocketsMost-1].Name() != names[SocketsMost-1] {
+		t.Errorf("%d, %v", len(files), err)
+	}
+	for _, f := range files {
+		f.Close()
+	}
+}
+
+// The supervisor may say anything to a process that waits for its sockets, with any descriptors: nothing panics or hangs, no
+// descriptor stays open, and only as many sockets as were announced, or none, are taken.
+func FuzzSockets(f *testing.F) {
+	for _, text := range []string{socketsText("a"), socketsText("a") + "\n\n" + socketsText("b", "c"), WordDismissed, WordSockets, "\n=\n\x00"} {
+		f.Add(uint8(1), text, uint8(1))
+		f.Add(uint8(3), text, uint8(2))
+	}
+	f.Fuzz(func(t *testing.T, total uint8, said string, nfiles uint8) {
+		before := len(testutil.OpenFDs())
+		n := startedWith(t, int(total%5), func(c *net.UnixConn) {
+			for text := range strings.SplitSeq(said, "\n\n") {
+				if len(text) > 0 {
+					_, _, _ = c.WriteMsgUnix([]byte(text), rightsOf(int(nfiles%6)), nil) // it may have gone
+				}
+			}
+			c.CloseWrite()
+		})
+		files, err := n.TakePassed()
+		if (err == nil) != (len(files) >= int(total%5)) || err != nil && len(files) > 0 {
+			t.Errorf("%d of %d, %v", len(files), total%5, err)
+		}
+		for _, file := range files {
+			file.Close()
+		}
+		n.Close()
+		if now := len(testutil.OpenFDs()); now > before+1 {
+			t.Errorf("%d descriptors are open, and were %d before", now, before)
+		}
+	})
+}
