@@ -77,7 +77,7 @@ func newAttempt(ctx context.Context, u *Upgrader, m mode) *attempt {
 
 // run ends with nil when another process serves or a rehearsal went well, and with an *Error otherwise.
 func (a *attempt) run() {
-	ctx, end := a.u.tel.begin(a.ctx, a.mode, a.u.generation)
+	ctx, end := a.u.tel.begin(a.ctx, a.mode.String(), a.mode.done(), a.u.generation)
 	a.u.reserveOutcome()
 	err := a.steps(ctx)
 	if err != nil {

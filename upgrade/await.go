@@ -318,3 +318,35 @@ func (a *attempt) isReadyEarly() bool {
 		return false
 	}
 }
+
+// unlessMore holds an early welcome back while there are sockets to send: they come first.
+func (a *attempt) unlessMore(over <-chan struct{}) <-chan struct{} {
+	if len(a.child.passing.rest) > 0 {
+		return nil
+	}
+	return over
+}
+
+// more sends the next sockets to a candidate that has taken those before.
+func (a *attempt) more(f wire.Frame) error {
+	var took wire.ListenersBody
+	if err := f.Decode(&took); err != nil {
+		return err
+	}
+	s := a.child.passing
+	if took.Total != s.sent || len(s.rest) == 0 {
+		return s.counted(took.Total)
+	}
+	atStep("old.taken")
+	err := a.child.Queued(func() error { return s.next(a.child.link.Send) })
+	if errors.Is(err, os.ErrProcessDone) || wire.Gone(err) {
+		return nil // its end is the reason
+	}
+	return err
+}
+
+// tookAll notes that the candidate has its sockets, and needs this process for none of them.
+func (a *attempt) tookAll() {
+	a.child.Took()
+	a.child.passing.close()
+}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/midair-go/midair/internal/process"
 	"github.com/midair-go/midair/internal/sys"
@@ -79,6 +80,12 @@ func (u *Upgrader) startChild(p process.Program) (_ *child, err error) {
 		atStep("old.announced")
 	}
 	return child, nil
+}
+
+// warnOfHolder says that a candidate holds the listening sockets although nobody has looked at it yet.
+func (u *Upgrader) warnOfHolder(p process.Program, pid, sockets int) {
+	u.log.Warn("upgrade: the file does not say that its program takes the listening sockets from the control socket, so what it starts holds them from now on",
+		"executable", p.Name(), "candidate", pid, "sockets", sockets, "since", time.Now())
 }
 
 // announceChild tells the supervisor of a started process, and returns the end of its channel.

@@ -9,7 +9,7 @@ func NewUnsupported(opts Options) (*Upgrader, error) {
 	if err != nil {
 		return nil, err
 	}
-	tel, err := newTelemetry(o)
+	tel, err := newTelemetry(o.MeterProvider, o.TracerProvider)
 	if err != nil {
 		return nil, err
 	}

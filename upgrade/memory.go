@@ -1,6 +1,7 @@
 package upgrade
 
 import (
+	"log/slog"
 	"os"
 	"time"
 
@@ -14,19 +15,22 @@ import (
 // to wait for that.
 const memoryDelay = time.Second
 
-// sparedByOOM ends what was asked of the kernel for a candidate: from here on this process is the one to be spared.
-func (r *runner) sparedByOOM() {
+// memory is the look at what is killed first. The zero value is ready.
+type memory struct{ stop func() }
+
+// spare ends what was asked of the kernel for a candidate: from here on this process is the one to be spared.
+func (m *memory) spare(log *slog.Logger) {
 	restored, err := process.RestoreOOM()
 	if err != nil {
-		r.u.log.Warn("upgrade: if memory runs out this service is killed first, and later generations too, until it is started "+
+		log.Warn("upgrade: if memory runs out this service is killed first, and later generations too, until it is started "+
 			"again or root writes the value to /proc/PID/oom_score_adj", "pid", os.Getpid(), "err", err)
 	}
 	if !restored {
 		return
 	}
 	end, done := make(chan struct{}), make(chan struct{})
-	r.stopMemory = func() { close(end); <-done }
-	go func() { // ends after the delay, or with stopMemory
+	m.stop = func() { close(end); <-done }
+	go func() { // ends after the delay, or with end
 		defer close(done)
 		select {
 		case <-time.After(memoryDelay):
@@ -34,15 +38,15 @@ func (r *runner) sparedByOOM() {
 			return
 		}
 		if pids := process.KilledFirst(); len(pids) > 0 {
-			r.u.log.Warn("upgrade: if memory runs out, processes that this one started as a candidate are killed first: their "+
+			log.Warn("upgrade: if memory runs out, processes that this one started as a candidate are killed first: their "+
 				"oom_score_adj stays 1000 unless they change it", "pids", pids)
 		}
 	}()
 }
 
-// forgetMemory ends the look at other processes: Run returns after its last goroutine.
-func (r *runner) forgetMemory() {
-	if r.stopMemory != nil {
-		r.stopMemory()
+// end ends the look at other processes: Run returns after its last goroutine.
+func (m *memory) end() {
+	if m.stop != nil {
+		m.stop()
 	}
 }

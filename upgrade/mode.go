@@ -21,6 +21,14 @@ func (m mode) String() string {
 	return [...]string{"upgrade", "upgrade", "restart", "rehearsal", "rollback", "restart"}[m]
 }
 
+// done is what an attempt has done that went well.
+func (m mode) done() string {
+	if m == modeRehearsal {
+		return "rehearsed"
+	}
+	return "committed"
+}
+
 // judged reports whether the program's judges are asked: what brings back a build that was good must not depend on them.
 func (m mode) judged() bool { return m != modeRollback && m != modeRevive }
 

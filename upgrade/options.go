@@ -117,6 +117,13 @@ type Options struct {
 	TracerProvider trace.TracerProvider
 }
 
+// What Options.Supervisor may be.
+const (
+	superviseAsFirst = "pid1"
+	superviseAlways  = "always"
+	superviseNever   = "never"
+)
+
 // withDefaults returns the options with their defaults, or an error that names the field that makes no sense.
 func (o Options) withDefaults() (Options, error) {
 	for name, negative := range map[string]bool{

@@ -35,7 +35,7 @@ func (r *runner) orphaned() {
 			return
 		}
 		r.u.log.Warn("upgrade: the old process has died after it took this one back: starting anew")
-		r.sparedByOOM() // what is started inherits the value
+		r.memory.spare(r.u.log) // what is started inherits the value
 		r.begin(newAttempt(context.Background(), r.u, modeRevive), nil)
 	}
 }

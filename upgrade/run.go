@@ -71,7 +71,7 @@ type runner struct {
 	giveUp   func()     // stops acquiring
 	extended time.Time  // when more time was asked for
 
-	stopMemory func() // ends what sparedByOOM has begun; nil if it has not
+	memory memory // which process is killed when it runs out
 }
 
 // Run serves until ctx ends, a signal says so, serve returns, or another generation has taken over, and returns what
@@ -123,7 +123,7 @@ func (r *runner) run(ctx context.Context, serve func(context.Context) error) err
 	defer close(u.ended) // also in a panic: main's deferred Close must not wait for a loop that has ended
 	r.loop(ctx, sig)
 	stopChecks()
-	r.forgetMemory()
+	r.memory.end()
 	r.rest()
 	r.finish()
 	sig.stop()

@@ -1,8 +1,8 @@
 package upgrade
 
 import (
-	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"time"
 
@@ -71,65 +71,35 @@ func (s *passing) counted(got int) error {
 		got, s.total, process.FirstPassed)
 }
 
-// unlessMore holds an early welcome back while there are sockets to send: they come first.
-func (a *attempt) unlessMore(over <-chan struct{}) <-chan struct{} {
-	if len(a.child.passing.rest) > 0 {
-		return nil
-	}
-	return over
+// taken is what a candidate has found in its control socket.
+type taken struct {
+	sockets *listener.Received
+	got     int        // how many sockets that is
+	kept    []string   // the names under which a service manager may keep them
+	early   wire.Frame // the old process's answer to hello, if that came first: somebody else has read what should have come before
 }
 
-// more sends the next sockets to a candidate that has taken those before.
-func (a *attempt) more(f wire.Frame) error {
-	var took wire.ListenersBody
-	if err := f.Decode(&took); err != nil {
-		return err
-	}
-	s := a.child.passing
-	if took.Total != s.sent || len(s.rest) == 0 {
-		return s.counted(took.Total)
-	}
-	atStep("old.taken")
-	err := a.child.Queued(func() error { return s.next(a.child.link.Send) })
-	if errors.Is(err, os.ErrProcessDone) || wire.Gone(err) {
-		return nil // its end is the reason
-	}
-	return err
-}
-
-// tookAll notes that the candidate has its sockets, and needs this process for none of them.
-func (a *attempt) tookAll() {
-	a.child.Took()
-	a.child.passing.close()
-}
-
-// warnOfHolder says that a candidate holds the listening sockets although nobody has looked at it yet.
-func (u *Upgrader) warnOfHolder(p process.Program, pid, sockets int) {
-	u.log.Warn("upgrade: the file does not say that its program takes the listening sockets from the control socket, so what it starts holds them from now on",
-		"executable", p.Name(), "candidate", pid, "sockets", sockets, "since", time.Now())
-}
-
-// takeSockets takes what waits in the control socket, on the candidate's side. It returns how many sockets there are, and the
-// old process's answer to hello if that comes first: somebody else has read what should have come before.
-func (u *Upgrader) takeSockets() (got int, early wire.Frame, err error) {
-	all := listener.NewReceived()
-	late := time.NewTimer(u.opts.Timeout)
+// takeSockets takes what waits in the control socket, on the candidate's side.
+func takeSockets(parent *wire.Link, timeout time.Duration, log *slog.Logger) (t taken, err error) {
+	t.sockets = listener.NewReceived()
+	late := time.NewTimer(timeout)
 	defer late.Stop()
 	for total := 0; ; {
 		select {
 		case <-late.C:
-			return got, early, fmt.Errorf("the old process did not send its listening sockets within %v", u.opts.Timeout)
-		case f, ok := <-u.parent.Frames:
+			return t, fmt.Errorf("the old process did not send its listening sockets within %v", timeout)
+		case f, ok := <-parent.Frames:
 			switch {
-			case !ok && u.parent.Broken != nil:
-				return got, early, u.parent.Broken
+			case !ok && parent.Broken != nil:
+				return t, parent.Broken
 			case !ok: // the old process has died: what there is has to do
-				if got < total {
-					u.log.Warn("upgrade: the old process has died before all of its listening sockets had come", "came", got, "of", total)
+				if t.got < total {
+					log.Warn("upgrade: the old process has died before all of its listening sockets had come", "came", t.got, "of", total)
 				}
-				return got, early, nil
+				return t, nil
 			case f.Kind == wire.KindWelcome || f.Kind == wire.KindAbort:
-				return got, f, nil
+				t.early = f
+				return t, nil
 			case f.Kind != wire.KindListeners:
 				f.Close()
 				continue
@@ -137,23 +107,22 @@ func (u *Upgrader) takeSockets() (got int, early wire.Frame, err error) {
 			var body wire.ListenersBody
 			if err := f.Decode(&body); err != nil {
 				f.Close()
-				return got, early, err
+				return t, err
 			}
 			if total = body.Total; total == 0 { // they are files at exec
 				f.Close()
-				return 0, early, nil
+				return t, nil
 			}
 			for _, n := range body.Names { // a service manager may keep them; it forgets those that this version does not open
-				u.inherited = append(u.inherited, sdnotify.StoreName(n.Kind, n.Network, n.Addr))
+				t.kept = append(t.kept, sdnotify.StoreName(n.Kind, n.Network, n.Addr))
 			}
-			all.Add(body.Names, f.Files)
-			u.listeners.Receive(all)
+			t.sockets.Add(body.Names, f.Files)
 			short := len(f.Files) < len(body.Names)
-			if got = all.Len(); got >= total || short || len(body.Names) == 0 {
-				return got, early, nil
+			if t.got = t.sockets.Len(); t.got >= total || short || len(body.Names) == 0 {
+				return t, nil
 			}
 			atStep("new.took")
-			_ = u.parent.Send(wire.KindListeners, wire.ListenersBody{Total: got}) // a dead old process is heard of next
+			_ = parent.Send(wire.KindListeners, wire.ListenersBody{Total: t.got}) // a dead old process is heard of next
 		}
 	}
 }

@@ -80,7 +80,7 @@ func (r *runner) becomeMain() {
 	}
 	u.listeners.UnlinkOnClose(true)
 	u.listeners.Open(true)
-	r.sparedByOOM()
+	r.memory.spare(r.u.log)
 	atStep("new.commit")
 	if u.tf != nil {
 		if err := u.tf.Ready(); err != nil && !r.alone {

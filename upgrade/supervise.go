@@ -9,13 +9,6 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/supervisor"
 )
 
-// What Options.Supervisor may be.
-const (
-	superviseAsFirst = "pid1"
-	superviseAlways  = "always"
-	superviseNever   = "never"
-)
-
 // Supervise makes this process the supervisor of the service, which runs as a child of it, the same program with the
 // same arguments, and as that child's upgrades. It keeps its pid, and so the container that it is process 1 of, the
 // terminal that it was started in, and whoever watches it; it reaps what is left behind; it passes the signals that it

@@ -32,15 +32,15 @@ type telemetry struct {
 	restarts metric.Int64Counter
 }
 
-func newTelemetry(o Options) (*telemetry, error) {
-	meter := o.MeterProvider.Meter(scope)
+func newTelemetry(meters metric.MeterProvider, tracers trace.TracerProvider) (*telemetry, error) {
+	meter := meters.Meter(scope)
 	attempts, err1 := meter.Int64Counter(metricAttempts,
 		metric.WithDescription("Upgrades that this process has tried, by outcome."), metric.WithUnit("{upgrade}"))
 	duration, err2 := meter.Float64Histogram(metricDuration,
 		metric.WithDescription("How long upgrades took from their start to commit or failure."), metric.WithUnit("s"))
 	restarts, err3 := meter.Int64Counter(metricRestarts,
 		metric.WithDescription("Starts of this service after a crash, by the supervisor."), metric.WithUnit("{restart}"))
-	return &telemetry{o.TracerProvider.Tracer(scope), meter, attempts, duration, restarts}, errors.Join(err1, err2, err3)
+	return &telemetry{tracers.Tracer(scope), meter, attempts, duration, restarts}, errors.Join(err1, err2, err3)
 }
 
 // watch reports whether the supervisor lives: state is alive or dead, as in Status. The function that it returns ends that.
@@ -64,18 +64,18 @@ func (t *telemetry) watch(state func() string) (stop func(), err error) {
 	return func() { _ = reg.Unregister() }, nil // nothing to be done about what stays registered
 }
 
-// begin opens the span of an attempt; the function that it returns closes it.
-func (t *telemetry) begin(ctx context.Context, m mode, generation int) (context.Context, func(error)) {
-	started, kind := time.Now(), attribute.String("kind", m.String())
+// begin opens the span of an attempt; the function that it returns closes it. good is the outcome if there is no error.
+func (t *telemetry) begin(ctx context.Context, kindOf, good string, generation int) (context.Context, func(error)) {
+	started, kind := time.Now(), attribute.String("kind", kindOf)
 	ctx, span := t.tracer.Start(ctx, spanUpgrade, trace.WithAttributes(attribute.Int("midair.generation", generation), kind))
 	return ctx, func(err error) {
-		set := metric.WithAttributes(attribute.String("outcome", outcome(m, err)), kind)
+		set := metric.WithAttributes(attribute.String("outcome", outcome(good, err)), kind)
 		t.attempts.Add(ctx, 1, set)
 		t.duration.Record(ctx, time.Since(started).Seconds(), set)
 		if err != nil {
 			span.SetStatus(codes.Error, err.Error())
 		}
-		span.SetAttributes(attribute.String("outcome", outcome(m, err)))
+		span.SetAttributes(attribute.String("outcome", outcome(good, err)))
 		span.End()
 	}
 }
@@ -84,12 +84,10 @@ func (t *telemetry) phase(ctx context.Context, p Phase) {
 	trace.SpanFromContext(ctx).AddEvent(string(p))
 }
 
-func outcome(m mode, err error) string {
+func outcome(good string, err error) string {
 	switch {
-	case err == nil && m == modeRehearsal:
-		return "rehearsed"
 	case err == nil:
-		return "committed"
+		return good
 	case errors.Is(err, ErrAborted):
 		return "aborted"
 	}

@@ -74,7 +74,7 @@ func (o *recordObserver) ObserveInt64(_ metric.Int64Observable, v int64, _ ...me
 // The gauge says at each look whether the supervisor lives, until the process ends.
 func TestDeadSupervisorIsAMetric(t *testing.T) {
 	r, o := &recorder{}, &recordObserver{}
-	tel, err := newTelemetry(Options{MeterProvider: recordMeters{r: r}, TracerProvider: recordTracers{r: r}})
+	tel, err := newTelemetry(recordMeters{r: r}, recordTracers{r: r})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,7 +141,7 @@ func TestUpgradeIsReported(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tel, err := newTelemetry(o)
+	tel, err := newTelemetry(o.MeterProvider, o.TracerProvider)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -155,7 +155,7 @@ func TestUpgradeIsReported(t *testing.T) {
 	if strings.Join(r.events, " ") != "start" || r.ended != 1 || r.status != codes.Error || strings.Join(r.outcomes, " ") != "failed" {
 		t.Fatalf("events %v, %d spans ended, status %v, outcomes %v", r.events, r.ended, r.status, r.outcomes)
 	}
-	if outcome(modeUpgrade, ErrAborted) != "aborted" || outcome(modeRollback, nil) != "committed" || outcome(modeRehearsal, nil) != "rehearsed" {
+	if outcome(modeUpgrade.done(), ErrAborted) != "aborted" || outcome(modeRollback.done(), nil) != "committed" || outcome(modeRehearsal.done(), nil) != "rehearsed" {
 		t.Error("outcomes have other names")
 	}
 	readme, err := os.ReadFile("../README.md")

@@ -75,9 +75,6 @@ type check struct {
 	fn   func(context.Context) error
 }
 
-// atStep is called at every step of the protocol; tests kill, stop or hold a process there.
-var atStep = func(string) {}
-
 // New begins a generation and has to come first in main: it tells whether this process replaces another one, and gets
 // listeners and state from it. It may wait for the old process, at most Options.Timeout. There can be one Upgrader in
 // a process. Call Close when it is done with.
@@ -89,7 +86,7 @@ func New(opts Options) (*Upgrader, error) {
 	if err := sdnotify.CheckFormer(); err != nil {
 		return nil, fmt.Errorf("upgrade: %w", err)
 	}
-	tel, err := newTelemetry(o)
+	tel, err := newTelemetry(o.MeterProvider, o.TracerProvider)
 	if err != nil {
 		return nil, fmt.Errorf("upgrade: %w", err)
 	}
@@ -159,17 +156,21 @@ func (u *Upgrader) join() error {
 	atStep("new.start")
 	u.parent = wire.NewLink(sock)
 	u.parent.AllowMissing(true)
-	got, early, err := u.takeSockets()
+	t, err := takeSockets(u.parent, u.opts.Timeout, u.log)
+	if t.got > 0 {
+		u.listeners.Receive(t.sockets)
+		u.inherited = t.kept
+	}
 	if err == nil {
 		atStep("new.sockets")
 		err = u.parent.Send(wire.KindHello, wire.HelloBody{
-			Min: wire.ProtocolMin, Max: wire.ProtocolMax, PID: os.Getpid(), Version: wire.Clip(u.opts.Version), Speaks: true, Listeners: got,
+			Min: wire.ProtocolMin, Max: wire.ProtocolMax, PID: os.Getpid(), Version: wire.Clip(u.opts.Version), Speaks: true, Listeners: t.got,
 		})
 	}
 	if err == nil || wire.Gone(err) { // one that is dead may have left its welcome
 		atStep("new.hello")
 		_ = u.pid.Stage() // while the old process answers; the checks say what is wrong with it
-		err = u.welcomed(early)
+		err = u.welcomed(t.early)
 	}
 	if err != nil {
 		_ = u.parent.Send(wire.KindFailed, wire.FailedBody{Phase: string(PhaseStart), Reason: wire.Clip(err.Error())}) // one that does not listen gets the exit status

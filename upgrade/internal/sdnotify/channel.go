@@ -216,3 +216,42 @@ func (n *Notifier) Announce(c Candidate) (*os.File, error) {
 	}
 	return ours, nil
 }
+
+// TakePassed returns the sockets that the supervisor has given to this process, named, once. The caller closes them. The error
+// is that some are missing: the process could not serve what the supervisor holds for it.
+func (n *Notifier) TakePassed() ([]*os.File, error) {
+	if n == nil {
+		return nil, nil
+	}
+	files := n.passed
+	n.passed = nil
+	return files, n.failed
+}
+
+// Heard returns the channel on which the messages of this library's supervisor come. It is closed when the supervisor has ended.
+// Nothing comes without the supervisor.
+func (n *Notifier) Heard() <-chan Message {
+	if n == nil {
+		return nil
+	}
+	return n.heard
+}
+
+// listen hears the supervisor until the supervisor ends, or until Close.
+func (n *Notifier) listen() {
+	defer close(n.deafened)
+	for {
+		m, err := receive(n.channel)
+		if err != nil {
+			if !n.ended() {
+				close(n.heard)
+			}
+			return
+		}
+		select {
+		case n.heard <- m:
+		case <-n.stop:
+			m.Close()
+		}
+	}
+}

@@ -1,7 +1,10 @@
 // Package sdnotify talks to the service manager: systemd, or the supervisor of this library, in systemd's notify protocol.
 //
-//	notify.go      Notifier: what a generation has to say, and the words for it
-//	orders.go      what the supervisor says, and what it gives to a process that it starts
+//	words.go       the words, in both directions
+//	notify.go      Notifier: what a generation has to say
+//	channel.go     the channel to the supervisor, and what comes on it
+//	message.go     what is said at once
+//	passed.go      the sockets that the supervisor gives to a process that it starts
 //	queue.go       how it gets there: in order, and without waiting for a manager that does not read
 //	stored.go      which sockets the manager keeps
 //	activation.go  Activation: the sockets that the manager has passed
@@ -19,39 +22,6 @@ import (
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/midair-go/midair/internal/process"
-)
-
-// The protocol of systemd's notify socket, as a service speaks it. systemd is one that listens; the other is the
-// supervisor of this library. go-systemd reads the environment (package activation) and lends the words. Its SdNotify is
-// not used: it carries no descriptors, and a manager that does not read blocks it without an end.
-//
-//	FDSTORE=1 FDNAME= FDPOLL=0      with a listening socket, to be kept for the time after a crash
-//	READY=1 MAINPID= STATUS=        this generation is the service: at the start, at a commit, when it has taken one back
-//	RELOADING=1 MONOTONIC_USEC=     an upgrade has begun
-//	EXTEND_TIMEOUT_USEC=            it, or the start, takes its time
-//	WATCHDOG=1                      the main generation's loop goes round
-//	STOPPING=1, FDSTOREREMOVE=1     the service ends: what was kept is dropped
-//
-// To our own supervisor only, over the channel of this generation (see channel.go), which systemd has no word for:
-//
-//	X_MIDAIR_CANDIDATE=1                     a candidate was started: with its pidfd, its channel, its executable and a file
-//	                                         with its arguments and environment
-//	X_MIDAIR_GENERATION= X_MIDAIR_VERSION=   with READY
-//	X_MIDAIR_HANDED_OVER=1                   this generation will not take the service back any more
-//	X_MIDAIR_ORPHAN=1                        see orders.go
-const (
-	NotifyEnv   = "NOTIFY_SOCKET"
-	WatchdogEnv = "WATCHDOG_USEC"
-
-	WordReady, WordStopping  = daemon.SdNotifyReady, daemon.SdNotifyStopping
-	wordReloading, WordAlive = daemon.SdNotifyReloading, daemon.SdNotifyWatchdog
-	WordStore, WordRemove    = "FDSTORE=1", "FDSTOREREMOVE=1"
-	WordName, WordPID        = "FDNAME=", "MAINPID="
-	WordStatus, WordExtend   = "STATUS=", "EXTEND_TIMEOUT_USEC="
-	WordCandidate            = "X_MIDAIR_CANDIDATE=1"
-	WordGeneration           = "X_MIDAIR_GENERATION="
-	WordVersion              = "X_MIDAIR_VERSION="
-	WordHandedOver           = "X_MIDAIR_HANDED_OVER=1"
 )
 
 // How long one message may wait for a manager that does not read before it is tried again, how long the commit waits

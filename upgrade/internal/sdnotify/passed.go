@@ -20,17 +20,6 @@ const (
 	socketsLimit = 10 * time.Second // between two messages
 )
 
-// TakePassed returns the sockets that the supervisor has given to this process, named, once. The caller closes them. The error
-// is that some are missing: the process could not serve what the supervisor holds for it.
-func (n *Notifier) TakePassed() ([]*os.File, error) {
-	if n == nil {
-		return nil, nil
-	}
-	files := n.passed
-	n.passed = nil
-	return files, n.failed
-}
-
 // receiveSockets receives that many sockets.
 func receiveSockets(c *net.UnixConn, total int) (all []*os.File, err error) {
 	defer func() {

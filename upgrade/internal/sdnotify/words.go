@@ -1,0 +1,54 @@
+package sdnotify
+
+import "github.com/coreos/go-systemd/v22/daemon"
+
+// The protocol of systemd's notify socket, as a service speaks it. systemd is one that listens; the other is the
+// supervisor of this library. go-systemd reads the environment (package activation) and lends the words. Its SdNotify is
+// not used: it carries no descriptors, and a manager that does not read blocks it without an end.
+//
+//	FDSTORE=1 FDNAME= FDPOLL=0      with a listening socket, to be kept for the time after a crash
+//	READY=1 MAINPID= STATUS=        this generation is the service: at the start, at a commit, when it has taken one back
+//	RELOADING=1 MONOTONIC_USEC=     an upgrade has begun
+//	EXTEND_TIMEOUT_USEC=            it, or the start, takes its time
+//	WATCHDOG=1                      the main generation's loop goes round
+//	STOPPING=1, FDSTOREREMOVE=1     the service ends: what was kept is dropped
+//
+// To our own supervisor only, over the channel of this generation (see channel.go), which systemd has no word for:
+//
+//	X_MIDAIR_CANDIDATE=1                     a candidate was started: with its pidfd, its channel, its executable and a file
+//	                                         with its arguments and environment
+//	X_MIDAIR_GENERATION= X_MIDAIR_VERSION=   with READY
+//	X_MIDAIR_HANDED_OVER=1                   this generation will not take the service back any more
+//	X_MIDAIR_ORPHAN=1                        see below
+const (
+	NotifyEnv   = "NOTIFY_SOCKET"
+	WatchdogEnv = "WATCHDOG_USEC"
+
+	WordReady, WordStopping  = daemon.SdNotifyReady, daemon.SdNotifyStopping
+	wordReloading, WordAlive = daemon.SdNotifyReloading, daemon.SdNotifyWatchdog
+	WordStore, WordRemove    = "FDSTORE=1", "FDSTOREREMOVE=1"
+	WordName, WordPID        = "FDNAME=", "MAINPID="
+	WordStatus, WordExtend   = "STATUS=", "EXTEND_TIMEOUT_USEC="
+	WordCandidate            = "X_MIDAIR_CANDIDATE=1"
+	WordGeneration           = "X_MIDAIR_GENERATION="
+	WordVersion              = "X_MIDAIR_VERSION="
+	WordHandedOver           = "X_MIDAIR_HANDED_OVER=1"
+)
+
+// What the supervisor tells a generation on its channel. To one that it starts, it gives the sockets that it holds; the first
+// message waits in the channel before the generation is executed. Later it says something only about an orphan: a candidate
+// whose old process has died before the candidate received the commit message.
+//
+//	X_MIDAIR_SOCKETS=1     with descriptors, and a line FDNAME= for each. The generation answers X_MIDAIR_RECEIVED=1 if more are
+//	                       to come: the kernel limits what a user has on the way
+//	X_MIDAIR_CONFIRMED=1   to an orphan: it is the service
+//	X_MIDAIR_DISMISSED=1   to an orphan: the build that was committed serves; with a control socket to that process
+//	X_MIDAIR_ORPHAN=1      to that process, with the other end: MAINPID=, X_MIDAIR_GENERATION= and X_MIDAIR_VERSION= are the
+//	                       orphan's. From a generation it means that this generation is an orphan
+const (
+	WordSockets   = "X_MIDAIR_SOCKETS=1"
+	WordReceived  = "X_MIDAIR_RECEIVED=1"
+	WordOrphan    = "X_MIDAIR_ORPHAN=1"
+	WordConfirmed = "X_MIDAIR_CONFIRMED=1"
+	WordDismissed = "X_MIDAIR_DISMISSED=1"
+)
