@@ -132,7 +132,7 @@ func TestAbortKeepsCountAndSide(t *testing.T) {
 	}
 }
 
-// If it is the old process that dies, the new one has the counts too.
+// If it is the old process that dies, the committed build is started again, and has the counts too, those of the candidate as well.
 func TestDeathOfTheOldKeepsCountAndSide(t *testing.T) {
 	s := startSite(t, "-soak", "1h")
 	s.release()
@@ -140,7 +140,7 @@ func TestDeathOfTheOldKeepsCountAndSide(t *testing.T) {
 	early := s.startCrowd(8)
 	_, late := s.bothServe()
 	signalPID(s.mainPID(), os.Kill)
-	s.serving(2)
+	s.serving(3) // the committed build, which the supervisor has started
 	for _, c := range []*crowd{early, late} {
 		c.pass()
 		c.mustGo("stable", "canary")
