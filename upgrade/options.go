@@ -102,9 +102,10 @@ type Options struct {
 	// Guard is how long a build must have run since its commit, or its restart, for a crash to be the first again. A
 	// build that crashes twice in a row within its Guard is replaced by the one before it. Default: 1 minute.
 	Guard time.Duration
-	// MaxRestarts is how many crashes in a row, each within Guard, are answered with a restart; the next one ends the
-	// supervisor, with the status of what has crashed. Default: 5.
-	MaxRestarts int
+	// GiveUp is how long the service may be down in a row before the supervisor ends, with the status of what has crashed:
+	// the times when no process serves, added up until one has served for Guard. Until then it holds the sockets and goes
+	// on trying, and pauses up to 10 s. Negative: it never ends because of that. Default: 5 minutes; as process 1, negative.
+	GiveUp time.Duration
 	// Watchdog is how long the main generation may be silent before it is taken for hung and ended by SIGABRT. Run
 	// keeps the main generation talking. Default: 0, none.
 	Watchdog time.Duration
@@ -129,7 +130,7 @@ func (o Options) withDefaults() (Options, error) {
 	for name, negative := range map[string]bool{
 		"Timeout": o.Timeout < 0, "AbortGrace": o.AbortGrace < 0, "StateLimit": o.StateLimit < 0,
 		"MaxGenerations": o.MaxGenerations < 0, "Silence": o.Silence < 0,
-		"Guard": o.Guard < 0, "MaxRestarts": o.MaxRestarts < 0, "Watchdog": o.Watchdog < 0,
+		"Guard": o.Guard < 0, "Watchdog": o.Watchdog < 0,
 	} {
 		if negative {
 			return o, fmt.Errorf("upgrade: Options.%s is negative: use 0 for the default", name)
@@ -152,7 +153,6 @@ func (o Options) withDefaults() (Options, error) {
 	o.Silence = max(first(o.Silence, 2*time.Second), 3*beatEvery)
 	o.Timeout = first(o.Timeout, time.Minute)
 	o.Guard = first(o.Guard, time.Minute)
-	o.MaxRestarts = first(o.MaxRestarts, 5)
 	o.AbortGrace = first(o.AbortGrace, 30*time.Second)
 	o.StateLimit = first(o.StateLimit, 64<<20)
 	if o.PIDFile != "" && !filepath.IsAbs(o.PIDFile) {

@@ -3,6 +3,7 @@ package upgrade
 import (
 	"log/slog"
 	"os"
+	"time"
 
 	"github.com/midair-go/midair/internal/process"
 	"github.com/midair-go/midair/upgrade/internal/sdnotify"
@@ -28,12 +29,17 @@ import (
 // sockets, which the supervisor holds as well, so that connections wait meanwhile and none is refused. If the crash comes
 // in an upgrade, a candidate that has received the commit message becomes the service, and nothing is started. One that has not
 // is an orphan (see Status): it serves while the committed build is started, acquires nothing, and goes when that build serves,
-// which gets its idle connections and the state of its kept values. Only if the committed build fails to start twice the
-// orphan becomes the service, and says so (Status.Uncommitted). After the first crash the restart is immediate, then it waits from 100 ms to 10 s. A build that crashes
-// twice within Options.Guard is replaced by the one that was committed before it, loudly: in the log, in Status.Last
-// (kind "crash-rollback"; "crash" is a restart) and in the metric midair.upgrade.restarts.
+// which gets its idle connections and the state of its kept values. Only if the committed build ends twice before it serves, or
+// the machine does not let it start for Options.Timeout, the orphan becomes the service, and says so (Status.Uncommitted).
 //
-// Of opts it uses Supervisor, Guard, MaxRestarts, Watchdog, Logger, Timeout (how long a process may take to serve after a
+// After the first crash the restart is immediate, then it waits from 100 ms to 10 s. A build that crashes
+// twice within Options.Guard, before it serves or after, is replaced by the one that was committed before it, loudly: in the
+// log, in Status.Last (kind "crash-rollback"; "crash" is a restart) and in the metric midair.upgrade.restarts. If that one does
+// not serve either, both are tried by turns. A start for which the machine has no process, memory or descriptor left, or whose
+// file or directory is not there, is no crash of a build. It is logged with what to do, and tried again. The supervisor ends if
+// the service is down for Options.GiveUp, or at once if the first process of all has never served.
+//
+// Of opts it uses Supervisor, Guard, GiveUp, Watchdog, Logger, Timeout (how long a process may take to serve after a
 // crash) and AbortGrace (how long older generations may drain when the main one has ended).
 func Supervise(opts Options) (code int, ok bool) {
 	sdnotify.OwnListenPID()
@@ -54,6 +60,15 @@ func Supervise(opts Options) (code int, ok bool) {
 	}
 	return supervisor.Run(supervisor.Config{
 		Version: o.Version, Timeout: o.Timeout, AbortGrace: o.AbortGrace,
-		Guard: o.Guard, MaxRestarts: o.MaxRestarts, Watchdog: o.Watchdog, Logger: o.Logger,
+		Guard: o.Guard, GiveUp: giveUp(o.GiveUp, os.Getpid()), Watchdog: o.Watchdog, Logger: o.Logger,
 	})
+}
+
+// giveUp returns the limit for the supervisor, 0 for none. Process 1 is the whole container: its end helps only if somebody
+// outside starts the container again, which the program has to say.
+func giveUp(option time.Duration, pid int) time.Duration {
+	if option == 0 && pid != 1 {
+		return 5 * time.Minute
+	}
+	return max(option, 0)
 }

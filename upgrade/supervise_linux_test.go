@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/midair-go/midair/internal/process"
 	"github.com/midair-go/midair/upgrade/internal/sdnotify"
@@ -29,5 +30,18 @@ func TestSuperviseOnlyWhereItIsWanted(t *testing.T) {
 	t.Setenv(process.Sentinel, "yes")
 	if _, ok := Supervise(Options{Supervisor: "always"}); ok {
 		t.Error("a candidate supervises")
+	}
+}
+
+// The supervisor gives up after some minutes, and as process 1 only if the program says so.
+func TestProcessOneDoesNotGiveUp(t *testing.T) {
+	for _, c := range []struct {
+		option time.Duration
+		pid    int
+		want   time.Duration
+	}{{0, 7, 5 * time.Minute}, {0, 1, 0}, {time.Hour, 7, time.Hour}, {time.Hour, 1, time.Hour}, {-1, 7, 0}, {-1, 1, 0}} {
+		if got := giveUp(c.option, c.pid); got != c.want {
+			t.Errorf("GiveUp %v as process %d: %v, want %v", c.option, c.pid, got, c.want)
+		}
 	}
 }

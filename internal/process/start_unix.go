@@ -118,9 +118,24 @@ func (l *launch) exec(p Program, env []string, life int) (int, error) {
 	pid, _, err := syscall.StartProcess(path, p.args, attr)
 	runtime.KeepAlive(l)
 	if err != nil {
-		return 0, sys.Explain(fmt.Errorf("start %s: %w", p.Name(), err))
+		return 0, ExplainStart(p.Name(), err)
 	}
 	return pid, nil
+}
+
+// ExplainStart adds the program, and what to do, to an error of its start.
+func ExplainStart(program string, err error) error {
+	err = fmt.Errorf("start %s: %w", program, err)
+	_, gone := os.Stat(startDir)
+	switch {
+	case startDir != "" && gone != nil && (errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR)):
+		return fmt.Errorf("%w: %s is where the service was started: make the directory again", err, startDir)
+	case errors.Is(err, unix.EAGAIN):
+		return fmt.Errorf("%w: raise the limit of processes and threads (ulimit -u, TasksMax, pids.max)", err)
+	case errors.Is(err, unix.EACCES):
+		return fmt.Errorf("%w: is the file executable, and its file system not mounted with noexec?", err)
+	}
+	return sys.Explain(err)
 }
 
 // executable returns how a child is to name the file that it executes. The interpreter of a script opens it once more, and finds

@@ -60,6 +60,8 @@ func explain(err error) error {
 		return fmt.Errorf("%w: raise the limit of open files (ulimit -n, LimitNOFILE)", err)
 	case errors.Is(err, unix.ETOOMANYREFS):
 		return fmt.Errorf("%w: raise the limit of open files (ulimit -n, LimitNOFILE): too many descriptors of this user are on their way between processes", err)
+	case errors.Is(err, unix.ENOMEM):
+		return fmt.Errorf("%w: raise the limit of memory (MemoryMax, memory.max, vm.overcommit_memory), or free some", err)
 	case errors.Is(err, unix.ETXTBSY):
 		return fmt.Errorf("%w: the file is still being written; write a new one and rename it", err)
 	}

@@ -389,6 +389,8 @@ func TestExplainAddsAdvice(t *testing.T) {
 		{unix.EIO, "is the file a complete program for "},
 		{unix.ETOOMANYREFS, "raise the limit of open files"},
 		{unix.ETXTBSY, "the file is still being written"},
+		{unix.EAGAIN, ""}, // a full socket, too
+		{unix.ENOMEM, "raise the limit of memory"},
 		{unix.ENOENT, ""},
 		{io.EOF, ""},
 	} {

@@ -13,13 +13,13 @@ import (
 
 // Config is what the supervisor has to know. All fields are set. See Options.
 type Config struct {
-	Version     string        // of the build that the supervisor starts first
-	Timeout     time.Duration // how long a process may take to serve after a crash
-	AbortGrace  time.Duration // how long older generations may drain when the main one has ended
-	Guard       time.Duration
-	MaxRestarts int
-	Watchdog    time.Duration // 0: none
-	Logger      *slog.Logger
+	Version    string        // of the build that the supervisor starts first
+	Timeout    time.Duration // how long a process may take to serve after a crash
+	AbortGrace time.Duration // how long older generations may drain when the main one has ended
+	Guard      time.Duration
+	GiveUp     time.Duration // 0: never
+	Watchdog   time.Duration // 0: none
+	Logger     *slog.Logger
 }
 
 // Report says why the supervisor has started a process. Its JSON is that of an Outcome.

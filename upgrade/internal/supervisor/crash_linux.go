@@ -3,7 +3,6 @@ package supervisor
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"maps"
 	"os"
 	"slices"
@@ -213,8 +212,9 @@ func (s *supervisor) lead(g *generation) {
 	if s.main != nil && s.main != g {
 		s.main.silent = time.Time{}
 	}
-	s.main, s.everMain, s.failed = g, true, 0
+	s.main, s.everMain = g, true
 	s.crashed, s.restartAt, s.heirsDue = nil, time.Time{}, time.Time{}
+	s.outage.served(now, len(s.orphans()) > 0)
 	if errors.Is(g.proc.Signal(0), unix.EPERM) {
 		s.log.Error("upgrade: supervisor: it may not signal the service, which has become another user: no signal is passed on, and nothing can be killed: "+
 			"give it CAP_KILL, or start it as that user", "pid", g.pid)
@@ -232,8 +232,10 @@ func (s *supervisor) lead(g *generation) {
 // remember keeps the build of the main generation, for the next crash.
 func (s *supervisor) remember(g *generation) {
 	b := g.build
-	if g.build = nil; b == nil { // it was started from the build that is remembered already, or it has taken the service back
-		if s.newest != nil && s.newest.parent == g && s.before != nil {
+	back := s.instead != nil
+	s.instead = nil
+	if g.build = nil; b == nil { // it was started from a build that is remembered already, or it has taken the service back
+		if s.before != nil && (back || s.newest != nil && s.newest.parent == g) {
 			s.last.Close()
 			s.last, s.before = s.before, nil
 		}
@@ -243,7 +245,7 @@ func (s *supervisor) remember(g *generation) {
 	if b.Same(s.last) {
 		s.last.Close()
 	} else {
-		s.crashes = 0 // a new build has not crashed yet
+		s.outage.crashes = 0 // a new build has not crashed yet
 		s.before.Close()
 		s.before, s.newest = s.last, g
 	}
@@ -278,16 +280,18 @@ func (s *supervisor) lost(g *generation) {
 		s.finish(g.exitCode())
 		return
 	}
-	if !g.ready {
-		s.failed++
+	now := time.Now()
+	s.crashed, g.ended = g, now
+	s.outage.begin(now)
+	if !g.ready && g != s.counted {
+		s.outage.failed++
 	}
-	s.crashed = g
 	what := "upgrade: supervisor: the main generation has ended without being told to"
 	if g.left {
 		what = "upgrade: supervisor: the main generation has handed over, and nobody has said yet that it is the service"
 	}
 	s.log.Error(what, "pid", g.pid,
-		"generation", g.number, "version", g.version, "status", g.describe(), "after", time.Since(g.since).Round(time.Millisecond))
+		"generation", g.number, "version", g.version, "status", g.describe(), "after", now.Sub(g.since).Round(time.Millisecond))
 	s.decide()
 }
 
@@ -329,7 +333,7 @@ func (s *supervisor) decide() {
 	now := time.Now()
 	heirs := s.heirs()
 	switch {
-	case len(heirs) == 0 && s.failed >= mostFailed && s.confirmOrphan():
+	case len(heirs) == 0 && s.outage.hopeless(now, s.opts.Timeout) && s.confirmOrphan():
 		s.heirsDue = now.Add(s.opts.Timeout)
 	case len(heirs) == 0:
 		s.heirsDue = time.Time{}
@@ -354,46 +358,4 @@ func (s *supervisor) heirs() (all []*generation) {
 		}
 	}
 	return all
-}
-
-// pauses are the times between crash and restart.
-var pauses = process.Backoff{First: 100 * time.Millisecond, Most: 10 * time.Second}
-
-// schedule decides when a process is started after a crash, or that none is, because there were too many in a row. restart
-// decides which build it runs.
-func (s *supervisor) schedule(now time.Time) {
-	if !s.crashed.ready || now.Sub(s.crashed.since) < s.opts.Guard {
-		s.row = s.crashes + 1
-	} else {
-		s.row = 0
-	}
-	if s.row > s.opts.MaxRestarts {
-		s.log.Error("upgrade: supervisor: too many crashes in a row: the supervisor ends", "crashes", s.row, "MaxRestarts", s.opts.MaxRestarts)
-		s.finish(s.crashed.exitCode())
-		return
-	}
-	s.restartAt = now.Add(pauses.Pause(s.row))
-}
-
-// restart starts what was committed last, or what was before it.
-func (s *supervisor) restart() {
-	s.restartAt, s.crashes = time.Time{}, s.row
-	out := &Report{
-		Kind: KindCrash, Started: time.Now(), At: time.Now(), Committed: true, From: s.crashed.version, FromPID: s.crashed.pid,
-		Reason: fmt.Sprintf("generation %d, version %s, pid %d, has ended after %v: %s", s.crashed.number, s.crashed.version,
-			s.crashed.pid, time.Since(s.crashed.since).Round(time.Millisecond), s.crashed.describe()),
-	}
-	if s.crashes >= 2 && s.before != nil {
-		out.Kind = KindFallback
-		s.log.Error("upgrade: supervisor: the build has crashed again within its guard time: back to the one before it",
-			"version", s.last.Version, "back to", s.before.Version, "Guard", s.opts.Guard)
-		s.last.Close()
-		s.last, s.before, s.crashes = s.before, nil, 0
-	}
-	if err := s.start(out); err != nil {
-		s.log.Error("upgrade: supervisor: cannot start", "err", err)
-		s.crashed.since = time.Now()
-		s.failed++
-		s.decide()
-	}
 }

@@ -21,7 +21,8 @@ func TestHeirsAreWaitedFor(t *testing.T) {
 	if s.decide(); !s.restartAt.IsZero() || !s.heirsDue.IsZero() {
 		t.Error("nothing has crashed, and something is due")
 	}
-	s.crashed = &generation{ready: true, since: time.Now()}
+	s.crashed = &generation{ready: true, since: time.Now(), ended: time.Now()}
+	s.outage.begin(time.Now())
 	g := s.heir(t)
 	begun := time.Now()
 	s.decide()

@@ -16,10 +16,8 @@ import (
 // that its build is good, and memory pressure makes that happen, since the kernel kills the bigger process first. It serves
 // meanwhile, so that nobody is refused. The build that was committed last is started beside it, with a number above both. When
 // that one serves, the two get a control socket to each other, over which idle connections and state move, and the orphan
-// goes. Only if the committed build fails twice the orphan becomes the service.
-
-// mostFailed is how often the committed build may fail to start before an orphan is the service.
-const mostFailed = 2
+// goes. Only if the committed build ends twice before it serves, or the machine does not let it start for Timeout, the orphan
+// becomes the service.
 
 // orphaned handles a candidate that says that it is an orphan.
 func (s *supervisor) orphaned(g *generation, version string) {
@@ -88,7 +86,8 @@ func (s *supervisor) confirmOrphan() bool {
 			continue
 		}
 		g.orphan = false
-		s.log.Error("upgrade: supervisor: the committed build does not start: the process that nobody has committed is the service", "pid", g.pid, "starts", s.failed)
+		s.outage.begun = time.Now() // until now it has served
+		s.log.Error("upgrade: supervisor: the committed build does not start: the process that nobody has committed is the service", "pid", g.pid)
 		return true
 	}
 	return false

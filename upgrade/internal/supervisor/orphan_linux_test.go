@@ -152,8 +152,8 @@ func TestOrphanIsConfirmedAfterTwoFailures(t *testing.T) {
 	}
 	speak(t, channel, nil, sdnotify.WordReady)
 	s.receive()
-	if s.main != orphan || s.failed != 0 {
-		t.Errorf("main %v, %d failures", s.main, s.failed)
+	if s.main != orphan || s.outage.failed != 0 {
+		t.Errorf("main %v, %d failures", s.main, s.outage.failed)
 	}
 }
 

@@ -2,7 +2,9 @@ package supervisor
 
 import (
 	"os"
+	"time"
 
+	"github.com/midair-go/midair/internal/sys"
 	"github.com/midair-go/midair/upgrade/internal/sdnotify"
 )
 
@@ -48,7 +50,9 @@ func (s *supervisor) pass(g *generation) {
 		return
 	}
 	if err := g.passing.next(g.inbox.file); err != nil {
-		s.log.Error("upgrade: supervisor: cannot pass the sockets on: the process is ended", "pid", g.pid, "err", err)
+		s.log.Error("upgrade: supervisor: cannot pass the sockets on: the process is ended", "pid", g.pid, "err", sys.Explain(err))
+		s.outage.unable(time.Now())
+		s.counted = g // the fault is not its build's
 		g.kill()
 	}
 }

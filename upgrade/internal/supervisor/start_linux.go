@@ -17,34 +17,38 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// start starts the build that was committed last, with everything that is held. out says why, if this is not the first.
-func (s *supervisor) start(out *Report) error {
+// start starts a build with everything that is held. out says why, if this is not the first. An error means that no program
+// has run.
+func (s *supervisor) start(b *process.Build, out *Report) error {
+	s.reserve.release() // for what a start needs
+	defer s.reserve.refill()
 	number := s.nextNumber()
 	ours, theirs, err := sys.SocketPair()
 	if err != nil {
 		return err
 	}
 	var p *passing
-	pid, err := 0, error(nil)
-	if s.last.TakesSockets() {
-		p, err = s.queue(ours)
+	if b.TakesSockets() {
+		if p, err = s.queue(ours); err != nil {
+			ours.Close()
+			theirs.Close()
+			return sys.Explain(fmt.Errorf("pass sockets to %s: %w", b.Args[0], err))
+		}
 	}
-	if err == nil {
-		pid, err = s.exec(s.last, number, theirs, p, out)
-	}
+	pid, err := s.exec(b, number, theirs, p, out)
 	theirs.Close()
 	if err != nil {
 		ours.Close()
-		return sys.Explain(fmt.Errorf("start %s: %w", s.last.Args[0], err))
+		return process.ExplainStart(b.Args[0], err)
 	}
 	proc, err := process.Open(pid)
 	if err != nil {
 		ours.Close()
 		_ = unix.Kill(pid, unix.SIGKILL) // it is a child that nobody has waited for
-		return err
+		return sys.Explain(err)
 	}
 	g := s.follow(proc, ours)
-	g.number, g.version, g.isMain, g.passing = number, s.last.Version, true, p
+	g.number, g.version, g.isMain, g.passing = number, b.Version, true, p
 	if out != nil {
 		g.due = time.Now().Add(s.opts.Timeout)
 	}
@@ -117,6 +121,9 @@ func executable(b *process.Build, files *[]uintptr) (path string, release func()
 		return "/proc/self/fd/" + strconv.Itoa(len(*files)-1), func() {}, nil
 	}
 	exe, err := unix.FcntlInt(sys.FD(b.Exe), unix.F_DUPFD_CLOEXEC, above(*files))
+	if err == unix.EINVAL { // what fcntl says of a number over the limit
+		err = unix.EMFILE
+	}
 	if err != nil {
 		return "", nil, err
 	}
@@ -137,7 +144,7 @@ func above(files []uintptr) int {
 
 // held is what the next process gets: what its Rollback would go back to, and the sockets.
 func (s *supervisor) held() (all []kept, done func(), err error) {
-	if s.before == nil {
+	if s.before == nil || s.instead != nil {
 		return slices.Clone(s.store.all), func() {}, nil
 	}
 	args, err := state.WriteBuild(s.before)

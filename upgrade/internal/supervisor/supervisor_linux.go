@@ -7,6 +7,7 @@
 //	inbox_linux.go       what generations send on their channels, and the sockets that are held
 //	reserve_linux.go    descriptors that are kept for what generations send
 //	crash_linux.go       what is made of that: who the main generation is, and what a death means
+//	restart_linux.go     when and what the supervisor starts again, and when it gives up
 //	orphan_linux.go      candidates whose old process has died before it committed them
 //	timers_linux.go      what is done when a time is over, and the end of the service
 //	config.go            what the supervisor is told, and what it tells a process that it starts
@@ -56,9 +57,9 @@ type supervisor struct {
 	everMain bool                // the service has been up
 
 	crashed   *generation // what has to be replaced
-	crashes   int         // in a row, each within Guard
-	row       int         // crashes in a row, the last one included, when the restart comes
-	failed    int         // starts in a row that did not get as far as to serve
+	counted   *generation // the end of this generation is no crash that is still to be counted
+	outage    outage
+	instead   *process.Build // before, if that is to be started and not last; nil: last
 	restartAt time.Time
 	heirsDue  time.Time
 	hangup    bool // an upgrade was asked for meanwhile
@@ -84,6 +85,7 @@ type generation struct {
 	told     bool // it was told to stop
 	ready    bool
 	since    time.Time // when it was started or became the service
+	ended    time.Time // when it was the main one and had ended
 	due      time.Time // when it must serve; zero: no limit
 	goneDue  time.Time // when an orphan that was dismissed must have ended; zero: no limit
 	silent   time.Time // when the watchdog ends it; zero: never
@@ -153,7 +155,7 @@ func (s *supervisor) run() int {
 	signal.Notify(signals) // all that can be caught: what is not passed on must not end it either
 	signal.Reset(unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU, unix.SIGCONT)
 	defer signal.Stop(signals)
-	if err := s.start(nil); err != nil {
+	if err := s.start(s.last, nil); err != nil {
 		s.log.Error("upgrade: supervisor: cannot start the service", "err", err)
 		return 1
 	}

@@ -24,7 +24,7 @@ import (
 // idle is a supervisor that has started nothing.
 func idle(t *testing.T) *supervisor {
 	t.Helper()
-	o := Config{Timeout: time.Minute, AbortGrace: 30 * time.Second, Guard: time.Minute, MaxRestarts: 5}
+	o := Config{Timeout: time.Minute, AbortGrace: 30 * time.Second, Guard: time.Minute, GiveUp: 5 * time.Minute}
 	s := &supervisor{opts: o, log: slog.New(slog.DiscardHandler), gens: map[int]*generation{}, spoken: make(chan *generation), deaths: make(chan *generation), quit: make(chan struct{}), store: &store{}}
 	t.Cleanup(func() {
 		close(s.quit)
@@ -108,38 +108,6 @@ func childOf(t *testing.T) int {
 	return p.Pid
 }
 
-// The restarts after crashes in a row are immediate at first and then further and further apart, up to the limit; a build
-// that has run for its guard time begins anew.
-func TestRestartsWaitLongerAndLonger(t *testing.T) {
-	s := idle(t)
-	s.opts.MaxRestarts = 12
-	s.crashed = &generation{ready: true}
-	now := time.Now()
-	var pauses []time.Duration
-	for range s.opts.MaxRestarts {
-		s.crashed.since = now
-		s.schedule(now)
-		s.crashes = s.row // as a restart would
-		pauses = append(pauses, s.restartAt.Sub(now))
-	}
-	want := []time.Duration{0, 100, 200, 400, 800, 1600, 3200, 6400, 10000, 10000, 10000, 10000}
-	for i := range want {
-		want[i] *= time.Millisecond
-	}
-	if !slices.Equal(pauses, want) {
-		t.Errorf("%v, want %v", pauses, want)
-	}
-	s.crashed.since = now.Add(-s.opts.Guard)
-	if s.schedule(now); s.row != 0 || !s.restartAt.Equal(now) {
-		t.Errorf("after a good time: %d crashes, restart in %v", s.row, s.restartAt.Sub(now))
-	}
-	s.crashes = s.opts.MaxRestarts
-	s.crashed = &generation{since: now.Add(-time.Hour), known: true, status: 3 << 8} // it never served
-	if s.schedule(now); !s.ending || s.code != 3 {
-		t.Errorf("over the limit: ending %v with %d", s.ending, s.code)
-	}
-}
-
 // The exit code is the one of the main generation, as a shell has it.
 func TestExitCodes(t *testing.T) {
 	for what, c := range map[string]struct {
@@ -180,7 +148,7 @@ func TestOnlyCrashesAreMended(t *testing.T) {
 		"nobody knows its status": {generation{}, false},
 	} {
 		s := idle(t)
-		s.everMain, s.opts.MaxRestarts = true, 10
+		s.everMain = true
 		c.g.pid, c.g.ready = childOf(t), true
 		s.lost(&c.g)
 		if s.ending != c.ends || (s.crashed == nil) != c.ends {
@@ -374,26 +342,7 @@ func TestSupervisorKeepsDescriptorsInReserve(t *testing.T) {
 	s.reserve.refill()
 	pid := childOf(t)
 	speak(t, channel, numbers(announcement(t, pid)[:4]), sdnotify.WordCandidate)
-	var limit unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
-		t.Fatal(err)
-	}
-	none := limit
-	none.Cur = uint64(slices.Max(openNumbers(t)) + 1)
-	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &none); err != nil {
-		t.Fatal(err)
-	}
-	for { // the gaps below
-		fd, err := unix.Open(os.DevNull, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-		if err != nil {
-			break
-		}
-		defer unix.Close(fd)
-	}
-	s.receive()
-	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
-		t.Fatal(err)
-	}
+	withoutDescriptors(t, s.receive)
 	if s.gens[pid] == nil {
 		t.Error("it is not followed")
 	}

@@ -41,7 +41,7 @@ func supervised(parts Parts) int {
 		return exitCode(err)
 	}
 	code, ok := upgrade.Supervise(upgrade.Options{
-		Supervisor: cmp.Or(set.Supervisor, "never"), Guard: set.Guard, MaxRestarts: set.MaxRestarts,
+		Supervisor: cmp.Or(set.Supervisor, "never"), Guard: set.Guard, GiveUp: set.GiveUp,
 		Watchdog: set.Watchdog, Timeout: set.Timeout, AbortGrace: set.AbortGrace,
 	})
 	if ok {

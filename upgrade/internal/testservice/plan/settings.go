@@ -42,7 +42,7 @@ type Supervision struct {
 	Undumpable      bool   // no other process may look into a generation
 	Cleaned         bool   // a wrapper takes the variables of the supervisor out of the environment
 	Guard, Watchdog time.Duration
-	MaxRestarts     int
+	GiveUp          time.Duration
 }
 
 // Serving says how the HTTP server of a service serves and drains.

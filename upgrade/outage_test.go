@@ -1,0 +1,192 @@
+//go:build linux
+
+package upgrade_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/midair-go/midair/internal/testutil"
+	"github.com/midair-go/midair/upgrade/internal/testclient"
+	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
+	"golang.org/x/sys/unix"
+)
+
+// What the supervisor does while nothing can be started.
+
+// fault is something outside of the service that is away for a while.
+type fault struct {
+	begin, end func() error
+	says       string // in the log
+	same       bool   // the build that was committed last serves afterwards
+}
+
+// longOutage is longer than six starts with the pauses between them.
+const longOutage = 2500 * time.Millisecond
+
+// limitFiles changes the limit of open files of a process.
+func limitFiles(pid int, limit, old *unix.Rlimit) error {
+	return unix.Prlimit(pid, unix.RLIMIT_NOFILE, limit, old)
+}
+
+// withoutFiles takes all descriptors from the supervisor, its reserve too.
+func withoutFiles(_ *testing.T, r *testclient.Service) fault {
+	var old unix.Rlimit
+	return fault{
+		begin: func() error {
+			return errors.Join(limitFiles(r.PID(), nil, &old), limitFiles(r.PID(), &unix.Rlimit{Cur: 3, Max: old.Max}, nil))
+		},
+		end:  func() error { return limitFiles(r.PID(), &old, nil) },
+		says: "raise the limit of open files", same: true,
+	}
+}
+
+// withoutDirectory takes away the directory that the service was started in.
+func withoutDirectory(_ *testing.T, r *testclient.Service) fault {
+	dir := filepath.Join(r.Dir, "wd")
+	return fault{
+		begin: func() error { return os.Rename(dir, dir+".away") },
+		end:   func() error { return os.Rename(dir+".away", dir) },
+		says:  "make the directory again", same: true,
+	}
+}
+
+// withoutExecution makes the file system of the build one that nothing is executed on.
+func withoutExecution(_ *testing.T, r *testclient.Service) fault {
+	remount := func(flags uintptr) func() error {
+		return func() error { return unix.Mount("midair", filepath.Join(r.Dir, "disk"), "tmpfs", unix.MS_REMOUNT|flags, "") }
+	}
+	return fault{begin: remount(unix.MS_NOEXEC), end: remount(0), says: "not mounted with noexec", same: true}
+}
+
+// withoutDependency takes away what the program needs at its start.
+func withoutDependency(_ *testing.T, r *testclient.Service) fault {
+	change := func(fails bool) func() error {
+		return func() error { r.Change(func(s *plan.Settings) { s.RestartsFail = fails }); return nil }
+	}
+	return fault{begin: change(true), end: change(false), says: `status="exit status 7"`}
+}
+
+// onOwnDisk makes a disk for builds, which only this thread and its children see.
+func onOwnDisk(t *testing.T, r *testclient.Service) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("NOT RUN: only root may mount a disk")
+	}
+	runtime.LockOSThread() // for the rest of the test: the thread ends with its goroutine
+	err := os.Mkdir(filepath.Join(r.Dir, "disk"), 0o700)
+	if err == nil {
+		err = unix.Unshare(unix.CLONE_NEWNS)
+	}
+	if err == nil {
+		err = unix.Mount("none", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
+	}
+	if err == nil {
+		err = unix.Mount("midair", filepath.Join(r.Dir, "disk"), "tmpfs", 0, "")
+	}
+	if err != nil {
+		t.Skip("NOT RUN: a disk cannot be mounted: ", err)
+	}
+}
+
+// A service that has served does not end because nothing can be started for a while, whatever the reason is. No connection is
+// refused, the log says what to do, and the service is back when the reason has gone: with the same build if no program has run,
+// and otherwise with one of the two that were committed last.
+func TestOutageDoesNotEndTheService(t *testing.T) {
+	for name, make := range map[string]func(*testing.T, *testclient.Service) fault{
+		"no descriptor": withoutFiles, "no directory": withoutDirectory, "noexec": withoutExecution, "no dependency": withoutDependency,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := testclient.StartBy(t, always, func(r *testclient.Service) *testutil.Proc {
+				if name == "noexec" {
+					onOwnDisk(t, r)
+				}
+				wd := filepath.Join(r.Dir, "wd")
+				if err := os.Mkdir(wd, 0o700); err != nil {
+					t.Fatal(err)
+				}
+				return testutil.Start(t, "service", testutil.Cfg{Dir: wd, Env: []string{r.Env()}})
+			})
+			r.Release("two")
+			if name == "noexec" {
+				build := filepath.Join(r.Dir, "disk", "two")
+				if err := plan.CopyBuild(testclient.Binary(t), build, "two"); err != nil {
+					t.Fatal(err)
+				}
+				r.LinkTo(build)
+			}
+			r.Upgrade()
+			r.WaitFamily(t, 2, patience)
+			r.WaitKnown()
+			l := r.Load(calmLoad)
+			f := make(t, r)
+			if err := f.begin(); err != nil {
+				t.Fatal(err)
+			}
+			dead, at := r.KillAll()
+			testutil.Until(t, patience, "a long outage", func() bool { return time.Since(at) > longOutage })
+			r.MustSay(f.says)
+			if err := f.end(); err != nil {
+				t.Fatal(err)
+			}
+			mustBeBack(t, r, l, dead)
+			r.WaitFamily(t, 2, patience)
+			if f.same {
+				r.MustRun("two")
+			}
+			if a := r.Account(l); a.Counts[testutil.Refused] > 0 {
+				t.Errorf("connections were refused\n%s", a)
+			}
+			r.WaitKnown()
+			r.Upgrade()
+			r.MustStop(syscall.SIGTERM)
+		})
+	}
+}
+
+// A signal that asks for the end is not kept waiting by the pause before the next start.
+func TestStopEndsAnOutageAtOnce(t *testing.T) {
+	t.Parallel()
+	r := testclient.Start(t, always)
+	r.Change(func(s *plan.Settings) { s.RestartsFail = true })
+	r.KillAll()
+	testutil.Until(t, patience, "the pauses are long", func() bool { return strings.Count(r.Output(), `status="exit status 7"`) == 7 })
+	at := time.Now() // the next start is 3.2 s after the last end
+	r.MustStop(syscall.SIGTERM)
+	if took := time.Since(at); took > 2500*time.Millisecond {
+		t.Errorf("it has taken %v", took)
+	}
+}
+
+// An orphan is not the service because the machine does not let the committed build start for a moment.
+func TestOutageDoesNotConfirmAnOrphan(t *testing.T) {
+	t.Parallel()
+	r := testclient.Start(t, func(s *plan.Settings) { always(s); s.Soak = time.Minute })
+	old := r.MainPID()
+	candidate, _ := r.Soaking()
+	f := withoutFiles(t, r)
+	if err := f.begin(); err != nil {
+		t.Fatal(err)
+	}
+	r.SignalMain(syscall.SIGKILL)
+	at := time.Now()
+	testutil.Until(t, patience, "a long outage", func() bool { return time.Since(at) > longOutage })
+	if st := r.Status(); st.State != "orphan" || st.PID != candidate {
+		t.Errorf("pid %d is %s", st.PID, st.State)
+	}
+	if err := f.end(); err != nil {
+		t.Fatal(err)
+	}
+	mustBeOneService(t, r, old)
+	if st := r.Status(); st.Generation != 3 || st.Uncommitted {
+		t.Errorf("generation %d serves, uncommitted %v", st.Generation, st.Uncommitted)
+	}
+	r.MustStop(syscall.SIGTERM)
+}
