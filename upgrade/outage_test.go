@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -25,6 +26,7 @@ type fault struct {
 	begin, end func() error
 	says       string // in the log
 	same       bool   // the build that was committed last serves afterwards
+	disk       string // where the build has to be; empty: anywhere
 }
 
 // longOutage is longer than six starts with the pauses between them.
@@ -58,11 +60,35 @@ func withoutDirectory(_ *testing.T, r *testclient.Service) fault {
 }
 
 // withoutExecution makes the file system of the build one that nothing is executed on.
-func withoutExecution(_ *testing.T, r *testclient.Service) fault {
+func withoutExecution(t *testing.T, r *testclient.Service) fault {
+	disk := ownDisk(t, r)
 	remount := func(flags uintptr) func() error {
-		return func() error { return unix.Mount("midair", filepath.Join(r.Dir, "disk"), "tmpfs", unix.MS_REMOUNT|flags, "") }
+		return func() error { return unix.Mount("midair", disk, "tmpfs", unix.MS_REMOUNT|flags, "") }
 	}
-	return fault{begin: remount(unix.MS_NOEXEC), end: remount(0), says: "not mounted with noexec", same: true}
+	return fault{begin: remount(unix.MS_NOEXEC), end: remount(0), says: "not mounted with noexec", same: true, disk: disk}
+}
+
+// withoutProcess lets the supervisor have no other process or thread. The files are those of a pids controller.
+func withoutProcess(t *testing.T, r *testclient.Service) fault {
+	var dir string
+	for _, parent := range []string{"/sys/fs/cgroup/pids", "/sys/fs/cgroup"} {
+		d, err := os.MkdirTemp(parent, "midair")
+		if _, no := os.Stat(filepath.Join(d, "pids.max")); err == nil && no == nil {
+			dir = d
+			break
+		}
+		_ = os.Remove(d) // fails without one
+	}
+	if dir == "" {
+		t.Skip("NOT RUN: there is no pids controller that this user may use")
+	}
+	t.Cleanup(func() { _ = os.Remove(dir) })
+	put := func(name, value string) error { return os.WriteFile(filepath.Join(dir, name), []byte(value), 0) }
+	return fault{
+		begin: func() error { return errors.Join(put("cgroup.procs", strconv.Itoa(r.PID())), put("pids.max", "0")) },
+		end:   func() error { return put("pids.max", "max") },
+		says:  "raise the limit of processes and threads", same: true,
+	}
 }
 
 // withoutDependency takes away what the program needs at its start.
@@ -73,14 +99,15 @@ func withoutDependency(_ *testing.T, r *testclient.Service) fault {
 	return fault{begin: change(true), end: change(false), says: `status="exit status 7"`}
 }
 
-// onOwnDisk makes a disk for builds, which only this thread and its children see.
-func onOwnDisk(t *testing.T, r *testclient.Service) {
+// ownDisk mounts a disk that only this thread and its children see.
+func ownDisk(t *testing.T, r *testclient.Service) (dir string) {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("NOT RUN: only root may mount a disk")
 	}
 	runtime.LockOSThread() // for the rest of the test: the thread ends with its goroutine
-	err := os.Mkdir(filepath.Join(r.Dir, "disk"), 0o700)
+	dir = filepath.Join(r.Dir, "disk")
+	err := os.Mkdir(dir, 0o700)
 	if err == nil {
 		err = unix.Unshare(unix.CLONE_NEWNS)
 	}
@@ -88,11 +115,12 @@ func onOwnDisk(t *testing.T, r *testclient.Service) {
 		err = unix.Mount("none", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
 	}
 	if err == nil {
-		err = unix.Mount("midair", filepath.Join(r.Dir, "disk"), "tmpfs", 0, "")
+		err = unix.Mount("midair", dir, "tmpfs", 0, "")
 	}
 	if err != nil {
 		t.Skip("NOT RUN: a disk cannot be mounted: ", err)
 	}
+	return dir
 }
 
 // A service that has served does not end because nothing can be started for a while, whatever the reason is. No connection is
@@ -100,14 +128,13 @@ func onOwnDisk(t *testing.T, r *testclient.Service) {
 // and otherwise with one of the two that were committed last.
 func TestOutageDoesNotEndTheService(t *testing.T) {
 	for name, make := range map[string]func(*testing.T, *testclient.Service) fault{
-		"no descriptor": withoutFiles, "no directory": withoutDirectory, "noexec": withoutExecution, "no dependency": withoutDependency,
+		"no process": withoutProcess, "no descriptor": withoutFiles, "no directory": withoutDirectory, "noexec": withoutExecution, "no dependency": withoutDependency,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			var f fault
 			r := testclient.StartBy(t, always, func(r *testclient.Service) *testutil.Proc {
-				if name == "noexec" {
-					onOwnDisk(t, r)
-				}
+				f = make(t, r)
 				wd := filepath.Join(r.Dir, "wd")
 				if err := os.Mkdir(wd, 0o700); err != nil {
 					t.Fatal(err)
@@ -115,8 +142,8 @@ func TestOutageDoesNotEndTheService(t *testing.T) {
 				return testutil.Start(t, "service", testutil.Cfg{Dir: wd, Env: []string{r.Env()}})
 			})
 			r.Release("two")
-			if name == "noexec" {
-				build := filepath.Join(r.Dir, "disk", "two")
+			if f.disk != "" {
+				build := filepath.Join(f.disk, "two")
 				if err := plan.CopyBuild(testclient.Binary(t), build, "two"); err != nil {
 					t.Fatal(err)
 				}
@@ -126,7 +153,6 @@ func TestOutageDoesNotEndTheService(t *testing.T) {
 			r.WaitFamily(t, 2, patience)
 			r.WaitKnown()
 			l := r.Load(calmLoad)
-			f := make(t, r)
 			if err := f.begin(); err != nil {
 				t.Fatal(err)
 			}

@@ -2,6 +2,8 @@ package supervisor
 
 import (
 	"os"
+	"runtime"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -30,4 +32,27 @@ func (r *reserve) refill() {
 		}
 		r.held = append(r.held, fd)
 	}
+}
+
+// spareThreads is how many threads reserveThreads makes: a blocking start, a blocking write of the log, and two for what the
+// runtime does beside them.
+const spareThreads = 4
+
+// reserveThreads makes the Go runtime create threads while the machine lets it. The runtime keeps them, and ends the process if
+// it needs another one and the limit of processes is reached: just when a start has failed because of that.
+func reserveThreads() {
+	var ready, done sync.WaitGroup
+	release := make(chan struct{})
+	ready.Add(spareThreads)
+	for range spareThreads {
+		done.Go(func() {
+			runtime.LockOSThread() // one that waits holds a thread of its own
+			defer runtime.UnlockOSThread()
+			ready.Done()
+			<-release
+		})
+	}
+	ready.Wait()
+	close(release)
+	done.Wait()
 }

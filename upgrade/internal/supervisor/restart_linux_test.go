@@ -3,6 +3,7 @@ package supervisor
 import (
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -262,5 +263,33 @@ func TestErrorOfAStartSaysWhatToDo(t *testing.T) {
 		if err := process.ExplainStart("web", errno); !strings.HasPrefix(err.Error(), "start web: "+errno.Error()) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v", err)
 		}
+	}
+}
+
+// The runtime has spare threads when the machine allows no new one: it would end the process otherwise.
+func TestThreadsAreReserved(t *testing.T) {
+	threads := func() int {
+		all, err := os.ReadDir("/proc/self/task")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(all)
+	}
+	release := make(chan struct{})
+	defer close(release)
+	for before := threads(); threads() == before; { // until no thread is spare
+		locked := make(chan struct{})
+		go func() { // ends with release
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			close(locked)
+			<-release
+		}()
+		<-locked
+	}
+	before := threads()
+	reserveThreads()
+	if got := threads() - before; got < spareThreads {
+		t.Errorf("%d threads more, want %d", got, spareThreads)
 	}
 }

@@ -5,7 +5,7 @@
 //	passing_linux.go     how a generation gets the sockets that are held
 //	start_linux.go       how a generation is started, and which processes may become one
 //	inbox_linux.go       what generations send on their channels, and the sockets that are held
-//	reserve_linux.go    descriptors that are kept for what generations send
+//	reserve_linux.go     descriptors and threads that are kept for when the machine has none
 //	crash_linux.go       what is made of that: who the main generation is, and what a death means
 //	restart_linux.go     when and what the supervisor starts again, and when it gives up
 //	orphan_linux.go      candidates whose old process has died before it committed them
@@ -151,6 +151,7 @@ func (s *supervisor) close() {
 func (s *supervisor) run() int {
 	runtime.GOMAXPROCS(1) // it waits nearly all of the time: small rather than fast
 	debug.SetGCPercent(25)
+	reserveThreads()
 	signals := make(chan os.Signal, 64)
 	signal.Notify(signals) // all that can be caught: what is not passed on must not end it either
 	signal.Reset(unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU, unix.SIGCONT)
