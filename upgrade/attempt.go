@@ -20,14 +20,14 @@ import (
 // process to its commit or its end, as a sequence of phases that each wait for the next event. Until the commit frame
 // is sent everything can be taken back; the old process accepts all the time but for the moment of the commit.
 type attempt struct {
-	u       *Upgrader
-	mode    mode
-	ctx     context.Context // its end aborts the attempt
-	abort   context.CancelCauseFunc
-	early   chan struct{} // closed to end bake and soak with a commit
-	done    chan error    // gets the one result
-	started time.Time
-
+	u         *Upgrader
+	mode      mode
+	ctx       context.Context // its end aborts the attempt
+	abort     context.CancelCauseFunc
+	early     chan struct{} // closed to end bake and soak with a commit
+	done      chan error    // gets the one result
+	started   time.Time     // for people
+	begun     time.Duration // by sys.Uptime
 	child     *child
 	cand      Candidate
 	phase     Phase
@@ -43,7 +43,7 @@ type attempt struct {
 	sharing    sync.Mutex // of weights, which the judge sets
 	dispatcher atomic.Pointer[handoff.Dispatcher]
 	baking     bool         // weights may be set
-	spoke      atomic.Int64 // when the candidate was heard last, in Unix nanoseconds; 0: it need not speak
+	spoke      atomic.Int64 // when the candidate was heard last, by sys.Uptime; 0: it need not speak
 	silent     int          // how often it was found silent
 
 	came    map[wire.Kind]bool // the kinds of messages that have come from it
@@ -68,7 +68,7 @@ const idleAbortGrace = 2 * time.Second
 
 func newAttempt(ctx context.Context, u *Upgrader, m mode) *attempt {
 	a := &attempt{
-		u: u, mode: m, started: time.Now(),
+		u: u, mode: m, started: wallClock(), begun: sys.Uptime(),
 		early: make(chan struct{}), done: make(chan error, 1), stopping: make(chan struct{}),
 	}
 	a.ctx, a.abort = context.WithCancelCause(context.WithoutCancel(ctx))
@@ -234,7 +234,7 @@ func (a *attempt) greeted(f wire.Frame, m *marshalled, answered bool) error {
 func (a *attempt) welcome(state *os.File, send func(wire.Kind, any, ...*os.File) error) error {
 	body := wire.WelcomeBody{
 		Protocol: wire.ProtocolMin, Generation: a.cand.generation, Millis: time.Until(a.due).Milliseconds(),
-		Kind: a.mode.String(), Started: a.started,
+		Kind: a.mode.String(), Started: a.started, Begun: a.begun,
 		Only: a.mode == modeRevive, From: wire.Clip(a.u.opts.Version),
 	}
 	if !a.child.passing.waits {

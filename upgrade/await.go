@@ -7,6 +7,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/midair-go/midair/internal/sys"
 	"github.com/midair-go/midair/upgrade/internal/handoff"
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
@@ -138,7 +139,7 @@ func (a *attempt) tick() error {
 		return nil
 	}
 	a.dispatcher.Load().Sweep()
-	if time.Since(time.Unix(0, spoke)) < a.u.opts.Silence || a.isCommitting() { // the commit has a limit of its own
+	if sys.Uptime()-time.Duration(spoke) < a.u.opts.Silence || a.isCommitting() { // the commit has a limit of its own
 		a.silent = 0
 		return nil
 	}
@@ -149,7 +150,7 @@ func (a *attempt) tick() error {
 }
 
 // heard notes a sign of life.
-func (a *attempt) heard() { a.spoke.Store(time.Now().UnixNano()) }
+func (a *attempt) heard() { a.spoke.Store(int64(sys.Uptime())) }
 
 // sign notes a sign of life of a candidate that has to give some.
 func (a *attempt) sign() {

@@ -1,7 +1,12 @@
 package upgrade
 
+import "time"
+
 // SetStepHook calls fn at every named step of the protocol, in the processes of the tests.
 func SetStepHook(fn func(string)) { atStep = fn }
+
+// SetClock sets the clock for people wrong.
+func SetClock(by time.Duration) { wallClock = func() time.Time { return time.Now().Add(by) } }
 
 // NewUnsupported makes an Upgrader as on a platform without upgrades. There may be many of them in a process.
 func NewUnsupported(opts Options) (*Upgrader, error) {

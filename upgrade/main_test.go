@@ -15,7 +15,7 @@ import (
 
 func TestMain(m *testing.M) {
 	testutil.Main(m, testservice.Roles(testservice.Parts{
-		SetStepHook: upgrade.SetStepHook,
+		SetStepHook: upgrade.SetStepHook, SetClock: upgrade.SetClock,
 		NewServer: func(srv *http.Server, o testservice.ServerOptions) testservice.Server {
 			return drain.NewServer(srv, drain.Options{
 				Grace: o.Grace, IdleGrace: o.IdleGrace, Move: o.Move, Offers: o.Offers, Hurry: o.Hurry, KeepWebSockets: o.KeepWebSockets,

@@ -5,7 +5,8 @@ package upgrade
 import (
 	"path/filepath"
 	"testing"
-	"time"
+
+	"github.com/midair-go/midair/internal/sys"
 )
 
 // An old process that finds the outcome recorded by the new one gives back the room for it at once, and not when it has
@@ -16,7 +17,7 @@ func TestRecordedOutcomeNeedsNoRoom(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	out := Outcome{Started: time.Now(), At: time.Now(), Committed: true, Generation: 2}
+	out := Outcome{Begun: sys.Uptime(), Committed: true, Generation: 2}
 	u.recordOutcome(out)
 	u.reserveOutcome()
 	out.Generation = 3

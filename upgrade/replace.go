@@ -196,7 +196,7 @@ func (r *runner) attempted(err error) {
 // outcome describes how the attempt ended.
 func (a *attempt) outcome(err error) Outcome {
 	out := Outcome{
-		Kind: a.mode.String(), Started: a.started, At: time.Now(), Committed: err == nil && a.mode != modeRehearsal,
+		Kind: a.mode.String(), Started: a.started, Begun: a.begun, At: wallClock(), Committed: err == nil && a.mode != modeRehearsal,
 		From: a.u.opts.Version, FromPID: os.Getpid(), Version: a.cand.version, Generation: a.cand.generation, PID: a.cand.pid,
 	}
 	if e := (*Error)(nil); errors.As(err, &e) {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/midair-go/midair/internal/process"
+	"github.com/midair-go/midair/internal/sys"
 	"github.com/midair-go/midair/upgrade/internal/pidfile"
 )
 
@@ -30,7 +31,7 @@ import (
 // link leads to. What is not a regular file is refused, and never waited for. While there is no pid file, every user can play
 // the service in such a directory: put the file of a service that matters where only the service may write, as in /run/NAME.
 func Request(ctx context.Context, pidFile string) (Outcome, error) {
-	q := asked{file: pidFile, at: time.Now()}
+	q := asked{file: pidFile, at: time.Now(), since: sys.Uptime()}
 	if err := q.signal(); err != nil {
 		return Outcome{}, err
 	}
@@ -57,9 +58,11 @@ type asked struct {
 	pid     int             // of the process that is to answer
 	proc    *os.Process
 	at      time.Time
-	lost    time.Time // when the process was found to have ended
-	refused error     // why the outcome that is there is none
-	handed  time.Time // when another process was found to serve, with such an outcome
+	since   time.Duration // the same by sys.Uptime
+	before  Outcome       // what was there before: it may be of a time before the machine was started
+	lost    time.Time     // when the process was found to have ended
+	refused error         // why the outcome that is there is none
+	handed  time.Time     // when another process was found to serve, with such an outcome
 }
 
 // heirLimit is how long a candidate may take to become the service when the old process was killed, and to record the
@@ -70,6 +73,7 @@ const heirLimit = 5 * time.Second
 func (q *asked) signal() (err error) {
 	q.service, err = pidfile.Read(q.file)
 	q.pid = q.service.PID
+	q.before, _ = readOutcome(q.service.ReadLast()) // which may be missing, or refused
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("%w: there is no pid file %s: is the service running, with this as its Options.PIDFile?", ErrClosed, q.file)
@@ -100,7 +104,7 @@ func (q *asked) signal() (err error) {
 func (q *asked) look() (Outcome, bool, error) {
 	gone := errors.Is(q.proc.Signal(syscall.Signal(0)), os.ErrProcessDone) // asked first: it writes the files before it goes
 	out, err := readOutcome(q.service.ReadLast())
-	if err == nil && !out.Started.Before(q.at) && (out.Committed || out.Kind != modeRehearsal.String()) {
+	if err == nil && out.Begun >= q.since && out.Begun != q.before.Begun && (out.Committed || out.Kind != modeRehearsal.String()) {
 		switch {
 		case out.crash():
 			return out, true, &Error{Reason: fmt.Sprintf("%s; the supervisor has started version %s again, as pid %d", out.Reason, out.Version, out.PID)}
@@ -184,7 +188,7 @@ func (u *Upgrader) recordOutcome(out Outcome) {
 	}
 	defer u.pid.Unreserve()
 	last, err := readOutcome(u.pid.ReadLast())
-	if err == nil && out.Committed && !last.Started.Before(out.Started) && !last.At.After(time.Now()) { // a clock may have been set back
+	if err == nil && out.Committed && last.Begun >= out.Begun && last.Begun <= sys.Uptime() { // else it was before the machine was started
 		return
 	}
 	b, err := json.Marshal(out)

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/midair-go/midair/internal/sys"
 	"github.com/midair-go/midair/upgrade"
 	"github.com/midair-go/midair/upgrade/internal/testclient"
 	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
@@ -47,7 +48,7 @@ func TestPlantedOutcomeFoolsNobody(t *testing.T) {
 	needRoot(t)
 	for kind, plant := range map[string]func(path string) error{
 		"file": func(path string) error {
-			b, err := json.Marshal(upgrade.Outcome{Kind: "upgrade", Started: time.Now().Add(time.Hour), At: time.Now(), Committed: true, Generation: 7})
+			b, err := json.Marshal(upgrade.Outcome{Kind: "upgrade", Begun: sys.Uptime() + time.Hour, Committed: true, Generation: 7})
 			return errors.Join(err, os.WriteFile(path, b, 0o666), os.Chown(path, stranger, stranger))
 		},
 		"FIFO": func(path string) error { return syscall.Mkfifo(path, 0o666) },

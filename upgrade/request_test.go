@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/midair-go/midair/internal/sys"
 	"github.com/midair-go/midair/internal/testutil"
 	"github.com/midair-go/midair/upgrade"
 	"github.com/midair-go/midair/upgrade/internal/testclient"
@@ -94,18 +95,52 @@ func TestRequestReturnsTheOutcome(t *testing.T) {
 	r.Account(l).MustBeClean(t)
 }
 
-// What else is recorded meanwhile, a rehearsal or what was before a clock was set back, is not taken for the answer.
+// What else is recorded meanwhile, as a rehearsal, and what was there before, as from a time before the machine was started, is
+// not taken for the answer.
 func TestRequestIsNotAnsweredByOthers(t *testing.T) {
-	t.Parallel()
-	r := testclient.Start(t, nil)
-	later := time.Now().Add(time.Hour)
-	b, err := json.Marshal(upgrade.Outcome{Kind: "rehearsal", Started: later, At: later})
-	if err := errors.Join(err, os.WriteFile(lastFile(r), b, 0o600)); err != nil {
-		t.Fatal(err)
+	for name, out := range map[string]upgrade.Outcome{
+		"rehearsal": {Kind: "rehearsal"}, "from before": {Kind: "upgrade", Committed: true, Generation: 7},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := testclient.Start(t, nil)
+			out.Started, out.Begun = time.Now().Add(time.Hour), sys.Uptime()+time.Hour
+			b, err := json.Marshal(out)
+			if err := errors.Join(err, os.WriteFile(lastFile(r), b, 0o600)); err != nil {
+				t.Fatal(err)
+			}
+			asked := beginRequest(t, r, patience)
+			r.WaitServing(2, 0)
+			(<-asked).mustBeCommitted(t, 2)
+		})
 	}
-	asked := beginRequest(t, r, patience)
-	r.WaitServing(2, 0)
-	(<-asked).mustBeCommitted(t, 2)
+}
+
+// A clock that is set back or forward, between generations or between the service and the one who asks, changes nothing: each
+// request gets the outcome of its own upgrade, and one during an upgrade that of the next.
+func TestRequestGoesByNoClock(t *testing.T) {
+	t.Parallel()
+	r := testclient.Start(t, func(s *plan.Settings) { s.Clock = time.Hour })
+	for n, clock := range []time.Duration{-time.Hour, 0, time.Hour, 0, -time.Hour} {
+		r.Change(func(s *plan.Settings) { s.Clock = clock })
+		q := request(t, r)
+		q.mustBeCommitted(t, n+2)
+		r.Change(func(s *plan.Settings) { s.Bad = plan.CheckFails })
+		failed(t, request(t, r))
+		r.Change(func(s *plan.Settings) { s.Bad = "" })
+	}
+	for _, clock := range []time.Duration{-time.Hour, time.Hour} {
+		r.Change(func(s *plan.Settings) { s.Clock, s.Soak = clock, time.Minute })
+		request(t, r)
+		g := r.Status().Generation
+		r.Change(func(s *plan.Settings) { s.Soak = 50 * time.Millisecond })
+		_, done := r.Soaking()
+		asked := beginRequest(t, r, patience)
+		settle(t, r)
+		r.Ask("POST", "/commit")
+		<-done
+		(<-asked).mustBeCommitted(t, g+2)
+	}
 }
 
 // Where there is no service to ask, the error says what to do, and no stranger gets the signal.

@@ -51,9 +51,11 @@ type Process struct {
 type Outcome struct {
 	// Kind is upgrade, restart, rehearsal or rollback; crash or crash-rollback if the supervisor has started the process.
 	Kind string `json:"kind"`
-	// Started and At are its begin and its end.
-	Started time.Time `json:"started"`
-	At      time.Time `json:"at"`
+	// Started and At are its begin and its end, for people: a clock may be set meanwhile. Begun is the begin by a clock that
+	// nobody sets, the time since the machine was started, in nanoseconds: it tells which of two outcomes is the later one.
+	Started time.Time     `json:"started"`
+	At      time.Time     `json:"at"`
+	Begun   time.Duration `json:"begun"`
 	// Committed: the new process serves.
 	Committed bool   `json:"committed"`
 	Phase     Phase  `json:"phase,omitempty"`
@@ -65,6 +67,9 @@ type Outcome struct {
 	Generation int    `json:"generation,omitempty"`
 	PID        int    `json:"pid,omitempty"`
 }
+
+// wallClock tells the time to people. Nothing is decided by it, and tests set it wrong.
+var wallClock = time.Now
 
 // crash reports whether it is a start after a crash.
 func (o Outcome) crash() bool {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"os"
 	"runtime/debug"
-	"time"
 
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
@@ -127,7 +126,7 @@ func (u *Upgrader) testify() {
 		return
 	}
 	out := u.born
-	out.At, out.Committed, out.Version, out.Generation, out.PID = time.Now(), true, u.opts.Version, u.generation, os.Getpid()
+	out.At, out.Committed, out.Version, out.Generation, out.PID = wallClock(), true, u.opts.Version, u.generation, os.Getpid()
 	if u.Status().Uncommitted {
 		out.Reason = "the old process died before the commit"
 	}

@@ -135,7 +135,7 @@ func newUpgrader(o Options, tel *telemetry, tf *tableflip.Upgrader) *Upgrader {
 // join greets the old process and takes what it sends.
 func (u *Upgrader) join() error {
 	process.Scrub()
-	u.born = Outcome{Kind: modeUpgrade.String(), Started: time.Now()}
+	u.born = Outcome{Kind: modeUpgrade.String(), Started: wallClock(), Begun: sys.Uptime()}
 	u.generation = 2 // a process that knows tableflip only does not count: it was the first at least
 	u.listeners.ClaimInherited()
 	file, err := u.tf.Fds.File(process.ControlName)
@@ -246,7 +246,7 @@ func (u *Upgrader) take(f wire.Frame) error {
 	u.generation, u.welcome, u.only, u.paths = w.Generation, time.Now(), w.Only, w.Paths
 	u.born.From = w.From
 	if !w.Started.IsZero() {
-		u.born.Kind, u.born.Started = w.Kind, w.Started
+		u.born.Kind, u.born.Started, u.born.Begun = w.Kind, w.Started, w.Begun
 	}
 	u.inherited = append(u.inherited, w.Stored...)
 	u.elder = &elder{ElderBody: wire.ElderBody{Generation: w.Generation - 1, PID: os.Getppid(), Version: w.From}, link: u.parent}

@@ -12,6 +12,7 @@ import (
 	"os"
 	"runtime"
 	"syscall"
+	"time"
 )
 
 // MaxFiles is how many descriptors a message between processes can carry.
@@ -109,6 +110,10 @@ func MayWrite(dir string) bool { return mayWrite(dir) }
 // TerminalClosed reports whether a SIGHUP of this moment comes from the end of the terminal that the process was started
 // in, and so asks for nothing. It is false for a process that was started by nohup or without a terminal.
 func TerminalClosed() bool { return terminalClosed() }
+
+// Uptime is the time since the machine was started, or a while after that: by a clock that nobody sets, and that is the same in
+// all processes. On Windows, where no two processes of a service meet, it is the time since the start of this process.
+func Uptime() time.Duration { return uptime() }
 
 // Explain adds what to do to the errors that an operator meets, and returns the others as they are.
 func Explain(err error) error { return explain(err) }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"syscall"
+	"time"
 )
 
 // SocketPair makes two connected sockets that keep the borders of messages.
@@ -34,5 +35,9 @@ func readable(uintptr) bool { return true }
 func mayWrite(string) bool { return false }
 
 func terminalClosed() bool { return false }
+
+var started = time.Now()
+
+func uptime() time.Duration { return time.Since(started) }
 
 func explain(err error) error { return err }

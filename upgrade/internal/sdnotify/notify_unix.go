@@ -5,7 +5,6 @@ package sdnotify
 import (
 	"cmp"
 	"net"
-	"time"
 
 	"github.com/midair-go/midair/internal/sys"
 	"golang.org/x/sys/unix"
@@ -34,10 +33,4 @@ func (m note) write(c *net.UnixConn) error {
 }
 
 // monotonicMicros reads the clock that systemd compares with.
-func monotonicMicros() int64 {
-	var ts unix.Timespec
-	if unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts) != nil {
-		return 0
-	}
-	return time.Duration(ts.Nano()).Microseconds()
-}
+func monotonicMicros() int64 { return sys.Uptime().Microseconds() }

@@ -24,13 +24,14 @@ type Config struct {
 
 // Report says why the supervisor has started a process. Its JSON is that of an Outcome.
 type Report struct {
-	Kind      string    `json:"kind"`
-	Started   time.Time `json:"started"`
-	At        time.Time `json:"at"`
-	Committed bool      `json:"committed"`
-	Reason    string    `json:"reason,omitempty"`
-	From      string    `json:"from,omitempty"`
-	FromPID   int       `json:"from_pid,omitempty"`
+	Kind      string        `json:"kind"`
+	Started   time.Time     `json:"started"`
+	At        time.Time     `json:"at"`
+	Begun     time.Duration `json:"begun"`
+	Committed bool          `json:"committed"`
+	Reason    string        `json:"reason,omitempty"`
+	From      string        `json:"from,omitempty"`
+	FromPID   int           `json:"from_pid,omitempty"`
 }
 
 // What the supervisor tells a process that it starts after a crash.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/midair-go/midair/internal/process"
+	"github.com/midair-go/midair/internal/sys"
 	"golang.org/x/sys/unix"
 )
 
@@ -101,7 +102,7 @@ func (s *supervisor) restart() {
 	}
 	now := time.Now()
 	err := s.start(b, &Report{
-		Kind: kind, Started: now, At: now, Committed: true, From: s.crashed.version, FromPID: s.crashed.pid,
+		Kind: kind, Started: now, At: now, Begun: sys.Uptime(), Committed: true, From: s.crashed.version, FromPID: s.crashed.pid,
 		Reason: fmt.Sprintf("generation %d, version %s, pid %d, has ended after %v: %s", s.crashed.number, s.crashed.version,
 			s.crashed.pid, s.crashed.ended.Sub(s.crashed.since).Round(time.Millisecond), s.crashed.describe()),
 	})

@@ -57,6 +57,7 @@ func serviceMain(parts Parts) error {
 	if err = errors.Join(err, Validate(set)); err != nil {
 		return err
 	}
+	parts.SetClock(set.Clock)
 	if set.Cleaned {
 		os.Unsetenv("MIDAIR_CHANNEL")
 		os.Unsetenv("LISTEN_FDS")

@@ -9,10 +9,11 @@ import (
 	"time"
 )
 
-// Parts are for the programs, and only the test package can have the parts: a hook of the package under test, and the server
+// Parts are for the programs, and only the test package can have the parts: hooks of the package under test, and the server
 // of package drain, which no package below upgrade may import.
 type Parts struct {
 	SetStepHook func(hook func(step string))
+	SetClock    func(by time.Duration)
 	NewServer   func(*http.Server, ServerOptions) Server
 	Draining    func(ctx context.Context) <-chan struct{} // closed when the server that gave ctx drains
 }

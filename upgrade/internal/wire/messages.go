@@ -151,8 +151,9 @@ type WelcomeBody struct {
 	Channel    bool  `json:"channel,omitempty"` // the candidate's end of its channel to the supervisor comes along, last
 	Only       bool  `json:"only,omitempty"`    // nobody serves: it has to, whatever its checks say
 
-	Kind    string    `json:"kind,omitempty"`   // of the upgrade, for its Outcome
-	Started time.Time `json:"started,omitzero"` // the same
+	Kind    string        `json:"kind,omitempty"`   // of the upgrade, for its Outcome
+	Started time.Time     `json:"started,omitzero"` // the same, for people
+	Begun   time.Duration `json:"begun,omitempty"`  // the same, by sys.Uptime
 
 	From  string       `json:"from,omitempty"`  // version of the old process
 	Paths []SocketName `json:"paths,omitempty"` // of the unix sockets that are files at exec

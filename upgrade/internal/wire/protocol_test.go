@@ -23,8 +23,8 @@ var frames = []struct {
 		Paths: []SocketName{{"listener", "unix", "/s"}},
 	}, 2, "\x02\x02", `{"protocol":2,"generation":3,"ms":1500,"state":true,"crash":true,"only":true,"from":"v1",` +
 		`"paths":[{"kind":"listener","network":"unix","addr":"/s"}]}`},
-	{KindWelcome, WelcomeBody{Kind: "upgrade", Started: time.Unix(1, 5).UTC()}, 0, "\x02\x00",
-		`{"protocol":0,"generation":0,"kind":"upgrade","started":"1970-01-01T00:00:01.000000005Z"}`},
+	{KindWelcome, WelcomeBody{Kind: "upgrade", Started: time.Unix(1, 5).UTC(), Begun: 7}, 0, "\x02\x00",
+		`{"protocol":0,"generation":0,"kind":"upgrade","started":"1970-01-01T00:00:01.000000005Z","begun":7}`},
 	{KindPrepared, PreparedBody{}, 0, "\x03\x00", `{}`},
 	{KindPrepared, PreparedBody{Exclusive: true}, 0, "\x03\x00", `{"exclusive":true}`},
 	{KindOpen, nil, 0, "\x04\x00", ""},

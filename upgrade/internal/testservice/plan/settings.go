@@ -22,9 +22,10 @@ type Settings struct {
 type Place struct {
 	Network, Addr string // of the main listener; default network: tcp
 	PIDFile       string
-	Many          int    // listeners more, on the unix sockets "0", "1", ... in its directory
-	Systemd       bool   // the listeners are the sockets "web" and "admin" of a service manager
-	NoFile        uint64 // limit of open files; 0: that of the test
+	Many          int           // listeners more, on the unix sockets "0", "1", ... in its directory
+	Systemd       bool          // the listeners are the sockets "web" and "admin" of a service manager
+	NoFile        uint64        // limit of open files; 0: that of the test
+	Clock         time.Duration // how wrong the clock is that people read
 }
 
 // Upgrading holds the options of upgrade.Options with the same names.
