@@ -29,6 +29,9 @@ func (c *Certs) Certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error
 // Tickets is what a handshake asks for.
 func (c *Certs) Tickets() *tls.Config { return c.tickets.current() }
 
+// Due is when the keys are looked at next.
+func (c *Certs) Due() time.Time { return *c.tickets.due.Load() }
+
 // Key is a ticket key that encrypts from a time on. Its secret is one byte, repeated.
 type Key struct {
 	From   time.Time

@@ -32,8 +32,8 @@ func (k ticketKey) Secret() string { return k.secret }
 // ring holds ticket keys. The zero value makes them when it needs the first one, so that a new process has none before it
 // gets those of the old one.
 type ring struct {
-	holder tls.Config   // only has the keys in the order of use; never copied, so that it can be changed while it serves
-	due    atomic.Int64 // when they have to be arranged anew, in nanoseconds since 1970
+	holder tls.Config                // only has the keys in the order of use; never copied, so that it can be changed while it serves
+	due    atomic.Pointer[time.Time] // when they have to be arranged anew, whatever the clock is set to until then; nil: now
 
 	mu   sync.Mutex              // for changes of keys
 	keys keyring.Ring[ticketKey] // the one that encrypts, then the others, newest first
@@ -48,7 +48,7 @@ func (r *ring) unwrap(ticket []byte, cs tls.ConnectionState) (*tls.SessionState,
 }
 
 func (r *ring) current() *tls.Config {
-	if time.Now().UnixNano() >= r.due.Load() {
+	if due := r.due.Load(); due == nil || !time.Now().Before(*due) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.arrange(time.Now(), nil) // not the time before the lock: another goroutine has made a key meanwhile
@@ -118,7 +118,8 @@ func (r *ring) use(keys []ticketKey, now time.Time) {
 		}
 	}
 	r.holder.SetSessionTicketKeys(secrets)
-	r.due.Store(due.UnixNano())
+	due = now.Add(due.Sub(now))
+	r.due.Store(&due)
 }
 
 func newTicketKey(from time.Time) ticketKey {

@@ -2,6 +2,7 @@ package certs_test
 
 import (
 	"crypto/tls"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -185,4 +186,13 @@ func TestTicketsMayBeUsedWhileTheyAreFed(t *testing.T) {
 		})
 	}
 	all.Wait()
+}
+
+// The next look at the keys is due by the monotonic clock: a clock that is set back does not make a key encrypt for longer.
+func TestRotationIsDueByTheMonotonicClock(t *testing.T) {
+	c := newFiles(t, issue(t, "one")).open(certs.Options{})
+	c.Tickets()
+	if due := c.Due(); !strings.Contains(due.String(), " m=") || time.Until(due) > 24*time.Hour {
+		t.Errorf("due at %v", due)
+	}
 }

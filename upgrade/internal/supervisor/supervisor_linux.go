@@ -7,9 +7,9 @@
 //	inbox_linux.go       what generations send on their channels, and the sockets that are held
 //	reserve_linux.go     descriptors and threads that are kept for when the machine has none
 //	crash_linux.go       what is made of that: who the main generation is, and what a death means
-//	restart_linux.go     when and what the supervisor starts again, and when it gives up
 //	orphan_linux.go      candidates whose old process has died before it committed them
-//	timers_linux.go      what is done when a time is over, and the end of the service
+//	timers_linux.go      what is done when a time is over: the next start, and the end of the service
+//	outage_linux.go      what is counted while nobody serves
 //	config.go            what the supervisor is told, and what it tells a process that it starts
 package supervisor
 
@@ -294,6 +294,14 @@ func (g *generation) close() {
 	g.inbox.close()
 	g.proc.Close()
 	g.build.Close()
+}
+
+// served is how long a generation that has ended had served; negative if it had not.
+func (g *generation) served() time.Duration {
+	if !g.ready {
+		return -1
+	}
+	return g.ended.Sub(g.since)
 }
 
 func (g *generation) dead() bool { return g.proc.Ended() }

@@ -1,8 +1,11 @@
 package supervisor
 
 import (
+	"errors"
+	"fmt"
 	"time"
 
+	"github.com/midair-go/midair/internal/sys"
 	"golang.org/x/sys/unix"
 )
 
@@ -79,4 +82,72 @@ func (s *supervisor) bark(g *generation, now time.Time) {
 		g.kill()
 	}
 	g.silent = now.Add(max(s.opts.Watchdog, time.Second))
+}
+
+// When and what the supervisor starts again, and when it gives up. The end of a generation that has served, and the end of a
+// program before it serves, count as crashes of the build. A start that fails before the program runs is the fault of the
+// machine: of its limits, its memory, its files. It is tried again, and is no reason for another build.
+
+// schedule decides when a process is started after a crash, or that none is, because nobody has served for too long. restart
+// decides which build it runs. The last try is when that time is over. An orphan serves, so the supervisor does not give up then.
+func (s *supervisor) schedule(now time.Time) {
+	o := &s.outage
+	if s.crashed == s.counted {
+		o.row++ // by a start that has failed since
+	} else {
+		o.count(s.opts.Guard, s.crashed.served())
+	}
+	s.counted = s.crashed
+	pause, down := pauses.Pause(o.row), o.down+now.Sub(o.begun)
+	if s.opts.GiveUp > 0 && len(s.orphans()) == 0 {
+		if down >= s.opts.GiveUp {
+			s.log.Error("upgrade: supervisor: the service is down for too long: the supervisor ends", "down", down.Round(time.Millisecond), "GiveUp", s.opts.GiveUp)
+			s.finish(s.crashed.exitCode())
+			return
+		}
+		pause = min(pause, s.opts.GiveUp-down)
+	}
+	s.restartAt = now.Add(pause)
+}
+
+// restart starts what was committed last, or what was before it.
+func (s *supervisor) restart() {
+	s.restartAt = time.Time{}
+	if s.outage.crashes >= 2 && s.before != nil {
+		s.change()
+	}
+	b, kind := s.last, KindCrash
+	if s.instead != nil {
+		b, kind = s.instead, KindFallback
+	}
+	now := time.Now()
+	err := s.start(b, &Report{
+		Kind: kind, Started: now, At: now, Begun: sys.Uptime(), Committed: true, From: s.crashed.version, FromPID: s.crashed.pid,
+		Reason: fmt.Sprintf("generation %d, version %s, pid %d, has ended after %v: %s", s.crashed.number, s.crashed.version,
+			s.crashed.pid, s.crashed.ended.Sub(s.crashed.since).Round(time.Millisecond), s.crashed.describe()),
+	})
+	if err == nil {
+		return
+	}
+	s.outage.unable(time.Now())
+	if errors.Is(err, unix.ENOEXEC) || errors.Is(err, unix.ELIBBAD) { // the file is not what it was
+		s.outage.crashes++
+	}
+	s.log.Error("upgrade: supervisor: cannot start the service: it is tried again", "err", err)
+	s.decide()
+}
+
+// change makes the build before the one that is started. If that one does not serve either, the build that was committed last
+// is tried again, and so on: what both need may be away. The one that serves first is the committed one then.
+func (s *supervisor) change() {
+	s.outage.crashes = 0
+	if s.instead != nil {
+		s.instead = nil
+		s.log.Error("upgrade: supervisor: the build before does not serve either: back to the one that was committed last",
+			"version", s.before.Version, "back to", s.last.Version)
+		return
+	}
+	s.instead = s.before
+	s.log.Error("upgrade: supervisor: the build has crashed again within its guard time: back to the one before it",
+		"version", s.last.Version, "back to", s.before.Version, "Guard", s.opts.Guard)
 }
