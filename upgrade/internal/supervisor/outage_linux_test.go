@@ -96,6 +96,13 @@ func TestSupervisorGivesUpByTime(t *testing.T) {
 		t.Error("it has not given up, and was down for 5 minutes")
 	}
 
+	s.ending = false
+	s.outage.served(now, false)
+	s.crash(now.Add(s.opts.Guard), s.opts.Guard)
+	if s.ending || s.outage.down != 0 {
+		t.Errorf("after a good time: ending %v, down for %v", s.ending, s.outage.down)
+	}
+
 	s = idle(t)
 	s.opts.GiveUp = 0
 	s.crash(now, -1)
