@@ -101,7 +101,8 @@ func (s *supervisor) schedule(now time.Time) {
 	pause, down := pauses.Pause(o.row), o.down+now.Sub(o.begun)
 	if s.opts.GiveUp > 0 && len(s.orphans()) == 0 {
 		if down >= s.opts.GiveUp {
-			s.log.Error("upgrade: supervisor: the service is down for too long: the supervisor ends", "down", down.Round(time.Millisecond), "GiveUp", s.opts.GiveUp)
+			s.log.Error("upgrade: supervisor: the service is down for too long: the supervisor ends",
+				"down", down.Round(time.Millisecond), "GiveUp", s.opts.GiveUp)
 			s.finish(s.crashed.exitCode())
 			return
 		}
