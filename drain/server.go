@@ -147,7 +147,9 @@ func (s *Server) serve(ctx context.Context, ln net.Listener, proto string, loop 
 		}
 		serves = false
 	}
+	drained := tellCause(ctx)
 	err = s.drain(handover(ctx))
+	drained()
 	if failed := <-ended; failed != nil {
 		return errors.Join(failed, err)
 	}
@@ -181,4 +183,14 @@ func (s *Server) leave(l *listener) {
 func handover(ctx context.Context) bool {
 	var h interface{ Handover() bool }
 	return errors.As(context.Cause(ctx), &h) && h.Handover()
+}
+
+// tellCause tells whoever has ended ctx that a server drains, until the function that is returned is called. It takes that for
+// no server that ignores its context, however long Grace is.
+func tellCause(ctx context.Context) (ended func()) {
+	var d interface{ Draining() (ended func()) }
+	if errors.As(context.Cause(ctx), &d) {
+		return d.Draining()
+	}
+	return func() {}
 }

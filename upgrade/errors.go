@@ -26,6 +26,9 @@ var (
 	// ErrAborted means that the upgrade was taken back before its commit: by Abort, by a context, by a signal. A
 	// candidate that is told to go gets it from Run and should end with a non-zero status.
 	ErrAborted = errors.New("upgrade: aborted")
+	// ErrServeStuck is what Run returns if the function that it was given goes on after its context has ended, see
+	// Options.StuckAfter. Main should end: the process is done in every other respect.
+	ErrServeStuck = errors.New("upgrade: serve ignores the end of its context")
 )
 
 // notSupported is the type of ErrNotSupported, for errors.Is with errors.ErrUnsupported.

@@ -83,6 +83,13 @@ type Options struct {
 	// Default: 4.
 	MaxGenerations int
 
+	// StuckAfter is how long serve may go on after its context has ended if nothing is known to drain in it. Then Accept and
+	// ReadFrom return net.ErrClosed, a second later Run returns ErrServeStuck (or after as long again, if it closed a socket then),
+	// and connections that are left end with the process. It limits no drain of package drain, of a server that closes a socket first (http.Server.Shutdown, gRPC), and of a
+	// serve without sockets that has asked for the end of its context. Another drain, and a plain stop that goes on to accept,
+	// need a longer time. Default: 1 minute. Negative: for ever.
+	StuckAfter time.Duration
+
 	// PIDFile is where the pid of the main generation is kept: written atomically at the start and at every commit,
 	// removed by a plain stop. Its directory must be writable; a candidate that cannot write there fails its checks.
 	// Beside it, with ".last" added to its name, is the [Outcome] of the last upgrade as JSON. Room for it on the disk is
@@ -152,6 +159,7 @@ func (o Options) withDefaults() (Options, error) {
 	o.MaxGenerations = first(o.MaxGenerations, 4)
 	o.Silence = max(first(o.Silence, 2*time.Second), 3*beatEvery)
 	o.Timeout = first(o.Timeout, time.Minute)
+	o.StuckAfter = first(o.StuckAfter, time.Minute)
 	o.Guard = first(o.Guard, time.Minute)
 	o.AbortGrace = first(o.AbortGrace, 30*time.Second)
 	o.StateLimit = first(o.StateLimit, 64<<20)

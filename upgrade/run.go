@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 type ending struct {
 	reason   string
 	handover bool
+	draining atomic.Int32 // servers, see stuck.go
 }
 
 func (e *ending) Error() string { return "upgrade: " + e.reason }
@@ -71,14 +73,17 @@ type runner struct {
 	giveUp   func()     // stops acquiring
 	extended time.Time  // when more time was asked for
 
-	memory memory // which process is killed when it runs out
+	memory  memory  // which process is killed when it runs out
+	overrun overrun // serve goes on although its context has ended
 }
 
 // Run serves until ctx ends, a signal says so, serve returns, or another generation has taken over, and returns what
 // serve returned. It calls serve at once in a goroutine of its own; serve has to accept on all listeners, and to finish
 // when its context ends. The cause of that context has a method Handover() bool, which tells an upgrade, true, from a
 // plain stop. A candidate that is taken back gets an *Error that is ErrAborted; main should then end with a non-zero
-// status. Run may be called once. It returns after the last goroutine that it started.
+// status. Run may be called once. It returns after the last goroutine that it started, with one exception: a serve that goes on
+// after its context has ended, and of which nothing is known to drain. Then Run returns ErrServeStuck (Options.StuckAfter), and
+// main should end: what serve still does ends with the process.
 func (u *Upgrader) Run(ctx context.Context, serve func(context.Context) error) error {
 	u.mu.Lock()
 	if u.begun || u.closed {
@@ -112,7 +117,7 @@ func (r *runner) run(ctx context.Context, serve func(context.Context) error) err
 		sig = u.notify()
 	}
 	served := r.served
-	go func() { served <- serve(serveCtx) }()
+	go func() { served <- serve(r.overrun.watch(serveCtx)) }() // a serve that ignores its context ends with the process
 	stopChecks := r.prepare()
 	defer stopChecks()
 	if !r.alone {
@@ -123,6 +128,7 @@ func (r *runner) run(ctx context.Context, serve func(context.Context) error) err
 	defer close(u.ended) // also in a panic: main's deferred Close must not wait for a loop that has ended
 	r.loop(ctx, sig)
 	stopChecks()
+	r.overrun.stop()
 	r.memory.end()
 	r.rest()
 	r.finish()
@@ -223,9 +229,11 @@ func (r *runner) loop(ctx context.Context, sig signals) {
 		case e := <-r.u.elders.gone:
 			r.u.elders.remove(e)
 			e.link.Close()
+		case <-r.overrun.due():
+			r.overran()
 		case err := <-r.served:
 			r.served = nil
-			r.hasServed(err)
+			r.hasServed(r.overrun.explain(err))
 		}
 	}
 }
@@ -283,7 +291,11 @@ func (r *runner) leave(state string, why *ending) {
 		r.u.listeners.Pause(true)
 		r.u.unfollow()
 	}
+	r.overrun.begin(why, r.u.listeners.Refs(), r.u.opts.StuckAfter)
 	r.endServe(why)
+	if state == "aborted" && !r.opened {
+		r.u.listeners.End() // nothing was accepted, so a serve that ignores its context loses nothing
+	}
 }
 
 func (r *runner) hasServed(err error) {

@@ -18,6 +18,7 @@ type gate struct {
 	mu      sync.Mutex
 	given   []net.Conn    // connections that did not come through the socket: the next Accept gets them
 	over    bool          // closed: nothing is given any more
+	ended   bool          // what was given may still be accepted, and nothing else
 	opened  chan struct{} // closed while the gate is open
 	calls   int           // how often a reader was called back from the socket
 	called  bool          // its deadline is the one that calls back, and not the program's
@@ -54,12 +55,15 @@ func (g *gate) through(op func() error) (net.Conn, error) {
 }
 
 // pass waits until the gate is open or a connection is given, and tells how often readers have been called back before.
-// The program's deadline counts here too.
+// The program's deadline counts here too, and the end of the gate.
 func (g *gate) pass() (calls int, c net.Conn, err error) {
 	for {
 		l := g.look()
 		if l.given != nil || l.open {
 			return l.calls, l.given, nil
+		}
+		if l.ended {
+			return 0, nil, net.ErrClosed
 		}
 		var late <-chan time.Time
 		if !l.program.IsZero() {
@@ -81,7 +85,7 @@ func (g *gate) pass() (calls int, c net.Conn, err error) {
 
 // look is the state of a gate at one moment. What is given after it calls back.
 type look struct {
-	open            bool
+	open, ended     bool
 	opened, changed chan struct{}
 	program         time.Time
 	calls           int
@@ -91,11 +95,11 @@ type look struct {
 func (g *gate) look() look {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.called && g.isOpen() {
+	if g.called && g.isOpen() && !g.ended {
 		g.called = false
 		_ = g.deadline(g.program)
 	}
-	l := look{g.isOpen(), g.opened, g.changed, g.program, g.calls, nil}
+	l := look{g.isOpen() && !g.ended, g.ended, g.opened, g.changed, g.program, g.calls, nil}
 	if len(g.given) > 0 {
 		l.given, g.given = g.given[0], g.given[1:]
 	}
@@ -158,6 +162,17 @@ func (g *gate) shut() {
 		g.opened = make(chan struct{})
 		g.callBack()
 	}
+}
+
+// end makes readers that wait here or in the system call return net.ErrClosed, now and from now on. The socket stays open.
+func (g *gate) end() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.ended = true
+	if !g.isOpen() {
+		close(g.opened) // whoever waits looks again
+	}
+	g.callBack()
 }
 
 // close ends the gate with its socket, and returns the connections that were given and not accepted.

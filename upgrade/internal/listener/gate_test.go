@@ -233,3 +233,50 @@ func TestNewDeadlineWakesAReader(t *testing.T) {
 		}
 	})
 }
+
+// End makes Accept return net.ErrClosed, at an open gate and at a shut one, whether or not it waits already, and for ever: a gate
+// that is opened again changes nothing. A connection that was given before is accepted first, and the socket stays open.
+func TestEndedGateAcceptsWhatWasGivenOnly(t *testing.T) {
+	for _, open := range []bool{true, false} {
+		for _, waits := range []bool{true, false} {
+			s, ln := testListener(t)
+			if open {
+				s.Open(true)
+			}
+			g := s.Refs()[0].gate
+			ended := make(chan error, 1)
+			accept := func() {
+				_, err := ln.Accept()
+				ended <- err
+			}
+			if waits {
+				go accept() // ends with the gate
+				<-g.waiting
+			}
+			s.End()
+			if !waits {
+				go accept()
+			}
+			if err := <-ended; !errors.Is(err, net.ErrClosed) {
+				t.Errorf("open %v, waits %v: %v", open, waits, err)
+			}
+			s.Open(true)
+			near, far := net.Pipe()
+			g.give(near)
+			if c, err := ln.Accept(); c != near || err != nil {
+				t.Errorf("open %v: accepted %v, %v", open, c, err)
+			}
+			if _, err := ln.Accept(); !errors.Is(err, net.ErrClosed) {
+				t.Errorf("open %v: after End and Open: %v", open, err)
+			}
+			near.Close()
+			far.Close()
+			c, err := net.Dial("tcp", ln.Addr().String())
+			if err != nil {
+				t.Errorf("the socket is closed: %v", err)
+				continue
+			}
+			c.Close()
+		}
+	}
+}

@@ -247,6 +247,17 @@ func (s *Set) Pause(pinned bool) {
 	}
 }
 
+// End makes Accept and ReadFrom of the open sockets return net.ErrClosed, for a program that goes on although it was told to
+// finish. The sockets stay open, and can be handed on.
+func (s *Set) End() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.shared, s.pinned = false, false
+	for _, r := range s.all {
+		r.gate.end()
+	}
+}
+
 // Accepting waits until the program has called Accept on every listener, which shows that it is ready to serve.
 func (s *Set) Accepting(ctx context.Context) error {
 	for _, r := range s.Refs() {

@@ -124,6 +124,16 @@ func (r *Socket) Accept(c net.Conn) error {
 	return fmt.Errorf("the listener %s %s does not accept", r.Network, r.Addr)
 }
 
+// Closed reports whether the program has closed it.
+func (r *Socket) Closed() bool {
+	select {
+	case <-r.gate.closed:
+		return true
+	default:
+		return false
+	}
+}
+
 // StoreName is the name under which a service manager keeps the socket; empty if it cannot have one.
 func (r *Socket) StoreName() string { return sdnotify.StoreName(r.kind, r.Network, r.Addr) }
 

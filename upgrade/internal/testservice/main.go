@@ -112,7 +112,7 @@ func drop(set plan.Settings, now plan.Drop) error {
 func options(set plan.Settings, dir string) upgrade.Options {
 	opts := upgrade.Options{
 		Executable: filepath.Join(dir, "exe"), PIDFile: set.PIDFile, Version: set.Version,
-		Soak: set.Soak, Timeout: set.Timeout, AbortGrace: set.AbortGrace,
+		Soak: set.Soak, Timeout: set.Timeout, AbortGrace: set.AbortGrace, StuckAfter: set.StuckAfter,
 		MaxGenerations: set.MaxGenerations, Sticky: set.Sticky, Silence: set.Silence,
 		AllowPlain: set.AllowPlain, AllowWrapper: set.AllowWrapper,
 	}

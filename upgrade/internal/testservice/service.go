@@ -72,6 +72,12 @@ func (s *service) run() error {
 		return err
 	}
 	defer j.Close()
+	if s.set.Ignores {
+		return s.up.Run(context.Background(), func(context.Context) error {
+			go http.Serve(admin, s.admin()) // ends with the process
+			return http.Serve(ln, j.Handler(s.handler()))
+		})
+	}
 	srv := s.newServer(j)
 	adm := s.parts.NewServer(&http.Server{Handler: s.admin()}, ServerOptions{Grace: grace})
 	return s.up.Run(context.Background(), s.serving(func(ctx context.Context) error {

@@ -31,6 +31,7 @@ type Place struct {
 // Upgrading holds the options of upgrade.Options with the same names.
 type Upgrading struct {
 	Soak, Timeout, AbortGrace, Silence time.Duration
+	StuckAfter                         time.Duration
 	MaxGenerations                     int
 	Sticky                             bool
 	AllowPlain, AllowWrapper           bool
@@ -53,6 +54,7 @@ type Serving struct {
 	H2C                                     bool // HTTP/2 without TLS too
 	NoMove                                  bool // idle connections stay until they are closed
 	NoNotes                                 bool // the service does not write down from where it has accepted
+	Ignores                                 bool // the servers are http.Serve, which ignores the end of serve's context
 }
 
 // Behaviour is the conduct of the next generations, their judges and their peers.

@@ -1,0 +1,168 @@
+package upgrade
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/midair-go/midair/upgrade/internal/listener"
+)
+
+// A serve that goes on although its context has ended, like http.Serve, which has none. Such a process would answer on its old
+// connections for ever, one more with every upgrade. What is known of a serve:
+//
+//   - Draining of the cause was called and has not ended: package drain works, within its Grace.
+//   - It has closed a socket since its context ended, as http.Server.Shutdown and GracefulStop of gRPC do first: it drains, and
+//     how long is the business of the program.
+//   - It has asked for the end of its context and has no socket open: it finishes work of its own.
+//
+// Of every other one nothing is known to drain, and for it Options.StuckAfter counts. Then Accept and ReadFrom return
+// net.ErrClosed, which ends most servers, and a moment later Run returns; if a socket was closed then, which may be the begin of a
+// drain, as long again later. Not before, and in particular not with the handover: a server whose Accept fails returns at once, and
+// the requests that it is answering would end with the process. Another one races its Accept with the Shutdown that it calls.
+
+// saysStuck is how long after the end of its context the log says that serve goes on.
+const saysStuck = 5 * time.Second
+
+// watched is serve's context. It notes that somebody has asked when it ends.
+type watched struct {
+	context.Context
+	asked *atomic.Bool
+}
+
+func (c watched) Done() <-chan struct{} { c.note(); return c.Context.Done() }
+
+func (c watched) Err() error { c.note(); return c.Context.Err() }
+
+func (c watched) note() {
+	if !c.asked.Load() { // written once: requests may have this context as their parent
+		c.asked.Store(true)
+	}
+}
+
+// Draining notes that a server of the program drains because of this cause, until ended is called. It is made for package drain,
+// which finds it in the cause as it finds Handover.
+func (e *ending) Draining() (ended func()) {
+	e.draining.Add(1)
+	return sync.OnceFunc(func() { e.draining.Add(-1) })
+}
+
+// overrun is the watch over a serve whose context has ended.
+type overrun struct {
+	asked atomic.Bool // somebody has asked for the end of the context
+
+	why   *ending
+	open  []*listener.Socket // what was open when the context ended
+	since time.Time          // the end of the context, or the last moment at which a server was known to drain
+	timer *time.Timer        // when to look; nil before the end
+	said  bool               // in the log
+	over  bool               // Accept has ended
+	wrong string             // what the problem was then
+}
+
+func (o *overrun) watch(ctx context.Context) context.Context { return watched{ctx, &o.asked} }
+
+// begin is called when serve's context ends.
+func (o *overrun) begin(why *ending, open []*listener.Socket, limit time.Duration) {
+	o.why, o.open, o.since = why, open, time.Now()
+	o.timer = time.NewTimer(o.pause(limit))
+}
+
+func (o *overrun) stop() {
+	if o.timer != nil {
+		o.timer.Stop()
+	}
+}
+
+// pause is the time between two looks.
+func (o *overrun) pause(limit time.Duration) time.Duration {
+	if limit > 0 {
+		return min(time.Second, max(limit/10, time.Millisecond))
+	}
+	return time.Second
+}
+
+// due is when to look.
+func (o *overrun) due() <-chan time.Time {
+	if o.timer == nil {
+		return nil
+	}
+	return o.timer.C
+}
+
+// problem says what is wrong with serve; "" if it is known to drain.
+func (o *overrun) problem() string {
+	switch {
+	case slices.ContainsFunc(o.open, (*listener.Socket).Closed):
+		return ""
+	case !o.asked.Load():
+		return "nothing in it has asked whether its context has ended"
+	case len(o.open) == 0:
+		return ""
+	}
+	return "it has closed none of its sockets, and is not package drain"
+}
+
+// sockets names what is open.
+func (o *overrun) sockets() string {
+	var names []string
+	for _, s := range o.open {
+		names = append(names, s.Network+" "+s.Addr)
+	}
+	return strings.Join(names, ", ")
+}
+
+// explain is the error of a serve that has returned.
+func (o *overrun) explain(err error) error {
+	if o.over && errors.Is(err, net.ErrClosed) {
+		return fmt.Errorf("%w: it has returned because Accept did: %w", ErrServeStuck, err)
+	}
+	return err
+}
+
+// overran looks at a serve that has not returned.
+func (r *runner) overran() {
+	o, limit := &r.overrun, r.u.opts.StuckAfter
+	o.timer.Reset(o.pause(limit))
+	if r.served == nil {
+		o.stop()
+		return
+	}
+	if o.why.draining.Load() > 0 {
+		o.since = time.Now()
+		return
+	}
+	late, problem := time.Since(o.since), o.problem()
+	says := saysStuck
+	if limit > 0 {
+		says = min(says, limit/2)
+	}
+	if problem != "" && !o.said && late >= says {
+		o.said = true
+		r.sayStuck(late, limit, problem)
+	}
+	switch {
+	case limit < 0 || late < limit:
+	case !o.over:
+		o.over, o.wrong = true, problem
+		r.u.listeners.End()
+	case o.wrong != "" && (late >= limit+commitStall && problem != "" || late >= 2*limit+commitStall):
+		r.served = nil
+		r.hasServed(fmt.Errorf("%w: %v after the end of its context it has not returned: %s", ErrServeStuck, late.Round(time.Millisecond), o.wrong))
+	}
+}
+
+func (r *runner) sayStuck(late, limit time.Duration, problem string) {
+	ends := "never: Options.StuckAfter is negative"
+	if limit > 0 {
+		ends = fmt.Sprintf("in %v, and Run with it: Options.StuckAfter", (limit - late).Round(time.Millisecond))
+	}
+	r.u.log.Error("upgrade: serve goes on although its context has ended, and so does this process: end the server with that context, by package drain, http.Server.Shutdown or GracefulStop of gRPC",
+		"since", late.Round(time.Millisecond), "reason", r.overrun.why.reason, "problem", problem, "open", r.overrun.sockets(), "accept_ends", ends)
+}
