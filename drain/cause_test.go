@@ -26,7 +26,7 @@ func TestCauseLearnsOfTheDrain(t *testing.T) {
 	s := serve(t, &http.Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
 		close(begun)
 		<-release
-	})}, drain.Options{Propagation: 50 * time.Millisecond})
+	})}, drain.Options{Propagation: 50 * time.Millisecond, IdleGrace: 50 * time.Millisecond})
 	go http.Get("http://" + s.addr) // ends with the answer
 	<-begun
 	cause := listening{new(atomic.Int32), new(atomic.Int32)}

@@ -34,7 +34,7 @@ func (u *Upgrader) startChild(p process.Program) (_ *child, err error) {
 	}
 	s := &passing{}
 	if p.TakesSockets() {
-		s, files = newPassing(files), nil
+		s, files = newPassing(files, u.listeners.Late()), nil
 		defer func() {
 			if err != nil {
 				s.close()

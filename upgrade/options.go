@@ -67,6 +67,12 @@ type Options struct {
 	// start. If the script becomes a program with tableflip only, AllowPlain is needed too. Rollback needs neither.
 	AllowWrapper bool
 
+	// MayClose names the addresses of sockets that this version leaves out although the version that it replaces has them open:
+	// as they were given to Listen, or "*" for all. Any other one that has come along and was not opened before Run fails the check
+	// phase, since its clients would be refused after the commit. Restart means it, and nothing of this holds for Rollback, or for
+	// sockets that were opened while Run runs. Default: none.
+	MayClose []string
+
 	// Sticky makes Candidate.SetWeight keep a client's address on one side, the same on every host and monotone: whoever
 	// is in a small share is in every greater one. The share is then that of the addresses. Default: false, connections
 	// are counted, which gives exactly the share. Behind a proxy there is one address, and so all or nothing.

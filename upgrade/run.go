@@ -116,6 +116,7 @@ func (r *runner) run(ctx context.Context, serve func(context.Context) error) err
 	if r.alone { // whoever hears that it serves may signal at once; a candidate is known to nobody, and has no time to lose
 		sig = u.notify()
 	}
+	u.compareSockets()
 	served := r.served
 	go func() { served <- serve(r.overrun.watch(serveCtx)) }() // a serve that ignores its context ends with the process
 	stopChecks := r.prepare()
@@ -163,6 +164,9 @@ func (u *Upgrader) prepare(ctx context.Context) error {
 	}
 	if !u.born.Started.IsZero() {
 		u.reserveOutcome() // of the upgrade that has started this process
+	}
+	if u.unopened.err != nil {
+		return u.unopened.err
 	}
 	u.mu.Lock()
 	checks := u.checks

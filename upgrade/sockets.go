@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/midair-go/midair/internal/process"
@@ -24,11 +25,12 @@ type passing struct {
 	sent  int
 	names []wire.SocketName // of what is still to be sent
 	rest  []int             // the same: duplicates
+	late  []wire.SocketName // which of the names the candidate may open later
 }
 
 // newPassing takes duplicates of the open sockets over, for a program that takes them from the control socket.
-func newPassing(files []process.Inherited) *passing {
-	s := &passing{waits: true, total: len(files)}
+func newPassing(files []process.Inherited, late []wire.SocketName) *passing {
+	s := &passing{waits: true, total: len(files), late: late}
 	for _, f := range files {
 		s.names = append(s.names, wire.SocketName{Kind: f.Name[0], Network: f.Name[1], Addr: f.Name[2]})
 		s.rest = append(s.rest, int(f.FD))
@@ -43,6 +45,9 @@ func (s *passing) next(send func(wire.Kind, any, ...*os.File) error) error {
 	body := wire.ListenersBody{Total: s.total, Names: s.names[:n]}
 	files := make([]*os.File, n)
 	for i, fd := range s.rest[:n] {
+		if slices.Contains(s.late, s.names[i]) {
+			body.Late = append(body.Late, i)
+		}
 		files[i] = os.NewFile(uintptr(fd), s.names[i].Addr)
 	}
 	s.sent, s.names, s.rest = s.sent+n, s.names[n:], s.rest[n:]
@@ -117,6 +122,7 @@ func takeSockets(parent *wire.Link, timeout time.Duration, log *slog.Logger) (t 
 				t.kept = append(t.kept, sdnotify.StoreName(n.Kind, n.Network, n.Addr))
 			}
 			t.sockets.Add(body.Names, f.Files)
+			t.sockets.MarkLate(body.LateNames())
 			short := len(f.Files) < len(body.Names)
 			if t.got = t.sockets.Len(); t.got >= total || short || len(body.Names) == 0 {
 				return t, nil

@@ -1,6 +1,8 @@
 package listener
 
 import (
+	"net/netip"
+
 	"github.com/midair-go/midair/internal/process"
 	"golang.org/x/sys/unix"
 )
@@ -41,4 +43,37 @@ func coverFDs(inode uint64, fds []int) {
 			_ = unix.Dup3(null, fd, unix.O_CLOEXEC)
 		}
 	}
+}
+
+// describe says what a descriptor is, if it is a socket that Listen or ListenPacket could have opened.
+func describe(fd int) (m Missing, ok bool) {
+	kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
+	if err != nil {
+		return m, false
+	}
+	listens, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
+	stream := err == nil && kind == unix.SOCK_STREAM && listens == 1
+	if !stream && kind != unix.SOCK_DGRAM {
+		return m, false
+	}
+	if _, err := unix.Getpeername(fd); err == nil {
+		return m, false
+	}
+	local, err := unix.Getsockname(fd)
+	if err != nil {
+		return m, false
+	}
+	networks := map[bool]string{true: "tcp", false: "udp"}
+	switch a := local.(type) {
+	case *unix.SockaddrInet4:
+		m.Addr = netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port)).String()
+	case *unix.SockaddrInet6:
+		m.Addr = netip.AddrPortFrom(netip.AddrFrom16(a.Addr), uint16(a.Port)).String()
+	case *unix.SockaddrUnix:
+		networks = map[bool]string{true: "unix", false: "unixgram"}
+		m.Addr = a.Name
+	}
+	m.Kind = map[bool]string{true: "listener", false: "packet"}[stream]
+	m.Network = networks[stream]
+	return m, m.Addr != ""
 }

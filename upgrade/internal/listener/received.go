@@ -21,6 +21,7 @@ type Received struct {
 type received struct {
 	name wire.SocketName
 	file *os.File
+	late bool // see MarkLate
 }
 
 var _ Inheritor = (*Received)(nil)
@@ -38,7 +39,7 @@ func (r *Received) Add(names []wire.SocketName, files []*os.File) {
 	defer r.mu.Unlock()
 	for i, f := range files {
 		if i < len(names) {
-			r.files = append(r.files, received{names[i], f})
+			r.files = append(r.files, received{name: names[i], file: f})
 		} else {
 			f.Close()
 		}

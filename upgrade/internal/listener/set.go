@@ -4,6 +4,7 @@
 //	set.go       Set: all sockets of the process
 //	socket.go    Socket: one of them, and where it comes from
 //	received.go  Received: what has come in the control socket
+//	missing.go   what of it was not opened
 //	listener.go  what the program gets: a net.Listener
 //	packet.go    the same for datagrams: a net.PacketConn
 //	gate.go      what holds Accept and ReadFrom back
@@ -47,6 +48,7 @@ type Set struct {
 	err   error    // the first one that could not be opened
 	// What is opened now accepts at once: listeners, and pinned ones.
 	shared, pinned bool
+	begun          bool // what is opened now is late
 	keep           bool // a closed listener is still handed on (an aborted candidate, until it ends)
 	// unlink: closing a unix listener removes its path, as nobody else serves on it.
 	unlink  bool
@@ -119,6 +121,7 @@ func (s *Set) add(ref *Socket, c syscall.Conn) (err error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	ref.late = s.begun
 	s.all = append(s.all, ref)
 	s.note(ref)
 	if s.changed != nil {

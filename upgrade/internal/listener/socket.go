@@ -20,6 +20,7 @@ type Socket struct {
 	kind          string // tableflip's word: "listener" or "packet"
 	Network, Addr string // its name in the next generation, which is tableflip's key
 	pinned        bool
+	late, fresh   bool // opened after Begin; by the kernel
 	fd            int
 	inode         uint64
 	path          string // of a unix socket
@@ -61,6 +62,7 @@ func (s *Set) openSocket(kind, network, addr string, pinned bool, o opener) (*So
 		}
 	}
 	if sock == nil {
+		ref.fresh = true
 		sock, err = o.create()
 		if err != nil && removeStale(network, addr, err) {
 			sock, err = o.create()

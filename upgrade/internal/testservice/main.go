@@ -114,7 +114,7 @@ func options(set plan.Settings, dir string) upgrade.Options {
 		Executable: filepath.Join(dir, "exe"), PIDFile: set.PIDFile, Version: set.Version,
 		Soak: set.Soak, Timeout: set.Timeout, AbortGrace: set.AbortGrace, StuckAfter: set.StuckAfter,
 		MaxGenerations: set.MaxGenerations, Sticky: set.Sticky, Silence: set.Silence,
-		AllowPlain: set.AllowPlain, AllowWrapper: set.AllowWrapper,
+		MayClose: set.MayClose, AllowPlain: set.AllowPlain, AllowWrapper: set.AllowWrapper,
 	}
 	if set.Smoke != "" {
 		opts.Smoke = smoke

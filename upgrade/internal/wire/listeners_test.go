@@ -26,10 +26,14 @@ func TestFitIsWhatAMessageHolds(t *testing.T) {
 			names[i] = SocketName{"listener", "unix", c.addr}
 		}
 		n := Fit(names)
+		late := make([]int, n) // all of them, in the worst case
+		for i := range late {
+			late[i] = i
+		}
 		if n < c.low || n > c.high {
 			t.Errorf("%d of %d fit", n, c.n)
 		}
-		if _, err := Encode(KindListeners, ListenersBody{Total: 1 << 40, Names: names[:n]}, n); err != nil && len(c.addr) < 1000 {
+		if _, err := Encode(KindListeners, ListenersBody{Total: 1 << 40, Names: names[:n], Late: late}, n); err != nil && len(c.addr) < 1000 {
 			t.Error(err)
 		}
 	}

@@ -124,6 +124,17 @@ type HelloBody struct {
 type ListenersBody struct {
 	Total int          `json:"total"`           // in all messages; in the answer how many have come
 	Names []SocketName `json:"names,omitempty"` // of those that come along
+	Late  []int        `json:"late,omitempty"`  // which of the names the candidate need not have opened to be prepared
+}
+
+// LateNames returns the names that Late means.
+func (b *ListenersBody) LateNames() (names []SocketName) {
+	for _, i := range b.Late {
+		if i >= 0 && i < len(b.Names) {
+			names = append(names, b.Names[i])
+		}
+	}
+	return names
 }
 
 // Fit returns how many of the sockets one message can name and carry; at least one, if there is one.
@@ -134,7 +145,7 @@ func Fit(names []SocketName) int {
 	}
 	for n, name := range names {
 		b, err := json.Marshal(name)
-		if room -= len(b) + 1; err != nil || room < 0 || n == sys.MaxFiles {
+		if room -= len(b) + 1 + len(",253"); err != nil || room < 0 || n == sys.MaxFiles {
 			return max(n, 1)
 		}
 	}
@@ -157,6 +168,8 @@ type WelcomeBody struct {
 
 	From  string       `json:"from,omitempty"`  // version of the old process
 	Paths []SocketName `json:"paths,omitempty"` // of the unix sockets that are files at exec
+
+	Expected []SocketName `json:"expected,omitempty"` // the sockets that are files at exec and that it has to open
 
 	Stored []string `json:"stored,omitempty"` // names of the sockets that a service manager keeps, if they came as files at exec
 }

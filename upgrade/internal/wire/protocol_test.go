@@ -51,6 +51,8 @@ var frames = []struct {
 	{KindShut, nil, 0, "\x14\x00", ""},
 	{KindListeners, ListenersBody{Total: 3, Names: []SocketName{{"listener", "tcp", ":1"}, {"packet", "udp", ":2"}}}, 2, "\x16\x02",
 		`{"total":3,"names":[{"kind":"listener","network":"tcp","addr":":1"},{"kind":"packet","network":"udp","addr":":2"}]}`},
+	{KindListeners, ListenersBody{Total: 1, Names: []SocketName{{"packet", "udp", ":2"}}, Late: []int{0}}, 1, "\x16\x01",
+		`{"total":1,"names":[{"kind":"packet","network":"udp","addr":":2"}],"late":[0]}`},
 	{KindListeners, ListenersBody{Total: 253}, 253, "\x16\xfd", `{"total":253}`},
 	{KindMessage, MessageBody{Name: "n", Data: []byte("hi")}, 0, "\x15\x00", `{"name":"n","data":"aGk="}`},
 }

@@ -34,6 +34,7 @@ type Upgrading struct {
 	StuckAfter                         time.Duration
 	MaxGenerations                     int
 	Sticky                             bool
+	MayClose                           []string
 	AllowPlain, AllowWrapper           bool
 	Version                            string
 }
