@@ -176,9 +176,9 @@ var stories = map[string]story{
 		return 1
 	}},
 	"hung candidate": {step: "new.prepare", action: "stop",
-		change: func(s *plan.Settings) { s.Timeout, s.AbortGrace = time.Second, 100*time.Millisecond },
+		change: func(s *plan.Settings) { s.Timeout, s.AbortGrace = 3*time.Second, 100*time.Millisecond },
 		play: func(s *scene) int {
-			s.mustHaveFailed(<-s.BeginUpgrade(), "check", "it was not prepared within 1s")
+			s.mustHaveFailed(<-s.BeginUpgrade(), "check", "it was not prepared within 3s")
 			if exists(fmt.Sprintf("/proc/%d", s.Faulted())) {
 				s.t.Error("the candidate is there yet")
 			}

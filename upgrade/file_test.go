@@ -233,7 +233,11 @@ func TestVerifyRefuses(t *testing.T) {
 	} {
 		t.Run(string(verify), func(t *testing.T) {
 			t.Parallel()
-			r := testclient.Start(t, func(s *plan.Settings) { impatient(s); s.Verify = verify })
+			r := testclient.Start(t, func(s *plan.Settings) {
+				if s.Verify = verify; verify == plan.VerifyHangs {
+					impatient(s)
+				}
+			})
 			l := r.Load(smallLoad)
 			put(t, r, "next", 0o755, nextBuild(t))
 			a := mustRefuse(t, r, reason)

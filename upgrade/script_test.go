@@ -24,7 +24,11 @@ func TestWrapperWithoutExecIsRefused(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			r := testclient.Start(t, func(s *plan.Settings) { impatient(s); wrappers(s) })
+			r := testclient.Start(t, func(s *plan.Settings) {
+				if wrappers(s); c.bad == plan.HangAtStart {
+					impatient(s)
+				}
+			})
 			l := r.Load(smallLoad)
 			r.Change(func(s *plan.Settings) { s.Bad = c.bad })
 			wrapper(t, r)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -159,12 +160,22 @@ func TestCloseEndsTheRun(t *testing.T) {
 	ln.Close()
 }
 
-// A first process serves whatever its checks say: there is nobody else to do it.
+// A first process serves whatever its checks say: there is nobody else to do it. The log names the check, also one whose time is
+// over.
 func TestFailedCheckDoesNotStopTheOnlyProcess(t *testing.T) {
-	up := newUnsupported(t, upgrade.Options{Timeout: time.Second})
-	up.Check("never", func(context.Context) error { return errors.New("down") })
-	go up.Run(t.Context(), serveUntilDone) // ended by Close
-	testutil.Until(t, 10*time.Second, "it serves", func() bool { return up.Status().State == "serving" })
+	for reason, check := range map[string]func(context.Context) error{
+		"down":                      func(context.Context) error { return errors.New("down") },
+		"context deadline exceeded": func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() },
+	} {
+		log := &lockedLog{}
+		up := newUnsupported(t, upgrade.Options{Timeout: 100 * time.Millisecond, Logger: slog.New(slog.NewTextHandler(log, nil))})
+		up.Check("never", check)
+		go up.Run(t.Context(), serveUntilDone) // ended by Close
+		testutil.Until(t, 10*time.Second, "it serves", func() bool { return up.Status().State == "serving" })
+		if want := `check \"never\": ` + reason; !strings.Contains(log.String(), want) {
+			t.Errorf("the log does not say %s:\n%s", want, log)
+		}
+	}
 }
 
 // Nonsense is refused with its name and what to do.

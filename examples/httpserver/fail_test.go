@@ -16,14 +16,14 @@ import (
 func TestBadReleases(t *testing.T) {
 	for _, c := range []struct{ fail, phase, reason string }{
 		{"start", "start", "exit status 7"},
-		{"hang", "start", "did not get to upgrade.New within 1s"},
+		{"hang", "start", "did not get to upgrade.New within 3s"},
 		{"check", "check", `check "self-test": this release is bad`},
 		{"after-ready", "check soak commit", "exit status 7"}, // it does not know where the old process is by then
 	} {
 		t.Run(c.fail, func(t *testing.T) {
 			timeout := "10s"
 			if c.fail == "hang" {
-				timeout = "1s"
+				timeout = "3s"
 			}
 			s := startSite(t, "-upgrade-timeout", timeout)
 			l := s.load()
