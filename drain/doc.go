@@ -31,8 +31,8 @@
 // readiness does not change, there is no propagation, and the listener is closed at once, since whatever is in
 // the accept queue is the successor's.
 //
-// A cause with a method Draining() (ended func()) is told of the drain: Draining is called before everything else and ended when the
-// drain is over. Package upgrade learns by it that the server is not one that ignores its context.
+// A cause with a method Draining() (ended func()) is told of the drain: Draining is called before everything else, and ended
+// when the drain is over. Package upgrade learns by it that the server is not one that ignores its context.
 //
 // # The phases
 //

@@ -8,7 +8,8 @@
 //  1. The file is looked at: one that certainly cannot take over, or is surely not meant, is refused (Options.Verify).
 //     The new process, the candidate, gets the open sockets, in New, and a snapshot of the kept values. It does not accept
 //     yet.
-//  2. It is prepared when all checks have passed and its server waits in Accept on every listener.
+//  2. It is prepared when it has opened every socket that the old process has, all checks have passed and its server waits in
+//     Accept on every listener.
 //  3. The old process asks Options.Smoke, which may try the candidate over private connections, then Options.Bake, if
 //     there are any, and then lets both accept for a while (Options.Soak).
 //  4. The commit: the candidate gets fresh values and what only one may hold (Exclusive), and takes over. It is the main
@@ -73,7 +74,7 @@
 //
 // All methods may be called from any goroutine. Run owns the life of a generation in the goroutine that calls it; the
 // goroutines that it starts end before it returns, but for the one that waits for a committed successor's process, which
-// this process cannot outlive usefully. Functions given to Check run one after the other in one goroutine, Bake in
+// this process cannot outlive usefully, and that of a serve that ignores its context (ErrServeStuck). Functions given to Check run one after the other in one goroutine, Bake in
 // another, and the methods of kept values in whichever goroutine needs them. A panic in any of them is an error of the
 // upgrade, not of the process that serves.
 //

@@ -89,11 +89,12 @@ type Options struct {
 	// Default: 4.
 	MaxGenerations int
 
-	// StuckAfter is how long serve may go on after its context has ended if nothing is known to drain in it. Then Accept and
-	// ReadFrom return net.ErrClosed, a second later Run returns ErrServeStuck (or after as long again, if it closed a socket then),
-	// and connections that are left end with the process. It limits no drain of package drain, of a server that closes a socket first (http.Server.Shutdown, gRPC), and of a
-	// serve without sockets that has asked for the end of its context. Another drain, and a plain stop that goes on to accept,
-	// need a longer time. Default: 1 minute. Negative: for ever.
+	// StuckAfter is how long serve may go on after its context has ended if nothing is known to drain in it, as in http.Serve, which
+	// has no context. Then Accept and ReadFrom return net.ErrClosed, a second later Run returns ErrServeStuck (or after as long
+	// again, if a socket was closed then), and connections that are left end with the process. It limits no drain of package drain,
+	// none of a server that closes a socket first (http.Server.Shutdown, gRPC), and none of a serve without sockets that has asked
+	// for the end of its context. Other drains, and a plain stop that goes on to accept, need it longer. Default: 1 minute, twice
+	// what package drain takes by default. Negative: for ever.
 	StuckAfter time.Duration
 
 	// PIDFile is where the pid of the main generation is kept: written atomically at the start and at every commit,

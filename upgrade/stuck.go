@@ -23,9 +23,10 @@ import (
 //   - It has asked for the end of its context and has no socket open: it finishes work of its own.
 //
 // Of every other one nothing is known to drain, and for it Options.StuckAfter counts. Then Accept and ReadFrom return
-// net.ErrClosed, which ends most servers, and a moment later Run returns; if a socket was closed then, which may be the begin of a
-// drain, as long again later. Not before, and in particular not with the handover: a server whose Accept fails returns at once, and
-// the requests that it is answering would end with the process. Another one races its Accept with the Shutdown that it calls.
+// net.ErrClosed, which ends most servers, and a moment later Run returns; if a socket was closed then, which may be the begin
+// of a drain, as long again later. Not before, and in particular not with the handover: a server whose Accept fails returns at
+// once, and the requests that it is answering would end with the process; the Accept of another one would race with the Shutdown
+// that it calls.
 
 // saysStuck is how long after the end of its context the log says that serve goes on.
 const saysStuck = 5 * time.Second
@@ -154,7 +155,8 @@ func (r *runner) overran() {
 		r.u.listeners.End()
 	case o.wrong != "" && (late >= limit+commitStall && problem != "" || late >= 2*limit+commitStall):
 		r.served = nil
-		r.hasServed(fmt.Errorf("%w: %v after the end of its context it has not returned: %s", ErrServeStuck, late.Round(time.Millisecond), o.wrong))
+		late = late.Round(time.Millisecond)
+		r.hasServed(fmt.Errorf("%w: %v after the end of its context it has not returned: %s", ErrServeStuck, late, o.wrong))
 	}
 }
 
@@ -163,6 +165,8 @@ func (r *runner) sayStuck(late, limit time.Duration, problem string) {
 	if limit > 0 {
 		ends = fmt.Sprintf("in %v, and Run with it: Options.StuckAfter", (limit - late).Round(time.Millisecond))
 	}
-	r.u.log.Error("upgrade: serve goes on although its context has ended, and so does this process: end the server with that context, by package drain, http.Server.Shutdown or GracefulStop of gRPC",
-		"since", late.Round(time.Millisecond), "reason", r.overrun.why.reason, "problem", problem, "open", r.overrun.sockets(), "accept_ends", ends)
+	r.u.log.Error("upgrade: serve goes on although its context has ended, and so does this process: "+
+		"end the server with that context, by package drain, http.Server.Shutdown or GracefulStop of gRPC",
+		"since", late.Round(time.Millisecond), "reason", r.overrun.why.reason, "problem", problem,
+		"open", r.overrun.sockets(), "accept_ends", ends)
 }

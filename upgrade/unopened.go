@@ -50,7 +50,8 @@ func (u *Upgrader) compareSockets() {
 		}
 	}
 	if len(closes) > 0 {
-		u.log.Warn("upgrade: sockets of the old process end with the commit, because this version has not opened them", "sockets", strings.Join(closes, ", "), "for", u.born.Kind)
+		u.log.Warn("upgrade: sockets of the old process end with the commit, because this version has not opened them",
+			"sockets", strings.Join(closes, ", "), "for", u.born.Kind)
 	}
 	if len(forgotten) > 0 {
 		u.unopened.err = u.refuseMissing(forgotten)
@@ -74,5 +75,6 @@ func (u *Upgrader) refuseMissing(sockets []string) error {
 	if err := u.listeners.FirstFailure(); err != nil {
 		why = fmt.Sprintf(" (%v)", err)
 	}
-	return fmt.Errorf("it has not opened %s%s, where the old process listens, so clients would be refused: open it by Listen before Run, or name it in Options.MayClose", all, why)
+	return fmt.Errorf("it has not opened %s%s, where the old process listens, so clients would be refused: "+
+		"open it by Listen before Run, or name it in Options.MayClose", all, why)
 }

@@ -293,8 +293,8 @@ func (u *Upgrader) takeChannel(announced bool, files []*os.File) error {
 // the old process had under the same network and address, or a new one. So ":0" keeps its port; several listeners of
 // the same address are told apart by their order. Accept waits until this generation is the one to serve. Its
 // connections are plain ones of package net. Close it as usual; what is open when an upgrade begins is handed on, and what
-// a new process does not open again is closed with the commit. It may be called before Run and while Run runs; only what
-// was opened before counts for being prepared. The path of a unix socket that nobody listens on any more is replaced.
+// a new process does not open again (see Options.MayClose) is closed with the commit. It may be called before Run and while Run runs;
+// only what was opened before counts for being prepared, and is expected of the next version. The path of a unix socket that nobody listens on any more is replaced.
 //
 // A socket that a service manager has passed (LISTEN_FDS) is taken instead of a new one if its tcp or udp address is this
 // one. The network "systemd" asks for one by its name, FileDescriptorName= in its unit: Listen("systemd", "web").
@@ -315,7 +315,7 @@ func (u *Upgrader) ListenPinned(network, address string) (net.Listener, error) {
 // ListenPacket is Listen for udp, udp4, udp6 and unixgram. ReadFrom of a candidate waits until the commit, and ReadFrom of
 // the old process waits from then on. The program has to end that when its context ends: with SetReadDeadline, and with
 // Close as soon as it has answered what it had read, for which WriteTo works as before. Reading around ReadFrom, through
-// SyscallConn, is not held back.
+// SyscallConn, is not held back. Only after Options.StuckAfter ReadFrom ends by itself, as Accept does: with net.ErrClosed.
 func (u *Upgrader) ListenPacket(network, address string) (net.PacketConn, error) {
 	pc, err := u.listeners.ListenPacket(network, address)
 	u.listeners.NoteFailure(err)
