@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -19,7 +18,7 @@ import (
 type ending struct {
 	reason   string
 	handover bool
-	draining atomic.Int32 // servers, see stuck.go
+	drains
 }
 
 func (e *ending) Error() string { return "upgrade: " + e.reason }
@@ -129,7 +128,6 @@ func (r *runner) run(ctx context.Context, serve func(context.Context) error) err
 	defer close(u.ended) // also in a panic: main's deferred Close must not wait for a loop that has ended
 	r.loop(ctx, sig)
 	stopChecks()
-	r.overrun.stop()
 	r.memory.end()
 	r.rest()
 	r.finish()
@@ -165,8 +163,8 @@ func (u *Upgrader) prepare(ctx context.Context) error {
 	if !u.born.Started.IsZero() {
 		u.reserveOutcome() // of the upgrade that has started this process
 	}
-	if u.unopened.err != nil {
-		return u.unopened.err
+	if u.forgotten != nil {
+		return u.forgotten
 	}
 	u.mu.Lock()
 	checks := u.checks
@@ -234,10 +232,13 @@ func (r *runner) loop(ctx context.Context, sig signals) {
 			r.u.elders.remove(e)
 			e.link.Close()
 		case <-r.overrun.due():
-			r.overran()
+			if err := r.overrun.look(); err != nil {
+				r.served = nil
+				r.hasServed(err)
+			}
 		case err := <-r.served:
 			r.served = nil
-			r.hasServed(r.overrun.explain(err))
+			r.hasServed(r.overrun.returned(err))
 		}
 	}
 }
@@ -295,7 +296,7 @@ func (r *runner) leave(state string, why *ending) {
 		r.u.listeners.Pause(true)
 		r.u.unfollow()
 	}
-	r.overrun.begin(why, r.u.listeners.Refs(), r.u.opts.StuckAfter)
+	r.overrun.begin(&why.drains, r.u.listeners, r.u.opts.StuckAfter, r.u.log)
 	r.endServe(why)
 	if state == "aborted" && !r.opened {
 		r.u.listeners.End() // nothing was accepted, so a serve that ignores its context loses nothing

@@ -132,3 +132,25 @@ func takeSockets(parent *wire.Link, timeout time.Duration, log *slog.Logger) (t 
 		}
 	}
 }
+
+// mostExpected is how many names the welcome has room for beside what else it holds. Further ones are not compared.
+const mostExpected = 100
+
+// expected names the sockets that a candidate has to open, for the welcome: those that are files at exec.
+func (u *Upgrader) expected() []wire.SocketName {
+	names := u.listeners.Early()
+	return names[:min(len(names), mostExpected)]
+}
+
+// compareSockets finds out what a candidate has not opened, and what is new. It is called before serve is.
+func (u *Upgrader) compareSockets() {
+	u.listeners.Begin()
+	if u.parent == nil && !u.plainParent {
+		return
+	}
+	kind := u.born.Kind
+	u.forgotten = comparison{
+		set: u.listeners, expected: u.expects, nameless: u.plainParent, mayClose: u.opts.MayClose, kind: kind, log: u.log,
+		meant: u.only || kind == modeRestart.String() || kind == modeRollback.String(),
+	}.result()
+}

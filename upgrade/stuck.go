@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"slices"
 	"strings"
@@ -28,6 +29,9 @@ import (
 // once, and the requests that it is answering would end with the process; the Accept of another one would race with the Shutdown
 // that it calls.
 
+// lastMoment is how long a serve has to return when Accept has ended.
+const lastMoment = time.Second
+
 // saysStuck is how long after the end of its context the log says that serve goes on.
 const saysStuck = 5 * time.Second
 
@@ -47,44 +51,56 @@ func (c watched) note() {
 	}
 }
 
+// drains is the part of a cause by which a server says that it drains.
+type drains struct{ now atomic.Int32 }
+
 // Draining notes that a server of the program drains because of this cause, until ended is called. It is made for package drain,
 // which finds it in the cause as it finds Handover.
-func (e *ending) Draining() (ended func()) {
-	e.draining.Add(1)
-	return sync.OnceFunc(func() { e.draining.Add(-1) })
+func (d *drains) Draining() (ended func()) {
+	d.now.Add(1)
+	return sync.OnceFunc(func() { d.now.Add(-1) })
 }
 
-// overrun is the watch over a serve whose context has ended.
+// overrun is the watch over a serve whose context has ended. It belongs to the goroutine of Run.
 type overrun struct {
 	asked atomic.Bool // somebody has asked for the end of the context
 
-	why   *ending
-	open  []*listener.Socket // what was open when the context ended
-	since time.Time          // the end of the context, or the last moment at which a server was known to drain
-	timer *time.Timer        // when to look; nil before the end
-	said  bool               // in the log
-	over  bool               // Accept has ended
-	wrong string             // what the problem was then
+	limit  time.Duration // Options.StuckAfter
+	drains *drains
+	open   []*listener.Socket // what was open when the context ended
+	end    func()             // ends Accept
+	log    *slog.Logger
+
+	since time.Time   // the end of the context, or the last moment at which a server was known to drain
+	timer *time.Timer // when to look; nil before the end of the context
+	said  bool        // in the log
+	over  bool        // Accept has ended
+	wrong string      // what the problem was then
 }
 
 func (o *overrun) watch(ctx context.Context) context.Context { return watched{ctx, &o.asked} }
 
 // begin is called when serve's context ends.
-func (o *overrun) begin(why *ending, open []*listener.Socket, limit time.Duration) {
-	o.why, o.open, o.since = why, open, time.Now()
-	o.timer = time.NewTimer(o.pause(limit))
+func (o *overrun) begin(d *drains, set *listener.Set, limit time.Duration, log *slog.Logger) {
+	o.drains, o.open, o.end, o.limit, o.log, o.since = d, set.Refs(), set.End, limit, log, time.Now()
+	o.timer = time.NewTimer(o.pause())
 }
 
-func (o *overrun) stop() {
+// returned is called when serve has returned, and explains its error.
+func (o *overrun) returned(err error) error {
 	if o.timer != nil {
 		o.timer.Stop()
 	}
+	if o.over && errors.Is(err, net.ErrClosed) {
+		return fmt.Errorf("%w: it has returned because Accept did: %w", ErrServeStuck, err)
+	}
+	return err
 }
 
 // pause is the time between two looks.
-func (o *overrun) pause(limit time.Duration) time.Duration {
-	if limit > 0 {
-		return min(time.Second, max(limit/10, time.Millisecond))
+func (o *overrun) pause() time.Duration {
+	if o.limit > 0 {
+		return min(time.Second, max(o.limit/10, time.Millisecond))
 	}
 	return time.Second
 }
@@ -110,63 +126,45 @@ func (o *overrun) problem() string {
 	return "it has closed none of its sockets, and is not package drain"
 }
 
-// sockets names what is open.
-func (o *overrun) sockets() string {
-	var names []string
-	for _, s := range o.open {
-		names = append(names, s.Network+" "+s.Addr)
-	}
-	return strings.Join(names, ", ")
-}
-
-// explain is the error of a serve that has returned.
-func (o *overrun) explain(err error) error {
-	if o.over && errors.Is(err, net.ErrClosed) {
-		return fmt.Errorf("%w: it has returned because Accept did: %w", ErrServeStuck, err)
-	}
-	return err
-}
-
-// overran looks at a serve that has not returned.
-func (r *runner) overran() {
-	o, limit := &r.overrun, r.u.opts.StuckAfter
-	o.timer.Reset(o.pause(limit))
-	if r.served == nil {
-		o.stop()
-		return
-	}
-	if o.why.draining.Load() > 0 {
+// look looks at a serve that has not returned. An error means that it is not waited for any more.
+func (o *overrun) look() error {
+	o.timer.Reset(o.pause())
+	if o.drains.now.Load() > 0 {
 		o.since = time.Now()
-		return
+		return nil
 	}
 	late, problem := time.Since(o.since), o.problem()
 	says := saysStuck
-	if limit > 0 {
-		says = min(says, limit/2)
+	if o.limit > 0 {
+		says = min(says, o.limit/2)
 	}
 	if problem != "" && !o.said && late >= says {
 		o.said = true
-		r.sayStuck(late, limit, problem)
+		o.say(late, problem)
 	}
 	switch {
-	case limit < 0 || late < limit:
+	case o.limit < 0 || late < o.limit:
 	case !o.over:
 		o.over, o.wrong = true, problem
-		r.u.listeners.End()
-	case o.wrong != "" && (late >= limit+commitStall && problem != "" || late >= 2*limit+commitStall):
-		r.served = nil
+		o.end()
+	case o.wrong != "" && (late >= o.limit+lastMoment && problem != "" || late >= 2*o.limit+lastMoment):
+		o.timer.Stop()
 		late = late.Round(time.Millisecond)
-		r.hasServed(fmt.Errorf("%w: %v after the end of its context it has not returned: %s", ErrServeStuck, late, o.wrong))
+		return fmt.Errorf("%w: %v after the end of its context it has not returned: %s", ErrServeStuck, late, o.wrong)
 	}
+	return nil
 }
 
-func (r *runner) sayStuck(late, limit time.Duration, problem string) {
+func (o *overrun) say(late time.Duration, problem string) {
 	ends := "never: Options.StuckAfter is negative"
-	if limit > 0 {
-		ends = fmt.Sprintf("in %v, and Run with it: Options.StuckAfter", (limit - late).Round(time.Millisecond))
+	if o.limit > 0 {
+		ends = fmt.Sprintf("in %v, and Run with it: Options.StuckAfter", (o.limit - late).Round(time.Millisecond))
 	}
-	r.u.log.Error("upgrade: serve goes on although its context has ended, and so does this process: "+
+	var sockets []string
+	for _, s := range o.open {
+		sockets = append(sockets, s.Network+" "+s.Addr)
+	}
+	o.log.Error("upgrade: serve goes on although its context has ended, and so does this process: "+
 		"end the server with that context, by package drain, http.Server.Shutdown or GracefulStop of gRPC",
-		"since", late.Round(time.Millisecond), "reason", r.overrun.why.reason, "problem", problem,
-		"open", r.overrun.sockets(), "accept_ends", ends)
+		"since", late.Round(time.Millisecond), "problem", problem, "open", strings.Join(sockets, ", "), "accept_ends", ends)
 }

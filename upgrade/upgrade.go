@@ -53,12 +53,13 @@ type Upgrader struct {
 	limit       time.Duration     // how long the old process waits for prepared
 	welcome     time.Time         // since when
 	paths       []wire.SocketName // of the unix sockets that the old process has
-	unopened    unopened
-	elder       *elder   // the old process, when it has handed over
-	born        Outcome  // of the upgrade that started this process, as far as the old one has told
-	only        bool     // nobody serves: this process has to, whatever its checks say
-	inherited   []string // names of the sockets that a service manager keeps for the old process
-	said        bool     // the manager knows that the service ends
+	expects     []wire.SocketName // that the old process has, as files at exec
+	forgotten   error             // what of it was not opened
+	elder       *elder            // the old process, when it has handed over
+	born        Outcome           // of the upgrade that started this process, as far as the old one has told
+	only        bool              // nobody serves: this process has to, whatever its checks say
+	inherited   []string          // names of the sockets that a service manager keeps for the old process
+	said        bool              // the manager knows that the service ends
 
 	requests chan request
 	running  chan struct{} // closed when Run begins
@@ -244,7 +245,7 @@ func (u *Upgrader) take(f wire.Frame) error {
 	if err := wire.Overlap(w.Protocol, w.Protocol); err != nil {
 		return fmt.Errorf("the old process: %w", err)
 	}
-	u.generation, u.welcome, u.only, u.paths, u.unopened.expected = w.Generation, time.Now(), w.Only, w.Paths, w.Expected
+	u.generation, u.welcome, u.only, u.paths, u.expects = w.Generation, time.Now(), w.Only, w.Paths, w.Expected
 	u.born.From = w.From
 	if !w.Started.IsZero() {
 		u.born.Kind, u.born.Started, u.born.Begun = w.Kind, w.Started, w.Begun

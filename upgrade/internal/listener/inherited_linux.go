@@ -4,6 +4,7 @@ import (
 	"net/netip"
 
 	"github.com/midair-go/midair/internal/process"
+	"github.com/midair-go/midair/upgrade/internal/wire"
 	"golang.org/x/sys/unix"
 )
 
@@ -46,7 +47,7 @@ func coverFDs(inode uint64, fds []int) {
 }
 
 // describe says what a descriptor is, if it is a socket that Listen or ListenPacket could have opened.
-func describe(fd int) (m Missing, ok bool) {
+func describe(fd int) (m wire.SocketName, ok bool) {
 	kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
 	if err != nil {
 		return m, false

@@ -2,10 +2,12 @@
 
 package listener
 
+import "github.com/midair-go/midair/upgrade/internal/wire"
+
 func inheritedFDs() map[uint64][]int { return nil }
 
 // coverFDs does nothing: without /proc a duplicate cannot be found, so a listener ends with the process.
 func coverFDs(uint64, []int) {}
 
 // describe says nothing: names have to do.
-func describe(int) (m Missing, ok bool) { return m, false }
+func describe(int) (m wire.SocketName, ok bool) { return m, false }

@@ -84,8 +84,8 @@ func (s *Set) MissingFiles() (missing []Missing) {
 		if slices.ContainsFunc(refs, func(r *Socket) bool { return r.inode == inode }) {
 			continue
 		}
-		if m, ok := describe(fds[0]); ok {
-			missing = append(missing, m)
+		if name, ok := describe(fds[0]); ok {
+			missing = append(missing, Missing{SocketName: name})
 		}
 	}
 	slices.SortFunc(missing, func(a, b Missing) int { return strings.Compare(a.String(), b.String()) })
