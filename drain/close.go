@@ -5,16 +5,18 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"sync"
-	"syscall"
 	"time"
 
 	"github.com/midair-go/midair/drain/internal/sockbuf"
 )
 
+// deafTime is how often a linger after CloseRead looks for bytes.
+const deafTime = 10 * time.Millisecond
+
 // Close closes the connection; during a drain, and of a raw connection always, in the order that lets the client read
 // the last answer: if bytes of the client are unread at a close, or arrive after it, the kernel resets the connection, and
-// the reset destroys what the client has not read yet.
+// the reset destroys what the client has not read yet. After SetLinger(0) or File a
+// Close closes and no more, as the program wants it.
 func (c *conn) Close() error {
 	c.mu.Lock()
 	if c.gone.Load() || c.lingering {
@@ -22,7 +24,7 @@ func (c *conn) Close() error {
 		return nil
 	}
 	at := c.srv.at()
-	linger := !c.closed && at < cutting && (at > serving || c.raw)
+	linger := !c.closed && at < cutting && (at > serving || c.raw) && c.marks&(aborts|shared) == 0
 	c.closed, c.lingering = true, linger
 	c.mu.Unlock()
 	if linger {
@@ -46,6 +48,10 @@ func (c *conn) linger() {
 			n, err := io.Copy(io.Discard, io.LimitReader(c.Conn, rest))
 			rest -= n
 			more = err != nil && timeout(err) && rest > 0 && c.unsent()
+			if err == nil && c.marked(deaf) && rest > 0 && c.unsent() { // the end is ours: bytes may come, and would reset it
+				more = true
+				<-time.After(deafTime)
+			}
 		}
 	}
 	c.Conn.Close()
@@ -88,12 +94,7 @@ func (c *conn) Write(p []byte) (int, error) {
 		return 0, net.ErrClosed
 	}
 	n, err := c.Conn.Write(p)
-	c.written.Add(int64(n))
-	if c.raw {
-		c.mu.Lock()
-		c.heard = time.Now()
-		c.mu.Unlock()
-	}
+	c.wrote(int64(n))
 	return n, err
 }
 
@@ -112,56 +113,4 @@ func (c *conn) CloseWrite() error {
 		return errors.ErrUnsupported
 	}
 	return w.CloseWrite()
-}
-
-// ReadFrom lets the kernel copy, where it can.
-func (c *conn) ReadFrom(r io.Reader) (int64, error) {
-	if c.gone.Load() {
-		return 0, net.ErrClosed
-	}
-	if c.raw {
-		return through(struct{ io.Writer }{c}, r)
-	}
-	n, err := c.copy(r)
-	c.written.Add(n)
-	return n, err
-}
-
-// through copies by a buffer: whether something is said on a raw connection has to be seen.
-func through(w io.Writer, r io.Reader) (int64, error) {
-	buf := buffers.Get().(*[32 << 10]byte)
-	defer buffers.Put(buf)
-	return io.CopyBuffer(w, struct{ io.Reader }{r}, buf[:])
-}
-
-func (c *conn) copy(r io.Reader) (int64, error) {
-	if rf, ok := c.Conn.(io.ReaderFrom); ok {
-		return rf.ReadFrom(r)
-	}
-	return through(c.Conn, r)
-}
-
-// buffers are for connections that cannot copy by themselves, as net/http has them for those.
-var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
-
-// WriteTo lets the kernel copy, where it can. Only the owner of a hijacked connection calls it: net/http reads.
-func (c *conn) WriteTo(w io.Writer) (int64, error) {
-	if c.gone.Load() {
-		return 0, io.EOF
-	}
-	if c.raw {
-		return through(w, c)
-	}
-	n, err := io.Copy(w, c.Conn)
-	c.read.Add(n)
-	return n, err
-}
-
-// SyscallConn gives access to the descriptor, where there is one.
-func (c *conn) SyscallConn() (syscall.RawConn, error) {
-	sc, ok := c.Conn.(syscall.Conn)
-	if !ok || c.gone.Load() {
-		return nil, errors.ErrUnsupported
-	}
-	return sc.SyscallConn()
 }

@@ -75,6 +75,7 @@ type conn struct {
 	offered   bool      // Move was asked: it need not be before the connection is due
 	proposed  bool      // Move is to be asked while the server serves
 	visa      visa      // of a guest that came idle
+	marks     uint8     // bits: what the program did to the socket
 	closed    bool
 	lingering bool
 }
@@ -93,7 +94,7 @@ func (c *conn) Read(p []byte) (int, error) {
 		}
 		n, err := c.Conn.Read(p)
 		c.read.Add(int64(n))
-		switch c.judge(p, n, err) {
+		switch c.judge(p[:n], n, len(p), err) {
 		case again:
 			continue
 		case over:
@@ -113,17 +114,22 @@ const (
 	over                 // the connection ends
 )
 
-func (c *conn) judge(p []byte, n int, err error) verdict {
+// judge decides after a read of n bytes into a buffer of the given size. Got is nil where the bytes are not at hand.
+func (c *conn) judge(got []byte, n, size int, err error) verdict {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.judged(got, n, size, err)
+}
+
+func (c *conn) judged(got []byte, n, size int, err error) verdict {
 	if n > 0 {
-		c.touch(p[:n])
+		c.touch(got)
 		return pass
 	}
 	if !c.leaving || !timeout(err) {
 		return pass
 	}
-	if c.part(len(p)) {
+	if c.part(size) {
 		c.done.Store(true)
 		return over
 	}
@@ -222,7 +228,7 @@ func (c *conn) silent() bool {
 	case http.StateIdle:
 		return c.waits <= 1 || c.http2
 	case http.StateHijacked:
-		return c.raw
+		return c.raw && c.marks&copying == 0
 	}
 	return false
 }

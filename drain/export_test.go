@@ -108,7 +108,7 @@ var AsksForWebSocket, AsksForEvents = asksForWebSocket, asksForEvents
 // NewConn is a connection as net/http gets it from Accept, and whether it is taken for one of HTTP/2.
 func NewConn(nc net.Conn) (to net.Conn, isHTTP2 func() bool) {
 	s := NewServer(nil, Options{})
-	c := s.ledger.add(s, nc, "").(*conn)
+	c := s.ledger.add(s, nc, "").(inLedger).self()
 	return c, func() bool {
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -137,7 +137,7 @@ func Asked(s *Server) int {
 
 // Hooks is what the ledger does for one request of HTTP/1 on nc, with all that net/http calls for it but HTTP itself.
 func Hooks(s *Server, nc net.Conn, r *http.Request) (request func()) {
-	c := s.ledger.add(s, nc, "").(*conn)
+	c := s.ledger.add(s, nc, "").(inLedger).self()
 	ctx := s.connContext(nil)(r.Context(), c)
 	r = r.WithContext(ctx)
 	h := s.wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))

@@ -5,6 +5,8 @@ import (
 	"crypto/tls"
 	"net"
 	"net/http"
+	"sync"
+	"time"
 )
 
 // connKey is the key of the *conn in the context of a request.
@@ -127,10 +129,8 @@ func (s *Server) connState(next func(net.Conn, http.ConnState)) func(net.Conn, h
 // entry finds the ledger's view of a connection of net/http.
 func (s *Server) entry(nc net.Conn) *conn {
 	switch nc := nc.(type) {
-	case *conn:
-		return nc
-	case *secureConn:
-		return nc.conn
+	case inLedger:
+		return nc.self()
 	case *h2conn:
 		return nc.entry
 	case *secureHTTP2:
@@ -154,4 +154,57 @@ func given(nc net.Conn, c *conn) net.Conn {
 		return nc
 	}
 	return c.Conn
+}
+
+// A request is one that a handler is at work on. Those of a connection are linked; on HTTP/1 it is one at most, and has its
+// place in the connection.
+type request struct {
+	method, path string
+	since        time.Time
+	events       *eventStream
+	prev, next   *request
+}
+
+// requests are for streams of HTTP/2.
+var requests = sync.Pool{New: func() any { return new(request) }}
+
+// begin notes a request. The two strings share the memory of the request line.
+func (c *conn) begin(r *http.Request) *request {
+	q := &c.only
+	since := time.Time{}
+	if r.ProtoMajor > 1 {
+		q = requests.Get().(*request)
+		since = time.Now()
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if r.ProtoMajor <= 1 {
+		since = c.since
+	}
+	q.method, q.path, q.since = r.Method, r.URL.Path, since
+	if q.next = c.running; q.next != nil {
+		q.next.prev = q
+	}
+	c.running = q
+	c.method, c.path = q.method, q.path
+	return q
+}
+
+// end strikes a request off.
+func (c *conn) end(q *request) {
+	c.mu.Lock()
+	if q.prev != nil {
+		q.prev.next = q.next
+	} else {
+		c.running = q.next
+	}
+	if q.next != nil {
+		q.next.prev = q.prev
+	}
+	q.prev, q.next, q.events = nil, nil, nil
+	c.mu.Unlock()
+	if q != &c.only {
+		q.method, q.path = "", ""
+		requests.Put(q)
+	}
 }

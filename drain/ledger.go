@@ -33,7 +33,9 @@ func (l *ledger) init() {
 // add lists an accepted connection and returns what its server shall serve: net/http if no other protocol is named.
 func (l *ledger) add(s *Server, nc net.Conn, proto string) net.Conn {
 	now := time.Now()
-	c := &conn{Conn: nc, srv: s, since: now, heard: now, proto: proto, raw: proto == rawTCP}
+	wrapper := newConn(nc)
+	c := wrapper.self()
+	c.srv, c.since, c.heard, c.proto, c.raw = s, now, now, proto, proto == rawTCP
 	t, blind := nc.(*tls.Conn)
 	blind = blind && proto == ""
 	stater, secure := nc.(interface{ ConnectionState() tls.ConnectionState })
@@ -57,7 +59,7 @@ func (l *ledger) add(s *Server, nc net.Conn, proto string) net.Conn {
 	case secure:
 		return &secureConn{conn: c, stater: stater}
 	}
-	return c
+	return wrapper
 }
 
 func (l *ledger) opaque(t *tls.Conn) *conn {

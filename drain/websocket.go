@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/midair-go/midair/drain/internal/frame"
+	"github.com/midair-go/midair/drain/internal/netconn"
 )
 
 const (
@@ -76,7 +77,7 @@ func (u *upgrader) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		return nil, nil, err
 	}
 	ahead, _ := rw.Reader.Peek(rw.Reader.Buffered())
-	ws := &wsConn{Conn: nc, entry: u.entry, gone: make(chan struct{})}
+	ws, given := newWSConn(nc, u.entry)
 	if u.switched {
 		ws.out.Answered()
 	}
@@ -88,7 +89,7 @@ func (u *upgrader) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	}
 	r := bufio.NewReaderSize(io.MultiReader(bytes.NewReader(bytes.Clone(ahead)), ws), rw.Reader.Size())
 	_, _ = r.Peek(len(ahead)) // it has room for them, as the one before has
-	return ws, bufio.NewReadWriter(r, bufio.NewWriter(ws)), nil
+	return given, bufio.NewReadWriter(r, bufio.NewWriter(ws)), nil
 }
 
 // expect says before a hijack what it is for.
@@ -111,6 +112,75 @@ type wsConn struct {
 	out     frame.WebSocket
 	asked   bool // a close is to be written
 	closed  bool // it was, by us or by the library
+}
+
+// newWSConn makes the connection of a WebSocket, and what a program is given: with the methods of net's, where nc has them.
+func newWSConn(nc net.Conn, entry *conn) (ws *wsConn, given net.Conn) {
+	ws = &wsConn{Conn: nc, entry: entry, gone: make(chan struct{})}
+	switch below := nc.(type) {
+	case *tcpConn:
+		return ws, &wsTCP{ws, below}
+	case *unixConn:
+		return ws, &wsUnix{ws, below, below}
+	}
+	return ws, ws
+}
+
+// A wsTCP is a wsConn with all that a *net.TCPConn has.
+type wsTCP struct {
+	*wsConn
+	netconn.TCPControl
+}
+
+// A wsUnix is a wsConn with all that a *net.UnixConn has.
+type wsUnix struct {
+	*wsConn
+	netconn.UnixControl
+	netconn.Messages
+}
+
+var (
+	_ netconn.TCP  = (*wsTCP)(nil)
+	_ netconn.Unix = (*wsUnix)(nil)
+)
+
+// CloseWrite closes the side of the server.
+func (c *wsTCP) CloseWrite() error { return c.wsConn.CloseWrite() }
+
+// CloseWrite closes the side of the server.
+func (c *wsUnix) CloseWrite() error { return c.wsConn.CloseWrite() }
+
+// ReadFrom copies by a buffer: messages are followed.
+func (c *wsTCP) ReadFrom(r io.Reader) (int64, error) {
+	return through(struct{ io.Writer }{c.wsConn}, r)
+}
+
+// WriteTo lets the kernel copy where package net does.
+func (c *wsTCP) WriteTo(w io.Writer) (int64, error) {
+	n, err := c.Conn.(*tcpConn).WriteTo(w)
+	if err != nil && c.mute.Load() { // as in Read
+		err = nil
+	}
+	return n, err
+}
+
+// WriteMsgUnix writes; what goes beside the bytes goes with all of them.
+func (c *wsUnix) WriteMsgUnix(b, oob []byte, addr *net.UnixAddr) (n, oobn int, err error) {
+	if len(oob) == 0 && addr == nil {
+		n, err = c.Write(b)
+		return n, 0, err
+	}
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	if c.closed && c.asked {
+		return 0, 0, errRestart
+	}
+	for seen := 0; seen < len(b); {
+		took, end := c.out.Next(b[seen:])
+		seen += took
+		c.closed = c.closed || end && c.out.Closing()
+	}
+	return c.Messages.WriteMsgUnix(b, oob, addr)
 }
 
 // NetConn is the connection below.

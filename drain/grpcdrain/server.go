@@ -183,7 +183,7 @@ func (l *listener) Accept() (net.Conn, error) {
 	l.conns.mu.Lock()
 	defer l.conns.mu.Unlock()
 	l.conns.open[w] = struct{}{}
-	return w, nil
+	return w.given(), nil
 }
 
 // A conn sees the GOAWAY of grpc go out.

@@ -1,0 +1,17 @@
+//go:build !linux
+
+package sockbuf
+
+import (
+	"errors"
+	"net"
+)
+
+// A Waiter waits until something can be read from a socket. Only Linux has it: no other system splices sockets.
+type Waiter struct{}
+
+// NewWaiter returns nil on this system.
+func NewWaiter(net.Conn) *Waiter { return nil }
+
+// Wait is not called on this system.
+func (*Waiter) Wait() (int, error) { return 0, errors.ErrUnsupported }
