@@ -15,8 +15,8 @@ const deafTime = 10 * time.Millisecond
 
 // Close closes the connection; during a drain, and of a raw connection always, in the order that lets the client read
 // the last answer: if bytes of the client are unread at a close, or arrive after it, the kernel resets the connection, and
-// the reset destroys what the client has not read yet. After SetLinger(0) or File a
-// Close closes and no more, as the program wants it.
+// the reset destroys what the client has not read yet. After SetLinger(0) or File a Close closes and no more, as the program
+// wants it.
 func (c *conn) Close() error {
 	c.mu.Lock()
 	if c.gone.Load() || c.lingering {
@@ -41,17 +41,21 @@ func (c *conn) Close() error {
 // linger ends when the client has closed, or lingerTime after the kernel of the client has taken the last byte. It is not
 // done inside Close, since http.Server.Close closes one connection after the other under a lock.
 func (c *conn) linger() {
+	rest := int64(lingerBytes)
+	discard := func() error {
+		c.Conn.SetReadDeadline(time.Now().Add(lingerTime))
+		n, err := io.Copy(io.Discard, io.LimitReader(c.Conn, rest))
+		rest -= n
+		return err
+	}
+	for c.marked(deaf) && rest > 0 && c.unsent() { // with both sides closed here, the kernel answers more bytes by a reset
+		discard()
+		<-time.After(deafTime)
+	}
 	if c.CloseWrite() == nil {
-		rest := int64(lingerBytes)
 		for more := true; more; {
-			c.Conn.SetReadDeadline(time.Now().Add(lingerTime))
-			n, err := io.Copy(io.Discard, io.LimitReader(c.Conn, rest))
-			rest -= n
+			err := discard()
 			more = err != nil && timeout(err) && rest > 0 && c.unsent()
-			if err == nil && c.marked(deaf) && rest > 0 && c.unsent() { // the end is ours: bytes may come, and would reset it
-				more = true
-				<-time.After(deafTime)
-			}
 		}
 	}
 	c.Conn.Close()
