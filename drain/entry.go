@@ -69,11 +69,12 @@ func (c *conn) entries(all []Entry) []Entry {
 		return append(all, e)
 	}
 	for q := c.running; q != nil; q = q.next {
-		e.Name, e.Since = q.method+" "+q.path, q.since
+		of := e
+		of.Name, of.Since = q.method+" "+q.path, q.since
 		if q.events != nil {
-			e.Protocol = "sse"
+			of.Protocol = "sse"
 		}
-		all = append(all, e)
+		all = append(all, of)
 	}
 	return all
 }

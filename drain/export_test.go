@@ -1,6 +1,7 @@
 package drain
 
 import (
+	"fmt"
 	"net"
 	"net/http"
 	"time"
@@ -102,8 +103,21 @@ func (c ToldConn) Known() bool { return c.known }
 // Greet reads the preface, and reports whether it came.
 func (c ToldConn) Greet() bool { return c.greet() }
 
-// AsksForWebSocket and AsksForEvents report what kind of request it is.
-var AsksForWebSocket, AsksForEvents = asksForWebSocket, asksForEvents
+// AsksForWebSocket reports whether the rules take a request for a WebSocket.
+func AsksForWebSocket(r *http.Request) bool { return ruleOf(r) == webSocketUpgrade }
+
+// AsksForEvents reports whether the rules take a request for an EventSource.
+func AsksForEvents(r *http.Request) bool { return ruleOf(r) == eventSource }
+
+// Rules counts the rules, and names those that lack a reason.
+func Rules() (n int, bare []string) {
+	for _, r := range rules {
+		if r.asks == nil || r.late == "" || r.running == "" || r.why == "" {
+			bare = append(bare, fmt.Sprint(r.kind))
+		}
+	}
+	return len(rules), bare
+}
 
 // NewConn is a connection as net/http gets it from Accept, and whether it is taken for one of HTTP/2.
 func NewConn(nc net.Conn) (to net.Conn, isHTTP2 func() bool) {

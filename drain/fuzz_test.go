@@ -90,8 +90,9 @@ func FuzzFirstBytes(f *testing.F) {
 	})
 }
 
-// A request asks for a WebSocket if its only header Upgrade is that word, in capitals or not, and for events if its only
-// header Accept is their type. Letters of Unicode that fold to those of the words are others.
+// A GET without a body asks for a WebSocket if its only header Upgrade is that word, in capitals or not, and Connection names
+// it; and for events if its only header Accept is their type. Letters of Unicode that fold to those of the words are others.
+// Another request asks for neither.
 func FuzzRequestKind(f *testing.F) {
 	for _, value := range []string{"websocket", "WebSocket", "websocket, h2c", "h2c", "web\u017focket", "websoc\u212aet"} {
 		f.Add("Upgrade", value, true)
@@ -101,7 +102,7 @@ func FuzzRequestKind(f *testing.F) {
 	f.Add("Accept", "text/event-stream", false)
 	f.Add("Accept", "text/event-stream, */*", true)
 	f.Fuzz(func(t *testing.T, name, value string, alone bool) {
-		h := http.Header{}
+		h := http.Header{"Connection": {"keep-alive, Upgrade"}}
 		h.Add(name, value)
 		if !alone {
 			h.Add(name, value)
@@ -112,12 +113,19 @@ func FuzzRequestKind(f *testing.F) {
 			}
 			return c
 		}, value)
-		r, name := &http.Request{Header: h}, http.CanonicalHeaderKey(name)
+		r, name := &http.Request{Method: "GET", ProtoMajor: 1, ProtoMinor: 1, Header: h}, http.CanonicalHeaderKey(name)
 		if got := drain.AsksForWebSocket(r); got != (name == "Upgrade" && alone && word == "websocket") {
 			t.Errorf("%q asks for a WebSocket: %v", h, got)
 		}
 		if got := drain.AsksForEvents(r); got != (name == "Accept" && alone && value == "text/event-stream") {
 			t.Errorf("%q asks for events: %v", h, got)
+		}
+		other, body, chunked := *r, *r, *r
+		other.Method, body.ContentLength, chunked.TransferEncoding = "POST", -1, []string{"chunked"}
+		for _, r := range []*http.Request{&other, &body, &chunked} {
+			if drain.AsksForWebSocket(r) || drain.AsksForEvents(r) {
+				t.Errorf("%s with a body of %d bytes and %q is ended by a rule", r.Method, r.ContentLength, h)
+			}
 		}
 	})
 }

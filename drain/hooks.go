@@ -56,10 +56,10 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	q := c.begin(r)
 	defer c.end(q)
-	switch {
-	case asksForWebSocket(r):
+	switch ruleOf(r) {
+	case webSocketUpgrade:
 		h.upgrade(w, r, c)
-	case asksForEvents(r):
+	case eventSource:
 		h.stream(w, r, c, q)
 	default:
 		h.answer(w, r, c.framed(r))

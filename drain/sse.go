@@ -15,15 +15,7 @@ import (
 const (
 	// A client of an event stream comes back after a time between these two, each after its own.
 	retryFirst, retryLast = 500 * time.Millisecond, 2500 * time.Millisecond
-
-	eventStreamType = "text/event-stream"
 )
-
-// asksForEvents reports whether a request is one of an EventSource.
-func asksForEvents(r *http.Request) bool {
-	accept := r.Header["Accept"]
-	return len(accept) == 1 && accept[0] == eventStreamType
-}
 
 // retry is what tells a client when to come back.
 func retry() string {

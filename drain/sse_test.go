@@ -198,3 +198,30 @@ func TestEventStreamsOfHTTP2End(t *testing.T) {
 	c.Close()
 	s.clean()
 }
+
+// Beside an event stream on the same HTTP/2 connection, the ledger lists another request as what it is.
+func TestLedgerTellsEventStreamsFromOtherRequests(t *testing.T) {
+	parts, ended, g := make(chan string), make(chan error, 1), newGate()
+	mux := http.NewServeMux()
+	mux.Handle("/events", events(parts, ended))
+	mux.Handle("/", g)
+	s := serve(t, &http.Server{Handler: mux, Protocols: both()}, drain.Options{Grace: time.Hour})
+	c := h2(s.dial())
+	c.open(1, "/slow")
+	<-g.entered
+	f := get(3, "/events")
+	f.payload += fmt.Sprintf("\x0f\x04%c%s", len("text/event-stream"), "text/event-stream") // accept, by the static table
+	c.send(f.String())
+	s.until("both are listed as what they are", func() bool {
+		kinds := map[string]string{}
+		for _, e := range s.Entries() {
+			kinds[e.Name] = e.Protocol
+		}
+		return kinds["GET /slow"] == "http/2" && kinds["GET /events"] == "sse"
+	})
+	close(g.open)
+	c.Close()
+	<-ended
+	s.stop()
+	s.clean()
+}

@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,7 +17,6 @@ import (
 )
 
 const (
-	webSocket = "websocket"
 	// closeFrame is a close with status 1012, service restart.
 	closeFrame = "\x88\x11\x03\xf4service restart"
 	// closeTime is how long a client has to answer it.
@@ -27,13 +25,6 @@ const (
 
 // errRestart is what a WebSocket gets that writes a message after it was closed with status 1012.
 var errRestart = errors.New("drain: the WebSocket was closed with status 1012, service restart")
-
-// asksForWebSocket reports whether a request of HTTP/1 asks for a WebSocket. The length keeps out
-// letters beyond ASCII that fold to a letter of the word: they take more than one byte.
-func asksForWebSocket(r *http.Request) bool {
-	up := r.Header["Upgrade"]
-	return len(up) == 1 && len(up[0]) == len(webSocket) && strings.EqualFold(up[0], webSocket)
-}
 
 // upgrade serves a request for a WebSocket. In a drain it is refused: it would be closed at once.
 func (h *handler) upgrade(w http.ResponseWriter, r *http.Request, c *conn) {
