@@ -14,6 +14,8 @@ type Waiter struct {
 	ready func(fd uintptr) bool // made once, since each closure is an allocation
 	n     int
 	errno error
+	first bool // look has not been called in this Wait
+	dry   bool // the Wait before had to wait: there is probably nothing again
 }
 
 // NewWaiter makes a Waiter for a connection. It returns nil if the connection is not a socket.
@@ -34,7 +36,7 @@ func NewWaiter(nc net.Conn) *Waiter {
 // Wait returns how many bytes can be read now, at least one; 0 and no error at the end of what the peer sends. Deadlines and
 // a Close end Wait as they end a Read.
 func (w *Waiter) Wait() (int, error) {
-	w.n, w.errno = 0, nil
+	w.n, w.errno, w.first = 0, nil, true
 	if err := w.raw.Read(w.ready); err != nil {
 		return 0, err
 	}
@@ -47,13 +49,35 @@ func (w *Waiter) Wait() (int, error) {
 	return w.n, nil
 }
 
-// look reports whether a Read would return at once. No bytes may mean the end, so then a byte is peeked at.
+// look reports whether a Read would return at once. No bytes may mean the end, so then a byte is peeked at. Which of the two
+// comes first saves a call to the kernel.
 func (w *Waiter) look(fd uintptr) bool {
-	var n int32
-	if _, _, e := syscall.Syscall(syscall.SYS_IOCTL, fd, syscall.TIOCINQ, uintptr(unsafe.Pointer(&n))); e == 0 && n > 0 {
-		w.n = int(n)
+	guess := w.first && w.dry
+	if !guess && w.count(fd) {
+		w.dry = w.dry && !w.first
 		return true
 	}
+	some := w.peek(fd)
+	w.first, w.dry = false, !some
+	if some && guess && w.n > 0 {
+		w.count(fd)
+	}
+	return some
+}
+
+// count asks how many bytes there are.
+func (w *Waiter) count(fd uintptr) bool {
+	var n int32
+	_, _, e := syscall.Syscall(syscall.SYS_IOCTL, fd, syscall.TIOCINQ, uintptr(unsafe.Pointer(&n)))
+	if e != 0 || n <= 0 {
+		return false
+	}
+	w.n = int(n)
+	return true
+}
+
+// peek reports whether there is a byte, an end or an error.
+func (w *Waiter) peek(fd uintptr) bool {
 	var b [1]byte
 	for {
 		got, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)

@@ -1,0 +1,78 @@
+package grpcdrain_test
+
+import (
+	"context"
+	"net"
+	"path/filepath"
+	"reflect"
+	"syscall"
+	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/midair-go/midair/drain"
+	"github.com/midair-go/midair/drain/grpcdrain"
+)
+
+// A looker is credentials that look at the connection, as those do that ask a unix socket who its peer is.
+type looker struct {
+	credentials.TransportCredentials
+	conns chan net.Conn
+}
+
+func (l looker) ServerHandshake(nc net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	l.conns <- nc
+	return l.TransportCredentials.ServerHandshake(nc)
+}
+
+// Credentials of gRPC get connections with every exported method of net's, so that they can ask for the peer.
+func TestCredentialsGetEveryMethodOfNet(t *testing.T) {
+	for network, of := range map[string]reflect.Type{"tcp": reflect.TypeFor[*net.TCPConn](), "unix": reflect.TypeFor[*net.UnixConn]()} {
+		addr := "127.0.0.1:0"
+		if network == "unix" {
+			addr = filepath.Join(t.TempDir(), "s")
+		}
+		ln, err := net.Listen(network, addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen := looker{insecure.NewCredentials(), make(chan net.Conn, 1)}
+		gs := grpc.NewServer(grpc.Creds(seen))
+		grpc_health_v1.RegisterHealthServer(gs, &handler{})
+		srv := grpcdrain.NewServer(gs, drain.Options{})
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- srv.Serve(ctx, ln) }()
+		target := ln.Addr().String()
+		if network == "unix" {
+			target = "unix:" + target
+		}
+		cc, err := grpc.NewClient(target, grpc.WithTransportCredentials(insecure.NewCredentials()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := grpc_health_v1.NewHealthClient(cc).Check(t.Context(), &grpc_health_v1.HealthCheckRequest{}); err != nil {
+			t.Errorf("a call: %v", err)
+		}
+		nc := <-seen.conns
+		for i := range of.NumMethod() {
+			name := of.Method(i).Name
+			if m := reflect.ValueOf(nc).MethodByName(name); !m.IsValid() || m.Type() != reflect.Zero(of).Method(i).Type() {
+				t.Errorf("%T has not the method %s of %v", nc, name, of)
+			}
+		}
+		if raw, err := nc.(syscall.Conn).SyscallConn(); err != nil {
+			t.Error(err)
+		} else if err := raw.Control(func(uintptr) {}); err != nil {
+			t.Error(err)
+		}
+		stop()
+		if err := <-done; err != nil {
+			t.Errorf("Serve: %v", err)
+		}
+		cc.Close()
+	}
+}
