@@ -334,8 +334,9 @@ func (c *conn) WriteTo(w io.Writer) (int64, error) {
 			if n, ok, err := netconn.Splice(to.(io.ReaderFrom), out, from, (*reading)(c), nil); ok {
 				return n, err
 			}
-		case *net.UnixConn: // package net has no part of such a copy: it is seen when it has ended
-			if !c.raw && !(ours && l.self().raw) {
+			return through(w, c)
+		case *net.UnixConn: // package net copies the whole, and nothing is seen of it before the end: not for a raw connection
+			if netconn.Splices && !c.raw && !(ours && l.self().raw) {
 				n, err := from.WriteTo(to)
 				c.read.Add(n)
 				out.Wrote(n)

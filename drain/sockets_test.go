@@ -501,3 +501,55 @@ func stands(inner, outer string) bool {
 	}
 	return false
 }
+
+// The bytes of a file that are copied to a connection are counted, whichever way io.Copy finds to the kernel.
+func TestFilesAreCounted(t *testing.T) {
+	const size = 100_000
+	name := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(name, make([]byte, size), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for network := range networks {
+		for _, raw := range []bool{false, true} {
+			t.Run(fmt.Sprint(network, ", raw ", raw), func(t *testing.T) {
+				on := make(chan struct{})
+				give := func(nc net.Conn) {
+					f, err := os.Open(name)
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					defer f.Close()
+					if n, err := io.Copy(nc, f); n != size || err != nil {
+						t.Errorf("copied %d, %v", n, err)
+					}
+					<-on
+				}
+				s, ln := prepare(t, &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+					if nc, _, err := http.NewResponseController(w).Hijack(); err == nil {
+						defer nc.Close()
+						give(nc)
+					}
+				})}, drain.Options{}), listenOn(t, network)
+				s.run(func(ctx context.Context) error {
+					if raw {
+						return s.ServeTCP(ctx, ln, func(_ context.Context, nc net.Conn) { give(nc) })
+					}
+					return s.Serve(ctx, ln)
+				})
+				c := dialTo(t, ln.Addr())
+				if !raw {
+					c.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+				}
+				if _, err := io.CopyN(io.Discard, c.r, size); err != nil {
+					t.Fatal(err)
+				}
+				s.until("they are counted", func() bool { e := s.Entries(); return len(e) == 1 && e[0].Written == size })
+				close(on)
+				c.ends()
+				s.stop()
+				s.clean()
+			})
+		}
+	}
+}

@@ -3,10 +3,14 @@ package netconn
 import (
 	"io"
 	"net"
+	"runtime"
 	"sync"
 
 	"github.com/midair-go/midair/drain/internal/sockbuf"
 )
+
+// Splices reports whether package net splices sockets on this system.
+const Splices = runtime.GOOS == "linux"
 
 // A Reader is the account of the connection that a copy reads from.
 type Reader interface {
