@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/midair-go/midair/internal/logqueue"
 	"github.com/midair-go/midair/internal/process"
 	"golang.org/x/sys/unix"
 )
@@ -56,6 +57,7 @@ func TestAttemptEndsWithoutACandidateThatCannotBeKilled(t *testing.T) {
 	case <-time.After(4 * killLimit):
 		t.Error("the attempt does not end")
 	}
+	logqueue.Flush(u.log)
 	if text := log.String(); !strings.Contains(text, "cannot kill the candidate") || !strings.Contains(text, "end it by hand") {
 		t.Errorf("log:\n%s", text)
 	}

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/midair-go/midair/internal/logqueue"
 	"github.com/midair-go/midair/internal/process"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/metric"
@@ -124,7 +125,9 @@ type Options struct {
 	// keeps the main generation talking. Default: 0, none.
 	Watchdog time.Duration
 
-	// Logger gets a line for every phase. Default: slog.Default().
+	// Logger gets a line for every phase. Its handler is called in a goroutine of the library, so that nothing waits for a log:
+	// if it is stuck, 256 lines wait for it, and the count of those after them is logged. The end of Run and the other ends wait
+	// for the lines that are left, at most 0.2 s. Lines of the last moment before a crash may be lost. Default: slog.Default().
 	Logger *slog.Logger
 	// MeterProvider counts and times upgrades. Default: the global one of OpenTelemetry.
 	MeterProvider metric.MeterProvider
@@ -176,6 +179,7 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
+	o.Logger = logqueue.Wrap(o.Logger)
 	if o.MeterProvider == nil {
 		o.MeterProvider = otel.GetMeterProvider()
 	}

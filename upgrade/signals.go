@@ -27,6 +27,14 @@ func (u *Upgrader) notify() signals {
 	return s
 }
 
+// pipes gets SIGPIPE, and is not read: a signal that finds no room is dropped.
+var pipes = make(chan os.Signal, 1)
+
+// survivePipe keeps the process alive when it writes to standard output or error and the reader of that pipe has gone: the
+// write fails instead. It stays so until the process ends, which may write after Run. The signal is not ignored, which the
+// processes that this one starts would inherit.
+func survivePipe() { signal.Notify(pipes, syscall.SIGPIPE) }
+
 func (s signals) stop() {
 	signal.Stop(s.hangup)
 	signal.Stop(s.terminate)

@@ -17,8 +17,8 @@ import (
 // ignores makes such a service, with a short StuckAfter.
 func ignores(s *plan.Settings) { s.Ignores, s.StuckAfter = true, time.Second }
 
-// supervisions are with and without a supervisor, by the number of processes of the service when no upgrade is under way.
-var supervisions = map[int]func(*plan.Settings){1: func(*plan.Settings) {}, 2: always}
+// withAndWithout are with and without a supervisor, by the number of processes of the service when no upgrade is under way.
+var withAndWithout = map[int]func(*plan.Settings){1: func(*plan.Settings) {}, 2: always}
 
 // mustSayStuck fails the test unless n processes have said that their serve is stuck, and main has got the error.
 func mustSayStuck(t *testing.T, r *testclient.Service, n int) {
@@ -35,7 +35,7 @@ func mustSayStuck(t *testing.T, r *testclient.Service, n int) {
 // After an upgrade, and after a rollback, the old process answers the connections that it has for StuckAfter, and then ends. One
 // process is left, new connections lose nothing, and the pid file names the process that serves.
 func TestServeThatIgnoresItsContextLeavesNoProcess(t *testing.T) {
-	for processes, supervision := range supervisions {
+	for processes, supervision := range withAndWithout {
 		t.Run(fmt.Sprint(processes, " processes"), func(t *testing.T) {
 			t.Parallel()
 			r := testclient.Start(t, func(s *plan.Settings) { ignores(s); supervision(s) })
@@ -66,7 +66,7 @@ func TestServeThatIgnoresItsContextLeavesNoProcess(t *testing.T) {
 
 // SIGTERM ends such a service after StuckAfter: no process is left, and no pid file.
 func TestServeThatIgnoresItsContextStops(t *testing.T) {
-	for processes, supervision := range supervisions {
+	for processes, supervision := range withAndWithout {
 		t.Run(fmt.Sprint(processes, " processes"), func(t *testing.T) {
 			t.Parallel()
 			r := testclient.Start(t, func(s *plan.Settings) { ignores(s); supervision(s) })
@@ -92,7 +92,7 @@ func TestServeThatIgnoresItsContextStops(t *testing.T) {
 // A candidate that is taken back goes by itself: at once if it has accepted nothing, and otherwise after StuckAfter. The old
 // process serves on, and upgrades.
 func TestCandidateThatIgnoresItsContextGoes(t *testing.T) {
-	for processes, supervision := range supervisions {
+	for processes, supervision := range withAndWithout {
 		t.Run(fmt.Sprint(processes, " processes"), func(t *testing.T) {
 			t.Parallel()
 			r := testclient.Start(t, func(s *plan.Settings) { ignores(s); supervision(s); s.Soak, s.NoMove = time.Minute, true })

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/midair-go/midair/internal/logqueue"
 	"github.com/midair-go/midair/upgrade/internal/wire"
 	"github.com/midair-go/midair/upgrade/internal/wiretest"
 )
@@ -56,6 +57,7 @@ func TestFailedCheckIsLoggedIfNobodyElseServes(t *testing.T) {
 	defer u.parent.Close()
 	r := &runner{u: u, parent: u.parent.Frames}
 	r.isPrepared(errors.New("check database: no route to host"))
+	logqueue.Flush(u.log)
 	if !r.alone || r.role == roleLeaving || !strings.Contains(log.String(), "serving although not everything is right") || !strings.Contains(log.String(), "no route to host") {
 		t.Errorf("alone %v, role %v:\n%s", r.alone, r.role, log.String())
 	}

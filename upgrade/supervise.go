@@ -5,6 +5,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/midair-go/midair/internal/logqueue"
 	"github.com/midair-go/midair/internal/process"
 	"github.com/midair-go/midair/upgrade/internal/sdnotify"
 	"github.com/midair-go/midair/upgrade/internal/supervisor"
@@ -39,6 +40,9 @@ import (
 // file or directory is not there, is no crash of a build. It is logged with what to do, and tried again. The supervisor ends if
 // the service is down for Options.GiveUp, or at once if the first process of all has never served.
 //
+// When the reader of its standard output or error goes, it lives on, as a generation does (see New), and it never waits for a
+// log that nobody reads.
+//
 // Of opts it uses Supervisor, Guard, GiveUp, Watchdog, Logger, Timeout (how long a process may take to serve after a
 // crash) and AbortGrace (how long older generations may drain when the main one has ended).
 func Supervise(opts Options) (code int, ok bool) {
@@ -48,7 +52,9 @@ func Supervise(opts Options) (code int, ok bool) {
 	}
 	o, err := opts.withDefaults()
 	if err != nil {
-		slog.Error("upgrade: nothing is supervised", "err", err) // New returns the same
+		log := logqueue.Wrap(slog.Default())
+		log.Error("upgrade: nothing is supervised", "err", err) // New returns the same
+		logqueue.Flush(log)
 		return 0, false
 	}
 	switch {
@@ -58,6 +64,8 @@ func Supervise(opts Options) (code int, ok bool) {
 	case o.Supervisor == superviseAsFirst, os.Getenv(sdnotify.NotifyEnv) != "":
 		return 0, false
 	}
+	survivePipe()
+	defer logqueue.Flush(o.Logger)
 	return supervisor.Run(supervisor.Config{
 		Version: o.Version, Timeout: o.Timeout, AbortGrace: o.AbortGrace,
 		Guard: o.Guard, GiveUp: giveUp(o.GiveUp, os.Getpid()), Watchdog: o.Watchdog, Logger: o.Logger,

@@ -42,7 +42,7 @@ var leftOut = map[string]struct {
 // the reason names the socket. Whoever means it says so: by MayClose, or with Restart. The way back is never blocked by it.
 func TestReleaseThatForgetsASocketIsTakenBack(t *testing.T) {
 	for name, c := range leftOut {
-		for processes, supervision := range supervisions {
+		for processes, supervision := range withAndWithout {
 			t.Run(fmt.Sprint(name, ", ", processes, " processes"), func(t *testing.T) {
 				t.Parallel()
 				r := testclient.Start(t, func(s *plan.Settings) {

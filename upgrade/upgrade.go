@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/cloudflare/tableflip"
+	"github.com/midair-go/midair/internal/logqueue"
 	"github.com/midair-go/midair/internal/process"
 	"github.com/midair-go/midair/internal/sys"
 	"github.com/midair-go/midair/upgrade/internal/handoff"
@@ -80,11 +81,25 @@ type check struct {
 // New begins a generation and has to come first in main: it tells whether this process replaces another one, and gets
 // listeners and state from it. It may wait for the old process, at most Options.Timeout. There can be one Upgrader in
 // a process. Call Close when it is done with.
+//
+// From New on the process lives on if the reader of its standard output or error has gone. Otherwise SIGPIPE would end it at
+// its next line of log, and nobody would have decided that. New asks for that signal and drops it (os/signal.Notify); a write
+// to the pipe fails. The processes that this one starts inherit nothing of that.
 func New(opts Options) (*Upgrader, error) {
 	o, err := opts.withDefaults()
 	if err != nil {
 		return nil, err
 	}
+	survivePipe()
+	u, err := begin(o)
+	if err != nil {
+		logqueue.Flush(o.Logger)
+	}
+	return u, err
+}
+
+// begin is New with all options.
+func begin(o Options) (*Upgrader, error) {
 	if err := sdnotify.CheckFormer(); err != nil {
 		return nil, fmt.Errorf("upgrade: %w", err)
 	}
@@ -368,6 +383,7 @@ func (u *Upgrader) Close() error {
 		}
 	}
 	<-u.ended
+	logqueue.Flush(u.log)
 	return nil
 }
 

@@ -24,6 +24,7 @@ type Cfg struct {
 	Args []string // after the program's name
 	Env  []string // added to the environment of the test, without what started the test itself
 	Dir  string   // working directory; default that of the test
+	Out  *os.File // where the process writes; default: to a file, which Output returns
 }
 
 // Proc is a started process and its family: the descendants that inherited its environment. When the test ends all of
@@ -64,7 +65,7 @@ func start(t testing.TB, cfg Cfg, role string, cmd *exec.Cmd) *Proc {
 	cmd.Env = append(environ(role), familyEnv+"="+p.family, runEnv+"="+runID)
 	cmd.Env = append(cmd.Env, cfg.Env...)
 	cmd.SysProcAttr = ownSession()
-	if err := p.launch(); err != nil {
+	if err := p.launch(cfg.Out); err != nil {
 		t.Fatalf("start %s %s: %v", cmd.Path, role, err)
 	}
 	t.Cleanup(p.cleanup)
@@ -88,13 +89,16 @@ func environ(role string) []string {
 	return env
 }
 
-func (p *Proc) launch() error {
+func (p *Proc) launch(out *os.File) error {
 	f, err := os.OpenFile(p.out, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
 	p.cmd.Stdout, p.cmd.Stderr = f, f
+	if out != nil {
+		p.cmd.Stdout, p.cmd.Stderr = out, out
+	}
 	if err := startGuard(); err != nil {
 		return err
 	}

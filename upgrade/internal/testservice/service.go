@@ -193,7 +193,9 @@ func (s *service) serving(serve func(context.Context) error) func(context.Contex
 		if cause := context.Cause(ctx); errors.Is(cause, errBroken) {
 			err = errors.Join(err, cause)
 		}
-		fmt.Fprintln(os.Stderr, plan.SaysServeReturned)
+		if !s.set.Quiet {
+			fmt.Fprintln(os.Stderr, plan.SaysServeReturned)
+		}
 		return err
 	}
 }

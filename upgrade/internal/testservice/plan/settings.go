@@ -56,6 +56,7 @@ type Serving struct {
 	NoMove                                  bool // idle connections stay until they are closed
 	NoNotes                                 bool // the service does not write down from where it has accepted
 	Ignores                                 bool // the servers are http.Serve, which ignores the end of serve's context
+	Quiet                                   bool // the program says nothing itself when serve has returned
 }
 
 // Behaviour is the conduct of the next generations, their judges and their peers.

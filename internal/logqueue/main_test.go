@@ -1,0 +1,9 @@
+package logqueue
+
+import (
+	"testing"
+
+	"github.com/midair-go/midair/internal/testutil"
+)
+
+func TestMain(m *testing.M) { testutil.Main(m, nil) }
