@@ -3,6 +3,8 @@ package canary
 import (
 	"log/slog"
 	"net/http"
+
+	"github.com/midair-go/midair/internal/logqueue"
 )
 
 const defaultName = "canary"
@@ -34,7 +36,8 @@ type Options struct {
 
 	// SideInContext makes the side known to the handlers, through SideFromContext. It costs two allocations a request.
 	SideInContext bool
-	// Logger gets a line when the state of another process tells of another cohort. Default: slog.Default().
+	// Logger gets a line when the state of another process tells of another cohort. Its handler is called in another
+	// goroutine: no upgrade waits for a log. Default: slog.Default().
 	Logger *slog.Logger
 }
 
@@ -56,6 +59,7 @@ func (o Options) withDefaults() Options {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
+	o.Logger = logqueue.Wrap(o.Logger)
 	return o
 }
 

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/midair-go/midair/canary"
+	"github.com/midair-go/midair/internal/logqueue"
 	"github.com/midair-go/midair/internal/testutil"
 )
 
@@ -141,8 +142,10 @@ func TestStateOfAnotherCookie(t *testing.T) {
 func TestStateChangesNoDecision(t *testing.T) {
 	var log bytes.Buffer
 	from := router(canary.Options{Name: "cart", Salt: "\xff", Weight: canary.Fixed(1)})
-	to := router(canary.Options{Name: "cart", Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	logger := logqueue.Wrap(slog.New(slog.NewTextHandler(&log, nil)))
+	to := router(canary.Options{Name: "cart", Logger: logger})
 	testutil.HandOver(t, from, to)
+	logqueue.Flush(logger)
 	if ask(to) != "stable" || to.Status().Weight != 0 {
 		t.Error("the weight of the other process is in force")
 	}
@@ -151,11 +154,12 @@ func TestStateChangesNoDecision(t *testing.T) {
 	}
 	log.Reset()
 	testutil.HandOver(t, router(canary.Options{Name: "cart"}), to)
+	logqueue.Flush(logger)
 	if log.Len() != 0 {
 		t.Errorf("the same salt is logged: %s", log.String())
 	}
-	logger := slog.New(slog.NewTextHandler(&log, nil))
 	testutil.HandOver(t, from, router(canary.Options{Name: "other", Salt: "\xff", Logger: logger}))
+	logqueue.Flush(logger)
 	if log.Len() != 0 {
 		t.Errorf("a salt of any bytes is not the same on the other side: %s", log.String())
 	}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"time"
+
+	"github.com/midair-go/midair/internal/logqueue"
 )
 
 const (
@@ -22,6 +24,7 @@ func (s *Server) drain(handover bool) error {
 		s.follow()
 		s.err = s.run(handover)
 	})
+	logqueue.Flush(s.opts.Logger)
 	return s.err
 }
 

@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"net"
 	"time"
+
+	"github.com/midair-go/midair/internal/logqueue"
 )
 
 // Options of a [Server]. The zero value works.
@@ -66,7 +68,8 @@ type Options struct {
 	After *Server
 
 	// Logger gets a line for each that is left when Grace ran out, 20 at most, every five seconds what a drain waits for,
-	// and its end. Default nil: [slog.Default].
+	// and its end. Its handler is called in another goroutine: no drain waits for a log, but for the last lines 0.2 s at most.
+	// Default nil: [slog.Default].
 	Logger *slog.Logger
 }
 
@@ -81,5 +84,6 @@ func (o Options) withDefaults() Options {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
+	o.Logger = logqueue.Wrap(o.Logger)
 	return o
 }

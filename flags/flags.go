@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/midair-go/midair/internal/logqueue"
 	"github.com/open-feature/go-sdk/openfeature"
 )
 
@@ -25,7 +26,8 @@ type Options struct {
 	// empty answer means that there is no such attribute; any other outranks what callers say under that name.
 	// Default: none.
 	Attributes map[string]func(context.Context) string
-	// Logger gets a line for each change of the values and one for each refusal of a file. Default: slog.Default().
+	// Logger gets a line for each change of the values and one for each refusal of a file. Its handler is called in another
+	// goroutine: nothing waits for a log. Default: slog.Default().
 	Logger *slog.Logger
 }
 
@@ -47,6 +49,7 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
+	o.Logger = logqueue.Wrap(o.Logger)
 	return o, nil
 }
 
@@ -118,6 +121,7 @@ func (f *Flags) Close() error {
 		close(f.stop)
 		<-f.done
 		f.api.close()
+		logqueue.Flush(f.opts.Logger)
 	})
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/midair-go/midair/flags"
+	"github.com/midair-go/midair/internal/logqueue"
 )
 
 // file is a flag file with one boolean flag, "cart", whose default variant is given.
@@ -50,6 +51,8 @@ func replace(t testing.TB, path, content string) {
 
 // journal keeps what is logged.
 type journal struct {
+	log *slog.Logger
+
 	mu  sync.Mutex
 	buf bytes.Buffer
 }
@@ -61,12 +64,17 @@ func (j *journal) Write(b []byte) (int, error) {
 }
 
 func (j *journal) lines() []string {
+	logqueue.Flush(j.log)
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return strings.Split(strings.TrimSpace(j.buf.String()), "\n")
 }
 
-func (j *journal) logger() *slog.Logger { return slog.New(slog.NewTextHandler(j, nil)) }
+// logger returns a logger whose lines are read as soon as they are logged.
+func (j *journal) logger() *slog.Logger {
+	j.log = logqueue.Wrap(slog.New(slog.NewTextHandler(j, nil)))
+	return j.log
+}
 
 // open opens the file at path with a poller that never looks: tests call Check.
 func open(t testing.TB, path string, opts flags.Options) *flags.Flags {

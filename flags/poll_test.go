@@ -70,13 +70,17 @@ func TestCloseStopsAndKeepsValues(t *testing.T) {
 	})
 }
 
-// gate is a writer for logs that lets one write at a time pass.
+// gate is a log that lets one look at a time ask whether a line is wanted, and wants none.
 type gate chan struct{}
 
-func (g gate) Write(b []byte) (int, error) {
+func (g gate) Enabled(context.Context, slog.Level) bool {
 	<-g
-	return len(b), nil
+	return false
 }
+
+func (gate) Handle(context.Context, slog.Record) error { return nil }
+func (g gate) WithAttrs([]slog.Attr) slog.Handler      { return g }
+func (g gate) WithGroup(string) slog.Handler           { return g }
 
 // Close waits for a look that is under way.
 func TestCloseWaitsForLook(t *testing.T) {
@@ -85,7 +89,7 @@ func TestCloseWaitsForLook(t *testing.T) {
 		write(t, path, file("on"))
 		g := make(gate, 1)
 		g <- struct{}{} // for the line of Open
-		f, err := flags.Open(path, flags.Options{Logger: slog.New(slog.NewTextHandler(g, nil))})
+		f, err := flags.Open(path, flags.Options{Logger: slog.New(g)})
 		check(t, err)
 		write(t, path, file("off"))
 		wait(1)

@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/midair-go/midair/internal/logqueue"
 )
 
 // Options of a [Manager]. The zero value works.
@@ -37,7 +39,8 @@ type Options struct {
 	Keys *KeyRing
 
 	// Logger gets a line for what concerns no caller: a session whose expiry could not be moved. Default nil:
-	// [slog.Default].
+	// [slog.Default]. Its handler is called in another goroutine, since no request waits for a log, with the values of the
+	// request's context.
 	Logger *slog.Logger
 }
 
@@ -58,6 +61,7 @@ func (o Options) withDefaults() Options {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
+	o.Logger = logqueue.Wrap(o.Logger)
 	return o
 }
 

@@ -98,6 +98,7 @@ func TestAFailedTouchIsLogged(t *testing.T) {
 		}
 		answer = errors.New("disk full")
 		v.want("/get?k=k", "v true")
+		synctest.Wait() // the line is written by another goroutine
 		if !strings.Contains(log.String(), "disk full") {
 			t.Errorf("%s", &log)
 		}

@@ -122,7 +122,8 @@ func run(ctx context.Context, c config) error {
 			return err
 		}
 		who := up.Status()
-		slog.Info("serving", "addr", ln.Addr().String(), "version", version, "generation", who.Generation, "pid", who.PID)
+		// This ends when it is written: serving does not wait for a log.
+		go slog.Info("serving", "addr", ln.Addr().String(), "version", version, "generation", who.Generation, "pid", who.PID)
 		go meter.Report(ctx, up) // ends when this process is no candidate any more
 		return adm.Beside(ctx, func(ctx context.Context) error { return srv.Serve(ctx, c.fail.Listener(ctx, ln)) })
 	})

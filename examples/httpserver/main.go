@@ -211,6 +211,7 @@ func (c config) announce(addr net.Addr, who identity) error {
 			return fmt.Errorf("-addr-file: %w", err)
 		}
 	}
-	slog.Info("serving", "addr", addr.String(), "version", who.version, "generation", who.generation, "pid", who.pid)
+	// This ends when it is written: serving does not wait for a log.
+	go slog.Info("serving", "addr", addr.String(), "version", who.version, "generation", who.generation, "pid", who.pid)
 	return nil
 }

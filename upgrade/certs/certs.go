@@ -11,6 +11,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/midair-go/midair/internal/logqueue"
 )
 
 // Options of Open. The zero value works.
@@ -23,7 +25,8 @@ type Options struct {
 	// Certificates, GetConfigForClient, WrapSession or UnwrapSession. Session ticket keys that were set in it are not
 	// used. Default: that of crypto/tls.
 	Config *tls.Config
-	// Logger gets a line for each certificate that is taken and one for each refusal. Default: slog.Default().
+	// Logger gets a line for each certificate that is taken and one for each refusal. Its handler is called in another
+	// goroutine: nothing waits for a log. Default: slog.Default().
 	Logger *slog.Logger
 }
 
@@ -33,6 +36,7 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
+	o.Logger = logqueue.Wrap(o.Logger)
 	if o.Config == nil {
 		o.Config = &tls.Config{}
 	}
@@ -131,6 +135,7 @@ func (c *Certs) follow() {
 func (c *Certs) Close() error {
 	c.closed.Do(func() { close(c.stop) })
 	<-c.done
+	logqueue.Flush(c.opts.Logger)
 	return nil
 }
 

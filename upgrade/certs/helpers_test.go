@@ -21,6 +21,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/midair-go/midair/internal/logqueue"
 	"github.com/midair-go/midair/internal/testutil"
 	"github.com/midair-go/midair/upgrade/certs"
 )
@@ -203,6 +204,8 @@ func (c client) holder(server *certs.Certs) client {
 
 // journal collects what is logged.
 type journal struct {
+	log *slog.Logger
+
 	mu sync.Mutex
 	b  bytes.Buffer
 }
@@ -213,9 +216,14 @@ func (j *journal) Write(b []byte) (int, error) {
 	return j.b.Write(b)
 }
 
-func (j *journal) logger() *slog.Logger { return slog.New(slog.NewTextHandler(j, nil)) }
+// logger returns a logger whose lines are read as soon as they are logged.
+func (j *journal) logger() *slog.Logger {
+	j.log = logqueue.Wrap(slog.New(slog.NewTextHandler(j, nil)))
+	return j.log
+}
 
 func (j *journal) count(text string) int {
+	logqueue.Flush(j.log)
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return strings.Count(j.b.String(), text)
@@ -237,4 +245,4 @@ func mustContain(t testing.TB, err error, want string) {
 	}
 }
 
-func gateLogger(g gate) *slog.Logger { return slog.New(slog.NewTextHandler(g, nil)) }
+func gateLogger(g gate) *slog.Logger { return slog.New(g) }

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -304,13 +305,17 @@ func TestTheProgramMayChangeItsDirectory(t *testing.T) {
 	}
 }
 
-// gate is a writer for logs that lets one write at a time pass.
+// gate is a log that lets one look at a time ask whether a line is wanted, and wants none.
 type gate chan struct{}
 
-func (g gate) Write(b []byte) (int, error) {
+func (g gate) Enabled(context.Context, slog.Level) bool {
 	<-g
-	return len(b), nil
+	return false
 }
+
+func (gate) Handle(context.Context, slog.Record) error { return nil }
+func (g gate) WithAttrs([]slog.Attr) slog.Handler      { return g }
+func (g gate) WithGroup(string) slog.Handler           { return g }
 
 // Close waits for a look that is under way, may be called again, and leaves what is served.
 func TestCloseWaitsForLook(t *testing.T) {

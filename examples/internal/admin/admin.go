@@ -129,7 +129,7 @@ func (s *Server) Beside(ctx context.Context, serve func(context.Context) error) 
 		fail(err) // too late to matter, unless the listener broke
 		done <- err
 	}()
-	slog.Info("admin", "addr", s.addr)
+	go slog.Info("admin", "addr", s.addr) // ends when it is written: serving does not wait for it
 	err := serve(ctx)
 	end(context.Cause(ctx)) // it tells a handover from a stop
 	return errors.Join(err, <-done)
