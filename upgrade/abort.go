@@ -53,7 +53,7 @@ func (a *attempt) takeBack(cause error) error {
 	a.child.close()
 	a.u.pid.Discard(a.child.PID)
 	if a.mode != modeRevive && !a.u.pid.Owned() {
-		if err := a.u.pid.Publish(); err != nil {
+		if err := a.u.publish(); err != nil {
 			a.u.log.Error("upgrade: cannot take the pid file back", "err", err)
 		}
 	}

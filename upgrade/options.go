@@ -99,7 +99,8 @@ type Options struct {
 	StuckAfter time.Duration
 
 	// PIDFile is where the pid of the main generation is kept: written atomically at the start and at every commit,
-	// removed by a plain stop. Its directory must be writable; a candidate that cannot write there fails its checks.
+	// removed by a plain stop. A candidate that cannot write there fails its checks; a process that no older one stands behind
+	// serves without the file, says so in the log and in Status.Unwritten, and tries again every second.
 	// Beside it, with ".last" added to its name, is the [Outcome] of the last upgrade as JSON. Room for it on the disk is
 	// taken when an upgrade begins. Files of other users do no harm, as in /tmp, but a file that another user has put in the
 	// place of one of the two first can be replaced by root only. A service that drops privileges has to be able to

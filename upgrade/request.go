@@ -189,13 +189,14 @@ func (u *Upgrader) recordOutcome(out Outcome) {
 	defer u.pid.Unreserve()
 	last, err := readOutcome(u.pid.ReadLast())
 	if err == nil && out.Committed && last.Begun >= out.Begun && last.Begun <= sys.Uptime() { // else it was before the machine was started
+		u.unwritten.setOutcome(nil, out)
 		return
 	}
 	b, err := json.Marshal(out)
 	if err == nil {
 		err = u.pid.WriteLast(append(b, '\n'))
 	}
-	if err != nil {
+	if u.unwritten.setOutcome(err, out) && err != nil {
 		u.log.Warn("upgrade: cannot record the outcome", "err", err)
 	}
 }

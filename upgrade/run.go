@@ -73,8 +73,9 @@ type runner struct {
 	giveUp   func()     // stops acquiring
 	extended time.Time  // when more time was asked for
 
-	memory  memory  // which process is killed when it runs out
-	overrun overrun // serve goes on although its context has ended
+	memory  memory       // which process is killed when it runs out
+	overrun overrun      // serve goes on although its context has ended
+	retry   *time.Ticker // when to write again what could not be written; nil if there is nothing
 }
 
 // Run serves until ctx ends, a signal says so, serve returns, or another generation has taken over, and returns what
@@ -93,12 +94,6 @@ func (u *Upgrader) Run(ctx context.Context, serve func(context.Context) error) e
 	u.begun = true
 	u.mu.Unlock()
 	r := &runner{u: u, alone: u.parent == nil && !u.plainParent, served: make(chan error, 1), prepared: make(chan error, 1)}
-	if r.alone {
-		if err := u.pid.Stage(); err != nil {
-			u.neverRun()
-			return fmt.Errorf("upgrade: %w", err)
-		}
-	}
 	return r.run(ctx, serve)
 }
 
@@ -146,20 +141,20 @@ func (r *runner) prepare() func() {
 	}
 	// A bit less than the old process has, so that the reason gets there before it gives up.
 	ctx, cancel := context.WithDeadline(context.Background(), since.Add(r.u.limit-r.u.limit/10))
-	result, done := r.prepared, make(chan struct{})
+	result, done, alone := r.prepared, make(chan struct{}), r.alone
 	go func() {
 		defer close(done)
-		result <- r.u.prepare(ctx)
+		result <- r.u.prepare(ctx, alone)
 	}()
 	return func() { cancel(); <-done }
 }
 
 // prepare ends when this process could serve, or with the reason why it cannot.
-func (u *Upgrader) prepare(ctx context.Context) error {
+func (u *Upgrader) prepare(ctx context.Context, alone bool) error {
 	if err := u.keeper.Err(); err != nil {
 		return err
 	}
-	if err := u.pid.Stage(); err != nil {
+	if err := u.pid.Stage(); err != nil && !alone { // who serves anyway says so when it does
 		return err
 	}
 	if !u.born.Started.IsZero() {
@@ -226,6 +221,8 @@ func (r *runner) loop(ctx context.Context, sig signals) {
 				continue
 			}
 			r.told(m)
+		case <-r.retries():
+			r.writeAgain()
 		case <-r.beats():
 			_ = r.u.parent.TrySend(wire.KindBeat, nil, nil, 0) // the next one will do
 		case f := <-r.u.elders.frames:
@@ -380,6 +377,7 @@ func (r *runner) finish() {
 	if r.pulse != nil {
 		r.pulse.Stop()
 	}
+	r.stopRetries()
 	u.elders.release()
 	u.previous.release()
 	if u.parent != nil {

@@ -23,6 +23,9 @@ type Status struct {
 	// Uncommitted: this process serves although its upgrade was not committed, because the old process died before. That
 	// ends with the next upgrade, or, under the supervisor, when the build that was committed serves.
 	Uncommitted bool `json:"uncommitted,omitempty"`
+	// Unwritten says which files cannot be written now, and why: the pid file, the outcome. The process serves without them,
+	// and tries again every second.
+	Unwritten []string `json:"unwritten,omitempty"`
 	// Candidate is the upgrade that is under way; nil if there is none.
 	Candidate *Process `json:"candidate,omitempty"`
 	// Draining are the older generations that have not ended yet, the oldest first.
@@ -83,6 +86,7 @@ func (u *Upgrader) Status() Status {
 	u.mu.Unlock()
 	st.Draining, st.Previous = u.elders.status(), u.previous.status()
 	st.Supervisor = u.manager.SupervisorState()
+	st.Unwritten = u.unwritten.reasons()
 	return st
 }
 

@@ -90,7 +90,7 @@ func (r *runner) becomeMain() {
 	if r.alone {
 		u.listeners.DropRest()
 	}
-	if err := u.pid.Publish(); err != nil {
+	if err := u.publish(); err != nil {
 		u.log.Error("upgrade: serving without a pid file", "err", err)
 	}
 	u.testify()

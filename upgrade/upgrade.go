@@ -37,6 +37,7 @@ type Upgrader struct {
 	keeper    *state.Keeper
 	resources resources
 	pid       *pidfile.File
+	unwritten unwritten // of the pid file and the outcome
 	elders    *elders
 	previous  previous
 	mover     atomic.Pointer[handoff.Mover]
