@@ -1,6 +1,9 @@
 package upgrade
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 // SetStepHook calls fn at every named step of the protocol, in the processes of the tests.
 func SetStepHook(fn func(string)) { atStep = fn }
@@ -19,4 +22,9 @@ func NewUnsupported(opts Options) (*Upgrader, error) {
 		return nil, err
 	}
 	return newUpgrader(o, tel, nil), nil
+}
+
+// RequestWithin is Request with another limit for a context without a deadline.
+func RequestWithin(idle time.Duration, pidFile string) (Outcome, error) {
+	return ask(context.Background(), pidFile, idle)
 }

@@ -18,7 +18,9 @@ import (
 // Request asks the service whose pid file this is (Options.PIDFile) for an upgrade, as a deploy script does: it sends a
 // SIGHUP, waits, and returns how the upgrade ended. The error is nil if the new process serves; an *Error with phase and
 // reason if it was taken back, or if the service crashed meanwhile and its supervisor has started it again; ErrClosed if the service has ended or does not run. It waits until ctx ends at most; the
-// upgrade goes on then. The Outcome is what the service wrote beside the pid file, ready to be printed as JSON. An upgrade
+// upgrade goes on then. If ctx has no deadline, it waits until the service has shown for 2 minutes that no upgrade is under
+// way: by room that is held for the outcome beside the pid file, see Options.PIDFile. So a service that cannot write there lets
+// nobody wait for ever, and an upgrade takes the time that it takes, also one that was under way already. The Outcome is what the service wrote beside the pid file, ready to be printed as JSON. An upgrade
 // that was under way already is waited for as well: the signal asks for one after it. Of two requests at the same time
 // both may get the outcome of the later upgrade.
 //
@@ -31,7 +33,15 @@ import (
 // link leads to. What is not a regular file is refused, and never waited for. While there is no pid file, every user can play
 // the service in such a directory: put the file of a service that matters where only the service may write, as in /run/NAME.
 func Request(ctx context.Context, pidFile string) (Outcome, error) {
+	return ask(ctx, pidFile, idleLimit)
+}
+
+// ask is Request with a limit for a context without a deadline.
+func ask(ctx context.Context, pidFile string, idle time.Duration) (Outcome, error) {
 	q := asked{file: pidFile, at: time.Now(), since: sys.Uptime()}
+	if _, ok := ctx.Deadline(); !ok {
+		q.idle.limit = idle
+	}
 	if err := q.signal(); err != nil {
 		return Outcome{}, err
 	}
@@ -41,6 +51,9 @@ func Request(ctx context.Context, pidFile string) (Outcome, error) {
 	for {
 		if out, over, err := q.look(); over {
 			return out, err
+		}
+		if err := q.waitedInVain(); err != nil {
+			return Outcome{}, err
 		}
 		select {
 		case <-look.C:
@@ -63,6 +76,7 @@ type asked struct {
 	lost    time.Time     // when the process was found to have ended
 	refused error         // why the outcome that is there is none
 	handed  time.Time     // when another process was found to serve, with such an outcome
+	idle    idle
 }
 
 // heirLimit is how long a candidate may take to become the service when the old process was killed, and to record the
@@ -170,7 +184,7 @@ func (q *asked) killed() (Outcome, bool, error) {
 	if time.Since(q.lost) < heirLimit {
 		return Outcome{}, false, nil
 	}
-	return Outcome{}, true, fmt.Errorf("%w: pid %d has ended without removing %s, and no other process has taken over: start the service", ErrClosed, q.pid, q.file)
+	return Outcome{}, true, fmt.Errorf("%w: pid %d has ended without removing %s, and no other process has taken over: start the service, unless it serves and cannot write that file", ErrClosed, q.pid, q.file)
 }
 
 // reserveOutcome takes room for the outcome of an upgrade that begins: the disk may be full at its end.

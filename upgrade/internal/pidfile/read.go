@@ -95,6 +95,31 @@ func (s Service) ReadLast() ([]byte, error) {
 	return nil, fmt.Errorf("%s: belongs to uid %d, and the service to uid %d: another user may have put it there: remove it", path, uid, s.uid)
 }
 
+// Works reports whether a process holds a file beside the pid file that is not in its place yet, as it does while it tries an
+// upgrade. Files of other users do not count.
+func (s Service) Works(pid int) bool {
+	dir, err := os.Open(filepath.Dir(s.file))
+	if err != nil {
+		return false
+	}
+	defer dir.Close()
+	p := &File{path: s.file}
+	for err == nil {
+		var names []string
+		names, err = dir.Readdirnames(1024) // others may have filled the directory
+		for _, name := range names {
+			if !p.isStaged(name, pid) {
+				continue
+			}
+			info, err := os.Lstat(filepath.Join(filepath.Dir(s.file), name))
+			if err == nil && info.Mode().IsRegular() && (owner(info) == 0 || owner(info) == s.uid) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // ReadLast returns the text that WriteLast of any generation has written beside the pid file.
 func (p *File) ReadLast() ([]byte, error) {
 	return Service{uid: os.Geteuid(), file: p.path}.ReadLast()

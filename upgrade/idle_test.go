@@ -1,0 +1,61 @@
+//go:build linux
+
+package upgrade_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/midair-go/midair/upgrade"
+	"github.com/midair-go/midair/upgrade/internal/testclient"
+	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
+)
+
+// askWithin asks the service without a deadline, but with a short limit for a service that does nothing.
+func askWithin(r *testclient.Service, idle time.Duration) <-chan requested {
+	done := make(chan requested, 1)
+	go func() { // ends with the outcome, or with the limit
+		out, err := upgrade.RequestWithin(idle, r.Set.PIDFile)
+		done <- requested{out, err}
+	}()
+	return done
+}
+
+// Who asks without a deadline does not wait for ever for a service that cannot write the outcome.
+func TestRequestEndsWithoutAnOutcome(t *testing.T) {
+	t.Parallel()
+	f := writeFaults["a full disk"]
+	r, run := f.withRun(t, nil)
+	begin(t, r)
+	if err := f.cause(run); err != nil {
+		t.Fatal(err)
+	}
+	q := <-askWithin(r, time.Second)
+	if !errors.Is(q.err, context.DeadlineExceeded) || !strings.Contains(q.err.Error(), "tries no upgrade") {
+		t.Errorf("%v", q.err)
+	}
+}
+
+// Who asks without a deadline waits as long as an upgrade takes, and as long as one takes that was under way before.
+func TestRequestWaitsForAnUpgradeThatTakesLong(t *testing.T) {
+	t.Parallel()
+	r := testclient.Start(t, func(s *plan.Settings) { s.Timeout = time.Minute })
+	r.Change(func(s *plan.Settings) { s.Bad = plan.CheckWaits })
+	before := r.BeginUpgrade()
+	r.WaitOutput(patience, plan.SaysCheckWaits)
+	const idle = 400 * time.Millisecond
+	asked := askWithin(r, idle)
+	select {
+	case q := <-asked:
+		t.Fatalf("%+v, %v while an upgrade is under way", q.Outcome, q.err)
+	case <-time.After(4 * idle):
+	}
+	r.Touch("release")
+	if a := <-before; !a.Committed {
+		t.Fatalf("%+v", a)
+	}
+	(<-asked).mustBeCommitted(t, 3)
+}
