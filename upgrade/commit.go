@@ -24,6 +24,9 @@ func (a *attempt) handOver() error {
 	if err != nil {
 		return err
 	}
+	if err := a.u.manager.Committing(); err != nil { // from here on the candidate may be the service
+		return err
+	}
 	atStep("old.commit")
 	a.u.listeners.Pause(true)
 	a.stopSharing()

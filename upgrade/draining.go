@@ -27,8 +27,9 @@ type elders struct {
 // elder is one of them. Its socket ends with its process.
 type elder struct {
 	wire.ElderBody
-	link *wire.Link
-	file *os.File // of its socket, until this process is the main generation and reads it
+	link   *wire.Link
+	orphan bool     // it serves until this process does, see orphan.go
+	file   *os.File // of its socket, until this process is the main generation and reads it
 }
 
 func newElders(restore func(int, wire.Frame)) *elders {
@@ -114,6 +115,19 @@ func (s *elders) begin() error {
 		s.watch(e)
 	}
 	return errors.Join(errs...)
+}
+
+// dismissed returns the orphans, once.
+func (s *elders) dismissed() (all []*elder) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, e := range s.all {
+		if e.orphan {
+			e.orphan = false
+			all = append(all, e)
+		}
+	}
+	return all
 }
 
 // follow begins to hear one more.
@@ -205,4 +219,40 @@ func (s *elders) release() {
 		e.link.Close()
 	}
 	s.done.Wait()
+}
+
+// hurried hears that there are too many generations.
+func (r *runner) hurried(f wire.Frame, ok bool) {
+	if !ok {
+		r.heir = nil
+		return
+	}
+	defer f.Close()
+	if f.Kind == wire.KindConn { // sent back too late: whoever serves now has to have it
+		r.moved(f)
+	}
+	if f.Kind == wire.KindHurry {
+		r.u.log.Info("upgrade: there are too many generations: idle connections are closed", "generation", r.u.generation)
+		r.u.hurryOnce.Do(func() { close(r.u.hurry) })
+	}
+}
+
+// elderSays takes a connection that an older generation passes on.
+func (r *runner) elderSays(f wire.Frame) {
+	defer f.Close()
+	if f.Kind == wire.KindConn {
+		r.moved(f)
+	}
+}
+
+// rest hears what older generations had passed on before they were left to the successor.
+func (r *runner) rest() {
+	if !r.listens {
+		return
+	}
+	for r.parent != nil {
+		f, ok := <-r.parent
+		r.heard(f, ok)
+	}
+	r.u.elders.rest(r.elderSays)
 }

@@ -204,19 +204,50 @@ func TestOrphanIsNotAlone(t *testing.T) {
 		})
 		return candidate
 	}
-	t.Run("supervisor dies", func(t *testing.T) {
+	for name, killed := range map[string]bool{"supervisor dies": false, "supervisor and committed build die": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := testclient.FaultAt(t, "new.resumed", "hold")
+			r := testclient.Start(t, func(s *plan.Settings) { always(s); s.Soak = time.Minute }, f.Env)
+			r.Soaking()
+			candidate := serving(t, r)
+			f.Held(r)
+			started := r.Faulted()
+			r.Kill()
+			if killed {
+				if err := syscall.Kill(started, syscall.SIGKILL); err != nil {
+					t.Fatal(err)
+				}
+			} else {
+				f.GoOn(t)
+			}
+			want, uncommitted := started, false
+			if killed {
+				want, uncommitted = candidate, true
+			}
+			testutil.Until(t, patience, "one of the two is the service, alone", func() bool {
+				return r.MainPID() == want && r.ServesWithout(0) && len(r.Family()) == 1
+			})
+			if st := r.Status(); st.Uncommitted != uncommitted || st.Supervisor != "dead" {
+				t.Errorf("%+v", st)
+			}
+			r.SignalMain(syscall.SIGTERM)
+			r.WaitFamily(t, 0, patience)
+		})
+	}
+	t.Run("told to stop", func(t *testing.T) {
 		t.Parallel()
-		r, _ := orphaned(t, nil)
+		r, goOn := orphaned(t, nil)
 		candidate := serving(t, r)
-		testutil.Until(t, patience, "the committed build starts", r.Frozen)
-		r.Kill()
-		testutil.Until(t, patience, "the orphan is the service", func() bool { return r.MainPID() == candidate && r.ServesWithout(0) })
-		if st := r.Status(); !st.Uncommitted || st.Supervisor != "dead" {
-			t.Errorf("%+v", st)
+		busy := r.Dial().Begin()
+		if err := syscall.Kill(candidate, syscall.SIGTERM); err != nil {
+			t.Fatal(err)
 		}
-		_ = syscall.Kill(r.Faulted(), syscall.SIGKILL)
-		r.SignalMain(syscall.SIGTERM)
-		r.WaitFamily(t, 0, patience)
+		goOn()
+		testutil.Until(t, patience, "the committed build serves", func() bool { return r.ServesWithout(candidate) && r.Status().Generation == 3 })
+		busy.Finish()
+		mustBeOneService(t, r, candidate)
+		r.MustStop(syscall.SIGTERM)
 	})
 	t.Run("its checks pass late", func(t *testing.T) {
 		t.Parallel()
@@ -225,7 +256,8 @@ func TestOrphanIsNotAlone(t *testing.T) {
 		old := r.MainPID()
 		r.BeginUpgrade()
 		r.WaitOutput(patience, plan.SaysCheckWaits)
-		serving(t, r)
+		r.SignalMain(syscall.SIGKILL)
+		r.WaitOutput(patience, "prepared=false")
 		r.Touch("release")
 		testutil.Until(t, patience, "the committed build starts", r.Frozen)
 		if err := syscall.Kill(r.Faulted(), syscall.SIGCONT); err != nil {
@@ -272,4 +304,21 @@ func TestOrphanIsNotAlone(t *testing.T) {
 		r.WaitFamily(t, 2, patience)
 		r.MustStop(syscall.SIGTERM)
 	})
+}
+
+// A candidate that was taken back, and still answers a request when the old process dies, delays no restart, and finishes.
+func TestCandidateThatWasTakenBackIsNoHeir(t *testing.T) {
+	t.Parallel()
+	r := testclient.Start(t, func(s *plan.Settings) { always(s); s.Soak, s.NoMove = time.Minute, true })
+	_, done := r.Soaking()
+	busy, other := r.DialTo("g2").Begin(), r.DialTo("g2")
+	go func() { _, _ = r.TryAsk(t.Context(), "POST", "/abort") }()
+	other.WaitEnding() // it has heard of it
+	old := r.MainPID()
+	r.SignalMain(syscall.SIGKILL)
+	<-done
+	testutil.Until(t, patience, "the committed build serves", func() bool { return r.ServesWithout(old) }) // and not after Timeout, which is longer
+	busy.Finish()
+	mustBeOneService(t, r, old)
+	r.MustStop(syscall.SIGTERM)
 }

@@ -55,6 +55,7 @@ type runner struct {
 	waits     bool       // an aborted candidate that may not end yet: the old process might be dead
 	plain     bool       // a plain stop: neither a handover nor an abort
 	parent    <-chan wire.Frame
+	next      *wire.Link // to the process that is started in place of this candidate, see orphan.go; nil: none
 
 	attempt *attempt
 	waiter  chan error // of the caller of Upgrade, if it was one
@@ -249,7 +250,7 @@ func (r *runner) stop(cause error) {
 		r.stopLeaving(cause)
 	case r.role == roleCandidate && !r.alone:
 		r.fail(r.phase(), fmt.Errorf("%w: the candidate was told to stop: %w", ErrAborted, cause))
-		if r.alone { // nobody was there to hear it
+		if r.role != roleLeaving { // nobody was there to hear it
 			r.stop(cause)
 		}
 	case r.attempt != nil && !r.attempt.tryAbort(cause, true):
@@ -285,6 +286,7 @@ func (r *runner) phase() Phase {
 }
 
 func (r *runner) leave(state string, why *ending) {
+	r.quitSuccession()
 	r.role = roleLeaving
 	if r.acquired != nil {
 		r.giveUp()
@@ -317,48 +319,13 @@ func (r *runner) hasServed(err error) {
 			r.err = err // nobody to fall back to, and nothing to serve with
 		}
 	default:
+		r.quitSuccession()
 		r.role, r.plain, r.err = roleLeaving, true, err
 		r.u.setState("stopping")
 		if r.attempt != nil {
 			r.attempt.commitNow() // a candidate is the best that can happen to this service now
 		}
 	}
-}
-
-// hurried hears that there are too many generations.
-func (r *runner) hurried(f wire.Frame, ok bool) {
-	if !ok {
-		r.heir = nil
-		return
-	}
-	defer f.Close()
-	if f.Kind == wire.KindConn { // sent back too late: whoever serves now has to have it
-		r.moved(f)
-	}
-	if f.Kind == wire.KindHurry {
-		r.u.log.Info("upgrade: there are too many generations: idle connections are closed", "generation", r.u.generation)
-		r.u.hurryOnce.Do(func() { close(r.u.hurry) })
-	}
-}
-
-// elderSays takes a connection that an older generation passes on.
-func (r *runner) elderSays(f wire.Frame) {
-	defer f.Close()
-	if f.Kind == wire.KindConn {
-		r.moved(f)
-	}
-}
-
-// rest hears what older generations had passed on before they were left to the successor.
-func (r *runner) rest() {
-	if !r.listens {
-		return
-	}
-	for r.parent != nil {
-		f, ok := <-r.parent
-		r.heard(f, ok)
-	}
-	r.u.elders.rest(r.elderSays)
 }
 
 // finish drops what this generation holds.
@@ -378,6 +345,7 @@ func (r *runner) finish() {
 		r.pulse.Stop()
 	}
 	r.stopRetries()
+	r.dropNext()
 	u.elders.release()
 	u.previous.release()
 	if u.parent != nil {

@@ -119,7 +119,9 @@ func takeSockets(parent *wire.Link, timeout time.Duration, log *slog.Logger) (t 
 				return t, nil
 			}
 			for _, n := range body.Names { // a service manager may keep them; it forgets those that this version does not open
-				t.kept = append(t.kept, sdnotify.StoreName(n.Kind, n.Network, n.Addr))
+				if name := sdnotify.StoreName(n.Kind, n.Network, n.Addr); name != "" {
+					t.kept = append(t.kept, name)
+				}
 			}
 			t.sockets.Add(body.Names, f.Files)
 			t.sockets.MarkLate(body.LateNames())

@@ -3,13 +3,71 @@ package upgrade
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"runtime/debug"
+	"time"
 
+	"github.com/midair-go/midair/internal/sys"
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
 // A generation as the successor of another one: from candidate to main generation, or back out.
+
+// take reads the welcome. What the state holds is found out when the program calls Keep.
+func (u *Upgrader) take(f wire.Frame) error {
+	defer f.Close()
+	var w wire.WelcomeBody
+	if err := f.Decode(&w); err != nil {
+		return err
+	}
+	if err := wire.Overlap(w.Protocol, w.Protocol); err != nil {
+		return fmt.Errorf("the old process: %w", err)
+	}
+	u.generation, u.welcome, u.only, u.paths, u.expects = w.Generation, time.Now(), w.Only, w.Paths, w.Expected
+	u.born.From = w.From
+	if !w.Started.IsZero() {
+		u.born.Kind, u.born.Started, u.born.Begun = w.Kind, w.Started, w.Begun
+	}
+	u.inherited = append(u.inherited, w.Stored...)
+	u.elder = &elder{ElderBody: wire.ElderBody{Generation: w.Generation - 1, PID: os.Getppid(), Version: w.From}, link: u.parent}
+	if w.Millis > 0 {
+		u.limit = time.Duration(w.Millis) * time.Millisecond
+	}
+	files := f.Files
+	if w.State && len(files) > 0 {
+		if err := u.keeper.Receive(files[0]); err != nil {
+			u.keeper.Refuse(err)
+		}
+		files = files[1:]
+	}
+	if w.Crash && len(files) > 0 {
+		_ = debug.SetCrashOutput(files[0], debug.CrashOptions{})
+		files = files[1:]
+	}
+	if u.manager.Supervised() {
+		if err := u.takeChannel(w.Channel, files); err != nil {
+			return err
+		}
+	}
+	atStep("new.welcomed")
+	return nil
+}
+
+// takeChannel takes this candidate's end of its channel to the supervisor.
+func (u *Upgrader) takeChannel(announced bool, files []*os.File) error {
+	if !announced || len(files) == 0 {
+		return errors.New("the supervisor does not know of this process: the old one is of another library or another version of it: stop the service and start it")
+	}
+	file, err := sys.DupFile(files[0])
+	if err == nil {
+		err = u.manager.Attach(file)
+	}
+	if err != nil {
+		return fmt.Errorf("the channel to the supervisor: %w", err)
+	}
+	return nil
+}
 
 // fail ends a candidate for a reason of its own, if there still is an old process to serve on. From then on it is like
 // one that was taken back.
@@ -17,6 +75,17 @@ func (r *runner) fail(p Phase, err error) {
 	if r.u.parent != nil {
 		body := wire.FailedBody{Phase: string(p), Reason: wire.Clip(err.Error()), Aborted: errors.Is(err, ErrAborted)}
 		if sent := r.u.parent.Send(wire.KindFailed, body); wire.Gone(sent) {
+			for r.parent != nil && r.role == roleCandidate { // its last word may be the commit message
+				f, ok := <-r.parent
+				r.heard(f, ok)
+			}
+			switch {
+			case r.proven, r.role == roleLeaving:
+				return
+			case r.orphan:
+				r.giveUpOrphan(p, err)
+				return
+			}
 			if !body.Aborted {
 				r.u.log.Error("upgrade: serving although not everything is right: there is no other process to do it", "phase", p, "err", err)
 			}
@@ -36,6 +105,9 @@ func (r *runner) isPrepared(err error) {
 	switch {
 	case r.role != roleCandidate:
 		return
+	case err != nil && r.orphan:
+		r.giveUpOrphan(PhaseCheck, err)
+		return
 	case err != nil && !r.alone && !r.u.only:
 		r.fail(PhaseCheck, err)
 		return
@@ -44,6 +116,7 @@ func (r *runner) isPrepared(err error) {
 	}
 	r.ready = true
 	if r.orphan {
+		r.accept()
 		return
 	}
 	if r.alone || r.u.plainParent {
@@ -102,6 +175,10 @@ func (r *runner) becomeMain() {
 	u.setState("serving")
 	u.log.Info("upgrade: serving", "generation", u.generation, "version", u.opts.Version, "pid", os.Getpid())
 	r.inherit(u.elders.begin())
+	r.dismissOrphans()
+	if u.manager.SupervisorState() == "dead" {
+		u.log.Error(unsupervisedText)
+	}
 	if r.parent != nil {
 		u.elders.add(u.elder)
 	}
@@ -254,7 +331,7 @@ func (r *runner) commit(f wire.Frame) {
 	// Until it is told that this one serves, the old process serves what comes back.
 	r.u.awaitMoves()
 	names := r.u.listeners.Names()
-	names = names[:wire.Fit(names)]                                           // idle connections of the others do not come
+	names = names[:wire.FitText(names)]                                       // idle connections of the others do not come
 	_ = r.u.parent.Send(wire.KindServing, wire.ServingBody{Listeners: names}) // a dead old process needs no answer
 	r.hurryElders()
 	drop()
@@ -263,14 +340,18 @@ func (r *runner) commit(f wire.Frame) {
 	r.upgradeAgain()
 }
 
-// abort ends a candidate that the old process does not want.
+// abort ends a candidate that the old process does not want, or an orphan, in whose place another process serves.
 func (r *runner) abort(f wire.Frame) {
 	var body wire.AbortBody
 	_ = f.Decode(&body)
-	phase := r.phase()
+	phase, reason := r.phase(), "taken back by the old process: "+body.Reason
+	if r.orphan {
+		reason, r.dismissal = body.Reason, true
+		r.opened = true // what the old process knew at the start is worth more than nothing, although nothing was served
+	}
 	r.takenBack()
 	r.forsake(f)
-	r.err = &Error{Phase: phase, Reason: "taken back by the old process: " + body.Reason, Err: ErrAborted}
+	r.err = &Error{Phase: phase, Reason: reason, Err: ErrAborted}
 	atStep("new.aborted")
 	r.leave("aborted", &ending{reason: "taken back", handover: true})
 }

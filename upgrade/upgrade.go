@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -198,14 +197,6 @@ func (u *Upgrader) join() error {
 	return nil
 }
 
-// orphan notes that the old process has died before its welcome: this one is the service now, and there is no supervisor.
-func (u *Upgrader) orphan() {
-	u.parent.Close()
-	u.parent = nil
-	u.setUncommitted()
-	u.log.Error("upgrade: this process is the service although nobody has committed it", "why", "the old process has died before its welcome", "version", u.opts.Version)
-}
-
 // welcomed takes the answer to hello, which may have come already.
 func (u *Upgrader) welcomed(early wire.Frame) error {
 	if early.Kind != 0 {
@@ -249,61 +240,6 @@ func refusal(f wire.Frame) error {
 	var body wire.AbortBody
 	_ = f.Decode(&body)
 	return fmt.Errorf("the old process does not want this one: %w: %s", ErrAborted, body.Reason)
-}
-
-// take reads the welcome. What the state holds is found out when the program calls Keep.
-func (u *Upgrader) take(f wire.Frame) error {
-	defer f.Close()
-	var w wire.WelcomeBody
-	if err := f.Decode(&w); err != nil {
-		return err
-	}
-	if err := wire.Overlap(w.Protocol, w.Protocol); err != nil {
-		return fmt.Errorf("the old process: %w", err)
-	}
-	u.generation, u.welcome, u.only, u.paths, u.expects = w.Generation, time.Now(), w.Only, w.Paths, w.Expected
-	u.born.From = w.From
-	if !w.Started.IsZero() {
-		u.born.Kind, u.born.Started, u.born.Begun = w.Kind, w.Started, w.Begun
-	}
-	u.inherited = append(u.inherited, w.Stored...)
-	u.elder = &elder{ElderBody: wire.ElderBody{Generation: w.Generation - 1, PID: os.Getppid(), Version: w.From}, link: u.parent}
-	if w.Millis > 0 {
-		u.limit = time.Duration(w.Millis) * time.Millisecond
-	}
-	files := f.Files
-	if w.State && len(files) > 0 {
-		if err := u.keeper.Receive(files[0]); err != nil {
-			u.keeper.Refuse(err)
-		}
-		files = files[1:]
-	}
-	if w.Crash && len(files) > 0 {
-		_ = debug.SetCrashOutput(files[0], debug.CrashOptions{})
-		files = files[1:]
-	}
-	if u.manager.Supervised() {
-		if err := u.takeChannel(w.Channel, files); err != nil {
-			return err
-		}
-	}
-	atStep("new.welcomed")
-	return nil
-}
-
-// takeChannel takes this candidate's end of its channel to the supervisor.
-func (u *Upgrader) takeChannel(announced bool, files []*os.File) error {
-	if !announced || len(files) == 0 {
-		return errors.New("the supervisor does not know of this process: the old one is of another library or another version of it: stop the service and start it")
-	}
-	file, err := sys.DupFile(files[0])
-	if err == nil {
-		err = u.manager.Attach(file)
-	}
-	if err != nil {
-		return fmt.Errorf("the channel to the supervisor: %w", err)
-	}
-	return nil
 }
 
 // Listen returns a listener for tcp, tcp4, tcp6 or unix (a name that begins with @ is an abstract one): the one that

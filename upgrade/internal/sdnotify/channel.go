@@ -3,6 +3,7 @@ package sdnotify
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"strconv"
@@ -137,7 +138,7 @@ func (n *Notifier) attach(file *os.File, sockets int) error {
 	n.channel, n.deafened = uc, make(chan struct{})
 	close(n.attached)
 	if sockets > 0 {
-		n.passed, n.failed = receiveSockets(uc, sockets)
+		n.passed, n.early, n.failed = receiveSockets(uc, sockets)
 	}
 	go n.listen() // ends with the supervisor, or with Close
 	return nil
@@ -237,14 +238,28 @@ func (n *Notifier) Heard() <-chan Message {
 	return n.heard
 }
 
+// nextMessage waits for what the supervisor says. What has come among the sockets is first.
+func (n *Notifier) nextMessage() (Message, error) {
+	if len(n.early) == 0 {
+		return receive(n.channel)
+	}
+	m := n.early[0]
+	n.early = n.early[1:]
+	return m, nil
+}
+
 // listen hears the supervisor until the supervisor ends, or until Close.
 func (n *Notifier) listen() {
 	defer close(n.deafened)
 	for {
-		m, err := receive(n.channel)
+		m, err := n.nextMessage()
 		if err != nil {
-			if !n.ended() {
+			switch {
+			case n.ended():
+			case errors.Is(err, io.EOF) || n.lost():
 				close(n.heard)
+			default:
+				n.log.Error("upgrade: the supervisor is not understood any more", "err", err)
 			}
 			return
 		}

@@ -29,7 +29,7 @@ func rightsOf(n int) []byte {
 // at once to who asks, also while a message waits.
 func TestSupervisorIsHeardToItsEnd(t *testing.T) {
 	n, supervisor := supervisedBy(t)
-	tell(t, supervisor, 1, WordDismissed)
+	tell(t, supervisor, 1, WordSuccessor)
 	tell(t, supervisor, 0, WordOrphan+"\n"+WordPID+"7")
 	if !n.Supervised() {
 		t.Error("the supervisor is dead, it says, while it has something to say")
@@ -40,7 +40,7 @@ func TestSupervisorIsHeardToItsEnd(t *testing.T) {
 	}
 	a, b := <-n.Heard(), <-n.Heard()
 	a.Close()
-	if !a.Has(WordDismissed) || len(a.Files) != 1 || !b.Has(WordOrphan) || b.Value(WordPID) != "7" || len(b.Files) != 0 {
+	if !a.Has(WordSuccessor) || len(a.Files) != 1 || !b.Has(WordOrphan) || b.Value(WordPID) != "7" || len(b.Files) != 0 {
 		t.Errorf("%q with %d descriptors, %q with %d", a.Lines, len(a.Files), b.Lines, len(b.Files))
 	}
 	select {
@@ -58,7 +58,7 @@ func TestUnheardMessageHoldsUpNothing(t *testing.T) {
 	before := len(testutil.OpenFDs())
 	n, supervisor := supervisedBy(t)
 	for range 3 {
-		tell(t, supervisor, 2, WordDismissed)
+		tell(t, supervisor, 2, WordSuccessor)
 	}
 	n.Close()
 	supervisor.Close()

@@ -11,6 +11,7 @@
 package sdnotify
 
 import (
+	"fmt"
 	"log/slog"
 	"net"
 	"os"
@@ -47,6 +48,7 @@ type Notifier struct {
 	heard      chan Message  // see Heard
 	deafened   chan struct{} // closed when nobody listens to the channel any more; nil without a channel
 	passed     []*os.File    // the sockets that the supervisor has given, named
+	early      []Message     // what has come among them; the goroutine's that listens
 	failed     error         // why not all of them are there; nil: they are
 	problem    error         // why no upgrade may begin; nil: nothing
 	cleaned    bool          // what the supervisor keeps would not be found again
@@ -188,6 +190,18 @@ func (n *Notifier) ReadyFor(pid int, status string) {
 	if n != nil {
 		n.Say(WordReady, WordPID+strconv.Itoa(pid), WordStatus+oneLine(status))
 	}
+}
+
+// Committing says that the commit message is about to be sent. When it returns nil, that outlives this process. It waits for a
+// supervisor that does not read, at most five seconds.
+func (n *Notifier) Committing() error {
+	if !n.Supervised() {
+		return nil
+	}
+	if err := n.sendNow(announceLimit, nil, WordCommitting); err != nil && n.Supervised() {
+		return fmt.Errorf("the supervisor cannot be told of the commit: %w", err)
+	}
+	return nil // one that has ended needs not to know
 }
 
 // Orphaned says that the old process has died before it committed this candidate.

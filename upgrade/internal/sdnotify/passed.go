@@ -21,32 +21,38 @@ const (
 )
 
 // receiveSockets receives that many sockets.
-func receiveSockets(c *net.UnixConn, total int) (all []*os.File, err error) {
+func receiveSockets(c *net.UnixConn, total int) (all []*os.File, others []Message, err error) {
 	defer func() {
 		if err != nil {
-			Message{Files: all}.Close()
-			all, err = nil, fmt.Errorf("the sockets that the supervisor holds: %w", err)
+			for _, m := range append(others, Message{Files: all}) {
+				m.Close()
+			}
+			all, others, err = nil, nil, fmt.Errorf("the sockets that the supervisor holds: %w", err)
 		}
 	}()
 	buf := make([]byte, SocketsText+SocketsMost*(len(WordName)+1)+len(WordSockets))
 	for {
 		if err := c.SetReadDeadline(time.Now().Add(socketsLimit)); err != nil {
-			return all, err
+			return all, others, err
 		}
 		m, err := receiveInto(c, buf, SocketsMost)
 		if err != nil {
-			return all, err
+			return all, others, err
+		}
+		if !m.Has(WordSockets) && len(others) < 16 { // about an orphan
+			others = append(others, m)
+			continue
 		}
 		some, err := m.named()
 		all = append(all, some...)
 		switch {
 		case err != nil:
-			return all, err
+			return all, others, err
 		case len(all) >= total:
-			return all, c.SetReadDeadline(time.Time{})
+			return all, others, c.SetReadDeadline(time.Time{})
 		}
 		if _, err := c.Write([]byte(WordReceived)); err != nil {
-			return all, err
+			return all, others, err
 		}
 	}
 }
@@ -64,7 +70,7 @@ func (m Message) named() (files []*os.File, err error) {
 	for i, f := range m.Files {
 		fd, err := sys.DupFD(int(sys.FD(f)))
 		if err != nil {
-			return files, err
+			return files, sys.Explain(err)
 		}
 		f.Close() // at once: there may be many
 		files = append(files, os.NewFile(uintptr(fd), names[i]))

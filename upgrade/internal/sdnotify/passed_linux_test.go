@@ -87,7 +87,6 @@ func TestMissingSocketIsAnError(t *testing.T) {
 	}{
 		"no room for one": {1, socketsText("a", "b"), "1 of 2 have come: raise the limit of open files"},
 		"one too many":    {2, socketsText("a"), "2 of 1 have come"},
-		"something else":  {1, WordDismissed, "of another kind"},
 		"no names":        {1, WordSockets, "of another kind"},
 	} {
 		before := len(testutil.OpenFDs())
@@ -100,9 +99,40 @@ func TestMissingSocketIsAnError(t *testing.T) {
 			t.Errorf("%s: %d descriptors are open, and were %d before", name, now, before)
 		}
 	}
-	n := startedWith(t, 2, func(to *net.UnixConn) { tell(t, to, 1, socketsText("a")); read(t, to); to.Close() })
+	n := startedWith(t, 2, func(to *net.UnixConn) {
+		for range 20 { // which is more than is said about orphans
+			tell(t, to, 1, WordOrphan)
+		}
+	})
+	if files, err := n.TakePassed(); len(files) != 0 || err == nil || !strings.Contains(err.Error(), "of another kind") {
+		t.Errorf("something else: %d, %v", len(files), err)
+	}
+	n = startedWith(t, 2, func(to *net.UnixConn) { tell(t, to, 1, socketsText("a")); read(t, to); to.Close() })
 	if files, err := n.TakePassed(); len(files) != 0 || err == nil {
 		t.Errorf("the supervisor dies: %d, %v", len(files), err)
+	}
+}
+
+// What is said about an orphan among the sockets is heard after them.
+func TestOrphanAmongTheSocketsIsHeard(t *testing.T) {
+	n := startedWith(t, 2, func(c *net.UnixConn) {
+		tell(t, c, 1, WordOrphan+"\n"+WordPID+"7")
+		tell(t, c, 1, socketsText("a"))
+		read(t, c)
+		tell(t, c, 1, WordOrphan+"\n"+WordPID+"8")
+		tell(t, c, 1, socketsText("b"))
+		tell(t, c, 0, WordConfirmed)
+	})
+	files, err := n.TakePassed()
+	Message{Files: files}.Close()
+	if err != nil || len(files) != 2 {
+		t.Errorf("%d, %v", len(files), err)
+	}
+	for _, want := range []string{WordPID + "7", WordPID + "8", WordConfirmed} {
+		m := <-n.Heard()
+		if m.Close(); !m.Has(want) {
+			t.Errorf("%q, want %q", m.Lines, want)
+		}
 	}
 }
 
@@ -125,7 +155,7 @@ func TestMostSocketsFitIntoAMessage(t *testing.T) {
 // The supervisor may say anything to a process that waits for its sockets, with any descriptors: nothing panics or hangs, no
 // descriptor stays open, and only as many sockets as were announced, or none, are taken.
 func FuzzSockets(f *testing.F) {
-	for _, text := range []string{socketsText("a"), socketsText("a") + "\n\n" + socketsText("b", "c"), WordDismissed, WordSockets, "\n=\n\x00"} {
+	for _, text := range []string{socketsText("a"), socketsText("a") + "\n\n" + socketsText("b", "c"), WordSuccessor, WordSockets, "\n=\n\x00"} {
 		f.Add(uint8(1), text, uint8(1))
 		f.Add(uint8(3), text, uint8(2))
 	}

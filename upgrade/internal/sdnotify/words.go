@@ -19,6 +19,7 @@ import "github.com/coreos/go-systemd/v22/daemon"
 //	                                         with its arguments and environment
 //	X_MIDAIR_GENERATION= X_MIDAIR_VERSION=   with READY
 //	X_MIDAIR_HANDED_OVER=1                   this generation will not take the service back any more
+//	X_MIDAIR_COMMITTING=1                    this generation is about to send the commit message: its candidate may be the service
 //	X_MIDAIR_ORPHAN=1                        see below
 const (
 	NotifyEnv   = "NOTIFY_SOCKET"
@@ -32,6 +33,7 @@ const (
 	WordCandidate            = "X_MIDAIR_CANDIDATE=1"
 	WordGeneration           = "X_MIDAIR_GENERATION="
 	WordVersion              = "X_MIDAIR_VERSION="
+	WordCommitting           = "X_MIDAIR_COMMITTING=1"
 	WordHandedOver           = "X_MIDAIR_HANDED_OVER=1"
 )
 
@@ -42,7 +44,8 @@ const (
 //	X_MIDAIR_SOCKETS=1     with descriptors, and a line FDNAME= for each. The generation answers X_MIDAIR_RECEIVED=1 if more are
 //	                       to come: the kernel limits what a user has on the way
 //	X_MIDAIR_CONFIRMED=1   to an orphan: it is the service
-//	X_MIDAIR_DISMISSED=1   to an orphan: the build that was committed serves; with a control socket to that process
+//	X_MIDAIR_SUCCESSOR=1   to an orphan: the build that was committed is started; with a control socket to that process, which
+//	                       sends the orphan away when it serves
 //	X_MIDAIR_ORPHAN=1      to that process, with the other end: MAINPID=, X_MIDAIR_GENERATION= and X_MIDAIR_VERSION= are the
 //	                       orphan's. From a generation it means that this generation is an orphan
 const (
@@ -50,5 +53,5 @@ const (
 	WordReceived  = "X_MIDAIR_RECEIVED=1"
 	WordOrphan    = "X_MIDAIR_ORPHAN=1"
 	WordConfirmed = "X_MIDAIR_CONFIRMED=1"
-	WordDismissed = "X_MIDAIR_DISMISSED=1"
+	WordSuccessor = "X_MIDAIR_SUCCESSOR=1"
 )

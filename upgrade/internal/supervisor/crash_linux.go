@@ -60,6 +60,9 @@ func (s *supervisor) hear(g *generation, m *sdnotify.Message) {
 	if m.Has(sdnotify.WordOrphan) {
 		s.orphaned(g, m.Value(sdnotify.WordVersion))
 	}
+	if m.Has(sdnotify.WordCommitting) {
+		g.committing = true
+	}
 	if m.Has(sdnotify.WordHandedOver) {
 		g.left = true
 		if s.main == nil {
@@ -116,7 +119,7 @@ func (s *supervisor) announced(by *generation, m *sdnotify.Message) {
 		s.log.Error("upgrade: supervisor: cannot follow a candidate: it will not be the service", "announced by", by.pid, "err", err)
 		return
 	}
-	g.parent, g.number = by, by.number+1
+	g.parent, g.number, by.committing = by, by.number+1, false
 	m.Files = m.Files[:0] // what is not closed is the generation's
 }
 
@@ -290,6 +293,7 @@ func (s *supervisor) lost(g *generation) {
 	if g.left {
 		what = "upgrade: supervisor: the main generation has handed over, and nobody has said yet that it is the service"
 	}
+	s.disown(g, now)
 	s.log.Error(what, "pid", g.pid,
 		"generation", g.number, "version", g.version, "status", g.describe(), "after", now.Sub(g.since).Round(time.Millisecond))
 	s.decide()
@@ -350,10 +354,11 @@ func (s *supervisor) decide() {
 	}
 }
 
-// heirs are the processes that may yet become the service by themselves.
+// heirs are the processes that may yet become the service by themselves: a candidate may only if the commit message can have been
+// sent to it.
 func (s *supervisor) heirs() (all []*generation) {
 	for _, g := range s.gens {
-		if !g.left && !g.orphan && !g.dead() {
+		if !g.left && !g.orphan && !g.dead() && (g.parent == nil || g.confirmed || g.parent.committing) {
 			all = append(all, g)
 		}
 	}

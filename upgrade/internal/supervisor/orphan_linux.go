@@ -14,10 +14,10 @@ import (
 
 // An orphan is a candidate whose old process has died before the candidate received the commit message: nobody has decided
 // that its build is good, and memory pressure makes that happen, since the kernel kills the bigger process first. It serves
-// meanwhile, so that nobody is refused. The build that was committed last is started beside it, with a number above both. When
-// that one serves, the two get a control socket to each other, over which idle connections and state move, and the orphan
-// goes. Only if the committed build ends twice before it serves, or the machine does not let it start for Timeout, the orphan
-// becomes the service.
+// meanwhile, so that nobody is refused. The build that was committed last is started beside it, with a number above both. The two
+// get a control socket to each other before that one is executed. When it serves, it sends the orphan away over that socket, and
+// takes idle connections and state from it: also if this supervisor dies in between, one of the two is the service. Only if the
+// committed build ends twice before it serves, or the machine does not let it start for Timeout, the orphan becomes the service.
 
 // orphaned handles a candidate that says that it is an orphan.
 func (s *supervisor) orphaned(g *generation, version string) {
@@ -25,7 +25,7 @@ func (s *supervisor) orphaned(g *generation, version string) {
 		return
 	}
 	s.log.Warn("upgrade: supervisor: a candidate has lost its old process before the commit: it serves until the committed build does", "pid", g.pid)
-	g.orphan, g.version = true, version
+	g.orphan, g.version, g.goneDue = true, version, time.Time{}
 	switch {
 	case s.main == nil:
 		s.heirsDue = time.Time{}
@@ -46,36 +46,65 @@ func (s *supervisor) orphans() (all []*generation) {
 	return all
 }
 
+// disown gives the candidates of a main generation that has ended a time: they are to say that they are orphans, unless one may
+// have been committed.
+func (s *supervisor) disown(main *generation, now time.Time) {
+	for _, g := range s.gens {
+		if g.parent == main && !main.committing && !g.left && !g.orphan && g.goneDue.IsZero() {
+			g.goneDue = now.Add(s.opts.Timeout)
+		}
+	}
+}
+
 func (s *supervisor) dismissOrphans(main *generation) {
 	for _, g := range s.orphans() {
 		s.dismiss(g, main)
 	}
 }
 
-// dismiss lets an orphan go, now that the main generation serves.
+// dismiss notes that an orphan has to go, now that the main generation serves, which sends it away.
 func (s *supervisor) dismiss(g, main *generation) {
 	g.left, g.goneDue = true, time.Now().Add(s.opts.AbortGrace+time.Second)
-	if err := introduce(g, main); err != nil {
-		s.log.Error("upgrade: supervisor: the idle connections and the state of a dismissed process are lost", "pid", g.pid, "err", err)
-		g.send(unix.SIGTERM)
-		return
+	if g.met != main.number {
+		if err := s.introduce(g, main.inbox.file, main.number); err != nil {
+			s.log.Error("upgrade: supervisor: the idle connections and the state of a process that was not committed are lost", "pid", g.pid, "err", err)
+			g.send(unix.SIGTERM)
+			return
+		}
 	}
 	s.log.Info("upgrade: supervisor: the committed build serves: the process that nobody has committed goes", "pid", g.pid, "main", main.pid)
 }
 
-// introduce gives the two ends of a new control socket to an orphan and to the main generation.
-func introduce(g, main *generation) error {
+// introduceOrphans lets a process that is about to be started, by the supervisor's end of its channel, meet the orphans, and the
+// candidates that have not said yet that they are.
+func (s *supervisor) introduceOrphans(channel *os.File, number int) {
+	for _, g := range s.gens {
+		if g.left || g.dead() || g.parent == nil || g.confirmed {
+			continue
+		}
+		if err := s.introduce(g, channel, number); err != nil { // it is tried again when the process serves
+			s.log.Warn("upgrade: supervisor: an orphan does not know yet which process is started in its place", "pid", g.pid, "err", err)
+		}
+	}
+}
+
+// introduce gives the two ends of a new control socket to an orphan and to the process that is to take its place.
+func (s *supervisor) introduce(g *generation, channel *os.File, number int) error {
 	a, b, err := sys.SocketPair()
 	if err != nil {
 		return err
 	}
 	defer a.Close()
 	defer b.Close()
-	if err := main.inbox.send([]*os.File{a}, sdnotify.WordOrphan, sdnotify.WordPID+strconv.Itoa(g.pid),
+	if err := send(channel, []*os.File{a}, sdnotify.WordOrphan, sdnotify.WordPID+strconv.Itoa(g.pid),
 		sdnotify.WordGeneration+strconv.Itoa(g.number), sdnotify.WordVersion+g.version); err != nil {
-		return err
+		return sys.Explain(err)
 	}
-	return g.inbox.send([]*os.File{b}, sdnotify.WordDismissed)
+	if err := g.inbox.send([]*os.File{b}, sdnotify.WordSuccessor); err != nil {
+		return sys.Explain(err)
+	}
+	g.met = number
+	return nil
 }
 
 // confirmOrphan makes the newest orphan the service, and reports whether there is one. It says READY when it is.
@@ -85,7 +114,7 @@ func (s *supervisor) confirmOrphan() bool {
 			s.log.Error("upgrade: supervisor: an orphan cannot be told that it is the service", "pid", g.pid, "err", err)
 			continue
 		}
-		g.orphan = false
+		g.orphan, g.confirmed = false, true
 		s.outage.begun = time.Now() // until now it has served
 		s.log.Error("upgrade: supervisor: the committed build does not start: the process that nobody has committed is the service", "pid", g.pid)
 		return true

@@ -95,7 +95,7 @@ func TestDismissedOrphanMeetsTheMainGeneration(t *testing.T) {
 		t.Fatalf("main %v; the orphan is dismissed: %v", s.main, orphan.left)
 	}
 	told, about := heardBy(t, channel), heardBy(t, mainChannel)
-	if !told.Has(sdnotify.WordDismissed) || len(told.Files) != 1 || len(about.Files) != 1 ||
+	if !told.Has(sdnotify.WordSuccessor) || len(told.Files) != 1 || len(about.Files) != 1 ||
 		!about.Has(sdnotify.WordOrphan) || about.Value(sdnotify.WordGeneration) != "6" || about.Value(sdnotify.WordVersion) != "bad" {
 		t.Fatalf("the orphan hears %q, the main generation %q", told.Lines, about.Lines)
 	}
@@ -124,6 +124,7 @@ func TestOrphanThatDoesNotListenIsEnded(t *testing.T) {
 	s, orphan, channel := withOrphan(t)
 	channel.Close()
 	m, mainChannel := s.self(t)
+	m.number = 7
 	speak(t, mainChannel, nil, sdnotify.WordReady)
 	s.receive()
 	if s.main != m {
@@ -161,10 +162,63 @@ func TestOrphanIsConfirmedAfterTwoFailures(t *testing.T) {
 func TestVersionOfAnOrphanAddsNoLine(t *testing.T) {
 	s, orphan, _ := withOrphan(t)
 	orphan.version = strings.Repeat("v", 7000)
-	_, mainChannel := s.self(t)
+	m, mainChannel := s.self(t)
+	m.number = 7
 	speak(t, mainChannel, nil, sdnotify.WordReady)
 	s.receive()
 	if m := heardBy(t, mainChannel); len(m.Lines) != 4 || slices.Contains(m.Lines, sdnotify.WordConfirmed) {
 		t.Errorf("%q", m.Lines)
+	}
+}
+
+// An orphan and the process that is started in its place get their socket before that one is executed, and not a second time when
+// it serves.
+func TestOrphanMeetsItsSuccessorBeforeTheStart(t *testing.T) {
+	s, orphan, channel := withOrphan(t)
+	g, mainChannel := s.generationOf(t, childOf(t))
+	g.number = s.nextNumber()
+	s.introduceOrphans(g.inbox.file, g.number)
+	told, about := heardBy(t, channel), heardBy(t, mainChannel)
+	if !told.Has(sdnotify.WordSuccessor) || len(told.Files) != 1 || !about.Has(sdnotify.WordOrphan) || len(about.Files) != 1 {
+		t.Fatalf("the orphan hears %q, the other one %q", told.Lines, about.Lines)
+	}
+	speak(t, mainChannel, nil, sdnotify.WordReady)
+	s.receive()
+	if s.main != g || !orphan.left || orphan.goneDue.IsZero() {
+		t.Fatal("it is not the main generation, or the orphan stays")
+	}
+	buf := make([]byte, 100)
+	if n, _, err := unix.Recvfrom(int(sys.FD(channel)), buf, unix.MSG_DONTWAIT); err == nil {
+		t.Errorf("the orphan hears %q too", buf[:n])
+	}
+}
+
+// A candidate of a main generation that has ended before it sent the commit message is no heir, also if it says nothing, and is
+// ended after Timeout; from the commit message on it is one.
+func TestCandidateIsAnHeirFromTheCommitOn(t *testing.T) {
+	for name, committing := range map[string]bool{"before": false, "from then on": true} {
+		s := idle(t)
+		s.main, _ = s.generationOf(t, childOf(t))
+		s.serving(t)
+		s.main.committing = committing
+		c, _ := s.generationOf(t, childOf(t))
+		c.parent, c.number = s.main, 6
+		dead := s.main
+		dead.kill()
+		if g := <-s.deaths; g != dead {
+			t.Fatal("another one has died")
+		}
+		s.died(dead)
+		if heirs := s.heirs(); (len(heirs) == 1) != committing || s.restartAt.IsZero() != committing || c.goneDue.IsZero() != committing {
+			t.Errorf("%s: %d heirs, restart at %v, it has until %v", name, len(heirs), s.restartAt, c.goneDue)
+		}
+		if !committing {
+			due := c.goneDue
+			s.restartAt = time.Time{} // nothing is started here
+			s.tick(due)
+			if g := <-s.deaths; g != c {
+				t.Error("it is not killed")
+			}
+		}
 	}
 }

@@ -35,6 +35,7 @@ func (s *supervisor) start(b *process.Build, out *Report) error {
 			return sys.Explain(fmt.Errorf("pass sockets to %s: %w", b.Args[0], err))
 		}
 	}
+	s.introduceOrphans(ours, number)
 	pid, err := s.exec(b, number, theirs, p, out)
 	theirs.Close()
 	if err != nil {
@@ -59,13 +60,13 @@ func (s *supervisor) start(b *process.Build, out *Report) error {
 	return nil
 }
 
-// nextNumber is above those of the generation that has crashed and of every orphan.
+// nextNumber is above those of the generation that has crashed and of its candidate.
 func (s *supervisor) nextNumber() int {
 	number := 1
 	if s.crashed != nil {
 		number = s.crashed.number + 1
 	}
-	for _, g := range s.orphans() {
+	for _, g := range s.gens {
 		number = max(number, g.number+1)
 	}
 	return number

@@ -71,27 +71,30 @@ type supervisor struct {
 
 // generation is one process of the chain, or one that might become one.
 type generation struct {
-	pid      int // 0: it was dead when it was announced
-	key      int // in the supervisor's map
-	proc     *process.Handle
-	inbox    *inbox      // the supervisor's end of its channel
-	parent   *generation // that has announced it; nil: the supervisor has started it
-	number   int
-	version  string
-	isMain   bool // is or was the main one
-	left     bool // it has handed over and only drains
-	orphan   bool // a candidate whose old process has died before it committed this one: it serves, and is not the service
-	stopping bool // it has said that the service ends
-	told     bool // it was told to stop
-	ready    bool
-	since    time.Time // when it was started or became the service
-	ended    time.Time // when it was the main one and had ended
-	due      time.Time // when it must serve; zero: no limit
-	goneDue  time.Time // when an orphan that was dismissed must have ended; zero: no limit
-	silent   time.Time // when the watchdog ends it; zero: never
-	barks    int
-	passing  *passing       // what it has not got yet of the sockets that are held; nil: nothing
-	build    *process.Build // what was announced; nil: what the supervisor has started, or a build that it remembers by now
+	pid        int // 0: it was dead when it was announced
+	key        int // in the supervisor's map
+	proc       *process.Handle
+	inbox      *inbox      // the supervisor's end of its channel
+	parent     *generation // that has announced it; nil: the supervisor has started it
+	number     int
+	version    string
+	isMain     bool // is or was the main one
+	left       bool // it has handed over and only drains
+	committing bool // it has said that the commit message is about to be sent to its candidate
+	confirmed  bool // an orphan that is to be the service
+	met        int  // the number of the process that an orphan has a control socket to
+	orphan     bool // a candidate whose old process has died before it committed this one: it serves, and is not the service
+	stopping   bool // it has said that the service ends
+	told       bool // it was told to stop
+	ready      bool
+	since      time.Time // when it was started or became the service
+	ended      time.Time // when it was the main one and had ended
+	due        time.Time // when it must serve; zero: no limit
+	goneDue    time.Time // when a process that is not to be the service must have ended, or have said that it is an orphan; zero: no limit
+	silent     time.Time // when the watchdog ends it; zero: never
+	barks      int
+	passing    *passing       // what it has not got yet of the sockets that are held; nil: nothing
+	build      *process.Build // what was announced; nil: what the supervisor has started, or a build that it remembers by now
 
 	status unix.WaitStatus
 	known  bool // the status

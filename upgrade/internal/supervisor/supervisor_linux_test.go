@@ -306,6 +306,11 @@ func TestCandidatesAreAnnounced(t *testing.T) {
 	if g == nil || g.parent != m || g.number != 6 || !slices.Equal(g.build.Args, []string{"a"}) || !slices.Equal(g.build.Env, []string{"B=1"}) {
 		t.Fatalf("the candidate is %+v", g)
 	}
+	if heirs := s.heirs(); slices.Contains(heirs, g) {
+		t.Error("it could become the service before its commit")
+	}
+	speak(t, channel, nil, sdnotify.WordCommitting)
+	s.receive()
 	if heirs := s.heirs(); !slices.Contains(heirs, g) {
 		t.Error("it could not become the service")
 	}

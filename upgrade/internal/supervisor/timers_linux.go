@@ -49,7 +49,7 @@ func (s *supervisor) tick(now time.Time) {
 	past := func(t time.Time) bool { return !t.IsZero() && !now.Before(t) }
 	for _, g := range s.gens {
 		if past(g.goneDue) {
-			s.log.Error("upgrade: supervisor: a process that was dismissed does not end, and is killed", "pid", g.pid, "after", s.opts.AbortGrace)
+			s.log.Error("upgrade: supervisor: a process that is not the service does not end, and is killed", "pid", g.pid)
 			g.goneDue = now.Add(time.Second)
 			g.kill()
 		}

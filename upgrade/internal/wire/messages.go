@@ -139,13 +139,23 @@ func (b *ListenersBody) LateNames() (names []SocketName) {
 
 // Fit returns how many of the sockets one message can name and carry; at least one, if there is one.
 func Fit(names []SocketName) int {
-	room := frameLimit - frameHeader - 64
+	room := textRoom
 	if runtime.GOOS != "linux" {
 		room = 4 << 10 // the buffer of the socket may be small, and nobody reads before the candidate runs
 	}
+	return fit(names[:min(len(names), sys.MaxFiles)], room)
+}
+
+// FitText returns how many of the sockets one message can name without carrying them.
+func FitText(names []SocketName) int { return fit(names, textRoom) }
+
+// textRoom is what a message has for names.
+const textRoom = frameLimit - frameHeader - 64
+
+func fit(names []SocketName, room int) int {
 	for n, name := range names {
 		b, err := json.Marshal(name)
-		if room -= len(b) + 1 + len(",253"); err != nil || room < 0 || n == sys.MaxFiles {
+		if room -= len(b) + 1 + len(",253"); err != nil || room < 0 {
 			return max(n, 1)
 		}
 	}
