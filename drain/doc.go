@@ -97,10 +97,11 @@
 //	case <-r.Context().Done():
 //	}
 //
-// Event streams, for which a request has the header "Accept: text/event-stream", end by themselves: between two
+// Event streams, for which a GET without a body has the header "Accept: text/event-stream", end by themselves: between two
 // events the client is told to come back after half a second to two and a half, the answer ends, the context of the
 // request is cancelled with [ErrClosed], and what the handler still writes is refused. One that is asked for in the drain
-// gets nothing but that.
+// gets nothing but that. A POST with that header is no EventSource: it is served to its end like any other request, and so
+// is all that may have side effects.
 //
 // WebSockets over HTTP/1.1 are closed with status 1012, service restart, between two messages, a hundred a second or as
 // many as half of Grace needs; the library of the server learns it by the answer of the client, as any close. A message
@@ -116,8 +117,15 @@
 // Handler, ConnState and ConnContext of the http.Server are chained when the first Serve begins, and the user's own are
 // called as before, with the connection that the listener gave. After ServeTLS that is the *tls.Conn of net/http; its
 // NetConn is a wrapper, whose own NetConn method returns the connection of the listener. Without TLS, [http.Hijacker]
-// gives out that wrapper, and for a WebSocket another one around either; it counts as here until its Close. ConnState is told StateClosed for a connection that moved
-// as well.
+// gives out that wrapper, and for a WebSocket another one around either; it counts as here until its Close. ConnState is told
+// StateClosed for a connection that moved as well.
+//
+// The wrapper has every method of *net.TCPConn or *net.UnixConn, if the listener gave one, and so has what ServeTCP, ServeFunc
+// and Hijack for a WebSocket without TLS give. Bytes pass through the kernel where package net lets them, and are counted as
+// they pass. Some copies go through a buffer, since package net wants its own types: a file to a unix socket, a TCP connection
+// of somebody else to a unix socket or from it; and, where ServeTCP has to see a silence, one between TCP and unix. A hijacked
+// one of TCP to a unix socket is counted at its end. What a program does by SyscallConn or File is not counted. After
+// SetLinger(0) a Close resets the connection, and after File it closes and no more, in a drain as well.
 //
 // Functions of RegisterOnShutdown start once no connection but hijacked ones is left, or when Grace has run out, just
 // before the cut. Nobody waits for them. Do not call Serve, Shutdown or Close of the http.Server itself.

@@ -91,6 +91,7 @@ var rooms = []struct {
 	{"drain/internal/frame", nil},
 	{"drain/internal/nethttpcheck", nil},
 	{"drain/internal/sockbuf", nil},
+	{"drain/internal/netconn", []string{"drain/internal/sockbuf"}},
 }
 
 // forTests are the packages that tests share. No package of users may import them.
