@@ -78,7 +78,7 @@ func newAttempt(ctx context.Context, u *Upgrader, m mode) *attempt {
 // run ends with nil when another process serves or a rehearsal went well, and with an *Error otherwise.
 func (a *attempt) run() {
 	ctx, end := a.u.tel.begin(a.ctx, a.mode.String(), a.mode.done(), a.u.generation)
-	a.u.reserveOutcome()
+	a.u.withRoom(a.u.reserveOutcome)
 	err := a.steps(ctx)
 	if err != nil {
 		err = a.takeBack(err)
@@ -87,6 +87,7 @@ func (a *attempt) run() {
 	if a.crash != nil {
 		a.crash.Close()
 	}
+	a.u.refillRoom()
 	end(err)
 	a.done <- err
 }
@@ -130,7 +131,11 @@ func (a *attempt) start() error {
 		return err
 	}
 	defer p.Close()
-	child, err := a.u.startChild(p)
+	var child *child
+	a.u.withRoom(func() {
+		a.crash, _ = sys.MemFile("midair-crash") // without it, a crash is told with less
+		child, err = a.u.startChild(p)
+	})
 	if err != nil {
 		return err
 	}
@@ -173,6 +178,9 @@ func (a *attempt) program() (process.Program, error) {
 	go func() {
 		defer close(done)
 		p, err = process.Preflight(a.u.opts.Executable, a.u.opts.Args, a.mode.policy(&a.u.opts))
+		if sys.TooManyFiles(err) && a.u.lendRoom() { // not in withRoom: Verify may take long
+			p, err = process.Preflight(a.u.opts.Executable, a.u.opts.Args, a.mode.policy(&a.u.opts))
+		}
 	}()
 	var waited error
 	select {
@@ -243,9 +251,6 @@ func (a *attempt) welcome(state *os.File, send func(wire.Kind, any, ...*os.File)
 	var files []*os.File
 	if state != nil {
 		body.State, files = true, append(files, state)
-	}
-	if a.crash == nil {
-		a.crash, _ = sys.MemFile("midair-crash") // without it, a crash is told with less
 	}
 	if a.crash != nil {
 		body.Crash, files = true, append(files, a.crash)

@@ -117,3 +117,56 @@ func TestLateCloseDoesNotLeakAConnection(t *testing.T) {
 		t.Error("data race, or a listener that could not be opened")
 	}
 }
+
+// A service whose descriptors are all used up by connections is upgraded: it holds some in reserve. The outcome is recorded, kept
+// values pass, and no connection is lost.
+func TestUpgradeGoesOnWhenConnectionsHaveAllDescriptors(t *testing.T) {
+	t.Parallel()
+	for name, supervisor := range supervisions {
+		t.Run(name, func(t *testing.T) {
+			const most = 512
+			r := testclient.Start(t, func(s *plan.Settings) { s.NoFile, s.Supervisor = most, supervisor })
+			main := r.MainPID()
+			var held []net.Conn
+			testutil.Until(t, patience, "the descriptors are used up", func() bool {
+				for range 8 {
+					c, err := net.DialTimeout("tcp", r.Addr, time.Second)
+					if err != nil {
+						t.Fatal(err)
+					}
+					held = append(held, c)
+				}
+				return lowDescriptors(main, most) == most && backlog(t, r.Addr) > most/8 // more than what is in reserve
+			})
+			r.Change(func(s *plan.Settings) { s.NoFile = 0 })
+			request(t, r).mustBeCommitted(t, 2)
+			for _, c := range held {
+				c.Close()
+			}
+			r.WaitServing(2, main)
+		})
+	}
+}
+
+// backlog is how many connections wait in a listening socket of TCP over IPv4.
+func backlog(t *testing.T, addr string) (n int) {
+	t.Helper()
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, _ := strconv.Atoi(port)
+	table, err := os.ReadFile("/proc/net/tcp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(table)) {
+		f := strings.Fields(line)
+		if len(f) > 4 && strings.HasSuffix(f[1], fmt.Sprintf(":%04X", p)) && f[3] == "0A" {
+			_, queue, _ := strings.Cut(f[4], ":")
+			waiting, _ := strconv.ParseInt(queue, 16, 64)
+			n += int(waiting)
+		}
+	}
+	return n
+}

@@ -292,6 +292,7 @@ func (r *runner) leave(state string, why *ending) {
 		r.giveUp()
 	}
 	r.u.setState(state)
+	r.u.dropRoom()
 	if why.handover {
 		r.u.listeners.UnlinkOnClose(false)
 		r.u.listeners.Pause(true)
@@ -346,6 +347,7 @@ func (r *runner) finish() {
 	}
 	r.stopRetries()
 	r.dropNext()
+	u.dropRoom()
 	u.elders.release()
 	u.previous.release()
 	if u.parent != nil {

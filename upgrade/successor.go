@@ -151,6 +151,7 @@ func (r *runner) becomeMain() {
 		u.parent.AllowMissing(false) // from now on the old process keeps no descriptor
 	}
 	u.listeners.UnlinkOnClose(true)
+	u.reserveRoom()
 	u.listeners.Open(true)
 	r.memory.spare(r.u.log)
 	atStep("new.commit")

@@ -37,6 +37,7 @@ type Upgrader struct {
 	resources resources
 	pid       *pidfile.File
 	unwritten unwritten // of the pid file and the outcome
+	room      room      // descriptors in reserve
 	elders    *elders
 	previous  previous
 	mover     atomic.Pointer[handoff.Mover]
@@ -140,6 +141,7 @@ func newUpgrader(o Options, tel *telemetry, tf *tableflip.Upgrader) *Upgrader {
 		requests: make(chan request), running: make(chan struct{}), ended: make(chan struct{}), stop: make(chan struct{}),
 		state: Status{State: "starting", Generation: 1, Version: o.Version, PID: os.Getpid(), Started: time.Now()},
 	}
+	u.keeper.MakeIn(u.withRoom)
 	u.elders = newElders(u.takeState)
 	if tf == nil { // an interface that holds a nil would not be nil
 		u.listeners = listener.New(nil, u.Move)

@@ -7,6 +7,7 @@
 package sys
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -114,6 +115,11 @@ func TerminalClosed() bool { return terminalClosed() }
 // Uptime is the time since the machine was started, or a while after that: by a clock that nobody sets, and that is the same in
 // all processes. On Windows, where no two processes of a service meet, it is the time since the start of this process.
 func Uptime() time.Duration { return uptime() }
+
+// TooManyFiles reports whether an error is that this process, or the machine, has no descriptor left.
+func TooManyFiles(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
+}
 
 // Explain adds what to do to the errors that an operator meets, and returns the others as they are.
 func Explain(err error) error { return explain(err) }

@@ -49,6 +49,7 @@ type Set struct {
 	// What is opened now accepts at once: listeners, and pinned ones.
 	shared, pinned bool
 	begun          bool // what is opened now is late
+	held           int  // how often Hold was called and not ended: nothing accepts meanwhile
 	keep           bool // a closed listener is still handed on (an aborted candidate, until it ends)
 	// unlink: closing a unix listener removes its path, as nobody else serves on it.
 	unlink  bool
@@ -127,7 +128,7 @@ func (s *Set) add(ref *Socket, c syscall.Conn) (err error) {
 	if s.changed != nil {
 		s.changed(ref, true)
 	}
-	if ref.pinned && s.pinned || !ref.pinned && s.shared {
+	if s.accepts(ref) {
 		ref.gate.open()
 	}
 	return nil
@@ -231,10 +232,38 @@ func (s *Set) Open(pinned bool) {
 	defer s.mu.Unlock()
 	s.shared, s.pinned = true, s.pinned || pinned
 	for _, r := range s.all {
-		if pinned || !r.pinned {
+		if (pinned || !r.pinned) && s.accepts(r) {
 			r.gate.open()
 		}
 	}
+}
+
+// Hold stops accepting until resume is called, whatever Open and Pause say meanwhile. A reader that is inside the system call
+// may still get a connection.
+func (s *Set) Hold() (resume func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.held++
+	for _, r := range s.all {
+		r.gate.shut()
+	}
+	return s.resume
+}
+
+func (s *Set) resume() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.held--
+	for _, r := range s.all {
+		if s.accepts(r) {
+			r.gate.open()
+		}
+	}
+}
+
+// accepts reports whether the gate of a socket is to be open. The lock is held.
+func (s *Set) accepts(r *Socket) bool {
+	return s.held == 0 && (r.pinned && s.pinned || !r.pinned && s.shared)
 }
 
 // Pause stops accepting, on pinned listeners only if they are meant as well. Connections wait in the kernel's queue for

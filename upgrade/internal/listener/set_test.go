@@ -291,3 +291,35 @@ func TestSecondCloseIsAnError(t *testing.T) {
 		}
 	}
 }
+
+// While a set is held nothing accepts, whatever Open says and whatever is opened meanwhile. Afterwards it is as Open and Pause say.
+func TestHeldSetAcceptsNothing(t *testing.T) {
+	s, _ := newSet(t, nil)
+	isOpen := func(want ...bool) {
+		t.Helper()
+		var got []bool
+		for _, r := range s.Refs() {
+			got = append(got, r.gate.isOpen())
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("open: %v, want %v", got, want)
+		}
+	}
+	listen(t, s, "tcp", "127.0.0.1:0", false)
+	listen(t, s, "tcp", "127.0.0.1:0", true)
+	s.Open(true)
+	resume := s.Hold()
+	again := s.Hold()
+	isOpen(false, false)
+	s.Open(true)
+	listen(t, s, "tcp", "127.0.0.1:0", false)
+	isOpen(false, false, false)
+	resume()
+	isOpen(false, false, false)
+	s.Pause(false)
+	again()
+	isOpen(false, true, false)
+	s.Open(false)
+	isOpen(true, true, true)
+	s.ReleaseAll()
+}

@@ -26,6 +26,7 @@ type Value interface {
 // Keeper holds the named values of a program and what an older generation sent for them.
 type Keeper struct {
 	limit int64
+	room  func(make func()) // calls make, which needs a descriptor
 
 	mu       sync.Mutex
 	names    []string // in the order of Keep
@@ -36,8 +37,11 @@ type Keeper struct {
 
 // NewKeeper makes a Keeper without values. limit is the most that all of them may take together, in bytes.
 func NewKeeper(limit int64) *Keeper {
-	return &Keeper{limit: limit, values: map[string]Value{}}
+	return &Keeper{limit: limit, room: func(make func()) { make() }, values: map[string]Value{}}
 }
+
+// MakeIn makes the file of a snapshot in calls to room. It comes before the other methods.
+func (k *Keeper) MakeIn(room func(make func())) { k.room = room }
 
 // Keep adds a value and restores it at once if there is something for it.
 func (k *Keeper) Keep(name string, v Value) {
@@ -139,7 +143,10 @@ func (k *Keeper) Snapshot() (*os.File, error) {
 				name, len(data), len(b), k.limit)
 		}
 	}
-	return write(b)
+	var file *os.File
+	var err error
+	k.room(func() { file, err = write(b) })
+	return file, err
 }
 
 func restore(name string, v Value, data []byte) error {

@@ -19,8 +19,8 @@ import (
 
 // receive reads everything that was sent until now, by all generations.
 func (s *supervisor) receive() {
-	s.reserve.release()
-	defer s.reserve.refill()
+	s.reserve.Release()
+	defer s.reserve.Fill(reserved)
 	byNumber := func(a, b *generation) int { return cmp.Compare(a.number, b.number) }
 	for heard := true; heard; { // what is heard may be of a generation that has more to say
 		heard = false

@@ -153,8 +153,8 @@ func TestFailedStartIsNoCrashOfTheBuild(t *testing.T) {
 			t.Fatalf("ending %v, next start at %v, another build %v, crashes %d", s.ending, s.restartAt, s.instead, s.outage.crashes)
 		}
 	}
-	if d := time.Until(s.restartAt); d < 9*time.Second || len(s.reserve.held) != reserved {
-		t.Errorf("next start in %v, %d descriptors in reserve", d, len(s.reserve.held))
+	if d := time.Until(s.restartAt); d < 9*time.Second || s.reserve.Len() != reserved {
+		t.Errorf("next start in %v, %d descriptors in reserve", d, s.reserve.Len())
 	}
 }
 
@@ -230,7 +230,7 @@ func TestStartHasTheReserveOfDescriptors(t *testing.T) {
 	}
 	b := &process.Build{Exe: sleep, Args: []string{"sleep", "60"}}
 	defer sleep.Close()
-	s.reserve.refill()
+	s.reserve.Fill(reserved)
 	withoutDescriptors(t, func() { err = s.start(b, nil) })
 	if err != nil {
 		t.Fatal(err)

@@ -20,8 +20,8 @@ import (
 // start starts a build with everything that is held. out says why, if this is not the first. An error means that no program
 // has run.
 func (s *supervisor) start(b *process.Build, out *Report) error {
-	s.reserve.release() // for what a start needs
-	defer s.reserve.refill()
+	s.reserve.Release() // for what a start needs
+	defer s.reserve.Fill(reserved)
 	number := s.nextNumber()
 	ours, theirs, err := sys.SocketPair()
 	if err != nil {

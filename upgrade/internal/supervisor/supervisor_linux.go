@@ -5,7 +5,7 @@
 //	passing_linux.go     how a generation gets the sockets that are held
 //	start_linux.go       how a generation is started, and which processes may become one
 //	inbox_linux.go       what generations send on their channels, and the sockets that are held
-//	reserve_linux.go     descriptors and threads that are kept for when the machine has none
+//	threads_linux.go     threads that are kept for when the machine allows none
 //	crash_linux.go       what is made of that: who the main generation is, and what a death means
 //	orphan_linux.go      candidates whose old process has died before it committed them
 //	timers_linux.go      what is done when a time is over: the next start, and the end of the service
@@ -44,7 +44,7 @@ type supervisor struct {
 	up   *sdnotify.Notifier // the service manager of this process, if it has one itself
 
 	store    *store
-	reserve  reserve
+	reserve  sys.Reserve      // for what generations send: a message whose descriptors find no room is lost
 	spoken   chan *generation // a generation has said something
 	deaths   chan *generation
 	quit     chan struct{}       // closed at the end: nobody hears of deaths any more
@@ -100,6 +100,9 @@ type generation struct {
 	known  bool // the status
 }
 
+// reserved is how many descriptors are held in reserve: enough for the announcements of eight candidates.
+const reserved = 32
+
 // Run starts the service and returns, with ok, when it has ended: code is the exit status of the main
 // generation. ok is false if nothing can be supervised here.
 func Run(o Config) (code int, ok bool) {
@@ -135,13 +138,13 @@ func newSupervisor(o Config) (*supervisor, error) {
 	}
 	s.store = newStore(sdnotify.TakeActivation().Files)
 	s.up = sdnotify.New(o.Logger)
-	s.reserve.refill()
+	s.reserve.Fill(reserved)
 	return s, nil
 }
 
 func (s *supervisor) close() {
 	close(s.quit)
-	s.reserve.release()
+	s.reserve.Release()
 	for _, g := range s.gens {
 		g.close()
 	}

@@ -28,7 +28,7 @@ func idle(t *testing.T) *supervisor {
 	s := &supervisor{opts: o, log: slog.New(slog.DiscardHandler), gens: map[int]*generation{}, spoken: make(chan *generation), deaths: make(chan *generation), quit: make(chan struct{}), store: &store{}}
 	t.Cleanup(func() {
 		close(s.quit)
-		s.reserve.release()
+		s.reserve.Release()
 		for _, g := range s.gens {
 			g.close()
 		}
@@ -290,7 +290,7 @@ func TestCandidatesAreAnnounced(t *testing.T) {
 	}
 	s.last = own
 	pid := childOf(t)
-	s.reserve.refill()
+	s.reserve.Fill(reserved)
 	before := len(testutil.OpenFDs()) - 1 // own is closed when the candidate leads
 	files := announcement(t, pid)
 	for _, bad := range [][]int{nil, numbers(files[:3]), numbers([]*os.File{files[2], files[1], files[2], files[3]}), numbers([]*os.File{files[0], files[1], files[2], files[2]})} {
@@ -344,7 +344,7 @@ func TestSupervisorKeepsDescriptorsInReserve(t *testing.T) {
 	m, channel := s.self(t)
 	m.number, m.ready, m.isMain = 5, true, true
 	s.main = m
-	s.reserve.refill()
+	s.reserve.Fill(reserved)
 	pid := childOf(t)
 	speak(t, channel, numbers(announcement(t, pid)[:4]), sdnotify.WordCandidate)
 	withoutDescriptors(t, s.receive)

@@ -1,0 +1,29 @@
+//go:build unix
+
+package sys
+
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// Fill takes descriptors until the reserve has size, or there is none left.
+func (r *Reserve) Fill(size int) {
+	for len(r.held) < size {
+		fd, err := unix.Open(os.DevNull, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return
+		}
+		r.held = append(r.held, fd)
+	}
+}
+
+// FileLimit is how many descriptors this process may have; 0 if that is not known.
+func FileLimit() int {
+	var l unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &l) != nil {
+		return 0
+	}
+	return int(min(uint64(l.Cur), 1<<30))
+}
