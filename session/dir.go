@@ -12,6 +12,7 @@ import (
 	mathrand "math/rand/v2"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 )
 
@@ -23,10 +24,15 @@ import (
 // the new one, the kernel gives its lock back, and the next writer reuses its unfinished file. After a loss of power the
 // last writes may be missing; a file that was damaged then is taken as no record.
 //
+// A store that was used and whose directory is missing since then, removed or not mounted any more, is no empty store: every
+// method returns an error that says so, until the directory is there again. So no visitor gets a new session in place of one
+// that may come back. On a full or read-only disk sessions are read, and changes return an error.
+//
 // Whoever writes in a subdirectory whose last sweep is a minute ago removes the expired records in it, so nothing runs in
 // the background and there is nothing to close.
 type DirStore struct {
 	path  string
+	used  atomic.Bool        // the directory has been there
 	turns [256]chan struct{} // one goroutine of this process at a time in each subdirectory
 }
 
@@ -86,6 +92,9 @@ func (d *DirStore) Load(ctx context.Context, id string) (Record, error) {
 		return Record{}, d.fail("load", err)
 	}
 	rec, err := readRecord(d.place(id).file)
+	if errors.Is(err, ErrNotFound) && d.missing() {
+		err = errMissing
+	}
 	if err != nil {
 		return Record{}, d.fail("load", err)
 	}
@@ -131,7 +140,7 @@ func (d *DirStore) Delete(ctx context.Context, id string) error {
 // Secret returns the content of the file "secret", which the first call of all processes makes. A [Manager] derives
 // the key from it that seals cookies.
 func (d *DirStore) Secret(ctx context.Context) (secret []byte, err error) {
-	err = locked(ctx, d.path, func(*os.File) error {
+	err = d.locked(ctx, d.path, func(*os.File) error {
 		name := filepath.Join(d.path, "secret")
 		secret, err = readFile(name)
 		if !errors.Is(err, fs.ErrNotExist) {
@@ -155,7 +164,7 @@ func (d *DirStore) change(ctx context.Context, id string, fn func(place) error) 
 		return d.fail("lock", ctx.Err())
 	}
 	defer func() { <-d.turns[p.shard] }()
-	err := locked(ctx, p.dir, func(lock *os.File) error {
+	err := d.locked(ctx, p.dir, func(lock *os.File) error {
 		err := fn(p)
 		if err == nil {
 			_ = sweep(p.dir, lock) // the change is made whatever becomes of this; the next writer tries again
@@ -163,6 +172,29 @@ func (d *DirStore) change(ctx context.Context, id string, fn func(place) error) 
 		return err
 	})
 	return d.fail("change", err)
+}
+
+// errMissing is the error of a store without its directory.
+var errMissing = errors.New("the directory is not there any more: bring it back, or create it to begin without sessions")
+
+// missing reports whether the directory of the store has been there and is not.
+func (d *DirStore) missing() bool {
+	if !d.used.Load() {
+		return false
+	}
+	_, err := os.Stat(d.path)
+	return errors.Is(err, fs.ErrNotExist)
+}
+
+// locked runs fn with the lock of dir, and does not make the directory of the store again.
+func (d *DirStore) locked(ctx context.Context, dir string, fn func(lock *os.File) error) error {
+	if d.missing() {
+		return errMissing
+	}
+	return locked(ctx, dir, func(lock *os.File) error {
+		d.used.Store(true)
+		return fn(lock)
+	})
 }
 
 // fail names the store in an error that is not one of the answers of a [Store].
