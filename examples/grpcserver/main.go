@@ -118,10 +118,12 @@ func run(ctx context.Context, c config) error {
 		return err
 	}
 	return up.Run(ctx, func(ctx context.Context) error {
-		if err := announce(c.addrFile, ln.Addr().String()); err != nil {
-			return err
-		}
 		who := up.Status()
+		if err := announce(c.addrFile, ln.Addr().String()); err != nil && who.Generation == 1 {
+			return err
+		} else if err != nil { // it is there since the first one
+			slog.Error("the address file is not written again", "err", err)
+		}
 		// This ends when it is written: serving does not wait for a log.
 		go slog.Info("serving", "addr", ln.Addr().String(), "version", version, "generation", who.Generation, "pid", who.PID)
 		go meter.Report(ctx, up) // ends when this process is no candidate any more

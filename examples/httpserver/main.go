@@ -143,7 +143,7 @@ func run(ctx context.Context, c config) error {
 	site := newSite(who, page, web.Readiness(), sm.Middleware(http.HandlerFunc(count)), sm.Middleware(cart))
 	hs.Handler = admin.Tag(up.Status(), meter.Middleware(c.fail.Middleware(site)))
 	return up.Run(ctx, func(ctx context.Context) error {
-		if err := c.announce(ln.Addr(), who); err != nil {
+		if err := c.announce(ctx, ln.Addr(), who); err != nil {
 			return err
 		}
 		go meter.Report(ctx, up) // ends when this process is no candidate any more
@@ -205,10 +205,13 @@ func (c config) openCerts(ctx context.Context, up *upgrade.Upgrader) (*certs.Cer
 }
 
 // announce tells where the service is to be found.
-func (c config) announce(addr net.Addr, who identity) error {
+func (c config) announce(ctx context.Context, addr net.Addr, who identity) error {
 	if c.addrFile != "" {
-		if err := writeFile(c.addrFile, addr.String()+"\n"); err != nil {
-			return fmt.Errorf("-addr-file: %w", err)
+		if err := keepWriting(ctx, c.addrFile, addr.String()+"\n"); err != nil {
+			if err = fmt.Errorf("-addr-file: %w", err); who.generation == 1 && isMistake(err) {
+				return err
+			}
+			slog.Error("serving without", "err", err) // it is tried again
 		}
 	}
 	// This ends when it is written: serving does not wait for a log.

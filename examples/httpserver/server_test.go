@@ -54,7 +54,6 @@ func TestCannotStart(t *testing.T) {
 		{"-addr 127.0.0.1:0 -admin " + s.addr, "-admin: "},
 		{"-addr 127.0.0.1:0 -admin unix:/nowhere/admin", "-admin: "},
 		{"-addr 127.0.0.1:0 -admin= -addr-file /nowhere/addr", "-addr-file: "},
-		{"-addr 127.0.0.1:0 -admin= -pid-file /nowhere/pid", "pid file"},
 		{"-addr 127.0.0.1:0 -admin= -flags /nowhere/flags", "-flags: "},
 		{"-addr 127.0.0.1:0 -admin= -sessions /dev/null/s", "-sessions: "},
 		{"-addr 127.0.0.1:0 -admin= -tls-cert /nowhere/c -tls-key /nowhere/k", "/nowhere/c"},
