@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/midair-go/midair/internal/guard"
-	"github.com/midair-go/midair/internal/process"
 	"github.com/midair-go/midair/internal/sys"
 	"github.com/midair-go/midair/upgrade/internal/handoff"
 	"github.com/midair-go/midair/upgrade/internal/wire"
@@ -78,7 +77,7 @@ func newAttempt(ctx context.Context, u *Upgrader, m mode) *attempt {
 // run ends with nil when another process serves or a rehearsal went well, and with an *Error otherwise.
 func (a *attempt) run() {
 	ctx, end := a.u.tel.begin(a.ctx, a.mode.String(), a.mode.done(), a.u.generation)
-	a.u.withRoom(a.u.reserveOutcome)
+	a.u.room.with(a.u.reserveOutcome)
 	err := a.steps(ctx)
 	if err != nil {
 		err = a.takeBack(err)
@@ -87,7 +86,7 @@ func (a *attempt) run() {
 	if a.crash != nil {
 		a.crash.Close()
 	}
-	a.u.refillRoom()
+	a.u.room.refill()
 	end(err)
 	a.done <- err
 }
@@ -132,7 +131,7 @@ func (a *attempt) start() error {
 	}
 	defer p.Close()
 	var child *child
-	a.u.withRoom(func() {
+	a.u.room.with(func() {
 		a.crash, _ = sys.MemFile("midair-crash") // without it, a crash is told with less
 		child, err = a.u.startChild(p)
 	})
@@ -165,37 +164,6 @@ func (a *attempt) start() error {
 		return a.admitPlain()
 	}
 	return a.greeted(f, state, answered)
-}
-
-// program finds out what to start. It does not wait for ever for a Verify, or a file system, that hangs.
-func (a *attempt) program() (process.Program, error) {
-	if a.mode == modeRollback {
-		return a.u.previous.program()
-	}
-	var p process.Program
-	err := errors.New("Options.Verify has ended its goroutine")
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		p, err = process.Preflight(a.u.opts.Executable, a.u.opts.Args, a.mode.policy(&a.u.opts))
-		if sys.TooManyFiles(err) && a.u.lendRoom() { // not in withRoom: Verify may take long
-			p, err = process.Preflight(a.u.opts.Executable, a.u.opts.Args, a.mode.policy(&a.u.opts))
-		}
-	}()
-	var waited error
-	select {
-	case <-done:
-		return p, err
-	case <-a.ctx.Done():
-		waited = a.aborted()
-	case <-time.After(time.Until(a.due)):
-		waited = fmt.Errorf("executable: to read it and Options.Verify took longer than %v", a.u.opts.Timeout)
-	}
-	go func() { // ends when Verify does
-		<-done
-		p.Close()
-	}()
-	return process.Program{}, waited
 }
 
 func (a *attempt) nextGeneration() int {

@@ -22,6 +22,37 @@ type child struct {
 	passing     *passing // the listening sockets
 }
 
+// program finds out what to start. It does not wait for ever for a Verify, or a file system, that hangs.
+func (a *attempt) program() (process.Program, error) {
+	if a.mode == modeRollback {
+		return a.u.previous.program()
+	}
+	var p process.Program
+	err := errors.New("Options.Verify has ended its goroutine")
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		p, err = process.Preflight(a.u.opts.Executable, a.u.opts.Args, a.mode.policy(&a.u.opts))
+		if sys.TooManyFiles(err) && a.u.room.lend() { // not in room.with: Verify may take long
+			p, err = process.Preflight(a.u.opts.Executable, a.u.opts.Args, a.mode.policy(&a.u.opts))
+		}
+	}()
+	var waited error
+	select {
+	case <-done:
+		return p, err
+	case <-a.ctx.Done():
+		waited = a.aborted()
+	case <-time.After(time.Until(a.due)):
+		waited = fmt.Errorf("executable: to read it and Options.Verify took longer than %v", a.u.opts.Timeout)
+	}
+	go func() { // ends when Verify does
+		<-done
+		p.Close()
+	}()
+	return process.Program{}, waited
+}
+
 // startChild starts the program with a control socket, in which or beside which are all open sockets, and with what it needs to
 // find the service manager. Our own supervisor is told of it.
 func (u *Upgrader) startChild(p process.Program) (_ *child, err error) {

@@ -1,10 +1,6 @@
 package upgrade
 
-import (
-	"context"
-	"fmt"
-	"time"
-)
+import "time"
 
 // How long a Request without a deadline waits for a service that does nothing: it may not be able to write the outcome.
 
@@ -21,19 +17,15 @@ type idle struct {
 	looked time.Time
 }
 
-// waitedInVain returns an error when no upgrade was under way for the limit.
-func (q *asked) waitedInVain() error {
+// over reports whether no upgrade was under way for the limit.
+func (i *idle) over(works func() bool) bool {
 	now := time.Now()
-	if q.idle.limit == 0 || now.Sub(q.idle.looked) < min(idleLook, q.idle.limit/4) {
-		return nil
+	if i.limit == 0 || now.Sub(i.looked) < min(idleLook, i.limit/4) {
+		return false
 	}
-	q.idle.looked = now
-	if q.idle.since.IsZero() || q.service.Works(q.pid) {
-		q.idle.since = now
+	i.looked = now
+	if i.since.IsZero() || works() {
+		i.since = now
 	}
-	if now.Sub(q.idle.since) < q.idle.limit {
-		return nil
-	}
-	return fmt.Errorf("upgrade: no outcome after %v, and pid %d tries no upgrade: it may not be able to write %s.last, its log tells more: %w",
-		now.Sub(q.at).Round(100*time.Millisecond), q.pid, q.file, q.withRefusal(context.DeadlineExceeded))
+	return now.Sub(i.since) >= i.limit
 }

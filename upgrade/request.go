@@ -52,8 +52,10 @@ func ask(ctx context.Context, pidFile string, idle time.Duration) (Outcome, erro
 		if out, over, err := q.look(); over {
 			return out, err
 		}
-		if err := q.waitedInVain(); err != nil {
-			return Outcome{}, err
+		if q.idle.over(func() bool { return q.service.Works(q.pid) }) {
+			return Outcome{}, fmt.Errorf("upgrade: no outcome after %v, and pid %d tries no upgrade: "+
+				"it may not be able to write %s.last, its log tells more: %w",
+				time.Since(q.at).Round(100*time.Millisecond), q.pid, q.file, q.withRefusal(context.DeadlineExceeded))
 		}
 		select {
 		case <-look.C:
@@ -203,16 +205,25 @@ func (u *Upgrader) recordOutcome(out Outcome) {
 	defer u.pid.Unreserve()
 	last, err := readOutcome(u.pid.ReadLast())
 	if err == nil && out.Committed && last.Begun >= out.Begun && last.Begun <= sys.Uptime() { // else it was before the machine was started
-		u.unwritten.setOutcome(nil, out)
+		u.unwritten.note(fileOutcome, out, nil, nil)
 		return
 	}
 	b, err := json.Marshal(out)
 	if err == nil {
 		err = u.pid.WriteLast(append(b, '\n'))
 	}
-	if u.unwritten.setOutcome(err, out) && err != nil {
+	if u.unwritten.note(fileOutcome, out, err, func() { u.recordOutcome(out) }) && err != nil {
 		u.log.Warn("upgrade: cannot record the outcome", "err", err)
 	}
+}
+
+// publish writes the pid file of the main generation.
+func (u *Upgrader) publish() error {
+	err := u.pid.Publish()
+	if u.unwritten.note(filePID, nil, err, func() { _ = u.publish() }) && err == nil {
+		u.log.Info("upgrade: the pid file is written again")
+	}
+	return err
 }
 
 // readOutcome reads the text that was recorded.

@@ -12,66 +12,66 @@ import (
 
 // room is the reserve.
 type room struct {
+	hold func() (resume func()) // makes nothing accept
+
 	mu   sync.Mutex
 	held sys.Reserve
 	size int
 }
 
-// roomFor is what an upgrade needs beside the listening sockets.
-const roomFor = 24
+const (
+	// roomFor is what an upgrade needs beside the listening sockets.
+	roomFor = 24
+	// lent is how many descriptors lend releases.
+	lent = 4
+)
 
-// reserveRoom fills the reserve of the main generation: no more than a sixteenth of what the process may have.
-func (u *Upgrader) reserveRoom() {
-	if u.tf == nil {
-		return
-	}
-	u.room.mu.Lock()
-	defer u.room.mu.Unlock()
-	u.room.size = min(roomFor+len(u.listeners.Refs()), sys.FileLimit()/16)
-	u.room.held.Fill(u.room.size)
+// fill fills the reserve for a number of listening sockets: no more than a sixteenth of what the process may have.
+func (m *room) fill(sockets int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.size = min(roomFor+sockets, sys.FileLimit()/16)
+	m.held.Fill(m.size)
 }
 
-// refillRoom takes back what withRoom has used.
-func (u *Upgrader) refillRoom() {
-	u.room.mu.Lock()
-	defer u.room.mu.Unlock()
-	if u.room.held.Len() < u.room.size {
-		defer u.listeners.Hold()()
-		u.room.held.Fill(u.room.size)
+// refill takes back what with and lend have used.
+func (m *room) refill() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.held.Len() < m.size {
+		defer m.hold()()
+		m.held.Fill(m.size)
 	}
 }
 
-// withRoom calls fn, which makes descriptors and does not wait. If there are too few, fn gets the reserve.
-func (u *Upgrader) withRoom(fn func()) {
-	u.room.mu.Lock()
-	defer u.room.mu.Unlock()
-	if u.room.held.Len() == 0 || sys.Room(u.room.size) {
+// with calls fn, which makes descriptors and does not wait. If there are too few, fn gets the reserve.
+func (m *room) with(fn func()) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.held.Len() == 0 || sys.Room(m.size) {
 		fn()
 		return
 	}
-	defer u.listeners.Hold()()
-	u.room.held.Release()
-	defer func() { u.room.held.Fill(u.room.size) }()
+	defer m.hold()()
+	m.held.Release()
+	defer func() { m.held.Fill(m.size) }()
 	fn()
 }
 
-// lent is how many descriptors lendRoom releases.
-const lent = 4
-
-// lendRoom releases a part of the reserve for what takes long, so that nothing can be held back meanwhile. Somebody else may be
+// lend releases a part of the reserve for what takes long, so that nothing can be held back meanwhile. Somebody else may be
 // faster. It reports whether there was something to release.
-func (u *Upgrader) lendRoom() bool {
-	u.room.mu.Lock()
-	defer u.room.mu.Unlock()
-	had := u.room.held.Len()
-	u.room.held.Shrink(had - lent)
+func (m *room) lend() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	had := m.held.Len()
+	m.held.Shrink(had - lent)
 	return had > 0
 }
 
-// dropRoom gives the reserve up.
-func (u *Upgrader) dropRoom() {
-	u.room.mu.Lock()
-	defer u.room.mu.Unlock()
-	u.room.held.Release()
-	u.room.size = 0
+// drop gives the reserve up.
+func (m *room) drop() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.held.Release()
+	m.size = 0
 }

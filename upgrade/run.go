@@ -74,9 +74,9 @@ type runner struct {
 	giveUp   func()     // stops acquiring
 	extended time.Time  // when more time was asked for
 
-	memory  memory       // which process is killed when it runs out
-	overrun overrun      // serve goes on although its context has ended
-	retry   *time.Ticker // when to write again what could not be written; nil if there is nothing
+	memory  memory  // which process is killed when it runs out
+	overrun overrun // serve goes on although its context has ended
+	retries retries // of what could not be written
 }
 
 // Run serves until ctx ends, a signal says so, serve returns, or another generation has taken over, and returns what
@@ -222,8 +222,9 @@ func (r *runner) loop(ctx context.Context, sig signals) {
 				continue
 			}
 			r.told(m)
-		case <-r.retries():
-			r.writeAgain()
+		// Not in an upgrade: the candidate may be the one to write by now.
+		case <-r.retries.next(r.role == roleMain && r.attempt == nil && len(r.u.unwritten.list()) > 0):
+			r.u.unwritten.writeAgain()
 		case <-r.beats():
 			_ = r.u.parent.TrySend(wire.KindBeat, nil, nil, 0) // the next one will do
 		case f := <-r.u.elders.frames:
@@ -292,7 +293,7 @@ func (r *runner) leave(state string, why *ending) {
 		r.giveUp()
 	}
 	r.u.setState(state)
-	r.u.dropRoom()
+	r.u.room.drop()
 	if why.handover {
 		r.u.listeners.UnlinkOnClose(false)
 		r.u.listeners.Pause(true)
@@ -345,9 +346,9 @@ func (r *runner) finish() {
 	if r.pulse != nil {
 		r.pulse.Stop()
 	}
-	r.stopRetries()
+	r.retries.stop()
 	r.dropNext()
-	u.dropRoom()
+	u.room.drop()
 	u.elders.release()
 	u.previous.release()
 	if u.parent != nil {

@@ -156,3 +156,11 @@ func (u *Upgrader) compareSockets() {
 		meant: u.only || kind == modeRestart.String() || kind == modeRollback.String(),
 	}.result()
 }
+
+// stopTableflip ends tableflip's goroutine. In a process that inherited sockets it goes on until the process ends: Stop
+// would remove the paths of inherited unix sockets, and others may serve on those by now.
+func (u *Upgrader) stopTableflip() {
+	if u.tf != nil && !u.tf.HasParent() {
+		u.tf.Stop()
+	}
+}

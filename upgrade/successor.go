@@ -151,7 +151,9 @@ func (r *runner) becomeMain() {
 		u.parent.AllowMissing(false) // from now on the old process keeps no descriptor
 	}
 	u.listeners.UnlinkOnClose(true)
-	u.reserveRoom()
+	if u.tf != nil {
+		u.room.fill(len(u.listeners.Refs()))
+	}
 	u.listeners.Open(true)
 	r.memory.spare(r.u.log)
 	atStep("new.commit")

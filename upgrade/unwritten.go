@@ -11,86 +11,80 @@ import (
 // retryEvery is how often.
 const retryEvery = time.Second
 
-// unwritten is what could not be written. The errors name the files.
+// The files of a service.
+const (
+	filePID = iota
+	fileOutcome
+	files
+)
+
+// unwritten is what could not be written.
 type unwritten struct {
-	mu      sync.Mutex
-	pid     error
-	outcome error
-	last    Outcome // which is to be written
+	mu  sync.Mutex
+	all [files]attempted
 }
 
-// setPID notes how the writing of the pid file went, and reports whether that is news.
-func (w *unwritten) setPID(err error) (news bool) {
+// attempted is one writing of a file. The error names the file; nil: it is written.
+type attempted struct {
+	content any
+	err     error
+	again   func()
+}
+
+// note notes how the writing of a file went, and reports whether that is news. again is to write it once more.
+func (w *unwritten) note(file int, content any, err error, again func()) (news bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	news = (err == nil) != (w.pid == nil)
-	w.pid = err
-	return news
+	was := w.all[file]
+	w.all[file] = attempted{content, err, again}
+	return (err == nil) != (was.err == nil) || err != nil && content != was.content
 }
 
-// setOutcome is setPID for the outcome.
-func (w *unwritten) setOutcome(err error, out Outcome) (news bool) {
+// list is what is not written.
+func (w *unwritten) list() (all []attempted) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	news = (err == nil) != (w.outcome == nil) || err != nil && out != w.last
-	w.outcome, w.last = err, out
-	return news
-}
-
-// get returns everything; err is not nil if it is to be tried again.
-func (w *unwritten) get() (pid, outcome error, last Outcome) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.pid, w.outcome, w.last
-}
-
-// reasons are for Status.
-func (w *unwritten) reasons() (all []string) {
-	pid, outcome, _ := w.get()
-	for _, err := range []error{pid, outcome} {
-		if err != nil {
-			all = append(all, err.Error())
+	for _, a := range w.all {
+		if a.err != nil {
+			all = append(all, a)
 		}
 	}
 	return all
 }
 
-// publish writes the pid file of the main generation.
-func (u *Upgrader) publish() error {
-	err := u.pid.Publish()
-	if u.unwritten.setPID(err) && err == nil {
-		u.log.Info("upgrade: the pid file is written again")
+// reasons are for Status.
+func (w *unwritten) reasons() (all []string) {
+	for _, a := range w.list() {
+		all = append(all, a.err.Error())
 	}
-	return err
+	return all
 }
 
-// retries is when to try again; nil if everything is written, or if this generation is not the one to write it: in an upgrade
-// the candidate may be that by now.
-func (r *runner) retries() <-chan time.Time {
-	if r.role != roleMain || r.attempt != nil || len(r.u.unwritten.reasons()) == 0 {
-		r.stopRetries()
+// writeAgain tries again.
+func (w *unwritten) writeAgain() {
+	for _, a := range w.list() {
+		a.again()
+	}
+}
+
+// retries is when to try again.
+type retries struct{ ticker *time.Ticker }
+
+// next is the time of the next try; nil without wanted.
+func (r *retries) next(wanted bool) <-chan time.Time {
+	switch {
+	case !wanted:
+		r.stop()
 		return nil
+	case r.ticker == nil:
+		r.ticker = time.NewTicker(retryEvery)
 	}
-	if r.retry == nil {
-		r.retry = time.NewTicker(retryEvery)
-	}
-	return r.retry.C
+	return r.ticker.C
 }
 
-func (r *runner) stopRetries() {
-	if r.retry != nil {
-		r.retry.Stop()
-		r.retry = nil
-	}
-}
-
-// writeAgain tries to write what is not written.
-func (r *runner) writeAgain() {
-	pid, outcome, last := r.u.unwritten.get()
-	if pid != nil {
-		_ = r.u.publish() // Status says so
-	}
-	if outcome != nil {
-		r.u.recordOutcome(last)
+func (r *retries) stop() {
+	if r.ticker != nil {
+		r.ticker.Stop()
+		r.ticker = nil
 	}
 }

@@ -99,7 +99,6 @@ func New(opts Options) (*Upgrader, error) {
 	return u, err
 }
 
-// begin is New with all options.
 func begin(o Options) (*Upgrader, error) {
 	if err := sdnotify.CheckFormer(); err != nil {
 		return nil, fmt.Errorf("upgrade: %w", err)
@@ -141,13 +140,14 @@ func newUpgrader(o Options, tel *telemetry, tf *tableflip.Upgrader) *Upgrader {
 		requests: make(chan request), running: make(chan struct{}), ended: make(chan struct{}), stop: make(chan struct{}),
 		state: Status{State: "starting", Generation: 1, Version: o.Version, PID: os.Getpid(), Started: time.Now()},
 	}
-	u.keeper.MakeIn(u.withRoom)
+	u.keeper.MakeIn(u.room.with)
 	u.elders = newElders(u.takeState)
 	if tf == nil { // an interface that holds a nil would not be nil
 		u.listeners = listener.New(nil, u.Move)
 	} else {
 		u.listeners = listener.New(tf.Fds, u.Move)
 	}
+	u.room.hold = u.listeners.Hold
 	return u
 }
 
@@ -343,12 +343,4 @@ func (u *Upgrader) neverRun() {
 	u.stopTableflip()
 	u.leaveManager()
 	close(u.ended)
-}
-
-// stopTableflip ends tableflip's goroutine. In a process that inherited sockets it goes on until the process ends: Stop
-// would remove the paths of inherited unix sockets, and others may serve on those by now.
-func (u *Upgrader) stopTableflip() {
-	if u.tf != nil && !u.tf.HasParent() {
-		u.tf.Stop()
-	}
 }

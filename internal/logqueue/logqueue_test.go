@@ -137,7 +137,8 @@ func TestStuckHandlerHoldsNobodyUp(t *testing.T) {
 	for i := range size {
 		want = append(want, fmt.Sprintf("level=INFO msg=line i=%d", i))
 	}
-	want = append(want, fmt.Sprintf(`level=WARN msg="log: lines are missing here: they came faster than they were written" dropped=%d`, lost), "level=INFO msg=last")
+	note := fmt.Sprintf(`level=WARN msg="log: lines are missing here: they came faster than they were written" dropped=%d`, lost)
+	want = append(want, note, "level=INFO msg=last")
 	if !slices.Equal(lines, want) {
 		t.Errorf("%d lines, the last are %q", len(lines), lines[max(0, len(lines)-3):])
 	}
