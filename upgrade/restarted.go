@@ -3,9 +3,12 @@ package upgrade
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"os"
 
 	"github.com/midair-go/midair/internal/process"
+	"github.com/midair-go/midair/internal/sys"
 	"github.com/midair-go/midair/upgrade/internal/sdnotify"
 	"github.com/midair-go/midair/upgrade/internal/supervisor"
 	"go.opentelemetry.io/otel/attribute"
@@ -70,4 +73,19 @@ func (u *Upgrader) takePrevious() {
 	if err := u.previous.take([]*os.File{exe, args}); err != nil {
 		u.log.Warn("upgrade: cannot take what a rollback would start", "err", err)
 	}
+}
+
+// takeChannel takes this candidate's end of its channel to the supervisor.
+func (u *Upgrader) takeChannel(announced bool, files []*os.File) error {
+	if !announced || len(files) == 0 {
+		return errors.New("the supervisor does not know of this process: the old one is of another library or another version of it: stop the service and start it")
+	}
+	file, err := sys.DupFile(files[0])
+	if err == nil {
+		err = u.manager.Attach(file)
+	}
+	if err != nil {
+		return fmt.Errorf("the channel to the supervisor: %w", err)
+	}
+	return nil
 }

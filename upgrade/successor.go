@@ -8,7 +8,6 @@ import (
 	"runtime/debug"
 	"time"
 
-	"github.com/midair-go/midair/internal/sys"
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
@@ -51,21 +50,6 @@ func (u *Upgrader) take(f wire.Frame) error {
 		}
 	}
 	atStep("new.welcomed")
-	return nil
-}
-
-// takeChannel takes this candidate's end of its channel to the supervisor.
-func (u *Upgrader) takeChannel(announced bool, files []*os.File) error {
-	if !announced || len(files) == 0 {
-		return errors.New("the supervisor does not know of this process: the old one is of another library or another version of it: stop the service and start it")
-	}
-	file, err := sys.DupFile(files[0])
-	if err == nil {
-		err = u.manager.Attach(file)
-	}
-	if err != nil {
-		return fmt.Errorf("the channel to the supervisor: %w", err)
-	}
 	return nil
 }
 
