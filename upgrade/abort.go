@@ -22,6 +22,7 @@ func (a *attempt) takeBack(cause error) error {
 	if a.mode != modeRevive && !waits {
 		a.u.listeners.Open(true)
 	}
+	_ = a.u.listeners.PutBack() // what is in the way may go with the candidate
 	a.stopSharing()
 	a.cand.hangUp(true)
 	here := time.Since(detected)
@@ -30,6 +31,7 @@ func (a *attempt) takeBack(cause error) error {
 	}
 	atStep("old.taking-back")
 	a.dismiss(cause)
+	a.u.putPathsBack() // it may have removed more at its end
 	if d := a.dispatcher.Load(); d != nil {
 		a.settle(d, true)
 	}

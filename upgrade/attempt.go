@@ -214,7 +214,7 @@ func (a *attempt) welcome(state *os.File, send func(wire.Kind, any, ...*os.File)
 		Only: a.mode == modeRevive, From: wire.Clip(a.u.opts.Version),
 	}
 	if !a.child.passing.waits {
-		body.Paths, body.Stored, body.Expected = a.u.listeners.Paths(), a.u.manager.Names(), a.u.expected()
+		a.u.nameFiles(&body)
 	}
 	var files []*os.File
 	if state != nil {

@@ -77,6 +77,7 @@ type runner struct {
 	memory  memory  // which process is killed when it runs out
 	overrun overrun // serve goes on although its context has ended
 	retries retries // of what could not be written
+	goers   goers   // processes that are about to end
 }
 
 // Run serves until ctx ends, a signal says so, serve returns, or another generation has taken over, and returns what
@@ -124,6 +125,7 @@ func (r *runner) run(ctx context.Context, serve func(context.Context) error) err
 	close(u.running)
 	defer close(u.ended) // also in a panic: main's deferred Close must not wait for a loop that has ended
 	r.loop(ctx, sig)
+	r.goers.forget()
 	stopChecks()
 	r.memory.end()
 	r.rest()
@@ -172,7 +174,10 @@ func (u *Upgrader) prepare(ctx context.Context, alone bool) error {
 			return fmt.Errorf("check %q: %w", c.name, err)
 		}
 	}
-	return u.listeners.Accepting(ctx)
+	if err := u.listeners.Accepting(ctx); err != nil {
+		return err
+	}
+	return u.listeners.PutBack()
 }
 
 // loop ends when serve has returned and no attempt is under way.
@@ -232,11 +237,14 @@ func (r *runner) loop(ctx context.Context, sig signals) {
 		case e := <-r.u.elders.gone:
 			r.u.elders.remove(e)
 			e.link.Close()
+			r.goes(e.PID)
 		case <-r.overrun.due():
 			if err := r.overrun.look(); err != nil {
 				r.served = nil
 				r.hasServed(err)
 			}
+		case <-r.goers.tick:
+			r.lookAtPaths()
 		case err := <-r.served:
 			r.served = nil
 			r.hasServed(r.overrun.returned(err))

@@ -1,10 +1,12 @@
 package upgrade
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/midair-go/midair/internal/process"
@@ -18,12 +20,80 @@ import (
 // executed, so they belong to no process until upgrade.New takes them there, and outlive the old process. A file that does not
 // say that its program takes them so gets them as files at exec, as tableflip passes them.
 
+// nameFiles names what a candidate has to know of sockets that are files at exec.
+func (u *Upgrader) nameFiles(body *wire.WelcomeBody) {
+	const most = 100 // with their second names, so that the welcome fits into a message; the kernel knows the others
+	body.Paths, body.Stored, body.Expected = u.listeners.Paths(), u.manager.Names(), u.expected()
+	body.Links = u.listeners.Links(body.Paths[:min(len(body.Paths), most)])
+}
+
+// putPathsBack puts the paths of unix sockets back that a candidate has removed.
+func (u *Upgrader) putPathsBack() {
+	if err := u.listeners.PutBack(); err != nil {
+		u.log.Error("upgrade: a unix socket cannot be reached", "err", err)
+	}
+}
+
+// goers are older processes that have closed their control socket and are about to end: many programs remove the paths of their
+// sockets after Run.
+type goers struct {
+	all  []goer
+	tick <-chan time.Time // nil if there are none
+}
+
+type goer struct {
+	*os.Process
+	until time.Time
+}
+
+const (
+	goersEvery = 20 * time.Millisecond
+	goersLimit = 10 * time.Second
+)
+
+// goes notes a process that is about to end.
+func (r *runner) goes(pid int) {
+	if p, err := os.FindProcess(pid); err == nil {
+		r.goers.all = append(r.goers.all, goer{p, time.Now().Add(goersLimit)})
+		r.goers.tick = time.After(goersEvery)
+	}
+}
+
+// lookAtPaths puts paths back until the last process has ended that may have removed them.
+func (r *runner) lookAtPaths() {
+	if r.goers.tick = nil; r.role != roleMain {
+		return
+	}
+	r.goers.all = slices.DeleteFunc(r.goers.all, func(g goer) bool {
+		over := errors.Is(g.Signal(syscall.Signal(0)), os.ErrProcessDone) || time.Now().After(g.until)
+		if over {
+			_ = g.Release()
+		}
+		return over
+	})
+	if len(r.goers.all) == 0 {
+		r.u.putPathsBack()
+		return
+	}
+	_ = r.u.listeners.PutBack() // said above, if it is still so then
+	r.goers.tick = time.After(goersEvery)
+}
+
+// forget lets them go.
+func (g *goers) forget() {
+	for _, p := range g.all {
+		_ = p.Release()
+	}
+	g.all, g.tick = nil, nil
+}
+
 // passing is what the old process passes to one candidate.
 type passing struct {
 	waits bool // in the control socket; otherwise the candidate has all of it from its start
 	total int  // by messages
 	sent  int
 	names []wire.SocketName // of what is still to be sent
+	links []wire.PathLink   // the same, or nil
 	rest  []int             // the same: duplicates
 	late  []wire.SocketName // which of the names the candidate may open later
 }
@@ -41,8 +111,11 @@ func newPassing(files []process.Inherited, late []wire.SocketName) *passing {
 // next sends one message, with as many sockets as it can carry: none, if they are files at exec. It is not sent before the one
 // before was taken: descriptors that are on their way count against the user's limit of open files.
 func (s *passing) next(send func(wire.Kind, any, ...*os.File) error) error {
-	n := wire.Fit(s.names)
+	n := wire.Fit(s.names, s.links)
 	body := wire.ListenersBody{Total: s.total, Names: s.names[:n]}
+	if s.links != nil {
+		body.Links, s.links = s.links[:n], s.links[n:]
+	}
 	files := make([]*os.File, n)
 	for i, fd := range s.rest[:n] {
 		if slices.Contains(s.late, s.names[i]) {
@@ -123,6 +196,7 @@ func takeSockets(parent *wire.Link, timeout time.Duration, log *slog.Logger) (t 
 					t.kept = append(t.kept, name)
 				}
 			}
+			t.sockets.NoteLinks(body.Names, body.Links)
 			t.sockets.Add(body.Names, f.Files)
 			t.sockets.MarkLate(body.LateNames())
 			short := len(f.Files) < len(body.Names)

@@ -24,6 +24,7 @@ func (u *Upgrader) take(f wire.Frame) error {
 		return fmt.Errorf("the old process: %w", err)
 	}
 	u.generation, u.welcome, u.only, u.paths, u.expects = w.Generation, time.Now(), w.Only, w.Paths, w.Expected
+	u.listeners.NoteLinks(w.Paths, w.Links)
 	u.born.From = w.From
 	if !w.Started.IsZero() {
 		u.born.Kind, u.born.Started, u.born.Begun = w.Kind, w.Started, w.Begun
@@ -150,6 +151,7 @@ func (r *runner) becomeMain() {
 	if r.alone {
 		u.listeners.DropRest()
 	}
+	u.putPathsBack()
 	if err := u.publish(); err != nil {
 		u.log.Error("upgrade: serving without a pid file", "err", err)
 	}
@@ -202,6 +204,9 @@ func (r *runner) heard(f wire.Frame, ok bool) {
 	if !ok {
 		r.parent = nil
 		r.u.elders.remove(r.u.elder)
+		if r.u.elder != nil {
+			r.goes(r.u.elder.PID)
+		}
 		if r.pulse != nil {
 			r.pulse.Stop()
 			r.pulse = nil

@@ -148,6 +148,7 @@ func newUpgrader(o Options, tel *telemetry, tf *tableflip.Upgrader) *Upgrader {
 		u.listeners = listener.New(tf.Fds, u.Move)
 	}
 	u.room.hold = u.listeners.Hold
+	u.listeners.LogTo(o.Logger)
 	return u
 }
 
@@ -249,7 +250,8 @@ func refusal(f wire.Frame) error {
 // the same address are told apart by their order. Accept waits until this generation is the one to serve. Its
 // connections are plain ones of package net. Close it as usual; what is open when an upgrade begins is handed on, and what
 // a new process does not open again (see Options.MayClose) is closed with the commit. It may be called before Run and while Run runs;
-// only what was opened before counts for being prepared, and is expected of the next version. The path of a unix socket that nobody listens on any more is replaced.
+// only what was opened before counts for being prepared, and is expected of the next version. The path of a unix socket that nobody
+// listens on any more is replaced, and on Linux one that the program has removed before, on which the old process serves, comes back.
 //
 // A socket that a service manager has passed (LISTEN_FDS) is taken instead of a new one if its tcp or udp address is this
 // one. The network "systemd" asks for one by its name, FileDescriptorName= in its unit: Listen("systemd", "web").

@@ -165,6 +165,28 @@ func (s *Set) Paths() (names []wire.SocketName) {
 	return names
 }
 
+// NoteLinks takes the second names of sockets that came as files at exec.
+func (s *Set) NoteLinks(names []wire.SocketName, came []wire.PathLink) {
+	s.paths.links.note(names, came)
+}
+
+// Links returns the second names of open sockets, in the order of their names; nil if there are none.
+func (s *Set) Links(names []wire.SocketName) (all []wire.PathLink) {
+	known := links{}
+	for _, r := range s.Refs() {
+		if r.link.Ino != 0 {
+			known[r.socketName()] = r.link
+		}
+	}
+	if len(known) == 0 {
+		return nil
+	}
+	for _, n := range names {
+		all = append(all, known[n])
+	}
+	return all
+}
+
 // ClaimRest takes what has come along and this version has not opened: the named sockets, if they came as files at exec, since
 // tableflip would remove their paths with Ready, when the old process might still have to serve on them. The function that is
 // returned ends all of that later.
@@ -191,7 +213,7 @@ func (s *Set) ClaimRest(names []wire.SocketName) (drop func()) {
 			s.end(c)
 		}
 		for _, n := range rest {
-			removeSocket(n.Addr)
+			removePath(n.Addr, s.paths.links[n])
 		}
 	}
 }

@@ -16,6 +16,7 @@ import (
 type Received struct {
 	mu    sync.Mutex
 	files []received
+	links links
 }
 
 type received struct {
@@ -30,7 +31,7 @@ var _ Inheritor = (*Received)(nil)
 // takes its sockets like that.
 func NewReceived() *Received {
 	process.Carry()
-	return &Received{}
+	return &Received{links: links{}}
 }
 
 // Add takes over files, and names each. A file without a name is closed, and a name without a file is left out.
@@ -44,6 +45,11 @@ func (r *Received) Add(names []wire.SocketName, files []*os.File) {
 			f.Close()
 		}
 	}
+}
+
+// NoteLinks takes the second names of the sockets that have come.
+func (r *Received) NoteLinks(names []wire.SocketName, came []wire.PathLink) {
+	r.links.note(names, came)
 }
 
 // Len is how many there are.
@@ -84,7 +90,7 @@ func (r *Received) Close(unlink bool) {
 	defer r.mu.Unlock()
 	for _, f := range r.files {
 		if unlink && hasPath(f.name) {
-			removeSocket(f.name.Addr)
+			removePath(f.name.Addr, r.links[f.name])
 		}
 		f.file.Close()
 	}
@@ -96,7 +102,7 @@ func hasPath(n wire.SocketName) bool {
 }
 
 // Receive makes the sockets available to listen, in place of those that tableflip has inherited.
-func (s *Set) Receive(r *Received) { s.fds = r }
+func (s *Set) Receive(r *Received) { s.fds, s.paths.links = r, r.links }
 
 // DropRest ends what has come in the control socket and was not opened, when nobody else serves on it.
 func (s *Set) DropRest() {

@@ -8,12 +8,14 @@
 //	listener.go  what the program gets: a net.Listener
 //	packet.go    the same for datagrams: a net.PacketConn
 //	gate.go      what holds Accept and ReadFrom back
+//	path.go      the path of a unix socket, which comes back when it was removed
 //	names.go     the name of a socket in the next generation, and which listener a connection belongs to
 package listener
 
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -53,6 +55,7 @@ type Set struct {
 	keep           bool // a closed listener is still handed on (an aborted candidate, until it ends)
 	// unlink: closing a unix listener removes its path, as nobody else serves on it.
 	unlink  bool
+	paths   paths
 	changed func(r *Socket, open bool) // hears what the main generation opens and closes
 }
 
@@ -63,8 +66,11 @@ type Dispatch func(r *Socket, c net.Conn) bool
 // New makes an empty set. fds is nil where upgrades are not supported. moveOn passes a connection to the process
 // that serves, if there is one, and reports whether it could.
 func New(fds Inheritor, moveOn func(net.Conn) bool) *Set {
-	return &Set{fds: fds, moveOn: moveOn}
+	return &Set{fds: fds, moveOn: moveOn, paths: paths{log: slog.New(slog.DiscardHandler), links: links{}}}
 }
+
+// LogTo says where to log what happens to paths.
+func (s *Set) LogTo(log *slog.Logger) { s.paths.log = log }
 
 // Activate makes the sockets of a service manager available to listen.
 func (s *Set) Activate(passed *sdnotify.Activation) { s.passed = passed }
@@ -305,6 +311,27 @@ func (s *Set) Accepting(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// PutBack sees to it that clients reach the open sockets by their paths: a path comes back if nothing is there, or a socket that
+// nobody holds. The error says which socket cannot be reached, and why.
+func (s *Set) PutBack() (first error) {
+	more := 0
+	for _, r := range s.Refs() {
+		if r.path == "" || !s.supported() {
+			continue
+		}
+		err := s.paths.putBack(r.Network, r.path, r.link)
+		if first == nil {
+			first = err
+		} else if err != nil {
+			more++
+		}
+	}
+	if more > 0 {
+		return fmt.Errorf("%w (and %d more)", first, more)
+	}
+	return first
 }
 
 // Dup returns duplicates of the open sockets: the program may close one of them at any moment, and the number that this

@@ -6,11 +6,13 @@ import (
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 
 	"github.com/midair-go/midair/internal/sys"
 	"github.com/midair-go/midair/upgrade/internal/sdnotify"
+	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
 // Socket is one listening socket: what the program has of it, and the duplicate that a child will get. The kernel's
@@ -23,7 +25,8 @@ type Socket struct {
 	late, fresh   bool // opened after Begin; by the kernel
 	fd            int
 	inode         uint64
-	path          string // of a unix socket
+	path          string        // of a unix socket
+	link          wire.PathLink // the second name of its file
 	local         net.Addr
 	gate          *gate
 }
@@ -57,11 +60,15 @@ func (s *Set) openSocket(kind, network, addr string, pinned bool, o opener) (*So
 		}
 	}
 	if sock == nil {
+		if kept, ok := s.passed.Stored(ref.StoreName()); ok && s.supported() && hasPath(ref.socketName()) {
+			s.paths.bringBack(addr, kept)
+		}
 		if sock, err = s.passed.Take(kind, network, addr, ref.Addr); err != nil {
 			return nil, fmt.Errorf("upgrade: listen %s %s: %w", network, addr, err)
 		}
 	}
-	if sock == nil {
+	created := sock == nil
+	if created {
 		ref.fresh = true
 		sock, err = o.create()
 		if err != nil && removeStale(network, addr, err) {
@@ -82,6 +89,12 @@ func (s *Set) openSocket(kind, network, addr string, pinned bool, o opener) (*So
 	if !ok {
 		err = fmt.Errorf("a %T cannot be handed on", sock)
 	} else {
+		if ref.path != "" && s.supported() {
+			if abs, err := filepath.Abs(ref.path); err == nil {
+				ref.path = abs // the program may change its working directory
+			}
+			ref.link = s.paths.hold(ref.socketName(), ref.path, conn, created)
+		}
 		err = s.add(ref, conn)
 	}
 	if err != nil {
@@ -117,6 +130,18 @@ func removeSocket(path string) bool {
 	return err == nil && info.Mode()&os.ModeSocket != 0 && os.Remove(path) == nil
 }
 
+// removePath removes the path of a socket that has ended, and its second name. What is there in place of the socket stays.
+func removePath(path string, l wire.PathLink) {
+	if l.Ino == 0 {
+		removeSocket(path)
+		return
+	}
+	if isFile(path, l) {
+		_ = os.Remove(path) // a path that stays is replaced by the next process that listens there
+	}
+	dropLink(path, l)
+}
+
 // Accept makes a connection the next one of a listener, or closes this process's descriptor of it.
 func (r *Socket) Accept(c net.Conn) error {
 	if r.gate.give(c) {
@@ -136,6 +161,10 @@ func (r *Socket) Closed() bool {
 	}
 }
 
+func (r *Socket) socketName() wire.SocketName {
+	return wire.SocketName{Kind: r.kind, Network: r.Network, Addr: r.Addr}
+}
+
 // StoreName is the name under which a service manager keeps the socket; empty if it cannot have one.
 func (r *Socket) StoreName() string { return sdnotify.StoreName(r.kind, r.Network, r.Addr) }
 
@@ -153,7 +182,7 @@ func (r *Socket) Storable() *os.File {
 
 func (r *Socket) drop(unlink bool) {
 	if unlink && r.path != "" {
-		removeSocket(r.path)
+		removePath(r.path, r.link)
 	}
 	if r.fd >= 0 {
 		sys.CloseFD(r.fd)

@@ -3,7 +3,24 @@ package sdnotify
 import (
 	"slices"
 	"sync"
+	"syscall"
 )
+
+// Stored returns the socket that is kept under a name, to look at: it is not taken.
+func (p *Activation) Stored(name string) (c syscall.RawConn, ok bool) {
+	if p == nil || name == "" {
+		return nil, false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, f := range p.Files {
+		if f.Name() == name {
+			c, err := f.SyscallConn()
+			return c, err == nil
+		}
+	}
+	return nil, false
+}
 
 // nameSet is the set of names under which sockets are kept.
 type nameSet struct {

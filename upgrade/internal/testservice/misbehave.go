@@ -22,10 +22,13 @@ import (
 // good behaviour.
 type misbehaviour struct {
 	first  bool // the first generation misbehaves, and those that were upgraded to do not
+	all    bool // every generation misbehaves
 	pinned bool // the main listener is opened by ListenPinned
 
 	start   func()                                                  // before upgrade.New
 	restore func(times int) error                                   // in UnmarshalBinary, for the times-th time
+	open    func(path string)                                       // before a unix socket is opened, but the admin socket
+	end     func(path string)                                       // for the path of the main listener, after Run
 	listen  func(s *service, ln net.Listener) (net.Listener, error) // with the open main listener
 	check   func(ctx context.Context, s *service) error             // in the check
 	acquire func(resource string) error                             // in Acquire of an exclusive resource
@@ -56,6 +59,10 @@ var misbehaviours = map[plan.Misbehaviour]misbehaviour{
 	plan.FirstReopens:         {first: true, listen: reopen(1)},
 	plan.FirstReopensTwice:    {first: true, listen: reopen(2)},
 
+	plan.RemovesPaths:           {all: true, open: removePath},
+	plan.RemovesPathsCheckFails: {open: removePath, check: fail("the database is not there")},
+	plan.RemovesPathAtEnd:       {all: true, end: removePath},
+
 	plan.CheckFails:    {check: fail("the database is not there")},
 	plan.CheckFailLong: {check: fail(strings.Repeat("x", 40<<10))},
 	plan.CheckPanics:   {check: func(context.Context, *service) error { panic("nil map") }},
@@ -78,7 +85,7 @@ var misbehaviours = map[plan.Misbehaviour]misbehaviour{
 
 // misbehave returns the misbehaviour of a generation.
 func misbehave(how plan.Misbehaviour, upgraded bool) misbehaviour {
-	if m := misbehaviours[how]; m.first != upgraded {
+	if m := misbehaviours[how]; m.all || m.first != upgraded {
 		return m
 	}
 	return misbehaviour{}
@@ -103,6 +110,9 @@ func listenNowhere(s *service, ln net.Listener) (net.Listener, error) {
 }
 
 func listenMore(s *service, ln net.Listener) (net.Listener, error) { return ln, s.greet("new.sock") }
+
+// removePath does what most programs do, for the path that a process has left which was killed.
+func removePath(path string) { _ = os.Remove(path) }
 
 // reopen closes and opens the listener, the given number of times.
 func reopen(times int) func(*service, net.Listener) (net.Listener, error) {

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -52,6 +53,7 @@ func (s *service) run() error {
 			return err
 		}
 	}
+	s.beforeListen(string(s.set.Names), filepath.Join(s.dir, "names"))
 	names, err := openNames(s.up, s.set.Names, s.dir)
 	if err != nil {
 		return err
@@ -80,6 +82,9 @@ func (s *service) run() error {
 	}
 	srv := s.newServer(j)
 	adm := s.parts.NewServer(&http.Server{Handler: s.admin()}, ServerOptions{Grace: grace})
+	if s.bad.end != nil {
+		defer s.bad.end(s.set.Addr)
+	}
 	return s.up.Run(context.Background(), s.serving(func(ctx context.Context) error {
 		done := make(chan error, 1)
 		go func() { done <- adm.Serve(ctx, admin) }() // ends with ctx
@@ -105,6 +110,7 @@ func (s *service) listen() (net.Listener, error) {
 	if s.set.Systemd {
 		return open("systemd", "web")
 	}
+	s.beforeListen(s.set.Network, s.set.Addr)
 	ln, err := open(cmp.Or(s.set.Network, "tcp"), s.set.Addr)
 	if err != nil || s.bad.listen == nil {
 		return ln, err
@@ -117,6 +123,13 @@ func (s *service) listenAdmin() (net.Listener, error) {
 		return s.up.ListenPinned("systemd", "admin")
 	}
 	return s.up.ListenPinned("unix", filepath.Join(s.dir, "admin.sock"))
+}
+
+// beforeListen is not for the admin socket, which tests ask all the time.
+func (s *service) beforeListen(network, path string) {
+	if strings.HasPrefix(network, "unix") && s.bad.open != nil {
+		s.bad.open(path)
+	}
 }
 
 // greet accepts on a socket in the service's directory, and closes each connection.

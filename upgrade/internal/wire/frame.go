@@ -99,3 +99,10 @@ type SocketName struct {
 	Network string `json:"network"`
 	Addr    string `json:"addr"`
 }
+
+// PathLink is the second name of the file that the path of a unix socket leads to, in the same directory, and which file that is.
+type PathLink struct {
+	Name string `json:"name,omitempty"`
+	Dev  uint64 `json:"dev,omitempty"`
+	Ino  uint64 `json:"ino,omitempty"` // 0: it is not known
+}

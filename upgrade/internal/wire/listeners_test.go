@@ -21,20 +21,23 @@ func TestFitIsWhatAMessageHolds(t *testing.T) {
 	}{
 		{":1", 0, 0, 0}, {":1", 1, 1, 1}, {":1", 5, 5, 5}, {":1", 1000, 60, sys.MaxFiles}, {long, 1000, 1, 60}, {strings.Repeat("x", 40000), 2, 1, 1},
 	} {
-		names := make([]SocketName, c.n)
+		names, links := make([]SocketName, c.n), make([]PathLink, c.n)
 		for i := range names {
-			names[i] = SocketName{"listener", "unix", c.addr}
+			names[i], links[i] = SocketName{"listener", "unix", c.addr}, PathLink{c.addr + ".midair-0123456789abcdef", 1 << 60, 1 << 60}
 		}
-		n := Fit(names)
-		late := make([]int, n) // all of them, in the worst case
-		for i := range late {
-			late[i] = i
-		}
-		if n < c.low || n > c.high {
-			t.Errorf("%d of %d fit", n, c.n)
-		}
-		if _, err := Encode(KindListeners, ListenersBody{Total: 1 << 40, Names: names[:n], Late: late}, n); err != nil && len(c.addr) < 1000 {
-			t.Error(err)
+		for _, links := range [][]PathLink{nil, links} {
+			n := Fit(names, links)
+			if links == nil && n < c.low || n > c.high || n == 0 && c.n > 0 {
+				t.Errorf("%d of %d fit", n, c.n)
+			}
+			late := make([]int, n) // all of them, in the worst case
+			for i := range late {
+				late[i] = i
+			}
+			body := ListenersBody{Total: 1 << 40, Names: names[:n], Links: links[:min(len(links), n)], Late: late}
+			if _, err := Encode(KindListeners, body, n); err != nil && len(c.addr) < 1000 {
+				t.Error(err)
+			}
 		}
 	}
 }

@@ -125,6 +125,7 @@ type ListenersBody struct {
 	Total int          `json:"total"`           // in all messages; in the answer how many have come
 	Names []SocketName `json:"names,omitempty"` // of those that come along
 	Late  []int        `json:"late,omitempty"`  // which of the names the candidate need not have opened to be prepared
+	Links []PathLink   `json:"links,omitempty"` // of each of Names, if there are any
 }
 
 // LateNames returns the names that Late means.
@@ -138,24 +139,29 @@ func (b *ListenersBody) LateNames() (names []SocketName) {
 }
 
 // Fit returns how many of the sockets one message can name and carry; at least one, if there is one.
-func Fit(names []SocketName) int {
+func Fit(names []SocketName, links []PathLink) int {
 	room := textRoom
 	if runtime.GOOS != "linux" {
 		room = 4 << 10 // the buffer of the socket may be small, and nobody reads before the candidate runs
 	}
-	return fit(names[:min(len(names), sys.MaxFiles)], room)
+	return fit(names[:min(len(names), sys.MaxFiles)], links, room)
 }
 
 // FitText returns how many of the sockets one message can name without carrying them.
-func FitText(names []SocketName) int { return fit(names, textRoom) }
+func FitText(names []SocketName) int { return fit(names, nil, textRoom) }
 
 // textRoom is what a message has for names.
 const textRoom = frameLimit - frameHeader - 64
 
-func fit(names []SocketName, room int) int {
+func fit(names []SocketName, links []PathLink, room int) int {
 	for n, name := range names {
 		b, err := json.Marshal(name)
-		if room -= len(b) + 1 + len(",253"); err != nil || room < 0 {
+		room -= len(b) + 1 + len(",253")
+		if n < len(links) {
+			l, _ := json.Marshal(links[n]) // it never fails
+			room -= len(l) + 1
+		}
+		if err != nil || room < 0 {
 			return max(n, 1)
 		}
 	}
@@ -178,6 +184,7 @@ type WelcomeBody struct {
 
 	From  string       `json:"from,omitempty"`  // version of the old process
 	Paths []SocketName `json:"paths,omitempty"` // of the unix sockets that are files at exec
+	Links []PathLink   `json:"links,omitempty"` // of each of Paths, if there are any
 
 	Expected []SocketName `json:"expected,omitempty"` // the sockets that are files at exec and that it has to open
 

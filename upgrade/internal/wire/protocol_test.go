@@ -20,9 +20,9 @@ var frames = []struct {
 	{KindWelcome, WelcomeBody{Protocol: 2, Generation: 3}, 0, "\x02\x00", `{"protocol":2,"generation":3}`},
 	{KindWelcome, WelcomeBody{
 		Protocol: 2, Generation: 3, Millis: 1500, State: true, Crash: true, Only: true, From: "v1",
-		Paths: []SocketName{{"listener", "unix", "/s"}},
+		Paths: []SocketName{{"listener", "unix", "/s"}}, Links: []PathLink{{}},
 	}, 2, "\x02\x02", `{"protocol":2,"generation":3,"ms":1500,"state":true,"crash":true,"only":true,"from":"v1",` +
-		`"paths":[{"kind":"listener","network":"unix","addr":"/s"}]}`},
+		`"paths":[{"kind":"listener","network":"unix","addr":"/s"}],"links":[{}]}`},
 	{KindWelcome, WelcomeBody{Kind: "upgrade", Started: time.Unix(1, 5).UTC(), Begun: 7}, 0, "\x02\x00",
 		`{"protocol":0,"generation":0,"kind":"upgrade","started":"1970-01-01T00:00:01.000000005Z","begun":7}`},
 	{KindPrepared, PreparedBody{}, 0, "\x03\x00", `{}`},
@@ -53,6 +53,8 @@ var frames = []struct {
 		`{"total":3,"names":[{"kind":"listener","network":"tcp","addr":":1"},{"kind":"packet","network":"udp","addr":":2"}]}`},
 	{KindListeners, ListenersBody{Total: 1, Names: []SocketName{{"packet", "udp", ":2"}}, Late: []int{0}}, 1, "\x16\x01",
 		`{"total":1,"names":[{"kind":"packet","network":"udp","addr":":2"}],"late":[0]}`},
+	{KindListeners, ListenersBody{Total: 1, Names: []SocketName{{"listener", "unix", "/s"}}, Links: []PathLink{{".s.midair-0", 2, 3}}}, 1, "\x16\x01",
+		`{"total":1,"names":[{"kind":"listener","network":"unix","addr":"/s"}],"links":[{"name":".s.midair-0","dev":2,"ino":3}]}`},
 	{KindListeners, ListenersBody{Total: 253}, 253, "\x16\xfd", `{"total":253}`},
 	{KindMessage, MessageBody{Name: "n", Data: []byte("hi")}, 0, "\x15\x00", `{"name":"n","data":"aGk="}`},
 }

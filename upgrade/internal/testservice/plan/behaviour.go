@@ -35,6 +35,10 @@ const (
 	FirstReopens         Misbehaviour = "reopen"       // the first generation closes its listener and opens it again
 	FirstReopensTwice    Misbehaviour = "reopen twice" // the same, twice
 	ListenMoreCheckFails Misbehaviour = "check-newsock"
+
+	RemovesPaths           Misbehaviour = "remove paths"       // every generation removes the path of a unix socket and listens there then
+	RemovesPathAtEnd       Misbehaviour = "remove path at end" // every generation removes the path of the main listener after Run
+	RemovesPathsCheckFails Misbehaviour = "check-remove"       // the same, in a candidate that fails then
 )
 
 // Stranger is the uid of a user who owns nothing.

@@ -1,0 +1,79 @@
+package listener
+
+import (
+	"encoding/binary"
+	"errors"
+
+	"golang.org/x/sys/unix"
+)
+
+// What package unix does not have of unix_diag(7).
+const (
+	sockDiagByFamily = 20
+	udiagShowVFS     = 2
+	unixDiagVFS      = 1
+)
+
+// vfsFile is a file as the kernel numbers it, the inode cut to 32 bits.
+type vfsFile struct{ ino, dev uint32 }
+
+// is compares with what stat says. Some file systems (overlayfs, btrfs) have other numbers there: then it is false.
+func (f vfsFile) is(st *unix.Stat_t) bool {
+	dev := uint64(st.Dev)
+	return st.Mode&unix.S_IFMT == unix.S_IFSOCK && uint32(st.Ino) == f.ino && unix.Major(dev)<<20|unix.Minor(dev) == f.dev
+}
+
+// boundFile asks the kernel for the file that a unix socket, given by its inode, was bound to. That is known also if the path was
+// removed or is another file by now.
+func boundFile(inode uint64) (vfsFile, error) {
+	nl, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
+	if err != nil {
+		return vfsFile{}, err
+	}
+	defer unix.Close(nl)
+	order := binary.NativeEndian
+	const length = unix.SizeofNlMsghdr + 24
+	q := make([]byte, 0, length)
+	q = order.AppendUint32(q, length)
+	q = order.AppendUint16(q, sockDiagByFamily)
+	q = order.AppendUint16(q, unix.NLM_F_REQUEST)
+	q = append(q, make([]byte, 8)...) // no sequence, no port
+	q = append(q, unix.AF_UNIX, 0, 0, 0)
+	q = order.AppendUint32(q, ^uint32(0)) // in all states
+	q = order.AppendUint32(q, uint32(inode))
+	q = order.AppendUint32(q, udiagShowVFS)
+	q = order.AppendUint64(q, ^uint64(0)) // no cookie
+	if err := unix.Sendto(nl, q, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return vfsFile{}, err
+	}
+	var buf [4 << 10]byte
+	n, _, err := unix.Recvfrom(nl, buf[:], unix.MSG_DONTWAIT) // the kernel has answered before Sendto returned
+	if err != nil {
+		return vfsFile{}, err
+	}
+	return readBoundFile(buf[:n])
+}
+
+// readBoundFile reads the answer.
+func readBoundFile(b []byte) (f vfsFile, err error) {
+	order := binary.NativeEndian
+	const about = 16 // struct unix_diag_msg
+	if len(b) < unix.SizeofNlMsghdr+4 {
+		return f, errors.New("the answer is too short")
+	}
+	if order.Uint16(b[4:]) == unix.NLMSG_ERROR {
+		return f, unix.Errno(-int32(order.Uint32(b[unix.SizeofNlMsghdr:])))
+	}
+	b = b[:min(len(b), int(order.Uint32(b)))]
+	for b = b[min(len(b), unix.SizeofNlMsghdr+about):]; len(b) >= 4; {
+		size, kind := int(order.Uint16(b)), order.Uint16(b[2:])
+		if size < 4 || size > len(b) {
+			break
+		}
+		if kind == unixDiagVFS && size >= 12 {
+			return vfsFile{order.Uint32(b[4:]), order.Uint32(b[8:])}, nil
+		}
+		b = b[min(len(b), (size+3)&^3):]
+	}
+	return f, errors.New("the answer names no file")
+}
