@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"syscall"
 
 	"github.com/midair-go/midair/internal/testutil"
 	"github.com/midair-go/midair/upgrade"
@@ -95,17 +94,6 @@ func serviceMain(parts Parts) error {
 	testutil.SetGeneration(up.Status().Generation)
 	s := &service{parts: parts, up: up, set: set, dir: dir, upgraded: upgraded, bad: bad}
 	return s.run()
-}
-
-// drops are the times when a service may drop root's rights.
-var drops = map[plan.Drop]struct{}{plan.DropFirst: {}, plan.DropListening: {}, plan.DropAsked: {}}
-
-// drop makes the whole process another user if the settings say so for this time, and if it is root.
-func drop(set plan.Settings, now plan.Drop) error {
-	if set.Drop != now || syscall.Getuid() != 0 {
-		return nil
-	}
-	return errors.Join(syscall.Setgroups(nil), syscall.Setgid(plan.Nobody), syscall.Setuid(plan.Nobody))
 }
 
 // options returns the options of the settings.
