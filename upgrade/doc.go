@@ -19,8 +19,8 @@
 // Until the new process has confirmed the commit, everything can be taken back: if it exits, crashes, hangs, fails a
 // check or is aborted, the old process, which has held its sockets all the time, serves on with everything, and may
 // upgrade again at once. What the candidate had received and not answered when it died is lost, nothing else. If the old
-// process is the one that dies, the candidate serves at once, whatever the step. If it has received the commit message, it is the
-// service; otherwise see [Supervise] and Status.Uncommitted.
+// process is the one that dies, the candidate is the service if it has received the commit message. Otherwise it serves all the
+// same, if there is no supervisor; with one, see [Supervise]. Status.Uncommitted says that nobody has committed it.
 //
 // After the commit, [Upgrader.Rollback] brings back the build that was committed before. [Upgrader.Rehearse] goes as far
 // as the smoke test and sends the candidate away. No upgrade waits for older generations that still drain; when there are

@@ -294,8 +294,8 @@ func (u *Upgrader) Check(name string, fn func(context.Context) error) {
 //
 // The methods of v are called while the program serves, so they must be safe beside its other uses. UnmarshalBinary may be
 // called twice in a new process: with a snapshot at its start and with a fresh one at the commit. On an abort it is called
-// in the old process, which went on changing its own value meanwhile: a value that both sides may change should merge
-// there. Data may come from another version of the program: an error is the right answer to what cannot be understood. A
+// in the old process, which went on changing its own value meanwhile, and after a crash in an upgrade in the process that
+// serves, when a candidate goes that nobody has committed: a value that both sides may change should merge there. Data may come from another version of the program: an error is the right answer to what cannot be understood. A
 // method that takes long delays the upgrade, and one that takes longer than Options.Timeout fails it. None may call the
 // Upgrader.
 func (u *Upgrader) Keep(name string, v interface {
