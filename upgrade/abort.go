@@ -189,26 +189,29 @@ func (a *attempt) takeState(f wire.Frame) {
 		return
 	}
 	if len(f.Files) > 0 && a.mode != modeRevive {
-		a.u.restore(a.child.PID, f.Files[0])
+		a.u.restore(a.child.PID, f.Files[0], nil)
 	}
 	atStep("old.returned")
 	_ = a.child.link.Send(wire.KindReleased, nil) // fails if the candidate has not waited for it
 }
 
 // takeState takes what a process that goes gives back, if it gives anything.
-func (u *Upgrader) takeState(from int, f wire.Frame) {
+func (u *Upgrader) takeState(from int, f wire.Frame, stop <-chan struct{}) {
 	if len(f.Files) > 0 {
-		u.restore(from, f.Files[0])
+		u.restore(from, f.Files[0], stop)
 	}
 }
 
-// restore gives the program the state that another process had, and does not wait for ever for a value that hangs.
-func (u *Upgrader) restore(from int, state *os.File) {
+// restore gives the program the state that another process had, and does not wait for ever for a value that hangs, or
+// beyond the end of this process.
+func (u *Upgrader) restore(from int, state *os.File, stop <-chan struct{}) {
 	done := make(chan error, 1)
 	go func() { done <- u.keeper.Receive(state) }() // ends when UnmarshalBinary does
 	var err error
 	select {
 	case err = <-done:
+	case <-stop:
+		err = errors.New("this process ends before the value's UnmarshalBinary has returned")
 	case <-time.After(u.opts.Timeout):
 		err = fmt.Errorf("a kept value's UnmarshalBinary did not return within %v", u.opts.Timeout)
 	}

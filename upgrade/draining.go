@@ -14,9 +14,9 @@ import (
 // that it can hurry them when there are too many; each candidate gets the sockets too, and reads them from its commit on. A
 // star and not a chain: a generation may outlive the one that replaced it.
 type elders struct {
-	gone    chan *elder                  // gets one whose process has ended
-	frames  chan wire.Frame              // what they say: connections that move
-	restore func(from int, f wire.Frame) // takes the state that one gives back
+	gone    chan *elder                                        // gets one whose process has ended
+	frames  chan wire.Frame                                    // what they say: connections that move
+	restore func(from int, f wire.Frame, stop <-chan struct{}) // takes the state that one gives back
 	stop    chan struct{}
 	done    sync.WaitGroup
 
@@ -32,7 +32,7 @@ type elder struct {
 	file   *os.File // of its socket, until this process is the main generation and reads it
 }
 
-func newElders(restore func(int, wire.Frame)) *elders {
+func newElders(restore func(int, wire.Frame, <-chan struct{})) *elders {
 	return &elders{restore: restore, gone: make(chan *elder), frames: make(chan wire.Frame), stop: make(chan struct{})}
 }
 
@@ -142,7 +142,7 @@ func (s *elders) watch(e *elder) { s.done.Go(func() { s.hear(e) }) }
 func (s *elders) hear(e *elder) {
 	for f := range e.link.Frames {
 		if f.Kind == wire.KindReturned { // of an orphan, see orphan.go
-			s.restore(e.PID, f)
+			s.restore(e.PID, f, s.stop)
 			f.Close()
 			_ = e.link.Send(wire.KindReleased, nil) // one that has ended needs no answer
 			continue

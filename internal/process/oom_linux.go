@@ -93,7 +93,12 @@ func writeOOM(fd int, value string) error {
 func withoutResource(fn func() error) error {
 	// The runtime starts a thread from a locked one by way of another thread, so none inherits the lack.
 	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
+	whole := true // the thread has what it had
+	defer func() {
+		if whole { // otherwise nobody else is to run in it
+			runtime.UnlockOSThread()
+		}
+	}()
 	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3} // of this thread
 	var had [2]unix.CapUserData
 	if err := unix.Capget(&head, &had[0]); err != nil {
@@ -110,6 +115,7 @@ func withoutResource(fn func() error) error {
 	}
 	err := fn()
 	if back := unix.Capset(&head, &had[0]); back != nil {
+		whole = false
 		err = errors.Join(err, fmt.Errorf("take CAP_SYS_RESOURCE back: %w", os.NewSyscallError("capset", back)))
 	}
 	return err
