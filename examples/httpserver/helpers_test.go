@@ -250,7 +250,7 @@ func (s *site) untilPhase(phase string) {
 	s.t.Helper()
 	testutil.Until(s.t, patience, "phase "+phase, func() bool {
 		c := s.status().Upgrade.Candidate
-		return c != nil && string(c.Phase) == phase
+		return c != nil && c.PID != 0 && string(c.Phase) == phase // a file that is looked at is no process yet
 	})
 }
 
