@@ -126,7 +126,6 @@ func (r *runner) run(ctx context.Context, serve func(context.Context) error) err
 	close(u.running)
 	defer close(u.ended) // also in a panic: main's deferred Close must not wait for a loop that has ended
 	r.loop(ctx, sig)
-	r.goers.forget()
 	stopChecks()
 	r.memory.end()
 	r.rest()

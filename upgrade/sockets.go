@@ -1,12 +1,10 @@
 package upgrade
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"slices"
-	"syscall"
 	"time"
 
 	"github.com/midair-go/midair/internal/process"
@@ -42,7 +40,7 @@ type goers struct {
 }
 
 type goer struct {
-	*os.Process
+	pid   int
 	until time.Time
 }
 
@@ -53,10 +51,8 @@ const (
 
 // goes notes a process that is about to end.
 func (r *runner) goes(pid int) {
-	if p, err := os.FindProcess(pid); err == nil {
-		r.goers.all = append(r.goers.all, goer{p, time.Now().Add(goersLimit)})
-		r.goers.tick = time.After(goersEvery)
-	}
+	r.goers.all = append(r.goers.all, goer{pid, time.Now().Add(goersLimit)})
+	r.goers.tick = time.After(goersEvery)
 }
 
 // lookAtPaths puts paths back until the last process has ended that may have removed them.
@@ -65,11 +61,7 @@ func (r *runner) lookAtPaths() {
 		return
 	}
 	r.goers.all = slices.DeleteFunc(r.goers.all, func(g goer) bool {
-		over := errors.Is(g.Signal(syscall.Signal(0)), os.ErrProcessDone) || time.Now().After(g.until)
-		if over {
-			_ = g.Release()
-		}
-		return over
+		return process.HasEnded(g.pid) || time.Now().After(g.until)
 	})
 	if len(r.goers.all) == 0 {
 		r.u.putPathsBack()
@@ -77,14 +69,6 @@ func (r *runner) lookAtPaths() {
 	}
 	_ = r.u.listeners.PutBack() // said above, if it is still so then
 	r.goers.tick = time.After(goersEvery)
-}
-
-// forget lets them go.
-func (g *goers) forget() {
-	for _, p := range g.all {
-		_ = p.Release()
-	}
-	g.all, g.tick = nil, nil
 }
 
 // passing is what the old process passes to one candidate.

@@ -21,3 +21,12 @@ func descriptorPath(uintptr, bool) string { return "" }
 func restoreName() {}
 
 func catches(int, syscall.Signal) bool { return true }
+
+func hasEnded(pid int) bool {
+	p, err := os.FindProcess(pid)
+	if err != nil {
+		return true
+	}
+	defer func() { _ = p.Release() }()
+	return errors.Is(p.Signal(syscall.Signal(0)), os.ErrProcessDone)
+}

@@ -9,3 +9,6 @@ func RestoreName() { restoreName() }
 // Catches reports whether a process handles a signal that would end it otherwise. A Go program always seems to. It is true
 // where that cannot be found out.
 func Catches(pid int, sig syscall.Signal) bool { return catches(pid, sig) }
+
+// HasEnded reports whether there is no process with the number. Another process may have got it meanwhile.
+func HasEnded(pid int) bool { return hasEnded(pid) }
