@@ -69,11 +69,10 @@ func (s *service) run() error {
 	if err := setNoFile(s.set.NoFile); err != nil {
 		return err
 	}
-	j, err := testutil.OpenJournal(filepath.Join(s.dir, "journal"))
+	j, err := testutil.OpenJournal(filepath.Join(s.dir, "journal")) // open until the end: handlers run on while Run panics
 	if err != nil {
 		return err
 	}
-	defer j.Close()
 	if s.set.Ignores {
 		return s.up.Run(context.Background(), func(context.Context) error {
 			go http.Serve(admin, s.admin()) // ends with the process
