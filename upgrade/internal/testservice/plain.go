@@ -36,11 +36,10 @@ func plainMain(set plan.Settings, dir string) error {
 	if err != nil {
 		return err
 	}
-	j, err := testutil.OpenJournal(filepath.Join(dir, "journal"))
+	j, err := testutil.OpenJournal(filepath.Join(dir, "journal")) // open until the end, as the service's
 	if err != nil {
 		return err
 	}
-	defer j.Close()
 	srv := &http.Server{Handler: j.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Version", "plain")
 		w.Header().Set("X-Pid", strconv.Itoa(os.Getpid()))
