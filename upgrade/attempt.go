@@ -145,8 +145,8 @@ func (a *attempt) start() error {
 	a.report()
 	a.u.log.Info("upgrade: started a new process", "candidate", child.PID, "for", a.mode)
 	atStep("old.started")
-	if child.unannounced != nil && !a.gone() { // one that has ended says more by its end
-		return child.unannounced
+	if err := a.unknown(); err != nil {
+		return err
 	}
 	f, err := a.until(wire.KindHello, time.Until(a.due), a.unlessMore(state.done))
 	answered := false
@@ -164,6 +164,15 @@ func (a *attempt) start() error {
 		return a.admitPlain()
 	}
 	return a.greeted(f, state, answered)
+}
+
+// unknown returns why the supervisor does not know the candidate; nil if the supervisor does, or if the candidate has ended, which says
+// more by its end. A process is reaped a moment before Exited is closed.
+func (a *attempt) unknown() error {
+	if a.gone() || errors.Is(a.child.unannounced, os.ErrProcessDone) {
+		return nil
+	}
+	return a.child.unannounced
 }
 
 func (a *attempt) nextGeneration() int {

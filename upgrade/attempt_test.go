@@ -5,7 +5,9 @@ package upgrade
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
+	"os"
 	"runtime"
 	"strings"
 	"testing"
@@ -42,6 +44,28 @@ func listening(t *testing.T, ahead string) (*Upgrader, net.Conn) {
 	}
 	t.Cleanup(func() { ln.Close(); far.Close(); c.Close() })
 	return u, c
+}
+
+// The end of a candidate is the reason also if the supervisor could not be told of the candidate for that end: a process is reaped
+// before its status is here.
+func TestEndBeforeTheAnnouncementIsTheReason(t *testing.T) {
+	full := errors.New("no descriptors")
+	for _, c := range []struct {
+		unannounced error
+		exited      bool
+		want        error
+	}{
+		{nil, false, nil}, {full, false, full}, {full, true, nil},
+		{fmt.Errorf("told: %w", sys.Explain(errors.Join(nil, os.ErrProcessDone))), false, nil},
+	} {
+		a := attemptWith(t)
+		if a.child.unannounced = c.unannounced; c.exited {
+			close(a.child.Child.Exited)
+		}
+		if err := a.unknown(); err != c.want {
+			t.Errorf("%v, exited %v: %v", c.unannounced, c.exited, err)
+		}
+	}
 }
 
 // What a connection has brought and nobody has read goes on with it, behind what is added here.

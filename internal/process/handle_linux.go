@@ -47,8 +47,8 @@ func FromPIDFD(file *os.File) (*Handle, error) {
 	return &Handle{pid: max(pid, 0), pidfd: file}, nil
 }
 
-// PIDFD returns a descriptor of the process, for FromPIDFD in another process. The caller closes it. The error is that the
-// process has been reaped.
+// PIDFD returns a descriptor of the process, for FromPIDFD in another process. The caller closes it. The error is
+// os.ErrProcessDone if the process has been reaped.
 func (c *Child) PIDFD() (*os.File, error) {
 	fd, openErr := -1, error(nil)
 	err := c.proc.WithHandle(func(h uintptr) {
@@ -60,6 +60,9 @@ func (c *Child) PIDFD() (*os.File, error) {
 			unix.Close(fd)
 		}
 	})
+	if errors.Is(openErr, unix.ESRCH) { // package os has not noted that yet
+		openErr = os.ErrProcessDone
+	}
 	if err := errors.Join(err, openErr); err != nil {
 		return nil, err
 	}

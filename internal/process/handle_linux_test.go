@@ -100,7 +100,7 @@ func TestHandleFromAPidfd(t *testing.T) {
 		t.Error(err)
 	}
 	await(t, "the end", c.Exited)
-	if _, err := c.PIDFD(); err == nil {
+	if _, err := c.PIDFD(); !errors.Is(err, os.ErrProcessDone) {
 		t.Error("a pidfd of a process that was reaped")
 	}
 	h, err := process.FromPIDFD(last)
