@@ -13,6 +13,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Rights returns the control message that sends files; nil if there are none. The files have to stay open until it is sent.
+func Rights(files []*os.File) []byte {
+	if len(files) == 0 {
+		return nil
+	}
+	fds := make([]int, len(files))
+	for i, f := range files {
+		fds[i] = int(FD(f))
+	}
+	return unix.UnixRights(fds...)
+}
+
 // ReceivedFiles returns the descriptors of a control message. What is not a descriptor is ignored.
 func ReceivedFiles(oob []byte) ([]*os.File, error) {
 	msgs, err := unix.ParseSocketControlMessage(oob)

@@ -16,14 +16,7 @@ func (m note) write(c *net.UnixConn) error {
 	if err != nil {
 		return err
 	}
-	var rights []byte
-	if len(m.files) > 0 {
-		fds := make([]int, len(m.files))
-		for i, f := range m.files {
-			fds[i] = int(sys.FD(f))
-		}
-		rights = unix.UnixRights(fds...)
-	}
+	rights := sys.Rights(m.files)
 	var sent error
 	err = raw.Write(func(fd uintptr) bool {
 		sent = unix.Sendmsg(int(fd), []byte(m.text), rights, nil, unix.MSG_NOSIGNAL)

@@ -12,8 +12,6 @@ import (
 // The supervisor gives the sockets that it holds to a process that it starts over the channel, and not as files at exec: a
 // helper that was started before upgrade.New cannot have inherited them, and there may be more than an environment can name.
 const (
-	// SocketsMost is how many descriptors one message carries: the kernel's limit (SCM_MAX_FD).
-	SocketsMost = 253
 	// SocketsText is how long the names in one message may be together: it fits into a socket's buffer.
 	SocketsText = 48 << 10
 
@@ -30,12 +28,12 @@ func receiveSockets(c *net.UnixConn, total int) (all []*os.File, others []Messag
 			all, others, err = nil, nil, fmt.Errorf("the sockets that the supervisor holds: %w", err)
 		}
 	}()
-	buf := make([]byte, SocketsText+SocketsMost*(len(WordName)+1)+len(WordSockets))
+	buf := make([]byte, SocketsText+sys.MaxFiles*(len(WordName)+1)+len(WordSockets))
 	for {
 		if err := c.SetReadDeadline(time.Now().Add(socketsLimit)); err != nil {
 			return all, others, err
 		}
-		m, err := receiveInto(c, buf, SocketsMost)
+		m, err := receiveInto(c, buf, sys.MaxFiles)
 		if err != nil {
 			return all, others, err
 		}
@@ -70,7 +68,7 @@ func (m Message) named() (files []*os.File, err error) {
 	for i, f := range m.Files {
 		fd, err := sys.DupFD(int(sys.FD(f)))
 		if err != nil {
-			return files, sys.Explain(err)
+			return files, err
 		}
 		f.Close() // at once: there may be many
 		files = append(files, os.NewFile(uintptr(fd), names[i]))

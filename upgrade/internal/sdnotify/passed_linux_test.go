@@ -139,12 +139,12 @@ func TestOrphanAmongTheSocketsIsHeard(t *testing.T) {
 // The most that one message carries fits into it.
 func TestMostSocketsFitIntoAMessage(t *testing.T) {
 	var names []string
-	for i := range SocketsMost {
-		names = append(names, fmt.Sprint(i, strings.Repeat("x", SocketsText/SocketsMost-3)))
+	for i := range sys.MaxFiles {
+		names = append(names, fmt.Sprint(i, strings.Repeat("x", SocketsText/sys.MaxFiles-3)))
 	}
-	n := startedWith(t, SocketsMost, func(c *net.UnixConn) { tell(t, c, SocketsMost, socketsText(names...)) })
+	n := startedWith(t, sys.MaxFiles, func(c *net.UnixConn) { tell(t, c, sys.MaxFiles, socketsText(names...)) })
 	files, err := n.TakePassed()
-	if err != nil || len(files) != SocketsMost || files[SocketsMost-1].Name() != names[SocketsMost-1] {
+	if err != nil || len(files) != sys.MaxFiles || files[sys.MaxFiles-1].Name() != names[sys.MaxFiles-1] {
 		t.Errorf("%d, %v", len(files), err)
 	}
 	for _, f := range files {

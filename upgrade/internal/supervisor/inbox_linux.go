@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -78,16 +79,9 @@ func (b *inbox) next() (sdnotify.Message, bool) {
 func (b *inbox) send(files []*os.File, lines ...string) error { return send(b.file, files, lines...) }
 
 func send(channel *os.File, files []*os.File, lines ...string) error {
-	fds := make([]int, len(files))
-	for i, f := range files {
-		fds[i] = int(sys.FD(f))
-	}
-	var rights []byte
-	if len(fds) > 0 {
-		rights = unix.UnixRights(fds...)
-	}
+	defer runtime.KeepAlive(files)
 	text := []byte(strings.Join(lines, "\n"))
-	return unix.Sendmsg(int(sys.FD(channel)), text, rights, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+	return unix.Sendmsg(int(sys.FD(channel)), text, sys.Rights(files), nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
 }
 
 // store holds descriptors by name for the next process.

@@ -82,6 +82,7 @@ func (s *supervisor) introduceOrphans(channel *os.File, number int) {
 		if g.left || g.dead() || g.parent == nil || g.confirmed {
 			continue
 		}
+		g.met = 0
 		if err := s.introduce(g, channel, number); err != nil { // it is tried again when the process serves
 			s.log.Warn("upgrade: supervisor: an orphan does not know yet which process is started in its place", "pid", g.pid, "err", err)
 		}

@@ -32,7 +32,7 @@ func (p *passing) next(channel *os.File) error {
 	var files []*os.File
 	lines, size := []string{sdnotify.WordSockets}, 0
 	for _, k := range p.rest {
-		if size += len(k.name); len(files) == sdnotify.SocketsMost || size > sdnotify.SocketsText {
+		if size += len(k.name); len(files) == sys.MaxFiles || size > sdnotify.SocketsText {
 			break
 		}
 		files, lines = append(files, k.file), append(lines, sdnotify.WordName+k.name)

@@ -41,11 +41,8 @@ func NewSocket(file *os.File) (Transport, error) {
 }
 
 func (s *socket) Send(b []byte, files []*os.File) error {
-	var rights []byte
-	if len(files) > 0 {
-		rights = rightsOf(files)
-		defer runtime.KeepAlive(files)
-	}
+	defer runtime.KeepAlive(files)
+	rights := sys.Rights(files)
 	if err := s.conn.SetWriteDeadline(time.Now().Add(sendLimit)); err != nil {
 		return err
 	}
@@ -77,11 +74,8 @@ func Queue(control *os.File, k Kind, body any, files ...*os.File) error {
 	if err != nil {
 		return err
 	}
-	var rights []byte
-	if len(files) > 0 {
-		rights = rightsOf(files)
-		defer runtime.KeepAlive(files)
-	}
+	defer runtime.KeepAlive(files)
+	rights := sys.Rights(files)
 	for {
 		n, err := unix.SendmsgN(int(sys.FD(control)), b, rights, nil, unix.MSG_DONTWAIT)
 		switch {
@@ -94,15 +88,6 @@ func Queue(control *os.File, k Kind, body any, files ...*os.File) error {
 			return nil
 		}
 	}
-}
-
-// rightsOf is what passes the files on.
-func rightsOf(files []*os.File) []byte {
-	fds := make([]int, len(files))
-	for i, f := range files {
-		fds[i] = int(sys.FD(f))
-	}
-	return unix.UnixRights(fds...)
 }
 
 // Quit ends a recv, this process's only.
