@@ -20,11 +20,11 @@ func (a *attempt) handOver() error {
 	}
 	state := a.marshal()
 	defer state.drop()
-	body, files, err := a.lastWord(state)
-	if err != nil {
+	if err := a.u.manager.Committing(); err != nil { // from here on the candidate may be the service
 		return err
 	}
-	if err := a.u.manager.Committing(); err != nil { // from here on the candidate may be the service
+	body, files, err := a.lastWord(state)
+	if err != nil {
 		return err
 	}
 	atStep("old.commit")

@@ -85,9 +85,9 @@ type runner struct {
 // when its context ends. The cause of that context has a method Handover() bool, which tells an upgrade, true, from a
 // plain stop. A candidate that is taken back gets an *Error that is ErrAborted; main should then end with a non-zero
 // status. A plain stop of a service whose supervisor has died ends with ErrUnsupervised. Run may be called once. It returns after
-// the last goroutine that it started, with two exceptions: one that writes a line
-// to a log that is stuck (see Options.Logger), and a serve that goes on after its context has ended, and of which nothing is known
-// to drain. Then Run returns ErrServeStuck (Options.StuckAfter), and main should end: what serve still does ends with the process.
+// the last goroutine that it started, with two exceptions: a goroutine that writes a line to a log that is stuck (see
+// Options.Logger), and a serve that goes on after its context has ended, and of which nothing is known to drain. Then Run returns
+// ErrServeStuck (Options.StuckAfter), and main should end: what serve still does ends with the process.
 func (u *Upgrader) Run(ctx context.Context, serve func(context.Context) error) error {
 	u.mu.Lock()
 	if u.begun || u.closed {
