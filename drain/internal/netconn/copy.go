@@ -109,7 +109,7 @@ func Splice(to io.ReaderFrom, out Writer, from io.Reader, in Reader, whole *io.L
 		if whole != nil {
 			whole.N -= n64
 		}
-		if err != nil {
+		if err != nil || n64 == 0 { // the kernel splices nothing at the mark of an urgent byte; package net takes that as the end
 			return total, true, err
 		}
 	}
