@@ -10,7 +10,7 @@ import (
 	"github.com/midair-go/midair/drain/internal/sockbuf"
 )
 
-// deafTime is how often a linger after CloseRead looks for bytes.
+// deafTime is how often a linger after CloseRead looks for bytes in a drain. Before, it looks less and less often.
 const deafTime = 10 * time.Millisecond
 
 // Close closes the connection; during a drain, and of a raw connection always, in the order that lets the client read
@@ -48,9 +48,17 @@ func (c *conn) linger() {
 		rest -= n
 		return err
 	}
+	began, pause := c.srv.began, deafTime
 	for c.marked(deaf) && rest > 0 && c.unsent() { // with both sides closed here, the kernel answers more bytes by a reset
 		discard()
-		<-time.After(deafTime)
+		if c.srv.at() > serving {
+			began, pause = nil, deafTime
+		}
+		select {
+		case <-time.After(pause):
+			pause = min(2*pause, lingerTime)
+		case <-began:
+		}
 	}
 	if c.CloseWrite() == nil {
 		for more := true; more; {

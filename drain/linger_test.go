@@ -1,9 +1,11 @@
 package drain_test
 
 import (
+	"context"
 	"io"
 	"net"
 	"net/http"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -71,4 +73,84 @@ func TestDrainDoesNotWaitForClientsToClose(t *testing.T) {
 		t.Fatalf("read: %v; want EOF", err)
 	}
 	s.clean()
+}
+
+// A client that resets the connection ends the linger of a raw connection after CloseRead, also when the server does not drain.
+func TestResetsEndALingerAfterCloseRead(t *testing.T) {
+	onlyOnLinux(t)
+	for name, before := range map[string]func(*net.TCPConn){
+		"a reset":            func(*net.TCPConn) {},
+		"an end and a reset": func(nc *net.TCPConn) { nc.CloseWrite() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := serveRaw(t, drain.Options{Grace: time.Hour}, deafAnswer)
+			c := s.dial()
+			s.until("it lingers", func() bool { e := s.Entries(); return len(e) == 1 && e[0].State == "closing" })
+			before(c.Conn.(*net.TCPConn))
+			c.Conn.(*net.TCPConn).SetLinger(0)
+			c.Close()
+			s.until("it has left the ledger", func() bool { return len(s.Entries()) == 0 })
+			s.stop()
+			s.clean()
+		})
+	}
+}
+
+// A lookedAt is a connection that tells how long a linger has paused.
+type lookedAt struct {
+	*net.TCPConn
+	at     time.Time
+	pauses chan<- time.Duration
+}
+
+func (c *lookedAt) SetReadDeadline(t time.Time) error {
+	now := time.Now()
+	if !c.at.IsZero() {
+		c.pauses <- now.Sub(c.at)
+	}
+	c.at = now
+	return c.TCPConn.SetReadDeadline(t)
+}
+
+// A linger after CloseRead looks at the connection less and less often, but often again as soon as a drain waits for it.
+func TestLingersAfterCloseReadPause(t *testing.T) {
+	onlyOnLinux(t)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pauses := make(chan time.Duration, 10_000)
+	s := prepare(t, &http.Server{}, drain.Options{Grace: time.Hour})
+	s.addr = ln.Addr().String()
+	l := wrapping{ln, func(nc *net.TCPConn) net.Conn { return &lookedAt{TCPConn: nc, pauses: pauses} }}
+	s.run(func(ctx context.Context) error { return s.ServeTCP(ctx, l, deafAnswer) })
+	c := s.dial()
+	s.until("it pauses for longer", func() bool { return <-pauses > 200*time.Millisecond })
+	s.handOver()
+	seen := 0
+	s.until("it looks often", func() bool { // with pauses of a second it would do so ten times
+		if len(pauses) > 0 {
+			<-pauses
+			seen++
+		}
+		return seen > 20
+	})
+	io.Copy(io.Discard, c.r)
+	c.Close()
+	s.clean()
+}
+
+// deafAnswer closes the side of the client, and writes what a client that does not read cannot take.
+func deafAnswer(_ context.Context, nc net.Conn) {
+	nc.(halves).CloseRead()
+	nc.(interface{ SetWriteBuffer(int) error }).SetWriteBuffer(8 << 20)
+	nc.Write(make([]byte, 4<<20))
+}
+
+// onlyOnLinux skips a test of what needs to know how much of an answer is unsent.
+func onlyOnLinux(t *testing.T) {
+	t.Helper()
+	if runtime.GOOS != "linux" {
+		t.Skip("only Linux says what is unsent")
+	}
 }

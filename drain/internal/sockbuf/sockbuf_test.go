@@ -117,6 +117,32 @@ func TestUnsentCountsWhatIsNotAcknowledged(t *testing.T) {
 	}
 }
 
+// What was on its way when the client reset the connection is dropped, also if the client had ended its side before.
+func TestUnsentIsNothingAfterAReset(t *testing.T) {
+	onlyOn(t, "linux")
+	for name, before := range map[string]func(near *net.TCPConn){
+		"a reset":            func(*net.TCPConn) {},
+		"an end and a reset": func(near *net.TCPConn) { near.CloseWrite() },
+	} {
+		near, far := connected(t)
+		written := make(chan error, 1)
+		go func() { // ends with the reset
+			_, err := far.Write(make([]byte, 64<<20))
+			written <- err
+		}()
+		testutil.Until(t, patience, "there to be something", func() bool { return sockbuf.Unsent(far) > 0 })
+		before(near)
+		near.SetLinger(0)
+		near.Close()
+		if err := <-written; err == nil {
+			t.Errorf("%s: the Write succeeded", name)
+		}
+		if n := sockbuf.Unsent(far); n != 0 {
+			t.Errorf("%d bytes are unsent after %s", n, name)
+		}
+	}
+}
+
 // A connection without a socket has no buffers in the kernel.
 func TestConnectionsThatAreNoSocketsHoldNothing(t *testing.T) {
 	near, far := net.Pipe()

@@ -7,7 +7,7 @@ import (
 )
 
 // Unsent returns how many written bytes the kernel of the peer has not acknowledged. Unsent is 0 for a connection that is
-// closed or not a socket.
+// closed, or was reset, or is not a socket.
 func Unsent(nc net.Conn) int {
 	sc, ok := nc.(syscall.Conn)
 	if !ok {
@@ -19,7 +19,8 @@ func Unsent(nc net.Conn) int {
 	}
 	var n int32
 	raw.Control(func(fd uintptr) {
-		if _, _, e := syscall.Syscall(syscall.SYS_IOCTL, fd, syscall.TIOCOUTQ, uintptr(unsafe.Pointer(&n))); e != 0 {
+		_, _, e := syscall.Syscall(syscall.SYS_IOCTL, fd, syscall.TIOCOUTQ, uintptr(unsafe.Pointer(&n)))
+		if _, err := syscall.Getpeername(int(fd)); e != 0 || err == syscall.ENOTCONN { // after a reset the kernel still counts what it has dropped
 			n = 0
 		}
 	})
