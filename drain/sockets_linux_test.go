@@ -2,11 +2,15 @@ package drain_test
 
 import (
 	"context"
+	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/midair-go/midair/drain"
 )
@@ -61,5 +65,75 @@ func TestUnixSocketsTellTheirPeer(t *testing.T) {
 		c.Close()
 		s.stop()
 		s.clean()
+	}
+}
+
+// A raw connection is in use while a slow client takes bytes steadily, though the copy or the Write that gives them does not
+// end for long. A client that takes nothing is silent.
+func TestSlowClientsOfRawConnectionsAreNotSilent(t *testing.T) {
+	const size, silence = 16 << 20, 500 * time.Millisecond
+	name := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(name, make([]byte, size), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	target := listenOn(t, "tcp")
+	defer target.Close()
+	go func() { // ends with its listener
+		for {
+			nc, err := target.Accept()
+			if err != nil {
+				return
+			}
+			go func() { defer nc.Close(); nc.Write(make([]byte, size)) }() // ends with the connection
+		}
+	}()
+	for name, give := range map[string]func(nc net.Conn) error{
+		"Write": func(nc net.Conn) error { _, err := nc.Write(make([]byte, size)); return err },
+		"file": func(nc net.Conn) error {
+			f, err := os.Open(name)
+			if err == nil {
+				defer f.Close()
+				_, err = io.Copy(nc, f)
+			}
+			return err
+		},
+		"splice": func(nc net.Conn) error {
+			up, err := net.Dial("tcp", target.Addr().String())
+			if err == nil {
+				defer up.Close()
+				_, err = io.Copy(nc, up)
+			}
+			return err
+		},
+	} {
+		for _, takes := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, takes %v", name, takes), func(t *testing.T) {
+				gave := make(chan error, 1)
+				s := serveRaw(t, drain.Options{IdleGrace: silence, Grace: time.Hour}, func(_ context.Context, nc net.Conn) {
+					go func() { io.Copy(io.Discard, nc); nc.(interface{ SetLinger(int) error }).SetLinger(0); nc.Close() }() // ends with nc
+					gave <- give(nc)
+				})
+				c := s.dial()
+				c.Conn.(*net.TCPConn).SetReadBuffer(64 << 10)
+				taken, err := io.CopyN(io.Discard, c.r, 64<<10)
+				s.handOver()
+				tick := time.NewTicker(silence / 50)
+				defer tick.Stop()
+				for since := time.Now(); takes && err == nil && time.Since(since) < 2*silence; <-tick.C {
+					var n int64
+					n, err = io.CopyN(io.Discard, c.r, 8<<10)
+					taken += n
+				}
+				if takes {
+					n, _ := io.CopyN(io.Discard, c.r, size-taken)
+					taken += n
+					c.Close()
+				}
+				if err := <-gave; (err == nil) != takes || taken < size && takes {
+					t.Errorf("%d bytes of %d were taken, the server had %v", taken, size, err)
+				}
+				s.clean()
+			})
+		}
 	}
 }

@@ -13,8 +13,8 @@ import (
 // has a goroutine of its own; nc is closed when the handler returns, in the order that lets the client read all of it.
 //
 // The handler learns of the drain by FromContext(ctx) and may end the connection as its protocol wants. If it does not,
-// its Read gets io.EOF when nothing was read or written for [Options.IdleGrace]; it can still write. At the end of Grace
-// ctx is cancelled with [ErrExpired].
+// its Read gets io.EOF when nothing was read or written for [Options.IdleGrace], and on Linux the client took nothing of what
+// had been written; it can still write. At the end of Grace ctx is cancelled with [ErrExpired].
 func (s *Server) ServeTCP(ctx context.Context, ln net.Listener, handler func(ctx context.Context, nc net.Conn)) error {
 	return s.ServeFunc(ctx, ln, rawTCP, func(l net.Listener) error {
 		for {
