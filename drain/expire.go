@@ -112,7 +112,7 @@ func (c *conn) working() bool {
 func (c *conn) act(action string) string {
 	c.mu.Lock()
 	ended, gone, cancel := c.ended || c.lingering, c.gone.Load(), c.cancel
-	answering := c.answering()
+	answering, elsewhere := c.answering(), c.marks&shared != 0
 	c.mu.Unlock()
 	switch {
 	case ended:
@@ -126,6 +126,8 @@ func (c *conn) act(action string) string {
 		}
 		c.Conn.SetDeadline(past)
 	case action == "half-closed" && answering: // an answer of which a part is missing would look complete
+		return ""
+	case action == "half-closed" && elsewhere: // it would end there too
 		return ""
 	case action == "half-closed":
 		c.CloseWrite()

@@ -328,6 +328,39 @@ func TestFilesOutliveTheirConnection(t *testing.T) {
 	}
 }
 
+// What File returned goes on when Grace has run out as well: no step of the escalation is for the socket itself.
+func TestFilesOutliveGrace(t *testing.T) {
+	for network := range networks {
+		t.Run(network, func(t *testing.T) {
+			files, on := make(chan *os.File, 1), make(chan struct{})
+			s, ln := prepare(t, &http.Server{}, drain.Options{Grace: 50 * time.Millisecond}), listenOn(t, network)
+			s.run(func(ctx context.Context) error {
+				return s.ServeTCP(ctx, ln, func(_ context.Context, nc net.Conn) {
+					f, err := nc.(interface{ File() (*os.File, error) }).File()
+					if err != nil {
+						t.Error(err)
+					}
+					files <- f
+					<-on
+				})
+			})
+			c := dialTo(t, ln.Addr())
+			f := <-files
+			s.handOver()
+			var timeout *drain.TimeoutError
+			if err := s.wait(); !errors.As(err, &timeout) || len(timeout.Left) != 1 || timeout.Left[0].Action != "closed" {
+				t.Errorf("Serve = %v", err)
+			}
+			close(on)
+			io.WriteString(f, "on")
+			f.Close()
+			if got, err := io.ReadAll(c.r); err != nil || string(got) != "on" {
+				t.Errorf("the client read %q, %v", got, err)
+			}
+		})
+	}
+}
+
 // Bytes that the client sends after CloseRead do not destroy an answer that is on its way (F5).
 func TestAnswersSurviveCloseRead(t *testing.T) {
 	s := serveRaw(t, drain.Options{}, deafAnswer)
