@@ -581,3 +581,54 @@ func TestFilesAreCounted(t *testing.T) {
 		}
 	}
 }
+
+// A copy of a part takes exactly that from a file and from a connection, however many steps the kernel makes of it.
+func TestPartsAreCopiedExactly(t *testing.T) {
+	const size, part = 9 << 20, 5<<20 + 1
+	name := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(name, make([]byte, size), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	opened := func() io.ReadCloser {
+		f, err := os.Open(name)
+		if err != nil {
+			t.Error(err)
+		}
+		return f
+	}
+	target := listenOn(t, "tcp")
+	defer target.Close()
+	for name, source := range map[string]func() io.ReadCloser{
+		"a file": opened,
+		"a connection": func() io.ReadCloser {
+			up := dialTo(t, target.Addr()).Conn
+			nc, err := target.Accept()
+			if err != nil {
+				t.Error(err)
+				return up
+			}
+			go func() { defer nc.Close(); nc.Write(make([]byte, size)) }() // ends with up
+			return up
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := serveRaw(t, drain.Options{}, func(_ context.Context, nc net.Conn) {
+				from := source()
+				defer from.Close()
+				if n, err := io.CopyN(nc, from, part); n != part || err != nil {
+					t.Errorf("copied %d, %v; want %d", n, err, part)
+				}
+				if n, err := io.Copy(io.Discard, from); n != size-part || err != nil {
+					t.Errorf("%d were left, %v; want %d", n, err, size-part)
+				}
+			})
+			c := s.dial()
+			if n, err := io.Copy(io.Discard, c.r); n != part || err != nil {
+				t.Errorf("the client got %d, %v; want %d", n, err, part)
+			}
+			c.Close()
+			s.stop()
+			s.clean()
+		})
+	}
+}
