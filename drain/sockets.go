@@ -165,6 +165,7 @@ func (c *unixConn) ReadMsgUnix(b, oob []byte) (n, oobn, flags int, addr *net.Uni
 func (c *conn) receive(size int, read func() (int, error)) (int, error) {
 	for !c.done.Load() {
 		n, err := read()
+		n = max(n, 0) // package net gives -1 for a ReadMsgUnix that failed
 		c.read.Add(int64(n))
 		switch c.judge(nil, n, size, err) {
 		case again:

@@ -155,23 +155,31 @@ func (c *wsTCP) WriteTo(w io.Writer) (int64, error) {
 	return n, err
 }
 
-// WriteMsgUnix writes; what goes beside the bytes goes with all of them.
+// ReadFrom reads a message and the address of its sender.
+func (c *wsUnix) ReadFrom(b []byte) (int, net.Addr, error) {
+	n, addr, err := c.Messages.ReadFrom(b)
+	return n, addr, c.ended(n, err)
+}
+
+// ReadFromUnix reads a message and the address of its sender.
+func (c *wsUnix) ReadFromUnix(b []byte) (int, *net.UnixAddr, error) {
+	n, addr, err := c.Messages.ReadFromUnix(b)
+	return n, addr, c.ended(n, err)
+}
+
+// ReadMsgUnix reads with what comes beside the bytes, such as credentials.
+func (c *wsUnix) ReadMsgUnix(b, oob []byte) (n, oobn, flags int, addr *net.UnixAddr, err error) {
+	n, oobn, flags, addr, err = c.Messages.ReadMsgUnix(b, oob)
+	return n, oobn, flags, addr, c.ended(n, err)
+}
+
+// WriteMsgUnix writes. A WebSocket has no message with something beside the bytes.
 func (c *wsUnix) WriteMsgUnix(b, oob []byte, addr *net.UnixAddr) (n, oobn int, err error) {
-	if len(oob) == 0 && addr == nil {
-		n, err = c.Write(b)
-		return n, 0, err
+	if len(oob) > 0 || addr != nil {
+		return 0, 0, errors.ErrUnsupported
 	}
-	c.writing.Lock()
-	defer c.writing.Unlock()
-	if c.closed && c.asked {
-		return 0, 0, errRestart
-	}
-	for seen := 0; seen < len(b); {
-		took, end := c.out.Next(b[seen:])
-		seen += took
-		c.closed = c.closed || end && c.out.Closing()
-	}
-	return c.Messages.WriteMsgUnix(b, oob, addr)
+	n, err = c.Write(b)
+	return n, 0, err
 }
 
 // NetConn is the connection below.
@@ -189,10 +197,15 @@ func (c *wsConn) CloseWrite() error {
 // Read reads.
 func (c *wsConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
+	return n, c.ended(n, err)
+}
+
+// ended is the error of a read: an end, if the client has not answered the close.
+func (c *wsConn) ended(n int, err error) error {
 	if n == 0 && c.mute.Load() {
-		return 0, io.EOF
+		return io.EOF
 	}
-	return n, err
+	return err
 }
 
 // Write writes, and puts a close in after a message if there is to be one. After it a message is refused, and the answer

@@ -2,7 +2,9 @@ package drain_test
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -15,6 +17,7 @@ import (
 	"time"
 
 	"github.com/midair-go/midair/drain"
+	"github.com/midair-go/midair/drain/internal/netconn"
 )
 
 const (
@@ -365,4 +368,75 @@ func TestWebSocketsThatDoNotAnswerEnd(t *testing.T) {
 		}
 		wantTime(t, "drained", time.Since(since), 5*time.Second)
 	})
+}
+
+// Whichever way a library reads, it gets an end if the client does not answer the close.
+func TestWebSocketsThatDoNotAnswerEndEveryRead(t *testing.T) {
+	buf := func() []byte { return make([]byte, 10) }
+	for name, way := range map[string]struct {
+		network string
+		read    func(nc net.Conn) error
+	}{
+		"Read":         {"tcp", func(nc net.Conn) error { _, err := nc.Read(buf()); return err }},
+		"WriteTo":      {"tcp", func(nc net.Conn) error { _, err := nc.(io.WriterTo).WriteTo(io.Discard); return cmp.Or(err, io.EOF) }},
+		"ReadFrom":     {"unix", func(nc net.Conn) error { _, _, err := nc.(netconn.Unix).ReadFrom(buf()); return err }},
+		"ReadFromUnix": {"unix", func(nc net.Conn) error { _, _, err := nc.(netconn.Unix).ReadFromUnix(buf()); return err }},
+		"ReadMsgUnix":  {"unix", func(nc net.Conn) error { _, _, _, _, err := nc.(netconn.Unix).ReadMsgUnix(buf(), nil); return err }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got, ln := make(chan error, 1), listenOn(t, way.network)
+			s := serveOn(t, ln, &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				if nc, _, err := lateHead(w); err == nil {
+					defer nc.Close()
+					got <- way.read(nc)
+				}
+			})}, drain.Options{Grace: time.Second})
+			c := socket{dialTo(t, ln.Addr())}.upgrade()
+			s.handOver()
+			if op, _ := c.hear(); op != 8 {
+				t.Errorf("got %d, want a close", op)
+			}
+			if err := <-got; err != io.EOF {
+				t.Errorf("the read ended with %v", err)
+			}
+			c.ends()
+			s.clean()
+		})
+	}
+}
+
+// Bytes that WriteMsgUnix writes are followed like those of Write, and nothing goes beside them.
+func TestWebSocketsSendNothingBesideTheirBytes(t *testing.T) {
+	ln, done := listenOn(t, "unix"), make(chan struct{})
+	s := serveOn(t, ln, &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		nc, _, err := lateHead(w)
+		if err != nil {
+			return
+		}
+		defer nc.Close()
+		to := nc.(netconn.Unix)
+		if n, _, err := to.WriteMsgUnix([]byte("\x81\x02hi"), []byte("beside"), nil); n != 0 || !errors.Is(err, errors.ErrUnsupported) {
+			t.Errorf("WriteMsgUnix = %d, %v", n, err)
+		}
+		if n, _, err := to.WriteMsgUnix([]byte("\x01\x02hi"), nil, nil); n != 4 || err != nil {
+			t.Errorf("WriteMsgUnix = %d, %v", n, err)
+		}
+		done <- struct{}{}
+		<-done
+		to.WriteMsgUnix([]byte("\x80\x01!"), nil, nil)
+		io.Copy(io.Discard, nc)
+	})}, drain.Options{Grace: time.Hour})
+	c := socket{dialTo(t, ln.Addr())}.upgrade()
+	<-done
+	s.handOver()
+	s.until("the close was asked for", func() bool { return drain.Asked(s.Server) == 1 })
+	close(done)
+	for _, want := range []string{"hi", "!"} {
+		if _, text := c.hear(); text != want {
+			t.Errorf("got %q, want %q", text, want)
+		}
+	}
+	c.restarted()
+	s.clean()
 }
