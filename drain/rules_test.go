@@ -127,13 +127,15 @@ func (m *model) check(t *testing.T, r trial, status int, body string, closes boo
 	}
 }
 
-// moments are when a request comes: before what begins the drain, or after.
-var moments = map[string]struct {
+// A moment is when a request comes: before what begins the drain, or after.
+type moment struct {
 	opts   drain.Options
 	begin  func(*service)
 	phase  drain.Phase
 	before bool
-}{
+}
+
+var moments = map[string]moment{
 	"serving":                 {drain.Options{}, func(*service) {}, drain.Serving, false},
 	"lame duck":               {drain.Options{}, func(s *service) { s.Drain() }, drain.LameDuck, false},
 	"propagating":             {drain.Options{Grace: 10 * time.Second, Propagation: time.Hour}, (*service).stop, drain.Propagating, false},
@@ -142,6 +144,24 @@ var moments = map[string]struct {
 	"begun before a stop":     {drain.Options{}, (*service).stop, drain.Draining, true},
 	"begun before a handover": {drain.Options{}, (*service).handOver, drain.Draining, true},
 	"begun before, hurried":   {drain.Options{Hurry: hurry()}, (*service).handOver, drain.Draining, true},
+}
+
+// pass sends n requests at the moment, and lets the model go on when the drain has asked for what it asks for.
+func (at moment) pass(s *service, m *model, send func(), n int) {
+	s.t.Helper()
+	if at.before {
+		send()
+		m.await(n)
+	}
+	at.begin(s)
+	s.until("it is "+string(at.phase), func() bool { return s.Status().Phase == at.phase })
+	if at.before {
+		<-drain.FromContext(s.Context(context.Background())).Begun()
+		s.until("event streams were told", func() bool { return streamsTold(s) })
+	} else {
+		send()
+	}
+	close(m.on)
 }
 
 func hurry() <-chan struct{} {
@@ -172,19 +192,7 @@ func TestNoRuleTouchesARequestThatMayHaveSideEffects(t *testing.T) {
 					clients[i].send(r.http1())
 				}
 			}
-			if at.before {
-				send()
-				m.await(len(all))
-			}
-			at.begin(s)
-			s.until("it is "+string(at.phase), func() bool { return s.Status().Phase == at.phase })
-			if at.before {
-				<-drain.FromContext(s.Context(context.Background())).Begun()
-				s.until("event streams were told", func() bool { return streamsTold(s) })
-			} else {
-				send()
-			}
-			close(m.on)
+			at.pass(s, m, send, len(all))
 			for i, r := range all {
 				res, err := clients[i].response(r.method)
 				if err != nil {
@@ -213,19 +221,7 @@ func TestNoRuleTouchesARequestThatMayHaveSideEffects(t *testing.T) {
 					c.send(r.http2(uint32(2*i + 3)))
 				}
 			}
-			if at.before {
-				send()
-				m.await(len(all))
-			}
-			at.begin(s)
-			s.until("it is "+string(at.phase), func() bool { return s.Status().Phase == at.phase })
-			if at.before {
-				<-drain.FromContext(s.Context(context.Background())).Begun()
-				s.until("event streams were told", func() bool { return streamsTold(s) })
-			} else {
-				send()
-			}
-			close(m.on)
+			at.pass(s, m, send, len(all))
 			bodies := make([]string, len(all))
 			for left := len(all); left > 0; {
 				f, err := readFrame(c.r)
