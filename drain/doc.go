@@ -121,11 +121,16 @@
 // StateClosed for a connection that moved as well.
 //
 // The wrapper has every method of *net.TCPConn or *net.UnixConn, if the listener gave one, and so has what ServeTCP, ServeFunc
-// and Hijack for a WebSocket without TLS give. Bytes pass through the kernel where package net lets them, and are counted as
-// they pass. Some copies go through a buffer, since package net wants its own types: a file to a unix socket, a TCP connection
-// of somebody else to a unix socket or from it; and, where ServeTCP has to see a silence, one between TCP and unix. A hijacked
-// one of TCP to a unix socket is counted at its end. What a program does by SyscallConn or File is not counted. After
-// SetLinger(0) a Close resets the connection, and after File it closes and no more, in a drain as well.
+// and Hijack for a WebSocket without TLS give. What a program does by SyscallConn or File is not counted. After SetLinger(0) a
+// Close resets the connection, and after File it closes and no more, in a drain as well. WriteMsgUnix of a WebSocket writes
+// bytes only.
+//
+// The kernel copies what package net lets it copy, with exceptions that go through a buffer. Package net wants its own types
+// for a copy of a file to a unix socket, and of a TCP connection of somebody else to a unix socket or from it. And a drain
+// has to see what passes when a pipe is copied to a connection of Hijack or ServeTCP, a TCP connection of ServeTCP to a unix
+// socket, or anything to a WebSocket. Bytes are counted at the end of the Write or of the part of a copy that moved them. A
+// part is what a socket has at a time, or at most 4 MiB of a file; a copy of a hijacked TCP connection to a unix socket is
+// one part.
 //
 // Functions of RegisterOnShutdown start once no connection but hijacked ones is left, or when Grace has run out, just
 // before the cut. Nobody waits for them. Do not call Serve, Shutdown or Close of the http.Server itself.

@@ -82,7 +82,7 @@ func SendFile(to io.ReaderFrom, from io.Reader, whole *io.LimitedReader, out Wri
 }
 
 // Splice copies what a [Socket] has, as it comes, at most the whole. Each part is waited for here and then copied by
-// package net: so each is counted as it passes, and a wait that a drain interrupts is told from a failure of the other side.
+// package net: so each is counted when it has passed, and a wait that a drain interrupts is told from a failure of the other side.
 // Splice returns ok == false if it did nothing, because this system cannot say what a socket has.
 func Splice(to io.ReaderFrom, out Writer, from io.Reader, in Reader, whole *io.LimitedReader) (total int64, ok bool, err error) {
 	nc, is := from.(net.Conn)
