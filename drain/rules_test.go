@@ -283,3 +283,29 @@ func TestRulesHaveReasons(t *testing.T) {
 		t.Errorf("%d rules, want 2; without a reason: %v", n, bare)
 	}
 }
+
+// A request asks for a WebSocket only in HTTP/1.1, and only if the word upgrade is one of those that Connection lists.
+func TestWebSocketsAreAskedForByConnection(t *testing.T) {
+	for _, c := range []struct {
+		major, minor int
+		connection   []string
+		want         bool
+	}{
+		{1, 1, []string{"Upgrade"}, true},
+		{1, 1, []string{"keep-alive, upgrade"}, true},
+		{1, 1, []string{"keep-alive,\tUPGRADE ,x"}, true},
+		{1, 1, []string{"keep-alive", "upgrade"}, true},
+		{1, 1, nil, false},
+		{1, 1, []string{"keep-alive"}, false},
+		{1, 1, []string{"upgrades"}, false},
+		{1, 1, []string{"keep-alive upgrade"}, false},
+		{1, 0, []string{"Upgrade"}, false},
+		{2, 0, []string{"Upgrade"}, false},
+	} {
+		h := http.Header{"Upgrade": {"websocket"}, "Connection": c.connection}
+		r := &http.Request{Method: "GET", ProtoMajor: c.major, ProtoMinor: c.minor, Header: h}
+		if got := drain.AsksForWebSocket(r); got != c.want {
+			t.Errorf("HTTP/%d.%d with Connection %q asks for a WebSocket: %v", c.major, c.minor, c.connection, got)
+		}
+	}
+}

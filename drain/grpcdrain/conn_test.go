@@ -5,6 +5,7 @@ import (
 	"net"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -74,5 +75,24 @@ func TestCredentialsGetEveryMethodOfNet(t *testing.T) {
 			t.Errorf("Serve: %v", err)
 		}
 		cc.Close()
+	}
+}
+
+// What is copied to a connection is looked at like what is written: the GOAWAY is seen in it.
+func TestGoAwayIsSeenInACopy(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	nc, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	for text, want := range map[string]bool{"a frame": false, "a frame and graceful_stop": true} {
+		if got := grpcdrain.Told(nc, strings.NewReader(text)); got != want {
+			t.Errorf("%q is taken for the GOAWAY: %v", text, got)
+		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -77,7 +78,57 @@ func TestSourcesAreThoseOfNet(t *testing.T) {
 			t.Errorf("%T is of kind %d, want %d", r, got, want)
 		}
 	}
-	if netconn.Regular(file) {
-		t.Errorf("%s is taken for a regular file", os.DevNull)
+}
+
+// The kernel copies from a unix socket if it is a stream: one with message boundaries is read message by message.
+func TestSourcesOfUnixAreStreams(t *testing.T) {
+	for network, want := range map[string]netconn.Source{"unix": netconn.Socket, "unixpacket": netconn.Unknown} {
+		ln, err := net.Listen(network, filepath.Join(t.TempDir(), "s"))
+		if err != nil {
+			t.Logf("no %s here: %v", network, err)
+			continue
+		}
+		defer ln.Close()
+		nc, err := net.Dial(network, ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer nc.Close()
+		if got := netconn.SourceOf(nc); got != want {
+			t.Errorf("%s is of kind %d, want %d", network, got, want)
+		}
+	}
+}
+
+// Only a file on a disk is regular: of a device and a pipe the next byte may be late, and of a reader without Stat nothing is
+// known.
+func TestRegularFilesAreOnDisks(t *testing.T) {
+	open := func(name string) *os.File {
+		f, err := os.Open(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { f.Close() })
+		return f
+	}
+	pipe, end, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pipe.Close()
+	defer end.Close()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		r    io.Reader
+		want bool
+	}{
+		"a file": {open(self), true}, "a device": {open(os.DevNull), false}, "a pipe": {pipe, false}, "a string": {strings.NewReader("x"), false},
+	} {
+		if got := netconn.Regular(c.r); got != c.want {
+			t.Errorf("%s is regular: %v", name, got)
+		}
 	}
 }

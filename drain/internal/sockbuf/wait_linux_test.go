@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/midair-go/midair/drain/internal/sockbuf"
+	"github.com/midair-go/midair/internal/testutil"
 )
 
 // A Waiter says how many bytes there are and leaves them, and tells an end from a reset and from a deadline.
@@ -51,5 +52,21 @@ func TestWaiterTellsBytesEndsAndErrors(t *testing.T) {
 	near.Close()
 	if n, err := sockbuf.NewWaiter(far).Wait(); n != 0 || !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("Wait = %d, %v after a reset", n, err)
+	}
+}
+
+// A Waiter that had to wait, and so peeks at a byte first, says how many bytes there are all the same.
+func TestWaiterCountsAfterItHadToWait(t *testing.T) {
+	near, far := connected(t)
+	w := sockbuf.NewWaiter(far)
+	far.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
+	if n, err := w.Wait(); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("Wait = %d, %v at the beginning", n, err)
+	}
+	far.SetReadDeadline(time.Time{})
+	near.Write([]byte("abc"))
+	testutil.Until(t, patience, "the bytes to be queued", func() bool { return sockbuf.Queued(far) })
+	if n, err := w.Wait(); n != 3 || err != nil {
+		t.Errorf("Wait = %d, %v; want 3", n, err)
 	}
 }
