@@ -2,7 +2,7 @@
 // such a write may wait for ever: the reader of a pipe is stuck, say. Serving, upgrades and stops must not wait with it.
 //
 // Wrap puts a queue between the library and the handler of the program. A record is complete when it is put into the queue:
-// its time, its caller, and its attributes, whose LogValue is called then. One goroutine gives the records to the handler, in
+// its time, its caller, and its attributes, whose LogValue or Error is called then. One goroutine gives the records to the handler, in
 // their order. It starts with a record and ends when the queue is empty, so a queue needs no Close. If the queue is full,
 // records are dropped, and a record that says how many takes their place. What is in the queue when the process crashes is lost.
 package logqueue
@@ -19,8 +19,9 @@ import (
 const (
 	// size is how many records wait for a handler that is stuck, beside the one that it has.
 	size = 256
-	// flushLimit is how long Flush waits for a handler that is stuck.
-	flushLimit = 200 * time.Millisecond
+	// stuckAfter is how long Flush waits for one line, and flushLimit for all of them.
+	stuckAfter = 200 * time.Millisecond
+	flushLimit = 2 * time.Second
 )
 
 // Wrap returns a logger that writes through the handler of l without waiting for it. A logger of Wrap is returned as it is.
@@ -32,10 +33,10 @@ func Wrap(l *slog.Logger) *slog.Logger {
 }
 
 // Flush waits until everything is written that was logged by a logger of Wrap, and the goroutine that writes has ended, but
-// not longer than 0.2 s. With another logger it does nothing.
+// not longer than 0.2 s for one line, and 2 s in all. With another logger it does nothing.
 func Flush(l *slog.Logger) {
 	if h, ok := l.Handler().(*handler); ok {
-		h.queue.flush(flushLimit)
+		h.queue.flush(time.Now().Add(flushLimit))
 	}
 }
 
@@ -73,9 +74,27 @@ func (h *handler) WithGroup(name string) slog.Handler {
 	return &handler{queue: h.queue, to: h.to.WithGroup(name)}
 }
 
-// resolve calls the LogValue of an attribute, and of those in a group.
+// said is an error with its text at the time of the call.
+type said struct {
+	error
+	text string
+}
+
+// Error implements error.
+func (e said) Error() string { return e.text }
+
+// Unwrap returns the error itself.
+func (e said) Unwrap() error { return e.error }
+
+// resolve calls the LogValue of an attribute, and of those in a group, and the Error of an error.
 func resolve(a slog.Attr) slog.Attr {
 	a.Value = a.Value.Resolve()
+	if err, ok := a.Value.Any().(error); ok && a.Value.Kind() == slog.KindAny {
+		_ = guard.Call(func() error { // a nil pointer, say: the handler finds out
+			a.Value = slog.AnyValue(said{err, err.Error()})
+			return nil
+		})
+	}
 	if a.Value.Kind() == slog.KindGroup {
 		a.Value = slog.GroupValue(resolveAll(a.Value.Group())...)
 	}
@@ -115,6 +134,7 @@ type queue struct {
 	mu      sync.Mutex
 	lines   []line
 	dropped int           // since the last line that was put in
+	taken   int           // lines that the handler has got
 	idle    chan struct{} // closed when the goroutine that writes ends; nil if there is none
 }
 
@@ -171,6 +191,7 @@ func (q *queue) next() (line, bool) {
 	l := q.lines[0]
 	q.lines[0] = line{}
 	q.lines = q.lines[1:]
+	q.taken++
 	return l, true
 }
 
@@ -186,20 +207,28 @@ func (q *queue) leave() {
 	}
 }
 
-func (q *queue) flush(limit time.Duration) {
-	over := time.NewTimer(limit)
-	defer over.Stop()
-	for {
-		q.mu.Lock()
-		idle := q.idle
-		q.mu.Unlock()
-		if idle == nil {
-			return
-		}
+func (q *queue) flush(until time.Time) {
+	stuck := time.NewTimer(stuckAfter)
+	defer stuck.Stop()
+	idle, was := q.state()
+	for idle != nil && time.Now().Before(until) {
 		select {
 		case <-idle:
-		case <-over.C:
-			return
+			idle, _ = q.state()
+		case <-stuck.C:
+			_, taken := q.state()
+			if taken == was {
+				return
+			}
+			was = taken
+			stuck.Reset(stuckAfter)
 		}
 	}
+}
+
+// state returns what is closed when the goroutine that writes ends, nil if there is none, and how many lines it has taken.
+func (q *queue) state() (idle chan struct{}, taken int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.idle, q.taken
 }

@@ -180,7 +180,7 @@ func TestFlushDoesNotWaitForAFullPipe(t *testing.T) {
 	}
 	begin := time.Now()
 	Flush(log)
-	if took := time.Since(begin); took < flushLimit || took > flushLimit+2*time.Second {
+	if took := time.Since(begin); took < stuckAfter || took > stuckAfter+2*time.Second {
 		t.Errorf("it took %v", took)
 	}
 	lines := make(chan int)
@@ -194,6 +194,50 @@ func TestFlushDoesNotWaitForAFullPipe(t *testing.T) {
 	w.Close()
 	if n := <-lines; n != size {
 		t.Errorf("%d lines of %d", n, size)
+	}
+}
+
+// Flush waits for a handler that is slow, and not stuck: each line may take its time.
+func TestFlushWaitsForASlowHandler(t *testing.T) {
+	var out bytes.Buffer
+	slow := newStuck(text(&out, slog.LevelInfo))
+	log := Wrap(slog.New(slow))
+	const lines = 4
+	for range lines {
+		log.Info("line")
+	}
+	go func() { // ends with the last line
+		for range lines {
+			<-time.After(stuckAfter * 6 / 10) // this is the work of the handler
+			slow.goOn <- struct{}{}
+		}
+	}()
+	Flush(log)
+	if n := strings.Count(out.String(), "msg=line"); n != lines {
+		t.Errorf("%d lines of %d", n, lines)
+	}
+}
+
+// changing is an error whose text changes.
+type changing struct{ text string }
+
+func (e *changing) Error() string { return e.text }
+
+// An error is written as it was at the call, and stays the error that it is for a handler that looks.
+func TestErrorIsThatOfTheCall(t *testing.T) {
+	var out bytes.Buffer
+	s := newStuck(text(&out, slog.LevelInfo))
+	log := Wrap(slog.New(s))
+	err := &changing{"before"}
+	log.Info("line", "err", err, "nil", (*changing)(nil), slog.Group("g", "err", fmt.Errorf("in a group: %w", err)))
+	err.text = "after"
+	close(s.goOn)
+	Flush(log)
+	if got := out.String(); strings.Contains(got, "after") || strings.Count(got, "before") != 2 {
+		t.Errorf("%q", got)
+	}
+	if got := resolve(slog.Any("err", err)).Value.Any(); !errors.Is(got.(error), err) {
+		t.Errorf("%v is another error", got)
 	}
 }
 
