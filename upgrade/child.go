@@ -129,11 +129,11 @@ func (u *Upgrader) announceChild(c *process.Child, build *process.Build) (*os.Fi
 	}
 	exe, err1 := sys.DupFile(build.Exe)
 	pidfd, err2 := c.PIDFD()
-	if err := errors.Join(err1, err2); err != nil {
+	if err := errors.Join(err1, sys.Explain(err2)); err != nil {
 		args.Close()
 		exe.Close() // which does nothing without a file
 		pidfd.Close()
-		return nil, fmt.Errorf("the supervisor cannot be told of the new process: %w", sys.Explain(err))
+		return nil, fmt.Errorf("the supervisor cannot be told of the new process: %w", err)
 	}
 	channel, err := u.manager.Announce(sdnotify.Candidate{PIDFD: pidfd, Exe: exe, Args: args})
 	if channel == nil && err == nil { // the candidate was told that there is one

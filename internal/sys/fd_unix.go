@@ -66,19 +66,36 @@ func empty(socket *os.File) {
 }
 
 func explain(err error) error {
+	text := adviceFor(err)
+	if text == "" || errors.As(err, new(*advised)) {
+		return err
+	}
+	return &advised{err, text}
+}
+
+// advised is an error with what to do. It is said once, however often the error is explained on its way.
+type advised struct {
+	error
+	text string
+}
+
+func (e *advised) Error() string { return e.error.Error() + ": " + e.text }
+func (e *advised) Unwrap() error { return e.error }
+
+func adviceFor(err error) string {
 	switch {
 	case errors.Is(err, unix.ENOEXEC), errors.Is(err, unix.EIO):
-		return fmt.Errorf("%w: is the file a complete program for %s/%s?", err, runtime.GOOS, runtime.GOARCH)
+		return fmt.Sprintf("is the file a complete program for %s/%s?", runtime.GOOS, runtime.GOARCH)
 	case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):
-		return fmt.Errorf("%w: raise the limit of open files (ulimit -n, LimitNOFILE)", err)
+		return "raise the limit of open files (ulimit -n, LimitNOFILE)"
 	case errors.Is(err, unix.ETOOMANYREFS):
-		return fmt.Errorf("%w: raise the limit of open files (ulimit -n, LimitNOFILE): too many descriptors of this user are on their way between processes", err)
+		return "raise the limit of open files (ulimit -n, LimitNOFILE): too many descriptors of this user are on their way between processes"
 	case errors.Is(err, unix.ENOMEM):
-		return fmt.Errorf("%w: raise the limit of memory (MemoryMax, memory.max, vm.overcommit_memory), or free some", err)
+		return "raise the limit of memory (MemoryMax, memory.max, vm.overcommit_memory), or free some"
 	case errors.Is(err, unix.ETXTBSY):
-		return fmt.Errorf("%w: the file is still being written; write a new one and rename it", err)
+		return "the file is still being written; write a new one and rename it"
 	}
-	return err
+	return ""
 }
 
 func uptime() time.Duration {

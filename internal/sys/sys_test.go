@@ -377,6 +377,14 @@ func TestReceivedFilesRefusesRubbish(t *testing.T) {
 	}
 }
 
+// What to do is said once, wherever an error is explained on its way.
+func TestAdviceIsSaidOnce(t *testing.T) {
+	err := sys.Explain(fmt.Errorf("outside: %w", sys.Explain(fmt.Errorf("inside: %w", syscall.EMFILE))))
+	if n := strings.Count(err.Error(), "raise the limit"); n != 1 || !errors.Is(err, syscall.EMFILE) {
+		t.Errorf("%v", err)
+	}
+}
+
 // Explain adds what an operator can do, keeps the error itself, and returns other errors as they are.
 func TestExplainAddsAdvice(t *testing.T) {
 	for _, c := range []struct {
