@@ -48,6 +48,7 @@ type attempt struct {
 	came    map[wire.Kind]bool // the kinds of messages that have come from it
 	unheard bool               // a message out of order has come since the attempt was taken back, and was logged
 
+	writes     <-chan struct{} // closed when this process has tried to write its files again; nil if it does not
 	mu         sync.Mutex
 	earlyOnce  sync.Once
 	committing bool          // the commit frame is going out: too late to abort
@@ -77,8 +78,11 @@ func newAttempt(ctx context.Context, u *Upgrader, m mode) *attempt {
 // run ends with nil when another process serves or a rehearsal went well, and with an *Error otherwise.
 func (a *attempt) run() {
 	ctx, end := a.u.tel.begin(a.ctx, a.mode.String(), a.mode.done(), a.u.generation)
-	a.u.room.with(a.u.reserveOutcome)
-	err := a.steps(ctx)
+	err := a.awaitWrites()
+	if err == nil {
+		a.u.room.with(a.u.reserveOutcome)
+		err = a.steps(ctx)
+	}
 	if err != nil {
 		err = a.takeBack(err)
 	}
@@ -89,6 +93,23 @@ func (a *attempt) run() {
 	a.u.room.refill()
 	end(err)
 	a.done <- err
+}
+
+// awaitWrites waits until this process does not write its pid file and outcome any more, if it was about to: the candidate
+// writes them from the commit on.
+func (a *attempt) awaitWrites() error {
+	a.phase = PhaseStart
+	if a.writes == nil {
+		return nil
+	}
+	select {
+	case <-a.writes:
+		return nil
+	case <-a.ctx.Done():
+		return a.aborted()
+	case <-time.After(a.u.opts.Timeout):
+		return fmt.Errorf("the file system of the pid file does not answer within %v: look at %s", a.u.opts.Timeout, a.u.opts.PIDFile)
+	}
 }
 
 func (a *attempt) steps(ctx context.Context) error {

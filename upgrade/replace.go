@@ -163,7 +163,7 @@ func (r *runner) begin(a *attempt, waiter chan error) {
 		r.extended = time.Now()
 		r.u.manager.Reloading(fmt.Sprintf("%s: %s", r.u.statusText(), a.mode))
 	}
-	r.attempt, r.waiter = a, waiter
+	r.attempt, r.waiter, a.writes = a, waiter, r.retries.trying
 	go a.run() // ends with a value on a.done, which the loop waits for
 }
 

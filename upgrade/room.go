@@ -14,9 +14,11 @@ import (
 type room struct {
 	hold func() (resume func()) // makes nothing accept
 
-	mu   sync.Mutex
-	held sys.Reserve
-	size int
+	mu     sync.Mutex
+	held   sys.Reserve
+	size   int
+	users  int    // of the reserve while it is open
+	resume func() // ends that nothing accepts
 }
 
 const (
@@ -38,24 +40,43 @@ func (m *room) fill(sockets int) {
 func (m *room) refill() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.held.Len() < m.size {
+	if m.users == 0 && m.held.Len() < m.size {
 		defer m.hold()()
 		m.held.Fill(m.size)
 	}
 }
 
-// with calls fn, which makes descriptors and does not wait. If there are too few, fn gets the reserve.
+// with calls fn, which makes descriptors. If there are too few, the reserve is open meanwhile, and nothing accepts: fn should not
+// take long then.
 func (m *room) with(fn func()) {
+	if m.open() {
+		defer m.close()
+	}
+	fn()
+}
+
+// open opens the reserve if there are too few descriptors without it.
+func (m *room) open() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.held.Len() == 0 || sys.Room(m.size) {
-		fn()
-		return
+	if m.users == 0 {
+		if m.held.Len() == 0 || sys.Room(m.size) {
+			return false
+		}
+		m.resume = m.hold()
+		m.held.Release()
 	}
-	defer m.hold()()
-	m.held.Release()
-	defer func() { m.held.Fill(m.size) }()
-	fn()
+	m.users++
+	return true
+}
+
+func (m *room) close() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.users--; m.users == 0 {
+		m.held.Fill(m.size)
+		m.resume()
+	}
 }
 
 // lend releases a part of the reserve for what takes long, so that nothing can be held back meanwhile. Somebody else may be

@@ -229,7 +229,9 @@ func (r *runner) loop(ctx context.Context, sig signals) {
 			r.told(m)
 		// Not in an upgrade: the candidate may be the one to write by now.
 		case <-r.retries.next(r.role == roleMain && r.attempt == nil && len(r.u.unwritten.list()) > 0):
-			r.u.unwritten.writeAgain()
+			r.retries.try(r.u.unwritten.writeAgain)
+		case <-r.retries.trying:
+			r.retries.trying = nil
 		case <-r.beats():
 			_ = r.u.parent.TrySend(wire.KindBeat, nil, nil, 0) // the next one will do
 		case f := <-r.u.elders.frames:
@@ -341,6 +343,7 @@ func (r *runner) hasServed(err error) {
 // finish drops what this generation holds.
 func (r *runner) finish() {
 	u := r.u
+	r.retries.end() // before the files are removed
 	u.releaseResources()
 	u.listeners.KeepClosed(false)
 	u.listeners.ReleaseAll()
@@ -354,7 +357,6 @@ func (r *runner) finish() {
 	if r.pulse != nil {
 		r.pulse.Stop()
 	}
-	r.retries.stop()
 	r.dropNext()
 	u.room.drop()
 	u.elders.release()

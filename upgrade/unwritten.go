@@ -67,19 +67,40 @@ func (w *unwritten) writeAgain() {
 	}
 }
 
-// retries is when to try again.
-type retries struct{ ticker *time.Ticker }
+// retries is when to try again. A try may take as long as the file system likes, so no loop waits for it.
+type retries struct {
+	ticker *time.Ticker
+	trying chan struct{} // closed when a try is over; nil if there is none
+}
 
-// next is the time of the next try; nil without wanted.
+// next is the time of the next try; nil without wanted, and during a try.
 func (r *retries) next(wanted bool) <-chan time.Time {
 	switch {
-	case !wanted:
+	case !wanted || r.trying != nil:
 		r.stop()
 		return nil
 	case r.ticker == nil:
 		r.ticker = time.NewTicker(retryEvery)
 	}
 	return r.ticker.C
+}
+
+// try calls fn in a goroutine of its own.
+func (r *retries) try(fn func()) {
+	trying := make(chan struct{})
+	r.trying = trying
+	go func() { // ends with the try, which finish waits for
+		defer close(trying)
+		fn()
+	}()
+}
+
+// end waits for a try that is under way.
+func (r *retries) end() {
+	r.stop()
+	if r.trying != nil {
+		<-r.trying
+	}
 }
 
 func (r *retries) stop() {
