@@ -42,7 +42,8 @@ func TestRequestEndsWithoutAnOutcome(t *testing.T) {
 // Who asks without a deadline waits as long as an upgrade takes, and as long as one takes that was under way before.
 func TestRequestWaitsForAnUpgradeThatTakesLong(t *testing.T) {
 	t.Parallel()
-	r := testclient.Start(t, func(s *plan.Settings) { s.Timeout = time.Minute })
+	r := testclient.Start(t, func(s *plan.Settings) { s.Timeout, s.Soak = time.Minute, 2*time.Second })
+	held := r.Dial().Begin() // so the process that has got the signal lives longer than the limit
 	r.Change(func(s *plan.Settings) { s.Bad = plan.CheckWaits })
 	before := r.BeginUpgrade()
 	r.WaitOutput(patience, plan.SaysCheckWaits)
@@ -58,4 +59,5 @@ func TestRequestWaitsForAnUpgradeThatTakesLong(t *testing.T) {
 		t.Fatalf("%+v", a)
 	}
 	(<-asked).mustBeCommitted(t, 3)
+	held.Finish()
 }

@@ -52,7 +52,7 @@ func ask(ctx context.Context, pidFile string, idle time.Duration) (Outcome, erro
 		if out, over, err := q.look(); over {
 			return out, err
 		}
-		if q.idle.over(func() bool { return q.service.Works(q.pid) }) {
+		if q.idle.over(q.works) {
 			return Outcome{}, fmt.Errorf("upgrade: no outcome after %v, and pid %d tries no upgrade: "+
 				"it may not be able to write %s.last, its log tells more: %w",
 				time.Since(q.at).Round(100*time.Millisecond), q.pid, q.file, q.withRefusal(context.DeadlineExceeded))
@@ -149,6 +149,15 @@ func (q *asked) look() (Outcome, bool, error) {
 		q.proc, q.pid, q.lost = next, now.PID, time.Time{}
 	}
 	return Outcome{}, false, nil
+}
+
+// works reports whether an upgrade is under way, of the process that has got the signal or of the one that serves by now.
+func (q *asked) works() bool {
+	if q.service.Works(q.pid) {
+		return true
+	}
+	now, err := pidfile.Read(q.file)
+	return err == nil && now.PID != q.pid && now.Works(now.PID)
 }
 
 // handedOver gives up when another process has become the service and what is in the place of the outcome is still
