@@ -25,7 +25,7 @@ func (u *Upgrader) nameFiles(body *wire.WelcomeBody) {
 	body.Links = u.listeners.Links(body.Paths[:min(len(body.Paths), most)])
 }
 
-// putPathsBack puts the paths of unix sockets back that a candidate has removed.
+// putPathsBack puts the paths of unix sockets back that somebody has removed, and says in the log what cannot be put back.
 func (u *Upgrader) putPathsBack() {
 	if err := u.listeners.PutBack(); err != nil {
 		u.log.Error("upgrade: a unix socket cannot be reached", "err", err)

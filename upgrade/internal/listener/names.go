@@ -213,7 +213,7 @@ func (s *Set) ClaimRest(names []wire.SocketName) (drop func()) {
 			s.end(c)
 		}
 		for _, n := range rest {
-			removePath(n.Addr, s.paths.links[n])
+			removePath(startPath(n.Addr), s.paths.links[n])
 		}
 	}
 }

@@ -40,13 +40,14 @@ func (l links) note(names []wire.SocketName, came []wire.PathLink) {
 func (p *paths) hold(name wire.SocketName, path string, c syscall.Conn, created bool) (l wire.PathLink) {
 	var err error
 	came, ok := p.links[name]
+	delete(p.links, name) // what is opened there once more has another file
 	switch {
-	case ok:
-		l = came
 	case created:
 		l, err = keepPath(path, p.hiddenNames(path))
+	case ok:
+		l = came
 	default: // from a service manager, or from a program that knows tableflip only
-		raw, _ := c.SyscallConn() // which findPath misses
+		raw, _ := c.SyscallConn() // findPath says so if there is none
 		l, err = findPath(path, raw, p.hiddenNames(path))
 	}
 	if had, ok := p.listings[filepath.Dir(path)]; ok && l.Name != "" {

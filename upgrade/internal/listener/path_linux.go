@@ -143,8 +143,8 @@ func putPathBack(path string, l wire.PathLink) (found string, err error) {
 		_, err = os.Lstat(path)
 		absent := errors.Is(err, fs.ErrNotExist)
 		switch {
-		case err != nil && !absent:
-			return "", err
+		case err != nil && !absent: // a directory that this process may not look into, where others connect all the same
+			return "", nil
 		case l.Ino == 0 && absent: // there is nothing to compare with either
 			return "", errors.New("its path was removed, and nothing is kept from which it could be put back: stop the service and start it")
 		case l.Ino == 0:
@@ -157,7 +157,7 @@ func putPathBack(path string, l wire.PathLink) (found string, err error) {
 		case !absent && refuses(path):
 			found = "a socket that nobody holds"
 			if err := os.Remove(path); err != nil {
-				return "", err
+				return "", fmt.Errorf("a socket that nobody holds is at its path by now, and this process may not remove it: %w: remove it, or stop the service and start it", err)
 			}
 		case !absent:
 			return "", errors.New("something else is at its path by now: remove that, or stop the service and start it")

@@ -195,6 +195,26 @@ func TestSecondNameComesWithTheSocket(t *testing.T) {
 	}
 }
 
+// A socket that is closed and opened once more at its path has a file of its own, and a second name of that, however the socket before
+// it has come.
+func TestReopenedSocketHasItsOwnSecondName(t *testing.T) {
+	old, _ := newSet(t, nil)
+	path := socketPath(t)
+	listen(t, old, "unix", path, false)
+	names := old.Paths()
+	next, _ := newSet(t, nil)
+	handOn(t, old, next).NoteLinks(names, old.Links(names))
+	next.UnlinkOnClose(true)
+	listen(t, next, "unix", path, false).Close()
+	listen(t, next, "unix", path, false)
+	if err := next.PutBack(); err != nil {
+		t.Errorf("the next upgrade would fail: %v", err)
+	}
+	if l := next.Links(names)[0]; !isFile(path, l) || !isKept(path, l) {
+		t.Errorf("%+v is not the second name of the socket", l)
+	}
+}
+
 // A path that is relative means the directory where the socket was opened, wherever the process is later.
 func TestRelativePathOutlivesChdir(t *testing.T) {
 	path := socketPath(t)

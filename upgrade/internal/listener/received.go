@@ -3,6 +3,7 @@ package listener
 import (
 	"net"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -90,7 +91,7 @@ func (r *Received) Close(unlink bool) {
 	defer r.mu.Unlock()
 	for _, f := range r.files {
 		if unlink && hasPath(f.name) {
-			removePath(f.name.Addr, r.links[f.name])
+			removePath(startPath(f.name.Addr), r.links[f.name])
 		}
 		f.file.Close()
 	}
@@ -99,6 +100,14 @@ func (r *Received) Close(unlink bool) {
 
 func hasPath(n wire.SocketName) bool {
 	return strings.HasPrefix(n.Network, "unix") && !strings.HasPrefix(n.Addr, "@")
+}
+
+// startPath is the path that a name means: the older generation was started in the same directory. This one may have left it.
+func startPath(addr string) string {
+	if filepath.IsAbs(addr) {
+		return addr
+	}
+	return filepath.Join(process.StartDir(), addr)
 }
 
 // Receive makes the sockets available to listen, in place of those that tableflip has inherited.
