@@ -71,11 +71,12 @@ type overrun struct {
 	end    func()             // ends Accept
 	log    *slog.Logger
 
-	since time.Time   // the end of the context, or the last moment at which a server was known to drain
-	timer *time.Timer // when to look; nil before the end of the context
-	said  bool        // in the log
-	over  bool        // Accept has ended
-	wrong string      // what the problem was then
+	since  time.Time   // the end of the context, or the last moment at which a server was known to drain
+	timer  *time.Timer // when to look; nil before the end of the context
+	said   bool        // in the log
+	partly bool        // it is in the log that a part drains
+	over   bool        // Accept has ended
+	wrong  string      // what the problem was then
 }
 
 func (o *overrun) watch(ctx context.Context) context.Context { return watched{ctx, &o.asked} }
@@ -144,6 +145,12 @@ func (o *overrun) look() error {
 	}
 	switch {
 	case o.limit < 0 || late < o.limit:
+	case !o.over && problem == "": // a part of it drains
+		if !o.partly {
+			o.partly = true
+			o.log.Warn("upgrade: serve goes on after the end of its context, and is waited for: it has closed a socket, or has none",
+				"since", late.Round(time.Millisecond), "open", o.sockets())
+		}
 	case !o.over:
 		o.over, o.wrong = true, problem
 		o.end()
@@ -160,11 +167,18 @@ func (o *overrun) say(late time.Duration, problem string) {
 	if o.limit > 0 {
 		ends = fmt.Sprintf("in %v, and Run with it: Options.StuckAfter", (o.limit - late).Round(time.Millisecond))
 	}
-	var sockets []string
-	for _, s := range o.open {
-		sockets = append(sockets, s.Network+" "+s.Addr)
-	}
 	o.log.Error("upgrade: serve goes on although its context has ended, and so does this process: "+
 		"end the server with that context, by package drain, http.Server.Shutdown or GracefulStop of gRPC",
-		"since", late.Round(time.Millisecond), "problem", problem, "open", strings.Join(sockets, ", "), "accept_ends", ends)
+		"since", late.Round(time.Millisecond), "problem", problem, "open", o.sockets(), "accept_ends", ends)
+}
+
+// sockets names what is open.
+func (o *overrun) sockets() string {
+	var names []string
+	for _, s := range o.open {
+		if !s.Closed() {
+			names = append(names, s.Network+" "+s.Addr)
+		}
+	}
+	return strings.Join(names, ", ")
 }
