@@ -24,9 +24,10 @@ import (
 // the new one, the kernel gives its lock back, and the next writer reuses its unfinished file. After a loss of power the
 // last writes may be missing; a file that was damaged then is taken as no record.
 //
-// A store that was used and whose directory is missing since then, removed or not mounted any more, is no empty store: every
-// method returns an error that says so, until the directory is there again. So no visitor gets a new session in place of one
-// that may come back. On a full or read-only disk sessions are read, and changes return an error.
+// A store that this process has used and whose directory was removed since then is no empty store: every method returns an
+// error that says so, until the directory is there again. So no visitor gets a new session in place of one that may come back.
+// The mount point of a file system that was unmounted is there, and empty: use a directory below it. A process that is started
+// meanwhile makes the directory. On a full or read-only disk sessions are read, and changes return an error.
 //
 // Whoever writes in a subdirectory whose last sweep is a minute ago removes the expired records in it, so nothing runs in
 // the background and there is nothing to close.
