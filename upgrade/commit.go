@@ -15,14 +15,14 @@ import (
 // handOver commits. The new process calls Ready when it gets the frame; it has taken over when it says that it serves.
 // Until then this one keeps its listeners, so that a process which dies in between leaves one that can go on.
 func (a *attempt) handOver() error {
+	if err := a.announceCommit(); err != nil {
+		return err
+	}
 	if err := a.letGo(); err != nil {
 		return err
 	}
 	state := a.marshal()
 	defer state.drop()
-	if err := a.u.manager.Committing(); err != nil { // from here on the candidate may be the service
-		return err
-	}
 	body, files, err := a.lastWord(state)
 	if err != nil {
 		return err
@@ -44,6 +44,24 @@ func (a *attempt) handOver() error {
 	}
 	atStep("old.handed-over")
 	return err
+}
+
+// announceCommit tells the supervisor that the candidate may be the service from now on.
+func (a *attempt) announceCommit() error {
+	if !a.u.manager.Supervised() {
+		return nil
+	}
+	var err error
+	done := make(chan struct{})
+	go func() { // ends after five seconds, or when Run leaves the supervisor
+		defer close(done)
+		err = a.u.manager.Committing()
+	}()
+	_, waited := a.until(0, 0, done)
+	if errors.Is(waited, errOver) {
+		return err
+	}
+	return waited
 }
 
 // letGo releases what only one process may hold.

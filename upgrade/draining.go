@@ -130,6 +130,12 @@ func (s *elders) dismissed() (all []*elder) {
 	return all
 }
 
+func (s *elders) isOrphan(e *elder) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return e.orphan
+}
+
 // follow begins to hear one more.
 func (s *elders) follow(e *elder) {
 	s.add(e)
@@ -141,7 +147,11 @@ func (s *elders) watch(e *elder) { s.done.Go(func() { s.hear(e) }) }
 
 func (s *elders) hear(e *elder) {
 	for f := range e.link.Frames {
-		if f.Kind == wire.KindReturned { // of an orphan, see orphan.go
+		if f.Kind == wire.KindReturned && s.isOrphan(e) { // nobody has asked for that yet
+			f.Close()
+			continue
+		}
+		if f.Kind == wire.KindReturned { // of an orphan that was sent away, see orphan.go
 			s.restore(e.PID, f, s.stop)
 			f.Close()
 			_ = e.link.Send(wire.KindReleased, nil) // one that has ended needs no answer

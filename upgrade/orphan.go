@@ -22,7 +22,7 @@ import (
 func (r *runner) orphaned() {
 	switch {
 	case r.orphan && r.role == roleCandidate:
-		if !r.u.manager.Supervised() {
+		if !r.supervised {
 			r.promote("the old process, the supervisor and the committed build that was started have died")
 		}
 	case r.role == roleCandidate && r.alone: // a message that could not be sent has shown it before the end of the socket did
@@ -31,7 +31,7 @@ func (r *runner) orphaned() {
 		r.succeed()
 	case r.aborted && r.attempt == nil:
 		r.aborted, r.waits = false, false
-		if r.u.manager.Supervised() { // the supervisor starts the build that was committed
+		if r.supervised { // the supervisor starts the build that was committed
 			r.u.log.Warn("upgrade: the process that took this one back has died: what this one would give back is lost")
 			return
 		}
@@ -59,7 +59,9 @@ func (r *runner) succeed() {
 		r.u.log.Warn("upgrade: the old process has died: taking over")
 		r.accept()
 		r.serveAlone()
-	case r.u.manager.Supervised():
+	case r.supervised && r.u.born.Kind == modeRehearsal.String():
+		r.giveUpOrphan(PhaseCheck, errors.New("the old process has died in a rehearsal"))
+	case r.supervised:
 		r.orphan = true
 		r.u.setUncommitted()
 		r.u.setState("orphan")
@@ -88,7 +90,7 @@ func (r *runner) accept() {
 
 // giveUpOrphan ends an orphan that could not serve: the supervisor starts the committed build.
 func (r *runner) giveUpOrphan(p Phase, err error) {
-	r.u.log.Error("upgrade: the old process has died, and this one is not fit to serve: the supervisor starts the committed build", "phase", p, "err", err)
+	r.u.log.Error("upgrade: the old process has died, and this one does not serve: the supervisor starts the committed build", "phase", p, "err", err)
 	r.err = &Error{Phase: p, Reason: err.Error(), Err: err}
 	r.leave("aborted", &ending{reason: err.Error(), handover: true})
 }
@@ -123,6 +125,7 @@ func (r *runner) told(m sdnotify.Message) {
 // unsupervised is the end of the supervisor. An orphan that has a control socket to the committed build leaves the decision to
 // that process: it serves, or it ends.
 func (r *runner) unsupervised() {
+	r.supervised = false
 	if r.role == roleMain {
 		r.u.log.Error(unsupervisedText)
 	}

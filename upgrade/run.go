@@ -43,19 +43,20 @@ type runner struct {
 	err      error
 	endServe context.CancelCauseFunc
 
-	served    chan error // serve has returned; nil when that has been seen
-	prepared  chan error // the checks have passed or not; nil when that has been seen
-	ready     bool       // prepared, without an error
-	alone     bool       // there is no older process to fall back to
-	proven    bool       // a candidate that has received the commit message
-	orphan    bool       // a candidate that serves until the supervisor has started the committed build
-	opened    bool       // a candidate that has accepted
-	aborted   bool       // a candidate that was taken back
-	dismissal bool       // an orphan that has a link to the process that serves
-	waits     bool       // an aborted candidate that may not end yet: the old process might be dead
-	plain     bool       // a plain stop: neither a handover nor an abort
-	parent    <-chan wire.Frame
-	next      *wire.Link // to the process that is started in place of this candidate, see orphan.go; nil: none
+	served     chan error // serve has returned; nil when that has been seen
+	prepared   chan error // the checks have passed or not; nil when that has been seen
+	ready      bool       // prepared, without an error
+	alone      bool       // there is no older process to fall back to
+	proven     bool       // a candidate that has received the commit message
+	supervised bool       // the end of the supervisor has not been read yet, and so nothing that it has said before is unread
+	orphan     bool       // a candidate that serves until the supervisor has started the committed build
+	opened     bool       // a candidate that has accepted
+	aborted    bool       // a candidate that was taken back
+	dismissal  bool       // an orphan that has a link to the process that serves
+	waits      bool       // an aborted candidate that may not end yet: the old process might be dead
+	plain      bool       // a plain stop: neither a handover nor an abort
+	parent     <-chan wire.Frame
+	next       *wire.Link // to the process that is started in place of this candidate, see orphan.go; nil: none
 
 	attempt *attempt
 	waiter  chan error // of the caller of Upgrade, if it was one
@@ -185,6 +186,7 @@ func (r *runner) loop(ctx context.Context, sig signals) {
 	stopped, closed := ctx.Done(), r.u.stop
 	pulse, stopPulse := r.u.pulse()
 	heard := r.u.manager.Heard()
+	r.supervised = r.u.manager.HasChannel()
 	defer stopPulse()
 	for r.served != nil || r.attempt != nil || r.waits || r.acquired != nil {
 		var attempted <-chan error
@@ -266,12 +268,13 @@ func (r *runner) stop(cause error) {
 		}
 	case r.attempt != nil && !r.attempt.tryAbort(cause, true):
 		r.ending = cause
+	case r.orphan: // another process is about to serve
+		r.u.log.Info("upgrade: stopping", "reason", cause)
+		r.leave("stopping", &ending{reason: cause.Error(), handover: true})
 	default:
 		r.plain = true
-		r.u.listeners.UnlinkOnClose(!r.orphan) // the paths of an orphan's sockets are the supervisor's
-		if !r.orphan {
-			r.u.stopping(cause.Error())
-		}
+		r.u.listeners.UnlinkOnClose(true)
+		r.u.stopping(cause.Error())
 		r.u.log.Info("upgrade: stopping", "reason", cause)
 		r.leave("stopping", &ending{reason: cause.Error()})
 	}
@@ -327,12 +330,13 @@ func (r *runner) hasServed(err error) {
 		if err == nil {
 			err = errors.New("serve returned before the commit")
 		}
-		if r.fail(PhaseStart, err); r.alone {
+		if r.fail(PhaseStart, err); r.alone && r.err == nil {
 			r.err = err // nobody to fall back to, and nothing to serve with
 		}
 	default:
+		r.plain = !r.orphan
 		r.quitSuccession()
-		r.role, r.plain, r.err = roleLeaving, true, err
+		r.role, r.err = roleLeaving, err
 		r.u.setState("stopping")
 		if r.attempt != nil {
 			r.attempt.commitNow() // a candidate is the best that can happen to this service now

@@ -60,8 +60,8 @@ func (r *runner) fail(p Phase, err error) {
 	if r.u.parent != nil {
 		body := wire.FailedBody{Phase: string(p), Reason: wire.Clip(err.Error()), Aborted: errors.Is(err, ErrAborted)}
 		if sent := r.u.parent.Send(wire.KindFailed, body); wire.Gone(sent) {
-			for r.parent != nil && r.role == roleCandidate { // its last word may be the commit message
-				f, ok := <-r.parent
+			for old := r.parent; old != nil && r.parent == old && r.role == roleCandidate; { // its last word may be the commit message
+				f, ok := <-old
 				r.heard(f, ok)
 			}
 			switch {

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/midair-go/midair/internal/logqueue"
+	"github.com/midair-go/midair/internal/sys"
 	"github.com/midair-go/midair/upgrade/internal/wire"
 	"github.com/midair-go/midair/upgrade/internal/wiretest"
 )
@@ -61,6 +62,48 @@ func TestFailedCheckIsLoggedIfNobodyElseServes(t *testing.T) {
 	if !r.alone || r.role == roleLeaving || !strings.Contains(log.String(), "serving although not everything is right") || !strings.Contains(log.String(), "no route to host") {
 		t.Errorf("alone %v, role %v:\n%s", r.alone, r.role, log.String())
 	}
+}
+
+// A candidate that fails when the old process is dead reads first what that one has said: after a commit message it is the service.
+func TestFailureComesAfterACommitMessage(t *testing.T) {
+	commit, err := wire.Encode(wire.KindCommit, wire.CommitBody{}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, supervised := range map[string]bool{"supervised": true, "not supervised": false} {
+		u, err := NewUnsupported(Options{Logger: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		u.parent = wire.NewLink(&deadTransport{wiretest.Transport{Pieces: [][]byte{commit}}})
+		r := &runner{u: u, supervised: supervised, parent: u.parent.Frames}
+		r.fail(PhaseBake, errors.New("a message cannot be read"))
+		if !r.proven || r.role != roleMain || r.err != nil {
+			t.Errorf("%s: proven %v, role %v, error %v", name, r.proven, r.role, r.err)
+		}
+		u.parent.Close()
+	}
+}
+
+// An orphan that fails gives up, whether or not the process in its place has its control socket already: that one waits for it.
+func TestFailureOfAnOrphanWaitsForNobody(t *testing.T) {
+	u, err := NewUnsupported(Options{Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.parent = wire.NewLink(&deadTransport{wiretest.Transport{}})
+	ours, theirs, err := sys.SocketPair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer theirs.Close()
+	r := &runner{u: u, supervised: true, parent: u.parent.Frames, endServe: func(error) {}}
+	r.meetSuccessor([]*os.File{ours})
+	wiretest.InTime(t, func() { r.fail(PhaseBake, errors.New("a message cannot be read")) })
+	if r.role != roleLeaving || r.err == nil {
+		t.Errorf("role %v, error %v", r.role, r.err)
+	}
+	u.parent.Close()
 }
 
 // deadTransport is that of a process that is gone, after what it has said.

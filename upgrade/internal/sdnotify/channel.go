@@ -147,6 +147,11 @@ func (n *Notifier) attach(file *os.File, sockets int) error {
 // Supervised reports whether the manager is this library's supervisor, and lives.
 func (n *Notifier) Supervised() bool { return n != nil && n.supervised && !n.lost() }
 
+// HasChannel reports whether this process has a channel to this library's supervisor, which may have ended.
+func (n *Notifier) HasChannel() bool {
+	return n != nil && n.supervised && !n.orphaned && n.isAttached()
+}
+
 // SupervisorState is alive or dead; empty if the manager is not this library's supervisor.
 func (n *Notifier) SupervisorState() string {
 	switch {

@@ -37,6 +37,7 @@ func TestWordsOfTheProtocol(t *testing.T) {
 		{"alive", (*Notifier).Alive, []string{"WATCHDOG=1"}, nil},
 		{"forget", func(n *Notifier) { n.Forget("x") }, []string{"FDSTOREREMOVE=1\nFDNAME=x"}, nil},
 		{"handed over", (*Notifier).HandedOver, []string{}, []string{"X_MIDAIR_HANDED_OVER=1"}},
+		{"committing", func(n *Notifier) { _ = n.Committing() }, []string{}, []string{"X_MIDAIR_COMMITTING=1"}},
 		{"remove what is not kept", func(n *Notifier) { n.Remove("x") }, []string{}, nil},
 	} {
 		for _, supervised := range []bool{false, true} {

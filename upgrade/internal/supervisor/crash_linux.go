@@ -60,7 +60,7 @@ func (s *supervisor) hear(g *generation, m *sdnotify.Message) {
 	if m.Has(sdnotify.WordOrphan) {
 		s.orphaned(g, m.Value(sdnotify.WordVersion))
 	}
-	if m.Has(sdnotify.WordCommitting) {
+	if m.Has(sdnotify.WordCommitting) { // after READY, of the same generation, in the order of its channel
 		g.committing = true
 	}
 	if m.Has(sdnotify.WordHandedOver) {
@@ -156,6 +156,9 @@ func (s *supervisor) claimed(g *generation, m *sdnotify.Message) {
 			return // it is not the main generation that says so, or of no candidate of its own
 		}
 		g, number = c, c.number
+	}
+	if g == s.main {
+		g.committing = false // it has taken the service back
 	}
 	switch s.judge(g, number) {
 	case unproven:

@@ -47,10 +47,14 @@ func (s *supervisor) orphans() (all []*generation) {
 }
 
 // disown gives the candidates of a main generation that has ended a time: they are to say that they are orphans, unless one may
-// have been committed.
+// have been committed, and those that were taken back are to end.
 func (s *supervisor) disown(main *generation, now time.Time) {
 	for _, g := range s.gens {
-		if g.parent == main && !main.committing && !g.left && !g.orphan && g.goneDue.IsZero() {
+		switch {
+		case g.parent != main || g.isMain || g.orphan || !g.goneDue.IsZero():
+		case g.left:
+			g.goneDue = now.Add(s.opts.AbortGrace + time.Second)
+		case !main.committing:
 			g.goneDue = now.Add(s.opts.Timeout)
 		}
 	}

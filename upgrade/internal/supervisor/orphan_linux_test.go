@@ -113,9 +113,14 @@ func TestDismissedOrphanMeetsTheMainGeneration(t *testing.T) {
 	if left := time.Until(orphan.goneDue); left < s.opts.AbortGrace || s.pause() > left {
 		t.Errorf("it has %v to go, and the supervisor sleeps for %v", left, s.pause())
 	}
+	first := orphan.goneDue
+	s.tick(first)
+	if !orphan.told || !orphan.goneDue.After(first) {
+		t.Error("it is not told to end before it is killed")
+	}
 	s.tick(orphan.goneDue)
 	if g := <-s.deaths; g != orphan {
-		t.Error("it is not killed")
+		t.Error("it does not end")
 	}
 }
 
@@ -220,5 +225,45 @@ func TestCandidateIsAnHeirFromTheCommitOn(t *testing.T) {
 				t.Error("it is not killed")
 			}
 		}
+	}
+}
+
+// A candidate that was taken back, and whose old process has ended, has the time to go that it would have had, and is ended then.
+func TestCandidateThatWasTakenBackHasATimeToGo(t *testing.T) {
+	s := idle(t)
+	s.main, _ = s.generationOf(t, childOf(t))
+	s.serving(t)
+	c, _ := s.generationOf(t, childOf(t))
+	c.parent, c.number, c.left = s.main, 6, true
+	s.main.kill()
+	s.died(<-s.deaths)
+	if left := time.Until(c.goneDue); left < s.opts.AbortGrace {
+		t.Fatalf("it has %v to go", left)
+	}
+	s.restartAt = time.Time{} // nothing is started here
+	s.tick(c.goneDue)
+	if g := <-s.deaths; g != c {
+		t.Error("it is not ended")
+	}
+}
+
+// A main generation that has said that it commits, and then takes the service back, stands behind its candidate no more.
+func TestServiceTakenBackHasNoHeir(t *testing.T) {
+	s := idle(t)
+	m, channel := s.generationOf(t, childOf(t))
+	s.main = m
+	s.serving(t)
+	c, _ := s.generationOf(t, childOf(t))
+	c.parent, c.number = m, 6
+	speak(t, channel, nil, sdnotify.WordCommitting)
+	if s.receive(); !m.committing {
+		t.Fatal("it is not heard that it commits")
+	}
+	speak(t, channel, nil, sdnotify.WordReady)
+	s.receive()
+	m.kill()
+	s.died(<-s.deaths)
+	if len(s.heirs()) != 0 || s.restartAt.IsZero() || c.goneDue.IsZero() {
+		t.Errorf("heirs %v, restart at %v, the candidate has until %v", s.heirs(), s.restartAt, c.goneDue)
 	}
 }

@@ -48,6 +48,12 @@ func (s *supervisor) pause() time.Duration {
 func (s *supervisor) tick(now time.Time) {
 	past := func(t time.Time) bool { return !t.IsZero() && !now.Before(t) }
 	for _, g := range s.gens {
+		if past(g.goneDue) && g.orphan && !g.told { // the process that serves may not have reached it
+			s.log.Warn("upgrade: supervisor: a process that nobody has committed does not go, and is told to end", "pid", g.pid)
+			g.told, g.goneDue = true, now.Add(s.opts.AbortGrace)
+			g.send(unix.SIGTERM)
+			continue
+		}
 		if past(g.goneDue) {
 			s.log.Error("upgrade: supervisor: a process that is not the service does not end, and is killed", "pid", g.pid)
 			g.goneDue = now.Add(time.Second)
@@ -128,6 +134,7 @@ func (s *supervisor) restart() {
 			s.crashed.pid, s.crashed.ended.Sub(s.crashed.since).Round(time.Millisecond), s.crashed.describe()),
 	})
 	if err == nil {
+		s.outage.stuck = time.Time{}
 		return
 	}
 	s.outage.unable(time.Now())

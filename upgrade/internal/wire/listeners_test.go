@@ -42,6 +42,27 @@ func TestFitIsWhatAMessageHolds(t *testing.T) {
 	}
 }
 
+// A message that only names sockets is not limited by how many descriptors one can carry.
+func TestNamesAloneAreNotLimitedByDescriptors(t *testing.T) {
+	names := make([]SocketName, 2*sys.MaxFiles)
+	for i := range names {
+		names[i] = SocketName{"listener", "tcp", ":1"}
+	}
+	if n := FitText(names); n != len(names) {
+		t.Errorf("%d of %d short names fit", n, len(names))
+	}
+	for i := range names {
+		names[i].Addr = strings.Repeat("x", 108)
+	}
+	n := FitText(names)
+	if n == 0 || n == len(names) {
+		t.Errorf("%d of %d long names fit", n, len(names))
+	}
+	if _, err := Encode(KindServing, ServingBody{Listeners: names[:n]}, 0); err != nil {
+		t.Error(err)
+	}
+}
+
 // What is queued before anybody reads is received whole, with all descriptors, and they stay the sender's.
 func TestQueuedMessageWaitsForItsReader(t *testing.T) {
 	seen := wiretest.NewWitness(t)
