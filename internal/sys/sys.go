@@ -64,6 +64,10 @@ func ConnFile(c net.Conn) (*os.File, error) {
 	return os.NewFile(uintptr(fd), "connection"), nil
 }
 
+// FileConn makes a connection of a descriptor of it, which stays the caller's. On Linux the connection has the options that it had;
+// package net would set some again.
+func FileConn(file *os.File) (net.Conn, error) { return fileConn(file) }
+
 // Shutdown ends both directions of a connection, also for other processes that have a descriptor of it.
 func Shutdown(c syscall.Conn) {
 	if raw, err := c.SyscallConn(); err == nil {

@@ -2,6 +2,7 @@ package sys
 
 import (
 	"fmt"
+	"net"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -66,4 +67,31 @@ func readable(fd uintptr) bool {
 
 func mayWrite(dir string) bool {
 	return unix.Faccessat(unix.AT_FDCWD, dir, unix.W_OK|unix.X_OK, unix.AT_EACCESS) == nil
+}
+
+// tcpOptions are those that package net sets when it makes a connection of a descriptor.
+var tcpOptions = [...][2]int{
+	{unix.SOL_SOCKET, unix.SO_KEEPALIVE},
+	{unix.IPPROTO_TCP, unix.TCP_NODELAY},
+	{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE},
+	{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL},
+	{unix.IPPROTO_TCP, unix.TCP_KEEPCNT},
+}
+
+func fileConn(file *os.File) (net.Conn, error) {
+	var had [len(tcpOptions)]int
+	var err error
+	for i, o := range tcpOptions {
+		if had[i], err = unix.GetsockoptInt(int(FD(file)), o[0], o[1]); err != nil {
+			break // it is not TCP
+		}
+	}
+	c, netErr := net.FileConn(file)
+	if netErr != nil || err != nil {
+		return c, netErr
+	}
+	for i, o := range tcpOptions {
+		_ = unix.SetsockoptInt(int(FD(file)), o[0], o[1], had[i]) // it was accepted once
+	}
+	return c, nil
 }

@@ -4,6 +4,7 @@ package sys
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"syscall"
 
@@ -54,3 +55,5 @@ func readable(uintptr) bool { return true }
 
 // mayWrite cannot be asked for the effective rights: a caller tries it.
 func mayWrite(string) bool { return false }
+
+func fileConn(file *os.File) (net.Conn, error) { return net.FileConn(file) }

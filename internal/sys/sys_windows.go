@@ -2,6 +2,7 @@ package sys
 
 import (
 	"errors"
+	"net"
 	"os"
 	"syscall"
 	"time"
@@ -41,3 +42,5 @@ var started = time.Now()
 func uptime() time.Duration { return time.Since(started) }
 
 func explain(err error) error { return err }
+
+func fileConn(file *os.File) (net.Conn, error) { return net.FileConn(file) }
