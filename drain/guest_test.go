@@ -1,9 +1,13 @@
 package drain_test
 
 import (
+	"context"
+	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -12,27 +16,41 @@ import (
 
 // guest is a connection that came from another process, between two requests.
 type guest struct {
-	*net.TCPConn
-	of *guests
+	net.Conn // without those methods that go past the guest
+	of       *guests
+	ahead    *[]byte
 }
 
 func (g guest) SetIdle()    { g.of.parked.Add(1) }
 func (guest) WasIdle() bool { return true }
 func (g guest) Kept() bool  { return !g.of.given }
+func (g guest) Own()        { g.of.owned.Add(1) }
+
+func (g guest) Ahead(p []byte) int {
+	n := copy(p, *g.ahead)
+	*g.ahead = (*g.ahead)[n:]
+	return n
+}
+
+func (g guest) NetConn() net.Conn                     { return g.Conn }
+func (g guest) SyscallConn() (syscall.RawConn, error) { return g.Conn.(syscall.Conn).SyscallConn() }
 
 // guests is a listener of nothing else.
 type guests struct {
 	net.Listener
-	given  bool // for good: the other process keeps nothing of them
+	given  bool   // for good: the other process keeps nothing of them
+	ahead  string // what comes with them
 	parked atomic.Int64
+	owned  atomic.Int64
 }
 
-func (l *guests) Accept() (net.Conn, error) {
+func (l *guests) AcceptMoved() (net.Conn, error) {
 	nc, err := l.Listener.Accept()
 	if err != nil {
 		return nil, err
 	}
-	return guest{nc.(*net.TCPConn), l}, nil
+	ahead := []byte(l.ahead)
+	return guest{nc, l, &ahead}, nil
 }
 
 // short is a time limit that the tests outwait, long one that they do not.
@@ -158,4 +176,59 @@ func TestGuestsRequestHasItsLimits(t *testing.T) {
 			s.clean()
 		})
 	}
+}
+
+// What is done past a guest, which could not say that it is in use, makes it this process's alone first. What came with the guest is
+// read before.
+func TestNothingIsDonePastAGuest(t *testing.T) {
+	read := func(do func(b []byte) (int, error)) error {
+		b := make([]byte, 10)
+		n, err := do(b)
+		if err == nil && string(b[:n]) != "came" {
+			err = fmt.Errorf("%q is read", b[:n])
+		}
+		return err
+	}
+	for name, c := range map[string]struct {
+		network string
+		do      func(nc net.Conn) error
+	}{
+		"File": {"tcp", func(nc net.Conn) error {
+			f, err := nc.(interface{ File() (*os.File, error) }).File()
+			f.Close()
+			return err
+		}},
+		"SetLinger":   {"tcp", func(nc net.Conn) error { return nc.(interface{ SetLinger(int) error }).SetLinger(5) }},
+		"SyscallConn": {"unix", func(nc net.Conn) error { _, err := nc.(syscall.Conn).SyscallConn(); return err }},
+		"ReadFrom": {"unix", func(nc net.Conn) error {
+			return read(func(b []byte) (n int, err error) { n, _, err = nc.(net.PacketConn).ReadFrom(b); return n, err })
+		}},
+		"ReadMsgUnix": {"unix", func(nc net.Conn) error {
+			return read(func(b []byte) (n int, err error) { n, _, _, _, err = nc.(message).ReadMsgUnix(b, nil); return n, err })
+		}},
+		"WriteMsgUnix": {"unix", func(nc net.Conn) error { _, _, err := nc.(message).WriteMsgUnix([]byte("x"), nil, nil); return err }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := prepare(t, &http.Server{}, drain.Options{})
+			ln := listenOn(t, c.network)
+			l := &guests{Listener: ln, ahead: "came"}
+			done := make(chan error, 1)
+			s.run(func(ctx context.Context) error {
+				return s.ServeTCP(ctx, l, func(_ context.Context, nc net.Conn) { done <- c.do(nc) })
+			})
+			client := dialTo(t, ln.Addr())
+			if err := <-done; err != nil || l.owned.Load() == 0 {
+				t.Errorf("%v, made this process's own %d times", err, l.owned.Load())
+			}
+			client.Close()
+			s.stop()
+			s.clean()
+		})
+	}
+}
+
+// message is what a unix connection has for descriptors.
+type message interface {
+	ReadMsgUnix(b, oob []byte) (n, oobn, flags int, addr *net.UnixAddr, err error)
+	WriteMsgUnix(b, oob []byte, addr *net.UnixAddr) (n, oobn int, err error)
 }

@@ -153,6 +153,9 @@ func given(nc net.Conn, c *conn) net.Conn {
 	if _, ok := nc.(*tls.Conn); ok || c == nil {
 		return nc
 	}
+	if c.guest != nil {
+		return c.guest.NetConn()
+	}
 	return c.Conn
 }
 

@@ -1,6 +1,7 @@
 package drain
 
 import (
+	"net"
 	"net/http"
 	"time"
 
@@ -16,11 +17,22 @@ import (
 var readsAsKnown = nethttpcheck.ReadsAsKnown
 
 // A guest is a connection that came from another process, which can take it back while nothing was read of a request.
-// Package upgrade has such connections.
+// Package upgrade has such connections. Accept of its listeners hides them, for programs that want those of package net.
 type guest interface {
-	SetIdle()      // the server waits for a request, and has read nothing of it
-	WasIdle() bool // it came between two requests
-	Kept() bool    // the other process has a descriptor of it
+	SetIdle()           // the server waits for a request, and has read nothing of it
+	WasIdle() bool      // it came between two requests
+	Kept() bool         // the other process has a descriptor of it
+	Own()               // the other process is to close its descriptor: something is done that would not be the same with two
+	Ahead(p []byte) int // reads what came with the connection, before what the client has sent
+	NetConn() net.Conn  // the connection of package net below
+}
+
+// acceptOf returns the method of a listener that returns guests, if it has one, or Accept.
+func acceptOf(ln net.Listener) func() (net.Conn, error) {
+	if l, ok := ln.(interface{ AcceptMoved() (net.Conn, error) }); ok {
+		return l.AcceptMoved
+	}
+	return ln.Accept
 }
 
 // propose makes every idle connection ask Move once, and every other one when it is idle.

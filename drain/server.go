@@ -166,7 +166,7 @@ func (s *Server) enter(ln net.Listener, proto string, loop func(net.Listener) er
 	if proto == "" {
 		s.install.Do(func() { s.hook(loop) })
 	}
-	l := &listener{Listener: ln, srv: s, proto: proto}
+	l := &listener{Listener: ln, accept: acceptOf(ln), srv: s, proto: proto}
 	s.listeners[l] = struct{}{}
 	return l, nil
 }

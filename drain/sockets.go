@@ -58,10 +58,8 @@ func (c *conn) self() *conn { return c }
 // inside of it.
 func newConn(nc net.Conn) inLedger {
 	below := nc
-	if _, ok := nc.(guest); ok {
-		if w, ok := nc.(interface{ NetConn() net.Conn }); ok {
-			below = w.NetConn()
-		}
+	if g, ok := nc.(guest); ok {
+		below = g.NetConn()
 	}
 	switch b := below.(type) {
 	case netconn.TCP:
@@ -119,6 +117,7 @@ func (c *conn) closeRead(h netconn.Halves) error {
 
 // SetLinger sets what a Close does to bytes that are not sent. With zero it resets the connection, in a drain as well.
 func (c *tcpConn) SetLinger(sec int) error {
+	c.own()
 	err := c.TCPOptions.SetLinger(sec)
 	if err == nil {
 		c.mark(aborts, sec == 0)
@@ -133,6 +132,7 @@ func (c *tcpConn) File() (*os.File, error) { return c.share(c.control) }
 func (c *unixConn) File() (*os.File, error) { return c.share(c.control) }
 
 func (c *conn) share(d netconn.Descriptor) (*os.File, error) {
+	c.own()
 	f, err := d.File()
 	if err == nil {
 		c.mark(shared, true)
@@ -142,23 +142,43 @@ func (c *conn) share(d netconn.Descriptor) (*os.File, error) {
 
 // ReadFrom reads a message and the address of its sender.
 func (c *unixConn) ReadFrom(b []byte) (n int, addr net.Addr, err error) {
-	n, err = c.receive(len(b), func() (n int, err error) { n, addr, err = c.messages.ReadFrom(b); return n, err })
+	n, err = c.message(b, func() (n int, err error) { n, addr, err = c.messages.ReadFrom(b); return n, err })
 	return n, addr, err
 }
 
 // ReadFromUnix reads a message and the address of its sender.
 func (c *unixConn) ReadFromUnix(b []byte) (n int, addr *net.UnixAddr, err error) {
-	n, err = c.receive(len(b), func() (n int, err error) { n, addr, err = c.messages.ReadFromUnix(b); return n, err })
+	n, err = c.message(b, func() (n int, err error) { n, addr, err = c.messages.ReadFromUnix(b); return n, err })
 	return n, addr, err
 }
 
 // ReadMsgUnix reads with what comes beside the bytes, such as credentials.
 func (c *unixConn) ReadMsgUnix(b, oob []byte) (n, oobn, flags int, addr *net.UnixAddr, err error) {
-	n, err = c.receive(len(b), func() (n int, err error) {
+	n, err = c.message(b, func() (n int, err error) {
 		n, oobn, flags, addr, err = c.messages.ReadMsgUnix(b, oob)
 		return n, err
 	})
 	return n, oobn, flags, addr, err
+}
+
+// message is receive for what is read with an address or with descriptors. What came with a guest is read first.
+func (c *unixConn) message(b []byte, read func() (int, error)) (int, error) {
+	c.own()
+	return c.receive(len(b), func() (int, error) {
+		if c.guest != nil {
+			if n := c.guest.Ahead(b); n > 0 {
+				return n, nil
+			}
+		}
+		return read()
+	})
+}
+
+// own makes a guest this process's alone, before something is done past the methods that tell the other process of it.
+func (c *conn) own() {
+	if c.guest != nil {
+		c.guest.Own()
+	}
 }
 
 // receive is Read with another function than that of the connection.
@@ -180,6 +200,7 @@ func (c *conn) receive(size int, read func() (int, error)) (int, error) {
 
 // WriteTo writes a message to an address.
 func (c *unixConn) WriteTo(b []byte, addr net.Addr) (int, error) {
+	c.own()
 	n, err := c.messages.WriteTo(b, addr)
 	c.wrote(int64(n))
 	return n, err
@@ -187,6 +208,7 @@ func (c *unixConn) WriteTo(b []byte, addr net.Addr) (int, error) {
 
 // WriteToUnix writes a message to an address.
 func (c *unixConn) WriteToUnix(b []byte, addr *net.UnixAddr) (int, error) {
+	c.own()
 	n, err := c.messages.WriteToUnix(b, addr)
 	c.wrote(int64(n))
 	return n, err
@@ -194,6 +216,7 @@ func (c *unixConn) WriteToUnix(b []byte, addr *net.UnixAddr) (int, error) {
 
 // WriteMsgUnix writes with what goes beside the bytes, such as descriptors.
 func (c *unixConn) WriteMsgUnix(b, oob []byte, addr *net.UnixAddr) (n, oobn int, err error) {
+	c.own()
 	n, oobn, err = c.messages.WriteMsgUnix(b, oob, addr)
 	c.wrote(int64(n))
 	return n, oobn, err
@@ -212,6 +235,7 @@ func (c *conn) SyscallConn() (syscall.RawConn, error) {
 	if !ok || c.gone.Load() {
 		return nil, errors.ErrUnsupported
 	}
+	c.own()
 	raw, err := sc.SyscallConn()
 	if err != nil {
 		return nil, err

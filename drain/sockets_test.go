@@ -121,16 +121,25 @@ func TestProgramsGetEveryMethodOfNet(t *testing.T) {
 	}
 	for network, of := range networks {
 		for name, way := range ways {
-			t.Run(network+" "+name, func(t *testing.T) {
-				s, ln, given := prepare(t, &http.Server{Handler: echo}, drain.Options{}), listenOn(t, network), make(chan net.Conn, 1)
-				way.run(s, ln, given)
-				c := dialTo(t, ln.Addr())
-				io.WriteString(c, way.ask) // some have closed it
-				hasAll(t, <-given, of)
-				c.Close()
-				s.stop()
-				s.clean()
-			})
+			for _, moved := range []bool{false, true} { // from another process
+				t.Run(fmt.Sprintf("%s %s moved=%v", network, name, moved), func(t *testing.T) {
+					s, ln, given := prepare(t, &http.Server{Handler: echo}, drain.Options{}), listenOn(t, network), make(chan net.Conn, 1)
+					addr := ln.Addr()
+					if moved {
+						ln = &guests{Listener: ln}
+					}
+					way.run(s, ln, given)
+					c := dialTo(t, addr)
+					io.WriteString(c, way.ask) // some have closed it
+					nc := <-given
+					if hasAll(t, nc, of); strings.HasPrefix(name, "Conn") && reflect.TypeOf(nc) != of {
+						t.Errorf("a %T", nc)
+					}
+					c.Close()
+					s.stop()
+					s.clean()
+				})
+			}
 		}
 	}
 }
