@@ -30,12 +30,12 @@ type attempt struct {
 	child     *child
 	cand      Candidate
 	phase     Phase
-	plain     bool // the child knows tableflip only
-	speaks    bool // it speaks to the service manager itself
-	exclusive bool // the candidate may not accept before the commit
-	open      bool // it has been told to accept
-	released  bool // this process has given up its resources
-	heir      wire.ServingBody
+	plain     bool          // the child knows tableflip only
+	speaks    bool          // it speaks to the service manager itself
+	exclusive bool          // the candidate may not accept before the commit
+	open      bool          // it has been told to accept
+	released  bool          // this process has given up its resources
+	takes     handoff.Takes // which connections the candidate can be passed
 	crash     *os.File
 	due       time.Time // when the candidate must be prepared
 

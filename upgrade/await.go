@@ -171,6 +171,8 @@ func (a *attempt) hear(f wire.Frame) error {
 		return a.failed(f)
 	case wire.KindListeners:
 		return a.more(f)
+	case wire.KindTakes:
+		return a.takes.Hear(f)
 	case wire.KindDialed:
 		a.cand.dialed(f)
 	case wire.KindMessage:

@@ -106,9 +106,7 @@ func (a *attempt) confirmed() error {
 	if errors.Is(err, errLimit) {
 		return fmt.Errorf("it did not confirm the commit within %v", a.u.opts.Timeout)
 	}
-	if err == nil && f.Decode(&a.heir) != nil {
-		a.heir = wire.ServingBody{} // it serves all the same
-	}
+	f.Close()
 	return err
 }
 

@@ -23,7 +23,7 @@ func talk(f *testing.F) (all []byte) {
 		body any
 	}{
 		{wire.KindConn, wire.ConnBody{Network: "tcp", Addr: ":1", Ahead: []byte("so far")}}, {wire.KindHurry, nil},
-		{wire.KindElder, wire.ElderBody{Generation: 1, PID: 7, Version: "v1"}}, {wire.KindServing, wire.ServingBody{}},
+		{wire.KindElder, wire.ElderBody{Generation: 1, PID: 7, Version: "v1"}}, {wire.KindTakes, wire.TakesBody{Plain: []int{0}}}, {wire.KindServing, nil},
 	} {
 		b, err := wire.Encode(m.kind, m.body, 1)
 		if err != nil {

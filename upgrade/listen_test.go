@@ -76,13 +76,59 @@ func TestPinnedListenerStaysUntilTheCommit(t *testing.T) {
 	stopListens(t, p, dir)
 }
 
-func startListens(t *testing.T) (*testutil.Proc, string) {
+// A program that accepts by itself gets connections of package net from the old process too, and its Close is the end for the client,
+// while the old process lives.
+func TestPassedConnectionsAreNets(t *testing.T) {
+	t.Parallel()
+	p, dir := startListens(t, "half")
+	want := addrsOf(t, dir, 1)
+	signalListens(t, dir, syscall.SIGHUP)
+	for name, network := range map[string]string{"first": "tcp", "six": "tcp", "path": "unix", "abstract": "unix"} {
+		seen := map[string]int{}
+		testutil.Until(t, 20*time.Second, "the candidate answers on "+name, func() bool {
+			seen[wholeAnswerOf(t, network, want[name])]++
+			return seen[name+" 2\n"] >= 20
+		})
+		if seen[name+" 1\n"] == 0 || len(seen) != 2 {
+			t.Errorf("%s: %v", name, seen)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "go"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	testutil.Until(t, 20*time.Second, "the new process serves alone", func() bool { return len(p.Family()) == 1 && exists(filepath.Join(dir, "addrs2")) })
+	stopListens(t, p, dir)
+}
+
+// wholeAnswerOf reads until the end of a connection.
+func wholeAnswerOf(t *testing.T, network, addr string) string {
+	t.Helper()
+	c, err := net.Dial(network, addr)
+	if err != nil {
+		return err.Error()
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(5 * time.Second))
+	b, err := io.ReadAll(c)
+	if err != nil {
+		return err.Error()
+	}
+	return string(b)
+}
+
+// startListens starts the program with files in its directory.
+func startListens(t *testing.T, files ...string) (*testutil.Proc, string) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "lis")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
+	for _, name := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	p := testutil.Start(t, "listens", testutil.Cfg{Env: []string{plan.DirEnv + "=" + dir}})
 	testutil.Until(t, 20*time.Second, "the program serves", func() bool { return exists(filepath.Join(dir, "pid")) })
 	return p, dir

@@ -2,11 +2,9 @@ package upgrade
 
 import (
 	"net"
-	"slices"
 	"time"
 
 	"github.com/midair-go/midair/upgrade/internal/handoff"
-	"github.com/midair-go/midair/upgrade/internal/listener"
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
@@ -47,7 +45,7 @@ func (u *Upgrader) MoveWith(c net.Conn, ahead []byte) bool {
 	if c = handoff.Lowest(c); m == nil || c == nil {
 		return false
 	}
-	if _, unread := handoff.Carried(c); len(unread) > 0 { // what it brought itself and nobody has read
+	if unread := handoff.Unread(c); len(unread) > 0 { // what it brought itself and nobody has read
 		ahead = append(ahead[:len(ahead):len(ahead)], unread...)
 	}
 	from, ok := u.listeners.Of(c)
@@ -57,8 +55,7 @@ func (u *Upgrader) MoveWith(c net.Conn, ahead []byte) bool {
 // Carries reports whether what is read first from c was given to MoveWith by another generation, and comes from no client.
 // Wrappers with a method NetConn are looked through, so the connection of Hijack and that of http.Server.ConnContext will do.
 func (u *Upgrader) Carries(c net.Conn) bool {
-	given, _ := handoff.Carried(handoff.Lowest(c))
-	return len(given) > 0
+	return handoff.Carries(c)
 }
 
 // Offers returns a channel on which something comes when the server should offer every idle connection to Move once: the
@@ -82,18 +79,6 @@ func (u *Upgrader) offer() {
 	}
 }
 
-// moveTo makes Move pass every idle connection to a process that has taken over, if that one has its listener.
-func (u *Upgrader) moveTo(l *wire.Link, has []wire.SocketName) {
-	u.setMover(func(ref listener.Origin, c net.Conn, ahead []byte) bool {
-		about := wire.ConnBody{Network: ref.Network, Addr: ref.Addr, Ahead: ahead}
-		if !slices.Contains(has, wire.SocketName{Kind: "listener", Network: ref.Network, Addr: ref.Addr}) || !handoff.SendIdle(l, about, c) {
-			return false
-		}
-		handoff.Bare(c).Close() // this descriptor: a Close of c might end the connection
-		return true
-	})
-}
-
 // awaitMoves returns when everybody who moves has seen what the mover is now.
 func (u *Upgrader) awaitMoves() {
 	u.moving.Lock()
@@ -102,7 +87,7 @@ func (u *Upgrader) awaitMoves() {
 
 // sendBack makes Move send back what the old process is to have: all of it at weight 0.
 func (r *runner) sendBack(from, to float64) {
-	r.u.setMover(handoff.NewReturner(r.u.parent, r.u.opts.choice(), from, to).Move)
+	r.u.setMover(handoff.NewReturner(r.u.parent, r.oldTakes, r.u.opts.choice(), from, to).Move)
 }
 
 // moved takes a connection that another generation has passed to this one.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/midair-go/midair/internal/process"
+	"github.com/midair-go/midair/upgrade/internal/handoff"
 )
 
 // A generation as the one that is to be replaced: what callers and signals ask for, and how attempts end.
@@ -229,7 +230,7 @@ func (r *runner) handedOver(a *attempt) {
 	if !a.plain {
 		r.listens = true
 		r.u.elders.quit()
-		r.u.moveTo(a.child.link, a.heir.Listeners)
+		r.u.setMover(handoff.Successor(a.child.link, a.takes))
 	}
 	if r.role == roleMain {
 		r.leave("draining", &ending{reason: "handed over", handover: true})

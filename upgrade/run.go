@@ -68,8 +68,9 @@ type runner struct {
 	heir      <-chan wire.Frame // what it says, or whoever it has passed its socket on to
 	listens   bool              // it hears what older generations say
 
-	sharing *handoff.Sharing // with the old process, while this one is tried with a weight
-	pulse   *time.Ticker     // when to say that this process lives
+	oldTakes handoff.Takes    // which connections the old process can be given back
+	sharing  *handoff.Sharing // with the old process, while this one is tried with a weight
+	pulse    *time.Ticker     // when to say that this process lives
 
 	acquired chan error // what becomes of the resources of a process that is alone; nil when that has been seen
 	giveUp   func()     // stops acquiring

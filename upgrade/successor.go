@@ -8,6 +8,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	"github.com/midair-go/midair/upgrade/internal/handoff"
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
@@ -109,6 +110,7 @@ func (r *runner) isPrepared(err error) {
 		return
 	}
 	atStep("new.prepare")
+	_ = handoff.SendTakes(r.u.parent, r.u.listeners) // as with the next message, the end of the socket tells
 	if r.u.parent.Send(wire.KindPrepared, wire.PreparedBody{Exclusive: r.u.resources.serving()}) == nil {
 		atStep("new.prepared")
 	}
@@ -228,6 +230,8 @@ func (r *runner) heard(f wire.Frame, ok bool) {
 		if err := r.shares(f); err != nil {
 			r.fail(PhaseBake, err)
 		}
+	case f.Kind == wire.KindTakes:
+		r.inherit(r.oldTakes.Hear(f))
 	case f.Kind == wire.KindWeight:
 		r.weighed(f)
 	case f.Kind == wire.KindShut:
@@ -322,9 +326,8 @@ func (r *runner) commit(f wire.Frame) {
 	r.becomeMain()
 	// Until it is told that this one serves, the old process serves what comes back.
 	r.u.awaitMoves()
-	names := r.u.listeners.Names()
-	names = names[:wire.FitText(names)]                                       // idle connections of the others do not come
-	_ = r.u.parent.Send(wire.KindServing, wire.ServingBody{Listeners: names}) // a dead old process needs no answer
+	_ = handoff.SendTakes(r.u.parent, r.u.listeners) // a dead old process needs no answer
+	_ = r.u.parent.Send(wire.KindServing, nil)
 	r.hurryElders()
 	drop()
 	atStep("new.serving")

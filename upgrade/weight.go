@@ -83,11 +83,15 @@ func (a *attempt) share() error {
 	if err != nil {
 		return fmt.Errorf("upgrade: %w", err)
 	}
-	if err := a.child.link.Send(wire.KindShare, nil, s.File); err != nil {
+	err = handoff.SendTakes(a.child.link, a.u.listeners)
+	if err == nil {
+		err = a.child.link.Send(wire.KindShare, nil, s.File)
+	}
+	if err != nil {
 		s.Close()
 		return fmt.Errorf("upgrade: control socket: %w", err)
 	}
-	d := handoff.NewDispatcher(a.u.listeners, a.child.link, a.u.opts.choice(), s)
+	d := handoff.NewDispatcher(a.u.listeners, a.child.link, a.u.opts.choice(), a.takes, s)
 	a.open = true // it may have requests to finish
 	a.dispatcher.Store(d)
 	a.u.listeners.SetDispatch(d.Dispatch)

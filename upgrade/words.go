@@ -35,6 +35,7 @@ var words = map[wire.Kind][len(columns)]rule{
 	//                  start  check   smoke      bake        soak        commit       taken back
 	wire.KindListeners: {often, never, never, never, never, never, often},
 	wire.KindHello:     {once, never, never, never, never, never, once},
+	wire.KindTakes:     {never, often, never, never, never, afterCommit, often},
 	wire.KindPrepared:  {never, once, never, never, never, never, once},
 	wire.KindDialed:    {never, never, afterDial, afterDial, afterDial, afterDial, afterDial},
 	wire.KindMessage:   {never, often, often, often, often, often, often},

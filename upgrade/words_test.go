@@ -18,6 +18,7 @@ import (
 // message only, "n" any number, "-" none, and d, s, c any number once the old process has sent dial, share or commit.
 var order = map[wire.Kind]string{
 	wire.KindListeners: "n-----n",
+	wire.KindTakes:     "-n---cn",
 	wire.KindHello:     "1-----1",
 	wire.KindWelcome:   "-------",
 	wire.KindPrepared:  "-1----1",
@@ -95,7 +96,7 @@ func TestEveryWordHasItsPhases(t *testing.T) {
 // other is ignored, in every phase.
 func TestUnknownWordsAreIgnored(t *testing.T) {
 	for _, phase := range columns {
-		for _, k := range []wire.Kind{0, 23, 63, 64, 77, 128, 255} {
+		for _, k := range []wire.Kind{0, 40, 63, 64, 77, 128, 255} {
 			for _, plain := range []bool{false, true} {
 				a := attemptWith(t)
 				a.plain = plain

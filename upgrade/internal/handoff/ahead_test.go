@@ -135,8 +135,8 @@ func TestBytesAheadComeFirstAndOnce(t *testing.T) {
 			if err != nil || string(got) != ahead+rest {
 				t.Errorf("%s, %s: %q, %v, want %q", network, c.name, got, err, ahead+rest)
 			}
-			if given, left := Carried(conn); string(given) != ahead || len(left) > 0 {
-				t.Errorf("%s, %s: given %q, left %q", network, c.name, given, left)
+			if left := Unread(conn); !Carries(conn) || len(left) > 0 {
+				t.Errorf("%s, %s: carries %v, left %q", network, c.name, Carries(conn), left)
 			}
 		}
 	}
@@ -246,13 +246,15 @@ type hidden struct{ net.Conn }
 func TestLowestLooksThroughWrappers(t *testing.T) {
 	_, tcp := pairOf(t, "tcp")
 	_, local := pairOf(t, "unix")
-	m := &Conn{Conn: tcp, about: wire.ConnBody{Unit: "192.0.2.1", Weight: 0.25}}
+	_, other := pairOf(t, "tcp")
+	m := &Conn{Conn: other}
+	remember(other, wire.ConnBody{Unit: "192.0.2.1", Weight: 0.25})
 	for _, c := range []struct {
 		name     string
 		in, want net.Conn
 		assigned bool
 	}{
-		{"tcp", tcp, tcp, false}, {"unix", local, local, false}, {"moved", m, m, true},
+		{"tcp", tcp, tcp, false}, {"unix", local, local, false}, {"moved", m, m, true}, {"as net has it", other, other, true},
 		{"wrapped", wrapped{tcp}, tcp, false}, {"wrapped twice", wrapped{wrapped{m}}, m, true},
 		{"tls", tls.Server(tcp, nil), nil, false}, {"wrapped tls", wrapped{tls.Server(m, nil)}, nil, true},
 		{"hidden", hidden{tcp}, nil, false}, {"nothing", wrapped{}, nil, false},
@@ -264,10 +266,10 @@ func TestLowestLooksThroughWrappers(t *testing.T) {
 			t.Errorf("%s: assigned %q, %v, %v", c.name, unit, weight, ok)
 		}
 	}
-	if Bare(m) != tcp || Bare(tcp) != tcp {
+	if Bare(m) != other || Bare(tcp) != tcp {
 		t.Error("Bare does not find the connection of package net")
 	}
-	if given, ahead := Carried(tcp); given != nil || ahead != nil {
-		t.Errorf("a connection of this process brings %q, %q", given, ahead)
+	if Carries(tcp) || Unread(tcp) != nil {
+		t.Error("a connection of this process brings something")
 	}
 }

@@ -38,6 +38,7 @@ const (
 	slotClosed         // the candidate has closed it
 	slotBack           // the candidate sends it back
 	slotRefused        // the candidate could not take it, or has put it back without a word
+	slotOwned          // it is the candidate's alone, which would not say that it is closed
 )
 
 // idler is the seam to package drain, which looks for these methods in a connection (its interface guest) and imports
@@ -49,6 +50,12 @@ type idler interface {
 	WasIdle() bool
 	// Kept reports whether the process that passed the connection on has a descriptor of it too.
 	Kept() bool
+	// Own makes the other process close its descriptor soon: what a Close does here is what it does alone.
+	Own()
+	// Ahead is Read of what is to be read first, and 0 when there is nothing of that left.
+	Ahead(p []byte) int
+	// NetConn returns the connection of package net below.
+	NetConn() net.Conn
 }
 
 // Conn is a connection that another generation has accepted.
@@ -122,10 +129,11 @@ func GiveMoved(set *listener.Set, about wire.ConnBody, file *os.File, sh *Sharin
 
 // NewConn makes a connection of a descriptor of it. The file stays the caller's.
 func NewConn(file *os.File, about wire.ConnBody, s *Sharing) (net.Conn, error) {
-	c, err := net.FileConn(file)
+	c, err := sys.FileConn(file)
 	if err != nil {
 		return nil, err
 	}
+	remember(c, about)
 	raw, ok := c.(syscall.Conn)
 	if !ok {
 		c.Close()
@@ -144,9 +152,7 @@ func (c *Conn) Kept() bool { return c.slot != nil && !c.left.Load() && !c.sharin
 
 // Read marks the connection as read from before it is.
 func (c *Conn) Read(p []byte) (int, error) {
-	if len(c.ahead) > 0 {
-		n := copy(p, c.ahead)
-		c.ahead = c.ahead[n:]
+	if n := c.Ahead(p); n > 0 || len(c.ahead) > 0 {
 		return n, nil
 	}
 	if c.watched.Load() {
@@ -155,6 +161,13 @@ func (c *Conn) Read(p []byte) (int, error) {
 		}
 	}
 	return c.Conn.Read(p)
+}
+
+// Ahead reads what is to be read first.
+func (c *Conn) Ahead(p []byte) int {
+	n := copy(p, c.ahead)
+	c.ahead = c.ahead[n:]
+	return n
 }
 
 // await waits until something can be read, and marks the connection.
@@ -219,6 +232,22 @@ func (c *Conn) Abandon() {
 	c.Conn.Close()
 }
 
+// Own makes the connection this process's alone.
+func (c *Conn) Own() {
+	if c.leave() {
+		c.slot.Store(slotOwned)
+	}
+}
+
+// Plain returns the connection below, which is this process's alone then; nil if something is to be read first.
+func (c *Conn) Plain() net.Conn {
+	if len(c.ahead) > 0 {
+		return nil
+	}
+	c.Own()
+	return c.Conn
+}
+
 // leave gives the slot up, and reports whether it was this connection's until now: when the old process has read the last
 // word of a connection, it uses the slot for another one.
 func (c *Conn) leave() bool { return c.Kept() && !c.left.Swap(true) }
@@ -267,30 +296,6 @@ func (c *Conn) WriteTo(w io.Writer) (n int64, err error) {
 		rest, err = io.Copy(w, struct{ io.Reader }{c.Conn})
 	}
 	return n + rest, err
-}
-
-// Assigned is what the process that has accepted a connection said of it. See Assigned of package upgrade.
-func Assigned(c net.Conn) (unit string, weight float64, ok bool) {
-	for {
-		if m, is := c.(*Conn); is {
-			return m.about.Unit, m.about.Weight, m.about.Unit != ""
-		}
-		w, is := c.(interface{ NetConn() net.Conn })
-		if !is {
-			return "", 0, false
-		}
-		c = w.NetConn()
-	}
-}
-
-// Carried is what another generation gave with a connection, to be read first; ahead is what is left of it. Both are
-// empty for a connection that this process has accepted.
-func Carried(c net.Conn) (given, ahead []byte) {
-	m, ok := c.(*Conn)
-	if !ok {
-		return nil, nil
-	}
-	return m.about.Ahead, m.ahead
 }
 
 // Bare looks through the wrapper of this package.

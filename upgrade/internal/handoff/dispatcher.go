@@ -28,6 +28,7 @@ type Dispatcher struct {
 	set    *listener.Set
 	link   *wire.Link
 	choose Choice // nil: counted
+	takes  Takes
 	slots  *Slots
 
 	mu     sync.Mutex
@@ -49,9 +50,10 @@ type passedConn struct {
 	about wire.ConnBody
 }
 
-// NewDispatcher gives connections of a set of listeners to the process at the other end of the link. It owns the slots.
-func NewDispatcher(set *listener.Set, l *wire.Link, choose Choice, s *Slots) *Dispatcher {
-	return &Dispatcher{set: set, link: l, choose: choose, slots: s, passed: map[int]passedConn{}}
+// NewDispatcher gives connections of a set of listeners to the process at the other end of the link, as far as that one takes them.
+// It owns the slots.
+func NewDispatcher(set *listener.Set, l *wire.Link, choose Choice, t Takes, s *Slots) *Dispatcher {
+	return &Dispatcher{set: set, link: l, choose: choose, takes: t, slots: s, passed: map[int]passedConn{}}
 }
 
 // pass hands a connection to the candidate. The caller's own descriptor is closed if it could.
@@ -92,7 +94,8 @@ func (d *Dispatcher) freeSlot(slot int) {
 func (d *Dispatcher) Dispatch(ref *listener.Socket, c net.Conn) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.over || d.weight <= 0 {
+	about := wire.ConnBody{Network: ref.Network, Addr: ref.Addr}
+	if d.over || d.weight <= 0 || !d.takes.allow(about) {
 		return false
 	}
 	if d.choose != nil {
@@ -102,7 +105,7 @@ func (d *Dispatcher) Dispatch(ref *listener.Socket, c net.Conn) bool {
 	} else if d.debt += d.weight; d.debt < 1 {
 		return false
 	}
-	if !d.pass(c, wire.ConnBody{Network: ref.Network, Addr: ref.Addr}) {
+	if !d.pass(c, about) {
 		return false // it is owed one more, if they are counted
 	}
 	if d.choose == nil {
@@ -116,7 +119,8 @@ func (d *Dispatcher) Dispatch(ref *listener.Socket, c net.Conn) bool {
 func (d *Dispatcher) Move(ref listener.Origin, c net.Conn, ahead []byte) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.over || d.part <= 0 || ref.Pinned {
+	about := wire.ConnBody{Network: ref.Network, Addr: ref.Addr, Idle: len(ahead) == 0, Ahead: ahead}
+	if d.over || d.part <= 0 || ref.Pinned || !d.takes.allow(about) {
 		return false
 	}
 	if d.choose != nil {
@@ -126,7 +130,7 @@ func (d *Dispatcher) Move(ref listener.Origin, c net.Conn, ahead []byte) bool {
 	} else if d.owed += d.part; d.owed < 1-1e-9 {
 		return false
 	}
-	if !d.pass(c, wire.ConnBody{Network: ref.Network, Addr: ref.Addr, Idle: len(ahead) == 0, Ahead: ahead}) {
+	if !d.pass(c, about) {
 		return false
 	}
 	d.owed = max(0, d.owed-1)
@@ -158,7 +162,7 @@ func (d *Dispatcher) SetWeight(w float64) (from float64) {
 	return from
 }
 
-// Sweep closes what the candidate has closed, and takes back what it could not take.
+// Sweep closes what the candidate has closed or owns, and takes back what it could not take.
 func (d *Dispatcher) Sweep() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -168,7 +172,7 @@ func (d *Dispatcher) Sweep() {
 			if d.takeBack(p) == nil {
 				d.drop(slot, p)
 			} // otherwise in the next sweep: there may be room for another descriptor then
-		case slotClosed:
+		case slotClosed, slotOwned:
 			d.drop(slot, p)
 		}
 	}

@@ -210,8 +210,8 @@ func TestIdleConnectionMovesWithItsBytes(t *testing.T) {
 			t.Fatal("it does not move")
 		}
 		c := e.take()
-		if given, left := Carried(c); string(given) != ahead || string(left) != ahead || c.WasIdle() != (ahead == "") {
-			t.Errorf("given %q, left %q, idle %v; want %q", given, left, c.WasIdle(), ahead)
+		if left := Unread(c); string(left) != ahead || Carries(c) != (ahead != "") || c.WasIdle() != (ahead == "") {
+			t.Errorf("left %q, carries %v, idle %v; want %q", left, Carries(c), c.WasIdle(), ahead)
 		}
 		b := make([]byte, len(ahead)+9)
 		if _, err := c.Write(b[:1]); err != nil {
@@ -391,7 +391,7 @@ func TestReturnedConnectionIsServedOnce(t *testing.T) {
 		if served {
 			continue
 		}
-		if given, _ := Carried(e.accept(e.oldLn)); string(given) != "so far" {
+		if given := Unread(e.accept(e.oldLn)); string(given) != "so far" {
 			t.Errorf("it comes with %q", given)
 		}
 	}

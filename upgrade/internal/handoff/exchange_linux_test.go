@@ -27,6 +27,7 @@ type exchange struct {
 	link, parent     *wire.Link // to the candidate, to the old process
 	dispatcher       *Dispatcher
 	sharing          *Sharing
+	takes            Takes // of both
 	ref, pinnedByOld listener.Origin
 }
 
@@ -49,7 +50,8 @@ func newExchange(t testing.TB, choose Choice) *exchange {
 	if e.sharing, err = NewSharing(slots.File); err != nil {
 		t.Fatal(err)
 	}
-	e.dispatcher = NewDispatcher(e.old, e.link, choose, slots)
+	e.takes = Takes{wire.SocketName{Kind: "listener", Network: "tcp", Addr: "127.0.0.1:0"}: true}
+	e.dispatcher = NewDispatcher(e.old, e.link, choose, e.takes, slots)
 	t.Cleanup(func() { e.dispatcher.Settle(false) })
 	e.ref = listener.Origin{Network: "tcp", Addr: "127.0.0.1:0"}
 	e.pinnedByOld = listener.Origin{Network: "tcp", Addr: "127.0.0.1:0", Pinned: true}
@@ -112,7 +114,7 @@ func (e *exchange) accept(ln net.Listener) net.Conn {
 	if err := ln.(interface{ SetDeadline(time.Time) error }).SetDeadline(time.Now().Add(waitLimit)); err != nil {
 		e.t.Fatal(err)
 	}
-	c, err := ln.Accept()
+	c, err := ln.(interface{ AcceptMoved() (net.Conn, error) }).AcceptMoved()
 	if err != nil {
 		e.t.Fatal(err)
 	}

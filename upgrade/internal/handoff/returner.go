@@ -24,9 +24,20 @@ const (
 	lastLimit = 2 * time.Second
 )
 
-// SendIdle passes an idle connection on for good, and reports whether it could. It waits up to 50 milliseconds for a busy
-// process, with bytes ahead up to two seconds.
-func SendIdle(to *wire.Link, about wire.ConnBody, c net.Conn) bool {
+// Successor passes idle connections on for good, to a process that has taken over. The function that it returns is a Mover. It waits
+// up to 50 milliseconds for a busy process, with bytes ahead up to two seconds.
+func Successor(to *wire.Link, t Takes) Mover {
+	return func(from listener.Origin, c net.Conn, ahead []byte) bool {
+		about := wire.ConnBody{Network: from.Network, Addr: from.Addr, Ahead: ahead}
+		if !t.allow(about) || !sendIdle(to, about, c) {
+			return false
+		}
+		Bare(c).Close() // this descriptor: a Close of c might end the connection
+		return true
+	}
+}
+
+func sendIdle(to *wire.Link, about wire.ConnBody, c net.Conn) bool {
 	file, err := sys.ConnFile(Bare(c))
 	if err != nil {
 		return false
@@ -52,6 +63,7 @@ func SendLate(to *wire.Link, about wire.ConnBody, file *os.File) bool {
 // Returner sends a part of the idle connections of a candidate back to the old process.
 type Returner struct {
 	to     *wire.Link
+	takes  Takes
 	choose Choice
 	weight float64 // what stays here
 
@@ -61,8 +73,8 @@ type Returner struct {
 }
 
 // NewReturner sends back what a step from one weight to a lower one says: all connections at 0.
-func NewReturner(old *wire.Link, choose Choice, from, to float64) *Returner {
-	r := &Returner{to: old, choose: choose, weight: to, part: 1}
+func NewReturner(old *wire.Link, t Takes, choose Choice, from, to float64) *Returner {
+	r := &Returner{to: old, takes: t, choose: choose, weight: to, part: 1}
 	if to == 0 {
 		r.choose = nil // whoever is chosen, all go
 	}
@@ -74,17 +86,17 @@ func NewReturner(old *wire.Link, choose Choice, from, to float64) *Returner {
 
 // Move decides on an idle connection that the server offers. It is a Mover.
 func (r *Returner) Move(ref listener.Origin, c net.Conn, ahead []byte) bool {
-	if ref.Pinned || !r.chosen(c) {
+	about := wire.ConnBody{Network: ref.Network, Addr: ref.Addr, Ahead: ahead}
+	if ref.Pinned || !r.takes.allow(about) || !r.chosen(c) {
 		return false
 	}
-	about := wire.ConnBody{Network: ref.Network, Addr: ref.Addr, Ahead: ahead}
 	m, ok := c.(*Conn)
 	unread := false // so that the old process may take it as it gave it
 	if ok && m.Kept() {
 		about.Slot = m.about.Slot
 		unread = m.slot.CompareAndSwap(slotIdle, slotBack)
 	}
-	if !SendIdle(r.to, about, c) {
+	if !sendIdle(r.to, about, c) {
 		state := slotIdle
 		if unread && m.Kept() { // it has a descriptor itself: this process may have no room for another one
 			state = slotRefused

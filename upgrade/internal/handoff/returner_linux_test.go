@@ -22,7 +22,7 @@ func TestStepDownReturnsItsPart(t *testing.T) {
 		{0.5, 0.25, 0.5}, {1, 0.9, 0.1}, {1, 0.3, 0.7}, {0.3, 0.2, 1. / 3}, {1, 0, 1}, {0.1, 0, 1}, {0, 0, 1}, {0.5, 0.5, 0},
 	} {
 		e := newExchange(t, nil)
-		r := NewReturner(e.parent, nil, c.from, c.to)
+		r := NewReturner(e.parent, e.takes, nil, c.from, c.to)
 		const n = 30
 		returned := 0
 		for _, conn := range pairs(t, n) {
@@ -51,7 +51,7 @@ func TestStepDownReturnsWhatIsNotChosen(t *testing.T) {
 	for _, to := range []float64{0.25, 0} {
 		e := newExchange(t, nil)
 		conns := pairs(t, 4)
-		r := NewReturner(e.parent, func(c net.Conn, weight float64) bool {
+		r := NewReturner(e.parent, e.takes, func(c net.Conn, weight float64) bool {
 			if weight != to {
 				t.Errorf("asked about weight %v", weight)
 			}
@@ -88,7 +88,7 @@ func TestConnectionGoesBackToWhereItCameFrom(t *testing.T) {
 			answers(t, conn, client)
 			conn.SetIdle()
 		}
-		if !NewReturner(e.parent, nil, 1, 0).Move(e.ref, conn, []byte(c.ahead)) {
+		if !NewReturner(e.parent, e.takes, nil, 1, 0).Move(e.ref, conn, []byte(c.ahead)) {
 			t.Fatalf("%s: it stays", c.name)
 		}
 		about, f := e.next(e.link)
@@ -108,7 +108,7 @@ func TestConnectionGoesBackToWhereItCameFrom(t *testing.T) {
 			t.Errorf("%s: %d are kept", c.name, e.kept())
 		}
 		back := e.accept(e.oldLn)
-		if given, _ := Carried(back); string(given) != c.ahead {
+		if given := Unread(back); string(given) != c.ahead {
 			t.Errorf("%s: it comes back with %q", c.name, given)
 		}
 		answers(t, back, client)
@@ -119,7 +119,7 @@ func TestConnectionGoesBackToWhereItCameFrom(t *testing.T) {
 func TestConnectionOnItsWayBackIsTakenBack(t *testing.T) {
 	e := newExchange(t, nil)
 	client, c := e.pass()
-	if !NewReturner(e.parent, nil, 1, 0).Move(e.ref, c, nil) {
+	if !NewReturner(e.parent, e.takes, nil, 1, 0).Move(e.ref, c, nil) {
 		t.Fatal("it stays")
 	}
 	_, f := e.next(e.link)
@@ -147,7 +147,7 @@ func TestConnectionThatCannotBeSentStaysOrIsRefused(t *testing.T) {
 		client, conn := e.pass()
 		c.before(e, client, conn)
 		e.parent.Close()
-		if got := NewReturner(e.parent, nil, 1, 0).Move(e.ref, conn, nil); got != c.goes || e.state(conn) != c.state {
+		if got := NewReturner(e.parent, e.takes, nil, 1, 0).Move(e.ref, conn, nil); got != c.goes || e.state(conn) != c.state {
 			t.Errorf("%s: %v, the slot says %d, want %d", c.name, got, e.state(conn), c.state)
 		}
 		if !c.goes {
@@ -178,18 +178,18 @@ func TestConnectionThatNobodyTakesStays(t *testing.T) {
 	client, c := e.pass()
 	l := wire.NewLink(&endingWire{end: e.sharing.End})
 	defer l.Close()
-	if NewReturner(l, nil, 1, 0).Move(e.ref, c, nil) || e.state(c) != slotIdle {
+	if NewReturner(l, e.takes, nil, 1, 0).Move(e.ref, c, nil) || e.state(c) != slotIdle {
 		t.Errorf("it is sent back to nobody, or the slot says %d", e.state(c))
 	}
 	answers(t, c, client)
 	client, server := e.conn()
-	if NewReturner(l, nil, 1, 0).Move(e.ref, server, nil) {
+	if NewReturner(l, e.takes, nil, 1, 0).Move(e.ref, server, nil) {
 		t.Error("a connection of this process is sent to nobody")
 	}
 	answers(t, server, client)
 }
 
-// SendIdle and SendLate pass a connection on for good, with what belongs to it, and leave their caller's descriptor alone.
+// Successor and SendLate pass a connection on for good, with what belongs to it, and leave their caller's descriptor alone.
 // A connection without a descriptor cannot be passed, and neither can one to a process that has gone.
 func TestConnectionsAreSentForGood(t *testing.T) {
 	e := newExchange(t, nil)
@@ -207,8 +207,8 @@ func TestConnectionsAreSentForGood(t *testing.T) {
 		send        func(about wire.ConnBody) bool
 		idle        bool
 	}{
-		{"idle", "", func(about wire.ConnBody) bool { return SendIdle(e.link, about, server) }, true},
-		{"with bytes ahead", "so far", func(about wire.ConnBody) bool { return SendIdle(e.link, about, &Conn{Conn: server}) }, false},
+		{"idle", "", func(about wire.ConnBody) bool { return sendIdle(e.link, about, server) }, true},
+		{"with bytes ahead", "so far", func(about wire.ConnBody) bool { return sendIdle(e.link, about, &Conn{Conn: server}) }, false},
 		{"late", "", func(about wire.ConnBody) bool { return SendLate(e.link, about, late) }, false},
 	} {
 		if !c.send(wire.ConnBody{Network: "tcp", Addr: "127.0.0.1:0", Ahead: []byte(c.ahead)}) {
@@ -227,11 +227,11 @@ func TestConnectionsAreSentForGood(t *testing.T) {
 	if _, err := late.Stat(); err != nil {
 		t.Errorf("the file of the caller is closed: %v", err)
 	}
-	if SendIdle(e.link, wire.ConnBody{}, near) {
+	if sendIdle(e.link, wire.ConnBody{}, near) {
 		t.Error("a connection without a descriptor is sent")
 	}
 	e.parent.Close()
-	if SendIdle(e.link, wire.ConnBody{}, server) || SendLate(e.link, wire.ConnBody{}, late) {
+	if sendIdle(e.link, wire.ConnBody{}, server) || SendLate(e.link, wire.ConnBody{}, late) {
 		t.Error("a connection is sent to nobody")
 	}
 }

@@ -13,13 +13,36 @@ type bareListener interface {
 	SetDeadline(time.Time) error
 }
 
-// listener is the net.Listener that the program gets. Its connections are bare ones of package net.
+// listener is the net.Listener that the program gets.
 type listener struct {
 	bare bareListener
 	ref  *Socket
 }
 
-func (l *listener) Accept() (c net.Conn, err error) {
+// Accept returns a connection of package net, also for one that another process has accepted.
+func (l *listener) Accept() (net.Conn, error) {
+	for {
+		c, err := l.accept()
+		m, moved := c.(Moved)
+		if !moved {
+			return c, err
+		}
+		if plain := m.Plain(); plain != nil {
+			return plain, nil
+		}
+		m.Abandon() // there is no way to put what comes first in front of a connection of package net
+	}
+}
+
+// AcceptMoved is Accept for a server that reads and writes by the methods of what it gets: a connection that another process has
+// accepted is a Moved, which may have bytes that are to be read first, and which goes back if this process dies. Package drain looks
+// for this method, and imports nothing of this package.
+func (l *listener) AcceptMoved() (net.Conn, error) {
+	l.ref.ahead.Store(true)
+	return l.accept()
+}
+
+func (l *listener) accept() (c net.Conn, err error) {
 	for {
 		given, err := l.ref.gate.through(func() error {
 			c, err = l.bare.Accept()

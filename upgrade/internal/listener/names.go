@@ -28,6 +28,9 @@ type Origin struct {
 type Moved interface {
 	// Origin names the listener that has accepted it.
 	Origin() (network, addr string)
+	// Plain returns the connection of package net below, which is this process's alone from then on; nil if something is to be
+	// read from it first.
+	Plain() net.Conn
 	// Abandon closes this process's descriptor of it: nobody here has taken it.
 	Abandon()
 }
@@ -91,14 +94,18 @@ func (k Origin) hasFamily(wildcard, ip net.IP) bool {
 	return is4 && k.Network != "tcp6" || !is4 && wildcard.To4() == nil
 }
 
-// Names lists the listeners.
-func (s *Set) Names() (names []wire.SocketName) {
+// Takes says which connections of another process can come out of the listeners here.
+func (s *Set) Takes() (b wire.TakesBody) {
 	for _, r := range s.Refs() {
-		if r.kind == "listener" {
-			names = append(names, wire.SocketName{Kind: r.kind, Network: r.Network, Addr: r.Addr})
+		if r.kind != "listener" {
+			continue
 		}
+		if !r.ahead.Load() {
+			b.Plain = append(b.Plain, len(b.Listeners))
+		}
+		b.Listeners = append(b.Listeners, r.socketName())
 	}
-	return names
+	return b
 }
 
 // Find returns the open listener that has this name. With an empty addr it returns the first listener that is not pinned.

@@ -148,7 +148,7 @@ func TestFindKnowsOpenListeners(t *testing.T) {
 		}
 	}
 	want := []wire.SocketName{{Kind: "listener", Network: "tcp", Addr: "127.0.0.1:0#pinned"}, {Kind: "listener", Network: "tcp", Addr: "127.0.0.1:0"}}
-	if got := s.Names(); !slices.Equal(got, want) {
+	if got := s.Takes().Listeners; !slices.Equal(got, want) {
 		t.Errorf("the listeners are %+v, want %+v", got, want)
 	}
 }

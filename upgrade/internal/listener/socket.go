@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/midair-go/midair/internal/sys"
@@ -29,6 +30,7 @@ type Socket struct {
 	link          wire.PathLink // the second name of its file
 	local         net.Addr
 	gate          *gate
+	ahead         atomic.Bool // its connections are read by a server that reads first what came along
 }
 
 // opener is how a kind of socket comes to be.

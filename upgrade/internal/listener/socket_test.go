@@ -280,11 +280,13 @@ func TestStorableNeedsADescriptor(t *testing.T) {
 // movedConn is a connection of another generation, which notes whether this process gives its descriptor up.
 type movedConn struct {
 	net.Conn
+	plain         net.Conn
 	network, addr string
 	ended         []string
 }
 
 func (m *movedConn) Origin() (network, addr string) { return m.network, m.addr }
+func (m *movedConn) Plain() net.Conn                { m.ended = append(m.ended, "plain"); return m.plain }
 func (m *movedConn) Abandon()                       { m.ended = append(m.ended, "abandoned") }
 func (m *movedConn) Close() error                   { m.ended = append(m.ended, "closed"); return nil }
 
@@ -305,8 +307,8 @@ func TestGivenConnectionsComeNext(t *testing.T) {
 			}
 		}
 		for _, want := range given {
-			if got := accept(t, ln); got != want {
-				t.Errorf("open %v: %v, want %v", open, got, want)
+			if got, err := ln.(*listener).AcceptMoved(); got != want {
+				t.Errorf("open %v: %v, %v, want %v", open, got, err, want)
 			}
 		}
 	}
@@ -326,7 +328,7 @@ func TestGivenConnectionWakesAccept(t *testing.T) {
 		got := make(chan net.Conn)
 		for range 20 {
 			go func() { // ends with the connection, or with the deadline
-				c, err := ln.Accept()
+				c, err := ln.(*listener).AcceptMoved()
 				if err != nil {
 					t.Errorf("open %v: %v", open, err)
 				}
@@ -340,6 +342,35 @@ func TestGivenConnectionWakesAccept(t *testing.T) {
 				t.Fatalf("open %v: %v", open, c)
 			}
 		}
+	}
+}
+
+// A program that calls Accept gets connections of package net only, which this process alone has then. One with bytes that are to be
+// read first goes back, and the other process is told before that there is no use in sending it.
+func TestAcceptGivesPlainConnections(t *testing.T) {
+	s, _ := newSet(t, nil)
+	ln := listen(t, s, "tcp", "127.0.0.1:0", false)
+	ahead := listen(t, s, "tcp", "127.0.0.1:0", false).(*listener)
+	near, far := net.Pipe()
+	defer near.Close()
+	defer far.Close()
+	brings, moved := &movedConn{}, &movedConn{plain: near}
+	for _, c := range []*movedConn{brings, moved} {
+		if err := s.Refs()[0].Accept(c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if c := accept(t, ln); c != near || !slices.Equal(moved.ended, []string{"plain"}) || !slices.Equal(brings.ended, []string{"plain", "abandoned"}) {
+		t.Errorf("%v, %v; the one that brings something: %v", c, moved.ended, brings.ended)
+	}
+	if err := ahead.SetDeadline(time.Unix(1, 0)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ahead.AcceptMoved(); err == nil {
+		t.Error("a connection came")
+	}
+	if b := s.Takes(); len(b.Listeners) != 2 || !slices.Equal(b.Plain, []int{0}) {
+		t.Errorf("%+v", b)
 	}
 }
 

@@ -43,7 +43,11 @@ func Sockets(dir string) []Socket {
 // listensMain answers on every socket with the names of the socket and of the generation.
 func listensMain() error {
 	dir := os.Getenv(plan.DirEnv)
-	up, err := upgrade.New(upgrade.Options{Soak: soakOf(dir), PIDFile: filepath.Join(dir, "pid")})
+	opts := upgrade.Options{Soak: soakOf(dir), PIDFile: filepath.Join(dir, "pid")}
+	if exists(filepath.Join(dir, "half")) {
+		opts.Bake = halfUntil(filepath.Join(dir, "go"))
+	}
+	up, err := upgrade.New(opts)
 	if err != nil {
 		return err
 	}
@@ -68,6 +72,19 @@ func soakOf(dir string) time.Duration {
 		return -1
 	}
 	return d
+}
+
+// halfUntil gives a candidate half of the connections until a file is there.
+func halfUntil(path string) func(context.Context, *upgrade.Candidate) error {
+	return func(ctx context.Context, c *upgrade.Candidate) error {
+		if err := c.SetWeight(0.5); err != nil {
+			return err
+		}
+		for !exists(path) && ctx.Err() == nil {
+			<-time.After(10 * time.Millisecond)
+		}
+		return ctx.Err()
+	}
 }
 
 type listens struct {
@@ -112,6 +129,7 @@ func (l *listens) accept(name string, ln net.Listener) {
 		if err != nil {
 			return
 		}
+		mustBeNets(c)
 		c.Write(l.answer(name))
 		c.Close()
 	}

@@ -155,7 +155,10 @@ func (s *service) newServer(j *testutil.Journal) Server {
 	if s.set.NoMove {
 		opts.Move = nil
 	}
-	hs := &http.Server{Handler: j.Handler(s.handler())}
+	hs := &http.Server{Handler: j.Handler(s.handler()), ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+		mustBeNets(c)
+		return ctx
+	}}
 	if !s.set.NoNotes {
 		hs.ConnState = noteAccepted(s.dir)
 	}
@@ -166,6 +169,15 @@ func (s *service) newServer(j *testutil.Journal) Server {
 		hs.Protocols.SetUnencryptedHTTP2(true)
 	}
 	return s.parts.NewServer(hs, opts)
+}
+
+// mustBeNets does what many programs do: they take for granted which type package net has.
+func mustBeNets(c net.Conn) {
+	if c.LocalAddr().Network() == "unix" {
+		_ = c.(*net.UnixConn)
+		return
+	}
+	_ = c.(*net.TCPConn)
 }
 
 // noteAccepted writes down from where connections come, before the first byte is read.

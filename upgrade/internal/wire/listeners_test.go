@@ -4,6 +4,8 @@ package wire
 
 import (
 	"os"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -42,24 +44,31 @@ func TestFitIsWhatAMessageHolds(t *testing.T) {
 	}
 }
 
-// A message that only names sockets is not limited by how many descriptors one can carry.
+// Messages that only name sockets are not limited by how many descriptors one can carry: few name all of them, each in its place.
 func TestNamesAloneAreNotLimitedByDescriptors(t *testing.T) {
-	names := make([]SocketName, 2*sys.MaxFiles)
-	for i := range names {
-		names[i] = SocketName{"listener", "tcp", ":1"}
-	}
-	if n := FitText(names); n != len(names) {
-		t.Errorf("%d of %d short names fit", n, len(names))
-	}
-	for i := range names {
-		names[i].Addr = strings.Repeat("x", 108)
-	}
-	n := FitText(names)
-	if n == 0 || n == len(names) {
-		t.Errorf("%d of %d long names fit", n, len(names))
-	}
-	if _, err := Encode(KindServing, ServingBody{Listeners: names[:n]}, 0); err != nil {
-		t.Error(err)
+	for _, size := range []int{1, 108} {
+		var b TakesBody
+		for i := range 5000 {
+			b.Listeners = append(b.Listeners, SocketName{"listener", "tcp", strconv.Itoa(i) + strings.Repeat("x", size)})
+			if i%2 == 0 {
+				b.Plain = append(b.Plain, i)
+			}
+		}
+		var got TakesBody
+		parts := 0
+		for part, rest := b.Cut(); len(part.Listeners) > 0; part, rest = rest.Cut() {
+			if _, err := Encode(KindTakes, part, 0); err != nil || len(part.Listeners) < sys.MaxFiles/2 && len(rest.Listeners) > 0 {
+				t.Errorf("a part of %d names: %v", len(part.Listeners), err)
+			}
+			for _, i := range part.Plain {
+				got.Plain = append(got.Plain, len(got.Listeners)+i)
+			}
+			got.Listeners = append(got.Listeners, part.Listeners...)
+			parts++
+		}
+		if !slices.Equal(got.Listeners, b.Listeners) || !slices.Equal(got.Plain, b.Plain) || parts > 40 {
+			t.Errorf("%d parts have %d names, %d of them plain", parts, len(got.Listeners), len(got.Plain))
+		}
 	}
 }
 

@@ -30,9 +30,11 @@ import (
 //	            <------------ welcome    with state and a file for crash output; it may come before hello
 //	            <------------ previous   the old one's executable and arguments, for a rollback
 //	            <------------ elder      the control socket of an older generation that drains; one frame each
+//	takes       ------------>            which connections it could be passed; any number, before prepared and before serving
 //	prepared    ------------>
 //	            <------------ dial       a private connection, for a smoke test; any number, until commit
 //	dialed      ------------>
+//	            <------------ takes      which connections it could give back; any number, before share
 //	            <------------ share      memory for the slots of passed connections
 //	            <------------ conn       a connection, by its descriptor; any number
 //	conn        ------------>            one that goes back
@@ -59,7 +61,7 @@ const (
 	KindPrepared                 // PreparedBody: the checks have passed and the server waits in Accept
 	KindOpen                     // accept beside the old process, or in its place
 	KindCommit                   // CommitBody, a file with state: take over
-	KindServing                  // ServingBody: the candidate has taken over
+	KindServing                  // the candidate has taken over
 	KindFailed                   // FailedBody: the candidate gives up
 	KindAbort                    // AbortBody: the old process does not want the candidate
 	KindReturned                 // an aborted candidate has finished, a file with state if it had served
@@ -78,6 +80,7 @@ const (
 	KindMessage  // MessageBody: of the application, to the judge
 
 	KindListeners // ListenersBody, listening sockets; the candidate's answer has none, and asks for more
+	KindTakes     // TakesBody: connections that the sender could be passed
 
 	kindEnd // where the next kind comes: tests go through all of them
 )
@@ -87,7 +90,7 @@ var kindNames = [...]string{
 	KindServing: "serving", KindFailed: "failed", KindAbort: "abort", KindReturned: "returned", KindReleased: "released",
 	KindDial: "dial", KindDialed: "dialed", KindPrevious: "previous", KindElder: "elder", KindHurry: "hurry",
 	KindShare: "share", KindConn: "conn", KindBeat: "beat", KindWeight: "weight", KindShut: "shut", KindMessage: "message",
-	KindListeners: "listeners",
+	KindListeners: "listeners", KindTakes: "takes",
 }
 
 // String returns the name that the protocol's table has.
@@ -146,9 +149,6 @@ func Fit(names []SocketName, links []PathLink) int {
 	}
 	return fit(names[:min(len(names), sys.MaxFiles)], links, room)
 }
-
-// FitText returns how many of the sockets one message can name without carrying them.
-func FitText(names []SocketName) int { return fit(names, nil, textRoom) }
 
 // textRoom is what a message has for names.
 const textRoom = frameLimit - frameHeader - 64
@@ -246,9 +246,24 @@ type CommitBody struct {
 	Again bool `json:"again,omitempty"` // an upgrade was asked for meanwhile: whoever serves does it
 }
 
-// ServingBody says what the new process serves.
-type ServingBody struct {
-	Listeners []SocketName `json:"listeners,omitempty"` // that could take idle connections
+// TakesBody names listeners of the sender, in several messages if there are many.
+type TakesBody struct {
+	Listeners []SocketName `json:"listeners,omitempty"`
+	Plain     []int        `json:"plain,omitempty"` // which of them take no connection with bytes that are to be read first
+}
+
+// Cut returns the part of it that fits into one message, and the rest.
+func (b TakesBody) Cut() (part, rest TakesBody) {
+	n := fit(b.Listeners, nil, textRoom)
+	part.Listeners, rest.Listeners = b.Listeners[:n], b.Listeners[n:]
+	for _, i := range b.Plain {
+		if i < n {
+			part.Plain = append(part.Plain, i)
+		} else {
+			rest.Plain = append(rest.Plain, i-n)
+		}
+	}
+	return part, rest
 }
 
 // FailedBody says why the candidate gives up.

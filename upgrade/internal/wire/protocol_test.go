@@ -30,8 +30,6 @@ var frames = []struct {
 	{KindOpen, nil, 0, "\x04\x00", ""},
 	{KindCommit, CommitBody{State: true, Again: true}, 1, "\x05\x01", `{"state":true,"again":true}`},
 	{KindServing, nil, 0, "\x06\x00", ""},
-	{KindServing, ServingBody{[]SocketName{{"listener", "tcp", ":1"}}}, 0, "\x06\x00",
-		`{"listeners":[{"kind":"listener","network":"tcp","addr":":1"}]}`},
 	{KindFailed, FailedBody{Phase: "check", Reason: "x", Aborted: true}, 0, "\x07\x00", `{"phase":"check","reason":"x","aborted":true}`},
 	{KindAbort, AbortBody{Reason: "x", Stopping: true}, 0, "\x08\x00", `{"reason":"x","stopping":true}`},
 	{KindReturned, nil, 1, "\x09\x01", ""},
@@ -56,6 +54,8 @@ var frames = []struct {
 	{KindListeners, ListenersBody{Total: 1, Names: []SocketName{{"listener", "unix", "/s"}}, Links: []PathLink{{".s.midair-0", 2, 3}}}, 1, "\x16\x01",
 		`{"total":1,"names":[{"kind":"listener","network":"unix","addr":"/s"}],"links":[{"name":".s.midair-0","dev":2,"ino":3}]}`},
 	{KindListeners, ListenersBody{Total: 253}, 253, "\x16\xfd", `{"total":253}`},
+	{KindTakes, TakesBody{[]SocketName{{"listener", "tcp", ":1"}, {"listener", "unix", "/s"}}, []int{1}}, 0, "\x17\x00",
+		`{"listeners":[{"kind":"listener","network":"tcp","addr":":1"},{"kind":"listener","network":"unix","addr":"/s"}],"plain":[1]}`},
 	{KindMessage, MessageBody{Name: "n", Data: []byte("hi")}, 0, "\x15\x00", `{"name":"n","data":"aGk="}`},
 }
 

@@ -1,0 +1,41 @@
+package handoff
+
+import (
+	"slices"
+
+	"github.com/midair-go/midair/upgrade/internal/listener"
+	"github.com/midair-go/midair/upgrade/internal/wire"
+)
+
+// Takes is which connections another process takes: those of its listeners, and whether with bytes that are to be read first.
+// Who reads and writes the connections of a listener as package net's own cannot have bytes in front of them.
+type Takes map[wire.SocketName]bool
+
+// SendTakes tells another process which connections this one takes.
+func SendTakes(to *wire.Link, set *listener.Set) (err error) {
+	for part, rest := set.Takes().Cut(); len(part.Listeners) > 0 && err == nil; part, rest = rest.Cut() {
+		err = to.Send(wire.KindTakes, part)
+	}
+	return err
+}
+
+// Hear adds what a message says.
+func (t *Takes) Hear(f wire.Frame) error {
+	var b wire.TakesBody
+	if err := f.Decode(&b); err != nil {
+		return err
+	}
+	if *t == nil {
+		*t = Takes{}
+	}
+	for i, name := range b.Listeners {
+		(*t)[name] = !slices.Contains(b.Plain, i)
+	}
+	return nil
+}
+
+// allow reports whether a connection may be passed.
+func (t Takes) allow(about wire.ConnBody) bool {
+	ahead, known := t[wire.SocketName{Kind: "listener", Network: about.Network, Addr: about.Addr}]
+	return known && (ahead || len(about.Ahead) == 0)
+}
