@@ -29,13 +29,13 @@ const aheadLimit = 16 << 10
 // MoveWith is Move for a connection whose protocol is the program's own: raw TCP, or a WebSocket that a handler has
 // taken over. It is to be called between two messages, by who reads the connection and writes to it, each time that
 // Offers says so and when serve's context has ended, also of those that Accept returns after that: with package drain,
-// when the notice says Begun. The connection comes out of Accept in the other process, where ahead is read before what
-// the client sends: bytes of a message that were read here already, and whatever else the program there needs to go on.
+// when the notice says Begun. The connection comes out of the server of package drain in the other process, where ahead is read before
+// what the client sends: bytes of a message that were read here already, and whatever else the program there needs to go on.
 // For a WebSocket that is a request, since an HTTP server reads it, with a header for the state and without the answer
 // 101: [Upgrader.Carries] tells its handler that it does not come from the client, and that handler has to take the
 // connection over or to close it. Package drain has to leave WebSockets to the program (KeepWebSockets).
 //
-// It is false for more than 16 KiB, and while the other process does not keep up, which it waits for, at most two seconds: in
+// It is false for more than 16 KiB, if the listener there is none that package drain serves, and while the other process does not keep up, which it waits for, at most two seconds: in
 // a drain it is worth another try. An abort and Rollback bring connections to a build before this one: release one that
 // understands what is ahead before the one that sends it. A candidate that dies loses those that it has talked on.
 func (u *Upgrader) MoveWith(c net.Conn, ahead []byte) bool {

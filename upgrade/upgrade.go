@@ -248,7 +248,9 @@ func refusal(f wire.Frame) error {
 // Listen returns a listener for tcp, tcp4, tcp6 or unix (a name that begins with @ is an abstract one): the one that
 // the old process had under the same network and address, or a new one. So ":0" keeps its port; several listeners of
 // the same address are told apart by their order. Accept waits until this generation is the one to serve. Its
-// connections are plain ones of package net. Close it as usual; what is open when an upgrade begins is handed on, and what
+// connections are those of package net, *net.TCPConn and *net.UnixConn, from whichever process they come. One that a candidate has
+// accepted by itself is lost with it; package drain takes them by another method, AcceptMoved, and the old process serves again what
+// nobody has read from. Close it as usual; what is open when an upgrade begins is handed on, and what
 // a new process does not open again (see Options.MayClose) is closed with the commit. It may be called before Run and while Run runs;
 // only what was opened before counts for being prepared, and is expected of the next version. The path of a unix socket that nobody
 // listens on any more is replaced, and on Linux one that the program has removed before, on which the old process serves, comes back.

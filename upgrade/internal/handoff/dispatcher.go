@@ -1,12 +1,15 @@
 // Package handoff moves connections between processes, by their descriptors over the control socket.
 //
 //	dispatcher.go  Dispatcher: the old process gives a share of its connections to the candidate, and takes them back
-//	returner.go    Returner: the candidate sends idle ones back; SendIdle and SendLate send for good
-//	conn.go        Conn: what comes out of Accept in the process that has got one
+//	returner.go    Returner: the candidate sends idle ones back; Successor and SendLate send for good
+//	takes.go       Takes: which connections the other process can be passed
+//	conn.go        Conn: what comes out of AcceptMoved in the process that has got one
+//	told.go        what was said of a connection that the program has in package net's type
 //	slots_*.go     Slots: shared memory, in which the candidate says what it has not touched
 //
 // A connection by weight goes this way: Accept of package listener asks Dispatcher.Dispatch, which sends the descriptor as
-// a wire.ConnBody; the candidate's loop calls GiveMoved, and Accept of the same listener there returns a Conn.
+// a wire.ConnBody; the candidate's loop calls GiveMoved, and AcceptMoved of the same listener there returns a Conn,
+// Accept the connection of package net in it.
 package handoff
 
 import (
