@@ -288,19 +288,23 @@ func TestThreadsAreReserved(t *testing.T) {
 	}
 	release := make(chan struct{})
 	defer close(release)
-	for before := threads(); threads() == before; { // until no thread is spare
-		locked := make(chan struct{})
-		go func() { // ends with release
-			runtime.LockOSThread()
-			defer runtime.UnlockOSThread()
-			close(locked)
-			<-release
-		}()
-		<-locked
+	most := 0
+	for range 20 { // a thread that was busy may become spare in between, and be one that need not be made
+		for before := threads(); threads() == before; { // until no thread is spare
+			locked := make(chan struct{})
+			go func() { // ends with release
+				runtime.LockOSThread()
+				defer runtime.UnlockOSThread()
+				close(locked)
+				<-release
+			}()
+			<-locked
+		}
+		before := threads()
+		reserveThreads()
+		if most = max(most, threads()-before); most >= spareThreads {
+			return
+		}
 	}
-	before := threads()
-	reserveThreads()
-	if got := threads() - before; got < spareThreads {
-		t.Errorf("%d threads more, want %d", got, spareThreads)
-	}
+	t.Errorf("%d threads more at most, want %d", most, spareThreads)
 }
