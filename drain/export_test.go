@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/midair-go/midair/drain/internal/frame"
+	"github.com/midair-go/midair/drain/internal/sockbuf"
 )
 
 // Wrap is the handler that the http.Server gets for h.
@@ -191,4 +192,28 @@ func SetReadsAsKnown(known bool) (undo func()) {
 	before := readsAsKnown
 	readsAsKnown = func() bool { return known }
 	return func() { readsAsKnown = before }
+}
+
+// Part begins a part of a copy by the kernel from the only connection of s, and returns what ends it.
+func Part(s *Server) (end func(n int64), err error) {
+	from := (*reading)(s.ledger.list()[0])
+	_, err = from.Await(sockbuf.NewWaiter(from.Conn))
+	return from.Read, err
+}
+
+// Leaves reports whether a drain interrupts the only connection of s when it is due.
+func Leaves(s *Server) bool {
+	c := s.ledger.list()[0]
+	c.consider(time.Now().Add(time.Hour))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.leaving
+}
+
+// Heard is what IdleGrace counts from for the only connection of s.
+func Heard(s *Server) time.Time {
+	c := s.ledger.list()[0]
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.heard
 }

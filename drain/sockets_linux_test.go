@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/midair-go/midair/drain"
+	"github.com/midair-go/midair/drain/internal/netconn"
 )
 
 // Who the peer of a unix socket is can be asked of what Hijack and ServeTCP give, by the descriptor and by a message.
@@ -135,5 +136,104 @@ func TestSlowClientsOfRawConnectionsAreNotSilent(t *testing.T) {
 				s.clean()
 			})
 		}
+	}
+}
+
+// held starts a service of a raw connection, which a client has sent a byte to, and returns both ends.
+func held(t *testing.T, network string) (s *service, nc net.Conn, c *client) {
+	t.Helper()
+	ln, conns, on := listenOn(t, network), make(chan net.Conn, 1), make(chan struct{})
+	s = prepare(t, &http.Server{}, drain.Options{})
+	s.run(func(ctx context.Context) error {
+		return s.ServeTCP(ctx, ln, func(_ context.Context, nc net.Conn) { conns <- nc; <-on })
+	})
+	c = dialTo(t, ln.Addr())
+	c.send("x")
+	t.Cleanup(func() { close(on); c.Close() })
+	return s, <-conns, c
+}
+
+// A part of a copy by the kernel is not interrupted, the connection is when the part is over.
+func TestPartsOfACopyAreNotInterrupted(t *testing.T) {
+	s, _, _ := held(t, "tcp")
+	end, err := drain.Part(s.Server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if drain.Leaves(s.Server) {
+		t.Error("the part was interrupted")
+	}
+	end(1)
+	if !drain.Leaves(s.Server) {
+		t.Error("after the part the connection is not asked to leave")
+	}
+}
+
+// A raw connection is in use by what is read and written past its Read and Write.
+func TestRawConnectionsAreInUseByTheirDescriptor(t *testing.T) {
+	done := func(uintptr) bool { return true }
+	for name, use := range map[string]func(raw syscall.RawConn) error{
+		"a Read of the descriptor":  func(raw syscall.RawConn) error { return raw.Read(done) },
+		"a Write of the descriptor": func(raw syscall.RawConn) error { return raw.Write(done) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, nc, _ := held(t, "tcp")
+			raw, err := nc.(syscall.Conn).SyscallConn()
+			if err != nil {
+				t.Fatal(err)
+			}
+			before := drain.Heard(s.Server)
+			if err := use(raw); err != nil {
+				t.Fatal(err)
+			}
+			if !drain.Heard(s.Server).After(before) {
+				t.Error("it does not count")
+			}
+		})
+	}
+	t.Run("the end of a part of a copy", func(t *testing.T) {
+		s, _, _ := held(t, "tcp")
+		end, err := drain.Part(s.Server)
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := drain.Heard(s.Server)
+		if end(1); !drain.Heard(s.Server).After(before) {
+			t.Error("it does not count")
+		}
+	})
+}
+
+// The messages of a unix socket are counted, and one that did not come is not.
+func TestMessagesAreCounted(t *testing.T) {
+	buf := make([]byte, 10)
+	for name, c := range map[string]struct {
+		read, written int64
+		use           func(nc netconn.Unix) error
+	}{
+		"ReadFrom":     {1, 0, func(nc netconn.Unix) error { _, _, err := nc.ReadFrom(buf); return err }},
+		"ReadFromUnix": {1, 0, func(nc netconn.Unix) error { _, _, err := nc.ReadFromUnix(buf); return err }},
+		"ReadMsgUnix":  {1, 0, func(nc netconn.Unix) error { _, _, _, _, err := nc.ReadMsgUnix(buf, nil); return err }},
+		"WriteMsgUnix": {0, 3, func(nc netconn.Unix) error { _, _, err := nc.WriteMsgUnix([]byte("abc"), nil, nil); return err }},
+		"a late ReadMsgUnix": {1, 0, func(nc netconn.Unix) error {
+			if _, err := nc.Read(buf); err != nil {
+				return err
+			}
+			nc.SetReadDeadline(time.Now().Add(time.Millisecond))
+			if n, _, _, _, err := nc.ReadMsgUnix(buf, nil); n != 0 || !isTimeout(err) {
+				return fmt.Errorf("ReadMsgUnix = %d, %w", n, err)
+			}
+			return nil
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, nc, _ := held(t, "unix")
+			if err := c.use(nc.(netconn.Unix)); err != nil {
+				t.Fatal(err)
+			}
+			if e := s.Entries(); len(e) != 1 || e[0].Read != c.read || e[0].Written != c.written {
+				t.Errorf("entries %+v, want %d read and %d written", e, c.read, c.written)
+			}
+		})
 	}
 }

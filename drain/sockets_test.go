@@ -309,6 +309,33 @@ func TestAbortsResetInADrain(t *testing.T) {
 	}
 }
 
+// After SetLinger with seconds, or with less than zero, a Close is no reset any more, though the client has sent more.
+func TestAbortsAreTakenBack(t *testing.T) {
+	for _, sec := range []int{-1, 5} {
+		closed := make(chan struct{})
+		s := serveRaw(t, drain.Options{}, func(_ context.Context, nc net.Conn) {
+			defer close(closed)
+			for _, sec := range []int{0, sec} {
+				if err := nc.(interface{ SetLinger(int) error }).SetLinger(sec); err != nil {
+					t.Error(err)
+				}
+			}
+			io.CopyN(io.Discard, nc, 1)
+			io.WriteString(nc, "answer")
+			nc.Close()
+		})
+		c := s.dial()
+		c.send("more than is read")
+		<-closed
+		if got, err := io.ReadAll(c.r); err != nil || string(got) != "answer" {
+			t.Errorf("after SetLinger(%d) the client read %q, %v", sec, got, err)
+		}
+		c.Close()
+		s.stop()
+		s.clean()
+	}
+}
+
 // What File returned goes on after the Close of the connection, in a drain as well, as with package net.
 func TestFilesOutliveTheirConnection(t *testing.T) {
 	for network := range networks {
