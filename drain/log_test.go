@@ -24,7 +24,7 @@ type slowLog struct {
 func (l slowLog) Enabled(context.Context, slog.Level) bool { return true }
 
 func (l slowLog) Handle(context.Context, slog.Record) error {
-	time.Sleep(l.takes)
+	<-time.After(l.takes)
 	l.lines.Add(1)
 	return nil
 }
@@ -47,7 +47,7 @@ func expiring(t *testing.T, grace, line time.Duration) (took time.Duration, line
 		t.Errorf("Serve = %v", err)
 	}
 	took, lines = time.Since(since), log.lines.Load()
-	time.Sleep(100 * line) // the log is written to its end
+	<-time.After(100 * line) // the log is written to its end
 	return took, lines
 }
 
