@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"github.com/midair-go/midair/internal/sys"
+	"github.com/midair-go/midair/upgrade/internal/handoff"
 	"github.com/midair-go/midair/upgrade/internal/sdnotify"
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
@@ -158,6 +159,7 @@ func (r *runner) useNext() {
 	r.u.parent.Close()
 	r.next.AllowMissing(true)
 	r.u.parent, r.parent, r.next = r.next, r.next.Frames, nil
+	r.oldTakes = nil // what that process takes it says itself
 }
 
 // dropNext closes a socket to a process that is not needed.
@@ -189,6 +191,7 @@ func (r *runner) meetOrphan(m sdnotify.Message) error {
 func (r *runner) dismissOrphans() {
 	for _, e := range r.u.elders.dismissed() {
 		r.u.log.Warn("upgrade: a process that was not committed goes: its idle connections and its state come here", "pid", e.PID, "version", e.Version)
+		_ = handoff.SendTakes(e.link, r.u.listeners)                                                                                      // as with the next message
 		_ = e.link.Send(wire.KindAbort, wire.AbortBody{Reason: "the old process died before the commit, and the committed build serves"}) // fails if it has ended
 	}
 }
