@@ -191,8 +191,9 @@ func (r *runner) meetOrphan(m sdnotify.Message) error {
 func (r *runner) dismissOrphans() {
 	for _, e := range r.u.elders.dismissed() {
 		r.u.log.Warn("upgrade: a process that was not committed goes: its idle connections and its state come here", "pid", e.PID, "version", e.Version)
-		_ = handoff.SendTakes(e.link, r.u.listeners)                                                                                      // as with the next message
-		_ = e.link.Send(wire.KindAbort, wire.AbortBody{Reason: "the old process died before the commit, and the committed build serves"}) // fails if it has ended
+		// Both fail if it has ended.
+		_ = handoff.SendTakes(e.link, r.u.listeners)
+		_ = e.link.Send(wire.KindAbort, wire.AbortBody{Reason: "the old process died before the commit, and the committed build serves"})
 	}
 }
 
