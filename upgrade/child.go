@@ -65,7 +65,7 @@ func (u *Upgrader) startChild(p process.Program) (_ *child, err error) {
 	}
 	s := &passing{}
 	if p.TakesSockets() {
-		s, files = newPassing(files, u.listeners.Late()), nil
+		s, files = newPassing(files, u.listeners), nil
 		s.links = u.listeners.Links(s.names)
 		defer func() {
 			if err != nil {

@@ -57,7 +57,7 @@ func (u *Upgrader) forgetSockets() {
 	for _, r := range u.listeners.Refs() {
 		own = append(own, r.StoreName())
 	}
-	for _, name := range append(u.inherited, u.passed.Unclaimed()...) {
+	for _, name := range append(u.inherited, u.passed.Unclaimed(u.listeners.Empty)...) {
 		if !slices.Contains(own, name) {
 			u.manager.Forget(name)
 		}

@@ -68,6 +68,10 @@ type Options struct {
 	// start. If the script becomes a program with tableflip only, AllowPlain is needed too. Rollback needs neither.
 	AllowWrapper bool
 
+	// ListenConfig is used for sockets that this process opens: its Control sets socket options (SO_REUSEPORT, IP_FREEBIND,
+	// IPV6_V6ONLY), MultipathTCP is respected. A socket that comes from an older process or a service manager keeps the options
+	// it has; KeepAlive and KeepAliveConfig hold for what it accepts, too. Default: as net.Listen.
+	ListenConfig net.ListenConfig
 	// MayClose names the addresses of sockets that this version leaves out although the version that it replaces has them open:
 	// as they were given to Listen, or "*" for all. Any other one that has come along and was not opened before Run fails the check
 	// phase, since its clients would be refused after the commit. Restart means it, and nothing of this holds for Rollback, or for

@@ -76,15 +76,16 @@ type passing struct {
 	waits bool // in the control socket; otherwise the candidate has all of it from its start
 	total int  // by messages
 	sent  int
-	names []wire.SocketName // of what is still to be sent
-	links []wire.PathLink   // the same, or nil
-	rest  []int             // the same: duplicates
-	late  []wire.SocketName // which of the names the candidate may open later
+	names []wire.SocketName        // of what is still to be sent
+	links []wire.PathLink          // the same, or nil
+	rest  []int                    // the same: duplicates
+	late  []wire.SocketName        // which of the names the candidate may open later
+	own   map[wire.SocketName]bool // which of them no service manager has
 }
 
 // newPassing takes duplicates of the open sockets over, for a program that takes them from the control socket.
-func newPassing(files []process.Inherited, late []wire.SocketName) *passing {
-	s := &passing{waits: true, total: len(files), late: late}
+func newPassing(files []process.Inherited, set *listener.Set) *passing {
+	s := &passing{waits: true, total: len(files), late: set.Late(), own: set.Own()}
 	for _, f := range files {
 		s.names = append(s.names, wire.SocketName{Kind: f.Name[0], Network: f.Name[1], Addr: f.Name[2]})
 		s.rest = append(s.rest, int(f.FD))
@@ -104,6 +105,9 @@ func (s *passing) next(send func(wire.Kind, any, ...*os.File) error) error {
 	for i, fd := range s.rest[:n] {
 		if slices.Contains(s.late, s.names[i]) {
 			body.Late = append(body.Late, i)
+		}
+		if s.own[s.names[i]] {
+			body.Own = append(body.Own, i)
 		}
 		files[i] = os.NewFile(uintptr(fd), s.names[i].Addr)
 	}
@@ -183,6 +187,7 @@ func takeSockets(parent *wire.Link, timeout time.Duration, log *slog.Logger) (t 
 			t.sockets.NoteLinks(body.Names, body.Links)
 			t.sockets.Add(body.Names, f.Files)
 			t.sockets.MarkLate(body.LateNames())
+			t.sockets.MarkOwn(body.OwnNames())
 			short := len(f.Files) < len(body.Names)
 			if t.got = t.sockets.Len(); t.got >= total || short || len(body.Names) == 0 {
 				return t, nil

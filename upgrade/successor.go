@@ -154,6 +154,7 @@ func (r *runner) becomeMain() {
 		u.listeners.DropRest()
 	}
 	u.putPathsBack()
+	u.listeners.ListenAgain()
 	if err := u.publish(); err != nil {
 		u.log.Error("upgrade: serving without a pid file", "err", err)
 	}

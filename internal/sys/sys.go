@@ -68,6 +68,9 @@ func ConnFile(c net.Conn) (*os.File, error) {
 // package net would set some again.
 func FileConn(file *os.File) (net.Conn, error) { return fileConn(file) }
 
+// CopyKeepAlive gives a connection the keep-alive that its listener has, as the kernel does; elsewhere than on Linux, none.
+func CopyKeepAlive(to *net.TCPConn, from syscall.Conn) { copyKeepAlive(to, from) }
+
 // Shutdown ends both directions of a connection, also for other processes that have a descriptor of it.
 func Shutdown(c syscall.Conn) {
 	if raw, err := c.SyscallConn(); err == nil {

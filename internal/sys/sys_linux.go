@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -94,4 +95,28 @@ func fileConn(file *os.File) (net.Conn, error) {
 		_ = unix.SetsockoptInt(int(FD(file)), o[0], o[1], had[i]) // it was accepted once
 	}
 	return c, nil
+}
+
+func copyKeepAlive(to *net.TCPConn, from syscall.Conn) {
+	had := tcpOptions
+	read, err := from.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = read.Control(func(fd uintptr) { // these fail if one of the two is closed
+		for i, o := range tcpOptions {
+			had[i][1], _ = unix.GetsockoptInt(int(fd), o[0], o[1])
+		}
+	})
+	raw, err := to.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = raw.Control(func(fd uintptr) {
+		for i, o := range tcpOptions {
+			if o[1] != unix.TCP_NODELAY || o[0] != unix.IPPROTO_TCP {
+				_ = unix.SetsockoptInt(int(fd), o[0], o[1], had[i][1])
+			}
+		}
+	})
 }

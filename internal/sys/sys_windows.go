@@ -44,3 +44,5 @@ func uptime() time.Duration { return time.Since(started) }
 func explain(err error) error { return err }
 
 func fileConn(file *os.File) (net.Conn, error) { return net.FileConn(file) }
+
+func copyKeepAlive(to *net.TCPConn, _ syscall.Conn) { _ = to.SetKeepAlive(false) } // fails if it is closed

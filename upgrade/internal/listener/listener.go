@@ -51,6 +51,9 @@ func (l *listener) accept() (c net.Conn, err error) {
 		if given != nil {
 			return given, nil
 		}
+		if t, ok := c.(*net.TCPConn); ok && l.ref.keepAlive != nil {
+			l.ref.keepAlive(t)
+		}
 		if d := l.ref.set.dispatch.Load(); err != nil || d == nil || l.ref.pinned || !(*d)(l.ref, c) {
 			return c, err
 		}

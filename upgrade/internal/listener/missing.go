@@ -2,6 +2,7 @@ package listener
 
 import (
 	"net"
+	"os"
 	"slices"
 	"strings"
 
@@ -29,7 +30,12 @@ func (m Missing) String() string {
 // Is reports whether the socket was opened with this address, or listens there.
 func (m Missing) Is(addr string) bool {
 	base, _, _ := strings.Cut(m.Addr, "#")
-	return addr == m.Addr || addr == m.Local && addr != "" || addr == base && hasNoPort(base)
+	return addr == m.Addr || addr == m.Local && addr != "" || addr == base && hasPort(base)
+}
+
+func hasPort(addr string) bool {
+	_, _, err := net.SplitHostPort(addr)
+	return err == nil
 }
 
 // hasNoPort reports whether the kernel chooses the port, so that several sockets may have the address.
@@ -51,6 +57,19 @@ func (s *Set) Late() []wire.SocketName { return s.list(func(r *Socket) bool { re
 // Early lists the others.
 func (s *Set) Early() []wire.SocketName { return s.list(func(r *Socket) bool { return !r.late }) }
 
+// Own lists those that no service manager has.
+func (s *Set) Own() map[wire.SocketName]bool {
+	return asSet(s.list(func(r *Socket) bool { return r.own }))
+}
+
+func asSet(names []wire.SocketName) map[wire.SocketName]bool {
+	set := make(map[wire.SocketName]bool, len(names))
+	for _, n := range names {
+		set[n] = true
+	}
+	return set
+}
+
 // Fresh lists the open sockets that nobody had before this process.
 func (s *Set) Fresh() []wire.SocketName { return s.list(func(r *Socket) bool { return r.fresh }) }
 
@@ -66,7 +85,7 @@ func (s *Set) list(has func(*Socket) bool) (names []wire.SocketName) {
 // Missing lists what has come and is not open. Of files at exec the older generation has sent the expected names.
 func (s *Set) Missing(expected []wire.SocketName) (missing []Missing) {
 	if r, ok := s.fds.(*Received); ok {
-		return r.missing()
+		return r.missing(s.covered)
 	}
 	open := s.list(func(*Socket) bool { return true })
 	for _, name := range expected {
@@ -101,11 +120,12 @@ func (r *Received) MarkLate(names []wire.SocketName) {
 	}
 }
 
-func (r *Received) missing() (missing []Missing) {
+// missing leaves out those of which covered says that their clients have another socket.
+func (r *Received) missing(covered func(wire.SocketName, *os.File) bool) (missing []Missing) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, f := range r.files {
-		if f.late {
+		if f.late || covered(f.name, f.file) {
 			continue
 		}
 		m := Missing{SocketName: f.name}

@@ -68,6 +68,9 @@ func (s *Set) Of(c net.Conn) (Origin, bool) {
 	if isMoved {
 		network, addr = m.Origin()
 	}
+	if r := s.aliases[wire.SocketName{Kind: "listener", Network: network, Addr: addr}]; r != nil {
+		network, addr = r.Network, r.Addr
+	}
 	local := c.LocalAddr()
 	for _, k := range slices.Backward(s.known) { // the last one, if it was closed and opened again
 		if isMoved && k.Network == network && k.Addr == addr || !isMoved && k.hasAccepted(local) {
@@ -96,14 +99,23 @@ func (k Origin) hasFamily(wildcard, ip net.IP) bool {
 
 // Takes says which connections of another process can come out of the listeners here.
 func (s *Set) Takes() (b wire.TakesBody) {
-	for _, r := range s.Refs() {
-		if r.kind != "listener" {
-			continue
-		}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	takes := func(name wire.SocketName, r *Socket) {
 		if !r.ahead.Load() {
 			b.Plain = append(b.Plain, len(b.Listeners))
 		}
-		b.Listeners = append(b.Listeners, r.socketName())
+		b.Listeners = append(b.Listeners, name)
+	}
+	for _, r := range s.all {
+		if r.kind == "listener" {
+			takes(r.socketName(), r)
+		}
+	}
+	for name, r := range s.aliases {
+		if r.kind == "listener" && !r.Closed() {
+			takes(name, r)
+		}
 	}
 	return b
 }
@@ -115,6 +127,9 @@ func (s *Set) Find(network, addr string) (*Socket, error) {
 		if r.kind == "listener" && (named || addr == "" && !r.pinned) {
 			return r, nil
 		}
+	}
+	if r := s.behind(network, addr); r != nil {
+		return r, nil
 	}
 	return nil, fmt.Errorf("there is no listener %s %s", network, addr)
 }
@@ -139,16 +154,15 @@ func unixPath(a net.Addr) string {
 	return ""
 }
 
-// name returns the name by which the next generation finds a socket; the network is the other half of it. An address with a
-// port other than 0 is its own name, also that of a pinned listener, and so is a unix path: they cannot be bound twice, and
-// tableflip removes a unix path that a new process does not claim. With port 0 the name says in which order the sockets were
-// opened: ":0", as tableflip itself would name it, then ":0#2", ":0#3"; pinned listeners count apart: ":0#pinned",
-// ":0#pinned#2". The caller holds s.opening.
+// name returns the name by which the next generation finds a socket; the network is the other half of it. A unix path is its own
+// name, as it cannot be bound twice, and tableflip removes one that a new process does not claim. An address that is opened once
+// more, with port 0 or SO_REUSEPORT, has the order in its name: ":0", as tableflip itself would name it, then ":0#2", ":0#3".
+// Pinned listeners with port 0 count apart: ":0#pinned", ":0#pinned#2". The caller holds s.opening.
 func (s *Set) name(network, addr string, pinned bool) string {
-	if _, port, err := net.SplitHostPort(addr); err != nil || port != "0" && port != "" {
+	if _, _, err := net.SplitHostPort(addr); err != nil || strings.HasPrefix(network, "unix") {
 		return addr
 	}
-	if pinned {
+	if pinned && hasNoPort(addr) {
 		addr += "#pinned"
 	}
 	for n := 1; ; n++ {
@@ -156,7 +170,7 @@ func (s *Set) name(network, addr string, pinned bool) string {
 		if n > 1 {
 			key += "#" + strconv.Itoa(n)
 		}
-		if !slices.ContainsFunc(s.Refs(), func(r *Socket) bool { return r.Network == network && r.Addr == key }) {
+		if !slices.ContainsFunc(s.Refs(), func(r *Socket) bool { return r.Network == network && r.Addr == key && !r.Closed() }) {
 			return key
 		}
 	}

@@ -24,6 +24,7 @@ type received struct {
 	name wire.SocketName
 	file *os.File
 	late bool // see MarkLate
+	own  bool // see MarkOwn
 }
 
 var _ Inheritor = (*Received)(nil)
@@ -85,6 +86,16 @@ func open[T any](r *Received, name wire.SocketName, from func(*os.File) (T, erro
 	return sock, nil
 }
 
+// MarkOwn notes that no service manager has these.
+func (r *Received) MarkOwn(names []wire.SocketName) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	own := asSet(names)
+	for i, f := range r.files {
+		r.files[i].own = f.own || own[f.name]
+	}
+}
+
 // Close ends what was not opened, and removes the paths if unlink says that nobody else serves there.
 func (r *Received) Close(unlink bool) {
 	r.mu.Lock()
@@ -116,6 +127,23 @@ func (s *Set) Receive(r *Received) { s.fds, s.paths.links = r, r.links }
 // DropRest ends what has come in the control socket and was not opened, when nobody else serves on it.
 func (s *Set) DropRest() {
 	if r, ok := s.fds.(*Received); ok {
+		for _, f := range r.takeTCP() {
+			s.Empty(f)
+		}
 		r.Close(true)
 	}
+}
+
+// takeTCP takes the listeners out whose queue may be emptied.
+func (r *Received) takeTCP() (files []*os.File) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.files = slices.DeleteFunc(r.files, func(f received) bool {
+		tcp := f.own && f.name.Kind == "listener" && strings.HasPrefix(f.name.Network, "tcp")
+		if tcp {
+			files = append(files, f.file)
+		}
+		return tcp
+	})
+	return files
 }

@@ -21,6 +21,9 @@ func handOn(t testing.TB, from, to *Set) *Received {
 	for _, f := range files {
 		name := wire.SocketName{Kind: f.Name[0], Network: f.Name[1], Addr: f.Name[2]}
 		r.Add([]wire.SocketName{name}, []*os.File{os.NewFile(f.FD, "received")})
+		if from.Own()[name] {
+			r.MarkOwn([]wire.SocketName{name})
+		}
 	}
 	to.Receive(r)
 	return r

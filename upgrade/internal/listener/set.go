@@ -9,6 +9,7 @@
 //	packet.go    the same for datagrams: a net.PacketConn
 //	gate.go      what holds Accept and ReadFrom back
 //	path.go      the path of a unix socket, which comes back when it was removed
+//	respelled.go an address that the new version spells in another way
 //	names.go     the name of a socket in the next generation, and which listener a connection belongs to
 package listener
 
@@ -24,6 +25,7 @@ import (
 	"github.com/midair-go/midair/internal/process"
 	"github.com/midair-go/midair/internal/sys"
 	"github.com/midair-go/midair/upgrade/internal/sdnotify"
+	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
 // Inheritor returns the sockets that an older generation has handed over, and nil without an error for a socket that the
@@ -36,6 +38,7 @@ type Inheritor interface {
 // Set is every listening socket of the process. A child gets those that are open at the time of the upgrade.
 type Set struct {
 	fds       Inheritor            // nil where upgrades are not supported
+	config    net.ListenConfig     // for what is opened here
 	inherited map[uint64][]int     // the descriptors that were passed as files at exec, by inode
 	passed    *sdnotify.Activation // what the service manager has passed
 	moveOn    func(net.Conn) bool  // passes a connection to the process that serves, if there is one
@@ -54,9 +57,11 @@ type Set struct {
 	held           int  // how often Hold was called and not ended: nothing accepts meanwhile
 	keep           bool // a closed listener is still handed on (an aborted candidate, until it ends)
 	// unlink: closing a unix listener removes its path, as nobody else serves on it.
-	unlink  bool
-	paths   paths
-	changed func(r *Socket, open bool) // hears what the main generation opens and closes
+	unlink   bool
+	paths    paths
+	aliases  map[wire.SocketName]*Socket // names that listeners here have in an older generation
+	emptying sync.WaitGroup              // queues of sockets that end
+	changed  func(r *Socket, open bool)  // hears what the main generation opens and closes
 }
 
 // Dispatch decides on a connection that a listener has accepted, and reports whether another process has the connection
@@ -68,6 +73,9 @@ type Dispatch func(r *Socket, c net.Conn) bool
 func New(fds Inheritor, moveOn func(net.Conn) bool) *Set {
 	return &Set{fds: fds, moveOn: moveOn, paths: paths{log: slog.New(slog.DiscardHandler), links: links{}}}
 }
+
+// Configure says how sockets are opened.
+func (s *Set) Configure(c net.ListenConfig) { s.config = c }
 
 // LogTo says where to log what happens to paths.
 func (s *Set) LogTo(log *slog.Logger) { s.paths.log = log }
@@ -84,8 +92,10 @@ func (s *Set) supported() bool { return s.fds != nil }
 func (s *Set) Listen(network, addr string, pinned bool) (net.Listener, error) {
 	var bare bareListener
 	ref, err := s.openSocket("listener", network, addr, pinned, opener{
-		inherit: func(key string) (any, error) { return orNil(s.fds.Listener(network, key)) },
-		create:  func() (any, error) { return orNil(new(net.ListenConfig).Listen(context.Background(), network, addr)) },
+		inherit: func(network, key string) (any, error) { return orNil(s.fds.Listener(network, key)) },
+		create: func(c net.ListenConfig) (any, error) {
+			return orNil(c.Listen(context.Background(), network, addr))
+		},
 		adopt: func(sock any, ref *Socket) (c syscall.Conn, ok bool) {
 			if bare, ok = sock.(bareListener); ok {
 				ref.gate, ref.path, ref.local = newGate(bare.SetDeadline), unixPath(bare.Addr()), bare.Addr()
@@ -96,6 +106,9 @@ func (s *Set) Listen(network, addr string, pinned bool) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
+	if tcp, ok := bare.(*net.TCPListener); ok && !ref.fresh {
+		ref.keepAlive = keepAlive(s.config, tcp)
+	}
 	return &listener{bare: bare, ref: ref}, nil
 }
 
@@ -103,13 +116,13 @@ func (s *Set) Listen(network, addr string, pinned bool) (net.Listener, error) {
 func (s *Set) ListenPacket(network, addr string) (net.PacketConn, error) {
 	var bare barePacketConn
 	ref, err := s.openSocket("packet", network, addr, true, opener{
-		inherit: func(key string) (any, error) { return orNil(s.fds.PacketConn(network, key)) },
-		create: func() (any, error) {
-			return orNil(new(net.ListenConfig).ListenPacket(context.Background(), network, addr))
+		inherit: func(network, key string) (any, error) { return orNil(s.fds.PacketConn(network, key)) },
+		create: func(c net.ListenConfig) (any, error) {
+			return orNil(c.ListenPacket(context.Background(), network, addr))
 		},
 		adopt: func(sock any, ref *Socket) (c syscall.Conn, ok bool) {
 			if bare, ok = sock.(barePacketConn); ok {
-				ref.gate, ref.path = newGate(bare.SetReadDeadline), unixPath(bare.LocalAddr())
+				ref.gate, ref.path, ref.local = newGate(bare.SetReadDeadline), unixPath(bare.LocalAddr()), bare.LocalAddr()
 			}
 			return bare, ok
 		},
@@ -120,7 +133,7 @@ func (s *Set) ListenPacket(network, addr string) (net.PacketConn, error) {
 	return &packetConn{barePacketConn: bare, ref: ref}, nil
 }
 
-func (s *Set) add(ref *Socket, c syscall.Conn) (err error) {
+func (s *Set) add(ref *Socket, c syscall.Conn, own func(inode uint64) bool) (err error) {
 	if s.supported() {
 		if ref.fd, ref.inode, err = sys.Duplicate(c); err != nil {
 			return err
@@ -128,14 +141,14 @@ func (s *Set) add(ref *Socket, c syscall.Conn) (err error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	ref.late = s.begun
+	ref.late, ref.own = s.begun, own(ref.inode)
 	s.all = append(s.all, ref)
 	s.note(ref)
 	if s.changed != nil {
 		s.changed(ref, true)
 	}
 	if s.accepts(ref) {
-		ref.gate.open()
+		ref.open()
 	}
 	return nil
 }
@@ -159,17 +172,22 @@ func (s *Set) release(ref *Socket) {
 	}
 }
 
-// ReleaseAll drops what is left.
+// ReleaseAll drops what is left, and may wait a second for queues that are emptied.
 func (s *Set) ReleaseAll() {
+	s.drop()
+	if r, ok := s.fds.(*Received); ok {
+		r.Close(false)
+	}
+	s.emptying.Wait()
+}
+
+func (s *Set) drop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, r := range s.all {
 		r.drop(s.unlink)
 	}
 	s.all = nil
-	if r, ok := s.fds.(*Received); ok {
-		r.Close(false)
-	}
 }
 
 // NoteFailure notes the first socket that could not be opened, for the reason that a candidate gives.
@@ -239,7 +257,7 @@ func (s *Set) Open(pinned bool) {
 	s.shared, s.pinned = true, s.pinned || pinned
 	for _, r := range s.all {
 		if (pinned || !r.pinned) && s.accepts(r) {
-			r.gate.open()
+			r.open()
 		}
 	}
 }
@@ -262,14 +280,15 @@ func (s *Set) resume() {
 	s.held--
 	for _, r := range s.all {
 		if s.accepts(r) {
-			r.gate.open()
+			r.open()
 		}
 	}
 }
 
 // accepts reports whether the gate of a socket is to be open. The lock is held.
 func (s *Set) accepts(r *Socket) bool {
-	return s.held == 0 && (r.pinned && s.pinned || !r.pinned && s.shared)
+	late := r.pinned || r.begin != nil
+	return s.held == 0 && (late && s.pinned || !late && s.shared)
 }
 
 // Pause stops accepting, on pinned listeners only if they are meant as well. Connections wait in the kernel's queue for
@@ -332,6 +351,18 @@ func (s *Set) PutBack() (first error) {
 		return fmt.Errorf("%w (and %d more)", first, more)
 	}
 	return first
+}
+
+// ListenAgain gives the queues of sockets that were opened by an older process the length that the kernel allows by now. To be called
+// when nobody else serves on them. Sockets of a service manager have the length that the manager says.
+func (s *Set) ListenAgain() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range s.all {
+		if r.own && !r.fresh && r.kind == "listener" && r.fd >= 0 {
+			listenAgain(r.fd, r.Network)
+		}
+	}
 }
 
 // Dup returns duplicates of the open sockets: the program may close one of them at any moment, and the number that this

@@ -24,19 +24,22 @@ type Socket struct {
 	Network, Addr string // its name in the next generation, which is tableflip's key
 	pinned        bool
 	late, fresh   bool // opened after Begin; by the kernel
+	own           bool // it was opened by this library, here or in an older generation: no service manager has it
 	fd            int
 	inode         uint64
 	path          string        // of a unix socket
 	link          wire.PathLink // the second name of its file
 	local         net.Addr
 	gate          *gate
-	ahead         atomic.Bool // its connections are read by a server that reads first what came along
+	begin         func()             // begins to listen, with the commit; nil: it listens
+	keepAlive     func(*net.TCPConn) // of what it accepts, if package net does not know that
+	ahead         atomic.Bool        // its connections are read by a server that reads first what came along
 }
 
 // opener is how a kind of socket comes to be.
 type opener struct {
-	inherit func(key string) (any, error)
-	create  func() (any, error)
+	inherit func(network, key string) (any, error)
+	create  func(net.ListenConfig) (any, error)
 	adopt   func(sock any, ref *Socket) (syscall.Conn, bool)
 }
 
@@ -56,8 +59,11 @@ func (s *Set) openSocket(kind, network, addr string, pinned bool, o opener) (*So
 	ref := &Socket{set: s, kind: kind, Network: network, Addr: s.name(network, addr, pinned && kind == "listener"), pinned: pinned, fd: -1}
 	var sock any
 	var err error
+	came := s.find(ref.socketName())
+	own := func(uint64) bool { return ref.fresh || came.own }
+	others := []wire.SocketName{came.name}
 	if s.supported() {
-		if sock, err = o.inherit(ref.Addr); err != nil {
+		if sock, err = o.inherit(came.name.Network, came.name.Addr); err != nil {
 			return nil, fmt.Errorf("upgrade: inherit %s %s: %w", network, addr, err)
 		}
 	}
@@ -68,13 +74,17 @@ func (s *Set) openSocket(kind, network, addr string, pinned bool, o opener) (*So
 		if sock, err = s.passed.Take(kind, network, addr, ref.Addr); err != nil {
 			return nil, fmt.Errorf("upgrade: listen %s %s: %w", network, addr, err)
 		}
+		own = func(inode uint64) bool { return ref.fresh || !s.passed.IsUnit(inode) }
 	}
 	created := sock == nil
 	if created {
 		ref.fresh = true
-		sock, err = o.create()
+		sock, err = o.create(s.config)
 		if err != nil && removeStale(network, addr, err) {
-			sock, err = o.create()
+			sock, err = o.create(s.config)
+		}
+		if errors.Is(err, syscall.EADDRINUSE) {
+			sock, others, err = s.beside(ref, o.create, err)
 		}
 	}
 	if errors.Is(err, syscall.EADDRINUSE) {
@@ -95,14 +105,15 @@ func (s *Set) openSocket(kind, network, addr string, pinned bool, o opener) (*So
 			if abs, err := filepath.Abs(ref.path); err == nil {
 				ref.path = abs // the program may change its working directory
 			}
-			ref.link = s.paths.hold(ref.socketName(), ref.path, conn, created)
+			ref.link = s.paths.hold(came.name, ref.path, conn, created)
 		}
-		err = s.add(ref, conn)
+		err = s.add(ref, conn, own)
 	}
 	if err != nil {
 		_ = sock.(io.Closer).Close()
 		return nil, fmt.Errorf("upgrade: listen %s %s: %w", network, addr, err)
 	}
+	s.alias(others, ref)
 	return ref, nil
 }
 
@@ -142,6 +153,15 @@ func removePath(path string, l wire.PathLink) {
 		_ = os.Remove(path) // a path that stays is replaced by the next process that listens there
 	}
 	dropLink(path, l)
+}
+
+// open lets the program accept.
+func (r *Socket) open() {
+	if r.begin != nil {
+		r.begin()
+		r.begin = nil
+	}
+	r.gate.open()
 }
 
 // Accept makes a connection the next one of a listener, or closes this process's descriptor of it.

@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"github.com/coreos/go-systemd/v22/activation"
+	"github.com/midair-go/midair/internal/sys"
 )
 
 // Network is the network of a socket that is asked for by its name in a socket unit.
@@ -29,6 +30,8 @@ type Activation struct {
 	mu    sync.Mutex
 	Files []*os.File // named; those of socket units first, in their order
 	stale []string   // names of kept sockets that Take has left
+	units []uint64   // the inodes of those of socket units, once looked at
+	known bool
 }
 
 // TakeActivation reads LISTEN_FDS, LISTEN_FDNAMES and LISTEN_PID and unsets them: no other process is meant.
@@ -41,7 +44,7 @@ func TakeActivation() *Activation {
 func (p *Activation) Add(files []*os.File) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.Files = append(p.Files, files...)
+	p.Files, p.known = append(p.Files, files...), false
 }
 
 // StoreName is the name that a socket is kept under: printable, without a colon, and the same in every generation. It is
@@ -69,6 +72,7 @@ func (p *Activation) Take(kind, network, addr, key string) (any, error) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.look()
 	own := StoreName(kind, network, key)
 	for i, f := range p.Files {
 		stored := strings.HasPrefix(f.Name(), StorePrefix)
@@ -94,6 +98,51 @@ func (p *Activation) Take(kind, network, addr, key string) (any, error) {
 		return nil, fmt.Errorf("no socket named %q was passed, only %q: FileDescriptorName= in its socket unit names it, and it may be taken once", addr, p.names())
 	}
 	return nil, nil
+}
+
+// IsUnit reports whether a socket, given by its inode, is one of a socket unit, also if it was taken as one that an earlier process
+// had kept.
+func (p *Activation) IsUnit(inode uint64) bool {
+	if p == nil {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Contains(p.units, inode)
+}
+
+// look notes which sockets are of units. p.mu is held.
+func (p *Activation) look() {
+	if p.known {
+		return
+	}
+	p.known = true
+	for _, f := range p.Files {
+		if strings.HasPrefix(f.Name(), StorePrefix) {
+			continue
+		}
+		if inode, ok := inodeOf(f); ok {
+			p.units = append(p.units, inode)
+		}
+	}
+}
+
+func inodeOf(f *os.File) (inode uint64, ok bool) {
+	fd, inode, err := sys.Duplicate(f)
+	if err != nil {
+		return 0, false
+	}
+	sys.CloseFD(fd)
+	return inode, true
+}
+
+// ofUnit is IsUnit for a file. p.mu is held.
+func (p *Activation) ofUnit(f *os.File) bool {
+	if len(p.units) == 0 {
+		return false
+	}
+	inode, ok := inodeOf(f)
+	return ok && slices.Contains(p.units, inode)
 }
 
 // noPath reports whether the address is a path that does not exist: a socket that once had it can be reached by nobody.
@@ -180,18 +229,40 @@ func addrPort(a net.Addr) (net.IP, int) {
 	return nil, 0
 }
 
-// Unclaimed closes what the program has not asked for until now, and returns the names of what it had had kept.
-func (p *Activation) Unclaimed() (names []string) {
+// EachKept calls each with the sockets that an earlier process had kept, that are of no socket unit, and that nobody has taken.
+func (p *Activation) EachKept(each func(*os.File)) {
+	if p == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.look()
+	for _, f := range p.Files {
+		if strings.HasPrefix(f.Name(), StorePrefix) && !p.ofUnit(f) {
+			each(f)
+		}
+	}
+}
+
+// Unclaimed gives end what the program has not asked for until now and was kept, closes the rest, and returns the names of the first.
+// Sockets of a unit are closed as well.
+func (p *Activation) Unclaimed(end func(*os.File)) (names []string) {
 	if p == nil {
 		return nil
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.look()
 	for _, f := range p.Files {
-		if strings.HasPrefix(f.Name(), StorePrefix) {
+		kept := strings.HasPrefix(f.Name(), StorePrefix)
+		if kept {
 			names = append(names, f.Name())
 		}
-		f.Close()
+		if kept && !p.ofUnit(f) {
+			end(f)
+		} else {
+			f.Close()
+		}
 	}
 	p.Files = nil
 	return names

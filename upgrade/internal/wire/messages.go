@@ -128,12 +128,18 @@ type ListenersBody struct {
 	Total int          `json:"total"`           // in all messages; in the answer how many have come
 	Names []SocketName `json:"names,omitempty"` // of those that come along
 	Late  []int        `json:"late,omitempty"`  // which of the names the candidate need not have opened to be prepared
+	Own   []int        `json:"own,omitempty"`   // which of the names this library has opened, so that no service manager has them
 	Links []PathLink   `json:"links,omitempty"` // of each of Names, if there are any
 }
 
 // LateNames returns the names that Late means.
-func (b *ListenersBody) LateNames() (names []SocketName) {
-	for _, i := range b.Late {
+func (b *ListenersBody) LateNames() []SocketName { return b.pick(b.Late) }
+
+// OwnNames returns the names that Own means.
+func (b *ListenersBody) OwnNames() []SocketName { return b.pick(b.Own) }
+
+func (b *ListenersBody) pick(which []int) (names []SocketName) {
+	for _, i := range which {
 		if i >= 0 && i < len(b.Names) {
 			names = append(names, b.Names[i])
 		}
@@ -156,7 +162,7 @@ const textRoom = frameLimit - frameHeader - 64
 func fit(names []SocketName, links []PathLink, room int) int {
 	for n, name := range names {
 		b, err := json.Marshal(name)
-		room -= len(b) + 1 + len(",253")
+		room -= len(b) + 1 + 2*len(",253")
 		if n < len(links) {
 			l, _ := json.Marshal(links[n]) // it never fails
 			room -= len(l) + 1
