@@ -53,6 +53,21 @@ func TestAddressMayBeSpelledInAnotherWay(t *testing.T) {
 	}
 }
 
+// A service that has opened its address as root cannot listen on a wildcard beside that as another user. The reason says so.
+func TestAddressOfAnotherUserStays(t *testing.T) {
+	t.Parallel()
+	r := dropping(t, func(*plan.Settings) {})
+	r.WaitServing(1, 0)
+	_, port, err := net.SplitHostPort(r.Addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Change(func(s *plan.Settings) { s.Addr = "0.0.0.0:" + port })
+	r.MustFail("start", "was opened by another user")
+	r.Change(func(s *plan.Settings) { s.Addr = "localhost:" + port })
+	r.Upgrade()
+}
+
 // Clients of a unix socket see the process that serves, unless that is another user than the one who opened the socket: then they go on
 // to see that one, which is what they check.
 func TestClientsSeeWhoServesOnAUnixSocket(t *testing.T) {

@@ -1,6 +1,7 @@
 package listener
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"os"
@@ -205,6 +206,9 @@ func (s *Set) beside(ref *Socket, create func(net.ListenConfig) (any, error), bu
 	} else {
 		sock, err = create(c)
 	}
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, nil, &besideError{err}
+	}
 	if err != nil {
 		return nil, nil, err
 	}
@@ -223,6 +227,15 @@ func (s *Set) beside(ref *Socket, create func(net.ListenConfig) (any, error), bu
 	}
 	return sock, covered, nil
 }
+
+// besideError says why two sockets cannot be bound at a time.
+type besideError struct{ err error }
+
+func (e *besideError) Error() string {
+	return e.err.Error() + ": the socket that has come with this port was opened by another user, as before root's rights were dropped, or somebody else has one: stop the service and start it"
+}
+
+func (e *besideError) Unwrap() error { return e.err }
 
 // reusePort sets SO_REUSEPORT, and returns what takes it back.
 func reusePort(c syscall.Conn) (undo func()) {

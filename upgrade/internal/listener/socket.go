@@ -87,7 +87,7 @@ func (s *Set) openSocket(kind, network, addr string, pinned bool, o opener) (*So
 			sock, others, err = s.beside(ref, o.create, err)
 		}
 	}
-	if errors.Is(err, syscall.EADDRINUSE) {
+	if besides := (*besideError)(nil); errors.Is(err, syscall.EADDRINUSE) && !errors.As(err, &besides) {
 		return nil, fmt.Errorf("upgrade: %w: is the service running already? It upgrades on a SIGHUP", err)
 	}
 	if err != nil {
