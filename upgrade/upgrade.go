@@ -276,10 +276,13 @@ func (u *Upgrader) ListenPinned(network, address string) (net.Listener, error) {
 	return ln, err
 }
 
-// ListenPacket is Listen for udp, udp4, udp6 and unixgram. ReadFrom of a candidate waits until the commit, and ReadFrom of
-// the old process waits from then on. The program has to end that when its context ends: with SetReadDeadline, and with
-// Close as soon as it has answered what it had read, for which WriteTo works as before. Reading around ReadFrom, through
-// SyscallConn, is not held back. Only after Options.StuckAfter ReadFrom ends by itself, as Accept does: with net.ErrClosed.
+// ListenPacket is Listen for udp, udp4, udp6 and unixgram. What it returns has the methods of *net.UDPConn or *net.UnixConn, so
+// that packet info, ECN and batches work, as QUIC servers read them (golang.org/x/net's ReadBatch and WriteBatch; its ReadFrom insists on
+// a *net.UDPConn). Each method that reads waits in a candidate until the commit, and in the old process from then on, also Read of
+// SyscallConn; not held back is what a program reads in Control, or by the descriptor of File. The program has to end a wait when its
+// context ends: with SetReadDeadline, and with Close as soon as it has answered what it had read, for which writing works as before.
+// Only after Options.StuckAfter reading ends by itself, as Accept does: with net.ErrClosed. CloseRead of a unix socket ends reading in
+// this process, and CloseWrite is an error: another process may serve there.
 func (u *Upgrader) ListenPacket(network, address string) (net.PacketConn, error) {
 	pc, err := u.listeners.ListenPacket(network, address)
 	u.listeners.NoteFailure(err)

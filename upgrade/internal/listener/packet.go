@@ -1,7 +1,9 @@
 package listener
 
 import (
+	"errors"
 	"net"
+	"net/netip"
 	"syscall"
 	"time"
 )
@@ -12,11 +14,23 @@ type barePacketConn interface {
 	syscall.Conn
 }
 
-// packetConn is the net.PacketConn that the program gets. Two processes that read the same socket would split its
-// datagrams at random, so a candidate's ReadFrom waits until it has taken over.
+// packetConn is the net.PacketConn that the program gets, also as a part of those below. Two processes that read the same socket would
+// split its datagrams at random, so every way to read waits in a candidate until it has taken over.
 type packetConn struct {
 	barePacketConn
 	ref *Socket
+}
+
+// newPacketConn returns what has the methods of the connection of package net.
+func newPacketConn(bare barePacketConn, ref *Socket) net.PacketConn {
+	c := packetConn{bare, ref}
+	switch bare := bare.(type) {
+	case *net.UDPConn:
+		return &udpConn{UDPConn: bare, packetConn: c}
+	case *net.UnixConn:
+		return &unixgramConn{UnixConn: bare, packetConn: c}
+	}
+	return &c
 }
 
 func (c *packetConn) ReadFrom(b []byte) (n int, addr net.Addr, err error) {
@@ -42,3 +56,130 @@ func (c *packetConn) Close() error {
 	c.ref.set.release(c.ref)
 	return err
 }
+
+// SyscallConn returns a raw connection whose Read waits as well; x/net reads batches with it. What a function of Control reads is not
+// held back.
+func (c *packetConn) SyscallConn() (syscall.RawConn, error) {
+	raw, err := c.barePacketConn.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	return gatedRaw{raw, c.ref.gate}, nil
+}
+
+type gatedRaw struct {
+	syscall.RawConn
+	gate *gate
+}
+
+func (r gatedRaw) Read(f func(fd uintptr) (done bool)) error {
+	_, err := r.gate.through(func() error { return r.RawConn.Read(f) })
+	return err
+}
+
+// udpConn has the methods of *net.UDPConn.
+type udpConn struct {
+	*net.UDPConn
+	packetConn
+}
+
+func (c *udpConn) Close() error                              { return c.packetConn.Close() }
+func (c *udpConn) LocalAddr() net.Addr                       { return c.UDPConn.LocalAddr() }
+func (c *udpConn) SetDeadline(t time.Time) error             { return c.packetConn.SetDeadline(t) }
+func (c *udpConn) SetReadDeadline(t time.Time) error         { return c.packetConn.SetReadDeadline(t) }
+func (c *udpConn) SetWriteDeadline(t time.Time) error        { return c.UDPConn.SetWriteDeadline(t) }
+func (c *udpConn) SyscallConn() (syscall.RawConn, error)     { return c.packetConn.SyscallConn() }
+func (c *udpConn) WriteTo(b []byte, a net.Addr) (int, error) { return c.UDPConn.WriteTo(b, a) }
+func (c *udpConn) ReadFrom(b []byte) (int, net.Addr, error)  { return c.packetConn.ReadFrom(b) }
+
+func (c *udpConn) Read(b []byte) (n int, err error) {
+	_, err = c.ref.gate.through(func() error {
+		n, err = c.UDPConn.Read(b)
+		return err
+	})
+	return n, err
+}
+
+func (c *udpConn) ReadFromUDP(b []byte) (n int, addr *net.UDPAddr, err error) {
+	_, err = c.ref.gate.through(func() error {
+		n, addr, err = c.UDPConn.ReadFromUDP(b)
+		return err
+	})
+	return n, addr, err
+}
+
+func (c *udpConn) ReadFromUDPAddrPort(b []byte) (n int, addr netip.AddrPort, err error) {
+	_, err = c.ref.gate.through(func() error {
+		n, addr, err = c.UDPConn.ReadFromUDPAddrPort(b)
+		return err
+	})
+	return n, addr, err
+}
+
+func (c *udpConn) ReadMsgUDP(b, oob []byte) (n, oobn, flags int, addr *net.UDPAddr, err error) {
+	_, err = c.ref.gate.through(func() error {
+		n, oobn, flags, addr, err = c.UDPConn.ReadMsgUDP(b, oob)
+		return err
+	})
+	return n, oobn, flags, addr, err
+}
+
+func (c *udpConn) ReadMsgUDPAddrPort(b, oob []byte) (n, oobn, flags int, addr netip.AddrPort, err error) {
+	_, err = c.ref.gate.through(func() error {
+		n, oobn, flags, addr, err = c.UDPConn.ReadMsgUDPAddrPort(b, oob)
+		return err
+	})
+	return n, oobn, flags, addr, err
+}
+
+// unixgramConn has the methods of *net.UnixConn.
+type unixgramConn struct {
+	*net.UnixConn
+	packetConn
+}
+
+func (c *unixgramConn) Close() error                              { return c.packetConn.Close() }
+func (c *unixgramConn) LocalAddr() net.Addr                       { return c.UnixConn.LocalAddr() }
+func (c *unixgramConn) SetDeadline(t time.Time) error             { return c.packetConn.SetDeadline(t) }
+func (c *unixgramConn) SetReadDeadline(t time.Time) error         { return c.packetConn.SetReadDeadline(t) }
+func (c *unixgramConn) SetWriteDeadline(t time.Time) error        { return c.UnixConn.SetWriteDeadline(t) }
+func (c *unixgramConn) SyscallConn() (syscall.RawConn, error)     { return c.packetConn.SyscallConn() }
+func (c *unixgramConn) WriteTo(b []byte, a net.Addr) (int, error) { return c.UnixConn.WriteTo(b, a) }
+func (c *unixgramConn) ReadFrom(b []byte) (int, net.Addr, error)  { return c.packetConn.ReadFrom(b) }
+
+func (c *unixgramConn) Read(b []byte) (n int, err error) {
+	_, err = c.ref.gate.through(func() error {
+		n, err = c.UnixConn.Read(b)
+		return err
+	})
+	return n, err
+}
+
+func (c *unixgramConn) ReadFromUnix(b []byte) (n int, addr *net.UnixAddr, err error) {
+	_, err = c.ref.gate.through(func() error {
+		n, addr, err = c.UnixConn.ReadFromUnix(b)
+		return err
+	})
+	return n, addr, err
+}
+
+func (c *unixgramConn) ReadMsgUnix(b, oob []byte) (n, oobn, flags int, addr *net.UnixAddr, err error) {
+	_, err = c.ref.gate.through(func() error {
+		n, oobn, flags, addr, err = c.UnixConn.ReadMsgUnix(b, oob)
+		return err
+	})
+	return n, oobn, flags, addr, err
+}
+
+// CloseRead makes reading end here. The socket is another process's as well, which shutdown(2) would end.
+func (c *unixgramConn) CloseRead() error {
+	c.ref.gate.end()
+	return nil
+}
+
+// CloseWrite is not possible for one process.
+func (c *unixgramConn) CloseWrite() error {
+	return &net.OpError{Op: "close", Net: "unixgram", Source: c.LocalAddr(), Err: errShared}
+}
+
+var errShared = errors.New("the socket may be another process's as well, and its writes would fail: close it")

@@ -130,7 +130,7 @@ func (s *Set) ListenPacket(network, addr string) (net.PacketConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &packetConn{barePacketConn: bare, ref: ref}, nil
+	return newPacketConn(bare, ref), nil
 }
 
 func (s *Set) add(ref *Socket, c syscall.Conn, own func(inode uint64) bool) (err error) {

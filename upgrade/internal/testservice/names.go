@@ -14,6 +14,7 @@ import (
 
 	"github.com/midair-go/midair/upgrade"
 	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
+	"golang.org/x/net/ipv4"
 )
 
 // names is a service like DNS: a datagram is a question, "id text", with the answer "id text generation".
@@ -54,7 +55,7 @@ func (n *names) serve(ctx context.Context) <-chan error {
 		var work sync.WaitGroup
 		buf := make([]byte, 1500)
 		for {
-			size, from, err := n.pc.ReadFrom(buf)
+			size, from, err := n.read(buf)
 			if err != nil {
 				break
 			}
@@ -65,6 +66,23 @@ func (n *names) serve(ctx context.Context) <-chan error {
 		ended <- n.pc.Close()
 	}()
 	return ended
+}
+
+// read reads a question in one of several ways, which differ from generation to generation.
+func (n *names) read(b []byte) (int, net.Addr, error) {
+	u, isUDP := n.pc.(interface {
+		ReadMsgUDP(b, oob []byte) (n, oobn, flags int, addr *net.UDPAddr, err error)
+	})
+	switch {
+	case isUDP && n.generation%3 == 1:
+		one := []ipv4.Message{{Buffers: [][]byte{b}}}
+		_, err := ipv4.NewPacketConn(n.pc).ReadBatch(one, 0)
+		return one[0].N, one[0].Addr, err
+	case isUDP && n.generation%3 == 2:
+		size, _, _, from, err := u.ReadMsgUDP(b, nil)
+		return size, from, err
+	}
+	return n.pc.ReadFrom(b)
 }
 
 func (n *names) answer(question string, to net.Addr) {
