@@ -3,11 +3,15 @@
 package upgrade_test
 
 import (
+	"errors"
+	"io"
 	"net"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/midair-go/midair/upgrade/internal/testclient"
 	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
@@ -34,5 +38,56 @@ func TestRestartGetsManySockets(t *testing.T) {
 	r.Upgrade()
 	r.WaitServing(3, dead)
 	mustGreet(t, r, many)
+	r.MustStop(syscall.SIGTERM)
+}
+
+// Thousands of listeners, with paths as long as they may be, upgrade and come back after a crash, and none is refused.
+func TestThousandsOfListeners(t *testing.T) {
+	t.Parallel()
+	many := 2000 // of TCP, and as many unix sockets
+	if testing.Short() {
+		many = 300
+	}
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil || limit.Max < uint64(8*many) {
+		t.Skipf("NOT RUN: the limit of open files is %d, too low for %d sockets: %v", limit.Max, 2*many, err)
+	}
+	r := testclient.Start(t, func(s *plan.Settings) { always(s); s.Ports, s.NoMove = many, true })
+	r.WaitKnown()
+	addrs := strings.Split(r.Read("ports"), "\n")
+	if len(addrs) != 2*many {
+		t.Fatalf("%d addresses", len(addrs))
+	}
+	mustAll := func() {
+		t.Helper()
+		for _, addr := range addrs {
+			network := "tcp"
+			if filepath.IsAbs(addr) {
+				network = "unix"
+			}
+			c, err := net.Dial(network, addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = c.SetReadDeadline(time.Now().Add(patience)) // it never fails
+			if _, err := c.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+				t.Fatalf("%s: %v", addr, err)
+			}
+			c.Close()
+		}
+	}
+	for range 2 {
+		r.Upgrade()
+		r.WaitFamily(t, 2, patience)
+		mustAll()
+		r.WaitKnown()
+		dead := r.MainPID()
+		r.SignalMain(syscall.SIGKILL)
+		mustAll() // those who come meanwhile wait in the queue
+		mustBeOneService(t, r, dead)
+		if now := r.Read("ports"); now != strings.Join(addrs, "\n") {
+			t.Error("the ports have changed")
+		}
+	}
 	r.MustStop(syscall.SIGTERM)
 }

@@ -165,15 +165,17 @@ func (s *Set) name(network, addr string, pinned bool) string {
 	if pinned && hasNoPort(addr) {
 		addr += "#pinned"
 	}
-	for n := 1; ; n++ {
-		key := addr
-		if n > 1 {
-			key += "#" + strconv.Itoa(n)
-		}
-		if !slices.ContainsFunc(s.Refs(), func(r *Socket) bool { return r.Network == network && r.Addr == key && !r.Closed() }) {
-			return key
+	taken := map[string]bool{}
+	for _, r := range s.Refs() {
+		if r.Network == network && strings.HasPrefix(r.Addr, addr) && !r.Closed() {
+			taken[r.Addr] = true
 		}
 	}
+	key := addr
+	for n := 2; taken[key]; n++ {
+		key = addr + "#" + strconv.Itoa(n)
+	}
+	return key
 }
 
 // Paths names the unix sockets that have a path.

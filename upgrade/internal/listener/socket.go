@@ -56,6 +56,9 @@ func orNil[T comparable](sock T, err error) (any, error) {
 func (s *Set) openSocket(kind, network, addr string, pinned bool, o opener) (*Socket, error) {
 	s.opening.Lock() // the name of one socket depends on those that are open
 	defer s.opening.Unlock()
+	if open := len(s.Refs()); open >= sdnotify.MostSockets && s.supported() {
+		return nil, fmt.Errorf("upgrade: listen %s %s: %d sockets are open, and no process can hand on more: close some, or share one", network, addr, open)
+	}
 	ref := &Socket{set: s, kind: kind, Network: network, Addr: s.name(network, addr, pinned && kind == "listener"), pinned: pinned, fd: -1}
 	var sock any
 	var err error

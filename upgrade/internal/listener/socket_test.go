@@ -415,3 +415,18 @@ func TestCloseMovesOnWhatWasNotAccepted(t *testing.T) {
 		t.Errorf("passed on %v; taken: %v, left: %v", on, taken.ended, left.ended)
 	}
 }
+
+// A socket more than can be handed on is refused with the number.
+func TestTooManySocketsAreRefused(t *testing.T) {
+	s, _ := newSet(t, nil)
+	ln := listen(t, s, "tcp", "127.0.0.1:0", false)
+	one := s.Refs()[0]
+	for range sdnotify.MostSockets - 1 {
+		s.all = append(s.all, one)
+	}
+	if _, err := s.Listen("tcp", "127.0.0.1:0", false); err == nil || !strings.Contains(err.Error(), "8192 sockets are open") {
+		t.Error(err)
+	}
+	s.all = s.all[:1]
+	ln.Close()
+}

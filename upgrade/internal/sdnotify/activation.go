@@ -21,6 +21,9 @@ const Network = "systemd"
 // StorePrefix begins the names of the sockets that this package has a service manager keep.
 const StorePrefix = "midair."
 
+// MostSockets is how many sockets a process may have open to hand on. The supervisor of the library holds as many.
+const MostSockets = 8192
+
 // storeNameLimit is systemd's for FDNAME.
 const storeNameLimit = 255
 

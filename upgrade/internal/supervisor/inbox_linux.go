@@ -93,8 +93,8 @@ type kept struct {
 	dev, ino uint64
 }
 
-// storeLimit is more than a service has listening sockets.
-const storeLimit = 1024
+// storeLimit is what a generation can have, and the one before it beside that.
+const storeLimit = 2 * sdnotify.MostSockets
 
 func newStore(files []*os.File) *store {
 	s := new(store)

@@ -53,6 +53,9 @@ func (s *service) run() error {
 			return err
 		}
 	}
+	if err := s.openPorts(); err != nil {
+		return err
+	}
 	s.beforeListen(string(s.set.Names), filepath.Join(s.dir, "names"))
 	names, err := openNames(s.up, s.set.Names, s.dir)
 	if err != nil {
@@ -131,11 +134,36 @@ func (s *service) beforeListen(network, path string) {
 	}
 }
 
+// openPorts listens on many ports, and on as many unix sockets with long paths.
+func (s *service) openPorts() error {
+	var addrs []string
+	for n := range s.set.Ports {
+		ln, err := s.greetOn("tcp", "127.0.0.1:0")
+		if err != nil {
+			return err
+		}
+		path := plan.LongPath(s.dir, n)
+		if _, err := s.greetOn("unix", path); err != nil {
+			return err
+		}
+		addrs = append(addrs, ln.Addr().String(), path)
+	}
+	if len(addrs) == 0 {
+		return nil
+	}
+	return os.WriteFile(filepath.Join(s.dir, "ports"), []byte(strings.Join(addrs, "\n")), 0o600)
+}
+
 // greet accepts on a socket in the service's directory, and closes each connection.
 func (s *service) greet(name string) error {
-	ln, err := s.up.Listen("unix", filepath.Join(s.dir, name))
+	_, err := s.greetOn("unix", filepath.Join(s.dir, name))
+	return err
+}
+
+func (s *service) greetOn(network, addr string) (net.Listener, error) {
+	ln, err := s.up.Listen(network, addr)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	go func() { // ends with the process at the latest
 		for {
@@ -146,7 +174,7 @@ func (s *service) greet(name string) error {
 			c.Close()
 		}
 	}()
-	return nil
+	return ln, nil
 }
 
 // newServer returns the server of the main listener.

@@ -1,6 +1,11 @@
 package plan
 
-import "time"
+import (
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
 
 // DirEnv is the environment variable with the directory of a service: settings, sockets and records.
 const DirEnv = "MIDAIR_SVC_DIR"
@@ -23,6 +28,7 @@ type Place struct {
 	Network, Addr string // of the main listener; default network: tcp
 	PIDFile       string
 	Many          int           // listeners more, on the unix sockets "0", "1", ... in its directory
+	Ports         int           // listeners more, on ports that the kernel chooses, which are in the file "ports"
 	Systemd       bool          // the listeners are the sockets "web" and "admin" of a service manager
 	NoFile        uint64        // limit of open files; 0: that of the test
 	Clock         time.Duration // how wrong the clock is that people read
@@ -73,4 +79,10 @@ type Behaviour struct {
 	Lock            Lock      // the service holds a lock, its exclusive resource
 	Names           Names     // a service for datagrams beside HTTP
 	Drop            Drop      // when a generation that has begun as root becomes Nobody; default: never
+}
+
+// LongPath is a path of 100 bytes in dir.
+func LongPath(dir string, n int) string {
+	path := filepath.Join(dir, strconv.Itoa(n)+"-")
+	return path + strings.Repeat("x", 100-len(path))
 }
