@@ -98,6 +98,35 @@ func TestOnlyKeptGuestsAreParked(t *testing.T) {
 	}
 }
 
+// What hooks and handlers get of a guest has every method of the connection below it, which a guest has not itself.
+func TestHandlersGetTheConnectionBelowAGuest(t *testing.T) {
+	seen, hijacked := make(chan net.Conn, 1), make(chan net.Conn, 1)
+	s := serveGuests(t, &http.Server{
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			nc, _, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				t.Error(err)
+			}
+			hijacked <- nc
+			nc.Close()
+		}),
+		ConnContext: func(ctx context.Context, nc net.Conn) context.Context {
+			seen <- nc
+			return ctx
+		},
+	})
+	c := s.dial()
+	c.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+	if _, ok := (<-seen).(*net.TCPConn); !ok {
+		t.Error("ConnContext does not get the connection of package net")
+	}
+	if _, ok := (<-hijacked).(interface{ CloseRead() error }); !ok {
+		t.Error("Hijack does not give the methods of package net")
+	}
+	c.Close()
+	s.stop()
+}
+
 // An idle connection that has come from another process waits for its next request as long as an idle one may: what limits
 // a header, a whole request or an answer does not count before.
 func TestGuestWaitsAsLongAsAnIdleConnection(t *testing.T) {
