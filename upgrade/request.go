@@ -43,8 +43,12 @@ func ask(ctx context.Context, pidFile string, idle time.Duration) (Outcome, erro
 		q.idle.limit = idle
 	}
 	if err := q.signal(); err != nil {
+		if q.release != nil {
+			q.release()
+		}
 		return Outcome{}, err
 	}
+	defer q.release()
 	defer func() { q.proc.Release() }()
 	look := time.NewTicker(20 * time.Millisecond)
 	defer look.Stop()
@@ -72,6 +76,7 @@ type asked struct {
 	service pidfile.Service // that got the signal
 	pid     int             // of the process that is to answer
 	proc    *os.Process
+	release func() // ends what shows that somebody asks
 	at      time.Time
 	since   time.Duration // the same by sys.Uptime
 	before  Outcome       // what was there before: it may be of a time before the machine was started
@@ -104,6 +109,7 @@ func (q *asked) signal() (err error) {
 		return q.signal()
 	}
 	if err == nil {
+		q.release = q.service.Ask() // or the signal might mean the end of the terminal
 		err = q.proc.Signal(syscall.SIGHUP)
 	}
 	switch {

@@ -207,7 +207,7 @@ func (r *runner) loop(ctx context.Context, sig signals) {
 			signal.Stop(sig.interrupt) // the next one ends the process, as in every program that does not ask for it
 			r.stop(errors.New("SIGINT"))
 		case <-sig.hangup:
-			r.hangup()
+			r.hangup(sig.terminal)
 		case <-pulse:
 			r.beat()
 		case q := <-r.u.requests:

@@ -15,11 +15,15 @@ import (
 // main generation (signal in internal/supervisor).
 
 // signals are the ones that Run asks for. Each channel has room for one: a second of its kind says the same.
-type signals struct{ hangup, terminate, interrupt chan os.Signal }
+type signals struct {
+	hangup, terminate, interrupt chan os.Signal
+	terminal                     *sys.Terminal
+}
 
 func (u *Upgrader) notify() signals {
-	s := signals{make(chan os.Signal, 1), make(chan os.Signal, 1), make(chan os.Signal, 1)}
+	s := signals{make(chan os.Signal, 1), make(chan os.Signal, 1), make(chan os.Signal, 1), new(sys.Terminal)}
 	if !u.opts.NoSignals {
+		s.terminal = sys.WatchTerminal()
 		signal.Notify(s.hangup, syscall.SIGHUP)
 		signal.Notify(s.terminate, syscall.SIGTERM)
 		signal.Notify(s.interrupt, os.Interrupt)
@@ -39,11 +43,12 @@ func (s signals) stop() {
 	signal.Stop(s.hangup)
 	signal.Stop(s.terminate)
 	signal.Stop(s.interrupt)
+	s.terminal.Close()
 }
 
-// hangup handles a SIGHUP: it asks for an upgrade, unless it says that the terminal was closed.
-func (r *runner) hangup() {
-	if sys.TerminalClosed() {
+// hangup handles a SIGHUP: it asks for an upgrade, unless the terminal ends at this moment and nobody asks by the pid file.
+func (r *runner) hangup(t *sys.Terminal) {
+	if t.Ends() && !r.u.pid.Asked() {
 		r.stop(errors.New("the terminal was closed"))
 		return
 	}

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/midair-go/midair/internal/testutil"
+	"github.com/midair-go/midair/upgrade"
 )
 
 func init() { roles["terminal"] = onTerminal }
@@ -196,6 +197,47 @@ func TestTerminalClosed(t *testing.T) {
 	}
 	term.until(`msg="upgrade: serving" generation=2`)
 	term.close()
+	term.WaitFamily(t, 0, patience)
+	left(t, dir)
+}
+
+// A service in the background goes on after the logout. A SIGHUP that comes later is a request to upgrade, in each generation.
+func TestHangupAfterLogoutUpgrades(t *testing.T) {
+	dir := t.TempDir()
+	pidFile := filepath.Join(dir, "pid")
+	pid := func() int {
+		b, _ := os.ReadFile(pidFile)
+		n, _ := strconv.Atoi(strings.TrimSpace(string(b)))
+		return n
+	}
+	term := startOnTerminal(t, "bash", "--norc", "-i")
+	command := strings.Join(withFiles(dir, build(t, "v1")), " ")
+	if _, err := fmt.Fprintf(term.master, "%s >%s/log 2>&1 &\n", command, dir); err != nil {
+		t.Fatal(err)
+	}
+	testutil.Until(t, 2*patience, "the service serves", func() bool { return pid() != 0 })
+	if _, err := term.master.WriteString("exit\n"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := term.Wait(patience); err != nil {
+		t.Fatal(err)
+	}
+	term.close()
+	// In the moment of the logout a signal stops the service, and a request of the library waits.
+	out, err := upgrade.Request(t.Context(), pidFile)
+	if err != nil || out.Generation != 2 {
+		t.Fatal(out, err)
+	}
+	for range 2 {
+		before := pid()
+		if err := syscall.Kill(before, syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+		testutil.Until(t, patience, "another process serves", func() bool { return pid() != before && pid() != 0 })
+	}
+	if err := syscall.Kill(pid(), syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
 	term.WaitFamily(t, 0, patience)
 	left(t, dir)
 }

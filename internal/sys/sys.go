@@ -115,9 +115,22 @@ func Readable(fd uintptr) bool { return readable(fd) }
 // on Linux it is false.
 func MayWrite(dir string) bool { return mayWrite(dir) }
 
-// TerminalClosed reports whether a SIGHUP of this moment comes from the end of the terminal that the process was started
-// in, and so asks for nothing. It is false for a process that was started by nohup or without a terminal.
-func TerminalClosed() bool { return terminalClosed() }
+// Terminal is the terminal that the process was started in, if there is one.
+type Terminal struct{ *watcher }
+
+// WatchTerminal begins to look for the end of the terminal, until Close.
+func WatchTerminal() *Terminal { return watchTerminal() }
+
+// Ends reports whether a SIGHUP of this moment comes from the end of the terminal, and so asks for nothing. One that comes a second
+// later does not. It is false for a process that was started by nohup or without a terminal.
+func (t *Terminal) Ends() bool { return t.watcher != nil && t.ends() }
+
+// Close ends the watching.
+func (t *Terminal) Close() {
+	if t.watcher != nil {
+		t.close()
+	}
+}
 
 // Uptime is the time since the machine was started, or a while after that: by a clock that nobody sets, and that is the same in
 // all processes. On Windows, where no two processes of a service meet, it is the time since the start of this process.

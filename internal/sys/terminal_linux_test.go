@@ -1,25 +1,25 @@
 package sys_test
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"os/signal"
 	"strconv"
-	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/midair-go/midair/internal/sys"
 	"golang.org/x/sys/unix"
 )
 
-// terminalEnv makes this program answer what TerminalClosed says, before and after the end of its terminal.
+// terminalEnv makes this program answer what Terminal.Ends says, before and after the end of its terminal.
 const terminalEnv = "MIDAIR_TERMINAL"
 
-// playTerminal writes what TerminalClosed says to descriptor 3, then again for each byte that it reads from descriptor 4,
+// playTerminal writes what Ends says to descriptor 3, then again for each byte that it reads from descriptor 4,
 // if this process was started for that.
 func playTerminal() {
 	if os.Getenv(terminalEnv) == "" {
@@ -28,10 +28,12 @@ func playTerminal() {
 	if !signal.Ignored(syscall.SIGHUP) {
 		signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP) // the end of a terminal ends its processes otherwise
 	}
+	watched := sys.WatchTerminal()
 	answer, ask := os.NewFile(3, "answer"), os.NewFile(4, "ask")
 	for {
-		fmt.Fprintln(answer, sys.TerminalClosed())
+		fmt.Fprintln(answer, watched.Ends())
 		if _, err := ask.Read(make([]byte, 1)); err != nil {
+			watched.Close()
 			os.Exit(0)
 		}
 	}
@@ -57,24 +59,25 @@ func terminal(t testing.TB) (master, slave *os.File) {
 	return master, slave
 }
 
-// TerminalClosed is true only when the terminal of a process has ended, and never for a process that ignores SIGHUP, as
-// nohup makes it, or that has no terminal.
-func TestTerminalClosedTellsTheEndOfTheTerminal(t *testing.T) {
+// Ends is true only in the moment in which the terminal of a process ends, and never for a process that ignores SIGHUP, as nohup
+// makes it, or that has no terminal. A SIGHUP that comes later is somebody's request.
+func TestEndOfTheTerminalIsAMoment(t *testing.T) {
 	caught := make(chan os.Signal, 1)
 	signal.Notify(caught, syscall.SIGHUP) // a process does not ignore it, although this one was started by nohup
 	defer signal.Stop(caught)
 	for name, c := range map[string]struct {
 		attr   syscall.SysProcAttr
 		prefix string
-		want   string
+		ends   bool
 	}{
-		"terminal":    {syscall.SysProcAttr{Setsid: true, Setctty: true}, "", "false\ntrue\n"},
-		"nohup":       {syscall.SysProcAttr{Setsid: true, Setctty: true}, "trap '' HUP; ", "false\nfalse\n"},
-		"no terminal": {syscall.SysProcAttr{Setsid: true}, "", "false\nfalse\n"},
+		"terminal":    {syscall.SysProcAttr{Setsid: true, Setctty: true}, "", true},
+		"nohup":       {syscall.SysProcAttr{Setsid: true, Setctty: true}, "trap '' HUP; ", false},
+		"no terminal": {syscall.SysProcAttr{Setsid: true}, "", false},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			master, slave := terminal(t)
-			answer, answerW := pipe(t)
+			answerR, answerW := pipe(t)
 			askR, ask := pipe(t)
 			cmd := exec.Command("/bin/sh", "-c", c.prefix+`exec "$0"`, os.Args[0])
 			cmd.Env = append(os.Environ(), terminalEnv+"=1", "GORACE=atexit_sleep_ms=0")
@@ -85,16 +88,36 @@ func TestTerminalClosedTellsTheEndOfTheTerminal(t *testing.T) {
 			answerW.Close()
 			askR.Close()
 			slave.Close()
-			var got strings.Builder
-			if _, err := io.CopyN(&got, answer, int64(len("false\n"))); err != nil {
-				t.Error(err)
+			answers := bufio.NewScanner(answerR)
+			said := func() bool {
+				if !answers.Scan() {
+					t.Fatal("no answer: ", answers.Err())
+				}
+				return answers.Text() == "true"
+			}
+			if said() {
+				t.Error("true before the end")
+			}
+			mustWrite(t, master, "typed\n") // input is no end
+			mustWrite(t, ask, "x")
+			if said() {
+				t.Error("true after input")
 			}
 			master.Close() // the terminal ends with it
 			mustWrite(t, ask, "x")
-			ask.Close()
-			if _, err := io.Copy(&got, answer); err != nil || !strings.HasPrefix(got.String(), c.want) {
-				t.Errorf("%q, %v, want %q", got.String(), err, c.want)
+			if said() != c.ends {
+				t.Errorf("not %v at the end", c.ends)
 			}
+			for begin := time.Now(); ; <-time.After(50 * time.Millisecond) {
+				mustWrite(t, ask, "x")
+				if !said() {
+					break
+				}
+				if time.Since(begin) > 10*time.Second {
+					t.Fatal("it ends for ever")
+				}
+			}
+			ask.Close()
 			if err := cmd.Wait(); err != nil {
 				t.Error(err)
 			}

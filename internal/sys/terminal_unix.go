@@ -4,8 +4,11 @@ package sys
 
 import (
 	"errors"
+	"os"
 	"os/signal"
+	"sync/atomic"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -14,21 +17,73 @@ import (
 var terminal = startedInTerminal()
 
 func startedInTerminal() bool {
-	return !signal.Ignored(syscall.SIGHUP) && openTerminal() == nil
-}
-
-func openTerminal() error {
-	fd, err := unix.Open("/dev/tty", unix.O_RDONLY|unix.O_NOCTTY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if signal.Ignored(syscall.SIGHUP) {
+		return false
+	}
+	fd, err := openTerminal()
 	if err == nil {
 		unix.Close(fd)
 	}
-	return err
+	return err == nil
 }
 
-func terminalClosed() bool {
+func openTerminal() (int, error) {
+	return unix.Open("/dev/tty", unix.O_RDONLY|unix.O_NOCTTY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+}
+
+// watcher is what sees the end of the terminal.
+type watcher struct {
+	tty   *os.File
+	ended atomic.Int64 // by Uptime; 0: not yet
+	done  chan struct{}
+}
+
+// endsFor is how long after the end of a terminal a SIGHUP comes from that: the kernel sends it before the end can be seen, a shell
+// to its jobs right after it has got one.
+const endsFor = time.Second
+
+func watchTerminal() *Terminal {
 	if !terminal {
-		return false
+		return &Terminal{}
 	}
-	err := openTerminal()
+	fd, err := openTerminal()
+	if err != nil { // it has ended already
+		return &Terminal{}
+	}
+	w := &watcher{tty: os.NewFile(uintptr(fd), "/dev/tty"), done: make(chan struct{})}
+	raw, err := w.tty.SyscallConn()
+	if err != nil {
+		w.tty.Close()
+		return &Terminal{}
+	}
+	go func() { // ends with the terminal, or with Close
+		defer close(w.done)
+		if raw.Read(hungUp) == nil {
+			w.ended.Store(int64(Uptime()))
+		}
+	}()
+	return &Terminal{w}
+}
+
+// hungUp reports whether a terminal has ended. It takes no input.
+func hungUp(fd uintptr) bool {
+	fds := []unix.PollFd{{Fd: int32(fd)}}
+	n, err := unix.Poll(fds, 0)
+	return err == nil && n > 0 && fds[0].Revents&unix.POLLHUP != 0
+}
+
+func (w *watcher) ends() bool {
+	if at := w.ended.Load(); at != 0 {
+		return Uptime()-time.Duration(at) < endsFor
+	}
+	fd, err := openTerminal()
+	if err == nil {
+		unix.Close(fd)
+	}
 	return errors.Is(err, unix.ENXIO) || errors.Is(err, unix.EIO)
+}
+
+func (w *watcher) close() {
+	w.tty.Close()
+	<-w.done
 }

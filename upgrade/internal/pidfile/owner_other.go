@@ -15,3 +15,5 @@ func names(os.FileInfo) int { return 1 }
 
 // othersMayWrite is false: without owners, true would refuse every file.
 func othersMayWrite(string) bool { return false }
+
+func lock(*os.File, bool) (taken bool) { return false }

@@ -3,6 +3,7 @@
 package pidfile
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -32,4 +33,10 @@ func othersMayWrite(path string) bool {
 	dir, _ := filepath.Split(path)
 	info, err := os.Stat(dir + ".")
 	return err != nil || info.Mode()&0o002 != 0
+}
+
+// lock takes a lock, shared or not, that ends with the file, and reports whether somebody else has one that does not allow it.
+func lock(f *os.File, shared bool) (taken bool) {
+	how := map[bool]int{true: syscall.LOCK_SH, false: syscall.LOCK_EX}[shared]
+	return errors.Is(syscall.Flock(int(f.Fd()), how|syscall.LOCK_NB), syscall.EWOULDBLOCK)
 }

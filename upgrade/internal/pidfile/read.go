@@ -95,6 +95,27 @@ func (s Service) ReadLast() ([]byte, error) {
 	return nil, fmt.Errorf("%s: belongs to uid %d, and the service to uid %d: another user may have put it there: remove it", path, uid, s.uid)
 }
 
+// Ask shows the service that somebody waits for an upgrade, until release is called: by a lock on its pid file, which Asked sees. A
+// file that cannot be locked shows nothing.
+func (s Service) Ask() (release func()) {
+	f, err := os.OpenFile(s.file, os.O_RDONLY|openSafely, 0)
+	if err != nil {
+		return func() {}
+	}
+	_ = lock(f, true)
+	return func() { f.Close() }
+}
+
+// Asked reports whether somebody waits for an upgrade by this pid file.
+func (p *File) Asked() bool {
+	f, err := os.OpenFile(p.path, os.O_RDONLY|openSafely, 0)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	return lock(f, false)
+}
+
 // Works reports whether a process holds a file beside the pid file that is not in its place yet, as it does while it tries an
 // upgrade. Files of other users do not count.
 func (s Service) Works(pid int) bool {

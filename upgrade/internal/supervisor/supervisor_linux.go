@@ -63,6 +63,7 @@ type supervisor struct {
 	restartAt time.Time
 	heirsDue  time.Time
 	hangup    bool // an upgrade was asked for meanwhile
+	terminal  *sys.Terminal
 
 	ending bool
 	endDue time.Time
@@ -139,11 +140,13 @@ func newSupervisor(o Config) (*supervisor, error) {
 	s.store = newStore(sdnotify.TakeActivation().Files)
 	s.up = sdnotify.New(o.Logger)
 	s.reserve.Fill(reserved)
+	s.terminal = sys.WatchTerminal()
 	return s, nil
 }
 
 func (s *supervisor) close() {
 	close(s.quit)
+	s.terminal.Close()
 	s.reserve.Release()
 	for _, g := range s.gens {
 		g.close()
@@ -201,7 +204,7 @@ func (s *supervisor) signal(sig os.Signal) {
 		s.reap()
 		return
 	case unix.SIGHUP:
-		if sys.TerminalClosed() {
+		if s.terminal.Ends() {
 			s.log.Info("upgrade: supervisor: the terminal was closed")
 			n = unix.SIGTERM
 		}

@@ -25,7 +25,7 @@ import (
 func idle(t *testing.T) *supervisor {
 	t.Helper()
 	o := Config{Timeout: time.Minute, AbortGrace: 30 * time.Second, Guard: time.Minute, GiveUp: 5 * time.Minute}
-	s := &supervisor{opts: o, log: slog.New(slog.DiscardHandler), gens: map[int]*generation{}, spoken: make(chan *generation), deaths: make(chan *generation), quit: make(chan struct{}), store: &store{}}
+	s := &supervisor{opts: o, log: slog.New(slog.DiscardHandler), gens: map[int]*generation{}, spoken: make(chan *generation), deaths: make(chan *generation), quit: make(chan struct{}), store: &store{}, terminal: &sys.Terminal{}}
 	t.Cleanup(func() {
 		close(s.quit)
 		s.reserve.Release()
