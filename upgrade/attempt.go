@@ -241,7 +241,7 @@ func (a *attempt) welcome(state *os.File, send func(wire.Kind, any, ...*os.File)
 	body := wire.WelcomeBody{
 		Protocol: wire.ProtocolMin, Generation: a.cand.generation, Millis: time.Until(a.due).Milliseconds(),
 		Kind: a.mode.String(), Started: a.started, Begun: a.begun,
-		Only: a.mode == modeRevive, From: wire.Clip(a.u.opts.Version),
+		Only: a.mode == modeRevive, From: wire.Clip(a.u.opts.Version), PID: os.Getpid(),
 	}
 	if !a.child.passing.waits {
 		a.u.nameFiles(&body)

@@ -86,9 +86,10 @@ func TestRequestReturnsTheOutcome(t *testing.T) {
 	}
 	r.LinkTo(testclient.Binary(t))
 	r.Change(func(s *plan.Settings) { s.Bad = "" })
+	old := r.MainPID()
 	q = request(t, r)
 	q.mustBeCommitted(t, 2)
-	if q.Kind != "upgrade" || q.From != "one" || q.Version != "two" || q.PID != r.MainPID() || !q.At.After(q.Started) {
+	if q.FromPID != old || q.Kind != "upgrade" || q.From != "one" || q.Version != "two" || q.PID != r.MainPID() || !q.At.After(q.Started) {
 		t.Errorf("%+v", q.Outcome)
 	}
 	request(t, r).mustBeCommitted(t, 3)

@@ -26,7 +26,7 @@ func (u *Upgrader) take(f wire.Frame) error {
 	}
 	u.generation, u.welcome, u.only, u.paths, u.expects = w.Generation, time.Now(), w.Only, w.Paths, w.Expected
 	u.listeners.NoteLinks(w.Paths, w.Links)
-	u.born.From = w.From
+	u.born.From, u.born.FromPID = w.From, w.PID
 	if !w.Started.IsZero() {
 		u.born.Kind, u.born.Started, u.born.Begun = w.Kind, w.Started, w.Begun
 	}

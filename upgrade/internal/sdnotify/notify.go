@@ -221,6 +221,9 @@ func (n *Notifier) Stopping(reason string) {
 		return
 	}
 	n.Say(WordStopping, WordStatus+oneLine("stopping: "+reason))
+	if !n.supervised { // systemd knows whether it starts the service again: it keeps the sockets for a restart, and drops them at a stop
+		return
+	}
 	for _, name := range n.Names() {
 		n.Remove(name)
 	}

@@ -11,7 +11,8 @@ import "github.com/coreos/go-systemd/v22/daemon"
 //	RELOADING=1 MONOTONIC_USEC=     an upgrade has begun
 //	EXTEND_TIMEOUT_USEC=            it, or the start, takes its time
 //	WATCHDOG=1                      the main generation's loop goes round
-//	STOPPING=1, FDSTOREREMOVE=1     the service ends: what was kept is dropped
+//	STOPPING=1                      the service ends
+//	FDSTOREREMOVE=1                 a socket was closed; to our own supervisor at a stop too
 //
 // To our own supervisor only, over the channel of this generation (see channel.go), which systemd has no word for:
 //

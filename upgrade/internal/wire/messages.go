@@ -189,6 +189,7 @@ type WelcomeBody struct {
 	Begun   time.Duration `json:"begun,omitempty"`  // the same, by sys.Uptime
 
 	From  string       `json:"from,omitempty"`  // version of the old process
+	PID   int          `json:"pid,omitempty"`   // the same
 	Paths []SocketName `json:"paths,omitempty"` // of the unix sockets that are files at exec
 	Links []PathLink   `json:"links,omitempty"` // of each of Paths, if there are any
 
