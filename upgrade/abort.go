@@ -31,6 +31,7 @@ func (a *attempt) takeBack(cause error) error {
 	}
 	atStep("old.taking-back")
 	a.dismiss(cause)
+	a.u.listeners.TakeReusePortBack()
 	a.u.putPathsBack() // it may have removed more at its end
 	if d := a.dispatcher.Load(); d != nil {
 		a.settle(d, true)

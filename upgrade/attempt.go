@@ -33,6 +33,7 @@ type attempt struct {
 	plain     bool          // the child knows tableflip only
 	speaks    bool          // it speaks to the service manager itself
 	exclusive bool          // the candidate may not accept before the commit
+	beside    bool          // a socket of it listens with the commit only
 	open      bool          // it has been told to accept
 	released  bool          // this process has given up its resources
 	takes     handoff.Takes // which connections the candidate can be passed
@@ -290,7 +291,7 @@ func (a *attempt) prepared() error {
 	}
 	var p wire.PreparedBody
 	err = f.Decode(&p)
-	a.exclusive = a.exclusive || p.Exclusive
+	a.exclusive, a.beside = a.exclusive || p.Exclusive, p.Beside
 	atStep("old.prepared")
 	return err
 }

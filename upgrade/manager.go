@@ -31,6 +31,9 @@ func (u *Upgrader) announce() {
 		if u.plainParent || u.passed.Stale(r.StoreName()) { // what was kept under this name may be closed, or has no path any more
 			u.manager.Forget(r.StoreName())
 		}
+		if old := r.KeptAs(); old != "" && !u.manager.Supervised() {
+			u.manager.Forget(old) // systemd keeps no socket under two names
+		}
 		u.keepSocket(r, true)
 	}, u.keepSocket)
 	u.forgetSockets()
@@ -57,12 +60,19 @@ func (u *Upgrader) forgetSockets() {
 	for _, r := range u.listeners.Refs() {
 		own = append(own, r.StoreName())
 	}
-	for _, name := range append(u.inherited, u.passed.Unclaimed(u.listeners.Empty)...) {
+	kept, names := u.passed.Unclaimed()
+	for _, name := range append(u.inherited, names...) {
 		if !slices.Contains(own, name) {
 			u.manager.Forget(name)
 		}
 	}
 	u.inherited = nil
+	if len(kept) > 0 {
+		u.manager.Settle() // whoever is started after a crash of this moment must not get them any more
+	}
+	for _, f := range kept {
+		u.listeners.Empty(f)
+	}
 }
 
 // unfollow leaves what is kept as it is: it is another generation's now, or dropped.

@@ -35,8 +35,8 @@ const aheadLimit = 16 << 10
 // 101: [Upgrader.Carries] tells its handler that it does not come from the client, and that handler has to take the
 // connection over or to close it. Package drain has to leave WebSockets to the program (KeepWebSockets).
 //
-// It is false for more than 16 KiB, if the listener there is none that package drain serves, and while the other process does not keep up, which it waits for, at most two seconds: in
-// a drain it is worth another try. An abort and Rollback bring connections to a build before this one: release one that
+// It is false for more than 16 KiB, if package drain does not serve that listener there, and while the other process does not keep
+// up, which it waits for, at most two seconds: in a drain it is worth another try. An abort and Rollback bring connections to a build before this one: release one that
 // understands what is ahead before the one that sends it. A candidate that dies loses those that it has talked on.
 func (u *Upgrader) MoveWith(c net.Conn, ahead []byte) bool {
 	u.moving.RLock()

@@ -70,7 +70,8 @@ type Options struct {
 
 	// ListenConfig is used for sockets that this process opens: its Control sets socket options (SO_REUSEPORT, IP_FREEBIND,
 	// IPV6_V6ONLY), MultipathTCP is respected. A socket that comes from an older process or a service manager keeps the options
-	// it has; KeepAlive and KeepAliveConfig hold for what it accepts, too. Default: as net.Listen.
+	// it has; KeepAlive and KeepAliveConfig hold for what it accepts, too. Datagrams are shared out at once by a socket with
+	// SO_REUSEPORT, also in a candidate: use it for tcp only. Default: as net.Listen.
 	ListenConfig net.ListenConfig
 	// MayClose names the addresses of sockets that this version leaves out although the version that it replaces has them open:
 	// as they were given to Listen, or "*" for all. Any other one that has come along and was not opened before Run fails the check

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/midair-go/midair/internal/testutil"
 	"github.com/midair-go/midair/upgrade/internal/testclient"
 	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 	"golang.org/x/sys/unix"
@@ -40,10 +41,17 @@ func TestAddressMayBeSpelledInAnotherWay(t *testing.T) {
 			if processes == 1 {
 				return
 			}
-			for _, host := range []string{"127.0.0.1", "[::]", "0.0.0.0", "localhost"} {
-				r.Change(func(s *plan.Settings) { s.Addr = host + ":" + port })
+			for i, host := range []string{"127.0.0.1", "localhost", "127.0.0.1", "[::]", "0.0.0.0", "localhost"} {
 				dead := r.MainPID()
+				if i%2 == 0 { // it is kept under the name that it gets now
+					r.Upgrade()
+					r.WaitFamily(t, 2, patience)
+					r.WaitKnown()
+					dead = r.MainPID()
+				}
+				r.Change(func(s *plan.Settings) { s.Addr = host + ":" + port })
 				r.SignalMain(syscall.SIGKILL)
+				r.Connect().Close() // or the test ends: nobody is refused
 				mustBeOneService(t, r, dead)
 				if _, by := r.Post("/add"); by == "" {
 					t.Errorf("%q: nobody answers", host)
@@ -51,6 +59,68 @@ func TestAddressMayBeSpelledInAnotherWay(t *testing.T) {
 			}
 		})
 	}
+}
+
+// In a progressive upgrade to another address on the same port every client is served at each weight, also at 1.
+func TestWeightsHoldBesideAnotherSocket(t *testing.T) {
+	for _, way := range [][2]string{{"127.0.0.1", "0.0.0.0"}, {"0.0.0.0", "127.0.0.1"}, {"127.0.0.1", "localhost"}} {
+		t.Run(fmt.Sprint(way), func(t *testing.T) {
+			t.Parallel()
+			r := testclient.Start(t, func(s *plan.Settings) {
+				byWeights(0.5, 1, 0.5)(s)
+				s.Addr, s.MayClose = way[0]+":0", []string{"*"}
+			})
+			r.WaitServing(1, 0)
+			_, port, err := net.SplitHostPort(r.Addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			load := smallLoad
+			load.Addr = "127.0.0.1:" + port
+			l := testutil.StartLoad(t, load)
+			r.Change(func(s *plan.Settings) { s.Addr = way[1] + ":" + port })
+			done := r.BeginUpgrade()
+			for step := range 3 {
+				r.AtStep(step)
+				before := l.Total()
+				testutil.Until(t, patience, "200 requests more", func() bool { return l.Total() >= before+200 })
+				r.GoOn()
+			}
+			if a := <-done; !a.Committed {
+				t.Fatal(a.Error)
+			}
+			r.WaitFamily(t, 1, patience)
+			r.Account(l).MustBeClean(t)
+		})
+	}
+}
+
+// Idle connections come back from a candidate that spells the address in another way.
+func TestIdleConnectionsComeBackByAnotherName(t *testing.T) {
+	t.Parallel()
+	const many = 40
+	r := testclient.Start(t, byWeights(0.5, 0.1))
+	r.WaitServing(1, 0)
+	var conns []*testclient.Peer
+	for range many {
+		conns = append(conns, r.Dial())
+	}
+	_, port, err := net.SplitHostPort(r.Addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Change(func(s *plan.Settings) { s.Addr = "localhost:" + port })
+	done := r.BeginUpgrade()
+	for step, want := range []int{many / 2, many / 10} {
+		r.AtStep(step)
+		testutil.Until(t, patience, fmt.Sprint(want, " connections at the candidate"), func() bool { return testclient.Sides(t, conns)["g2"] == want })
+		if step == 0 {
+			r.GoOn()
+		}
+	}
+	r.Ask("POST", "/abort")
+	<-done
+	testutil.Until(t, patience, "all are back", func() bool { return testclient.Sides(t, conns)["g1"] == many })
 }
 
 // A service that has opened its address as root cannot listen on a wildcard beside that as another user. The reason says so.

@@ -111,7 +111,7 @@ func (r *runner) isPrepared(err error) {
 	}
 	atStep("new.prepare")
 	_ = handoff.SendTakes(r.u.parent, r.u.listeners) // as with the next message, the end of the socket tells
-	if r.u.parent.Send(wire.KindPrepared, wire.PreparedBody{Exclusive: r.u.resources.serving()}) == nil {
+	if r.u.parent.Send(wire.KindPrepared, wire.PreparedBody{Exclusive: r.u.resources.serving(), Beside: r.u.listeners.Beside()}) == nil {
 		atStep("new.prepared")
 	}
 }
@@ -141,6 +141,9 @@ func (r *runner) becomeMain() {
 	if u.tf != nil {
 		u.room.fill(len(u.listeners.Refs()))
 	}
+	if err := u.listeners.BeginListening(); err != nil {
+		u.log.Error("upgrade: a socket does not listen", "err", err)
+	}
 	u.listeners.Open(true)
 	r.memory.spare(r.u.log)
 	atStep("new.commit")
@@ -150,9 +153,6 @@ func (r *runner) becomeMain() {
 		}
 	}
 	atStep("new.ready")
-	if r.alone {
-		u.listeners.DropRest()
-	}
 	u.putPathsBack()
 	u.listeners.ListenAgain()
 	if err := u.publish(); err != nil {
@@ -160,6 +160,9 @@ func (r *runner) becomeMain() {
 	}
 	u.testify()
 	u.announce()
+	if r.alone {
+		u.listeners.DropRest()
+	}
 	u.keeper.Forget()
 	if u.elder != nil {
 		_ = debug.SetCrashOutput(nil, debug.CrashOptions{})
@@ -318,6 +321,9 @@ func (r *runner) commit(f wire.Frame) {
 		ctx, cancel := context.WithTimeout(context.Background(), r.u.limit-r.u.limit/10) // the reason is to arrive in time
 		err = r.u.resources.acquire(ctx)
 		cancel()
+	}
+	if err == nil {
+		err = r.u.listeners.BeginListening()
 	}
 	if err != nil {
 		r.fail(PhaseCommit, err)

@@ -254,10 +254,12 @@ func refusal(f wire.Frame) error {
 // nobody has read from. Close it as usual; what is open when an upgrade begins is handed on, and what
 // a new process does not open again (see Options.MayClose) is closed with the commit. It may be called before Run and while Run runs;
 // only what was opened before counts for being prepared, and is expected of the next version. An address may be spelled in another way
-// than by the old version ("localhost:80", "127.0.0.1:80"): it is the same socket. On Linux a tcp wildcard may take the place of an
-// address with its port ("0.0.0.0:80" for "127.0.0.1:80"), and an address that of a wildcard, which is to be named in MayClose then: the
-// clients change over at the commit, and none is refused, nor lost in a queue; both processes have to be of one user. When a new
-// process serves, the queue gets the length that the kernel allows by then. The path of a unix socket that nobody
+// than by the old version ("localhost:80", "127.0.0.1:80"): it is the same socket. On Linux a tcp wildcard may replace an address with its
+// port ("0.0.0.0:80" for "127.0.0.1:80"), unless a service manager has that. An address may also replace a wildcard; then name the
+// wildcard in MayClose. Such a new socket, and one more that shares an address by SO_REUSEPORT, listens with the commit; before, the judge
+// of a progressive upgrade sees no clients of an address that replaces a wildcard. The old queue comes out of the new socket. Both
+// processes have to be of one user, and a file with AllowWrapper cannot do that. When a new process serves, the queue of a socket gets the
+// length that the kernel allows by then. The path of a unix socket that nobody
 // listens on any more is replaced, and on Linux one that the program has removed before, on which the old process serves, comes back.
 //
 // A socket that a service manager has passed (LISTEN_FDS) is taken instead of a new one if its tcp or udp address is this

@@ -105,6 +105,7 @@ func (a *attempt) share() error {
 func (a *attempt) turn(from, to float64) error {
 	link := a.child.link
 	switch {
+	case a.beside: // this process goes on to accept, also for the candidate
 	case to == 1 && from < 1:
 		a.open = true
 		if err := link.Send(wire.KindOpen, nil); err != nil {

@@ -98,7 +98,7 @@ func (d *Dispatcher) Dispatch(ref *listener.Socket, c net.Conn) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	about := wire.ConnBody{Network: ref.Network, Addr: ref.Addr}
-	if d.over || d.weight <= 0 || !d.takes.allow(about) {
+	if d.over || d.weight <= 0 || !d.takes.allow(&about) {
 		return false
 	}
 	if d.choose != nil {
@@ -123,7 +123,7 @@ func (d *Dispatcher) Move(ref listener.Origin, c net.Conn, ahead []byte) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	about := wire.ConnBody{Network: ref.Network, Addr: ref.Addr, Idle: len(ahead) == 0, Ahead: ahead}
-	if d.over || d.part <= 0 || ref.Pinned || !d.takes.allow(about) {
+	if d.over || d.part <= 0 || ref.Pinned || !d.takes.allow(&about, ref.Others...) {
 		return false
 	}
 	if d.choose != nil {

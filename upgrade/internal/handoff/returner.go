@@ -29,7 +29,7 @@ const (
 func Successor(to *wire.Link, t Takes) Mover {
 	return func(from listener.Origin, c net.Conn, ahead []byte) bool {
 		about := wire.ConnBody{Network: from.Network, Addr: from.Addr, Ahead: ahead}
-		if !t.allow(about) || !sendIdle(to, about, c) {
+		if !t.allow(&about, from.Others...) || !sendIdle(to, about, c) {
 			return false
 		}
 		Bare(c).Close() // this descriptor: a Close of c might end the connection
@@ -87,7 +87,7 @@ func NewReturner(old *wire.Link, t Takes, choose Choice, from, to float64) *Retu
 // Move decides on an idle connection that the server offers. It is a Mover.
 func (r *Returner) Move(ref listener.Origin, c net.Conn, ahead []byte) bool {
 	about := wire.ConnBody{Network: ref.Network, Addr: ref.Addr, Ahead: ahead}
-	if ref.Pinned || !r.takes.allow(about) || !r.chosen(c) {
+	if ref.Pinned || !r.takes.allow(&about, ref.Others...) || !r.chosen(c) {
 		return false
 	}
 	m, ok := c.(*Conn)

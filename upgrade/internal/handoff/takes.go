@@ -8,7 +8,7 @@ import (
 )
 
 // Takes is which connections another process takes: those of its listeners, and whether with bytes that are to be read first.
-// Who reads and writes the connections of a listener as package net's own cannot have bytes in front of them.
+// A listener that gives plain connections of package net cannot put bytes in front of them.
 type Takes map[wire.SocketName]bool
 
 // SendTakes tells another process which connections this one takes.
@@ -34,8 +34,13 @@ func (t *Takes) Hear(f wire.Frame) error {
 	return nil
 }
 
-// allow reports whether a connection may be passed.
-func (t Takes) allow(about wire.ConnBody) bool {
+// allow reports whether a connection may be passed, and gives it the name that its listener has there: its own, or one of the others.
+func (t Takes) allow(about *wire.ConnBody, others ...wire.SocketName) bool {
 	ahead, known := t[wire.SocketName{Kind: "listener", Network: about.Network, Addr: about.Addr}]
+	for i := 0; !known && i < len(others); i++ {
+		if ahead, known = t[others[i]]; known {
+			about.Network, about.Addr = others[i].Network, others[i].Addr
+		}
+	}
 	return known && (ahead || len(about.Ahead) == 0)
 }

@@ -6,8 +6,8 @@ import (
 	"github.com/midair-go/midair/internal/sys"
 )
 
-// keepAlive returns what gives a connection of a listener that has come from elsewhere the keep-alive of a configuration: package net
-// has made the listener of a descriptor and gives its connections 15 seconds. nil: that is right.
+// keepAlive returns a function that gives a connection the keep-alive of a configuration: a listener that was made of a descriptor gives
+// its connections package net's default of 15 seconds. It returns nil if the default is right.
 func keepAlive(c net.ListenConfig, l *net.TCPListener) func(*net.TCPConn) {
 	set := c.KeepAliveConfig
 	switch {

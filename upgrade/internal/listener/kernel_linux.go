@@ -1,6 +1,7 @@
 package listener
 
 import (
+	"errors"
 	"math"
 	"net"
 	"net/netip"
@@ -17,14 +18,25 @@ func setReusePort(fd int, on bool) bool {
 	return err == nil && had != v && unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, v) == nil
 }
 
-// detach makes a listener get no new connection: no device has this number. It needs no right unless the listener is bound to a
-// device already; then new ones go on coming until it is closed.
+func hasReusePort(fd int) bool {
+	v, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT)
+	return err == nil && v != 0
+}
+
+func isV6Only(fd int) bool {
+	v, err := unix.GetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY)
+	return err == nil && v != 0
+}
+
+// detach makes a listener that shares its address with nobody get no new client: no device has this number. It needs no right unless
+// the listener is bound to a device already; then new ones go on coming until it is closed.
 func detach(l *net.TCPListener) {
-	if raw, err := l.SyscallConn(); err == nil {
-		_ = raw.Control(func(fd uintptr) {
-			_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_BINDTOIFINDEX, math.MaxInt32)
-		})
-	}
+	control(l, func(fd int) { _ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_BINDTOIFINDEX, math.MaxInt32) })
+}
+
+// beginListening makes a socket listen that is only bound.
+func beginListening(fd int) error {
+	return os.NewSyscallError("listen", unix.Listen(fd, math.MaxInt32))
 }
 
 // listenAgain calls listen(2) once more: the queue of the socket gets the length that the kernel allows by now, and a unix socket the
@@ -39,13 +51,22 @@ func listenAgain(fd int, network string) {
 	_ = unix.Listen(fd, math.MaxInt32) // one that fails leaves the queue as it is
 }
 
-// bindTCP makes a listener that is bound and does not listen yet, otherwise as package net makes one.
-func bindTCP(c net.ListenConfig, network string, at netip.AddrPort) (any, error) {
-	var sa unix.Sockaddr = &unix.SockaddrInet6{Port: int(at.Port()), Addr: at.Addr().As16()}
-	family := unix.AF_INET6
-	if at.Addr().Is4() {
-		sa, family = &unix.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()}, unix.AF_INET
+// bindTCP makes a listener that is bound and does not listen yet.
+func bindTCP(c net.ListenConfig, network string, where spot) (any, error) {
+	if where.both {
+		sock, err := bindFamily(c, unix.AF_INET6, where)
+		if !errors.Is(err, unix.EAFNOSUPPORT) && !errors.Is(err, unix.EADDRNOTAVAIL) {
+			return sock, err
+		}
+		where = spot{network: "tcp", at: netip.AddrPortFrom(netip.IPv4Unspecified(), where.at.Port())} // a machine without IPv6
 	}
+	if where.at.Addr().Is4() {
+		return bindFamily(c, unix.AF_INET, where)
+	}
+	return bindFamily(c, unix.AF_INET6, where)
+}
+
+func bindFamily(c net.ListenConfig, family int, where spot) (any, error) {
 	const kind = unix.SOCK_STREAM | unix.SOCK_CLOEXEC | unix.SOCK_NONBLOCK
 	fd, err := -1, error(unix.EPROTONOSUPPORT)
 	if c.MultipathTCP() {
@@ -57,16 +78,23 @@ func bindTCP(c net.ListenConfig, network string, at netip.AddrPort) (any, error)
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)
 	}
-	f := os.NewFile(uintptr(fd), at.String())
+	f := os.NewFile(uintptr(fd), where.at.String())
 	defer f.Close()
 	raw, err := f.SyscallConn()
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+	network, sa := "tcp4", unix.Sockaddr(nil) // what package net tells Control
+	if family == unix.AF_INET {
+		sa = &unix.SockaddrInet4{Port: int(where.at.Port()), Addr: where.at.Addr().As4()}
+	} else {
+		network, sa = "tcp6", &unix.SockaddrInet6{Port: int(where.at.Port()), Addr: where.at.Addr().As16()}
+		err = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, map[bool]int{false: 1}[where.both])
+	}
+	if err := errors.Join(err, unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)); err != nil {
 		return nil, os.NewSyscallError("setsockopt", err)
 	}
-	if err := c.Control(network, at.String(), raw); err != nil {
+	if err := c.Control(network, where.at.String(), raw); err != nil {
 		return nil, err
 	}
 	if err := unix.Bind(fd, sa); err != nil {

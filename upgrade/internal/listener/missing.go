@@ -2,7 +2,6 @@ package listener
 
 import (
 	"net"
-	"os"
 	"slices"
 	"strings"
 
@@ -120,12 +119,12 @@ func (r *Received) MarkLate(names []wire.SocketName) {
 	}
 }
 
-// missing leaves out those of which covered says that their clients have another socket.
-func (r *Received) missing(covered func(wire.SocketName, *os.File) bool) (missing []Missing) {
+// missing leaves out a socket if covered reports that another open socket gets its clients.
+func (r *Received) missing(covered func(received) bool) (missing []Missing) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, f := range r.files {
-		if f.late || covered(f.name, f.file) {
+		if f.late || covered(f) {
 			continue
 		}
 		m := Missing{SocketName: f.name}

@@ -22,6 +22,7 @@ type Origin struct {
 	Network, Addr string
 	local         net.Addr
 	Pinned        bool
+	Others        []wire.SocketName // the names that it has in an older generation
 }
 
 // Moved is a connection that another generation has accepted.
@@ -49,7 +50,7 @@ func (s *Set) note(r *Socket) {
 	if r.kind != "listener" {
 		return
 	}
-	k := Origin{r.Network, r.Addr, r.local, r.pinned}
+	k := Origin{Network: r.Network, Addr: r.Addr, local: r.local, Pinned: r.pinned}
 	for i, old := range s.known {
 		if old.Network == k.Network && old.Addr == k.Addr {
 			s.known = slices.Delete(s.known, i, i+1)
@@ -74,6 +75,7 @@ func (s *Set) Of(c net.Conn) (Origin, bool) {
 	local := c.LocalAddr()
 	for _, k := range slices.Backward(s.known) { // the last one, if it was closed and opened again
 		if isMoved && k.Network == network && k.Addr == addr || !isMoved && k.hasAccepted(local) {
+			k.Others = s.others(k.Network, k.Addr)
 			return k, true
 		}
 	}
@@ -128,6 +130,8 @@ func (s *Set) Find(network, addr string) (*Socket, error) {
 			return r, nil
 		}
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if r := s.behind(network, addr); r != nil {
 		return r, nil
 	}

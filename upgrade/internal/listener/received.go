@@ -25,6 +25,7 @@ type received struct {
 	file *os.File
 	late bool // see MarkLate
 	own  bool // see MarkOwn
+	at   *spot
 }
 
 var _ Inheritor = (*Received)(nil)
@@ -94,6 +95,18 @@ func (r *Received) MarkOwn(names []wire.SocketName) {
 	for i, f := range r.files {
 		r.files[i].own = f.own || own[f.name]
 	}
+}
+
+// each calls do for what was not opened, until it returns an error.
+func (r *Received) each(do func(received) error) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, f := range r.files {
+		if err := do(f); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Close ends what was not opened, and removes the paths if unlink says that nobody else serves there.

@@ -10,6 +10,7 @@
 //	gate.go      what holds Accept and ReadFrom back
 //	path.go      the path of a unix socket, which comes back when it was removed
 //	respelled.go an address that the new version spells in another way
+//	beside.go    a socket beside another one on its port
 //	names.go     the name of a socket in the next generation, and which listener a connection belongs to
 package listener
 
@@ -61,6 +62,7 @@ type Set struct {
 	paths    paths
 	aliases  map[wire.SocketName]*Socket // names that listeners here have in an older generation
 	emptying sync.WaitGroup              // queues of sockets that end
+	ending   []*net.TCPListener          // the same
 	changed  func(r *Socket, open bool)  // hears what the main generation opens and closes
 }
 
@@ -93,9 +95,7 @@ func (s *Set) Listen(network, addr string, pinned bool) (net.Listener, error) {
 	var bare bareListener
 	ref, err := s.openSocket("listener", network, addr, pinned, opener{
 		inherit: func(network, key string) (any, error) { return orNil(s.fds.Listener(network, key)) },
-		create: func(c net.ListenConfig) (any, error) {
-			return orNil(c.Listen(context.Background(), network, addr))
-		},
+		create:  func() (any, error) { return orNil(s.config.Listen(context.Background(), network, addr)) },
 		adopt: func(sock any, ref *Socket) (c syscall.Conn, ok bool) {
 			if bare, ok = sock.(bareListener); ok {
 				ref.gate, ref.path, ref.local = newGate(bare.SetDeadline), unixPath(bare.Addr()), bare.Addr()
@@ -117,8 +117,8 @@ func (s *Set) ListenPacket(network, addr string) (net.PacketConn, error) {
 	var bare barePacketConn
 	ref, err := s.openSocket("packet", network, addr, true, opener{
 		inherit: func(network, key string) (any, error) { return orNil(s.fds.PacketConn(network, key)) },
-		create: func(c net.ListenConfig) (any, error) {
-			return orNil(c.ListenPacket(context.Background(), network, addr))
+		create: func() (any, error) {
+			return orNil(s.config.ListenPacket(context.Background(), network, addr))
 		},
 		adopt: func(sock any, ref *Socket) (c syscall.Conn, ok bool) {
 			if bare, ok = sock.(barePacketConn); ok {
@@ -141,14 +141,15 @@ func (s *Set) add(ref *Socket, c syscall.Conn, own func(inode uint64) bool) (err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	ref.late, ref.own = s.begun, own(ref.inode)
+	ref.late, ref.own, ref.conn = s.begun, own(ref.inode), c
+	ref.shares = ref.begin == nil && ref.fresh && ref.fd >= 0 && hasReusePort(ref.fd)
 	s.all = append(s.all, ref)
 	s.note(ref)
 	if s.changed != nil {
 		s.changed(ref, true)
 	}
 	if s.accepts(ref) {
-		ref.open()
+		ref.gate.open()
 	}
 	return nil
 }
@@ -178,7 +179,7 @@ func (s *Set) ReleaseAll() {
 	if r, ok := s.fds.(*Received); ok {
 		r.Close(false)
 	}
-	s.emptying.Wait()
+	s.endEmptying()
 }
 
 func (s *Set) drop() {
@@ -257,7 +258,7 @@ func (s *Set) Open(pinned bool) {
 	s.shared, s.pinned = true, s.pinned || pinned
 	for _, r := range s.all {
 		if (pinned || !r.pinned) && s.accepts(r) {
-			r.open()
+			r.gate.open()
 		}
 	}
 }
@@ -280,15 +281,14 @@ func (s *Set) resume() {
 	s.held--
 	for _, r := range s.all {
 		if s.accepts(r) {
-			r.open()
+			r.gate.open()
 		}
 	}
 }
 
 // accepts reports whether the gate of a socket is to be open. The lock is held.
 func (s *Set) accepts(r *Socket) bool {
-	late := r.pinned || r.begin != nil
-	return s.held == 0 && (late && s.pinned || !late && s.shared)
+	return s.held == 0 && r.begin == nil && (r.pinned && s.pinned || !r.pinned && s.shared)
 }
 
 // Pause stops accepting, on pinned listeners only if they are meant as well. Connections wait in the kernel's queue for
@@ -365,7 +365,7 @@ func (s *Set) ListenAgain() {
 	}
 }
 
-// Dup returns duplicates of the open sockets: the program may close one of them at any moment, and the number that this
+// Dup returns duplicates of the open sockets, and of what has come and was not opened, which a process that is taken back has still: the program may close one of them at any moment, and the number that this
 // sets free may be another connection's in the next. The caller calls drop when they were inherited.
 func (s *Set) Dup() (files []process.Inherited, drop func(), err error) {
 	s.mu.Lock()
@@ -375,13 +375,25 @@ func (s *Set) Dup() (files []process.Inherited, drop func(), err error) {
 			sys.CloseFD(int(f.FD))
 		}
 	}
-	for _, r := range s.all {
-		fd, err := sys.DupFD(r.fd)
+	add := func(name wire.SocketName, fd int) error {
+		dup, err := sys.DupFD(fd)
 		if err != nil {
-			drop()
-			return nil, nil, fmt.Errorf("duplicate %s %s: %w", r.Network, r.Addr, err)
+			return fmt.Errorf("duplicate %s %s: %w", name.Network, name.Addr, err)
 		}
-		files = append(files, process.Inherited{Name: [3]string{r.kind, r.Network, r.Addr}, FD: uintptr(fd)})
+		files = append(files, process.Inherited{Name: [3]string{name.Kind, name.Network, name.Addr}, FD: uintptr(dup)})
+		return nil
+	}
+	for _, r := range s.all {
+		if err := add(r.socketName(), r.fd); err != nil {
+			drop()
+			return nil, nil, err
+		}
+	}
+	if r, ok := s.fds.(*Received); ok {
+		if err := r.each(func(f received) error { return add(f.name, int(sys.FD(f.file))) }); err != nil {
+			drop()
+			return nil, nil, err
+		}
 	}
 	return files, drop, nil
 }

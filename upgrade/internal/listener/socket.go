@@ -27,11 +27,14 @@ type Socket struct {
 	own           bool // it was opened by this library, here or in an older generation: no service manager has it
 	fd            int
 	inode         uint64
+	kept          string        // the name under which a service manager keeps it, if that is another one than its own
 	path          string        // of a unix socket
 	link          wire.PathLink // the second name of its file
 	local         net.Addr
 	gate          *gate
-	begin         func()             // begins to listen, with the commit; nil: it listens
+	begin         func() error // makes it listen, with the commit; nil: it listens
+	shares        bool         // the program has set SO_REUSEPORT
+	conn          syscall.Conn
 	keepAlive     func(*net.TCPConn) // of what it accepts, if package net does not know that
 	ahead         atomic.Bool        // its connections are read by a server that reads first what came along
 }
@@ -39,7 +42,7 @@ type Socket struct {
 // opener is how a kind of socket comes to be.
 type opener struct {
 	inherit func(network, key string) (any, error)
-	create  func(net.ListenConfig) (any, error)
+	create  func() (any, error)
 	adopt   func(sock any, ref *Socket) (syscall.Conn, bool)
 }
 
@@ -65,6 +68,9 @@ func (s *Set) openSocket(kind, network, addr string, pinned bool, o opener) (*So
 	came := s.find(ref.socketName())
 	own := func(uint64) bool { return ref.fresh || came.own }
 	others := []wire.SocketName{came.name}
+	if came.file != nil && came.name != ref.socketName() {
+		ref.kept = sdnotify.StoreName(came.name.Kind, came.name.Network, came.name.Addr)
+	}
 	if s.supported() {
 		if sock, err = o.inherit(came.name.Network, came.name.Addr); err != nil {
 			return nil, fmt.Errorf("upgrade: inherit %s %s: %w", network, addr, err)
@@ -77,17 +83,23 @@ func (s *Set) openSocket(kind, network, addr string, pinned bool, o opener) (*So
 		if sock, err = s.passed.Take(kind, network, addr, ref.Addr); err != nil {
 			return nil, fmt.Errorf("upgrade: listen %s %s: %w", network, addr, err)
 		}
+		if sock == nil {
+			if sock, ref.kept, err = s.takeKept(ref.socketName()); err != nil {
+				return nil, fmt.Errorf("upgrade: listen %s %s: %w", network, addr, err)
+			}
+		}
 		own = func(inode uint64) bool { return ref.fresh || !s.passed.IsUnit(inode) }
 	}
 	created := sock == nil
 	if created {
 		ref.fresh = true
-		sock, err = o.create(s.config)
-		if err != nil && removeStale(network, addr, err) {
-			sock, err = o.create(s.config)
+		var covered []wire.SocketName
+		if sock, covered, err = s.beside(ref); sock == nil && err == nil {
+			sock, err = o.create()
 		}
-		if errors.Is(err, syscall.EADDRINUSE) {
-			sock, others, err = s.beside(ref, o.create, err)
+		others = append(others, covered...)
+		if err != nil && removeStale(network, addr, err) {
+			sock, err = o.create()
 		}
 	}
 	if besides := (*besideError)(nil); errors.Is(err, syscall.EADDRINUSE) && !errors.As(err, &besides) {
@@ -158,15 +170,6 @@ func removePath(path string, l wire.PathLink) {
 	dropLink(path, l)
 }
 
-// open lets the program accept.
-func (r *Socket) open() {
-	if r.begin != nil {
-		r.begin()
-		r.begin = nil
-	}
-	r.gate.open()
-}
-
 // Accept makes a connection the next one of a listener, or closes this process's descriptor of it.
 func (r *Socket) Accept(c net.Conn) error {
 	if r.gate.give(c) {
@@ -193,6 +196,9 @@ func (r *Socket) socketName() wire.SocketName {
 // StoreName is the name under which a service manager keeps the socket; empty if it cannot have one.
 func (r *Socket) StoreName() string { return sdnotify.StoreName(r.kind, r.Network, r.Addr) }
 
+// KeptAs is the name under which a service manager may keep the socket since it was opened by another spelling; empty: there is none.
+func (r *Socket) KeptAs() string { return r.kept }
+
 // Storable returns a descriptor of a socket that may be sent away, or nil.
 func (r *Socket) Storable() *os.File {
 	if r.fd < 0 || r.Network == sdnotify.Network {
@@ -209,6 +215,7 @@ func (r *Socket) drop(unlink bool) {
 	if unlink && r.path != "" {
 		removePath(r.path, r.link)
 	}
+	r.begin = nil
 	if r.fd >= 0 {
 		sys.CloseFD(r.fd)
 		r.fd = -1

@@ -247,28 +247,52 @@ func (p *Activation) EachKept(each func(*os.File)) {
 	}
 }
 
-// Unclaimed gives end what the program has not asked for until now and was kept, closes the rest, and returns the names of the first.
-// Sockets of a unit are closed as well.
-func (p *Activation) Unclaimed(end func(*os.File)) (names []string) {
+// HasKept reports whether there are any of those.
+func (p *Activation) HasKept() (has bool) {
+	p.EachKept(func(*os.File) { has = true })
+	return has
+}
+
+// TakeKept takes the first of those that is meant, as a net.Listener or a net.PacketConn, and returns the name that it is kept under;
+// nil if there is none.
+func (p *Activation) TakeKept(kind string, is func(*os.File) bool) (sock any, name string, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i, f := range p.Files {
+		if !strings.HasPrefix(f.Name(), StorePrefix) || p.ofUnit(f) || !is(f) {
+			continue
+		}
+		if sock, err = fileSocket(f, kind); err != nil {
+			return nil, "", fmt.Errorf("the socket %q that was kept: %w", f.Name(), err)
+		}
+		f.Close()
+		p.Files = append(p.Files[:i:i], p.Files[i+1:]...)
+		return sock, f.Name(), nil
+	}
+	return nil, "", nil
+}
+
+// Unclaimed returns the kept sockets that nobody has taken, and the names of the kept ones. It closes the sockets of units that are left.
+func (p *Activation) Unclaimed() (kept []*os.File, names []string) {
 	if p == nil {
-		return nil
+		return nil, nil
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.look()
 	for _, f := range p.Files {
-		kept := strings.HasPrefix(f.Name(), StorePrefix)
-		if kept {
+		isKept := strings.HasPrefix(f.Name(), StorePrefix)
+		if isKept {
 			names = append(names, f.Name())
 		}
-		if kept && !p.ofUnit(f) {
-			end(f)
+		if isKept && !p.ofUnit(f) {
+			kept = append(kept, f)
 		} else {
 			f.Close()
 		}
 	}
 	p.Files = nil
-	return names
+	return kept, names
 }
 
 // TakeFile takes a file by its name; nil if there is none.

@@ -104,7 +104,7 @@ func TestPassedSocketIsTakenByItsAddress(t *testing.T) {
 			t.Errorf("%s %s: %v, %v, want taken %v", c.network, c.addr, sock, err, c.taken)
 		}
 		closeSocket(sock)
-		copies.Unclaimed(func(f *os.File) { f.Close() })
+		unclaimed(copies)
 	}
 }
 
@@ -128,7 +128,7 @@ func TestPassedSocketIsTakenByItsName(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), `"web"`) || !strings.Contains(err.Error(), "other") {
 		t.Errorf("a second time: %v", err)
 	}
-	p.Unclaimed(func(f *os.File) { f.Close() })
+	unclaimed(p)
 }
 
 // A socket that is no listening socket is an error that names it.
@@ -146,7 +146,7 @@ func TestPassedFileThatIsNoSocketIsNamed(t *testing.T) {
 	if _, err := p.Take("listener", Network, "web", "web"); err == nil || !strings.Contains(err.Error(), `"web"`) {
 		t.Errorf("%v", err)
 	}
-	p.Unclaimed(func(f *os.File) { f.Close() })
+	unclaimed(p)
 }
 
 // What was kept comes back under its key, whatever address it has; what nobody asks for is closed and named.
@@ -162,10 +162,10 @@ func TestStoredSocketComesBackByItsKey(t *testing.T) {
 		t.Errorf("%v, %v", sock, err)
 	}
 	closeSocket(sock)
-	if names := p.Unclaimed(func(f *os.File) { f.Close() }); len(names) != 1 || names[0] != StorePrefix+"listener.tcp.rest" {
+	if names := unclaimed(p); len(names) != 1 || names[0] != StorePrefix+"listener.tcp.rest" {
 		t.Errorf("unclaimed: %q", names)
 	}
-	if p.Unclaimed(func(f *os.File) { f.Close() }) != nil {
+	if unclaimed(p) != nil {
 		t.Error("unclaimed twice")
 	}
 }
@@ -188,7 +188,7 @@ func TestStoredSocketWithoutItsPathIsLeft(t *testing.T) {
 			t.Errorf("path gone %v: %v, %v, stale %v", gone, sock, err, p.Stale(name))
 		}
 		closeSocket(sock)
-		p.Unclaimed(func(f *os.File) { f.Close() })
+		unclaimed(p)
 		os.Remove(path)
 	}
 }
@@ -224,4 +224,13 @@ func TestActivationIsForThisProcessOnly(t *testing.T) {
 			t.Errorf("%s=%s is left", name, v)
 		}
 	}
+}
+
+// unclaimed closes what nobody has taken, and returns the names of what was kept.
+func unclaimed(p *Activation) []string {
+	left, names := p.Unclaimed()
+	for _, f := range left {
+		f.Close()
+	}
+	return names
 }

@@ -104,7 +104,8 @@ func newStore(files []*os.File) *store {
 	return s
 }
 
-// add takes over the file. One that is held already, under any name, is not held twice. It tells whether there was room.
+// add takes over the file. One that is held already is not held twice: it gets the new name, unless it is of a socket unit. add tells
+// whether there was room.
 func (s *store) add(name string, f *os.File) bool {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(sys.FD(f)), &st); err != nil || len(s.all) >= storeLimit {
@@ -112,8 +113,11 @@ func (s *store) add(name string, f *os.File) bool {
 		return false
 	}
 	k := kept{name, f, uint64(st.Dev), st.Ino}
-	if slices.ContainsFunc(s.all, func(o kept) bool { return o.dev == k.dev && o.ino == k.ino }) {
+	if i := slices.IndexFunc(s.all, func(o kept) bool { return o.dev == k.dev && o.ino == k.ino }); i >= 0 {
 		f.Close()
+		if strings.HasPrefix(name, sdnotify.StorePrefix) && strings.HasPrefix(s.all[i].name, sdnotify.StorePrefix) {
+			s.all[i].name = name // its address is spelled in another way by now
+		}
 		return true
 	}
 	s.all = append(s.all, k)

@@ -201,6 +201,7 @@ type WelcomeBody struct {
 // PreparedBody says what the candidate needs before it may accept.
 type PreparedBody struct {
 	Exclusive bool `json:"exclusive,omitempty"` // it must not accept before it has what the old process holds
+	Beside    bool `json:"beside,omitempty"`    // a socket of it listens with the commit only, on a port where the old process has another one
 }
 
 // DialBody names the listener that a private connection is for.
