@@ -56,7 +56,7 @@ func (a *attempt) program() (process.Program, error) {
 // startChild starts the program with a control socket, in which or beside which are all open sockets, and with what it needs to
 // find the service manager. Our own supervisor is told of it.
 func (u *Upgrader) startChild(p process.Program) (_ *child, err error) {
-	if err := u.manager.Problem(); err != nil {
+	if err := u.unmanageable(); err != nil {
 		return nil, err
 	}
 	files, drop, err := u.listeners.Dup()

@@ -1,8 +1,11 @@
 package upgrade
 
 import (
+	"errors"
 	"fmt"
+	"os"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/midair-go/midair/upgrade/internal/listener"
@@ -18,6 +21,24 @@ const extendEvery = 10 * time.Second
 // statusText is what systemctl status shows.
 func (u *Upgrader) statusText() string {
 	return fmt.Sprintf("serving, generation %d, version %s", u.generation, u.opts.Version)
+}
+
+// statusText is what the candidate's is when it serves.
+func (a *attempt) statusText() string {
+	text := fmt.Sprintf("serving, generation %d", a.nextGeneration())
+	if a.cand.version != "" {
+		text += ", version " + a.cand.version
+	}
+	return text
+}
+
+// unmanageable returns why no upgrade can be made under the manager that has started this process; nil if nothing is known.
+func (u *Upgrader) unmanageable() error {
+	if u.manager == nil && os.Getenv("SYSTEMD_EXEC_PID") == strconv.Itoa(os.Getpid()) {
+		return errors.New("systemd takes the end of this process for the end of the service, since its unit is Type=simple or exec: " +
+			"use Type=notify-reload or Type=notify, or upgrade.Supervise with Options.Supervisor \"always\"")
+	}
+	return u.manager.Problem()
 }
 
 // announce says that this generation is the service. Its sockets are kept before, and what it does not have is

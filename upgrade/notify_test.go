@@ -40,6 +40,11 @@ func reloading(pid, generation int) testclient.Datagram {
 	return said(pid, fmt.Sprintf("RELOADING=1\nMONOTONIC_USEC=0\nEXTEND_TIMEOUT_USEC=30000000\nSTATUS=serving, generation %d, version devel: restart", generation))
 }
 
+// readyFor is what the old process says: with NotifyAccess=main systemd hears nobody else.
+func readyFor(old, pid, generation int) testclient.Datagram {
+	return said(old, fmt.Sprintf("READY=1\nMAINPID=%d\nSTATUS=serving, generation %d, version devel", pid, generation))
+}
+
 func then(all ...any) (out []testclient.Datagram) {
 	for _, v := range all {
 		switch v := v.(type) {
@@ -84,7 +89,7 @@ func TestServiceManagerHearsEverythingInOrder(t *testing.T) {
 
 	r.Upgrade()
 	two := r.MainPID()
-	n = m.MustReceive(n, then(reloading(one, 1), kept(two), ready(two, 2, ""))...)
+	n = m.MustReceive(n, then(reloading(one, 1), kept(two), ready(two, 2, ""), readyFor(one, two, 2))...)
 	r.WaitFamily(t, 1, patience)
 
 	r.Change(func(s *plan.Settings) { s.Bad = plan.CheckFails })
@@ -247,4 +252,12 @@ func TestWatchdogHearsTheMainGeneration(t *testing.T) {
 	if !slices.Contains(r.Family(), two) {
 		t.Error("the main generation has gone")
 	}
+}
+
+// A unit that is Type=simple ends with its first process, so an upgrade is refused before anything is started, with the reason.
+func TestSimpleUnitRefusesUpgrades(t *testing.T) {
+	t.Parallel()
+	r := testclient.Start(t, func(s *plan.Settings) { s.Simple = true })
+	r.WaitServing(1, 0)
+	r.MustFail("start", "Type=simple")
 }

@@ -253,13 +253,13 @@ func (p *Activation) HasKept() (has bool) {
 	return has
 }
 
-// TakeKept takes the first of those that is meant, as a net.Listener or a net.PacketConn, and returns the name that it is kept under;
+// TakeKept takes the first of those that is meant, and that Take has not left, as a net.Listener or a net.PacketConn, and returns the name that it is kept under;
 // nil if there is none.
 func (p *Activation) TakeKept(kind string, is func(*os.File) bool) (sock any, name string, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for i, f := range p.Files {
-		if !strings.HasPrefix(f.Name(), StorePrefix) || p.ofUnit(f) || !is(f) {
+		if !strings.HasPrefix(f.Name(), StorePrefix) || p.ofUnit(f) || slices.Contains(p.stale, f.Name()) || !is(f) {
 			continue
 		}
 		if sock, err = fileSocket(f, kind); err != nil {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"github.com/midair-go/midair/internal/testutil"
 	"github.com/midair-go/midair/upgrade"
@@ -60,6 +61,9 @@ func serviceMain(parts Parts) error {
 	if set.Cleaned {
 		os.Unsetenv("MIDAIR_CHANNEL")
 		os.Unsetenv("LISTEN_FDS")
+	}
+	if set.Simple {
+		os.Setenv("SYSTEMD_EXEC_PID", strconv.Itoa(os.Getpid()))
 	}
 	if set.Undumpable {
 		if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {

@@ -49,6 +49,7 @@ type Upgrading struct {
 type Supervision struct {
 	Supervisor      string // default: never
 	Undumpable      bool   // no other process may look into a generation
+	Simple          bool   // the first generation is the process of a unit of systemd that is Type=simple
 	Cleaned         bool   // a wrapper takes the variables of the supervisor out of the environment
 	Guard, Watchdog time.Duration
 	GiveUp          time.Duration
