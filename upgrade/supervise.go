@@ -61,7 +61,10 @@ func Supervise(opts Options) (code int, ok bool) {
 	case o.Supervisor == superviseNever:
 		return 0, false
 	case os.Getpid() == 1:
-	case o.Supervisor == superviseAsFirst, os.Getenv(sdnotify.NotifyEnv) != "":
+	case o.Supervisor == superviseAsFirst:
+		return 0, false
+	case os.Getenv(sdnotify.NotifyEnv) != "":
+		o.Logger.Info("upgrade: a service manager supervises (NOTIFY_SOCKET is set), so this library does not", "Supervisor", o.Supervisor)
 		return 0, false
 	}
 	survivePipe()
