@@ -59,6 +59,7 @@ func (u *Upgrader) startChild(p process.Program) (_ *child, err error) {
 	if err := u.unmanageable(); err != nil {
 		return nil, err
 	}
+	u.listeners.NoteReusePort()
 	files, drop, err := u.listeners.Dup()
 	if err != nil {
 		return nil, err

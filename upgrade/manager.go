@@ -44,11 +44,17 @@ func (u *Upgrader) unmanageable() error {
 // announce says that this generation is the service. Its sockets are kept before, and what it does not have is
 // forgotten. The candidate that says so has not told the old process yet: if it dies in between, the old one takes the
 // service back and says that in turn.
-func (u *Upgrader) announce() {
+//
+// With later set, sockets that the old process does not have are kept by keepRest only, and nothing is forgotten before, so that the old
+// process could go on with what it has.
+func (u *Upgrader) announce(later bool) {
 	if u.manager == nil {
 		return
 	}
 	u.listeners.Follow(func(r *listener.Socket) {
+		if later && r.Fresh() {
+			return
+		}
 		if u.plainParent || u.passed.Stale(r.StoreName()) { // what was kept under this name may be closed, or has no path any more
 			u.manager.Forget(r.StoreName())
 		}
@@ -57,10 +63,25 @@ func (u *Upgrader) announce() {
 		}
 		u.keepSocket(r, true)
 	}, u.keepSocket)
-	u.forgetSockets()
+	if !later {
+		u.forgetSockets()
+	}
 	u.manager.Ready(u.generation, u.opts.Version, u.statusText())
 	u.manager.Settle()
 	atStep("new.announced")
+}
+
+// keepRest does what announce has left, when the old process knows that it is not the service any more.
+func (u *Upgrader) keepRest() {
+	if u.manager == nil {
+		return
+	}
+	u.listeners.Follow(func(r *listener.Socket) {
+		if r.Fresh() {
+			u.keepSocket(r, true)
+		}
+	}, u.keepSocket)
+	u.forgetSockets()
 }
 
 // keepSocket follows the sockets of the main generation. It is called with the lock of the listeners.

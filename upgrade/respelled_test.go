@@ -61,6 +61,35 @@ func TestAddressMayBeSpelledInAnotherWay(t *testing.T) {
 	}
 }
 
+// A candidate that dies after it was announced, and before the old process has heard that it serves, leaves no socket behind on which
+// nobody accepts.
+func TestAnnouncedSocketEndsWithItsCandidate(t *testing.T) {
+	for _, way := range [][2]string{{"0.0.0.0", "127.0.0.1"}, {"127.0.0.1", "0.0.0.0"}} {
+		t.Run(fmt.Sprint(way), func(t *testing.T) {
+			t.Parallel()
+			f := testclient.FaultAt(t, "new.announced", "kill")
+			r := testclient.Start(t, func(s *plan.Settings) {
+				always(s)
+				s.Addr, s.MayClose = way[0]+":0", []string{"*"}
+			}, f.Env)
+			r.WaitServing(1, 0)
+			r.WaitKnown()
+			_, port, err := net.SplitHostPort(r.Addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Addr = "127.0.0.1:" + port
+			r.Change(func(s *plan.Settings) { s.Addr = way[1] + ":" + port })
+			if a := r.Ask("POST", "/upgrade"); a.Committed {
+				t.Fatal("the upgrade was committed by a dead process")
+			}
+			for range 10 {
+				r.Dial().Close() // each is answered
+			}
+		})
+	}
+}
+
 // In a progressive upgrade to another address on the same port every client is served at each weight, also at 1.
 func TestWeightsHoldBesideAnotherSocket(t *testing.T) {
 	for _, way := range [][2]string{{"127.0.0.1", "0.0.0.0"}, {"0.0.0.0", "127.0.0.1"}, {"127.0.0.1", "localhost"}} {

@@ -311,6 +311,7 @@ func (r *runner) leave(state string, why *ending) {
 	if why.handover {
 		r.u.listeners.UnlinkOnClose(false)
 		r.u.listeners.Pause(true)
+		r.u.listeners.EndEmptying()
 		r.u.unfollow()
 	}
 	r.overrun.begin(&why.drains, r.u.listeners, r.u.opts.StuckAfter, r.u.log)

@@ -159,7 +159,7 @@ func (r *runner) becomeMain() {
 		u.log.Error("upgrade: serving without a pid file", "err", err)
 	}
 	u.testify()
-	u.announce()
+	u.announce(!r.alone && u.parent != nil)
 	if r.alone {
 		u.listeners.DropRest()
 	}
@@ -335,6 +335,7 @@ func (r *runner) commit(f wire.Frame) {
 	r.u.awaitMoves()
 	_ = handoff.SendTakes(r.u.parent, r.u.listeners) // a dead old process needs no answer
 	_ = r.u.parent.Send(wire.KindServing, nil)
+	r.u.keepRest()
 	r.hurryElders()
 	drop()
 	atStep("new.serving")

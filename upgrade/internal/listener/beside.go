@@ -50,35 +50,30 @@ func (s *Set) left(each func(name wire.SocketName, at spot, f *os.File)) {
 // beside opens a socket for which others that have come are in the way, and returns the names of those that lose all their clients to
 // it. Without such others it returns nothing.
 func (s *Set) beside(ref *Socket) (sock any, covered []wire.SocketName, err error) {
-	if ref.kind != "listener" || !strings.HasPrefix(ref.Network, "tcp") || !s.supported() || s.serves() {
+	if ref.kind != "listener" || !strings.HasPrefix(ref.Network, "tcp") || !s.supported() || s.hasBegun() || !s.hasCome() {
 		return nil, nil, nil
 	}
-	var want spot
-	known := false
+	want, ok := spotOf(ref.socketName())
+	if !ok {
+		return nil, nil, nil
+	}
+	found := false
+	for _, r := range s.Refs() { // what this version has opened shares with it only if the program says so
+		at, ok := r.spot()
+		found = found || ok && r.kind == ref.kind && r.own && !r.fresh && want.overlaps(at)
+	}
 	var undo []func()
-	share := func(name wire.SocketName, at spot, c syscall.Conn) {
-		if !known {
-			want, known = spotOf(ref.socketName())
-		}
-		if !known || !want.overlaps(at) {
+	s.left(func(name wire.SocketName, at spot, f *os.File) {
+		if name.Kind != ref.kind || !want.overlaps(at) {
 			return
 		}
+		found = true
 		if want.covers(at) && want != at {
 			covered = append(covered, name)
 		}
-		undo = append(undo, reusePort(c))
-	}
-	s.left(func(name wire.SocketName, at spot, f *os.File) {
-		if name.Kind == ref.kind {
-			share(name, at, f)
-		}
+		undo = append(undo, reusePort(f))
 	})
-	for _, r := range s.Refs() {
-		if at, ok := r.spot(); ok && r.kind == ref.kind && r.own && !r.fresh {
-			share(r.socketName(), at, r.conn)
-		}
-	}
-	if len(undo) == 0 {
+	if !found {
 		return nil, nil, nil
 	}
 	back := func() {
@@ -93,11 +88,7 @@ func (s *Set) beside(ref *Socket) (sock any, covered []wire.SocketName, err erro
 				return err
 			}
 		}
-		return raw.Control(func(fd uintptr) {
-			if setReusePort(int(fd), true) {
-				undo = append(undo, func() { setReusePort(ref.fd, false) })
-			}
-		})
+		return raw.Control(func(fd uintptr) { ref.shares = !setReusePort(int(fd), true) })
 	}
 	if sock, err = bindTCP(c, ref.Network, want); err != nil {
 		back()
@@ -106,18 +97,41 @@ func (s *Set) beside(ref *Socket) (sock any, covered []wire.SocketName, err erro
 		}
 		return nil, nil, err
 	}
-	ref.begin = func() error {
-		defer back()
-		return beginListening(ref.fd)
+	ref.begin = func() error { return beginListening(ref.fd) }
+	ref.begun = func() {
+		back()
+		if !ref.shares {
+			setReusePort(ref.fd, false)
+		}
 	}
 	return sock, covered, nil
 }
 
-// serves reports whether what is opened now accepts at once, also where only one process may.
-func (s *Set) serves() bool {
+// hasBegun reports whether this process has been the one to serve: what is opened from then on is opened as anywhere.
+func (s *Set) hasBegun() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.pinned
+	return s.listens
+}
+
+// hasCome reports whether sockets have come from elsewhere.
+func (s *Set) hasCome() bool {
+	_, received := s.fds.(*Received)
+	return received || s.passed.HasKept()
+}
+
+// conflicts reports whether a socket that has come cannot be open together with what this version has opened beside it.
+func (s *Set) conflicts(came received) bool {
+	if came.file == nil || !s.Beside() {
+		return false
+	}
+	at, ok := spotted(came.name, came.file)
+	for _, r := range s.Refs() {
+		if p, is := r.spot(); ok && is && r.begin != nil && !r.shares && p.overlaps(at) {
+			return true
+		}
+	}
+	return false
 }
 
 // besideError says why two sockets cannot be bound at a time.
@@ -162,6 +176,7 @@ func (s *Set) Beside() bool {
 func (s *Set) BeginListening() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.listens = true
 	var all error
 	for _, r := range s.all {
 		if r.begin == nil {
@@ -170,9 +185,28 @@ func (s *Set) BeginListening() error {
 		if err := r.begin(); err != nil {
 			all = errors.Join(all, &net.OpError{Op: "listen", Net: r.Network, Source: r.local, Err: err})
 		}
-		r.begin = nil
+	}
+	for _, r := range s.all { // when all listen: two may need the same one to share its port
+		r.endBeside()
 	}
 	return all
+}
+
+// endBeside takes SO_REUSEPORT back.
+func (r *Socket) endBeside() {
+	if r.begin != nil {
+		r.begun()
+		r.begin, r.begun = nil, nil
+	}
+}
+
+// NoteReusePort notes which sockets share their port by the program's wish, before a candidate exists that may change that.
+func (s *Set) NoteReusePort() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range s.all {
+		r.shares = r.fd >= 0 && hasReusePort(r.fd)
+	}
 }
 
 // TakeReusePortBack ends what a candidate that is gone has set on the sockets of this process.
@@ -229,11 +263,15 @@ func (s *Set) Empty(f *os.File) {
 		defer tcp.Close()
 		for {
 			c, err := tcp.Accept()
-			if err != nil {
+			switch {
+			case sys.TooManyFiles(err):
+				<-time.After(5 * time.Millisecond) // until the deadline
+			case err != nil:
 				return
-			}
-			if k, ok := s.Of(c); !ok || !s.takeIn(k, c) {
-				c.Close()
+			default:
+				if k, ok := s.Of(c); !ok || !s.takeIn(k, c) && !s.moveOn(c) {
+					c.Close()
+				}
 			}
 		}
 	})
@@ -260,13 +298,12 @@ func (s *Set) takeIn(k Origin, c net.Conn) bool {
 	return r.gate.give(c)
 }
 
-// endEmptying waits for the queues that are emptied, and lets only those wait for a moment that share their address.
-func (s *Set) endEmptying() {
+// EndEmptying takes what is in such queues, and ends that: this process is not the one to serve any more. It does not wait.
+func (s *Set) EndEmptying() {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	for _, l := range s.ending {
 		_ = l.SetDeadline(time.Now().Add(10 * time.Millisecond)) // fails if it is closed
 	}
 	s.ending = nil
-	s.mu.Unlock()
-	s.emptying.Wait()
 }

@@ -56,9 +56,17 @@ func (s *Set) Late() []wire.SocketName { return s.list(func(r *Socket) bool { re
 // Early lists the others.
 func (s *Set) Early() []wire.SocketName { return s.list(func(r *Socket) bool { return !r.late }) }
 
-// Own lists those that no service manager has.
+// Own lists the sockets that no service manager has, with those that have come and were not opened.
 func (s *Set) Own() map[wire.SocketName]bool {
-	return asSet(s.list(func(r *Socket) bool { return r.own }))
+	names := s.list(func(r *Socket) bool { return r.own })
+	if r, ok := s.fds.(*Received); ok {
+		for _, f := range r.all() {
+			if f.own {
+				names = append(names, f.name)
+			}
+		}
+	}
+	return asSet(names)
 }
 
 func asSet(names []wire.SocketName) map[wire.SocketName]bool {
@@ -121,9 +129,7 @@ func (r *Received) MarkLate(names []wire.SocketName) {
 
 // missing leaves out a socket if covered reports that another open socket gets its clients.
 func (r *Received) missing(covered func(received) bool) (missing []Missing) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, f := range r.files {
+	for _, f := range r.all() {
 		if f.late || covered(f) {
 			continue
 		}

@@ -97,16 +97,11 @@ func (r *Received) MarkOwn(names []wire.SocketName) {
 	}
 }
 
-// each calls do for what was not opened, until it returns an error.
-func (r *Received) each(do func(received) error) error {
+// all returns what was not opened.
+func (r *Received) all() []received {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, f := range r.files {
-		if err := do(f); err != nil {
-			return err
-		}
-	}
-	return nil
+	return slices.Clone(r.files)
 }
 
 // Close ends what was not opened, and removes the paths if unlink says that nobody else serves there.

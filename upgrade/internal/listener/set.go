@@ -61,6 +61,7 @@ type Set struct {
 	unlink   bool
 	paths    paths
 	aliases  map[wire.SocketName]*Socket // names that listeners here have in an older generation
+	listens  bool                        // BeginListening was called
 	emptying sync.WaitGroup              // queues of sockets that end
 	ending   []*net.TCPListener          // the same
 	changed  func(r *Socket, open bool)  // hears what the main generation opens and closes
@@ -106,7 +107,7 @@ func (s *Set) Listen(network, addr string, pinned bool) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	if tcp, ok := bare.(*net.TCPListener); ok && !ref.fresh {
+	if tcp, ok := bare.(*net.TCPListener); ok && (!ref.fresh || ref.made) {
 		ref.keepAlive = keepAlive(s.config, tcp)
 	}
 	return &listener{bare: bare, ref: ref}, nil
@@ -142,7 +143,7 @@ func (s *Set) add(ref *Socket, c syscall.Conn, own func(inode uint64) bool) (err
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	ref.late, ref.own, ref.conn = s.begun, own(ref.inode), c
-	ref.shares = ref.begin == nil && ref.fresh && ref.fd >= 0 && hasReusePort(ref.fd)
+	ref.shares = ref.shares || ref.begin == nil && ref.fresh && ref.fd >= 0 && hasReusePort(ref.fd)
 	s.all = append(s.all, ref)
 	s.note(ref)
 	if s.changed != nil {
@@ -179,7 +180,8 @@ func (s *Set) ReleaseAll() {
 	if r, ok := s.fds.(*Received); ok {
 		r.Close(false)
 	}
-	s.endEmptying()
+	s.EndEmptying()
+	s.emptying.Wait()
 }
 
 func (s *Set) drop() {
@@ -384,15 +386,20 @@ func (s *Set) Dup() (files []process.Inherited, drop func(), err error) {
 		return nil
 	}
 	for _, r := range s.all {
+		if r.begin != nil {
+			continue // it does not listen: whoever gets it could not tell
+		}
 		if err := add(r.socketName(), r.fd); err != nil {
 			drop()
 			return nil, nil, err
 		}
 	}
 	if r, ok := s.fds.(*Received); ok {
-		if err := r.each(func(f received) error { return add(f.name, int(sys.FD(f.file))) }); err != nil {
-			drop()
-			return nil, nil, err
+		for _, f := range r.all() {
+			if err := add(f.name, int(sys.FD(f.file))); err != nil {
+				drop()
+				return nil, nil, err
+			}
 		}
 	}
 	return files, drop, nil

@@ -33,6 +33,8 @@ type Socket struct {
 	local         net.Addr
 	gate          *gate
 	begin         func() error // makes it listen, with the commit; nil: it listens
+	begun         func()       // after that: takes back what was set for it
+	made          bool         // package net did not open it
 	shares        bool         // the program has set SO_REUSEPORT
 	conn          syscall.Conn
 	keepAlive     func(*net.TCPConn) // of what it accepts, if package net does not know that
@@ -71,6 +73,9 @@ func (s *Set) openSocket(kind, network, addr string, pinned bool, o opener) (*So
 	if came.file != nil && came.name != ref.socketName() {
 		ref.kept = sdnotify.StoreName(came.name.Kind, came.name.Network, came.name.Addr)
 	}
+	if s.conflicts(came) {
+		return nil, fmt.Errorf("upgrade: listen %s %s: %w: this version has opened another socket on the port, and does not share it by SO_REUSEPORT", network, addr, syscall.EADDRINUSE)
+	}
 	if s.supported() {
 		if sock, err = o.inherit(came.name.Network, came.name.Addr); err != nil {
 			return nil, fmt.Errorf("upgrade: inherit %s %s: %w", network, addr, err)
@@ -97,7 +102,7 @@ func (s *Set) openSocket(kind, network, addr string, pinned bool, o opener) (*So
 		if sock, covered, err = s.beside(ref); sock == nil && err == nil {
 			sock, err = o.create()
 		}
-		others = append(others, covered...)
+		others, ref.made = append(others, covered...), ref.begin != nil
 		if err != nil && removeStale(network, addr, err) {
 			sock, err = o.create()
 		}
@@ -196,6 +201,9 @@ func (r *Socket) socketName() wire.SocketName {
 // StoreName is the name under which a service manager keeps the socket; empty if it cannot have one.
 func (r *Socket) StoreName() string { return sdnotify.StoreName(r.kind, r.Network, r.Addr) }
 
+// Fresh reports whether no other process had it before.
+func (r *Socket) Fresh() bool { return r.fresh }
+
 // KeptAs is the name under which a service manager may keep the socket since it was opened by another spelling; empty: there is none.
 func (r *Socket) KeptAs() string { return r.kept }
 
@@ -215,7 +223,7 @@ func (r *Socket) drop(unlink bool) {
 	if unlink && r.path != "" {
 		removePath(r.path, r.link)
 	}
-	r.begin = nil
+	r.endBeside()
 	if r.fd >= 0 {
 		sys.CloseFD(r.fd)
 		r.fd = -1

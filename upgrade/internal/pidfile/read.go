@@ -108,7 +108,11 @@ func (s Service) Ask() (release func()) {
 
 // Asked reports whether somebody waits for an upgrade by this pid file.
 func (p *File) Asked() bool {
-	f, err := os.OpenFile(p.path, os.O_RDONLY|openSafely, 0)
+	path, _, err := follow(p.path)
+	if err != nil {
+		return false
+	}
+	f, err := os.OpenFile(path, os.O_RDONLY|openSafely, 0)
 	if err != nil {
 		return false
 	}

@@ -1,0 +1,138 @@
+package listener
+
+import (
+	"fmt"
+	"net"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// sharing is a configuration of a program that shares addresses by SO_REUSEPORT.
+func sharing() net.ListenConfig {
+	return net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
+		return raw.Control(func(fd uintptr) { setReusePort(int(fd), true) })
+	}}
+}
+
+// portOf is ":" and the port of a listener.
+func portOf(ln net.Listener) string { return fmt.Sprint(":", ln.Addr().(*net.TCPAddr).Port) }
+
+// Two sockets in place of one listen both, and no option is left on any of the three.
+func TestTwoSocketsBesideOne(t *testing.T) {
+	for _, c := range [][4]string{{"tcp", ":0", "127.0.0.1", "[::1]"}, {"tcp4", "0.0.0.0:0", "127.0.0.1", "127.0.0.2"}, {"tcp4", "127.0.0.1:0", "0.0.0.0", "[::]"}} {
+		old, _ := newSet(t, nil)
+		first := listen(t, old, c[0], c[1], false)
+		next, _ := newSet(t, nil)
+		handOn(t, old, next)
+		for _, host := range c[2:] {
+			network := "tcp4"
+			if strings.HasPrefix(host, "[") {
+				network = "tcp6"
+			}
+			listen(t, next, network, host+portOf(first), false)
+		}
+		if err := next.BeginListening(); err != nil {
+			t.Errorf("%v: %v", c, err)
+		}
+		for _, r := range append(next.Refs(), old.Refs()...) {
+			if !accepts(uintptr(r.fd)) || hasReusePort(r.fd) {
+				t.Errorf("%v: %s listens: %v, shares its port: %v", c, r.Addr, accepts(uintptr(r.fd)), hasReusePort(r.fd))
+			}
+		}
+	}
+}
+
+// What a start would refuse is refused in an upgrade too: two sockets on one port that the program does not share.
+func TestPortIsNotSharedByMistake(t *testing.T) {
+	for _, c := range [][2]string{{"127.0.0.1", "127.0.0.1"}, {"127.0.0.1", ""}, {"", "127.0.0.1"}} {
+		old, _ := newSet(t, nil)
+		first := listen(t, old, "tcp", "127.0.0.1:0", false)
+		next, _ := newSet(t, nil)
+		handOn(t, old, next)
+		a, err1 := next.Listen("tcp", c[0]+portOf(first), false)
+		b, err2 := next.Listen("tcp", c[1]+portOf(first), false)
+		if err1 == nil && err2 == nil {
+			t.Errorf("%v: both are open", c)
+		}
+		for _, ln := range []net.Listener{a, b} {
+			if ln != nil {
+				ln.Close()
+			}
+		}
+		if hasReusePort(old.Refs()[0].fd) {
+			t.Errorf("%v: the socket of the old process shares its port", c)
+		}
+	}
+}
+
+// The sockets of a program that shares its addresses keep the option when a candidate is taken back.
+func TestSharersGoOnToShare(t *testing.T) {
+	old, _ := newSet(t, nil)
+	old.Configure(sharing())
+	listen(t, old, "tcp", "127.0.0.1:0", false)
+	next, _ := newSet(t, nil)
+	next.Configure(sharing())
+	handOn(t, old, next)
+	ln := listen(t, next, "tcp", "127.0.0.1:0", false)
+	next.NoteReusePort()
+	next.TakeReusePortBack()
+	if !hasReusePort(next.Refs()[0].fd) {
+		t.Error("it shares no more")
+	}
+	if err := next.BeginListening(); err != nil {
+		t.Fatal(err)
+	}
+	next.Open(true)
+	next.Pause(true) // as in a commit
+	late := listen(t, next, "tcp", ln.Addr().String(), false)
+	next.Open(true) // taken back
+	if next.Beside() || !accepts(uintptr(late.(*listener).ref.fd)) {
+		t.Error("a listener that was opened meanwhile does not listen")
+	}
+}
+
+// A socket that does not listen yet is not handed on, and what this process has not opened is.
+func TestOnlyWhatListensIsHandedOn(t *testing.T) {
+	_, next, _, second, err := respelled(t, "tcp", "127.0.0.1:0", "tcp", ":{}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, drop, err := next.Dup()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer drop()
+	if len(files) != 1 || files[0].Name[2] != "127.0.0.1:0" {
+		t.Errorf("%v, beside %v", files, second.Addr())
+	}
+	for name := range next.Own() {
+		if name.Addr == "127.0.0.1:0" {
+			return
+		}
+	}
+	t.Errorf("own: %v", next.Own())
+}
+
+// What comes out of a socket beside another one, by itself or from the old queue, has the keep-alive of the configuration.
+func TestBesideHasTheKeepAliveOfTheConfiguration(t *testing.T) {
+	old, _ := newSet(t, nil)
+	first := listen(t, old, "tcp", "127.0.0.1:0", false)
+	next, _ := newSet(t, nil)
+	next.Configure(net.ListenConfig{KeepAlive: 77 * time.Second})
+	handOn(t, old, next)
+	second := listen(t, next, "tcp", portOf(first), false)
+	dial(t, first) // waits in the old queue
+	if err := next.BeginListening(); err != nil {
+		t.Fatal(err)
+	}
+	next.Open(true)
+	next.DropRest()
+	dial(t, first)
+	for range 2 {
+		if k := keepAliveOf(t, accept(t, second)); k[1] != 77 {
+			t.Errorf("on, idle, interval, count: %v", k)
+		}
+	}
+}
