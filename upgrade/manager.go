@@ -23,15 +23,6 @@ func (u *Upgrader) statusText() string {
 	return fmt.Sprintf("serving, generation %d, version %s", u.generation, u.opts.Version)
 }
 
-// statusText is what the candidate's is when it serves.
-func (a *attempt) statusText() string {
-	text := fmt.Sprintf("serving, generation %d", a.nextGeneration())
-	if a.cand.version != "" {
-		text += ", version " + a.cand.version
-	}
-	return text
-}
-
 // unmanageable returns why no upgrade can be made under the manager that has started this process; nil if nothing is known.
 func (u *Upgrader) unmanageable() error {
 	if u.manager == nil && os.Getenv("SYSTEMD_EXEC_PID") == strconv.Itoa(os.Getpid()) {

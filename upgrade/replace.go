@@ -235,8 +235,8 @@ func (r *runner) handedOver(a *attempt) {
 	if r.role == roleMain {
 		r.leave("draining", &ending{reason: "handed over", handover: true})
 	}
-	if !r.u.manager.Supervised() || !a.speaks { // with NotifyAccess=main systemd hears the new process only after this one has named it
-		r.u.manager.ReadyFor(a.child.PID, a.statusText())
+	if !a.speaks { // one that speaks names itself: what this process says may come when a later generation serves
+		r.u.manager.ReadyFor(a.child.PID, fmt.Sprintf("serving, generation %d", a.nextGeneration()))
 	}
 	r.u.manager.HandedOver()
 }

@@ -185,7 +185,7 @@ func extension() string { return WordExtend + strconv.FormatInt(extendBy.Microse
 // oneLine makes a text fit for a value: a line break would begin another assignment.
 func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
 
-// ReadyFor says that another process is the service, for one that knows nothing of the manager, or that the manager does not hear yet.
+// ReadyFor says that another process is the service, for one that knows nothing of the manager.
 func (n *Notifier) ReadyFor(pid int, status string) {
 	if n != nil {
 		n.Say(WordReady, WordPID+strconv.Itoa(pid), WordStatus+oneLine(status))
