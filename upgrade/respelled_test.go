@@ -22,12 +22,12 @@ func TestAddressMayBeSpelledInAnotherWay(t *testing.T) {
 	for processes, supervision := range withAndWithout {
 		t.Run(fmt.Sprint(processes, " processes"), func(t *testing.T) {
 			t.Parallel()
-			r := testclient.Start(t, supervision)
+			port := testutil.FreePort(t)
+			r := testclient.Start(t, func(s *plan.Settings) {
+				supervision(s)
+				s.Addr = "127.0.0.1:" + port
+			})
 			r.WaitServing(1, 0)
-			_, port, err := net.SplitHostPort(r.Addr)
-			if err != nil {
-				t.Fatal(err)
-			}
 			l := r.Load(smallLoad)
 			for i, host := range []string{"localhost", "0.0.0.0", "", "localhost", "127.0.0.1", "[::]", "127.0.0.1"} {
 				r.Release(fmt.Sprint("build ", i%2))
@@ -41,15 +41,14 @@ func TestAddressMayBeSpelledInAnotherWay(t *testing.T) {
 			if processes == 1 {
 				return
 			}
-			for i, host := range []string{"127.0.0.1", "localhost", "127.0.0.1", "[::]", "0.0.0.0", "localhost"} {
-				dead := r.MainPID()
-				if i%2 == 0 { // it is kept under the name that it gets now
+			for i, host := range []string{"localhost", "127.0.0.1", "[::]", "0.0.0.0", "127.0.0.1", "localhost"} {
+				r.Change(func(s *plan.Settings) { s.Addr = host + ":" + port })
+				if i%2 == 0 { // it is kept under another name from now on
 					r.Upgrade()
 					r.WaitFamily(t, 2, patience)
 					r.WaitKnown()
-					dead = r.MainPID()
 				}
-				r.Change(func(s *plan.Settings) { s.Addr = host + ":" + port })
+				dead := r.MainPID()
 				r.SignalMain(syscall.SIGKILL)
 				r.Connect().Close() // or the test ends: nobody is refused
 				mustBeOneService(t, r, dead)
@@ -68,16 +67,13 @@ func TestAnnouncedSocketEndsWithItsCandidate(t *testing.T) {
 		t.Run(fmt.Sprint(way), func(t *testing.T) {
 			t.Parallel()
 			f := testclient.FaultAt(t, "new.announced", "kill")
+			port := testutil.FreePort(t)
 			r := testclient.Start(t, func(s *plan.Settings) {
 				always(s)
-				s.Addr, s.MayClose = way[0]+":0", []string{"*"}
+				s.Addr, s.MayClose = way[0]+":"+port, []string{"*"}
 			}, f.Env)
 			r.WaitServing(1, 0)
 			r.WaitKnown()
-			_, port, err := net.SplitHostPort(r.Addr)
-			if err != nil {
-				t.Fatal(err)
-			}
 			r.Addr = "127.0.0.1:" + port
 			r.Change(func(s *plan.Settings) { s.Addr = way[1] + ":" + port })
 			if a := r.Ask("POST", "/upgrade"); a.Committed {
@@ -95,24 +91,25 @@ func TestWeightsHoldBesideAnotherSocket(t *testing.T) {
 	for _, way := range [][2]string{{"127.0.0.1", "0.0.0.0"}, {"0.0.0.0", "127.0.0.1"}, {"127.0.0.1", "localhost"}} {
 		t.Run(fmt.Sprint(way), func(t *testing.T) {
 			t.Parallel()
+			port := testutil.FreePort(t)
 			r := testclient.Start(t, func(s *plan.Settings) {
 				byWeights(0.5, 1, 0.5)(s)
-				s.Addr, s.MayClose = way[0]+":0", []string{"*"}
+				s.Addr, s.MayClose = way[0]+":"+port, []string{"*"}
 			})
 			r.WaitServing(1, 0)
-			_, port, err := net.SplitHostPort(r.Addr)
-			if err != nil {
-				t.Fatal(err)
-			}
 			load := smallLoad
 			load.Addr = "127.0.0.1:" + port
 			l := testutil.StartLoad(t, load)
+			r.Addr = load.Addr
 			r.Change(func(s *plan.Settings) { s.Addr = way[1] + ":" + port })
 			done := r.BeginUpgrade()
 			for step := range 3 {
 				r.AtStep(step)
 				before := l.Total()
 				testutil.Until(t, patience, "200 requests more", func() bool { return l.Total() >= before+200 })
+				for range 10 {
+					r.Dial().Close() // a new connection is answered at each weight
+				}
 				r.GoOn()
 			}
 			if a := <-done; !a.Committed {

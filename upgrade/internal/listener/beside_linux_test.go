@@ -23,7 +23,7 @@ func portOf(ln net.Listener) string { return fmt.Sprint(":", ln.Addr().(*net.TCP
 func TestTwoSocketsBesideOne(t *testing.T) {
 	for _, c := range [][4]string{{"tcp", ":0", "127.0.0.1", "[::1]"}, {"tcp4", "0.0.0.0:0", "127.0.0.1", "127.0.0.2"}, {"tcp4", "127.0.0.1:0", "0.0.0.0", "[::]"}} {
 		old, _ := newSet(t, nil)
-		first := listen(t, old, c[0], c[1], false)
+		first := listen(t, old, c[0], atFreePort(t, c[1]), false)
 		next, _ := newSet(t, nil)
 		handOn(t, old, next)
 		for _, host := range c[2:] {
@@ -48,7 +48,7 @@ func TestTwoSocketsBesideOne(t *testing.T) {
 func TestPortIsNotSharedByMistake(t *testing.T) {
 	for _, c := range [][2]string{{"127.0.0.1", "127.0.0.1"}, {"127.0.0.1", ""}, {"", "127.0.0.1"}} {
 		old, _ := newSet(t, nil)
-		first := listen(t, old, "tcp", "127.0.0.1:0", false)
+		first := listen(t, old, "tcp", atFreePort(t, "127.0.0.1:0"), false)
 		next, _ := newSet(t, nil)
 		handOn(t, old, next)
 		a, err1 := next.Listen("tcp", c[0]+portOf(first), false)
@@ -95,7 +95,7 @@ func TestSharersGoOnToShare(t *testing.T) {
 
 // A socket that does not listen yet is not handed on, and what this process has not opened is.
 func TestOnlyWhatListensIsHandedOn(t *testing.T) {
-	_, next, _, second, err := respelled(t, "tcp", "127.0.0.1:0", "tcp", ":{}")
+	old, next, _, second, err := respelled(t, "tcp", "127.0.0.1:0", "tcp", ":{}")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,11 +104,11 @@ func TestOnlyWhatListensIsHandedOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer drop()
-	if len(files) != 1 || files[0].Name[2] != "127.0.0.1:0" {
+	if len(files) != 1 || files[0].Name[2] != old.Refs()[0].Addr {
 		t.Errorf("%v, beside %v", files, second.Addr())
 	}
 	for name := range next.Own() {
-		if name.Addr == "127.0.0.1:0" {
+		if name.Addr == old.Refs()[0].Addr {
 			return
 		}
 	}
@@ -118,7 +118,7 @@ func TestOnlyWhatListensIsHandedOn(t *testing.T) {
 // What comes out of a socket beside another one, by itself or from the old queue, has the keep-alive of the configuration.
 func TestBesideHasTheKeepAliveOfTheConfiguration(t *testing.T) {
 	old, _ := newSet(t, nil)
-	first := listen(t, old, "tcp", "127.0.0.1:0", false)
+	first := listen(t, old, "tcp", atFreePort(t, "127.0.0.1:0"), false)
 	next, _ := newSet(t, nil)
 	next.Configure(net.ListenConfig{KeepAlive: 77 * time.Second})
 	handOn(t, old, next)

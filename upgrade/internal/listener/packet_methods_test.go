@@ -159,6 +159,9 @@ func TestCloseReadLeavesTheSocketOpen(t *testing.T) {
 	if err := here.(*unixgramConn).CloseWrite(); err == nil {
 		t.Error("CloseWrite has no error")
 	}
+	if err := here.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
 	if _, _, err := here.ReadFrom(make([]byte, 10)); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("it reads on: %v", err)
 	}

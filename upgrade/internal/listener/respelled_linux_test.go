@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/midair-go/midair/internal/testutil"
 	"github.com/midair-go/midair/upgrade/internal/wire"
 	"golang.org/x/sys/unix"
 )
@@ -19,7 +20,7 @@ import (
 func respelled(t *testing.T, network, addr, network2, addr2 string) (old, next *Set, first, second net.Listener, err error) {
 	t.Helper()
 	old, _ = newSet(t, nil)
-	first = listen(t, old, network, addr, false)
+	first = listen(t, old, network, atFreePort(t, addr), false)
 	old.Open(true)
 	next, _ = newSet(t, nil)
 	handOn(t, old, next)
@@ -28,6 +29,12 @@ func respelled(t *testing.T, network, addr, network2, addr2 string) (old, next *
 		t.Cleanup(func() { second.Close() })
 	}
 	return old, next, first, second, err
+}
+
+// atFreePort puts a port in the place of port 0 that is free at every address.
+func atFreePort(t *testing.T, addr string) string {
+	t.Helper()
+	return strings.TrimSuffix(addr, "0") + testutil.FreePort(t)
 }
 
 // identity is which socket a listener is.
@@ -150,6 +157,9 @@ func TestSocketBesideAnother(t *testing.T) {
 			connect()
 			next.DropRest()
 			connect()
+			next.EndEmptying()
+			next.emptying.Wait()
+			connect() // the old process has its descriptor still, and nobody accepts there
 			for range clients {
 				fmt.Fprint(accept(t, second), "+")
 			}
@@ -195,13 +205,14 @@ func TestFamilyOfAWildcardStays(t *testing.T) {
 // A candidate that is gone leaves no option on the sockets of the process that serves.
 func TestReusePortIsTakenBack(t *testing.T) {
 	for _, c := range [][4]string{{"tcp", "127.0.0.1:0", "tcp", ":{}"}, {"tcp", ":0", "tcp", "127.0.0.1:{}"}} {
-		old, next, first, second, err := respelled(t, c[0], c[1], c[2], c[3])
+		old, _, first, second, err := respelled(t, c[0], c[1], c[2], c[3])
 		if err != nil {
 			t.Fatal(err)
 		}
-		second.Close()
-		next.ReleaseAll()
-		old.TakeReusePortBack()
+		if !hasReusePort(old.Refs()[0].fd) {
+			t.Errorf("%v: the candidate %v needs none", c, second.Addr())
+		}
+		old.TakeReusePortBack() // the candidate was killed
 		raw, err := first.(*listener).SyscallConn()
 		if err != nil {
 			t.Fatal(err)
@@ -214,12 +225,9 @@ func TestReusePortIsTakenBack(t *testing.T) {
 
 // More or fewer listeners that share an address by SO_REUSEPORT: no client waits or is lost.
 func TestSharersMayBecomeMoreOrFewer(t *testing.T) {
-	share := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
-		return raw.Control(func(fd uintptr) { setReusePort(int(fd), true) })
-	}}
 	for _, c := range []struct{ first, second int }{{1, 3}, {3, 1}} {
 		old, _ := newSet(t, nil)
-		old.Configure(share)
+		old.Configure(sharing())
 		olds := []net.Listener{listen(t, old, "tcp", "127.0.0.1:0", false)}
 		addr := olds[0].Addr().String()
 		for range c.first - 1 {
@@ -227,7 +235,7 @@ func TestSharersMayBecomeMoreOrFewer(t *testing.T) {
 		}
 		old.Open(true)
 		next, _ := newSet(t, nil)
-		next.Configure(share)
+		next.Configure(sharing())
 		handOn(t, old, next)
 		var nexts []net.Listener
 		for i := range c.second {
@@ -279,6 +287,11 @@ func TestSharersMayBecomeMoreOrFewer(t *testing.T) {
 		}
 		next.Open(true)
 		next.DropRest()
+		for _, r := range old.Refs() { // a member that is for no device would go on to be chosen
+			if v, err := unix.GetsockoptInt(r.fd, unix.SOL_SOCKET, unix.SO_BINDTOIFINDEX); err != nil || v != 0 {
+				t.Errorf("%v: it is bound to device %d, %v", c, v, err)
+			}
+		}
 		for _, ln := range olds {
 			ln.Close()
 		}
@@ -289,7 +302,7 @@ func TestSharersMayBecomeMoreOrFewer(t *testing.T) {
 // A socket that a service manager may have is neither shared nor detached: an address on its port is in use.
 func TestSocketsOfAManagerAreLeftAlone(t *testing.T) {
 	old, _ := newSet(t, nil)
-	first := listen(t, old, "tcp", "127.0.0.1:0", false)
+	first := listen(t, old, "tcp", atFreePort(t, "127.0.0.1:0"), false)
 	old.Refs()[0].own = false
 	next, _ := newSet(t, nil)
 	handOn(t, old, next)
@@ -336,16 +349,19 @@ func TestAddressOfSomebodyElseIsRefused(t *testing.T) {
 
 // Two listeners that share an address have names of their own.
 func TestSharedAddressHasTwoNames(t *testing.T) {
-	share := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
-		return raw.Control(func(fd uintptr) { setReusePort(int(fd), true) })
-	}}
 	old, _ := newSet(t, nil)
-	old.Configure(share)
+	old.Configure(sharing())
 	first := listen(t, old, "tcp", "127.0.0.1:0", false)
 	second := listen(t, old, "tcp", first.Addr().String(), false)
 	third := listen(t, old, "tcp", first.Addr().String(), false)
+	for n, ln := range []net.Listener{second, third} {
+		want := first.Addr().String() + []string{"", "#2"}[n]
+		if got := ln.(*listener).ref.Addr; got != want {
+			t.Errorf("%d is called %s, want %s", n, got, want)
+		}
+	}
 	next, _ := newSet(t, nil)
-	next.Configure(share)
+	next.Configure(sharing())
 	handOn(t, old, next)
 	for i, want := range []net.Listener{second, third} {
 		if got := listen(t, next, "tcp", first.Addr().String(), false); identity(t, got) != identity(t, want) {

@@ -367,3 +367,20 @@ func openNumbers(t *testing.T) (fds []int) {
 	}
 	return fds
 }
+
+// A socket that is kept has the name under which it came last, since its address may be spelled in another way by then; one of a socket
+// unit keeps its own.
+func TestKeptSocketGetsItsNewName(t *testing.T) {
+	for first, want := range map[string]string{sdnotify.StorePrefix + "old": sdnotify.StorePrefix + "new", "web": "web"} {
+		f := listeningFile(t, first)
+		again, err := sys.DupFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := newStore([]*os.File{f})
+		if !s.add(sdnotify.StorePrefix+"new", again) || len(s.all) != 1 || s.all[0].name != want {
+			t.Errorf("%s: %+v", first, s.all)
+		}
+		s.close()
+	}
+}
