@@ -29,9 +29,6 @@ const silentTime = 800 * time.Millisecond
 // most of the time, and it would be lost.
 const hurriedGrace = 500 * time.Millisecond
 
-// flowLooks is how often in IdleGrace a drain looks whether a client takes bytes: they come and go, so two numbers may be equal.
-const flowLooks = 8
-
 // past interrupts a Read.
 var past = time.Unix(1, 0)
 
@@ -278,19 +275,6 @@ func (c *conn) consider(now time.Time) (time.Time, bool) {
 		c.Conn.SetReadDeadline(past)
 	}
 	return due, true
-}
-
-// flow looks whether the client has taken bytes of a raw connection, and reports whether it has bytes to take. A Write or a copy
-// by the kernel counts its bytes at its end only, which may be far off if the client is slow.
-func (c *conn) flow(now time.Time) bool {
-	if !c.raw {
-		return false
-	}
-	n := sockbuf.Unsent(c.Conn)
-	if n != c.untaken {
-		c.untaken, c.heard = n, now
-	}
-	return n > 0
 }
 
 // press asks the connection to leave if it is late, or if Move may want it.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"github.com/midair-go/midair/drain/internal/sockbuf"
 	"net"
 	"net/http"
 	"time"
@@ -74,4 +75,20 @@ func (c *conn) handled(panicked any) {
 	c.handling = false
 	c.mu.Unlock()
 	c.strike()
+}
+
+// flowLooks is how often in IdleGrace a drain looks whether a client takes bytes: they come and go, so two numbers may be equal.
+const flowLooks = 8
+
+// flow looks whether the client has taken bytes of a raw connection, and reports whether it has bytes to take. A Write or a copy
+// by the kernel counts its bytes at its end only, which may be far off if the client is slow.
+func (c *conn) flow(now time.Time) bool {
+	if !c.raw {
+		return false
+	}
+	n := sockbuf.Unsent(c.Conn)
+	if n != c.untaken {
+		c.untaken, c.heard = n, now
+	}
+	return n > 0
 }

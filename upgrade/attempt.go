@@ -96,23 +96,6 @@ func (a *attempt) run() {
 	a.done <- err
 }
 
-// awaitWrites waits until this process does not write its pid file and outcome any more, if it was about to: the candidate
-// writes them from the commit on.
-func (a *attempt) awaitWrites() error {
-	a.phase = PhaseStart
-	if a.writes == nil {
-		return nil
-	}
-	select {
-	case <-a.writes:
-		return nil
-	case <-a.ctx.Done():
-		return a.aborted()
-	case <-time.After(a.u.opts.Timeout):
-		return fmt.Errorf("the file system of the pid file does not answer within %v: look at %s", a.u.opts.Timeout, a.u.opts.PIDFile)
-	}
-}
-
 func (a *attempt) steps(ctx context.Context) error {
 	for _, s := range []struct {
 		phase Phase
@@ -186,15 +169,6 @@ func (a *attempt) start() error {
 		return a.admitPlain()
 	}
 	return a.greeted(f, state, answered)
-}
-
-// unknown returns why the supervisor does not know the candidate; nil if the supervisor does, or if the candidate has ended, which says
-// more by its end. A process is reaped a moment before Exited is closed.
-func (a *attempt) unknown() error {
-	if a.gone() || errors.Is(a.child.unannounced, os.ErrProcessDone) {
-		return nil
-	}
-	return a.child.unannounced
 }
 
 func (a *attempt) nextGeneration() int {

@@ -353,3 +353,20 @@ func (a *attempt) tookAll() {
 	a.child.Took()
 	a.child.passing.close()
 }
+
+// awaitWrites waits until this process does not write its pid file and outcome any more, if it was about to: the candidate
+// writes them from the commit on.
+func (a *attempt) awaitWrites() error {
+	a.phase = PhaseStart
+	if a.writes == nil {
+		return nil
+	}
+	select {
+	case <-a.writes:
+		return nil
+	case <-a.ctx.Done():
+		return a.aborted()
+	case <-time.After(a.u.opts.Timeout):
+		return fmt.Errorf("the file system of the pid file does not answer within %v: look at %s", a.u.opts.Timeout, a.u.opts.PIDFile)
+	}
+}

@@ -163,3 +163,12 @@ func (c *child) drop() {
 	c.link.Close()
 	c.Child.Close()
 }
+
+// unknown returns why the supervisor does not know the candidate; nil if the supervisor does, or if the candidate has ended, which says
+// more by its end. A process is reaped a moment before Exited is closed.
+func (a *attempt) unknown() error {
+	if a.gone() || errors.Is(a.child.unannounced, os.ErrProcessDone) {
+		return nil
+	}
+	return a.child.unannounced
+}

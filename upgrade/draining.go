@@ -247,6 +247,13 @@ func (r *runner) hurried(f wire.Frame, ok bool) {
 	}
 }
 
+// elderGone is the end of an older generation.
+func (r *runner) elderGone(e *elder) {
+	r.u.elders.remove(e)
+	e.link.Close()
+	r.goes(e.PID)
+}
+
 // elderSays takes a connection that an older generation passes on.
 func (r *runner) elderSays(f wire.Frame) {
 	defer f.Close()
@@ -265,4 +272,12 @@ func (r *runner) rest() {
 		r.heard(f, ok)
 	}
 	r.u.elders.rest(r.elderSays)
+}
+
+// overruns looks at a serve that has not returned, and may not wait for it any more.
+func (r *runner) overruns() {
+	if err := r.overrun.look(); err != nil {
+		r.served = nil
+		r.hasServed(err)
+	}
 }

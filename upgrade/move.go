@@ -153,3 +153,12 @@ func (r *runner) beats() <-chan time.Time {
 // that the upgrade splits, and the weight of the candidate at that time. ok is false for a connection that this process
 // has accepted itself. Wrappers with a method NetConn are looked through.
 func Assigned(c net.Conn) (unit string, weight float64, ok bool) { return handoff.Assigned(c) }
+
+// weighed gives back a part of the idle connections.
+func (r *runner) weighed(f wire.Frame) {
+	var w wire.WeightBody
+	if f.Decode(&w) == nil {
+		r.sendBack(w.From, w.To)
+		r.u.offer()
+	}
+}

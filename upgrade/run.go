@@ -240,14 +240,9 @@ func (r *runner) loop(ctx context.Context, sig signals) {
 		case f := <-r.u.elders.frames:
 			r.elderSays(f)
 		case e := <-r.u.elders.gone:
-			r.u.elders.remove(e)
-			e.link.Close()
-			r.goes(e.PID)
+			r.elderGone(e)
 		case <-r.overrun.due():
-			if err := r.overrun.look(); err != nil {
-				r.served = nil
-				r.hasServed(err)
-			}
+			r.overruns()
 		case <-r.goers.tick:
 			r.lookAtPaths()
 		case err := <-r.served:

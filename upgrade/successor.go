@@ -274,15 +274,6 @@ func (r *runner) dialed(f wire.Frame) {
 	_ = r.u.parent.Send(wire.KindDialed, reply) // a dead old process needs no answer
 }
 
-// weighed gives back a part of the idle connections.
-func (r *runner) weighed(f wire.Frame) {
-	var w wire.WeightBody
-	if f.Decode(&w) == nil {
-		r.sendBack(w.From, w.To)
-		r.u.offer()
-	}
-}
-
 // inherit notes that something the old process left could not be taken. It is not worth a failure.
 func (r *runner) inherit(err error) {
 	if err != nil {

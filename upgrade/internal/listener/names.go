@@ -192,6 +192,27 @@ func (s *Set) Paths() (names []wire.SocketName) {
 	return names
 }
 
+// PutBack sees to it that clients reach the open sockets by their paths: a path comes back if nothing is there, or a socket that
+// nobody holds. The error says which socket cannot be reached, and why.
+func (s *Set) PutBack() (first error) {
+	more := 0
+	for _, r := range s.Refs() {
+		if r.path == "" || !s.supported() {
+			continue
+		}
+		err := s.paths.putBack(r.Network, r.path, r.link)
+		if first == nil {
+			first = err
+		} else if err != nil {
+			more++
+		}
+	}
+	if more > 0 {
+		return fmt.Errorf("%w (and %d more)", first, more)
+	}
+	return first
+}
+
 // NoteLinks takes the second names of sockets that came as files at exec.
 func (s *Set) NoteLinks(names []wire.SocketName, came []wire.PathLink) {
 	s.paths.links.note(names, came)

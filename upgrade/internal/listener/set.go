@@ -334,27 +334,6 @@ func (s *Set) Accepting(ctx context.Context) error {
 	return nil
 }
 
-// PutBack sees to it that clients reach the open sockets by their paths: a path comes back if nothing is there, or a socket that
-// nobody holds. The error says which socket cannot be reached, and why.
-func (s *Set) PutBack() (first error) {
-	more := 0
-	for _, r := range s.Refs() {
-		if r.path == "" || !s.supported() {
-			continue
-		}
-		err := s.paths.putBack(r.Network, r.path, r.link)
-		if first == nil {
-			first = err
-		} else if err != nil {
-			more++
-		}
-	}
-	if more > 0 {
-		return fmt.Errorf("%w (and %d more)", first, more)
-	}
-	return first
-}
-
 // ListenAgain gives the queues of sockets that were opened by an older process the length that the kernel allows by now. To be called
 // when nobody else serves on them. Sockets of a service manager have the length that the manager says.
 func (s *Set) ListenAgain() {

@@ -57,6 +57,13 @@ func orNil[T comparable](sock T, err error) (any, error) {
 	return sock, nil
 }
 
+// source is where a socket has come from.
+type source struct {
+	name   wire.SocketName         // what it was called there
+	others []wire.SocketName       // names that older generations have for it
+	own    func(inode uint64) bool // whether this library has opened it
+}
+
 // openSocket takes a socket from the first that has it: an older generation, the service manager, the kernel.
 func (s *Set) openSocket(kind, network, addr string, pinned bool, o opener) (*Socket, error) {
 	s.opening.Lock() // the name of one socket depends on those that are open
@@ -65,53 +72,14 @@ func (s *Set) openSocket(kind, network, addr string, pinned bool, o opener) (*So
 		return nil, fmt.Errorf("upgrade: listen %s %s: %d sockets are open, and no process can hand on more: close some, or share one", network, addr, open)
 	}
 	ref := &Socket{set: s, kind: kind, Network: network, Addr: s.name(network, addr, pinned && kind == "listener"), pinned: pinned, fd: -1}
-	var sock any
-	var err error
-	came := s.find(ref.socketName())
-	own := func(uint64) bool { return ref.fresh || came.own }
-	others := []wire.SocketName{came.name}
-	if came.file != nil && came.name != ref.socketName() {
-		ref.kept = sdnotify.StoreName(came.name.Kind, came.name.Network, came.name.Addr)
-	}
-	if s.conflicts(came) {
-		return nil, fmt.Errorf("upgrade: listen %s %s: %w: this version has opened another socket on the port, and does not share it by SO_REUSEPORT", network, addr, syscall.EADDRINUSE)
-	}
-	if s.supported() {
-		if sock, err = o.inherit(came.name.Network, came.name.Addr); err != nil {
-			return nil, fmt.Errorf("upgrade: inherit %s %s: %w", network, addr, err)
-		}
+	sock, from, err := s.takeOver(ref, addr, o)
+	if err != nil {
+		return nil, err
 	}
 	if sock == nil {
-		if kept, ok := s.passed.Stored(ref.StoreName()); ok && s.supported() && hasPath(ref.socketName()) {
-			s.paths.bringBack(addr, kept)
+		if sock, err = s.create(ref, addr, o, &from); err != nil {
+			return nil, err
 		}
-		if sock, err = s.passed.Take(kind, network, addr, ref.Addr); err != nil {
-			return nil, fmt.Errorf("upgrade: listen %s %s: %w", network, addr, err)
-		}
-		if sock == nil {
-			if sock, ref.kept, err = s.takeKept(ref.socketName()); err != nil {
-				return nil, fmt.Errorf("upgrade: listen %s %s: %w", network, addr, err)
-			}
-		}
-		own = func(inode uint64) bool { return ref.fresh || !s.passed.IsUnit(inode) }
-	}
-	created := sock == nil
-	if created {
-		ref.fresh = true
-		var covered []wire.SocketName
-		if sock, covered, err = s.beside(ref); sock == nil && err == nil {
-			sock, err = o.create()
-		}
-		others, ref.made = append(others, covered...), ref.begin != nil
-		if err != nil && removeStale(network, addr, err) {
-			sock, err = o.create()
-		}
-	}
-	if besides := (*besideError)(nil); errors.Is(err, syscall.EADDRINUSE) && !errors.As(err, &besides) {
-		return nil, fmt.Errorf("upgrade: %w: is the service running already? It upgrades on a SIGHUP", err)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("upgrade: listen %s %s: %w", network, addr, err)
 	}
 	setUnlink(sock, false)
 	conn, ok := o.adopt(sock, ref)
@@ -125,16 +93,67 @@ func (s *Set) openSocket(kind, network, addr string, pinned bool, o opener) (*So
 			if abs, err := filepath.Abs(ref.path); err == nil {
 				ref.path = abs // the program may change its working directory
 			}
-			ref.link = s.paths.hold(came.name, ref.path, conn, created)
+			ref.link = s.paths.hold(from.name, ref.path, conn, ref.fresh)
 		}
-		err = s.add(ref, conn, own)
+		err = s.add(ref, conn, from.own)
 	}
 	if err != nil {
 		_ = sock.(io.Closer).Close()
 		return nil, fmt.Errorf("upgrade: listen %s %s: %w", network, addr, err)
 	}
-	s.alias(others, ref)
+	s.alias(from.others, ref)
 	return ref, nil
+}
+
+// takeOver takes a socket from an older generation, or else from the service manager; nil if neither has it.
+func (s *Set) takeOver(ref *Socket, addr string, o opener) (sock any, from source, err error) {
+	came := s.find(ref.socketName())
+	from = source{name: came.name, others: []wire.SocketName{came.name}, own: func(uint64) bool { return came.own }}
+	if came.file != nil && came.name != ref.socketName() {
+		ref.kept = sdnotify.StoreName(came.name.Kind, came.name.Network, came.name.Addr)
+	}
+	if s.conflicts(came) {
+		return nil, from, fmt.Errorf("upgrade: listen %s %s: %w: this version has opened another socket on the port, and does not share it by SO_REUSEPORT", ref.Network, addr, syscall.EADDRINUSE)
+	}
+	if s.supported() {
+		if sock, err = o.inherit(came.name.Network, came.name.Addr); err != nil {
+			return nil, from, fmt.Errorf("upgrade: inherit %s %s: %w", ref.Network, addr, err)
+		}
+	}
+	if sock != nil {
+		return sock, from, nil
+	}
+	from.own = func(inode uint64) bool { return !s.passed.IsUnit(inode) }
+	if kept, ok := s.passed.Stored(ref.StoreName()); ok && s.supported() && hasPath(ref.socketName()) {
+		s.paths.bringBack(addr, kept)
+	}
+	if sock, err = s.passed.Take(ref.kind, ref.Network, addr, ref.Addr); sock == nil && err == nil {
+		sock, ref.kept, err = s.takeKept(ref.socketName())
+	}
+	if err != nil {
+		return nil, from, fmt.Errorf("upgrade: listen %s %s: %w", ref.Network, addr, err)
+	}
+	return sock, from, nil
+}
+
+// create opens a socket.
+func (s *Set) create(ref *Socket, addr string, o opener, from *source) (any, error) {
+	ref.fresh, from.own = true, func(uint64) bool { return true }
+	sock, covered, err := s.beside(ref)
+	if sock == nil && err == nil {
+		sock, err = o.create()
+	}
+	from.others, ref.made = append(from.others, covered...), ref.begin != nil
+	if err != nil && removeStale(ref.Network, addr, err) {
+		sock, err = o.create()
+	}
+	if besides := (*besideError)(nil); errors.Is(err, syscall.EADDRINUSE) && !errors.As(err, &besides) {
+		return nil, fmt.Errorf("upgrade: %w: is the service running already? It upgrades on a SIGHUP", err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("upgrade: listen %s %s: %w", ref.Network, addr, err)
+	}
+	return sock, nil
 }
 
 func setUnlink(v any, on bool) {
