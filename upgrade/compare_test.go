@@ -55,6 +55,12 @@ func TestSideBySideWithTableflip(t *testing.T) {
 	if testing.Short() {
 		timed, counted = min(timed, 3), 3
 	}
+	said := ""
+	t.Cleanup(func() { // after all that the services have logged, of which the end of a long output is left
+		if t.Failed() {
+			t.Log(said)
+		}
+	})
 	lib := newSide(t, "midair", func(s *plan.Settings) { s.Soak, s.NoNotes = -1, true })
 	bare := newSide(t, "tableflip", func(s *plan.Settings) { s.Plain = true })
 	for range timed {
@@ -63,8 +69,9 @@ func TestSideBySideWithTableflip(t *testing.T) {
 	}
 	lib.countLosses(counted)
 	bare.countLosses(counted)
-	t.Logf("%d timed upgrades of each, medians, at %.0f requests/s; losses over %d upgrades of each, closed loop\n%s",
-		timed, pacedKept.Rate+pacedFresh.Rate, counted, table(lib, bare))
+	said = fmt.Sprintf("%d timed upgrades of each, medians, at %.0f requests/s; losses over %d upgrades of each, closed loop\n%s%v\n%v",
+		timed, pacedKept.Rate+pacedFresh.Rate, counted, table(lib, bare), lib.kept.Offenders, lib.fresh.Offenders)
+	t.Log(said)
 	lib.kept.MustBeClean(t)
 	lib.fresh.MustBeClean(t)
 	if timed < enoughPairs || raceDetector() {
