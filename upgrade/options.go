@@ -117,8 +117,8 @@ type Options struct {
 	// first SIGINT; a second SIGINT ends the process at once.
 	NoSignals bool
 
-	// Supervisor says when [Supervise] acts: "pid1" as process 1 of a container, "always", or "never". The fields from
-	// here to Watchdog are for Supervise only. Default: "pid1".
+	// Supervisor says when [Supervise] acts: "always", "pid1" (as process 1 of a container only), or "never". The fields from
+	// here to Watchdog are for Supervise only. Default: "always".
 	Supervisor string
 	// Guard is how long a build must have run since its commit, or its restart, for a crash to be the first again. A
 	// build that crashes twice in a row within its Guard is replaced by the one before it. Default: 1 minute.
@@ -143,8 +143,8 @@ type Options struct {
 
 // What Options.Supervisor may be.
 const (
-	superviseAsFirst = "pid1"
 	superviseAlways  = "always"
+	superviseAsFirst = "pid1"
 	superviseNever   = "never"
 )
 
@@ -159,9 +159,9 @@ func (o Options) withDefaults() (Options, error) {
 			return o, fmt.Errorf("upgrade: Options.%s is negative: use 0 for the default", name)
 		}
 	}
-	o.Supervisor = first(o.Supervisor, superviseAsFirst)
-	if !slices.Contains([]string{superviseAsFirst, superviseAlways, superviseNever}, o.Supervisor) {
-		return o, fmt.Errorf("upgrade: Options.Supervisor is %q: use %q, %q or %q", o.Supervisor, superviseAsFirst, superviseAlways, superviseNever)
+	o.Supervisor = first(o.Supervisor, superviseAlways)
+	if !slices.Contains([]string{superviseAlways, superviseAsFirst, superviseNever}, o.Supervisor) {
+		return o, fmt.Errorf("upgrade: Options.Supervisor is %q: use %q, %q or %q", o.Supervisor, superviseAlways, superviseAsFirst, superviseNever)
 	}
 	o.Version = first(o.Version, buildVersion())
 	o.Executable = first(o.Executable, os.Args[0])

@@ -13,17 +13,22 @@ import (
 
 // Supervise makes this process the supervisor of the service, which runs as a child of it, the same program with the
 // same arguments, and as that child's upgrades. It keeps its pid, and so the container that it is process 1 of, the
-// terminal that it was started in, and whoever watches it; it reaps what is left behind; it passes the signals that it
-// gets on to the main generation; and it returns, with ok, when the service has ended: code is the main generation's exit
-// status, 128+n if signal n has ended it. It comes first in main:
+// terminal that it was started in, and the service manager, the init or the script that has started it and watches it. It reaps
+// what is left behind; it passes the signals that it gets on to the main generation; and it returns, with ok, when the service has
+// ended: code is the main generation's exit status, 128+n if signal n has ended it. It comes in main where the program has decided to
+// serve, behind its subcommands:
 //
 //	if code, ok := upgrade.Supervise(upgrade.Options{}); ok {
 //		os.Exit(code)
 //	}
 //
-// ok is false, at once, where the program has to go on: in the child, in an upgrade, where Options.Supervisor says so (by
-// default unless this is process 1), under systemd, which does the same work and is spoken to in the same way, and on
-// other platforms than Linux.
+// ok is false, at once, where the program has to go on: in the child, in an upgrade, where Options.Supervisor says so, and on other
+// platforms than Linux.
+//
+// systemd, and whoever else sets NOTIFY_SOCKET, hears the supervisor only: what the main generation has to say, in the supervisor's
+// name. Sockets of socket units and of systemd's store go to the first generation, and what generations listen on goes to that store.
+//
+// What ends before it has served ends the supervisor with the same status. Until then it has the terminal, if the supervisor had it.
 //
 // A main generation that ends without having been told to, once the service was up, has crashed; one that SIGINT or
 // SIGTERM has ended was told to, whoever sent it. The build that was committed last is started again, on the same
@@ -57,14 +62,7 @@ func Supervise(opts Options) (code int, ok bool) {
 		logqueue.Flush(log)
 		return 0, false
 	}
-	switch {
-	case o.Supervisor == superviseNever:
-		return 0, false
-	case os.Getpid() == 1:
-	case o.Supervisor == superviseAsFirst:
-		return 0, false
-	case os.Getenv(sdnotify.NotifyEnv) != "":
-		o.Logger.Info("upgrade: a service manager supervises (NOTIFY_SOCKET is set), so this library does not", "Supervisor", o.Supervisor)
+	if o.Supervisor == superviseNever || o.Supervisor == superviseAsFirst && os.Getpid() != 1 {
 		return 0, false
 	}
 	survivePipe()

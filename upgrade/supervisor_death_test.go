@@ -32,7 +32,7 @@ func TestHungCandidateDoesNotKeepTheServiceDown(t *testing.T) {
 	testutil.Until(t, patience, "another process serves", func() bool { return r.ServesWithout(dead) })
 	t.Logf("back after %v, with a hung candidate and a Timeout of 2s", time.Since(at).Round(time.Millisecond))
 	testutil.Until(t, patience, "the hung one is killed", func() bool {
-		return strings.Contains(r.Output(), "a process that is not the service does not end, and is killed")
+		return strings.Contains(r.Output(), "a process that has to end does not, and is killed")
 	})
 	r.WaitFamily(t, 2, patience)
 	a := r.Account(l)

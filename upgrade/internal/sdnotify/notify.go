@@ -173,9 +173,9 @@ func (n *Notifier) Reloading(status string) {
 	if n == nil {
 		return
 	}
-	lines := []string{wordReloading}
+	lines := []string{WordReloading}
 	if usec := monotonicMicros(); usec > 0 {
-		lines = append(lines, "MONOTONIC_USEC="+strconv.FormatInt(usec, 10))
+		lines = append(lines, WordMonotonic+strconv.FormatInt(usec, 10))
 	}
 	n.Say(append(lines, extension(), WordStatus+oneLine(status))...)
 }

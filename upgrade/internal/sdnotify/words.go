@@ -27,7 +27,8 @@ const (
 	WatchdogEnv = "WATCHDOG_USEC"
 
 	WordReady, WordStopping  = daemon.SdNotifyReady, daemon.SdNotifyStopping
-	wordReloading, WordAlive = daemon.SdNotifyReloading, daemon.SdNotifyWatchdog
+	WordReloading, WordAlive = daemon.SdNotifyReloading, daemon.SdNotifyWatchdog
+	WordMonotonic            = "MONOTONIC_USEC="
 	WordStore, WordRemove    = "FDSTORE=1", "FDSTOREREMOVE=1"
 	WordName, WordPID        = "FDNAME=", "MAINPID="
 	WordStatus, WordExtend   = "STATUS=", "EXTEND_TIMEOUT_USEC="

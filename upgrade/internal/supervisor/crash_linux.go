@@ -3,6 +3,7 @@ package supervisor
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"maps"
 	"os"
 	"slices"
@@ -46,7 +47,7 @@ func (s *supervisor) hear(g *generation, m *sdnotify.Message) {
 		s.keep(m)
 	}
 	if m.Has(sdnotify.WordRemove) && !g.left {
-		s.store.remove(m.Value(sdnotify.WordName))
+		s.drop(m.Value(sdnotify.WordName), g)
 	}
 	if m.Has(sdnotify.WordReceived) {
 		s.pass(g)
@@ -76,9 +77,11 @@ func (s *supervisor) hear(g *generation, m *sdnotify.Message) {
 
 func (s *supervisor) hearMain(g *generation, m *sdnotify.Message) {
 	now := time.Now()
+	if !m.Has(sdnotify.WordReady) { // which has been passed on
+		s.relay(m)
+	}
 	if m.Has(sdnotify.WordStopping) {
 		g.stopping = true
-		s.up.Say(sdnotify.WordStopping)
 	}
 	if m.Has(sdnotify.WordAlive) && !g.silent.IsZero() {
 		g.silent = now.Add(s.opts.Watchdog)
@@ -90,21 +93,7 @@ func (s *supervisor) hearMain(g *generation, m *sdnotify.Message) {
 	}
 	if v := m.Value(sdnotify.WordStatus); v != "" {
 		s.log.Debug("upgrade: supervisor: status", "pid", g.pid, "status", v)
-		s.up.Say(sdnotify.WordStatus + v)
 	}
-}
-
-func (s *supervisor) keep(m *sdnotify.Message) {
-	if len(m.Files) == 0 {
-		s.log.Warn("upgrade: supervisor: a socket came without its descriptor, so a crash will close it: raise the limit of open files "+
-			"(ulimit -n, LimitNOFILE)", "name", m.Value(sdnotify.WordName))
-	}
-	for _, f := range m.Files {
-		if !s.store.add(m.Value(sdnotify.WordName), f) {
-			s.log.Warn("upgrade: supervisor: cannot hold a socket: a crash will close it", "name", m.Value(sdnotify.WordName))
-		}
-	}
-	m.Files = nil // they are the store's
 }
 
 // announced begins to follow a candidate that a generation has started: the announcement has all that the supervisor will
@@ -166,6 +155,7 @@ func (s *supervisor) claimed(g *generation, m *sdnotify.Message) {
 	case leads:
 		g.number, g.version = cmp.Or(number, g.number), cmp.Or(version, g.version)
 		s.lead(g)
+		s.relay(m)
 	case late:
 		g.isMain, g.left = true, true
 	case rival:
@@ -226,7 +216,6 @@ func (s *supervisor) lead(g *generation) {
 			"give it CAP_KILL, or start it as that user", "pid", g.pid)
 	}
 	s.log.Info("upgrade: supervisor: main generation", "pid", g.pid, "generation", g.number, "version", g.version)
-	s.up.Say(sdnotify.WordReady)
 	s.remember(g)
 	s.dismissOrphans(g)
 	if s.hangup {
@@ -299,6 +288,7 @@ func (s *supervisor) lost(g *generation) {
 	s.disown(g, now)
 	s.log.Error(what, "pid", g.pid,
 		"generation", g.number, "version", g.version, "status", g.describe(), "after", now.Sub(g.since).Round(time.Millisecond))
+	s.up.Say(fmt.Sprintf("%sgeneration %d, version %s, has ended: %s; starting again", sdnotify.WordStatus, g.number, g.version, g.describe()))
 	s.decide()
 }
 

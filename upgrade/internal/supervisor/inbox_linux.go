@@ -104,24 +104,25 @@ func newStore(files []*os.File) *store {
 	return s
 }
 
-// add takes over the file. One that is held already is not held twice: it gets the new name, unless it is of a socket unit. add tells
-// whether there was room.
-func (s *store) add(name string, f *os.File) bool {
+// add takes over the file, and returns nil if there is no room for it. One that is held already is not held twice: it gets the new name,
+// unless it is of a socket unit. before is the name that it had until then; empty: it is new.
+func (s *store) add(name string, f *os.File) (held *kept, before string) {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(sys.FD(f)), &st); err != nil || len(s.all) >= storeLimit {
 		f.Close()
-		return false
+		return nil, ""
 	}
 	k := kept{name, f, uint64(st.Dev), st.Ino}
 	if i := slices.IndexFunc(s.all, func(o kept) bool { return o.dev == k.dev && o.ino == k.ino }); i >= 0 {
 		f.Close()
-		if strings.HasPrefix(name, sdnotify.StorePrefix) && strings.HasPrefix(s.all[i].name, sdnotify.StorePrefix) {
-			s.all[i].name = name // its address is spelled in another way by now
+		held, before = &s.all[i], s.all[i].name
+		if strings.HasPrefix(name, sdnotify.StorePrefix) && strings.HasPrefix(before, sdnotify.StorePrefix) {
+			held.name = name // its address is spelled in another way by now
 		}
-		return true
+		return held, before
 	}
 	s.all = append(s.all, k)
-	return true
+	return &s.all[len(s.all)-1], ""
 }
 
 func (s *store) remove(name string) {

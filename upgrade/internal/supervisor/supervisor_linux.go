@@ -5,6 +5,7 @@
 //	passing_linux.go     how a generation gets the sockets that are held
 //	start_linux.go       how a generation is started, and which processes may become one
 //	inbox_linux.go       what generations send on their channels, and the sockets that are held
+//	manager_linux.go     what the service manager is told that has started the supervisor
 //	threads_linux.go     threads that are kept for when the machine allows none
 //	crash_linux.go       what is made of that: who the main generation is, and what a death means
 //	orphan_linux.go      candidates whose old process has died before it committed them
@@ -62,6 +63,7 @@ type supervisor struct {
 	instead   *process.Build // before, if that is to be started and not last; nil: last
 	restartAt time.Time
 	heirsDue  time.Time
+	beatDue   time.Time // when the service manager is to hear from the supervisor; zero: not from the supervisor itself
 	hangup    bool // an upgrade was asked for meanwhile
 	terminal  *sys.Terminal
 
@@ -101,6 +103,9 @@ type generation struct {
 	known  bool // the status
 }
 
+// abortLimit is how long a generation may take to print its stacks and end.
+const abortLimit = 2 * time.Second
+
 // reserved is how many descriptors are held in reserve: enough for the announcements of eight candidates.
 const reserved = 32
 
@@ -139,6 +144,7 @@ func newSupervisor(o Config) (*supervisor, error) {
 	}
 	s.store = newStore(sdnotify.TakeActivation().Files)
 	s.up = sdnotify.New(o.Logger)
+	s.watch()
 	s.reserve.Fill(reserved)
 	s.terminal = sys.WatchTerminal()
 	return s, nil
@@ -209,7 +215,7 @@ func (s *supervisor) signal(sig os.Signal) {
 			n = unix.SIGTERM
 		}
 	}
-	stops := n == unix.SIGTERM || n == unix.SIGINT || n == unix.SIGQUIT
+	stops := n == unix.SIGTERM || n == unix.SIGINT || n == unix.SIGQUIT || n == unix.SIGABRT
 	switch {
 	case s.ending && stops:
 		s.killAll()
@@ -222,6 +228,9 @@ func (s *supervisor) signal(sig os.Signal) {
 	case s.main != nil:
 		s.main.told = s.main.told || stops
 		s.main.send(n)
+		if n == unix.SIGABRT { // by the watchdog of a service manager, which waits for the end
+			s.main.goneDue = time.Now().Add(abortLimit)
+		}
 	}
 }
 

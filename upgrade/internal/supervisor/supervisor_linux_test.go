@@ -180,14 +180,14 @@ func TestStoreHoldsEachSocketOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := newStore([]*os.File{web})
-	if !s.add("midair.web", again) || len(s.all) != 1 || s.all[0].name != "web" {
-		t.Errorf("%d entries", len(s.all))
+	if k, before := s.add("midair.web", again); k != &s.all[0] || before != "web" || len(s.all) != 1 || k.name != "web" {
+		t.Errorf("%d entries, %v, before %q", len(s.all), k, before)
 	}
 	if _, err := again.Stat(); err == nil {
 		t.Error("the duplicate is open")
 	}
-	if !s.add("admin", listeningFile(t, "x")) || len(s.all) != 2 {
-		t.Errorf("%d entries", len(s.all))
+	if k, before := s.add("admin", listeningFile(t, "x")); k != &s.all[1] || before != "" || len(s.all) != 2 {
+		t.Errorf("%d entries, %v, before %q", len(s.all), k, before)
 	}
 	s.remove("nothing")
 	s.remove("web")
@@ -378,7 +378,7 @@ func TestKeptSocketGetsItsNewName(t *testing.T) {
 			t.Fatal(err)
 		}
 		s := newStore([]*os.File{f})
-		if !s.add(sdnotify.StorePrefix+"new", again) || len(s.all) != 1 || s.all[0].name != want {
+		if k, before := s.add(sdnotify.StorePrefix+"new", again); k == nil || before != first || len(s.all) != 1 || s.all[0].name != want {
 			t.Errorf("%s: %+v", first, s.all)
 		}
 		s.close()

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/midair-go/midair/internal/sys"
+	"github.com/midair-go/midair/upgrade/internal/sdnotify"
 	"golang.org/x/sys/unix"
 )
 
@@ -14,6 +15,7 @@ import (
 // finish ends the service. Older generations may still finish what they have begun.
 func (s *supervisor) finish(code int) {
 	s.ending, s.code, s.main = true, code, nil
+	s.up.Say(sdnotify.WordStopping)
 	s.store.close() // who connects now is to be refused, not to wait
 	for _, g := range s.gens {
 		if !g.left {
@@ -29,7 +31,7 @@ func (s *supervisor) finish(code int) {
 // pause is the time until something is due.
 func (s *supervisor) pause() time.Duration {
 	next := time.Now().Add(time.Hour)
-	due := []time.Time{s.restartAt, s.heirsDue, s.endDue}
+	due := []time.Time{s.restartAt, s.heirsDue, s.beatDue, s.endDue}
 	if s.main != nil {
 		due = append(due, s.main.due, s.main.silent)
 	}
@@ -47,6 +49,7 @@ func (s *supervisor) pause() time.Duration {
 // tick does what is due.
 func (s *supervisor) tick(now time.Time) {
 	past := func(t time.Time) bool { return !t.IsZero() && !now.Before(t) }
+	s.beat(now)
 	for _, g := range s.gens {
 		if past(g.goneDue) && g.orphan && !g.told { // the process that serves may not have reached it
 			s.log.Warn("upgrade: supervisor: a process that nobody has committed does not go, and is told to end", "pid", g.pid)
@@ -55,7 +58,7 @@ func (s *supervisor) tick(now time.Time) {
 			continue
 		}
 		if past(g.goneDue) {
-			s.log.Error("upgrade: supervisor: a process that is not the service does not end, and is killed", "pid", g.pid)
+			s.log.Error("upgrade: supervisor: a process that has to end does not, and is killed", "pid", g.pid)
 			g.goneDue = now.Add(time.Second)
 			g.kill()
 		}

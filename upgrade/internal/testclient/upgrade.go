@@ -177,7 +177,11 @@ func (r *Service) MustFail(phase, reason string) plan.Answer {
 	if now := r.MainPID(); now != before {
 		r.t.Fatalf("the pid file names %d after the failure, not %d", now, before)
 	}
-	r.WaitFamily(r.t, 1, Patience)
+	left := 1
+	if r.Set.Supervisor == "always" {
+		left = 2
+	}
+	r.WaitFamily(r.t, left, Patience)
 	return a
 }
 
