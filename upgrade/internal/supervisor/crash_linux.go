@@ -209,6 +209,7 @@ func (s *supervisor) lead(g *generation) {
 		s.main.silent = time.Time{}
 	}
 	s.main, s.everMain = g, true
+	s.console.take()
 	s.crashed, s.restartAt, s.heirsDue = nil, time.Time{}, time.Time{}
 	s.outage.served(now, len(s.orphans()) > 0)
 	if errors.Is(g.proc.Signal(0), unix.EPERM) {

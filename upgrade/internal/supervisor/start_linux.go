@@ -48,6 +48,7 @@ func (s *supervisor) start(b *process.Build, out *Report) error {
 		_ = unix.Kill(pid, unix.SIGKILL) // it is a child that nobody has waited for
 		return sys.Explain(err)
 	}
+	s.console.lend(pid)
 	g := s.follow(proc, ours)
 	g.number, g.version, g.isMain, g.passing = number, b.Version, true, p
 	if out != nil {
@@ -109,9 +110,9 @@ func (s *supervisor) exec(b *process.Build, number int, channel *os.File, p *pas
 		return 0, err
 	}
 	defer release()
-	return syscall.ForkExec(path, b.Args, &syscall.ProcAttr{
-		Dir: process.StartDir(), Env: env, Files: files, Sys: &syscall.SysProcAttr{Setpgid: true},
-	})
+	attr := &syscall.SysProcAttr{Setpgid: true}
+	s.console.start(attr)
+	return syscall.ForkExec(path, b.Args, &syscall.ProcAttr{Dir: process.StartDir(), Env: env, Files: files, Sys: attr})
 }
 
 // executable returns how a child is to name the executable of a build. A script needs it open when its interpreter reads it,

@@ -6,6 +6,7 @@
 //	start_linux.go       how a generation is started, and which processes may become one
 //	inbox_linux.go       what generations send on their channels, and the sockets that are held
 //	manager_linux.go     what the service manager is told that has started the supervisor
+//	console_linux.go     the terminal, which a program has until it serves
 //	threads_linux.go     threads that are kept for when the machine allows none
 //	crash_linux.go       what is made of that: who the main generation is, and what a death means
 //	orphan_linux.go      candidates whose old process has died before it committed them
@@ -64,8 +65,9 @@ type supervisor struct {
 	restartAt time.Time
 	heirsDue  time.Time
 	beatDue   time.Time // when the service manager is to hear from the supervisor; zero: not from the supervisor itself
-	hangup    bool // an upgrade was asked for meanwhile
+	hangup    bool      // an upgrade was asked for meanwhile
 	terminal  *sys.Terminal
+	console   console
 
 	ending bool
 	endDue time.Time
@@ -146,12 +148,13 @@ func newSupervisor(o Config) (*supervisor, error) {
 	s.up = sdnotify.New(o.Logger)
 	s.watch()
 	s.reserve.Fill(reserved)
-	s.terminal = sys.WatchTerminal()
+	s.terminal, s.console = sys.WatchTerminal(), openConsole()
 	return s, nil
 }
 
 func (s *supervisor) close() {
 	close(s.quit)
+	s.console.take()
 	s.terminal.Close()
 	s.reserve.Release()
 	for _, g := range s.gens {
@@ -168,8 +171,7 @@ func (s *supervisor) run() int {
 	debug.SetGCPercent(25)
 	reserveThreads()
 	signals := make(chan os.Signal, 64)
-	signal.Notify(signals) // all that can be caught: what is not passed on must not end it either
-	signal.Reset(unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU, unix.SIGCONT)
+	signal.Notify(signals, caught()...)
 	defer signal.Stop(signals)
 	if err := s.start(s.last, nil); err != nil {
 		s.log.Error("upgrade: supervisor: cannot start the service", "err", err)
@@ -195,6 +197,19 @@ func (s *supervisor) run() int {
 	return s.code
 }
 
+// caught are all signals that can be caught: what is not passed on must not end the supervisor either. Those that stop a process from
+// the terminal are left alone: a signal that was asked for once is ignored afterwards, and does not stop any more.
+func caught() (all []os.Signal) {
+	for n := syscall.Signal(1); n <= 64; n++ {
+		switch n {
+		case unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU:
+		default:
+			all = append(all, n)
+		}
+	}
+	return all
+}
+
 func (s *supervisor) over() bool { return s.ending && len(s.gens) == 0 }
 
 // signal passes a signal on to the main generation. Each generation leads a process group of its own, so what a terminal
@@ -208,6 +223,9 @@ func (s *supervisor) signal(sig os.Signal) {
 	switch n {
 	case unix.SIGCHLD:
 		s.reap()
+		return
+	case unix.SIGCONT:
+		s.continued()
 		return
 	case unix.SIGHUP:
 		if s.terminal.Ends() {
@@ -245,18 +263,22 @@ func (s *supervisor) killAll() {
 	}
 }
 
-// reap waits for every child that has ended, whoever started it.
+// reap waits for every child that has ended, whoever started it, and hears of those that have stopped.
 func (s *supervisor) reap() {
 	for {
 		var ws unix.WaitStatus
-		pid, err := unix.Wait4(-1, &ws, unix.WNOHANG, nil)
+		pid, err := unix.Wait4(-1, &ws, unix.WNOHANG|unix.WUNTRACED, nil)
 		if errors.Is(err, unix.EINTR) {
 			continue
 		}
 		if err != nil || pid <= 0 {
 			return
 		}
-		if g := s.gens[pid]; g != nil && !g.known {
+		switch g := s.gens[pid]; {
+		case g == nil:
+		case ws.Stopped():
+			s.stopped(g, ws.StopSignal())
+		case !g.known:
 			g.status, g.known = ws, true
 		}
 	}

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/midair-go/midair/internal/testutil"
+	"github.com/midair-go/midair/upgrade"
+)
+
+func init() { roles["asks"] = asks }
+
+// asks is a command with Supervise in its first line, which never serves: it asks for a name at the terminal.
+func asks() int {
+	if code, ok := upgrade.Supervise(upgrade.Options{}); ok {
+		return code
+	}
+	fmt.Println("name?")
+	line, err := bufio.NewReader(os.Stdin).ReadString('\n')
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	fmt.Println("hello " + line)
+	return 3
+}
+
+// What ends before it has served is a command like any other, although it runs as a child of its supervisor: it reads from the terminal,
+// Ctrl-Z stops it, fg and bg go on with it, Ctrl-C ends it, and the shell gets its status.
+func TestCommandHasTheTerminal(t *testing.T) {
+	t.Parallel()
+	term := startOnTerminal(t, "bash", "--norc", "-i")
+	enter := func(line string) {
+		t.Helper()
+		if _, err := term.master.WriteString(line); err != nil {
+			t.Fatal(err)
+		}
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	command := "MIDAIR_TEST_ROLE=asks " + exe
+	enter(command + "; echo 'status' $?\n")
+	term.until(`name\?`)
+	enter("Ada\n")
+	term.until(`hello Ada`)
+	term.until(`status 3`)
+
+	enter("PS1='$ '; " + command + " | cat\n")
+	term.until(`(?s)status 3.*name\?`)
+	enter("\x1a") // Ctrl-Z
+	term.until(`Stopped`)
+	enter("fg\nBob\n")
+	term.until(`hello Bob`)
+
+	enter(command + " & wait; echo back\n") // reads from the background
+	term.until(`(?s)hello Bob.*Stopped`)
+	enter("\nfg; echo 'ends' $?\n")
+	enter("Eve\n")
+	term.until(`hello Eve`)
+	term.until(`ends 3`)
+
+	enter(command + "; echo 'interrupted' $?\n")
+	term.until(`(?s)hello Eve.*name\?`)
+	enter("\x03") // Ctrl-C
+	term.until(`interrupted 130`)
+	enter("exit\n")
+	term.WaitFamily(t, 0, patience)
+}
+
+// Ctrl-Z gives the shell back while the service goes on answering; its supervisor goes on with bg.
+func TestServiceGoesToTheBackground(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	term := startOnTerminal(t, "bash", "--norc", "-i")
+	enter := func(line string) {
+		t.Helper()
+		if _, err := term.master.WriteString(line); err != nil {
+			t.Fatal(err)
+		}
+	}
+	enter(strings.Join(withFiles(dir, build(t, "v1")), " ") + "; echo 'ended' $?\n")
+	addr := term.until(`msg=serving addr=(\S+)`)
+	term.until(`upgrade: supervisor: main generation`) // it has the terminal back by then, or in the next moment
+	testutil.Until(t, patience, "Ctrl-Z stops the supervisor", func() bool {
+		enter("\x1a")
+		return strings.Contains(term.text(), "Stopped")
+	})
+	resp, err := http.Get("http://" + addr + "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	enter("\nbg\n")
+	before := term.until(`msg="upgrade: serving" generation=1 \S+ pid=(\d+)`)
+	enter("kill -HUP " + before + "\n")
+	term.until(`msg="upgrade: serving" generation=2`)
+	enter("kill %1; wait %1; echo 'stopped' $?\n")
+	term.until(`stopped 0`)
+	enter("exit\n")
+	term.WaitFamily(t, 0, patience)
+	left(t, dir)
+}
