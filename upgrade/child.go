@@ -87,6 +87,9 @@ func (u *Upgrader) startChild(p process.Program) (_ *child, err error) {
 		}
 		defer build.Close()
 	}
+	if u.manager.WaitsForChildren() {
+		p = p.AsSibling(nil)
+	}
 	c, err := process.Start(p, u.manager.Environ(env), files, func(control *os.File) error {
 		err := s.next(func(k wire.Kind, body any, files ...*os.File) error { return wire.Queue(control, k, body, files...) })
 		atStep("old.queued")

@@ -1,8 +1,6 @@
 package process
 
 import (
-	"errors"
-	"fmt"
 	"os"
 	"sync"
 
@@ -23,26 +21,32 @@ type Child struct {
 
 	queue  sync.Mutex
 	theirs *os.File // a copy of the child's end of the control socket, as long as something may wait in it; nil: none
-	proc   *os.Process
-	mu     sync.Mutex // held by Kill, and while the process is reaped
-	reaped bool
+	hold   hold
 	readyR *os.File
 	life   int // write end of the pipe that tells the child when this process ends
 }
 
+// hold is how the process is waited for and signalled.
+type hold interface {
+	// wait returns how the process has ended, when it has.
+	wait() (status string)
+	// Signal is os.Process.Signal.
+	Signal(os.Signal) error
+	// kill ends the process and the group that it was started in.
+	kill() error
+	// pidfd returns a descriptor for FromPIDFD.
+	pidfd() (*os.File, error)
+}
+
 // newChild follows a process from its start. The files, of which theirs may be nil, and the descriptor life become the child's.
-func newChild(pid int, control, theirs, readyR *os.File, life int) (*Child, error) {
-	proc, err := os.FindProcess(pid)
-	if err != nil {
-		return nil, fmt.Errorf("find pid %d: %w", pid, err)
-	}
+func newChild(pid int, h hold, control, theirs, readyR *os.File, life int) *Child {
 	c := &Child{
 		PID: pid, Control: control, Ready: make(chan struct{}), Exited: make(chan struct{}),
-		theirs: theirs, proc: proc, readyR: readyR, life: life,
+		theirs: theirs, hold: h, readyR: readyR, life: life,
 	}
 	go c.awaitReady() // ends with the byte, when no process holds the other end any more, or with Close
 	go c.wait()       // ends with the process: after a commit that is later than the end of this process
-	return c, nil
+	return c
 }
 
 func (c *Child) awaitReady() {
@@ -53,13 +57,8 @@ func (c *Child) awaitReady() {
 	}
 }
 
-// wait reaps the process.
 func (c *Child) wait() {
-	state, err := c.reap()
-	c.Status = fmt.Sprint(state)
-	if err != nil {
-		c.Status = err.Error()
-	}
+	c.Status = c.hold.wait()
 	c.empty()
 	close(c.Exited)
 }
@@ -97,24 +96,17 @@ func (c *Child) empty() {
 }
 
 // Signal sends a signal, to nobody if the process has ended.
-func (c *Child) Signal(sig os.Signal) { _ = c.proc.Signal(sig) }
+func (c *Child) Signal(sig os.Signal) { _ = c.hold.Signal(sig) }
 
 // Kill ends the process wherever the process has moved itself, and what is left in the process group that it was started
-// in. When the process was reaped, nothing is killed any more, not even what is left of its group: the number may be that
-// of another group from then on. The error is why the process itself could not be killed: it runs as another user, say.
-func (c *Child) Kill() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.reaped {
-		return nil
-	}
-	err := c.proc.Kill() // by a pidfd on Linux
-	if errors.Is(err, os.ErrProcessDone) {
-		return nil
-	}
-	killGroup(c.PID)
-	return err
-}
+// in. When the process was reaped, nothing is killed any more, not even what is left of its group, unless the kernel knows the group
+// by the pidfd (Linux 6.9): the number may be that of another group from then on. The error is why the process itself could not be
+// killed: it runs as another user, say.
+func (c *Child) Kill() error { return c.hold.kill() }
+
+// PIDFD returns a descriptor of the process, for FromPIDFD in another process. The caller closes it. The error is
+// os.ErrProcessDone if the process has been reaped. It is there on Linux only.
+func (c *Child) PIDFD() (*os.File, error) { return c.hold.pidfd() }
 
 // Close closes the pipes to a child that has died; Control is its user's. It is not called after a commit: the end of the
 // pipe tells the child that this process is gone.

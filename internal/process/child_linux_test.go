@@ -34,6 +34,9 @@ func PlayStubborn() {
 // play is a process that no SIGTERM ends.
 func play(role string) int {
 	signal.Ignore(syscall.SIGTERM)
+	if part, ok := strings.CutPrefix(role, "middle "); ok {
+		return playMiddle(part)
+	}
 	says := ""
 	for _, part := range strings.Fields(role) {
 		switch part {
@@ -57,8 +60,7 @@ func play(role string) int {
 			}
 		}
 	}
-	path := os.Getenv(saysEnv)
-	if os.WriteFile(path+".new", []byte(says), 0o600) != nil || os.Rename(path+".new", path) != nil {
+	if say("", says) != nil {
 		return 4
 	}
 	if strings.Contains(role, "exit") {
@@ -69,14 +71,27 @@ func play(role string) int {
 	}
 }
 
+// say writes what this process says into its file.
+func say(kind, text string) error {
+	path := os.Getenv(saysEnv) + kind
+	return errors.Join(os.WriteFile(path+".new", []byte(text), 0o600), os.Rename(path+".new", path))
+}
+
 // startAs starts a child and returns when it is ready, with what it says.
 func startAs(t *testing.T, role string) (c *Child, says string) {
+	t.Helper()
+	c, says, _ = startSaying(t, role)
+	return c, says
+}
+
+// startSaying is startAs, and returns the path of the file too.
+func startSaying(t *testing.T, role string) (c *Child, says, path string) {
 	t.Helper()
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(t.TempDir(), "says")
+	path = filepath.Join(t.TempDir(), "says")
 	c, err = Start(Program{path: exe, args: []string{exe}}, append(os.Environ(), roleEnv+"="+role, saysEnv+"="+path), nil, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -92,7 +107,7 @@ func startAs(t *testing.T, role string) (c *Child, says string) {
 		says = string(b)
 		return err == nil
 	})
-	return c, says
+	return c, says, path
 }
 
 const patience = 10 * time.Second
@@ -164,7 +179,8 @@ func TestKillAfterTheEndSignalsNobody(t *testing.T) {
 func TestChildIsNotReapedWhileItIsKilled(t *testing.T) {
 	t.Parallel()
 	c, _ := startAs(t, "stay")
-	c.mu.Lock()
+	h := c.hold.(*ownHold)
+	h.mu.Lock()
 	_ = unix.Kill(c.PID, unix.SIGKILL)
 	until(t, "the child is dead", func() bool { return !runs(c.PID) })
 	select {
@@ -175,7 +191,7 @@ func TestChildIsNotReapedWhileItIsKilled(t *testing.T) {
 	if err := unix.Kill(c.PID, 0); err != nil {
 		t.Errorf("the number is free in the middle of Kill: %v", err)
 	}
-	c.mu.Unlock()
+	h.mu.Unlock()
 	mustEnd(t, c)
 }
 

@@ -47,13 +47,11 @@ func FromPIDFD(file *os.File) (*Handle, error) {
 	return &Handle{pid: max(pid, 0), pidfd: file}, nil
 }
 
-// PIDFD returns a descriptor of the process, for FromPIDFD in another process. The caller closes it. The error is
-// os.ErrProcessDone if the process has been reaped.
-func (c *Child) PIDFD() (*os.File, error) {
+func (o *ownHold) pidfd() (*os.File, error) {
 	fd, openErr := -1, error(nil)
-	err := c.proc.WithHandle(func(h uintptr) {
+	err := o.WithHandle(func(h uintptr) {
 		// Not a duplicate of h: whether a descriptor waits belongs to what is open, and os waits by h.
-		if fd, openErr = unix.PidfdOpen(c.PID, unix.PIDFD_NONBLOCK); openErr != nil {
+		if fd, openErr = unix.PidfdOpen(o.Pid, unix.PIDFD_NONBLOCK); openErr != nil {
 			return
 		}
 		if openErr = unix.PidfdSendSignal(int(h), 0, nil, 0); openErr != nil { // the number may be another's by now
@@ -77,12 +75,16 @@ func (h *Handle) Signal(sig syscall.Signal) error {
 	return unix.PidfdSendSignal(int(sys.FD(h.pidfd)), sig, nil, 0)
 }
 
-// Kill ends the process and what it has started, if it leads a process group of its own. The pidfd has to show first that
-// the process is still there: the number of its group could be another's.
-func (h *Handle) Kill() {
-	if h.Signal(unix.SIGKILL) == nil && h.pid > 0 {
-		_ = unix.Kill(-h.pid, unix.SIGKILL)
+// Kill ends the process and what it has started, if it leads a process group of its own. Before Linux 6.9 the pidfd has to show first
+// that the process is still there: the number of its group could be another's. The error is of the process itself: ESRCH if it has
+// ended.
+func (h *Handle) Kill() error {
+	err := h.Signal(unix.SIGKILL)
+	group := unix.PidfdSendSignal(int(sys.FD(h.pidfd)), unix.SIGKILL, nil, unix.PIDFD_SIGNAL_PROCESS_GROUP)
+	if errors.Is(group, unix.EINVAL) && err == nil && h.pid > 0 {
+		_ = unix.Kill(-h.pid, unix.SIGKILL) // fails if nobody is left in it
 	}
+	return err
 }
 
 // Ended reports whether the process has ended.

@@ -5,7 +5,8 @@
 //	mark.go       which programs take their sockets from the control socket
 //	start_unix.go Start: a child in the sense of tableflip, with a control socket
 //	child.go      Child: a started process, from the starter's side
-//	reap_*.go     how the end of a child is learned, and its number given back
+//	own.go        a child of this process, which is waited for; reap_*.go: how its number is given back
+//	sibling_linux.go a child of this process's parent, which is not
 //	build.go      Build: a program that was committed, to be started again
 //	handle_linux.go Handle: any process, by a pidfd
 //	backoff.go    Backoff: how long to wait before the next start
@@ -70,6 +71,18 @@ type Program struct {
 	args   []string // its name first
 	exe    *os.File // the open file that is executed in place of the path, if it is set
 	marked bool
+
+	sibling bool
+	told    <-chan string
+}
+
+// AsSibling returns the program as one that is started as a child of this process's parent: a service manager waits for its children
+// only, and looks whose child a process is once. The parent reaps it, and may tell by the channel how it has ended; without that the
+// kernel tells, from Linux 6.15 on. It makes no difference where this process is process 1, which has no parent, nor elsewhere than
+// on Linux.
+func (p Program) AsSibling(told <-chan string) Program {
+	p.sibling, p.told = true, told
+	return p
 }
 
 // TakesSockets reports whether the program takes its sockets from the control socket. Any other one has to get them as files

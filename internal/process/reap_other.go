@@ -2,13 +2,18 @@
 
 package process
 
-import "os"
+import (
+	"errors"
+	"os"
+)
 
-// reap waits for the end of the process and reaps it at once. Kill learns of that a moment later.
-func (c *Child) reap() (*os.ProcessState, error) {
-	state, err := c.proc.Wait()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.reaped = true
+// reap waits for the end of the process and reaps it at once. kill learns of that a moment later.
+func (o *ownHold) reap() (*os.ProcessState, error) {
+	state, err := o.Wait()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.reaped = true
 	return state, err
 }
+
+func (o *ownHold) pidfd() (*os.File, error) { return nil, errors.ErrUnsupported }

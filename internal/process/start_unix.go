@@ -42,12 +42,12 @@ func start(p Program, env []string, files []Inherited, queue func(*os.File) erro
 		return nil, err
 	}
 	l.add([]string{"fd", ControlName, ""}, sys.FD(theirs))
-	pid := 0
+	pid, h := 0, hold(nil)
 	if queue != nil {
 		err = queue(ours)
 	}
 	if err == nil {
-		pid, err = l.exec(p, env, life)
+		pid, h, err = l.exec(p, env, life)
 	}
 	if err != nil {
 		ours.Close()
@@ -60,7 +60,7 @@ func start(p Program, env []string, files []Inherited, queue func(*os.File) erro
 		theirs.Close()
 		theirs = nil
 	}
-	return newChild(pid, ours, theirs, readyR, life)
+	return newChild(pid, h, ours, theirs, readyR, life), nil
 }
 
 // pipes makes tableflip's two pipes. It returns the ends that stay here.
@@ -93,21 +93,21 @@ func (l *launch) add(name []string, fd uintptr) {
 
 // exec writes the names and starts the process. The names go first: a parent that is killed right after the start must
 // not leave a child that cannot learn what it inherited.
-func (l *launch) exec(p Program, env []string, life int) (int, error) {
+func (l *launch) exec(p Program, env []string, life int) (int, hold, error) {
 	listeners := len(l.names) - 1 // without the control socket
 	path, err := l.executable(p)
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	var names bytes.Buffer
 	if err := gob.NewEncoder(&names).Encode(l.names); err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	if names.Len() > namesLimit {
-		return 0, fmt.Errorf("the names of %d listeners take %d bytes, more than %d", listeners, names.Len(), namesLimit)
+		return 0, nil, fmt.Errorf("the names of %d listeners take %d bytes, more than %d", listeners, names.Len(), namesLimit)
 	}
 	if n, err := unix.Write(life, names.Bytes()); err != nil || n < names.Len() {
-		return 0, fmt.Errorf("write names: %d of %d bytes: %w", n, names.Len(), cmp.Or(err, io.ErrShortWrite))
+		return 0, nil, fmt.Errorf("write names: %d of %d bytes: %w", n, names.Len(), cmp.Or(err, io.ErrShortWrite))
 	}
 	attr := &syscall.ProcAttr{
 		Dir:   startDir,
@@ -115,12 +115,19 @@ func (l *launch) exec(p Program, env []string, life int) (int, error) {
 		Files: append([]uintptr{StdFD(0), StdFD(1), StdFD(2)}, l.files...),
 		Sys:   &syscall.SysProcAttr{Setpgid: true},
 	}
+	pidfd := -1
+	asSibling := p.sibling && beSibling(attr.Sys, &pidfd)
 	pid, _, err := syscall.StartProcess(path, p.args, attr)
 	runtime.KeepAlive(l)
 	if err != nil {
-		return 0, ExplainStart(p.Name(), err)
+		return 0, nil, ExplainStart(p.Name(), err)
 	}
-	return pid, nil
+	if asSibling {
+		h, err := holdSibling(pid, pidfd, p.told)
+		return pid, h, err
+	}
+	h, err := holdOwn(pid)
+	return pid, h, err
 }
 
 // ExplainStart adds the program, and what to do, to an error of its start.

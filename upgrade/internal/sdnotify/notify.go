@@ -119,6 +119,10 @@ func hide(n *Notifier) {
 	}
 }
 
+// WaitsForChildren reports whether the manager is one, as systemd is, that hears of the end of the main process only if that is its
+// own child.
+func (n *Notifier) WaitsForChildren() bool { return n != nil && !n.supervised }
+
 // Environ adds what a generation needs to go on with the conversation.
 func (n *Notifier) Environ(env []string) []string {
 	if n == nil {

@@ -1,0 +1,45 @@
+package process
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+)
+
+// ownHold is the hold on a child of this process, which waits for it.
+type ownHold struct {
+	*os.Process
+	mu     sync.Mutex // held by kill, and while the process is reaped
+	reaped bool
+}
+
+func holdOwn(pid int) (*ownHold, error) {
+	proc, err := os.FindProcess(pid)
+	if err != nil {
+		return nil, fmt.Errorf("find pid %d: %w", pid, err)
+	}
+	return &ownHold{Process: proc}, nil
+}
+
+func (o *ownHold) wait() string {
+	state, err := o.reap()
+	if err != nil {
+		return err.Error()
+	}
+	return state.String()
+}
+
+func (o *ownHold) kill() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.reaped {
+		return nil
+	}
+	err := o.Kill() // by a pidfd on Linux
+	if errors.Is(err, os.ErrProcessDone) {
+		return nil
+	}
+	killGroup(o.Pid)
+	return err
+}

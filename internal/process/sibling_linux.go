@@ -1,0 +1,109 @@
+package process
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/midair-go/midair/internal/sys"
+	"golang.org/x/sys/unix"
+)
+
+// siblingHold is the hold on a process that was started as a child of this process's parent, which waits for it.
+type siblingHold struct {
+	*Handle
+	told <-chan string // see Program.AsSibling; nil: nobody tells
+}
+
+// statusLimit is how long the parent may take to reap the process, or to tell how it has ended.
+const statusLimit = 200 * time.Millisecond
+
+// unknownStatus is what is known of a process of which nobody tells more.
+const unknownStatus = "status unknown: another process is its parent"
+
+// beSibling makes a process the child of this one's parent. It reports false where the kernel does not allow that.
+func beSibling(attr *syscall.SysProcAttr, pidfd *int) bool {
+	fd, err := unix.PidfdOpen(os.Getpid(), 0)
+	if os.Getpid() == 1 || err != nil {
+		return false
+	}
+	unix.Close(fd)
+	attr.Cloneflags, attr.PidFD = unix.CLONE_PARENT, pidfd
+	return true
+}
+
+func holdSibling(pid, pidfd int, told <-chan string) (hold, error) {
+	if err := unix.SetNonblock(pidfd, true); err != nil {
+		unix.Close(pidfd)
+		return nil, os.NewSyscallError("fcntl", err)
+	}
+	return &siblingHold{&Handle{pid: pid, pidfd: os.NewFile(uintptr(pidfd), "pidfd")}, told}, nil
+}
+
+func (s *siblingHold) wait() string {
+	if err := s.Wait(); err != nil {
+		return err.Error()
+	}
+	timer := time.NewTimer(statusLimit)
+	defer timer.Stop()
+	reaped := make(chan string, 1)
+	go func() { // ends when the process was reaped, or after statusLimit
+		if ws, ok := s.status(); ok {
+			reaped <- describe(ws)
+		}
+	}()
+	select {
+	case text := <-s.told:
+		return text
+	case text := <-reaped:
+		return text
+	case <-timer.C:
+		return unknownStatus
+	}
+}
+
+// status returns what the kernel keeps of a process that was reaped, from Linux 6.15 on.
+func (s *siblingHold) status() (ws syscall.WaitStatus, ok bool) {
+	fds := []unix.PollFd{{Fd: int32(sys.FD(s.Handle.pidfd))}} // POLLHUP comes with the end of the zombie
+	_, _ = unix.Poll(fds, int(statusLimit.Milliseconds()))
+	info := unix.PidfdInfo{Mask: unix.PIDFD_INFO_EXIT}
+	if err := unix.IoctlPidfdInfo(int(sys.FD(s.Handle.pidfd)), &info); err != nil || info.Mask&unix.PIDFD_INFO_EXIT == 0 {
+		return 0, false
+	}
+	return syscall.WaitStatus(info.Exit_code), true
+}
+
+// describe says what os.ProcessState says.
+func describe(ws syscall.WaitStatus) string {
+	switch {
+	case ws.Exited():
+		return fmt.Sprintf("exit status %d", ws.ExitStatus())
+	case ws.Signaled() && ws.CoreDump():
+		return "signal: " + ws.Signal().String() + " (core dumped)"
+	case ws.Signaled():
+		return "signal: " + ws.Signal().String()
+	}
+	return fmt.Sprintf("wait status %#x", int(ws))
+}
+
+// Describe says of the status of a process what os.ProcessState says.
+func Describe(ws syscall.WaitStatus) string { return describe(ws) }
+
+func (s *siblingHold) Signal(sig os.Signal) error {
+	n, ok := sig.(syscall.Signal)
+	if !ok {
+		return fmt.Errorf("%v is no signal of this system", sig)
+	}
+	return s.Handle.Signal(n)
+}
+
+func (s *siblingHold) kill() error {
+	if err := s.Handle.Kill(); !errors.Is(err, unix.ESRCH) {
+		return err
+	}
+	return nil
+}
+
+func (s *siblingHold) pidfd() (*os.File, error) { return sys.DupFile(s.Handle.pidfd) }

@@ -1,0 +1,12 @@
+//go:build unix && !linux
+
+package process
+
+import (
+	"errors"
+	"syscall"
+)
+
+func beSibling(*syscall.SysProcAttr, *int) bool { return false }
+
+func holdSibling(int, int, <-chan string) (hold, error) { return nil, errors.ErrUnsupported }
