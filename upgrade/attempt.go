@@ -49,6 +49,7 @@ type attempt struct {
 	came    map[wire.Kind]bool // the kinds of messages that have come from it
 	unheard bool               // a message out of order has come since the attempt was taken back, and was logged
 
+	unnamed    <-chan struct{} // closed when the process before this one does not name this one any more; nil: it does not
 	writes     <-chan struct{} // closed when this process has tried to write its files again; nil if it does not
 	mu         sync.Mutex
 	earlyOnce  sync.Once
@@ -79,6 +80,9 @@ func newAttempt(ctx context.Context, u *Upgrader, m mode) *attempt {
 // run ends with nil when another process serves or a rehearsal went well, and with an *Error otherwise.
 func (a *attempt) run() {
 	ctx, end := a.u.tel.begin(a.ctx, a.mode.String(), a.mode.done(), a.u.generation)
+	if a.unnamed != nil {
+		<-a.unnamed // soon
+	}
 	err := a.awaitWrites()
 	if err == nil {
 		a.u.room.with(a.u.reserveOutcome)
@@ -216,7 +220,7 @@ func (a *attempt) welcome(state *os.File, send func(wire.Kind, any, ...*os.File)
 	body := wire.WelcomeBody{
 		Protocol: wire.ProtocolMin, Generation: a.cand.generation, Millis: time.Until(a.due).Milliseconds(),
 		Kind: a.mode.String(), Started: a.started, Begun: a.begun,
-		Only: a.mode == modeRevive, From: wire.Clip(a.u.opts.Version), PID: os.Getpid(),
+		Names: a.u.manager.WaitsForChildren(), Only: a.mode == modeRevive, From: wire.Clip(a.u.opts.Version), PID: os.Getpid(),
 	}
 	if !a.child.passing.waits {
 		a.u.nameFiles(&body)

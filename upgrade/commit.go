@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
@@ -33,17 +34,32 @@ func (a *attempt) handOver() error {
 	if a.plain {
 		return nil
 	}
+	due := time.Now().Add(nameLimit)
 	if err := a.send(wire.KindCommit, body, files...); err != nil {
 		return err
 	}
 	atStep("old.committed")
 	if err = a.confirmed(); err == nil {
+		a.name(due)
 		if d := a.dispatcher.Load(); d != nil {
 			a.settle(d, false)
 		}
 	}
 	atStep("old.handed-over")
 	return err
+}
+
+// name tells the service manager that the candidate is the main process: the candidate may not be heard before. It must not be late: the
+// candidate may have been replaced by then.
+func (a *attempt) name(due time.Time) {
+	if !a.u.manager.WaitsForChildren() {
+		return
+	}
+	atStep("old.confirmed")
+	if !a.gone() {
+		_ = a.u.manager.Name(a.child.PID, due) // the candidate names itself all the same, and is heard by most managers
+	}
+	_ = a.child.link.Send(wire.KindNamed, nil) // fails if it has ended
 }
 
 // announceCommit tells the supervisor that the candidate may be the service from now on.

@@ -32,6 +32,32 @@ func (u *Upgrader) unmanageable() error {
 	return u.manager.Problem()
 }
 
+// An old process names the new one within nameLimit of the commit message, or not at all. The new one waits longer than that, since its
+// commit: until then it says nothing, and begins no upgrade, after which the old one would name the wrong process.
+const (
+	nameLimit = time.Second
+	nameWait  = nameLimit + 500*time.Millisecond
+)
+
+// awaitName reports whether this process, which is the main generation by now, waits for the old one to name it.
+func (r *runner) awaitName() bool {
+	if !r.u.named || r.parent == nil {
+		return false
+	}
+	r.unnamed, r.nameDue = make(chan struct{}), time.After(nameWait)
+	return true
+}
+
+// isNamed announces this process, when the old one has named it, or will not any more.
+func (r *runner) isNamed() {
+	if r.unnamed == nil {
+		return
+	}
+	close(r.unnamed)
+	r.unnamed, r.nameDue = nil, nil
+	r.u.announce(false)
+}
+
 // announce says that this generation is the service. Its sockets are kept before, and what it does not have is
 // forgotten. The candidate that says so has not told the old process yet: if it dies in between, the old one takes the
 // service back and says that in turn.

@@ -36,6 +36,8 @@ func ready(pid, generation int, more string) testclient.Datagram {
 	return said(pid, fmt.Sprintf("READY=1\nMAINPID=%d\nSTATUS=serving, generation %d, version devel%s", pid, generation, more))
 }
 
+func named(by, pid int) testclient.Datagram { return said(by, fmt.Sprintf("MAINPID=%d", pid)) }
+
 func reloading(pid, generation int) testclient.Datagram {
 	return said(pid, fmt.Sprintf("RELOADING=1\nMONOTONIC_USEC=0\nEXTEND_TIMEOUT_USEC=30000000\nSTATUS=serving, generation %d, version devel: restart", generation))
 }
@@ -81,7 +83,7 @@ func TestServiceManagerHearsEverythingInOrder(t *testing.T) {
 
 	r.Upgrade()
 	two := r.MainPID()
-	n = m.MustReceive(n, then(reloading(one, 1), kept(two), ready(two, 2, ""))...)
+	n = m.MustReceive(n, then(reloading(one, 1), named(one, two), kept(two), ready(two, 2, ""))...)
 	r.WaitFamily(t, 1, patience)
 
 	r.Change(func(s *plan.Settings) { s.Bad = plan.CheckFails })
@@ -102,12 +104,11 @@ func TestServiceManagerHearsEverythingInOrder(t *testing.T) {
 	}
 }
 
-// A candidate that dies after it has said that it is the service, and before the old process knows, leaves the old one as
-// the service, which says so.
+// A candidate that dies when it is the service, and before the old process knows, leaves the old one as the service, which says so.
 func TestServiceManagerHearsWhoHasTakenTheServiceBack(t *testing.T) {
 	t.Parallel()
 	m := testclient.NewManager(t)
-	f := testclient.FaultAt(t, "new.announced", "kill")
+	f := testclient.FaultAt(t, "new.ready", "kill")
 	r := m.Start(nil, nil, f.Env)
 	one := r.MainPID()
 	n := m.MustReceive(0, then(kept(one), ready(one, 1, ""))...)
@@ -115,8 +116,7 @@ func TestServiceManagerHearsWhoHasTakenTheServiceBack(t *testing.T) {
 	if a.Committed {
 		t.Fatal("the upgrade was committed by a dead process")
 	}
-	two := r.Faulted()
-	m.MustReceive(n, then(reloading(one, 1), kept(two), ready(two, 2, ""), ready(one, 1, "; the last upgrade failed: commit: it ended: signal: killed"))...)
+	m.MustReceive(n, then(reloading(one, 1), ready(one, 1, "; the last upgrade failed: commit: it ended: signal: killed"))...)
 }
 
 // Sockets that the service had systemd keep come back to the process that is started after a crash, and nobody is refused
@@ -259,7 +259,7 @@ func TestSimpleUnitRefusesUpgrades(t *testing.T) {
 func TestSlowOldProcessNamesNobody(t *testing.T) {
 	t.Parallel()
 	m := testclient.NewManager(t)
-	f := testclient.FaultAt(t, "old.handed-over", "hold")
+	f := testclient.FaultAt(t, "old.confirmed", "hold")
 	r := m.Start(nil, nil, f.Env)
 	one := r.MainPID()
 	r.BeginUpgrade()

@@ -164,7 +164,7 @@ func (r *runner) begin(a *attempt, waiter chan error) {
 		r.extended = time.Now()
 		r.u.manager.Reloading(fmt.Sprintf("%s: %s", r.u.statusText(), a.mode))
 	}
-	r.attempt, r.waiter, a.writes = a, waiter, r.retries.trying
+	r.attempt, r.waiter, a.writes, a.unnamed = a, waiter, r.retries.trying, r.unnamed
 	go a.run() // ends with a value on a.done, which the loop waits for
 }
 

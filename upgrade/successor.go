@@ -32,6 +32,7 @@ func (u *Upgrader) take(f wire.Frame) error {
 		u.born.Kind, u.born.Started, u.born.Begun = w.Kind, w.Started, w.Begun
 	}
 	u.inherited = append(u.inherited, w.Stored...)
+	u.named = w.Names && u.manager.WaitsForChildren()
 	u.elder = &elder{ElderBody: wire.ElderBody{Generation: w.Generation - 1, PID: cmp.Or(w.PID, os.Getppid()), Version: w.From}, link: u.parent}
 	if w.Millis > 0 {
 		u.limit = time.Duration(w.Millis) * time.Millisecond
@@ -160,7 +161,9 @@ func (r *runner) becomeMain() {
 		u.log.Error("upgrade: serving without a pid file", "err", err)
 	}
 	u.testify()
-	u.announce(!r.alone && u.parent != nil)
+	if !r.awaitName() {
+		u.announce(!r.alone && u.parent != nil)
+	}
 	if r.alone {
 		u.listeners.DropRest()
 	}
@@ -210,6 +213,7 @@ func (u *Upgrader) testify() {
 func (r *runner) heard(f wire.Frame, ok bool) {
 	if !ok {
 		r.parent = nil
+		r.isNamed()
 		r.u.elders.remove(r.u.elder)
 		if r.u.elder != nil {
 			r.goes(r.u.elder.PID)
@@ -226,6 +230,8 @@ func (r *runner) heard(f wire.Frame, ok bool) {
 	switch {
 	case f.Kind == wire.KindReleased:
 		r.waits = false
+	case f.Kind == wire.KindNamed:
+		r.isNamed()
 	case f.Kind == wire.KindConn:
 		r.moved(f)
 	case f.Kind == wire.KindAbort && r.role == roleLeaving:
@@ -327,7 +333,9 @@ func (r *runner) commit(f wire.Frame) {
 	r.u.awaitMoves()
 	_ = handoff.SendTakes(r.u.parent, r.u.listeners) // a dead old process needs no answer
 	_ = r.u.parent.Send(wire.KindServing, nil)
-	r.u.keepRest()
+	if r.unnamed == nil {
+		r.u.keepRest()
+	}
 	r.hurryElders()
 	drop()
 	atStep("new.serving")

@@ -62,6 +62,7 @@ type Upgrader struct {
 	only        bool              // nobody serves: this process has to, whatever its checks say
 	inherited   []string          // names of the sockets that a service manager keeps for the old process
 	said        bool              // the manager knows that the service ends
+	named       bool              // the old process names this one to the manager
 
 	requests chan request
 	running  chan struct{} // closed when Run begins

@@ -196,6 +196,13 @@ func (n *Notifier) ReadyFor(pid int, status string) {
 	}
 }
 
+// Name says that another process, which will say all the rest, is the main one: systemd may hear the main process only. It is not sent any
+// more after due, when that may be wrong. Name waits until it was sent.
+func (n *Notifier) Name(pid int, due time.Time) error {
+	m := note{text: WordPID + strconv.Itoa(pid), due: due, sent: make(chan error, 1)}
+	return n.put(time.Until(due), m)
+}
+
 // Committing says that the commit message is about to be sent. When it returns nil, that outlives this process. It waits for a
 // supervisor that does not read, at most five seconds.
 func (n *Notifier) Committing() error {

@@ -1,6 +1,7 @@
 package sdnotify
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -13,7 +14,10 @@ type note struct {
 	text  string
 	files []*os.File
 	sent  chan error // gets what became of it, if it is set
+	due   time.Time  // when it is not sent any more; zero: never
 }
+
+var errLate = errors.New("it is too late to be said")
 
 func (m note) close() {
 	for _, f := range m.files {
@@ -69,7 +73,11 @@ func (n *Notifier) Settle() { n.flush(notifyFlush) }
 
 // sendNow sends a message with files, which it closes, and returns what became of it, or an error after limit.
 func (n *Notifier) sendNow(limit time.Duration, files []*os.File, lines ...string) error {
-	m := note{text: strings.Join(lines, "\n"), files: files, sent: make(chan error, 1)}
+	return n.put(limit, note{text: strings.Join(lines, "\n"), files: files, sent: make(chan error, 1)})
+}
+
+// put sends a message, and waits for what becomes of it.
+func (n *Notifier) put(limit time.Duration, m note) error {
 	if !n.add(m) {
 		m.close()
 		return net.ErrClosed
@@ -161,6 +169,10 @@ func (n *Notifier) deliver(m note) {
 		return
 	}
 	for {
+		if !m.due.IsZero() && !time.Now().Before(m.due) {
+			m.sent <- errLate
+			return
+		}
 		err := n.try(m)
 		if isTimeout(err) && !n.ended() {
 			continue

@@ -45,6 +45,7 @@ import (
 //	            <------------ shut       do not accept any more
 //	            <------------ commit     with fresh state; then the Ready byte on tableflip's pipe
 //	serving     ------------>
+//	            <------------ named      the service manager has been told that the candidate is the main process
 //	            <------------ conn       an idle connection, while the old one drains
 //	hurry       ------------>            at any time afterwards: close idle connections, there are too many of you
 //
@@ -81,6 +82,7 @@ const (
 
 	KindListeners // ListenersBody, listening sockets; the candidate's answer has none, and asks for more
 	KindTakes     // TakesBody: connections that the sender could be passed
+	KindNamed     // the old process has named the candidate to the service manager, or does not any more
 
 	kindEnd // where the next kind comes: tests go through all of them
 )
@@ -90,7 +92,7 @@ var kindNames = [...]string{
 	KindServing: "serving", KindFailed: "failed", KindAbort: "abort", KindReturned: "returned", KindReleased: "released",
 	KindDial: "dial", KindDialed: "dialed", KindPrevious: "previous", KindElder: "elder", KindHurry: "hurry",
 	KindShare: "share", KindConn: "conn", KindBeat: "beat", KindWeight: "weight", KindShut: "shut", KindMessage: "message",
-	KindListeners: "listeners", KindTakes: "takes",
+	KindListeners: "listeners", KindTakes: "takes", KindNamed: "named",
 }
 
 // String returns the name that the protocol's table has.
@@ -195,6 +197,7 @@ type WelcomeBody struct {
 
 	Expected []SocketName `json:"expected,omitempty"` // the sockets that are files at exec and that it has to open
 
+	Names  bool     `json:"names,omitempty"`  // the old process names the candidate to the service manager when the candidate serves
 	Stored []string `json:"stored,omitempty"` // names of the sockets that a service manager keeps, if they came as files at exec
 }
 
