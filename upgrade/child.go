@@ -87,8 +87,11 @@ func (u *Upgrader) startChild(p process.Program) (_ *child, err error) {
 		}
 		defer build.Close()
 	}
-	if u.manager.WaitsForChildren() {
+	switch { // the new process is a child of who waits for this one
+	case u.manager.WaitsForChildren():
 		p = p.AsSibling(nil)
+	case u.manager.Supervised():
+		p = p.AsSibling(u.manager.EndOf)
 	}
 	c, err := process.Start(p, u.manager.Environ(env), files, func(control *os.File) error {
 		err := s.next(func(k wire.Kind, body any, files ...*os.File) error { return wire.Queue(control, k, body, files...) })
@@ -139,7 +142,7 @@ func (u *Upgrader) announceChild(c *process.Child, build *process.Build) (*os.Fi
 		pidfd.Close()
 		return nil, fmt.Errorf("the supervisor cannot be told of the new process: %w", err)
 	}
-	channel, err := u.manager.Announce(sdnotify.Candidate{PIDFD: pidfd, Exe: exe, Args: args})
+	channel, err := u.manager.Announce(sdnotify.Candidate{PID: c.PID, PIDFD: pidfd, Exe: exe, Args: args})
 	if channel == nil && err == nil { // the candidate was told that there is one
 		err = errors.New("the supervisor has ended while the new process was started: ask for the upgrade again")
 	}

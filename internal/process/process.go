@@ -73,14 +73,14 @@ type Program struct {
 	marked bool
 
 	sibling bool
-	told    <-chan string
+	told    func(pid int) <-chan string
 }
 
 // AsSibling returns the program as one that is started as a child of this process's parent: a service manager waits for its children
-// only, and looks whose child a process is once. The parent reaps it, and may tell by the channel how it has ended; without that the
-// kernel tells, from Linux 6.15 on. It makes no difference where this process is process 1, which has no parent, nor elsewhere than
-// on Linux.
-func (p Program) AsSibling(told <-chan string) Program {
+// only, and looks whose child a process is once. The parent reaps it. The function told, if there is one, returns where the parent tells
+// how it has ended; else the kernel tells, from Linux 6.15 on. It makes no difference where this process is process 1, which has no
+// parent, nor elsewhere than on Linux.
+func (p Program) AsSibling(told func(pid int) <-chan string) Program {
 	p.sibling, p.told = true, told
 	return p
 }

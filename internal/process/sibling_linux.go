@@ -34,12 +34,16 @@ func beSibling(attr *syscall.SysProcAttr, pidfd *int) bool {
 	return true
 }
 
-func holdSibling(pid, pidfd int, told <-chan string) (hold, error) {
+func holdSibling(pid, pidfd int, told func(int) <-chan string) (hold, error) {
 	if err := unix.SetNonblock(pidfd, true); err != nil {
 		unix.Close(pidfd)
 		return nil, os.NewSyscallError("fcntl", err)
 	}
-	return &siblingHold{&Handle{pid: pid, pidfd: os.NewFile(uintptr(pidfd), "pidfd")}, told}, nil
+	s := &siblingHold{Handle: &Handle{pid: pid, pidfd: os.NewFile(uintptr(pidfd), "pidfd")}}
+	if told != nil {
+		s.told = told(pid)
+	}
+	return s, nil
 }
 
 func (s *siblingHold) wait() string {
@@ -51,7 +55,7 @@ func (s *siblingHold) wait() string {
 	reaped := make(chan string, 1)
 	go func() { // ends when the process was reaped, or after statusLimit
 		if ws, ok := s.status(); ok {
-			reaped <- describe(ws)
+			reaped <- Describe(ws)
 		}
 	}()
 	select {
@@ -75,8 +79,8 @@ func (s *siblingHold) status() (ws syscall.WaitStatus, ok bool) {
 	return syscall.WaitStatus(info.Exit_code), true
 }
 
-// describe says what os.ProcessState says.
-func describe(ws syscall.WaitStatus) string {
+// Describe says what os.ProcessState says.
+func Describe(ws syscall.WaitStatus) string {
 	switch {
 	case ws.Exited():
 		return fmt.Sprintf("exit status %d", ws.ExitStatus())
@@ -87,9 +91,6 @@ func describe(ws syscall.WaitStatus) string {
 	}
 	return fmt.Sprintf("wait status %#x", int(ws))
 }
-
-// Describe says of the status of a process what os.ProcessState says.
-func Describe(ws syscall.WaitStatus) string { return describe(ws) }
 
 func (s *siblingHold) Signal(sig os.Signal) error {
 	n, ok := sig.(syscall.Signal)

@@ -9,4 +9,4 @@ import (
 
 func beSibling(*syscall.SysProcAttr, *int) bool { return false }
 
-func holdSibling(int, int, <-chan string) (hold, error) { return nil, errors.ErrUnsupported }
+func holdSibling(int, int, func(int) <-chan string) (hold, error) { return nil, errors.ErrUnsupported }

@@ -195,6 +195,7 @@ func (n *Notifier) Problem() error {
 
 // Candidate is what the supervisor is told of a process that may become the service. The files are closed by Announce.
 type Candidate struct {
+	PID   int
 	PIDFD *os.File // of the process
 	Exe   *os.File // what was executed
 	Args  *os.File // its arguments and environment, as state.WriteBuild writes them
@@ -212,7 +213,7 @@ func (n *Notifier) Announce(c Candidate) (*os.File, error) {
 	theirs, ours, err := sys.SocketPair()
 	if err == nil {
 		files[1] = theirs
-		err = n.sendNow(announceLimit, files, WordCandidate)
+		err = n.sendNow(announceLimit, files, WordCandidate, WordPID+strconv.Itoa(c.PID))
 	} else {
 		note{files: files}.close()
 	}
@@ -267,6 +268,9 @@ func (n *Notifier) listen() {
 				n.log.Error("upgrade: the supervisor is not understood any more", "err", err)
 			}
 			return
+		}
+		if n.endings.tell(m) {
+			continue
 		}
 		select {
 		case n.heard <- m:

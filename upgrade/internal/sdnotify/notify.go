@@ -6,6 +6,7 @@
 //	message.go     what is said at once
 //	passed.go      the sockets that the supervisor gives to a process that it starts
 //	queue.go       how it gets there: in order, and without waiting for a manager that does not read
+//	endings.go     how candidates have ended
 //	stored.go      which sockets the manager keeps
 //	activation.go  Activation: the sockets that the manager has passed
 package sdnotify
@@ -47,6 +48,7 @@ type Notifier struct {
 	attached   chan struct{} // closed when messages can go out
 	heard      chan Message  // see Heard
 	deafened   chan struct{} // closed when nobody listens to the channel any more; nil without a channel
+	endings    endings
 	passed     []*os.File    // the sockets that the supervisor has given, named
 	early      []Message     // what has come among them; the goroutine's that listens
 	failed     error         // why not all of them are there; nil: they are

@@ -40,11 +40,12 @@ const (
 )
 
 // What the supervisor tells a generation on its channel. To one that it starts, it gives the sockets that it holds; the first
-// message waits in the channel before the generation is executed. Later it says something only about an orphan: a candidate
-// whose old process has died before the candidate received the commit message.
+// message waits in the channel before the generation is executed. Later it says how a candidate has ended, to the generation that has
+// announced it, and something about an orphan: a candidate whose old process has died before the candidate received the commit message.
 //
 //	X_MIDAIR_SOCKETS=1     with descriptors, and a line FDNAME= for each. The generation answers X_MIDAIR_RECEIVED=1 if more are
 //	                       to come: the kernel limits what a user has on the way
+//	X_MIDAIR_ENDED=        a candidate, by its pid, which the supervisor has waited for; with STATUS=
 //	X_MIDAIR_CONFIRMED=1   to an orphan: it is the service
 //	X_MIDAIR_SUCCESSOR=1   to an orphan: the build that was committed is started; with a control socket to that process, which
 //	                       sends the orphan away when it serves
@@ -54,6 +55,7 @@ const (
 	WordSockets   = "X_MIDAIR_SOCKETS=1"
 	WordReceived  = "X_MIDAIR_RECEIVED=1"
 	WordOrphan    = "X_MIDAIR_ORPHAN=1"
+	WordEnded     = "X_MIDAIR_ENDED="
 	WordConfirmed = "X_MIDAIR_CONFIRMED=1"
 	WordSuccessor = "X_MIDAIR_SUCCESSOR=1"
 )

@@ -172,14 +172,16 @@ func candidateOf(t *testing.T) (c Candidate) {
 func TestAnnouncementOutlivesItsProcess(t *testing.T) {
 	before := len(testutil.OpenFDs())
 	n, supervisor := supervisedBy(t)
-	end, err := n.Announce(candidateOf(t))
+	c := candidateOf(t)
+	c.PID = 42
+	end, err := n.Announce(c)
 	if err != nil {
 		t.Fatal(err)
 	}
 	n.Close() // as if the process had died
 	buf, oob := make([]byte, 100), make([]byte, unix.CmsgSpace(8*4))
 	size, oobn, _, _, err := supervisor.ReadMsgUnix(buf, oob)
-	if err != nil || string(buf[:size]) != WordCandidate {
+	if err != nil || string(buf[:size]) != WordCandidate+"\nMAINPID=42" {
 		t.Fatalf("%q, %v", buf[:size], err)
 	}
 	files, err := sys.ReceivedFiles(oob[:oobn])

@@ -109,6 +109,10 @@ func (s *supervisor) announced(by *generation, m *sdnotify.Message) {
 		return
 	}
 	g.parent, g.number, by.committing = by, by.number+1, false
+	pid, _ := strconv.Atoi(m.Value(sdnotify.WordPID))
+	if ws, ok := s.strangers.take(pid); ok { // it has ended before it was announced
+		g.reaped(pid, ws)
+	}
 	m.Files = m.Files[:0] // what is not closed is the generation's
 }
 

@@ -6,6 +6,7 @@
 //	start_linux.go       how a generation is started, and which processes may become one
 //	inbox_linux.go       what generations send on their channels, and the sockets that are held
 //	manager_linux.go     what the service manager is told that has started the supervisor
+//	children_linux.go    how processes are waited for, and who is told
 //	console_linux.go     the terminal, which a program has until it serves
 //	threads_linux.go     threads that are kept for when the machine allows none
 //	crash_linux.go       what is made of that: who the main generation is, and what a death means
@@ -16,7 +17,6 @@
 package supervisor
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -45,18 +45,19 @@ type supervisor struct {
 	log  *slog.Logger
 	up   *sdnotify.Notifier // the service manager of this process, if it has one itself
 
-	store    *store
-	reserve  sys.Reserve      // for what generations send: a message whose descriptors find no room is lost
-	spoken   chan *generation // a generation has said something
-	deaths   chan *generation
-	quit     chan struct{}       // closed at the end: nobody hears of deaths any more
-	gens     map[int]*generation // by their pid, or a negative number
-	nameless int                 // the last of these numbers
-	main     *generation         // nil between a crash and the next start
-	last     *process.Build      // of what was committed last
-	before   *process.Build      // what a crash loop goes back to, if it is known
-	newest   *generation         // the one with which last became another build
-	everMain bool                // the service has been up
+	store     *store
+	reserve   sys.Reserve      // for what generations send: a message whose descriptors find no room is lost
+	spoken    chan *generation // a generation has said something
+	deaths    chan *generation
+	quit      chan struct{}       // closed at the end: nobody hears of deaths any more
+	gens      map[int]*generation // by their pid, or a negative number
+	nameless  int                 // the last of these numbers
+	strangers strangers
+	main      *generation    // nil between a crash and the next start
+	last      *process.Build // of what was committed last
+	before    *process.Build // what a crash loop goes back to, if it is known
+	newest    *generation    // the one with which last became another build
+	everMain  bool           // the service has been up
 
 	crashed   *generation // what has to be replaced
 	counted   *generation // the end of this generation is no crash that is still to be counted
@@ -260,27 +261,6 @@ func (g *generation) kill() { g.proc.Kill() }
 func (s *supervisor) killAll() {
 	for _, g := range s.gens {
 		g.kill()
-	}
-}
-
-// reap waits for every child that has ended, whoever started it, and hears of those that have stopped.
-func (s *supervisor) reap() {
-	for {
-		var ws unix.WaitStatus
-		pid, err := unix.Wait4(-1, &ws, unix.WNOHANG|unix.WUNTRACED, nil)
-		if errors.Is(err, unix.EINTR) {
-			continue
-		}
-		if err != nil || pid <= 0 {
-			return
-		}
-		switch g := s.gens[pid]; {
-		case g == nil:
-		case ws.Stopped():
-			s.stopped(g, ws.StopSignal())
-		case !g.known:
-			g.status, g.known = ws, true
-		}
 	}
 }
 
