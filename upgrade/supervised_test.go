@@ -3,6 +3,8 @@
 package upgrade_test
 
 import (
+	"fmt"
+	"os"
 	"strconv"
 	"strings"
 	"syscall"
@@ -24,6 +26,9 @@ func TestSupervisorForwardsSignals(t *testing.T) {
 		r.Signal(syscall.SIGHUP)
 		want := "g" + strconv.Itoa(n+2)
 		testutil.Until(t, patience, want+" answers", func() bool { return l.Seen(want) })
+		if b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", r.MainPID())); err != nil || strings.Fields(string(b))[3] != strconv.Itoa(r.PID()) {
+			t.Errorf("%s is no child of %d: %s, %v", want, r.PID(), b, err) // from its birth: the one before may drain
+		}
 		r.WaitFamily(t, 2, patience)
 	}
 	r.Account(l).MustBeClean(t)

@@ -26,18 +26,6 @@ type Child struct {
 	life   int // write end of the pipe that tells the child when this process ends
 }
 
-// hold is how the process is waited for and signalled.
-type hold interface {
-	// wait returns how the process has ended, when it has.
-	wait() (status string)
-	// Signal is os.Process.Signal.
-	Signal(os.Signal) error
-	// kill ends the process and the group that it was started in.
-	kill() error
-	// pidfd returns a descriptor for FromPIDFD.
-	pidfd() (*os.File, error)
-}
-
 // newChild follows a process from its start. The files, of which theirs may be nil, and the descriptor life become the child's.
 func newChild(pid int, h hold, control, theirs, readyR *os.File, life int) *Child {
 	c := &Child{

@@ -196,6 +196,4 @@ func stdFD(fd uintptr) uintptr {
 	return fd
 }
 
-func killGroup(pid int) { _ = syscall.Kill(-pid, syscall.SIGKILL) } // fails if nobody is left in it
-
 func mayExecute(path string) error { return unix.Access(path, unix.X_OK) }

@@ -244,6 +244,9 @@ func (n *Notifier) Heard() <-chan Message {
 	return n.heard
 }
 
+// EndOf returns where the supervisor tells how a candidate has ended. It may be asked once about each.
+func (n *Notifier) EndOf(pid int) <-chan string { return n.endings.meet(pid) }
+
 // nextMessage waits for what the supervisor says. What has come among the sockets is first.
 func (n *Notifier) nextMessage() (Message, error) {
 	if len(n.early) == 0 {

@@ -11,9 +11,6 @@ type endings struct {
 	all map[int]chan string // by pid; what comes later of question and answer takes it out
 }
 
-// EndOf returns where the supervisor tells how a candidate has ended. It may be asked once about each.
-func (n *Notifier) EndOf(pid int) <-chan string { return n.endings.meet(pid) }
-
 // tell hears how a candidate has ended, if the message is about that.
 func (e *endings) tell(m Message) (told bool) {
 	pid, err := strconv.Atoi(m.Value(WordEnded))

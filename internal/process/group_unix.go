@@ -1,0 +1,7 @@
+//go:build unix
+
+package process
+
+import "syscall"
+
+func killGroup(pid int) { _ = syscall.Kill(-pid, syscall.SIGKILL) } // fails if nobody is left in it

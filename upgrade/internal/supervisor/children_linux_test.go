@@ -1,0 +1,56 @@
+package supervisor
+
+import (
+	"strconv"
+	"testing"
+
+	"github.com/midair-go/midair/internal/sys"
+	"github.com/midair-go/midair/upgrade/internal/sdnotify"
+	"golang.org/x/sys/unix"
+)
+
+// Whoever has announced a candidate is told how it has ended, also if the supervisor had waited for it before.
+func TestAnnouncerIsToldHowItsCandidateEnded(t *testing.T) {
+	for name, before := range map[string]bool{"before it was announced": true, "after that": false} {
+		t.Run(name, func(t *testing.T) {
+			s := idle(t)
+			m, channel := s.self(t)
+			s.main = m
+			pid := childOf(t)
+			ended := func() { s.strangers.add(pid, 7<<8) }
+			if before {
+				ended()
+			}
+			speak(t, channel, numbers(announcement(t, pid)[:4]), sdnotify.WordCandidate, sdnotify.WordPID+strconv.Itoa(pid))
+			s.receive()
+			if !before {
+				s.gens[pid].reaped(pid, 7<<8)
+			}
+			buf := make([]byte, 100)
+			n, _, err := unix.Recvfrom(int(sys.FD(channel)), buf, unix.MSG_DONTWAIT)
+			if want := sdnotify.WordEnded + strconv.Itoa(pid) + "\nSTATUS=exit status 7"; err != nil || string(buf[:n]) != want {
+				t.Errorf("%q, %v: want %q", buf[:max(n, 0)], err, want)
+			}
+			if g := s.gens[pid]; !g.known || g.exitCode() != 7 {
+				t.Errorf("the supervisor knows %+v", g)
+			}
+		})
+	}
+}
+
+// The supervisor remembers few of the processes that nobody has announced, and each once.
+func TestStrangersAreForgotten(t *testing.T) {
+	var all strangers
+	for pid := range mostStrangers + 2 {
+		all.add(pid, unix.WaitStatus(pid<<8))
+	}
+	all.add(99, 0x137f) // stopped, not ended
+	for pid, want := range map[int]bool{0: false, 1: false, 2: true, mostStrangers + 1: true, 99: false} {
+		if ws, ok := all.take(pid); ok != want || ok && ws.ExitStatus() != pid {
+			t.Errorf("%d: %v, %v", pid, ws, ok)
+		}
+		if _, ok := all.take(pid); ok {
+			t.Errorf("%d is taken twice", pid)
+		}
+	}
+}
