@@ -23,11 +23,24 @@ func (u *Upgrader) statusText() string {
 	return fmt.Sprintf("serving, generation %d, version %s", u.generation, u.opts.Version)
 }
 
-// unmanageable returns why no upgrade can be made under the manager that has started this process; nil if nothing is known.
+// watchers are programs that watch the process that they have started, and nothing else, by name, with what they do when that ends.
+var watchers = map[string]string{
+	"tini": "ends with", "docker-init": "ends with", "dumb-init": "ends with", "catatonit": "ends with",
+	"runsv": "starts another copy after", "s6-supervise": "starts another copy after", "supervise": "starts another copy after",
+	"supervisord": "starts another copy after",
+}
+
+// unmanageable returns why no upgrade can be made under what has started this process; nil if nothing is known.
 func (u *Upgrader) unmanageable() error {
-	if u.manager == nil && os.Getenv("SYSTEMD_EXEC_PID") == strconv.Itoa(os.Getpid()) {
+	switch does := watchers[u.starter]; {
+	case u.manager.SupervisorState() != "":
+	case u.manager == nil && os.Getenv("SYSTEMD_EXEC_PID") == strconv.Itoa(os.Getpid()):
 		return errors.New("systemd takes the end of this process for the end of the service, since its unit is Type=simple or exec: " +
-			"use Type=notify-reload or Type=notify, or upgrade.Supervise with Options.Supervisor \"always\"")
+			"call upgrade.Supervise, or use Type=notify-reload or Type=notify")
+	case os.Getpid() == 1:
+		return errors.New("the end of process 1 is the end of the container: call upgrade.Supervise")
+	case does != "" && u.manager == nil:
+		return fmt.Errorf("%s has started this process, and %s the end of it: call upgrade.Supervise", u.starter, does)
 	}
 	return u.manager.Problem()
 }

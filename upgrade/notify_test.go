@@ -251,7 +251,7 @@ func TestSimpleUnitRefusesUpgrades(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, func(s *plan.Settings) { s.Simple = true })
 	r.WaitServing(1, 0)
-	r.MustFail("start", "Type=simple")
+	r.MustFail("start", "Type=simple or exec: call upgrade.Supervise")
 }
 
 // An old process that is slow to hear of the commit does not name a generation that has been replaced meanwhile: systemd would take

@@ -94,3 +94,15 @@ func TestContainerDiesWithTableflipAlone(t *testing.T) {
 		t.Error("it survives: the comparison is out of date")
 	}
 }
+
+// Without the supervisor an upgrade of process 1 is refused before anything is started: the end of the old process would be the end of
+// the container.
+func TestProcessOneRefusesUpgradesWithoutSupervisor(t *testing.T) {
+	t.Parallel()
+	r, _ := startContainer(t, func(s *plan.Settings) { s.Supervisor = "never" })
+	a := r.Ask("POST", "/upgrade")
+	if a.Committed || a.Phase != "start" || !strings.Contains(a.Reason, "process 1") || !strings.Contains(a.Reason, "upgrade.Supervise") {
+		t.Errorf("committed %v, phase %q, reason %q", a.Committed, a.Phase, a.Reason)
+	}
+	r.WaitFamily(t, 2, patience) // unshare, the service
+}

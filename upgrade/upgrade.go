@@ -57,6 +57,7 @@ type Upgrader struct {
 	paths       []wire.SocketName // of the unix sockets that the old process has
 	expects     []wire.SocketName // that the old process has, as files at exec
 	forgotten   error             // what of it was not opened
+	starter     string            // the name of the program that has started this process; empty: an older generation, or unknown
 	elder       *elder            // the old process, when it has handed over
 	born        Outcome           // of the upgrade that started this process, as far as the old one has told
 	only        bool              // nobody serves: this process has to, whatever its checks say
@@ -127,6 +128,8 @@ func begin(o Options) (*Upgrader, error) {
 			return nil, fmt.Errorf("upgrade: %w", err)
 		}
 		u.state.Generation = u.generation
+	} else {
+		u.starter = process.ParentName()
 	}
 	return u, nil
 }

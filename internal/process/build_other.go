@@ -22,6 +22,8 @@ func restoreName() {}
 
 func catches(int, syscall.Signal) bool { return true }
 
+func parentName() string { return "" }
+
 func hasEnded(pid int) bool {
 	p, err := os.FindProcess(pid)
 	if err != nil {

@@ -10,5 +10,9 @@ func RestoreName() { restoreName() }
 // where that cannot be found out.
 func Catches(pid int, sig syscall.Signal) bool { return catches(pid, sig) }
 
+// ParentName returns the name of the program that the parent of this process runs, at most 15 bytes of it; empty where that cannot be
+// found out.
+func ParentName() string { return parentName() }
+
 // HasEnded reports whether there is no process with the number. Another process may have got it meanwhile.
 func HasEnded(pid int) bool { return hasEnded(pid) }

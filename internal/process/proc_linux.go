@@ -29,6 +29,11 @@ func catches(pid int, sig syscall.Signal) bool {
 	return err != nil || caught&(1<<(sig-1)) != 0
 }
 
+func parentName() string {
+	name, _ := os.ReadFile("/proc/" + strconv.Itoa(os.Getppid()) + "/comm")
+	return strings.TrimSpace(string(name))
+}
+
 // hasEnded does not use os.FindProcess: the first call of a process forks, to learn what the kernel can do, and is made while
 // clients wait.
 func hasEnded(pid int) bool { return unix.Kill(pid, 0) == unix.ESRCH }
