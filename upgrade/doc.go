@@ -32,11 +32,12 @@
 //
 // # Crashes, containers and service managers
 //
-// A crash after the commit is the business of who watches the service. [Supervise], one line before everything else in
-// main, does that where nobody else does: as process 1 of a container, or in a terminal. It holds the listening sockets and
-// starts the last committed build on them, or the one before it if that crashes again. Under systemd, systemd does the same
-// work. Both are told the same, in the words of systemd's notify protocol: that this generation is the main process, that an
-// upgrade is under way, that the service ends, that the main generation is alive (watchdog), and which sockets are to be kept.
+// A crash after the commit is the business of [Supervise], one line in main. The supervisor is the one process that a service manager,
+// a container, an init or a terminal sees: it keeps its pid, holds the listening sockets, and starts the last committed build on them
+// after a crash, or the one before it if that crashes again. Generations tell the supervisor, in the words of systemd's notify protocol,
+// that one of them is the service, that an upgrade is under way, that the service ends, that the main generation is alive (watchdog), and
+// which sockets are to be kept; the supervisor passes that on to systemd, if systemd has started it. Without the supervisor a generation
+// tells systemd itself.
 // New takes NOTIFY_SOCKET, WATCHDOG_USEC, LISTEN_FDS and what the supervisor has passed out of the environment, so that no
 // process which the program starts speaks for the service; upgrades get them. The supervisor has no socket with a name: each
 // generation has a channel of its own to it, and a candidate is announced by the generation that starts it.
