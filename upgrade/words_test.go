@@ -40,6 +40,7 @@ var order = map[wire.Kind]string{
 	wire.KindWeight:    "-------",
 	wire.KindShut:      "-------",
 	wire.KindMessage:   "-nnnnnn",
+	wire.KindNamed:     "-------",
 }
 
 var openers = map[byte]wire.Kind{'d': wire.KindDial, 's': wire.KindShare, 'c': wire.KindCommit}
