@@ -16,17 +16,17 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
-// startContainer starts the service as process 1 of a PID namespace of its own, and returns it with the pid that this
-// process has outside.
-func startContainer(t *testing.T, change func(*plan.Settings)) (r *testclient.Service, first int) {
+// startContainer starts the service as process 1 of a PID namespace of its own, or under an init that is, and returns the
+// service with the pid that process 1 has outside.
+func startContainer(t *testing.T, change func(*plan.Settings), init ...string) (r *testclient.Service, first int) {
 	t.Helper()
 	unshare := testutil.Program(t, "unshare", "util-linux")
 	if os.Geteuid() != 0 {
 		t.Skip("NOT RUN: only root may make a PID namespace")
 	}
 	r = testclient.StartBy(t, change, func(r *testclient.Service) *testutil.Proc {
-		return testutil.StartCommand(t, testutil.Cfg{Env: []string{r.Env(), "MIDAIR_TEST_ROLE=service"}},
-			unshare, "--pid", "--fork", "--mount-proc", "--kill-child", testclient.Binary(t))
+		args := append([]string{"--pid", "--fork", "--mount-proc", "--kill-child"}, append(init, testclient.Binary(t))...)
+		return testutil.StartCommand(t, testutil.Cfg{Env: []string{r.Env(), "MIDAIR_TEST_ROLE=service"}}, unshare, args...)
 	})
 	for _, pid := range r.Family() {
 		if insidePID(pid) == 1 {
@@ -41,7 +41,7 @@ func startContainer(t *testing.T, change func(*plan.Settings)) (r *testclient.Se
 func insidePID(pid int) int {
 	b, _ := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "status")) // it may have gone
 	for line := range strings.Lines(string(b)) {
-		if f := strings.Fields(line); len(f) > 2 && f[0] == "NSpid:" { // with the number outside first
+		if f := strings.Fields(line); len(f) > 1 && f[0] == "NSpid:" { // with the number outside first
 			n, _ := strconv.Atoi(f[len(f)-1])
 			return n
 		}

@@ -52,6 +52,28 @@ func Zombies(t *testing.T, parent int) (n int) {
 	return n
 }
 
+// Parent is the pid of the parent of a process, 0 if the process has gone.
+func Parent(pid int) (parent int) {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	for line := range strings.Lines(string(b)) {
+		if s, ok := strings.CutPrefix(line, "PPid:"); ok {
+			parent, _ = strconv.Atoi(strings.TrimSpace(s))
+		}
+	}
+	return parent
+}
+
+// Children lists the processes with a parent, also those that have ended and were not waited for.
+func Children(parent int) (pids []int) {
+	dirs, _ := filepath.Glob("/proc/[0-9]*")
+	for _, dir := range dirs {
+		if pid, _ := strconv.Atoi(filepath.Base(dir)); Parent(pid) == parent {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
 // OpenSockets is how many sockets a process has open.
 func OpenSockets(pid int) (n int) {
 	fds, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
