@@ -4,6 +4,7 @@ package upgrade_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/midair-go/midair/internal/testutil"
 	"github.com/midair-go/midair/upgrade/internal/testclient"
+	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
 // watcher is an init or a service manager with a service that it has started.
@@ -44,30 +46,43 @@ func TestInitsWatchOneProcess(t *testing.T) {
 // A service manager sees one process, which runs all the time. It has neither to know of upgrades nor of crashes.
 func TestManagersWatchOneProcess(t *testing.T) {
 	t.Parallel()
-	for name, start := range map[string]func(*testing.T) watcher{"runit": startRunit, "supervisord": startSupervisord} {
+	for name, start := range map[string]func(*testing.T, func(*plan.Settings)) watcher{"runit": startRunit, "supervisord": startSupervisord} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			mustLastUnder(t, start(t))
+			mustLastUnder(t, start(t, always))
 		})
 	}
 }
 
-// The comparison: without the supervisor the init ends with the first generation, and the container with it.
-func TestInitEndsWithTheFirstGenerationAlone(t *testing.T) {
+// Without the supervisor an init would end with the first generation, and a service manager would start a second copy beside the next
+// one: an upgrade is refused before anything is started, and says what to do.
+func TestWatchedServicesRefuseUpgradesWithoutSupervisor(t *testing.T) {
 	t.Parallel()
-	r, first := startContainer(t, nil, testutil.Program(t, "tini", "tini"), "--")
-	l := r.Load(smallLoad)
-	testutil.Until(t, patience, "requests are answered", func() bool { return l.Total() > 100 })
-	if err := syscall.Kill(first, syscall.SIGHUP); err != nil {
-		t.Fatal(err)
+	inContainer := func(name string) func(*testing.T, func(*plan.Settings)) watcher {
+		return func(t *testing.T, change func(*plan.Settings)) watcher {
+			r, _ := startContainer(t, change, testutil.Program(t, name, name), "--")
+			return watcher{Service: r}
+		}
 	}
-	r.WaitFamily(t, 0, patience)
-	tried := l.Total()
-	testutil.Until(t, patience, "more requests were tried", func() bool { return l.Total() > tried+100 })
-	a := r.Account(l)
-	t.Logf("under tini without the supervisor, one upgrade: %d of %d requests refused", a.Counts[testutil.Refused], a.Total)
-	if a.Counts[testutil.Refused] == 0 {
-		t.Error("it survives: the comparison is out of date")
+	for name, start := range map[string]func(*testing.T, func(*plan.Settings)) watcher{
+		"tini": inContainer("tini"), "dumb-init": inContainer("dumb-init"), "runsv": startRunit, "supervisord": startSupervisord,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := start(t, nil)
+			a := w.Ask("POST", "/upgrade")
+			if a.Committed || a.Phase != "start" || !strings.Contains(a.Reason, name+" has started this process") || !strings.Contains(a.Reason, "call upgrade.Supervise") {
+				t.Errorf("committed %v, phase %q, reason %q", a.Committed, a.Phase, a.Reason)
+			}
+			if a.Status.State != "serving" || a.Status.Generation != 1 {
+				t.Errorf("the service is %+v", a.Status)
+			}
+			if w.quit != nil {
+				if err := errors.Join(w.stop(), w.quit()); err != nil {
+					t.Error(err)
+				}
+			}
+		})
 	}
 }
 
@@ -165,11 +180,11 @@ func startInit(t *testing.T, init string) watcher {
 }
 
 // startRunit starts the service under runsv.
-func startRunit(t *testing.T) watcher {
+func startRunit(t *testing.T, change func(*plan.Settings)) watcher {
 	t.Helper()
 	runsv, sv := testutil.Program(t, "runsv", "runit"), testutil.Program(t, "sv", "runit")
 	var dir string
-	r := testclient.StartBy(t, always, func(r *testclient.Service) *testutil.Proc {
+	r := testclient.StartBy(t, change, func(r *testclient.Service) *testutil.Proc {
 		dir = filepath.Join(r.Dir, "web")
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			t.Fatal(err)
@@ -193,11 +208,11 @@ func startRunit(t *testing.T) watcher {
 }
 
 // startSupervisord starts the service under supervisord.
-func startSupervisord(t *testing.T) watcher {
+func startSupervisord(t *testing.T, change func(*plan.Settings)) watcher {
 	t.Helper()
 	supervisord, supervisorctl := testutil.Program(t, "supervisord", "supervisor"), testutil.Program(t, "supervisorctl", "supervisor")
 	var conf string
-	r := testclient.StartBy(t, always, func(r *testclient.Service) *testutil.Proc {
+	r := testclient.StartBy(t, change, func(r *testclient.Service) *testutil.Proc {
 		conf = filepath.Join(r.Dir, "conf")
 		mustWrite(t, conf, fmt.Sprintf(supervisordConf, r.Dir, testclient.Binary(t)), 0o600)
 		return testutil.StartCommand(t, testutil.Cfg{Env: []string{r.Env(), "MIDAIR_TEST_ROLE=service"}}, supervisord, "-c", conf)
