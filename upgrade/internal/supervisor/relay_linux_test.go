@@ -1,0 +1,108 @@
+package supervisor
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/midair-go/midair/internal/sys"
+	"github.com/midair-go/midair/upgrade/internal/sdnotify"
+	"golang.org/x/sys/unix"
+)
+
+// managed gives the supervisor a service manager, and returns what that hears next, a message a line.
+func (s *supervisor) managed(t *testing.T) (hears func(n int) []string) {
+	t.Helper()
+	addr := &net.UnixAddr{Name: filepath.Join(t.TempDir(), "notify"), Net: "unixgram"}
+	manager, err := net.ListenUnixgram("unixgram", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv(sdnotify.NotifyEnv, addr.Name)
+	s.up = sdnotify.New(s.log)
+	t.Cleanup(func() { s.up.Close(); manager.Close() })
+	return func(n int) (all []string) {
+		t.Helper()
+		s.up.Settle()
+		buf, oob := make([]byte, 1024), make([]byte, unix.CmsgSpace(4))
+		for range n {
+			if err := manager.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+				t.Fatal(err)
+			}
+			size, oobn, _, _, err := manager.ReadMsgUnix(buf, oob)
+			if err != nil {
+				t.Fatalf("after %q: %v", all, err)
+			}
+			m := sdnotify.ParseMessage(buf[:size], oob[:oobn])
+			text := strings.Join(m.Lines, " ")
+			if len(m.Files) > 0 {
+				text += " +fd"
+			}
+			m.Close()
+			all = append(all, text)
+		}
+		return all
+	}
+}
+
+// The service manager keeps each socket once, under the name that it has, and none that it has itself; what a generation closes
+// before a stop is dropped there as well.
+func TestStoreOfTheManagerFollows(t *testing.T) {
+	s := idle(t)
+	hears := s.managed(t)
+	g := s.heir(t)
+	unit := listeningFile(t, "web")
+	s.store = newStore([]*os.File{unit})
+	t.Cleanup(s.store.close)
+	first := listeningFile(t, "x")
+	again := func(f *os.File) *os.File {
+		t.Helper()
+		d, err := sys.DupFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	keep := func(name string, f *os.File) {
+		s.keep(&sdnotify.Message{Lines: []string{sdnotify.WordStore, sdnotify.WordName + name}, Files: []*os.File{f}})
+	}
+	renamed := again(first)
+	keep("midair.a", first)
+	keep("midair.a", again(renamed)) // it has it
+	keep("midair.web", again(unit))  // and this one anyway
+	keep("midair.b", renamed)        // spelled in another way
+	s.drop("midair.b", g)
+	g.stopping = true
+	s.drop("midair.c", g)
+	s.up.Say("end")
+	want := []string{
+		"FDSTORE=1 FDNAME=midair.a FDPOLL=0 +fd",
+		"FDSTOREREMOVE=1 FDNAME=midair.a", "FDSTORE=1 FDNAME=midair.b FDPOLL=0 +fd",
+		"FDSTOREREMOVE=1 FDNAME=midair.b", "end",
+	}
+	if got := hears(len(want)); !slices.Equal(got, want) {
+		t.Errorf("it hears\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// The service manager hears what means the same for the supervisor, at once what was said at once, and neither pids nor words of
+// this library.
+func TestOnlyWhatMeansTheSameIsPassedOn(t *testing.T) {
+	s := idle(t)
+	hears := s.managed(t)
+	for _, lines := range []string{
+		"RELOADING=1\nMONOTONIC_USEC=7\nEXTEND_TIMEOUT_USEC=8\nSTATUS=s", "READY=1\nMAINPID=9\nSTATUS=t\nX_MIDAIR_GENERATION=2\nX_MIDAIR_VERSION=v",
+		"X_MIDAIR_HANDED_OVER=1", "MAINPID=9", "ERRNO=2", "WATCHDOG=1", "STOPPING=1\nSTATUS=u", "WATCHDOG=trigger",
+	} {
+		s.relay(&sdnotify.Message{Lines: strings.Split(lines, "\n")})
+	}
+	s.up.Say("end")
+	want := []string{"RELOADING=1 MONOTONIC_USEC=7 EXTEND_TIMEOUT_USEC=8 STATUS=s", "READY=1 STATUS=t", "WATCHDOG=1", "STOPPING=1 STATUS=u", "end"}
+	if got := hears(len(want)); !slices.Equal(got, want) {
+		t.Errorf("it hears\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
