@@ -5,9 +5,7 @@ package upgrade_test
 import (
 	"context"
 	"fmt"
-	"os"
 	"slices"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -122,8 +120,7 @@ func TestHangupDuringAnUpgradeIsRemembered(t *testing.T) {
 	r.SignalMain(syscall.SIGHUP)
 	pid := r.MainPID()
 	testutil.Until(t, 20*time.Second, "the signal has reached a thread", func() bool { // on a busy machine the process may end before
-		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-		return err == nil && strings.Contains(string(b), "\nShdPnd:\t0000000000000000\n")
+		return !testclient.Pending(pid, syscall.SIGHUP)
 	})
 	r.Change(func(s *plan.Settings) { s.Soak = 50 * time.Millisecond })
 	testutil.Until(t, 20*time.Second, "the third generation serves", func() bool {

@@ -14,6 +14,9 @@ func Until(t testing.TB, timeout time.Duration, what string, cond func() bool) {
 	}
 }
 
+// Within polls cond as Until does, and reports whether it became true. It may be called from any goroutine.
+func Within(timeout time.Duration, cond func() bool) bool { return poll(timeout, cond) }
+
 // poll tells whether cond became true within timeout. It asks at least once, and a last time when time is over.
 func poll(timeout time.Duration, cond func() bool) bool {
 	deadline := time.Now().Add(timeout)

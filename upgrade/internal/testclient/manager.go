@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -31,13 +32,22 @@ type Manager struct {
 
 	mu       sync.Mutex
 	received []Datagram
+	beats    []beat
 	store    map[string]*os.File
+	unit     *Unit          // nil: whoever sends is heard, and the store has no limit
+	watching sync.WaitGroup // of the unit
 }
 
 // Datagram is a message to the service manager.
 type Datagram struct {
 	PID  int // of the sender
 	Text string
+}
+
+// beat is when a message of the watchdog was received.
+type beat struct {
+	pid int
+	at  time.Time
 }
 
 // NewManager starts a service manager, which ends with the test.
@@ -68,6 +78,7 @@ func NewManager(t *testing.T) *Manager {
 		m.notify.Close()
 		m.passes.Close()
 		<-done
+		m.watching.Wait()
 		for _, f := range m.store {
 			f.Close()
 		}
@@ -105,19 +116,31 @@ func (m *Manager) receive(text string, oob []byte) {
 			files = append(files, os.NewFile(uintptr(fd), "stored"))
 		}
 	}
-	m.received = append(m.received, d)
-	name := field(text, "FDNAME=")
-	switch {
-	case strings.Contains(text, "FDSTORE=1") && len(files) == 1 && m.store[name] == nil:
-		m.store[name] = files[0]
-		return
-	case strings.Contains(text, "FDSTOREREMOVE=1") && m.store[name] != nil:
-		m.store[name].Close()
-		delete(m.store, name)
+	if m.unit == nil || m.unit.heard(d) {
+		files = m.note(d, files)
 	}
 	for _, f := range files {
 		f.Close()
 	}
+}
+
+// note records a message, follows it in the store, and returns the files that are not kept.
+func (m *Manager) note(d Datagram, files []*os.File) []*os.File {
+	if d.Text == "WATCHDOG=1" {
+		m.beats = append(m.beats, beat{d.PID, time.Now()})
+		return files
+	}
+	m.received = append(m.received, d)
+	name := field(d.Text, "FDNAME=")
+	switch room := m.unit == nil || len(m.store) < m.unit.file.Stores; {
+	case strings.Contains(d.Text, "FDSTORE=1") && len(files) == 1 && m.store[name] == nil && room:
+		m.store[name] = files[0]
+		return nil
+	case strings.Contains(d.Text, "FDSTOREREMOVE=1") && m.store[name] != nil:
+		m.store[name].Close()
+		delete(m.store, name)
+	}
+	return files
 }
 
 func field(text, name string) string {
@@ -130,15 +153,10 @@ func field(text, name string) string {
 }
 
 // Since returns the messages from the n-th on, without the messages of the watchdog.
-func (m *Manager) Since(n int) (all []Datagram) {
+func (m *Manager) Since(n int) []Datagram {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, d := range m.received {
-		if d.Text != "WATCHDOG=1" {
-			all = append(all, d)
-		}
-	}
-	return all[min(n, len(all)):]
+	return slices.Clone(m.received[min(n, len(m.received)):])
 }
 
 // Count is how many messages were received, without the messages of the watchdog.
@@ -148,12 +166,24 @@ func (m *Manager) Count() int { return len(m.Since(0)) }
 func (m *Manager) Pings(pid int) (n int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, d := range m.received {
-		if d.Text == "WATCHDOG=1" && d.PID == pid {
+	for _, b := range m.beats {
+		if b.pid == pid {
 			n++
 		}
 	}
 	return n
+}
+
+// Silence is the longest time between two messages of the watchdog, of those pairs that end after the given time.
+func (m *Manager) Silence(after time.Time) (longest time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for i := 1; i < len(m.beats); i++ {
+		if m.beats[i].at.After(after) {
+			longest = max(longest, m.beats[i].at.Sub(m.beats[i-1].at))
+		}
+	}
+	return longest
 }
 
 // Store adds a descriptor to the store.
@@ -200,11 +230,18 @@ func (m *Manager) Start(change func(*plan.Settings), sockets map[string]*os.File
 // Launch starts a process of a service, as Start does.
 func (m *Manager) Launch(r *Service, sockets map[string]*os.File, env ...string) *testutil.Proc {
 	m.t.Helper()
-	p := testutil.Start(m.t, "launcher", testutil.Cfg{Env: append(env, r.Env(), plan.ManagerEnv+"="+m.Dir, "NOTIFY_SOCKET="+m.Dir+"/notify")})
+	env = append(env, r.Env(), plan.ManagerEnv+"="+m.Dir)
+	if m.unit == nil || m.unit.file.Access != "" {
+		env = append(env, "NOTIFY_SOCKET="+m.Dir+"/notify")
+	}
+	p := testutil.Start(m.t, "launcher", testutil.Cfg{Env: env})
 	var names []string
 	var fds []int
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.unit != nil {
+		m.unit.begin(p) // before it can say anything
+	}
 	for _, all := range []map[string]*os.File{sockets, m.store} {
 		for name, f := range all {
 			names, fds = append(names, name), append(fds, int(f.Fd()))

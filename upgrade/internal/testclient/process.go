@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -35,6 +36,23 @@ func threadsAre(pid int, state string) (all, some bool) {
 	return true, len(threads) > 0
 }
 
+// parentOf is the pid of the parent of a process, dead or not, 0 if there is no such process.
+func parentOf(pid int) int {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	_, parent := stateAndParent(b)
+	return parent
+}
+
+// stateAndParent reads the content of a file /proc/<pid>/stat.
+func stateAndParent(stat []byte) (state string, parent int) {
+	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
+	if len(fields) < 2 {
+		return "", 0
+	}
+	parent, _ = strconv.Atoi(fields[1])
+	return fields[0], parent
+}
+
 // Zombies counts the dead children of a process that were not waited for.
 func Zombies(t *testing.T, parent int) (n int) {
 	t.Helper()
@@ -44,8 +62,7 @@ func Zombies(t *testing.T, parent int) (n int) {
 	}
 	for _, path := range dirs {
 		b, _ := os.ReadFile(path) // the process may have gone
-		fields := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
-		if len(fields) > 1 && fields[0] == "Z" && fields[1] == strconv.Itoa(parent) {
+		if state, of := stateAndParent(b); state == "Z" && of == parent {
 			n++
 		}
 	}
@@ -72,6 +89,15 @@ func Children(parent int) (pids []int) {
 		}
 	}
 	return pids
+}
+
+// Pending reports whether a signal was sent to a process and not handled yet.
+func Pending(pid int, sig syscall.Signal) bool {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	_, rest, _ := strings.Cut(string(b), "\nShdPnd:\t")
+	line, _, _ := strings.Cut(rest, "\n")
+	set, _ := strconv.ParseUint(line, 16, 64)
+	return set>>(sig-1)&1 == 1
 }
 
 // OpenSockets is how many sockets a process has open.

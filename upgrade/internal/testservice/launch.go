@@ -34,7 +34,7 @@ func launch() error {
 	}
 	pid := strconv.Itoa(os.Getpid())
 	env := append(slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "MIDAIR_TEST_ROLE=") }),
-		"MIDAIR_TEST_ROLE=service", "WATCHDOG_PID="+pid)
+		"MIDAIR_TEST_ROLE=service", "WATCHDOG_PID="+pid, "SYSTEMD_EXEC_PID="+pid)
 	for _, msg := range msgs {
 		fds, _ := unix.ParseUnixRights(&msg)
 		for i, fd := range fds { // out of the way first
