@@ -3,6 +3,7 @@
 package upgrade_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"syscall"
@@ -109,6 +110,34 @@ func TestStopAnswersRequestsOfOlderGenerations(t *testing.T) {
 		}
 		mustStopAnswering(t, u, open...)
 	})
+}
+
+// TERM to every process of the unit may end the main generation before the supervisor sees its own TERM: that is no second
+// request to end, which would kill the older generations that drain.
+func TestStopIsNoSecondStopForTheSupervisor(t *testing.T) {
+	t.Parallel()
+	for n := range 3 { // it finds both at once, and takes the one or the other first
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			t.Parallel()
+			u := testclient.StartUnit(t, supervisedUnit, always)
+			open := u.Dial().Begin()
+			mustReload(t, u, 2)
+			main := u.MainPID()
+			u.Signal(syscall.SIGSTOP)
+			testutil.Until(t, patience, "the supervisor is stopped", func() bool { return testclient.Stopped(u.PID()) })
+			u.SignalMain(syscall.SIGTERM)
+			testutil.Until(t, patience, "the main generation has ended", func() bool { return testclient.Gone(main) })
+			u.Signal(syscall.SIGTERM)
+			u.Signal(syscall.SIGCONT)
+			testutil.Until(t, patience, "the supervisor has both", func() bool {
+				return !testclient.Pending(u.PID(), syscall.SIGTERM) && testclient.Zombies(t, u.PID()) == 0
+			})
+			open.Finish()
+			if code, err := u.Wait(patience); err != nil || code != 0 {
+				t.Errorf("exit status %d, %v", code, err)
+			}
+		})
+	}
 }
 
 // mustRestart restarts the unit under load, which must not lose a request.

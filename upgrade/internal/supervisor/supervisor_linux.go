@@ -71,6 +71,7 @@ type supervisor struct {
 	console   console
 
 	ending bool
+	asked  bool // by a signal, for the end
 	endDue time.Time
 	code   int
 }
@@ -236,7 +237,7 @@ func (s *supervisor) signal(sig os.Signal) {
 	}
 	stops := n == unix.SIGTERM || n == unix.SIGINT || n == unix.SIGQUIT || n == unix.SIGABRT
 	switch {
-	case s.ending && stops:
+	case s.ending && s.asked && stops:
 		s.killAll()
 	case s.ending:
 	case n == unix.SIGHUP && (s.main == nil || !s.main.ready || s.main.dead()):
@@ -251,6 +252,7 @@ func (s *supervisor) signal(sig os.Signal) {
 			s.main.goneDue = time.Now().Add(abortLimit)
 		}
 	}
+	s.asked = s.asked || stops // a manager sends the same signal to the generations, which may have ended before this one
 }
 
 func (g *generation) send(sig syscall.Signal) { _ = g.proc.Signal(sig) } // fails if it has ended
