@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/midair-go/midair/internal/testutil"
 	"github.com/midair-go/midair/upgrade/internal/testclient"
@@ -260,4 +261,36 @@ func TestCrashLoopLeavesTheUnitUp(t *testing.T) {
 	u.Release("fixed")
 	mustReload(t, u, 6)
 	u.MustRun("fixed")
+}
+
+// The watchdog of a unit hears the main generation by the supervisor: nothing while the generation is stopped. When the
+// supervisor has noticed that, it answers while it replaces the generation, or systemd would end the whole unit; then the next
+// generation is heard.
+func TestWatchdogOutlivesAStoppedGeneration(t *testing.T) {
+	t.Parallel()
+	const watchdog = 1200 * time.Millisecond
+	file := supervisedUnit
+	file.Env = []string{fmt.Sprint("WATCHDOG_USEC=", watchdog.Microseconds())}
+	u := testclient.StartUnit(t, file, always)
+	heard := func(who string) {
+		t.Helper()
+		before := u.Manager.Pings(u.PID())
+		testutil.Until(t, patience, "pings of "+who, func() bool { return u.Manager.Pings(u.PID()) > before+1 })
+	}
+	heard("generation 1")
+	begun, dead := time.Now(), u.MainPID()
+	u.SignalMain(syscall.SIGSTOP)
+	testutil.Until(t, patience, "generation 1 is stopped", func() bool { return testclient.Stopped(dead) })
+	before := u.Manager.Pings(u.PID()) + 1 // one may be on the way
+	testutil.Until(t, patience, "the supervisor answers", func() bool {
+		return u.Manager.Pings(u.PID()) > before || testclient.Gone(dead)
+	})
+	if u.Manager.Pings(u.PID()) <= before {
+		t.Error("systemd has heard nothing until the stopped generation was killed")
+	}
+	if silence := u.Manager.Silence(begun); silence < watchdog/2 {
+		t.Errorf("systemd has heard something every %v, although generation 1 was stopped", silence)
+	}
+	testutil.Until(t, patience, "generation 2 serves", func() bool { return u.ServesWithout(dead) })
+	heard("generation 2")
 }

@@ -33,11 +33,12 @@ func (s *supervisor) relay(m *sdnotify.Message) {
 	}
 }
 
-// beat answers the manager's watchdog in place of the main generation while that is started again: the manager would end all
-// processes, and forget which build was committed. GiveUp and the time to serve limit that.
+// beat answers the manager's watchdog in place of the main generation while that is ended for its silence, and started again: the
+// manager would end all processes, and forget which build was committed. GiveUp and the time to serve limit that, and for a
+// generation that is silent, the second bark.
 func (s *supervisor) beat(now time.Time) {
 	every := s.up.WatchdogEvery() / 3
-	switch mending := s.everMain && !s.ending && (s.main == nil || !s.main.ready); {
+	switch mending := s.everMain && !s.ending && (s.main == nil || !s.main.ready || s.main.barks == 1); {
 	case every == 0 || !mending:
 		s.beatDue = time.Time{}
 	case !now.Before(s.beatDue):

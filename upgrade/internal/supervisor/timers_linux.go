@@ -49,7 +49,7 @@ func (s *supervisor) pause() time.Duration {
 // tick does what is due.
 func (s *supervisor) tick(now time.Time) {
 	past := func(t time.Time) bool { return !t.IsZero() && !now.Before(t) }
-	s.beat(now)
+	defer s.beat(now) // it may begin with what is done here
 	for _, g := range s.gens {
 		if past(g.goneDue) && g.orphan && !g.told { // the process that serves may not have reached it
 			s.log.Warn("upgrade: supervisor: a process that nobody has committed does not go, and is told to end", "pid", g.pid)
