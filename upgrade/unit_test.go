@@ -280,8 +280,8 @@ func TestWatchdogOutlivesAStoppedGeneration(t *testing.T) {
 	heard("generation 1")
 	begun, dead := time.Now(), u.MainPID()
 	u.SignalMain(syscall.SIGSTOP)
-	testutil.Until(t, patience, "generation 1 is stopped", func() bool { return testclient.Stopped(dead) })
-	before := u.Manager.Pings(u.PID()) + 1 // one may be on the way
+	u.WaitOutput(patience, "the main generation is silent") // nothing of it is on the way any more
+	before := u.Manager.Pings(u.PID()) + 1                  // one is said with the kill, which is too late
 	testutil.Until(t, patience, "the supervisor answers", func() bool {
 		return u.Manager.Pings(u.PID()) > before || testclient.Gone(dead)
 	})
