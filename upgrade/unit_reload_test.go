@@ -20,7 +20,7 @@ import (
 // Each reload is an upgrade under load that loses nothing, and leaves the unit running. With the supervisor the main process
 // stays the same, so that NotifyAccess=main is enough; and a unit without a store has all but that.
 func TestReloadUnderLoadLosesNothing(t *testing.T) {
-	inUnits(t, "", func(t *testing.T, file testclient.UnitFile, how func(*plan.Settings)) {
+	inUnits(t, func(t *testing.T, file testclient.UnitFile, how func(*plan.Settings)) {
 		file.Stores = 0
 		u := testclient.StartUnit(t, file, how)
 		l := u.Load(smallLoad)
@@ -44,7 +44,7 @@ func TestReloadUnderLoadLosesNothing(t *testing.T) {
 // A failed upgrade is a successful reload: the protocol of systemd 252 to 257 has no word for a reload that has failed, and only
 // the status line tells of it. Request tells whoever asks by the pid file, and the service is unharmed.
 func TestFailedReloadIsToldByRequest(t *testing.T) {
-	inUnits(t, "", func(t *testing.T, file testclient.UnitFile, how func(*plan.Settings)) {
+	inUnits(t, func(t *testing.T, file testclient.UnitFile, how func(*plan.Settings)) {
 		u := testclient.StartUnit(t, file, how)
 		u.Change(func(s *plan.Settings) { s.Bad = plan.CheckFails })
 		main := u.Main()

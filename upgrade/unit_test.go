@@ -23,19 +23,21 @@ var (
 	unsupervisedUnit = testclient.UnitFile{Access: "all", Stores: 16}
 )
 
-// inUnits runs a test with the supervisor and without. What fails without the supervisor is named by todo.
-func inUnits(t *testing.T, todo string, test func(t *testing.T, file testclient.UnitFile, how func(*plan.Settings))) {
+// inUnits runs a test with the supervisor and without, also where systemd hears the main process only.
+func inUnits(t *testing.T, test func(t *testing.T, file testclient.UnitFile, how func(*plan.Settings))) {
 	t.Parallel()
+	never := func(*plan.Settings) {}
 	t.Run("supervised", func(t *testing.T) {
 		t.Parallel()
 		test(t, supervisedUnit, always)
 	})
 	t.Run("unsupervised", func(t *testing.T) {
-		if todo != "" {
-			t.Skip("TODO without supervisor: " + todo)
-		}
 		t.Parallel()
-		test(t, unsupervisedUnit, func(*plan.Settings) {})
+		test(t, unsupervisedUnit, never)
+	})
+	t.Run("unsupervised, NotifyAccess=main", func(t *testing.T) {
+		t.Parallel()
+		test(t, supervisedUnit, never)
 	})
 }
 
@@ -87,7 +89,7 @@ func mustStopAnswering(t *testing.T, u *testclient.Unit, open ...*testclient.Pee
 // After upgrades, "systemctl stop" answers the request that is open, and kills nothing: the main process is a child of systemd,
 // which waits for its children only.
 func TestStopAfterUpgradesAnswersOpenRequests(t *testing.T) {
-	inUnits(t, "S1", func(t *testing.T, file testclient.UnitFile, how func(*plan.Settings)) {
+	inUnits(t, func(t *testing.T, file testclient.UnitFile, how func(*plan.Settings)) {
 		u := testclient.StartUnit(t, file, how)
 		for n := range 3 {
 			mustReload(t, u, n+2)
@@ -102,7 +104,7 @@ func TestStopAfterUpgradesAnswersOpenRequests(t *testing.T) {
 
 // A stop gets TERM to every process of the unit, so some hear it twice. Older generations that drain finish all the same.
 func TestStopAnswersRequestsOfOlderGenerations(t *testing.T) {
-	inUnits(t, "", func(t *testing.T, file testclient.UnitFile, how func(*plan.Settings)) {
+	inUnits(t, func(t *testing.T, file testclient.UnitFile, how func(*plan.Settings)) {
 		u := testclient.StartUnit(t, file, how)
 		var open []*testclient.Peer
 		for n := range 2 {
@@ -157,7 +159,7 @@ func mustRestart(t *testing.T, u *testclient.Unit) {
 
 // "systemctl restart" refuses nobody: systemd keeps what is in the store for the start that follows.
 func TestRestartRefusesNobody(t *testing.T) {
-	inUnits(t, "", func(t *testing.T, file testclient.UnitFile, how func(*plan.Settings)) {
+	inUnits(t, func(t *testing.T, file testclient.UnitFile, how func(*plan.Settings)) {
 		u := testclient.StartUnit(t, file, how)
 		mustRestart(t, u)
 		mustRestart(t, u)
@@ -167,7 +169,7 @@ func TestRestartRefusesNobody(t *testing.T) {
 
 // The same after an upgrade: the sockets in the store are those of the service by now, and the stop is an orderly one.
 func TestRestartAfterUpgradesRefusesNobody(t *testing.T) {
-	inUnits(t, "S1", func(t *testing.T, file testclient.UnitFile, how func(*plan.Settings)) {
+	inUnits(t, func(t *testing.T, file testclient.UnitFile, how func(*plan.Settings)) {
 		u := testclient.StartUnit(t, file, how)
 		for n := range 2 {
 			mustReload(t, u, n+2)
@@ -199,7 +201,6 @@ func TestDeathIsMendedWhileAnOlderGenerationDrains(t *testing.T) {
 // still drains, which answers what it has begun; then the service is started again on the sockets of the store.
 func TestManagerNoticesADeathWhileAnOlderGenerationDrains(t *testing.T) {
 	t.Parallel()
-	t.Skip("TODO without supervisor: S2")
 	u := testclient.StartUnit(t, unsupervisedUnit, nil)
 	open := u.Dial().Begin()
 	mustReload(t, u, 2)

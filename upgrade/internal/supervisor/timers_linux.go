@@ -90,7 +90,7 @@ func (s *supervisor) bark(g *generation, now time.Time) {
 	} else {
 		g.kill()
 	}
-	g.silent = now.Add(max(s.opts.Watchdog, time.Second))
+	g.silent = now.Add(abortLimit)
 }
 
 // When and what the supervisor starts again, and when it gives up. The end of a generation that has served, and the end of a

@@ -10,8 +10,10 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -36,6 +38,8 @@ type Manager struct {
 	store    map[string]*os.File
 	unit     *Unit          // nil: whoever sends is heard, and the store has no limit
 	watching sync.WaitGroup // of the unit
+	marks    atomic.Int64
+	mark     int64 // the last one that was received
 }
 
 // Datagram is a message to the service manager.
@@ -87,6 +91,27 @@ func NewManager(t *testing.T) *Manager {
 	return m
 }
 
+// catchUp returns when all that was sent before was received, or at the end of the test.
+func (m *Manager) catchUp() {
+	c, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: m.Dir + "/notify", Net: "unixgram"})
+	if err != nil {
+		return
+	}
+	defer c.Close()
+	mark := m.marks.Add(1)
+	if _, err := c.Write([]byte(markWord + strconv.FormatInt(mark, 10))); err != nil {
+		return
+	}
+	testutil.Within(Patience, func() bool {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		return m.mark >= mark
+	})
+}
+
+// markWord is how the manager begins a message to itself.
+const markWord = "X_MARK="
+
 func (m *Manager) listen(done chan struct{}) {
 	defer close(done)
 	buf, oob := make([]byte, 4096), make([]byte, 4096)
@@ -115,6 +140,10 @@ func (m *Manager) receive(text string, oob []byte) {
 		for _, fd := range fds {
 			files = append(files, os.NewFile(uintptr(fd), "stored"))
 		}
+	}
+	if mark, ok := strings.CutPrefix(text, markWord); ok && d.PID == os.Getpid() {
+		m.mark, _ = strconv.ParseInt(mark, 10, 64)
+		return
 	}
 	if m.unit == nil || m.unit.heard(d) {
 		files = m.note(d, files)

@@ -87,6 +87,7 @@ func (u *Unit) follow(pid int) {
 	u.Manager.watching.Go(func() { // ends with the process, which the end of the test kills
 		_ = h.Wait()
 		h.Close()
+		u.Manager.catchUp() // what was said before is heard before, as systemd does
 		u.ended(pid)
 	})
 }
