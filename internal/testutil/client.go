@@ -171,8 +171,9 @@ func (c *client) connect(deadline time.Time) error {
 	if c.conn != nil {
 		return nil
 	}
-	d := net.Dialer{Deadline: deadline, KeepAlive: -1}
-	conn, err := d.DialContext(context.Background(), c.load.opts.Network, c.load.opts.Addr)
+	ctx, cancel := context.WithDeadline(context.Background(), deadline)
+	defer cancel()
+	conn, err := c.load.opts.Dial(ctx, c.load.opts.Network, c.load.opts.Addr)
 	if err != nil {
 		return err
 	}

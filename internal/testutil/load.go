@@ -1,7 +1,9 @@
 package testutil
 
 import (
+	"context"
 	"fmt"
+	"net"
 	"os"
 	"slices"
 	"sync"
@@ -24,6 +26,9 @@ type LoadOptions struct {
 	Timeout   time.Duration // of one request, from its connection to the end of its answer; default 10s
 	Body      int           // bytes of the request's body
 	Header    string        // further header lines, each ended by "\r\n"
+
+	// Dial opens a connection; default: net.Dialer's. It is called by many goroutines.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
 // Load is a running load. Its methods may be called from any goroutine.
@@ -90,6 +95,9 @@ func (o LoadOptions) withDefaults() LoadOptions {
 	}
 	if o.Timeout <= 0 {
 		o.Timeout = 10 * time.Second
+	}
+	if o.Dial == nil {
+		o.Dial = (&net.Dialer{KeepAlive: -1}).DialContext
 	}
 	return o
 }
