@@ -53,7 +53,7 @@ type serverStatus struct {
 
 func main() {
 	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, nil)))
-	if code, ok := upgrade.Supervise(upgrade.Options{Supervisor: "always", Version: version}); ok {
+	if code, ok := upgrade.Supervise(upgrade.Options{Version: version}); ok {
 		os.Exit(code)
 	}
 	var c config

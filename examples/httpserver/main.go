@@ -36,7 +36,7 @@ var version = "dev"
 func main() {
 	if serves(os.Args[1:]) {
 		slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, nil)))
-		if code, ok := upgrade.Supervise(upgrade.Options{Supervisor: "always", Version: version}); ok {
+		if code, ok := upgrade.Supervise(upgrade.Options{Version: version}); ok {
 			os.Exit(code)
 		}
 	}
