@@ -1,0 +1,49 @@
+package supervisor
+
+import (
+	"net"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/midair-go/midair/upgrade/internal/sdnotify"
+)
+
+// A generation that the supervisor ends for its silence, and the start after it, may take longer than the manager's watchdog
+// has left: the supervisor answers meanwhile, from the first moment on. A generation that serves answers for itself.
+func TestManagerIsAnsweredWhileASilentGenerationEnds(t *testing.T) {
+	addr := &net.UnixAddr{Name: filepath.Join(t.TempDir(), "notify"), Net: "unixgram"}
+	manager, err := net.ListenUnixgram("unixgram", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer manager.Close()
+	t.Setenv(sdnotify.NotifyEnv, addr.Name)
+	t.Setenv(sdnotify.WatchdogEnv, "3000000")
+	s := idle(t)
+	s.up = sdnotify.New(s.log)
+	defer s.up.Close()
+	s.watch()
+	now := time.Now()
+	s.main, s.everMain = s.heir(t), true
+	s.main.ready, s.main.silent = true, now.Add(time.Second)
+	if s.tick(now); !s.beatDue.IsZero() {
+		t.Error("it answers for a generation that serves")
+	}
+	s.tick(now.Add(time.Second))
+	if s.main.barks != 1 || s.beatDue.IsZero() {
+		t.Errorf("%d signals to the silent generation, the next answer is due at %v", s.main.barks, s.beatDue)
+	}
+	buf := make([]byte, 64)
+	if err := manager.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := manager.Read(buf); err != nil || string(buf[:n]) != sdnotify.WordAlive {
+		t.Errorf("the manager was told %q, %v", buf[:n], err)
+	}
+	later := now.Add(time.Minute)
+	s.main.ready, s.main.barks = false, 0
+	if s.beat(later); !s.beatDue.After(later) {
+		t.Error("it does not answer while the next generation starts")
+	}
+}
