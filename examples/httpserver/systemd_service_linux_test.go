@@ -151,6 +151,14 @@ func (d *deployed) upgrade(version string) time.Duration {
 	return took
 }
 
+// beginUpgrade reloads without waiting, and returns in the middle of the upgrade.
+func (d *deployed) beginUpgrade(version string) {
+	d.t.Helper()
+	d.release(version, "")
+	d.must(d.t, "systemctl", "reload", "--no-block", "httpserver.service")
+	testutil.Until(d.t, patience, "an upgrade is under way", func() bool { s, err := d.status(); return err == nil && s.Candidate != nil && s.Candidate.PID != 0 })
+}
+
 // load keeps clients asking.
 func (d *deployed) load() *testutil.Load {
 	d.t.Helper()
