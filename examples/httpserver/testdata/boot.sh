@@ -25,7 +25,7 @@ mount -t devpts -o newinstance,ptmxmode=0666,mode=620 devpts dev/pts
 mount -t tmpfs tmpfs dev/shm
 ln -s pts/ptmx dev/ptmx
 ln -s /proc/self/fd dev/fd
-for unit in getty.target console-getty.service timers.target systemd-modules-load.service; do ln -sf /dev/null etc/systemd/system/$unit; done
+for unit in getty.target console-getty.service timers.target systemd-modules-load.service systemd-sysctl.service; do ln -sf /dev/null etc/systemd/system/$unit; done
 hostname midair-test
 ip link set lo up
 mkdir old
