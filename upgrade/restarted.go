@@ -89,3 +89,20 @@ func (u *Upgrader) takeChannel(announced bool, files []*os.File) error {
 	}
 	return nil
 }
+
+// testify records the upgrade, or the restart, that made this process the service. The old one would do it too, but may be killed before;
+// and what becomes of the next upgrade is recorded here, so it must not come before.
+func (u *Upgrader) testify() {
+	if u.born.Started.IsZero() {
+		if last := u.Status().Last; last != nil { // the supervisor has started this process after a crash
+			u.recordOutcome(*last)
+		}
+		return
+	}
+	out := u.born
+	out.At, out.Committed, out.Version, out.Generation, out.PID = wallClock(), true, u.opts.Version, u.generation, os.Getpid()
+	if u.Status().Uncommitted {
+		out.Reason = "the old process died before the commit"
+	}
+	u.recordOutcome(out)
+}

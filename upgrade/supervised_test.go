@@ -23,17 +23,48 @@ func TestSupervisorForwardsSignals(t *testing.T) {
 	}
 	l := r.Load(smallLoad)
 	for n := range 3 {
+		open, before := r.Dial().Begin(), r.MainPID() // the generation before has something to drain
 		r.Signal(syscall.SIGHUP)
 		want := "g" + strconv.Itoa(n+2)
 		testutil.Until(t, patience, want+" answers", func() bool { return l.Seen(want) })
-		if b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", r.MainPID())); err != nil || strings.Fields(string(b))[3] != strconv.Itoa(r.PID()) {
-			t.Errorf("%s is no child of %d: %s, %v", want, r.PID(), b, err) // from its birth: the one before may drain
+		r.WaitServing(n+2, before)
+		if st := r.Status(); len(st.Draining) != 1 || st.Draining[0].PID != before {
+			t.Errorf("%s knows %+v of the generation before, %d", want, st.Draining, before)
 		}
+		if b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", r.MainPID())); err != nil || strings.Fields(string(b))[3] != strconv.Itoa(r.PID()) {
+			t.Errorf("%s is no child of %d: %s, %v", want, r.PID(), b, err)
+		}
+		open.Finish()
 		r.WaitFamily(t, 2, patience)
 	}
 	r.Account(l).MustBeClean(t)
 	testutil.Until(t, patience, "nobody is left to be reaped", func() bool { return testclient.Zombies(t, r.PID()) == 0 })
 	r.MustStop(syscall.SIGTERM)
+}
+
+// SIGABRT, by systemd's watchdog for instance, is passed on for the stacks, and ends the service: nothing is started again, also if
+// the main generation cannot take the signal.
+func TestAbortEndsTheService(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		stopped bool
+		code    int
+	}{"running": {false, 2}, "stopped": {true, 128 + int(syscall.SIGKILL)}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := testclient.Start(t, always)
+			r.WaitKnown()
+			if c.stopped {
+				r.SignalMain(syscall.SIGSTOP)
+				testutil.Until(t, patience, "the main generation is stopped", func() bool { return testclient.Stopped(r.MainPID()) })
+			}
+			r.Signal(syscall.SIGABRT)
+			if code, err := r.Wait(patience); err != nil || code != c.code {
+				t.Errorf("exit status %d, %v: want %d", code, err, c.code)
+			}
+			r.WaitFamily(t, 0, patience)
+		})
+	}
 }
 
 // The supervisor ends with the status of the main generation, and does not start again what never served.
