@@ -23,7 +23,9 @@ type signals struct {
 func (u *Upgrader) notify() signals {
 	s := signals{make(chan os.Signal, 1), make(chan os.Signal, 1), make(chan os.Signal, 1), new(sys.Terminal)}
 	if !u.opts.NoSignals {
-		s.terminal = sys.WatchTerminal()
+		if u.manager.SupervisorState() == "" { // else the supervisor tells a request from the end of its terminal
+			s.terminal = sys.WatchTerminal()
+		}
 		signal.Notify(s.hangup, syscall.SIGHUP)
 		signal.Notify(s.terminate, syscall.SIGTERM)
 		signal.Notify(s.interrupt, os.Interrupt)
@@ -46,9 +48,13 @@ func (s signals) stop() {
 	s.terminal.Close()
 }
 
-// hangup handles a SIGHUP: it asks for an upgrade, unless the terminal ends at this moment and nobody asks by the pid file.
+// hangup handles a SIGHUP: it asks for an upgrade, unless the terminal ends at this moment and nobody asks by the pid file. Under nohup
+// that end is nothing.
 func (r *runner) hangup(t *sys.Terminal) {
 	if t.Ends() && !r.u.pid.Asked() {
+		if r.u.detached {
+			return
+		}
 		r.stop(errors.New("the terminal was closed"))
 		return
 	}

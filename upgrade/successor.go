@@ -32,6 +32,7 @@ func (u *Upgrader) take(f wire.Frame) error {
 		u.born.Kind, u.born.Started, u.born.Begun = w.Kind, w.Started, w.Begun
 	}
 	u.inherited = append(u.inherited, w.Stored...)
+	u.detached = w.Detached
 	u.named = w.Names && u.manager.WaitsForChildren()
 	u.elder = &elder{ElderBody: wire.ElderBody{Generation: w.Generation - 1, PID: cmp.Or(w.PID, os.Getppid()), Version: w.From}, link: u.parent}
 	if w.Millis > 0 {

@@ -63,6 +63,7 @@ type Upgrader struct {
 	only        bool              // nobody serves: this process has to, whatever its checks say
 	inherited   []string          // names of the sockets that a service manager keeps for the old process
 	said        bool              // the manager knows that the service ends
+	detached    bool              // the end of the terminal is nothing to the service
 	named       bool              // the old process names this one to the manager
 
 	requests chan request
@@ -129,7 +130,7 @@ func begin(o Options) (*Upgrader, error) {
 		}
 		u.state.Generation = u.generation
 	} else {
-		u.starter = process.ParentName()
+		u.starter, u.detached = process.ParentName(), sys.Nohup()
 	}
 	return u, nil
 }

@@ -201,6 +201,55 @@ func TestTerminalClosed(t *testing.T) {
 	left(t, dir)
 }
 
+// A service that was started by nohup outlives the terminal's window, in each generation, and is upgraded by a SIGHUP afterwards.
+func TestNohupOutlivesTheTerminal(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	pidFile := filepath.Join(dir, "pid")
+	pid := func() int {
+		b, _ := os.ReadFile(pidFile)
+		n, _ := strconv.Atoi(strings.TrimSpace(string(b)))
+		return n
+	}
+	term := startOnTerminal(t, "bash", "--norc", "-i")
+	command := strings.Join(withFiles(dir, build(t, "v1")), " ")
+	if _, err := fmt.Fprintf(term.master, "nohup %s >%s/log 2>&1 </dev/null &\n", command, dir); err != nil {
+		t.Fatal(err)
+	}
+	testutil.Until(t, 2*patience, "the service serves", func() bool { return pid() != 0 })
+	upgraded := func() {
+		t.Helper()
+		before := pid()
+		if err := syscall.Kill(before, syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+		testutil.Until(t, patience, "another process serves", func() bool { return pid() != before && pid() != 0 })
+	}
+	upgraded()
+	before := pid()
+	term.close() // the shell passes the end on to its jobs, and ends
+	if _, err := term.Wait(patience); err != nil {
+		t.Fatal(err)
+	}
+	if now := pid(); now != before {
+		t.Errorf("the end of the terminal has made pid %d of %d", now, before)
+	}
+	waitOver(t) // a signal of the next second could come from the terminal
+	upgraded()
+	if err := syscall.Kill(pid(), syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	term.WaitFamily(t, 0, patience)
+	left(t, dir)
+}
+
+// waitOver waits until a SIGHUP is no more taken for the end of a terminal.
+func waitOver(t *testing.T) {
+	t.Helper()
+	begun := time.Now()
+	testutil.Until(t, patience, "a second is over", func() bool { return time.Since(begun) > 1100*time.Millisecond })
+}
+
 // A service in the background goes on after the logout. A SIGHUP that comes later is a request to upgrade, in each generation.
 func TestHangupAfterLogoutUpgrades(t *testing.T) {
 	dir := t.TempDir()

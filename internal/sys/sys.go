@@ -115,6 +115,10 @@ func Readable(fd uintptr) bool { return readable(fd) }
 // on Linux it is false.
 func MayWrite(dir string) bool { return mayWrite(dir) }
 
+// Nohup reports whether this process was started by nohup, which ignores SIGHUP: the end of the terminal is nothing to the program. A
+// process that this one starts does not know of that.
+func Nohup() bool { return nohup }
+
 // Terminal is the terminal that the process was started in, if there is one.
 type Terminal struct{ *watcher }
 
@@ -122,7 +126,7 @@ type Terminal struct{ *watcher }
 func WatchTerminal() *Terminal { return watchTerminal() }
 
 // Ends reports whether a SIGHUP of this moment comes from the end of the terminal, and so asks for nothing. One that comes a second
-// later does not. It is false for a process that was started by nohup or without a terminal.
+// later does not. It is false for a process that was started without a terminal.
 func (t *Terminal) Ends() bool { return t.watcher != nil && t.ends() }
 
 // Close ends the watching.

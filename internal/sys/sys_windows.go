@@ -38,6 +38,8 @@ func mayWrite(string) bool { return false }
 // watcher watches nothing.
 type watcher struct{}
 
+const nohup = false
+
 func watchTerminal() *Terminal { return &Terminal{} }
 
 func (*watcher) ends() bool { return false }

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -31,7 +32,7 @@ func playTerminal() {
 	watched := sys.WatchTerminal()
 	answer, ask := os.NewFile(3, "answer"), os.NewFile(4, "ask")
 	for {
-		fmt.Fprintln(answer, watched.Ends())
+		fmt.Fprintln(answer, watched.Ends(), sys.Nohup())
 		if _, err := ask.Read(make([]byte, 1)); err != nil {
 			watched.Close()
 			os.Exit(0)
@@ -59,8 +60,8 @@ func terminal(t testing.TB) (master, slave *os.File) {
 	return master, slave
 }
 
-// Ends is true only in the moment in which the terminal of a process ends, and never for a process that ignores SIGHUP, as nohup
-// makes it, or that has no terminal. A SIGHUP that comes later is somebody's request.
+// Ends is true only in the moment in which the terminal of a process ends, and never for a process that has no terminal. A SIGHUP that
+// comes later is somebody's request. A process knows that it was started by nohup, to which that end is nothing.
 func TestEndOfTheTerminalIsAMoment(t *testing.T) {
 	caught := make(chan os.Signal, 1)
 	signal.Notify(caught, syscall.SIGHUP) // a process does not ignore it, although this one was started by nohup
@@ -71,7 +72,7 @@ func TestEndOfTheTerminalIsAMoment(t *testing.T) {
 		ends   bool
 	}{
 		"terminal":    {syscall.SysProcAttr{Setsid: true, Setctty: true}, "", true},
-		"nohup":       {syscall.SysProcAttr{Setsid: true, Setctty: true}, "trap '' HUP; ", false},
+		"nohup":       {syscall.SysProcAttr{Setsid: true, Setctty: true}, "trap '' HUP; ", true},
 		"no terminal": {syscall.SysProcAttr{Setsid: true}, "", false},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -92,7 +93,11 @@ func TestEndOfTheTerminalIsAMoment(t *testing.T) {
 				if !answers.Scan() {
 					t.Fatal("no answer: ", answers.Err())
 				}
-				return answers.Text() == "true"
+				ends, nohup, _ := strings.Cut(answers.Text(), " ")
+				if want := strconv.FormatBool(name == "nohup"); nohup != want {
+					t.Errorf("nohup: %s, want %s", nohup, want)
+				}
+				return ends == "true"
 			}
 			if said() {
 				t.Error("true before the end")

@@ -13,13 +13,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// terminal says that this process was started in a terminal whose end matters: not by nohup, which ignores SIGHUP.
-var terminal = startedInTerminal()
+// terminal says that this process was started in a terminal, nohup that it was started to outlive that.
+var (
+	terminal = startedInTerminal()
+	nohup    = signal.Ignored(syscall.SIGHUP)
+)
 
 func startedInTerminal() bool {
-	if signal.Ignored(syscall.SIGHUP) {
-		return false
-	}
 	fd, err := openTerminal()
 	if err == nil {
 		unix.Close(fd)

@@ -230,6 +230,9 @@ func (s *supervisor) signal(sig os.Signal) {
 		s.continued()
 		return
 	case unix.SIGHUP:
+		if s.terminal.Ends() && sys.Nohup() {
+			return
+		}
 		if s.terminal.Ends() {
 			s.log.Info("upgrade: supervisor: the terminal was closed")
 			n = unix.SIGTERM
