@@ -53,6 +53,11 @@ func unitVariants(t *testing.T, m *machine) {
 		{"WithoutNotifyAccess", edit(func(u *unit) { u.set("NotifyAccess", "") }), true, true, false, 0},
 		{"NotifyAndKill", edit(func(u *unit) { u.set("ExecReload", kill) }), false, false, false, 0},
 		{"NotifyReload", edit(func(u *unit) { u.set("Type", "notify-reload"); u.set("ExecReload", "") }), true, false, false, 253},
+		{"PrivatePIDs", edit(func(u *unit) {
+			u.set("Type", "notify-reload")
+			u.set("ExecReload", "")
+			u.set("Restart", "always\nPrivatePIDs=yes")
+		}), true, false, false, 257},
 		{"Simple", untold("simple"), false, false, true, 0},
 		{"Exec", untold("exec"), false, false, true, 0},
 	} {

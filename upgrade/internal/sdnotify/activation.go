@@ -309,9 +309,23 @@ func (p *Activation) TakeFile(name string) *os.File {
 }
 
 // OwnListenPID says that the passed descriptors are for this process: our supervisor cannot know its pid before it
-// starts it.
+// starts it. systemd names the pid that process 1 of a unit with PrivatePIDs= has outside.
 func OwnListenPID() {
+	ownOutside(os.Getpid())
 	if IsSupervised() && os.Getenv("LISTEN_FDS") != "" && os.Getenv("LISTEN_PID") == "" {
 		os.Setenv("LISTEN_PID", strconv.Itoa(os.Getpid()))
+	}
+}
+
+// ownOutside makes what systemd says to a process by its pid outside of its PID namespace say it by the pid inside.
+func ownOutside(pid int) {
+	outside := os.Getenv("SYSTEMD_EXEC_PID")
+	if pid != 1 || outside == "" {
+		return
+	}
+	for _, name := range []string{"LISTEN_PID", watchdogPID} {
+		if os.Getenv(name) == outside {
+			os.Setenv(name, "1")
+		}
 	}
 }

@@ -234,3 +234,19 @@ func unclaimed(p *Activation) []string {
 	}
 	return names
 }
+
+// Process 1 of a unit with PrivatePIDs= is named by its pid outside, and nobody else is.
+func TestProcessOneIsNamedFromOutside(t *testing.T) {
+	for _, c := range []struct {
+		pid          int
+		exec, listen string
+		want         string
+	}{{1, "77", "77", "1"}, {1, "77", "78", "78"}, {1, "", "77", "77"}, {2, "77", "77", "77"}} {
+		t.Setenv("SYSTEMD_EXEC_PID", c.exec)
+		t.Setenv("LISTEN_PID", c.listen)
+		t.Setenv(watchdogPID, c.listen)
+		if ownOutside(c.pid); os.Getenv("LISTEN_PID") != c.want || os.Getenv(watchdogPID) != c.want {
+			t.Errorf("%+v: LISTEN_PID=%s WATCHDOG_PID=%s", c, os.Getenv("LISTEN_PID"), os.Getenv(watchdogPID))
+		}
+	}
+}

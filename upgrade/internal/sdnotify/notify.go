@@ -85,8 +85,9 @@ func New(log *slog.Logger) *Notifier {
 		hide(nil)
 		return nil
 	}
+	ownOutside(os.Getpid())
 	if process.HasParent() { // the pid that it names is an older generation's
-		os.Unsetenv("WATCHDOG_PID")
+		os.Unsetenv(watchdogPID)
 	}
 	watchdog, err := daemon.SdWatchdogEnabled(false)
 	if err != nil {
@@ -116,7 +117,7 @@ func hide(n *Notifier) {
 	if n != nil && n.supervised {
 		n.env = append(n.env, SupervisedEnv+"=1")
 	}
-	for _, name := range []string{SupervisedEnv, ChannelEnv, SocketsEnv, "WATCHDOG_PID"} {
+	for _, name := range []string{SupervisedEnv, ChannelEnv, SocketsEnv, watchdogPID} {
 		os.Unsetenv(name)
 	}
 }

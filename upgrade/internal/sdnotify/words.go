@@ -25,6 +25,7 @@ import "github.com/coreos/go-systemd/v22/daemon"
 const (
 	NotifyEnv   = "NOTIFY_SOCKET"
 	WatchdogEnv = "WATCHDOG_USEC"
+	watchdogPID = "WATCHDOG_PID"
 
 	WordReady, WordStopping  = daemon.SdNotifyReady, daemon.SdNotifyStopping
 	WordReloading, WordAlive = daemon.SdNotifyReloading, daemon.SdNotifyWatchdog
