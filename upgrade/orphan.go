@@ -59,7 +59,9 @@ func (r *runner) succeed() {
 	case r.proven:
 		r.u.log.Warn("upgrade: the old process has died: taking over")
 		r.accept()
-		r.serveAlone()
+		if r.taking == nil { // else hasTaken comes
+			r.serveAlone()
+		}
 	case r.supervised && r.u.born.Kind == modeRehearsal.String():
 		r.giveUpOrphan(PhaseCheck, errors.New("the old process has died in a rehearsal"))
 	case r.supervised:

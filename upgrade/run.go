@@ -72,6 +72,7 @@ type runner struct {
 	sharing  *handoff.Sharing // with the old process, while this one is tried with a weight
 	pulse    *time.Ticker     // when to say that this process lives
 
+	taking   *taking    // the commit message that is being followed; nil: none
 	acquired chan error // what becomes of the resources of a process that is alone; nil when that has been seen
 	giveUp   func()     // stops acquiring
 
@@ -192,7 +193,7 @@ func (r *runner) loop(ctx context.Context, sig signals) {
 	heard := r.u.manager.Heard()
 	r.supervised = r.u.manager.HasChannel()
 	defer stopPulse()
-	for r.served != nil || r.attempt != nil || r.waits || r.acquired != nil {
+	for r.served != nil || r.attempt != nil || r.waits || r.acquired != nil || r.taking != nil {
 		var attempted <-chan error
 		if r.attempt != nil {
 			attempted = r.attempt.done
@@ -222,6 +223,8 @@ func (r *runner) loop(ctx context.Context, sig signals) {
 			r.heard(f, ok)
 		case err := <-attempted:
 			r.attempted(err)
+		case err := <-r.taking.result():
+			r.hasTaken(err)
 		case err := <-r.acquired:
 			r.hasAcquired(err)
 		case f, ok := <-r.heir:
@@ -305,6 +308,9 @@ func (r *runner) leave(state string, why *ending) {
 	r.role = roleLeaving
 	if r.acquired != nil {
 		r.giveUp()
+	}
+	if r.taking != nil {
+		r.taking.cancel()
 	}
 	r.u.setState(state)
 	r.u.room.drop()

@@ -2,7 +2,6 @@ package upgrade
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -283,6 +282,9 @@ func (r *runner) unheard() {
 		return
 	}
 	r.u.log.Error("upgrade: lost the control socket", "err", broken)
+	if r.taking != nil { // the commit message has come before
+		return
+	}
 	if r.role == roleMain {
 		r.u.parent.Close() // so that nothing more is sent to nobody
 	}
@@ -290,41 +292,6 @@ func (r *runner) unheard() {
 	if r.role == roleCandidate {
 		r.fail(r.phase(), broken)
 	}
-}
-
-func (r *runner) commit(f wire.Frame) {
-	r.proven = true
-	var body wire.CommitBody
-	err := f.Decode(&body)
-	if err == nil && body.State && len(f.Files) > 0 {
-		err = r.u.keeper.Receive(f.Files[0])
-	}
-	if err == nil {
-		ctx, cancel := context.WithTimeout(context.Background(), r.u.limit-r.u.limit/10) // the reason is to arrive in time
-		err = r.u.resources.acquire(ctx)
-		cancel()
-	}
-	if err == nil {
-		err = r.u.listeners.BeginListening()
-	}
-	if err != nil {
-		r.fail(PhaseCommit, err)
-		return
-	}
-	drop := r.u.listeners.ClaimRest(r.u.paths)
-	r.becomeMain()
-	// Until it is told that this one serves, the old process serves what comes back.
-	r.u.awaitMoves()
-	_ = handoff.SendTakes(r.u.parent, r.u.listeners) // a dead old process needs no answer
-	_ = r.u.parent.Send(wire.KindServing, nil)
-	if r.unnamed == nil {
-		r.u.keepRest()
-	}
-	r.hurryElders()
-	drop()
-	atStep("new.serving")
-	r.again = r.again || body.Again
-	r.upgradeAgain()
 }
 
 // abort ends a candidate that the old process does not want, or an orphan, in whose place another process serves.

@@ -73,6 +73,7 @@ var misbehaviours = map[plan.Misbehaviour]misbehaviour{
 
 	plan.RefuseValue:         {restore: refuseFrom(1)},
 	plan.RefuseValueAtCommit: {restore: refuseFrom(2)},
+	plan.ValueHangsAtCommit:  {restore: hangFrom(2)},
 	plan.AcquireFails:        {acquire: refuse("lock", "the volume is not there")},
 	plan.AcquireSecondFails:  {acquire: refuse("second", "the second one is not to be had")},
 
@@ -164,6 +165,17 @@ func refuseFrom(n int) func(times int) error {
 	return func(times int) error {
 		if times >= n {
 			return errors.New("not in this shape")
+		}
+		return nil
+	}
+}
+
+// hangFrom is a value that is not restored the n-th time, and never says so.
+func hangFrom(n int) func(times int) error {
+	return func(times int) error {
+		if times >= n {
+			fmt.Fprintln(os.Stderr, plan.SaysUnmarshalHangs)
+			select {}
 		}
 		return nil
 	}

@@ -40,13 +40,16 @@ func (v *value) MarshalBinary() ([]byte, error) {
 // UnmarshalBinary implements encoding.BinaryUnmarshaler.
 func (v *value) UnmarshalBinary(b []byte) error {
 	v.mu.Lock()
-	defer v.mu.Unlock()
 	v.times++
+	times := v.times
+	v.mu.Unlock()
 	if v.refuse != nil {
-		if err := v.refuse(v.times); err != nil {
+		if err := v.refuse(times); err != nil {
 			return err
 		}
 	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
 	n, err := strconv.Atoi(string(b))
 	v.n = max(v.n, n)
 	return err

@@ -59,6 +59,7 @@ const (
 const (
 	RefuseValue         Misbehaviour = "refuse-always"
 	RefuseValueAtCommit Misbehaviour = "refuse-commit" // the value that comes with the start is read
+	ValueHangsAtCommit  Misbehaviour = "hang-commit"   // the same, and the value that comes with the commit is never read
 	AcquireFails        Misbehaviour = "acquire"
 	AcquireSecondFails  Misbehaviour = "second" // of two exclusive resources
 )
@@ -188,7 +189,8 @@ func (m Meddling) String() string {
 
 // Lines in the output of a service.
 const (
-	SaysServeReturned = "serve has returned"
-	SaysMarshalHangs  = "MarshalBinary hangs"
-	SaysCheckWaits    = "the check waits"
+	SaysServeReturned  = "serve has returned"
+	SaysMarshalHangs   = "MarshalBinary hangs"
+	SaysUnmarshalHangs = "UnmarshalBinary hangs"
+	SaysCheckWaits     = "the check waits"
 )
