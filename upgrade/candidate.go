@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/midair-go/midair/internal/guard"
 	"github.com/midair-go/midair/internal/sys"
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
@@ -166,4 +167,58 @@ func acceptFrom(ctx context.Context, ln net.Listener, from net.Addr) (*os.File, 
 		}
 		c.Close()
 	}
+}
+
+// Messages of the application from the candidate to the old process: what a judge there wants to know.
+
+// publishWait is how long Publish waits while others send.
+const publishWait = time.Millisecond
+
+// messageLimit is the most that a message may have, in bytes; in a frame it becomes a third longer.
+const messageLimit = 16 << 10
+
+// Publish sends a message from a candidate to the old process, which hears it if it has subscribed to the name. It waits
+// for a millisecond at most. ErrNotReady: this process is no candidate; another error: the message has more than 16 KiB, or
+// the old process does not keep up, and it was dropped.
+func (u *Upgrader) Publish(name string, data []byte) error {
+	if len(data) > messageLimit {
+		return fmt.Errorf("upgrade: publish %q: %d bytes are more than %d", name, len(data), messageLimit)
+	}
+	l := u.publisher.Load()
+	if l == nil {
+		return fmt.Errorf("%w: this process is no candidate", ErrNotReady)
+	}
+	if err := l.TrySend(wire.KindMessage, wire.MessageBody{Name: name, Data: data}, nil, publishWait); err != nil {
+		return fmt.Errorf("upgrade: publish %q: %w", name, unsupported(err))
+	}
+	return nil
+}
+
+// Subscribe makes fn hear what the candidate publishes under a name, while Bake runs. fn must not block. An error of it
+// takes the upgrade back.
+func (c *Candidate) Subscribe(name string, fn func([]byte) error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.hears == nil {
+		c.hears = map[string]func([]byte) error{}
+	}
+	c.hears[name] = fn
+}
+
+// heardMessage hands a message to whoever has subscribed.
+func (c *Candidate) heardMessage(f wire.Frame) error {
+	var m wire.MessageBody
+	if err := f.Decode(&m); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	fn := c.hears[m.Name]
+	c.mu.Unlock()
+	if fn == nil {
+		return nil
+	}
+	if err := guard.Call(func() error { return fn(m.Data) }); err != nil {
+		return fmt.Errorf("subscriber of %q: %w", m.Name, err)
+	}
+	return nil
 }
