@@ -81,7 +81,7 @@ func newAttempt(ctx context.Context, u *Upgrader, m mode) *attempt {
 func (a *attempt) run() {
 	ctx, end := a.u.tel.begin(a.ctx, a.mode.String(), a.mode.done(), a.u.generation)
 	if a.unnamed != nil {
-		<-a.unnamed // soon
+		<-a.unnamed // at most nameWait
 	}
 	err := a.awaitWrites()
 	if err == nil {
@@ -220,7 +220,7 @@ func (a *attempt) welcome(state *os.File, send func(wire.Kind, any, ...*os.File)
 	body := wire.WelcomeBody{
 		Protocol: wire.ProtocolMin, Generation: a.cand.generation, Millis: time.Until(a.due).Milliseconds(),
 		Kind: a.mode.String(), Started: a.started, Begun: a.begun,
-		Detached: a.u.detached, Names: a.u.manager.WaitsForChildren(), Only: a.mode == modeRevive, From: wire.Clip(a.u.opts.Version), PID: os.Getpid(),
+		Detached: a.u.detached, Names: a.u.systemd, Only: a.mode == modeRevive, From: wire.Clip(a.u.opts.Version), PID: os.Getpid(),
 	}
 	if !a.child.passing.waits {
 		a.u.nameFiles(&body)

@@ -88,7 +88,8 @@ func (u *Upgrader) startChild(p process.Program) (_ *child, err error) {
 		defer build.Close()
 	}
 	switch { // the new process is a child of who waits for this one
-	case u.manager.WaitsForChildren():
+	case u.elder != nil && u.elder.PID == os.Getppid(): // of an older build, which waits for its own children only
+	case u.systemd:
 		p = p.AsSibling(nil)
 	case u.manager.Supervised():
 		p = p.AsSibling(u.manager.EndOf)

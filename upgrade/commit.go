@@ -1,12 +1,14 @@
 package upgrade
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"time"
 
+	"github.com/midair-go/midair/internal/sys"
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
@@ -34,13 +36,13 @@ func (a *attempt) handOver() error {
 	if a.plain {
 		return nil
 	}
-	due := time.Now().Add(nameLimit)
 	if err := a.send(wire.KindCommit, body, files...); err != nil {
 		return err
 	}
 	atStep("old.committed")
-	if err = a.confirmed(); err == nil {
-		a.name(due)
+	since, err := a.confirmed()
+	if err == nil {
+		a.name(since)
 		if d := a.dispatcher.Load(); d != nil {
 			a.settle(d, false)
 		}
@@ -49,12 +51,13 @@ func (a *attempt) handOver() error {
 	return err
 }
 
-// name tells the service manager that the candidate is the main process: the candidate may not be heard before. It must not be late: the
-// candidate may have been replaced by then.
-func (a *attempt) name(due time.Time) {
-	if !a.u.manager.WaitsForChildren() {
+// name tells systemd that the candidate, which has served since that time, is the main process: systemd may drop what the candidate says
+// before. The message must not be late: the candidate may have been replaced by then.
+func (a *attempt) name(since time.Duration) {
+	if !a.u.systemd {
 		return
 	}
+	due := time.Now().Add(since + nameLimit - sys.Uptime())
 	atStep("old.confirmed")
 	if !a.gone() {
 		_ = a.u.manager.Name(a.child.PID, due) // the candidate names itself all the same, and is heard by most managers
@@ -107,8 +110,8 @@ func (a *attempt) letGo() error {
 	return err
 }
 
-// confirmed waits for the word of the new process that it serves.
-func (a *attempt) confirmed() error {
+// confirmed waits for the word of the new process that it serves, and returns since when, by sys.Uptime.
+func (a *attempt) confirmed() (since time.Duration, err error) {
 	f, err := a.until(wire.KindServing, commitStall, nil)
 	if errors.Is(err, errLimit) {
 		if !a.exclusive {
@@ -120,10 +123,14 @@ func (a *attempt) confirmed() error {
 		f, err = a.until(wire.KindServing, commitStall, nil)
 	}
 	if errors.Is(err, errLimit) {
-		return fmt.Errorf("it did not confirm the commit within %v", a.u.opts.Timeout)
+		return 0, fmt.Errorf("it did not confirm the commit within %v", a.u.opts.Timeout)
 	}
-	f.Close()
-	return err
+	defer f.Close()
+	var body wire.ServingBody
+	if err == nil && len(f.Body) > 0 { // an earlier build says nothing
+		err = f.Decode(&body)
+	}
+	return cmp.Or(body.Since, sys.Uptime()), err
 }
 
 // lastWord decides whether it is too late to abort, and collects what goes with the commit.

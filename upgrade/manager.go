@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/midair-go/midair/internal/sys"
 	"github.com/midair-go/midair/upgrade/internal/listener"
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
@@ -25,7 +26,7 @@ func (u *Upgrader) statusText() string {
 
 // watchers are programs that watch the process that they have started, and nothing else, by name, with what they do when that ends.
 var watchers = map[string]string{
-	"tini": "ends with", "docker-init": "ends with", "dumb-init": "ends with", "catatonit": "ends with",
+	"tini": "ends with", "tini-static": "ends with", "docker-init": "ends with", "dumb-init": "ends with", "catatonit": "ends with",
 	"runsv": "starts another copy after", "s6-supervise": "starts another copy after", "supervise": "starts another copy after",
 	"supervisord": "starts another copy after",
 }
@@ -54,9 +55,10 @@ const (
 
 // awaitName reports whether this process, which is the main generation by now, waits for the old one to name it.
 func (r *runner) awaitName() bool {
-	if !r.u.named || r.parent == nil {
+	if !r.u.systemd || r.parent == nil {
 		return false
 	}
+	r.nameSince = sys.Uptime()
 	r.unnamed, r.nameDue = make(chan struct{}), time.After(nameWait)
 	return true
 }
@@ -68,7 +70,13 @@ func (r *runner) isNamed() {
 	}
 	close(r.unnamed)
 	r.unnamed, r.nameDue = nil, nil
+	if r.role != roleMain { // a stop was faster
+		return
+	}
 	r.u.announce(false)
+	if r.attempt != nil {
+		r.reloading(r.attempt)
+	}
 }
 
 // announce says that this generation is the service. Its sockets are kept before, and what it does not have is

@@ -160,12 +160,19 @@ func (r *runner) commitNow() error {
 
 func (r *runner) begin(a *attempt, waiter chan error) {
 	r.u.listeners.UnlinkOnClose(false) // the new process is about to serve on the paths
+	if r.unnamed == nil {              // else isNamed says it
+		r.reloading(a)
+	}
+	r.attempt, r.waiter, a.writes, a.unnamed = a, waiter, r.retries.trying, r.unnamed
+	go a.run() // ends with a value on a.done, which the loop waits for
+}
+
+// reloading tells the service manager that an attempt to replace this process has begun.
+func (r *runner) reloading(a *attempt) {
 	if r.role == roleMain && a.mode != modeRehearsal {
 		r.extended = time.Now()
 		r.u.manager.Reloading(fmt.Sprintf("%s: %s", r.u.statusText(), a.mode))
 	}
-	r.attempt, r.waiter, a.writes, a.unnamed = a, waiter, r.retries.trying, r.unnamed
-	go a.run() // ends with a value on a.done, which the loop waits for
 }
 
 // attempted handles the end of an attempt.

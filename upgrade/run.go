@@ -76,9 +76,10 @@ type runner struct {
 	acquired chan error // what becomes of the resources of a process that is alone; nil when that has been seen
 	giveUp   func()     // stops acquiring
 
-	unnamed  chan struct{}    // closed when the old process has named this one to the service manager, or will not any more; nil: it is over
-	nameDue  <-chan time.Time // when it will not
-	extended time.Time        // when more time was asked for
+	unnamed   chan struct{}    // closed when the old process has named this one to the service manager, or will not any more; nil: it is over
+	nameDue   <-chan time.Time // when it will not
+	nameSince time.Duration    // since when this one waits for that, by sys.Uptime
+	extended  time.Time        // when more time was asked for
 
 	memory  memory  // which process is killed when it runs out
 	overrun overrun // serve goes on although its context has ended

@@ -32,7 +32,7 @@ func (u *Upgrader) take(f wire.Frame) error {
 	}
 	u.inherited = append(u.inherited, w.Stored...)
 	u.detached = w.Detached
-	u.named = w.Names && u.manager.WaitsForChildren()
+	u.systemd = w.Names && u.manager != nil && u.manager.SupervisorState() == ""
 	u.elder = &elder{ElderBody: wire.ElderBody{Generation: w.Generation - 1, PID: cmp.Or(w.PID, os.Getppid()), Version: w.From}, link: u.parent}
 	if w.Millis > 0 {
 		u.limit = time.Duration(w.Millis) * time.Millisecond
@@ -161,7 +161,9 @@ func (r *runner) becomeMain() {
 		u.log.Error("upgrade: serving without a pid file", "err", err)
 	}
 	u.testify()
-	if !r.awaitName() {
+	if r.awaitName() {
+		u.manager.Main() // in case the old process dies before it has named this one
+	} else {
 		u.announce(!r.alone && u.parent != nil)
 	}
 	if r.alone {

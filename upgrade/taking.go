@@ -97,7 +97,7 @@ func (r *runner) hasTaken(err error) {
 	// Until it is told that this one serves, the old process serves what comes back.
 	r.u.awaitMoves()
 	_ = handoff.SendTakes(r.u.parent, r.u.listeners) // a dead old process needs no answer
-	_ = r.u.parent.Send(wire.KindServing, nil)
+	_ = r.u.parent.Send(wire.KindServing, wire.ServingBody{Since: r.nameSince})
 	if r.parent == nil { // it says nothing more that can be read
 		r.u.parent.Close()
 	}

@@ -64,7 +64,7 @@ type Upgrader struct {
 	inherited   []string          // names of the sockets that a service manager keeps for the old process
 	said        bool              // the manager knows that the service ends
 	detached    bool              // the end of the terminal is nothing to the service
-	named       bool              // the old process names this one to the manager
+	systemd     bool              // has started the service, and is told of each main process by the one before
 
 	requests chan request
 	running  chan struct{} // closed when Run begins
@@ -130,7 +130,7 @@ func begin(o Options) (*Upgrader, error) {
 		}
 		u.state.Generation = u.generation
 	} else {
-		u.starter, u.detached = process.ParentName(), sys.Nohup()
+		u.starter, u.detached, u.systemd = process.ParentName(), sys.Nohup(), u.manager.IsSystemd()
 	}
 	return u, nil
 }

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/midair-go/midair/internal/testutil"
@@ -51,7 +53,7 @@ func TestCommandHasTheTerminal(t *testing.T) {
 	term.until(`hello Ada`)
 	term.until(`status 3`)
 
-	enter("PS1='$ '; " + command + " | cat\n")
+	enter("PS1='$ '; " + command + "\n")
 	term.until(`(?s)status 3.*name\?`)
 	enter("\x1a") // Ctrl-Z
 	term.until(`Stopped`)
@@ -71,6 +73,61 @@ func TestCommandHasTheTerminal(t *testing.T) {
 	term.until(`interrupted 130`)
 	enter("exit\n")
 	term.WaitFamily(t, 0, patience)
+}
+
+// The terminal is also that of the other programs in a pipeline, a pager for instance: they are not stopped when they read from it.
+func TestPagerHasTheTerminal(t *testing.T) {
+	t.Parallel()
+	term := startOnTerminal(t, "bash", "--norc", "-i")
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	fifo := filepath.Join(t.TempDir(), "fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{
+		"MIDAIR_TEST_ROLE=asks " + exe + " <>" + fifo + " | { read x; read y </dev/tty; echo \"pager $x $y\"; echo Ada >" + fifo + "; cat; }\n",
+		"typed\n",
+	} {
+		if _, err := term.master.WriteString(line); err != nil {
+			t.Fatal(err)
+		}
+	}
+	term.until(`pager name\? typed\r`)
+	term.until(`hello Ada`)
+	if _, err := term.master.WriteString("exit\n"); err != nil {
+		t.Fatal(err)
+	}
+	term.WaitFamily(t, 0, patience)
+}
+
+// Where no shell could go on with a stopped program, Ctrl-Z does not stop it: there is no other way out. Ctrl-C ends it, and what was
+// started beside it.
+func TestCommandGoesOnWithoutJobControl(t *testing.T) {
+	t.Parallel()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	term := startOnTerminal(t, "dash", "-c", "for n in 1 2; do MIDAIR_TEST_ROLE=asks "+exe+"; echo ended $n $?; done")
+	enter := func(text string) {
+		t.Helper()
+		if _, err := term.master.WriteString(text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	term.until(`name\?`)
+	enter("\x1a") // Ctrl-Z
+	enter("Ada\n")
+	term.until(`ended 1 3`)
+	term.until(`(?s)ended 1.*name\?`)
+	enter("\x03") // Ctrl-C
+	term.WaitFamily(t, 0, patience)
+	if strings.Contains(term.text(), "ended 2") {
+		t.Errorf("the script went on:\n%s", term.text())
+	}
 }
 
 // Ctrl-Z gives the shell back while the service goes on answering; its supervisor goes on with bg.

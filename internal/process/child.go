@@ -100,5 +100,6 @@ func (c *Child) PIDFD() (*os.File, error) { return c.hold.pidfd() }
 // pipe tells the child that this process is gone.
 func (c *Child) Close() {
 	c.readyR.Close()
+	c.hold.close()
 	sys.CloseFD(c.life)
 }

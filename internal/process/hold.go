@@ -12,4 +12,6 @@ type hold interface {
 	kill() error
 	// pidfd returns a descriptor for FromPIDFD.
 	pidfd() (*os.File, error)
+	// close gives up what the hold has open.
+	close()
 }

@@ -43,3 +43,5 @@ func (o *ownHold) kill() error {
 	killGroup(o.Pid)
 	return err
 }
+
+func (o *ownHold) close() {} // Wait has

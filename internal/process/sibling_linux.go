@@ -25,11 +25,14 @@ const unknownStatus = "status unknown: another process is its parent"
 
 // beSibling makes a process the child of this one's parent. It reports false where the kernel does not allow that.
 func beSibling(attr *syscall.SysProcAttr, pidfd *int) bool {
-	fd, err := unix.PidfdOpen(os.Getpid(), 0)
-	if os.Getpid() == 1 || err != nil {
+	if os.Getpid() == 1 {
 		return false
 	}
-	unix.Close(fd)
+	probe, err := unix.PidfdOpen(os.Getpid(), 0)
+	if err != nil {
+		return false
+	}
+	unix.Close(probe)
 	attr.Cloneflags, attr.PidFD = unix.CLONE_PARENT, pidfd
 	return true
 }
@@ -71,25 +74,16 @@ func (s *siblingHold) wait() string {
 // status returns what the kernel keeps of a process that was reaped, from Linux 6.15 on.
 func (s *siblingHold) status() (ws syscall.WaitStatus, ok bool) {
 	fds := []unix.PollFd{{Fd: int32(sys.FD(s.Handle.pidfd))}} // POLLHUP comes with the end of the zombie
-	_, _ = unix.Poll(fds, int(statusLimit.Milliseconds()))
+	for end := time.Now().Add(statusLimit); ; {
+		if _, err := unix.Poll(fds, int(time.Until(end).Milliseconds())); err != unix.EINTR || time.Now().After(end) {
+			break
+		}
+	}
 	info := unix.PidfdInfo{Mask: unix.PIDFD_INFO_EXIT}
 	if err := unix.IoctlPidfdInfo(int(sys.FD(s.Handle.pidfd)), &info); err != nil || info.Mask&unix.PIDFD_INFO_EXIT == 0 {
 		return 0, false
 	}
 	return syscall.WaitStatus(info.Exit_code), true
-}
-
-// Describe says what os.ProcessState says.
-func Describe(ws syscall.WaitStatus) string {
-	switch {
-	case ws.Exited():
-		return fmt.Sprintf("exit status %d", ws.ExitStatus())
-	case ws.Signaled() && ws.CoreDump():
-		return "signal: " + ws.Signal().String() + " (core dumped)"
-	case ws.Signaled():
-		return "signal: " + ws.Signal().String()
-	}
-	return fmt.Sprintf("wait status %#x", int(ws))
 }
 
 func (s *siblingHold) Signal(sig os.Signal) error {
@@ -106,5 +100,7 @@ func (s *siblingHold) kill() error {
 	}
 	return nil
 }
+
+func (s *siblingHold) close() { s.Handle.Close() }
 
 func (s *siblingHold) pidfd() (*os.File, error) { return sys.DupFile(s.Handle.pidfd) }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/midair-go/midair/internal/sys"
+	"github.com/midair-go/midair/internal/testutil"
 	"golang.org/x/sys/unix"
 )
 
@@ -103,4 +104,19 @@ func TestSiblingIsTheParentsChild(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Close gives back all that is open of a sibling.
+func TestClosedSiblingLeavesNoDescriptor(t *testing.T) {
+	before := len(testutil.OpenFDs())
+	for range 5 {
+		c, err := Start(Program{path: "/bin/true", args: []string{"true"}}.AsSibling(nil), os.Environ(), nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustEnd(t, c)
+		c.Control.Close()
+		c.Close()
+	}
+	until(t, "as many descriptors as before", func() bool { return len(testutil.OpenFDs()) <= before })
 }

@@ -122,9 +122,11 @@ func hide(n *Notifier) {
 	}
 }
 
-// WaitsForChildren reports whether the manager is one, as systemd is, that hears of the end of the main process only if that is its
-// own child.
-func (n *Notifier) WaitsForChildren() bool { return n != nil && !n.supervised }
+// IsSystemd reports whether systemd has started this process, the first of the service: it waits for its children, whoever has started
+// them, and learns of the end of the main process only if that is a child of its own. Others that have a notify socket may not.
+func (n *Notifier) IsSystemd() bool {
+	return n != nil && !n.supervised && (os.Getenv("SYSTEMD_EXEC_PID") == strconv.Itoa(os.Getpid()) || process.ParentName() == "systemd")
+}
 
 // Environ adds what a generation needs to go on with the conversation.
 func (n *Notifier) Environ(env []string) []string {
@@ -198,6 +200,12 @@ func (n *Notifier) ReadyFor(pid int, status string) {
 		n.Say(WordReady, WordPID+strconv.Itoa(pid), WordStatus+oneLine(status))
 	}
 }
+
+// Main says that this process is the main one, and nothing else yet.
+func (n *Notifier) Main() { n.Say(WordPID + strconv.Itoa(os.Getpid())) }
+
+// Status says what there is to be seen.
+func (n *Notifier) Status(text string) { n.Say(WordStatus + oneLine(text)) }
 
 // Name says that another process, which will say all the rest, is the main one: systemd may hear the main process only. It is not sent any
 // more after due, when that may be wrong. Name waits until it was sent.

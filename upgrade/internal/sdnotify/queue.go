@@ -214,8 +214,12 @@ func isTimeout(err error) bool {
 // try sends over the channel to the supervisor. For another manager it dials anew for each message: that one may have made
 // its socket anew.
 func (n *Notifier) try(m note) error {
+	until := time.Now().Add(notifyTry)
+	if !m.due.IsZero() && m.due.Before(until) {
+		until = m.due
+	}
 	if n.addr == nil {
-		if err := n.channel.SetWriteDeadline(time.Now().Add(notifyTry)); err != nil {
+		if err := n.channel.SetWriteDeadline(until); err != nil {
 			return err
 		}
 		return m.write(n.channel)
@@ -237,7 +241,7 @@ func (n *Notifier) try(m note) error {
 	if closed {
 		return net.ErrClosed
 	}
-	if err := c.SetWriteDeadline(time.Now().Add(notifyTry)); err != nil {
+	if err := c.SetWriteDeadline(until); err != nil {
 		return err
 	}
 	return m.write(c)

@@ -66,7 +66,10 @@ func (all *strangers) add(pid int, ws unix.WaitStatus) {
 
 // take returns how a child has ended, if it is one of those.
 func (all *strangers) take(pid int) (ws unix.WaitStatus, ok bool) {
-	i := slices.IndexFunc(*all, func(s stranger) bool { return s.pid == pid })
+	i := len(*all) - 1
+	for i >= 0 && (*all)[i].pid != pid { // the last one of that number
+		i--
+	}
 	if i < 0 {
 		return 0, false
 	}

@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"os/exec"
 	"strconv"
 	"testing"
 
@@ -9,6 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// ended is the status of a program that has returned 7.
+const ended = unix.WaitStatus(7 << 8)
+
 // Whoever has announced a candidate is told how it has ended, also if the supervisor had waited for it before.
 func TestAnnouncerIsToldHowItsCandidateEnded(t *testing.T) {
 	for name, before := range map[string]bool{"before it was announced": true, "after that": false} {
@@ -16,22 +20,40 @@ func TestAnnouncerIsToldHowItsCandidateEnded(t *testing.T) {
 			s := idle(t)
 			m, channel := s.self(t)
 			s.main = m
-			pid := childOf(t)
-			ended := func() { s.strangers.add(pid, 7<<8) }
-			if before {
-				ended()
+			c := exec.Command("/bin/sleep", "60")
+			if err := c.Start(); err != nil {
+				t.Fatal(err)
 			}
-			speak(t, channel, numbers(announcement(t, pid)[:4]), sdnotify.WordCandidate, sdnotify.WordPID+strconv.Itoa(pid))
+			pid := c.Process.Pid
+			files := announcement(t, pid)
+			if before {
+				_, _ = c.Process.Kill(), c.Wait() // it says that it was killed
+				s.strangers.add(pid, 1<<8)        // another one had the number before
+				s.strangers.add(pid, ended)
+			} else {
+				t.Cleanup(func() { _, _ = c.Process.Kill(), c.Wait() })
+				s.strangers.add(pid, 1<<8) // and this one lives
+			}
+			speak(t, channel, numbers(files[:4]), sdnotify.WordCandidate, sdnotify.WordPID+strconv.Itoa(pid))
 			s.receive()
+			var g *generation
+			for _, other := range s.gens {
+				if other.parent == m {
+					g = other
+				}
+			}
 			if !before {
-				s.gens[pid].reaped(pid, 7<<8)
+				if g.known {
+					t.Errorf("a candidate that lives has ended: %s", g.describe())
+				}
+				g.reaped(pid, ended)
 			}
 			buf := make([]byte, 100)
 			n, _, err := unix.Recvfrom(int(sys.FD(channel)), buf, unix.MSG_DONTWAIT)
-			if want := sdnotify.WordEnded + strconv.Itoa(pid) + "\nSTATUS=exit status 7"; err != nil || string(buf[:n]) != want {
+			if want := sdnotify.WordEnded + strconv.Itoa(pid) + "\nSTATUS=exit status 7"; err != nil || string(buf[:max(n, 0)]) != want {
 				t.Errorf("%q, %v: want %q", buf[:max(n, 0)], err, want)
 			}
-			if g := s.gens[pid]; !g.known || g.exitCode() != 7 {
+			if !g.known || g.exitCode() != 7 {
 				t.Errorf("the supervisor knows %+v", g)
 			}
 		})

@@ -4,6 +4,7 @@ import (
 	"os"
 	"runtime"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,13 +17,22 @@ type console struct {
 	lent int      // the group of the program; 0: it was not started yet
 }
 
-// openConsole looks for the terminal of the supervisor's session.
+// openConsole looks for the terminal of the supervisor's session. In a pipeline the terminal is also the other programs', which are in the
+// supervisor's group: it is not lent.
 func openConsole() console {
+	if isPipe(0) || isPipe(1) {
+		return console{}
+	}
 	tty, err := os.OpenFile("/dev/tty", os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
 		return console{}
 	}
 	return console{tty: tty}
+}
+
+func isPipe(fd int) bool {
+	var st unix.Stat_t
+	return unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFIFO
 }
 
 // has reports whether a group is in the foreground.
@@ -84,11 +94,26 @@ func (s *supervisor) stopped(g *generation, by syscall.Signal) {
 		_ = unix.Kill(-g.pid, unix.SIGCONT)
 		return
 	}
-	_ = unix.Kill(0, unix.SIGTSTP)
+	s.resumeDue = time.Now().Add(stopLimit) // an orphaned process group is not stopped
+	_ = unix.Kill(0, by)
+}
+
+// stopLimit is how long the kernel may take to stop the supervisor.
+const stopLimit = 200 * time.Millisecond
+
+// passKey passes on a key that has ended the program, to those that were started beside the supervisor: a script, a pipeline. The key
+// signals the foreground group only, which was the program's.
+func (s *supervisor) passKey(g *generation) {
+	sig := g.status.Signal()
+	if s.console.tty != nil && g.known && g.status.Signaled() && (sig == unix.SIGINT || sig == unix.SIGQUIT) && s.console.has(s.console.lent) {
+		s.console.take()
+		_ = unix.Kill(0, sig) // which the supervisor catches
+	}
 }
 
 // continued goes on with the child.
 func (s *supervisor) continued() {
+	s.resumeDue = time.Time{}
 	if s.everMain || s.main == nil || s.ending {
 		return
 	}

@@ -84,7 +84,7 @@ func (s *supervisor) hearMain(g *generation, m *sdnotify.Message) {
 		g.stopping = true
 	}
 	if m.Has(sdnotify.WordAlive) && !g.silent.IsZero() {
-		g.silent = now.Add(s.opts.Watchdog)
+		g.silent, g.barks = now.Add(s.opts.Watchdog), 0
 	}
 	if v, err := strconv.ParseInt(m.Value(sdnotify.WordExtend), 10, 64); err == nil && !g.due.IsZero() {
 		if due := now.Add(time.Duration(v) * time.Microsecond); due.After(g.due) {
@@ -109,9 +109,11 @@ func (s *supervisor) announced(by *generation, m *sdnotify.Message) {
 		return
 	}
 	g.parent, g.number, by.committing = by, by.number+1, false
-	pid, _ := strconv.Atoi(m.Value(sdnotify.WordPID))
-	if ws, ok := s.strangers.take(pid); ok { // it has ended before it was announced
-		g.reaped(pid, ws)
+	if g.pid == 0 { // it has ended before it was announced
+		pid, _ := strconv.Atoi(m.Value(sdnotify.WordPID))
+		if ws, ok := s.strangers.take(pid); ok {
+			g.reaped(pid, ws)
+		}
 	}
 	m.Files = m.Files[:0] // what is not closed is the generation's
 }
@@ -277,6 +279,9 @@ func (s *supervisor) died(g *generation) {
 func (s *supervisor) lost(g *generation) {
 	s.main = nil
 	if g.stopping || g.told || g.interrupted() || !s.everMain {
+		if !s.everMain {
+			s.passKey(g)
+		}
 		s.finish(g.exitCode())
 		return
 	}
@@ -293,7 +298,7 @@ func (s *supervisor) lost(g *generation) {
 	s.disown(g, now)
 	s.log.Error(what, "pid", g.pid,
 		"generation", g.number, "version", g.version, "status", g.describe(), "after", now.Sub(g.since).Round(time.Millisecond))
-	s.up.Say(fmt.Sprintf("%sgeneration %d, version %s, has ended: %s; starting again", sdnotify.WordStatus, g.number, g.version, g.describe()))
+	s.up.Status(fmt.Sprintf("generation %d, version %s, has ended: %s; starting again", g.number, g.version, g.describe()))
 	s.decide()
 }
 

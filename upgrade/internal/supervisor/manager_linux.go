@@ -71,7 +71,7 @@ func (s *supervisor) keep(m *sdnotify.Message) {
 		case s.up == nil || k.name == before || k.name != name:
 		default:
 			if before != "" { // systemd keeps no socket under two names
-				s.up.Remove(before)
+				s.up.Forget(before)
 			}
 			if file, err := sys.DupFile(k.file); err != nil {
 				s.log.Warn("upgrade: supervisor: the service manager cannot keep a socket: a restart will close it", "name", name, "err", err)

@@ -89,6 +89,36 @@ func TestStoreOfTheManagerFollows(t *testing.T) {
 	}
 }
 
+// A socket that came out of the manager's store at a start, and is spelled in another way now, is kept under its new name only.
+func TestSocketOfTheManagersStoreIsRenamedThere(t *testing.T) {
+	s := idle(t)
+	hears := s.managed(t)
+	f := listeningFile(t, "midair.a")
+	again, err := sys.DupFile(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.store = newStore([]*os.File{f})
+	t.Cleanup(s.store.close)
+	s.keep(&sdnotify.Message{Lines: []string{sdnotify.WordStore, sdnotify.WordName + "midair.b"}, Files: []*os.File{again}})
+	s.up.Say("end")
+	want := []string{"FDSTOREREMOVE=1 FDNAME=midair.a", "FDSTORE=1 FDNAME=midair.b FDPOLL=0 +fd", "end"}
+	if got := hears(len(want)); !slices.Equal(got, want) {
+		t.Errorf("it hears %q, want %q", got, want)
+	}
+}
+
+// A command that the manager runs beside the service, and that supervises itself, does not say that the service stops.
+func TestCommandIsNoStop(t *testing.T) {
+	s := idle(t)
+	hears := s.managed(t)
+	s.finish(0)
+	s.up.Say("end")
+	if got := hears(1); got[0] != "end" {
+		t.Errorf("it hears %q", got)
+	}
+}
+
 // The service manager hears what means the same for the supervisor, at once what was said at once, and neither pids nor words of
 // this library.
 func TestOnlyWhatMeansTheSameIsPassedOn(t *testing.T) {

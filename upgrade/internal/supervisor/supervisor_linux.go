@@ -66,6 +66,7 @@ type supervisor struct {
 	restartAt time.Time
 	heirsDue  time.Time
 	beatDue   time.Time // when the service manager is to hear from the supervisor; zero: not from the supervisor itself
+	resumeDue time.Time // when a program that was stopped goes on, since this process was not; zero: none was
 	hangup    bool      // an upgrade was asked for meanwhile
 	terminal  *sys.Terminal
 	console   console

@@ -15,7 +15,9 @@ import (
 // finish ends the service. Older generations may still finish what they have begun.
 func (s *supervisor) finish(code int) {
 	s.ending, s.code, s.main = true, code, nil
-	s.up.Say(sdnotify.WordStopping)
+	if s.everMain { // else this may be a command that the manager runs beside the service
+		s.up.Say(sdnotify.WordStopping)
+	}
 	s.store.close() // who connects now is to be refused, not to wait
 	for _, g := range s.gens {
 		if !g.left {
@@ -31,7 +33,7 @@ func (s *supervisor) finish(code int) {
 // pause is the time until something is due.
 func (s *supervisor) pause() time.Duration {
 	next := time.Now().Add(time.Hour)
-	due := []time.Time{s.restartAt, s.heirsDue, s.beatDue, s.endDue}
+	due := []time.Time{s.restartAt, s.heirsDue, s.beatDue, s.resumeDue, s.endDue}
 	if s.main != nil {
 		due = append(due, s.main.due, s.main.silent)
 	}
@@ -62,6 +64,9 @@ func (s *supervisor) tick(now time.Time) {
 			g.goneDue = now.Add(time.Second)
 			g.kill()
 		}
+	}
+	if past(s.resumeDue) {
+		s.continued()
 	}
 	switch g := s.main; {
 	case s.ending && past(s.endDue):

@@ -308,3 +308,8 @@ func Overlap(low, high int) error {
 	return fmt.Errorf("it speaks versions %d to %d of the control protocol, this process %d to %d: upgrade to a release in between first, or stop the service and start it",
 		low, high, ProtocolMin, ProtocolMax)
 }
+
+// ServingBody comes with KindServing. A build before it sends none.
+type ServingBody struct {
+	Since time.Duration `json:"since,omitempty"` // when the candidate became the service, by sys.Uptime
+}

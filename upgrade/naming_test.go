@@ -1,0 +1,89 @@
+//go:build linux
+
+package upgrade_test
+
+import (
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/midair-go/midair/internal/testutil"
+	"github.com/midair-go/midair/upgrade/internal/testclient"
+)
+
+// Without the supervisor, the old process names the new one to systemd, which may hear the main process only.
+
+// heldUnit is a unit whose first upgrade is held at a step.
+func heldUnit(t *testing.T, access, step string) (*testclient.Unit, testclient.Fault) {
+	t.Helper()
+	f := testclient.FaultAt(t, step, "hold")
+	return testclient.StartUnit(t, testclient.UnitFile{Access: access, Stores: 16, Env: []string{f.Env}}, nil), f
+}
+
+// mustPass waits until a time is over, which is what is tested.
+func mustPass(t *testing.T, d time.Duration) {
+	t.Helper()
+	begun := time.Now()
+	testutil.Until(t, patience, d.String(), func() bool { return time.Since(begun) > d })
+}
+
+// A candidate may need long from the commit message until it serves: it is named all the same.
+func TestSlowCommitIsNamed(t *testing.T) {
+	t.Parallel()
+	u, f := heldUnit(t, "main", "new.commit")
+	done := make(chan error, 1)
+	go func() { done <- u.Reload(patience) }()
+	f.Held(u.Service)
+	mustPass(t, 1300*time.Millisecond)
+	f.GoOn(t)
+	if err := <-done; err != nil {
+		t.Errorf("reload: %v", err)
+	}
+	alone(t, u)
+	if !u.Runs() || u.Main() != u.MainPID() {
+		t.Errorf("the unit runs: %v, its main process is %d, and %d serves", u.Runs(), u.Main(), u.MainPID())
+	}
+}
+
+// A stop before the new process was named is a stop: it says nothing after STOPPING=1, and the sockets stay in the store.
+func TestStopBeforeTheNameIsTheLastWord(t *testing.T) {
+	t.Parallel()
+	u, f := heldUnit(t, "all", "old.confirmed")
+	old, n := u.MainPID(), u.Manager.Count()
+	open := u.Dial().Begin()
+	u.SignalMain(syscall.SIGHUP)
+	f.Held(u.Service)
+	u.WaitServing(2, old)
+	late := u.Dial().Begin()
+	stored := u.Manager.Stored()
+	u.SignalMain(syscall.SIGTERM)
+	testutil.Until(t, patience, "the service stops", func() bool { return slices.Contains(words(u.Manager.Since(n)), "STOPPING=1") })
+	mustPass(t, 1600*time.Millisecond) // the time in which it is to be named is over
+	if got := words(u.Manager.Since(n)); got[len(got)-1] != "STOPPING=1" || !slices.Equal(u.Manager.Stored(), stored) {
+		t.Errorf("systemd was told %q, and has %q of %q", got, u.Manager.Stored(), stored)
+	}
+	f.GoOn(t)
+	late.Finish()
+	open.Finish()
+}
+
+// An upgrade that is asked for before the process was named is told when that process is known.
+func TestUpgradeBeforeTheNameIsToldAfterIt(t *testing.T) {
+	t.Parallel()
+	u, f := heldUnit(t, "all", "old.confirmed")
+	old, n := u.MainPID(), u.Manager.Count()
+	u.SignalMain(syscall.SIGHUP)
+	f.Held(u.Service)
+	u.WaitServing(2, old)
+	two := u.MainPID()
+	u.SignalMain(syscall.SIGHUP)
+	u.WaitServing(3, two)
+	f.GoOn(t)
+	alone(t, u)
+	states := slices.DeleteFunc(words(u.Manager.Since(n)), func(w string) bool { return w != "READY=1" && w != "RELOADING=1" })
+	if got := strings.Join(states, " "); got != "RELOADING=1 READY=1 RELOADING=1 READY=1" {
+		t.Errorf("systemd was told %s", got)
+	}
+}
