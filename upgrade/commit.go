@@ -42,7 +42,9 @@ func (a *attempt) handOver() error {
 	atStep("old.committed")
 	since, err := a.confirmed()
 	if err == nil {
-		a.name(since)
+		err = a.name(since)
+	}
+	if err == nil {
 		if d := a.dispatcher.Load(); d != nil {
 			a.settle(d, false)
 		}
@@ -52,17 +54,36 @@ func (a *attempt) handOver() error {
 }
 
 // name tells systemd that the candidate, which has served since that time, is the main process: systemd may drop what the candidate says
-// before. The message must not be late: the candidate may have been replaced by then.
-func (a *attempt) name(since time.Duration) {
+// before. The message must not be late: the candidate may have been replaced by then. A candidate that dies before systemd has read the
+// message, other than by a stop, has not been the service: systemd would take the end of this process, with status 0, for the end of the
+// service.
+func (a *attempt) name(since time.Duration) error {
 	if !a.u.systemd {
-		return
+		return nil
 	}
 	due := time.Now().Add(since + nameLimit - sys.Uptime())
 	atStep("old.confirmed")
-	if !a.gone() {
-		_ = a.u.manager.Name(a.child.PID, due) // the candidate names itself all the same, and is heard by most managers
+	err := a.died(due)
+	if err == nil && a.u.manager.Name(a.child.PID, due) == nil { // else the candidate's own message has to do
+		a.u.manager.Barrier(due)
+		err = a.died(due)
 	}
-	_ = a.child.link.Send(wire.KindNamed, nil) // fails if it has ended
+	if err == nil {
+		_ = a.child.link.Send(wire.KindNamed, nil) // fails if it has ended
+	}
+	return err
+}
+
+// died returns how the candidate has ended, if that was neither a stop nor later than due, when it may have been replaced.
+func (a *attempt) died(due time.Time) error {
+	if !a.child.Ended() || !time.Now().Before(due) {
+		return nil
+	}
+	<-a.child.Exited // a moment after its end
+	if a.child.Status == "exit status 0" {
+		return nil
+	}
+	return fmt.Errorf("it ended before systemd knew it: %s", a.child.Status)
 }
 
 // announceCommit tells the supervisor that the candidate may be the service from now on.

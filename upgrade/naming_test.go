@@ -87,3 +87,38 @@ func TestUpgradeBeforeTheNameIsToldAfterIt(t *testing.T) {
 		t.Errorf("systemd was told %s", got)
 	}
 }
+
+// A candidate that dies when it serves, and before systemd knows it, leaves the old process as the service: its end would be taken for
+// that of the service.
+func TestDeathBeforeTheNameIsReadIsTakenBack(t *testing.T) {
+	t.Parallel()
+	for _, access := range []string{"main", "all"} {
+		t.Run(access, func(t *testing.T) {
+			t.Parallel()
+			u, f := heldUnit(t, access, "old.confirmed")
+			old := u.MainPID()
+			l := u.Load(testutil.LoadOptions{New: 2})
+			done := make(chan error, 1)
+			go func() { done <- u.Reload(patience) }()
+			f.Held(u.Service)
+			u.WaitServing(2, old)
+			dead, at := u.MainPID(), time.Now()
+			if err := syscall.Kill(dead, syscall.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+			testutil.Until(t, patience, "it is dead", func() bool { return testclient.Gone(dead) })
+			f.GoOn(t)
+			if err := <-done; err != nil {
+				t.Errorf("reload: %v", err)
+			}
+			testutil.Until(t, patience, "the old process serves on", func() bool { return u.ServesWithout(dead) })
+			answered := l.Total()
+			testutil.Until(t, patience, "requests are answered", func() bool { return l.Total() > answered+50 })
+			u.MustHaveLostOnlyThen(u.Account(l), []time.Time{at}, []int{dead})
+			if !u.Runs() || u.Main() != old {
+				t.Errorf("the unit runs: %v, its main process is %d, and %d serves", u.Runs(), u.Main(), old)
+			}
+			mustReload(t, u, 2)
+		})
+	}
+}

@@ -83,7 +83,7 @@ func TestServiceManagerHearsEverythingInOrder(t *testing.T) {
 
 	r.Upgrade()
 	two := r.MainPID()
-	n = m.MustReceive(n, then(reloading(one, 1), named(two, two), named(one, two), kept(two), ready(two, 2, ""))...)
+	n = m.MustReceive(n, then(reloading(one, 1), named(one, two), said(one, "BARRIER=1"), kept(two), ready(two, 2, ""))...)
 	r.WaitFamily(t, 1, patience)
 
 	r.Change(func(s *plan.Settings) { s.Bad = plan.CheckFails })

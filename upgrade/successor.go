@@ -161,9 +161,7 @@ func (r *runner) becomeMain() {
 		u.log.Error("upgrade: serving without a pid file", "err", err)
 	}
 	u.testify()
-	if r.awaitName() {
-		u.manager.Main() // in case the old process dies before it has named this one
-	} else {
+	if !r.awaitName() {
 		u.announce(!r.alone && u.parent != nil)
 	}
 	if r.alone {

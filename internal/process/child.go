@@ -92,6 +92,9 @@ func (c *Child) Signal(sig os.Signal) { _ = c.hold.Signal(sig) }
 // killed: it runs as another user, say.
 func (c *Child) Kill() error { return c.hold.kill() }
 
+// Ended reports whether the process has ended, which may be a moment before Exited is closed.
+func (c *Child) Ended() bool { return c.hold.ended() }
+
 // PIDFD returns a descriptor of the process, for FromPIDFD in another process. The caller closes it. The error is
 // os.ErrProcessDone if the process has been reaped. It is there on Linux only.
 func (c *Child) PIDFD() (*os.File, error) { return c.hold.pidfd() }

@@ -12,6 +12,8 @@ type hold interface {
 	kill() error
 	// pidfd returns a descriptor for FromPIDFD.
 	pidfd() (*os.File, error)
+	// ended reports whether the process has ended.
+	ended() bool
 	// close gives up what the hold has open.
 	close()
 }

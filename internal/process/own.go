@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"syscall"
 )
 
 // ownHold is the hold on a child of this process, which waits for it.
@@ -43,5 +44,7 @@ func (o *ownHold) kill() error {
 	killGroup(o.Pid)
 	return err
 }
+
+func (o *ownHold) ended() bool { return errors.Is(o.Signal(syscall.Signal(0)), os.ErrProcessDone) }
 
 func (o *ownHold) close() {} // Wait has

@@ -101,6 +101,8 @@ func (s *siblingHold) kill() error {
 	return nil
 }
 
+func (s *siblingHold) ended() bool { return s.Handle.Ended() }
+
 func (s *siblingHold) close() { s.Handle.Close() }
 
 func (s *siblingHold) pidfd() (*os.File, error) { return sys.DupFile(s.Handle.pidfd) }

@@ -201,9 +201,6 @@ func (n *Notifier) ReadyFor(pid int, status string) {
 	}
 }
 
-// Main says that this process is the main one, and nothing else yet.
-func (n *Notifier) Main() { n.Say(WordPID + strconv.Itoa(os.Getpid())) }
-
 // Status says what there is to be seen.
 func (n *Notifier) Status(text string) { n.Say(WordStatus + oneLine(text)) }
 
@@ -212,6 +209,19 @@ func (n *Notifier) Status(text string) { n.Say(WordStatus + oneLine(text)) }
 func (n *Notifier) Name(pid int, due time.Time) error {
 	m := note{text: WordPID + strconv.Itoa(pid), due: due, sent: make(chan error, 1)}
 	return n.put(time.Until(due), m)
+}
+
+// Barrier waits until the manager has read what was said before, at most until due: the manager closes the descriptor that comes along
+// (systemd from version 246 on; an older one closes it as well).
+func (n *Notifier) Barrier(due time.Time) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return
+	}
+	defer r.Close()
+	if n.sendNow(time.Until(due), []*os.File{w}, wordBarrier) == nil && r.SetReadDeadline(due) == nil {
+		_, _ = r.Read(make([]byte, 1)) // nothing is written: it ends
+	}
 }
 
 // Committing says that the commit message is about to be sent. When it returns nil, that outlives this process. It waits for a

@@ -10,6 +10,7 @@ import "github.com/coreos/go-systemd/v22/daemon"
 //	READY=1 MAINPID= STATUS=        this generation is the service: at the start, at a commit, when it has taken one back
 //	RELOADING=1 MONOTONIC_USEC=     an upgrade has begun
 //	EXTEND_TIMEOUT_USEC=            it, or the start, takes its time
+//	BARRIER=1                       with a descriptor: is what was said before read?
 //	WATCHDOG=1                      the main generation's loop goes round
 //	STOPPING=1                      the service ends
 //	FDSTOREREMOVE=1                 a socket was closed; to our own supervisor at a stop too
@@ -30,6 +31,7 @@ const (
 	WordReady, WordStopping  = daemon.SdNotifyReady, daemon.SdNotifyStopping
 	WordReloading, WordAlive = daemon.SdNotifyReloading, daemon.SdNotifyWatchdog
 	WordMonotonic            = "MONOTONIC_USEC="
+	wordBarrier              = "BARRIER=1"
 	WordStore, WordRemove    = "FDSTORE=1", "FDSTOREREMOVE=1"
 	WordName, WordPID        = "FDNAME=", "MAINPID="
 	WordStatus, WordExtend   = "STATUS=", "EXTEND_TIMEOUT_USEC="

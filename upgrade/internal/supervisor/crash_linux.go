@@ -21,7 +21,7 @@ import (
 // receive reads everything that was sent until now, by all generations.
 func (s *supervisor) receive() {
 	s.reserve.Release()
-	defer s.reserve.Fill(reserved)
+	defer s.reserve.Fill(reserveSize())
 	byNumber := func(a, b *generation) int { return cmp.Compare(a.number, b.number) }
 	for heard := true; heard; { // what is heard may be of a generation that has more to say
 		heard = false

@@ -21,7 +21,7 @@ import (
 // has run.
 func (s *supervisor) start(b *process.Build, out *Report) error {
 	s.reserve.Release() // for what a start needs
-	defer s.reserve.Fill(reserved)
+	defer s.reserve.Fill(reserveSize())
 	number := s.nextNumber()
 	ours, theirs, err := sys.SocketPair()
 	if err != nil {

@@ -114,6 +114,9 @@ const abortLimit = 2 * time.Second
 // reserved is how many descriptors are held in reserve: enough for the announcements of eight candidates.
 const reserved = 32
 
+// reserveSize is how many descriptors are held: few where the limit is low, and others need them.
+func reserveSize() int { return min(reserved, sys.FileLimit()/16) }
+
 // Run starts the service and returns, with ok, when it has ended: code is the exit status of the main
 // generation. ok is false if nothing can be supervised here.
 func Run(o Config) (code int, ok bool) {
@@ -150,7 +153,7 @@ func newSupervisor(o Config) (*supervisor, error) {
 	s.store = newStore(sdnotify.TakeActivation().Files)
 	s.up = sdnotify.New(o.Logger)
 	s.watch()
-	s.reserve.Fill(reserved)
+	s.reserve.Fill(reserveSize())
 	s.terminal, s.console = sys.WatchTerminal(), openConsole()
 	return s, nil
 }
