@@ -119,16 +119,18 @@ func TestServiceSurvivesItsSupervisor(t *testing.T) {
 // without a supervisor.
 func TestSupervisorIsKilledWhileACandidateIsStarted(t *testing.T) {
 	t.Parallel()
-	f := testclient.FaultAt(t, "old.forked", "stop")
+	f := testclient.FaultAt(t, "old.forked", "hold")
 	r := testclient.Start(t, always, f.Env)
 	l := r.Load(smallLoad)
 	done := r.BeginUpgrade()
-	testutil.Until(t, patience, "the old process is stopped", r.Frozen)
-	r.Kill() // the kernel sends SIGHUP and SIGCONT to a stopped process group whose parent has ended
+	f.Held(r)
+	r.Kill()
+	testutil.Until(t, patience, "the service knows that its supervisor is dead", func() bool { return r.Status().Supervisor == "dead" })
+	f.GoOn(t)
 	if a := <-done; a.Committed || !strings.Contains(a.Reason, "the supervisor has ended while the new process was started: ask for the upgrade again") {
 		t.Errorf("upgrade: %+v", a)
 	}
-	testutil.Until(t, patience, "the upgrade that the SIGHUP asked for commits", func() bool { return r.ServesWithout(r.Faulted()) })
+	r.Upgrade()
 	r.WaitFamily(t, 1, patience)
 	r.Account(l).MustBeClean(t)
 	r.SignalMain(syscall.SIGTERM)

@@ -14,7 +14,8 @@ import (
 	"github.com/midair-go/midair/upgrade"
 )
 
-func init() { roles["asks"] = asks }
+// asksEnv makes onTerminal the command asks, which a shell starts there.
+const asksEnv = "SITE_TEST_ASKS"
 
 // asks is a command with Supervise in its first line, which never serves: it asks for a name at the terminal.
 func asks() int {
@@ -31,6 +32,8 @@ func asks() int {
 	return 3
 }
 
+func askCommand(exe string) string { return "MIDAIR_TEST_ROLE=terminal " + asksEnv + "=1 " + exe }
+
 // What ends before it has served is a command like any other, although it runs as a child of its supervisor: it reads from the terminal,
 // Ctrl-Z stops it, fg and bg go on with it, Ctrl-C ends it, and the shell gets its status.
 func TestCommandHasTheTerminal(t *testing.T) {
@@ -46,7 +49,7 @@ func TestCommandHasTheTerminal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	command := "MIDAIR_TEST_ROLE=asks " + exe
+	command := askCommand(exe)
 	enter(command + "; echo 'status' $?\n")
 	term.until(`name\?`)
 	enter("Ada\n")
@@ -88,7 +91,7 @@ func TestPagerHasTheTerminal(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, line := range []string{
-		"MIDAIR_TEST_ROLE=asks " + exe + " <>" + fifo + " | { read x; read y </dev/tty; echo \"pager $x $y\"; echo Ada >" + fifo + "; cat; }\n",
+		askCommand(exe) + " <>" + fifo + " | { read x; read y </dev/tty; echo \"pager $x $y\"; echo Ada >" + fifo + "; cat; }\n",
 		"typed\n",
 	} {
 		if _, err := term.master.WriteString(line); err != nil {
@@ -111,7 +114,7 @@ func TestCommandGoesOnWithoutJobControl(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	term := startOnTerminal(t, "dash", "-c", "for n in 1 2; do MIDAIR_TEST_ROLE=asks "+exe+"; echo ended $n $?; done")
+	term := startOnTerminal(t, "dash", "-c", "for n in 1 2; do "+askCommand(exe)+"; echo ended $n $?; done")
 	enter := func(text string) {
 		t.Helper()
 		if _, err := term.master.WriteString(text); err != nil {

@@ -22,6 +22,7 @@ func TestServesAfterACrashWithoutItsFiles(t *testing.T) {
 	p := testutil.StartCommand(t, testutil.Cfg{Dir: dir}, build(t, "v1"), "-addr=127.0.0.1:0", "-admin=", "-addr-file=run/addr",
 		"-pid-file=run/pid", "-flags=run/flags", "-sessions=run/sessions")
 	addr, _, _ := strings.Cut(p.WaitOutput(patience, "msg=serving addr="), " ")
+	p.WaitOutput(patience, "upgrade: supervisor: main generation") // before that, its end would be the supervisor's
 	testutil.Until(t, patience, "the service has its pid file", func() bool { _, err := readPID(filepath.Join(run, "pid")); return err == nil })
 	dead, err := readPID(filepath.Join(run, "pid"))
 	if err != nil {

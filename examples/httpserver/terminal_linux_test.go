@@ -29,6 +29,9 @@ const terminalEnv = "SITE_TEST_TERMINAL" // the path of a terminal
 
 // onTerminal is what a login does: it makes the terminal the one of its session, and then is a command.
 func onTerminal() int {
+	if os.Getenv(asksEnv) != "" {
+		return asks()
+	}
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP) // what is caught is not ignored after exec, whoever runs the tests
 	tty, err := os.OpenFile(os.Getenv(terminalEnv), os.O_RDWR, 0)
 	if err == nil {
