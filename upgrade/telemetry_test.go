@@ -158,13 +158,15 @@ func TestUpgradeIsReported(t *testing.T) {
 	if outcome(modeUpgrade.done(), ErrAborted) != "aborted" || outcome(modeRollback.done(), nil) != "committed" || outcome(modeRehearsal.done(), nil) != "rehearsed" {
 		t.Error("outcomes have other names")
 	}
-	readme, err := os.ReadFile("../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range append(r.instruments, metricAlive, spanUpgrade) {
-		if !strings.Contains(string(readme), "`"+name+"`") {
-			t.Errorf("the README does not list %s", name)
+	for _, page := range []string{"../README.md", "../docs/telemetry.md"} {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range append(r.instruments, metricAlive, spanUpgrade) {
+			if !strings.Contains(string(text), "`"+name+"`") {
+				t.Errorf("%s does not list %s", page, name)
+			}
 		}
 	}
 }

@@ -1,7 +1,7 @@
 //go:build linux
 
 // Package migrate shows what it takes to make an existing service upgradable: before and after, and the tests that the
-// README's figures come from.
+// figures of docs/existing-service.md come from.
 package migrate_test
 
 import (
@@ -20,22 +20,23 @@ import (
 
 func TestMain(m *testing.M) { testutil.Main(m, nil) }
 
-// An existing net/http program becomes upgradable by changing at most 15 lines, and the README shows them.
+// An existing net/http program becomes upgradable by changing at most 15 lines, and docs/existing-service.md
+// shows them.
 func TestMigrationIsShort(t *testing.T) {
 	before, after := lines(t, "before/main.go"), lines(t, "after/main.go")
 	removed, added := without(before, after), without(after, before)
 	if n := len(removed) + len(added); n > 15 || n == 0 {
 		t.Errorf("%d lines differ:\n-%s\n+%s", n, strings.Join(removed, "\n-"), strings.Join(added, "\n+"))
 	}
-	readme := lines(t, "../../README.md")
+	page := lines(t, "../../docs/existing-service.md")
 	for _, l := range removed {
-		if !slices.Contains(readme, "-"+l) {
-			t.Errorf("the README lacks the line -%s", l)
+		if !slices.Contains(page, "-"+l) {
+			t.Errorf("the page lacks the line -%s", l)
 		}
 	}
 	for _, l := range added {
-		if !slices.Contains(readme, strings.TrimRight("+"+l, " ")) {
-			t.Errorf("the README lacks the line +%s", l)
+		if !slices.Contains(page, strings.TrimRight("+"+l, " ")) {
+			t.Errorf("the page lacks the line +%s", l)
 		}
 	}
 }
