@@ -66,7 +66,7 @@ func (a *attempt) name(since time.Duration) error {
 	err := a.died(due)
 	if err == nil && a.u.manager.Name(a.child.PID, due) == nil { // else the candidate's own message has to do
 		a.u.manager.Barrier(due)
-		err = a.died(due)
+		err = a.died(due.Add((nameWait - nameLimit) / 2)) // the candidate is not replaced before nameWait
 	}
 	if err == nil {
 		_ = a.child.link.Send(wire.KindNamed, nil) // fails if it has ended
@@ -74,9 +74,9 @@ func (a *attempt) name(since time.Duration) error {
 	return err
 }
 
-// died returns how the candidate has ended, if that was neither a stop nor later than due, when it may have been replaced.
-func (a *attempt) died(due time.Time) error {
-	if !a.child.Ended() || !time.Now().Before(due) {
+// died returns how the candidate has ended, if that was no stop. From a time on it may have been replaced, and has not died.
+func (a *attempt) died(until time.Time) error {
+	if !a.child.Ended() || !time.Now().Before(until) {
 		return nil
 	}
 	<-a.child.Exited // a moment after its end
