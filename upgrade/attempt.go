@@ -77,6 +77,14 @@ func newAttempt(ctx context.Context, u *Upgrader, m mode) *attempt {
 	return a
 }
 
+// result is where the result comes; nil without an attempt.
+func (a *attempt) result() <-chan error {
+	if a == nil {
+		return nil
+	}
+	return a.done
+}
+
 // run ends with nil when another process serves or a rehearsal went well, and with an *Error otherwise.
 func (a *attempt) run() {
 	ctx, end := a.u.tel.begin(a.ctx, a.mode.String(), a.mode.done(), a.u.generation)

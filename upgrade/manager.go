@@ -46,8 +46,8 @@ func (u *Upgrader) unmanageable() error {
 	return u.manager.Problem()
 }
 
-// An old process names the new one within nameLimit of the commit message, or not at all. The new one waits longer than that, since its
-// commit: until then it says nothing, and begins no upgrade, after which the old one would name the wrong process.
+// An old process names the new one within nameLimit of the moment in which the new one began to serve, or not at all. The new one says
+// nothing and begins no upgrade for nameWait, which is longer: after that upgrade the old one would name a process that was replaced.
 const (
 	nameLimit = time.Second
 	nameWait  = nameLimit + 500*time.Millisecond

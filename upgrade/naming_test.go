@@ -3,6 +3,7 @@
 package upgrade_test
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"syscall"
@@ -120,5 +121,30 @@ func TestDeathBeforeTheNameIsReadIsTakenBack(t *testing.T) {
 			}
 			mustReload(t, u, 2)
 		})
+	}
+}
+
+// The same if the new process dies when it was named, and systemd is slow to read that: it refuses the name of a process that has ended.
+func TestDeathBeforeSystemdReadsTheNameIsTakenBack(t *testing.T) {
+	t.Parallel()
+	u, f := heldUnit(t, "main", "old.confirmed")
+	old := u.MainPID()
+	done := make(chan error, 1)
+	go func() { done <- u.Reload(patience) }()
+	f.Held(u.Service)
+	u.WaitServing(2, old)
+	dead := u.MainPID()
+	goOn := u.Manager.Pause()
+	f.GoOn(t)
+	mustPass(t, 200*time.Millisecond) // the name is on its way
+	err := syscall.Kill(dead, syscall.SIGKILL)
+	testutil.Until(t, patience, "it is dead", func() bool { return testclient.Gone(dead) })
+	goOn()
+	if err := errors.Join(err, <-done); err != nil {
+		t.Errorf("reload: %v", err)
+	}
+	testutil.Until(t, patience, "the old process serves on", func() bool { return u.ServesWithout(dead) })
+	if !u.Runs() || u.Main() != old {
+		t.Errorf("the unit runs: %v, its main process is %d, and %d serves", u.Runs(), u.Main(), old)
 	}
 }

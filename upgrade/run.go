@@ -195,10 +195,6 @@ func (r *runner) loop(ctx context.Context, sig signals) {
 	r.supervised = r.u.manager.HasChannel()
 	defer stopPulse()
 	for r.served != nil || r.attempt != nil || r.waits || r.acquired != nil || r.taking != nil {
-		var attempted <-chan error
-		if r.attempt != nil {
-			attempted = r.attempt.done
-		}
 		select {
 		case <-stopped:
 			stopped = nil
@@ -222,7 +218,7 @@ func (r *runner) loop(ctx context.Context, sig signals) {
 			r.isPrepared(err)
 		case f, ok := <-r.parent:
 			r.heard(f, ok)
-		case err := <-attempted:
+		case err := <-r.attempt.result():
 			r.attempted(err)
 		case err := <-r.taking.result():
 			r.hasTaken(err)

@@ -91,6 +91,12 @@ func NewManager(t *testing.T) *Manager {
 	return m
 }
 
+// Pause makes the manager read nothing until the function that Pause returns is called, nor answer what tests ask it.
+func (m *Manager) Pause() (goOn func()) {
+	m.mu.Lock()
+	return m.mu.Unlock
+}
+
 // catchUp returns when all that was sent before was received, or at the end of the test.
 func (m *Manager) catchUp() {
 	c, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: m.Dir + "/notify", Net: "unixgram"})

@@ -111,7 +111,7 @@ func (u *Unit) heard(d Datagram) bool {
 	if d.PID != u.main && u.file.Access != "all" {
 		return false
 	}
-	if pid, err := strconv.Atoi(field(d.Text, "MAINPID=")); err == nil && pid != u.main {
+	if pid, err := strconv.Atoi(field(d.Text, "MAINPID=")); err == nil && pid != u.main && !Gone(pid) { // systemd refuses a zombie
 		u.follow(pid)
 	}
 	lines := strings.Split(d.Text, "\n")

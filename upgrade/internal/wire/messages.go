@@ -62,7 +62,7 @@ const (
 	KindPrepared                 // PreparedBody: the checks have passed and the server waits in Accept
 	KindOpen                     // accept beside the old process, or in its place
 	KindCommit                   // CommitBody, a file with state: take over
-	KindServing                  // the candidate has taken over
+	KindServing                  // ServingBody: the candidate has taken over
 	KindFailed                   // FailedBody: the candidate gives up
 	KindAbort                    // AbortBody: the old process does not want the candidate
 	KindReturned                 // an aborted candidate has finished, a file with state if it had served
@@ -174,6 +174,11 @@ func fit(names []SocketName, links []PathLink, room int) int {
 		}
 	}
 	return len(names)
+}
+
+// ServingBody comes with KindServing. A build before the service manager's names sends none.
+type ServingBody struct {
+	Since time.Duration `json:"since,omitempty"` // when the candidate became the service, by sys.Uptime
 }
 
 // WelcomeBody tells the candidate which upgrade it belongs to.
@@ -307,9 +312,4 @@ func Overlap(low, high int) error {
 	}
 	return fmt.Errorf("it speaks versions %d to %d of the control protocol, this process %d to %d: upgrade to a release in between first, or stop the service and start it",
 		low, high, ProtocolMin, ProtocolMax)
-}
-
-// ServingBody comes with KindServing. A build before it sends none.
-type ServingBody struct {
-	Since time.Duration `json:"since,omitempty"` // when the candidate became the service, by sys.Uptime
 }

@@ -56,6 +56,7 @@ var frames = []struct {
 	{KindListeners, ListenersBody{Total: 253}, 253, "\x16\xfd", `{"total":253}`},
 	{KindTakes, TakesBody{[]SocketName{{"listener", "tcp", ":1"}, {"listener", "unix", "/s"}}, []int{1}}, 0, "\x17\x00",
 		`{"listeners":[{"kind":"listener","network":"tcp","addr":":1"},{"kind":"listener","network":"unix","addr":"/s"}],"plain":[1]}`},
+	{KindServing, ServingBody{Since: 7}, 0, "\x06\x00", `{"since":7}`},
 	{KindNamed, nil, 0, "\x18\x00", ""},
 	{KindMessage, MessageBody{Name: "n", Data: []byte("hi")}, 0, "\x15\x00", `{"name":"n","data":"aGk="}`},
 }
