@@ -3,6 +3,7 @@ package process
 import (
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -109,6 +110,7 @@ func TestSiblingIsTheParentsChild(t *testing.T) {
 // Close gives back all that is open of a sibling.
 func TestClosedSiblingLeavesNoDescriptor(t *testing.T) {
 	before := len(testutil.OpenFDs())
+	var all []*Child // what the collector closes is not given back by Close
 	for range 5 {
 		c, err := Start(Program{path: "/bin/true", args: []string{"true"}}.AsSibling(nil), os.Environ(), nil, nil)
 		if err != nil {
@@ -117,6 +119,8 @@ func TestClosedSiblingLeavesNoDescriptor(t *testing.T) {
 		mustEnd(t, c)
 		c.Control.Close()
 		c.Close()
+		all = append(all, c)
 	}
 	until(t, "as many descriptors as before", func() bool { return len(testutil.OpenFDs()) <= before })
+	runtime.KeepAlive(all)
 }
