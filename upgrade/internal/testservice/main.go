@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"log"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -52,6 +53,7 @@ func supervised(parts Parts) int {
 
 // serviceMain is an ordinary program with the library: two listeners, a value to keep, a server with a drain.
 func serviceMain(parts Parts) error {
+	log.SetFlags(log.LstdFlags | log.Lmicroseconds)
 	parts.SetStepHook(testutil.Fault)
 	set, dir, err := readSettings()
 	if err = errors.Join(err, Validate(set)); err != nil {
