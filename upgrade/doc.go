@@ -1,87 +1,122 @@
 // Package upgrade replaces a running program by a new version of itself, without losing a connection, and takes the new
 // version back if it is bad.
 //
-// An [Upgrader] is created first in main. The program opens its listeners through it, names what has to be right before
-// it may serve ([Upgrader.Check]) and what it must not forget ([Upgrader.Keep]), and then calls [Upgrader.Run]. On
-// SIGHUP, or when [Upgrader.Upgrade] is called, the program's file is started anew beside the running process:
+//	func run(ctx context.Context, h http.Handler) error {
+//		up, err := upgrade.New(upgrade.Options{PIDFile: "shop.pid"}) // first in main
+//		if err != nil {
+//			return err
+//		}
+//		defer up.Close()
+//		ln, err := up.Listen("tcp", ":8080") // inherited after an upgrade
+//		if err != nil {
+//			return err
+//		}
+//		srv := drain.NewServer(&http.Server{Handler: h}, drain.Options{Move: up.Move})
+//		return up.Run(ctx, func(ctx context.Context) error { return srv.Serve(ctx, ln) })
+//	}
 //
-//  1. The file is looked at: one that certainly cannot take over, or is surely not meant, is refused (Options.Verify).
-//     The new process, the candidate, gets the open sockets, in New, and a snapshot of the kept values. It does not accept
-//     yet.
-//  2. It is prepared when it has opened every socket that the old process has, all checks have passed and its server waits in
-//     Accept on every listener.
-//  3. The old process asks Options.Smoke, which may try the candidate over private connections, then Options.Bake, if
-//     there are any, and then lets both accept for a while (Options.Soak).
-//  4. The commit: the candidate gets fresh values and what only one may hold (Exclusive), and takes over. It is the main
-//     generation now. The context of the old process's serve ends, with a cause whose Handover method returns true; it
-//     finishes what it has begun and ends.
+// On SIGHUP, or when [Upgrader.Upgrade] is called, the program's file is started again beside the running process:
 //
-// Until the new process has confirmed the commit, everything can be taken back: if it exits, crashes, hangs, fails a
-// check or is aborted, the old process, which has held its sockets all the time, serves on with everything, and may
-// upgrade again at once. What the candidate had received and not answered when it died is lost, nothing else. If the old
-// process is the one that dies, the candidate is the service if it has received the commit message. Otherwise it serves all the
-// same, if there is no supervisor; with one, see [Supervise]. Status.Uncommitted says that nobody has committed it.
+//  1. Verify. The old process examines the file and refuses a file that cannot take over (Options.Verify adds a test of
+//     your own). The new process, the candidate, receives the open sockets and a snapshot of the kept values in New. The
+//     candidate does not accept yet.
+//  2. Check. The candidate is prepared when every socket of the old process is open in the candidate, all checks have passed,
+//     and the candidate's server waits in Accept on every listener.
+//  3. Smoke, bake, soak. The old process calls Options.Smoke, which may try the candidate over private connections, and
+//     Options.Bake, which may give the candidate a share of the traffic. Then both processes accept for Options.Soak.
+//  4. Commit. The candidate receives fresh values and the exclusive resources, and becomes the main generation. The context of
+//     the old process's serve ends; the cause has a method Handover, which returns true. The old process finishes the
+//     requests that have begun, and ends.
 //
-// After the commit, [Upgrader.Rollback] brings back the build that was committed before. [Upgrader.Rehearse] goes as far
-// as the smoke test and sends the candidate away. No upgrade waits for older generations that still drain; when there are
-// more than Options.MaxGenerations, the oldest close what is idle ([Upgrader.Hurry]). [Request] is what a deploy script
-// calls.
+// Until the new process has confirmed the commit, the old process keeps its sockets and can take everything back: if the
+// candidate exits, crashes, hangs, fails a check or is aborted, the old process serves on, and may upgrade again at once.
+// Only the requests that a crashing candidate had read and not answered are lost. If the old process dies instead, a
+// candidate that has received the commit message is the service. A candidate without the commit message serves as well: for
+// good without a supervisor, and until the committed build serves again with a supervisor (see [Supervise] and
+// Status.Uncommitted).
 //
-// The package knows listeners, connections and processes, and no protocol above them. Finishing requests is the work
-// of the server that Run calls: package drain does it without losing one.
+// The package handles listeners, connections and processes, and no protocol above them. Finishing requests is the work
+// of the server that Run calls: package drain does so without losing a request.
+//
+// # Methods, by who needs them
+//
+//   - main: [New], [Upgrader.Listen], [Upgrader.ListenPacket], [Upgrader.ListenPinned], [Upgrader.Check], [Upgrader.Keep],
+//     [Upgrader.Exclusive], [Upgrader.Run], [Upgrader.Close]; [Supervise] before them, if crashes are to be mended.
+//   - an operator, an admin handler or a deploy script: [Upgrader.Upgrade], [Upgrader.Restart], [Upgrader.Rehearse],
+//     [Upgrader.Rollback], [Upgrader.Commit], [Upgrader.Abort], [Upgrader.Status]; [Request] from another process.
+//   - a judge in Options.Smoke or Options.Bake: the methods of [Candidate]; [Upgrader.Publish] on the candidate's side.
+//   - a server, mostly by package drain's options: [Upgrader.Move], [Upgrader.MoveWith], [Upgrader.Carries],
+//     [Upgrader.Offers], [Upgrader.Hurry]; [Assigned].
+//
+// # Methods that may block
+//
+//   - New: until the old process has answered, at most Options.Timeout; not at all in a first process.
+//   - Listen and its relatives: as long as the resolver takes for a host name.
+//   - Keep: as long as the value's UnmarshalBinary takes.
+//   - Run: until the service ends, or another generation has taken over and serve has returned.
+//   - Upgrade, Restart, Rehearse, Rollback: until the upgrade is over or ctx ends.
+//   - Request: until ctx ends, or 2 minutes without an upgrade under way.
+//   - Commit, Abort: until Run's goroutine has received the call; that goroutine never waits. Neither method waits for the end
+//     of the upgrade.
+//   - Move: some milliseconds. MoveWith: at most two seconds. Publish: at most a millisecond.
+//   - Candidate.Dial: until ctx ends, 10 s without a deadline. Candidate.SetWeight: at most two seconds, if the candidate does not read.
+//   - Close: until Run has returned.
+//   - Status, Hurry, Offers, Carries, Check, Exclusive, Assigned: never.
+//
+// # Functions of the program
+//
+// All methods may be called from any goroutine. Run owns the life of a generation in the goroutine that calls Run, and calls
+// no function of the program there. Run calls serve in a goroutine, the functions given to Check one after the other in
+// another, Smoke and Bake in another, and the methods of kept values in whichever goroutine needs them, with a deadline
+// of Options.Timeout. A panic in a function of the program is an error of the upgrade, and ends no process. The goroutines that
+// Run starts end before Run returns, except a serve that ignores its context (ErrServeStuck).
 //
 // # Crashes, containers and service managers
 //
-// A crash after the commit is the business of [Supervise], one line in main. The supervisor is the one process that a service manager,
-// a container, an init or a terminal sees: it keeps its pid, holds the listening sockets, and starts the last committed build on them
-// after a crash, or the one before it if that crashes again. Generations tell the supervisor, in the words of systemd's notify protocol,
-// that one of them is the service, that an upgrade is under way, that the service ends, that the main generation is alive (watchdog), and
-// which sockets are to be kept; the supervisor passes that on to systemd, if systemd has started it. Without the supervisor a generation
-// tells systemd itself.
-// New takes NOTIFY_SOCKET, WATCHDOG_USEC, LISTEN_FDS and what the supervisor has passed out of the environment, so that no
-// process which the program starts speaks for the service; upgrades get them. The supervisor has no socket with a name: each
-// generation has a channel of its own to it, and a candidate is announced by the generation that starts it.
+// After the commit, crashes are the task of [Supervise], one line in main. The supervisor is the process that a service
+// manager, a container, an init or a terminal sees: the supervisor keeps its pid, holds the listening sockets, and starts
+// the last committed build again after a crash, or the build before if the last one crashes again. Generations notify the
+// supervisor, in the words of systemd's notify protocol, of readiness, upgrades, the stop, the watchdog and the sockets
+// to store; the supervisor forwards these messages to systemd, if systemd has started the supervisor. Without a supervisor
+// a generation notifies systemd itself.
+// New removes NOTIFY_SOCKET, WATCHDOG_USEC, LISTEN_FDS and the supervisor's variables from the environment, so that no
+// child of the program notifies in the name of the service; upgrades receive the variables. The supervisor has no socket with a
+// name: each generation has a channel of its own to the supervisor, and the generation that starts a candidate announces the
+// candidate there.
 //
 // # With tableflip
 //
-// The candidate is a child in the sense of github.com/cloudflare/tableflip: its Ready is the commit. A program that uses
-// tableflip itself can be replaced by one that uses this package, and, with Options.AllowPlain, the other way round; between
-// such two there is no control socket and so nothing but what tableflip does: the sockets are files that the new process has
-// from its start. A build with this package finds its sockets in the control socket instead, where they wait for New and belong
-// to no process. Which of the two a file is, is looked up in the file: New leaves a mark there.
+// The candidate is a child in the sense of github.com/cloudflare/tableflip: tableflip's Ready is the commit. A program that
+// uses tableflip directly can be replaced by a program with this package, and, with Options.AllowPlain, the other way
+// round. Between such a pair there is no control socket, and so nothing beyond tableflip's own features: the candidate has the
+// sockets as files from its start. A build with this package finds its sockets in the control socket instead, where the sockets
+// wait for New and belong to no process. An old process tells the two kinds of builds apart before the start: the executable
+// file of a program that calls New contains a mark.
 //
 // # Files and signals
 //
-// A new process is started in the directory that the first one was started in, with the same arguments, in a process
-// group of its own. Its standard descriptors are those of the old one. SIGHUP upgrades. SIGTERM and the first SIGINT
-// stop: a candidate is taken back, the server drains, the pid file and the paths of unix sockets are removed. A second
-// SIGINT ends the process at once. The signal for the service goes to the pid in Options.PIDFile, which changes with
-// every commit; a process that has handed over and drains ignores SIGHUP and SIGTERM, and passes them on in its first
-// second. Before Run the signals do what the program has asked for, or end it. A SIGHUP that comes because the terminal was
-// closed, which the process was started in without nohup, stops.
+// A new process is started in the directory that the first process was started in, with the same arguments, in a process
+// group of its own, and with the standard descriptors of the old process. SIGHUP upgrades. SIGTERM and the first SIGINT
+// stop: a candidate is taken back, the server drains, and the pid file and the paths of unix sockets are removed. A second
+// SIGINT ends the process at once. Send signals to the pid in Options.PIDFile, which changes with every commit; a process
+// that has handed over ignores SIGHUP and SIGTERM, and forwards them in its first second. Before Run, signals have their
+// usual effect. A SIGHUP because the terminal was closed in which the process was started without nohup is a stop.
 //
-// While a process is a candidate, the Go runtime's crash output goes to the old process as well, for the reason that it
-// reports. A debug.SetCrashOutput of the program would be replaced by New and at the commit; it belongs after that.
+// While a process is a candidate, the Go runtime's crash output goes to the old process as well, as the reason of the
+// failure. New and the commit would replace a debug.SetCrashOutput of the program: call it after the commit.
 //
 // # Memory
 //
-// While two generations serve they need the memory of two. If it runs out on Linux, the kernel kills the candidate: it raises its
-// oom_score_adj to 1000 before main, and puts the old value back at the commit, also when it is not dumpable or has given up root
-// since. Processes that it starts before the commit keep 1000: start them later, or let them write their own value. A warning
-// names those that live a second after the commit; another one says that the value could not be put back. Where /proc is
-// read-only nothing is raised, which is logged at level Debug.
-//
-// # Goroutines
-//
-// All methods may be called from any goroutine. Run owns the life of a generation in the goroutine that calls it; the
-// goroutines that it starts end before it returns, but for the one that waits for a committed successor's process, which
-// this process cannot outlive usefully, and that of a serve that ignores its context (ErrServeStuck). Functions given to Check run one after the other in one goroutine, Bake in
-// another, and the methods of kept values in whichever goroutine needs them. A panic in any of them is an error of the
-// upgrade, not of the process that serves.
+// While two generations serve they need the memory of two. If memory runs out on Linux, the kernel kills the candidate: the
+// candidate raises its oom_score_adj to 1000 before main, and restores the old value at the commit, also when the candidate is
+// not dumpable or has given up root since. Processes that the candidate starts before the commit keep 1000: start such
+// processes later, or let them write their own value. A warning names the processes that live a second after the commit;
+// another warning reports that the value could not be restored. Where /proc is read-only nothing is raised, which is
+// logged at level Debug.
 //
 // # Platforms
 //
-// Everything works on Linux. macOS and the BSDs work without Supervise and Rollback, and without the guarantee that a closed listener is
-// closed at once; Verify gets a path there that might be replaced before it is started.
+// Everything works on Linux. macOS and the BSDs work without Supervise and Rollback, and without the guarantee that a closed
+// listener is closed at once; Verify gets a path there that might be replaced before the start.
 // Windows builds and serves, and Upgrade returns ErrNotSupported.
 package upgrade

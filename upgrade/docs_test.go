@@ -3,11 +3,13 @@ package upgrade_test
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/midair-go/midair/upgrade"
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
@@ -80,6 +82,29 @@ func TestRoomsAreOnThePage(t *testing.T) {
 			if !strings.Contains(page, "`"+name+"`") {
 				t.Errorf("%s is not on it", name)
 			}
+		}
+	}
+}
+
+// The package text says of every method who needs it and whether it may block.
+func TestPackageTextHasEveryMethod(t *testing.T) {
+	b, err := os.ReadFile("doc.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, _ := strings.Cut(string(b), "# Methods, by who needs them")
+	needed, rest, _ := strings.Cut(text, "# Methods that may block")
+	blocking, _, _ := strings.Cut(rest, "\n// # ")
+	upgrader := reflect.TypeFor[*upgrade.Upgrader]()
+	if upgrader.NumMethod() < 20 {
+		t.Fatalf("%d methods were looked at", upgrader.NumMethod())
+	}
+	for m := range upgrader.Methods() {
+		if !strings.Contains(needed, "[Upgrader."+m.Name+"]") {
+			t.Errorf("who needs %s?", m.Name)
+		}
+		if !regexp.MustCompile(`\b`+m.Name+`\b`).MatchString(blocking) && !strings.HasPrefix(m.Name, "Listen") {
+			t.Errorf("may %s block?", m.Name)
 		}
 	}
 }
