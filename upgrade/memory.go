@@ -11,14 +11,15 @@ import (
 // Which process memory pressure kills: a candidate has asked the kernel for that before main (package process), and here the
 // process that becomes the service takes it back.
 
-// memoryDelay is how long after that it is looked which other processes would still be killed first: the first requests are not
-// to wait for that.
+// memoryDelay is the time from the commit to the search for processes that would still be killed first: the first requests
+// do not wait for the search.
 const memoryDelay = time.Second
 
-// memory is the look at what is killed first. The zero value is ready.
+// memory is the search for processes that the kernel would kill first. The zero value is ready.
 type memory struct{ stop func() }
 
-// spare ends what was asked of the kernel for a candidate: from here on this process is the one to be spared.
+// spare restores the oom_score_adj that the process had before it became a candidate: from here on other processes are
+// killed first.
 func (m *memory) spare(log *slog.Logger) {
 	restored, err := process.RestoreOOM()
 	if err != nil {
@@ -44,7 +45,7 @@ func (m *memory) spare(log *slog.Logger) {
 	}()
 }
 
-// end ends the look at other processes: Run returns after its last goroutine.
+// end ends the search, because Run returns after its last goroutine.
 func (m *memory) end() {
 	if m.stop != nil {
 		m.stop()

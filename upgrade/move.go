@@ -8,7 +8,7 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// setMover says what Move does from now on; nil: nothing.
+// setMover sets what Move does from now on; nil: nothing.
 func (u *Upgrader) setMover(m handoff.Mover) {
 	if m == nil {
 		u.mover.Store(nil)
@@ -17,27 +17,30 @@ func (u *Upgrader) setMover(m handoff.Mover) {
 	}
 }
 
-// Move offers an idle connection, of which nothing was read since its last request ended, to another generation, and
-// reports whether that one has it now; then it is closed here and open there. It is made for drain.Options.Move, and may
-// wait for some milliseconds. Wrappers with a method NetConn are looked through, but for TLS, whose keys are in this process.
-// It is false while there is nobody to move to, and for a connection that no listener of this Upgrader has accepted.
+// Move offers an idle connection to another generation. Idle means that nothing was read from the connection since the last
+// request ended. Move reports whether the other generation has the connection now; then the connection is closed here and
+// open there. Move is made for drain.Options.Move, and may wait for some milliseconds. Wrappers with a method NetConn are
+// looked through, except TLS, whose keys are in this process. Move returns false while there is no other generation to move
+// to, and for a connection that no listener of this Upgrader has accepted.
 func (u *Upgrader) Move(c net.Conn) bool { return u.MoveWith(c, nil) }
 
-// aheadLimit is what fits into a frame beside the rest of it, in base64.
+// aheadLimit is the room in a message for ahead, in base64.
 const aheadLimit = 16 << 10
 
-// MoveWith is Move for a connection whose protocol is the program's own: raw TCP, or a WebSocket that a handler has
-// taken over. It is to be called between two messages, by who reads the connection and writes to it, each time that
-// Offers says so and when serve's context has ended, also of those that Accept returns after that: with package drain,
-// when the notice says Begun. The connection comes out of the server of package drain in the other process, where ahead is read before
-// what the client sends: bytes of a message that were read here already, and whatever else the program there needs to go on.
-// For a WebSocket that is a request, since an HTTP server reads it, with a header for the state and without the answer
-// 101: [Upgrader.Carries] tells its handler that it does not come from the client, and that handler has to take the
-// connection over or to close it. Package drain has to leave WebSockets to the program (KeepWebSockets).
+// MoveWith is Move for a connection whose protocol belongs to the program: raw TCP, or a WebSocket that a handler has
+// hijacked. Call MoveWith between two messages, in the goroutine that reads from the connection and writes to it, each time
+// that Offers sends a value and when serve's context has ended, also for the connections that Accept returns after that:
+// with package drain, when the notice has Begun. The server of package drain in the other process returns the connection
+// from Accept. That process reads ahead first, and then what the client sends: put the bytes of a message there that this
+// process has read already, and everything else that the program needs to go on. For a WebSocket, ahead is a request, since
+// an HTTP server reads ahead, with the state in a header and without the answer 101: the handler learns from
+// [Upgrader.Carries] that the request does not come from the client, and has to hijack or close the connection. Package
+// drain has to leave WebSockets to the program (KeepWebSockets).
 //
-// It is false for more than 16 KiB, if package drain does not serve that listener there, and while the other process does not keep
-// up, which it waits for, at most two seconds: in a drain it is worth another try. An abort and Rollback bring connections to a build before this one: release one that
-// understands what is ahead before the one that sends it. A candidate that dies loses those that it has talked on.
+// MoveWith returns false for more than 16 KiB, if package drain does not serve that listener in the other process, and if
+// the other process does not keep up for two seconds: during a drain, try again then. An abort and Rollback move connections
+// to an older build: release a build that understands ahead before the build that sends ahead. A candidate that dies loses
+// the connections that the candidate has written to.
 func (u *Upgrader) MoveWith(c net.Conn, ahead []byte) bool {
 	u.moving.RLock()
 	defer u.moving.RUnlock()
@@ -52,14 +55,15 @@ func (u *Upgrader) MoveWith(c net.Conn, ahead []byte) bool {
 	return ok && len(ahead) <= aheadLimit && (*m)(from, c, ahead)
 }
 
-// Carries reports whether what is read first from c was given to MoveWith by another generation, and comes from no client.
-// Wrappers with a method NetConn are looked through, so the connection of Hijack and that of http.Server.ConnContext will do.
+// Carries reports whether the first bytes of c were given to MoveWith by another generation, and do not come from the
+// client. Wrappers with a method NetConn are looked through, so the connections of Hijack and of http.Server.ConnContext are
+// accepted too.
 func (u *Upgrader) Carries(c net.Conn) bool {
 	return handoff.Carries(c)
 }
 
-// Offers returns a channel on which something comes when the server should offer every idle connection to Move once: the
-// weight of a candidate has changed. It is made for drain.Options.Offers. Each call makes a channel for one receiver.
+// Offers returns a channel that receives a value each time the server should call Move for every idle connection: the weight
+// of a candidate has changed. Offers is made for drain.Options.Offers. Each call makes a channel for a single receiver.
 func (u *Upgrader) Offers() <-chan struct{} {
 	ch := make(chan struct{}, 1)
 	u.mu.Lock()
@@ -79,7 +83,7 @@ func (u *Upgrader) offer() {
 	}
 }
 
-// awaitMoves returns when everybody who moves has seen what the mover is now.
+// awaitMoves returns when every call of Move uses the current mover.
 func (u *Upgrader) awaitMoves() {
 	u.moving.Lock()
 	defer u.moving.Unlock()
@@ -149,9 +153,9 @@ func (r *runner) beats() <-chan time.Time {
 	return r.pulse.C
 }
 
-// Assigned tells how a connection came to this process in a progressive upgrade: the client's address, which is the unit
-// that the upgrade splits, and the weight of the candidate at that time. ok is false for a connection that this process
-// has accepted itself. Wrappers with a method NetConn are looked through.
+// Assigned returns how a connection came to this process in a progressive upgrade: the client's address, which is the unit
+// that the upgrade splits, and the weight of the candidate at that time. ok is false for a connection that this process has
+// accepted itself. Wrappers with a method NetConn are looked through.
 func Assigned(c net.Conn) (unit string, weight float64, ok bool) { return handoff.Assigned(c) }
 
 // weighed gives back a part of the idle connections.

@@ -7,28 +7,29 @@ import (
 )
 
 // Connections may use up the descriptors of a service, and an upgrade is then the way to another limit. So the main
-// generation holds some in reserve, for the start of a candidate, the state and the outcome. What is released would go to
-// the next connections: nothing accepts while the reserve is open.
+// generation holds descriptors in reserve, for the start of a candidate, the state and the outcome. New connections would
+// take released descriptors: no listener accepts while the reserve is open.
 
 // room is the reserve.
 type room struct {
-	hold func() (resume func()) // makes nothing accept
+	hold func() (resume func()) // holds back every Accept
 
 	mu     sync.Mutex
 	held   sys.Reserve
 	size   int
-	users  int    // of the reserve while it is open
-	resume func() // ends that nothing accepts
+	users  int    // calls of with that run while the reserve is open
+	resume func() // lets listeners accept again
 }
 
 const (
-	// roomFor is what an upgrade needs beside the listening sockets.
+	// roomFor is the number of descriptors that an upgrade needs beside the listening sockets.
 	roomFor = 24
 	// lent is how many descriptors lend releases.
 	lent = 4
 )
 
-// fill fills the reserve for a number of listening sockets: no more than a sixteenth of what the process may have.
+// fill fills the reserve for a number of listening sockets, with at most a sixteenth of the descriptors that the process may
+// have.
 func (m *room) fill(sockets int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -36,7 +37,7 @@ func (m *room) fill(sockets int) {
 	m.held.Fill(m.size)
 }
 
-// refill takes back what with and lend have used.
+// refill fills the reserve again after with and lend.
 func (m *room) refill() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -46,8 +47,8 @@ func (m *room) refill() {
 	}
 }
 
-// with calls fn, which makes descriptors. If there are too few, the reserve is open meanwhile, and nothing accepts: fn should not
-// take long then.
+// with calls fn, which makes descriptors. If there are too few descriptors, the reserve is open during fn, and no listener
+// accepts: fn should not take long then.
 func (m *room) with(fn func()) {
 	if m.open() {
 		defer m.close()
@@ -55,7 +56,7 @@ func (m *room) with(fn func()) {
 	fn()
 }
 
-// open opens the reserve if there are too few descriptors without it.
+// open opens the reserve if there are too few descriptors, and reports whether the caller has to close the reserve.
 func (m *room) open() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -79,8 +80,8 @@ func (m *room) close() {
 	}
 }
 
-// lend releases a part of the reserve for what takes long, so that nothing can be held back meanwhile. Somebody else may be
-// faster. It reports whether there was something to release.
+// lend releases a part of the reserve for a long task, without holding back Accept. Another part of the process may take the
+// descriptors first. lend reports whether the reserve held descriptors.
 func (m *room) lend() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -89,7 +90,7 @@ func (m *room) lend() bool {
 	return had > 0
 }
 
-// drop gives the reserve up.
+// drop releases the reserve for good.
 func (m *room) drop() {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -18,22 +18,22 @@ import (
 // executed, so they belong to no process until upgrade.New takes them there, and outlive the old process. A file that does not
 // say that its program takes them so gets them as files at exec, as tableflip passes them.
 
-// nameFiles names what a candidate has to know of sockets that are files at exec.
+// nameFiles fills in the names of sockets that the candidate gets as files at exec.
 func (u *Upgrader) nameFiles(body *wire.WelcomeBody) {
 	const most = 100 // with their second names, so that the welcome fits into a message; the kernel knows the others
 	body.Paths, body.Stored, body.Expected = u.listeners.Paths(), u.manager.Names(), u.expected()
 	body.Links = u.listeners.Links(body.Paths[:min(len(body.Paths), most)])
 }
 
-// putPathsBack puts the paths of unix sockets back that somebody has removed, and says in the log what cannot be put back.
+// putPathsBack restores the paths of unix sockets that were removed, and logs the paths that cannot be restored.
 func (u *Upgrader) putPathsBack() {
 	if err := u.listeners.PutBack(); err != nil {
 		u.log.Error("upgrade: a unix socket cannot be reached", "err", err)
 	}
 }
 
-// goers are older processes that have closed their control socket and are about to end: many programs remove the paths of their
-// sockets after Run.
+// goers are older processes that have closed their control socket and are about to end: many programs remove the paths of
+// their sockets after Run.
 type goers struct {
 	all  []goer
 	tick <-chan time.Time // nil if there are none
@@ -49,7 +49,7 @@ const (
 	goersLimit = 10 * time.Second
 )
 
-// goes notes a process that is about to end.
+// goes adds a process that is about to end.
 func (r *runner) goes(pid int) {
 	r.goers.all = append(r.goers.all, goer{pid, time.Now().Add(goersLimit)})
 	r.goers.tick = time.After(goersEvery)
@@ -71,7 +71,7 @@ func (r *runner) lookAtPaths() {
 	r.goers.tick = time.After(goersEvery)
 }
 
-// passing is what the old process passes to one candidate.
+// passing is the list of sockets that the old process passes to a candidate.
 type passing struct {
 	waits bool // in the control socket; otherwise the candidate has all of it from its start
 	total int  // by messages
@@ -83,7 +83,7 @@ type passing struct {
 	own   map[wire.SocketName]bool // which of them no service manager has
 }
 
-// newPassing takes duplicates of the open sockets over, for a program that takes them from the control socket.
+// newPassing takes ownership of duplicates of the open sockets, for a program that takes sockets from the control socket.
 func newPassing(files []process.Inherited, set *listener.Set) *passing {
 	s := &passing{waits: true, total: len(files), late: set.Late(), own: set.Own()}
 	for _, f := range files {
@@ -93,8 +93,8 @@ func newPassing(files []process.Inherited, set *listener.Set) *passing {
 	return s
 }
 
-// next sends one message, with as many sockets as it can carry: none, if they are files at exec. It is not sent before the one
-// before was taken: descriptors that are on their way count against the user's limit of open files.
+// next sends a message with as many sockets as fit; without sockets, if the sockets are files at exec. The next message is
+// sent after the candidate has taken the last one: descriptors on their way count against the user's limit of open files.
 func (s *passing) next(send func(wire.Kind, any, ...*os.File) error) error {
 	n := wire.Fit(s.names, s.links)
 	body := wire.ListenersBody{Total: s.total, Names: s.names[:n]}
@@ -120,7 +120,7 @@ func (s *passing) next(send func(wire.Kind, any, ...*os.File) error) error {
 	return nil
 }
 
-// close closes what was not sent.
+// close closes the descriptors that were not sent.
 func (s *passing) close() {
 	for _, fd := range s.rest {
 		sys.CloseFD(fd)
@@ -128,7 +128,7 @@ func (s *passing) close() {
 	s.names, s.rest = nil, nil
 }
 
-// counted returns why a candidate that says how many sockets it has does not have all.
+// counted returns an error if the candidate does not have all sockets.
 func (s *passing) counted(got int) error {
 	if got == s.total {
 		return nil
@@ -137,7 +137,7 @@ func (s *passing) counted(got int) error {
 		got, s.total, process.FirstPassed)
 }
 
-// taken is what a candidate has found in its control socket.
+// taken is the result of takeSockets.
 type taken struct {
 	sockets *listener.Received
 	got     int        // how many sockets that is
@@ -145,7 +145,7 @@ type taken struct {
 	early   wire.Frame // the old process's answer to hello, if that came first: somebody else has read what should have come before
 }
 
-// takeSockets takes what waits in the control socket, on the candidate's side.
+// takeSockets receives the sockets that wait in the control socket, on the candidate's side.
 func takeSockets(parent *wire.Link, timeout time.Duration, log *slog.Logger) (t taken, err error) {
 	t.sockets = listener.NewReceived()
 	late := time.NewTimer(timeout)
@@ -198,16 +198,17 @@ func takeSockets(parent *wire.Link, timeout time.Duration, log *slog.Logger) (t 
 	}
 }
 
-// mostExpected is how many names the welcome has room for beside what else it holds. Further ones are not compared.
+// mostExpected is how many names fit into the welcome message beside its other fields. Further sockets are not compared.
 const mostExpected = 100
 
-// expected names the sockets that a candidate has to open, for the welcome: those that are files at exec.
+// expected returns the names of the sockets that a candidate has to open and gets as files at exec, for the welcome message.
 func (u *Upgrader) expected() []wire.SocketName {
 	names := u.listeners.Early()
 	return names[:min(len(names), mostExpected)]
 }
 
-// compareSockets finds out what a candidate has not opened, and what is new. It is called before serve is.
+// compareSockets compares the sockets of the old process with those that this candidate has opened. Run calls it before
+// serve.
 func (u *Upgrader) compareSockets() {
 	u.listeners.Begin()
 	if u.parent == nil && !u.plainParent {
@@ -220,8 +221,8 @@ func (u *Upgrader) compareSockets() {
 	}.result()
 }
 
-// stopTableflip ends tableflip's goroutine. In a process that inherited sockets it goes on until the process ends: Stop
-// would remove the paths of inherited unix sockets, and others may serve on those by now.
+// stopTableflip ends tableflip's goroutine. In a process that has inherited sockets the goroutine goes on until the process
+// ends: tableflip's Stop would remove the paths of inherited unix sockets, on which other processes may serve by now.
 func (u *Upgrader) stopTableflip() {
 	if u.tf != nil && !u.tf.HasParent() {
 		u.tf.Stop()

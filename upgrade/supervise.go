@@ -11,45 +11,48 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/supervisor"
 )
 
-// Supervise makes this process the supervisor of the service, which runs as a child of it, the same program with the
-// same arguments, and as that child's upgrades. It keeps its pid, and so the container that it is process 1 of, the
-// terminal that it was started in, and the service manager, the init or the script that has started it and watches it. It reaps
-// what is left behind; it passes the signals that it gets on to the main generation; and it returns, with ok, when the service has
-// ended: code is the main generation's exit status, 128+n if signal n has ended it. It comes in main where the program has decided to
-// serve, behind its subcommands:
+// Supervise makes this process the supervisor of the service. The service runs as a child process, the same program with the
+// same arguments, and each upgrade is a child process too. The supervisor keeps its pid, and so the container whose process
+// 1 it is, the terminal it was started in, and the service manager, init or script that started it and watches it. The
+// supervisor reaps orphaned processes and forwards its signals to the main generation. Supervise returns, with ok true, when
+// the service has ended: code is the exit status of the main generation, 128+n after signal n. Call Supervise in main where
+// the program has decided to serve, after its subcommands:
 //
 //	if code, ok := upgrade.Supervise(upgrade.Options{}); ok {
 //		os.Exit(code)
 //	}
 //
-// ok is false, at once, where the program has to go on: in the child, in an upgrade, where Options.Supervisor says so, and on other
-// platforms than Linux.
+// ok is false, at once, where the program has to go on: in a child, in an upgrade, where Options.Supervisor says so, and on
+// other platforms than Linux.
 //
-// systemd, and whoever else sets NOTIFY_SOCKET, hears the supervisor only: what the main generation has to say, in the supervisor's
-// name. Sockets of socket units and of systemd's store go to the first generation, and what generations listen on goes to that store.
+// systemd, and any other manager that sets NOTIFY_SOCKET, receives notifications from the supervisor only: the supervisor
+// forwards those of the main generation in its own name. Sockets of socket units and of systemd's store go to the first
+// generation, and the sockets that generations open go to systemd's store.
 //
-// What ends before it has served ends the supervisor with the same status. Until then it has the terminal, if the supervisor had it.
+// If the first process ends before it has served, the supervisor ends with the same status. Until that process serves, it
+// has the terminal that the supervisor had.
 //
-// A main generation that ends without having been told to, once the service was up, has crashed; one that SIGINT or
-// SIGTERM has ended was told to, whoever sent it. The build that was committed last is started again, on the same
-// sockets, which the supervisor holds as well, so that connections wait meanwhile and none is refused. If the crash comes
-// in an upgrade, a candidate that has received the commit message becomes the service, and nothing is started. One that has not
-// is an orphan (see Status): it serves while the committed build is started, acquires nothing, and goes when that build serves,
-// which gets its idle connections and the state of its kept values. Only if the committed build ends twice before it serves, or
-// the machine does not let it start for Options.Timeout, the orphan becomes the service, and says so (Status.Uncommitted).
+// A main generation that ends unasked, after the service was up, has crashed; an end by SIGINT or SIGTERM is a stop,
+// whichever process sent the signal. After a crash the build that was committed last is started again on the same sockets.
+// The supervisor holds these sockets as well, so connections wait meanwhile and none is refused. If the crash comes during
+// an upgrade, a candidate that has received the commit message becomes the service, and no process is started. A candidate
+// without the commit message is an orphan (see Status): the orphan serves while the committed build is started, acquires no
+// exclusive resources, and ends when the committed build serves, which receives the orphan's idle connections and the state
+// of its kept values. The orphan becomes the service (Status.Uncommitted) only if the committed build ends twice before
+// serving, or if the machine cannot start the committed build for Options.Timeout.
 //
-// After the first crash the restart is immediate, then it waits from 100 ms to 10 s. A build that crashes
-// twice within Options.Guard, before it serves or after, is replaced by the one that was committed before it, loudly: in the
-// log, in Status.Last (kind "crash-rollback"; "crash" is a restart) and in the metric midair.upgrade.restarts. If that one does
-// not serve either, both are tried by turns. A start for which the machine has no process, memory or descriptor left, or whose
-// file or directory is not there, is no crash of a build. It is logged with what to do, and tried again. The supervisor ends if
-// the service is down for Options.GiveUp, or at once if the first process of all has never served.
+// The first restart is immediate; later restarts wait from 100 ms to 10 s. A build that crashes twice within Options.Guard,
+// before or after it serves, is replaced by the build that was committed before: the log, Status.Last (kind
+// "crash-rollback"; "crash" is a restart) and the metric midair.upgrade.restarts report this. If that build does not serve
+// either, the supervisor tries both in turns. A start that fails because the machine has no process, memory or descriptor
+// left, or because the file or directory is missing, does not count as a crash: the supervisor logs what to do, and tries
+// again. The supervisor ends if the service is down for Options.GiveUp, or at once if the very first process never served.
 //
-// When the reader of its standard output or error goes, it lives on, as a generation does (see New), and it never waits for a
-// log that nobody reads.
+// When the reader of its standard output or error has gone, the supervisor lives on, as a generation does (see New). The
+// supervisor never waits for a log.
 //
-// Of opts it uses Supervisor, Guard, GiveUp, Watchdog, Logger, Timeout (how long a process may take to serve after a
-// crash) and AbortGrace (how long older generations may drain when the main one has ended).
+// Supervise uses these fields of opts: Supervisor, Guard, GiveUp, Watchdog, Logger, Timeout (how long a process may take to
+// serve after a crash) and AbortGrace (how long older generations may drain when the main generation has ended).
 func Supervise(opts Options) (code int, ok bool) {
 	sdnotify.OwnListenPID()
 	if sdnotify.IsSupervised() || process.HasParent() {
@@ -73,8 +76,8 @@ func Supervise(opts Options) (code int, ok bool) {
 	})
 }
 
-// giveUp returns the limit for the supervisor, 0 for none. Process 1 is the whole container: its end helps only if somebody
-// outside starts the container again, which the program has to say.
+// giveUp returns the limit for the supervisor, 0 for none. Process 1 is the whole container, and its end helps only if the
+// container is started again from outside, which the program has to say.
 func giveUp(option time.Duration, pid int) time.Duration {
 	if option == 0 && pid != 1 {
 		return 5 * time.Minute

@@ -82,13 +82,13 @@ type check struct {
 	fn   func(context.Context) error
 }
 
-// New begins a generation and has to come first in main: it tells whether this process replaces another one, and gets
-// listeners and state from it. It may wait for the old process, at most Options.Timeout. There can be one Upgrader in
-// a process. Call Close when it is done with.
+// New begins a generation and has to come first in main: New finds out whether this process replaces another process, and
+// receives listeners and state from the old process. New may wait for the old process, at most Options.Timeout. There can be
+// one Upgrader in a process. Call Close at the end.
 //
-// From New on the process lives on if the reader of its standard output or error has gone. Otherwise SIGPIPE would end it at
-// its next line of log, and nobody would have decided that. New asks for that signal and drops it (os/signal.Notify); a write
-// to the pipe fails. The processes that this one starts inherit nothing of that.
+// From New on, the process lives on if the reader of its standard output or error has gone. Without New, SIGPIPE would end
+// the process at the next line of log. New subscribes to that signal and ignores it (os/signal.Notify); a write to the pipe
+// fails. Child processes do not inherit this.
 func New(opts Options) (*Upgrader, error) {
 	o, err := opts.withDefaults()
 	if err != nil {
@@ -158,7 +158,7 @@ func newUpgrader(o Options, tel *telemetry, tf *tableflip.Upgrader) *Upgrader {
 	return u
 }
 
-// join greets the old process and takes what it sends.
+// join greets the old process and receives sockets and state.
 func (u *Upgrader) join() error {
 	process.Scrub()
 	u.born = Outcome{Kind: modeUpgrade.String(), Started: wallClock(), Begun: sys.Uptime()}
@@ -206,7 +206,7 @@ func (u *Upgrader) join() error {
 	return nil
 }
 
-// welcomed takes the answer to hello, which may have come already.
+// welcomed handles the answer to hello, which may have been received already.
 func (u *Upgrader) welcomed(early wire.Frame) error {
 	if early.Kind != 0 {
 		return u.answered(early)
@@ -243,7 +243,7 @@ func (u *Upgrader) answered(f wire.Frame) error {
 	return u.take(f)
 }
 
-// refusal is an abort in place of a welcome.
+// refusal returns the reason of an abort message that came in place of a welcome.
 func refusal(f wire.Frame) error {
 	defer f.Close()
 	var body wire.AbortBody
@@ -251,31 +251,36 @@ func refusal(f wire.Frame) error {
 	return fmt.Errorf("the old process does not want this one: %w: %s", ErrAborted, body.Reason)
 }
 
-// Listen returns a listener for tcp, tcp4, tcp6 or unix (a name that begins with @ is an abstract one): the one that
-// the old process had under the same network and address, or a new one. So ":0" keeps its port; several listeners of
-// the same address are told apart by their order. Accept waits until this generation is the one to serve. Its
-// connections are those of package net, *net.TCPConn and *net.UnixConn, from whichever process they come. One that a candidate has
-// accepted by itself is lost with it; package drain takes them by another method, AcceptMoved, and the old process serves again what
-// nobody has read from. Close it as usual; what is open when an upgrade begins is handed on, and what
-// a new process does not open again (see Options.MayClose) is closed with the commit. It may be called before Run and while Run runs;
-// only what was opened before counts for being prepared, and is expected of the next version. An address may be spelled in another way
-// than by the old version ("localhost:80", "127.0.0.1:80"): it is the same socket. On Linux a tcp wildcard may replace an address with its
-// port ("0.0.0.0:80" for "127.0.0.1:80"), unless a service manager has that. An address may also replace a wildcard; then name the
-// wildcard in MayClose. Such a new socket, and one more that shares an address by SO_REUSEPORT, listens with the commit; before, the judge
-// of a progressive upgrade sees no clients of an address that replaces a wildcard. The old queue comes out of the new socket. Both
-// processes have to be of one user, and a file with AllowWrapper cannot do that. When a new process serves, the queue of a socket gets the
-// length that the kernel allows by then. The path of a unix socket that nobody
-// listens on any more is replaced, and on Linux one that the program has removed before, on which the old process serves, comes back.
+// Listen returns a listener for tcp, tcp4, tcp6 or unix (a name that begins with @ is an abstract name): the listener that
+// the old process had under the same network and address, or a new one. So ":0" keeps its port; several listeners of the
+// same address are distinguished by their order. Call Listen before Run; Listen works while Run runs, but only sockets that
+// were opened before Run are required for being prepared and expected from the next version.
 //
-// A socket that a service manager has passed (LISTEN_FDS) is taken instead of a new one if its tcp or udp address is this
-// one. The network "systemd" asks for one by its name, FileDescriptorName= in its unit: Listen("systemd", "web").
+// Accept waits until this generation is the one to serve. Accept returns connections of package net, *net.TCPConn and
+// *net.UnixConn, also for connections from another process. A connection that a candidate has accepted itself is lost if the
+// candidate dies; package drain accepts by another method, AcceptMoved, and the old process then serves connections again
+// that the candidate has not read from. Close the listener as usual. Open listeners are handed on in an upgrade; the commit
+// closes those that the new process does not open again (see Options.MayClose).
+//
+// The address may be spelled in another way than in the old version ("localhost:80", "127.0.0.1:80"): the socket is the
+// same. On Linux a tcp wildcard may replace an address with its port ("0.0.0.0:80" for "127.0.0.1:80"), unless a service
+// manager holds that socket. An address may also replace a wildcard; name the wildcard in MayClose then. Such a new socket,
+// and a further socket that shares an address by SO_REUSEPORT, listens from the commit on and also returns the connections
+// of the old socket's queue; before the commit, the judge of a progressive upgrade sees no clients of an address that
+// replaces a wildcard. Both processes have to belong to the same user, and a file with AllowWrapper cannot replace sockets
+// in this way. When a new process serves, the queue of a socket gets the length that the kernel allows by then. The path of
+// a unix socket without a listening process is replaced, and on Linux a path that the program has removed, and on which the
+// old process serves, is restored.
+//
+// A socket from a service manager (LISTEN_FDS) is used instead of a new socket if its tcp or udp address is the same. The
+// network "systemd" selects such a socket by its name, FileDescriptorName= in the unit: Listen("systemd", "web").
 func (u *Upgrader) Listen(network, address string) (net.Listener, error) {
 	ln, err := u.listeners.Listen(network, address, false)
 	u.listeners.NoteFailure(err)
 	return ln, err
 }
 
-// ListenPinned is Listen for a listener that stays with the main generation until the commit: one for operators, who
+// ListenPinned is Listen for a listener that stays with the main generation until the commit: a listener for operators, who
 // want to reach the process that can abort the upgrade, and not the candidate.
 func (u *Upgrader) ListenPinned(network, address string) (net.Listener, error) {
 	ln, err := u.listeners.Listen(network, address, true)
@@ -283,38 +288,41 @@ func (u *Upgrader) ListenPinned(network, address string) (net.Listener, error) {
 	return ln, err
 }
 
-// ListenPacket is Listen for udp, udp4, udp6 and unixgram. What it returns has the methods of *net.UDPConn or *net.UnixConn, so
-// that packet info, ECN and batches work, as QUIC servers read them (golang.org/x/net's ReadBatch and WriteBatch; its ReadFrom insists on
-// a *net.UDPConn). Each method that reads waits in a candidate until the commit, and in the old process from then on, also Read of
-// SyscallConn; not held back is what a program reads in Control, or by the descriptor of File. The program has to end a wait when its
-// context ends: with SetReadDeadline, and with Close as soon as it has answered what it had read, for which writing works as before.
-// Only after Options.StuckAfter reading ends by itself, as Accept does: with net.ErrClosed. CloseRead of a unix socket ends reading in
-// this process, and CloseWrite is an error: another process may serve there.
+// ListenPacket is Listen for udp, udp4, udp6 and unixgram. The result has the methods of *net.UDPConn or *net.UnixConn, so
+// that packet info, ECN and batches work, as QUIC servers need them (golang.org/x/net's ReadBatch and WriteBatch; its
+// ReadFrom insists on a *net.UDPConn). Each method that reads waits in a candidate until the commit, and in the old process
+// from the commit on, also Read of SyscallConn. Reads in Control and by the descriptor of File are not held back.
+//
+// The program has to end a waiting read when serve's context ends: with SetReadDeadline, and with Close after the last
+// answer; writing works until Close. After Options.StuckAfter reading ends anyway, as Accept does, with net.ErrClosed.
+// CloseRead of a unix socket ends reading in this process, and CloseWrite returns an error, because another process may
+// serve on the socket.
 func (u *Upgrader) ListenPacket(network, address string) (net.PacketConn, error) {
 	pc, err := u.listeners.ListenPacket(network, address)
 	u.listeners.NoteFailure(err)
 	return pc, err
 }
 
-// Check adds a condition for taking over: all of them must pass before a candidate is prepared, one after the other in
-// the order they were added. The context ends with Options.Timeout and fn must return then. A process that has no older
-// one behind it runs its checks as well, but serves whatever they say, and logs it. To be called before Run.
+// Check adds a condition for taking over: all conditions must hold before a candidate is prepared. They are called one after
+// the other in the order of the calls of Check. The context ends with Options.Timeout, and fn must return then. A process
+// without an older process to fall back to runs its checks as well, and logs an error, but serves anyway. Call Check before
+// Run.
 func (u *Upgrader) Check(name string, fn func(context.Context) error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.checks = append(u.checks, check{name, fn})
 }
 
-// Keep makes v pass from the old process to the new one under the given name, and back on an abort. If the old process
-// sent something for it, v is restored before Keep returns; a value that refuses fails the check phase. To be called before
-// Run.
+// Keep passes v from the old process to the new one under a name, and back on an abort. If the old process has sent data for
+// the name, Keep restores v before Keep returns; a value that returns an error fails the check phase. Call Keep before Run.
 //
-// The methods of v are called while the program serves, so they must be safe beside its other uses. UnmarshalBinary may be
-// called twice in a new process: with a snapshot at its start and with a fresh one at the commit. On an abort it is called
-// in the old process, which went on changing its own value meanwhile, and after a crash in an upgrade in the process that
-// serves, when a candidate goes that nobody has committed: a value that both sides may change should merge there. Data may come from another version of the program: an error is the right answer to what cannot be understood. A
-// method that takes long delays the upgrade, and one that takes longer than Options.Timeout fails it. None may call the
-// Upgrader.
+// The methods of v are called while the program serves, so they must be safe for concurrent use. UnmarshalBinary may be
+// called twice in a new process: with a snapshot at the start and with fresh data at the commit. On an abort UnmarshalBinary
+// is called in the old process, which went on changing its own value meanwhile; after a crash during an upgrade it is called
+// in the process that serves, when an uncommitted candidate ends. A value that both sides may change should merge there.
+// Data may come from another version of the program: return an error for data that the method does not understand. A slow
+// method delays the upgrade, and a method that takes longer than Options.Timeout fails the upgrade. The methods must not
+// call the Upgrader.
 func (u *Upgrader) Keep(name string, v interface {
 	encoding.BinaryMarshaler
 	encoding.BinaryUnmarshaler
@@ -322,13 +330,13 @@ func (u *Upgrader) Keep(name string, v interface {
 	u.keeper.Keep(name, v)
 }
 
-// Hurry returns a channel that is closed when this generation should close its idle connections at once, because it is
-// one of the oldest of more than Options.MaxGenerations. It is made for drain.Options.Hurry.
+// Hurry returns a channel that is closed when this generation should close its idle connections at once, because it is among
+// the oldest of more than Options.MaxGenerations. Hurry is made for drain.Options.Hurry.
 func (u *Upgrader) Hurry() <-chan struct{} { return u.hurry }
 
-// Close ends what Run has not ended, as a plain stop would, and waits for it, so it must not be called from inside Run:
-// not from serve, a check or a kept value. It may be called twice, and before Run; a candidate that closes before it was
-// prepared tells the old process so. Always nil.
+// Close ends what Run has not ended, as a plain stop would, and waits for the end of Run. Do not call Close from inside Run:
+// not from serve, a check or a kept value. Close may be called twice, and before Run; a candidate that closes before being
+// prepared notifies the old process. The error is always nil: Close implements io.Closer.
 func (u *Upgrader) Close() error {
 	u.mu.Lock()
 	begun, closed := u.begun, u.closed
@@ -345,7 +353,7 @@ func (u *Upgrader) Close() error {
 	return nil
 }
 
-// neverRun ends a generation whose program gave up before Run.
+// neverRun ends a generation whose program never called Run.
 func (u *Upgrader) neverRun() {
 	if u.parent != nil {
 		reason := "the program gave up before upgrade.Run"
