@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ended is the status of a program that has returned 7.
-const ended = unix.WaitStatus(7 << 8)
+// returned7 is the status of a program that has returned 7.
+const returned7 = unix.WaitStatus(7 << 8)
 
 // Whoever has announced a candidate is told how it has ended, also if the supervisor had waited for it before.
 func TestAnnouncerIsToldHowItsCandidateEnded(t *testing.T) {
@@ -28,16 +28,16 @@ func TestAnnouncerIsToldHowItsCandidateEnded(t *testing.T) {
 			files := announcement(t, pid)
 			if before {
 				_, _ = c.Process.Kill(), c.Wait() // it says that it was killed
-				s.strangers.add(pid, 1<<8)        // another one had the number before
-				s.strangers.add(pid, ended)
+				s.procs.strangers.add(pid, 1<<8)  // another one had the number before
+				s.procs.strangers.add(pid, returned7)
 			} else {
 				t.Cleanup(func() { _, _ = c.Process.Kill(), c.Wait() })
-				s.strangers.add(pid, 1<<8) // and this one lives
+				s.procs.strangers.add(pid, 1<<8) // and this one lives
 			}
 			speak(t, channel, numbers(files[:4]), sdnotify.WordCandidate, sdnotify.WordPID+strconv.Itoa(pid))
 			s.receive()
-			var g *generation
-			for _, other := range s.gens {
+			var g *proc
+			for _, other := range s.procs.all {
 				if other.parent == m {
 					g = other
 				}
@@ -46,7 +46,7 @@ func TestAnnouncerIsToldHowItsCandidateEnded(t *testing.T) {
 				if g.known {
 					t.Errorf("a candidate that lives has ended: %s", g.describe())
 				}
-				g.reaped(pid, ended)
+				g.reaped(pid, returned7)
 			}
 			buf := make([]byte, 100)
 			n, _, err := unix.Recvfrom(int(sys.FD(channel)), buf, unix.MSG_DONTWAIT)

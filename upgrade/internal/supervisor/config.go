@@ -11,7 +11,7 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/sdnotify"
 )
 
-// Config is what the supervisor has to know. All fields are set. See Options.
+// Config is the setup of the supervisor. All fields are set. See Options.
 type Config struct {
 	Version    string        // of the build that the supervisor starts first
 	Timeout    time.Duration // how long a process may take to serve after a crash
@@ -22,7 +22,7 @@ type Config struct {
 	Logger     *slog.Logger
 }
 
-// Report says why the supervisor has started a process. Its JSON is that of an Outcome.
+// Report says why the supervisor has started a process. The JSON of a report is the JSON of an Outcome.
 type Report struct {
 	Kind      string        `json:"kind"`
 	Started   time.Time     `json:"started"`
@@ -34,7 +34,7 @@ type Report struct {
 	FromPID   int           `json:"from_pid,omitempty"`
 }
 
-// What the supervisor tells a process that it starts after a crash.
+// Names in the environment, and in the store, of a process started after a crash.
 const (
 	generationEnv = "MIDAIR_GENERATION" // the number that it has
 	outcomeEnv    = "MIDAIR_OUTCOME"    // why it was started, as a report
@@ -48,8 +48,8 @@ const (
 	KindFallback = "crash-rollback" // the build before it was
 )
 
-// TakeReport returns what the supervisor has told this process: its number, 0 if there is none, and the report as JSON,
-// nil if there is none. It hides both from the processes that this one starts.
+// TakeReport returns the values of the supervisor for this process: the number of the generation, 0 if there is none, and the
+// report as JSON, nil if there is none. TakeReport hides both from the processes started by this process.
 func TakeReport() (generation int, why []byte) {
 	number, text := os.Getenv(generationEnv), os.Getenv(outcomeEnv)
 	os.Unsetenv(generationEnv)
@@ -64,13 +64,13 @@ func TakeReport() (generation int, why []byte) {
 	return n, []byte(text)
 }
 
-// TakeBuild takes what the supervisor has passed of the build before: its executable and its arguments. Both are nil if
-// there is none; the caller closes them.
+// TakeBuild takes the executable and the arguments of the build before, which the supervisor has passed. Both are nil if there
+// is none; the caller closes both.
 func TakeBuild(p *sdnotify.Activation) (exe, args *os.File) {
 	return p.TakeFile(previousExe), p.TakeFile(previousArgs)
 }
 
-// withoutPrivate leaves out what one process says to one other in its environment.
+// withoutPrivate leaves out the variables that are meant for a single process.
 func withoutPrivate(env []string) []string {
 	var out []string
 	for _, v := range env {

@@ -9,25 +9,27 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// console is the terminal of a program that has not served yet: it may be a command that reads from it and is interrupted at it.
-// Generations lead process groups of their own, so the group of the first one is made the foreground group, until it serves, if the
-// supervisor's is. The supervisor stops with that program, as the shell expects, and goes on with it.
+// console is the terminal of a program that has not served yet: the program may be a command that reads from the terminal and is
+// interrupted there. Generations lead process groups of their own, so the group of the first generation is made the foreground group,
+// until the program serves, if the supervisor's group is. The supervisor stops with the program, as the shell expects, and goes on
+// with the program.
 type console struct {
-	tty  *os.File // nil: the supervisor has no terminal, or the program has served
-	lent int      // the group of the program; 0: it was not started yet
+	tty       *os.File  // nil: the supervisor has no terminal, or the program has served
+	lent      int       // the group of the program; 0: not started yet
+	resumeDue time.Time // when a stopped program is continued, if the supervisor was not stopped with the program; zero: never
 }
 
-// openConsole looks for the terminal of the supervisor's session. In a pipeline the terminal is also the other programs', which are in the
-// supervisor's group: it is not lent.
-func openConsole() console {
+// openConsole opens the terminal of the supervisor's session. In a pipeline the terminal is not lent: other programs in the
+// supervisor's group use the terminal as well.
+func openConsole() *console {
 	if isPipe(0) || isPipe(1) {
-		return console{}
+		return &console{}
 	}
 	tty, err := os.OpenFile("/dev/tty", os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
-		return console{}
+		return &console{}
 	}
-	return console{tty: tty}
+	return &console{tty: tty}
 }
 
 func isPipe(fd int) bool {
@@ -41,14 +43,14 @@ func (c *console) has(group int) bool {
 	return err == nil && now == group
 }
 
-// start makes the program start in the foreground, if the supervisor is there.
-func (c *console) start(attr *syscall.SysProcAttr) {
+// foreground makes a program start in the foreground, if the supervisor's group is there.
+func (c *console) foreground(attr *syscall.SysProcAttr) {
 	if c.tty != nil && c.has(unix.Getpgrp()) {
 		attr.Foreground, attr.Ctty = true, int(c.tty.Fd())
 	}
 }
 
-// lend puts the group of the program into the foreground, if the supervisor is there.
+// lend puts the group of the program into the foreground, if the supervisor's group is there.
 func (c *console) lend(group int) {
 	if c.tty == nil {
 		return
@@ -59,7 +61,7 @@ func (c *console) lend(group int) {
 	c.lent = group
 }
 
-// take puts the supervisor into the foreground again, if the program is there.
+// take puts the supervisor's group into the foreground again, if the program's group is there.
 func (c *console) take() {
 	if c.tty == nil {
 		return
@@ -68,10 +70,10 @@ func (c *console) take() {
 		c.give(unix.Getpgrp())
 	}
 	c.tty.Close()
-	*c = console{}
+	c.tty, c.lent = nil, 0
 }
 
-// give changes the foreground group. From the background a process may do that only if it blocks SIGTTOU.
+// give changes the foreground group. From the background a process may change the group only while SIGTTOU is blocked.
 func (c *console) give(group int) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -84,39 +86,32 @@ func (c *console) give(group int) {
 	_ = unix.PthreadSigmask(unix.SIG_SETMASK, &before, nil)
 }
 
-// stopped handles a child that a key, or its use of the terminal from the background, has stopped: the supervisor stops with it.
-// Without a shell that could continue the two, the child goes on.
-func (s *supervisor) stopped(g *generation, by syscall.Signal) {
-	if s.everMain || s.ending || by == unix.SIGSTOP {
-		return
-	}
-	if session, err := unix.Getsid(0); err == nil && session == os.Getpid() {
-		_ = unix.Kill(-g.pid, unix.SIGCONT)
-		return
-	}
-	s.resumeDue = time.Now().Add(stopLimit) // an orphaned process group is not stopped
-	_ = unix.Kill(0, by)
-}
-
 // stopLimit is how long the kernel may take to stop the supervisor.
 const stopLimit = 200 * time.Millisecond
 
-// passKey passes on a key that has ended the program, to those that were started beside the supervisor: a script, a pipeline. The key
-// signals the foreground group only, which was the program's.
-func (s *supervisor) passKey(g *generation) {
-	sig := g.status.Signal()
-	if s.console.tty != nil && g.known && g.status.Signaled() && (sig == unix.SIGINT || sig == unix.SIGQUIT) && s.console.has(s.console.lent) {
-		s.console.take()
-		_ = unix.Kill(0, sig) // which the supervisor catches
-	}
-}
-
-// continued goes on with the child.
-func (s *supervisor) continued() {
-	s.resumeDue = time.Time{}
-	if s.everMain || s.main == nil || s.ending {
+// stop stops the supervisor with the program, which a key, or its use of the terminal from the background, has stopped. Without a shell
+// that could continue the two, the program goes on.
+func (c *console) stop(group int, by syscall.Signal) {
+	if session, err := unix.Getsid(0); err == nil && session == os.Getpid() {
+		_ = unix.Kill(-group, unix.SIGCONT)
 		return
 	}
-	s.console.lend(s.main.pid)
-	_ = unix.Kill(-s.main.pid, unix.SIGCONT)
+	c.resumeDue = time.Now().Add(stopLimit) // an orphaned process group is not stopped
+	_ = unix.Kill(0, by)
+}
+
+// resume continues the program.
+func (c *console) resume(group int) {
+	c.lend(group)
+	_ = unix.Kill(-group, unix.SIGCONT)
+}
+
+// passKey passes on a key that has ended the program, to the processes that were started beside the supervisor: a script, a pipeline.
+// The key signals the foreground group only, which was the program's.
+func (c *console) passKey(ws unix.WaitStatus) {
+	sig := ws.Signal()
+	if c.tty != nil && ws.Signaled() && (sig == unix.SIGINT || sig == unix.SIGQUIT) && c.has(c.lent) {
+		c.take()
+		_ = unix.Kill(0, sig) // which the supervisor catches
+	}
 }

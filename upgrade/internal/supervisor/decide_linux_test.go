@@ -7,10 +7,11 @@ import (
 	"time"
 )
 
-// heir is a generation that lives, so that it may become the service.
-func (s *supervisor) heir(t *testing.T) *generation {
+// heir is a candidate that lives and was committed, so that it may become the service.
+func (s *supervisor) heir(t *testing.T) *proc {
 	t.Helper()
 	g, _ := s.generationOf(t, childOf(t))
+	g.state = committed
 	return g
 }
 
@@ -18,31 +19,31 @@ func (s *supervisor) heir(t *testing.T) *generation {
 // when there is none, a new one is started. Nothing is decided twice.
 func TestHeirsAreWaitedFor(t *testing.T) {
 	s := idle(t)
-	if s.decide(); !s.restartAt.IsZero() || !s.heirsDue.IsZero() {
+	if s.settle(); !s.recovery.restartAt.IsZero() || !s.recovery.heirsDue.IsZero() {
 		t.Error("nothing has crashed, and something is due")
 	}
-	s.crashed = &generation{ready: true, since: time.Now(), ended: time.Now()}
-	s.outage.begin(time.Now())
+	s.recovery.crashed = &proc{led: time.Now(), stopped: time.Now()}
+	s.recovery.outage.begin(time.Now())
 	g := s.heir(t)
 	begun := time.Now()
-	s.decide()
-	due := s.heirsDue
-	if !s.restartAt.IsZero() || due.Before(begun.Add(s.opts.Timeout)) {
-		t.Errorf("restart at %v, the heir has until %v", s.restartAt, due)
+	s.settle()
+	due := s.recovery.heirsDue
+	if !s.recovery.restartAt.IsZero() || due.Before(begun.Add(s.opts.Timeout)) {
+		t.Errorf("restart at %v, the heir has until %v", s.recovery.restartAt, due)
 	}
-	if s.decide(); s.heirsDue != due || g.dead() {
-		t.Errorf("the heir has until %v, want %v; dead: %v", s.heirsDue, due, g.dead())
+	if s.settle(); s.recovery.heirsDue != due || g.dead() {
+		t.Errorf("the heir has until %v, want %v; dead: %v", s.recovery.heirsDue, due, g.dead())
 	}
-	s.heirsDue = time.Now().Add(-time.Millisecond)
-	s.decide()
-	if died := <-s.deaths; died != g || !s.restartAt.IsZero() || !s.heirsDue.After(time.Now()) {
-		t.Errorf("another one has died, or a restart is due at %v", s.restartAt)
+	s.recovery.heirsDue = time.Now().Add(-time.Millisecond)
+	s.settle()
+	if died := <-s.procs.deaths; died != g || !s.recovery.restartAt.IsZero() || !s.recovery.heirsDue.After(time.Now()) {
+		t.Errorf("another one has died, or a restart is due at %v", s.recovery.restartAt)
 	}
-	if s.decide(); s.restartAt.IsZero() || !s.heirsDue.IsZero() {
-		t.Errorf("nobody is left: restart at %v, an heir has until %v", s.restartAt, s.heirsDue)
+	if s.settle(); s.recovery.restartAt.IsZero() || !s.recovery.heirsDue.IsZero() {
+		t.Errorf("nobody is left: restart at %v, an heir has until %v", s.recovery.restartAt, s.recovery.heirsDue)
 	}
-	at := s.restartAt
-	if s.decide(); s.restartAt != at {
+	at := s.recovery.restartAt
+	if s.settle(); s.recovery.restartAt != at {
 		t.Error("it is decided again")
 	}
 }
@@ -50,17 +51,17 @@ func TestHeirsAreWaitedFor(t *testing.T) {
 // Heirs are the generations that live and have not handed over, announced candidates among them.
 func TestHeirsAreTheLivingThatHaveNotHandedOver(t *testing.T) {
 	for name, c := range map[string]struct {
-		change func(g *generation)
+		change func(g *proc)
 		want   int
 	}{
-		"lives":            {func(*generation) {}, 1},
-		"has handed over":  {func(g *generation) { g.left = true }, 0},
-		"was the main one": {func(g *generation) { g.isMain = true }, 1},
-		"is dead":          {func(g *generation) { g.kill(); _ = g.proc.Wait() }, 0},
+		"lives":            {func(*proc) {}, 1},
+		"has handed over":  {func(g *proc) { g.state = draining }, 0},
+		"was the main one": {func(g *proc) { g.state = superseded }, 1},
+		"is dead":          {func(g *proc) { g.kill(); _ = g.handle.Wait() }, 0},
 	} {
 		s := idle(t)
 		c.change(s.heir(t))
-		if got := s.heirs(); len(got) != c.want {
+		if got := s.procs.heirs(); len(got) != c.want {
 			t.Errorf("%s: %d heirs, want %d", name, len(got), c.want)
 		}
 	}
@@ -71,21 +72,22 @@ func TestHeirsAreTheLivingThatHaveNotHandedOver(t *testing.T) {
 func TestEndedCandidateDoesNotReplaceItsParent(t *testing.T) {
 	s := idle(t)
 	m, c := s.heir(t), s.heir(t)
-	m.number, m.ready, m.isMain, c.parent, s.main = 5, true, true, m, m
+	s.leads(m)
+	c.parent = m
 	c.kill()
-	_ = c.proc.Wait()
-	if got := s.judge(c, 6); got != late {
-		t.Errorf("verdict %d, want %d", got, late)
+	_ = c.handle.Wait()
+	if got := s.judge(c, 6); got != onLate {
+		t.Errorf("%v, want %v", got, onLate)
 	}
-	m.left = true
-	if got := s.judge(c, 6); got != leads {
-		t.Errorf("its parent has handed over: verdict %d, want %d", got, leads)
+	m.state = draining
+	if got := s.judge(c, 6); got != onLeads {
+		t.Errorf("its parent has handed over: %v, want %v", got, onLeads)
 	}
-	m.left = false
+	m.state = serving
 	m.kill()
-	_ = m.proc.Wait()
-	if got := s.judge(c, 6); got != leads {
-		t.Errorf("its parent has ended: verdict %d, want %d", got, leads)
+	_ = m.handle.Wait()
+	if got := s.judge(c, 6); got != onLeads {
+		t.Errorf("its parent has ended: %v, want %v", got, onLeads)
 	}
 }
 
@@ -97,9 +99,11 @@ func TestPauseEndsWithTheFirstDueTime(t *testing.T) {
 		want time.Duration
 	}{
 		"nothing is due": {func(*supervisor) {}, time.Hour},
-		"a restart":      {func(s *supervisor) { s.restartAt, s.heirsDue = now.Add(time.Minute), now.Add(2*time.Minute) }, time.Minute},
+		"a restart": {func(s *supervisor) {
+			s.recovery.restartAt, s.recovery.heirsDue = now.Add(time.Minute), now.Add(2*time.Minute)
+		}, time.Minute},
 		"the watchdog": {func(s *supervisor) {
-			s.main = &generation{due: now.Add(3 * time.Minute), silent: now.Add(2 * time.Minute)}
+			s.main = &proc{serveBy: now.Add(3 * time.Minute), aliveBy: now.Add(2 * time.Minute)}
 		}, 2 * time.Minute},
 		"the end":           {func(s *supervisor) { s.endDue = now.Add(time.Second) }, time.Second},
 		"something is late": {func(s *supervisor) { s.endDue = now.Add(-time.Second) }, 0},

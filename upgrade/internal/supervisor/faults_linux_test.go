@@ -26,9 +26,9 @@ func (s *supervisor) serving(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { s.last.Close() })
-	s.last, s.everMain = own, true
-	s.main.number, s.main.ready, s.main.isMain = 5, true, true
+	t.Cleanup(func() { s.recovery.builds.last.Close() })
+	s.recovery.builds.last, s.phase = own, running
+	s.leads(s.main)
 }
 
 // A candidate may get the number of one whose end has not been heard. If the dead one has just said that there is something to
@@ -40,11 +40,11 @@ func TestNumberIsUsedAgainWhileItsOldOwnerIsHeard(t *testing.T) {
 	s.serving(t)
 	pid := childOf(t)
 	old, say := s.generationOf(t, childOf(t))
-	delete(s.gens, old.key) // as if the dead one had had this number
+	delete(s.procs.all, old.key) // as if the dead one had had this number
 	old.key, old.pid = pid, pid
-	s.gens[pid] = old
+	s.procs.all[pid] = old
 	say.Close()
-	if g := <-s.spoken; g != old {
+	if g := <-s.procs.spoken; g != old {
 		t.Fatalf("generation %d has spoken", g.pid)
 	}
 	speak(t, channel, numbers(announcement(t, pid)[:4]), sdnotify.WordCandidate)
@@ -62,7 +62,7 @@ func TestNumberIsUsedAgainWhileItsOldOwnerIsHeard(t *testing.T) {
 			return false
 		}
 	})
-	if g := s.gens[pid]; g == nil || g == old || g.parent != m {
+	if g := s.procs.all[pid]; g == nil || g == old || g.parent != m {
 		t.Errorf("the candidate is %+v", g)
 	}
 }
@@ -85,8 +85,8 @@ func TestCandidateThatWasReapedBeforeItIsHeardWasTheService(t *testing.T) {
 	_ = c.Wait()
 	speak(t, channel, nil, sdnotify.WordHandedOver)
 	s.receive()
-	if s.last.Version != "v10" {
-		t.Errorf("the next crash would start %s, want v10", s.last.Version)
+	if s.recovery.builds.last.Version != "v10" {
+		t.Errorf("the next crash would start %s, want v10", s.recovery.builds.last.Version)
 	}
 }
 
@@ -134,11 +134,11 @@ func TestOnlyItsOwnGroupIsSwept(t *testing.T) {
 				if err := gone.Start(); err != nil {
 					t.Fatal(err)
 				}
-				_ = g.proc.Close()
-				g.proc, _ = process.Open(gone.Process.Pid)
+				_ = g.handle.Close()
+				g.handle, _ = process.Open(gone.Process.Pid)
 				_ = gone.Wait()
 			}
-			s.sweep(g)
+			g.sweep()
 			_ = group.Process.Signal(syscall.SIGTERM) // which comes too late for one that was killed
 			want := "signal: killed"
 			if reused {
@@ -155,7 +155,7 @@ func TestOnlyItsOwnGroupIsSwept(t *testing.T) {
 func TestSocketWithoutItsDescriptorIsLogged(t *testing.T) {
 	s := idle(t)
 	var log bytes.Buffer
-	s.log = slog.New(slog.NewTextHandler(&log, nil))
+	s.manager.log = slog.New(slog.NewTextHandler(&log, nil))
 	_, channel := s.self(t)
 	speak(t, channel, nil, sdnotify.WordStore, sdnotify.WordName+"web")
 	s.receive()

@@ -4,6 +4,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/midair-go/midair/internal/sys"
 	"github.com/midair-go/midair/upgrade/internal/sdnotify"
@@ -28,10 +29,13 @@ func FuzzChannel(f *testing.F) {
 		seen := wiretest.NewWitness(t)
 		s := idle(t)
 		g, channel := s.self(t)
-		g.number, g.isMain, g.ready = 5, who%3 != 2, true
-		g.left = who%3 == 1
-		if who%3 == 0 {
-			s.main, s.everMain = g, true
+		g.number, g.led, g.state = 5, time.Now(), candidate
+		switch who % 3 {
+		case 0:
+			s.leads(g)
+			s.phase = running
+		case 1:
+			g.state = draining
 		}
 		for text := range strings.SplitSeq(string(said), "\n\n") {
 			if len(text) > 0 { // an empty message is the end of a channel
@@ -40,8 +44,8 @@ func FuzzChannel(f *testing.F) {
 			}
 		}
 		wiretest.InTime(t, s.receive)
-		if len(s.gens) != 1 || s.gens[os.Getpid()] != g {
-			t.Errorf("%d generations", len(s.gens))
+		if len(s.procs.all) != 1 || s.procs.all[os.Getpid()] != g {
+			t.Errorf("%d generations", len(s.procs.all))
 		}
 		s.store.close()
 		seen.MustBeGone(t)

@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"log/slog"
 	"strings"
 	"time"
 
@@ -8,20 +9,28 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/sdnotify"
 )
 
-// The supervisor as the main process of a service manager such as systemd, from the start to the end of the service: what the
-// main generation says is passed on, in the supervisor's name. So the manager hears its own child only, never of another main
-// process, and sees no crash that the supervisor mends.
+// manager is the service manager, such as systemd, that has started the supervisor as the main process of the service. The
+// messages of the main generation are passed on to the manager in the supervisor's name, from the start to the end of the
+// service. So the manager receives messages of its child only, and sees no crash that the supervisor mends.
+type manager struct {
+	up      *sdnotify.Notifier // nil: there is no manager
+	log     *slog.Logger
+	store   *store
+	beatDue time.Time // when the supervisor itself is to answer the watchdog; zero: the main generation does
+}
 
-// relayed are the lines that mean the same to the manager. MAINPID= is none of them, and the store is followed by keep and drop.
+// relayed are the lines with the same meaning for the manager. MAINPID= is not among them, and the store is followed by keep
+// and drop.
 var relayed = []string{
 	sdnotify.WordReady, sdnotify.WordReloading, sdnotify.WordMonotonic, sdnotify.WordStatus, sdnotify.WordExtend,
 	sdnotify.WordStopping, sdnotify.WordAlive,
 }
 
-// relay passes on what the main generation has said. Its WATCHDOG=1 is passed on as well, so there is none while it is silent.
-func (s *supervisor) relay(m *sdnotify.Message) {
+// relay passes on a message of the main generation. WATCHDOG=1 is passed on as well, so the manager receives none while the main
+// generation is silent.
+func (m *manager) relay(msg *sdnotify.Message) {
 	var lines []string
-	for _, l := range m.Lines {
+	for _, l := range msg.Lines {
 		for _, word := range relayed {
 			if strings.HasPrefix(l, word) {
 				lines = append(lines, l)
@@ -29,65 +38,66 @@ func (s *supervisor) relay(m *sdnotify.Message) {
 		}
 	}
 	if len(lines) > 0 {
-		s.up.Say(lines...)
+		m.up.Say(lines...)
 	}
 }
 
-// beat answers the manager's watchdog in place of the main generation while that is ended for its silence, and started again: the
-// manager would end all processes, and forget which build was committed. GiveUp and the time to serve limit that, and for a
-// generation that is silent, the second bark.
-func (s *supervisor) beat(now time.Time) {
-	every := s.up.WatchdogEvery() / 3
-	switch mending := s.everMain && !s.ending && (s.main == nil || !s.main.ready || s.main.barks == 1); {
+// beat answers the manager's watchdog while a silent main generation is ended, and started again: the manager would end all
+// processes, and forget which build was committed. GiveUp and the time to serve limit the answers, and for a silent generation,
+// SIGKILL.
+func (m *manager) beat(now time.Time, mending bool) {
+	every := m.up.WatchdogEvery() / 3
+	switch {
 	case every == 0 || !mending:
-		s.beatDue = time.Time{}
-	case !now.Before(s.beatDue):
-		s.beatDue = now.Add(every)
-		s.up.Alive()
+		m.beatDue = time.Time{}
+	case !now.Before(m.beatDue):
+		m.beatDue = now.Add(every)
+		m.up.Alive()
 	}
 }
 
-// watch makes the supervisor notice a hung generation before the manager does, which would end all processes, and forget which
-// build was committed.
-func (s *supervisor) watch() {
-	every := s.up.WatchdogEvery()
-	if early := every - every/4; every > 0 && (s.opts.Watchdog == 0 || s.opts.Watchdog > early) {
-		s.opts.Watchdog = max(early, time.Millisecond)
+// watchdog returns the time after which the supervisor ends a silent generation. The time is shorter than the manager's, which would
+// end all processes, and forget which build was committed.
+func (m *manager) watchdog(own time.Duration) time.Duration {
+	every := m.up.WatchdogEvery()
+	if early := every - every/4; every > 0 && (own == 0 || own > early) {
+		return max(early, time.Millisecond)
 	}
+	return own
 }
 
-// keep holds a socket of a generation, and has the manager keep it for the time after a crash of the supervisor, and for a
+// keep holds a socket of a generation, and has the manager keep the socket for the time after a crash of the supervisor, and for a
 // restart of the service. Sockets of socket units are the manager's already.
-func (s *supervisor) keep(m *sdnotify.Message) {
-	name := m.Value(sdnotify.WordName)
-	if len(m.Files) == 0 {
-		s.log.Warn("upgrade: supervisor: a socket came without its descriptor, so a crash will close it: raise the limit of open files "+
+func (m *manager) keep(msg *sdnotify.Message) {
+	name := msg.Value(sdnotify.WordName)
+	if len(msg.Files) == 0 {
+		m.log.Warn("upgrade: supervisor: a socket came without its descriptor, so a crash will close it: raise the limit of open files "+
 			"(ulimit -n, LimitNOFILE)", "name", name)
 	}
-	for _, f := range m.Files {
-		switch k, before := s.store.add(name, f); {
+	for _, f := range msg.Files {
+		switch k, before := m.store.add(name, f); {
 		case k == nil:
-			s.log.Warn("upgrade: supervisor: cannot hold a socket: a crash will close it", "name", name)
-		case s.up == nil || k.name == before || k.name != name:
+			m.log.Warn("upgrade: supervisor: cannot hold a socket: a crash will close it", "name", name)
+		case m.up == nil || k.name == before || k.name != name:
 		default:
 			if before != "" { // systemd keeps no socket under two names
-				s.up.Forget(before)
+				m.up.Forget(before)
 			}
 			if file, err := sys.DupFile(k.file); err != nil {
-				s.log.Warn("upgrade: supervisor: the service manager cannot keep a socket: a restart will close it", "name", name, "err", err)
+				m.log.Warn("upgrade: supervisor: the service manager cannot keep a socket: a restart will close it", "name", name, "err", err)
 			} else {
-				s.up.Store(name, file)
+				m.up.Store(name, file)
 			}
 		}
 	}
-	m.Files = nil // they are the store's
+	msg.Files = nil // they are the store's
 }
 
-// drop gives up a socket that a generation has closed. At a stop the manager keeps what it has: it knows whether it starts the
-// service again.
-func (s *supervisor) drop(name string, by *generation) {
-	s.store.remove(name)
-	if !by.stopping {
-		s.up.Forget(name)
+// drop releases a socket that a generation has closed. At a stop the manager keeps its sockets, since a manager knows whether
+// the service is started again.
+func (m *manager) drop(name string, stopping bool) {
+	m.store.remove(name)
+	if !stopping {
+		m.up.Forget(name)
 	}
 }

@@ -21,18 +21,18 @@ func TestManagerIsAnsweredWhileASilentGenerationEnds(t *testing.T) {
 	t.Setenv(sdnotify.NotifyEnv, addr.Name)
 	t.Setenv(sdnotify.WatchdogEnv, "3000000")
 	s := idle(t)
-	s.up = sdnotify.New(s.log)
-	defer s.up.Close()
-	s.watch()
+	s.manager.up = sdnotify.New(s.log)
+	defer s.manager.up.Close()
+	s.opts.Watchdog = s.manager.watchdog(0)
 	now := time.Now()
-	s.main, s.everMain = s.heir(t), true
-	s.main.ready, s.main.silent = true, now.Add(time.Second)
-	if s.tick(now); !s.beatDue.IsZero() {
+	s.leads(s.heir(t))
+	s.phase, s.main.aliveBy = running, now.Add(time.Second)
+	if s.tick(now); !s.manager.beatDue.IsZero() {
 		t.Error("it answers for a generation that serves")
 	}
 	s.tick(now.Add(time.Second))
-	if s.main.barks != 1 || s.beatDue.IsZero() {
-		t.Errorf("%d signals to the silent generation, the next answer is due at %v", s.main.barks, s.beatDue)
+	if s.main.state != hung || s.manager.beatDue.IsZero() {
+		t.Errorf("the silent generation is %v, the next answer is due at %v", s.main.state, s.manager.beatDue)
 	}
 	buf := make([]byte, 64)
 	if err := manager.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
@@ -42,8 +42,8 @@ func TestManagerIsAnsweredWhileASilentGenerationEnds(t *testing.T) {
 		t.Errorf("the manager was told %q, %v", buf[:n], err)
 	}
 	later := now.Add(time.Minute)
-	s.main.ready, s.main.barks = false, 0
-	if s.beat(later); !s.beatDue.After(later) {
+	s.main.state = starting
+	if s.manager.beat(later, s.isMending()); !s.manager.beatDue.After(later) {
 		t.Error("it does not answer while the next generation starts")
 	}
 }

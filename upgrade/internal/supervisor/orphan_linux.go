@@ -1,128 +1,78 @@
 package supervisor
 
 import (
-	"cmp"
+	"log/slog"
 	"os"
-	"slices"
 	"strconv"
-	"time"
 
 	"github.com/midair-go/midair/internal/sys"
 	"github.com/midair-go/midair/upgrade/internal/sdnotify"
-	"golang.org/x/sys/unix"
 )
 
-// An orphan is a candidate whose old process has died before the candidate received the commit message: nobody has decided
-// that its build is good, and memory pressure makes that happen, since the kernel kills the bigger process first. It serves
-// meanwhile, so that nobody is refused. The build that was committed last is started beside it, with a number above both. The two
-// get a control socket to each other before that one is executed. When it serves, it sends the orphan away over that socket, and
-// takes idle connections and state from it: also if this supervisor dies in between, one of the two is the service. Only if the
-// committed build ends twice before it serves, or the machine does not let it start for Timeout, the orphan becomes the service.
+// An orphan is a candidate whose old process has died before the candidate received the commit message: nothing has shown yet
+// that its build is good, and memory pressure makes that happen, since the kernel kills the bigger process first. The orphan serves
+// meanwhile, so that no client is refused. The build that was committed last is started beside the orphan, with a number above both.
+// The two get a control socket to each other before the program of that build is executed. When the new process serves, it dismisses
+// the orphan over that socket, and takes idle connections and state: if the supervisor dies in between, one of the two is the service
+// all the same. Only if the committed build ends twice before it serves, or the machine does not let it start for Timeout, the orphan
+// becomes the service.
 
-// orphaned handles a candidate that says that it is an orphan.
-func (s *supervisor) orphaned(g *generation, version string) {
-	if g.left || g.isMain {
-		return
-	}
-	s.log.Warn("upgrade: supervisor: a candidate has lost its old process before the commit: it serves until the committed build does", "pid", g.pid)
-	g.orphan, g.version, g.goneDue = true, version, time.Time{}
-	switch {
-	case s.main == nil:
-		s.heirsDue = time.Time{}
-		s.decide()
-	case s.main.ready && !s.main.dead() && g.parent != s.main: // another process has become the service already
-		s.dismiss(g, s.main)
-	}
-}
-
-// orphans lists those that live and were not dismissed, the newest first.
-func (s *supervisor) orphans() (all []*generation) {
-	for _, g := range s.gens {
-		if g.orphan && !g.left && !g.dead() {
-			all = append(all, g)
+// toMeet lists the processes that the next process has to meet: the orphans, and the candidates that have not yet said whether
+// they are orphans.
+func toMeet(procs *children) (all []meeting) {
+	for _, p := range procs.byNumber() {
+		switch p.state {
+		case candidate, committed, orphan, superseded:
+			if p.parent != nil && !p.dead() {
+				p.met = 0
+				all = append(all, newMeeting(p))
+			}
 		}
 	}
-	slices.SortFunc(all, func(a, b *generation) int { return cmp.Compare(b.number, a.number) })
 	return all
 }
 
-// disown gives the candidates of a main generation that has ended a time: they are to say that they are orphans, unless one may
-// have been committed, and those that were taken back are to end.
-func (s *supervisor) disown(main *generation, now time.Time) {
-	for _, g := range s.gens {
-		switch {
-		case g.parent != main || g.isMain || g.orphan || !g.goneDue.IsZero():
-		case g.left:
-			g.goneDue = now.Add(s.opts.AbortGrace + time.Second)
-		case !main.committing:
-			g.goneDue = now.Add(s.opts.Timeout)
-		}
-	}
+// meeting is an orphan that is to have a control socket to the process started in its place.
+type meeting struct {
+	orphan  *proc
+	channel *os.File // the supervisor's end of the orphan's channel
+	text    []string // who the orphan is
 }
 
-func (s *supervisor) dismissOrphans(main *generation) {
-	for _, g := range s.orphans() {
-		s.dismiss(g, main)
-	}
+func newMeeting(p *proc) meeting {
+	return meeting{p, p.inbox.file, []string{
+		sdnotify.WordOrphan, sdnotify.WordPID + strconv.Itoa(p.pid), sdnotify.WordGeneration + strconv.Itoa(p.number), sdnotify.WordVersion + p.version,
+	}}
 }
 
-// dismiss notes that an orphan has to go, now that the main generation serves, which sends it away.
-func (s *supervisor) dismiss(g, main *generation) {
-	g.left, g.goneDue = true, time.Now().Add(s.opts.AbortGrace+time.Second)
-	if g.met != main.number {
-		if err := s.introduce(g, main.inbox.file, main.number); err != nil {
-			s.log.Error("upgrade: supervisor: the idle connections and the state of a process that was not committed are lost", "pid", g.pid, "err", err)
-			g.send(unix.SIGTERM)
-			return
-		}
-	}
-	s.log.Info("upgrade: supervisor: the committed build serves: the process that nobody has committed goes", "pid", g.pid, "main", main.pid)
-}
-
-// introduceOrphans lets a process that is about to be started, by the supervisor's end of its channel, meet the orphans, and the
-// candidates that have not said yet that they are.
-func (s *supervisor) introduceOrphans(channel *os.File, number int) {
-	for _, g := range s.gens {
-		if g.left || g.dead() || g.parent == nil || g.confirmed {
-			continue
-		}
-		g.met = 0
-		if err := s.introduce(g, channel, number); err != nil { // it is tried again when the process serves
-			s.log.Warn("upgrade: supervisor: an orphan does not know yet which process is started in its place", "pid", g.pid, "err", err)
-		}
-	}
-}
-
-// introduce gives the two ends of a new control socket to an orphan and to the process that is to take its place.
-func (s *supervisor) introduce(g *generation, channel *os.File, number int) error {
+// arrange sends the two ends of a new control socket to the orphan and, by the supervisor's end of its channel, to the other process.
+// arrange does not wait.
+func (m meeting) arrange(channel *os.File) error {
 	a, b, err := sys.SocketPair()
 	if err != nil {
 		return err
 	}
 	defer a.Close()
 	defer b.Close()
-	if err := send(channel, []*os.File{a}, sdnotify.WordOrphan, sdnotify.WordPID+strconv.Itoa(g.pid),
-		sdnotify.WordGeneration+strconv.Itoa(g.number), sdnotify.WordVersion+g.version); err != nil {
+	if err := send(channel, []*os.File{a}, m.text...); err != nil {
 		return sys.Explain(err)
 	}
-	if err := g.inbox.send([]*os.File{b}, sdnotify.WordSuccessor); err != nil {
+	if err := send(m.channel, []*os.File{b}, sdnotify.WordSuccessor); err != nil {
 		return sys.Explain(err)
 	}
-	g.met = number
 	return nil
 }
 
-// confirmOrphan makes the newest orphan the service, and reports whether there is one. It says READY when it is.
-func (s *supervisor) confirmOrphan() bool {
-	for _, g := range s.orphans() {
-		if err := g.inbox.send(nil, sdnotify.WordConfirmed); err != nil {
-			s.log.Error("upgrade: supervisor: an orphan cannot be told that it is the service", "pid", g.pid, "err", err)
+// confirm sends the newest orphan the order to be the service, and returns the orphan; nil if there is none. The orphan sends
+// READY when the order is carried out.
+func confirm(orphans []*proc, log *slog.Logger) *proc {
+	for _, p := range orphans {
+		if err := p.inbox.send(nil, sdnotify.WordConfirmed); err != nil {
+			log.Error("upgrade: supervisor: an orphan cannot be told that it is the service", "pid", p.pid, "err", err)
 			continue
 		}
-		g.orphan, g.confirmed = false, true
-		s.outage.begun = time.Now() // until now it has served
-		s.log.Error("upgrade: supervisor: the committed build does not start: the process that nobody has committed is the service", "pid", g.pid)
-		return true
+		log.Error("upgrade: supervisor: the committed build does not start: the process that nobody has committed is the service", "pid", p.pid)
+		return p
 	}
-	return false
+	return nil
 }

@@ -28,17 +28,17 @@ func heardBy(t *testing.T, channel *os.File) (m sdnotify.Message) {
 
 // withOrphan is a supervisor whose main generation, number 5, has crashed in an upgrade, and its candidate, which says that it
 // is an orphan.
-func withOrphan(t *testing.T) (s *supervisor, orphan *generation, channel *os.File) {
+func withOrphan(t *testing.T) (s *supervisor, orphan *proc, channel *os.File) {
 	t.Helper()
 	s = idle(t)
 	s.main, _ = s.generationOf(t, childOf(t))
 	s.serving(t)
 	orphan, channel = s.generationOf(t, childOf(t))
-	orphan.parent, orphan.number = s.main, 6
+	orphan.parent, orphan.number, orphan.state = s.main, 6, candidate
 	speak(t, channel, nil, sdnotify.WordOrphan, sdnotify.WordVersion+"bad")
 	dead := s.main
 	dead.kill()
-	if g := <-s.deaths; g != dead {
+	if g := <-s.procs.deaths; g != dead {
 		t.Fatal("another one has died")
 	}
 	s.died(dead)
@@ -48,13 +48,13 @@ func withOrphan(t *testing.T) (s *supervisor, orphan *generation, channel *os.Fi
 // The committed build is started at once although an orphan lives, with a number above both.
 func TestOrphanIsNoHeir(t *testing.T) {
 	s, orphan, _ := withOrphan(t)
-	if s.restartAt.IsZero() || !s.heirsDue.IsZero() || len(s.heirs()) != 0 {
-		t.Errorf("restart at %v, heirs have until %v", s.restartAt, s.heirsDue)
+	if s.recovery.restartAt.IsZero() || !s.recovery.heirsDue.IsZero() || len(s.procs.heirs()) != 0 {
+		t.Errorf("restart at %v, heirs have until %v", s.recovery.restartAt, s.recovery.heirsDue)
 	}
-	if all := s.orphans(); len(all) != 1 || all[0] != orphan || orphan.version != "bad" {
+	if all := s.procs.orphans(); len(all) != 1 || all[0] != orphan || orphan.version != "bad" {
 		t.Errorf("orphans: %v", all)
 	}
-	if got := s.nextNumber(); got != 7 {
+	if got := s.procs.nextNumber(s.recovery.leastNumber()); got != 7 {
 		t.Errorf("the committed build gets number %d, want 7", got)
 	}
 }
@@ -64,21 +64,21 @@ func TestClaimOfAnOrphanIsNotBelieved(t *testing.T) {
 	s, orphan, channel := withOrphan(t)
 	speak(t, channel, nil, sdnotify.WordReady, sdnotify.WordGeneration+"9")
 	s.receive()
-	if s.main != nil || orphan.isMain {
+	if s.main != nil || !orphan.isOrphan() {
 		t.Error("it is the main generation")
 	}
 }
 
 // The main generation, and one that only drains, cannot make themselves orphans.
 func TestOnlyACandidateIsAnOrphan(t *testing.T) {
-	for name, change := range map[string]func(g *generation){
-		"main": func(g *generation) { g.isMain = true }, "draining": func(g *generation) { g.left = true },
+	for name, change := range map[string]func(g *proc){
+		"main": func(g *proc) { g.state = serving }, "draining": func(g *proc) { g.state = draining },
 	} {
 		s := idle(t)
 		g, channel := s.self(t)
 		change(g)
 		speak(t, channel, nil, sdnotify.WordOrphan)
-		if s.receive(); g.orphan {
+		if s.receive(); g.state == orphan {
 			t.Errorf("%s: it is", name)
 		}
 	}
@@ -91,8 +91,8 @@ func TestDismissedOrphanMeetsTheMainGeneration(t *testing.T) {
 	m.number = 7
 	speak(t, mainChannel, nil, sdnotify.WordReady)
 	s.receive()
-	if s.main != m || !orphan.left || len(s.orphans()) != 0 {
-		t.Fatalf("main %v; the orphan is dismissed: %v", s.main, orphan.left)
+	if s.main != m || orphan.state != dismissed || len(s.procs.orphans()) != 0 {
+		t.Fatalf("main %v; the orphan is %v", s.main, orphan.state)
 	}
 	told, about := heardBy(t, channel), heardBy(t, mainChannel)
 	if !told.Has(sdnotify.WordSuccessor) || len(told.Files) != 1 || len(about.Files) != 1 ||
@@ -110,16 +110,16 @@ func TestDismissedOrphanMeetsTheMainGeneration(t *testing.T) {
 	if n, err := a.Read(make([]byte, 10)); n != 1 || err != nil {
 		t.Errorf("%d bytes, %v", n, err)
 	}
-	if left := time.Until(orphan.goneDue); left < s.opts.AbortGrace || s.pause() > left {
+	if left := time.Until(orphan.endBy); left < s.opts.AbortGrace || s.pause() > left {
 		t.Errorf("it has %v to go, and the supervisor sleeps for %v", left, s.pause())
 	}
-	first := orphan.goneDue
+	first := orphan.endBy
 	s.tick(first)
-	if !orphan.told || !orphan.goneDue.After(first) {
+	if orphan.state != terminated || !orphan.endBy.After(first) {
 		t.Error("it is not told to end before it is killed")
 	}
-	s.tick(orphan.goneDue)
-	if g := <-s.deaths; g != orphan {
+	s.tick(orphan.endBy)
+	if g := <-s.procs.deaths; g != orphan {
 		t.Error("it does not end")
 	}
 }
@@ -135,7 +135,7 @@ func TestOrphanThatDoesNotListenIsEnded(t *testing.T) {
 	if s.main != m {
 		t.Fatal("the committed build does not serve")
 	}
-	if g := <-s.deaths; g != orphan {
+	if g := <-s.procs.deaths; g != orphan {
 		t.Error("it lives")
 	}
 }
@@ -144,22 +144,22 @@ func TestOrphanThatDoesNotListenIsEnded(t *testing.T) {
 func TestOrphanIsConfirmedAfterTwoFailures(t *testing.T) {
 	s, orphan, channel := withOrphan(t)
 	for n := range mostFailed {
-		if !orphan.orphan || s.restartAt.IsZero() {
+		if !orphan.isOrphan() || s.recovery.restartAt.IsZero() {
 			t.Fatalf("after %d failures it is confirmed", n)
 		}
-		s.restartAt = time.Time{}
+		s.recovery.restartAt = time.Time{}
 		g, _ := s.generationOf(t, childOf(t))
 		s.main = g
 		g.kill()
-		s.died(<-s.deaths)
+		s.died(<-s.procs.deaths)
 	}
-	if m := heardBy(t, channel); !m.Has(sdnotify.WordConfirmed) || orphan.orphan || !s.restartAt.IsZero() || s.heirsDue.IsZero() {
-		t.Fatalf("it hears %q, restart at %v, it has until %v", m.Lines, s.restartAt, s.heirsDue)
+	if m := heardBy(t, channel); !m.Has(sdnotify.WordConfirmed) || orphan.state != confirmed || !s.recovery.restartAt.IsZero() || s.recovery.heirsDue.IsZero() {
+		t.Fatalf("it hears %q, restart at %v, it has until %v", m.Lines, s.recovery.restartAt, s.recovery.heirsDue)
 	}
 	speak(t, channel, nil, sdnotify.WordReady)
 	s.receive()
-	if s.main != orphan || s.outage.failed != 0 {
-		t.Errorf("main %v, %d failures", s.main, s.outage.failed)
+	if s.main != orphan || s.recovery.outage.failed != 0 {
+		t.Errorf("main %v, %d failures", s.main, s.recovery.outage.failed)
 	}
 }
 
@@ -181,15 +181,19 @@ func TestVersionOfAnOrphanAddsNoLine(t *testing.T) {
 func TestOrphanMeetsItsSuccessorBeforeTheStart(t *testing.T) {
 	s, orphan, channel := withOrphan(t)
 	g, mainChannel := s.generationOf(t, childOf(t))
-	g.number = s.nextNumber()
-	s.introduceOrphans(g.inbox.file, g.number)
+	g.number = s.procs.nextNumber(s.recovery.leastNumber())
+	l := &launch{number: g.number, meetings: toMeet(s.procs), log: s.log}
+	l.introduce(g.inbox.file)
+	for _, o := range l.met {
+		o.met = l.number
+	}
 	told, about := heardBy(t, channel), heardBy(t, mainChannel)
 	if !told.Has(sdnotify.WordSuccessor) || len(told.Files) != 1 || !about.Has(sdnotify.WordOrphan) || len(about.Files) != 1 {
 		t.Fatalf("the orphan hears %q, the other one %q", told.Lines, about.Lines)
 	}
 	speak(t, mainChannel, nil, sdnotify.WordReady)
 	s.receive()
-	if s.main != g || !orphan.left || orphan.goneDue.IsZero() {
+	if s.main != g || orphan.state != dismissed || orphan.endBy.IsZero() {
 		t.Fatal("it is not the main generation, or the orphan stays")
 	}
 	buf := make([]byte, 100)
@@ -201,27 +205,29 @@ func TestOrphanMeetsItsSuccessorBeforeTheStart(t *testing.T) {
 // A candidate of a main generation that has ended before it sent the commit message is no heir, also if it says nothing, and is
 // ended after Timeout; from the commit message on it is one.
 func TestCandidateIsAnHeirFromTheCommitOn(t *testing.T) {
-	for name, committing := range map[string]bool{"before": false, "from then on": true} {
+	for name, commits := range map[string]bool{"before": false, "from then on": true} {
 		s := idle(t)
 		s.main, _ = s.generationOf(t, childOf(t))
 		s.serving(t)
-		s.main.committing = committing
 		c, _ := s.generationOf(t, childOf(t))
-		c.parent, c.number = s.main, 6
+		c.parent, c.number, c.state = s.main, 6, candidate
+		if commits {
+			s.onChildren(s.main, onParentCommits)
+		}
 		dead := s.main
 		dead.kill()
-		if g := <-s.deaths; g != dead {
+		if g := <-s.procs.deaths; g != dead {
 			t.Fatal("another one has died")
 		}
 		s.died(dead)
-		if heirs := s.heirs(); (len(heirs) == 1) != committing || s.restartAt.IsZero() != committing || c.goneDue.IsZero() != committing {
-			t.Errorf("%s: %d heirs, restart at %v, it has until %v", name, len(heirs), s.restartAt, c.goneDue)
+		if heirs := s.procs.heirs(); (len(heirs) == 1) != commits || s.recovery.restartAt.IsZero() != commits || c.endBy.IsZero() != commits {
+			t.Errorf("%s: %d heirs, restart at %v, it has until %v", name, len(heirs), s.recovery.restartAt, c.endBy)
 		}
-		if !committing {
-			due := c.goneDue
-			s.restartAt = time.Time{} // nothing is started here
+		if !commits {
+			due := c.endBy
+			s.recovery.restartAt = time.Time{} // nothing is started here
 			s.tick(due)
-			if g := <-s.deaths; g != c {
+			if g := <-s.procs.deaths; g != c {
 				t.Error("it is not killed")
 			}
 		}
@@ -234,15 +240,15 @@ func TestCandidateThatWasTakenBackHasATimeToGo(t *testing.T) {
 	s.main, _ = s.generationOf(t, childOf(t))
 	s.serving(t)
 	c, _ := s.generationOf(t, childOf(t))
-	c.parent, c.number, c.left = s.main, 6, true
+	c.parent, c.number, c.state = s.main, 6, draining
 	s.main.kill()
-	s.died(<-s.deaths)
-	if left := time.Until(c.goneDue); left < s.opts.AbortGrace {
+	s.died(<-s.procs.deaths)
+	if left := time.Until(c.endBy); left < s.opts.AbortGrace {
 		t.Fatalf("it has %v to go", left)
 	}
-	s.restartAt = time.Time{} // nothing is started here
-	s.tick(c.goneDue)
-	if g := <-s.deaths; g != c {
+	s.recovery.restartAt = time.Time{} // nothing is started here
+	s.tick(c.endBy)
+	if g := <-s.procs.deaths; g != c {
 		t.Error("it is not ended")
 	}
 }
@@ -254,16 +260,16 @@ func TestServiceTakenBackHasNoHeir(t *testing.T) {
 	s.main = m
 	s.serving(t)
 	c, _ := s.generationOf(t, childOf(t))
-	c.parent, c.number = m, 6
+	c.parent, c.number, c.state = m, 6, candidate
 	speak(t, channel, nil, sdnotify.WordCommitting)
-	if s.receive(); !m.committing {
+	if s.receive(); c.state != committed {
 		t.Fatal("it is not heard that it commits")
 	}
 	speak(t, channel, nil, sdnotify.WordReady)
 	s.receive()
 	m.kill()
-	s.died(<-s.deaths)
-	if len(s.heirs()) != 0 || s.restartAt.IsZero() || c.goneDue.IsZero() {
-		t.Errorf("heirs %v, restart at %v, the candidate has until %v", s.heirs(), s.restartAt, c.goneDue)
+	s.died(<-s.procs.deaths)
+	if len(s.procs.heirs()) != 0 || s.recovery.restartAt.IsZero() || c.endBy.IsZero() {
+		t.Errorf("heirs %v, restart at %v, the candidate has until %v", s.procs.heirs(), s.recovery.restartAt, c.endBy)
 	}
 }

@@ -6,17 +6,17 @@ import (
 	"github.com/midair-go/midair/internal/process"
 )
 
-// outage counts what has happened since a generation has served for Guard.
+// outage counts crashes and failed starts since a generation has served for Guard.
 type outage struct {
 	crashes int           // of the build that is started, in a row
 	row     int           // crashes and starts that have failed, of whatever build, in a row: the pauses follow from it
 	failed  int           // programs in a row that have ended before they served
-	down    time.Duration // how long nobody has served, until a generation served last
-	begun   time.Time     // since when nobody serves; zero: a generation does
+	down    time.Duration // how long the service was down, until a generation served last
+	begun   time.Time     // since when no generation serves; zero: a generation does
 	stuck   time.Time     // since when the machine does not let a program start; zero: no start has failed so
 }
 
-// begin notes that nobody serves.
+// begin notes that no generation serves.
 func (o *outage) begin(now time.Time) {
 	if o.begun.IsZero() {
 		o.begun = now
@@ -31,6 +31,9 @@ func (o *outage) served(now time.Time, orphan bool) {
 	o.begun, o.stuck, o.failed = time.Time{}, time.Time{}, 0
 }
 
+// total is how long the service has been down since a generation has served for Guard.
+func (o *outage) total(now time.Time) time.Duration { return o.down + now.Sub(o.begun) }
+
 // unable notes that the machine has not let a program start.
 func (o *outage) unable(now time.Time) {
 	if o.stuck.IsZero() {
@@ -38,7 +41,7 @@ func (o *outage) unable(now time.Time) {
 	}
 }
 
-// count counts the end of a generation. One that has served for guard before is the first one again.
+// count counts the end of a generation. After a generation that has served for guard, counting begins anew.
 func (o *outage) count(guard, served time.Duration) {
 	if served >= guard {
 		o.crashes, o.row, o.down = 0, 0, 0
@@ -48,11 +51,11 @@ func (o *outage) count(guard, served time.Duration) {
 	o.row++
 }
 
-// mostFailed is how often the committed build may end before it serves until an orphan is the service.
+// mostFailed is how often the committed build may end without serving until an orphan is the service.
 const mostFailed = 2
 
-// hopeless reports whether an orphan is to be the service: the program has ended before it served, twice, or no program could be
-// started for limit. An orphan serves all that time, but has neither the pid file nor what is Exclusive.
+// hopeless reports whether an orphan is to be the service: the program has ended twice without serving, or no program could be
+// started for limit. An orphan serves all the time, but has neither the pid file nor the resources of Exclusive.
 func (o *outage) hopeless(now time.Time, limit time.Duration) bool {
 	return o.failed >= mostFailed || !o.stuck.IsZero() && now.Sub(o.stuck) >= limit
 }

@@ -17,10 +17,25 @@ import (
 
 // crash is a generation that has served until now for as long as it says, or, with a negative time, not at all.
 func (s *supervisor) crash(now time.Time, served time.Duration) {
-	s.crashed = &generation{ready: served >= 0, since: now.Add(-max(served, 0)), ended: now, known: true, status: 3 << 8}
-	s.outage.begin(now)
-	s.restartAt = time.Time{}
+	s.recovery.crashed = &proc{started: now, stopped: now, known: true, status: 3 << 8}
+	if served >= 0 {
+		s.recovery.crashed.led = now.Add(-served)
+	}
+	s.recovery.outage.begin(now)
+	s.recovery.restartAt = time.Time{}
 	s.schedule(now)
+}
+
+// schedule has the next start scheduled, or the service ended.
+func (s *supervisor) schedule(now time.Time) {
+	if s.recovery.schedule(now) {
+		s.finish(s.recovery.crashed.exitCode())
+	}
+}
+
+// restart starts the service again.
+func (s *supervisor) restart() {
+	s.start(s.recovery.restart(time.Now()))
 }
 
 // The restarts after crashes in a row are immediate at first and then further and further apart, up to the limit, whether the
@@ -34,27 +49,28 @@ func TestRestartsWaitLongerAndLonger(t *testing.T) {
 	for name, fail := range map[string]func(s *supervisor){
 		"serves for a moment": func(s *supervisor) { s.crash(now, time.Second) },
 		"ends before":         func(s *supervisor) { s.crash(now, -1) },
-		"cannot be started":   func(s *supervisor) { s.restartAt = time.Time{}; s.schedule(now) },
+		"cannot be started":   func(s *supervisor) { s.recovery.restartAt = time.Time{}; s.schedule(now) },
 		"with a build before": func(s *supervisor) {
 			s.crash(now, -1)
-			if s.outage.crashes >= 2 {
-				s.change()
+			if s.recovery.outage.crashes >= 2 {
+				s.recovery.outage.crashes = 0
+				s.recovery.builds.change(s.opts.Guard)
 			}
 		},
 	} {
 		s := idle(t)
-		s.last, s.before = &process.Build{}, &process.Build{}
+		s.recovery.builds.last, s.recovery.builds.before = &process.Build{}, &process.Build{}
 		s.crash(now, time.Hour)
 		var pauses []time.Duration
 		for range want {
 			fail(s)
-			pauses = append(pauses, s.restartAt.Sub(now))
+			pauses = append(pauses, s.recovery.restartAt.Sub(now))
 		}
 		if !slices.Equal(pauses, want) {
 			t.Errorf("%s: %v, want %v", name, pauses, want)
 		}
-		if s.crash(now, s.opts.Guard); s.outage.row != 0 || !s.restartAt.Equal(now) {
-			t.Errorf("%s: after a good time: %d crashes, restart in %v", name, s.outage.row, s.restartAt.Sub(now))
+		if s.crash(now, s.opts.Guard); s.recovery.outage.row != 0 || !s.recovery.restartAt.Equal(now) {
+			t.Errorf("%s: after a good time: %d crashes, restart in %v", name, s.recovery.outage.row, s.recovery.restartAt.Sub(now))
 		}
 	}
 }
@@ -67,46 +83,46 @@ func TestSupervisorGivesUpByTime(t *testing.T) {
 	s.crash(now, time.Hour)
 	end := now.Add(s.opts.GiveUp)
 	for now.Before(end) {
-		if s.ending || s.restartAt.After(end) || now.Sub(s.restartAt) > 0 {
-			t.Fatalf("%v before the end: ending %v, next start in %v", end.Sub(now), s.ending, s.restartAt.Sub(now))
+		if s.phase == ending || s.recovery.restartAt.After(end) || now.Sub(s.recovery.restartAt) > 0 {
+			t.Fatalf("%v before the end: ending %v, next start in %v", end.Sub(now), s.phase == ending, s.recovery.restartAt.Sub(now))
 		}
-		if now = s.restartAt; now.Before(end) {
+		if now = s.recovery.restartAt; now.Before(end) {
 			s.crash(now, -1)
 		}
 	}
-	if s.crash(now, -1); !s.ending || s.code != 3 {
-		t.Errorf("at the end: ending %v with %d", s.ending, s.code)
+	if s.crash(now, -1); s.phase != ending || s.code != 3 {
+		t.Errorf("at the end: ending %v with %d", s.phase == ending, s.code)
 	}
 
 	s = idle(t)
 	for served := range 40 { // it serves for a moment each time
-		if s.ending {
+		if s.phase == ending {
 			if served < 31 {
 				t.Errorf("it has given up after %d pauses, of 5 minutes", served)
 			}
 			break
 		}
-		if s.crash(now, time.Second); !s.restartAt.IsZero() {
-			now = s.restartAt
-			s.outage.served(now, false)
+		if s.crash(now, time.Second); !s.recovery.restartAt.IsZero() {
+			now = s.recovery.restartAt
+			s.recovery.outage.served(now, false)
 			now = now.Add(time.Second)
 		}
 	}
-	if !s.ending {
+	if s.phase != ending {
 		t.Error("it has not given up, and was down for 5 minutes")
 	}
 
-	s.ending = false
-	s.outage.served(now, false)
+	s.phase = running
+	s.recovery.outage.served(now, false)
 	s.crash(now.Add(s.opts.Guard), s.opts.Guard)
-	if s.ending || s.outage.down != 0 {
-		t.Errorf("after a good time: ending %v, down for %v", s.ending, s.outage.down)
+	if s.phase == ending || s.recovery.outage.down != 0 {
+		t.Errorf("after a good time: ending %v, down for %v", s.phase == ending, s.recovery.outage.down)
 	}
 
 	s = idle(t)
-	s.opts.GiveUp = 0
+	s.recovery.opts.GiveUp = 0
 	s.crash(now, -1)
-	if s.crash(now.Add(1000*time.Hour), -1); s.ending {
+	if s.crash(now.Add(1000*time.Hour), -1); s.phase == ending {
 		t.Error("it has given up, and was not asked to")
 	}
 }
@@ -114,15 +130,15 @@ func TestSupervisorGivesUpByTime(t *testing.T) {
 // While an orphan serves, the service is not down: the supervisor does not give up, and the time does not count.
 func TestServiceIsNotDownWhileAnOrphanServes(t *testing.T) {
 	s, orphan, _ := withOrphan(t)
-	s.outage.begun = time.Now().Add(-2 * s.opts.GiveUp)
-	s.restartAt = time.Time{}
-	if s.decide(); s.ending || s.restartAt.IsZero() {
+	s.recovery.outage.begun = time.Now().Add(-2 * s.opts.GiveUp)
+	s.recovery.restartAt = time.Time{}
+	if s.settle(); s.phase == ending || s.recovery.restartAt.IsZero() {
 		t.Fatal("it has given up")
 	}
 	m, channel := s.self(t)
 	speak(t, channel, nil, sdnotify.WordReady)
-	if s.receive(); s.main != m || s.outage.down != 0 {
-		t.Errorf("main %v, down for %v while %d served", s.main, s.outage.down, orphan.pid)
+	if s.receive(); s.main != m || s.recovery.outage.down != 0 {
+		t.Errorf("main %v, down for %v while %d served", s.main, s.recovery.outage.down, orphan.pid)
 	}
 }
 
@@ -138,7 +154,7 @@ func unstartable(t *testing.T) *supervisor {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.last, s.before = &process.Build{Exe: f, Args: []string{"a"}, Version: "new"}, &process.Build{Exe: f, Args: []string{"a"}, Version: "old"}
+	s.recovery.builds.last, s.recovery.builds.before = &process.Build{Exe: f, Args: []string{"a"}, Version: "new"}, &process.Build{Exe: f, Args: []string{"a"}, Version: "old"}
 	t.Cleanup(func() { f.Close() })
 	s.crash(time.Now(), time.Hour)
 	return s
@@ -149,11 +165,11 @@ func unstartable(t *testing.T) *supervisor {
 func TestFailedStartIsNoCrashOfTheBuild(t *testing.T) {
 	s := unstartable(t)
 	for range 20 {
-		if s.restart(); s.ending || s.restartAt.IsZero() || s.instead != nil || s.outage.crashes != 0 || len(s.gens) > 0 {
-			t.Fatalf("ending %v, next start at %v, another build %v, crashes %d", s.ending, s.restartAt, s.instead, s.outage.crashes)
+		if s.restart(); s.phase == ending || s.recovery.restartAt.IsZero() || s.recovery.builds.fallback || s.recovery.outage.crashes != 0 || len(s.procs.all) > 0 {
+			t.Fatalf("ending %v, next start at %v, another build %v, crashes %d", s.phase == ending, s.recovery.restartAt, s.recovery.builds.fallback, s.recovery.outage.crashes)
 		}
 	}
-	if d := time.Until(s.restartAt); d < 9*time.Second || s.reserve.Len() != reserved {
+	if d := time.Until(s.recovery.restartAt); d < 9*time.Second || s.reserve.Len() != reserved {
 		t.Errorf("next start in %v, %d descriptors in reserve", d, s.reserve.Len())
 	}
 }
@@ -166,21 +182,18 @@ func TestBuildsAreTriedByTurns(t *testing.T) {
 		want string
 	}{{0, "new"}, {1, "new"}, {2, "old"}, {3, "old"}, {4, "new"}, {6, "old"}} {
 		s := unstartable(t)
-		f, args := s.last.Exe, s.last.Args
+		f, args := s.recovery.builds.last.Exe, s.recovery.builds.last.Args
 		for range c.ends {
 			s.crash(time.Now(), -1)
 			s.restart()
 		}
-		started := s.last
-		if s.instead != nil {
-			started = s.instead
-		}
+		started, _ := s.recovery.builds.next()
 		if started.Version != c.want || started.Exe != f || !slices.Equal(started.Args, args) {
 			t.Errorf("after %d ends %s is started, want %s", c.ends, started.Version, c.want)
 		}
 		g, _ := s.self(t)
-		if s.remember(g); s.last.Version != c.want || s.instead != nil || (s.before == nil) != (c.want == "old") {
-			t.Errorf("after %d ends %s is committed, want %s; before: %v", c.ends, s.last.Version, c.want, s.before)
+		if s.recovery.builds.remember(g); s.recovery.builds.last.Version != c.want || s.recovery.builds.fallback || (s.recovery.builds.before == nil) != (c.want == "old") {
+			t.Errorf("after %d ends %s is committed, want %s; before: %v", c.ends, s.recovery.builds.last.Version, c.want, s.recovery.builds.before)
 		}
 	}
 }
@@ -189,14 +202,14 @@ func TestBuildsAreTriedByTurns(t *testing.T) {
 // what is Exclusive.
 func TestMachineDoesNotConfirmAnOrphanAtOnce(t *testing.T) {
 	s, orphan, channel := withOrphan(t)
-	s.last, s.before = unstartable(t).last, nil
+	s.recovery.builds.last, s.recovery.builds.before = unstartable(t).recovery.builds.last, nil
 	for range 5 {
-		if s.restart(); !orphan.orphan || s.restartAt.IsZero() {
+		if s.restart(); !orphan.isOrphan() || s.recovery.restartAt.IsZero() {
 			t.Fatal("it is confirmed")
 		}
 	}
-	s.outage.stuck = time.Now().Add(-s.opts.Timeout)
-	if s.restart(); orphan.orphan {
+	s.recovery.outage.stuck = time.Now().Add(-s.opts.Timeout)
+	if s.restart(); orphan.isOrphan() {
 		t.Error("it is not confirmed after Timeout")
 	}
 	m := heardBy(t, channel)
@@ -212,12 +225,12 @@ func TestMachineDoesNotConfirmAnOrphanAtOnce(t *testing.T) {
 func TestSocketsThatCannotBePassedAreNoCrash(t *testing.T) {
 	s := idle(t)
 	g, channel := s.generationOf(t, childOf(t))
-	s.main, s.everMain, g.isMain = g, true, true
+	s.main, s.phase = g, running
 	channel.Close()
 	g.passing = &passing{rest: []kept{{name: "web", file: listeningFile(t, "web")}}, total: 1}
-	s.pass(g)
-	if s.died(<-s.deaths); s.ending || s.restartAt.IsZero() || s.outage.crashes != 0 || s.outage.failed != 0 || s.outage.stuck.IsZero() {
-		t.Errorf("ending %v, restart at %v: %+v", s.ending, s.restartAt, s.outage)
+	s.passNext(g)
+	if s.died(<-s.procs.deaths); s.phase == ending || s.recovery.restartAt.IsZero() || s.recovery.outage.crashes != 0 || s.recovery.outage.failed != 0 || s.recovery.outage.stuck.IsZero() {
+		t.Errorf("ending %v, restart at %v: %+v", s.phase == ending, s.recovery.restartAt, s.recovery.outage)
 	}
 }
 
@@ -231,13 +244,15 @@ func TestStartHasTheReserveOfDescriptors(t *testing.T) {
 	b := &process.Build{Exe: sleep, Args: []string{"sleep", "60"}}
 	defer sleep.Close()
 	s.reserve.Fill(reserved)
-	withoutDescriptors(t, func() { err = s.start(b, nil) })
-	if err != nil {
-		t.Fatal(err)
+	withoutDescriptors(t, func() {
+		s.start(b, nil)
+	})
+	if s.main == nil {
+		t.Fatal("it is not started")
 	}
 	s.main.kill()
-	<-s.deaths
-	s.reap()
+	<-s.procs.deaths
+	s.procs.reap(s.stopped)
 }
 
 // withoutDescriptors calls fn while this process may open no other descriptor.

@@ -45,7 +45,7 @@ func TestSocketsArePassedOneMessageAtATime(t *testing.T) {
 			s.store.all = append(s.store.all, kept{name: fmt.Sprint(i, ".", strings.Repeat("x", max(0, c.long-len(fmt.Sprint(i, "."))))), file: null})
 		}
 		g, channel := s.self(t)
-		p, err := s.queue(g.inbox.file)
+		p, err := queue(g.inbox.file, s.store.all)
 		if err != nil || p.total != c.sockets {
 			t.Fatalf("%s: %d, %v", name, p.total, err)
 		}
@@ -82,7 +82,7 @@ func TestProcessWithoutItsSocketsIsEnded(t *testing.T) {
 	g.passing = &passing{rest: []kept{{name: "x", file: closed}}, total: 2}
 	speak(t, channel, nil, sdnotify.WordReceived)
 	s.receive()
-	if died := <-s.deaths; died != g {
+	if died := <-s.procs.deaths; died != g {
 		t.Error("another one has died")
 	}
 }

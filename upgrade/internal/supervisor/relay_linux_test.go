@@ -23,11 +23,11 @@ func (s *supervisor) managed(t *testing.T) (hears func(n int) []string) {
 		t.Fatal(err)
 	}
 	t.Setenv(sdnotify.NotifyEnv, addr.Name)
-	s.up = sdnotify.New(s.log)
-	t.Cleanup(func() { s.up.Close(); manager.Close() })
+	s.manager.up = sdnotify.New(s.log)
+	t.Cleanup(func() { s.manager.up.Close(); manager.Close() })
 	return func(n int) (all []string) {
 		t.Helper()
-		s.up.Settle()
+		s.manager.up.Settle()
 		buf, oob := make([]byte, 1024), make([]byte, unix.CmsgSpace(4))
 		for range n {
 			if err := manager.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
@@ -54,9 +54,9 @@ func (s *supervisor) managed(t *testing.T) (hears func(n int) []string) {
 func TestStoreOfTheManagerFollows(t *testing.T) {
 	s := idle(t)
 	hears := s.managed(t)
-	g := s.heir(t)
 	unit := listeningFile(t, "web")
 	s.store = newStore([]*os.File{unit})
+	s.manager.store = s.store
 	t.Cleanup(s.store.close)
 	first := listeningFile(t, "x")
 	again := func(f *os.File) *os.File {
@@ -68,17 +68,16 @@ func TestStoreOfTheManagerFollows(t *testing.T) {
 		return d
 	}
 	keep := func(name string, f *os.File) {
-		s.keep(&sdnotify.Message{Lines: []string{sdnotify.WordStore, sdnotify.WordName + name}, Files: []*os.File{f}})
+		s.manager.keep(&sdnotify.Message{Lines: []string{sdnotify.WordStore, sdnotify.WordName + name}, Files: []*os.File{f}})
 	}
 	renamed := again(first)
 	keep("midair.a", first)
 	keep("midair.a", again(renamed)) // it has it
 	keep("midair.web", again(unit))  // and this one anyway
 	keep("midair.b", renamed)        // spelled in another way
-	s.drop("midair.b", g)
-	g.stopping = true
-	s.drop("midair.c", g)
-	s.up.Say("end")
+	s.manager.drop("midair.b", false)
+	s.manager.drop("midair.c", true)
+	s.manager.up.Say("end")
 	want := []string{
 		"FDSTORE=1 FDNAME=midair.a FDPOLL=0 +fd",
 		"FDSTOREREMOVE=1 FDNAME=midair.a", "FDSTORE=1 FDNAME=midair.b FDPOLL=0 +fd",
@@ -99,9 +98,10 @@ func TestSocketOfTheManagersStoreIsRenamedThere(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.store = newStore([]*os.File{f})
+	s.manager.store = s.store
 	t.Cleanup(s.store.close)
-	s.keep(&sdnotify.Message{Lines: []string{sdnotify.WordStore, sdnotify.WordName + "midair.b"}, Files: []*os.File{again}})
-	s.up.Say("end")
+	s.manager.keep(&sdnotify.Message{Lines: []string{sdnotify.WordStore, sdnotify.WordName + "midair.b"}, Files: []*os.File{again}})
+	s.manager.up.Say("end")
 	want := []string{"FDSTOREREMOVE=1 FDNAME=midair.a", "FDSTORE=1 FDNAME=midair.b FDPOLL=0 +fd", "end"}
 	if got := hears(len(want)); !slices.Equal(got, want) {
 		t.Errorf("it hears %q, want %q", got, want)
@@ -113,7 +113,7 @@ func TestCommandIsNoStop(t *testing.T) {
 	s := idle(t)
 	hears := s.managed(t)
 	s.finish(0)
-	s.up.Say("end")
+	s.manager.up.Say("end")
 	if got := hears(1); got[0] != "end" {
 		t.Errorf("it hears %q", got)
 	}
@@ -128,9 +128,9 @@ func TestOnlyWhatMeansTheSameIsPassedOn(t *testing.T) {
 		"RELOADING=1\nMONOTONIC_USEC=7\nEXTEND_TIMEOUT_USEC=8\nSTATUS=s", "READY=1\nMAINPID=9\nSTATUS=t\nX_MIDAIR_GENERATION=2\nX_MIDAIR_VERSION=v",
 		"X_MIDAIR_HANDED_OVER=1", "MAINPID=9", "ERRNO=2", "WATCHDOG=1", "STOPPING=1\nSTATUS=u", "WATCHDOG=trigger",
 	} {
-		s.relay(&sdnotify.Message{Lines: strings.Split(lines, "\n")})
+		s.manager.relay(&sdnotify.Message{Lines: strings.Split(lines, "\n")})
 	}
-	s.up.Say("end")
+	s.manager.up.Say("end")
 	want := []string{"RELOADING=1 MONOTONIC_USEC=7 EXTEND_TIMEOUT_USEC=8 STATUS=s", "READY=1 STATUS=t", "WATCHDOG=1", "STOPPING=1 STATUS=u", "end"}
 	if got := hears(len(want)); !slices.Equal(got, want) {
 		t.Errorf("it hears\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))

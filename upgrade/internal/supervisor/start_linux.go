@@ -3,8 +3,8 @@ package supervisor
 import (
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -17,113 +17,129 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// start starts a build with everything that is held. out says why, if this is not the first. An error means that no program
-// has run.
-func (s *supervisor) start(b *process.Build, out *Report) error {
-	s.reserve.Release() // for what a start needs
-	defer s.reserve.Fill(reserveSize())
-	number := s.nextNumber()
+// launch is the start of a program, with everything that is held. The loop fills in what is known, and takes the result of run.
+type launch struct {
+	build    *process.Build
+	rollback *process.Build // what a Rollback of the process would go back to; nil: nothing
+	number   int
+	report   *Report // why the program is started; nil for the first program
+	held     []kept
+	meetings []meeting
+	attr     *syscall.SysProcAttr
+	watchdog time.Duration
+	log      *slog.Logger
+
+	handle  *process.Handle
+	channel *os.File // the supervisor's end
+	passing *passing
+	met     []*proc // the orphans that have a socket to the new process
+	err     error   // the program does not run
+}
+
+// run starts the program. An error in err means that no program has run.
+func (l *launch) run() {
 	ours, theirs, err := sys.SocketPair()
 	if err != nil {
-		return err
+		l.err = err
+		return
 	}
-	var p *passing
-	if b.TakesSockets() {
-		if p, err = s.queue(ours); err != nil {
-			ours.Close()
-			theirs.Close()
-			return sys.Explain(fmt.Errorf("pass sockets to %s: %w", b.Args[0], err))
+	defer theirs.Close()
+	if l.err = l.start(ours, theirs); l.err != nil {
+		ours.Close()
+		return
+	}
+	l.channel = ours
+}
+
+func (l *launch) start(ours, theirs *os.File) (err error) {
+	done, err := l.addRollback()
+	if err != nil {
+		return process.ExplainStart(l.build.Args[0], err)
+	}
+	defer done()
+	if l.build.TakesSockets() {
+		if l.passing, err = queue(ours, l.held); err != nil {
+			return sys.Explain(fmt.Errorf("pass sockets to %s: %w", l.build.Args[0], err))
 		}
 	}
-	s.introduceOrphans(ours, number)
-	pid, err := s.exec(b, number, theirs, p, out)
-	theirs.Close()
+	l.introduce(ours)
+	pid, err := l.exec(theirs)
 	if err != nil {
-		ours.Close()
-		return process.ExplainStart(b.Args[0], err)
+		return process.ExplainStart(l.build.Args[0], err)
 	}
-	proc, err := process.Open(pid)
-	if err != nil {
-		ours.Close()
-		_ = unix.Kill(pid, unix.SIGKILL) // it is a child that nobody has waited for
+	if l.handle, err = process.Open(pid); err != nil {
+		_ = unix.Kill(pid, unix.SIGKILL) // the child is not reaped yet
 		return sys.Explain(err)
-	}
-	s.console.lend(pid)
-	g := s.follow(proc, ours)
-	g.number, g.version, g.isMain, g.passing = number, b.Version, true, p
-	if out != nil {
-		g.due = time.Now().Add(s.opts.Timeout)
-	}
-	s.main = g
-	if out != nil {
-		s.log.Warn("upgrade: supervisor: started again", "pid", pid, "generation", number, "version", g.version)
 	}
 	return nil
 }
 
-// nextNumber is above those of the generation that has crashed and of its candidate.
-func (s *supervisor) nextNumber() int {
-	number := 1
-	if s.crashed != nil {
-		number = s.crashed.number + 1
+// addRollback adds the build to which a Rollback of the process would go back. The build comes before the sockets.
+func (l *launch) addRollback() (done func(), err error) {
+	if l.rollback == nil {
+		return func() {}, nil
 	}
-	for _, g := range s.gens {
-		number = max(number, g.number+1)
+	args, err := state.WriteBuild(l.rollback)
+	if err != nil {
+		return nil, err
 	}
-	return number
+	l.held = append([]kept{{name: previousExe, file: l.rollback.Exe}, {name: previousArgs, file: args}}, l.held...)
+	return func() { args.Close() }, nil
 }
 
-func (s *supervisor) exec(b *process.Build, number int, channel *os.File, p *passing, out *Report) (int, error) {
-	files := []uintptr{process.StdFD(0), process.StdFD(1), process.StdFD(2)}
-	env := append([]string{generationEnv + "=" + strconv.Itoa(number)}, b.Env...)
-	if s.opts.Watchdog > 0 {
-		env = append(env, sdnotify.WatchdogEnv+"="+strconv.FormatInt(s.opts.Watchdog.Microseconds(), 10))
+// introduce sends the orphans and the new process the sockets to each other.
+func (l *launch) introduce(channel *os.File) {
+	for _, m := range l.meetings {
+		if err := m.arrange(channel); err != nil { // arranged again when the process serves
+			l.log.Warn("upgrade: supervisor: an orphan does not know yet which process is started in its place", "pid", m.orphan.pid, "err", err)
+			continue
+		}
+		l.met = append(l.met, m.orphan)
 	}
-	if out != nil {
-		why, err := json.Marshal(out)
+}
+
+func (l *launch) exec(channel *os.File) (pid int, err error) {
+	files := []uintptr{process.StdFD(0), process.StdFD(1), process.StdFD(2)}
+	env := append([]string{generationEnv + "=" + strconv.Itoa(l.number)}, l.build.Env...)
+	if l.watchdog > 0 {
+		env = append(env, sdnotify.WatchdogEnv+"="+strconv.FormatInt(l.watchdog.Microseconds(), 10))
+	}
+	if l.report != nil {
+		why, err := json.Marshal(l.report)
 		if err != nil {
 			return 0, err
 		}
 		env = append(env, outcomeEnv+"="+string(why))
 	}
-	if p != nil {
-		env = append(env, sdnotify.SocketsEnv+"="+strconv.Itoa(p.total))
-	} else { // a script, or a program that does not take them from its channel
-		held, done, err := s.held()
-		if err != nil {
-			return 0, err
-		}
-		defer done()
+	if l.passing != nil {
+		env = append(env, sdnotify.SocketsEnv+"="+strconv.Itoa(l.passing.total))
+	} else if len(l.held) > 0 { // a script, or a program that does not take them from its channel
 		var names []string
-		for _, k := range held {
+		for _, k := range l.held {
 			names = append(names, k.name)
 			files = append(files, sys.FD(k.file))
 		}
-		if len(held) > 0 {
-			env = append(env, "LISTEN_FDS="+strconv.Itoa(len(held)), "LISTEN_FDNAMES="+strings.Join(names, ":"))
-		}
+		env = append(env, "LISTEN_FDS="+strconv.Itoa(len(l.held)), "LISTEN_FDNAMES="+strings.Join(names, ":"))
 	}
 	env = append(env, sdnotify.ChannelEnv+"="+strconv.Itoa(len(files)))
 	files = append(files, sys.FD(channel))
-	path, release, err := executable(b, &files)
+	path, release, err := executable(l.build, &files)
 	if err != nil {
 		return 0, err
 	}
 	defer release()
-	attr := &syscall.SysProcAttr{Setpgid: true}
-	s.console.start(attr)
-	return syscall.ForkExec(path, b.Args, &syscall.ProcAttr{Dir: process.StartDir(), Env: env, Files: files, Sys: attr})
+	return syscall.ForkExec(path, l.build.Args, &syscall.ProcAttr{Dir: process.StartDir(), Env: env, Files: files, Sys: l.attr})
 }
 
-// executable returns how a child is to name the executable of a build. A script needs it open when its interpreter reads it,
-// so its descriptor is among the files of the child; that of a program closes with its execution.
+// executable returns how a child is to name the executable of a build. The interpreter of a script needs an open descriptor of
+// the file, so the descriptor is among the files of the child; the descriptor of a program closes with the execution.
 func executable(b *process.Build, files *[]uintptr) (path string, release func(), err error) {
 	if b.IsScript() {
 		*files = append(*files, sys.FD(b.Exe))
 		return "/proc/self/fd/" + strconv.Itoa(len(*files)-1), func() {}, nil
 	}
 	exe, err := unix.FcntlInt(sys.FD(b.Exe), unix.F_DUPFD_CLOEXEC, above(*files))
-	if err == unix.EINVAL { // what fcntl says of a number over the limit
+	if err == unix.EINVAL { // what fcntl returns for a number over the limit
 		err = unix.EMFILE
 	}
 	if err != nil {
@@ -133,7 +149,7 @@ func executable(b *process.Build, files *[]uintptr) (path string, release func()
 }
 
 // above returns a number that no descriptor gets while the files are put into their places in the child, by way of others
-// behind the highest one: what is executed afterwards must still be there.
+// behind the highest number: the executable must still be open afterwards.
 func above(files []uintptr) int {
 	highest := len(files)
 	for _, fd := range files {
@@ -142,17 +158,4 @@ func above(files []uintptr) int {
 		}
 	}
 	return highest + len(files) + 2
-}
-
-// held is what the next process gets: what its Rollback would go back to, and the sockets.
-func (s *supervisor) held() (all []kept, done func(), err error) {
-	if s.before == nil || s.instead != nil {
-		return slices.Clone(s.store.all), func() {}, nil
-	}
-	args, err := state.WriteBuild(s.before)
-	if err != nil {
-		return nil, nil, err
-	}
-	all = append(all, kept{name: previousExe, file: s.before.Exe}, kept{name: previousArgs, file: args})
-	return append(all, s.store.all...), func() { args.Close() }, nil
 }

@@ -1,19 +1,3 @@
-// Package supervisor is the process that keeps its pid while generations of the service come and go: it starts the first,
-// reaps, passes signals on, holds the listening sockets, and starts the last committed build again after a crash.
-//
-//	supervisor_linux.go  the loop, signals, and the processes that are followed
-//	passing_linux.go     how a generation gets the sockets that are held
-//	start_linux.go       how a generation is started, and which processes may become one
-//	inbox_linux.go       what generations send on their channels, and the sockets that are held
-//	manager_linux.go     what the service manager is told that has started the supervisor
-//	children_linux.go    how processes are waited for, and who is told
-//	console_linux.go     the terminal, which a program has until it serves
-//	threads_linux.go     threads that are kept for when the machine allows none
-//	crash_linux.go       what is made of that: who the main generation is, and what a death means
-//	orphan_linux.go      candidates whose old process has died before it committed them
-//	timers_linux.go      what is done when a time is over: the next start, and the end of the service
-//	outage_linux.go      what is counted while nobody serves
-//	config.go            what the supervisor is told, and what it tells a process that it starts
 package supervisor
 
 import (
@@ -23,6 +7,7 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -33,103 +18,61 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// supervisor is Run: one goroutine that owns everything. What happens comes to it as a value on a channel: a
-// signal, a message on the channel of a generation, the end of a generation. It starts processes and waits for them without
-// os/exec and os.Process, because a single loop of wait4 reaps its children and every orphan that comes to it.
-//
-// There is one arbiter of who the service is. As long as a process lives that may become the service by the protocol between two
-// generations, the supervisor starts none. A candidate that was not committed when its old process died is no such process: it
-// serves until the build that was committed last is up again.
+// supervisor is Run: the loop, and the jobs that the loop gives out.
 type supervisor struct {
-	opts Config
-	log  *slog.Logger
-	up   *sdnotify.Notifier // the service manager of this process, if it has one itself
+	opts     Config
+	log      *slog.Logger
+	procs    *children
+	main     *proc // the main generation, from its start on; nil: between a crash and the next start
+	store    *store
+	manager  *manager
+	recovery *recovery
+	console  *console
+	terminal *sys.Terminal
+	reserve  sys.Reserve // for messages of generations: a message whose descriptors find no room is lost
 
-	store     *store
-	reserve   sys.Reserve      // for what generations send: a message whose descriptors find no room is lost
-	spoken    chan *generation // a generation has said something
-	deaths    chan *generation
-	quit      chan struct{}       // closed at the end: nobody hears of deaths any more
-	gens      map[int]*generation // by their pid, or a negative number
-	nameless  int                 // the last of these numbers
-	strangers strangers
-	main      *generation    // nil between a crash and the next start
-	last      *process.Build // of what was committed last
-	before    *process.Build // what a crash loop goes back to, if it is known
-	newest    *generation    // the one with which last became another build
-	everMain  bool           // the service has been up
-
-	crashed   *generation // what has to be replaced
-	counted   *generation // the end of this generation is no crash that is still to be counted
-	outage    outage
-	instead   *process.Build // before, if that is to be started and not last; nil: last
-	restartAt time.Time
-	heirsDue  time.Time
-	beatDue   time.Time // when the service manager is to hear from the supervisor; zero: not from the supervisor itself
-	resumeDue time.Time // when a program that was stopped goes on, since this process was not; zero: none was
-	hangup    bool      // an upgrade was asked for meanwhile
-	terminal  *sys.Terminal
-	console   console
-
-	ending bool
-	asked  bool // by a signal, for the end
+	phase  phase
+	hangup bool // an upgrade was asked for when no generation served
+	asked  bool // a signal has asked for the end
 	endDue time.Time
 	code   int
 }
 
-// generation is one process of the chain, or one that might become one.
-type generation struct {
-	pid        int // 0: it was dead when it was announced
-	key        int // in the supervisor's map
-	proc       *process.Handle
-	inbox      *inbox      // the supervisor's end of its channel
-	parent     *generation // that has announced it; nil: the supervisor has started it
-	number     int
-	version    string
-	isMain     bool // is or was the main one
-	left       bool // it has handed over and only drains
-	committing bool // it has said that the commit message is about to be sent to its candidate
-	confirmed  bool // an orphan that is to be the service
-	met        int  // the number of the process that an orphan has a control socket to
-	orphan     bool // a candidate whose old process has died before it committed this one: it serves, and is not the service
-	stopping   bool // it has said that the service ends
-	told       bool // it was told to stop
-	ready      bool
-	since      time.Time // when it was started or became the service
-	ended      time.Time // when it was the main one and had ended
-	due        time.Time // when it must serve; zero: no limit
-	goneDue    time.Time // when a process that is not to be the service must have ended, or have said that it is an orphan; zero: no limit
-	silent     time.Time // when the watchdog ends it; zero: never
-	barks      int
-	passing    *passing       // what it has not got yet of the sockets that are held; nil: nothing
-	build      *process.Build // what was announced; nil: what the supervisor has started, or a build that it remembers by now
+// phase is how far the service is.
+type phase int
 
-	status unix.WaitStatus
-	known  bool // the status
-}
+const (
+	untried phase = iota // no generation has served: the program may be a command
+	running
+	ending
+)
 
-// abortLimit is how long a generation may take to print its stacks and end.
+// abortLimit is how long a generation may take to print all stacks and end.
 const abortLimit = 2 * time.Second
 
 // reserved is how many descriptors are held in reserve: enough for the announcements of eight candidates.
 const reserved = 32
 
-// reserveSize is how many descriptors are held: few where the limit is low, and others need them.
+// reserveSize is how many descriptors are held: few where the limit is low, since other parts of the process need descriptors too.
 func reserveSize() int { return min(reserved, sys.FileLimit()/16) }
 
-// Run starts the service and returns, with ok, when it has ended: code is the exit status of the main
-// generation. ok is false if nothing can be supervised here.
+// Run starts the service and returns, with ok, when the service has ended: code is the exit status of the main generation. ok is
+// false if nothing can be supervised here.
 func Run(o Config) (code int, ok bool) {
-	s, err := newSupervisor(o)
+	own, err := prepare(o)
 	if err != nil {
 		o.Logger.Error("upgrade: cannot supervise, the service runs without it", "err", err)
 		return 0, false
 	}
+	s := newSupervisor(o, own, newStore(sdnotify.TakeActivation().Files), sdnotify.New(o.Logger))
+	s.reserve.Fill(reserveSize())
+	s.terminal, s.console = sys.WatchTerminal(), openConsole()
 	defer s.close()
 	return s.run(), true
 }
 
-func newSupervisor(o Config) (*supervisor, error) {
+// prepare makes this process fit to be a supervisor, and returns the build of this process.
+func prepare(o Config) (*process.Build, error) {
 	if link, err := os.Readlink("/proc/self"); err != nil || link != strconv.Itoa(os.Getpid()) {
 		return nil, fmt.Errorf("/proc is not that of this process's namespace (/proc/self is %q, not %d): mount it", link, os.Getpid())
 	}
@@ -146,65 +89,66 @@ func newSupervisor(o Config) (*supervisor, error) {
 		return nil, err
 	}
 	own.Env = withoutPrivate(os.Environ())
-	s := &supervisor{
-		opts: o, log: o.Logger, last: own, gens: map[int]*generation{},
-		spoken: make(chan *generation), deaths: make(chan *generation), quit: make(chan struct{}),
+	return own, nil
+}
+
+// newSupervisor makes a supervisor without a terminal that has started nothing. The supervisor takes over the build, the store and
+// the notifier.
+func newSupervisor(o Config, own *process.Build, held *store, up *sdnotify.Notifier) *supervisor {
+	m := &manager{up: up, log: o.Logger, store: held}
+	o.Watchdog = m.watchdog(o.Watchdog)
+	procs := newChildren()
+	return &supervisor{
+		opts: o, log: o.Logger, procs: procs, store: held, manager: m, console: &console{}, terminal: &sys.Terminal{},
+		recovery: &recovery{opts: o, log: o.Logger, procs: procs, builds: builds{log: o.Logger, last: own}},
 	}
-	s.store = newStore(sdnotify.TakeActivation().Files)
-	s.up = sdnotify.New(o.Logger)
-	s.watch()
-	s.reserve.Fill(reserveSize())
-	s.terminal, s.console = sys.WatchTerminal(), openConsole()
-	return s, nil
 }
 
 func (s *supervisor) close() {
-	close(s.quit)
 	s.console.take()
 	s.terminal.Close()
 	s.reserve.Release()
-	for _, g := range s.gens {
-		g.close()
-	}
+	s.procs.close()
 	s.store.close()
-	s.up.Close()
-	s.last.Close()
-	s.before.Close()
+	s.manager.up.Close()
+	s.recovery.builds.close()
 }
 
 func (s *supervisor) run() int {
-	runtime.GOMAXPROCS(1) // it waits nearly all of the time: small rather than fast
+	runtime.GOMAXPROCS(1) // the loop is idle nearly all of the time: small rather than fast
 	debug.SetGCPercent(25)
 	reserveThreads()
 	signals := make(chan os.Signal, 64)
 	signal.Notify(signals, caught()...)
 	defer signal.Stop(signals)
-	if err := s.start(s.last, nil); err != nil {
-		s.log.Error("upgrade: supervisor: cannot start the service", "err", err)
-		return 1
-	}
-	debug.FreeOSMemory()
+	s.start(s.recovery.builds.last, nil)
 	for !s.over() {
-		timer := time.NewTimer(s.pause())
-		select {
-		case sig := <-signals:
-			s.signal(sig)
-		case g := <-s.spoken:
-			s.receive()
-			g.inbox.answer()
-		case g := <-s.deaths:
-			s.died(g)
-		case <-timer.C:
-			s.receive() // this process may have been stopped: what is due may have been said long ago
-		}
-		timer.Stop()
+		s.await(signals)
 		s.tick(time.Now())
 	}
 	return s.code
 }
 
-// caught are all signals that can be caught: what is not passed on must not end the supervisor either. Those that stop a process from
-// the terminal are left alone: a signal that was asked for once is ignored afterwards, and does not stop any more.
+// await waits for the next signal, message, end or start, or for the next deadline.
+func (s *supervisor) await(signals <-chan os.Signal) {
+	timer := time.NewTimer(s.pause())
+	defer timer.Stop()
+	select {
+	case sig := <-signals:
+		s.signal(sig)
+	case p := <-s.procs.spoken:
+		s.receive()
+		p.inbox.answer()
+	case p := <-s.procs.deaths:
+		s.died(p)
+	case <-timer.C:
+		s.receive() // this process may have been stopped: messages may have come long before the deadline
+	}
+}
+
+// caught are all signals that can be caught: a signal that is not passed on must not end the supervisor either. The signals of
+// a terminal that stop a process are left alone: once caught, such a signal would be ignored afterwards, and no longer stop the
+// process.
 func caught() (all []os.Signal) {
 	for n := syscall.Signal(1); n <= 64; n++ {
 		switch n {
@@ -216,19 +160,20 @@ func caught() (all []os.Signal) {
 	return all
 }
 
-func (s *supervisor) over() bool { return s.ending && len(s.gens) == 0 }
+func (s *supervisor) over() bool { return s.phase == ending && len(s.procs.all) == 0 }
 
-// signal passes a signal on to the main generation. Each generation leads a process group of its own, so what a terminal
+// signal passes a signal on to the main generation. Each generation leads a process group of its own, so a signal that a terminal
 // sends to the foreground comes here only, once.
 func (s *supervisor) signal(sig os.Signal) {
 	n, _ := sig.(syscall.Signal)
 	if n == unix.SIGURG || n == unix.SIGPIPE {
 		return // the runtime's own
 	}
-	s.receive() // who the main generation is by now: one that has handed over may have ended, and one that is reaped has no /proc
+	stops := n == unix.SIGTERM || n == unix.SIGINT || n == unix.SIGQUIT || n == unix.SIGABRT
+	s.receive() // the main generation may be another process by now; the former may have ended, and a reaped process has no /proc
 	switch n {
 	case unix.SIGCHLD:
-		s.reap()
+		s.procs.reap(s.stopped)
 		return
 	case unix.SIGCONT:
 		s.continued()
@@ -239,98 +184,92 @@ func (s *supervisor) signal(sig os.Signal) {
 		}
 		if s.terminal.Ends() {
 			s.log.Info("upgrade: supervisor: the terminal was closed")
-			n = unix.SIGTERM
+			n, stops = unix.SIGTERM, true
 		}
 	}
-	stops := n == unix.SIGTERM || n == unix.SIGINT || n == unix.SIGQUIT || n == unix.SIGABRT
 	switch {
-	case s.ending && s.asked && stops:
-		s.killAll()
-	case s.ending:
-	case n == unix.SIGHUP && (s.main == nil || !s.main.ready || s.main.dead()):
-		s.hangup = true // for whoever serves next: one that does not yet would be ended by it
+	case s.phase == ending && s.asked && stops:
+		s.procs.kill()
+	case s.phase == ending:
+	case n == unix.SIGHUP && (s.main == nil || s.main.state == starting || s.main.dead()):
+		s.hangup = true // for the next generation that serves: SIGHUP would end a process that does not serve yet
 	case s.main == nil && stops:
 		s.log.Info("upgrade: supervisor: told to stop after a crash", "signal", n)
 		s.finish(0)
 	case s.main != nil:
-		s.main.told = s.main.told || stops
-		s.main.send(n)
-		if n == unix.SIGABRT { // by the watchdog of a service manager, which waits for the end
-			s.main.goneDue = time.Now().Add(abortLimit)
-		}
+		s.pass(n, stops)
 	}
 	s.asked = s.asked || stops // a manager sends the same signal to the generations, which may have ended before this one
 }
 
-func (g *generation) send(sig syscall.Signal) { _ = g.proc.Signal(sig) } // fails if it has ended
-
-// kill ends a generation and what it has started, which is in its group.
-func (g *generation) kill() { g.proc.Kill() }
-
-func (s *supervisor) killAll() {
-	for _, g := range s.gens {
-		g.kill()
+// pass sends a signal to the main generation.
+func (s *supervisor) pass(n syscall.Signal, stops bool) {
+	if stops {
+		s.main.intend(asked)
+	}
+	s.main.send(n)
+	if n == unix.SIGABRT { // by the watchdog of a service manager, which waits for the end
+		s.main.endBy = time.Now().Add(abortLimit)
 	}
 }
 
-// exitCode is what a shell would call it. The status of a process that an older generation has reaped is not known: one
-// that has said that it stops has done so.
-func (g *generation) exitCode() int {
+// stopped handles a process that a signal has stopped.
+func (s *supervisor) stopped(p *proc, by syscall.Signal) {
+	if s.phase == untried && by != unix.SIGSTOP {
+		s.console.stop(p.pid, by)
+	}
+}
+
+// continued lets the program go on.
+func (s *supervisor) continued() {
+	s.console.resumeDue = time.Time{}
+	if s.phase == untried && s.main != nil {
+		s.console.resume(s.main.pid)
+	}
+}
+
+// start starts a build with everything that is held. report says why; nil for the first program.
+func (s *supervisor) start(b *process.Build, report *Report) {
+	s.reserve.Release() // for the descriptors that a start needs
+	l := &launch{
+		build: b, rollback: s.recovery.builds.rollback(), number: s.procs.nextNumber(s.recovery.leastNumber()), report: report,
+		held: slices.Clone(s.store.all), meetings: toMeet(s.procs), attr: &syscall.SysProcAttr{Setpgid: true},
+		watchdog: s.opts.Watchdog, log: s.log,
+	}
+	s.console.foreground(l.attr)
+	l.run()
+	s.started(l)
+}
+
+// started takes the result of a start.
+func (s *supervisor) started(l *launch) {
+	s.reserve.Fill(reserveSize())
 	switch {
-	case g.known && g.status.Signaled():
-		return 128 + int(g.status.Signal())
-	case g.known:
-		return g.status.ExitStatus()
-	case g.stopping || g.told:
-		return 0
+	case l.err == nil:
+		s.adopt(l)
+	case l.report == nil:
+		s.log.Error("upgrade: supervisor: cannot start the service", "err", l.err)
+		s.finish(1)
 	}
-	return 1
-}
-
-// follow begins to hear a generation: what it says on the channel, and its end. The handle and the channel become its own.
-func (s *supervisor) follow(proc *process.Handle, channel *os.File) *generation {
-	g := &generation{pid: proc.PID(), key: proc.PID(), proc: proc, inbox: newInbox(channel), since: time.Now()}
-	if g.pid == 0 { // it is dead and reaped, and what it had said is still to be heard
-		s.nameless--
-		g.key = s.nameless
+	if l.report != nil {
+		s.recovery.restarted(l.err, time.Now())
 	}
-	s.gens[g.key] = g
-	go func() { // ends with the channel, with the generation, or with the supervisor
-		defer close(g.inbox.done)
-		for g.inbox.await() {
-			select {
-			case s.spoken <- g:
-				if !g.inbox.answered() {
-					return
-				}
-			case <-g.inbox.quit:
-				return
-			}
-		}
-	}()
-	go func() { // ends with the process or with the supervisor
-		_ = proc.Wait()
-		select {
-		case s.deaths <- g:
-		case <-s.quit:
-		}
-	}()
-	return g
+	s.settle()
 }
 
-// close gives up what the supervisor holds of a generation.
-func (g *generation) close() {
-	g.inbox.close()
-	g.proc.Close()
-	g.build.Close()
-}
-
-// served is how long a generation that has ended had served; negative if it had not.
-func (g *generation) served() time.Duration {
-	if !g.ready {
-		return -1
+// adopt makes the process of a start the main generation, in state starting.
+func (s *supervisor) adopt(l *launch) {
+	p := s.procs.follow(l.handle, l.channel)
+	p.number, p.version, p.passing = l.number, l.build.Version, l.passing
+	for _, o := range l.met {
+		o.met = l.number
 	}
-	return g.ended.Sub(g.since)
+	s.console.lend(p.pid)
+	s.main = p
+	if l.report == nil {
+		debug.FreeOSMemory()
+		return
+	}
+	p.serveBy = time.Now().Add(s.opts.Timeout)
+	s.log.Warn("upgrade: supervisor: started again", "pid", p.pid, "generation", p.number, "version", p.version)
 }
-
-func (g *generation) dead() bool { return g.proc.Ended() }

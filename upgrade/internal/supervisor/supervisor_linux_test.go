@@ -25,25 +25,29 @@ import (
 func idle(t *testing.T) *supervisor {
 	t.Helper()
 	o := Config{Timeout: time.Minute, AbortGrace: 30 * time.Second, Guard: time.Minute, GiveUp: 5 * time.Minute}
-	s := &supervisor{opts: o, log: slog.New(slog.DiscardHandler), gens: map[int]*generation{}, spoken: make(chan *generation), deaths: make(chan *generation), quit: make(chan struct{}), store: &store{}, terminal: &sys.Terminal{}}
+	o.Logger = slog.New(slog.DiscardHandler)
+	s := newSupervisor(o, nil, &store{}, nil)
 	t.Cleanup(func() {
-		close(s.quit)
 		s.reserve.Release()
-		for _, g := range s.gens {
-			g.close()
-		}
+		s.procs.close()
 	})
 	return s
 }
 
+// leads makes a process the main generation, number 5, which serves.
+func (s *supervisor) leads(p *proc) {
+	p.number, p.state, p.led = 5, serving, time.Now()
+	s.main = p
+}
+
 // self is this process as a generation: one that lives. say is what it says on its channel.
-func (s *supervisor) self(t *testing.T) (g *generation, say *os.File) {
+func (s *supervisor) self(t *testing.T) (g *proc, say *os.File) {
 	t.Helper()
 	return s.generationOf(t, os.Getpid())
 }
 
 // generationOf is a process as a generation, and the other end of its channel.
-func (s *supervisor) generationOf(t *testing.T, pid int) (g *generation, say *os.File) {
+func (s *supervisor) generationOf(t *testing.T, pid int) (g *proc, say *os.File) {
 	t.Helper()
 	ours, theirs, err := sys.SocketPair()
 	if err != nil {
@@ -54,7 +58,7 @@ func (s *supervisor) generationOf(t *testing.T, pid int) (g *generation, say *os
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s.follow(proc, ours), theirs
+	return s.procs.follow(proc, ours), theirs
 }
 
 // The main generation moves forward by its number, and a word that comes late changes nothing. Two of the same number are
@@ -62,28 +66,28 @@ func (s *supervisor) generationOf(t *testing.T, pid int) (g *generation, say *os
 func TestMainGenerationMovesForward(t *testing.T) {
 	s := idle(t)
 	m, _ := s.self(t)
-	m.number, m.ready, m.isMain = 5, true, true
-	other, child := &generation{pid: 1, proc: m.proc}, &generation{pid: 1, proc: m.proc, parent: m}
+	s.leads(m)
+	other, child := &proc{pid: 1, handle: m.handle, state: candidate}, &proc{pid: 1, handle: m.handle, state: candidate, parent: m}
 	for _, c := range []struct {
 		what    string
-		main    *generation
+		main    *proc
 		number  int
-		by      *generation
-		verdict verdict
+		by      *proc
+		verdict cell
 	}{
-		{"nobody serves", nil, 2, other, leads},
-		{"the main generation itself", m, 5, m, leads},
-		{"a later one", m, 6, other, leads},
-		{"much later", m, 9, other, leads},
-		{"an earlier one", m, 4, other, late},
-		{"one that does not say", m, 0, other, late},
-		{"the same number", m, 5, other, rival},
-		{"one that has handed over", nil, 6, &generation{pid: 1, left: true}, late},
-		{"one that it has announced", m, 1, child, leads},
+		{"nobody serves", nil, 2, other, cell{lead, serving}},
+		{"the main generation itself", m, 5, m, cell{reaffirm, serving}},
+		{"a later one", m, 6, other, cell{lead, serving}},
+		{"much later", m, 9, other, cell{lead, serving}},
+		{"an earlier one", m, 4, other, cell{nothing, draining}},
+		{"one that does not say", m, 0, other, cell{nothing, draining}},
+		{"the same number", m, 5, other, cell{refuse, candidate}},
+		{"one that has handed over", nil, 6, &proc{pid: 1, state: draining}, cell{nothing, draining}},
+		{"one that it has announced", m, 1, child, cell{lead, serving}},
 	} {
 		s.main = c.main
-		if got := s.judge(c.by, c.number); got != c.verdict {
-			t.Errorf("%s: verdict %d, want %d", c.what, got, c.verdict)
+		if do, next := c.by.state.step(s.judge(c.by, c.number)); do != c.verdict.do || next != c.verdict.next {
+			t.Errorf("%s: %v, %v, want %v", c.what, do, next, c.verdict)
 		}
 	}
 }
@@ -111,16 +115,16 @@ func childOf(t *testing.T) int {
 // The exit code is the one of the main generation, as a shell has it.
 func TestExitCodes(t *testing.T) {
 	for what, c := range map[string]struct {
-		g    generation
+		g    proc
 		code int
 		says string
 	}{
-		"exited":                {generation{known: true, status: 7 << 8}, 7, "exit status 7"},
-		"killed":                {generation{known: true, status: unix.WaitStatus(unix.SIGKILL)}, 137, "signal: killed"},
-		"unknown":               {generation{}, 1, "unknown"},
-		"unknown, it stopped":   {generation{stopping: true}, 0, "unknown"},
-		"unknown, it was told":  {generation{told: true}, 0, "unknown"},
-		"known, and it stopped": {generation{stopping: true, known: true, status: 1 << 8}, 1, "exit status 1"},
+		"exited":                {proc{known: true, status: 7 << 8}, 7, "exit status 7"},
+		"killed":                {proc{known: true, status: unix.WaitStatus(unix.SIGKILL)}, 137, "signal: killed"},
+		"unknown":               {proc{}, 1, "unknown"},
+		"unknown, it stopped":   {proc{intent: announced}, 0, "unknown"},
+		"unknown, it was told":  {proc{intent: asked}, 0, "unknown"},
+		"known, and it stopped": {proc{intent: announced, known: true, status: 1 << 8}, 1, "exit status 1"},
 	} {
 		if got := c.g.exitCode(); got != c.code {
 			t.Errorf("%s: %d, want %d", what, got, c.code)
@@ -135,24 +139,24 @@ func TestExitCodes(t *testing.T) {
 // not come through the supervisor and was faster than its word. Everything else is a crash.
 func TestOnlyCrashesAreMended(t *testing.T) {
 	for what, c := range map[string]struct {
-		g    generation
+		g    proc
 		ends bool
 	}{
-		"it said that it stops":   {generation{stopping: true}, true},
-		"it was told to":          {generation{told: true}, true},
-		"a second SIGINT":         {generation{known: true, status: unix.WaitStatus(unix.SIGINT)}, true},
-		"SIGTERM":                 {generation{known: true, status: unix.WaitStatus(unix.SIGTERM)}, true},
-		"SIGKILL":                 {generation{known: true, status: unix.WaitStatus(unix.SIGKILL)}, false},
-		"SIGSEGV":                 {generation{known: true, status: unix.WaitStatus(unix.SIGSEGV)}, false},
-		"exit status 2":           {generation{known: true, status: unix.WaitStatus(unix.SIGINT) << 8}, false},
-		"nobody knows its status": {generation{}, false},
+		"it said that it stops":   {proc{intent: announced}, true},
+		"it was told to":          {proc{intent: asked}, true},
+		"a second SIGINT":         {proc{known: true, status: unix.WaitStatus(unix.SIGINT)}, true},
+		"SIGTERM":                 {proc{known: true, status: unix.WaitStatus(unix.SIGTERM)}, true},
+		"SIGKILL":                 {proc{known: true, status: unix.WaitStatus(unix.SIGKILL)}, false},
+		"SIGSEGV":                 {proc{known: true, status: unix.WaitStatus(unix.SIGSEGV)}, false},
+		"exit status 2":           {proc{known: true, status: unix.WaitStatus(unix.SIGINT) << 8}, false},
+		"nobody knows its status": {proc{}, false},
 	} {
 		s := idle(t)
-		s.everMain = true
-		c.g.pid, c.g.ready = childOf(t), true
+		s.phase = running
+		c.g.pid, c.g.led = childOf(t), time.Now()
 		s.lost(&c.g)
-		if s.ending != c.ends || (s.crashed == nil) != c.ends {
-			t.Errorf("%s: ending %v, crashed %v", what, s.ending, s.crashed != nil)
+		if s.phase == ending != c.ends || (s.recovery.crashed == nil) != c.ends {
+			t.Errorf("%s: ending %v, crashed %v", what, s.phase == ending, s.recovery.crashed != nil)
 		}
 	}
 }
@@ -220,7 +224,7 @@ func TestOnlyTheMainGenerationSpeaksForTheService(t *testing.T) {
 	speak(t, channel, nil, sdnotify.WordAlive)
 	speak(t, channel, nil, sdnotify.WordExtend+"1")
 	s.receive()
-	if g.stopping || !g.silent.IsZero() || !g.due.IsZero() {
+	if g.intent != unintended || !g.aliveBy.IsZero() || !g.serveBy.IsZero() {
 		t.Errorf("it was heard: %+v", g)
 	}
 }
@@ -229,15 +233,14 @@ func TestOnlyTheMainGenerationSpeaksForTheService(t *testing.T) {
 func TestDrainingGenerationCannotBecomeTheService(t *testing.T) {
 	s := idle(t)
 	m, _ := s.self(t)
-	m.number, m.ready, m.isMain = 5, true, true
-	s.main = m
+	s.leads(m)
 	old, channel := s.generationOf(t, childOf(t))
-	old.number, old.isMain, old.left = 4, true, true
+	old.number, old.state = 4, draining
 	speak(t, channel, nil, sdnotify.WordReady, sdnotify.WordGeneration+"1000")
 	speak(t, channel, nil, sdnotify.WordReady, sdnotify.WordPID+"1")
 	speak(t, channel, nil, sdnotify.WordReady, sdnotify.WordPID+strconv.Itoa(m.pid), sdnotify.WordGeneration+"7")
 	s.receive()
-	if s.main != m || m.number != 5 || len(s.gens) != 2 {
+	if s.main != m || m.number != 5 || len(s.procs.all) != 2 {
 		t.Errorf("the main generation is %+v", s.main)
 	}
 }
@@ -282,13 +285,12 @@ func numbers(files []*os.File) (fds []int) {
 func TestCandidatesAreAnnounced(t *testing.T) {
 	s := idle(t)
 	m, channel := s.self(t)
-	m.number, m.ready, m.isMain = 5, true, true
-	s.main = m
+	s.leads(m)
 	own, err := process.Own("v8")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.last = own
+	s.recovery.builds.last = own
 	pid := childOf(t)
 	s.reserve.Fill(reserved)
 	before := len(testutil.OpenFDs()) - 1 // own is closed when the candidate leads
@@ -297,30 +299,30 @@ func TestCandidatesAreAnnounced(t *testing.T) {
 		speak(t, channel, bad, sdnotify.WordCandidate)
 	}
 	s.receive()
-	if len(s.gens) != 1 {
-		t.Fatalf("%d generations after bad announcements", len(s.gens))
+	if len(s.procs.all) != 1 {
+		t.Fatalf("%d generations after bad announcements", len(s.procs.all))
 	}
 	speak(t, channel, numbers(files[:4]), sdnotify.WordCandidate)
 	s.receive()
-	g := s.gens[pid]
+	g := s.procs.all[pid]
 	if g == nil || g.parent != m || g.number != 6 || !slices.Equal(g.build.Args, []string{"a"}) || !slices.Equal(g.build.Env, []string{"B=1"}) {
 		t.Fatalf("the candidate is %+v", g)
 	}
-	if heirs := s.heirs(); slices.Contains(heirs, g) {
+	if heirs := s.procs.heirs(); slices.Contains(heirs, g) {
 		t.Error("it could become the service before its commit")
 	}
 	speak(t, channel, nil, sdnotify.WordCommitting)
 	s.receive()
-	if heirs := s.heirs(); !slices.Contains(heirs, g) {
+	if heirs := s.procs.heirs(); !slices.Contains(heirs, g) {
 		t.Error("it could not become the service")
 	}
 	speak(t, files[4], nil, sdnotify.WordReady, sdnotify.WordGeneration+"6", sdnotify.WordVersion+"v10")
 	s.receive()
-	if s.main != g || s.last == own || s.last.Version != "v10" {
-		t.Errorf("the main generation is %+v, the build %+v", s.main, s.last)
+	if s.main != g || s.recovery.builds.last == own || s.recovery.builds.last.Version != "v10" {
+		t.Errorf("the main generation is %+v, the build %+v", s.main, s.recovery.builds.last)
 	}
-	s.last.Close() // the one before was the same executable, and is closed
-	delete(s.gens, pid)
+	s.recovery.builds.last.Close() // the one before was the same executable, and is closed
+	delete(s.procs.all, pid)
 	g.close()
 	for _, f := range files {
 		f.Close()
@@ -342,13 +344,12 @@ func TestPrivateVariablesAreNotHandedOn(t *testing.T) {
 func TestSupervisorKeepsDescriptorsInReserve(t *testing.T) {
 	s := idle(t)
 	m, channel := s.self(t)
-	m.number, m.ready, m.isMain = 5, true, true
-	s.main = m
+	s.leads(m)
 	s.reserve.Fill(reserved)
 	pid := childOf(t)
 	speak(t, channel, numbers(announcement(t, pid)[:4]), sdnotify.WordCandidate)
 	withoutDescriptors(t, s.receive)
-	if s.gens[pid] == nil {
+	if s.procs.all[pid] == nil {
 		t.Error("it is not followed")
 	}
 }

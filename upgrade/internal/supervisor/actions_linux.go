@@ -1,0 +1,263 @@
+package supervisor
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/midair-go/midair/internal/sys"
+	"github.com/midair-go/midair/upgrade/internal/sdnotify"
+	"golang.org/x/sys/unix"
+)
+
+// lead makes a process the main generation, and remembers the build.
+func (s *supervisor) lead(p *proc, now time.Time, m *sdnotify.Message) {
+	p.noteClaim(m)
+	if old := s.main; old != nil && old != p {
+		if old.state == starting && old.number == p.number && p.parent != old {
+			old.kill() // started after a crash, beside a candidate that was never announced
+		}
+		s.on(old, onSuperseded, now, m)
+	}
+	p.led, p.serveBy = now, time.Time{}
+	if p.intent == unintended {
+		p.endBy = time.Time{} // of a candidate whose parent has ended
+	}
+	s.rearm(p, now)
+	s.main = p
+	if s.phase == untried {
+		s.phase = running
+	}
+	s.console.take()
+	if errors.Is(p.handle.Signal(0), unix.EPERM) {
+		s.log.Error("upgrade: supervisor: it may not signal the service, which has become another user: no signal is passed on, and nothing can be killed: "+
+			"give it CAP_KILL, or start it as that user", "pid", p.pid)
+	}
+	s.log.Info("upgrade: supervisor: main generation", "pid", p.pid, "generation", p.number, "version", p.version)
+	orphans := s.procs.orphans()
+	s.recovery.end(p, now, len(orphans) > 0)
+	for _, o := range orphans {
+		s.on(o, onMainServes, now, m)
+	}
+	if s.hangup {
+		s.hangup = false
+		p.send(unix.SIGHUP)
+	}
+	s.manager.relay(m)
+}
+
+// rearm sets the watchdog of the main generation again.
+func (s *supervisor) rearm(p *proc, now time.Time) {
+	if s.opts.Watchdog > 0 {
+		p.aliveBy = now.Add(s.opts.Watchdog)
+	}
+}
+
+// shelter lets an orphan serve, or dismisses the orphan if another process has become the service already.
+func (s *supervisor) shelter(p *proc, now time.Time, m *sdnotify.Message) {
+	s.log.Warn("upgrade: supervisor: a candidate has lost its old process before the commit: it serves until the committed build does", "pid", p.pid)
+	p.version, p.endBy = m.Value(sdnotify.WordVersion), time.Time{}
+	switch {
+	case s.main == nil:
+		s.recovery.heirsDue = time.Time{}
+		s.settle()
+	case s.main.state != starting && !s.main.dead() && p.parent != s.main:
+		s.on(p, onMainServes, now, m)
+	}
+}
+
+// dismiss gives an orphan a time to end, now that the main generation serves, which sends the orphan away.
+func (s *supervisor) dismiss(p *proc, now time.Time) {
+	p.endBy = now.Add(s.opts.AbortGrace + time.Second)
+	if p.met != s.main.number {
+		if err := newMeeting(p).arrange(s.main.inbox.file); err != nil {
+			s.log.Error("upgrade: supervisor: the idle connections and the state of a process that was not committed are lost", "pid", p.pid, "err", err)
+			p.send(unix.SIGTERM)
+			return
+		}
+		p.met = s.main.number
+	}
+	s.log.Info("upgrade: supervisor: the committed build serves: the process that nobody has committed goes", "pid", p.pid, "main", s.main.pid)
+}
+
+// limitDrain gives a candidate without a parent the rest of its time to end, after the candidate has given back what it had.
+func (s *supervisor) limitDrain(p *proc, now time.Time) {
+	if p.led.IsZero() && p.endBy.IsZero() {
+		p.endBy = now.Add(s.opts.AbortGrace + time.Second)
+	}
+}
+
+// endSilent ends a main generation that is silent: by SIGABRT, for its stacks, and then by SIGKILL.
+func (s *supervisor) endSilent(p *proc, do action, now time.Time) {
+	s.log.Error("upgrade: supervisor: the main generation is silent", "pid", p.pid, "Watchdog", s.opts.Watchdog)
+	if do == abort {
+		p.send(unix.SIGABRT)
+	} else {
+		p.kill()
+	}
+	p.aliveBy = now.Add(abortLimit)
+}
+
+// endOverdue ends a process that has not ended in time. An orphan is sent SIGTERM first: the main generation may not have reached
+// the orphan.
+func (s *supervisor) endOverdue(p *proc, do action, now time.Time) {
+	if do == terminate {
+		s.log.Warn("upgrade: supervisor: a process that nobody has committed does not go, and is told to end", "pid", p.pid)
+		p.endBy = now.Add(s.opts.AbortGrace)
+		p.intend(asked)
+		p.send(unix.SIGTERM)
+		return
+	}
+	s.log.Error("upgrade: supervisor: a process that has to end does not, and is killed", "pid", p.pid)
+	p.endBy = now.Add(time.Second)
+	p.kill()
+}
+
+// passNext sends the next sockets to a process that has received the sockets before. Without all sockets the process could not serve.
+func (s *supervisor) passNext(p *proc) {
+	if p.passing == nil {
+		return
+	}
+	if err := p.passing.next(p.inbox.file); err != nil {
+		s.log.Error("upgrade: supervisor: cannot pass the sockets on: the process is ended", "pid", p.pid, "err", sys.Explain(err))
+		s.recovery.excuse(p, time.Now())
+		p.kill()
+	}
+}
+
+// died handles the end of a process.
+func (s *supervisor) died(p *proc) {
+	s.receive() // what the process had sent before
+	s.procs.reap(s.stopped)
+	if s.procs.forget(p) {
+		s.on(p, onEnded, time.Now(), nil)
+		p.close()
+	}
+}
+
+// mend handles the end of the main generation, and kills the process group of the main generation.
+func (s *supervisor) mend(p *proc) {
+	if s.phase != ending {
+		p.sweep()
+		s.lost(p)
+	}
+}
+
+// lost handles the loss of the main generation, by its end, or because the main generation has handed over to a process that does not
+// serve: the end of the service if the loss was meant, or else a crash.
+func (s *supervisor) lost(p *proc) {
+	s.main = nil
+	if p.deliberate() || s.phase == untried {
+		if s.phase == untried && p.known {
+			s.console.passKey(p.status)
+		}
+		s.finish(p.exitCode())
+		return
+	}
+	now := time.Now()
+	s.recovery.begin(p, now)
+	what := "upgrade: supervisor: the main generation has ended without being told to"
+	if p.state == draining {
+		what = "upgrade: supervisor: the main generation has handed over, and nobody has said yet that it is the service"
+	}
+	s.onChildren(p, onParentEnded)
+	s.log.Error(what, "pid", p.pid,
+		"generation", p.number, "version", p.version, "status", p.describe(), "after", now.Sub(p.since()).Round(time.Millisecond))
+	s.manager.up.Status(fmt.Sprintf("generation %d, version %s, has ended: %s; starting again", p.number, p.version, p.describe()))
+	s.settle()
+}
+
+// settle finds out which process is to serve, if there is no main generation.
+func (s *supervisor) settle() {
+	if s.main != nil || s.phase == ending {
+		return
+	}
+	if s.recovery.decide(time.Now(), s.promote) {
+		s.finish(s.recovery.crashed.exitCode())
+	}
+}
+
+// promote makes the newest orphan the service, and reports whether an orphan was there.
+func (s *supervisor) promote() bool {
+	p := confirm(s.procs.orphans(), s.log)
+	if p == nil {
+		return false
+	}
+	s.on(p, onConfirmed, time.Now(), nil)
+	s.recovery.outage.begun = time.Now() // until now the orphan has served
+	return true
+}
+
+// finish ends the service. Older generations may still finish their connections.
+func (s *supervisor) finish(code int) {
+	if s.phase == running { // else the program may be a command that the manager runs beside the service
+		s.manager.up.Say(sdnotify.WordStopping)
+	}
+	s.phase, s.code, s.main = ending, code, nil
+	s.store.close() // who connects now is to be refused, not to wait
+	for _, p := range s.procs.all {
+		if !p.state.isLeaving() {
+			p.send(unix.SIGTERM)
+		}
+	}
+	s.endDue = time.Now().Add(s.opts.AbortGrace)
+	if len(s.procs.all) > 0 {
+		s.log.Info("upgrade: supervisor: waiting for generations that drain", "processes", len(s.procs.all), "AbortGrace", s.opts.AbortGrace)
+	}
+}
+
+// pause is the time until the next deadline.
+func (s *supervisor) pause() time.Duration {
+	next := time.Now().Add(time.Hour)
+	due := []time.Time{s.recovery.restartAt, s.recovery.heirsDue, s.manager.beatDue, s.console.resumeDue, s.endDue}
+	if s.main != nil {
+		due = append(due, s.main.serveBy, s.main.aliveBy)
+	}
+	for _, p := range s.procs.all {
+		due = append(due, p.endBy)
+	}
+	for _, t := range due {
+		if !t.IsZero() && t.Before(next) {
+			next = t
+		}
+	}
+	return max(time.Until(next), 0)
+}
+
+func past(t, now time.Time) bool { return !t.IsZero() && !now.Before(t) }
+
+// tick does everything that is due.
+func (s *supervisor) tick(now time.Time) {
+	for _, p := range s.procs.byNumber() {
+		if past(p.endBy, now) {
+			s.on(p, onOverdue, now, nil)
+		}
+	}
+	if past(s.console.resumeDue, now) {
+		s.continued()
+	}
+	switch p := s.main; {
+	case s.phase == ending && past(s.endDue, now):
+		s.log.Error("upgrade: supervisor: what still drains is killed", "processes", len(s.procs.all), "after", s.opts.AbortGrace)
+		s.endDue = now.Add(time.Second)
+		s.procs.kill()
+	case s.phase == ending:
+	case p == nil && past(s.recovery.restartAt, now):
+		s.start(s.recovery.restart(now))
+	case p == nil && past(s.recovery.heirsDue, now):
+		s.settle()
+	case p != nil && past(p.serveBy, now):
+		s.log.Error("upgrade: supervisor: not serving in time", "pid", p.pid, "Timeout", s.opts.Timeout)
+		p.serveBy = now.Add(time.Second)
+		p.kill()
+	case p != nil && past(p.aliveBy, now):
+		s.on(p, onSilence, now, nil)
+	}
+	s.manager.beat(now, s.isMending()) // which may begin with what is done here
+}
+
+// isMending reports whether the supervisor answers the manager's watchdog: from the end, or the silence, of a main generation
+// until the next generation serves.
+func (s *supervisor) isMending() bool {
+	return s.phase == running && (s.main == nil || s.main.state == starting || s.main.state == hung)
+}

@@ -1,0 +1,155 @@
+package supervisor
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/midair-go/midair/internal/process"
+	"github.com/midair-go/midair/internal/sys"
+	"golang.org/x/sys/unix"
+)
+
+// recovery is the crash policy: which build is started again, when, and when the supervisor gives up. The end of a generation
+// that has served, and the end of a program before it serves, count as crashes of the build. A start that fails before the
+// program runs is the fault of the machine: of limits, memory, files. The start is tried again, and is no reason for another
+// build.
+type recovery struct {
+	opts    Config
+	log     *slog.Logger
+	procs   *children
+	builds  builds
+	outage  outage
+	crashed *proc // what has to be replaced; nil: nothing
+	counted *proc // the process whose end is counted already
+
+	restartAt time.Time // zero: no restart is due
+	heirsDue  time.Time // until when a process may become the service by itself; zero: none may
+}
+
+// begin notes that the main generation has ended without being told to.
+func (r *recovery) begin(p *proc, now time.Time) {
+	r.crashed, p.stopped = p, now
+	r.outage.begin(now)
+	if p.led.IsZero() && p != r.counted {
+		r.outage.failed++
+	}
+}
+
+// end notes that a process has become the service. orphan says whether an orphan has served meanwhile.
+func (r *recovery) end(p *proc, now time.Time, orphan bool) {
+	r.crashed, r.restartAt, r.heirsDue = nil, time.Time{}, time.Time{}
+	r.outage.served(now, orphan)
+	if r.builds.remember(p) {
+		r.outage.crashes = 0 // a new build has not crashed yet
+	}
+}
+
+// excuse notes that the machine has ended a process, and not a fault of the build.
+func (r *recovery) excuse(p *proc, now time.Time) {
+	r.outage.unable(now)
+	r.counted = p
+}
+
+// decide finds out which process is to serve, when none does: a process that may become the service by itself, as long as one
+// lives, and else a new process. promote makes an orphan the service, and reports whether an orphan was there. isOver is true
+// if the supervisor gives up.
+func (r *recovery) decide(now time.Time, promote func() bool) (isOver bool) {
+	if r.crashed == nil || !r.restartAt.IsZero() {
+		return false
+	}
+	heirs := r.procs.heirs()
+	switch {
+	case len(heirs) == 0 && r.outage.hopeless(now, r.opts.Timeout) && promote():
+		r.heirsDue = now.Add(r.opts.Timeout)
+	case len(heirs) == 0:
+		r.heirsDue = time.Time{}
+		return r.schedule(now)
+	case r.heirsDue.IsZero():
+		r.heirsDue = now.Add(r.opts.Timeout)
+		r.log.Warn("upgrade: supervisor: another process of the upgrade lives and is to take over", "pid", heirs[0].pid)
+	case now.After(r.heirsDue):
+		r.heirsDue = now.Add(time.Second) // their ends call decide again
+		for _, p := range heirs {
+			r.log.Error("upgrade: supervisor: it has not taken over, and is killed", "pid", p.pid, "after", r.opts.Timeout)
+			p.kill()
+		}
+	}
+	return false
+}
+
+// schedule decides when a process is started after a crash, or gives up, because no process has served for too long. The last
+// try is at the end of GiveUp.
+func (r *recovery) schedule(now time.Time) (isOver bool) {
+	o := &r.outage
+	if r.crashed == r.counted {
+		o.row++ // by a start that has failed since
+	} else {
+		o.count(r.opts.Guard, r.crashed.served())
+	}
+	r.counted = r.crashed
+	if r.isTooLong(now) {
+		return true
+	}
+	pause := pauses.Pause(o.row)
+	if left, limited := r.left(now); limited {
+		pause = min(pause, left)
+	}
+	r.restartAt = now.Add(pause)
+	return false
+}
+
+// left returns how long the service may still be down. There is no limit while an orphan serves.
+func (r *recovery) left(now time.Time) (left time.Duration, limited bool) {
+	return r.opts.GiveUp - r.outage.total(now), r.opts.GiveUp > 0 && len(r.procs.orphans()) == 0
+}
+
+// isTooLong reports whether the service has been down for so long that the supervisor has to give up.
+func (r *recovery) isTooLong(now time.Time) bool {
+	left, limited := r.left(now)
+	if !limited || left > 0 {
+		return false
+	}
+	r.log.Error("upgrade: supervisor: the service is down for too long: the supervisor ends",
+		"down", r.outage.total(now).Round(time.Millisecond), "GiveUp", r.opts.GiveUp)
+	return true
+}
+
+// restart returns the build to start now: the build that was committed last, or the build before. The report is for the new
+// process.
+func (r *recovery) restart(now time.Time) (*process.Build, *Report) {
+	r.restartAt = time.Time{}
+	if r.outage.crashes >= 2 && r.builds.before != nil {
+		r.outage.crashes = 0
+		r.builds.change(r.opts.Guard)
+	}
+	b, kind := r.builds.next()
+	p := r.crashed
+	return b, &Report{
+		Kind: kind, Started: now, At: now, Begun: sys.Uptime(), Committed: true, From: p.version, FromPID: p.pid,
+		Reason: fmt.Sprintf("generation %d, version %s, pid %d, has ended after %v: %s", p.number, p.version,
+			p.pid, p.stopped.Sub(p.since()).Round(time.Millisecond), p.describe()),
+	}
+}
+
+// restarted notes that the program of a restart runs, or why not.
+func (r *recovery) restarted(err error, now time.Time) {
+	if err == nil {
+		r.outage.stuck = time.Time{}
+		return
+	}
+	r.outage.unable(now)
+	if errors.Is(err, unix.ENOEXEC) || errors.Is(err, unix.ELIBBAD) { // the file is not what it was
+		r.outage.crashes++
+	}
+	r.log.Error("upgrade: supervisor: cannot start the service: it is tried again", "err", err)
+}
+
+// leastNumber is the number of the generation that has crashed; 0 if none has.
+func (r *recovery) leastNumber() int {
+	if r.crashed == nil {
+		return 0
+	}
+	return r.crashed.number
+}

@@ -1,0 +1,180 @@
+package supervisor
+
+import "fmt"
+
+// procState is the state of a process between its start, or its announcement, and its end.
+type procState int
+
+const (
+	starting   procState = iota // started by the supervisor, has not served yet: the main generation
+	candidate                   // announced by its parent, not committed
+	committed                   // announced by its parent, which may have sent the commit message
+	orphan                      // a candidate whose parent died before the commit: serves until the committed build does
+	confirmed                   // an orphan that was sent the order to be the service
+	serving                     // the main generation
+	hung                        // the main generation, silent: SIGABRT was sent
+	killed                      // the main generation, silent after SIGABRT: SIGKILL was sent
+	superseded                  // was the main generation, and has not said that it drains: may take the service back
+	draining                    // has handed over, or has given back what it had, and only finishes its connections
+	dismissed                   // an orphan that has to end, since the committed build serves
+	terminated                  // a dismissed orphan that has not ended: SIGTERM was sent
+	ended                       // the process has ended
+	states                      // how many there are
+)
+
+// event is what may happen to a process.
+type event int
+
+const (
+	onLeads         event = iota // READY=1 of the process that is to be the main generation
+	onLate                       // READY=1 of a process that another process has followed by now
+	onRival                      // READY=1 of a second process, beside a main generation of the same number
+	onAlive                      // WATCHDOG=1
+	onHandedOver                 // the process has handed over
+	onOrphan                     // the process has lost its parent before the commit
+	onParentCommits              // the parent is about to send the commit message
+	onParentResumes              // the parent is the service again, or announces another candidate
+	onParentEnded                // the parent, which was the main generation, has ended or has handed over
+	onSuperseded                 // another process becomes the main generation
+	onMainServes                 // the committed build serves, or another process does
+	onConfirmed                  // the order to be the service was sent
+	onSilence                    // the watchdog's time is over
+	onOverdue                    // the time is over in which the process had to end
+	onEnded                      // the process has ended
+	events                       // how many there are
+)
+
+// action is the answer of the supervisor to an event. The zero value is the answer to an event that cannot happen.
+type action int
+
+const (
+	impossible   action = iota // log the event, and do nothing
+	nothing                    // the new state is all
+	lead                       // make the process the main generation
+	reaffirm                   // relay READY=1 of the main generation
+	refuse                     // send SIGTERM to a rival
+	disbelieve                 // log the claim of an orphan
+	rearm                      // set the watchdog again
+	abort                      // send SIGABRT to a silent process
+	killSilent                 // kill a silent process
+	disarm                     // switch the watchdog off
+	shelter                    // let an orphan serve, and dismiss it if that is not needed
+	dismiss                    // give an orphan a time to end, and a socket to the main generation
+	terminate                  // send SIGTERM to an orphan that has not ended in time
+	killOverdue                // kill a process that has not ended in time
+	limitWait                  // give a candidate Timeout to say that it is an orphan
+	limitDrain                 // give a candidate that was taken back AbortGrace to end
+	settle                     // find out which process is to serve, if none does
+	mend                       // end the service, or begin to replace what has crashed
+	actionNumber               // how many there are
+)
+
+// cell is the answer to an event in a state.
+type cell struct {
+	do   action
+	next procState
+}
+
+// table is the life of every process: what each event does in each state. A missing cell is impossible: the state stays.
+var table = [states][events]cell{
+	starting: {
+		onLeads: {lead, serving}, onSuperseded: {disarm, superseded}, onHandedOver: {settle, draining},
+		onAlive: {nothing, starting}, onOrphan: {nothing, starting}, onOverdue: {killOverdue, starting}, onEnded: {mend, ended},
+	},
+	candidate: {
+		onLeads: {lead, serving}, onLate: {nothing, draining}, onRival: {refuse, candidate}, onHandedOver: {settle, draining},
+		onOrphan: {shelter, orphan}, onParentCommits: {nothing, committed}, onParentResumes: {nothing, candidate},
+		onParentEnded: {limitWait, candidate}, onAlive: {nothing, candidate}, onOverdue: {killOverdue, candidate}, onEnded: {settle, ended},
+	},
+	committed: {
+		onLeads: {lead, serving}, onLate: {nothing, draining}, onRival: {refuse, committed}, onHandedOver: {settle, draining},
+		onOrphan: {shelter, orphan}, onParentCommits: {nothing, committed}, onParentResumes: {nothing, candidate},
+		onParentEnded: {nothing, committed}, onAlive: {nothing, committed}, onOverdue: {killOverdue, committed}, onEnded: {settle, ended},
+	},
+	orphan: {
+		onLeads: {disbelieve, orphan}, onLate: {disbelieve, orphan}, onRival: {disbelieve, orphan}, onHandedOver: {settle, draining},
+		onMainServes: {dismiss, dismissed}, onConfirmed: {nothing, confirmed}, onOrphan: {nothing, orphan},
+		onParentCommits: {nothing, orphan}, onParentResumes: {nothing, orphan}, onParentEnded: {nothing, orphan},
+		onAlive: {nothing, orphan}, onEnded: {settle, ended},
+	},
+	confirmed: {
+		onLeads: {lead, serving}, onLate: {nothing, draining}, onRival: {refuse, confirmed}, onHandedOver: {settle, draining},
+		onOrphan: {nothing, confirmed}, onParentCommits: {nothing, confirmed}, onParentResumes: {nothing, confirmed},
+		onAlive: {nothing, confirmed}, onEnded: {settle, ended},
+	},
+	serving: {
+		onLeads: {reaffirm, serving}, onSuperseded: {disarm, superseded}, onHandedOver: {settle, draining},
+		onAlive: {rearm, serving}, onSilence: {abort, hung}, onOrphan: {nothing, serving},
+		onParentCommits: {nothing, serving}, onParentResumes: {nothing, serving}, onOverdue: {killOverdue, serving}, onEnded: {mend, ended},
+	},
+	hung: {
+		onLeads: {reaffirm, hung}, onSuperseded: {disarm, superseded}, onHandedOver: {settle, draining},
+		onAlive: {rearm, serving}, onSilence: {killSilent, killed}, onOrphan: {nothing, hung},
+		onParentCommits: {nothing, hung}, onParentResumes: {nothing, hung}, onOverdue: {killOverdue, hung}, onEnded: {mend, ended},
+	},
+	killed: {
+		onLeads: {reaffirm, killed}, onSuperseded: {disarm, superseded}, onHandedOver: {settle, draining},
+		onAlive: {rearm, serving}, onSilence: {killSilent, killed}, onOrphan: {nothing, killed},
+		onParentCommits: {nothing, killed}, onParentResumes: {nothing, killed}, onOverdue: {killOverdue, killed}, onEnded: {mend, ended},
+	},
+	superseded: {
+		onLeads: {lead, serving}, onLate: {nothing, draining}, onRival: {refuse, superseded}, onHandedOver: {settle, draining},
+		onAlive: {nothing, superseded}, onOrphan: {nothing, superseded}, onParentCommits: {nothing, superseded},
+		onParentResumes: {nothing, superseded}, onParentEnded: {nothing, superseded}, onOverdue: {killOverdue, superseded},
+		onEnded: {settle, ended},
+	},
+	draining: {
+		onLeads: {nothing, draining}, onLate: {nothing, draining}, onRival: {nothing, draining}, onHandedOver: {nothing, draining},
+		onAlive: {nothing, draining}, onOrphan: {nothing, draining}, onParentCommits: {nothing, draining},
+		onParentResumes: {nothing, draining}, onParentEnded: {limitDrain, draining}, onSuperseded: {nothing, draining},
+		onOverdue: {killOverdue, draining}, onEnded: {settle, ended},
+	},
+	dismissed: {
+		onLeads: {nothing, dismissed}, onLate: {nothing, dismissed}, onRival: {nothing, dismissed}, onHandedOver: {nothing, dismissed},
+		onAlive: {nothing, dismissed}, onOrphan: {nothing, dismissed}, onParentCommits: {nothing, dismissed},
+		onParentResumes: {nothing, dismissed}, onParentEnded: {nothing, dismissed}, onOverdue: {terminate, terminated}, onEnded: {settle, ended},
+	},
+	terminated: {
+		onLeads: {nothing, terminated}, onLate: {nothing, terminated}, onRival: {nothing, terminated}, onHandedOver: {nothing, terminated},
+		onAlive: {nothing, terminated}, onOrphan: {nothing, terminated}, onParentCommits: {nothing, terminated},
+		onParentResumes: {nothing, terminated}, onParentEnded: {nothing, terminated}, onOverdue: {killOverdue, terminated}, onEnded: {settle, ended},
+	},
+	ended: {},
+}
+
+// step looks the event up, and returns the action and the next state.
+func (s procState) step(e event) (action, procState) {
+	c := table[s][e]
+	if c.do == impossible {
+		return impossible, s
+	}
+	return c.do, c.next
+}
+
+// isLeaving reports whether a process only finishes its connections.
+func (s procState) isLeaving() bool { return s == draining || s == dismissed || s == terminated }
+
+var stateNames = [states]string{
+	"starting", "candidate", "committed", "orphan", "confirmed", "serving", "hung", "killed", "superseded", "draining", "dismissed", "terminated", "ended",
+}
+
+var eventNames = [events]string{
+	"leads", "late", "rival", "alive", "handed over", "orphan", "parent commits", "parent resumes", "parent ended", "superseded", "main serves",
+	"confirmed", "silence", "overdue", "ended",
+}
+
+var actionNames = [actionNumber]string{
+	"impossible", "nothing", "lead", "reaffirm", "refuse", "disbelieve", "rearm", "abort", "kill silent", "disarm", "shelter", "dismiss", "terminate",
+	"kill overdue", "limit wait", "limit drain", "settle", "mend",
+}
+
+func (s procState) String() string { return name(stateNames[:], int(s)) }
+func (e event) String() string     { return name(eventNames[:], int(e)) }
+func (a action) String() string    { return name(actionNames[:], int(a)) }
+
+func name(names []string, i int) string {
+	if i < 0 || i >= len(names) {
+		return fmt.Sprint(i)
+	}
+	return names[i]
+}

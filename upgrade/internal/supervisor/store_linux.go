@@ -1,0 +1,68 @@
+package supervisor
+
+import (
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/midair-go/midair/internal/sys"
+	"github.com/midair-go/midair/upgrade/internal/sdnotify"
+	"golang.org/x/sys/unix"
+)
+
+// store holds descriptors by name for the next process.
+type store struct{ all []kept }
+
+type kept struct {
+	name     string
+	file     *os.File
+	dev, ino uint64
+}
+
+// storeLimit is enough for two generations: the main generation and the generation before.
+const storeLimit = 2 * sdnotify.MostSockets
+
+func newStore(files []*os.File) *store {
+	s := new(store)
+	for _, f := range files {
+		s.add(f.Name(), f)
+	}
+	return s
+}
+
+// add takes over the file, and returns nil if the store is full. A held socket is not held twice: the held socket gets the new
+// name, unless the socket is of a socket unit. before is the name that the socket had until then; empty for a new socket.
+func (s *store) add(name string, f *os.File) (held *kept, before string) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(sys.FD(f)), &st); err != nil || len(s.all) >= storeLimit {
+		f.Close()
+		return nil, ""
+	}
+	k := kept{name, f, uint64(st.Dev), st.Ino}
+	if i := slices.IndexFunc(s.all, func(o kept) bool { return o.dev == k.dev && o.ino == k.ino }); i >= 0 {
+		f.Close()
+		held, before = &s.all[i], s.all[i].name
+		if strings.HasPrefix(name, sdnotify.StorePrefix) && strings.HasPrefix(before, sdnotify.StorePrefix) {
+			held.name = name // its address is spelled in another way by now
+		}
+		return held, before
+	}
+	s.all = append(s.all, k)
+	return &s.all[len(s.all)-1], ""
+}
+
+func (s *store) remove(name string) {
+	s.all = slices.DeleteFunc(s.all, func(k kept) bool {
+		if k.name == name {
+			k.file.Close()
+		}
+		return k.name == name
+	})
+}
+
+func (s *store) close() {
+	for _, k := range s.all {
+		k.file.Close()
+	}
+	s.all = nil
+}
