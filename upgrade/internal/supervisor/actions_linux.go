@@ -167,9 +167,9 @@ func (s *supervisor) lost(p *proc) {
 	s.settle()
 }
 
-// settle finds out which process is to serve, if there is no main generation.
+// settle finds out which process is to serve, if there is no main generation, and none is being started.
 func (s *supervisor) settle() {
-	if s.main != nil || s.phase == ending {
+	if s.main != nil || s.isLaunching() || s.phase == ending {
 		return
 	}
 	if s.recovery.decide(time.Now(), s.promote) {
@@ -213,6 +213,9 @@ func (s *supervisor) pause() time.Duration {
 	if s.main != nil {
 		due = append(due, s.main.serveBy, s.main.aliveBy)
 	}
+	if s.isLaunching() {
+		due = append(due, s.launch.due, s.launch.stopBy)
+	}
 	for _, p := range s.procs.all {
 		due = append(due, p.endBy)
 	}
@@ -242,6 +245,8 @@ func (s *supervisor) tick(now time.Time) {
 		s.endDue = now.Add(time.Second)
 		s.procs.kill()
 	case s.phase == ending:
+	case s.isLaunching():
+		s.tickLaunch(now)
 	case p == nil && past(s.recovery.restartAt, now):
 		s.start(s.recovery.restart(now))
 	case p == nil && past(s.recovery.heirsDue, now):
@@ -254,6 +259,22 @@ func (s *supervisor) tick(now time.Time) {
 		s.on(p, onSilence, now, nil)
 	}
 	s.manager.beat(now, s.isMending()) // which may begin with what is done here
+}
+
+// tickLaunch ends the service without the program that is being started, if the start takes too long.
+func (s *supervisor) tickLaunch(now time.Time) {
+	l := s.launch
+	switch {
+	case past(l.stopBy, now):
+		s.log.Error("upgrade: supervisor: told to stop while a start hangs: the service ends without that program", "program", l.build.Args[0])
+		s.finish(0)
+	case past(l.due, now):
+		s.log.Error("upgrade: supervisor: the kernel has not executed the program in time: waiting on", "program", l.build.Args[0], "Timeout", s.opts.Timeout)
+		l.due = now.Add(s.opts.Timeout)
+		if l.report != nil && s.recovery.isTooLong(now) {
+			s.finish(s.recovery.crashed.exitCode())
+		}
+	}
 }
 
 // isMending reports whether the supervisor answers the manager's watchdog: from the end, or the silence, of a main generation

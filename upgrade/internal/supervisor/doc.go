@@ -6,8 +6,8 @@
 // generations, the supervisor starts none. A candidate that was not committed when its old process died is no such process: the
 // candidate serves until the build that was committed last is up again.
 //
-// One goroutine owns everything: a signal, a message of a generation and the end of a generation come to that goroutine as values
-// on channels. The state of each process is one of the names in states_linux.go, and
+// One goroutine owns everything and never waits: a signal, a message of a generation, the end of a generation and the end of a
+// start come to that goroutine as values on channels. The state of each process is one of the names in states_linux.go, and
 // changes as the table there says; states.md shows the table.
 //
 //	states_linux.go      the states of a process, the events, and the table
@@ -19,7 +19,7 @@
 //	inbox_linux.go       the channel to one process
 //	store_linux.go       the sockets that are held
 //	passing_linux.go     how a process gets the sockets that are held
-//	start_linux.go       how a program is started
+//	start_linux.go       how a program is started, beside the loop
 //	threads_linux.go     threads that are kept for when the machine allows none
 //	builds_linux.go      the builds that can be started
 //	outage_linux.go      counters of an outage

@@ -14,6 +14,9 @@ import (
 
 // receive reads everything that all processes have sent until now.
 func (s *supervisor) receive() {
+	if s.isLaunching() {
+		return
+	}
 	s.reserve.Release()
 	defer s.reserve.Fill(reserveSize())
 	for more := true; more; { // a message may announce a process that has sent messages as well

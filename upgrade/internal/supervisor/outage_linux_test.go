@@ -33,9 +33,10 @@ func (s *supervisor) schedule(now time.Time) {
 	}
 }
 
-// restart starts the service again.
+// restart starts the service again, and waits until the program runs, or the start has failed.
 func (s *supervisor) restart() {
 	s.start(s.recovery.restart(time.Now()))
+	s.started(<-s.launched)
 }
 
 // The restarts after crashes in a row are immediate at first and then further and further apart, up to the limit, whether the
@@ -246,6 +247,7 @@ func TestStartHasTheReserveOfDescriptors(t *testing.T) {
 	s.reserve.Fill(reserved)
 	withoutDescriptors(t, func() {
 		s.start(b, nil)
+		s.started(<-s.launched)
 	})
 	if s.main == nil {
 		t.Fatal("it is not started")

@@ -17,7 +17,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// launch is the start of a program, with everything that is held. The loop fills in what is known, and takes the result of run.
+// launch is the start of a program, with everything that is held. The loop fills in what is known, run does the rest in another
+// goroutine, since the kernel may take long to read the executable, and the loop takes the result. Messages and ends of
+// processes wait meanwhile: their meaning depends on whether the program runs.
 type launch struct {
 	build    *process.Build
 	rollback *process.Build // what a Rollback of the process would go back to; nil: nothing
@@ -34,6 +36,10 @@ type launch struct {
 	passing *passing
 	met     []*proc // the orphans that have a socket to the new process
 	err     error   // the program does not run
+
+	due     time.Time   // when the start has taken too long
+	signals []os.Signal // received during the start
+	stopBy  time.Time   // when a stop no longer waits for the start; zero: no stop was asked for
 }
 
 // run starts the program. An error in err means that no program has run.
@@ -129,6 +135,29 @@ func (l *launch) exec(channel *os.File) (pid int, err error) {
 	}
 	defer release()
 	return syscall.ForkExec(path, l.build.Args, &syscall.ProcAttr{Dir: process.StartDir(), Env: env, Files: files, Sys: l.attr})
+}
+
+// mostSignals is how many signals wait for a start: as many as the runtime keeps.
+const mostSignals = 64
+
+// postpone keeps a signal for the process of the start. A stop waits for the start a moment only. After the start all ended
+// children are reaped.
+func (l *launch) postpone(sig os.Signal, stops bool) {
+	if sig != unix.SIGCHLD && len(l.signals) < mostSignals {
+		l.signals = append(l.signals, sig)
+	}
+	if stops && l.stopBy.IsZero() {
+		l.stopBy = time.Now().Add(abortLimit)
+	}
+}
+
+// abandon ends a program started too late.
+func (l *launch) abandon() {
+	if l.err == nil {
+		_ = l.handle.Kill()
+		l.handle.Close()
+		l.channel.Close()
+	}
 }
 
 // executable returns how a child is to name the executable of a build. The interpreter of a script needs an open descriptor of

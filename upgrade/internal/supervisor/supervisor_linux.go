@@ -31,6 +31,9 @@ type supervisor struct {
 	terminal *sys.Terminal
 	reserve  sys.Reserve // for messages of generations: a message whose descriptors find no room is lost
 
+	launch   *launch // the start that is under way; nil: none is
+	launched chan *launch
+
 	phase  phase
 	hangup bool // an upgrade was asked for when no generation served
 	asked  bool // a signal has asked for the end
@@ -101,6 +104,7 @@ func newSupervisor(o Config, own *process.Build, held *store, up *sdnotify.Notif
 	return &supervisor{
 		opts: o, log: o.Logger, procs: procs, store: held, manager: m, console: &console{}, terminal: &sys.Terminal{},
 		recovery: &recovery{opts: o, log: o.Logger, procs: procs, builds: builds{log: o.Logger, last: own}},
+		launched: make(chan *launch),
 	}
 }
 
@@ -115,10 +119,10 @@ func (s *supervisor) close() {
 }
 
 func (s *supervisor) run() int {
-	runtime.GOMAXPROCS(1) // the loop is idle nearly all of the time: small rather than fast
+	runtime.GOMAXPROCS(2) // one for the loop, one for a start, which the runtime does not let go until the program is executed
 	debug.SetGCPercent(25)
 	reserveThreads()
-	signals := make(chan os.Signal, 64)
+	signals := make(chan os.Signal, mostSignals)
 	signal.Notify(signals, caught()...)
 	defer signal.Stop(signals)
 	s.start(s.recovery.builds.last, nil)
@@ -131,20 +135,29 @@ func (s *supervisor) run() int {
 
 // await waits for the next signal, message, end or start, or for the next deadline.
 func (s *supervisor) await(signals <-chan os.Signal) {
+	spoken, deaths := s.procs.spoken, s.procs.deaths
+	if s.isLaunching() {
+		spoken, deaths = nil, nil
+	}
 	timer := time.NewTimer(s.pause())
 	defer timer.Stop()
 	select {
 	case sig := <-signals:
 		s.signal(sig)
-	case p := <-s.procs.spoken:
+	case p := <-spoken:
 		s.receive()
 		p.inbox.answer()
-	case p := <-s.procs.deaths:
+	case p := <-deaths:
 		s.died(p)
+	case l := <-s.launched:
+		s.started(l)
 	case <-timer.C:
 		s.receive() // this process may have been stopped: messages may have come long before the deadline
 	}
 }
+
+// isLaunching reports whether messages and ends of processes have to wait for a start.
+func (s *supervisor) isLaunching() bool { return s.launch != nil && s.phase != ending }
 
 // caught are all signals that can be caught: a signal that is not passed on must not end the supervisor either. The signals of
 // a terminal that stop a process are left alone: once caught, such a signal would be ignored afterwards, and no longer stop the
@@ -170,6 +183,10 @@ func (s *supervisor) signal(sig os.Signal) {
 		return // the runtime's own
 	}
 	stops := n == unix.SIGTERM || n == unix.SIGINT || n == unix.SIGQUIT || n == unix.SIGABRT
+	if s.isLaunching() {
+		s.launch.postpone(sig, stops)
+		return
+	}
 	s.receive() // the main generation may be another process by now; the former may have ended, and a reaped process has no /proc
 	switch n {
 	case unix.SIGCHLD:
@@ -228,22 +245,35 @@ func (s *supervisor) continued() {
 	}
 }
 
-// start starts a build with everything that is held. report says why; nil for the first program.
+// start begins to start a build with everything that is held. report says why; nil for the first program. The loop receives the
+// launch when the program runs, or when there is an error.
 func (s *supervisor) start(b *process.Build, report *Report) {
 	s.reserve.Release() // for the descriptors that a start needs
 	l := &launch{
 		build: b, rollback: s.recovery.builds.rollback(), number: s.procs.nextNumber(s.recovery.leastNumber()), report: report,
 		held: slices.Clone(s.store.all), meetings: toMeet(s.procs), attr: &syscall.SysProcAttr{Setpgid: true},
-		watchdog: s.opts.Watchdog, log: s.log,
+		watchdog: s.opts.Watchdog, log: s.log, due: time.Now().Add(s.opts.Timeout),
 	}
 	s.console.foreground(l.attr)
-	l.run()
-	s.started(l)
+	s.launch = l
+	go func() { // ends with the start; close does not wait for a start that hangs
+		l.run()
+		select {
+		case s.launched <- l:
+		case <-s.procs.quit: // the supervisor has ended
+			l.abandon()
+		}
+	}()
 }
 
 // started takes the result of a start.
 func (s *supervisor) started(l *launch) {
+	s.launch = nil
 	s.reserve.Fill(reserveSize())
+	if s.phase == ending {
+		l.abandon()
+		return
+	}
 	switch {
 	case l.err == nil:
 		s.adopt(l)
@@ -255,6 +285,10 @@ func (s *supervisor) started(l *launch) {
 		s.recovery.restarted(l.err, time.Now())
 	}
 	s.settle()
+	s.procs.reap(s.stopped) // children that have ended during the start
+	for _, sig := range l.signals {
+		s.signal(sig)
+	}
 }
 
 // adopt makes the process of a start the main generation, in state starting.
