@@ -2,7 +2,7 @@ package process
 
 import "time"
 
-// Backoff is how long to wait before a process that has failed is started again.
+// Backoff is how long to wait before a failed process is started again.
 type Backoff struct {
 	First, Most time.Duration
 }

@@ -7,12 +7,12 @@ import (
 	"github.com/midair-go/midair/internal/sys"
 )
 
-// CanRunDescriptor says that an open file can be executed, whatever becomes of its name: /proc does that. Without it there
-// is no Build to hold.
+// CanRunDescriptor says that an open file can be executed, whatever becomes of the name of the file: /proc makes that possible.
+// Without CanRunDescriptor there is no Build to hold.
 const CanRunDescriptor = canRunDescriptor
 
-// Build is a program that was committed: its executable, by a descriptor that outlives the file, and what the program was
-// started with.
+// Build is a program that was committed: the executable, by a descriptor that outlives the file, and the arguments and the
+// environment of the start.
 type Build struct {
 	Exe     *os.File
 	Args    []string // its name first
@@ -20,7 +20,7 @@ type Build struct {
 	Version string
 }
 
-// Own returns the build that this process runs. The caller closes it.
+// Own returns the build of this process. The caller closes the build.
 func Own(version string) (*Build, error) {
 	exe, err := openSelf()
 	if err != nil {
@@ -29,7 +29,7 @@ func Own(version string) (*Build, error) {
 	return &Build{Exe: exe, Args: startArgs, Version: version}, nil
 }
 
-// Program returns what starts the build again. The caller closes it.
+// Program returns a program that starts the build again. The caller closes the program.
 func (b *Build) Program() (Program, error) {
 	exe, err := sys.DupFile(b.Exe)
 	if err != nil {
@@ -38,7 +38,8 @@ func (b *Build) Program() (Program, error) {
 	return Program{args: b.Args, exe: exe, marked: hasMarkAt(descriptorPath(sys.FD(exe), false))}, nil
 }
 
-// Build returns what would start the program again. It is to be called before Start, and the caller closes the build.
+// Build returns a build that would start the program again. Build is to be called before Start, and the caller closes the
+// build.
 func (p Program) Build(env []string) (*Build, error) {
 	b := &Build{Args: p.args, Env: env}
 	var err error
@@ -53,8 +54,8 @@ func (p Program) Build(env []string) (*Build, error) {
 	return b, nil
 }
 
-// Started corrects the executable when the program was started as a process: the file may have been replaced in between.
-// What a script runs is not looked at.
+// Started corrects the executable when the program was started as a process: the file may have been replaced in between. The
+// program that a script runs is not looked at.
 func (b *Build) Started(pid int) {
 	exe, err := openPath(executableOf(pid))
 	if err != nil {
@@ -67,7 +68,7 @@ func (b *Build) Started(pid int) {
 	exe.Close()
 }
 
-// IsScript reports whether the executable begins as a script does. It is false if the file cannot be read.
+// IsScript reports whether the executable begins as a script does; false if the file cannot be read.
 func (b *Build) IsScript() bool {
 	f, err := os.Open(descriptorPath(sys.FD(b.Exe), false))
 	if err != nil {
@@ -83,7 +84,7 @@ func isScript(f *os.File) bool {
 	return string(head[:n]) == "#!"
 }
 
-// TakesSockets reports whether the program takes its sockets from a socket that it finds: see Program.TakesSockets.
+// TakesSockets reports whether the program takes its sockets from a control socket: see Program.TakesSockets.
 func (b *Build) TakesSockets() bool { return hasMarkAt(descriptorPath(sys.FD(b.Exe), false)) }
 
 // Same reports whether two builds are the same file.

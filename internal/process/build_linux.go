@@ -9,12 +9,12 @@ import (
 
 const canRunDescriptor = true
 
-// openPath opens a file to be executed, without the right to read it.
+// openPath opens a file to be executed, without the right to read the file.
 func openPath(path string) (*os.File, error) {
 	return os.OpenFile(path, unix.O_PATH|unix.O_CLOEXEC, 0)
 }
 
-// openSelf opens the file that this process runs. O_PATH needs no right to read it.
+// openSelf opens the file that this process runs. O_PATH needs no right to read the file.
 func openSelf() (*os.File, error) {
 	return os.OpenFile("/proc/self/exe", unix.O_PATH|unix.O_CLOEXEC, 0)
 }
@@ -22,7 +22,7 @@ func openSelf() (*os.File, error) {
 // executableOf leads to the file that a process runs.
 func executableOf(pid int) string { return "/proc/" + strconv.Itoa(pid) + "/exe" }
 
-// descriptorPath names an open file for a child of this process, from its own view or from that of any process.
+// descriptorPath names an open file for a child of this process, from the child's own view or from the view of any process.
 func descriptorPath(fd uintptr, everywhere bool) string {
 	of := "self"
 	if everywhere {

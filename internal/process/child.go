@@ -7,7 +7,7 @@ import (
 	"github.com/midair-go/midair/internal/sys"
 )
 
-// Child is a process that Start has started.
+// Child is a process started by Start.
 type Child struct {
 	// PID is its process id, which is the id of the process group too that it was started in.
 	PID int
@@ -26,7 +26,8 @@ type Child struct {
 	life   int // write end of the pipe that tells the child when this process ends
 }
 
-// newChild follows a process from its start. The files, of which theirs may be nil, and the descriptor life become the child's.
+// newChild follows a process from the start on. The files, of which theirs may be nil, and the descriptor life become the
+// child's.
 func newChild(pid int, h hold, control, theirs, readyR *os.File, life int) *Child {
 	c := &Child{
 		PID: pid, Control: control, Ready: make(chan struct{}), Exited: make(chan struct{}),
@@ -51,8 +52,8 @@ func (c *Child) wait() {
 	close(c.Exited)
 }
 
-// Queued sends what waits in the control socket until the child takes it. It sends nothing, and returns os.ErrProcessDone, when
-// the child has ended or Took was called.
+// Queued sends what waits in the control socket until the child takes it. Queued sends nothing, and returns os.ErrProcessDone,
+// when the child has ended or Took was called.
 func (c *Child) Queued(send func() error) error {
 	c.queue.Lock()
 	defer c.queue.Unlock()
@@ -62,9 +63,9 @@ func (c *Child) Queued(send func() error) error {
 	return send()
 }
 
-// Took notes that the child has taken all that was queued for it. Until then this process has a copy of the child's end of the
-// control socket, so Control does not end with the child. If the child ends before, what it has left is taken out of the socket
-// and closed: another process may have inherited that end and keep it, with all that waits in it.
+// Took notes that the child has taken all messages that were queued. Until then this process has a copy of the child's end of
+// the control socket, so Control does not end with the child. If the child ends before, the messages left are taken out of the
+// socket and closed: another process may have inherited the child's end, and would keep the socket open with everything in it.
 func (c *Child) Took() {
 	c.queue.Lock()
 	defer c.queue.Unlock()
@@ -72,7 +73,7 @@ func (c *Child) Took() {
 	c.theirs = nil
 }
 
-// empty ends what waits for a child that has ended.
+// empty closes the messages that wait for a child that has ended.
 func (c *Child) empty() {
 	c.queue.Lock()
 	defer c.queue.Unlock()
@@ -83,24 +84,24 @@ func (c *Child) empty() {
 	}
 }
 
-// Signal sends a signal, to nobody if the process has ended.
+// Signal sends a signal; nothing if the process has ended.
 func (c *Child) Signal(sig os.Signal) { _ = c.hold.Signal(sig) }
 
-// Kill ends the process wherever the process has moved itself, and what is left in the process group that it was started
-// in. When the process was reaped, nothing is killed any more, not even what is left of its group, unless the kernel knows the group
-// by the pidfd (Linux 6.9): the number may be that of another group from then on. The error is why the process itself could not be
-// killed: it runs as another user, say.
+// Kill ends the process wherever the process has moved itself, and what is left in the process group of its start. When the
+// process was reaped, nothing is killed any more, not even the rest of the group, unless the kernel knows the group by the
+// pidfd (Linux 6.9): another group may have the number from then on. The error is why the process itself could not be killed: a
+// process of another user, say.
 func (c *Child) Kill() error { return c.hold.kill() }
 
 // Ended reports whether the process has ended, which may be a moment before Exited is closed.
 func (c *Child) Ended() bool { return c.hold.ended() }
 
-// PIDFD returns a descriptor of the process, for FromPIDFD in another process. The caller closes it. The error is
-// os.ErrProcessDone if the process has been reaped. It is there on Linux only.
+// PIDFD returns a descriptor of the process, for FromPIDFD in another process. The caller closes the descriptor. The error is
+// os.ErrProcessDone if the process has been reaped. PIDFD works on Linux only.
 func (c *Child) PIDFD() (*os.File, error) { return c.hold.pidfd() }
 
-// Close closes the pipes to a child that has died; Control is its user's. It is not called after a commit: the end of the
-// pipe tells the child that this process is gone.
+// Close closes the pipes to a child that has died; Control belongs to its user. Close is not called after a commit: the end of
+// the pipe tells the child that this process is gone.
 func (c *Child) Close() {
 	c.readyR.Close()
 	c.hold.close()

@@ -12,14 +12,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Handle is a hold on a process, a child or not, by a pidfd: after the end of the process its number may be another's, and
-// the handle is still of the one that was meant.
+// Handle is a hold on a process, a child or not, by a pidfd: after the end of the process another process may get the number,
+// and the handle still means the first process.
 type Handle struct {
 	pid   int
 	pidfd *os.File
 }
 
-// Open takes hold of a process. Call Close when it is done with. It needs Linux 5.10.
+// Open takes hold of a process. The caller closes the handle. Open needs Linux 5.10.
 func Open(pid int) (*Handle, error) {
 	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
 	if err != nil {
@@ -29,7 +29,7 @@ func Open(pid int) (*Handle, error) {
 }
 
 // FromPIDFD makes a handle of a pidfd that another process has sent. Without an error the file becomes the handle's. The PID of
-// a process that is reaped already, or is of another namespace, is 0.
+// a reaped process, or of a process of another namespace, is 0.
 func FromPIDFD(file *os.File) (*Handle, error) {
 	info, err := os.ReadFile("/proc/self/fdinfo/" + strconv.Itoa(int(sys.FD(file))))
 	if err != nil {
@@ -75,9 +75,9 @@ func (h *Handle) Signal(sig syscall.Signal) error {
 	return unix.PidfdSendSignal(int(sys.FD(h.pidfd)), sig, nil, 0)
 }
 
-// Kill ends the process and what it has started, if it leads a process group of its own. Before Linux 6.9 the pidfd has to show first
-// that the process is still there: the number of its group could be another's. The error is of the process itself: ESRCH if it has
-// ended.
+// Kill ends the process and its process group, if the process leads a group of its own. Before Linux 6.9 the pidfd has to show
+// first that the process is still there: another group could have the number. The error is of the process itself: ESRCH if the
+// process has ended.
 func (h *Handle) Kill() error {
 	err := h.Signal(unix.SIGKILL)
 	group := unix.PidfdSendSignal(int(sys.FD(h.pidfd)), unix.SIGKILL, nil, unix.PIDFD_SIGNAL_PROCESS_GROUP)
@@ -90,7 +90,7 @@ func (h *Handle) Kill() error {
 // Ended reports whether the process has ended.
 func (h *Handle) Ended() bool { return sys.HasInput(sys.FD(h.pidfd)) }
 
-// Wait returns nil when the process has ended, and an error if Close comes before. It reaps nothing.
+// Wait returns nil when the process has ended, and an error if Close comes before. Wait reaps nothing.
 func (h *Handle) Wait() error {
 	raw, err := h.pidfd.SyscallConn()
 	if err != nil {

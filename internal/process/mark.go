@@ -12,12 +12,12 @@ import (
 // Which programs take their sockets from the control socket has to be known before one is executed, and only its file can
 // tell: the build information of a program that was built in its own tree has no version of this library.
 
-// markText names the mechanism and its version. In the file of any program that can look for a mark it is among the constants,
-// which are not searched.
+// markText names the mechanism and its version. A program that can look for a mark has markText among its constants, which are
+// not searched.
 const markText = "midair: this build takes its listening sockets from the control socket, version 1"
 
 // mark is markText where it is searched: a variable of bytes is in the data that the system maps from the file writable, and
-// stays there whatever is stripped.
+// stays there also in a stripped program.
 var mark = [...]byte{
 	'm', 'i', 'd', 'a', 'i', 'r', ':', ' ', 't', 'h', 'i', 's', ' ', 'b', 'u', 'i', 'l', 'd', ' ', 't', 'a', 'k', 'e', 's', ' ',
 	'i', 't', 's', ' ', 'l', 'i', 's', 't', 'e', 'n', 'i', 'n', 'g', ' ', 's', 'o', 'c', 'k', 'e', 't', 's', ' ',
@@ -28,14 +28,14 @@ var mark = [...]byte{
 // carried makes the linker keep the mark in programs that can call Carry, and in no others.
 var carried *[len(mark)]byte
 
-// Carry puts the mark into the program. What takes the sockets from the control socket calls it.
+// Carry puts the mark into the program. The code that takes the sockets from the control socket calls Carry.
 func Carry() { carried = &mark }
 
-// markLimit is how much data of a file is searched. What has more is taken for a file without the mark.
+// markLimit is how much data of a file is searched. A file with more data counts as a file without the mark.
 const markLimit = 64 << 20
 
-// hasMark reports whether a file is a program with the mark. A file that is no program, is cut off or cannot be read has none.
-// It is read and not mapped: a mapped file that somebody truncates kills the reader.
+// hasMark reports whether a file is a program with the mark. A file that is no program, is cut off or cannot be read has no
+// mark. The file is read and not mapped: a mapped file kills the reader when the file is truncated.
 func hasMark(file io.ReaderAt) bool {
 	budget := int64(markLimit)
 	for _, part := range writable(file) {
@@ -47,7 +47,7 @@ func hasMark(file io.ReaderAt) bool {
 }
 
 // writable returns the data of a program that the system maps writable. The section of variables without pointers comes first,
-// if the file names it: in a program that may lie anywhere in memory (pie), the rest is most of the file.
+// if the file names the section: in a program that may lie anywhere in memory (pie), the rest is most of the file.
 func writable(file io.ReaderAt) (parts []*io.SectionReader) {
 	if f, err := elf.NewFile(file); err == nil {
 		if s := f.Section(".noptrdata"); s != nil && s.Type == elf.SHT_PROGBITS && s.Flags&elf.SHF_WRITE != 0 {
@@ -74,7 +74,7 @@ func writable(file io.ReaderAt) (parts []*io.SectionReader) {
 
 var errTooLong = errors.New("there is more data than is searched")
 
-// search looks for the mark in pieces that overlap, and takes what it reads from the budget.
+// search looks for the mark in overlapping pieces, and takes the bytes read from the budget.
 func search(part *io.SectionReader, budget *int64) (bool, error) {
 	want, buf := []byte(markText), make([]byte, max(0, min(part.Size(), 256<<10)))
 	for from := int64(0); part.Size()-from >= int64(len(want)); from += int64(len(buf) - len(want) + 1) {
@@ -92,8 +92,8 @@ func search(part *io.SectionReader, budget *int64) (bool, error) {
 	return false, nil
 }
 
-// hasMarkAt is hasMark for a path, which may lead to a descriptor of a file that must not be read. Of such a file one thing may
-// be known: that it is the one that runs, which has the mark.
+// hasMarkAt is hasMark for a path, which may lead to a descriptor of a file that must not be read. Of such a file a single fact
+// may be known: whether it is the file of this process, which has the mark.
 func hasMarkAt(path string) bool {
 	file, err := os.Open(path)
 	if err == nil {

@@ -6,14 +6,15 @@ package process
 // through a descriptor that it has opened at once: the file could not be opened any more by a process that is not dumpable, or
 // that has dropped its user. Elsewhere than on Linux nothing of this is done.
 
-// OOMProblem returns why this process, a child, is not the one that is killed first when memory runs out; nil if it is, or was
-// until RestoreOOM, and in a process that is no child.
+// OOMProblem returns why this process, a child, is not the first to be killed when memory runs out; nil if it is the first, or
+// was until RestoreOOM, and in a process that is no child.
 func OOMProblem() error { return oomProblem() }
 
-// RestoreOOM puts back the value of oom_score_adj that this process was started with, and reports whether there was something to
+// RestoreOOM puts back the value of oom_score_adj from the start of this process, and reports whether there was something to
 // put back: the first time only.
 func RestoreOOM() (restored bool, err error) { return restoreOOM() }
 
-// KilledFirst lists the processes that this one started before RestoreOOM, as far as they live, are its children or in its
-// process group, and are still to be killed first: the kernel passes the value on. It reads all of /proc.
+// KilledFirst lists the processes that this process started before RestoreOOM and that are still to be killed first, since the
+// kernel passes the value on: processes that live, and are children of this process or in its process group. KilledFirst reads
+// all of /proc.
 func KilledFirst() []int { return killedFirst() }

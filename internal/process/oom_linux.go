@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// firstVictim is the greatest value of oom_score_adj: with any other one a small process may outlive a bigger one.
+// firstVictim is the greatest value of oom_score_adj: with any other value a small process may outlive a bigger process.
 const firstVictim = "1000"
 
 // oom is what this process has asked of the kernel.
@@ -87,9 +87,10 @@ func writeOOM(fd int, value string) error {
 	return os.NewSyscallError("write", err)
 }
 
-// withoutResource calls fn without the effective capability CAP_SYS_RESOURCE. Who has it when it writes oom_score_adj raises the
-// least value as well that can be written without it: a process that gives up its capabilities later, as services do that
-// change their user, could never put the old value back. fn runs in this thread, the only one that is without the capability.
+// withoutResource calls fn without the effective capability CAP_SYS_RESOURCE. A process that writes oom_score_adj with the
+// capability also raises the least value that can be written without the capability: a process that gives up its capabilities
+// later, as services do that change their user, could never put the old value back. fn runs in this thread, the only thread
+// without the capability.
 func withoutResource(fn func() error) error {
 	// The runtime starts a thread from a locked one by way of another thread, so none inherits the lack.
 	runtime.LockOSThread()
@@ -153,7 +154,8 @@ func killedFirst() (pids []int) {
 	return pids
 }
 
-// startedHere reports whether a process is alive, a child of this one or in its process group, and was started before a moment.
+// startedHere reports whether a process is alive, is a child of this process or in its process group, and was started before a
+// moment.
 func startedHere(pid int, before int64) bool {
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 	"syscall"
 )
 
-// ownHold is the hold on a child of this process, which waits for it.
+// ownHold is the hold on a child of this process, which waits for the child.
 type ownHold struct {
 	*os.Process
 	mu     sync.Mutex // held by kill, and while the process is reaped

@@ -18,13 +18,13 @@ import (
 	"github.com/midair-go/midair/internal/sys"
 )
 
-// library and sibling are the modules that let a program take over.
+// library and sibling are the modules with which a program can take over.
 const (
 	library = "github.com/midair-go/midair"
 	sibling = "github.com/cloudflare/tableflip"
 )
 
-// Policy says what may replace this program. The zero value lets through whatever could.
+// Policy says what may replace this program. The zero value allows every program that could.
 type Policy struct {
 	SameBuild error                   // what the build that runs already is refused with; nil: it is let through
 	Other     bool                    // another program is meant
@@ -33,8 +33,8 @@ type Policy struct {
 	Verify    func(path string) error // Options.Verify
 }
 
-// Preflight looks at the file before it is started: what would certainly fail, or is surely not meant, is refused here.
-// What cannot be told from the file, of a script for instance, has to show itself, if the policy lets such a file through. A
+// Preflight looks at the file before the start: a program that would certainly fail, or is surely not meant, is refused here.
+// What cannot be read from the file, of a script for instance, has to show itself, if the policy lets such a file through. A
 // bare name of the executable is looked up in PATH, a relative path counts from the start directory. The caller closes the
 // program.
 func Preflight(executable string, args []string, o Policy) (p Program, err error) {
@@ -75,7 +75,7 @@ func Preflight(executable string, args []string, o Policy) (p Program, err error
 	return p, nil
 }
 
-// checkExecutable names what the kernel would answer with a bare errno, or not at all.
+// checkExecutable explains a refusal for which the kernel would answer with a bare errno, or not at all.
 func checkExecutable(name string) (string, error) {
 	if startDir == "" {
 		return "", errors.New("the directory that the program was started in was not readable")
@@ -102,7 +102,7 @@ func checkExecutable(name string) (string, error) {
 	return filepath.Clean(path), nil
 }
 
-// lookup finds the file to execute without following symbolic links, so that a link which a release moves is seen.
+// lookup finds the file to execute without following symbolic links, so a link that a release moves is seen.
 func lookup(name string) (string, error) {
 	if !strings.ContainsRune(name, filepath.Separator) {
 		return exec.LookPath(name)
@@ -113,7 +113,7 @@ func lookup(name string) (string, error) {
 	return filepath.Join(startDir, name), nil
 }
 
-// examine reads the build information of the file, if it has any.
+// examine reads the build information of the file, if there is some.
 func examine(file *os.File, marked bool, o Policy) error {
 	if o.SameBuild != nil && sameBuild(file) {
 		return fmt.Errorf("executable %s: %w: was the new one copied to its place?", file.Name(), o.SameBuild)
@@ -130,7 +130,7 @@ func examine(file *os.File, marked bool, o Policy) error {
 	return fmt.Errorf("executable %s: %s %w", file.Name(), looks(file, info), o.Wrapper)
 }
 
-// looks describes a file that is no program with the mark.
+// looks describes a file without the mark.
 func looks(file *os.File, info *debug.BuildInfo) string {
 	switch {
 	case isScript(file):
@@ -141,7 +141,7 @@ func looks(file *os.File, info *debug.BuildInfo) string {
 	return "does not carry the mark of a build with this library (is it packed, or a wrapper?) and"
 }
 
-// suits says why a program with this build information cannot replace this one, or is not meant to.
+// suits says why a program with the given build information cannot replace this program, or is not meant to.
 func suits(info *debug.BuildInfo, o Policy) error {
 	if goos, goarch := setting(info, "GOOS"), setting(info, "GOARCH"); goos != runtime.GOOS || goarch != runtime.GOARCH {
 		return fmt.Errorf("is built for %s/%s, this machine needs %s/%s", goos, goarch, runtime.GOOS, runtime.GOARCH)
@@ -159,7 +159,7 @@ func suits(info *debug.BuildInfo, o Policy) error {
 	return nil
 }
 
-// known reports whether a build says what it is made of: those of go test, and of other build systems, do not.
+// known reports whether a build names its modules: builds of go test, and of other build systems, do not.
 func known(info *debug.BuildInfo) bool {
 	return len(info.Deps) > 0 || info.Main.Path != "" && !strings.HasSuffix(info.Path, ".test")
 }
@@ -169,17 +169,18 @@ func uses(info *debug.BuildInfo, path string) bool {
 	return slices.ContainsFunc(modules, func(m *debug.Module) bool { return m.Path == path })
 }
 
-// flipsOnly reports whether a build says that it knows tableflip only.
+// flipsOnly reports whether a build knows tableflip only.
 func flipsOnly(info *debug.BuildInfo) bool {
 	return known(info) && !uses(info, library) && uses(info, sibling)
 }
 
-// named tells whether the path of a program says which one it is: one that was built from a list of files has no own.
+// named reports whether the path of a program identifies the program: a program that was built from a list of files has no path
+// of its own.
 func named(info *debug.BuildInfo) bool {
 	return info.Path != "" && info.Path != "command-line-arguments"
 }
 
-// setting returns what the file was built for; unless it says so, it was for this machine.
+// setting returns the system or the architecture of a build; this machine's if the build names none.
 func setting(info *debug.BuildInfo, key string) string {
 	for _, s := range info.Settings {
 		if s.Key == key {
@@ -189,7 +190,7 @@ func setting(info *debug.BuildInfo, key string) string {
 	return map[string]string{"GOOS": runtime.GOOS, "GOARCH": runtime.GOARCH}[key]
 }
 
-// RunsOwnBuild reports whether another process runs the build that this process runs.
+// RunsOwnBuild reports whether another process runs the build of this process.
 func RunsOwnBuild(pid int) bool {
 	exe, err := os.Open(executableOf(pid))
 	if err != nil {
@@ -199,7 +200,7 @@ func RunsOwnBuild(pid int) bool {
 	return sameBuild(exe)
 }
 
-// sameBuild tells whether the file has the content that this process runs, whatever its name is.
+// sameBuild reports whether the file has the content of the file that this process runs, whatever the name.
 func sameBuild(file *os.File) bool {
 	if !CanRunDescriptor {
 		return false // what runs cannot be read there once its file was replaced

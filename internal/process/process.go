@@ -23,14 +23,15 @@ import (
 	"github.com/midair-go/midair/internal/inherited"
 )
 
-// startDir and startArgs are how this process was started: a program may change its directory and os.Args.
+// startDir and startArgs are the directory and the arguments at the start of this process: a program may change its directory
+// and os.Args.
 var (
 	startDir, _ = os.Getwd()
 	startArgs   = slices.Clone(os.Args)
 )
 
-// StartDir returns the directory that this process was started in; empty if that was not readable. Every generation starts
-// there, and relative paths keep their meaning, whatever the program changes its directory to.
+// StartDir returns the directory of this process at its start; empty if that was not readable. Every generation starts there,
+// and relative paths keep their meaning, whatever the program changes its directory to.
 func StartDir() string { return startDir }
 
 // What this package uses of tableflip's protocol, version 1.2.3, against whose own parents and children it is tested. A
@@ -59,7 +60,7 @@ const (
 // HasParent reports whether this process was started as a child, until Scrub.
 func HasParent() bool { return os.Getenv(Sentinel) != "" }
 
-// Inherited is an open file that a started process gets, under its name in tableflip: kind, network, address.
+// Inherited is an open file for a started process, under its name in tableflip: kind, network, address.
 type Inherited struct {
 	Name [3]string
 	FD   uintptr // stays the caller's
@@ -76,20 +77,21 @@ type Program struct {
 	told    func(pid int) <-chan string
 }
 
-// AsSibling returns the program as one that is started as a child of this process's parent: a service manager waits for its children
-// only, and looks whose child a process is once. The parent reaps it. The function told, if there is one, returns where the parent tells
-// how it has ended; else the kernel tells, from Linux 6.15 on. It makes no difference where this process is process 1, which has no
-// parent, nor elsewhere than on Linux.
+// AsSibling returns a program that is started as a child of this process's parent: a service manager waits for its own children
+// only, and looks up the parent of a process only once. The parent reaps the process. The function told, if there is one,
+// returns where the parent reports how the process has ended; else the kernel reports that, from Linux 6.15 on. AsSibling makes
+// no difference where this process is process 1, which has no parent, nor elsewhere than on Linux.
 func (p Program) AsSibling(told func(pid int) <-chan string) Program {
 	p.sibling, p.told = true, told
 	return p
 }
 
-// TakesSockets reports whether the program takes its sockets from the control socket. Any other one has to get them as files
-// when it is executed, and so holds them from then on: a script, with all that it starts, or a program with tableflip only.
+// TakesSockets reports whether the program takes its sockets from the control socket. Any other program has to get the sockets
+// as files when it is executed, and so holds the sockets from then on: a script, with all processes that it starts, or a
+// program with tableflip only.
 func (p Program) TakesSockets() bool { return p.marked }
 
-// Name is the path of the program, or what it is if it has none.
+// Name is the path of the program; a description if the program has no path.
 func (p Program) Name() string {
 	if p.path == "" {
 		return "the earlier build"
@@ -97,7 +99,7 @@ func (p Program) Name() string {
 	return p.path
 }
 
-// Close closes the executable, if the program holds one. It is called when Start has returned.
+// Close closes the executable, if the program holds an executable. Close is called when Start has returned.
 func (p Program) Close() {
 	if p.exe != nil {
 		p.exe.Close()
@@ -105,21 +107,22 @@ func (p Program) Close() {
 }
 
 // Start starts a program with a control socket and with the given files. The process is a child in the sense of tableflip,
-// leads a process group of its own, begins in StartDir, has the standard descriptors of this process, and is reaped when it
-// ends. The error says what to do where an operator can do something.
+// leads a process group of its own, begins in StartDir, has the standard descriptors of this process, and is reaped at its end.
+// The error says what to do where an operator can do something.
 //
-// The function queue, if there is one, gets this end of the control socket before the program is executed: what it sends waits
-// in the socket for the program, whatever becomes of this process. With a program that takes its sockets from there, see
-// Child.Took.
+// The function queue, if there is one, gets this end of the control socket before the program is executed: the messages that
+// queue sends wait in the socket for the program, whatever becomes of this process. With a program that takes its sockets from
+// there, see Child.Took.
 func Start(p Program, env []string, files []Inherited, queue func(control *os.File) error) (*Child, error) {
 	return start(p, env, files, queue)
 }
 
-// StdFD returns the descriptor 0, 1 or 2 for a child; none if that is closed here, so that it is closed in the child too.
+// StdFD returns the descriptor 0, 1 or 2 for a child; none if the descriptor is closed here, so that it is closed in the child
+// too.
 func StdFD(fd uintptr) uintptr { return stdFD(fd) }
 
-// Scrub hides the variable of tableflip from the processes that this process starts: each of them would believe that it has
-// a parent. A process that was started from a descriptor gets the name of its program. Package inherited has hidden the files.
+// Scrub hides the variable of tableflip from the processes that this process starts: each of them would believe that it has a
+// parent. A process that was started from a descriptor gets the name of its program. Package inherited has hidden the files.
 func Scrub() {
 	os.Unsetenv(Sentinel)
 	RestoreName()

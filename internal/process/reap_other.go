@@ -7,7 +7,7 @@ import (
 	"os"
 )
 
-// reap waits for the end of the process and reaps it at once. kill learns of that a moment later.
+// reap waits for the end of the process and reaps it at once. kill learns of the end a moment later.
 func (o *ownHold) reap() (*os.ProcessState, error) {
 	state, err := o.Wait()
 	o.mu.Lock()

@@ -11,19 +11,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// siblingHold is the hold on a process that was started as a child of this process's parent, which waits for it.
+// siblingHold is the hold on a process that was started as a child of this process's parent, which waits for the process.
 type siblingHold struct {
 	*Handle
 	told <-chan string // see Program.AsSibling; nil: nobody tells
 }
 
-// statusLimit is how long the parent may take to reap the process, or to tell how it has ended.
+// statusLimit is how long the parent may take to reap the process, or to report how the process has ended.
 const statusLimit = 200 * time.Millisecond
 
-// unknownStatus is what is known of a process of which nobody tells more.
+// unknownStatus is the status of a process when neither the parent nor the kernel reports more.
 const unknownStatus = "status unknown: another process is its parent"
 
-// beSibling makes a process the child of this one's parent. It reports false where the kernel does not allow that.
+// beSibling makes a process the child of the parent of this process, and reports false where the kernel does not allow that.
 func beSibling(attr *syscall.SysProcAttr, pidfd *int) bool {
 	if os.Getpid() == 1 {
 		return false
@@ -71,7 +71,7 @@ func (s *siblingHold) wait() string {
 	}
 }
 
-// status returns what the kernel keeps of a process that was reaped, from Linux 6.15 on.
+// status returns the status that the kernel keeps of a reaped process, from Linux 6.15 on.
 func (s *siblingHold) status() (ws syscall.WaitStatus, ok bool) {
 	fds := []unix.PollFd{{Fd: int32(sys.FD(s.Handle.pidfd))}} // POLLHUP comes with the end of the zombie
 	for end := time.Now().Add(statusLimit); ; {

@@ -18,7 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// launch is what a child inherits, and what has to be closed if it does not come to life.
+// launch is what a child inherits, and what has to be closed if the start fails.
 type launch struct {
 	names [][]string
 	files []uintptr // for descriptors 3 and up
@@ -63,7 +63,7 @@ func start(p Program, env []string, files []Inherited, queue func(*os.File) erro
 	return newChild(pid, h, ours, theirs, readyR, life), nil
 }
 
-// pipes makes tableflip's two pipes. It returns the ends that stay here.
+// pipes makes tableflip's two pipes, and returns the ends for this process.
 func (l *launch) pipes() (readyR *os.File, life int, err error) {
 	readyR, readyW, err := os.Pipe()
 	if err != nil {
@@ -91,8 +91,8 @@ func (l *launch) add(name []string, fd uintptr) {
 	l.files = append(l.files, fd)
 }
 
-// exec writes the names and starts the process. The names go first: a parent that is killed right after the start must
-// not leave a child that cannot learn what it inherited.
+// exec writes the names and starts the process. The names go first: a parent that is killed right after the start must not
+// leave a child that cannot learn which files it has inherited.
 func (l *launch) exec(p Program, env []string, life int) (int, hold, error) {
 	listeners := len(l.names) - 1 // without the control socket
 	path, err := l.executable(p)
@@ -130,7 +130,7 @@ func (l *launch) exec(p Program, env []string, life int) (int, hold, error) {
 	return pid, h, err
 }
 
-// ExplainStart adds the program, and what to do, to an error of its start.
+// ExplainStart adds the program, and advice, to an error of a start.
 func ExplainStart(program string, err error) error {
 	err = fmt.Errorf("start %s: %w", program, err)
 	_, gone := os.Stat(startDir)
@@ -145,8 +145,8 @@ func ExplainStart(program string, err error) error {
 	return sys.Explain(err)
 }
 
-// executable returns how a child is to name the file that it executes. The interpreter of a script opens it once more, and finds
-// it by a descriptor that is inherited. One with the mark is no script, and its descriptor closes with its execution.
+// executable returns how a child is to name the file that it executes. The interpreter of a script opens the file once more, by
+// an inherited descriptor. A program with the mark is no script, and its descriptor closes with the execution.
 func (l *launch) executable(p Program) (string, error) {
 	switch {
 	case p.exe == nil:
@@ -188,7 +188,7 @@ func childEnv(env []string) []string {
 	return append(out, Sentinel+"=yes")
 }
 
-// stdFD returns a standard descriptor for a child; none if it is closed here, which leaves it closed in the child.
+// stdFD returns a standard descriptor for a child; none if the descriptor is closed here, which leaves it closed in the child.
 func stdFD(fd uintptr) uintptr {
 	if _, err := unix.FcntlInt(fd, unix.F_GETFD, 0); err != nil {
 		return ^uintptr(0)
