@@ -30,7 +30,7 @@ type Options struct {
 	Logger *slog.Logger
 }
 
-// withDefaults returns the options with their defaults, or an error that names the field that makes no sense.
+// withDefaults returns the options with their defaults, or an error that names the invalid field.
 func (o Options) withDefaults() (Options, error) {
 	o.Poll = cmp.Or(o.Poll, time.Second)
 	if o.Logger == nil {
@@ -44,7 +44,7 @@ func (o Options) withDefaults() (Options, error) {
 	return o, o.conflict()
 }
 
-// conflict finds what would silently take the place of the files, or of the tickets.
+// conflict finds a field of the config that would silently take the place of the files, or of the tickets.
 func (o Options) conflict() error {
 	switch {
 	case o.Config.GetConfigForClient != nil:
@@ -58,7 +58,7 @@ func (o Options) conflict() error {
 	return nil
 }
 
-// Certs are a certificate with its key, in two files that they follow, and the keys of the session tickets.
+// Certs are a certificate with its key, which follow two files, and the keys of the session tickets.
 type Certs struct {
 	certFile, keyFile string
 	opts              Options
@@ -76,15 +76,15 @@ type Certs struct {
 	done   chan struct{}
 }
 
-// state is what is served, and what is wrong with the files. One of the two may be nil.
+// state is the served certificate, and what is wrong with the files. Either may be nil.
 type state struct {
 	pair *pair
 	err  *Error
 }
 
-// Open reads a certificate and its key and follows the files until Close. Both are PEM, the certificate with those that
-// its issuer wants to be sent along. Files that are missing or broken are not an error but a state: Ready tells what is
-// wrong, and they are served as soon as they are good. The error is about arguments that make no sense.
+// Open reads a certificate and its key and follows the files until Close. Both are PEM, the certificate with the intermediate
+// certificates that the issuer wants to be sent along. Missing or broken files are not an error but a state: Ready says what is
+// wrong, and the files are served as soon as they are good. The error is about invalid arguments.
 func Open(certFile, keyFile string, opts Options) (*Certs, error) {
 	if certFile == "" || keyFile == "" {
 		return nil, errors.New("certs: Open needs the paths of two files, a certificate and its key")
@@ -107,7 +107,7 @@ func Open(certFile, keyFile string, opts Options) (*Certs, error) {
 	return c, nil
 }
 
-// absolute makes that what the program does to its directory changes nothing.
+// absolute makes a path independent of the directory of the program.
 func absolute(path string) string {
 	if abs, err := filepath.Abs(path); err == nil {
 		return abs
@@ -130,8 +130,8 @@ func (c *Certs) follow() {
 	}
 }
 
-// Close stops following the files and waits until that has ended. Configs go on working with what there is. It may be
-// called again and returns nil.
+// Close stops following the files and waits until the last look has ended. Configs go on working with the present state. Close
+// may be called again and returns nil.
 func (c *Certs) Close() error {
 	c.closed.Do(func() { close(c.stop) })
 	<-c.done
@@ -140,8 +140,8 @@ func (c *Certs) Close() error {
 }
 
 // Config returns a config for servers: for http.Server.TLSConfig, then served by ServeTLS without file names, for
-// tls.NewListener, and for credentials.NewTLS of gRPC. Protocols are left to the server. A server may copy it or change its
-// other fields: each call returns a new one, and all of them follow the files and share the tickets, as do their clones.
+// tls.NewListener, and for credentials.NewTLS of gRPC. Protocols are left to the server. A server may copy the config or change
+// other fields: each call returns a new config, and all configs follow the files and share the tickets, as do their clones.
 func (c *Certs) Config() *tls.Config {
 	cfg := c.opts.Config.Clone()
 	cfg.GetCertificate = c.certificate
@@ -164,9 +164,9 @@ func (c *Certs) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error
 	return now.pair.cert, nil
 }
 
-// Ready looks at the files and returns nil if there is a certificate to serve that is valid now, be it the last good one
-// while the files are broken. Otherwise it returns an [*Error] that names the file and tells what to do; it is
-// [ErrNoCertificate] if nothing is served at all, and not if the certificate has expired or is not valid yet.
+// Ready looks at the files and returns nil if there is a certificate to serve that is valid now: possibly the last good
+// certificate while the files are broken. Otherwise Ready returns an [*Error] that names the file and tells what to do; the
+// error is [ErrNoCertificate] if nothing is served at all, and not if the certificate has expired or is not valid yet.
 func (c *Certs) Ready(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("certs: %s: %w", c.certFile, err)
@@ -178,7 +178,7 @@ func (c *Certs) Ready(ctx context.Context) error {
 	return nil
 }
 
-// problem is why the certificate that is served should not be; nil if it is good.
+// problem is why the served certificate should not be served; nil if the certificate is good.
 func (c *Certs) problem(s *state) *Error {
 	if s.pair != nil {
 		return s.pair.outside(time.Now())
@@ -188,7 +188,7 @@ func (c *Certs) problem(s *state) *Error {
 	return &bad
 }
 
-// Status is what Certs can tell about themselves.
+// Status is what Certs report to an operator.
 type Status struct {
 	// CertFile and KeyFile are the files.
 	CertFile string `json:"cert_file"`
@@ -210,7 +210,7 @@ type Status struct {
 	TicketKeys int `json:"ticket_keys"`
 }
 
-// Status returns the present state. It does not look at the files.
+// Status returns the present state, without a look at the files.
 func (c *Certs) Status() Status {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -2,11 +2,11 @@ package certs
 
 import "errors"
 
-// ErrNoCertificate means that there is no certificate to serve and that there never was one: handshakes fail. It is what
-// an [Error] from Ready is then.
+// ErrNoCertificate means that there is no certificate to serve and never was: handshakes fail. An [Error] from Ready is
+// ErrNoCertificate then.
 var ErrNoCertificate = errors.New("certs: no certificate to serve")
 
-// An Error says why the pair of files is not served, in words for the person who has to change that.
+// An Error says why the pair of files is not served, in words for the person who has to change the files.
 type Error struct {
 	// Path is the file.
 	Path string

@@ -17,12 +17,13 @@ var (
 // encrypts and the secret.
 var format = kept.Format{Name: "certs", Magic: "midair-certs\x00", Version: 1}
 
-// MarshalBinary returns the ticket keys, for upgrade's Keep. They are secrets. The certificate's key is not among them.
+// MarshalBinary returns the ticket keys, for upgrade's Keep. Ticket keys are secrets. The certificate's key is not among the
+// ticket keys.
 func (c *Certs) MarshalBinary() ([]byte, error) { return encode(c.tickets.all()), nil }
 
-// UnmarshalBinary adds the ticket keys of another generation to those that there are: the newest one encrypts, and all that
-// are not too old are accepted. It may be called at any time, and again. The error is that the data is damaged or not
-// understood; nothing has changed then.
+// UnmarshalBinary adds the ticket keys of another generation to the present keys: the newest key encrypts, and all keys that
+// are not too old are accepted. UnmarshalBinary may be called at any time, and again. The error is that the data is damaged or
+// not understood; nothing has changed then.
 func (c *Certs) UnmarshalBinary(data []byte) error {
 	keys, err := decode(data)
 	if err != nil {

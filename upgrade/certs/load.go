@@ -15,14 +15,14 @@ import (
 	"time"
 )
 
-// settle is how old a change must be for a file's size and time to be believed: what changes twice within the granularity
-// of the clock of a file system looks as if it had changed once. Until then the content decides.
+// settle is how old a change must be for a file's size and time to be believed: a file that changes twice within the
+// granularity of the clock of a file system looks as if there had been a single change. Until then the content decides.
 const settle = 2 * time.Second
 
-// maxSize is the most that a file may hold, in bytes.
+// maxSize is how much a file may hold at most, in bytes.
 const maxSize = 1 << 20
 
-// pair is a certificate with the key that fits. It never changes.
+// pair is a certificate with the matching key. A pair never changes.
 type pair struct {
 	file   string // of the certificate
 	cert   *tls.Certificate
@@ -74,8 +74,8 @@ func unreadable(path string, err error) *Error {
 	return &Error{Path: path, Reason: reason, Err: err}
 }
 
-// look reads the files if they have changed, and takes what is good. Where something is wrong they are read each time: what
-// is not valid yet will be, without a change.
+// look reads the files if they have changed, and takes a good pair. Files with an error are read each time: a certificate that
+// is not valid yet becomes valid without a change of its file.
 func (c *Certs) look() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -101,7 +101,8 @@ func (c *Certs) conclude(p *pair, s stamp, bad *Error) {
 	}
 }
 
-// read returns what is in the files; nothing if they change meanwhile for the first time: the next look will tell.
+// read returns the content of the files; nothing if the files change meanwhile for the first time: the next look reads them
+// again.
 func (c *Certs) read(before stamp) (*pair, *Error) {
 	cert, err := os.ReadFile(c.certFile)
 	if err != nil {
@@ -124,7 +125,7 @@ func (c *Certs) read(before stamp) (*pair, *Error) {
 	return nil, &Error{Path: c.certFile, Reason: "it or its key changes while it is read: somebody is writing it"}
 }
 
-// parse makes a pair of the contents of the files, or names the one that is wrong.
+// parse makes a pair of the contents of the files, or names the file that is broken.
 func parse(certFile, keyFile string, certPEM, keyPEM []byte) (*pair, *Error) {
 	if err := checkChain(certPEM); err != nil {
 		return nil, &Error{Path: certFile, Reason: err.Error()}
@@ -141,8 +142,8 @@ func parse(certFile, keyFile string, certPEM, keyPEM []byte) (*pair, *Error) {
 	return &pair{file: certFile, cert: &cert, sum: sum, loaded: time.Now()}, nil
 }
 
-// checkChain refuses what cannot be a certificate, and a file that was not written to its end: crypto/tls leaves out
-// blocks that it cannot read.
+// checkChain refuses a content that cannot be a certificate, and a file that was not written to the end: crypto/tls leaves out
+// blocks that cannot be read.
 func checkChain(content []byte) error {
 	blocks, leaf := 0, []byte(nil)
 	for rest := content; ; blocks++ {
@@ -164,7 +165,7 @@ func checkChain(content []byte) error {
 	return err
 }
 
-// outside is why the certificate is not valid at a time; nil if it is.
+// outside is why the certificate is not valid at a time; nil for a valid certificate.
 func (p *pair) outside(at time.Time) *Error {
 	const day = "2006-01-02 15:04:05 MST"
 	leaf := p.cert.Leaf
@@ -177,7 +178,7 @@ func (p *pair) outside(at time.Time) *Error {
 	return nil
 }
 
-// names are the host names and addresses, or the common name of a certificate that has none.
+// names are the host names and addresses, or the common name of a certificate without names.
 func (p *pair) names() []string {
 	leaf := p.cert.Leaf
 	names := append([]string(nil), leaf.DNSNames...)
@@ -190,7 +191,7 @@ func (p *pair) names() []string {
 	return names
 }
 
-// offer takes a pair, unless it is not valid now and the one that is served is.
+// offer takes a pair, unless the pair is not valid now and the served pair is.
 func (c *Certs) offer(p *pair, s stamp) {
 	now, at := c.now.Load(), time.Now()
 	bad := p.outside(at)
@@ -216,7 +217,7 @@ func (c *Certs) offer(p *pair, s stamp) {
 	}
 }
 
-// refuse keeps what is served and says why, once.
+// refuse keeps the served pair and says why, once.
 func (c *Certs) refuse(bad *Error) {
 	message := "certs: no certificate yet, handshakes fail"
 	if c.now.Load().pair != nil {

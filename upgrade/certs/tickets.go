@@ -12,15 +12,15 @@ import (
 )
 
 // A new key encrypts every rotation and each is accepted for lifetime, as with crypto/tls (ticketKeyRotation and
-// ticketKeyLifetime there). So there are 8 keys, that of the next day included, and more only where processes meet that
-// made keys of their own.
+// ticketKeyLifetime there). So there are 8 keys, the key of the next day included, and more only where processes meet that made
+// keys of their own.
 const (
 	rotation = 24 * time.Hour
 	lifetime = 7 * 24 * time.Hour
 	maxKeys  = 16
 )
 
-// ticketKey encrypts from a time on, until the next one does. It is accepted before.
+// ticketKey encrypts from a time on, until the next key does. A ticket key is accepted before.
 type ticketKey struct {
 	from   time.Time
 	secret string // of keyring.SecretSize bytes
@@ -29,8 +29,8 @@ type ticketKey struct {
 // Secret makes a ticketKey a keyring.Key.
 func (k ticketKey) Secret() string { return k.secret }
 
-// ring holds ticket keys. The zero value makes them when it needs the first one, so that a new process has none before it
-// gets those of the old one.
+// ring holds ticket keys. The zero value makes keys when the first key is needed, so a new process has no key before the keys
+// of the old process arrive.
 type ring struct {
 	holder tls.Config                // only has the keys in the order of use; never copied, so that it can be changed while it serves
 	due    atomic.Pointer[time.Time] // when they have to be arranged anew, whatever the clock is set to until then; nil: now
@@ -69,8 +69,8 @@ func (r *ring) merge(others []ticketKey) {
 	r.arrange(time.Now(), others)
 }
 
-// arrange adds keys, forgets keys that are over, sees to it that there is one that encrypts and the next one, and puts them
-// in order. A key that is there twice is as old as the older says. The caller holds the lock.
+// arrange adds keys, forgets keys that are over, makes the key that encrypts and the next key if there is none, and puts the
+// keys in order. A key that is there twice is as old as the older copy says. The caller holds the lock.
 func (r *ring) arrange(now time.Time, others []ticketKey) {
 	keys := slices.Clone(r.keys.Keys())
 	for _, k := range others {
@@ -104,7 +104,7 @@ func (r *ring) arrange(now time.Time, others []ticketKey) {
 	r.use(r.keys.Set(maxKeys, keys[at:at+1], keys), now)
 }
 
-// use makes the keys those that tickets are made with. The caller holds the lock.
+// use makes tickets with the keys from now on. The caller holds the lock.
 func (r *ring) use(keys []ticketKey, now time.Time) {
 	due := keys[0].from.Add(rotation)
 	secrets := make([][keyring.SecretSize]byte, len(keys))
