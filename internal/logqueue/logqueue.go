@@ -24,7 +24,8 @@ const (
 	flushLimit = 2 * time.Second
 )
 
-// Wrap returns a logger that writes through the handler of l without waiting for it. A logger of Wrap is returned as it is.
+// Wrap returns a logger that writes through the handler of l without waiting for the handler. A logger of Wrap is returned
+// unchanged.
 func Wrap(l *slog.Logger) *slog.Logger {
 	if _, ok := l.Handler().(*handler); ok {
 		return l
@@ -32,8 +33,8 @@ func Wrap(l *slog.Logger) *slog.Logger {
 	return slog.New(&handler{queue: &queue{base: l.Handler()}, to: l.Handler()})
 }
 
-// Flush waits until everything is written that was logged by a logger of Wrap, and the goroutine that writes has ended, but
-// not longer than 0.2 s for one line, and 2 s in all. With another logger it does nothing.
+// Flush waits until everything is written that was logged by a logger of Wrap, and the writing goroutine has ended, but not
+// longer than 0.2 s for each line, and 2 s in all. With another logger Flush does nothing.
 func Flush(l *slog.Logger) {
 	if h, ok := l.Handler().(*handler); ok {
 		h.queue.flush(time.Now().Add(flushLimit))
@@ -53,7 +54,8 @@ func (h *handler) Enabled(ctx context.Context, level slog.Level) bool {
 	return h.to.Enabled(ctx, level)
 }
 
-// Handle puts a record into the queue. The handler of the program sees the values of the context, and not its end.
+// Handle puts a record into the queue. The handler of the program sees the values of the context, and not the end of the
+// context.
 func (h *handler) Handle(ctx context.Context, r slog.Record) error {
 	complete := slog.NewRecord(r.Time, r.Level, r.Message, r.PC)
 	r.Attrs(func(a slog.Attr) bool {
@@ -74,24 +76,24 @@ func (h *handler) WithGroup(name string) slog.Handler {
 	return &handler{queue: h.queue, to: h.to.WithGroup(name)}
 }
 
-// said is an error with its text at the time of the call.
-type said struct {
+// textError is an error with its text at the time of the call.
+type textError struct {
 	error
 	text string
 }
 
 // Error implements error.
-func (e said) Error() string { return e.text }
+func (e textError) Error() string { return e.text }
 
 // Unwrap returns the error itself.
-func (e said) Unwrap() error { return e.error }
+func (e textError) Unwrap() error { return e.error }
 
-// resolve calls the LogValue of an attribute, and of those in a group, and the Error of an error.
+// resolve calls the LogValue of an attribute, and of the attributes in a group, and the Error of an error.
 func resolve(a slog.Attr) slog.Attr {
 	a.Value = a.Value.Resolve()
 	if err, ok := a.Value.Any().(error); ok && a.Value.Kind() == slog.KindAny {
 		_ = guard.Call(func() error { // a nil pointer, say: the handler finds out
-			a.Value = slog.AnyValue(said{err, err.Error()})
+			a.Value = slog.AnyValue(textError{err, err.Error()})
 			return nil
 		})
 	}
@@ -109,7 +111,7 @@ func resolveAll(attrs []slog.Attr) []slog.Attr {
 	return all
 }
 
-// line is a record, and the handler that it is for.
+// line is a record, and the handler for the record.
 type line struct {
 	ctx    context.Context
 	to     slog.Handler
@@ -117,7 +119,7 @@ type line struct {
 	note   bool // of the queue itself: nobody has asked yet whether it is wanted
 }
 
-// write gives the record to the handler. Nobody is there who could be told of an error, or of a panic.
+// write gives the record to the handler. An error or a panic of the handler is dropped: there is no caller who could be told.
 func (l line) write() {
 	_ = guard.Call(func() error {
 		if l.note && !l.to.Enabled(l.ctx, l.record.Level) {
@@ -127,7 +129,7 @@ func (l line) write() {
 	})
 }
 
-// queue is the records that wait for one handler.
+// queue is the records that wait for the same handler.
 type queue struct {
 	base slog.Handler // of the program, without groups and attributes
 
@@ -138,7 +140,7 @@ type queue struct {
 	idle    chan struct{} // closed when the goroutine that writes ends; nil if there is none
 }
 
-// put adds a line, or drops it if the queue is full.
+// put adds a line, or drops the line if the queue is full.
 func (q *queue) put(l line) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -162,7 +164,7 @@ func (q *queue) admit() {
 	q.lines = append(q.lines, line{ctx: context.Background(), to: q.base, record: note, note: true})
 }
 
-// start starts the goroutine that writes, unless there is one.
+// start starts the writing goroutine, unless there is a running one.
 func (q *queue) start() {
 	if q.idle != nil {
 		return
@@ -195,8 +197,8 @@ func (q *queue) next() (line, bool) {
 	return l, true
 }
 
-// leave is the end of the goroutine that writes. Lines are left if a line has come since next, or if the handler has ended
-// the goroutine.
+// leave is the end of the writing goroutine. Lines are left if a line has come since next, or if the handler has ended the
+// goroutine.
 func (q *queue) leave() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -226,7 +228,8 @@ func (q *queue) flush(until time.Time) {
 	}
 }
 
-// state returns what is closed when the goroutine that writes ends, nil if there is none, and how many lines it has taken.
+// state returns the channel that is closed when the writing goroutine ends, nil if there is none, and how many lines the
+// goroutine has taken.
 func (q *queue) state() (idle chan struct{}, taken int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -17,7 +17,7 @@ import (
 // format is the file with state: the number of entries, and each entry as name and data with their lengths before them.
 var format = kept.Format{Name: "state", Magic: "midair\x00", Version: 1}
 
-// begin begins the content of a file with that many entries.
+// begin begins the content of a file with the given number of entries.
 func begin(entries int) []byte {
 	return binary.BigEndian.AppendUint32(format.Begin(), uint32(entries))
 }
@@ -26,7 +26,7 @@ func appendEntry(b []byte, name string, data []byte) []byte {
 	return kept.Append64(kept.Append32(b, name), data)
 }
 
-// write makes a sealed file of what begin and appendEntry have returned. The caller closes the file.
+// write makes a sealed file of a content that begin and appendEntry have returned. The caller closes the file.
 func write(b []byte) (*os.File, error) {
 	f, err := sys.MemFile("midair-state")
 	if err != nil {
@@ -43,7 +43,7 @@ func write(b []byte) (*os.File, error) {
 	return f, nil
 }
 
-// read returns the entries of a file that write of any process has made.
+// read returns the entries of a file written by any process.
 func read(f *os.File, limit int64) (map[string][]byte, error) {
 	info, err := f.Stat()
 	if err != nil {
@@ -62,7 +62,7 @@ func read(f *os.File, limit int64) (map[string][]byte, error) {
 	return decode(b)
 }
 
-// errRest is a file with bytes after its last entry: no version of this package writes one. What is new is an entry.
+// errRest reports bytes after the last entry: no version of this package writes such bytes. New content comes as another entry.
 var errRest = errors.New("bytes after the last entry")
 
 func decode(b []byte) (map[string][]byte, error) {
@@ -84,8 +84,8 @@ func decode(b []byte) (map[string][]byte, error) {
 // argsLimit is more than the kernel lets a process be started with.
 const argsLimit = 8 << 20
 
-// WriteBuild writes what goes with the executable of a build to a sealed file: version, arguments, and the environment if it
-// is known. The caller closes the file.
+// WriteBuild writes a sealed file that goes with the executable of a build: version, arguments, and the environment if known.
+// The caller closes the file.
 func WriteBuild(b *process.Build) (*os.File, error) {
 	data := begin(2)
 	if b.Env != nil {
@@ -99,7 +99,7 @@ func WriteBuild(b *process.Build) (*os.File, error) {
 	return write(data)
 }
 
-// ReadBuild reads what WriteBuild of any process has written. The build has no executable.
+// ReadBuild reads a file of WriteBuild, of any process. The build has no executable.
 func ReadBuild(f *os.File) (*process.Build, error) {
 	values, err := read(f, argsLimit)
 	if err != nil {

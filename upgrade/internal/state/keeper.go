@@ -23,7 +23,7 @@ type Value interface {
 	encoding.BinaryUnmarshaler
 }
 
-// Keeper holds the named values of a program and what an older generation sent for them.
+// Keeper holds the named values of a program, and the bytes that an older generation sent for the values.
 type Keeper struct {
 	limit int64
 	room  func(make func()) // calls make, which needs a descriptor
@@ -35,15 +35,15 @@ type Keeper struct {
 	refused  error // the first value that did not take its data, or a name used twice
 }
 
-// NewKeeper makes a Keeper without values. limit is the most that all of them may take together, in bytes.
+// NewKeeper makes a Keeper without values. limit is how much all values may take together, in bytes.
 func NewKeeper(limit int64) *Keeper {
 	return &Keeper{limit: limit, room: func(make func()) { make() }, values: map[string]Value{}}
 }
 
-// MakeIn makes the file of a snapshot in calls to room. It comes before the other methods.
+// MakeIn makes the file of a snapshot in calls to room. MakeIn is called before the other methods.
 func (k *Keeper) MakeIn(room func(make func())) { k.room = room }
 
-// Keep adds a value and restores it at once if there is something for it.
+// Keep adds a value and restores the value at once if there are bytes for it.
 func (k *Keeper) Keep(name string, v Value) {
 	data, ok := k.add(name, v)
 	if ok {
@@ -51,7 +51,7 @@ func (k *Keeper) Keep(name string, v Value) {
 	}
 }
 
-// add notes a value, and returns what was received for it.
+// add notes a value, and returns the bytes that were received for the value.
 func (k *Keeper) add(name string, v Value) (data []byte, ok bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -79,7 +79,7 @@ func (k *Keeper) refuse(err error) {
 	}
 }
 
-// Err is the reason not to get prepared, if there is one.
+// Err is the reason not to get prepared; nil if there is none.
 func (k *Keeper) Err() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -106,13 +106,13 @@ func (k *Keeper) Receive(file *os.File) error {
 	return errors.Join(errs...)
 }
 
-// kept copies what there is, so that the program's methods are not called under the lock, which is held here: a method that
-// hangs must not keep the other side of the protocol from going on.
+// kept copies the values, so that the program's methods are not called under the lock, which is held here: a method that hangs
+// must not keep the other side of the protocol from going on.
 func (k *Keeper) kept() ([]string, map[string]Value) {
 	return slices.Clone(k.names), maps.Clone(k.values)
 }
 
-// Forget drops what was received: the program is up, and nothing is kept later.
+// Forget drops the received bytes: the program is up, and no value is kept later.
 func (k *Keeper) Forget() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
