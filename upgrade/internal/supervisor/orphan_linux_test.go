@@ -273,3 +273,21 @@ func TestServiceTakenBackHasNoHeir(t *testing.T) {
 		t.Errorf("heirs %v, restart at %v, the candidate has until %v", s.procs.heirs(), s.recovery.restartAt, c.endBy)
 	}
 }
+
+// A candidate whose old process has ended, and which becomes the service all the same, is not ended when the time is over in which it
+// had to say that it is an orphan.
+func TestCandidateThatLeadsNeedsNotEnd(t *testing.T) {
+	s := idle(t)
+	s.main, _ = s.generationOf(t, childOf(t))
+	s.serving(t)
+	c, channel := s.generationOf(t, childOf(t))
+	c.parent, c.number, c.state = s.main, 6, candidate
+	s.main.kill()
+	s.died(<-s.procs.deaths)
+	due := c.endBy
+	speak(t, channel, nil, sdnotify.WordReady)
+	s.receive()
+	if s.tick(due); due.IsZero() || s.main != c || c.state != serving || !c.endBy.IsZero() {
+		t.Errorf("the candidate is %v, and has until %v", c.state, c.endBy)
+	}
+}
