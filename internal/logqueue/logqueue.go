@@ -116,7 +116,7 @@ type line struct {
 	ctx    context.Context
 	to     slog.Handler
 	record slog.Record
-	note   bool // of the queue itself: nobody has asked yet whether it is wanted
+	note   bool // of the queue itself: the handler was not asked yet whether it wants the level
 }
 
 // write gives the record to the handler. An error or a panic of the handler is dropped: there is no caller who could be told.

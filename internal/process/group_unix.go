@@ -4,4 +4,4 @@ package process
 
 import "syscall"
 
-func killGroup(pid int) { _ = syscall.Kill(-pid, syscall.SIGKILL) } // fails if nobody is left in it
+func killGroup(pid int) { _ = syscall.Kill(-pid, syscall.SIGKILL) } // fails if the group is empty

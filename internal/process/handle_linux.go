@@ -82,7 +82,7 @@ func (h *Handle) Kill() error {
 	err := h.Signal(unix.SIGKILL)
 	group := unix.PidfdSendSignal(int(sys.FD(h.pidfd)), unix.SIGKILL, nil, unix.PIDFD_SIGNAL_PROCESS_GROUP)
 	if errors.Is(group, unix.EINVAL) && err == nil && h.pid > 0 {
-		_ = unix.Kill(-h.pid, unix.SIGKILL) // fails if nobody is left in it
+		_ = unix.Kill(-h.pid, unix.SIGKILL) // fails if the group is empty
 	}
 	return err
 }

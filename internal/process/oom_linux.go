@@ -96,7 +96,7 @@ func withoutResource(fn func() error) error {
 	runtime.LockOSThread()
 	whole := true // the thread has what it had
 	defer func() {
-		if whole { // otherwise nobody else is to run in it
+		if whole { // otherwise no other goroutine may run in it
 			runtime.UnlockOSThread()
 		}
 	}()

@@ -236,5 +236,5 @@ func sameContent(a, b io.Reader) bool {
 	}
 }
 
-// ended tells whether all of a file was read.
+// ended reports whether all of a file was read.
 func ended(err error) bool { return err == io.EOF || err == io.ErrUnexpectedEOF }

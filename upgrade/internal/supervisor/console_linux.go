@@ -82,7 +82,7 @@ func (c *console) give(group int) {
 	if unix.PthreadSigmask(unix.SIG_BLOCK, &block, &before) != nil {
 		return
 	}
-	_ = unix.IoctlSetPointerInt(int(c.tty.Fd()), unix.TIOCSPGRP, group) // fails if nobody is in the group any more
+	_ = unix.IoctlSetPointerInt(int(c.tty.Fd()), unix.TIOCSPGRP, group) // fails if the group is empty
 	_ = unix.PthreadSigmask(unix.SIG_SETMASK, &before, nil)
 }
 
