@@ -208,6 +208,20 @@ func TestHangupDuringACrashIsRemembered(t *testing.T) {
 	r.MustStop(syscall.SIGTERM)
 }
 
+// A SIGHUP is also remembered if a crash swallows it: the process has the signal, and ends before an upgrade begins.
+func TestHangupIsNotLostWithTheProcess(t *testing.T) {
+	t.Parallel()
+	r := testclient.Start(t, always)
+	pid := r.MainPID()
+	r.SignalMain(syscall.SIGSTOP)
+	testutil.Until(t, patience, "the process is stopped", func() bool { return testclient.Stopped(pid) })
+	r.Signal(syscall.SIGHUP)
+	testutil.Until(t, patience, "the process has the signal", func() bool { return testclient.Pending(pid, syscall.SIGHUP) })
+	r.SignalMain(syscall.SIGKILL)
+	r.WaitServing(3, pid)
+	r.MustStop(syscall.SIGTERM)
+}
+
 // A process that the service has started and forgotten is reaped when it ends.
 func TestSupervisorReapsOrphans(t *testing.T) {
 	t.Parallel()

@@ -155,6 +155,9 @@ func (s *supervisor) lost(p *proc) {
 		return
 	}
 	now := time.Now()
+	if now.Sub(s.passed) < hangupLimit { // the signal has ended with the process. It is sent once more, and not again
+		s.hangup, s.passed = true, time.Time{}
+	}
 	s.recovery.begin(p, now)
 	what := "upgrade: supervisor: the main generation has ended without being told to"
 	if p.state == draining {

@@ -79,6 +79,9 @@ func (s *supervisor) handleMain(p *proc, m *sdnotify.Message) {
 	if m.Has(sdnotify.WordStopping) {
 		p.intend(announced)
 	}
+	if m.Has(sdnotify.WordReloading) {
+		s.passed = time.Time{}
+	}
 	if v, err := strconv.ParseInt(m.Value(sdnotify.WordExtend), 10, 64); err == nil && !p.serveBy.IsZero() {
 		if due := time.Now().Add(time.Duration(v) * time.Microsecond); due.After(p.serveBy) {
 			p.serveBy = due

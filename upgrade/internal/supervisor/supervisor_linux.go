@@ -35,8 +35,9 @@ type supervisor struct {
 	launched chan *launch
 
 	phase  phase
-	hangup bool // an upgrade was asked for when no generation served
-	asked  bool // a signal has asked for the end
+	hangup bool      // an upgrade was asked for when no generation served
+	passed time.Time // when SIGHUP was passed on, for which no upgrade has begun yet; zero: none
+	asked  bool      // a signal has asked for the end
 	endDue time.Time
 	code   int
 }
@@ -49,6 +50,9 @@ const (
 	running
 	ending
 )
+
+// hangupLimit is how long after a SIGHUP a crash may come that has swallowed the signal.
+const hangupLimit = time.Second
 
 // abortLimit is how long a generation may take to print all stacks and end.
 const abortLimit = 2 * time.Second
@@ -225,6 +229,9 @@ func (s *supervisor) pass(n syscall.Signal, stops bool) {
 		s.main.intend(asked)
 	}
 	s.main.send(n)
+	if n == unix.SIGHUP {
+		s.passed = time.Now()
+	}
 	if n == unix.SIGABRT { // by the watchdog of a service manager, which waits for the end
 		s.main.endBy = time.Now().Add(abortLimit)
 	}
