@@ -1,0 +1,12 @@
+//go:build unix && !linux
+
+package sys
+
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// newSpare opens a file that is held for nothing.
+func newSpare() (int, error) { return unix.Open(os.DevNull, unix.O_RDONLY|unix.O_CLOEXEC, 0) }
