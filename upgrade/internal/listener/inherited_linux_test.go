@@ -67,7 +67,7 @@ func TestUnopenedSocketEndsWithDrop(t *testing.T) {
 	ln := listen(t, old, "unix", socketPath(t), false)
 	next, g := newSet(t, old)
 	key := [3]string{"listener", "unix", ln.Addr().String()}
-	next.inherited = map[uint64][]int{old.Refs()[0].inode: {int(sys.FD(g.files[key]))}}
+	next.atExec = map[uint64][]int{old.Refs()[0].inode: {int(sys.FD(g.files[key]))}}
 	client := dial(t, ln)
 	if err := client.SetReadDeadline(time.Now().Add(patience)); err != nil {
 		t.Fatal(err)
@@ -95,7 +95,7 @@ func TestReusedNumberIsLeftAlone(t *testing.T) {
 	}
 	defer dup.Close()
 	free := int(sys.FD(dup)) + 1000
-	s.inherited = map[uint64][]int{s.Refs()[0].inode: {int(sys.FD(dup)), free}}
+	s.atExec = map[uint64][]int{s.Refs()[0].inode: {int(sys.FD(dup)), free}}
 	ln.Close()
 	if inode, err := socketInode(int(sys.FD(dup))); err != nil || inode == 0 {
 		t.Errorf("the file of another is covered: %d, %v", inode, err)
@@ -131,7 +131,7 @@ func TestInheritedSocketsAreNotedByInode(t *testing.T) {
 	defer null.Close()
 	s.ClaimInherited()
 	found := 0
-	for inode, fds := range s.inherited {
+	for inode, fds := range s.atExec {
 		for _, n := range fds {
 			if got, err := socketInode(n); err != nil || got != inode || inode == 0 {
 				t.Errorf("descriptor %d is noted as %d, and is %d, %v", n, inode, got, err)
@@ -142,7 +142,7 @@ func TestInheritedSocketsAreNotedByInode(t *testing.T) {
 		}
 	}
 	if found != 1 {
-		t.Errorf("descriptor %d is noted %d times in %v", fd, found, s.inherited)
+		t.Errorf("descriptor %d is noted %d times in %v", fd, found, s.atExec)
 	}
 }
 

@@ -51,22 +51,22 @@ func listenAgain(fd int, network string) {
 	_ = unix.Listen(fd, math.MaxInt32) // one that fails leaves the queue as it is
 }
 
-// bindTCP makes a listener that is bound and does not listen yet.
-func bindTCP(c net.ListenConfig, network string, where spot) (any, error) {
-	if where.both {
-		sock, err := bindFamily(c, unix.AF_INET6, where)
+// bindTCP makes a listener that is bound and does not listen yet. A wildcard of both families is at one of IPv6.
+func bindTCP(c net.ListenConfig, at netip.AddrPort, both bool) (any, error) {
+	if both {
+		sock, err := bindFamily(c, unix.AF_INET6, at, both)
 		if !errors.Is(err, unix.EAFNOSUPPORT) && !errors.Is(err, unix.EADDRNOTAVAIL) {
 			return sock, err
 		}
-		where = spot{network: "tcp", at: netip.AddrPortFrom(netip.IPv4Unspecified(), where.at.Port())} // a machine without IPv6
+		at = netip.AddrPortFrom(netip.IPv4Unspecified(), at.Port()) // a machine without IPv6
 	}
-	if where.at.Addr().Is4() {
-		return bindFamily(c, unix.AF_INET, where)
+	if at.Addr().Is4() {
+		return bindFamily(c, unix.AF_INET, at, false)
 	}
-	return bindFamily(c, unix.AF_INET6, where)
+	return bindFamily(c, unix.AF_INET6, at, false)
 }
 
-func bindFamily(c net.ListenConfig, family int, where spot) (any, error) {
+func bindFamily(c net.ListenConfig, family int, at netip.AddrPort, both bool) (any, error) {
 	const kind = unix.SOCK_STREAM | unix.SOCK_CLOEXEC | unix.SOCK_NONBLOCK
 	fd, err := -1, error(unix.EPROTONOSUPPORT)
 	if c.MultipathTCP() {
@@ -78,7 +78,7 @@ func bindFamily(c net.ListenConfig, family int, where spot) (any, error) {
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)
 	}
-	f := os.NewFile(uintptr(fd), where.at.String())
+	f := os.NewFile(uintptr(fd), at.String())
 	defer f.Close()
 	raw, err := f.SyscallConn()
 	if err != nil {
@@ -86,15 +86,15 @@ func bindFamily(c net.ListenConfig, family int, where spot) (any, error) {
 	}
 	network, sa := "tcp4", unix.Sockaddr(nil) // what package net tells Control
 	if family == unix.AF_INET {
-		sa = &unix.SockaddrInet4{Port: int(where.at.Port()), Addr: where.at.Addr().As4()}
+		sa = &unix.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()}
 	} else {
-		network, sa = "tcp6", &unix.SockaddrInet6{Port: int(where.at.Port()), Addr: where.at.Addr().As16()}
-		err = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, map[bool]int{false: 1}[where.both])
+		network, sa = "tcp6", &unix.SockaddrInet6{Port: int(at.Port()), Addr: at.Addr().As16()}
+		err = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, map[bool]int{false: 1}[both])
 	}
 	if err := errors.Join(err, unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)); err != nil {
 		return nil, os.NewSyscallError("setsockopt", err)
 	}
-	if err := c.Control(network, where.at.String(), raw); err != nil {
+	if err := c.Control(network, at.String(), raw); err != nil {
 		return nil, err
 	}
 	if err := unix.Bind(fd, sa); err != nil {

@@ -5,6 +5,7 @@ package listener
 import (
 	"errors"
 	"net"
+	"net/netip"
 )
 
 func setReusePort(int, bool) bool { return false }
@@ -19,4 +20,4 @@ func beginListening(int) error { return errors.ErrUnsupported }
 
 func listenAgain(int, string) {}
 
-func bindTCP(net.ListenConfig, string, spot) (any, error) { return nil, errors.ErrUnsupported }
+func bindTCP(net.ListenConfig, netip.AddrPort, bool) (any, error) { return nil, errors.ErrUnsupported }

@@ -2,21 +2,33 @@ package listener
 
 import (
 	"net"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
 
-// bareListener is what *net.TCPListener and *net.UnixListener have in common.
-type bareListener interface {
-	net.Listener
-	syscall.Conn
-	SetDeadline(time.Time) error
+// Dispatch decides on a connection that a listener has accepted, and reports whether another process has the connection
+// now. Accept then waits for the next one.
+type Dispatch func(r *Socket, c net.Conn) bool
+
+// traffic is where the connections of listeners go besides the program.
+type traffic struct {
+	dispatch atomic.Pointer[Dispatch] // gives connections to a candidate; nil: all are this process's
+	moveOn   func(net.Conn) bool      // passes a connection to the process that serves, if there is one
+}
+
+// dispatched reports whether another process has the connection now.
+func (t *traffic) dispatched(r *Socket, c net.Conn) bool {
+	d := t.dispatch.Load()
+	return d != nil && !r.pinned && (*d)(r, c)
 }
 
 // listener is the net.Listener that the program gets.
 type listener struct {
-	bare bareListener
-	ref  *Socket
+	bare    bareListener
+	ref     *Socket
+	traffic *traffic
+	release func(*Socket) // forgets the socket
 }
 
 // Accept returns a connection of package net, also for one that another process has accepted.
@@ -34,11 +46,11 @@ func (l *listener) Accept() (net.Conn, error) {
 	}
 }
 
-// AcceptMoved is Accept for a server that reads and writes by the methods of what it gets: a connection that another process has
-// accepted is a Moved, which may have bytes that are to be read first, and which goes back if this process dies. Package drain looks
-// for this method, and imports nothing of this package.
+// AcceptMoved is Accept for a server that reads and writes by the methods of what AcceptMoved returns: a connection that another
+// process has accepted is a Moved, which may have bytes that are to be read first, and which goes back if this process dies. Package
+// drain looks for this method, and imports nothing of this package.
 func (l *listener) AcceptMoved() (net.Conn, error) {
-	l.ref.ahead.Store(true)
+	l.ref.gate.ahead.Store(true)
 	return l.accept()
 }
 
@@ -54,21 +66,21 @@ func (l *listener) accept() (c net.Conn, err error) {
 		if t, ok := c.(*net.TCPConn); ok && l.ref.keepAlive != nil {
 			l.ref.keepAlive(t)
 		}
-		if d := l.ref.set.dispatch.Load(); err != nil || d == nil || l.ref.pinned || !(*d)(l.ref, c) {
+		if err != nil || !l.traffic.dispatched(l.ref, c) {
 			return c, err
 		}
 	}
 }
 
-// Close passes on what has moved here and nobody has accepted: a server that is told to leave does not look again.
+// Close passes on what has moved here and was not accepted: a server that is told to leave does not look again.
 func (l *listener) Close() error {
 	for _, c := range l.ref.gate.close() {
-		if !l.ref.set.moveOn(c) {
+		if !l.traffic.moveOn(c) {
 			abandon(c)
 		}
 	}
 	err := l.bare.Close()
-	l.ref.set.release(l.ref)
+	l.release(l.ref)
 	return err
 }
 

@@ -99,8 +99,8 @@ func TestReopenedListenerIsTheOneThatAccepts(t *testing.T) {
 		ln = listen(t, s, "tcp", addr, true)
 	}
 	dial(t, ln)
-	if o, ok := s.Of(accept(t, ln)); !ok || o.Addr != addr || !o.Pinned || len(s.known) != 2 {
-		t.Errorf("%+v, %v, and %d names are remembered", o, ok, len(s.known))
+	if o, ok := s.Of(accept(t, ln)); !ok || o.Addr != addr || !o.Pinned || len(s.origins.known) != 2 {
+		t.Errorf("%+v, %v, and %d names are remembered", o, ok, len(s.origins.known))
 	}
 }
 
@@ -200,7 +200,7 @@ func TestWhatCannotBeGivenIsRefused(t *testing.T) {
 	}
 	ln.Close()
 	s.mu.Lock()
-	s.all = append(s.all, &Socket{set: s, kind: "listener", Network: "tcp", gate: ln.(*listener).ref.gate, fd: -1}) // closed at this moment
+	s.all = append(s.all, &Socket{kind: "listener", Network: "tcp", gate: ln.(*listener).ref.gate, fd: -1}) // closed at this moment
 	s.mu.Unlock()
 	if err := s.Give("", "", file); err == nil || !strings.Contains(err.Error(), "does not accept") {
 		t.Error(err)

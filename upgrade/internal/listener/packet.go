@@ -8,22 +8,17 @@ import (
 	"time"
 )
 
-// barePacketConn is what the packet connections of package net have in common.
-type barePacketConn interface {
-	net.PacketConn
-	syscall.Conn
-}
-
 // packetConn is the net.PacketConn that the program gets, also as a part of those below. Two processes that read the same socket would
 // split its datagrams at random, so every way to read waits in a candidate until it has taken over.
 type packetConn struct {
 	barePacketConn
-	ref *Socket
+	ref     *Socket
+	release func(*Socket) // forgets the socket
 }
 
 // newPacketConn returns what has the methods of the connection of package net.
-func newPacketConn(bare barePacketConn, ref *Socket) net.PacketConn {
-	c := packetConn{bare, ref}
+func newPacketConn(bare barePacketConn, ref *Socket, release func(*Socket)) net.PacketConn {
+	c := packetConn{bare, ref, release}
 	switch bare := bare.(type) {
 	case *net.UDPConn:
 		return &udpConn{UDPConn: bare, packetConn: c}
@@ -53,7 +48,7 @@ func (c *packetConn) SetDeadline(t time.Time) error {
 func (c *packetConn) Close() error {
 	c.ref.gate.close()
 	err := c.barePacketConn.Close()
-	c.ref.set.release(c.ref)
+	c.release(c.ref)
 	return err
 }
 

@@ -4,11 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
+	"github.com/midair-go/midair/internal/process"
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
@@ -114,4 +117,48 @@ func (p *paths) hiddenNames(path string) map[string]bool {
 	}
 	p.listings[dir] = l
 	return l.hidden
+}
+
+func hasPath(n wire.SocketName) bool {
+	return strings.HasPrefix(n.Network, "unix") && !strings.HasPrefix(n.Addr, "@")
+}
+
+// startPath is the path that a name means: the older generation was started in the same directory, which this process may have left.
+func startPath(addr string) string {
+	if filepath.IsAbs(addr) {
+		return addr
+	}
+	return filepath.Join(process.StartDir(), addr)
+}
+
+// removeStale removes the path of a unix socket without a process that listens, left by a process that was killed. A
+// socket that a process holds never refuses, not even when the process does not accept.
+func removeStale(network, addr string, err error) bool {
+	if !strings.HasPrefix(network, "unix") || strings.HasPrefix(addr, "@") || !errors.Is(err, syscall.EADDRINUSE) {
+		return false
+	}
+	c, err := net.Dial(network, addr)
+	if err == nil {
+		c.Close()
+	}
+	return errors.Is(err, syscall.ECONNREFUSED) && removeSocket(addr)
+}
+
+// removeSocket removes the path of a unix socket, and reports whether the path is removed. A file of another kind stays: connecting to
+// a regular file is refused too, and a socket may have been replaced meanwhile.
+func removeSocket(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode()&os.ModeSocket != 0 && os.Remove(path) == nil
+}
+
+// removePath removes the path of a socket that has ended, and its second name. What is there in place of the socket stays.
+func removePath(path string, l wire.PathLink) {
+	if l.Ino == 0 {
+		removeSocket(path)
+		return
+	}
+	if isFile(path, l) {
+		_ = os.Remove(path) // a path that stays is replaced by the next process that listens there
+	}
+	dropLink(path, l)
 }

@@ -3,23 +3,31 @@ package listener
 import (
 	"net"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 
 	"github.com/midair-go/midair/internal/process"
+	"github.com/midair-go/midair/internal/sys"
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
+// Inheritor returns the sockets that an older generation has handed over, and nil without an error for a socket that the
+// older generation does not have. It is Received, or tableflip's Fds if they were passed as files at exec.
+type Inheritor interface {
+	Listener(network, addr string) (net.Listener, error)
+	PacketConn(network, addr string) (net.PacketConn, error)
+}
+
 // Received holds the sockets that have come in the control socket and that this version has not opened yet. It is an Inheritor.
-// Unlike tableflip's Fds, it keeps no duplicate of what it has handed out.
+// Unlike tableflip's Fds, a Received keeps no duplicate of a socket that was opened.
 type Received struct {
 	mu    sync.Mutex
 	files []received
 	links links
 }
 
+// received is a socket that has come. Without a file it is a name only.
 type received struct {
 	name wire.SocketName
 	file *os.File
@@ -30,8 +38,8 @@ type received struct {
 
 var _ Inheritor = (*Received)(nil)
 
-// NewReceived returns an empty one. A program that can call it has the mark by which an older generation knows that the program
-// takes its sockets like that.
+// NewReceived returns an empty Received. A program that can call NewReceived has the mark by which an older generation knows that the
+// program takes its sockets from the control socket.
 func NewReceived() *Received {
 	process.Carry()
 	return &Received{links: links{}}
@@ -55,6 +63,27 @@ func (r *Received) NoteLinks(names []wire.SocketName, came []wire.PathLink) {
 	r.links.note(names, came)
 }
 
+// MarkOwn notes that no service manager has these sockets.
+func (r *Received) MarkOwn(names []wire.SocketName) {
+	r.mark(names, func(f *received) { f.own = true })
+}
+
+// MarkLate notes that this version may open these sockets later.
+func (r *Received) MarkLate(names []wire.SocketName) {
+	r.mark(names, func(f *received) { f.late = true })
+}
+
+func (r *Received) mark(names []wire.SocketName, set func(f *received)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	named := asSet(names)
+	for i := range r.files {
+		if named[r.files[i].name] {
+			set(&r.files[i])
+		}
+	}
+}
+
 // Len is how many there are.
 func (r *Received) Len() int {
 	r.mu.Lock()
@@ -62,7 +91,7 @@ func (r *Received) Len() int {
 	return len(r.files)
 }
 
-// Listener returns the listener of that name, and nil if it is not there.
+// Listener returns the listener of that name, and nil if none has come.
 func (r *Received) Listener(network, addr string) (net.Listener, error) {
 	return open(r, wire.SocketName{Kind: "listener", Network: network, Addr: addr}, net.FileListener)
 }
@@ -87,16 +116,6 @@ func open[T any](r *Received, name wire.SocketName, from func(*os.File) (T, erro
 	return sock, nil
 }
 
-// MarkOwn notes that no service manager has these.
-func (r *Received) MarkOwn(names []wire.SocketName) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	own := asSet(names)
-	for i, f := range r.files {
-		r.files[i].own = f.own || own[f.name]
-	}
-}
-
 // all returns what was not opened.
 func (r *Received) all() []received {
 	r.mu.Lock()
@@ -104,42 +123,72 @@ func (r *Received) all() []received {
 	return slices.Clone(r.files)
 }
 
-// Close ends what was not opened, and removes the paths if unlink says that nobody else serves there.
-func (r *Received) Close(unlink bool) {
+// named returns what has come under exactly this name, and how many sockets there are.
+func (r *Received) named(name wire.SocketName) (f received, left int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, f := range r.files {
-		if unlink && hasPath(f.name) {
-			removePath(startPath(f.name.Addr), r.links[f.name])
+		if f.name == name {
+			return f, len(r.files)
 		}
-		f.file.Close()
 	}
-	r.files = nil
+	return received{name: name}, len(r.files)
 }
 
-func hasPath(n wire.SocketName) bool {
-	return strings.HasPrefix(n.Network, "unix") && !strings.HasPrefix(n.Addr, "@")
-}
-
-// startPath is the path that a name means: the older generation was started in the same directory. This one may have left it.
-func startPath(addr string) string {
-	if filepath.IsAbs(addr) {
-		return addr
+// find returns what has come under a name, or the same socket under another name; without either the name only.
+func (r *Received) find(name wire.SocketName) received {
+	if came, left := r.named(name); came.file != nil || left == 0 {
+		return came
 	}
-	return filepath.Join(process.StartDir(), addr)
-}
-
-// Receive makes the sockets available to listen, in place of those that tableflip has inherited.
-func (s *Set) Receive(r *Received) { s.fds, s.paths.links = r, r.links }
-
-// DropRest ends what has come in the control socket and was not opened, when nobody else serves on it.
-func (s *Set) DropRest() {
-	if r, ok := s.fds.(*Received); ok {
-		for _, f := range r.takeTCP() {
-			s.Empty(f)
+	want, ok := spotOf(name)
+	if !ok {
+		return received{name: name}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i, f := range r.files {
+		if at, ok := r.files[i].spot(); ok && at == want && f.name.Kind == name.Kind && order(f.name.Addr) == order(name.Addr) {
+			return f
 		}
-		r.Close(true)
 	}
+	return received{name: name}
+}
+
+// eachOwn calls each with the sockets that no service manager has. The lock is held meanwhile.
+func (r *Received) eachOwn(each func(name wire.SocketName, at spot, f *os.File)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i, f := range r.files {
+		if at, ok := r.files[i].spot(); ok && f.own {
+			each(f.name, at, f.file)
+		}
+	}
+}
+
+// spot is where the socket is. The lock of Received is held.
+func (f *received) spot() (p spot, ok bool) {
+	if f.at == nil {
+		p, _ = spotted(f.name, f.file)
+		f.at = &p
+	}
+	return *f.at, f.at.network != ""
+}
+
+// missing leaves out a socket if covered reports that another open socket gets its clients.
+func (r *Received) missing(covered func(received) bool) (missing []Missing) {
+	for _, f := range r.all() {
+		if f.late || covered(f) {
+			continue
+		}
+		m := Missing{SocketName: f.name}
+		if base, _, _ := strings.Cut(f.name.Addr, "#"); hasNoPort(base) {
+			if at, ok := describe(int(sys.FD(f.file))); ok {
+				m.Local = at.Addr
+			}
+		}
+		missing = append(missing, m)
+	}
+	return missing
 }
 
 // takeTCP takes the listeners out whose queue may be emptied.
@@ -154,4 +203,25 @@ func (r *Received) takeTCP() (files []*os.File) {
 		return tcp
 	})
 	return files
+}
+
+// Close ends what was not opened, and removes the paths if unlink says that no other process serves there.
+func (r *Received) Close(unlink bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, f := range r.files {
+		if unlink && hasPath(f.name) {
+			removePath(startPath(f.name.Addr), r.links[f.name])
+		}
+		f.file.Close()
+	}
+	r.files = nil
+}
+
+func asSet(names []wire.SocketName) map[wire.SocketName]bool {
+	set := make(map[wire.SocketName]bool, len(names))
+	for _, n := range names {
+		set[n] = true
+	}
+	return set
 }

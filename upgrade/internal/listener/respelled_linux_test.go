@@ -82,7 +82,7 @@ func TestSameSocketIsTakenUnderItsNewName(t *testing.T) {
 		if len(takes.Listeners) != 2 || takes.Listeners[1] != name {
 			t.Errorf("%v: takes %v", c, takes)
 		}
-		if !second.(*listener).ref.own || second.(*listener).ref.fresh {
+		if !second.(*listener).ref.from.own() || second.(*listener).ref.from.fresh() {
 			t.Errorf("%v: %+v", c, second.(*listener).ref)
 		}
 	}
@@ -158,7 +158,7 @@ func TestSocketBesideAnother(t *testing.T) {
 			next.DropRest()
 			connect()
 			next.EndEmptying()
-			next.emptying.Wait()
+			next.queues.running.Wait()
 			connect() // the old process has its descriptor still, and nobody accepts there
 			for range clients {
 				fmt.Fprint(accept(t, second), "+")
@@ -303,7 +303,7 @@ func TestSharersMayBecomeMoreOrFewer(t *testing.T) {
 func TestSocketsOfAManagerAreLeftAlone(t *testing.T) {
 	old, _ := newSet(t, nil)
 	first := listen(t, old, "tcp", atFreePort(t, "127.0.0.1:0"), false)
-	old.Refs()[0].own = false
+	old.Refs()[0].from = foreign
 	next, _ := newSet(t, nil)
 	handOn(t, old, next)
 	if _, err := next.Listen("tcp", fmt.Sprint(":", first.Addr().(*net.TCPAddr).Port), false); !errors.Is(err, syscall.EADDRINUSE) {
@@ -431,7 +431,9 @@ func TestQueuesFollowTheKernelsLimit(t *testing.T) {
 		if err := unix.Listen(old.Refs()[0].fd, 5); err != nil {
 			t.Fatal(err)
 		}
-		old.Refs()[0].own = own
+		if !own {
+			old.Refs()[0].from = foreign
+		}
 		next, _ := newSet(t, nil)
 		handOn(t, old, next)
 		second := listen(t, next, "tcp", "127.0.0.1:0", false)

@@ -1,0 +1,186 @@
+package listener
+
+import (
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/midair-go/midair/upgrade/internal/wire"
+)
+
+// age is how far the process is on its way to serve.
+type age uint8
+
+const (
+	starting age = iota // the program opens its sockets
+	prepared            // Begin was called: what is opened now is late
+	serving             // BeginListening was called: what is opened now listens at once
+)
+
+// sockets are the open sockets of a process, in the order in which they were opened.
+type sockets struct {
+	mu      sync.Mutex
+	all     []*Socket
+	age     age
+	doors   doors
+	keep    bool                       // a closed socket is still handed on (an aborted candidate, until it ends)
+	unlink  bool                       // closing a unix socket removes its path, as no other process serves there
+	changed func(r *Socket, open bool) // is called with what is opened and closed, see Follow
+	atExec  passedFDs                  // what was passed as files at exec
+}
+
+// add makes a socket one of the open ones.
+func (s *sockets) add(r *Socket) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r.late = s.age > starting
+	s.all = append(s.all, r)
+	if s.changed != nil {
+		s.changed(r, true)
+	}
+	if s.doors.admit(r) {
+		r.gate.open()
+	}
+}
+
+// release forgets a socket that the program has closed, so that the socket really closes and no child gets it.
+func (s *sockets) release(ref *Socket) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.keep {
+		return
+	}
+	for i, r := range s.all {
+		if r == ref {
+			s.all = append(s.all[:i:i], s.all[i+1:]...)
+			if s.changed != nil {
+				s.changed(ref, false)
+			}
+			ref.drop(s.unlink, s.atExec)
+			return
+		}
+	}
+}
+
+// drop forgets all sockets.
+func (s *sockets) drop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range s.all {
+		r.drop(s.unlink, s.atExec)
+	}
+	s.all = nil
+}
+
+// UnlinkOnClose sets whether closing a unix listener removes its path: no other process serves there.
+func (s *sockets) UnlinkOnClose(on bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.unlink = on
+}
+
+// KeepClosed sets whether a listener that the program closes is still handed on.
+func (s *sockets) KeepClosed(on bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.keep = on
+}
+
+// ClaimInherited notes which descriptors the old process has passed, before anything else is opened.
+func (s *sockets) ClaimInherited() { s.atExec = inheritedFDs() }
+
+// Follow calls each for every open socket, and from then on changed for the sockets that are opened and closed. The lock of the
+// set is held meanwhile. Without functions the following ends.
+func (s *sockets) Follow(each func(*Socket), changed func(r *Socket, open bool)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.changed = changed
+	if each == nil {
+		return
+	}
+	for _, r := range s.all {
+		each(r)
+	}
+}
+
+// Refs returns the open sockets, in the order in which they were opened.
+func (s *sockets) Refs() []*Socket {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]*Socket(nil), s.all...)
+}
+
+// Late lists the open sockets that were opened after Begin.
+func (s *sockets) Late() []wire.SocketName { return s.list(func(r *Socket) bool { return r.late }) }
+
+// Early lists the open sockets that were opened before Begin.
+func (s *sockets) Early() []wire.SocketName { return s.list(func(r *Socket) bool { return !r.late }) }
+
+// Fresh lists the open sockets that no process had before this one.
+func (s *sockets) Fresh() []wire.SocketName { return s.list((*Socket).Fresh) }
+
+// Paths names the unix sockets that have a path.
+func (s *sockets) Paths() (names []wire.SocketName) {
+	return s.list(func(r *Socket) bool { return r.path != "" })
+}
+
+func (s *sockets) list(has func(*Socket) bool) (names []wire.SocketName) {
+	for _, r := range s.Refs() {
+		if has(r) {
+			names = append(names, r.socketName())
+		}
+	}
+	return names
+}
+
+// MissingFiles is Missing for files at exec whose names were not sent, as by a program with tableflip only.
+func (s *sockets) MissingFiles() (missing []Missing) {
+	open := s.Refs()
+	for inode, fds := range s.atExec {
+		if slices.ContainsFunc(open, func(r *Socket) bool { return r.inode == inode }) {
+			continue
+		}
+		if name, ok := describe(fds[0]); ok {
+			missing = append(missing, Missing{SocketName: name})
+		}
+	}
+	slices.SortFunc(missing, func(a, b Missing) int { return strings.Compare(a.String(), b.String()) })
+	return missing
+}
+
+// named returns the open listener that has this name; with an empty addr the first listener that is not pinned.
+func (s *sockets) named(network, addr string) *Socket {
+	for _, r := range s.Refs() {
+		named := r.Network == network && r.Addr == addr
+		if r.kind == "listener" && (named || addr == "" && !r.pinned) {
+			return r
+		}
+	}
+	return nil
+}
+
+// name returns the name by which the next generation finds a socket; the network is the other half of the key. A unix path is its own
+// name, as a path cannot be bound twice, and tableflip removes a path that a new process does not claim. An address that is opened once
+// more, with port 0 or SO_REUSEPORT, has the order in its name: ":0", as tableflip itself would name it, then ":0#2", ":0#3".
+// Pinned listeners with port 0 count apart: ":0#pinned", ":0#pinned#2". The caller opens one socket at a time.
+func (s *sockets) name(network, addr string, pinned bool) string {
+	if _, _, err := net.SplitHostPort(addr); err != nil || strings.HasPrefix(network, "unix") {
+		return addr
+	}
+	if pinned && hasNoPort(addr) {
+		addr += "#pinned"
+	}
+	taken := map[string]bool{}
+	for _, r := range s.Refs() {
+		if r.Network == network && strings.HasPrefix(r.Addr, addr) && !r.Closed() {
+			taken[r.Addr] = true
+		}
+	}
+	key := addr
+	for n := 2; taken[key]; n++ {
+		key = addr + "#" + strconv.Itoa(n)
+	}
+	return key
+}

@@ -1,0 +1,113 @@
+package listener
+
+import (
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/midair-go/midair/internal/sys"
+	"github.com/midair-go/midair/upgrade/internal/wire"
+)
+
+// An address that the new version spells in another way: "localhost:80" and "127.0.0.1:80" are the same socket, which is taken over
+// under its new name, and so are two paths to the same name in a directory. What another generation says of the socket by the old
+// name is understood. What is another socket on the same port is in beside.go.
+
+// spot is where a socket is.
+type spot struct {
+	network string // tcp, udp, or that of a unix socket
+	at      netip.AddrPort
+	both    bool // a wildcard of IPv6 that has the clients of IPv4 too
+	path    string
+}
+
+// spotOf resolves what Listen was asked for, and may ask a name server.
+func spotOf(name wire.SocketName) (p spot, ok bool) {
+	if hasPath(name) {
+		path := filepath.Clean(startPath(name.Addr))
+		if dir, err := filepath.EvalSymlinks(filepath.Dir(path)); err == nil {
+			path = filepath.Join(dir, filepath.Base(path))
+		}
+		return spot{network: name.Network, path: path}, true
+	}
+	addr, _, _ := strings.Cut(name.Addr, "#")
+	var zone string
+	switch {
+	case strings.HasPrefix(name.Network, "tcp"):
+		a, err := net.ResolveTCPAddr(name.Network, addr)
+		if err != nil {
+			return p, false
+		}
+		p.at, zone = a.AddrPort(), a.Zone
+	case strings.HasPrefix(name.Network, "udp"):
+		a, err := net.ResolveUDPAddr(name.Network, addr)
+		if err != nil {
+			return p, false
+		}
+		p.at, zone = a.AddrPort(), a.Zone
+	}
+	if p.at.Port() == 0 || zone != "" {
+		return p, false
+	}
+	p.network = name.Network[:3]
+	ip := p.at.Addr().Unmap()
+	if !ip.IsValid() || ip.IsUnspecified() { // package net makes one of both families if it may choose
+		ip, p.both = netip.IPv6Unspecified(), len(name.Network) == 3
+		if strings.HasSuffix(name.Network, "4") {
+			ip = netip.IPv4Unspecified()
+		}
+	}
+	p.at = netip.AddrPortFrom(ip, p.at.Port())
+	return p, true
+}
+
+// spotted is where a socket that has come is bound.
+func spotted(name wire.SocketName, file *os.File) (p spot, ok bool) {
+	if hasPath(name) {
+		return spotOf(name)
+	}
+	is, ok := describe(int(sys.FD(file)))
+	if !ok || is.Kind != name.Kind {
+		return p, false
+	}
+	at, err := netip.ParseAddrPort(is.Addr)
+	if err != nil {
+		return p, false
+	}
+	p = spot{network: is.Network, at: netip.AddrPortFrom(at.Addr().Unmap(), at.Port())}
+	p.both = at.Addr().Is6() && at.Addr().IsUnspecified() && !isV6Only(int(sys.FD(file)))
+	return p, true
+}
+
+// covers reports whether a wildcard gets all clients of another socket, once no process listens there.
+func (p spot) covers(other spot) bool {
+	if p.path != "" || p.network != other.network || p.at.Port() != other.at.Port() || !p.at.Addr().IsUnspecified() {
+		return false
+	}
+	return p.both || !other.both && p.at.Addr().Is4() == other.at.Addr().Is4()
+}
+
+// overlaps reports whether two sockets share a port and clients.
+func (p spot) overlaps(other spot) bool {
+	return p == other && p.path == "" || p.covers(other) || other.covers(p) ||
+		(p.both || other.both) && p.network == other.network && p.at.Port() == other.at.Port() && p.at.Addr().IsUnspecified() && other.at.Addr().IsUnspecified()
+}
+
+// order is what sockets.name has added to an address.
+func order(addr string) string {
+	_, order, _ := strings.Cut(addr, "#")
+	return order
+}
+
+func hasPort(addr string) bool {
+	_, _, err := net.SplitHostPort(addr)
+	return err == nil
+}
+
+// hasNoPort reports whether the kernel chooses the port, so that several sockets may have the address.
+func hasNoPort(addr string) bool {
+	_, port, err := net.SplitHostPort(addr)
+	return err == nil && (port == "0" || port == "")
+}
