@@ -73,7 +73,9 @@ var errCleaned = errors.New("the environment of this process does not say what t
 func (n *Notifier) findChannel() {
 	switch fd := channelFD(); {
 	case process.HasParent():
-		n.orphaned = os.Getenv(SupervisedEnv) == supervisorDead
+		if os.Getenv(SupervisedEnv) == supervisorDead {
+			n.manager = lostSupervisor
+		}
 	case fd >= 0:
 		n.takeChannel(fd)
 	default:
@@ -95,8 +97,9 @@ func (n *Notifier) takeChannel(fd int) {
 // serves, and starts it again after a crash. The supervisor keeps no listening sockets for the process: after a restart the
 // process could not find them, without LISTEN_FDS.
 func (n *Notifier) takeLostChannel(fd int) {
+	n.manager = cleanedSupervisor
 	n.takeChannel(fd)
-	n.cleaned, n.problem = true, errCleaned
+	n.problem = errCleaned
 	n.log.Error("upgrade: a crash will refuse connections, and no upgrade is possible", "err", errCleaned)
 }
 
@@ -131,31 +134,31 @@ func (n *Notifier) attach(file *os.File, sockets int) error {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.closed || n.channel != nil {
+	if n.ended() || n.channel != nil {
 		uc.Close()
 		return errors.New("there is one already, or no use for one any more")
 	}
 	n.channel, n.deafened = uc, make(chan struct{})
 	close(n.attached)
 	if sockets > 0 {
-		n.passed, n.early, n.failed = receiveSockets(uc, sockets)
+		n.given.files, n.given.early, n.given.err = receiveSockets(uc, sockets)
 	}
 	go n.listen() // ends with the supervisor, or with Close
 	return nil
 }
 
 // Supervised reports whether the manager is this library's supervisor, and lives.
-func (n *Notifier) Supervised() bool { return n != nil && n.supervised && !n.lost() }
+func (n *Notifier) Supervised() bool { return n != nil && n.manager.supervises() && !n.lost() }
 
 // HasChannel reports whether this process has a channel to this library's supervisor, which may have ended.
 func (n *Notifier) HasChannel() bool {
-	return n != nil && n.supervised && !n.orphaned && n.isAttached()
+	return n != nil && n.manager.supervises() && n.manager != lostSupervisor && n.isAttached()
 }
 
 // SupervisorState is alive or dead; empty if the manager is not this library's supervisor.
 func (n *Notifier) SupervisorState() string {
 	switch {
-	case n == nil || !n.supervised:
+	case n == nil || !n.manager.supervises():
 		return ""
 	case n.lost():
 		return supervisorDead
@@ -165,7 +168,7 @@ func (n *Notifier) SupervisorState() string {
 
 // lost reports whether the supervisor has ended: it holds the other end of the channel for as long as it lives.
 func (n *Notifier) lost() bool {
-	if n.orphaned {
+	if n.manager == lostSupervisor {
 		return true
 	}
 	n.mu.Lock()
@@ -230,9 +233,9 @@ func (n *Notifier) TakePassed() ([]*os.File, error) {
 	if n == nil {
 		return nil, nil
 	}
-	files := n.passed
-	n.passed = nil
-	return files, n.failed
+	files := n.given.files
+	n.given.files = nil
+	return files, n.given.err
 }
 
 // Heard returns the channel on which the messages of this library's supervisor come. It is closed when the supervisor has ended.
@@ -249,11 +252,11 @@ func (n *Notifier) EndOf(pid int) <-chan string { return n.endings.meet(pid) }
 
 // nextMessage waits for what the supervisor says. What has come among the sockets is first.
 func (n *Notifier) nextMessage() (Message, error) {
-	if len(n.early) == 0 {
+	if len(n.given.early) == 0 {
 		return receive(n.channel)
 	}
-	m := n.early[0]
-	n.early = n.early[1:]
+	m := n.given.early[0]
+	n.given.early = n.given.early[1:]
 	return m, nil
 }
 

@@ -37,28 +37,37 @@ const (
 // extendBy is how much more time Extend asks for.
 const extendBy = 30 * time.Second
 
+// managerKind is the service manager of a process.
+type managerKind uint8
+
+const (
+	otherManager      managerKind = iota // systemd, or another one with a notify socket
+	ownSupervisor                        // this library's
+	cleanedSupervisor                    // the same, and a wrapper has cleaned the environment: what the supervisor keeps would not be found again
+	lostSupervisor                       // the same, and it had ended before this process was started, which has no channel
+)
+
+// supervises reports whether the manager is this library's supervisor, whether or not it lives.
+func (m managerKind) supervises() bool { return m != otherManager }
+
 // Notifier sends what a generation has to say, in order, from a goroutine of its own: a manager that is stopped must not
 // stop the service. A nil notifier has nobody to talk to.
 type Notifier struct {
-	log        *slog.Logger
-	addr       *net.UnixAddr
-	supervised bool          // by this library's supervisor
-	channel    *net.UnixConn // to the supervisor; nil until attached is closed
-	orphaned   bool          // the supervisor had ended before this process was started, which has no channel
-	attached   chan struct{} // closed when messages can go out
-	heard      chan Message  // see Heard
-	deafened   chan struct{} // closed when nobody listens to the channel any more; nil without a channel
-	endings    endings
-	passed     []*os.File    // the sockets that the supervisor has given, named
-	early      []Message     // what has come among them; the goroutine's that listens
-	failed     error         // why not all of them are there; nil: they are
-	problem    error         // why no upgrade may begin; nil: nothing
-	cleaned    bool          // what the supervisor keeps would not be found again
-	watchdog   time.Duration // how often the manager wants to hear from the main generation; 0: not
-	env        []string      // what the next generation needs to do the same
-	stored     nameSet
+	log      *slog.Logger
+	manager  managerKind
+	addr     *net.UnixAddr // of the notify socket; nil with this library's supervisor
+	channel  *net.UnixConn // to the supervisor; nil until attached is closed
+	attached chan struct{} // closed when messages can go out
+	heard    chan Message  // see Heard
+	deafened chan struct{} // closed when nobody listens to the channel any more; nil without a channel
+	endings  endings
+	given    given         // with the channel
+	problem  error         // why no upgrade may begin; nil: nothing
+	watchdog time.Duration // how often the manager wants to hear from the main generation; 0: not
+	env      []string      // what the next generation needs to do the same
+	stored   nameSet
 
-	stop chan struct{} // closed by close
+	stop chan struct{} // closed by Close
 	done chan struct{} // closed when the goroutine has ended
 
 	deaf    bool // the last message did not get there; the goroutine's own
@@ -66,7 +75,6 @@ type Notifier struct {
 	queue   []note
 	wake    chan struct{}
 	sending *net.UnixConn
-	closed  bool
 }
 
 // New takes over what the environment says about the manager, and hides it from the processes that the program starts: each
@@ -76,7 +84,7 @@ func New(log *slog.Logger) *Notifier {
 	addr := os.Getenv(NotifyEnv)
 	switch {
 	case IsSupervised():
-		n.supervised = true
+		n.manager = ownSupervisor
 		n.findChannel()
 	case addr != "":
 		n.addr = &net.UnixAddr{Name: addr, Net: "unixgram"}
@@ -109,12 +117,12 @@ func blank(log *slog.Logger) *Notifier {
 // hide takes what only this process is to know out of the environment. What the next generation needs goes to n.
 func hide(n *Notifier) {
 	for _, name := range []string{NotifyEnv, WatchdogEnv} {
-		if v, ok := os.LookupEnv(name); ok && n != nil && !(name == NotifyEnv && n.supervised) {
+		if v, ok := os.LookupEnv(name); ok && n != nil && !(name == NotifyEnv && n.manager.supervises()) {
 			n.env = append(n.env, name+"="+v)
 		}
 		os.Unsetenv(name)
 	}
-	if n != nil && n.supervised {
+	if n != nil && n.manager.supervises() {
 		n.env = append(n.env, SupervisedEnv+"=1")
 	}
 	for _, name := range []string{SupervisedEnv, ChannelEnv, SocketsEnv, watchdogPID} {
@@ -125,7 +133,7 @@ func hide(n *Notifier) {
 // IsSystemd reports whether systemd has started this process, the first of the service: it waits for its children, whoever has started
 // them, and learns of the end of the main process only if that is a child of its own. Others that have a notify socket may not.
 func (n *Notifier) IsSystemd() bool {
-	return n != nil && !n.supervised && (os.Getenv("SYSTEMD_EXEC_PID") == strconv.Itoa(os.Getpid()) || process.ParentName() == "systemd")
+	return n != nil && !n.manager.supervises() && (os.Getenv("SYSTEMD_EXEC_PID") == strconv.Itoa(os.Getpid()) || process.ParentName() == "systemd")
 }
 
 // Environ adds what a generation needs to go on with the conversation.
@@ -134,7 +142,7 @@ func (n *Notifier) Environ(env []string) []string {
 		return env
 	}
 	own := slices.Clone(n.env)
-	if n.supervised && !n.Supervised() { // nobody can announce the next generation
+	if n.manager.supervises() && !n.Supervised() { // nobody can announce the next generation
 		own = slices.DeleteFunc(own, func(v string) bool { return strings.HasPrefix(v, SupervisedEnv+"=") })
 		own = append(own, SupervisedEnv+"="+supervisorDead)
 	}
@@ -171,7 +179,7 @@ func (n *Notifier) Ready(generation int, version, status string) {
 		return
 	}
 	lines := []string{WordReady, WordPID + strconv.Itoa(os.Getpid()), WordStatus + oneLine(status)}
-	if n.supervised {
+	if n.manager.supervises() {
 		lines = append(lines, WordGeneration+strconv.Itoa(generation), WordVersion+oneLine(version))
 	}
 	n.Say(lines...)
@@ -241,7 +249,7 @@ func (n *Notifier) Orphaned(version string) { n.Say(WordOrphan, WordVersion+oneL
 
 // HandedOver says that this generation only drains.
 func (n *Notifier) HandedOver() {
-	if n != nil && n.supervised {
+	if n != nil && n.manager.supervises() {
 		n.Say(WordHandedOver)
 	}
 }
@@ -253,7 +261,7 @@ func (n *Notifier) Stopping(reason string) {
 		return
 	}
 	n.Say(WordStopping, WordStatus+oneLine("stopping: "+reason))
-	if !n.supervised { // systemd knows whether it starts the service again: it keeps the sockets for a restart, and drops them at a stop
+	if !n.manager.supervises() { // systemd knows whether it starts the service again: it keeps the sockets for a restart, and drops them at a stop
 		return
 	}
 	for _, name := range n.Names() {
@@ -266,7 +274,7 @@ func (n *Notifier) Extend() { n.Say(extension()) }
 
 // Store has a socket kept. The file is closed.
 func (n *Notifier) Store(name string, file *os.File) {
-	if n == nil || n.cleaned {
+	if n == nil || n.manager == cleanedSupervisor {
 		file.Close()
 		return
 	}

@@ -159,7 +159,7 @@ func TestStatusIsOneLine(t *testing.T) {
 	c := manager(t)
 	n := New(slog.Default())
 	defer n.Close()
-	n.supervised = true
+	n.manager = ownSupervisor
 	n.Ready(2, "v1\nMAINPID=1", "it failed:\nREADY=0\r\n  MAINPID=1")
 	got := strings.Split(read(t, c), "\n")
 	want := []string{"READY=1", "MAINPID=" + strconv.Itoa(os.Getpid()), "STATUS=it failed: READY=0 MAINPID=1", "X_MIDAIR_GENERATION=2", "X_MIDAIR_VERSION=v1 MAINPID=1"}

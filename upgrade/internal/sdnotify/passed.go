@@ -18,6 +18,13 @@ const (
 	socketsLimit = 10 * time.Second // between two messages
 )
 
+// given is what the supervisor has sent on the channel before the process was executed.
+type given struct {
+	files []*os.File // the sockets that the supervisor holds, named
+	early []Message  // what has come among the sockets; for the goroutine that listens
+	err   error      // why not all sockets are there; nil: they are
+}
+
 // receiveSockets receives that many sockets.
 func receiveSockets(c *net.UnixConn, total int) (all []*os.File, others []Message, err error) {
 	defer func() {

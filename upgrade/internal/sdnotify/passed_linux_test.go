@@ -30,7 +30,7 @@ func startedWith(t *testing.T, sockets int, supervisor func(c *net.UnixConn)) *N
 		supervisor(c.(*net.UnixConn))
 	}()
 	n := blank(slog.New(slog.DiscardHandler))
-	n.supervised = true
+	n.manager = ownSupervisor
 	go n.run() // ends with Close
 	if err := n.attach(ours, sockets); err != nil {
 		t.Fatal(err)

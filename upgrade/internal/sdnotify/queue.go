@@ -39,7 +39,7 @@ func (n *Notifier) send(file *os.File, lines ...string) {
 func (n *Notifier) add(m note) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.closed || n.orphaned {
+	if n.ended() || n.manager == lostSupervisor {
 		return false
 	}
 	n.queue = append(n.queue, m)
@@ -99,8 +99,7 @@ func (n *Notifier) Close() {
 	}
 	n.flush(notifyLast)
 	n.mu.Lock()
-	if !n.closed {
-		n.closed = true
+	if !n.ended() {
 		close(n.stop)
 		if n.sending != nil {
 			n.sending.Close()
@@ -140,7 +139,7 @@ func (n *Notifier) run() {
 func (n *Notifier) next() (note, bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if len(n.queue) == 0 || n.closed {
+	if len(n.queue) == 0 || n.ended() {
 		return note{}, false
 	}
 	m := n.queue[0]
@@ -231,7 +230,7 @@ func (n *Notifier) try(m note) error {
 	defer c.Close()
 	n.mu.Lock()
 	n.sending = c
-	closed := n.closed
+	closed := n.ended()
 	n.mu.Unlock()
 	defer func() {
 		n.mu.Lock()

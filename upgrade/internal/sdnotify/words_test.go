@@ -74,7 +74,7 @@ func supervisedBy(t *testing.T) (*Notifier, *net.UnixConn) {
 		t.Fatal(err)
 	}
 	n := blank(slog.New(slog.DiscardHandler))
-	n.supervised = true
+	n.manager = ownSupervisor
 	go n.run() // ends with Close
 	if err := n.Attach(ours); err != nil {
 		t.Fatal(err)
@@ -96,7 +96,7 @@ func TestWordsWaitForTheChannel(t *testing.T) {
 			t.Fatal(err)
 		}
 		n := blank(slog.New(slog.DiscardHandler))
-		n.supervised = true
+		n.manager = ownSupervisor
 		go n.run() // ends with Close
 		n.Say("A=1")
 		n.Say("B=1")
