@@ -20,6 +20,7 @@ type Settings struct {
 	Upgrading
 	Supervision
 	Serving
+	Records
 	Behaviour
 }
 
@@ -61,9 +62,13 @@ type Serving struct {
 	IdleGrace                               time.Duration
 	H2C                                     bool // HTTP/2 without TLS too
 	NoMove                                  bool // idle connections stay until they are closed
-	NoNotes                                 bool // the service does not write down from where it has accepted
 	Ignores                                 bool // the servers are http.Serve, which ignores the end of serve's context
-	Quiet                                   bool // the program says nothing itself when serve has returned
+}
+
+// Records are what a service writes for the test.
+type Records struct {
+	NoNotes bool // the service does not write down from where it has accepted
+	Quiet   bool // the program says nothing itself when serve has returned
 }
 
 // Behaviour is the conduct of the next generations, their judges and their peers.
