@@ -228,7 +228,7 @@ func (a *attempt) welcome(state *os.File, send func(wire.Kind, any, ...*os.File)
 	body := wire.WelcomeBody{
 		Protocol: wire.ProtocolMin, Generation: a.cand.generation, Millis: time.Until(a.due).Milliseconds(),
 		Kind: a.mode.String(), Started: a.started, Begun: a.begun,
-		Detached: a.u.detached, Names: a.u.systemd, Only: a.mode == modeRevive, From: wire.Clip(a.u.opts.Version), PID: os.Getpid(),
+		Surroundings: wire.Surroundings{Detached: a.u.detached}, Names: a.u.systemd, Only: a.mode == modeRevive, From: wire.Clip(a.u.opts.Version), PID: os.Getpid(),
 	}
 	if !a.child.passing.waits {
 		a.u.nameFiles(&body)

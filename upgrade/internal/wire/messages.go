@@ -181,16 +181,21 @@ type ServingBody struct {
 	Since time.Duration `json:"since,omitempty"` // when the candidate became the service, by sys.Uptime
 }
 
-// WelcomeBody tells the candidate which upgrade it belongs to.
+// Surroundings are what a candidate is connected with besides the old process. Their names are among those of the welcome in JSON.
+type Surroundings struct {
+	Detached bool `json:"detached,omitempty"` // the end of the terminal is nothing to this service, which was started by nohup
+	Crash    bool `json:"crash,omitempty"`    // a file for crash output comes along, after the state
+	Channel  bool `json:"channel,omitempty"`  // the candidate's end of its channel to the supervisor comes along, last
+}
+
+// WelcomeBody describes to the candidate the upgrade that the candidate belongs to.
 type WelcomeBody struct {
-	Protocol   int   `json:"protocol"`           // the lowest that the old process speaks: it may not know hello yet
-	Generation int   `json:"generation"`         // of the candidate
-	Millis     int64 `json:"ms,omitempty"`       // how long it has until it must be prepared
-	State      bool  `json:"state,omitempty"`    // a file with state comes along, first
-	Detached   bool  `json:"detached,omitempty"` // the end of the terminal is nothing to this service, which was started by nohup
-	Crash      bool  `json:"crash,omitempty"`    // a file for crash output comes along, after the state
-	Channel    bool  `json:"channel,omitempty"`  // the candidate's end of its channel to the supervisor comes along, last
-	Only       bool  `json:"only,omitempty"`     // nobody serves: it has to, whatever its checks say
+	Protocol   int   `json:"protocol"`        // the lowest that the old process speaks: it may not know hello yet
+	Generation int   `json:"generation"`      // of the candidate
+	Millis     int64 `json:"ms,omitempty"`    // how long it has until it must be prepared
+	State      bool  `json:"state,omitempty"` // a file with state comes along, first
+	Surroundings
+	Only bool `json:"only,omitempty"` // nobody serves: it has to, whatever its checks say
 
 	Kind    string        `json:"kind,omitempty"`   // of the upgrade, for its Outcome
 	Started time.Time     `json:"started,omitzero"` // the same, for people

@@ -19,12 +19,21 @@ var frames = []struct {
 		`{"min":4,"max":4,"pid":7,"version":"v2","speaks":true,"listeners":3}`},
 	{KindWelcome, WelcomeBody{Protocol: 2, Generation: 3}, 0, "\x02\x00", `{"protocol":2,"generation":3}`},
 	{KindWelcome, WelcomeBody{
-		Protocol: 2, Generation: 3, Millis: 1500, State: true, Crash: true, Only: true, From: "v1",
+		Protocol: 2, Generation: 3, Millis: 1500, State: true, Surroundings: Surroundings{Crash: true}, Only: true, From: "v1",
 		Paths: []SocketName{{"listener", "unix", "/s"}}, Links: []PathLink{{}},
 	}, 2, "\x02\x02", `{"protocol":2,"generation":3,"ms":1500,"state":true,"crash":true,"only":true,"from":"v1",` +
 		`"paths":[{"kind":"listener","network":"unix","addr":"/s"}],"links":[{}]}`},
 	{KindWelcome, WelcomeBody{Kind: "upgrade", Started: time.Unix(1, 5).UTC(), Begun: 7}, 0, "\x02\x00",
 		`{"protocol":0,"generation":0,"kind":"upgrade","started":"1970-01-01T00:00:01.000000005Z","begun":7}`},
+	{KindWelcome, WelcomeBody{
+		Protocol: 4, Generation: 3, Millis: 1, State: true, Surroundings: Surroundings{Detached: true, Crash: true, Channel: true}, Only: true,
+		Kind: "upgrade", Started: time.Unix(1, 5).UTC(), Begun: 7, From: "v1", PID: 8,
+		Paths: []SocketName{{"listener", "unix", "/s"}}, Links: []PathLink{{".s.midair-0", 2, 3}}, Expected: []SocketName{{"packet", "udp", ":2"}},
+		Names: true, Stored: []string{"a"},
+	}, 3, "\x02\x03", `{"protocol":4,"generation":3,"ms":1,"state":true,"detached":true,"crash":true,"channel":true,"only":true,` +
+		`"kind":"upgrade","started":"1970-01-01T00:00:01.000000005Z","begun":7,"from":"v1","pid":8,` +
+		`"paths":[{"kind":"listener","network":"unix","addr":"/s"}],"links":[{"name":".s.midair-0","dev":2,"ino":3}],` +
+		`"expected":[{"kind":"packet","network":"udp","addr":":2"}],"names":true,"stored":["a"]}`},
 	{KindPrepared, PreparedBody{}, 0, "\x03\x00", `{}`},
 	{KindPrepared, PreparedBody{Exclusive: true}, 0, "\x03\x00", `{"exclusive":true}`},
 	{KindOpen, nil, 0, "\x04\x00", ""},
