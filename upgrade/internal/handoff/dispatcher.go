@@ -93,51 +93,64 @@ func (d *Dispatcher) freeSlot(slot int) {
 }
 
 // Dispatch decides on a connection that was accepted, and reports whether the candidate has the connection now: then it is
-// closed here. It never waits.
+// closed here. Dispatch waits for nothing but the program's choice.
 func (d *Dispatcher) Dispatch(ref *listener.Socket, c net.Conn) bool {
+	about := wire.ConnBody{Network: ref.Network, Addr: ref.Addr}
+	if weight, _ := d.shares(); weight <= 0 || !d.takes.allow(&about) || !d.chosen(c, weight) {
+		return false
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	about := wire.ConnBody{Network: ref.Network, Addr: ref.Addr}
-	if d.over || d.weight <= 0 || !d.takes.allow(&about) {
+	if d.over || d.weight <= 0 {
 		return false
 	}
 	if d.choose != nil {
-		if !chosen(d.choose, c, d.weight) {
-			return false
-		}
-	} else if d.debt += d.weight; d.debt < 1 {
+		return d.pass(c, about)
+	}
+	if d.debt += d.weight; d.debt < 1 || !d.pass(c, about) { // a connection that cannot be passed is owed
 		return false
 	}
-	if !d.pass(c, about) {
-		return false // it is owed one more, if they are counted
-	}
-	if d.choose == nil {
-		d.debt--
-	}
+	d.debt--
 	return true
 }
 
 // Move decides on an idle connection that the server offers, and reports whether the candidate has the connection now. It is
 // a Mover.
 func (d *Dispatcher) Move(ref listener.Origin, c net.Conn, ahead []byte) bool {
+	about := wire.ConnBody{Network: ref.Network, Addr: ref.Addr, Idle: len(ahead) == 0, Ahead: ahead}
+	weight, part := d.shares()
+	if part <= 0 || ref.Pinned || !d.takes.allow(&about, ref.Others...) || !d.chosen(c, weight) {
+		return false
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	about := wire.ConnBody{Network: ref.Network, Addr: ref.Addr, Idle: len(ahead) == 0, Ahead: ahead}
-	if d.over || d.part <= 0 || ref.Pinned || !d.takes.allow(&about, ref.Others...) {
+	if d.over || d.part <= 0 {
 		return false
 	}
 	if d.choose != nil {
-		if !chosen(d.choose, c, d.weight) {
-			return false
-		}
-	} else if d.owed += d.part; d.owed < 1-1e-9 {
-		return false
+		return d.pass(c, about)
 	}
-	if !d.pass(c, about) {
+	if d.owed += d.part; d.owed < 1-1e-9 || !d.pass(c, about) {
 		return false
 	}
 	d.owed = max(0, d.owed-1)
 	return true
+}
+
+// shares returns the share of the candidate of new connections, and of idle ones in this step; 0 after Stop.
+func (d *Dispatcher) shares() (weight, part float64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.over {
+		return 0, 0
+	}
+	return d.weight, d.part
+}
+
+// chosen reports whether the program chooses a connection for the candidate. The lock is not held: the program may take long, and the
+// owner of the attempt must not wait for the program. Without a choice connections are counted.
+func (d *Dispatcher) chosen(c net.Conn, weight float64) bool {
+	return d.choose == nil || chosen(d.choose, c, weight)
 }
 
 // chosen asks the program. A panic is taken for no.

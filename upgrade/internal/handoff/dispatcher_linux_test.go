@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/midair-go/midair/internal/sys"
 	"github.com/midair-go/midair/upgrade/internal/wire"
@@ -123,6 +124,39 @@ func TestChoiceThatPanicsSaysNo(t *testing.T) {
 		if e.dispatcher.SetWeight(weight); e.dispatch(c) || e.move(c) || asked != 2*want {
 			t.Errorf("weight %v: it is passed, or asked about %d times", weight, asked)
 		}
+	}
+}
+
+// A choice that does not return holds up the connection that it is about, and nothing else: the owner of the attempt can take each of
+// its steps meanwhile, and after Stop the choice is too late.
+func TestChoiceThatHangsHoldsNobodyUp(t *testing.T) {
+	for name, offer := range map[string]func(e *exchange, c net.Conn) bool{"new": (*exchange).dispatch, "idle": (*exchange).move} {
+		t.Run(name, func(t *testing.T) {
+			asked, answer := make(chan struct{}), make(chan struct{})
+			e := newExchange(t, func(net.Conn, float64) bool { close(asked); <-answer; return true })
+			e.dispatcher.SetWeight(0.5)
+			_, server := e.conn()
+			passed := make(chan bool)
+			go func() { passed <- offer(e, server) }() // ends with the answer
+			<-asked
+			done := make(chan struct{})
+			go func() { // ends at once
+				defer close(done)
+				e.dispatcher.SetWeight(0.7)
+				e.dispatcher.Sweep()
+				e.dispatcher.Returned(wire.ConnBody{Slot: 1}, true)
+				e.dispatcher.Stop()
+			}()
+			select {
+			case <-done:
+			case <-time.After(waitLimit):
+				t.Error("the owner waits for the choice")
+			}
+			close(answer)
+			if <-done; <-passed {
+				t.Error("a connection is passed after Stop")
+			}
+		})
 	}
 }
 
