@@ -13,8 +13,8 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// Lowest looks through wrappers for the connection that the listener gave. It is nil if there is none, or if TLS is in
-// between, whose keys cannot be handed over.
+// Lowest looks through wrappers for the connection that the listener gave. It is nil without such a connection, and with TLS in
+// between, as the keys cannot be handed over.
 func Lowest(c net.Conn) net.Conn {
 	for {
 		switch w := c.(type) {
@@ -30,7 +30,7 @@ func Lowest(c net.Conn) net.Conn {
 	}
 }
 
-// What becomes of a connection that was passed to a candidate, as its slot says.
+// The states of a connection that was passed to a candidate, in the connection's slot.
 const (
 	slotFree    uint32 = iota
 	slotIdle           // nobody has read from it or written to it since it was passed, or since it became idle
@@ -41,8 +41,9 @@ const (
 	slotOwned          // it is the candidate's alone, which would not say that it is closed
 )
 
-// idler is the seam to package drain, which looks for these methods in a connection (its interface guest) and imports
-// nothing of this package. With them, the process that passed a connection on can take it back if this one dies.
+// idler is the seam to package drain, which looks for these methods in a connection (its interface guest) and imports nothing
+// of this package. With these methods the process that passed a connection on can take the connection back if this process
+// dies.
 type idler interface {
 	// SetIdle is called when the server waits for a next request of which it has read nothing.
 	SetIdle()
@@ -78,8 +79,8 @@ var (
 	_ io.WriterTo    = (*Conn)(nil)
 )
 
-// Sharing is what a process has in common with the process that passes connections to it, until that process ends. From the
-// commit on nobody reads the slots, and writing them does no harm. A nil Sharing has nobody at the other end.
+// Sharing is the state that two processes share while one passes connections to the other, until the passing process ends. From
+// the commit on the slots are not read, and writing them does no harm. A nil Sharing has no other process.
 type Sharing struct {
 	slots *Slots
 	over  atomic.Bool
@@ -101,7 +102,7 @@ func (s *Sharing) End() {
 	}
 }
 
-// Refuse lets the old process take a connection back, and reports whether it has kept a descriptor of it.
+// Refuse lets the old process take a connection back, and reports whether the old process has kept a descriptor.
 func (s *Sharing) Refuse(slot int) bool {
 	if s == nil {
 		return false
@@ -113,8 +114,8 @@ func (s *Sharing) Refuse(slot int) bool {
 	return w != nil
 }
 
-// GiveMoved hands a connection of another generation to the listener of the same name here: its next Accept returns the
-// connection. The file stays the caller's. An error says that there is no such listener, or that it does not accept.
+// GiveMoved hands a connection of another generation to the listener of the same name here: the next Accept returns the
+// connection. The file stays the caller's. The error is a missing listener, or a listener that does not accept.
 func GiveMoved(set *listener.Set, about wire.ConnBody, file *os.File, sh *Sharing) error {
 	r, err := set.Find(about.Network, about.Addr)
 	if err != nil {
@@ -127,7 +128,7 @@ func GiveMoved(set *listener.Set, about wire.ConnBody, file *os.File, sh *Sharin
 	return r.Accept(c)
 }
 
-// NewConn makes a connection of a descriptor of it. The file stays the caller's.
+// NewConn makes a connection of its descriptor. The file stays the caller's.
 func NewConn(file *os.File, about wire.ConnBody, s *Sharing) (net.Conn, error) {
 	c, err := sys.FileConn(file)
 	if err != nil {
@@ -147,10 +148,10 @@ func NewConn(file *os.File, about wire.ConnBody, s *Sharing) (net.Conn, error) {
 	return m, nil
 }
 
-// Kept reports whether the old process has a descriptor of it too.
+// Kept reports whether the old process has a descriptor of the connection too.
 func (c *Conn) Kept() bool { return c.slot != nil && !c.left.Load() && !c.sharing.over.Load() }
 
-// Read marks the connection as read from before it is.
+// Read marks the connection as active, and reads then.
 func (c *Conn) Read(p []byte) (int, error) {
 	if n := c.Ahead(p); n > 0 || len(c.ahead) > 0 {
 		return n, nil
@@ -163,7 +164,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 	return c.Conn.Read(p)
 }
 
-// Ahead reads what is to be read first.
+// Ahead reads the bytes that came with the connection.
 func (c *Conn) Ahead(p []byte) int {
 	n := copy(p, c.ahead)
 	c.ahead = c.ahead[n:]
@@ -189,7 +190,7 @@ func (c *Conn) await() error {
 	})
 }
 
-// Write marks it too: who has been told something is not a client that nobody has talked to.
+// Write marks the connection as active too: a client with a part of an answer must not be served anew.
 func (c *Conn) Write(p []byte) (int, error) {
 	if c.watched.Load() {
 		c.touch()
@@ -203,7 +204,7 @@ func (c *Conn) touch() {
 	}
 }
 
-// SetIdle says that the server waits for a next request, and has read nothing of it.
+// SetIdle marks the connection as idle: the server waits for a next request, and has read nothing so far.
 func (c *Conn) SetIdle() {
 	if c.Kept() && !c.watched.Load() && len(c.about.Ahead) == 0 { // what was ahead was read: it must not be again
 		c.slot.Store(slotIdle)
@@ -211,10 +212,10 @@ func (c *Conn) SetIdle() {
 	}
 }
 
-// WasIdle tells whether it came between two requests.
+// WasIdle reports whether the connection came between two requests.
 func (c *Conn) WasIdle() bool { return c.about.Idle }
 
-// Close closes it for the client too, although the old process still has a descriptor.
+// Close closes the connection for the client too, although the old process still has a descriptor.
 func (c *Conn) Close() error {
 	if c.leave() && c.slot.Load() != slotBack {
 		sys.Shutdown(c.raw)
@@ -223,8 +224,8 @@ func (c *Conn) Close() error {
 	return c.Conn.Close()
 }
 
-// Abandon closes this process's descriptor of a connection that nobody here has taken. If the old process has one too, it
-// serves it.
+// Abandon closes this process's descriptor of a connection that the program has not taken. The old process serves the client,
+// if the old process has a descriptor too.
 func (c *Conn) Abandon() {
 	if c.leave() {
 		c.slot.Store(slotRefused)
@@ -248,14 +249,14 @@ func (c *Conn) Plain() net.Conn {
 	return c.Conn
 }
 
-// leave gives the slot up, and reports whether it was this connection's until now: when the old process has read the last
-// word of a connection, it uses the slot for another one.
+// leave gives the slot up, and reports whether the slot was this connection's until now: when the old process has read the last
+// word of a connection, it uses the slot for another connection.
 func (c *Conn) leave() bool { return c.Kept() && !c.left.Swap(true) }
 
 // Origin names the listener that has accepted the connection.
 func (c *Conn) Origin() (network, addr string) { return c.about.Network, c.about.Addr }
 
-// CloseWrite ends one direction, and marks the connection like a Write.
+// CloseWrite ends the direction to the client, and marks the connection like a Write.
 func (c *Conn) CloseWrite() error {
 	c.touch()
 	w, ok := c.Conn.(interface{ CloseWrite() error })
@@ -265,13 +266,13 @@ func (c *Conn) CloseWrite() error {
 	return w.CloseWrite()
 }
 
-// SyscallConn gives access to the descriptor. Who reads through it has to know that the old process does not.
+// SyscallConn gives access to the descriptor. The old process does not learn of a read through the descriptor.
 func (c *Conn) SyscallConn() (syscall.RawConn, error) { return c.raw.SyscallConn() }
 
 // NetConn returns the connection below.
 func (c *Conn) NetConn() net.Conn { return c.Conn }
 
-// ReadFrom lets the kernel copy where it can.
+// ReadFrom lets the kernel copy where possible.
 func (c *Conn) ReadFrom(r io.Reader) (int64, error) {
 	c.touch()
 	if tcp, ok := c.Conn.(*net.TCPConn); ok {
@@ -280,7 +281,7 @@ func (c *Conn) ReadFrom(r io.Reader) (int64, error) {
 	return io.Copy(struct{ io.Writer }{c.Conn}, r)
 }
 
-// WriteTo lets the kernel copy where it can.
+// WriteTo lets the kernel copy where possible.
 func (c *Conn) WriteTo(w io.Writer) (n int64, err error) {
 	if len(c.ahead) > 0 {
 		first, err := w.Write(c.ahead)

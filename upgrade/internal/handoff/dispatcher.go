@@ -24,9 +24,9 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// Dispatcher gives a share of the connections to the candidate while it is being tried: it passes their descriptors over
-// the control socket, new ones when they were accepted, idle ones when the server offers them. Of each it keeps a
-// descriptor of its own, so that what the candidate has not read from can be taken back if it dies.
+// Dispatcher gives a share of the connections to the candidate on trial: it passes their descriptors over the control socket,
+// new ones when they were accepted, idle ones when the server offers them. The dispatcher keeps a descriptor of each passed
+// connection. If the candidate dies, the connections that the candidate has not read from are taken back.
 type Dispatcher struct {
 	set    *listener.Set
 	link   *wire.Link
@@ -44,22 +44,22 @@ type Dispatcher struct {
 	over   bool
 }
 
-// Choice decides which connections the candidate gets at a weight; nil: they are counted.
+// Choice decides which connections the candidate gets at a weight; with nil the connections are counted.
 type Choice func(c net.Conn, weight float64) bool
 
-// passedConn is a descriptor that this process keeps of a passed connection.
+// passedConn is this process's descriptor of a passed connection.
 type passedConn struct {
 	file  *os.File
 	about wire.ConnBody
 }
 
-// NewDispatcher gives connections of a set of listeners to the process at the other end of the link, as far as that one takes them.
-// It owns the slots.
+// NewDispatcher gives connections of a set of listeners to the process at the other end of the link, as far as t allows. The
+// dispatcher owns the slots.
 func NewDispatcher(set *listener.Set, l *wire.Link, choose Choice, t Takes, s *Slots) *Dispatcher {
 	return &Dispatcher{set: set, link: l, choose: choose, takes: t, slots: s, passed: map[int]passedConn{}}
 }
 
-// pass hands a connection to the candidate. The caller's own descriptor is closed if it could.
+// pass hands a connection to the candidate, and reports success: then the caller's own descriptor is closed.
 func (d *Dispatcher) pass(c net.Conn, about wire.ConnBody) bool {
 	file, err := sys.ConnFile(Bare(c))
 	if err != nil {
@@ -92,7 +92,7 @@ func (d *Dispatcher) freeSlot(slot int) {
 	}
 }
 
-// Dispatch decides on a connection that was accepted, and reports whether the candidate has the connection now: then it is
+// Dispatch decides on an accepted connection, and reports whether the candidate has the connection now: then the connection is
 // closed here. Dispatch waits for nothing but the program's choice.
 func (d *Dispatcher) Dispatch(ref *listener.Socket, c net.Conn) bool {
 	about := wire.ConnBody{Network: ref.Network, Addr: ref.Addr}
@@ -114,7 +114,7 @@ func (d *Dispatcher) Dispatch(ref *listener.Socket, c net.Conn) bool {
 	return true
 }
 
-// Move decides on an idle connection that the server offers, and reports whether the candidate has the connection now. It is
+// Move decides on an idle connection that the server offers, and reports whether the candidate has the connection now. Move is
 // a Mover.
 func (d *Dispatcher) Move(ref listener.Origin, c net.Conn, ahead []byte) bool {
 	about := wire.ConnBody{Network: ref.Network, Addr: ref.Addr, Idle: len(ahead) == 0, Ahead: ahead}
@@ -166,7 +166,7 @@ func (d *Dispatcher) Weight() float64 {
 	return d.weight
 }
 
-// SetWeight begins a step, and returns the weight before it.
+// SetWeight begins a step, and returns the weight before the step.
 func (d *Dispatcher) SetWeight(w float64) (from float64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -178,7 +178,8 @@ func (d *Dispatcher) SetWeight(w float64) (from float64) {
 	return from
 }
 
-// Sweep closes what the candidate has closed or owns, and takes back what it could not take.
+// Sweep closes the connections that the candidate has closed or owns, and takes back the ones that the candidate could not
+// take.
 func (d *Dispatcher) Sweep() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -194,7 +195,7 @@ func (d *Dispatcher) Sweep() {
 	}
 }
 
-// takeBack serves a connection here. That fails if its listener was closed meanwhile, or for want of descriptors.
+// takeBack serves a connection here. The reasons to fail are a listener that was closed meanwhile, and a lack of descriptors.
 func (d *Dispatcher) takeBack(p passedConn) error {
 	p.about.Slot = 0
 	return GiveMoved(d.set, p.about, p.file, nil)
@@ -206,8 +207,8 @@ func (d *Dispatcher) drop(slot int, p passedConn) {
 	d.freeSlot(slot)
 }
 
-// Returned notes that the candidate has sent a connection back. If it is not served here yet, this process's own descriptor
-// of it will do, in a sweep; kept tells whether there is one.
+// Returned notes that the candidate has sent a connection back. If the connection is not served here yet, a sweep serves it by
+// this process's own descriptor; kept reports whether this process has one.
 func (d *Dispatcher) Returned(about wire.ConnBody, served bool) (kept bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -230,8 +231,8 @@ func (d *Dispatcher) Stop() {
 	d.over = true
 }
 
-// Settle closes what was kept of the passed connections. With reclaim the candidate is dead, and what it has not read
-// from or written to is served here. It returns how many of those could not be.
+// Settle closes the kept descriptors. With reclaim the candidate is dead, and the connections that the candidate has neither
+// read from nor written to are served here. Settle returns how many of these connections could not be served.
 func (d *Dispatcher) Settle(reclaim bool) (lost int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -247,7 +248,7 @@ func (d *Dispatcher) Settle(reclaim bool) (lost int) {
 	return lost
 }
 
-// unitOf is what a progressive upgrade splits: the client's address without its port.
+// unitOf is the unit of a progressive upgrade: the client's address without the port.
 func unitOf(c net.Conn) string {
 	addr := c.RemoteAddr()
 	if addr == nil {
@@ -259,8 +260,8 @@ func unitOf(c net.Conn) string {
 	return addr.String()
 }
 
-// ByAddress keeps an address on one side: the share of the addresses is the weight, the same on every host, and who is
-// in a small share is in every greater one.
+// ByAddress keeps an address on one side. The share of the addresses is the weight, and is the same on every host; an address
+// in a small share is in every greater share.
 func ByAddress(c net.Conn, weight float64) bool {
 	return cohort.In("midair.upgrade", unitOf(c), weight)
 }

@@ -11,20 +11,19 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// Mover passes on an idle connection that the listener from has accepted, with bytes that were read ahead, and reports
-// whether another process has the connection now. Idle connections change process to the candidate in a step of a bake
-// (Dispatcher.Move), to the successor after a commit (SendIdle), and back to the old process by a lower weight and by an
-// abort (Returner.Move).
+// Mover passes on an idle connection of the listener from, with bytes that were read ahead, and reports whether another process
+// has the connection now. Idle connections change process to the candidate in a step of a bake (Dispatcher.Move), to the
+// successor after a commit (Successor), and back to the old process by a lower weight and by an abort (Returner.Move).
 type Mover func(from listener.Origin, c net.Conn, ahead []byte) bool
 
-// How long sending a connection waits for a busy process. A server offers an idle connection again. It does not offer a
-// connection with bytes ahead again, whose message takes more room, and a connection that has come too late has nobody here.
+// How long sending a connection waits for a busy process. A server offers an idle connection again, but a connection with bytes ahead
+// only once, and the message of such a connection takes more room. A connection that has come too late cannot be served here.
 const (
 	idleLimit = 50 * time.Millisecond
 	lastLimit = 2 * time.Second
 )
 
-// Successor passes idle connections on for good, to a process that has taken over. The function that it returns is a Mover. It waits
+// Successor passes idle connections on for good, to a process that has taken over. The returned function is a Mover. It waits
 // up to 50 milliseconds for a busy process, with bytes ahead up to two seconds.
 func Successor(to *wire.Link, t Takes) Mover {
 	return func(from listener.Origin, c net.Conn, ahead []byte) bool {
@@ -54,8 +53,8 @@ func patience(about wire.ConnBody) time.Duration {
 	return lastLimit
 }
 
-// SendLate passes a connection on that has come to this process when it had handed over, and reports whether it could. It
-// waits up to two seconds. The file stays the caller's.
+// SendLate passes a connection on that came to this process after the commit, and reports success. It waits up to two seconds
+// for a busy process. The file stays the caller's.
 func SendLate(to *wire.Link, about wire.ConnBody, file *os.File) bool {
 	return to.SendWithin(wire.KindConn, about, file, lastLimit) == nil
 }
@@ -72,7 +71,7 @@ type Returner struct {
 	owed float64
 }
 
-// NewReturner sends back what a step from one weight to a lower one says: all connections at 0.
+// NewReturner sends back the part of the idle connections for a step from a weight to a lower weight: all connections at 0.
 func NewReturner(old *wire.Link, t Takes, choose Choice, from, to float64) *Returner {
 	r := &Returner{to: old, takes: t, choose: choose, weight: to, part: 1}
 	if to == 0 {
@@ -84,7 +83,7 @@ func NewReturner(old *wire.Link, t Takes, choose Choice, from, to float64) *Retu
 	return r
 }
 
-// Move decides on an idle connection that the server offers. It is a Mover.
+// Move decides on an idle connection that the server offers. Move is a Mover.
 func (r *Returner) Move(ref listener.Origin, c net.Conn, ahead []byte) bool {
 	about := wire.ConnBody{Network: ref.Network, Addr: ref.Addr, Ahead: ahead}
 	if ref.Pinned || !r.takes.allow(&about, ref.Others...) || !r.chosen(c) {

@@ -12,7 +12,7 @@ import (
 // What was said of a connection stays known when the program has it in package net's own type, as it came out of Accept or of
 // http.Server.ConnContext: by the pointer, until the connection is collected.
 
-// told is what came with a connection.
+// told is the knowledge that came with a connection.
 type told struct {
 	unit    string
 	weight  float64
@@ -62,16 +62,16 @@ func recall(c net.Conn) (t told) {
 	}
 }
 
-// Assigned is what the process that has accepted a connection said of it. See Assigned of package upgrade.
+// Assigned returns the unit and the weight by which the old process has passed a connection. See Assigned of package upgrade.
 func Assigned(c net.Conn) (unit string, weight float64, ok bool) {
 	t := recall(c)
 	return t.unit, t.weight, t.unit != ""
 }
 
-// Carries reports whether bytes came with a connection that were to be read first.
+// Carries reports whether a connection came with bytes to be read first.
 func Carries(c net.Conn) bool { return recall(c).carries }
 
-// Unread is what is left of the bytes that came with a connection.
+// Unread is the rest of the bytes that came with a connection.
 func Unread(c net.Conn) []byte {
 	if m, ok := c.(*Conn); ok {
 		return m.ahead

@@ -17,7 +17,7 @@ func (d doors) admit(r *Socket) bool {
 	return d.held == 0 && r.beside == nil && (r.pinned && d.pinned || !r.pinned && d.shared)
 }
 
-// Open lets the program accept, now and on what it opens later; on pinned listeners only if they are meant as well.
+// Open lets the program accept, now and on sockets that it opens later; on pinned listeners only with pinned.
 func (s *sockets) Open(pinned bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -29,8 +29,8 @@ func (s *sockets) Open(pinned bool) {
 	}
 }
 
-// Pause stops accepting, on pinned listeners only if they are meant as well. Connections wait in the kernel's queue for
-// the process that accepts next.
+// Pause stops accepting, on pinned listeners only with pinned. Connections wait in the kernel's queue for the process that
+// accepts next.
 func (s *sockets) Pause(pinned bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -65,8 +65,8 @@ func (s *sockets) resume() {
 	}
 }
 
-// End makes Accept and ReadFrom of the open sockets return net.ErrClosed, for a program that goes on although it was told to
-// finish. The sockets stay open, and can be handed on.
+// End makes Accept and ReadFrom of the open sockets return net.ErrClosed, for a program that does not end although it should.
+// The sockets stay open, and can be handed on.
 func (s *sockets) End() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -93,7 +93,7 @@ func (s *sockets) Accepting(ctx context.Context) error {
 	return nil
 }
 
-// Begin makes what is opened from now on late.
+// Begin makes every socket late that is opened from now on.
 func (s *sockets) Begin() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -103,7 +103,7 @@ func (s *sockets) Begin() {
 // Beside reports whether a socket waits for the commit to listen.
 func (s *sockets) Beside() bool { return anyBeside(s.Refs()) }
 
-// BeginListening makes the sockets listen that wait for the commit. To be called with the commit.
+// BeginListening makes the sockets listen that are only bound. It is to be called with the commit.
 func (s *sockets) BeginListening() (all error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -117,15 +117,15 @@ func (s *sockets) BeginListening() (all error) {
 	return all
 }
 
-// serves reports whether this process has begun to serve: what is opened from then on is opened as anywhere.
+// serves reports whether this process has begun to serve. From then on a socket is opened as in any program.
 func (s *sockets) serves() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.age == serving
 }
 
-// ListenAgain gives the queues of sockets that were opened by an older process the length that the kernel allows by now. To be called
-// when no other process serves on them. Sockets of a service manager have the length that the manager says.
+// ListenAgain gives the queues of inherited sockets the length that the kernel allows by now. No other process may serve on
+// them at that time. Sockets of a service manager keep the manager's length.
 func (s *sockets) ListenAgain() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -136,7 +136,7 @@ func (s *sockets) ListenAgain() {
 	}
 }
 
-// NoteReusePort notes which sockets share their port by the program's wish, before a candidate exists that may change that.
+// NoteReusePort notes which sockets share their port by the program's wish, before a candidate can change the option.
 func (s *sockets) NoteReusePort() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -145,7 +145,7 @@ func (s *sockets) NoteReusePort() {
 	}
 }
 
-// TakeReusePortBack ends what a candidate that is gone has set on the sockets of this process.
+// TakeReusePortBack ends what a candidate has set on the sockets of this process and has not taken back.
 func (s *sockets) TakeReusePortBack() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -64,7 +64,7 @@ func (b *neighbours) bind(c net.ListenConfig, ref *Socket, want spot) (any, erro
 	return sock, nil
 }
 
-// conflicts reports whether a socket that has come cannot be open together with what this version has bound beside it.
+// conflicts reports whether a received socket cannot be open together with one bound beside it.
 func conflicts(came received, open []*Socket) bool {
 	if came.file == nil || !anyBeside(open) {
 		return false
@@ -97,7 +97,7 @@ func (e *besideError) Error() string {
 
 func (e *besideError) Unwrap() error { return e.err }
 
-// reusePort sets SO_REUSEPORT, and returns what takes it back.
+// reusePort sets SO_REUSEPORT, and returns a function that takes the option back.
 func reusePort(c syscall.Conn) (undo func()) {
 	set := false
 	control(c, func(fd int) { set = setReusePort(fd, true) }) // without it the address stays in use
@@ -108,7 +108,7 @@ func reusePort(c syscall.Conn) (undo func()) {
 	}
 }
 
-// covered reports whether an open socket gets the clients of one that has come, once no process listens there.
+// covered reports whether an open socket gets the clients of a received one, once no process listens there.
 func covered(f received, open []*Socket) bool {
 	at, ok := spotted(f.name, f.file)
 	if !ok || at.path != "" {

@@ -14,17 +14,17 @@ const (
 	unixDiagVFS      = 1
 )
 
-// vfsFile is a file as the kernel numbers it, the inode cut to 32 bits.
+// vfsFile is a file by the numbers of the kernel, the inode cut to 32 bits.
 type vfsFile struct{ ino, dev uint32 }
 
-// is compares with what stat says. Some file systems (overlayfs, btrfs) have other numbers there: then it is false.
+// is compares with the result of stat. Some file systems (overlayfs, btrfs) have other numbers there: then the result is false.
 func (f vfsFile) is(st *unix.Stat_t) bool {
 	dev := uint64(st.Dev)
 	return st.Mode&unix.S_IFMT == unix.S_IFSOCK && uint32(st.Ino) == f.ino && unix.Major(dev)<<20|unix.Minor(dev) == f.dev
 }
 
-// boundFile asks the kernel for the file that a unix socket, given by its inode, was bound to. That is known also if the path was
-// removed or is another file by now.
+// boundFile asks the kernel for the file of a unix socket, given by the inode of the socket. The kernel knows the file also
+// after the path was removed or replaced.
 func boundFile(inode uint64) (vfsFile, error) {
 	nl, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
 	if err != nil {

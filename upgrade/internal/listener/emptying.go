@@ -45,7 +45,7 @@ func (e *emptying) start(tcp *net.TCPListener, limit time.Duration, take func(ne
 	})
 }
 
-// hurry takes what is in the queues by now, and ends them. It does not wait.
+// hurry takes what is in the queues now, and ends them. It does not wait.
 func (e *emptying) hurry() {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -29,7 +29,7 @@ const (
 	eventClose                  // the program has closed the socket
 )
 
-// gateAction is what a gate does on its way to the next state.
+// gateAction is what a gate does on the way to its next state.
 type gateAction uint8
 
 const (
@@ -97,7 +97,7 @@ func (g *gate) shut()                    { g.handle(eventShut) }
 func (g *gate) end()                     { g.handle(eventEnd) }
 func (g *gate) close() (left []net.Conn) { return g.handle(eventClose) }
 
-// handle takes a step of the table. It returns the connections that are given up.
+// handle takes a step of the table, and returns the connections that are given up.
 func (g *gate) handle(e gateEvent) (left []net.Conn) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -121,14 +121,14 @@ func (g *gate) handle(e gateEvent) (left []net.Conn) {
 	return left
 }
 
-// signal wakes the readers that wait at the gate. The lock is held.
+// signal wakes the readers at the gate. The lock is held.
 func (g *gate) signal() {
 	close(g.changed)
 	g.changed = make(chan struct{})
 }
 
-// through runs op whenever the gate is open, until op ends for a reason of its own. It returns a connection instead if
-// one was given.
+// through runs op whenever the gate is open, until op ends for a reason of its own. A given connection comes first, and is
+// returned instead.
 func (g *gate) through(op func() error) (net.Conn, error) {
 	g.waitingOnce.Do(func() { close(g.waiting) })
 	for {

@@ -31,9 +31,9 @@ func (p passing) drop() {
 	}
 }
 
-// Dup returns duplicates of the open sockets, and of what has come and was not opened, which a process that is taken back has still: the
-// program may close a socket at any moment, and the number that this sets free may be another connection's in the next. The caller calls
-// drop when the duplicates were inherited.
+// Dup returns duplicates of the open sockets, and of the received ones that were not opened, which a process still has when it
+// is taken back. The originals would not do: the program may close a socket at any moment, and its number may be another
+// connection's in the next. The caller calls drop when the other process has inherited the duplicates.
 func (s *Set) Dup() (files []process.Inherited, drop func(), err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -56,7 +56,7 @@ func (s *Set) Dup() (files []process.Inherited, drop func(), err error) {
 	return p, p.drop, nil
 }
 
-// unopened returns what has come in the control socket and was not opened.
+// unopened returns the received sockets that were not opened.
 func (s *Set) unopened() []received {
 	if r := s.received(); r != nil {
 		return r.all()
@@ -64,7 +64,7 @@ func (s *Set) unopened() []received {
 	return nil
 }
 
-// Own lists the sockets that no service manager has, with those that have come and were not opened.
+// Own lists the sockets that no service manager has, with the received ones that were not opened.
 func (s *Set) Own() map[wire.SocketName]bool {
 	names := s.list(func(r *Socket) bool { return r.from.own() })
 	for _, f := range s.unopened() {
@@ -97,7 +97,7 @@ func (s *Set) Links(names []wire.SocketName) (all []wire.PathLink) {
 	return all
 }
 
-// Missing lists what has come and is not open. Of files at exec the older generation has sent the expected names.
+// Missing lists the received sockets that are not open. Of files at exec the older generation has sent the expected names.
 func (s *Set) Missing(expected []wire.SocketName) []Missing {
 	if r := s.received(); r != nil {
 		return r.missing(func(f received) bool { return covered(f, s.Refs()) })
@@ -105,9 +105,9 @@ func (s *Set) Missing(expected []wire.SocketName) []Missing {
 	return missingNames(expected, s.list(func(*Socket) bool { return true }))
 }
 
-// ClaimRest takes what has come along and this version has not opened: the named sockets, if they came as files at exec, since
-// tableflip would remove their paths with Ready, when the old process might still have to serve on them. The function that is
-// returned ends all of these sockets later.
+// ClaimRest takes the received sockets that this version has not opened. Of files at exec it takes the named ones: tableflip
+// would remove their paths with Ready, when the old process might still have to serve on them. The returned function ends all
+// of these sockets later.
 func (s *Set) ClaimRest(names []wire.SocketName) (drop func()) {
 	if s.received() != nil {
 		return s.DropRest
@@ -149,7 +149,7 @@ func (s *Set) end(c io.Closer) {
 	s.atExec.cover(inode)
 }
 
-// DropRest ends what has come in the control socket and was not opened, when no other process serves there.
+// DropRest ends the received sockets that were not opened, when no other process serves there.
 func (s *Set) DropRest() {
 	if r := s.received(); r != nil {
 		for _, f := range r.takeTCP() {
@@ -159,8 +159,8 @@ func (s *Set) DropRest() {
 	}
 }
 
-// Empty takes a listening socket that was not opened and that serves no other process any more, and closes the socket when nothing is
-// left in its queue: what is for an open listener as well comes out of that.
+// Empty takes a listening socket that was not opened and serves no other process any more, and closes the socket when its queue
+// is empty. A connection for an open listener comes out of that listener.
 func (s *Set) Empty(f *os.File) {
 	is, _ := describe(int(sys.FD(f)))
 	at, known := spotted(is, f)
@@ -198,5 +198,5 @@ func (s *Set) takeIn(k Origin, c net.Conn) bool {
 	return r.gate.give(c)
 }
 
-// EndEmptying takes what is in such queues, and ends them: this process does not serve any more. It does not wait.
+// EndEmptying takes what is in such queues now, and ends them: this process does not serve any more. It does not wait.
 func (s *Set) EndEmptying() { s.queues.hurry() }

@@ -8,7 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// inheritedFDs lists the sockets that the old process has passed, by inode. They have the first numbers, without a gap.
+// inheritedFDs lists the sockets that the old process has passed, by inode. Their descriptors have the first numbers, without a
+// gap.
 func inheritedFDs() map[uint64][]int {
 	fds := map[uint64][]int{}
 	for fd := process.FirstPassed; ; fd++ {
@@ -21,7 +22,7 @@ func inheritedFDs() map[uint64][]int {
 	}
 }
 
-// socketInode tells which socket a descriptor is; 0 if it is none.
+// socketInode returns the inode of a socket; 0 for a descriptor of another kind.
 func socketInode(fd int) (inode uint64, err error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFSOCK {
@@ -30,9 +31,9 @@ func socketInode(fd int) (inode uint64, err error) {
 	return st.Ino, nil
 }
 
-// coverFDs puts /dev/null over those of the descriptors that still are the given socket. tableflip keeps a duplicate of
-// each socket that it handed out for as long as the process lives, with no call to drop it, and a duplicate keeps the
-// socket listening. dup3 rather than close, because the os.File still owns the number.
+// coverFDs puts /dev/null over those of the descriptors that still are the given socket. tableflip keeps a duplicate of each
+// opened socket for as long as the process lives, with no call to drop the duplicate, and a duplicate keeps the socket
+// listening. dup3 rather than close, because the os.File still owns the number.
 func coverFDs(inode uint64, fds []int) {
 	null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -46,7 +47,7 @@ func coverFDs(inode uint64, fds []int) {
 	}
 }
 
-// describe says what a descriptor is, if it is a socket that Listen or ListenPacket could have opened.
+// describe names a descriptor, if it is a socket that Listen or ListenPacket could have opened.
 func describe(fd int) (m wire.SocketName, ok bool) {
 	kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
 	if err != nil {

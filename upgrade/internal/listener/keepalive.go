@@ -6,8 +6,8 @@ import (
 	"github.com/midair-go/midair/internal/sys"
 )
 
-// keepAlive returns a function that gives a connection the keep-alive of a configuration: a listener that was made of a descriptor gives
-// its connections package net's default of 15 seconds. It returns nil if the default is right.
+// keepAlive returns a function that gives a connection the keep-alive of a configuration: a listener of a descriptor gives its
+// connections package net's default of 15 seconds. It returns nil if the default is right.
 func keepAlive(c net.ListenConfig, l *net.TCPListener) func(*net.TCPConn) {
 	set := c.KeepAliveConfig
 	switch {

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// setReusePort reports whether it has changed SO_REUSEPORT.
+// setReusePort sets SO_REUSEPORT, and reports whether the option had the other value.
 func setReusePort(fd int, on bool) bool {
 	v := map[bool]int{true: 1}[on]
 	had, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT)
@@ -28,8 +28,8 @@ func isV6Only(fd int) bool {
 	return err == nil && v != 0
 }
 
-// detach makes a listener that shares its address with nobody get no new client: no device has this number. It needs no right unless
-// the listener is bound to a device already; then new ones go on coming until it is closed.
+// detach makes a listener with an address of its own get no new client: no device has this number. The system call needs no
+// right unless the listener is bound to a device already; then new clients go on coming until the listener is closed.
 func detach(l *net.TCPListener) {
 	control(l, func(fd int) { _ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_BINDTOIFINDEX, math.MaxInt32) })
 }
@@ -39,8 +39,9 @@ func beginListening(fd int) error {
 	return os.NewSyscallError("listen", unix.Listen(fd, math.MaxInt32))
 }
 
-// listenAgain calls listen(2) once more: the queue of the socket gets the length that the kernel allows by now, and a unix socket the
-// pid of this process for its clients. They see its user as well: that stays as it is.
+// listenAgain calls listen(2) once more: the queue of the socket gets the length that the kernel allows by now, and a unix
+// socket shows its clients the pid of this process. A unix socket shows its clients the user of a process too, which must stay
+// the same.
 func listenAgain(fd int, network string) {
 	if strings.HasPrefix(network, "unix") {
 		cred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
@@ -51,7 +52,7 @@ func listenAgain(fd int, network string) {
 	_ = unix.Listen(fd, math.MaxInt32) // one that fails leaves the queue as it is
 }
 
-// bindTCP makes a listener that is bound and does not listen yet. A wildcard of both families is at one of IPv6.
+// bindTCP makes a listener that is bound and does not listen yet. With both, a wildcard of IPv6 has the clients of IPv4 too.
 func bindTCP(c net.ListenConfig, at netip.AddrPort, both bool) (any, error) {
 	if both {
 		sock, err := bindFamily(c, unix.AF_INET6, at, both)

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Dispatch decides on a connection that a listener has accepted, and reports whether another process has the connection
-// now. Accept then waits for the next one.
+// Dispatch decides on an accepted connection, and reports whether another process has the connection now. Accept then waits for
+// the next connection.
 type Dispatch func(r *Socket, c net.Conn) bool
 
 // traffic is where the connections of listeners go besides the program.
@@ -31,7 +31,7 @@ type listener struct {
 	release func(*Socket) // forgets the socket
 }
 
-// Accept returns a connection of package net, also for one that another process has accepted.
+// Accept returns a connection of package net, also for a connection from another process.
 func (l *listener) Accept() (net.Conn, error) {
 	for {
 		c, err := l.accept()
@@ -46,9 +46,9 @@ func (l *listener) Accept() (net.Conn, error) {
 	}
 }
 
-// AcceptMoved is Accept for a server that reads and writes by the methods of what AcceptMoved returns: a connection that another
-// process has accepted is a Moved, which may have bytes that are to be read first, and which goes back if this process dies. Package
-// drain looks for this method, and imports nothing of this package.
+// AcceptMoved is Accept for a server that reads and writes by the methods of the result. A connection from another process is a
+// Moved: it may begin with bytes to be read first, and goes back if this process dies. Package drain looks for the method by
+// its name, and imports nothing from here.
 func (l *listener) AcceptMoved() (net.Conn, error) {
 	l.ref.gate.ahead.Store(true)
 	return l.accept()
@@ -72,7 +72,7 @@ func (l *listener) accept() (c net.Conn, err error) {
 	}
 }
 
-// Close passes on what has moved here and was not accepted: a server that is told to leave does not look again.
+// Close passes on the given connections that were not accepted: a server does not look again when it has been told to leave.
 func (l *listener) Close() error {
 	for _, c := range l.ref.gate.close() {
 		if !l.traffic.moveOn(c) {

@@ -7,8 +7,8 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// Missing is a socket of the older generation that this version has not opened. A socket that the older generation has opened late,
-// while it served, is not missing: this version may open such a socket as late.
+// Missing is a socket of the older generation that this version has not opened. A late socket of the older generation, opened
+// while it served, is not missing: this version may open such a socket late as well.
 type Missing struct {
 	wire.SocketName
 	Local string // where the socket listens, if the name does not say that
@@ -28,7 +28,7 @@ func (m Missing) Is(addr string) bool {
 	return addr == m.Addr || addr == m.Local && addr != "" || addr == base && hasPort(base)
 }
 
-// missingNames lists the expected sockets that are not among the open ones.
+// missingNames lists the expected sockets that are not open.
 func missingNames(expected, open []wire.SocketName) (missing []Missing) {
 	for _, name := range expected {
 		if !slices.Contains(open, name) {

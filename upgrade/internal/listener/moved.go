@@ -13,7 +13,8 @@ type Moved interface {
 	Abandon()
 }
 
-// abandon closes a connection that the program has not taken. A process that has a descriptor of the connection too serves the client.
+// abandon closes a connection that the program has not taken. Another process with a descriptor of the connection serves the
+// client.
 func abandon(c net.Conn) {
 	if m, ok := c.(Moved); ok {
 		m.Abandon()

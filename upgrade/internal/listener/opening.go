@@ -20,7 +20,7 @@ type opener struct {
 	adopt   func(sock any, ref *Socket) (syscall.Conn, bool)
 }
 
-// Listen inherits the listener that an older generation opened under the same network and address, or opens one.
+// Listen inherits the listener that an older generation opened under the same network and address, or opens a new one.
 func (s *Set) Listen(network, addr string, pinned bool) (net.Listener, error) {
 	var bare bareListener
 	ref, err := s.openSocket("listener", network, addr, pinned, opener{
@@ -155,7 +155,7 @@ func (s *Set) create(ref *Socket, addr string, o opener, from *source) (any, err
 	return sock, nil
 }
 
-// bindBeside binds a listener for which sockets that have come are in the way. Without such sockets it returns nil.
+// bindBeside binds a listener that has received sockets in its way. Without such sockets it returns nil.
 func (s *Set) bindBeside(ref *Socket) (any, error) {
 	if !ref.isTCP() || !s.supported() || s.serves() || !s.hasCome() {
 		return nil, nil
@@ -171,7 +171,7 @@ func (s *Set) bindBeside(ref *Socket) (any, error) {
 	return b.bind(s.config, ref, want)
 }
 
-// adopt makes a socket one of the set.
+// adopt adds a socket to the set.
 func (s *Set) adopt(ref *Socket, sock any, o opener, from source) error {
 	setUnlink(sock, false)
 	c, ok := o.adopt(sock, ref)

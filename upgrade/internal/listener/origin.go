@@ -29,14 +29,14 @@ func (k Origin) hasAccepted(local net.Addr) bool {
 	return k.local != nil && local != nil && !ok1 && !ok2 && k.local.String() == local.String()
 }
 
-// hasFamily reports whether a wildcard listener has connections of an address: that of IPv6 has those of IPv4 too, unless
-// its network says otherwise.
+// hasFamily reports whether a wildcard listener has connections of an address: a wildcard of IPv6 has the clients of IPv4 too,
+// unless the network says otherwise.
 func (k Origin) hasFamily(wildcard, ip net.IP) bool {
 	is4 := ip.To4() != nil
 	return is4 && k.Network != "tcp6" || !is4 && wildcard.To4() == nil
 }
 
-// origins are all listeners that were ever open in this process: connections live longer than the listener that has accepted them.
+// origins are all listeners of this process, closed ones too: connections live longer than their listener.
 type origins struct {
 	mu      sync.Mutex
 	known   []Origin
@@ -54,7 +54,7 @@ func (o *origins) note(r *Socket) {
 	o.known = append(o.known, Origin{Network: r.Network, Addr: r.Addr, local: r.local, Pinned: r.pinned})
 }
 
-// alias makes connections of a listener that has another name in an older generation come out of this one.
+// alias makes connections of an older generation's listener come out of a listener that has another name here.
 func (o *origins) alias(names []wire.SocketName, r *Socket) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

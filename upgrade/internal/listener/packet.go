@@ -8,15 +8,15 @@ import (
 	"time"
 )
 
-// packetConn is the net.PacketConn that the program gets, also as a part of those below. Two processes that read the same socket would
-// split its datagrams at random, so every way to read waits in a candidate until it has taken over.
+// packetConn is the net.PacketConn that the program gets, also as a part of the types below. Two readers of the same socket
+// would split its datagrams at random, so every way to read waits in a candidate until the commit.
 type packetConn struct {
 	barePacketConn
 	ref     *Socket
 	release func(*Socket) // forgets the socket
 }
 
-// newPacketConn returns what has the methods of the connection of package net.
+// newPacketConn returns a connection that has the methods of package net's.
 func newPacketConn(bare barePacketConn, ref *Socket, release func(*Socket)) net.PacketConn {
 	c := packetConn{bare, ref, release}
 	switch bare := bare.(type) {
@@ -52,8 +52,8 @@ func (c *packetConn) Close() error {
 	return err
 }
 
-// SyscallConn returns a raw connection whose Read waits as well; x/net reads batches with it. What a function of Control reads is not
-// held back.
+// SyscallConn returns a raw connection whose Read waits as well; x/net reads batches with Read. A function that the program
+// passes to Control is not held back.
 func (c *packetConn) SyscallConn() (syscall.RawConn, error) {
 	raw, err := c.barePacketConn.SyscallConn()
 	if err != nil {

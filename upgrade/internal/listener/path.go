@@ -20,7 +20,7 @@ import (
 // bound, a hard link with a hidden name in the same directory, and the path is put back from that. The name passes from process to
 // process with the socket, and is removed when the socket ends. A path where something else is by now is left alone.
 
-// paths is what a process knows of the paths of its unix sockets.
+// paths are the paths of the unix sockets of a process.
 type paths struct {
 	log      *slog.Logger
 	links    links              // the second names of the sockets that have come
@@ -65,8 +65,8 @@ func (p *paths) hold(name wire.SocketName, path string, c syscall.Conn, created 
 	return l
 }
 
-// putBack makes path lead to the socket again if nothing is there, or a socket that nobody holds. The error says why clients cannot
-// connect.
+// putBack makes path lead to the socket again if nothing is there, or a socket that no process holds. The error says why
+// clients cannot connect.
 func (p *paths) putBack(network, path string, l wire.PathLink) error {
 	found, err := putPathBack(path, l)
 	if err != nil {
@@ -81,7 +81,8 @@ func (p *paths) putBack(network, path string, l wire.PathLink) error {
 	return nil
 }
 
-// bringBack puts the path of a socket back that a service manager has kept. A kept socket whose path is gone would not be taken.
+// bringBack puts the path of a socket back that a service manager has kept. A kept socket whose path is gone would not be
+// taken.
 func (p *paths) bringBack(path string, socket syscall.RawConn) {
 	if _, err := os.Lstat(path); err == nil {
 		return
@@ -95,14 +96,14 @@ func (p *paths) bringBack(path string, socket syscall.RawConn) {
 	}
 }
 
-// listing is what a directory had at a time.
+// listing is the content of a directory at a time.
 type listing struct {
 	at     time.Time
 	hidden map[string]bool
 }
 
-// hiddenNames lists the names beside path that might be second names. Many sockets are opened one after the other, often in the same
-// directory, which is read once for all of them.
+// hiddenNames lists the names beside path with the form of a second name. Many sockets are opened one after the other, often in
+// the same directory, which is read once for all of them.
 func (p *paths) hiddenNames(path string) map[string]bool {
 	dir := filepath.Dir(path)
 	if l, ok := p.listings[dir]; ok && time.Since(l.at) < time.Second {
@@ -123,7 +124,8 @@ func hasPath(n wire.SocketName) bool {
 	return strings.HasPrefix(n.Network, "unix") && !strings.HasPrefix(n.Addr, "@")
 }
 
-// startPath is the path that a name means: the older generation was started in the same directory, which this process may have left.
+// startPath is the path that a name means: the older generation was started in the same directory, which this process may have
+// left.
 func startPath(addr string) string {
 	if filepath.IsAbs(addr) {
 		return addr
@@ -131,8 +133,8 @@ func startPath(addr string) string {
 	return filepath.Join(process.StartDir(), addr)
 }
 
-// removeStale removes the path of a unix socket without a process that listens, left by a process that was killed. A
-// socket that a process holds never refuses, not even when the process does not accept.
+// removeStale removes the path of a unix socket that a killed process has left. A socket that a process holds never refuses,
+// not even while the process does not accept.
 func removeStale(network, addr string, err error) bool {
 	if !strings.HasPrefix(network, "unix") || strings.HasPrefix(addr, "@") || !errors.Is(err, syscall.EADDRINUSE) {
 		return false
@@ -151,7 +153,7 @@ func removeSocket(path string) bool {
 	return err == nil && info.Mode()&os.ModeSocket != 0 && os.Remove(path) == nil
 }
 
-// removePath removes the path of a socket that has ended, and its second name. What is there in place of the socket stays.
+// removePath removes the path of a socket that has ended, and its second name. Another file in place of the socket stays.
 func removePath(path string, l wire.PathLink) {
 	if l.Ino == 0 {
 		removeSocket(path)

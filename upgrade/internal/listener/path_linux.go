@@ -30,7 +30,7 @@ func isHidden(path, name string) bool {
 	return ok && err == nil && len(b) == 8
 }
 
-// readHidden lists the names in a directory that might be second names of some path.
+// readHidden lists the names in a directory with the form of a second name.
 func readHidden(dir string) (names []string) {
 	f, err := os.Open(dir)
 	if err != nil {
@@ -53,8 +53,8 @@ func readHidden(dir string) (names []string) {
 // beside is the path of another name in the directory of path.
 func beside(path, name string) string { return filepath.Join(filepath.Dir(path), name) }
 
-// keepPath gives the file of a socket that was just bound a second name, and removes those that a killed process has left. The file
-// is known by device and inode, which nobody else gets while the socket lives, also if no second name can be made.
+// keepPath gives the file of a new socket a second name, and removes the second names of killed processes. The file is known by
+// device and inode, which no other file gets while the socket lives, also if no second name can be made.
 func keepPath(path string, hidden map[string]bool) (wire.PathLink, error) {
 	for name := range hidden {
 		if old := beside(path, name); isHidden(path, name) && refuses(old) {
@@ -76,7 +76,7 @@ func link(path string, st *unix.Stat_t) (wire.PathLink, error) {
 	return l, os.Link(path, beside(path, l.Name))
 }
 
-// findPath finds the file of a socket that came without its second name: the kernel says which file the socket was bound to.
+// findPath finds the file of a socket that came without its second name: the kernel says to which file the socket was bound.
 func findPath(path string, c syscall.RawConn, hidden map[string]bool) (wire.PathLink, error) {
 	inode, err := inodeOf(c)
 	if err != nil {
@@ -118,7 +118,7 @@ func isFile(path string, l wire.PathLink) bool {
 	return l.Ino != 0 && unix.Lstat(path, &st) == nil && st.Ino == l.Ino && uint64(st.Dev) == l.Dev
 }
 
-// leadsTo is isFile for somebody who connects: through symbolic links.
+// leadsTo is isFile for a client that connects: through symbolic links.
 func leadsTo(path string, l wire.PathLink) bool {
 	var st unix.Stat_t
 	return unix.Stat(path, &st) == nil && st.Ino == l.Ino && uint64(st.Dev) == l.Dev
@@ -136,8 +136,8 @@ func dropLink(path string, l wire.PathLink) {
 	}
 }
 
-// putPathBack makes path a name of the socket's file again if nothing is there, or a socket that nobody holds, and says what it
-// has found there. It never replaces anything else.
+// putPathBack makes path a name of the socket's file again if nothing is there, or a socket that no process holds, and returns
+// what was there. It never replaces anything else.
 func putPathBack(path string, l wire.PathLink) (found string, err error) {
 	for range 4 { // somebody else may do the same, or listen there
 		_, err = os.Lstat(path)
@@ -175,8 +175,8 @@ func putPathBack(path string, l wire.PathLink) (found string, err error) {
 	return "", cmp.Or(err, errors.New("its path changes all the time"))
 }
 
-// place makes a hard link at a path where nothing is. The file of another user cannot get one more (fs.protected_hardlinks): then
-// the kept one is renamed.
+// place makes a hard link at a path where nothing is. The file of another user cannot get one more link
+// (fs.protected_hardlinks): then the second name is renamed.
 func place(path, kept string) error {
 	err := os.Link(kept, path)
 	if !errors.Is(err, unix.EPERM) {
@@ -188,8 +188,9 @@ func place(path, kept string) error {
 	return nil
 }
 
-// refuses reports whether a path is a socket that nobody holds. It asks with a socket for datagrams: a listener for connections
-// refuses that by another error, and has no connection to accept. It holds the file, so that it asks the one that it has looked at.
+// refuses reports whether a path is a socket that no process holds. It asks with a socket for datagrams: a listener for
+// connections refuses a datagram by another error, and has no connection to accept. The file is held open, so that the question
+// goes to the file that was looked at.
 func refuses(path string) bool {
 	fd, err := unix.Open(path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {

@@ -12,22 +12,22 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// Inheritor returns the sockets that an older generation has handed over, and nil without an error for a socket that the
-// older generation does not have. It is Received, or tableflip's Fds if they were passed as files at exec.
+// Inheritor returns the sockets of an older generation, and nil without an error for a socket that the older generation does
+// not have. Received is an Inheritor, and so are tableflip's Fds, if the sockets were passed as files at exec.
 type Inheritor interface {
 	Listener(network, addr string) (net.Listener, error)
 	PacketConn(network, addr string) (net.PacketConn, error)
 }
 
 // Received holds the sockets that have come in the control socket and that this version has not opened yet. It is an Inheritor.
-// Unlike tableflip's Fds, a Received keeps no duplicate of a socket that was opened.
+// Unlike tableflip's Fds, a Received keeps no duplicate of an opened socket.
 type Received struct {
 	mu    sync.Mutex
 	files []received
 	links links
 }
 
-// received is a socket that has come. Without a file it is a name only.
+// received is a socket that has come. Without a file only the name is known.
 type received struct {
 	name wire.SocketName
 	file *os.File
@@ -38,8 +38,8 @@ type received struct {
 
 var _ Inheritor = (*Received)(nil)
 
-// NewReceived returns an empty Received. A program that can call NewReceived has the mark by which an older generation knows that the
-// program takes its sockets from the control socket.
+// NewReceived returns an empty Received. A program with a call of NewReceived has a mark, by which an older generation knows
+// that the program takes its sockets from the control socket.
 func NewReceived() *Received {
 	process.Carry()
 	return &Received{links: links{}}
@@ -91,7 +91,7 @@ func (r *Received) Len() int {
 	return len(r.files)
 }
 
-// Listener returns the listener of that name, and nil if none has come.
+// Listener returns the listener of this name, and nil if none has come.
 func (r *Received) Listener(network, addr string) (net.Listener, error) {
 	return open(r, wire.SocketName{Kind: "listener", Network: network, Addr: addr}, net.FileListener)
 }
@@ -116,14 +116,14 @@ func open[T any](r *Received, name wire.SocketName, from func(*os.File) (T, erro
 	return sock, nil
 }
 
-// all returns what was not opened.
+// all returns the sockets that were not opened.
 func (r *Received) all() []received {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.Clone(r.files)
 }
 
-// named returns what has come under exactly this name, and how many sockets there are.
+// named returns the received socket of exactly this name, and how many sockets there are.
 func (r *Received) named(name wire.SocketName) (f received, left int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -135,7 +135,7 @@ func (r *Received) named(name wire.SocketName) (f received, left int) {
 	return received{name: name}, len(r.files)
 }
 
-// find returns what has come under a name, or the same socket under another name; without either the name only.
+// find returns the received socket of a name, or the same socket under another name; without either the name only.
 func (r *Received) find(name wire.SocketName) received {
 	if came, left := r.named(name); came.file != nil || left == 0 {
 		return came
@@ -174,7 +174,7 @@ func (f *received) spot() (p spot, ok bool) {
 	return *f.at, f.at.network != ""
 }
 
-// missing leaves out a socket if covered reports that another open socket gets its clients.
+// missing lists the sockets, without those whose clients another open socket gets, as covered reports.
 func (r *Received) missing(covered func(received) bool) (missing []Missing) {
 	for _, f := range r.all() {
 		if f.late || covered(f) {
@@ -205,7 +205,7 @@ func (r *Received) takeTCP() (files []*os.File) {
 	return files
 }
 
-// Close ends what was not opened, and removes the paths if unlink says that no other process serves there.
+// Close ends the sockets that were not opened, and removes their paths with unlink, when no other process serves there.
 func (r *Received) Close(unlink bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -47,8 +47,8 @@ type Set struct {
 	failed  error      // the first socket that could not be opened; mu guards it
 }
 
-// New makes an empty set. fds is nil where upgrades are not supported. moveOn passes a connection to the process
-// that serves, if there is one, and reports whether it could.
+// New makes an empty set. fds is nil where upgrades are not supported. moveOn passes a connection to the process that serves,
+// and reports whether there is such a process and takes the connection.
 func New(fds Inheritor, moveOn func(net.Conn) bool) *Set {
 	return &Set{
 		supply: supply{fds: fds}, traffic: traffic{moveOn: moveOn},
@@ -68,7 +68,7 @@ func (s *Set) Activate(passed *sdnotify.Activation) { s.passed = passed }
 // Receive makes the sockets available to listen, in place of those that tableflip has inherited.
 func (s *Set) Receive(r *Received) { s.fds, s.paths.links = r, r.links }
 
-// SetDispatch makes Accept call fn with every connection; nil: all are this process's.
+// SetDispatch makes Accept call fn with every connection; with nil all connections are this process's.
 func (s *Set) SetDispatch(fn Dispatch) {
 	if fn == nil {
 		s.traffic.dispatch.Store(nil)
@@ -103,8 +103,8 @@ func (s *Set) ReleaseAll() {
 	s.queues.running.Wait()
 }
 
-// PutBack makes clients reach the open sockets by their paths: a path comes back if nothing is there, or a socket that
-// no process holds. The error names the socket that cannot be reached, and the reason.
+// PutBack makes clients reach the open sockets by their paths: a path comes back if nothing is there, or a socket that no
+// process holds. The error names the socket that cannot be reached, and the reason.
 func (s *Set) PutBack() (first error) {
 	more := 0
 	for _, r := range s.Refs() {
@@ -127,7 +127,7 @@ func (s *Set) PutBack() (first error) {
 // Of finds the listener that has accepted a connection.
 func (s *Set) Of(c net.Conn) (Origin, bool) { return s.origins.of(c) }
 
-// Find returns the open listener that has this name, here or in an older generation. With an empty addr it returns the first listener
+// Find returns the open listener of a name, here or in an older generation. With an empty addr it returns the first listener
 // that is not pinned.
 func (s *Set) Find(network, addr string) (*Socket, error) {
 	if r := s.named(network, addr); r != nil {

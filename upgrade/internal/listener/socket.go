@@ -29,8 +29,8 @@ func (d descent) own() bool { return d >= inherited }
 // fresh reports whether no other process had the socket before.
 func (d descent) fresh() bool { return d >= created }
 
-// Socket is one listening socket: what the program has of it, and the duplicate that a child will get. The kernel's
-// queue belongs to the socket, and keeps its connections for as long as any process holds a duplicate.
+// Socket is one listening socket: what the program has of it, and the duplicate that a child will get. The kernel's queue
+// belongs to the socket, and keeps its connections for as long as any process holds a duplicate.
 type Socket struct {
 	kind          string // tableflip's word: "listener" or "packet"
 	Network, Addr string // the name of the socket in the next generation, which is tableflip's key
@@ -85,7 +85,7 @@ func (r *Socket) Fresh() bool { return r.from.fresh() }
 // KeptAs is the name under which a service manager may keep the socket since it was opened by another spelling; empty: there is none.
 func (r *Socket) KeptAs() string { return r.kept }
 
-// Storable returns a descriptor of a socket that may be sent away, or nil.
+// Storable returns a descriptor that may be sent away, or nil.
 func (r *Socket) Storable() *os.File {
 	if r.fd < 0 || r.Network == sdnotify.Network {
 		return nil // what a socket unit passed is kept by whoever passed it
@@ -130,7 +130,7 @@ func (r *Socket) listen() error {
 	return nil
 }
 
-// endBeside takes SO_REUSEPORT back that was set so that the socket could be bound beside others.
+// endBeside takes SO_REUSEPORT back, which a bound socket needs beside its neighbours.
 func (r *Socket) endBeside() {
 	if r.beside == nil {
 		return
@@ -155,7 +155,7 @@ func (r *Socket) drop(unlink bool, passed passedFDs) {
 	}
 }
 
-// neighbours are the sockets that have come and share the port of a bound one until that listens.
+// neighbours are the received sockets that share the port of a bound one, until the bound one listens.
 type neighbours struct {
 	covered []wire.SocketName // lose all their clients to the bound socket
 	undo    []func()          // takes SO_REUSEPORT back from each

@@ -10,7 +10,7 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// age is how far the process is on its way to serve.
+// age is how far a process is on its way to serve.
 type age uint8
 
 const (
@@ -45,7 +45,7 @@ func (s *sockets) add(r *Socket) {
 	}
 }
 
-// release forgets a socket that the program has closed, so that the socket really closes and no child gets it.
+// release forgets a socket that the program has closed: the socket really closes, and no child gets it.
 func (s *sockets) release(ref *Socket) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -81,7 +81,7 @@ func (s *sockets) UnlinkOnClose(on bool) {
 	s.unlink = on
 }
 
-// KeepClosed sets whether a listener that the program closes is still handed on.
+// KeepClosed sets whether a socket that the program closes is still handed on.
 func (s *sockets) KeepClosed(on bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -91,7 +91,7 @@ func (s *sockets) KeepClosed(on bool) {
 // ClaimInherited notes which descriptors the old process has passed, before anything else is opened.
 func (s *sockets) ClaimInherited() { s.atExec = inheritedFDs() }
 
-// Follow calls each for every open socket, and from then on changed for the sockets that are opened and closed. The lock of the
+// Follow calls each for every open socket, and from then on changed for each socket that is opened or closed. The lock of the
 // set is held meanwhile. Without functions the following ends.
 func (s *sockets) Follow(each func(*Socket), changed func(r *Socket, open bool)) {
 	s.mu.Lock()
@@ -112,10 +112,10 @@ func (s *sockets) Refs() []*Socket {
 	return append([]*Socket(nil), s.all...)
 }
 
-// Late lists the open sockets that were opened after Begin.
+// Late lists the sockets that were opened after Begin.
 func (s *sockets) Late() []wire.SocketName { return s.list(func(r *Socket) bool { return r.late }) }
 
-// Early lists the open sockets that were opened before Begin.
+// Early lists the sockets that were opened before Begin.
 func (s *sockets) Early() []wire.SocketName { return s.list(func(r *Socket) bool { return !r.late }) }
 
 // Fresh lists the open sockets that no process had before this one.
@@ -150,7 +150,7 @@ func (s *sockets) MissingFiles() (missing []Missing) {
 	return missing
 }
 
-// named returns the open listener that has this name; with an empty addr the first listener that is not pinned.
+// named returns the open listener of a name; with an empty addr the first listener that is not pinned.
 func (s *sockets) named(network, addr string) *Socket {
 	for _, r := range s.Refs() {
 		named := r.Network == network && r.Addr == addr
@@ -161,10 +161,11 @@ func (s *sockets) named(network, addr string) *Socket {
 	return nil
 }
 
-// name returns the name by which the next generation finds a socket; the network is the other half of the key. A unix path is its own
-// name, as a path cannot be bound twice, and tableflip removes a path that a new process does not claim. An address that is opened once
-// more, with port 0 or SO_REUSEPORT, has the order in its name: ":0", as tableflip itself would name it, then ":0#2", ":0#3".
-// Pinned listeners with port 0 count apart: ":0#pinned", ":0#pinned#2". The caller opens one socket at a time.
+// name returns the name of a socket for the next generation; the network is the other half of the key. A unix path is its own
+// name, as a path cannot be bound twice, and tableflip removes the path of a socket that a new process does not claim. A
+// further socket of the same address, with port 0 or SO_REUSEPORT, has the order in its name: ":0", as tableflip itself would
+// name the socket, then ":0#2", ":0#3". Pinned listeners with port 0 count apart: ":0#pinned", ":0#pinned#2". The caller opens
+// one socket at a time.
 func (s *sockets) name(network, addr string, pinned bool) string {
 	if _, _, err := net.SplitHostPort(addr); err != nil || strings.HasPrefix(network, "unix") {
 		return addr

@@ -23,7 +23,7 @@ type spot struct {
 	path    string
 }
 
-// spotOf resolves what Listen was asked for, and may ask a name server.
+// spotOf resolves the arguments of Listen, and may ask a name server.
 func spotOf(name wire.SocketName) (p spot, ok bool) {
 	if hasPath(name) {
 		path := filepath.Clean(startPath(name.Addr))
@@ -63,7 +63,7 @@ func spotOf(name wire.SocketName) (p spot, ok bool) {
 	return p, true
 }
 
-// spotted is where a socket that has come is bound.
+// spotted is where a received socket is bound.
 func spotted(name wire.SocketName, file *os.File) (p spot, ok bool) {
 	if hasPath(name) {
 		return spotOf(name)
@@ -95,7 +95,7 @@ func (p spot) overlaps(other spot) bool {
 		(p.both || other.both) && p.network == other.network && p.at.Port() == other.at.Port() && p.at.Addr().IsUnspecified() && other.at.Addr().IsUnspecified()
 }
 
-// order is what sockets.name has added to an address.
+// order is the part of an address that sockets.name has added.
 func order(addr string) string {
 	_, order, _ := strings.Cut(addr, "#")
 	return order

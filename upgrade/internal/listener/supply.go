@@ -25,7 +25,7 @@ func (s *supply) received() *Received {
 // hasCome reports whether sockets have come from elsewhere.
 func (s *supply) hasCome() bool { return s.received() != nil || s.passed.HasKept() }
 
-// find returns what has come under a name, or the same socket under another name; without either the name only.
+// find returns the received socket of a name, or the same socket under another name; without either the name only.
 func (s *supply) find(name wire.SocketName) received {
 	if r := s.received(); r != nil {
 		return r.find(name)
@@ -41,7 +41,8 @@ func (s *supply) descentOf(inode uint64) descent {
 	return inherited
 }
 
-// eachOwn calls each with the sockets of this library that have come, from an older generation or as kept ones, and were not opened.
+// eachOwn calls each with the sockets of this library that were not opened here, from an older generation or kept by the
+// service manager.
 func (s *supply) eachOwn(each func(name wire.SocketName, at spot, f *os.File)) {
 	s.passed.EachKept(func(f *os.File) {
 		if name, ok := describe(int(sys.FD(f))); ok {
@@ -55,7 +56,7 @@ func (s *supply) eachOwn(each func(name wire.SocketName, at spot, f *os.File)) {
 	}
 }
 
-// takeKept takes a socket that an earlier process had kept under the name of another spelling, and returns that name.
+// takeKept takes a socket that was kept for an earlier process under another spelling of its name, and returns that spelling.
 func (s *supply) takeKept(name wire.SocketName) (sock any, kept string, err error) {
 	if !s.supported() || !s.passed.HasKept() {
 		return nil, "", nil

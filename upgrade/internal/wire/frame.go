@@ -23,7 +23,7 @@ const (
 	filesLimit  = 8
 )
 
-// Frame is one message as it was received. The one who takes it from a link closes it.
+// Frame is one received message. The receiver from a link closes the frame.
 type Frame struct {
 	Kind   Kind
 	Body   []byte // JSON, see Decode; empty if the message has none
@@ -31,7 +31,7 @@ type Frame struct {
 	nfiles int // how many descriptors the header announces
 }
 
-// Decode reads the body into a struct of this package. A frame without a body leaves the struct as it is.
+// Decode reads the body into a struct of this package. Without a body the struct stays unchanged.
 func (f Frame) Decode(v any) error {
 	if len(f.Body) == 0 {
 		return nil
@@ -49,7 +49,7 @@ func (f Frame) Close() {
 	}
 }
 
-// Encode returns a message as its bytes: body is a struct of this package, or nil.
+// Encode returns the bytes of a message: body is a struct of this package, or nil.
 func Encode(k Kind, body any, nfiles int) ([]byte, error) {
 	var data []byte
 	if body != nil {
@@ -100,7 +100,7 @@ type SocketName struct {
 	Addr    string `json:"addr"`
 }
 
-// PathLink is the second name of the file that the path of a unix socket leads to, in the same directory, and which file that is.
+// PathLink is the second name of a unix socket's file, in the directory of the socket's path, and the numbers of the file.
 type PathLink struct {
 	Name string `json:"name,omitempty"`
 	Dev  uint64 `json:"dev,omitempty"`

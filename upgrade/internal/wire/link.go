@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Transport moves bytes and descriptors between two processes. The borders of its messages do not matter.
+// Transport moves bytes and descriptors between two processes. The borders of the transport's messages do not matter.
 type Transport interface {
 	// Send sends b with descriptors, which stay the caller's. It may wait for a peer that does not read.
 	Send(b []byte, files []*os.File) error
@@ -36,7 +36,7 @@ type (
 )
 
 // Link is one process's end of the control socket. A goroutine reads until the other end is gone or Close is called; then
-// Frames is closed, which means to the owner that the peer is dead. Its methods may be called from any goroutine.
+// Frames is closed, from which the owner knows the death of the peer. The methods may be called from any goroutine.
 type Link struct {
 	// Frames delivers what the peer says. The receiver closes each frame.
 	Frames <-chan Frame
@@ -55,7 +55,7 @@ type Link struct {
 	done sync.WaitGroup
 }
 
-// NewLink begins to read. The transport becomes the link's, and Close closes it.
+// NewLink begins to read. The transport becomes the link's, and Close closes the transport.
 func NewLink(w Transport) *Link {
 	l := &Link{wire: w, frames: make(chan Frame, 16), turn: make(chan struct{}, 1), stop: make(chan struct{})}
 	l.Frames = l.frames
@@ -63,7 +63,7 @@ func NewLink(w Transport) *Link {
 	return l
 }
 
-// AllowMissing makes the link accept a connection that comes without its descriptor, for as long as the sender has one too.
+// AllowMissing makes the link accept a connection without its descriptor, for as long as the sender has a descriptor too.
 func (l *Link) AllowMissing(on bool) { l.lacking.Store(on) }
 
 func (l *Link) read() {
@@ -88,10 +88,10 @@ func (l *Link) read() {
 	}
 }
 
-// deliver hands on every whole frame with the descriptors that it announces. They arrive with the first byte of their
-// frame, so a frame that lacks some is not one of ours, and neither are descriptors without a frame. A connection may lack
-// its own if that is no loss (lacking): the kernel drops what this process has no room for. Listening sockets may lack too: their
-// receiver counts them.
+// deliver hands on every whole frame with the descriptors that the frame announces. The descriptors arrive with the first byte
+// of their frame, so a frame without them is not from this library, and neither are descriptors without a frame. A connection
+// may lack its own descriptor if nothing is lost by that (lacking): the kernel drops a descriptor when this process has no room
+// for more. Listening sockets may be missing too: the receiver counts the sockets.
 func (l *Link) deliver(pending []byte, files []*os.File) ([]byte, []*os.File, error) {
 	for {
 		f, rest, err := cutFrame(pending)
@@ -117,8 +117,8 @@ func (l *Link) deliver(pending []byte, files []*os.File) ([]byte, []*os.File, er
 	}
 }
 
-// Send sends a message. The files stay the caller's. It waits for others that send, and at most two seconds for a peer that
-// does not read.
+// Send sends a message. The files stay the caller's. Send waits for other senders, and at most two seconds for a peer that does
+// not read.
 func (l *Link) Send(k Kind, body any, files ...*os.File) error {
 	b, err := Encode(k, body, len(files))
 	if err != nil {
@@ -133,17 +133,17 @@ func (l *Link) Send(k Kind, body any, files ...*os.File) error {
 // Sent reports whether Send was called for a message of the kind. It is true before the peer can have the message.
 func (l *Link) Sent(k Kind) bool { return l.sent.Load()&(1<<k) != 0 }
 
-// errBusy means that sending would wait for too long.
+// errBusy means that sending would wait too long.
 var errBusy = errors.New("the control socket is busy")
 
-// TrySend sends a message with a file, or nil, if the peer has room for it. It waits for others that send, at most for wait.
-// The file stays the caller's.
+// TrySend sends a message with a file, or nil, if the peer has room. TrySend waits for other senders, at most for wait. The
+// file stays the caller's.
 func (l *Link) TrySend(k Kind, body any, file *os.File, wait time.Duration) error {
 	return l.atOnce(k, body, file, wait, func(w trySender, b []byte) error { return w.TrySend(b, file) })
 }
 
-// SendWithin sends a message with a file, or nil, as soon as the peer has room for it, and gives up after limit, which
-// counts for others that send too. The file stays the caller's.
+// SendWithin sends a message with a file, or nil, as soon as the peer has room, and gives up after limit, which counts for
+// other senders too. The file stays the caller's.
 func (l *Link) SendWithin(k Kind, body any, file *os.File, limit time.Duration) error {
 	by := time.Now().Add(limit)
 	return l.atOnce(k, body, file, limit, func(w trySender, b []byte) error {
@@ -179,14 +179,15 @@ func (l *Link) atOnce(k Kind, body any, file *os.File, wait time.Duration, send 
 	return send(w, b)
 }
 
-// isShortage reports whether an error of sending may be over in a moment, and no poller tells when: too many descriptors
-// are on their way between processes, or there is no memory.
+// isShortage reports whether an error of sending may end in a moment without an event of the poller: too many descriptors are
+// on their way between processes, or there is no memory.
 func isShortage(err error) bool {
 	return errors.Is(err, syscall.ETOOMANYREFS) || errors.Is(err, syscall.ENOBUFS) || errors.Is(err, syscall.ENOMEM)
 }
 
-// againAfter is how long SendWithin believes that there is no room. Linux calls a unix socket writable when three quarters of
-// its buffer are free (unix_writable), and a message needs much less: so the poller may say for long that there is none.
+// againAfter is how long SendWithin trusts the poller. Linux calls a unix socket writable when three quarters of the buffer are
+// free (unix_writable), and a message needs much less, so the event may come long after there is room. No other event comes
+// sooner.
 const againAfter = 2 * time.Millisecond
 
 func soonest(a, b time.Time) time.Time {
@@ -224,7 +225,7 @@ func (l *Link) takeTurn(limit time.Duration) bool {
 	}
 }
 
-// Dup returns another descriptor of this end, for another process. The caller closes it.
+// Dup returns another descriptor of this end, for another process. The caller closes the file.
 func (l *Link) Dup() (*os.File, error) {
 	w, ok := l.wire.(duplicator)
 	if !ok {
@@ -233,15 +234,15 @@ func (l *Link) Dup() (*os.File, error) {
 	return w.Dup()
 }
 
-// Quit stops reading and leaves the socket open, for another process that has it now. Frames ends with what has come.
+// Quit stops reading and leaves the socket open, for another process with a descriptor of the same end. Frames ends after the
+// received frames.
 func (l *Link) Quit() {
 	if w, ok := l.wire.(quitter); ok {
 		w.Quit()
 	}
 }
 
-// Close closes the socket, waits for the goroutine that reads, and closes what nobody has taken from Frames. It may be called
-// twice.
+// Close closes the socket, waits for the goroutine that reads, and closes the frames left in Frames. Close may be called twice.
 func (l *Link) Close() {
 	l.once.Do(func() {
 		close(l.stop)
@@ -253,7 +254,7 @@ func (l *Link) Close() {
 	}
 }
 
-// Gone reports whether an error of Send, TrySend or SendWithin means that the peer is dead.
+// Gone reports whether an error of Send, TrySend or SendWithin means the death of the peer.
 func Gone(err error) bool {
 	return errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)
 }

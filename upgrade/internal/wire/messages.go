@@ -95,7 +95,7 @@ var kindNames = [...]string{
 	KindListeners: "listeners", KindTakes: "takes", KindNamed: "named",
 }
 
-// String returns the name that the protocol's table has.
+// String returns the name in the protocol's table.
 func (k Kind) String() string {
 	if int(k) < len(kindNames) && kindNames[k] != "" {
 		return kindNames[k]
@@ -113,7 +113,7 @@ const (
 	ProtocolMax = 4
 )
 
-// HelloBody says which versions of the protocol the candidate speaks, and who the candidate is.
+// HelloBody has the candidate's versions of the protocol, and describes the candidate.
 type HelloBody struct {
 	Min     int    `json:"min"`
 	Max     int    `json:"max"`
@@ -124,8 +124,8 @@ type HelloBody struct {
 	Listeners int `json:"listeners,omitempty"` // how many sockets have come in messages of that kind
 }
 
-// ListenersBody names the sockets that come along, in the order of their descriptors. One message holds as many as fit, and the
-// next one is sent when the candidate has those: the kernel limits what a user has on the way.
+// ListenersBody names the sockets of a message, in the order of their descriptors. A message holds as many sockets as fit, and
+// the next message is sent when the candidate has received them: the kernel limits how many a user has on the way.
 type ListenersBody struct {
 	Total int          `json:"total"`           // in all messages; in the answer how many have come
 	Names []SocketName `json:"names,omitempty"` // of those that come along
@@ -134,10 +134,10 @@ type ListenersBody struct {
 	Links []PathLink   `json:"links,omitempty"` // of each of Names, if there are any
 }
 
-// LateNames returns the names that Late means.
+// LateNames returns the names for the numbers in Late.
 func (b *ListenersBody) LateNames() []SocketName { return b.pick(b.Late) }
 
-// OwnNames returns the names that Own means.
+// OwnNames returns the names for the numbers in Own.
 func (b *ListenersBody) OwnNames() []SocketName { return b.pick(b.Own) }
 
 func (b *ListenersBody) pick(which []int) (names []SocketName) {
@@ -149,7 +149,7 @@ func (b *ListenersBody) pick(which []int) (names []SocketName) {
 	return names
 }
 
-// Fit returns how many of the sockets one message can name and carry; at least one, if there is one.
+// Fit returns how many of the sockets a message can name and carry; at least 1, unless there are none.
 func Fit(names []SocketName, links []PathLink) int {
 	room := textRoom
 	if runtime.GOOS != "linux" {
@@ -158,7 +158,7 @@ func Fit(names []SocketName, links []PathLink) int {
 	return fit(names[:min(len(names), sys.MaxFiles)], links, room)
 }
 
-// textRoom is what a message has for names.
+// textRoom is the room for names in a message.
 const textRoom = frameLimit - frameHeader - 64
 
 func fit(names []SocketName, links []PathLink, room int) int {
@@ -181,14 +181,14 @@ type ServingBody struct {
 	Since time.Duration `json:"since,omitempty"` // when the candidate became the service, by sys.Uptime
 }
 
-// Surroundings are what a candidate is connected with besides the old process. Their names are among those of the welcome in JSON.
+// Surroundings are the connections of a candidate besides the old process. In JSON the fields belong to the welcome itself.
 type Surroundings struct {
 	Detached bool `json:"detached,omitempty"` // the end of the terminal is nothing to this service, which was started by nohup
 	Crash    bool `json:"crash,omitempty"`    // a file for crash output comes along, after the state
 	Channel  bool `json:"channel,omitempty"`  // the candidate's end of its channel to the supervisor comes along, last
 }
 
-// WelcomeBody describes to the candidate the upgrade that the candidate belongs to.
+// WelcomeBody describes the upgrade to the candidate.
 type WelcomeBody struct {
 	Protocol   int   `json:"protocol"`        // the lowest that the old process speaks: it may not know hello yet
 	Generation int   `json:"generation"`      // of the candidate
@@ -212,20 +212,20 @@ type WelcomeBody struct {
 	Stored []string `json:"stored,omitempty"` // names of the sockets that a service manager keeps, if they came as files at exec
 }
 
-// PreparedBody says what the candidate needs before it may accept.
+// PreparedBody has the candidate's needs before Accept.
 type PreparedBody struct {
 	Exclusive bool `json:"exclusive,omitempty"` // it must not accept before it has what the old process holds
 	Beside    bool `json:"beside,omitempty"`    // a socket of it listens with the commit only, on a port where the old process has another one
 }
 
-// DialBody names the listener that a private connection is for.
+// DialBody names the listener for a private connection.
 type DialBody struct {
 	ID      int    `json:"id"`
 	Network string `json:"network,omitempty"` // the name of the listener, see listener.Set; empty: the first one
 	Addr    string `json:"addr,omitempty"`
 }
 
-// DialedBody says what became of a private connection.
+// DialedBody has the result for a private connection.
 type DialedBody struct {
 	ID    int    `json:"id"`
 	Error string `json:"error,omitempty"` // it has no such listener, say
@@ -254,7 +254,7 @@ type MessageBody struct {
 	Data []byte `json:"data"`
 }
 
-// ElderBody describes an older generation that drains.
+// ElderBody describes an older, draining generation.
 type ElderBody struct {
 	Generation int    `json:"generation"`
 	PID        int    `json:"pid"`
@@ -274,7 +274,7 @@ type TakesBody struct {
 	Plain     []int        `json:"plain,omitempty"` // which of them take no connection with bytes that are to be read first
 }
 
-// Cut returns the part of it that fits into one message, and the rest.
+// Cut returns the part for one message, and the rest.
 func (b TakesBody) Cut() (part, rest TakesBody) {
 	n := fit(b.Listeners, nil, textRoom)
 	part.Listeners, rest.Listeners = b.Listeners[:n], b.Listeners[n:]
@@ -310,7 +310,7 @@ func Clip(s string) string {
 	return s[:most] + "..."
 }
 
-// Overlap says what to do if the other side has no version in common with this one.
+// Overlap returns an error, with advice, if the other side has no version in common with this process.
 func Overlap(low, high int) error {
 	if low <= ProtocolMax && high >= ProtocolMin {
 		return nil

@@ -12,7 +12,7 @@ import (
 
 var _ trySender = (*socket)(nil)
 
-// TrySend sends a frame as one message, which is whole or not at all.
+// TrySend sends a frame as one message, whole or not at all.
 func (s *socket) TrySend(b []byte, file *os.File) error {
 	raw, err := s.conn.SyscallConn()
 	if err != nil {
@@ -23,7 +23,7 @@ func (s *socket) TrySend(b []byte, file *os.File) error {
 	return errors.Join(err, sent)
 }
 
-// SendBy is TrySend that waits for room.
+// SendBy is TrySend with a wait for room.
 func (s *socket) SendBy(b []byte, file *os.File, by time.Time) error {
 	if err := s.conn.SetWriteDeadline(by); err != nil {
 		return err

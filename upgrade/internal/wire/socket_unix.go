@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sendLimit bounds how long a frame may wait for a peer that does not read. Frames fit into the socket's buffer, so it
-// only matters for one that has stopped reading for good.
+// sendLimit bounds how long a frame may wait for a peer that does not read. Frames fit into the socket's buffer, so the limit
+// only matters for a peer that has stopped reading for good.
 const sendLimit = 2 * time.Second
 
 // socket is the control socket as a wire.
@@ -67,8 +67,8 @@ func (s *socket) Recv(b []byte) (int, []*os.File, error) {
 	return n, files, err
 }
 
-// Queue sends a message at once and whole, or not at all, by a descriptor of the control socket that stays the caller's. It is for
-// a peer that does not run yet.
+// Queue sends a message at once and whole, or not at all, by a descriptor of the control socket, for a peer that does not run
+// yet. The descriptor stays the caller's.
 func Queue(control *os.File, k Kind, body any, files ...*os.File) error {
 	b, err := Encode(k, body, len(files))
 	if err != nil {
@@ -90,10 +90,10 @@ func Queue(control *os.File, k Kind, body any, files ...*os.File) error {
 	}
 }
 
-// Quit ends a recv, this process's only.
+// Quit ends a Recv of this process only.
 func (s *socket) Quit() { _ = s.conn.SetReadDeadline(time.Unix(1, 0)) }
 
-// Dup returns another descriptor of this end, to be passed on.
+// Dup returns another descriptor of this end, for another process.
 func (s *socket) Dup() (*os.File, error) {
 	fd, _, err := sys.Duplicate(s.conn)
 	if err != nil {
