@@ -16,7 +16,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
-// scale turns 53 bits, which is what a float64 holds exactly, into a number in [0, 1).
+// scale turns 53 bits, the exact bits of a float64, into a number in [0, 1).
 const scale = 1.0 / (1 << 53)
 
 // Point is the place of key in [0, 1) under salt: the upper 53 bits of the 64 bit xxHash of the salt, a zero byte and
@@ -34,7 +34,7 @@ func Point(salt, key string) float64 {
 	return float64(xxhash.Sum64(buf[:n])>>11) * scale
 }
 
-// long is Point for what does not fit into its buffer. It takes a third longer.
+// long is Point for inputs longer than the buffer, and takes a third longer.
 func long(salt, key string) float64 {
 	var d xxhash.Digest
 	d.Reset()
@@ -44,12 +44,12 @@ func long(salt, key string) float64 {
 	return float64(d.Sum64()>>11) * scale
 }
 
-// In tells whether key is in the cohort of weight. A weight of 0 or less, or one that is not a number, contains no key;
+// In reports whether key is in the cohort of weight. A weight of 0 or less, and a weight that is not a number, contains no key;
 // a weight of 1 or more contains every key.
 func In(salt, key string, weight float64) bool {
 	return Point(salt, key) < weight
 }
 
-// NewSalt returns a random salt of at least 128 bits as printable text. Who draws one has to keep it: the next draw
-// selects other keys.
+// NewSalt returns a random salt of at least 128 bits as printable text. The caller has to keep the salt: another salt selects
+// other keys.
 func NewSalt() string { return rand.Text() }

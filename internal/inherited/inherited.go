@@ -21,6 +21,6 @@ const (
 	first = 3 // behind the standard descriptors
 )
 
-// IsChannel reports whether a descriptor is one end of a pair that the parent of this process has made. It is false elsewhere
-// than on Linux.
+// IsChannel reports whether a descriptor is an end of a pair from the parent of this process. Elsewhere than on Linux the
+// result is false.
 func IsChannel(fd int) bool { return isChannel(fd) }

@@ -13,7 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Rights returns the control message that sends files; nil if there are none. The files have to stay open until it is sent.
+// Rights returns the control message for sending files; nil without files. The files have to stay open until the message is
+// sent.
 func Rights(files []*os.File) []byte {
 	if len(files) == 0 {
 		return nil
@@ -73,7 +74,7 @@ func explain(err error) error {
 	return &advised{err, text}
 }
 
-// advised is an error with what to do. It is said once, however often the error is explained on its way.
+// advised is an error with advice. The advice is given once, however often the error is explained on its way.
 type advised struct {
 	error
 	text string

@@ -1,8 +1,8 @@
 package sys
 
-// Reserve is descriptors that are held for nothing, so that there is room for what must have one when this process, or the
-// machine, has none left. What is released may be taken by anything else in the process at once: it is for the caller to hold
-// back who would. The zero value is empty. It is for one goroutine at a time.
+// Reserve is descriptors that are held for nothing, to make room when this process, or the machine, has none left. After a
+// release anything else in the process may take the room at once: the caller has to hold others back. The zero value is empty.
+// A Reserve is for one goroutine at a time.
 type Reserve struct{ held []int }
 
 // Release makes room.

@@ -15,7 +15,7 @@ func (r *Reserve) Fill(size int) {
 	}
 }
 
-// FileLimit is how many descriptors this process may have; 0 if that is not known.
+// FileLimit is how many descriptors this process may have; 0 if unknown.
 func FileLimit() int {
 	var l unix.Rlimit
 	if unix.Getrlimit(unix.RLIMIT_NOFILE, &l) != nil {

@@ -29,13 +29,13 @@ func FD(f *os.File) (fd uintptr) {
 	return fd
 }
 
-// CloseOnExec keeps a descriptor from the processes that this one starts.
+// CloseOnExec keeps a descriptor from the children of this process.
 func CloseOnExec(fd int) { closeOnExec(fd) }
 
-// CloseFD closes a descriptor that no file owns.
+// CloseFD closes a descriptor without an os.File.
 func CloseFD(fd int) { closeFD(fd) }
 
-// DupFD returns another descriptor of what fd is.
+// DupFD returns another descriptor of the file of fd.
 func DupFD(fd int) (int, error) { return dupFD(fd) }
 
 // DupFile returns another descriptor of an open file, under the same name.
@@ -64,14 +64,14 @@ func ConnFile(c net.Conn) (*os.File, error) {
 	return os.NewFile(uintptr(fd), "connection"), nil
 }
 
-// FileConn makes a connection of a descriptor of it, which stays the caller's. On Linux the connection has the options that it had;
+// FileConn makes a connection of a descriptor, which stays the caller's. On Linux the connection keeps the options that it had;
 // package net would set some again.
 func FileConn(file *os.File) (net.Conn, error) { return fileConn(file) }
 
-// CopyKeepAlive gives a connection the keep-alive that its listener has, as the kernel does; elsewhere than on Linux, none.
+// CopyKeepAlive gives a connection the keep-alive of its listener, as the kernel does; elsewhere than on Linux, none.
 func CopyKeepAlive(to *net.TCPConn, from syscall.Conn) { copyKeepAlive(to, from) }
 
-// Shutdown ends both directions of a connection, also for other processes that have a descriptor of it.
+// Shutdown ends both directions of a connection, also for other processes with a descriptor of the connection.
 func Shutdown(c syscall.Conn) {
 	if raw, err := c.SyscallConn(); err == nil {
 		_ = raw.Control(shutdownFD) // fails if c is closed
@@ -95,31 +95,33 @@ func UnixPair() (net.Conn, *os.File, error) {
 	return ours, theirs, nil
 }
 
-// MemFile makes a file that no directory names: in memory on Linux, and elsewhere a temporary file that was removed. The name is for people who look at the process.
+// MemFile makes a file without a name in a directory: in memory on Linux, and elsewhere a temporary file, which is removed at
+// once. The name is for people who look at the process.
 func MemFile(name string) (*os.File, error) { return memFile(name) }
 
-// Seal makes a file of MemFile immutable, so that the reader need not fear a writer. Without memfd it does nothing: the
-// file is known to its two processes only.
+// Seal makes a file of MemFile immutable, so that the reader need not fear a writer. Without memfd Seal does nothing: only two
+// processes know the file.
 func Seal(f *os.File) error { return seal(f) }
 
-// CheckSeal returns an error for a file that Seal has not made immutable. Without memfd it does nothing.
+// CheckSeal returns an error for a file without the seals of Seal. Without memfd CheckSeal does nothing.
 func CheckSeal(f *os.File) error { return checkSeal(f) }
 
-// Empty takes what waits in a socket of SocketPair, and closes the descriptors that are in it. It does not wait for more.
+// Empty takes the messages that wait in a socket of SocketPair, and closes their descriptors. Empty does not wait for more.
 func Empty(socket *os.File) { empty(socket) }
 
-// Readable reports whether a socket can be read, its end included, and takes nothing. Elsewhere than on Linux it is true.
+// Readable reports whether a socket can be read, its end included, and takes nothing. Elsewhere than on Linux the result is
+// true.
 func Readable(fd uintptr) bool { return readable(fd) }
 
-// MayWrite reports whether this process may change a directory, with the rights that the process has now. Elsewhere than
-// on Linux it is false.
+// MayWrite reports whether this process may change a directory, with the present rights of the process. Elsewhere than on Linux
+// the result is false.
 func MayWrite(dir string) bool { return mayWrite(dir) }
 
-// Nohup reports whether this process was started by nohup, which ignores SIGHUP: the end of the terminal is nothing to the program. A
-// process that this one starts does not know of that.
+// Nohup reports whether this process was started by nohup, which ignores SIGHUP: the end of the terminal does not concern the
+// program. A child of this process does not know of nohup.
 func Nohup() bool { return nohup }
 
-// Terminal is the terminal that the process was started in, if there is one.
+// Terminal is the terminal in which the process was started, if there is one.
 type Terminal struct{ *watcher }
 
 // WatchTerminal begins to look for the end of the terminal, until Close.
@@ -136,14 +138,14 @@ func (t *Terminal) Close() {
 	}
 }
 
-// Uptime is the time since the machine was started, or a while after that: by a clock that nobody sets, and that is the same in
-// all processes. On Windows, where no two processes of a service meet, it is the time since the start of this process.
+// Uptime is the time since the machine was started, or since a while after, by a clock that cannot be set and is the same in
+// all processes. On Windows, where no two processes of a service meet, Uptime is the time since the start of this process.
 func Uptime() time.Duration { return uptime() }
 
-// TooManyFiles reports whether an error is that this process, or the machine, has no descriptor left.
+// TooManyFiles reports whether the reason of an error is that this process, or the machine, has no descriptor left.
 func TooManyFiles(err error) bool {
 	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
 }
 
-// Explain adds what to do to the errors that an operator meets, and returns the others as they are.
+// Explain adds advice to the errors of an operator, and returns other errors unchanged.
 func Explain(err error) error { return explain(err) }

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// HasInput reports whether a descriptor can be read. A pidfd can when its process has ended.
+// HasInput reports whether a descriptor can be read. A pidfd can be read when its process has ended.
 func HasInput(fd uintptr) bool {
 	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 	n, err := unix.Poll(fds, 0)
@@ -70,7 +70,7 @@ func mayWrite(dir string) bool {
 	return unix.Faccessat(unix.AT_FDCWD, dir, unix.W_OK|unix.X_OK, unix.AT_EACCESS) == nil
 }
 
-// tcpOptions are those that package net sets when it makes a connection of a descriptor.
+// tcpOptions are the options that package net sets for a connection of a descriptor.
 var tcpOptions = [...][2]int{
 	{unix.SOL_SOCKET, unix.SO_KEEPALIVE},
 	{unix.IPPROTO_TCP, unix.TCP_NODELAY},

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// SocketPair makes two connected sockets. They do not keep the borders of messages here.
+// SocketPair makes two connected sockets, which do not keep the borders of messages here.
 func SocketPair() (ours, theirs *os.File, err error) {
 	fds, err := streamPair()
 	if err != nil {

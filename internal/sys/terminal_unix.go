@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// terminal says that this process was started in a terminal, nohup that it was started to outlive that.
+// terminal reports whether this process was started in a terminal, nohup whether it was started to outlive the terminal.
 var (
 	terminal = startedInTerminal()
 	nohup    = signal.Ignored(syscall.SIGHUP)
@@ -31,15 +31,15 @@ func openTerminal() (int, error) {
 	return unix.Open("/dev/tty", unix.O_RDONLY|unix.O_NOCTTY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 }
 
-// watcher is what sees the end of the terminal.
+// watcher sees the end of the terminal.
 type watcher struct {
 	tty   *os.File
 	ended atomic.Int64 // by Uptime; 0: not yet
 	done  chan struct{}
 }
 
-// endsFor is how long after the end of a terminal a SIGHUP comes from that: the kernel sends it before the end can be seen, a shell
-// to its jobs right after it has got one.
+// endsFor is how long after the end of a terminal a SIGHUP may come from the end: the kernel sends the signal before the end
+// can be seen, a shell passes the signal on to its jobs right afterwards.
 const endsFor = time.Second
 
 func watchTerminal() *Terminal {
@@ -65,7 +65,7 @@ func watchTerminal() *Terminal {
 	return &Terminal{w}
 }
 
-// hungUp reports whether a terminal has ended. It takes no input.
+// hungUp reports whether a terminal has ended, and takes no input.
 func hungUp(fd uintptr) bool {
 	fds := []unix.PollFd{{Fd: int32(fd)}}
 	n, err := unix.Poll(fds, 0)

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// Verdict is what became of a request, as client and journal together tell it.
+// Verdict is what became of a request, as client and journal together report.
 type Verdict uint8
 
 // The verdicts. AnsweredOnce is the only one without loss.
@@ -28,15 +28,15 @@ func (v Verdict) String() string {
 		"executed without answer", "executed twice", "answered, not in the journal", "?"}[min(v, verdicts)]
 }
 
-// Offender is a request that was not answered once.
+// Offender is a request that was not answered exactly once.
 type Offender struct {
 	Record
 	Verdict Verdict
 	RanOn   []int // pids of the processes that executed it: none, the only one, or the first and the last
 }
 
-// By tells whether the process had received the request: it executed it, or it gave the previous answer on the
-// connection that the request was lost on.
+// By reports whether the process had received the request: the process executed the request, or gave the previous answer on the
+// connection of the lost request.
 func (o Offender) By(pid int) bool {
 	return slices.Contains(o.RanOn, pid) || len(o.RanOn) == 0 && o.Verdict == NotExecuted && o.PID == pid
 }
@@ -104,7 +104,7 @@ func (e execution) pids() []int {
 	return []int{int(e.pid), int(e.again)}
 }
 
-// Clean tells whether every request was answered once.
+// Clean reports whether every request was answered once.
 func (a Accounting) Clean() bool { return len(a.Offenders) == 0 && a.Unknown == 0 }
 
 // Except lists the offenders that none of the processes had received.

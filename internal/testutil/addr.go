@@ -18,8 +18,8 @@ func FreeAddr(t testing.TB) string {
 	return ln.Addr().String()
 }
 
-// FreePort returns a TCP port that nobody has at any address of this host. One that the kernel chooses for a single address may be in
-// use at another.
+// FreePort returns a TCP port that is free at every address of this host. A port that the kernel chooses for a single address
+// may be in use at another.
 func FreePort(t testing.TB) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", ":0")

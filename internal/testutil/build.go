@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// builds holds the programs that this test process has built. Main removes them.
+// builds holds the programs built by this test process. Main removes the programs.
 var builds = struct {
 	sync.Mutex
 	dir  string

@@ -14,11 +14,11 @@ import (
 	"time"
 )
 
-// dialRest is the pause of a client before the request that follows a failed connection: without it the clients of a
-// server that is down would take the processor from the one that starts.
+// dialRest is the pause of a client before the request after a failed connection: without the pause the clients of a stopped
+// server would take the processor from the next server.
 const dialRest = 5 * time.Millisecond
 
-// client sends one request after the other. Its goroutine is the only one to touch it until the load is stopped.
+// client sends requests one after the other. Until the load is stopped only the client's goroutine touches the client.
 type client struct {
 	load  *Load
 	num   int
@@ -91,7 +91,7 @@ func (c *client) await(n int) (start time.Duration, ok bool) {
 	return time.Since(c.load.begin), ok
 }
 
-// pause waits and tells whether the load goes on.
+// pause waits and reports whether the load goes on.
 func (c *client) pause(d time.Duration) bool {
 	if d <= 0 {
 		select {
@@ -111,7 +111,7 @@ func (c *client) pause(d time.Duration) bool {
 	}
 }
 
-// result is how one request ended.
+// result is the end of a request.
 type result struct {
 	outcome Outcome
 	status  int
@@ -163,7 +163,7 @@ func (c *client) announced() {
 	}
 }
 
-// connect makes sure that there is a connection: the kept one, unless the server has closed it, or a new one.
+// connect makes sure of a connection: the kept one, unless the server has closed it, or a new one.
 func (c *client) connect(deadline time.Time) error {
 	if c.conn != nil && !c.usable() {
 		c.hangUp()
@@ -183,7 +183,7 @@ func (c *client) connect(deadline time.Time) error {
 	return c.peek.watch(conn.(syscall.Conn))
 }
 
-// usable tells whether the kept connection is idle and open.
+// usable reports whether the kept connection is idle and open.
 func (c *client) usable() bool {
 	idle, stray := c.peek.idle()
 	switch {
@@ -203,7 +203,7 @@ func (c *client) hangUp() {
 	c.conn, c.who = nil, 0
 }
 
-// leave ends the client; a connection that the server closed while it was idle still counts.
+// leave ends the client; a connection closed by the server while idle still counts.
 func (c *client) leave() {
 	if c.conn != nil {
 		c.usable()
@@ -243,7 +243,7 @@ func (c *client) request(n int, slow bool) []byte {
 	return b
 }
 
-// answerer returns the number of who gave the answer. It looks it up only if that differs from the last one.
+// answerer returns the number of the process that gave the answer. The number is looked up only after a change of process.
 func (c *client) answerer() uint16 {
 	pid, _ := number(c.res.pid)
 	if string(c.res.version) != c.name.Version || string(c.res.generation) != c.name.Generation || pid != c.name.PID {

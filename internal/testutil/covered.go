@@ -10,19 +10,19 @@ import (
 	"strings"
 )
 
-// coveredEnv, set to "short", says that the tests of this tree have passed with -race and -short. What a test would only do
-// again is left out then.
+// coveredEnv, set to "short", means that the tests of this tree have passed with -race and -short. A test leaves out what was
+// done then.
 const coveredEnv = "MIDAIR_TEST_COVERED"
 
-// ownWork are the names that show, in the text of a test, that it does other work without -short or without -race.
+// ownWork are names in the text of a test which show that the test does other work without -short or without -race.
 var ownWork = []string{"Short", "raceDetector", "AllocsPerRun", "AlsoWithoutRace"}
 
-// AlsoWithoutRace marks a test that is worth a run without the race detector too, for the order in which things happen at
-// full speed. It does nothing: the full run looks for its name in the text of tests.
+// AlsoWithoutRace marks a test that is worth a run without the race detector too, for the order of events at full speed. The
+// call does nothing: the full run looks for the name in the text of tests.
 func AlsoWithoutRace() {}
 
-// leaveOutCovered makes go test run only the tests of dir that do work of their own in a full run. It does nothing where
-// a flag has chosen the tests already.
+// leaveOutCovered makes go test run only the tests of dir that do work of their own in a full run. A flag that has chosen the
+// tests already is respected.
 func leaveOutCovered(dir string) error {
 	if os.Getenv(coveredEnv) != "short" || given("test.run", "test.list", "test.fuzz") {
 		return nil
@@ -34,8 +34,8 @@ func leaveOutCovered(dir string) error {
 	return flag.Set("test.run", "^("+strings.Join(names, "|")+")$")
 }
 
-// withOwnWork lists the tests in the test files of dir whose text has one of the names in ownWork, or that of a function in
-// these files which has.
+// withOwnWork lists the tests in the test files of dir whose text has a name of ownWork, or the name of a function in these
+// files which has.
 func withOwnWork(dir string) (tests []string, err error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -84,7 +84,7 @@ func namesIn(fn *ast.FuncDecl) (names []string) {
 	return names
 }
 
-// filtered tells whether flags of go test leave tests out.
+// filtered reports whether flags of go test leave tests out.
 func filtered() bool { return given("test.run", "test.skip", "test.list", "test.fuzz") }
 
 // given reports whether one of the flags was given.

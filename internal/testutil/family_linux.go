@@ -19,7 +19,7 @@ func ownSession() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setsid: tru
 
 func killPID(pid int) { _ = syscall.Kill(pid, syscall.SIGKILL) } // it may have ended by itself
 
-// process is what /proc/<pid>/stat says.
+// process is what /proc/<pid>/stat says of a process.
 type process struct {
 	pid, parent, session int
 	zombie               bool
@@ -70,8 +70,8 @@ func readProcess(pid int) (process, bool) {
 	return process{pid, num(1), num(3), state == 'Z' || state == 'X', began}, true
 }
 
-// carries tells whether a process was started with the entry in its environment, and whether it has none: a zombie,
-// and for an instant a process that is being replaced by exec.
+// carries reports whether a process was started with the entry in its environment, and whether it has an environment at all: a
+// zombie has none, and neither has a process for an instant during exec.
 func carries(pid int, entry string) (found, none bool) {
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/environ")
 	if err != nil {
@@ -85,7 +85,7 @@ func carries(pid int, entry string) (found, none bool) {
 	return false, len(b) == 0
 }
 
-// pidsWith lists the live processes that were started with the entry in their environment.
+// pidsWith lists the live processes with the entry in their environment.
 func pidsWith(entry string) []int {
 	var pids []int
 	for _, p := range processes() {
@@ -109,8 +109,8 @@ func familyPIDs(f *Proc) []int {
 	return pids
 }
 
-// reaper makes the test process the parent of orphans of its families and waits for them, and for nobody else: each
-// is waited for by its pid, so os/exec keeps its own children. It runs while there is a family.
+// reaper makes the test process the parent of orphans of its families and waits for these orphans, and for no other process:
+// each is waited for by its pid, so os/exec keeps its own children. The reaper runs while there is a family.
 type reaper struct {
 	mu       sync.Mutex
 	sessions map[int]bool   // pids of started processes, which lead the sessions of their families
@@ -118,7 +118,7 @@ type reaper struct {
 	stop     func()
 }
 
-// member is what tells a process of a family from a later one with the same pid.
+// member distinguishes a process of a family from a later process with the same pid.
 type member struct {
 	session int // the family
 	began   uint64
@@ -143,7 +143,7 @@ func (r *reaper) start(cmd *exec.Cmd) error {
 	return nil
 }
 
-// run starts the goroutine that reaps whenever a child has ended; r.stop ends it and waits for it.
+// run starts the goroutine that reaps after each end of a child; r.stop ends the goroutine and waits.
 func (r *reaper) run() {
 	died := make(chan os.Signal, 1)
 	quit, done := make(chan struct{}), make(chan struct{})
@@ -212,7 +212,7 @@ func (r *reaper) family(p process) int {
 	return 0
 }
 
-// settled reaps and tells whether no orphan of the family is left among the children.
+// settled reaps and reports whether no orphan of the family is left among the children.
 func (r *reaper) settled(session int) bool {
 	r.reap()
 	for _, p := range processes() {

@@ -13,10 +13,10 @@ import (
 // faultEnv holds the faults of a process and its descendants.
 const faultEnv = "MIDAIR_TEST_FAULT"
 
-// GoOnSuffix is what the name of the file has, beside that of a fault, that ends a hold.
+// GoOnSuffix is the end of the name of a file that ends a hold; before the suffix is the name of the fault's file.
 const GoOnSuffix = ".go-on"
 
-// fault is one planned failure: what happens at a named point, and when.
+// fault is a planned failure at a named point.
 type fault struct {
 	point, action string
 	generation    int64  // 0: any
@@ -24,10 +24,10 @@ type fault struct {
 	once          string // acts only if it can create this file; empty: always
 }
 
-// generation is what the role said with SetGeneration.
+// generation is the argument of the role's SetGeneration.
 var generation atomic.Int64
 
-// faults are those of the environment.
+// faults are the faults of the environment.
 var faults = sync.OnceValues(func() ([]fault, error) { return parseFaults(os.Getenv(faultEnv)) })
 
 // FaultSpec describes a fault: at point, the action is kill (SIGKILL of the process itself), stop (SIGSTOP of itself),
@@ -49,8 +49,8 @@ func FaultEnv(specs ...string) string { return faultEnv + "=" + strings.Join(spe
 // SetGeneration tells the process's generation, which "action@2" asks for.
 func SetGeneration(n int) { generation.Store(int64(n)) }
 
-// Fault is the hook for named points of the code under test: it fails as the environment says, or returns. Before it
-// fails it writes "fault <point> <action> <pid>" to standard error.
+// Fault is the hook for named points of the code under test: it fails by the environment's plan, or returns. Before it fails it
+// writes "fault <point> <action> <pid>" to standard error.
 func Fault(name string) {
 	planned, err := faults()
 	if err != nil {
@@ -104,7 +104,7 @@ func known(action string) bool {
 	return action == "kill" || action == "stop" || action == "hang" || action == "hold" || action == "panic"
 }
 
-// due tells whether the conditions hold. It uses the one-shot guard up, so it is asked last.
+// due reports whether the conditions hold. The one-shot guard is asked last, since asking uses it up.
 func (f fault) due() bool {
 	if f.generation != 0 && f.generation != generation.Load() {
 		return false
@@ -117,7 +117,7 @@ func (f fault) due() bool {
 	return f.once == "" || claim(f.once)
 }
 
-// claim tells whether this call created the file.
+// claim reports whether this call created the file.
 func claim(path string) bool {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {

@@ -16,7 +16,7 @@ const (
 	runEnv   = "MIDAIR_TEST_RUN"   // set in every started process
 )
 
-// runID marks everything that this test process starts.
+// runID marks all processes of this test process.
 var runID = rand.Text()
 
 // keeper is the guard of this test process.
@@ -29,7 +29,7 @@ var keeper struct {
 
 func isGuard() bool { return os.Getenv(guardEnv) != "" }
 
-// guard is what the guard process does.
+// guard is the work of the guard process.
 func guard() int {
 	_, _ = io.Copy(io.Discard, os.Stdin) // ends with the test process, whatever its end is
 	poll(settleTime, func() bool {
@@ -49,7 +49,7 @@ func wantGuard() {
 	keeper.wanted = true
 }
 
-// startGuard starts the guard of this test process if there is none and Main can play it.
+// startGuard starts the guard of this test process, unless there is a guard or Main cannot play the role.
 func startGuard() error {
 	keeper.Lock()
 	defer keeper.Unlock()

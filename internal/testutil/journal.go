@@ -11,8 +11,8 @@ import (
 	"sync"
 )
 
-// Journal records which requests began to execute. Several processes may have the same file open: each line is
-// appended with one write, so a process that dies has written all that it began.
+// Journal records which requests began to execute. Several processes may have the same file open: each line is appended with a
+// single write, so a process that dies has recorded all its begun requests.
 type Journal struct {
 	file  *os.File
 	tail  string // " pid\n"
@@ -33,7 +33,7 @@ func OpenJournal(path string) (*Journal, error) {
 // Close closes the file.
 func (j *Journal) Close() error { return j.file.Close() }
 
-// Begin records that the request with this id begins to execute.
+// Begin records the begin of a request.
 func (j *Journal) Begin(id string) error {
 	line := j.lines.Get().(*[]byte)
 	defer j.lines.Put(line)
@@ -42,8 +42,8 @@ func (j *Journal) Begin(id string) error {
 	return err
 }
 
-// Handler records each request that has an X-Request-Id before next sees it. If that fails the answer is a 500, so that
-// no execution goes unrecorded.
+// Handler records each request with an X-Request-Id before next sees the request. After a failure to record the answer is a
+// 500, so that no execution goes unrecorded.
 func (j *Journal) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if id := r.Header.Get("X-Request-Id"); id != "" {
@@ -56,14 +56,14 @@ func (j *Journal) Handler(next http.Handler) http.Handler {
 	})
 }
 
-// execution is what the journal says of one request.
+// execution is the journal's record of a request.
 type execution struct {
 	times      uint8 // saturates
 	pid, again int32 // of the first and of the last execution
 }
 
-// readJournal returns the executions of each request of the report, by client and number, and how many lines name
-// requests that the report does not know although they have its prefix.
+// readJournal returns the executions of each request of the report, by client and number, and the number of lines for requests
+// with the report's prefix that the report does not know.
 func readJournal(path string, r *Report) (runs [][]execution, unknown int, err error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -83,7 +83,7 @@ func readJournal(path string, r *Report) (runs [][]execution, unknown int, err e
 	return runs, unknown, lines.Err()
 }
 
-// note counts one line of the journal. It tells whether the line is about this load, and about a request of it.
+// note counts one line of the journal. It reports whether the line is about this load, and about a request of it.
 func note(runs [][]execution, prefix string, line []byte) (own, known bool) {
 	id, pid, _ := bytes.Cut(line, []byte{' '})
 	rest, ok := strings.CutPrefix(string(id), prefix+"-")

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Counts tells how many goroutines, open descriptors and child processes this process has. A role can publish it, so
+// Counts returns how many goroutines, open descriptors and child processes this process has. A role can publish the numbers, so
 // that a test sees whether a thousand upgrades leave something behind.
 func Counts() (goroutines, fds, children int) {
 	return runtime.NumGoroutine(), len(descriptors()), len(childProcesses())
@@ -39,7 +39,7 @@ type census struct {
 	children   map[int]string    // command by pid
 }
 
-// firstCensus is the census before the tests. What the runtime opens once, and keeps, belongs to it.
+// firstCensus is the census before the tests. It includes what the runtime opens once and keeps.
 func firstCensus() census {
 	if r, w, err := os.Pipe(); err == nil { // starts the network poller
 		r.Close()
@@ -52,7 +52,7 @@ func takeCensus() census {
 	return census{stacks(), descriptors(), childProcesses()}
 }
 
-// leaked lists what is there now and was not before. It gives late endings time to happen.
+// leaked lists the additions since a census, after some time for late endings.
 func leaked(before census, patience time.Duration) []string {
 	http.DefaultClient.CloseIdleConnections()
 	var left []string
@@ -85,7 +85,7 @@ func (c census) beyond(before census) []string {
 	return left
 }
 
-// stacks returns the stacks of all goroutines but this one and those that belong to the runtime for good.
+// stacks returns the stacks of all goroutines without this goroutine and the permanent ones of the runtime.
 func stacks() map[string]string {
 	buf := make([]byte, 1<<20)
 	for n := runtime.Stack(buf, true); ; n = runtime.Stack(buf, true) {
@@ -107,7 +107,7 @@ func stacks() map[string]string {
 	return all
 }
 
-// permanent tells whether a goroutine is one that the standard library starts once and never ends.
+// permanent reports whether a goroutine belongs to the standard library, which starts it once and never ends it.
 func permanent(stack string) bool {
 	return strings.Contains(stack, "os/signal.signal_recv") ||
 		strings.Contains(stack, "os/signal.loop") ||

@@ -61,7 +61,7 @@ func StartLoad(t testing.TB, opts LoadOptions) *Load {
 	return l
 }
 
-// NewLoad is StartLoad outside of tests: whoever calls it must call Stop.
+// NewLoad is StartLoad outside of tests: the caller must call Stop.
 func NewLoad(opts LoadOptions) (*Load, error) {
 	if opts.Addr == "" || opts.KeepAlive < 0 || opts.New < 0 || opts.KeepAlive+opts.New == 0 {
 		return nil, fmt.Errorf("testutil: a load needs an address and clients: %+v", opts)
@@ -108,10 +108,10 @@ func (l *Load) Total() int { return int(l.total.Load()) }
 // Failures is how many requests have ended with another outcome than OK.
 func (l *Load) Failures() int { return int(l.failed.Load()) }
 
-// Seen tells whether the version has answered.
+// Seen reports whether the version has answered.
 func (l *Load) Seen(version string) bool { return l.who.has(version) }
 
-// Stop lets each client finish its request, ends all of them and reports. Further calls return the same report.
+// Stop lets each client finish its request, ends all clients and reports. Further calls return the same report.
 func (l *Load) Stop() *Report {
 	l.end.Do(func() { close(l.ending) })
 	l.running.Wait()

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// roleEnv names the role that a process plays; descendants inherit it.
+// roleEnv names the role of a process; descendants inherit the variable.
 const roleEnv = "MIDAIR_TEST_ROLE"
 
 // settleTime is how long what a test leaves behind may take to end before it counts as a leak; settleEnv shortens it.
@@ -25,10 +25,10 @@ var started = struct {
 	roles map[string]bool
 }{roles: map[string]bool{}}
 
-// Main runs the tests of a package, or one of its roles, and never returns. A process that Start started runs the
-// role's function and exits with its result. Otherwise Main runs the tests and exits with 1 if one failed, if
-// goroutines, descriptors or children are left, or if a complete run never started one of the roles. With
-// MIDAIR_TEST_COVERED=short in the environment it leaves out what a run with -race and -short has covered.
+// Main runs the tests of a package, or a role of the package, and never returns. A process of Start runs the role's function
+// and exits with the result. Otherwise Main runs the tests and exits with 1 if a test failed, if goroutines, descriptors or
+// children are left, or if a complete run never started one of the roles. With MIDAIR_TEST_COVERED=short in the environment
+// Main leaves out the tests that a run with -race and -short has covered.
 func Main(m *testing.M, roles map[string]func() int) {
 	if isGuard() {
 		os.Exit(guard())

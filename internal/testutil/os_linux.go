@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// descriptors returns what each open descriptor refers to, without the one that reads the list.
+// descriptors returns the target of each open descriptor, without the descriptor for reading the list.
 func descriptors() map[int]string {
 	names, err := readDirNames("/proc/self/fd")
 	if err != nil {
@@ -55,15 +55,15 @@ func command(p process) string {
 // killSelf ends this process as kill -9 does.
 func killSelf() { _ = syscall.Kill(os.Getpid(), syscall.SIGKILL) }
 
-// stopSelf stops this process until somebody continues it. The signal goes to the calling thread, which then stops before
-// it returns: one to the process may be taken by another thread, and this one runs on meanwhile.
+// stopSelf stops this process until it is continued. The signal goes to the calling thread, which then stops before the call
+// returns: a signal to the process may be taken by another thread while the calling thread runs on.
 func stopSelf() {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	_ = syscall.Tgkill(os.Getpid(), syscall.Gettid(), syscall.SIGSTOP)
 }
 
-// peeker looks whether an idle connection has something to read, without waiting and without reading it.
+// peeker looks whether an idle connection has something to read, without waiting and without reading.
 type peeker struct {
 	conn syscall.RawConn
 	look func(fd uintptr)
@@ -91,7 +91,7 @@ func (p *peeker) peek(fd uintptr) {
 	p.n, _, p.err = unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
 }
 
-// idle tells whether the connection is open with nothing to read; stray whether there are bytes that nobody asked for.
+// idle reports whether the connection is open with nothing to read; stray whether there are bytes without a request.
 func (p *peeker) idle() (idle, stray bool) {
 	if err := p.conn.Control(p.look); err != nil {
 		return false, false

@@ -27,8 +27,7 @@ type Cfg struct {
 	Out  *os.File // where the process writes; default: to a file, which Output returns
 }
 
-// Proc is a started process and its family: the descendants that inherited its environment. When the test ends all of
-// them are killed.
+// Proc is a started process and its family: the descendants with the same environment. The end of the test kills all of them.
 type Proc struct {
 	t      testing.TB
 	cmd    *exec.Cmd
@@ -72,7 +71,7 @@ func start(t testing.TB, cfg Cfg, role string, cmd *exec.Cmd) *Proc {
 	return p
 }
 
-// environ is the test's own environment without what would make a child believe it was part of another family.
+// environ is the test's own environment without the variables of another family.
 func environ(role string) []string {
 	var env []string
 	for _, e := range os.Environ() {
@@ -118,7 +117,7 @@ func (p *Proc) PID() int { return p.cmd.Process.Pid }
 // Exited is closed when the started process has ended and was waited for. Descendants may live on.
 func (p *Proc) Exited() <-chan struct{} { return p.exited }
 
-// Signal sends sig to the started process. It reports an error of the test if that process has ended.
+// Signal sends sig to the started process, and reports an error of the test if the process has ended.
 func (p *Proc) Signal(sig os.Signal) {
 	p.t.Helper()
 	if err := p.cmd.Process.Signal(sig); err != nil {
@@ -126,7 +125,7 @@ func (p *Proc) Signal(sig os.Signal) {
 	}
 }
 
-// Kill ends the started process with SIGKILL, if it still runs, and waits for its end. Descendants live on.
+// Kill ends the started process with SIGKILL, and waits for its end. Descendants live on.
 func (p *Proc) Kill() {
 	_ = p.cmd.Process.Kill() // fails only when it has ended
 	<-p.exited
@@ -135,7 +134,7 @@ func (p *Proc) Kill() {
 // ErrStillRunning is returned by Proc.Wait when its time is over.
 var ErrStillRunning = errors.New("testutil: process still runs")
 
-// Wait waits for the end of the started process and returns its exit code: 128+n if signal n killed it.
+// Wait waits for the end of the started process and returns the exit code: 128+n after signal n.
 func (p *Proc) Wait(timeout time.Duration) (exitCode int, err error) {
 	timer := time.NewTimer(timeout)
 	defer timer.Stop()
@@ -159,8 +158,8 @@ func (p *Proc) Output() string {
 	return string(b)
 }
 
-// WaitOutput waits until the output has a complete line that contains marker, and returns the rest of the line after
-// the marker. It ends the test if that takes longer than timeout.
+// WaitOutput waits until the output has a complete line with marker, and returns the rest of the line after the marker. It ends
+// the test after timeout.
 func (p *Proc) WaitOutput(timeout time.Duration, marker string) string {
 	p.t.Helper()
 	var rest string
@@ -186,7 +185,7 @@ func (p *Proc) WaitFamily(t testing.TB, n int, timeout time.Duration) {
 	}
 }
 
-// cleanup kills what lives, shows what it said if the test failed, and forgets the family.
+// cleanup kills the processes that still live, shows the output if the test failed, and forgets the family.
 func (p *Proc) cleanup() {
 	p.Kill()
 	if !poll(settleTime, p.killFamily) {
@@ -201,7 +200,7 @@ func (p *Proc) cleanup() {
 	}
 }
 
-// killFamily sends SIGKILL to every live member and tells whether there was none.
+// killFamily sends SIGKILL to every live member and reports whether there was none.
 func (p *Proc) killFamily() bool {
 	pids := p.Family()
 	for _, pid := range pids {

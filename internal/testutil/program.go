@@ -16,8 +16,8 @@ var programs = struct {
 	paths map[string]string
 }{paths: map[string]string{}}
 
-// Program returns the path of a program of a Debian package, and installs the package if the program is missing and this
-// user may do so. Where it cannot be had the test does not run, and says so; with CI set in the environment it fails.
+// Program returns the path of a program of a Debian package, and installs a missing package if this user may do so. Without the
+// program the test does not run, and says so; with CI set in the environment the test fails.
 func Program(t testing.TB, name, pkg string) string {
 	t.Helper()
 	return obtain(t, name, pkg, func() (string, error) { return findProgram(name) })
@@ -49,7 +49,7 @@ func obtain(t testing.TB, name, pkg string, find func() (string, error)) string 
 	return path
 }
 
-// Missing ends a test that needs what is not there: skipped, loudly, or failed with CI set in the environment.
+// Missing ends a test that needs something which is not there: skipped, loudly, or failed with CI set in the environment.
 func Missing(t testing.TB, name, pkg string, err error) {
 	t.Helper()
 	text := fmt.Sprintf("NOT RUN: it needs %s (apt-get install %s): %v", name, pkg, err)
@@ -71,7 +71,7 @@ func findProgram(name string) (string, error) {
 	return path, err
 }
 
-// findModule asks the Python that packages are for, whichever is first in PATH.
+// findModule asks the Python that the packages are for, whichever is first in PATH.
 func findModule(module string) (string, error) {
 	const python = "/usr/bin/python3"
 	if out, err := exec.Command(python, "-c", "import "+module).CombinedOutput(); err != nil {
@@ -80,8 +80,8 @@ func findModule(module string) (string, error) {
 	return python, nil
 }
 
-// installPackages installs Debian packages without starting what they bring. Processes that do so at the same time wait
-// for each other.
+// installPackages installs Debian packages without starting their services. Processes that install at the same time wait for
+// each other.
 func installPackages(pkgs string) error {
 	apt, err := exec.LookPath("apt-get")
 	if err != nil {

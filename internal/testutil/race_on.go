@@ -2,5 +2,5 @@
 
 package testutil
 
-// raceEnabled tells whether the race detector is on.
+// raceEnabled reports whether the race detector is on.
 const raceEnabled = true

@@ -42,7 +42,7 @@ type Answerer struct {
 	PID        int
 }
 
-// Record tells of one request.
+// Record describes a request.
 type Record struct {
 	ID      string
 	Start   time.Time // when it was sent, or in a paced load should have been sent
@@ -59,7 +59,7 @@ type Record struct {
 // onConnectionFrom is in Err before the client's address.
 const onConnectionFrom = ", on a connection from "
 
-// From is the client's address on the connection that a request was lost on; empty if there was none, or it was not kept.
+// From is the client's address on the connection of a lost request; empty without a connection, or without a kept address.
 func (r Record) From() string {
 	_, from, _ := strings.Cut(r.Err, onConnectionFrom)
 	return from
@@ -92,7 +92,7 @@ const (
 	maxErrors = 256 // failures of a client whose text is kept
 )
 
-// entryLog holds the entries of one client in chunks, so that growing copies nothing.
+// entryLog holds the entries of a client in chunks, so that growing copies nothing.
 type entryLog struct {
 	chunks [][]entry
 	errors map[int]string
@@ -132,7 +132,7 @@ func (l *entryLog) all() iter.Seq2[int, *entry] {
 	}
 }
 
-// roster numbers the answerers of a load. Number 0 is nobody.
+// roster numbers the answerers of a load. Number 0 stands for none of them.
 type roster struct {
 	mu    sync.Mutex
 	index map[Answerer]uint16
@@ -143,7 +143,7 @@ func newRoster() *roster {
 	return &roster{index: map[Answerer]uint16{{}: 0}, list: []Answerer{{}}}
 }
 
-// number returns the number of a, a new one if it never answered before. Those beyond the last number are nobody.
+// number returns the number of a, a new number before the first answer. Beyond the last number the result is 0.
 func (r *roster) number(a Answerer) uint16 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -156,14 +156,14 @@ func (r *roster) number(a Answerer) uint16 {
 	return n
 }
 
-// has tells whether the version has answered.
+// has reports whether the version has answered.
 func (r *roster) has(version string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.ContainsFunc(r.list[1:], func(a Answerer) bool { return a.Version == version })
 }
 
-// Report is what a load has seen.
+// Report is the result of a load.
 type Report struct {
 	Begin, End time.Time
 	Total      int
@@ -229,8 +229,8 @@ func (r *Report) Records() iter.Seq[Record] {
 
 func (e *entry) answered() bool { return e.outcome == OK || e.outcome == BadStatus }
 
-// Percentile returns the latency that p percent of the answers did not exceed, over the requests that started in the
-// window from..to (zero times: all). Requests to the slow path are left out. It is 0 if there were none.
+// Percentile returns the latency that p percent of the answers did not exceed, over the requests that started in the window
+// from..to (zero times: all). Requests to the slow path are left out. Without answers the result is 0.
 func (r *Report) Percentile(p float64, from, to time.Time) time.Duration {
 	var took []uint32
 	for e := range r.entries() {

@@ -12,7 +12,7 @@ import (
 // errMalformed marks an answer that is not HTTP/1.1.
 var errMalformed = errors.New("malformed answer")
 
-// response reads answers. It keeps what a client must know, and its buffers, from one answer to the next.
+// response reads answers. It keeps what a client must know, and the buffers, from one answer to the next.
 type response struct {
 	status  int
 	begun   bool // at least one byte came
@@ -23,7 +23,7 @@ type response struct {
 	version, generation, pid []byte
 }
 
-// read reads one answer and throws its body away.
+// read reads an answer and throws the body away.
 func (r *response) read(br *bufio.Reader) error {
 	r.begun = false
 	if _, err := br.Peek(1); err != nil {

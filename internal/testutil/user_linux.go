@@ -11,8 +11,8 @@ import (
 // nobody is the uid of a user who owns nothing.
 const nobody = 65534
 
-// AsNobody runs fn without root's rights to files, in a thread that ends with fn. For another user than root it runs fn as it
-// is. Only what fn does in its own goroutine is done as that user.
+// AsNobody runs fn without root's rights to files, in a thread that ends with fn. For another user than root fn runs unchanged.
+// Goroutines of fn keep the rights.
 func AsNobody(t testing.TB, fn func()) {
 	t.Helper()
 	done := make(chan struct{})

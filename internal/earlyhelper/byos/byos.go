@@ -8,7 +8,7 @@ import (
 	"github.com/midair-go/midair/internal/earlyhelper"
 )
 
-// Seconds is how long the process sleeps, by which it is known.
+// Seconds is how long the process sleeps, and marks the process.
 const Seconds = "302"
 
 func init() {

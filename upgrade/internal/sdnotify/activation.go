@@ -27,8 +27,8 @@ const MostSockets = 8192
 // storeNameLimit is systemd's for FDNAME.
 const storeNameLimit = 255
 
-// Activation are the sockets that a service manager has started this process with: those of socket units, and those that an
-// earlier process had it keep. They are looked for by Listen, after what an older generation has handed over.
+// Activation are the sockets that a service manager has started this process with: the sockets of socket units, and the ones
+// kept for an earlier process. Listen looks for a socket here after the sockets of an older generation.
 type Activation struct {
 	mu    sync.Mutex
 	Files []*os.File // named; those of socket units first, in their order
@@ -43,15 +43,15 @@ func TakeActivation() *Activation {
 	return &Activation{Files: activation.Files(true)}
 }
 
-// Add adds sockets that have come in another way, named.
+// Add adds named sockets from another source.
 func (p *Activation) Add(files []*os.File) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.Files, p.known = append(p.Files, files...), false
 }
 
-// StoreName is the name that a socket is kept under: printable, without a colon, and the same in every generation. It is
-// empty for one that cannot be named.
+// StoreName is the name for keeping a socket: printable, without a colon, and the same in every generation. It is empty for a
+// socket that cannot be named.
 func StoreName(kind, network, addr string) string {
 	var b strings.Builder
 	b.WriteString(StorePrefix + kind + "." + network + ".")
@@ -103,8 +103,7 @@ func (p *Activation) Take(kind, network, addr, key string) (any, error) {
 	return nil, nil
 }
 
-// IsUnit reports whether a socket, given by its inode, is one of a socket unit, also if it was taken as one that an earlier process
-// had kept.
+// IsUnit reports whether a socket, given by its inode, belongs to a socket unit, also if the socket was taken as a kept one.
 func (p *Activation) IsUnit(inode uint64) bool {
 	if p == nil {
 		return false
@@ -148,7 +147,7 @@ func (p *Activation) ofUnit(f *os.File) bool {
 	return ok && slices.Contains(p.units, inode)
 }
 
-// noPath reports whether the address is a path that does not exist: a socket that once had it can be reached by nobody.
+// noPath reports whether the address is a path that does not exist: clients cannot reach a socket whose path was removed.
 func noPath(network, addr string) bool {
 	if !strings.HasPrefix(network, "unix") || strings.HasPrefix(addr, "@") {
 		return false
@@ -157,7 +156,7 @@ func noPath(network, addr string) bool {
 	return errors.Is(err, fs.ErrNotExist)
 }
 
-// Stale reports whether what is kept under a name was not taken, because nobody could reach it.
+// Stale reports whether a kept socket was not taken because clients cannot reach the socket.
 func (p *Activation) Stale(name string) bool {
 	if p == nil {
 		return false
@@ -192,7 +191,7 @@ func fileSocket(f *os.File, kind string) (any, error) {
 	return pc, nil
 }
 
-// boundTo tells whether a socket has the address that the program asks for.
+// boundTo reports whether a socket has the address that the program asks for.
 func boundTo(f *os.File, kind, network, addr string) bool {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil || !strings.HasPrefix(network, "tcp") && !strings.HasPrefix(network, "udp") {
@@ -232,7 +231,7 @@ func addrPort(a net.Addr) (net.IP, int) {
 	return nil, 0
 }
 
-// EachKept calls each with the sockets that an earlier process had kept, that are of no socket unit, and that nobody has taken.
+// EachKept calls each with the kept sockets that belong to no socket unit and were not taken.
 func (p *Activation) EachKept(each func(*os.File)) {
 	if p == nil {
 		return
@@ -247,14 +246,14 @@ func (p *Activation) EachKept(each func(*os.File)) {
 	}
 }
 
-// HasKept reports whether there are any of those.
+// HasKept reports whether there are sockets for EachKept.
 func (p *Activation) HasKept() (has bool) {
 	p.EachKept(func(*os.File) { has = true })
 	return has
 }
 
-// TakeKept takes the first of those that is meant, and that Take has not left, as a net.Listener or a net.PacketConn, and returns the name that it is kept under;
-// nil if there is none.
+// TakeKept takes the first socket of EachKept for which is reports true, as a net.Listener or a net.PacketConn, and returns the
+// name under which the socket was kept; nil if there is none. Stale sockets are left out.
 func (p *Activation) TakeKept(kind string, is func(*os.File) bool) (sock any, name string, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -272,7 +271,8 @@ func (p *Activation) TakeKept(kind string, is func(*os.File) bool) (sock any, na
 	return nil, "", nil
 }
 
-// Unclaimed returns the kept sockets that nobody has taken, and the names of the kept ones. It closes the sockets of units that are left.
+// Unclaimed returns the kept sockets that were not taken, and the names of all kept ones. It closes the rest of the units'
+// sockets.
 func (p *Activation) Unclaimed() (kept []*os.File, names []string) {
 	if p == nil {
 		return nil, nil
@@ -308,8 +308,8 @@ func (p *Activation) TakeFile(name string) *os.File {
 	return nil
 }
 
-// OwnListenPID says that the passed descriptors are for this process: our supervisor cannot know its pid before it
-// starts it. systemd names the pid that process 1 of a unit with PrivatePIDs= has outside.
+// OwnListenPID sets LISTEN_PID to this process: this library's supervisor cannot know the pid before the start, and systemd
+// names the pid outside of the namespace for process 1 of a unit with PrivatePIDs=.
 func OwnListenPID() {
 	ownOutside(os.Getpid())
 	if IsSupervised() && os.Getenv("LISTEN_FDS") != "" && os.Getenv("LISTEN_PID") == "" {
@@ -317,7 +317,7 @@ func OwnListenPID() {
 	}
 }
 
-// ownOutside makes what systemd says to a process by its pid outside of its PID namespace say it by the pid inside.
+// ownOutside replaces a pid from outside of the PID namespace by the pid inside, in the variables of systemd.
 func ownOutside(pid int) {
 	outside := os.Getenv("SYSTEMD_EXEC_PID")
 	if pid != 1 || outside == "" {

@@ -14,11 +14,11 @@ import (
 	"github.com/midair-go/midair/internal/sys"
 )
 
-// Who a process is to the supervisor follows from the channel that it speaks on, and from nothing that it says. Each
-// generation has a channel of its own: one end of a pair of sockets without a name, whose other end the supervisor has. The
-// process that starts a candidate makes the candidate's pair, announces the candidate to the supervisor over its own channel,
-// with the other end, and gives the candidate its end only when the announcement is in the kernel's queue. So a candidate
-// cannot speak before it was announced, and the announcement outlives the process that made it.
+// The supervisor knows a process by its channel, and by nothing in the messages. Each generation has a channel of its own: one end of
+// a pair of sockets without a name, whose other end the supervisor has. The process that starts a candidate makes the candidate's
+// pair, announces the candidate to the supervisor over its own channel, with the other end, and gives the candidate its end only when
+// the announcement is in the kernel's queue. So a candidate cannot send before the announcement, and the announcement outlives the
+// process that has made it.
 const (
 	// ChannelEnv is the descriptor of the channel, in a process that the supervisor has started.
 	ChannelEnv = inherited.ChannelEnv
@@ -39,8 +39,8 @@ const announceLimit = 5 * time.Second
 
 var errFormer = errors.New("the supervisor, or the process that is to be replaced, is of a build that knows its generations by their environment: stop the service and start it")
 
-// IsSupervised reports whether this process is a generation of this library's supervisor: its child with a channel, or a
-// candidate that was told so. It is to be asked before New.
+// IsSupervised reports whether this process is a generation of this library's supervisor: a child of the supervisor with a
+// channel, or a candidate of a supervised process. It is to be called before New.
 func IsSupervised() bool {
 	if process.HasParent() {
 		return os.Getenv(SupervisedEnv) != ""
@@ -49,7 +49,7 @@ func IsSupervised() bool {
 }
 
 // CheckFormer returns an error in a process whose supervisor, or whose parent, is of a build before the channels. It is to be
-// asked before New.
+// called before New.
 func CheckFormer() error {
 	if os.Getenv(formerEnv) != "" && os.Getenv(NotifyEnv) != "" {
 		return errFormer
@@ -57,7 +57,7 @@ func CheckFormer() error {
 	return nil
 }
 
-// channelFD returns the descriptor of the channel that the supervisor has given to this process; -1 if there is none.
+// channelFD returns the descriptor of the channel from the supervisor; -1 if there is none.
 func channelFD() int {
 	fd, err := strconv.Atoi(os.Getenv(ChannelEnv))
 	if err != nil || fd < 3 || !inherited.IsChannel(fd) {
@@ -66,10 +66,10 @@ func channelFD() int {
 	return fd
 }
 
-// errCleaned is a process that the supervisor has started, and whose environment somebody has cleaned in between.
+// errCleaned is the error of a process of the supervisor with a cleaned environment.
 var errCleaned = errors.New("the environment of this process does not say what the supervisor has passed to it: a wrapper has to leave MIDAIR_CHANNEL and LISTEN_FDS as they are, and to end with exec")
 
-// findChannel takes the channel of a process that the supervisor has started. That of a candidate comes with its welcome.
+// findChannel takes the channel of a process of the supervisor. The channel of a candidate comes with the welcome.
 func (n *Notifier) findChannel() {
 	switch fd := channelFD(); {
 	case process.HasParent():
@@ -83,7 +83,7 @@ func (n *Notifier) findChannel() {
 	}
 }
 
-// takeChannel takes the channel that the supervisor has given to this process.
+// takeChannel takes the channel from the supervisor.
 func (n *Notifier) takeChannel(fd int) {
 	sys.CloseOnExec(fd)                             // package inherited does not find that of a cleaned environment
 	total, _ := strconv.Atoi(os.Getenv(SocketsEnv)) // without it nothing is held
@@ -93,9 +93,9 @@ func (n *Notifier) takeChannel(fd int) {
 	}
 }
 
-// takeLostChannel takes the channel of a process whose environment was cleaned: the supervisor hears that the process
-// serves, and starts it again after a crash. The supervisor keeps no listening sockets for the process: after a restart the
-// process could not find them, without LISTEN_FDS.
+// takeLostChannel takes the channel of a process whose environment was cleaned: the supervisor learns from the channel that the
+// process serves, and starts the process again after a crash. The supervisor keeps no listening sockets for the process: after
+// a restart the process could not find them, without LISTEN_FDS.
 func (n *Notifier) takeLostChannel(fd int) {
 	n.manager = cleanedSupervisor
 	n.takeChannel(fd)
@@ -117,10 +117,10 @@ func lostChannelFD() int {
 	return -1
 }
 
-// Attach gives a candidate its channel: what was said before goes out now. It closes the file.
+// Attach gives a candidate its channel: the queued messages go out now. It closes the file.
 func (n *Notifier) Attach(file *os.File) error { return n.attach(file, 0) }
 
-// attach takes so many sockets from the channel first.
+// attach takes a number of sockets from the channel first.
 func (n *Notifier) attach(file *os.File, sockets int) error {
 	defer file.Close()
 	c, err := net.FileConn(file)
@@ -150,7 +150,7 @@ func (n *Notifier) attach(file *os.File, sockets int) error {
 // Supervised reports whether the manager is this library's supervisor, and lives.
 func (n *Notifier) Supervised() bool { return n != nil && n.manager.supervises() && !n.lost() }
 
-// HasChannel reports whether this process has a channel to this library's supervisor, which may have ended.
+// HasChannel reports whether this process has a channel to this library's supervisor, alive or dead.
 func (n *Notifier) HasChannel() bool {
 	return n != nil && n.manager.supervises() && n.manager != lostSupervisor && n.isAttached()
 }
@@ -166,7 +166,7 @@ func (n *Notifier) SupervisorState() string {
 	return "alive"
 }
 
-// lost reports whether the supervisor has ended: it holds the other end of the channel for as long as it lives.
+// lost reports whether the supervisor has ended: a living supervisor holds the other end of the channel.
 func (n *Notifier) lost() bool {
 	if n.manager == lostSupervisor {
 		return true
@@ -188,7 +188,7 @@ func (n *Notifier) lost() bool {
 	return ended
 }
 
-// Problem returns why no upgrade may begin; nil if nothing is wrong.
+// Problem returns the reason against an upgrade; nil if nothing is wrong.
 func (n *Notifier) Problem() error {
 	if n == nil {
 		return nil
@@ -196,7 +196,7 @@ func (n *Notifier) Problem() error {
 	return n.problem
 }
 
-// Candidate is what the supervisor is told of a process that may become the service. The files are closed by Announce.
+// Candidate describes to the supervisor a process that may become the service. Announce closes the files.
 type Candidate struct {
 	PID   int
 	PIDFD *os.File // of the process
@@ -204,9 +204,9 @@ type Candidate struct {
 	Args  *os.File // its arguments and environment, as state.WriteBuild writes them
 }
 
-// Announce tells the supervisor of a candidate, and returns the candidate's end of its channel, which the caller closes. When
-// it returns, the announcement outlives this process. It waits for a supervisor that does not read, at most five seconds. It
-// is nil and nil without the supervisor.
+// Announce sends the supervisor a candidate, and returns the candidate's end of its channel, which the caller closes. After the
+// return the announcement outlives this process. Announce waits for a supervisor that does not read, at most five seconds. Both
+// results are nil without the supervisor.
 func (n *Notifier) Announce(c Candidate) (*os.File, error) {
 	files := []*os.File{c.PIDFD, nil, c.Exe, c.Args}
 	if !n.Supervised() {
@@ -227,8 +227,8 @@ func (n *Notifier) Announce(c Candidate) (*os.File, error) {
 	return ours, nil
 }
 
-// TakePassed returns the sockets that the supervisor has given to this process, named, once. The caller closes them. The error
-// is that some are missing: the process could not serve what the supervisor holds for it.
+// TakePassed returns the sockets from the supervisor, named, once. The caller closes the files. With an error some are missing:
+// the process could not serve in place of the one before.
 func (n *Notifier) TakePassed() ([]*os.File, error) {
 	if n == nil {
 		return nil, nil
@@ -238,8 +238,8 @@ func (n *Notifier) TakePassed() ([]*os.File, error) {
 	return files, n.given.err
 }
 
-// Heard returns the channel on which the messages of this library's supervisor come. It is closed when the supervisor has ended.
-// Nothing comes without the supervisor.
+// Heard returns the channel with the messages of this library's supervisor. The channel is closed when the supervisor has
+// ended. Without the supervisor nothing comes.
 func (n *Notifier) Heard() <-chan Message {
 	if n == nil {
 		return nil
@@ -247,10 +247,10 @@ func (n *Notifier) Heard() <-chan Message {
 	return n.heard
 }
 
-// EndOf returns where the supervisor tells how a candidate has ended. It may be asked once about each.
+// EndOf returns a channel for the supervisor's message about the end of a candidate. It may be called once for each candidate.
 func (n *Notifier) EndOf(pid int) <-chan string { return n.endings.meet(pid) }
 
-// nextMessage waits for what the supervisor says. What has come among the sockets is first.
+// nextMessage waits for a message of the supervisor. The messages from among the sockets come first.
 func (n *Notifier) nextMessage() (Message, error) {
 	if len(n.given.early) == 0 {
 		return receive(n.channel)
@@ -260,7 +260,7 @@ func (n *Notifier) nextMessage() (Message, error) {
 	return m, nil
 }
 
-// listen hears the supervisor until the supervisor ends, or until Close.
+// listen receives messages of the supervisor until the supervisor ends, or until Close.
 func (n *Notifier) listen() {
 	defer close(n.deafened)
 	for {

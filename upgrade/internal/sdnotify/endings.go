@@ -5,13 +5,13 @@ import (
 	"sync"
 )
 
-// endings are how candidates have ended, as the supervisor has told, which is their parent.
+// endings are the supervisor's messages about the end of candidates, whose parent the supervisor is.
 type endings struct {
 	mu  sync.Mutex
 	all map[int]chan string // by pid; what comes later of question and answer takes it out
 }
 
-// tell hears how a candidate has ended, if the message is about that.
+// tell takes a message about the end of a candidate, and reports whether the message is one.
 func (e *endings) tell(m Message) (told bool) {
 	pid, err := strconv.Atoi(m.Value(WordEnded))
 	if err == nil {

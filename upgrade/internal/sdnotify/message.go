@@ -6,16 +6,16 @@ import (
 	"strings"
 )
 
-// Message is what is said at once on a channel, in lines.
+// Message is one message on a channel, in lines.
 type Message struct {
 	Lines []string
 	Files []*os.File // the receiver closes them
 }
 
-// Has reports whether the message has that line.
+// Has reports whether the message has a line.
 func (m Message) Has(line string) bool { return slices.Contains(m.Lines, line) }
 
-// Value returns what is assigned to a name that ends with an equals sign; empty if nothing is.
+// Value returns the value of a name that ends with an equals sign; empty without a value.
 func (m Message) Value(name string) string {
 	for _, l := range m.Lines {
 		if v, ok := strings.CutPrefix(l, name); ok {
@@ -25,7 +25,7 @@ func (m Message) Value(name string) string {
 	return ""
 }
 
-// Values returns what is assigned to a name, line by line.
+// Values returns the values of a name, line by line.
 func (m Message) Values(name string) (all []string) {
 	for _, l := range m.Lines {
 		if v, ok := strings.CutPrefix(l, name); ok {

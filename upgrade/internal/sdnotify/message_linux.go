@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ParseMessage makes a message of what recvmsg(2) has returned.
+// ParseMessage makes a message of the results of recvmsg(2).
 func ParseMessage(b, oob []byte) Message {
 	m := Message{Lines: strings.Split(string(b), "\n")}
 	m.Files, _ = sys.ReceivedFiles(oob) // what cannot be read came without descriptors

@@ -26,8 +26,8 @@ import (
 	"github.com/midair-go/midair/internal/process"
 )
 
-// How long one message may wait for a manager that does not read before it is tried again, how long the commit waits
-// for the messages before it, and the end of a process for its last ones.
+// How long a message may wait for a manager that does not read before the next try, how long the commit waits for the messages before
+// it, and the end of a process for its last messages.
 const (
 	notifyTry   = 2 * time.Second
 	notifyFlush = 500 * time.Millisecond // see Settle
@@ -47,11 +47,11 @@ const (
 	lostSupervisor                       // the same, and it had ended before this process was started, which has no channel
 )
 
-// supervises reports whether the manager is this library's supervisor, whether or not it lives.
+// supervises reports whether the manager is this library's supervisor, dead or alive.
 func (m managerKind) supervises() bool { return m != otherManager }
 
-// Notifier sends what a generation has to say, in order, from a goroutine of its own: a manager that is stopped must not
-// stop the service. A nil notifier has nobody to talk to.
+// Notifier sends the messages of a generation, in order, from a goroutine of its own: a stopped manager must not stop the
+// service. A nil notifier has no manager.
 type Notifier struct {
 	log      *slog.Logger
 	manager  managerKind
@@ -77,8 +77,8 @@ type Notifier struct {
 	sending *net.UnixConn
 }
 
-// New takes over what the environment says about the manager, and hides it from the processes that the program starts: each
-// of them would speak for the service. It is nil if there is no manager.
+// New takes the variables of the manager out of the environment, so that the processes of the program cannot speak for the
+// service. It returns nil if there is no manager.
 func New(log *slog.Logger) *Notifier {
 	n := blank(log)
 	addr := os.Getenv(NotifyEnv)
@@ -114,7 +114,7 @@ func blank(log *slog.Logger) *Notifier {
 	}
 }
 
-// hide takes what only this process is to know out of the environment. What the next generation needs goes to n.
+// hide takes the variables for this process only out of the environment. The variables for the next generation go to n.
 func hide(n *Notifier) {
 	for _, name := range []string{NotifyEnv, WatchdogEnv} {
 		if v, ok := os.LookupEnv(name); ok && n != nil && !(name == NotifyEnv && n.manager.supervises()) {
@@ -130,13 +130,14 @@ func hide(n *Notifier) {
 	}
 }
 
-// IsSystemd reports whether systemd has started this process, the first of the service: it waits for its children, whoever has started
-// them, and learns of the end of the main process only if that is a child of its own. Others that have a notify socket may not.
+// IsSystemd reports whether systemd has started this process, the first of the service. systemd waits for all its children,
+// also if another process has started them, but learns of the end of the main process only if the main process is its child.
+// Other managers with a notify socket may not wait.
 func (n *Notifier) IsSystemd() bool {
 	return n != nil && !n.manager.supervises() && (os.Getenv("SYSTEMD_EXEC_PID") == strconv.Itoa(os.Getpid()) || process.ParentName() == "systemd")
 }
 
-// Environ adds what a generation needs to go on with the conversation.
+// Environ adds the variables by which the next generation talks to the manager.
 func (n *Notifier) Environ(env []string) []string {
 	if n == nil {
 		return env
@@ -149,10 +150,10 @@ func (n *Notifier) Environ(env []string) []string {
 	return append(own, env...) // the first of two counts
 }
 
-// Say sends one message of these lines.
+// Say sends a message of these lines.
 func (n *Notifier) Say(lines ...string) { n.send(nil, lines...) }
 
-// WatchdogEvery is how often the manager wants to hear from the main generation; 0: it does not ask.
+// WatchdogEvery is the longest time between two messages of the main generation; 0: the manager has no watchdog.
 func (n *Notifier) WatchdogEvery() time.Duration {
 	if n == nil {
 		return 0
@@ -160,7 +161,7 @@ func (n *Notifier) WatchdogEvery() time.Duration {
 	return n.watchdog
 }
 
-// Alive answers the watchdog, unless it has much to read already.
+// Alive answers the watchdog, unless the manager has much to read already.
 func (n *Notifier) Alive() {
 	if n == nil {
 		return
@@ -173,7 +174,7 @@ func (n *Notifier) Alive() {
 	}
 }
 
-// Ready says that this process is the service.
+// Ready reports this process to be the service.
 func (n *Notifier) Ready(generation int, version, status string) {
 	if n == nil {
 		return
@@ -185,7 +186,7 @@ func (n *Notifier) Ready(generation int, version, status string) {
 	n.Say(lines...)
 }
 
-// Reloading says that an upgrade begins. systemd asks for the time: it tells this one from an earlier reload.
+// Reloading reports the begin of an upgrade. systemd asks for the time, to distinguish the upgrade from an earlier reload.
 func (n *Notifier) Reloading(status string) {
 	if n == nil {
 		return
@@ -202,25 +203,25 @@ func extension() string { return WordExtend + strconv.FormatInt(extendBy.Microse
 // oneLine makes a text fit for a value: a line break would begin another assignment.
 func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
 
-// ReadyFor says that another process is the service, for one that knows nothing of the manager.
+// ReadyFor reports another process to be the service, for a process without a notifier.
 func (n *Notifier) ReadyFor(pid int, status string) {
 	if n != nil {
 		n.Say(WordReady, WordPID+strconv.Itoa(pid), WordStatus+oneLine(status))
 	}
 }
 
-// Status says what there is to be seen.
+// Status sends the status for people.
 func (n *Notifier) Status(text string) { n.Say(WordStatus + oneLine(text)) }
 
-// Name says that another process, which will say all the rest, is the main one: systemd may hear the main process only. It is not sent any
-// more after due, when that may be wrong. Name waits until it was sent.
+// Name reports another process to be the main one, which sends all further messages: systemd may accept messages of the main
+// process only. After due the message is not sent any more, as it may be wrong by then. Name waits until the message was sent.
 func (n *Notifier) Name(pid int, due time.Time) error {
 	m := note{text: WordPID + strconv.Itoa(pid), due: due, sent: make(chan error, 1)}
 	return n.put(time.Until(due), m)
 }
 
-// Barrier waits until the manager has read what was said before, at most until due: the manager closes the descriptor that comes along
-// (systemd from version 246 on; an older one closes it as well).
+// Barrier waits until the manager has read the messages so far, at most until due: the manager then closes the descriptor in
+// the message. An older systemd, before version 246, closes the descriptor as well.
 func (n *Notifier) Barrier(due time.Time) {
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -232,8 +233,8 @@ func (n *Notifier) Barrier(due time.Time) {
 	}
 }
 
-// Committing says that the commit message is about to be sent. When it returns nil, that outlives this process. It waits for a
-// supervisor that does not read, at most five seconds.
+// Committing reports that the commit message is about to be sent. After a nil error the report outlives this process.
+// Committing waits for a supervisor that does not read, at most five seconds.
 func (n *Notifier) Committing() error {
 	if !n.Supervised() {
 		return nil
@@ -244,18 +245,18 @@ func (n *Notifier) Committing() error {
 	return nil // one that has ended needs not to know
 }
 
-// Orphaned says that the old process has died before it committed this candidate.
+// Orphaned reports the death of the old process before the commit of this candidate.
 func (n *Notifier) Orphaned(version string) { n.Say(WordOrphan, WordVersion+oneLine(version)) }
 
-// HandedOver says that this generation only drains.
+// HandedOver reports that this generation only drains.
 func (n *Notifier) HandedOver() {
 	if n != nil && n.manager.supervises() {
 		n.Say(WordHandedOver)
 	}
 }
 
-// Stopping says that the service ends, and drops what is kept: connections that nobody will accept are to be refused and
-// not to queue.
+// Stopping reports the end of the service, and drops the kept sockets: connections are to be refused, and not to wait in a
+// queue for ever.
 func (n *Notifier) Stopping(reason string) {
 	if n == nil {
 		return
@@ -272,7 +273,7 @@ func (n *Notifier) Stopping(reason string) {
 // Extend asks for more time, for a start or an upgrade.
 func (n *Notifier) Extend() { n.Say(extension()) }
 
-// Store has a socket kept. The file is closed.
+// Store has a socket kept, and closes the file.
 func (n *Notifier) Store(name string, file *os.File) {
 	if n == nil || n.manager == cleanedSupervisor {
 		file.Close()
@@ -282,17 +283,17 @@ func (n *Notifier) Store(name string, file *os.File) {
 	n.send(file, WordStore, WordName+name, "FDPOLL=0") // a socket that hangs up is still wanted
 }
 
-// Forget has something removed that another generation may have had kept.
+// Forget removes a socket from the store that another generation may have put there.
 func (n *Notifier) Forget(name string) { n.Say(WordRemove, WordName+name) }
 
-// Remove has it forgotten.
+// Remove removes a socket from the store.
 func (n *Notifier) Remove(name string) {
 	if n != nil && n.stored.remove(name) {
 		n.Say(WordRemove, WordName+name)
 	}
 }
 
-// Names lists what is kept.
+// Names lists the kept sockets.
 func (n *Notifier) Names() []string {
 	if n == nil {
 		return nil

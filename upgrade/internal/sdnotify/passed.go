@@ -9,8 +9,8 @@ import (
 	"github.com/midair-go/midair/internal/sys"
 )
 
-// The supervisor gives the sockets that it holds to a process that it starts over the channel, and not as files at exec: a
-// helper that was started before upgrade.New cannot have inherited them, and there may be more than an environment can name.
+// The supervisor gives its sockets to a new process over the channel, and not as files at exec: a helper from before upgrade.New cannot
+// have inherited them, and there may be more than an environment can name.
 const (
 	// SocketsText is how long the names in one message may be together: it fits into a socket's buffer.
 	SocketsText = 48 << 10
@@ -25,7 +25,7 @@ type given struct {
 	err   error      // why not all sockets are there; nil: they are
 }
 
-// receiveSockets receives that many sockets.
+// receiveSockets receives a number of sockets.
 func receiveSockets(c *net.UnixConn, total int) (all []*os.File, others []Message, err error) {
 	defer func() {
 		if err != nil {
@@ -62,7 +62,7 @@ func receiveSockets(c *net.UnixConn, total int) (all []*os.File, others []Messag
 	}
 }
 
-// named returns the sockets in a message under their names. A name never goes without its socket, nor a socket without its name.
+// named returns the sockets in a message under their names. A name never goes without a socket, nor a socket without a name.
 func (m Message) named() (files []*os.File, err error) {
 	defer m.Close()
 	names := m.Values(WordName)

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// note is one message. Its files are closed when it was sent.
+// note is a message. Its files are closed after the sending.
 type note struct {
 	text  string
 	files []*os.File
@@ -35,7 +35,7 @@ func (n *Notifier) send(file *os.File, lines ...string) {
 	}
 }
 
-// add puts a message at the end of the queue, and tells whether there still is one.
+// add puts a message at the end of the queue, and reports whether there still is a queue.
 func (n *Notifier) add(m note) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -50,7 +50,7 @@ func (n *Notifier) add(m note) bool {
 	return true
 }
 
-// flush waits until everything was sent that was said before, at most that long.
+// flush waits until the messages so far were sent, at most for limit.
 func (n *Notifier) flush(limit time.Duration) {
 	if n == nil || !n.isAttached() {
 		return
@@ -68,15 +68,15 @@ func (n *Notifier) flush(limit time.Duration) {
 	}
 }
 
-// Settle waits a moment until the manager has been told what was said before.
+// Settle waits a moment until the messages so far were sent.
 func (n *Notifier) Settle() { n.flush(notifyFlush) }
 
-// sendNow sends a message with files, which it closes, and returns what became of it, or an error after limit.
+// sendNow sends a message with files, closes the files, and returns the result, or an error after limit.
 func (n *Notifier) sendNow(limit time.Duration, files []*os.File, lines ...string) error {
 	return n.put(limit, note{text: strings.Join(lines, "\n"), files: files, sent: make(chan error, 1)})
 }
 
-// put sends a message, and waits for what becomes of it.
+// put sends a message, and waits for the result.
 func (n *Notifier) put(limit time.Duration, m note) error {
 	if !n.add(m) {
 		m.close()
@@ -92,7 +92,7 @@ func (n *Notifier) put(limit time.Duration, m note) error {
 	}
 }
 
-// Close sends what is left and ends the goroutine.
+// Close sends the rest and ends the goroutine.
 func (n *Notifier) Close() {
 	if n == nil {
 		return
@@ -147,7 +147,7 @@ func (n *Notifier) next() (note, bool) {
 	return m, true
 }
 
-// drop forgets what cannot be sent any more.
+// drop forgets the messages that cannot be sent any more.
 func (n *Notifier) drop() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -160,7 +160,7 @@ func (n *Notifier) drop() {
 	n.queue = nil
 }
 
-// deliver sends a message, however long the manager is busy. One that is gone hears nothing.
+// deliver sends a message, however long the manager is busy. A manager that is gone gets none.
 func (n *Notifier) deliver(m note) {
 	defer m.close()
 	if m.text == "" {
@@ -210,8 +210,8 @@ func isTimeout(err error) bool {
 	return ok && t.Timeout()
 }
 
-// try sends over the channel to the supervisor. For another manager it dials anew for each message: that one may have made
-// its socket anew.
+// try sends over the channel to the supervisor. For another manager try connects anew for each message: the manager may have
+// made its socket anew.
 func (n *Notifier) try(m note) error {
 	until := time.Now().Add(notifyTry)
 	if !m.due.IsZero() && m.due.Before(until) {

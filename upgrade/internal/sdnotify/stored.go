@@ -6,7 +6,7 @@ import (
 	"syscall"
 )
 
-// Stored returns the socket that is kept under a name, to look at: it is not taken.
+// Stored returns the kept socket of a name without taking it.
 func (p *Activation) Stored(name string) (c syscall.RawConn, ok bool) {
 	if p == nil || name == "" {
 		return nil, false
@@ -22,7 +22,7 @@ func (p *Activation) Stored(name string) (c syscall.RawConn, ok bool) {
 	return nil, false
 }
 
-// nameSet is the set of names under which sockets are kept.
+// nameSet is the set of names of the kept sockets.
 type nameSet struct {
 	mu  sync.Mutex
 	all []string

@@ -2,20 +2,20 @@ package sdnotify
 
 import "github.com/coreos/go-systemd/v22/daemon"
 
-// The protocol of systemd's notify socket, as a service speaks it. systemd is one that listens; the other is the
-// supervisor of this library. go-systemd reads the environment (package activation) and lends the words. Its SdNotify is
-// not used: it carries no descriptors, and a manager that does not read blocks it without an end.
+// The protocol of systemd's notify socket, as a service speaks it: to systemd, or to the supervisor of this library. go-systemd
+// reads the environment (package activation) and lends the words. go-systemd's SdNotify is not used: it carries no descriptors, and
+// a manager that does not read blocks the call without an end.
 //
 //	FDSTORE=1 FDNAME= FDPOLL=0      with a listening socket, to be kept for the time after a crash
-//	READY=1 MAINPID= STATUS=        this generation is the service: at the start, at a commit, when it has taken one back
+//	READY=1 MAINPID= STATUS=        this generation is the service: at the start, at a commit, after a candidate was taken back
 //	RELOADING=1 MONOTONIC_USEC=     an upgrade has begun
-//	EXTEND_TIMEOUT_USEC=            it, or the start, takes its time
-//	BARRIER=1                       with a descriptor: is what was said before read?
-//	WATCHDOG=1                      the main generation's loop goes round
+//	EXTEND_TIMEOUT_USEC=            the upgrade, or the start, takes longer
+//	BARRIER=1                       with a descriptor: are the messages before it read?
+//	WATCHDOG=1                      the main generation's loop runs
 //	STOPPING=1                      the service ends
-//	FDSTOREREMOVE=1                 a socket was closed; to our own supervisor at a stop too
+//	FDSTOREREMOVE=1                 a socket was closed; to this library's supervisor at a stop too
 //
-// To our own supervisor only, over the channel of this generation (see channel.go), which systemd has no word for:
+// To this library's supervisor only, over the channel of the generation (see channel.go), without a word of systemd:
 //
 //	X_MIDAIR_CANDIDATE=1                     a candidate was started: with its pidfd, its channel, its executable and a file
 //	                                         with its arguments and environment
@@ -42,18 +42,18 @@ const (
 	WordHandedOver           = "X_MIDAIR_HANDED_OVER=1"
 )
 
-// What the supervisor tells a generation on its channel. To one that it starts, it gives the sockets that it holds; the first
-// message waits in the channel before the generation is executed. Later it says how a candidate has ended, to the generation that has
-// announced it, and something about an orphan: a candidate whose old process has died before the candidate received the commit message.
+// The supervisor's messages to a generation on its channel. A new process gets the sockets; the first message waits in the channel
+// before the generation is executed. Later come the ends of the candidates that the generation has announced, and messages about an
+// orphan: a candidate whose old process has died before the candidate received the commit message.
 //
 //	X_MIDAIR_SOCKETS=1     with descriptors, and a line FDNAME= for each. The generation answers X_MIDAIR_RECEIVED=1 if more are
 //	                       to come: the kernel limits what a user has on the way
-//	X_MIDAIR_ENDED=        a candidate, by its pid, which the supervisor has waited for; with STATUS=
-//	X_MIDAIR_CONFIRMED=1   to an orphan: it is the service
-//	X_MIDAIR_SUCCESSOR=1   to an orphan: the build that was committed is started; with a control socket to that process, which
-//	                       sends the orphan away when it serves
-//	X_MIDAIR_ORPHAN=1      to that process, with the other end: MAINPID=, X_MIDAIR_GENERATION= and X_MIDAIR_VERSION= are the
-//	                       orphan's. From a generation it means that this generation is an orphan
+//	X_MIDAIR_ENDED=        a candidate has ended, by its pid; with STATUS=
+//	X_MIDAIR_CONFIRMED=1   to an orphan: the orphan is the service
+//	X_MIDAIR_SUCCESSOR=1   to an orphan: the committed build is started; with a control socket to the new process, which
+//	                       sends the orphan away when the new process serves
+//	X_MIDAIR_ORPHAN=1      to the new process, with the other end: MAINPID=, X_MIDAIR_GENERATION= and X_MIDAIR_VERSION= are the
+//	                       orphan's. From a generation: the sender is an orphan
 const (
 	WordSockets   = "X_MIDAIR_SOCKETS=1"
 	WordReceived  = "X_MIDAIR_RECEIVED=1"

@@ -11,6 +11,5 @@ func NewSocket(file *os.File) (Transport, error) {
 	return nil, errors.ErrUnsupported
 }
 
-// Queue sends a message at once and whole, or not at all, by a descriptor of the control socket, for a peer that does not run
-// yet. The descriptor stays the caller's.
+// Queue sends nothing here.
 func Queue(*os.File, Kind, any, ...*os.File) error { return errors.ErrUnsupported }
