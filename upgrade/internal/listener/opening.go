@@ -183,7 +183,7 @@ func (s *Set) adopt(ref *Socket, sock any, o opener, from source) error {
 			return err
 		}
 	}
-	ref.from, ref.conn = from.descent(ref.inode), c
+	ref.from = from.descent(ref.inode)
 	if ref.from == created && ref.fd >= 0 {
 		ref.shares = hasReusePort(ref.fd)
 	}

@@ -46,7 +46,6 @@ type Socket struct {
 	link          wire.PathLink // the second name of the file at path
 	local         net.Addr
 	gate          *gate
-	conn          syscall.Conn
 	keepAlive     func(*net.TCPConn) // sets up a connection that is accepted; nil: package net does
 }
 
