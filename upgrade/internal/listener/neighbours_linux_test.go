@@ -67,14 +67,7 @@ func TestSocketBesideAnother(t *testing.T) {
 			next.EndEmptying()
 			next.queues.running.Wait()
 			connect() // the old process has its descriptor still, and nobody accepts there
-			for range clients {
-				fmt.Fprint(accept(t, second), "+")
-			}
-			for i, client := range clients {
-				if b, err := io.ReadAll(io.LimitReader(client, 1)); err != nil || string(b) != "+" {
-					t.Errorf("client %d: %q, %v", i, b, err)
-				}
-			}
+			answerAll(t, second, clients)
 			name := old.Refs()[0].socketName()
 			if r, err := next.Find(name.Network, name.Addr); (err == nil && r == second.(*listener).ref) != (c.missing == 0) {
 				t.Errorf("%v comes out of %v, %v", name, r, err)
@@ -87,6 +80,19 @@ func TestSocketBesideAnother(t *testing.T) {
 				t.Error("others of this user can bind the port")
 			}
 		})
+	}
+}
+
+// answerAll accepts as many connections as there are clients, and answers each client.
+func answerAll(t *testing.T, ln net.Listener, clients []net.Conn) {
+	t.Helper()
+	for range clients {
+		fmt.Fprint(accept(t, ln), "+")
+	}
+	for i, client := range clients {
+		if b, err := io.ReadAll(io.LimitReader(client, 1)); err != nil || string(b) != "+" {
+			t.Errorf("client %d: %q, %v", i, b, err)
+		}
 	}
 }
 
@@ -130,6 +136,22 @@ func TestReusePortIsTakenBack(t *testing.T) {
 	}
 }
 
+// serve answers the clients of listeners until the listeners are closed.
+func serve(all []net.Listener) {
+	for _, ln := range all {
+		go func() { // ends with the listener
+			for {
+				nc, err := ln.Accept()
+				if err != nil {
+					return
+				}
+				nc.Write([]byte("+"))
+				nc.Close()
+			}
+		}()
+	}
+}
+
 // More or fewer listeners that share an address by SO_REUSEPORT: no client waits or is lost.
 func TestSharersMayBecomeMoreOrFewer(t *testing.T) {
 	for _, c := range []struct{ first, second int }{{1, 3}, {3, 1}} {
@@ -154,22 +176,6 @@ func TestSharersMayBecomeMoreOrFewer(t *testing.T) {
 		}
 		if missing := next.Missing(nil); len(missing) > 0 {
 			t.Errorf("%v: missing: %v", c, missing)
-		}
-		served := make(chan net.Listener, 1000)
-		serve := func(all []net.Listener) {
-			for _, ln := range all {
-				go func() { // ends with the listener
-					for {
-						nc, err := ln.Accept()
-						if err != nil {
-							return
-						}
-						served <- ln
-						nc.Write([]byte("+"))
-						nc.Close()
-					}
-				}()
-			}
 		}
 		serve(olds)
 		serve(nexts)
