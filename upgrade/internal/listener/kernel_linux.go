@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// setReusePort sets SO_REUSEPORT, and reports whether the option had the other value.
+// setReusePort sets SO_REUSEPORT on or off, and reports whether the option has changed.
 func setReusePort(fd int, on bool) bool {
 	v := map[bool]int{true: 1}[on]
 	had, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT)
