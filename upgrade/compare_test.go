@@ -17,7 +17,7 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
-var pairs = flag.Int("midair.pairs", 30, "how many upgrades of each side TestSideBySideWithTableflip times")
+var pairs = flag.Int("midair.pairs", 20, "how many upgrades of each side TestSideBySideWithTableflip times")
 
 // The goals, and the limits above which the test fails. A limit is for a wait that was built in by mistake: machines differ
 // too much for less. On one machine the first answer took 1.3 times as long as tableflip's, on another one 2.9 times.
