@@ -1,55 +1,180 @@
 package upgrade
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"strings"
-	"syscall"
 	"time"
 
-	"github.com/midair-go/midair/upgrade/internal/handoff"
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// The end of an attempt that is taken back, from the old process's side: everything is served here again, the candidate
-// finishes what it has begun, and its state and its connections come back. The waiting is the attempt's.
+// The end of an attempt that is taken back, from the old process's side: everything is served here again, the candidate finishes its
+// requests, and its state and its connections come back.
 
-// takeBack makes this process serve everything again, at once, and then sees to it that the candidate goes.
-func (a *attempt) takeBack(cause error) error {
-	detected := time.Now()
-	waits := a.released && a.exclusive // for the candidate's end, to hold again what it needs to serve
-	if a.mode != modeRevive && !waits {
+// dismissal is an attempt that is taken back.
+type dismissal struct {
+	cause     error
+	failedAt  stage // in which the cause was found
+	detected  time.Time
+	accepting time.Duration  // after which this process accepted again
+	body      wire.AbortBody // of the abort message
+	deaf      bool           // a message out of order has come, and was logged
+}
+
+// idleAbortGrace is how long a candidate that has accepted nothing may take to end.
+const idleAbortGrace = 2 * time.Second
+
+// killLimit is how long a killed candidate may take to end, before the attempt ends without it: the candidate runs as another
+// user, say, or is stuck in the kernel.
+const killLimit = 5 * time.Second
+
+// dismiss makes this process serve everything again, at once, and then sees to it that the candidate ends. A candidate that can still
+// answer finishes its requests first; a candidate that hangs, or takes too long, is killed.
+func (a *attempt) dismiss() await {
+	d := a.dismissal
+	d.detected = time.Now()
+	if a.mode != modeRevive && !a.holdsBack() {
 		a.u.listeners.Open(true)
 	}
 	_ = a.u.listeners.PutBack() // what is in the way may go with the candidate
-	a.stopSharing()
+	a.shares.stop(a.u)
 	a.cand.hangUp(true)
-	here := time.Since(detected)
+	d.accepting = time.Since(d.detected)
 	if a.child == nil {
-		return &Error{Phase: a.phase, Reason: cause.Error(), Err: cause}
+		return await{}
 	}
 	atStep("old.taking-back")
-	a.dismiss(cause)
+	w := await{stops: a.stopping}
+	d.body = wire.AbortBody{Reason: wire.Clip(d.cause.Error()), Stopping: a.isStopping() || errors.Is(d.cause, wire.ErrFrame)} // deaf to it
+	if d.body.Stopping {
+		w.stops = nil
+	}
+	grace := time.Duration(0) // a candidate that hangs returns nothing
+	if !a.hangs() {
+		grace = a.peer.abort(a.child, d.body, a.u.opts.AbortGrace)
+	}
+	atStep("old.aborted")
+	w.due = time.Now().Add(grace)
+	return w
+}
+
+// holdsBack reports whether this process has released what it needs to serve. It accepts again when the candidate has ended, and the
+// resources are held again.
+func (a *attempt) holdsBack() bool { return a.released() && a.exclusive() }
+
+// released reports whether the attempt has come to release the resources.
+func (a *attempt) released() bool {
+	return a.dismissal.failedAt >= atReleasing && len(a.u.resources.list()) > 0
+}
+
+// hangs reports whether the candidate hangs: it sends no heartbeats, or no answer to the commit message.
+func (a *attempt) hangs() bool {
+	cause := a.dismissal.cause
+	return errors.As(cause, new(*silentError)) || a.dismissal.failedAt >= atCommitting && !errors.As(cause, new(*remoteError))
+}
+
+// warn tells the candidate that it must not go on alone if this process ends: the whole service ends, or what the candidate sends cannot
+// be read, so it must not wait for an answer.
+func (a *attempt) warn() {
+	a.dismissal.body.Stopping = true
+	_ = a.child.link.Send(wire.KindAbort, a.dismissal.body) // fails if the candidate is dead
+}
+
+// kill kills the child, if it is still there.
+func (a *attempt) kill() await {
+	err := a.child.Kill()
+	switch {
+	case err != nil:
+		a.u.log.Error("upgrade: cannot kill the candidate", "candidate", a.child.PID, "err", err)
+	case !a.child.gone():
+		a.u.log.Warn("upgrade: killed the candidate", "candidate", a.child.PID, "after", time.Since(a.dismissal.detected))
+	}
+	w := await{due: time.Now().Add(killLimit)}
+	if !a.dismissal.body.Stopping {
+		w.stops = a.stopping
+	}
+	return w
+}
+
+// takeState takes back the values of a candidate that has served, and lets the candidate end. The value's UnmarshalBinary runs beside
+// the attempt.
+func (a *attempt) takeState(f wire.Frame) {
+	if err := a.received.inOrder(f.Kind, phaseTakenBack, a.peer, a.child.link.Sent); err != nil {
+		f.Close()
+		if !a.dismissal.deaf {
+			a.dismissal.deaf = true // the log needs one line of them
+			a.u.log.Warn("upgrade: the candidate is not heard", "candidate", a.child.PID, "err", err)
+		}
+		return
+	}
+	a.heartbeat.refresh()
+	if f.Kind != wire.KindReturned {
+		if f.Kind == wire.KindConn {
+			a.shares.returned(a, f)
+		}
+		f.Close()
+		return
+	}
+	link, restores := a.child.link, len(f.Files) > 0 && a.mode != modeRevive
+	a.received.call = newWork("restore", nil, nil, func() error {
+		defer f.Close()
+		if restores {
+			a.u.restore(a.child.PID, f.Files[0], nil)
+		}
+		atStep("old.returned")
+		_ = link.Send(wire.KindReleased, nil) // fails if the candidate has not waited for it
+		return nil
+	})
+}
+
+// reacquire gives the program back what it released for a commit that failed, and waits for the values that have come back. The
+// candidate has ended, or cannot be killed.
+func (a *attempt) reacquire() await {
+	if a.child == nil {
+		return await{}
+	}
 	a.u.listeners.TakeReusePortBack()
 	a.u.putPathsBack() // it may have removed more at its end
-	if d := a.dispatcher.Load(); d != nil {
-		a.settle(d, true)
+	a.shares.settle(a, true)
+	restoring, released := a.received.call, a.released()
+	if restoring == nil && !released {
+		return await{}
 	}
-	a.reacquire()
-	if waits {
+	ctx, cancel := context.WithCancel(context.Background())
+	a.work = newWork("reacquire", cancel, nil, func() error {
+		restoring.awaitEnd(ctx)
+		if !released {
+			return nil
+		}
+		return a.u.resources.reacquire(ctx, a.u.opts.Timeout, a.u.log)
+	})
+	return await{work: a.work, stops: a.stopping}
+}
+
+// takenBack ends what belongs to the candidate, and returns why it was taken back.
+func (a *attempt) takenBack() error {
+	d := a.dismissal
+	e := &Error{Phase: a.phase(), Reason: d.cause.Error(), Err: d.cause}
+	if a.child == nil {
+		return e
+	}
+	if a.holdsBack() {
 		a.u.listeners.Open(true)
-		here = time.Since(detected)
+		d.accepting = time.Since(d.detected)
 	}
-	if !errors.Is(cause, errRehearsed) {
-		a.u.log.Info("upgrade: taken back", "candidate", a.child.PID, "accepting_after", here, "ended_after", time.Since(detected))
+	rehearsed := errors.Is(d.cause, errRehearsed)
+	if !rehearsed {
+		a.u.log.Info("upgrade: taken back", "candidate", a.child.PID, "accepting_after", d.accepting, "ended_after", time.Since(d.detected))
 	}
-	e := &Error{Phase: a.phase, Reason: cause.Error(), PID: a.child.PID, Err: cause}
-	if r := (*remoteError)(nil); errors.As(cause, &r) && r.Phase != "" {
+	e.PID = a.child.PID
+	if r := (*remoteError)(nil); errors.As(d.cause, &r) && r.Phase != "" {
 		e.Phase = Phase(r.Phase)
 	}
-	if x := (*exitError)(nil); errors.As(cause, &x) {
-		if text := a.crashText(); text != "" {
+	if x := (*exitError)(nil); errors.As(d.cause, &x) {
+		if text := crashText(a.crash); text != "" {
 			e.Reason += ": " + text
 		}
 	}
@@ -60,151 +185,21 @@ func (a *attempt) takeBack(cause error) error {
 			a.u.log.Error("upgrade: cannot take the pid file back", "err", err)
 		}
 	}
-	if errors.Is(cause, errRehearsed) {
+	if rehearsed {
 		return nil
 	}
 	return e
 }
 
-// settle ends the sharing of connections.
-func (a *attempt) settle(d *handoff.Dispatcher, reclaim bool) {
-	if lost := d.Settle(reclaim); lost > 0 {
-		a.u.log.Error("upgrade: connections are lost that the candidate has not served: no descriptors, or no listener", "connections", lost)
-	}
-}
-
-// killLimit is how long a killed candidate may take to end, before the attempt ends without it: the candidate runs as another
-// user, say, or is stuck in the kernel.
-const killLimit = 5 * time.Second
-
-// dismiss waits until the child has gone: one that can still listen finishes its requests first, a committed one that
-// says nothing and one that takes too long are killed.
-func (a *attempt) dismiss(cause error) {
-	grace := a.u.opts.AbortGrace
-	if !a.open {
-		grace = min(grace, idleAbortGrace)
-	}
-	stopping := a.stopping
-	body := wire.AbortBody{Reason: wire.Clip(cause.Error()), Stopping: a.isStopping() || errors.Is(cause, wire.ErrFrame)} // deaf to it
-	if body.Stopping {
-		stopping = nil
-	}
-	switch r := (*remoteError)(nil); {
-	case a.plain:
-		grace = a.u.opts.AbortGrace
-		a.child.Signal(syscall.SIGTERM)
-	case !errors.As(cause, &r) && a.isCommitting(), errors.As(cause, new(*silentError)):
-		grace = 0
-	default:
-		_ = a.child.link.Send(wire.KindAbort, body) // fails if the candidate is dead, which is as good
-	}
-	atStep("old.aborted")
-	kill := time.NewTimer(grace)
-	defer kill.Stop()
-	frames := a.child.link.Frames
-	tick := time.NewTicker(tickEvery)
-	defer tick.Stop()
-	var unkilled <-chan time.Time
-	for {
-		select {
-		case <-tick.C:
-			if a.tick() != nil && unkilled == nil {
-				kill.Reset(0) // nothing comes back from one that hangs
-			}
-		case f, ok := <-frames:
-			if !ok { // what it returns is not heard, so it must not wait for an answer
-				frames, body.Stopping = nil, true
-				_ = a.child.link.Send(wire.KindAbort, body)
-				continue
-			}
-			a.sign()
-			a.takeState(f)
-		case <-stopping: // only now: the candidate must not go on alone if this process is killed
-			stopping, body.Stopping = nil, true
-			_ = a.child.link.Send(wire.KindAbort, body)
-		case <-kill.C:
-			a.kill(grace)
-			if unkilled == nil {
-				unkilled = time.After(killLimit)
-			}
-		case <-unkilled:
-			a.u.log.Error("upgrade: the candidate does not end although it was killed: end it by hand", "candidate", a.child.PID)
-			return
-		case <-a.child.Exited:
-			a.lastFrames(frames)
-			return
-		}
-	}
-}
-
-// kill kills the child, if it is still there.
-func (a *attempt) kill(after time.Duration) {
-	err := a.child.Kill()
-	switch {
-	case err != nil:
-		a.u.log.Error("upgrade: cannot kill the candidate", "candidate", a.child.PID, "err", err)
-	case !a.gone():
-		a.u.log.Warn("upgrade: killed the candidate", "candidate", a.child.PID, "after", after)
-	}
-}
-
-func (a *attempt) gone() bool {
-	select {
-	case <-a.child.Exited:
-		return true
-	default:
-		return false
-	}
-}
-
-// lastFrames takes what a child had sent before it ended.
-func (a *attempt) lastFrames(frames <-chan wire.Frame) {
-	late := time.After(commitStall)
-	for frames != nil {
-		select {
-		case f, ok := <-frames:
-			if !ok {
-				return
-			}
-			a.takeState(f)
-		case <-late:
-			return
-		}
-	}
-}
-
-// takeState takes back what the candidate's values became while it served, and lets the candidate end.
-func (a *attempt) takeState(f wire.Frame) {
-	defer f.Close()
-	if err := a.inOrder(f.Kind, phaseTakenBack); err != nil {
-		if !a.unheard {
-			a.unheard = true // the log needs one line of them
-			a.u.log.Warn("upgrade: the candidate is not heard", "candidate", a.child.PID, "err", err)
-		}
-		return
-	}
-	if f.Kind == wire.KindConn {
-		a.returned(f)
-	}
-	if f.Kind != wire.KindReturned {
-		return
-	}
-	if len(f.Files) > 0 && a.mode != modeRevive {
-		a.u.restore(a.child.PID, f.Files[0], nil)
-	}
-	atStep("old.returned")
-	_ = a.child.link.Send(wire.KindReleased, nil) // fails if the candidate has not waited for it
-}
-
-// takeState takes what a process that goes gives back, if it gives anything.
+// takeState takes the values that a process gives back at its end, if it gives any.
 func (u *Upgrader) takeState(from int, f wire.Frame, stop <-chan struct{}) {
 	if len(f.Files) > 0 {
 		u.restore(from, f.Files[0], stop)
 	}
 }
 
-// restore gives the program the state that another process had, and does not wait for ever for a value that hangs, or
-// beyond the end of this process.
+// restore gives the program the state that another process had. It does not wait for a value that hangs, or beyond the end of this
+// process.
 func (u *Upgrader) restore(from int, state *os.File, stop <-chan struct{}) {
 	done := make(chan error, 1)
 	go func() { done <- u.keeper.Receive(state) }() // ends when UnmarshalBinary does
@@ -222,13 +217,13 @@ func (u *Upgrader) restore(from int, state *os.File, stop <-chan struct{}) {
 	u.keeper.Forget()
 }
 
-// crashText returns how the Go runtime began to describe the child's crash, if it did.
-func (a *attempt) crashText() string {
-	if a.crash == nil {
+// crashText returns how the Go runtime began to describe a crash; empty if it did not.
+func crashText(file *os.File) string {
+	if file == nil {
 		return ""
 	}
 	b := make([]byte, 2048)
-	n, _ := a.crash.ReadAt(b, 0)
+	n, _ := file.ReadAt(b, 0)
 	text, _, _ := strings.Cut(string(b[:n]), "\ngoroutine ")
 	return strings.Join(strings.Fields(text), " ")
 }

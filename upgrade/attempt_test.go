@@ -62,7 +62,7 @@ func TestEndBeforeTheAnnouncementIsTheReason(t *testing.T) {
 		if a.child.unannounced = c.unannounced; c.exited {
 			close(a.child.Child.Exited)
 		}
-		if err := a.unknown(); err != c.want {
+		if err := a.child.unknown(); err != c.want {
 			t.Errorf("%v, exited %v: %v", c.unannounced, c.exited, err)
 		}
 	}
@@ -123,15 +123,16 @@ func TestHelloIsHeardBeforeTheEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 50 { // what has happened at the same time is looked at in any order
-		a := &attempt{u: &Upgrader{}, ctx: t.Context(), phase: PhaseStart}
+		a := &attempt{u: &Upgrader{}, ctx: t.Context(), stage: atStarting, peer: midair{}}
 		l := wire.NewLink(&wiretest.Transport{Pieces: [][]byte{hello}})
 		for len(l.Frames) == 0 {
 			runtime.Gosched()
 		}
 		a.child = &child{link: l, Child: &process.Child{Exited: make(chan struct{})}}
+		a.received.frames = l.Frames
 		close(a.child.Exited)
-		if f, err := a.until(wire.KindHello, 0, nil); err != nil || f.Kind != wire.KindHello {
-			t.Fatalf("%+v, %v", f, err)
+		if n := a.next(&await{want: wire.KindHello}); n.event != evAnswered || n.frame.Kind != wire.KindHello {
+			t.Fatalf("%+v", n)
 		}
 		l.Close()
 	}
@@ -143,8 +144,9 @@ func TestLastWordsAreTheReason(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := &attempt{u: &Upgrader{opts: Options{Silence: time.Minute}}, ctx: t.Context(), phase: PhaseSoak}
+	a := &attempt{u: &Upgrader{opts: Options{Silence: time.Minute}}, ctx: t.Context(), stage: atSoaking, peer: midair{}}
 	a.child = &child{link: wire.NewLink(&deadTransport{wiretest.Transport{Pieces: [][]byte{b}}}), Child: &process.Child{Exited: make(chan struct{})}}
+	a.received.frames = a.child.link.Frames
 	if err := a.send(wire.KindOpen, nil); err == nil || err.Error() != "I do not like it" {
 		t.Errorf("the reason is %v", err)
 	}
@@ -175,49 +177,36 @@ func TestAcquireWaitsForAnOverrunRelease(t *testing.T) {
 	})
 }
 
-// atTheSameTime lets an attempt look only when fn, which it waits for, has ended. What has happened at the same time is looked at
-// in any order, so the caller tries it often.
-func atTheSameTime(a *attempt, fn func() error) func() error {
-	ends := make(chan struct{})
-	a.mu.Lock() // the attempt looks when it has the lock
-	go func() {
-		<-ends
-		for range 1000 {
-			runtime.Gosched()
-		}
-		a.mu.Unlock()
-	}()
-	return func() error {
-		defer close(ends)
-		return fn()
-	}
+// lookAfter is next when the work has ended already: of what has happened at the same time, any event may be looked at first, so the
+// caller tries often.
+func (a *attempt) lookAfter(w await) news {
+	<-w.work.done
+	return a.next(&w)
 }
 
 // An abort by hand is one, also if a function of the program has returned with the error of its context before the attempt looks.
 func TestAbortIsAnAbortAlsoIfTheProgramSeesItFirst(t *testing.T) {
-	for name, wait := range map[string]func(a *attempt, fn func(context.Context) error) error{
-		"Bake": func(a *attempt, fn func(context.Context) error) error {
-			a.phase = PhaseBake
-			return a.judge("Bake", func(ctx context.Context, _ *Candidate) error { return fn(ctx) })
+	for name, begin := range map[string]func(a *attempt, fn func(context.Context) error) await{
+		"Bake": func(a *attempt, fn func(context.Context) error) await {
+			a.stage = atBaking
+			return a.ask("Bake", func(ctx context.Context, _ *Candidate) error { return fn(ctx) })
 		},
-		"Release": func(a *attempt, fn func(context.Context) error) error {
-			a.phase, a.u.opts.Timeout = PhaseCommit, time.Minute
+		"Release": func(a *attempt, fn func(context.Context) error) await {
+			a.stage, a.u.opts.Timeout = atReleasing, time.Minute
 			a.u.Exclusive("lock", Resource{Release: fn, Background: true})
 			a.u.resources.all[0].held = true
-			return a.letGo()
+			return a.release()
 		},
 	} {
 		for range 50 {
 			a := saying(t)
 			var abort context.CancelCauseFunc
 			a.ctx, abort = context.WithCancelCause(t.Context())
-			var ctx context.Context
-			fn := atTheSameTime(a, func() error {
+			n := a.lookAfter(begin(a, func(ctx context.Context) error {
 				abort(errors.New("by hand"))
 				return ctx.Err()
-			})
-			err := wait(a, func(c context.Context) error { ctx = c; return fn() })
-			if !errors.Is(err, ErrAborted) || !strings.Contains(err.Error(), "by hand") {
+			}))
+			if err := a.why(n); !errors.Is(err, ErrAborted) || !strings.Contains(err.Error(), "by hand") {
 				t.Fatalf("%s: %v", name, err)
 			}
 		}
@@ -230,15 +219,14 @@ func TestEndOfTheCandidateIsTheReasonAlsoIfTheJudgeSeesItFirst(t *testing.T) {
 	for range 50 {
 		a := saying(t)
 		a.child.link.Close() // as its end does
-		a.phase, a.cand.version, a.child.Status = PhaseSmoke, "v2", "exit status 7"
+		a.stage, a.child.Status = atSmoking, "exit status 7"
 		exited := make(chan struct{})
 		a.child.Exited = exited
-		fn := atTheSameTime(a, func() error {
+		n := a.lookAfter(a.ask("Smoke", func(context.Context, *Candidate) error {
 			close(exited)
 			return lost
-		})
-		err := a.judge("Smoke", func(context.Context, *Candidate) error { return fn() })
-		if !errors.As(err, new(*exitError)) || !strings.HasPrefix(err.Error(), "it ended: exit status 7") {
+		}))
+		if err := a.why(n); !errors.As(err, new(*exitError)) || !strings.HasPrefix(err.Error(), "it ended: exit status 7") {
 			t.Fatal(err)
 		}
 	}

@@ -5,24 +5,39 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/midair-go/midair/internal/sys"
-	"github.com/midair-go/midair/upgrade/internal/handoff"
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// What until ends with when nothing has gone wrong.
-var (
-	errLimit = errors.New("the time is over")
-	errOver  = errors.New("over")
-	errEarly = errors.New("committed by hand")
-)
+// How an attempt waits: next returns what happens next, as the events of the table.
+
+// await is what ends a stage. The zero value ends it at once.
+type await struct {
+	err   error           // why the stage could not begin
+	want  wire.Kind       // a message of the candidate; 0: none
+	due   time.Time       // the end of the time; zero: none
+	work  *work           // runs beside the attempt; nil: nothing does
+	over  <-chan struct{} // is closed when something else has ended; nil: nothing else
+	stops <-chan struct{} // is closed when the whole service ends; nil: that is an abort
+}
+
+// isOver reports whether a stage waits for nothing.
+func (w *await) isOver() bool { return w.want == 0 && w.due.IsZero() && w.work == nil && w.over == nil }
+
+// news is an event with its message or error.
+type news struct {
+	event attEvent
+	frame wire.Frame // of answered
+	err   error      // of failed, objected, exited and silent
+}
 
 // exitError says that the child has ended.
 type exitError struct {
 	status string
-	early  bool // before it said hello
+	early  bool // before it sent hello
 }
 
 func (e *exitError) Error() string {
@@ -32,7 +47,7 @@ func (e *exitError) Error() string {
 	return "it ended: " + e.status
 }
 
-// remoteError is what the candidate said about its own failure.
+// remoteError is the reason that the candidate has sent for its own failure.
 type remoteError struct{ wire.FailedBody }
 
 func (e *remoteError) Error() string { return e.Reason }
@@ -44,26 +59,28 @@ func (e *remoteError) Unwrap() error {
 	return nil
 }
 
-// until waits for the next thing that matters: a frame of the wanted kind (0: none), the end of limit (0: none), over, a
-// commit by hand, an abort, the Ready byte, a message out of order, a lost link, a silent candidate, or the death of the child.
-// It is the select of all phases. After an attempt is taken back, dismiss and lastFrames (abort.go) read the messages of the
-// candidate, and after its death exited does: a new kind of message that may come then has to be handled there too.
-func (a *attempt) until(want wire.Kind, limit time.Duration, over <-chan struct{}) (wire.Frame, error) {
-	var timeout <-chan time.Time
-	if limit > 0 {
-		timer := time.NewTimer(limit)
+// received is what has come from the candidate.
+type received struct {
+	frames <-chan wire.Frame  // nil when the end of the control socket is known
+	ready  <-chan struct{}    // closed with the Ready byte; nil when the byte is known
+	kinds  map[wire.Kind]bool // of the messages
+	call   *work              // of a subscriber: the next messages wait for its end; nil: none runs
+}
+
+// next waits for the next event that means something in the stage. After the attempt is taken back, receive gives the messages of the
+// candidate to takeState: a new kind of message that may come then has to be handled there too.
+func (a *attempt) next(w *await) news {
+	if w.err != nil {
+		return news{event: evFailed, err: w.err}
+	}
+	if w.isOver() {
+		return news{event: evFinished}
+	}
+	var due <-chan time.Time
+	if !w.due.IsZero() {
+		timer := time.NewTimer(time.Until(w.due))
 		defer timer.Stop()
-		timeout = timer.C
-	}
-	frames, ready, early, aborted := a.child.link.Frames, a.child.Ready, a.early, a.ctx.Done()
-	if a.phase != PhaseBake && a.phase != PhaseSoak {
-		early = nil
-	}
-	if a.phase == PhaseCommit && a.isCommitting() {
-		aborted = nil
-	}
-	if a.plain || a.isCommitting() {
-		ready = nil // the commit is confirmed by the frame, which comes after the byte
+		due = timer.C
 	}
 	tick := time.NewTicker(tickEvery)
 	defer tick.Stop()
@@ -71,165 +88,267 @@ func (a *attempt) until(want wire.Kind, limit time.Duration, over <-chan struct{
 		select {
 		case <-tick.C:
 			if err := a.tick(); err != nil {
-				return wire.Frame{}, err
+				return news{event: evSilent, err: err}
 			}
-		case f, ok := <-frames:
-			if !ok && (a.plain || want == wire.KindHello) && a.child.link.Broken == nil {
-				frames = nil // a program that knows tableflip only closes what it does not know
-				continue
+		case f, ok := <-when(a.received.call == nil, a.received.frames):
+			if n, found := a.receive(f, ok, w.want); found {
+				return n
 			}
-			if !ok {
-				return wire.Frame{}, a.linkLost()
+		case <-a.received.call.ended():
+			err := a.received.call.err
+			if a.received.call = nil; err != nil {
+				return news{event: evObjected, err: err}
 			}
-			if err := a.hear(f); err != nil {
-				return wire.Frame{}, err
-			}
-			if want != 0 && f.Kind == want {
-				return f, nil
-			}
-		case <-ready:
-			return wire.Frame{}, a.readyByte()
-		case <-a.child.Exited:
-			return a.exited(want)
-		case <-timeout:
-			return wire.Frame{}, errLimit
-		case <-over:
-			if aborted != nil && a.ctx.Err() != nil { // what was waited for may have ended because of the abort
-				return wire.Frame{}, a.aborted()
-			}
-			return wire.Frame{}, errOver
-		case <-early:
-			return wire.Frame{}, errEarly
-		case <-aborted:
-			return wire.Frame{}, a.aborted()
+		case <-when(a.heeds(evReady), a.received.ready):
+			return a.readyByte()
+		case <-when(a.heeds(evExited), a.child.exited()):
+			return a.exited(w.want)
+		case <-due:
+			return news{event: evLate}
+		case <-w.ended():
+			return a.workEnded(w)
+		case <-when(a.heeds(evHurried), a.early):
+			return news{event: evHurried}
+		case <-when(a.heeds(evAborted), a.ctx.Done()):
+			return news{event: evAborted}
+		case <-w.stops:
+			w.stops = nil
+			return news{event: evStopped}
 		}
 	}
 }
 
-// aborted is how an attempt ends that was aborted by hand.
-func (a *attempt) aborted() error { return fmt.Errorf("%w: %w", ErrAborted, context.Cause(a.ctx)) }
-
-// whyNot returns why a judge is against the candidate; nil if the judge is not. A judge may see the end of the candidate before
-// the attempt does, as an error of its connection: then the candidate's end is the reason.
-func (a *attempt) whyNot(judge string, verdict error) error {
-	if verdict == nil {
+// when returns a channel that a select looks at under a condition.
+func when[T any](condition bool, c <-chan T) <-chan T {
+	if !condition {
 		return nil
 	}
-	_, why := a.until(0, tickEvery, nil)
-	if errors.As(why, new(*exitError)) || errors.As(why, new(*remoteError)) {
-		return fmt.Errorf("%w (Options.%s: %w)", why, judge, verdict)
-	}
-	return verdict
+	return c
 }
 
-// tickEvery is how often an attempt looks at what nobody tells it.
-const tickEvery = 50 * time.Millisecond
-
-// silentError says that the candidate gave no sign of life.
-type silentError struct{ limit time.Duration }
-
-func (e *silentError) Error() string {
-	return fmt.Sprintf("it said nothing for %v: it hangs, or the machine is too busy for Options.Silence", e.limit)
+// heeds reports whether an event means something in the stage.
+func (a *attempt) heeds(e attEvent) bool {
+	do := attTable[a.stage][e].do
+	return do != doIgnore && do != doDeny
 }
 
-// tick looks after the passed connections, and whether the candidate lives.
-func (a *attempt) tick() error {
-	spoke := a.spoke.Load()
-	if spoke == 0 {
-		return nil
+// ended is closed when what runs beside the attempt has ended.
+func (w *await) ended() <-chan struct{} {
+	if w.work != nil {
+		return w.work.done
 	}
-	a.dispatcher.Load().Sweep()
-	if sys.Uptime()-time.Duration(spoke) < a.u.opts.Silence || a.isCommitting() { // the commit has a limit of its own
-		a.silent = 0
-		return nil
-	}
-	if a.silent++; a.silent < 3 { // this process may have been the one that slept: what has come is heard first
-		return nil
-	}
-	return &silentError{a.u.opts.Silence}
+	return w.over
 }
 
-// heard notes a sign of life.
-func (a *attempt) heard() { a.spoke.Store(int64(sys.Uptime())) }
-
-// sign notes a sign of life of a candidate that has to give some.
-func (a *attempt) sign() {
-	if a.spoke.Load() != 0 {
-		a.heard()
+// workEnded returns how the work of the stage has ended. An abort comes first: it may be the reason for that end.
+func (a *attempt) workEnded(w *await) news {
+	work := w.work
+	w.work, w.over = nil, nil
+	switch {
+	case a.heeds(evAborted) && a.ctx.Err() != nil:
+		return news{event: evAborted}
+	case work != nil && work.err != nil:
+		return news{event: evFailed, err: work.err}
 	}
+	return news{event: evFinished}
 }
 
-// hear handles what a candidate may say beside what is waited for, and ends the attempt if it may not say that now.
+// receive handles a message, or the end of the control socket. It reports whether that is an event.
+func (a *attempt) receive(f wire.Frame, ok bool, want wire.Kind) (news, bool) {
+	if !ok {
+		a.received.frames = nil
+		e := evClosed
+		if a.child.link.Broken != nil {
+			e = evBroken
+		}
+		return news{event: e}, a.heeds(e) && !(e == evClosed && a.peer.hangsUp())
+	}
+	if a.stage >= atDismissing {
+		a.takeState(f)
+		return news{}, false
+	}
+	if err := a.hear(f); err != nil {
+		return news{event: evObjected, err: err}, true
+	}
+	return news{event: evAnswered, frame: f}, want != 0 && f.Kind == want
+}
+
+// hear handles a message that may come beside the one that the stage waits for, and returns an error if it may not come now.
 func (a *attempt) hear(f wire.Frame) error {
 	defer f.Close()
-	if err := a.inOrder(f.Kind, a.phase); err != nil {
+	if err := a.received.inOrder(f.Kind, phases[a.stage], a.peer, a.child.link.Sent); err != nil {
 		return err
 	}
-	a.sign()
+	a.heartbeat.refresh()
 	switch f.Kind {
 	case wire.KindFailed:
-		return a.failed(f)
+		e := new(remoteError)
+		if err := f.Decode(&e.FailedBody); err != nil {
+			return err
+		}
+		return e
 	case wire.KindListeners:
-		return a.more(f)
+		return a.child.more(f)
 	case wire.KindTakes:
-		return a.takes.Hear(f)
+		return a.shares.takes.Hear(f)
 	case wire.KindDialed:
 		a.cand.dialed(f)
 	case wire.KindMessage:
-		if a.phase == PhaseBake {
-			return a.cand.heardMessage(f)
+		if a.stage == atBaking && a.received.call == nil {
+			a.received.call = newCall(func() error { return a.cand.heardMessage(f) })
 		}
 	case wire.KindConn:
-		a.returned(f)
+		a.shares.returned(a, f)
 	}
 	return nil
 }
 
-// returned takes back a connection that the candidate sends.
-func (a *attempt) returned(f wire.Frame) {
-	var about wire.ConnBody
-	if f.Decode(&about) != nil {
-		return
+// inOrder notes a message of the candidate, or returns a *wordError if it may not come now.
+func (r *received) inOrder(k wire.Kind, now Phase, p peer, sent func(wire.Kind) bool) error {
+	if !k.Known() {
+		return nil
 	}
-	err := wire.ErrMissing
-	if len(f.Files) > 0 {
-		here := about
-		here.Slot = 0
-		err = handoff.GiveMoved(a.u.listeners, here, f.Files[0], nil)
+	if !p.allows(k, now, r.kinds[k], sent) {
+		return &wordError{fmt.Sprintf("message %v", k), now}
 	}
-	d := a.dispatcher.Load()
-	if kept := d != nil && d.Returned(about, err == nil); !kept && err != nil {
-		a.u.log.Error("upgrade: a connection is lost that the candidate has sent back", "candidate", a.child.PID, "err", err)
+	if r.kinds == nil {
+		r.kinds = map[wire.Kind]bool{}
+	}
+	r.kinds[k] = true
+	return nil
+}
+
+// helloDelay is how long the Ready byte waits for a hello that was sent before it.
+const helloDelay = 100 * time.Millisecond
+
+// readyByte decides what the Ready byte means before the commit message. From a candidate that has sent hello, it is out of order. It is
+// all that a program with tableflip only sends, which has closed the control socket before.
+func (a *attempt) readyByte() news {
+	late := time.NewTimer(helloDelay)
+	defer late.Stop()
+	for !a.received.kinds[wire.KindHello] {
+		select {
+		case f, ok := <-a.received.frames:
+			if n, found := a.receive(f, ok, 0); found {
+				return n
+			}
+			if ok {
+				continue
+			}
+		case <-late.C:
+		}
+		return news{event: evReady}
+	}
+	return news{event: evObjected, err: &wordError{readyWord, a.phase()}}
+}
+
+// exited returns the reason that the child has sent, if there is one, before its exit status. A hello that was not read before is
+// returned: the failure belongs to a later phase than start.
+func (a *attempt) exited(want wire.Kind) news {
+	end := time.After(commitStall)
+	for {
+		select {
+		case f, ok := <-a.child.link.Frames:
+			if !ok {
+				return a.exitNews()
+			}
+			n, found := a.receive(f, ok, want)
+			if found && (n.event == evObjected || want == wire.KindHello) {
+				return n
+			}
+		case <-end:
+			return a.exitNews()
+		}
 	}
 }
 
-func (a *attempt) isCommitting() bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.committing
+func (a *attempt) exitNews() news {
+	return news{event: evExited, err: &exitError{a.child.Status, a.stage == atStarting}}
 }
 
-// send tells the candidate something. If the candidate has closed the socket, the error is its last message, or else its
-// exit status.
+// why returns the reason of an event that takes the attempt back.
+func (a *attempt) why(n news) error {
+	switch n.event {
+	case evFailed:
+		return a.blame(n.err)
+	case evObjected, evExited, evSilent:
+		return n.err
+	case evClosed, evBroken:
+		return a.linkLost()
+	case evReady:
+		return &wordError{readyWord, a.phase()}
+	case evAborted:
+		return a.aborted()
+	case evLate:
+		return a.tooLate()
+	}
+	return &stageError{a.stage, n.event}
+}
+
+// aborted is the reason of an attempt that is aborted by hand.
+func (a *attempt) aborted() error { return fmt.Errorf("%w: %w", ErrAborted, context.Cause(a.ctx)) }
+
+// tooLate is the reason when the time of the stage is over.
+func (a *attempt) tooLate() error {
+	limit := a.u.opts.Timeout
+	switch a.stage {
+	case atSaving:
+		return fmt.Errorf("the file system of the pid file does not answer within %v: look at %s", limit, a.u.opts.PIDFile)
+	case atChoosing:
+		return fmt.Errorf("executable: to read it and Options.Verify took longer than %v", limit)
+	case atStarting:
+		return fmt.Errorf("it did not get to upgrade.New within %v", limit)
+	case atGreeted, atMarshalling:
+		return fmt.Errorf("a kept value's MarshalBinary did not return within %v", limit)
+	case atChecking:
+		return fmt.Errorf("it was not prepared within %v: it hangs before upgrade.Run, or in it", limit)
+	case atOverdue:
+		return fmt.Errorf("it did not confirm the commit within %v", limit)
+	}
+	return &stageError{a.stage, evLate}
+}
+
+// blame returns the reason when the work of the stage has failed. A judge may notice the end of the candidate before the attempt does,
+// as an error of its connection: then the end of the candidate is the reason.
+func (a *attempt) blame(err error) error {
+	if a.stage != atSmoking && a.stage != atBaking {
+		return err
+	}
+	why := a.reason(tickEvery)
+	if errors.As(why, new(*exitError)) || errors.As(why, new(*remoteError)) {
+		return fmt.Errorf("%w (Options.%s: %w)", why, a.work.name, err)
+	}
+	return err
+}
+
+// reason waits for an event that takes the attempt back, and returns why; nil if none comes.
+func (a *attempt) reason(limit time.Duration) error {
+	n := a.next(&await{due: time.Now().Add(limit)})
+	if n.event == evLate || n.event == evHurried {
+		return nil
+	}
+	return a.why(n)
+}
+
+// send sends the candidate a message. If the candidate has closed the socket, the error is its last message, or else its exit status.
 func (a *attempt) send(k wire.Kind, body any, files ...*os.File) error {
 	err := a.child.link.Send(k, body, files...)
 	if err == nil {
 		return nil
 	}
 	if wire.Gone(err) {
-		if _, why := a.until(0, commitStall, nil); !errors.Is(why, errLimit) && !errors.Is(why, errEarly) {
+		if why := a.reason(commitStall); why != nil {
 			return why
 		}
 	}
 	return fmt.Errorf("control socket: %w", err)
 }
 
-// linkLost tells a dead child, whose exit is known a moment later, from one that has cut the control socket.
+// linkLost distinguishes a dead child, whose exit is known a moment later, from a child that has closed the control socket.
 func (a *attempt) linkLost() error {
 	select {
 	case <-a.child.Exited:
-		_, err := a.exited(0)
-		return err
+		return a.exited(0).err
 	case <-time.After(commitStall):
 		if err := a.child.link.Broken; err != nil {
 			return err
@@ -238,135 +357,54 @@ func (a *attempt) linkLost() error {
 	}
 }
 
-// exited gives the child's own words, if it left any, before its exit status. A hello that was not read before is returned:
-// the failure belongs to a later phase than start.
-func (a *attempt) exited(want wire.Kind) (wire.Frame, error) {
-	late := time.After(commitStall)
-	for {
-		select {
-		case f, ok := <-a.child.link.Frames:
-			if !ok {
-				return wire.Frame{}, &exitError{a.child.Status, a.phase == PhaseStart && a.cand.version == ""}
-			}
-			if err := a.hear(f); err != nil {
-				return wire.Frame{}, err
-			}
-			if want == wire.KindHello && f.Kind == want {
-				return f, nil
-			}
-		case <-late:
-			return wire.Frame{}, &exitError{a.child.Status, a.phase == PhaseStart && a.cand.version == ""}
-		}
-	}
-}
+// tickEvery is how often an attempt looks at the passed connections and the heartbeats.
+const tickEvery = 50 * time.Millisecond
 
-func (a *attempt) failed(f wire.Frame) error {
-	e := new(remoteError)
-	if err := f.Decode(&e.FailedBody); err != nil {
-		return err
-	}
-	return e
-}
-
-// inOrder notes a message of the candidate, or returns a *wordError if it may not come now.
-func (a *attempt) inOrder(k wire.Kind, now Phase) error {
-	if !k.Known() {
+// tick looks after the passed connections, and whether the candidate lives.
+func (a *attempt) tick() error {
+	if a.shares.dispatcher() == nil {
 		return nil
 	}
-	if a.plain || !ruleOf(k, now).allows(a.came[k], a.child.link.Sent) {
-		return &wordError{fmt.Sprintf("message %v", k), now}
-	}
-	if a.came == nil {
-		a.came = map[wire.Kind]bool{}
-	}
-	a.came[k] = true
-	return nil
-}
-
-// helloDelay is how long the Ready byte waits for a hello that was sent before it.
-const helloDelay = 100 * time.Millisecond
-
-// readyByte decides what the Ready byte means before the commit message. From a candidate that has said hello, it is a word out of
-// order. It is the only word of a program that knows tableflip only, which has closed the control socket before.
-func (a *attempt) readyByte() error {
-	late := time.NewTimer(helloDelay)
-	defer late.Stop()
-	for !a.came[wire.KindHello] {
-		select {
-		case f, ok := <-a.child.link.Frames:
-			switch {
-			case ok:
-				if err := a.hear(f); err != nil {
-					return err
-				}
-				continue
-			case a.child.link.Broken != nil:
-				return a.linkLost()
-			}
-		case <-late.C:
-		}
-		a.plain = true
+	a.shares.dispatcher().Sweep()
+	if !a.heeds(evSilent) || a.received.call != nil { // the commit has a limit of its own, and messages wait for the call
+		a.heartbeat.refresh()
 		return nil
 	}
-	return &wordError{readyWord, a.phase}
+	return a.heartbeat.check(a.u.opts.Silence)
 }
 
-// isReadyEarly reports whether the Ready byte of a candidate that has said hello has come. It is asked for the last time before
-// the commit message.
-func (a *attempt) isReadyEarly() bool {
-	select {
-	case <-a.child.Ready:
-		return !a.plain
-	default:
-		return false
+// silentError says that the candidate gave no sign of life.
+type silentError struct{ limit time.Duration }
+
+func (e *silentError) Error() string {
+	return fmt.Sprintf("it said nothing for %v: it hangs, or the machine is too busy for Options.Silence", e.limit)
+}
+
+// heartbeat is when the last message came from a candidate that has to send heartbeats. The zero value has to send none.
+type heartbeat struct {
+	last  atomic.Int64 // by sys.Uptime; 0: it need not send any
+	found int          // how often the candidate was found silent
+}
+
+// begin begins to expect heartbeats.
+func (h *heartbeat) begin() { h.last.Store(int64(sys.Uptime())) }
+
+// refresh notes a message of a candidate that has to send heartbeats.
+func (h *heartbeat) refresh() {
+	if h.last.Load() != 0 {
+		h.begin()
 	}
 }
 
-// unlessMore holds an early welcome back while there are sockets to send: they come first.
-func (a *attempt) unlessMore(over <-chan struct{}) <-chan struct{} {
-	if len(a.child.passing.rest) > 0 {
+// check returns a *silentError if nothing has come for a time.
+func (h *heartbeat) check(limit time.Duration) error {
+	last := h.last.Load()
+	if last == 0 || sys.Uptime()-time.Duration(last) < limit {
+		h.found = 0
 		return nil
 	}
-	return over
-}
-
-// more sends the next sockets to a candidate that has taken those before.
-func (a *attempt) more(f wire.Frame) error {
-	var took wire.ListenersBody
-	if err := f.Decode(&took); err != nil {
-		return err
-	}
-	s := a.child.passing
-	if took.Total != s.sent || len(s.rest) == 0 {
-		return s.counted(took.Total)
-	}
-	atStep("old.taken")
-	err := a.child.Queued(func() error { return s.next(a.child.link.Send) })
-	if errors.Is(err, os.ErrProcessDone) || wire.Gone(err) {
-		return nil // its end is the reason
-	}
-	return err
-}
-
-// tookAll notes that the candidate has its sockets, and needs this process for none of them.
-func (a *attempt) tookAll() {
-	a.child.Took()
-	a.child.passing.close()
-}
-
-// awaitWrites waits until this process does not write its pid file and outcome any more, if it was about to: the candidate
-// writes them from the commit on.
-func (a *attempt) awaitWrites() error {
-	a.phase = PhaseStart
-	if a.writes == nil {
+	if h.found++; h.found < 3 { // this process may have been frozen: what has come is read first
 		return nil
 	}
-	select {
-	case <-a.writes:
-		return nil
-	case <-a.ctx.Done():
-		return a.aborted()
-	case <-time.After(a.u.opts.Timeout):
-		return fmt.Errorf("the file system of the pid file does not answer within %v: look at %s", a.u.opts.Timeout, a.u.opts.PIDFile)
-	}
+	return &silentError{limit}
 }

@@ -22,37 +22,6 @@ type child struct {
 	passing     *passing // the listening sockets
 }
 
-// program finds out what to start. It does not wait for ever for a Verify, or a file system, that hangs.
-func (a *attempt) program() (process.Program, error) {
-	if a.mode == modeRollback {
-		return a.u.previous.program()
-	}
-	var p process.Program
-	err := errors.New("Options.Verify has ended its goroutine")
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		p, err = process.Preflight(a.u.opts.Executable, a.u.opts.Args, a.mode.policy(&a.u.opts))
-		if sys.TooManyFiles(err) && a.u.room.lend() { // not in room.with: Verify may take long
-			p, err = process.Preflight(a.u.opts.Executable, a.u.opts.Args, a.mode.policy(&a.u.opts))
-		}
-	}()
-	var waited error
-	select {
-	case <-done:
-		return p, err
-	case <-a.ctx.Done():
-		waited = a.aborted()
-	case <-time.After(time.Until(a.due)):
-		waited = fmt.Errorf("executable: to read it and Options.Verify took longer than %v", a.u.opts.Timeout)
-	}
-	go func() { // ends when Verify does
-		<-done
-		p.Close()
-	}()
-	return process.Program{}, waited
-}
-
 // startChild starts the program with a control socket, in which or beside which are all open sockets, and with what it needs to
 // find the service manager. Our own supervisor is told of it.
 func (u *Upgrader) startChild(p process.Program) (_ *child, err error) {
@@ -171,11 +140,67 @@ func (c *child) drop() {
 	c.Child.Close()
 }
 
-// unknown returns why the supervisor does not know the candidate; nil if the supervisor does, or if the candidate has ended, which says
-// more by its end. A process is reaped a moment before Exited is closed.
-func (a *attempt) unknown() error {
-	if a.gone() || errors.Is(a.child.unannounced, os.ErrProcessDone) {
+// unknown returns why the supervisor does not know the child; nil if the supervisor does, or if the child has ended, whose end is the
+// better reason. A process is reaped a moment before Exited is closed.
+func (c *child) unknown() error {
+	if c.gone() || errors.Is(c.unannounced, os.ErrProcessDone) {
 		return nil
 	}
-	return a.child.unannounced
+	return c.unannounced
+}
+
+// exited is closed when the child has ended; nil without a child.
+func (c *child) exited() <-chan struct{} {
+	if c == nil {
+		return nil
+	}
+	return c.Exited
+}
+
+func (c *child) gone() bool {
+	select {
+	case <-c.Exited:
+		return true
+	default:
+		return false
+	}
+}
+
+// died returns how the child has ended, if that was no stop. From a time on it may have been replaced, and has not died.
+func (c *child) died(until time.Time) error {
+	if !c.Ended() || !time.Now().Before(until) {
+		return nil
+	}
+	<-c.Exited // a moment after its end
+	if c.Status == "exit status 0" {
+		return nil
+	}
+	return fmt.Errorf("it ended before systemd knew it: %s", c.Status)
+}
+
+// mayAccept reports whether the child has got connections, or was told to accept: it may have requests to finish.
+func (c *child) mayAccept() bool { return c.link.Sent(wire.KindOpen) || c.link.Sent(wire.KindShare) }
+
+// more sends the next sockets to a child that has taken those before.
+func (c *child) more(f wire.Frame) error {
+	var took wire.ListenersBody
+	if err := f.Decode(&took); err != nil {
+		return err
+	}
+	s := c.passing
+	if took.Total != s.sent || len(s.rest) == 0 {
+		return s.counted(took.Total)
+	}
+	atStep("old.taken")
+	err := c.Queued(func() error { return s.next(c.link.Send) })
+	if errors.Is(err, os.ErrProcessDone) || wire.Gone(err) {
+		return nil // its end is the reason
+	}
+	return err
+}
+
+// tookAll notes that the child has its sockets, and needs this process for none of them.
+func (c *child) tookAll() {
+	c.Took()
+	c.passing.close()
 }

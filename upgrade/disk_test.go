@@ -42,21 +42,22 @@ func TestUpgradeWaitsForAWriteUnderWay(t *testing.T) {
 	a := saying(t)
 	writes := make(chan struct{})
 	a.writes = writes
-	a.u.opts.Timeout, a.u.opts.PIDFile = 20*time.Millisecond, "/run/x/pid"
-	if err := a.awaitWrites(); err == nil || !strings.Contains(err.Error(), "/run/x/pid") {
+	a.stage, a.u.opts.Timeout, a.u.opts.PIDFile = atSaving, 20*time.Millisecond, "/run/x/pid"
+	look := func() news { w := a.begin(); return a.next(&w) }
+	if err := a.why(look()); err == nil || !strings.Contains(err.Error(), "/run/x/pid") {
 		t.Errorf("%v", err)
 	}
 	a.u.opts.Timeout = time.Minute
 	ctx, abort := context.WithCancelCause(t.Context())
 	a.ctx = ctx
 	abort(errors.New("by hand"))
-	if err := a.awaitWrites(); !errors.Is(err, ErrAborted) {
+	if err := a.why(look()); !errors.Is(err, ErrAborted) {
 		t.Errorf("%v", err)
 	}
 	close(writes)
 	a.ctx = t.Context()
-	if err := a.awaitWrites(); err != nil {
-		t.Error(err)
+	if n := look(); n.event != evFinished {
+		t.Errorf("%+v", n)
 	}
 }
 

@@ -38,7 +38,8 @@ func TestAttemptEndsWithoutACandidateThatCannotBeKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := newAttempt(t.Context(), u, modeUpgrade)
-	a.child = c
+	a.child, a.stage, a.received.frames = c, atBaking, c.link.Frames
+	a.dismissal = &dismissal{cause: errors.New("the judge says no")}
 	done := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread() // and not unlocked: no other goroutine may get this thread
@@ -46,7 +47,8 @@ func TestAttemptEndsWithoutACandidateThatCannotBeKilled(t *testing.T) {
 			done <- errno
 			return
 		}
-		a.dismiss(errors.New("the judge says no"))
+		a.move(atDismissing)
+		a.follow(t.Context())
 		done <- nil
 	}()
 	select {

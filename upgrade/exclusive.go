@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"sync"
 	"time"
@@ -159,25 +160,21 @@ func (u *Upgrader) releaseResources() {
 	}
 }
 
-// reacquire gives the program back what it released for a commit that failed. The candidate has ended, or cannot be killed (killLimit).
-func (a *attempt) reacquire() {
-	if !a.released {
-		return
-	}
-	a.released = false
-	ctx, cancel := context.WithTimeout(context.Background(), a.u.opts.Timeout)
+// reacquire takes back what was released for a commit that failed. It tries again until a time is over, or ctx ends.
+func (s *resources) reacquire(ctx context.Context, limit time.Duration, log *slog.Logger) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	for pause := 10 * time.Millisecond; ; pause = min(2*pause, time.Second) {
-		err := a.u.resources.acquire(ctx)
+		err := s.acquire(ctx)
 		if err == nil {
-			return
+			return nil
 		}
-		a.u.log.Error("upgrade: cannot take back what was released for the commit", "err", err)
+		log.Error("upgrade: cannot take back what was released for the commit", "err", err)
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
-			a.u.log.Error("upgrade: serving without it", "after", a.u.opts.Timeout)
-			return
+			log.Error("upgrade: serving without it", "after", limit, "err", err)
+			return err
 		}
 	}
 }

@@ -4,12 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"syscall"
 	"time"
 
 	"github.com/midair-go/midair/internal/process"
-	"github.com/midair-go/midair/upgrade/internal/handoff"
 )
 
 // A generation as the one that is to be replaced: what callers and signals ask for, and how attempts end.
@@ -201,18 +199,6 @@ func (r *runner) attempted(err error) {
 	}
 }
 
-// outcome describes how the attempt ended.
-func (a *attempt) outcome(err error) Outcome {
-	out := Outcome{
-		Kind: a.mode.String(), Started: a.started, Begun: a.begun, At: wallClock(), Committed: err == nil && a.mode != modeRehearsal,
-		From: a.u.opts.Version, FromPID: os.Getpid(), Version: a.cand.version, Generation: a.cand.generation, PID: a.cand.pid,
-	}
-	if e := (*Error)(nil); errors.As(err, &e) {
-		out.Phase, out.Reason = e.Phase, e.Reason
-	}
-	return out
-}
-
 // failed goes on serving.
 func (r *runner) failed(a *attempt) {
 	r.u.listeners.UnlinkOnClose(a.mode != modeRevive)
@@ -234,15 +220,15 @@ func (r *runner) handedOver(a *attempt) {
 		a.child.Signal(syscall.SIGHUP)
 	}
 	r.plain, r.successor, r.handed, r.heir = false, a.child, time.Now(), a.child.link.Frames
-	if !a.plain {
+	if m := a.peer.mover(a.child, a.shares.takes); m != nil {
 		r.listens = true
 		r.u.elders.quit()
-		r.u.setMover(handoff.Successor(a.child.link, a.takes))
+		r.u.setMover(m)
 	}
 	if r.role == roleMain {
 		r.leave("draining", &ending{reason: "handed over", handover: true})
 	}
-	if !a.speaks { // one that speaks names itself: what this process says may come when a later generation serves
+	if !a.hello.Speaks { // else the new process names itself: what this process says may come when a later generation serves
 		r.u.manager.ReadyFor(a.child.PID, fmt.Sprintf("serving, generation %d", a.nextGeneration()))
 	}
 	r.u.manager.HandedOver()

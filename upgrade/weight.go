@@ -3,6 +3,8 @@ package upgrade
 import (
 	"fmt"
 	"math"
+	"sync"
+	"sync/atomic"
 
 	"github.com/midair-go/midair/upgrade/internal/handoff"
 	"github.com/midair-go/midair/upgrade/internal/wire"
@@ -32,7 +34,7 @@ func (c *Candidate) SetWeight(w float64) error {
 	if c.attempt == nil {
 		return ErrClosed
 	}
-	return c.attempt.setWeight(w)
+	return c.attempt.shares.setWeight(c.attempt, w)
 }
 
 // Weight returns the share that the candidate has.
@@ -40,36 +42,45 @@ func (c *Candidate) Weight() float64 {
 	if c.attempt == nil {
 		return 0
 	}
-	return c.attempt.weightNow()
+	return c.attempt.shares.weight()
 }
 
-func (a *attempt) weightNow() float64 {
-	d := a.dispatcher.Load()
-	if d == nil {
-		return 0
+// shares divides the connections between this process and the candidate. The zero value gives the candidate none.
+type shares struct {
+	mu    sync.Mutex // of those who set weights: the judge does; the attempt changes its stage with mu
+	to    atomic.Pointer[handoff.Dispatcher]
+	takes handoff.Takes // which connections the candidate can be passed
+}
+
+// dispatcher passes connections to the candidate; nil: no weight was set.
+func (s *shares) dispatcher() *handoff.Dispatcher { return s.to.Load() }
+
+func (s *shares) weight() float64 {
+	if d := s.dispatcher(); d != nil {
+		return d.Weight()
 	}
-	return d.Weight()
+	return 0
 }
 
-func (a *attempt) setWeight(w float64) error {
-	a.sharing.Lock()
-	defer a.sharing.Unlock()
+func (s *shares) setWeight(a *attempt, w float64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	switch {
-	case !a.baking || a.plain:
+	case attTable[a.stage][evWeighed].do != doAllow:
 		return fmt.Errorf("%w: Bake does not run, or has returned", ErrClosed)
 	case !handoff.CanPass:
 		return fmt.Errorf("%w: connections are passed on Linux only", ErrNotSupported)
-	case a.exclusive:
+	case a.exclusive():
 		return fmt.Errorf("%w: an exclusive resource is needed to serve, so the candidate may not serve before the commit; Background says that it is not", ErrNotReady)
 	}
-	if a.dispatcher.Load() == nil {
-		if err := a.share(); err != nil {
+	if s.dispatcher() == nil {
+		if err := s.begin(a); err != nil {
 			return err
 		}
 	}
-	from := a.dispatcher.Load().SetWeight(w)
-	if err := a.turn(from, w); err != nil {
-		a.dispatcher.Load().SetWeight(from)
+	from := s.dispatcher().SetWeight(w)
+	if err := s.turn(a, from, w); err != nil {
+		s.dispatcher().SetWeight(from)
 		return fmt.Errorf("upgrade: weight %v: control socket: %w", w, err)
 	}
 	a.u.offer()
@@ -77,37 +88,36 @@ func (a *attempt) setWeight(w float64) error {
 	return nil
 }
 
-// share begins to give connections away.
-func (a *attempt) share() error {
-	s, err := handoff.NewSlots()
+// begin begins to pass connections to the candidate.
+func (s *shares) begin(a *attempt) error {
+	slots, err := handoff.NewSlots()
 	if err != nil {
 		return fmt.Errorf("upgrade: %w", err)
 	}
-	err = handoff.SendTakes(a.child.link, a.u.listeners)
+	link := a.child.link
+	err = handoff.SendTakes(link, a.u.listeners)
 	if err == nil {
-		err = a.child.link.Send(wire.KindShare, nil, s.File)
+		err = link.Send(wire.KindShare, nil, slots.File)
 	}
 	if err != nil {
-		s.Close()
+		slots.Close()
 		return fmt.Errorf("upgrade: control socket: %w", err)
 	}
-	d := handoff.NewDispatcher(a.u.listeners, a.child.link, a.u.opts.choice(), a.takes, s)
-	a.open = true // it may have requests to finish
-	a.dispatcher.Store(d)
+	d := handoff.NewDispatcher(a.u.listeners, link, a.u.opts.choice(), s.takes, slots)
+	s.to.Store(d)
 	a.u.listeners.SetDispatch(d.Dispatch)
 	a.u.setMover(d.Move)
-	a.heard()
+	a.heartbeat.begin()
 	return nil
 }
 
-// turn tells the candidate what a new weight means for it: whether it accepts by itself, and which part of what it has
-// comes back. It accepts before this process does not any more, unless it stops right then: then Silence ends that.
-func (a *attempt) turn(from, to float64) error {
+// turn sends the candidate what a new weight means for it: whether it accepts by itself, and which part of its connections comes back.
+// The candidate accepts before this process stops accepting, unless the candidate stops right then: then Silence ends that.
+func (s *shares) turn(a *attempt, from, to float64) error {
 	link := a.child.link
 	switch {
-	case a.beside: // this process goes on to accept, also for the candidate
+	case a.prepared.Beside: // this process goes on to accept, also for the candidate
 	case to == 1 && from < 1:
-		a.open = true
 		if err := link.Send(wire.KindOpen, nil); err != nil {
 			return err
 		}
@@ -124,22 +134,43 @@ func (a *attempt) turn(from, to float64) error {
 	return nil
 }
 
-// setBaking says whether weights may be set.
-func (a *attempt) setBaking(on bool) {
-	a.sharing.Lock()
-	defer a.sharing.Unlock()
-	a.baking = on
-}
-
-// stopSharing stops giving connections away.
-func (a *attempt) stopSharing() {
-	a.sharing.Lock()
-	defer a.sharing.Unlock()
-	a.baking = false
-	if d := a.dispatcher.Load(); d != nil {
-		a.u.listeners.SetDispatch(nil)
-		a.u.setMover(nil)
+// stop stops passing connections.
+func (s *shares) stop(u *Upgrader) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if d := s.dispatcher(); d != nil {
+		u.listeners.SetDispatch(nil)
+		u.setMover(nil)
 		d.Sweep()
 		d.Stop()
+	}
+}
+
+// settle ends the division of connections. With reclaim the candidate is dead, and this process serves what the candidate has not served.
+func (s *shares) settle(a *attempt, reclaim bool) {
+	d := s.dispatcher()
+	if d == nil {
+		return
+	}
+	if lost := d.Settle(reclaim); lost > 0 {
+		a.u.log.Error("upgrade: connections are lost that the candidate has not served: no descriptors, or no listener", "connections", lost)
+	}
+}
+
+// returned takes back a connection that the candidate sends.
+func (s *shares) returned(a *attempt, f wire.Frame) {
+	var about wire.ConnBody
+	if f.Decode(&about) != nil {
+		return
+	}
+	err := wire.ErrMissing
+	if len(f.Files) > 0 {
+		here := about
+		here.Slot = 0
+		err = handoff.GiveMoved(a.u.listeners, here, f.Files[0], nil)
+	}
+	d := s.dispatcher()
+	if kept := d != nil && d.Returned(about, err == nil); !kept && err != nil {
+		a.u.log.Error("upgrade: a connection is lost that the candidate has sent back", "candidate", a.child.PID, "err", err)
 	}
 }

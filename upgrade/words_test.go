@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -56,7 +57,13 @@ func attemptWith(t *testing.T, sent ...wire.Kind) *attempt {
 		}
 	}
 	ready, exited := make(chan struct{}), make(chan struct{})
-	return &attempt{u: &Upgrader{}, ctx: t.Context(), child: &child{link: l, Child: &process.Child{Ready: ready, Exited: exited}}}
+	c := &child{link: l, Child: &process.Child{Ready: ready, Exited: exited}}
+	return &attempt{u: &Upgrader{}, ctx: t.Context(), stage: atStarting, peer: midair{}, child: c, received: received{frames: l.Frames, ready: ready}}
+}
+
+// comes is the arrival of a message in a phase.
+func (a *attempt) comes(k wire.Kind, in Phase) error {
+	return a.received.inOrder(k, in, a.peer, a.child.link.Sent)
 }
 
 func outOfOrder(err error) bool { return errors.As(err, new(*wordError)) }
@@ -83,9 +90,9 @@ func TestEveryWordHasItsPhases(t *testing.T) {
 			} {
 				a := attemptWith(t, c.sent...)
 				if c.before {
-					_ = a.inOrder(k, phase)
+					_ = a.comes(k, phase)
 				}
-				if err := a.inOrder(k, phase); outOfOrder(err) == c.want {
+				if err := a.comes(k, phase); outOfOrder(err) == c.want {
 					t.Errorf("%v in phase %s, %s: %v, want allowed %v", k, phase, name, err, c.want)
 				}
 			}
@@ -98,10 +105,10 @@ func TestEveryWordHasItsPhases(t *testing.T) {
 func TestUnknownWordsAreIgnored(t *testing.T) {
 	for _, phase := range columns {
 		for _, k := range []wire.Kind{0, 40, 63, 64, 77, 128, 255} {
-			for _, plain := range []bool{false, true} {
+			for _, p := range []peer{midair{}, tableflipPeer{}} {
 				a := attemptWith(t)
-				a.plain = plain
-				if err := a.inOrder(k, phase); k.Known() || err != nil {
+				a.peer = p
+				if err := a.comes(k, phase); k.Known() || err != nil {
 					t.Errorf("%v in phase %s: %v", k, phase, err)
 				}
 			}
@@ -114,8 +121,8 @@ func TestPlainProgramSaysNothingElse(t *testing.T) {
 	for _, phase := range columns {
 		for k := wire.KindHello; k.Known(); k++ {
 			a := attemptWith(t, wire.KindDial, wire.KindShare, wire.KindCommit)
-			a.plain = true
-			if err := a.inOrder(k, phase); !outOfOrder(err) {
+			a.peer = tableflipPeer{}
+			if err := a.comes(k, phase); !outOfOrder(err) {
 				t.Errorf("%v in phase %s: %v", k, phase, err)
 			}
 		}
@@ -125,7 +132,7 @@ func TestPlainProgramSaysNothingElse(t *testing.T) {
 // The reason of a word out of order names the word and the phase.
 func TestWordOutOfOrderIsNamed(t *testing.T) {
 	a := attemptWith(t)
-	a.phase = PhaseBake
+	a.stage = atBaking
 	err := a.hear(wire.Frame{Kind: wire.KindServing})
 	if err == nil || !strings.Contains(err.Error(), "message serving out of order in phase bake") {
 		t.Error(err)
@@ -144,58 +151,63 @@ func saying(t *testing.T, kinds ...wire.Kind) *attempt {
 		}
 		pieces = append(pieces, b)
 	}
-	a.child.link = wire.NewLink(&quietTransport{wiretest.Transport{Pieces: pieces}, make(chan struct{})})
+	a.child.link = wire.NewLink(&quietTransport{Transport: wiretest.Transport{Pieces: pieces}, closed: make(chan struct{})})
+	a.received.frames = a.child.link.Frames
 	t.Cleanup(a.child.link.Close)
-	a.phase = PhaseStart
 	return a
 }
 
 // The Ready byte counts after the commit message only. Before that, it is a word out of order of a candidate that says hello,
 // whichever of the two is noticed first, and the only word of a program that knows tableflip only.
 func TestReadyByteBeforeTheCommit(t *testing.T) {
+	limit := func() time.Time { return time.Now().Add(10 * time.Second) }
 	for range 8 { // what has happened at the same time is looked at in any order
 		a := saying(t, wire.KindHello)
 		close(a.child.Ready)
-		if _, err := a.until(wire.KindPrepared, 10*time.Second, nil); !outOfOrder(err) || !strings.Contains(err.Error(), "the Ready byte out of order in phase start") || a.plain {
-			t.Fatalf("after hello: %v, plain %v", err, a.plain)
+		if n := a.next(&await{want: wire.KindPrepared, due: limit()}); !outOfOrder(n.err) || !strings.Contains(n.err.Error(), "the Ready byte out of order in phase start") {
+			t.Fatalf("after hello: %+v", n)
 		}
 		a = saying(t)
 		close(a.child.Ready)
-		if _, err := a.until(wire.KindHello, 10*time.Second, nil); err != nil || !a.plain {
-			t.Fatalf("alone: %v, plain %v", err, a.plain)
+		if n := a.next(&await{want: wire.KindHello, due: limit()}); n.event != evReady {
+			t.Fatalf("alone: %+v", n)
 		}
 		a = saying(t, wire.KindPrepared)
 		close(a.child.Ready)
-		if _, err := a.until(wire.KindHello, 10*time.Second, nil); !outOfOrder(err) {
-			t.Fatalf("with another word: %v", err)
+		if n := a.next(&await{want: wire.KindHello, due: limit()}); !outOfOrder(n.err) {
+			t.Fatalf("with another word: %+v", n)
 		}
 	}
 }
 
 // Where the Ready byte is noticed last, just before the commit message, it still ends the attempt.
 func TestReadyByteJustBeforeTheCommit(t *testing.T) {
-	for _, plain := range []bool{false, true} {
-		a := saying(t)
-		a.phase, a.plain, a.came = PhaseCommit, plain, map[wire.Kind]bool{wire.KindHello: !plain}
-		a.u.opts.Timeout = time.Minute
-		close(a.child.Ready)
-		m := &marshalled{done: make(chan struct{})}
-		close(m.done)
-		for range 20 {
-			if _, _, err := a.lastWord(m); outOfOrder(err) == plain || plain != a.committing {
-				t.Fatalf("plain %v: %v, committing %v", plain, err, a.committing)
-			}
-		}
+	a := saying(t)
+	a.stage, a.received.kinds = atMarshalling, map[wire.Kind]bool{wire.KindHello: true}
+	if err := a.act(doSeal, news{event: evFinished}); err != nil {
+		t.Errorf("without the byte: %v", err)
+	}
+	close(a.child.Ready)
+	if err := a.act(doSeal, news{event: evFinished}); !outOfOrder(err) {
+		t.Errorf("with the byte: %v", err)
+	}
+	a.child.passing = &passing{}
+	a.u.opts.AllowPlain = true
+	if err := a.act(doAdmit, news{event: evReady}); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.act(doSeal, news{event: evFinished}); err != nil {
+		t.Errorf("from a program with tableflip only: %v", err)
 	}
 }
 
 // After the commit message the Ready byte is awaited, and is no confirmation: that is the message serving.
 func TestReadyByteIsNoConfirmation(t *testing.T) {
 	a := saying(t)
-	a.phase, a.committing = PhaseCommit, true
+	a.stage = atCommitting
 	close(a.child.Ready)
-	if _, err := a.until(wire.KindServing, 2*helloDelay, nil); !errors.Is(err, errLimit) {
-		t.Errorf("the commit is confirmed by %v", err)
+	if n := a.next(&await{want: wire.KindServing, due: time.Now().Add(2 * helloDelay)}); n.event != evLate {
+		t.Errorf("the commit is confirmed by %+v", n)
 	}
 }
 
@@ -203,6 +215,7 @@ func TestReadyByteIsNoConfirmation(t *testing.T) {
 type quietTransport struct {
 	wiretest.Transport
 	closed chan struct{}
+	once   sync.Once
 }
 
 func (w *quietTransport) Recv(b []byte) (int, []*os.File, error) {
@@ -214,6 +227,6 @@ func (w *quietTransport) Recv(b []byte) (int, []*os.File, error) {
 }
 
 func (w *quietTransport) Close() error {
-	close(w.closed)
+	w.once.Do(func() { close(w.closed) })
 	return nil
 }

@@ -1,0 +1,134 @@
+package upgrade
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/midair-go/midair/upgrade/internal/handoff"
+	"github.com/midair-go/midair/upgrade/internal/wire"
+)
+
+// peer is a candidate by what it understands. An attempt takes each candidate for one that speaks the control protocol, until the Ready
+// byte comes without a hello.
+type peer interface {
+	// allows reports whether a message may come in a phase. The candidate has sent one of the kind before, or not.
+	allows(k wire.Kind, in Phase, before bool, sent func(wire.Kind) bool) bool
+	// hangsUp reports whether the candidate closes the control socket at its start.
+	hangsUp() bool
+	// prepare returns the message that ends phase check; 0 if none does.
+	prepare() wire.Kind
+	// judge returns a judge as far as it can reach the candidate.
+	judge(fn judge) judge
+	// rehearsed returns how a rehearsal ends.
+	rehearsed() error
+	// open makes the candidate accept before the commit.
+	open(a *attempt) error
+	// commit makes the candidate the service, and returns the message that confirms that; 0 if none does.
+	commit(a *attempt, body wire.CommitBody, files []*os.File) (wire.Kind, error)
+	// abort asks the candidate to end, and returns how long it may take.
+	abort(c *child, body wire.AbortBody, grace time.Duration) time.Duration
+	// mover is where Move leads after the commit; nil: nowhere.
+	mover(c *child, takes handoff.Takes) handoff.Mover
+}
+
+// midair is a candidate with this library.
+type midair struct{}
+
+func (midair) allows(k wire.Kind, in Phase, before bool, sent func(wire.Kind) bool) bool {
+	return ruleOf(k, in).allows(before, sent)
+}
+
+func (midair) hangsUp() bool        { return false }
+func (midair) prepare() wire.Kind   { return wire.KindPrepared }
+func (midair) judge(fn judge) judge { return fn }
+func (midair) rehearsed() error     { return errRehearsed }
+
+func (midair) open(a *attempt) error { return a.send(wire.KindOpen, nil) }
+
+func (midair) commit(a *attempt, body wire.CommitBody, files []*os.File) (wire.Kind, error) {
+	return wire.KindServing, a.send(wire.KindCommit, body, files...)
+}
+
+func (midair) abort(c *child, body wire.AbortBody, grace time.Duration) time.Duration {
+	_ = c.link.Send(wire.KindAbort, body) // fails if the candidate is dead, which is as good
+	if !c.mayAccept() {
+		return min(grace, idleAbortGrace)
+	}
+	return grace
+}
+
+func (midair) mover(c *child, takes handoff.Takes) handoff.Mover {
+	return handoff.Successor(c.link, takes)
+}
+
+// tableflip is a candidate that does not speak the control protocol: a program with package tableflip only, or another one that writes
+// tableflip's Ready byte. Such a program cannot be held back, be reached by a private connection, or get a part of the connections: it
+// accepts from its start, and its Ready byte is its commit.
+type tableflipPeer struct{}
+
+func (tableflipPeer) allows(wire.Kind, Phase, bool, func(wire.Kind) bool) bool { return false }
+func (tableflipPeer) hangsUp() bool                                            { return true }
+func (tableflipPeer) prepare() wire.Kind                                       { return 0 }
+func (tableflipPeer) judge(judge) judge                                        { return nil }
+func (tableflipPeer) rehearsed() error                                         { return errTableflipRehearsal }
+func (tableflipPeer) open(*attempt) error                                      { return nil }
+func (tableflipPeer) commit(*attempt, wire.CommitBody, []*os.File) (wire.Kind, error) {
+	return 0, nil
+}
+
+func (tableflipPeer) abort(c *child, _ wire.AbortBody, grace time.Duration) time.Duration {
+	c.Signal(syscall.SIGTERM)
+	return grace
+}
+
+func (tableflipPeer) mover(*child, handoff.Takes) handoff.Mover { return nil }
+
+// judges names the options that decide about candidates.
+func (o *Options) judges() []string {
+	var names []string
+	if o.Verify != nil {
+		names = append(names, "Options.Verify")
+	}
+	if o.Smoke != nil {
+		names = append(names, "Options.Smoke")
+	}
+	if o.Bake != nil {
+		names = append(names, "Options.Bake")
+	}
+	return names
+}
+
+// errNotRehearsed refuses a program with tableflip only in a rehearsal.
+var errNotRehearsed = errors.New("cannot be rehearsed")
+
+// errTableflipRehearsal is errNotRehearsed for a candidate that runs.
+var errTableflipRehearsal = fmt.Errorf("it knows tableflip only, and %w", errNotRehearsed)
+
+// refusePlain returns why a plain candidate will not do: it has the listening sockets before anybody has looked at it, and goes
+// past the judges of the program. It is nil if Options.AllowPlain says that it may.
+func (m mode) refusePlain(o *Options) error {
+	if m == modeRehearsal {
+		return errNotRehearsed
+	}
+	if o.AllowPlain || !m.judged() {
+		return nil
+	}
+	why := "accepts before it is committed"
+	if names := o.judges(); len(names) > 0 {
+		why = "is out of the reach of " + strings.Join(names, " and ")
+	}
+	return fmt.Errorf("%s: use a build with this library, or set Options.AllowPlain", why)
+}
+
+// refuseWrapper returns why a file will not do that does not say what its program is: it, and all that it starts, would have the
+// listening sockets from its start. It is nil if Options.AllowWrapper says that it may, and for a build that was good before.
+func (m mode) refuseWrapper(o *Options) error {
+	if o.AllowWrapper || !m.judged() {
+		return nil
+	}
+	return errors.New("would hold the listening sockets from its start, with all that it starts: make the build itself Options.Executable, or set Options.AllowWrapper")
+}

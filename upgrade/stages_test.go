@@ -1,0 +1,241 @@
+//go:build unix
+
+package upgrade
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/midair-go/midair/upgrade/internal/wire"
+)
+
+// cells is what each event means in each stage: a row for each stage, a character for each event, from failed to late. A character is
+// one of these, or one of leadsTo.
+const (
+	isImpossible = '!' // the attempt is taken back, with an error that names the cell
+	isIgnored    = '.'
+	isDenied     = '-'
+	isAllowed    = '+'
+	isHandled    = 's' // the stage stays
+)
+
+// leadsTo has the stage that an event leads to; ">" is the next one.
+var leadsTo = map[rune]stage{
+	'b': atDismissing, 'c': atChecking, 'k': atKilling, 'r': atReacquiring, 'e': atEnded,
+	'x': atEnded, // the event is impossible, and the attempt is taken back already
+}
+
+var cells = map[stage]string{
+	atNaming:      "!!!!!!b.+-.>!!!",
+	atSaving:      "!!!!!!b.+-.>!!b",
+	atChoosing:    "b!!!!!b.+-.>!!b",
+	atStarting:    "bb.bb!b.+-.s>cb",
+	atGreeted:     "bbbbb!b.+-.>!bb",
+	atChecking:    "bbbbb!b.+-.>>bb",
+	atSmoking:     "bbbbb!b.+-.>!b!",
+	atBaking:      "bbbbbbb.++>>!b!",
+	atSoaking:     "bbbbbbb.+->>!b>",
+	atAnnouncing:  "bbbbbbb.+-.>!b!",
+	atReleasing:   "bbbbbbb.+-.>!b!",
+	atMarshalling: "bbbbbbb.+-.>!bb",
+	atCommitting:  "bbbbb.-.--.ee.>",
+	atUnconfirmed: "!bbbb.-.--.!e.>",
+	atOverdue:     "!bbbb.-.--.!e.b",
+	atDismissing:  "xxssrk.s+-.rx.k",
+	atKilling:     "xxssr..s+-.xx.r",
+	atReacquiring: "ex.....s+-.ex.x",
+	atEnded:       "xxxxxx-x--xxxxx",
+}
+
+// attemptAt is an attempt in a stage, with a candidate that lives and sends nothing.
+func attemptAt(t *testing.T, s stage) *attempt {
+	t.Helper()
+	u, err := NewUnsupported(Options{Timeout: time.Minute, AllowPlain: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := newAttempt(t.Context(), u, modeUpgrade)
+	c := saying(t)
+	a.stage, a.child, a.received = s, c.child, c.received
+	a.child.passing, a.cand.link = &passing{}, a.child.link
+	a.values = u.marshal()
+	<-a.values.done
+	if s == atReacquiring {
+		a.work = newWork("reacquire", func() {}, nil, func() error { return nil })
+	}
+	if s >= atDismissing {
+		a.dismissal = &dismissal{cause: errors.New("it was taken back before"), failedAt: atBaking}
+	}
+	return a
+}
+
+// happens lets an event happen to an attempt, which ends the attempt's wait.
+func (a *attempt) happens(t *testing.T, e attEvent) {
+	t.Helper()
+	n := news{event: e, err: fmt.Errorf("the reason is %v", e)}
+	if e == evAnswered {
+		kind, body := wire.KindPrepared, any(wire.PreparedBody{})
+		if a.stage == atStarting {
+			kind, body = wire.KindHello, wire.HelloBody{Min: wire.ProtocolMin, Max: wire.ProtocolMax, PID: a.child.PID}
+		}
+		b, err := json.Marshal(body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n.frame = wire.Frame{Kind: kind, Body: b}
+	}
+	if e == evAborted {
+		a.abort(errors.New("by hand"))
+	}
+	if e == evBroken || e == evClosed {
+		close(a.child.Exited) // the reason is known at once
+		a.child.link.Close()
+	}
+	a.step(n)
+}
+
+// Every event has a meaning in every stage: what is done, and which stage follows. An event that cannot happen takes the attempt back,
+// and its reason names the stage and the event.
+func TestEveryStageAnswersEveryEvent(t *testing.T) {
+	for s := range numStages {
+		if len(cells[s]) != int(numEvents) {
+			t.Fatalf("%v has %d cells", s, len(cells[s]))
+		}
+		for e := range numEvents {
+			want := rune(cells[s][e])
+			t.Run(fmt.Sprint(s, " ", e), func(t *testing.T) {
+				t.Parallel()
+				a := attemptAt(t, s)
+				if ignored := !a.heeds(e); ignored != (want == isIgnored || want == isDenied) {
+					t.Errorf("ignored %v", ignored)
+				}
+				a.happens(t, e)
+				next, leads := leadsTo[want]
+				switch {
+				case want == isImpossible:
+					next = atDismissing
+				case want == '>':
+					next = s + 1
+				case !leads:
+					next = s
+				}
+				if a.stage != next {
+					t.Errorf("leads to %v, want %v", a.stage, next)
+				}
+				if s >= atDismissing || next != atDismissing {
+					return
+				}
+				if named := errors.As(a.dismissal.cause, new(*stageError)); named != (want == isImpossible) || a.dismissal.failedAt != s {
+					t.Errorf("failed in %v: %v", a.dismissal.failedAt, a.dismissal.cause)
+				}
+			})
+		}
+	}
+}
+
+// A caller gets what the table allows: an abort, the mark of another upgrade, a weight.
+func TestEveryStageAnswersEveryCaller(t *testing.T) {
+	for s := range numStages {
+		a := attemptAt(t, s)
+		if got, want := a.remember(), cells[s][evAsked] == isAllowed; got != want || a.again != want {
+			t.Errorf("%v: another upgrade is remembered: %v, want %v", s, got, want)
+		}
+		if err, want := a.shares.setWeight(a, 0), cells[s][evWeighed] == isAllowed; errors.Is(err, ErrClosed) == want {
+			t.Errorf("%v: a weight is allowed %v: %v", s, want, err)
+		}
+		if got, want := a.tryAbort(errors.New("by hand"), true), cells[s][evAborted] != isDenied; got != want || a.isStopping() != want {
+			t.Errorf("%v: an abort is allowed: %v, want %v", s, got, want)
+		}
+	}
+}
+
+// An abort that comes together with another event is not passed over: no stage begins that comes after it.
+func TestNoStageBeginsAfterAnAbort(t *testing.T) {
+	for s := range numStages {
+		if cells[s][evAborted] != 'b' {
+			continue
+		}
+		a := attemptAt(t, s)
+		a.abort(errors.New("by hand"))
+		if a.step(news{event: evFinished}); a.stage == s { // another wait comes
+			continue
+		}
+		if a.stage != atDismissing || !errors.Is(a.dismissal.cause, ErrAborted) {
+			t.Errorf("%v leads to %v", s, a.stage)
+		}
+	}
+}
+
+// diagram draws the table.
+func diagram() string {
+	var b strings.Builder
+	b.WriteString("stateDiagram-v2\n    [*] --> naming\n")
+	for s := range atEnded {
+		arrows := map[string][]string{} // the labels of the arrows to a stage, in the order of the events
+		var order []string
+		for e := range numEvents {
+			c := attTable[s][e]
+			label := e.String()
+			switch c.do {
+			case doImpossible, doIgnore, doDeny, doAllow:
+				continue
+			case doProceed, doTakeBack:
+			default:
+				label += " / " + c.do.String()
+			}
+			to := c.next
+			if to == stay {
+				to = s
+			}
+			if arrows[to.String()] == nil {
+				order = append(order, to.String())
+			}
+			arrows[to.String()] = append(arrows[to.String()], label)
+		}
+		slices.Sort(order)
+		for _, to := range order {
+			fmt.Fprintf(&b, "    %v --> %s: %s\n", s, to, strings.Join(arrows[to], ", "))
+		}
+	}
+	b.WriteString("    ended --> [*]\n")
+	return b.String()
+}
+
+// callers is the part of the table about what callers ask for.
+func callers() string {
+	var b strings.Builder
+	for _, e := range []attEvent{evAborted, evAsked, evWeighed} {
+		var denied []string
+		for s := range atEnded {
+			if attTable[s][e].do == doDeny {
+				denied = append(denied, s.String())
+			}
+		}
+		fmt.Fprintf(&b, "| %v | %s |\n", e, strings.Join(denied, ", "))
+	}
+	return b.String()
+}
+
+// The page about the stages shows the table as it is, and explains each stage.
+func TestStagesAreDrawn(t *testing.T) {
+	page, err := os.ReadFile("states-attempt.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, part := range []string{diagram(), callers()} {
+		if !strings.Contains(string(page), part) {
+			t.Errorf("states-attempt.md does not have\n%s", part)
+		}
+	}
+	for s := range numStages {
+		if !strings.Contains(string(page), fmt.Sprintf("\n| %v | %s |", s, phases[s])) {
+			t.Errorf("states-attempt.md does not explain %v in phase %s", s, phases[s])
+		}
+	}
+}

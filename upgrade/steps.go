@@ -1,0 +1,397 @@
+package upgrade
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/midair-go/midair/internal/guard"
+	"github.com/midair-go/midair/internal/sys"
+	"github.com/midair-go/midair/upgrade/internal/wire"
+)
+
+// What an attempt does in each stage up to the commit: begin starts the work of a stage, and the other functions are the actions of the
+// table.
+
+// errRehearsed ends a rehearsal that went well.
+var errRehearsed = errors.New("this was a rehearsal")
+
+// commitStall is how long the old process does not accept after the commit message. If the candidate is slower, the old process
+// accepts again until the candidate serves, so that a candidate that hangs delays new connections for no longer.
+const commitStall = time.Second
+
+// begin starts the work of the stage, and returns what ends the stage.
+func (a *attempt) begin() await {
+	switch a.stage {
+	case atNaming:
+		return await{over: a.unnamed} // at most nameWait
+	case atSaving:
+		return a.save()
+	case atChoosing:
+		return a.choose()
+	case atStarting:
+		return a.start()
+	case atGreeted:
+		return a.awaitValues(!a.child.link.Sent(wire.KindWelcome))
+	case atChecking:
+		return a.check()
+	case atSmoking:
+		return a.ask("Smoke", a.u.opts.Smoke)
+	case atBaking:
+		return a.ask("Bake", a.u.opts.Bake)
+	case atSoaking:
+		return a.soak()
+	case atAnnouncing:
+		return a.announce()
+	case atReleasing:
+		return a.release()
+	case atMarshalling:
+		a.values = a.u.marshal()
+		return a.awaitValues(true)
+	case atCommitting:
+		return a.commit()
+	case atUnconfirmed:
+		return await{want: wire.KindServing, due: time.Now().Add(a.u.opts.Timeout)}
+	case atOverdue: // a process that was frozen finds its time over before it has read what came meanwhile
+		return await{want: wire.KindServing, due: time.Now().Add(commitStall)}
+	case atDismissing:
+		return a.dismiss()
+	case atKilling:
+		return a.kill()
+	case atReacquiring:
+		return a.reacquire()
+	}
+	return await{}
+}
+
+// leave ends the work of the stage, before another one begins.
+func (a *attempt) leave(to stage) {
+	switch a.stage {
+	case atStarting, atGreeted, atMarshalling:
+		if to != atGreeted && to != atCommitting {
+			a.values.drop()
+		}
+	case atSmoking, atBaking:
+		if !a.work.stop(commitStall) {
+			a.u.log.Error("upgrade: a judge goes on although its context has ended", "judge", a.work.name)
+		}
+		a.cand.hangUp(a.stage == atBaking)
+		a.received.call = nil // its result does not matter any more
+	case atReacquiring:
+		if a.work != nil {
+			a.work.cancel()
+		}
+	case atReleasing:
+		if a.work != nil { // it ends a moment after its context
+			a.work.cancel()
+			<-a.work.done
+		}
+	}
+	a.work = nil
+}
+
+// save waits until this process does not write its pid file and outcome any more, if it was about to: the candidate writes them from
+// the commit on.
+func (a *attempt) save() await {
+	if a.writes == nil {
+		return await{}
+	}
+	return await{over: a.writes, due: time.Now().Add(a.u.opts.Timeout)}
+}
+
+// choose finds out what to start. A Verify, or a file system, that hangs costs the attempt and no more.
+func (a *attempt) choose() await {
+	a.u.room.with(a.u.reserveOutcome)
+	atStep("old.start")
+	a.due = time.Now().Add(a.u.opts.Timeout)
+	a.program = choose(a.u, a.mode)
+	return await{work: a.program.work, due: a.due}
+}
+
+// start starts the process. The candidate has to send hello; a process that sends the Ready byte without knows tableflip only.
+func (a *attempt) start() await {
+	defer a.program.drop()
+	var c *child
+	var err error
+	a.u.room.with(func() {
+		a.crash, _ = sys.MemFile("midair-crash") // without it, less is known of a crash
+		c, err = a.u.startChild(a.program.program)
+	})
+	if err != nil {
+		return await{err: err}
+	}
+	a.values = a.u.marshal() // the new process needs some milliseconds to begin
+	a.child, a.received.frames, a.received.ready = c, c.link.Frames, c.Ready
+	a.cand.pid, a.cand.generation, a.cand.link, a.cand.attempt = c.PID, a.nextGeneration(), c.link, a
+	a.report()
+	a.u.log.Info("upgrade: started a new process", "candidate", c.PID, "for", a.mode)
+	atStep("old.started")
+	if err := c.unknown(); err != nil {
+		return await{err: err}
+	}
+	w := await{want: wire.KindHello, due: a.due}
+	if len(c.passing.rest) == 0 { // else the sockets come first
+		w.over = a.values.done
+	}
+	return w
+}
+
+// welcomeEarly sends the welcome to a candidate that has not sent hello: its answer waits for it.
+func (a *attempt) welcomeEarly() error {
+	if a.values.err != nil {
+		return nil // hello is answered by that
+	}
+	if err := a.sendWelcome(a.child.link.Send); err != nil && !wire.Gone(err) { // else its end is the reason
+		return fmt.Errorf("control socket: %w", err)
+	}
+	return nil
+}
+
+// greet reads hello.
+func (a *attempt) greet(f wire.Frame) error {
+	if err := f.Decode(&a.hello); err != nil {
+		return err
+	}
+	if err := wire.Overlap(a.hello.Min, a.hello.Max); err != nil {
+		return err
+	}
+	if pid := a.hello.PID; pid != a.child.PID {
+		return fmt.Errorf("it is pid %d, started by pid %d: a script has to end with exec", pid, a.child.PID)
+	}
+	if err := a.child.passing.counted(a.hello.Listeners); err != nil {
+		return err
+	}
+	a.child.tookAll()
+	a.cand.version = wire.Clip(a.hello.Version)
+	atStep("old.hello")
+	return nil
+}
+
+// welcome answers hello, if that was not done before, and sends the candidate what it needs when it is the service.
+func (a *attempt) welcome() error {
+	if !a.child.link.Sent(wire.KindWelcome) {
+		if err := a.sendWelcome(a.send); err != nil {
+			return err
+		}
+	}
+	a.child.channel.Close() // it is the candidate's only from now on; without a supervisor this does nothing
+	a.sendHistory()
+	return nil
+}
+
+// sendWelcome sends what the new process needs to begin. The candidate's hello decides which version of the protocol is used.
+func (a *attempt) sendWelcome(send func(wire.Kind, any, ...*os.File) error) error {
+	body := wire.WelcomeBody{
+		Protocol: wire.ProtocolMin, Generation: a.cand.generation, Millis: time.Until(a.due).Milliseconds(),
+		Kind: a.mode.String(), Started: a.started, Begun: a.begun,
+		Surroundings: wire.Surroundings{Detached: a.u.detached}, Names: a.u.systemd, Only: a.mode == modeRevive, From: wire.Clip(a.u.opts.Version), PID: os.Getpid(),
+	}
+	if !a.child.passing.waits {
+		a.u.nameFiles(&body)
+	}
+	var files []*os.File
+	if a.values.state != nil {
+		body.State, files = true, append(files, a.values.state)
+	}
+	if a.crash != nil {
+		body.Crash, files = true, append(files, a.crash)
+	}
+	if a.child.channel != nil {
+		body.Channel, files = true, append(files, a.child.channel)
+	}
+	if err := send(wire.KindWelcome, body, files...); err != nil {
+		return err
+	}
+	atStep("old.welcomed")
+	return nil
+}
+
+// sendHistory sends the candidate the previous build (for Rollback) and the control sockets of draining generations. Errors are logged
+// and do not fail the upgrade.
+func (a *attempt) sendHistory() {
+	if a.mode == modeRehearsal {
+		return
+	}
+	err := errors.Join(a.u.bequeath(&a.cand), a.u.elders.pass(a.child.link))
+	if err != nil && !wire.Gone(err) { // the death of a candidate is noticed elsewhere
+		a.u.log.Warn("upgrade: the new process will not know all about the older ones", "err", err)
+	}
+	atStep("old.bequeathed")
+}
+
+// admit decides about a candidate that has sent the Ready byte and no hello. A rehearsal fails in phase smoke.
+func (a *attempt) admit() error {
+	a.peer, a.received.ready = tableflipPeer{}, nil
+	if a.child.passing.waits {
+		return fmt.Errorf("it does not speak the control protocol: its file says that it takes its listening sockets there, and it is ready without the %d that wait for it: does it call upgrade.New?", a.child.passing.total)
+	}
+	if a.mode == modeRehearsal {
+		return nil
+	}
+	if err := a.mode.refusePlain(&a.u.opts); err != nil {
+		return fmt.Errorf("it does not speak the control protocol: it knows tableflip only, and %w", err)
+	}
+	if names := a.u.opts.judges(); len(names) > 0 {
+		a.u.log.Warn("upgrade: the candidate knows tableflip only: it is not judged", "candidate", a.child.PID, "judges", names)
+	}
+	return nil
+}
+
+// check waits until the candidate is prepared.
+func (a *attempt) check() await {
+	want := a.peer.prepare()
+	if want == 0 {
+		return await{}
+	}
+	return await{want: want, due: a.due}
+}
+
+// prepare reads the message with which the candidate is prepared.
+func (a *attempt) prepare(f wire.Frame) error {
+	err := f.Decode(&a.prepared)
+	atStep("old.prepared")
+	return err
+}
+
+// ask asks a function of the program whether the candidate is good. The function is not awaited when the candidate dies or an operator
+// decides.
+func (a *attempt) ask(name string, fn judge) await {
+	if fn == nil || !a.mode.judged() {
+		return await{}
+	}
+	if fn = a.peer.judge(fn); fn == nil {
+		return await{}
+	}
+	ctx, cancel := context.WithCancel(a.ctx)
+	a.work = newWork(name, cancel, fmt.Errorf("the function in Options.%s has ended its goroutine", name), func() error {
+		return guard.Call(func() error { return fn(ctx, &a.cand) })
+	})
+	return await{work: a.work}
+}
+
+// passSmoke ends a rehearsal, which is over when the smoke test is.
+func (a *attempt) passSmoke() error {
+	if a.mode == modeRehearsal {
+		return a.peer.rehearsed()
+	}
+	return nil
+}
+
+// soak lets both processes accept for a while. A candidate that is alive at the end has shown that it can serve.
+func (a *attempt) soak() await {
+	if !a.mode.judged() || a.u.opts.Soak <= 0 {
+		return await{}
+	}
+	if !a.exclusive() {
+		if err := a.peer.open(a); err != nil {
+			return await{err: err}
+		}
+	}
+	atStep("old.opened")
+	return await{due: time.Now().Add(a.u.opts.Soak)}
+}
+
+// announce tells the supervisor that the candidate may be the service from now on.
+func (a *attempt) announce() await {
+	if !a.u.manager.Supervised() {
+		return await{}
+	}
+	return await{work: newWork("announce", nil, nil, a.u.manager.Committing)} // ends after five seconds, or when Run leaves the supervisor
+}
+
+// release releases what only one process may hold.
+func (a *attempt) release() await {
+	if len(a.u.resources.list()) == 0 {
+		return await{}
+	}
+	if a.exclusive() {
+		a.u.listeners.Pause(true)
+	}
+	ctx, cancel := context.WithTimeout(a.ctx, a.u.opts.Timeout)
+	a.work = newWork("release", cancel, nil, func() error {
+		err := a.u.resources.release(ctx)
+		atStep("old.released")
+		return err
+	})
+	return await{work: a.work}
+}
+
+// awaitValues waits for MarshalBinary.
+func (a *attempt) awaitValues(needed bool) await {
+	if !needed {
+		return await{}
+	}
+	return await{work: a.values.work, due: time.Now().Add(a.u.opts.Timeout)}
+}
+
+// seal is the last look at the candidate before the commit message.
+func (a *attempt) seal() error {
+	select {
+	case <-a.received.ready:
+		return &wordError{readyWord, a.phase()}
+	default:
+		return nil
+	}
+}
+
+// commit sends the commit message. The new process sends the Ready byte when it reads the message, and has taken over when it sends
+// serving. Until then this process keeps its listeners, so that it can go on if the candidate dies in between.
+func (a *attempt) commit() await {
+	defer a.values.drop()
+	a.mu.Lock()
+	body := wire.CommitBody{State: a.values.state != nil, Again: a.again}
+	a.mu.Unlock()
+	var files []*os.File
+	if body.State {
+		files = append(files, a.values.state)
+	}
+	atStep("old.commit")
+	a.u.listeners.Pause(true)
+	a.shares.stop(a.u)
+	want, err := a.peer.commit(a, body, files)
+	if err != nil || want == 0 {
+		return await{err: err}
+	}
+	atStep("old.committed")
+	return await{want: want, due: time.Now().Add(commitStall)}
+}
+
+// confirm reads that the candidate serves.
+func (a *attempt) confirm(f wire.Frame) error {
+	var body wire.ServingBody
+	if len(f.Body) > 0 { // an earlier build sends nothing more
+		if err := f.Decode(&body); err != nil {
+			return err
+		}
+	}
+	err := a.name(cmp.Or(body.Since, sys.Uptime()))
+	if err == nil {
+		a.shares.settle(a, false)
+	}
+	atStep("old.handed-over")
+	return err
+}
+
+// name tells systemd that the candidate, which has served since that time, is the main process: systemd may drop what the candidate
+// sends before. The message must not be late: the candidate may have been replaced by then. A candidate that dies before systemd has read
+// the message, other than by a stop, has not been the service: systemd would take the end of this process, with status 0, for the end of
+// the service.
+func (a *attempt) name(since time.Duration) error {
+	if !a.u.systemd {
+		return nil
+	}
+	due := time.Now().Add(since + nameLimit - sys.Uptime())
+	atStep("old.confirmed")
+	err := a.child.died(due)
+	if err == nil && a.u.manager.Name(a.child.PID, due) == nil { // else the candidate's own message has to do
+		a.u.manager.Barrier(due)
+		err = a.child.died(due.Add((nameWait - nameLimit) / 2)) // the candidate is not replaced before nameWait
+	}
+	if err == nil {
+		_ = a.child.link.Send(wire.KindNamed, nil) // fails if it has ended
+	}
+	return err
+}

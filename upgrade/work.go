@@ -1,0 +1,148 @@
+package upgrade
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/midair-go/midair/internal/process"
+	"github.com/midair-go/midair/internal/sys"
+)
+
+// What runs beside an attempt: the functions of the program, and what else may take long. None can keep an attempt from its end.
+
+// work is a function that runs in a goroutine of its own.
+type work struct {
+	name   string
+	cancel context.CancelFunc // ends its context; nil: it has none
+	done   chan struct{}      // closed when err is set
+	err    error
+}
+
+// newWork starts a function. The error is unreturned if it ends its goroutine.
+func newWork(name string, cancel context.CancelFunc, unreturned error, fn func() error) *work {
+	w := &work{name: name, cancel: cancel, done: make(chan struct{}), err: unreturned}
+	go func() { // ends when fn does
+		defer close(w.done)
+		w.err = fn()
+	}()
+	return w
+}
+
+// ended is closed when the work has ended; nil without work.
+func (w *work) ended() <-chan struct{} {
+	if w == nil {
+		return nil
+	}
+	return w.done
+}
+
+// stop ends the context of the work, and reports whether the work has ended within a limit.
+func (w *work) stop(limit time.Duration) bool {
+	if w == nil {
+		return true
+	}
+	w.cancel()
+	select {
+	case <-w.done:
+		return true
+	case <-time.After(limit):
+		return false
+	}
+}
+
+// awaitEnd waits until the work has ended, at most a moment longer than ctx.
+func (w *work) awaitEnd(ctx context.Context) {
+	if w == nil {
+		return
+	}
+	select {
+	case <-w.done:
+		return
+	case <-ctx.Done():
+	}
+	select {
+	case <-w.done:
+	case <-time.After(commitStall):
+	}
+}
+
+// judge is Options.Smoke or Options.Bake.
+type judge = func(context.Context, *Candidate) error
+
+// newCall calls a subscriber, which must not block. The error says so if the call does not return.
+func newCall(fn func() error) *work {
+	return newWork("Subscribe", nil, nil, func() error {
+		w := newWork("Subscribe", nil, errors.New("a function of Candidate.Subscribe has ended its goroutine"), fn)
+		late := time.NewTimer(commitStall)
+		defer late.Stop()
+		select {
+		case <-w.done:
+			return w.err
+		case <-late.C:
+			return fmt.Errorf("a function of Candidate.Subscribe has not returned within %v", commitStall)
+		}
+	})
+}
+
+// chosen is the program that is started.
+type chosen struct {
+	*work
+	program process.Program
+}
+
+// choose finds the program out.
+func choose(u *Upgrader, m mode) *chosen {
+	c := new(chosen)
+	c.work = newWork("choose", nil, errors.New("Options.Verify has ended its goroutine"), func() (err error) {
+		if m == modeRollback {
+			c.program, err = u.previous.program()
+			return err
+		}
+		policy := m.policy(&u.opts)
+		c.program, err = process.Preflight(u.opts.Executable, u.opts.Args, policy)
+		if sys.TooManyFiles(err) && u.room.lend() { // not in room.with: Verify may take long
+			c.program, err = process.Preflight(u.opts.Executable, u.opts.Args, policy)
+		}
+		return err
+	})
+	return c
+}
+
+// drop closes the program, as soon as it is known.
+func (c *chosen) drop() {
+	go func() { // ends when Verify does
+		<-c.done
+		c.program.Close()
+	}()
+}
+
+// marshalled has the values of Keep.
+type marshalled struct {
+	*work
+	state *os.File // nil: there are none
+}
+
+// marshal begins to ask the program for its values.
+func (u *Upgrader) marshal() *marshalled {
+	m := new(marshalled)
+	m.work = newWork("marshal", nil, errors.New("the values of Keep were not marshalled: MarshalBinary has ended its goroutine"), func() (err error) {
+		m.state, err = u.keeper.Snapshot()
+		return err
+	})
+	return m
+}
+
+// drop closes the file, if there is or will be one.
+func (m *marshalled) drop() {
+	if m == nil {
+		return
+	}
+	go func() { // ends when MarshalBinary does
+		if <-m.done; m.state != nil {
+			m.state.Close()
+		}
+	}()
+}
