@@ -19,6 +19,7 @@ import (
 type lock struct {
 	dir     string
 	refuses func(resource string) error
+	meets   *trouble
 	file    *os.File
 }
 
@@ -26,11 +27,11 @@ type lock struct {
 var locks = map[plan.Lock]bool{plan.LockServing: false, plan.LockBackground: true}
 
 // holdLock makes the service hold the lock and a second resource, if the settings say so.
-func holdLock(up *upgrade.Upgrader, kind plan.Lock, dir string, refuses func(resource string) error) *lock {
+func holdLock(up *upgrade.Upgrader, kind plan.Lock, dir string, refuses func(resource string) error, meets *trouble) *lock {
 	if kind == "" {
 		return nil
 	}
-	l := &lock{dir: dir, refuses: refuses}
+	l := &lock{dir: dir, refuses: refuses, meets: meets}
 	if refuses == nil {
 		l.refuses = func(string) error { return nil }
 	}
@@ -46,6 +47,7 @@ func holdLock(up *upgrade.Upgrader, kind plan.Lock, dir string, refuses func(res
 func (l *lock) held() bool { return l != nil && l.file != nil }
 
 func (l *lock) acquire(ctx context.Context) error {
+	l.meets.meet(plan.InAcquire)
 	if err := l.refuses("lock"); err != nil {
 		return err
 	}
@@ -69,6 +71,7 @@ func (l *lock) acquire(ctx context.Context) error {
 }
 
 func (l *lock) release(context.Context) error {
+	l.meets.meet(plan.InRelease)
 	err := l.note("leaves")
 	return errors.Join(err, l.file.Close())
 }

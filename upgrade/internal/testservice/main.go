@@ -4,9 +4,11 @@ package testservice
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"log"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -92,18 +94,19 @@ func serviceMain(parts Parts) error {
 		return err
 	}
 	defer flush()
-	up, err := upgrade.New(options(set, dir))
+	t := troubleOf(set, dir, upgraded)
+	up, err := upgrade.New(options(set, dir, t))
 	if err != nil {
 		return err
 	}
 	defer up.Close()
 	testutil.SetGeneration(up.Status().Generation)
-	s := &service{parts: parts, up: up, set: set, dir: dir, upgraded: upgraded, bad: bad}
+	s := &service{parts: parts, up: up, set: set, dir: dir, upgraded: upgraded, bad: bad, trouble: t}
 	return s.run()
 }
 
 // options returns the options of the settings.
-func options(set plan.Settings, dir string) upgrade.Options {
+func options(set plan.Settings, dir string, t *trouble) upgrade.Options {
 	opts := upgrade.Options{
 		Executable: filepath.Join(dir, "exe"), PIDFile: set.PIDFile, Version: set.Version,
 		Soak: set.Soak, Timeout: set.Timeout, AbortGrace: set.AbortGrace, StuckAfter: set.StuckAfter,
@@ -111,13 +114,30 @@ func options(set plan.Settings, dir string) upgrade.Options {
 		MayClose: set.MayClose, AllowPlain: set.AllowPlain, AllowWrapper: set.AllowWrapper,
 	}
 	if set.Smoke != "" {
-		opts.Smoke = smoke
+		opts.Smoke = func(ctx context.Context, c *upgrade.Candidate) error {
+			t.meet(plan.InSmoke)
+			return smoke(ctx, c)
+		}
 	}
 	if set.Bake != "" {
-		opts.Bake = bake
+		opts.Bake = func(ctx context.Context, c *upgrade.Candidate) error {
+			t.meet(plan.InBake)
+			if t.In != plan.InSubscribe {
+				return bake(ctx, c)
+			}
+			c.Subscribe("news", func([]byte) error { t.meet(plan.InSubscribe); return nil })
+			<-ctx.Done()
+			return ctx.Err()
+		}
 	}
 	if set.Verify != "" {
-		opts.Verify = func(path string) error { return verifications[set.Verify](dir, path) }
+		opts.Verify = func(path string) error {
+			t.meet(plan.InVerify)
+			return verifications[set.Verify](dir, path)
+		}
+	}
+	if t.In == plan.InChoose {
+		opts.Choose = func(net.Conn, float64) bool { t.meet(plan.InChoose); return true }
 	}
 	return opts
 }

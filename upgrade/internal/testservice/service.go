@@ -29,6 +29,7 @@ type service struct {
 	dir      string
 	upgraded bool
 	bad      misbehaviour
+	trouble  *trouble
 	value    value
 	lock     *lock
 	end      context.CancelCauseFunc // of serve's context
@@ -36,10 +37,10 @@ type service struct {
 
 // run serves until the service stops or a later generation has taken over.
 func (s *service) run() error {
-	s.value.refuse = s.bad.restore
+	s.value.refuse, s.value.meets = s.bad.restore, s.trouble
 	s.up.Keep("value", &s.value)
 	s.up.Check("good", s.check)
-	s.lock = holdLock(s.up, s.set.Lock, s.dir, s.bad.acquire)
+	s.lock = holdLock(s.up, s.set.Lock, s.dir, s.bad.acquire, s.trouble)
 	ln, err := s.listen()
 	if err != nil {
 		return err
@@ -97,6 +98,7 @@ func (s *service) run() error {
 
 func (s *service) check(ctx context.Context) error {
 	startHelper(plan.HelperOfCheck)
+	s.trouble.meet(plan.InCheck)
 	if s.bad.check == nil {
 		return nil
 	}
@@ -228,6 +230,7 @@ var errBroken = errors.New("the server is broken")
 // serving makes serve fail as the settings say, or on a request to the admin socket.
 func (s *service) serving(serve func(context.Context) error) func(context.Context) error {
 	return func(ctx context.Context) error {
+		s.trouble.meet(plan.InServe)
 		if s.bad.serve != nil {
 			if err := s.bad.serve(ctx, s); err != nil {
 				return err

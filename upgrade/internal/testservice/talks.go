@@ -50,7 +50,7 @@ func talksMain(parts Parts) error {
 	if err = errors.Join(err, Validate(set)); err != nil {
 		return err
 	}
-	up, err := upgrade.New(options(set, dir))
+	up, err := upgrade.New(options(set, dir, new(trouble)))
 	if err != nil {
 		return err
 	}

@@ -19,12 +19,14 @@ type value struct {
 	n      int
 	times  int                   // how often UnmarshalBinary was called
 	refuse func(times int) error // nil: never
-	hang   atomic.Bool           // MarshalBinary does not return
-	fail   atomic.Bool           // MarshalBinary returns an error
+	meets  *trouble
+	hang   atomic.Bool // MarshalBinary does not return
+	fail   atomic.Bool // MarshalBinary returns an error
 }
 
 // MarshalBinary implements encoding.BinaryMarshaler.
 func (v *value) MarshalBinary() ([]byte, error) {
+	v.meets.meet(plan.InMarshal)
 	if v.hang.Load() {
 		fmt.Fprintln(os.Stderr, plan.SaysMarshalHangs)
 		select {}
@@ -39,6 +41,7 @@ func (v *value) MarshalBinary() ([]byte, error) {
 
 // UnmarshalBinary implements encoding.BinaryUnmarshaler.
 func (v *value) UnmarshalBinary(b []byte) error {
+	v.meets.meet(plan.InUnmarshal)
 	v.mu.Lock()
 	v.times++
 	times := v.times

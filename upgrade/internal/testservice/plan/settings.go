@@ -74,6 +74,7 @@ type Records struct {
 // Behaviour is the conduct of the next generations, their judges and their peers.
 type Behaviour struct {
 	Bad             Misbehaviour
+	Trouble         Trouble
 	RestartsFail    bool // a process that the supervisor starts again exits with status 7 before upgrade.New
 	BadBuildCrashes bool // a generation of the build "bad" exits a moment after it has become the service
 	Plain           bool // the next generation knows tableflip only

@@ -1,0 +1,39 @@
+//go:build unix
+
+package upgrade
+
+import (
+	"net"
+	"testing"
+
+	"github.com/midair-go/midair/upgrade/internal/listener"
+)
+
+// falling is a program's wrapper of a connection that panics.
+type falling struct{ net.Conn }
+
+func (falling) NetConn() net.Conn { panic("the wrapper fell over") }
+
+// A panic in MoveWith, of the program's wrapper or of the program itself meanwhile, is the caller's, and keeps no commit waiting: the
+// commit waits for those who move.
+func TestPanicInMoveWithHoldsNothing(t *testing.T) {
+	u, c := listening(t, "")
+	for name, move := range map[string]func(){
+		"the wrapper": func() { u.Move(falling{c}) },
+		"the move":    func() { u.Move(c) },
+	} {
+		u.setMover(func(listener.Origin, net.Conn, []byte) bool { panic("the move fell over") })
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("%s: nothing has panicked", name)
+				}
+			}()
+			move()
+		}()
+		if !u.moving.TryLock() { // what awaitMoves waits for
+			t.Fatalf("%s is still moving", name)
+		}
+		u.moving.Unlock()
+	}
+}
