@@ -37,10 +37,10 @@ func (a *attempt) dismiss() await {
 	d := a.dismissal
 	d.detected = time.Now()
 	if a.mode != modeRevive && !a.holdsBack() {
-		a.u.listeners.Open(true)
+		a.estate.listeners.Open(true)
 	}
-	_ = a.u.listeners.PutBack() // what is in the way may go with the candidate
-	a.shares.stop(a.u)
+	_ = a.estate.listeners.PutBack() // what is in the way may go with the candidate
+	a.shares.stop(a)
 	a.cand.hangUp(true)
 	d.accepting = time.Since(d.detected)
 	if a.child == nil {
@@ -54,7 +54,7 @@ func (a *attempt) dismiss() await {
 	}
 	grace := time.Duration(0) // a candidate that hangs returns nothing
 	if !a.hangs() {
-		grace = a.peer.abort(a.child, d.body, a.u.opts.AbortGrace)
+		grace = a.peer.abort(a.child, d.body, a.opts.AbortGrace)
 	}
 	atStep("old.aborted")
 	w.due = time.Now().Add(grace)
@@ -67,7 +67,7 @@ func (a *attempt) holdsBack() bool { return a.released() && a.exclusive() }
 
 // released reports whether the attempt has come to release the resources.
 func (a *attempt) released() bool {
-	return a.dismissal.failedAt >= atReleasing && len(a.u.resources.list()) > 0
+	return a.dismissal.failedAt >= atReleasing && len(a.estate.resources.list()) > 0
 }
 
 // hangs reports whether the candidate hangs: it sends no heartbeats, or no answer to the commit message.
@@ -88,9 +88,9 @@ func (a *attempt) kill() await {
 	err := a.child.Kill()
 	switch {
 	case err != nil:
-		a.u.log.Error("upgrade: cannot kill the candidate", "candidate", a.child.PID, "err", err)
+		a.log.Error("upgrade: cannot kill the candidate", "candidate", a.child.PID, "err", err)
 	case !a.child.gone():
-		a.u.log.Warn("upgrade: killed the candidate", "candidate", a.child.PID, "after", time.Since(a.dismissal.detected))
+		a.log.Warn("upgrade: killed the candidate", "candidate", a.child.PID, "after", time.Since(a.dismissal.detected))
 	}
 	w := await{due: time.Now().Add(killLimit)}
 	if !a.dismissal.body.Stopping {
@@ -106,7 +106,7 @@ func (a *attempt) takeState(f wire.Frame) {
 		f.Close()
 		if !a.dismissal.deaf {
 			a.dismissal.deaf = true // the log needs one line of them
-			a.u.log.Warn("upgrade: the candidate is not heard", "candidate", a.child.PID, "err", err)
+			a.log.Warn("upgrade: the candidate is not heard", "candidate", a.child.PID, "err", err)
 		}
 		return
 	}
@@ -122,7 +122,7 @@ func (a *attempt) takeState(f wire.Frame) {
 	a.received.call = newWork("restore", nil, nil, func() error {
 		defer f.Close()
 		if restores {
-			a.u.restore(a.child.PID, f.Files[0], nil)
+			a.host.restore(a.child.PID, f.Files[0], nil)
 		}
 		atStep("old.returned")
 		_ = link.Send(wire.KindReleased, nil) // fails if the candidate has not waited for it
@@ -136,8 +136,8 @@ func (a *attempt) reacquire() await {
 	if a.child == nil {
 		return await{}
 	}
-	a.u.listeners.TakeReusePortBack()
-	a.u.putPathsBack() // it may have removed more at its end
+	a.estate.listeners.TakeReusePortBack()
+	a.host.putPathsBack() // it may have removed more at its end
 	a.shares.settle(a, true)
 	restoring, released := a.received.call, a.released()
 	if restoring == nil && !released {
@@ -149,7 +149,7 @@ func (a *attempt) reacquire() await {
 		if !released {
 			return nil
 		}
-		return a.u.resources.reacquire(ctx, a.u.opts.Timeout, a.u.log)
+		return a.estate.resources.reacquire(ctx, a.opts.Timeout, a.log)
 	})
 	return await{work: a.work, stops: a.stopping}
 }
@@ -162,12 +162,12 @@ func (a *attempt) takenBack() error {
 		return e
 	}
 	if a.holdsBack() {
-		a.u.listeners.Open(true)
+		a.estate.listeners.Open(true)
 		d.accepting = time.Since(d.detected)
 	}
 	rehearsed := errors.Is(d.cause, errRehearsed)
 	if !rehearsed {
-		a.u.log.Info("upgrade: taken back", "candidate", a.child.PID, "accepting_after", d.accepting, "ended_after", time.Since(d.detected))
+		a.log.Info("upgrade: taken back", "candidate", a.child.PID, "accepting_after", d.accepting, "ended_after", time.Since(d.detected))
 	}
 	e.PID = a.child.PID
 	if r := (*remoteError)(nil); errors.As(d.cause, &r) && r.Phase != "" {
@@ -179,10 +179,10 @@ func (a *attempt) takenBack() error {
 		}
 	}
 	a.child.close()
-	a.u.pid.Discard(a.child.PID)
-	if a.mode != modeRevive && !a.u.pid.Owned() {
-		if err := a.u.publish(); err != nil {
-			a.u.log.Error("upgrade: cannot take the pid file back", "err", err)
+	a.estate.pid.Discard(a.child.PID)
+	if a.mode != modeRevive && !a.estate.pid.Owned() {
+		if err := a.host.publish(); err != nil {
+			a.log.Error("upgrade: cannot take the pid file back", "err", err)
 		}
 	}
 	if rehearsed {

@@ -1,6 +1,10 @@
 package upgrade
 
 import (
+	"github.com/midair-go/midair/internal/process"
+	"github.com/midair-go/midair/upgrade/internal/handoff"
+	"log/slog"
+
 	"context"
 	"errors"
 	"os"
@@ -16,7 +20,15 @@ import (
 // the time are noticed meanwhile. Until the commit message is sent everything can be taken back; the old process accepts all the time
 // but for the moment of the commit.
 type attempt struct {
-	u       *Upgrader
+	estate     *estate
+	host       host
+	opts       *Options
+	log        *slog.Logger
+	tel        *telemetry
+	generation int  // of this process
+	systemd    bool // has started the service, and is told of each main process
+	detached   bool // the end of the terminal is nothing to the service
+
 	mode    mode
 	ctx     context.Context // its end aborts the attempt
 	abort   context.CancelCauseFunc
@@ -52,10 +64,26 @@ type attempt struct {
 	dismissal *dismissal  // nil before the stage dismissing
 }
 
+// host is the generation that makes an attempt, as far as the attempt changes what the generation shows and does.
+type host interface {
+	startChild(p process.Program) (*child, error)
+	nameFiles(body *wire.WelcomeBody)
+	bequeath(c *Candidate) error
+	restore(from int, state *os.File, stop <-chan struct{})
+	setCandidate(c *Process)
+	setMover(m handoff.Mover)
+	offer()
+	putPathsBack()
+	reserveOutcome()
+	publish() error
+}
+
 // newAttempt returns an attempt that run begins. The end of ctx does not abort it.
 func newAttempt(ctx context.Context, u *Upgrader, m mode) *attempt {
 	a := &attempt{
-		u: u, mode: m, started: wallClock(), begun: sys.Uptime(), peer: midair{},
+		estate: &u.estate, host: u, opts: &u.opts, log: u.log, tel: u.tel,
+		generation: u.generation, systemd: u.systemd, detached: u.detached,
+		mode: m, started: wallClock(), begun: sys.Uptime(), peer: midair{},
 		early: make(chan struct{}), done: make(chan error, 1), stopping: make(chan struct{}),
 	}
 	a.ctx, a.abort = context.WithCancelCause(context.WithoutCancel(ctx))
@@ -72,7 +100,7 @@ func (a *attempt) result() <-chan error {
 
 // run ends with nil when another process serves or a rehearsal went well, and with an *Error otherwise.
 func (a *attempt) run() {
-	ctx, end := a.u.tel.begin(a.ctx, a.mode.String(), a.mode.done(), a.u.generation)
+	ctx, end := a.tel.begin(a.ctx, a.mode.String(), a.mode.done(), a.generation)
 	a.follow(ctx)
 	var err error
 	if a.dismissal != nil {
@@ -82,7 +110,7 @@ func (a *attempt) run() {
 	if a.crash != nil {
 		a.crash.Close()
 	}
-	a.u.room.refill()
+	a.estate.room.refill()
 	end(err)
 	a.done <- err
 }
@@ -159,7 +187,7 @@ func (a *attempt) act(do attAction, n news) error {
 		return a.seal()
 	case doReopen:
 		if !a.exclusive() {
-			a.u.listeners.Open(true)
+			a.estate.listeners.Open(true)
 		}
 	case doConfirm:
 		return a.confirm(n.frame)
@@ -168,7 +196,7 @@ func (a *attempt) act(do attAction, n news) error {
 	case doHurry:
 		a.work.cancel()
 	case doGiveUp:
-		a.u.log.Error("upgrade: the candidate does not end although it was killed: end it by hand", "candidate", a.child.PID)
+		a.log.Error("upgrade: the candidate does not end although it was killed: end it by hand", "candidate", a.child.PID)
 	}
 	return nil
 }
@@ -183,14 +211,14 @@ func (a *attempt) phase() Phase {
 
 // show makes a phase known that has begun.
 func (a *attempt) show(ctx context.Context) {
-	a.u.tel.phase(ctx, a.phase())
+	a.tel.phase(ctx, a.phase())
 	a.report()
-	a.u.log.Debug("upgrade: phase", "phase", a.phase(), "candidate", a.cand.pid)
+	a.log.Debug("upgrade: phase", "phase", a.phase(), "candidate", a.cand.pid)
 }
 
 // report makes Status show what is known of the candidate.
 func (a *attempt) report() {
-	a.u.setCandidate(&Process{
+	a.host.setCandidate(&Process{
 		Phase: a.phase(), PID: a.cand.pid, Version: a.cand.version, Generation: a.cand.generation, Weight: a.cand.Weight(),
 	})
 }
@@ -233,20 +261,20 @@ func (a *attempt) remember() bool {
 func (a *attempt) commitNow() { a.earlyOnce.Do(func() { close(a.early) }) }
 
 // exclusive reports whether the candidate may not accept before the commit.
-func (a *attempt) exclusive() bool { return a.u.resources.serving() || a.prepared.Exclusive }
+func (a *attempt) exclusive() bool { return a.estate.resources.serving() || a.prepared.Exclusive }
 
 func (a *attempt) nextGeneration() int {
 	if a.mode == modeRevive {
-		return a.u.generation
+		return a.generation
 	}
-	return a.u.generation + 1
+	return a.generation + 1
 }
 
 // outcome describes how the attempt ended.
 func (a *attempt) outcome(err error) Outcome {
 	out := Outcome{
 		Kind: a.mode.String(), Started: a.started, Begun: a.begun, At: wallClock(), Committed: err == nil && a.mode != modeRehearsal,
-		From: a.u.opts.Version, FromPID: os.Getpid(), Version: a.cand.version, Generation: a.cand.generation, PID: a.cand.pid,
+		From: a.opts.Version, FromPID: os.Getpid(), Version: a.cand.version, Generation: a.cand.generation, PID: a.cand.pid,
 	}
 	if e := (*Error)(nil); errors.As(err, &e) {
 		out.Phase, out.Reason = e.Phase, e.Reason

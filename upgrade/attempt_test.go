@@ -123,7 +123,7 @@ func TestHelloIsHeardBeforeTheEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 50 { // what has happened at the same time is looked at in any order
-		a := &attempt{u: &Upgrader{}, ctx: t.Context(), stage: atStarting, peer: midair{}}
+		a := attemptOf(t, &Upgrader{}, atStarting)
 		l := wire.NewLink(&wiretest.Transport{Pieces: [][]byte{hello}})
 		for len(l.Frames) == 0 {
 			runtime.Gosched()
@@ -144,7 +144,7 @@ func TestLastWordsAreTheReason(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := &attempt{u: &Upgrader{opts: Options{Silence: time.Minute}}, ctx: t.Context(), stage: atSoaking, peer: midair{}}
+	a := attemptOf(t, &Upgrader{opts: Options{Silence: time.Minute}}, atSoaking)
 	a.child = &child{link: wire.NewLink(&deadTransport{wiretest.Transport{Pieces: [][]byte{b}}}), Child: &process.Child{Exited: make(chan struct{})}}
 	a.received.frames = a.child.link.Frames
 	if err := a.send(wire.KindOpen, nil); err == nil || err.Error() != "I do not like it" {
@@ -192,9 +192,8 @@ func TestAbortIsAnAbortAlsoIfTheProgramSeesItFirst(t *testing.T) {
 			return a.ask("Bake", func(ctx context.Context, _ *Candidate) error { return fn(ctx) })
 		},
 		"Release": func(a *attempt, fn func(context.Context) error) await {
-			a.stage, a.u.opts.Timeout = atReleasing, time.Minute
-			a.u.Exclusive("lock", Resource{Release: fn, Background: true})
-			a.u.resources.all[0].held = true
+			a.stage, a.opts.Timeout = atReleasing, time.Minute
+			a.estate.resources.all = []*resource{{name: "lock", held: true, Resource: Resource{Release: fn, Background: true}}}
 			return a.release()
 		},
 	} {

@@ -195,7 +195,7 @@ func (a *attempt) hear(f wire.Frame) error {
 		a.cand.dialed(f)
 	case wire.KindMessage:
 		if a.stage == atBaking && a.received.call == nil {
-			a.received.call = newCall(func() error { return a.cand.heardMessage(f) })
+			a.received.call = newSubscription(func() error { return a.cand.heardMessage(f) })
 		}
 	case wire.KindConn:
 		a.shares.returned(a, f)
@@ -290,10 +290,10 @@ func (a *attempt) aborted() error { return fmt.Errorf("%w: %w", ErrAborted, cont
 
 // tooLate is the reason when the time of the stage is over.
 func (a *attempt) tooLate() error {
-	limit := a.u.opts.Timeout
+	limit := a.opts.Timeout
 	switch a.stage {
 	case atSaving:
-		return fmt.Errorf("the file system of the pid file does not answer within %v: look at %s", limit, a.u.opts.PIDFile)
+		return fmt.Errorf("the file system of the pid file does not answer within %v: look at %s", limit, a.opts.PIDFile)
 	case atChoosing:
 		return fmt.Errorf("executable: to read it and Options.Verify took longer than %v", limit)
 	case atStarting:
@@ -370,7 +370,7 @@ func (a *attempt) tick() error {
 		a.heartbeat.refresh()
 		return nil
 	}
-	return a.heartbeat.check(a.u.opts.Silence)
+	return a.heartbeat.check(a.opts.Silence)
 }
 
 // silentError says that the candidate gave no sign of life.

@@ -42,12 +42,12 @@ func TestUpgradeWaitsForAWriteUnderWay(t *testing.T) {
 	a := saying(t)
 	writes := make(chan struct{})
 	a.writes = writes
-	a.stage, a.u.opts.Timeout, a.u.opts.PIDFile = atSaving, 20*time.Millisecond, "/run/x/pid"
+	a.stage, a.opts.Timeout, a.opts.PIDFile = atSaving, 20*time.Millisecond, "/run/x/pid"
 	look := func() news { w := a.begin(); return a.next(&w) }
 	if err := a.why(look()); err == nil || !strings.Contains(err.Error(), "/run/x/pid") {
 		t.Errorf("%v", err)
 	}
-	a.u.opts.Timeout = time.Minute
+	a.opts.Timeout = time.Minute
 	ctx, abort := context.WithCancelCause(t.Context())
 	a.ctx = ctx
 	abort(errors.New("by hand"))

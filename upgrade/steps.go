@@ -39,9 +39,9 @@ func (a *attempt) begin() await {
 	case atChecking:
 		return a.check()
 	case atSmoking:
-		return a.ask("Smoke", a.u.opts.Smoke)
+		return a.ask("Smoke", a.opts.Smoke)
 	case atBaking:
-		return a.ask("Bake", a.u.opts.Bake)
+		return a.ask("Bake", a.opts.Bake)
 	case atSoaking:
 		return a.soak()
 	case atAnnouncing:
@@ -49,12 +49,12 @@ func (a *attempt) begin() await {
 	case atReleasing:
 		return a.release()
 	case atMarshalling:
-		a.values = a.u.marshal()
+		a.values = a.estate.marshal()
 		return a.awaitValues(true)
 	case atCommitting:
 		return a.commit()
 	case atUnconfirmed:
-		return await{want: wire.KindServing, due: time.Now().Add(a.u.opts.Timeout)}
+		return await{want: wire.KindServing, due: time.Now().Add(a.opts.Timeout)}
 	case atOverdue: // a process that was frozen finds its time over before it has read what came meanwhile
 		return await{want: wire.KindServing, due: time.Now().Add(commitStall)}
 	case atDismissing:
@@ -76,7 +76,7 @@ func (a *attempt) leave(to stage) {
 		}
 	case atSmoking, atBaking:
 		if !a.work.stop(commitStall) {
-			a.u.log.Error("upgrade: a judge goes on although its context has ended", "judge", a.work.name)
+			a.log.Error("upgrade: a judge goes on although its context has ended", "judge", a.work.name)
 		}
 		a.cand.hangUp(a.stage == atBaking)
 		a.received.call = nil // its result does not matter any more
@@ -99,15 +99,15 @@ func (a *attempt) save() await {
 	if a.writes == nil {
 		return await{}
 	}
-	return await{over: a.writes, due: time.Now().Add(a.u.opts.Timeout)}
+	return await{over: a.writes, due: time.Now().Add(a.opts.Timeout)}
 }
 
 // choose finds out what to start. A Verify, or a file system, that hangs costs the attempt and no more.
 func (a *attempt) choose() await {
-	a.u.room.with(a.u.reserveOutcome)
+	a.estate.room.with(a.host.reserveOutcome)
 	atStep("old.start")
-	a.due = time.Now().Add(a.u.opts.Timeout)
-	a.program = choose(a.u, a.mode)
+	a.due = time.Now().Add(a.opts.Timeout)
+	a.program = choose(a.estate, a.opts, a.mode)
 	return await{work: a.program.work, due: a.due}
 }
 
@@ -116,18 +116,18 @@ func (a *attempt) start() await {
 	defer a.program.drop()
 	var c *child
 	var err error
-	a.u.room.with(func() {
+	a.estate.room.with(func() {
 		a.crash, _ = sys.MemFile("midair-crash") // without it, less is known of a crash
-		c, err = a.u.startChild(a.program.program)
+		c, err = a.host.startChild(a.program.program)
 	})
 	if err != nil {
 		return await{err: err}
 	}
-	a.values = a.u.marshal() // the new process needs some milliseconds to begin
+	a.values = a.estate.marshal() // the new process needs some milliseconds to begin
 	a.child, a.received.frames, a.received.ready = c, c.link.Frames, c.Ready
 	a.cand.pid, a.cand.generation, a.cand.link, a.cand.attempt = c.PID, a.nextGeneration(), c.link, a
 	a.report()
-	a.u.log.Info("upgrade: started a new process", "candidate", c.PID, "for", a.mode)
+	a.log.Info("upgrade: started a new process", "candidate", c.PID, "for", a.mode)
 	atStep("old.started")
 	if err := c.unknown(); err != nil {
 		return await{err: err}
@@ -187,10 +187,10 @@ func (a *attempt) sendWelcome(send func(wire.Kind, any, ...*os.File) error) erro
 	body := wire.WelcomeBody{
 		Protocol: wire.ProtocolMin, Generation: a.cand.generation, Millis: time.Until(a.due).Milliseconds(),
 		Kind: a.mode.String(), Started: a.started, Begun: a.begun,
-		Surroundings: wire.Surroundings{Detached: a.u.detached}, Names: a.u.systemd, Only: a.mode == modeRevive, From: wire.Clip(a.u.opts.Version), PID: os.Getpid(),
+		Surroundings: wire.Surroundings{Detached: a.detached}, Names: a.systemd, Only: a.mode == modeRevive, From: wire.Clip(a.opts.Version), PID: os.Getpid(),
 	}
 	if !a.child.passing.waits {
-		a.u.nameFiles(&body)
+		a.host.nameFiles(&body)
 	}
 	var files []*os.File
 	if a.values.state != nil {
@@ -215,9 +215,9 @@ func (a *attempt) sendHistory() {
 	if a.mode == modeRehearsal {
 		return
 	}
-	err := errors.Join(a.u.bequeath(&a.cand), a.u.elders.pass(a.child.link))
+	err := errors.Join(a.host.bequeath(&a.cand), a.estate.elders.pass(a.child.link))
 	if err != nil && !wire.Gone(err) { // the death of a candidate is noticed elsewhere
-		a.u.log.Warn("upgrade: the new process will not know all about the older ones", "err", err)
+		a.log.Warn("upgrade: the new process will not know all about the older ones", "err", err)
 	}
 	atStep("old.bequeathed")
 }
@@ -231,11 +231,11 @@ func (a *attempt) admit() error {
 	if a.mode == modeRehearsal {
 		return nil
 	}
-	if err := a.mode.refusePlain(&a.u.opts); err != nil {
+	if err := a.mode.refusePlain(a.opts); err != nil {
 		return fmt.Errorf("it does not speak the control protocol: it knows tableflip only, and %w", err)
 	}
-	if names := a.u.opts.judges(); len(names) > 0 {
-		a.u.log.Warn("upgrade: the candidate knows tableflip only: it is not judged", "candidate", a.child.PID, "judges", names)
+	if names := a.opts.judges(); len(names) > 0 {
+		a.log.Warn("upgrade: the candidate knows tableflip only: it is not judged", "candidate", a.child.PID, "judges", names)
 	}
 	return nil
 }
@@ -282,7 +282,7 @@ func (a *attempt) passSmoke() error {
 
 // soak lets both processes accept for a while. A candidate that is alive at the end has shown that it can serve.
 func (a *attempt) soak() await {
-	if !a.mode.judged() || a.u.opts.Soak <= 0 {
+	if !a.mode.judged() || a.opts.Soak <= 0 {
 		return await{}
 	}
 	if !a.exclusive() {
@@ -291,28 +291,28 @@ func (a *attempt) soak() await {
 		}
 	}
 	atStep("old.opened")
-	return await{due: time.Now().Add(a.u.opts.Soak)}
+	return await{due: time.Now().Add(a.opts.Soak)}
 }
 
 // announce tells the supervisor that the candidate may be the service from now on.
 func (a *attempt) announce() await {
-	if !a.u.manager.Supervised() {
+	if !a.estate.manager.Supervised() {
 		return await{}
 	}
-	return await{work: newWork("announce", nil, nil, a.u.manager.Committing)} // ends after five seconds, or when Run leaves the supervisor
+	return await{work: newWork("announce", nil, nil, a.estate.manager.Committing)} // ends after five seconds, or when Run leaves the supervisor
 }
 
 // release releases what only one process may hold.
 func (a *attempt) release() await {
-	if len(a.u.resources.list()) == 0 {
+	if len(a.estate.resources.list()) == 0 {
 		return await{}
 	}
 	if a.exclusive() {
-		a.u.listeners.Pause(true)
+		a.estate.listeners.Pause(true)
 	}
-	ctx, cancel := context.WithTimeout(a.ctx, a.u.opts.Timeout)
+	ctx, cancel := context.WithTimeout(a.ctx, a.opts.Timeout)
 	a.work = newWork("release", cancel, nil, func() error {
-		err := a.u.resources.release(ctx)
+		err := a.estate.resources.release(ctx)
 		atStep("old.released")
 		return err
 	})
@@ -324,7 +324,7 @@ func (a *attempt) awaitValues(needed bool) await {
 	if !needed {
 		return await{}
 	}
-	return await{work: a.values.work, due: time.Now().Add(a.u.opts.Timeout)}
+	return await{work: a.values.work, due: time.Now().Add(a.opts.Timeout)}
 }
 
 // seal is the last look at the candidate before the commit message.
@@ -349,8 +349,8 @@ func (a *attempt) commit() await {
 		files = append(files, a.values.state)
 	}
 	atStep("old.commit")
-	a.u.listeners.Pause(true)
-	a.shares.stop(a.u)
+	a.estate.listeners.Pause(true)
+	a.shares.stop(a)
 	want, err := a.peer.commit(a, body, files)
 	if err != nil || want == 0 {
 		return await{err: err}
@@ -380,14 +380,14 @@ func (a *attempt) confirm(f wire.Frame) error {
 // the message, other than by a stop, has not been the service: systemd would take the end of this process, with status 0, for the end of
 // the service.
 func (a *attempt) name(since time.Duration) error {
-	if !a.u.systemd {
+	if !a.systemd {
 		return nil
 	}
 	due := time.Now().Add(since + nameLimit - sys.Uptime())
 	atStep("old.confirmed")
 	err := a.child.died(due)
-	if err == nil && a.u.manager.Name(a.child.PID, due) == nil { // else the candidate's own message has to do
-		a.u.manager.Barrier(due)
+	if err == nil && a.estate.manager.Name(a.child.PID, due) == nil { // else the candidate's own message has to do
+		a.estate.manager.Barrier(due)
 		err = a.child.died(due.Add((nameWait - nameLimit) / 2)) // the candidate is not replaced before nameWait
 	}
 	if err == nil {

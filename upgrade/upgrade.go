@@ -27,24 +27,16 @@ import (
 // Upgrader is one generation of a program that replaces itself while it runs. Its methods may be called from any
 // goroutine.
 type Upgrader struct {
+	estate
 	opts      Options
 	log       *slog.Logger
 	tel       *telemetry
-	tf        *tableflip.Upgrader // nil where upgrades are not supported
-	listeners *listener.Set
+	tf        *tableflip.Upgrader  // nil where upgrades are not supported
 	passed    *sdnotify.Activation // what the service manager has passed
-	keeper    *state.Keeper
-	resources resources
-	pid       *pidfile.File
-	unwritten unwritten // of the pid file and the outcome
-	room      room      // descriptors in reserve
-	elders    *elders
-	previous  previous
 	mover     atomic.Pointer[handoff.Mover]
 	moving    sync.RWMutex              // held by those who move, so that one can wait for them
 	publisher atomic.Pointer[wire.Link] // to the old process, while this one is a candidate
 	offers    []chan struct{}           // guarded by mu
-	manager   *sdnotify.Notifier        // the service manager; nil if there is none
 	unwatch   func()                    // ends the metric about it
 	hurry     chan struct{}
 	hurryOnce sync.Once
@@ -75,6 +67,19 @@ type Upgrader struct {
 	closed   bool
 	checks   []check
 	state    Status
+}
+
+// estate is what a generation hands on to the next one, and what it needs for that.
+type estate struct {
+	listeners *listener.Set
+	keeper    *state.Keeper
+	resources resources
+	pid       *pidfile.File
+	unwritten unwritten // of the pid file and the outcome
+	room      room      // descriptors in reserve
+	elders    *elders
+	previous  previous
+	manager   *sdnotify.Notifier // the service manager; nil if there is none
 }
 
 type check struct {
@@ -138,8 +143,7 @@ func begin(o Options) (*Upgrader, error) {
 func newUpgrader(o Options, tel *telemetry, tf *tableflip.Upgrader) *Upgrader {
 	u := &Upgrader{
 		opts: o, log: o.Logger, tel: tel, tf: tf, generation: 1, limit: o.Timeout,
-		keeper:   state.NewKeeper(o.StateLimit),
-		pid:      pidfile.New(o.PIDFile),
+		estate:   estate{keeper: state.NewKeeper(o.StateLimit), pid: pidfile.New(o.PIDFile)},
 		hurry:    make(chan struct{}),
 		unwatch:  func() {},
 		requests: make(chan request), running: make(chan struct{}), ended: make(chan struct{}), stop: make(chan struct{}),

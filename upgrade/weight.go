@@ -83,7 +83,7 @@ func (s *shares) setWeight(a *attempt, w float64) error {
 		s.dispatcher().SetWeight(from)
 		return fmt.Errorf("upgrade: weight %v: control socket: %w", w, err)
 	}
-	a.u.offer()
+	a.host.offer()
 	a.report()
 	return nil
 }
@@ -95,7 +95,7 @@ func (s *shares) begin(a *attempt) error {
 		return fmt.Errorf("upgrade: %w", err)
 	}
 	link := a.child.link
-	err = handoff.SendTakes(link, a.u.listeners)
+	err = handoff.SendTakes(link, a.estate.listeners)
 	if err == nil {
 		err = link.Send(wire.KindShare, nil, slots.File)
 	}
@@ -103,10 +103,10 @@ func (s *shares) begin(a *attempt) error {
 		slots.Close()
 		return fmt.Errorf("upgrade: control socket: %w", err)
 	}
-	d := handoff.NewDispatcher(a.u.listeners, link, a.u.opts.choice(), s.takes, slots)
+	d := handoff.NewDispatcher(a.estate.listeners, link, a.opts.choice(), s.takes, slots)
 	s.to.Store(d)
-	a.u.listeners.SetDispatch(d.Dispatch)
-	a.u.setMover(d.Move)
+	a.estate.listeners.SetDispatch(d.Dispatch)
+	a.host.setMover(d.Move)
 	a.heartbeat.begin()
 	return nil
 }
@@ -121,9 +121,9 @@ func (s *shares) turn(a *attempt, from, to float64) error {
 		if err := link.Send(wire.KindOpen, nil); err != nil {
 			return err
 		}
-		a.u.listeners.Pause(false)
+		a.estate.listeners.Pause(false)
 	case from == 1 && to < 1:
-		a.u.listeners.Open(true)
+		a.estate.listeners.Open(true)
 		if err := link.Send(wire.KindShut, nil); err != nil {
 			return err
 		}
@@ -135,12 +135,12 @@ func (s *shares) turn(a *attempt, from, to float64) error {
 }
 
 // stop stops passing connections.
-func (s *shares) stop(u *Upgrader) {
+func (s *shares) stop(a *attempt) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if d := s.dispatcher(); d != nil {
-		u.listeners.SetDispatch(nil)
-		u.setMover(nil)
+		a.estate.listeners.SetDispatch(nil)
+		a.host.setMover(nil)
 		d.Sweep()
 		d.Stop()
 	}
@@ -153,7 +153,7 @@ func (s *shares) settle(a *attempt, reclaim bool) {
 		return
 	}
 	if lost := d.Settle(reclaim); lost > 0 {
-		a.u.log.Error("upgrade: connections are lost that the candidate has not served: no descriptors, or no listener", "connections", lost)
+		a.log.Error("upgrade: connections are lost that the candidate has not served: no descriptors, or no listener", "connections", lost)
 	}
 }
 
@@ -167,10 +167,10 @@ func (s *shares) returned(a *attempt, f wire.Frame) {
 	if len(f.Files) > 0 {
 		here := about
 		here.Slot = 0
-		err = handoff.GiveMoved(a.u.listeners, here, f.Files[0], nil)
+		err = handoff.GiveMoved(a.estate.listeners, here, f.Files[0], nil)
 	}
 	d := s.dispatcher()
 	if kept := d != nil && d.Returned(about, err == nil); !kept && err != nil {
-		a.u.log.Error("upgrade: a connection is lost that the candidate has sent back", "candidate", a.child.PID, "err", err)
+		a.log.Error("upgrade: a connection is lost that the candidate has sent back", "candidate", a.child.PID, "err", err)
 	}
 }

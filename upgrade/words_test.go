@@ -46,6 +46,14 @@ var order = map[wire.Kind]string{
 
 var openers = map[byte]wire.Kind{'d': wire.KindDial, 's': wire.KindShare, 'c': wire.KindCommit}
 
+// attemptOf is an attempt of a generation, in a stage.
+func attemptOf(t *testing.T, u *Upgrader, s stage) *attempt {
+	t.Helper()
+	a := newAttempt(t.Context(), u, modeUpgrade)
+	a.stage = s
+	return a
+}
+
 // attemptWith is an attempt whose old process has sent messages of those kinds.
 func attemptWith(t *testing.T, sent ...wire.Kind) *attempt {
 	t.Helper()
@@ -58,7 +66,9 @@ func attemptWith(t *testing.T, sent ...wire.Kind) *attempt {
 	}
 	ready, exited := make(chan struct{}), make(chan struct{})
 	c := &child{link: l, Child: &process.Child{Ready: ready, Exited: exited}}
-	return &attempt{u: &Upgrader{}, ctx: t.Context(), stage: atStarting, peer: midair{}, child: c, received: received{frames: l.Frames, ready: ready}}
+	a := attemptOf(t, &Upgrader{}, atStarting)
+	a.child, a.received = c, received{frames: l.Frames, ready: ready}
+	return a
 }
 
 // comes is the arrival of a message in a phase.
@@ -192,7 +202,7 @@ func TestReadyByteJustBeforeTheCommit(t *testing.T) {
 		t.Errorf("with the byte: %v", err)
 	}
 	a.child.passing = &passing{}
-	a.u.opts.AllowPlain = true
+	a.opts.AllowPlain = true
 	if err := a.act(doAdmit, news{event: evReady}); err != nil {
 		t.Fatal(err)
 	}

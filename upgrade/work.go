@@ -72,8 +72,8 @@ func (w *work) awaitEnd(ctx context.Context) {
 // judge is Options.Smoke or Options.Bake.
 type judge = func(context.Context, *Candidate) error
 
-// newCall calls a subscriber, which must not block. The error says so if the call does not return.
-func newCall(fn func() error) *work {
+// newSubscription calls a subscriber, which must not block. The error says so if the call does not return.
+func newSubscription(fn func() error) *work {
 	return newWork("Subscribe", nil, nil, func() error {
 		w := newWork("Subscribe", nil, errors.New("a function of Candidate.Subscribe has ended its goroutine"), fn)
 		late := time.NewTimer(commitStall)
@@ -94,17 +94,17 @@ type chosen struct {
 }
 
 // choose finds the program out.
-func choose(u *Upgrader, m mode) *chosen {
+func choose(e *estate, o *Options, m mode) *chosen {
 	c := new(chosen)
 	c.work = newWork("choose", nil, errors.New("Options.Verify has ended its goroutine"), func() (err error) {
 		if m == modeRollback {
-			c.program, err = u.previous.program()
+			c.program, err = e.previous.program()
 			return err
 		}
-		policy := m.policy(&u.opts)
-		c.program, err = process.Preflight(u.opts.Executable, u.opts.Args, policy)
-		if sys.TooManyFiles(err) && u.room.lend() { // not in room.with: Verify may take long
-			c.program, err = process.Preflight(u.opts.Executable, u.opts.Args, policy)
+		policy := m.policy(o)
+		c.program, err = process.Preflight(o.Executable, o.Args, policy)
+		if sys.TooManyFiles(err) && e.room.lend() { // not in room.with: Verify may take long
+			c.program, err = process.Preflight(o.Executable, o.Args, policy)
 		}
 		return err
 	})
@@ -126,10 +126,10 @@ type marshalled struct {
 }
 
 // marshal begins to ask the program for its values.
-func (u *Upgrader) marshal() *marshalled {
+func (e *estate) marshal() *marshalled {
 	m := new(marshalled)
 	m.work = newWork("marshal", nil, errors.New("the values of Keep were not marshalled: MarshalBinary has ended its goroutine"), func() (err error) {
-		m.state, err = u.keeper.Snapshot()
+		m.state, err = e.keeper.Snapshot()
 		return err
 	})
 	return m
