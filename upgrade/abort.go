@@ -16,6 +16,7 @@ import (
 
 // dismissal is an attempt that is taken back.
 type dismissal struct {
+	*attempt
 	cause     error
 	failedAt  stage // in which the cause was found
 	detected  time.Time
@@ -33,28 +34,27 @@ const killLimit = 5 * time.Second
 
 // dismiss makes this process serve everything again, at once, and then sees to it that the candidate ends. A candidate that can still
 // answer finishes its requests first; a candidate that hangs, or takes too long, is killed.
-func (a *attempt) dismiss() await {
-	d := a.dismissal
+func (d *dismissal) dismiss() await {
 	d.detected = time.Now()
-	if a.mode != modeRevive && !a.holdsBack() {
-		a.estate.listeners.Open(true)
+	if d.mode != modeRevive && !d.holdsBack() {
+		d.estate.listeners.Open(true)
 	}
-	_ = a.estate.listeners.PutBack() // what is in the way may go with the candidate
-	a.shares.stop(a)
-	a.cand.hangUp(true)
+	_ = d.estate.listeners.PutBack() // what is in the way may go with the candidate
+	d.shares.stop(d.attempt)
+	d.cand.hangUp(true)
 	d.accepting = time.Since(d.detected)
-	if a.child == nil {
+	if d.child == nil {
 		return await{}
 	}
 	atStep("old.taking-back")
-	w := await{stops: a.stopping}
-	d.body = wire.AbortBody{Reason: wire.Clip(d.cause.Error()), Stopping: a.isStopping() || errors.Is(d.cause, wire.ErrFrame)} // deaf to it
+	w := await{stops: d.stopping}
+	d.body = wire.AbortBody{Reason: wire.Clip(d.cause.Error()), Stopping: d.isStopping() || errors.Is(d.cause, wire.ErrFrame)} // deaf to it
 	if d.body.Stopping {
 		w.stops = nil
 	}
 	grace := time.Duration(0) // a candidate that hangs returns nothing
-	if !a.hangs() {
-		grace = a.peer.abort(a.child, d.body, a.opts.AbortGrace)
+	if !d.hangs() {
+		grace = d.peer.abort(d.child, d.body, d.opts.AbortGrace)
 	}
 	atStep("old.aborted")
 	w.due = time.Now().Add(grace)
@@ -63,66 +63,65 @@ func (a *attempt) dismiss() await {
 
 // holdsBack reports whether this process has released what it needs to serve. It accepts again when the candidate has ended, and the
 // resources are held again.
-func (a *attempt) holdsBack() bool { return a.released() && a.exclusive() }
+func (d *dismissal) holdsBack() bool { return d.released() && d.exclusive() }
 
 // released reports whether the attempt has come to release the resources.
-func (a *attempt) released() bool {
-	return a.dismissal.failedAt >= atReleasing && len(a.estate.resources.list()) > 0
+func (d *dismissal) released() bool {
+	return d.failedAt >= atReleasing && len(d.estate.resources.list()) > 0
 }
 
 // hangs reports whether the candidate hangs: it sends no heartbeats, or no answer to the commit message.
-func (a *attempt) hangs() bool {
-	cause := a.dismissal.cause
-	return errors.As(cause, new(*silentError)) || a.dismissal.failedAt >= atCommitting && !errors.As(cause, new(*remoteError))
+func (d *dismissal) hangs() bool {
+	return errors.As(d.cause, new(*silentError)) || d.failedAt >= atCommitting && !errors.As(d.cause, new(*remoteError))
 }
 
 // warn tells the candidate that it must not go on alone if this process ends: the whole service ends, or what the candidate sends cannot
 // be read, so it must not wait for an answer.
-func (a *attempt) warn() {
-	a.dismissal.body.Stopping = true
-	_ = a.child.link.Send(wire.KindAbort, a.dismissal.body) // fails if the candidate is dead
+func (d *dismissal) warn() {
+	d.body.Stopping = true
+	_ = d.child.link.Send(wire.KindAbort, d.body) // fails if the candidate is dead
 }
 
 // kill kills the child, if it is still there.
-func (a *attempt) kill() await {
-	err := a.child.Kill()
+func (d *dismissal) kill() await {
+	err := d.child.Kill()
 	switch {
 	case err != nil:
-		a.log.Error("upgrade: cannot kill the candidate", "candidate", a.child.PID, "err", err)
-	case !a.child.gone():
-		a.log.Warn("upgrade: killed the candidate", "candidate", a.child.PID, "after", time.Since(a.dismissal.detected))
+		d.log.Error("upgrade: cannot kill the candidate", "candidate", d.child.PID, "err", err)
+	case !d.child.gone():
+		d.log.Warn("upgrade: killed the candidate", "candidate", d.child.PID, "after", time.Since(d.detected))
 	}
 	w := await{due: time.Now().Add(killLimit)}
-	if !a.dismissal.body.Stopping {
-		w.stops = a.stopping
+	if !d.body.Stopping {
+		w.stops = d.stopping
 	}
 	return w
 }
 
 // takeState takes back the values of a candidate that has served, and lets the candidate end. The value's UnmarshalBinary runs beside
 // the attempt.
-func (a *attempt) takeState(f wire.Frame) {
-	if err := a.received.inOrder(f.Kind, phaseTakenBack, a.peer, a.child.link.Sent); err != nil {
+func (d *dismissal) takeState(f wire.Frame) {
+	if err := d.received.inOrder(f.Kind, phaseTakenBack, d.peer, d.child.link.Sent); err != nil {
 		f.Close()
-		if !a.dismissal.deaf {
-			a.dismissal.deaf = true // the log needs one line of them
-			a.log.Warn("upgrade: the candidate is not heard", "candidate", a.child.PID, "err", err)
+		if !d.deaf {
+			d.deaf = true // the log needs one line of them
+			d.log.Warn("upgrade: the candidate is not heard", "candidate", d.child.PID, "err", err)
 		}
 		return
 	}
-	a.heartbeat.refresh()
+	d.heartbeat.refresh()
 	if f.Kind != wire.KindReturned {
 		if f.Kind == wire.KindConn {
-			a.shares.returned(a, f)
+			d.shares.returned(d.attempt, f)
 		}
 		f.Close()
 		return
 	}
-	link, restores := a.child.link, len(f.Files) > 0 && a.mode != modeRevive
-	a.received.call = newWork("restore", nil, nil, func() error {
+	link, restores := d.child.link, len(f.Files) > 0 && d.mode != modeRevive
+	d.received.call = newWork("restore", nil, nil, func() error {
 		defer f.Close()
 		if restores {
-			a.host.restore(a.child.PID, f.Files[0], nil)
+			d.host.restore(d.child.PID, f.Files[0], nil)
 		}
 		atStep("old.returned")
 		_ = link.Send(wire.KindReleased, nil) // fails if the candidate has not waited for it
@@ -132,57 +131,56 @@ func (a *attempt) takeState(f wire.Frame) {
 
 // reacquire gives the program back what it released for a commit that failed, and waits for the values that have come back. The
 // candidate has ended, or cannot be killed.
-func (a *attempt) reacquire() await {
-	if a.child == nil {
+func (d *dismissal) reacquire() await {
+	if d.child == nil {
 		return await{}
 	}
-	a.estate.listeners.TakeReusePortBack()
-	a.host.putPathsBack() // it may have removed more at its end
-	a.shares.settle(a, true)
-	restoring, released := a.received.call, a.released()
+	d.estate.listeners.TakeReusePortBack()
+	d.host.putPathsBack() // it may have removed more at its end
+	d.shares.settle(d.attempt, true)
+	restoring, released := d.received.call, d.released()
 	if restoring == nil && !released {
 		return await{}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	a.work = newWork("reacquire", cancel, nil, func() error {
+	d.work = newWork("reacquire", cancel, nil, func() error {
 		restoring.awaitEnd(ctx)
 		if !released {
 			return nil
 		}
-		return a.estate.resources.reacquire(ctx, a.opts.Timeout, a.log)
+		return d.estate.resources.reacquire(ctx, d.opts.Timeout, d.log)
 	})
-	return await{work: a.work, stops: a.stopping}
+	return await{work: d.work, stops: d.stopping}
 }
 
 // takenBack ends what belongs to the candidate, and returns why it was taken back.
-func (a *attempt) takenBack() error {
-	d := a.dismissal
-	e := &Error{Phase: a.phase(), Reason: d.cause.Error(), Err: d.cause}
-	if a.child == nil {
+func (d *dismissal) takenBack() error {
+	e := &Error{Phase: d.phase(), Reason: d.cause.Error(), Err: d.cause}
+	if d.child == nil {
 		return e
 	}
-	if a.holdsBack() {
-		a.estate.listeners.Open(true)
+	if d.holdsBack() {
+		d.estate.listeners.Open(true)
 		d.accepting = time.Since(d.detected)
 	}
 	rehearsed := errors.Is(d.cause, errRehearsed)
 	if !rehearsed {
-		a.log.Info("upgrade: taken back", "candidate", a.child.PID, "accepting_after", d.accepting, "ended_after", time.Since(d.detected))
+		d.log.Info("upgrade: taken back", "candidate", d.child.PID, "accepting_after", d.accepting, "ended_after", time.Since(d.detected))
 	}
-	e.PID = a.child.PID
+	e.PID = d.child.PID
 	if r := (*remoteError)(nil); errors.As(d.cause, &r) && r.Phase != "" {
 		e.Phase = Phase(r.Phase)
 	}
 	if x := (*exitError)(nil); errors.As(d.cause, &x) {
-		if text := crashText(a.crash); text != "" {
+		if text := crashText(d.crash); text != "" {
 			e.Reason += ": " + text
 		}
 	}
-	a.child.close()
-	a.estate.pid.Discard(a.child.PID)
-	if a.mode != modeRevive && !a.estate.pid.Owned() {
-		if err := a.host.publish(); err != nil {
-			a.log.Error("upgrade: cannot take the pid file back", "err", err)
+	d.child.close()
+	d.estate.pid.Discard(d.child.PID)
+	if d.mode != modeRevive && !d.estate.pid.Owned() {
+		if err := d.host.publish(); err != nil {
+			d.log.Error("upgrade: cannot take the pid file back", "err", err)
 		}
 	}
 	if rehearsed {

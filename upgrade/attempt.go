@@ -104,7 +104,7 @@ func (a *attempt) run() {
 	a.follow(ctx)
 	var err error
 	if a.dismissal != nil {
-		err = a.takenBack()
+		err = a.dismissal.takenBack()
 	}
 	a.abort(nil)
 	if a.crash != nil {
@@ -135,13 +135,13 @@ func (a *attempt) follow(ctx context.Context) {
 func (a *attempt) step(n news) bool {
 	c := attTable[a.stage][n.event]
 	if err := a.act(c.do, n); err != nil && a.stage < atDismissing {
-		a.dismissal, c.next = &dismissal{cause: err}, atDismissing
+		a.dismissal, c.next = &dismissal{attempt: a, cause: err}, atDismissing
 	}
 	if c.next == stay {
 		return false
 	}
 	if !a.move(c.next) {
-		a.dismissal = &dismissal{cause: a.aborted()}
+		a.dismissal = &dismissal{attempt: a, cause: a.aborted()}
 		a.move(atDismissing)
 	}
 	return true
@@ -192,7 +192,7 @@ func (a *attempt) act(do attAction, n news) error {
 	case doConfirm:
 		return a.confirm(n.frame)
 	case doWarn:
-		a.warn()
+		a.dismissal.warn()
 	case doHurry:
 		a.work.cancel()
 	case doGiveUp:

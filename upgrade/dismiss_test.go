@@ -39,7 +39,7 @@ func TestAttemptEndsWithoutACandidateThatCannotBeKilled(t *testing.T) {
 	}
 	a := newAttempt(t.Context(), u, modeUpgrade)
 	a.child, a.stage, a.received.frames = c, atBaking, c.link.Frames
-	a.dismissal = &dismissal{cause: errors.New("the judge says no")}
+	a.dismissal = &dismissal{attempt: a, cause: errors.New("the judge says no")}
 	done := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread() // and not unlocked: no other goroutine may get this thread

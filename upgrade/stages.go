@@ -127,8 +127,7 @@ var (
 
 // attTable has a row for each stage and a column for each event.
 var attTable = [numStages][numEvents]attCell{
-	//            failed objected      exited    aborted    asked      hurried   finished    answered    ready    late
-	//                       closed broken  silent   stopped   weighed
+	// failed, objected, closed, broken, exited, silent, aborted, stopped, asked, weighed, hurried, finished, answered, ready, late
 	atNaming:      {none, none, none, none, none, none, back, skip, okay, deny, skip, {doProceed, atSaving}, none, none, none},
 	atSaving:      {none, none, none, none, none, none, back, skip, okay, deny, skip, {doProceed, atChoosing}, none, none, back},
 	atChoosing:    {back, none, none, none, none, none, back, skip, okay, deny, skip, {doProceed, atStarting}, none, none, back},

@@ -70,7 +70,7 @@ func attemptAt(t *testing.T, s stage) *attempt {
 		a.work = newWork("reacquire", func() {}, nil, func() error { return nil })
 	}
 	if s >= atDismissing {
-		a.dismissal = &dismissal{cause: errors.New("it was taken back before"), failedAt: atBaking}
+		a.dismissal = &dismissal{attempt: a, cause: errors.New("it was taken back before"), failedAt: atBaking}
 	}
 	return a
 }

@@ -58,11 +58,11 @@ func (a *attempt) begin() await {
 	case atOverdue: // a process that was frozen finds its time over before it has read what came meanwhile
 		return await{want: wire.KindServing, due: time.Now().Add(commitStall)}
 	case atDismissing:
-		return a.dismiss()
+		return a.dismissal.dismiss()
 	case atKilling:
-		return a.kill()
+		return a.dismissal.kill()
 	case atReacquiring:
-		return a.reacquire()
+		return a.dismissal.reacquire()
 	}
 	return await{}
 }
