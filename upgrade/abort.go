@@ -14,7 +14,7 @@ import (
 // The end of an attempt that is taken back, from the old process's side: everything is served here again, the candidate finishes its
 // requests, and its state and its connections come back.
 
-// dismissal is an attempt that is taken back.
+// dismissal takes an attempt back.
 type dismissal struct {
 	*attempt
 	cause     error
@@ -25,14 +25,14 @@ type dismissal struct {
 	deaf      bool           // a message out of order has come, and was logged
 }
 
-// idleAbortGrace is how long a candidate that has accepted nothing may take to end.
+// idleAbortGrace is the most time that a candidate without connections gets to end.
 const idleAbortGrace = 2 * time.Second
 
 // killLimit is how long a killed candidate may take to end, before the attempt ends without it: the candidate runs as another
 // user, say, or is stuck in the kernel.
 const killLimit = 5 * time.Second
 
-// dismiss makes this process serve everything again, at once, and then sees to it that the candidate ends. A candidate that can still
+// dismiss makes this process serve everything again, at once, and sends the candidate the abort message. A candidate that can still
 // answer finishes its requests first; a candidate that hangs, or takes too long, is killed.
 func (d *dismissal) dismiss() await {
 	d.detected = time.Now()
@@ -61,8 +61,8 @@ func (d *dismissal) dismiss() await {
 	return w
 }
 
-// holdsBack reports whether this process has released what it needs to serve. It accepts again when the candidate has ended, and the
-// resources are held again.
+// holdsBack reports whether this process has released a resource without which it cannot serve. Then this process accepts again
+// when the candidate has ended and the resources are acquired.
 func (d *dismissal) holdsBack() bool { return d.released() && d.exclusive() }
 
 // released reports whether the attempt has come to release the resources.
@@ -75,14 +75,14 @@ func (d *dismissal) hangs() bool {
 	return errors.As(d.cause, new(*silentError)) || d.failedAt >= atCommitting && !errors.As(d.cause, new(*remoteError))
 }
 
-// warn tells the candidate that it must not go on alone if this process ends: the whole service ends, or what the candidate sends cannot
-// be read, so it must not wait for an answer.
+// warn sends the candidate the abort message again, with the mark that the whole service ends, so that the candidate neither goes
+// on alone nor waits for an answer.
 func (d *dismissal) warn() {
 	d.body.Stopping = true
 	_ = d.child.link.Send(wire.KindAbort, d.body) // fails if the candidate is dead
 }
 
-// kill kills the child, if it is still there.
+// kill kills the child, unless the child has ended.
 func (d *dismissal) kill() await {
 	err := d.child.Kill()
 	switch {
@@ -98,8 +98,8 @@ func (d *dismissal) kill() await {
 	return w
 }
 
-// takeState takes back the values of a candidate that has served, and lets the candidate end. The value's UnmarshalBinary runs beside
-// the attempt.
+// takeState takes back the values of a candidate that has served, and lets the candidate end. The value's UnmarshalBinary runs
+// beside the attempt.
 func (d *dismissal) takeState(f wire.Frame) {
 	if err := d.received.inOrder(f.Kind, phaseTakenBack, d.peer, d.child.link.Sent); err != nil {
 		f.Close()
@@ -129,8 +129,8 @@ func (d *dismissal) takeState(f wire.Frame) {
 	})
 }
 
-// reacquire gives the program back what it released for a commit that failed, and waits for the values that have come back. The
-// candidate has ended, or cannot be killed.
+// reacquire acquires the resources again after a failed commit, and waits for the values that have come back. The candidate has
+// ended, or cannot be killed.
 func (d *dismissal) reacquire() await {
 	if d.child == nil {
 		return await{}
@@ -153,7 +153,7 @@ func (d *dismissal) reacquire() await {
 	return await{work: d.work, stops: d.stopping}
 }
 
-// takenBack ends what belongs to the candidate, and returns why it was taken back.
+// takenBack drops everything of the candidate, and returns the reason of the failure; nil after a rehearsal that went well.
 func (d *dismissal) takenBack() error {
 	e := &Error{Phase: d.phase(), Reason: d.cause.Error(), Err: d.cause}
 	if d.child == nil {
@@ -189,15 +189,15 @@ func (d *dismissal) takenBack() error {
 	return e
 }
 
-// takeState takes the values that a process gives back at its end, if it gives any.
+// takeState takes the values, if there are any, that another process sends at its end.
 func (u *Upgrader) takeState(from int, f wire.Frame, stop <-chan struct{}) {
 	if len(f.Files) > 0 {
 		u.restore(from, f.Files[0], stop)
 	}
 }
 
-// restore gives the program the state that another process had. It does not wait for a value that hangs, or beyond the end of this
-// process.
+// restore gives the program the state of another process. The wait for UnmarshalBinary ends after Timeout, and with stop, which is
+// the end of this process.
 func (u *Upgrader) restore(from int, state *os.File, stop <-chan struct{}) {
 	done := make(chan error, 1)
 	go func() { done <- u.keeper.Receive(state) }() // ends when UnmarshalBinary does
@@ -215,7 +215,7 @@ func (u *Upgrader) restore(from int, state *os.File, stop <-chan struct{}) {
 	u.keeper.Forget()
 }
 
-// crashText returns how the Go runtime began to describe a crash; empty if it did not.
+// crashText returns how the Go runtime began to describe a crash; empty without a crash.
 func crashText(file *os.File) string {
 	if file == nil {
 		return ""

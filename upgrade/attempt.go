@@ -15,10 +15,10 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// attempt is one upgrade, seen from the old process. It runs in a goroutine of its own, and goes through the stages of the table in
-// stages.go. Functions of the program run beside that goroutine (see work), so that an abort, the death of the candidate and the end of
-// the time are noticed meanwhile. Until the commit message is sent everything can be taken back; the old process accepts all the time
-// but for the moment of the commit.
+// attempt is one upgrade, seen from the old process. It has a goroutine of its own, and goes through the stages of the table in
+// stages.go. Functions of the program run beside that goroutine (see work): an abort, the death of the candidate and the end of the
+// time are noticed meanwhile. Until the commit message is sent, everything can be taken back. The old process always accepts,
+// except at the moment of the commit.
 type attempt struct {
 	estate     *estate
 	host       host
@@ -26,7 +26,7 @@ type attempt struct {
 	log        *slog.Logger
 	tel        *telemetry
 	generation int  // of this process
-	systemd    bool // has started the service, and is told of each main process
+	systemd    bool // has started the service, and gets the pid of each main process
 	detached   bool // the end of the terminal is nothing to the service
 
 	mode    mode
@@ -42,7 +42,7 @@ type attempt struct {
 	stage stage      // is written with mu and shares.mu
 	again bool       // another upgrade was asked for meanwhile
 
-	// What other goroutines tell the attempt.
+	// Signals from other goroutines.
 	unnamed   <-chan struct{} // closed when systemd knows this process; nil: it does already
 	writes    <-chan struct{} // closed when this process has tried again to write its files; nil: it does not
 	early     chan struct{}   // closed to end bake and soak with a commit
@@ -64,11 +64,11 @@ type attempt struct {
 	dismissal *dismissal  // nil before the stage dismissing
 }
 
-// host is the generation that makes an attempt, as far as the attempt changes what the generation shows and does.
+// host is the generation of an attempt: the attempt changes what the generation shows and does.
 type host interface {
 	startChild(p process.Program) (*child, error)
 	nameFiles(body *wire.WelcomeBody)
-	bequeath(c *Candidate) error
+	sendPrevious(c *Candidate) error
 	restore(from int, state *os.File, stop <-chan struct{})
 	setCandidate(c *Process)
 	setMover(m handoff.Mover)
@@ -78,7 +78,7 @@ type host interface {
 	publish() error
 }
 
-// newAttempt returns an attempt that run begins. The end of ctx does not abort it.
+// newAttempt returns an attempt, which begins with run. The end of ctx does not abort the attempt.
 func newAttempt(ctx context.Context, u *Upgrader, m mode) *attempt {
 	a := &attempt{
 		estate: &u.estate, host: u, opts: &u.opts, log: u.log, tel: u.tel,
@@ -130,7 +130,7 @@ func (a *attempt) follow(ctx context.Context) {
 	}
 }
 
-// step carries out what the table says about an event, and reports whether another stage has come. An action that fails takes the
+// step carries out the cell of the table for an event, and reports whether the stage has changed. An action that fails takes the
 // attempt back.
 func (a *attempt) step(n news) bool {
 	c := attTable[a.stage][n.event]
@@ -147,7 +147,7 @@ func (a *attempt) step(n news) bool {
 	return true
 }
 
-// move ends what runs beside the attempt and goes to another stage. It reports false, and does not go on, after an abort.
+// move ends the work of the stage and goes to another stage. After an abort it does not go on, and reports false.
 func (a *attempt) move(to stage) bool {
 	a.leave(to)
 	a.shares.mu.Lock() // no weight is set meanwhile
@@ -201,7 +201,7 @@ func (a *attempt) act(do attAction, n news) error {
 	return nil
 }
 
-// phase is the phase that users see.
+// phase returns the phase that Status shows.
 func (a *attempt) phase() Phase {
 	if a.stage >= atDismissing && a.dismissal != nil {
 		return phases[a.dismissal.failedAt]
@@ -209,21 +209,21 @@ func (a *attempt) phase() Phase {
 	return phases[a.stage]
 }
 
-// show makes a phase known that has begun.
+// show makes the phase known: in Status, in the log and to telemetry.
 func (a *attempt) show(ctx context.Context) {
 	a.tel.phase(ctx, a.phase())
 	a.report()
 	a.log.Debug("upgrade: phase", "phase", a.phase(), "candidate", a.cand.pid)
 }
 
-// report makes Status show what is known of the candidate.
+// report makes Status show the candidate.
 func (a *attempt) report() {
 	a.host.setCandidate(&Process{
 		Phase: a.phase(), PID: a.cand.pid, Version: a.cand.version, Generation: a.cand.generation, Weight: a.cand.Weight(),
 	})
 }
 
-// tryAbort takes the attempt back unless it is too late.
+// tryAbort takes the attempt back. It reports false after the commit message: then an abort comes too late.
 func (a *attempt) tryAbort(cause error, stopping bool) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -246,7 +246,8 @@ func (a *attempt) isStopping() bool {
 	}
 }
 
-// remember notes that another upgrade is wanted, for the process that serves after this attempt. It reports false if it is too late.
+// remember notes that another upgrade is wanted after this attempt. It reports false after the commit message: then the new process
+// has to be asked.
 func (a *attempt) remember() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -257,7 +258,7 @@ func (a *attempt) remember() bool {
 	return true
 }
 
-// commitNow ends bake and soak, also if they have not begun yet.
+// commitNow ends bake and soak, including those that have not begun.
 func (a *attempt) commitNow() { a.earlyOnce.Do(func() { close(a.early) }) }
 
 // exclusive reports whether the candidate may not accept before the commit.

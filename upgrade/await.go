@@ -12,7 +12,7 @@ import (
 
 // How an attempt waits: next returns what happens next, as the events of the table.
 
-// await is what ends a stage. The zero value ends it at once.
+// await is the end of a stage. The zero value ends the stage at once.
 type await struct {
 	err   error           // why the stage could not begin
 	want  wire.Kind       // a message of the candidate; 0: none
@@ -32,8 +32,8 @@ type news struct {
 	err   error      // of failed, objected, exited and silent
 }
 
-// next waits for the next event that means something in the stage. After the attempt is taken back, receive gives the messages of the
-// candidate to takeState: a new kind of message that may come then has to be handled there too.
+// next waits for the next event that means something in the stage. After an abort, receive gives the messages of the candidate to
+// takeState: a new kind of message has to be handled there too.
 func (a *attempt) next(w *await) news {
 	if w.err != nil {
 		return news{event: evFailed, err: w.err}
@@ -83,7 +83,7 @@ func (a *attempt) next(w *await) news {
 	}
 }
 
-// when returns a channel that a select looks at under a condition.
+// when returns a channel for a select, or nil if the condition is not met.
 func when[T any](condition bool, c <-chan T) <-chan T {
 	if !condition {
 		return nil
@@ -97,7 +97,7 @@ func (a *attempt) heeds(e attEvent) bool {
 	return do != doIgnore && do != doDeny
 }
 
-// ended is closed when what runs beside the attempt has ended.
+// ended is closed when the work of the stage has ended.
 func (w *await) ended() <-chan struct{} {
 	if w.work != nil {
 		return w.work.done
@@ -105,7 +105,7 @@ func (w *await) ended() <-chan struct{} {
 	return w.over
 }
 
-// workEnded returns how the work of the stage has ended. An abort comes first: it may be the reason for that end.
+// workEnded returns how the work of the stage has ended. An abort comes first, because the work may have ended for that reason.
 func (a *attempt) workEnded(w *await) news {
 	work := w.work
 	w.work, w.over = nil, nil
@@ -118,7 +118,7 @@ func (a *attempt) workEnded(w *await) news {
 	return news{event: evFinished}
 }
 
-// receive handles a message, or the end of the control socket. It reports whether that is an event.
+// receive handles a message, or the end of the control socket, and reports whether an event was found.
 func (a *attempt) receive(f wire.Frame, ok bool, want wire.Kind) (news, bool) {
 	if !ok {
 		a.received.frames = nil
@@ -132,14 +132,14 @@ func (a *attempt) receive(f wire.Frame, ok bool, want wire.Kind) (news, bool) {
 		a.dismissal.takeState(f)
 		return news{}, false
 	}
-	if err := a.hear(f); err != nil {
+	if err := a.handle(f); err != nil {
 		return news{event: evObjected, err: err}, true
 	}
 	return news{event: evAnswered, frame: f}, want != 0 && f.Kind == want
 }
 
-// hear handles a message that may come beside the one that the stage waits for, and returns an error if it may not come now.
-func (a *attempt) hear(f wire.Frame) error {
+// handle handles a message of the candidate. It returns an error if the message may not come now, or ends the attempt.
+func (a *attempt) handle(f wire.Frame) error {
 	defer f.Close()
 	if err := a.received.inOrder(f.Kind, phases[a.stage], a.peer, a.child.link.Sent); err != nil {
 		return err
@@ -168,11 +168,11 @@ func (a *attempt) hear(f wire.Frame) error {
 	return nil
 }
 
-// helloDelay is how long the Ready byte waits for a hello that was sent before it.
+// helloDelay is how long the Ready byte waits for an earlier hello.
 const helloDelay = 100 * time.Millisecond
 
-// readyByte decides what the Ready byte means before the commit message. From a candidate that has sent hello, it is out of order. It is
-// all that a program with tableflip only sends, which has closed the control socket before.
+// readyByte decides what the Ready byte means before the commit message. After hello, the byte is out of order. Without hello, the
+// candidate is a program with tableflip only, which has closed the control socket before.
 func (a *attempt) readyByte() news {
 	late := time.NewTimer(helloDelay)
 	defer late.Stop()
@@ -192,8 +192,8 @@ func (a *attempt) readyByte() news {
 	return news{event: evObjected, err: &wordError{readyWord, a.phase()}}
 }
 
-// exited returns the reason that the child has sent, if there is one, before its exit status. A hello that was not read before is
-// returned: the failure belongs to a later phase than start.
+// exited returns the reason that the child has sent, or else its exit status. An unread hello is returned first: then the failure
+// belongs to a later phase than start.
 func (a *attempt) exited(want wire.Kind) news {
 	end := time.After(commitStall)
 	for {
@@ -235,7 +235,7 @@ func (a *attempt) why(n news) error {
 	return &stageError{a.stage, n.event}
 }
 
-// aborted is the reason of an attempt that is aborted by hand.
+// aborted is the reason of an attempt that was aborted by hand.
 func (a *attempt) aborted() error { return fmt.Errorf("%w: %w", ErrAborted, context.Cause(a.ctx)) }
 
 // tooLate is the reason when the time of the stage is over.
@@ -280,7 +280,8 @@ func (a *attempt) reason(limit time.Duration) error {
 	return a.why(n)
 }
 
-// send sends the candidate a message. If the candidate has closed the socket, the error is its last message, or else its exit status.
+// send sends the candidate a message. After the end of the socket, the error is the candidate's last message, or else its exit
+// status.
 func (a *attempt) send(k wire.Kind, body any, files ...*os.File) error {
 	err := a.child.link.Send(k, body, files...)
 	if err == nil {

@@ -13,7 +13,7 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// child is a process that was started as a candidate, with the link to it.
+// child is the process of a candidate, with the link to the process.
 type child struct {
 	*process.Child
 	link        *wire.Link
@@ -22,8 +22,8 @@ type child struct {
 	passing     *passing // the listening sockets
 }
 
-// startChild starts the program with a control socket, in which or beside which are all open sockets, and with what it needs to
-// find the service manager. Our own supervisor is told of it.
+// startChild starts the program with a control socket, with all open sockets in or beside the control socket, and with the
+// environment for the service manager. It announces the process to the supervisor of this library.
 func (u *Upgrader) startChild(p process.Program) (_ *child, err error) {
 	if err := u.unmanageable(); err != nil {
 		return nil, err
@@ -56,7 +56,7 @@ func (u *Upgrader) startChild(p process.Program) (_ *child, err error) {
 		}
 		defer build.Close()
 	}
-	switch { // the new process is a child of who waits for this one
+	switch { // the new process gets the parent of this one, which waits for the service
 	case u.elder != nil && u.elder.PID == os.Getppid(): // of an older build, which waits for its own children only
 	case u.systemd:
 		p = p.AsSibling(nil)
@@ -91,13 +91,13 @@ func (u *Upgrader) startChild(p process.Program) (_ *child, err error) {
 	return child, nil
 }
 
-// warnOfHolder says that a candidate holds the listening sockets although nobody has looked at it yet.
+// warnOfHolder logs that a candidate has the listening sockets before it was checked.
 func (u *Upgrader) warnOfHolder(p process.Program, pid, sockets int) {
 	u.log.Warn("upgrade: the file does not say that its program takes the listening sockets from the control socket, so what it starts holds them from now on",
 		"executable", p.Name(), "candidate", pid, "sockets", sockets, "since", time.Now())
 }
 
-// announceChild tells the supervisor of a started process, and returns the end of its channel.
+// announceChild announces a started process to the supervisor, and returns the end of its channel.
 func (u *Upgrader) announceChild(c *process.Child, build *process.Build) (*os.File, error) {
 	build.Started(c.PID)
 	args, err := state.WriteBuild(build)
@@ -113,14 +113,14 @@ func (u *Upgrader) announceChild(c *process.Child, build *process.Build) (*os.Fi
 		return nil, fmt.Errorf("the supervisor cannot be told of the new process: %w", err)
 	}
 	channel, err := u.manager.Announce(sdnotify.Candidate{PID: c.PID, PIDFD: pidfd, Exe: exe, Args: args})
-	if channel == nil && err == nil { // the candidate was told that there is one
+	if channel == nil && err == nil { // the environment of the candidate promises a supervisor
 		err = errors.New("the supervisor has ended while the new process was started: ask for the upgrade again")
 	}
 	return channel, err
 }
 
-// close ends what belongs to a child that is not wanted: at once if it has died, and otherwise when it has. The end of the
-// control socket would tell it that this process has died. It is not called after a commit.
+// close closes what belongs to a child that was taken back: at once if the child has died, and otherwise at its death. The end of
+// the control socket would mean to the child that this process has died. After a commit, close is not called.
 func (c *child) close() {
 	c.channel.Close() // which does nothing without a file
 	select {
@@ -166,7 +166,8 @@ func (c *child) gone() bool {
 	}
 }
 
-// died returns how the child has ended, if that was no stop. From a time on it may have been replaced, and has not died.
+// died returns how the child has ended, except by a stop. After the given time the child may have been replaced, and died returns
+// nil.
 func (c *child) died(until time.Time) error {
 	if !c.Ended() || !time.Now().Before(until) {
 		return nil
@@ -181,7 +182,7 @@ func (c *child) died(until time.Time) error {
 // mayAccept reports whether the child has got connections, or was told to accept: it may have requests to finish.
 func (c *child) mayAccept() bool { return c.link.Sent(wire.KindOpen) || c.link.Sent(wire.KindShare) }
 
-// more sends the next sockets to a child that has taken those before.
+// more sends the next sockets to a child that has taken the ones before.
 func (c *child) more(f wire.Frame) error {
 	var took wire.ListenersBody
 	if err := f.Decode(&took); err != nil {
@@ -199,7 +200,7 @@ func (c *child) more(f wire.Frame) error {
 	return err
 }
 
-// tookAll notes that the child has its sockets, and needs this process for none of them.
+// tookAll notes that the child has its sockets, and does not need this process for the sockets any more.
 func (c *child) tookAll() {
 	c.Took()
 	c.passing.close()

@@ -5,7 +5,7 @@ import (
 	"github.com/midair-go/midair/internal/process"
 )
 
-// mode is what an attempt is for.
+// mode is the purpose of an attempt.
 type mode int
 
 const (
@@ -21,7 +21,7 @@ func (m mode) String() string {
 	return [...]string{"upgrade", "upgrade", "restart", "rehearsal", "rollback", "restart"}[m]
 }
 
-// done is what an attempt has done that went well.
+// done names a good end of an attempt.
 func (m mode) done() string {
 	if m == modeRehearsal {
 		return "rehearsed"
@@ -29,10 +29,10 @@ func (m mode) done() string {
 	return "committed"
 }
 
-// judged reports whether the program's judges are asked: what brings back a build that was good must not depend on them.
+// judged reports whether the program's judges are asked. The way back to a good build must not depend on judges.
 func (m mode) judged() bool { return m != modeRollback && m != modeRevive }
 
-// policy is what may be started.
+// policy returns which files may be started.
 func (m mode) policy(o *Options) process.Policy {
 	p := process.Policy{Other: m == modeRestart, Plain: m.refusePlain(o), Wrapper: m.refuseWrapper(o)}
 	if o.Verify != nil {

@@ -12,8 +12,8 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// peer is a candidate by what it understands. An attempt takes each candidate for one that speaks the control protocol, until the Ready
-// byte comes without a hello.
+// peer is a candidate by its protocol. An attempt takes each candidate for one with the control protocol, until the Ready byte
+// comes without a hello.
 type peer interface {
 	// allows reports whether a message may come in a phase. The candidate has sent one of the kind before, or not.
 	allows(k wire.Kind, in Phase, before bool, sent func(wire.Kind) bool) bool
@@ -65,9 +65,9 @@ func (midair) mover(c *child, takes handoff.Takes) handoff.Mover {
 	return handoff.Successor(c.link, takes)
 }
 
-// tableflip is a candidate that does not speak the control protocol: a program with package tableflip only, or another one that writes
-// tableflip's Ready byte. Such a program cannot be held back, be reached by a private connection, or get a part of the connections: it
-// accepts from its start, and its Ready byte is its commit.
+// tableflipPeer is a candidate without the control protocol: a program with package tableflip only, or another program that writes
+// tableflip's Ready byte. Such a program cannot be held back, be reached by a private connection, or get a part of the connections.
+// It accepts from its start, and its Ready byte is its commit.
 type tableflipPeer struct{}
 
 func (tableflipPeer) allows(wire.Kind, Phase, bool, func(wire.Kind) bool) bool { return false }
@@ -87,7 +87,7 @@ func (tableflipPeer) abort(c *child, _ wire.AbortBody, grace time.Duration) time
 
 func (tableflipPeer) mover(*child, handoff.Takes) handoff.Mover { return nil }
 
-// judges names the options that decide about candidates.
+// judges returns the names of the options that decide about candidates.
 func (o *Options) judges() []string {
 	var names []string
 	if o.Verify != nil {
@@ -108,8 +108,8 @@ var errNotRehearsed = errors.New("cannot be rehearsed")
 // errTableflipRehearsal is errNotRehearsed for a candidate that runs.
 var errTableflipRehearsal = fmt.Errorf("it knows tableflip only, and %w", errNotRehearsed)
 
-// refusePlain returns why a plain candidate will not do: it has the listening sockets before anybody has looked at it, and goes
-// past the judges of the program. It is nil if Options.AllowPlain says that it may.
+// refusePlain returns why a program with tableflip only is refused: such a program has the listening sockets before any check, and
+// the judges of the program cannot reach it. The result is nil with Options.AllowPlain.
 func (m mode) refusePlain(o *Options) error {
 	if m == modeRehearsal {
 		return errNotRehearsed
@@ -124,8 +124,9 @@ func (m mode) refusePlain(o *Options) error {
 	return fmt.Errorf("%s: use a build with this library, or set Options.AllowPlain", why)
 }
 
-// refuseWrapper returns why a file will not do that does not say what its program is: it, and all that it starts, would have the
-// listening sockets from its start. It is nil if Options.AllowWrapper says that it may, and for a build that was good before.
+// refuseWrapper returns why a file is refused that does not name its program: the file, and every process that the file starts,
+// would have the listening sockets from its start. The result is nil with Options.AllowWrapper, and for a build that was good
+// before.
 func (m mode) refuseWrapper(o *Options) error {
 	if o.AllowWrapper || !m.judged() {
 		return nil

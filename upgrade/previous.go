@@ -65,9 +65,9 @@ func (p *previous) release() {
 	p.build = nil
 }
 
-// bequeath sends the candidate what it could be rolled back to: the build of this process, or, if the candidate runs that
-// one too, what this process could be rolled back to itself. A restart does not make one forget the build before.
-func (u *Upgrader) bequeath(c *Candidate) error {
+// sendPrevious sends the candidate the build for a rollback: the build of this process, or, if the candidate runs the same build,
+// the build before. So a restart does not lose the build before.
+func (u *Upgrader) sendPrevious(c *Candidate) error {
 	if !process.CanRunDescriptor {
 		return nil
 	}

@@ -11,7 +11,7 @@ import (
 
 // What an attempt knows of its candidate from the control socket, and the errors that the candidate causes.
 
-// received is what has come from the candidate.
+// received is the input from the candidate.
 type received struct {
 	frames <-chan wire.Frame  // nil when the end of the control socket is known
 	ready  <-chan struct{}    // closed with the Ready byte; nil when the byte is known
@@ -34,7 +34,7 @@ func (r *received) inOrder(k wire.Kind, now Phase, p peer, sent func(wire.Kind) 
 	return nil
 }
 
-// exitError says that the child has ended.
+// exitError is the end of the child.
 type exitError struct {
 	status string
 	early  bool // before it sent hello
@@ -59,7 +59,7 @@ func (e *remoteError) Unwrap() error {
 	return nil
 }
 
-// silentError says that the candidate gave no sign of life.
+// silentError means that the candidate gave no sign of life.
 type silentError struct{ limit time.Duration }
 
 func (e *silentError) Error() string {

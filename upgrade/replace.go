@@ -29,34 +29,34 @@ type request struct {
 	reply chan error // buffered: gets one answer
 }
 
-// Upgrade replaces this process by a new one and returns when it is over: nil means that the new process serves and
-// that the context of Run's serve has ended; an *Error, which also says why, that this one goes on with all of the
-// traffic. If ctx ends before the commit, the upgrade is aborted. Refusals are ErrInProgress, ErrNotReady, ErrClosed and
-// ErrNotSupported.
+// Upgrade replaces this process by a new process, and returns at the end of the upgrade. A nil error means: the new process serves,
+// and the context of Run's serve has ended. An *Error means: this process goes on with all of the traffic, and the error has the
+// phase and the reason. If ctx ends before the commit, the upgrade is aborted. Refusals are ErrInProgress, ErrNotReady, ErrClosed
+// and ErrNotSupported.
 //
-// A file that cannot be meant is refused before it is started, with an *Error that has no PID: one that is built for
-// another platform, that uses neither this package nor tableflip, that uses tableflip only (see Options.AllowPlain), that is a
-// script or otherwise not known to be a build with this package (see Options.AllowWrapper), that is another program than this
-// one by its build information, or (ErrSameBuild) the build that runs already.
+// Some files are refused before their start, with an *Error without a PID: a file for another platform; a program with neither this
+// package nor tableflip; a program with tableflip only (see Options.AllowPlain); a script or another file that is not known to be a
+// build with this package (see Options.AllowWrapper); another program than this one, by the build information; and the build that
+// runs already (ErrSameBuild).
 func (u *Upgrader) Upgrade(ctx context.Context) error { return u.replace(ctx, modeUpgrade) }
 
-// Restart is Upgrade that also starts the same build again, or another program, as SIGHUP does for the same build: what
-// is read at the start is read anew.
+// Restart is Upgrade that also starts the same build again, as SIGHUP does, or another program. The new process reads its
+// configuration anew.
 func (u *Upgrader) Restart(ctx context.Context) error { return u.replace(ctx, modeRestart) }
 
-// Rehearse tries an upgrade without making it: the new process is started, restores state, runs its checks and
-// Options.Smoke, and is sent away again. No user reaches it, and nothing that it does to its own state stays. It returns
-// nil if everything went well, and otherwise what Upgrade would have returned. It may rehearse the same build.
+// Rehearse tries an upgrade without a commit: the new process is started, restores state, runs its checks and Options.Smoke, and
+// has to end. No user reaches the new process, and no change of its state stays. Rehearse returns nil if everything went well, and
+// otherwise the error that Upgrade would have returned. The build may be the same.
 func (u *Upgrader) Rehearse(ctx context.Context) error { return u.replace(ctx, modeRehearsal) }
 
-// Rollback replaces this process by the last build that was committed before and is another one, with the arguments that
-// it had then, and returns when that is over, as [Upgrader.Upgrade] does. The build is held by a descriptor, so it does not matter whether
-// its file was replaced or deleted. It goes the way of an upgrade, checks included, but without Options.Verify, Smoke,
-// Bake and Soak: it was good before, and what is bad is here. What is rolled back is the build; kept values stay as they
-// are now, and a value that the older build cannot read fails its checks. A rollback may be rolled back.
+// Rollback replaces this process by the last committed build that is another build than this one, with the arguments of that time,
+// and returns like [Upgrader.Upgrade]. The build is held by a descriptor, so its file may have been replaced or deleted. A rollback
+// takes the way of an upgrade, checks included, but without Options.Verify, Smoke, Bake and Soak: the old build was good, and the
+// present build is bad. Only the build is rolled back: kept values stay as they are now, and a value that the older build cannot
+// read fails its checks. A rollback may be rolled back.
 //
-// ErrNotReady: there is nothing to go back to, because this generation is the first, or the one before it did not use
-// this package. ErrNotSupported: not on this platform; it needs Linux. The others are those of Upgrade.
+// ErrNotReady: no earlier build is known, because this generation is the first, or the generation before did not use this package.
+// ErrNotSupported: not on this platform; Rollback needs Linux. The other errors are those of Upgrade.
 func (u *Upgrader) Rollback(ctx context.Context) error {
 	if !process.CanRunDescriptor {
 		return ErrNotSupported
@@ -85,13 +85,13 @@ func (u *Upgrader) replace(ctx context.Context, m mode) error {
 	}
 }
 
-// Commit ends the bake and the soak of the upgrade that is under way, as if the judge had agreed and the time were over.
-// It does not wait for the commit itself. ErrNotReady: there is no upgrade that could be committed, because its candidate
-// is not prepared yet or is being taken back.
+// Commit ends the bake and the soak of the present upgrade, as if the judge had agreed and the time were over. Commit does not wait
+// for the commit itself. ErrNotReady: no upgrade can be committed, because the candidate is not prepared yet or is being taken
+// back.
 func (u *Upgrader) Commit() error { return u.askWait(request{op: opCommit}) }
 
-// Abort takes back the upgrade that is under way. It does not wait until the candidate has gone. ErrNotReady: there is
-// none; ErrClosed: it is committed already.
+// Abort takes back the present upgrade. Abort does not wait for the end of the candidate. ErrNotReady: there is no upgrade;
+// ErrClosed: the upgrade is committed already.
 func (u *Upgrader) Abort(reason string) error {
 	return u.askWait(request{op: opAbort, cause: errors.New(reason)})
 }
@@ -104,7 +104,7 @@ func (u *Upgrader) askWait(r request) error {
 	return <-r.reply
 }
 
-// ask hands a request to the goroutine that owns the upgrade. It will be answered.
+// ask sends a request to the goroutine that owns the upgrade. Each request gets an answer.
 func (u *Upgrader) ask(r request) error {
 	select {
 	case <-u.running:
@@ -121,7 +121,7 @@ func (u *Upgrader) ask(r request) error {
 	}
 }
 
-// answer handles what a caller asked for.
+// answer answers a request.
 func (r *runner) answer(q request) {
 	switch {
 	case r.role == roleLeaving:
@@ -165,7 +165,7 @@ func (r *runner) begin(a *attempt, waiter chan error) {
 	go a.run() // ends with a value on a.done, which the loop waits for
 }
 
-// reloading tells the service manager that an attempt to replace this process has begun.
+// reloading announces to the service manager that an attempt to replace this process has begun.
 func (r *runner) reloading(a *attempt) {
 	if r.role == roleMain && a.mode != modeRehearsal {
 		r.extended = time.Now()
@@ -228,7 +228,7 @@ func (r *runner) handedOver(a *attempt) {
 	if r.role == roleMain {
 		r.leave("draining", &ending{reason: "handed over", handover: true})
 	}
-	if !a.hello.Speaks { // else the new process names itself: what this process says may come when a later generation serves
+	if !a.hello.Speaks { // else the new process announces itself: a message of this process may arrive when a later generation serves
 		r.u.manager.ReadyFor(a.child.PID, fmt.Sprintf("serving, generation %d", a.nextGeneration()))
 	}
 	r.u.manager.HandedOver()

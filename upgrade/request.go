@@ -15,23 +15,23 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/pidfile"
 )
 
-// Request asks the service whose pid file this is (Options.PIDFile) for an upgrade, as a deploy script does: it sends a
-// SIGHUP, waits, and returns how the upgrade ended. The error is nil if the new process serves; an *Error with phase and
-// reason if it was taken back, or if the service crashed meanwhile and its supervisor has started it again; ErrClosed if the service has ended or does not run. It waits until ctx ends at most; the
-// upgrade goes on then. If ctx has no deadline, it waits until the service has shown for 2 minutes that no upgrade is under
-// way: by room that is held for the outcome beside the pid file, see Options.PIDFile. So a service that cannot write there lets
-// nobody wait for ever, and an upgrade takes the time that it takes, also one that was under way already. The Outcome is what the service wrote beside the pid file, ready to be printed as JSON. An upgrade
-// that was under way already is waited for as well: the signal asks for one after it. Of two requests at the same time
-// both may get the outcome of the later upgrade.
+// Request asks a service for an upgrade, as a deploy script does, by the service's pid file (Options.PIDFile): Request sends a
+// SIGHUP, waits, and returns how the upgrade ended. The error is nil if the new process serves; an *Error with phase and reason if
+// the upgrade was taken back, or if the service crashed meanwhile and its supervisor has started the service again; ErrClosed if
+// the service has ended or does not run. Request waits until ctx ends at most; the upgrade goes on then. If ctx has no deadline,
+// Request waits until the service has shown for 2 minutes that no upgrade is under way: by room that is held for the outcome beside
+// the pid file, see Options.PIDFile. So a service that cannot write there lets no caller wait for ever, and a long upgrade gets its
+// time, also an upgrade that was under way already. The Outcome is the text that the service wrote beside the pid file, ready to be
+// printed as JSON. An upgrade that was under way already is waited for as well: the signal asks for another one afterwards. Two
+// requests at the same time may both get the outcome of the later upgrade.
 //
-// Nobody else is to direct the signal to a process of another user, or to change the answer of the service, also in a directory
-// where every user may write, as /tmp. So Request refuses a
-// pid file that belongs neither to root, nor to the user that calls Request, nor to the user of the process that the file
-// names, and an outcome that belongs neither to root nor to that user: the error has the file, both uids, and what to do. An
-// outcome that is refused is waited for on: a service that may replace it does. A pid file may be a symbolic link that
-// belongs to one of those users, in a directory where not every user may write; the outcome is then beside the file that the
-// link leads to. What is not a regular file is refused, and never waited for. While there is no pid file, every user can play
-// the service in such a directory: put the file of a service that matters where only the service may write, as in /run/NAME.
+// No other user may direct the signal to a process of another user, or change the answer of the service, even in a directory where
+// every user may write, as /tmp. So Request refuses a pid file unless its owner is root, the user that calls Request, or the user
+// of the process in the file, and an outcome unless its owner is root or the user of that process: the error has the file, both
+// uids, and what to do. Request goes on waiting after a refused outcome: a service that may replace the outcome does. A pid file
+// may be a symbolic link of one of those users, in a directory where not every user may write; the outcome is then beside the
+// target of the link. Files other than regular files are refused, and never waited for. While there is no pid file, every user can
+// play the service in such a directory: put the file of an important service where only the service may write, as in /run/NAME.
 func Request(ctx context.Context, pidFile string) (Outcome, error) {
 	return ask(ctx, pidFile, idleLimit)
 }
@@ -70,13 +70,13 @@ func ask(ctx context.Context, pidFile string, idle time.Duration) (Outcome, erro
 	}
 }
 
-// asked is a signal that was sent.
+// asked is a request for an upgrade by a signal.
 type asked struct {
 	file    string
 	service pidfile.Service // that got the signal
 	pid     int             // of the process that is to answer
 	proc    *os.Process
-	release func() // ends what shows that somebody asks
+	release func() // ends the mark that a request is under way
 	at      time.Time
 	since   time.Duration // the same by sys.Uptime
 	before  Outcome       // what was there before: it may be of a time before the machine was started
@@ -86,11 +86,11 @@ type asked struct {
 	idle    idle
 }
 
-// heirLimit is how long a candidate may take to become the service when the old process was killed, and to record the
+// successorLimit is how long a candidate may take to become the service when the old process was killed, and to record the
 // outcome when it serves.
-const heirLimit = 5 * time.Second
+const successorLimit = 5 * time.Second
 
-// signal sends it, to nobody who would not know what it means.
+// signal sends SIGHUP, unless the process would end by it.
 func (q *asked) signal() (err error) {
 	q.service, err = pidfile.Read(q.file)
 	q.pid = q.service.PID
@@ -121,8 +121,8 @@ func (q *asked) signal() (err error) {
 	return nil
 }
 
-// look tells whether the upgrade is over. One that had begun before the signal is another one, unless the service
-// changed hands with it: then the signal was passed on, and the next outcome counts.
+// look reports whether the upgrade is over. An upgrade from before the signal does not count, unless the service changed hands with
+// it: then the signal was passed on, and the next outcome counts.
 func (q *asked) look() (Outcome, bool, error) {
 	gone := errors.Is(q.proc.Signal(syscall.Signal(0)), os.ErrProcessDone) // asked first: it writes the files before it goes
 	out, err := readOutcome(q.service.ReadLast())
@@ -157,7 +157,7 @@ func (q *asked) look() (Outcome, bool, error) {
 	return Outcome{}, false, nil
 }
 
-// works reports whether an upgrade is under way, of the process that has got the signal or of the one that serves by now.
+// works reports whether an upgrade is under way, of the process that got the signal or of the process that serves now.
 func (q *asked) works() bool {
 	if q.service.Works(q.pid) {
 		return true
@@ -166,8 +166,8 @@ func (q *asked) works() bool {
 	return err == nil && now.PID != q.pid && now.Works(now.PID)
 }
 
-// handedOver gives up when another process has become the service and what is in the place of the outcome is still
-// refused: the service cannot replace it.
+// handedOver gives up when another process has become the service and the file of the outcome is still refused: the service cannot
+// replace the file.
 func (q *asked) handedOver() (Outcome, bool, error) {
 	if q.refused == nil {
 		q.handed = time.Time{}
@@ -179,7 +179,7 @@ func (q *asked) handedOver() (Outcome, bool, error) {
 		q.handed = time.Time{}
 	case q.handed.IsZero():
 		q.handed = time.Now()
-	case time.Since(q.handed) >= heirLimit:
+	case time.Since(q.handed) >= successorLimit:
 		return Outcome{}, true, fmt.Errorf("upgrade: pid %d serves now, and the outcome cannot be read: %w", now.PID, q.refused)
 	}
 	return Outcome{}, false, nil
@@ -193,26 +193,26 @@ func (q *asked) withRefusal(err error) error {
 	return fmt.Errorf("%w; %w", err, q.refused)
 }
 
-// killed waits a moment for the candidate of a process that did not end by itself: it takes over.
+// killed waits a moment for the candidate of a process that was killed: the candidate takes over.
 func (q *asked) killed() (Outcome, bool, error) {
 	if q.lost.IsZero() {
 		q.lost = time.Now()
 	}
-	if time.Since(q.lost) < heirLimit {
+	if time.Since(q.lost) < successorLimit {
 		return Outcome{}, false, nil
 	}
 	return Outcome{}, true, fmt.Errorf("%w: pid %d has ended without removing %s, and no other process has taken over: start the service, unless it serves and cannot write that file", ErrClosed, q.pid, q.file)
 }
 
-// reserveOutcome takes room for the outcome of an upgrade that begins: the disk may be full at its end.
+// reserveOutcome takes room for the outcome of an upgrade that begins: at the end the disk may be full.
 func (u *Upgrader) reserveOutcome() {
 	if err := u.pid.Reserve(); err != nil {
 		u.log.Warn("upgrade: no room is reserved for the outcome, it is tried again when the upgrade ends", "err", err)
 	}
 }
 
-// recordOutcome writes the outcome of an upgrade beside the pid file, for whoever has asked for it by a signal. A commit is
-// recorded by the new process and then by the old one, if nothing else has happened meanwhile.
+// recordOutcome writes the outcome of an upgrade beside the pid file, for the callers of Request. The new process records a commit,
+// and then the old process does, if nothing else has happened meanwhile.
 func (u *Upgrader) recordOutcome(out Outcome) {
 	if u.opts.PIDFile == "" {
 		return
@@ -241,7 +241,7 @@ func (u *Upgrader) publish() error {
 	return err
 }
 
-// readOutcome reads the text that was recorded.
+// readOutcome reads a recorded text.
 func readOutcome(text []byte, err error) (out Outcome, _ error) {
 	if err == nil {
 		err = json.Unmarshal(text, &out)

@@ -5,7 +5,7 @@ import "fmt"
 // The states of an attempt. The table is the whole of what an attempt does: follow (attempt.go) looks up the row of the stage
 // and the column of the event, carries out the action and goes to the next stage. states-attempt.md draws the table.
 
-// stage is where an attempt is. The stages up to overdue are passed in this order.
+// stage is a state of an attempt. The stages up to overdue come in this order.
 type stage int
 
 const (
@@ -18,7 +18,7 @@ const (
 	atSmoking                  // Options.Smoke runs
 	atBaking                   // Options.Bake runs, and sets weights
 	atSoaking                  // both processes accept
-	atAnnouncing               // the supervisor is told that the candidate may become the service
+	atAnnouncing               // the supervisor learns that the candidate may become the service
 	atReleasing                // this process gives up its exclusive resources
 	atMarshalling              // MarshalBinary runs
 	atCommitting               // the commit message is sent, and this process does not accept
@@ -44,7 +44,7 @@ var phases = [numStages]Phase{
 	PhaseCommit, PhaseCommit, PhaseCommit, PhaseCommit, phaseTakenBack, phaseTakenBack, phaseTakenBack, PhaseCommit,
 }
 
-// attEvent is what may happen to an attempt.
+// attEvent is an event in an attempt.
 type attEvent int
 
 const (
@@ -73,7 +73,7 @@ var eventNames = [numEvents]string{
 
 func (e attEvent) String() string { return eventNames[e] }
 
-// attAction is what an attempt does at an event.
+// attAction is the answer of an attempt to an event.
 type attAction int
 
 const (
@@ -91,7 +91,7 @@ const (
 	doPassSmoke                     // a rehearsal ends here
 	doSeal                          // no byte of tableflip may have come before the commit message
 	doReopen                        // this process accepts again
-	doConfirm                       // the candidate serves: systemd is told
+	doConfirm                       // the candidate serves: systemd gets its pid
 	doWarn                          // the candidate must not go on alone
 	doHurry                         // Acquire is not awaited any more: the service ends
 	doGiveUp                        // the candidate cannot be killed: the log names it
@@ -105,13 +105,13 @@ var actionNames = [numActions]string{
 
 func (a attAction) String() string { return actionNames[a] }
 
-// attCell is an action with the stage that follows it. An action that returns an error leads to dismissing instead.
+// attCell is an action and the stage that follows. After an action with an error, dismissing follows instead.
 type attCell struct {
 	do   attAction
 	next stage
 }
 
-// stay is the next stage of a cell that does not leave its stage.
+// stay is the next stage of a cell without a change of the stage.
 const stay stage = -1
 
 // The cells that more than one stage has.
@@ -149,7 +149,7 @@ var attTable = [numStages][numEvents]attCell{
 	atEnded:       {halt, halt, halt, halt, halt, halt, deny, halt, deny, deny, halt, halt, halt, halt, halt},
 }
 
-// stageError says that an event has come that cannot happen: a mistake in this library, which costs the upgrade and no more.
+// stageError is an event in a stage where the event cannot happen: a mistake in this library, which costs the upgrade and no more.
 type stageError struct {
 	stage stage
 	event attEvent

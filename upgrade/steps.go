@@ -19,8 +19,8 @@ import (
 // errRehearsed ends a rehearsal that went well.
 var errRehearsed = errors.New("this was a rehearsal")
 
-// commitStall is how long the old process does not accept after the commit message. If the candidate is slower, the old process
-// accepts again until the candidate serves, so that a candidate that hangs delays new connections for no longer.
+// commitStall is how long the old process does not accept after the commit message. Then the old process accepts again until the
+// candidate serves, so that a candidate that hangs delays new connections for no longer.
 const commitStall = time.Second
 
 // begin starts the work of the stage, and returns what ends the stage.
@@ -67,7 +67,7 @@ func (a *attempt) begin() await {
 	return await{}
 }
 
-// leave ends the work of the stage, before another one begins.
+// leave ends the work of the stage, before the next stage begins.
 func (a *attempt) leave(to stage) {
 	switch a.stage {
 	case atStarting, atGreeted, atMarshalling:
@@ -93,8 +93,7 @@ func (a *attempt) leave(to stage) {
 	a.work = nil
 }
 
-// save waits until this process does not write its pid file and outcome any more, if it was about to: the candidate writes them from
-// the commit on.
+// save waits until this process has written its pid file and outcome. From the commit on, the candidate writes these files.
 func (a *attempt) save() await {
 	if a.writes == nil {
 		return await{}
@@ -102,7 +101,7 @@ func (a *attempt) save() await {
 	return await{over: a.writes, due: time.Now().Add(a.opts.Timeout)}
 }
 
-// choose finds out what to start. A Verify, or a file system, that hangs costs the attempt and no more.
+// choose finds out what to start. A Verify or a file system that hangs costs the attempt and no more.
 func (a *attempt) choose() await {
 	a.estate.room.with(a.host.reserveOutcome)
 	atStep("old.start")
@@ -139,7 +138,7 @@ func (a *attempt) start() await {
 	return w
 }
 
-// welcomeEarly sends the welcome to a candidate that has not sent hello: its answer waits for it.
+// welcomeEarly sends the welcome before hello has come, so that the candidate need not wait.
 func (a *attempt) welcomeEarly() error {
 	if a.values.err != nil {
 		return nil // hello is answered by that
@@ -170,7 +169,7 @@ func (a *attempt) greet(f wire.Frame) error {
 	return nil
 }
 
-// welcome answers hello, if that was not done before, and sends the candidate what it needs when it is the service.
+// welcome answers hello, unless welcomeEarly has, and sends the history.
 func (a *attempt) welcome() error {
 	if !a.child.link.Sent(wire.KindWelcome) {
 		if err := a.sendWelcome(a.send); err != nil {
@@ -215,7 +214,7 @@ func (a *attempt) sendHistory() {
 	if a.mode == modeRehearsal {
 		return
 	}
-	err := errors.Join(a.host.bequeath(&a.cand), a.estate.elders.pass(a.child.link))
+	err := errors.Join(a.host.sendPrevious(&a.cand), a.estate.elders.pass(a.child.link))
 	if err != nil && !wire.Gone(err) { // the death of a candidate is noticed elsewhere
 		a.log.Warn("upgrade: the new process will not know all about the older ones", "err", err)
 	}
@@ -294,7 +293,7 @@ func (a *attempt) soak() await {
 	return await{due: time.Now().Add(a.opts.Soak)}
 }
 
-// announce tells the supervisor that the candidate may be the service from now on.
+// announce announces to the supervisor that the candidate may become the service.
 func (a *attempt) announce() await {
 	if !a.estate.manager.Supervised() {
 		return await{}
@@ -302,7 +301,7 @@ func (a *attempt) announce() await {
 	return await{work: newWork("announce", nil, nil, a.estate.manager.Committing)} // ends after five seconds, or when Run leaves the supervisor
 }
 
-// release releases what only one process may hold.
+// release gives up the exclusive resources.
 func (a *attempt) release() await {
 	if len(a.estate.resources.list()) == 0 {
 		return await{}
@@ -338,7 +337,7 @@ func (a *attempt) seal() error {
 }
 
 // commit sends the commit message. The new process sends the Ready byte when it reads the message, and has taken over when it sends
-// serving. Until then this process keeps its listeners, so that it can go on if the candidate dies in between.
+// the message serving. Until then this process keeps its listeners: if the candidate dies in between, this process goes on.
 func (a *attempt) commit() await {
 	defer a.values.drop()
 	a.mu.Lock()
@@ -359,7 +358,7 @@ func (a *attempt) commit() await {
 	return await{want: want, due: time.Now().Add(commitStall)}
 }
 
-// confirm reads that the candidate serves.
+// confirm handles the message that the candidate serves.
 func (a *attempt) confirm(f wire.Frame) error {
 	var body wire.ServingBody
 	if len(f.Body) > 0 { // an earlier build sends nothing more
@@ -375,10 +374,10 @@ func (a *attempt) confirm(f wire.Frame) error {
 	return err
 }
 
-// name tells systemd that the candidate, which has served since that time, is the main process: systemd may drop what the candidate
-// sends before. The message must not be late: the candidate may have been replaced by then. A candidate that dies before systemd has read
-// the message, other than by a stop, has not been the service: systemd would take the end of this process, with status 0, for the end of
-// the service.
+// name announces to systemd that the candidate, which has served since the given time, is the main process: systemd may drop the
+// candidate's earlier messages. The message must not be late, because the candidate may have been replaced by then. A candidate
+// that dies before systemd has read the message, other than by a stop, has not been the service: systemd would take the end of this
+// process, with status 0, for the end of the service.
 func (a *attempt) name(since time.Duration) error {
 	if !a.systemd {
 		return nil

@@ -18,15 +18,14 @@ func (o Options) choice() handoff.Choice {
 	return o.Choose
 }
 
-// SetWeight gives the candidate a share of the connections, from 0 to 1. It works in Bake, at any time and in any
-// direction. New connections are accepted here and passed on as they are: exactly the share, counted, or as
-// Options.Sticky or Choose say. The same share of the idle connections is passed on as well if the server offers them
-// ([Upgrader.Offers]). At 1 the candidate accepts by itself, and this process is a warm standby that has kept its sockets.
-// What was passed comes back by a lower weight, by an abort, and by the death of the candidate as far as it has not
-// used it.
+// SetWeight gives the candidate a share of the connections, from 0 to 1. It works in Bake, at any time and in any direction. This
+// process accepts new connections and passes the share on: counted exactly, or as Options.Sticky or Choose decide. The same share
+// of the idle connections is passed on as well if the server offers them ([Upgrader.Offers]). At 1 the candidate accepts by itself,
+// and this process is a warm standby that has kept its sockets. Passed connections come back by a lower weight, by an abort, and,
+// if the candidate has not used them, by the death of the candidate.
 //
-// ErrNotSupported: not on this platform; it needs Linux. ErrNotReady: one of the two needs an exclusive resource to serve.
-// ErrClosed: Bake has returned.
+// ErrNotSupported: not on this platform; SetWeight needs Linux. ErrNotReady: the old or the new process needs an exclusive resource
+// to serve. ErrClosed: Bake has returned.
 func (c *Candidate) SetWeight(w float64) error {
 	if math.IsNaN(w) || w < 0 || w > 1 {
 		return fmt.Errorf("upgrade: a weight of %v: want a number from 0 to 1", w)
@@ -37,7 +36,7 @@ func (c *Candidate) SetWeight(w float64) error {
 	return c.attempt.shares.setWeight(c.attempt, w)
 }
 
-// Weight returns the share that the candidate has.
+// Weight returns the candidate's share.
 func (c *Candidate) Weight() float64 {
 	if c.attempt == nil {
 		return 0
@@ -47,7 +46,7 @@ func (c *Candidate) Weight() float64 {
 
 // shares divides the connections between this process and the candidate. The zero value gives the candidate none.
 type shares struct {
-	mu    sync.Mutex // of those who set weights: the judge does; the attempt changes its stage with mu
+	mu    sync.Mutex // of the judge, which sets weights, and of the change of the stage
 	to    atomic.Pointer[handoff.Dispatcher]
 	takes handoff.Takes // which connections the candidate can be passed
 }
@@ -111,8 +110,9 @@ func (s *shares) begin(a *attempt) error {
 	return nil
 }
 
-// turn sends the candidate what a new weight means for it: whether it accepts by itself, and which part of its connections comes back.
-// The candidate accepts before this process stops accepting, unless the candidate stops right then: then Silence ends that.
+// turn sends the candidate what a new weight means: whether the candidate accepts by itself, and which part of its connections
+// comes back. The candidate accepts before this process stops accepting. If the candidate stops right then, Silence ends the
+// attempt.
 func (s *shares) turn(a *attempt, from, to float64) error {
 	link := a.child.link
 	switch {
@@ -146,7 +146,8 @@ func (s *shares) stop(a *attempt) {
 	}
 }
 
-// settle ends the division of connections. With reclaim the candidate is dead, and this process serves what the candidate has not served.
+// settle ends the division of connections. With reclaim the candidate is dead, and this process serves the connections that the
+// candidate has not served.
 func (s *shares) settle(a *attempt, reclaim bool) {
 	d := s.dispatcher()
 	if d == nil {

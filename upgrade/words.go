@@ -6,11 +6,11 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// What a candidate may say, and when, from the old process's side. A word out of order ends the attempt: a candidate that
+// Which messages a candidate may send, and when, from the old process's side. A message out of order ends the attempt: a candidate that
 // sends one is not what it seems, or has a bug in the very code that is about to take over. After the attempt was taken
 // back, such a word has no effect, and the first one is logged.
 
-// phaseTakenBack is the phase of an attempt that is over, until the candidate has ended. Users do not see it.
+// phaseTakenBack is the phase of an attempt that was taken back, until the candidate has ended. Users do not see this phase.
 const phaseTakenBack Phase = "taken back"
 
 // columns are the phases of the table.
@@ -28,9 +28,8 @@ const (
 	afterCommit // any number, when the old process has sent the commit
 )
 
-// words is the table: a row for each kind that a candidate sends. Messages that the candidate has sent before it heard of
-// an abort come in phase "taken back", whose column allows them. A kind of the protocol that has no row never comes from a
-// candidate; a kind that the protocol does not have is ignored.
+// words is the table: a row for each kind of message from a candidate. Messages from before the abort arrive in phase "taken back",
+// and its column allows them. A known kind without a row never comes from a candidate; an unknown kind is ignored.
 var words = map[wire.Kind][len(columns)]rule{
 	//                  start  check   smoke      bake        soak        commit       taken back
 	wire.KindListeners: {often, never, never, never, never, never, often},
@@ -57,8 +56,8 @@ func ruleOf(k wire.Kind, p Phase) rule {
 	return never
 }
 
-// allows reports whether a message may come, if one of its kind has come before or not. The function sent reports whether the
-// old process has sent a message of a kind.
+// allows reports whether a message may come. The argument before says whether the candidate has sent a message of this kind
+// already, and sent reports whether the old process has sent a message of a kind.
 func (r rule) allows(before bool, sent func(wire.Kind) bool) bool {
 	switch r {
 	case once:
@@ -75,7 +74,7 @@ func (r rule) allows(before bool, sent func(wire.Kind) bool) bool {
 	return false
 }
 
-// wordError says that the candidate has said what it may not say now.
+// wordError is a message of the candidate that is out of order.
 type wordError struct {
 	word  string
 	phase Phase

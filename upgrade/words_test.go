@@ -143,7 +143,7 @@ func TestPlainProgramSaysNothingElse(t *testing.T) {
 func TestWordOutOfOrderIsNamed(t *testing.T) {
 	a := attemptWith(t)
 	a.stage = atBaking
-	err := a.hear(wire.Frame{Kind: wire.KindServing})
+	err := a.handle(wire.Frame{Kind: wire.KindServing})
 	if err == nil || !strings.Contains(err.Error(), "message serving out of order in phase bake") {
 		t.Error(err)
 	}

@@ -21,7 +21,7 @@ type work struct {
 	err    error
 }
 
-// newWork starts a function. The error is unreturned if it ends its goroutine.
+// newWork starts a function. The error is unreturned if the function ends its goroutine.
 func newWork(name string, cancel context.CancelFunc, unreturned error, fn func() error) *work {
 	w := &work{name: name, cancel: cancel, done: make(chan struct{}), err: unreturned}
 	go func() { // ends when fn does
