@@ -3,7 +3,6 @@ package upgrade
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"strings"
 	"time"
@@ -40,7 +39,7 @@ func (d *dismissal) dismiss() await {
 		d.estate.listeners.Open(true)
 	}
 	_ = d.estate.listeners.PutBack() // what is in the way may go with the candidate
-	d.shares.stop(d.attempt)
+	d.shares.stop()
 	d.cand.hangUp(true)
 	d.accepting = time.Since(d.detected)
 	if d.child == nil {
@@ -112,7 +111,7 @@ func (d *dismissal) takeState(f wire.Frame) {
 	d.heartbeat.refresh()
 	if f.Kind != wire.KindReturned {
 		if f.Kind == wire.KindConn {
-			d.shares.returned(d.attempt, f)
+			d.shares.returned(f)
 		}
 		f.Close()
 		return
@@ -137,7 +136,7 @@ func (d *dismissal) reacquire() await {
 	}
 	d.estate.listeners.TakeReusePortBack()
 	d.host.putPathsBack() // it may have removed more at its end
-	d.shares.settle(d.attempt, true)
+	d.shares.settle(true)
 	restoring, released := d.received.call, d.released()
 	if restoring == nil && !released {
 		return await{}
@@ -187,32 +186,6 @@ func (d *dismissal) takenBack() error {
 		return nil
 	}
 	return e
-}
-
-// takeState takes the values, if there are any, that another process sends at its end.
-func (u *Upgrader) takeState(from int, f wire.Frame, stop <-chan struct{}) {
-	if len(f.Files) > 0 {
-		u.restore(from, f.Files[0], stop)
-	}
-}
-
-// restore gives the program the state of another process. The wait for UnmarshalBinary ends after Timeout, and with stop, which is
-// the end of this process.
-func (u *Upgrader) restore(from int, state *os.File, stop <-chan struct{}) {
-	done := make(chan error, 1)
-	go func() { done <- u.keeper.Receive(state) }() // ends when UnmarshalBinary does
-	var err error
-	select {
-	case err = <-done:
-	case <-stop:
-		err = errors.New("this process ends before the value's UnmarshalBinary has returned")
-	case <-time.After(u.opts.Timeout):
-		err = fmt.Errorf("a kept value's UnmarshalBinary did not return within %v", u.opts.Timeout)
-	}
-	if err != nil {
-		u.log.Error("upgrade: cannot take the state of a process that goes", "pid", from, "err", err)
-	}
-	u.keeper.Forget()
 }
 
 // crashText returns how the Go runtime began to describe a crash; empty without a crash.

@@ -1,17 +1,15 @@
 package upgrade
 
 import (
-	"github.com/midair-go/midair/internal/process"
-	"github.com/midair-go/midair/upgrade/internal/handoff"
-	"log/slog"
-
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"sync"
 	"time"
 
-	"github.com/midair-go/midair/internal/sys"
+	"github.com/midair-go/midair/internal/process"
+	"github.com/midair-go/midair/upgrade/internal/handoff"
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
@@ -68,7 +66,8 @@ type attempt struct {
 type host interface {
 	startChild(p process.Program) (*child, error)
 	nameFiles(body *wire.WelcomeBody)
-	sendPrevious(c *Candidate) error
+	previousProgram() (process.Program, error)
+	sendHistory(c *Candidate) error
 	restore(from int, state *os.File, stop <-chan struct{})
 	setCandidate(c *Process)
 	setMover(m handoff.Mover)
@@ -76,18 +75,6 @@ type host interface {
 	putPathsBack()
 	reserveOutcome()
 	publish() error
-}
-
-// newAttempt returns an attempt, which begins with run. The end of ctx does not abort the attempt.
-func newAttempt(ctx context.Context, u *Upgrader, m mode) *attempt {
-	a := &attempt{
-		estate: &u.estate, host: u, opts: &u.opts, log: u.log, tel: u.tel,
-		generation: u.generation, systemd: u.systemd, detached: u.detached,
-		mode: m, started: wallClock(), begun: sys.Uptime(), peer: midair{},
-		early: make(chan struct{}), done: make(chan error, 1), stopping: make(chan struct{}),
-	}
-	a.ctx, a.abort = context.WithCancelCause(context.WithoutCancel(ctx))
-	return a
 }
 
 // result is the channel of the result; nil without an attempt.

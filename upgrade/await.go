@@ -163,7 +163,7 @@ func (a *attempt) handle(f wire.Frame) error {
 			a.received.call = newSubscription(func() error { return a.cand.heardMessage(f) })
 		}
 	case wire.KindConn:
-		a.shares.returned(a, f)
+		a.shares.returned(f)
 	}
 	return nil
 }

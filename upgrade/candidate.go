@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"os"
 	"strings"
@@ -21,7 +22,7 @@ type Candidate struct {
 	generation int
 	version    string
 	link       *wire.Link // nil until the process was started
-	attempt    *attempt   // nil until then as well
+	division   division   // of the connections; nil until then as well
 
 	mu      sync.Mutex
 	asked   map[int]chan error // calls of Dial that wait for the candidate's answer
@@ -29,6 +30,12 @@ type Candidate struct {
 	private []net.Conn
 	over    bool // nobody may ask any more
 	hears   map[string]func([]byte) error
+}
+
+// division divides the connections between the old process and the candidate.
+type division interface {
+	setWeight(w float64) error
+	weight() float64
 }
 
 // PID returns the candidate's process id.
@@ -169,29 +176,30 @@ func acceptFrom(ctx context.Context, ln net.Listener, from net.Addr) (*os.File, 
 	}
 }
 
-// Messages of the application from the candidate to the old process: what a judge there wants to know.
-
-// publishWait is how long Publish waits while others send.
-const publishWait = time.Millisecond
-
-// messageLimit is the most that a message may have, in bytes; in a frame it becomes a third longer.
-const messageLimit = 16 << 10
-
-// Publish sends a message from a candidate to the old process, which hears it if it has subscribed to the name. It waits
-// for a millisecond at most. ErrNotReady: this process is no candidate; another error: the message has more than 16 KiB, or
-// the old process does not keep up, and it was dropped.
-func (u *Upgrader) Publish(name string, data []byte) error {
-	if len(data) > messageLimit {
-		return fmt.Errorf("upgrade: publish %q: %d bytes are more than %d", name, len(data), messageLimit)
+// SetWeight gives the candidate a share of the connections, from 0 to 1. It works in Bake, at any time and in any direction. This
+// process accepts new connections and passes the share on: counted exactly, or as Options.Sticky or Choose decide. The same share
+// of the idle connections is passed on as well if the server offers them ([Upgrader.Offers]). At 1 the candidate accepts by itself,
+// and this process is a warm standby that has kept its sockets. Passed connections come back by a lower weight, by an abort, and,
+// if the candidate has not used them, by the death of the candidate.
+//
+// ErrNotSupported: not on this platform; SetWeight needs Linux. ErrNotReady: the old or the new process needs an exclusive resource
+// to serve. ErrClosed: Bake has returned.
+func (c *Candidate) SetWeight(w float64) error {
+	if math.IsNaN(w) || w < 0 || w > 1 {
+		return fmt.Errorf("upgrade: a weight of %v: want a number from 0 to 1", w)
 	}
-	l := u.publisher.Load()
-	if l == nil {
-		return fmt.Errorf("%w: this process is no candidate", ErrNotReady)
+	if c.division == nil {
+		return ErrClosed
 	}
-	if err := l.TrySend(wire.KindMessage, wire.MessageBody{Name: name, Data: data}, nil, publishWait); err != nil {
-		return fmt.Errorf("upgrade: publish %q: %w", name, unsupported(err))
+	return c.division.setWeight(w)
+}
+
+// Weight returns the candidate's share.
+func (c *Candidate) Weight() float64 {
+	if c.division == nil {
+		return 0
 	}
-	return nil
+	return c.division.weight()
 }
 
 // Subscribe makes fn hear what the candidate publishes under a name, while Bake runs. fn must not block. An error of it

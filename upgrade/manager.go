@@ -46,13 +46,6 @@ func (u *Upgrader) unmanageable() error {
 	return u.manager.Problem()
 }
 
-// An old process names the new one within nameLimit of the moment in which the new one began to serve, or not at all. The new one says
-// nothing and begins no upgrade for nameWait, which is longer: after that upgrade the old one would name a process that was replaced.
-const (
-	nameLimit = time.Second
-	nameWait  = nameLimit + 500*time.Millisecond
-)
-
 // awaitName reports whether this process, which is the main generation by now, waits for the old one to name it.
 func (r *runner) awaitName() bool {
 	if !r.u.systemd || r.parent == nil {

@@ -142,9 +142,6 @@ func (r *runner) shares(f wire.Frame) error {
 	return nil
 }
 
-// beatEvery is how often a candidate says that it is alive.
-const beatEvery = 100 * time.Millisecond
-
 // beats is when to do so; never before shares.
 func (r *runner) beats() <-chan time.Time {
 	if r.pulse == nil {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/midair-go/midair/internal/logqueue"
 	"github.com/midair-go/midair/internal/process"
+	"github.com/midair-go/midair/upgrade/internal/handoff"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
@@ -233,4 +234,12 @@ func buildVersion() string {
 		}
 	}
 	return "devel"
+}
+
+// choice is how connections are chosen; nil: by counting.
+func (o Options) choice() handoff.Choice {
+	if o.Choose == nil && o.Sticky {
+		return handoff.ByAddress
+	}
+	return o.Choose
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/midair-go/midair/internal/process"
+	"github.com/midair-go/midair/internal/sys"
 )
 
 // A generation as the one that is to be replaced: what callers and signals ask for, and how attempts end.
@@ -163,6 +164,19 @@ func (r *runner) begin(a *attempt, waiter chan error) {
 	}
 	r.attempt, r.waiter, a.writes, a.unnamed = a, waiter, r.retries.trying, r.unnamed
 	go a.run() // ends with a value on a.done, which the loop waits for
+}
+
+// newAttempt returns an attempt, which begins with run. The end of ctx does not abort the attempt.
+func newAttempt(ctx context.Context, u *Upgrader, m mode) *attempt {
+	a := &attempt{
+		estate: &u.estate, host: u, opts: &u.opts, log: u.log, tel: u.tel,
+		generation: u.generation, systemd: u.systemd, detached: u.detached,
+		mode: m, started: wallClock(), begun: sys.Uptime(), peer: midair{},
+		early: make(chan struct{}), done: make(chan error, 1), stopping: make(chan struct{}),
+	}
+	a.shares.attempt = a
+	a.ctx, a.abort = context.WithCancelCause(context.WithoutCancel(ctx))
+	return a
 }
 
 // reloading announces to the service manager that an attempt to replace this process has begun.

@@ -3,12 +3,10 @@ package upgrade
 import (
 	"fmt"
 	"log/slog"
-	"os"
 	"slices"
 	"time"
 
 	"github.com/midair-go/midair/internal/process"
-	"github.com/midair-go/midair/internal/sys"
 	"github.com/midair-go/midair/upgrade/internal/listener"
 	"github.com/midair-go/midair/upgrade/internal/sdnotify"
 	"github.com/midair-go/midair/upgrade/internal/wire"
@@ -69,72 +67,6 @@ func (r *runner) lookAtPaths() {
 	}
 	_ = r.u.listeners.PutBack() // said above, if it is still so then
 	r.goers.tick = time.After(goersEvery)
-}
-
-// passing is the list of sockets that the old process passes to a candidate.
-type passing struct {
-	waits bool // in the control socket; otherwise the candidate has all of it from its start
-	total int  // by messages
-	sent  int
-	names []wire.SocketName        // of what is still to be sent
-	links []wire.PathLink          // the same, or nil
-	rest  []int                    // the same: duplicates
-	late  []wire.SocketName        // which of the names the candidate may open later
-	own   map[wire.SocketName]bool // which of them no service manager has
-}
-
-// newPassing takes ownership of duplicates of the open sockets, for a program that takes sockets from the control socket.
-func newPassing(files []process.Inherited, set *listener.Set) *passing {
-	s := &passing{waits: true, total: len(files), late: set.Late(), own: set.Own()}
-	for _, f := range files {
-		s.names = append(s.names, wire.SocketName{Kind: f.Name[0], Network: f.Name[1], Addr: f.Name[2]})
-		s.rest = append(s.rest, int(f.FD))
-	}
-	return s
-}
-
-// next sends a message with as many sockets as fit; without sockets, if the sockets are files at exec. The next message is
-// sent after the candidate has taken the last one: descriptors on their way count against the user's limit of open files.
-func (s *passing) next(send func(wire.Kind, any, ...*os.File) error) error {
-	n := wire.Fit(s.names, s.links)
-	body := wire.ListenersBody{Total: s.total, Names: s.names[:n]}
-	if s.links != nil {
-		body.Links, s.links = s.links[:n], s.links[n:]
-	}
-	files := make([]*os.File, n)
-	for i, fd := range s.rest[:n] {
-		if slices.Contains(s.late, s.names[i]) {
-			body.Late = append(body.Late, i)
-		}
-		if s.own[s.names[i]] {
-			body.Own = append(body.Own, i)
-		}
-		files[i] = os.NewFile(uintptr(fd), s.names[i].Addr)
-	}
-	s.sent, s.names, s.rest = s.sent+n, s.names[n:], s.rest[n:]
-	err := send(wire.KindListeners, body, files...)
-	wire.Frame{Files: files}.Close()
-	if err != nil {
-		return fmt.Errorf("pass %d of %d listening sockets on: %w", n, s.total, sys.Explain(err))
-	}
-	return nil
-}
-
-// close closes the descriptors that were not sent.
-func (s *passing) close() {
-	for _, fd := range s.rest {
-		sys.CloseFD(fd)
-	}
-	s.names, s.rest = nil, nil
-}
-
-// counted returns an error if the candidate does not have all sockets.
-func (s *passing) counted(got int) error {
-	if got == s.total {
-		return nil
-	}
-	return fmt.Errorf("it has %d of the %d listening sockets that were passed on: raise its limit of open files (ulimit -n, LimitNOFILE), and start nothing before upgrade.New that reads from descriptor %d",
-		got, s.total, process.FirstPassed)
 }
 
 // taken is the result of takeSockets.

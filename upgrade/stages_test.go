@@ -146,7 +146,7 @@ func TestEveryStageAnswersEveryCaller(t *testing.T) {
 		if got, want := a.remember(), cells[s][evAsked] == isAllowed; got != want || a.again != want {
 			t.Errorf("%v: another upgrade is remembered: %v, want %v", s, got, want)
 		}
-		if err, want := a.shares.setWeight(a, 0), cells[s][evWeighed] == isAllowed; errors.Is(err, ErrClosed) == want {
+		if err, want := a.shares.setWeight(0), cells[s][evWeighed] == isAllowed; errors.Is(err, ErrClosed) == want {
 			t.Errorf("%v: a weight is allowed %v: %v", s, want, err)
 		}
 		if got, want := a.tryAbort(errors.New("by hand"), true), cells[s][evAborted] != isDenied; got != want || a.isStopping() != want {

@@ -19,10 +19,6 @@ import (
 // errRehearsed ends a rehearsal that went well.
 var errRehearsed = errors.New("this was a rehearsal")
 
-// commitStall is how long the old process does not accept after the commit message. Then the old process accepts again until the
-// candidate serves, so that a candidate that hangs delays new connections for no longer.
-const commitStall = time.Second
-
 // begin starts the work of the stage, and returns what ends the stage.
 func (a *attempt) begin() await {
 	switch a.stage {
@@ -106,7 +102,7 @@ func (a *attempt) choose() await {
 	a.estate.room.with(a.host.reserveOutcome)
 	atStep("old.start")
 	a.due = time.Now().Add(a.opts.Timeout)
-	a.program = choose(a.estate, a.opts, a.mode)
+	a.program = choose(a.estate, a.host, a.opts, a.mode)
 	return await{work: a.program.work, due: a.due}
 }
 
@@ -124,7 +120,7 @@ func (a *attempt) start() await {
 	}
 	a.values = a.estate.marshal() // the new process needs some milliseconds to begin
 	a.child, a.received.frames, a.received.ready = c, c.link.Frames, c.Ready
-	a.cand.pid, a.cand.generation, a.cand.link, a.cand.attempt = c.PID, a.nextGeneration(), c.link, a
+	a.cand.pid, a.cand.generation, a.cand.link, a.cand.division = c.PID, a.nextGeneration(), c.link, &a.shares
 	a.report()
 	a.log.Info("upgrade: started a new process", "candidate", c.PID, "for", a.mode)
 	atStep("old.started")
@@ -214,7 +210,7 @@ func (a *attempt) sendHistory() {
 	if a.mode == modeRehearsal {
 		return
 	}
-	err := errors.Join(a.host.sendPrevious(&a.cand), a.estate.elders.pass(a.child.link))
+	err := a.host.sendHistory(&a.cand)
 	if err != nil && !wire.Gone(err) { // the death of a candidate is noticed elsewhere
 		a.log.Warn("upgrade: the new process will not know all about the older ones", "err", err)
 	}
@@ -349,7 +345,7 @@ func (a *attempt) commit() await {
 	}
 	atStep("old.commit")
 	a.estate.listeners.Pause(true)
-	a.shares.stop(a)
+	a.shares.stop()
 	want, err := a.peer.commit(a, body, files)
 	if err != nil || want == 0 {
 		return await{err: err}
@@ -368,7 +364,7 @@ func (a *attempt) confirm(f wire.Frame) error {
 	}
 	err := a.name(cmp.Or(body.Since, sys.Uptime()))
 	if err == nil {
-		a.shares.settle(a, false)
+		a.shares.settle(false)
 	}
 	atStep("old.handed-over")
 	return err

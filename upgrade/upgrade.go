@@ -28,6 +28,9 @@ import (
 // goroutine.
 type Upgrader struct {
 	estate
+	unwritten unwritten // of the pid file and the outcome
+	elders    *elders
+	previous  previous
 	opts      Options
 	log       *slog.Logger
 	tel       *telemetry
@@ -67,19 +70,6 @@ type Upgrader struct {
 	closed   bool
 	checks   []check
 	state    Status
-}
-
-// estate is what a generation hands on to the next one, and what it needs for that.
-type estate struct {
-	listeners *listener.Set
-	keeper    *state.Keeper
-	resources resources
-	pid       *pidfile.File
-	unwritten unwritten // of the pid file and the outcome
-	room      room      // descriptors in reserve
-	elders    *elders
-	previous  previous
-	manager   *sdnotify.Notifier // the service manager; nil if there is none
 }
 
 type check struct {

@@ -94,11 +94,11 @@ type chosen struct {
 }
 
 // choose finds the program out.
-func choose(e *estate, o *Options, m mode) *chosen {
+func choose(e *estate, h host, o *Options, m mode) *chosen {
 	c := new(chosen)
 	c.work = newWork("choose", nil, errors.New("Options.Verify has ended its goroutine"), func() (err error) {
 		if m == modeRollback {
-			c.program, err = e.previous.program()
+			c.program, err = h.previousProgram()
 			return err
 		}
 		policy := m.policy(o)
@@ -125,16 +125,6 @@ type marshalled struct {
 	state *os.File // nil: there are none
 }
 
-// marshal begins to ask the program for its values.
-func (e *estate) marshal() *marshalled {
-	m := new(marshalled)
-	m.work = newWork("marshal", nil, errors.New("the values of Keep were not marshalled: MarshalBinary has ended its goroutine"), func() (err error) {
-		m.state, err = e.keeper.Snapshot()
-		return err
-	})
-	return m
-}
-
 // drop closes the file, if there is or will be one.
 func (m *marshalled) drop() {
 	if m == nil {
@@ -145,4 +135,14 @@ func (m *marshalled) drop() {
 			m.state.Close()
 		}
 	}()
+}
+
+// marshal begins to ask the program for its values.
+func (e *estate) marshal() *marshalled {
+	m := new(marshalled)
+	m.work = newWork("marshal", nil, errors.New("the values of Keep were not marshalled: MarshalBinary has ended its goroutine"), func() (err error) {
+		m.state, err = e.keeper.Snapshot()
+		return err
+	})
+	return m
 }

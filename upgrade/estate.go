@@ -1,0 +1,18 @@
+package upgrade
+
+import (
+	"github.com/midair-go/midair/upgrade/internal/listener"
+	"github.com/midair-go/midair/upgrade/internal/pidfile"
+	"github.com/midair-go/midair/upgrade/internal/sdnotify"
+	"github.com/midair-go/midair/upgrade/internal/state"
+)
+
+// estate is what a generation hands on to the next one, and what it needs for that.
+type estate struct {
+	listeners *listener.Set
+	keeper    *state.Keeper
+	resources resources
+	pid       *pidfile.File
+	room      room               // descriptors in reserve
+	manager   *sdnotify.Notifier // the service manager; nil if there is none
+}

@@ -1,0 +1,19 @@
+package upgrade
+
+import "time"
+
+// The times that both processes of an upgrade reckon with.
+
+// commitStall is how long the old process does not accept after the commit message. Then the old process accepts again until the
+// candidate serves, so that a candidate that hangs delays new connections for no longer.
+const commitStall = time.Second
+
+// An old process names the new one within nameLimit of the moment in which the new one began to serve, or not at all. The new one says
+// nothing and begins no upgrade for nameWait, which is longer: after that upgrade the old one would name a process that was replaced.
+const (
+	nameLimit = time.Second
+	nameWait  = nameLimit + 500*time.Millisecond
+)
+
+// beatEvery is how often a candidate says that it is alive.
+const beatEvery = 100 * time.Millisecond

@@ -1,0 +1,78 @@
+package upgrade
+
+import (
+	"fmt"
+	"os"
+	"slices"
+
+	"github.com/midair-go/midair/internal/process"
+	"github.com/midair-go/midair/internal/sys"
+	"github.com/midair-go/midair/upgrade/internal/listener"
+	"github.com/midair-go/midair/upgrade/internal/wire"
+)
+
+// passing is what the old process passes to one candidate.
+type passing struct {
+	waits bool // in the control socket; otherwise the candidate has all of it from its start
+	total int  // by messages
+	sent  int
+	names []wire.SocketName        // of what is still to be sent
+	links []wire.PathLink          // the same, or nil
+	rest  []int                    // the same: duplicates
+	late  []wire.SocketName        // which of the names the candidate may open later
+	own   map[wire.SocketName]bool // which of them no service manager has
+}
+
+// newPassing takes duplicates of the open sockets over, for a program that takes them from the control socket.
+func newPassing(files []process.Inherited, set *listener.Set) *passing {
+	s := &passing{waits: true, total: len(files), late: set.Late(), own: set.Own()}
+	for _, f := range files {
+		s.names = append(s.names, wire.SocketName{Kind: f.Name[0], Network: f.Name[1], Addr: f.Name[2]})
+		s.rest = append(s.rest, int(f.FD))
+	}
+	return s
+}
+
+// next sends one message, with as many sockets as it can carry: none, if they are files at exec. It is not sent before the one
+// before was taken: descriptors that are on their way count against the user's limit of open files.
+func (s *passing) next(send func(wire.Kind, any, ...*os.File) error) error {
+	n := wire.Fit(s.names, s.links)
+	body := wire.ListenersBody{Total: s.total, Names: s.names[:n]}
+	if s.links != nil {
+		body.Links, s.links = s.links[:n], s.links[n:]
+	}
+	files := make([]*os.File, n)
+	for i, fd := range s.rest[:n] {
+		if slices.Contains(s.late, s.names[i]) {
+			body.Late = append(body.Late, i)
+		}
+		if s.own[s.names[i]] {
+			body.Own = append(body.Own, i)
+		}
+		files[i] = os.NewFile(uintptr(fd), s.names[i].Addr)
+	}
+	s.sent, s.names, s.rest = s.sent+n, s.names[n:], s.rest[n:]
+	err := send(wire.KindListeners, body, files...)
+	wire.Frame{Files: files}.Close()
+	if err != nil {
+		return fmt.Errorf("pass %d of %d listening sockets on: %w", n, s.total, sys.Explain(err))
+	}
+	return nil
+}
+
+// close closes what was not sent.
+func (s *passing) close() {
+	for _, fd := range s.rest {
+		sys.CloseFD(fd)
+	}
+	s.names, s.rest = nil, nil
+}
+
+// counted returns why a candidate that says how many sockets it has does not have all.
+func (s *passing) counted(got int) error {
+	if got == s.total {
+		return nil
+	}
+	return fmt.Errorf("it has %d of the %d listening sockets that were passed on: raise its limit of open files (ulimit -n, LimitNOFILE), and start nothing before upgrade.New that reads from descriptor %d",
+		got, s.total, process.FirstPassed)
+}
