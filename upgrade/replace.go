@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/midair-go/midair/internal/process"
-	"github.com/midair-go/midair/internal/sys"
 )
 
 // A generation as the one that is to be replaced: what callers and signals ask for, and how attempts end.
@@ -122,7 +121,7 @@ func (u *Upgrader) ask(r request) error {
 	}
 }
 
-// answer answers a request.
+// answer handles what a caller asked for.
 func (r *runner) answer(q request) {
 	switch {
 	case r.role == roleLeaving:
@@ -166,20 +165,7 @@ func (r *runner) begin(a *attempt, waiter chan error) {
 	go a.run() // ends with a value on a.done, which the loop waits for
 }
 
-// newAttempt returns an attempt, which begins with run. The end of ctx does not abort the attempt.
-func newAttempt(ctx context.Context, u *Upgrader, m mode) *attempt {
-	a := &attempt{
-		estate: &u.estate, host: u, opts: &u.opts, log: u.log, tel: u.tel,
-		generation: u.generation, systemd: u.systemd, detached: u.detached,
-		mode: m, started: wallClock(), begun: sys.Uptime(), peer: midair{},
-		early: make(chan struct{}), done: make(chan error, 1), stopping: make(chan struct{}),
-	}
-	a.shares.attempt = a
-	a.ctx, a.abort = context.WithCancelCause(context.WithoutCancel(ctx))
-	return a
-}
-
-// reloading announces to the service manager that an attempt to replace this process has begun.
+// reloading tells the service manager that an attempt to replace this process has begun.
 func (r *runner) reloading(a *attempt) {
 	if r.role == roleMain && a.mode != modeRehearsal {
 		r.extended = time.Now()
@@ -242,7 +228,7 @@ func (r *runner) handedOver(a *attempt) {
 	if r.role == roleMain {
 		r.leave("draining", &ending{reason: "handed over", handover: true})
 	}
-	if !a.hello.Speaks { // else the new process announces itself: a message of this process may arrive when a later generation serves
+	if !a.hello.Speaks { // one that speaks names itself: what this process says may come when a later generation serves
 		r.u.manager.ReadyFor(a.child.PID, fmt.Sprintf("serving, generation %d", a.nextGeneration()))
 	}
 	r.u.manager.HandedOver()

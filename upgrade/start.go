@@ -1,6 +1,7 @@
 package upgrade
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -12,6 +13,19 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/state"
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
+
+// newAttempt returns an attempt, which begins with run. The end of ctx does not abort the attempt.
+func newAttempt(ctx context.Context, u *Upgrader, m mode) *attempt {
+	a := &attempt{
+		estate: &u.estate, host: u, opts: &u.opts, log: u.log, tel: u.tel,
+		generation: u.generation, systemd: u.systemd, detached: u.detached,
+		mode: m, started: wallClock(), begun: sys.Uptime(), peer: midair{},
+		early: make(chan struct{}), done: make(chan error, 1), stopping: make(chan struct{}),
+	}
+	a.shares.attempt = a
+	a.ctx, a.abort = context.WithCancelCause(context.WithoutCancel(ctx))
+	return a
+}
 
 // startChild starts the program with a control socket, with all open sockets in or beside the control socket, and with the
 // environment for the service manager. It announces the process to the supervisor of this library.
