@@ -321,7 +321,22 @@ func (u *Upgrader) Keep(name string, v interface {
 	encoding.BinaryMarshaler
 	encoding.BinaryUnmarshaler
 }) {
-	u.keeper.Keep(name, v)
+	kept := make(chan struct{})
+	go func() { // ends when UnmarshalBinary does
+		defer close(kept)
+		u.keeper.Keep(name, v)
+	}()
+	limit := u.limit - u.limit/10 // the reason is to arrive before the old process gives up
+	if !u.welcome.IsZero() {
+		limit -= time.Since(u.welcome)
+	}
+	late := time.NewTimer(max(limit, commitStall))
+	defer late.Stop()
+	select {
+	case <-kept:
+	case <-late.C:
+		u.keeper.Refuse(fmt.Errorf("keep %q: UnmarshalBinary has not returned within %v", name, u.limit-u.limit/10))
+	}
 }
 
 // Hurry returns a channel that is closed when this generation should close its idle connections at once, because it is among
