@@ -7,7 +7,7 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/state"
 )
 
-// estate is what a generation hands on to the next one, and what it needs for that.
+// estate is everything that a generation hands on to its successor, or needs for the handover.
 type estate struct {
 	listeners *listener.Set
 	keeper    *state.Keeper

@@ -19,8 +19,8 @@ type Process struct {
 	Hurried bool `json:"hurried,omitempty"`
 }
 
-// Outcome is how an upgrade ended. Phase and Reason are empty if it did what it was asked for. A candidate that serves without
-// the supervisor although the old process died before the commit gives that as the reason.
+// Outcome is how an upgrade ended. Phase and Reason are empty after a success, with one exception: a candidate may serve without
+// the supervisor because the old process died before the commit. Then that is the reason.
 type Outcome struct {
 	// Kind is upgrade, restart, rehearsal or rollback; crash or crash-rollback if the supervisor has started the process.
 	Kind string `json:"kind"`
@@ -41,10 +41,10 @@ type Outcome struct {
 	PID        int    `json:"pid,omitempty"`
 }
 
-// wallClock tells the time to people. Nothing is decided by it, and tests set it wrong.
+// wallClock is the time for people. The code decides nothing by this clock, and tests set it wrong.
 var wallClock = time.Now
 
-// crash reports whether it is a start after a crash.
+// crash reports whether the outcome is a start after a crash.
 func (o Outcome) crash() bool {
 	return o.Kind == supervisor.KindCrash || o.Kind == supervisor.KindFallback
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// passing is what the old process passes to one candidate.
+// passing is the set of listening sockets for one candidate.
 type passing struct {
 	waits bool // in the control socket; otherwise the candidate has all of it from its start
 	total int  // by messages
@@ -23,7 +23,7 @@ type passing struct {
 	own   map[wire.SocketName]bool // which of them no service manager has
 }
 
-// newPassing takes duplicates of the open sockets over, for a program that takes them from the control socket.
+// newPassing takes over duplicates of the open sockets, for a program that takes its sockets from the control socket.
 func newPassing(files []process.Inherited, set *listener.Set) *passing {
 	s := &passing{waits: true, total: len(files), late: set.Late(), own: set.Own()}
 	for _, f := range files {
@@ -33,8 +33,8 @@ func newPassing(files []process.Inherited, set *listener.Set) *passing {
 	return s
 }
 
-// next sends one message, with as many sockets as it can carry: none, if they are files at exec. It is not sent before the one
-// before was taken: descriptors that are on their way count against the user's limit of open files.
+// next sends one message with as many sockets as fit: none, if the sockets are files at exec. The caller sends the next message
+// when the candidate has taken the one before, because descriptors in transit count against the user's limit of open files.
 func (s *passing) next(send func(wire.Kind, any, ...*os.File) error) error {
 	n := wire.Fit(s.names, s.links)
 	body := wire.ListenersBody{Total: s.total, Names: s.names[:n]}
@@ -60,7 +60,7 @@ func (s *passing) next(send func(wire.Kind, any, ...*os.File) error) error {
 	return nil
 }
 
-// close closes what was not sent.
+// close closes the unsent sockets.
 func (s *passing) close() {
 	for _, fd := range s.rest {
 		sys.CloseFD(fd)
@@ -68,7 +68,7 @@ func (s *passing) close() {
 	s.names, s.rest = nil, nil
 }
 
-// counted returns why a candidate that says how many sockets it has does not have all.
+// counted returns why a candidate with that number of sockets does not have all.
 func (s *passing) counted(got int) error {
 	if got == s.total {
 		return nil

@@ -12,12 +12,12 @@ import (
 // publishWait is how long Publish waits while others send.
 const publishWait = time.Millisecond
 
-// messageLimit is the most that a message may have, in bytes; in a frame it becomes a third longer.
+// messageLimit is the size limit of a message, in bytes. Base64 makes a message a third longer in its frame.
 const messageLimit = 16 << 10
 
-// Publish sends a message from a candidate to the old process, which hears it if it has subscribed to the name. It waits
-// for a millisecond at most. ErrNotReady: this process is no candidate; another error: the message has more than 16 KiB, or
-// the old process does not keep up, and it was dropped.
+// Publish sends a message from a candidate to the old process, for a subscriber of the name. Publish waits for a millisecond at
+// most. ErrNotReady: this process is no candidate. Another error: the message has more than 16 KiB, or was dropped because the old
+// process does not keep up.
 func (u *Upgrader) Publish(name string, data []byte) error {
 	if len(data) > messageLimit {
 		return fmt.Errorf("upgrade: publish %q: %d bytes are more than %d", name, len(data), messageLimit)

@@ -31,7 +31,7 @@ type resources struct {
 	all []*resource
 }
 
-// resource is touched by one goroutine at a time: the runner's or that of the attempt.
+// resource is used by one goroutine at a time: that of a call beside the loop, that of Run at its end, or that of the attempt.
 type resource struct {
 	Resource
 	name string
@@ -45,12 +45,12 @@ func (s *resources) list() []*resource {
 	return slices.Clone(s.all)
 }
 
-// serving tells whether one is needed to serve.
+// serving reports whether a resource is needed to serve.
 func (s *resources) serving() bool {
 	return slices.ContainsFunc(s.list(), func(r *resource) bool { return !r.Background })
 }
 
-// acquire takes all of them, or none.
+// acquire takes all resources, or none.
 func (s *resources) acquire(ctx context.Context) error {
 	for _, r := range s.list() {
 		if r.held {
@@ -64,7 +64,7 @@ func (s *resources) acquire(ctx context.Context) error {
 	return nil
 }
 
-// release gives up those that are held. One that fails is taken as given up, since nothing else can be done about it.
+// release gives up the held resources. A resource whose Release fails counts as given up, since nothing else can be done.
 func (s *resources) release(ctx context.Context) error {
 	var errs []error
 	for _, r := range slices.Backward(s.list()) {
@@ -79,8 +79,8 @@ func (s *resources) release(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// call runs a function of the program, which may be nil, and waits a moment longer than its context lasts. One that goes on
-// for longer still is not called over: the next call waits for it.
+// call calls a function of the program, which may be nil, and waits a moment longer than the context lasts. If the function goes on
+// even longer, the next call waits for the end of this one.
 func (r *resource) call(ctx context.Context, fn func(context.Context) error) error {
 	if fn == nil {
 		return nil
@@ -112,7 +112,7 @@ func (r *resource) call(ctx context.Context, fn func(context.Context) error) err
 	}
 }
 
-// reacquire takes back what was released for a commit that failed. It tries again until a time is over, or ctx ends.
+// reacquire acquires the resources after a failed commit. It tries again until the limit is over, or ctx ends.
 func (s *resources) reacquire(ctx context.Context, limit time.Duration, log *slog.Logger) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()

@@ -43,7 +43,8 @@ func newTelemetry(meters metric.MeterProvider, tracers trace.TracerProvider) (*t
 	return &telemetry{tracers.Tracer(scope), meter, attempts, duration, restarts}, errors.Join(err1, err2, err3)
 }
 
-// watch reports whether the supervisor lives: state is alive or dead, as in Status. The function that it returns ends that.
+// watch begins to report whether the supervisor lives: state returns alive or dead, as in Status. The returned function ends the
+// reports.
 func (t *telemetry) watch(state func() string) (stop func(), err error) {
 	gauge, err := t.meter.Int64ObservableGauge(metricAlive,
 		metric.WithDescription("1 while the supervisor of this service lives, 0 after its death."), metric.WithUnit("{supervisor}"))
@@ -64,7 +65,7 @@ func (t *telemetry) watch(state func() string) (stop func(), err error) {
 	return func() { _ = reg.Unregister() }, nil // nothing to be done about what stays registered
 }
 
-// begin opens the span of an attempt; the function that it returns closes it. good is the outcome if there is no error.
+// begin opens the span of an attempt, and returns a function that closes the span. good is the outcome without an error.
 func (t *telemetry) begin(ctx context.Context, kindOf, good string, generation int) (context.Context, func(error)) {
 	started, kind := time.Now(), attribute.String("kind", kindOf)
 	ctx, span := t.tracer.Start(ctx, spanUpgrade, trace.WithAttributes(attribute.Int("midair.generation", generation), kind))

@@ -24,8 +24,7 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// Upgrader is one generation of a program that replaces itself while it runs. Its methods may be called from any
-// goroutine.
+// Upgrader is one generation of a program that replaces itself at run time. All methods may be called from any goroutine.
 type Upgrader struct {
 	estate
 	unwritten unwritten // of the pid file and the outcome
