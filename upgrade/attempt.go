@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/midair-go/midair/internal/process"
@@ -180,6 +181,8 @@ func (a *attempt) act(do attAction, n news) error {
 		return a.confirm(n.frame)
 	case doWarn:
 		a.dismissal.warn()
+	case doStop:
+		a.child.Signal(syscall.SIGTERM)
 	case doHurry:
 		a.work.cancel()
 	case doGiveUp:
@@ -210,15 +213,16 @@ func (a *attempt) report() {
 	})
 }
 
-// tryAbort takes the attempt back. It reports false after the commit message: then an abort comes too late.
+// tryAbort takes the attempt back. It reports false after the commit message: then an abort comes too late, and a stop ends the
+// candidate too.
 func (a *attempt) tryAbort(cause error, stopping bool) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if attTable[a.stage][evAborted].do == doDeny {
-		return false
-	}
 	if stopping && !a.isStopping() {
 		close(a.stopping)
+	}
+	if attTable[a.stage][evAborted].do == doDeny {
+		return false
 	}
 	a.abort(cause)
 	return true

@@ -32,6 +32,7 @@ const (
 	panics      = "panics"
 	blocksAlone = "blocks, and the other process dies"
 	panicsAlone = "panics, and the other process dies"
+	stopped     = "blocks, and SIGTERM comes"
 )
 
 // soaked begins an upgrade and aborts it when both processes accept.
@@ -66,7 +67,7 @@ var callbacks = []callback{
 	{name: "Bake", in: plan.InBake, first: true, times: 1, byHand: true, change: func(s *plan.Settings) { s.Bake = plan.BakePasses }},
 	{name: "Subscribe", in: plan.InSubscribe, first: true, times: 1, change: func(s *plan.Settings) { s.Bake = plan.BakeHearsNews }},
 	{name: "Choose", in: plan.InChoose, first: true, times: 1, change: byWeights(0.5), begin: dividing, byHand: true,
-		except: []string{blocks, blocksAlone}}, // it is asked where connections are accepted, and must not block
+		except: []string{blocks, blocksAlone, stopped}}, // it is asked where connections are accepted, and must not block
 	{name: "Acquire", in: plan.InAcquire, times: 1, change: locking},
 	{name: "Acquire of what was released", in: plan.InAcquire, first: true, times: 2, change: func(s *plan.Settings) {
 		locking(s)
@@ -82,32 +83,52 @@ var callbacks = []callback{
 func TestNoCallbackStopsTheService(t *testing.T) {
 	t.Parallel()
 	for _, c := range callbacks {
-		for _, how := range []string{blocks, panics, blocksAlone, panicsAlone} {
+		for _, how := range []string{blocks, panics, blocksAlone, panicsAlone, stopped} {
 			if slices.Contains(c.except, how) {
 				continue
 			}
 			t.Run(c.name+" "+how, func(t *testing.T) {
 				t.Parallel()
+				if how == stopped {
+					c.stop(t)
+					return
+				}
 				c.run(t, how == panics || how == panicsAlone, how == blocksAlone || how == panicsAlone)
 			})
 		}
 	}
 }
 
-func (c *callback) run(t *testing.T, panics, dies bool) {
-	r := testclient.Start(t, func(s *plan.Settings) {
-		s.Timeout, s.AbortGrace = 1200*time.Millisecond, 500*time.Millisecond
+// start starts a service and an upgrade that comes to the callback.
+func (c *callback) start(t *testing.T, timeout time.Duration, panics bool) (r *testclient.Service, old int, done <-chan plan.Answer) {
+	r = testclient.Start(t, func(s *plan.Settings) {
+		s.Timeout, s.AbortGrace = timeout, 500*time.Millisecond
 		s.Trouble = plan.Trouble{In: c.in, First: c.first, Times: c.times, Panics: panics}
 		if c.change != nil {
 			c.change(s)
 		}
 	})
-	old, begin := r.MainPID(), (*testclient.Service).BeginUpgrade
+	old = r.MainPID()
 	if c.begin != nil {
-		begin = c.begin
+		done = c.begin(r)
+	} else {
+		done = r.BeginUpgrade()
 	}
-	done := begin(r)
 	r.WaitOutput(patience, plan.SaysTrouble(c.in))
+	return r, old, done
+}
+
+// stop ends the service while the callback blocks, long before the time of the callback is over.
+func (c *callback) stop(t *testing.T) {
+	r, old, _ := c.start(t, 5*time.Minute, false)
+	if err := syscall.Kill(old, syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	r.WaitFamily(t, 0, patience)
+}
+
+func (c *callback) run(t *testing.T, panics, dies bool) {
+	r, old, done := c.start(t, 1200*time.Millisecond, panics)
 	if dies {
 		c.killOther(t, r, old)
 	}

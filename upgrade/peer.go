@@ -27,8 +27,8 @@ type peer interface {
 	rehearsed() error
 	// open makes the candidate accept before the commit.
 	open(a *attempt) error
-	// commit makes the candidate the service, and returns the message that confirms that; 0 if none does.
-	commit(a *attempt, body wire.CommitBody, files []*os.File) (wire.Kind, error)
+	// commit makes the candidate the service, and reports whether the candidate confirms that.
+	commit(a *attempt, body wire.CommitBody, files []*os.File) (confirms bool, err error)
 	// abort asks the candidate to end, and returns how long it may take.
 	abort(c *child, body wire.AbortBody, grace time.Duration) time.Duration
 	// mover is where Move leads after the commit; nil: nowhere.
@@ -49,8 +49,8 @@ func (midair) rehearsed() error     { return errRehearsed }
 
 func (midair) open(a *attempt) error { return a.send(wire.KindOpen, nil) }
 
-func (midair) commit(a *attempt, body wire.CommitBody, files []*os.File) (wire.Kind, error) {
-	return wire.KindServing, a.send(wire.KindCommit, body, files...)
+func (midair) commit(a *attempt, body wire.CommitBody, files []*os.File) (bool, error) {
+	return true, a.send(wire.KindCommit, body, files...)
 }
 
 func (midair) abort(c *child, body wire.AbortBody, grace time.Duration) time.Duration {
@@ -76,8 +76,8 @@ func (tableflipPeer) prepare() wire.Kind                                       {
 func (tableflipPeer) judge(judge) judge                                        { return nil }
 func (tableflipPeer) rehearsed() error                                         { return errTableflipRehearsal }
 func (tableflipPeer) open(*attempt) error                                      { return nil }
-func (tableflipPeer) commit(*attempt, wire.CommitBody, []*os.File) (wire.Kind, error) {
-	return 0, nil
+func (tableflipPeer) commit(*attempt, wire.CommitBody, []*os.File) (bool, error) {
+	return false, nil
 }
 
 func (tableflipPeer) abort(c *child, _ wire.AbortBody, grace time.Duration) time.Duration {

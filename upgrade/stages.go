@@ -93,6 +93,7 @@ const (
 	doReopen                        // this process accepts again
 	doConfirm                       // the candidate serves: systemd gets its pid
 	doWarn                          // the candidate must not go on alone
+	doStop                          // the candidate gets SIGTERM: the whole service ends
 	doHurry                         // Acquire is not awaited any more: the service ends
 	doGiveUp                        // the candidate cannot be killed: the log names it
 	numActions
@@ -100,7 +101,7 @@ const (
 
 var actionNames = [numActions]string{
 	"impossible", "ignore", "deny", "allow", "proceed", "take back", "welcome early", "greet", "welcome", "admit", "prepare",
-	"pass smoke", "seal", "reopen", "confirm", "warn", "hurry", "give up",
+	"pass smoke", "seal", "reopen", "confirm", "warn", "stop", "hurry", "give up",
 }
 
 func (a attAction) String() string { return actionNames[a] }
@@ -140,9 +141,9 @@ var attTable = [numStages][numEvents]attCell{
 	atAnnouncing:  {back, back, back, back, back, back, back, skip, okay, deny, skip, {doProceed, atReleasing}, none, back, none},
 	atReleasing:   {back, back, back, back, back, back, back, skip, okay, deny, skip, {doProceed, atMarshalling}, none, back, none},
 	atMarshalling: {back, back, back, back, back, back, back, skip, okay, deny, skip, {doSeal, atCommitting}, none, back, back},
-	atCommitting:  {back, back, back, back, back, skip, deny, skip, deny, deny, skip, {doProceed, atEnded}, {doConfirm, atEnded}, skip, {doReopen, atUnconfirmed}},
-	atUnconfirmed: {none, back, back, back, back, skip, deny, skip, deny, deny, skip, none, {doConfirm, atEnded}, skip, {doProceed, atOverdue}},
-	atOverdue:     {none, back, back, back, back, skip, deny, skip, deny, deny, skip, none, {doConfirm, atEnded}, skip, back},
+	atCommitting:  {back, back, back, back, back, skip, deny, {doStop, stay}, deny, deny, skip, {doProceed, atEnded}, {doConfirm, atEnded}, skip, {doReopen, atUnconfirmed}},
+	atUnconfirmed: {none, back, back, back, back, skip, deny, {doStop, stay}, deny, deny, skip, none, {doConfirm, atEnded}, skip, {doProceed, atOverdue}},
+	atOverdue:     {none, back, back, back, back, skip, deny, {doStop, stay}, deny, deny, skip, none, {doConfirm, atEnded}, skip, back},
 	atDismissing:  {halt, halt, tell, tell, {doProceed, atReacquiring}, {doProceed, atKilling}, skip, tell, okay, deny, skip, {doProceed, atReacquiring}, halt, skip, {doProceed, atKilling}},
 	atKilling:     {halt, halt, tell, tell, {doProceed, atReacquiring}, skip, skip, tell, okay, deny, skip, halt, halt, skip, {doGiveUp, atReacquiring}},
 	atReacquiring: {{doProceed, atEnded}, halt, skip, skip, skip, skip, skip, {doHurry, stay}, okay, deny, skip, {doProceed, atEnded}, halt, skip, halt},

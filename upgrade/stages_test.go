@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/midair-go/midair/internal/process"
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
@@ -44,9 +45,9 @@ var cells = map[stage]string{
 	atAnnouncing:  "bbbbbbb.+-.>!b!",
 	atReleasing:   "bbbbbbb.+-.>!b!",
 	atMarshalling: "bbbbbbb.+-.>!bb",
-	atCommitting:  "bbbbb.-.--.ee.>",
-	atUnconfirmed: "!bbbb.-.--.!e.>",
-	atOverdue:     "!bbbb.-.--.!e.b",
+	atCommitting:  "bbbbb.-s--.ee.>",
+	atUnconfirmed: "!bbbb.-s--.!e.>",
+	atOverdue:     "!bbbb.-s--.!e.b",
 	atDismissing:  "xxssrk.s+-.rx.k",
 	atKilling:     "xxssr..s+-.xx.r",
 	atReacquiring: "ex.....s+-.ex.x",
@@ -97,7 +98,27 @@ func (a *attempt) happens(t *testing.T, e attEvent) {
 		close(a.child.Exited) // the reason is known at once
 		a.child.link.Close()
 	}
+	if attTable[a.stage][e].do == doStop {
+		a.child.Child = sleeper(t, a)
+		defer func() { <-a.child.Exited }() // it has got the signal
+	}
 	a.step(n)
+}
+
+// sleeper is a process that ends with SIGTERM.
+func sleeper(t *testing.T, a *attempt) *process.Child {
+	t.Helper()
+	p, err := process.Preflight("/bin/sleep", []string{"60"}, process.Policy{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	c, err := a.host.startChild(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Kill(); c.close() })
+	return c.Child
 }
 
 // Every event has a meaning in every stage: what is done, and which stage follows. An event that cannot happen takes the attempt back,
@@ -149,7 +170,7 @@ func TestEveryStageAnswersEveryCaller(t *testing.T) {
 		if err, want := a.shares.setWeight(0), cells[s][evWeighed] == isAllowed; errors.Is(err, ErrClosed) == want {
 			t.Errorf("%v: a weight is allowed %v: %v", s, want, err)
 		}
-		if got, want := a.tryAbort(errors.New("by hand"), true), cells[s][evAborted] != isDenied; got != want || a.isStopping() != want {
+		if got, want := a.tryAbort(errors.New("by hand"), true), cells[s][evAborted] != isDenied; got != want || !a.isStopping() {
 			t.Errorf("%v: an abort is allowed: %v, want %v", s, got, want)
 		}
 	}

@@ -50,9 +50,9 @@ func (a *attempt) begin() await {
 	case atCommitting:
 		return a.commit()
 	case atUnconfirmed:
-		return await{want: wire.KindServing, due: time.Now().Add(a.opts.Timeout)}
+		return a.awaitServing(a.opts.Timeout)
 	case atOverdue: // a process that was frozen finds its time over before it has read what came meanwhile
-		return await{want: wire.KindServing, due: time.Now().Add(commitStall)}
+		return a.awaitServing(commitStall)
 	case atDismissing:
 		return a.dismissal.dismiss()
 	case atKilling:
@@ -241,7 +241,11 @@ func (a *attempt) check() await {
 	if want == 0 {
 		return await{}
 	}
-	return await{want: want, due: a.due}
+	due := a.due
+	if soon := time.Now().Add(time.Millisecond); due.Before(soon) { // the message may be here already
+		due = soon
+	}
+	return await{want: want, due: due}
 }
 
 // prepare reads the message with which the candidate is prepared.
@@ -346,12 +350,22 @@ func (a *attempt) commit() await {
 	atStep("old.commit")
 	a.estate.listeners.Pause(true)
 	a.shares.stop()
-	want, err := a.peer.commit(a, body, files)
-	if err != nil || want == 0 {
+	confirms, err := a.peer.commit(a, body, files)
+	if err != nil || !confirms {
 		return await{err: err}
 	}
 	atStep("old.committed")
-	return await{want: want, due: time.Now().Add(commitStall)}
+	return a.awaitServing(commitStall)
+}
+
+// awaitServing waits until the candidate serves. A stop of the service goes to the candidate as well, once: the result is either that
+// the candidate has served, or that it is taken back, and this process ends after that.
+func (a *attempt) awaitServing(limit time.Duration) await {
+	w := await{want: wire.KindServing, due: time.Now().Add(limit)}
+	if a.stage == atCommitting || !a.isStopping() {
+		w.stops = a.stopping
+	}
+	return w
 }
 
 // confirm handles the message that the candidate serves.
