@@ -122,8 +122,11 @@ func (a *attempt) follow(ctx context.Context) {
 // attempt back.
 func (a *attempt) step(n news) bool {
 	c := attTable[a.stage][n.event]
-	if err := a.act(c.do, n); err != nil && a.stage < atDismissing {
+	switch err := a.act(c.do, n); {
+	case err != nil && a.stage < atDismissing:
 		a.dismissal, c.next = &dismissal{attempt: a, cause: err}, atDismissing
+	case err != nil:
+		a.log.Error("upgrade: while an upgrade is taken back", "err", err)
 	}
 	if c.next == stay {
 		return false

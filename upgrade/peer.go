@@ -102,6 +102,9 @@ func (o *Options) judges() []string {
 	return names
 }
 
+// errRehearsed ends a rehearsal that went well.
+var errRehearsed = errors.New("this was a rehearsal")
+
 // errNotRehearsed refuses a program with tableflip only in a rehearsal.
 var errNotRehearsed = errors.New("cannot be rehearsed")
 

@@ -115,15 +115,16 @@ type attCell struct {
 // stay is the next stage of a cell without a change of the stage.
 const stay stage = -1
 
-// The cells that more than one stage has.
+// The cells of more than one stage.
 var (
-	none = attCell{doImpossible, atDismissing}
-	halt = attCell{doImpossible, atEnded}
+	none = attCell{doImpossible, atDismissing} // impossible: the attempt is taken back
+	halt = attCell{doImpossible, atEnded}      // impossible, after the attempt was taken back: it ends
 	skip = attCell{doIgnore, stay}
 	okay = attCell{doAllow, stay}
 	deny = attCell{doDeny, stay}
 	back = attCell{doTakeBack, atDismissing}
 	tell = attCell{doWarn, stay}
+	term = attCell{doStop, stay}
 )
 
 // attTable has a row for each stage and a column for each event.
@@ -141,9 +142,9 @@ var attTable = [numStages][numEvents]attCell{
 	atAnnouncing:  {back, back, back, back, back, back, back, skip, okay, deny, skip, {doProceed, atReleasing}, none, back, none},
 	atReleasing:   {back, back, back, back, back, back, back, skip, okay, deny, skip, {doProceed, atMarshalling}, none, back, none},
 	atMarshalling: {back, back, back, back, back, back, back, skip, okay, deny, skip, {doSeal, atCommitting}, none, back, back},
-	atCommitting:  {back, back, back, back, back, skip, deny, {doStop, stay}, deny, deny, skip, {doProceed, atEnded}, {doConfirm, atEnded}, skip, {doReopen, atUnconfirmed}},
-	atUnconfirmed: {none, back, back, back, back, skip, deny, {doStop, stay}, deny, deny, skip, none, {doConfirm, atEnded}, skip, {doProceed, atOverdue}},
-	atOverdue:     {none, back, back, back, back, skip, deny, {doStop, stay}, deny, deny, skip, none, {doConfirm, atEnded}, skip, back},
+	atCommitting:  {back, back, back, back, back, skip, deny, term, deny, deny, skip, {doProceed, atEnded}, {doConfirm, atEnded}, skip, {doReopen, atUnconfirmed}},
+	atUnconfirmed: {none, back, back, back, back, skip, deny, term, deny, deny, skip, none, {doConfirm, atEnded}, skip, {doProceed, atOverdue}},
+	atOverdue:     {none, back, back, back, back, skip, deny, term, deny, deny, skip, none, {doConfirm, atEnded}, skip, back},
 	atDismissing:  {halt, halt, tell, tell, {doProceed, atReacquiring}, {doProceed, atKilling}, skip, tell, okay, deny, skip, {doProceed, atReacquiring}, halt, skip, {doProceed, atKilling}},
 	atKilling:     {halt, halt, tell, tell, {doProceed, atReacquiring}, skip, skip, tell, okay, deny, skip, halt, halt, skip, {doGiveUp, atReacquiring}},
 	atReacquiring: {{doProceed, atEnded}, halt, skip, skip, skip, skip, skip, {doHurry, stay}, okay, deny, skip, {doProceed, atEnded}, halt, skip, halt},

@@ -3,7 +3,6 @@ package upgrade
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -15,9 +14,6 @@ import (
 
 // What an attempt does in each stage up to the commit: begin starts the work of a stage, and the other functions are the actions of the
 // table.
-
-// errRehearsed ends a rehearsal that went well.
-var errRehearsed = errors.New("this was a rehearsal")
 
 // begin starts the work of the stage, and returns what ends the stage.
 func (a *attempt) begin() await {
@@ -241,11 +237,8 @@ func (a *attempt) check() await {
 	if want == 0 {
 		return await{}
 	}
-	due := a.due
-	if soon := time.Now().Add(time.Millisecond); due.Before(soon) { // the message may be here already
-		due = soon
-	}
-	return await{want: want, due: due}
+	left := max(time.Until(a.due), time.Millisecond) // the message may be here already
+	return await{want: want, due: time.Now().Add(left)}
 }
 
 // prepare reads the message with which the candidate is prepared.
