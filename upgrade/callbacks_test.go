@@ -59,8 +59,7 @@ var callbacks = []callback{
 	{name: "UnmarshalBinary at the start", in: plan.InUnmarshal, times: 1},
 	{name: "UnmarshalBinary at the commit", in: plan.InUnmarshal, times: 2},
 	{name: "UnmarshalBinary of what comes back", in: plan.InUnmarshal, first: true, times: 1, change: long, begin: soaked},
-	{name: "Check", in: plan.InCheck, times: 1,
-		except: []string{blocksAlone}}, // Run waits for it
+	{name: "Check", in: plan.InCheck, times: 1},
 	{name: "Verify", in: plan.InVerify, first: true, times: 1, change: func(s *plan.Settings) { s.Verify = plan.VerifyPasses },
 		except: []string{blocksAlone, panicsAlone}}, // no other process runs
 	{name: "Smoke", in: plan.InSmoke, first: true, times: 1, byHand: true, change: func(s *plan.Settings) { s.Smoke = plan.SmokePasses }},

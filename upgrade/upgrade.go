@@ -303,7 +303,7 @@ func (u *Upgrader) ListenPacket(network, address string) (net.PacketConn, error)
 func (u *Upgrader) Check(name string, fn func(context.Context) error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.checks = append(u.checks, check{name, fn})
+	u.checks = append(u.checks, check{name, inTime(fn)})
 }
 
 // Keep passes v from the old process to the new one under a name, and back on an abort. If the old process has sent data for

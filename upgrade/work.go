@@ -7,6 +7,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/midair-go/midair/internal/guard"
 	"github.com/midair-go/midair/internal/process"
 	"github.com/midair-go/midair/internal/sys"
 )
@@ -66,6 +67,22 @@ func (w *work) awaitEnd(ctx context.Context) {
 	select {
 	case <-w.done:
 	case <-time.After(commitStall):
+	}
+}
+
+// inTime returns a check that returns a moment after the end of its context at the latest: fn may ignore its context.
+func inTime(fn func(context.Context) error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		w := newWork("Check", nil, errors.New("it has ended its goroutine"), func() error {
+			return guard.Call(func() error { return fn(ctx) })
+		})
+		w.awaitEnd(ctx)
+		select {
+		case <-w.done:
+			return w.err
+		default:
+			return fmt.Errorf("it did not return when its context had ended: %w", context.Cause(ctx))
+		}
 	}
 }
 
