@@ -110,7 +110,7 @@ func TestServingIsSaidAfterWhatComesBack(t *testing.T) {
 	}})
 	go u.Move(c) // commit waits for it
 	<-began
-	if (&runner{u: u}).commit(wire.Frame{Kind: wire.KindCommit}); !said {
+	if newGeneration(u).fire(onCommit, detail{frame: wire.Frame{Kind: wire.KindCommit}}); !said {
 		t.Error("it did not say that it serves")
 	}
 	u.parent.Close()

@@ -231,53 +231,16 @@ func (s *elders) release() {
 	s.done.Wait()
 }
 
-// hurried hears that there are too many generations.
-func (r *runner) hurried(f wire.Frame, ok bool) {
-	if !ok {
-		r.heir = nil
-		return
-	}
-	defer f.Close()
-	if f.Kind == wire.KindConn { // sent back too late: whoever serves now has to have it
-		r.moved(f)
-	}
-	if f.Kind == wire.KindHurry {
-		r.u.log.Info("upgrade: there are too many generations: idle connections are closed", "generation", r.u.generation)
-		r.u.hurryOnce.Do(func() { close(r.u.hurry) })
-	}
-}
-
-// elderGone is the end of an older generation.
-func (r *runner) elderGone(e *elder) {
-	r.u.elders.remove(e)
+// forget drops one whose process has ended.
+func (s *elders) forget(e *elder) {
+	s.remove(e)
 	e.link.Close()
-	r.goes(e.PID)
 }
 
-// elderSays takes a connection that an older generation passes on.
-func (r *runner) elderSays(f wire.Frame) {
-	defer f.Close()
-	if f.Kind == wire.KindConn {
-		r.moved(f)
-	}
-}
-
-// rest hears what older generations had passed on before they were left to the successor.
-func (r *runner) rest() {
-	if !r.listens {
-		return
-	}
-	for r.parent != nil {
-		f, ok := <-r.parent
-		r.heard(f, ok)
-	}
-	r.u.elders.rest(r.elderSays)
-}
-
-// overruns looks at a serve that has not returned, and may not wait for it any more.
-func (r *runner) overruns() {
-	if err := r.overrun.look(); err != nil {
-		r.served = nil
-		r.hasServed(err)
+// hurryElders tells the oldest generations to close their idle connections if there are too many. The process that was replaced gets the
+// message only after it was told that this one serves.
+func (u *Upgrader) hurryElders() {
+	for _, e := range u.elders.hurry(u.opts.MaxGenerations) {
+		u.log.Warn("upgrade: too many generations: this one closes what is idle", "draining", e.PID, "generation", e.Generation, "MaxGenerations", u.opts.MaxGenerations)
 	}
 }

@@ -44,7 +44,7 @@ type resources struct {
 	all []*resource
 }
 
-// resource is touched by one goroutine at a time: the runner's or that of the attempt.
+// resource is used by one goroutine at a time: that of a call beside the loop, that of Run at its end, or that of the attempt.
 type resource struct {
 	Resource
 	name string
@@ -122,31 +122,6 @@ func (r *resource) call(ctx context.Context, fn func(context.Context) error) err
 		return err
 	case <-time.After(commitStall):
 		return fmt.Errorf("it did not return when its context had ended: %w", context.Cause(ctx))
-	}
-}
-
-// acquire is the one of a process that nobody stands behind. Its outcome is heard in the loop.
-func (r *runner) acquire() {
-	ctx, cancel := context.WithTimeout(context.Background(), r.u.opts.Timeout)
-	result := make(chan error, 1)
-	r.acquired, r.giveUp = result, cancel
-	go func() { result <- r.u.resources.acquire(ctx) }() // the loop waits for it
-}
-
-// hasAcquired makes this process the service, or ends it: it could not serve.
-func (r *runner) hasAcquired(err error) {
-	r.acquired = nil
-	r.giveUp()
-	switch {
-	case r.role != roleCandidate: // told to stop meanwhile; finish releases
-	case err != nil:
-		r.err, r.plain = fmt.Errorf("upgrade: %w", err), true
-		r.u.log.Error("upgrade: cannot serve without it", "err", err)
-		r.leave("stopping", &ending{reason: err.Error()})
-	default:
-		r.becomeMain()
-		r.hurryElders()
-		r.upgradeAgain()
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/midair-go/midair/internal/sys"
 	"github.com/midair-go/midair/upgrade/internal/listener"
+	"github.com/midair-go/midair/upgrade/internal/sdnotify"
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
@@ -53,30 +54,30 @@ const (
 	nameWait  = nameLimit + 500*time.Millisecond
 )
 
-// awaitName reports whether this process, which is the main generation by now, waits for the old one to name it.
-func (r *runner) awaitName() bool {
-	if !r.u.systemd || r.parent == nil {
-		return false
-	}
-	r.nameSince = sys.Uptime()
-	r.unnamed, r.nameDue = make(chan struct{}), time.After(nameWait)
-	return true
+// naming is the wait of a new main generation for the old process, which names it to systemd. The zero value is no wait.
+type naming struct {
+	over  chan struct{}    // closed at the end of the wait; nil: there is none
+	due   <-chan time.Time // when the old process does not name this one any more
+	since time.Duration    // the begin of the wait, by sys.Uptime
 }
 
-// isNamed announces this process, when the old one has named it, or will not any more.
-func (r *runner) isNamed() {
-	if r.unnamed == nil {
-		return
+// begin begins to wait.
+func (n *naming) begin() {
+	n.since = sys.Uptime()
+	n.over, n.due = make(chan struct{}), time.After(nameWait)
+}
+
+// waits reports whether the wait goes on.
+func (n *naming) waits() bool { return n.over != nil }
+
+// end ends the wait, and reports whether there was one.
+func (n *naming) end() bool {
+	if n.over == nil {
+		return false
 	}
-	close(r.unnamed)
-	r.unnamed, r.nameDue = nil, nil
-	if r.role != roleMain { // a stop was faster
-		return
-	}
-	r.u.announce(false)
-	if r.attempt != nil {
-		r.reloading(r.attempt)
-	}
+	close(n.over)
+	n.over, n.due = nil, nil
+	return true
 }
 
 // announce says that this generation is the service. Its sockets are kept before, and what it does not have is
@@ -177,42 +178,60 @@ func (u *Upgrader) leaveManager() {
 	u.manager.Close()
 }
 
-// pulse is when the manager wants to hear something; nil if it does not.
-func (u *Upgrader) pulse() (<-chan time.Time, func()) {
-	if u.manager == nil {
-		return nil, func() {}
-	}
-	every := extendEvery
-	if watchdog := u.manager.WatchdogEvery(); watchdog > 0 {
-		every = min(every, max(watchdog/3, time.Millisecond))
-	}
-	t := time.NewTicker(every)
-	return t.C, t.Stop
+// watchdog is when the service manager is told that the loop goes round, and when it was asked for time.
+type watchdog struct {
+	ticker   *time.Ticker // nil: there is no service manager
+	extended time.Time    // when more time was asked for
 }
 
-// beat tells the manager that the loop goes round, and asks for time where something takes it. A stop gets what the
-// manager gives by itself: whoever operates the service has set that.
-func (r *runner) beat() {
-	n := r.u.manager
-	if n.WatchdogEvery() > 0 && (r.role == roleMain || r.plain) {
+// start begins to tick if there is a service manager.
+func (w *watchdog) start(n *sdnotify.Notifier) {
+	if n == nil {
+		return
+	}
+	every := extendEvery
+	if limit := n.WatchdogEvery(); limit > 0 {
+		every = min(every, max(limit/3, time.Millisecond))
+	}
+	w.ticker = time.NewTicker(every)
+}
+
+// stop ends the ticks.
+func (w *watchdog) stop() {
+	if w.ticker != nil {
+		w.ticker.Stop()
+	}
+}
+
+// due returns the channel of the ticks; nil if there are none.
+func (w *watchdog) due() <-chan time.Time {
+	if w.ticker == nil {
+		return nil
+	}
+	return w.ticker.C
+}
+
+// alive tells the service manager that the loop goes round, if it wants that.
+func (w *watchdog) alive(n *sdnotify.Notifier) {
+	if n.WatchdogEvery() > 0 {
 		n.Alive()
 	}
-	waits := r.attempt != nil || r.role == roleCandidate && r.alone
-	if waits && time.Since(r.extended) >= extendEvery-time.Second {
-		r.extended = time.Now()
+}
+
+// extend asks for more time.
+func (w *watchdog) extend(n *sdnotify.Notifier) {
+	if time.Since(w.extended) >= extendEvery-time.Second {
+		w.extended = time.Now()
 		n.Extend()
 	}
 }
 
-// tellEnd tells the manager how an attempt ended that has left this process serving. The pid is said as well: a
-// candidate may have said its own before it died.
-func (r *runner) tellEnd(out Outcome) {
-	if r.role != roleMain {
-		return
-	}
-	status := r.u.statusText()
+// announceEnd tells the service manager how an attempt has ended that has left this process serving. The message names this process: a
+// candidate may have named itself before it died.
+func (u *Upgrader) announceEnd(out Outcome) {
+	status := u.statusText()
 	if out.Phase != "" {
 		status += "; the last upgrade failed: " + string(out.Phase) + ": " + wire.Clip(out.Reason)
 	}
-	r.u.manager.Ready(r.u.generation, r.u.opts.Version, status)
+	u.manager.Ready(u.generation, u.opts.Version, status)
 }

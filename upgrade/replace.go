@@ -123,78 +123,76 @@ func (u *Upgrader) ask(r request) error {
 	}
 }
 
-// answer handles what a caller asked for.
-func (r *runner) answer(q request) {
-	switch {
-	case r.role == roleLeaving:
-		q.reply <- ErrClosed
-	case r.role == roleCandidate:
-		q.reply <- fmt.Errorf("%w: this process does not serve yet", ErrNotReady)
-	case q.op == opUpgrade && r.attempt != nil:
+// answer handles a call of the program while this process serves.
+func (g *generation) answer(d detail) {
+	switch q := d.request; {
+	case q.op == opUpgrade && g.attempt != nil:
 		q.reply <- ErrInProgress
-	case q.op == opUpgrade && q.mode == modeRollback && r.u.previous.status() == nil:
+	case q.op == opUpgrade && q.mode == modeRollback && g.u.previous.status() == nil:
 		q.reply <- fmt.Errorf("%w: no earlier build is known", ErrNotReady)
 	case q.op == opUpgrade:
-		r.begin(newAttempt(q.ctx, r.u, q.mode), q.reply)
-	case r.attempt == nil || q.only != nil && q.only != r.waiter:
+		g.begin(newAttempt(q.ctx, g.u, q.mode), q.reply)
+	case g.attempt == nil || q.only != nil && q.only != g.waiter:
 		q.reply <- fmt.Errorf("%w: no upgrade is in progress", ErrNotReady)
 	case q.op == opCommit:
-		q.reply <- r.commitNow()
-	case r.attempt.tryAbort(q.cause, false):
+		q.reply <- g.commitNow()
+	case g.attempt.tryAbort(q.cause, false):
 		q.reply <- nil
 	default:
 		q.reply <- fmt.Errorf("%w: the upgrade is being committed", ErrClosed)
 	}
 }
 
-func (r *runner) commitNow() error {
-	if c := r.u.Status().Candidate; c == nil || c.Phase != PhaseBake && c.Phase != PhaseSoak && c.Phase != PhaseCommit {
+func (g *generation) commitNow() error {
+	if c := g.u.Status().Candidate; c == nil || c.Phase != PhaseBake && c.Phase != PhaseSoak && c.Phase != PhaseCommit {
 		return fmt.Errorf("%w: the candidate is not prepared yet", ErrNotReady)
 	}
-	if err := context.Cause(r.attempt.ctx); err != nil {
+	if err := context.Cause(g.attempt.ctx); err != nil {
 		return fmt.Errorf("%w: the upgrade is being taken back: %w", ErrNotReady, err)
 	}
-	r.attempt.commitNow()
+	g.attempt.commitNow()
 	return nil
 }
 
-func (r *runner) begin(a *attempt, waiter chan error) {
-	r.u.listeners.UnlinkOnClose(false) // the new process is about to serve on the paths
-	if r.unnamed == nil {              // else isNamed says it
-		r.reloading(a)
+func (g *generation) begin(a *attempt, waiter chan error) {
+	g.u.listeners.UnlinkOnClose(false) // the new process is about to serve on the paths
+	if !g.naming.waits() {             // else announceNamed does
+		g.reloading(a)
 	}
-	r.attempt, r.waiter, a.writes, a.unnamed = a, waiter, r.retries.trying, r.unnamed
+	g.attempt, g.waiter, a.writes, a.unnamed = a, waiter, g.retries.trying, g.naming.over
 	go a.run() // ends with a value on a.done, which the loop waits for
 }
 
 // reloading tells the service manager that an attempt to replace this process has begun.
-func (r *runner) reloading(a *attempt) {
-	if r.role == roleMain && a.mode != modeRehearsal {
-		r.extended = time.Now()
-		r.u.manager.Reloading(fmt.Sprintf("%s: %s", r.u.statusText(), a.mode))
+func (g *generation) reloading(a *attempt) {
+	if g.state == genServing && a.mode != modeRehearsal {
+		g.watchdog.extended = time.Now()
+		g.u.manager.Reloading(fmt.Sprintf("%s: %s", g.u.statusText(), a.mode))
 	}
 }
 
 // attempted handles the end of an attempt.
-func (r *runner) attempted(err error) {
-	a := r.attempt
-	r.attempt = nil
+func (g *generation) attempted(err error) {
+	a := g.attempt
+	g.attempt = nil
 	out := a.outcome(err)
-	r.u.setLast(out)
-	r.u.recordOutcome(out)
-	waiter := r.waiter
-	r.waiter = nil
+	g.u.setLast(out)
+	g.u.recordOutcome(out)
+	waiter := g.waiter
+	g.waiter = nil
 	switch {
 	case err != nil:
-		r.tellEnd(out)
-		r.u.log.Error("upgrade: failed, this process serves on", "phase", out.Phase, "reason", out.Reason, "candidate", out.PID, "version", out.Version)
-		r.failed(a)
+		if g.state == genServing {
+			g.u.announceEnd(out)
+		}
+		g.u.log.Error("upgrade: failed, this process serves on", "phase", out.Phase, "reason", out.Reason, "candidate", out.PID, "version", out.Version)
+		g.fire(onAttemptFailed, detail{attempt: a})
 	case a.mode == modeRehearsal:
-		r.u.log.Info("upgrade: rehearsed, this process serves on", "version", out.Version)
-		r.failed(a)
+		g.u.log.Info("upgrade: rehearsed, this process serves on", "version", out.Version)
+		g.fire(onAttemptFailed, detail{attempt: a})
 	default:
-		r.u.log.Info("upgrade: committed", "candidate", out.PID, "version", out.Version, "generation", out.Generation)
-		r.handedOver(a)
+		g.u.log.Info("upgrade: committed", "candidate", out.PID, "version", out.Version, "generation", out.Generation)
+		g.fire(onAttemptDone, detail{attempt: a})
 	}
 	if waiter != nil {
 		waiter <- err // last: it means that everything is as Upgrade promises
@@ -213,37 +211,39 @@ func (a *attempt) outcome(err error) Outcome {
 	return out
 }
 
-// failed goes on serving.
-func (r *runner) failed(a *attempt) {
-	r.u.listeners.UnlinkOnClose(a.mode != modeRevive)
-	if r.ending != nil {
-		cause := r.ending
-		r.ending = nil
-		r.stop(cause)
+// serveOn goes on as before a failed attempt, with what was asked for meanwhile.
+func (g *generation) serveOn(d detail) {
+	a := d.attempt
+	g.u.listeners.UnlinkOnClose(a.mode != modeRevive)
+	if g.ending != nil {
+		cause := g.ending
+		g.ending = nil
+		g.stop(cause)
 		return
 	}
-	r.again = r.again || a.again
-	r.upgradeAgain()
+	g.again = g.again || a.again
+	g.upgradeAgain()
 }
 
-// handedOver leaves, and passes on what was asked of this process while it was too late for it.
-func (r *runner) handedOver(a *attempt) {
-	if r.ending != nil {
+// handOver leaves, and passes on what was asked of this process while it was too late for it.
+func (g *generation) handOver(d detail) {
+	a := d.attempt
+	if g.ending != nil {
 		a.child.Signal(syscall.SIGTERM)
-	} else if r.again {
+	} else if g.again {
 		a.child.Signal(syscall.SIGHUP)
 	}
-	r.plain, r.successor, r.handed, r.heir = false, a.child, time.Now(), a.child.link.Frames
+	g.late = a.child.link
+	g.successor = successor{child: a.child, since: time.Now(), frames: a.child.link.Frames, reads: !a.plain}
 	if !a.plain {
-		r.listens = true
-		r.u.elders.quit()
-		r.u.setMover(handoff.Successor(a.child.link, a.takes))
+		g.u.elders.quit()
+		g.u.setMover(handoff.Successor(a.child.link, a.takes))
 	}
-	if r.role == roleMain {
-		r.leave("draining", &ending{reason: "handed over", handover: true})
+	if d.from == genServing {
+		g.leave("draining", d, &ending{reason: "handed over", handover: true})
 	}
 	if !a.speaks { // one that speaks names itself: what this process says may come when a later generation serves
-		r.u.manager.ReadyFor(a.child.PID, fmt.Sprintf("serving, generation %d", a.nextGeneration()))
+		g.u.manager.ReadyFor(a.child.PID, fmt.Sprintf("serving, generation %d", a.nextGeneration()))
 	}
-	r.u.manager.HandedOver()
+	g.u.manager.HandedOver()
 }

@@ -90,9 +90,9 @@ func (u *Upgrader) takeChannel(announced bool, files []*os.File) error {
 	return nil
 }
 
-// testify records the upgrade, or the restart, that made this process the service. The old one would do it too, but may be killed before;
-// and what becomes of the next upgrade is recorded here, so it must not come before.
-func (u *Upgrader) testify() {
+// recordUpgrade records the upgrade, or the restart, that made this process the service. The old process records the upgrade too, but may
+// be killed before; and this process records the next upgrade, whose record must not come before.
+func (u *Upgrader) recordUpgrade() {
 	if u.born.Started.IsZero() {
 		if last := u.Status().Last; last != nil { // the supervisor has started this process after a crash
 			u.recordOutcome(*last)

@@ -1,17 +1,16 @@
 package upgrade
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/signal"
-	"syscall"
 	"time"
 
-	"github.com/midair-go/midair/internal/guard"
 	"github.com/midair-go/midair/internal/logqueue"
-	"github.com/midair-go/midair/upgrade/internal/handoff"
+	"github.com/midair-go/midair/internal/sys"
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
@@ -24,67 +23,82 @@ type ending struct {
 
 func (e *ending) Error() string { return "upgrade: " + e.reason }
 
-// Handover reports whether another generation serves on: nobody outside has to be told that this one goes.
+// Handover reports whether another generation serves on, so that nothing outside needs to know of the end of this process.
 func (e *ending) Handover() bool { return e.handover }
 
-type role int
+// checkResult is what the checks of a generation have found.
+type checkResult int
 
 const (
-	roleCandidate role = iota // not the main generation yet; also the first one until it is up
-	roleMain
-	roleLeaving
+	checksRun checkResult = iota
+	checksPassed
+	checksFailed
 )
 
-// runner is Run: one goroutine that owns what this generation is and does. Everything that happens comes to it as a
-// value on a channel, and everything slow runs elsewhere.
-type runner struct {
+// generation is Run: one goroutine that owns what this process is and does. The goroutine receives events from channels, looks up the
+// action and the next state of each (states.go), and starts goroutines for everything slow.
+type generation struct {
 	u        *Upgrader
-	role     role
-	err      error
+	table    *[genStates]genRow
+	state    genState
+	checks   checkResult
+	err      error // what Run returns
 	endServe context.CancelCauseFunc
 
-	served     chan error // serve has returned; nil when that has been seen
-	prepared   chan error // the checks have passed or not; nil when that has been seen
-	ready      bool       // prepared, without an error
-	alone      bool       // there is no older process to fall back to
-	proven     bool       // a candidate that has received the commit message
-	supervised bool       // the end of the supervisor has not been read yet, and so nothing that it has said before is unread
-	orphan     bool       // a candidate that serves until the supervisor has started the committed build
-	opened     bool       // a candidate that has accepted
-	aborted    bool       // a candidate that was taken back
-	dismissal  bool       // an orphan that has a link to the process that serves
-	waits      bool       // an aborted candidate that may not end yet: the old process might be dead
-	plain      bool       // a plain stop: neither a handover nor an abort
-	parent     <-chan wire.Frame
-	next       *wire.Link // to the process that is started in place of this candidate, see orphan.go; nil: none
+	served   chan error // gets the result of serve; nil after that
+	prepared chan error // gets the result of the checks; nil after that
 
-	attempt *attempt
-	waiter  chan error // of the caller of Upgrade, if it was one
-	again   bool       // an upgrade is to follow
-	ending  error      // a stop that waits until a commit has gone through
+	accepted   bool // this process has accepted before it was the main generation
+	supervised bool // the end of the supervisor was not read yet, and so no earlier message is unread
+	again      bool // an upgrade was asked for, and begins when it is possible
 
-	successor *child            // the process that has taken over
-	handed    time.Time         // when it did
-	heir      <-chan wire.Frame // what it says, or whoever it has passed its socket on to
-	listens   bool              // it hears what older generations say
+	fromOld <-chan wire.Frame // messages of the old process; nil after its end
+	old     oldProcess
+	next    nextLink
+	late    *wire.Link // to the process that serves in place of this one and gets connections that come late; nil: none
 
-	oldTakes handoff.Takes    // which connections the old process can be given back
-	sharing  *handoff.Sharing // with the old process, while this one is tried with a weight
-	pulse    *time.Ticker     // when to say that this process lives
+	attempt   *attempt
+	waiter    chan error // of the call of Upgrade that has asked for the attempt; nil: none
+	ending    error      // the cause of a stop that waits for a commit
+	successor successor
 
-	taking   *taking    // the commit message that is being followed; nil: none
-	acquired chan error // what becomes of the resources of a process that is alone; nil when that has been seen
-	giveUp   func()     // stops acquiring
+	taking    *taking   // nil: no commit message is being followed
+	acquiring *call     // nil: no resource is being acquired
+	snapshot  *snapshot // nil: no kept values are being written
+	naming    naming
+	watchdog  watchdog
 
-	unnamed   chan struct{}    // closed when the old process has named this one to the service manager, or will not any more; nil: it is over
-	nameDue   <-chan time.Time // when it will not
-	nameSince time.Duration    // since when this one waits for that, by sys.Uptime
-	extended  time.Time        // when more time was asked for
+	memory  memory
+	overrun overrun
+	retries retries
+	goers   goers
+}
 
-	memory  memory  // which process is killed when it runs out
-	overrun overrun // serve goes on although its context has ended
-	retries retries // of what could not be written
-	goers   goers   // processes that are about to end
+func newGeneration(u *Upgrader) *generation {
+	g := &generation{u: u, table: &genTable, state: genStarting, served: make(chan error, 1), prepared: make(chan error, 1)}
+	if u.parent != nil || u.plainParent {
+		g.state = genCandidate
+	}
+	if u.parent != nil {
+		g.fromOld = u.parent.Frames
+	}
+	return g
+}
+
+// fire moves to the next state that the table has for an event, and runs the action.
+func (g *generation) fire(e genEvent, d detail) {
+	c, ok := g.table[g.state][e]
+	if !ok {
+		g.u.log.Error("upgrade: an event that cannot come in this state is ignored", "state", g.state.String(), "event", e.String())
+		return
+	}
+	d.from = g.state
+	if c.next != genStay {
+		g.state = c.next
+	}
+	if c.do != nil {
+		c.do(g, d)
+	}
 }
 
 // Run serves until ctx ends, a signal says so, serve returns, or another generation has taken over, and returns what
@@ -103,285 +117,272 @@ func (u *Upgrader) Run(ctx context.Context, serve func(context.Context) error) e
 	}
 	u.begun = true
 	u.mu.Unlock()
-	r := &runner{u: u, alone: u.parent == nil && !u.plainParent, served: make(chan error, 1), prepared: make(chan error, 1)}
-	return r.run(ctx, serve)
+	return newGeneration(u).run(ctx, serve)
 }
 
-func (r *runner) run(ctx context.Context, serve func(context.Context) error) error {
-	u := r.u
+func (g *generation) run(ctx context.Context, serve func(context.Context) error) error {
+	u := g.u
 	if u.parent != nil {
-		r.parent = u.parent.Frames
 		u.publisher.Store(u.parent)
 		u.setState("candidate")
 	}
 	serveCtx, end := context.WithCancelCause(context.WithoutCancel(ctx))
-	r.endServe = end
+	g.endServe = end
 	defer end(nil)
 	var sig signals
-	if r.alone { // whoever hears that it serves may signal at once; a candidate is known to nobody, and has no time to lose
+	first := g.state == genStarting
+	if first { // a signal may come as soon as a first process serves; a candidate gets none so early, and has no time to lose
 		sig = u.notify()
 	}
 	u.compareSockets()
-	served := r.served
-	go func() { served <- serve(r.overrun.watch(serveCtx)) }() // a serve that ignores its context ends with the process
-	stopChecks := r.prepare()
+	served := g.served
+	go func() { served <- serve(g.overrun.watch(serveCtx)) }() // a serve that ignores its context ends with the process
+	stopChecks := g.prepare(first)
 	defer stopChecks()
-	if !r.alone {
+	if !first {
 		sig = u.notify()
 	}
 	defer sig.stop()
 	close(u.running)
 	defer close(u.ended) // also in a panic: main's deferred Close must not wait for a loop that has ended
-	r.loop(ctx, sig)
+	g.loop(ctx, sig)
 	stopChecks()
-	r.memory.end()
-	r.rest()
-	r.finish()
+	g.memory.end()
+	g.rest()
+	g.finish()
 	sig.stop()
-	r.late(sig)
+	g.successor.late(sig)
 	logqueue.Flush(u.log)
-	return r.err
+	return g.err
 }
 
-// prepare runs the checks beside serve. The function that it returns ends and awaits them.
-func (r *runner) prepare() func() {
-	since := r.u.welcome
+// prepare runs the checks beside serve. The returned function ends the checks and waits for them.
+func (g *generation) prepare(first bool) func() {
+	since := g.u.welcome
 	if since.IsZero() {
 		since = time.Now()
 	}
 	// A bit less than the old process has, so that the reason gets there before it gives up.
-	ctx, cancel := context.WithDeadline(context.Background(), since.Add(r.u.limit-r.u.limit/10))
-	result, done, alone := r.prepared, make(chan struct{}), r.alone
+	ctx, cancel := context.WithDeadline(context.Background(), since.Add(g.u.limit-g.u.limit/10))
+	result, done := g.prepared, make(chan struct{})
 	go func() {
 		defer close(done)
-		result <- r.u.prepare(ctx, alone)
+		result <- g.u.prepare(ctx, first)
 	}()
 	return func() { cancel(); <-done }
 }
 
-// prepare ends when this process could serve, or with the reason why it cannot.
-func (u *Upgrader) prepare(ctx context.Context, alone bool) error {
-	if err := u.keeper.Err(); err != nil {
-		return err
-	}
-	if err := u.pid.Stage(); err != nil && !alone { // who serves anyway says so when it does
-		return err
-	}
-	if !u.born.Started.IsZero() {
-		u.reserveOutcome() // of the upgrade that has started this process
-	}
-	if u.forgotten != nil {
-		return u.forgotten
-	}
-	u.mu.Lock()
-	checks := u.checks
-	u.mu.Unlock()
-	for _, c := range checks {
-		if err := guard.Call(func() error { return c.fn(ctx) }); err != nil {
-			return fmt.Errorf("check %q: %w", c.name, err)
-		}
-	}
-	if err := u.listeners.Accepting(ctx); err != nil {
-		return err
-	}
-	return u.listeners.PutBack()
-}
-
-// loop ends when serve has returned and no attempt is under way.
-func (r *runner) loop(ctx context.Context, sig signals) {
-	stopped, closed := ctx.Done(), r.u.stop
-	pulse, stopPulse := r.u.pulse()
-	heard := r.u.manager.Heard()
-	r.supervised = r.u.manager.HasChannel()
-	defer stopPulse()
-	for r.served != nil || r.attempt != nil || r.waits || r.acquired != nil || r.taking != nil {
+// loop receives what happens until serve has returned and nothing else is under way.
+func (g *generation) loop(ctx context.Context, sig signals) {
+	stopped, closed := ctx.Done(), g.u.stop
+	g.watchdog.start(g.u.manager)
+	defer g.watchdog.stop()
+	fromSupervisor := g.u.manager.Heard()
+	g.supervised = g.u.manager.HasChannel()
+	for g.served != nil || g.attempt != nil || g.state == genReturning || g.acquiring != nil || g.taking != nil {
 		select {
 		case <-stopped:
 			stopped = nil
-			r.stop(context.Cause(ctx))
+			g.stop(context.Cause(ctx))
 		case <-closed:
 			closed = nil
-			r.stop(ErrClosed)
+			g.stop(ErrClosed)
 		case <-sig.terminate:
-			r.stop(errors.New("SIGTERM"))
+			g.stop(errors.New("SIGTERM"))
 		case <-sig.interrupt:
 			signal.Stop(sig.interrupt) // the next one ends the process, as in every program that does not ask for it
-			r.stop(errors.New("SIGINT"))
+			g.stop(errors.New("SIGINT"))
 		case <-sig.hangup:
-			r.hangup(sig.terminal)
-		case <-pulse:
-			r.beat()
-		case q := <-r.u.requests:
-			r.answer(q)
-		case err := <-r.prepared:
-			r.prepared = nil
-			r.isPrepared(err)
-		case f, ok := <-r.parent:
-			r.heard(f, ok)
-		case err := <-r.attempt.result():
-			r.attempted(err)
-		case err := <-r.taking.result():
-			r.hasTaken(err)
-		case err := <-r.acquired:
-			r.hasAcquired(err)
-		case f, ok := <-r.heir:
-			r.hurried(f, ok)
-		case m, ok := <-heard:
-			if !ok {
-				heard = nil
-				r.unsupervised()
-				continue
+			g.hangup(sig.terminal)
+		case <-g.watchdog.due():
+			g.fire(onWatchdog, detail{})
+		case q := <-g.u.requests:
+			g.fire(onRequest, detail{request: q})
+		case err := <-g.prepared:
+			g.checked(err)
+		case f, ok := <-g.fromOld:
+			g.hearOld(f, ok)
+		case err := <-g.attempt.result():
+			g.attempted(err)
+		case err := <-g.taking.result():
+			g.taken(err)
+		case err := <-g.acquiring.result():
+			g.acquiring.stop()
+			g.acquiring = nil
+			g.fire(either(err, onAcquired, onAcquireFailed), detail{err: err})
+		case err := <-g.snapshot.result():
+			state := g.snapshot.state
+			g.snapshot = nil
+			g.fire(onSnapshot, detail{err: err, state: state})
+			if state != nil {
+				state.Close()
 			}
-			r.told(m)
+		case f, ok := <-g.successor.frames:
+			g.hearSuccessor(f, ok)
+		case m, ok := <-fromSupervisor:
+			if !ok {
+				fromSupervisor = nil
+			}
+			g.hearSupervisor(m, ok)
 		// Not in an upgrade: the candidate may be the one to write by now.
-		case <-r.retries.next(r.role == roleMain && r.attempt == nil && len(r.u.unwritten.list()) > 0):
-			r.retries.try(r.u.unwritten.writeAgain)
-		case <-r.retries.trying:
-			r.retries.trying = nil
-		case <-r.beats():
-			_ = r.u.parent.TrySend(wire.KindBeat, nil, nil, 0) // the next one will do
-		case f := <-r.u.elders.frames:
-			r.elderSays(f)
-		case e := <-r.u.elders.gone:
-			r.elderGone(e)
-		case <-r.nameDue:
-			r.isNamed()
-		case <-r.overrun.due():
-			r.overruns()
-		case <-r.goers.tick:
-			r.lookAtPaths()
-		case err := <-r.served:
-			r.served = nil
-			r.hasServed(r.overrun.returned(err))
+		case <-g.retries.next(g.state == genServing && g.attempt == nil && len(g.u.unwritten.list()) > 0):
+			g.retries.try(g.u.unwritten.writeAgain)
+		case <-g.retries.trying:
+			g.retries.trying = nil
+		case <-g.old.heartbeats():
+			_ = g.u.parent.TrySend(wire.KindBeat, nil, nil, 0) // the next one will do
+		case f := <-g.u.elders.frames:
+			g.hearElder(f)
+		case e := <-g.u.elders.gone:
+			g.u.elders.forget(e)
+			g.goers.add(e.PID)
+		case <-g.naming.due:
+			g.named()
+		case <-g.overrun.due():
+			if err := g.overrun.look(); err != nil {
+				g.hasServed(err)
+			}
+		case <-g.goers.tick:
+			g.goers.putPathsBack(g.u, g.state == genServing)
+		case err := <-g.served:
+			g.hasServed(g.overrun.returned(err))
 		}
 	}
 }
 
-// stop is the end of the service as a whole, or for a candidate the end of the attempt.
-func (r *runner) stop(cause error) {
+// either returns the event for a result: well without an error, and badly with one.
+func either(err error, well, badly genEvent) genEvent {
+	if err != nil {
+		return badly
+	}
+	return well
+}
+
+// stop ends the service as a whole, or for a candidate the attempt. During a commit the stop waits for the result.
+func (g *generation) stop(cause error) {
+	if g.attempt != nil && !g.attempt.tryAbort(cause, true) {
+		g.ending = cause
+		return
+	}
+	g.fire(onStop, detail{err: cause})
+}
+
+// hangup handles a SIGHUP: it asks for an upgrade, unless the terminal ends at this moment and no call of Request has sent it. Under nohup
+// that end means nothing.
+func (g *generation) hangup(t *sys.Terminal) {
 	switch {
-	case r.role == roleLeaving:
-		r.stopLeaving(cause)
-	case r.role == roleCandidate && !r.alone:
-		r.fail(r.phase(), fmt.Errorf("%w: the candidate was told to stop: %w", ErrAborted, cause))
-		if r.role != roleLeaving { // nobody was there to hear it
-			r.stop(cause)
-		}
-	case r.attempt != nil && !r.attempt.tryAbort(cause, true):
-		r.ending = cause
-	case r.orphan: // another process is about to serve
-		r.u.log.Info("upgrade: stopping", "reason", cause)
-		r.leave("stopping", &ending{reason: cause.Error(), handover: true})
-	default:
-		r.plain = true
-		r.u.listeners.UnlinkOnClose(true)
-		r.u.stopping(cause.Error())
-		r.u.log.Info("upgrade: stopping", "reason", cause)
-		r.leave("stopping", &ending{reason: cause.Error()})
+	case !t.Ends() || g.u.pid.Asked():
+		g.fire(onHangup, detail{})
+	case !g.u.detached:
+		g.stop(errors.New("the terminal was closed"))
 	}
 }
 
-// stopLeaving handles a stop of a process that is on its way out: what it has begun elsewhere is to end too.
-func (r *runner) stopLeaving(cause error) {
-	r.waits = false
-	if r.attempt != nil && !r.attempt.tryAbort(cause, true) {
-		r.ending = cause
-	}
-	if r.successor != nil && time.Since(r.handed) < commitStall {
-		r.successor.Signal(syscall.SIGTERM) // it was sent before the pid file named the successor
-	}
+// hasServed handles the end of serve.
+func (g *generation) hasServed(err error) {
+	g.served = nil
+	g.fire(onServed, detail{err: err})
 }
 
-// phase is where a candidate is.
-func (r *runner) phase() Phase {
-	if r.opened {
-		return PhaseSoak
+// checked handles the result of the checks.
+func (g *generation) checked(err error) {
+	g.prepared, g.checks = nil, checksPassed
+	if err != nil {
+		g.checks = checksFailed
 	}
-	return PhaseCheck
+	g.fire(either(err, onChecksPassed, onChecksFailed), detail{phase: PhaseCheck, err: err})
 }
 
-func (r *runner) leave(state string, why *ending) {
-	r.quitSuccession()
-	r.role = roleLeaving
-	if r.acquired != nil {
-		r.giveUp()
-	}
-	if r.taking != nil {
-		r.taking.cancel()
-	}
-	r.u.setState(state)
-	r.u.room.drop()
+// stopService is the plain end of the service.
+func (g *generation) stopService(d detail) {
+	g.u.listeners.UnlinkOnClose(true)
+	g.u.stopping(d.err.Error())
+	g.u.log.Info("upgrade: stopping", "reason", d.err)
+	g.leave("stopping", d, &ending{reason: d.err.Error()})
+}
+
+// cannotServe ends a process that has no other process to fall back to and lacks a resource.
+func (g *generation) cannotServe(d detail) {
+	g.err = fmt.Errorf("upgrade: %w", d.err)
+	g.u.log.Error("upgrade: cannot serve without it", "err", d.err)
+	g.leave("stopping", d, &ending{reason: d.err.Error()})
+}
+
+// leave ends serve's context and what was begun for the service. Status shows the text shown.
+func (g *generation) leave(shown string, d detail, why *ending) {
+	g.quitSuccession(d)
+	g.acquiring.stop()
+	g.taking.stop()
+	g.u.setState(shown)
+	g.u.room.drop()
 	if why.handover {
-		r.u.listeners.UnlinkOnClose(false)
-		r.u.listeners.Pause(true)
-		r.u.listeners.EndEmptying()
-		r.u.unfollow()
+		g.u.listeners.UnlinkOnClose(false)
+		g.u.listeners.Pause(true)
+		g.u.listeners.EndEmptying()
+		g.u.unfollow()
 	}
-	r.overrun.begin(&why.drains, r.u.listeners, r.u.opts.StuckAfter, r.u.log)
-	r.endServe(why)
-	if state == "aborted" && !r.opened {
-		r.u.listeners.End() // nothing was accepted, so a serve that ignores its context loses nothing
+	g.overrun.begin(&why.drains, g.u.listeners, g.u.opts.StuckAfter, g.u.log)
+	g.endServe(why)
+	if shown == "aborted" && !g.accepted {
+		g.u.listeners.End() // nothing was accepted, so a serve that ignores its context loses nothing
 	}
 }
 
-func (r *runner) hasServed(err error) {
-	switch {
-	case r.role == roleLeaving:
-		if r.err == nil {
-			r.err = err
-		}
-		r.giveBack()
-	case r.role == roleCandidate && !r.alone:
-		if err == nil {
-			err = errors.New("serve returned before the commit")
-		}
-		if r.fail(PhaseStart, err); r.alone && r.err == nil {
-			r.err = err // nobody to fall back to, and nothing to serve with
-		}
-	default:
-		r.plain = !r.orphan
-		r.quitSuccession()
-		r.role, r.err = roleLeaving, err
-		r.u.setState("stopping")
-		if r.attempt != nil {
-			r.attempt.commitNow() // a candidate is the best that can happen to this service now
-		}
+// quitSuccession tells the supervisor that this candidate will not be the service, whatever becomes of the old process.
+func (g *generation) quitSuccession(d detail) {
+	if d.from.beforeService() && g.u.parent != nil {
+		g.u.manager.HandedOver()
 	}
 }
+
+// endWithServe ends a process whose serve has returned by itself. A candidate that is under way is the best that can happen to this
+// service then.
+func (g *generation) endWithServe(d detail) {
+	g.quitSuccession(d)
+	g.acquiring.stop()
+	g.taking.stop()
+	g.err = d.err
+	g.u.setState("stopping")
+	if g.attempt != nil {
+		g.attempt.commitNow()
+	}
+}
+
+// noteServed notes how serve has ended in a process on its way out.
+func (g *generation) noteServed(d detail) { g.err = cmp.Or(g.err, d.err) }
 
 // finish drops what this generation holds.
-func (r *runner) finish() {
-	u := r.u
-	r.retries.end() // before the files are removed
+func (g *generation) finish() {
+	u := g.u
+	stops := g.state == genStopping
+	g.retries.end() // before the files are removed
 	u.releaseResources()
 	u.listeners.KeepClosed(false)
 	u.listeners.ReleaseAll()
-	if r.plain {
+	if stops {
 		if err := u.pid.Remove(); err != nil {
 			u.log.Warn("upgrade: the pid file is left, and names a process that has ended", "err", err)
 		}
 	}
 	u.stopTableflip()
 	u.pid.Discard(os.Getpid())
-	if r.pulse != nil {
-		r.pulse.Stop()
-	}
-	r.dropNext()
+	g.snapshot.drop()
+	g.old.endHeartbeat()
+	g.next.drop()
 	u.room.drop()
 	u.elders.release()
 	u.previous.release()
 	if u.parent != nil {
 		u.parent.Close()
 	}
-	if r.successor != nil {
-		r.successor.link.Close()
-	}
+	g.successor.close()
+	g.fire(onFinished, detail{})
 	u.setState("closed")
-	if r.plain && r.err == nil {
+	if stops && g.err == nil {
 		u.stopping("serve has returned")
-	}
-	if r.plain && r.err == nil && u.manager.SupervisorState() == "dead" {
-		r.err = ErrUnsupervised
+		if u.manager.SupervisorState() == "dead" {
+			g.err = ErrUnsupervised
+		}
 	}
 	u.leaveManager()
 	u.log.Info("upgrade: ended", "generation", u.generation, "pid", os.Getpid())

@@ -1,14 +1,13 @@
 package upgrade
 
 import (
-	"context"
-	"errors"
 	"os"
 	"os/signal"
 	"syscall"
 	"time"
 
 	"github.com/midair-go/midair/internal/sys"
+	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
 // What signals mean to a generation. Under the supervisor a signal reaches the supervisor first, which passes it on to the
@@ -48,51 +47,34 @@ func (s signals) stop() {
 	s.terminal.Close()
 }
 
-// hangup handles a SIGHUP: it asks for an upgrade, unless the terminal ends at this moment and nobody asks by the pid file. Under nohup
-// that end is nothing.
-func (r *runner) hangup(t *sys.Terminal) {
-	if t.Ends() && !r.u.pid.Asked() {
-		if r.u.detached {
-			return
-		}
-		r.stop(errors.New("the terminal was closed"))
-		return
-	}
-	r.again = true
-	r.upgradeAgain()
+// successor is the process that has taken over. The zero value is no process.
+type successor struct {
+	child  *child
+	since  time.Time         // when it has taken over
+	frames <-chan wire.Frame // its messages, or those of a later process that has its socket; nil: none
+	reads  bool              // it reads the sockets of the older generations
 }
 
-// upgradeAgain does what a SIGHUP asked for, now or when it is possible.
-func (r *runner) upgradeAgain() {
-	switch {
-	case !r.again || r.role == roleCandidate:
-	case r.role == roleLeaving:
-		r.again = false
-		r.forward()
-	case r.u.tf == nil:
-		r.again = false
-		r.u.log.Error("upgrade: cannot do what SIGHUP asks for", "err", ErrNotSupported)
-	case r.attempt == nil:
-		r.again = false
-		r.begin(newAttempt(context.Background(), r.u, modeHangup), nil)
-	case r.attempt.remember():
-		r.again = false
+// signalEarly passes a signal on that was sent before the pid file named the successor. A later one is not meant for this process, but
+// sent to every process of a group, and the successor has got its own.
+func (s *successor) signalEarly(sig os.Signal) {
+	if s.child != nil && time.Since(s.since) < commitStall {
+		s.child.Signal(sig)
 	}
 }
 
-// forward passes on a SIGHUP that was sent before the pid file named the successor. A later one is not meant for this
-// process, but sent to every process of a group, and the successor has got its own.
-func (r *runner) forward() {
-	if r.successor != nil && time.Since(r.handed) < commitStall {
-		r.successor.Signal(syscall.SIGHUP)
-	}
-}
-
-// late passes on a SIGHUP that reached this process when its loop had ended. Since stop nothing more comes.
-func (r *runner) late(sig signals) {
+// late passes on a SIGHUP that reached this process when its loop had ended. After signals.stop no more signals come.
+func (s *successor) late(sig signals) {
 	select {
 	case <-sig.hangup:
-		r.forward()
+		s.signalEarly(syscall.SIGHUP)
 	default:
+	}
+}
+
+// close closes the control socket.
+func (s *successor) close() {
+	if s.child != nil {
+		s.child.link.Close()
 	}
 }

@@ -1,0 +1,36 @@
+package upgrade
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/midair-go/midair/internal/guard"
+)
+
+// prepare ends when this process could serve, or with the reason why it cannot.
+func (u *Upgrader) prepare(ctx context.Context, alone bool) error {
+	if err := u.keeper.Err(); err != nil {
+		return err
+	}
+	if err := u.pid.Stage(); err != nil && !alone { // who serves anyway says so when it does
+		return err
+	}
+	if !u.born.Started.IsZero() {
+		u.reserveOutcome() // of the upgrade that has started this process
+	}
+	if u.forgotten != nil {
+		return u.forgotten
+	}
+	u.mu.Lock()
+	checks := u.checks
+	u.mu.Unlock()
+	for _, c := range checks {
+		if err := guard.Call(func() error { return c.fn(ctx) }); err != nil {
+			return fmt.Errorf("check %q: %w", c.name, err)
+		}
+	}
+	if err := u.listeners.Accepting(ctx); err != nil {
+		return err
+	}
+	return u.listeners.PutBack()
+}
