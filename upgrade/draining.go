@@ -67,18 +67,18 @@ func (s *elders) status() []Process {
 	return all
 }
 
-// hurry tells the oldest of them to close what is idle if there are more than most generations, this one included.
-func (s *elders) hurry(most int) (told []*elder) {
+// markHurried returns the oldest of them that have to close what is idle, because there are more than most generations, this one
+// included. Each is returned once. The caller sends the message, without the lock: a peer that does not read would hold up Status.
+func (s *elders) markHurried(most int) (marked []*elder) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, e := range s.all[:max(0, len(s.all)+1-most)] {
 		if !e.Hurried {
 			e.Hurried = true
-			_ = e.link.Send(wire.KindHurry, nil) // fails if it has ended meanwhile
-			told = append(told, e)
+			marked = append(marked, e)
 		}
 	}
-	return told
+	return marked
 }
 
 // adopt takes over the socket to an older generation from the old process.
@@ -238,9 +238,10 @@ func (s *elders) forget(e *elder) {
 }
 
 // hurryElders tells the oldest generations to close their idle connections if there are too many. The process that was replaced gets the
-// message only after it was told that this one serves.
+// message only after it was told that this one serves. It may wait for a process that does not read.
 func (u *Upgrader) hurryElders() {
-	for _, e := range u.elders.hurry(u.opts.MaxGenerations) {
+	for _, e := range u.elders.markHurried(u.opts.MaxGenerations) {
 		u.log.Warn("upgrade: too many generations: this one closes what is idle", "draining", e.PID, "generation", e.Generation, "MaxGenerations", u.opts.MaxGenerations)
+		_ = e.link.Send(wire.KindHurry, nil) // fails if the process has ended meanwhile
 	}
 }

@@ -86,9 +86,11 @@ func (n *naming) end() bool {
 //
 // With later set, sockets that the old process does not have are kept by keepRest only, and nothing is forgotten before, so that the old
 // process could go on with what it has.
-func (u *Upgrader) announce(later bool) {
+//
+// It does not wait: telling.send waits until the messages were sent. Returned are sockets that were forgotten, to be emptied then.
+func (u *Upgrader) announce(later bool) (forgotten []*os.File) {
 	if u.manager == nil {
-		return
+		return nil
 	}
 	u.listeners.Follow(func(r *listener.Socket) {
 		if later && r.Fresh() {
@@ -103,24 +105,23 @@ func (u *Upgrader) announce(later bool) {
 		u.keepSocket(r, true)
 	}, u.keepSocket)
 	if !later {
-		u.forgetSockets()
+		forgotten = u.forgetSockets()
 	}
 	u.manager.Ready(u.generation, u.opts.Version, u.statusText())
-	u.manager.Settle()
-	atStep("new.announced")
+	return forgotten
 }
 
 // keepRest does what announce has left, when the old process knows that it is not the service any more.
-func (u *Upgrader) keepRest() {
+func (u *Upgrader) keepRest() (forgotten []*os.File) {
 	if u.manager == nil {
-		return
+		return nil
 	}
 	u.listeners.Follow(func(r *listener.Socket) {
 		if r.Fresh() {
 			u.keepSocket(r, true)
 		}
 	}, u.keepSocket)
-	u.forgetSockets()
+	return u.forgetSockets()
 }
 
 // keepSocket follows the sockets of the main generation. It is called with the lock of the listeners.
@@ -135,8 +136,9 @@ func (u *Upgrader) keepSocket(r *listener.Socket, open bool) {
 	}
 }
 
-// forgetSockets drops what an older generation had kept and this one does not have.
-func (u *Upgrader) forgetSockets() {
+// forgetSockets drops what an older generation had kept and this one does not have. It returns the sockets themselves, which are to be
+// emptied when the service manager was told: a process that is started after a crash of this moment must not get them any more.
+func (u *Upgrader) forgetSockets() []*os.File {
 	var own []string
 	for _, r := range u.listeners.Refs() {
 		own = append(own, r.StoreName())
@@ -148,12 +150,7 @@ func (u *Upgrader) forgetSockets() {
 		}
 	}
 	u.inherited = nil
-	if len(kept) > 0 {
-		u.manager.Settle() // whoever is started after a crash of this moment must not get them any more
-	}
-	for _, f := range kept {
-		u.listeners.Empty(f)
-	}
+	return kept
 }
 
 // unfollow leaves what is kept as it is: it is another generation's now, or dropped.

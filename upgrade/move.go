@@ -91,8 +91,8 @@ func (u *Upgrader) sendBack(t handoff.Takes, from, to float64) {
 	u.setMover(handoff.NewReturner(u.parent, t, u.opts.choice(), from, to).Move)
 }
 
-// serveDialed serves a private connection of the old process.
-func (u *Upgrader) serveDialed(f wire.Frame) {
+// serveDialed serves a private connection of the old process, and returns the answer.
+func (u *Upgrader) serveDialed(f wire.Frame) wire.DialedBody {
 	var body wire.DialBody
 	err := f.Decode(&body)
 	if err == nil && len(f.Files) == 0 {
@@ -105,7 +105,7 @@ func (u *Upgrader) serveDialed(f wire.Frame) {
 	if err != nil {
 		reply.Error = wire.Clip(err.Error())
 	}
-	_ = u.parent.Send(wire.KindDialed, reply) // a dead old process needs no answer
+	return reply
 }
 
 // logInherited logs what of the old process could not be taken. That is not worth a failure.

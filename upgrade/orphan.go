@@ -76,9 +76,9 @@ func (u *Upgrader) followOrphan(m sdnotify.Message) error {
 	return nil
 }
 
-// dismissOrphans sends orphans away, as this process serves.
-func (u *Upgrader) dismissOrphans() {
-	for _, e := range u.elders.dismissed() {
+// dismiss sends orphans away, as this process serves.
+func (u *Upgrader) dismiss(orphans []*elder) {
+	for _, e := range orphans {
 		u.log.Warn("upgrade: a process that was not committed goes: its idle connections and its state come here", "pid", e.PID, "version", e.Version)
 		// Both fail if it has ended.
 		_ = handoff.SendTakes(e.link, u.listeners)

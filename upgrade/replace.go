@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"syscall"
 	"time"
 
@@ -160,7 +161,13 @@ func (g *generation) begin(a *attempt, waiter chan error) {
 		g.reloading(a)
 	}
 	g.attempt, g.waiter, a.writes, a.unnamed = a, waiter, g.retries.trying, g.naming.over
-	go a.run() // ends with a value on a.done, which the loop waits for
+	told := slices.Clone(g.tellings)
+	go func() { // ends with a value on a.done, which the loop waits for
+		for _, t := range told {
+			<-t.sent
+		}
+		a.run()
+	}()
 }
 
 // reloading tells the service manager that an attempt to replace this process has begun.

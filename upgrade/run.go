@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"sync"
 	"time"
 
 	"github.com/midair-go/midair/internal/logqueue"
@@ -66,6 +67,9 @@ type generation struct {
 	acquiring *call     // nil: no resource is being acquired
 	snapshot  *snapshot // nil: no kept values are being written
 	naming    naming
+	tellings  []*telling     // that are under way
+	told      chan *telling  // gets each of them at its end
+	beside    sync.WaitGroup // of goroutines that send what needs no answer
 	watchdog  watchdog
 
 	memory  memory
@@ -75,7 +79,10 @@ type generation struct {
 }
 
 func newGeneration(u *Upgrader) *generation {
-	g := &generation{u: u, table: &genTable, state: genStarting, served: make(chan error, 1), prepared: make(chan error, 1)}
+	g := &generation{
+		u: u, table: &genTable, state: genStarting,
+		served: make(chan error, 1), prepared: make(chan error, 1), told: make(chan *telling),
+	}
 	if u.parent != nil || u.plainParent {
 		g.state = genCandidate
 	}
@@ -179,7 +186,7 @@ func (g *generation) loop(ctx context.Context, sig signals) {
 	defer g.watchdog.stop()
 	fromSupervisor := g.u.manager.Heard()
 	g.supervised = g.u.manager.HasChannel()
-	for g.served != nil || g.attempt != nil || g.state == genReturning || g.acquiring != nil || g.taking != nil {
+	for g.served != nil || g.attempt != nil || g.state == genReturning || g.acquiring != nil || g.taking != nil || len(g.tellings) > 0 {
 		select {
 		case <-stopped:
 			stopped = nil
@@ -214,9 +221,8 @@ func (g *generation) loop(ctx context.Context, sig signals) {
 			state := g.snapshot.state
 			g.snapshot = nil
 			g.fire(onSnapshot, detail{err: err, state: state})
-			if state != nil {
-				state.Close()
-			}
+		case t := <-g.told:
+			g.hasTold(t)
 		case f, ok := <-g.successor.frames:
 			g.hearSuccessor(f, ok)
 		case m, ok := <-fromSupervisor:
@@ -355,6 +361,7 @@ func (g *generation) noteServed(d detail) { g.err = cmp.Or(g.err, d.err) }
 func (g *generation) finish() {
 	u := g.u
 	stops := g.state == genStopping
+	g.beside.Wait() // for two seconds at most
 	g.retries.end() // before the files are removed
 	u.releaseResources()
 	u.listeners.KeepClosed(false)

@@ -67,6 +67,7 @@ const (
 	onTakeFailed                    // a kept value or a resource could not be taken
 	onAcquired                      // the exclusive resources were acquired
 	onAcquireFailed                 // an exclusive resource could not be acquired
+	onTold                          // others were told that this process is the main generation
 	onSnapshot                      // the kept values were written to a file, for the old process
 	onAttemptFailed                 // an upgrade was taken back, or a rehearsal has ended
 	onAttemptDone                   // an upgrade was committed
@@ -91,13 +92,13 @@ const (
 
 var genEventNames = [genEvents]string{"stop", "hangup", "request", "watchdog", "checksPassed", "checksFailed", "served",
 	"message", "commit", "abort", "abortStopping", "released", "named", "conn", "oldDied", "linkBroken",
-	"taken", "takeFailed", "acquired", "acquireFailed", "snapshot", "attemptFailed", "attemptDone",
+	"taken", "takeFailed", "acquired", "acquireFailed", "told", "snapshot", "attemptFailed", "attemptDone",
 	"confirmed", "nextSocket", "orphanSocket", "noSupervisor", "finished",
 	"failed", "reported", "cut", "gaveUp", "orphaned", "promoted", "needs", "serves", "revive"}
 
 func (e genEvent) String() string { return genEventNames[e] }
 
-// detail is what comes with an event. Files in it are closed by the code that fires the event.
+// detail is what comes with an event. Files of the frame and of the word are closed by the code that fires the event.
 type detail struct {
 	from    genState // filled in by fire: the state before the event
 	err     error
@@ -106,7 +107,8 @@ type detail struct {
 	word    sdnotify.Message
 	request request
 	attempt *attempt
-	state   *os.File // kept values
+	telling *telling
+	state   *os.File // kept values, which the action closes; nil: none
 }
 
 // genCell says what an event means in a state: an action, which may be nil, and the next state. The state changes before the action
@@ -183,7 +185,8 @@ var rowAfter = genRow{
 	onTakeFailed:    nothing,
 	onAcquired:      nothing,
 	onAcquireFailed: nothing,
-	onSnapshot:      nothing,
+	onTold:          {(*generation).dropTold, genStay},
+	onSnapshot:      {(*generation).dropState, genStay},
 	onConfirmed:     nothing,
 	onNextSocket:    nothing,
 	onOrphanSocket:  nothing,
@@ -290,6 +293,7 @@ var genTable = [genStates]genRow{
 		onConn:          {(*generation).takeConn, genStay},
 		onOldDied:       nothing,
 		onLinkBroken:    {(*generation).closeOldLink, genStay},
+		onTold:          {(*generation).completeTold, genStay},
 		onAttemptFailed: {(*generation).serveOn, genStay},
 		onAttemptDone:   {(*generation).handOver, genHandedOver},
 		onConfirmed:     nothing,

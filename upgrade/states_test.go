@@ -42,6 +42,7 @@ taken          !          !          serving    serving    !          !         
 takeFailed     !          !          aborted    serving    !          !          !          .          .          .          .          .          .          .
 acquired       !          serving    !          !          !          serving    !          .          .          .          .          .          .          .
 acquireFailed  !          stopping   !          !          !          stopping   !          .          .          .          .          .          .          .
+told           !          !          !          !          !          !          .          .          .          .          .          .          .          .
 snapshot       !          !          !          !          !          !          !          .          .          .          .          .          .          .
 attemptFailed  !          !          !          !          !          !          .          !          !          !          leaving    !          .          !
 attemptDone    !          !          !          !          !          !          handedOver !          !          !          handedOver !          handedOver !
@@ -74,6 +75,7 @@ func inState(t *testing.T, s genState, log *bytes.Buffer) (*generation, func()) 
 	g.state, g.checks, g.endServe = s, checksPassed, func(error) {}
 	return g, func() {
 		g.acquiring.stop()
+		endSending(g)
 		if g.attempt != nil {
 			<-g.attempt.done
 		}
@@ -84,6 +86,14 @@ func inState(t *testing.T, s genState, log *bytes.Buffer) (*generation, func()) 
 	}
 }
 
+// endSending waits for what runs beside the loop.
+func endSending(g *generation) {
+	for len(g.tellings) > 0 {
+		g.hasTold(<-g.told)
+	}
+	g.beside.Wait()
+}
+
 // fires fires an event with everything that may come with it.
 func fires(g *generation, e genEvent) {
 	other := wire.NewLink(&wiretest.Transport{})
@@ -91,7 +101,7 @@ func fires(g *generation, e genEvent) {
 	a := newAttempt(context.Background(), g.u, modeUpgrade)
 	a.child = &child{Child: new(process.Child), link: other}
 	g.fire(e, detail{
-		err: errors.New("a reason"), phase: PhaseCheck, frame: wire.Frame{Kind: wire.KindTakes}, attempt: a,
+		err: errors.New("a reason"), phase: PhaseCheck, frame: wire.Frame{Kind: wire.KindTakes}, attempt: a, telling: new(telling),
 		request: request{op: opCommit, reply: make(chan error, 1)},
 	})
 }
@@ -109,18 +119,19 @@ func TestEveryEventInEveryState(t *testing.T) {
 			var log bytes.Buffer
 			g, end := inState(t, s, &log)
 			fires(g, e)
+			now := g.state
 			end()
 			impossible := strings.Contains(log.String(), "cannot come in this state")
 			switch {
 			case impossible:
 				fmt.Fprintf(&grid, " %-10s", "!")
-				if g.state != s {
-					t.Errorf("%v in %v: now %v", e, s, g.state)
+				if now != s {
+					t.Errorf("%v in %v: now %v", e, s, now)
 				}
-			case g.state == s:
+			case now == s:
 				fmt.Fprintf(&grid, " %-10s", ".")
 			default:
-				fmt.Fprintf(&grid, " %-10s", g.state)
+				fmt.Fprintf(&grid, " %-10s", now)
 			}
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
+	"slices"
+	"time"
 
 	"github.com/midair-go/midair/upgrade/internal/handoff"
 	"github.com/midair-go/midair/upgrade/internal/wire"
@@ -77,7 +79,7 @@ func (g *generation) phase() Phase {
 
 // hearMessage handles a message that the old process sends to a candidate.
 func (g *generation) hearMessage(d detail) {
-	f, u := d.frame, g.u
+	f, u, old := d.frame, g.u, g.u.parent
 	switch f.Kind {
 	case wire.KindShare:
 		if err := g.old.share(f); err != nil {
@@ -96,7 +98,8 @@ func (g *generation) hearMessage(d detail) {
 	case wire.KindShut:
 		u.listeners.Pause(true)
 	case wire.KindDial:
-		u.serveDialed(f)
+		reply := u.serveDialed(f)
+		g.beside.Go(func() { _ = old.Send(wire.KindDialed, reply) }) // a dead old process needs no answer
 	case wire.KindPrevious:
 		u.logInherited(u.previous.take(f.Files))
 	case wire.KindElder:
@@ -151,10 +154,13 @@ func (g *generation) reportPrepared(d detail) {
 		return
 	}
 	atStep("new.prepare")
-	_ = handoff.SendTakes(g.u.parent, g.u.listeners) // as with the next message, the end of the socket shows a failure
-	if g.u.parent.Send(wire.KindPrepared, wire.PreparedBody{Exclusive: g.u.resources.serving(), Beside: g.u.listeners.Beside()}) == nil {
-		atStep("new.prepared")
-	}
+	u, old := g.u, g.u.parent
+	g.beside.Go(func() {
+		_ = handoff.SendTakes(old, u.listeners) // as with the next message, the end of the socket shows a failure
+		if old.Send(wire.KindPrepared, wire.PreparedBody{Exclusive: u.resources.serving(), Beside: u.listeners.Beside()}) == nil {
+			atStep("new.prepared")
+		}
+	})
 }
 
 // proceed makes this process the service, when the checks and the taking of kept values have ended, and it has its resources.
@@ -171,9 +177,52 @@ func (g *generation) proceed(detail) {
 // serveNow makes a process the service that has no old process to tell.
 func (g *generation) serveNow() {
 	g.fire(onServes, detail{})
-	g.u.hurryElders()
+	g.tell(g.announce(false))
 	g.upgradeAgain()
 }
+
+// announce announces the main generation to the service manager, unless the old process has to name it first.
+func (g *generation) announce(later bool) *telling {
+	if g.u.systemd && g.fromOld != nil {
+		g.naming.begin()
+		return &telling{}
+	}
+	return &telling{announced: g.u.manager != nil, later: later && g.u.manager != nil, forgotten: g.u.announce(later)}
+}
+
+// tell begins to tell others that this process is the main generation.
+func (g *generation) tell(t *telling) {
+	t.sent = make(chan struct{})
+	g.tellings = append(g.tellings, t)
+	go func() { // the loop waits for it
+		t.send(g.u)
+		g.told <- t
+	}()
+}
+
+// hasTold handles the end of a telling.
+func (g *generation) hasTold(t *telling) {
+	g.tellings = slices.DeleteFunc(g.tellings, func(o *telling) bool { return o == t })
+	g.fire(onTold, detail{telling: t})
+}
+
+// completeTold does what has to wait until others know that this process is the main generation.
+func (g *generation) completeTold(d detail) {
+	t, u := d.telling, g.u
+	if t.serving != nil && g.fromOld == nil { // the old process sends nothing more that can be read
+		u.parent.Close()
+	}
+	if t.later {
+		g.tell(&telling{forgotten: u.keepRest()})
+	}
+	t.end(u, true)
+	if t.serving != nil {
+		atStep("new.serving")
+	}
+}
+
+// dropTold closes what was kept for the end of a telling, in a process that is not the main generation any more.
+func (g *generation) dropTold(d detail) { d.telling.end(g.u, false) }
 
 // acquire begins to acquire the resources of a process that has no other process to fall back to.
 func (g *generation) acquire(detail) {
@@ -210,19 +259,9 @@ func (g *generation) completeCommit(d detail) {
 	}
 	drop := u.listeners.ClaimRest(u.paths)
 	g.fire(onServes, d)
-	// Until it is told that this one serves, the old process serves what comes back.
-	u.awaitMoves()
-	_ = handoff.SendTakes(u.parent, u.listeners) // a dead old process needs no answer
-	_ = u.parent.Send(wire.KindServing, wire.ServingBody{Since: g.naming.since})
-	if g.fromOld == nil { // the old process sends nothing more that can be read
-		u.parent.Close()
-	}
-	if !g.naming.waits() {
-		u.keepRest()
-	}
-	u.hurryElders()
-	drop()
-	atStep("new.serving")
+	t := g.announce(true)
+	t.serving, t.drop = &wire.ServingBody{Since: g.naming.since}, drop
+	g.tell(t)
 	g.upgradeAgain()
 }
 
@@ -258,11 +297,6 @@ func (g *generation) becomeMain(d detail) {
 		u.log.Error("upgrade: serving without a pid file", "err", err)
 	}
 	u.recordUpgrade()
-	if u.systemd && g.fromOld != nil {
-		g.naming.begin()
-	} else {
-		u.announce(!alone && u.parent != nil)
-	}
 	if alone {
 		u.listeners.DropRest()
 	}
@@ -273,7 +307,7 @@ func (g *generation) becomeMain(d detail) {
 	u.setState("serving")
 	u.log.Info("upgrade: serving", "generation", u.generation, "version", u.opts.Version, "pid", os.Getpid())
 	u.logInherited(u.elders.begin())
-	u.dismissOrphans()
+	g.dismissOrphans()
 	if u.manager.SupervisorState() == "dead" {
 		u.log.Error(unsupervisedText)
 	}
@@ -291,7 +325,7 @@ func (g *generation) named() {
 
 // announceNamed announces this process to the service manager.
 func (g *generation) announceNamed(detail) {
-	g.u.announce(false)
+	g.tell(&telling{announced: true, forgotten: g.u.announce(false)})
 	if g.attempt != nil {
 		g.reloading(g.attempt)
 	}
@@ -304,7 +338,7 @@ func (g *generation) closeOldLink(detail) { g.u.parent.Close() }
 func (g *generation) stopCandidate(d detail) {
 	g.fire(onFailed, detail{phase: g.phase(), err: fmt.Errorf("%w: the candidate was told to stop: %w", ErrAborted, d.err)})
 	if !g.state.leaves() {
-		g.fire(onStop, d)
+		g.stop(d.err) // an attempt may have begun: SIGHUP came before
 	}
 }
 
@@ -319,6 +353,9 @@ func (g *generation) servedEarly(d detail) {
 	}
 }
 
+// failedWait is how long the reason of a failure waits for other messages that are being sent. The old process has the exit status too.
+const failedWait = 50 * time.Millisecond
+
 // fail tells the old process why this candidate cannot go on. From then on the candidate is as one that was taken back.
 func (g *generation) fail(d detail) {
 	if g.u.parent == nil { // of tableflip
@@ -326,7 +363,10 @@ func (g *generation) fail(d detail) {
 		return
 	}
 	body := wire.FailedBody{Phase: string(d.phase), Reason: wire.Clip(d.err.Error()), Aborted: errors.Is(d.err, ErrAborted)}
-	sent := g.u.parent.Send(wire.KindFailed, body)
+	sent := g.u.parent.TrySend(wire.KindFailed, body, nil, failedWait)
+	if errors.Is(sent, errors.ErrUnsupported) {
+		sent = g.u.parent.Send(wire.KindFailed, body)
+	}
 	if wire.Gone(sent) {
 		g.failUnheard(d)
 		return

@@ -60,6 +60,7 @@ func TestFailedCheckIsLoggedIfNobodyElseServes(t *testing.T) {
 	defer u.parent.Close()
 	g := newGeneration(u)
 	g.checked(errors.New("check database: no route to host"))
+	endSending(g)
 	logqueue.Flush(u.log)
 	if g.state != genServing || !strings.Contains(log.String(), "serving although not everything is right") || !strings.Contains(log.String(), "no route to host") {
 		t.Errorf("state %v:\n%s", g.state, log.String())
@@ -84,6 +85,7 @@ func TestFailureComesAfterACommitMessage(t *testing.T) {
 		if g.state != genServing || u.state.Uncommitted || g.err != nil {
 			t.Errorf("%s: state %v, uncommitted %v, error %v", name, g.state, u.state.Uncommitted, g.err)
 		}
+		endSending(g)
 		u.parent.Close()
 	}
 }

@@ -178,8 +178,14 @@ func (g *generation) useNext() {
 func (g *generation) meetOrphan(d detail) {
 	g.u.logInherited(g.u.followOrphan(d.word))
 	if g.state == genServing {
-		g.u.dismissOrphans()
+		g.dismissOrphans()
 	}
+}
+
+// dismissOrphans begins to send orphans away, each once.
+func (g *generation) dismissOrphans() {
+	orphans := g.u.elders.dismissed()
+	g.beside.Go(func() { g.u.dismiss(orphans) })
 }
 
 // keepForOld keeps the listeners open until the process ends, in case the old process dies first. Connections go back as the server
@@ -239,13 +245,20 @@ func (g *generation) sendState(d detail) {
 	if d.err != nil {
 		g.u.log.Error("upgrade: cannot give the state back", "err", d.err)
 	}
-	var files []*os.File
-	if d.state != nil {
-		files = append(files, d.state)
-	}
-	_ = g.u.parent.Send(wire.KindReturned, nil, files...)
-	atStep("new.returned")
+	old, state := g.u.parent, d.state
+	g.beside.Go(func() {
+		var files []*os.File
+		if state != nil {
+			defer state.Close()
+			files = append(files, state)
+		}
+		_ = old.Send(wire.KindReturned, nil, files...)
+		atStep("new.returned")
+	})
 }
+
+// dropState closes the kept values that no process is to get any more.
+func (g *generation) dropState(d detail) { d.state.Close() } // which does nothing without a file
 
 // outliveOld handles the death of a process that has taken this one back. Without a supervisor this process starts a fresh one; with it,
 // the supervisor does.
@@ -276,9 +289,14 @@ func (g *generation) passConn(d detail) {
 	}
 	switch kept := len(d.frame.Files) > 0; {
 	case kept && g.late != nil:
-		if !handoff.SendLate(g.late, about, d.frame.Files[0]) {
-			g.u.log.Error("upgrade: a connection is lost that came late: the process that serves does not take it")
-		}
+		to, file := g.late, d.frame.Files[0]
+		d.frame.Files[0] = nil // the goroutine closes it
+		g.beside.Go(func() {
+			defer file.Close()
+			if !handoff.SendLate(to, about, file) {
+				g.u.log.Error("upgrade: a connection is lost that came late: the process that serves does not take it")
+			}
+		})
 	case !g.old.sharing.Refuse(about.Slot) && !kept:
 		g.u.log.Error("upgrade: a connection is lost that another generation has passed on", "err", wire.ErrMissing)
 	}

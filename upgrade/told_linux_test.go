@@ -39,6 +39,7 @@ func FuzzTold(f *testing.F) {
 		}
 		wiretest.InTime(t, func() {
 			g.hearSupervisor(sdnotify.Message{Lines: strings.Split(said, "\n"), Files: files}, true)
+			endSending(g)
 			u.elders.release()
 			u.parent.Close()
 			g.next.drop()
