@@ -112,7 +112,7 @@ func TestServingIsSaidAfterWhatComesBack(t *testing.T) {
 	<-began
 	g := newGeneration(u)
 	g.fire(onCommit, detail{frame: wire.Frame{Kind: wire.KindCommit}})
-	if g.hasTold(<-g.told); !said {
+	if g.hasTold(<-g.tellings.ended); !said {
 		t.Error("it did not say that it serves")
 	}
 	u.parent.Close()

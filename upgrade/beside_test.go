@@ -26,18 +26,18 @@ func TestStatusWaitsForNobody(t *testing.T) {
 	for name, send := range map[string]func(*Upgrader, *wire.Link) error{
 		"hurry": func(u *Upgrader, l *wire.Link) error {
 			u.elders.add(&elder{link: l})
-			u.hurryElders()
+			u.elders.hurry(1, u.log)
 			return nil
 		},
 		"previous build": func(u *Upgrader, l *wire.Link) error { return u.previous.pass(l) },
 		"orphan": func(u *Upgrader, l *wire.Link) error {
 			u.elders.add(&elder{link: l, orphan: true})
-			u.dismiss(u.elders.dismissed())
+			dismiss(u.elders.dismissed(), u.listeners, u.log)
 			return nil
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			u, err := NewUnsupported(Options{MaxGenerations: 1})
+			u, err := NewUnsupported(Options{})
 			if err != nil {
 				t.Fatal(err)
 			}

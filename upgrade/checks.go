@@ -7,12 +7,12 @@ import (
 	"github.com/midair-go/midair/internal/guard"
 )
 
-// prepare ends when this process could serve, or with the reason why it cannot.
+// prepare returns when this process could serve, or the reason why not.
 func (u *Upgrader) prepare(ctx context.Context, alone bool) error {
 	if err := u.keeper.Err(); err != nil {
 		return err
 	}
-	if err := u.pid.Stage(); err != nil && !alone { // who serves anyway says so when it does
+	if err := u.pid.Stage(); err != nil && !alone { // a process that serves anyway logs the error then
 		return err
 	}
 	if !u.born.Started.IsZero() {

@@ -2,6 +2,7 @@ package upgrade
 
 import (
 	"errors"
+	"log/slog"
 	"os"
 	"slices"
 	"sync"
@@ -237,11 +238,11 @@ func (s *elders) forget(e *elder) {
 	e.link.Close()
 }
 
-// hurryElders tells the oldest generations to close their idle connections if there are too many. The process that was replaced gets the
-// message only after it was told that this one serves. It may wait for a process that does not read.
-func (u *Upgrader) hurryElders() {
-	for _, e := range u.elders.markHurried(u.opts.MaxGenerations) {
-		u.log.Warn("upgrade: too many generations: this one closes what is idle", "draining", e.PID, "generation", e.Generation, "MaxGenerations", u.opts.MaxGenerations)
+// hurry tells the oldest generations to close their idle connections if there are more than most. The process that was replaced gets the
+// message only after it was told that this one serves. hurry may wait for a process that does not read.
+func (s *elders) hurry(most int, log *slog.Logger) {
+	for _, e := range s.markHurried(most) {
+		log.Warn("upgrade: too many generations: this one closes what is idle", "draining", e.PID, "generation", e.Generation, "MaxGenerations", most)
 		_ = e.link.Send(wire.KindHurry, nil) // fails if the process has ended meanwhile
 	}
 }

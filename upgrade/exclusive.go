@@ -24,13 +24,13 @@ type Resource struct {
 	Background bool
 }
 
-// Exclusive makes Run hold a resource while this generation is the main one. The first process acquires it before it
-// accepts. In an upgrade the old process stops accepting and releases it right before the commit, and the new one
-// acquires it before it accepts: new connections wait in the kernel's queue that long. If the commit fails, the old one
-// acquires it again, and serves on without it, loudly, if it cannot within Options.Timeout. Requests that the old process
-// has begun, or that come on its open connections, go on after the Release: the program has to let Release wait for
-// them, or them do without. A process that has nobody to fall back to and cannot acquire ends Run with the error. The
-// last thing that Run does is to release what is held.
+// Exclusive makes Run hold a resource while this process is the main generation. The first process acquires the resource
+// before accepting. In an upgrade the old process stops accepting and releases the resource right before the commit, and
+// the new process acquires it before accepting: new connections wait in the kernel's queue meanwhile. If the commit fails,
+// the old process acquires the resource again. If Acquire fails until Options.Timeout, the old process serves on without,
+// and logs an error. Requests that the old process has begun, or that come on its open connections, go on after the
+// Release: either Release waits for such requests, or they work without the resource. A process without another one to
+// fall back to ends Run with the error of Acquire. At its end Run releases the held resources.
 //
 // Several resources are acquired in the order of the calls and released in the reverse. To be called before Run.
 func (u *Upgrader) Exclusive(name string, r Resource) {
@@ -44,7 +44,7 @@ type resources struct {
 	all []*resource
 }
 
-// resource is used by one goroutine at a time: that of a call beside the loop, that of Run at its end, or that of the attempt.
+// resource is touched by one goroutine at a time: the runner's or that of the attempt.
 type resource struct {
 	Resource
 	name string
@@ -125,7 +125,7 @@ func (r *resource) call(ctx context.Context, fn func(context.Context) error) err
 	}
 }
 
-// releaseResources is the last thing that a generation does with them.
+// releaseResources releases the held resources at the end of Run.
 func (u *Upgrader) releaseResources() {
 	ctx, cancel := context.WithTimeout(context.Background(), u.opts.Timeout)
 	defer cancel()

@@ -14,25 +14,25 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// What the service manager is told, and when. All of it comes from the goroutine that owns the upgrade, but for the
-// sockets that a program opens and closes while it serves.
+// The messages to the service manager. All come from the goroutine of Run, except for sockets that a program opens and closes while
+// serving.
 
 // extendEvery is how often a start or an upgrade asks for more time.
 const extendEvery = 10 * time.Second
 
-// statusText is what systemctl status shows.
+// statusText returns the text that systemctl status shows.
 func (u *Upgrader) statusText() string {
 	return fmt.Sprintf("serving, generation %d, version %s", u.generation, u.opts.Version)
 }
 
-// watchers are programs that watch the process that they have started, and nothing else, by name, with what they do when that ends.
+// watchers are programs that watch only the process that they have started, by name, with the effect of its end.
 var watchers = map[string]string{
 	"tini": "ends with", "tini-static": "ends with", "docker-init": "ends with", "dumb-init": "ends with", "catatonit": "ends with",
 	"runsv": "starts another copy after", "s6-supervise": "starts another copy after", "supervise": "starts another copy after",
 	"supervisord": "starts another copy after",
 }
 
-// unmanageable returns why no upgrade can be made under what has started this process; nil if nothing is known.
+// unmanageable returns why no upgrade can be made under the program that has started this process; nil if no reason is known.
 func (u *Upgrader) unmanageable() error {
 	switch does := watchers[u.starter]; {
 	case u.manager.SupervisorState() != "":
@@ -54,10 +54,10 @@ const (
 	nameWait  = nameLimit + 500*time.Millisecond
 )
 
-// naming is the wait of a new main generation for the old process, which names it to systemd. The zero value is no wait.
+// naming is the wait of a new main generation until the old process has named the new one to systemd. The zero value is no wait.
 type naming struct {
 	over  chan struct{}    // closed at the end of the wait; nil: there is none
-	due   <-chan time.Time // when the old process does not name this one any more
+	due   <-chan time.Time // the end of the wait without a name
 	since time.Duration    // the begin of the wait, by sys.Uptime
 }
 
@@ -80,14 +80,14 @@ func (n *naming) end() bool {
 	return true
 }
 
-// announce says that this generation is the service. Its sockets are kept before, and what it does not have is
-// forgotten. The candidate that says so has not told the old process yet: if it dies in between, the old one takes the
-// service back and says that in turn.
+// announce queues the messages that make this generation the service: the manager keeps its sockets, and forgets other sockets. The old
+// process is told afterwards: if the candidate dies in between, the old process takes the service back, and announces itself in turn.
 //
-// With later set, sockets that the old process does not have are kept by keepRest only, and nothing is forgotten before, so that the old
-// process could go on with what it has.
+// With later set, keepRest keeps the sockets that the old process does not have, and nothing is forgotten before, so that the old
+// process could go on with its sockets.
 //
-// It does not wait: telling.send waits until the messages were sent. Returned are sockets that were forgotten, to be emptied then.
+// announce does not wait: telling.send waits until the messages were sent. The returned sockets were forgotten, and are to be emptied
+// then.
 func (u *Upgrader) announce(later bool) (forgotten []*os.File) {
 	if u.manager == nil {
 		return nil
@@ -96,7 +96,7 @@ func (u *Upgrader) announce(later bool) (forgotten []*os.File) {
 		if later && r.Fresh() {
 			return
 		}
-		if u.plainParent || u.passed.Stale(r.StoreName()) { // what was kept under this name may be closed, or has no path any more
+		if u.plainParent || u.passed.Stale(r.StoreName()) { // the socket kept under the name may be closed, or has no path any more
 			u.manager.Forget(r.StoreName())
 		}
 		if old := r.KeptAs(); old != "" && !u.manager.Supervised() {
@@ -111,7 +111,7 @@ func (u *Upgrader) announce(later bool) (forgotten []*os.File) {
 	return forgotten
 }
 
-// keepRest does what announce has left, when the old process knows that it is not the service any more.
+// keepRest does the part that announce has left, when the old process knows that another process serves.
 func (u *Upgrader) keepRest() (forgotten []*os.File) {
 	if u.manager == nil {
 		return nil
@@ -124,7 +124,7 @@ func (u *Upgrader) keepRest() (forgotten []*os.File) {
 	return u.forgetSockets()
 }
 
-// keepSocket follows the sockets of the main generation. It is called with the lock of the listeners.
+// keepSocket follows the sockets of the main generation. The caller holds the lock of the listeners.
 func (u *Upgrader) keepSocket(r *listener.Socket, open bool) {
 	switch name := r.StoreName(); {
 	case !open:
@@ -136,8 +136,8 @@ func (u *Upgrader) keepSocket(r *listener.Socket, open bool) {
 	}
 }
 
-// forgetSockets drops what an older generation had kept and this one does not have. It returns the sockets themselves, which are to be
-// emptied when the service manager was told: a process that is started after a crash of this moment must not get them any more.
+// forgetSockets makes the manager forget sockets of older generations that this generation does not have. The returned sockets are to be
+// emptied when the manager was told: a process that is started after a crash must not get them any more.
 func (u *Upgrader) forgetSockets() []*os.File {
 	var own []string
 	for _, r := range u.listeners.Refs() {
@@ -153,13 +153,13 @@ func (u *Upgrader) forgetSockets() []*os.File {
 	return kept
 }
 
-// unfollow leaves what is kept as it is: it is another generation's now, or dropped.
+// unfollow leaves the kept sockets as they are: another generation has them now, or the manager forgets them.
 func (u *Upgrader) unfollow() {
 	u.listeners.Follow(nil, nil)
 }
 
-// stopping says that the service ends, once, and drops what is kept: connections that nobody will accept are to be
-// refused and not to queue.
+// stopping announces the end of the service, once, and makes the manager forget the sockets: connections that no process will
+// accept are to be refused and not to queue.
 func (u *Upgrader) stopping(reason string) {
 	if u.manager == nil || u.said {
 		return
@@ -169,13 +169,13 @@ func (u *Upgrader) stopping(reason string) {
 	u.manager.Stopping(reason)
 }
 
-// leaveManager sends what is left to be said, and says nothing more.
+// leaveManager sends the last messages.
 func (u *Upgrader) leaveManager() {
 	u.unwatch()
 	u.manager.Close()
 }
 
-// watchdog is when the service manager is told that the loop goes round, and when it was asked for time.
+// watchdog has the ticks at which the service manager gets a sign of life, and the time of the last request for more time.
 type watchdog struct {
 	ticker   *time.Ticker // nil: there is no service manager
 	extended time.Time    // when more time was asked for
@@ -208,7 +208,7 @@ func (w *watchdog) due() <-chan time.Time {
 	return w.ticker.C
 }
 
-// alive tells the service manager that the loop goes round, if it wants that.
+// alive sends a sign of life, if the service manager wants one.
 func (w *watchdog) alive(n *sdnotify.Notifier) {
 	if n.WatchdogEvery() > 0 {
 		n.Alive()
@@ -223,8 +223,8 @@ func (w *watchdog) extend(n *sdnotify.Notifier) {
 	}
 }
 
-// announceEnd tells the service manager how an attempt has ended that has left this process serving. The message names this process: a
-// candidate may have named itself before it died.
+// announceEnd tells the service manager how a failed attempt has ended. The message names this process: a candidate may have named itself
+// before its death.
 func (u *Upgrader) announceEnd(out Outcome) {
 	status := u.statusText()
 	if out.Phase != "" {

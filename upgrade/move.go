@@ -2,10 +2,12 @@ package upgrade
 
 import (
 	"errors"
+	"log/slog"
 	"net"
 	"time"
 
 	"github.com/midair-go/midair/upgrade/internal/handoff"
+	"github.com/midair-go/midair/upgrade/internal/listener"
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
@@ -92,14 +94,14 @@ func (u *Upgrader) sendBack(t handoff.Takes, from, to float64) {
 }
 
 // serveDialed serves a private connection of the old process, and returns the answer.
-func (u *Upgrader) serveDialed(f wire.Frame) wire.DialedBody {
+func serveDialed(set *listener.Set, f wire.Frame) wire.DialedBody {
 	var body wire.DialBody
 	err := f.Decode(&body)
 	if err == nil && len(f.Files) == 0 {
 		err = errors.New("no connection came along")
 	}
 	if err == nil {
-		err = u.listeners.Give(body.Network, body.Addr, f.Files[0])
+		err = set.Give(body.Network, body.Addr, f.Files[0])
 	}
 	reply := wire.DialedBody{ID: body.ID}
 	if err != nil {
@@ -109,9 +111,9 @@ func (u *Upgrader) serveDialed(f wire.Frame) wire.DialedBody {
 }
 
 // logInherited logs what of the old process could not be taken. That is not worth a failure.
-func (u *Upgrader) logInherited(err error) {
+func logInherited(log *slog.Logger, err error) {
 	if err != nil {
-		u.log.Warn("upgrade: not all of what the old process left could be taken", "err", err)
+		log.Warn("upgrade: not all of what the old process left could be taken", "err", err)
 	}
 }
 

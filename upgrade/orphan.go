@@ -2,18 +2,20 @@ package upgrade
 
 import (
 	"errors"
+	"log/slog"
 	"os"
 	"strconv"
 
 	"github.com/midair-go/midair/internal/sys"
 	"github.com/midair-go/midair/upgrade/internal/handoff"
+	"github.com/midair-go/midair/upgrade/internal/listener"
 	"github.com/midair-go/midair/upgrade/internal/sdnotify"
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// What an orphan (see survivor.go) and the process that the supervisor starts in its place have of each other.
+// The link between an orphan (see survivor.go) and the process that the supervisor starts in its place.
 
-// orphan notes that the old process has died before its welcome: this one is the service now, and there is no supervisor.
+// orphan notes that the old process has died before its welcome: this process is the service now, without a supervisor.
 func (u *Upgrader) orphan() {
 	u.parent.Close()
 	u.parent = nil
@@ -21,20 +23,15 @@ func (u *Upgrader) orphan() {
 	u.log.Error("upgrade: this process is the service although nobody has committed it", "why", "the old process has died before its welcome", "version", u.opts.Version)
 }
 
-// logGivenUp logs why an orphan does not serve.
-func (u *Upgrader) logGivenUp(p Phase, err error) {
-	u.log.Error("upgrade: the old process has died, and this one does not serve: the supervisor starts the committed build", "phase", p, "err", err)
-}
-
-// logServingAnyway logs what is wrong with a process that serves because there is no other.
-func (u *Upgrader) logServingAnyway(p Phase, err error) {
-	u.log.Error("upgrade: serving although not everything is right: there is no other process to do it", "phase", p, "err", err)
+// logServingAnyway logs the problem of a process that serves because there is no other process.
+func logServingAnyway(log *slog.Logger, p Phase, err error) {
+	log.Error("upgrade: serving although not everything is right: there is no other process to do it", "phase", p, "err", err)
 }
 
 // nextLink is the control socket to the process that the supervisor starts in place of a candidate.
 type nextLink struct{ link *wire.Link } // nil: none
 
-// take takes a socket that the supervisor has sent, and closes an earlier one.
+// take takes a socket from the supervisor, and closes an earlier socket.
 func (n *nextLink) take(files []*os.File) error {
 	l, err := newLink(files)
 	if err == nil {
@@ -44,7 +41,7 @@ func (n *nextLink) take(files []*os.File) error {
 	return err
 }
 
-// use returns the link, which is the caller's from then on; nil if there is none.
+// use returns the link, which the caller closes; nil without a link.
 func (n *nextLink) use() *wire.Link {
 	l := n.link
 	if l != nil {
@@ -54,7 +51,7 @@ func (n *nextLink) use() *wire.Link {
 	return l
 }
 
-// drop closes a socket that was not used.
+// drop closes an unused socket.
 func (n *nextLink) drop() {
 	if n.link != nil {
 		n.link.Close()
@@ -62,8 +59,8 @@ func (n *nextLink) drop() {
 	}
 }
 
-// followOrphan begins to read what an orphan sends.
-func (u *Upgrader) followOrphan(m sdnotify.Message) error {
+// followOrphan begins to read messages of an orphan.
+func (s *elders) followOrphan(m sdnotify.Message) error {
 	l, err := newLink(m.Files)
 	if err != nil {
 		return err
@@ -72,21 +69,21 @@ func (u *Upgrader) followOrphan(m sdnotify.Message) error {
 	e.Version = m.Value(sdnotify.WordVersion)
 	e.PID, _ = strconv.Atoi(m.Value(sdnotify.WordPID))
 	e.Generation, _ = strconv.Atoi(m.Value(sdnotify.WordGeneration))
-	u.elders.follow(e)
+	s.follow(e)
 	return nil
 }
 
 // dismiss sends orphans away, as this process serves.
-func (u *Upgrader) dismiss(orphans []*elder) {
+func dismiss(orphans []*elder, set *listener.Set, log *slog.Logger) {
 	for _, e := range orphans {
-		u.log.Warn("upgrade: a process that was not committed goes: its idle connections and its state come here", "pid", e.PID, "version", e.Version)
-		// Both fail if it has ended.
-		_ = handoff.SendTakes(e.link, u.listeners)
+		log.Warn("upgrade: a process that was not committed goes: its idle connections and its state come here", "pid", e.PID, "version", e.Version)
+		// Both fail if the orphan has ended.
+		_ = handoff.SendTakes(e.link, set)
 		_ = e.link.Send(wire.KindAbort, wire.AbortBody{Reason: "the old process died before the commit, and the committed build serves"})
 	}
 }
 
-// newLink makes a link of a control socket that the supervisor has sent.
+// newLink makes a link of a control socket from the supervisor.
 func newLink(files []*os.File) (*wire.Link, error) {
 	if len(files) != 1 {
 		return nil, errors.New("the supervisor has sent no control socket")

@@ -161,7 +161,7 @@ func (g *generation) begin(a *attempt, waiter chan error) {
 		g.reloading(a)
 	}
 	g.attempt, g.waiter, a.writes, a.unnamed = a, waiter, g.retries.trying, g.naming.over
-	told := slices.Clone(g.tellings)
+	told := slices.Clone(g.tellings.all)
 	go func() { // ends with a value on a.done, which the loop waits for
 		for _, t := range told {
 			<-t.sent

@@ -15,7 +15,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 )
 
-// meetManager learns who has started this process, what came along, and whether it stands in for one that has crashed.
+// meetManager finds out which program has started this process, takes the passed sockets, and reports a start after a crash.
 func (u *Upgrader) meetManager() error {
 	u.passed = sdnotify.TakeActivation()
 	u.listeners.Activate(u.passed)
@@ -50,7 +50,7 @@ func (u *Upgrader) meetManager() error {
 	return nil
 }
 
-// watchSupervisor makes a metric of whether the supervisor lives, if there is one.
+// watchSupervisor makes a metric of the life of the supervisor, if there is a supervisor.
 func (u *Upgrader) watchSupervisor() {
 	if u.manager.SupervisorState() == "" {
 		return
@@ -62,7 +62,7 @@ func (u *Upgrader) watchSupervisor() {
 	u.unwatch = stop
 }
 
-// takePrevious takes what Rollback would go back to.
+// takePrevious takes the build for Rollback.
 func (u *Upgrader) takePrevious() {
 	exe, args := supervisor.TakeBuild(u.passed)
 	defer exe.Close() // which does nothing without a file
@@ -75,7 +75,7 @@ func (u *Upgrader) takePrevious() {
 	}
 }
 
-// takeChannel takes this candidate's end of its channel to the supervisor.
+// takeChannel takes the candidate's end of its channel to the supervisor.
 func (u *Upgrader) takeChannel(announced bool, files []*os.File) error {
 	if !announced || len(files) == 0 {
 		return errors.New("the supervisor does not know of this process: the old one is of another library or another version of it: stop the service and start it")

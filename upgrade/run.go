@@ -15,18 +15,6 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// ending is the cause of the end of serve's context.
-type ending struct {
-	reason   string
-	handover bool
-	drains
-}
-
-func (e *ending) Error() string { return "upgrade: " + e.reason }
-
-// Handover reports whether another generation serves on, so that nothing outside needs to know of the end of this process.
-func (e *ending) Handover() bool { return e.handover }
-
 // checkResult is what the checks of a generation have found.
 type checkResult int
 
@@ -56,10 +44,10 @@ type generation struct {
 	fromOld <-chan wire.Frame // messages of the old process; nil after its end
 	old     oldProcess
 	next    nextLink
-	late    *wire.Link // to the process that serves in place of this one and gets connections that come late; nil: none
+	late    *wire.Link // to the process that serves now and gets late connections; nil: none
 
 	attempt   *attempt
-	waiter    chan error // of the call of Upgrade that has asked for the attempt; nil: none
+	waiter    chan error // of the call of Upgrade that waits for the attempt; nil: none
 	ending    error      // the cause of a stop that waits for a commit
 	successor successor
 
@@ -67,8 +55,7 @@ type generation struct {
 	acquiring *call     // nil: no resource is being acquired
 	snapshot  *snapshot // nil: no kept values are being written
 	naming    naming
-	tellings  []*telling     // that are under way
-	told      chan *telling  // gets each of them at its end
+	tellings  tellings
 	beside    sync.WaitGroup // of goroutines that send what needs no answer
 	watchdog  watchdog
 
@@ -81,7 +68,7 @@ type generation struct {
 func newGeneration(u *Upgrader) *generation {
 	g := &generation{
 		u: u, table: &genTable, state: genStarting,
-		served: make(chan error, 1), prepared: make(chan error, 1), told: make(chan *telling),
+		served: make(chan error, 1), prepared: make(chan error, 1), tellings: tellings{ended: make(chan *telling)},
 	}
 	if u.parent != nil || u.plainParent {
 		g.state = genCandidate
@@ -108,14 +95,14 @@ func (g *generation) fire(e genEvent, d detail) {
 	}
 }
 
-// Run serves until ctx ends, a signal says so, serve returns, or another generation has taken over, and returns what
-// serve returned. It calls serve at once in a goroutine of its own; serve has to accept on all listeners, and to finish
-// when its context ends. The cause of that context has a method Handover() bool, which tells an upgrade, true, from a
+// Run serves until ctx ends, a signal asks for the end, serve returns, or another generation has taken over, and returns the
+// error of serve. Run calls serve at once in a new goroutine; serve has to accept on all listeners, and to finish
+// when its context ends. The cause of the context has a method Handover() bool, which is true for an upgrade and false for a
 // plain stop. A candidate that is taken back gets an *Error that is ErrAborted; main should then end with a non-zero
-// status. A plain stop of a service whose supervisor has died ends with ErrUnsupervised. Run may be called once. It returns after
-// the last goroutine that it started, with two exceptions: a goroutine that writes a line to a log that is stuck (see
-// Options.Logger), and a serve that goes on after its context has ended, and of which nothing is known to drain. Then Run returns
-// ErrServeStuck (Options.StuckAfter), and main should end: what serve still does ends with the process.
+// status. A plain stop of a service whose supervisor has died ends with ErrUnsupervised. Run may be called once. Run returns after
+// its last goroutine, with two exceptions: a goroutine that writes a line to a stuck log (see Options.Logger), and a serve that goes
+// on after the end of its context and is not known to drain. Then Run returns ErrServeStuck (Options.StuckAfter), and main should
+// end: serve ends with the process.
 func (u *Upgrader) Run(ctx context.Context, serve func(context.Context) error) error {
 	u.mu.Lock()
 	if u.begun || u.closed {
@@ -186,7 +173,7 @@ func (g *generation) loop(ctx context.Context, sig signals) {
 	defer g.watchdog.stop()
 	fromSupervisor := g.u.manager.Heard()
 	g.supervised = g.u.manager.HasChannel()
-	for g.served != nil || g.attempt != nil || g.state == genReturning || g.acquiring != nil || g.taking != nil || len(g.tellings) > 0 {
+	for g.served != nil || g.attempt != nil || g.state == genReturning || g.acquiring != nil || g.taking != nil || len(g.tellings.all) > 0 {
 		select {
 		case <-stopped:
 			stopped = nil
@@ -214,14 +201,10 @@ func (g *generation) loop(ctx context.Context, sig signals) {
 		case err := <-g.taking.result():
 			g.taken(err)
 		case err := <-g.acquiring.result():
-			g.acquiring.stop()
-			g.acquiring = nil
-			g.fire(either(err, onAcquired, onAcquireFailed), detail{err: err})
+			g.hasAcquired(err)
 		case err := <-g.snapshot.result():
-			state := g.snapshot.state
-			g.snapshot = nil
-			g.fire(onSnapshot, detail{err: err, state: state})
-		case t := <-g.told:
+			g.hasSnapshot(err)
+		case t := <-g.tellings.ended:
 			g.hasTold(t)
 		case f, ok := <-g.successor.frames:
 			g.hearSuccessor(f, ok)
@@ -240,8 +223,7 @@ func (g *generation) loop(ctx context.Context, sig signals) {
 		case f := <-g.u.elders.frames:
 			g.hearElder(f)
 		case e := <-g.u.elders.gone:
-			g.u.elders.forget(e)
-			g.goers.add(e.PID)
+			g.elderGone(e)
 		case <-g.naming.due:
 			g.named()
 		case <-g.overrun.due():
@@ -273,8 +255,8 @@ func (g *generation) stop(cause error) {
 	g.fire(onStop, detail{err: cause})
 }
 
-// hangup handles a SIGHUP: it asks for an upgrade, unless the terminal ends at this moment and no call of Request has sent it. Under nohup
-// that end means nothing.
+// hangup handles a SIGHUP, which asks for an upgrade, unless the terminal ends at the same moment and no call of Request has sent the
+// signal. Under nohup the end of the terminal means nothing.
 func (g *generation) hangup(t *sys.Terminal) {
 	switch {
 	case !t.Ends() || g.u.pid.Asked():
@@ -288,6 +270,26 @@ func (g *generation) hangup(t *sys.Terminal) {
 func (g *generation) hasServed(err error) {
 	g.served = nil
 	g.fire(onServed, detail{err: err})
+}
+
+// hasAcquired handles the result of the acquisition of resources.
+func (g *generation) hasAcquired(err error) {
+	g.acquiring.stop()
+	g.acquiring = nil
+	g.fire(either(err, onAcquired, onAcquireFailed), detail{err: err})
+}
+
+// hasSnapshot handles the file of the kept values.
+func (g *generation) hasSnapshot(err error) {
+	state := g.snapshot.state
+	g.snapshot = nil
+	g.fire(onSnapshot, detail{err: err, state: state})
+}
+
+// elderGone handles the end of an older generation.
+func (g *generation) elderGone(e *elder) {
+	g.u.elders.forget(e)
+	g.goers.add(e.PID)
 }
 
 // checked handles the result of the checks.
@@ -307,14 +309,14 @@ func (g *generation) stopService(d detail) {
 	g.leave("stopping", d, &ending{reason: d.err.Error()})
 }
 
-// cannotServe ends a process that has no other process to fall back to and lacks a resource.
+// cannotServe ends a process without another one to fall back to that could not acquire a resource.
 func (g *generation) cannotServe(d detail) {
 	g.err = fmt.Errorf("upgrade: %w", d.err)
 	g.u.log.Error("upgrade: cannot serve without it", "err", d.err)
 	g.leave("stopping", d, &ending{reason: d.err.Error()})
 }
 
-// leave ends serve's context and what was begun for the service. Status shows the text shown.
+// leave ends serve's context and the calls beside the loop. Status shows the text shown.
 func (g *generation) leave(shown string, d detail, why *ending) {
 	g.quitSuccession(d)
 	g.acquiring.stop()
@@ -334,15 +336,14 @@ func (g *generation) leave(shown string, d detail, why *ending) {
 	}
 }
 
-// quitSuccession tells the supervisor that this candidate will not be the service, whatever becomes of the old process.
+// quitSuccession tells the supervisor that this candidate will never be the service.
 func (g *generation) quitSuccession(d detail) {
 	if d.from.beforeService() && g.u.parent != nil {
 		g.u.manager.HandedOver()
 	}
 }
 
-// endWithServe ends a process whose serve has returned by itself. A candidate that is under way is the best that can happen to this
-// service then.
+// endWithServe ends a process whose serve has returned by itself. A running attempt is committed at once: the candidate can serve.
 func (g *generation) endWithServe(d detail) {
 	g.quitSuccession(d)
 	g.acquiring.stop()
@@ -354,10 +355,10 @@ func (g *generation) endWithServe(d detail) {
 	}
 }
 
-// noteServed notes how serve has ended in a process on its way out.
+// noteServed notes the error of serve in a process on its way out.
 func (g *generation) noteServed(d detail) { g.err = cmp.Or(g.err, d.err) }
 
-// finish drops what this generation holds.
+// finish releases everything that this generation holds.
 func (g *generation) finish() {
 	u := g.u
 	stops := g.state == genStopping

@@ -10,10 +10,10 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// What signals mean to a generation. Under the supervisor a signal reaches the supervisor first, which passes it on to the
+// The signals of a generation. Under the supervisor a signal reaches the supervisor first, which passes it on to the
 // main generation (signal in internal/supervisor).
 
-// signals are the ones that Run asks for. Each channel has room for one: a second of its kind says the same.
+// signals are the signals that Run asks for. Each channel has room for a single signal: a second of the same kind adds nothing.
 type signals struct {
 	hangup, terminate, interrupt chan os.Signal
 	terminal                     *sys.Terminal
@@ -35,9 +35,8 @@ func (u *Upgrader) notify() signals {
 // pipes gets SIGPIPE, and is not read: a signal that finds no room is dropped.
 var pipes = make(chan os.Signal, 1)
 
-// survivePipe keeps the process alive when it writes to standard output or error and the reader of that pipe has gone: the
-// write fails instead. It stays so until the process ends, which may write after Run. The signal is not ignored, which the
-// processes that this one starts would inherit.
+// survivePipe keeps the process alive when the reader of standard output or error has gone: the write fails instead. The effect lasts
+// until the process ends, also after Run. The signal is not ignored, because started processes would inherit an ignored signal.
 func survivePipe() { signal.Notify(pipes, syscall.SIGPIPE) }
 
 func (s signals) stop() {
@@ -51,19 +50,19 @@ func (s signals) stop() {
 type successor struct {
 	child  *child
 	since  time.Time         // when it has taken over
-	frames <-chan wire.Frame // its messages, or those of a later process that has its socket; nil: none
-	reads  bool              // it reads the sockets of the older generations
+	frames <-chan wire.Frame // messages of the successor, or of a later process on the same socket; nil: none
+	reads  bool              // the successor reads the sockets of the older generations
 }
 
-// signalEarly passes a signal on that was sent before the pid file named the successor. A later one is not meant for this process, but
-// sent to every process of a group, and the successor has got its own.
+// signalEarly passes on a signal that was sent before the pid file named the successor. A later signal was sent to every process of a
+// group, the successor included.
 func (s *successor) signalEarly(sig os.Signal) {
 	if s.child != nil && time.Since(s.since) < commitStall {
 		s.child.Signal(sig)
 	}
 }
 
-// late passes on a SIGHUP that reached this process when its loop had ended. After signals.stop no more signals come.
+// late passes on a SIGHUP that came after the end of the loop. After signals.stop no more signals come.
 func (s *successor) late(sig signals) {
 	select {
 	case <-sig.hangup:

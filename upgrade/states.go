@@ -7,7 +7,7 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// The life of a generation: states, events, and the table of what each event means in each state. The loop of Run turns each value of
+// The life of a generation: states, events, and a table with the meaning of each event in each state. The loop of Run turns each value of
 // its channels into an event, and generation.fire looks up the action and the next state. states-generation.md shows the states.
 
 // genState is the state of a generation.
@@ -63,11 +63,11 @@ const (
 	onConn                          // another generation passes a connection
 	onOldDied                       // the old process has died
 	onLinkBroken                    // the control socket to the old process has failed
-	onTaken                         // what came with the commit message was taken
+	onTaken                         // the values and resources of the commit message were taken
 	onTakeFailed                    // a kept value or a resource could not be taken
 	onAcquired                      // the exclusive resources were acquired
 	onAcquireFailed                 // an exclusive resource could not be acquired
-	onTold                          // others were told that this process is the main generation
+	onTold                          // the others know that this process is the main generation
 	onSnapshot                      // the kept values were written to a file, for the old process
 	onAttemptFailed                 // an upgrade was taken back, or a rehearsal has ended
 	onAttemptDone                   // an upgrade was committed
@@ -111,7 +111,7 @@ type detail struct {
 	state   *os.File // kept values, which the action closes; nil: none
 }
 
-// genCell says what an event means in a state: an action, which may be nil, and the next state. The state changes before the action
+// genCell is the meaning of an event in a state: an action, which may be nil, and the next state. The state changes before the action
 // runs.
 type genCell struct {
 	do   func(*generation, detail)
@@ -135,7 +135,7 @@ func (r genRow) with(more genRow) genRow {
 // nothing is the cell of an event that may come and needs no action.
 var nothing = genCell{}
 
-// rowBefore is the part that the states before the service share.
+// rowBefore is the common part of the states before the service.
 var rowBefore = genRow{
 	onHangup:       {(*generation).remember, genStay},
 	onRequest:      {(*generation).refuseEarly, genStay},
@@ -147,7 +147,7 @@ var rowBefore = genRow{
 	onNoSupervisor: nothing,
 }
 
-// rowChild is the part that a process shares which another process may still take back.
+// rowChild is the common part of the states in which another process may take this process back.
 var rowChild = rowBefore.with(genRow{
 	onMessage:       {(*generation).hearMessage, genStay},
 	onCommit:        nothing,
@@ -155,7 +155,7 @@ var rowChild = rowBefore.with(genRow{
 	onAbortStopping: {(*generation).stopWithParent, genLeaving},
 })
 
-// rowPromoted is the part that a process shares which is about to serve without a process to fall back to.
+// rowPromoted is the common part of the states right before serving without a process to fall back to.
 var rowPromoted = rowChild.with(genRow{
 	onWatchdog:   {(*generation).extend, genStay},
 	onOldDied:    nothing, // a message that could not be sent has shown it before
@@ -163,7 +163,7 @@ var rowPromoted = rowChild.with(genRow{
 	onServes:     {(*generation).becomeMain, genServing},
 })
 
-// rowAfter is the part that the states after the service share, and those after an abort.
+// rowAfter is the common part of the states on the way out.
 var rowAfter = genRow{
 	onStop:          nothing,
 	onHangup:        nothing,
@@ -193,7 +193,7 @@ var rowAfter = genRow{
 	onNoSupervisor:  nothing,
 }
 
-// rowTakenBack is the part that a process shares whose old process may die after the abort.
+// rowTakenBack is the common part of the states after an abort in which the old process may die.
 var rowTakenBack = rowAfter.with(genRow{
 	onAbortStopping: {(*generation).forgetOld, genLeaving},
 	onOldDied:       {(*generation).outliveOld, genStay},
@@ -202,7 +202,7 @@ var rowTakenBack = rowAfter.with(genRow{
 	onGaveUp:        {nil, genLeaving},
 })
 
-// genTable is the whole of it. A generation has a pointer to the table: the actions, which the table names, could not name the table.
+// genTable is the table. A generation has a pointer to genTable, because the actions in the table cannot name the table.
 var genTable = [genStates]genRow{
 	genStarting: rowBefore.with(genRow{
 		onStop:         {(*generation).stopService, genStopping},

@@ -88,8 +88,8 @@ func inState(t *testing.T, s genState, log *bytes.Buffer) (*generation, func()) 
 
 // endSending waits for what runs beside the loop.
 func endSending(g *generation) {
-	for len(g.tellings) > 0 {
-		g.hasTold(<-g.told)
+	for len(g.tellings.all) > 0 {
+		g.hasTold(<-g.tellings.ended)
 	}
 	g.beside.Wait()
 }

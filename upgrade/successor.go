@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
-	"slices"
 	"time"
 
 	"github.com/midair-go/midair/upgrade/internal/handoff"
@@ -69,7 +68,7 @@ func (g *generation) oldEnded() {
 	}
 }
 
-// phase is the phase of the upgrade in which a failure of this candidate is.
+// phase returns the phase of the upgrade, for the reason of a failure.
 func (g *generation) phase() Phase {
 	if g.accepted {
 		return PhaseSoak
@@ -77,7 +76,7 @@ func (g *generation) phase() Phase {
 	return PhaseCheck
 }
 
-// hearMessage handles a message that the old process sends to a candidate.
+// hearMessage handles a message of the old process to a candidate.
 func (g *generation) hearMessage(d detail) {
 	f, u, old := d.frame, g.u, g.u.parent
 	switch f.Kind {
@@ -88,7 +87,7 @@ func (g *generation) hearMessage(d detail) {
 		}
 		g.accepted = true
 	case wire.KindTakes:
-		u.logInherited(g.old.takes.Hear(f))
+		logInherited(u.log, g.old.takes.Hear(f))
 	case wire.KindWeight:
 		var w wire.WeightBody
 		if f.Decode(&w) == nil {
@@ -98,12 +97,12 @@ func (g *generation) hearMessage(d detail) {
 	case wire.KindShut:
 		u.listeners.Pause(true)
 	case wire.KindDial:
-		reply := u.serveDialed(f)
+		reply := serveDialed(u.listeners, f)
 		g.beside.Go(func() { _ = old.Send(wire.KindDialed, reply) }) // a dead old process needs no answer
 	case wire.KindPrevious:
-		u.logInherited(u.previous.take(f.Files))
+		logInherited(u.log, u.previous.take(f.Files))
 	case wire.KindElder:
-		u.logInherited(u.elders.adopt(f))
+		logInherited(u.log, u.elders.adopt(f))
 	case wire.KindOpen:
 		g.accepted = true
 		u.listeners.Open(false)
@@ -111,8 +110,8 @@ func (g *generation) hearMessage(d detail) {
 	}
 }
 
-// takeConn takes a connection that another generation has passed on. A candidate that has no descriptor left for a connection has none
-// for what comes with the commit message either, and fails.
+// takeConn takes a connection from another generation. A candidate without a descriptor for the connection has none for the commit message
+// either, and fails.
 func (g *generation) takeConn(d detail) {
 	var about wire.ConnBody
 	if d.frame.Decode(&about) != nil {
@@ -133,7 +132,7 @@ func (g *generation) takeConn(d detail) {
 	}
 }
 
-// remember notes that SIGHUP has asked for an upgrade.
+// remember notes a SIGHUP.
 func (g *generation) remember(detail) { g.again = true }
 
 // checksFailed handles a failed check of a candidate, which serves all the same if no other process does.
@@ -142,12 +141,12 @@ func (g *generation) checksFailed(d detail) {
 		g.fire(onFailed, d)
 		return
 	}
-	g.u.logServingAnyway(d.phase, d.err)
+	logServingAnyway(g.u.log, d.phase, d.err)
 	g.checks = checksPassed
 	g.reportPrepared(d)
 }
 
-// reportPrepared tells the old process that the checks have passed. One of tableflip takes no message, and the candidate serves.
+// reportPrepared tells the old process that the checks have passed. A tableflip process takes no message, and the candidate serves.
 func (g *generation) reportPrepared(d detail) {
 	if g.u.plainParent {
 		g.proceed(d)
@@ -163,7 +162,7 @@ func (g *generation) reportPrepared(d detail) {
 	})
 }
 
-// proceed makes this process the service, when the checks and the taking of kept values have ended, and it has its resources.
+// proceed makes this process the service after the checks, the taking of kept values, and the acquisition of resources.
 func (g *generation) proceed(detail) {
 	switch {
 	case g.checks == checksRun || g.taking != nil:
@@ -174,14 +173,14 @@ func (g *generation) proceed(detail) {
 	}
 }
 
-// serveNow makes a process the service that has no old process to tell.
+// serveNow makes this process the service without an old process.
 func (g *generation) serveNow() {
 	g.fire(onServes, detail{})
-	g.tell(g.announce(false))
+	g.tellings.begin(g.u, g.announce(false))
 	g.upgradeAgain()
 }
 
-// announce announces the main generation to the service manager, unless the old process has to name it first.
+// announce announces the main generation to the service manager, unless the old process has to send its name first.
 func (g *generation) announce(later bool) *telling {
 	if g.u.systemd && g.fromOld != nil {
 		g.naming.begin()
@@ -190,30 +189,20 @@ func (g *generation) announce(later bool) *telling {
 	return &telling{announced: g.u.manager != nil, later: later && g.u.manager != nil, forgotten: g.u.announce(later)}
 }
 
-// tell begins to tell others that this process is the main generation.
-func (g *generation) tell(t *telling) {
-	t.sent = make(chan struct{})
-	g.tellings = append(g.tellings, t)
-	go func() { // the loop waits for it
-		t.send(g.u)
-		g.told <- t
-	}()
-}
-
 // hasTold handles the end of a telling.
 func (g *generation) hasTold(t *telling) {
-	g.tellings = slices.DeleteFunc(g.tellings, func(o *telling) bool { return o == t })
+	g.tellings.remove(t)
 	g.fire(onTold, detail{telling: t})
 }
 
-// completeTold does what has to wait until others know that this process is the main generation.
+// completeTold closes the sockets that were needed until others knew the main generation.
 func (g *generation) completeTold(d detail) {
 	t, u := d.telling, g.u
 	if t.serving != nil && g.fromOld == nil { // the old process sends nothing more that can be read
 		u.parent.Close()
 	}
 	if t.later {
-		g.tell(&telling{forgotten: u.keepRest()})
+		g.tellings.begin(g.u, &telling{forgotten: u.keepRest()})
 	}
 	t.end(u, true)
 	if t.serving != nil {
@@ -221,10 +210,10 @@ func (g *generation) completeTold(d detail) {
 	}
 }
 
-// dropTold closes what was kept for the end of a telling, in a process that is not the main generation any more.
+// dropTold is completeTold in a process that is not the main generation any more.
 func (g *generation) dropTold(d detail) { d.telling.end(g.u, false) }
 
-// acquire begins to acquire the resources of a process that has no other process to fall back to.
+// acquire begins to acquire the resources of a process without another one to fall back to.
 func (g *generation) acquire(detail) {
 	g.acquiring = startCall(g.u.opts.Timeout, g.u.resources.acquire)
 }
@@ -232,7 +221,7 @@ func (g *generation) acquire(detail) {
 // acquired goes on to serve with the resources.
 func (g *generation) acquired(detail) { g.serveNow() }
 
-// takeCommit begins to take the kept values and the resources that come with the commit message.
+// takeCommit begins to take the kept values and the resources of the commit message.
 func (g *generation) takeCommit(d detail) {
 	t, err := g.u.startTaking(d.frame)
 	g.taking = t
@@ -261,12 +250,12 @@ func (g *generation) completeCommit(d detail) {
 	g.fire(onServes, d)
 	t := g.announce(true)
 	t.serving, t.drop = &wire.ServingBody{Since: g.naming.since}, drop
-	g.tell(t)
+	g.tellings.begin(g.u, t)
 	g.upgradeAgain()
 }
 
-// becomeMain is the commit: from here on this generation is the service. The old process is told afterwards: what it does then takes the
-// processors that the first requests here need.
+// becomeMain is the commit: from here on this generation is the service. The old process is told afterwards: its work takes the processors
+// that the first requests here need.
 func (g *generation) becomeMain(d detail) {
 	u := g.u
 	alone := d.from != genCommitting && !u.plainParent
@@ -306,7 +295,7 @@ func (g *generation) becomeMain(d detail) {
 	}
 	u.setState("serving")
 	u.log.Info("upgrade: serving", "generation", u.generation, "version", u.opts.Version, "pid", os.Getpid())
-	u.logInherited(u.elders.begin())
+	logInherited(u.log, u.elders.begin())
 	g.dismissOrphans()
 	if u.manager.SupervisorState() == "dead" {
 		u.log.Error(unsupervisedText)
@@ -316,7 +305,7 @@ func (g *generation) becomeMain(d detail) {
 	}
 }
 
-// named handles the end of the wait for the old process, which has named this process to systemd, or does not any more.
+// named handles the end of the wait until the old process has named this process to systemd.
 func (g *generation) named() {
 	if g.naming.end() {
 		g.fire(onNamed, detail{})
@@ -325,16 +314,16 @@ func (g *generation) named() {
 
 // announceNamed announces this process to the service manager.
 func (g *generation) announceNamed(detail) {
-	g.tell(&telling{announced: true, forgotten: g.u.announce(false)})
+	g.tellings.begin(g.u, &telling{announced: true, forgotten: g.u.announce(false)})
 	if g.attempt != nil {
 		g.reloading(g.attempt)
 	}
 }
 
-// closeOldLink closes a broken socket, so that nothing more is sent to nobody.
+// closeOldLink closes a broken socket.
 func (g *generation) closeOldLink(detail) { g.u.parent.Close() }
 
-// stopCandidate ends a candidate that is told to stop. If no old process is left to serve, that is the end of the service.
+// stopCandidate stops a candidate. Without an old process the whole service stops.
 func (g *generation) stopCandidate(d detail) {
 	g.fire(onFailed, detail{phase: g.phase(), err: fmt.Errorf("%w: the candidate was told to stop: %w", ErrAborted, d.err)})
 	if !g.state.leaves() {
@@ -342,7 +331,7 @@ func (g *generation) stopCandidate(d detail) {
 	}
 }
 
-// servedEarly ends a candidate whose serve has returned. If no old process is left to serve, that is the end of the service.
+// servedEarly ends a candidate whose serve has returned. Without an old process the whole service ends.
 func (g *generation) servedEarly(d detail) {
 	if d.err == nil {
 		d.err = errors.New("serve returned before the commit")
@@ -353,10 +342,10 @@ func (g *generation) servedEarly(d detail) {
 	}
 }
 
-// failedWait is how long the reason of a failure waits for other messages that are being sent. The old process has the exit status too.
+// failedWait is how long the reason of a failure waits for other messages on the link. The old process gets the exit status as well.
 const failedWait = 50 * time.Millisecond
 
-// fail tells the old process why this candidate cannot go on. From then on the candidate is as one that was taken back.
+// fail sends the reason of a failure to the old process. From then on the candidate is in the same state as after an abort.
 func (g *generation) fail(d detail) {
 	if g.u.parent == nil { // of tableflip
 		g.fire(onCut, d)
@@ -395,11 +384,11 @@ func (g *generation) failUnheard(d detail) {
 	case g.state == genOrphan:
 		g.fire(onGaveUp, d)
 	case !g.state.leaves() && !errors.Is(d.err, ErrAborted):
-		g.u.logServingAnyway(d.phase, d.err)
+		logServingAnyway(g.u.log, d.phase, d.err)
 	}
 }
 
-// leaveFailed ends a candidate that has failed.
+// leaveFailed ends a failed candidate.
 func (g *generation) leaveFailed(d detail) {
 	if g.u.parent != nil {
 		g.keepForOld()

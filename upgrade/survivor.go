@@ -14,14 +14,14 @@ import (
 
 // The actions of a generation after the death of another one, after an abort, and after the handover.
 //
-// A candidate whose old process dies after the commit message is the service. Before that message, nothing has shown that its build is
-// good, and the candidate accepts only so that no client is refused. Under the supervisor the candidate is an orphan then: it acquires
-// nothing, writes no pid file, and accepts when its checks have passed. The supervisor starts the committed build, and sends each of the
-// two a control socket to the other. When the committed build serves, it takes the orphan back, as the old process would have: idle
-// connections and state go there. Without the supervisor no process takes the place of the old one: the candidate is the service, and
-// says at ERROR and in Status that it was not committed.
+// A candidate whose old process dies after the commit message is the service. Before the commit message, nothing has shown that the build
+// is good, and the candidate accepts only so that no client is refused. Under the supervisor the candidate is an orphan then: an orphan
+// acquires nothing, writes no pid file, and accepts when its checks have passed. The supervisor starts the committed build, and sends a
+// control socket to both. When the committed build serves, it takes the orphan back, as the old process would have done: idle
+// connections and state go there. Without a supervisor no process takes the place of the old process: the candidate is the service, and
+// an ERROR in the log and Status say that the build was not committed.
 
-// survive decides what a candidate is whose old process has died before the commit.
+// survive decides the next state of a candidate after the death of the old process, before the commit.
 func (g *generation) survive(detail) {
 	switch {
 	case g.supervised && g.u.born.Kind == modeRehearsal.String():
@@ -35,28 +35,28 @@ func (g *generation) survive(detail) {
 	}
 }
 
-// takeOver makes a candidate the service that has the commit message of a dead process.
+// takeOver begins to serve after the commit message and the death of the old process.
 func (g *generation) takeOver(d detail) {
 	g.u.log.Warn("upgrade: the old process has died: taking over")
 	g.accept(d)
 	g.proceed(d)
 }
 
-// takenAlone goes on with what could be taken of the commit message of a dead process.
+// takenAlone goes on to serve with the values and resources that could be taken.
 func (g *generation) takenAlone(d detail) {
 	err := d.err
 	if err == nil {
 		err = g.u.listeners.BeginListening()
 	}
 	if err != nil {
-		g.u.logServingAnyway(PhaseCommit, err)
+		logServingAnyway(g.u.log, PhaseCommit, err)
 	}
 	g.proceed(d)
 }
 
 // serveAnyway goes on after a failed check: there is no other process.
 func (g *generation) serveAnyway(d detail) {
-	g.u.logServingAnyway(d.phase, d.err)
+	logServingAnyway(g.u.log, d.phase, d.err)
 	g.proceed(d)
 }
 
@@ -74,19 +74,20 @@ func (g *generation) becomeOrphan(d detail) {
 	atStep("new.orphaned")
 }
 
-// accept lets a process accept before it is the main generation, unless it needs a resource for that.
+// accept begins to accept before this process is the main generation, unless serving needs an exclusive resource.
 func (g *generation) accept(detail) {
 	if g.u.resources.serving() {
 		return
 	}
 	g.accepted = true
 	g.u.listeners.Open(true)
-	g.u.logInherited(g.u.elders.begin()) // older generations may pass connections on
+	logInherited(g.u.log, g.u.elders.begin()) // older generations may pass connections on
 }
 
-// giveUpOrphan ends an orphan that could not serve: the supervisor starts the committed build.
+// giveUpOrphan ends an orphan that cannot serve: the supervisor starts the committed build.
 func (g *generation) giveUpOrphan(d detail) {
-	g.u.logGivenUp(d.phase, d.err)
+	g.u.log.Error("upgrade: the old process has died, and this one does not serve: the supervisor starts the committed build",
+		"phase", d.phase, "err", d.err)
 	g.err = &Error{Phase: d.phase, Reason: d.err.Error(), Err: d.err}
 	g.leave("aborted", d, &ending{reason: d.err.Error(), handover: true})
 }
@@ -97,7 +98,7 @@ func (g *generation) leaveToCommitted(d detail) {
 	g.leave("stopping", d, &ending{reason: d.err.Error(), handover: true})
 }
 
-// promote makes a candidate the service that was never committed.
+// promote makes an uncommitted candidate the service.
 func (g *generation) promote(d detail) {
 	g.u.setUncommitted()
 	g.u.log.Error("upgrade: this process is the service although nobody has committed it", "why", d.err.Error(), "version", g.u.opts.Version)
@@ -109,22 +110,22 @@ func (g *generation) confirmed(detail) {
 	g.fire(onPromoted, detail{err: errors.New("the supervisor cannot start the committed build")})
 }
 
-// outliveNext handles the death of the process that was started in place of an orphan. The supervisor starts another one.
+// outliveNext handles the death of the process in place of an orphan. The supervisor starts another process.
 func (g *generation) outliveNext(detail) {
 	if !g.supervised {
 		g.fire(onPromoted, detail{err: errors.New("the old process, the supervisor and the committed build that was started have died")})
 	}
 }
 
-// outliveSupervisor handles the death of the supervisor in an orphan. One that has a control socket to the committed build leaves the
-// decision to that process, which serves or dies.
+// outliveSupervisor handles the death of the supervisor in an orphan. With a control socket to the committed build, the orphan waits for the
+// service or the death of that process.
 func (g *generation) outliveSupervisor(detail) {
 	if g.fromOld == nil {
 		g.fire(onPromoted, detail{err: errors.New("the old process and the supervisor have died")})
 	}
 }
 
-// hearSupervisor handles a message of the supervisor, or its end.
+// hearSupervisor handles a message of the supervisor, or the end of the supervisor.
 func (g *generation) hearSupervisor(m sdnotify.Message, ok bool) {
 	if !ok {
 		g.supervised = false
@@ -148,8 +149,7 @@ const unsupervisedText = "upgrade: the supervisor has ended: nobody starts the s
 // logUnsupervised logs the death of the supervisor.
 func (g *generation) logUnsupervised(detail) { g.u.log.Error(unsupervisedText) }
 
-// keepNext takes the control socket to the process that the supervisor starts in place of this one. An orphan uses the socket at once,
-// and a candidate when it becomes an orphan.
+// keepNext takes the control socket to the process in place of this orphan. A candidate keeps the socket in case it becomes an orphan.
 func (g *generation) keepNext(d detail) {
 	if g.u.parent == nil { // of tableflip
 		return
@@ -163,7 +163,7 @@ func (g *generation) keepNext(d detail) {
 	}
 }
 
-// useNext makes the process that is started in place of an orphan the one that may take the orphan back.
+// useNext puts the process in place of the orphan where the old process was: that process may take the orphan back.
 func (g *generation) useNext() {
 	l := g.next.use()
 	if l == nil {
@@ -171,12 +171,12 @@ func (g *generation) useNext() {
 	}
 	g.u.parent.Close()
 	g.u.parent, g.fromOld = l, l.Frames
-	g.old.takes = nil // that process sends its own
+	g.old.takes = nil // the process in place of the orphan sends others
 }
 
-// meetOrphan begins to take what an orphan gives to this process, which sends the orphan away when it serves.
+// meetOrphan begins to read from an orphan. This process sends the orphan away when it serves.
 func (g *generation) meetOrphan(d detail) {
-	g.u.logInherited(g.u.followOrphan(d.word))
+	logInherited(g.u.log, g.u.elders.followOrphan(d.word))
 	if g.state == genServing {
 		g.dismissOrphans()
 	}
@@ -185,7 +185,7 @@ func (g *generation) meetOrphan(d detail) {
 // dismissOrphans begins to send orphans away, each once.
 func (g *generation) dismissOrphans() {
 	orphans := g.u.elders.dismissed()
-	g.beside.Go(func() { g.u.dismiss(orphans) })
+	g.beside.Go(func() { dismiss(orphans, g.u.listeners, g.u.log) })
 }
 
 // keepForOld keeps the listeners open until the process ends, in case the old process dies first. Connections go back as the server
@@ -196,7 +196,7 @@ func (g *generation) keepForOld() {
 	g.u.listeners.KeepClosed(true)
 }
 
-// takenBack ends a candidate that the old process does not want.
+// takenBack ends a candidate that the old process takes back.
 func (g *generation) takenBack(d detail) {
 	g.keepForOld()
 	g.leaveAborted(d, "taken back by the old process: "+d.err.Error())
@@ -208,8 +208,8 @@ func (g *generation) stopWithParent(d detail) {
 	g.forgetOld(d)
 }
 
-// dismissed ends an orphan in whose place another process serves. That process is sent the state even if the orphan has not accepted: it
-// is worth more than nothing.
+// dismissed ends an orphan in whose place another process serves. The orphan sends its state even if it has not accepted: an early state is
+// better than none.
 func (g *generation) dismissed(d detail) {
 	d.phase, g.accepted, g.late = g.phase(), true, g.u.parent
 	g.keepForOld()
@@ -222,25 +222,25 @@ func (g *generation) leaveAborted(d detail, reason string) {
 	g.leave("aborted", d, &ending{reason: "taken back", handover: true})
 }
 
-// forgetOld ends what an aborted candidate keeps for the old process, which stops with the whole service.
+// forgetOld drops the sockets that an aborted candidate keeps for the old process, because the whole service stops.
 func (g *generation) forgetOld(detail) {
-	g.u.setMover(nil) // the old process would not read what is sent back
+	g.u.setMover(nil) // the old process does not read any more
 	g.u.listeners.KeepClosed(false)
 }
 
-// giveBack begins to write the kept values of a candidate that has served to a file, for the old process. This process waits until it is
-// sure that the old process lives.
+// giveBack begins to write the kept values to a file for the old process, if this process has served clients. Then this process waits for
+// the answer of the old process, which may be dead.
 func (g *generation) giveBack(d detail) {
 	g.noteServed(d)
 	if !g.accepted {
 		g.sendState(detail{})
 		return
 	}
-	g.snapshot = g.u.startSnapshot(g.u.opts.Timeout)
+	g.snapshot = startSnapshot(g.u.keeper, g.u.opts.Timeout)
 }
 
-// sendState sends the kept values to the old process. If that fails, the end of the socket is the next event; and the old process lets
-// this one not wait for ever.
+// sendState sends the kept values to the old process. After a failure the end of the socket is the next event. The old process kills a
+// candidate that waits for too long.
 func (g *generation) sendState(d detail) {
 	if d.err != nil {
 		g.u.log.Error("upgrade: cannot give the state back", "err", d.err)
@@ -257,17 +257,16 @@ func (g *generation) sendState(d detail) {
 	})
 }
 
-// dropState closes the kept values that no process is to get any more.
+// dropState closes the file of the kept values.
 func (g *generation) dropState(d detail) { d.state.Close() } // which does nothing without a file
 
-// outliveOld handles the death of a process that has taken this one back. Without a supervisor this process starts a fresh one; with it,
-// the supervisor does.
+// outliveOld handles the death of the process that has taken this process back. Without a supervisor this process starts a fresh one.
 func (g *generation) outliveOld(detail) {
 	switch {
 	case g.supervised:
 		g.u.log.Warn("upgrade: the process that took this one back has died: what this one would give back is lost")
 		g.fire(onGaveUp, detail{})
-	case g.late != nil: // the process that serves by now is not of this one
+	case g.late != nil: // dismissed: another process serves by now
 		g.fire(onGaveUp, detail{})
 	default:
 		g.fire(onRevive, detail{})
@@ -277,11 +276,11 @@ func (g *generation) outliveOld(detail) {
 // revive starts a fresh process of the committed build.
 func (g *generation) revive(detail) {
 	g.u.log.Warn("upgrade: the old process has died after it took this one back: starting anew")
-	g.memory.spare(g.u.log) // what is started inherits the value
+	g.memory.spare(g.u.log) // the fresh process inherits the value
 	g.begin(newAttempt(context.Background(), g.u, modeRevive), nil)
 }
 
-// passConn passes a connection on that has come late, to the process that serves.
+// passConn passes a late connection on to the process that serves.
 func (g *generation) passConn(d detail) {
 	var about wire.ConnBody
 	if d.frame.Decode(&about) != nil {
@@ -302,7 +301,7 @@ func (g *generation) passConn(d detail) {
 	}
 }
 
-// hearSuccessor handles a message of the process that has taken over, or of a later one that has its socket.
+// hearSuccessor handles a message of the successor, or of a later process on the same socket.
 func (g *generation) hearSuccessor(f wire.Frame, ok bool) {
 	if !ok {
 		g.successor.frames = nil
@@ -310,7 +309,7 @@ func (g *generation) hearSuccessor(f wire.Frame, ok bool) {
 	}
 	defer f.Close()
 	switch f.Kind {
-	case wire.KindConn: // sent back too late: the process that serves now gets it
+	case wire.KindConn: // sent back too late
 		g.fire(onConn, detail{frame: f})
 	case wire.KindHurry:
 		g.u.log.Info("upgrade: there are too many generations: idle connections are closed", "generation", g.u.generation)
@@ -326,7 +325,7 @@ func (g *generation) hearElder(f wire.Frame) {
 	}
 }
 
-// rest handles what older generations had sent before they were left to the successor.
+// rest handles the messages that older generations sent before the successor read their sockets.
 func (g *generation) rest() {
 	if !g.successor.reads {
 		return
@@ -338,10 +337,10 @@ func (g *generation) rest() {
 	g.u.elders.rest(g.hearElder)
 }
 
-// passStop passes a stop on that was sent before the pid file named the successor.
+// passStop passes on a stop that came before the pid file named the successor.
 func (g *generation) passStop(detail) { g.successor.signalEarly(syscall.SIGTERM) }
 
-// passHangup passes a SIGHUP on that was sent before the pid file named the successor.
+// passHangup passes on a SIGHUP that came before the pid file named the successor.
 func (g *generation) passHangup(detail) { g.successor.signalEarly(syscall.SIGHUP) }
 
 // refuseEarly answers a call of a program that does not serve yet.
@@ -376,8 +375,8 @@ func (g *generation) upgradeAgain() {
 // extend asks the service manager for time.
 func (g *generation) extend(detail) { g.watchdog.extend(g.u.manager) }
 
-// showLife tells the service manager that the loop goes round. During an attempt it asks for time. A stop gets the time that the manager
-// gives by itself: the operator of the service has set that.
+// showLife sends a sign of life to the service manager, and during an attempt a request for more time. A stop gets the time that the
+// operator of the service has set in the manager.
 func (g *generation) showLife(d detail) {
 	g.watchdog.alive(g.u.manager)
 	if g.attempt != nil {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/midair-go/midair/upgrade/internal/state"
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
@@ -33,7 +34,7 @@ func (t *taking) stop() {
 	}
 }
 
-// startTaking begins to take what comes with a commit message.
+// startTaking begins to take the values and resources of a commit message.
 func (u *Upgrader) startTaking(f wire.Frame) (*taking, error) {
 	var body wire.CommitBody
 	if err := f.Decode(&body); err != nil {
@@ -51,7 +52,7 @@ func (u *Upgrader) startTaking(f wire.Frame) (*taking, error) {
 	return t, nil
 }
 
-// takeCommitted takes the values in the file, if there is one, and then the resources.
+// takeCommitted takes the values in the file, if there is a file, and then the resources.
 func (u *Upgrader) takeCommitted(ctx context.Context, state *os.File) error {
 	if state == nil {
 		return u.resources.acquire(ctx)
@@ -79,7 +80,7 @@ type snapshot struct {
 }
 
 // startSnapshot begins to ask the program for its values, and gives up after the limit.
-func (u *Upgrader) startSnapshot(limit time.Duration) *snapshot {
+func startSnapshot(k *state.Keeper, limit time.Duration) *snapshot {
 	s := new(snapshot)
 	s.call = startCall(limit, func(ctx context.Context) error {
 		type written struct {
@@ -88,8 +89,8 @@ func (u *Upgrader) startSnapshot(limit time.Duration) *snapshot {
 		}
 		done := make(chan written, 1)
 		go func() { // ends when MarshalBinary does
-			state, err := u.keeper.Snapshot()
-			done <- written{state, err}
+			file, err := k.Snapshot()
+			done <- written{file, err}
 		}()
 		select {
 		case w := <-done:

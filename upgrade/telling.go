@@ -2,23 +2,45 @@ package upgrade
 
 import (
 	"os"
+	"slices"
 
 	"github.com/midair-go/midair/upgrade/internal/handoff"
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// telling is what a new main generation tells others: the service manager, the old process, and the generations before. It runs beside
-// the loop of Run, because each of them may not read, and ends within seconds. Attempts begin after it.
+// telling is the set of messages that a new main generation sends to the service manager, the old process, and the generations before. The
+// sending runs beside the loop of Run, because a receiver may not read, and ends within seconds. Attempts begin afterwards.
 type telling struct {
 	announced bool              // messages for the service manager are in its queue
-	serving   *wire.ServingBody // for the old process; nil: there is none to be told
-	later     bool              // what announce has left is to be done after it
-	forgotten []*os.File        // sockets that the service manager has forgotten then
-	drop      func()            // closes sockets of the old process that are not needed after it; may be nil
-	sent      chan struct{}     // closed when all is sent
+	serving   *wire.ServingBody // for the old process; nil: no message
+	later     bool              // keepRest is called afterwards
+	forgotten []*os.File        // sockets that the service manager has forgotten
+	drop      func()            // closes sockets of the old process that are not needed afterwards; may be nil
+	sent      chan struct{}     // closed when all messages are sent
 }
 
-// send sends all that is to be told.
+// tellings has the running tellings.
+type tellings struct {
+	all   []*telling
+	ended chan *telling // gets each telling at its end
+}
+
+// begin begins a telling beside the loop, which receives from ended.
+func (s *tellings) begin(u *Upgrader, t *telling) {
+	t.sent = make(chan struct{})
+	s.all = append(s.all, t)
+	go func() { // the loop waits for the end
+		t.send(u)
+		s.ended <- t
+	}()
+}
+
+// remove forgets an ended telling.
+func (s *tellings) remove(t *telling) {
+	s.all = slices.DeleteFunc(s.all, func(o *telling) bool { return o == t })
+}
+
+// send sends the messages.
 func (t *telling) send(u *Upgrader) {
 	defer close(t.sent)
 	if t.announced || len(t.forgotten) > 0 {
@@ -28,15 +50,15 @@ func (t *telling) send(u *Upgrader) {
 		atStep("new.announced")
 	}
 	if t.serving != nil {
-		// Until it is told that this one serves, the old process serves what comes back.
+		// The old process serves what comes back until the message that this process serves.
 		u.awaitMoves()
 		_ = handoff.SendTakes(u.parent, u.listeners) // a dead old process needs no answer
 		_ = u.parent.Send(wire.KindServing, *t.serving)
 	}
-	u.hurryElders()
+	u.elders.hurry(u.opts.MaxGenerations, u.log)
 }
 
-// end closes what was kept until the end of a telling. The main generation serves the queues of forgotten sockets before.
+// end closes the sockets of a telling. The main generation serves the queues of forgotten sockets before.
 func (t *telling) end(u *Upgrader, main bool) {
 	for _, f := range t.forgotten {
 		if main {
