@@ -164,7 +164,7 @@ func (g *generation) begin(a *attempt, waiter chan error) {
 	told := slices.Clone(g.tellings.all)
 	go func() { // ends with a value on a.done, which the loop waits for
 		for _, t := range told {
-			<-t.sent
+			<-t.over
 		}
 		a.run()
 	}()

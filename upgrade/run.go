@@ -195,7 +195,7 @@ func (g *generation) loop(ctx context.Context, sig signals) {
 		case err := <-g.prepared:
 			g.checked(err)
 		case f, ok := <-g.fromOld:
-			g.hearOld(f, ok)
+			g.receiveOld(f, ok)
 		case err := <-g.attempt.result():
 			g.attempted(err)
 		case err := <-g.taking.result():
@@ -207,12 +207,12 @@ func (g *generation) loop(ctx context.Context, sig signals) {
 		case t := <-g.tellings.ended:
 			g.hasTold(t)
 		case f, ok := <-g.successor.frames:
-			g.hearSuccessor(f, ok)
+			g.receiveSuccessor(f, ok)
 		case m, ok := <-fromSupervisor:
 			if !ok {
 				fromSupervisor = nil
 			}
-			g.hearSupervisor(m, ok)
+			g.receiveSupervisor(m, ok)
 		// Not in an upgrade: the candidate may be the one to write by now.
 		case <-g.retries.next(g.state == genServing && g.attempt == nil && len(g.u.unwritten.list()) > 0):
 			g.retries.try(g.u.unwritten.writeAgain)
@@ -221,7 +221,7 @@ func (g *generation) loop(ctx context.Context, sig signals) {
 		case <-g.old.heartbeats():
 			_ = g.u.parent.TrySend(wire.KindBeat, nil, nil, 0) // the next one will do
 		case f := <-g.u.elders.frames:
-			g.hearElder(f)
+			g.receiveElder(f)
 		case e := <-g.u.elders.gone:
 			g.elderGone(e)
 		case <-g.naming.due:

@@ -149,7 +149,7 @@ var rowBefore = genRow{
 
 // rowChild is the common part of the states in which another process may take this process back.
 var rowChild = rowBefore.with(genRow{
-	onMessage:       {(*generation).hearMessage, genStay},
+	onMessage:       {(*generation).receiveMessage, genStay},
 	onCommit:        nothing,
 	onAbort:         {(*generation).takenBack, genAborted},
 	onAbortStopping: {(*generation).stopWithParent, genLeaving},

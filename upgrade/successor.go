@@ -21,8 +21,8 @@ var oldEvents = map[wire.Kind]genEvent{
 	wire.KindCommit: onCommit, wire.KindAbort: onAbort, wire.KindReleased: onReleased, wire.KindConn: onConn,
 }
 
-// hearOld handles a message of the old process, or the end of its control socket.
-func (g *generation) hearOld(f wire.Frame, ok bool) {
+// receiveOld handles a message of the old process, or the end of its control socket.
+func (g *generation) receiveOld(f wire.Frame, ok bool) {
 	if !ok {
 		g.oldEnded()
 		return
@@ -76,8 +76,8 @@ func (g *generation) phase() Phase {
 	return PhaseCheck
 }
 
-// hearMessage handles a message of the old process to a candidate.
-func (g *generation) hearMessage(d detail) {
+// receiveMessage handles a message of the old process to a candidate.
+func (g *generation) receiveMessage(d detail) {
 	f, u, old := d.frame, g.u, g.u.parent
 	switch f.Kind {
 	case wire.KindShare:
@@ -191,8 +191,8 @@ func (g *generation) announce(later bool) *telling {
 
 // hasTold handles the end of a telling.
 func (g *generation) hasTold(t *telling) {
-	g.tellings.remove(t)
 	g.fire(onTold, detail{telling: t})
+	g.tellings.remove(t)
 }
 
 // completeTold closes the sockets that were needed until others knew the main generation.
@@ -375,7 +375,7 @@ func (g *generation) failUnheard(d detail) {
 	from := g.state
 	for old := g.fromOld; old != nil && g.fromOld == old && g.state.beforeService(); {
 		f, ok := <-old
-		g.hearOld(f, ok)
+		g.receiveOld(f, ok)
 	}
 	if g.state == from { // the socket had ended before
 		g.fire(onOldDied, detail{})

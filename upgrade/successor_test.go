@@ -37,7 +37,7 @@ func TestDeathThatShowsTwiceAcquiresOnce(t *testing.T) {
 	g.fire(onFailed, detail{phase: PhaseCommit, err: errors.New("the lock is not to be had")})
 	first := g.acquiring
 	defer first.stop()
-	g.hearOld(wire.Frame{}, false)
+	g.receiveOld(wire.Frame{}, false)
 	if g.acquiring != first {
 		t.Error("it acquires a second time beside the first")
 		g.acquiring.stop()

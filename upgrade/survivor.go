@@ -125,8 +125,8 @@ func (g *generation) outliveSupervisor(detail) {
 	}
 }
 
-// hearSupervisor handles a message of the supervisor, or the end of the supervisor.
-func (g *generation) hearSupervisor(m sdnotify.Message, ok bool) {
+// receiveSupervisor handles a message of the supervisor, or the end of the supervisor.
+func (g *generation) receiveSupervisor(m sdnotify.Message, ok bool) {
 	if !ok {
 		g.supervised = false
 		g.fire(onNoSupervisor, detail{})
@@ -301,8 +301,8 @@ func (g *generation) passConn(d detail) {
 	}
 }
 
-// hearSuccessor handles a message of the successor, or of a later process on the same socket.
-func (g *generation) hearSuccessor(f wire.Frame, ok bool) {
+// receiveSuccessor handles a message of the successor, or of a later process on the same socket.
+func (g *generation) receiveSuccessor(f wire.Frame, ok bool) {
 	if !ok {
 		g.successor.frames = nil
 		return
@@ -317,8 +317,8 @@ func (g *generation) hearSuccessor(f wire.Frame, ok bool) {
 	}
 }
 
-// hearElder handles a message of an older generation.
-func (g *generation) hearElder(f wire.Frame) {
+// receiveElder handles a message of an older generation.
+func (g *generation) receiveElder(f wire.Frame) {
 	defer f.Close()
 	if f.Kind == wire.KindConn {
 		g.fire(onConn, detail{frame: f})
@@ -332,9 +332,9 @@ func (g *generation) rest() {
 	}
 	for g.fromOld != nil {
 		f, ok := <-g.fromOld
-		g.hearOld(f, ok)
+		g.receiveOld(f, ok)
 	}
-	g.u.elders.rest(g.hearElder)
+	g.u.elders.rest(g.receiveElder)
 }
 
 // passStop passes on a stop that came before the pid file named the successor.

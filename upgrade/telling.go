@@ -16,7 +16,7 @@ type telling struct {
 	later     bool              // keepRest is called afterwards
 	forgotten []*os.File        // sockets that the service manager has forgotten
 	drop      func()            // closes sockets of the old process that are not needed afterwards; may be nil
-	sent      chan struct{}     // closed when all messages are sent
+	over      chan struct{}     // closed when the loop has handled the end
 }
 
 // tellings has the running tellings.
@@ -27,7 +27,7 @@ type tellings struct {
 
 // begin begins a telling beside the loop, which receives from ended.
 func (s *tellings) begin(u *Upgrader, t *telling) {
-	t.sent = make(chan struct{})
+	t.over = make(chan struct{})
 	s.all = append(s.all, t)
 	go func() { // the loop waits for the end
 		t.send(u)
@@ -37,12 +37,12 @@ func (s *tellings) begin(u *Upgrader, t *telling) {
 
 // remove forgets an ended telling.
 func (s *tellings) remove(t *telling) {
+	close(t.over)
 	s.all = slices.DeleteFunc(s.all, func(o *telling) bool { return o == t })
 }
 
 // send sends the messages.
 func (t *telling) send(u *Upgrader) {
-	defer close(t.sent)
 	if t.announced || len(t.forgotten) > 0 {
 		u.manager.Settle()
 	}

@@ -38,7 +38,7 @@ func FuzzTold(f *testing.F) {
 			files = append(files, seen.File(t))
 		}
 		wiretest.InTime(t, func() {
-			g.hearSupervisor(sdnotify.Message{Lines: strings.Split(said, "\n"), Files: files}, true)
+			g.receiveSupervisor(sdnotify.Message{Lines: strings.Split(said, "\n"), Files: files}, true)
 			endSending(g)
 			u.elders.release()
 			u.parent.Close()
