@@ -5,6 +5,7 @@ package upgrade
 import (
 	"bytes"
 	"errors"
+	"sync"
 	"testing"
 
 	"github.com/midair-go/midair/internal/process"
@@ -18,7 +19,9 @@ func stuckLink(t *testing.T) (l *wire.Link, sending chan struct{}, read func()) 
 	sending, room := make(chan struct{}, 16), make(chan struct{})
 	l = wire.NewLink(&wiretest.Transport{Sent: func([]byte) { sending <- struct{}{}; <-room }})
 	t.Cleanup(l.Close)
-	return l, sending, func() { close(room) }
+	read = sync.OnceFunc(func() { close(room) })
+	t.Cleanup(read)
+	return l, sending, read
 }
 
 // Status does not wait for a process that does not read, whatever it is sent.
@@ -46,6 +49,7 @@ func TestStatusWaitsForNobody(t *testing.T) {
 			}
 			defer u.previous.release()
 			l, sending, read := stuckLink(t)
+			defer read()
 			sent := make(chan error, 1)
 			go func() { sent <- send(u, l) }()
 			<-sending
