@@ -161,13 +161,24 @@ func (g *generation) begin(a *attempt, waiter chan error) {
 		g.reloading(a)
 	}
 	g.attempt, g.waiter, a.writes, a.unnamed = a, waiter, g.retries.trying, g.naming.over
-	told := slices.Clone(g.tellings.all)
-	go func() { // ends with a value on a.done, which the loop waits for
+	told, ended := slices.Clone(g.tellings.all), make(chan attemptEnd, 1)
+	g.attemptEnded = ended
+	go func() { // ends with a value on ended, which the loop waits for
 		for _, t := range told {
 			<-t.over
 		}
 		a.run()
+		err := <-a.result()
+		out := a.outcome(err)
+		g.u.recordOutcome(out)
+		ended <- attemptEnd{err, out}
 	}()
+}
+
+// attemptEnd is the end of an attempt. The outcome is recorded.
+type attemptEnd struct {
+	err     error
+	outcome Outcome
 }
 
 // reloading tells the service manager that an attempt to replace this process has begun.
@@ -179,12 +190,10 @@ func (g *generation) reloading(a *attempt) {
 }
 
 // attempted handles the end of an attempt.
-func (g *generation) attempted(err error) {
-	a := g.attempt
-	g.attempt = nil
-	out := a.outcome(err)
+func (g *generation) attempted(end attemptEnd) {
+	a, err, out := g.attempt, end.err, end.outcome
+	g.attempt, g.attemptEnded = nil, nil
 	g.u.setLast(out)
-	g.u.recordOutcome(out)
 	waiter := g.waiter
 	g.waiter = nil
 	switch {

@@ -46,10 +46,11 @@ type generation struct {
 	next    nextLink
 	late    *wire.Link // to the process that serves now and gets late connections; nil: none
 
-	attempt   *attempt
-	waiter    chan error // of the call of Upgrade that waits for the attempt; nil: none
-	ending    error      // the cause of a stop that waits for a commit
-	successor successor
+	attempt      *attempt
+	attemptEnded <-chan attemptEnd // nil: no attempt is under way
+	waiter       chan error        // of the call of Upgrade that waits for the attempt; nil: none
+	ending       error             // the cause of a stop that waits for a commit
+	successor    successor
 
 	taking    *taking   // nil: no commit message is being followed
 	acquiring *call     // nil: no resource is being acquired
@@ -196,8 +197,8 @@ func (g *generation) loop(ctx context.Context, sig signals) {
 			g.checked(err)
 		case f, ok := <-g.fromOld:
 			g.receiveOld(f, ok)
-		case err := <-g.attempt.result():
-			g.attempted(err)
+		case end := <-g.attemptEnded:
+			g.attempted(end)
 		case err := <-g.taking.result():
 			g.taken(err)
 		case err := <-g.acquiring.result():

@@ -77,7 +77,7 @@ func inState(t *testing.T, s genState, log *bytes.Buffer) (*generation, func()) 
 		g.acquiring.stop()
 		endSending(g)
 		if g.attempt != nil {
-			<-g.attempt.done
+			<-g.attemptEnded
 		}
 		g.memory.end()
 		u.elders.release()
