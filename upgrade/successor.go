@@ -3,7 +3,6 @@ package upgrade
 import (
 	"errors"
 	"fmt"
-	"os"
 	"runtime/debug"
 	"time"
 
@@ -184,9 +183,9 @@ func (g *generation) serveNow() {
 func (g *generation) announce(later bool) *telling {
 	if g.u.systemd && g.fromOld != nil {
 		g.naming.begin()
-		return &telling{}
+		return &telling{first: true}
 	}
-	return &telling{announced: g.u.manager != nil, later: later && g.u.manager != nil, forgotten: g.u.announce(later)}
+	return &telling{first: true, announced: g.u.manager != nil, later: later && g.u.manager != nil, forgotten: g.u.announce(later)}
 }
 
 // hasTold handles the end of a telling.
@@ -293,8 +292,6 @@ func (g *generation) becomeMain(d detail) {
 	if u.elder != nil {
 		_ = debug.SetCrashOutput(nil, debug.CrashOptions{})
 	}
-	u.setState("serving")
-	u.log.Info("upgrade: serving", "generation", u.generation, "version", u.opts.Version, "pid", os.Getpid())
 	logInherited(u.log, u.elders.begin())
 	g.dismissOrphans()
 	if u.manager.SupervisorState() == "dead" {

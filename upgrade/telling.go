@@ -11,6 +11,7 @@ import (
 // telling is the set of messages that a new main generation sends to the service manager, the old process, and the generations before. The
 // sending runs beside the loop of Run, because a receiver may not read, and ends within seconds. Attempts begin afterwards.
 type telling struct {
+	first     bool              // Status and the log show after the announcement that this process serves
 	announced bool              // messages for the service manager are in its queue
 	serving   *wire.ServingBody // for the old process; nil: no message
 	later     bool              // keepRest is called afterwards
@@ -48,6 +49,10 @@ func (t *telling) send(u *Upgrader) {
 	}
 	if t.announced {
 		atStep("new.announced")
+	}
+	if t.first {
+		u.setServing()
+		u.log.Info("upgrade: serving", "generation", u.generation, "version", u.opts.Version, "pid", os.Getpid())
 	}
 	if t.serving != nil {
 		// The old process serves what comes back until the message that this process serves.
