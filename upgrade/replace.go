@@ -5,12 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
-	"syscall"
-	"time"
 
 	"github.com/midair-go/midair/internal/process"
-	"github.com/midair-go/midair/upgrade/internal/handoff"
 )
 
 // A generation as the one that is to be replaced: what callers and signals ask for, and how attempts end.
@@ -124,97 +120,6 @@ func (u *Upgrader) ask(r request) error {
 	}
 }
 
-// answer handles a call of the program while this process serves.
-func (g *generation) answer(d detail) {
-	switch q := d.request; {
-	case q.op == opUpgrade && g.attempt != nil:
-		q.reply <- ErrInProgress
-	case q.op == opUpgrade && q.mode == modeRollback && g.u.previous.status() == nil:
-		q.reply <- fmt.Errorf("%w: no earlier build is known", ErrNotReady)
-	case q.op == opUpgrade:
-		g.begin(newAttempt(q.ctx, g.u, q.mode), q.reply)
-	case g.attempt == nil || q.only != nil && q.only != g.waiter:
-		q.reply <- fmt.Errorf("%w: no upgrade is in progress", ErrNotReady)
-	case q.op == opCommit:
-		q.reply <- g.commitNow()
-	case g.attempt.tryAbort(q.cause, false):
-		q.reply <- nil
-	default:
-		q.reply <- fmt.Errorf("%w: the upgrade is being committed", ErrClosed)
-	}
-}
-
-func (g *generation) commitNow() error {
-	if c := g.u.Status().Candidate; c == nil || c.Phase != PhaseBake && c.Phase != PhaseSoak && c.Phase != PhaseCommit {
-		return fmt.Errorf("%w: the candidate is not prepared yet", ErrNotReady)
-	}
-	if err := context.Cause(g.attempt.ctx); err != nil {
-		return fmt.Errorf("%w: the upgrade is being taken back: %w", ErrNotReady, err)
-	}
-	g.attempt.commitNow()
-	return nil
-}
-
-func (g *generation) begin(a *attempt, waiter chan error) {
-	g.u.listeners.UnlinkOnClose(false) // the new process is about to serve on the paths
-	if !g.naming.waits() {             // else announceNamed does
-		g.reloading(a)
-	}
-	g.attempt, g.waiter, a.writes, a.unnamed = a, waiter, g.retries.trying, g.naming.over
-	told, ended := slices.Clone(g.tellings.all), make(chan attemptEnd, 1)
-	g.attemptEnded = ended
-	go func() { // ends with a value on ended, which the loop waits for
-		for _, t := range told {
-			<-t.over
-		}
-		a.run()
-		err := <-a.result()
-		out := a.outcome(err)
-		g.u.recordOutcome(out)
-		ended <- attemptEnd{err, out}
-	}()
-}
-
-// attemptEnd is the end of an attempt. The outcome is recorded.
-type attemptEnd struct {
-	err     error
-	outcome Outcome
-}
-
-// reloading tells the service manager that an attempt to replace this process has begun.
-func (g *generation) reloading(a *attempt) {
-	if g.state == genServing && a.mode != modeRehearsal {
-		g.watchdog.extended = time.Now()
-		g.u.manager.Reloading(fmt.Sprintf("%s: %s", g.u.statusText(), a.mode))
-	}
-}
-
-// attempted handles the end of an attempt.
-func (g *generation) attempted(end attemptEnd) {
-	a, err, out := g.attempt, end.err, end.outcome
-	g.attempt, g.attemptEnded = nil, nil
-	g.u.setLast(out)
-	waiter := g.waiter
-	g.waiter = nil
-	switch {
-	case err != nil:
-		if g.state == genServing {
-			g.u.announceEnd(out)
-		}
-		g.u.log.Error("upgrade: failed, this process serves on", "phase", out.Phase, "reason", out.Reason, "candidate", out.PID, "version", out.Version)
-		g.fire(onAttemptFailed, detail{attempt: a})
-	case a.mode == modeRehearsal:
-		g.u.log.Info("upgrade: rehearsed, this process serves on", "version", out.Version)
-		g.fire(onAttemptFailed, detail{attempt: a})
-	default:
-		g.u.log.Info("upgrade: committed", "candidate", out.PID, "version", out.Version, "generation", out.Generation)
-		g.fire(onAttemptDone, detail{attempt: a})
-	}
-	if waiter != nil {
-		waiter <- err // last: it means that everything is as Upgrade promises
-	}
-}
-
 // outcome describes how the attempt ended.
 func (a *attempt) outcome(err error) Outcome {
 	out := Outcome{
@@ -225,41 +130,4 @@ func (a *attempt) outcome(err error) Outcome {
 		out.Phase, out.Reason = e.Phase, e.Reason
 	}
 	return out
-}
-
-// serveOn goes on as before a failed attempt, with what was asked for meanwhile.
-func (g *generation) serveOn(d detail) {
-	a := d.attempt
-	g.u.listeners.UnlinkOnClose(a.mode != modeRevive)
-	if g.ending != nil {
-		cause := g.ending
-		g.ending = nil
-		g.stop(cause)
-		return
-	}
-	g.again = g.again || a.again
-	g.upgradeAgain()
-}
-
-// handOver leaves, and passes on what was asked of this process while it was too late for it.
-func (g *generation) handOver(d detail) {
-	a := d.attempt
-	if g.ending != nil {
-		a.child.Signal(syscall.SIGTERM)
-	} else if g.again {
-		a.child.Signal(syscall.SIGHUP)
-	}
-	g.late = a.child.link
-	g.successor = successor{child: a.child, since: time.Now(), frames: a.child.link.Frames, reads: !a.plain}
-	if !a.plain {
-		g.u.elders.quit()
-		g.u.setMover(handoff.Successor(a.child.link, a.takes))
-	}
-	if d.from == genServing {
-		g.leave("draining", d, &ending{reason: "handed over", handover: true})
-	}
-	if !a.speaks { // one that speaks names itself: what this process says may come when a later generation serves
-		g.u.manager.ReadyFor(a.child.PID, fmt.Sprintf("serving, generation %d", a.nextGeneration()))
-	}
-	g.u.manager.HandedOver()
 }

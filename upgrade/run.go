@@ -1,84 +1,20 @@
 package upgrade
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/signal"
-	"sync"
+	"slices"
+	"syscall"
 	"time"
 
 	"github.com/midair-go/midair/internal/logqueue"
 	"github.com/midair-go/midair/internal/sys"
+	"github.com/midair-go/midair/upgrade/internal/handoff"
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
-
-// checkResult is what the checks of a generation have found.
-type checkResult int
-
-const (
-	checksRun checkResult = iota
-	checksPassed
-	checksFailed
-)
-
-// generation is Run: one goroutine that owns what this process is and does. The goroutine receives events from channels, looks up the
-// action and the next state of each (states.go), and starts goroutines for everything slow.
-type generation struct {
-	u        *Upgrader
-	table    *[genStates]genRow
-	state    genState
-	checks   checkResult
-	err      error // what Run returns
-	endServe context.CancelCauseFunc
-
-	served   chan error // gets the result of serve; nil after that
-	prepared chan error // gets the result of the checks; nil after that
-
-	accepted   bool // this process has accepted before it was the main generation
-	supervised bool // the end of the supervisor was not read yet, and so no earlier message is unread
-	again      bool // an upgrade was asked for, and begins when it is possible
-
-	fromOld <-chan wire.Frame // messages of the old process; nil after its end
-	old     oldProcess
-	next    nextLink
-	late    *wire.Link // to the process that serves now and gets late connections; nil: none
-
-	attempt      *attempt
-	attemptEnded <-chan attemptEnd // nil: no attempt is under way
-	waiter       chan error        // of the call of Upgrade that waits for the attempt; nil: none
-	ending       error             // the cause of a stop that waits for a commit
-	successor    successor
-
-	taking    *taking   // nil: no commit message is being followed
-	acquiring *call     // nil: no resource is being acquired
-	snapshot  *snapshot // nil: no kept values are being written
-	naming    naming
-	tellings  tellings
-	beside    sync.WaitGroup // of goroutines that send what needs no answer
-	watchdog  watchdog
-
-	memory  memory
-	overrun overrun
-	retries retries
-	goers   goers
-}
-
-func newGeneration(u *Upgrader) *generation {
-	g := &generation{
-		u: u, table: &genTable, state: genStarting,
-		served: make(chan error, 1), prepared: make(chan error, 1), tellings: tellings{ended: make(chan *telling)},
-	}
-	if u.parent != nil || u.plainParent {
-		g.state = genCandidate
-	}
-	if u.parent != nil {
-		g.fromOld = u.parent.Frames
-	}
-	return g
-}
 
 // fire moves to the next state that the table has for an event, and runs the action.
 func (g *generation) fire(e genEvent, d detail) {
@@ -94,25 +30,6 @@ func (g *generation) fire(e genEvent, d detail) {
 	if c.do != nil {
 		c.do(g, d)
 	}
-}
-
-// Run serves until ctx ends, a signal asks for the end, serve returns, or another generation has taken over, and returns the
-// error of serve. Run calls serve at once in a new goroutine; serve has to accept on all listeners, and to finish
-// when its context ends. The cause of the context has a method Handover() bool, which is true for an upgrade and false for a
-// plain stop. A candidate that is taken back gets an *Error that is ErrAborted; main should then end with a non-zero
-// status. A plain stop of a service whose supervisor has died ends with ErrUnsupervised. Run may be called once. Run returns after
-// its last goroutine, with two exceptions: a goroutine that writes a line to a stuck log (see Options.Logger), and a serve that goes
-// on after the end of its context and is not known to drain. Then Run returns ErrServeStuck (Options.StuckAfter), and main should
-// end: serve ends with the process.
-func (u *Upgrader) Run(ctx context.Context, serve func(context.Context) error) error {
-	u.mu.Lock()
-	if u.begun || u.closed {
-		u.mu.Unlock()
-		return fmt.Errorf("%w: Run may be called once, and not after Close", ErrClosed)
-	}
-	u.begun = true
-	u.mu.Unlock()
-	return newGeneration(u).run(ctx, serve)
 }
 
 func (g *generation) run(ctx context.Context, serve func(context.Context) error) error {
@@ -132,7 +49,7 @@ func (g *generation) run(ctx context.Context, serve func(context.Context) error)
 	u.compareSockets()
 	served := g.served
 	go func() { served <- serve(g.overrun.watch(serveCtx)) }() // a serve that ignores its context ends with the process
-	stopChecks := g.prepare(first)
+	stopChecks := u.startChecks(g.prepared, first)
 	defer stopChecks()
 	if !first {
 		sig = u.notify()
@@ -149,22 +66,6 @@ func (g *generation) run(ctx context.Context, serve func(context.Context) error)
 	g.successor.late(sig)
 	logqueue.Flush(u.log)
 	return g.err
-}
-
-// prepare runs the checks beside serve. The returned function ends the checks and waits for them.
-func (g *generation) prepare(first bool) func() {
-	since := g.u.welcome
-	if since.IsZero() {
-		since = time.Now()
-	}
-	// A bit less than the old process has, so that the reason gets there before it gives up.
-	ctx, cancel := context.WithDeadline(context.Background(), since.Add(g.u.limit-g.u.limit/10))
-	result, done := g.prepared, make(chan struct{})
-	go func() {
-		defer close(done)
-		result <- g.u.prepare(ctx, first)
-	}()
-	return func() { cancel(); <-done }
 }
 
 // loop receives what happens until serve has returned and nothing else is under way.
@@ -239,14 +140,6 @@ func (g *generation) loop(ctx context.Context, sig signals) {
 	}
 }
 
-// either returns the event for a result: well without an error, and badly with one.
-func either(err error, well, badly genEvent) genEvent {
-	if err != nil {
-		return badly
-	}
-	return well
-}
-
 // stop ends the service as a whole, or for a candidate the attempt. During a commit the stop waits for the result.
 func (g *generation) stop(cause error) {
 	if g.attempt != nil && !g.attempt.tryAbort(cause, true) {
@@ -287,12 +180,6 @@ func (g *generation) hasSnapshot(err error) {
 	g.fire(onSnapshot, detail{err: err, state: state})
 }
 
-// elderGone handles the end of an older generation.
-func (g *generation) elderGone(e *elder) {
-	g.u.elders.forget(e)
-	g.goers.add(e.PID)
-}
-
 // checked handles the result of the checks.
 func (g *generation) checked(err error) {
 	g.prepared, g.checks = nil, checksPassed
@@ -302,18 +189,133 @@ func (g *generation) checked(err error) {
 	g.fire(either(err, onChecksPassed, onChecksFailed), detail{phase: PhaseCheck, err: err})
 }
 
+// answer handles a call of the program while this process serves.
+func (g *generation) answer(d detail) {
+	switch q := d.request; {
+	case q.op == opUpgrade && g.attempt != nil:
+		q.reply <- ErrInProgress
+	case q.op == opUpgrade && q.mode == modeRollback && g.u.previous.status() == nil:
+		q.reply <- fmt.Errorf("%w: no earlier build is known", ErrNotReady)
+	case q.op == opUpgrade:
+		g.begin(newAttempt(q.ctx, g.u, q.mode), q.reply)
+	case g.attempt == nil || q.only != nil && q.only != g.waiter:
+		q.reply <- fmt.Errorf("%w: no upgrade is in progress", ErrNotReady)
+	case q.op == opCommit:
+		q.reply <- g.commitNow()
+	case g.attempt.tryAbort(q.cause, false):
+		q.reply <- nil
+	default:
+		q.reply <- fmt.Errorf("%w: the upgrade is being committed", ErrClosed)
+	}
+}
+
+func (g *generation) commitNow() error {
+	if c := g.u.Status().Candidate; c == nil || c.Phase != PhaseBake && c.Phase != PhaseSoak && c.Phase != PhaseCommit {
+		return fmt.Errorf("%w: the candidate is not prepared yet", ErrNotReady)
+	}
+	if err := context.Cause(g.attempt.ctx); err != nil {
+		return fmt.Errorf("%w: the upgrade is being taken back: %w", ErrNotReady, err)
+	}
+	g.attempt.commitNow()
+	return nil
+}
+
+func (g *generation) begin(a *attempt, waiter chan error) {
+	g.u.listeners.UnlinkOnClose(false) // the new process is about to serve on the paths
+	if !g.naming.waits() {             // else announceNamed does
+		g.reloading(a)
+	}
+	g.attempt, g.waiter, a.writes, a.unnamed = a, waiter, g.retries.trying, g.naming.over
+	told, ended := slices.Clone(g.tellings.all), make(chan attemptEnd, 1)
+	g.attemptEnded = ended
+	go func() { // ends with a value on ended, which the loop waits for
+		for _, t := range told {
+			<-t.over
+		}
+		a.run()
+		err := <-a.result()
+		out := a.outcome(err)
+		g.u.recordOutcome(out)
+		ended <- attemptEnd{err, out}
+	}()
+}
+
+// reloading tells the service manager that an attempt to replace this process has begun.
+func (g *generation) reloading(a *attempt) {
+	if g.state == genServing && a.mode != modeRehearsal {
+		g.watchdog.extended = time.Now()
+		g.u.manager.Reloading(fmt.Sprintf("%s: %s", g.u.statusText(), a.mode))
+	}
+}
+
+// attempted handles the end of an attempt.
+func (g *generation) attempted(end attemptEnd) {
+	a, err, out := g.attempt, end.err, end.outcome
+	g.attempt, g.attemptEnded = nil, nil
+	g.u.setLast(out)
+	waiter := g.waiter
+	g.waiter = nil
+	switch {
+	case err != nil:
+		if g.state == genServing {
+			g.u.announceEnd(out)
+		}
+		g.u.log.Error("upgrade: failed, this process serves on", "phase", out.Phase, "reason", out.Reason, "candidate", out.PID, "version", out.Version)
+		g.fire(onAttemptFailed, detail{attempt: a})
+	case a.mode == modeRehearsal:
+		g.u.log.Info("upgrade: rehearsed, this process serves on", "version", out.Version)
+		g.fire(onAttemptFailed, detail{attempt: a})
+	default:
+		g.u.log.Info("upgrade: committed", "candidate", out.PID, "version", out.Version, "generation", out.Generation)
+		g.fire(onAttemptDone, detail{attempt: a})
+	}
+	if waiter != nil {
+		waiter <- err // last: it means that everything is as Upgrade promises
+	}
+}
+
+// serveOn goes on as before a failed attempt, with what was asked for meanwhile.
+func (g *generation) serveOn(d detail) {
+	a := d.attempt
+	g.u.listeners.UnlinkOnClose(a.mode != modeRevive)
+	if g.ending != nil {
+		cause := g.ending
+		g.ending = nil
+		g.stop(cause)
+		return
+	}
+	g.again = g.again || a.again
+	g.upgradeAgain()
+}
+
+// handOver leaves, and passes on what was asked of this process while it was too late for it.
+func (g *generation) handOver(d detail) {
+	a := d.attempt
+	if g.ending != nil {
+		a.child.Signal(syscall.SIGTERM)
+	} else if g.again {
+		a.child.Signal(syscall.SIGHUP)
+	}
+	g.late = a.child.link
+	g.successor = successor{child: a.child, since: time.Now(), frames: a.child.link.Frames, reads: !a.plain}
+	if !a.plain {
+		g.u.elders.quit()
+		g.u.setMover(handoff.Successor(a.child.link, a.takes))
+	}
+	if d.from == genServing {
+		g.leave("draining", d, &ending{reason: "handed over", handover: true})
+	}
+	if !a.speaks { // one that speaks names itself: what this process says may come when a later generation serves
+		g.u.manager.ReadyFor(a.child.PID, fmt.Sprintf("serving, generation %d", a.nextGeneration()))
+	}
+	g.u.manager.HandedOver()
+}
+
 // stopService is the plain end of the service.
 func (g *generation) stopService(d detail) {
 	g.u.listeners.UnlinkOnClose(true)
 	g.u.stopping(d.err.Error())
 	g.u.log.Info("upgrade: stopping", "reason", d.err)
-	g.leave("stopping", d, &ending{reason: d.err.Error()})
-}
-
-// cannotServe ends a process without another one to fall back to that could not acquire a resource.
-func (g *generation) cannotServe(d detail) {
-	g.err = fmt.Errorf("upgrade: %w", d.err)
-	g.u.log.Error("upgrade: cannot serve without it", "err", d.err)
 	g.leave("stopping", d, &ending{reason: d.err.Error()})
 }
 
@@ -355,9 +357,6 @@ func (g *generation) endWithServe(d detail) {
 		g.attempt.commitNow()
 	}
 }
-
-// noteServed notes the error of serve in a process on its way out.
-func (g *generation) noteServed(d detail) { g.err = cmp.Or(g.err, d.err) }
 
 // finish releases everything that this generation holds.
 func (g *generation) finish() {

@@ -330,3 +330,11 @@ var genTable = [genStates]genRow{
 	}),
 	genEnded: rowAfter,
 }
+
+// either returns the event for a result: well without an error, and badly with one.
+func either(err error, well, badly genEvent) genEvent {
+	if err != nil {
+		return badly
+	}
+	return well
+}

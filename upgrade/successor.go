@@ -1,6 +1,7 @@
 package upgrade
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"runtime/debug"
@@ -394,3 +395,6 @@ func (g *generation) leaveFailed(d detail) {
 	g.err = &Error{Phase: d.phase, Reason: d.err.Error(), Err: d.err}
 	g.leave("aborted", d, &ending{reason: d.err.Error(), handover: true})
 }
+
+// noteServed notes the error of serve in a process on its way out.
+func (g *generation) noteServed(d detail) { g.err = cmp.Or(g.err, d.err) }

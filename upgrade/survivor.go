@@ -92,6 +92,13 @@ func (g *generation) giveUpOrphan(d detail) {
 	g.leave("aborted", d, &ending{reason: d.err.Error(), handover: true})
 }
 
+// cannotServe ends a process without another one to fall back to that could not acquire a resource.
+func (g *generation) cannotServe(d detail) {
+	g.err = fmt.Errorf("upgrade: %w", d.err)
+	g.u.log.Error("upgrade: cannot serve without it", "err", d.err)
+	g.leave("stopping", d, &ending{reason: d.err.Error()})
+}
+
 // leaveToCommitted stops an orphan. The committed build is about to serve.
 func (g *generation) leaveToCommitted(d detail) {
 	g.u.log.Info("upgrade: stopping", "reason", d.err)
@@ -323,6 +330,12 @@ func (g *generation) receiveElder(f wire.Frame) {
 	if f.Kind == wire.KindConn {
 		g.fire(onConn, detail{frame: f})
 	}
+}
+
+// elderGone handles the end of an older generation.
+func (g *generation) elderGone(e *elder) {
+	g.u.elders.forget(e)
+	g.goers.add(e.PID)
 }
 
 // rest handles the messages that older generations sent before the successor read their sockets.
