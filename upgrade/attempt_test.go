@@ -110,7 +110,9 @@ func TestServingIsSaidAfterWhatComesBack(t *testing.T) {
 	}})
 	go u.Move(c) // commit waits for it
 	<-began
-	if (&runner{u: u}).commit(wire.Frame{Kind: wire.KindCommit}); !said {
+	g := newGeneration(u)
+	g.fire(onCommit, detail{frame: wire.Frame{Kind: wire.KindCommit}})
+	if g.hasTold(<-g.tellings.ended); !said {
 		t.Error("it did not say that it serves")
 	}
 	u.parent.Close()

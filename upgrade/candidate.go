@@ -16,7 +16,7 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// Candidate is the new process while it is being tried, as Options.Smoke and Options.Bake see it.
+// Candidate is the new process during the upgrade, as Options.Smoke and Options.Bake see it.
 type Candidate struct {
 	pid        int
 	generation int
@@ -28,7 +28,7 @@ type Candidate struct {
 	asked   map[int]chan error // calls of Dial that wait for the candidate's answer
 	last    int
 	private []net.Conn
-	over    bool // nobody may ask any more
+	over    bool // Dial and DialListener fail from now on
 	hears   map[string]func([]byte) error
 }
 
@@ -41,19 +41,19 @@ type division interface {
 // PID returns the candidate's process id.
 func (c *Candidate) PID() int { return c.pid }
 
-// Generation returns the number that the candidate has if it is committed.
+// Generation returns the number of the candidate after a commit.
 func (c *Candidate) Generation() int { return c.generation }
 
-// Version returns the version that the candidate says it is; empty for one that does not use this library.
+// Version returns the version that the candidate reports; empty for a program without this library.
 func (c *Candidate) Version() string { return c.version }
 
-// dialLimit is how long a candidate may take to answer when ctx says nothing: its server waits in Accept.
+// dialLimit is the time for a candidate to answer if ctx has no deadline: its server waits in Accept.
 const dialLimit = 10 * time.Second
 
-// Dial returns a private connection to the candidate, as if a client had connected to the first listener that it has
-// opened with Listen. No client can reach the candidate meanwhile. It works in Smoke and in Bake, and what is left open is
-// closed when they return. The other end is a TCP connection over the loopback interface; [Candidate.DialListener] gives a
-// unix one for a unix listener. What the server expects on it, TLS for instance, is the caller's to speak:
+// Dial returns a private connection to the candidate, as if a client had connected to the first listener that the candidate
+// has opened with Listen. No client can reach the candidate meanwhile. Dial works in Smoke and in Bake; their return closes
+// the connections. The other end is a TCP connection over the loopback interface; [Candidate.DialListener] returns a unix
+// connection for a unix listener. The caller has to speak the protocol of the server, TLS for instance:
 //
 //	t := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return c.Dial(ctx) }}
 //
@@ -61,7 +61,7 @@ const dialLimit = 10 * time.Second
 func (c *Candidate) Dial(ctx context.Context) (net.Conn, error) { return c.DialListener(ctx, "", "") }
 
 // DialListener is [Candidate.Dial] for the listener that the candidate has opened as network and address, spelled as in
-// its call of Listen. The second listener of ":0" is ":0#2", and a pinned one of it ":0#pinned".
+// the call of Listen. The second listener of ":0" is ":0#2", and the pinned listener is ":0#pinned".
 func (c *Candidate) DialListener(ctx context.Context, network, address string) (net.Conn, error) {
 	if c.link == nil {
 		return nil, fmt.Errorf("%w: no process was started for this candidate", ErrClosed)
@@ -108,7 +108,7 @@ func (c *Candidate) expect(conn net.Conn) (id int, reply chan error, err error) 
 	return c.last, reply, nil
 }
 
-// dialed hears the candidate's answer.
+// dialed handles the candidate's answer.
 func (c *Candidate) dialed(f wire.Frame) {
 	var body wire.DialedBody
 	err := f.Decode(&body)
@@ -123,7 +123,7 @@ func (c *Candidate) dialed(f wire.Frame) {
 	}
 }
 
-// hangUp ends what a judge has left open. After the last one nobody may ask any more.
+// hangUp closes the connections that a judge has left open. After the last judge Dial fails.
 func (c *Candidate) hangUp(last bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -134,7 +134,7 @@ func (c *Candidate) hangUp(last bool) {
 	c.private, c.asked = nil, nil
 }
 
-// connPair makes two ends of a connection: one to use, and the descriptor of the other.
+// connPair makes a connection and returns an end to use and the descriptor of the other end.
 func connPair(ctx context.Context, unix bool) (net.Conn, *os.File, error) {
 	if unix {
 		return sys.UnixPair()
@@ -159,7 +159,7 @@ func connPair(ctx context.Context, unix bool) (net.Conn, *os.File, error) {
 	return ours, theirs, nil
 }
 
-// acceptFrom accepts the connection of that address, and nobody else's: any process of the machine may connect.
+// acceptFrom accepts only the connection from the address: any process of the machine may connect.
 func acceptFrom(ctx context.Context, ln net.Listener, from net.Addr) (*os.File, error) {
 	stop := context.AfterFunc(ctx, func() { ln.Close() })
 	defer stop()
@@ -202,8 +202,8 @@ func (c *Candidate) Weight() float64 {
 	return c.division.weight()
 }
 
-// Subscribe makes fn hear what the candidate publishes under a name, while Bake runs. fn must not block. An error of it
-// takes the upgrade back.
+// Subscribe calls fn with each message that the candidate publishes under a name, while Bake runs. fn must not block. An error of
+// fn takes the upgrade back.
 func (c *Candidate) Subscribe(name string, fn func([]byte) error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -213,7 +213,7 @@ func (c *Candidate) Subscribe(name string, fn func([]byte) error) {
 	c.hears[name] = fn
 }
 
-// heardMessage hands a message to whoever has subscribed.
+// heardMessage passes a message to the subscriber.
 func (c *Candidate) heardMessage(f wire.Frame) error {
 	var m wire.MessageBody
 	if err := f.Decode(&m); err != nil {

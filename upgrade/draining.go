@@ -2,6 +2,7 @@ package upgrade
 
 import (
 	"errors"
+	"log/slog"
 	"os"
 	"slices"
 	"sync"
@@ -67,18 +68,18 @@ func (s *elders) status() []Process {
 	return all
 }
 
-// hurry tells the oldest of them to close what is idle if there are more than most generations, this one included.
-func (s *elders) hurry(most int) (told []*elder) {
+// markHurried returns the oldest of them that have to close what is idle, because there are more than most generations, this one
+// included. Each is returned once. The caller sends the message, without the lock: a peer that does not read would hold up Status.
+func (s *elders) markHurried(most int) (marked []*elder) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, e := range s.all[:max(0, len(s.all)+1-most)] {
 		if !e.Hurried {
 			e.Hurried = true
-			_ = e.link.Send(wire.KindHurry, nil) // fails if it has ended meanwhile
-			told = append(told, e)
+			marked = append(marked, e)
 		}
 	}
-	return told
+	return marked
 }
 
 // adopt takes over the socket to an older generation from the old process.
@@ -231,53 +232,17 @@ func (s *elders) release() {
 	s.done.Wait()
 }
 
-// hurried hears that there are too many generations.
-func (r *runner) hurried(f wire.Frame, ok bool) {
-	if !ok {
-		r.heir = nil
-		return
-	}
-	defer f.Close()
-	if f.Kind == wire.KindConn { // sent back too late: whoever serves now has to have it
-		r.moved(f)
-	}
-	if f.Kind == wire.KindHurry {
-		r.u.log.Info("upgrade: there are too many generations: idle connections are closed", "generation", r.u.generation)
-		r.u.hurryOnce.Do(func() { close(r.u.hurry) })
-	}
-}
-
-// elderGone is the end of an older generation.
-func (r *runner) elderGone(e *elder) {
-	r.u.elders.remove(e)
+// forget drops one whose process has ended.
+func (s *elders) forget(e *elder) {
+	s.remove(e)
 	e.link.Close()
-	r.goes(e.PID)
 }
 
-// elderSays takes a connection that an older generation passes on.
-func (r *runner) elderSays(f wire.Frame) {
-	defer f.Close()
-	if f.Kind == wire.KindConn {
-		r.moved(f)
-	}
-}
-
-// rest hears what older generations had passed on before they were left to the successor.
-func (r *runner) rest() {
-	if !r.listens {
-		return
-	}
-	for r.parent != nil {
-		f, ok := <-r.parent
-		r.heard(f, ok)
-	}
-	r.u.elders.rest(r.elderSays)
-}
-
-// overruns looks at a serve that has not returned, and may not wait for it any more.
-func (r *runner) overruns() {
-	if err := r.overrun.look(); err != nil {
-		r.served = nil
-		r.hasServed(err)
+// hurry tells the oldest generations to close their idle connections if there are more than most. The process that was replaced gets the
+// message only after it was told that this one serves. hurry may wait for a process that does not read.
+func (s *elders) hurry(most int, log *slog.Logger) {
+	for _, e := range s.markHurried(most) {
+		log.Warn("upgrade: too many generations: this one closes what is idle", "draining", e.PID, "generation", e.Generation, "MaxGenerations", most)
+		_ = e.link.Send(wire.KindHurry, nil) // fails if the process has ended meanwhile
 	}
 }

@@ -10,28 +10,29 @@ import (
 
 	"github.com/midair-go/midair/internal/sys"
 	"github.com/midair-go/midair/upgrade/internal/listener"
+	"github.com/midair-go/midair/upgrade/internal/sdnotify"
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// What the service manager is told, and when. All of it comes from the goroutine that owns the upgrade, but for the
-// sockets that a program opens and closes while it serves.
+// The messages to the service manager. All come from the goroutine of Run, except for sockets that a program opens and closes while
+// serving.
 
 // extendEvery is how often a start or an upgrade asks for more time.
 const extendEvery = 10 * time.Second
 
-// statusText is what systemctl status shows.
+// statusText returns the text that systemctl status shows.
 func (u *Upgrader) statusText() string {
 	return fmt.Sprintf("serving, generation %d, version %s", u.generation, u.opts.Version)
 }
 
-// watchers are programs that watch the process that they have started, and nothing else, by name, with what they do when that ends.
+// watchers are programs that watch only the process that they have started, by name, with the effect of its end.
 var watchers = map[string]string{
 	"tini": "ends with", "tini-static": "ends with", "docker-init": "ends with", "dumb-init": "ends with", "catatonit": "ends with",
 	"runsv": "starts another copy after", "s6-supervise": "starts another copy after", "supervise": "starts another copy after",
 	"supervisord": "starts another copy after",
 }
 
-// unmanageable returns why no upgrade can be made under what has started this process; nil if nothing is known.
+// unmanageable returns why no upgrade can be made under the program that has started this process; nil if no reason is known.
 func (u *Upgrader) unmanageable() error {
 	switch does := watchers[u.starter]; {
 	case u.manager.SupervisorState() != "":
@@ -46,47 +47,49 @@ func (u *Upgrader) unmanageable() error {
 	return u.manager.Problem()
 }
 
-// awaitName reports whether this process, which is the main generation by now, waits for the old one to name it.
-func (r *runner) awaitName() bool {
-	if !r.u.systemd || r.parent == nil {
+// naming is the wait of a new main generation until the old process has named the new one to systemd. The zero value is no wait.
+type naming struct {
+	over  chan struct{}    // closed at the end of the wait; nil: there is none
+	due   <-chan time.Time // the end of the wait without a name
+	since time.Duration    // the begin of the wait, by sys.Uptime
+}
+
+// begin begins to wait.
+func (n *naming) begin() {
+	n.since = sys.Uptime()
+	n.over, n.due = make(chan struct{}), time.After(nameWait)
+}
+
+// waits reports whether the wait goes on.
+func (n *naming) waits() bool { return n.over != nil }
+
+// end ends the wait, and reports whether there was one.
+func (n *naming) end() bool {
+	if n.over == nil {
 		return false
 	}
-	r.nameSince = sys.Uptime()
-	r.unnamed, r.nameDue = make(chan struct{}), time.After(nameWait)
+	close(n.over)
+	n.over, n.due = nil, nil
 	return true
 }
 
-// isNamed announces this process, when the old one has named it, or will not any more.
-func (r *runner) isNamed() {
-	if r.unnamed == nil {
-		return
-	}
-	close(r.unnamed)
-	r.unnamed, r.nameDue = nil, nil
-	if r.role != roleMain { // a stop was faster
-		return
-	}
-	r.u.announce(false)
-	if r.attempt != nil {
-		r.reloading(r.attempt)
-	}
-}
-
-// announce says that this generation is the service. Its sockets are kept before, and what it does not have is
-// forgotten. The candidate that says so has not told the old process yet: if it dies in between, the old one takes the
-// service back and says that in turn.
+// announce queues the messages that make this generation the service: the manager keeps its sockets, and forgets other sockets. The old
+// process is told afterwards: if the candidate dies in between, the old process takes the service back, and announces itself in turn.
 //
-// With later set, sockets that the old process does not have are kept by keepRest only, and nothing is forgotten before, so that the old
-// process could go on with what it has.
-func (u *Upgrader) announce(later bool) {
+// With later set, keepRest keeps the sockets that the old process does not have, and nothing is forgotten before, so that the old
+// process could go on with its sockets.
+//
+// announce does not wait: telling.send waits until the messages were sent. The returned sockets were forgotten, and are to be emptied
+// then.
+func (u *Upgrader) announce(later bool) (forgotten []*os.File) {
 	if u.manager == nil {
-		return
+		return nil
 	}
 	u.listeners.Follow(func(r *listener.Socket) {
 		if later && r.Fresh() {
 			return
 		}
-		if u.plainParent || u.passed.Stale(r.StoreName()) { // what was kept under this name may be closed, or has no path any more
+		if u.plainParent || u.passed.Stale(r.StoreName()) { // the socket kept under the name may be closed, or has no path any more
 			u.manager.Forget(r.StoreName())
 		}
 		if old := r.KeptAs(); old != "" && !u.manager.Supervised() {
@@ -95,27 +98,26 @@ func (u *Upgrader) announce(later bool) {
 		u.keepSocket(r, true)
 	}, u.keepSocket)
 	if !later {
-		u.forgetSockets()
+		forgotten = u.forgetSockets()
 	}
 	u.manager.Ready(u.generation, u.opts.Version, u.statusText())
-	u.manager.Settle()
-	atStep("new.announced")
+	return forgotten
 }
 
-// keepRest does what announce has left, when the old process knows that it is not the service any more.
-func (u *Upgrader) keepRest() {
+// keepRest does the part that announce has left, when the old process knows that another process serves.
+func (u *Upgrader) keepRest() (forgotten []*os.File) {
 	if u.manager == nil {
-		return
+		return nil
 	}
 	u.listeners.Follow(func(r *listener.Socket) {
 		if r.Fresh() {
 			u.keepSocket(r, true)
 		}
 	}, u.keepSocket)
-	u.forgetSockets()
+	return u.forgetSockets()
 }
 
-// keepSocket follows the sockets of the main generation. It is called with the lock of the listeners.
+// keepSocket follows the sockets of the main generation. The caller holds the lock of the listeners.
 func (u *Upgrader) keepSocket(r *listener.Socket, open bool) {
 	switch name := r.StoreName(); {
 	case !open:
@@ -127,8 +129,9 @@ func (u *Upgrader) keepSocket(r *listener.Socket, open bool) {
 	}
 }
 
-// forgetSockets drops what an older generation had kept and this one does not have.
-func (u *Upgrader) forgetSockets() {
+// forgetSockets makes the manager forget sockets of older generations that this generation does not have. The returned sockets are to be
+// emptied when the manager was told: a process that is started after a crash must not get them any more.
+func (u *Upgrader) forgetSockets() []*os.File {
 	var own []string
 	for _, r := range u.listeners.Refs() {
 		own = append(own, r.StoreName())
@@ -140,21 +143,16 @@ func (u *Upgrader) forgetSockets() {
 		}
 	}
 	u.inherited = nil
-	if len(kept) > 0 {
-		u.manager.Settle() // whoever is started after a crash of this moment must not get them any more
-	}
-	for _, f := range kept {
-		u.listeners.Empty(f)
-	}
+	return kept
 }
 
-// unfollow leaves what is kept as it is: it is another generation's now, or dropped.
+// unfollow leaves the kept sockets as they are: another generation has them now, or the manager forgets them.
 func (u *Upgrader) unfollow() {
 	u.listeners.Follow(nil, nil)
 }
 
-// stopping says that the service ends, once, and drops what is kept: connections that nobody will accept are to be
-// refused and not to queue.
+// stopping announces the end of the service, once, and makes the manager forget the sockets: connections that no process will
+// accept are to be refused and not to queue.
 func (u *Upgrader) stopping(reason string) {
 	if u.manager == nil || u.said {
 		return
@@ -164,48 +162,66 @@ func (u *Upgrader) stopping(reason string) {
 	u.manager.Stopping(reason)
 }
 
-// leaveManager sends what is left to be said, and says nothing more.
+// leaveManager sends the last messages.
 func (u *Upgrader) leaveManager() {
 	u.unwatch()
 	u.manager.Close()
 }
 
-// pulse is when the manager wants to hear something; nil if it does not.
-func (u *Upgrader) pulse() (<-chan time.Time, func()) {
-	if u.manager == nil {
-		return nil, func() {}
-	}
-	every := extendEvery
-	if watchdog := u.manager.WatchdogEvery(); watchdog > 0 {
-		every = min(every, max(watchdog/3, time.Millisecond))
-	}
-	t := time.NewTicker(every)
-	return t.C, t.Stop
+// watchdog has the ticks at which the service manager gets a sign of life, and the time of the last request for more time.
+type watchdog struct {
+	ticker   *time.Ticker // nil: there is no service manager
+	extended time.Time    // when more time was asked for
 }
 
-// beat tells the manager that the loop goes round, and asks for time where something takes it. A stop gets what the
-// manager gives by itself: whoever operates the service has set that.
-func (r *runner) beat() {
-	n := r.u.manager
-	if n.WatchdogEvery() > 0 && (r.role == roleMain || r.plain) {
+// start begins to tick if there is a service manager.
+func (w *watchdog) start(n *sdnotify.Notifier) {
+	if n == nil {
+		return
+	}
+	every := extendEvery
+	if limit := n.WatchdogEvery(); limit > 0 {
+		every = min(every, max(limit/3, time.Millisecond))
+	}
+	w.ticker = time.NewTicker(every)
+}
+
+// stop ends the ticks.
+func (w *watchdog) stop() {
+	if w.ticker != nil {
+		w.ticker.Stop()
+	}
+}
+
+// due returns the channel of the ticks; nil if there are none.
+func (w *watchdog) due() <-chan time.Time {
+	if w.ticker == nil {
+		return nil
+	}
+	return w.ticker.C
+}
+
+// alive sends a sign of life, if the service manager wants one.
+func (w *watchdog) alive(n *sdnotify.Notifier) {
+	if n.WatchdogEvery() > 0 {
 		n.Alive()
 	}
-	waits := r.attempt != nil || r.role == roleCandidate && r.alone
-	if waits && time.Since(r.extended) >= extendEvery-time.Second {
-		r.extended = time.Now()
+}
+
+// extend asks for more time.
+func (w *watchdog) extend(n *sdnotify.Notifier) {
+	if time.Since(w.extended) >= extendEvery-time.Second {
+		w.extended = time.Now()
 		n.Extend()
 	}
 }
 
-// tellEnd tells the manager how an attempt ended that has left this process serving. The pid is said as well: a
-// candidate may have said its own before it died.
-func (r *runner) tellEnd(out Outcome) {
-	if r.role != roleMain {
-		return
-	}
-	status := r.u.statusText()
+// announceEnd tells the service manager how a failed attempt has ended. The message names this process: a candidate may have named itself
+// before its death.
+func (u *Upgrader) announceEnd(out Outcome) {
+	status := u.statusText()
 	if out.Phase != "" {
 		status += "; the last upgrade failed: " + string(out.Phase) + ": " + wire.Clip(out.Reason)
 	}
-	r.u.manager.Ready(r.u.generation, r.u.opts.Version, status)
+	u.manager.Ready(u.generation, u.opts.Version, status)
 }

@@ -14,7 +14,7 @@ const (
 	modeRestart               // to whatever the file is
 	modeRehearsal             // to prepared and smoke, and back
 	modeRollback              // to the build that was committed before this one
-	modeRevive                // see runner.orphaned: nothing is ours to judge or to open again
+	modeRevive                // see generation.revive: nothing is ours to judge or to open again
 )
 
 func (m mode) String() string {

@@ -1,10 +1,13 @@
 package upgrade
 
 import (
+	"errors"
+	"log/slog"
 	"net"
 	"time"
 
 	"github.com/midair-go/midair/upgrade/internal/handoff"
+	"github.com/midair-go/midair/upgrade/internal/listener"
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
@@ -89,47 +92,44 @@ func (u *Upgrader) awaitMoves() {
 	defer u.moving.Unlock()
 }
 
-// sendBack makes Move send back what the old process is to have: all of it at weight 0.
-func (r *runner) sendBack(from, to float64) {
-	r.u.setMover(handoff.NewReturner(r.u.parent, r.oldTakes, r.u.opts.choice(), from, to).Move)
+// sendBack makes Move send connections back to the old process: a part of them for a change of the weight, all at weight 0.
+func (u *Upgrader) sendBack(t handoff.Takes, from, to float64) {
+	u.setMover(handoff.NewReturner(u.parent, t, u.opts.choice(), from, to).Move)
 }
 
-// moved takes a connection that another generation has passed to this one.
-func (r *runner) moved(f wire.Frame) {
-	var about wire.ConnBody
-	if f.Decode(&about) != nil {
-		return
+// serveDialed serves a private connection of the old process, and returns the answer.
+func serveDialed(set *listener.Set, f wire.Frame) wire.DialedBody {
+	var body wire.DialBody
+	err := f.Decode(&body)
+	if err == nil && len(f.Files) == 0 {
+		err = errors.New("no connection came along")
 	}
-	switch {
-	case len(f.Files) == 0:
-		switch kept := r.sharing.Refuse(about.Slot); {
-		case r.role == roleCandidate: // it would have no room for what comes with the commit either
-			r.fail(PhaseBake, wire.ErrMissing)
-		case !kept:
-			r.u.log.Error("upgrade: a connection is lost that another generation has passed on", "err", wire.ErrMissing)
-		}
-	case r.role == roleLeaving && r.serves() != nil: // what came after the commit, or after an orphan was dismissed
-		if !handoff.SendLate(r.serves(), about, f.Files[0]) {
-			r.u.log.Error("upgrade: a connection is lost that came late: the process that serves does not take it")
-		}
-	case r.role == roleLeaving || handoff.GiveMoved(r.u.listeners, about, f.Files[0], r.sharing) != nil:
-		r.sharing.Refuse(about.Slot) // one that the old process has kept no descriptor of is lost
+	if err == nil {
+		err = set.Give(body.Network, body.Addr, f.Files[0])
+	}
+	reply := wire.DialedBody{ID: body.ID}
+	if err != nil {
+		reply.Error = wire.Clip(err.Error())
+	}
+	return reply
+}
+
+// logInherited logs what of the old process could not be taken. That is not worth a failure.
+func logInherited(log *slog.Logger, err error) {
+	if err != nil {
+		log.Warn("upgrade: not all of what the old process left could be taken", "err", err)
 	}
 }
 
-// serves is the link to the process that serves in place of this one; nil if there is none.
-func (r *runner) serves() *wire.Link {
-	switch {
-	case r.successor != nil:
-		return r.successor.link
-	case r.dismissal:
-		return r.u.parent
-	}
-	return nil
+// oldProcess is what a candidate knows of the old process, beside the link to it.
+type oldProcess struct {
+	takes     handoff.Takes    // which connections it can be given back
+	sharing   *handoff.Sharing // of connections with it, while this candidate is tried with a weight
+	heartbeat *time.Ticker     // when to tell it that this process lives; nil: it does not want to know
 }
 
-// shares begins to take connections of the old process, and to tell it that this one is alive.
-func (r *runner) shares(f wire.Frame) error {
+// share begins to take connections of the old process, and to tell it that this one is alive.
+func (o *oldProcess) share(f wire.Frame) error {
 	if len(f.Files) == 0 {
 		return wire.ErrFrame
 	}
@@ -137,29 +137,27 @@ func (r *runner) shares(f wire.Frame) error {
 	if err != nil {
 		return err
 	}
-	r.sharing, r.opened = s, true
-	r.pulse = time.NewTicker(beatEvery)
+	o.sharing, o.heartbeat = s, time.NewTicker(beatEvery)
 	return nil
 }
 
-// beats is when to do so; never before shares.
-func (r *runner) beats() <-chan time.Time {
-	if r.pulse == nil {
+// heartbeats returns the channel of the ticks; nil if the old process does not want to know.
+func (o *oldProcess) heartbeats() <-chan time.Time {
+	if o.heartbeat == nil {
 		return nil
 	}
-	return r.pulse.C
+	return o.heartbeat.C
+}
+
+// endHeartbeat ends the ticks.
+func (o *oldProcess) endHeartbeat() {
+	if o.heartbeat != nil {
+		o.heartbeat.Stop()
+		o.heartbeat = nil
+	}
 }
 
 // Assigned returns how a connection came to this process in a progressive upgrade: the client's address, which is the unit
 // that the upgrade splits, and the weight of the candidate at that time. ok is false for a connection that this process has
 // accepted itself. Wrappers with a method NetConn are looked through.
 func Assigned(c net.Conn) (unit string, weight float64, ok bool) { return handoff.Assigned(c) }
-
-// weighed gives back a part of the idle connections.
-func (r *runner) weighed(f wire.Frame) {
-	var w wire.WeightBody
-	if f.Decode(&w) == nil {
-		r.sendBack(w.From, w.To)
-		r.u.offer()
-	}
-}

@@ -79,19 +79,39 @@ func (u *Upgrader) sendPrevious(c *Candidate) error {
 		return err
 	}
 	defer own.Close()
-	return (&previous{build: own}).pass(c.link)
+	return sendBuild(c.link, own)
 }
 
+// pass sends the build, if one is known. The lock is not held meanwhile: Status takes it.
 func (p *previous) pass(to *wire.Link) error {
+	b, err := p.copy()
+	if b == nil || err != nil {
+		return err
+	}
+	defer b.Close()
+	return sendBuild(to, b)
+}
+
+// copy returns the build with a descriptor of its own, which the caller closes; nil if none is known.
+func (p *previous) copy() (*process.Build, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.build == nil {
-		return nil
+		return nil, nil
 	}
-	args, err := state.WriteBuild(&process.Build{Version: p.build.Version, Args: p.build.Args})
+	exe, err := sys.DupFile(p.build.Exe)
+	if err != nil {
+		return nil, err
+	}
+	return &process.Build{Exe: exe, Version: p.build.Version, Args: p.build.Args}, nil
+}
+
+// sendBuild sends a build, whose descriptor stays the caller's.
+func sendBuild(to *wire.Link, b *process.Build) error {
+	args, err := state.WriteBuild(&process.Build{Version: b.Version, Args: b.Args})
 	if err != nil {
 		return err
 	}
 	defer args.Close()
-	return to.Send(wire.KindPrevious, nil, p.build.Exe, args)
+	return to.Send(wire.KindPrevious, nil, b.Exe, args)
 }

@@ -15,7 +15,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 )
 
-// meetManager learns who has started this process, what came along, and whether it stands in for one that has crashed.
+// meetManager finds out which program has started this process, takes the passed sockets, and reports a start after a crash.
 func (u *Upgrader) meetManager() error {
 	u.passed = sdnotify.TakeActivation()
 	u.listeners.Activate(u.passed)
@@ -50,7 +50,7 @@ func (u *Upgrader) meetManager() error {
 	return nil
 }
 
-// watchSupervisor makes a metric of whether the supervisor lives, if there is one.
+// watchSupervisor makes a metric of the life of the supervisor, if there is a supervisor.
 func (u *Upgrader) watchSupervisor() {
 	if u.manager.SupervisorState() == "" {
 		return
@@ -62,7 +62,7 @@ func (u *Upgrader) watchSupervisor() {
 	u.unwatch = stop
 }
 
-// takePrevious takes what Rollback would go back to.
+// takePrevious takes the build for Rollback.
 func (u *Upgrader) takePrevious() {
 	exe, args := supervisor.TakeBuild(u.passed)
 	defer exe.Close() // which does nothing without a file
@@ -75,7 +75,7 @@ func (u *Upgrader) takePrevious() {
 	}
 }
 
-// takeChannel takes this candidate's end of its channel to the supervisor.
+// takeChannel takes the candidate's end of its channel to the supervisor.
 func (u *Upgrader) takeChannel(announced bool, files []*os.File) error {
 	if !announced || len(files) == 0 {
 		return errors.New("the supervisor does not know of this process: the old one is of another library or another version of it: stop the service and start it")
@@ -90,9 +90,9 @@ func (u *Upgrader) takeChannel(announced bool, files []*os.File) error {
 	return nil
 }
 
-// testify records the upgrade, or the restart, that made this process the service. The old one would do it too, but may be killed before;
-// and what becomes of the next upgrade is recorded here, so it must not come before.
-func (u *Upgrader) testify() {
+// recordUpgrade records the upgrade, or the restart, that made this process the service. The old process records the upgrade too, but may
+// be killed before; and this process records the next upgrade, whose record must not come before.
+func (u *Upgrader) recordUpgrade() {
 	if u.born.Started.IsZero() {
 		if last := u.Status().Last; last != nil { // the supervisor has started this process after a crash
 			u.recordOutcome(*last)

@@ -6,382 +6,391 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 	"time"
 
-	"github.com/midair-go/midair/internal/guard"
 	"github.com/midair-go/midair/internal/logqueue"
-	"github.com/midair-go/midair/upgrade/internal/handoff"
+	"github.com/midair-go/midair/internal/sys"
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// ending is the cause of the end of serve's context.
-type ending struct {
-	reason   string
-	handover bool
-	drains
-}
-
-func (e *ending) Error() string { return "upgrade: " + e.reason }
-
-// Handover reports whether another generation serves on: nobody outside has to be told that this one goes.
-func (e *ending) Handover() bool { return e.handover }
-
-type role int
-
-const (
-	roleCandidate role = iota // not the main generation yet; also the first one until it is up
-	roleMain
-	roleLeaving
-)
-
-// runner is Run: one goroutine that owns what this generation is and does. Everything that happens comes to it as a
-// value on a channel, and everything slow runs elsewhere.
-type runner struct {
-	u        *Upgrader
-	role     role
-	err      error
-	endServe context.CancelCauseFunc
-
-	served     chan error // serve has returned; nil when that has been seen
-	prepared   chan error // the checks have passed or not; nil when that has been seen
-	ready      bool       // prepared, without an error
-	alone      bool       // there is no older process to fall back to
-	proven     bool       // a candidate that has received the commit message
-	supervised bool       // the end of the supervisor has not been read yet, and so nothing that it has said before is unread
-	orphan     bool       // a candidate that serves until the supervisor has started the committed build
-	opened     bool       // a candidate that has accepted
-	aborted    bool       // a candidate that was taken back
-	dismissal  bool       // an orphan that has a link to the process that serves
-	waits      bool       // an aborted candidate that may not end yet: the old process might be dead
-	plain      bool       // a plain stop: neither a handover nor an abort
-	parent     <-chan wire.Frame
-	next       *wire.Link // to the process that is started in place of this candidate, see orphan.go; nil: none
-
-	attempt *attempt
-	waiter  chan error // of the caller of Upgrade, if it was one
-	again   bool       // an upgrade is to follow
-	ending  error      // a stop that waits until a commit has gone through
-
-	successor *child            // the process that has taken over
-	handed    time.Time         // when it did
-	heir      <-chan wire.Frame // what it says, or whoever it has passed its socket on to
-	listens   bool              // it hears what older generations say
-
-	oldTakes handoff.Takes    // which connections the old process can be given back
-	sharing  *handoff.Sharing // with the old process, while this one is tried with a weight
-	pulse    *time.Ticker     // when to say that this process lives
-
-	taking   *taking    // the commit message that is being followed; nil: none
-	acquired chan error // what becomes of the resources of a process that is alone; nil when that has been seen
-	giveUp   func()     // stops acquiring
-
-	unnamed   chan struct{}    // closed when the old process has named this one to the service manager, or will not any more; nil: it is over
-	nameDue   <-chan time.Time // when it will not
-	nameSince time.Duration    // since when this one waits for that, by sys.Uptime
-	extended  time.Time        // when more time was asked for
-
-	memory  memory  // which process is killed when it runs out
-	overrun overrun // serve goes on although its context has ended
-	retries retries // of what could not be written
-	goers   goers   // processes that are about to end
-}
-
-// Run serves until ctx ends, a signal says so, serve returns, or another generation has taken over, and returns what
-// serve returned. It calls serve at once in a goroutine of its own; serve has to accept on all listeners, and to finish
-// when its context ends. The cause of that context has a method Handover() bool, which tells an upgrade, true, from a
-// plain stop. A candidate that is taken back gets an *Error that is ErrAborted; main should then end with a non-zero
-// status. A plain stop of a service whose supervisor has died ends with ErrUnsupervised. Run may be called once. It returns after
-// the last goroutine that it started, with two exceptions: a goroutine that writes a line to a log that is stuck (see
-// Options.Logger), and a serve that goes on after its context has ended, and of which nothing is known to drain. Then Run returns
-// ErrServeStuck (Options.StuckAfter), and main should end: what serve still does ends with the process.
-func (u *Upgrader) Run(ctx context.Context, serve func(context.Context) error) error {
-	u.mu.Lock()
-	if u.begun || u.closed {
-		u.mu.Unlock()
-		return fmt.Errorf("%w: Run may be called once, and not after Close", ErrClosed)
+// fire moves to the next state that the table has for an event, and runs the action.
+func (g *generation) fire(e genEvent, d detail) {
+	c, ok := g.table[g.state][e]
+	if !ok {
+		g.u.log.Error("upgrade: an event that cannot come in this state is ignored", "state", g.state.String(), "event", e.String())
+		return
 	}
-	u.begun = true
-	u.mu.Unlock()
-	r := &runner{u: u, alone: u.parent == nil && !u.plainParent, served: make(chan error, 1), prepared: make(chan error, 1)}
-	return r.run(ctx, serve)
+	d.from = g.state
+	if c.next != genStay {
+		g.state = c.next
+	}
+	if c.do != nil {
+		c.do(g, d)
+	}
 }
 
-func (r *runner) run(ctx context.Context, serve func(context.Context) error) error {
-	u := r.u
+func (g *generation) run(ctx context.Context, serve func(context.Context) error) error {
+	u := g.u
 	if u.parent != nil {
-		r.parent = u.parent.Frames
 		u.publisher.Store(u.parent)
 		u.setState("candidate")
 	}
 	serveCtx, end := context.WithCancelCause(context.WithoutCancel(ctx))
-	r.endServe = end
+	g.endServe = end
 	defer end(nil)
 	var sig signals
-	if r.alone { // whoever hears that it serves may signal at once; a candidate is known to nobody, and has no time to lose
+	first := g.state == genStarting
+	if first { // a signal may come as soon as a first process serves; a candidate gets none so early, and has no time to lose
 		sig = u.notify()
 	}
 	u.compareSockets()
-	served := r.served
-	go func() { served <- serve(r.overrun.watch(serveCtx)) }() // a serve that ignores its context ends with the process
-	stopChecks := r.prepare()
+	served := g.served
+	go func() { served <- serve(g.overrun.watch(serveCtx)) }() // a serve that ignores its context ends with the process
+	stopChecks := u.startChecks(g.prepared, first)
 	defer stopChecks()
-	if !r.alone {
+	if !first {
 		sig = u.notify()
 	}
 	defer sig.stop()
 	close(u.running)
 	defer close(u.ended) // also in a panic: main's deferred Close must not wait for a loop that has ended
-	r.loop(ctx, sig)
+	g.loop(ctx, sig)
 	stopChecks()
-	r.memory.end()
-	r.rest()
-	r.finish()
+	g.memory.end()
+	g.rest()
+	g.finish()
 	sig.stop()
-	r.late(sig)
+	g.successor.late(sig)
 	logqueue.Flush(u.log)
-	return r.err
+	return g.err
 }
 
-// prepare runs the checks beside serve. The function that it returns ends and awaits them.
-func (r *runner) prepare() func() {
-	since := r.u.welcome
-	if since.IsZero() {
-		since = time.Now()
-	}
-	// A bit less than the old process has, so that the reason gets there before it gives up.
-	ctx, cancel := context.WithDeadline(context.Background(), since.Add(r.u.limit-r.u.limit/10))
-	result, done, alone := r.prepared, make(chan struct{}), r.alone
-	go func() {
-		defer close(done)
-		result <- r.u.prepare(ctx, alone)
-	}()
-	return func() { cancel(); <-done }
-}
-
-// prepare ends when this process could serve, or with the reason why it cannot.
-func (u *Upgrader) prepare(ctx context.Context, alone bool) error {
-	if err := u.keeper.Err(); err != nil {
-		return err
-	}
-	if err := u.pid.Stage(); err != nil && !alone { // who serves anyway says so when it does
-		return err
-	}
-	if !u.born.Started.IsZero() {
-		u.reserveOutcome() // of the upgrade that has started this process
-	}
-	if u.forgotten != nil {
-		return u.forgotten
-	}
-	u.mu.Lock()
-	checks := u.checks
-	u.mu.Unlock()
-	for _, c := range checks {
-		if err := guard.Call(func() error { return c.fn(ctx) }); err != nil {
-			return fmt.Errorf("check %q: %w", c.name, err)
-		}
-	}
-	if err := u.listeners.Accepting(ctx); err != nil {
-		return err
-	}
-	return u.listeners.PutBack()
-}
-
-// loop ends when serve has returned and no attempt is under way.
-func (r *runner) loop(ctx context.Context, sig signals) {
-	stopped, closed := ctx.Done(), r.u.stop
-	pulse, stopPulse := r.u.pulse()
-	heard := r.u.manager.Heard()
-	r.supervised = r.u.manager.HasChannel()
-	defer stopPulse()
-	for r.served != nil || r.attempt != nil || r.waits || r.acquired != nil || r.taking != nil {
+// loop receives what happens until serve has returned and nothing else is under way.
+func (g *generation) loop(ctx context.Context, sig signals) {
+	stopped, closed := ctx.Done(), g.u.stop
+	g.watchdog.start(g.u.manager)
+	defer g.watchdog.stop()
+	fromSupervisor := g.u.manager.Heard()
+	g.supervised = g.u.manager.HasChannel()
+	for g.served != nil || g.attempt != nil || g.state == genReturning || g.acquiring != nil || g.taking != nil || len(g.tellings.all) > 0 {
 		select {
 		case <-stopped:
 			stopped = nil
-			r.stop(context.Cause(ctx))
+			g.stop(context.Cause(ctx))
 		case <-closed:
 			closed = nil
-			r.stop(ErrClosed)
+			g.stop(ErrClosed)
 		case <-sig.terminate:
-			r.stop(errors.New("SIGTERM"))
+			g.stop(errors.New("SIGTERM"))
 		case <-sig.interrupt:
 			signal.Stop(sig.interrupt) // the next one ends the process, as in every program that does not ask for it
-			r.stop(errors.New("SIGINT"))
+			g.stop(errors.New("SIGINT"))
 		case <-sig.hangup:
-			r.hangup(sig.terminal)
-		case <-pulse:
-			r.beat()
-		case q := <-r.u.requests:
-			r.answer(q)
-		case err := <-r.prepared:
-			r.prepared = nil
-			r.isPrepared(err)
-		case f, ok := <-r.parent:
-			r.heard(f, ok)
-		case err := <-r.attempt.result():
-			r.attempted(err)
-		case err := <-r.taking.result():
-			r.hasTaken(err)
-		case err := <-r.acquired:
-			r.hasAcquired(err)
-		case f, ok := <-r.heir:
-			r.hurried(f, ok)
-		case m, ok := <-heard:
+			g.hangup(sig.terminal)
+		case <-g.watchdog.due():
+			g.fire(onWatchdog, detail{})
+		case q := <-g.u.requests:
+			g.fire(onRequest, detail{request: q})
+		case err := <-g.prepared:
+			g.checked(err)
+		case f, ok := <-g.fromOld:
+			g.receiveOld(f, ok)
+		case end := <-g.attemptEnded:
+			g.attempted(end)
+		case err := <-g.taking.result():
+			g.taken(err)
+		case err := <-g.acquiring.result():
+			g.hasAcquired(err)
+		case err := <-g.snapshot.result():
+			g.hasSnapshot(err)
+		case t := <-g.tellings.ended:
+			g.hasTold(t)
+		case f, ok := <-g.successor.frames:
+			g.receiveSuccessor(f, ok)
+		case m, ok := <-fromSupervisor:
 			if !ok {
-				heard = nil
-				r.unsupervised()
-				continue
+				fromSupervisor = nil
 			}
-			r.told(m)
+			g.receiveSupervisor(m, ok)
 		// Not in an upgrade: the candidate may be the one to write by now.
-		case <-r.retries.next(r.role == roleMain && r.attempt == nil && len(r.u.unwritten.list()) > 0):
-			r.retries.try(r.u.unwritten.writeAgain)
-		case <-r.retries.trying:
-			r.retries.trying = nil
-		case <-r.beats():
-			_ = r.u.parent.TrySend(wire.KindBeat, nil, nil, 0) // the next one will do
-		case f := <-r.u.elders.frames:
-			r.elderSays(f)
-		case e := <-r.u.elders.gone:
-			r.elderGone(e)
-		case <-r.nameDue:
-			r.isNamed()
-		case <-r.overrun.due():
-			r.overruns()
-		case <-r.goers.tick:
-			r.lookAtPaths()
-		case err := <-r.served:
-			r.served = nil
-			r.hasServed(r.overrun.returned(err))
+		case <-g.retries.next(g.state == genServing && g.attempt == nil && len(g.u.unwritten.list()) > 0):
+			g.retries.try(g.u.unwritten.writeAgain)
+		case <-g.retries.trying:
+			g.retries.trying = nil
+		case <-g.old.heartbeats():
+			_ = g.u.parent.TrySend(wire.KindBeat, nil, nil, 0) // the next one will do
+		case f := <-g.u.elders.frames:
+			g.receiveElder(f)
+		case e := <-g.u.elders.gone:
+			g.elderGone(e)
+		case <-g.naming.due:
+			g.named()
+		case <-g.overrun.due():
+			if err := g.overrun.look(); err != nil {
+				g.hasServed(err)
+			}
+		case <-g.goers.tick:
+			g.goers.putPathsBack(g.u, g.state == genServing)
+		case err := <-g.served:
+			g.hasServed(g.overrun.returned(err))
 		}
 	}
 }
 
-// stop is the end of the service as a whole, or for a candidate the end of the attempt.
-func (r *runner) stop(cause error) {
+// stop ends the service as a whole, or for a candidate the attempt. During a commit the stop waits for the result.
+func (g *generation) stop(cause error) {
+	if g.attempt != nil && !g.attempt.tryAbort(cause, true) {
+		g.ending = cause
+		return
+	}
+	g.fire(onStop, detail{err: cause})
+}
+
+// hangup handles a SIGHUP, which asks for an upgrade, unless the terminal ends at the same moment and no call of Request has sent the
+// signal. Under nohup the end of the terminal means nothing.
+func (g *generation) hangup(t *sys.Terminal) {
 	switch {
-	case r.role == roleLeaving:
-		r.stopLeaving(cause)
-	case r.role == roleCandidate && !r.alone:
-		r.fail(r.phase(), fmt.Errorf("%w: the candidate was told to stop: %w", ErrAborted, cause))
-		if r.role != roleLeaving { // nobody was there to hear it
-			r.stop(cause)
-		}
-	case r.attempt != nil && !r.attempt.tryAbort(cause, true):
-		r.ending = cause
-	case r.orphan: // another process is about to serve
-		r.u.log.Info("upgrade: stopping", "reason", cause)
-		r.leave("stopping", &ending{reason: cause.Error(), handover: true})
+	case !t.Ends() || g.u.pid.Asked():
+		g.fire(onHangup, detail{})
+	case !g.u.detached:
+		g.stop(errors.New("the terminal was closed"))
+	}
+}
+
+// hasServed handles the end of serve.
+func (g *generation) hasServed(err error) {
+	g.served = nil
+	g.fire(onServed, detail{err: err})
+}
+
+// hasAcquired handles the result of the acquisition of resources.
+func (g *generation) hasAcquired(err error) {
+	g.acquiring.stop()
+	g.acquiring = nil
+	g.fire(either(err, onAcquired, onAcquireFailed), detail{err: err})
+}
+
+// hasSnapshot handles the file of the kept values.
+func (g *generation) hasSnapshot(err error) {
+	state := g.snapshot.state
+	g.snapshot = nil
+	g.fire(onSnapshot, detail{err: err, state: state})
+}
+
+// checked handles the result of the checks.
+func (g *generation) checked(err error) {
+	g.prepared, g.checks = nil, checksPassed
+	if err != nil {
+		g.checks = checksFailed
+	}
+	g.fire(either(err, onChecksPassed, onChecksFailed), detail{phase: PhaseCheck, err: err})
+}
+
+// answer handles a call of the program while this process serves.
+func (g *generation) answer(d detail) {
+	switch q := d.request; {
+	case q.op == opUpgrade && g.attempt != nil:
+		q.reply <- ErrInProgress
+	case q.op == opUpgrade && q.mode == modeRollback && g.u.previous.status() == nil:
+		q.reply <- fmt.Errorf("%w: no earlier build is known", ErrNotReady)
+	case q.op == opUpgrade:
+		g.begin(newAttempt(q.ctx, g.u, q.mode), q.reply)
+	case g.attempt == nil || q.only != nil && q.only != g.waiter:
+		q.reply <- fmt.Errorf("%w: no upgrade is in progress", ErrNotReady)
+	case q.op == opCommit:
+		q.reply <- g.commitNow()
+	case g.attempt.tryAbort(q.cause, false):
+		q.reply <- nil
 	default:
-		r.plain = true
-		r.u.listeners.UnlinkOnClose(true)
-		r.u.stopping(cause.Error())
-		r.u.log.Info("upgrade: stopping", "reason", cause)
-		r.leave("stopping", &ending{reason: cause.Error()})
+		q.reply <- fmt.Errorf("%w: the upgrade is being committed", ErrClosed)
 	}
 }
 
-// stopLeaving handles a stop of a process that is on its way out: what it has begun elsewhere is to end too.
-func (r *runner) stopLeaving(cause error) {
-	r.waits = false
-	if r.attempt != nil && !r.attempt.tryAbort(cause, true) {
-		r.ending = cause
+func (g *generation) commitNow() error {
+	if c := g.u.Status().Candidate; c == nil || c.Phase != PhaseBake && c.Phase != PhaseSoak && c.Phase != PhaseCommit {
+		return fmt.Errorf("%w: the candidate is not prepared yet", ErrNotReady)
 	}
-	if r.successor != nil && time.Since(r.handed) < commitStall {
-		r.successor.Signal(syscall.SIGTERM) // it was sent before the pid file named the successor
+	if err := context.Cause(g.attempt.ctx); err != nil {
+		return fmt.Errorf("%w: the upgrade is being taken back: %w", ErrNotReady, err)
+	}
+	g.attempt.commitNow()
+	return nil
+}
+
+func (g *generation) begin(a *attempt, waiter chan error) {
+	g.u.listeners.UnlinkOnClose(false) // the new process is about to serve on the paths
+	if !g.naming.waits() {             // else announceNamed does
+		g.reloading(a)
+	}
+	g.attempt, g.waiter, a.writes, a.unnamed = a, waiter, g.retries.trying, g.naming.over
+	told, ended := slices.Clone(g.tellings.all), make(chan attemptEnd, 1)
+	g.attemptEnded = ended
+	go func() { // ends with a value on ended, which the loop waits for
+		for _, t := range told {
+			<-t.over
+		}
+		a.run()
+		err := <-a.result()
+		out := a.outcome(err)
+		g.u.recordOutcome(out)
+		ended <- attemptEnd{err, out}
+	}()
+}
+
+// reloading tells the service manager that an attempt to replace this process has begun.
+func (g *generation) reloading(a *attempt) {
+	if g.state == genServing && a.mode != modeRehearsal {
+		g.watchdog.extended = time.Now()
+		g.u.manager.Reloading(fmt.Sprintf("%s: %s", g.u.statusText(), a.mode))
 	}
 }
 
-// phase is where a candidate is.
-func (r *runner) phase() Phase {
-	if r.opened {
-		return PhaseSoak
+// attempted handles the end of an attempt.
+func (g *generation) attempted(end attemptEnd) {
+	a, err, out := g.attempt, end.err, end.outcome
+	g.attempt, g.attemptEnded = nil, nil
+	g.u.setLast(out)
+	waiter := g.waiter
+	g.waiter = nil
+	switch {
+	case err != nil:
+		if g.state == genServing {
+			g.u.announceEnd(out)
+		}
+		g.u.log.Error("upgrade: failed, this process serves on", "phase", out.Phase, "reason", out.Reason, "candidate", out.PID, "version", out.Version)
+		g.fire(onAttemptFailed, detail{attempt: a})
+	case a.mode == modeRehearsal:
+		g.u.log.Info("upgrade: rehearsed, this process serves on", "version", out.Version)
+		g.fire(onAttemptFailed, detail{attempt: a})
+	default:
+		g.u.log.Info("upgrade: committed", "candidate", out.PID, "version", out.Version, "generation", out.Generation)
+		g.fire(onAttemptDone, detail{attempt: a})
 	}
-	return PhaseCheck
+	if waiter != nil {
+		waiter <- err // last: it means that everything is as Upgrade promises
+	}
 }
 
-func (r *runner) leave(state string, why *ending) {
-	r.quitSuccession()
-	r.role = roleLeaving
-	if r.acquired != nil {
-		r.giveUp()
+// serveOn goes on as before a failed attempt, with what was asked for meanwhile.
+func (g *generation) serveOn(d detail) {
+	a := d.attempt
+	g.u.listeners.UnlinkOnClose(a.mode != modeRevive)
+	if g.ending != nil {
+		cause := g.ending
+		g.ending = nil
+		g.stop(cause)
+		return
 	}
-	if r.taking != nil {
-		r.taking.cancel()
+	g.again = g.again || a.again
+	g.upgradeAgain()
+}
+
+// handOver leaves, and passes on what was asked of this process while it was too late for it.
+func (g *generation) handOver(d detail) {
+	a := d.attempt
+	if g.ending != nil {
+		a.child.Signal(syscall.SIGTERM)
+	} else if g.again {
+		a.child.Signal(syscall.SIGHUP)
 	}
-	r.u.setState(state)
-	r.u.room.drop()
+	g.late = a.child.link
+	mover := a.peer.mover(a.child, a.shares.takes)
+	g.successor = successor{child: a.child, since: time.Now(), frames: a.child.link.Frames, reads: mover != nil}
+	if mover != nil {
+		g.u.elders.quit()
+		g.u.setMover(mover)
+	}
+	if d.from == genServing {
+		g.leave("draining", d, &ending{reason: "handed over", handover: true})
+	}
+	if !a.hello.Speaks { // one that speaks names itself: what this process says may come when a later generation serves
+		g.u.manager.ReadyFor(a.child.PID, fmt.Sprintf("serving, generation %d", a.nextGeneration()))
+	}
+	g.u.manager.HandedOver()
+}
+
+// stopService is the plain end of the service.
+func (g *generation) stopService(d detail) {
+	g.u.listeners.UnlinkOnClose(true)
+	g.u.stopping(d.err.Error())
+	g.u.log.Info("upgrade: stopping", "reason", d.err)
+	g.leave("stopping", d, &ending{reason: d.err.Error()})
+}
+
+// leave ends serve's context and the calls beside the loop. Status shows the text shown.
+func (g *generation) leave(shown string, d detail, why *ending) {
+	g.quitSuccession(d)
+	g.acquiring.stop()
+	g.taking.stop()
+	g.u.setState(shown)
+	g.u.room.drop()
 	if why.handover {
-		r.u.listeners.UnlinkOnClose(false)
-		r.u.listeners.Pause(true)
-		r.u.listeners.EndEmptying()
-		r.u.unfollow()
+		g.u.listeners.UnlinkOnClose(false)
+		g.u.listeners.Pause(true)
+		g.u.listeners.EndEmptying()
+		g.u.unfollow()
 	}
-	r.overrun.begin(&why.drains, r.u.listeners, r.u.opts.StuckAfter, r.u.log)
-	r.endServe(why)
-	if state == "aborted" && !r.opened {
-		r.u.listeners.End() // nothing was accepted, so a serve that ignores its context loses nothing
-	}
-}
-
-func (r *runner) hasServed(err error) {
-	switch {
-	case r.role == roleLeaving:
-		if r.err == nil {
-			r.err = err
-		}
-		r.giveBack()
-	case r.role == roleCandidate && !r.alone:
-		if err == nil {
-			err = errors.New("serve returned before the commit")
-		}
-		if r.fail(PhaseStart, err); r.alone && r.err == nil {
-			r.err = err // nobody to fall back to, and nothing to serve with
-		}
-	default:
-		r.plain = !r.orphan
-		r.quitSuccession()
-		r.role, r.err = roleLeaving, err
-		r.u.setState("stopping")
-		if r.attempt != nil {
-			r.attempt.commitNow() // a candidate is the best that can happen to this service now
-		}
+	g.overrun.begin(&why.drains, g.u.listeners, g.u.opts.StuckAfter, g.u.log)
+	g.endServe(why)
+	if shown == "aborted" && !g.accepted {
+		g.u.listeners.End() // nothing was accepted, so a serve that ignores its context loses nothing
 	}
 }
 
-// finish drops what this generation holds.
-func (r *runner) finish() {
-	u := r.u
-	r.retries.end() // before the files are removed
+// quitSuccession tells the supervisor that this candidate will never be the service.
+func (g *generation) quitSuccession(d detail) {
+	if d.from.beforeService() && g.u.parent != nil {
+		g.u.manager.HandedOver()
+	}
+}
+
+// endWithServe ends a process whose serve has returned by itself. A running attempt is committed at once: the candidate can serve.
+func (g *generation) endWithServe(d detail) {
+	g.quitSuccession(d)
+	g.acquiring.stop()
+	g.taking.stop()
+	g.err = d.err
+	g.u.setState("stopping")
+	if g.attempt != nil {
+		g.attempt.commitNow()
+	}
+}
+
+// finish releases everything that this generation holds.
+func (g *generation) finish() {
+	u := g.u
+	stops := g.state == genStopping
+	g.beside.Wait() // for two seconds at most
+	g.retries.end() // before the files are removed
 	u.releaseResources()
 	u.listeners.KeepClosed(false)
 	u.listeners.ReleaseAll()
-	if r.plain {
+	if stops {
 		if err := u.pid.Remove(); err != nil {
 			u.log.Warn("upgrade: the pid file is left, and names a process that has ended", "err", err)
 		}
 	}
 	u.stopTableflip()
 	u.pid.Discard(os.Getpid())
-	if r.pulse != nil {
-		r.pulse.Stop()
-	}
-	r.dropNext()
+	g.snapshot.drop()
+	g.old.endHeartbeat()
+	g.next.drop()
 	u.room.drop()
 	u.elders.release()
 	u.previous.release()
 	if u.parent != nil {
 		u.parent.Close()
 	}
-	if r.successor != nil {
-		r.successor.link.Close()
-	}
+	g.successor.close()
+	g.fire(onFinished, detail{})
 	u.setState("closed")
-	if r.plain && r.err == nil {
+	if stops && g.err == nil {
 		u.stopping("serve has returned")
-	}
-	if r.plain && r.err == nil && u.manager.SupervisorState() == "dead" {
-		r.err = ErrUnsupervised
+		if u.manager.SupervisorState() == "dead" {
+			g.err = ErrUnsupervised
+		}
 	}
 	u.leaveManager()
 	u.log.Info("upgrade: ended", "generation", u.generation, "pid", os.Getpid())

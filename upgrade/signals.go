@@ -1,20 +1,19 @@
 package upgrade
 
 import (
-	"context"
-	"errors"
 	"os"
 	"os/signal"
 	"syscall"
 	"time"
 
 	"github.com/midair-go/midair/internal/sys"
+	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// What signals mean to a generation. Under the supervisor a signal reaches the supervisor first, which passes it on to the
+// The signals of a generation. Under the supervisor a signal reaches the supervisor first, which passes it on to the
 // main generation (signal in internal/supervisor).
 
-// signals are the ones that Run asks for. Each channel has room for one: a second of its kind says the same.
+// signals are the signals that Run asks for. Each channel has room for a single signal: a second of the same kind adds nothing.
 type signals struct {
 	hangup, terminate, interrupt chan os.Signal
 	terminal                     *sys.Terminal
@@ -36,9 +35,8 @@ func (u *Upgrader) notify() signals {
 // pipes gets SIGPIPE, and is not read: a signal that finds no room is dropped.
 var pipes = make(chan os.Signal, 1)
 
-// survivePipe keeps the process alive when it writes to standard output or error and the reader of that pipe has gone: the
-// write fails instead. It stays so until the process ends, which may write after Run. The signal is not ignored, which the
-// processes that this one starts would inherit.
+// survivePipe keeps the process alive when the reader of standard output or error has gone: the write fails instead. The effect lasts
+// until the process ends, also after Run. The signal is not ignored, because started processes would inherit an ignored signal.
 func survivePipe() { signal.Notify(pipes, syscall.SIGPIPE) }
 
 func (s signals) stop() {
@@ -48,51 +46,34 @@ func (s signals) stop() {
 	s.terminal.Close()
 }
 
-// hangup handles a SIGHUP: it asks for an upgrade, unless the terminal ends at this moment and nobody asks by the pid file. Under nohup
-// that end is nothing.
-func (r *runner) hangup(t *sys.Terminal) {
-	if t.Ends() && !r.u.pid.Asked() {
-		if r.u.detached {
-			return
-		}
-		r.stop(errors.New("the terminal was closed"))
-		return
-	}
-	r.again = true
-	r.upgradeAgain()
+// successor is the process that has taken over. The zero value is no process.
+type successor struct {
+	child  *child
+	since  time.Time         // when it has taken over
+	frames <-chan wire.Frame // messages of the successor, or of a later process on the same socket; nil: none
+	reads  bool              // the successor reads the sockets of the older generations
 }
 
-// upgradeAgain does what a SIGHUP asked for, now or when it is possible.
-func (r *runner) upgradeAgain() {
-	switch {
-	case !r.again || r.role == roleCandidate:
-	case r.role == roleLeaving:
-		r.again = false
-		r.forward()
-	case r.u.tf == nil:
-		r.again = false
-		r.u.log.Error("upgrade: cannot do what SIGHUP asks for", "err", ErrNotSupported)
-	case r.attempt == nil:
-		r.again = false
-		r.begin(newAttempt(context.Background(), r.u, modeHangup), nil)
-	case r.attempt.remember():
-		r.again = false
+// signalEarly passes on a signal that was sent before the pid file named the successor. A later signal was sent to every process of a
+// group, the successor included.
+func (s *successor) signalEarly(sig os.Signal) {
+	if s.child != nil && time.Since(s.since) < commitStall {
+		s.child.Signal(sig)
 	}
 }
 
-// forward passes on a SIGHUP that was sent before the pid file named the successor. A later one is not meant for this
-// process, but sent to every process of a group, and the successor has got its own.
-func (r *runner) forward() {
-	if r.successor != nil && time.Since(r.handed) < commitStall {
-		r.successor.Signal(syscall.SIGHUP)
-	}
-}
-
-// late passes on a SIGHUP that reached this process when its loop had ended. Since stop nothing more comes.
-func (r *runner) late(sig signals) {
+// late passes on a SIGHUP that came after the end of the loop. After signals.stop no more signals come.
+func (s *successor) late(sig signals) {
 	select {
 	case <-sig.hangup:
-		r.forward()
+		s.signalEarly(syscall.SIGHUP)
 	default:
+	}
+}
+
+// close closes the control socket.
+func (s *successor) close() {
+	if s.child != nil {
+		s.child.link.Close()
 	}
 }

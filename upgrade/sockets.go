@@ -47,26 +47,26 @@ const (
 	goersLimit = 10 * time.Second
 )
 
-// goes adds a process that is about to end.
-func (r *runner) goes(pid int) {
-	r.goers.all = append(r.goers.all, goer{pid, time.Now().Add(goersLimit)})
-	r.goers.tick = time.After(goersEvery)
+// add notes a process that is about to end.
+func (s *goers) add(pid int) {
+	s.all = append(s.all, goer{pid, time.Now().Add(goersLimit)})
+	s.tick = time.After(goersEvery)
 }
 
-// lookAtPaths puts paths back until the last process has ended that may have removed them.
-func (r *runner) lookAtPaths() {
-	if r.goers.tick = nil; r.role != roleMain {
+// putPathsBack puts paths back until the last process has ended that may have removed them. Only the main generation does.
+func (s *goers) putPathsBack(u *Upgrader, main bool) {
+	if s.tick = nil; !main {
 		return
 	}
-	r.goers.all = slices.DeleteFunc(r.goers.all, func(g goer) bool {
+	s.all = slices.DeleteFunc(s.all, func(g goer) bool {
 		return process.HasEnded(g.pid) || time.Now().After(g.until)
 	})
-	if len(r.goers.all) == 0 {
-		r.u.putPathsBack()
+	if len(s.all) == 0 {
+		u.putPathsBack()
 		return
 	}
-	_ = r.u.listeners.PutBack() // said above, if it is still so then
-	r.goers.tick = time.After(goersEvery)
+	_ = u.listeners.PutBack() // an error that stays is logged above
+	s.tick = time.After(goersEvery)
 }
 
 // taken is the result of takeSockets.

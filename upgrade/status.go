@@ -51,6 +51,16 @@ func (u *Upgrader) setState(state string) {
 	u.state.State = state
 }
 
+// setServing shows that this generation serves, unless it is on its way out already.
+func (u *Upgrader) setServing() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	switch u.state.State {
+	case "starting", "candidate", "orphan":
+		u.state.State = "serving"
+	}
+}
+
 func (u *Upgrader) setUncommitted() {
 	u.mu.Lock()
 	defer u.mu.Unlock()

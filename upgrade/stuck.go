@@ -15,15 +15,15 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/listener"
 )
 
-// A serve that goes on although its context has ended, like http.Serve, which has none. Such a process would answer on its old
-// connections for ever, one more with every upgrade. What is known of a serve:
+// The watch over a serve that goes on after the end of its context, like http.Serve, which has no context. Such a process would answer on
+// its old connections for ever, and each upgrade would add another process. Three kinds of serve are left alone:
 //
 //   - Draining of the cause was called and has not ended: package drain works, within its Grace.
-//   - It has closed a socket since its context ended, as http.Server.Shutdown and GracefulStop of gRPC do first: it drains, and
-//     how long is the business of the program.
-//   - It has asked for the end of its context and has no socket open: it finishes work of its own.
+//   - serve has closed a socket since its context ended, as http.Server.Shutdown and GracefulStop of gRPC do first: serve drains, and
+//     the program decides how long.
+//   - serve has asked for the end of its context and has no socket open: serve finishes other work.
 //
-// Of every other one nothing is known to drain, and for it Options.StuckAfter counts. Then Accept and ReadFrom return
+// For every other serve Options.StuckAfter counts. Then Accept and ReadFrom return
 // net.ErrClosed, which ends most servers, and a moment later Run returns; if a socket was closed then, which may be the begin
 // of a drain, as long again later. Not before, and in particular not with the handover: a server whose Accept fails returns at
 // once, and the requests that it is answering would end with the process; the Accept of another one would race with the Shutdown
@@ -35,7 +35,7 @@ const lastMoment = time.Second
 // saysStuck is how long after the end of its context the log says that serve goes on.
 const saysStuck = 5 * time.Second
 
-// watched is serve's context. It notes that somebody has asked when it ends.
+// watched is serve's context. It notes that Done or Err was called.
 type watched struct {
 	context.Context
 	asked *atomic.Bool
@@ -46,37 +46,48 @@ func (c watched) Done() <-chan struct{} { c.note(); return c.Context.Done() }
 func (c watched) Err() error { c.note(); return c.Context.Err() }
 
 func (c watched) note() {
-	if !c.asked.Load() { // written once: requests may have this context as their parent
+	if !c.asked.Load() { // written once: requests may have the context as a parent
 		c.asked.Store(true)
 	}
 }
 
-// drains is the part of a cause by which a server says that it drains.
+// ending is the cause of the end of serve's context.
+type ending struct {
+	reason   string
+	handover bool
+	drains
+}
+
+func (e *ending) Error() string { return "upgrade: " + e.reason }
+
+// Handover reports whether another generation serves on, so that nothing outside needs to know of the end of this process.
+func (e *ending) Handover() bool { return e.handover }
+
+// drains is the part of a cause that counts the servers that drain.
 type drains struct{ now atomic.Int32 }
 
-// Draining notes that a server of the program drains because of this cause, until ended is called. It is made for package drain,
-// which finds it in the cause as it finds Handover.
+// Draining notes that a server of the program drains because of the cause, until ended is called. Package drain finds the method in the
+// cause, as it finds Handover.
 func (d *drains) Draining() (ended func()) {
 	d.now.Add(1)
 	return sync.OnceFunc(func() { d.now.Add(-1) })
 }
 
-// overrun is the watch over a serve whose context has ended. It belongs to the goroutine of Run.
+// overrun is the watch over a serve whose context has ended. Only the goroutine of Run uses it.
 type overrun struct {
-	asked atomic.Bool // somebody has asked for the end of the context
+	asked atomic.Bool // Done or Err of the context was called
 
 	limit  time.Duration // Options.StuckAfter
 	drains *drains
-	open   []*listener.Socket // what was open when the context ended
+	open   []*listener.Socket // the sockets that were open when the context ended
 	end    func()             // ends Accept
 	log    *slog.Logger
 
 	since  time.Time   // the end of the context, or the last moment at which a server was known to drain
 	timer  *time.Timer // when to look; nil before the end of the context
-	said   bool        // in the log
-	partly bool        // it is in the log that a part drains
-	over   bool        // Accept has ended
-	wrong  string      // what the problem was then
+	said   bool        // the problem is in the log
+	partly bool        // the log says that a part drains
+	wrong  string      // the problem for which Accept was ended; empty: Accept has not ended
 }
 
 func (o *overrun) watch(ctx context.Context) context.Context { return watched{ctx, &o.asked} }
@@ -92,7 +103,7 @@ func (o *overrun) returned(err error) error {
 	if o.timer != nil {
 		o.timer.Stop()
 	}
-	if o.over && errors.Is(err, net.ErrClosed) {
+	if o.wrong != "" && errors.Is(err, net.ErrClosed) {
 		return fmt.Errorf("%w: it has returned because Accept did: %w", ErrServeStuck, err)
 	}
 	return err
@@ -114,7 +125,7 @@ func (o *overrun) due() <-chan time.Time {
 	return o.timer.C
 }
 
-// problem says what is wrong with serve; "" if it is known to drain.
+// problem describes the problem with serve; "" if serve is known to drain.
 func (o *overrun) problem() string {
 	switch {
 	case slices.ContainsFunc(o.open, (*listener.Socket).Closed):
@@ -127,7 +138,7 @@ func (o *overrun) problem() string {
 	return "it has closed none of its sockets, and is not package drain"
 }
 
-// look looks at a serve that has not returned. An error means that it is not waited for any more.
+// look looks at a serve that has not returned. An error ends the wait.
 func (o *overrun) look() error {
 	o.timer.Reset(o.pause())
 	if o.drains.now.Load() > 0 {
@@ -145,16 +156,16 @@ func (o *overrun) look() error {
 	}
 	switch {
 	case o.limit < 0 || late < o.limit:
-	case !o.over && problem == "": // a part of it drains
+	case o.wrong == "" && problem == "": // a part of it drains
 		if !o.partly {
 			o.partly = true
 			o.log.Warn("upgrade: serve goes on after the end of its context, and is waited for: it has closed a socket, or has none",
 				"since", late.Round(time.Millisecond), "open", o.sockets())
 		}
-	case !o.over:
-		o.over, o.wrong = true, problem
+	case o.wrong == "":
+		o.wrong = problem
 		o.end()
-	case o.wrong != "" && (late >= o.limit+lastMoment && problem != "" || late >= 2*o.limit+lastMoment):
+	case late >= o.limit+lastMoment && problem != "" || late >= 2*o.limit+lastMoment:
 		o.timer.Stop()
 		late = late.Round(time.Millisecond)
 		return fmt.Errorf("%w: %v after the end of its context it has not returned: %s", ErrServeStuck, late, o.wrong)
@@ -172,7 +183,7 @@ func (o *overrun) say(late time.Duration, problem string) {
 		"since", late.Round(time.Millisecond), "problem", problem, "open", o.sockets(), "accept_ends", ends)
 }
 
-// sockets names what is open.
+// sockets names the open sockets.
 func (o *overrun) sockets() string {
 	var names []string
 	for _, s := range o.open {

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"os"
 	"runtime/debug"
 	"time"
 
@@ -12,128 +11,254 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// A generation as the successor of another one: from candidate to main generation, or back out.
+// A generation as the successor of another one: the actions of a candidate, from the messages of the old process to the commit. The
+// actions after an abort and after the death of the old process are in survivor.go.
 
-// take reads the welcome. What the state holds is found out when the program calls Keep.
-func (u *Upgrader) take(f wire.Frame) error {
+// oldEvents maps the messages of the old process to events. Other messages are ignored.
+var oldEvents = map[wire.Kind]genEvent{
+	wire.KindShare: onMessage, wire.KindTakes: onMessage, wire.KindWeight: onMessage, wire.KindShut: onMessage,
+	wire.KindDial: onMessage, wire.KindPrevious: onMessage, wire.KindElder: onMessage, wire.KindOpen: onMessage,
+	wire.KindCommit: onCommit, wire.KindAbort: onAbort, wire.KindReleased: onReleased, wire.KindConn: onConn,
+}
+
+// receiveOld handles a message of the old process, or the end of its control socket.
+func (g *generation) receiveOld(f wire.Frame, ok bool) {
+	if !ok {
+		g.oldEnded()
+		return
+	}
 	defer f.Close()
-	var w wire.WelcomeBody
-	if err := f.Decode(&w); err != nil {
-		return err
+	if f.Kind == wire.KindNamed {
+		g.named()
+		return
 	}
-	if err := wire.Overlap(w.Protocol, w.Protocol); err != nil {
-		return fmt.Errorf("the old process: %w", err)
+	e, known := oldEvents[f.Kind]
+	if !known {
+		return
 	}
-	u.generation, u.welcome, u.only, u.paths, u.expects = w.Generation, time.Now(), w.Only, w.Paths, w.Expected
-	u.listeners.NoteLinks(w.Paths, w.Links)
-	u.born.From, u.born.FromPID = w.From, w.PID
-	if !w.Started.IsZero() {
-		u.born.Kind, u.born.Started, u.born.Begun = w.Kind, w.Started, w.Begun
-	}
-	u.inherited = append(u.inherited, w.Stored...)
-	u.detached = w.Detached
-	u.systemd = w.Names && u.manager != nil && u.manager.SupervisorState() == ""
-	u.elder = &elder{ElderBody: wire.ElderBody{Generation: w.Generation - 1, PID: cmp.Or(w.PID, os.Getppid()), Version: w.From}, link: u.parent}
-	if w.Millis > 0 {
-		u.limit = time.Duration(w.Millis) * time.Millisecond
-	}
-	files := f.Files
-	if w.State && len(files) > 0 {
-		if err := u.keeper.Receive(files[0]); err != nil {
-			u.keeper.Refuse(err)
+	d := detail{frame: f, phase: g.phase()}
+	if e == onAbort {
+		var body wire.AbortBody
+		if err := f.Decode(&body); err == nil && body.Stopping {
+			e = onAbortStopping
 		}
-		files = files[1:]
+		d.err = errors.New(body.Reason)
 	}
-	if w.Crash && len(files) > 0 {
-		_ = debug.SetCrashOutput(files[0], debug.CrashOptions{})
-		files = files[1:]
-	}
-	if u.manager.Supervised() {
-		if err := u.takeChannel(w.Channel, files); err != nil {
-			return err
-		}
-	}
-	atStep("new.welcomed")
-	return nil
+	g.fire(e, d)
 }
 
-// fail ends a candidate for a reason of its own, if there still is an old process to serve on. From then on it is like
-// one that was taken back.
-func (r *runner) fail(p Phase, err error) {
-	if r.u.parent != nil {
-		body := wire.FailedBody{Phase: string(p), Reason: wire.Clip(err.Error()), Aborted: errors.Is(err, ErrAborted)}
-		if sent := r.u.parent.Send(wire.KindFailed, body); wire.Gone(sent) {
-			for old := r.parent; old != nil && r.parent == old && r.role == roleCandidate; { // its last word may be the commit message
-				f, ok := <-old
-				r.heard(f, ok)
-			}
-			switch {
-			case r.proven, r.role == roleLeaving:
-				return
-			case r.orphan:
-				r.giveUpOrphan(p, err)
-				return
-			}
-			if !body.Aborted {
-				r.u.log.Error("upgrade: serving although not everything is right: there is no other process to do it", "phase", p, "err", err)
-			}
-			r.orphaned()
+// oldEnded handles the end of the control socket: the old process has died, unless the link itself is broken.
+func (g *generation) oldEnded() {
+	g.fromOld = nil
+	g.named()
+	if elder := g.u.elder; elder != nil {
+		g.u.elders.remove(elder)
+		g.goers.add(elder.PID)
+	}
+	g.old.endHeartbeat()
+	g.old.sharing.End()
+	if broken := g.u.parent.Broken; broken != nil {
+		g.u.log.Error("upgrade: lost the control socket", "err", broken)
+		g.fire(onLinkBroken, detail{phase: g.phase(), err: broken})
+		return
+	}
+	g.fire(onOldDied, detail{})
+	if elder := g.u.elder; elder != nil {
+		g.u.pid.Discard(elder.PID) // the old process may have been killed
+	}
+}
+
+// phase returns the phase of the upgrade, for the reason of a failure.
+func (g *generation) phase() Phase {
+	if g.accepted {
+		return PhaseSoak
+	}
+	return PhaseCheck
+}
+
+// receiveMessage handles a message of the old process to a candidate.
+func (g *generation) receiveMessage(d detail) {
+	f, u, old := d.frame, g.u, g.u.parent
+	switch f.Kind {
+	case wire.KindShare:
+		if err := g.old.share(f); err != nil {
+			g.fire(onFailed, detail{phase: PhaseBake, err: err})
 			return
-		} else if sent != nil {
-			r.u.log.Error("upgrade: cannot tell the old process what is wrong", "err", sent)
 		}
-		r.takenBack()
+		g.accepted = true
+	case wire.KindTakes:
+		logInherited(u.log, g.old.takes.Hear(f))
+	case wire.KindWeight:
+		var w wire.WeightBody
+		if f.Decode(&w) == nil {
+			u.sendBack(g.old.takes, w.From, w.To)
+			u.offer()
+		}
+	case wire.KindShut:
+		u.listeners.Pause(true)
+	case wire.KindDial:
+		reply := serveDialed(u.listeners, f)
+		g.beside.Go(func() { _ = old.Send(wire.KindDialed, reply) }) // a dead old process needs no answer
+	case wire.KindPrevious:
+		logInherited(u.log, u.previous.take(f.Files))
+	case wire.KindElder:
+		logInherited(u.log, u.elders.adopt(f))
+	case wire.KindOpen:
+		g.accepted = true
+		u.listeners.Open(false)
+		atStep("new.opened")
 	}
-	atStep("new.failed")
-	r.err = &Error{Phase: p, Reason: err.Error(), Err: err}
-	r.leave("aborted", &ending{reason: err.Error(), handover: true})
 }
 
-func (r *runner) isPrepared(err error) {
+// takeConn takes a connection from another generation. A candidate without a descriptor for the connection has none for the commit message
+// either, and fails.
+func (g *generation) takeConn(d detail) {
+	var about wire.ConnBody
+	if d.frame.Decode(&about) != nil {
+		return
+	}
+	if len(d.frame.Files) > 0 {
+		if handoff.GiveMoved(g.u.listeners, about, d.frame.Files[0], g.old.sharing) != nil {
+			g.old.sharing.Refuse(about.Slot) // the connection is lost if the old process has kept no descriptor of it
+		}
+		return
+	}
+	kept := g.old.sharing.Refuse(about.Slot)
 	switch {
-	case r.role != roleCandidate:
-		return
-	case err != nil && r.orphan:
-		r.giveUpOrphan(PhaseCheck, err)
-		return
-	case err != nil && !r.alone && !r.u.only:
-		r.fail(PhaseCheck, err)
-		return
-	case err != nil:
-		r.u.log.Error("upgrade: serving although not everything is right: there is no other process to do it", "err", err)
+	case d.from == genCandidate || d.from == genCommitting:
+		g.fire(onFailed, detail{phase: PhaseBake, err: wire.ErrMissing})
+	case !kept:
+		g.u.log.Error("upgrade: a connection is lost that another generation has passed on", "err", wire.ErrMissing)
 	}
-	r.ready = true
-	if r.orphan {
-		r.accept()
+}
+
+// remember notes a SIGHUP.
+func (g *generation) remember(detail) { g.again = true }
+
+// checksFailed handles a failed check of a candidate, which serves all the same if no other process does.
+func (g *generation) checksFailed(d detail) {
+	if !g.u.only {
+		g.fire(onFailed, d)
 		return
 	}
-	if r.alone || r.u.plainParent {
-		r.takeCharge()
+	logServingAnyway(g.u.log, d.phase, d.err)
+	g.checks = checksPassed
+	g.reportPrepared(d)
+}
+
+// reportPrepared tells the old process that the checks have passed. A tableflip process takes no message, and the candidate serves.
+func (g *generation) reportPrepared(d detail) {
+	if g.u.plainParent {
+		g.proceed(d)
 		return
 	}
 	atStep("new.prepare")
-	_ = handoff.SendTakes(r.u.parent, r.u.listeners) // as with the next message, the end of the socket tells
-	if r.u.parent.Send(wire.KindPrepared, wire.PreparedBody{Exclusive: r.u.resources.serving(), Beside: r.u.listeners.Beside()}) == nil {
-		atStep("new.prepared")
+	u, old := g.u, g.u.parent
+	g.beside.Go(func() {
+		_ = handoff.SendTakes(old, u.listeners) // as with the next message, the end of the socket shows a failure
+		if old.Send(wire.KindPrepared, wire.PreparedBody{Exclusive: u.resources.serving(), Beside: u.listeners.Beside()}) == nil {
+			atStep("new.prepared")
+		}
+	})
+}
+
+// proceed makes this process the service after the checks, the taking of kept values, and the acquisition of resources.
+func (g *generation) proceed(detail) {
+	switch {
+	case g.checks == checksRun || g.taking != nil:
+	case len(g.u.resources.list()) > 0:
+		g.fire(onNeeds, detail{})
+	default:
+		g.serveNow()
 	}
 }
 
-// takeCharge makes a process the service that nobody stands behind.
-func (r *runner) takeCharge() {
-	if len(r.u.resources.list()) > 0 {
-		r.acquire()
+// serveNow makes this process the service without an old process.
+func (g *generation) serveNow() {
+	g.fire(onServes, detail{})
+	g.tellings.begin(g.u, g.announce(false))
+	g.upgradeAgain()
+}
+
+// announce announces the main generation to the service manager, unless the old process has to send its name first.
+func (g *generation) announce(later bool) *telling {
+	if g.u.systemd && g.fromOld != nil {
+		g.naming.begin()
+		return &telling{first: true}
+	}
+	return &telling{first: true, announced: g.u.manager != nil, later: later && g.u.manager != nil, forgotten: g.u.announce(later)}
+}
+
+// hasTold handles the end of a telling.
+func (g *generation) hasTold(t *telling) {
+	g.fire(onTold, detail{telling: t})
+	g.tellings.remove(t)
+}
+
+// completeTold closes the sockets that were needed until others knew the main generation.
+func (g *generation) completeTold(d detail) {
+	t, u := d.telling, g.u
+	if t.serving != nil && g.fromOld == nil { // the old process sends nothing more that can be read
+		u.parent.Close()
+	}
+	if t.later {
+		g.tellings.begin(g.u, &telling{forgotten: u.keepRest()})
+	}
+	t.end(u, true)
+	if t.serving != nil {
+		atStep("new.serving")
+	}
+}
+
+// dropTold is completeTold in a process that is not the main generation any more.
+func (g *generation) dropTold(d detail) { d.telling.end(g.u, false) }
+
+// acquire begins to acquire the resources of a process without another one to fall back to.
+func (g *generation) acquire(detail) {
+	g.acquiring = startCall(g.u.opts.Timeout, g.u.resources.acquire)
+}
+
+// acquired goes on to serve with the resources.
+func (g *generation) acquired(detail) { g.serveNow() }
+
+// takeCommit begins to take the kept values and the resources of the commit message.
+func (g *generation) takeCommit(d detail) {
+	t, err := g.u.startTaking(d.frame)
+	g.taking = t
+	if t.call == nil {
+		g.taken(err)
+	}
+}
+
+// taken handles the result of the taking.
+func (g *generation) taken(err error) {
+	t := g.taking
+	g.taking = nil
+	t.stop()
+	g.again = g.again || t.again
+	g.fire(either(err, onTaken, onTakeFailed), detail{phase: PhaseCommit, err: err})
+}
+
+// completeCommit makes the candidate the service, and tells the old process.
+func (g *generation) completeCommit(d detail) {
+	u := g.u
+	if err := u.listeners.BeginListening(); err != nil {
+		g.fire(onFailed, detail{phase: PhaseCommit, err: err})
 		return
 	}
-	r.becomeMain()
-	r.hurryElders()
-	r.upgradeAgain()
+	drop := u.listeners.ClaimRest(u.paths)
+	g.fire(onServes, d)
+	t := g.announce(true)
+	t.serving, t.drop = &wire.ServingBody{Since: g.naming.since}, drop
+	g.tellings.begin(g.u, t)
+	g.upgradeAgain()
 }
 
-// becomeMain is the commit: from here on this generation is the service. The old process hears of it afterwards: what it has
-// to do then takes the processors that the first requests here need.
-func (r *runner) becomeMain() {
-	u := r.u
-	r.role = roleMain
+// becomeMain is the commit: from here on this generation is the service. The old process is told afterwards: its work takes the processors
+// that the first requests here need.
+func (g *generation) becomeMain(d detail) {
+	u := g.u
+	alone := d.from != genCommitting && !u.plainParent
 	u.publisher.Store(nil)
 	u.setMover(nil)
 	if u.parent != nil {
@@ -147,10 +272,10 @@ func (r *runner) becomeMain() {
 		u.log.Error("upgrade: a socket does not listen", "err", err)
 	}
 	u.listeners.Open(true)
-	r.memory.spare(r.u.log)
+	g.memory.spare(u.log)
 	atStep("new.commit")
 	if u.tf != nil {
-		if err := u.tf.Ready(); err != nil && !r.alone {
+		if err := u.tf.Ready(); err != nil && !alone {
 			u.log.Warn("upgrade: the old process did not hear of the commit", "err", err)
 		}
 	}
@@ -160,193 +285,116 @@ func (r *runner) becomeMain() {
 	if err := u.publish(); err != nil {
 		u.log.Error("upgrade: serving without a pid file", "err", err)
 	}
-	u.testify()
-	if !r.awaitName() {
-		u.announce(!r.alone && u.parent != nil)
-	}
-	if r.alone {
+	u.recordUpgrade()
+	if alone {
 		u.listeners.DropRest()
 	}
 	u.keeper.Forget()
 	if u.elder != nil {
 		_ = debug.SetCrashOutput(nil, debug.CrashOptions{})
 	}
-	u.setState("serving")
-	u.log.Info("upgrade: serving", "generation", u.generation, "version", u.opts.Version, "pid", os.Getpid())
-	r.inherit(u.elders.begin())
-	r.dismissOrphans()
+	logInherited(u.log, u.elders.begin())
+	g.dismissOrphans()
 	if u.manager.SupervisorState() == "dead" {
 		u.log.Error(unsupervisedText)
 	}
-	if r.parent != nil {
+	if g.fromOld != nil {
 		u.elders.add(u.elder)
 	}
 }
 
-// hurryElders tells the oldest generations to hurry if there are too many. The process that is replaced hears it only after it
-// has heard that this one serves.
-func (r *runner) hurryElders() {
-	u := r.u
-	for _, e := range u.elders.hurry(u.opts.MaxGenerations) {
-		u.log.Warn("upgrade: too many generations: this one closes what is idle", "draining", e.PID, "generation", e.Generation, "MaxGenerations", u.opts.MaxGenerations)
+// named handles the end of the wait until the old process has named this process to systemd.
+func (g *generation) named() {
+	if g.naming.end() {
+		g.fire(onNamed, detail{})
 	}
 }
 
-// heard handles a frame of the old process, or its death.
-func (r *runner) heard(f wire.Frame, ok bool) {
-	if !ok {
-		r.parent = nil
-		r.isNamed()
-		r.u.elders.remove(r.u.elder)
-		if r.u.elder != nil {
-			r.goes(r.u.elder.PID)
-		}
-		if r.pulse != nil {
-			r.pulse.Stop()
-			r.pulse = nil
-		}
-		r.sharing.End()
-		r.unheard()
+// announceNamed announces this process to the service manager.
+func (g *generation) announceNamed(detail) {
+	g.tellings.begin(g.u, &telling{announced: true, forgotten: g.u.announce(false)})
+	if g.attempt != nil {
+		g.reloading(g.attempt)
+	}
+}
+
+// closeOldLink closes a broken socket.
+func (g *generation) closeOldLink(detail) { g.u.parent.Close() }
+
+// stopCandidate stops a candidate. Without an old process the whole service stops.
+func (g *generation) stopCandidate(d detail) {
+	g.fire(onFailed, detail{phase: g.phase(), err: fmt.Errorf("%w: the candidate was told to stop: %w", ErrAborted, d.err)})
+	if !g.state.leaves() {
+		g.stop(d.err) // an attempt may have begun: SIGHUP came before
+	}
+}
+
+// servedEarly ends a candidate whose serve has returned. Without an old process the whole service ends.
+func (g *generation) servedEarly(d detail) {
+	if d.err == nil {
+		d.err = errors.New("serve returned before the commit")
+	}
+	g.fire(onFailed, detail{phase: PhaseStart, err: d.err})
+	if !g.state.leaves() {
+		g.fire(onServed, d)
+	}
+}
+
+// failedWait is how long the reason of a failure waits for other messages on the link. The old process gets the exit status as well.
+const failedWait = 50 * time.Millisecond
+
+// fail sends the reason of a failure to the old process. From then on the candidate is in the same state as after an abort.
+func (g *generation) fail(d detail) {
+	if g.u.parent == nil { // of tableflip
+		g.fire(onCut, d)
 		return
 	}
-	defer f.Close()
+	body := wire.FailedBody{Phase: string(d.phase), Reason: wire.Clip(d.err.Error()), Aborted: errors.Is(d.err, ErrAborted)}
+	sent := g.u.parent.TrySend(wire.KindFailed, body, nil, failedWait)
+	if errors.Is(sent, errors.ErrUnsupported) {
+		sent = g.u.parent.Send(wire.KindFailed, body)
+	}
+	if wire.Gone(sent) {
+		g.failUnheard(d)
+		return
+	}
+	if sent != nil {
+		g.u.log.Error("upgrade: cannot tell the old process what is wrong", "err", sent)
+	}
+	if g.fromOld == nil { // the socket is broken
+		g.fire(onCut, d)
+		return
+	}
+	g.fire(onReported, d)
+}
+
+// failUnheard handles a failure whose old process is dead. The last message of the old process may be the commit message.
+func (g *generation) failUnheard(d detail) {
+	from := g.state
+	for old := g.fromOld; old != nil && g.fromOld == old && g.state.beforeService(); {
+		f, ok := <-old
+		g.receiveOld(f, ok)
+	}
+	if g.state == from { // the socket had ended before
+		g.fire(onOldDied, detail{})
+	}
 	switch {
-	case f.Kind == wire.KindReleased:
-		r.waits = false
-	case f.Kind == wire.KindNamed:
-		r.isNamed()
-	case f.Kind == wire.KindConn:
-		r.moved(f)
-	case f.Kind == wire.KindAbort && r.role == roleLeaving:
-		r.forsake(f)
-	case r.role != roleCandidate:
-	case f.Kind == wire.KindShare:
-		if err := r.shares(f); err != nil {
-			r.fail(PhaseBake, err)
-		}
-	case f.Kind == wire.KindTakes:
-		r.inherit(r.oldTakes.Hear(f))
-	case f.Kind == wire.KindWeight:
-		r.weighed(f)
-	case f.Kind == wire.KindShut:
-		r.u.listeners.Pause(true)
-	case f.Kind == wire.KindDial:
-		r.dialed(f)
-	case f.Kind == wire.KindPrevious:
-		r.inherit(r.u.previous.take(f.Files))
-	case f.Kind == wire.KindElder:
-		r.inherit(r.u.elders.adopt(f))
-	case f.Kind == wire.KindOpen:
-		r.opened = true
-		r.u.listeners.Open(false)
-		atStep("new.opened")
-	case f.Kind == wire.KindCommit:
-		r.commit(f)
-	case f.Kind == wire.KindAbort:
-		r.abort(f)
+	case g.state == genOrphan:
+		g.fire(onGaveUp, d)
+	case !g.state.leaves() && !errors.Is(d.err, ErrAborted):
+		logServingAnyway(g.u.log, d.phase, d.err)
 	}
 }
 
-// dialed serves a private connection of the old process.
-func (r *runner) dialed(f wire.Frame) {
-	var body wire.DialBody
-	err := f.Decode(&body)
-	if err == nil && len(f.Files) == 0 {
-		err = errors.New("no connection came along")
+// leaveFailed ends a failed candidate.
+func (g *generation) leaveFailed(d detail) {
+	if g.u.parent != nil {
+		g.keepForOld()
 	}
-	if err == nil {
-		err = r.u.listeners.Give(body.Network, body.Addr, f.Files[0])
-	}
-	reply := wire.DialedBody{ID: body.ID}
-	if err != nil {
-		reply.Error = wire.Clip(err.Error())
-	}
-	_ = r.u.parent.Send(wire.KindDialed, reply) // a dead old process needs no answer
+	atStep("new.failed")
+	g.err = &Error{Phase: d.phase, Reason: d.err.Error(), Err: d.err}
+	g.leave("aborted", d, &ending{reason: d.err.Error(), handover: true})
 }
 
-// inherit notes that something the old process left could not be taken. It is not worth a failure.
-func (r *runner) inherit(err error) {
-	if err != nil {
-		r.u.log.Warn("upgrade: not all of what the old process left could be taken", "err", err)
-	}
-}
-
-// unheard is the end of the control socket: the death of the old process, unless it is this end that cannot go on.
-func (r *runner) unheard() {
-	broken := r.u.parent.Broken
-	if broken == nil {
-		r.orphaned()
-		if e := r.u.elder; e != nil {
-			r.u.pid.Discard(e.PID) // it may have been killed
-		}
-		return
-	}
-	r.u.log.Error("upgrade: lost the control socket", "err", broken)
-	if r.taking != nil { // the commit message has come before
-		return
-	}
-	if r.role == roleMain {
-		r.u.parent.Close() // so that nothing more is sent to nobody
-	}
-	r.waits = false
-	if r.role == roleCandidate {
-		r.fail(r.phase(), broken)
-	}
-}
-
-// abort ends a candidate that the old process does not want, or an orphan, in whose place another process serves.
-func (r *runner) abort(f wire.Frame) {
-	var body wire.AbortBody
-	_ = f.Decode(&body)
-	phase, reason := r.phase(), "taken back by the old process: "+body.Reason
-	if r.orphan {
-		reason, r.dismissal = body.Reason, true
-		r.opened = true // what the old process knew at the start is worth more than nothing, although nothing was served
-	}
-	r.takenBack()
-	r.forsake(f)
-	r.err = &Error{Phase: phase, Reason: reason, Err: ErrAborted}
-	atStep("new.aborted")
-	r.leave("aborted", &ending{reason: "taken back", handover: true})
-}
-
-// takenBack keeps the listeners in hand until the process ends, in case the old one dies first.
-func (r *runner) takenBack() {
-	r.aborted = true
-	r.u.publisher.Store(nil)
-	r.sendBack(0, 0) // as the server drains
-	r.u.listeners.KeepClosed(true)
-}
-
-// forsake notes that the whole service ends, so that a candidate does not go on alone.
-func (r *runner) forsake(f wire.Frame) {
-	var body wire.AbortBody
-	if err := f.Decode(&body); err == nil && body.Stopping {
-		r.aborted, r.waits = false, false
-		r.u.setMover(nil) // nothing that is sent back would be heard
-		r.u.listeners.KeepClosed(false)
-	}
-}
-
-// giveBack sends the state of a candidate that has served to the old process, and makes this one wait until it is sure
-// that the old one lives.
-func (r *runner) giveBack() {
-	if !r.aborted || r.parent == nil {
-		return
-	}
-	var files []*os.File
-	if r.opened {
-		state, err := r.u.keeper.Snapshot()
-		if err != nil {
-			r.u.log.Error("upgrade: cannot give the state back", "err", err)
-		} else if state != nil {
-			defer state.Close()
-			files = append(files, state)
-		}
-	}
-	// If this fails the socket's end is the next thing that is heard. The old process sees to it that this one does not
-	// wait for ever.
-	_ = r.u.parent.Send(wire.KindReturned, nil, files...)
-	r.waits = true
-	atStep("new.returned")
-}
+// noteServed notes the error of serve in a process on its way out.
+func (g *generation) noteServed(d detail) { g.err = cmp.Or(g.err, d.err) }

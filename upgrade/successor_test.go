@@ -14,6 +14,7 @@ import (
 
 	"github.com/midair-go/midair/internal/logqueue"
 	"github.com/midair-go/midair/internal/sys"
+	"github.com/midair-go/midair/upgrade/internal/sdnotify"
 	"github.com/midair-go/midair/upgrade/internal/wire"
 	"github.com/midair-go/midair/upgrade/internal/wiretest"
 )
@@ -31,18 +32,19 @@ func TestDeathThatShowsTwiceAcquiresOnce(t *testing.T) {
 	}})
 	u.parent = wire.NewLink(&deadTransport{wiretest.Transport{}})
 	defer u.parent.Close()
-	r := &runner{u: u, ready: true, parent: u.parent.Frames}
-	r.fail(PhaseCommit, errors.New("the lock is not to be had"))
-	first, giveUp := r.acquired, r.giveUp
-	defer giveUp()
-	r.heard(wire.Frame{}, false)
-	if r.acquired != first {
+	g := newGeneration(u)
+	g.checks = checksPassed
+	g.fire(onFailed, detail{phase: PhaseCommit, err: errors.New("the lock is not to be had")})
+	first := g.acquiring
+	defer first.stop()
+	g.receiveOld(wire.Frame{}, false)
+	if g.acquiring != first {
 		t.Error("it acquires a second time beside the first")
-		r.giveUp()
-		<-r.acquired
+		g.acquiring.stop()
+		<-g.acquiring.done
 	}
-	giveUp()
-	if err := <-first; !errors.Is(err, context.Canceled) {
+	first.stop()
+	if err := <-first.done; !errors.Is(err, context.Canceled) {
 		t.Errorf("acquire ends with %v", err)
 	}
 }
@@ -56,11 +58,12 @@ func TestFailedCheckIsLoggedIfNobodyElseServes(t *testing.T) {
 	}
 	u.parent = wire.NewLink(&deadTransport{wiretest.Transport{}})
 	defer u.parent.Close()
-	r := &runner{u: u, parent: u.parent.Frames}
-	r.isPrepared(errors.New("check database: no route to host"))
+	g := newGeneration(u)
+	g.checked(errors.New("check database: no route to host"))
+	endSending(g)
 	logqueue.Flush(u.log)
-	if !r.alone || r.role == roleLeaving || !strings.Contains(log.String(), "serving although not everything is right") || !strings.Contains(log.String(), "no route to host") {
-		t.Errorf("alone %v, role %v:\n%s", r.alone, r.role, log.String())
+	if g.state != genServing || !strings.Contains(log.String(), "serving although not everything is right") || !strings.Contains(log.String(), "no route to host") {
+		t.Errorf("state %v:\n%s", g.state, log.String())
 	}
 }
 
@@ -76,11 +79,13 @@ func TestFailureComesAfterACommitMessage(t *testing.T) {
 			t.Fatal(err)
 		}
 		u.parent = wire.NewLink(&deadTransport{wiretest.Transport{Pieces: [][]byte{commit}}})
-		r := &runner{u: u, supervised: supervised, parent: u.parent.Frames}
-		r.fail(PhaseBake, errors.New("a message cannot be read"))
-		if !r.proven || r.role != roleMain || r.err != nil {
-			t.Errorf("%s: proven %v, role %v, error %v", name, r.proven, r.role, r.err)
+		g := newGeneration(u)
+		g.supervised = supervised
+		g.fire(onFailed, detail{phase: PhaseBake, err: errors.New("a message cannot be read")})
+		if g.state != genServing || u.state.Uncommitted || g.err != nil {
+			t.Errorf("%s: state %v, uncommitted %v, error %v", name, g.state, u.state.Uncommitted, g.err)
 		}
+		endSending(g)
 		u.parent.Close()
 	}
 }
@@ -97,11 +102,13 @@ func TestFailureOfAnOrphanWaitsForNobody(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer theirs.Close()
-	r := &runner{u: u, supervised: true, parent: u.parent.Frames, endServe: func(error) {}}
-	r.meetSuccessor([]*os.File{ours})
-	wiretest.InTime(t, func() { r.fail(PhaseBake, errors.New("a message cannot be read")) })
-	if r.role != roleLeaving || r.err == nil {
-		t.Errorf("role %v, error %v", r.role, r.err)
+	g := newGeneration(u)
+	g.supervised, g.endServe = true, func(error) {}
+	g.fire(onNextSocket, detail{word: sdnotify.Message{Files: []*os.File{ours}}})
+	ours.Close()
+	wiretest.InTime(t, func() { g.fire(onFailed, detail{phase: PhaseBake, err: errors.New("a message cannot be read")}) })
+	if g.state != genLeaving || g.err == nil {
+		t.Errorf("state %v, error %v", g.state, g.err)
 	}
 	u.parent.Close()
 }

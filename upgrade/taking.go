@@ -4,51 +4,55 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"time"
 
-	"github.com/midair-go/midair/upgrade/internal/handoff"
+	"github.com/midair-go/midair/upgrade/internal/state"
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// The commit, from the candidate's side. The values of Keep and the resources of Exclusive are the program's, whose functions may hang:
-// they run beside the loop, which goes on to hear the old process, its death, and signals.
+// Kept values and exclusive resources on the candidate's side. Both are the program's, whose functions may hang: they run beside the loop,
+// which goes on to receive messages of the old process, its death, and signals.
 
 // taking is a commit message whose values and resources are being taken.
 type taking struct {
-	again  bool // another upgrade was asked for meanwhile
-	cancel context.CancelFunc
-	done   chan error // gets the one result
+	*call      // nil: there is nothing to take
+	again bool // another upgrade was asked for meanwhile
 }
 
-// result is where the result comes; nil without a commit message.
+// result returns the channel of the result; nil without a commit message.
 func (t *taking) result() <-chan error {
 	if t == nil {
 		return nil
 	}
-	return t.done
+	return t.call.result()
 }
 
-func (r *runner) commit(f wire.Frame) {
-	r.proven = true
+// stop ends the context of the taking.
+func (t *taking) stop() {
+	if t != nil {
+		t.call.stop()
+	}
+}
+
+// startTaking begins to take the values and resources of a commit message.
+func (u *Upgrader) startTaking(f wire.Frame) (*taking, error) {
 	var body wire.CommitBody
-	err := f.Decode(&body)
+	if err := f.Decode(&body); err != nil {
+		return &taking{}, err
+	}
+	t := &taking{again: body.Again}
 	var state *os.File
-	if err == nil && body.State && len(f.Files) > 0 {
+	if body.State && len(f.Files) > 0 {
 		state, f.Files[0] = f.Files[0], nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), r.u.limit-r.u.limit/10) // the reason is to arrive in time
-	r.taking = &taking{again: body.Again, cancel: cancel, done: make(chan error, 1)}
-	switch {
-	case err != nil:
-		r.hasTaken(err)
-	case state == nil && len(r.u.resources.list()) == 0:
-		r.hasTaken(nil)
-	default:
-		done := r.taking.done
-		go func() { done <- r.u.takeCommitted(ctx, state) }() // the loop waits for it
+	if state != nil || len(u.resources.list()) > 0 {
+		limit := u.limit - u.limit/10 // the reason is to arrive in time
+		t.call = startCall(limit, func(ctx context.Context) error { return u.takeCommitted(ctx, state) })
 	}
+	return t, nil
 }
 
-// takeCommitted takes the values in the file, if there is one, and then the resources.
+// takeCommitted takes the values in the file, if there is a file, and then the resources.
 func (u *Upgrader) takeCommitted(ctx context.Context, state *os.File) error {
 	if state == nil {
 		return u.resources.acquire(ctx)
@@ -69,44 +73,56 @@ func (u *Upgrader) takeCommitted(ctx context.Context, state *os.File) error {
 	return u.resources.acquire(ctx)
 }
 
-// hasTaken makes the candidate the service, when it has all that came with the commit message, or says why it is not.
-func (r *runner) hasTaken(err error) {
-	t := r.taking
-	r.taking = nil
-	t.cancel()
-	if r.role != roleCandidate { // told to stop, or taken back, meanwhile; finish releases
-		return
-	}
-	if err == nil {
-		err = r.u.listeners.BeginListening()
-	}
-	switch {
-	case r.alone: // the old process has died meanwhile
-		if err != nil {
-			r.u.log.Error("upgrade: serving although not everything is right: there is no other process to do it", "phase", PhaseCommit, "err", err)
+// snapshot is a file of the kept values that is being written.
+type snapshot struct {
+	*call
+	state *os.File // set before the result; nil: there are no values
+}
+
+// startSnapshot begins to ask the program for its values, and gives up after the limit.
+func startSnapshot(k *state.Keeper, limit time.Duration) *snapshot {
+	s := new(snapshot)
+	s.call = startCall(limit, func(ctx context.Context) error {
+		type written struct {
+			state *os.File
+			err   error
 		}
-		r.again = r.again || t.again
-		r.serveAlone()
+		done := make(chan written, 1)
+		go func() { // ends when MarshalBinary does
+			file, err := k.Snapshot()
+			done <- written{file, err}
+		}()
+		select {
+		case w := <-done:
+			s.state = w.state
+			return w.err
+		case <-ctx.Done():
+		}
+		go func() { // ends when MarshalBinary does
+			if w := <-done; w.state != nil {
+				w.state.Close()
+			}
+		}()
+		return fmt.Errorf("a kept value's MarshalBinary has not returned: %w", context.Cause(ctx))
+	})
+	return s
+}
+
+// result returns the channel of the result; nil without a snapshot.
+func (s *snapshot) result() <-chan error {
+	if s == nil {
+		return nil
+	}
+	return s.call.result()
+}
+
+// drop ends a snapshot whose result was not received.
+func (s *snapshot) drop() {
+	if s == nil {
 		return
-	case err != nil:
-		r.fail(PhaseCommit, err)
-		return
 	}
-	drop := r.u.listeners.ClaimRest(r.u.paths)
-	r.becomeMain()
-	// Until it is told that this one serves, the old process serves what comes back.
-	r.u.awaitMoves()
-	_ = handoff.SendTakes(r.u.parent, r.u.listeners) // a dead old process needs no answer
-	_ = r.u.parent.Send(wire.KindServing, wire.ServingBody{Since: r.nameSince})
-	if r.parent == nil { // it says nothing more that can be read
-		r.u.parent.Close()
+	s.stop()
+	if <-s.done; s.state != nil {
+		s.state.Close()
 	}
-	if r.unnamed == nil {
-		r.u.keepRest()
-	}
-	r.hurryElders()
-	drop()
-	atStep("new.serving")
-	r.again = r.again || t.again
-	r.upgradeAgain()
 }

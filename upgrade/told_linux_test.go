@@ -30,20 +30,22 @@ func FuzzTold(f *testing.F) {
 			t.Fatal(err)
 		}
 		u.parent = wire.NewLink(&deadTransport{wiretest.Transport{}})
-		was := []role{roleCandidate, roleCandidate, roleMain, roleLeaving}[who%4]
-		r := &runner{u: u, role: was, endServe: func(error) {}, alone: true, orphan: who%4 == 0, ready: true}
+		was := []genState{genOrphan, genAlone, genServing, genLeaving}[who%4]
+		g := newGeneration(u)
+		g.state, g.checks, g.endServe, g.fromOld = was, checksPassed, func(error) {}, nil
 		var files []*os.File
 		for range nfiles % 4 {
 			files = append(files, seen.File(t))
 		}
 		wiretest.InTime(t, func() {
-			r.told(sdnotify.Message{Lines: strings.Split(said, "\n"), Files: files})
-			r.u.elders.release()
-			r.u.parent.Close()
-			r.dropNext()
+			g.receiveSupervisor(sdnotify.Message{Lines: strings.Split(said, "\n"), Files: files}, true)
+			endSending(g)
+			u.elders.release()
+			u.parent.Close()
+			g.next.drop()
 		})
-		if who%4 != 0 && r.role != was {
-			t.Errorf("role %d, was %d", r.role, was)
+		if was != genOrphan && g.state != was {
+			t.Errorf("state %v, was %v", g.state, was)
 		}
 		seen.MustBeGone(t)
 	})

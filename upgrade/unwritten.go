@@ -18,20 +18,20 @@ const (
 	files
 )
 
-// unwritten is what could not be written.
+// unwritten has the files that could not be written.
 type unwritten struct {
 	mu  sync.Mutex
 	all [files]attempted
 }
 
-// attempted is one writing of a file. The error names the file; nil: it is written.
+// attempted is the last writing of a file. The error names the file; nil: the file is written.
 type attempted struct {
 	content any
 	err     error
 	again   func()
 }
 
-// note notes how the writing of a file went, and reports whether that is news. again is to write it once more.
+// note notes the result of a writing, and reports whether the result is news. again writes the file once more.
 func (w *unwritten) note(file int, content any, err error, again func()) (news bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -40,7 +40,7 @@ func (w *unwritten) note(file int, content any, err error, again func()) (news b
 	return (err == nil) != (was.err == nil) || err != nil && content != was.content
 }
 
-// list is what is not written.
+// list returns the files that are not written.
 func (w *unwritten) list() (all []attempted) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -67,7 +67,7 @@ func (w *unwritten) writeAgain() {
 	}
 }
 
-// retries is when to try again. A try may take as long as the file system likes, so no loop waits for it.
+// retries has the times of the next tries. A try may take as long as the file system likes, so no loop waits for a try.
 type retries struct {
 	ticker *time.Ticker
 	trying chan struct{} // closed when a try is over; nil if there is none
@@ -95,7 +95,7 @@ func (r *retries) try(fn func()) {
 	}()
 }
 
-// end waits for a try that is under way.
+// end waits for a running try.
 func (r *retries) end() {
 	r.stop()
 	if r.trying != nil {

@@ -1,0 +1,123 @@
+//go:build unix
+
+package upgrade
+
+import (
+	"bytes"
+	"errors"
+	"sync"
+	"testing"
+
+	"github.com/midair-go/midair/internal/process"
+	"github.com/midair-go/midair/upgrade/internal/wire"
+	"github.com/midair-go/midair/upgrade/internal/wiretest"
+)
+
+// stuckLink returns a link whose peer does not read until the returned function is called. The channel gets a value for each message.
+func stuckLink(t *testing.T) (l *wire.Link, sending chan struct{}, read func()) {
+	t.Helper()
+	sending, room := make(chan struct{}, 16), make(chan struct{})
+	l = wire.NewLink(&wiretest.Transport{Sent: func([]byte) { sending <- struct{}{}; <-room }})
+	t.Cleanup(l.Close)
+	read = sync.OnceFunc(func() { close(room) })
+	t.Cleanup(read)
+	return l, sending, read
+}
+
+// Status does not wait for a process that does not read, whatever it is sent.
+func TestStatusWaitsForNobody(t *testing.T) {
+	for name, send := range map[string]func(*Upgrader, *wire.Link) error{
+		"hurry": func(u *Upgrader, l *wire.Link) error {
+			u.elders.add(&elder{link: l})
+			u.elders.hurry(1, u.log)
+			return nil
+		},
+		"previous build": func(u *Upgrader, l *wire.Link) error { return u.previous.pass(l) },
+		"orphan": func(u *Upgrader, l *wire.Link) error {
+			u.elders.add(&elder{link: l, orphan: true})
+			dismiss(u.elders.dismissed(), u.listeners, u.log)
+			return nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			u, err := NewUnsupported(Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if u.previous.build, err = process.Own("v0"); err != nil {
+				t.Fatal(err)
+			}
+			defer u.previous.release()
+			l, sending, read := stuckLink(t)
+			defer read()
+			sent := make(chan error, 1)
+			go func() { sent <- send(u, l) }()
+			<-sending
+			wiretest.InTime(t, func() { u.Status() })
+			read()
+			if err := <-sent; err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// A candidate whose old process does not read what it is told goes on to handle events.
+func TestLoopWaitsForNoReader(t *testing.T) {
+	for _, c := range []struct {
+		event genEvent
+		state genState
+		kind  wire.Kind
+	}{
+		{onChecksPassed, genCandidate, 0},
+		{onMessage, genCandidate, wire.KindDial},
+		{onTaken, genCommitting, 0},
+		{onServed, genAborted, 0},
+	} {
+		t.Run(c.event.String(), func(t *testing.T) {
+			var log bytes.Buffer
+			g, end := inState(t, c.state, &log)
+			g.u.parent.Close()
+			l, sending, read := stuckLink(t)
+			g.u.parent, g.u.elder.link = l, l
+			wiretest.InTime(t, func() { g.fire(c.event, detail{frame: wire.Frame{Kind: c.kind, Body: []byte("{}")}}) })
+			<-sending
+			read()
+			end()
+		})
+	}
+}
+
+// stuckValue is a value whose MarshalBinary waits.
+type stuckValue struct{ asked, answer chan struct{} }
+
+func (v stuckValue) MarshalBinary() ([]byte, error) {
+	close(v.asked)
+	<-v.answer
+	return nil, errors.New("late")
+}
+
+func (v stuckValue) UnmarshalBinary([]byte) error { return nil }
+
+// A candidate that was taken back and whose value hangs in MarshalBinary goes on to handle events, and ends when it is told to.
+func TestValueThatHangsAfterAnAbort(t *testing.T) {
+	var log bytes.Buffer
+	g, end := inState(t, genAborted, &log)
+	defer end()
+	v := stuckValue{make(chan struct{}), make(chan struct{})}
+	defer close(v.answer)
+	g.u.Keep("value", v)
+	g.accepted = true
+	wiretest.InTime(t, func() { g.hasServed(nil) })
+	<-v.asked
+	if g.state != genReturning {
+		t.Errorf("now %v", g.state)
+	}
+	wiretest.InTime(t, func() {
+		g.stop(errors.New("SIGTERM"))
+		g.snapshot.drop()
+	})
+	if g.state != genLeaving {
+		t.Errorf("now %v", g.state)
+	}
+}

@@ -1,0 +1,340 @@
+package upgrade
+
+import (
+	"os"
+
+	"github.com/midair-go/midair/upgrade/internal/sdnotify"
+	"github.com/midair-go/midair/upgrade/internal/wire"
+)
+
+// The life of a generation: states, events, and a table with the meaning of each event in each state. The loop of Run turns each value of
+// its channels into an event, and generation.fire looks up the action and the next state. states-generation.md shows the states.
+
+// genState is the state of a generation.
+type genState int
+
+const (
+	genStay       genState = iota // no state: the cell of the table leaves the state as it is
+	genStarting                   // the checks run, and no other process serves
+	genCandidate                  // the old process serves, and may commit this process
+	genCommitting                 // the commit message has come: kept values and resources are being taken
+	genAlone                      // the old process has died: this process serves as soon as the checks and the taking have ended
+	genOrphan                     // the old process has died before the commit: the supervisor starts the committed build
+	genAcquiring                  // exclusive resources are being acquired, the last step before serving
+	genServing                    // this process is the main generation
+	genHandedOver                 // the successor serves, and serve drains
+	genAborted                    // another process has taken this candidate back, and serve drains
+	genReturning                  // serve has returned after an abort: the other process is given the state
+	genReviving                   // the old process has died after the abort: a fresh process is being started
+	genLeaving                    // nothing is left to do but to wait for serve
+	genStopping                   // the service stops
+	genEnded                      // Run is about to return
+	genStates
+)
+
+var genStateNames = [genStates]string{"stay", "starting", "candidate", "committing", "alone", "orphan", "acquiring", "serving",
+	"handedOver", "aborted", "returning", "reviving", "leaving", "stopping", "ended"}
+
+func (s genState) String() string { return genStateNames[s] }
+
+// beforeService reports whether a generation in this state may still become the main generation.
+func (s genState) beforeService() bool { return s < genServing }
+
+// leaves reports whether a generation in this state is on its way out.
+func (s genState) leaves() bool { return s > genServing }
+
+// genEvent is an event in the life of a generation.
+type genEvent int
+
+const (
+	onStop          genEvent = iota // the program, a signal or the terminal ends the service
+	onHangup                        // SIGHUP asks for an upgrade
+	onRequest                       // the program asks for an upgrade, a commit or an abort
+	onWatchdog                      // the service manager is due a sign of life
+	onChecksPassed                  // the checks have passed
+	onChecksFailed                  // a check has failed
+	onServed                        // serve has returned
+	onMessage                       // the old process sends a message that only candidates take
+	onCommit                        // the old process sends the commit message
+	onAbort                         // the old process takes this candidate back
+	onAbortStopping                 // the same, and the whole service stops
+	onReleased                      // the old process has taken the state, and lets this process end
+	onNamed                         // the old process has named this process to systemd, or does not any more
+	onConn                          // another generation passes a connection
+	onOldDied                       // the old process has died
+	onLinkBroken                    // the control socket to the old process has failed
+	onTaken                         // the values and resources of the commit message were taken
+	onTakeFailed                    // a kept value or a resource could not be taken
+	onAcquired                      // the exclusive resources were acquired
+	onAcquireFailed                 // an exclusive resource could not be acquired
+	onTold                          // the others know that this process is the main generation
+	onSnapshot                      // the kept values were written to a file, for the old process
+	onAttemptFailed                 // an upgrade was taken back, or a rehearsal has ended
+	onAttemptDone                   // an upgrade was committed
+	onConfirmed                     // the supervisor cannot start the committed build
+	onNextSocket                    // the supervisor sends a socket to the process that is started in place of this process
+	onOrphanSocket                  // the supervisor sends a socket to an orphan
+	onNoSupervisor                  // the supervisor has died
+	onFinished                      // Run has dropped all that this process held
+
+	// Events that an action fires when it has decided.
+	onFailed   // this candidate cannot become the service
+	onReported // the old process was sent the reason, and serves on
+	onCut      // the same, but no message of the old process comes any more
+	onGaveUp   // the old process is dead, and this process does not serve
+	onOrphaned // the old process has died before the commit, under a supervisor
+	onPromoted // this process serves although it was not committed
+	onNeeds    // exclusive resources have to be acquired first
+	onServes   // everything is ready to serve
+	onRevive   // a fresh process has to be started
+	genEvents
+)
+
+var genEventNames = [genEvents]string{"stop", "hangup", "request", "watchdog", "checksPassed", "checksFailed", "served",
+	"message", "commit", "abort", "abortStopping", "released", "named", "conn", "oldDied", "linkBroken",
+	"taken", "takeFailed", "acquired", "acquireFailed", "told", "snapshot", "attemptFailed", "attemptDone",
+	"confirmed", "nextSocket", "orphanSocket", "noSupervisor", "finished",
+	"failed", "reported", "cut", "gaveUp", "orphaned", "promoted", "needs", "serves", "revive"}
+
+func (e genEvent) String() string { return genEventNames[e] }
+
+// detail is what comes with an event. Files of the frame and of the word are closed by the code that fires the event.
+type detail struct {
+	from    genState // filled in by fire: the state before the event
+	err     error
+	phase   Phase // of err
+	frame   wire.Frame
+	word    sdnotify.Message
+	request request
+	attempt *attempt
+	telling *telling
+	state   *os.File // kept values, which the action closes; nil: none
+}
+
+// genCell is the meaning of an event in a state: an action, which may be nil, and the next state. The state changes before the action
+// runs.
+type genCell struct {
+	do   func(*generation, detail)
+	next genState
+}
+
+// genRow has the cells of one state. An event without a cell cannot come in that state: fire writes a line of log and does nothing else.
+type genRow map[genEvent]genCell
+
+// with returns the row with the cells of another row added, or put in their place.
+func (r genRow) with(more genRow) genRow {
+	all := genRow{}
+	for _, row := range []genRow{r, more} {
+		for e, c := range row {
+			all[e] = c
+		}
+	}
+	return all
+}
+
+// nothing is the cell of an event that may come and needs no action.
+var nothing = genCell{}
+
+// rowBefore is the common part of the states before the service.
+var rowBefore = genRow{
+	onHangup:       {(*generation).remember, genStay},
+	onRequest:      {(*generation).refuseEarly, genStay},
+	onConn:         {(*generation).takeConn, genStay},
+	onReleased:     nothing,
+	onConfirmed:    nothing,
+	onNextSocket:   nothing,
+	onOrphanSocket: {(*generation).meetOrphan, genStay},
+	onNoSupervisor: nothing,
+}
+
+// rowChild is the common part of the states in which another process may take this process back.
+var rowChild = rowBefore.with(genRow{
+	onMessage:       {(*generation).receiveMessage, genStay},
+	onCommit:        nothing,
+	onAbort:         {(*generation).takenBack, genAborted},
+	onAbortStopping: {(*generation).stopWithParent, genLeaving},
+})
+
+// rowPromoted is the common part of the states right before serving without a process to fall back to.
+var rowPromoted = rowChild.with(genRow{
+	onWatchdog:   {(*generation).extend, genStay},
+	onOldDied:    nothing, // a message that could not be sent has shown it before
+	onLinkBroken: nothing,
+	onServes:     {(*generation).becomeMain, genServing},
+})
+
+// rowAfter is the common part of the states on the way out.
+var rowAfter = genRow{
+	onStop:          nothing,
+	onHangup:        nothing,
+	onRequest:       {(*generation).refuseLate, genStay},
+	onWatchdog:      nothing,
+	onChecksPassed:  nothing,
+	onChecksFailed:  nothing,
+	onServed:        {(*generation).noteServed, genStay},
+	onMessage:       nothing,
+	onCommit:        nothing,
+	onAbort:         nothing,
+	onAbortStopping: nothing,
+	onReleased:      nothing,
+	onNamed:         nothing,
+	onConn:          {(*generation).passConn, genStay},
+	onOldDied:       nothing,
+	onLinkBroken:    nothing,
+	onTaken:         nothing, // finish releases the resources
+	onTakeFailed:    nothing,
+	onAcquired:      nothing,
+	onAcquireFailed: nothing,
+	onTold:          {(*generation).dropTold, genStay},
+	onSnapshot:      {(*generation).dropState, genStay},
+	onConfirmed:     nothing,
+	onNextSocket:    nothing,
+	onOrphanSocket:  nothing,
+	onNoSupervisor:  nothing,
+}
+
+// rowTakenBack is the common part of the states after an abort in which the old process may die.
+var rowTakenBack = rowAfter.with(genRow{
+	onAbortStopping: {(*generation).forgetOld, genLeaving},
+	onOldDied:       {(*generation).outliveOld, genStay},
+	onLinkBroken:    {nil, genLeaving},
+	onRevive:        {(*generation).revive, genReviving},
+	onGaveUp:        {nil, genLeaving},
+})
+
+// genTable is the table. A generation has a pointer to genTable, because the actions in the table cannot name the table.
+var genTable = [genStates]genRow{
+	genStarting: rowBefore.with(genRow{
+		onStop:         {(*generation).stopService, genStopping},
+		onWatchdog:     {(*generation).extend, genStay},
+		onChecksPassed: {(*generation).proceed, genStay},
+		onChecksFailed: {(*generation).serveAnyway, genStay},
+		onServed:       {(*generation).endWithServe, genStopping},
+		onNeeds:        {(*generation).acquire, genAcquiring},
+		onServes:       {(*generation).becomeMain, genServing},
+	}),
+	genCandidate: rowChild.with(genRow{
+		onStop:         {(*generation).stopCandidate, genStay},
+		onWatchdog:     nothing,
+		onChecksPassed: {(*generation).reportPrepared, genStay},
+		onChecksFailed: {(*generation).checksFailed, genStay},
+		onServed:       {(*generation).servedEarly, genStay},
+		onCommit:       {(*generation).takeCommit, genCommitting},
+		onOldDied:      {(*generation).survive, genStay},
+		onLinkBroken:   {(*generation).fail, genStay},
+		onNextSocket:   {(*generation).keepNext, genStay},
+		onFailed:       {(*generation).fail, genStay},
+		onReported:     {(*generation).leaveFailed, genAborted},
+		onCut:          {(*generation).leaveFailed, genLeaving},
+		onGaveUp:       {(*generation).giveUpOrphan, genLeaving},
+		onOrphaned:     {(*generation).becomeOrphan, genOrphan},
+		onPromoted:     {(*generation).promote, genAlone},
+		// Of a tableflip service, which sends no commit message.
+		onNeeds:         {(*generation).acquire, genStay},
+		onAcquired:      {(*generation).acquired, genStay},
+		onAcquireFailed: {(*generation).cannotServe, genStopping},
+		onServes:        {(*generation).becomeMain, genServing},
+	}),
+	genCommitting: rowChild.with(genRow{
+		onStop:       {(*generation).stopCandidate, genStay},
+		onWatchdog:   nothing,
+		onServed:     {(*generation).servedEarly, genStay},
+		onOldDied:    {(*generation).takeOver, genAlone},
+		onLinkBroken: nothing,
+		onTaken:      {(*generation).completeCommit, genStay},
+		onTakeFailed: {(*generation).fail, genStay},
+		onFailed:     {(*generation).fail, genStay},
+		onReported:   {(*generation).leaveFailed, genAborted},
+		onCut:        {(*generation).leaveFailed, genLeaving},
+		onServes:     {(*generation).becomeMain, genServing},
+	}),
+	genAlone: rowPromoted.with(genRow{
+		onStop:         {(*generation).stopService, genStopping},
+		onChecksPassed: {(*generation).proceed, genStay},
+		onChecksFailed: {(*generation).serveAnyway, genStay},
+		onServed:       {(*generation).endWithServe, genStopping},
+		onTaken:        {(*generation).takenAlone, genStay},
+		onTakeFailed:   {(*generation).takenAlone, genStay},
+		onNeeds:        {(*generation).acquire, genAcquiring},
+	}),
+	genOrphan: rowChild.with(genRow{
+		onStop:         {(*generation).leaveToCommitted, genLeaving},
+		onWatchdog:     {(*generation).extend, genStay},
+		onChecksPassed: {(*generation).accept, genStay},
+		onChecksFailed: {(*generation).giveUpOrphan, genLeaving},
+		onServed:       {(*generation).endWithServe, genLeaving},
+		onAbort:        {(*generation).dismissed, genAborted},
+		onOldDied:      {(*generation).outliveNext, genStay},
+		onLinkBroken:   {(*generation).giveUpOrphan, genLeaving},
+		onConfirmed:    {(*generation).confirmed, genStay},
+		onNextSocket:   {(*generation).keepNext, genStay},
+		onNoSupervisor: {(*generation).outliveSupervisor, genStay},
+		onGaveUp:       {(*generation).giveUpOrphan, genLeaving},
+		onPromoted:     {(*generation).promote, genAlone},
+	}),
+	genAcquiring: rowPromoted.with(genRow{
+		onStop:          {(*generation).stopService, genStopping},
+		onServed:        {(*generation).endWithServe, genStopping},
+		onAcquired:      {(*generation).acquired, genStay},
+		onAcquireFailed: {(*generation).cannotServe, genStopping},
+	}),
+	genServing: {
+		onStop:          {(*generation).stopService, genStopping},
+		onHangup:        {(*generation).upgradeOnHangup, genStay},
+		onRequest:       {(*generation).answer, genStay},
+		onWatchdog:      {(*generation).showLife, genStay},
+		onServed:        {(*generation).endWithServe, genStopping},
+		onMessage:       nothing,
+		onCommit:        nothing,
+		onAbort:         nothing,
+		onAbortStopping: nothing,
+		onReleased:      nothing,
+		onNamed:         {(*generation).announceNamed, genStay},
+		onConn:          {(*generation).takeConn, genStay},
+		onOldDied:       nothing,
+		onLinkBroken:    {(*generation).closeOldLink, genStay},
+		onTold:          {(*generation).completeTold, genStay},
+		onAttemptFailed: {(*generation).serveOn, genStay},
+		onAttemptDone:   {(*generation).handOver, genHandedOver},
+		onConfirmed:     nothing,
+		onNextSocket:    nothing,
+		onOrphanSocket:  {(*generation).meetOrphan, genStay},
+		onNoSupervisor:  {(*generation).logUnsupervised, genStay},
+	},
+	genHandedOver: rowAfter.with(genRow{
+		onStop:     {(*generation).passStop, genStay},
+		onHangup:   {(*generation).passHangup, genStay},
+		onFinished: {nil, genEnded},
+	}),
+	genAborted: rowTakenBack.with(genRow{
+		onServed: {(*generation).giveBack, genReturning},
+	}),
+	genReturning: rowTakenBack.with(genRow{
+		onStop:     {nil, genLeaving},
+		onReleased: {nil, genLeaving},
+		onSnapshot: {(*generation).sendState, genStay},
+	}),
+	genReviving: rowAfter.with(genRow{
+		onWatchdog:      {(*generation).extend, genStay},
+		onAttemptFailed: {(*generation).serveOn, genLeaving},
+		onAttemptDone:   {(*generation).handOver, genHandedOver},
+	}),
+	genLeaving: rowAfter.with(genRow{
+		onFinished: {nil, genEnded},
+	}),
+	genStopping: rowAfter.with(genRow{
+		onWatchdog:      {(*generation).showLife, genStay},
+		onAttemptFailed: {(*generation).serveOn, genStay},
+		onAttemptDone:   {(*generation).handOver, genHandedOver},
+		onFinished:      {nil, genEnded},
+	}),
+	genEnded: rowAfter,
+}
+
+// either returns the event for a result: well without an error, and badly with one.
+func either(err error, well, badly genEvent) genEvent {
+	if err != nil {
+		return badly
+	}
+	return well
+}

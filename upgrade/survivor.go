@@ -1,0 +1,398 @@
+package upgrade
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+
+	"github.com/midair-go/midair/upgrade/internal/handoff"
+	"github.com/midair-go/midair/upgrade/internal/sdnotify"
+	"github.com/midair-go/midair/upgrade/internal/wire"
+)
+
+// The actions of a generation after the death of another one, after an abort, and after the handover.
+//
+// A candidate whose old process dies after the commit message is the service. Before the commit message, nothing has shown that the build
+// is good, and the candidate accepts only so that no client is refused. Under the supervisor the candidate is an orphan then: an orphan
+// acquires nothing, writes no pid file, and accepts when its checks have passed. The supervisor starts the committed build, and sends a
+// control socket to both. When the committed build serves, it takes the orphan back, as the old process would have done: idle
+// connections and state go there. Without a supervisor no process takes the place of the old process: the candidate is the service, and
+// an ERROR in the log and Status say that the build was not committed.
+
+// survive decides the next state of a candidate after the death of the old process, before the commit.
+func (g *generation) survive(detail) {
+	switch {
+	case g.supervised && g.u.born.Kind == modeRehearsal.String():
+		err := errors.New("the old process has died in a rehearsal")
+		g.fire(onGaveUp, detail{phase: PhaseCheck, err: err})
+	case g.supervised:
+		g.fire(onOrphaned, detail{})
+	default:
+		g.accept(detail{})
+		g.fire(onPromoted, detail{err: errors.New("the old process has died, and there is no supervisor")})
+	}
+}
+
+// takeOver begins to serve after the commit message and the death of the old process.
+func (g *generation) takeOver(d detail) {
+	g.u.log.Warn("upgrade: the old process has died: taking over")
+	g.accept(d)
+	g.proceed(d)
+}
+
+// takenAlone goes on to serve with the values and resources that could be taken.
+func (g *generation) takenAlone(d detail) {
+	err := d.err
+	if err == nil {
+		err = g.u.listeners.BeginListening()
+	}
+	if err != nil {
+		logServingAnyway(g.u.log, PhaseCommit, err)
+	}
+	g.proceed(d)
+}
+
+// serveAnyway goes on after a failed check: there is no other process.
+func (g *generation) serveAnyway(d detail) {
+	logServingAnyway(g.u.log, d.phase, d.err)
+	g.proceed(d)
+}
+
+// becomeOrphan makes a candidate serve until the supervisor has started the committed build.
+func (g *generation) becomeOrphan(d detail) {
+	u, ready := g.u, g.checks == checksPassed
+	u.setUncommitted()
+	u.setState("orphan")
+	u.log.Error("upgrade: the old process has died before it committed this one: serving until the supervisor has started the committed build", "prepared", ready)
+	u.manager.Orphaned(u.opts.Version)
+	if ready {
+		g.accept(d)
+	}
+	g.useNext()
+	atStep("new.orphaned")
+}
+
+// accept begins to accept before this process is the main generation, unless serving needs an exclusive resource.
+func (g *generation) accept(detail) {
+	if g.u.resources.serving() {
+		return
+	}
+	g.accepted = true
+	g.u.listeners.Open(true)
+	logInherited(g.u.log, g.u.elders.begin()) // older generations may pass connections on
+}
+
+// giveUpOrphan ends an orphan that cannot serve: the supervisor starts the committed build.
+func (g *generation) giveUpOrphan(d detail) {
+	g.u.log.Error("upgrade: the old process has died, and this one does not serve: the supervisor starts the committed build",
+		"phase", d.phase, "err", d.err)
+	g.err = &Error{Phase: d.phase, Reason: d.err.Error(), Err: d.err}
+	g.leave("aborted", d, &ending{reason: d.err.Error(), handover: true})
+}
+
+// cannotServe ends a process without another one to fall back to that could not acquire a resource.
+func (g *generation) cannotServe(d detail) {
+	g.err = fmt.Errorf("upgrade: %w", d.err)
+	g.u.log.Error("upgrade: cannot serve without it", "err", d.err)
+	g.leave("stopping", d, &ending{reason: d.err.Error()})
+}
+
+// leaveToCommitted stops an orphan. The committed build is about to serve.
+func (g *generation) leaveToCommitted(d detail) {
+	g.u.log.Info("upgrade: stopping", "reason", d.err)
+	g.leave("stopping", d, &ending{reason: d.err.Error(), handover: true})
+}
+
+// promote makes an uncommitted candidate the service.
+func (g *generation) promote(d detail) {
+	g.u.setUncommitted()
+	g.u.log.Error("upgrade: this process is the service although nobody has committed it", "why", d.err.Error(), "version", g.u.opts.Version)
+	g.proceed(d)
+}
+
+// confirmed promotes an orphan.
+func (g *generation) confirmed(detail) {
+	g.fire(onPromoted, detail{err: errors.New("the supervisor cannot start the committed build")})
+}
+
+// outliveNext handles the death of the process in place of an orphan. The supervisor starts another process.
+func (g *generation) outliveNext(detail) {
+	if !g.supervised {
+		g.fire(onPromoted, detail{err: errors.New("the old process, the supervisor and the committed build that was started have died")})
+	}
+}
+
+// outliveSupervisor handles the death of the supervisor in an orphan. With a control socket to the committed build, the orphan waits for the
+// service or the death of that process.
+func (g *generation) outliveSupervisor(detail) {
+	if g.fromOld == nil {
+		g.fire(onPromoted, detail{err: errors.New("the old process and the supervisor have died")})
+	}
+}
+
+// receiveSupervisor handles a message of the supervisor, or the end of the supervisor.
+func (g *generation) receiveSupervisor(m sdnotify.Message, ok bool) {
+	if !ok {
+		g.supervised = false
+		g.fire(onNoSupervisor, detail{})
+		return
+	}
+	defer m.Close()
+	d := detail{word: m}
+	switch {
+	case m.Has(sdnotify.WordConfirmed):
+		g.fire(onConfirmed, d)
+	case m.Has(sdnotify.WordSuccessor):
+		g.fire(onNextSocket, d)
+	case m.Has(sdnotify.WordOrphan):
+		g.fire(onOrphanSocket, d)
+	}
+}
+
+const unsupervisedText = "upgrade: the supervisor has ended: nobody starts the service again after a crash"
+
+// logUnsupervised logs the death of the supervisor.
+func (g *generation) logUnsupervised(detail) { g.u.log.Error(unsupervisedText) }
+
+// keepNext takes the control socket to the process in place of this orphan. A candidate keeps the socket in case it becomes an orphan.
+func (g *generation) keepNext(d detail) {
+	if g.u.parent == nil { // of tableflip
+		return
+	}
+	if err := g.next.take(d.word.Files); err != nil {
+		g.u.log.Error("upgrade: idle connections and state will be lost: no control socket to the process that is started", "err", err)
+		return
+	}
+	if g.state == genOrphan {
+		g.useNext()
+	}
+}
+
+// useNext puts the process in place of the orphan where the old process was: that process may take the orphan back.
+func (g *generation) useNext() {
+	l := g.next.use()
+	if l == nil {
+		return
+	}
+	g.u.parent.Close()
+	g.u.parent, g.fromOld = l, l.Frames
+	g.old.takes = nil // the process in place of the orphan sends others
+}
+
+// meetOrphan begins to read from an orphan. This process sends the orphan away when it serves.
+func (g *generation) meetOrphan(d detail) {
+	logInherited(g.u.log, g.u.elders.followOrphan(d.word))
+	if g.state == genServing {
+		g.dismissOrphans()
+	}
+}
+
+// dismissOrphans begins to send orphans away, each once.
+func (g *generation) dismissOrphans() {
+	orphans := g.u.elders.dismissed()
+	g.beside.Go(func() { dismiss(orphans, g.u.listeners, g.u.log) })
+}
+
+// keepForOld keeps the listeners open until the process ends, in case the old process dies first. Connections go back as the server
+// drains.
+func (g *generation) keepForOld() {
+	g.u.publisher.Store(nil)
+	g.u.sendBack(g.old.takes, 0, 0)
+	g.u.listeners.KeepClosed(true)
+}
+
+// takenBack ends a candidate that the old process takes back.
+func (g *generation) takenBack(d detail) {
+	g.keepForOld()
+	g.leaveAborted(d, "taken back by the old process: "+d.err.Error())
+}
+
+// stopWithParent ends a candidate whose old process stops with the whole service: the candidate does not go on alone.
+func (g *generation) stopWithParent(d detail) {
+	g.takenBack(d)
+	g.forgetOld(d)
+}
+
+// dismissed ends an orphan in whose place another process serves. The orphan sends its state even if it has not accepted: an early state is
+// better than none.
+func (g *generation) dismissed(d detail) {
+	d.phase, g.accepted, g.late = g.phase(), true, g.u.parent
+	g.keepForOld()
+	g.leaveAborted(d, d.err.Error())
+}
+
+func (g *generation) leaveAborted(d detail, reason string) {
+	g.err = &Error{Phase: d.phase, Reason: reason, Err: ErrAborted}
+	atStep("new.aborted")
+	g.leave("aborted", d, &ending{reason: "taken back", handover: true})
+}
+
+// forgetOld drops the sockets that an aborted candidate keeps for the old process, because the whole service stops.
+func (g *generation) forgetOld(detail) {
+	g.u.setMover(nil) // the old process does not read any more
+	g.u.listeners.KeepClosed(false)
+}
+
+// giveBack begins to write the kept values to a file for the old process, if this process has served clients. Then this process waits for
+// the answer of the old process, which may be dead.
+func (g *generation) giveBack(d detail) {
+	g.noteServed(d)
+	if !g.accepted {
+		g.sendState(detail{})
+		return
+	}
+	g.snapshot = startSnapshot(g.u.keeper, g.u.opts.Timeout)
+}
+
+// sendState sends the kept values to the old process. After a failure the end of the socket is the next event. The old process kills a
+// candidate that waits for too long.
+func (g *generation) sendState(d detail) {
+	if d.err != nil {
+		g.u.log.Error("upgrade: cannot give the state back", "err", d.err)
+	}
+	old, state := g.u.parent, d.state
+	g.beside.Go(func() {
+		var files []*os.File
+		if state != nil {
+			defer state.Close()
+			files = append(files, state)
+		}
+		_ = old.Send(wire.KindReturned, nil, files...)
+		atStep("new.returned")
+	})
+}
+
+// dropState closes the file of the kept values.
+func (g *generation) dropState(d detail) { d.state.Close() } // which does nothing without a file
+
+// outliveOld handles the death of the process that has taken this process back. Without a supervisor this process starts a fresh one.
+func (g *generation) outliveOld(detail) {
+	switch {
+	case g.supervised:
+		g.u.log.Warn("upgrade: the process that took this one back has died: what this one would give back is lost")
+		g.fire(onGaveUp, detail{})
+	case g.late != nil: // dismissed: another process serves by now
+		g.fire(onGaveUp, detail{})
+	default:
+		g.fire(onRevive, detail{})
+	}
+}
+
+// revive starts a fresh process of the committed build.
+func (g *generation) revive(detail) {
+	g.u.log.Warn("upgrade: the old process has died after it took this one back: starting anew")
+	g.memory.spare(g.u.log) // the fresh process inherits the value
+	g.begin(newAttempt(context.Background(), g.u, modeRevive), nil)
+}
+
+// passConn passes a late connection on to the process that serves.
+func (g *generation) passConn(d detail) {
+	var about wire.ConnBody
+	if d.frame.Decode(&about) != nil {
+		return
+	}
+	switch kept := len(d.frame.Files) > 0; {
+	case kept && g.late != nil:
+		to, file := g.late, d.frame.Files[0]
+		d.frame.Files[0] = nil // the goroutine closes it
+		g.beside.Go(func() {
+			defer file.Close()
+			if !handoff.SendLate(to, about, file) {
+				g.u.log.Error("upgrade: a connection is lost that came late: the process that serves does not take it")
+			}
+		})
+	case !g.old.sharing.Refuse(about.Slot) && !kept:
+		g.u.log.Error("upgrade: a connection is lost that another generation has passed on", "err", wire.ErrMissing)
+	}
+}
+
+// receiveSuccessor handles a message of the successor, or of a later process on the same socket.
+func (g *generation) receiveSuccessor(f wire.Frame, ok bool) {
+	if !ok {
+		g.successor.frames = nil
+		return
+	}
+	defer f.Close()
+	switch f.Kind {
+	case wire.KindConn: // sent back too late
+		g.fire(onConn, detail{frame: f})
+	case wire.KindHurry:
+		g.u.log.Info("upgrade: there are too many generations: idle connections are closed", "generation", g.u.generation)
+		g.u.hurryOnce.Do(func() { close(g.u.hurry) })
+	}
+}
+
+// receiveElder handles a message of an older generation.
+func (g *generation) receiveElder(f wire.Frame) {
+	defer f.Close()
+	if f.Kind == wire.KindConn {
+		g.fire(onConn, detail{frame: f})
+	}
+}
+
+// elderGone handles the end of an older generation.
+func (g *generation) elderGone(e *elder) {
+	g.u.elders.forget(e)
+	g.goers.add(e.PID)
+}
+
+// rest handles the messages that older generations sent before the successor read their sockets.
+func (g *generation) rest() {
+	if !g.successor.reads {
+		return
+	}
+	for g.fromOld != nil {
+		f, ok := <-g.fromOld
+		g.receiveOld(f, ok)
+	}
+	g.u.elders.rest(g.receiveElder)
+}
+
+// passStop passes on a stop that came before the pid file named the successor.
+func (g *generation) passStop(detail) { g.successor.signalEarly(syscall.SIGTERM) }
+
+// passHangup passes on a SIGHUP that came before the pid file named the successor.
+func (g *generation) passHangup(detail) { g.successor.signalEarly(syscall.SIGHUP) }
+
+// refuseEarly answers a call of a program that does not serve yet.
+func (g *generation) refuseEarly(d detail) {
+	d.request.reply <- fmt.Errorf("%w: this process does not serve yet", ErrNotReady)
+}
+
+// refuseLate answers a call of a program that does not serve any more.
+func (g *generation) refuseLate(d detail) { d.request.reply <- ErrClosed }
+
+// upgradeOnHangup does what SIGHUP asks for, now or when it is possible.
+func (g *generation) upgradeOnHangup(d detail) {
+	g.remember(d)
+	g.upgradeAgain()
+}
+
+// upgradeAgain begins an upgrade that SIGHUP has asked for, if it is possible now.
+func (g *generation) upgradeAgain() {
+	switch {
+	case !g.again || g.state != genServing:
+	case g.u.tf == nil:
+		g.again = false
+		g.u.log.Error("upgrade: cannot do what SIGHUP asks for", "err", ErrNotSupported)
+	case g.attempt == nil:
+		g.again = false
+		g.begin(newAttempt(context.Background(), g.u, modeHangup), nil)
+	case g.attempt.remember():
+		g.again = false
+	}
+}
+
+// extend asks the service manager for time.
+func (g *generation) extend(detail) { g.watchdog.extend(g.u.manager) }
+
+// showLife sends a sign of life to the service manager, and during an attempt a request for more time. A stop gets the time that the
+// operator of the service has set in the manager.
+func (g *generation) showLife(d detail) {
+	g.watchdog.alive(g.u.manager)
+	if g.attempt != nil {
+		g.extend(d)
+	}
+}

@@ -1,0 +1,78 @@
+package upgrade
+
+import (
+	"os"
+	"slices"
+
+	"github.com/midair-go/midair/upgrade/internal/handoff"
+	"github.com/midair-go/midair/upgrade/internal/wire"
+)
+
+// telling is the set of messages that a new main generation sends to the service manager, the old process, and the generations before. The
+// sending runs beside the loop of Run, because a receiver may not read, and ends within seconds. Attempts begin afterwards.
+type telling struct {
+	first     bool              // Status and the log show after the announcement that this process serves
+	announced bool              // messages for the service manager are in its queue
+	serving   *wire.ServingBody // for the old process; nil: no message
+	later     bool              // keepRest is called afterwards
+	forgotten []*os.File        // sockets that the service manager has forgotten
+	drop      func()            // closes sockets of the old process that are not needed afterwards; may be nil
+	over      chan struct{}     // closed when the loop has handled the end
+}
+
+// tellings has the running tellings.
+type tellings struct {
+	all   []*telling
+	ended chan *telling // gets each telling at its end
+}
+
+// begin begins a telling beside the loop, which receives from ended.
+func (s *tellings) begin(u *Upgrader, t *telling) {
+	t.over = make(chan struct{})
+	s.all = append(s.all, t)
+	go func() { // the loop waits for the end
+		t.send(u)
+		s.ended <- t
+	}()
+}
+
+// remove forgets an ended telling.
+func (s *tellings) remove(t *telling) {
+	close(t.over)
+	s.all = slices.DeleteFunc(s.all, func(o *telling) bool { return o == t })
+}
+
+// send sends the messages.
+func (t *telling) send(u *Upgrader) {
+	if t.announced || len(t.forgotten) > 0 {
+		u.manager.Settle()
+	}
+	if t.announced {
+		atStep("new.announced")
+	}
+	if t.first {
+		u.setServing()
+		u.log.Info("upgrade: serving", "generation", u.generation, "version", u.opts.Version, "pid", os.Getpid())
+	}
+	if t.serving != nil {
+		// The old process serves what comes back until the message that this process serves.
+		u.awaitMoves()
+		_ = handoff.SendTakes(u.parent, u.listeners) // a dead old process needs no answer
+		_ = u.parent.Send(wire.KindServing, *t.serving)
+	}
+	u.elders.hurry(u.opts.MaxGenerations, u.log)
+}
+
+// end closes the sockets of a telling. The main generation serves the queues of forgotten sockets before.
+func (t *telling) end(u *Upgrader, main bool) {
+	for _, f := range t.forgotten {
+		if main {
+			u.listeners.Empty(f)
+		} else {
+			f.Close()
+		}
+	}
+	if t.drop != nil {
+		t.drop()
+	}
+}
