@@ -89,6 +89,7 @@ var rooms = []struct {
 	{"upgrade/internal/handoff", []string{"internal/cohort", "internal/guard", "internal/sys", "upgrade/internal/wire", "upgrade/internal/listener"}},
 	{"upgrade/internal/supervisor", []string{"internal/sys", "internal/process", "upgrade/internal/state", "upgrade/internal/sdnotify"}},
 	{"drain/internal/frame", nil},
+	{"drain/internal/life", nil},
 	{"drain/internal/nethttpcheck", nil},
 	{"drain/internal/sockbuf", nil},
 	{"drain/internal/netconn", []string{"drain/internal/sockbuf"}},

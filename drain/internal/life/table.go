@@ -1,0 +1,89 @@
+package life
+
+// The table has a row for each state. A cell that is missing is impossible.
+//
+// A few events may come after a Close, because another goroutine has caused them: the bytes of a Read, the end of a
+// Move, a report of net/http. A second Close gets the error of the socket. A function of the user's in TLSNextProto may
+// report Request and Rest in any order.
+var table = [states][events]Step{
+	Fresh: {
+		Bytes: {Restore, Arriving}, Deadline: {Nothing, Fresh}, Part: {EndRead, Parted}, Take: {EndRead, Moved},
+		Request: {Restore, Active}, Rest: {Reset, Rested},
+		Close: {Drop, Shut}, Linger: {Discard, Lingering}, Cut: {Drop, Shut}, Release: {Untrack, Ended},
+	},
+	Arriving: { // Part: below TLS the end of a handshake cannot be seen
+		Bytes: {Restore, Arriving}, Deadline: {Nothing, Arriving}, Part: {EndRead, Parted},
+		Request: {Restore, Active}, Rest: {Reset, Rested},
+		Close: {Drop, Shut}, Linger: {Discard, Lingering}, Cut: {Drop, Shut}, Release: {Untrack, Ended},
+	},
+	Active: { // Request: HTTP/2 reports the start of its server, and then the first stream
+		Bytes: {Restore, Active}, Deadline: {Nothing, Active},
+		Request: {Restore, Active}, Rest: {Reset, Rested}, Hijack: {Disown, Hijacked},
+		Close: {Drop, Shut}, Linger: {Discard, Lingering}, Cut: {Drop, Shut}, Release: {Untrack, Ended},
+	},
+	Rested: { // Bytes, Part: HTTP/2 reads without a new deadline
+		Bytes: {Restore, Begun}, Deadline: {Nothing, Idle}, Part: {EndRead, Parted},
+		Request: {Restore, Active}, Rest: {Reset, Rested},
+		Close: {Drop, Shut}, Linger: {Discard, Lingering}, Cut: {Drop, Shut}, Release: {Untrack, Ended},
+	},
+	Idle: { // Find: bytes that came with the request before
+		Bytes: {Restore, Begun}, Deadline: {Nothing, Reading}, Find: {Extend, Noted},
+		Part: {EndRead, Parted}, Take: {EndRead, Moved},
+		Request: {Restore, Active}, Rest: {Reset, Rested},
+		Close: {Drop, Shut}, Linger: {Discard, Lingering}, Cut: {Drop, Shut}, Release: {Untrack, Ended},
+	},
+	Begun: {
+		Bytes: {Restore, Begun}, Deadline: {Nothing, Reading}, Find: {Extend, Noted}, Part: {EndRead, Parted},
+		Request: {Restore, Active}, Rest: {Reset, Rested},
+		Close: {Drop, Shut}, Linger: {Discard, Lingering}, Cut: {Drop, Shut}, Release: {Untrack, Ended},
+	},
+	Noted: {
+		Bytes: {Restore, Begun}, Deadline: {Nothing, Reading}, Find: {Nothing, Noted}, Part: {EndRead, Parted},
+		Request: {Restore, Active}, Rest: {Reset, Rested},
+		Close: {Drop, Shut}, Linger: {Discard, Lingering}, Cut: {Drop, Shut}, Release: {Untrack, Ended},
+	},
+	Reading: { // Part: HTTP/2 without streams, after any number of deadlines
+		Bytes: {Restore, Reading}, Deadline: {Nothing, Reading}, Part: {EndRead, Parted},
+		Request: {Restore, Active}, Rest: {Reset, Rested},
+		Close: {Drop, Shut}, Linger: {Discard, Lingering}, Cut: {Drop, Shut}, Release: {Untrack, Ended},
+	},
+	Parted: { // Request: net/http answers a part of a header with status 400
+		Deadline: {Nothing, Parted},
+		Request:  {Nothing, Parted}, Rest: {Nothing, Parted},
+		Close: {Drop, Shut}, Linger: {Discard, Lingering}, Cut: {Drop, Shut}, Release: {Untrack, Ended},
+	},
+	Hijacked: { // Release: a connection without a wrapper, whose Close is not seen
+		Bytes: {Restore, Hijacked}, Deadline: {Nothing, Hijacked},
+		Close: {DropUntrack, Ended}, Linger: {Discard, Released}, Cut: {DropUntrack, Ended}, Release: {Untrack, Ended},
+	},
+	Raw: {
+		Bytes: {Restore, Raw}, Deadline: {Nothing, Raw}, Part: {EndRead, Spent},
+		Close: {Drop, Shut}, Linger: {Discard, Lingering}, Cut: {Drop, Shut},
+	},
+	Spent: { // Bytes: another goroutine of the handler was reading
+		Bytes: {Restore, Spent}, Deadline: {Nothing, Spent},
+		Close: {Drop, Shut}, Linger: {Discard, Lingering}, Cut: {Drop, Shut},
+	},
+	Moved: {
+		Close: {Nothing, Moved}, Linger: {Nothing, Moved}, Cut: {Nothing, Moved}, Release: {Untrack, Moved},
+	},
+	Lingering: {
+		Bytes: {Nothing, Lingering}, Take: {Nothing, Lingering},
+		Request: {Nothing, Lingering}, Rest: {Nothing, Lingering}, Hijack: {Disown, Released},
+		Close: {Nothing, Lingering}, Linger: {Nothing, Lingering}, Lingered: {Nothing, Shut},
+		Cut: {Drop, Lingering}, Release: {Nothing, Released},
+	},
+	Released: {
+		Bytes: {Nothing, Released},
+		Close: {Nothing, Released}, Linger: {Nothing, Released}, Lingered: {Untrack, Ended}, Cut: {Drop, Released},
+	},
+	Shut: {
+		Bytes: {Nothing, Shut}, Take: {Nothing, Shut},
+		Request: {Nothing, Shut}, Rest: {Nothing, Shut}, Hijack: {Untrack, Ended},
+		Close: {Drop, Shut}, Linger: {Drop, Shut}, Cut: {Nothing, Shut}, Release: {Untrack, Ended},
+	},
+	Ended: { // Release: the Close of a WebSocket may be called twice
+		Bytes: {Nothing, Ended},
+		Close: {Drop, Ended}, Linger: {Drop, Ended}, Cut: {Nothing, Ended}, Release: {Nothing, Ended},
+	},
+}
