@@ -7,333 +7,168 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
 
-	"github.com/midair-go/midair/drain/internal/frame"
-	"github.com/midair-go/midair/drain/internal/sockbuf"
+	"github.com/midair-go/midair/drain/internal/life"
+	"github.com/midair-go/midair/drain/internal/netconn"
 )
-
-const (
-	// lingerTime and lingerBytes bound what is read after the last answer, until the client closes.
-	lingerTime  = time.Second
-	lingerBytes = 4 << 20
-)
-
-// silentTime is how long one that never sent anything is given, if Options.IdleGrace does not say it.
-const silentTime = 800 * time.Millisecond
-
-// hurriedGrace takes the place of IdleGrace after Hurry. A client that asks again and again has a request on its way
-// most of the time, and it would be lost.
-const hurriedGrace = 500 * time.Millisecond
-
-// past interrupts a Read.
-var past = time.Unix(1, 0)
 
 // A conn stands between an accepted connection and net/http, below TLS.
 //
-// Whether an idle connection may be closed is decided in its Read, by the goroutine that would take the next request
-// from it, because only there is it certain that none has been taken. The drain asks (leave), the Read that is
-// interrupted by that decides (part), and until then the deadlines that net/http asks for are only written down.
+// Package life says what can happen to a conn, and what follows. Whether an idle connection may be closed is decided in
+// its Read (reader.go), and how a connection is closed in close.go.
 type conn struct {
 	net.Conn
-	srv    *Server
-	blind  bool        // not between: net/http has Conn itself
-	raw    bool        // of ServeTCP
-	socket bool        // a Read of Conn surely survives an interruption
-	guest  guest       // Conn, if it came from another process
-	done   atomic.Bool // Read has decided that the connection ends: it gives io.EOF from then on
-	gone   atomic.Bool // moved: Conn belongs to somebody else
+	course   *course
+	registry *registry
+	kind     kind          // transport, protocol and name change under mu
+	adopted  adoptedConn   // Conn, if it came from another process
+	life     atomic.Uint32 // of type life.State; written under mu
 
 	read, written atomic.Int64
 
-	mu        sync.Mutex
-	state     http.ConnState
-	since     time.Time // of state
-	heard     time.Time // what IdleGrace counts from: since, or a later sign that something may be on its way
-	method    string    // of the last request
-	path      string
-	proto     string // of another server than net/http, or what a handler took the connection over for
-	only      request
-	running   *request                // the requests that are answered, the youngest first
-	cancel    context.CancelCauseFunc // of the contexts of all requests
-	ws        *wsConn
-	action    string
-	handling  bool // the handler of a raw connection has not returned
-	ended     bool // it is not in the ledger any more
-	tls       bool
-	http2     bool
-	preface   frame.Preface
-	h2        *h2conn   // what ends the connection instead of this
-	touched   bool      // something was read since the connection was new or idle, or Move is being asked
-	ahead     bool      // one to three bytes of a next request were found, and heard says when
-	waits     int       // read deadlines that were set since it was idle
-	asked     time.Time // the read deadline that net/http wants
-	leaving   bool      // past is the read deadline
-	offered   bool      // Move was asked: it need not be before the connection is due
-	proposed  bool      // Move is to be asked while the server serves
-	visa      visa      // of a guest that came idle
-	marks     uint8     // bits: what the program did to the socket
-	untaken   int       // how many bytes of a raw connection were unsent when the drain looked last
-	closed    bool
-	lingering bool
+	mu     sync.Mutex
+	reader reader
+	mover  mover
+	view   view
+	marks  mark
+	cancel context.CancelCauseFunc // of the contexts of all requests
+	stream closer                  // what closes a WebSocket
+	h2     *h2conn                 // what ends an HTTP/2 connection, in place of the reader
 }
+
+// A mark is what the program did to the socket. Marks are bits.
+type mark uint8
+
+const (
+	deaf    mark = 1 << iota // CloseRead was called: an end that is read is not the client's
+	aborts                   // SetLinger(0) was called: a Close is to reset
+	shared                   // File was called: half-closing the socket would end it for another owner, too
+	copying                  // a kernel copy from the socket is at work, and is not to be interrupted
+)
 
 var (
 	_ io.ReaderFrom = (*conn)(nil)
 	_ io.WriterTo   = (*conn)(nil)
 	_ syscall.Conn  = (*conn)(nil)
+	_ inRegistry    = (*conn)(nil)
 )
 
-// Read reads, and decides whether an idle connection ends here.
-func (c *conn) Read(p []byte) (int, error) {
-	for !c.done.Load() {
-		if c.guest != nil {
-			c.park(len(p))
+// track registers an accepted connection, and returns the connection that its server shall serve. The name is that of the
+// protocol, empty for net/http.
+func track(course *course, registry *registry, nc net.Conn, by server, name string) net.Conn {
+	wrapper := wrap(nc)
+	c := wrapper.self()
+	now := time.Now()
+	c.course, c.registry, c.view.since, c.reader.heard = course, registry, now, now
+	outside, isTLS := nc.(*tls.Conn)
+	stater, secure := nc.(interface{ ConnectionState() tls.ConnectionState })
+	c.kind.server, c.kind.name = by, name
+	_, c.kind.socket = nc.(syscall.Conn)
+	c.adopted, _ = nc.(adoptedConn)
+	switch by {
+	case handlers:
+		c.life.Store(uint32(life.Raw))
+		c.view.reported = http.StateHijacked
+	case foreign:
+		c.life.Store(uint32(life.Hijacked))
+		c.view.reported = http.StateHijacked
+	default:
+		if c.adopted != nil && c.adopted.WasIdle() {
+			c.reader.first = idleDeadline{waiting: true, since: now, idle: course.firstIdle}
 		}
-		n, err := c.Conn.Read(p)
-		c.read.Add(int64(n))
-		switch c.judge(p[:n], n, len(p), err) {
-		case again:
-			continue
-		case over:
-			return 0, io.EOF
+		if isTLS { // net/http looks for exactly this type, so it cannot be wrapped
+			c.kind.transport = tlsOutside
+			registry.add(c, true, outside)
+			return nc
 		}
-		return n, err
 	}
-	return 0, io.EOF
+	registry.add(c, by == netHTTP, nil)
+	if secure {
+		c.kind.transport = tlsInside
+		return &secureConn{conn: c, stater: stater}
+	}
+	return wrapper
 }
 
-// A verdict is what becomes of a Read.
-type verdict int
+// A secureConn is a conn over a TLS stack of its own kind: net/http asks it for its state.
+type secureConn struct {
+	*conn
+	stater interface{ ConnectionState() tls.ConnectionState }
+}
 
-const (
-	pass  verdict = iota // its result goes to net/http
-	again                // it was interrupted in vain
-	over                 // the connection ends
-)
+// ConnectionState tells net/http what Request.TLS is.
+func (c *secureConn) ConnectionState() tls.ConnectionState { return c.stater.ConnectionState() }
 
-// judge decides after a read of n bytes into a buffer of the given size. Got is nil where the bytes are not at hand.
-func (c *conn) judge(got []byte, n, size int, err error) verdict {
+func (c *conn) self() *conn { return c }
+
+// state returns how far the connection is.
+func (c *conn) state() life.State { return life.State(c.life.Load()) }
+
+// reported returns what net/http has reported last.
+func (c *conn) reported() http.ConnState {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.judged(got, n, size, err)
+	return c.view.reported
 }
 
-func (c *conn) judged(got []byte, n, size int, err error) verdict {
-	if n > 0 {
-		c.touch(got)
-		return pass
-	}
-	if !c.leaving || !timeout(err) {
-		return pass
-	}
-	if c.part(size) {
-		c.done.Store(true)
-		return over
-	}
-	c.stay()
-	return again
-}
-
-func timeout(err error) bool {
-	var ne net.Error
-	return errors.As(err, &ne) && ne.Timeout()
-}
-
-func (c *conn) touch(p []byte) {
-	if c.state == http.StateNew {
-		if !c.tls {
-			c.http2 = c.preface.Next(p)
-		}
-		if c.tls {
-			c.heard = time.Now()
-		}
-	}
-	if c.raw {
-		c.heard = time.Now()
-	}
-	c.touched, c.ahead = true, false
-	if c.visa.waiting {
-		c.asked = c.visa.arrived()
-		c.leaving = true // stay sets it
-	}
-	c.stay()
-}
-
-// stay puts the deadline back that net/http asked for. That of a connection which lingers is its own by then.
-func (c *conn) stay() {
-	if c.leaving && !c.closed {
-		c.Conn.SetReadDeadline(c.asked)
-	}
-	c.leaving = false
-}
-
-// leave interrupts the Read that waits, or the next one.
-func (c *conn) leave() {
-	if !c.leaving {
-		c.leaving = true
-		c.Conn.SetReadDeadline(past)
-	}
-}
-
-// part decides whether the connection ends in this Read, into a buffer of the given size. A few bytes that do not go on
-// for another IdleGrace are no request: some clients send a line end too many after a body.
-func (c *conn) part(size int) bool {
-	switch {
-	case !c.silent() || sockbuf.Queued(c.Conn):
-		return false
-	case c.srv.at() < draining:
-		return !c.declined(size)
-	case c.begun(size):
-		if !c.ahead {
-			c.ahead, c.offered, c.heard = true, true, time.Now()
-		}
-	case c.movable() && c.offer():
-		return true
-	}
-	return !c.due().After(time.Now()) && !sockbuf.Queued(c.Conn)
-}
-
-// movable reports whether Move can take the connection: HTTP/1 without TLS on a socket, and net/http is the known one.
-func (c *conn) movable() bool {
-	return c.srv.opts.Move != nil && c.socket && !c.tls && !c.http2 && c.proto == "" && readsAsKnown()
-}
-
-// offer asks Move. It unlocks c.mu meanwhile, in which the connection can only be cut; so it is if Move panics.
-func (c *conn) offer() (moved bool) {
-	c.offered, c.touched = true, true
-	c.Conn.SetDeadline(time.Time{})
-	c.mu.Unlock()
-	defer func() {
-		c.mu.Lock()
-		c.touched = false
-		c.gone.Store(moved)
-		c.leaving = c.leaving && !moved // its deadlines are not ours any more
-	}()
-	return c.srv.opts.Move(c.Conn)
-}
-
-// silent reports whether net/http waits for a request of which nothing was read, or fewer than four bytes. For those it
-// waits under the deadline that it set when the connection became idle; inside a header it has set another. A new TLS
-// connection counts as silent whatever it has sent, since the end of its handshake cannot be seen from here.
-func (c *conn) silent() bool {
-	if c.h2 != nil {
-		return false
-	}
-	switch c.state {
-	case http.StateNew:
-		return !c.touched || c.tls
-	case http.StateIdle:
-		return c.waits <= 1 || c.http2
-	case http.StateHijacked:
-		return c.raw && c.marks&copying == 0
-	}
-	return false
-}
-
-// begun reports whether a few bytes of a next request are there while a Read into a buffer of the given size waits for
-// the rest. They may have come with the request before: the buffer of net/http is shorter by those it has, and the whole
-// one is a power of two, the rest of it is not. Below TLS the sizes say nothing, so there only what was read since counts.
-func (c *conn) begun(size int) bool {
-	return c.state == http.StateIdle && !c.http2 && (c.touched || !c.tls && size&(size-1) != 0)
-}
-
-// due is when the connection may be closed if it stays silent.
-func (c *conn) due() time.Time {
-	due := c.heard.Add(c.srv.patience(c.state == http.StateNew && !c.touched))
-	if c.state == http.StateIdle && !c.ahead {
-		due = c.heard.Add(c.srv.idleGrace())
-	}
-	if c.srv.latest.Before(due) {
-		return c.srv.latest
-	}
-	return due
-}
-
-// consider asks the connection to leave if it is time, and says when it will be if not. The Read of one that has no
-// wrapper is made to fail; net/http may put another deadline over that, so it is repeated in the next scan.
-func (c *conn) consider(now time.Time) (time.Time, bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.silent() || c.closed || c.leaving {
-		return time.Time{}, false
-	}
-	flows := c.flow(now)
-	due := c.due()
-	late := !due.After(now)
-	if !c.blind {
-		c.press(late)
-		if again := now.Add(c.srv.opts.IdleGrace / flowLooks); flows && again.Before(due) {
-			due = again
-		}
-		return due, !late
-	}
-	if late {
-		c.Conn.SetReadDeadline(past)
-	}
-	return due, true
-}
-
-// press asks the connection to leave if it is late, or if Move may want it.
-func (c *conn) press(late bool) {
-	if late || c.movable() && !c.offered {
-		c.leave()
-	}
-}
-
-// enter notes a state that net/http reports.
-func (c *conn) enter(state http.ConnState) {
-	c.mu.Lock()
-	old := c.state
-	c.state = state
-	if state != old {
-		c.since = time.Now()
-		c.heard = c.since
-	}
-	c.stay()
-	if state == http.StateIdle {
-		c.touched, c.ahead, c.offered, c.waits = false, false, false, 0
-		c.visa.shift = 0
-		if c.proposed {
-			c.leave()
-		}
-		if c.srv.at() >= draining && !c.blind {
-			c.press(!c.due().After(c.since))
-		}
-	}
-	if state == http.StateIdle && c.h2 != nil {
-		c.h2.rested()
-	}
-	c.closed = c.closed || state == http.StateHijacked && c.blind && c.proto == "" // its end would not be seen
-	c.mu.Unlock()
-	if state == http.StateHijacked && old != state {
-		c.srv.ledger.disown()
-	}
-	if state == http.StateClosed || state == http.StateHijacked {
-		c.strike()
-	}
-}
-
-// quietSince says since when the connection is idle; zero if it is not.
+// quietSince returns since when the connection is idle; zero if it is not.
 func (c *conn) quietSince() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.state != http.StateIdle {
+	if c.view.reported != http.StateIdle {
 		return time.Time{}
 	}
-	return c.since
+	return c.view.since
 }
 
-func (c *conn) current() http.ConnState {
+// entries appends an Entry for each request of the connection, or one for the connection if there is none.
+func (c *conn) entries(all []Entry) []Entry {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.state
+	e := Entry{Protocol: c.kind.show(c.view.reported), Read: c.read.Load(), Written: c.written.Load()}
+	if c.view.reported == http.StateClosed || c.state().Lingers() {
+		e.State = "closing"
+	}
+	if a := c.Conn.RemoteAddr(); a != nil {
+		e.Remote = a.String()
+	}
+	return c.view.entries(all, e)
 }
 
-// framed reports whether the end of the connection of a request is announced by an h2conn.
+// begin notes a request.
+func (c *conn) begin(r *http.Request) *request {
+	q := &c.view.only
+	since := time.Time{}
+	if r.ProtoMajor > 1 {
+		q = requests.Get().(*request)
+		since = time.Now()
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if r.ProtoMajor <= 1 {
+		since = c.view.since
+	}
+	c.view.add(q, r.Method, r.URL.Path, since)
+	return q
+}
+
+// end notes that a request was answered.
+func (c *conn) end(q *request) {
+	c.mu.Lock()
+	c.view.remove(q)
+	c.mu.Unlock()
+	if q != &c.view.only {
+		q.method, q.path = "", ""
+		requests.Put(q)
+	}
+}
+
+// framed reports whether an h2conn announces the end of the connection of a request.
 func (c *conn) framed(r *http.Request) bool {
 	if r.ProtoMajor < 2 {
 		return false
@@ -343,42 +178,103 @@ func (c *conn) framed(r *http.Request) bool {
 	return c.h2 != nil
 }
 
+// markTLS notes that net/http has a *tls.Conn above the wrapper.
 func (c *conn) markTLS() {
 	c.mu.Lock()
-	c.tls = true
+	if c.kind.transport == plaintext {
+		c.kind.transport = tlsAbove
+	}
 	c.mu.Unlock()
 }
 
-// learn asks TLS which protocol was agreed on, once.
+// learn asks TLS once which protocol was agreed on.
 func (c *conn) learn(t *tls.Conn) {
 	c.mu.Lock()
-	known := c.method != "" || c.http2
+	known := c.view.method != "" || c.kind.http2
 	c.mu.Unlock()
-	if known {
-		return
+	if !known && t.ConnectionState().NegotiatedProtocol == "h2" {
+		c.mu.Lock()
+		c.kind.http2 = true
+		c.mu.Unlock()
 	}
-	h2 := t.ConnectionState().NegotiatedProtocol == "h2"
+}
+
+// expect says before a hijack which protocol follows; none if the hijack has failed.
+func (c *conn) expect(name string) {
 	c.mu.Lock()
-	c.http2 = h2
+	c.kind.name = name
 	c.mu.Unlock()
 }
 
-// SetReadDeadline sets the deadline, or writes it down while the connection is asked to leave.
+// mark sets a mark, or clears it.
+func (c *conn) mark(m mark, on bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.marks &^= m; on {
+		c.marks |= m
+	}
+}
+
+// marked reports whether a mark is set.
+func (c *conn) marked(m mark) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.marks&m != 0
+}
+
+// hear notes that a raw connection is in use.
+func (c *conn) hear() {
+	if c.kind.raw() {
+		c.mu.Lock()
+		c.reader.heard = time.Now()
+		c.mu.Unlock()
+	}
+}
+
+// wrote counts bytes.
+func (c *conn) wrote(n int64) {
+	c.written.Add(n)
+	c.hear()
+}
+
+// own closes the descriptor of an adopted connection in the other process, before something is done past the methods
+// that tell the other process about the connection.
+func (c *conn) own() {
+	if c.adopted != nil {
+		c.adopted.Own()
+	}
+}
+
+// NetConn is the connection that the listener gave. The registry does not see what is done to it.
+func (c *conn) NetConn() net.Conn { return c.Conn }
+
+// Write writes, unless the connection has moved.
+func (c *conn) Write(p []byte) (int, error) {
+	if c.state() == life.Moved {
+		return 0, net.ErrClosed
+	}
+	n, err := c.Conn.Write(p)
+	c.wrote(int64(n))
+	return n, err
+}
+
+// SetReadDeadline sets the deadline, or keeps the deadline while a drain interrupts the Read.
 func (c *conn) SetReadDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.closed || c.gone.Load() {
+	if !c.state().Open() {
 		return net.ErrClosed
 	}
-	if c.visa.waiting || c.visa.shift > 0 {
-		t = c.visa.deadline(t)
+	c.step(life.Deadline)
+	return c.reader.deadline.set(c.Conn, c.reader.first.deadline(t))
+}
+
+// SetWriteDeadline sets the deadline, unless the connection has moved.
+func (c *conn) SetWriteDeadline(t time.Time) error {
+	if c.state() == life.Moved {
+		return net.ErrClosed
 	}
-	c.asked = t
-	c.waits++
-	if c.leaving {
-		return nil
-	}
-	return c.Conn.SetReadDeadline(t)
+	return c.Conn.SetWriteDeadline(t)
 }
 
 // SetDeadline is SetReadDeadline and SetWriteDeadline.
@@ -388,3 +284,83 @@ func (c *conn) SetDeadline(t time.Time) error {
 	}
 	return c.SetWriteDeadline(t)
 }
+
+// SyscallConn gives access to the descriptor, where there is one. Bytes that are read and written by it are not counted.
+func (c *conn) SyscallConn() (syscall.RawConn, error) {
+	sc, ok := c.Conn.(syscall.Conn)
+	if !ok || c.state() == life.Moved {
+		return nil, errors.ErrUnsupported
+	}
+	c.own()
+	of, err := sc.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	return &rawConn{of, c}, nil
+}
+
+// ReadFrom lets the kernel copy where package net does.
+func (c *conn) ReadFrom(r io.Reader) (int64, error) {
+	if c.state() == life.Moved {
+		return 0, net.ErrClosed
+	}
+	whole, from := netconn.Unlimited(r)
+	var in netconn.Reader = netconn.Nobody{}
+	if l, ok := from.(inRegistry); ok {
+		in, from = (*reading)(l.self()), l.self().Conn
+	}
+	to, tcp := c.Conn.(*net.TCPConn)
+	switch source := netconn.SourceOf(from); {
+	case tcp && source == netconn.Socket:
+		if n, ok, err := netconn.Splice(to, (*writing)(c), from, in, whole); ok {
+			return n, err
+		}
+	case tcp && source == netconn.File && (c.reported() != http.StateHijacked || netconn.Regular(from)):
+		return netconn.SendFile(to, from, whole, (*writing)(c))
+	case !tcp && !c.kind.raw(): // it may know more than is seen here
+		if rf, ok := c.Conn.(io.ReaderFrom); ok {
+			n, err := rf.ReadFrom(r)
+			c.wrote(n)
+			return n, err
+		}
+	}
+	return through(struct{ io.Writer }{c}, r)
+}
+
+// WriteTo lets the kernel copy where package net does. Only the owner of a hijacked connection calls it: net/http reads.
+func (c *conn) WriteTo(w io.Writer) (int64, error) {
+	if c.state() == life.Moved {
+		return 0, io.EOF
+	}
+	var out netconn.Writer = netconn.Nobody{}
+	l, ours := w.(inRegistry)
+	to := w
+	if ours {
+		out, to = (*writing)(l.self()), l.self().Conn
+	}
+	followed := c.kind.raw() || ours && l.self().kind.raw()
+	if from, tcp := c.Conn.(*net.TCPConn); tcp {
+		switch to := to.(type) {
+		case *net.TCPConn, *os.File:
+			if n, ok, err := netconn.Splice(to.(io.ReaderFrom), out, from, (*reading)(c), nil); ok {
+				return n, err
+			}
+			return through(w, c)
+		case *net.UnixConn: // package net copies the whole, and nothing is seen of it before the end: not for a raw connection
+			if netconn.Splices && !followed {
+				n, err := from.WriteTo(to)
+				c.read.Add(n)
+				out.Wrote(n)
+				return n, err
+			}
+		}
+	}
+	if _, ok := w.(io.ReaderFrom); ok && !c.kind.raw() && !ours { // it may know more than is seen here
+		n, err := io.Copy(w, c.Conn)
+		c.read.Add(n)
+		return n, err
+	}
+	return through(w, c)
+}
+
+func (c *conn) notice() *Notice { return &c.course.told }

@@ -11,13 +11,16 @@ import (
 )
 
 const (
-	// lookAgain bounds how often a drain looks at all connections when IdleGrace is tiny.
-	lookAgain = 10 * time.Millisecond
+	// minScan bounds how often a drain looks at all connections when IdleGrace is tiny.
+	minScan = 10 * time.Millisecond
 	// progressTime is how often a drain that lasts says in the log what it waits for.
 	progressTime = 5 * time.Second
+	// spread is how far apart streams are closed, so that the clients do not come back all at once; less if there are so
+	// many streams that half of what is left of Grace would not do.
+	spread = 10 * time.Millisecond
 )
 
-// drain runs the drain, or waits for the end of the one that runs.
+// drain runs the drain, or waits for the end of the drain that runs.
 func (s *Server) drain(handover bool) error {
 	s.once.Do(func() {
 		defer close(s.over)
@@ -28,7 +31,7 @@ func (s *Server) drain(handover bool) error {
 	return s.err
 }
 
-// follow waits until the server that goes first has drained. One that is never told to would hold this one for ever.
+// follow waits until the server that goes first has drained. A server that is never told to would hold this one for ever.
 func (s *Server) follow() {
 	first := s.opts.After
 	if first == nil {
@@ -50,7 +53,7 @@ func (s *Server) budget() time.Duration {
 		return s.opts.Grace
 	}
 	left := time.Duration(0)
-	if until, ok := s.opts.After.notice.Deadline(); ok {
+	if until, ok := s.opts.After.notice().Deadline(); ok {
 		left = time.Until(until)
 	}
 	return min(max(left, s.opts.Grace/10), s.opts.Grace)
@@ -60,67 +63,54 @@ func (s *Server) run(handover bool) error {
 	grace := s.budget()
 	ctx, cancel := context.WithTimeout(context.Background(), grace)
 	defer cancel()
-	s.begin(handover, grace)
+	lame := s.begin(handover, grace)
 	if s.opts.Move != nil && !readsAsKnown() {
 		s.opts.Logger.Warn("drain: this net/http reads in an unknown way: idle connections are closed and not moved")
 	}
-	if !handover {
-		s.propagate(grace)
+	if rest := min(s.opts.Propagation, grace/2) - lame; !handover && rest > 0 {
+		// No idle connection is closed meanwhile: load balancers still use them.
+		<-time.After(rest)
 	}
-	s.enterStage(draining)
-	for _, l := range s.accepting() {
+	s.journal.enter(draining)
+	for _, l := range s.listeners.list() {
 		if handover {
 			l.stop()
 			continue
 		}
-		l.sweep(s.latest)
+		l.sweep(s.course.latest)
 	}
 	s.announce(ctx)
 	err := s.wait(ctx)
-	s.partings.Wait()
+	s.closers.Wait()
 	if s.opts.Flush != nil {
-		s.enterStage(flushing)
+		s.journal.enter(flushing)
 		if flushed := s.flush(); flushed != nil {
 			err = errors.Join(err, flushed)
 		}
 	}
-	s.finish(err)
+	r := s.journal.finish(err)
+	if r.Took >= progressTime { // its beginning was logged
+		s.opts.Logger.Info("drain: done", slog.Duration("took", r.Took), slog.Int("cut", len(r.Left)))
+	}
 	return err
 }
 
-func (s *Server) begin(handover bool, grace time.Duration) {
+// begin begins the drain, and returns how long the server was a lame duck before.
+func (s *Server) begin(handover bool, grace time.Duration) (lame time.Duration) {
 	now := time.Now()
-	s.latest = now.Add(grace - min(lingerTime, grace/4))
-	s.notice.until, s.notice.handover = now.Add(grace), handover
-	s.unready.Store(!handover)
+	s.course.latest = now.Add(grace - min(lingerTime, grace/4))
+	s.course.told.until, s.course.told.handover = now.Add(grace), handover
 	if !handover {
-		s.ready(false)
+		lame = s.readiness.stop()
 	}
-	s.mu.Lock()
-	s.since = now
-	s.mu.Unlock()
-	s.enterStage(propagating)
-	close(s.began)
-}
-
-// propagate is the time as a lame duck. No idle connection is closed meanwhile: load balancers still use them. An operator
-// may have begun it earlier.
-func (s *Server) propagate(grace time.Duration) {
-	s.mu.Lock()
-	lame := s.lameSince
-	s.mu.Unlock()
-	rest := min(s.opts.Propagation, grace/2)
-	if !lame.IsZero() {
-		rest -= time.Since(lame)
-	}
-	if rest > 0 {
-		<-time.After(rest)
-	}
+	s.journal.begin(handover)
+	close(s.course.began)
+	return lame
 }
 
 // flush is the time for what must not be lost and may come from what has just ended.
 func (s *Server) flush() error {
-	ctx, cancel := context.WithTimeout(context.Background(), max(time.Until(s.notice.until), s.opts.Grace/10))
+	ctx, cancel := context.WithTimeout(context.Background(), max(time.Until(s.course.told.until), s.opts.Grace/10))
 	defer cancel()
 	if err := s.opts.Flush(ctx); err != nil {
 		return fmt.Errorf("drain: flush: %w", err)
@@ -128,21 +118,51 @@ func (s *Server) flush() error {
 	return nil
 }
 
-func (s *Server) accepting() []*listener {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	all := make([]*listener, 0, len(s.listeners))
-	for l := range s.listeners {
-		all = append(all, l)
+// announce tells everything that goes on of the drain: handlers and jobs by the notice, HTTP/2 connections by GOAWAY, and
+// one after the other WebSockets and event streams. What begins later looks at the stage by itself.
+func (s *Server) announce(ctx context.Context) {
+	if s.opts.Announce != nil {
+		s.opts.Announce(ctx)
 	}
-	return all
+	close(s.course.told.begun)
+	var all []closer
+	for _, c := range s.registry.list() {
+		h2, streams := c.closers()
+		if h2 != nil {
+			h2.leave()
+		}
+		all = append(all, streams...)
+	}
+	if len(all) == 0 {
+		return
+	}
+	gap := min(spread, time.Until(s.course.latest)/2/time.Duration(len(all)))
+	s.closers.Go(func() { // run waits for it, and ctx ends it
+		for i, c := range all {
+			if i > 0 && !sleep(ctx, gap) {
+				return
+			}
+			s.closers.Go(func() { c.closeGracefully(ctx) })
+		}
+	})
 }
 
-// left says how many accept loops there are, how many connections net/http has, and how much there is in all. The
-// loops are read first: what the last of them accepted is in the ledger before it ends.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// left returns how many accept loops there are, how many connections net/http has, and how many entries there are in all.
+// The loops are read first: what the last of them accepted is registered before the loop ends.
 func (s *Server) left() (loops, owned, all int) {
-	loops = len(s.accepting())
-	owned, all = s.ledger.left()
+	loops = len(s.listeners.list())
+	owned, all = s.registry.left()
 	return loops, owned, all
 }
 
@@ -152,8 +172,8 @@ func (s *Server) left() (loops, owned, all int) {
 // loop ends.
 func (s *Server) wait(ctx context.Context) error {
 	hurry, told, known := s.opts.Hurry, false, 0
-	look, progress := time.NewTimer(0), time.NewTicker(progressTime)
-	defer look.Stop()
+	scan, progress := time.NewTimer(0), time.NewTicker(progressTime)
+	defer scan.Stop()
 	defer progress.Stop()
 	for {
 		loops, owned, all := s.left()
@@ -161,49 +181,51 @@ func (s *Server) wait(ctx context.Context) error {
 			told = true
 			s.http.Shutdown(ctx)
 		}
-		if told && all == 0 && s.ledger.close(false) {
+		if told && all == 0 && s.registry.close(false) {
 			return nil
 		}
 		if loops != known {
 			known = loops
-			look.Reset(0)
+			scan.Reset(0)
 		}
 		select {
-		case <-s.ledger.wake:
-		case <-look.C:
-			look.Reset(s.scan())
+		case <-s.registry.wake:
+		case <-scan.C:
+			scan.Reset(s.scan())
 		case <-hurry:
 			hurry = nil
-			s.hurried.Store(true)
-			look.Reset(s.scan())
+			s.course.hurried.Store(true)
+			scan.Reset(s.scan())
 		case <-progress.C:
 			s.progress()
 		case <-ctx.Done():
-			return s.expire(ctx, told)
+			x := expiry{http: s.http, course: s.course, registry: s.registry, journal: &s.journal, listeners: &s.listeners}
+			return x.run(ctx, told, s.opts.Grace)
 		}
 	}
 }
 
-// idleGrace is how long an idle connection has.
-func (s *Server) idleGrace() time.Duration {
-	if s.hurried.Load() {
-		return min(s.opts.IdleGrace, hurriedGrace)
-	}
-	return s.opts.IdleGrace
-}
-
-// scan asks the connections that are due to leave, and says when the next will be. One that becomes idle after the
-// scan is due later than the next scan, or is asked as it becomes idle.
+// scan asks the connections that are due to leave, and returns when the next will be. A connection that becomes idle after
+// the scan is due later than the next scan, or is asked as it becomes idle.
 func (s *Server) scan() time.Duration {
 	now := time.Now()
-	next := now.Add(s.idleGrace())
-	if now.Before(s.latest) && s.latest.Before(next) {
-		next = s.latest
+	next := now.Add(s.course.idleGrace())
+	if latest := s.course.latest; now.Before(latest) && latest.Before(next) {
+		next = latest
 	}
-	for _, c := range s.ledger.list() {
+	for _, c := range s.registry.list() {
 		if due, ok := c.consider(now); ok && due.Before(next) {
 			next = due
 		}
 	}
-	return max(time.Until(next), lookAgain)
+	return max(time.Until(next), minScan)
+}
+
+// progress logs what a drain that lasts waits for.
+func (s *Server) progress() {
+	st := s.Status()
+	s.opts.Logger.Info("drain: waiting", slog.String("phase", string(st.Phase)),
+		slog.Duration("for", time.Since(st.Since)), slog.Duration("left", time.Until(s.course.told.until)),
+		slog.Int("new", st.New), slog.Int("idle", st.Idle), slog.Int("active", st.Active),
+		slog.Int("hijacked", st.Hijacked), slog.Int("closing", st.Closing), slog.Int("jobs", st.Jobs))
 }

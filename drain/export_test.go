@@ -4,28 +4,40 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"runtime"
 	"time"
 
 	"github.com/midair-go/midair/drain/internal/frame"
+	"github.com/midair-go/midair/drain/internal/life"
 	"github.com/midair-go/midair/drain/internal/sockbuf"
 )
 
 // Wrap is the handler that the http.Server gets for h.
-func Wrap(s *Server, h http.Handler) http.Handler { return s.wrap(h) }
+func Wrap(s *Server, h http.Handler) http.Handler { return hooksOf(s).handler(h) }
+
+func hooksOf(s *Server) *hooks {
+	return &hooks{http: s.http, course: s.course, registry: s.registry, readiness: &s.readiness}
+}
 
 // Touched counts the connections that have sent something since they were new or idle, as far as the server knows.
 func Touched(s *Server) int {
-	return count(s, func(c *conn) bool { return c.touched && c.state != http.StateActive })
+	return count(s, func(c *conn) bool {
+		switch c.state() {
+		case life.Arriving, life.Begun, life.Reading:
+			return true
+		}
+		return c.mover.asked == asking
+	})
 }
 
 // Begun counts the idle connections of which the server knows that a next request has begun, be it by a byte.
 func Begun(s *Server) int {
-	return count(s, func(c *conn) bool { return c.state == http.StateIdle && (c.ahead || c.waits > 1) })
+	return count(s, func(c *conn) bool { return c.state() == life.Noted || c.state() == life.Reading })
 }
 
 func count(s *Server, ok func(*conn) bool) int {
 	n := 0
-	for _, c := range s.ledger.list() {
+	for _, c := range s.registry.list() {
 		c.mu.Lock()
 		if ok(c) {
 			n++
@@ -37,7 +49,7 @@ func count(s *Server, ok func(*conn) bool) int {
 
 // Conns are the connections as net/http has them.
 func Conns(s *Server) (all []net.Conn) {
-	for _, c := range s.ledger.list() {
+	for _, c := range s.registry.list() {
 		all = append(all, c)
 	}
 	return all
@@ -49,11 +61,11 @@ func LastAccepted() int {
 	s := NewServer(nil, Options{})
 	near, far := net.Pipe()
 	defer near.Close()
-	l := &listener{srv: s}
-	s.listeners[l] = struct{}{}
+	l := &listener{}
+	s.listeners.add(l, s.course)
 	go func() {
-		s.ledger.add(s, far, "")
-		s.leave(l)
+		track(s.course, s.registry, far, netHTTP, "")
+		s.listeners.remove(l)
 	}()
 	for {
 		if loops, owned, _ := s.left(); loops == 0 {
@@ -64,11 +76,11 @@ func LastAccepted() int {
 
 // Framed is the view of a connection that net/http would have of nc as HTTP/2, and a function that begins its end.
 func Framed(nc net.Conn) (to net.Conn, announce func()) {
-	c := &h2conn{Conn: nc}
+	c := newH2Conn(nc, nil, nil)
 	return c, func() {
-		c.step.CompareAndSwap(open, announced)
-		c.writing.Lock()
-		defer c.writing.Unlock()
+		c.advance(open, announced)
+		c.out.Lock()
+		defer c.out.Unlock()
 		c.announce()
 	}
 }
@@ -84,22 +96,22 @@ type ToldConn struct{ *h2conn }
 
 // Told makes nc such a connection. Its Close and Write are not to be used.
 func Told(nc net.Conn) ToldConn {
-	c := &h2conn{Conn: nc, entry: &conn{}, acked: make(chan struct{})}
-	c.step.Store(told)
+	c := newH2Conn(nc, &conn{}, nil)
+	c.step.Store(int32(told))
 	return ToldConn{c}
 }
 
 // Learn is called when the client has learned of the end, or was given the time for that.
 func (c ToldConn) Learn() {
-	c.step.Store(acked)
+	c.step.Store(int32(acked))
 	c.poke()
 }
 
 // Used reports whether the client has opened a stream.
-func (c ToldConn) Used() bool { return c.used.Load() }
+func (c ToldConn) Used() bool { return c.in.used.Load() }
 
 // Known reports whether the client has answered.
-func (c ToldConn) Known() bool { return c.known }
+func (c ToldConn) Known() bool { return c.in.known }
 
 // Greet reads the preface, and reports whether it came.
 func (c ToldConn) Greet() bool { return c.greet() }
@@ -123,22 +135,22 @@ func Rules() (n int, bare []string) {
 // NewConn is a connection as net/http gets it from Accept, and whether it is taken for one of HTTP/2.
 func NewConn(nc net.Conn) (to net.Conn, isHTTP2 func() bool) {
 	s := NewServer(nil, Options{})
-	c := s.ledger.add(s, nc, "").(inLedger).self()
+	c := track(s.course, s.registry, nc, netHTTP, "").(inRegistry).self()
 	return c, func() bool {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		return c.http2
+		return c.kind.http2
 	}
 }
 
 // Asked counts the WebSockets that are to be closed.
 func Asked(s *Server) int {
 	n := 0
-	for _, c := range s.ledger.list() {
+	for _, c := range s.registry.list() {
 		c.mu.Lock()
-		ws := c.ws
+		ws, ok := c.stream.(*wsConn)
 		c.mu.Unlock()
-		if ws == nil {
+		if !ok {
 			continue
 		}
 		ws.writing.Lock()
@@ -150,13 +162,14 @@ func Asked(s *Server) int {
 	return n
 }
 
-// Hooks is what the ledger does for one request of HTTP/1 on nc, with all that net/http calls for it but HTTP itself.
+// Hooks is what the registry does for one request of HTTP/1 on nc, with all that net/http calls for it but HTTP itself.
 func Hooks(s *Server, nc net.Conn, r *http.Request) (request func()) {
-	c := s.ledger.add(s, nc, "").(inLedger).self()
-	ctx := s.connContext(nil)(r.Context(), c)
+	c := track(s.course, s.registry, nc, netHTTP, "").(inRegistry).self()
+	hooks := hooksOf(s)
+	ctx := hooks.connContext(nil)(r.Context(), c)
 	r = r.WithContext(ctx)
-	h := s.wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
-	state := s.connState(nil)
+	h := hooks.handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	state := hooks.connState(nil)
 	state(c, http.StateNew)
 	buf := make([]byte, 512)
 	return func() {
@@ -172,12 +185,12 @@ func Hooks(s *Server, nc net.Conn, r *http.Request) (request func()) {
 // EventStreamsAsked counts the event streams that are to end.
 func EventStreamsAsked(s *Server) int {
 	n := 0
-	for _, c := range s.ledger.list() {
-		_, streams := c.farewells()
+	for _, c := range s.registry.list() {
+		_, streams := c.closers()
 		for _, f := range streams {
 			if e, ok := f.(*eventStream); ok {
 				e.mu.Lock()
-				if e.asked {
+				if e.ending != goesOn {
 					n++
 				}
 				e.mu.Unlock()
@@ -196,24 +209,62 @@ func SetReadsAsKnown(known bool) (undo func()) {
 
 // Part begins a part of a copy by the kernel from the only connection of s, and returns what ends it.
 func Part(s *Server) (end func(n int64), err error) {
-	from := (*reading)(s.ledger.list()[0])
+	from := (*reading)(s.registry.list()[0])
 	_, err = from.Await(sockbuf.NewWaiter(from.Conn))
 	return from.Read, err
 }
 
 // Leaves reports whether a drain interrupts the only connection of s when it is due.
 func Leaves(s *Server) bool {
-	c := s.ledger.list()[0]
+	c := s.registry.list()[0]
 	c.consider(time.Now().Add(time.Hour))
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.leaving
+	return c.reader.deadline.interrupted
 }
 
 // Heard is what IdleGrace counts from for the only connection of s.
 func Heard(s *Server) time.Time {
-	c := s.ledger.list()[0]
+	c := s.registry.list()[0]
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.heard
+	return c.reader.heard
+}
+
+// A Cell is what an event has done to a connection.
+type Cell struct {
+	After      life.State
+	Closes     int  // of the socket
+	Registered bool // the drain waits for the connection
+	Owned      bool // and net/http owns the connection
+	Restored   bool // the read deadline of the owner was put back
+	Extended   bool // IdleGrace counts from now
+	MayMove    bool // Move is to be asked again
+}
+
+// Happen makes a connection of net/http in a state on nc, which counts Close, and lets an event happen.
+func Happen(nc interface {
+	net.Conn
+	Closes() int
+}, s life.State, e life.Event) Cell {
+	srv := NewServer(nil, Options{})
+	c := track(srv.course, srv.registry, nc, netHTTP, "").(inRegistry).self()
+	c.life.Store(uint32(s))
+	old := time.Unix(1, 0)
+	c.reader.heard, c.reader.deadline, c.mover.asked = old, readDeadline{time.Unix(2, 0), true}, declined
+	c.happen(e)
+	if life.Next(s, e).Do == life.Discard { // another goroutine ends that
+		for c.state().Lingers() {
+			runtime.Gosched()
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	srv.registry.mu.Lock()
+	defer srv.registry.mu.Unlock()
+	owned, registered := srv.registry.conns[c]
+	return Cell{
+		After: c.state(), Closes: nc.Closes(), Registered: registered, Owned: owned, Restored: !c.reader.deadline.interrupted,
+		Extended: c.reader.heard.After(old), MayMove: c.mover.asked == notAsked,
+	}
 }

@@ -3,46 +3,121 @@ package drain
 import (
 	"context"
 	"crypto/tls"
+	"io"
 	"net"
 	"net/http"
-	"sync"
-	"time"
 )
 
-// connKey is the key of the *conn in the context of a request.
-type connKey struct{}
+// hooks chains the hooks of an http.Server.
+type hooks struct {
+	http      *http.Server
+	course    *course
+	registry  *registry
+	readiness *readiness
+}
 
-// hook chains the hooks of the http.Server. It runs once, before the first accept.
-func (s *Server) hook(loop func(net.Listener) error) {
-	s.http.Handler = s.wrap(s.http.Handler)
-	if base := s.http.BaseContext; base != nil {
-		s.http.BaseContext = func(ln net.Listener) context.Context {
-			if s.priming {
-				return context.Background()
-			}
+// install chains the hooks, once, before the first accept, and returns in how many steps HTTP/2 ends.
+func (h *hooks) install(loop func(net.Listener) error) (steps string) {
+	h.http.Handler = h.handler(h.http.Handler)
+	h.http.ConnContext = h.connContext(h.http.ConnContext)
+	h.http.ConnState = h.connState(h.http.ConnState)
+	base := h.http.BaseContext
+	h.http.BaseContext = nil // the user's is not for the listener that sets up HTTP/2
+	steps = h.installHTTP2(loop)
+	if base != nil {
+		h.http.BaseContext = func(ln net.Listener) context.Context {
 			if l, ok := ln.(*listener); ok {
 				ln = l.Listener
 			}
 			return base(ln)
 		}
 	}
-	s.http.ConnContext = s.connContext(s.http.ConnContext)
-	s.http.ConnState = s.connState(s.http.ConnState)
-	s.frame(loop)
+	return steps
 }
 
-func (s *Server) wrap(next http.Handler) http.Handler {
+func (h *hooks) handler(next http.Handler) http.Handler {
 	if next == nil {
 		next = http.DefaultServeMux
 	}
-	return &handler{srv: s, next: next}
+	return &handler{course: h.course, readiness: h.readiness, next: next}
 }
 
-// handler notes the request, and announces the end while there is a drain. Before, it passes on the ResponseWriter of
-// net/http itself: a wrapper would cost an allocation for each request.
+func (h *hooks) connContext(next func(context.Context, net.Conn) context.Context) func(context.Context, net.Conn) context.Context {
+	return func(ctx context.Context, nc net.Conn) context.Context {
+		c := h.find(nc)
+		if _, ok := nc.(*tls.Conn); ok && c != nil {
+			c.markTLS()
+		}
+		if next != nil {
+			ctx = next(ctx, given(nc, c))
+		}
+		if c == nil || ctx == nil { // net/http panics on a nil context with a text that names the culprit
+			return ctx
+		}
+		ctx, cancel := context.WithCancelCause(context.WithValue(ctx, connKey{}, c))
+		c.mu.Lock()
+		c.cancel = cancel
+		c.mu.Unlock()
+		return ctx
+	}
+}
+
+func (h *hooks) connState(next func(net.Conn, http.ConnState)) func(net.Conn, http.ConnState) {
+	return func(nc net.Conn, state http.ConnState) {
+		c := h.find(nc)
+		if next != nil { // first, so that Serve does not return before the last call has
+			next(given(nc, c), state)
+		}
+		if c == nil {
+			return
+		}
+		if t, ok := nc.(*tls.Conn); ok && state == http.StateActive {
+			c.learn(t)
+		}
+		c.enter(state)
+	}
+}
+
+// find returns the conn of a connection of net/http; nil if there is none.
+func (h *hooks) find(nc net.Conn) *conn {
+	switch nc := nc.(type) {
+	case inRegistry:
+		return nc.self()
+	case *h2conn:
+		c, _ := nc.entry.(*conn)
+		return c
+	case *secureHTTP2:
+		return h.find(nc.h2conn)
+	case *tls.Conn:
+		if c := h.find(nc.NetConn()); c != nil {
+			return c
+		}
+		return h.registry.lookupTLS(nc)
+	}
+	return nil
+}
+
+// given is what the user's hooks see: the connection that the listener returned, or the *tls.Conn above it, so that
+// what they assert about its type stays true.
+func given(nc net.Conn, c *conn) net.Conn {
+	if s, ok := nc.(*secureHTTP2); ok {
+		return s.tls
+	}
+	if _, ok := nc.(*tls.Conn); ok || c == nil {
+		return nc
+	}
+	if c.adopted != nil {
+		return c.adopted.NetConn()
+	}
+	return c.Conn
+}
+
+// A handler notes each request, and announces the end of its connection while there is a drain. Before, the handler passes
+// on the ResponseWriter of net/http itself: a wrapper would cost an allocation for each request.
 type handler struct {
-	srv  *Server
-	next http.Handler
+	course    *course
+	readiness *readiness
+	next      http.Handler
 }
 
 var _ http.Handler = (*handler)(nil)
@@ -66,9 +141,9 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// answer serves a request, framed if the end of its connection is announced by an h2conn.
+// answer serves a request. If it is framed, an h2conn announces the end of its connection.
 func (h *handler) answer(w http.ResponseWriter, r *http.Request, framed bool) {
-	if framed || h.srv.at() == serving && !h.srv.lame.Load() {
+	if framed || h.course.at() == serving && h.readiness.now() != lameDuck {
 		h.next.ServeHTTP(w, r)
 		return
 	}
@@ -76,8 +151,8 @@ func (h *handler) answer(w http.ResponseWriter, r *http.Request, framed bool) {
 }
 
 // last serves a request of the drain. On HTTP/2 net/http turns the header into a GOAWAY that names the highest stream so
-// far, which cuts streams that are on their way; it is the only announcement that can be made without touching the
-// frames, and every stream makes it, so that one that loses its header is no harm.
+// far, which cuts streams that are on their way. No other announcement can be made without touching the frames, and every
+// stream makes the announcement, so that a stream which loses its header is no harm.
 func (h *handler) last(w http.ResponseWriter, r *http.Request) {
 	full, ok := w.(answerer)
 	if !ok {
@@ -90,124 +165,42 @@ func (h *handler) last(w http.ResponseWriter, r *http.Request) {
 	a.announce() // if nothing was written net/http answers now
 }
 
-func (s *Server) connContext(next func(context.Context, net.Conn) context.Context) func(context.Context, net.Conn) context.Context {
-	return func(ctx context.Context, nc net.Conn) context.Context {
-		c := s.entry(nc)
-		if _, ok := nc.(*tls.Conn); ok && c != nil {
-			c.markTLS()
-		}
-		if next != nil {
-			ctx = next(ctx, given(nc, c))
-		}
-		if c == nil || ctx == nil { // net/http panics on a nil context with a text that names the culprit
-			return ctx
-		}
-		ctx, cancel := context.WithCancelCause(context.WithValue(ctx, connKey{}, c))
-		c.mu.Lock()
-		c.cancel = cancel
-		c.mu.Unlock()
-		return ctx
+// upgrade serves a request for a WebSocket. In a drain the request is refused: the WebSocket would be closed at once.
+func (h *handler) upgrade(w http.ResponseWriter, r *http.Request, c *conn) {
+	full, ok := w.(answerer)
+	switch {
+	case h.course.at() >= draining && !h.course.keepWebSockets:
+		w.Header().Set("Retry-After", "1")
+		w.Header().Set("Connection", "close")
+		http.Error(w, "the server is being replaced, try again", http.StatusServiceUnavailable)
+	case ok:
+		h.answer(&upgrader{answerer: full, entry: c}, r, false)
+	default:
+		h.answer(w, r, c.framed(r))
 	}
 }
 
-func (s *Server) connState(next func(net.Conn, http.ConnState)) func(net.Conn, http.ConnState) {
-	return func(nc net.Conn, state http.ConnState) {
-		c := s.entry(nc)
-		if next != nil { // first, so that Serve does not return before the last call has
-			next(given(nc, c), state)
+// stream serves a request for events. A request of the drain is not begun: an event stream that says when to come back and
+// ends is what its client understands; on another status than 200 the client would give up.
+func (h *handler) stream(w http.ResponseWriter, r *http.Request, c *conn, q *request) {
+	if h.course.at() >= draining {
+		w.Header().Set("Content-Type", eventStreamType)
+		w.Header().Set("Cache-Control", "no-store")
+		if !c.framed(r) {
+			w.Header().Set("Connection", "close")
 		}
-		if c == nil {
-			return
-		}
-		if t, ok := nc.(*tls.Conn); ok && state == http.StateActive {
-			c.learn(t)
-		}
-		c.enter(state)
+		io.WriteString(w, retry())
+		return
 	}
-}
-
-// entry finds the ledger's view of a connection of net/http.
-func (s *Server) entry(nc net.Conn) *conn {
-	switch nc := nc.(type) {
-	case inLedger:
-		return nc.self()
-	case *h2conn:
-		return nc.entry
-	case *secureHTTP2:
-		return nc.entry
-	case *tls.Conn:
-		if c := s.entry(nc.NetConn()); c != nil {
-			return c
-		}
-		return s.ledger.opaque(nc)
-	}
-	return nil
-}
-
-// given is what the user's hooks see: the connection that the listener returned, or the *tls.Conn above it, so that
-// what they assert about its type stays true.
-func given(nc net.Conn, c *conn) net.Conn {
-	if s, ok := nc.(*secureHTTP2); ok {
-		return s.tls
-	}
-	if _, ok := nc.(*tls.Conn); ok || c == nil {
-		return nc
-	}
-	if c.guest != nil {
-		return c.guest.NetConn()
-	}
-	return c.Conn
-}
-
-// A request is one that a handler is at work on. Those of a connection are linked; on HTTP/1 it is one at most, and has its
-// place in the connection.
-type request struct {
-	method, path string
-	since        time.Time
-	events       *eventStream
-	prev, next   *request
-}
-
-// requests are for streams of HTTP/2.
-var requests = sync.Pool{New: func() any { return new(request) }}
-
-// begin notes a request. The two strings share the memory of the request line.
-func (c *conn) begin(r *http.Request) *request {
-	q := &c.only
-	since := time.Time{}
-	if r.ProtoMajor > 1 {
-		q = requests.Get().(*request)
-		since = time.Now()
-	}
+	ctx, cancel := context.WithCancelCause(r.Context())
+	defer cancel(nil)
+	e := &eventStream{ResponseWriter: w, cancel: cancel}
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if r.ProtoMajor <= 1 {
-		since = c.since
-	}
-	q.method, q.path, q.since = r.Method, r.URL.Path, since
-	if q.next = c.running; q.next != nil {
-		q.next.prev = q
-	}
-	c.running = q
-	c.method, c.path = q.method, q.path
-	return q
-}
-
-// end strikes a request off.
-func (c *conn) end(q *request) {
-	c.mu.Lock()
-	if q.prev != nil {
-		q.prev.next = q.next
-	} else {
-		c.running = q.next
-	}
-	if q.next != nil {
-		q.next.prev = q.prev
-	}
-	q.prev, q.next, q.events = nil, nil, nil
+	q.events = e
 	c.mu.Unlock()
-	if q != &c.only {
-		q.method, q.path = "", ""
-		requests.Put(q)
+	defer e.leave()
+	if h.course.at() >= draining { // announce may have looked before e was there
+		e.closeGracefully(ctx)
 	}
+	h.answer(e, r.WithContext(ctx), c.framed(r))
 }

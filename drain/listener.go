@@ -2,7 +2,6 @@ package drain
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -19,13 +18,12 @@ const (
 	sweepLimit = time.Second
 )
 
-// A listener writes what it accepts into the ledger.
+// A listener registers what it accepts.
 type listener struct {
 	net.Listener
-	accept func() (net.Conn, error) // Accept of the listener below, or what it has for guests
-	srv    *Server
-	proto  string      // empty: net/http serves
-	used   atomic.Bool // Accept was called
+	accept func() (net.Conn, error)   // Accept of the listener below, or its method for adopted connections
+	track  func(nc net.Conn) net.Conn // registers a connection, and returns what the server gets
+	used   atomic.Bool                // Accept was called
 	closed sync.Once
 
 	mu    sync.Mutex
@@ -45,7 +43,7 @@ func (l *listener) Accept() (net.Conn, error) {
 		nc, err = l.accept()
 	}
 	if err == nil {
-		return l.srv.ledger.add(l.srv, nc, l.proto), nil
+		return l.track(nc), nil
 	}
 	if l.over(err) {
 		return nil, errStopped
@@ -126,9 +124,9 @@ func (l *listener) sweep(latest time.Time) {
 	}
 }
 
-// blame is the error that Serve returns for the end of an accept loop: none for one that was stopped, nor for a
+// acceptErr is the error that Serve returns for the end of an accept loop: none for one that was stopped, nor for a
 // listener that somebody closed because the context had ended. One that never accepted could not start.
-func (l *listener) blame(ctx context.Context, err error) error {
+func (l *listener) acceptErr(ctx context.Context, err error) error {
 	switch {
 	case !l.used.Load():
 		return fmt.Errorf("drain: %w", err)
@@ -138,11 +136,36 @@ func (l *listener) blame(ctx context.Context, err error) error {
 	return fmt.Errorf("drain: accept: %w", err)
 }
 
-// A secureConn is a conn over a TLS stack of its own kind: net/http asks it for its state.
-type secureConn struct {
-	*conn
-	stater interface{ ConnectionState() tls.ConnectionState }
+// listeners are those that have an accept loop.
+type listeners struct {
+	mu  sync.Mutex
+	all map[*listener]struct{}
 }
 
-// ConnectionState tells net/http what Request.TLS is.
-func (c *secureConn) ConnectionState() tls.ConnectionState { return c.stater.ConnectionState() }
+// add counts a listener in, if the drain has not begun: from then on, list has every listener that was added.
+func (ls *listeners) add(l *listener, c *course) bool {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	if c.at() != serving {
+		return false
+	}
+	ls.all[l] = struct{}{}
+	return true
+}
+
+// remove counts a listener out after its accept loop has ended.
+func (ls *listeners) remove(l *listener) {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	delete(ls.all, l)
+}
+
+func (ls *listeners) list() []*listener {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	all := make([]*listener, 0, len(ls.all))
+	for l := range ls.all {
+		all = append(all, l)
+	}
+	return all
+}

@@ -10,8 +10,8 @@ import (
 // out: context.Cause(ctx).
 var ErrExpired = errors.New("drain: the time to end is over")
 
-// A Notice tells those who are at work that the drain has begun, and how long they have. Nothing of theirs is cancelled
-// by it. [FromContext] gives it to the handler of a request or of a raw connection, and to a job.
+// A Notice tells handlers and jobs that the drain has begun, and how long they have. A Notice cancels nothing.
+// [FromContext] gives the Notice to the handler of a request or of a raw connection, and to a job.
 type Notice struct {
 	begun chan struct{}
 	// Written before begun is closed.
@@ -22,13 +22,17 @@ type Notice struct {
 // never is the notice of a context that has none.
 var never = &Notice{begun: make(chan struct{})}
 
-// FromContext returns the notice of the server that gave ctx. It is never nil: without a server nothing ever begins.
+// connKey is the key of the noticed in a context: the *conn of a request, or a *Server.
+type connKey struct{}
+
+// A noticed leads to the Notice of a server.
+type noticed interface{ notice() *Notice }
+
+// FromContext returns the notice of the server that gave ctx. FromContext never returns nil: without a server nothing ever
+// begins.
 func FromContext(ctx context.Context) *Notice {
-	switch v := ctx.Value(connKey{}).(type) {
-	case *conn:
-		return &v.srv.notice
-	case *Server:
-		return &v.notice
+	if v, ok := ctx.Value(connKey{}).(noticed); ok {
+		return v.notice()
 	}
 	return never
 }
@@ -37,7 +41,7 @@ func FromContext(ctx context.Context) *Notice {
 // with a time as a lame duck that is after Propagation: clients that come back earlier would come back here.
 func (n *Notice) Begun() <-chan struct{} { return n.begun }
 
-// Deadline says when Grace will have run out; false before it has begun.
+// Deadline says when Grace will have run out; false before the drain has begun.
 func (n *Notice) Deadline() (deadline time.Time, ok bool) {
 	select {
 	case <-n.begun:
@@ -47,13 +51,9 @@ func (n *Notice) Deadline() (deadline time.Time, ok bool) {
 	}
 }
 
-// Handover reports whether another process serves on, so that a client may come back at once; false before it has begun.
+// Handover reports whether another process serves on, so that a client may come back at once; false before the drain has
+// begun.
 func (n *Notice) Handover() bool {
 	_, ok := n.Deadline()
 	return ok && n.handover
-}
-
-// Context returns a context in which [FromContext] finds the notice of this server, for protocols that it does not know.
-func (s *Server) Context(ctx context.Context) context.Context {
-	return context.WithValue(ctx, connKey{}, s)
 }

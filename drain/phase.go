@@ -13,7 +13,7 @@ const (
 	Propagating Phase = "propagating"
 	// Draining is the time in which what is there is finished.
 	Draining Phase = "draining"
-	// Jobs is the part of it in which no connection is left, but jobs are.
+	// Jobs is the part of Draining in which no connection is left, but jobs are.
 	Jobs Phase = "jobs"
 	// Flushing is the time of [Options.Flush].
 	Flushing Phase = "flushing"
@@ -29,7 +29,7 @@ const (
 	propagating
 	draining
 	expired // Grace ran out
-	cutting // a Close closes, it does not wait for the client
+	cutting // a Close closes without waiting for the client
 	flushing
 	drained
 )

@@ -1,65 +1,60 @@
 package drain
 
 import (
-	"io"
-	"net/http"
+	"sync"
+	"sync/atomic"
 	"time"
 )
 
-// phase is the phase now. s.mu is locked.
-func (s *Server) phase() Phase {
-	switch at := s.at(); {
-	case at == serving && s.lame.Load():
-		return LameDuck
-	case at == draining && s.ledger.onlyJobs():
-		return Jobs
-	default:
-		return phases[at]
-	}
+// A readiness is what load balancers are told.
+type readiness struct {
+	state atomic.Int32     // of type ready
+	tell  func(ready bool) // Options.Ready; may be nil
+
+	mu    sync.Mutex // held over tell, so that the program learns of changes in their order; nothing else waits for mu
+	since time.Time  // when an operator made the server a lame duck
 }
 
-// Drain makes the server a lame duck, as an operator wants it who takes it out of a load balancer by hand: it is not
-// ready, and answers over HTTP/1 announce the end of their connections, so that clients look elsewhere; but it goes on to
-// accept, and nothing else ends: a connection of HTTP/2 that was told its end could not be taken back. [Server.Resume] takes it back. If the context ends meanwhile, Propagation counts from here. It
-// returns [ErrClosed] if the final drain has begun.
-func (s *Server) Drain() error { return s.setLame(time.Now()) }
+// ready is a state of readiness.
+type ready int32
 
-// Resume takes [Server.Drain] back. It returns [ErrClosed] if the final drain has begun: that is not taken back.
-func (s *Server) Resume() error { return s.setLame(time.Time{}) }
+const (
+	isReady  ready = iota
+	lameDuck       // by an operator, who can take that back
+	stopping       // by a plain stop
+)
 
-func (s *Server) setLame(since time.Time) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.at() != serving {
-		return ErrClosed
+// now returns the state.
+func (r *readiness) now() ready { return ready(r.state.Load()) }
+
+// set makes the server a lame duck or ready again, and reports whether it could: not once the final drain has begun.
+func (r *readiness) set(to ready, c *course) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.now() == stopping || c.at() != serving {
+		return false
 	}
-	if since.IsZero() || s.lameSince.IsZero() {
-		s.lameSince = since
+	if to == lameDuck && r.now() != lameDuck {
+		r.since = time.Now()
 	}
-	s.lame.Store(!since.IsZero())
-	s.ready(since.IsZero())
-	return nil
+	r.change(to)
+	return true
 }
 
-func (s *Server) ready(ok bool) {
-	if s.opts.Ready != nil {
-		s.opts.Ready(ok)
+// stop begins a plain stop, and returns how long the server was a lame duck before.
+func (r *readiness) stop() (lame time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.now() == lameDuck {
+		lame = time.Since(r.since)
 	}
+	r.change(stopping)
+	return lame
 }
 
-// Readiness is a handler for the probe of a load balancer: 200 and "ok", and from the first moment of a plain stop, or
-// from Drain to Resume, 503 with Retry-After. A handover does not change it, since the service goes on.
-func (s *Server) Readiness() http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		h := w.Header()
-		h.Set("Content-Type", "text/plain; charset=utf-8")
-		h.Set("Cache-Control", "no-store")
-		if !s.unready.Load() && !s.lame.Load() {
-			io.WriteString(w, "ok")
-			return
-		}
-		h.Set("Retry-After", "1")
-		w.WriteHeader(http.StatusServiceUnavailable)
-		io.WriteString(w, "stopping")
-	})
+func (r *readiness) change(to ready) {
+	r.state.Store(int32(to))
+	if r.tell != nil {
+		r.tell(to == isReady)
+	}
 }

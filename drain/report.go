@@ -1,8 +1,8 @@
 package drain
 
 import (
-	"log/slog"
 	"maps"
+	"sync"
 	"time"
 )
 
@@ -22,57 +22,66 @@ type Report struct {
 	Err string `json:"error,omitempty"`
 }
 
-// Report tells how the drain went; false before its end.
-func (s *Server) Report() (r Report, ok bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	r = s.report
-	r.Phases = maps.Clone(r.Phases)
-	return r, s.at() == drained
+// A journal writes the Report while the drain runs, and raises the stage.
+type journal struct {
+	course *course
+
+	mu      sync.Mutex
+	entered time.Time // when the stage was
+	report  Report
 }
 
-// enterStage raises the stage and notes how long the phase before took.
-func (s *Server) enterStage(next stage) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// begin notes the beginning of the drain.
+func (j *journal) begin(handover bool) {
+	j.mu.Lock()
+	j.report.Began, j.report.Handover = time.Now(), handover
+	j.mu.Unlock()
+	j.enter(propagating)
+}
+
+// enter raises the stage and notes how long the phase before took.
+func (j *journal) enter(next stage) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
 	now := time.Now()
-	if s.at() != serving {
-		s.report.Phases[phases[s.at()]] += now.Sub(s.entered)
+	if at := j.course.at(); at != serving {
+		j.report.Phases[phases[at]] += now.Sub(j.entered)
 	}
-	s.entered = now
-	s.stage.Store(int32(next))
+	j.entered = now
+	j.course.stage.Store(int32(next))
 }
 
-// finish ends the drain and says so.
-func (s *Server) finish(err error) {
-	s.enterStage(drained)
-	s.mu.Lock()
-	s.report.Handover, s.report.Began, s.report.Took = s.notice.handover, s.since, time.Since(s.since)
+// cut notes what went on when Grace had run out.
+func (j *journal) cut(left []Entry) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.report.Left = left
+}
+
+// finish notes the end of the drain, and returns the Report.
+func (j *journal) finish(err error) Report {
+	j.mu.Lock()
+	j.report.Took = time.Since(j.report.Began)
 	if err != nil {
-		s.report.Err = err.Error()
+		j.report.Err = err.Error()
 	}
-	s.mu.Unlock()
-	if s.report.Took >= progressTime { // its beginning was told
-		s.opts.Logger.Info("drain: done", slog.Duration("took", s.report.Took), slog.Int("cut", len(s.report.Left)))
-	}
+	j.mu.Unlock()
+	j.enter(drained)
+	return j.read()
 }
 
-// progress says what a drain that lasts waits for.
-func (s *Server) progress() {
-	st := s.Status()
-	s.opts.Logger.Info("drain: waiting", slog.String("phase", string(st.Phase)),
-		slog.Duration("for", time.Since(st.Since)), slog.Duration("left", time.Until(s.notice.until)),
-		slog.Int("new", st.New), slog.Int("idle", st.Idle), slog.Int("active", st.Active),
-		slog.Int("hijacked", st.Hijacked), slog.Int("closing", st.Closing), slog.Int("jobs", st.Jobs))
+// read returns a copy of the Report so far.
+func (j *journal) read() Report {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	r := j.report
+	r.Phases = maps.Clone(r.Phases)
+	return r
 }
 
-func (s *Server) log(left []Entry) {
-	for _, e := range left[:min(len(left), listed)] {
-		s.opts.Logger.Warn("drain: it did not end in time",
-			slog.String("protocol", e.Protocol), slog.String("remote", e.Remote), slog.String("state", e.State),
-			slog.Duration("for", time.Since(e.Since)), slog.String("name", e.Name), slog.String("action", e.Action))
-	}
-	if more := len(left) - listed; more > 0 {
-		s.opts.Logger.Warn("drain: more did not end in time", slog.Int("more", more))
-	}
+// began returns when the drain began; zero before.
+func (j *journal) began() time.Time {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.report.Began
 }

@@ -34,18 +34,18 @@ const (
 	webSocket       = "websocket"
 )
 
-// A kind is a kind of request that a drain does not serve to its end.
-type kind int
+// A requestKind is a kind of request that a drain does not serve to its end.
+type requestKind int
 
 const (
-	ordinary kind = iota
+	ordinary requestKind = iota
 	eventSource
 	webSocketUpgrade
 )
 
-// A rule is the treatment of a kind.
+// A rule is the treatment of a requestKind.
 type rule struct {
-	kind kind
+	kind requestKind
 	// asks looks at the headers of a request. Method and body are looked at by ruleOf.
 	asks func(*http.Request) bool
 	// late is what a request gets that comes in a drain, running what becomes of one that is being served.
@@ -73,7 +73,7 @@ var rules = [...]rule{
 
 // ruleOf returns the kind of a request. No request is of a kind with a rule but a GET without a body: a client that wants the
 // events of a POST is no EventSource, and does not come back by itself.
-func ruleOf(r *http.Request) kind {
+func ruleOf(r *http.Request) requestKind {
 	if r.Method != http.MethodGet || r.ContentLength != 0 || len(r.TransferEncoding) > 0 {
 		return ordinary
 	}

@@ -7,40 +7,28 @@ import (
 	"net"
 	"net/http"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
 // A Server serves an [http.Server] until a context ends, and drains it then. See the package text for what that
 // means. Make one with [NewServer].
 type Server struct {
-	http   *http.Server
-	opts   Options
-	ledger ledger
+	http      *http.Server
+	opts      Options
+	course    *course
+	registry  *registry
+	readiness readiness
+	journal   journal
+	listeners listeners
 
-	stage   atomic.Int32 // of type stage
-	unready atomic.Bool
-	priming bool // written and read by the Serve that sets up net/http
-	hurried atomic.Bool
-	silent  time.Duration // the IdleGrace of connections that never sent anything
-	lame    atomic.Bool
-	notice  Notice
-	latest  time.Time // when idle connections have to go, so that Grace does not cut them; written before the stage rises
+	once    sync.Once      // runs the drain; later callers wait for its end
+	err     error          // what the drain ended with; written inside once
+	over    chan struct{}  // closed when the drain has ended
+	closers sync.WaitGroup // goroutines that close streams; started by the goroutine that runs the drain
 
-	install  sync.Once
-	once     sync.Once // runs the drain; those who come later wait in it
-	err      error     // what the drain ended with; written inside once
-	began    chan struct{}
-	over     chan struct{}  // closed when the drain has ended
-	partings sync.WaitGroup // goroutines that say goodbye; started by the one that runs the drain
-
-	mu        sync.Mutex
-	since     time.Time // when the drain began
-	entered   time.Time // when the stage did
-	lameSince time.Time // when an operator made it a lame duck; zero if none did
-	report    Report
-	steps     string // in how many HTTP/2 ends
-	listeners map[*listener]struct{}
+	mu    sync.Mutex
+	steps string    // in how many HTTP/2 ends
+	hook  sync.Once // sets up net/http
 }
 
 // NewServer makes a Server of srv, which is used as it is, not copied, and must not be served in another way. Its
@@ -49,44 +37,42 @@ func NewServer(srv *http.Server, opts Options) *Server {
 	if srv == nil {
 		srv = &http.Server{}
 	}
-	s := &Server{
-		http:      srv,
-		opts:      opts.withDefaults(),
-		began:     make(chan struct{}),
-		over:      make(chan struct{}),
-		notice:    Notice{begun: make(chan struct{})},
-		report:    Report{Phases: map[Phase]time.Duration{}},
-		listeners: map[*listener]struct{}{},
-	}
-	s.silent = silentTime
+	silent := silentTime
 	if opts.IdleGrace > 0 {
-		s.silent = opts.IdleGrace
+		silent = opts.IdleGrace
 	}
-	s.ledger.init()
-	return s
-}
-
-// at returns how far the drain is.
-func (s *Server) at() stage { return stage(s.stage.Load()) }
-
-// patience is the IdleGrace of a connection.
-func (s *Server) patience(mute bool) time.Duration {
-	if mute {
-		return s.silent
+	opts = opts.withDefaults()
+	c := &course{
+		began:          make(chan struct{}),
+		told:           Notice{begun: make(chan struct{})},
+		idle:           opts.IdleGrace,
+		silent:         silent,
+		move:           opts.Move,
+		keepWebSockets: opts.KeepWebSockets,
+		logger:         opts.Logger,
 	}
-	return s.opts.IdleGrace
+	return &Server{
+		http:      srv,
+		opts:      opts,
+		course:    c,
+		registry:  newRegistry(),
+		readiness: readiness{tell: opts.Ready},
+		journal:   journal{course: c, report: Report{Phases: map[Phase]time.Duration{}}},
+		listeners: listeners{all: map[*listener]struct{}{}},
+		over:      make(chan struct{}),
+	}
 }
 
 // Serve accepts connections on ln and serves them until ctx ends, then drains. It returns nil after a clean drain, a
 // [*TimeoutError] if Grace cut something, [ErrClosed] if a drain had begun before, or the error of an accept that
 // failed, which begins a drain too. It closes ln.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
-	return s.serve(ctx, ln, "", s.http.Serve)
+	return s.serve(ctx, ln, netHTTP, "", s.http.Serve)
 }
 
 // ServeTLS is [Server.Serve] with TLS. The files may be empty if the TLSConfig of the http.Server has certificates.
 func (s *Server) ServeTLS(ctx context.Context, ln net.Listener, certFile, keyFile string) error {
-	return s.serve(ctx, ln, "", func(l net.Listener) error { return s.http.ServeTLS(l, certFile, keyFile) })
+	return s.serve(ctx, ln, netHTTP, "", func(l net.Listener) error { return s.http.ServeTLS(l, certFile, keyFile) })
 }
 
 // ListenAndServe listens on the address of the http.Server, ":http" if that is empty, and calls [Server.Serve].
@@ -103,52 +89,96 @@ func (s *Server) ListenAndServe(ctx context.Context) error {
 	return s.Serve(ctx, ln)
 }
 
-func (s *Server) serve(ctx context.Context, ln net.Listener, proto string, loop func(net.Listener) error) error {
+// ServeTCP serves raw connections in the way of [Server.Serve], in the same drain as everything else of the server. Each
+// has a goroutine of its own; nc is closed when the handler returns, in the order that lets the client read all of it.
+//
+// The handler learns of the drain by FromContext(ctx) and may end the connection as its protocol wants. If it does not,
+// its Read gets io.EOF when nothing was read or written for [Options.IdleGrace], and on Linux the client took nothing of what
+// had been written; it can still write. At the end of Grace ctx is cancelled with [ErrExpired].
+func (s *Server) ServeTCP(ctx context.Context, ln net.Listener, handler func(ctx context.Context, nc net.Conn)) error {
+	return s.serve(ctx, ln, handlers, "tcp", rawLoop(handler))
+}
+
+// ServeFunc serves another protocol in the way of [Server.Serve]: loop is the accept loop of its server, which ends when
+// the listener does. Its connections are in the ledger until they are closed, and a drain waits for them; their server
+// learns of it from the notice of [Server.Context].
+func (s *Server) ServeFunc(ctx context.Context, ln net.Listener, protocol string, loop func(net.Listener) error) error {
+	if protocol == "" {
+		return errors.New("drain: ServeFunc needs the name of a protocol")
+	}
+	return s.serve(ctx, ln, foreign, protocol, loop)
+}
+
+// Context returns a context in which [FromContext] finds the notice of this server, for protocols that it does not know.
+func (s *Server) Context(ctx context.Context) context.Context {
+	return context.WithValue(ctx, connKey{}, s)
+}
+
+func (s *Server) notice() *Notice { return &s.course.told }
+
+// Go runs a job in a goroutine of its own, and makes the drain wait for it as it does for a request. The job learns of the
+// drain by FromContext(ctx), and goes on as long as Grace allows: ctx has the values of the given one, ends with it, and is
+// cancelled with [ErrExpired] when Grace has run out. It returns [ErrClosed] if the drain is over, and the job does not run.
+func (s *Server) Go(ctx context.Context, name string, job func(ctx context.Context)) error {
+	ctx, cancel := context.WithCancelCause(s.Context(ctx))
+	done, err := s.Track(Entry{Protocol: "job", Name: name}, cancel)
+	if err != nil {
+		cancel(nil)
+		return err
+	}
+	go func() {
+		defer cancel(nil)
+		defer done()
+		job(ctx)
+	}()
+	return nil
+}
+
+// Track puts something of a protocol that the server does not know into the ledger until done is called, which may be
+// more than once. State is "active" and Since is now if they are empty. Cancel, if there is one, is called with
+// [ErrExpired] when Grace has run out. It returns [ErrClosed] if the drain is over.
+func (s *Server) Track(e Entry, cancel context.CancelCauseFunc) (done func(), err error) {
+	if e.State == "" {
+		e.State = "active"
+	}
+	if e.Since.IsZero() {
+		e.Since = time.Now()
+	}
+	j := &job{shown: e, cancel: cancel}
+	if !s.registry.addJob(j) {
+		return nil, ErrClosed
+	}
+	return func() { s.registry.removeJob(j) }, nil
+}
+
+// serve runs an accept loop until ctx ends, and then the drain.
+func (s *Server) serve(ctx context.Context, ln net.Listener, by server, name string, loop func(net.Listener) error) error {
 	if ln == nil {
 		return errors.New("drain: no listener")
 	}
-	l, err := s.enter(ln, proto, loop)
-	if err != nil {
+	l := &listener{Listener: ln, accept: acceptOf(ln), track: func(nc net.Conn) net.Conn {
+		return track(s.course, s.registry, nc, by, name)
+	}}
+	if !s.listeners.add(l, s.course) {
 		ln.Close()
-		return err
+		return ErrClosed
+	}
+	if by == netHTTP {
+		s.install(loop)
 	}
 	ended := make(chan error, 1)
 	go func() {
-		failed := l.blame(ctx, loop(l))
+		failed := l.acceptErr(ctx, loop(l))
 		l.Close()
-		s.leave(l)
+		s.listeners.remove(l)
+		s.registry.notify()
 		ended <- failed
 	}()
-	// Not now, when the process has its first requests to answer, nor in the drain.
-	look := time.NewTimer(time.Second)
-	defer look.Stop()
-	offers := s.opts.Offers
-	for serves := true; serves; {
-		select {
-		case _, open := <-offers:
-			if !open {
-				offers = nil
-				continue
-			}
-			s.propose()
-			continue
-		case <-look.C:
-			if s.opts.Move != nil {
-				readsAsKnown()
-			}
-			continue
-		case <-ctx.Done():
-		case <-s.began:
-		case failed := <-ended:
-			if !l.used.Load() { // nothing was served, so nothing is drained
-				return failed
-			}
-			ended <- failed
-		}
-		serves = false
+	if failed, unused := s.await(ctx, l, ended); unused { // nothing was served, so nothing is drained
+		return failed
 	}
 	drained := tellCause(ctx)
-	err = s.drain(handover(ctx))
+	err := s.drain(handover(ctx))
 	drained()
 	if failed := <-ended; failed != nil {
 		return errors.Join(failed, err)
@@ -156,27 +186,58 @@ func (s *Server) serve(ctx context.Context, ln net.Listener, proto string, loop 
 	return err
 }
 
-// enter counts a listener in, unless a drain has begun.
-func (s *Server) enter(ln net.Listener, proto string, loop func(net.Listener) error) (*listener, error) {
+// install sets up net/http before the first accept.
+func (s *Server) install(loop func(net.Listener) error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.at() != serving {
-		return nil, ErrClosed
-	}
-	if proto == "" {
-		s.install.Do(func() { s.hook(loop) })
-	}
-	l := &listener{Listener: ln, accept: acceptOf(ln), srv: s, proto: proto}
-	s.listeners[l] = struct{}{}
-	return l, nil
+	s.hook.Do(func() {
+		s.course.firstIdle = idleTimeout(s.http)
+		h := hooks{http: s.http, course: s.course, registry: s.registry, readiness: &s.readiness}
+		s.steps = h.install(loop)
+	})
 }
 
-// leave counts a listener out after its accept loop ended.
-func (s *Server) leave(l *listener) {
-	s.mu.Lock()
-	delete(s.listeners, l)
-	s.mu.Unlock()
-	s.ledger.notify()
+// await returns when a drain is to begin: ctx has ended, the drain of another listener has begun, or the accept loop has
+// ended. If the loop has never called Accept, its error is returned.
+func (s *Server) await(ctx context.Context, l *listener, ended chan error) (failed error, unused bool) {
+	// Not now, when the process has its first requests to answer, nor in the drain.
+	check := time.NewTimer(time.Second)
+	defer check.Stop()
+	offers := s.opts.Offers
+	for {
+		select {
+		case _, open := <-offers:
+			if !open {
+				offers = nil
+				continue
+			}
+			s.propose()
+		case <-check.C:
+			if s.opts.Move != nil {
+				readsAsKnown()
+			}
+		case <-ctx.Done():
+			return nil, false
+		case <-s.course.began:
+			return nil, false
+		case failed := <-ended:
+			if !l.used.Load() {
+				return failed, true
+			}
+			ended <- failed
+			return nil, false
+		}
+	}
+}
+
+// propose makes every idle connection ask Move once, and every other connection when it is idle.
+func (s *Server) propose() {
+	if !readsAsKnown() { // asked here as well, before any lock is held
+		return
+	}
+	for _, c := range s.registry.list() {
+		c.propose()
+	}
 }
 
 // handover reports whether ctx ended because another process serves on.
@@ -185,8 +246,8 @@ func handover(ctx context.Context) bool {
 	return errors.As(context.Cause(ctx), &h) && h.Handover()
 }
 
-// tellCause tells whoever has ended ctx that a server drains, until the function that is returned is called. It takes that for
-// no server that ignores its context, however long Grace is.
+// tellCause tells the cause of ctx that a server drains, until the returned function is called. Package upgrade takes such
+// a server for one that does not ignore its context, however long Grace is.
 func tellCause(ctx context.Context) (ended func()) {
 	var d interface{ Draining() (ended func()) }
 	if errors.As(context.Cause(ctx), &d) {

@@ -1,29 +1,18 @@
 package drain
 
 import (
-	"errors"
 	"io"
 	"net"
-	"net/http"
 	"os"
 	"sync"
 	"syscall"
-	"time"
 
 	"github.com/midair-go/midair/drain/internal/netconn"
 	"github.com/midair-go/midair/drain/internal/sockbuf"
 )
 
-// What a program is given is a wrapper, whose Close the ledger has to see. So that the program finds in the wrapper what
+// What a program is given is a wrapper, whose Close the registry has to see. So that the program finds in the wrapper what
 // package net has, there is one type for each of net's: tcpConn and unixConn. A connection of another listener is a conn.
-
-// Bits of conn.marks: what the program did to the socket.
-const (
-	deaf    = 1 << iota // CloseRead was called: an end that is read is not the client's
-	aborts              // SetLinger(0) was called: a Close is to reset
-	shared              // File was called: somebody else has the socket too, and half-closing it would end it there
-	copying             // a kernel copy from the socket is at work, and is not to be interrupted
-)
 
 // A tcpConn is a conn with all that a *net.TCPConn has.
 type tcpConn struct {
@@ -40,8 +29,8 @@ type unixConn struct {
 	messages netconn.Messages
 }
 
-// inLedger is a connection that is a conn or has one inside.
-type inLedger interface {
+// An inRegistry is a connection that is a conn or has a conn inside.
+type inRegistry interface {
 	net.Conn
 	self() *conn
 }
@@ -49,17 +38,14 @@ type inLedger interface {
 var (
 	_ netconn.TCP  = (*tcpConn)(nil)
 	_ netconn.Unix = (*unixConn)(nil)
-	_ inLedger     = (*conn)(nil)
 )
 
-func (c *conn) self() *conn { return c }
-
-// newConn makes the wrapper of an accepted connection, which has what nc has. A guest has the methods of the connection
-// inside of it.
-func newConn(nc net.Conn) inLedger {
+// wrap makes the wrapper of an accepted connection, which has the methods that nc has. An adopted connection has the
+// methods of the connection inside of it.
+func wrap(nc net.Conn) inRegistry {
 	below := nc
-	if g, ok := nc.(guest); ok {
-		below = g.NetConn()
+	if a, ok := nc.(adoptedConn); ok {
+		below = a.NetConn()
 	}
 	switch b := below.(type) {
 	case netconn.TCP:
@@ -70,44 +56,14 @@ func newConn(nc net.Conn) inLedger {
 	return &conn{Conn: nc}
 }
 
-// mark sets a bit of marks, or clears it.
-func (c *conn) mark(bit uint8, on bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.marks &^= bit; on {
-		c.marks |= bit
-	}
-}
+// CloseRead closes the side of the client. The connection stays in the registry until its Close.
+func (c *tcpConn) CloseRead() error { return closeRead(&c.conn, c.control) }
 
-// marked reports whether a bit of marks is set.
-func (c *conn) marked(bit uint8) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.marks&bit != 0
-}
+// CloseRead closes the side of the client. The connection stays in the registry until its Close.
+func (c *unixConn) CloseRead() error { return closeRead(&c.conn, c.control) }
 
-// hear notes that a raw connection is in use.
-func (c *conn) hear() {
-	if c.raw {
-		c.mu.Lock()
-		c.heard = time.Now()
-		c.mu.Unlock()
-	}
-}
-
-// wrote counts bytes.
-func (c *conn) wrote(n int64) {
-	c.written.Add(n)
-	c.hear()
-}
-
-// CloseRead closes the side of the client. The connection stays in the ledger until its Close.
-func (c *tcpConn) CloseRead() error { return c.closeRead(c.control) }
-
-// CloseRead closes the side of the client. The connection stays in the ledger until its Close.
-func (c *unixConn) CloseRead() error { return c.closeRead(c.control) }
-
-func (c *conn) closeRead(h netconn.Halves) error {
+// closeRead closes the side of the client, and notes so.
+func closeRead(c *conn, h netconn.Halves) error {
 	err := h.CloseRead()
 	if err == nil {
 		c.mark(deaf, true)
@@ -125,13 +81,14 @@ func (c *tcpConn) SetLinger(sec int) error {
 	return err
 }
 
-// File returns a copy of the descriptor, of which the ledger knows nothing.
-func (c *tcpConn) File() (*os.File, error) { return c.share(c.control) }
+// File returns a copy of the descriptor, of which the registry knows nothing.
+func (c *tcpConn) File() (*os.File, error) { return share(&c.conn, c.control) }
 
-// File returns a copy of the descriptor, of which the ledger knows nothing.
-func (c *unixConn) File() (*os.File, error) { return c.share(c.control) }
+// File returns a copy of the descriptor, of which the registry knows nothing.
+func (c *unixConn) File() (*os.File, error) { return share(&c.conn, c.control) }
 
-func (c *conn) share(d netconn.Descriptor) (*os.File, error) {
+// share copies a descriptor, and notes that the socket has another owner.
+func share(c *conn, d netconn.Descriptor) (*os.File, error) {
 	c.own()
 	f, err := d.File()
 	if err == nil {
@@ -165,37 +122,13 @@ func (c *unixConn) ReadMsgUnix(b, oob []byte) (n, oobn, flags int, addr *net.Uni
 func (c *unixConn) message(b []byte, read func() (int, error)) (int, error) {
 	c.own()
 	return c.receive(len(b), func() (int, error) {
-		if c.guest != nil {
-			if n := c.guest.Ahead(b); n > 0 {
+		if c.adopted != nil {
+			if n := c.adopted.Ahead(b); n > 0 {
 				return n, nil
 			}
 		}
 		return read()
 	})
-}
-
-// own makes a guest this process's alone, before something is done past the methods that tell the other process of it.
-func (c *conn) own() {
-	if c.guest != nil {
-		c.guest.Own()
-	}
-}
-
-// receive is Read with another function than that of the connection.
-func (c *conn) receive(size int, read func() (int, error)) (int, error) {
-	for !c.done.Load() {
-		n, err := read()
-		n = max(n, 0) // package net gives -1 for a ReadMsgUnix that failed
-		c.read.Add(int64(n))
-		switch c.judge(nil, n, size, err) {
-		case again:
-			continue
-		case over:
-			return 0, io.EOF
-		}
-		return n, err
-	}
-	return 0, io.EOF
 }
 
 // WriteTo writes a message to an address.
@@ -223,29 +156,15 @@ func (c *unixConn) WriteMsgUnix(b, oob []byte, addr *net.UnixAddr) (n, oobn int,
 }
 
 // A rawConn is the descriptor of a connection. It has the methods of syscall.RawConn and no more: os.File copies past the
-// ledger to what shows its poll.FD.
+// registry to what shows its poll.FD.
 type rawConn struct {
 	syscall.RawConn
 	conn *conn
 }
 
-// SyscallConn gives access to the descriptor, where there is one. Bytes that are read and written by it are not counted.
-func (c *conn) SyscallConn() (syscall.RawConn, error) {
-	sc, ok := c.Conn.(syscall.Conn)
-	if !ok || c.gone.Load() {
-		return nil, errors.ErrUnsupported
-	}
-	c.own()
-	raw, err := sc.SyscallConn()
-	if err != nil {
-		return nil, err
-	}
-	return &rawConn{raw, c}, nil
-}
-
 // Read waits until f is done. A raw connection that is silent in a drain ends it with io.EOF.
 func (r *rawConn) Read(f func(fd uintptr) bool) error {
-	if !r.conn.raw {
+	if !r.conn.kind.raw() {
 		return r.RawConn.Read(f)
 	}
 	_, err := r.conn.receive(0, func() (int, error) {
@@ -267,7 +186,7 @@ func (r *rawConn) Write(f func(fd uintptr) bool) error {
 // buffers are for copies that the kernel does not do.
 var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
 
-// through copies by a buffer, so that what is said on a connection is seen as it is said.
+// through copies by a buffer, so that the bytes of a connection are seen as they pass.
 func through(w io.Writer, r io.Reader) (int64, error) {
 	buf := buffers.Get().(*[32 << 10]byte)
 	defer buffers.Put(buf)
@@ -284,7 +203,7 @@ type (
 // not interrupt the connection.
 func (r *reading) Await(w *sockbuf.Waiter) (int, error) {
 	c := (*conn)(r)
-	for !c.done.Load() {
+	for c.state().Reads() {
 		n, err := w.Wait()
 		c.mu.Lock()
 		v := c.judged(nil, n, 0, err)
@@ -313,66 +232,3 @@ func (r *reading) Read(n int64) {
 
 // Wrote counts what was written.
 func (w *writing) Wrote(n int64) { (*conn)(w).wrote(n) }
-
-// ReadFrom lets the kernel copy where package net does.
-func (c *conn) ReadFrom(r io.Reader) (int64, error) {
-	if c.gone.Load() {
-		return 0, net.ErrClosed
-	}
-	whole, from := netconn.Unlimited(r)
-	var in netconn.Reader = netconn.Nobody{}
-	if l, ok := from.(inLedger); ok {
-		in, from = (*reading)(l.self()), l.self().Conn
-	}
-	to, tcp := c.Conn.(*net.TCPConn)
-	switch source := netconn.SourceOf(from); {
-	case tcp && source == netconn.Socket:
-		if n, ok, err := netconn.Splice(to, (*writing)(c), from, in, whole); ok {
-			return n, err
-		}
-	case tcp && source == netconn.File && (c.current() != http.StateHijacked || netconn.Regular(from)):
-		return netconn.SendFile(to, from, whole, (*writing)(c))
-	case !tcp && !c.raw: // it may know more than is seen here
-		if rf, ok := c.Conn.(io.ReaderFrom); ok {
-			n, err := rf.ReadFrom(r)
-			c.wrote(n)
-			return n, err
-		}
-	}
-	return through(struct{ io.Writer }{c}, r)
-}
-
-// WriteTo lets the kernel copy where package net does. Only the owner of a hijacked connection calls it: net/http reads.
-func (c *conn) WriteTo(w io.Writer) (int64, error) {
-	if c.gone.Load() {
-		return 0, io.EOF
-	}
-	var out netconn.Writer = netconn.Nobody{}
-	l, ours := w.(inLedger)
-	to := w
-	if ours {
-		out, to = (*writing)(l.self()), l.self().Conn
-	}
-	if from, tcp := c.Conn.(*net.TCPConn); tcp {
-		switch to := to.(type) {
-		case *net.TCPConn, *os.File:
-			if n, ok, err := netconn.Splice(to.(io.ReaderFrom), out, from, (*reading)(c), nil); ok {
-				return n, err
-			}
-			return through(w, c)
-		case *net.UnixConn: // package net copies the whole, and nothing is seen of it before the end: not for a raw connection
-			if netconn.Splices && !c.raw && !(ours && l.self().raw) {
-				n, err := from.WriteTo(to)
-				c.read.Add(n)
-				out.Wrote(n)
-				return n, err
-			}
-		}
-	}
-	if _, ok := w.(io.ReaderFrom); ok && !c.raw && !ours { // it may know more than is seen here
-		n, err := io.Copy(w, c.Conn)
-		c.read.Add(n)
-		return n, err
-	}
-	return through(w, c)
-}

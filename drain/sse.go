@@ -23,43 +23,34 @@ func retry() string {
 	return fmt.Sprintf("retry: %d\n\n", d.Milliseconds())
 }
 
-// stream serves a request for events. One of the drain is not begun: an event stream that says when to come back and
-// ends is what its client understands; on another status than 200 it would give up.
-func (h *handler) stream(w http.ResponseWriter, r *http.Request, c *conn, q *request) {
-	if h.srv.at() >= draining {
-		w.Header().Set("Content-Type", eventStreamType)
-		w.Header().Set("Cache-Control", "no-store")
-		if !c.framed(r) {
-			w.Header().Set("Connection", "close")
-		}
-		io.WriteString(w, retry())
-		return
-	}
-	ctx, cancel := context.WithCancelCause(r.Context())
-	defer cancel(nil)
-	e := &eventStream{ResponseWriter: w, cancel: cancel}
-	c.mu.Lock()
-	q.events = e
-	c.mu.Unlock()
-	defer e.leave()
-	if h.srv.at() >= draining { // announce may have looked before it was there
-		e.goodbye(ctx)
-	}
-	h.answer(e, r.WithContext(ctx), c.framed(r))
-}
-
 // An eventStream ends an answer with events between two of them.
 type eventStream struct {
 	http.ResponseWriter
 	cancel context.CancelCauseFunc
 
-	mu    sync.Mutex
-	tail  []byte // the last bytes that were written
-	begun bool   // the header was
-	fit   bool   // and it is of events
-	asked bool   // it is to end
-	ended bool   // it has, or its handler has returned
+	mu      sync.Mutex
+	tail    []byte // the last bytes that were written
+	content content
+	ending  ending
 }
+
+// A content is what an answer has, as its header says.
+type content uint8
+
+const (
+	unwritten content = iota // the header was not written
+	ofEvents
+	ofElse // the answer is to be left alone
+)
+
+// An ending is how far the end of an event stream is.
+type ending uint8
+
+const (
+	goesOn   ending = iota
+	endsNext        // after the next event
+	hasEnded        // the stream has ended, or its handler has returned
+)
 
 var (
 	_ http.Flusher = (*eventStream)(nil)
@@ -73,7 +64,7 @@ func (e *eventStream) Unwrap() http.ResponseWriter { return e.ResponseWriter }
 func (e *eventStream) Write(p []byte) (int, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.ended {
+	if e.ending == hasEnded {
 		return 0, ErrClosed
 	}
 	e.begin()
@@ -93,38 +84,44 @@ func (e *eventStream) Flush() { e.FlushError() }
 func (e *eventStream) FlushError() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.ended {
+	if e.ending == hasEnded {
 		return ErrClosed
 	}
 	e.begin()
 	err := http.NewResponseController(e.ResponseWriter).Flush()
-	e.end() // it may have been asked before there was a header
+	e.end() // closeGracefully may have been called before there was a header
 	return err
 }
 
-// begin looks at the header before it goes out: later it is the handler's alone.
+// begin looks at the header before it goes out: later the header is the handler's alone.
 func (e *eventStream) begin() {
-	if !e.begun {
-		e.begun = true
-		e.fit = strings.HasPrefix(e.Header().Get("Content-Type"), eventStreamType)
+	if e.content != unwritten {
+		return
+	}
+	e.content = ofElse
+	if strings.HasPrefix(e.Header().Get("Content-Type"), eventStreamType) {
+		e.content = ofEvents
 	}
 }
 
-func (e *eventStream) goodbye(context.Context) {
+// closeGracefully ends the stream after the event that is being written.
+func (e *eventStream) closeGracefully(context.Context) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.asked = true
+	if e.ending == goesOn {
+		e.ending = endsNext
+	}
 	e.end()
 }
 
-// end ends the stream if it is to and stands between two events. The handler is told by its context; whatever it writes
-// is refused. An answer that is none of events is left alone.
+// end ends the stream if it is to end and stands between two events. The handler learns by its context; whatever it writes
+// is refused. An answer that is not of events is left alone.
 func (e *eventStream) end() {
 	between := bytes.HasSuffix(e.tail, []byte("\n\n")) || bytes.HasSuffix(e.tail, []byte("\r\n\r\n")) || len(e.tail) == 0
-	if e.ended || !e.asked || !e.fit || !between {
+	if e.ending != endsNext || e.content != ofEvents || !between {
 		return
 	}
-	e.ended = true
+	e.ending = hasEnded
 	io.WriteString(e.ResponseWriter, retry())
 	http.NewResponseController(e.ResponseWriter).Flush()
 	e.cancel(ErrClosed)
@@ -133,6 +130,6 @@ func (e *eventStream) end() {
 // leave notes that the handler has returned: the writer is not to be used any more.
 func (e *eventStream) leave() {
 	e.mu.Lock()
-	e.ended = true
+	e.ending = hasEnded
 	e.mu.Unlock()
 }

@@ -1,13 +1,10 @@
 package drain
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"io"
 	"net"
-	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,88 +23,25 @@ const (
 // errRestart is what a WebSocket gets that writes a message after it was closed with status 1012.
 var errRestart = errors.New("drain: the WebSocket was closed with status 1012, service restart")
 
-// upgrade serves a request for a WebSocket. In a drain it is refused: it would be closed at once.
-func (h *handler) upgrade(w http.ResponseWriter, r *http.Request, c *conn) {
-	full, ok := w.(answerer)
-	switch {
-	case h.srv.at() >= draining && !h.srv.opts.KeepWebSockets:
-		w.Header().Set("Retry-After", "1")
-		w.Header().Set("Connection", "close")
-		http.Error(w, "the server is being replaced, try again", http.StatusServiceUnavailable)
-	case ok:
-		h.answer(&upgrader{answerer: full, entry: c}, r, false)
-	default:
-		h.answer(w, r, c.framed(r))
-	}
-}
-
-// An upgrader hands out a connection that knows the frames of WebSocket.
-type upgrader struct {
-	answerer
-	entry    *conn
-	switched bool // the answer was written before the connection was handed out
-}
-
-var _ http.Hijacker = (*upgrader)(nil)
-
-// Unwrap gives the original to [http.ResponseController].
-func (u *upgrader) Unwrap() http.ResponseWriter { return u.answerer }
-
-// WriteHeader notes the answer that switches protocols.
-func (u *upgrader) WriteHeader(status int) {
-	u.switched = u.switched || status == http.StatusSwitchingProtocols
-	u.answerer.WriteHeader(status)
-}
-
-// Hijack hands out the connection. What net/http has read ahead is in the buffer, as it is there without this.
-func (u *upgrader) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	u.entry.expect(webSocket)
-	nc, rw, err := u.answerer.Hijack()
-	if err != nil {
-		u.entry.expect("")
-		return nil, nil, err
-	}
-	ahead, _ := rw.Reader.Peek(rw.Reader.Buffered())
-	ws, given := newWSConn(nc, u.entry)
-	if u.switched {
-		ws.out.Answered()
-	}
-	u.entry.mu.Lock()
-	u.entry.ws = ws
-	u.entry.mu.Unlock()
-	if u.entry.srv.at() >= draining && !u.entry.srv.opts.KeepWebSockets { // announce may have looked before it was there
-		ws.tell()
-	}
-	r := bufio.NewReaderSize(io.MultiReader(bytes.NewReader(bytes.Clone(ahead)), ws), rw.Reader.Size())
-	_, _ = r.Peek(len(ahead)) // it has room for them, as the one before has
-	return given, bufio.NewReadWriter(r, bufio.NewWriter(ws)), nil
-}
-
-// expect says before a hijack what it is for.
-func (c *conn) expect(proto string) {
-	c.mu.Lock()
-	c.proto = proto
-	c.mu.Unlock()
-}
-
 // A wsConn is the connection of a WebSocket, above TLS. Its library knows nothing of it: a close frame is put between two
 // messages of the server's, and the client's answer makes the library end.
 type wsConn struct {
 	net.Conn
-	entry *conn
-	gone  chan struct{}
-	once  sync.Once
-	mute  atomic.Bool // the client does not answer the close: a Read ends
+	course  *course
+	onClose func()        // may be nil
+	gone    chan struct{} // closed by Close
+	once    sync.Once
+	mute    atomic.Bool // the client does not answer the close: a Read ends
 
 	writing sync.Mutex // guards what follows
 	out     frame.WebSocket
 	asked   bool // a close is to be written
-	closed  bool // it was, by us or by the library
+	closed  bool // a close was written, by us or by the library
 }
 
 // newWSConn makes the connection of a WebSocket, and what a program is given: with the methods of net's, where nc has them.
-func newWSConn(nc net.Conn, entry *conn) (ws *wsConn, given net.Conn) {
-	ws = &wsConn{Conn: nc, entry: entry, gone: make(chan struct{})}
+func newWSConn(nc net.Conn, course *course) (ws *wsConn, given net.Conn) {
+	ws = &wsConn{Conn: nc, course: course, gone: make(chan struct{})}
 	switch below := nc.(type) {
 	case *tcpConn:
 		return ws, &wsTCP{ws, below}
@@ -257,10 +191,10 @@ func (c *wsConn) close() {
 	io.WriteString(c.Conn, closeFrame)
 }
 
-// goodbye closes the WebSocket. A client that does not answer is taken as gone.
-func (c *wsConn) goodbye(ctx context.Context) {
+// closeGracefully closes the WebSocket. A client that does not answer is taken as gone.
+func (c *wsConn) closeGracefully(ctx context.Context) {
 	c.tell()
-	t := time.NewTimer(min(closeTime, time.Until(c.entry.srv.latest)))
+	t := time.NewTimer(min(closeTime, time.Until(c.course.latest)))
 	defer t.Stop()
 	select {
 	case <-c.gone:
@@ -293,11 +227,8 @@ func (c *wsConn) SetDeadline(t time.Time) error {
 func (c *wsConn) Close() error {
 	c.once.Do(func() { close(c.gone) })
 	err := c.Conn.Close()
-	if c.entry.blind { // that was not seen there
-		c.entry.mu.Lock()
-		c.entry.closed = true
-		c.entry.mu.Unlock()
-		c.entry.strike()
+	if c.onClose != nil {
+		c.onClose()
 	}
 	return err
 }

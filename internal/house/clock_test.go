@@ -25,7 +25,7 @@ var byWall = map[string]string{
 	"upgrade/certs/load.go":                "compared with times of files; a wrong clock costs a look at the content",
 	"upgrade/certs/keep.go":                "keys of tickets end in all processes at the same time",
 	"upgrade/certs/tickets.go":             "the same; when the next look is due goes by the monotonic clock",
-	"drain/conn.go":                        "a deadline that is over",
+	"drain/deadline.go":                    "a deadline that is over",
 	"upgrade/internal/listener/gate.go":    "a deadline that is over",
 	"upgrade/internal/wire/socket_unix.go": "a deadline that is over",
 }

@@ -1,0 +1,150 @@
+package drain
+
+import (
+	"crypto/tls"
+	"sync"
+)
+
+// The registry lists everything that a drain waits for: connections and jobs. A connection is added by Accept and removed
+// when its life has ended. A request changes only the state of its connection; mu is for what comes and goes.
+type registry struct {
+	wake chan struct{} // has room for one signal: owned or all is zero, or an accept loop has ended
+
+	mu     sync.Mutex
+	conns  map[*conn]bool // whether net/http owns the connection
+	jobs   map[*job]struct{}
+	closed bool                // nothing is added any more
+	owned  int                 // how many of conns net/http owns
+	tls    map[*tls.Conn]*conn // connections without a wrapper: the listener gave a *tls.Conn
+}
+
+func newRegistry() *registry {
+	return &registry{
+		wake:  make(chan struct{}, 1),
+		conns: map[*conn]bool{},
+		jobs:  map[*job]struct{}{},
+		tls:   map[*tls.Conn]*conn{},
+	}
+}
+
+// add lists a connection. A connection without a wrapper is found by its outside.
+func (r *registry) add(c *conn, owned bool, outside *tls.Conn) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.conns[c] = owned
+	if owned {
+		r.owned++
+	}
+	if outside != nil {
+		r.tls[outside] = c
+	}
+}
+
+// lookupTLS finds a connection without a wrapper.
+func (r *registry) lookupTLS(t *tls.Conn) *conn {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.tls[t]
+}
+
+// disown notes that net/http has given a connection to a handler.
+func (r *registry) disown(c *conn) {
+	r.mu.Lock()
+	if r.conns[c] {
+		r.conns[c] = false
+		r.owned--
+	}
+	r.mu.Unlock()
+	r.notify()
+}
+
+// remove takes a connection off the list. A second call does nothing.
+func (r *registry) remove(c *conn) {
+	r.mu.Lock()
+	if r.conns[c] {
+		r.owned--
+	}
+	delete(r.conns, c)
+	if t, ok := c.Conn.(*tls.Conn); ok {
+		delete(r.tls, t)
+	}
+	quiet := r.owned == 0
+	r.mu.Unlock()
+	if quiet {
+		r.notify()
+	}
+}
+
+// addJob lists a job, and reports whether the registry was open.
+func (r *registry) addJob(j *job) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return false
+	}
+	r.jobs[j] = struct{}{}
+	return true
+}
+
+// removeJob takes a job off the list. A second call does nothing.
+func (r *registry) removeJob(j *job) {
+	r.mu.Lock()
+	delete(r.jobs, j)
+	r.mu.Unlock()
+	r.notify()
+}
+
+// notify wakes the drain.
+func (r *registry) notify() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+// left returns how many connections net/http owns, and how many entries there are in all.
+func (r *registry) left() (owned, all int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.owned, len(r.conns) + len(r.jobs)
+}
+
+func (r *registry) empty() bool {
+	_, all := r.left()
+	return all == 0
+}
+
+// close closes the registry if it is empty, or by force, and reports whether it is closed.
+func (r *registry) close(force bool) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.closed = r.closed || force || len(r.conns)+len(r.jobs) == 0
+	return r.closed
+}
+
+// onlyJobs reports whether no connection is left, but a job is.
+func (r *registry) onlyJobs() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.conns) == 0 && len(r.jobs) > 0
+}
+
+func (r *registry) listJobs() []*job {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	all := make([]*job, 0, len(r.jobs))
+	for j := range r.jobs {
+		all = append(all, j)
+	}
+	return all
+}
+
+func (r *registry) list() []*conn {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	all := make([]*conn, 0, len(r.conns))
+	for c := range r.conns {
+		all = append(all, c)
+	}
+	return all
+}
