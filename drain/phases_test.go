@@ -200,3 +200,18 @@ func TestReportTellsThePhases(t *testing.T) {
 		contains(t, logged.String(), "drain: waiting", "phase=jobs", "jobs=1", "left=22s", "drain: done")
 	})
 }
+
+// A program may ask for the status while it learns of a change.
+func TestStatusInsideReady(t *testing.T) {
+	var s *drain.Server
+	var phases []drain.Phase
+	s = drain.NewServer(nil, drain.Options{Ready: func(bool) { phases = append(phases, s.Status().Phase) }})
+	for _, change := range []func() error{s.Drain, s.Resume} {
+		if err := change(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(phases) != 2 || phases[0] != drain.LameDuck || phases[1] != drain.Serving {
+		t.Errorf("phases %q", phases)
+	}
+}

@@ -2,8 +2,10 @@ package drain_test
 
 import (
 	"crypto/tls"
+	"errors"
 	"net"
 	"net/http"
+	"os"
 	"testing"
 	"time"
 
@@ -56,6 +58,33 @@ func TestPrefaceInPiecesIsHTTP2(t *testing.T) {
 	if e := s.Entries(); len(e) != 1 || e[0].Protocol != "http/2" {
 		t.Errorf("entries %+v", e)
 	}
+	s.handOver()
+	c.closed()
+	s.clean()
+}
+
+// A connection that was to be offered before its preface came is not: Move is for HTTP/1.
+func TestPrefaceTakesAnOfferBack(t *testing.T) {
+	offers := make(chan struct{})
+	s := serve(t, &http.Server{
+		Handler: echo, Protocols: both(),
+		TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){"h2": ownHTTP2, "unencrypted_http2": ownHTTP2},
+	}, drain.Options{
+		IdleGrace: time.Nanosecond, Grace: time.Hour, Offers: offers,
+		Move: func(net.Conn) bool { t.Error("a connection of HTTP/2 is offered"); return false },
+	})
+	c := s.dial()
+	s.until("it is accepted", func() bool { return s.Status().New == 1 })
+	for range 2 { // when the second is taken, the first has been carried out
+		offers <- struct{}{}
+	}
+	c.send(greeting)
+	s.until("idle", func() bool { return s.Status().Idle == 1 })
+	c.SetReadDeadline(time.Now().Add(50 * time.Millisecond)) // an offer would come at once
+	if _, err := c.r.ReadByte(); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("read: %v", err)
+	}
+	c.SetReadDeadline(time.Time{})
 	s.handOver()
 	c.closed()
 	s.clean()

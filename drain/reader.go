@@ -277,7 +277,7 @@ func (c *conn) press(late bool) {
 func (c *conn) rest() {
 	c.mover.asked = notAsked
 	c.reader.first.shift = 0
-	if c.mover.wanted {
+	if c.mover.wanted && c.movable() {
 		c.reader.deadline.interrupt(c.Conn)
 	}
 	if c.course.at() >= draining && c.kind.wrapped() {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -216,6 +217,36 @@ func TestProtocolsShareADrain(t *testing.T) {
 	if err := <-raw; err != nil {
 		t.Error(err)
 	}
+}
+
+// Another server may call its protocol tcp. Its connections are not those of ServeTCP: a drain lets them be silent.
+func TestServeFuncMayBeNamedTCP(t *testing.T) {
+	s := prepare(t, &http.Server{}, drain.Options{IdleGrace: time.Millisecond})
+	ln := listen(t)
+	s.addr = ln.Addr().String()
+	accepted := make(chan net.Conn, 1)
+	s.run(func(ctx context.Context) error {
+		return s.ServeFunc(ctx, ln, "tcp", func(l net.Listener) error {
+			for {
+				nc, err := l.Accept()
+				if err != nil {
+					return err
+				}
+				accepted <- nc
+			}
+		})
+	})
+	c := s.dial()
+	nc := <-accepted
+	s.handOver()
+	s.open()
+	nc.SetReadDeadline(time.Now().Add(100 * time.Millisecond)) // a hundred times IdleGrace
+	if _, err := nc.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("read: %v", err)
+	}
+	nc.Close()
+	c.Close()
+	s.clean()
 }
 
 // Another server's accept loop is ended by the drain, its connections are waited for, and it needs a name.
