@@ -13,7 +13,7 @@ import (
 
 // readsAsKnown reports whether net/http reads as silent and begun need. With another net/http no connection moves: idle
 // connections are closed, as without Move. A test replaces the function.
-var readsAsKnown = nethttpcheck.ReadsAsKnown
+var readsAsKnown = nethttpcheck.Check
 
 // An adoptedConn is a connection that came from another process. The other process can take the connection back while
 // nothing of a request was read. Package upgrade has such connections. Accept of its listeners hides them from programs

@@ -124,8 +124,8 @@ func (memory) Read(p []byte) (int, error)      { return len(p), nil }
 func (memory) Write(p []byte) (int, error)     { return len(p), nil }
 func (memory) SetReadDeadline(time.Time) error { return nil }
 
-// The ledger's hooks for a request allocate nothing.
-func TestLedgerAllocatesNothing(t *testing.T) {
+// The registry's hooks for a request allocate nothing.
+func TestRegistryAllocatesNothing(t *testing.T) {
 	for _, major := range []int{1, 2} {
 		r := httptest.NewRequest("GET", "/bench", nil)
 		r.ProtoMajor = major
@@ -136,9 +136,9 @@ func TestLedgerAllocatesNothing(t *testing.T) {
 	}
 }
 
-// BenchmarkLedger is what the hooks of the ledger cost a request on an in-memory connection, and what the clock does that
+// BenchmarkRegistry is what the hooks of the registry cost a request on an in-memory connection, and what the clock does that
 // they read twice in it.
-func BenchmarkLedger(b *testing.B) {
+func BenchmarkRegistry(b *testing.B) {
 	b.Run("hooks and two clock reads", func(b *testing.B) {
 		request := drain.Hooks(drain.NewServer(nil, drain.Options{}), memory{}, httptest.NewRequest("GET", "/bench", nil))
 		b.ReportAllocs()

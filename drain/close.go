@@ -57,8 +57,8 @@ func (c *conn) carryOut(do life.Action, socket net.Conn) (err error) {
 		c.untrack()
 	case life.Untrack:
 		c.untrack()
-	case life.Disown:
-		c.registry.disown(c)
+	case life.NoteHijack:
+		c.registry.hijacked(c)
 	case life.Discard:
 		go c.linger()
 	}

@@ -305,7 +305,7 @@ func (c *conn) ReadFrom(r io.Reader) (int64, error) {
 		return 0, net.ErrClosed
 	}
 	whole, from := netconn.Unlimited(r)
-	var in netconn.Reader = netconn.Nobody{}
+	var in netconn.Reader = netconn.Uncounted{}
 	if l, ok := from.(inRegistry); ok {
 		in, from = (*reading)(l.self()), l.self().Conn
 	}
@@ -332,7 +332,7 @@ func (c *conn) WriteTo(w io.Writer) (int64, error) {
 	if c.state() == life.Moved {
 		return 0, io.EOF
 	}
-	var out netconn.Writer = netconn.Nobody{}
+	var out netconn.Writer = netconn.Uncounted{}
 	l, ours := w.(inRegistry)
 	to := w
 	if ours {

@@ -15,7 +15,7 @@
 // # Words
 //
 // A connection is new until the first request on it was read, active while a request is being answered, idle between
-// two requests, hijacked once a handler took it over. The ledger is the list of everything that a drain waits for:
+// two requests, hijacked once a handler took it over. The registry is the list of everything that a drain waits for:
 // connections, streams of HTTP/2, jobs. [Server.Entries] shows it, and [Server.Status] counts it. A drain is the time from
 // the end of the context to the return of Serve.
 //

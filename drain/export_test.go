@@ -85,8 +85,8 @@ func Framed(nc net.Conn) (to net.Conn, announce func()) {
 	}
 }
 
-// Goodbye is what announces the end of an HTTP/2 connection first.
-const Goodbye = frame.Goodbye
+// FirstGoAway is what announces the end of an HTTP/2 connection first.
+const FirstGoAway = frame.FirstGoAway
 
 // Hint is what makes net/http finish an HTTP/2 connection.
 const Hint = frame.Hint

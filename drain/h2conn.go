@@ -180,7 +180,7 @@ func (c *h2conn) announce() {
 	if c.out.gone || !c.out.frames.Between() || !c.advance(announced, told) {
 		return
 	}
-	io.WriteString(c.Conn, frame.Goodbye) // net/http meets the error, if there is one, too
+	io.WriteString(c.Conn, frame.FirstGoAway) // net/http meets the error, if there is one, too
 }
 
 // Write writes, and puts the first GOAWAY in where there is room for it.

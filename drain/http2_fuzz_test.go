@@ -38,7 +38,7 @@ func surveyOf(stream []byte) survey {
 }
 
 // question is the payload of our PING.
-var question = drain.Goodbye[len(drain.Goodbye)-8:]
+var question = drain.FirstGoAway[len(drain.FirstGoAway)-8:]
 
 // What a client sends over HTTP/2 reaches net/http as it is, wherever it is cut, with one frame of ours within: at the first
 // border between two frames at which net/http reads after the client has learned of the end.

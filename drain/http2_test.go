@@ -223,11 +223,11 @@ func TestHTTP2GoAwayStandsBetweenFrames(t *testing.T) {
 			io.WriteString(to, all[first:second])
 			io.WriteString(to, all[second:])
 			got := out.String()
-			at := strings.Index(got, drain.Goodbye)
+			at := strings.Index(got, drain.FirstGoAway)
 			if at < 0 || !legal[at] || at < first {
 				t.Fatalf("cut at %d and %d: it stands at %d", first, second, at)
 			}
-			if got[:at]+got[at+len(drain.Goodbye):] != all {
+			if got[:at]+got[at+len(drain.FirstGoAway):] != all {
 				t.Fatalf("cut at %d and %d: the frames of net/http have changed", first, second)
 			}
 		}

@@ -93,7 +93,7 @@ func TestJobsThatCrossTheEndAreWaitedForOrRefused(t *testing.T) {
 	}
 }
 
-// What was put into the ledger by its protocol is shown as it was, and holds the drain until it is done, twice or not.
+// What was put into the registry by its protocol is shown as it was, and holds the drain until it is done, twice or not.
 func TestTrackHoldsTheDrain(t *testing.T) {
 	s := serve(t, &http.Server{}, drain.Options{})
 	done, err := s.Track(drain.Entry{Protocol: "queue", Name: "orders", Remote: "broker:1"}, nil)

@@ -37,7 +37,7 @@ func TestConnectionsDoWhatTheTableSays(t *testing.T) {
 				want.Restored, want.MayMove = true, true
 			case life.Extend:
 				want.Extended = true
-			case life.Disown:
+			case life.NoteHijack:
 				want.Owned = false
 			case life.Drop:
 				want.Closes = 1

@@ -89,7 +89,7 @@ func TestResetsEndALingerAfterCloseRead(t *testing.T) {
 			before(c.Conn.(*net.TCPConn))
 			c.Conn.(*net.TCPConn).SetLinger(0)
 			c.Close()
-			s.until("it has left the ledger", func() bool { return len(s.Entries()) == 0 })
+			s.until("it has left the registry", func() bool { return len(s.Entries()) == 0 })
 			s.stop()
 			s.clean()
 		})

@@ -47,8 +47,8 @@ func (r *registry) lookupTLS(t *tls.Conn) *conn {
 	return r.tls[t]
 }
 
-// disown notes that net/http has given a connection to a handler.
-func (r *registry) disown(c *conn) {
+// hijacked notes that net/http has given a connection to a handler.
+func (r *registry) hijacked(c *conn) {
 	r.mu.Lock()
 	if r.conns[c] {
 		r.conns[c] = false

@@ -100,7 +100,7 @@ func (s *Server) ServeTCP(ctx context.Context, ln net.Listener, handler func(ctx
 }
 
 // ServeFunc serves another protocol in the way of [Server.Serve]: loop is the accept loop of its server, which ends when
-// the listener does. Its connections are in the ledger until they are closed, and a drain waits for them; their server
+// the listener does. Its connections are in the registry until they are closed, and a drain waits for them; their server
 // learns of it from the notice of [Server.Context].
 func (s *Server) ServeFunc(ctx context.Context, ln net.Listener, protocol string, loop func(net.Listener) error) error {
 	if protocol == "" {
@@ -134,7 +134,7 @@ func (s *Server) Go(ctx context.Context, name string, job func(ctx context.Conte
 	return nil
 }
 
-// Track puts something of a protocol that the server does not know into the ledger until done is called, which may be
+// Track puts something of a protocol that the server does not know into the registry until done is called, which may be
 // more than once. State is "active" and Since is now if they are empty. Cancel, if there is one, is called with
 // [ErrExpired] when Grace has run out. It returns [ErrClosed] if the drain is over.
 func (s *Server) Track(e Entry, cancel context.CancelCauseFunc) (done func(), err error) {

@@ -118,7 +118,7 @@ func (c *unixConn) ReadMsgUnix(b, oob []byte) (n, oobn, flags int, addr *net.Uni
 	return n, oobn, flags, addr, err
 }
 
-// message is receive for what is read with an address or with descriptors. What came with a guest is read first.
+// message is receive for what is read with an address or with descriptors. What came with an adopted connection is read first.
 func (c *unixConn) message(b []byte, read func() (int, error)) (int, error) {
 	c.own()
 	return c.receive(len(b), func() (int, error) {

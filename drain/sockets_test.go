@@ -126,7 +126,7 @@ func TestProgramsGetEveryMethodOfNet(t *testing.T) {
 					s, ln, given := prepare(t, &http.Server{Handler: echo}, drain.Options{}), listenOn(t, network), make(chan net.Conn, 1)
 					addr := ln.Addr()
 					if moved {
-						ln = &guests{Listener: ln}
+						ln = &adoptedListener{Listener: ln}
 					}
 					way.run(s, ln, given)
 					c := dialTo(t, addr)
@@ -193,7 +193,7 @@ func tunnel(a, b net.Conn) {
 }
 
 // A tunnel of a CONNECT proxy goes on in the other direction after either side has ended its own, whether a drain has begun
-// or not. The ledger counts its bytes as they pass, and the drain waits for its end.
+// or not. The registry counts its bytes as they pass, and the drain waits for its end.
 func TestTunnelsPassOnHalfCloses(t *testing.T) {
 	for network := range networks {
 		for upstream := range networks {
@@ -257,7 +257,7 @@ func tunnelThrough(t *testing.T, network, upstream string, draining, clientFirst
 	answers.Conn.(halves).CloseWrite()
 	asks.ends()
 	answers.Close()
-	s.until("it has left the ledger", func() bool { return len(s.Entries()) == 0 })
+	s.until("it has left the registry", func() bool { return len(s.Entries()) == 0 })
 	if !draining {
 		s.stop()
 	}

@@ -199,8 +199,8 @@ func TestEventStreamsOfHTTP2End(t *testing.T) {
 	s.clean()
 }
 
-// Beside an event stream on the same HTTP/2 connection, the ledger lists another request as what it is.
-func TestLedgerTellsEventStreamsFromOtherRequests(t *testing.T) {
+// Beside an event stream on the same HTTP/2 connection, the registry lists another request as what it is.
+func TestRegistryTellsEventStreamsFromOtherRequests(t *testing.T) {
 	parts, ended, g := make(chan string), make(chan error, 1), newGate()
 	mux := http.NewServeMux()
 	mux.Handle("/events", events(parts, ended))

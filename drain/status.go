@@ -24,7 +24,7 @@ type Status struct {
 	Hijacked int `json:"hijacked"`
 	// Closing is the number of connections that have their last answer and wait for the client to close.
 	Closing int `json:"closing"`
-	// Jobs is the number of jobs, and of what else was put into the ledger by Track.
+	// Jobs is the number of jobs, and of what else was put into the registry by Track.
 	Jobs int `json:"jobs"`
 	// HTTP2 says in how many steps HTTP/2 connections are told to end: "two steps", or "one step" where the http.Server
 	// has a TLSNextProto of the user's for them, or a net/http that is not known. Empty before the first Serve,

@@ -10,7 +10,7 @@ import (
 	"github.com/midair-go/midair/drain"
 )
 
-// An Observer writes every call into the ledger of a Server, and gives its context what drain.FromContext finds. It is
+// An Observer writes every call into the registry of a Server, and gives its context what drain.FromContext finds. It is
 // both given to grpc.NewServer and to the Server, as grpc.Server does not tell what it was made with:
 //
 //	calls := new(grpcdrain.Observer)

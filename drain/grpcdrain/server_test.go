@@ -195,7 +195,7 @@ func TestStreamEndsWithItsOwnStatus(t *testing.T) {
 	}
 }
 
-// A call is in the ledger with its name, and its context finds the notice, which comes when the client has been told:
+// A call is in the registry with its name, and its context finds the notice, which comes when the client has been told:
 // a stream that ends then is opened again on another connection.
 func TestStreamsLearnOfTheDrainAfterTheirClient(t *testing.T) {
 	begun := make(chan struct{})

@@ -136,7 +136,7 @@ func single(stream []byte) []byte { return make([]byte, len(stream)) }
 // HTTP/2: wherever a stream is cut, the same ends of frames are found, those of the whole stream, and no more bytes are
 // taken than there are.
 func FuzzHTTP2(f *testing.F) {
-	f.Add([]byte(frame.Goodbye+frame.Hint), []byte{0, 8, 3})
+	f.Add([]byte(frame.FirstGoAway+frame.Hint), []byte{0, 8, 3})
 	f.Add([]byte(http2Frame(headers, 0, "ab")+http2Frame(continuation, endHeaders, "")+http2Frame(ping, ack, question)), []byte{})
 	f.Fuzz(func(t *testing.T, stream, cuts []byte) {
 		all := http2Borders(stream)

@@ -24,8 +24,8 @@ const (
 	// question is the payload of our PING. A client answers a PING with the same payload, so an answer with another payload
 	// belongs to a PING of somebody else.
 	question = "\x8amidair\x8a"
-	// Goodbye is GOAWAY that refuses no stream, and a PING. The client has read both when it answers the PING.
-	Goodbye = "\x00\x00\x08\x07\x00\x00\x00\x00\x00\x7f\xff\xff\xff\x00\x00\x00\x00" +
+	// FirstGoAway is a GOAWAY that refuses no stream, and a PING. The client has read both when it answers the PING.
+	FirstGoAway = "\x00\x00\x08\x07\x00\x00\x00\x00\x00\x7f\xff\xff\xff\x00\x00\x00\x00" +
 		"\x00\x00\x08\x06\x00\x00\x00\x00\x00" + question
 	// Hint is GOAWAY as a client sends it. A net/http that reads it finishes the connection: it sends a GOAWAY with the last
 	// stream that it has seen, and closes the connection a second after the end of the last stream.
@@ -79,7 +79,7 @@ func (f *HTTP2) Between() bool { return f.begun && f.have == 0 && !f.block }
 // Kind is the type of the frame whose end Next has just reported.
 func (f *HTTP2) Kind() byte { return f.head[3] }
 
-// Pong reports whether the frame whose end Next has just reported answers the PING of [Goodbye].
+// Pong reports whether the frame whose end Next has just reported answers the PING of [FirstGoAway].
 func (f *HTTP2) Pong() bool {
 	return f.Kind() == ping && f.has(flagAck) && f.size() == len(question) && string(f.tail[:]) == question
 }

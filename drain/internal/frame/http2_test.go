@@ -14,8 +14,8 @@ const (
 	ack, endHeaders                                                  = 1, 4
 )
 
-// question is the payload of the PING in frame.Goodbye.
-var question = frame.Goodbye[len(frame.Goodbye)-8:]
+// question is the payload of the PING in frame.FirstGoAway.
+var question = frame.FirstGoAway[len(frame.FirstGoAway)-8:]
 
 // http2Frame is a frame of stream 1.
 func http2Frame(kind, flags byte, payload string) string {
@@ -69,7 +69,7 @@ func TestHTTP2FindsBorders(t *testing.T) {
 
 // What is written to end a connection are whole frames, and the client's answer to the PING is known.
 func TestHTTP2TextsAreWholeFrames(t *testing.T) {
-	for text, want := range map[string]string{frame.Goodbye: "7 6 ", frame.Hint: "7 "} {
+	for text, want := range map[string]string{frame.FirstGoAway: "7 6 ", frame.Hint: "7 "} {
 		var f frame.HTTP2
 		kinds := ""
 		for rest := []byte(text); len(rest) > 0; {
@@ -88,7 +88,7 @@ func TestHTTP2TextsAreWholeFrames(t *testing.T) {
 
 // Following the frames allocates nothing.
 func TestScannersDoNotAllocate(t *testing.T) {
-	h2 := []byte(http2Frame(settings, 0, "123456") + frame.Goodbye)
+	h2 := []byte(http2Frame(settings, 0, "123456") + frame.FirstGoAway)
 	ws := []byte("HTTP/1.1 101 Switching Protocols\r\n\r\n\x81\x05hello")
 	if n := testing.AllocsPerRun(100, func() {
 		var f frame.HTTP2

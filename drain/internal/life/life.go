@@ -105,8 +105,8 @@ const (
 	Extend
 	// EndRead makes this Read and all later ones give io.EOF.
 	EndRead
-	// Disown tells the registry that net/http does not own the connection any more.
-	Disown
+	// NoteHijack tells the registry that net/http does not own the connection any more.
+	NoteHijack
 	// Drop closes the socket.
 	Drop
 	// DropUntrack closes the socket and takes the connection off the registry.
@@ -157,7 +157,7 @@ var (
 		"Bytes", "Deadline", "Find", "Part", "Take", "Request", "Rest", "Hijack", "Close", "Linger", "Lingered", "Cut", "Release",
 	}
 	actionNames = [actions]string{
-		"Impossible", "Nothing", "Restore", "Reset", "Extend", "EndRead", "Disown", "Drop", "DropUntrack", "Discard", "Untrack",
+		"Impossible", "Nothing", "Restore", "Reset", "Extend", "EndRead", "NoteHijack", "Drop", "DropUntrack", "Discard", "Untrack",
 	}
 )
 

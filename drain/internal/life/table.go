@@ -18,7 +18,7 @@ var table = [states][events]Step{
 	},
 	Active: { // Request: HTTP/2 reports the start of its server, and then the first stream
 		Bytes: {Restore, Active}, Deadline: {Nothing, Active},
-		Request: {Restore, Active}, Rest: {Reset, Rested}, Hijack: {Disown, Hijacked},
+		Request: {Restore, Active}, Rest: {Reset, Rested}, Hijack: {NoteHijack, Hijacked},
 		Close: {Drop, Shut}, Linger: {Discard, Lingering}, Cut: {Drop, Shut}, Release: {Untrack, Ended},
 	},
 	Rested: { // Bytes, Part: HTTP/2 reads without a new deadline
@@ -69,7 +69,7 @@ var table = [states][events]Step{
 	},
 	Lingering: {
 		Bytes: {Nothing, Lingering}, Take: {Nothing, Lingering},
-		Request: {Nothing, Lingering}, Rest: {Nothing, Lingering}, Hijack: {Disown, Released},
+		Request: {Nothing, Lingering}, Rest: {Nothing, Lingering}, Hijack: {NoteHijack, Released},
 		Close: {Nothing, Lingering}, Linger: {Nothing, Lingering}, Lingered: {Nothing, Shut},
 		Cut: {Drop, Lingering}, Release: {Nothing, Released},
 	},

@@ -24,17 +24,17 @@ type Reader interface {
 // A Writer is the account of the connection that a copy writes to. Wrote is told how many bytes were written, part by part.
 type Writer interface{ Wrote(n int64) }
 
-// Nobody is the account of a connection that nobody keeps an account of.
-type Nobody struct{}
+// Uncounted is the account of a connection that nobody keeps an account of.
+type Uncounted struct{}
 
 // Await waits.
-func (Nobody) Await(w *sockbuf.Waiter) (int, error) { return w.Wait() }
+func (Uncounted) Await(w *sockbuf.Waiter) (int, error) { return w.Wait() }
 
 // Read does nothing.
-func (Nobody) Read(int64) {}
+func (Uncounted) Read(int64) {}
 
 // Wrote does nothing.
-func (Nobody) Wrote(int64) {}
+func (Uncounted) Wrote(int64) {}
 
 // parts are what the kernel copies at a time. The field N of one in the pool is 0.
 var parts = sync.Pool{New: func() any { return new(io.LimitedReader) }}

@@ -68,7 +68,7 @@ func TestSpliceEndsAtAnUrgentByte(t *testing.T) {
 	client.CloseWrite()
 	from.SetReadDeadline(time.Now().Add(10 * time.Second))
 	in := new(rounds)
-	n, ok, err := netconn.Splice(to, netconn.Nobody{}, from, in, nil)
+	n, ok, err := netconn.Splice(to, netconn.Uncounted{}, from, in, nil)
 	if !ok || err != nil || in.n > 100 {
 		t.Errorf("Splice = %d, %v, %v after %d rounds", n, ok, err, in.n)
 	}

@@ -5,5 +5,5 @@ import (
 	"net/http"
 )
 
-// Watch reports whether serve reads in the known way, and whether it took too long to find out.
-func Watch(serve func(*http.Server, net.Listener)) (good, late bool) { return watch(serve) }
+// Run reports whether serve reads in the known way, and whether it took too long to find out.
+func Run(serve func(*http.Server, net.Listener)) (good, late bool) { return run(serve) }

@@ -73,7 +73,7 @@ func (q quirk) serve(srv *http.Server, ln net.Listener) {
 
 // The net/http of this build reads as Move needs it.
 func TestNetHTTPReadsAsKnown(t *testing.T) {
-	if !nethttpcheck.ReadsAsKnown() {
+	if !nethttpcheck.Check() {
 		t.Error("it does not: no connection will move")
 	}
 }
@@ -81,7 +81,7 @@ func TestNetHTTPReadsAsKnown(t *testing.T) {
 // Another net/http is told from the known one by whatever Move depends on.
 func TestUnknownNetHTTPIsFoundOut(t *testing.T) {
 	known := quirk{size: 4096, deadlines: 1, header: 1}
-	if good, _ := nethttpcheck.Watch(known.serve); !good {
+	if good, _ := nethttpcheck.Run(known.serve); !good {
 		t.Fatal("the stand-in of the known one is not known")
 	}
 	for name, change := range map[string]func(*quirk){
@@ -96,7 +96,7 @@ func TestUnknownNetHTTPIsFoundOut(t *testing.T) {
 			t.Parallel()
 			q := known
 			change(&q)
-			if good, _ := nethttpcheck.Watch(q.serve); good {
+			if good, _ := nethttpcheck.Run(q.serve); good {
 				t.Error("it passes for the known one")
 			}
 		})
@@ -115,7 +115,7 @@ func TestSlowNetHTTPIsLate(t *testing.T) {
 				q := known
 				change(&q)
 				since := time.Now()
-				if good, late := nethttpcheck.Watch(q.serve); good || !late {
+				if good, late := nethttpcheck.Run(q.serve); good || !late {
 					t.Errorf("good %v, late %v", good, late)
 				}
 				if took := time.Since(since); took != time.Second {
@@ -130,7 +130,7 @@ func TestSlowNetHTTPIsLate(t *testing.T) {
 func TestCallsAtTheSameTimeAgree(t *testing.T) {
 	answers := make(chan bool, 10)
 	for range cap(answers) {
-		go func() { answers <- nethttpcheck.ReadsAsKnown() }()
+		go func() { answers <- nethttpcheck.Check() }()
 	}
 	for range cap(answers) {
 		if !<-answers {

@@ -14,29 +14,29 @@ import (
 	"github.com/midair-go/midair/drain"
 )
 
-// guest is a connection that came from another process, between two requests.
-type guest struct {
-	net.Conn // without those methods that go past the guest
-	of       *guests
+// adopted is a connection that came from another process, between two requests.
+type adopted struct {
+	net.Conn // without the methods that go past the adopted connection
+	of       *adoptedListener
 	ahead    *[]byte
 }
 
-func (g guest) SetIdle()    { g.of.parked.Add(1) }
-func (guest) WasIdle() bool { return true }
-func (g guest) Kept() bool  { return !g.of.given }
-func (g guest) Own()        { g.of.owned.Add(1) }
+func (g adopted) SetIdle()    { g.of.parked.Add(1) }
+func (adopted) WasIdle() bool { return true }
+func (g adopted) Kept() bool  { return !g.of.given }
+func (g adopted) Own()        { g.of.owned.Add(1) }
 
-func (g guest) Ahead(p []byte) int {
+func (g adopted) Ahead(p []byte) int {
 	n := copy(p, *g.ahead)
 	*g.ahead = (*g.ahead)[n:]
 	return n
 }
 
-func (g guest) NetConn() net.Conn                     { return g.Conn }
-func (g guest) SyscallConn() (syscall.RawConn, error) { return g.Conn.(syscall.Conn).SyscallConn() }
+func (g adopted) NetConn() net.Conn                     { return g.Conn }
+func (g adopted) SyscallConn() (syscall.RawConn, error) { return g.Conn.(syscall.Conn).SyscallConn() }
 
-// guests is a listener of nothing else.
-type guests struct {
+// adoptedListener is a listener of nothing else.
+type adoptedListener struct {
 	net.Listener
 	given  bool   // for good: the other process keeps nothing of them
 	ahead  string // what comes with them
@@ -44,13 +44,13 @@ type guests struct {
 	owned  atomic.Int64
 }
 
-func (l *guests) AcceptMoved() (net.Conn, error) {
+func (l *adoptedListener) AcceptMoved() (net.Conn, error) {
 	nc, err := l.Listener.Accept()
 	if err != nil {
 		return nil, err
 	}
 	ahead := []byte(l.ahead)
-	return guest{nc, l, &ahead}, nil
+	return adopted{nc, l, &ahead}, nil
 }
 
 // short is a time limit that the tests outwait, long one that they do not.
@@ -59,17 +59,17 @@ const (
 	long  = time.Minute
 )
 
-func serveGuests(t *testing.T, srv *http.Server) *service {
+func serveAdopted(t *testing.T, srv *http.Server) *service {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return serveOn(t, &guests{Listener: ln}, srv, drain.Options{})
+	return serveOn(t, &adoptedListener{Listener: ln}, srv, drain.Options{})
 }
 
-// A guest that the other process could take back is parked between two requests: when it is certain that nothing was read,
+// An adopted connection that the other process could take back is parked between two requests: when it is certain that nothing was read,
 // and while somebody is there to take it.
-func TestOnlyKeptGuestsAreParked(t *testing.T) {
+func TestOnlyKeptConnectionsAreParked(t *testing.T) {
 	for _, c := range []struct{ given, unknown bool }{{false, false}, {true, false}, {false, true}} {
 		func() {
 			if c.unknown {
@@ -79,7 +79,7 @@ func TestOnlyKeptGuestsAreParked(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			l := &guests{Listener: ln, given: c.given}
+			l := &adoptedListener{Listener: ln, given: c.given}
 			s := serveOn(t, l, &http.Server{Handler: echo}, drain.Options{})
 			client := s.dial()
 			for n, path := range []string{"/one", "/two"} {
@@ -98,10 +98,10 @@ func TestOnlyKeptGuestsAreParked(t *testing.T) {
 	}
 }
 
-// What hooks and handlers get of a guest has every method of the connection below it, which a guest has not itself.
-func TestHandlersGetTheConnectionBelowAGuest(t *testing.T) {
+// What hooks and handlers get of an adopted connection has every method of the connection below, which the adopted one has not itself.
+func TestHandlersGetTheConnectionBelowAnAdoptedOne(t *testing.T) {
 	seen, hijacked := make(chan net.Conn, 1), make(chan net.Conn, 1)
-	s := serveGuests(t, &http.Server{
+	s := serveAdopted(t, &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			nc, _, err := http.NewResponseController(w).Hijack()
 			if err != nil {
@@ -129,7 +129,7 @@ func TestHandlersGetTheConnectionBelowAGuest(t *testing.T) {
 
 // An idle connection that has come from another process waits for its next request as long as an idle one may: what limits
 // a header, a whole request or an answer does not count before.
-func TestGuestWaitsAsLongAsAnIdleConnection(t *testing.T) {
+func TestAdoptedWaitsAsLongAsAnIdleConnection(t *testing.T) {
 	for name, srv := range map[string]*http.Server{
 		"ReadHeaderTimeout": {ReadHeaderTimeout: short},
 		"ReadTimeout":       {ReadTimeout: short, IdleTimeout: long},
@@ -139,7 +139,7 @@ func TestGuestWaitsAsLongAsAnIdleConnection(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			srv.Handler = echo
-			s := serveGuests(t, srv)
+			s := serveAdopted(t, srv)
 			c := s.dial()
 			s.until("it is here", func() bool { return s.Status().New == 1 })
 			for _, path := range []string{"/one", "/two"} {
@@ -155,7 +155,7 @@ func TestGuestWaitsAsLongAsAnIdleConnection(t *testing.T) {
 }
 
 // An idle connection that has come from another process ends when an idle one would, without a word.
-func TestGuestEndsAsAnIdleConnection(t *testing.T) {
+func TestAdoptedEndsAsAnIdleConnection(t *testing.T) {
 	for name, srv := range map[string]*http.Server{
 		"IdleTimeout":              {IdleTimeout: short, ReadTimeout: long, ReadHeaderTimeout: long},
 		"ReadTimeout in its place": {ReadTimeout: short},
@@ -163,7 +163,7 @@ func TestGuestEndsAsAnIdleConnection(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			srv.Handler = echo
-			s := serveGuests(t, srv)
+			s := serveAdopted(t, srv)
 			c := s.dial()
 			c.closed()
 			s.stop()
@@ -173,7 +173,7 @@ func TestGuestEndsAsAnIdleConnection(t *testing.T) {
 }
 
 // The first request of a connection that has come from another process has its own limits, from its first byte on.
-func TestGuestsRequestHasItsLimits(t *testing.T) {
+func TestAdoptedRequestHasItsLimits(t *testing.T) {
 	for name, c := range map[string]struct {
 		srv  *http.Server
 		text string
@@ -187,7 +187,7 @@ func TestGuestsRequestHasItsLimits(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c.srv.Handler = echo
-			s := serveGuests(t, c.srv)
+			s := serveAdopted(t, c.srv)
 			client := s.dial()
 			s.until("it is here", func() bool { return s.Status().New == 1 })
 			<-time.After(3 * short) // the limit counts from the first byte, which is later than it is long
@@ -207,9 +207,9 @@ func TestGuestsRequestHasItsLimits(t *testing.T) {
 	}
 }
 
-// What is done past a guest, which could not say that it is in use, makes it this process's alone first. What came with the guest is
-// read before.
-func TestNothingIsDonePastAGuest(t *testing.T) {
+// What is done past an adopted connection, which could not say that it is in use, makes the connection this process's alone
+// first. What came with it is read before.
+func TestNothingIsDonePastAnAdoptedConnection(t *testing.T) {
 	read := func(do func(b []byte) (int, error)) error {
 		b := make([]byte, 10)
 		n, err := do(b)
@@ -240,7 +240,7 @@ func TestNothingIsDonePastAGuest(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := prepare(t, &http.Server{}, drain.Options{})
 			ln := listenOn(t, c.network)
-			l := &guests{Listener: ln, ahead: "came"}
+			l := &adoptedListener{Listener: ln, ahead: "came"}
 			done := make(chan error, 1)
 			s.run(func(ctx context.Context) error {
 				return s.ServeTCP(ctx, l, func(_ context.Context, nc net.Conn) { done <- c.do(nc) })
