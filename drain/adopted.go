@@ -16,8 +16,8 @@ import (
 var readsAsKnown = nethttpcheck.Check
 
 // An adoptedConn is a connection that came from another process. The other process can take the connection back while
-// nothing of a request was read. Package upgrade has such connections. Accept of its listeners hides them from programs
-// that want the connections of package net.
+// nothing of a request was read. Package upgrade has such connections. Accept of the listeners of upgrade returns the
+// connections of package net below, for programs that look at the type.
 type adoptedConn interface {
 	SetIdle()           // the server waits for a request, and has read nothing of the request
 	WasIdle() bool      // the connection came between two requests

@@ -16,9 +16,9 @@ type answerer interface {
 	CloseNotify() <-chan bool
 }
 
-// A lastAnswer announces the end of its connection. It does so when the header goes out, since what is set before may be
-// lost: a handler sets the field itself, a proxy clears the header after an informational response. An answer that
-// switches protocols has the field for itself.
+// A lastAnswer announces the end of its connection as the header goes out: a field that is set before may be lost, since
+// a handler may set the field, and a proxy clears the header after an informational response. An answer with a switch of
+// protocols keeps its own field.
 type lastAnswer struct {
 	answerer
 	committed bool

@@ -27,8 +27,8 @@ type closer interface {
 	closeGracefully(ctx context.Context)
 }
 
-// step moves the life of the connection on, and does the part of the action that belongs under c.mu, which is locked. The
-// caller hands the action to carryOut after it has unlocked c.mu.
+// step moves the life of the connection on, and does the part of the action that belongs under c.mu. The caller has
+// locked c.mu, and hands the action to carryOut after the unlock.
 func (c *conn) step(e life.Event) life.Action {
 	now := c.state()
 	s := life.Next(now, e)
@@ -85,9 +85,9 @@ func (c *conn) untrack() {
 }
 
 // Close closes the connection; during a drain, and of a raw connection always, in the order that lets the client read
-// the last answer: if bytes of the client are unread at a close, or arrive after it, the kernel resets the connection, and
-// the reset destroys what the client has not read yet. After SetLinger(0) or File a Close closes and no more, as the program
-// wants it.
+// the last answer: if bytes of the client are unread at a close, or arrive later, the kernel resets the connection, and
+// the reset destroys the bytes of the answer that the client has not read yet. After SetLinger(0) or File, a Close only
+// closes.
 func (c *conn) Close() error {
 	c.mu.Lock()
 	at := c.course.at()
@@ -100,8 +100,8 @@ func (c *conn) Close() error {
 	return c.carryOut(do, c.Conn)
 }
 
-// linger ends when the client has closed, or lingerTime after the kernel of the client has taken the last byte. Close does
-// not do so itself, since http.Server.Close closes one connection after the other under a lock.
+// linger ends when the client has closed, or lingerTime after the kernel of the client has taken the last byte. Close
+// does not do so itself, since http.Server.Close closes one connection after the other under a lock.
 func (c *conn) linger() {
 	rest := int64(lingerBytes)
 	discard := func() error {
@@ -147,7 +147,8 @@ func (c *conn) CloseWrite() error {
 	return w.CloseWrite()
 }
 
-// closers returns what ends the streams of the connection in their own ways, and the h2conn if there is one.
+// closers returns the closers of the WebSocket and the event streams of the connection, and the h2conn; nil if there is
+// none.
 func (c *conn) closers() (h2 *h2conn, streams []closer) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -162,8 +163,8 @@ func (c *conn) closers() (h2 *h2conn, streams []closer) {
 	return c.h2, streams
 }
 
-// working reports whether something goes on at the connection: a request that is read or answered, a hijack that has not
-// ended, a Move that has not returned.
+// working reports whether something goes on at the connection: a request is being read or answered, a hijack has not
+// ended, or a Move has not returned.
 func (c *conn) working() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -213,8 +214,8 @@ func (c *conn) escalate(action string) string {
 	return action
 }
 
-// answering reports whether an answer of HTTP/1 may be incomplete: where its end is the end of the connection, only a reset
-// tells the client.
+// answering reports whether an answer of HTTP/1 may be incomplete: where its end is the end of the connection, only a
+// reset tells the client.
 func (c *conn) answering() bool {
 	return c.view.reported == http.StateActive && !c.kind.http2
 }

@@ -58,8 +58,8 @@ var (
 	_ inRegistry    = (*conn)(nil)
 )
 
-// track registers an accepted connection, and returns the connection that its server shall serve. The name is that of the
-// protocol, empty for net/http.
+// track registers an accepted connection, and returns the connection for the accept loop of its server. The name of the
+// protocol is empty for net/http.
 func track(course *course, registry *registry, nc net.Conn, by server, name string) net.Conn {
 	wrapper := wrap(nc)
 	c := wrapper.self()
@@ -95,7 +95,7 @@ func track(course *course, registry *registry, nc net.Conn, by server, name stri
 	return wrapper
 }
 
-// A secureConn is a conn over a TLS stack of its own kind: net/http asks it for its state.
+// A secureConn is a conn over another TLS stack than crypto/tls. net/http asks a secureConn for the state of TLS.
 type secureConn struct {
 	*conn
 	stater interface{ ConnectionState() tls.ConnectionState }
@@ -245,7 +245,7 @@ func (c *conn) own() {
 	}
 }
 
-// NetConn is the connection that the listener gave. The registry does not see what is done to it.
+// NetConn returns the connection of the listener. The registry does not see what a program does with that connection.
 func (c *conn) NetConn() net.Conn { return c.Conn }
 
 // Write writes, unless the connection has moved.
@@ -285,7 +285,8 @@ func (c *conn) SetDeadline(t time.Time) error {
 	return c.SetWriteDeadline(t)
 }
 
-// SyscallConn gives access to the descriptor, where there is one. Bytes that are read and written by it are not counted.
+// SyscallConn gives access to the descriptor, if there is a descriptor. Bytes that a program reads and writes there are
+// not counted.
 func (c *conn) SyscallConn() (syscall.RawConn, error) {
 	sc, ok := c.Conn.(syscall.Conn)
 	if !ok || c.state() == life.Moved {

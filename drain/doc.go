@@ -3,7 +3,7 @@
 // [http.Server.Shutdown] closes idle connections while a request may be on its way to them, and it drops a request
 // that was read completely if the stop began a moment earlier. A [Server] does neither. When the context of its Serve
 // ends, it stops to accept, answers whatever arrives on the connections it has with "Connection: close", closes a
-// connection only when nothing was sent to it for [Options.IdleGrace], and returns as soon as the last one has gone.
+// connection only when nothing was sent to it for [Options.IdleGrace], and returns as soon as the last connection has gone.
 //
 //	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 //	defer stop()
@@ -26,13 +26,13 @@
 // what is in the accept queue, for a second at most, and closes the listener. An operator can have the first part by
 // [Server.Drain], and take it back by [Server.Resume], as long as the context lasts.
 //
-// A handover is the end of this process only: another one serves the same socket. It is told apart by the cause of the
-// context: an error with the method Handover() bool, found by errors.As in [context.Cause], that answers true. Then
-// readiness does not change, there is no propagation, and the listener is closed at once, since whatever is in
-// the accept queue is the successor's.
+// A handover is the end of this process only: another process serves the same socket. The cause of the context makes the
+// difference: an error with the method Handover() bool, found by errors.As in [context.Cause], whose Handover returns true.
+// Then readiness does not change, there is no propagation, and the listener is closed at once, since all connections in
+// the accept queue are the successor's.
 //
-// A cause with a method Draining() (ended func()) is told of the drain: Draining is called before everything else, and ended
-// when the drain is over. Package upgrade learns by it that the server is not one that ignores its context.
+// A cause may have a method Draining() (ended func()): Draining is called before everything else, and ended when the drain
+// is over. So package upgrade knows that the server does not ignore its context.
 //
 // # The phases
 //
@@ -83,7 +83,7 @@
 //
 // That needs the HTTP/2 of net/http. With a function of the user's for "h2" in TLSNextProto, or with a net/http that is
 // not known, "Connection: close" makes the server announce the end in one step, which cuts streams that are on their way;
-// [Status] tells which it is. Neither the http.Server nor a function of the user's is replaced.
+// [Status] says which of the two happens. Neither the http.Server nor a function of the user's is replaced.
 //
 // # Handlers
 //
@@ -126,14 +126,14 @@
 // bytes only.
 //
 // The kernel copies what package net lets it copy, with exceptions that go through a buffer. Package net wants its own types
-// for a copy of a file to a unix socket, and of a TCP connection of somebody else to a unix socket or from it. And a drain
+// for a copy of a file to a unix socket, and of a foreign TCP connection to a unix socket or from it. And a drain
 // has to see what passes when a pipe is copied to a connection of Hijack or ServeTCP, a TCP connection of ServeTCP to a unix
 // socket, or anything to a WebSocket. Bytes are counted at the end of the Write or of the part of a copy that moved them. A
 // part is what a socket has at a time, or at most 4 MiB of a file; a copy of a hijacked TCP connection to a unix socket is
 // one part.
 //
 // Functions of RegisterOnShutdown start once no connection but hijacked ones is left, or when Grace has run out, just
-// before the cut. Nobody waits for them. Do not call Serve, Shutdown or Close of the http.Server itself.
+// before the cut. A drain does not wait for these functions. Do not call Serve, Shutdown or Close of the http.Server itself.
 //
 // To ask an idle connection to end, a drain sets a read deadline in the past and puts the old one back. So a Read of the
 // listener's connections must work again after a deadline, as net/http wants it after each request too. For those that

@@ -31,23 +31,24 @@ func (s *Server) drain(handover bool) error {
 	return s.err
 }
 
-// follow waits until the server that goes first has drained. A server that is never told to would hold this one for ever.
+// follow waits until the server of Options.After has drained, but not for ever: nothing may have stopped that server.
 func (s *Server) follow() {
 	first := s.opts.After
 	if first == nil {
 		return
 	}
-	t := time.NewTimer(first.opts.Grace + s.opts.Grace)
+	limit := first.opts.Grace + s.opts.Grace
+	t := time.NewTimer(limit)
 	defer t.Stop()
 	select {
 	case <-first.over:
 	case <-t.C:
-		s.opts.Logger.Warn("drain: the server of Options.After has not drained", slog.Duration("waited", first.opts.Grace+s.opts.Grace))
+		s.opts.Logger.Warn("drain: the server of Options.After has not drained", slog.Duration("waited", limit))
 	}
 }
 
-// budget is what is left for this server: all of Grace, or what a server that went first has left of its own, but never
-// less than a tenth.
+// budget returns the time for the drain: all of Grace, or the rest of the Grace of Options.After, but never less than a
+// tenth of Grace.
 func (s *Server) budget() time.Duration {
 	if s.opts.After == nil {
 		return s.opts.Grace
@@ -108,7 +109,7 @@ func (s *Server) begin(handover bool, grace time.Duration) (lame time.Duration) 
 	return lame
 }
 
-// flush is the time for what must not be lost and may come from what has just ended.
+// flush calls Options.Flush.
 func (s *Server) flush() error {
 	ctx, cancel := context.WithTimeout(context.Background(), max(time.Until(s.course.told.until), s.opts.Grace/10))
 	defer cancel()
@@ -118,8 +119,8 @@ func (s *Server) flush() error {
 	return nil
 }
 
-// announce tells everything that goes on of the drain: handlers and jobs by the notice, HTTP/2 connections by GOAWAY, and
-// one after the other WebSockets and event streams. What begins later looks at the stage by itself.
+// announce announces the drain: to handlers and jobs by the notice, to HTTP/2 connections by GOAWAY, and to WebSockets
+// and event streams by a closer each, with a pause between two. A request that begins later checks the stage.
 func (s *Server) announce(ctx context.Context) {
 	if s.opts.Announce != nil {
 		s.opts.Announce(ctx)
@@ -159,17 +160,17 @@ func sleep(ctx context.Context, d time.Duration) bool {
 }
 
 // left returns how many accept loops there are, how many connections net/http has, and how many entries there are in all.
-// The loops are read first: what the last of them accepted is registered before the loop ends.
+// The loops are read first: the last connection of a loop is registered before the loop ends.
 func (s *Server) left() (loops, owned, all int) {
 	loops = len(s.listeners.list())
 	owned, all = s.registry.left()
 	return loops, owned, all
 }
 
-// wait returns when everything has ended or Grace has. Shutdown is called when net/http has no connection and no
-// accept loop left, since it would drop requests before; it then only starts the functions of RegisterOnShutdown,
-// which may be what makes hijacked connections end. What an accept loop took after the last scan is looked at when the
-// loop ends.
+// wait returns when everything has ended or Grace has run out. Shutdown is called when net/http has no connection and
+// no accept loop left, since Shutdown would drop requests before. Then it only starts the functions of
+// RegisterOnShutdown, and these may end hijacked connections. A connection that was accepted after the last scan is
+// scanned when its loop ends.
 func (s *Server) wait(ctx context.Context) error {
 	hurry, told, known := s.opts.Hurry, false, 0
 	scan, progress := time.NewTimer(0), time.NewTicker(progressTime)
@@ -205,8 +206,8 @@ func (s *Server) wait(ctx context.Context) error {
 	}
 }
 
-// scan asks the connections that are due to leave, and returns when the next will be. A connection that becomes idle after
-// the scan is due later than the next scan, or is asked as it becomes idle.
+// scan interrupts the connections that are due, and returns the time to the next scan. A connection that becomes idle
+// after the scan is due later than the next scan, or is interrupted as it becomes idle.
 func (s *Server) scan() time.Duration {
 	now := time.Now()
 	next := now.Add(s.course.idleGrace())
@@ -221,7 +222,7 @@ func (s *Server) scan() time.Duration {
 	return max(time.Until(next), minScan)
 }
 
-// progress logs what a drain that lasts waits for.
+// progress logs how many connections and jobs the drain waits for.
 func (s *Server) progress() {
 	st := s.Status()
 	s.opts.Logger.Info("drain: waiting", slog.String("phase", string(st.Phase)),

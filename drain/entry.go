@@ -34,7 +34,7 @@ func (e Entry) String() string {
 	return text
 }
 
-// The steps against what went on when Grace had run out, as Entry.Action has them.
+// The steps against connections and jobs that went on when Grace had run out: the values of Entry.Action.
 const (
 	stepCancel    = "cancelled"
 	stepDeadline  = "deadline"

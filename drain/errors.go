@@ -13,7 +13,7 @@ var ErrClosed = errors.New("drain: server closed")
 // errStopped ends the accept loop of net/http. It has no Temporary method: the loop must not retry.
 var errStopped = errors.New("drain: stopped accepting")
 
-// A TimeoutError says that [Options.Grace] ran out, and what was left then.
+// A TimeoutError says that [Options.Grace] ran out, and lists the connections and jobs that were left.
 // errors.Is(err, context.DeadlineExceeded) is true.
 type TimeoutError struct {
 	// Grace is the limit that was reached.

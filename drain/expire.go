@@ -36,8 +36,8 @@ type unfinished struct {
 	at int
 }
 
-// run ends what is left, step by step. No loop accepts any more when run lists what is left, and every function of
-// RegisterOnShutdown is called, unless told says that all were.
+// run ends connections and jobs step by step. All accept loops have ended before run lists the connections. If Shutdown
+// was not called before (told), run calls Shutdown, so that the functions of RegisterOnShutdown start.
 func (x *expiry) run(ctx context.Context, told bool, grace time.Duration) error {
 	x.journal.enter(expired)
 	for _, l := range x.listeners.list() {
@@ -71,7 +71,7 @@ func (x *expiry) run(ctx context.Context, told bool, grace time.Duration) error 
 	return &TimeoutError{Grace: grace, Left: x.left}
 }
 
-// step does one thing to all that goes on, and waits for its effect.
+// step takes a step against everything unfinished, and waits for the effect.
 func (x *expiry) step(action string, wait time.Duration) {
 	for _, u := range x.unfinished {
 		if done := u.item.escalate(action); done != "" {
@@ -83,7 +83,7 @@ func (x *expiry) step(action string, wait time.Duration) {
 	}
 }
 
-// list lists what goes on: not what has its last answer, nor what has nothing to do.
+// list lists the jobs, and the connections on which something goes on.
 func (x *expiry) list() {
 	for _, c := range x.registry.list() {
 		if c.working() {

@@ -32,9 +32,9 @@ const (
 	finished         // the GOAWAY of net/http is out, and there is no stream; or the connection has ended by itself
 )
 
-// An h2conn stands between net/http and an HTTP/2 connection, above TLS. It ends the connection in two steps, RFC 9113
-// section 6.8: first a GOAWAY that refuses no stream, and when the client has read that the GOAWAY of net/http, which
-// refuses streams that are not there yet.
+// An h2conn stands between net/http and an HTTP/2 connection, above TLS. An h2conn ends the connection in two steps,
+// RFC 9113 section 6.8: first a GOAWAY that refuses no stream, and after the client has read the first, the GOAWAY of
+// net/http, which refuses all streams that come later.
 type h2conn struct {
 	net.Conn
 	entry  h2entry
@@ -174,8 +174,8 @@ func (c *h2conn) settled(from, limit time.Time) time.Duration {
 	return min(time.Until(limit), time.Until(since.Add(settleTime)))
 }
 
-// announce writes the first GOAWAY if there is room for it. After a GOAWAY of net/http there is none: the last stream must
-// not grow. c.out is locked.
+// announce writes the first GOAWAY if there is room for it. After a GOAWAY of net/http there is none: the last stream
+// must not grow. c.out is locked.
 func (c *h2conn) announce() {
 	if c.out.gone || !c.out.frames.Between() || !c.advance(announced, told) {
 		return
@@ -241,7 +241,7 @@ func (c *h2conn) Read(p []byte) (int, error) {
 	}
 }
 
-// tell gives net/http what it reads before anything else: what makes it send its GOAWAY, and in the end io.EOF.
+// tell gives net/http the bytes that make net/http send its GOAWAY, and in the end io.EOF.
 func (c *h2conn) tell(p []byte) (int, error) {
 	switch at := c.at(); {
 	case at == finished:

@@ -42,7 +42,10 @@ func (h *hooks) handler(next http.Handler) http.Handler {
 	return &handler{course: h.course, readiness: h.readiness, next: next}
 }
 
-func (h *hooks) connContext(next func(context.Context, net.Conn) context.Context) func(context.Context, net.Conn) context.Context {
+// connContext is the type of http.Server.ConnContext.
+type connContext = func(context.Context, net.Conn) context.Context
+
+func (h *hooks) connContext(next connContext) connContext {
 	return func(ctx context.Context, nc net.Conn) context.Context {
 		c := h.find(nc)
 		if _, ok := nc.(*tls.Conn); ok && c != nil {
@@ -97,8 +100,8 @@ func (h *hooks) find(nc net.Conn) *conn {
 	return nil
 }
 
-// given is what the user's hooks see: the connection that the listener returned, or the *tls.Conn above it, so that
-// what they assert about its type stays true.
+// given returns the connection for the user's hooks: the connection of the listener, or the *tls.Conn above. So the hooks
+// find the same type as without a Server.
 func given(nc net.Conn, c *conn) net.Conn {
 	if s, ok := nc.(*secureHTTP2); ok {
 		return s.tls
@@ -112,8 +115,8 @@ func given(nc net.Conn, c *conn) net.Conn {
 	return c.Conn
 }
 
-// A handler notes each request, and announces the end of its connection while there is a drain. Before, the handler passes
-// on the ResponseWriter of net/http itself: a wrapper would cost an allocation for each request.
+// A handler notes each request, and announces the end of its connection while there is a drain. Before, the handler
+// passes on the ResponseWriter of net/http itself: a wrapper would cost an allocation for each request.
 type handler struct {
 	course    *course
 	readiness *readiness
@@ -150,9 +153,9 @@ func (h *handler) answer(w http.ResponseWriter, r *http.Request, framed bool) {
 	h.last(w, r)
 }
 
-// last serves a request of the drain. On HTTP/2 net/http turns the header into a GOAWAY that names the highest stream so
-// far, which cuts streams that are on their way. No other announcement can be made without touching the frames, and every
-// stream makes the announcement, so that a stream which loses its header is no harm.
+// last serves a request of the drain. On HTTP/2 net/http turns the header into a GOAWAY with the number of the highest
+// stream so far, which cuts streams on their way. No other announcement is possible without touching the frames. Every
+// stream makes the announcement, so the loss of a header is no harm.
 func (h *handler) last(w http.ResponseWriter, r *http.Request) {
 	full, ok := w.(answerer)
 	if !ok {
@@ -180,8 +183,8 @@ func (h *handler) upgrade(w http.ResponseWriter, r *http.Request, c *conn) {
 	}
 }
 
-// stream serves a request for events. A request of the drain is not begun: an event stream that says when to come back and
-// ends is what its client understands; on another status than 200 the client would give up.
+// stream serves a request for events. A request of the drain is not begun: an event stream that says when to come back
+// and ends is what its client understands; on another status than 200 the client would give up.
 func (h *handler) stream(w http.ResponseWriter, r *http.Request, c *conn, q *request) {
 	if h.course.at() >= draining {
 		w.Header().Set("Content-Type", eventStreamType)

@@ -29,8 +29,8 @@ const (
 )
 
 // installHTTP2 puts an h2conn around each HTTP/2 connection, if HTTP/2 is that of net/http, and returns in how many steps
-// HTTP/2 ends. net/http fills TLSNextProto in its first Serve, so there is a Serve with no listener before; the loop is of
-// the user's kind, since the kinds differ in what they set up. The user's own functions stay.
+// HTTP/2 ends. net/http fills TLSNextProto in the first Serve, so there is a Serve of an empty listener before, with or
+// without TLS as the user's. The user's own functions stay.
 func (h *hooks) installHTTP2(loop func(net.Listener) error) (steps string) {
 	if _, own := h.http.TLSNextProto["h2"]; own {
 		return oneStep

@@ -12,7 +12,7 @@ const (
 	tlsOutside           // the listener gave a *tls.Conn, and net/http has the *tls.Conn itself: there is no wrapper
 )
 
-// A server is what serves a connection that was accepted.
+// A server is the kind of server that serves a connection.
 type server uint8
 
 const (

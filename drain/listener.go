@@ -18,7 +18,7 @@ const (
 	sweepLimit = time.Second
 )
 
-// A listener registers what it accepts.
+// A listener registers the connections of Accept.
 type listener struct {
 	net.Listener
 	accept func() (net.Conn, error)   // Accept of the listener below, or its method for adopted connections
@@ -33,8 +33,8 @@ type listener struct {
 
 var _ net.Listener = (*listener)(nil)
 
-// Accept never drops a connection that it got: net/http serves it even if the drain has begun meanwhile. A deadline that
-// was set while it waited, or between two calls, says nothing about the queue, so it looks once more.
+// Accept never drops a connection: net/http serves each, even if the drain has begun meanwhile. A deadline that was set
+// during or before Accept says nothing about the queue, so Accept tries once more.
 func (l *listener) Accept() (net.Conn, error) {
 	l.used.Store(true)
 	armed := l.arm()
@@ -70,8 +70,8 @@ func (l *listener) arm() bool {
 	return true
 }
 
-// over reports whether an error of Accept is the end that the drain wants. What net/http tries again after, as it does
-// when there are no descriptors left, is not: the queue may not be empty.
+// over reports whether an error of Accept is the end that the drain wants. An error after which net/http calls Accept
+// again, such as the lack of a descriptor, is not the end: the queue may not be empty.
 func (l *listener) over(err error) bool {
 	if !l.ending() {
 		return false
@@ -112,7 +112,7 @@ func (l *listener) stop() {
 	l.Close()
 }
 
-// sweep ends the accept loop after it took what is in the queue, before latest.
+// sweep ends the accept loop when the queue is empty, before latest.
 func (l *listener) sweep(latest time.Time) {
 	limit := time.Now().Add(sweepLimit)
 	if latest.Before(limit) {
@@ -124,8 +124,8 @@ func (l *listener) sweep(latest time.Time) {
 	}
 }
 
-// acceptErr is the error that Serve returns for the end of an accept loop: none for one that was stopped, nor for a
-// listener that somebody closed because the context had ended. One that never accepted could not start.
+// acceptErr returns the error of Serve for the end of an accept loop: nil if the drain has stopped the loop, or if the
+// listener was closed because the context had ended. A loop that never called Accept could not start.
 func (l *listener) acceptErr(ctx context.Context, err error) error {
 	switch {
 	case !l.used.Load():
@@ -136,7 +136,7 @@ func (l *listener) acceptErr(ctx context.Context, err error) error {
 	return fmt.Errorf("drain: accept: %w", err)
 }
 
-// listeners are those that have an accept loop.
+// listeners are the listeners with an accept loop.
 type listeners struct {
 	mu  sync.Mutex
 	all map[*listener]struct{}

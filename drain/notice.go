@@ -28,8 +28,8 @@ type connKey struct{}
 // A noticed leads to the Notice of a server.
 type noticed interface{ notice() *Notice }
 
-// FromContext returns the notice of the server that gave ctx. FromContext never returns nil: without a server nothing ever
-// begins.
+// FromContext returns the notice of the server that gave ctx. FromContext never returns nil: without a server nothing
+// ever begins.
 func FromContext(ctx context.Context) *Notice {
 	if v, ok := ctx.Value(connKey{}).(noticed); ok {
 		return v.notice()
@@ -37,8 +37,8 @@ func FromContext(ctx context.Context) *Notice {
 	return never
 }
 
-// Begun returns a channel that is closed when the server has stopped accepting and waits for what is there. On a stop
-// with a time as a lame duck that is after Propagation: clients that come back earlier would come back here.
+// Begun returns a channel that is closed when the server has stopped accepting. On a plain stop the channel is closed
+// after Propagation: clients that come back earlier would come back to this server.
 func (n *Notice) Begun() <-chan struct{} { return n.begun }
 
 // Deadline says when Grace will have run out; false before the drain has begun.

@@ -28,10 +28,10 @@ type Options struct {
 
 	// Move is offered each idle or silent plaintext HTTP/1 connection of a drain, as the listener gave it, if it
 	// implements [syscall.Conn]. If it returns true the connection belongs to Move, its Close included: the server
-	// forgets it and sends nothing more, not even an end; the user's ConnState is told StateClosed. If it returns
-	// false the connection is drained as without Move. It should not block, must accept concurrent calls, and is asked
-	// again when the connection becomes idle again and before it is closed. A panic closes the connection and is logged
-	// by net/http. A net/http that is found to read in another way than the known ones moves nothing. Default nil: nothing
+	// forgets it and sends nothing more, not even an end; the user's ConnState is told StateClosed. If it returns false
+	// the connection is drained as without Move. It should not block, must accept concurrent calls, and is asked again
+	// when the connection becomes idle again and before it is closed. A panic closes the connection and is logged by
+	// net/http. A net/http that is found to read in another way than the known ones moves nothing. Default nil: nothing
 	// moves.
 	Move func(net.Conn) bool
 
@@ -50,16 +50,18 @@ type Options struct {
 	// false.
 	KeepWebSockets bool
 
-	// Flush is called when everything has ended or was cut, for what must not be lost then, such as telemetry. Its context
-	// ends with Grace, but not before a tenth of Grace. Its error is joined to that of Serve. Default nil: nothing.
+	// Flush is called when everything has ended or was cut, for what must not be lost then, such as telemetry. Its
+	// context ends with Grace, but not before a tenth of Grace. Its error is joined to that of Serve. Default nil:
+	// nothing.
 	Flush func(context.Context) error
 
-	// Ready is called with false when a plain stop begins, before Propagation, and by Drain; with true by Resume: for those
-	// who are asked in another way than by [Server.Readiness], such as the health service of gRPC. Default nil: nothing.
+	// Ready is called with false when a plain stop begins, before Propagation, and by Drain; with true by Resume: for
+	// those who are asked in another way than by [Server.Readiness], such as the health service of gRPC. Default nil:
+	// nothing.
 	Ready func(ready bool)
 
-	// Announce is called when the server has stopped to accept, before handlers learn of the drain: for another server, run
-	// by [Server.ServeFunc], that tells its clients first. Its context ends with Grace. Default nil: nothing.
+	// Announce is called when the server has stopped to accept, before handlers learn of the drain: for another server,
+	// run by [Server.ServeFunc], that tells its clients first. Its context ends with Grace. Default nil: nothing.
 	Announce func(context.Context)
 
 	// After is a server that drains first: this one goes on to serve until that one has drained, as an admin listener
@@ -67,9 +69,9 @@ type Options struct {
 	// least a tenth of its own, so a chain of two is over after 1.1 times Grace. Default nil: nothing is waited for.
 	After *Server
 
-	// Logger gets a line for each that is left when Grace ran out, 20 at most, every five seconds what a drain waits for,
-	// and its end. Its handler is called in another goroutine: no drain waits for a log, but for the last lines 0.2 s at most.
-	// Default nil: [slog.Default].
+	// Logger gets a line for each that is left when Grace ran out, 20 at most, every five seconds what a drain waits
+	// for, and its end. Its handler is called in another goroutine: no drain waits for a log, but for the last lines
+	// 0.2 s at most. Default nil: [slog.Default].
 	Logger *slog.Logger
 }
 

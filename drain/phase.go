@@ -37,5 +37,7 @@ const (
 // phases are the phases of the stages. LameDuck is a part of serving and Jobs a part of draining: the stage does not show
 // them.
 var phases = [...]Phase{
-	serving: Serving, propagating: Propagating, draining: Draining, expired: Draining, cutting: Draining, flushing: Flushing, drained: Drained,
+	serving: Serving, propagating: Propagating,
+	draining: Draining, expired: Draining, cutting: Draining,
+	flushing: Flushing, drained: Drained,
 }

@@ -191,9 +191,9 @@ func (c *conn) wanted(size int) bool {
 	return false
 }
 
-// silent reports whether net/http waits for a request of which nothing was read, or fewer than four bytes. For those net/http
-// waits under the deadline that it set when the connection became idle; inside a header it has set another. A new TLS
-// connection counts as silent whatever was read, since the end of its handshake cannot be seen from here.
+// silent reports whether net/http waits for a request of which nothing was read, or fewer than four bytes. Up to three
+// bytes net/http waits under the deadline of an idle connection, and then sets another deadline for the header. A new
+// TLS connection counts as silent whatever was read, since the end of the handshake cannot be seen below TLS.
 func (c *conn) silent() bool {
 	if c.h2 != nil || !c.may(life.Part) {
 		return false
@@ -210,8 +210,8 @@ func (c *conn) silent() bool {
 }
 
 // begun reports whether a few bytes of a next request are there while a Read into a buffer of the given size waits for
-// the rest. The bytes may have come with the request before: the buffer of net/http is shorter by the bytes in it, and the
-// whole buffer is a power of two, the rest of it is not. Below TLS the sizes say nothing.
+// the rest. The bytes may have come with the request before: these bytes make the buffer of net/http shorter, and the
+// size of the whole buffer is a power of two, the size of the rest is not. Below TLS the sizes say nothing.
 func (c *conn) begun(size int) bool {
 	if c.kind.http2 {
 		return false
@@ -241,9 +241,9 @@ func (c *conn) due() time.Time {
 	return due
 }
 
-// consider interrupts the Read of the connection if the connection is due, and returns when it will be if not. The Read of
-// a connection that has no wrapper is made to fail; net/http may put another deadline over that, so the next scan does so
-// again.
+// consider interrupts the Read of the connection if the connection is due, and returns the time when the connection
+// will be due if not. Without a wrapper the Read is made to fail; net/http may then set another deadline, so the next
+// scan does the same again.
 func (c *conn) consider(now time.Time) (time.Time, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -285,7 +285,7 @@ func (c *conn) rest() {
 	}
 }
 
-// propose makes an idle connection ask Move once, and every other one when it is idle.
+// propose makes a connection ask Move once: now if the connection is idle, otherwise when it becomes idle.
 func (c *conn) propose() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -347,8 +347,8 @@ func (c *conn) enter(reported http.ConnState) {
 // equal.
 const flowLooks = 8
 
-// flow looks whether the client has taken bytes of a raw connection, and reports whether there are bytes to take. A Write
-// or a copy by the kernel counts its bytes at its end only, which may be far off if the client is slow.
+// flow checks whether the client has taken bytes of a raw connection, and reports whether there are bytes to take. A
+// Write or a copy by the kernel counts its bytes at its end only, which may be far off if the client is slow.
 func (c *conn) flow(now time.Time) bool {
 	if !c.kind.raw() {
 		return false

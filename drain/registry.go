@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// The registry lists everything that a drain waits for: connections and jobs. A connection is added by Accept and removed
-// when its life has ended. A request changes only the state of its connection; mu is for what comes and goes.
+// A registry lists the connections and jobs that a drain waits for. Accept adds a connection, and the end of its life
+// removes the connection. A request changes only the state of its connection, and does not lock mu.
 type registry struct {
 	wake chan struct{} // has room for one signal: owned or all is zero, or an accept loop has ended
 

@@ -8,15 +8,15 @@ import (
 
 // A Report says how a drain went.
 type Report struct {
-	// Handover tells whether another process served on.
+	// Handover reports whether another process served on.
 	Handover bool `json:"handover"`
 	// Began is when the drain did.
 	Began time.Time `json:"began"`
-	// Took is how long it lasted.
+	// Took is how long the drain lasted.
 	Took time.Duration `json:"took"`
-	// Phases is how long each phase of it was; those that it did not have are missing.
+	// Phases is how long each phase of the drain was. A phase that the drain did not have is missing.
 	Phases map[Phase]time.Duration `json:"phases"`
-	// Left lists what went on when Grace had run out, with what ended it.
+	// Left lists the entries that went on when Grace had run out, each with the action that ended it.
 	Left []Entry `json:"left,omitempty"`
 	// Err is what Serve returns; empty after a clean drain.
 	Err string `json:"error,omitempty"`

@@ -28,7 +28,7 @@ import (
 // One thing ends every request: the end of Grace, which is the limit that the program sets. What it cuts is listed, and an
 // answer of HTTP/1 that is not complete ends by a reset, so that it does not look complete (expire.go).
 
-// What the headers of requests say that have a rule.
+// Values of the headers of requests that have a rule.
 const (
 	eventStreamType = "text/event-stream"
 	webSocket       = "websocket"
@@ -91,9 +91,9 @@ func acceptsEvents(r *http.Request) bool {
 	return len(accept) == 1 && accept[0] == eventStreamType
 }
 
-// upgradesToWebSocket reports whether a request of HTTP/1.1 asks for a WebSocket. "Upgrade" without a "Connection" that names
-// it is a leftover of a proxy. The length keeps out letters beyond ASCII that fold to a letter of the word: they take
-// more than one byte.
+// upgradesToWebSocket reports whether a request of HTTP/1.1 asks for a WebSocket. A header "Upgrade" that the header
+// "Connection" does not name is a leftover of a proxy. The length keeps out letters beyond ASCII that fold to a letter of
+// the word: such a letter takes more than one byte.
 func upgradesToWebSocket(r *http.Request) bool {
 	up := r.Header["Upgrade"]
 	return len(up) == 1 && len(up[0]) == len(webSocket) && strings.EqualFold(up[0], webSocket) &&

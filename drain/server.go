@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// A Server serves an [http.Server] until a context ends, and drains it then. See the package text for what that
-// means. Make one with [NewServer].
+// A Server serves an [http.Server] until a context ends, and then drains the http.Server: see the package text. A
+// Server is made by [NewServer].
 type Server struct {
 	http      *http.Server
 	opts      Options
@@ -31,8 +31,9 @@ type Server struct {
 	hook  sync.Once // sets up net/http
 }
 
-// NewServer makes a Server of srv, which is used as it is, not copied, and must not be served in another way. Its
-// fields may be set until the first Serve. A nil srv is taken as an empty one: it serves [http.DefaultServeMux].
+// NewServer makes a Server of srv. The Server uses srv and no copy, and srv must not be served in another way. The
+// fields of srv may be set until the first Serve. A nil srv stands for an empty http.Server, which serves
+// [http.DefaultServeMux].
 func NewServer(srv *http.Server, opts Options) *Server {
 	if srv == nil {
 		srv = &http.Server{}
@@ -63,9 +64,9 @@ func NewServer(srv *http.Server, opts Options) *Server {
 	}
 }
 
-// Serve accepts connections on ln and serves them until ctx ends, then drains. It returns nil after a clean drain, a
-// [*TimeoutError] if Grace cut something, [ErrClosed] if a drain had begun before, or the error of an accept that
-// failed, which begins a drain too. It closes ln.
+// Serve accepts connections on ln and serves the connections until ctx ends, then drains. Serve returns nil after a
+// clean drain, a [*TimeoutError] if Grace cut something, [ErrClosed] if a drain had begun before, or the error of a
+// failed accept, which begins a drain too. Serve closes ln.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	return s.serve(ctx, ln, netHTTP, "", s.http.Serve)
 }
@@ -90,18 +91,18 @@ func (s *Server) ListenAndServe(ctx context.Context) error {
 }
 
 // ServeTCP serves raw connections in the way of [Server.Serve], in the same drain as everything else of the server. Each
-// has a goroutine of its own; nc is closed when the handler returns, in the order that lets the client read all of it.
+// handler has a goroutine of its own; nc is closed when the handler returns, so that the client can read everything.
 //
-// The handler learns of the drain by FromContext(ctx) and may end the connection as its protocol wants. If it does not,
-// its Read gets io.EOF when nothing was read or written for [Options.IdleGrace], and on Linux the client took nothing of what
-// had been written; it can still write. At the end of Grace ctx is cancelled with [ErrExpired].
+// The handler learns of the drain by FromContext(ctx) and may end the connection as the protocol wants. If the handler
+// does not, a Read gets io.EOF when nothing was read or written for [Options.IdleGrace], and on Linux the client took
+// no bytes either; a Write still works. At the end of Grace ctx is cancelled with [ErrExpired].
 func (s *Server) ServeTCP(ctx context.Context, ln net.Listener, handler func(ctx context.Context, nc net.Conn)) error {
 	return s.serve(ctx, ln, handlers, "tcp", rawLoop(handler))
 }
 
-// ServeFunc serves another protocol in the way of [Server.Serve]: loop is the accept loop of its server, which ends when
-// the listener does. Its connections are in the registry until they are closed, and a drain waits for them; their server
-// learns of it from the notice of [Server.Context].
+// ServeFunc serves another protocol in the way of [Server.Serve]: loop is the accept loop of another server, and ends
+// when the listener does. A drain waits until the connections of the listener are closed; the other server learns of
+// the drain from the notice of [Server.Context].
 func (s *Server) ServeFunc(ctx context.Context, ln net.Listener, protocol string, loop func(net.Listener) error) error {
 	if protocol == "" {
 		return errors.New("drain: ServeFunc needs the name of a protocol")
@@ -109,16 +110,17 @@ func (s *Server) ServeFunc(ctx context.Context, ln net.Listener, protocol string
 	return s.serve(ctx, ln, foreign, protocol, loop)
 }
 
-// Context returns a context in which [FromContext] finds the notice of this server, for protocols that it does not know.
+// Context returns a context in which [FromContext] finds the notice of this server, for protocols that drain does not
+// know.
 func (s *Server) Context(ctx context.Context) context.Context {
 	return context.WithValue(ctx, connKey{}, s)
 }
 
 func (s *Server) notice() *Notice { return &s.course.told }
 
-// Go runs a job in a goroutine of its own, and makes the drain wait for it as it does for a request. The job learns of the
-// drain by FromContext(ctx), and goes on as long as Grace allows: ctx has the values of the given one, ends with it, and is
-// cancelled with [ErrExpired] when Grace has run out. It returns [ErrClosed] if the drain is over, and the job does not run.
+// Go runs a job in a goroutine of its own. The drain waits for the job as for a request. The job learns of the drain by
+// FromContext(ctx), and goes on as long as Grace allows: the ctx of the job is derived from ctx, and is cancelled with
+// [ErrExpired] when Grace has run out. If the drain is over, the job does not run, and Go returns [ErrClosed].
 func (s *Server) Go(ctx context.Context, name string, job func(ctx context.Context)) error {
 	ctx, cancel := context.WithCancelCause(s.Context(ctx))
 	done, err := s.Track(Entry{Protocol: "job", Name: name}, cancel)
@@ -134,9 +136,9 @@ func (s *Server) Go(ctx context.Context, name string, job func(ctx context.Conte
 	return nil
 }
 
-// Track puts something of a protocol that the server does not know into the registry until done is called, which may be
-// more than once. State is "active" and Since is now if they are empty. Cancel, if there is one, is called with
-// [ErrExpired] when Grace has run out. It returns [ErrClosed] if the drain is over.
+// Track makes the drain wait for something of a protocol that the server does not know, until done is called. More
+// calls of done do nothing. An empty State becomes "active", and an empty Since the present. If cancel is not nil,
+// cancel is called with [ErrExpired] when Grace has run out. Track returns [ErrClosed] if the drain is over.
 func (s *Server) Track(e Entry, cancel context.CancelCauseFunc) (done func(), err error) {
 	if e.State == "" {
 		e.State = "active"
@@ -246,8 +248,8 @@ func handover(ctx context.Context) bool {
 	return errors.As(context.Cause(ctx), &h) && h.Handover()
 }
 
-// tellCause tells the cause of ctx that a server drains, until the returned function is called. Package upgrade takes such
-// a server for one that does not ignore its context, however long Grace is.
+// tellCause tells the cause of ctx that a server drains, until ended is called. Package upgrade then knows that the
+// server does not ignore its context, however long Grace is.
 func tellCause(ctx context.Context) (ended func()) {
 	var d interface{ Draining() (ended func()) }
 	if errors.As(context.Cause(ctx), &d) {

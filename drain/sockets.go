@@ -11,8 +11,9 @@ import (
 	"github.com/midair-go/midair/drain/internal/sockbuf"
 )
 
-// What a program is given is a wrapper, whose Close the registry has to see. So that the program finds in the wrapper what
-// package net has, there is one type for each of net's: tcpConn and unixConn. A connection of another listener is a conn.
+// What a program is given is a wrapper, whose Close the registry has to see. So that the program finds in the wrapper
+// what package net has, there is one type for each of net's: tcpConn and unixConn. A connection of another listener is
+// a conn.
 
 // A tcpConn is a conn with all that a *net.TCPConn has.
 type tcpConn struct {
@@ -71,7 +72,7 @@ func closeRead(c *conn, h netconn.Halves) error {
 	return err
 }
 
-// SetLinger sets what a Close does to bytes that are not sent. With zero it resets the connection, in a drain as well.
+// SetLinger sets how a Close treats unsent bytes. After SetLinger(0) a Close resets the connection, in a drain as well.
 func (c *tcpConn) SetLinger(sec int) error {
 	c.own()
 	err := c.TCPOptions.SetLinger(sec)
@@ -118,7 +119,8 @@ func (c *unixConn) ReadMsgUnix(b, oob []byte) (n, oobn, flags int, addr *net.Uni
 	return n, oobn, flags, addr, err
 }
 
-// message is receive for what is read with an address or with descriptors. What came with an adopted connection is read first.
+// message is receive for messages with an address or with descriptors. Bytes that came with an adopted connection are
+// read first.
 func (c *unixConn) message(b []byte, read func() (int, error)) (int, error) {
 	c.own()
 	return c.receive(len(b), func() (int, error) {
@@ -155,8 +157,8 @@ func (c *unixConn) WriteMsgUnix(b, oob []byte, addr *net.UnixAddr) (n, oobn int,
 	return n, oobn, err
 }
 
-// A rawConn is the descriptor of a connection. It has the methods of syscall.RawConn and no more: os.File copies past the
-// registry to what shows its poll.FD.
+// A rawConn is the descriptor of a connection. A rawConn has only the methods of syscall.RawConn: os.File
+// copies past the wrapper to a connection that shows its poll.FD.
 type rawConn struct {
 	syscall.RawConn
 	conn *conn
@@ -193,7 +195,7 @@ func through(w io.Writer, r io.Reader) (int64, error) {
 	return io.CopyBuffer(w, struct{ io.Reader }{r}, buf[:])
 }
 
-// A reading is a conn as what a copy reads from, a writing as what it writes to.
+// A reading is a conn as the source of a copy, a writing is a conn as the destination.
 type (
 	reading conn
 	writing conn

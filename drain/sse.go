@@ -34,7 +34,7 @@ type eventStream struct {
 	ending  ending
 }
 
-// A content is what an answer has, as its header says.
+// A content is the content of an answer by its header.
 type content uint8
 
 const (
@@ -114,8 +114,8 @@ func (e *eventStream) closeGracefully(context.Context) {
 	e.end()
 }
 
-// end ends the stream if it is to end and stands between two events. The handler learns by its context; whatever it writes
-// is refused. An answer that is not of events is left alone.
+// end ends the stream if the stream is to end and stands between two events. The handler learns of the end by its
+// context, and all further writes are refused. An answer without events is left alone.
 func (e *eventStream) end() {
 	between := bytes.HasSuffix(e.tail, []byte("\n\n")) || bytes.HasSuffix(e.tail, []byte("\r\n\r\n")) || len(e.tail) == 0
 	if e.ending != endsNext || e.content != ofEvents || !between {

@@ -7,8 +7,9 @@ import (
 	"time"
 )
 
-// Status is what a [Server] does at a moment. Each connection is counted once, one after the other. Its numbers are made
-// to be gauges: a main that uses OpenTelemetry observes them in a callback; this package needs the standard library only.
+// Status is the state of a [Server] at a moment. Each connection is counted once, one after another. The numbers are
+// made to be gauges: a main with OpenTelemetry observes the numbers in a callback; package drain needs the standard
+// library only.
 type Status struct {
 	// Phase is how far the server is.
 	Phase Phase `json:"phase"`
@@ -24,7 +25,7 @@ type Status struct {
 	Hijacked int `json:"hijacked"`
 	// Closing is the number of connections that have their last answer and wait for the client to close.
 	Closing int `json:"closing"`
-	// Jobs is the number of jobs, and of what else was put into the registry by Track.
+	// Jobs is the number of jobs, and of entries of Track.
 	Jobs int `json:"jobs"`
 	// HTTP2 says in how many steps HTTP/2 connections are told to end: "two steps", or "one step" where the http.Server
 	// has a TLSNextProto of the user's for them, or a net/http that is not known. Empty before the first Serve,
@@ -45,7 +46,7 @@ func (s *Server) Entries() []Entry {
 	return all
 }
 
-// Status returns what the server does now. It looks at every connection.
+// Status returns the state of the server now. Status looks at every connection.
 func (s *Server) Status() Status {
 	s.mu.Lock()
 	steps := s.steps
@@ -85,14 +86,15 @@ func (s *Server) Report() (r Report, ok bool) {
 	return s.journal.read(), s.course.at() == drained
 }
 
-// Drain makes the server a lame duck, as an operator wants it who takes it out of a load balancer by hand: it is not
-// ready, and answers over HTTP/1 announce the end of their connections, so that clients look elsewhere; but it goes on to
-// accept, and nothing else ends: a connection of HTTP/2 that was told its end could not be taken back. [Server.Resume]
-// takes it back. If the context ends meanwhile, Propagation counts from here. It returns [ErrClosed] if the final drain
-// has begun.
+// Drain makes the server a lame duck, for an operator who takes the server out of a load balancer by hand: the server
+// is not ready, and answers over HTTP/1 announce the end of the connection, so that clients look elsewhere. The server
+// still accepts, and nothing else ends: a GOAWAY of HTTP/2 could not be taken back. [Server.Resume] ends the time as a
+// lame duck. If the context ends meanwhile, Propagation counts from the call of Drain. Drain returns [ErrClosed] if the
+// final drain has begun.
 func (s *Server) Drain() error { return s.setReady(lameDuck) }
 
-// Resume takes [Server.Drain] back. It returns [ErrClosed] if the final drain has begun: that is not taken back.
+// Resume takes [Server.Drain] back. Resume returns [ErrClosed] if the final drain has begun: a final drain is not taken
+// back.
 func (s *Server) Resume() error { return s.setReady(isReady) }
 
 func (s *Server) setReady(to ready) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"time"
@@ -52,7 +53,8 @@ func serveRaw(nc net.Conn, handler func(context.Context, net.Conn)) {
 // returned notes that a handler has returned. A panic costs its own connection, as with net/http.
 func returned(c *conn, panicked any) {
 	if panicked != nil && panicked != http.ErrAbortHandler {
-		c.course.logger.Error("drain: a handler of a raw connection panicked", "remote", c.Conn.RemoteAddr().String(), "panic", fmt.Sprint(panicked))
+		c.course.logger.Error("drain: a handler of a raw connection panicked",
+			slog.String("remote", c.Conn.RemoteAddr().String()), slog.String("panic", fmt.Sprint(panicked)))
 	}
 	c.happen(life.Release)
 }

@@ -16,8 +16,8 @@ type view struct {
 	running      *request // the requests that are answered, the youngest first
 }
 
-// A request is being answered by a handler. The requests of a connection are linked. On HTTP/1 there is one at most, and
-// it has its place in the view, so that it costs no allocation.
+// A request is being answered by a handler. The requests of a connection are linked. On HTTP/1 there is at most a
+// single request, in the field only, so that a request costs no allocation.
 type request struct {
 	method, path string
 	since        time.Time

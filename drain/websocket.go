@@ -20,11 +20,11 @@ const (
 	closeTime = 5 * time.Second
 )
 
-// errRestart is what a WebSocket gets that writes a message after it was closed with status 1012.
+// errRestart is the error of a message that is written after the close with status 1012.
 var errRestart = errors.New("drain: the WebSocket was closed with status 1012, service restart")
 
-// A wsConn is the connection of a WebSocket, above TLS. Its library knows nothing of it: a close frame is put between two
-// messages of the server's, and the client's answer makes the library end.
+// A wsConn is the connection of a WebSocket, above TLS. The library of the server knows nothing of a wsConn: a
+// close frame is put between two messages of the server, and the answer of the client makes the library end.
 type wsConn struct {
 	net.Conn
 	course  *course
@@ -39,7 +39,8 @@ type wsConn struct {
 	closed  bool // a close was written, by us or by the library
 }
 
-// newWSConn makes the connection of a WebSocket, and what a program is given: with the methods of net's, where nc has them.
+// newWSConn makes the connection of a WebSocket, and what a program is given: with the methods of net's, where nc has
+// them.
 func newWSConn(nc net.Conn, course *course) (ws *wsConn, given net.Conn) {
 	ws = &wsConn{Conn: nc, course: course, gone: make(chan struct{})}
 	switch below := nc.(type) {
@@ -142,8 +143,8 @@ func (c *wsConn) ended(n int, err error) error {
 	return err
 }
 
-// Write writes, and puts a close in after a message if there is to be one. After it a message is refused, and the answer
-// to the client's close, which the library gives, is swallowed: it was given.
+// Write writes, and puts a close in after a message if there is to be one. After the close a message is refused, and the
+// answer of the library to the close of the client is dropped: the client has its close already.
 func (c *wsConn) Write(p []byte) (int, error) {
 	c.writing.Lock()
 	defer c.writing.Unlock()

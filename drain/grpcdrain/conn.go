@@ -7,9 +7,9 @@ import (
 	"github.com/midair-go/midair/drain/internal/netconn"
 )
 
-// Credentials of gRPC, and what they wrap, look for the descriptor of a connection and for methods of net's types.
+// The credentials of gRPC look for the descriptor of a connection and for methods of the types of package net.
 
-// given is what grpc and its credentials get: a conn with the methods of net's types, where the connection below has them.
+// given returns the connection for grpc and its credentials: a conn with all methods of the type of package net below.
 func (c *conn) given() net.Conn {
 	switch below := c.Conn.(type) {
 	case netconn.TCP:
@@ -39,7 +39,7 @@ var (
 	_ netconn.Unix = (*unixConn)(nil)
 )
 
-// ReadFrom copies by a buffer: what is written is looked at.
+// ReadFrom copies by a buffer, so that Write sees the bytes.
 func (c *tcpConn) ReadFrom(r io.Reader) (int64, error) {
 	return io.Copy(struct{ io.Writer }{c.conn}, r)
 }

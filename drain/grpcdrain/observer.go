@@ -10,8 +10,8 @@ import (
 	"github.com/midair-go/midair/drain"
 )
 
-// An Observer writes every call into the registry of a Server, and gives its context what drain.FromContext finds. It is
-// both given to grpc.NewServer and to the Server, as grpc.Server does not tell what it was made with:
+// An Observer registers every call with a Server, and puts the notice of the drain into the context of the call. Give the
+// Observer both to grpc.NewServer and to the Server, since a grpc.Server does not show its options:
 //
 //	calls := new(grpcdrain.Observer)
 //	gs := grpc.NewServer(grpc.StatsHandler(calls))
@@ -25,7 +25,7 @@ type Observer struct {
 
 var _ stats.Handler = (*Observer)(nil)
 
-// Observe makes calls that begin from now on known to the server. It is called before Serve.
+// Observe registers all calls that begin from now on with s. Call Observe before Serve.
 func (s *Server) Observe(o *Observer) { o.core.Store(s.core) }
 
 // callKey is the key of the *call in the context of a call.

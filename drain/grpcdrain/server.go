@@ -20,7 +20,7 @@ const (
 	secureTime = 100 * time.Millisecond
 )
 
-// Server serves a grpc.Server until a context ends, and drains it then. Make one with NewServer.
+// Server serves a grpc.Server until a context ends, and then drains the grpc.Server. A Server is made by NewServer.
 type Server struct {
 	grpc    *grpc.Server
 	core    *drain.Server
@@ -31,7 +31,7 @@ type Server struct {
 	health  Health
 }
 
-// Health is what *health.Server of gRPC has: it answers NOT_SERVING between the two.
+// Health is implemented by the *health.Server of gRPC: the service answers NOT_SERVING from Shutdown to Resume.
 type Health interface {
 	Shutdown()
 	Resume()
@@ -59,21 +59,21 @@ func NewServer(gs *grpc.Server, opts drain.Options) *Server {
 	return s
 }
 
-// SetHealth makes h answer NOT_SERVING from the first moment of a plain stop, and between Drain and Resume of the core. An
-// upgrade does not change it. It is called before Serve.
+// SetHealth makes h answer NOT_SERVING from the first moment of a plain stop, and between Drain and Resume of the core.
+// An upgrade does not change the answer of h. Call SetHealth before Serve.
 func (s *Server) SetHealth(h Health) { s.health = h }
 
 // Core is the drain.Server below: Status, Entries, Report, Go, Drain, Resume, and what Options.After of another wants.
 func (s *Server) Core() *drain.Server { return s.core }
 
-// Draining returns a channel that is closed when the drain begins: handlers of streams should end them. Those that have
-// their context from an Observer find the same in drain.FromContext.
+// Draining returns a channel that is closed when the drain begins: handlers of streams should end the streams. With an
+// Observer, handlers find the same channel by drain.FromContext.
 func (s *Server) Draining() <-chan struct{} {
 	return drain.FromContext(s.core.Context(context.Background())).Begun()
 }
 
-// Serve accepts on ln until ctx ends, closes ln, and waits for the calls that have begun. It returns nil after a clean
-// drain, a *drain.TimeoutError if Grace ran out, drain.ErrClosed if it was called before, or why ln failed. If the cause
+// Serve accepts on ln until ctx ends, closes ln, and waits for the calls that have begun. Serve returns nil after a
+// clean drain, a *drain.TimeoutError if Grace ran out, drain.ErrClosed on a second call, or the error of ln. If the cause
 // of ctx says Handover, Propagation is skipped.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	if s.served.Swap(true) {
@@ -104,8 +104,8 @@ func (s *Server) tell(ready bool) {
 	}
 }
 
-// announce makes grpc tell its clients, in the two steps that it has for that, and returns when the first is out: a
-// client whose stream ends must not come back on the same connection.
+// announce makes grpc announce the end to its clients, in two steps, and returns when the first step is out: a client
+// whose stream ends must not come back on the same connection.
 func (s *Server) announce(ctx context.Context) {
 	select {
 	case <-s.looped: // what waits in the queue is accepted before
@@ -190,8 +190,8 @@ func (l *listener) Accept() (net.Conn, error) {
 type conn struct {
 	net.Conn
 	conns  *conns
-	begun  bool        // something was written; of the one goroutine that writes
-	secure atomic.Bool // and it is a record of TLS
+	begun  bool        // something was written; of the goroutine that writes
+	secure atomic.Bool // the first bytes were a record of TLS
 	told   atomic.Bool
 }
 

@@ -21,10 +21,11 @@ type Reader interface {
 	Read(n int64)
 }
 
-// A Writer is the account of the connection that a copy writes to. Wrote is told how many bytes were written, part by part.
+// A Writer is the account of the connection that a copy writes to. Wrote is told how many bytes were written, part by
+// part.
 type Writer interface{ Wrote(n int64) }
 
-// Uncounted is the account of a connection that nobody keeps an account of.
+// Uncounted is a Reader and a Writer for a connection whose bytes are not counted.
 type Uncounted struct{}
 
 // Await waits.
@@ -36,7 +37,7 @@ func (Uncounted) Read(int64) {}
 // Wrote does nothing.
 func (Uncounted) Wrote(int64) {}
 
-// parts are what the kernel copies at a time. The field N of one in the pool is 0.
+// parts limit a copy by the kernel to a part. In the pool the field N of each is 0.
 var parts = sync.Pool{New: func() any { return new(io.LimitedReader) }}
 
 // filePart is how much of a file the kernel copies before it is counted: as much as package net gives one sendfile.
@@ -81,9 +82,10 @@ func SendFile(to io.ReaderFrom, from io.Reader, whole *io.LimitedReader, out Wri
 	return total, err
 }
 
-// Splice copies what a [Socket] has, as it comes, at most the whole. Each part is waited for here and then copied by
-// package net: so each is counted when it has passed, and a wait that a drain interrupts is told from a failure of the other side.
-// Splice returns ok == false if it did nothing, because this system cannot say what a socket has.
+// Splice copies the bytes of a [Socket] as they come, at most the whole. Splice waits for each part, and package net
+// copies the part. So each part is counted when it has passed, and a wait that a drain interrupts differs from a
+// failure of the other side. Splice returns ok == false and has copied nothing where the system cannot say how many
+// bytes a socket has.
 func Splice(to io.ReaderFrom, out Writer, from io.Reader, in Reader, whole *io.LimitedReader) (total int64, ok bool, err error) {
 	nc, is := from.(net.Conn)
 	if !is {
