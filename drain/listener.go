@@ -26,9 +26,10 @@ type listener struct {
 	used   atomic.Bool                // Accept was called
 	closed sync.Once
 
-	mu    sync.Mutex
-	limit time.Time   // zero while it serves; then Accept may succeed up to here, and its errors are ours
-	timer *time.Timer // ends the sweep of a listener without deadlines
+	mu        sync.Mutex
+	accepting bool        // Accept has not returned
+	limit     time.Time   // zero while it serves; then Accept may succeed up to here, and its errors are ours
+	timer     *time.Timer // ends the sweep of a listener without deadlines
 }
 
 var _ net.Listener = (*listener)(nil)
@@ -37,11 +38,12 @@ var _ net.Listener = (*listener)(nil)
 // during or before Accept says nothing about the queue, so Accept tries once more.
 func (l *listener) Accept() (net.Conn, error) {
 	l.used.Store(true)
-	armed := l.arm()
+	armed := l.arm(true)
 	nc, err := l.accept()
-	if err != nil && timeout(err) && !armed && l.arm() {
+	if err != nil && timeout(err) && !armed && l.arm(true) {
 		nc, err = l.accept()
 	}
+	l.disarm()
 	if err == nil {
 		return l.track(nc), nil
 	}
@@ -51,14 +53,16 @@ func (l *listener) Accept() (net.Conn, error) {
 	return nil, err
 }
 
-// arm gives a sweep another sweepTime, and reports whether there is one.
-func (l *listener) arm() bool {
+// arm gives the Accept of a sweep sweepTime to find a connection, and reports whether there is time for a connection.
+// While the accept loop is busy nothing is armed: the time of the loop says nothing about the queue.
+func (l *listener) arm(accepting bool) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	left := min(time.Until(l.limit), sweepTime)
-	if left <= 0 {
+	l.accepting = l.accepting || accepting
+	if l.limit.IsZero() || !l.accepting {
 		return false
 	}
+	left := min(time.Until(l.limit), sweepTime)
 	d, ok := l.Listener.(interface{ SetDeadline(time.Time) error })
 	switch {
 	case ok && d.SetDeadline(time.Now().Add(left)) == nil:
@@ -67,7 +71,16 @@ func (l *listener) arm() bool {
 	default:
 		l.timer.Reset(left)
 	}
-	return true
+	return left > 0
+}
+
+// disarm notes the end of an Accept.
+func (l *listener) disarm() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.accepting = false; l.timer != nil {
+		l.timer.Stop()
+	}
 }
 
 // over reports whether an error of Accept is the end that the drain wants. An error after which net/http calls Accept
@@ -119,9 +132,7 @@ func (l *listener) sweep(latest time.Time) {
 		limit = latest
 	}
 	l.end(limit)
-	if !l.arm() {
-		l.Close()
-	}
+	l.arm(false)
 }
 
 // acceptErr returns the error of Serve for the end of an accept loop: nil if the drain has stopped the loop, or if the

@@ -67,6 +67,15 @@ func TestPlainStopAnswersTheQueueOfAListenerWithoutDeadlines(t *testing.T) {
 	stopped(t, bareListener{listen(t)}, &http.Server{Handler: echo, ConnContext: slowly}, 20)
 }
 
+// A listener without deadlines is not closed while the accept loop is busy for longer than an empty queue is watched.
+func TestPlainStopAnswersTheQueueOfABusyLoop(t *testing.T) {
+	busy := func(ctx context.Context, _ net.Conn) context.Context {
+		<-time.After(40 * time.Millisecond)
+		return ctx
+	}
+	stopped(t, bareListener{listen(t)}, &http.Server{Handler: echo, ConnContext: busy}, 5)
+}
+
 // A fullListener fails once for want of descriptors, in the first Accept of the sweep.
 type fullListener struct {
 	*net.TCPListener
