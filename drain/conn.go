@@ -87,9 +87,11 @@ func track(course *course, registry *registry, nc net.Conn, by server, name stri
 			return nc
 		}
 	}
-	registry.add(c, by == netHTTP, nil)
 	if secure {
 		c.kind.transport = tlsInside
+	}
+	registry.add(c, by == netHTTP, nil)
+	if secure {
 		return &secureConn{conn: c, stater: stater}
 	}
 	return wrapper

@@ -74,7 +74,9 @@ func serveHTTP2(entry *conn, nc net.Conn, serve func(*h2conn)) {
 	c := newH2Conn(nc, entry, entry.course)
 	entry.mu.Lock()
 	entry.h2, entry.kind.http2 = c, true
-	entry.reader.deadline.restore(entry.Conn)
+	if entry.state().Open() {
+		entry.reader.deadline.restore(entry.Conn)
+	}
 	entry.mu.Unlock()
 	if entry.course.at() >= draining { // the drain has looked already: a connection that comes late is told as the others were
 		c.leave()
