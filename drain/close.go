@@ -30,10 +30,9 @@ type closer interface {
 // step moves the life of the connection on, and does the part of the action that belongs under c.mu. The caller has
 // locked c.mu, and hands the action to carryOut after the unlock.
 func (c *conn) step(e life.Event) life.Action {
-	now := c.state()
-	s := life.Next(now, e)
-	if s.Next != now {
-		c.life.Store(uint32(s.Next))
+	s := life.Next(c.state, e)
+	if c.state = s.Next; !c.state.Reads() {
+		c.stopped.Store(uint32(c.state))
 	}
 	switch s.Do {
 	case life.Restore:
@@ -141,7 +140,7 @@ func (c *conn) unsent() bool {
 // CloseWrite closes the side of the server, where the connection has two.
 func (c *conn) CloseWrite() error {
 	w, ok := c.Conn.(interface{ CloseWrite() error })
-	if !ok || c.state() == life.Moved {
+	if !ok || c.stop() == life.Moved {
 		return errors.ErrUnsupported
 	}
 	return w.CloseWrite()
@@ -171,7 +170,7 @@ func (c *conn) working() bool {
 	if c.view.reported == http.StateClosed || c.h2 != nil && c.view.reported == http.StateIdle {
 		return false
 	}
-	switch c.state() {
+	switch c.state {
 	case life.Fresh, life.Rested, life.Idle:
 		return c.h2 != nil || c.mover.asked == asking
 	case life.Parted, life.Moved, life.Lingering, life.Released, life.Ended:
@@ -185,7 +184,7 @@ func (c *conn) working() bool {
 // escalate takes a step against the connection, and returns which it was; none if the connection has ended.
 func (c *conn) escalate(action string) string {
 	c.mu.Lock()
-	state, cancel := c.state(), c.cancel
+	state, cancel := c.state, c.cancel
 	answering, elsewhere := c.answering(), c.marks&shared != 0
 	c.mu.Unlock()
 	switch {

@@ -25,13 +25,14 @@ type conn struct {
 	net.Conn
 	course   *course
 	registry *registry
-	kind     kind          // transport, protocol and name change under mu
+	kind     kind          // transport, name and http2 change under mu
 	adopted  adoptedConn   // Conn, if it came from another process
-	life     atomic.Uint32 // of type life.State; written under mu
+	stopped  atomic.Uint32 // the last state in which a Read does not read, for Read and Write without mu; Fresh before
 
 	read, written atomic.Int64
 
 	mu     sync.Mutex
+	state  life.State
 	reader reader
 	mover  mover
 	view   view
@@ -72,10 +73,10 @@ func track(course *course, registry *registry, nc net.Conn, by server, name stri
 	c.adopted, _ = nc.(adoptedConn)
 	switch by {
 	case handlers:
-		c.life.Store(uint32(life.Raw))
+		c.state = life.Raw
 		c.view.reported = http.StateHijacked
 	case foreign:
-		c.life.Store(uint32(life.Hijacked))
+		c.state = life.Hijacked
 		c.view.reported = http.StateHijacked
 	default:
 		if c.adopted != nil && c.adopted.WasIdle() {
@@ -108,8 +109,8 @@ func (c *secureConn) ConnectionState() tls.ConnectionState { return c.stater.Con
 
 func (c *conn) self() *conn { return c }
 
-// state returns how far the connection is.
-func (c *conn) state() life.State { return life.State(c.life.Load()) }
+// stop returns the last state in which a Read does not read; Fresh as long as a Read reads. No lock is needed.
+func (c *conn) stop() life.State { return life.State(c.stopped.Load()) }
 
 // reported returns what net/http has reported last.
 func (c *conn) reported() http.ConnState {
@@ -133,7 +134,7 @@ func (c *conn) entries(all []Entry) []Entry {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e := Entry{Protocol: c.kind.show(c.view.reported), Read: c.read.Load(), Written: c.written.Load()}
-	if c.view.reported == http.StateClosed || c.state().Lingers() {
+	if c.view.reported == http.StateClosed || c.state.Lingers() {
 		e.State = "closing"
 	}
 	if a := c.Conn.RemoteAddr(); a != nil {
@@ -252,7 +253,7 @@ func (c *conn) NetConn() net.Conn { return c.Conn }
 
 // Write writes, unless the connection has moved.
 func (c *conn) Write(p []byte) (int, error) {
-	if c.state() == life.Moved {
+	if c.stop() == life.Moved {
 		return 0, net.ErrClosed
 	}
 	n, err := c.Conn.Write(p)
@@ -264,7 +265,7 @@ func (c *conn) Write(p []byte) (int, error) {
 func (c *conn) SetReadDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.state().Open() {
+	if !c.state.Open() {
 		return net.ErrClosed
 	}
 	c.step(life.Deadline)
@@ -273,7 +274,7 @@ func (c *conn) SetReadDeadline(t time.Time) error {
 
 // SetWriteDeadline sets the deadline, unless the connection has moved.
 func (c *conn) SetWriteDeadline(t time.Time) error {
-	if c.state() == life.Moved {
+	if c.stop() == life.Moved {
 		return net.ErrClosed
 	}
 	return c.Conn.SetWriteDeadline(t)
@@ -291,7 +292,7 @@ func (c *conn) SetDeadline(t time.Time) error {
 // not counted.
 func (c *conn) SyscallConn() (syscall.RawConn, error) {
 	sc, ok := c.Conn.(syscall.Conn)
-	if !ok || c.state() == life.Moved {
+	if !ok || c.stop() == life.Moved {
 		return nil, errors.ErrUnsupported
 	}
 	c.own()
@@ -304,7 +305,7 @@ func (c *conn) SyscallConn() (syscall.RawConn, error) {
 
 // ReadFrom lets the kernel copy where package net does.
 func (c *conn) ReadFrom(r io.Reader) (int64, error) {
-	if c.state() == life.Moved {
+	if c.stop() == life.Moved {
 		return 0, net.ErrClosed
 	}
 	whole, from := netconn.Unlimited(r)
@@ -332,7 +333,7 @@ func (c *conn) ReadFrom(r io.Reader) (int64, error) {
 
 // WriteTo lets the kernel copy where package net does. Only the owner of a hijacked connection calls it: net/http reads.
 func (c *conn) WriteTo(w io.Writer) (int64, error) {
-	if c.state() == life.Moved {
+	if c.stop() == life.Moved {
 		return 0, io.EOF
 	}
 	var out netconn.Writer = netconn.Uncounted{}

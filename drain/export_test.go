@@ -22,7 +22,7 @@ func hooksOf(s *Server) *hooks {
 // Touched counts the connections that have sent something since they were new or idle, as far as the server knows.
 func Touched(s *Server) int {
 	return count(s, func(c *conn) bool {
-		switch c.state() {
+		switch c.state {
 		case life.Arriving, life.Begun, life.Reading:
 			return true
 		}
@@ -32,7 +32,7 @@ func Touched(s *Server) int {
 
 // Begun counts the idle connections of which the server knows that a next request has begun, be it by a byte.
 func Begun(s *Server) int {
-	return count(s, func(c *conn) bool { return c.state() == life.Noted || c.state() == life.Reading })
+	return count(s, func(c *conn) bool { return c.state == life.Noted || c.state == life.Reading })
 }
 
 func count(s *Server, ok func(*conn) bool) int {
@@ -249,13 +249,15 @@ func Happen(nc interface {
 }, s life.State, e life.Event) Cell {
 	srv := NewServer(nil, Options{})
 	c := track(srv.course, srv.registry, nc, netHTTP, "").(inRegistry).self()
-	c.life.Store(uint32(s))
+	c.state = s
 	old := time.Unix(1, 0)
 	c.reader.heard, c.reader.deadline, c.mover.asked = old, readDeadline{time.Unix(2, 0), true}, declined
 	c.happen(e)
 	if life.Next(s, e).Do == life.Discard { // another goroutine ends that
-		for c.state().Lingers() {
-			runtime.Gosched()
+		for lingers := true; lingers; runtime.Gosched() {
+			c.mu.Lock()
+			lingers = c.state.Lingers()
+			c.mu.Unlock()
 		}
 	}
 	c.mu.Lock()
@@ -264,7 +266,7 @@ func Happen(nc interface {
 	defer srv.registry.mu.Unlock()
 	owned, registered := srv.registry.conns[c]
 	return Cell{
-		After: c.state(), Closes: nc.Closes(), Registered: registered, Owned: owned, Restored: !c.reader.deadline.interrupted,
+		After: c.state, Closes: nc.Closes(), Registered: registered, Owned: owned, Restored: !c.reader.deadline.interrupted,
 		Extended: c.reader.heard.After(old), MayMove: c.mover.asked == notAsked,
 	}
 }

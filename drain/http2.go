@@ -74,7 +74,7 @@ func serveHTTP2(entry *conn, nc net.Conn, serve func(*h2conn)) {
 	c := newH2Conn(nc, entry, entry.course)
 	entry.mu.Lock()
 	entry.h2, entry.kind.http2 = c, true
-	if entry.state().Open() {
+	if entry.state.Open() {
 		entry.reader.deadline.restore(entry.Conn)
 	}
 	entry.mu.Unlock()

@@ -42,7 +42,7 @@ const (
 
 // Read reads, and decides whether an idle connection ends here.
 func (c *conn) Read(p []byte) (int, error) {
-	for c.state().Reads() {
+	for c.stop().Reads() {
 		if c.adopted != nil {
 			c.park(len(p))
 		}
@@ -61,7 +61,7 @@ func (c *conn) Read(p []byte) (int, error) {
 
 // unread is the error of a Read that does not read.
 func (c *conn) unread() error {
-	if c.state().EOF() {
+	if c.stop().EOF() {
 		return io.EOF
 	}
 	return net.ErrClosed
@@ -69,7 +69,7 @@ func (c *conn) unread() error {
 
 // receive is Read with another function than that of the connection.
 func (c *conn) receive(size int, read func() (int, error)) (int, error) {
-	for c.state().Reads() {
+	for c.stop().Reads() {
 		n, err := read()
 		n = max(n, 0) // package net gives -1 for a ReadMsgUnix that failed
 		c.read.Add(int64(n))
@@ -111,7 +111,7 @@ func (c *conn) judged(got []byte, n, size int, err error) verdict {
 	if c.part(size) {
 		return over
 	}
-	if c.state().Open() { // of a connection that lingers the deadline is its own
+	if c.state.Open() { // of a connection that lingers the deadline is its own
 		c.reader.deadline.restore(c.Conn)
 	}
 	return again
@@ -119,7 +119,7 @@ func (c *conn) judged(got []byte, n, size int, err error) verdict {
 
 // touch notes bytes that were read.
 func (c *conn) touch(p []byte) {
-	if s := c.state(); s == life.Fresh || s == life.Arriving {
+	if s := c.state; s == life.Fresh || s == life.Arriving {
 		if c.kind.secure() {
 			c.reader.heard = time.Now()
 		} else {
@@ -152,7 +152,7 @@ func (c *conn) part(size int) bool {
 }
 
 // may reports whether an event is possible now.
-func (c *conn) may(e life.Event) bool { return life.Next(c.state(), e).Do != life.Impossible }
+func (c *conn) may(e life.Event) bool { return life.Next(c.state, e).Do != life.Impossible }
 
 // movable reports whether Move can take the connection: HTTP/1 without TLS on a socket, and net/http is the known one.
 func (c *conn) movable() bool {
@@ -198,7 +198,7 @@ func (c *conn) silent() bool {
 	if c.h2 != nil || !c.may(life.Part) {
 		return false
 	}
-	switch c.state() {
+	switch c.state {
 	case life.Arriving:
 		return c.kind.secure()
 	case life.Reading:
@@ -216,7 +216,7 @@ func (c *conn) begun(size int) bool {
 	if c.kind.http2 {
 		return false
 	}
-	switch c.state() {
+	switch c.state {
 	case life.Begun, life.Noted:
 		return true
 	case life.Rested, life.Idle:
@@ -228,7 +228,7 @@ func (c *conn) begun(size int) bool {
 // due is when the connection may be closed if it stays silent.
 func (c *conn) due() time.Time {
 	grace := c.course.idle
-	switch c.state() {
+	switch c.state {
 	case life.Fresh:
 		grace = c.course.silent
 	case life.Rested, life.Idle, life.Begun, life.Reading:
@@ -289,11 +289,11 @@ func (c *conn) rest() {
 func (c *conn) propose() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.kind.wrapped() || !c.state().Open() || !c.movable() {
+	if !c.kind.wrapped() || !c.state.Open() || !c.movable() {
 		return
 	}
 	c.mover.wanted = true
-	if c.silent() && c.state() != life.Fresh {
+	if c.silent() && c.state != life.Fresh {
 		c.reader.deadline.interrupt(c.Conn)
 	}
 }
@@ -302,7 +302,7 @@ func (c *conn) propose() {
 // waits for the next request.
 func (c *conn) park(size int) {
 	c.mu.Lock()
-	s := c.state()
+	s := c.state
 	waits := s == life.Rested || s == life.Idle
 	plain := c.kind.plainHTTP1() && c.h2 == nil // of the others something is known here only
 	parked := plain && waits && !c.begun(size)

@@ -205,7 +205,7 @@ type (
 // not interrupt the connection.
 func (r *reading) Await(w *sockbuf.Waiter) (int, error) {
 	c := (*conn)(r)
-	for c.state().Reads() {
+	for c.stop().Reads() {
 		n, err := w.Wait()
 		c.mu.Lock()
 		v := c.judged(nil, n, 0, err)
