@@ -18,7 +18,8 @@ const (
 )
 
 // generation is Run: one goroutine that owns what this process is and does. The goroutine receives events from channels, looks up the
-// action and the next state of each (states.go), and starts goroutines for everything slow.
+// action and the next state of each (states.go), and starts goroutines for everything slow. Exceptions are files that the goroutine writes
+// itself: the pid file and the record at the commit, and the paths of unix sockets.
 type generation struct {
 	u        *Upgrader
 	table    *[genStates]genRow
