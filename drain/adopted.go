@@ -8,7 +8,7 @@ import (
 	"github.com/midair-go/midair/drain/internal/nethttpcheck"
 )
 
-// Connections change process while both processes serve. A connection that leaves is offered to Move when Options.Offers
+// Connections change process while both processes serve. A connection that leaves is offered to Move when Options.Rebalance
 // says so; an adoptedConn has come, and the other process can take the connection back.
 
 // readsAsKnown reports whether net/http reads as silent and begun need. With another net/http no connection moves: idle

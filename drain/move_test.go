@@ -145,8 +145,8 @@ func TestMoveIsAskedForEachOffer(t *testing.T) {
 	offers, answer := make(chan struct{}), make(chan bool)
 	var asked atomic.Int64
 	s := serve(t, &http.Server{Handler: echo}, drain.Options{
-		Offers: offers,
-		Move:   func(net.Conn) bool { asked.Add(1); return <-answer },
+		Rebalance: offers,
+		Move:      func(net.Conn) bool { asked.Add(1); return <-answer },
 	})
 	c := s.dial()
 	wantBody(t, c.get("/one"), "/one", false)

@@ -18,7 +18,7 @@ func TestUnknownNetHTTPMovesNothing(t *testing.T) {
 	var logged strings.Builder
 	s := serve(t, &http.Server{Handler: echo}, drain.Options{
 		Logger:    slog.New(slog.NewTextHandler(&logged, nil)),
-		IdleGrace: time.Nanosecond, Offers: offers,
+		IdleGrace: time.Nanosecond, Rebalance: offers,
 		Move: func(net.Conn) bool { t.Error("Move was asked"); return false },
 	})
 	c := s.dial()

@@ -35,10 +35,10 @@ type Options struct {
 	// moves.
 	Move func(net.Conn) bool
 
-	// Offers makes the server offer every idle plaintext HTTP/1 connection to Move once while it serves, whenever
+	// Rebalance makes the server offer every idle plaintext HTTP/1 connection to Move once while it serves, whenever
 	// something is received from it, and those that are active when they are idle. What comes from Move on the other side
 	// and was idle here is given IdleTimeout for its next request. Default nil: Move is asked in a drain only.
-	Offers <-chan struct{}
+	Rebalance <-chan struct{}
 
 	// Hurry makes a drain close connections that have been idle for half a second, when it is closed or something is
 	// received from it; silent new ones keep their IdleGrace. That has a price: a connection whose last answer went out

@@ -70,7 +70,7 @@ func TestPrefaceTakesAnOfferBack(t *testing.T) {
 		Handler: echo, Protocols: both(),
 		TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){"h2": ownHTTP2, "unencrypted_http2": ownHTTP2},
 	}, drain.Options{
-		IdleGrace: time.Nanosecond, Grace: time.Hour, Offers: offers,
+		IdleGrace: time.Nanosecond, Grace: time.Hour, Rebalance: offers,
 		Move: func(net.Conn) bool { t.Error("a connection of HTTP/2 is offered"); return false },
 	})
 	c := s.dial()

@@ -186,7 +186,7 @@ func talkPlain(all [][]byte, raw syscall.RawConn) (got string, open bool) {
 func talkDrained(t *testing.T, stream []byte, all [][]byte, raw syscall.RawConn) (got string, kept bool) {
 	offers := make(chan struct{})
 	b := bubbleOf(&http.Server{Handler: say, ErrorLog: discardLog}, drain.Options{
-		Grace: time.Hour, Offers: offers, KeepWebSockets: true,
+		Grace: time.Hour, Rebalance: offers, KeepWebSockets: true,
 		Move: func(nc net.Conn) bool {
 			if n := nc.(*wire).taken.Load(); !whole(stream[:n], 0) {
 				t.Errorf("Move is asked after %q", stream[:n])

@@ -205,7 +205,7 @@ func (s *Server) await(ctx context.Context, l *listener, ended chan error) (fail
 	// Not now, when the process has its first requests to answer, nor in the drain.
 	check := time.NewTimer(time.Second)
 	defer check.Stop()
-	offers := s.opts.Offers
+	offers := s.opts.Rebalance
 	for {
 		select {
 		case _, open := <-offers:

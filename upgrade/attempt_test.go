@@ -81,15 +81,15 @@ func TestUnreadBytesMoveOn(t *testing.T) {
 			t.Errorf("with %q it moves with %q, want %q", added, got, want)
 		}
 	}
-	if u.MoveWith(c, make([]byte, aheadLimit)) {
+	if u.MoveWith(c, make([]byte, prefixLimit)) {
 		t.Error("it moves with more than the limit")
 	}
 	_, empty := listening(t, "")
 	near, far := net.Pipe()
 	defer near.Close()
 	defer far.Close()
-	if !u.Carries(c) || u.Carries(empty) || u.Carries(near) {
-		t.Error("Carries does not tell who has brought something")
+	if !u.HasCarriedBytes(c) || u.HasCarriedBytes(empty) || u.HasCarriedBytes(near) {
+		t.Error("HasCarriedBytes does not report the connection with bytes")
 	}
 }
 

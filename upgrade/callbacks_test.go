@@ -48,7 +48,7 @@ func locking(s *plan.Settings) { s.Lock = plan.LockBackground }
 func dividing(r *testclient.Service) <-chan plan.Answer {
 	done := r.BeginUpgrade()
 	r.AtStep(0)
-	go r.Connect() // Choose is asked
+	go r.Connect() // Split is called
 	return done
 }
 
@@ -65,7 +65,7 @@ var callbacks = []callback{
 	{name: "Smoke", in: plan.InSmoke, first: true, times: 1, byHand: true, change: func(s *plan.Settings) { s.Smoke = plan.SmokePasses }},
 	{name: "Bake", in: plan.InBake, first: true, times: 1, byHand: true, change: func(s *plan.Settings) { s.Bake = plan.BakePasses }},
 	{name: "Subscribe", in: plan.InSubscribe, first: true, times: 1, change: func(s *plan.Settings) { s.Bake = plan.BakeHearsNews }},
-	{name: "Choose", in: plan.InChoose, first: true, times: 1, change: byWeights(0.5), begin: dividing, byHand: true,
+	{name: "Split", in: plan.InSplit, first: true, times: 1, change: byWeights(0.5), begin: dividing, byHand: true,
 		except: []string{blocks, blocksAlone, stopped}}, // it is asked where connections are accepted, and must not block
 	{name: "Acquire", in: plan.InAcquire, times: 1, change: locking},
 	{name: "Acquire of what was released", in: plan.InAcquire, first: true, times: 2, change: func(s *plan.Settings) {

@@ -177,8 +177,8 @@ func acceptFrom(ctx context.Context, ln net.Listener, from net.Addr) (*os.File, 
 }
 
 // SetWeight gives the candidate a share of the connections, from 0 to 1. It works in Bake, at any time and in any direction. This
-// process accepts new connections and passes the share on: counted exactly, or as Options.Sticky or Choose decide. The same share
-// of the idle connections is passed on as well if the server offers them ([Upgrader.Offers]). At 1 the candidate accepts by itself,
+// process accepts new connections and passes the share on: counted exactly, or as Options.Sticky or Split decide. The same share
+// of the idle connections is passed on as well if the server offers them ([Upgrader.Rebalance]). At 1 the candidate accepts by itself,
 // and this process is a warm standby that has kept its sockets. Passed connections come back by a lower weight, by an abort, and,
 // if the candidate has not used them, by the death of the candidate.
 //

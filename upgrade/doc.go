@@ -45,8 +45,8 @@
 //   - an operator, an admin handler or a deploy script: [Upgrader.Upgrade], [Upgrader.Restart], [Upgrader.Rehearse],
 //     [Upgrader.Rollback], [Upgrader.Commit], [Upgrader.Abort], [Upgrader.Status]; [Request] from another process.
 //   - a judge in Options.Smoke or Options.Bake: the methods of [Candidate]; [Upgrader.Publish] on the candidate's side.
-//   - a server, mostly by package drain's options: [Upgrader.Move], [Upgrader.MoveWith], [Upgrader.Carries],
-//     [Upgrader.Offers], [Upgrader.Hurry]; [Assigned].
+//   - a server, mostly by package drain's options: [Upgrader.Move], [Upgrader.MoveWith], [Upgrader.HasCarriedBytes],
+//     [Upgrader.Rebalance], [Upgrader.Hurry]; [Assigned].
 //
 // # Methods that may block
 //
@@ -61,7 +61,7 @@
 //   - Move: some milliseconds. MoveWith: at most two seconds. Publish: at most a millisecond.
 //   - Candidate.Dial: until ctx ends, 10 s without a deadline. Candidate.SetWeight: at most two seconds, if the candidate does not read.
 //   - Close: until Run has returned.
-//   - Status, Hurry, Offers, Carries, Check, Exclusive, Assigned: never.
+//   - Status, Hurry, Rebalance, HasCarriedBytes, Check, Exclusive, Assigned: never.
 //
 // # Functions of the program
 //

@@ -18,7 +18,7 @@ func TestMain(m *testing.M) {
 		SetStepHook: upgrade.SetStepHook, SetClock: upgrade.SetClock,
 		NewServer: func(srv *http.Server, o testservice.ServerOptions) testservice.Server {
 			return drain.NewServer(srv, drain.Options{
-				Grace: o.Grace, IdleGrace: o.IdleGrace, Move: o.Move, Offers: o.Offers, Hurry: o.Hurry, KeepWebSockets: o.KeepWebSockets,
+				Grace: o.Grace, IdleGrace: o.IdleGrace, Move: o.Move, Rebalance: o.Rebalance, Hurry: o.Hurry, KeepWebSockets: o.KeepWebSockets,
 			})
 		},
 		Draining: func(ctx context.Context) <-chan struct{} { return drain.FromContext(ctx).Begun() },

@@ -27,24 +27,24 @@ func (u *Upgrader) setMover(m handoff.Mover) {
 // to, and for a connection that no listener of this Upgrader has accepted.
 func (u *Upgrader) Move(c net.Conn) bool { return u.MoveWith(c, nil) }
 
-// aheadLimit is the room in a message for ahead, in base64.
-const aheadLimit = 16 << 10
+// prefixLimit is the room in a message for prefix, in base64.
+const prefixLimit = 16 << 10
 
 // MoveWith is Move for a connection whose protocol belongs to the program: raw TCP, or a WebSocket that a handler has
 // hijacked. Call MoveWith between two messages, in the goroutine that reads from the connection and writes to it, each time
-// that Offers sends a value and when serve's context has ended, also for the connections that Accept returns after that:
+// that Rebalance sends a value and when serve's context has ended, also for the connections that Accept returns after that:
 // with package drain, when the notice has Begun. The server of package drain in the other process returns the connection
-// from Accept. That process reads ahead first, and then what the client sends: put the bytes of a message there that this
-// process has read already, and everything else that the program needs to go on. For a WebSocket, ahead is a request, since
-// an HTTP server reads ahead, with the state in a header and without the answer 101: the handler learns from
-// [Upgrader.Carries] that the request does not come from the client, and has to hijack or close the connection. Package
+// from Accept. That process reads prefix first, and then what the client sends: put the bytes of a message there that this
+// process has read already, and everything else that the program needs to go on. For a WebSocket, prefix is a request, since
+// an HTTP server reads prefix, with the state in a header and without the answer 101: the handler learns from
+// [Upgrader.HasCarriedBytes] that the request does not come from the client, and has to hijack or close the connection. Package
 // drain has to leave WebSockets to the program (KeepWebSockets).
 //
 // MoveWith returns false for more than 16 KiB, if package drain does not serve that listener in the other process, and if
 // the other process does not keep up for two seconds: during a drain, try again then. An abort and Rollback move connections
-// to an older build: release a build that understands ahead before the build that sends ahead. A candidate that dies loses
+// to an older build: release a build that understands prefix before the build that sends prefix. A candidate that dies loses
 // the connections that the candidate has written to.
-func (u *Upgrader) MoveWith(c net.Conn, ahead []byte) bool {
+func (u *Upgrader) MoveWith(c net.Conn, prefix []byte) bool {
 	u.moving.RLock()
 	defer u.moving.RUnlock()
 	m := u.mover.Load()
@@ -52,22 +52,22 @@ func (u *Upgrader) MoveWith(c net.Conn, ahead []byte) bool {
 		return false
 	}
 	if unread := handoff.Unread(c); len(unread) > 0 { // what it brought itself and nobody has read
-		ahead = append(ahead[:len(ahead):len(ahead)], unread...)
+		prefix = append(prefix[:len(prefix):len(prefix)], unread...)
 	}
 	from, ok := u.listeners.Of(c)
-	return ok && len(ahead) <= aheadLimit && (*m)(from, c, ahead)
+	return ok && len(prefix) <= prefixLimit && (*m)(from, c, prefix)
 }
 
-// Carries reports whether the first bytes of c were given to MoveWith by another generation, and do not come from the
+// HasCarriedBytes reports whether the first bytes of c were given to MoveWith by another generation, and do not come from the
 // client. Wrappers with a method NetConn are looked through, so the connections of Hijack and of http.Server.ConnContext are
 // accepted too.
-func (u *Upgrader) Carries(c net.Conn) bool {
+func (u *Upgrader) HasCarriedBytes(c net.Conn) bool {
 	return handoff.Carries(c)
 }
 
-// Offers returns a channel that receives a value each time the server should call Move for every idle connection: the weight
-// of a candidate has changed. Offers is made for drain.Options.Offers. Each call makes a channel for a single receiver.
-func (u *Upgrader) Offers() <-chan struct{} {
+// Rebalance returns a channel that receives a value each time the server should call Move for every idle connection: the weight
+// of a candidate has changed. Rebalance is made for drain.Options.Rebalance. Each call makes a channel for a single receiver.
+func (u *Upgrader) Rebalance() <-chan struct{} {
 	ch := make(chan struct{}, 1)
 	u.mu.Lock()
 	defer u.mu.Unlock()

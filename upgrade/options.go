@@ -88,10 +88,10 @@ type Options struct {
 	// a proxy there is a single address, and so all or nothing. Default: false; connections are counted, and the share is
 	// exact.
 	Sticky bool
-	// Choose, if set, decides which connections the candidate of a progressive upgrade gets: Choose is called for each
-	// connection that is accepted or moves. The answer should be monotone in the weight. Choose must not wait, and must not
+	// Split, if set, decides which connections the candidate of a progressive upgrade gets: Split is called for each
+	// connection that is accepted or moves. The answer should be monotone in the weight. Split must not wait, and must not
 	// call the Candidate. Default: nil.
-	Choose func(c net.Conn, weight float64) bool
+	Split func(c net.Conn, weight float64) bool
 	// Silence is how long a candidate with a weight may send nothing before the candidate counts as dead and is killed. A
 	// candidate sends a heartbeat every 0.1 s, so the least is 0.3 s. Default: 2 s.
 	Silence time.Duration
@@ -238,8 +238,8 @@ func buildVersion() string {
 
 // choice is how connections are chosen; nil: by counting.
 func (o Options) choice() handoff.Choice {
-	if o.Choose == nil && o.Sticky {
+	if o.Split == nil && o.Sticky {
 		return handoff.ByAddress
 	}
-	return o.Choose
+	return o.Split
 }

@@ -156,7 +156,7 @@ func midairMain() error {
 	if hs.TLSConfig, err = selfSigned(); err != nil {
 		return err
 	}
-	opts := drain.Options{Grace: grace, Move: up.Move, Offers: up.Offers(), Hurry: up.Hurry()}
+	opts := drain.Options{Grace: grace, Move: up.Move, Rebalance: up.Rebalance(), Hurry: up.Hurry()}
 	srv := drain.NewServer(hs, opts)
 	calls := new(grpcdrain.Observer)
 	gs := grpc.NewServer(grpc.StatsHandler(calls))

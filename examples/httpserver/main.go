@@ -130,7 +130,7 @@ func run(ctx context.Context, c config) error {
 		defer tc.Close()
 		hs.TLSConfig = tc.Config()
 	}
-	web := drain.NewServer(hs, drain.Options{Grace: c.grace, Move: up.Move, Offers: up.Offers(), Hurry: up.Hurry()})
+	web := drain.NewServer(hs, drain.Options{Grace: c.grace, Move: up.Move, Rebalance: up.Rebalance(), Hurry: up.Hurry()})
 	adm, err := admin.Listen(up, admin.Options{
 		Addr: c.admin, Grace: c.grace, Stop: stop, Page: adminPage(),
 		Status: func() any { return siteStatus{up.Status(), web.Status(), cart.Status(), ff.Status(), judge.Progress()} },

@@ -136,8 +136,8 @@ func options(set plan.Settings, dir string, t *trouble) upgrade.Options {
 			return verifications[set.Verify](dir, path)
 		}
 	}
-	if t.In == plan.InChoose {
-		opts.Choose = func(net.Conn, float64) bool { t.meet(plan.InChoose); return true }
+	if t.In == plan.InSplit {
+		opts.Split = func(net.Conn, float64) bool { t.meet(plan.InSplit); return true }
 	}
 	return opts
 }

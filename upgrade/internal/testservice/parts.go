@@ -22,7 +22,7 @@ type Parts struct {
 type ServerOptions struct {
 	Grace, IdleGrace time.Duration       // limits of the drain
 	Move             func(net.Conn) bool // upgrade's Move
-	Offers, Hurry    <-chan struct{}     // upgrade's Offers and Hurry
+	Rebalance, Hurry <-chan struct{}     // upgrade's Rebalance and Hurry
 	KeepWebSockets   bool                // handlers end their WebSockets
 }
 

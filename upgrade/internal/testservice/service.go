@@ -181,7 +181,7 @@ func (s *service) greetOn(network, addr string) (net.Listener, error) {
 
 // newServer returns the server of the main listener.
 func (s *service) newServer(j *testutil.Journal) Server {
-	opts := ServerOptions{Grace: grace, IdleGrace: s.set.IdleGrace, Move: s.up.Move, Offers: s.up.Offers(), Hurry: s.up.Hurry()}
+	opts := ServerOptions{Grace: grace, IdleGrace: s.set.IdleGrace, Move: s.up.Move, Rebalance: s.up.Rebalance(), Hurry: s.up.Hurry()}
 	if s.set.NoMove {
 		opts.Move = nil
 	}

@@ -68,7 +68,7 @@ func talksMain(parts Parts) error {
 	}
 	t := &talks{parts: parts, up: up, all: map[*talk]struct{}{}}
 	srv := parts.NewServer(&http.Server{Handler: http.HandlerFunc(t.serveWebSocket)}, ServerOptions{
-		Grace: grace, Move: up.Move, Offers: up.Offers(), KeepWebSockets: true,
+		Grace: grace, Move: up.Move, Rebalance: up.Rebalance(), KeepWebSockets: true,
 	})
 	s := &service{parts: parts, up: up, set: set, dir: dir}
 	adm := parts.NewServer(&http.Server{Handler: s.admin()}, ServerOptions{Grace: grace})
@@ -84,7 +84,7 @@ func talksMain(parts Parts) error {
 // offer interrupts every connection at the moments when connections can move. A connection that comes after the last
 // moment sees the drain for itself.
 func (t *talks) offer(draining <-chan struct{}) {
-	offers := t.up.Offers()
+	offers := t.up.Rebalance()
 	for over := false; !over; {
 		select {
 		case <-offers:
@@ -102,7 +102,7 @@ func (t *talks) offer(draining <-chan struct{}) {
 
 func (t *talks) serveRaw(ctx context.Context, nc net.Conn) {
 	c := &talk{Conn: nc, words: lines{}}
-	if t.up.Carries(nc) {
+	if t.up.HasCarriedBytes(nc) {
 		var state [8]byte
 		if _, err := nc.Read(state[:]); err != nil {
 			return
@@ -120,7 +120,7 @@ func (t *talks) serveWebSocket(w http.ResponseWriter, r *http.Request) {
 	defer nc.Close()
 	nc.SetDeadline(time.Time{})
 	c := &talk{Conn: nc, words: frames{}}
-	if t.up.Carries(nc) {
+	if t.up.HasCarriedBytes(nc) {
 		c.sum, _ = strconv.Atoi(r.Header.Get("Sum"))
 	} else {
 		fmt.Fprintf(nc, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: x\r\n\r\n")

@@ -12,7 +12,7 @@ const (
 	InSmoke     Callback = "Smoke"
 	InBake      Callback = "Bake"
 	InSubscribe Callback = "Subscribe"
-	InChoose    Callback = "Choose"
+	InSplit     Callback = "Split"
 	InAcquire   Callback = "Acquire"
 	InRelease   Callback = "Release"
 	InServe     Callback = "serve"
