@@ -91,7 +91,7 @@ func (c *conn) Close() error {
 	c.mu.Lock()
 	at := c.course.at()
 	e := life.Close
-	if at < cutting && (at > serving || c.kind.raw()) && c.marks&(aborts|shared) == 0 {
+	if at < cutting && (at > serving || c.kind.raw()) && !c.marks.aborts && !c.marks.shared {
 		e = life.Linger
 	}
 	do := c.step(e)
@@ -110,7 +110,7 @@ func (c *conn) linger() {
 		return err
 	}
 	began, pause := c.course.began, deafTime
-	for c.marked(deaf) && rest > 0 && c.unsent() { // with both sides closed here, the kernel answers more bytes by a reset
+	for c.isSet(&c.marks.deaf) && rest > 0 && c.unsent() { // with both sides closed here, the kernel answers more bytes by a reset
 		discard()
 		if c.course.at() > serving {
 			began, pause = nil, deafTime
@@ -185,7 +185,7 @@ func (c *conn) working() bool {
 func (c *conn) escalate(action string) string {
 	c.mu.Lock()
 	state, cancel := c.state, c.cancel
-	answering, elsewhere := c.answering(), c.marks&shared != 0
+	answering, elsewhere := c.answering(), c.marks.shared
 	c.mu.Unlock()
 	switch {
 	case state.Lingers() || state == life.Ended:

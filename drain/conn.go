@@ -31,26 +31,24 @@ type conn struct {
 
 	read, written atomic.Int64
 
-	mu     sync.Mutex
-	state  life.State
-	reader reader
-	mover  mover
-	view   view
-	marks  mark
-	cancel context.CancelCauseFunc // of the contexts of all requests
-	stream closer                  // what closes a WebSocket
-	h2     *h2conn                 // what ends an HTTP/2 connection, in place of the reader
+	mu      sync.Mutex
+	state   life.State
+	reader  reader
+	mover   mover
+	view    view
+	marks   marks
+	copying bool                    // a kernel copy from the socket is at work, and is not to be interrupted
+	cancel  context.CancelCauseFunc // of the contexts of all requests
+	stream  closer                  // what closes a WebSocket
+	h2      *h2conn                 // what ends an HTTP/2 connection, in place of the reader
 }
 
-// A mark is what the program did to the socket. Marks are bits.
-type mark uint8
-
-const (
-	deaf    mark = 1 << iota // CloseRead was called: an end that is read is not the client's
-	aborts                   // SetLinger(0) was called: a Close is to reset
-	shared                   // File was called: half-closing the socket would end it for another owner, too
-	copying                  // a kernel copy from the socket is at work, and is not to be interrupted
-)
+// marks are what the program did to the socket. All are guarded by mu.
+type marks struct {
+	deaf   bool // CloseRead was called: an end that is read is not the client's
+	aborts bool // SetLinger(0) was called: a Close is to reset
+	shared bool // File was called: half-closing the socket would end it for another owner, too
+}
 
 var (
 	_ io.ReaderFrom = (*conn)(nil)
@@ -209,20 +207,18 @@ func (c *conn) expect(name string) {
 	c.mu.Unlock()
 }
 
-// mark sets a mark, or clears it.
-func (c *conn) mark(m mark, on bool) {
+// set sets a field of the connection.
+func (c *conn) set(field *bool, on bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.marks &^= m; on {
-		c.marks |= m
-	}
+	*field = on
 }
 
-// marked reports whether a mark is set.
-func (c *conn) marked(m mark) bool {
+// isSet returns a field of the connection.
+func (c *conn) isSet(field *bool) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.marks&m != 0
+	return *field
 }
 
 // hear notes that a raw connection is in use.

@@ -204,7 +204,7 @@ func (c *conn) silent() bool {
 	case life.Reading:
 		return c.kind.http2
 	case life.Raw:
-		return c.marks&copying == 0
+		return !c.copying
 	}
 	return true
 }

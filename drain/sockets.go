@@ -67,7 +67,7 @@ func (c *unixConn) CloseRead() error { return closeRead(&c.conn, c.control) }
 func closeRead(c *conn, h netconn.Halves) error {
 	err := h.CloseRead()
 	if err == nil {
-		c.mark(deaf, true)
+		c.set(&c.marks.deaf, true)
 	}
 	return err
 }
@@ -77,7 +77,7 @@ func (c *tcpConn) SetLinger(sec int) error {
 	c.own()
 	err := c.TCPOptions.SetLinger(sec)
 	if err == nil {
-		c.mark(aborts, sec == 0)
+		c.set(&c.marks.aborts, sec == 0)
 	}
 	return err
 }
@@ -93,7 +93,7 @@ func share(c *conn, d netconn.Descriptor) (*os.File, error) {
 	c.own()
 	f, err := d.File()
 	if err == nil {
-		c.mark(shared, true)
+		c.set(&c.marks.shared, true)
 	}
 	return f, err
 }
@@ -210,7 +210,7 @@ func (r *reading) Await(w *sockbuf.Waiter) (int, error) {
 		c.mu.Lock()
 		v := c.judged(nil, n, 0, err)
 		if v == pass && n > 0 {
-			c.marks |= copying
+			c.copying = true
 		}
 		c.mu.Unlock()
 		switch v {
@@ -229,7 +229,7 @@ func (r *reading) Read(n int64) {
 	c := (*conn)(r)
 	c.read.Add(n)
 	c.hear()
-	c.mark(copying, false)
+	c.set(&c.copying, false)
 }
 
 // Wrote counts what was written.
