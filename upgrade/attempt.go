@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/midair-go/midair/internal/process"
-	"github.com/midair-go/midair/upgrade/internal/handoff"
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
@@ -21,6 +20,8 @@ import (
 type attempt struct {
 	estate     *estate
 	host       host
+	traffic    *traffic
+	shown      *shown
 	opts       *Options
 	log        *slog.Logger
 	tel        *telemetry
@@ -70,9 +71,6 @@ type host interface {
 	previousProgram() (process.Program, error)
 	sendHistory(c *Candidate) error
 	restore(from int, state *os.File, stop <-chan struct{})
-	setCandidate(c *Process)
-	setMover(m handoff.Mover)
-	offer()
 	putPathsBack()
 	reserveOutcome()
 	publish() error
@@ -211,7 +209,7 @@ func (a *attempt) show(ctx context.Context) {
 
 // report makes Status show the candidate.
 func (a *attempt) report() {
-	a.host.setCandidate(&Process{
+	a.shown.setCandidate(&Process{
 		Phase: a.phase(), PID: a.cand.pid, Version: a.cand.version, Generation: a.cand.generation, Weight: a.cand.Weight(),
 	})
 }

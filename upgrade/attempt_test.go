@@ -72,7 +72,7 @@ func TestEndBeforeTheAnnouncementIsTheReason(t *testing.T) {
 func TestUnreadBytesMoveOn(t *testing.T) {
 	u, c := listening(t, "brought")
 	var got string
-	u.setMover(func(_ listener.Origin, _ net.Conn, ahead []byte) bool { got = string(ahead); return true })
+	u.traffic.setMover(func(_ listener.Origin, _ net.Conn, ahead []byte) bool { got = string(ahead); return true })
 	if _, err := c.Read(make([]byte, 3)); err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +97,7 @@ func TestUnreadBytesMoveOn(t *testing.T) {
 func TestServingIsSaidAfterWhatComesBack(t *testing.T) {
 	u, c := listening(t, "")
 	began, sent, said := make(chan struct{}), false, false
-	u.setMover(func(listener.Origin, net.Conn, []byte) bool {
+	u.traffic.setMover(func(listener.Origin, net.Conn, []byte) bool {
 		close(began)
 		<-time.After(20 * time.Millisecond) // a move takes its time
 		sent = true

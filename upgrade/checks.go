@@ -3,10 +3,35 @@ package upgrade
 import (
 	"context"
 	"fmt"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/midair-go/midair/internal/guard"
 )
+
+// checks are the conditions of the program for taking over, in the order of the calls of Check.
+type checks struct {
+	mu  sync.Mutex
+	all []check
+}
+
+type check struct {
+	name string
+	fn   func(context.Context) error
+}
+
+func (c *checks) add(name string, fn func(context.Context) error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.all = append(c.all, check{name, fn})
+}
+
+func (c *checks) list() []check {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.all)
+}
 
 // startChecks runs the checks beside serve, and sends their result. The returned function ends the checks and waits for them.
 func (u *Upgrader) startChecks(result chan<- error, first bool) (stop func()) {
@@ -38,10 +63,7 @@ func (u *Upgrader) prepare(ctx context.Context, alone bool) error {
 	if u.forgotten != nil {
 		return u.forgotten
 	}
-	u.mu.Lock()
-	checks := u.checks
-	u.mu.Unlock()
-	for _, c := range checks {
+	for _, c := range u.checks.list() {
 		if err := guard.Call(func() error { return c.fn(ctx) }); err != nil {
 			return fmt.Errorf("check %q: %w", c.name, err)
 		}

@@ -2,7 +2,6 @@ package upgrade
 
 import (
 	"context"
-	"fmt"
 	"sync"
 
 	"github.com/midair-go/midair/upgrade/internal/wire"
@@ -83,13 +82,9 @@ func newGeneration(u *Upgrader) *generation {
 // on after the end of its context and is not known to drain. Then Run returns ErrServeStuck (Options.StuckAfter), and main should
 // end: serve ends with the process.
 func (u *Upgrader) Run(ctx context.Context, serve func(context.Context) error) error {
-	u.mu.Lock()
-	if u.begun || u.closed {
-		u.mu.Unlock()
-		return fmt.Errorf("%w: Run may be called once, and not after Close", ErrClosed)
+	if err := u.control.begin(); err != nil {
+		return err
 	}
-	u.begun = true
-	u.mu.Unlock()
 	return newGeneration(u).run(ctx, serve)
 }
 

@@ -22,7 +22,7 @@ func TestPanicInMoveWithHoldsNothing(t *testing.T) {
 		"the wrapper": func() { u.Move(falling{c}) },
 		"the move":    func() { u.Move(c) },
 	} {
-		u.setMover(func(listener.Origin, net.Conn, []byte) bool { panic("the move fell over") })
+		u.traffic.setMover(func(listener.Origin, net.Conn, []byte) bool { panic("the move fell over") })
 		func() {
 			defer func() {
 				if recover() == nil {
@@ -31,9 +31,9 @@ func TestPanicInMoveWithHoldsNothing(t *testing.T) {
 			}()
 			move()
 		}()
-		if !u.moving.TryLock() { // what awaitMoves waits for
+		if !u.traffic.moving.TryLock() { // what awaitMoves waits for
 			t.Fatalf("%s is still moving", name)
 		}
-		u.moving.Unlock()
+		u.traffic.moving.Unlock()
 	}
 }

@@ -19,7 +19,7 @@ import (
 func (u *Upgrader) orphan() {
 	u.parent.Close()
 	u.parent = nil
-	u.setUncommitted()
+	u.shown.setUncommitted()
 	u.log.Error("upgrade: this process is the service although nobody has committed it", "why", "the old process has died before its welcome", "version", u.opts.Version)
 }
 

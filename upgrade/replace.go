@@ -8,24 +8,7 @@ import (
 	"github.com/midair-go/midair/internal/process"
 )
 
-// A generation as the one that is to be replaced: what callers and signals ask for, and how attempts end.
-
-type op int
-
-const (
-	opUpgrade op = iota
-	opCommit
-	opAbort
-)
-
-type request struct {
-	op    op
-	mode  mode            // of an upgrade
-	ctx   context.Context // of an upgrade: its values, such as a span
-	cause error
-	only  chan error // of an abort: the reply of the upgrade that is meant; nil: any
-	reply chan error // buffered: gets one answer
-}
+// The methods of Upgrader for those who replace the process.
 
 // Upgrade replaces this process by a new process, and returns at the end of the upgrade. A nil error means: the new process serves,
 // and the context of Run's serve has ended. An *Error means: this process goes on with all of the traffic, and the error has the
@@ -70,7 +53,7 @@ func (u *Upgrader) replace(ctx context.Context, m mode) error {
 		return fmt.Errorf("%w: %w", ErrAborted, context.Cause(ctx))
 	}
 	reply := make(chan error, 1)
-	if err := u.ask(request{op: opUpgrade, mode: m, ctx: ctx, reply: reply}); err != nil {
+	if err := u.control.ask(request{op: opUpgrade, mode: m, ctx: ctx, reply: reply}); err != nil {
 		return err
 	}
 	select {
@@ -78,7 +61,7 @@ func (u *Upgrader) replace(ctx context.Context, m mode) error {
 		return err
 	case <-ctx.Done():
 		// The refusals of an abort do not matter: the upgrade is over or cannot be taken back any more.
-		_ = u.ask(request{op: opAbort, cause: context.Cause(ctx), only: reply, reply: make(chan error, 1)})
+		_ = u.control.ask(request{op: opAbort, cause: context.Cause(ctx), only: reply, reply: make(chan error, 1)})
 		return <-reply
 	}
 }
@@ -86,35 +69,19 @@ func (u *Upgrader) replace(ctx context.Context, m mode) error {
 // Commit ends the bake and the soak of the present upgrade, as if the judge had agreed and the time were over. Commit does not wait
 // for the commit itself. ErrNotReady: no upgrade can be committed, because the candidate is not prepared yet or is being taken
 // back.
-func (u *Upgrader) Commit() error { return u.askWait(request{op: opCommit}) }
+func (u *Upgrader) Commit() error { return u.control.askWait(request{op: opCommit}) }
 
 // Abort takes back the present upgrade. Abort does not wait for the end of the candidate. ErrNotReady: there is no upgrade;
 // ErrClosed: the upgrade is committed already.
 func (u *Upgrader) Abort(reason string) error {
-	return u.askWait(request{op: opAbort, cause: errors.New(reason)})
+	return u.control.askWait(request{op: opAbort, cause: errors.New(reason)})
 }
 
-func (u *Upgrader) askWait(r request) error {
-	r.reply = make(chan error, 1)
-	if err := u.ask(r); err != nil {
-		return err
-	}
-	return <-r.reply
-}
-
-// ask sends a request to the goroutine that owns the upgrade. Each request gets an answer.
-func (u *Upgrader) ask(r request) error {
-	select {
-	case <-u.running:
-	case <-u.ended:
-		return ErrClosed
-	default:
-		return fmt.Errorf("%w: Run has not been called", ErrNotReady)
-	}
-	select {
-	case u.requests <- r:
-		return nil
-	case <-u.ended:
-		return ErrClosed
-	}
+// Status returns how things stand. It never waits.
+func (u *Upgrader) Status() Status {
+	st := u.shown.get()
+	st.Draining, st.Previous = u.elders.status(), u.previous.status()
+	st.Supervisor = u.manager.SupervisorState()
+	st.Unwritten = u.unwritten.reasons()
+	return st
 }

@@ -35,7 +35,7 @@ func (u *Upgrader) meetManager() error {
 		return nil
 	}
 	if number > 1 {
-		u.generation, u.state.Generation = number, number
+		u.generation, u.shown.status.Generation = number, number
 	}
 	var out Outcome
 	if err := json.Unmarshal(told, &out); err != nil {
@@ -43,7 +43,7 @@ func (u *Upgrader) meetManager() error {
 		return nil
 	}
 	out.Version, out.Generation, out.PID = u.opts.Version, u.generation, os.Getpid()
-	u.state.Last = &out
+	u.shown.status.Last = &out
 	u.tel.restarts.Add(context.Background(), 1, metric.WithAttributes(attribute.String("kind", out.Kind)))
 	u.takePrevious()
 	atStep("new.resumed")

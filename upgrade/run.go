@@ -34,8 +34,8 @@ func (g *generation) fire(e genEvent, d detail) {
 func (g *generation) run(ctx context.Context, serve func(context.Context) error) error {
 	u := g.u
 	if u.parent != nil {
-		u.publisher.Store(u.parent)
-		u.setState("candidate")
+		u.traffic.publisher.Store(u.parent)
+		u.shown.setState("candidate")
 	}
 	serveCtx, end := context.WithCancelCause(context.WithoutCancel(ctx))
 	g.endServe = end
@@ -54,8 +54,8 @@ func (g *generation) run(ctx context.Context, serve func(context.Context) error)
 		sig = u.notify()
 	}
 	defer sig.stop()
-	close(u.running)
-	defer close(u.ended) // also in a panic: main's deferred Close must not wait for a loop that has ended
+	close(u.control.running)
+	defer close(u.control.ended) // also in a panic: main's deferred Close must not wait for a loop that has ended
 	g.loop(ctx, sig)
 	stopChecks()
 	g.memory.end()
@@ -69,7 +69,7 @@ func (g *generation) run(ctx context.Context, serve func(context.Context) error)
 
 // loop receives what happens until serve has returned and nothing else is under way.
 func (g *generation) loop(ctx context.Context, sig signals) {
-	stopped, closed := ctx.Done(), g.u.stop
+	stopped, closed := ctx.Done(), g.u.control.stop
 	g.watchdog.start(g.u.manager)
 	defer g.watchdog.stop()
 	fromSupervisor := g.u.manager.Heard()
@@ -91,7 +91,7 @@ func (g *generation) loop(ctx context.Context, sig signals) {
 			g.hangup(sig.terminal)
 		case <-g.watchdog.due():
 			g.fire(onWatchdog, detail{})
-		case q := <-g.u.requests:
+		case q := <-g.u.control.requests:
 			g.fire(onRequest, detail{request: q})
 		case err := <-g.prepared:
 			g.checked(err)
@@ -251,7 +251,7 @@ func (g *generation) reloading(a *attempt) {
 func (g *generation) attempted(end attemptEnd) {
 	a, err, out := g.attempt, end.err, end.outcome
 	g.attempt, g.attemptEnded = nil, nil
-	g.u.setLast(out)
+	g.u.shown.setLast(out)
 	waiter := g.waiter
 	g.waiter = nil
 	switch {
@@ -300,7 +300,7 @@ func (g *generation) handOver(d detail) {
 	g.successor = successor{child: a.child, since: time.Now(), frames: a.child.link.Frames, reads: mover != nil}
 	if mover != nil {
 		g.u.elders.quit()
-		g.u.setMover(mover)
+		g.u.traffic.setMover(mover)
 	}
 	if d.from == genServing {
 		g.leave("draining", d, &ending{reason: "handed over", handover: true})
@@ -324,7 +324,7 @@ func (g *generation) leave(shown string, d detail, why *ending) {
 	g.quitSuccession(d)
 	g.acquiring.stop()
 	g.taking.stop()
-	g.u.setState(shown)
+	g.u.shown.setState(shown)
 	g.u.room.drop()
 	if why.handover {
 		g.u.listeners.UnlinkOnClose(false)
@@ -352,7 +352,7 @@ func (g *generation) endWithServe(d detail) {
 	g.acquiring.stop()
 	g.taking.stop()
 	g.err = d.err
-	g.u.setState("stopping")
+	g.u.shown.setState("stopping")
 	if g.attempt != nil {
 		g.attempt.commitNow()
 	}
@@ -385,7 +385,7 @@ func (g *generation) finish() {
 	}
 	g.successor.close()
 	g.fire(onFinished, detail{})
-	u.setState("closed")
+	u.shown.setState("closed")
 	if stops && g.err == nil {
 		u.stopping("serve has returned")
 		if u.manager.SupervisorState() == "dead" {

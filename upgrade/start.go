@@ -17,7 +17,7 @@ import (
 // newAttempt returns an attempt, which begins with run. The end of ctx does not abort the attempt.
 func newAttempt(ctx context.Context, u *Upgrader, m mode) *attempt {
 	a := &attempt{
-		estate: &u.estate, host: u, opts: &u.opts, log: u.log, tel: u.tel,
+		estate: &u.estate, host: u, traffic: &u.traffic, shown: &u.shown, opts: &u.opts, log: u.log, tel: u.tel,
 		generation: u.generation, systemd: u.systemd, detached: u.detached,
 		mode: m, started: wallClock(), begun: sys.Uptime(), peer: midair{},
 		early: make(chan struct{}), done: make(chan error, 1), stopping: make(chan struct{}),

@@ -1,6 +1,7 @@
 package upgrade
 
 import (
+	"sync"
 	"time"
 )
 
@@ -34,48 +35,49 @@ type Status struct {
 	Last *Outcome `json:"last,omitempty"`
 }
 
-// Status returns how things stand. It never waits.
-func (u *Upgrader) Status() Status {
-	u.mu.Lock()
-	st := u.state
-	u.mu.Unlock()
-	st.Draining, st.Previous = u.elders.status(), u.previous.status()
-	st.Supervisor = u.manager.SupervisorState()
-	st.Unwritten = u.unwritten.reasons()
-	return st
+// shown is the part of Status that the generation and its attempts set.
+type shown struct {
+	mu     sync.Mutex
+	status Status
 }
 
-func (u *Upgrader) setState(state string) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.state.State = state
+func (s *shown) get() Status {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.status
+}
+
+func (s *shown) setState(state string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.status.State = state
 }
 
 // setServing shows that this generation serves, unless it is on its way out already.
-func (u *Upgrader) setServing() {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	switch u.state.State {
+func (s *shown) setServing() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch s.status.State {
 	case "starting", "candidate", "orphan":
-		u.state.State = "serving"
+		s.status.State = "serving"
 	}
 }
 
-func (u *Upgrader) setUncommitted() {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.state.Uncommitted = true
+func (s *shown) setUncommitted() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.status.Uncommitted = true
 }
 
-func (u *Upgrader) setCandidate(c *Process) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.state.Candidate = c
+func (s *shown) setCandidate(c *Process) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.status.Candidate = c
 }
 
-func (u *Upgrader) setLast(o Outcome) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.state.Candidate = nil
-	u.state.Last = &o
+func (s *shown) setLast(o Outcome) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.status.Candidate = nil
+	s.status.Last = &o
 }

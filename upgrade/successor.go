@@ -91,8 +91,8 @@ func (g *generation) receiveMessage(d detail) {
 	case wire.KindWeight:
 		var w wire.WeightBody
 		if f.Decode(&w) == nil {
-			u.sendBack(g.old.takes, w.From, w.To)
-			u.offer()
+			g.sendBack(w.From, w.To)
+			u.traffic.offer()
 		}
 	case wire.KindShut:
 		u.listeners.Pause(true)
@@ -108,6 +108,11 @@ func (g *generation) receiveMessage(d detail) {
 		u.listeners.Open(false)
 		atStep("new.opened")
 	}
+}
+
+// sendBack makes Move send connections back to the old process: a part of them for a change of the weight, all at weight 0.
+func (g *generation) sendBack(from, to float64) {
+	g.u.traffic.setMover(handoff.NewReturner(g.u.parent, g.old.takes, g.u.opts.choice(), from, to).Move)
 }
 
 // takeConn takes a connection from another generation. A candidate without a descriptor for the connection has none for the commit message
@@ -259,8 +264,8 @@ func (g *generation) completeCommit(d detail) {
 func (g *generation) becomeMain(d detail) {
 	u := g.u
 	alone := d.from != genCommitting && !u.plainParent
-	u.publisher.Store(nil)
-	u.setMover(nil)
+	u.traffic.publisher.Store(nil)
+	u.traffic.setMover(nil)
 	if u.parent != nil {
 		u.parent.AllowMissing(false) // from now on the old process keeps no descriptor
 	}

@@ -82,8 +82,8 @@ func TestFailureComesAfterACommitMessage(t *testing.T) {
 		g := newGeneration(u)
 		g.supervised = supervised
 		g.fire(onFailed, detail{phase: PhaseBake, err: errors.New("a message cannot be read")})
-		if g.state != genServing || u.state.Uncommitted || g.err != nil {
-			t.Errorf("%s: state %v, uncommitted %v, error %v", name, g.state, u.state.Uncommitted, g.err)
+		if g.state != genServing || u.shown.status.Uncommitted || g.err != nil {
+			t.Errorf("%s: state %v, uncommitted %v, error %v", name, g.state, u.shown.status.Uncommitted, g.err)
 		}
 		endSending(g)
 		u.parent.Close()

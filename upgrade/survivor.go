@@ -63,8 +63,8 @@ func (g *generation) serveAnyway(d detail) {
 // becomeOrphan makes a candidate serve until the supervisor has started the committed build.
 func (g *generation) becomeOrphan(d detail) {
 	u, ready := g.u, g.checks == checksPassed
-	u.setUncommitted()
-	u.setState("orphan")
+	u.shown.setUncommitted()
+	u.shown.setState("orphan")
 	u.log.Error("upgrade: the old process has died before it committed this one: serving until the supervisor has started the committed build", "prepared", ready)
 	u.manager.Orphaned(u.opts.Version)
 	if ready {
@@ -107,7 +107,7 @@ func (g *generation) leaveToCommitted(d detail) {
 
 // promote makes an uncommitted candidate the service.
 func (g *generation) promote(d detail) {
-	g.u.setUncommitted()
+	g.u.shown.setUncommitted()
 	g.u.log.Error("upgrade: this process is the service although nobody has committed it", "why", d.err.Error(), "version", g.u.opts.Version)
 	g.proceed(d)
 }
@@ -198,8 +198,8 @@ func (g *generation) dismissOrphans() {
 // keepForOld keeps the listeners open until the process ends, in case the old process dies first. Connections go back as the server
 // drains.
 func (g *generation) keepForOld() {
-	g.u.publisher.Store(nil)
-	g.u.sendBack(g.old.takes, 0, 0)
+	g.u.traffic.publisher.Store(nil)
+	g.sendBack(0, 0)
 	g.u.listeners.KeepClosed(true)
 }
 
@@ -231,7 +231,7 @@ func (g *generation) leaveAborted(d detail, reason string) {
 
 // forgetOld drops the sockets that an aborted candidate keeps for the old process, because the whole service stops.
 func (g *generation) forgetOld(detail) {
-	g.u.setMover(nil) // the old process does not read any more
+	g.u.traffic.setMover(nil) // the old process does not read any more
 	g.u.listeners.KeepClosed(false)
 }
 
@@ -320,7 +320,7 @@ func (g *generation) receiveSuccessor(f wire.Frame, ok bool) {
 		g.fire(onConn, detail{frame: f})
 	case wire.KindHurry:
 		g.u.log.Info("upgrade: there are too many generations: idle connections are closed", "generation", g.u.generation)
-		g.u.hurryOnce.Do(func() { close(g.u.hurry) })
+		g.u.traffic.closeIdle()
 	}
 }
 

@@ -51,12 +51,12 @@ func (t *telling) send(u *Upgrader) {
 		atStep("new.announced")
 	}
 	if t.first {
-		u.setServing()
+		u.shown.setServing()
 		u.log.Info("upgrade: serving", "generation", u.generation, "version", u.opts.Version, "pid", os.Getpid())
 	}
 	if t.serving != nil {
 		// The old process serves what comes back until the message that this process serves.
-		u.awaitMoves()
+		u.traffic.awaitMoves()
 		_ = handoff.SendTakes(u.parent, u.listeners) // a dead old process needs no answer
 		_ = u.parent.Send(wire.KindServing, *t.serving)
 	}

@@ -8,15 +8,12 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/cloudflare/tableflip"
 	"github.com/midair-go/midair/internal/logqueue"
 	"github.com/midair-go/midair/internal/process"
 	"github.com/midair-go/midair/internal/sys"
-	"github.com/midair-go/midair/upgrade/internal/handoff"
 	"github.com/midair-go/midair/upgrade/internal/listener"
 	"github.com/midair-go/midair/upgrade/internal/pidfile"
 	"github.com/midair-go/midair/upgrade/internal/sdnotify"
@@ -35,13 +32,8 @@ type Upgrader struct {
 	tel       *telemetry
 	tf        *tableflip.Upgrader  // nil where upgrades are not supported
 	passed    *sdnotify.Activation // what the service manager has passed
-	mover     atomic.Pointer[handoff.Mover]
-	moving    sync.RWMutex              // held by those who move, so that one can wait for them
-	publisher atomic.Pointer[wire.Link] // to the old process, while this one is a candidate
-	offers    []chan struct{}           // guarded by mu
-	unwatch   func()                    // ends the metric about it
-	hurry     chan struct{}
-	hurryOnce sync.Once
+	traffic   traffic
+	unwatch   func() // ends the metric about the supervisor
 
 	generation  int
 	parent      *wire.Link        // to the old process, nil if there is none that speaks the control protocol
@@ -60,20 +52,9 @@ type Upgrader struct {
 	detached    bool              // the end of the terminal is nothing to the service
 	systemd     bool              // has started the service, and is told of each main process by the one before
 
-	requests chan request
-	running  chan struct{} // closed when Run begins
-	ended    chan struct{} // closed when Run has ended or will never begin
-	stop     chan struct{} // closed by Close
-	mu       sync.Mutex
-	begun    bool
-	closed   bool
-	checks   []check
-	state    Status
-}
-
-type check struct {
-	name string
-	fn   func(context.Context) error
+	control *control
+	checks  checks
+	shown   shown
 }
 
 // New begins a generation and has to come first in main: New finds out whether this process replaces another process, and
@@ -122,7 +103,7 @@ func begin(o Options) (*Upgrader, error) {
 			u.leaveManager()
 			return nil, fmt.Errorf("upgrade: %w", err)
 		}
-		u.state.Generation = u.generation
+		u.shown.status.Generation = u.generation
 	} else {
 		u.starter, u.detached, u.systemd = process.ParentName(), sys.Nohup(), u.manager.IsSystemd()
 	}
@@ -132,11 +113,11 @@ func begin(o Options) (*Upgrader, error) {
 func newUpgrader(o Options, tel *telemetry, tf *tableflip.Upgrader) *Upgrader {
 	u := &Upgrader{
 		opts: o, log: o.Logger, tel: tel, tf: tf, generation: 1, limit: o.Timeout,
-		estate:   estate{keeper: state.NewKeeper(o.StateLimit), pid: pidfile.New(o.PIDFile)},
-		hurry:    make(chan struct{}),
-		unwatch:  func() {},
-		requests: make(chan request), running: make(chan struct{}), ended: make(chan struct{}), stop: make(chan struct{}),
-		state: Status{State: "starting", Generation: 1, Version: o.Version, PID: os.Getpid(), Started: time.Now()},
+		estate:  estate{keeper: state.NewKeeper(o.StateLimit), pid: pidfile.New(o.PIDFile)},
+		traffic: traffic{hurry: make(chan struct{})},
+		unwatch: func() {},
+		control: newControl(),
+		shown:   shown{status: Status{State: "starting", Generation: 1, Version: o.Version, PID: os.Getpid(), Started: time.Now()}},
 	}
 	u.keeper.MakeIn(u.room.with)
 	u.elders = newElders(u.takeState)
@@ -146,6 +127,7 @@ func newUpgrader(o Options, tel *telemetry, tf *tableflip.Upgrader) *Upgrader {
 		u.listeners = listener.New(tf.Fds, u.Move)
 	}
 	u.room.hold = u.listeners.Hold
+	u.traffic.listeners = u.listeners
 	u.listeners.LogTo(o.Logger)
 	u.listeners.Configure(o.ListenConfig)
 	return u
@@ -301,9 +283,7 @@ func (u *Upgrader) ListenPacket(network, address string) (net.PacketConn, error)
 // without an older process to fall back to runs its checks as well, and logs an error, but serves anyway. Call Check before
 // Run.
 func (u *Upgrader) Check(name string, fn func(context.Context) error) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.checks = append(u.checks, check{name, inTime(fn)})
+	u.checks.add(name, inTime(fn))
 }
 
 // Keep passes v from the old process to the new one under a name, and back on an abort. If the old process has sent data for
@@ -338,25 +318,14 @@ func (u *Upgrader) Keep(name string, v interface {
 	}
 }
 
-// Hurry returns a channel that is closed when this generation should close its idle connections at once, because it is among
-// the oldest of more than Options.MaxGenerations. Hurry is made for drain.Options.Hurry.
-func (u *Upgrader) Hurry() <-chan struct{} { return u.hurry }
-
 // Close ends what Run has not ended, as a plain stop would, and waits for the end of Run. Do not call Close from inside Run:
 // not from serve, a check or a kept value. Close may be called twice, and before Run; a candidate that closes before being
 // prepared notifies the old process. The error is always nil: Close implements io.Closer.
 func (u *Upgrader) Close() error {
-	u.mu.Lock()
-	begun, closed := u.begun, u.closed
-	u.closed = true
-	u.mu.Unlock()
-	if !closed {
-		close(u.stop)
-		if !begun {
-			u.neverRun()
-		}
+	if u.control.close() == runAwaited {
+		u.neverRun()
 	}
-	<-u.ended
+	<-u.control.ended
 	logqueue.Flush(u.log)
 	return nil
 }
@@ -377,5 +346,5 @@ func (u *Upgrader) neverRun() {
 	u.previous.release()
 	u.stopTableflip()
 	u.leaveManager()
-	close(u.ended)
+	close(u.control.ended)
 }

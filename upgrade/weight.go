@@ -48,7 +48,7 @@ func (s *shares) setWeight(w float64) error {
 		s.dispatcher().SetWeight(from)
 		return fmt.Errorf("upgrade: weight %v: control socket: %w", w, err)
 	}
-	s.attempt.host.offer()
+	s.attempt.traffic.offer()
 	s.attempt.report()
 	return nil
 }
@@ -71,7 +71,7 @@ func (s *shares) begin() error {
 	d := handoff.NewDispatcher(s.attempt.estate.listeners, link, s.attempt.opts.choice(), s.takes, slots)
 	s.to.Store(d)
 	s.attempt.estate.listeners.SetDispatch(d.Dispatch)
-	s.attempt.host.setMover(d.Move)
+	s.attempt.traffic.setMover(d.Move)
 	s.attempt.heartbeat.begin()
 	return nil
 }
@@ -106,7 +106,7 @@ func (s *shares) stop() {
 	defer s.mu.Unlock()
 	if d := s.dispatcher(); d != nil {
 		s.attempt.estate.listeners.SetDispatch(nil)
-		s.attempt.host.setMover(nil)
+		s.attempt.traffic.setMover(nil)
 		d.Sweep()
 		d.Stop()
 	}
