@@ -120,7 +120,7 @@ func (d *dismissal) takeState(f wire.Frame) {
 	d.received.call = newWork("restore", nil, nil, func() error {
 		defer f.Close()
 		if restores {
-			d.host.restore(d.child.PID, f.Files[0], nil)
+			d.estate.restore(d.child.PID, f.Files[0], nil)
 		}
 		atStep("old.returned")
 		_ = link.Send(wire.KindReleased, nil) // fails if the candidate has not waited for it
@@ -135,7 +135,7 @@ func (d *dismissal) reacquire() await {
 		return await{}
 	}
 	d.estate.listeners.TakeReusePortBack()
-	d.host.putPathsBack() // it may have removed more at its end
+	d.estate.putPathsBack() // it may have removed more at its end
 	d.shares.settle(true)
 	restoring, released := d.received.call, d.released()
 	if restoring == nil && !released {
@@ -178,7 +178,7 @@ func (d *dismissal) takenBack() error {
 	d.child.close()
 	d.estate.pid.Discard(d.child.PID)
 	if d.mode != modeRevive && !d.estate.pid.Owned() {
-		if err := d.host.publish(); err != nil {
+		if err := d.estate.publishPID(); err != nil {
 			d.log.Error("upgrade: cannot take the pid file back", "err", err)
 		}
 	}

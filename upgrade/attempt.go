@@ -9,7 +9,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/midair-go/midair/internal/process"
+	"github.com/midair-go/midair/internal/sys"
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
@@ -18,16 +18,14 @@ import (
 // time are noticed meanwhile. Until the commit message is sent, everything can be taken back. The old process always accepts,
 // except at the moment of the commit.
 type attempt struct {
-	estate     *estate
-	host       host
-	traffic    *traffic
-	shown      *shown
-	opts       *Options
-	log        *slog.Logger
-	tel        *telemetry
-	generation int  // of this process
-	systemd    bool // has started the service, and gets the pid of each main process
-	detached   bool // the end of the terminal is nothing to the service
+	origin  *origin // of this process
+	estate  *estate
+	history *history
+	traffic *traffic
+	shown   *shown
+	opts    *Options
+	log     *slog.Logger
+	tel     *telemetry
 
 	mode    mode
 	ctx     context.Context // its end aborts the attempt
@@ -64,16 +62,17 @@ type attempt struct {
 	dismissal *dismissal  // nil before the stage dismissing
 }
 
-// host is the generation of an attempt: the attempt changes what the generation shows and does.
-type host interface {
-	startChild(p process.Program) (*child, error)
-	nameFiles(body *wire.WelcomeBody)
-	previousProgram() (process.Program, error)
-	sendHistory(c *Candidate) error
-	restore(from int, state *os.File, stop <-chan struct{})
-	putPathsBack()
-	reserveOutcome()
-	publish() error
+// newAttempt returns an attempt, which begins with run. The end of ctx does not abort the attempt.
+func newAttempt(ctx context.Context, p *parts, m mode) *attempt {
+	a := &attempt{
+		origin: &p.origin, estate: &p.estate, history: &p.history, traffic: &p.traffic, shown: &p.shown,
+		opts: &p.opts, log: p.log, tel: p.tel,
+		mode: m, started: wallClock(), begun: sys.Uptime(), peer: midair{},
+		early: make(chan struct{}), done: make(chan error, 1), stopping: make(chan struct{}),
+	}
+	a.shares.attempt = a
+	a.ctx, a.abort = context.WithCancelCause(context.WithoutCancel(ctx))
+	return a
 }
 
 // result is the channel of the result; nil without an attempt.
@@ -86,7 +85,7 @@ func (a *attempt) result() <-chan error {
 
 // run ends with nil when another process serves or a rehearsal went well, and with an *Error otherwise.
 func (a *attempt) run() {
-	ctx, end := a.tel.begin(a.ctx, a.mode.String(), a.mode.done(), a.generation)
+	ctx, end := a.tel.begin(a.ctx, a.mode.String(), a.mode.done(), a.origin.generation)
 	a.follow(ctx)
 	var err error
 	if a.dismissal != nil {
@@ -258,9 +257,9 @@ func (a *attempt) exclusive() bool { return a.estate.resources.serving() || a.pr
 
 func (a *attempt) nextGeneration() int {
 	if a.mode == modeRevive {
-		return a.generation
+		return a.origin.generation
 	}
-	return a.generation + 1
+	return a.origin.generation + 1
 }
 
 // outcome describes how the attempt ended.

@@ -103,19 +103,19 @@ func TestServingIsSaidAfterWhatComesBack(t *testing.T) {
 		sent = true
 		return true
 	})
-	u.parent = wire.NewLink(&wiretest.Transport{Sent: func(b []byte) {
+	u.origin.old, u.origin.link = oldMidair, wire.NewLink(&wiretest.Transport{Sent: func(b []byte) {
 		if said = wire.Kind(b[4]) == wire.KindServing; said && !sent {
 			t.Error("one is still on its way")
 		}
 	}})
 	go u.Move(c) // commit waits for it
 	<-began
-	g := newGeneration(u)
+	g := newGeneration(&u.parts)
 	g.fire(onCommit, detail{frame: wire.Frame{Kind: wire.KindCommit}})
 	if g.hasTold(<-g.tellings.ended); !said {
 		t.Error("it did not say that it serves")
 	}
-	u.parent.Close()
+	u.origin.link.Close()
 }
 
 // One that has said hello and has ended is heard before its end is: it has got further than its start.
@@ -146,7 +146,7 @@ func TestLastWordsAreTheReason(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := attemptOf(t, &Upgrader{opts: Options{Silence: time.Minute}}, atSoaking)
+	a := attemptOf(t, &Upgrader{parts{opts: Options{Silence: time.Minute}}}, atSoaking)
 	a.child = &child{link: wire.NewLink(&deadTransport{wiretest.Transport{Pieces: [][]byte{b}}}), Child: &process.Child{Exited: make(chan struct{})}}
 	a.received.frames = a.child.link.Frames
 	if err := a.send(wire.KindOpen, nil); err == nil || err.Error() != "I do not like it" {

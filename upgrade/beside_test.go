@@ -28,14 +28,14 @@ func stuckLink(t *testing.T) (l *wire.Link, sending chan struct{}, read func()) 
 func TestStatusWaitsForNobody(t *testing.T) {
 	for name, send := range map[string]func(*Upgrader, *wire.Link) error{
 		"hurry": func(u *Upgrader, l *wire.Link) error {
-			u.elders.add(&elder{link: l})
-			u.elders.hurry(1, u.log)
+			u.history.elders.add(&elder{link: l})
+			u.history.elders.hurry(1, u.log)
 			return nil
 		},
-		"previous build": func(u *Upgrader, l *wire.Link) error { return u.previous.pass(l) },
+		"previous build": func(u *Upgrader, l *wire.Link) error { return u.history.previous.pass(l) },
 		"orphan": func(u *Upgrader, l *wire.Link) error {
-			u.elders.add(&elder{link: l, orphan: true})
-			dismiss(u.elders.dismissed(), u.listeners, u.log)
+			u.history.elders.add(&elder{link: l, orphan: true})
+			dismiss(u.history.elders.dismissed(), u.estate.listeners, u.log)
 			return nil
 		},
 	} {
@@ -44,10 +44,10 @@ func TestStatusWaitsForNobody(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if u.previous.build, err = process.Own("v0"); err != nil {
+			if u.history.previous.build, err = process.Own("v0"); err != nil {
 				t.Fatal(err)
 			}
-			defer u.previous.release()
+			defer u.history.previous.release()
 			l, sending, read := stuckLink(t)
 			defer read()
 			sent := make(chan error, 1)
@@ -77,9 +77,9 @@ func TestLoopWaitsForNoReader(t *testing.T) {
 		t.Run(c.event.String(), func(t *testing.T) {
 			var log bytes.Buffer
 			g, end := inState(t, c.state, &log)
-			g.u.parent.Close()
+			g.old.link.Close()
 			l, sending, read := stuckLink(t)
-			g.u.parent, g.u.elder.link = l, l
+			g.old.link, g.origin.elder.link = l, l
 			wiretest.InTime(t, func() { g.fire(c.event, detail{frame: wire.Frame{Kind: c.kind, Body: []byte("{}")}}) })
 			<-sending
 			read()
@@ -106,7 +106,7 @@ func TestValueThatHangsAfterAnAbort(t *testing.T) {
 	defer end()
 	v := stuckValue{make(chan struct{}), make(chan struct{})}
 	defer close(v.answer)
-	g.u.Keep("value", v)
+	g.estate.keeper.Keep("value", v)
 	g.accepted = true
 	wiretest.InTime(t, func() { g.hasServed(nil) })
 	<-v.asked

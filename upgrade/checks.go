@@ -34,42 +34,42 @@ func (c *checks) list() []check {
 }
 
 // startChecks runs the checks beside serve, and sends their result. The returned function ends the checks and waits for them.
-func (u *Upgrader) startChecks(result chan<- error, first bool) (stop func()) {
-	since := u.welcome
+func startChecks(p *parts, forgotten error, result chan<- error, first bool) (stop func()) {
+	since := p.origin.welcome
 	if since.IsZero() {
 		since = time.Now()
 	}
 	// A bit less than the old process has, so that the reason gets there before it gives up.
-	ctx, cancel := context.WithDeadline(context.Background(), since.Add(u.limit-u.limit/10))
+	ctx, cancel := context.WithDeadline(context.Background(), since.Add(p.origin.limit-p.origin.limit/10))
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		result <- u.prepare(ctx, first)
+		result <- prepare(ctx, p, forgotten, first)
 	}()
 	return func() { cancel(); <-done }
 }
 
 // prepare returns when this process could serve, or the reason why not.
-func (u *Upgrader) prepare(ctx context.Context, alone bool) error {
-	if err := u.keeper.Err(); err != nil {
+func prepare(ctx context.Context, p *parts, forgotten error, alone bool) error {
+	if err := p.estate.keeper.Err(); err != nil {
 		return err
 	}
-	if err := u.pid.Stage(); err != nil && !alone { // a process that serves anyway logs the error then
+	if err := p.estate.pid.Stage(); err != nil && !alone { // a process that serves anyway logs the error then
 		return err
 	}
-	if !u.born.Started.IsZero() {
-		u.reserveOutcome() // of the upgrade that has started this process
+	if !p.origin.born.Started.IsZero() {
+		p.estate.reserveOutcome() // of the upgrade that has started this process
 	}
-	if u.forgotten != nil {
-		return u.forgotten
+	if forgotten != nil {
+		return forgotten
 	}
-	for _, c := range u.checks.list() {
+	for _, c := range p.checks.list() {
 		if err := guard.Call(func() error { return c.fn(ctx) }); err != nil {
 			return fmt.Errorf("check %q: %w", c.name, err)
 		}
 	}
-	if err := u.listeners.Accepting(ctx); err != nil {
+	if err := p.estate.listeners.Accepting(ctx); err != nil {
 		return err
 	}
-	return u.listeners.PutBack()
+	return p.estate.listeners.PutBack()
 }

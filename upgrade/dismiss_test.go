@@ -33,11 +33,11 @@ func TestAttemptEndsWithoutACandidateThatCannotBeKilled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := u.startChild(p)
+	c, err := startChild(&u.estate, &u.origin, &u.opts, p)
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := newAttempt(t.Context(), u, modeUpgrade)
+	a := newAttempt(t.Context(), &u.parts, modeUpgrade)
 	a.child, a.stage, a.received.frames = c, atBaking, c.link.Frames
 	a.dismissal = &dismissal{attempt: a, cause: errors.New("the judge says no")}
 	done := make(chan error, 1)

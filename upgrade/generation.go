@@ -20,7 +20,7 @@ const (
 // action and the next state of each (states.go), and starts goroutines for everything slow. Exceptions are files that the goroutine writes
 // itself: the pid file and the record at the commit, and the paths of unix sockets.
 type generation struct {
-	u        *Upgrader
+	*parts
 	table    *[genStates]genRow
 	state    genState
 	checks   checkResult
@@ -59,33 +59,18 @@ type generation struct {
 	goers   goers
 }
 
-func newGeneration(u *Upgrader) *generation {
+func newGeneration(p *parts) *generation {
 	g := &generation{
-		u: u, table: &genTable, state: genStarting,
+		parts: p, table: &genTable, state: genStarting,
 		served: make(chan error, 1), prepared: make(chan error, 1), tellings: tellings{ended: make(chan *telling)},
 	}
-	if u.parent != nil || u.plainParent {
+	if p.origin.replaces() {
 		g.state = genCandidate
 	}
-	if u.parent != nil {
-		g.fromOld = u.parent.Frames
+	if l := p.origin.link; l != nil {
+		g.old.link, g.fromOld = l, l.Frames
 	}
 	return g
-}
-
-// Run serves until ctx ends, a signal asks for the end, serve returns, or another generation has taken over, and returns the
-// error of serve. Run calls serve at once in a new goroutine; serve has to accept on all listeners, and to finish
-// when its context ends. The cause of the context has a method Handover() bool, which is true for an upgrade and false for a
-// plain stop. A candidate that is taken back gets an *Error that is ErrAborted; main should then end with a non-zero
-// status. A plain stop of a service whose supervisor has died ends with ErrUnsupervised. Run may be called once. Run returns after
-// its last goroutine, with two exceptions: a goroutine that writes a line to a stuck log (see Options.Logger), and a serve that goes
-// on after the end of its context and is not known to drain. Then Run returns ErrServeStuck (Options.StuckAfter), and main should
-// end: serve ends with the process.
-func (u *Upgrader) Run(ctx context.Context, serve func(context.Context) error) error {
-	if err := u.control.begin(); err != nil {
-		return err
-	}
-	return newGeneration(u).run(ctx, serve)
 }
 
 // attemptEnd is the end of an attempt. The outcome is recorded.

@@ -20,11 +20,6 @@ import (
 // extendEvery is how often a start or an upgrade asks for more time.
 const extendEvery = 10 * time.Second
 
-// statusText returns the text that systemctl status shows.
-func (u *Upgrader) statusText() string {
-	return fmt.Sprintf("serving, generation %d, version %s", u.generation, u.opts.Version)
-}
-
 // watchers are programs that watch only the process that they have started, by name, with the effect of its end.
 var watchers = map[string]string{
 	"tini": "ends with", "tini-static": "ends with", "docker-init": "ends with", "dumb-init": "ends with", "catatonit": "ends with",
@@ -33,18 +28,18 @@ var watchers = map[string]string{
 }
 
 // unmanageable returns why no upgrade can be made under the program that has started this process; nil if no reason is known.
-func (u *Upgrader) unmanageable() error {
-	switch does := watchers[u.starter]; {
-	case u.manager.SupervisorState() != "":
-	case u.manager == nil && os.Getenv("SYSTEMD_EXEC_PID") == strconv.Itoa(os.Getpid()):
+func unmanageable(starter string, manager *sdnotify.Notifier) error {
+	switch does := watchers[starter]; {
+	case manager.SupervisorState() != "":
+	case manager == nil && os.Getenv("SYSTEMD_EXEC_PID") == strconv.Itoa(os.Getpid()):
 		return errors.New("systemd takes the end of this process for the end of the service, since its unit is Type=simple or exec: " +
 			"call upgrade.Supervise, or use Type=notify-reload or Type=notify")
 	case os.Getpid() == 1:
 		return errors.New("the end of process 1 is the end of the container: call upgrade.Supervise")
-	case does != "" && u.manager == nil:
-		return fmt.Errorf("%s has started this process, and %s the end of it: call upgrade.Supervise", u.starter, does)
+	case does != "" && manager == nil:
+		return fmt.Errorf("%s has started this process, and %s the end of it: call upgrade.Supervise", starter, does)
 	}
-	return u.manager.Problem()
+	return manager.Problem()
 }
 
 // naming is the wait of a new main generation until the old process has named the new one to systemd. The zero value is no wait.
@@ -73,6 +68,22 @@ func (n *naming) end() bool {
 	return true
 }
 
+// announcer sends the service manager the messages of this generation.
+type announcer struct {
+	estate  *estate
+	origin  *origin
+	version string
+	passed  *sdnotify.Activation // what the service manager has passed
+	stored  []string             // names of the sockets that the manager keeps for the old process; nil: all were looked at
+	unwatch func()               // ends the metric about the supervisor
+	said    bool                 // the manager knows that the service ends
+}
+
+// text returns the text that systemctl status shows.
+func (a *announcer) text() string {
+	return fmt.Sprintf("serving, generation %d, version %s", a.origin.generation, a.version)
+}
+
 // announce queues the messages that make this generation the service: the manager keeps its sockets, and forgets other sockets. The old
 // process is told afterwards: if the candidate dies in between, the old process takes the service back, and announces itself in turn.
 //
@@ -81,91 +92,91 @@ func (n *naming) end() bool {
 //
 // announce does not wait: telling.send waits until the messages were sent. The returned sockets were forgotten, and are to be emptied
 // then.
-func (u *Upgrader) announce(later bool) (forgotten []*os.File) {
-	if u.manager == nil {
+func (a *announcer) announce(later bool) (forgotten []*os.File) {
+	if a.estate.manager == nil {
 		return nil
 	}
-	u.listeners.Follow(func(r *listener.Socket) {
+	a.estate.listeners.Follow(func(r *listener.Socket) {
 		if later && r.Fresh() {
 			return
 		}
-		if u.plainParent || u.passed.Stale(r.StoreName()) { // the socket kept under the name may be closed, or has no path any more
-			u.manager.Forget(r.StoreName())
+		if a.origin.old == oldTableflip || a.passed.Stale(r.StoreName()) { // the socket kept under the name may be closed, or has no path any more
+			a.estate.manager.Forget(r.StoreName())
 		}
-		if old := r.KeptAs(); old != "" && !u.manager.Supervised() {
-			u.manager.Forget(old) // systemd keeps no socket under two names
+		if old := r.KeptAs(); old != "" && !a.estate.manager.Supervised() {
+			a.estate.manager.Forget(old) // systemd keeps no socket under two names
 		}
-		u.keepSocket(r, true)
-	}, u.keepSocket)
+		a.keepSocket(r, true)
+	}, a.keepSocket)
 	if !later {
-		forgotten = u.forgetSockets()
+		forgotten = a.forgetSockets()
 	}
-	u.manager.Ready(u.generation, u.opts.Version, u.statusText())
+	a.estate.manager.Ready(a.origin.generation, a.version, a.text())
 	return forgotten
 }
 
 // keepRest does the part that announce has left, when the old process knows that another process serves.
-func (u *Upgrader) keepRest() (forgotten []*os.File) {
-	if u.manager == nil {
+func (a *announcer) keepRest() (forgotten []*os.File) {
+	if a.estate.manager == nil {
 		return nil
 	}
-	u.listeners.Follow(func(r *listener.Socket) {
+	a.estate.listeners.Follow(func(r *listener.Socket) {
 		if r.Fresh() {
-			u.keepSocket(r, true)
+			a.keepSocket(r, true)
 		}
-	}, u.keepSocket)
-	return u.forgetSockets()
+	}, a.keepSocket)
+	return a.forgetSockets()
 }
 
 // keepSocket follows the sockets of the main generation. The caller holds the lock of the listeners.
-func (u *Upgrader) keepSocket(r *listener.Socket, open bool) {
+func (a *announcer) keepSocket(r *listener.Socket, open bool) {
 	switch name := r.StoreName(); {
 	case !open:
-		u.manager.Remove(name)
+		a.estate.manager.Remove(name)
 	case name != "":
 		if file := r.Storable(); file != nil {
-			u.manager.Store(name, file)
+			a.estate.manager.Store(name, file)
 		}
 	}
 }
 
 // forgetSockets makes the manager forget sockets of older generations that this generation does not have. The returned sockets are to be
 // emptied when the manager was told: a process that is started after a crash must not get them any more.
-func (u *Upgrader) forgetSockets() []*os.File {
+func (a *announcer) forgetSockets() []*os.File {
 	var own []string
-	for _, r := range u.listeners.Refs() {
+	for _, r := range a.estate.listeners.Refs() {
 		own = append(own, r.StoreName())
 	}
-	kept, names := u.passed.Unclaimed()
-	for _, name := range append(u.inherited, names...) {
+	kept, names := a.passed.Unclaimed()
+	for _, name := range append(a.stored, names...) {
 		if !slices.Contains(own, name) {
-			u.manager.Forget(name)
+			a.estate.manager.Forget(name)
 		}
 	}
-	u.inherited = nil
+	a.stored = nil
 	return kept
 }
 
 // unfollow leaves the kept sockets as they are: another generation has them now, or the manager forgets them.
-func (u *Upgrader) unfollow() {
-	u.listeners.Follow(nil, nil)
+func (a *announcer) unfollow() {
+	a.estate.listeners.Follow(nil, nil)
 }
 
 // stopping announces the end of the service, once, and makes the manager forget the sockets: connections that no process will
 // accept are to be refused and not to queue.
-func (u *Upgrader) stopping(reason string) {
-	if u.manager == nil || u.said {
+func (a *announcer) stopping(reason string) {
+	if a.estate.manager == nil || a.said {
 		return
 	}
-	u.said = true
-	u.unfollow()
-	u.manager.Stopping(reason)
+	a.said = true
+	a.unfollow()
+	a.estate.manager.Stopping(reason)
 }
 
-// leaveManager sends the last messages.
-func (u *Upgrader) leaveManager() {
-	u.unwatch()
-	u.manager.Close()
+// leave sends the last messages.
+func (a *announcer) leave() {
+	a.unwatch()
+	a.estate.manager.Close()
 }
 
 // watchdog has the ticks at which the service manager gets a sign of life, and the time of the last request for more time.
@@ -218,10 +229,10 @@ func (w *watchdog) extend(n *sdnotify.Notifier) {
 
 // announceEnd tells the service manager how a failed attempt has ended. The message names this process: a candidate may have named itself
 // before its death.
-func (u *Upgrader) announceEnd(out Outcome) {
-	status := u.statusText()
+func (a *announcer) announceEnd(out Outcome) {
+	status := a.text()
 	if out.Phase != "" {
 		status += "; the last upgrade failed: " + string(out.Phase) + ": " + wire.Clip(out.Reason)
 	}
-	u.manager.Ready(u.generation, u.opts.Version, status)
+	a.estate.manager.Ready(a.origin.generation, a.version, status)
 }

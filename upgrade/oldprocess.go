@@ -10,32 +10,9 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// serveDialed serves a private connection of the old process, and returns the answer.
-func serveDialed(set *listener.Set, f wire.Frame) wire.DialedBody {
-	var body wire.DialBody
-	err := f.Decode(&body)
-	if err == nil && len(f.Files) == 0 {
-		err = errors.New("no connection came along")
-	}
-	if err == nil {
-		err = set.Give(body.Network, body.Addr, f.Files[0])
-	}
-	reply := wire.DialedBody{ID: body.ID}
-	if err != nil {
-		reply.Error = wire.Clip(err.Error())
-	}
-	return reply
-}
-
-// logInherited logs what of the old process could not be taken. That is not worth a failure.
-func logInherited(log *slog.Logger, err error) {
-	if err != nil {
-		log.Warn("upgrade: not all of what the old process left could be taken", "err", err)
-	}
-}
-
-// oldProcess is what a candidate knows of the old process, beside the link to it.
+// oldProcess is the old process, as a generation sees it. After the death of the old process an orphan has the process in its place there.
 type oldProcess struct {
+	link      *wire.Link       // nil: there is none that speaks the control protocol
 	takes     handoff.Takes    // which connections it can be given back
 	sharing   *handoff.Sharing // of connections with it, while this candidate is tried with a weight
 	heartbeat *time.Ticker     // when to tell it that this process lives; nil: it does not want to know
@@ -67,5 +44,34 @@ func (o *oldProcess) endHeartbeat() {
 	if o.heartbeat != nil {
 		o.heartbeat.Stop()
 		o.heartbeat = nil
+	}
+}
+
+// returner returns what Move does to send connections back to the old process: a part of them for a change of the weight, all at weight 0.
+func (o *oldProcess) returner(choice handoff.Choice, from, to float64) handoff.Mover {
+	return handoff.NewReturner(o.link, o.takes, choice, from, to).Move
+}
+
+// serveDialed serves a private connection of the old process, and returns the answer.
+func serveDialed(set *listener.Set, f wire.Frame) wire.DialedBody {
+	var body wire.DialBody
+	err := f.Decode(&body)
+	if err == nil && len(f.Files) == 0 {
+		err = errors.New("no connection came along")
+	}
+	if err == nil {
+		err = set.Give(body.Network, body.Addr, f.Files[0])
+	}
+	reply := wire.DialedBody{ID: body.ID}
+	if err != nil {
+		reply.Error = wire.Clip(err.Error())
+	}
+	return reply
+}
+
+// logInherited logs what of the old process could not be taken. That is not worth a failure.
+func logInherited(log *slog.Logger, err error) {
+	if err != nil {
+		log.Warn("upgrade: not all of what the old process left could be taken", "err", err)
 	}
 }

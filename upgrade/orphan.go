@@ -15,14 +15,6 @@ import (
 
 // The link between an orphan (see survivor.go) and the process that the supervisor starts in its place.
 
-// orphan notes that the old process has died before its welcome: this process is the service now, without a supervisor.
-func (u *Upgrader) orphan() {
-	u.parent.Close()
-	u.parent = nil
-	u.shown.setUncommitted()
-	u.log.Error("upgrade: this process is the service although nobody has committed it", "why", "the old process has died before its welcome", "version", u.opts.Version)
-}
-
 // logServingAnyway logs the problem of a process that serves because there is no other process.
 func logServingAnyway(log *slog.Logger, p Phase, err error) {
 	log.Error("upgrade: serving although not everything is right: there is no other process to do it", "phase", p, "err", err)

@@ -1,6 +1,7 @@
 package upgrade
 
 import (
+	"encoding/json"
 	"time"
 
 	"github.com/midair-go/midair/upgrade/internal/supervisor"
@@ -47,4 +48,12 @@ var wallClock = time.Now
 // crash reports whether the outcome is a start after a crash.
 func (o Outcome) crash() bool {
 	return o.Kind == supervisor.KindCrash || o.Kind == supervisor.KindFallback
+}
+
+// readOutcome reads a recorded text.
+func readOutcome(text []byte, err error) (out Outcome, _ error) {
+	if err == nil {
+		err = json.Unmarshal(text, &out)
+	}
+	return out, err
 }

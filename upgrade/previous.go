@@ -65,23 +65,6 @@ func (p *previous) release() {
 	p.build = nil
 }
 
-// sendPrevious sends the candidate the build for a rollback: the build of this process, or, if the candidate runs the same build,
-// the build before. So a restart does not lose the build before.
-func (u *Upgrader) sendPrevious(c *Candidate) error {
-	if !process.CanRunDescriptor {
-		return nil
-	}
-	if process.RunsOwnBuild(c.pid) {
-		return u.previous.pass(c.link)
-	}
-	own, err := process.Own(u.opts.Version)
-	if err != nil {
-		return err
-	}
-	defer own.Close()
-	return sendBuild(c.link, own)
-}
-
 // pass sends the build, if one is known. The lock is not held meanwhile: Status takes it.
 func (p *previous) pass(to *wire.Link) error {
 	b, err := p.copy()

@@ -18,11 +18,11 @@ func TestRecordedOutcomeNeedsNoRoom(t *testing.T) {
 		t.Fatal(err)
 	}
 	out := Outcome{Begun: sys.Uptime(), Committed: true, Generation: 2}
-	u.recordOutcome(out)
-	u.reserveOutcome()
+	u.estate.recordOutcome(out)
+	u.estate.reserveOutcome()
 	out.Generation = 3
-	u.recordOutcome(out)
-	if last, err := readOutcome(u.pid.ReadLast()); err != nil || last.Generation != 2 {
+	u.estate.recordOutcome(out)
+	if last, err := readOutcome(u.estate.pid.ReadLast()); err != nil || last.Generation != 2 {
 		t.Errorf("%+v, %v", last, err)
 	}
 	if left, err := filepath.Glob(filepath.Join(dir, ".*")); err != nil || len(left) > 0 {

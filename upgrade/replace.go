@@ -80,8 +80,8 @@ func (u *Upgrader) Abort(reason string) error {
 // Status returns how things stand. It never waits.
 func (u *Upgrader) Status() Status {
 	st := u.shown.get()
-	st.Draining, st.Previous = u.elders.status(), u.previous.status()
-	st.Supervisor = u.manager.SupervisorState()
-	st.Unwritten = u.unwritten.reasons()
+	st.Draining, st.Previous = u.history.elders.status(), u.history.previous.status()
+	st.Supervisor = u.estate.manager.SupervisorState()
+	st.Unwritten = u.estate.unwritten.reasons()
 	return st
 }

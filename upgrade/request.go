@@ -2,7 +2,6 @@ package upgrade
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -202,49 +201,4 @@ func (q *asked) killed() (Outcome, bool, error) {
 		return Outcome{}, false, nil
 	}
 	return Outcome{}, true, fmt.Errorf("%w: pid %d has ended without removing %s, and no other process has taken over: start the service, unless it serves and cannot write that file", ErrClosed, q.pid, q.file)
-}
-
-// reserveOutcome takes room for the outcome of an upgrade that begins: at the end the disk may be full.
-func (u *Upgrader) reserveOutcome() {
-	if err := u.pid.Reserve(); err != nil {
-		u.log.Warn("upgrade: no room is reserved for the outcome, it is tried again when the upgrade ends", "err", err)
-	}
-}
-
-// recordOutcome writes the outcome of an upgrade beside the pid file, for the callers of Request. The new process records a commit,
-// and then the old process does, if nothing else has happened meanwhile.
-func (u *Upgrader) recordOutcome(out Outcome) {
-	if u.opts.PIDFile == "" {
-		return
-	}
-	defer u.pid.Unreserve()
-	last, err := readOutcome(u.pid.ReadLast())
-	if err == nil && out.Committed && last.Begun >= out.Begun && last.Begun <= sys.Uptime() { // else it was before the machine was started
-		u.unwritten.note(fileOutcome, out, nil, nil)
-		return
-	}
-	b, err := json.Marshal(out)
-	if err == nil {
-		err = u.pid.WriteLast(append(b, '\n'))
-	}
-	if u.unwritten.note(fileOutcome, out, err, func() { u.recordOutcome(out) }) && err != nil {
-		u.log.Warn("upgrade: cannot record the outcome", "err", err)
-	}
-}
-
-// publish writes the pid file of the main generation.
-func (u *Upgrader) publish() error {
-	err := u.pid.Publish()
-	if u.unwritten.note(filePID, nil, err, func() { _ = u.publish() }) && err == nil {
-		u.log.Info("upgrade: the pid file is written again")
-	}
-	return err
-}
-
-// readOutcome reads a recorded text.
-func readOutcome(text []byte, err error) (out Outcome, _ error) {
-	if err == nil {
-		err = json.Unmarshal(text, &out)
-	}
-	return out, err
 }

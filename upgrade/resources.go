@@ -39,6 +39,12 @@ type resource struct {
 	last chan struct{} // closed when the last call has returned; nil before the first
 }
 
+func (s *resources) add(name string, r Resource) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all = append(s.all, &resource{Resource: r, name: name})
+}
+
 func (s *resources) list() []*resource {
 	s.mu.Lock()
 	defer s.mu.Unlock()

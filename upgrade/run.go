@@ -19,7 +19,7 @@ import (
 func (g *generation) fire(e genEvent, d detail) {
 	c, ok := g.table[g.state][e]
 	if !ok {
-		g.u.log.Error("upgrade: an event that cannot come in this state is ignored", "state", g.state.String(), "event", e.String())
+		g.log.Error("upgrade: an event that cannot come in this state is ignored", "state", g.state.String(), "event", e.String())
 		return
 	}
 	d.from = g.state
@@ -32,10 +32,9 @@ func (g *generation) fire(e genEvent, d detail) {
 }
 
 func (g *generation) run(ctx context.Context, serve func(context.Context) error) error {
-	u := g.u
-	if u.parent != nil {
-		u.traffic.publisher.Store(u.parent)
-		u.shown.setState("candidate")
+	if g.old.link != nil {
+		g.traffic.publisher.Store(g.old.link)
+		g.shown.setState("candidate")
 	}
 	serveCtx, end := context.WithCancelCause(context.WithoutCancel(ctx))
 	g.endServe = end
@@ -43,19 +42,19 @@ func (g *generation) run(ctx context.Context, serve func(context.Context) error)
 	var sig signals
 	first := g.state == genStarting
 	if first { // a signal may come as soon as a first process serves; a candidate gets none so early, and has no time to lose
-		sig = u.notify()
+		sig = notifySignals(g.opts.NoSignals, g.estate.manager.SupervisorState() != "")
 	}
-	u.compareSockets()
+	forgotten := compareSockets(&g.estate, &g.origin, g.opts.MayClose)
 	served := g.served
 	go func() { served <- serve(g.overrun.watch(serveCtx)) }() // a serve that ignores its context ends with the process
-	stopChecks := u.startChecks(g.prepared, first)
+	stopChecks := startChecks(g.parts, forgotten, g.prepared, first)
 	defer stopChecks()
 	if !first {
-		sig = u.notify()
+		sig = notifySignals(g.opts.NoSignals, g.estate.manager.SupervisorState() != "")
 	}
 	defer sig.stop()
-	close(u.control.running)
-	defer close(u.control.ended) // also in a panic: main's deferred Close must not wait for a loop that has ended
+	close(g.control.running)
+	defer close(g.control.ended) // also in a panic: main's deferred Close must not wait for a loop that has ended
 	g.loop(ctx, sig)
 	stopChecks()
 	g.memory.end()
@@ -63,17 +62,17 @@ func (g *generation) run(ctx context.Context, serve func(context.Context) error)
 	g.finish()
 	sig.stop()
 	g.successor.late(sig)
-	logqueue.Flush(u.log)
+	logqueue.Flush(g.log)
 	return g.err
 }
 
 // loop receives what happens until serve has returned and nothing else is under way.
 func (g *generation) loop(ctx context.Context, sig signals) {
-	stopped, closed := ctx.Done(), g.u.control.stop
-	g.watchdog.start(g.u.manager)
+	stopped, closed := ctx.Done(), g.control.stop
+	g.watchdog.start(g.estate.manager)
 	defer g.watchdog.stop()
-	fromSupervisor := g.u.manager.Heard()
-	g.supervised = g.u.manager.HasChannel()
+	fromSupervisor := g.estate.manager.Heard()
+	g.supervised = g.estate.manager.HasChannel()
 	for g.served != nil || g.attempt != nil || g.state == genReturning || g.acquiring != nil || g.taking != nil || len(g.tellings.all) > 0 {
 		select {
 		case <-stopped:
@@ -91,7 +90,7 @@ func (g *generation) loop(ctx context.Context, sig signals) {
 			g.hangup(sig.terminal)
 		case <-g.watchdog.due():
 			g.fire(onWatchdog, detail{})
-		case q := <-g.u.control.requests:
+		case q := <-g.control.requests:
 			g.fire(onRequest, detail{request: q})
 		case err := <-g.prepared:
 			g.checked(err)
@@ -115,15 +114,15 @@ func (g *generation) loop(ctx context.Context, sig signals) {
 			}
 			g.receiveSupervisor(m, ok)
 		// Not in an upgrade: the candidate may be the one to write by now.
-		case <-g.retries.next(g.state == genServing && g.attempt == nil && len(g.u.unwritten.list()) > 0):
-			g.retries.try(g.u.unwritten.writeAgain)
+		case <-g.retries.next(g.state == genServing && g.attempt == nil && len(g.estate.unwritten.list()) > 0):
+			g.retries.try(g.estate.unwritten.writeAgain)
 		case <-g.retries.trying:
 			g.retries.trying = nil
 		case <-g.old.heartbeats():
-			_ = g.u.parent.TrySend(wire.KindBeat, nil, nil, 0) // the next one will do
-		case f := <-g.u.elders.frames:
+			_ = g.old.link.TrySend(wire.KindBeat, nil, nil, 0) // the next one will do
+		case f := <-g.history.elders.frames:
 			g.receiveElder(f)
-		case e := <-g.u.elders.gone:
+		case e := <-g.history.elders.gone:
 			g.elderGone(e)
 		case <-g.naming.due:
 			g.named()
@@ -132,7 +131,7 @@ func (g *generation) loop(ctx context.Context, sig signals) {
 				g.hasServed(err)
 			}
 		case <-g.goers.tick:
-			g.goers.putPathsBack(g.u, g.state == genServing)
+			g.goers.putPathsBack(&g.estate, g.state == genServing)
 		case err := <-g.served:
 			g.hasServed(g.overrun.returned(err))
 		}
@@ -152,9 +151,9 @@ func (g *generation) stop(cause error) {
 // signal. Under nohup the end of the terminal means nothing.
 func (g *generation) hangup(t *sys.Terminal) {
 	switch {
-	case !t.Ends() || g.u.pid.Asked():
+	case !t.Ends() || g.estate.pid.Asked():
 		g.fire(onHangup, detail{})
-	case !g.u.detached:
+	case !g.origin.detached:
 		g.stop(errors.New("the terminal was closed"))
 	}
 }
@@ -193,10 +192,10 @@ func (g *generation) answer(d detail) {
 	switch q := d.request; {
 	case q.op == opUpgrade && g.attempt != nil:
 		q.reply <- ErrInProgress
-	case q.op == opUpgrade && q.mode == modeRollback && g.u.previous.status() == nil:
+	case q.op == opUpgrade && q.mode == modeRollback && g.history.previous.status() == nil:
 		q.reply <- fmt.Errorf("%w: no earlier build is known", ErrNotReady)
 	case q.op == opUpgrade:
-		g.begin(newAttempt(q.ctx, g.u, q.mode), q.reply)
+		g.begin(newAttempt(q.ctx, g.parts, q.mode), q.reply)
 	case g.attempt == nil || q.only != nil && q.only != g.waiter:
 		q.reply <- fmt.Errorf("%w: no upgrade is in progress", ErrNotReady)
 	case q.op == opCommit:
@@ -209,7 +208,7 @@ func (g *generation) answer(d detail) {
 }
 
 func (g *generation) commitNow() error {
-	if c := g.u.Status().Candidate; c == nil || c.Phase != PhaseBake && c.Phase != PhaseSoak && c.Phase != PhaseCommit {
+	if c := g.shown.get().Candidate; c == nil || c.Phase != PhaseBake && c.Phase != PhaseSoak && c.Phase != PhaseCommit {
 		return fmt.Errorf("%w: the candidate is not prepared yet", ErrNotReady)
 	}
 	if err := context.Cause(g.attempt.ctx); err != nil {
@@ -220,8 +219,8 @@ func (g *generation) commitNow() error {
 }
 
 func (g *generation) begin(a *attempt, waiter chan error) {
-	g.u.listeners.UnlinkOnClose(false) // the new process is about to serve on the paths
-	if !g.naming.waits() {             // else announceNamed does
+	g.estate.listeners.UnlinkOnClose(false) // the new process is about to serve on the paths
+	if !g.naming.waits() {                  // else announceNamed does
 		g.reloading(a)
 	}
 	g.attempt, g.waiter, a.writes, a.unnamed = a, waiter, g.retries.trying, g.naming.over
@@ -234,7 +233,7 @@ func (g *generation) begin(a *attempt, waiter chan error) {
 		a.run()
 		err := <-a.result()
 		out := a.outcome(err)
-		g.u.recordOutcome(out)
+		g.estate.recordOutcome(out)
 		ended <- attemptEnd{err, out}
 	}()
 }
@@ -243,7 +242,7 @@ func (g *generation) begin(a *attempt, waiter chan error) {
 func (g *generation) reloading(a *attempt) {
 	if g.state == genServing && a.mode != modeRehearsal {
 		g.watchdog.extended = time.Now()
-		g.u.manager.Reloading(fmt.Sprintf("%s: %s", g.u.statusText(), a.mode))
+		g.estate.manager.Reloading(fmt.Sprintf("%s: %s", g.announcer.text(), a.mode))
 	}
 }
 
@@ -251,21 +250,21 @@ func (g *generation) reloading(a *attempt) {
 func (g *generation) attempted(end attemptEnd) {
 	a, err, out := g.attempt, end.err, end.outcome
 	g.attempt, g.attemptEnded = nil, nil
-	g.u.shown.setLast(out)
+	g.shown.setLast(out)
 	waiter := g.waiter
 	g.waiter = nil
 	switch {
 	case err != nil:
 		if g.state == genServing {
-			g.u.announceEnd(out)
+			g.announcer.announceEnd(out)
 		}
-		g.u.log.Error("upgrade: failed, this process serves on", "phase", out.Phase, "reason", out.Reason, "candidate", out.PID, "version", out.Version)
+		g.log.Error("upgrade: failed, this process serves on", "phase", out.Phase, "reason", out.Reason, "candidate", out.PID, "version", out.Version)
 		g.fire(onAttemptFailed, detail{attempt: a})
 	case a.mode == modeRehearsal:
-		g.u.log.Info("upgrade: rehearsed, this process serves on", "version", out.Version)
+		g.log.Info("upgrade: rehearsed, this process serves on", "version", out.Version)
 		g.fire(onAttemptFailed, detail{attempt: a})
 	default:
-		g.u.log.Info("upgrade: committed", "candidate", out.PID, "version", out.Version, "generation", out.Generation)
+		g.log.Info("upgrade: committed", "candidate", out.PID, "version", out.Version, "generation", out.Generation)
 		g.fire(onAttemptDone, detail{attempt: a})
 	}
 	if waiter != nil {
@@ -276,7 +275,7 @@ func (g *generation) attempted(end attemptEnd) {
 // serveOn goes on as before a failed attempt, with what was asked for meanwhile.
 func (g *generation) serveOn(d detail) {
 	a := d.attempt
-	g.u.listeners.UnlinkOnClose(a.mode != modeRevive)
+	g.estate.listeners.UnlinkOnClose(a.mode != modeRevive)
 	if g.ending != nil {
 		cause := g.ending
 		g.ending = nil
@@ -299,23 +298,23 @@ func (g *generation) handOver(d detail) {
 	mover := a.peer.mover(a.child, a.shares.takes)
 	g.successor = successor{child: a.child, since: time.Now(), frames: a.child.link.Frames, reads: mover != nil}
 	if mover != nil {
-		g.u.elders.quit()
-		g.u.traffic.setMover(mover)
+		g.history.elders.quit()
+		g.traffic.setMover(mover)
 	}
 	if d.from == genServing {
 		g.leave("draining", d, &ending{reason: "handed over", handover: true})
 	}
 	if !a.hello.Speaks { // one that speaks names itself: what this process says may come when a later generation serves
-		g.u.manager.ReadyFor(a.child.PID, fmt.Sprintf("serving, generation %d", a.nextGeneration()))
+		g.estate.manager.ReadyFor(a.child.PID, fmt.Sprintf("serving, generation %d", a.nextGeneration()))
 	}
-	g.u.manager.HandedOver()
+	g.estate.manager.HandedOver()
 }
 
 // stopService is the plain end of the service.
 func (g *generation) stopService(d detail) {
-	g.u.listeners.UnlinkOnClose(true)
-	g.u.stopping(d.err.Error())
-	g.u.log.Info("upgrade: stopping", "reason", d.err)
+	g.estate.listeners.UnlinkOnClose(true)
+	g.announcer.stopping(d.err.Error())
+	g.log.Info("upgrade: stopping", "reason", d.err)
 	g.leave("stopping", d, &ending{reason: d.err.Error()})
 }
 
@@ -324,25 +323,25 @@ func (g *generation) leave(shown string, d detail, why *ending) {
 	g.quitSuccession(d)
 	g.acquiring.stop()
 	g.taking.stop()
-	g.u.shown.setState(shown)
-	g.u.room.drop()
+	g.shown.setState(shown)
+	g.estate.room.drop()
 	if why.handover {
-		g.u.listeners.UnlinkOnClose(false)
-		g.u.listeners.Pause(true)
-		g.u.listeners.EndEmptying()
-		g.u.unfollow()
+		g.estate.listeners.UnlinkOnClose(false)
+		g.estate.listeners.Pause(true)
+		g.estate.listeners.EndEmptying()
+		g.announcer.unfollow()
 	}
-	g.overrun.begin(&why.drains, g.u.listeners, g.u.opts.StuckAfter, g.u.log)
+	g.overrun.begin(&why.drains, g.estate.listeners, g.opts.StuckAfter, g.log)
 	g.endServe(why)
 	if shown == "aborted" && !g.accepted {
-		g.u.listeners.End() // nothing was accepted, so a serve that ignores its context loses nothing
+		g.estate.listeners.End() // nothing was accepted, so a serve that ignores its context loses nothing
 	}
 }
 
 // quitSuccession tells the supervisor that this candidate will never be the service.
 func (g *generation) quitSuccession(d detail) {
-	if d.from.beforeService() && g.u.parent != nil {
-		g.u.manager.HandedOver()
+	if d.from.beforeService() && g.old.link != nil {
+		g.estate.manager.HandedOver()
 	}
 }
 
@@ -352,7 +351,7 @@ func (g *generation) endWithServe(d detail) {
 	g.acquiring.stop()
 	g.taking.stop()
 	g.err = d.err
-	g.u.shown.setState("stopping")
+	g.shown.setState("stopping")
 	if g.attempt != nil {
 		g.attempt.commitNow()
 	}
@@ -360,38 +359,37 @@ func (g *generation) endWithServe(d detail) {
 
 // finish releases everything that this generation holds.
 func (g *generation) finish() {
-	u := g.u
 	stops := g.state == genStopping
 	g.beside.Wait() // for two seconds at most
 	g.retries.end() // before the files are removed
-	u.releaseResources()
-	u.listeners.KeepClosed(false)
-	u.listeners.ReleaseAll()
+	g.estate.release()
+	g.estate.listeners.KeepClosed(false)
+	g.estate.listeners.ReleaseAll()
 	if stops {
-		if err := u.pid.Remove(); err != nil {
-			u.log.Warn("upgrade: the pid file is left, and names a process that has ended", "err", err)
+		if err := g.estate.pid.Remove(); err != nil {
+			g.log.Warn("upgrade: the pid file is left, and names a process that has ended", "err", err)
 		}
 	}
-	u.stopTableflip()
-	u.pid.Discard(os.Getpid())
+	stopTableflip(g.tf)
+	g.estate.pid.Discard(os.Getpid())
 	g.snapshot.drop()
 	g.old.endHeartbeat()
 	g.next.drop()
-	u.room.drop()
-	u.elders.release()
-	u.previous.release()
-	if u.parent != nil {
-		u.parent.Close()
+	g.estate.room.drop()
+	g.history.elders.release()
+	g.history.previous.release()
+	if g.old.link != nil {
+		g.old.link.Close()
 	}
 	g.successor.close()
 	g.fire(onFinished, detail{})
-	u.shown.setState("closed")
+	g.shown.setState("closed")
 	if stops && g.err == nil {
-		u.stopping("serve has returned")
-		if u.manager.SupervisorState() == "dead" {
+		g.announcer.stopping("serve has returned")
+		if g.estate.manager.SupervisorState() == "dead" {
 			g.err = ErrUnsupervised
 		}
 	}
-	u.leaveManager()
-	u.log.Info("upgrade: ended", "generation", u.generation, "pid", os.Getpid())
+	g.announcer.leave()
+	g.log.Info("upgrade: ended", "generation", g.origin.generation, "pid", os.Getpid())
 }

@@ -19,10 +19,10 @@ type signals struct {
 	terminal                     *sys.Terminal
 }
 
-func (u *Upgrader) notify() signals {
+func notifySignals(no, supervised bool) signals {
 	s := signals{make(chan os.Signal, 1), make(chan os.Signal, 1), make(chan os.Signal, 1), new(sys.Terminal)}
-	if !u.opts.NoSignals {
-		if u.manager.SupervisorState() == "" { // else the supervisor tells a request from the end of its terminal
+	if !no {
+		if !supervised { // else the supervisor tells a request from the end of its terminal
 			s.terminal = sys.WatchTerminal()
 		}
 		signal.Notify(s.hangup, syscall.SIGHUP)

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/cloudflare/tableflip"
 	"github.com/midair-go/midair/internal/process"
 	"github.com/midair-go/midair/upgrade/internal/listener"
 	"github.com/midair-go/midair/upgrade/internal/sdnotify"
@@ -15,20 +16,6 @@ import (
 // How the listening sockets get from the old process to a candidate. They wait in the control socket before the candidate is
 // executed, so they belong to no process until upgrade.New takes them there, and outlive the old process. A file that does not
 // say that its program takes them so gets them as files at exec, as tableflip passes them.
-
-// nameFiles fills in the names of sockets that the candidate gets as files at exec.
-func (u *Upgrader) nameFiles(body *wire.WelcomeBody) {
-	const most = 100 // with their second names, so that the welcome fits into a message; the kernel knows the others
-	body.Paths, body.Stored, body.Expected = u.listeners.Paths(), u.manager.Names(), u.expected()
-	body.Links = u.listeners.Links(body.Paths[:min(len(body.Paths), most)])
-}
-
-// putPathsBack restores the paths of unix sockets that were removed, and logs the paths that cannot be restored.
-func (u *Upgrader) putPathsBack() {
-	if err := u.listeners.PutBack(); err != nil {
-		u.log.Error("upgrade: a unix socket cannot be reached", "err", err)
-	}
-}
 
 // goers are older processes that have closed their control socket and are about to end: many programs remove the paths of
 // their sockets after Run.
@@ -54,7 +41,7 @@ func (s *goers) add(pid int) {
 }
 
 // putPathsBack puts paths back until the last process has ended that may have removed them. Only the main generation does.
-func (s *goers) putPathsBack(u *Upgrader, main bool) {
+func (s *goers) putPathsBack(e *estate, main bool) {
 	if s.tick = nil; !main {
 		return
 	}
@@ -62,10 +49,10 @@ func (s *goers) putPathsBack(u *Upgrader, main bool) {
 		return process.HasEnded(g.pid) || time.Now().After(g.until)
 	})
 	if len(s.all) == 0 {
-		u.putPathsBack()
+		e.putPathsBack()
 		return
 	}
-	_ = u.listeners.PutBack() // an error that stays is logged above
+	_ = e.listeners.PutBack() // an error that stays is logged above
 	s.tick = time.After(goersEvery)
 }
 
@@ -130,33 +117,24 @@ func takeSockets(parent *wire.Link, timeout time.Duration, log *slog.Logger) (t 
 	}
 }
 
-// mostExpected is how many names fit into the welcome message beside its other fields. Further sockets are not compared.
-const mostExpected = 100
-
-// expected returns the names of the sockets that a candidate has to open and gets as files at exec, for the welcome message.
-func (u *Upgrader) expected() []wire.SocketName {
-	names := u.listeners.Early()
-	return names[:min(len(names), mostExpected)]
-}
-
 // compareSockets compares the sockets of the old process with those that this candidate has opened. Run calls it before
 // serve.
-func (u *Upgrader) compareSockets() {
-	u.listeners.Begin()
-	if u.parent == nil && !u.plainParent {
-		return
+func compareSockets(e *estate, o *origin, mayClose []string) error {
+	e.listeners.Begin()
+	if !o.replaces() {
+		return nil
 	}
-	kind := u.born.Kind
-	u.forgotten = comparison{
-		set: u.listeners, expected: u.expects, nameless: u.plainParent, mayClose: u.opts.MayClose, kind: kind, log: u.log,
-		meant: u.only || kind == modeRestart.String() || kind == modeRollback.String(),
+	kind := o.born.Kind
+	return comparison{
+		set: e.listeners, expected: o.expects, nameless: o.old == oldTableflip, mayClose: mayClose, kind: kind, log: e.log,
+		meant: o.only || kind == modeRestart.String() || kind == modeRollback.String(),
 	}.result()
 }
 
 // stopTableflip ends tableflip's goroutine. In a process that has inherited sockets the goroutine goes on until the process
 // ends: tableflip's Stop would remove the paths of inherited unix sockets, on which other processes may serve by now.
-func (u *Upgrader) stopTableflip() {
-	if u.tf != nil && !u.tf.HasParent() {
-		u.tf.Stop()
+func stopTableflip(tf *tableflip.Upgrader) {
+	if tf != nil && !tf.HasParent() {
+		tf.Stop()
 	}
 }

@@ -61,11 +61,11 @@ func attemptAt(t *testing.T, s stage) *attempt {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := newAttempt(t.Context(), u, modeUpgrade)
+	a := newAttempt(t.Context(), &u.parts, modeUpgrade)
 	c := saying(t)
 	a.stage, a.child, a.received = s, c.child, c.received
 	a.child.passing, a.cand.link = &passing{}, a.child.link
-	a.values = u.marshal()
+	a.values = a.estate.marshal()
 	<-a.values.done
 	if s == atReacquiring {
 		a.work = newWork("reacquire", func() {}, nil, func() error { return nil })
@@ -113,7 +113,7 @@ func sleeper(t *testing.T, a *attempt) *process.Child {
 		t.Fatal(err)
 	}
 	defer p.Close()
-	c, err := a.host.startChild(p)
+	c, err := startChild(a.estate, a.origin, a.opts, p)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,9 +1,9 @@
 package upgrade
 
 import (
-	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"time"
 
@@ -14,34 +14,21 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// newAttempt returns an attempt, which begins with run. The end of ctx does not abort the attempt.
-func newAttempt(ctx context.Context, u *Upgrader, m mode) *attempt {
-	a := &attempt{
-		estate: &u.estate, host: u, traffic: &u.traffic, shown: &u.shown, opts: &u.opts, log: u.log, tel: u.tel,
-		generation: u.generation, systemd: u.systemd, detached: u.detached,
-		mode: m, started: wallClock(), begun: sys.Uptime(), peer: midair{},
-		early: make(chan struct{}), done: make(chan error, 1), stopping: make(chan struct{}),
-	}
-	a.shares.attempt = a
-	a.ctx, a.abort = context.WithCancelCause(context.WithoutCancel(ctx))
-	return a
-}
-
 // startChild starts the program with a control socket, with all open sockets in or beside the control socket, and with the
 // environment for the service manager. It announces the process to the supervisor of this library.
-func (u *Upgrader) startChild(p process.Program) (_ *child, err error) {
-	if err := u.unmanageable(); err != nil {
+func startChild(e *estate, o *origin, opts *Options, p process.Program) (_ *child, err error) {
+	if err := unmanageable(o.starter, e.manager); err != nil {
 		return nil, err
 	}
-	u.listeners.NoteReusePort()
-	files, drop, err := u.listeners.Dup()
+	e.listeners.NoteReusePort()
+	files, drop, err := e.listeners.Dup()
 	if err != nil {
 		return nil, err
 	}
 	s := &passing{}
 	if p.TakesSockets() {
-		s, files = newPassing(files, u.listeners), nil
-		s.links = u.listeners.Links(s.names)
+		s, files = newPassing(files, e.listeners), nil
+		s.links = e.listeners.Links(s.names)
 		defer func() {
 			if err != nil {
 				s.close()
@@ -50,25 +37,25 @@ func (u *Upgrader) startChild(p process.Program) (_ *child, err error) {
 	} else {
 		defer drop()
 	}
-	env := u.opts.environ()
+	env := opts.environ()
 	var build *process.Build
-	if u.manager.SupervisorState() == "dead" {
-		u.log.Error("upgrade: the supervisor is dead: the new process has none, and nobody will start it again")
+	if e.manager.SupervisorState() == "dead" {
+		e.log.Error("upgrade: the supervisor is dead: the new process has none, and nobody will start it again")
 	}
-	if u.manager.Supervised() {
+	if e.manager.Supervised() {
 		if build, err = p.Build(env); err != nil {
 			return nil, err
 		}
 		defer build.Close()
 	}
 	switch { // the new process gets the parent of this one, which waits for the service
-	case u.elder != nil && u.elder.PID == os.Getppid(): // of an older build, which waits for its own children only
-	case u.systemd:
+	case o.elder != nil && o.elder.PID == os.Getppid(): // of an older build, which waits for its own children only
+	case o.systemd:
 		p = p.AsSibling(nil)
-	case u.manager.Supervised():
-		p = p.AsSibling(u.manager.EndOf)
+	case e.manager.Supervised():
+		p = p.AsSibling(e.manager.EndOf)
 	}
-	c, err := process.Start(p, u.manager.Environ(env), files, func(control *os.File) error {
+	c, err := process.Start(p, e.manager.Environ(env), files, func(control *os.File) error {
 		err := s.next(func(k wire.Kind, body any, files ...*os.File) error { return wire.Queue(control, k, body, files...) })
 		atStep("old.queued")
 		return err
@@ -77,7 +64,7 @@ func (u *Upgrader) startChild(p process.Program) (_ *child, err error) {
 		return nil, err
 	}
 	if !s.waits {
-		u.warnOfHolder(p, c.PID, len(files))
+		warnOfHolder(e.log, p, c.PID, len(files))
 	}
 	sock, err := wire.NewSocket(c.Control)
 	if err != nil {
@@ -90,20 +77,20 @@ func (u *Upgrader) startChild(p process.Program) (_ *child, err error) {
 	child := &child{Child: c, link: l, passing: s}
 	atStep("old.forked")
 	if build != nil {
-		child.channel, child.unannounced = u.announceChild(c, build)
+		child.channel, child.unannounced = announceChild(e.manager, c, build)
 		atStep("old.announced")
 	}
 	return child, nil
 }
 
 // warnOfHolder logs that a candidate has the listening sockets before it was checked.
-func (u *Upgrader) warnOfHolder(p process.Program, pid, sockets int) {
-	u.log.Warn("upgrade: the file does not say that its program takes the listening sockets from the control socket, so what it starts holds them from now on",
+func warnOfHolder(log *slog.Logger, p process.Program, pid, sockets int) {
+	log.Warn("upgrade: the file does not say that its program takes the listening sockets from the control socket, so what it starts holds them from now on",
 		"executable", p.Name(), "candidate", pid, "sockets", sockets, "since", time.Now())
 }
 
 // announceChild announces a started process to the supervisor, and returns the end of its channel.
-func (u *Upgrader) announceChild(c *process.Child, build *process.Build) (*os.File, error) {
+func announceChild(manager *sdnotify.Notifier, c *process.Child, build *process.Build) (*os.File, error) {
 	build.Started(c.PID)
 	args, err := state.WriteBuild(build)
 	if err != nil {
@@ -117,17 +104,9 @@ func (u *Upgrader) announceChild(c *process.Child, build *process.Build) (*os.Fi
 		pidfd.Close()
 		return nil, fmt.Errorf("the supervisor cannot be told of the new process: %w", err)
 	}
-	channel, err := u.manager.Announce(sdnotify.Candidate{PID: c.PID, PIDFD: pidfd, Exe: exe, Args: args})
+	channel, err := manager.Announce(sdnotify.Candidate{PID: c.PID, PIDFD: pidfd, Exe: exe, Args: args})
 	if channel == nil && err == nil { // the environment of the candidate promises a supervisor
 		err = errors.New("the supervisor has ended while the new process was started: ask for the upgrade again")
 	}
 	return channel, err
-}
-
-// previousProgram returns what a rollback starts.
-func (u *Upgrader) previousProgram() (process.Program, error) { return u.previous.program() }
-
-// sendHistory sends the candidate the build for a rollback, and the control sockets of draining generations.
-func (u *Upgrader) sendHistory(c *Candidate) error {
-	return errors.Join(u.sendPrevious(c), u.elders.pass(c.link))
 }

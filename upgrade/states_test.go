@@ -69,9 +69,9 @@ func inState(t *testing.T, s genState, log *bytes.Buffer) (*generation, func()) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	u.parent = wire.NewLink(&wiretest.Transport{})
-	u.elder = &elder{link: u.parent}
-	g := newGeneration(u)
+	u.origin.old, u.origin.link = oldMidair, wire.NewLink(&wiretest.Transport{})
+	u.origin.elder = &elder{link: u.origin.link}
+	g := newGeneration(&u.parts)
 	g.state, g.checks, g.endServe = s, checksPassed, func(error) {}
 	return g, func() {
 		g.acquiring.stop()
@@ -80,8 +80,8 @@ func inState(t *testing.T, s genState, log *bytes.Buffer) (*generation, func()) 
 			<-g.attemptEnded
 		}
 		g.memory.end()
-		u.elders.release()
-		u.parent.Close()
+		u.history.elders.release()
+		u.origin.link.Close()
 		logqueue.Flush(u.log)
 	}
 }
@@ -98,7 +98,7 @@ func endSending(g *generation) {
 func fires(g *generation, e genEvent) {
 	other := wire.NewLink(&wiretest.Transport{})
 	defer other.Close()
-	a := newAttempt(context.Background(), g.u, modeUpgrade)
+	a := newAttempt(context.Background(), g.parts, modeUpgrade)
 	a.child = &child{Child: new(process.Child), link: other}
 	g.fire(e, detail{
 		err: errors.New("a reason"), phase: PhaseCheck, frame: wire.Frame{Kind: wire.KindTakes}, attempt: a, telling: new(telling),

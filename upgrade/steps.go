@@ -95,10 +95,10 @@ func (a *attempt) save() await {
 
 // choose finds out what to start. A Verify or a file system that hangs costs the attempt and no more.
 func (a *attempt) choose() await {
-	a.estate.room.with(a.host.reserveOutcome)
+	a.estate.room.with(a.estate.reserveOutcome)
 	atStep("old.start")
 	a.due = time.Now().Add(a.opts.Timeout)
-	a.program = choose(a.estate, a.host, a.opts, a.mode)
+	a.program = choose(a.estate, a.history, a.opts, a.mode)
 	return await{work: a.program.work, due: a.due}
 }
 
@@ -109,7 +109,7 @@ func (a *attempt) start() await {
 	var err error
 	a.estate.room.with(func() {
 		a.crash, _ = sys.MemFile("midair-crash") // without it, less is known of a crash
-		c, err = a.host.startChild(a.program.program)
+		c, err = startChild(a.estate, a.origin, a.opts, a.program.program)
 	})
 	if err != nil {
 		return await{err: err}
@@ -178,10 +178,10 @@ func (a *attempt) sendWelcome(send func(wire.Kind, any, ...*os.File) error) erro
 	body := wire.WelcomeBody{
 		Protocol: wire.ProtocolMin, Generation: a.cand.generation, Millis: time.Until(a.due).Milliseconds(),
 		Kind: a.mode.String(), Started: a.started, Begun: a.begun,
-		Surroundings: wire.Surroundings{Detached: a.detached}, Names: a.systemd, Only: a.mode == modeRevive, From: wire.Clip(a.opts.Version), PID: os.Getpid(),
+		Surroundings: wire.Surroundings{Detached: a.origin.detached}, Names: a.origin.systemd, Only: a.mode == modeRevive, From: wire.Clip(a.opts.Version), PID: os.Getpid(),
 	}
 	if !a.child.passing.waits {
-		a.host.nameFiles(&body)
+		a.estate.nameFiles(&body)
 	}
 	var files []*os.File
 	if a.values.state != nil {
@@ -206,7 +206,7 @@ func (a *attempt) sendHistory() {
 	if a.mode == modeRehearsal {
 		return
 	}
-	err := a.host.sendHistory(&a.cand)
+	err := a.history.send(a.cand.link, a.cand.pid, a.opts.Version)
 	if err != nil && !wire.Gone(err) { // the death of a candidate is noticed elsewhere
 		a.log.Warn("upgrade: the new process will not know all about the older ones", "err", err)
 	}
@@ -382,7 +382,7 @@ func (a *attempt) confirm(f wire.Frame) error {
 // that dies before systemd has read the message, other than by a stop, has not been the service: systemd would take the end of this
 // process, with status 0, for the end of the service.
 func (a *attempt) name(since time.Duration) error {
-	if !a.systemd {
+	if !a.origin.systemd {
 		return nil
 	}
 	due := time.Now().Add(since + nameLimit - sys.Uptime())

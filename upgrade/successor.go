@@ -51,20 +51,20 @@ func (g *generation) receiveOld(f wire.Frame, ok bool) {
 func (g *generation) oldEnded() {
 	g.fromOld = nil
 	g.named()
-	if elder := g.u.elder; elder != nil {
-		g.u.elders.remove(elder)
+	if elder := g.origin.elder; elder != nil {
+		g.history.elders.remove(elder)
 		g.goers.add(elder.PID)
 	}
 	g.old.endHeartbeat()
 	g.old.sharing.End()
-	if broken := g.u.parent.Broken; broken != nil {
-		g.u.log.Error("upgrade: lost the control socket", "err", broken)
+	if broken := g.old.link.Broken; broken != nil {
+		g.log.Error("upgrade: lost the control socket", "err", broken)
 		g.fire(onLinkBroken, detail{phase: g.phase(), err: broken})
 		return
 	}
 	g.fire(onOldDied, detail{})
-	if elder := g.u.elder; elder != nil {
-		g.u.pid.Discard(elder.PID) // the old process may have been killed
+	if elder := g.origin.elder; elder != nil {
+		g.estate.pid.Discard(elder.PID) // the old process may have been killed
 	}
 }
 
@@ -78,7 +78,7 @@ func (g *generation) phase() Phase {
 
 // receiveMessage handles a message of the old process to a candidate.
 func (g *generation) receiveMessage(d detail) {
-	f, u, old := d.frame, g.u, g.u.parent
+	f, old := d.frame, g.old.link
 	switch f.Kind {
 	case wire.KindShare:
 		if err := g.old.share(f); err != nil {
@@ -87,32 +87,27 @@ func (g *generation) receiveMessage(d detail) {
 		}
 		g.accepted = true
 	case wire.KindTakes:
-		logInherited(u.log, g.old.takes.Hear(f))
+		logInherited(g.log, g.old.takes.Hear(f))
 	case wire.KindWeight:
 		var w wire.WeightBody
 		if f.Decode(&w) == nil {
-			g.sendBack(w.From, w.To)
-			u.traffic.offer()
+			g.traffic.setMover(g.old.returner(g.opts.choice(), w.From, w.To))
+			g.traffic.offer()
 		}
 	case wire.KindShut:
-		u.listeners.Pause(true)
+		g.estate.listeners.Pause(true)
 	case wire.KindDial:
-		reply := serveDialed(u.listeners, f)
+		reply := serveDialed(g.estate.listeners, f)
 		g.beside.Go(func() { _ = old.Send(wire.KindDialed, reply) }) // a dead old process needs no answer
 	case wire.KindPrevious:
-		logInherited(u.log, u.previous.take(f.Files))
+		logInherited(g.log, g.history.previous.take(f.Files))
 	case wire.KindElder:
-		logInherited(u.log, u.elders.adopt(f))
+		logInherited(g.log, g.history.elders.adopt(f))
 	case wire.KindOpen:
 		g.accepted = true
-		u.listeners.Open(false)
+		g.estate.listeners.Open(false)
 		atStep("new.opened")
 	}
-}
-
-// sendBack makes Move send connections back to the old process: a part of them for a change of the weight, all at weight 0.
-func (g *generation) sendBack(from, to float64) {
-	g.u.traffic.setMover(handoff.NewReturner(g.u.parent, g.old.takes, g.u.opts.choice(), from, to).Move)
 }
 
 // takeConn takes a connection from another generation. A candidate without a descriptor for the connection has none for the commit message
@@ -123,7 +118,7 @@ func (g *generation) takeConn(d detail) {
 		return
 	}
 	if len(d.frame.Files) > 0 {
-		if handoff.GiveMoved(g.u.listeners, about, d.frame.Files[0], g.old.sharing) != nil {
+		if handoff.GiveMoved(g.estate.listeners, about, d.frame.Files[0], g.old.sharing) != nil {
 			g.old.sharing.Refuse(about.Slot) // the connection is lost if the old process has kept no descriptor of it
 		}
 		return
@@ -133,7 +128,7 @@ func (g *generation) takeConn(d detail) {
 	case d.from == genCandidate || d.from == genCommitting:
 		g.fire(onFailed, detail{phase: PhaseBake, err: wire.ErrMissing})
 	case !kept:
-		g.u.log.Error("upgrade: a connection is lost that another generation has passed on", "err", wire.ErrMissing)
+		g.log.Error("upgrade: a connection is lost that another generation has passed on", "err", wire.ErrMissing)
 	}
 }
 
@@ -142,26 +137,26 @@ func (g *generation) remember(detail) { g.again = true }
 
 // checksFailed handles a failed check of a candidate, which serves all the same if no other process does.
 func (g *generation) checksFailed(d detail) {
-	if !g.u.only {
+	if !g.origin.only {
 		g.fire(onFailed, d)
 		return
 	}
-	logServingAnyway(g.u.log, d.phase, d.err)
+	logServingAnyway(g.log, d.phase, d.err)
 	g.checks = checksPassed
 	g.reportPrepared(d)
 }
 
 // reportPrepared tells the old process that the checks have passed. A tableflip process takes no message, and the candidate serves.
 func (g *generation) reportPrepared(d detail) {
-	if g.u.plainParent {
+	if g.origin.old == oldTableflip {
 		g.proceed(d)
 		return
 	}
 	atStep("new.prepare")
-	u, old := g.u, g.u.parent
+	old := g.old.link
 	g.beside.Go(func() {
-		_ = handoff.SendTakes(old, u.listeners) // as with the next message, the end of the socket shows a failure
-		if old.Send(wire.KindPrepared, wire.PreparedBody{Exclusive: u.resources.serving(), Beside: u.listeners.Beside()}) == nil {
+		_ = handoff.SendTakes(old, g.estate.listeners) // as with the next message, the end of the socket shows a failure
+		if old.Send(wire.KindPrepared, wire.PreparedBody{Exclusive: g.estate.resources.serving(), Beside: g.estate.listeners.Beside()}) == nil {
 			atStep("new.prepared")
 		}
 	})
@@ -171,7 +166,7 @@ func (g *generation) reportPrepared(d detail) {
 func (g *generation) proceed(detail) {
 	switch {
 	case g.checks == checksRun || g.taking != nil:
-	case len(g.u.resources.list()) > 0:
+	case len(g.estate.resources.list()) > 0:
 		g.fire(onNeeds, detail{})
 	default:
 		g.serveNow()
@@ -181,18 +176,21 @@ func (g *generation) proceed(detail) {
 // serveNow makes this process the service without an old process.
 func (g *generation) serveNow() {
 	g.fire(onServes, detail{})
-	g.tellings.begin(g.u, g.announce(false))
+	g.tell(g.announce(false))
 	g.upgradeAgain()
 }
 
 // announce announces the main generation to the service manager, unless the old process has to send its name first.
 func (g *generation) announce(later bool) *telling {
-	if g.u.systemd && g.fromOld != nil {
+	if g.origin.systemd && g.fromOld != nil {
 		g.naming.begin()
 		return &telling{first: true}
 	}
-	return &telling{first: true, announced: g.u.manager != nil, later: later && g.u.manager != nil, forgotten: g.u.announce(later)}
+	return &telling{first: true, announced: g.estate.manager != nil, later: later && g.estate.manager != nil, forgotten: g.announcer.announce(later)}
 }
+
+// tell begins a telling.
+func (g *generation) tell(t *telling) { g.tellings.begin(g.parts, g.old.link, t) }
 
 // hasTold handles the end of a telling.
 func (g *generation) hasTold(t *telling) {
@@ -202,25 +200,25 @@ func (g *generation) hasTold(t *telling) {
 
 // completeTold closes the sockets that were needed until others knew the main generation.
 func (g *generation) completeTold(d detail) {
-	t, u := d.telling, g.u
+	t := d.telling
 	if t.serving != nil && g.fromOld == nil { // the old process sends nothing more that can be read
-		u.parent.Close()
+		g.old.link.Close()
 	}
 	if t.later {
-		g.tellings.begin(g.u, &telling{forgotten: u.keepRest()})
+		g.tell(&telling{forgotten: g.announcer.keepRest()})
 	}
-	t.end(u, true)
+	t.end(g.estate.listeners, true)
 	if t.serving != nil {
 		atStep("new.serving")
 	}
 }
 
 // dropTold is completeTold in a process that is not the main generation any more.
-func (g *generation) dropTold(d detail) { d.telling.end(g.u, false) }
+func (g *generation) dropTold(d detail) { d.telling.end(g.estate.listeners, false) }
 
 // acquire begins to acquire the resources of a process without another one to fall back to.
 func (g *generation) acquire(detail) {
-	g.acquiring = startCall(g.u.opts.Timeout, g.u.resources.acquire)
+	g.acquiring = startCall(g.opts.Timeout, g.estate.resources.acquire)
 }
 
 // acquired goes on to serve with the resources.
@@ -228,9 +226,8 @@ func (g *generation) acquired(detail) { g.serveNow() }
 
 // takeCommit begins to take the kept values and the resources of the commit message.
 func (g *generation) takeCommit(d detail) {
-	t, err := g.u.startTaking(d.frame)
-	g.taking = t
-	if t.call == nil {
+	var err error
+	if g.taking, err = startTaking(&g.estate, g.origin.limit, d.frame); g.taking.call == nil {
 		g.taken(err)
 	}
 }
@@ -246,65 +243,63 @@ func (g *generation) taken(err error) {
 
 // completeCommit makes the candidate the service, and tells the old process.
 func (g *generation) completeCommit(d detail) {
-	u := g.u
-	if err := u.listeners.BeginListening(); err != nil {
+	if err := g.estate.listeners.BeginListening(); err != nil {
 		g.fire(onFailed, detail{phase: PhaseCommit, err: err})
 		return
 	}
-	drop := u.listeners.ClaimRest(u.paths)
+	drop := g.estate.listeners.ClaimRest(g.origin.paths)
 	g.fire(onServes, d)
 	t := g.announce(true)
 	t.serving, t.drop = &wire.ServingBody{Since: g.naming.since}, drop
-	g.tellings.begin(g.u, t)
+	g.tell(t)
 	g.upgradeAgain()
 }
 
 // becomeMain is the commit: from here on this generation is the service. The old process is told afterwards: its work takes the processors
 // that the first requests here need.
 func (g *generation) becomeMain(d detail) {
-	u := g.u
-	alone := d.from != genCommitting && !u.plainParent
-	u.traffic.publisher.Store(nil)
-	u.traffic.setMover(nil)
-	if u.parent != nil {
-		u.parent.AllowMissing(false) // from now on the old process keeps no descriptor
+	alone := d.from != genCommitting && g.origin.old != oldTableflip
+	g.traffic.publisher.Store(nil)
+	g.traffic.setMover(nil)
+	if g.old.link != nil {
+		g.old.link.AllowMissing(false) // from now on the old process keeps no descriptor
 	}
-	u.listeners.UnlinkOnClose(true)
-	if u.tf != nil {
-		u.room.fill(len(u.listeners.Refs()))
+	g.estate.listeners.UnlinkOnClose(true)
+	if g.tf != nil {
+		g.estate.room.fill(len(g.estate.listeners.Refs()))
 	}
-	if err := u.listeners.BeginListening(); err != nil {
-		u.log.Error("upgrade: a socket does not listen", "err", err)
+	if err := g.estate.listeners.BeginListening(); err != nil {
+		g.log.Error("upgrade: a socket does not listen", "err", err)
 	}
-	u.listeners.Open(true)
-	g.memory.spare(u.log)
+	g.estate.listeners.Open(true)
+	g.memory.spare(g.log)
 	atStep("new.commit")
-	if u.tf != nil {
-		if err := u.tf.Ready(); err != nil && !alone {
-			u.log.Warn("upgrade: the old process did not hear of the commit", "err", err)
+	if g.tf != nil {
+		if err := g.tf.Ready(); err != nil && !alone {
+			g.log.Warn("upgrade: the old process did not hear of the commit", "err", err)
 		}
 	}
 	atStep("new.ready")
-	u.putPathsBack()
-	u.listeners.ListenAgain()
-	if err := u.publish(); err != nil {
-		u.log.Error("upgrade: serving without a pid file", "err", err)
+	g.estate.putPathsBack()
+	g.estate.listeners.ListenAgain()
+	if err := g.estate.publishPID(); err != nil {
+		g.log.Error("upgrade: serving without a pid file", "err", err)
 	}
-	u.recordUpgrade()
+	recordUpgrade(g.parts)
 	if alone {
-		u.listeners.DropRest()
+		g.estate.listeners.DropRest()
 	}
-	u.keeper.Forget()
-	if u.elder != nil {
+	g.estate.keeper.Forget()
+	if g.origin.elder != nil {
 		_ = debug.SetCrashOutput(nil, debug.CrashOptions{})
 	}
-	logInherited(u.log, u.elders.begin())
+	logInherited(g.log, g.history.elders.begin())
 	g.dismissOrphans()
-	if u.manager.SupervisorState() == "dead" {
-		u.log.Error(unsupervisedText)
+	if g.estate.manager.SupervisorState() == "dead" {
+		g.log.Error(unsupervisedText)
 	}
 	if g.fromOld != nil {
-		u.elders.add(u.elder)
+		g.history.elders.add(g.origin.elder)
 	}
 }
 
@@ -317,14 +312,14 @@ func (g *generation) named() {
 
 // announceNamed announces this process to the service manager.
 func (g *generation) announceNamed(detail) {
-	g.tellings.begin(g.u, &telling{announced: true, forgotten: g.u.announce(false)})
+	g.tell(&telling{announced: true, forgotten: g.announcer.announce(false)})
 	if g.attempt != nil {
 		g.reloading(g.attempt)
 	}
 }
 
 // closeOldLink closes a broken socket.
-func (g *generation) closeOldLink(detail) { g.u.parent.Close() }
+func (g *generation) closeOldLink(detail) { g.old.link.Close() }
 
 // stopCandidate stops a candidate. Without an old process the whole service stops.
 func (g *generation) stopCandidate(d detail) {
@@ -350,21 +345,21 @@ const failedWait = 50 * time.Millisecond
 
 // fail sends the reason of a failure to the old process. From then on the candidate is in the same state as after an abort.
 func (g *generation) fail(d detail) {
-	if g.u.parent == nil { // of tableflip
+	if g.old.link == nil { // of tableflip
 		g.fire(onCut, d)
 		return
 	}
 	body := wire.FailedBody{Phase: string(d.phase), Reason: wire.Clip(d.err.Error()), Aborted: errors.Is(d.err, ErrAborted)}
-	sent := g.u.parent.TrySend(wire.KindFailed, body, nil, failedWait)
+	sent := g.old.link.TrySend(wire.KindFailed, body, nil, failedWait)
 	if errors.Is(sent, errors.ErrUnsupported) {
-		sent = g.u.parent.Send(wire.KindFailed, body)
+		sent = g.old.link.Send(wire.KindFailed, body)
 	}
 	if wire.Gone(sent) {
 		g.failUnheard(d)
 		return
 	}
 	if sent != nil {
-		g.u.log.Error("upgrade: cannot tell the old process what is wrong", "err", sent)
+		g.log.Error("upgrade: cannot tell the old process what is wrong", "err", sent)
 	}
 	if g.fromOld == nil { // the socket is broken
 		g.fire(onCut, d)
@@ -387,13 +382,13 @@ func (g *generation) failUnheard(d detail) {
 	case g.state == genOrphan:
 		g.fire(onGaveUp, d)
 	case !g.state.leaves() && !errors.Is(d.err, ErrAborted):
-		logServingAnyway(g.u.log, d.phase, d.err)
+		logServingAnyway(g.log, d.phase, d.err)
 	}
 }
 
 // leaveFailed ends a failed candidate.
 func (g *generation) leaveFailed(d detail) {
-	if g.u.parent != nil {
+	if g.old.link != nil {
 		g.keepForOld()
 	}
 	atStep("new.failed")

@@ -30,9 +30,9 @@ func TestDeathThatShowsTwiceAcquiresOnce(t *testing.T) {
 		<-ctx.Done() // somebody has it
 		return context.Cause(ctx)
 	}})
-	u.parent = wire.NewLink(&deadTransport{wiretest.Transport{}})
-	defer u.parent.Close()
-	g := newGeneration(u)
+	u.origin.old, u.origin.link = oldMidair, wire.NewLink(&deadTransport{wiretest.Transport{}})
+	defer u.origin.link.Close()
+	g := newGeneration(&u.parts)
 	g.checks = checksPassed
 	g.fire(onFailed, detail{phase: PhaseCommit, err: errors.New("the lock is not to be had")})
 	first := g.acquiring
@@ -56,9 +56,9 @@ func TestFailedCheckIsLoggedIfNobodyElseServes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	u.parent = wire.NewLink(&deadTransport{wiretest.Transport{}})
-	defer u.parent.Close()
-	g := newGeneration(u)
+	u.origin.old, u.origin.link = oldMidair, wire.NewLink(&deadTransport{wiretest.Transport{}})
+	defer u.origin.link.Close()
+	g := newGeneration(&u.parts)
 	g.checked(errors.New("check database: no route to host"))
 	endSending(g)
 	logqueue.Flush(u.log)
@@ -78,15 +78,15 @@ func TestFailureComesAfterACommitMessage(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		u.parent = wire.NewLink(&deadTransport{wiretest.Transport{Pieces: [][]byte{commit}}})
-		g := newGeneration(u)
+		u.origin.old, u.origin.link = oldMidair, wire.NewLink(&deadTransport{wiretest.Transport{Pieces: [][]byte{commit}}})
+		g := newGeneration(&u.parts)
 		g.supervised = supervised
 		g.fire(onFailed, detail{phase: PhaseBake, err: errors.New("a message cannot be read")})
 		if g.state != genServing || u.shown.status.Uncommitted || g.err != nil {
 			t.Errorf("%s: state %v, uncommitted %v, error %v", name, g.state, u.shown.status.Uncommitted, g.err)
 		}
 		endSending(g)
-		u.parent.Close()
+		u.origin.link.Close()
 	}
 }
 
@@ -96,13 +96,13 @@ func TestFailureOfAnOrphanWaitsForNobody(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	u.parent = wire.NewLink(&deadTransport{wiretest.Transport{}})
+	u.origin.old, u.origin.link = oldMidair, wire.NewLink(&deadTransport{wiretest.Transport{}})
 	ours, theirs, err := sys.SocketPair()
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer theirs.Close()
-	g := newGeneration(u)
+	g := newGeneration(&u.parts)
 	g.supervised, g.endServe = true, func(error) {}
 	g.fire(onNextSocket, detail{word: sdnotify.Message{Files: []*os.File{ours}}})
 	ours.Close()
@@ -110,7 +110,7 @@ func TestFailureOfAnOrphanWaitsForNobody(t *testing.T) {
 	if g.state != genLeaving || g.err == nil {
 		t.Errorf("state %v, error %v", g.state, g.err)
 	}
-	u.parent.Close()
+	u.origin.link.Close()
 }
 
 // deadTransport is that of a process that is gone, after what it has said.

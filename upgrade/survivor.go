@@ -24,7 +24,7 @@ import (
 // survive decides the next state of a candidate after the death of the old process, before the commit.
 func (g *generation) survive(detail) {
 	switch {
-	case g.supervised && g.u.born.Kind == modeRehearsal.String():
+	case g.supervised && g.origin.born.Kind == modeRehearsal.String():
 		err := errors.New("the old process has died in a rehearsal")
 		g.fire(onGaveUp, detail{phase: PhaseCheck, err: err})
 	case g.supervised:
@@ -37,7 +37,7 @@ func (g *generation) survive(detail) {
 
 // takeOver begins to serve after the commit message and the death of the old process.
 func (g *generation) takeOver(d detail) {
-	g.u.log.Warn("upgrade: the old process has died: taking over")
+	g.log.Warn("upgrade: the old process has died: taking over")
 	g.accept(d)
 	g.proceed(d)
 }
@@ -46,27 +46,27 @@ func (g *generation) takeOver(d detail) {
 func (g *generation) takenAlone(d detail) {
 	err := d.err
 	if err == nil {
-		err = g.u.listeners.BeginListening()
+		err = g.estate.listeners.BeginListening()
 	}
 	if err != nil {
-		logServingAnyway(g.u.log, PhaseCommit, err)
+		logServingAnyway(g.log, PhaseCommit, err)
 	}
 	g.proceed(d)
 }
 
 // serveAnyway goes on after a failed check: there is no other process.
 func (g *generation) serveAnyway(d detail) {
-	logServingAnyway(g.u.log, d.phase, d.err)
+	logServingAnyway(g.log, d.phase, d.err)
 	g.proceed(d)
 }
 
 // becomeOrphan makes a candidate serve until the supervisor has started the committed build.
 func (g *generation) becomeOrphan(d detail) {
-	u, ready := g.u, g.checks == checksPassed
-	u.shown.setUncommitted()
-	u.shown.setState("orphan")
-	u.log.Error("upgrade: the old process has died before it committed this one: serving until the supervisor has started the committed build", "prepared", ready)
-	u.manager.Orphaned(u.opts.Version)
+	ready := g.checks == checksPassed
+	g.shown.setUncommitted()
+	g.shown.setState("orphan")
+	g.log.Error("upgrade: the old process has died before it committed this one: serving until the supervisor has started the committed build", "prepared", ready)
+	g.estate.manager.Orphaned(g.opts.Version)
 	if ready {
 		g.accept(d)
 	}
@@ -76,17 +76,17 @@ func (g *generation) becomeOrphan(d detail) {
 
 // accept begins to accept before this process is the main generation, unless serving needs an exclusive resource.
 func (g *generation) accept(detail) {
-	if g.u.resources.serving() {
+	if g.estate.resources.serving() {
 		return
 	}
 	g.accepted = true
-	g.u.listeners.Open(true)
-	logInherited(g.u.log, g.u.elders.begin()) // older generations may pass connections on
+	g.estate.listeners.Open(true)
+	logInherited(g.log, g.history.elders.begin()) // older generations may pass connections on
 }
 
 // giveUpOrphan ends an orphan that cannot serve: the supervisor starts the committed build.
 func (g *generation) giveUpOrphan(d detail) {
-	g.u.log.Error("upgrade: the old process has died, and this one does not serve: the supervisor starts the committed build",
+	g.log.Error("upgrade: the old process has died, and this one does not serve: the supervisor starts the committed build",
 		"phase", d.phase, "err", d.err)
 	g.err = &Error{Phase: d.phase, Reason: d.err.Error(), Err: d.err}
 	g.leave("aborted", d, &ending{reason: d.err.Error(), handover: true})
@@ -95,20 +95,20 @@ func (g *generation) giveUpOrphan(d detail) {
 // cannotServe ends a process without another one to fall back to that could not acquire a resource.
 func (g *generation) cannotServe(d detail) {
 	g.err = fmt.Errorf("upgrade: %w", d.err)
-	g.u.log.Error("upgrade: cannot serve without it", "err", d.err)
+	g.log.Error("upgrade: cannot serve without it", "err", d.err)
 	g.leave("stopping", d, &ending{reason: d.err.Error()})
 }
 
 // leaveToCommitted stops an orphan. The committed build is about to serve.
 func (g *generation) leaveToCommitted(d detail) {
-	g.u.log.Info("upgrade: stopping", "reason", d.err)
+	g.log.Info("upgrade: stopping", "reason", d.err)
 	g.leave("stopping", d, &ending{reason: d.err.Error(), handover: true})
 }
 
 // promote makes an uncommitted candidate the service.
 func (g *generation) promote(d detail) {
-	g.u.shown.setUncommitted()
-	g.u.log.Error("upgrade: this process is the service although nobody has committed it", "why", d.err.Error(), "version", g.u.opts.Version)
+	g.shown.setUncommitted()
+	g.log.Error("upgrade: this process is the service although nobody has committed it", "why", d.err.Error(), "version", g.opts.Version)
 	g.proceed(d)
 }
 
@@ -154,15 +154,15 @@ func (g *generation) receiveSupervisor(m sdnotify.Message, ok bool) {
 const unsupervisedText = "upgrade: the supervisor has ended: nobody starts the service again after a crash"
 
 // logUnsupervised logs the death of the supervisor.
-func (g *generation) logUnsupervised(detail) { g.u.log.Error(unsupervisedText) }
+func (g *generation) logUnsupervised(detail) { g.log.Error(unsupervisedText) }
 
 // keepNext takes the control socket to the process in place of this orphan. A candidate keeps the socket in case it becomes an orphan.
 func (g *generation) keepNext(d detail) {
-	if g.u.parent == nil { // of tableflip
+	if g.old.link == nil { // of tableflip
 		return
 	}
 	if err := g.next.take(d.word.Files); err != nil {
-		g.u.log.Error("upgrade: idle connections and state will be lost: no control socket to the process that is started", "err", err)
+		g.log.Error("upgrade: idle connections and state will be lost: no control socket to the process that is started", "err", err)
 		return
 	}
 	if g.state == genOrphan {
@@ -176,14 +176,14 @@ func (g *generation) useNext() {
 	if l == nil {
 		return
 	}
-	g.u.parent.Close()
-	g.u.parent, g.fromOld = l, l.Frames
+	g.old.link.Close()
+	g.old.link, g.fromOld = l, l.Frames
 	g.old.takes = nil // the process in place of the orphan sends others
 }
 
 // meetOrphan begins to read from an orphan. This process sends the orphan away when it serves.
 func (g *generation) meetOrphan(d detail) {
-	logInherited(g.u.log, g.u.elders.followOrphan(d.word))
+	logInherited(g.log, g.history.elders.followOrphan(d.word))
 	if g.state == genServing {
 		g.dismissOrphans()
 	}
@@ -191,16 +191,16 @@ func (g *generation) meetOrphan(d detail) {
 
 // dismissOrphans begins to send orphans away, each once.
 func (g *generation) dismissOrphans() {
-	orphans := g.u.elders.dismissed()
-	g.beside.Go(func() { dismiss(orphans, g.u.listeners, g.u.log) })
+	orphans := g.history.elders.dismissed()
+	g.beside.Go(func() { dismiss(orphans, g.estate.listeners, g.log) })
 }
 
 // keepForOld keeps the listeners open until the process ends, in case the old process dies first. Connections go back as the server
 // drains.
 func (g *generation) keepForOld() {
-	g.u.traffic.publisher.Store(nil)
-	g.sendBack(0, 0)
-	g.u.listeners.KeepClosed(true)
+	g.traffic.publisher.Store(nil)
+	g.traffic.setMover(g.old.returner(g.opts.choice(), 0, 0))
+	g.estate.listeners.KeepClosed(true)
 }
 
 // takenBack ends a candidate that the old process takes back.
@@ -218,7 +218,7 @@ func (g *generation) stopWithParent(d detail) {
 // dismissed ends an orphan in whose place another process serves. The orphan sends its state even if it has not accepted: an early state is
 // better than none.
 func (g *generation) dismissed(d detail) {
-	d.phase, g.accepted, g.late = g.phase(), true, g.u.parent
+	d.phase, g.accepted, g.late = g.phase(), true, g.old.link
 	g.keepForOld()
 	g.leaveAborted(d, d.err.Error())
 }
@@ -231,8 +231,8 @@ func (g *generation) leaveAborted(d detail, reason string) {
 
 // forgetOld drops the sockets that an aborted candidate keeps for the old process, because the whole service stops.
 func (g *generation) forgetOld(detail) {
-	g.u.traffic.setMover(nil) // the old process does not read any more
-	g.u.listeners.KeepClosed(false)
+	g.traffic.setMover(nil) // the old process does not read any more
+	g.estate.listeners.KeepClosed(false)
 }
 
 // giveBack begins to write the kept values to a file for the old process, if this process has served clients. Then this process waits for
@@ -243,16 +243,16 @@ func (g *generation) giveBack(d detail) {
 		g.sendState(detail{})
 		return
 	}
-	g.snapshot = startSnapshot(g.u.keeper, g.u.opts.Timeout)
+	g.snapshot = startSnapshot(g.estate.keeper, g.opts.Timeout)
 }
 
 // sendState sends the kept values to the old process. After a failure the end of the socket is the next event. The old process kills a
 // candidate that waits for too long.
 func (g *generation) sendState(d detail) {
 	if d.err != nil {
-		g.u.log.Error("upgrade: cannot give the state back", "err", d.err)
+		g.log.Error("upgrade: cannot give the state back", "err", d.err)
 	}
-	old, state := g.u.parent, d.state
+	old, state := g.old.link, d.state
 	g.beside.Go(func() {
 		var files []*os.File
 		if state != nil {
@@ -271,7 +271,7 @@ func (g *generation) dropState(d detail) { d.state.Close() } // which does nothi
 func (g *generation) outliveOld(detail) {
 	switch {
 	case g.supervised:
-		g.u.log.Warn("upgrade: the process that took this one back has died: what this one would give back is lost")
+		g.log.Warn("upgrade: the process that took this one back has died: what this one would give back is lost")
 		g.fire(onGaveUp, detail{})
 	case g.late != nil: // dismissed: another process serves by now
 		g.fire(onGaveUp, detail{})
@@ -282,9 +282,9 @@ func (g *generation) outliveOld(detail) {
 
 // revive starts a fresh process of the committed build.
 func (g *generation) revive(detail) {
-	g.u.log.Warn("upgrade: the old process has died after it took this one back: starting anew")
-	g.memory.spare(g.u.log) // the fresh process inherits the value
-	g.begin(newAttempt(context.Background(), g.u, modeRevive), nil)
+	g.log.Warn("upgrade: the old process has died after it took this one back: starting anew")
+	g.memory.spare(g.log) // the fresh process inherits the value
+	g.begin(newAttempt(context.Background(), g.parts, modeRevive), nil)
 }
 
 // passConn passes a late connection on to the process that serves.
@@ -300,11 +300,11 @@ func (g *generation) passConn(d detail) {
 		g.beside.Go(func() {
 			defer file.Close()
 			if !handoff.SendLate(to, about, file) {
-				g.u.log.Error("upgrade: a connection is lost that came late: the process that serves does not take it")
+				g.log.Error("upgrade: a connection is lost that came late: the process that serves does not take it")
 			}
 		})
 	case !g.old.sharing.Refuse(about.Slot) && !kept:
-		g.u.log.Error("upgrade: a connection is lost that another generation has passed on", "err", wire.ErrMissing)
+		g.log.Error("upgrade: a connection is lost that another generation has passed on", "err", wire.ErrMissing)
 	}
 }
 
@@ -319,8 +319,8 @@ func (g *generation) receiveSuccessor(f wire.Frame, ok bool) {
 	case wire.KindConn: // sent back too late
 		g.fire(onConn, detail{frame: f})
 	case wire.KindHurry:
-		g.u.log.Info("upgrade: there are too many generations: idle connections are closed", "generation", g.u.generation)
-		g.u.traffic.closeIdle()
+		g.log.Info("upgrade: there are too many generations: idle connections are closed", "generation", g.origin.generation)
+		g.traffic.closeIdle()
 	}
 }
 
@@ -334,7 +334,7 @@ func (g *generation) receiveElder(f wire.Frame) {
 
 // elderGone handles the end of an older generation.
 func (g *generation) elderGone(e *elder) {
-	g.u.elders.forget(e)
+	g.history.elders.forget(e)
 	g.goers.add(e.PID)
 }
 
@@ -347,7 +347,7 @@ func (g *generation) rest() {
 		f, ok := <-g.fromOld
 		g.receiveOld(f, ok)
 	}
-	g.u.elders.rest(g.receiveElder)
+	g.history.elders.rest(g.receiveElder)
 }
 
 // passStop passes on a stop that came before the pid file named the successor.
@@ -374,24 +374,24 @@ func (g *generation) upgradeOnHangup(d detail) {
 func (g *generation) upgradeAgain() {
 	switch {
 	case !g.again || g.state != genServing:
-	case g.u.tf == nil:
+	case g.tf == nil:
 		g.again = false
-		g.u.log.Error("upgrade: cannot do what SIGHUP asks for", "err", ErrNotSupported)
+		g.log.Error("upgrade: cannot do what SIGHUP asks for", "err", ErrNotSupported)
 	case g.attempt == nil:
 		g.again = false
-		g.begin(newAttempt(context.Background(), g.u, modeHangup), nil)
+		g.begin(newAttempt(context.Background(), g.parts, modeHangup), nil)
 	case g.attempt.remember():
 		g.again = false
 	}
 }
 
 // extend asks the service manager for time.
-func (g *generation) extend(detail) { g.watchdog.extend(g.u.manager) }
+func (g *generation) extend(detail) { g.watchdog.extend(g.estate.manager) }
 
 // showLife sends a sign of life to the service manager, and during an attempt a request for more time. A stop gets the time that the
 // operator of the service has set in the manager.
 func (g *generation) showLife(d detail) {
-	g.watchdog.alive(g.u.manager)
+	g.watchdog.alive(g.estate.manager)
 	if g.attempt != nil {
 		g.extend(d)
 	}

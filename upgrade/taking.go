@@ -35,7 +35,7 @@ func (t *taking) stop() {
 }
 
 // startTaking begins to take the values and resources of a commit message.
-func (u *Upgrader) startTaking(f wire.Frame) (*taking, error) {
+func startTaking(e *estate, limit time.Duration, f wire.Frame) (*taking, error) {
 	var body wire.CommitBody
 	if err := f.Decode(&body); err != nil {
 		return &taking{}, err
@@ -45,22 +45,22 @@ func (u *Upgrader) startTaking(f wire.Frame) (*taking, error) {
 	if body.State && len(f.Files) > 0 {
 		state, f.Files[0] = f.Files[0], nil
 	}
-	if state != nil || len(u.resources.list()) > 0 {
-		limit := u.limit - u.limit/10 // the reason is to arrive in time
-		t.call = startCall(limit, func(ctx context.Context) error { return u.takeCommitted(ctx, state) })
+	if state != nil || len(e.resources.list()) > 0 {
+		limit -= limit / 10 // the reason is to arrive in time
+		t.call = startCall(limit, func(ctx context.Context) error { return takeCommitted(ctx, e, state) })
 	}
 	return t, nil
 }
 
 // takeCommitted takes the values in the file, if there is a file, and then the resources.
-func (u *Upgrader) takeCommitted(ctx context.Context, state *os.File) error {
+func takeCommitted(ctx context.Context, e *estate, state *os.File) error {
 	if state == nil {
-		return u.resources.acquire(ctx)
+		return e.resources.acquire(ctx)
 	}
 	received := make(chan error, 1)
 	go func() { // ends when UnmarshalBinary does
 		defer state.Close()
-		received <- u.keeper.Receive(state)
+		received <- e.keeper.Receive(state)
 	}()
 	select {
 	case err := <-received:
@@ -70,7 +70,7 @@ func (u *Upgrader) takeCommitted(ctx context.Context, state *os.File) error {
 	case <-ctx.Done():
 		return fmt.Errorf("a kept value's UnmarshalBinary has not returned: %w", context.Cause(ctx))
 	}
-	return u.resources.acquire(ctx)
+	return e.resources.acquire(ctx)
 }
 
 // snapshot is a file of the kept values that is being written.

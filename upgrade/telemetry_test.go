@@ -146,7 +146,7 @@ func TestUpgradeIsReported(t *testing.T) {
 		t.Fatal(err)
 	}
 	u := newUpgrader(o, tel, nil)
-	a := newAttempt(t.Context(), u, modeUpgrade)
+	a := newAttempt(t.Context(), &u.parts, modeUpgrade)
 	a.run()
 	e := (*Error)(nil)
 	if err := <-a.done; !errors.As(err, &e) || e.Phase != PhaseStart || !strings.Contains(e.Error(), "/does/not/exist") {

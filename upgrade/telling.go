@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/midair-go/midair/upgrade/internal/handoff"
+	"github.com/midair-go/midair/upgrade/internal/listener"
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
@@ -27,11 +28,11 @@ type tellings struct {
 }
 
 // begin begins a telling beside the loop, which receives from ended.
-func (s *tellings) begin(u *Upgrader, t *telling) {
+func (s *tellings) begin(p *parts, old *wire.Link, t *telling) {
 	t.over = make(chan struct{})
 	s.all = append(s.all, t)
 	go func() { // the loop waits for the end
-		t.send(u)
+		t.send(p, old)
 		s.ended <- t
 	}()
 }
@@ -43,31 +44,31 @@ func (s *tellings) remove(t *telling) {
 }
 
 // send sends the messages.
-func (t *telling) send(u *Upgrader) {
+func (t *telling) send(p *parts, old *wire.Link) {
 	if t.announced || len(t.forgotten) > 0 {
-		u.manager.Settle()
+		p.estate.manager.Settle()
 	}
 	if t.announced {
 		atStep("new.announced")
 	}
 	if t.first {
-		u.shown.setServing()
-		u.log.Info("upgrade: serving", "generation", u.generation, "version", u.opts.Version, "pid", os.Getpid())
+		p.shown.setServing()
+		p.log.Info("upgrade: serving", "generation", p.origin.generation, "version", p.opts.Version, "pid", os.Getpid())
 	}
 	if t.serving != nil {
 		// The old process serves what comes back until the message that this process serves.
-		u.traffic.awaitMoves()
-		_ = handoff.SendTakes(u.parent, u.listeners) // a dead old process needs no answer
-		_ = u.parent.Send(wire.KindServing, *t.serving)
+		p.traffic.awaitMoves()
+		_ = handoff.SendTakes(old, p.estate.listeners) // a dead old process needs no answer
+		_ = old.Send(wire.KindServing, *t.serving)
 	}
-	u.elders.hurry(u.opts.MaxGenerations, u.log)
+	p.history.elders.hurry(p.opts.MaxGenerations, p.log)
 }
 
 // end closes the sockets of a telling. The main generation serves the queues of forgotten sockets before.
-func (t *telling) end(u *Upgrader, main bool) {
+func (t *telling) end(set *listener.Set, main bool) {
 	for _, f := range t.forgotten {
 		if main {
-			u.listeners.Empty(f)
+			set.Empty(f)
 		} else {
 			f.Close()
 		}

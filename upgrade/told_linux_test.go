@@ -29,9 +29,9 @@ func FuzzTold(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		u.parent = wire.NewLink(&deadTransport{wiretest.Transport{}})
+		u.origin.old, u.origin.link = oldMidair, wire.NewLink(&deadTransport{wiretest.Transport{}})
 		was := []genState{genOrphan, genAlone, genServing, genLeaving}[who%4]
-		g := newGeneration(u)
+		g := newGeneration(&u.parts)
 		g.state, g.checks, g.endServe, g.fromOld = was, checksPassed, func(error) {}, nil
 		var files []*os.File
 		for range nfiles % 4 {
@@ -40,8 +40,8 @@ func FuzzTold(f *testing.F) {
 		wiretest.InTime(t, func() {
 			g.receiveSupervisor(sdnotify.Message{Lines: strings.Split(said, "\n"), Files: files}, true)
 			endSending(g)
-			u.elders.release()
-			u.parent.Close()
+			u.history.elders.release()
+			u.origin.link.Close()
 			g.next.drop()
 		})
 		if was != genOrphan && g.state != was {

@@ -5,7 +5,6 @@ import (
 	"encoding"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"os"
 	"time"
@@ -23,38 +22,7 @@ import (
 
 // Upgrader is one generation of a program that replaces itself at run time. All methods may be called from any goroutine.
 type Upgrader struct {
-	estate
-	unwritten unwritten // of the pid file and the outcome
-	elders    *elders
-	previous  previous
-	opts      Options
-	log       *slog.Logger
-	tel       *telemetry
-	tf        *tableflip.Upgrader  // nil where upgrades are not supported
-	passed    *sdnotify.Activation // what the service manager has passed
-	traffic   traffic
-	unwatch   func() // ends the metric about the supervisor
-
-	generation  int
-	parent      *wire.Link        // to the old process, nil if there is none that speaks the control protocol
-	plainParent bool              // the old process knows tableflip only
-	limit       time.Duration     // how long the old process waits for prepared
-	welcome     time.Time         // since when
-	paths       []wire.SocketName // of the unix sockets that the old process has
-	expects     []wire.SocketName // that the old process has, as files at exec
-	forgotten   error             // what of it was not opened
-	starter     string            // the name of the program that has started this process; empty: an older generation, or unknown
-	elder       *elder            // the old process, when it has handed over
-	born        Outcome           // of the upgrade that started this process, as far as the old one has told
-	only        bool              // nobody serves: this process has to, whatever its checks say
-	inherited   []string          // names of the sockets that a service manager keeps for the old process
-	said        bool              // the manager knows that the service ends
-	detached    bool              // the end of the terminal is nothing to the service
-	systemd     bool              // has started the service, and is told of each main process by the one before
-
-	control *control
-	checks  checks
-	shown   shown
+	parts
 }
 
 // New begins a generation and has to come first in main: New finds out whether this process replaces another process, and
@@ -93,137 +61,53 @@ func begin(o Options) (*Upgrader, error) {
 	if err := process.OOMProblem(); err != nil {
 		u.log.Debug("upgrade: if memory runs out while this candidate is tried, the service may be killed in its place", "err", err)
 	}
-	if err := u.meetManager(); err != nil {
-		u.leaveManager()
+	if err := meetManager(&u.parts); err != nil {
+		u.announcer.leave()
 		return nil, fmt.Errorf("upgrade: %w", err)
 	}
-	if tf != nil && tf.HasParent() {
-		if err := u.join(); err != nil {
-			u.pid.Discard(os.Getpid())
-			u.leaveManager()
-			return nil, fmt.Errorf("upgrade: %w", err)
-		}
-		u.shown.status.Generation = u.generation
-	} else {
-		u.starter, u.detached, u.systemd = process.ParentName(), sys.Nohup(), u.manager.IsSystemd()
+	if tf == nil || !tf.HasParent() {
+		u.origin.starter, u.origin.detached, u.origin.systemd = process.ParentName(), sys.Nohup(), u.estate.manager.IsSystemd()
+		return u, nil
+	}
+	j := joining{&u.origin, &u.estate}
+	if err := j.join(tf.Fds); err != nil {
+		u.estate.pid.Discard(os.Getpid())
+		u.announcer.leave()
+		return nil, fmt.Errorf("upgrade: %w", err)
+	}
+	u.announcer.stored = u.origin.inherited
+	u.shown.status.Generation = u.origin.generation
+	if u.origin.old == oldDead {
+		u.shown.setUncommitted()
+		u.log.Error("upgrade: this process is the service although nobody has committed it", "why", "the old process has died before its welcome", "version", o.Version)
 	}
 	return u, nil
 }
 
 func newUpgrader(o Options, tel *telemetry, tf *tableflip.Upgrader) *Upgrader {
-	u := &Upgrader{
-		opts: o, log: o.Logger, tel: tel, tf: tf, generation: 1, limit: o.Timeout,
-		estate:  estate{keeper: state.NewKeeper(o.StateLimit), pid: pidfile.New(o.PIDFile)},
+	u := &Upgrader{parts{
+		opts: o, log: o.Logger, tel: tel, tf: tf,
+		origin:  origin{generation: 1, limit: o.Timeout},
+		estate:  estate{keeper: state.NewKeeper(o.StateLimit), pid: pidfile.New(o.PIDFile), log: o.Logger},
 		traffic: traffic{hurry: make(chan struct{})},
-		unwatch: func() {},
 		control: newControl(),
 		shown:   shown{status: Status{State: "starting", Generation: 1, Version: o.Version, PID: os.Getpid(), Started: time.Now()}},
-	}
-	u.keeper.MakeIn(u.room.with)
-	u.elders = newElders(u.takeState)
+	}}
+	e := &u.estate
+	e.opts = &u.opts
+	u.announcer = announcer{estate: e, origin: &u.origin, version: o.Version, unwatch: func() {}}
+	u.history.elders = newElders(e.takeState)
 	if tf == nil { // an interface that holds a nil would not be nil
-		u.listeners = listener.New(nil, u.Move)
+		e.listeners = listener.New(nil, u.Move)
 	} else {
-		u.listeners = listener.New(tf.Fds, u.Move)
+		e.listeners = listener.New(tf.Fds, u.Move)
 	}
-	u.room.hold = u.listeners.Hold
-	u.traffic.listeners = u.listeners
-	u.listeners.LogTo(o.Logger)
-	u.listeners.Configure(o.ListenConfig)
+	u.traffic.listeners = e.listeners
+	e.keeper.MakeIn(e.room.with)
+	e.room.hold = e.listeners.Hold
+	e.listeners.LogTo(o.Logger)
+	e.listeners.Configure(o.ListenConfig)
 	return u
-}
-
-// join greets the old process and receives sockets and state.
-func (u *Upgrader) join() error {
-	process.Scrub()
-	u.born = Outcome{Kind: modeUpgrade.String(), Started: wallClock(), Begun: sys.Uptime()}
-	u.generation = 2 // a process that knows tableflip only does not count: it was the first at least
-	u.listeners.ClaimInherited()
-	file, err := u.tf.Fds.File(process.ControlName)
-	if err != nil {
-		return fmt.Errorf("control socket: %w", err)
-	}
-	if file == nil && u.manager.Supervised() {
-		return errors.New("the old process knows tableflip only, and cannot tell the supervisor of this one: stop the service and start it")
-	}
-	if file == nil {
-		u.plainParent = true
-		return nil
-	}
-	sock, err := wire.NewSocket(file)
-	if err != nil {
-		return err
-	}
-	atStep("new.start")
-	u.parent = wire.NewLink(sock)
-	u.parent.AllowMissing(true)
-	t, err := takeSockets(u.parent, u.opts.Timeout, u.log)
-	if t.got > 0 {
-		u.listeners.Receive(t.sockets)
-		u.inherited = t.kept
-	}
-	if err == nil {
-		atStep("new.sockets")
-		err = u.parent.Send(wire.KindHello, wire.HelloBody{
-			Min: wire.ProtocolMin, Max: wire.ProtocolMax, PID: os.Getpid(), Version: wire.Clip(u.opts.Version), Speaks: true, Listeners: t.got,
-		})
-	}
-	if err == nil || wire.Gone(err) { // one that is dead may have left its welcome
-		atStep("new.hello")
-		_ = u.pid.Stage() // while the old process answers; the checks say what is wrong with it
-		err = u.welcomed(t.early)
-	}
-	if err != nil {
-		_ = u.parent.Send(wire.KindFailed, wire.FailedBody{Phase: string(PhaseStart), Reason: wire.Clip(err.Error())}) // one that does not listen gets the exit status
-		u.parent.Close()
-		return err
-	}
-	return nil
-}
-
-// welcomed handles the answer to hello, which may have been received already.
-func (u *Upgrader) welcomed(early wire.Frame) error {
-	if early.Kind != 0 {
-		return u.answered(early)
-	}
-	timeout := time.NewTimer(u.opts.Timeout)
-	defer timeout.Stop()
-	for {
-		select {
-		case f, ok := <-u.parent.Frames:
-			if !ok && u.parent.Broken != nil {
-				return u.parent.Broken
-			}
-			if !ok && u.manager.Supervised() {
-				return errors.New("the old process died before this one had its channel to the supervisor: the supervisor starts the service again")
-			}
-			if !ok {
-				u.orphan()
-				return nil
-			}
-			if f.Kind == wire.KindAbort || f.Kind == wire.KindWelcome {
-				return u.answered(f)
-			}
-			f.Close()
-		case <-timeout.C:
-			return fmt.Errorf("the old process did not answer within %v", u.opts.Timeout)
-		}
-	}
-}
-
-func (u *Upgrader) answered(f wire.Frame) error {
-	if f.Kind == wire.KindAbort {
-		return refusal(f)
-	}
-	return u.take(f)
-}
-
-// refusal returns the reason of an abort message that came in place of a welcome.
-func refusal(f wire.Frame) error {
-	defer f.Close()
-	var body wire.AbortBody
-	_ = f.Decode(&body)
-	return fmt.Errorf("the old process does not want this one: %w: %s", ErrAborted, body.Reason)
 }
 
 // Listen returns a listener for tcp, tcp4, tcp6 or unix (a name that begins with @ is an abstract name): the listener that
@@ -250,16 +134,16 @@ func refusal(f wire.Frame) error {
 // A socket from a service manager (LISTEN_FDS) is used instead of a new socket if its tcp or udp address is the same. The
 // network "systemd" selects such a socket by its name, FileDescriptorName= in the unit: Listen("systemd", "web").
 func (u *Upgrader) Listen(network, address string) (net.Listener, error) {
-	ln, err := u.listeners.Listen(network, address, false)
-	u.listeners.NoteFailure(err)
+	ln, err := u.estate.listeners.Listen(network, address, false)
+	u.estate.listeners.NoteFailure(err)
 	return ln, err
 }
 
 // ListenPinned is Listen for a listener that stays with the main generation until the commit: a listener for operators, who
 // want to reach the process that can abort the upgrade, and not the candidate.
 func (u *Upgrader) ListenPinned(network, address string) (net.Listener, error) {
-	ln, err := u.listeners.Listen(network, address, true)
-	u.listeners.NoteFailure(err)
+	ln, err := u.estate.listeners.Listen(network, address, true)
+	u.estate.listeners.NoteFailure(err)
 	return ln, err
 }
 
@@ -273,8 +157,8 @@ func (u *Upgrader) ListenPinned(network, address string) (net.Listener, error) {
 // CloseRead of a unix socket ends reading in this process, and CloseWrite returns an error, because another process may
 // serve on the socket.
 func (u *Upgrader) ListenPacket(network, address string) (net.PacketConn, error) {
-	pc, err := u.listeners.ListenPacket(network, address)
-	u.listeners.NoteFailure(err)
+	pc, err := u.estate.listeners.ListenPacket(network, address)
+	u.estate.listeners.NoteFailure(err)
 	return pc, err
 }
 
@@ -285,6 +169,17 @@ func (u *Upgrader) ListenPacket(network, address string) (net.PacketConn, error)
 func (u *Upgrader) Check(name string, fn func(context.Context) error) {
 	u.checks.add(name, inTime(fn))
 }
+
+// Exclusive makes Run hold a resource while this process is the main generation. The first process acquires the resource
+// before accepting. In an upgrade the old process stops accepting and releases the resource right before the commit, and
+// the new process acquires it before accepting: new connections wait in the kernel's queue meanwhile. If the commit fails,
+// the old process acquires the resource again. If Acquire fails until Options.Timeout, the old process serves on without,
+// and logs an error. Requests that the old process has begun, or that come on its open connections, go on after the
+// Release: either Release waits for such requests, or they work without the resource. A process without another one to
+// fall back to ends Run with the error of Acquire. At its end Run releases the held resources.
+//
+// Several resources are acquired in the order of the calls and released in the reverse. To be called before Run.
+func (u *Upgrader) Exclusive(name string, r Resource) { u.estate.resources.add(name, r) }
 
 // Keep passes v from the old process to the new one under a name, and back on an abort. If the old process has sent data for
 // the name, Keep restores v before Keep returns; a value that returns an error fails the check phase. Call Keep before Run.
@@ -303,19 +198,34 @@ func (u *Upgrader) Keep(name string, v interface {
 	kept := make(chan struct{})
 	go func() { // ends when UnmarshalBinary does
 		defer close(kept)
-		u.keeper.Keep(name, v)
+		u.estate.keeper.Keep(name, v)
 	}()
-	limit := u.limit - u.limit/10 // the reason is to arrive before the old process gives up
-	if !u.welcome.IsZero() {
-		limit -= time.Since(u.welcome)
+	limit := u.origin.limit - u.origin.limit/10 // the reason is to arrive before the old process gives up
+	if !u.origin.welcome.IsZero() {
+		limit -= time.Since(u.origin.welcome)
 	}
 	late := time.NewTimer(max(limit, commitStall))
 	defer late.Stop()
 	select {
 	case <-kept:
 	case <-late.C:
-		u.keeper.Refuse(fmt.Errorf("keep %q: UnmarshalBinary has not returned within %v", name, u.limit-u.limit/10))
+		u.estate.keeper.Refuse(fmt.Errorf("keep %q: UnmarshalBinary has not returned within %v", name, u.origin.limit-u.origin.limit/10))
 	}
+}
+
+// Run serves until ctx ends, a signal asks for the end, serve returns, or another generation has taken over, and returns the
+// error of serve. Run calls serve at once in a new goroutine; serve has to accept on all listeners, and to finish
+// when its context ends. The cause of the context has a method Handover() bool, which is true for an upgrade and false for a
+// plain stop. A candidate that is taken back gets an *Error that is ErrAborted; main should then end with a non-zero
+// status. A plain stop of a service whose supervisor has died ends with ErrUnsupervised. Run may be called once. Run returns after
+// its last goroutine, with two exceptions: a goroutine that writes a line to a stuck log (see Options.Logger), and a serve that goes
+// on after the end of its context and is not known to drain. Then Run returns ErrServeStuck (Options.StuckAfter), and main should
+// end: serve ends with the process.
+func (u *Upgrader) Run(ctx context.Context, serve func(context.Context) error) error {
+	if err := u.control.begin(); err != nil {
+		return err
+	}
+	return newGeneration(&u.parts).run(ctx, serve)
 }
 
 // Close ends what Run has not ended, as a plain stop would, and waits for the end of Run. Do not call Close from inside Run:
@@ -332,19 +242,19 @@ func (u *Upgrader) Close() error {
 
 // neverRun ends a generation whose program never called Run.
 func (u *Upgrader) neverRun() {
-	if u.parent != nil {
+	if u.origin.link != nil {
 		reason := "the program gave up before upgrade.Run"
-		if err := u.listeners.FirstFailure(); err != nil {
+		if err := u.estate.listeners.FirstFailure(); err != nil {
 			reason += ": " + err.Error()
 		}
-		_ = u.parent.Send(wire.KindFailed, wire.FailedBody{Phase: string(PhaseStart), Reason: wire.Clip(reason)})
-		u.parent.Close()
+		_ = u.origin.link.Send(wire.KindFailed, wire.FailedBody{Phase: string(PhaseStart), Reason: wire.Clip(reason)})
+		u.origin.link.Close()
 	}
-	u.listeners.UnlinkOnClose(u.generation == 1)
-	u.listeners.ReleaseAll()
-	u.pid.Discard(os.Getpid())
-	u.previous.release()
-	u.stopTableflip()
-	u.leaveManager()
+	u.estate.listeners.UnlinkOnClose(u.origin.generation == 1)
+	u.estate.listeners.ReleaseAll()
+	u.estate.pid.Discard(os.Getpid())
+	u.history.previous.release()
+	stopTableflip(u.tf)
+	u.announcer.leave()
 	close(u.control.ended)
 }

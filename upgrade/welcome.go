@@ -2,17 +2,123 @@ package upgrade
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"os"
 	"runtime/debug"
 	"time"
 
+	"github.com/cloudflare/tableflip"
+	"github.com/midair-go/midair/internal/process"
+	"github.com/midair-go/midair/internal/sys"
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// take reads the welcome. What the state holds is found out when the program calls Keep.
-func (u *Upgrader) take(f wire.Frame) error {
+// joining is the arrival of a new process: what the old process sends becomes the origin and the estate.
+type joining struct {
+	origin *origin
+	estate *estate
+}
+
+// join greets the old process and receives sockets and state.
+func (j *joining) join(fds *tableflip.Fds) error {
+	o, e := j.origin, j.estate
+	process.Scrub()
+	o.born = Outcome{Kind: modeUpgrade.String(), Started: wallClock(), Begun: sys.Uptime()}
+	o.generation = 2 // a process that knows tableflip only does not count: it was the first at least
+	e.listeners.ClaimInherited()
+	file, err := fds.File(process.ControlName)
+	if err != nil {
+		return fmt.Errorf("control socket: %w", err)
+	}
+	if file == nil && e.manager.Supervised() {
+		return errors.New("the old process knows tableflip only, and cannot tell the supervisor of this one: stop the service and start it")
+	}
+	if file == nil {
+		o.old = oldTableflip
+		return nil
+	}
+	sock, err := wire.NewSocket(file)
+	if err != nil {
+		return err
+	}
+	atStep("new.start")
+	o.old, o.link = oldMidair, wire.NewLink(sock)
+	o.link.AllowMissing(true)
+	t, err := takeSockets(o.link, e.opts.Timeout, e.log)
+	if t.got > 0 {
+		e.listeners.Receive(t.sockets)
+		o.inherited = t.kept
+	}
+	if err == nil {
+		atStep("new.sockets")
+		err = o.link.Send(wire.KindHello, wire.HelloBody{
+			Min: wire.ProtocolMin, Max: wire.ProtocolMax, PID: os.Getpid(), Version: wire.Clip(e.opts.Version), Speaks: true, Listeners: t.got,
+		})
+	}
+	if err == nil || wire.Gone(err) { // one that is dead may have left its welcome
+		atStep("new.hello")
+		_ = e.pid.Stage() // while the old process answers; the checks say what is wrong with it
+		err = j.welcomed(t.early)
+	}
+	if err != nil {
+		_ = o.link.Send(wire.KindFailed, wire.FailedBody{Phase: string(PhaseStart), Reason: wire.Clip(err.Error())}) // one that does not listen gets the exit status
+		o.link.Close()
+		return err
+	}
+	return nil
+}
+
+// welcomed handles the answer to hello, which may have been received already.
+func (j *joining) welcomed(early wire.Frame) error {
+	if early.Kind != 0 {
+		return j.answered(early)
+	}
+	timeout := time.NewTimer(j.estate.opts.Timeout)
+	defer timeout.Stop()
+	for {
+		select {
+		case f, ok := <-j.origin.link.Frames:
+			if !ok && j.origin.link.Broken != nil {
+				return j.origin.link.Broken
+			}
+			if !ok && j.estate.manager.Supervised() {
+				return errors.New("the old process died before this one had its channel to the supervisor: the supervisor starts the service again")
+			}
+			if !ok {
+				j.origin.link.Close()
+				j.origin.old, j.origin.link = oldDead, nil
+				return nil
+			}
+			if f.Kind == wire.KindAbort || f.Kind == wire.KindWelcome {
+				return j.answered(f)
+			}
+			f.Close()
+		case <-timeout.C:
+			return fmt.Errorf("the old process did not answer within %v", j.estate.opts.Timeout)
+		}
+	}
+}
+
+func (j *joining) answered(f wire.Frame) error {
+	if f.Kind == wire.KindAbort {
+		return refusal(f)
+	}
+	return j.take(f)
+}
+
+// refusal returns the reason of an abort message that came in place of a welcome.
+func refusal(f wire.Frame) error {
 	defer f.Close()
+	var body wire.AbortBody
+	_ = f.Decode(&body)
+	return fmt.Errorf("the old process does not want this one: %w: %s", ErrAborted, body.Reason)
+}
+
+// take reads the welcome. What the state holds is found out when the program calls Keep.
+func (j *joining) take(f wire.Frame) error {
+	defer f.Close()
+	o, e := j.origin, j.estate
 	var w wire.WelcomeBody
 	if err := f.Decode(&w); err != nil {
 		return err
@@ -20,23 +126,22 @@ func (u *Upgrader) take(f wire.Frame) error {
 	if err := wire.Overlap(w.Protocol, w.Protocol); err != nil {
 		return fmt.Errorf("the old process: %w", err)
 	}
-	u.generation, u.welcome, u.only, u.paths, u.expects = w.Generation, time.Now(), w.Only, w.Paths, w.Expected
-	u.listeners.NoteLinks(w.Paths, w.Links)
-	u.born.From, u.born.FromPID = w.From, w.PID
+	o.generation, o.welcome, o.only, o.detached, o.paths, o.expects = w.Generation, time.Now(), w.Only, w.Detached, w.Paths, w.Expected
+	e.listeners.NoteLinks(w.Paths, w.Links)
+	o.born.From, o.born.FromPID = w.From, w.PID
 	if !w.Started.IsZero() {
-		u.born.Kind, u.born.Started, u.born.Begun = w.Kind, w.Started, w.Begun
+		o.born.Kind, o.born.Started, o.born.Begun = w.Kind, w.Started, w.Begun
 	}
-	u.inherited = append(u.inherited, w.Stored...)
-	u.detached = w.Detached
-	u.systemd = w.Names && u.manager != nil && u.manager.SupervisorState() == ""
-	u.elder = &elder{ElderBody: wire.ElderBody{Generation: w.Generation - 1, PID: cmp.Or(w.PID, os.Getppid()), Version: w.From}, link: u.parent}
+	o.inherited = append(o.inherited, w.Stored...)
+	o.systemd = w.Names && e.manager != nil && e.manager.SupervisorState() == ""
+	o.elder = &elder{ElderBody: wire.ElderBody{Generation: w.Generation - 1, PID: cmp.Or(w.PID, os.Getppid()), Version: w.From}, link: o.link}
 	if w.Millis > 0 {
-		u.limit = time.Duration(w.Millis) * time.Millisecond
+		o.limit = time.Duration(w.Millis) * time.Millisecond
 	}
 	files := f.Files
 	if w.State && len(files) > 0 {
-		if err := u.keeper.Receive(files[0]); err != nil {
-			u.keeper.Refuse(err)
+		if err := e.keeper.Receive(files[0]); err != nil {
+			e.keeper.Refuse(err)
 		}
 		files = files[1:]
 	}
@@ -44,11 +149,26 @@ func (u *Upgrader) take(f wire.Frame) error {
 		_ = debug.SetCrashOutput(files[0], debug.CrashOptions{})
 		files = files[1:]
 	}
-	if u.manager.Supervised() {
-		if err := u.takeChannel(w.Channel, files); err != nil {
+	if e.manager.Supervised() {
+		if err := j.takeChannel(w.Channel, files); err != nil {
 			return err
 		}
 	}
 	atStep("new.welcomed")
+	return nil
+}
+
+// takeChannel takes the candidate's end of its channel to the supervisor.
+func (j *joining) takeChannel(announced bool, files []*os.File) error {
+	if !announced || len(files) == 0 {
+		return errors.New("the supervisor does not know of this process: the old one is of another library or another version of it: stop the service and start it")
+	}
+	file, err := sys.DupFile(files[0])
+	if err == nil {
+		err = j.estate.manager.Attach(file)
+	}
+	if err != nil {
+		return fmt.Errorf("the channel to the supervisor: %w", err)
+	}
 	return nil
 }

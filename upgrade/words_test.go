@@ -49,7 +49,7 @@ var openers = map[byte]wire.Kind{'d': wire.KindDial, 's': wire.KindShare, 'c': w
 // attemptOf is an attempt of a generation, in a stage.
 func attemptOf(t *testing.T, u *Upgrader, s stage) *attempt {
 	t.Helper()
-	a := newAttempt(t.Context(), u, modeUpgrade)
+	a := newAttempt(t.Context(), &u.parts, modeUpgrade)
 	a.stage = s
 	return a
 }

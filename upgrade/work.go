@@ -111,11 +111,11 @@ type chosen struct {
 }
 
 // choose finds the program out.
-func choose(e *estate, h host, o *Options, m mode) *chosen {
+func choose(e *estate, h *history, o *Options, m mode) *chosen {
 	c := new(chosen)
 	c.work = newWork("choose", nil, errors.New("Options.Verify has ended its goroutine"), func() (err error) {
 		if m == modeRollback {
-			c.program, err = h.previousProgram()
+			c.program, err = h.previous.program()
 			return err
 		}
 		policy := m.policy(o)
