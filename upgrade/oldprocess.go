@@ -10,7 +10,8 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// oldProcess is the old process, as a generation sees it. After the death of the old process an orphan has the process in its place there.
+// oldProcess is what a generation knows of the old process. In an orphan, the process that the supervisor has started takes the place
+// of the old process.
 type oldProcess struct {
 	link      *wire.Link       // nil: there is none that speaks the control protocol
 	takes     handoff.Takes    // which connections it can be given back

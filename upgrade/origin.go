@@ -6,7 +6,7 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// oldKind is the kind of process that this process was started by, and is to replace.
+// oldKind is the kind of the process that this process is to replace.
 type oldKind int
 
 const (
@@ -23,9 +23,9 @@ type origin struct {
 	link       *wire.Link        // to the old process; nil unless the kind is oldMidair
 	elder      *elder            // the old process, when it has handed over
 	limit      time.Duration     // how long the old process waits for prepared
-	welcome    time.Time         // since when
-	paths      []wire.SocketName // of the unix sockets that the old process has
-	expects    []wire.SocketName // that the old process has, as files at exec
+	welcome    time.Time         // when the answer to hello came
+	paths      []wire.SocketName // of the unix sockets of the old process
+	expects    []wire.SocketName // of the sockets that the old process passes as files at exec
 	inherited  []string          // names of the sockets that a service manager keeps for the old process
 	starter    string            // the name of the program that has started this process; empty: an older generation, or unknown
 	born       Outcome           // of the upgrade that started this process, as far as the old one has told
