@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/midair-go/midair/internal/testutil"
@@ -273,11 +272,4 @@ func crashIfBad(ctx context.Context, up *upgrade.Upgrader) {
 	}
 	fmt.Fprintln(os.Stderr, "this build is bad: generation", up.Status().Generation)
 	os.Exit(3)
-}
-
-func setNoFile(n uint64) error {
-	if n == 0 {
-		return nil
-	}
-	return syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: n, Max: n})
 }

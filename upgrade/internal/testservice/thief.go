@@ -8,19 +8,11 @@ import (
 	"os"
 	"os/exec"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 // What happens to the control socket between exec and upgrade.New.
-
-// waitFor waits until there is a file.
-func waitFor(path string) {
-	for !exists(path) {
-		time.Sleep(5 * time.Millisecond) // this is the work
-	}
-}
 
 // leaveKeeper starts a process that keeps the control socket and outlives this one.
 func leaveKeeper() {
