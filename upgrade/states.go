@@ -307,7 +307,8 @@ var genTable = [genStates]genRow{
 		onFinished: {nil, genEnded},
 	}),
 	genAborted: rowTakenBack.with(genRow{
-		onServed: {(*generation).giveBack, genReturning},
+		onServed:   {(*generation).giveBack, genReturning},
+		onFinished: {nil, genEnded}, // serve had returned before the abort
 	}),
 	genReturning: rowTakenBack.with(genRow{
 		onStop:     {nil, genLeaving},

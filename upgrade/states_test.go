@@ -50,7 +50,7 @@ confirmed      .          .          .          .          serving    .         
 nextSocket     .          .          .          .          .          .          .          .          .          .          .          .          .          .
 orphanSocket   .          .          .          .          .          .          .          .          .          .          .          .          .          .
 noSupervisor   .          .          .          .          .          .          .          .          .          .          .          .          .          .
-finished       !          !          !          !          !          !          !          ended      !          !          !          ended      ended      !
+finished       !          !          !          !          !          !          !          ended      ended      !          !          ended      ended      !
 failed         !          aborted    aborted    !          !          !          !          !          !          !          !          !          !          !
 reported       !          aborted    aborted    !          !          !          !          !          !          !          !          !          !          !
 cut            !          leaving    leaving    !          !          !          !          !          !          !          !          !          !          !

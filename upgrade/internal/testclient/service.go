@@ -52,6 +52,7 @@ func StartBy(t *testing.T, change func(*plan.Settings), start func(*Service) *te
 	t.Helper()
 	r := New(t, change)
 	r.Proc = start(r)
+	t.Cleanup(r.mustKeepToTables)
 	testutil.Until(t, Patience, "the service has a pid file, and has said that it serves", func() bool {
 		return r.MainPID() != 0 && (r.Set.Plain || strings.Contains(r.Output(), "upgrade: serving"))
 	})
@@ -231,6 +232,15 @@ func (r *Service) MustStop(sig syscall.Signal) {
 		r.t.Errorf("after %v: exit status %d, %v", sig, code, err)
 	}
 	r.WaitFamily(r.t, 0, Patience)
+}
+
+// mustKeepToTables fails the test if a process of the service has logged an event that a table of states calls impossible.
+func (r *Service) mustKeepToTables() {
+	for line := range strings.Lines(r.Output()) {
+		if strings.Contains(line, "cannot come in this state") || strings.Contains(line, "this cannot happen") {
+			r.t.Errorf("an impossible event: %s", line)
+		}
+	}
 }
 
 // MustSay fails the test unless the output contains the text.
