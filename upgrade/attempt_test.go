@@ -16,6 +16,7 @@ import (
 
 	"github.com/midair-go/midair/internal/process"
 	"github.com/midair-go/midair/internal/sys"
+	"github.com/midair-go/midair/internal/testutil"
 	"github.com/midair-go/midair/upgrade/internal/handoff"
 	"github.com/midair-go/midair/upgrade/internal/listener"
 	"github.com/midair-go/midair/upgrade/internal/wire"
@@ -177,6 +178,40 @@ func TestAcquireWaitsForAnOverrunRelease(t *testing.T) {
 			t.Errorf("acquire: %v after %v, the release ended after %v", err, acquired, released)
 		}
 	})
+}
+
+// The file that Verify has seen is closed if the attempt does not come to its start.
+func TestProgramIsClosedWithoutAStart(t *testing.T) {
+	if !process.CanRunDescriptor {
+		t.Skip("the file is not kept open")
+	}
+	for _, when := range []string{"in Verify", "after Verify"} {
+		a := attemptAt(t, atChoosing)
+		seen, goOn := make(chan string, 1), make(chan struct{})
+		a.opts.Executable, a.opts.AllowWrapper = "/bin/sleep", true
+		a.opts.Verify = func(path string) error { seen <- path; <-goOn; return nil }
+		w := a.begin()
+		path := <-seen
+		file, err := os.Readlink(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if when == "after Verify" {
+			close(goOn)
+			<-a.program.done
+		}
+		a.abort(errors.New("by hand"))
+		if a.step(a.next(&w)); a.stage != atDismissing {
+			t.Fatalf("%s: now %v", when, a.stage)
+		}
+		if when == "in Verify" {
+			close(goOn)
+		}
+		testutil.Until(t, 2*time.Second, "the file is closed after an abort "+when, func() bool {
+			now, _ := os.Readlink(path)
+			return now != file
+		})
+	}
 }
 
 // lookAfter is next when the work has ended already: of what has happened at the same time, any event may be looked at first, so the

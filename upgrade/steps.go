@@ -62,6 +62,10 @@ func (a *attempt) begin() await {
 // leave ends the work of the stage, before the next stage begins.
 func (a *attempt) leave(to stage) {
 	switch a.stage {
+	case atChoosing:
+		if to != atStarting {
+			a.program.drop()
+		}
 	case atStarting, atGreeted, atMarshalling:
 		if to != atGreeted && to != atCommitting {
 			a.values.drop()
@@ -206,8 +210,7 @@ func (a *attempt) sendHistory() {
 	if a.mode == modeRehearsal {
 		return
 	}
-	err := a.history.send(a.cand.link, a.cand.pid, a.opts.Version)
-	if err != nil && !wire.Gone(err) { // the death of a candidate is noticed elsewhere
+	if err := a.history.send(a.cand.link, a.cand.pid, a.opts.Version); err != nil && !wire.Gone(err) { // a death is noticed elsewhere
 		a.log.Warn("upgrade: the new process will not know all about the older ones", "err", err)
 	}
 	atStep("old.bequeathed")
@@ -237,8 +240,7 @@ func (a *attempt) check() await {
 	if want == 0 {
 		return await{}
 	}
-	left := max(time.Until(a.due), time.Millisecond) // the message may be here already
-	return await{want: want, due: time.Now().Add(left)}
+	return await{want: want, due: time.Now().Add(max(time.Until(a.due), time.Millisecond))} // the message may be here already
 }
 
 // prepare reads the message with which the candidate is prepared.
@@ -351,8 +353,7 @@ func (a *attempt) commit() await {
 	return a.awaitServing(commitStall)
 }
 
-// awaitServing waits until the candidate serves. A stop of the service goes to the candidate as well, once: the result is either that
-// the candidate has served, or that it is taken back, and this process ends after that.
+// awaitServing waits until the candidate serves. A stop of the service goes to the candidate as well, once.
 func (a *attempt) awaitServing(limit time.Duration) await {
 	w := await{want: wire.KindServing, due: time.Now().Add(limit)}
 	if a.stage == atCommitting || !a.isStopping() {

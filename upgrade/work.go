@@ -128,8 +128,11 @@ func choose(e *estate, h *history, o *Options, m mode) *chosen {
 	return c
 }
 
-// drop closes the program, as soon as it is known.
+// drop closes the program, if one was or will be chosen.
 func (c *chosen) drop() {
+	if c == nil {
+		return
+	}
 	go func() { // ends when Verify does
 		<-c.done
 		c.program.Close()
