@@ -88,6 +88,52 @@ func TestLoopWaitsForNoReader(t *testing.T) {
 	}
 }
 
+// closing is a transport that can be closed once.
+type closing struct {
+	wiretest.Transport
+	closed chan struct{}
+}
+
+func (c *closing) Close() error { close(c.closed); return nil }
+
+// The message that a new main generation serves is sent although what comes from the old process cannot be read any more: the old process
+// would take the end of the socket for the end of the candidate. The socket is closed afterwards.
+func TestServingIsSentOnABrokenSocket(t *testing.T) {
+	var log bytes.Buffer
+	g, end := inState(t, genCommitting, &log)
+	defer end()
+	g.old.link.Close()
+	began, goOn := make(chan struct{}), make(chan struct{})
+	var closedBefore bool
+	c := &closing{closed: make(chan struct{})}
+	c.Sent = func(b []byte) {
+		if wire.Kind(b[4]) == wire.KindServing {
+			close(began)
+			<-goOn
+			closedBefore = isClosed(c.closed)
+		}
+	}
+	g.old.link = wire.NewLink(c)
+	g.fromOld = nil
+	g.fire(onTaken, detail{})
+	<-began
+	g.fire(onLinkBroken, detail{})
+	close(goOn)
+	g.hasTold(<-g.tellings.ended)
+	if closedBefore || !isClosed(c.closed) {
+		t.Errorf("the socket was closed before the message: %v, and is closed afterwards: %v", closedBefore, isClosed(c.closed))
+	}
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
 // stuckValue is a value whose MarshalBinary waits.
 type stuckValue struct{ asked, answer chan struct{} }
 

@@ -319,7 +319,7 @@ func (g *generation) announceNamed(detail) {
 }
 
 // closeOldLink closes a broken socket.
-func (g *generation) closeOldLink(detail) { g.old.link.Close() }
+func (g *generation) closeOldLink(detail) { g.tellings.closeAfter(g.old.link) }
 
 // stopCandidate stops a candidate. Without an old process the whole service stops.
 func (g *generation) stopCandidate(d detail) {

@@ -37,6 +37,13 @@ func (s *tellings) begin(p *parts, old *wire.Link, t *telling) {
 	}()
 }
 
+// closeAfter closes the socket of the old process, unless a running telling sends there: then completeTold closes the socket.
+func (s *tellings) closeAfter(old *wire.Link) {
+	if !slices.ContainsFunc(s.all, func(t *telling) bool { return t.serving != nil }) {
+		old.Close()
+	}
+}
+
 // remove forgets an ended telling.
 func (s *tellings) remove(t *telling) {
 	close(t.over)
