@@ -47,7 +47,8 @@ func (d *dismissal) dismiss() await {
 	}
 	atStep("old.taking-back")
 	w := await{stops: d.stopping}
-	d.body = wire.AbortBody{Reason: wire.Clip(d.cause.Error()), Stopping: d.isStopping() || errors.Is(d.cause, wire.ErrFrame)} // deaf to it
+	unread := d.received.frames == nil || errors.Is(d.cause, wire.ErrFrame) // the candidate is not to wait for an answer
+	d.body = wire.AbortBody{Reason: wire.Clip(d.cause.Error()), Stopping: d.isStopping() || unread}
 	if d.body.Stopping {
 		w.stops = nil
 	}

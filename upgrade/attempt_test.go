@@ -214,6 +214,22 @@ func TestProgramIsClosedWithoutAStart(t *testing.T) {
 	}
 }
 
+// A candidate that cannot be read does not wait for an answer when it is taken back, also if the reason is that the judge says no.
+func TestUnreadableCandidateWaitsForNoAnswer(t *testing.T) {
+	a := attemptAt(t, atBaking)
+	l := wire.NewLink(&wiretest.Transport{Pieces: [][]byte{[]byte("no frame, but long enough for a header")}})
+	defer l.Close()
+	a.child.link, a.received.frames = l, l.Frames
+	said := errors.New("the judge says no")
+	a.work = newWork("Bake", func() {}, nil, func() error { return said })
+	if a.step(news{event: evFailed, err: said}); a.stage != atDismissing || !errors.Is(a.dismissal.cause, said) {
+		t.Fatalf("%v: %v", a.stage, a.dismissal)
+	}
+	if a.dismissal.dismiss(); !errors.Is(l.Broken, wire.ErrFrame) || !a.dismissal.body.Stopping {
+		t.Errorf("the socket is broken: %v, and the candidate is to wait: %v", l.Broken, !a.dismissal.body.Stopping)
+	}
+}
+
 // lookAfter is next when the work has ended already: of what has happened at the same time, any event may be looked at first, so the
 // caller tries often.
 func (a *attempt) lookAfter(w await) news {
