@@ -3,9 +3,11 @@
 package upgrade
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"runtime"
@@ -227,6 +229,19 @@ func TestUnreadableCandidateWaitsForNoAnswer(t *testing.T) {
 	}
 	if a.dismissal.dismiss(); !errors.Is(l.Broken, wire.ErrFrame) || !a.dismissal.body.Stopping {
 		t.Errorf("the socket is broken: %v, and the candidate is to wait: %v", l.Broken, !a.dismissal.body.Stopping)
+	}
+}
+
+// A stop of the service ends the wait for a resource, and the log does not say that the process serves without it.
+func TestStopEndsReacquire(t *testing.T) {
+	var log bytes.Buffer
+	ctx, stop := context.WithCancel(t.Context())
+	s := &resources{all: []*resource{{name: "it", Resource: Resource{
+		Acquire: func(ctx context.Context) error { stop(); <-ctx.Done(); return ctx.Err() },
+	}}}}
+	err := s.reacquire(ctx, time.Minute, slog.New(slog.NewTextHandler(&log, nil)))
+	if !errors.Is(err, context.Canceled) || log.Len() > 0 {
+		t.Errorf("%v, and the log:\n%s", err, log.String())
 	}
 }
 

@@ -124,14 +124,16 @@ func (s *resources) reacquire(ctx context.Context, limit time.Duration, log *slo
 	defer cancel()
 	for pause := 10 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 		err := s.acquire(ctx)
-		if err == nil {
-			return nil
+		if err == nil || errors.Is(ctx.Err(), context.Canceled) { // or the service stops
+			return err
 		}
 		log.Error("upgrade: cannot take back what was released for the commit", "err", err)
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
-			log.Error("upgrade: serving without it", "after", limit, "err", err)
+			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				log.Error("upgrade: serving without it", "after", limit, "err", err)
+			}
 			return err
 		}
 	}
