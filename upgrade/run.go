@@ -174,6 +174,7 @@ func (g *generation) hasAcquired(err error) {
 // hasSnapshot handles the file of the kept values.
 func (g *generation) hasSnapshot(err error) {
 	state := g.snapshot.state
+	g.snapshot.stop()
 	g.snapshot = nil
 	g.fire(onSnapshot, detail{err: err, state: state})
 }
