@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"os"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/midair-go/midair/internal/sys"
@@ -182,7 +181,7 @@ func (a *attempt) act(do attAction, n news) error {
 	case doWarn:
 		a.dismissal.warn()
 	case doStop:
-		a.child.Signal(syscall.SIGTERM)
+		a.child.stop()
 	case doHurry:
 		a.work.cancel()
 	case doGiveUp:

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"syscall"
 	"time"
 
 	"github.com/midair-go/midair/internal/process"
@@ -17,6 +18,16 @@ type child struct {
 	channel     *os.File // the candidate's end of its channel to the supervisor, which the welcome carries; nil if there is none
 	unannounced error    // why the supervisor does not know the candidate
 	passing     *passing // the listening sockets
+	stopped     bool     // stop was called
+}
+
+// stop sends the child SIGTERM, once: after Run the program does not handle signals any more, and a second SIGTERM would end the program
+// in the middle of its own end.
+func (c *child) stop() {
+	if !c.stopped {
+		c.stopped = true
+		c.Signal(syscall.SIGTERM)
+	}
 }
 
 // close closes what belongs to a child that was taken back: at once if the child has died, and otherwise at its death. The end of

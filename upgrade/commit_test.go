@@ -4,6 +4,8 @@ package upgrade_test
 
 import (
 	"fmt"
+	"path/filepath"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -38,6 +40,27 @@ func TestFrozenOldProcessFindsTheAnswer(t *testing.T) {
 				t.Errorf("upgrade: %+v", a)
 			}
 		})
+	}
+}
+
+// A stop during the commit ends the new process as a stop ends every process: with time for what the program does after Run.
+func TestStopDuringTheCommitLeavesTimeAfterRun(t *testing.T) {
+	t.Parallel()
+	f := testclient.FaultAt(t, "new.commit", "stop")
+	r := testclient.Start(t, func(s *plan.Settings) { s.Bad = plan.CleansUp }, f.Env)
+	old := r.MainPID()
+	r.BeginUpgrade()
+	testutil.Until(t, patience, "the commit", r.Frozen)
+	_ = syscall.Kill(old, syscall.SIGTERM)
+	testutil.Until(t, patience, "the new process is told", func() bool { return testclient.Pending(r.Faulted(), syscall.SIGTERM) })
+	_ = syscall.Kill(old, syscall.SIGSTOP) // it is slow to read that the new process serves
+	made := func(name string, pid int) bool { return exists(filepath.Join(r.Dir, name+strconv.Itoa(pid))) }
+	_ = syscall.Kill(r.Faulted(), syscall.SIGCONT)
+	testutil.Until(t, patience, "Run of the new process returns", func() bool { return made("cleaning", r.Faulted()) })
+	_ = syscall.Kill(old, syscall.SIGCONT)
+	r.WaitFamily(t, 0, patience)
+	if !made("cleaned", old) || !made("cleaned", r.Faulted()) {
+		t.Errorf("the old process came to its end: %v, and the new one: %v", made("cleaned", old), made("cleaned", r.Faulted()))
 	}
 }
 

@@ -291,7 +291,7 @@ func (g *generation) serveOn(d detail) {
 func (g *generation) handOver(d detail) {
 	a := d.attempt
 	if g.ending != nil {
-		a.child.Signal(syscall.SIGTERM)
+		a.child.stop()
 	} else if g.again {
 		a.child.Signal(syscall.SIGHUP)
 	}

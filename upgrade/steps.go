@@ -356,7 +356,7 @@ func (a *attempt) commit() await {
 // awaitServing waits until the candidate serves. A stop of the service goes to the candidate as well, once.
 func (a *attempt) awaitServing(limit time.Duration) await {
 	w := await{want: wire.KindServing, due: time.Now().Add(limit)}
-	if a.stage == atCommitting || !a.isStopping() {
+	if !a.child.stopped {
 		w.stops = a.stopping
 	}
 	return w

@@ -63,6 +63,8 @@ var misbehaviours = map[plan.Misbehaviour]misbehaviour{
 	plan.RemovesPathsCheckFails: {open: removePath, check: fail("the database is not there")},
 	plan.RemovesPathAtEnd:       {all: true, end: removePath},
 
+	plan.CleansUp: {all: true, end: cleanUp},
+
 	plan.CheckFails:    {check: fail("the database is not there")},
 	plan.CheckFailLong: {check: fail(strings.Repeat("x", 40<<10))},
 	plan.CheckPanics:   {check: func(context.Context, *service) error { panic("nil map") }},
@@ -114,6 +116,14 @@ func listenMore(s *service, ln net.Listener) (net.Listener, error) { return ln, 
 
 // removePath does what most programs do, for the path that a process has left which was killed.
 func removePath(path string) { _ = os.Remove(path) }
+
+// cleanUp does what a program has to do after Run.
+func cleanUp(string) {
+	dir, pid := os.Getenv(plan.DirEnv), strconv.Itoa(os.Getpid())
+	writeTime(dir, "cleaning"+pid)
+	time.Sleep(300 * time.Millisecond) // this is the work
+	writeTime(dir, "cleaned"+pid)
+}
 
 // reopen closes and opens the listener, the given number of times.
 func reopen(times int) func(*service, net.Listener) (net.Listener, error) {

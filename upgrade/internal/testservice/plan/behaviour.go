@@ -39,6 +39,8 @@ const (
 	RemovesPaths           Misbehaviour = "remove paths"       // every generation removes the path of a unix socket and listens there then
 	RemovesPathAtEnd       Misbehaviour = "remove path at end" // every generation removes the path of the main listener after Run
 	RemovesPathsCheckFails Misbehaviour = "check-remove"       // the same, in a candidate that fails then
+
+	CleansUp Misbehaviour = "clean up" // every generation makes the file "cleaning" with its pid after Run, and "cleaned" a moment later
 )
 
 // Stranger is the uid of a user who owns nothing.
