@@ -153,16 +153,21 @@ func (d *dismissal) reacquire() await {
 	return await{work: d.work, stops: d.stopping}
 }
 
+// acceptAgain makes this process accept again if it has waited for its resources. A process that stops may not have them, and does not.
+func (d *dismissal) acceptAgain() {
+	if d.holdsBack() && !d.isStopping() {
+		d.estate.listeners.Open(true)
+		d.accepting = time.Since(d.detected)
+	}
+}
+
 // takenBack drops everything of the candidate, and returns the reason of the failure; nil after a rehearsal that went well.
 func (d *dismissal) takenBack() error {
 	e := &Error{Phase: d.phase(), Reason: d.cause.Error(), Err: d.cause}
 	if d.child == nil {
 		return e
 	}
-	if d.holdsBack() {
-		d.estate.listeners.Open(true)
-		d.accepting = time.Since(d.detected)
-	}
+	d.acceptAgain()
 	rehearsed := errors.Is(d.cause, errRehearsed)
 	if !rehearsed {
 		d.log.Info("upgrade: taken back", "candidate", d.child.PID, "accepting_after", d.accepting, "ended_after", time.Since(d.detected))

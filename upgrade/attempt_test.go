@@ -232,6 +232,47 @@ func TestUnreadableCandidateWaitsForNoAnswer(t *testing.T) {
 	}
 }
 
+// A process that has released what it needs to serve, and that stops, does not accept again without it.
+func TestStopDoesNotServeWithoutWhatWasReleased(t *testing.T) {
+	for _, stops := range []bool{false, true} {
+		a := attemptAt(t, atReacquiring)
+		u := a.host.(*Upgrader)
+		u.Exclusive("it", Resource{})
+		ln, err := u.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := net.Dial("tcp", ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		accepted := make(chan struct{})
+		go func() { // ends with the listener
+			if c, err := ln.Accept(); err == nil {
+				c.Close()
+				close(accepted)
+			}
+		}()
+		if stops {
+			a.tryAbort(errors.New("SIGTERM"), true)
+		}
+		a.dismissal.failedAt = atCommitting
+		a.dismissal.acceptAgain()
+		select {
+		case <-accepted:
+			if stops {
+				t.Error("it accepts")
+			}
+		case <-time.After(200 * time.Millisecond):
+			if !stops {
+				t.Error("it does not accept again")
+			}
+		}
+		c.Close()
+		ln.Close()
+	}
+}
+
 // A stop of the service ends the wait for a resource, and the log does not say that the process serves without it.
 func TestStopEndsReacquire(t *testing.T) {
 	var log bytes.Buffer
