@@ -236,9 +236,8 @@ func TestUnreadableCandidateWaitsForNoAnswer(t *testing.T) {
 func TestStopDoesNotServeWithoutWhatWasReleased(t *testing.T) {
 	for _, stops := range []bool{false, true} {
 		a := attemptAt(t, atReacquiring)
-		u := a.host.(*Upgrader)
-		u.Exclusive("it", Resource{})
-		ln, err := u.Listen("tcp", "127.0.0.1:0")
+		a.estate.resources.all = append(a.estate.resources.all, &resource{name: "it"})
+		ln, err := a.estate.listeners.Listen("tcp", "127.0.0.1:0", false)
 		if err != nil {
 			t.Fatal(err)
 		}
