@@ -115,6 +115,7 @@ func TestServingIsSaidAfterWhatComesBack(t *testing.T) {
 	<-began
 	g := newGeneration(&u.parts)
 	g.fire(onCommit, detail{frame: wire.Frame{Kind: wire.KindCommit}})
+	g.fire(onWritten, detail{telling: <-g.tellings.written})
 	if g.hasTold(<-g.tellings.ended); !said {
 		t.Error("it did not say that it serves")
 	}

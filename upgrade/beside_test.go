@@ -81,6 +81,9 @@ func TestLoopWaitsForNoReader(t *testing.T) {
 			l, sending, read := stuckLink(t)
 			g.old.link, g.origin.elder.link = l, l
 			wiretest.InTime(t, func() { g.fire(c.event, detail{frame: wire.Frame{Kind: c.kind, Body: []byte("{}")}}) })
+			if c.event == onTaken {
+				g.fire(onWritten, detail{telling: <-g.tellings.written})
+			}
 			<-sending
 			read()
 			end()
@@ -116,6 +119,7 @@ func TestServingIsSentOnABrokenSocket(t *testing.T) {
 	g.old.link = wire.NewLink(c)
 	g.fromOld = nil
 	g.fire(onTaken, detail{})
+	g.fire(onWritten, detail{telling: <-g.tellings.written})
 	<-began
 	g.fire(onLinkBroken, detail{})
 	close(goOn)

@@ -137,3 +137,20 @@ func TestCommitThatIsNotSentLosesNothing(t *testing.T) {
 		})
 	}
 }
+
+// A file system that hangs at the commit holds neither the requests nor the signals of the new process.
+func TestFilesThatHangAtTheCommitHoldNothing(t *testing.T) {
+	t.Parallel()
+	f := testclient.FaultAt(t, "new.write", "hold")
+	r := testclient.Start(t, nil, f.Env)
+	old, done := r.MainPID(), r.BeginUpgrade()
+	f.Held(r)
+	r.DialTo("g2") // it accepts, although the old process does not know yet that it serves
+	for _, pid := range []int{r.Faulted(), old} {
+		if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
+			t.Error(err)
+		}
+	}
+	testutil.Until(t, patience, "both processes have ended", func() bool { return testclient.Gone(r.Faulted()) && testclient.Gone(old) })
+	<-done
+}

@@ -17,8 +17,7 @@ const (
 )
 
 // generation is Run: one goroutine that owns what this process is and does. The goroutine receives events from channels, looks up the
-// action and the next state of each (states.go), and starts goroutines for everything slow. Exceptions are files that the goroutine writes
-// itself: the pid file and the record at the commit, and the paths of unix sockets.
+// action and the next state of each (states.go), and starts goroutines for everything slow.
 type generation struct {
 	*parts
 	table    *[genStates]genRow
@@ -62,7 +61,7 @@ type generation struct {
 func newGeneration(p *parts) *generation {
 	g := &generation{
 		parts: p, table: &genTable, state: genStarting,
-		served: make(chan error, 1), prepared: make(chan error, 1), tellings: tellings{ended: make(chan *telling)},
+		served: make(chan error, 1), prepared: make(chan error, 1), tellings: newTellings(),
 	}
 	if p.origin.replaces() {
 		g.state = genCandidate

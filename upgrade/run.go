@@ -73,7 +73,7 @@ func (g *generation) loop(ctx context.Context, sig signals) {
 	defer g.watchdog.stop()
 	fromSupervisor := g.estate.manager.Heard()
 	g.supervised = g.estate.manager.HasChannel()
-	for g.served != nil || g.attempt != nil || g.state == genReturning || g.acquiring != nil || g.taking != nil || len(g.tellings.all) > 0 {
+	for g.served != nil || g.attempt != nil || g.state == genReturning || g.acquiring != nil || g.taking != nil || g.tellings.sending() {
 		select {
 		case <-stopped:
 			stopped = nil
@@ -104,6 +104,8 @@ func (g *generation) loop(ctx context.Context, sig signals) {
 			g.hasAcquired(err)
 		case err := <-g.snapshot.result():
 			g.hasSnapshot(err)
+		case t := <-g.tellings.written:
+			g.fire(onWritten, detail{telling: t})
 		case t := <-g.tellings.ended:
 			g.hasTold(t)
 		case f, ok := <-g.successor.frames:
@@ -220,8 +222,8 @@ func (g *generation) commitNow() error {
 }
 
 func (g *generation) begin(a *attempt, waiter chan error) {
-	g.estate.listeners.UnlinkOnClose(false) // the new process is about to serve on the paths
-	if !g.naming.waits() {                  // else announceNamed does
+	g.estate.listeners.UnlinkOnClose(false)               // the new process is about to serve on the paths
+	if !g.naming.waits() && g.tellings.writing() == nil { // else announceNamed or announce does
 		g.reloading(a)
 	}
 	g.attempt, g.waiter, a.writes, a.unnamed = a, waiter, g.retries.trying, g.naming.over
@@ -229,7 +231,10 @@ func (g *generation) begin(a *attempt, waiter chan error) {
 	g.attemptEnded = ended
 	go func() { // ends with a value on ended, which the loop waits for
 		for _, t := range told {
-			<-t.over
+			select {
+			case <-t.over:
+			case <-a.ctx.Done(): // it ends before it starts a process
+			}
 		}
 		a.run()
 		err := <-a.result()
@@ -363,16 +368,12 @@ func (g *generation) finish() {
 	stops := g.state == genStopping
 	g.beside.Wait() // for two seconds at most
 	g.retries.end() // before the files are removed
+	written := g.tellings.awaitFiles()
 	g.estate.release()
 	g.estate.listeners.KeepClosed(false)
 	g.estate.listeners.ReleaseAll()
-	if stops {
-		if err := g.estate.pid.Remove(); err != nil {
-			g.log.Warn("upgrade: the pid file is left, and names a process that has ended", "err", err)
-		}
-	}
+	g.removeFiles(stops, written)
 	stopTableflip(g.tf)
-	g.estate.pid.Discard(os.Getpid())
 	g.snapshot.drop()
 	g.old.endHeartbeat()
 	g.next.drop()
@@ -393,4 +394,18 @@ func (g *generation) finish() {
 	}
 	g.announcer.leave()
 	g.log.Info("upgrade: ended", "generation", g.origin.generation, "pid", os.Getpid())
+}
+
+// removeFiles removes the pid file at the end of a service, and what was staged. written is false if the file system hangs.
+func (g *generation) removeFiles(stops, written bool) {
+	if !written {
+		g.log.Warn("upgrade: the pid file may be left, because its directory does not answer")
+		return
+	}
+	if stops {
+		if err := g.estate.pid.Remove(); err != nil {
+			g.log.Warn("upgrade: the pid file is left, and names a process that has ended", "err", err)
+		}
+	}
+	g.estate.pid.Discard(os.Getpid())
 }

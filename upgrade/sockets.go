@@ -21,7 +21,7 @@ import (
 // their sockets after Run.
 type goers struct {
 	all  []goer
-	tick <-chan time.Time // nil if there are none
+	tick <-chan time.Time // when to look again; nil if there are none
 }
 
 type goer struct {
@@ -37,10 +37,13 @@ const (
 // add notes a process that is about to end.
 func (s *goers) add(pid int) {
 	s.all = append(s.all, goer{pid, time.Now().Add(goersLimit)})
-	s.tick = time.After(goersEvery)
+	if s.tick == nil {
+		s.tick = time.After(goersEvery)
+	}
 }
 
-// putPathsBack puts paths back until the last process has ended that may have removed them. Only the main generation does.
+// putPathsBack restores paths until the last process has ended that may have removed them. Only the main generation does. A file system
+// may hang, so this happens beside the loop.
 func (s *goers) putPathsBack(e *estate, main bool) {
 	if s.tick = nil; !main {
 		return
@@ -49,11 +52,15 @@ func (s *goers) putPathsBack(e *estate, main bool) {
 		return process.HasEnded(g.pid) || time.Now().After(g.until)
 	})
 	if len(s.all) == 0 {
-		e.putPathsBack()
+		go e.putPathsBack() // ends when the file system answers
 		return
 	}
-	_ = e.listeners.PutBack() // an error that stays is logged above
-	s.tick = time.After(goersEvery)
+	again := make(chan time.Time, 1)
+	s.tick = again
+	go func() { // ends when the file system answers
+		_ = e.listeners.PutBack() // an error that stays is logged after the end of the last process
+		time.AfterFunc(goersEvery, func() { again <- time.Now() })
+	}()
 }
 
 // taken is the result of takeSockets.

@@ -67,6 +67,7 @@ const (
 	onTakeFailed                    // a kept value or a resource could not be taken
 	onAcquired                      // the exclusive resources were acquired
 	onAcquireFailed                 // an exclusive resource could not be acquired
+	onWritten                       // the files of the new main generation are written
 	onTold                          // the others know that this process is the main generation
 	onSnapshot                      // the kept values were written to a file, for the old process
 	onAttemptFailed                 // an upgrade was taken back, or a rehearsal has ended
@@ -92,7 +93,7 @@ const (
 
 var genEventNames = [genEvents]string{"stop", "hangup", "request", "watchdog", "checksPassed", "checksFailed", "served",
 	"message", "commit", "abort", "abortStopping", "released", "named", "conn", "oldDied", "linkBroken",
-	"taken", "takeFailed", "acquired", "acquireFailed", "told", "snapshot", "attemptFailed", "attemptDone",
+	"taken", "takeFailed", "acquired", "acquireFailed", "written", "told", "snapshot", "attemptFailed", "attemptDone",
 	"confirmed", "nextSocket", "orphanSocket", "noSupervisor", "finished",
 	"failed", "reported", "cut", "gaveUp", "orphaned", "promoted", "needs", "serves", "revive"}
 
@@ -185,6 +186,7 @@ var rowAfter = genRow{
 	onTakeFailed:    nothing,
 	onAcquired:      nothing,
 	onAcquireFailed: nothing,
+	onWritten:       {(*generation).dropWritten, genStay},
 	onTold:          {(*generation).dropTold, genStay},
 	onSnapshot:      {(*generation).dropState, genStay},
 	onConfirmed:     nothing,
@@ -293,6 +295,7 @@ var genTable = [genStates]genRow{
 		onConn:          {(*generation).takeConn, genStay},
 		onOldDied:       nothing,
 		onLinkBroken:    {(*generation).closeOldLink, genStay},
+		onWritten:       {(*generation).announce, genStay},
 		onTold:          {(*generation).completeTold, genStay},
 		onAttemptFailed: {(*generation).serveOn, genStay},
 		onAttemptDone:   {(*generation).handOver, genHandedOver},

@@ -42,6 +42,7 @@ taken          !          !          serving    serving    !          !         
 takeFailed     !          !          aborted    serving    !          !          !          .          .          .          .          .          .          .
 acquired       !          serving    !          !          !          serving    !          .          .          .          .          .          .          .
 acquireFailed  !          stopping   !          !          !          stopping   !          .          .          .          .          .          .          .
+written        !          !          !          !          !          !          .          .          .          .          .          .          .          .
 told           !          !          !          !          !          !          .          .          .          .          .          .          .          .
 snapshot       !          !          !          !          !          !          !          .          .          .          .          .          .          .
 attemptFailed  !          !          !          !          !          !          .          !          !          !          leaving    !          .          !
@@ -89,7 +90,12 @@ func inState(t *testing.T, s genState, log *bytes.Buffer) (*generation, func()) 
 // endSending waits for what runs beside the loop.
 func endSending(g *generation) {
 	for len(g.tellings.all) > 0 {
-		g.hasTold(<-g.tellings.ended)
+		select {
+		case t := <-g.tellings.written:
+			g.fire(onWritten, detail{telling: t})
+		case t := <-g.tellings.ended:
+			g.hasTold(t)
+		}
 	}
 	g.beside.Wait()
 }
@@ -101,7 +107,7 @@ func fires(g *generation, e genEvent) {
 	a := newAttempt(context.Background(), g.parts, modeUpgrade)
 	a.child = &child{Child: new(process.Child), link: other}
 	g.fire(e, detail{
-		err: errors.New("a reason"), phase: PhaseCheck, frame: wire.Frame{Kind: wire.KindTakes}, attempt: a, telling: new(telling),
+		err: errors.New("a reason"), phase: PhaseCheck, frame: wire.Frame{Kind: wire.KindTakes}, attempt: a, telling: &telling{over: make(chan struct{})},
 		request: request{op: opCommit, reply: make(chan error, 1)},
 	})
 }

@@ -176,17 +176,41 @@ func (g *generation) proceed(detail) {
 // serveNow makes this process the service without an old process.
 func (g *generation) serveNow() {
 	g.fire(onServes, detail{})
-	g.tell(g.announce(false))
+	g.write(&telling{first: true})
+}
+
+// write writes the files of a new main generation. The announcement follows.
+func (g *generation) write(t *telling) {
+	if g.origin.systemd && g.fromOld != nil { // the old process has to send the name first
+		g.naming.begin()
+	}
+	if t.serving != nil {
+		t.serving.Since = g.naming.since
+	}
+	g.tellings.write(g.parts, t)
+}
+
+// announce announces the main generation to the service manager after its files are written, unless the old process has to send the name
+// first.
+func (g *generation) announce(d detail) {
+	t, managed := d.telling, g.estate.manager != nil
+	if g.naming.since == 0 {
+		t.forgotten = g.announcer.announce(t.later)
+		t.announced, t.later = managed, t.later && managed
+	} else {
+		t.later = false
+	}
+	g.tell(t)
+	if g.attempt != nil && !g.naming.waits() {
+		g.reloading(g.attempt)
+	}
 	g.upgradeAgain()
 }
 
-// announce announces the main generation to the service manager, unless the old process has to send its name first.
-func (g *generation) announce(later bool) *telling {
-	if g.origin.systemd && g.fromOld != nil {
-		g.naming.begin()
-		return &telling{first: true}
-	}
-	return &telling{first: true, announced: g.estate.manager != nil, later: later && g.estate.manager != nil, forgotten: g.announcer.announce(later)}
+// dropWritten ends a telling of a process that is not the main generation any more, after its files were written.
+func (g *generation) dropWritten(d detail) {
+	g.dropTold(d)
+	g.tellings.remove(d.telling)
 }
 
 // tell begins a telling.
@@ -249,10 +273,7 @@ func (g *generation) completeCommit(d detail) {
 	}
 	drop := g.estate.listeners.ClaimRest(g.origin.paths)
 	g.fire(onServes, d)
-	t := g.announce(true)
-	t.serving, t.drop = &wire.ServingBody{Since: g.naming.since}, drop
-	g.tell(t)
-	g.upgradeAgain()
+	g.write(&telling{first: true, later: true, serving: new(wire.ServingBody), drop: drop})
 }
 
 // becomeMain is the commit: from here on this generation is the service. The old process is told afterwards: its work takes the processors
@@ -280,12 +301,7 @@ func (g *generation) becomeMain(d detail) {
 		}
 	}
 	atStep("new.ready")
-	g.estate.putPathsBack()
 	g.estate.listeners.ListenAgain()
-	if err := g.estate.publishPID(); err != nil {
-		g.log.Error("upgrade: serving without a pid file", "err", err)
-	}
-	recordUpgrade(g.parts)
 	if alone {
 		g.estate.listeners.DropRest()
 	}

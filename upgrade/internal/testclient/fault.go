@@ -22,7 +22,7 @@ type Fault struct {
 // the steps of a commit too, and is spared.
 func FaultAt(t *testing.T, step, action string) Fault {
 	once := filepath.Join(openDir(t), "once")
-	if step == "new.commit" || step == "new.ready" || step == "new.announced" {
+	if step == "new.commit" || step == "new.ready" || step == "new.write" || step == "new.announced" {
 		action += "@2"
 	}
 	return Fault{testutil.FaultEnv(testutil.FaultSpec(step, action, once)), once}
