@@ -1,9 +1,10 @@
-// Package frame follows the frames of HTTP/2 and of WebSocket through a stream of bytes. Package drain needs it to know
-// where it may write a frame of its own: between two frames of HTTP/2, and between two messages of a WebSocket.
+// Package frame finds the boundaries of HTTP/2 frames and of WebSocket messages in a stream of bytes. There package drain can
+// write a frame of its own: between two frames of HTTP/2, and between two messages of a WebSocket.
 //
-// [HTTP2] and [WebSocket] look at one direction of one connection. The bytes may be cut anywhere: Next takes them as they
-// come, and keeps of each frame no more than the header and eight bytes. Nothing is read, written or closed here, nothing
-// blocks, nothing is allocated, and bytes that break the protocol are followed by their lengths like others.
+// [HTTP2] and [WebSocket] look at a single direction of a single connection. Calls of Next may cut the bytes anywhere. Next
+// keeps at most the header and eight more bytes of each frame. The package does not read from the connection, does not
+// write to it, does not block and does not allocate. If bytes break the protocol, Next still follows the lengths in the
+// frames.
 //
-// A value belongs to one goroutine, or to a lock of its owner.
+// A value must be used by a single goroutine at a time.
 package frame

@@ -2,7 +2,7 @@ package frame
 
 // Types of HTTP/2 frames, RFC 9113 section 6.
 const (
-	// Headers is the type of a frame that opens a stream or ends it with trailers.
+	// Headers is the type of a frame that opens a stream, or that ends a stream with trailers.
 	Headers = 1
 	// GoAway is the type of the frame that announces the end of a connection.
 	GoAway = 7
@@ -21,30 +21,30 @@ const (
 )
 
 const (
-	// question is the payload of our PING. A client answers a PING with the same payload, so an answer with another payload
-	// belongs to a PING of somebody else.
+	// question is the payload of the PING in FirstGoAway. A client answers a PING with the same payload, so an answer with
+	// another payload belongs to a PING of net/http.
 	question = "\x8amidair\x8a"
 	// FirstGoAway is a GOAWAY that refuses no stream, and a PING. The client has read both when it answers the PING.
 	FirstGoAway = "\x00\x00\x08\x07\x00\x00\x00\x00\x00\x7f\xff\xff\xff\x00\x00\x00\x00" +
 		"\x00\x00\x08\x06\x00\x00\x00\x00\x00" + question
-	// Hint is GOAWAY as a client sends it. A net/http that reads it finishes the connection: it sends a GOAWAY with the last
-	// stream that it has seen, and closes the connection a second after the end of the last stream.
+	// Hint is a GOAWAY as a client sends it. When net/http reads Hint, it ends the connection: net/http sends a GOAWAY with
+	// the number of the last stream that it has seen, and closes the connection a second after the end of the last stream.
 	Hint = "\x00\x00\x08\x07\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
 )
 
-// An HTTP2 follows one direction of an HTTP/2 connection. The zero value stands before the first frame, which is SETTINGS;
-// the preface of a client is not part of the frames.
+// An HTTP2 follows the frames in a single direction of an HTTP/2 connection. A new HTTP2 expects the first frame, which is
+// SETTINGS; do not pass the preface of a client to Next.
 type HTTP2 struct {
-	head  [headLength]byte // of the current frame, or of the last one
-	tail  [8]byte          // the beginning of the payload of a PING
+	head  [headLength]byte // the header of the current frame, or between frames that of the last frame
+	tail  [8]byte          // the first bytes of the payload of a PING
 	have  int              // how many bytes of head have come; 0 between frames
-	left  int              // how many bytes of the payload are to come
-	block bool             // a block of headers is not complete: nothing may be put in between
-	begun bool             // a frame has ended: the first one has to be SETTINGS
+	left  int              // how many bytes of the payload have not come
+	block bool             // a header block is not complete: no other frame may be written into the block
+	begun bool             // the first frame has ended: no other frame may be written before SETTINGS
 }
 
-// Next takes the bytes of p up to the end of the current frame. It returns how many bytes it took, and whether they reach
-// the end of the frame. Call it again with the rest of p.
+// Next takes the bytes of p up to the end of the current frame. n is how many bytes Next took, and end reports whether the
+// frame has ended. Then call Next again with the rest of p.
 func (f *HTTP2) Next(p []byte) (n int, end bool) {
 	if f.have < headLength {
 		n = copy(f.head[f.have:], p)
@@ -72,11 +72,11 @@ func (f *HTTP2) Next(p []byte) (n int, end bool) {
 	return n + m, true
 }
 
-// Between reports whether a frame may be written after the bytes that Next took: after the first frame, between two frames,
-// and not within a block of headers, which may be many frames long.
+// Between reports whether a frame may be written after the bytes that Next took: the first frame and the last frame have
+// ended, and so has the header block, which may consist of many frames.
 func (f *HTTP2) Between() bool { return f.begun && f.have == 0 && !f.block }
 
-// Kind is the type of the frame whose end Next has just reported.
+// Kind returns the type of the frame whose end Next has just reported.
 func (f *HTTP2) Kind() byte { return f.head[3] }
 
 // Pong reports whether the frame whose end Next has just reported answers the PING of [FirstGoAway].

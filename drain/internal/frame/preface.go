@@ -1,19 +1,20 @@
 package frame
 
 const (
-	// prefaceLine is the beginning of the preface that no request of HTTP/1 has. Here net/http tells the two apart.
+	// prefaceLine is the beginning of the preface of HTTP/2. No request of HTTP/1 begins with it, and net/http too recognizes
+	// HTTP/2 by this line.
 	prefaceLine = "PRI * HTTP/2.0"
 	// ClientPreface is what a client of HTTP/2 sends before its first frame, RFC 9113 section 3.4.
 	ClientPreface = prefaceLine + "\r\n\r\nSM\r\n\r\n"
 )
 
-// A Preface compares the first bytes of a connection with the preface of HTTP/2. The zero value stands before the first byte.
+// A Preface compares the first bytes of a connection with the preface of HTTP/2. The zero value expects the first byte.
 type Preface struct {
 	have  int  // how many bytes of prefaceLine have come
-	other bool // another byte has come
+	other bool // a byte has come that is not in prefaceLine at its place
 }
 
-// Next takes the bytes of p, and reports whether the connection is one of HTTP/2: its first line is that of the preface.
+// Next takes the bytes of p, and reports whether all of prefaceLine has come: then the connection is HTTP/2.
 func (f *Preface) Next(p []byte) bool {
 	n := min(len(p), len(prefaceLine)-f.have)
 	f.other = f.other || string(p[:n]) != prefaceLine[f.have:f.have+n]

@@ -1,24 +1,25 @@
 package frame
 
-// A WebSocket follows what a server writes on a connection that becomes a WebSocket: the answer of HTTP that switches
-// protocols, and then frames, RFC 6455 section 5.2. The zero value stands before the answer.
+// A WebSocket follows what a server writes on a connection that becomes a WebSocket: first the HTTP response with status 101,
+// then frames, RFC 6455 section 5.2. The zero value expects the response.
 type WebSocket struct {
-	head   [10]byte
-	have   int    // how many bytes of head have come; 0 between frames
-	left   uint64 // how many bytes of the payload are to come
-	more   bool   // a message has frames to come
-	begun  bool   // the answer of HTTP was written
-	answer bool   // the header of the answer is being written
-	line   int    // how many bytes of the end of the header have come
+	head   [10]byte // the header of the current frame
+	have   int      // how many bytes of head have come; 0 between frames
+	left   uint64   // how many bytes of the payload have not come
+	more   bool     // the last frame of the current message has not come
+	begun  bool     // the HTTP response has ended
+	answer bool     // the HTTP response has begun and has not ended
+	line   int      // how many bytes of the empty line at the end of the HTTP response have come
 }
 
-// Answered notes that the answer of HTTP was written in another way: Next gets frames only. Call it before the first Next.
+// Answered notes that the HTTP response (status 101) was written without Next: Next gets frames only. Call Answered before
+// the first Next.
 func (m *WebSocket) Answered() { m.begun = true }
 
-// Next takes the bytes of p up to the end of the current frame, or of the answer of HTTP. It returns how many bytes it took,
-// and whether they reach the end of a frame. Call it again with the rest of p.
+// Next takes the bytes of p up to the end of the current frame, or of the HTTP response. n is how many bytes Next took, and
+// end reports whether a frame has ended. Then call Next again with the rest of p.
 func (m *WebSocket) Next(p []byte) (n int, end bool) {
-	if m.answer || !m.begun && m.have == 0 && len(p) > 0 && p[0] == 'H' { // no frame begins so
+	if m.answer || !m.begun && m.have == 0 && len(p) > 0 && p[0] == 'H' { // no frame of a server begins with 'H'
 		return m.header(p), false
 	}
 	for m.have < m.need() {
@@ -39,13 +40,13 @@ func (m *WebSocket) Next(p []byte) (n int, end bool) {
 		return n, false
 	}
 	m.have = 0
-	if m.head[0]&0x08 == 0 { // control frames may come within a message
+	if m.head[0]&0x08 == 0 { // a control frame does not change more: it may come between two frames of a message
 		m.more = m.head[0]&0x80 == 0
 	}
 	return n, true
 }
 
-// header takes bytes up to the empty line.
+// header takes the bytes of p up to the end of the HTTP response, and returns how many.
 func (m *WebSocket) header(p []byte) int {
 	const end = "\r\n\r\n"
 	m.answer = true
@@ -66,7 +67,8 @@ func (m *WebSocket) header(p []byte) int {
 	return len(p)
 }
 
-// need is how long the header of the current frame is, as far as its bytes show. A server does not mask.
+// need returns how long the header of the current frame is, as far as the bytes that have come show. The header has no
+// masking key, since a server does not mask.
 func (m *WebSocket) need() int {
 	if m.have < 2 {
 		return 2
@@ -80,7 +82,7 @@ func (m *WebSocket) need() int {
 	return 2
 }
 
-// length is the length of the payload of the current frame.
+// length returns the length of the payload of the current frame.
 func (m *WebSocket) length() (n uint64) {
 	short := uint64(m.head[1] & 0x7f)
 	if short < 126 {
@@ -92,8 +94,8 @@ func (m *WebSocket) length() (n uint64) {
 	return n
 }
 
-// Between reports whether the server may write a frame of its own after the bytes that Next took: after the answer of HTTP,
-// and not within a message, which may be many frames long.
+// Between reports whether the server may write a frame of its own after the bytes that Next took: the HTTP response and the
+// last frame have ended, and so has the message, which may consist of many frames.
 func (m *WebSocket) Between() bool { return m.begun && m.have == 0 && !m.answer && !m.more }
 
 // Closing reports whether the frame whose end Next has just reported is a close.
