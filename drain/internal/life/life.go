@@ -1,30 +1,32 @@
-// Package life is the life of a connection of package drain as a table: for each state and each event the action that
-// follows and the next state. The file states.md shows the table and a diagram; a test compares both with the code.
+// Package life has the life of a connection of package drain as a table: for each state and each event, the action to do and
+// the next state. The file states.md shows the table and a diagram; a test compares both with the code.
 //
-// The package holds no connection and no lock. Package drain keeps the state of each connection, calls [Next] under the
-// lock of the connection, and carries out the action.
+// The package has no connection and no lock. Package drain stores the state of each connection, calls [Next] under the lock
+// of the connection, and does the action.
 package life
 
 import "fmt"
 
-// A State is how far a connection is. The zero value is a connection that was just accepted for net/http.
+// A State is a state of a connection. The zero value is the state of a connection that was just accepted for net/http.
 type State uint8
 
-// The states. In the first nine net/http owns the connection and reports its end.
+// The states. In the states from Fresh to Parted, net/http owns the connection and reports its end.
 const (
 	// Fresh means that no byte of a first request was read.
 	Fresh State = iota
-	// Arriving means that a part of the first request, or of the TLS handshake before, was read.
+	// Arriving means that a part of the first request, or of the TLS handshake before it, was read.
 	Arriving
 	// Active means that a request is being answered.
 	Active
-	// Rested means that net/http has reported the connection as idle, and has not set the deadline of an idle connection.
+	// Rested means that net/http has reported the connection as idle, and has not yet set the deadline of an idle connection.
 	Rested
 	// Idle means that net/http waits for the next request, and no byte of a request was read.
 	Idle
-	// Begun means that one to three bytes of the next request were read: with four, net/http sets another deadline.
+	// Begun means that one to three bytes of the next request were read. With four bytes, net/http sets the deadline for the
+	// header.
 	Begun
-	// Noted means that a drain has found the bytes of Begun, and has given the connection another IdleGrace.
+	// Noted means that a drain has found one to three bytes of the next request, and has given the connection another
+	// IdleGrace.
 	Noted
 	// Reading means that net/http reads the header of the next request.
 	Reading
@@ -35,18 +37,19 @@ const (
 	Hijacked
 	// Raw means that a handler of ServeTCP serves the connection, and has not returned.
 	Raw
-	// Spent is Raw after a Read has decided the end: every Read gives io.EOF, and the handler may still write.
+	// Spent follows Raw when a Read has decided the end of the connection: every Read gives io.EOF, but the handler may still
+	// write.
 	Spent
-	// Moved means that Move has taken the connection: its socket is not to be touched any more.
+	// Moved means that Move has taken the connection: its socket must not be used any more.
 	Moved
 	// Lingering means that Close was called, and the client is given time to read the last answer. The owner, net/http or
-	// the handler of ServeTCP, has not given the connection up.
+	// the handler of ServeTCP, has not released the connection yet.
 	Lingering
-	// Released is Lingering after the owner has given the connection up.
+	// Released follows Lingering when the owner has released the connection, but the client still has time to read.
 	Released
-	// Shut means that the socket is closed, and the owner has not given the connection up.
+	// Shut means that the socket is closed, but the owner has not released the connection yet.
 	Shut
-	// Ended means that nothing of the connection is left.
+	// Ended means that the socket is closed, the owner has released the connection, and it is off the registry.
 	Ended
 
 	states = iota
@@ -59,11 +62,11 @@ type Event uint8
 const (
 	// Bytes means that a Read has read something.
 	Bytes Event = iota
-	// Deadline means that the owner has set a read deadline. After a Close or a Take a deadline is refused.
+	// Deadline means that the owner has set a read deadline. After Close, Linger, Cut or Take, deadlines are refused.
 	Deadline
-	// Find means that a Read which a drain interrupted has found a few bytes of the next request.
+	// Find means that a drain has interrupted a Read, and one to three bytes of the next request were found.
 	Find
-	// Part means that a Read which a drain interrupted has found that the connection can end.
+	// Part means that a drain has interrupted a Read, and the Read has decided that the connection ends.
 	Part
 	// Take means that Move has taken the connection.
 	Take
@@ -73,15 +76,15 @@ const (
 	Rest
 	// Hijack means that net/http has given the connection to a handler.
 	Hijack
-	// Close means that the connection is closed at once.
+	// Close means that the owner has called Close, and the socket is to be closed at once.
 	Close
-	// Linger means that the connection is closed so that the client can read the last answer.
+	// Linger means that the owner has called Close, and the client is to be given time to read the last answer.
 	Linger
-	// Lingered means that the time of Linger is over, and the socket is closed.
+	// Lingered means that the time that Linger has given is over, and the socket is closed.
 	Lingered
-	// Cut means that a drain closes the connection whatever goes on.
+	// Cut means that a drain closes the connection at once, even if it is in use.
 	Cut
-	// Release means that the owner has given the connection up: net/http reports the end, or the handler of ServeTCP has
+	// Release means that the owner has released the connection: net/http has reported the end, or the handler of ServeTCP has
 	// returned.
 	Release
 
@@ -93,13 +96,13 @@ type Action uint8
 
 // The actions.
 const (
-	// Impossible marks an event that cannot happen in a state. If it happens, the state stays and nothing is done.
+	// Impossible marks an event that cannot happen in a state. If it happens, nothing is done and the state does not change.
 	Impossible Action = iota
-	// Nothing is to be done.
+	// Nothing means that there is nothing to do.
 	Nothing
-	// Restore puts back the read deadline that the owner has asked for.
+	// Restore sets the read deadline that the owner has asked for, after an interruption of a Read.
 	Restore
-	// Reset is Restore at the beginning of an idle time: Move may be asked again.
+	// Reset does Restore, and begins an idle time: Move may be asked again.
 	Reset
 	// Extend gives the connection another IdleGrace from now.
 	Extend
@@ -111,7 +114,7 @@ const (
 	Drop
 	// DropUntrack closes the socket and takes the connection off the registry.
 	DropUntrack
-	// Discard starts to read and discard until the client closes; then it closes the socket.
+	// Discard starts a goroutine that reads and discards until the client has closed, and then closes the socket.
 	Discard
 	// Untrack takes the connection off the registry.
 	Untrack
@@ -119,13 +122,13 @@ const (
 	actions = iota
 )
 
-// A Step is a cell of the table: what is done, and the state after.
+// A Step is a cell of the table: the action to do, and the next state.
 type Step struct {
 	Do   Action
 	Next State
 }
 
-// Next returns what follows an event in a state. An event that is impossible there changes nothing.
+// Next returns the action and the next state for an event in a state. An event that is impossible in s changes nothing.
 func Next(s State, e Event) Step {
 	step := table[s][e]
 	if step.Do == Impossible {
@@ -134,18 +137,19 @@ func Next(s State, e Event) Step {
 	return step
 }
 
-// Reads reports whether a Read may still read from the socket.
+// Reads reports whether Read may still read from the socket. It is true for Shut and Ended too, in which the closed socket
+// returns the error.
 func (s State) Reads() bool {
 	return s != Parted && s != Spent && s != Moved && s != Lingering && s != Released
 }
 
-// EOF reports whether a Read gives io.EOF.
+// EOF reports whether Read returns io.EOF without reading from the socket.
 func (s State) EOF() bool { return s == Parted || s == Spent || s == Moved }
 
 // Open reports whether neither Close nor Cut nor Take has happened.
 func (s State) Open() bool { return s < Moved }
 
-// Lingers reports whether the connection is kept for the last answer only.
+// Lingers reports whether the connection is open only for the client to read the last answer.
 func (s State) Lingers() bool { return s == Lingering || s == Released }
 
 var (

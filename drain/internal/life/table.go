@@ -1,32 +1,32 @@
 package life
 
-// The table has a row for each state. A cell that is missing is impossible.
+// The table has a row for each state. An event that is missing in a row is impossible in this state.
 //
-// A few events may come after a Close, because another goroutine has caused them: the bytes of a Read, the end of a
-// Move, a report of net/http. A second Close gets the error of the socket. A function of the user's in TLSNextProto may
-// report Request and Rest in any order.
+// A few events may come after a Close, because another goroutine causes them: the bytes of a Read, the end of a Move, a report
+// of net/http. A second Close closes the socket again, to get its error. A function of the user's in TLSNextProto may report
+// Request and Rest in any order.
 var table = [states][events]Step{
 	Fresh: {
 		Bytes: {Restore, Arriving}, Deadline: {Nothing, Fresh}, Part: {EndRead, Parted}, Take: {EndRead, Moved},
 		Request: {Restore, Active}, Rest: {Reset, Rested},
 		Close: {Drop, Shut}, Linger: {Discard, Lingering}, Cut: {Drop, Shut}, Release: {Untrack, Ended},
 	},
-	Arriving: { // Part: below TLS the end of a handshake cannot be seen
+	Arriving: { // Part: in the middle of a TLS handshake, since below TLS the end of the handshake cannot be seen
 		Bytes: {Restore, Arriving}, Deadline: {Nothing, Arriving}, Part: {EndRead, Parted},
 		Request: {Restore, Active}, Rest: {Reset, Rested},
 		Close: {Drop, Shut}, Linger: {Discard, Lingering}, Cut: {Drop, Shut}, Release: {Untrack, Ended},
 	},
-	Active: { // Request: HTTP/2 reports the start of its server, and then the first stream
+	Active: { // Request: net/http reports StateActive at the start of HTTP/2, and again for the first stream
 		Bytes: {Restore, Active}, Deadline: {Nothing, Active},
 		Request: {Restore, Active}, Rest: {Reset, Rested}, Hijack: {NoteHijack, Hijacked},
 		Close: {Drop, Shut}, Linger: {Discard, Lingering}, Cut: {Drop, Shut}, Release: {Untrack, Ended},
 	},
-	Rested: { // Bytes, Part: HTTP/2 reads without a new deadline
+	Rested: { // Bytes, Part: HTTP/2 reads without setting a deadline first
 		Bytes: {Restore, Begun}, Deadline: {Nothing, Idle}, Part: {EndRead, Parted},
 		Request: {Restore, Active}, Rest: {Reset, Rested},
 		Close: {Drop, Shut}, Linger: {Discard, Lingering}, Cut: {Drop, Shut}, Release: {Untrack, Ended},
 	},
-	Idle: { // Find: bytes that came with the request before
+	Idle: { // Find: bytes that came together with the request before, and are already in the buffer of net/http
 		Bytes: {Restore, Begun}, Deadline: {Nothing, Reading}, Find: {Extend, Noted},
 		Part: {EndRead, Parted}, Take: {EndRead, Moved},
 		Request: {Restore, Active}, Rest: {Reset, Rested},
@@ -47,12 +47,12 @@ var table = [states][events]Step{
 		Request: {Restore, Active}, Rest: {Reset, Rested},
 		Close: {Drop, Shut}, Linger: {Discard, Lingering}, Cut: {Drop, Shut}, Release: {Untrack, Ended},
 	},
-	Parted: { // Request: net/http answers a part of a header with status 400
+	Parted: { // Request: net/http has read a part of a header, and answers with status 400
 		Deadline: {Nothing, Parted},
 		Request:  {Nothing, Parted}, Rest: {Nothing, Parted},
 		Close: {Drop, Shut}, Linger: {Discard, Lingering}, Cut: {Drop, Shut}, Release: {Untrack, Ended},
 	},
-	Hijacked: { // Release: a connection without a wrapper, whose Close is not seen
+	Hijacked: { // Release: a connection without a wrapper ends by Release, since its Close cannot be seen
 		Bytes: {Restore, Hijacked}, Deadline: {Nothing, Hijacked},
 		Close: {DropUntrack, Ended}, Linger: {Discard, Released}, Cut: {DropUntrack, Ended}, Release: {Untrack, Ended},
 	},
