@@ -10,7 +10,7 @@ import (
 // Queued reports whether the kernel has something for the next Read: bytes, an end or an error. A closed connection counts
 // as an error. Queued is false for a connection that is not a socket: such a connection has no queue.
 //
-// The first byte is peeked at. To ask for the number of bytes would not do, since an end has zero bytes too.
+// Queued peeks at the first byte. The number of bytes in the queue would not suffice: it is zero at an end as well.
 func Queued(nc net.Conn) bool {
 	sc, ok := nc.(syscall.Conn)
 	if !ok {

@@ -6,8 +6,8 @@ import (
 	"unsafe"
 )
 
-// Unsent returns how many written bytes the kernel of the peer has not acknowledged. Unsent is 0 for a connection that is
-// closed, or was reset, or is not a socket.
+// Unsent returns how many written bytes the kernel of the peer has not acknowledged. Unsent returns 0 for a connection that
+// is closed, or was reset, or is not a socket.
 func Unsent(nc net.Conn) int {
 	sc, ok := nc.(syscall.Conn)
 	if !ok {
@@ -20,7 +20,8 @@ func Unsent(nc net.Conn) int {
 	var n int32
 	raw.Control(func(fd uintptr) {
 		_, _, e := syscall.Syscall(syscall.SYS_IOCTL, fd, syscall.TIOCOUTQ, uintptr(unsafe.Pointer(&n)))
-		if _, err := syscall.Getpeername(int(fd)); e != 0 || err == syscall.ENOTCONN { // after a reset the kernel still counts what it has dropped
+		// After a reset, which shows as ENOTCONN, the kernel still counts bytes that it has dropped.
+		if _, err := syscall.Getpeername(int(fd)); e != 0 || err == syscall.ENOTCONN {
 			n = 0
 		}
 	})

@@ -11,11 +11,11 @@ import (
 type Waiter struct {
 	nc    net.Conn
 	raw   syscall.RawConn
-	ready func(fd uintptr) bool // made once, since each closure is an allocation
-	n     int
-	errno error
-	first bool // look has not been called in this Wait
-	dry   bool // the Wait before had to wait: there is probably nothing again
+	ready func(fd uintptr) bool // the method look; stored, since a new method value for each Wait would be an allocation
+	n     int                   // the result of Wait
+	errno error                 // the error of the socket that peek has found
+	first bool                  // the present Wait has not called look yet
+	dry   bool                  // the last Wait had to wait: probably the next Wait has to wait too
 }
 
 // NewWaiter makes a Waiter for a connection. It returns nil if the connection is not a socket.
@@ -33,14 +33,14 @@ func NewWaiter(nc net.Conn) *Waiter {
 	return w
 }
 
-// Wait returns how many bytes can be read now, at least one; 0 and no error at the end of what the peer sends. Deadlines and
-// a Close end Wait as they end a Read.
+// Wait waits until something can be read, and returns how many bytes can be read now: at least one, or 0 and no error if the
+// peer has sent its last byte. Deadlines and a Close end Wait as they end a Read.
 func (w *Waiter) Wait() (int, error) {
 	w.n, w.errno, w.first = 0, nil, true
 	if err := w.raw.Read(w.ready); err != nil {
 		return 0, err
 	}
-	if w.errno != nil { // asked once, the kernel forgets it
+	if w.errno != nil { // the kernel reports an error only once, so a later Read would not return it
 		return 0, &net.OpError{
 			Op: "read", Net: w.nc.LocalAddr().Network(), Source: w.nc.LocalAddr(), Addr: w.nc.RemoteAddr(),
 			Err: os.NewSyscallError("recvfrom", w.errno),
@@ -49,8 +49,8 @@ func (w *Waiter) Wait() (int, error) {
 	return w.n, nil
 }
 
-// look reports whether a Read would return at once. No bytes may mean the end, so then a byte is peeked at. Which of the two
-// comes first saves a call to the kernel.
+// look reports whether a Read would return at once. It calls count, and then peek if count finds no bytes, which may mean an
+// end. If probably there is nothing (dry), look calls peek first, which saves a call to the kernel.
 func (w *Waiter) look(fd uintptr) bool {
 	guess := w.first && w.dry
 	if !guess && w.count(fd) {
@@ -65,7 +65,7 @@ func (w *Waiter) look(fd uintptr) bool {
 	return some
 }
 
-// count asks how many bytes there are.
+// count sets n to the number of bytes that can be read, and reports whether there are any.
 func (w *Waiter) count(fd uintptr) bool {
 	var n int32
 	_, _, e := syscall.Syscall(syscall.SYS_IOCTL, fd, syscall.TIOCINQ, uintptr(unsafe.Pointer(&n)))
@@ -76,7 +76,7 @@ func (w *Waiter) count(fd uintptr) bool {
 	return true
 }
 
-// peek reports whether there is a byte, an end or an error.
+// peek reports whether there is a byte, an end or an error, and sets n and errno.
 func (w *Waiter) peek(fd uintptr) bool {
 	var b [1]byte
 	for {

@@ -7,7 +7,8 @@ import (
 	"net"
 )
 
-// A Waiter waits until something can be read from a socket. Only Linux has it: no other system splices sockets.
+// A Waiter waits until something can be read from a socket. Only on Linux there are Waiters: they are needed to splice
+// sockets, and no other system does that.
 type Waiter struct{}
 
 // NewWaiter returns nil on this system.
