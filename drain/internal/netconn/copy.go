@@ -12,23 +12,23 @@ import (
 // Splices reports whether package net splices sockets on this system.
 const Splices = runtime.GOOS == "linux"
 
-// A Reader is the account of the connection that a copy reads from.
+// A Reader is notified about the connection that a copy reads from.
 type Reader interface {
-	// Await calls Wait of the Waiter. It may return 0 to end the copy. After another number nothing may interrupt the
-	// connection until Read is called.
+	// Await calls Wait of w and returns its result, or 0 to end the copy. If Await returns another number than 0, nothing
+	// must interrupt the connection until Read is called.
 	Await(w *sockbuf.Waiter) (int, error)
-	// Read is told how many bytes were read after Await.
+	// Read is called after each Await that has returned more than 0, with the number of bytes that were read.
 	Read(n int64)
 }
 
-// A Writer is the account of the connection that a copy writes to. Wrote is told how many bytes were written, part by
-// part.
+// A Writer is notified about the connection that a copy writes to. Wrote is called after each part of the copy with the number
+// of bytes that were written.
 type Writer interface{ Wrote(n int64) }
 
 // Uncounted is a Reader and a Writer for a connection whose bytes are not counted.
 type Uncounted struct{}
 
-// Await waits.
+// Await calls Wait of w.
 func (Uncounted) Await(w *sockbuf.Waiter) (int, error) { return w.Wait() }
 
 // Read does nothing.
@@ -37,13 +37,14 @@ func (Uncounted) Read(int64) {}
 // Wrote does nothing.
 func (Uncounted) Wrote(int64) {}
 
-// parts limit a copy by the kernel to a part. In the pool the field N of each is 0.
+// parts is a pool of readers that limit a copy by the kernel to a part. While a reader is in the pool, its N is 0.
 var parts = sync.Pool{New: func() any { return new(io.LimitedReader) }}
 
-// filePart is how much of a file the kernel copies before it is counted: as much as package net gives one sendfile.
+// filePart is how many bytes of a file the kernel copies before they are counted: as many as package net passes to a single
+// call of sendfile.
 const filePart = 4 << 20
 
-// Unlimited looks into a LimitedReader. The whole is nil if r is no LimitedReader.
+// Unlimited returns the reader inside of r, and r as whole, if r is a LimitedReader. Otherwise it returns r, and whole is nil.
 func Unlimited(r io.Reader) (whole *io.LimitedReader, from io.Reader) {
 	if l, ok := r.(*io.LimitedReader); ok {
 		return l, l.R
@@ -51,7 +52,8 @@ func Unlimited(r io.Reader) (whole *io.LimitedReader, from io.Reader) {
 	return nil, r
 }
 
-// limit sets what the next step of a copy takes at most, and reports whether there is a next step.
+// limit limits the next part p of a copy to most bytes, and to the rest of whole unless whole is nil. It reports whether
+// there is anything left to copy.
 func limit(p, whole *io.LimitedReader, most int64) bool {
 	p.N = most
 	if whole != nil {
@@ -65,12 +67,12 @@ func release(p *io.LimitedReader) {
 	parts.Put(p)
 }
 
-// SendFile copies a [File] in parts, at most the whole.
+// SendFile copies a [File] in parts, and no more than the limit of whole, if whole is not nil.
 func SendFile(to io.ReaderFrom, from io.Reader, whole *io.LimitedReader, out Writer) (total int64, err error) {
 	p := parts.Get().(*io.LimitedReader)
 	defer release(p)
 	p.R = from
-	for err == nil && p.N == 0 && limit(p, whole, filePart) { // what is left of a part is the end of the file
+	for err == nil && p.N == 0 && limit(p, whole, filePart) { // p.N > 0 after a part means that the file has ended
 		var n int64
 		n, err = to.ReadFrom(p)
 		out.Wrote(n)
@@ -82,10 +84,10 @@ func SendFile(to io.ReaderFrom, from io.Reader, whole *io.LimitedReader, out Wri
 	return total, err
 }
 
-// Splice copies the bytes of a [Socket] as they come, at most the whole. Splice waits for each part, and package net
-// copies the part. So each part is counted when it has passed, and a wait that a drain interrupts differs from a
-// failure of the other side. Splice returns ok == false and has copied nothing where the system cannot say how many
-// bytes a socket has.
+// Splice copies the bytes of a [Socket] as they come, and no more than the limit of whole, if whole is not nil. For each part,
+// Splice first waits until there are bytes, and then lets package net copy them. So each part is counted as soon as it was
+// copied, and an error of the wait, which a drain may interrupt, is not mixed up with an error of the copy. Splice returns
+// ok == false and has copied nothing if the system has no Waiters, or if from is not a socket.
 func Splice(to io.ReaderFrom, out Writer, from io.Reader, in Reader, whole *io.LimitedReader) (total int64, ok bool, err error) {
 	nc, is := from.(net.Conn)
 	if !is {
@@ -111,7 +113,7 @@ func Splice(to io.ReaderFrom, out Writer, from io.Reader, in Reader, whole *io.L
 		if whole != nil {
 			whole.N -= n64
 		}
-		if err != nil || n64 == 0 { // the kernel splices nothing at the mark of an urgent byte; package net takes that as the end
+		if err != nil || n64 == 0 { // at an urgent byte the kernel splices 0 bytes, and package net takes 0 bytes as the end
 			return total, true, err
 		}
 	}

@@ -13,13 +13,13 @@ type Source int
 
 // The sources that package net knows.
 const (
-	Unknown Source = iota // by a buffer
-	File                  // sendfile
-	Socket                // splice, on Linux
+	Unknown Source = iota // not at all: the copy goes through a buffer
+	File                  // by sendfile
+	Socket                // by splice, on Linux
 )
 
-// SourceOf returns how the kernel copies from r. Only the types of package net and of os count, as in ReadFrom of a
-// *net.TCPConn: the Read of another type may give bytes that its descriptor does not have.
+// SourceOf returns how the kernel copies from r. For all types but those of the packages net and os it returns Unknown, as
+// the ReadFrom of a *net.TCPConn does: the Read of another type may return bytes that do not come from its descriptor.
 func SourceOf(r io.Reader) Source {
 	switch r := r.(type) {
 	case *net.TCPConn:
@@ -32,7 +32,7 @@ func SourceOf(r io.Reader) Source {
 	case *os.File:
 		return File
 	}
-	// WriteTo of a connection or of a file passes itself on in a type without WriteTo.
+	// The WriteTo of a connection or of a file calls ReadFrom with itself in an unexported struct type without WriteTo.
 	if _, ok := r.(syscall.Conn); !ok {
 		return Unknown
 	}
@@ -47,8 +47,8 @@ func SourceOf(r io.Reader) Source {
 	return Unknown
 }
 
-// Regular reports whether a reader of the kind File is a regular file: others, a pipe for instance, may have their next byte
-// at any time.
+// Regular reports whether a reader of the Source File is a regular file. Other files, such as a pipe, may have to wait for
+// their next byte.
 func Regular(r io.Reader) bool {
 	f, ok := r.(interface{ Stat() (os.FileInfo, error) })
 	if !ok {

@@ -1,8 +1,9 @@
-// Package netconn names the methods that *net.TCPConn and *net.UnixConn have beyond [net.Conn], so that a wrapper of such a
-// connection can have all of them: programs look for single methods (CloseRead, SetLinger, SyscallConn) in what they are given.
+// Package netconn has interfaces for the methods that *net.TCPConn and *net.UnixConn have beyond [net.Conn]. With them, a
+// wrapper of such a connection can have all methods: programs look for methods such as CloseRead, SetLinger or SyscallConn in
+// a connection that they get.
 //
-// The methods are divided by what a wrapper does with them. The Control interfaces move no bytes: a wrapper embeds the
-// connection below as such an interface. The methods that move bytes belong to the wrapper.
+// The methods of the Control interfaces move no bytes, so a wrapper can embed the connection below as a Control interface. The
+// methods that move bytes are written by the wrapper itself.
 package netconn
 
 import (
@@ -31,7 +32,7 @@ type UnixOptions interface {
 	SetWriteBuffer(bytes int) error
 }
 
-// Halves ends one direction of a connection.
+// Halves are the methods that close a single direction of a connection.
 type Halves interface {
 	CloseRead() error
 	CloseWrite() error
@@ -43,21 +44,21 @@ type Descriptor interface {
 	File() (*os.File, error)
 }
 
-// TCPControl is what a *net.TCPConn has beyond net.Conn, without the methods that move bytes.
+// TCPControl has the methods of a *net.TCPConn beyond net.Conn that move no bytes.
 type TCPControl interface {
 	TCPOptions
 	Halves
 	Descriptor
 }
 
-// UnixControl is what a *net.UnixConn has beyond net.Conn, without the methods that move bytes.
+// UnixControl has the methods of a *net.UnixConn beyond net.Conn that move no bytes.
 type UnixControl interface {
 	UnixOptions
 	Halves
 	Descriptor
 }
 
-// TCP is all that a *net.TCPConn has.
+// TCP has all methods of a *net.TCPConn.
 type TCP interface {
 	net.Conn
 	TCPControl
@@ -75,7 +76,7 @@ type Messages interface {
 	WriteMsgUnix(b, oob []byte, addr *net.UnixAddr) (n, oobn int, err error)
 }
 
-// Unix is all that a *net.UnixConn has.
+// Unix has all methods of a *net.UnixConn.
 type Unix interface {
 	net.Conn
 	UnixControl
