@@ -1,9 +1,10 @@
 // Package nethttpcheck finds out whether the net/http that a program is built with reads from its connections as package
 // drain expects.
 //
-// Package drain passes on an idle connection if no byte of a next request was read from the connection. Whether a byte was
-// read shows in the way in which net/http reads: in the size of its buffer, and in the read deadlines that it sets. That
-// way is not documented and may change with any release of Go, so the package checks it once, on a connection in memory.
+// Package drain moves an idle connection to another process only if no byte of a next request was read from the connection.
+// Whether a byte was read can be seen in two details of net/http: the size of its read buffer, and the read deadlines that it
+// sets. These details are not documented and may change with any release of Go. So the package checks them once, with a
+// connection in memory.
 package nethttpcheck
 
 import (
@@ -16,32 +17,32 @@ import (
 	"time"
 )
 
-// Check reports whether net/http reads in the known way. If the answer is false, no idle connection may be passed
-// on: a byte of a next request could be lost without a sign.
+// Check reports whether net/http reads in the known way. If Check returns false, do not move an idle connection to another
+// process: bytes of a next request could be lost unnoticed.
 //
-// The first call runs a server on a connection in memory and ends the server before the call returns. That takes about
-// half a millisecond, and up to some seconds on a machine that stands still. Calls at the same time wait for the first.
-// Later calls return the result and do not wait, unless a step took too long: then the next two calls check again.
-// Check may be called from any goroutine; the first call should be made while no lock is held.
+// The first call runs servers on connections in memory, and ends them before it returns. This takes about half a
+// millisecond, or some seconds on a machine that is very busy. Calls during the first call wait for its end. Later calls
+// return the stored result at once. There is one exception: if a step of the check took too long, the next two calls check
+// again. Check may be called from any goroutine. Make the first call while no lock is held.
 func Check() bool { return result.known() }
 
 var result check
 
-// stepLimit is how long each step of net/http may take. maxTries is how often net/http is checked if a step took too
-// long: the machine may have stood still.
+// stepLimit is how long each step of net/http may take. maxTries is how often net/http is checked at most if a step takes too
+// long, since perhaps only the machine was very busy.
 const (
 	stepLimit = time.Second
 	maxTries  = 3
 )
 
-// A check keeps the result of checking net/http.
+// A check checks net/http and stores the result.
 type check struct {
 	mu    sync.Mutex
-	tries int
-	good  bool
+	tries int  // how often net/http was checked; maxTries if it need not be checked again
+	good  bool // net/http reads in the known way
 }
 
-// known returns the result, and checks net/http before if there is none.
+// known returns the result of the check. If there is no final result, known first checks net/http.
 func (c *check) known() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -56,15 +57,15 @@ func (c *check) known() bool {
 	return good
 }
 
-// run lets serve answer a request that is followed by the first bytes of a next request, and checks the next Read: once
-// with limits of time and once without, since net/http sets the deadlines for both in the same places. late reports
-// whether a step took too long.
+// run makes servers answer a request, followed by the first n bytes of a next request, and checks the Read after the answer.
+// It does so for several n, with timeouts and without: net/http has to set the deadlines at the same points in both cases.
+// good reports whether net/http reads in the known way. late reports whether a step took too long.
 func run(serve func(*http.Server, net.Listener)) (good, late bool) {
 	const whole = "GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 	for _, limit := range []time.Duration{time.Minute, 0} {
 		for _, n := range []int{0, 1, 2, 3, len(whole) - 4} {
 			r, ok := observe(serve, limit, whole+whole[:n])
-			part := r.size&(r.size-1) != 0 // of the buffer
+			part := r.size&(r.size-1) != 0 // the Read gets only a part of the buffer, since bytes are in the buffer
 			waits := r.deadlines <= 1 && part == (n > 0) && !r.wrote
 			if !ok || n < 4 && !waits || n >= 4 && r.deadlines < 2 {
 				return false, !ok
@@ -76,13 +77,14 @@ func run(serve func(*http.Server, net.Listener)) (good, late bool) {
 
 // A read describes a Read of an idle connection.
 type read struct {
-	size      int  // of the buffer
-	deadlines int  // how many read deadlines were set since the connection was idle
+	size      int  // the size of the slice that Read gets
+	deadlines int  // how many read deadlines were set since the connection became idle
 	wrote     bool // bytes were written after the Read found the end of the connection
 }
 
-// observe sends text to a server that serve runs, and describes the Read that follows the first answer. ok reports whether
-// the server has answered and read in time. The server has ended when observe returns.
+// observe sends text to a server that the function serve runs, and returns a description of the Read that follows the first
+// answer. ok reports whether the server has answered, read, and closed the connection in time. Before observe returns, the
+// server ends.
 func observe(serve func(*http.Server, net.Listener), limit time.Duration, text string) (r read, ok bool) {
 	near, far := net.Pipe()
 	c := &testConn{Conn: far, reads: make(chan read, 1), closed: make(chan struct{})}
@@ -92,7 +94,7 @@ func observe(serve func(*http.Server, net.Listener), limit time.Duration, text s
 	}
 	ln := &single{conn: c, over: make(chan struct{})}
 	done := make(chan struct{})
-	go func() { // ends when ln does: observe waits for it
+	go func() { // observe closes ln, and waits for this goroutine
 		defer close(done)
 		serve(srv, ln)
 	}()
@@ -135,11 +137,11 @@ type testConn struct {
 
 	mu        sync.Mutex
 	idle      bool
-	deadlines int  // read deadlines since the connection was idle
+	deadlines int  // how many read deadlines were set since the last change of state
 	wrote     bool // bytes were written while the connection was idle
 }
 
-// enter is the ConnState of the server.
+// enter is the function ConnState of the server.
 func (c *testConn) enter(_ net.Conn, state http.ConnState) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -154,20 +156,20 @@ func (c *testConn) hasWritten() bool {
 	return c.wrote
 }
 
-// Read sends a description of the first Read of the idle connection to reads, and reads.
+// Read reads. If it is the first Read of the idle connection, it also sends its description to the channel reads.
 func (c *testConn) Read(b []byte) (int, error) {
 	c.mu.Lock()
 	if c.idle {
 		select {
 		case c.reads <- read{size: len(b), deadlines: c.deadlines}:
-		default: // the first one counts
+		default: // this is not the first Read of the idle connection
 		}
 	}
 	c.mu.Unlock()
 	return c.Conn.Read(b)
 }
 
-// Write notes whether bytes are written after the answer.
+// Write writes, and notes whether it does so while the connection is idle.
 func (c *testConn) Write(b []byte) (int, error) {
 	c.mu.Lock()
 	c.wrote = c.wrote || c.idle
@@ -175,7 +177,7 @@ func (c *testConn) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
-// SetReadDeadline counts the deadlines.
+// SetReadDeadline sets the deadline, and counts the deadlines.
 func (c *testConn) SetReadDeadline(t time.Time) error {
 	c.mu.Lock()
 	c.deadlines++
@@ -183,13 +185,13 @@ func (c *testConn) SetReadDeadline(t time.Time) error {
 	return c.Conn.SetReadDeadline(t)
 }
 
-// Close closes closed and the connection.
+// Close closes the connection and the channel closed.
 func (c *testConn) Close() error {
 	c.once.Do(func() { close(c.closed) })
 	return c.Conn.Close()
 }
 
-// A single is a listener that has one connection to accept.
+// A single is a listener whose Accept returns a single connection.
 type single struct {
 	conn net.Conn
 	mu   sync.Mutex
@@ -210,7 +212,7 @@ func (l *single) Accept() (net.Conn, error) {
 	return nil, net.ErrClosed
 }
 
-// Close ends Accept. The connection is not closed.
+// Close makes Accept return. It does not close the connection.
 func (l *single) Close() error { l.once.Do(func() { close(l.over) }); return nil }
 
 // Addr returns an address without meaning.
