@@ -7,9 +7,8 @@ import (
 	"github.com/midair-go/midair/drain/internal/netconn"
 )
 
-// The credentials of gRPC look for the descriptor of a connection and for methods of the types of package net.
-
-// given returns the connection for grpc and its credentials: a conn with all methods of the type of package net below.
+// given returns the connection that grpc and its credentials get: a conn with all methods of the connection of package net
+// below. Credentials look for such methods, for example to get the descriptor.
 func (c *conn) given() net.Conn {
 	switch below := c.Conn.(type) {
 	case netconn.TCP:
@@ -20,14 +19,14 @@ func (c *conn) given() net.Conn {
 	return c
 }
 
-// A tcpConn is a conn with all that a *net.TCPConn has.
+// A tcpConn is a conn with all methods of a *net.TCPConn.
 type tcpConn struct {
 	*conn
 	netconn.TCPControl
 	io.WriterTo
 }
 
-// A unixConn is a conn with all that a *net.UnixConn has.
+// A unixConn is a conn with all methods of a *net.UnixConn.
 type unixConn struct {
 	*conn
 	netconn.UnixControl

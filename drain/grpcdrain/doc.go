@@ -1,5 +1,5 @@
-// Package grpcdrain is package drain for a *grpc.Server: it serves until a context ends, lets the calls that have begun
-// end, and lists the connections that were left when the time was over.
+// Package grpcdrain does for a *grpc.Server what package drain does for an *http.Server. A [Server] serves until a context
+// ends, waits for the calls that have begun, and lists the connections that were left when the time was over.
 //
 //	calls := new(grpcdrain.Observer)
 //	gs := grpc.NewServer(grpc.StatsHandler(calls))
@@ -10,16 +10,17 @@
 //	defer stop()
 //	err := srv.Serve(ctx, ln)
 //
-// Calls that clients send meanwhile are not lost: grpc-go announces the end of a connection in two steps, and answers the
-// calls that arrive between the two. After the first step, streams learn of the drain: a client whose stream ends then opens
-// the stream again on another connection. A handler of a long stream waits for drain.FromContext(stream.Context()).Begun(),
-// if there is an [Observer], or for [Server.Draining], and ends the stream with a status. When Grace has run out, the
-// contexts of all calls are cancelled. A handler has a quarter of a second to end its call with a status; then the
-// connection is closed.
+// Calls that clients send at the beginning of the drain are not lost: grpc-go announces the end of a connection in two steps,
+// and answers the calls that arrive between the first and the second. After the first step, streams learn of the drain: if a
+// stream ends after the first step, its client opens the next stream on another connection. A handler of a long stream waits
+// for drain.FromContext(stream.Context()).Begun(), if there is an [Observer], or for [Server.Draining], and then ends the
+// stream with a status. When Grace has run out, the contexts of all calls that an [Observer] sees are cancelled. A handler
+// then has a quarter of a second to end its call with a status, before the connection is closed.
 //
-// TLS hides the first step. Over TLS, streams learn of the drain a tenth of a second after the first step has begun.
+// On a connection with TLS, the Server cannot see whether the first step was sent. So if any connection has TLS, all streams
+// learn of the drain at most a tenth of a second after grpc-go was told to stop.
 //
 // # Goroutines
 //
-// Serve blocks, and returns after the last goroutine that it started. Draining and Core may be called from any goroutine.
+// Serve returns after all goroutines that it has started have ended. Draining and Core may be called from any goroutine.
 package grpcdrain

@@ -10,15 +10,15 @@ import (
 	"github.com/midair-go/midair/drain"
 )
 
-// An Observer registers every call with a Server, and puts the notice of the drain into the context of the call. Give the
-// Observer both to grpc.NewServer and to the Server, since a grpc.Server does not show its options:
+// An Observer registers every call with a Server, and puts the drain.Notice of the Server into the context of the call. Give
+// the Observer both to grpc.NewServer and to the Server, since a Server cannot find it in the options of a grpc.Server:
 //
 //	calls := new(grpcdrain.Observer)
 //	gs := grpc.NewServer(grpc.StatsHandler(calls))
 //	srv := grpcdrain.NewServer(gs, drain.Options{})
 //	srv.Observe(calls)
 //
-// The zero value is ready, and observes nothing before Observe.
+// The zero value is ready for use, and does nothing until Observe is called.
 type Observer struct {
 	core atomic.Pointer[drain.Server]
 }
@@ -37,8 +37,8 @@ type call struct {
 	done   func()
 }
 
-// TagRPC gives a call the notice of the drain, and a context that is cancelled when Grace has run out: the handler has a
-// moment then to end the call with a status.
+// TagRPC returns the context of a call. The context has the drain.Notice, and is cancelled when Grace has run out, a moment
+// before the connection is closed, so that the handler can end the call with a status.
 func (o *Observer) TagRPC(ctx context.Context, info *stats.RPCTagInfo) context.Context {
 	core := o.core.Load()
 	if core == nil {
@@ -71,7 +71,7 @@ func (o *Observer) HandleRPC(ctx context.Context, event stats.RPCStats) {
 	}
 }
 
-// TagConn does nothing: connections are seen by the listener.
+// TagConn does nothing: the listener of the Server registers the connections.
 func (o *Observer) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
 
 // HandleConn does nothing.

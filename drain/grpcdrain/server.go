@@ -14,9 +14,9 @@ import (
 )
 
 const (
-	// tellTime is how long the first GOAWAY of all connections is waited for before handlers learn of the drain.
+	// tellTime limits the wait for the first GOAWAY on all connections, before handlers learn of the drain.
 	tellTime = time.Second
-	// secureTime is how long it is with a connection over TLS, which shows nothing.
+	// secureTime is the limit in place of tellTime if a connection has TLS: its first GOAWAY cannot be seen.
 	secureTime = 100 * time.Millisecond
 )
 
@@ -25,10 +25,10 @@ type Server struct {
 	grpc    *grpc.Server
 	core    *drain.Server
 	conns   conns
-	looped  chan struct{} // closed when grpc accepts no more
-	stopped chan struct{} // closed when it has stopped
-	served  atomic.Bool
-	health  Health
+	looped  chan struct{} // closed when the accept loop of grpc has ended
+	stopped chan struct{} // closed when GracefulStop has returned
+	served  atomic.Bool   // Serve was called
+	health  Health        // may be nil
 }
 
 // Health is implemented by the *health.Server of gRPC: the service answers NOT_SERVING from Shutdown to Resume.
@@ -37,8 +37,8 @@ type Health interface {
 	Resume()
 }
 
-// NewServer makes a Server of gs, which must not be served or stopped in another way. Of opts, IdleGrace, Move, Hurry and
-// KeepWebSockets do not count: HTTP/2 connections are neither idle nor movable in the sense of the others.
+// NewServer makes a Server of gs, which must not be served or stopped in another way. In opts, IdleGrace, Move, Rebalance,
+// Hurry and KeepWebSockets have no effect: they are for connections that net/http serves.
 func NewServer(gs *grpc.Server, opts drain.Options) *Server {
 	s := &Server{grpc: gs, looped: make(chan struct{}), stopped: make(chan struct{})}
 	s.conns.open, s.conns.wake = map[*conn]struct{}{}, make(chan struct{}, 1)
@@ -59,22 +59,23 @@ func NewServer(gs *grpc.Server, opts drain.Options) *Server {
 	return s
 }
 
-// SetHealth makes h answer NOT_SERVING from the first moment of a plain stop, and between Drain and Resume of the core.
-// An upgrade does not change the answer of h. Call SetHealth before Serve.
+// SetHealth makes h answer NOT_SERVING from the first moment of a plain stop, and between Drain and Resume of Core. A
+// handover does not change the answer of h. Call SetHealth before Serve.
 func (s *Server) SetHealth(h Health) { s.health = h }
 
-// Core is the drain.Server below: Status, Entries, Report, Go, Drain, Resume, and what Options.After of another wants.
+// Core returns the drain.Server of s, for its methods such as Status, Report, Go and Drain, and for the Options.After of
+// another server.
 func (s *Server) Core() *drain.Server { return s.core }
 
-// Draining returns a channel that is closed when the drain begins: handlers of streams should end the streams. With an
-// Observer, handlers find the same channel by drain.FromContext.
+// Draining returns a channel that is closed when the drain has begun and handlers of streams should end their streams. With
+// an Observer, handlers get the same channel by drain.FromContext.
 func (s *Server) Draining() <-chan struct{} {
 	return drain.FromContext(s.core.Context(context.Background())).Begun()
 }
 
 // Serve accepts on ln until ctx ends, closes ln, and waits for the calls that have begun. Serve returns nil after a
-// clean drain, a *drain.TimeoutError if Grace ran out, drain.ErrClosed on a second call, or the error of ln. If the cause
-// of ctx says Handover, Propagation is skipped.
+// clean drain, a *drain.TimeoutError if Grace ran out, drain.ErrClosed on a second call, or the error of ln. A handover, as
+// package drain describes it, skips Propagation.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	if s.served.Swap(true) {
 		return drain.ErrClosed
@@ -83,7 +84,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		defer close(s.looped)
 		return s.grpc.Serve(&listener{Listener: l, conns: &s.conns})
 	})
-	s.grpc.Stop() // also lets a GracefulStop return
+	s.grpc.Stop() // also makes the GracefulStop of announce return
 	select {
 	case <-s.stopped:
 	default:
@@ -94,6 +95,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	return err
 }
 
+// tell passes readiness to the Health, if there is one.
 func (s *Server) tell(ready bool) {
 	switch {
 	case s.health == nil:
@@ -104,15 +106,16 @@ func (s *Server) tell(ready bool) {
 	}
 }
 
-// announce makes grpc announce the end to its clients, in two steps, and returns when the first step is out: a client
-// whose stream ends must not come back on the same connection.
+// announce makes grpc announce the end to its clients, in two steps, and returns when the first step was sent on all
+// connections, or after the limit. If a handler ended its stream earlier, the client would open the next stream on the same
+// connection.
 func (s *Server) announce(ctx context.Context) {
 	select {
-	case <-s.looped: // what waits in the queue is accepted before
+	case <-s.looped: // GracefulStop closes the listener, so the accept loop first takes all connections in the queue
 	case <-ctx.Done():
 	}
 	s.conns.stopping.Store(true)
-	go func() { // Serve waits for it
+	go func() { // Serve waits for this goroutine
 		defer close(s.stopped)
 		s.grpc.GracefulStop()
 	}()
@@ -131,15 +134,16 @@ func (s *Server) announce(ctx context.Context) {
 	}
 }
 
-// conns are the connections that are open.
+// conns are the open connections.
 type conns struct {
-	stopping atomic.Bool
-	wake     chan struct{} // has room for one
+	stopping atomic.Bool   // GracefulStop was called, or is about to be
+	wake     chan struct{} // makes announce look again; has room for one signal
 
 	mu   sync.Mutex
 	open map[*conn]struct{}
 }
 
+// limit returns how long announce may wait for the first GOAWAY.
 func (c *conns) limit() time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -151,6 +155,7 @@ func (c *conns) limit() time.Duration {
 	return tellTime
 }
 
+// allTold reports whether the first GOAWAY was written on all connections.
 func (c *conns) allTold() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -186,19 +191,19 @@ func (l *listener) Accept() (net.Conn, error) {
 	return w.given(), nil
 }
 
-// A conn sees the GOAWAY of grpc go out.
+// A conn is the wrapper of a connection. It notes when grpc writes its first GOAWAY.
 type conn struct {
 	net.Conn
 	conns  *conns
-	begun  bool        // something was written; of the goroutine that writes
-	secure atomic.Bool // the first bytes were a record of TLS
-	told   atomic.Bool
+	begun  bool        // something was written; only the goroutine that writes uses this field
+	secure atomic.Bool // the connection has TLS: the first byte written was the type of a TLS record
+	told   atomic.Bool // the first GOAWAY was written
 }
 
 // goAway is the debug data of the first GOAWAY of grpc.
 var goAway = []byte("graceful_stop")
 
-// Write writes.
+// Write writes p, and notes whether p is TLS or contains the first GOAWAY.
 func (c *conn) Write(p []byte) (int, error) {
 	if !c.begun && len(p) > 0 {
 		c.begun = true
@@ -221,5 +226,5 @@ func (c *conn) Close() error {
 	return c.Conn.Close()
 }
 
-// NetConn returns the connection below, whose own NetConn is the one of the listener.
+// NetConn returns the connection below: the wrapper of package drain, whose NetConn is the connection of the listener.
 func (c *conn) NetConn() net.Conn { return c.Conn }
