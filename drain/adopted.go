@@ -8,26 +8,26 @@ import (
 	"github.com/midair-go/midair/drain/internal/nethttpcheck"
 )
 
-// Connections change process while both processes serve. A connection that leaves is offered to Move when Options.Rebalance
-// says so; an adoptedConn has come, and the other process can take the connection back.
+// A connection can move from one process to another while both processes serve. The process that gives the connection away
+// calls Options.Move (see Options.Rebalance). In the process that gets the connection, it is an adoptedConn.
 
-// readsAsKnown reports whether net/http reads as silent and begun need. With another net/http no connection moves: idle
-// connections are closed, as without Move. A test replaces the function.
+// readsAsKnown reports whether net/http reads in the way that silent and begun rely on. If it does not, no connection moves:
+// idle connections are closed, as without Move. A test replaces the function.
 var readsAsKnown = nethttpcheck.Check
 
-// An adoptedConn is a connection that came from another process. The other process can take the connection back while
-// nothing of a request was read. Package upgrade has such connections. Accept of the listeners of upgrade returns the
-// connections of package net below, for programs that look at the type.
+// An adoptedConn is a connection that came from another process. As long as no byte of a request was read, the other process
+// can take the connection back. The AcceptMoved method of the listeners of package upgrade returns adopted connections;
+// Accept returns connections of package net, for programs that look at the type.
 type adoptedConn interface {
-	SetIdle()           // the server waits for a request, and has read nothing of the request
-	WasIdle() bool      // the connection came between two requests
-	Kept() bool         // the other process has a descriptor of the connection
-	Own()               // the other process is to close its descriptor: something follows that two descriptors would change
-	Ahead(p []byte) int // reads what came with the connection, before what the client has sent
-	NetConn() net.Conn  // the connection of package net below
+	SetIdle()           // notes that the server waits for a request, and has read no byte of the request
+	WasIdle() bool      // reports whether the connection was idle when the other process gave it away
+	Kept() bool         // reports whether the other process still has a descriptor of the connection
+	Own()               // makes the other process close its descriptor, before a call for which two descriptors do harm
+	Ahead(p []byte) int // reads bytes that the other process had read; 0 if none are left and the socket comes next
+	NetConn() net.Conn  // returns the connection of package net below
 }
 
-// acceptOf returns the method of a listener that returns adopted connections, if there is one, or Accept.
+// acceptOf returns the AcceptMoved method of a listener, which returns adopted connections, or else its Accept.
 func acceptOf(ln net.Listener) func() (net.Conn, error) {
 	if l, ok := ln.(interface{ AcceptMoved() (net.Conn, error) }); ok {
 		return l.AcceptMoved
@@ -35,18 +35,18 @@ func acceptOf(ln net.Listener) func() (net.Conn, error) {
 	return ln.Accept
 }
 
-// An idleDeadline is how long an adopted connection that came idle waits for its first request here. To net/http the
-// connection is new, so the first request would be late at once. The first byte has the time of an idle connection, and
-// the rest of the header the time that net/http asked for.
+// An idleDeadline corrects the read deadlines of an adopted connection that was idle when it came. For net/http the
+// connection is new, so net/http expects the first request at once. Instead, the first byte may take as long as on an idle
+// connection, and after the first byte the rest of the header has the time that net/http gives to a header.
 type idleDeadline struct {
-	waiting bool
-	since   time.Time
-	idle    time.Duration // 0: for ever
-	header  time.Duration // the time of net/http for the header
-	shift   time.Duration // how much later every deadline is until the first request has ended
+	waiting bool          // the first byte has not come
+	since   time.Time     // when the connection came
+	idle    time.Duration // how long to wait for the first byte; 0 means without a limit
+	header  time.Duration // how much time net/http gives to the header; 0 means without a limit
+	shift   time.Duration // is added to each deadline of net/http until the first request has ended
 }
 
-// idleTimeout is how long a server waits for a next request; 0: for ever.
+// idleTimeout returns how long a server waits for a next request; 0 means without a limit.
 func idleTimeout(srv *http.Server) time.Duration {
 	if srv.IdleTimeout != 0 {
 		return max(srv.IdleTimeout, 0)
@@ -54,7 +54,7 @@ func idleTimeout(srv *http.Server) time.Duration {
 	return max(srv.ReadTimeout, 0)
 }
 
-// deadline is the read deadline in place of the one that net/http wants.
+// deadline returns the read deadline to set in place of t, which net/http wants to set.
 func (d *idleDeadline) deadline(t time.Time) time.Time {
 	switch {
 	case d.waiting:
@@ -71,7 +71,7 @@ func (d *idleDeadline) deadline(t time.Time) time.Time {
 	return t.Add(d.shift)
 }
 
-// arrived notes the first byte, and returns the deadline of the rest of the header.
+// arrived notes that the first byte has come, and returns the deadline for the rest of the header.
 func (d *idleDeadline) arrived() time.Time {
 	d.waiting = false
 	d.shift = time.Since(d.since)

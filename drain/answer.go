@@ -16,12 +16,12 @@ type answerer interface {
 	CloseNotify() <-chan bool
 }
 
-// A lastAnswer announces the end of its connection as the header goes out: a field that is set before may be lost, since
-// a handler may set the field, and a proxy clears the header after an informational response. An answer with a switch of
-// protocols keeps its own field.
+// A lastAnswer sets "Connection: close" in its answer, at the moment when the header goes out. If the field was set earlier,
+// it could be lost: a handler may set the same field, and a proxy clears the header after an informational response. The
+// status 101 needs its own Connection field, so a lastAnswer does not change it.
 type lastAnswer struct {
 	answerer
-	committed bool
+	committed bool // announce has nothing left to do
 }
 
 var _ answerer = (*lastAnswer)(nil)
@@ -29,7 +29,7 @@ var _ answerer = (*lastAnswer)(nil)
 // Unwrap gives the original to [http.ResponseController].
 func (a *lastAnswer) Unwrap() http.ResponseWriter { return a.answerer }
 
-// announce is called before whatever makes net/http write the header.
+// announce sets "Connection: close". It is called before each call that makes net/http write the header.
 func (a *lastAnswer) announce() {
 	if !a.committed {
 		a.committed = true
@@ -37,13 +37,13 @@ func (a *lastAnswer) announce() {
 	}
 }
 
-// WriteHeader announces the end with a final status.
+// WriteHeader writes the header, and sets "Connection: close" unless the status is informational.
 func (a *lastAnswer) WriteHeader(status int) {
 	if status == http.StatusSwitchingProtocols {
 		a.committed = true
 	}
 	if status >= http.StatusOK {
-		a.committed = false // a ReadFrom of nothing has not sent a header
+		a.committed = false // announce may have been called by a ReadFrom of no bytes, which has sent no header
 		a.announce()
 	}
 	a.answerer.WriteHeader(status)
@@ -61,7 +61,7 @@ func (a *lastAnswer) WriteString(text string) (int, error) {
 	return a.answerer.WriteString(text)
 }
 
-// ReadFrom lets the kernel copy.
+// ReadFrom copies from r to the answer. It lets the kernel copy where net/http does.
 func (a *lastAnswer) ReadFrom(r io.Reader) (int64, error) {
 	a.announce()
 	return a.answerer.ReadFrom(r)
@@ -70,7 +70,7 @@ func (a *lastAnswer) ReadFrom(r io.Reader) (int64, error) {
 // Flush sends what was written.
 func (a *lastAnswer) Flush() { a.FlushError() }
 
-// FlushError is Flush with an error.
+// FlushError is like Flush, and returns the error.
 func (a *lastAnswer) FlushError() error {
 	a.announce()
 	return a.answerer.FlushError()

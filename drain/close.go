@@ -14,21 +14,22 @@ import (
 )
 
 const (
-	// lingerTime and lingerBytes bound what is read after the last answer, until the client closes.
+	// lingerTime and lingerBytes limit how long and how much a linger reads from the client after the last answer.
 	lingerTime  = time.Second
 	lingerBytes = 4 << 20
-	// deafTime is how often a linger after CloseRead looks for bytes in a drain. Before, the pauses grow.
+	// deafTime is the pause between two looks for bytes of the client in a linger after CloseRead. Before the drain begins,
+	// each pause is twice as long as the last, up to lingerTime.
 	deafTime = 10 * time.Millisecond
 )
 
-// A closer ends a WebSocket or an event stream in the way of its protocol.
+// A closer ends a WebSocket or an event stream as its protocol wants.
 type closer interface {
-	// closeGracefully begins the end. It may wait for the client, and returns when ctx ends at the latest.
+	// closeGracefully begins to end the stream. It may wait for the client, but not after the end of ctx.
 	closeGracefully(ctx context.Context)
 }
 
-// step moves the life of the connection on, and does the part of the action that belongs under c.mu. The caller has
-// locked c.mu, and hands the action to carryOut after the unlock.
+// step changes the state of the connection as the table of package life says for e, and does the part of the action that
+// needs c.mu. The caller has locked c.mu, and passes the action to carryOut after the unlock.
 func (c *conn) step(e life.Event) life.Action {
 	s := life.Next(c.state, e)
 	if c.state = s.Next; !c.state.Reads() {
@@ -46,7 +47,7 @@ func (c *conn) step(e life.Event) life.Action {
 	return s.Do
 }
 
-// carryOut does the part of an action that belongs outside of c.mu. Socket is what Drop closes.
+// carryOut does the part of an action that must be done without c.mu. Drop and DropUntrack close socket.
 func (c *conn) carryOut(do life.Action, socket net.Conn) (err error) {
 	switch do {
 	case life.Drop:
@@ -64,7 +65,7 @@ func (c *conn) carryOut(do life.Action, socket net.Conn) (err error) {
 	return err
 }
 
-// happen is step and carryOut.
+// happen calls step and carryOut, and locks c.mu for step.
 func (c *conn) happen(e life.Event) error {
 	c.mu.Lock()
 	do := c.step(e)
@@ -83,10 +84,10 @@ func (c *conn) untrack() {
 	c.registry.remove(c)
 }
 
-// Close closes the connection; during a drain, and of a raw connection always, in the order that lets the client read
-// the last answer: if bytes of the client are unread at a close, or arrive later, the kernel resets the connection, and
-// the reset destroys the bytes of the answer that the client has not read yet. After SetLinger(0) or File, a Close only
-// closes.
+// Close closes the connection. During a drain, and for a raw connection always, Close does so by linger, so that the client
+// can read the last answer. Without linger, bytes of the client that are unread at the close, or that arrive later, would
+// make the kernel reset the connection, and the client would lose the part of the answer that it has not read. After
+// SetLinger(0) or File, Close does not linger.
 func (c *conn) Close() error {
 	c.mu.Lock()
 	at := c.course.at()
@@ -99,8 +100,9 @@ func (c *conn) Close() error {
 	return c.carryOut(do, c.Conn)
 }
 
-// linger ends when the client has closed, or lingerTime after the kernel of the client has taken the last byte. Close
-// does not do so itself, since http.Server.Close closes one connection after the other under a lock.
+// linger closes the side of the server, reads and discards until the client has closed, and then closes the connection. It
+// waits for the client at most until lingerTime after the kernel of the client has acknowledged the last byte. linger runs
+// in its own goroutine because Close must not wait: http.Server.Close closes all connections under a lock.
 func (c *conn) linger() {
 	rest := int64(lingerBytes)
 	discard := func() error {
@@ -110,7 +112,9 @@ func (c *conn) linger() {
 		return err
 	}
 	began, pause := c.course.began, deafTime
-	for c.isSet(&c.marks.deaf) && rest > 0 && c.unsent() { // with both sides closed here, the kernel answers more bytes by a reset
+	// After CloseRead, the side of the server is not closed before the client has acknowledged everything: once both sides
+	// are closed here, the kernel answers more bytes of the client by a reset.
+	for c.isSet(&c.marks.deaf) && rest > 0 && c.unsent() {
 		discard()
 		if c.course.at() > serving {
 			began, pause = nil, deafTime
@@ -131,13 +135,13 @@ func (c *conn) linger() {
 	c.happen(life.Lingered)
 }
 
-// unsent reports whether the client may still get bytes of the last answer that are on their way, and there is time.
+// unsent reports whether the client has not acknowledged all bytes of the last answer, and there is time to wait for it.
 func (c *conn) unsent() bool {
 	at := c.course.at()
 	return sockbuf.Unsent(c.Conn) > 0 && at < cutting && (at < propagating || time.Now().Before(c.course.latest))
 }
 
-// CloseWrite closes the side of the server, where the connection has two.
+// CloseWrite closes the side of the server, if the connection below has the method CloseWrite.
 func (c *conn) CloseWrite() error {
 	w, ok := c.Conn.(interface{ CloseWrite() error })
 	if !ok || c.stop() == life.Moved {
@@ -146,8 +150,8 @@ func (c *conn) CloseWrite() error {
 	return w.CloseWrite()
 }
 
-// closers returns the closers of the WebSocket and the event streams of the connection, and the h2conn; nil if there is
-// none.
+// closers returns the h2conn of the connection, and the closers of its WebSocket and its event streams. Each result is nil
+// if the connection has none.
 func (c *conn) closers() (h2 *h2conn, streams []closer) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -162,8 +166,8 @@ func (c *conn) closers() (h2 *h2conn, streams []closer) {
 	return c.h2, streams
 }
 
-// working reports whether something goes on at the connection: a request is being read or answered, a hijack has not
-// ended, or a Move has not returned.
+// working reports whether the connection is in use: a request is being read or answered, a hijacked or raw connection has
+// not ended, or a Move has not returned.
 func (c *conn) working() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -175,17 +179,18 @@ func (c *conn) working() bool {
 		return c.h2 != nil || c.mover.asked == asking
 	case life.Parted, life.Moved, life.Lingering, life.Released, life.Ended:
 		return false
-	case life.Shut: // its handler may not have returned
+	case life.Shut: // the socket is closed, but perhaps the handler has not returned
 		return c.view.reported == http.StateActive || c.kind.raw()
 	}
 	return true
 }
 
-// escalate takes a step against the connection, and returns which it was; none if the connection has ended.
+// escalate takes the step action against the connection, and returns the step that was taken: a close may have become a
+// reset. It returns "" if no step was taken.
 func (c *conn) escalate(action string) string {
 	c.mu.Lock()
 	state, cancel := c.state, c.cancel
-	answering, elsewhere := c.answering(), c.marks.shared
+	answering, shared := c.answering(), c.marks.shared
 	c.mu.Unlock()
 	switch {
 	case state.Lingers() || state == life.Ended:
@@ -198,9 +203,9 @@ func (c *conn) escalate(action string) string {
 			resets(c.Conn)
 		}
 		c.Conn.SetDeadline(past)
-	case action == stepHalfClose && answering: // an answer of which a part is missing would look complete
+	case action == stepHalfClose && answering: // the client would take an incomplete answer as complete
 		return ""
-	case action == stepHalfClose && elsewhere: // it would end there too
+	case action == stepHalfClose && shared: // the half close would end the connection for its other owner too
 		return ""
 	case action == stepHalfClose:
 		c.CloseWrite()
@@ -213,26 +218,26 @@ func (c *conn) escalate(action string) string {
 	return action
 }
 
-// answering reports whether an answer of HTTP/1 may be incomplete: where its end is the end of the connection, only a
-// reset tells the client.
+// answering reports whether an answer of HTTP/1 may be incomplete. If the end of the connection marks the end of the answer,
+// only a reset shows the client that the answer is incomplete.
 func (c *conn) answering() bool {
 	return c.view.reported == http.StateActive && !c.kind.http2
 }
 
-// resets makes the close of a connection a reset, where the connection has a reset, and reports so.
+// resets makes the later close of nc a reset, and reports whether nc supports that.
 func resets(nc net.Conn) bool {
 	l, ok := nc.(interface{ SetLinger(int) error })
 	return ok && l.SetLinger(0) == nil
 }
 
-// cut closes the connection without regard to what goes on, and reports whether the close had to be a reset.
+// cut closes the connection at once, even if it is in use, and reports whether the close was a reset.
 func (c *conn) cut() (reset bool) {
 	c.mu.Lock()
 	answering := c.answering()
 	do := c.step(life.Cut)
 	c.mu.Unlock()
 	socket := c.Conn
-	if t, ok := socket.(*tls.Conn); ok { // its own Close may wait until its last message is written
+	if t, ok := socket.(*tls.Conn); ok { // the Close of a *tls.Conn may wait until its last message is written
 		socket = t.NetConn()
 	}
 	if do == life.Drop || do == life.DropUntrack {

@@ -17,17 +17,17 @@ import (
 	"github.com/midair-go/midair/drain/internal/netconn"
 )
 
-// A conn stands between an accepted connection and net/http, below TLS.
+// A conn is the wrapper of an accepted connection: net/http, or its TLS, reads and writes through the conn.
 //
-// Package life says what can happen to a conn, and what follows. Whether an idle connection may be closed is decided in
-// its Read (reader.go), and how a connection is closed in close.go.
+// The table of package life has the events of a conn and their consequences. The Read of a conn decides whether an idle
+// connection may be closed (reader.go). How a connection is closed is in close.go.
 type conn struct {
 	net.Conn
 	course   *course
 	registry *registry
-	kind     kind          // transport, name and http2 change under mu
-	adopted  adoptedConn   // Conn, if it came from another process
-	stopped  atomic.Uint32 // the last state in which a Read does not read, for Read and Write without mu; Fresh before
+	kind     kind          // its transport, name and http2 may change; mu guards these three
+	adopted  adoptedConn   // the same as Conn, if the connection came from another process; otherwise nil
+	stopped  atomic.Uint32 // a copy of the last state in which Read must not read; Fresh if there was none. Needs no lock
 
 	read, written atomic.Int64
 
@@ -37,17 +37,17 @@ type conn struct {
 	mover   mover
 	view    view
 	marks   marks
-	copying bool                    // a kernel copy from the socket is at work, and is not to be interrupted
-	cancel  context.CancelCauseFunc // of the contexts of all requests
-	stream  closer                  // what closes a WebSocket
-	h2      *h2conn                 // what ends an HTTP/2 connection, in place of the reader
+	copying bool                    // the kernel copies bytes from the socket: a drain must not interrupt the copy
+	cancel  context.CancelCauseFunc // cancels the contexts of all requests of the connection
+	stream  closer                  // closes the WebSocket of the connection; nil if there is no WebSocket
+	h2      *h2conn                 // ends the connection in place of the reader; nil if the connection is not HTTP/2
 }
 
-// marks are what the program did to the socket. All are guarded by mu.
+// marks are calls of the program that change how a drain may close the socket. The mu of the conn guards all marks.
 type marks struct {
-	deaf   bool // CloseRead was called: an end that is read is not the client's
-	aborts bool // SetLinger(0) was called: a Close is to reset
-	shared bool // File was called: half-closing the socket would end it for another owner, too
+	deaf   bool // CloseRead was called: a Read that returns io.EOF does not mean that the client has closed
+	aborts bool // SetLinger(0) was called: Close must reset the connection
+	shared bool // File was called: the socket has another owner, and a half close would end the connection for that owner too
 }
 
 var (
@@ -57,8 +57,8 @@ var (
 	_ inRegistry    = (*conn)(nil)
 )
 
-// track registers an accepted connection, and returns the connection for the accept loop of its server. The name of the
-// protocol is empty for net/http.
+// track registers an accepted connection, and returns the connection that the accept loop of its server gets. name is the
+// name of the protocol, empty for net/http.
 func track(course *course, registry *registry, nc net.Conn, by server, name string) net.Conn {
 	wrapper := wrap(nc)
 	c := wrapper.self()
@@ -102,22 +102,22 @@ type secureConn struct {
 	stater interface{ ConnectionState() tls.ConnectionState }
 }
 
-// ConnectionState tells net/http what Request.TLS is.
+// ConnectionState returns the state of TLS. net/http uses it as Request.TLS.
 func (c *secureConn) ConnectionState() tls.ConnectionState { return c.stater.ConnectionState() }
 
 func (c *conn) self() *conn { return c }
 
-// stop returns the last state in which a Read does not read; Fresh as long as a Read reads. No lock is needed.
+// stop returns the last state in which Read must not read, or Fresh if there was no such state. No lock is needed.
 func (c *conn) stop() life.State { return life.State(c.stopped.Load()) }
 
-// reported returns what net/http has reported last.
+// reported returns the state that net/http has reported last.
 func (c *conn) reported() http.ConnState {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.view.reported
 }
 
-// quietSince returns since when the connection is idle; zero if it is not.
+// quietSince returns the time since when the connection is idle; zero if the connection is not idle.
 func (c *conn) quietSince() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -127,7 +127,7 @@ func (c *conn) quietSince() time.Time {
 	return c.view.since
 }
 
-// entries appends an Entry for each request of the connection, or one for the connection if there is none.
+// entries appends an Entry for each request of the connection, or an Entry for the connection if there is no request.
 func (c *conn) entries(all []Entry) []Entry {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -141,7 +141,7 @@ func (c *conn) entries(all []Entry) []Entry {
 	return c.view.entries(all, e)
 }
 
-// begin notes a request.
+// begin notes that the handler of a request begins.
 func (c *conn) begin(r *http.Request) *request {
 	q := &c.view.only
 	since := time.Time{}
@@ -158,7 +158,7 @@ func (c *conn) begin(r *http.Request) *request {
 	return q
 }
 
-// end notes that a request was answered.
+// end notes that the handler of a request has returned.
 func (c *conn) end(q *request) {
 	c.mu.Lock()
 	c.view.remove(q)
@@ -169,7 +169,7 @@ func (c *conn) end(q *request) {
 	}
 }
 
-// framed reports whether an h2conn announces the end of the connection of a request.
+// framed reports whether r is a request of HTTP/2 whose connection has an h2conn, which announces the end by GOAWAY.
 func (c *conn) framed(r *http.Request) bool {
 	if r.ProtoMajor < 2 {
 		return false
@@ -179,7 +179,7 @@ func (c *conn) framed(r *http.Request) bool {
 	return c.h2 != nil
 }
 
-// markTLS notes that net/http has a *tls.Conn above the wrapper.
+// markTLS notes that net/http has put a *tls.Conn around the wrapper.
 func (c *conn) markTLS() {
 	c.mu.Lock()
 	if c.kind.transport == plaintext {
@@ -188,7 +188,7 @@ func (c *conn) markTLS() {
 	c.mu.Unlock()
 }
 
-// learn asks TLS once which protocol was agreed on.
+// learn notes whether client and server have agreed on HTTP/2 in the TLS handshake. After the first request it does nothing.
 func (c *conn) learn(t *tls.Conn) {
 	c.mu.Lock()
 	known := c.view.method != "" || c.kind.http2
@@ -200,7 +200,7 @@ func (c *conn) learn(t *tls.Conn) {
 	}
 }
 
-// expect says before a hijack which protocol follows; none if the hijack has failed.
+// expect notes the name of the protocol that a hijack is to switch to. After a failed hijack it is called with "".
 func (c *conn) expect(name string) {
 	c.mu.Lock()
 	c.kind.name = name
@@ -221,7 +221,7 @@ func (c *conn) isSet(field *bool) bool {
 	return *field
 }
 
-// hear notes that a raw connection is in use.
+// hear notes that a raw connection was used just now, so that its IdleGrace begins anew.
 func (c *conn) hear() {
 	if c.kind.raw() {
 		c.mu.Lock()
@@ -230,14 +230,14 @@ func (c *conn) hear() {
 	}
 }
 
-// wrote counts bytes.
+// wrote counts bytes that were written.
 func (c *conn) wrote(n int64) {
 	c.written.Add(n)
 	c.hear()
 }
 
-// own closes the descriptor of an adopted connection in the other process, before something is done past the methods
-// that tell the other process about the connection.
+// own makes the other process close its descriptor of an adopted connection. It is called before the connection is used in a
+// way of which the other process does not learn, for example through its descriptor.
 func (c *conn) own() {
 	if c.adopted != nil {
 		c.adopted.Own()
@@ -257,7 +257,8 @@ func (c *conn) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// SetReadDeadline sets the deadline, or keeps the deadline while a drain interrupts the Read.
+// SetReadDeadline sets the deadline. While a drain interrupts the Read, the deadline is stored, and set when the
+// interruption is over.
 func (c *conn) SetReadDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -276,7 +277,7 @@ func (c *conn) SetWriteDeadline(t time.Time) error {
 	return c.Conn.SetWriteDeadline(t)
 }
 
-// SetDeadline is SetReadDeadline and SetWriteDeadline.
+// SetDeadline calls SetReadDeadline and SetWriteDeadline.
 func (c *conn) SetDeadline(t time.Time) error {
 	if err := c.SetReadDeadline(t); err != nil {
 		return err
@@ -284,8 +285,8 @@ func (c *conn) SetDeadline(t time.Time) error {
 	return c.SetWriteDeadline(t)
 }
 
-// SyscallConn gives access to the descriptor, if there is a descriptor. Bytes that a program reads and writes there are
-// not counted.
+// SyscallConn gives access to the descriptor of the connection, if the connection has a descriptor. Bytes that a program
+// reads and writes through the descriptor are not counted.
 func (c *conn) SyscallConn() (syscall.RawConn, error) {
 	sc, ok := c.Conn.(syscall.Conn)
 	if !ok || c.stop() == life.Moved {
@@ -299,7 +300,7 @@ func (c *conn) SyscallConn() (syscall.RawConn, error) {
 	return &rawConn{of, c}, nil
 }
 
-// ReadFrom lets the kernel copy where package net does.
+// ReadFrom copies from r to the connection. It lets the kernel copy where package net does.
 func (c *conn) ReadFrom(r io.Reader) (int64, error) {
 	if c.stop() == life.Moved {
 		return 0, net.ErrClosed
@@ -317,7 +318,7 @@ func (c *conn) ReadFrom(r io.Reader) (int64, error) {
 		}
 	case tcp && source == netconn.File && (c.reported() != http.StateHijacked || netconn.Regular(from)):
 		return netconn.SendFile(to, from, whole, (*writing)(c))
-	case !tcp && !c.kind.raw(): // it may know more than is seen here
+	case !tcp && !c.kind.raw(): // ReadFrom of another type than *net.TCPConn may copy without a buffer
 		if rf, ok := c.Conn.(io.ReaderFrom); ok {
 			n, err := rf.ReadFrom(r)
 			c.wrote(n)
@@ -327,7 +328,8 @@ func (c *conn) ReadFrom(r io.Reader) (int64, error) {
 	return through(struct{ io.Writer }{c}, r)
 }
 
-// WriteTo lets the kernel copy where package net does. Only the owner of a hijacked connection calls it: net/http reads.
+// WriteTo copies from the connection to w. It lets the kernel copy where package net does. net/http does not call WriteTo,
+// so the connection is hijacked, raw, or served by another server.
 func (c *conn) WriteTo(w io.Writer) (int64, error) {
 	if c.stop() == life.Moved {
 		return 0, io.EOF
@@ -346,7 +348,7 @@ func (c *conn) WriteTo(w io.Writer) (int64, error) {
 				return n, err
 			}
 			return through(w, c)
-		case *net.UnixConn: // package net copies the whole, and nothing is seen of it before the end: not for a raw connection
+		case *net.UnixConn: // package net copies all at once, but a drain has to see each part of a raw connection
 			if netconn.Splices && !followed {
 				n, err := from.WriteTo(to)
 				c.read.Add(n)
@@ -355,7 +357,7 @@ func (c *conn) WriteTo(w io.Writer) (int64, error) {
 			}
 		}
 	}
-	if _, ok := w.(io.ReaderFrom); ok && !c.kind.raw() && !ours { // it may know more than is seen here
+	if _, ok := w.(io.ReaderFrom); ok && !c.kind.raw() && !ours { // the ReadFrom of w may copy without a buffer
 		n, err := io.Copy(w, c.Conn)
 		c.read.Add(n)
 		return n, err

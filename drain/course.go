@@ -8,33 +8,34 @@ import (
 )
 
 const (
-	// silentTime is how long a connection that never sent anything is given, if Options.IdleGrace does not say so.
+	// silentTime is the IdleGrace of a connection on which the client has never sent anything, if Options.IdleGrace is not
+	// set.
 	silentTime = 800 * time.Millisecond
-	// hurriedGrace takes the place of IdleGrace after Hurry. A client that asks again and again has a request on its
-	// way most of the time, and the request would be lost.
+	// hurriedGrace is used in place of IdleGrace after Hurry. It is not zero: a client that sends one request after the other
+	// has a request on its way most of the time, and an immediate close would lose this request.
 	hurriedGrace = 500 * time.Millisecond
 )
 
-// A course is how far the drain of a Server is, and what the connections of the Server have to know of the drain.
+// A course has the stage of the drain of a Server, and the data about the drain that the connections of the Server need.
 type course struct {
 	stage   atomic.Int32  // of type stage
-	hurried atomic.Bool   // Options.Hurry was closed, or has sent something
-	latest  time.Time     // when idle connections have to go, so that Grace does not cut them; written before the stage rises
+	hurried atomic.Bool   // Options.Hurry was closed, or something was received from it
+	latest  time.Time     // when idle connections are closed at the latest, before Grace ends; written before the stage changes
 	began   chan struct{} // closed when the drain begins
-	told    Notice        // of the drain, for handlers and jobs
+	told    Notice        // the Notice that handlers and jobs get
 
 	idle           time.Duration       // Options.IdleGrace
-	silent         time.Duration       // the IdleGrace of connections that never sent anything
-	firstIdle      time.Duration       // how long net/http waits for a next request; 0: for ever. Set before the first Accept
+	silent         time.Duration       // the IdleGrace of connections on which the client has never sent anything
+	firstIdle      time.Duration       // the idleTimeout of the http.Server, set before the first Accept; 0 means no limit
 	move           func(net.Conn) bool // Options.Move
 	keepWebSockets bool                // Options.KeepWebSockets
 	logger         *slog.Logger
 }
 
-// at returns how far the drain is.
+// at returns the present stage.
 func (c *course) at() stage { return stage(c.stage.Load()) }
 
-// idleGrace is how long a connection between two requests has.
+// idleGrace returns the IdleGrace of a connection between two requests. Hurry shortens it.
 func (c *course) idleGrace() time.Duration {
 	if c.hurried.Load() {
 		return min(c.idle, hurriedGrace)

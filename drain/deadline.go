@@ -6,17 +6,18 @@ import (
 	"time"
 )
 
-// past interrupts a Read.
+// past is a deadline in the past. It interrupts a Read.
 var past = time.Unix(1, 0)
 
-// A readDeadline is the read deadline of a connection. A drain interrupts a Read by a deadline in the past; meanwhile the
-// deadlines that the owner of the connection sets are only kept. The lock of the connection guards the readDeadline.
+// A readDeadline is the read deadline of a connection. A drain interrupts a Read by the deadline past. Until restore ends the
+// interruption, deadlines that the owner of the connection sets are only stored. The lock of the connection guards the
+// readDeadline.
 type readDeadline struct {
 	asked       time.Time // the deadline that the owner wants
-	interrupted bool      // past is set
+	interrupted bool      // the connection has the deadline past, in place of asked
 }
 
-// set sets the deadline that the owner wants, or keeps the deadline while a Read is to be interrupted.
+// set sets the deadline that the owner wants. During an interruption it only stores the deadline.
 func (d *readDeadline) set(nc net.Conn, t time.Time) error {
 	d.asked = t
 	if d.interrupted {
@@ -25,7 +26,7 @@ func (d *readDeadline) set(nc net.Conn, t time.Time) error {
 	return nc.SetReadDeadline(t)
 }
 
-// interrupt ends the Read that waits, or the next one.
+// interrupt ends the Read that waits, or the next Read.
 func (d *readDeadline) interrupt(nc net.Conn) {
 	if !d.interrupted {
 		d.interrupted = true
@@ -33,7 +34,7 @@ func (d *readDeadline) interrupt(nc net.Conn) {
 	}
 }
 
-// restore puts the deadline of the owner back.
+// restore ends an interruption: it sets the deadline that the owner wants.
 func (d *readDeadline) restore(nc net.Conn) {
 	if d.interrupted {
 		d.interrupted = false
@@ -41,7 +42,7 @@ func (d *readDeadline) restore(nc net.Conn) {
 	}
 }
 
-// timeout reports whether a deadline has ended a Read or an Accept.
+// timeout reports whether err means that a deadline has ended a Read or an Accept.
 func timeout(err error) bool {
 	var ne net.Error
 	return errors.As(err, &ne) && ne.Timeout()

@@ -2,8 +2,8 @@
 //
 // [http.Server.Shutdown] closes idle connections while a request may be on its way to them, and it drops a request
 // that was read completely if the stop began a moment earlier. A [Server] does neither. When the context of its Serve
-// ends, it stops to accept, answers whatever arrives on the connections it has with "Connection: close", closes a
-// connection only when nothing was sent to it for [Options.IdleGrace], and returns as soon as the last connection has gone.
+// ends, the Server stops accepting, and answers requests that still arrive with "Connection: close". It closes a connection
+// only when the client has sent nothing for [Options.IdleGrace], and Serve returns as soon as the last connection is closed.
 //
 //	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 //	defer stop()
@@ -21,135 +21,142 @@
 //
 // # Two ways to stop
 //
-// A plain stop is the end of the service here. The server becomes a lame duck: [Server.Readiness] answers 503 from its
-// first moment, and it goes on to accept for [Options.Propagation], so that load balancers learn of it. Then it takes
-// what is in the accept queue, for a second at most, and closes the listener. An operator can have the first part by
-// [Server.Drain], and take it back by [Server.Resume], as long as the context lasts.
+// A plain stop ends the service, not just this process. First the server becomes a lame duck: [Server.Readiness] answers
+// 503 from the first moment, and the server goes on accepting for [Options.Propagation], so that load balancers notice the
+// 503. Then the server accepts what is in the accept queue, for a second at most, and closes the listener. As long as the
+// context has not ended, an operator can make the server a lame duck by [Server.Drain], and ready again by [Server.Resume].
 //
-// A handover is the end of this process only: another process serves the same socket. The cause of the context makes the
-// difference: an error with the method Handover() bool, found by errors.As in [context.Cause], whose Handover returns true.
-// Then readiness does not change, there is no propagation, and the listener is closed at once, since all connections in
-// the accept queue are the successor's.
+// A handover ends this process only: another process goes on serving the same socket. The stop is a handover if errors.As
+// finds in [context.Cause] of the context an error with a method Handover() bool, and Handover returns true. In a handover
+// readiness does not change, there is no propagation, and the listener is closed at once, since the other process accepts
+// all connections in the accept queue.
 //
-// A cause may have a method Draining() (ended func()): Draining is called before everything else, and ended when the drain
-// is over. So package upgrade knows that the server does not ignore its context.
+// If the cause has a method Draining() (ended func()), the server calls Draining before everything else, and calls ended
+// when the drain is over. So package upgrade knows that the server does not ignore its context.
 //
 // # The phases
 //
-// One budget, [Options.Grace], is for all of them, in this order: not ready, propagation, the end of accepting, notices to
-// clients and handlers, the end of requests and streams, that of jobs, [Options.Flush], and then the servers that come
-// [Options.After] this one. [Server.Report] says how long each took.
+// All phases share one budget, [Options.Grace]. The order is: not ready, propagation, the end of accepting, notices to
+// clients and handlers, the end of requests and streams, the end of jobs, [Options.Flush], and then the drains of servers
+// that have this server as [Options.After]. [Server.Report] says how long each phase took.
 //
-// What goes on when Grace has run out is ended step by step, each for what the step before did not end: the context is
-// cancelled with [ErrExpired], then a handler has a quarter of a second to end its answer; reads and writes fail; the
-// connection is closed on the side of the server, and then as a whole. An answer of HTTP/1 that is not complete is ended
-// by a reset instead, since it would look complete where its end is the end of the connection. Serve returns a
-// [*TimeoutError] that lists all of it, with the step that ended it. That takes half a second, and as much again if
-// a handler does not return.
+// Requests, connections and jobs that are unfinished when Grace has run out are ended step by step. Each step is taken only
+// against what the step before did not end. First the context is cancelled with [ErrExpired], and a handler has a quarter
+// of a second to end its answer. Then reads and writes fail. Then the server closes its side of the connection, and at last
+// the whole connection. An incomplete answer of HTTP/1 is ended by a reset instead: if the end of the connection marks the
+// end of the answer, the client would take the answer as complete. Serve returns a [*TimeoutError] that lists everything
+// unfinished, with the last step against each entry. All steps together take half a second, and up to half a second more
+// if a handler does not return.
 //
 // # What a client can rely on
 //
-// A request that arrived, in whole or in part, is answered as long as the answer is complete within [Options.Grace]. An
-// answer to a request that began after the drain did carries "Connection: close", and the connection then is closed in
-// the order that lets the client read all of it: half close, read to the end, close. An idle connection
-// is closed if it was idle for IdleGrace and the kernel holds no byte of a next request. What remains is the
-// time that a request needs to travel: a client that ends a silence of IdleGrace in the same instant can meet the close.
+// A request that arrived, in whole or in part, is answered, provided that the answer is complete within [Options.Grace]. If
+// the request began during the drain, its answer carries "Connection: close". After the answer the connection is closed in
+// an order that lets the client read the whole answer: half close, read to the end, close. An idle connection is closed if
+// it was idle for IdleGrace and the kernel holds no byte of a next request. One loss is still possible: after a silence of
+// IdleGrace, a request may be on its way at the very moment when the server closes the connection.
 //
-// A connection of which nothing at all was heard since it was accepted is given 0.8 seconds, unless IdleGrace is set. The
-// first request of a client that has one follows its handshake at once, be it sent a second time; one that was opened in
-// advance may be used at any moment, and can meet the close whatever the time is. Such a client sees the connection end
-// before any answer on it.
+// A connection on which nothing at all has arrived since it was accepted is closed after 0.8 seconds, unless IdleGrace is
+// set. A client that opens a connection because it has a request sends the request right after the handshake, and 0.8
+// seconds suffice even if its first packet is lost and sent again. A client that opened the connection in advance may use
+// it at any moment, so its first request can meet the close, however long the server waits. Such a client sees the
+// connection end before any answer on it.
 //
-// A close looks at what the kernel holds: a client that takes its last answer slowly is waited for as long as bytes of it
-// are not acknowledged, then for one more second until it closes.
+// Before the server closes a connection after its last answer, it waits as long as the client has not acknowledged all
+// bytes of the answer, and then at most one more second for the client to close.
 //
-// Grace ends in good order too: idle connections are closed shortly before, whatever their age.
+// Idle connections are closed shortly before Grace runs out, even if they were idle for less than IdleGrace, so that Grace
+// does not cut them.
 //
-// Some things look like the beginning of a request and are none: one to three bytes after the last answer, a line end
-// too many for instance, keep a connection for one more IdleGrace. Over TLS less can be seen. A new connection of which
-// nothing was heard for IdleGrace is closed even if a part of its first request came after the handshake; the client
-// gets the status 400. Of a later request the bytes count that came in complete records of TLS.
+// One to three bytes after the last answer keep a connection open for one more IdleGrace: they may be the beginning of a
+// request, or just a line end too many. Over TLS the server sees less. It closes a new connection on which nothing has
+// arrived for IdleGrace, even if a part of the first request came after the handshake; the client gets the status 400. Of a
+// later request, only bytes in complete TLS records count.
 //
-// A request for "OPTIONS *" is answered by net/http itself, so without the announcement, unless
+// net/http itself answers a request for "OPTIONS *", so the answer does not announce the close, unless
 // DisableGeneralOptionsHandler is set.
 //
 // # HTTP/2
 //
-// With and without TLS an HTTP/2 connection is told its end in two steps. First comes a GOAWAY that refuses no stream, and
-// a PING. Streams that the client opens before it has read them are answered, and when it has answered the PING and there
-// was no stream for 0.3 seconds, or after five seconds, net/http sends its own GOAWAY and ends the connection. A
-// client that does not answer and never opened a stream is given 0.8 seconds. A connection that comes late, after a
-// handshake that took its time, is told in the same way.
+// The server announces the end of an HTTP/2 connection in two steps, with and without TLS. In the first step it sends a
+// GOAWAY that refuses no stream, and a PING. Streams that the client opens before it has read the two frames are answered.
+// In the second step net/http sends its own GOAWAY and ends the connection. The second step follows when the client has
+// answered the PING and then there was no stream for 0.3 seconds, at the latest after five seconds. If the client has never
+// opened a stream and does not answer the PING, the second step follows after 0.8 seconds. A connection whose handshake
+// ends during the drain gets the same two steps.
 //
-// That needs the HTTP/2 of net/http. With a function of the user's for "h2" in TLSNextProto, or with a net/http that is
-// not known, "Connection: close" makes the server announce the end in one step, which cuts streams that are on their way;
-// [Status] says which of the two happens. Neither the http.Server nor a function of the user's is replaced.
+// The two steps need the HTTP/2 of net/http. If the user's TLSNextProto has a function for "h2", or if this package does
+// not know the net/http, "Connection: close" makes the server announce the end in one step, and streams that are on their
+// way are lost. [Status] says which of the two happens. Neither the http.Server nor a function of the user's is replaced.
 //
 // # Handlers
 //
-// A drain cancels no request before Grace has run out. A handler that has no end of its own learns of the drain by
-// [FromContext], and how long it has:
+// A drain cancels no request before Grace has run out, except event streams. A handler that would not end by itself learns
+// from [FromContext] that the drain has begun, and how much time is left:
 //
 //	notice := drain.FromContext(r.Context())
 //	select {
 //	case job := <-queue:
-//	case <-notice.Begun(): // the client comes back, elsewhere
+//	case <-notice.Begun(): // end the answer: the client reconnects, to another server
 //	case <-r.Context().Done():
 //	}
 //
-// Event streams, for which a GET without a body has the header "Accept: text/event-stream", end by themselves: between two
-// events the client is told to come back after half a second to two and a half, the answer ends, the context of the
-// request is cancelled with [ErrClosed], and what the handler still writes is refused. One that is asked for in the drain
-// gets nothing but that. A POST with that header is no EventSource: it is served to its end like any other request, and so
-// is all that may have side effects.
+// The server itself ends event streams: the answers of GET requests without a body that have the header "Accept:
+// text/event-stream". Between two events it asks the client to reconnect after 0.5 to 2.5 seconds, ends the answer, cancels
+// the context of the request with [ErrClosed], and refuses what the handler still writes. A request for an event stream
+// that comes during the drain gets just the time to reconnect after, and its handler does not run. A POST with that header
+// is not treated as an event stream: like every request that may have side effects, it is served to its end.
 //
-// WebSockets over HTTP/1.1 are closed with status 1012, service restart, between two messages, a hundred a second or as
-// many as half of Grace needs; the library of the server learns it by the answer of the client, as any close. A message
-// that it writes after is refused. A client that does not answer has five seconds. New ones get the status 503 with
-// Retry-After. [Options.KeepWebSockets] leaves all that to the handlers.
+// The server closes WebSockets over HTTP/1.1 with status 1012, service restart, between two messages. It closes a hundred
+// WebSockets per second, or more if all of them would take longer than half of Grace. The program's WebSocket library
+// notices the close when the client answers it, as if the client had closed. A message that the library writes after the
+// close is refused. A client that does not answer is given five seconds. A request for a new WebSocket gets the status 503
+// with Retry-After. With [Options.KeepWebSockets] the server does none of this, and the handlers end their WebSockets.
 //
-// Raw connections ([Server.ServeTCP]) end when nothing was said for IdleGrace, or as their handler wants. Another server,
-// such as one of gRPC, can have its connections in the same drain by [Server.ServeFunc], and jobs are waited for if
-// they were begun by [Server.Go].
+// A raw connection ([Server.ServeTCP]) ends when no byte has passed for IdleGrace, or when its handler ends it. Another
+// server, such as a gRPC server, can have its connections in the same drain by [Server.ServeFunc]. The drain also waits for
+// jobs that were started by [Server.Go].
 //
 // # Hooks
 //
-// Handler, ConnState and ConnContext of the http.Server are chained when the first Serve begins, and the user's own are
-// called as before, with the connection that the listener gave. After ServeTLS that is the *tls.Conn of net/http; its
-// NetConn is a wrapper, whose own NetConn method returns the connection of the listener. Without TLS, [http.Hijacker]
-// gives out that wrapper, and for a WebSocket another one around either; it counts as here until its Close. ConnState is told
-// StateClosed for a connection that moved as well.
+// When the first Serve begins, the Server replaces Handler, ConnState and ConnContext of the http.Server by functions that
+// call the user's own. The user's functions get the connection that the listener gave, or with ServeTLS the *tls.Conn of
+// net/http. The NetConn of that *tls.Conn is a wrapper, and the NetConn of the wrapper is the connection of the listener.
+// Without TLS, [http.Hijacker] gives the program the wrapper itself. For a WebSocket, [http.Hijacker] gives a second wrapper
+// around the *tls.Conn or the first wrapper. A drain waits for a hijacked connection until its Close. ConnState also gets
+// StateClosed for a connection that has moved.
 //
-// The wrapper has every method of *net.TCPConn or *net.UnixConn, if the listener gave one, and so has what ServeTCP, ServeFunc
-// and Hijack for a WebSocket without TLS give. What a program does by SyscallConn or File is not counted. After SetLinger(0) a
-// Close resets the connection, and after File it closes and no more, in a drain as well. WriteMsgUnix of a WebSocket writes
-// bytes only.
+// If the listener gave a *net.TCPConn or a *net.UnixConn, the wrapper has all methods of that type. The connections that
+// ServeTCP and ServeFunc give have these methods too, and so have WebSockets without TLS. Bytes that a program reads or writes
+// through SyscallConn or File are not counted. After SetLinger(0) a Close resets the connection, and after File a Close does
+// not wait for the client; both hold in a drain too. WriteMsgUnix of a WebSocket writes no ancillary data.
 //
-// The kernel copies what package net lets it copy, with exceptions that go through a buffer. Package net wants its own types
-// for a copy of a file to a unix socket, and of a foreign TCP connection to a unix socket or from it. And a drain
-// has to see what passes when a pipe is copied to a connection of Hijack or ServeTCP, a TCP connection of ServeTCP to a unix
-// socket, or anything to a WebSocket. Bytes are counted at the end of the Write or of the part of a copy that moved them. A
-// part is what a socket has at a time, or at most 4 MiB of a file; a copy of a hijacked TCP connection to a unix socket is
-// one part.
+// Where package net lets the kernel copy, the wrapper does so too, except for the following copies, which go through a buffer.
+// Package net insists on its own types for a copy of a file to a unix socket, and for a copy between a unix socket and a TCP
+// connection that does not belong to the Server. And a drain has to see the bytes pass when a pipe is copied to a connection
+// of Hijack or ServeTCP, a TCP connection of ServeTCP to a unix socket, or anything to a WebSocket. Bytes are counted at the
+// end of each Write, and at the end of each part of a copy. A part is what a socket holds at the moment, or at most 4 MiB of
+// a file; a copy of a hijacked TCP connection to a unix socket is a single part.
 //
-// Functions of RegisterOnShutdown start once no connection but hijacked ones is left, or when Grace has run out, just
-// before the cut. A drain does not wait for these functions. Do not call Serve, Shutdown or Close of the http.Server itself.
+// Functions of RegisterOnShutdown start once only hijacked connections are left, or when Grace has run out, just before
+// the remaining connections are cut. A drain does not wait for these functions. Do not call Serve, Shutdown or Close of the
+// http.Server itself.
 //
-// To ask an idle connection to end, a drain sets a read deadline in the past and puts the old one back. So a Read of the
-// listener's connections must work again after a deadline, as net/http wants it after each request too. For those that
-// implement [syscall.Conn] it is taken as given; others, such as wrappers that read a header of their own first, are
-// asked only when they are due.
+// To find out whether an idle connection can be closed, a drain interrupts its Read by a read deadline in the past, and
+// then restores the deadline of net/http. So the listener's connections must be able to read again after a deadline has
+// passed; net/http needs this too, after each request. Connections that implement [syscall.Conn] are assumed to be able to.
+// Others, such as wrappers that read a header of their own first, are interrupted only when they are due to be closed.
 //
-// Give Serve listeners of plain connections and let ServeTLS add TLS. A listener of *tls.Conn works, but the
-// wrapper cannot be placed below its TLS: an idle connection is closed by its age alone, and a hijacked one is
-// not waited for.
+// Give Serve listeners of plain connections and let ServeTLS add TLS. A listener of *tls.Conn works, but the Server cannot
+// put its wrapper below the TLS: an idle connection is closed after IdleGrace without a look at what the kernel holds, and a
+// drain does not wait for a hijacked connection, unless the connection is a WebSocket.
 //
 // # Goroutines
 //
 // All methods may be called from any number of goroutines. Serve, ServeTLS and ListenAndServe may run several times
 // at once on one Server, one for each listener; the first context that ends begins the drain of all, and so does a
-// listener that fails. Each returns after its accept loop, the goroutines of all connections and the closing of the last
-// of them have ended. There is one exception: a handler, a job or a Move that goes on a second after Grace ran out is left
-// behind. Outside of Serve the package runs nothing but the jobs of Go. Move is called from
-// the goroutine of the connection it is about, so from several at once.
+// listener that fails. Each call returns after its accept loop and the goroutines of all connections have ended and the last
+// connection is closed. There is one exception: Serve does not wait for a handler, a job or a Move that still runs a second
+// after Grace has run out. While no Serve runs, the package runs nothing but the jobs of Go. The goroutine of a connection
+// calls Move for it, so several goroutines may call Move at once.
 package drain

@@ -11,16 +11,16 @@ import (
 )
 
 const (
-	// minScan bounds how often a drain looks at all connections when IdleGrace is tiny.
+	// minScan is the shortest time between two regular scans of all connections.
 	minScan = 10 * time.Millisecond
-	// progressTime is how often a drain that lasts says in the log what it waits for.
+	// progressTime is the time between two lines of the log about the connections and jobs that a drain still waits for.
 	progressTime = 5 * time.Second
-	// spread is how far apart streams are closed, so that the clients do not come back all at once; less if there are so
-	// many streams that half of what is left of Grace would not do.
+	// spread is the pause between the closes of two streams, so that the clients do not all come back at once. The pause is
+	// shorter if closing all streams would take more than half of the rest of Grace.
 	spread = 10 * time.Millisecond
 )
 
-// drain runs the drain, or waits for the end of the drain that runs.
+// drain runs the drain if no other call has begun it, waits for its end, and returns its error.
 func (s *Server) drain(handover bool) error {
 	s.once.Do(func() {
 		defer close(s.over)
@@ -31,7 +31,7 @@ func (s *Server) drain(handover bool) error {
 	return s.err
 }
 
-// follow waits until the server of Options.After has drained, but not for ever: nothing may have stopped that server.
+// follow waits until the server of Options.After has drained. The wait has a limit, since perhaps nothing stops that server.
 func (s *Server) follow() {
 	first := s.opts.After
 	if first == nil {
@@ -69,7 +69,7 @@ func (s *Server) run(handover bool) error {
 		s.opts.Logger.Warn("drain: this net/http reads in an unknown way: idle connections are closed and not moved")
 	}
 	if rest := min(s.opts.Propagation, grace/2) - lame; !handover && rest > 0 {
-		// No idle connection is closed meanwhile: load balancers still use them.
+		// No idle connection is closed during this pause: load balancers still use idle connections.
 		<-time.After(rest)
 	}
 	s.journal.enter(draining)
@@ -90,7 +90,7 @@ func (s *Server) run(handover bool) error {
 		}
 	}
 	r := s.journal.finish(err)
-	if r.Took >= progressTime { // its beginning was logged
+	if r.Took >= progressTime { // progress has logged lines about this drain, so the log gets its end too
 		s.opts.Logger.Info("drain: done", slog.Duration("took", r.Took), slog.Int("cut", len(r.Left)))
 	}
 	return err
@@ -119,8 +119,9 @@ func (s *Server) flush() error {
 	return nil
 }
 
-// announce announces the drain: to handlers and jobs by the notice, to HTTP/2 connections by GOAWAY, and to WebSockets
-// and event streams by a closer each, with a pause between two. A request that begins later checks the stage.
+// announce announces the drain: to handlers and jobs by the Notice, to HTTP/2 connections by GOAWAY, and to WebSockets
+// and event streams by their closers, with a pause between two closers. A request that begins after this list was made
+// checks the stage itself.
 func (s *Server) announce(ctx context.Context) {
 	if s.opts.Announce != nil {
 		s.opts.Announce(ctx)
@@ -138,7 +139,7 @@ func (s *Server) announce(ctx context.Context) {
 		return
 	}
 	gap := min(spread, time.Until(s.course.latest)/2/time.Duration(len(all)))
-	s.closers.Go(func() { // run waits for it, and ctx ends it
+	s.closers.Go(func() { // run waits for this goroutine, and the end of ctx ends it
 		for i, c := range all {
 			if i > 0 && !sleep(ctx, gap) {
 				return
@@ -159,18 +160,18 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// left returns how many accept loops there are, how many connections net/http has, and how many entries there are in all.
-// The loops are read first: the last connection of a loop is registered before the loop ends.
+// left returns how many accept loops there are, how many connections net/http owns, and how many entries the registry has
+// in all. The loops are counted first: a loop registers its last connection before it ends, so no connection is missed.
 func (s *Server) left() (loops, owned, all int) {
 	loops = len(s.listeners.list())
 	owned, all = s.registry.left()
 	return loops, owned, all
 }
 
-// wait returns when everything has ended or Grace has run out. Shutdown is called when net/http has no connection and
-// no accept loop left, since Shutdown would drop requests before. Then it only starts the functions of
-// RegisterOnShutdown, and these may end hijacked connections. A connection that was accepted after the last scan is
-// scanned when its loop ends.
+// wait waits until everything has ended, or until Grace has run out; then it ends what is left. It calls Shutdown when
+// net/http has no connection and no accept loop left: an earlier Shutdown would drop requests. At this point Shutdown only
+// starts the functions of RegisterOnShutdown, which may end hijacked connections. The end of an accept loop causes one more
+// scan, for connections that the loop accepted after the last scan.
 func (s *Server) wait(ctx context.Context) error {
 	hurry, told, known := s.opts.Hurry, false, 0
 	scan, progress := time.NewTimer(0), time.NewTicker(progressTime)
@@ -206,8 +207,8 @@ func (s *Server) wait(ctx context.Context) error {
 	}
 }
 
-// scan interrupts the connections that are due, and returns the time to the next scan. A connection that becomes idle
-// after the scan is due later than the next scan, or is interrupted as it becomes idle.
+// scan interrupts the connections that are due, and returns the time until the next scan. A connection that becomes idle
+// after this scan is due after the next scan, or else is interrupted at the moment when it becomes idle.
 func (s *Server) scan() time.Duration {
 	now := time.Now()
 	next := now.Add(s.course.idleGrace())

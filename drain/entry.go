@@ -7,23 +7,25 @@ type Entry struct {
 	// Protocol is "http/1.1", "http/2", "sse", "websocket", "hijacked" for another protocol that a handler took a
 	// connection over for, "tcp", "job", or what [Server.ServeFunc] and [Server.Track] were given.
 	Protocol string `json:"protocol"`
-	// State is new, idle, active, hijacked or closing: it has its last answer, and the client is to close.
+	// State is new, idle, active, hijacked or closing. A closing connection has sent its last answer, and waits for the
+	// client to close.
 	State string `json:"state"`
-	// Since is when it entered that state.
+	// Since is when the state of the entry began; for a request, when the request began.
 	Since time.Time `json:"since"`
-	// Name is the method and path of the current or last request, or the name of a job; empty if there was none.
+	// Name is the method and path of the current or last request, or the name of a job; empty if there was no request.
 	Name string `json:"name,omitempty"`
 	// Remote is the address of the client; empty for a job.
 	Remote string `json:"remote,omitempty"`
-	// Read and Written count the bytes of the connection; TLS is not taken off.
+	// Read and Written count the bytes of the connection; after ServeTLS the encrypted bytes. They are zero if the listener
+	// gave a *tls.Conn.
 	Read    int64 `json:"read"`
 	Written int64 `json:"written"`
-	// Action is what ended it, or tried to, when Grace had run out: "cancelled", "deadline", "half-closed", "closed" or
-	// "reset". Empty before.
+	// Action is the last step that was taken against the entry after Grace had run out: "cancelled", "deadline",
+	// "half-closed", "closed" or "reset". Empty before Grace has run out.
 	Action string `json:"action,omitempty"`
 }
 
-// String gives the entry in a line.
+// String describes the entry in a line.
 func (e Entry) String() string {
 	text := e.Protocol + " " + e.State
 	for _, part := range []string{e.Name, e.Remote, e.Action} {
@@ -34,7 +36,7 @@ func (e Entry) String() string {
 	return text
 }
 
-// The steps against connections and jobs that went on when Grace had run out: the values of Entry.Action.
+// The steps against connections and jobs that are unfinished when Grace has run out: the values of Entry.Action.
 const (
 	stepCancel    = "cancelled"
 	stepDeadline  = "deadline"

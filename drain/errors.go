@@ -7,10 +7,12 @@ import (
 	"time"
 )
 
-// ErrClosed is returned by Serve, ServeTLS and ListenAndServe of a [Server] whose drain has begun. A Server serves once.
+// ErrClosed means that a [Server] no longer does what was asked. Once its drain has begun, Serve and the other serving
+// methods, Drain and Resume return ErrClosed; once its drain is over, Go and Track do. ErrClosed is also the cause of the
+// context of an event stream that a drain has ended, and the error of later writes to the stream.
 var ErrClosed = errors.New("drain: server closed")
 
-// errStopped ends the accept loop of net/http. It has no Temporary method: the loop must not retry.
+// errStopped ends the accept loop of net/http. It has no Temporary method, so that the loop does not retry.
 var errStopped = errors.New("drain: stopped accepting")
 
 // A TimeoutError says that [Options.Grace] ran out, and lists the connections and jobs that were left.
@@ -18,15 +20,15 @@ var errStopped = errors.New("drain: stopped accepting")
 type TimeoutError struct {
 	// Grace is the limit that was reached.
 	Grace time.Duration
-	// Left lists what went on then: a request that was being read or answered, a hijack that had not ended, a Move that
-	// had not returned, a job. Idle and silent connections are not listed.
+	// Left lists what was in use when Grace ran out: requests that were being read or answered, hijacked and raw
+	// connections, connections whose Move had not returned, and jobs. Idle and silent connections are not listed.
 	Left []Entry
 }
 
-// listed is how many entries are named one by one in a message or in the log.
+// listed is how many entries an error message or the log names at most.
 const listed = 20
 
-// Error names the first of what was left.
+// Error says how many entries were left, and names the first of them.
 func (e *TimeoutError) Error() string {
 	text := fmt.Sprintf("drain: %d left after %v", len(e.Left), e.Grace)
 	separator := ": "

@@ -7,16 +7,16 @@ import (
 	"time"
 )
 
-// How long each step of the escalation is given. A step comes only to what the step before did not end.
+// The times between the steps of the escalation. A step is taken only against what the step before did not end.
 const (
 	cancelTime   = 250 * time.Millisecond
 	deadlineTime = 100 * time.Millisecond
 	halfTime     = 100 * time.Millisecond
-	// lastTime is how long accept loops and handlers have to return after the last step.
+	// lastTime is how long accept loops have to return before the first step, and handlers after the last step.
 	lastTime = 500 * time.Millisecond
 )
 
-// An expiry ends what is left when Grace has run out.
+// An expiry ends the connections and jobs that are left when Grace has run out.
 type expiry struct {
 	http      *http.Server
 	course    *course
@@ -28,7 +28,7 @@ type expiry struct {
 	unfinished []unfinished
 }
 
-// An unfinished is a connection or a job that went on when Grace had run out, with its place in the list.
+// An unfinished is a connection or a job that was in use when Grace had run out. at is the index of its Entry in left.
 type unfinished struct {
 	item interface {
 		escalate(step string) (done string)
@@ -36,8 +36,8 @@ type unfinished struct {
 	at int
 }
 
-// run ends connections and jobs step by step. All accept loops have ended before run lists the connections. If Shutdown
-// was not called before (told), run calls Shutdown, so that the functions of RegisterOnShutdown start.
+// run ends connections and jobs step by step. Before run lists the connections, it ends all accept loops. told is true if
+// Shutdown was called; otherwise run calls Shutdown, so that the functions of RegisterOnShutdown start.
 func (x *expiry) run(ctx context.Context, told bool, grace time.Duration) error {
 	x.journal.enter(expired)
 	for _, l := range x.listeners.list() {
@@ -71,7 +71,7 @@ func (x *expiry) run(ctx context.Context, told bool, grace time.Duration) error 
 	return &TimeoutError{Grace: grace, Left: x.left}
 }
 
-// step takes a step against everything unfinished, and waits for the effect.
+// step takes the step action against everything unfinished, and waits until the registry is empty, but no longer than wait.
 func (x *expiry) step(action string, wait time.Duration) {
 	for _, u := range x.unfinished {
 		if done := u.item.escalate(action); done != "" {
@@ -83,7 +83,7 @@ func (x *expiry) step(action string, wait time.Duration) {
 	}
 }
 
-// list lists the jobs, and the connections on which something goes on.
+// list lists the jobs, and the connections that are in use.
 func (x *expiry) list() {
 	for _, c := range x.registry.list() {
 		if c.working() {
@@ -99,7 +99,7 @@ func (x *expiry) list() {
 	}
 }
 
-// await waits until something is done, for some time at most. The registry wakes await.
+// await waits until done returns true, but no longer than limit. Each signal of the registry causes a call of done.
 func (x *expiry) await(limit time.Duration, done func() bool) {
 	t := time.NewTimer(limit)
 	defer t.Stop()
@@ -112,7 +112,7 @@ func (x *expiry) await(limit time.Duration, done func() bool) {
 	}
 }
 
-// log names what was left.
+// log logs the first entries that were left, and the number of the others.
 func (x *expiry) log() {
 	for _, e := range x.left[:min(len(x.left), listed)] {
 		x.course.logger.Warn("drain: it did not end in time",

@@ -11,66 +11,66 @@ import (
 )
 
 const (
-	// ackTime is how long the answer to the PING after the first GOAWAY is waited for.
+	// ackTime limits the wait for the answer to the PING after the first GOAWAY, and for a time without streams after it.
 	ackTime = 5 * time.Second
-	// settleTime is how long there has to be no stream after the answer. A client may have chosen a stream before it read
-	// the GOAWAY, and write the stream after its answer, as the client of Go does.
+	// settleTime is how long the connection has to be without a stream after the answer to the PING. A client may have chosen
+	// this connection for a request before it read the GOAWAY, and open the stream after its answer, as the client of Go does.
 	settleTime = 300 * time.Millisecond
-	// prefaceTime is how long net/http waits for the preface of a client.
+	// prefaceTime is how long greet waits for the preface of a client, as long as net/http would.
 	prefaceTime = 10 * time.Second
 )
 
-// An h2step is how far the end of an HTTP/2 connection is.
+// An h2step is a step on the way to the end of an HTTP/2 connection.
 type h2step int32
 
 const (
-	open      h2step = iota
-	announced        // the first GOAWAY is to be written, between two frames
-	told             // the first GOAWAY was written
-	acked            // the client knows, or does not answer: net/http is to be told
-	hinted           // net/http was told
-	finished         // the GOAWAY of net/http is out, and there is no stream; or the connection has ended by itself
+	open      h2step = iota // no end was announced
+	announced               // the first GOAWAY has to be written as soon as no frame is being written
+	told                    // the first GOAWAY was written
+	acked                   // the client has answered the PING, or the wait is over: Read has to give frame.Hint to net/http
+	hinted                  // Read has begun to give frame.Hint to net/http
+	finished                // Read returns io.EOF, after the GOAWAY of net/http; or the connection has ended before leave
 )
 
-// An h2conn stands between net/http and an HTTP/2 connection, above TLS. An h2conn ends the connection in two steps,
-// RFC 9113 section 6.8: first a GOAWAY that refuses no stream, and after the client has read the first, the GOAWAY of
-// net/http, which refuses all streams that come later.
+// An h2conn is the wrapper of an HTTP/2 connection, above its TLS. net/http reads and writes through the h2conn. An
+// h2conn ends the connection in two steps, RFC 9113 section 6.8: first it writes a GOAWAY that refuses no stream. After the
+// client has read this GOAWAY, net/http writes its own GOAWAY, which refuses all streams that come later.
 type h2conn struct {
 	net.Conn
 	entry  h2entry
 	course *course
 
 	step  atomic.Int32  // of type h2step
-	idle  chan struct{} // has room for one signal: there is no stream any more
-	ended chan struct{} // closed when net/http has left the connection
-	left  chan struct{} // closed when end has returned
+	idle  chan struct{} // a signal that the last stream has ended; has room for one signal
+	ended chan struct{} // closed when net/http has returned from serving the connection
+	left  chan struct{} // closed when the method end has returned
 	in    h2reader
 	out   h2writer
 
 	mu       sync.Mutex
-	quiet    time.Time // since when there was no stream as net/http was told; zero if there was a stream
+	quiet    time.Time // the result of quietSince at the moment when the step became hinted
 	deadline readDeadline
 }
 
-// An h2entry is what registers the connection of an h2conn.
+// An h2entry is what an h2conn uses of its conn.
 type h2entry interface {
-	quietSince() time.Time // since when there is no stream; zero if there is a stream
+	quietSince() time.Time // returns the time since when there is no stream; zero if there is a stream
 }
 
-// An h2reader follows what the client sends, in the goroutine that reads.
+// An h2reader follows the frames that the client sends. Only the goroutine that reads uses it, except for used and acked.
 type h2reader struct {
 	frames frame.HTTP2
-	give   string        // what net/http reads before anything else
-	used   atomic.Bool   // a stream was opened
-	acked  chan struct{} // closed when the client has answered
+	give   string        // bytes that net/http is to read before the next bytes of the client
+	used   atomic.Bool   // the client has opened a stream
+	acked  chan struct{} // closed when the client has answered the PING
 	known  bool          // acked is closed
 }
 
-// An h2writer follows what net/http writes.
+// An h2writer follows the frames that net/http writes.
 type h2writer struct {
 	sync.Mutex
 	frames frame.HTTP2
-	gone   bool // net/http has sent GOAWAY
+	gone   bool // net/http has written a GOAWAY
 }
 
 func newH2Conn(nc net.Conn, entry h2entry, course *course) *h2conn {
@@ -87,17 +87,17 @@ func newH2Conn(nc net.Conn, entry h2entry, course *course) *h2conn {
 
 func (c *h2conn) at() h2step { return h2step(c.step.Load()) }
 
-// advance goes from a step to the next, and reports whether the connection was there.
+// advance changes the step from the step from to the step to. It returns false if the step was another than from.
 func (c *h2conn) advance(from, to h2step) bool { return c.step.CompareAndSwap(int32(from), int32(to)) }
 
-// leave begins the end of the connection, once.
+// leave begins to end the connection. Only the first call has an effect.
 func (c *h2conn) leave() {
 	if c.advance(open, announced) {
-		go c.end() // closeDown waits for it
+		go c.end() // closeDown waits for this goroutine
 	}
 }
 
-// closeDown is called when net/http has left the connection. It waits for end.
+// closeDown is called when net/http has returned from serving the connection. It waits for the goroutine of leave.
 func (c *h2conn) closeDown() {
 	close(c.ended)
 	if !c.advance(open, finished) {
@@ -105,6 +105,7 @@ func (c *h2conn) closeDown() {
 	}
 }
 
+// end writes the first GOAWAY, waits for the client, and makes Read give frame.Hint to net/http.
 func (c *h2conn) end() {
 	defer close(c.left)
 	c.out.Lock()
@@ -126,7 +127,7 @@ func (c *h2conn) end() {
 	c.poke()
 }
 
-// wait waits for a sign of the client, and reports whether it came. The end of the connection counts as a sign.
+// wait waits until sign is closed, and reports whether it was closed in time. The end of the connection counts as well.
 func (c *h2conn) wait(sign <-chan struct{}, limit time.Duration) bool {
 	t := time.NewTimer(limit)
 	defer t.Stop()
@@ -139,7 +140,8 @@ func (c *h2conn) wait(sign <-chan struct{}, limit time.Duration) bool {
 	return true
 }
 
-// settle returns when there was no stream for a while. A stream that lasts does not need more: its client opens no other.
+// settle waits until there was no stream for settleTime, or until limit. If there is still a stream at limit, a longer wait
+// is of no use: the client, which has read the GOAWAY, opens no other stream.
 func (c *h2conn) settle(limit time.Time) {
 	from := time.Now()
 	for rest := c.settled(from, limit); rest > 0; rest = c.settled(from, limit) {
@@ -154,7 +156,7 @@ func (c *h2conn) settle(limit time.Time) {
 	}
 }
 
-// rested notes that there is no stream any more.
+// rested notes that the last stream has ended.
 func (c *h2conn) rested() {
 	select {
 	case c.idle <- struct{}{}:
@@ -162,7 +164,8 @@ func (c *h2conn) rested() {
 	}
 }
 
-// settled returns how long it is at least until there was no stream for settleTime, or the limit.
+// settled returns how long settle has to wait at least: until there was no stream for settleTime, counted from the time from
+// at the earliest, or until limit.
 func (c *h2conn) settled(from, limit time.Time) time.Duration {
 	since := c.entry.quietSince()
 	if since.IsZero() {
@@ -174,16 +177,16 @@ func (c *h2conn) settled(from, limit time.Time) time.Duration {
 	return min(time.Until(limit), time.Until(since.Add(settleTime)))
 }
 
-// announce writes the first GOAWAY if there is room for it. After a GOAWAY of net/http there is none: the last stream
-// must not grow. c.out is locked.
+// announce writes the first GOAWAY, if it has to be written and no frame is being written. If net/http has written a GOAWAY,
+// announce writes nothing: the last stream in a second GOAWAY must not be higher. The caller has locked c.out.
 func (c *h2conn) announce() {
 	if c.out.gone || !c.out.frames.Between() || !c.advance(announced, told) {
 		return
 	}
-	io.WriteString(c.Conn, frame.FirstGoAway) // net/http meets the error, if there is one, too
+	io.WriteString(c.Conn, frame.FirstGoAway) // an error is ignored: the next Write of net/http gets an error as well
 }
 
-// Write writes, and puts the first GOAWAY in where there is room for it.
+// Write writes p, and inserts the first GOAWAY between two frames if it has to be written.
 func (c *h2conn) Write(p []byte) (int, error) {
 	c.out.Lock()
 	defer c.out.Unlock()
@@ -210,8 +213,9 @@ func (c *h2conn) Write(p []byte) (int, error) {
 	return written + n, err
 }
 
-// finish ends the connection after the GOAWAY of net/http if there was no stream before it and the client knew: nothing
-// of a stream can wait to be written, and none will come.
+// finish ends the connection after net/http has written its GOAWAY, if there has been no stream since the step became
+// hinted: then no bytes of a stream wait to be written, and no stream will come. Otherwise net/http ends the connection
+// later.
 func (c *h2conn) finish() {
 	if c.at() != hinted {
 		return
@@ -224,7 +228,7 @@ func (c *h2conn) finish() {
 	}
 }
 
-// Read reads; what comes is looked at, and at a boundary net/http is told of the end.
+// Read reads, and looks at the frames of the client. Between two frames, Read inserts frame.Hint if the step is acked.
 func (c *h2conn) Read(p []byte) (int, error) {
 	for {
 		if n, err := c.tell(p); n > 0 || err != nil {
@@ -241,7 +245,8 @@ func (c *h2conn) Read(p []byte) (int, error) {
 	}
 }
 
-// tell gives net/http the bytes that make net/http send its GOAWAY, and in the end io.EOF.
+// tell gives frame.Hint to net/http if the step is acked, so that net/http sends its GOAWAY, and io.EOF if the step is
+// finished. If there is nothing to give, tell returns 0 and nil.
 func (c *h2conn) tell(p []byte) (int, error) {
 	switch at := c.at(); {
 	case at == finished:
@@ -259,7 +264,7 @@ func (c *h2conn) tell(p []byte) (int, error) {
 	return n, nil
 }
 
-// note looks at bytes of the client.
+// note looks at bytes that the client has sent.
 func (r *h2reader) note(p []byte) {
 	for len(p) > 0 {
 		n, end := r.frames.Next(p)
@@ -275,7 +280,8 @@ func (r *h2reader) note(p []byte) {
 	}
 }
 
-// greet reads the preface, as net/http would have. In a drain the preface has the time of a first request.
+// greet reads the preface, as net/http does for connections with TLS, and reports whether the preface has come. In a drain
+// greet waits only until the step is acked.
 func (c *h2conn) greet() bool {
 	c.SetReadDeadline(time.Now().Add(prefaceTime))
 	got := make([]byte, len(frame.ClientPreface))
@@ -290,14 +296,14 @@ func (c *h2conn) greet() bool {
 	return string(got) == frame.ClientPreface
 }
 
-// poke interrupts the Read that waits, or the next one.
+// poke interrupts the Read that waits, or the next Read.
 func (c *h2conn) poke() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.deadline.interrupt(c.Conn)
 }
 
-// unpoke reports whether a Read ended because of poke, and puts the deadline back.
+// unpoke reports whether poke has interrupted a Read that has returned err, and if so restores the deadline.
 func (c *h2conn) unpoke(err error) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -308,14 +314,14 @@ func (c *h2conn) unpoke(err error) bool {
 	return true
 }
 
-// SetReadDeadline sets the deadline, or keeps the deadline while a Read is to be interrupted.
+// SetReadDeadline sets the deadline. While poke interrupts a Read, the deadline is stored, and set after the interruption.
 func (c *h2conn) SetReadDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.deadline.set(c.Conn, t)
 }
 
-// SetDeadline is SetReadDeadline and SetWriteDeadline.
+// SetDeadline calls SetReadDeadline and SetWriteDeadline.
 func (c *h2conn) SetDeadline(t time.Time) error {
 	if err := c.SetReadDeadline(t); err != nil {
 		return err

@@ -8,7 +8,7 @@ import (
 	"net/http"
 )
 
-// hooks chains the hooks of an http.Server.
+// hooks replaces the hooks of an http.Server by hooks of the Server, which call the user's.
 type hooks struct {
 	http      *http.Server
 	course    *course
@@ -16,13 +16,13 @@ type hooks struct {
 	readiness *readiness
 }
 
-// install chains the hooks, once, before the first accept, and returns in how many steps HTTP/2 ends.
+// install replaces the hooks, and returns the value of Status.HTTP2. It is called once, before the first Accept.
 func (h *hooks) install(loop func(net.Listener) error) (steps string) {
 	h.http.Handler = h.handler(h.http.Handler)
 	h.http.ConnContext = h.connContext(h.http.ConnContext)
 	h.http.ConnState = h.connState(h.http.ConnState)
 	base := h.http.BaseContext
-	h.http.BaseContext = nil // the user's is not for the listener that sets up HTTP/2
+	h.http.BaseContext = nil // the user's BaseContext must not be called for the listener primer of installHTTP2
 	steps = h.installHTTP2(loop)
 	if base != nil {
 		h.http.BaseContext = func(ln net.Listener) context.Context {
@@ -54,7 +54,7 @@ func (h *hooks) connContext(next connContext) connContext {
 		if next != nil {
 			ctx = next(ctx, given(nc, c))
 		}
-		if c == nil || ctx == nil { // net/http panics on a nil context with a text that names the culprit
+		if c == nil || ctx == nil { // for a nil context, net/http panics with a text that names the ConnContext
 			return ctx
 		}
 		ctx, cancel := context.WithCancelCause(context.WithValue(ctx, connKey{}, c))
@@ -68,7 +68,7 @@ func (h *hooks) connContext(next connContext) connContext {
 func (h *hooks) connState(next func(net.Conn, http.ConnState)) func(net.Conn, http.ConnState) {
 	return func(nc net.Conn, state http.ConnState) {
 		c := h.find(nc)
-		if next != nil { // first, so that Serve does not return before the last call has
+		if next != nil { // called before c.enter, so that Serve cannot return before the user's last ConnState has returned
 			next(given(nc, c), state)
 		}
 		if c == nil {
@@ -100,8 +100,8 @@ func (h *hooks) find(nc net.Conn) *conn {
 	return nil
 }
 
-// given returns the connection for the user's hooks: the connection of the listener, or the *tls.Conn above. So the hooks
-// find the same type as without a Server.
+// given returns the connection that the user's hooks get: the connection of the listener, or the *tls.Conn of net/http. So
+// the hooks get the same type as without a Server.
 func given(nc net.Conn, c *conn) net.Conn {
 	if s, ok := nc.(*secureHTTP2); ok {
 		return s.tls
@@ -115,8 +115,9 @@ func given(nc net.Conn, c *conn) net.Conn {
 	return c.Conn
 }
 
-// A handler notes each request, and announces the end of its connection while there is a drain. Before, the handler
-// passes on the ResponseWriter of net/http itself: a wrapper would cost an allocation for each request.
+// A handler notes each request. In a drain, or while the server is a lame duck, the handler announces the end of the
+// connection in the answer. At other times an ordinary request gets the ResponseWriter of net/http itself: a wrapper would
+// cost an allocation for each request.
 type handler struct {
 	course    *course
 	readiness *readiness
@@ -144,7 +145,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// answer serves a request. If it is framed, an h2conn announces the end of its connection.
+// answer serves a request. If framed is true, an h2conn announces the end of the connection, so the answer does not.
 func (h *handler) answer(w http.ResponseWriter, r *http.Request, framed bool) {
 	if framed || h.course.at() == serving && h.readiness.now() != lameDuck {
 		h.next.ServeHTTP(w, r)
@@ -153,9 +154,9 @@ func (h *handler) answer(w http.ResponseWriter, r *http.Request, framed bool) {
 	h.last(w, r)
 }
 
-// last serves a request of the drain. On HTTP/2 net/http turns the header into a GOAWAY with the number of the highest
-// stream so far, which cuts streams on their way. No other announcement is possible without touching the frames. Every
-// stream makes the announcement, so the loss of a header is no harm.
+// last serves a request so that the answer announces the end of the connection. For HTTP/2 without an h2conn, net/http turns
+// the header into a GOAWAY with the number of the highest stream so far, and streams that are on their way are lost; without
+// an h2conn there is no other way. On HTTP/2 a handler may overwrite the header, but the other streams announce the end too.
 func (h *handler) last(w http.ResponseWriter, r *http.Request) {
 	full, ok := w.(answerer)
 	if !ok {
@@ -165,10 +166,10 @@ func (h *handler) last(w http.ResponseWriter, r *http.Request) {
 	}
 	a := &lastAnswer{answerer: full}
 	h.next.ServeHTTP(a, r)
-	a.announce() // if nothing was written net/http answers now
+	a.announce() // if the handler has written nothing, net/http writes the header now
 }
 
-// upgrade serves a request for a WebSocket. In a drain the request is refused: the WebSocket would be closed at once.
+// upgrade serves a request for a WebSocket. In a drain it refuses the request, since the WebSocket would be closed at once.
 func (h *handler) upgrade(w http.ResponseWriter, r *http.Request, c *conn) {
 	full, ok := w.(answerer)
 	switch {
@@ -183,8 +184,8 @@ func (h *handler) upgrade(w http.ResponseWriter, r *http.Request, c *conn) {
 	}
 }
 
-// stream serves a request for events. A request of the drain is not begun: an event stream that says when to come back
-// and ends is what its client understands; on another status than 200 the client would give up.
+// stream serves a request for an event stream. In a drain the handler does not run: the answer only says after what time to
+// reconnect, and ends. The status is 200, since after any other status an EventSource would not reconnect.
 func (h *handler) stream(w http.ResponseWriter, r *http.Request, c *conn, q *request) {
 	if h.course.at() >= draining {
 		w.Header().Set("Content-Type", eventStreamType)
@@ -202,7 +203,7 @@ func (h *handler) stream(w http.ResponseWriter, r *http.Request, c *conn, q *req
 	q.events = e
 	c.mu.Unlock()
 	defer e.leave()
-	if h.course.at() >= draining { // announce may have looked before e was there
+	if h.course.at() >= draining { // announce has perhaps missed e
 		e.closeGracefully(ctx)
 	}
 	h.answer(e, r.WithContext(ctx), c.framed(r))

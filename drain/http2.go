@@ -8,11 +8,11 @@ import (
 	"net/http"
 )
 
-// plainHTTP2 is the key of TLSNextProto under which net/http serves a connection whose preface was read. The key is not
-// documented: without it the end is announced in one step, by net/http.
+// plainHTTP2 is the key of TLSNextProto for the function by which net/http serves an HTTP/2 connection whose preface was
+// read. The key is not documented. Without it, HTTP/2 connections end in one step, by net/http.
 const plainHTTP2 = "unencrypted_http2"
 
-// errPrimed ends a Serve that is there to set up HTTP/2 only.
+// errPrimed ends a Serve that only makes net/http set up HTTP/2.
 var errPrimed = errors.New("drain: set up")
 
 // primer is a listener that has nothing to accept.
@@ -22,15 +22,15 @@ func (primer) Accept() (net.Conn, error) { return nil, errPrimed }
 func (primer) Close() error              { return nil }
 func (primer) Addr() net.Addr            { return &net.TCPAddr{} }
 
-// In how many steps HTTP/2 connections end.
+// The values of Status.HTTP2.
 const (
 	oneStep  = "one step"
 	twoSteps = "two steps"
 )
 
-// installHTTP2 puts an h2conn around each HTTP/2 connection, if HTTP/2 is that of net/http, and returns in how many steps
-// HTTP/2 ends. net/http fills TLSNextProto in the first Serve, so there is a Serve of an empty listener before, with or
-// without TLS as the user's. The user's own functions stay.
+// installHTTP2 puts an h2conn around each HTTP/2 connection, if net/http serves HTTP/2, and returns the value of
+// Status.HTTP2. net/http fills TLSNextProto in the first Serve. So installHTTP2 first calls loop, the user's way of serving
+// with or without TLS, with a listener that has nothing to accept. The user's own functions in TLSNextProto remain.
 func (h *hooks) installHTTP2(loop func(net.Listener) error) (steps string) {
 	if _, own := h.http.TLSNextProto["h2"]; own {
 		return oneStep
@@ -78,29 +78,30 @@ func serveHTTP2(entry *conn, nc net.Conn, serve func(*h2conn)) {
 		entry.reader.deadline.restore(entry.Conn)
 	}
 	entry.mu.Unlock()
-	if entry.course.at() >= draining { // the drain has looked already: a connection that comes late is told as the others were
+	if entry.course.at() >= draining { // announce has perhaps missed this connection
 		c.leave()
 	}
 	serve(c)
 	c.closeDown()
 }
 
-// disguised is how net/http passes a connection without TLS where the type wants a connection with TLS.
+// disguised passes a connection without TLS to a function of TLSNextProto, which takes only a *tls.Conn: net/http does the
+// same.
 type disguised struct {
-	net.Conn // nil: nothing may be done with it but UnencryptedNetConn
+	net.Conn // nil: only UnencryptedNetConn may be called
 	conn     net.Conn
 }
 
-// UnencryptedNetConn is what net/http looks for.
+// UnencryptedNetConn returns the connection. net/http looks for this method.
 func (d disguised) UnencryptedNetConn() net.Conn { return d.conn }
 
 func disguise(nc net.Conn) *tls.Conn { return tls.Client(disguised{conn: nc}, nil) }
 
-// secureHTTP2 tells net/http what Request.TLS is.
+// secureHTTP2 is an h2conn of a connection with TLS. net/http asks it for the state of TLS.
 type secureHTTP2 struct {
 	*h2conn
 	tls *tls.Conn
 }
 
-// ConnectionState is the state of TLS.
+// ConnectionState returns the state of TLS. net/http uses it as Request.TLS.
 func (c *secureHTTP2) ConnectionState() tls.ConnectionState { return c.tls.ConnectionState() }

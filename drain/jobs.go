@@ -5,12 +5,12 @@ import (
 	"sync"
 )
 
-// A job is an entry of the registry that is no connection.
+// A job is an entry of the registry that is no connection: a job of Go, or an entry of Track.
 type job struct {
 	cancel context.CancelCauseFunc // may be nil
 
 	mu    sync.Mutex
-	shown Entry // only the action changes
+	shown Entry // only its field Action changes
 }
 
 func (j *job) entry() Entry {
@@ -19,7 +19,8 @@ func (j *job) entry() Entry {
 	return j.shown
 }
 
-// escalate cancels a job; nothing more can be done to a job.
+// escalate cancels the job if action is stepCancel, and returns action. Against a job there is no other step: for any other
+// action escalate returns "".
 func (j *job) escalate(action string) string {
 	if action != stepCancel {
 		return ""

@@ -11,31 +11,32 @@ import (
 )
 
 const (
-	// sweepTime is how long the accept queue has to be empty before a plain stop closes the listener. The deadline has
-	// to be in the future: with one in the past an accept does not look into the queue.
+	// sweepTime is how long the accept queue has to be empty before a plain stop closes the listener. It is not zero because
+	// an Accept whose deadline is in the past does not look into the queue.
 	sweepTime = 20 * time.Millisecond
-	// sweepLimit bounds all of the sweep, since new connections may go on to come.
+	// sweepLimit limits the whole sweep, since perhaps new connections do not stop coming.
 	sweepLimit = time.Second
 )
 
 // A listener registers the connections of Accept.
 type listener struct {
 	net.Listener
-	accept func() (net.Conn, error)   // Accept of the listener below, or its method for adopted connections
+	accept func() (net.Conn, error)   // the Accept or AcceptMoved of Listener
 	track  func(nc net.Conn) net.Conn // registers a connection, and returns what the server gets
 	used   atomic.Bool                // Accept was called
 	closed sync.Once
 
 	mu        sync.Mutex
-	accepting bool        // Accept has not returned
-	limit     time.Time   // zero while it serves; then Accept may succeed up to here, and its errors are ours
-	timer     *time.Timer // ends the sweep of a listener without deadlines
+	accepting bool        // Accept was called and has not returned
+	limit     time.Time   // when the sweep has to end; zero until the drain ends the accept loop
+	timer     *time.Timer // closes a listener that has no SetDeadline at the end of its sweep; otherwise nil
 }
 
 var _ net.Listener = (*listener)(nil)
 
-// Accept never drops a connection: net/http serves each, even if the drain has begun meanwhile. A deadline that was set
-// during or before Accept says nothing about the queue, so Accept tries once more.
+// Accept returns every connection that it gets, even if the drain has begun while it waited: net/http serves each. If the
+// sweep began after the first call of arm, its deadline may have passed before l.accept looked into the queue. So Accept
+// then tries once more.
 func (l *listener) Accept() (net.Conn, error) {
 	l.used.Store(true)
 	armed := l.arm(true)
@@ -53,8 +54,9 @@ func (l *listener) Accept() (net.Conn, error) {
 	return nil, err
 }
 
-// arm gives the Accept of a sweep sweepTime to find a connection, and reports whether there is time for a connection.
-// While the accept loop is busy nothing is armed: the time of the loop says nothing about the queue.
+// arm limits an Accept during the sweep to sweepTime, and reports whether the sweep has time left. accepting is true if the
+// caller is Accept. While the accept loop is not in Accept, arm sets no limit: how long the loop is busy elsewhere does not
+// show whether the queue is empty.
 func (l *listener) arm(accepting bool) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -83,8 +85,9 @@ func (l *listener) disarm() {
 	}
 }
 
-// over reports whether an error of Accept is the end that the drain wants. An error after which net/http calls Accept
-// again, such as the lack of a descriptor, is not the end: the queue may not be empty.
+// over reports whether an error of Accept means that the drain has ended the accept loop. A temporary error, such as a lack
+// of descriptors, does not mean this before the end of the sweep: net/http calls Accept again, and perhaps the queue still
+// holds connections.
 func (l *listener) over(err error) bool {
 	if !l.ending() {
 		return false
@@ -95,7 +98,7 @@ func (l *listener) over(err error) bool {
 	return timeout(err) || !errors.As(err, &passing) || !passing.Temporary() || !time.Now().Before(l.limit)
 }
 
-// ending reports whether the listener was told to stop.
+// ending reports whether the drain has begun to end the accept loop.
 func (l *listener) ending() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -108,7 +111,7 @@ func (l *listener) end(limit time.Time) {
 	l.limit = limit
 }
 
-// Close closes the listener below. Its error is of no use: net/http ignores it, and so does a drain.
+// Close closes the listener below, once. net/http and the drain ignore the error.
 func (l *listener) Close() (err error) {
 	l.mu.Lock()
 	if l.timer != nil {
@@ -125,7 +128,7 @@ func (l *listener) stop() {
 	l.Close()
 }
 
-// sweep ends the accept loop when the queue is empty, before latest.
+// sweep makes the accept loop end when the queue is empty, at latest in any case.
 func (l *listener) sweep(latest time.Time) {
 	limit := time.Now().Add(sweepLimit)
 	if latest.Before(limit) {
@@ -135,8 +138,8 @@ func (l *listener) sweep(latest time.Time) {
 	l.arm(false)
 }
 
-// acceptErr returns the error of Serve for the end of an accept loop: nil if the drain has stopped the loop, or if the
-// listener was closed because the context had ended. A loop that never called Accept could not start.
+// acceptErr returns the error of Serve for an accept loop that has returned err: nil if the drain has ended the loop, or if
+// the listener was closed after the context had ended. A loop that never called Accept failed before it served anything.
 func (l *listener) acceptErr(ctx context.Context, err error) error {
 	switch {
 	case !l.used.Load():
@@ -147,13 +150,13 @@ func (l *listener) acceptErr(ctx context.Context, err error) error {
 	return fmt.Errorf("drain: accept: %w", err)
 }
 
-// listeners are the listeners with an accept loop.
+// listeners are the listeners whose accept loops run.
 type listeners struct {
 	mu  sync.Mutex
 	all map[*listener]struct{}
 }
 
-// add counts a listener in, if the drain has not begun: from then on, list has every listener that was added.
+// add adds a listener and returns true, unless the drain has begun. So the list of a drain has every listener.
 func (ls *listeners) add(l *listener, c *course) bool {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
@@ -164,7 +167,7 @@ func (ls *listeners) add(l *listener, c *course) bool {
 	return true
 }
 
-// remove counts a listener out after its accept loop has ended.
+// remove removes a listener after its accept loop has ended.
 func (ls *listeners) remove(l *listener) {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()

@@ -6,30 +6,30 @@ import (
 	"time"
 )
 
-// ErrExpired is the cause of the contexts of requests, raw connections and jobs that go on when [Options.Grace] has run
-// out: context.Cause(ctx).
+// ErrExpired is the context.Cause of the contexts of requests, raw connections and jobs that are unfinished when
+// [Options.Grace] has run out.
 var ErrExpired = errors.New("drain: the time to end is over")
 
-// A Notice tells handlers and jobs that the drain has begun, and how long they have. A Notice cancels nothing.
-// [FromContext] gives the Notice to the handler of a request or of a raw connection, and to a job.
+// A Notice tells handlers and jobs that the drain has begun, and how much time they have. A Notice cancels nothing. The
+// handler of a request or of a raw connection, and a job, get the Notice by [FromContext].
 type Notice struct {
 	begun chan struct{}
-	// Written before begun is closed.
+	// until and handover are written before begun is closed.
 	until    time.Time
 	handover bool
 }
 
-// never is the notice of a context that has none.
+// never is the Notice for a context that is not of a server.
 var never = &Notice{begun: make(chan struct{})}
 
-// connKey is the key of the noticed in a context: the *conn of a request, or a *Server.
+// connKey is the key under which a context has its noticed: the *conn of a request, or a *Server.
 type connKey struct{}
 
-// A noticed leads to the Notice of a server.
+// A noticed is a value of a context that has the Notice of a server.
 type noticed interface{ notice() *Notice }
 
-// FromContext returns the notice of the server that gave ctx. FromContext never returns nil: without a server nothing
-// ever begins.
+// FromContext returns the Notice of the server from which ctx came. If ctx came from no server, the result is a Notice whose
+// drain never begins. FromContext never returns nil.
 func FromContext(ctx context.Context) *Notice {
 	if v, ok := ctx.Value(connKey{}).(noticed); ok {
 		return v.notice()
@@ -37,11 +37,11 @@ func FromContext(ctx context.Context) *Notice {
 	return never
 }
 
-// Begun returns a channel that is closed when the server has stopped accepting. On a plain stop the channel is closed
-// after Propagation: clients that come back earlier would come back to this server.
+// Begun returns a channel that is closed when the server ends its accept loops. In a plain stop this is after Propagation:
+// earlier, load balancers would send clients that reconnect to this server again.
 func (n *Notice) Begun() <-chan struct{} { return n.begun }
 
-// Deadline says when Grace will have run out; false before the drain has begun.
+// Deadline returns the time at which Grace runs out. ok is false before the channel of Begun is closed.
 func (n *Notice) Deadline() (deadline time.Time, ok bool) {
 	select {
 	case <-n.begun:
@@ -51,8 +51,8 @@ func (n *Notice) Deadline() (deadline time.Time, ok bool) {
 	}
 }
 
-// Handover reports whether another process serves on, so that a client may come back at once; false before the drain has
-// begun.
+// Handover reports whether another process goes on serving, so that a client may come back at once. Handover returns false
+// before the channel of Begun is closed.
 func (n *Notice) Handover() bool {
 	_, ok := n.Deadline()
 	return ok && n.handover

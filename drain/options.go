@@ -11,71 +11,76 @@ import (
 
 // Options of a [Server]. The zero value works.
 type Options struct {
-	// Grace limits the whole drain, Propagation included. What goes on then is cut, and Serve returns a
-	// [*TimeoutError]. Idle and silent connections are closed in good order before: at the latest one second before
-	// the end of Grace, or when a quarter of it is left if that is less. Zero or less means 30 seconds.
+	// Grace limits the whole drain, Propagation included. When Grace has run out, everything unfinished is cut, and Serve
+	// returns a [*TimeoutError]. Idle and silent connections are closed in good order earlier: one second before the end of
+	// Grace, or when a quarter of Grace is left if a quarter is less than a second. Zero or less means 30 seconds.
 	Grace time.Duration
 
-	// IdleGrace is how long a connection has to be idle, or silent since it was accepted, before a drain closes it.
-	// Those that are younger when the drain begins stay open for the rest of that time, and a request that they send is
-	// answered with "Connection: close". Zero or less means 5 seconds, and 0.8 seconds for a connection that has sent
-	// nothing at all since it was accepted.
+	// IdleGrace is how long a connection has to be idle, or silent since it was accepted, before a drain closes it. A
+	// connection that has been idle for a shorter time when the drain begins stays open until IdleGrace is over, and its
+	// next request is answered with "Connection: close". Zero or less means 5 seconds, and 0.8 seconds for a connection
+	// that has sent nothing at all since it was accepted.
 	IdleGrace time.Duration
 
-	// Propagation is how long a plain stop is a lame duck: it goes on to accept after readiness became false. Half of
-	// Grace at most, so that there is time left to drain. A handover skips it. Default 0.
+	// Propagation is how long the server goes on accepting after a plain stop has made it not ready: its time as a lame
+	// duck. At most half of Grace is used, so that there is time left to drain. A handover skips Propagation. Default 0.
 	Propagation time.Duration
 
-	// Move is offered each idle or silent plaintext HTTP/1 connection of a drain, as the listener gave it, if it
-	// implements [syscall.Conn]. If it returns true the connection belongs to Move, its Close included: the server
-	// forgets it and sends nothing more, not even an end; the user's ConnState is told StateClosed. If it returns false
-	// the connection is drained as without Move. It should not block, must accept concurrent calls, and is asked again
-	// when the connection becomes idle again and before it is closed. A panic closes the connection and is logged by
-	// net/http. A net/http that is found to read in another way than the known ones moves nothing. Default nil: nothing
-	// moves.
+	// Move is offered each idle or silent plaintext HTTP/1 connection in a drain, as the listener gave it, if the connection
+	// implements [syscall.Conn]. If Move returns true, the connection belongs to Move, which has to close it: the server
+	// forgets the connection and sends nothing more on it, not even the end. The user's ConnState gets StateClosed. If Move
+	// returns false, the connection is drained as without Move, and Move is asked again when the connection becomes idle
+	// again, and before the connection is closed. Move should not block, and must allow concurrent calls. If Move panics,
+	// the connection is closed, and net/http logs the panic. With a net/http that reads in a way that this package does not
+	// know, nothing moves. Default nil: nothing moves.
 	Move func(net.Conn) bool
 
-	// Rebalance makes the server offer every idle plaintext HTTP/1 connection to Move once while it serves, whenever
-	// something is received from it, and those that are active when they are idle. What comes from Move on the other side
-	// and was idle here is given IdleTimeout for its next request. Default nil: Move is asked in a drain only.
+	// Rebalance makes a server that is not draining offer connections to Move. Whenever something is received from
+	// Rebalance, each plaintext HTTP/1 connection is offered once: at once if it is idle, otherwise when it becomes idle. In
+	// the process that gets the connection, the next request has the IdleTimeout to arrive. Default nil: connections are
+	// offered in a drain only.
 	Rebalance <-chan struct{}
 
-	// Hurry makes a drain close connections that have been idle for half a second, when it is closed or something is
-	// received from it; silent new ones keep their IdleGrace. That has a price: a connection whose last answer went out
-	// before the drain did not learn of the end, and a request that is on its way to it is lost. Default nil: never.
+	// Hurry shortens a drain: when Hurry is closed or something is received from it, the drain closes connections that have
+	// been idle for half a second. New connections that are silent keep their IdleGrace. Hurry can lose requests: a client
+	// whose last answer went out before the drain does not know of the end, and its next request is lost if it is on its way
+	// when the connection is closed. Default nil: never.
 	Hurry <-chan struct{}
 
-	// KeepWebSockets leaves the end of WebSockets to their handlers, which learn of the drain by [FromContext]. Otherwise
-	// each is closed with status 1012, service restart, a hundred a second or as many as half of Grace needs. Default
-	// false.
+	// KeepWebSockets leaves the end of WebSockets to their handlers, which learn of the drain by [FromContext]. If
+	// KeepWebSockets is false, each WebSocket is closed with status 1012, service restart: a hundred per second, or more if
+	// all of them would take longer than half of Grace. Default false.
 	KeepWebSockets bool
 
-	// Flush is called when everything has ended or was cut, for what must not be lost then, such as telemetry. Its
-	// context ends with Grace, but not before a tenth of Grace. Its error is joined to that of Serve. Default nil:
-	// nothing.
+	// Flush is called after everything has ended or was cut, to save data that would be lost at the end of the process, such
+	// as telemetry. The context of Flush ends with Grace, but Flush has at least a tenth of Grace. The error of Flush is
+	// joined to the error of Serve. Default nil: nothing is called.
 	Flush func(context.Context) error
 
-	// Ready is called with false when a plain stop begins, before Propagation, and by Drain; with true by Resume: for
-	// those who are asked in another way than by [Server.Readiness], such as the health service of gRPC. Default nil:
-	// nothing.
+	// Ready is called with false when a plain stop begins, before Propagation, and by Drain; and with true by Resume. Use
+	// Ready to report readiness in another way than by [Server.Readiness], such as by the health service of gRPC. Default
+	// nil: nothing is called.
 	Ready func(ready bool)
 
-	// Announce is called when the server has stopped to accept, before handlers learn of the drain: for another server,
-	// run by [Server.ServeFunc], that tells its clients first. Its context ends with Grace. Default nil: nothing.
+	// Announce is called when the server is ending its accept loops, before handlers learn of the drain. Use Announce for a
+	// server that [Server.ServeFunc] runs and that has to tell its clients before its handlers learn of the drain. The
+	// context of Announce ends with Grace. Default nil: nothing is called.
 	Announce func(context.Context)
 
-	// After is a server that drains first: this one goes on to serve until that one has drained, as an admin listener
-	// should. Both get a context that ends. Grace is one budget then: this server has what the other has left of it, at
-	// least a tenth of its own, so a chain of two is over after 1.1 times Grace. Default nil: nothing is waited for.
+	// After is a server that drains first: this server goes on serving until the other server has drained, as an admin
+	// listener should. Pass both servers a context that ends. The two drains share one Grace: this server has what the other
+	// has left of its Grace, but at least a tenth of its own Grace. So two servers with the same Grace are drained after 1.1
+	// times Grace. Default nil: this server waits for no other.
 	After *Server
 
-	// Logger gets a line for each that is left when Grace ran out, 20 at most, every five seconds what a drain waits
-	// for, and its end. Its handler is called in another goroutine: no drain waits for a log, but for the last lines
-	// 0.2 s at most. Default nil: [slog.Default].
+	// Logger gets a line for each of up to 20 entries that were left when Grace had run out. If a drain lasts longer than
+	// five seconds, Logger also gets a line every five seconds about what the drain waits for, and a line at its end. The
+	// handler of Logger is called in another goroutine, so that a slow log does not delay the drain. Only at its end does
+	// the drain wait for the last lines: up to 0.2 seconds for each, and two seconds in all. Default nil: [slog.Default].
 	Logger *slog.Logger
 }
 
-// withDefaults returns a copy in which Grace, IdleGrace and Logger have their defaults.
+// withDefaults returns a copy in which Grace, IdleGrace and Logger have their defaults if the user has not set them.
 func (o Options) withDefaults() Options {
 	if o.Grace <= 0 {
 		o.Grace = 30 * time.Second

@@ -1,27 +1,27 @@
 package drain
 
-// A Phase says how far a [Server] is.
+// A Phase is a part of the life of a [Server].
 type Phase string
 
 // The phases, in their order.
 const (
-	// Serving is the phase from the start to the end of the first context.
+	// Serving is the phase from the start to the first end of a context of a Serve.
 	Serving Phase = "serving"
-	// LameDuck is Serving after [Server.Drain]: not ready, and still accepting.
+	// LameDuck is the phase between [Server.Drain] and [Server.Resume]: the server is not ready, but still accepts.
 	LameDuck Phase = "lame duck"
-	// Propagating is the time of a plain stop as a lame duck.
+	// Propagating is the phase of [Options.Propagation] in a plain stop: the server is not ready, but still accepts.
 	Propagating Phase = "propagating"
-	// Draining is the time in which what is there is finished.
+	// Draining is the phase in which connections, requests and jobs are finished.
 	Draining Phase = "draining"
 	// Jobs is the part of Draining in which no connection is left, but jobs are.
 	Jobs Phase = "jobs"
-	// Flushing is the time of [Options.Flush].
+	// Flushing is the phase in which [Options.Flush] runs.
 	Flushing Phase = "flushing"
-	// Drained is the end: Serve returns.
+	// Drained is the phase after the end of the drain: Serve returns.
 	Drained Phase = "drained"
 )
 
-// A stage is how far the drain is, finer than a Phase where the code needs it. The stage of a server only rises.
+// A stage is like a Phase, but divides Draining into several stages. A server only goes to later stages.
 type stage int32
 
 const (
@@ -34,8 +34,7 @@ const (
 	drained
 )
 
-// phases are the phases of the stages. LameDuck is a part of serving and Jobs a part of draining: the stage does not show
-// them.
+// phases has the Phase of each stage. LameDuck is a part of the stage serving, and Jobs a part of the stage draining.
 var phases = [...]Phase{
 	serving: Serving, propagating: Propagating,
 	draining: Draining, expired: Draining, cutting: Draining,

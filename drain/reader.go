@@ -11,36 +11,36 @@ import (
 	"github.com/midair-go/midair/drain/internal/sockbuf"
 )
 
-// Whether an idle connection may be closed is decided in its Read, by the goroutine that would take the next request
-// from the connection, because only there is it certain that no request has been taken. The drain interrupts the Read
-// (readDeadline), the Read that was interrupted decides (part), and until then the deadlines that net/http asks for are
-// only written down.
+// The Read of an idle connection decides whether the connection may be closed: Read runs in the goroutine that would read
+// the next request, and only there is it certain that no request was read. The drain interrupts the Read (readDeadline), and
+// the interrupted Read decides (part). From the interruption to the decision, deadlines that net/http sets are only stored.
 
-// A reader answers for a conn whether it may end.
+// A reader is the part of a conn that decides whether an idle connection may be closed.
 type reader struct {
 	deadline readDeadline
-	heard    time.Time // what IdleGrace counts from: a new state, or a later sign that something may be on its way
+	heard    time.Time // when IdleGrace began: at the last change of state, or at a later sign that a request may be on its way
 	first    idleDeadline
 	preface  frame.Preface
-	unsent   int // how many bytes of a raw connection were unsent when the drain looked last
+	unsent   int // how many bytes of a raw connection were unsent when flow looked last
 }
 
-// A mover is what is between a conn and Move.
+// A mover notes whether Move is to be asked for a conn, and whether it was asked.
 type mover struct {
-	wanted bool // Move is to be asked while the server serves
+	wanted bool // Options.Rebalance wants Move to be asked once; a drain asks without it
 	asked  asked
 }
 
-// asked is how far Move was asked since the connection was idle.
+// asked says whether Move was asked since the connection became idle.
 type asked uint8
 
 const (
 	notAsked asked = iota
-	asking         // Move has not returned
-	declined       // Move need not be asked before the connection is due
+	asking         // Move was called and has not returned
+	declined       // Move need not be asked again until the connection is due
 )
 
-// Read reads, and decides whether an idle connection ends here.
+// Read reads from the connection. If a drain interrupts Read, Read decides whether the connection ends, and then returns
+// io.EOF.
 func (c *conn) Read(p []byte) (int, error) {
 	for c.stop().Reads() {
 		if c.adopted != nil {
@@ -59,7 +59,7 @@ func (c *conn) Read(p []byte) (int, error) {
 	return 0, c.unread()
 }
 
-// unread is the error of a Read that does not read.
+// unread returns the error of a Read in a state in which Read must not read.
 func (c *conn) unread() error {
 	if c.stop().EOF() {
 		return io.EOF
@@ -67,11 +67,11 @@ func (c *conn) unread() error {
 	return net.ErrClosed
 }
 
-// receive is Read with another function than that of the connection.
+// receive is like Read, but it calls the function read in place of the Read of the accepted connection.
 func (c *conn) receive(size int, read func() (int, error)) (int, error) {
 	for c.stop().Reads() {
 		n, err := read()
-		n = max(n, 0) // package net gives -1 for a ReadMsgUnix that failed
+		n = max(n, 0) // package net returns -1 for a ReadMsgUnix that failed
 		c.read.Add(int64(n))
 		switch c.judge(nil, n, size, err) {
 		case again:
@@ -84,22 +84,24 @@ func (c *conn) receive(size int, read func() (int, error)) (int, error) {
 	return 0, c.unread()
 }
 
-// A verdict is what becomes of a Read.
+// A verdict says how a Read goes on after the Read of the accepted connection has returned.
 type verdict int
 
 const (
-	pass  verdict = iota // its result goes to net/http
-	again                // it was interrupted in vain
-	over                 // the connection ends
+	pass  verdict = iota // return the result to the caller
+	again                // read again: a drain has interrupted the Read, but the connection cannot end now
+	over                 // return io.EOF: the connection ends
 )
 
-// judge decides after a read of n bytes into a buffer of the given size. Got is nil where the bytes are not at hand.
+// judge decides after a read of n bytes into a buffer of the given size. got has these bytes, or is nil if the caller does
+// not have the bytes.
 func (c *conn) judge(got []byte, n, size int, err error) verdict {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.judged(got, n, size, err)
 }
 
+// judged is judge for a caller that has locked c.mu.
 func (c *conn) judged(got []byte, n, size int, err error) verdict {
 	if n > 0 {
 		c.touch(got)
@@ -111,13 +113,13 @@ func (c *conn) judged(got []byte, n, size int, err error) verdict {
 	if c.part(size) {
 		return over
 	}
-	if c.state.Open() { // of a connection that lingers the deadline is its own
+	if c.state.Open() { // after a Close, linger sets the deadlines
 		c.reader.deadline.restore(c.Conn)
 	}
 	return again
 }
 
-// touch notes bytes that were read.
+// touch notes that the bytes p were read.
 func (c *conn) touch(p []byte) {
 	if s := c.state; s == life.Fresh || s == life.Arriving {
 		if c.kind.secure() {
@@ -130,13 +132,13 @@ func (c *conn) touch(p []byte) {
 		c.reader.heard = time.Now()
 	}
 	if c.reader.first.waiting {
-		c.reader.deadline = readDeadline{asked: c.reader.first.arrived(), interrupted: true} // the step puts it into force
+		c.reader.deadline = readDeadline{asked: c.reader.first.arrived(), interrupted: true} // the step below sets it
 	}
 	c.step(life.Bytes)
 }
 
-// part decides whether the connection ends in this Read, into a buffer of the given size. A few bytes that do not go on
-// for another IdleGrace are no request: some clients send a line end too many after a body.
+// part decides whether the connection ends in a Read into a buffer of the given size. One to three bytes of a next request
+// keep the connection open for another IdleGrace only: some clients send a line end too many after a body.
 func (c *conn) part(size int) bool {
 	switch {
 	case !c.silent() || sockbuf.Queued(c.Conn):
@@ -151,16 +153,17 @@ func (c *conn) part(size int) bool {
 	return !c.due().After(time.Now()) && !sockbuf.Queued(c.Conn) && c.step(life.Part) == life.EndRead
 }
 
-// may reports whether an event is possible now.
+// may reports whether an event is possible in the present state.
 func (c *conn) may(e life.Event) bool { return life.Next(c.state, e).Do != life.Impossible }
 
-// movable reports whether Move can take the connection: HTTP/1 without TLS on a socket, and net/http is the known one.
+// movable reports whether Move can take the connection: it has HTTP/1 without TLS on a socket, and net/http reads in the
+// known way.
 func (c *conn) movable() bool {
 	return c.course.move != nil && c.kind.socket && c.kind.plainHTTP1() && readsAsKnown()
 }
 
-// offer asks Move, and reports whether Move has taken the connection. Meanwhile c.mu is unlocked, and the connection can
-// only be cut. If Move panics, the connection is not taken.
+// offer asks Move, and reports whether Move has taken the connection. While Move runs, c.mu is unlocked, and only a cut can
+// end the connection. If Move panics, the connection is not taken.
 func (c *conn) offer() (taken bool) {
 	c.mover.asked = asking
 	c.Conn.SetDeadline(time.Time{})
@@ -170,7 +173,7 @@ func (c *conn) offer() (taken bool) {
 		c.mu.Lock()
 		c.mover.asked = declined
 		if moved {
-			c.reader.deadline.interrupted = false // the deadlines are those of the new owner
+			c.reader.deadline.interrupted = false // the new owner sets the deadlines from now on
 			taken = c.step(life.Take) == life.EndRead
 		}
 	}()
@@ -178,12 +181,13 @@ func (c *conn) offer() (taken bool) {
 	return false
 }
 
-// wanted asks Move once for each offer, while the server serves, and reports whether Move has taken the connection.
+// wanted asks Move if Options.Rebalance wants it, and reports whether Move has taken the connection. It is called before the
+// drain. Rebalance may send again while Move runs; then Move is asked once more.
 func (c *conn) wanted(size int) bool {
 	for c.mover.wanted && c.movable() && c.may(life.Take) && !c.begun(size) && !sockbuf.Queued(c.Conn) {
-		c.mover.wanted = false // another offer may come while Move is asked
+		c.mover.wanted = false // propose may set it again while Move runs
 		taken := c.offer()
-		c.mover.asked = notAsked // for a drain
+		c.mover.asked = notAsked // so that a drain asks as well
 		if taken {
 			return true
 		}
@@ -191,9 +195,10 @@ func (c *conn) wanted(size int) bool {
 	return false
 }
 
-// silent reports whether net/http waits for a request of which nothing was read, or fewer than four bytes. Up to three
-// bytes net/http waits under the deadline of an idle connection, and then sets another deadline for the header. A new
-// TLS connection counts as silent whatever was read, since the end of the handshake cannot be seen below TLS.
+// silent reports whether net/http waits for a first request of which it has read nothing, or for a later request of which it
+// has read fewer than four bytes: with four bytes, net/http replaces the deadline of the idle connection by a deadline for
+// the header. A new TLS connection counts as silent even if bytes were read, since a conn below TLS cannot see the end of
+// the handshake. A raw connection counts as silent unless the kernel copies from it.
 func (c *conn) silent() bool {
 	if c.h2 != nil || !c.may(life.Part) {
 		return false
@@ -209,9 +214,10 @@ func (c *conn) silent() bool {
 	return true
 }
 
-// begun reports whether a few bytes of a next request are there while a Read into a buffer of the given size waits for
-// the rest. The bytes may have come with the request before: these bytes make the buffer of net/http shorter, and the
-// size of the whole buffer is a power of two, the size of the rest is not. Below TLS the sizes say nothing.
+// begun reports whether net/http has read one to three bytes of a next request, and waits for the rest in a Read into a
+// buffer of the given size. The size shows bytes that came together with the request before: the size of the whole buffer of
+// net/http is a power of two, and if one to three bytes are in the buffer, the size of the rest is not. Below TLS the size
+// shows nothing.
 func (c *conn) begun(size int) bool {
 	if c.kind.http2 {
 		return false
@@ -225,7 +231,7 @@ func (c *conn) begun(size int) bool {
 	return false
 }
 
-// due is when the connection may be closed if it stays silent.
+// due returns the time at which the connection may be closed if it is silent until then.
 func (c *conn) due() time.Time {
 	grace := c.course.idle
 	switch c.state {
@@ -241,9 +247,10 @@ func (c *conn) due() time.Time {
 	return due
 }
 
-// consider interrupts the Read of the connection if the connection is due, and returns the time when the connection
-// will be due if not. Without a wrapper the Read is made to fail; net/http may then set another deadline, so the next
-// scan does the same again.
+// consider interrupts the Read of a silent connection that is due, or for which Move is to be asked. It returns the time at
+// which a scan should look at the connection again, and false if no scan has to. If there is no wrapper (tlsOutside), a
+// deadline in the past makes the Read of net/http fail. net/http may replace this deadline by another, so the next scan sets
+// it again.
 func (c *conn) consider(now time.Time) (time.Time, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -266,14 +273,14 @@ func (c *conn) consider(now time.Time) (time.Time, bool) {
 	return due, true
 }
 
-// press interrupts the Read if the connection is late, or if Move may want the connection.
+// press interrupts the Read if late is true, which means that the connection is due, or if Move is to be asked.
 func (c *conn) press(late bool) {
 	if late || c.movable() && c.mover.asked == notAsked {
 		c.reader.deadline.interrupt(c.Conn)
 	}
 }
 
-// rest begins an idle time. A connection that is idle in the drain only now may be due at once.
+// rest notes that the connection has become idle. In a drain, the connection may be due at once.
 func (c *conn) rest() {
 	c.mover.asked = notAsked
 	c.reader.first.shift = 0
@@ -285,7 +292,7 @@ func (c *conn) rest() {
 	}
 }
 
-// propose makes a connection ask Move once: now if the connection is idle, otherwise when it becomes idle.
+// propose has Move asked once for the connection: at once if the connection is idle, otherwise when it becomes idle.
 func (c *conn) propose() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -298,13 +305,13 @@ func (c *conn) propose() {
 	}
 }
 
-// park tells an adopted connection that the other process may take it back, if a Read into a buffer of the given size
-// waits for the next request.
+// park calls SetIdle of an adopted connection if a Read into a buffer of the given size waits for the next request, and no
+// byte of the request was read: the other process may then take the connection back.
 func (c *conn) park(size int) {
 	c.mu.Lock()
 	s := c.state
 	waits := s == life.Rested || s == life.Idle
-	plain := c.kind.plainHTTP1() && c.h2 == nil // of the others something is known here only
+	plain := c.kind.plainHTTP1() && c.h2 == nil // other connections have state, such as TLS keys, that only this process has
 	parked := plain && waits && !c.begun(size)
 	c.mu.Unlock()
 	if parked && c.adopted.Kept() && readsAsKnown() {
@@ -324,7 +331,7 @@ func (c *conn) enter(reported http.ConnState) {
 		e = life.Hijack
 	case http.StateClosed:
 		e = life.Release
-	default: // as the connection was registered
+	default: // http.StateNew: the connection is in this state since it was registered
 		return
 	}
 	c.mu.Lock()
@@ -338,17 +345,18 @@ func (c *conn) enter(reported http.ConnState) {
 	unseen := reported == http.StateHijacked && !c.kind.wrapped() && c.kind.name == ""
 	c.mu.Unlock()
 	c.carryOut(do, c.Conn)
-	if unseen { // nor is its end
+	if unseen { // the drain would not see the Close either: the connection leaves the registry now
 		c.happen(life.Release)
 	}
 }
 
-// flowLooks is how often in IdleGrace a drain looks whether a client takes bytes: they come and go, so two numbers may be
-// equal.
+// flowLooks is how often in each IdleGrace a drain counts the unsent bytes of a raw connection. It looks more than once,
+// because two counts may be equal by chance although the client takes bytes and the handler writes others.
 const flowLooks = 8
 
-// flow checks whether the client has taken bytes of a raw connection, and reports whether there are bytes to take. A
-// Write or a copy by the kernel counts its bytes at its end only, which may be far off if the client is slow.
+// flow restarts the IdleGrace of a raw connection if the number of unsent bytes has changed since the last look, and reports
+// whether there are unsent bytes. It is needed because a Write, or a copy by the kernel, counts its bytes only when it ends,
+// and with a slow client this may be much later.
 func (c *conn) flow(now time.Time) bool {
 	if !c.kind.raw() {
 		return false

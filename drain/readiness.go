@@ -6,28 +6,28 @@ import (
 	"time"
 )
 
-// A readiness is what load balancers are told.
+// A readiness has the state of a Server that load balancers ask for.
 type readiness struct {
 	state atomic.Int32     // of type ready
 	tell  func(ready bool) // Options.Ready; may be nil
 
-	mu    sync.Mutex // held over tell, so that the program learns of changes in their order; nothing else waits for mu
+	mu    sync.Mutex // locked while tell runs, so that tell is called in the order of the changes
 	since time.Time  // when an operator made the server a lame duck
 }
 
-// ready is a state of readiness.
+// ready is a state of a readiness.
 type ready int32
 
 const (
 	isReady  ready = iota
-	lameDuck       // by an operator, who can take that back
-	stopping       // by a plain stop
+	lameDuck       // an operator has called Drain, and can call Resume
+	stopping       // a plain stop has begun
 )
 
-// now returns the state.
+// now returns the state. It does not lock mu, so requests do not wait for tell.
 func (r *readiness) now() ready { return ready(r.state.Load()) }
 
-// set makes the server a lame duck or ready again, and reports whether it could: not once the final drain has begun.
+// set makes the server a lame duck, or ready again. It returns false and changes nothing if the final drain has begun.
 func (r *readiness) set(to ready, c *course) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -41,7 +41,7 @@ func (r *readiness) set(to ready, c *course) bool {
 	return true
 }
 
-// stop begins a plain stop, and returns how long the server was a lame duck before.
+// stop changes the state to stopping, and returns how long the server has been a lame duck until now.
 func (r *readiness) stop() (lame time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -8,14 +8,14 @@ import (
 // A registry lists the connections and jobs that a drain waits for. Accept adds a connection, and the end of its life
 // removes the connection. A request changes only the state of its connection, and does not lock mu.
 type registry struct {
-	wake chan struct{} // has room for one signal: owned or all is zero, or an accept loop has ended
+	wake chan struct{} // makes a drain look again whether everything has ended; has room for one signal
 
 	mu     sync.Mutex
-	conns  map[*conn]bool // whether net/http owns the connection
+	conns  map[*conn]bool // the value is true if net/http owns the connection
 	jobs   map[*job]struct{}
-	closed bool                // nothing is added any more
+	closed bool                // no job is added any more
 	owned  int                 // how many of conns net/http owns
-	tls    map[*tls.Conn]*conn // connections without a wrapper: the listener gave a *tls.Conn
+	tls    map[*tls.Conn]*conn // the connections that have no wrapper because the listener gave a *tls.Conn
 }
 
 func newRegistry() *registry {
@@ -27,7 +27,8 @@ func newRegistry() *registry {
 	}
 }
 
-// add lists a connection. A connection without a wrapper is found by its outside.
+// add lists a connection. owned is true if net/http owns the connection. outside is the *tls.Conn by which lookupTLS finds a
+// connection without a wrapper, and nil for other connections.
 func (r *registry) add(c *conn, owned bool, outside *tls.Conn) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -40,7 +41,7 @@ func (r *registry) add(c *conn, owned bool, outside *tls.Conn) {
 	}
 }
 
-// lookupTLS finds a connection without a wrapper.
+// lookupTLS returns the conn of a connection without a wrapper; nil if there is none.
 func (r *registry) lookupTLS(t *tls.Conn) *conn {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -58,7 +59,7 @@ func (r *registry) hijacked(c *conn) {
 	r.notify()
 }
 
-// remove takes a connection off the list. A second call does nothing.
+// remove takes a connection off the list. A second call changes nothing.
 func (r *registry) remove(c *conn) {
 	r.mu.Lock()
 	if r.conns[c] {
@@ -86,7 +87,7 @@ func (r *registry) addJob(j *job) bool {
 	return true
 }
 
-// removeJob takes a job off the list. A second call does nothing.
+// removeJob takes a job off the list. A second call changes nothing.
 func (r *registry) removeJob(j *job) {
 	r.mu.Lock()
 	delete(r.jobs, j)
@@ -114,7 +115,7 @@ func (r *registry) empty() bool {
 	return all == 0
 }
 
-// close closes the registry if it is empty, or by force, and reports whether it is closed.
+// close closes the registry for new jobs if the registry is empty or force is true, and reports whether it is closed.
 func (r *registry) close(force bool) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

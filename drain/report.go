@@ -6,28 +6,28 @@ import (
 	"time"
 )
 
-// A Report says how a drain went.
+// A Report describes the course of a drain.
 type Report struct {
-	// Handover reports whether another process served on.
+	// Handover is true if the drain was for a handover: another process went on serving.
 	Handover bool `json:"handover"`
-	// Began is when the drain did.
+	// Began is when the drain began.
 	Began time.Time `json:"began"`
 	// Took is how long the drain lasted.
 	Took time.Duration `json:"took"`
-	// Phases is how long each phase of the drain was. A phase that the drain did not have is missing.
+	// Phases has the duration of each phase of the drain. A phase that the drain did not have is missing.
 	Phases map[Phase]time.Duration `json:"phases"`
-	// Left lists the entries that went on when Grace had run out, each with the action that ended it.
+	// Left lists the entries that were unfinished when Grace had run out, each with the last action against it.
 	Left []Entry `json:"left,omitempty"`
 	// Err is what Serve returns; empty after a clean drain.
 	Err string `json:"error,omitempty"`
 }
 
-// A journal writes the Report while the drain runs, and raises the stage.
+// A journal writes the Report while the drain runs, and sets the stage of the course.
 type journal struct {
 	course *course
 
 	mu      sync.Mutex
-	entered time.Time // when the stage was
+	entered time.Time // when the present stage began
 	report  Report
 }
 
@@ -39,7 +39,7 @@ func (j *journal) begin(handover bool) {
 	j.enter(propagating)
 }
 
-// enter raises the stage and notes how long the phase before took.
+// enter begins the stage next, and adds the duration of the stage before to its phase.
 func (j *journal) enter(next stage) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -51,7 +51,7 @@ func (j *journal) enter(next stage) {
 	j.course.stage.Store(int32(next))
 }
 
-// cut notes what went on when Grace had run out.
+// cut notes the entries that were unfinished when Grace had run out.
 func (j *journal) cut(left []Entry) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -70,7 +70,7 @@ func (j *journal) finish(err error) Report {
 	return j.read()
 }
 
-// read returns a copy of the Report so far.
+// read returns a copy of the Report as it is now.
 func (j *journal) read() Report {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -79,7 +79,7 @@ func (j *journal) read() Report {
 	return r
 }
 
-// began returns when the drain began; zero before.
+// began returns when the drain began; zero before the drain.
 func (j *journal) began() time.Time {
 	j.mu.Lock()
 	defer j.mu.Unlock()

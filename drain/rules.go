@@ -7,28 +7,28 @@ import (
 
 // Every rule by which a drain ends a request, or answers a request without its handler, is in this file.
 //
-// A request that may have side effects is served to its end whatever it looks like: the client of a POST that was cut, or was
-// answered with 200 and not executed, has no way to learn what happened. So a rule applies to a GET without a body only
-// (ruleOf holds that, and rules_test.go holds ruleOf), unless it refuses the request before the handler ran by an
-// answer that means "not executed": status 503 with "Connection: close", REFUSED_STREAM, or a GOAWAY that names an earlier
-// stream. Today no rule makes use of that for other requests than GET.
+// A request that may have side effects is served to its end, whatever its headers say: if a POST is cut, or is answered with
+// 200 and not executed, its client has no way to learn what happened. So a rule applies only to a GET without a body; ruleOf
+// checks that, and rules_test.go tests ruleOf. A rule for other requests would be possible if it refuses a request before
+// the handler runs, by an answer that means "not executed": status 503 with "Connection: close", REFUSED_STREAM, or a
+// GOAWAY that names an earlier stream. Today there is no such rule.
 //
-// These look like rules and are none, since no request is ended or refused by them:
+// The following cases look like rules but are none, since they neither end nor refuse a request:
 //
 //	a late request of HTTP/1     is served; its answer announces the end of the connection           answer.go
 //	a late stream of HTTP/2      is served; the client is told first, and then net/http sends its
 //	                             GOAWAY, which names the last stream that is served                    http2.go
 //	Expect: 100-continue         is answered with 100, and the request served: a refusal before the
 //	                             body would be allowed, but what ends within Grace is not refused      net/http
-//	an idle connection           is closed if the kernel holds no byte of a request                    close.go, offer.go
+//	an idle connection           is closed if the kernel holds no byte of a request                    close.go, reader.go
 //	a connection in the queue    is accepted and served by a plain stop, and left to the successor
 //	                             by a handover                                                         listener.go
 //	a call of gRPC               is served by the two steps of grpc-go                                 grpcdrain
 //
-// One thing ends every request: the end of Grace, which is the limit that the program sets. What it cuts is listed, and an
-// answer of HTTP/1 that is not complete ends by a reset, so that it does not look complete (expire.go).
+// Only the end of Grace, a limit that the program sets, ends every request. The error of Serve lists the requests that were
+// cut, and an incomplete answer of HTTP/1 ends by a reset, so that the client does not take it as complete (expire.go).
 
-// Values of the headers of requests that have a rule.
+// Values of request headers that select a rule.
 const (
 	eventStreamType = "text/event-stream"
 	webSocket       = "websocket"
@@ -43,14 +43,16 @@ const (
 	webSocketUpgrade
 )
 
-// A rule is the treatment of a requestKind.
+// A rule says how a drain treats the requests of a requestKind. Its strings are for the reader of the code: only a test uses
+// them.
 type rule struct {
 	kind requestKind
-	// asks looks at the headers of a request. Method and body are looked at by ruleOf.
+	// asks reports whether the headers of a request match the rule. ruleOf checks method and body.
 	asks func(*http.Request) bool
-	// late is what a request gets that comes in a drain, running what becomes of one that is being served.
+	// late is the answer to a request that arrives during the drain. running is how the drain ends a request whose handler
+	// runs when the drain begins.
 	late, running string
-	// why the client of such a request loses nothing.
+	// why is the reason why the client of such a request loses nothing.
 	why string
 }
 
@@ -71,8 +73,8 @@ var rules = [...]rule{
 	},
 }
 
-// ruleOf returns the kind of a request. No request is of a kind with a rule but a GET without a body: a client that wants the
-// events of a POST is no EventSource, and does not come back by itself.
+// ruleOf returns the kind of a request. Only a GET without a body can have another kind than ordinary: a client that wants
+// events as the answer to a POST is no EventSource, and does not reconnect by itself.
 func ruleOf(r *http.Request) requestKind {
 	if r.Method != http.MethodGet || r.ContentLength != 0 || len(r.TransferEncoding) > 0 {
 		return ordinary
@@ -85,22 +87,22 @@ func ruleOf(r *http.Request) requestKind {
 	return ordinary
 }
 
-// acceptsEvents reports whether events are the only thing that a client takes, as an EventSource does.
+// acceptsEvents reports whether the client accepts only an event stream, as an EventSource does.
 func acceptsEvents(r *http.Request) bool {
 	accept := r.Header["Accept"]
 	return len(accept) == 1 && accept[0] == eventStreamType
 }
 
-// upgradesToWebSocket reports whether a request of HTTP/1.1 asks for a WebSocket. A header "Upgrade" that the header
-// "Connection" does not name is a leftover of a proxy. The length keeps out letters beyond ASCII that fold to a letter of
-// the word: such a letter takes more than one byte.
+// upgradesToWebSocket reports whether r is a request of HTTP/1.1 for a WebSocket. If the header "Connection" does not name
+// the header "Upgrade", then "Upgrade" was meant for a proxy on the way, which has not removed it. The comparison of lengths
+// excludes letters outside ASCII that EqualFold takes as equal to a letter of "websocket": such a letter has several bytes.
 func upgradesToWebSocket(r *http.Request) bool {
 	up := r.Header["Upgrade"]
 	return len(up) == 1 && len(up[0]) == len(webSocket) && strings.EqualFold(up[0], webSocket) &&
 		r.ProtoAtLeast(1, 1) && r.ProtoMajor == 1 && names(r.Header["Connection"], "upgrade")
 }
 
-// names reports whether a word is in lists that are separated by commas.
+// names reports whether word is an item of one of the comma-separated lists. Upper and lower case are the same.
 func names(lists []string, word string) bool {
 	for _, list := range lists {
 		for more := true; more; {

@@ -21,18 +21,18 @@ type Server struct {
 	journal   journal
 	listeners listeners
 
-	once    sync.Once      // runs the drain; later callers wait for its end
-	err     error          // what the drain ended with; written inside once
+	once    sync.Once      // runs the drain; callers that come while it runs wait for its end
+	err     error          // the error of the drain; written by the function of once
 	over    chan struct{}  // closed when the drain has ended
-	closers sync.WaitGroup // goroutines that close streams; started by the goroutine that runs the drain
+	closers sync.WaitGroup // the goroutines that close WebSockets and event streams
 
 	mu    sync.Mutex
-	steps string    // in how many HTTP/2 ends
-	hook  sync.Once // sets up net/http
+	steps string    // in how many steps HTTP/2 connections end: see installHTTP2
+	hook  sync.Once // installs the hooks in the http.Server
 }
 
-// NewServer makes a Server of srv. The Server uses srv and no copy, and srv must not be served in another way. The
-// fields of srv may be set until the first Serve. A nil srv stands for an empty http.Server, which serves
+// NewServer makes a Server of srv. The Server uses srv itself, not a copy, and srv must not be served in another way. The
+// fields of srv may be set until the first Serve. If srv is nil, the Server uses an empty http.Server, which serves
 // [http.DefaultServeMux].
 func NewServer(srv *http.Server, opts Options) *Server {
 	if srv == nil {
@@ -82,7 +82,7 @@ func (s *Server) ListenAndServe(ctx context.Context) error {
 	if addr == "" {
 		addr = ":http"
 	}
-	// The context ends the service, not the start: a Serve that begins with an ended one drains at once and returns nil.
+	// Listen gets a context without the end of ctx: if ctx has ended before, Serve drains at once and returns nil.
 	ln, err := new(net.ListenConfig).Listen(context.WithoutCancel(ctx), "tcp", addr)
 	if err != nil {
 		return fmt.Errorf("drain: %w", err)
@@ -90,19 +90,20 @@ func (s *Server) ListenAndServe(ctx context.Context) error {
 	return s.Serve(ctx, ln)
 }
 
-// ServeTCP serves raw connections in the way of [Server.Serve], in the same drain as everything else of the server. Each
-// handler has a goroutine of its own; nc is closed when the handler returns, so that the client can read everything.
+// ServeTCP serves raw connections as [Server.Serve] serves HTTP, in the same drain as everything else of the server. Each
+// handler has a goroutine of its own. When the handler returns, nc is closed in a way that lets the client read everything.
 //
-// The handler learns of the drain by FromContext(ctx) and may end the connection as the protocol wants. If the handler
-// does not, a Read gets io.EOF when nothing was read or written for [Options.IdleGrace], and on Linux the client took
-// no bytes either; a Write still works. At the end of Grace ctx is cancelled with [ErrExpired].
+// The handler learns of the drain by FromContext(ctx) and may end the connection as the protocol wants. If the handler does
+// not end the connection, its Read returns io.EOF after [Options.IdleGrace] without a byte read or written; on Linux, the
+// client must not have acknowledged any byte in this time either. After io.EOF a Write still works. At the end of Grace ctx
+// is cancelled with [ErrExpired].
 func (s *Server) ServeTCP(ctx context.Context, ln net.Listener, handler func(ctx context.Context, nc net.Conn)) error {
 	return s.serve(ctx, ln, handlers, "tcp", rawLoop(handler))
 }
 
-// ServeFunc serves another protocol in the way of [Server.Serve]: loop is the accept loop of another server, and ends
-// when the listener does. A drain waits until the connections of the listener are closed; the other server learns of
-// the drain from the notice of [Server.Context].
+// ServeFunc serves another protocol as [Server.Serve] serves HTTP. loop is the accept loop of another server, and must
+// return when its listener is closed. A drain waits until the connections of the listener are closed. The other server
+// learns of the drain by the Notice in a context of [Server.Context].
 func (s *Server) ServeFunc(ctx context.Context, ln net.Listener, protocol string, loop func(net.Listener) error) error {
 	if protocol == "" {
 		return errors.New("drain: ServeFunc needs the name of a protocol")
@@ -110,17 +111,17 @@ func (s *Server) ServeFunc(ctx context.Context, ln net.Listener, protocol string
 	return s.serve(ctx, ln, foreign, protocol, loop)
 }
 
-// Context returns a context in which [FromContext] finds the notice of this server, for protocols that drain does not
-// know.
+// Context returns a copy of ctx in which [FromContext] finds the Notice of this server. Use it for protocols that package
+// drain does not know.
 func (s *Server) Context(ctx context.Context) context.Context {
 	return context.WithValue(ctx, connKey{}, s)
 }
 
 func (s *Server) notice() *Notice { return &s.course.told }
 
-// Go runs a job in a goroutine of its own. The drain waits for the job as for a request. The job learns of the drain by
-// FromContext(ctx), and goes on as long as Grace allows: the ctx of the job is derived from ctx, and is cancelled with
-// [ErrExpired] when Grace has run out. If the drain is over, the job does not run, and Go returns [ErrClosed].
+// Go runs job in a goroutine of its own. The drain waits for the job as for a request. The job gets a context that is derived
+// from ctx. By FromContext of this context the job learns of the drain. When Grace has run out, the context is cancelled
+// with [ErrExpired]. If the drain is over, the job does not run, and Go returns [ErrClosed].
 func (s *Server) Go(ctx context.Context, name string, job func(ctx context.Context)) error {
 	ctx, cancel := context.WithCancelCause(s.Context(ctx))
 	done, err := s.Track(Entry{Protocol: "job", Name: name}, cancel)
@@ -136,9 +137,10 @@ func (s *Server) Go(ctx context.Context, name string, job func(ctx context.Conte
 	return nil
 }
 
-// Track makes the drain wait for something of a protocol that the server does not know, until done is called. More
-// calls of done do nothing. An empty State becomes "active", and an empty Since the present. If cancel is not nil,
-// cancel is called with [ErrExpired] when Grace has run out. Track returns [ErrClosed] if the drain is over.
+// Track makes the drain wait until done is called: for the end of a call, for instance, of a protocol that the server does
+// not know. More calls of done do nothing. In e, an empty State becomes "active", and a zero Since the present time. If
+// cancel is not nil, cancel is called with [ErrExpired] when Grace has run out. Track returns [ErrClosed] if the drain is
+// over.
 func (s *Server) Track(e Entry, cancel context.CancelCauseFunc) (done func(), err error) {
 	if e.State == "" {
 		e.State = "active"
@@ -188,7 +190,7 @@ func (s *Server) serve(ctx context.Context, ln net.Listener, by server, name str
 	return err
 }
 
-// install sets up net/http before the first accept.
+// install installs the hooks in the http.Server before the first Accept.
 func (s *Server) install(loop func(net.Listener) error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -199,10 +201,11 @@ func (s *Server) install(loop func(net.Listener) error) {
 	})
 }
 
-// await returns when a drain is to begin: ctx has ended, the drain of another listener has begun, or the accept loop has
-// ended. If the loop has never called Accept, its error is returned.
+// await waits until a drain has to begin: ctx has ended, the drain of another listener has begun, or the accept loop has
+// ended. If the loop has ended without a call of Accept, await returns its error, and unused is true.
 func (s *Server) await(ctx context.Context, l *listener, ended chan error) (failed error, unused bool) {
-	// Not now, when the process has its first requests to answer, nor in the drain.
+	// Check net/http a second after the start: at the start, the process is busy with its first requests, and a check in the
+	// drain would delay the drain.
 	check := time.NewTimer(time.Second)
 	defer check.Stop()
 	offers := s.opts.Rebalance
@@ -232,9 +235,9 @@ func (s *Server) await(ctx context.Context, l *listener, ended chan error) (fail
 	}
 }
 
-// propose makes every idle connection ask Move once, and every other connection when it is idle.
+// propose has Move asked once for every connection: at once if the connection is idle, otherwise when it becomes idle.
 func (s *Server) propose() {
-	if !readsAsKnown() { // asked here as well, before any lock is held
+	if !readsAsKnown() { // the first call takes some time, so it is made here, where no lock is held
 		return
 	}
 	for _, c := range s.registry.list() {
@@ -242,14 +245,14 @@ func (s *Server) propose() {
 	}
 }
 
-// handover reports whether ctx ended because another process serves on.
+// handover reports whether ctx has ended for a handover: another process goes on serving.
 func handover(ctx context.Context) bool {
 	var h interface{ Handover() bool }
 	return errors.As(context.Cause(ctx), &h) && h.Handover()
 }
 
-// tellCause tells the cause of ctx that a server drains, until ended is called. Package upgrade then knows that the
-// server does not ignore its context, however long Grace is.
+// tellCause calls Draining of the cause of ctx, if the cause has this method. The server drains until ended is called. So
+// package upgrade knows that the server does not ignore its context, even if Grace is long.
 func tellCause(ctx context.Context) (ended func()) {
 	var d interface{ Draining() (ended func()) }
 	if errors.As(context.Cause(ctx), &d) {

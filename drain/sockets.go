@@ -11,18 +11,18 @@ import (
 	"github.com/midair-go/midair/drain/internal/sockbuf"
 )
 
-// What a program is given is a wrapper, whose Close the registry has to see. So that the program finds in the wrapper
-// what package net has, there is one type for each of net's: tcpConn and unixConn. A connection of another listener is
-// a conn.
+// Programs get a wrapper in place of the accepted connection, because the registry has to see the Close. Programs look for
+// methods of *net.TCPConn and *net.UnixConn in the wrapper. So there is a wrapper for each of the two types: tcpConn and
+// unixConn. The wrapper of any other connection is a conn.
 
-// A tcpConn is a conn with all that a *net.TCPConn has.
+// A tcpConn is a conn with all methods of a *net.TCPConn.
 type tcpConn struct {
 	conn
 	netconn.TCPOptions
 	control netconn.TCPControl
 }
 
-// A unixConn is a conn with all that a *net.UnixConn has.
+// A unixConn is a conn with all methods of a *net.UnixConn.
 type unixConn struct {
 	conn
 	netconn.UnixOptions
@@ -30,7 +30,7 @@ type unixConn struct {
 	messages netconn.Messages
 }
 
-// An inRegistry is a connection that is a conn or has a conn inside.
+// An inRegistry is a connection that is a conn or embeds a conn.
 type inRegistry interface {
 	net.Conn
 	self() *conn
@@ -41,8 +41,8 @@ var (
 	_ netconn.Unix = (*unixConn)(nil)
 )
 
-// wrap makes the wrapper of an accepted connection, which has the methods that nc has. An adopted connection has the
-// methods of the connection inside of it.
+// wrap makes the wrapper of an accepted connection. The wrapper has the methods of nc, or for an adopted connection those of
+// the connection of package net below.
 func wrap(nc net.Conn) inRegistry {
 	below := nc
 	if a, ok := nc.(adoptedConn); ok {
@@ -63,7 +63,7 @@ func (c *tcpConn) CloseRead() error { return closeRead(&c.conn, c.control) }
 // CloseRead closes the side of the client. The connection stays in the registry until its Close.
 func (c *unixConn) CloseRead() error { return closeRead(&c.conn, c.control) }
 
-// closeRead closes the side of the client, and notes so.
+// closeRead closes the side of the client, and notes that it did.
 func closeRead(c *conn, h netconn.Halves) error {
 	err := h.CloseRead()
 	if err == nil {
@@ -82,10 +82,10 @@ func (c *tcpConn) SetLinger(sec int) error {
 	return err
 }
 
-// File returns a copy of the descriptor, of which the registry knows nothing.
+// File returns a copy of the descriptor. The registry does not see what the program does with the copy.
 func (c *tcpConn) File() (*os.File, error) { return share(&c.conn, c.control) }
 
-// File returns a copy of the descriptor, of which the registry knows nothing.
+// File returns a copy of the descriptor. The registry does not see what the program does with the copy.
 func (c *unixConn) File() (*os.File, error) { return share(&c.conn, c.control) }
 
 // share copies a descriptor, and notes that the socket has another owner.
@@ -110,7 +110,7 @@ func (c *unixConn) ReadFromUnix(b []byte) (n int, addr *net.UnixAddr, err error)
 	return n, addr, err
 }
 
-// ReadMsgUnix reads with what comes beside the bytes, such as credentials.
+// ReadMsgUnix reads bytes into b and ancillary data, such as credentials, into oob.
 func (c *unixConn) ReadMsgUnix(b, oob []byte) (n, oobn, flags int, addr *net.UnixAddr, err error) {
 	n, err = c.message(b, func() (n int, err error) {
 		n, oobn, flags, addr, err = c.messages.ReadMsgUnix(b, oob)
@@ -119,8 +119,8 @@ func (c *unixConn) ReadMsgUnix(b, oob []byte) (n, oobn, flags int, addr *net.Uni
 	return n, oobn, flags, addr, err
 }
 
-// message is receive for messages with an address or with descriptors. Bytes that came with an adopted connection are
-// read first.
+// message calls receive for a method that reads a message. On an adopted connection, message first returns the bytes that the
+// other process had read.
 func (c *unixConn) message(b []byte, read func() (int, error)) (int, error) {
 	c.own()
 	return c.receive(len(b), func() (int, error) {
@@ -149,7 +149,7 @@ func (c *unixConn) WriteToUnix(b []byte, addr *net.UnixAddr) (int, error) {
 	return n, err
 }
 
-// WriteMsgUnix writes with what goes beside the bytes, such as descriptors.
+// WriteMsgUnix writes the bytes b and the ancillary data oob, such as descriptors.
 func (c *unixConn) WriteMsgUnix(b, oob []byte, addr *net.UnixAddr) (n, oobn int, err error) {
 	c.own()
 	n, oobn, err = c.messages.WriteMsgUnix(b, oob, addr)
@@ -157,14 +157,14 @@ func (c *unixConn) WriteMsgUnix(b, oob []byte, addr *net.UnixAddr) (n, oobn int,
 	return n, oobn, err
 }
 
-// A rawConn is the descriptor of a connection. A rawConn has only the methods of syscall.RawConn: os.File
-// copies past the wrapper to a connection that shows its poll.FD.
+// A rawConn gives access to the descriptor of a connection. It has no methods but those of syscall.RawConn: os.File would
+// use a method PollFD of it to copy directly, and the wrapper would not see the bytes.
 type rawConn struct {
 	syscall.RawConn
 	conn *conn
 }
 
-// Read waits until f is done. A raw connection that is silent in a drain ends it with io.EOF.
+// Read calls f until f returns true. If a raw connection ends in a drain because it is silent, Read returns io.EOF.
 func (r *rawConn) Read(f func(fd uintptr) bool) error {
 	if !r.conn.kind.raw() {
 		return r.RawConn.Read(f)
@@ -179,16 +179,16 @@ func (r *rawConn) Read(f func(fd uintptr) bool) error {
 	return err
 }
 
-// Write waits until f is done.
+// Write calls f until f returns true.
 func (r *rawConn) Write(f func(fd uintptr) bool) error {
 	defer r.conn.hear()
 	return r.RawConn.Write(f)
 }
 
-// buffers are for copies that the kernel does not do.
+// buffers are the buffers of through.
 var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
 
-// through copies by a buffer, so that the bytes of a connection are seen as they pass.
+// through copies by a buffer instead of in the kernel, so that a conn sees the bytes as they pass.
 func through(w io.Writer, r io.Reader) (int64, error) {
 	buf := buffers.Get().(*[32 << 10]byte)
 	defer buffers.Put(buf)
@@ -201,8 +201,8 @@ type (
 	writing conn
 )
 
-// Await waits until something can be read, and returns how many bytes: none at the end. From then to Read the drain does
-// not interrupt the connection.
+// Await waits until something can be read, and returns how many bytes can be read; 0 at the end of the connection. If Await
+// returns more than 0, the drain does not interrupt the connection until Read is called.
 func (r *reading) Await(w *sockbuf.Waiter) (int, error) {
 	c := (*conn)(r)
 	for c.stop().Reads() {
@@ -224,7 +224,7 @@ func (r *reading) Await(w *sockbuf.Waiter) (int, error) {
 	return 0, nil
 }
 
-// Read counts what was read after Await.
+// Read notes that n bytes were copied from the connection after Await.
 func (r *reading) Read(n int64) {
 	c := (*conn)(r)
 	c.read.Add(n)
@@ -232,5 +232,5 @@ func (r *reading) Read(n int64) {
 	c.set(&c.copying, false)
 }
 
-// Wrote counts what was written.
+// Wrote notes that n bytes were copied to the connection.
 func (w *writing) Wrote(n int64) { (*conn)(w).wrote(n) }

@@ -13,43 +13,43 @@ import (
 )
 
 const (
-	// A client of an event stream comes back after a time between these two, each after its own.
+	// retryFirst and retryLast limit the time after which a client of an event stream reconnects, random for each client.
 	retryFirst, retryLast = 500 * time.Millisecond, 2500 * time.Millisecond
 )
 
-// retry is what tells a client when to come back.
+// retry returns the field of an event stream that tells a client after what time to reconnect.
 func retry() string {
 	d := retryFirst + rand.N(retryLast-retryFirst)
 	return fmt.Sprintf("retry: %d\n\n", d.Milliseconds())
 }
 
-// An eventStream ends an answer with events between two of them.
+// An eventStream is the ResponseWriter of a request for an event stream. It can end the answer between two events.
 type eventStream struct {
 	http.ResponseWriter
 	cancel context.CancelCauseFunc
 
 	mu      sync.Mutex
-	tail    []byte // the last bytes that were written
+	tail    []byte // up to four bytes that were written last
 	content content
 	ending  ending
 }
 
-// A content is the content of an answer by its header.
+// A content says whether an answer consists of events, according to its Content-Type.
 type content uint8
 
 const (
-	unwritten content = iota // the header was not written
+	unwritten content = iota // the header was not written yet
 	ofEvents
-	ofElse // the answer is to be left alone
+	ofElse // the answer is not an event stream: it is not changed, and not ended
 )
 
-// An ending is how far the end of an event stream is.
+// An ending says whether an event stream has ended, or is to end.
 type ending uint8
 
 const (
-	goesOn   ending = iota
-	endsNext        // after the next event
-	hasEnded        // the stream has ended, or its handler has returned
+	goesOn   ending = iota // no drain has asked for the end
+	endsNext               // the stream ends as soon as no event is being written
+	hasEnded               // the stream has ended, or its handler has returned
 )
 
 var (
@@ -60,7 +60,7 @@ var (
 // Unwrap gives the original to [http.ResponseController].
 func (e *eventStream) Unwrap() http.ResponseWriter { return e.ResponseWriter }
 
-// Write writes, and ends the stream after an event if it is to end.
+// Write writes p. If p completes an event and the stream is to end, Write ends the stream.
 func (e *eventStream) Write(p []byte) (int, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -80,7 +80,7 @@ func (e *eventStream) Write(p []byte) (int, error) {
 // Flush sends what was written.
 func (e *eventStream) Flush() { e.FlushError() }
 
-// FlushError is Flush with an error.
+// FlushError is like Flush, and returns the error.
 func (e *eventStream) FlushError() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -89,11 +89,11 @@ func (e *eventStream) FlushError() error {
 	}
 	e.begin()
 	err := http.NewResponseController(e.ResponseWriter).Flush()
-	e.end() // closeGracefully may have been called before there was a header
+	e.end() // if closeGracefully was called before the header was written, it has not ended the stream
 	return err
 }
 
-// begin looks at the header before it goes out: later the header is the handler's alone.
+// begin reads the Content-Type before the header is written. Later the handler may change the header at any time.
 func (e *eventStream) begin() {
 	if e.content != unwritten {
 		return
@@ -104,7 +104,7 @@ func (e *eventStream) begin() {
 	}
 }
 
-// closeGracefully ends the stream after the event that is being written.
+// closeGracefully ends the stream, at once or after the event that is being written.
 func (e *eventStream) closeGracefully(context.Context) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -114,8 +114,8 @@ func (e *eventStream) closeGracefully(context.Context) {
 	e.end()
 }
 
-// end ends the stream if the stream is to end and stands between two events. The handler learns of the end by its
-// context, and all further writes are refused. An answer without events is left alone.
+// end ends the stream if the stream is to end and no event is being written. It cancels the context of the handler, and all
+// later writes are refused. An answer that is not an event stream is not ended.
 func (e *eventStream) end() {
 	between := bytes.HasSuffix(e.tail, []byte("\n\n")) || bytes.HasSuffix(e.tail, []byte("\r\n\r\n")) || len(e.tail) == 0
 	if e.ending != endsNext || e.content != ofEvents || !between {
@@ -127,7 +127,7 @@ func (e *eventStream) end() {
 	e.cancel(ErrClosed)
 }
 
-// leave notes that the handler has returned: the writer is not to be used any more.
+// leave notes that the handler has returned: the ResponseWriter must not be used any more.
 func (e *eventStream) leave() {
 	e.mu.Lock()
 	e.ending = hasEnded

@@ -7,29 +7,29 @@ import (
 	"time"
 )
 
-// Status is the state of a [Server] at a moment. Each connection is counted once, one after another. The numbers are
-// made to be gauges: a main with OpenTelemetry observes the numbers in a callback; package drain needs the standard
-// library only.
+// Status is the state of a [Server] at a moment. Each connection is counted once; the connections are looked at one after
+// another, not all at the same instant. The numbers are meant as gauges: a program with OpenTelemetry can observe them in a
+// callback. Package drain itself needs only the standard library.
 type Status struct {
-	// Phase is how far the server is.
+	// Phase is the present phase of the server.
 	Phase Phase `json:"phase"`
-	// Since is when the drain began; zero before.
+	// Since is when the drain began; zero before the drain.
 	Since time.Time `json:"since,omitzero"`
 	// New is the number of connections whose first request has not been read.
 	New int `json:"new"`
 	// Idle is the number of connections between two requests.
 	Idle int `json:"idle"`
-	// Active is the number of connections with a request.
+	// Active is the number of connections with a request that is being read or answered.
 	Active int `json:"active"`
-	// Hijacked is the number of connections that handlers took over and did not close yet, and of raw ones.
+	// Hijacked is the number of connections that handlers took over and have not closed yet, of connections of ServeFunc, and
+	// of raw connections.
 	Hijacked int `json:"hijacked"`
-	// Closing is the number of connections that have their last answer and wait for the client to close.
+	// Closing is the number of connections that have sent their last answer and wait for the client to close.
 	Closing int `json:"closing"`
-	// Jobs is the number of jobs, and of entries of Track.
+	// Jobs is the number of jobs of Go and of entries of Track.
 	Jobs int `json:"jobs"`
-	// HTTP2 says in how many steps HTTP/2 connections are told to end: "two steps", or "one step" where the http.Server
-	// has a TLSNextProto of the user's for them, or a net/http that is not known. Empty before the first Serve,
-	// and without HTTP/2.
+	// HTTP2 says how the server ends HTTP/2 connections: in "two steps", or in "one step" if the user's TLSNextProto has a
+	// function for "h2" or if this package does not know the net/http. Empty before the first Serve, and without HTTP/2.
 	HTTP2 string `json:"http2,omitempty"`
 }
 
@@ -46,7 +46,7 @@ func (s *Server) Entries() []Entry {
 	return all
 }
 
-// Status returns the state of the server now. Status looks at every connection.
+// Status returns the present state of the server. It looks at every connection.
 func (s *Server) Status() Status {
 	s.mu.Lock()
 	steps := s.steps
@@ -81,20 +81,20 @@ func (s *Server) phase() Phase {
 	}
 }
 
-// Report returns how the drain went; false before its end.
+// Report returns the Report of the drain. ok is false before the end of the drain; r then has only what is known so far.
 func (s *Server) Report() (r Report, ok bool) {
 	return s.journal.read(), s.course.at() == drained
 }
 
-// Drain makes the server a lame duck, for an operator who takes the server out of a load balancer by hand: the server
-// is not ready, and answers over HTTP/1 announce the end of the connection, so that clients look elsewhere. The server
-// still accepts, and nothing else ends: a GOAWAY of HTTP/2 could not be taken back. [Server.Resume] ends the time as a
-// lame duck. If the context ends meanwhile, Propagation counts from the call of Drain. Drain returns [ErrClosed] if the
-// final drain has begun.
+// Drain makes the server a lame duck, for an operator who takes the server out of a load balancer by hand. The server is not
+// ready, and answers over HTTP/1 announce the end of the connection, so that clients connect to another server. The server
+// still accepts connections. HTTP/2 connections do not end: their GOAWAY could not be revoked by [Server.Resume], which
+// makes the server ready again. If the context ends while the server is a lame duck, Propagation counts from the call of
+// Drain. Drain returns [ErrClosed] if the final drain, after the end of a context, has begun.
 func (s *Server) Drain() error { return s.setReady(lameDuck) }
 
-// Resume takes [Server.Drain] back. Resume returns [ErrClosed] if the final drain has begun: a final drain is not taken
-// back.
+// Resume makes the server ready again after [Server.Drain]. Resume returns [ErrClosed] if the final drain has begun, since a
+// final drain cannot be revoked.
 func (s *Server) Resume() error { return s.setReady(isReady) }
 
 func (s *Server) setReady(to ready) error {
@@ -104,8 +104,9 @@ func (s *Server) setReady(to ready) error {
 	return nil
 }
 
-// Readiness is a handler for the probe of a load balancer: 200 and "ok", and from the first moment of a plain stop, or
-// from Drain to Resume, 503 with Retry-After. A handover does not change it, since the service goes on.
+// Readiness returns a handler for the probe of a load balancer. The handler answers 200 and "ok". From the first moment of a
+// plain stop, and between Drain and Resume, it answers 503 with Retry-After. A handover does not change the answer, since the
+// service goes on.
 func (s *Server) Readiness() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		h := w.Header()

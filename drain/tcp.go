@@ -12,10 +12,10 @@ import (
 	"github.com/midair-go/midair/drain/internal/life"
 )
 
-// retryTime is how long a loop waits when there are no descriptors left.
+// retryTime is how long the accept loop waits after a temporary error, such as a lack of descriptors.
 const retryTime = 5 * time.Millisecond
 
-// rawLoop is the accept loop of ServeTCP.
+// rawLoop returns the accept loop of ServeTCP.
 func rawLoop(handler func(context.Context, net.Conn)) func(net.Listener) error {
 	return func(l net.Listener) error {
 		for {
@@ -40,7 +40,7 @@ func serveRaw(nc net.Conn, handler func(context.Context, net.Conn)) {
 	c.mu.Lock()
 	c.cancel = cancel
 	c.mu.Unlock()
-	go func() { // ends with the handler, which the registry waits for
+	go func() { // the drain waits for this goroutine: until its handler has returned, the connection is in the registry
 		defer cancel(nil)
 		defer func() {
 			nc.Close()
@@ -50,7 +50,8 @@ func serveRaw(nc net.Conn, handler func(context.Context, net.Conn)) {
 	}()
 }
 
-// returned notes that a handler has returned. A panic costs its own connection, as with net/http.
+// returned notes that a handler has returned, or has panicked with the value panicked. A panic ends only the connection of
+// the handler, as with net/http.
 func returned(c *conn, panicked any) {
 	if panicked != nil && panicked != http.ErrAbortHandler {
 		c.course.logger.Error("drain: a handler of a raw connection panicked",

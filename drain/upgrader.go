@@ -10,11 +10,11 @@ import (
 	"github.com/midair-go/midair/drain/internal/life"
 )
 
-// An upgrader hands out a connection that knows the frames of WebSocket.
+// An upgrader is the ResponseWriter of a request for a WebSocket. Its Hijack returns a wsConn.
 type upgrader struct {
 	answerer
 	entry    *conn
-	switched bool // the answer was written before the connection was handed out
+	switched bool // the handler has written the status 101 before Hijack
 }
 
 var _ http.Hijacker = (*upgrader)(nil)
@@ -22,13 +22,13 @@ var _ http.Hijacker = (*upgrader)(nil)
 // Unwrap gives the original to [http.ResponseController].
 func (u *upgrader) Unwrap() http.ResponseWriter { return u.answerer }
 
-// WriteHeader notes the answer that switches protocols.
+// WriteHeader writes the header, and notes the status 101.
 func (u *upgrader) WriteHeader(status int) {
 	u.switched = u.switched || status == http.StatusSwitchingProtocols
 	u.answerer.WriteHeader(status)
 }
 
-// Hijack hands out the connection. What net/http has read ahead is in the buffer, as without an upgrader.
+// Hijack returns the connection. Bytes that net/http has read ahead are in the buffer, as without an upgrader.
 func (u *upgrader) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	u.entry.expect(webSocket)
 	nc, rw, err := u.answerer.Hijack()
@@ -38,7 +38,7 @@ func (u *upgrader) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	}
 	ahead, _ := rw.Reader.Peek(rw.Reader.Buffered())
 	ws, given := newWSConn(nc, u.entry.course)
-	if !u.entry.kind.wrapped() { // no wrapper sees the Close
+	if !u.entry.kind.wrapped() { // there is no wrapper that would see the Close
 		ws.onClose = func() { u.entry.happen(life.Release) }
 	}
 	if u.switched {
@@ -47,10 +47,10 @@ func (u *upgrader) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	u.entry.mu.Lock()
 	u.entry.stream = ws
 	u.entry.mu.Unlock()
-	if u.entry.course.at() >= draining && !u.entry.course.keepWebSockets { // announce may have looked before ws was there
+	if u.entry.course.at() >= draining && !u.entry.course.keepWebSockets { // announce has perhaps missed ws
 		ws.tell()
 	}
 	r := bufio.NewReaderSize(io.MultiReader(bytes.NewReader(bytes.Clone(ahead)), ws), rw.Reader.Size())
-	_, _ = r.Peek(len(ahead)) // it has room for them, as the one before has
+	_, _ = r.Peek(len(ahead)) // fills the buffer with ahead; cannot fail, since the buffer is as large as that of rw
 	return given, bufio.NewReadWriter(r, bufio.NewWriter(ws)), nil
 }

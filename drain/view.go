@@ -6,18 +6,18 @@ import (
 	"time"
 )
 
-// A view is what an Entry shows of a connection.
+// A view has what an Entry shows of a connection.
 type view struct {
-	reported     http.ConnState // by net/http
+	reported     http.ConnState // the last state that net/http has reported; StateHijacked if net/http does not serve it
 	since        time.Time      // when reported changed
 	method, path string         // of the last request
-	action       string         // the step that ended the connection when Grace had run out
-	only         request
-	running      *request // the requests that are answered, the youngest first
+	action       string         // the last step that was taken against the connection after Grace had run out
+	only         request        // the memory for a request of HTTP/1, so that the request costs no allocation
+	running      *request       // the list of requests whose handlers run, the youngest first
 }
 
-// A request is being answered by a handler. The requests of a connection are linked. On HTTP/1 there is at most a
-// single request, in the field only, so that a request costs no allocation.
+// A request is a request whose handler runs. The requests of a connection form a linked list. HTTP/1 has at most one request
+// at a time: view.only.
 type request struct {
 	method, path string
 	since        time.Time
@@ -25,10 +25,10 @@ type request struct {
 	prev, next   *request
 }
 
-// requests are for streams of HTTP/2.
+// requests is a pool for the requests of HTTP/2.
 var requests = sync.Pool{New: func() any { return new(request) }}
 
-// report notes a state that net/http reports, and reports whether the state is another one than before.
+// report notes a state that net/http reports, and returns true if the state has changed.
 func (v *view) report(state http.ConnState) bool {
 	if v.reported == state {
 		return false
@@ -37,7 +37,7 @@ func (v *view) report(state http.ConnState) bool {
 	return true
 }
 
-// add notes a request. The two strings share the memory of the request line.
+// add adds a request to the list. Keeping method and path costs no allocation: both share the memory of the request line.
 func (v *view) add(q *request, method, path string, since time.Time) {
 	q.method, q.path, q.since = method, path, since
 	if q.next = v.running; q.next != nil {
@@ -47,7 +47,7 @@ func (v *view) add(q *request, method, path string, since time.Time) {
 	v.method, v.path = method, path
 }
 
-// remove strikes a request off.
+// remove removes a request from the list.
 func (v *view) remove(q *request) {
 	if q.prev != nil {
 		q.prev.next = q.next

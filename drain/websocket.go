@@ -16,31 +16,32 @@ import (
 const (
 	// closeFrame is a close with status 1012, service restart.
 	closeFrame = "\x88\x11\x03\xf4service restart"
-	// closeTime is how long a client has to answer it.
+	// closeTime is how long a client has to answer closeFrame.
 	closeTime = 5 * time.Second
 )
 
-// errRestart is the error of a message that is written after the close with status 1012.
+// errRestart is the error of a Write after closeFrame was written.
 var errRestart = errors.New("drain: the WebSocket was closed with status 1012, service restart")
 
-// A wsConn is the connection of a WebSocket, above TLS. The library of the server knows nothing of a wsConn: a
-// close frame is put between two messages of the server, and the answer of the client makes the library end.
+// A wsConn is the connection of a WebSocket, with TLS already removed. The program's WebSocket library does not notice the
+// wsConn: in a drain, the wsConn inserts a close frame between two messages of the server, and the library ends when the
+// client answers the close.
 type wsConn struct {
 	net.Conn
 	course  *course
-	onClose func()        // may be nil
+	onClose func()        // is called by Close; may be nil
 	gone    chan struct{} // closed by Close
-	once    sync.Once
-	mute    atomic.Bool // the client does not answer the close: a Read ends
+	once    sync.Once     // closes gone
+	mute    atomic.Bool   // the client has not answered closeFrame in time: every Read returns io.EOF
 
-	writing sync.Mutex // guards what follows
+	writing sync.Mutex // guards the fields below
 	out     frame.WebSocket
-	asked   bool // a close is to be written
-	closed  bool // a close was written, by us or by the library
+	asked   bool // the drain wants a close: Write has to write closeFrame between two messages
+	closed  bool // a close frame was written, by the wsConn or by the library
 }
 
-// newWSConn makes the connection of a WebSocket, and what a program is given: with the methods of net's, where nc has
-// them.
+// newWSConn makes the wsConn of a WebSocket, and the connection that the program gets. The latter has the methods of a
+// *net.TCPConn or *net.UnixConn if nc has them.
 func newWSConn(nc net.Conn, course *course) (ws *wsConn, given net.Conn) {
 	ws = &wsConn{Conn: nc, course: course, gone: make(chan struct{})}
 	switch below := nc.(type) {
@@ -52,13 +53,13 @@ func newWSConn(nc net.Conn, course *course) (ws *wsConn, given net.Conn) {
 	return ws, ws
 }
 
-// A wsTCP is a wsConn with all that a *net.TCPConn has.
+// A wsTCP is a wsConn with all methods of a *net.TCPConn.
 type wsTCP struct {
 	*wsConn
 	netconn.TCPControl
 }
 
-// A wsUnix is a wsConn with all that a *net.UnixConn has.
+// A wsUnix is a wsConn with all methods of a *net.UnixConn.
 type wsUnix struct {
 	*wsConn
 	netconn.UnixControl
@@ -76,15 +77,15 @@ func (c *wsTCP) CloseWrite() error { return c.wsConn.CloseWrite() }
 // CloseWrite closes the side of the server.
 func (c *wsUnix) CloseWrite() error { return c.wsConn.CloseWrite() }
 
-// ReadFrom copies by a buffer: messages are followed.
+// ReadFrom copies by a buffer, so that Write sees the frames.
 func (c *wsTCP) ReadFrom(r io.Reader) (int64, error) {
 	return through(struct{ io.Writer }{c.wsConn}, r)
 }
 
-// WriteTo lets the kernel copy where package net does.
+// WriteTo copies from the connection to w. It lets the kernel copy where package net does.
 func (c *wsTCP) WriteTo(w io.Writer) (int64, error) {
 	n, err := c.Conn.(*tcpConn).WriteTo(w)
-	if err != nil && c.mute.Load() { // as in Read
+	if err != nil && c.mute.Load() { // the copy ends without an error, as a Read would return io.EOF
 		err = nil
 	}
 	return n, err
@@ -102,13 +103,13 @@ func (c *wsUnix) ReadFromUnix(b []byte) (int, *net.UnixAddr, error) {
 	return n, addr, c.ended(n, err)
 }
 
-// ReadMsgUnix reads with what comes beside the bytes, such as credentials.
+// ReadMsgUnix reads bytes into b and ancillary data, such as credentials, into oob.
 func (c *wsUnix) ReadMsgUnix(b, oob []byte) (n, oobn, flags int, addr *net.UnixAddr, err error) {
 	n, oobn, flags, addr, err = c.Messages.ReadMsgUnix(b, oob)
 	return n, oobn, flags, addr, c.ended(n, err)
 }
 
-// WriteMsgUnix writes. A WebSocket has no message with something beside the bytes.
+// WriteMsgUnix writes the bytes b. A WebSocket has no ancillary data and no other address, so oob and addr must be empty.
 func (c *wsUnix) WriteMsgUnix(b, oob []byte, addr *net.UnixAddr) (n, oobn int, err error) {
 	if len(oob) > 0 || addr != nil {
 		return 0, 0, errors.ErrUnsupported
@@ -117,10 +118,10 @@ func (c *wsUnix) WriteMsgUnix(b, oob []byte, addr *net.UnixAddr) (n, oobn int, e
 	return n, 0, err
 }
 
-// NetConn is the connection below.
+// NetConn returns the connection below.
 func (c *wsConn) NetConn() net.Conn { return c.Conn }
 
-// CloseWrite closes the side of the server, where the connection has two.
+// CloseWrite closes the side of the server, if the connection below has the method CloseWrite.
 func (c *wsConn) CloseWrite() error {
 	w, ok := c.Conn.(interface{ CloseWrite() error })
 	if !ok {
@@ -129,13 +130,14 @@ func (c *wsConn) CloseWrite() error {
 	return w.CloseWrite()
 }
 
-// Read reads.
+// Read reads from the connection below. If the client has not answered closeFrame in time, Read returns io.EOF.
 func (c *wsConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	return n, c.ended(n, err)
 }
 
-// ended is the error of a read: an end, if the client has not answered the close.
+// ended returns the error of a read of n bytes that has returned err: io.EOF if the client has not answered closeFrame in
+// time, otherwise err.
 func (c *wsConn) ended(n int, err error) error {
 	if n == 0 && c.mute.Load() {
 		return io.EOF
@@ -143,8 +145,8 @@ func (c *wsConn) ended(n int, err error) error {
 	return err
 }
 
-// Write writes, and puts a close in after a message if there is to be one. After the close a message is refused, and the
-// answer of the library to the close of the client is dropped: the client has its close already.
+// Write writes p, and inserts closeFrame after a message if the drain wants a close. After closeFrame, Write refuses
+// messages, and drops control frames, such as the library's answer to the close of the client: the client has got a close.
 func (c *wsConn) Write(p []byte) (int, error) {
 	c.writing.Lock()
 	defer c.writing.Unlock()
@@ -176,7 +178,7 @@ func (c *wsConn) Write(p []byte) (int, error) {
 	return written + n, err
 }
 
-// tell asks for a close, and writes it if there is no message on its way.
+// tell asks for a close, and writes closeFrame at once unless a message is being written.
 func (c *wsConn) tell() {
 	c.writing.Lock()
 	defer c.writing.Unlock()
@@ -186,13 +188,14 @@ func (c *wsConn) tell() {
 	}
 }
 
-// close writes the close. The library meets an error, if there is one, too.
+// close writes closeFrame. It ignores the error, since the next Write or Read of the library gets an error as well.
 func (c *wsConn) close() {
 	c.closed = true
 	io.WriteString(c.Conn, closeFrame)
 }
 
-// closeGracefully closes the WebSocket. A client that does not answer is taken as gone.
+// closeGracefully asks for a close and waits for the Close of the connection. If the client does not answer in time, the
+// library's Read returns io.EOF.
 func (c *wsConn) closeGracefully(ctx context.Context) {
 	c.tell()
 	t := time.NewTimer(min(closeTime, time.Until(c.course.latest)))
@@ -208,7 +211,7 @@ func (c *wsConn) closeGracefully(ctx context.Context) {
 	c.Conn.SetReadDeadline(past)
 }
 
-// SetReadDeadline sets the deadline, unless the connection has to end.
+// SetReadDeadline sets the deadline, unless the client has not answered closeFrame in time: then every Read ends at once.
 func (c *wsConn) SetReadDeadline(t time.Time) error {
 	if c.mute.Load() {
 		t = past
@@ -216,7 +219,7 @@ func (c *wsConn) SetReadDeadline(t time.Time) error {
 	return c.Conn.SetReadDeadline(t)
 }
 
-// SetDeadline is SetReadDeadline and SetWriteDeadline.
+// SetDeadline calls SetReadDeadline and SetWriteDeadline.
 func (c *wsConn) SetDeadline(t time.Time) error {
 	if err := c.SetReadDeadline(t); err != nil {
 		return err
@@ -224,7 +227,7 @@ func (c *wsConn) SetDeadline(t time.Time) error {
 	return c.SetWriteDeadline(t)
 }
 
-// Close closes the connection.
+// Close closes the connection, and calls onClose.
 func (c *wsConn) Close() error {
 	c.once.Do(func() { close(c.gone) })
 	err := c.Conn.Close()
