@@ -9,10 +9,10 @@ import (
 )
 
 // A connection can move from one process to another while both processes serve. The process that gives the connection away
-// calls Options.Move (see Options.Rebalance). In the process that gets the connection, it is an adoptedConn.
+// calls Options.Move (see Options.Rebalance). In the process that gets it, the connection is an adoptedConn.
 
-// readsAsKnown reports whether net/http reads in the way that silent and begun rely on. If it does not, no connection moves:
-// idle connections are closed, as without Move. A test replaces the function.
+// readsAsKnown reports whether net/http reads in the way on which the methods silent and begun of a conn rely. If it does not,
+// no connection moves: idle connections are closed, as without Move. A test replaces the function.
 var readsAsKnown = nethttpcheck.Check
 
 // An adoptedConn is a connection that came from another process. As long as no byte of a request was read, the other process
@@ -23,7 +23,7 @@ type adoptedConn interface {
 	WasIdle() bool      // reports whether the connection was idle when the other process gave it away
 	Kept() bool         // reports whether the other process still has a descriptor of the connection
 	Own()               // makes the other process close its descriptor, before a call for which two descriptors do harm
-	Ahead(p []byte) int // reads bytes that the other process had read; 0 if none are left and the socket comes next
+	Ahead(p []byte) int // reads bytes that the other process had read from the socket; returns 0 if none of them are left
 	NetConn() net.Conn  // returns the connection of package net below
 }
 

@@ -49,19 +49,19 @@ func (a *lastAnswer) WriteHeader(status int) {
 	a.answerer.WriteHeader(status)
 }
 
-// Write writes.
+// Write calls announce, and writes p.
 func (a *lastAnswer) Write(p []byte) (int, error) {
 	a.announce()
 	return a.answerer.Write(p)
 }
 
-// WriteString writes a string.
+// WriteString calls announce, and writes a string.
 func (a *lastAnswer) WriteString(text string) (int, error) {
 	a.announce()
 	return a.answerer.WriteString(text)
 }
 
-// ReadFrom copies from r to the answer. It lets the kernel copy where net/http does.
+// ReadFrom calls announce, and copies from r to the answer. It lets the kernel copy where net/http does.
 func (a *lastAnswer) ReadFrom(r io.Reader) (int64, error) {
 	a.announce()
 	return a.answerer.ReadFrom(r)
@@ -70,7 +70,7 @@ func (a *lastAnswer) ReadFrom(r io.Reader) (int64, error) {
 // Flush sends what was written.
 func (a *lastAnswer) Flush() { a.FlushError() }
 
-// FlushError is like Flush, and returns the error.
+// FlushError calls announce, sends what was written, and returns the error.
 func (a *lastAnswer) FlushError() error {
 	a.announce()
 	return a.answerer.FlushError()

@@ -87,7 +87,8 @@ func newH2Conn(nc net.Conn, entry h2entry, course *course) *h2conn {
 
 func (c *h2conn) at() h2step { return h2step(c.step.Load()) }
 
-// advance changes the step from the step from to the step to. It returns false if the step was another than from.
+// advance goes to the next step (the parameter to), and reports whether it did. It does nothing if the present step is not the
+// parameter from.
 func (c *h2conn) advance(from, to h2step) bool { return c.step.CompareAndSwap(int32(from), int32(to)) }
 
 // leave begins to end the connection. Only the first call has an effect.
@@ -164,8 +165,8 @@ func (c *h2conn) rested() {
 	}
 }
 
-// settled returns how long settle has to wait at least: until there was no stream for settleTime, counted from the time from
-// at the earliest, or until limit.
+// settled returns how long settle has to wait at least: until limit, or until there was no stream for settleTime. The time
+// before from does not count.
 func (c *h2conn) settled(from, limit time.Time) time.Duration {
 	since := c.entry.quietSince()
 	if since.IsZero() {

@@ -8,7 +8,7 @@ import (
 	"net/http"
 )
 
-// hooks replaces the hooks of an http.Server by hooks of the Server, which call the user's.
+// hooks replaces the user's hooks of an http.Server by hooks of the Server, which call the user's hooks.
 type hooks struct {
 	http      *http.Server
 	course    *course

@@ -69,7 +69,7 @@ func (h *hooks) installHTTP2(loop func(net.Listener) error) (steps string) {
 	return twoSteps
 }
 
-// serveHTTP2 serves a connection by way of an h2conn.
+// serveHTTP2 makes an h2conn for a connection of HTTP/2, and serves the connection through the h2conn.
 func serveHTTP2(entry *conn, nc net.Conn, serve func(*h2conn)) {
 	c := newH2Conn(nc, entry, entry.course)
 	entry.mu.Lock()
@@ -85,8 +85,8 @@ func serveHTTP2(entry *conn, nc net.Conn, serve func(*h2conn)) {
 	c.closeDown()
 }
 
-// disguised passes a connection without TLS to a function of TLSNextProto, which takes only a *tls.Conn: net/http does the
-// same.
+// disguised is the inner connection of a *tls.Conn that passes a connection without TLS to a function of TLSNextProto: such a
+// function takes only a *tls.Conn. net/http does the same.
 type disguised struct {
 	net.Conn // nil: only UnencryptedNetConn may be called
 	conn     net.Conn

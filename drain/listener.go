@@ -128,7 +128,7 @@ func (l *listener) stop() {
 	l.Close()
 }
 
-// sweep makes the accept loop end when the queue is empty, at latest in any case.
+// sweep makes the accept loop end when the queue is empty, but not later than latest, or sweepLimit from now.
 func (l *listener) sweep(latest time.Time) {
 	limit := time.Now().Add(sweepLimit)
 	if latest.Before(limit) {

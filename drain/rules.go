@@ -16,13 +16,13 @@ import (
 // The following cases look like rules but are none, since they neither end nor refuse a request:
 //
 //	a late request of HTTP/1     is served; its answer announces the end of the connection           answer.go
-//	a late stream of HTTP/2      is served; the client is told first, and then net/http sends its
-//	                             GOAWAY, which names the last stream that is served                    http2.go
+//	a late stream of HTTP/2      is served; a first GOAWAY asks the client to open no more streams,
+//	                             and then net/http sends a GOAWAY with the last stream that is served  http2.go
 //	Expect: 100-continue         is answered with 100, and the request served: a refusal before the
-//	                             body would be allowed, but what ends within Grace is not refused      net/http
-//	an idle connection           is closed if the kernel holds no byte of a request                    close.go, reader.go
-//	a connection in the queue    is accepted and served by a plain stop, and left to the successor
-//	                             by a handover                                                         listener.go
+//	                             body would be allowed, but it is not needed before the end of Grace   net/http
+//	an idle connection           is closed if the kernel holds no byte of a request                    reader.go, close.go
+//	a connection in the queue    is accepted and served in a plain stop; in a handover it is left to
+//	                             the other process                                                     listener.go
 //	a call of gRPC               is served by the two steps of grpc-go                                 grpcdrain
 //
 // Only the end of Grace, a limit that the program sets, ends every request. The error of Serve lists the requests that were

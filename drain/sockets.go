@@ -157,8 +157,8 @@ func (c *unixConn) WriteMsgUnix(b, oob []byte, addr *net.UnixAddr) (n, oobn int,
 	return n, oobn, err
 }
 
-// A rawConn gives access to the descriptor of a connection. It has no methods but those of syscall.RawConn: os.File would
-// use a method PollFD of it to copy directly, and the wrapper would not see the bytes.
+// A rawConn gives access to the descriptor of a connection. It has no methods but those of syscall.RawConn: if it had the
+// method PollFD too, os.File would use PollFD to copy directly, and the wrapper would not see the bytes.
 type rawConn struct {
 	syscall.RawConn
 	conn *conn

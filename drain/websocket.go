@@ -20,10 +20,10 @@ const (
 	closeTime = 5 * time.Second
 )
 
-// errRestart is the error of a Write after closeFrame was written.
+// errRestart is the error of a message that is written after closeFrame.
 var errRestart = errors.New("drain: the WebSocket was closed with status 1012, service restart")
 
-// A wsConn is the connection of a WebSocket, with TLS already removed. The program's WebSocket library does not notice the
+// A wsConn is the wrapper of a WebSocket connection, above its TLS. The program's WebSocket library does not notice the
 // wsConn: in a drain, the wsConn inserts a close frame between two messages of the server, and the library ends when the
 // client answers the close.
 type wsConn struct {
