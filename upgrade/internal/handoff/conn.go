@@ -13,8 +13,8 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// Lowest looks through wrappers for the connection that the listener gave. It is nil without such a connection, and with TLS in
-// between, as the keys cannot be handed over.
+// Lowest unwraps c, by its methods NetConn, down to the connection that the listener returned. It returns nil if there is none,
+// or if TLS is in between: the keys of TLS cannot be passed to another process.
 func Lowest(c net.Conn) net.Conn {
 	for {
 		switch w := c.(type) {
@@ -30,45 +30,47 @@ func Lowest(c net.Conn) net.Conn {
 	}
 }
 
-// The states of a connection that was passed to a candidate, in the connection's slot.
+// The states of a connection that the old process has passed to the candidate. The state is in the slot of the connection, in
+// memory that both processes share.
 const (
 	slotFree    uint32 = iota
-	slotIdle           // nobody has read from it or written to it since it was passed, or since it became idle
-	slotActive         // the candidate has
-	slotClosed         // the candidate has closed it
-	slotBack           // the candidate sends it back
-	slotRefused        // the candidate could not take it, or has put it back without a word
-	slotOwned          // it is the candidate's alone, which would not say that it is closed
+	slotIdle           // the candidate has not used the connection since it was passed or became idle
+	slotActive         // the candidate has read from the connection or written to it
+	slotClosed         // the candidate has closed the connection
+	slotBack           // the candidate is sending the connection back to the old process
+	slotRefused        // the candidate does not serve the connection: the old process serves it by its own descriptor
+	slotOwned          // the candidate alone uses the connection, and reports no close: the old process closes its descriptor
 )
 
-// idler is the seam to package drain, which looks for these methods in a connection (its interface guest) and imports nothing
-// of this package. With these methods the process that passed a connection on can take the connection back if this process
-// dies.
+// idler has the methods by which package drain recognizes a connection from another process (the interface adoptedConn there):
+// drain imports nothing of this package. The methods also make it possible that the process that passed a connection on takes
+// the connection back if this process dies.
 type idler interface {
-	// SetIdle is called when the server waits for a next request of which it has read nothing.
+	// SetIdle is called when the server waits for the next request, and has read nothing of that request.
 	SetIdle()
-	// WasIdle reports whether the connection came between two requests.
+	// WasIdle reports whether the connection was between two requests when it was passed.
 	WasIdle() bool
 	// Kept reports whether the process that passed the connection on has a descriptor of it too.
 	Kept() bool
-	// Own makes the other process close its descriptor soon: what a Close does here is what it does alone.
+	// Own makes the other process close its descriptor soon: then there is one descriptor only, and a Close here ends the
+	// connection.
 	Own()
-	// Ahead is Read of what is to be read first, and 0 when there is nothing of that left.
+	// Ahead reads from the bytes that came with the connection, before what the client sends. It returns 0 when none are left.
 	Ahead(p []byte) int
-	// NetConn returns the connection of package net below.
+	// NetConn returns the underlying connection of package net.
 	NetConn() net.Conn
 }
 
-// Conn is a connection that another generation has accepted.
+// Conn is a connection that another generation has accepted and passed to this process.
 type Conn struct {
 	net.Conn // a *net.TCPConn or *net.UnixConn
 	raw      syscall.Conn
 	about    wire.ConnBody
-	ahead    []byte // what is left of about.Ahead
+	ahead    []byte // the bytes of about.Ahead that were not read yet
 	sharing  *Sharing
-	slot     *atomic.Uint32 // nil: nobody could take it back
-	watched  atomic.Bool    // idle in its slot: it is marked before anything is read
-	left     atomic.Bool    // closed or sent back: the slot is not its own any more
+	slot     *atomic.Uint32 // nil: the old process cannot take the connection back
+	watched  atomic.Bool    // the state is slotIdle: a read or a write must set slotActive first
+	left     atomic.Bool    // the connection was closed, sent back or owned: the slot may belong to another connection
 }
 
 var (
@@ -79,14 +81,15 @@ var (
 	_ io.WriterTo    = (*Conn)(nil)
 )
 
-// Sharing is the state that two processes share while one passes connections to the other, until the passing process ends. From
-// the commit on the slots are not read, and writing them does no harm. A nil Sharing has no other process.
+// Sharing is what two processes share while one passes connections to the other: the slots with the states of the connections.
+// The sharing is over when the passing process has ended. From the commit on no process reads the slots, and writing to them
+// does no harm. A nil Sharing means that there is no other process.
 type Sharing struct {
 	slots *Slots
 	over  atomic.Bool
 }
 
-// NewSharing begins to share with the process whose slots are in the file, which the caller closes.
+// NewSharing maps the slots of another process from their file. The caller closes the file.
 func NewSharing(file *os.File) (*Sharing, error) {
 	s, err := mapSlots(file)
 	if err != nil {
@@ -102,7 +105,8 @@ func (s *Sharing) End() {
 	}
 }
 
-// Refuse lets the old process take a connection back, and reports whether the old process has kept a descriptor.
+// Refuse makes the old process serve the connection of a slot by its own descriptor. It reports whether the old process has
+// such a descriptor.
 func (s *Sharing) Refuse(slot int) bool {
 	if s == nil {
 		return false
@@ -114,8 +118,8 @@ func (s *Sharing) Refuse(slot int) bool {
 	return w != nil
 }
 
-// GiveMoved hands a connection of another generation to the listener of the same name here: the next Accept returns the
-// connection. The file stays the caller's. The error is a missing listener, or a listener that does not accept.
+// GiveMoved gives a connection of another generation to the listener of the same name in this process: its next Accept returns
+// the connection. The caller closes the file. GiveMoved fails if there is no such listener, or if the listener is closed.
 func GiveMoved(set *listener.Set, about wire.ConnBody, file *os.File, sh *Sharing) error {
 	r, err := set.Find(about.Network, about.Addr)
 	if err != nil {
@@ -128,7 +132,7 @@ func GiveMoved(set *listener.Set, about wire.ConnBody, file *os.File, sh *Sharin
 	return r.Accept(c)
 }
 
-// NewConn makes a connection of its descriptor. The file stays the caller's.
+// NewConn makes a connection from its descriptor. The caller closes the file.
 func NewConn(file *os.File, about wire.ConnBody, s *Sharing) (net.Conn, error) {
 	c, err := sys.FileConn(file)
 	if err != nil {
@@ -151,7 +155,8 @@ func NewConn(file *os.File, about wire.ConnBody, s *Sharing) (net.Conn, error) {
 // Kept reports whether the old process has a descriptor of the connection too.
 func (c *Conn) Kept() bool { return c.slot != nil && !c.left.Load() && !c.sharing.over.Load() }
 
-// Read marks the connection as active, and reads then.
+// Read returns the bytes that came with the connection first. It marks the connection as active before it reads from the
+// socket.
 func (c *Conn) Read(p []byte) (int, error) {
 	if n := c.Ahead(p); n > 0 || len(c.ahead) > 0 {
 		return n, nil
@@ -164,14 +169,14 @@ func (c *Conn) Read(p []byte) (int, error) {
 	return c.Conn.Read(p)
 }
 
-// Ahead reads the bytes that came with the connection.
+// Ahead reads from the bytes that came with the connection, and returns 0 when none are left.
 func (c *Conn) Ahead(p []byte) int {
 	n := copy(p, c.ahead)
 	c.ahead = c.ahead[n:]
 	return n
 }
 
-// await waits until something can be read, and marks the connection.
+// await waits until something can be read, and then marks the connection as active.
 func (c *Conn) await() error {
 	if !c.Kept() {
 		c.watched.Store(false)
@@ -190,7 +195,8 @@ func (c *Conn) await() error {
 	})
 }
 
-// Write marks the connection as active too: a client with a part of an answer must not be served anew.
+// Write marks the connection as active, as Read does: if a client has received a part of an answer, the old process must not
+// serve the request again.
 func (c *Conn) Write(p []byte) (int, error) {
 	if c.watched.Load() {
 		c.touch()
@@ -204,18 +210,19 @@ func (c *Conn) touch() {
 	}
 }
 
-// SetIdle marks the connection as idle: the server waits for a next request, and has read nothing so far.
+// SetIdle marks the connection as idle: the server waits for the next request, and has read nothing of that request.
 func (c *Conn) SetIdle() {
-	if c.Kept() && !c.watched.Load() && len(c.about.Ahead) == 0 { // what was ahead was read: it must not be again
+	// A connection that came with bytes does not become idle again: the old process would read the same bytes a second time.
+	if c.Kept() && !c.watched.Load() && len(c.about.Ahead) == 0 {
 		c.slot.Store(slotIdle)
 		c.watched.Store(true)
 	}
 }
 
-// WasIdle reports whether the connection came between two requests.
+// WasIdle reports whether the connection was between two requests when it was passed.
 func (c *Conn) WasIdle() bool { return c.about.Idle }
 
-// Close closes the connection for the client too, although the old process still has a descriptor.
+// Close ends the connection for the client too, although the old process may still have a descriptor.
 func (c *Conn) Close() error {
 	if c.leave() && c.slot.Load() != slotBack {
 		sys.Shutdown(c.raw)
@@ -224,8 +231,8 @@ func (c *Conn) Close() error {
 	return c.Conn.Close()
 }
 
-// Abandon closes this process's descriptor of a connection that the program has not taken. The old process serves the client,
-// if the old process has a descriptor too.
+// Abandon closes this process's descriptor of a connection that the program has not taken. If the old process has a descriptor
+// too, the old process serves the client.
 func (c *Conn) Abandon() {
 	if c.leave() {
 		c.slot.Store(slotRefused)
@@ -233,14 +240,15 @@ func (c *Conn) Abandon() {
 	c.Conn.Close()
 }
 
-// Own makes the connection this process's alone.
+// Own makes the old process close its descriptor, so that this process has the only one.
 func (c *Conn) Own() {
 	if c.leave() {
 		c.slot.Store(slotOwned)
 	}
 }
 
-// Plain returns the connection below, which is this process's alone then; nil if something is to be read first.
+// Plain makes the connection this process's alone (see Own), and returns the underlying connection of package net. If bytes
+// that came with the connection are still unread, Plain returns nil and changes nothing.
 func (c *Conn) Plain() net.Conn {
 	if len(c.ahead) > 0 {
 		return nil
@@ -249,14 +257,14 @@ func (c *Conn) Plain() net.Conn {
 	return c.Conn
 }
 
-// leave gives the slot up, and reports whether the slot was this connection's until now: when the old process has read the last
-// word of a connection, it uses the slot for another connection.
+// leave gives up the slot, and reports whether the slot belonged to this connection until now. When the old process has read
+// the last state of a connection, it uses the slot for another connection.
 func (c *Conn) leave() bool { return c.Kept() && !c.left.Swap(true) }
 
-// Origin names the listener that has accepted the connection.
+// Origin returns the name of the listener that has accepted the connection.
 func (c *Conn) Origin() (network, addr string) { return c.about.Network, c.about.Addr }
 
-// CloseWrite ends the direction to the client, and marks the connection like a Write.
+// CloseWrite ends the direction to the client, and marks the connection as active, as Write does.
 func (c *Conn) CloseWrite() error {
 	c.touch()
 	w, ok := c.Conn.(interface{ CloseWrite() error })
@@ -266,13 +274,13 @@ func (c *Conn) CloseWrite() error {
 	return w.CloseWrite()
 }
 
-// SyscallConn gives access to the descriptor. The old process does not learn of a read through the descriptor.
+// SyscallConn gives access to the descriptor. The old process does not learn of reads and writes through the descriptor.
 func (c *Conn) SyscallConn() (syscall.RawConn, error) { return c.raw.SyscallConn() }
 
-// NetConn returns the connection below.
+// NetConn returns the underlying connection of package net.
 func (c *Conn) NetConn() net.Conn { return c.Conn }
 
-// ReadFrom lets the kernel copy where possible.
+// ReadFrom writes the content of r to the connection. The kernel copies the bytes where possible.
 func (c *Conn) ReadFrom(r io.Reader) (int64, error) {
 	c.touch()
 	if tcp, ok := c.Conn.(*net.TCPConn); ok {
@@ -281,7 +289,7 @@ func (c *Conn) ReadFrom(r io.Reader) (int64, error) {
 	return io.Copy(struct{ io.Writer }{c.Conn}, r)
 }
 
-// WriteTo lets the kernel copy where possible.
+// WriteTo writes to w what is read from the connection. The kernel copies the bytes where possible.
 func (c *Conn) WriteTo(w io.Writer) (n int64, err error) {
 	if len(c.ahead) > 0 {
 		first, err := w.Write(c.ahead)
@@ -299,7 +307,7 @@ func (c *Conn) WriteTo(w io.Writer) (n int64, err error) {
 	return n + rest, err
 }
 
-// Bare looks through the wrapper of this package.
+// Bare returns the connection of package net in a Conn, and every other connection as it is.
 func Bare(c net.Conn) net.Conn {
 	if m, ok := c.(*Conn); ok {
 		return m.Conn

@@ -1,15 +1,15 @@
 // Package handoff moves connections between processes, by their descriptors over the control socket.
 //
 //	dispatcher.go  Dispatcher: the old process gives a share of its connections to the candidate, and takes them back
-//	returner.go    Returner: the candidate sends idle ones back; Successor and SendLate send for good
-//	takes.go       Takes: which connections the other process can be passed
-//	conn.go        Conn: what comes out of AcceptMoved in the process that has got one
-//	told.go        what was said of a connection that the program has in package net's type
-//	slots_*.go     Slots: shared memory, in which the candidate says what it has not touched
+//	returner.go    Returner: the candidate sends idle connections back; Successor and SendLate pass connections on for good
+//	takes.go       Takes: which connections can be passed to the other process
+//	conn.go        Conn: a connection from another process, as AcceptMoved returns it
+//	told.go        what the old process has sent about a connection, for programs that have the type of package net
+//	slots_*.go     Slots: shared memory, by which the old process knows which connections the candidate has not read from
 //
-// A connection by weight goes this way: Accept of package listener asks Dispatcher.Dispatch, which sends the descriptor as
-// a wire.ConnBody; the candidate's loop calls GiveMoved, and AcceptMoved of the same listener there returns a Conn,
-// Accept the connection of package net in it.
+// A new connection goes to the candidate in these steps: Accept of package listener calls Dispatcher.Dispatch, which sends
+// the descriptor with a wire.ConnBody. The candidate's loop calls GiveMoved. In the candidate, AcceptMoved of the listener of
+// the same name returns a Conn, or Accept returns the connection of package net in the Conn.
 package handoff
 
 import (
@@ -24,42 +24,43 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// Dispatcher gives a share of the connections to the candidate on trial: it passes their descriptors over the control socket,
-// new ones when they were accepted, idle ones when the server offers them. The dispatcher keeps a descriptor of each passed
-// connection. If the candidate dies, the connections that the candidate has not read from are taken back.
+// Dispatcher gives a share of the connections to the candidate on trial: it passes their descriptors over the control socket. A
+// new connection is passed when it was accepted, an idle connection when the server offers it. The dispatcher keeps a
+// descriptor of each passed connection. If the candidate dies, this process takes back the connections that the candidate has
+// not read from.
 type Dispatcher struct {
 	set    *listener.Set
 	link   *wire.Link
-	choose Choice // nil: counted
+	choose Choice // nil: the connections are counted
 	takes  Takes
 	slots  *Slots
 
 	mu     sync.Mutex
 	weight float64
-	debt   float64 // what the candidate is behind with new connections: at 1 the next one is its
-	part   float64 // which part of the idle connections moves in this step
-	owed   float64 // the same as debt, for idle connections
-	next   int     // where to look for a free slot
-	passed map[int]passedConn
-	over   bool
+	debt   float64            // how many new connections the candidate should have got and has not: at 1 it gets the next connection
+	part   float64            // which part of the idle connections moves in this step
+	owed   float64            // how many idle connections the candidate should have got and has not
+	next   int                // the slot that was taken last: the search for a free slot begins after it
+	passed map[int]passedConn // by slot
+	over   bool               // Stop was called
 }
 
-// Choice decides which connections the candidate gets at a weight; with nil the connections are counted.
+// Choice reports whether the candidate gets a connection at a weight. Without a Choice the connections are counted.
 type Choice func(c net.Conn, weight float64) bool
 
-// passedConn is this process's descriptor of a passed connection.
+// passedConn is a passed connection: this process's descriptor, and what was sent about the connection.
 type passedConn struct {
 	file  *os.File
 	about wire.ConnBody
 }
 
-// NewDispatcher gives connections of a set of listeners to the process at the other end of the link, as far as t allows. The
-// dispatcher owns the slots.
+// NewDispatcher makes a Dispatcher, which passes connections of the listeners in set to the process at the other end of l, as
+// far as t allows. The dispatcher owns the slots.
 func NewDispatcher(set *listener.Set, l *wire.Link, choose Choice, t Takes, s *Slots) *Dispatcher {
 	return &Dispatcher{set: set, link: l, choose: choose, takes: t, slots: s, passed: map[int]passedConn{}}
 }
 
-// pass hands a connection to the candidate, and reports success: then the caller's own descriptor is closed.
+// pass sends a connection to the candidate, and reports success. After a success the caller's own descriptor is closed.
 func (d *Dispatcher) pass(c net.Conn, about wire.ConnBody) bool {
 	file, err := sys.ConnFile(Bare(c))
 	if err != nil {
@@ -72,7 +73,7 @@ func (d *Dispatcher) pass(c net.Conn, about wire.ConnBody) bool {
 		return false
 	}
 	d.passed[about.Slot] = passedConn{file, about}
-	Bare(c).Close() // this descriptor: a Close of c might end the connection
+	Bare(c).Close() // closes this descriptor only: a Close of c might end the connection
 	return true
 }
 
@@ -92,8 +93,8 @@ func (d *Dispatcher) freeSlot(slot int) {
 	}
 }
 
-// Dispatch decides on an accepted connection, and reports whether the candidate has the connection now: then the connection is
-// closed here. Dispatch waits for nothing but the program's choice.
+// Dispatch decides whether the candidate gets an accepted connection, and reports whether the candidate has the connection now.
+// If so, Dispatch has closed the descriptor here. Dispatch waits for nothing but the program's choice.
 func (d *Dispatcher) Dispatch(ref *listener.Socket, c net.Conn) bool {
 	about := wire.ConnBody{Network: ref.Network, Addr: ref.Addr}
 	if weight, _ := d.shares(); weight <= 0 || !d.takes.allow(&about) || !d.chosen(c, weight) {
@@ -107,15 +108,15 @@ func (d *Dispatcher) Dispatch(ref *listener.Socket, c net.Conn) bool {
 	if d.choose != nil {
 		return d.pass(c, about)
 	}
-	if d.debt += d.weight; d.debt < 1 || !d.pass(c, about) { // a connection that cannot be passed is owed
+	if d.debt += d.weight; d.debt < 1 || !d.pass(c, about) { // the debt stays if the connection cannot be passed
 		return false
 	}
 	d.debt--
 	return true
 }
 
-// Move decides on an idle connection that the server offers, and reports whether the candidate has the connection now. Move is
-// a Mover.
+// Move decides whether the candidate gets an idle connection that the server offers, and reports whether the candidate has the
+// connection now. Move is a Mover.
 func (d *Dispatcher) Move(ref listener.Origin, c net.Conn, ahead []byte) bool {
 	about := wire.ConnBody{Network: ref.Network, Addr: ref.Addr, Idle: len(ahead) == 0, Ahead: ahead}
 	weight, part := d.shares()
@@ -137,7 +138,8 @@ func (d *Dispatcher) Move(ref listener.Origin, c net.Conn, ahead []byte) bool {
 	return true
 }
 
-// shares returns the share of the candidate of new connections, and of idle ones in this step; 0 after Stop.
+// shares returns the candidate's share of new connections, and the part of the idle connections that moves in this step. Both
+// are 0 after Stop.
 func (d *Dispatcher) shares() (weight, part float64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -147,26 +149,27 @@ func (d *Dispatcher) shares() (weight, part float64) {
 	return d.weight, d.part
 }
 
-// chosen reports whether the program chooses a connection for the candidate. The lock is not held: the program may take long, and the
-// owner of the attempt must not wait for the program. Without a choice connections are counted.
+// chosen reports whether the program chooses a connection for the candidate. d.mu is not held: the program may take long, and
+// the owner of the attempt must not wait for the program. Without a Choice chosen returns true, because the caller counts the
+// connections.
 func (d *Dispatcher) chosen(c net.Conn, weight float64) bool {
 	return d.choose == nil || chosen(d.choose, c, weight)
 }
 
-// chosen asks the program. A panic is taken for no.
+// chosen calls the program's Choice. If the Choice panics, chosen returns false.
 func chosen(choose Choice, c net.Conn, weight float64) (yes bool) {
 	_ = guard.Call(func() error { yes = choose(c, weight); return nil })
 	return yes
 }
 
-// Weight returns the share of the candidate.
+// Weight returns the candidate's share of new connections.
 func (d *Dispatcher) Weight() float64 {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.weight
 }
 
-// SetWeight begins a step, and returns the weight before the step.
+// SetWeight begins a step with a new weight, and returns the weight before the step.
 func (d *Dispatcher) SetWeight(w float64) (from float64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -178,8 +181,8 @@ func (d *Dispatcher) SetWeight(w float64) (from float64) {
 	return from
 }
 
-// Sweep closes the connections that the candidate has closed or owns, and takes back the ones that the candidate could not
-// take.
+// Sweep closes the descriptors of the connections that the candidate has closed or owns, and takes back the connections that
+// the candidate does not serve.
 func (d *Dispatcher) Sweep() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -188,14 +191,15 @@ func (d *Dispatcher) Sweep() {
 		case slotRefused:
 			if d.takeBack(p) == nil {
 				d.drop(slot, p)
-			} // otherwise in the next sweep: there may be room for another descriptor then
+			} // else the next sweep tries again: this process may have a free descriptor later
 		case slotClosed, slotOwned:
 			d.drop(slot, p)
 		}
 	}
 }
 
-// takeBack serves a connection here. The reasons to fail are a listener that was closed meanwhile, and a lack of descriptors.
+// takeBack gives a connection to its listener in this process. It fails if the listener was closed after the connection was
+// accepted, or if this process has no descriptor left.
 func (d *Dispatcher) takeBack(p passedConn) error {
 	p.about.Slot = 0
 	return GiveMoved(d.set, p.about, p.file, nil)
@@ -207,8 +211,8 @@ func (d *Dispatcher) drop(slot int, p passedConn) {
 	d.freeSlot(slot)
 }
 
-// Returned notes that the candidate has sent a connection back. If the connection is not served here yet, a sweep serves it by
-// this process's own descriptor; kept reports whether this process has one.
+// Returned notes that the candidate has sent a connection back. If served is false, this process does not serve the connection
+// yet: the next sweep does so by this process's own descriptor. Returned reports whether this process has such a descriptor.
 func (d *Dispatcher) Returned(about wire.ConnBody, served bool) (kept bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -224,15 +228,16 @@ func (d *Dispatcher) Returned(about wire.ConnBody, served bool) (kept bool) {
 	return kept
 }
 
-// Stop ends passing connections.
+// Stop ends the passing of connections.
 func (d *Dispatcher) Stop() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.over = true
 }
 
-// Settle closes the kept descriptors. With reclaim the candidate is dead, and the connections that the candidate has neither
-// read from nor written to are served here. Settle returns how many of these connections could not be served.
+// Settle closes the descriptors of all passed connections. If reclaim is true, the candidate is dead, and this process first
+// takes back the connections that the candidate has neither read from nor written to. In any case this process takes back the
+// connections that the candidate does not serve. Settle returns how many connections could not be taken back.
 func (d *Dispatcher) Settle(reclaim bool) (lost int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -248,7 +253,7 @@ func (d *Dispatcher) Settle(reclaim bool) (lost int) {
 	return lost
 }
 
-// unitOf is the unit of a progressive upgrade: the client's address without the port.
+// unitOf returns the unit of a progressive upgrade to which a connection belongs: the client's address without the port.
 func unitOf(c net.Conn) string {
 	addr := c.RemoteAddr()
 	if addr == nil {
@@ -260,8 +265,9 @@ func unitOf(c net.Conn) string {
 	return addr.String()
 }
 
-// ByAddress keeps an address on one side. The share of the addresses is the weight, and is the same on every host; an address
-// in a small share is in every greater share.
+// ByAddress is a Choice by the client's address: all connections of an address go to the same process. The candidate gets a
+// share of all addresses that is as large as the weight, and the share has the same addresses on every host. An address in a
+// small share is in every greater share.
 func ByAddress(c net.Conn, weight float64) bool {
 	return cohort.In("midair.upgrade", unitOf(c), weight)
 }

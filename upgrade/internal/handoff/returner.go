@@ -11,27 +11,31 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// Mover passes on an idle connection of the listener from, with bytes that were read ahead, and reports whether another process
-// has the connection now. Idle connections change process to the candidate in a step of a bake (Dispatcher.Move), to the
-// successor after a commit (Successor), and back to the old process by a lower weight and by an abort (Returner.Move).
+// Mover passes on an idle connection that the listener from has accepted, with the bytes that the server has read ahead. It
+// reports whether another process has the connection now. Idle connections move to the candidate in a step of a bake
+// (Dispatcher.Move), to the successor after a commit (Successor), and back to the old process after a lower weight or an abort
+// (Returner.Move).
 type Mover func(from listener.Origin, c net.Conn, ahead []byte) bool
 
-// How long sending a connection waits for a busy process. A server offers an idle connection again, but a connection with bytes ahead
-// only once, and the message of such a connection takes more room. A connection that has come too late cannot be served here.
+// How long the sending of a connection waits for a busy process. The server offers an idle connection again if the limit has
+// passed, so idleLimit is short. lastLimit is for a connection with bytes ahead, which the server offers only once, and whose
+// message takes more room. It is also for a connection that came to this process after the commit, and that cannot be served
+// here.
 const (
 	idleLimit = 50 * time.Millisecond
 	lastLimit = 2 * time.Second
 )
 
-// Successor passes idle connections on for good, to a process that has taken over. The returned function is a Mover. It waits
-// up to 50 milliseconds for a busy process, with bytes ahead up to two seconds.
+// Successor returns a Mover that passes idle connections on for good, to a process that has taken over. If that process is
+// busy, the Mover waits: up to 50 milliseconds for a connection without bytes ahead (bytes that the new process is to read
+// first), and up to two seconds for a connection with such bytes.
 func Successor(to *wire.Link, t Takes) Mover {
 	return func(from listener.Origin, c net.Conn, ahead []byte) bool {
 		about := wire.ConnBody{Network: from.Network, Addr: from.Addr, Ahead: ahead}
 		if !t.allow(&about, from.Others...) || !sendIdle(to, about, c) {
 			return false
 		}
-		Bare(c).Close() // this descriptor: a Close of c might end the connection
+		Bare(c).Close() // closes this descriptor only: a Close of c might end the connection
 		return true
 	}
 }
@@ -53,8 +57,8 @@ func patience(about wire.ConnBody) time.Duration {
 	return lastLimit
 }
 
-// SendLate passes a connection on that came to this process after the commit, and reports success. It waits up to two seconds
-// for a busy process. The file stays the caller's.
+// SendLate passes on a connection that came to this process after the commit, and reports success. It waits up to two seconds
+// for a busy process. The caller closes the file.
 func SendLate(to *wire.Link, about wire.ConnBody, file *os.File) bool {
 	return to.SendWithin(wire.KindConn, about, file, lastLimit) == nil
 }
@@ -64,18 +68,19 @@ type Returner struct {
 	to     *wire.Link
 	takes  Takes
 	choose Choice
-	weight float64 // what stays here
+	weight float64 // of this process after the step
 
 	mu   sync.Mutex
 	part float64
 	owed float64
 }
 
-// NewReturner sends back the part of the idle connections for a step from a weight to a lower weight: all connections at 0.
+// NewReturner makes a Returner for a step from one weight to a lower weight. The Returner sends back the part of the idle
+// connections by which the weight shrinks. If to is 0, it sends all of them back.
 func NewReturner(old *wire.Link, t Takes, choose Choice, from, to float64) *Returner {
 	r := &Returner{to: old, takes: t, choose: choose, weight: to, part: 1}
 	if to == 0 {
-		r.choose = nil // whoever is chosen, all go
+		r.choose = nil // all connections go back, also the ones that choose would give to this process
 	}
 	if from > 0 {
 		r.part = (from - to) / from
@@ -83,21 +88,22 @@ func NewReturner(old *wire.Link, t Takes, choose Choice, from, to float64) *Retu
 	return r
 }
 
-// Move decides on an idle connection that the server offers. Move is a Mover.
+// Move decides whether an idle connection that the server offers goes back, and reports whether the old process has it now.
+// Move is a Mover.
 func (r *Returner) Move(ref listener.Origin, c net.Conn, ahead []byte) bool {
 	about := wire.ConnBody{Network: ref.Network, Addr: ref.Addr, Ahead: ahead}
 	if ref.Pinned || !r.takes.allow(&about, ref.Others...) || !r.chosen(c) {
 		return false
 	}
 	m, ok := c.(*Conn)
-	unread := false // so that the old process may take it as it gave it
+	unread := false // true: nothing was read here, and the old process can serve the connection by its own descriptor
 	if ok && m.Kept() {
 		about.Slot = m.about.Slot
 		unread = m.slot.CompareAndSwap(slotIdle, slotBack)
 	}
 	if !sendIdle(r.to, about, c) {
 		state := slotIdle
-		if unread && m.Kept() { // it has a descriptor itself: this process may have no room for another one
+		if unread && m.Kept() { // the old process needs no descriptor from here: perhaps this process has none left to send
 			state = slotRefused
 		}
 		if !unread || !m.slot.CompareAndSwap(slotBack, state) || state == slotIdle {
@@ -105,7 +111,7 @@ func (r *Returner) Move(ref listener.Origin, c net.Conn, ahead []byte) bool {
 		}
 	}
 	if ok {
-		m.left.Store(true) // the slot may be another connection's by now
+		m.left.Store(true) // from now on the old process may use the slot for another connection
 	}
 	Bare(c).Close()
 	return true

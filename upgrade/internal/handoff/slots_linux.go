@@ -32,7 +32,7 @@ func newSlots() (*Slots, error) {
 	return s, nil
 }
 
-// mapSlots maps the file of another process. The file may be closed afterwards.
+// mapSlots maps the file of another process. The caller may close the file afterwards.
 func mapSlots(f *os.File) (*Slots, error) {
 	info, err := f.Stat()
 	if err != nil {
@@ -48,12 +48,12 @@ func mapSlots(f *os.File) (*Slots, error) {
 	return &Slots{mem: mem}, nil
 }
 
-// at returns the word of a slot, nil if there is none.
+// at returns the word of a slot; nil if there is no such slot.
 func (s *Slots) at(slot int) *atomic.Uint32 {
 	if s == nil || slot <= 0 || slot >= slotCount {
 		return nil
 	}
-	// The memory is mapped, page-aligned, and stays so until close, after which nobody asks.
+	// The memory is page-aligned, and mapped until Close. No caller asks for a slot after Close.
 	return (*atomic.Uint32)(unsafe.Pointer(&s.mem[4*slot]))
 }
 

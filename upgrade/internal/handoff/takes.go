@@ -7,11 +7,12 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// Takes is which connections another process takes: the names of its listeners, and for each whether a connection may come with
-// bytes to be read first. A listener with plain connections of package net cannot put bytes in front of them.
+// Takes has the names of another process's listeners: their connections can be passed to that process. The value is true if a
+// connection of the listener may come with bytes that are to be read first. It is false for a listener that returns plain
+// connections of package net, because no bytes can be put in front of such connections.
 type Takes map[wire.SocketName]bool
 
-// SendTakes sends another process the connections that this process takes.
+// SendTakes sends another process the listeners of which this process takes connections.
 func SendTakes(to *wire.Link, set *listener.Set) (err error) {
 	for part, rest := set.Takes().Cut(); len(part.Listeners) > 0 && err == nil; part, rest = rest.Cut() {
 		err = to.Send(wire.KindTakes, part)
@@ -19,7 +20,7 @@ func SendTakes(to *wire.Link, set *listener.Set) (err error) {
 	return err
 }
 
-// Hear adds the content of a message.
+// Hear adds the listeners in a message of KindTakes.
 func (t *Takes) Hear(f wire.Frame) error {
 	var b wire.TakesBody
 	if err := f.Decode(&b); err != nil {
@@ -34,8 +35,8 @@ func (t *Takes) Hear(f wire.Frame) error {
 	return nil
 }
 
-// allow reports whether a connection may be passed, and sets the name of its listener in the other process: the own name, or
-// one of the others.
+// allow reports whether a connection may be passed to the other process, and sets in about the name that the connection's
+// listener has in the other process: the name in about, or one of the names in others.
 func (t Takes) allow(about *wire.ConnBody, others ...wire.SocketName) bool {
 	ahead, known := t[wire.SocketName{Kind: "listener", Network: about.Network, Addr: about.Addr}]
 	for i := 0; !known && i < len(others); i++ {

@@ -9,17 +9,17 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// What was said of a connection stays known when the program has it in package net's own type, as it came out of Accept or of
-// http.Server.ConnContext: by the pointer, until the connection is collected.
+// A program may have a connection in package net's own type, as it came out of Accept or of http.Server.ConnContext. What the
+// old process has sent about such a connection is found by the pointer to it, until the connection is garbage-collected.
 
-// told is the knowledge that came with a connection.
+// told is what the old process has sent about a connection.
 type told struct {
 	unit    string
 	weight  float64
-	carries bool // bytes to be read first
+	carries bool // the connection came with bytes to be read first
 }
 
-// known has what was told of connections, by weak pointers to them.
+// known maps weak pointers to connections to their told.
 var known sync.Map
 
 func remember(c net.Conn, about wire.ConnBody) {
@@ -41,7 +41,7 @@ func put[T any](c *T, t told) {
 	runtime.AddCleanup(c, known.Delete, any(key))
 }
 
-// recall looks through wrappers for a connection of which something was told.
+// recall unwraps c, by its methods NetConn, until it finds a connection in known. It returns a zero told if there is none.
 func recall(c net.Conn) (t told) {
 	for {
 		var v any
@@ -62,16 +62,17 @@ func recall(c net.Conn) (t told) {
 	}
 }
 
-// Assigned returns the unit and the weight by which the old process has passed a connection. See Assigned of package upgrade.
+// Assigned returns the unit of a connection and the weight at which the old process has passed it. ok is false if the old
+// process has not passed the connection. See Assigned of package upgrade.
 func Assigned(c net.Conn) (unit string, weight float64, ok bool) {
 	t := recall(c)
 	return t.unit, t.weight, t.unit != ""
 }
 
-// Carries reports whether a connection came with bytes to be read first.
+// Carries reports whether a connection came with bytes that are to be read first.
 func Carries(c net.Conn) bool { return recall(c).carries }
 
-// Unread is the rest of the bytes that came with a connection.
+// Unread returns the bytes that came with a connection and were not read yet.
 func Unread(c net.Conn) []byte {
 	if m, ok := c.(*Conn); ok {
 		return m.ahead
