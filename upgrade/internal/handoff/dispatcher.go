@@ -37,9 +37,9 @@ type Dispatcher struct {
 
 	mu     sync.Mutex
 	weight float64
-	debt   float64            // how many new connections the candidate should have got and has not: at 1 it gets the next connection
+	debt   float64            // how many new connections the candidate lacks: at 1 it gets the next connection
 	part   float64            // which part of the idle connections moves in this step
-	owed   float64            // how many idle connections the candidate should have got and has not
+	owed   float64            // how many idle connections the candidate lacks
 	next   int                // the slot that was taken last: the search for a free slot begins after it
 	passed map[int]passedConn // by slot
 	over   bool               // Stop was called
