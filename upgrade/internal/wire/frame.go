@@ -8,13 +8,12 @@ import (
 	"os"
 )
 
-// A frame is a header of 12 bytes and a JSON body, so that a field may be added in either process without the other knowing
-// it.
+// A frame is a header of 12 bytes and a JSON body, so that a new version may add a field that the other process does not know.
 //
 //	0  4  magic "mdr1"
 //	4  1  kind
-//	5  1  number of descriptors that come along, 8 at most, or of kind listeners sys.MaxFiles
-//	6  2  zero; ignored when read
+//	5  1  number of descriptors that come with the frame: at most 8, or at most sys.MaxFiles in a frame of KindListeners
+//	6  2  zero; the receiver ignores these bytes
 //	8  4  length of the body, big endian
 const (
 	frameMagic  = "mdr1"
@@ -23,15 +22,15 @@ const (
 	filesLimit  = 8
 )
 
-// Frame is one received message. The receiver from a link closes the frame.
+// Frame is one received message. Whoever receives a frame from a link calls Close.
 type Frame struct {
 	Kind   Kind
-	Body   []byte // JSON, see Decode; empty if the message has none
+	Body   []byte // JSON for Decode; empty if the message has no body
 	Files  []*os.File
 	nfiles int // how many descriptors the header announces
 }
 
-// Decode reads the body into a struct of this package. Without a body the struct stays unchanged.
+// Decode reads the body into v, a pointer to a struct of this package. If there is no body, v stays unchanged.
 func (f Frame) Decode(v any) error {
 	if len(f.Body) == 0 {
 		return nil
@@ -42,14 +41,14 @@ func (f Frame) Decode(v any) error {
 	return nil
 }
 
-// Close closes the descriptors that came along.
+// Close closes the descriptors that came with the frame.
 func (f Frame) Close() {
 	for _, file := range f.Files {
 		file.Close()
 	}
 }
 
-// Encode returns the bytes of a message: body is a struct of this package, or nil.
+// Encode returns the bytes of a message, whose body is a struct of this package, or nil.
 func Encode(k Kind, body any, nfiles int) ([]byte, error) {
 	var data []byte
 	if body != nil {
@@ -67,15 +66,15 @@ func Encode(k Kind, body any, nfiles int) ([]byte, error) {
 	return append(b, data...), nil
 }
 
-// Why a link ends although the other process lives.
+// The errors that end a link although the other process lives.
 var (
-	// ErrFrame means that what came is not a frame.
+	// ErrFrame means that the received bytes are not a frame.
 	ErrFrame = errors.New("what came on the control socket is not a frame")
-	// ErrMissing means that a frame came without its descriptors. It is an ErrFrame.
+	// ErrMissing means that a frame came without its descriptors. errors.Is(ErrMissing, ErrFrame) is true.
 	ErrMissing = fmt.Errorf("%w: descriptors are missing, perhaps too many files are open", ErrFrame)
 )
 
-// cutFrame takes the first frame off b. With a nil rest and a nil error there is no whole frame in b yet.
+// cutFrame returns the first frame in b, and the bytes after it. If rest and err are nil, the frame in b is not complete yet.
 func cutFrame(b []byte) (f Frame, rest []byte, err error) {
 	if len(b) < frameHeader {
 		return Frame{}, nil, nil
@@ -93,16 +92,16 @@ func cutFrame(b []byte) (f Frame, rest []byte, err error) {
 	return Frame{Kind: Kind(b[4]), Body: body, nfiles: int(b[5])}, b[end:len(b):len(b)], nil
 }
 
-// SocketName is tableflip's name of a socket.
+// SocketName is the name of a socket in tableflip.
 type SocketName struct {
 	Kind    string `json:"kind"`
 	Network string `json:"network"`
 	Addr    string `json:"addr"`
 }
 
-// PathLink is the second name of a unix socket's file, in the directory of the socket's path, and the numbers of the file.
+// PathLink describes the file of a unix socket: its second name, in the same directory, and its device and inode.
 type PathLink struct {
 	Name string `json:"name,omitempty"`
 	Dev  uint64 `json:"dev,omitempty"`
-	Ino  uint64 `json:"ino,omitempty"` // 0: it is not known
+	Ino  uint64 `json:"ino,omitempty"` // 0: the file is not known
 }

@@ -9,53 +9,53 @@ import (
 	"time"
 )
 
-// Transport moves bytes and descriptors between two processes. The borders of the transport's messages do not matter.
+// Transport moves bytes and descriptors between two processes. The boundaries of its messages do not matter.
 type Transport interface {
-	// Send sends b with descriptors, which stay the caller's. It may wait for a peer that does not read.
+	// Send sends b with descriptors, and does not close the files. It may wait for a peer that does not read.
 	Send(b []byte, files []*os.File) error
-	// Recv reads into b, and returns the descriptors that came along, which are the caller's.
+	// Recv reads into b, and returns the descriptors that came with these bytes. The caller closes the files.
 	Recv(b []byte) (n int, files []*os.File, err error)
-	// Close ends a Recv.
+	// Close closes the transport, and ends a call of Recv.
 	Close() error
 }
 
-// What a Transport may be able to do besides.
+// Optional methods of a Transport.
 type (
 	trySender interface {
-		// TrySend sends b and a file, if there is one, at once and whole, or not at all.
+		// TrySend sends b, with a file if file is not nil, at once and completely, or not at all.
 		TrySend(b []byte, file *os.File) error
-		// SendBy is TrySend that waits until the peer has room, or until a moment.
+		// SendBy is TrySend, but waits until the peer has room, at most until the time by.
 		SendBy(b []byte, file *os.File, by time.Time) error
 	}
 	duplicator interface {
 		Dup() (*os.File, error)
 	}
 	quitter interface {
-		Quit() // ends a Recv, and leaves the socket open
+		Quit() // ends a call of Recv, and leaves the socket open
 	}
 )
 
-// Link is one process's end of the control socket. A goroutine reads until the other end is gone or Close is called; then
-// Frames is closed, from which the owner knows the death of the peer. The methods may be called from any goroutine.
+// Link is one process's end of the control socket. A goroutine receives frames until the other end is closed or Close is
+// called; then it closes Frames. So the owner learns of the death of the peer. The methods may be called from any goroutine.
 type Link struct {
-	// Frames delivers what the peer says. The receiver closes each frame.
+	// Frames delivers the messages of the peer. The receiver closes each frame.
 	Frames <-chan Frame
-	// Broken is why Frames was closed, if it was not the end of the peer; to be read after that.
+	// Broken is the reason why Frames was closed; nil after the end of the peer. It must be read only after Frames was closed.
 	Broken error
 
 	wire   Transport
-	frames chan Frame // Frames, for the goroutine that reads
+	frames chan Frame // the same channel as Frames, for sending
 
-	lacking atomic.Bool   // a connection may come without its descriptor: the sender still has one
-	sent    atomic.Uint64 // a bit for each kind
+	lacking atomic.Bool   // a connection may come without its descriptor, because the sender keeps a descriptor too
+	sent    atomic.Uint64 // a bit for each kind for which Send was called
 
-	turn chan struct{} // has room for the one that sends
+	turn chan struct{} // has room for one element, which the goroutine that sends puts in
 	stop chan struct{}
 	once sync.Once
 	done sync.WaitGroup
 }
 
-// NewLink begins to read. The transport becomes the link's, and Close closes the transport.
+// NewLink makes a link, which receives from now on. The link owns w: Close of the link closes w.
 func NewLink(w Transport) *Link {
 	l := &Link{wire: w, frames: make(chan Frame, 16), turn: make(chan struct{}, 1), stop: make(chan struct{})}
 	l.Frames = l.frames
@@ -63,7 +63,7 @@ func NewLink(w Transport) *Link {
 	return l
 }
 
-// AllowMissing makes the link accept a connection without its descriptor, for as long as the sender has a descriptor too.
+// AllowMissing sets whether a connection may come without its descriptor, as it may while the sender keeps a descriptor too.
 func (l *Link) AllowMissing(on bool) { l.lacking.Store(on) }
 
 func (l *Link) read() {
@@ -88,10 +88,11 @@ func (l *Link) read() {
 	}
 }
 
-// deliver hands on every whole frame with the descriptors that the frame announces. The descriptors arrive with the first byte
-// of their frame, so a frame without them is not from this library, and neither are descriptors without a frame. A connection
-// may lack its own descriptor if nothing is lost by that (lacking): the kernel drops a descriptor when this process has no room
-// for more. Listening sockets may be missing too: the receiver counts the sockets.
+// deliver sends each complete frame to Frames, with its descriptors, and returns the bytes and descriptors that are left.
+// Descriptors arrive with the first byte of their frame. So a frame without its descriptors does not come from this library,
+// and neither do descriptors without a frame. There are two exceptions, because the kernel drops a descriptor when this process
+// has no room for more: a connection may lack its descriptor if nothing is lost (lacking), and listening sockets may be
+// missing, because the receiver counts them.
 func (l *Link) deliver(pending []byte, files []*os.File) ([]byte, []*os.File, error) {
 	for {
 		f, rest, err := cutFrame(pending)
@@ -117,7 +118,7 @@ func (l *Link) deliver(pending []byte, files []*os.File) ([]byte, []*os.File, er
 	}
 }
 
-// Send sends a message. The files stay the caller's. Send waits for other senders, and at most two seconds for a peer that does
+// Send sends a message. The caller closes the files. Send waits for other senders, and at most two seconds for a peer that does
 // not read.
 func (l *Link) Send(k Kind, body any, files ...*os.File) error {
 	b, err := Encode(k, body, len(files))
@@ -130,20 +131,20 @@ func (l *Link) Send(k Kind, body any, files ...*os.File) error {
 	return l.wire.Send(b, files)
 }
 
-// Sent reports whether Send was called for a message of the kind. It is true before the peer can have the message.
+// Sent reports whether Send was called for a message of the kind. It is already true when the peer receives the message.
 func (l *Link) Sent(k Kind) bool { return l.sent.Load()&(1<<k) != 0 }
 
 // errBusy means that sending would wait too long.
 var errBusy = errors.New("the control socket is busy")
 
-// TrySend sends a message with a file, or nil, if the peer has room. TrySend waits for other senders, at most for wait. The
-// file stays the caller's.
+// TrySend sends a message if the peer has room. file may be nil. TrySend waits for other senders, but not longer than wait. The
+// caller closes the file.
 func (l *Link) TrySend(k Kind, body any, file *os.File, wait time.Duration) error {
 	return l.atOnce(k, body, file, wait, func(w trySender, b []byte) error { return w.TrySend(b, file) })
 }
 
-// SendWithin sends a message with a file, or nil, as soon as the peer has room, and gives up after limit, which counts for
-// other senders too. The file stays the caller's.
+// SendWithin sends a message as soon as the peer has room. file may be nil. SendWithin gives up after limit, which includes the
+// wait for other senders. The caller closes the file.
 func (l *Link) SendWithin(k Kind, body any, file *os.File, limit time.Duration) error {
 	by := time.Now().Add(limit)
 	return l.atOnce(k, body, file, limit, func(w trySender, b []byte) error {
@@ -179,15 +180,15 @@ func (l *Link) atOnce(k Kind, body any, file *os.File, wait time.Duration, send 
 	return send(w, b)
 }
 
-// isShortage reports whether an error of sending may end in a moment without an event of the poller: too many descriptors are
-// on their way between processes, or there is no memory.
+// isShortage reports whether an error of sending may pass in a moment, without an event of the poller: too many descriptors are
+// in sockets between processes, or there is too little memory.
 func isShortage(err error) bool {
 	return errors.Is(err, syscall.ETOOMANYREFS) || errors.Is(err, syscall.ENOBUFS) || errors.Is(err, syscall.ENOMEM)
 }
 
-// againAfter is how long SendWithin trusts the poller. Linux calls a unix socket writable when three quarters of the buffer are
-// free (unix_writable), and a message needs much less, so the event may come long after there is room. No other event comes
-// sooner.
+// againAfter is how long SendWithin waits for an event of the poller before it tries again. Linux calls a unix socket writable
+// when three quarters of the buffer are free (unix_writable), but a message needs much less. So there may be room for a message
+// long before the event comes.
 const againAfter = 2 * time.Millisecond
 
 func soonest(a, b time.Time) time.Time {
@@ -197,7 +198,7 @@ func soonest(a, b time.Time) time.Time {
 	return b
 }
 
-// rest lets a millisecond pass, and reports whether the link is still open.
+// rest waits for a millisecond, and reports whether the link is still open.
 func (l *Link) rest() bool {
 	timer := time.NewTimer(time.Millisecond)
 	defer timer.Stop()
@@ -225,7 +226,7 @@ func (l *Link) takeTurn(limit time.Duration) bool {
 	}
 }
 
-// Dup returns another descriptor of this end, for another process. The caller closes the file.
+// Dup returns a duplicate of this end's descriptor, for another process. The caller closes the file.
 func (l *Link) Dup() (*os.File, error) {
 	w, ok := l.wire.(duplicator)
 	if !ok {
@@ -234,15 +235,16 @@ func (l *Link) Dup() (*os.File, error) {
 	return w.Dup()
 }
 
-// Quit stops reading and leaves the socket open, for another process with a descriptor of the same end. Frames ends after the
-// received frames.
+// Quit ends the receiving in this process and leaves the socket open, for another process that has a descriptor of the same
+// end. Frames delivers the frames received so far, and is then closed.
 func (l *Link) Quit() {
 	if w, ok := l.wire.(quitter); ok {
 		w.Quit()
 	}
 }
 
-// Close closes the socket, waits for the goroutine that reads, and closes the frames left in Frames. Close may be called twice.
+// Close closes the socket, waits for the receiving goroutine, and closes the frames that are left in Frames. Close may be
+// called twice.
 func (l *Link) Close() {
 	l.once.Do(func() {
 		close(l.stop)

@@ -1,13 +1,13 @@
-// Package wire is the control protocol between an old process and its candidate: messages, and the link that carries them
-// with their descriptors.
+// Package wire is the control protocol between an old process and its candidate: messages, and the link that carries the
+// messages with their descriptors.
 //
-//	messages.go  what is said: kinds, bodies, versions
-//	frame.go     how a message looks in bytes
-//	link.go      who reads, who sends
-//	socket_*.go  the socket below
+//	messages.go  the messages: kinds, bodies, versions
+//	frame.go     the bytes of a message
+//	link.go      Link: sends and receives messages
+//	socket_*.go  the socket that a Link uses
 //
 // Builds with different versions of this package upgrade each other: the bytes of a message are a contract, which
-// protocol_test.go holds. A field may be added to a body, a kind may be added, a number never changes.
+// protocol_test.go checks. A new version may add a field to a body, or a kind, but must not change the number of a kind.
 package wire
 
 import (
@@ -20,71 +20,71 @@ import (
 	"github.com/midair-go/midair/internal/sys"
 )
 
-// Kind says what a message is about. Old process and candidate share a private socket that is made for one attempt. A
-// message of an unknown kind is ignored, and its descriptors are closed.
+// Kind is the kind of a message. The old process and its candidate share a private socket, which is made for one attempt. A
+// receiver ignores a message of an unknown kind, and closes its descriptors.
 //
 //	candidate                 old
-//	            <------------ listeners  the listening sockets; it waits in the socket before the candidate is executed
-//	listeners   ------------>            they are here, send more; only if there are more
-//	hello       ------------>
-//	            <------------ welcome    with state and a file for crash output; it may come before hello
-//	            <------------ previous   the old one's executable and arguments, for a rollback
-//	            <------------ elder      the control socket of an older generation that drains; one frame each
-//	takes       ------------>            which connections it could be passed; any number, before prepared and before serving
-//	prepared    ------------>
-//	            <------------ dial       a private connection, for a smoke test; any number, until commit
-//	dialed      ------------>
-//	            <------------ takes      which connections it could give back; any number, before share
+//	            <------------ listeners  listening sockets; the first message is sent before the candidate is executed
+//	listeners   ------------>            the candidate has the sockets sent so far; sent only if there are more sockets
+//	hello       ------------>            the candidate has its sockets
+//	            <------------ welcome    with state and a file for crash output; may come before hello
+//	            <------------ previous   the executable and arguments of the old process, for a rollback
+//	            <------------ elder      the control socket of an older, draining generation; a message for each generation
+//	takes       ------------>            which connections the candidate takes; several messages, before prepared and serving
+//	prepared    ------------>            the checks have passed
+//	            <------------ dial       a private connection, for a smoke test; any number of messages, until commit
+//	dialed      ------------>            the answer to dial
+//	            <------------ takes      which connections the old process takes back; several messages, before share
 //	            <------------ share      memory for the slots of passed connections
-//	            <------------ conn       a connection, by its descriptor; any number
-//	conn        ------------>            one that goes back
-//	beat        ------------>            it is alive; from share on
-//	            <------------ weight     a lower one: some of the idle connections are to go back
-//	message     ------------>            of the application
-//	            <------------ open       accept beside the old one, or in its place
+//	            <------------ conn       a connection, by its descriptor; any number of messages
+//	conn        ------------>            a connection that the candidate sends back
+//	beat        ------------>            the candidate is alive; sent every 0.1 seconds after share
+//	            <------------ weight     the weight is lower now: the candidate sends a part of its idle connections back
+//	message     ------------>            a message of the application
+//	            <------------ open       accept beside the old process, or in its place
 //	            <------------ shut       do not accept any more
-//	            <------------ commit     with fresh state; then the Ready byte on tableflip's pipe
-//	serving     ------------>
-//	            <------------ named      the service manager has been told that the candidate is the main process
-//	            <------------ conn       an idle connection, while the old one drains
-//	hurry       ------------>            at any time afterwards: close idle connections, there are too many of you
+//	            <------------ commit     with fresh state; after it the Ready byte comes on tableflip's pipe
+//	serving     ------------>            the candidate has taken over
+//	            <------------ named      the old process has told the service manager the candidate's pid, or will not do so
+//	            <------------ conn       an idle connection, while the old process drains
+//	hurry       ------------>            close idle connections: too many generations drain; at any time after serving
 //
-//	failed      ------------>            the candidate gives up and says why; then as after an abort
-//	            <------------ abort      at any time before commit
-//	returned    ------------>            an aborted candidate has finished; with state if it had been open
-//	            <------------ released   the old one has it and lives: the candidate may end
+//	failed      ------------>            the candidate gives up, and sends the reason; it goes on as after abort
+//	            <------------ abort      the old process does not want the candidate; at any time before commit
+//	returned    ------------>            an aborted candidate has finished; with state if the candidate has accepted
+//	            <------------ released   the old process lives, and has received returned: the candidate may end
 type Kind uint8
 
-// The kinds, with what goes along. A descriptor comes with a message where the comment says so.
+// The kinds, each with its body, and with the files that come with the message, if any.
 const (
 	KindHello    Kind = iota + 1 // HelloBody: the candidate has started
-	KindWelcome                  // WelcomeBody, files with state and for crash output: what the candidate begins with
+	KindWelcome                  // WelcomeBody, files for state and crash output: the candidate's beginning
 	KindPrepared                 // PreparedBody: the checks have passed and the server waits in Accept
 	KindOpen                     // accept beside the old process, or in its place
 	KindCommit                   // CommitBody, a file with state: take over
 	KindServing                  // ServingBody: the candidate has taken over
 	KindFailed                   // FailedBody: the candidate gives up
 	KindAbort                    // AbortBody: the old process does not want the candidate
-	KindReturned                 // an aborted candidate has finished, a file with state if it had served
-	KindReleased                 // the old process has what was returned
+	KindReturned                 // a file with state if the candidate has accepted: an aborted candidate has finished
+	KindReleased                 // the old process has received KindReturned
 
-	KindDial     // DialBody, a connection: a private one, for Smoke and Bake
+	KindDial     // DialBody, a connection: a private connection for Smoke or Bake
 	KindDialed   // DialedBody: the answer to KindDial
-	KindPrevious // a file that is the executable of the build before, and a file with its arguments
+	KindPrevious // the executable of the build before, and a file with its arguments
 	KindElder    // ElderBody, a control socket: an older generation that drains
-	KindHurry    // too many generations: close idle connections
-	KindShare    // a file that is the memory of the slots: connections will come
-	KindConn     // ConnBody, a connection: it belongs to the receiver now
+	KindHurry    // too many generations drain: close idle connections
+	KindShare    // the file of the slots' memory: connections will come
+	KindConn     // ConnBody, a connection: the receiver serves it from now on
 	KindBeat     // the candidate is alive
-	KindWeight   // WeightBody: give a part of the idle connections back
+	KindWeight   // WeightBody: send a part of the idle connections back
 	KindShut     // do not accept any more
-	KindMessage  // MessageBody: of the application, to the judge
+	KindMessage  // MessageBody: a message of the application for the judge
 
-	KindListeners // ListenersBody, listening sockets; the candidate's answer has none, and asks for more
-	KindTakes     // TakesBody: connections that the sender could be passed
-	KindNamed     // the old process has named the candidate to the service manager, or does not any more
+	KindListeners // ListenersBody, listening sockets; as the candidate's answer it has no sockets, and asks for more
+	KindTakes     // TakesBody: which connections can be passed to the sender
+	KindNamed     // the old process has named the candidate to the service manager, or will not do so any more
 
-	kindEnd // where the next kind comes: tests go through all of them
+	kindEnd // the number of the next new kind
 )
 
 var kindNames = [...]string{
@@ -95,7 +95,7 @@ var kindNames = [...]string{
 	KindListeners: "listeners", KindTakes: "takes", KindNamed: "named",
 }
 
-// String returns the name in the protocol's table.
+// String returns the name of the kind in the table of Kind.
 func (k Kind) String() string {
 	if int(k) < len(kindNames) && kindNames[k] != "" {
 		return kindNames[k]
@@ -106,38 +106,39 @@ func (k Kind) String() string {
 // Known reports whether this version of the protocol has the kind.
 func (k Kind) Known() bool { return k > 0 && k < kindEnd }
 
-// ProtocolMin and ProtocolMax are the versions of the protocol that this library speaks. The old process takes the
-// highest that both know.
+// ProtocolMin and ProtocolMax are the lowest and the highest version of the protocol that this library speaks. The old process
+// chooses the highest version that both processes speak.
 const (
-	ProtocolMin = 4 // the first one in which the candidate finds its listening sockets in the control socket
+	ProtocolMin = 4 // the first version in which the candidate gets its listening sockets by the control socket
 	ProtocolMax = 4
 )
 
-// HelloBody has the candidate's versions of the protocol, and describes the candidate.
+// HelloBody describes the candidate. Min and Max are the versions of the protocol that it speaks.
 type HelloBody struct {
 	Min     int    `json:"min"`
 	Max     int    `json:"max"`
 	PID     int    `json:"pid"`
 	Version string `json:"version"`
-	Speaks  bool   `json:"speaks,omitempty"` // it tells a service manager itself what becomes of it
+	Speaks  bool   `json:"speaks,omitempty"` // the candidate reports its state to a service manager itself
 
-	Listeners int `json:"listeners,omitempty"` // how many sockets have come in messages of that kind
+	Listeners int `json:"listeners,omitempty"` // how many sockets the candidate has received in messages of KindListeners
 }
 
-// ListenersBody names the sockets of a message, in the order of their descriptors. A message holds as many sockets as fit, and
-// the next message is sent when the candidate has received them: the kernel limits how many a user has on the way.
+// ListenersBody names the sockets of a message, in the order of their descriptors. A message has as many sockets as fit. The
+// next message is sent when the candidate has received these sockets, because the kernel limits how many descriptors of a user
+// are in sockets.
 type ListenersBody struct {
-	Total int          `json:"total"`           // in all messages; in the answer how many have come
-	Names []SocketName `json:"names,omitempty"` // of those that come along
-	Late  []int        `json:"late,omitempty"`  // which of the names the candidate need not have opened to be prepared
-	Own   []int        `json:"own,omitempty"`   // which of the names this library has opened, so that no service manager has them
-	Links []PathLink   `json:"links,omitempty"` // of each of Names, if there are any
+	Total int          `json:"total"`           // the number of sockets in all messages; in the answer: received so far
+	Names []SocketName `json:"names,omitempty"` // the sockets of this message
+	Late  []int        `json:"late,omitempty"`  // indexes in Names: the candidate may open these sockets late
+	Own   []int        `json:"own,omitempty"`   // indexes in Names: sockets of this library, which no service manager has
+	Links []PathLink   `json:"links,omitempty"` // one for each of Names; empty if no socket has a link
 }
 
-// LateNames returns the names for the numbers in Late.
+// LateNames returns the names whose indexes are in Late.
 func (b *ListenersBody) LateNames() []SocketName { return b.pick(b.Late) }
 
-// OwnNames returns the names for the numbers in Own.
+// OwnNames returns the names whose indexes are in Own.
 func (b *ListenersBody) OwnNames() []SocketName { return b.pick(b.Own) }
 
 func (b *ListenersBody) pick(which []int) (names []SocketName) {
@@ -149,16 +150,16 @@ func (b *ListenersBody) pick(which []int) (names []SocketName) {
 	return names
 }
 
-// Fit returns how many of the sockets a message can name and carry; at least 1, unless there are none.
+// Fit returns how many of the sockets fit into a message. It is at least 1, unless there are no sockets.
 func Fit(names []SocketName, links []PathLink) int {
 	room := textRoom
 	if runtime.GOOS != "linux" {
-		room = 4 << 10 // the buffer of the socket may be small, and nobody reads before the candidate runs
+		room = 4 << 10 // the buffer of the socket may be small, and the candidate does not run yet
 	}
 	return fit(names[:min(len(names), sys.MaxFiles)], links, room)
 }
 
-// textRoom is the room for names in a message.
+// textRoom is how many bytes of a message are free for names.
 const textRoom = frameLimit - frameHeader - 64
 
 func fit(names []SocketName, links []PathLink, room int) int {
@@ -176,69 +177,70 @@ func fit(names []SocketName, links []PathLink, room int) int {
 	return len(names)
 }
 
-// ServingBody comes with KindServing. A build before the service manager's names sends none.
+// ServingBody is the body of KindServing. Builds from before KindNamed send no body.
 type ServingBody struct {
-	Since time.Duration `json:"since,omitempty"` // when the candidate became the service, by sys.Uptime
+	Since time.Duration `json:"since,omitempty"` // when the candidate became the service: a reading of sys.Uptime
 }
 
-// Surroundings are the connections of a candidate besides the old process. In JSON the fields belong to the welcome itself.
+// Surroundings are the parts of a WelcomeBody that concern neither the upgrade nor the old process. In JSON they are fields of
+// the WelcomeBody.
 type Surroundings struct {
-	Detached bool `json:"detached,omitempty"` // the end of the terminal is nothing to this service, which was started by nohup
-	Crash    bool `json:"crash,omitempty"`    // a file for crash output comes along, after the state
-	Channel  bool `json:"channel,omitempty"`  // the candidate's end of its channel to the supervisor comes along, last
+	Detached bool `json:"detached,omitempty"` // the service was started by nohup, and ignores the end of the terminal
+	Crash    bool `json:"crash,omitempty"`    // a file for crash output comes after the file with state
+	Channel  bool `json:"channel,omitempty"`  // the last file is the candidate's end of its channel to the supervisor
 }
 
 // WelcomeBody describes the upgrade to the candidate.
 type WelcomeBody struct {
-	Protocol   int   `json:"protocol"`        // the lowest that the old process speaks: it may not know hello yet
-	Generation int   `json:"generation"`      // of the candidate
-	Millis     int64 `json:"ms,omitempty"`    // how long it has until it must be prepared
-	State      bool  `json:"state,omitempty"` // a file with state comes along, first
+	Protocol   int   `json:"protocol"`        // the lowest version that the old process speaks
+	Generation int   `json:"generation"`      // the candidate's generation
+	Millis     int64 `json:"ms,omitempty"`    // how many milliseconds the candidate has until it must be prepared
+	State      bool  `json:"state,omitempty"` // the first file has state
 	Surroundings
-	Only bool `json:"only,omitempty"` // nobody serves: it has to, whatever its checks say
+	Only bool `json:"only,omitempty"` // no other process serves: the candidate has to serve even if its checks fail
 
-	Kind    string        `json:"kind,omitempty"`   // of the upgrade, for its Outcome
-	Started time.Time     `json:"started,omitzero"` // the same, for people
-	Begun   time.Duration `json:"begun,omitempty"`  // the same, by sys.Uptime
+	Kind    string        `json:"kind,omitempty"`   // the kind of the upgrade, for its Outcome
+	Started time.Time     `json:"started,omitzero"` // when the upgrade began, as a time of day
+	Begun   time.Duration `json:"begun,omitempty"`  // when the upgrade began: a reading of sys.Uptime
 
-	From  string       `json:"from,omitempty"`  // version of the old process
-	PID   int          `json:"pid,omitempty"`   // the same
-	Paths []SocketName `json:"paths,omitempty"` // of the unix sockets that are files at exec
-	Links []PathLink   `json:"links,omitempty"` // of each of Paths, if there are any
+	From  string       `json:"from,omitempty"`  // the version of the old process
+	PID   int          `json:"pid,omitempty"`   // the pid of the old process
+	Paths []SocketName `json:"paths,omitempty"` // the unix sockets among the files at exec
+	Links []PathLink   `json:"links,omitempty"` // one for each of Paths; empty if no socket has a link
 
-	Expected []SocketName `json:"expected,omitempty"` // the sockets that are files at exec and that it has to open
+	Expected []SocketName `json:"expected,omitempty"` // the sockets among the files at exec that the candidate has to open
 
-	Names  bool     `json:"names,omitempty"`  // the old process names the candidate to the service manager when the candidate serves
-	Stored []string `json:"stored,omitempty"` // names of the sockets that a service manager keeps, if they came as files at exec
+	Names  bool     `json:"names,omitempty"`  // the old process will tell the service manager the candidate's pid
+	Stored []string `json:"stored,omitempty"` // names in the service manager's store of sockets that came as files at exec
 }
 
-// PreparedBody has the candidate's needs before Accept.
+// PreparedBody says what the candidate needs before it can accept.
 type PreparedBody struct {
-	Exclusive bool `json:"exclusive,omitempty"` // it must not accept before it has what the old process holds
-	Beside    bool `json:"beside,omitempty"`    // a socket of it listens with the commit only, on a port where the old process has another one
+	Exclusive bool `json:"exclusive,omitempty"` // the candidate needs exclusive resources before it can accept
+	Beside    bool `json:"beside,omitempty"`    // a socket listens only after the commit (listener/beside.go)
 }
 
-// DialBody names the listener for a private connection.
+// DialBody names the listener that gets a private connection.
 type DialBody struct {
 	ID      int    `json:"id"`
-	Network string `json:"network,omitempty"` // the name of the listener, see listener.Set; empty: the first one
+	Network string `json:"network,omitempty"` // the name of the listener, see listener.Set; empty: the first listener
 	Addr    string `json:"addr,omitempty"`
 }
 
-// DialedBody has the result for a private connection.
+// DialedBody is the answer to a private connection.
 type DialedBody struct {
 	ID    int    `json:"id"`
-	Error string `json:"error,omitempty"` // it has no such listener, say
+	Error string `json:"error,omitempty"` // for example: the candidate has no such listener
 }
 
-// ConnBody describes a connection that changes process.
+// ConnBody describes a connection that moves to another process.
 type ConnBody struct {
-	Network string  `json:"network"` // the name of the listener that it came from, see listener.Set
+	Network string  `json:"network"` // the name of the listener that accepted the connection, see listener.Set
 	Addr    string  `json:"addr"`
-	Slot    int     `json:"slot,omitempty"`  // its place in the shared memory; 0: nobody keeps a descriptor of it
-	Idle    bool    `json:"idle,omitempty"`  // it is between two requests
-	Ahead   []byte  `json:"ahead,omitempty"` // what is to be read from it first
-	Unit    string  `json:"unit,omitempty"`  // the client, as a progressive upgrade splits them
+	Slot    int     `json:"slot,omitempty"`  // the connection's place in the shared memory; 0: the sender keeps no descriptor
+	Idle    bool    `json:"idle,omitempty"`  // the connection is between two requests
+	Ahead   []byte  `json:"ahead,omitempty"` // bytes that the receiver is to read before it reads from the connection
+	Unit    string  `json:"unit,omitempty"`  // the client's address, as the unit of a progressive upgrade
 	Weight  float64 `json:"weight,omitempty"`
 }
 
@@ -262,19 +264,19 @@ type ElderBody struct {
 	Hurried    bool   `json:"hurried,omitempty"`
 }
 
-// CommitBody goes with the commit.
+// CommitBody is the body of KindCommit.
 type CommitBody struct {
 	State bool `json:"state,omitempty"`
-	Again bool `json:"again,omitempty"` // an upgrade was asked for meanwhile: whoever serves does it
+	Again bool `json:"again,omitempty"` // an upgrade was requested during this one: the process that serves begins it
 }
 
-// TakesBody names listeners of the sender, in several messages if there are many.
+// TakesBody names the listeners of the sender. If there are many, they come in several messages.
 type TakesBody struct {
 	Listeners []SocketName `json:"listeners,omitempty"`
-	Plain     []int        `json:"plain,omitempty"` // which of them take no connection with bytes that are to be read first
+	Plain     []int        `json:"plain,omitempty"` // indexes in Listeners: no connections with bytes to be read first
 }
 
-// Cut returns the part for one message, and the rest.
+// Cut splits b: part fits into one message.
 func (b TakesBody) Cut() (part, rest TakesBody) {
 	n := fit(b.Listeners, nil, textRoom)
 	part.Listeners, rest.Listeners = b.Listeners[:n], b.Listeners[n:]
@@ -288,20 +290,20 @@ func (b TakesBody) Cut() (part, rest TakesBody) {
 	return part, rest
 }
 
-// FailedBody says why the candidate gives up.
+// FailedBody is the reason why the candidate gives up.
 type FailedBody struct {
-	Phase   string `json:"phase"` // a Phase of upgrade
+	Phase   string `json:"phase"` // a Phase of package upgrade
 	Reason  string `json:"reason"`
-	Aborted bool   `json:"aborted,omitempty"` // it was told to stop
+	Aborted bool   `json:"aborted,omitempty"` // the candidate was told to stop, for example by a signal
 }
 
-// AbortBody says why the candidate is not wanted.
+// AbortBody is the reason why the old process does not want the candidate.
 type AbortBody struct {
 	Reason   string `json:"reason"`
-	Stopping bool   `json:"stopping,omitempty"` // nobody is to take over, and nothing that is said will be heard
+	Stopping bool   `json:"stopping,omitempty"` // the candidate must not take over, and the sender reads no further messages
 }
 
-// Clip keeps a reason small enough for a frame; in JSON a byte may become six.
+// Clip shortens a reason so that it fits into a frame. In JSON a byte of the reason may need six bytes.
 func Clip(s string) string {
 	const most = 4 << 10
 	if len(s) <= most {
@@ -310,7 +312,8 @@ func Clip(s string) string {
 	return s[:most] + "..."
 }
 
-// Overlap returns an error, with advice, if the other side has no version in common with this process.
+// Overlap returns an error, with advice, if the versions from low to high of another process contain none that this process
+// speaks.
 func Overlap(low, high int) error {
 	if low <= ProtocolMax && high >= ProtocolMin {
 		return nil

@@ -12,7 +12,7 @@ import (
 
 var _ trySender = (*socket)(nil)
 
-// TrySend sends a frame as one message, whole or not at all.
+// TrySend sends a frame as one message, completely or not at all. It does not wait.
 func (s *socket) TrySend(b []byte, file *os.File) error {
 	raw, err := s.conn.SyscallConn()
 	if err != nil {
@@ -23,7 +23,7 @@ func (s *socket) TrySend(b []byte, file *os.File) error {
 	return errors.Join(err, sent)
 }
 
-// SendBy is TrySend with a wait for room.
+// SendBy is TrySend, but waits for room in the socket, at most until the time by.
 func (s *socket) SendBy(b []byte, file *os.File, by time.Time) error {
 	if err := s.conn.SetWriteDeadline(by); err != nil {
 		return err
@@ -37,7 +37,7 @@ func (s *socket) SendBy(b []byte, file *os.File, by time.Time) error {
 		sent = sendmsg(fd, b, file)
 		return sent != unix.EAGAIN
 	})
-	if err != nil { // the time is over
+	if err != nil { // no room until the time by
 		return err
 	}
 	return sent

@@ -15,17 +15,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sendLimit bounds how long a frame may wait for a peer that does not read. Frames fit into the socket's buffer, so the limit
-// only matters for a peer that has stopped reading for good.
+// sendLimit is how long sending a frame may wait for a peer that does not read. Frames fit into the socket's buffer, so the
+// limit only matters if the peer does not read any more.
 const sendLimit = 2 * time.Second
 
-// socket is the control socket as a wire.
+// socket is the control socket as a Transport.
 type socket struct {
 	conn *net.UnixConn
-	oob  []byte // of Recv
+	oob  []byte // buffer of Recv for descriptors
 }
 
-// NewSocket takes over the descriptor of file and closes file.
+// NewSocket makes a Transport of the socket in file, and closes file.
 func NewSocket(file *os.File) (Transport, error) {
 	defer file.Close()
 	c, err := net.FileConn(file)
@@ -54,12 +54,12 @@ func (s *socket) Recv(b []byte) (int, []*os.File, error) {
 	oob := s.oob
 	n, oobn, _, _, err := s.conn.ReadMsgUnix(b, oob)
 	if errors.Is(err, unix.ECONNRESET) {
-		// The peer has ended and had not read everything. Linux says that once, and before it hands out what the peer had
-		// sent (sock_error in __skb_try_recv_datagram): its last connections, or why it has failed.
+		// The peer has ended without having read everything. Linux reports this error once, before it delivers the last
+		// messages of the peer (sock_error in __skb_try_recv_datagram): connections, or the reason why the peer has failed.
 		n, oobn, _, _, err = s.conn.ReadMsgUnix(b, oob)
 	}
 	if err != nil {
-		files, _ := sys.ReceivedFiles(oob[:oobn]) // a message without a byte looks like the end, and may carry some
+		files, _ := sys.ReceivedFiles(oob[:oobn]) // a message without bytes looks like the end of the peer
 		(&Frame{Files: files}).Close()
 		return 0, nil, err
 	}
@@ -67,8 +67,8 @@ func (s *socket) Recv(b []byte) (int, []*os.File, error) {
 	return n, files, err
 }
 
-// Queue sends a message at once and whole, or not at all, by a descriptor of the control socket, for a peer that does not run
-// yet. The descriptor stays the caller's.
+// Queue sends a message on the control socket at once and completely, or not at all. It is for a peer that does not run yet.
+// The caller closes the files and control.
 func Queue(control *os.File, k Kind, body any, files ...*os.File) error {
 	b, err := Encode(k, body, len(files))
 	if err != nil {
@@ -90,10 +90,10 @@ func Queue(control *os.File, k Kind, body any, files ...*os.File) error {
 	}
 }
 
-// Quit ends a Recv of this process only.
+// Quit ends a call of Recv. Other processes that have the socket can still receive.
 func (s *socket) Quit() { _ = s.conn.SetReadDeadline(time.Unix(1, 0)) }
 
-// Dup returns another descriptor of this end, for another process.
+// Dup returns a duplicate of this end's descriptor, for another process.
 func (s *socket) Dup() (*os.File, error) {
 	fd, _, err := sys.Duplicate(s.conn)
 	if err != nil {

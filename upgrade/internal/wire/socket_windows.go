@@ -5,11 +5,11 @@ import (
 	"os"
 )
 
-// NewSocket closes the file: there are no control sockets here.
+// NewSocket closes the file and returns an error: there are no control sockets on Windows.
 func NewSocket(file *os.File) (Transport, error) {
 	file.Close()
 	return nil, errors.ErrUnsupported
 }
 
-// Queue sends nothing here.
+// Queue returns an error: there are no control sockets on Windows.
 func Queue(*os.File, Kind, any, ...*os.File) error { return errors.ErrUnsupported }
