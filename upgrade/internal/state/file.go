@@ -14,10 +14,11 @@ import (
 	"github.com/midair-go/midair/internal/sys"
 )
 
-// format is the file with state: the number of entries, and each entry as name and data with their lengths before them.
+// format is the format of a file with state: the number of entries, then the entries. An entry is a name and data, each
+// preceded by its length.
 var format = kept.Format{Name: "state", Magic: "midair\x00", Version: 1}
 
-// begin begins the content of a file with the given number of entries.
+// begin returns the first bytes of a file with the given number of entries.
 func begin(entries int) []byte {
 	return binary.BigEndian.AppendUint32(format.Begin(), uint32(entries))
 }
@@ -26,7 +27,7 @@ func appendEntry(b []byte, name string, data []byte) []byte {
 	return kept.Append64(kept.Append32(b, name), data)
 }
 
-// write makes a sealed file of a content that begin and appendEntry have returned. The caller closes the file.
+// write makes a sealed file of b, which begin and appendEntry have made. The caller closes the file.
 func write(b []byte) (*os.File, error) {
 	f, err := sys.MemFile("midair-state")
 	if err != nil {
@@ -43,7 +44,7 @@ func write(b []byte) (*os.File, error) {
 	return f, nil
 }
 
-// read returns the entries of a file written by any process.
+// read returns the entries of a file that any process may have written.
 func read(f *os.File, limit int64) (map[string][]byte, error) {
 	info, err := f.Stat()
 	if err != nil {
@@ -62,7 +63,8 @@ func read(f *os.File, limit int64) (map[string][]byte, error) {
 	return decode(b)
 }
 
-// errRest reports bytes after the last entry: no version of this package writes such bytes. New content comes as another entry.
+// errRest means that there are bytes after the last entry. No version of this package writes such bytes: a new version adds
+// entries instead.
 var errRest = errors.New("bytes after the last entry")
 
 func decode(b []byte) (map[string][]byte, error) {
@@ -81,11 +83,11 @@ func decode(b []byte) (map[string][]byte, error) {
 	return values, nil
 }
 
-// argsLimit is more than the kernel lets a process be started with.
+// argsLimit is more than the kernel allows for the arguments and the environment of a process together.
 const argsLimit = 8 << 20
 
-// WriteBuild writes a sealed file that goes with the executable of a build: version, arguments, and the environment if known.
-// The caller closes the file.
+// WriteBuild writes the version, the arguments and, if known, the environment of a build to a sealed file. The caller closes
+// the file.
 func WriteBuild(b *process.Build) (*os.File, error) {
 	data := begin(2)
 	if b.Env != nil {
@@ -99,7 +101,7 @@ func WriteBuild(b *process.Build) (*os.File, error) {
 	return write(data)
 }
 
-// ReadBuild reads a file of WriteBuild, of any process. The build has no executable.
+// ReadBuild reads a file that WriteBuild of any process has written. The returned build has no executable.
 func ReadBuild(f *os.File) (*process.Build, error) {
 	values, err := read(f, argsLimit)
 	if err != nil {

@@ -1,7 +1,9 @@
-// Package state passes named values of a program from an old process to a new one, and back: a Keeper asks the values for
-// their bytes and restores them, and a sealed file carries the bytes of all of them, in the format of package kept.
+// Package state passes named values of a program from an old process to a new process, and back. A Keeper asks each value for
+// its bytes (MarshalBinary), and restores a value from bytes (UnmarshalBinary). The bytes of all values are passed in a sealed
+// file, in the format of package kept.
 //
-// The program's methods are called without a lock, since they may hang, and a panic of theirs is an error.
+// The methods of the program's values may hang, so they are called without a lock. If a method panics, the panic is returned as
+// an error.
 package state
 
 import (
@@ -17,33 +19,34 @@ import (
 	"github.com/midair-go/midair/internal/guard"
 )
 
-// Value is a value that is kept.
+// Value is a value of the program that a Keeper passes to the next process.
 type Value interface {
 	encoding.BinaryMarshaler
 	encoding.BinaryUnmarshaler
 }
 
-// Keeper holds the named values of a program, and the bytes that an older generation sent for the values.
+// Keeper holds the named values of a program, and the bytes that an older generation has sent for these values.
 type Keeper struct {
 	limit int64
-	room  func(make func()) // calls make, which needs a descriptor
+	room  func(make func()) // calls make, for which it provides a free descriptor
 
 	mu       sync.Mutex
-	names    []string // in the order of Keep
+	names    []string // in the order of the calls of Keep
 	values   map[string]Value
 	received map[string][]byte
-	refused  error // the first value that did not take its data, or a name used twice
+	refused  error // see Err
 }
 
-// NewKeeper makes a Keeper without values. limit is how much all values may take together, in bytes.
+// NewKeeper makes a Keeper without values. All values together may take limit bytes.
 func NewKeeper(limit int64) *Keeper {
 	return &Keeper{limit: limit, room: func(make func()) { make() }, values: map[string]Value{}}
 }
 
-// MakeIn makes the file of a snapshot in calls to room. MakeIn is called before the other methods.
+// MakeIn sets the function that calls make when Snapshot needs a descriptor for its file. MakeIn must be called before the
+// other methods.
 func (k *Keeper) MakeIn(room func(make func())) { k.room = room }
 
-// Keep adds a value and restores the value at once if there are bytes for it.
+// Keep adds a value. If bytes for the value were received, Keep restores the value at once.
 func (k *Keeper) Keep(name string, v Value) {
 	data, ok := k.add(name, v)
 	if ok {
@@ -51,7 +54,7 @@ func (k *Keeper) Keep(name string, v Value) {
 	}
 }
 
-// add notes a value, and returns the bytes that were received for the value.
+// add adds a value, and returns the bytes that were received for it. ok is false if there are none.
 func (k *Keeper) add(name string, v Value) (data []byte, ok bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -65,29 +68,30 @@ func (k *Keeper) add(name string, v Value) (data []byte, ok bool) {
 	return data, ok
 }
 
-// Refuse notes a reason for Err, if there is none yet. nil is no reason.
+// Refuse notes err for Err, unless err is nil or Err has an error already.
 func (k *Keeper) Refuse(err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.refuse(err)
 }
 
-// refuse is Refuse with the lock held.
+// refuse is Refuse for callers that hold the lock.
 func (k *Keeper) refuse(err error) {
 	if k.refused == nil {
 		k.refused = err
 	}
 }
 
-// Err is the reason not to get prepared; nil if there is none.
+// Err returns the first reason why this process must not become prepared: a value that did not take its bytes, or a name that
+// was used twice. It returns nil if there is none.
 func (k *Keeper) Err() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.refused
 }
 
-// Receive takes the state of another generation: every value that is known is restored, the others when they are kept.
-// All values are tried, and the first refusal is returned.
+// Receive takes the state of another generation. It restores the values that were added already; Keep restores the other values
+// later. Receive tries all values, and returns the errors of all of them.
 func (k *Keeper) Receive(file *os.File) error {
 	data, err := read(file, k.limit)
 	if err != nil {
@@ -106,20 +110,20 @@ func (k *Keeper) Receive(file *os.File) error {
 	return errors.Join(errs...)
 }
 
-// kept copies the values, so that the program's methods are not called under the lock, which is held here: a method that hangs
-// must not keep the other side of the protocol from going on.
+// kept returns copies of the names and values. The caller holds the lock, and calls the program's methods on the copies without
+// it: a method that hangs must not block the other users of the lock.
 func (k *Keeper) kept() ([]string, map[string]Value) {
 	return slices.Clone(k.names), maps.Clone(k.values)
 }
 
-// Forget drops the received bytes: the program is up, and no value is kept later.
+// Forget drops the received bytes. It is called when the program serves, and adds no more values.
 func (k *Keeper) Forget() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.received = nil
 }
 
-// Snapshot writes all values to a sealed file; nil if there are none.
+// Snapshot writes the bytes of all values to a sealed file. The file is nil if there are no values.
 func (k *Keeper) Snapshot() (*os.File, error) {
 	k.mu.Lock()
 	names, values := k.kept()
