@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// directory is an open directory: files are made and renamed there, whatever becomes of the path. O_PATH needs no right to
-// read the directory.
+// directory is an open directory. Files are made and renamed in this directory, even if its path leads to another directory
+// later. O_PATH needs no permission to read the directory.
 type directory struct{ fd int }
 
 func openDirectory(path string) (*directory, error) {
@@ -28,7 +28,7 @@ func (d *directory) isAt(path string) bool {
 	return unix.Fstat(d.fd, &here) == nil && unix.Stat(path, &there) == nil && here.Dev == there.Dev && here.Ino == there.Ino
 }
 
-// create makes a new file for writing, and fails if the name is taken, by a link too.
+// create makes a new file for writing. It fails if the name exists, also if it is a symbolic link.
 func (d *directory) create(name string) (*os.File, error) {
 	fd, err := openat(d.fd, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW, 0o644)
 	if err != nil {
@@ -37,7 +37,8 @@ func (d *directory) create(name string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), name), nil
 }
 
-// rename gives a file another name, and replaces a file or link of the name. The target of the link stays.
+// rename gives a file another name, and replaces a file or a symbolic link that has this name. The target of the link stays as
+// it is.
 func (d *directory) rename(from, to string) error {
 	if err := unix.Renameat(d.fd, from, d.fd, to); err != nil {
 		return &os.LinkError{Op: "rename", Old: from, New: to, Err: err}
@@ -48,7 +49,7 @@ func (d *directory) rename(from, to string) error {
 // remove removes a name, but not a directory.
 func (d *directory) remove(name string) { _ = unix.Unlinkat(d.fd, name, 0) }
 
-// look returns the entry of a name, without following a link.
+// look describes the file with a name, and does not follow a symbolic link.
 func (d *directory) look(name string) (entry, error) {
 	var st unix.Stat_t
 	if err := unix.Fstatat(d.fd, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
@@ -58,7 +59,7 @@ func (d *directory) look(name string) (entry, error) {
 	return entry{regular: kind == unix.S_IFREG, directory: kind == unix.S_IFDIR, uid: int(st.Uid)}, nil
 }
 
-// list opens the directory for its names.
+// list opens the directory for reading its names.
 func (d *directory) list() (*os.File, error) {
 	fd, err := openat(d.fd, ".", unix.O_RDONLY|unix.O_DIRECTORY, 0)
 	if err != nil {
@@ -67,7 +68,7 @@ func (d *directory) list() (*os.File, error) {
 	return os.NewFile(uintptr(fd), "."), nil
 }
 
-// openat is unix.Openat with a descriptor that is close-on-exec, and tried again when a signal has come in between.
+// openat is unix.Openat with O_CLOEXEC. It tries again if a signal has interrupted the system call.
 func openat(dir int, name string, flags int, mode uint32) (int, error) {
 	for {
 		fd, err := unix.Openat(dir, name, flags|unix.O_CLOEXEC, mode)
@@ -77,7 +78,7 @@ func openat(dir int, name string, flags int, mode uint32) (int, error) {
 	}
 }
 
-// allocate takes room on the disk for the beginning of a file.
+// allocate reserves size bytes on the disk for the beginning of a file.
 func allocate(f *os.File, size int) error {
 	for {
 		err := unix.Fallocate(int(sys.FD(f)), 0, 0, int64(size))

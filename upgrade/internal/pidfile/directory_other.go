@@ -4,7 +4,8 @@ package pidfile
 
 import "os"
 
-// directory is an open directory: files are made and renamed there, whatever becomes of the path.
+// directory is an open directory. Files are made and renamed in this directory, even if its path leads to another directory
+// later.
 type directory struct{ root *os.Root }
 
 func openDirectory(path string) (*directory, error) {
@@ -27,12 +28,13 @@ func (d *directory) isAt(path string) bool {
 	return err == nil && os.SameFile(here, there)
 }
 
-// create makes a new file for writing, and fails if the name is taken, by a link too.
+// create makes a new file for writing. It fails if the name exists, also if it is a symbolic link.
 func (d *directory) create(name string) (*os.File, error) {
 	return d.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 }
 
-// rename gives a file another name, and replaces a file or link of the name. The target of the link stays.
+// rename gives a file another name, and replaces a file or a symbolic link that has this name. The target of the link stays as
+// it is.
 func (d *directory) rename(from, to string) error { return d.root.Rename(from, to) }
 
 // remove removes a name, but not a directory.
@@ -42,7 +44,7 @@ func (d *directory) remove(name string) {
 	}
 }
 
-// look returns the entry of a name, without following a link.
+// look describes the file with a name, and does not follow a symbolic link.
 func (d *directory) look(name string) (entry, error) {
 	info, err := d.root.Lstat(name)
 	if err != nil {
@@ -51,8 +53,8 @@ func (d *directory) look(name string) (entry, error) {
 	return entry{regular: info.Mode().IsRegular(), directory: info.IsDir(), uid: owner(info)}, nil
 }
 
-// list opens the directory for its names.
+// list opens the directory for reading its names.
 func (d *directory) list() (*os.File, error) { return d.root.Open(".") }
 
-// allocate takes room on the disk for the beginning of a file.
+// allocate reserves size bytes on the disk for the beginning of a file.
 func allocate(f *os.File, size int) error { return fill(f, size) }

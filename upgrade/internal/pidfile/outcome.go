@@ -5,12 +5,12 @@ import (
 	"os"
 )
 
-// outcomeRoom is how much Reserve takes on the disk: more than outcomes with reasons of candidates need, which are cut at
-// 4 KiB.
+// outcomeRoom is how many bytes Reserve reserves on the disk. The text of an outcome needs less: the reason in it is cut at 4
+// KiB.
 const outcomeRoom = 16 << 10
 
-// Reserve takes room on the disk for the text of WriteLast, which then does not fail because the disk is full. WriteLast,
-// Unreserve and Discard give the room back.
+// Reserve reserves room on the disk for the text of WriteLast, so that WriteLast does not fail because the disk is full.
+// WriteLast, Unreserve and Discard release the room.
 func (p *File) Reserve() error {
 	return p.aboutOutcome(func() error {
 		if p.outcome.name != "" {
@@ -27,7 +27,7 @@ func (p *File) Reserve() error {
 	})
 }
 
-// Unreserve gives back what Reserve has taken, if anything.
+// Unreserve releases the room that Reserve has reserved, if there is any.
 func (p *File) Unreserve() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -35,7 +35,7 @@ func (p *File) Unreserve() {
 	p.rest()
 }
 
-// WriteLast writes a text beside the pid file, whole or not at all.
+// WriteLast writes text to the file beside the pid file. A reader sees the old text or the new text, never a part.
 func (p *File) WriteLast(text []byte) error {
 	return p.aboutOutcome(func() error {
 		if p.outcome.name != "" && p.putOutcome(text) == nil {
@@ -55,7 +55,7 @@ func (p *File) putOutcome(text []byte) error {
 	return p.place(&p.outcome, p.base()+lastSuffix)
 }
 
-// aboutOutcome calls fn while the directory is held.
+// aboutOutcome calls fn with the lock held and the directory open.
 func (p *File) aboutOutcome(fn func() error) error {
 	if p.path == "" {
 		return nil
@@ -73,7 +73,7 @@ func (p *File) aboutOutcome(fn func() error) error {
 	return nil
 }
 
-// fill takes room on the disk where nothing else does: by writing.
+// fill reserves room on the disk by writing zeros, for platforms and file systems without fallocate.
 func fill(f *os.File, size int) error {
 	_, err := f.WriteAt(make([]byte, size), 0)
 	return err

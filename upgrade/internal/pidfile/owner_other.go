@@ -4,16 +4,16 @@ package pidfile
 
 import "os"
 
-// openSafely adds nothing here.
+// openSafely has no flags on this platform.
 const openSafely = 0
 
-// owner is not known here.
+// owner returns noUID: this platform has no uids.
 func owner(os.FileInfo) int { return noUID }
 
-// names are not counted here.
+// names returns 1: hard links are not counted on this platform.
 func names(os.FileInfo) int { return 1 }
 
-// othersMayWrite is false: without owners, true would refuse every file.
+// othersMayWrite returns false: owners are not known here, so true would make readers refuse every file.
 func othersMayWrite(string) bool { return false }
 
 func lock(*os.File, bool) (taken bool) { return false }

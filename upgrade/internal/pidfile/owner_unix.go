@@ -9,7 +9,7 @@ import (
 	"syscall"
 )
 
-// openSafely opens a file without following a link, and without waiting for a writer of a FIFO.
+// openSafely are flags for opening a file without following a symbolic link, and without waiting for the writer of a FIFO.
 const openSafely = syscall.O_NOFOLLOW | syscall.O_NONBLOCK | syscall.O_NOCTTY
 
 // owner returns the uid of the owner of a file, or noUID.
@@ -28,14 +28,15 @@ func names(info os.FileInfo) int {
 	return 1
 }
 
-// othersMayWrite reports whether every user may make files beside the file at path.
+// othersMayWrite reports whether every user may make files in the directory of path.
 func othersMayWrite(path string) bool {
 	dir, _ := filepath.Split(path)
 	info, err := os.Stat(dir + ".")
 	return err != nil || info.Mode()&0o002 != 0
 }
 
-// lock takes a lock, shared or not, that ends with the file, and reports whether somebody else has one that does not allow it.
+// lock locks f until f is closed, with a shared or an exclusive lock. It reports whether another process holds a lock on the
+// file that prevents this.
 func lock(f *os.File, shared bool) (taken bool) {
 	how := map[bool]int{true: syscall.LOCK_SH, false: syscall.LOCK_EX}[shared]
 	return errors.Is(syscall.Flock(int(f.Fd()), how|syscall.LOCK_NB), syscall.EWOULDBLOCK)

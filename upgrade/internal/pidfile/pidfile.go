@@ -1,9 +1,10 @@
-// Package pidfile keeps the pid of the main generation in a file, and a text beside it: how the last upgrade ended. Both are
-// replaced whole, so that a reader never sees half of them.
+// Package pidfile keeps the pid of the main generation in a file, and in a second file beside it the outcome of the last
+// upgrade. Each file is replaced as a whole, so that a reader never sees a part of a new content.
 //
-// The directory may be one where other users may write, as /tmp with its sticky bit. A file is written under a new name
-// that cannot be guessed, and renamed in the directory, which was held open meanwhile. So nothing is written through a
-// planted link. In a directory with the sticky bit, a pid file of another user stays in its place: Publish says so.
+// Other users may have the right to write to the directory, for example to /tmp with its sticky bit. So a file is written under
+// a new name that cannot be guessed, and then renamed; the directory is open from the writing to the renaming. So nothing is
+// written through a symbolic link that another user has put there. In a directory with the sticky bit, a pid file of another
+// user cannot be replaced: Publish returns an error.
 package pidfile
 
 import (
@@ -20,39 +21,40 @@ import (
 	"github.com/midair-go/midair/internal/sys"
 )
 
-// File keeps the pid of the main generation. The file is staged beside its place first, so that a read-only directory is
-// found out before the commit and not after the commit. All methods may be called from any goroutine.
+// File keeps the pid of the main generation. The pid is first written to a staged file in the same directory, so that a
+// read-only directory is noticed before the commit. All methods may be called from any goroutine.
 type File struct {
-	path string // empty: there is none
+	path string // empty: there is no pid file, and every method does nothing
 
 	mu      sync.Mutex
-	dir     *directory // where staged and outcome are; nil while there is neither
-	staged  staged     // the pid file to be
-	outcome staged     // the text beside it to be
+	dir     *directory // the directory of the staged files; nil if there are none
+	staged  staged     // the next pid file
+	outcome staged     // the next text beside the pid file
 }
 
-// staged is a file beside the pid file, made by the process, and not in its place yet. Without a name there is none.
+// staged is a file in the directory of the pid file that this process has made, and not yet renamed to its final name. If name
+// is empty, there is no such file.
 type staged struct {
 	name string
-	uid  int      // of the process when it made the file
-	file *os.File // nil if everything is written
+	uid  int      // the uid of the process when it made the file
+	file *os.File // nil if the content is written
 }
 
-// entry is a file, a directory or another thing that has a name in a directory.
+// entry describes a file, a directory or another object in a directory.
 type entry struct {
 	regular, directory bool
-	uid                int // of the owner, or noUID
+	uid                int // the uid of the owner, or noUID
 }
 
-// noUID stands for a uid that is not known. Where processes have no uids, Geteuid returns the same.
+// noUID means that a uid is not known. It is also what Geteuid returns on platforms without uids.
 const noUID = -1
 
-// New returns the file at path. With an empty path there is no file, and every method does nothing.
+// New returns the pid file at path. If path is empty, there is no pid file, and every method does nothing.
 func New(path string) *File { return &File{path: path} }
 
-// Stage writes the pid of this process to a file beside the pid file, which Publish renames. Stage may be called again:
-// rights and directories may have changed since the first time. Stage also removes the staged files of a killed process
-// that the pid file still names.
+// Stage writes the pid of this process to a staged file, which Publish renames. Stage may be called again, because permissions
+// and directories may change. If the pid file names a process that has ended, Stage also removes the files that this process
+// has left staged.
 func (p *File) Stage() error {
 	if p.path == "" {
 		return nil
@@ -86,13 +88,14 @@ func (p *File) stage() error {
 	return p.write(&p.staged, []byte(strconv.Itoa(os.Getpid())+"\n"))
 }
 
-// canPublish reports whether the staged file is still there and may be renamed. The process may have another uid than before.
+// canPublish reports whether the staged file still exists and this process may rename it: the uid of the process may have
+// changed since Stage.
 func (p *File) canPublish() bool {
 	_, err := p.dir.look(p.staged.name)
 	return err == nil && p.staged.uid == os.Geteuid() && sys.MayWrite(filepath.Dir(p.path))
 }
 
-// Publish puts the staged file in its place.
+// Publish makes the staged file the pid file.
 func (p *File) Publish() error {
 	if p.path == "" {
 		return nil
@@ -106,7 +109,8 @@ func (p *File) Publish() error {
 	return nil
 }
 
-// publish renames the staged file, which takes neither room nor a descriptor, or else a new file.
+// publish renames the staged file, which needs neither disk space nor a descriptor. If that fails, publish stages a new file
+// and renames the new file.
 func (p *File) publish() error {
 	if p.hold() == nil && p.staged.name != "" && p.place(&p.staged, p.base()) == nil {
 		return nil
@@ -117,8 +121,8 @@ func (p *File) publish() error {
 	return p.place(&p.staged, p.base())
 }
 
-// Discard removes the files that a process, the calling process or a dead candidate, has staged and not published. Files of
-// another uid than the caller's stay: any user may have made them.
+// Discard removes the files that a process has staged and not published: the calling process or a dead candidate. It removes no
+// files of another uid than the caller's, because any user may have made them.
 func (p *File) Discard(pid int) {
 	if p.path == "" {
 		return
@@ -134,7 +138,8 @@ func (p *File) Discard(pid int) {
 	}
 }
 
-// Owned reports whether the file names this process. The process may have written the file as root.
+// Owned reports whether the pid file names this process. The owner of the file must be root or the uid of this process: the
+// process may have written the file as root, and then changed its uid.
 func (p *File) Owned() bool {
 	b, info, err := readFile(p.path, pidLimit)
 	if err != nil || owner(info) != 0 && owner(info) != os.Geteuid() {
@@ -143,8 +148,9 @@ func (p *File) Owned() bool {
 	return strings.TrimSpace(string(b)) == strconv.Itoa(os.Getpid())
 }
 
-// Remove removes the pid file and the text beside it if the file names this process, and all staged files of the process. The
-// error is that the pid file stays: the process may have written it as another user.
+// Remove removes all staged files of this process. If the pid file names this process, Remove also removes the pid file and the
+// text beside it. It returns an error if the pid file cannot be removed, for example because the process has written it under
+// another uid.
 func (p *File) Remove() error {
 	p.Discard(os.Getpid())
 	if p.path == "" || !p.Owned() {
@@ -169,8 +175,8 @@ func (p *File) Remove() error {
 
 func (p *File) base() string { return filepath.Base(p.path) }
 
-// hold opens the directory of the pid file, unless the same directory is open. Files staged in another
-// directory are removed.
+// hold opens the directory of the pid file, unless this directory is open already. If another directory is open, hold first
+// removes the files staged in it.
 func (p *File) hold() error {
 	path := filepath.Dir(p.path)
 	if p.dir != nil && p.dir.isAt(path) {
@@ -183,7 +189,7 @@ func (p *File) hold() error {
 	return err
 }
 
-// rest closes the directory when nothing is staged: an open directory cannot be unmounted.
+// rest closes the directory if no file is staged, because a file system with an open directory cannot be unmounted.
 func (p *File) rest() {
 	if p.dir != nil && p.staged.name == "" && p.outcome.name == "" {
 		p.dir.close()
@@ -191,7 +197,7 @@ func (p *File) rest() {
 	}
 }
 
-// create makes a file in the held directory under a new name.
+// create makes a file with a new name in the open directory.
 func (p *File) create(s *staged) error {
 	name := p.stagedBy(os.Getpid()) + "." + rand.Text()[:randomLen]
 	f, err := p.dir.create(name)
@@ -201,7 +207,7 @@ func (p *File) create(s *staged) error {
 	return err
 }
 
-// write gives a staged file its whole content, or removes the file.
+// write writes the content of a staged file. After an error it removes the file.
 func (p *File) write(s *staged, content []byte) error {
 	_, err := s.file.WriteAt(content, 0)
 	if err == nil {
@@ -217,7 +223,7 @@ func (p *File) write(s *staged, content []byte) error {
 	return err
 }
 
-// place puts a staged file where the file belongs, or removes it.
+// place renames a staged file to its final name. After an error it removes the file.
 func (p *File) place(s *staged, name string) error {
 	err := p.dir.rename(s.name, name)
 	if err == nil {
@@ -231,7 +237,7 @@ func (p *File) place(s *staged, name string) error {
 	return err
 }
 
-// drop removes a staged file.
+// drop removes a staged file, if there is one.
 func (p *File) drop(s *staged) {
 	if s.file != nil {
 		s.file.Close()
@@ -247,10 +253,10 @@ func (p *File) dropAll() {
 	p.drop(&p.outcome)
 }
 
-// stagedBy is how the names begin under which a process stages files.
+// stagedBy returns the beginning of the names of the files that a process stages.
 func (p *File) stagedBy(pid int) string { return "." + p.base() + "." + strconv.Itoa(pid) }
 
-// sweep removes the files that a process has staged. A directory that may not be listed keeps them.
+// sweep removes the files that a process has staged. It does nothing if this process may not list the directory.
 func (p *File) sweep(pid int) {
 	list, err := p.dir.list()
 	if err != nil {
@@ -259,7 +265,7 @@ func (p *File) sweep(pid int) {
 	defer list.Close()
 	for err == nil {
 		var names []string
-		names, err = list.Readdirnames(1024) // others may have filled the directory
+		names, err = list.Readdirnames(1024) // in parts: other users may have made very many files
 		for _, name := range names {
 			if p.isStaged(name, pid) {
 				p.removeOwn(name)
@@ -274,7 +280,7 @@ func (p *File) removeOwn(name string) {
 	}
 }
 
-// isStaged reports whether a process stages files under a name. Old builds had two names, without a random part.
+// isStaged reports whether name is one under which the process stages files. Older builds used two names without a random part.
 func (p *File) isStaged(name string, pid int) bool {
 	rest, ok := strings.CutPrefix(name, p.stagedBy(pid))
 	if !ok || rest == "" || rest == lastSuffix {
@@ -285,8 +291,8 @@ func (p *File) isStaged(name string, pid int) bool {
 }
 
 const (
-	// lastSuffix is what the file of WriteLast has after the name of the pid file.
+	// lastSuffix is added to the name of the pid file to get the name of the file that WriteLast writes.
 	lastSuffix = ".last"
-	// randomLen is the length of the random part of a name: 65 bits.
+	// randomLen is the length of the random part of a name: 13 characters have 65 bits.
 	randomLen = 13
 )

@@ -8,10 +8,10 @@ import (
 	"syscall"
 )
 
-// uidOf returns noUID, and whether the process has ended.
+// uidOf returns noUID, and reports whether the process has ended.
 func uidOf(pid int) (uid int, ended bool) { return noUID, hasEnded(pid) }
 
-// hasEnded reports whether there is no process with the pid.
+// hasEnded reports whether there is no process with this pid.
 func hasEnded(pid int) bool {
 	p, err := os.FindProcess(pid)
 	if err != nil {

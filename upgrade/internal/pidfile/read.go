@@ -10,25 +10,26 @@ import (
 	"strings"
 )
 
-// Service is the process that a pid file names. With the uid of the process, a reader can judge the owner of the outcome.
+// Service is the process that a pid file names. The uid is there to check the owner of the file with the outcome.
 type Service struct {
 	PID  int
-	uid  int    // of the process, or else of the pid file
-	file string // the pid file itself
+	uid  int    // the uid of the process; if that is not known, the owner of the pid file
+	file string // the path of the pid file, after following symbolic links
 }
 
-// The largest files that are read. Pid files and outcomes are much smaller.
+// The largest sizes of files that are read, in bytes. Pid files and outcomes are much smaller.
 const (
 	pidLimit  = 4 << 10
 	lastLimit = 1 << 20
 )
 
-// Read returns the process that a pid file names. The file must belong to root, to the uid of the reader or to the uid of
-// the named process: another user could have the signal sent to any process. Where the uid of the process is not known, any
-// owner will do in a directory where not every user may write. Any owner will do, too, if the named process has ended.
+// Read returns the process that a pid file names. Another user could write any pid into a file, and so make the reader send a
+// signal to any process. So the owner of the file must be root, the uid of the reader, or the uid of the named process. There
+// are two exceptions, in which any owner is accepted: the named process has ended; or its uid is not known, and the file is in
+// a directory where not every user may write.
 //
-// A symbolic link in the place of the file is followed if not every user may write to the directory of the link. The rules for
-// the owner of the file are those for the owner of the link. So /run/x.pid may be a link, and a link in /tmp is refused.
+// path may be a symbolic link, if not every user may write to the directory of the link. The owner of the link must meet the
+// same conditions as the owner of the file. So /run/x.pid may be a link, and a link in /tmp is refused.
 func Read(path string) (Service, error) {
 	s, err := read(path)
 	if err != nil {
@@ -52,7 +53,7 @@ func read(path string) (Service, error) {
 	}
 	s := Service{PID: pid, uid: owner(info), file: file}
 	uid, ended := uidOf(pid)
-	if ended || uid == noUID && !othersMayWrite(file) { // no process to be harmed, or no other user who could do harm
+	if ended || uid == noUID && !othersMayWrite(file) { // no process can be harmed, or no other user can have written the file
 		return s, nil
 	}
 	for _, o := range append(owners, owner(info)) {
@@ -74,9 +75,9 @@ func uidText(uid int) string {
 	return "uid " + strconv.Itoa(uid)
 }
 
-// ReadLast returns the text that WriteLast of the service has written beside the pid file. The file must belong to root or
-// to the uid of the service when the pid file was read. Where others may not write to the directory, the file may also
-// belong to the uid of the process that the pid file names now: a service may drop privileges between two generations.
+// ReadLast returns the text that the service has written beside the pid file by WriteLast. The owner of the file must be root,
+// or the uid that the service had when the pid file was read. If not every user may write to the directory, the owner may also
+// be the uid of the process that the pid file names now: a service may give up privileges between two generations.
 func (s Service) ReadLast() ([]byte, error) {
 	path := s.file + lastSuffix
 	b, info, err := readFile(path, lastLimit)
@@ -95,8 +96,8 @@ func (s Service) ReadLast() ([]byte, error) {
 	return nil, fmt.Errorf("%s: belongs to uid %d, and the service to uid %d: another user may have put it there: remove it", path, uid, s.uid)
 }
 
-// Ask shows the service that somebody waits for an upgrade, until release is called: by a lock on its pid file, which Asked sees. A
-// file that cannot be locked shows nothing.
+// Ask shows the service that this process waits for an upgrade, until release is called. It locks the pid file, and Asked sees
+// the lock. If the file cannot be locked, nothing is shown.
 func (s Service) Ask() (release func()) {
 	f, err := os.OpenFile(s.file, os.O_RDONLY|openSafely, 0)
 	if err != nil {
@@ -106,7 +107,7 @@ func (s Service) Ask() (release func()) {
 	return func() { f.Close() }
 }
 
-// Asked reports whether somebody waits for an upgrade by this pid file.
+// Asked reports whether another process waits for an upgrade: its Ask has locked this pid file.
 func (p *File) Asked() bool {
 	path, _, err := follow(p.path)
 	if err != nil {
@@ -120,8 +121,8 @@ func (p *File) Asked() bool {
 	return lock(f, false)
 }
 
-// Works reports whether a process holds a file beside the pid file that is not in its place yet, as it does while it tries an
-// upgrade. Files of other users do not count.
+// Works reports whether a process has a staged file beside the pid file, as it has while it tries an upgrade. Files of other
+// users than root and the service do not count.
 func (s Service) Works(pid int) bool {
 	dir, err := os.Open(filepath.Dir(s.file))
 	if err != nil {
@@ -131,7 +132,7 @@ func (s Service) Works(pid int) bool {
 	p := &File{path: s.file}
 	for err == nil {
 		var names []string
-		names, err = dir.Readdirnames(1024) // others may have filled the directory
+		names, err = dir.Readdirnames(1024) // in parts: other users may have made very many files
 		for _, name := range names {
 			if !p.isStaged(name, pid) {
 				continue
@@ -145,12 +146,12 @@ func (s Service) Works(pid int) bool {
 	return false
 }
 
-// ReadLast returns the text that WriteLast of any generation has written beside the pid file.
+// ReadLast returns the text that any generation has written beside the pid file by WriteLast.
 func (p *File) ReadLast() ([]byte, error) {
 	return Service{uid: os.Geteuid(), file: p.path}.ReadLast()
 }
 
-// follow returns the path that a link leads to, or the path itself, and the owners of the links on the way.
+// follow returns the path to which a symbolic link leads, or path itself, and the owners of the links on the way.
 func follow(path string) (string, []int, error) {
 	var owners []int
 	for range 8 {
@@ -166,7 +167,7 @@ func follow(path string) (string, []int, error) {
 		if err != nil {
 			return "", nil, err
 		}
-		if !filepath.IsAbs(target) { // not joined: what is before .. may be a link too
+		if !filepath.IsAbs(target) { // filepath.Join would remove "..", but the directory before ".." may be a link
 			dir, _ := filepath.Split(path)
 			target = dir + target
 		}
@@ -175,8 +176,9 @@ func follow(path string) (string, []int, error) {
 	return "", nil, fmt.Errorf("%s: too many symbolic links", path)
 }
 
-// readFile returns the content of a small regular file, and never waits for a writer, as the opening of a FIFO would. Where
-// every user may write, a file with two names is refused: a hard link gives a name to the file of another user.
+// readFile returns the content of a regular file of at most the given size. It does not wait for the writer of a FIFO. If every
+// user may write to the directory, a file with two names is refused: any user could make a hard link there to a file of another
+// user.
 func readFile(path string, most int64) ([]byte, os.FileInfo, error) {
 	info, err := os.Lstat(path)
 	if err == nil && !info.Mode().IsRegular() {
