@@ -15,43 +15,46 @@ import (
 	"github.com/midair-go/midair/internal/sys"
 )
 
-// Network is the network of a socket that is asked for by its name in a socket unit.
+// Network is the network to pass to Listen for a socket that is named in a socket unit of systemd.
 const Network = "systemd"
 
-// StorePrefix begins the names of the sockets that this package has a service manager keep.
+// StorePrefix is the prefix of the names under which a service manager keeps sockets for this package.
 const StorePrefix = "midair."
 
-// MostSockets is how many sockets a process may have open to hand on. The supervisor of the library holds as many.
+// MostSockets is how many open sockets a process can pass on to another process. The supervisor of the library can hold the
+// same number.
 const MostSockets = 8192
 
-// storeNameLimit is systemd's for FDNAME.
+// storeNameLimit is systemd's limit for the length of FDNAME, in bytes.
 const storeNameLimit = 255
 
-// Activation are the sockets that a service manager has started this process with: the sockets of socket units, and the ones
-// kept for an earlier process. Listen looks for a socket here after the sockets of an older generation.
+// Activation holds the sockets that a service manager has passed to this process at its start: the sockets of socket units, and
+// the sockets that the manager kept for an earlier process. Listen looks for a socket here if no older generation has passed
+// it.
 type Activation struct {
 	mu    sync.Mutex
-	Files []*os.File // named; those of socket units first, in their order
-	stale []string   // names of kept sockets that Take has left
-	units []uint64   // the inodes of those of socket units, once looked at
-	known bool
+	Files []*os.File // named sockets; first the ones of socket units, in the order of the manager
+	stale []string   // the names of kept sockets that Take did not return, see Stale
+	units []uint64   // the inodes of the sockets of socket units; look sets them
+	known bool       // look was called, and units is complete
 }
 
-// TakeActivation reads LISTEN_FDS, LISTEN_FDNAMES and LISTEN_PID and unsets them: no other process is meant.
+// TakeActivation takes the sockets that LISTEN_FDS and LISTEN_FDNAMES describe. It unsets these variables and LISTEN_PID,
+// because they are not meant for the children of this process.
 func TakeActivation() *Activation {
 	OwnListenPID()
 	return &Activation{Files: activation.Files(true)}
 }
 
-// Add adds named sockets from another source.
+// Add adds named sockets that came in another way: the supervisor sends its sockets over the channel.
 func (p *Activation) Add(files []*os.File) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.Files, p.known = append(p.Files, files...), false
 }
 
-// StoreName is the name for keeping a socket: printable, without a colon, and the same in every generation. It is empty for a
-// socket that cannot be named.
+// StoreName returns the name under which a service manager keeps a socket. The name is printable, has no colon, and is the same
+// in every generation. It is empty if it would be longer than the manager allows.
 func StoreName(kind, network, addr string) string {
 	var b strings.Builder
 	b.WriteString(StorePrefix + kind + "." + network + ".")
@@ -68,7 +71,8 @@ func StoreName(kind, network, addr string) string {
 	return b.String()
 }
 
-// Take returns the socket that is meant, as a net.Listener or a net.PacketConn; nil if there is none.
+// Take returns the passed socket that the program asks for, as a net.Listener or a net.PacketConn; nil if there is none. key is
+// the socket's address in StoreName. If the network is Network and there is no such socket, Take returns an error.
 func (p *Activation) Take(kind, network, addr, key string) (any, error) {
 	if p == nil {
 		return nil, nil
@@ -103,7 +107,8 @@ func (p *Activation) Take(kind, network, addr, key string) (any, error) {
 	return nil, nil
 }
 
-// IsUnit reports whether a socket, given by its inode, belongs to a socket unit, also if the socket was taken as a kept one.
+// IsUnit reports whether the socket with this inode belongs to a socket unit, even if Take returned it by a descriptor that the
+// service manager had kept (a name with StorePrefix).
 func (p *Activation) IsUnit(inode uint64) bool {
 	if p == nil {
 		return false
@@ -113,7 +118,7 @@ func (p *Activation) IsUnit(inode uint64) bool {
 	return slices.Contains(p.units, inode)
 }
 
-// look notes which sockets are of units. p.mu is held.
+// look notes the inodes of the sockets of socket units. The caller holds p.mu.
 func (p *Activation) look() {
 	if p.known {
 		return
@@ -138,7 +143,7 @@ func inodeOf(f *os.File) (inode uint64, ok bool) {
 	return inode, true
 }
 
-// ofUnit is IsUnit for a file. p.mu is held.
+// ofUnit reports whether the socket in f belongs to a socket unit. The caller holds p.mu.
 func (p *Activation) ofUnit(f *os.File) bool {
 	if len(p.units) == 0 {
 		return false
@@ -147,7 +152,8 @@ func (p *Activation) ofUnit(f *os.File) bool {
 	return ok && slices.Contains(p.units, inode)
 }
 
-// noPath reports whether the address is a path that does not exist: clients cannot reach a socket whose path was removed.
+// noPath reports whether addr is the path of a unix socket, and the path does not exist. Clients cannot connect to such a
+// socket.
 func noPath(network, addr string) bool {
 	if !strings.HasPrefix(network, "unix") || strings.HasPrefix(addr, "@") {
 		return false
@@ -156,7 +162,8 @@ func noPath(network, addr string) bool {
 	return errors.Is(err, fs.ErrNotExist)
 }
 
-// Stale reports whether a kept socket was not taken because clients cannot reach the socket.
+// Stale reports whether Take did not return the kept socket of this name, because clients cannot connect to it: its path does
+// not exist.
 func (p *Activation) Stale(name string) bool {
 	if p == nil {
 		return false
@@ -191,7 +198,7 @@ func fileSocket(f *os.File, kind string) (any, error) {
 	return pc, nil
 }
 
-// boundTo reports whether a socket has the address that the program asks for.
+// boundTo reports whether the socket in f is bound to the address that the program asks for.
 func boundTo(f *os.File, kind, network, addr string) bool {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil || !strings.HasPrefix(network, "tcp") && !strings.HasPrefix(network, "udp") {
@@ -231,7 +238,7 @@ func addrPort(a net.Addr) (net.IP, int) {
 	return nil, 0
 }
 
-// EachKept calls each with the kept sockets that belong to no socket unit and were not taken.
+// EachKept calls the function each with every kept socket that belongs to no socket unit and was not taken.
 func (p *Activation) EachKept(each func(*os.File)) {
 	if p == nil {
 		return
@@ -246,19 +253,20 @@ func (p *Activation) EachKept(each func(*os.File)) {
 	}
 }
 
-// HasKept reports whether there are sockets for EachKept.
+// HasKept reports whether EachKept would call its function for any socket.
 func (p *Activation) HasKept() (has bool) {
 	p.EachKept(func(*os.File) { has = true })
 	return has
 }
 
-// TakeKept takes the first socket of EachKept for which is reports true, as a net.Listener or a net.PacketConn, and returns the
-// name under which the socket was kept; nil if there is none. Stale sockets are left out.
-func (p *Activation) TakeKept(kind string, is func(*os.File) bool) (sock any, name string, err error) {
+// TakeKept takes the first socket of EachKept for which the function matches returns true and that is not stale (see Stale). It
+// returns the socket as a net.Listener or a net.PacketConn, and the name under which the socket was kept. sock is nil if there
+// is no such socket.
+func (p *Activation) TakeKept(kind string, matches func(*os.File) bool) (sock any, name string, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for i, f := range p.Files {
-		if !strings.HasPrefix(f.Name(), StorePrefix) || p.ofUnit(f) || slices.Contains(p.stale, f.Name()) || !is(f) {
+		if !strings.HasPrefix(f.Name(), StorePrefix) || p.ofUnit(f) || slices.Contains(p.stale, f.Name()) || !matches(f) {
 			continue
 		}
 		if sock, err = fileSocket(f, kind); err != nil {
@@ -271,8 +279,8 @@ func (p *Activation) TakeKept(kind string, is func(*os.File) bool) (sock any, na
 	return nil, "", nil
 }
 
-// Unclaimed returns the kept sockets that were not taken, and the names of all kept ones. It closes the rest of the units'
-// sockets.
+// Unclaimed returns the kept sockets that were not taken and belong to no socket unit, and closes all other sockets that were
+// not taken. names has the names of all kept sockets that were not taken.
 func (p *Activation) Unclaimed() (kept []*os.File, names []string) {
 	if p == nil {
 		return nil, nil
@@ -295,7 +303,7 @@ func (p *Activation) Unclaimed() (kept []*os.File, names []string) {
 	return kept, names
 }
 
-// TakeFile takes a file by its name; nil if there is none.
+// TakeFile takes the file with this name; nil if there is none.
 func (p *Activation) TakeFile(name string) *os.File {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -308,8 +316,9 @@ func (p *Activation) TakeFile(name string) *os.File {
 	return nil
 }
 
-// OwnListenPID sets LISTEN_PID to this process: this library's supervisor cannot know the pid before the start, and systemd
-// names the pid outside of the namespace for process 1 of a unit with PrivatePIDs=.
+// OwnListenPID sets LISTEN_PID to the pid of this process, where the manager could not: the supervisor of the library does not
+// know the pid before the start, and for process 1 of a unit with PrivatePIDs=, systemd sets the pid outside of the PID
+// namespace.
 func OwnListenPID() {
 	ownOutside(os.Getpid())
 	if IsSupervised() && os.Getenv("LISTEN_FDS") != "" && os.Getenv("LISTEN_PID") == "" {
@@ -317,7 +326,8 @@ func OwnListenPID() {
 	}
 }
 
-// ownOutside replaces a pid from outside of the PID namespace by the pid inside, in the variables of systemd.
+// ownOutside changes the variables of systemd for process 1 of a PID namespace: it replaces the pid outside of the namespace by
+// 1.
 func ownOutside(pid int) {
 	outside := os.Getenv("SYSTEMD_EXEC_PID")
 	if pid != 1 || outside == "" {

@@ -14,33 +14,36 @@ import (
 	"github.com/midair-go/midair/internal/sys"
 )
 
-// The supervisor knows a process by its channel, and by nothing in the messages. Each generation has a channel of its own: one end of
-// a pair of sockets without a name, whose other end the supervisor has. The process that starts a candidate makes the candidate's
-// pair, announces the candidate to the supervisor over its own channel, with the other end, and gives the candidate its end only when
-// the announcement is in the kernel's queue. So a candidate cannot send before the announcement, and the announcement outlives the
-// process that has made it.
+// The supervisor identifies a process by its channel, and by nothing in the messages. Each generation has its own channel: a
+// pair of unnamed sockets, of which the generation has one end and the supervisor the other.
+//
+// The process that starts a candidate makes the candidate's channel. Over its own channel it announces the candidate to the
+// supervisor, and sends the supervisor's end with the announcement. It gives the candidate the other end only when the
+// announcement is in the kernel's queue. So a candidate cannot send before it was announced, and the supervisor receives the
+// announcement even if the announcing process ends.
 const (
-	// ChannelEnv is the descriptor of the channel, in a process that the supervisor has started.
+	// ChannelEnv is the variable with the descriptor of the channel, in a process that the supervisor has started.
 	ChannelEnv = inherited.ChannelEnv
-	// SocketsEnv is how many sockets the supervisor gives on the channel to a process that it has started.
+	// SocketsEnv is the variable with the number of sockets that the supervisor sends over the channel to a process that it has
+	// started.
 	SocketsEnv = "MIDAIR_SOCKETS"
-	// SupervisedEnv, set to 1, tells a candidate that it has to be announced. It gives nobody anything. Set to "dead", it tells a
-	// candidate that the supervisor of its service has ended.
+	// SupervisedEnv is set to 1 for a candidate that the old process has to announce to the supervisor, and to "dead" if the
+	// supervisor of the service has ended. It gives the candidate no rights.
 	SupervisedEnv = "MIDAIR_SUPERVISED"
 
 	supervisorDead = "dead"
 
-	// formerEnv is what a supervisor of a build before the channels told its generations.
+	// formerEnv is a variable that a supervisor from before the channels set for its generations.
 	formerEnv = "MIDAIR_SUPERVISOR"
 )
 
-// announceLimit is how long an announcement may wait for a supervisor that does not read.
+// announceLimit is how long the sending of an announcement waits for a supervisor that does not read.
 const announceLimit = 5 * time.Second
 
 var errFormer = errors.New("the supervisor, or the process that is to be replaced, is of a build that knows its generations by their environment: stop the service and start it")
 
-// IsSupervised reports whether this process is a generation of this library's supervisor: a child of the supervisor with a
-// channel, or a candidate of a supervised process. It is to be called before New.
+// IsSupervised reports whether this process is a generation of a service under the library's supervisor: a child of the
+// supervisor with a channel, or a candidate of a supervised process. IsSupervised must be called before New.
 func IsSupervised() bool {
 	if process.HasParent() {
 		return os.Getenv(SupervisedEnv) != ""
@@ -48,8 +51,8 @@ func IsSupervised() bool {
 	return channelFD() >= 0 || lostChannelFD() >= 0
 }
 
-// CheckFormer returns an error in a process whose supervisor, or whose parent, is of a build before the channels. It is to be
-// called before New.
+// CheckFormer returns an error if the supervisor or the parent of this process runs a build from before the channels.
+// CheckFormer must be called before New.
 func CheckFormer() error {
 	if os.Getenv(formerEnv) != "" && os.Getenv(NotifyEnv) != "" {
 		return errFormer
@@ -57,7 +60,7 @@ func CheckFormer() error {
 	return nil
 }
 
-// channelFD returns the descriptor of the channel from the supervisor; -1 if there is none.
+// channelFD returns the descriptor of the channel that the supervisor has passed to this process; -1 if there is none.
 func channelFD() int {
 	fd, err := strconv.Atoi(os.Getenv(ChannelEnv))
 	if err != nil || fd < 3 || !inherited.IsChannel(fd) {
@@ -66,10 +69,11 @@ func channelFD() int {
 	return fd
 }
 
-// errCleaned is the error of a process of the supervisor with a cleaned environment.
+// errCleaned means that a wrapper has removed variables of the supervisor from the environment of this process.
 var errCleaned = errors.New("the environment of this process does not say what the supervisor has passed to it: a wrapper has to leave MIDAIR_CHANNEL and LISTEN_FDS as they are, and to end with exec")
 
-// findChannel takes the channel of a process of the supervisor. The channel of a candidate comes with the welcome.
+// findChannel takes the channel, if the supervisor has started this process. A candidate gets its channel with the welcome
+// message.
 func (n *Notifier) findChannel() {
 	switch fd := channelFD(); {
 	case process.HasParent():
@@ -83,19 +87,19 @@ func (n *Notifier) findChannel() {
 	}
 }
 
-// takeChannel takes the channel from the supervisor.
+// takeChannel takes the channel that the supervisor has passed as the descriptor fd.
 func (n *Notifier) takeChannel(fd int) {
-	sys.CloseOnExec(fd)                             // package inherited does not find that of a cleaned environment
-	total, _ := strconv.Atoi(os.Getenv(SocketsEnv)) // without it nothing is held
+	sys.CloseOnExec(fd)                             // package inherited has not done so if ChannelEnv was removed
+	total, _ := strconv.Atoi(os.Getenv(SocketsEnv)) // 0 without the variable: the supervisor sends no sockets
 	if err := n.attach(os.NewFile(uintptr(fd), "channel"), total); err != nil {
 		n.problem = fmt.Errorf("the channel to the supervisor: %w", err)
 		n.log.Error("upgrade: cannot speak to the supervisor: a crash will be noticed, and no upgrade is possible", "err", err)
 	}
 }
 
-// takeLostChannel takes the channel of a process whose environment was cleaned: the supervisor learns from the channel that the
-// process serves, and starts the process again after a crash. The supervisor keeps no listening sockets for the process: after
-// a restart the process could not find them, without LISTEN_FDS.
+// takeLostChannel takes the channel of a process whose environment was cleaned. So the supervisor learns when the process
+// serves, and starts the service again after a crash. But the supervisor keeps no listening sockets for the process: without
+// the variables, the process could not find them after a restart.
 func (n *Notifier) takeLostChannel(fd int) {
 	n.manager = cleanedSupervisor
 	n.takeChannel(fd)
@@ -103,8 +107,8 @@ func (n *Notifier) takeLostChannel(fd int) {
 	n.log.Error("upgrade: a crash will refuse connections, and no upgrade is possible", "err", errCleaned)
 }
 
-// lostChannelFD looks for the channel of a process whose environment was cleaned; -1 if there is none. The supervisor of such a
-// process runs the same build.
+// lostChannelFD returns the descriptor of the channel of a process whose environment was cleaned; -1 if there is none. It looks
+// for a channel only if the parent, as the supervisor, runs the same build as this process.
 func lostChannelFD() int {
 	if process.HasParent() || !process.RunsOwnBuild(os.Getppid()) {
 		return -1
@@ -117,10 +121,10 @@ func lostChannelFD() int {
 	return -1
 }
 
-// Attach gives a candidate its channel: the queued messages go out now. It closes the file.
+// Attach gives a candidate's Notifier its channel, over which the queued messages are sent now. Attach closes the file.
 func (n *Notifier) Attach(file *os.File) error { return n.attach(file, 0) }
 
-// attach takes a number of sockets from the channel first.
+// attach is Attach, but first receives the given number of sockets from the channel.
 func (n *Notifier) attach(file *os.File, sockets int) error {
 	defer file.Close()
 	c, err := net.FileConn(file)
@@ -143,19 +147,19 @@ func (n *Notifier) attach(file *os.File, sockets int) error {
 	if sockets > 0 {
 		n.given.files, n.given.early, n.given.err = receiveSockets(uc, sockets)
 	}
-	go n.listen() // ends with the supervisor, or with Close
+	go n.listen() // ends when the supervisor ends, or with Close
 	return nil
 }
 
-// Supervised reports whether the manager is this library's supervisor, and lives.
+// Supervised reports whether the manager is the library's supervisor and has not ended.
 func (n *Notifier) Supervised() bool { return n != nil && n.manager.supervises() && !n.lost() }
 
-// HasChannel reports whether this process has a channel to this library's supervisor, alive or dead.
+// HasChannel reports whether this process has a channel to the library's supervisor, even if the supervisor has ended.
 func (n *Notifier) HasChannel() bool {
 	return n != nil && n.manager.supervises() && n.manager != lostSupervisor && n.isAttached()
 }
 
-// SupervisorState is alive or dead; empty if the manager is not this library's supervisor.
+// SupervisorState returns "alive" or "dead"; it is empty if the manager is not the library's supervisor.
 func (n *Notifier) SupervisorState() string {
 	switch {
 	case n == nil || !n.manager.supervises():
@@ -166,7 +170,7 @@ func (n *Notifier) SupervisorState() string {
 	return "alive"
 }
 
-// lost reports whether the supervisor has ended: a living supervisor holds the other end of the channel.
+// lost reports whether the supervisor has ended: as long as it runs, it has the other end of the channel open.
 func (n *Notifier) lost() bool {
 	if n.manager == lostSupervisor {
 		return true
@@ -188,7 +192,7 @@ func (n *Notifier) lost() bool {
 	return ended
 }
 
-// Problem returns the reason against an upgrade; nil if nothing is wrong.
+// Problem returns the reason why no upgrade may begin; nil if there is none.
 func (n *Notifier) Problem() error {
 	if n == nil {
 		return nil
@@ -199,14 +203,14 @@ func (n *Notifier) Problem() error {
 // Candidate describes to the supervisor a process that may become the service. Announce closes the files.
 type Candidate struct {
 	PID   int
-	PIDFD *os.File // of the process
-	Exe   *os.File // what was executed
-	Args  *os.File // its arguments and environment, as state.WriteBuild writes them
+	PIDFD *os.File // the pidfd of the process
+	Exe   *os.File // the executable of the process
+	Args  *os.File // the arguments and the environment, in the format of state.WriteBuild
 }
 
-// Announce sends the supervisor a candidate, and returns the candidate's end of its channel, which the caller closes. After the
-// return the announcement outlives this process. Announce waits for a supervisor that does not read, at most five seconds. Both
-// results are nil without the supervisor.
+// Announce announces a candidate to the supervisor, and returns the candidate's end of its channel, which the caller closes.
+// After Announce has returned, the supervisor receives the announcement even if this process ends. Announce waits at most five
+// seconds for a supervisor that does not read. Without the supervisor, both results are nil.
 func (n *Notifier) Announce(c Candidate) (*os.File, error) {
 	files := []*os.File{c.PIDFD, nil, c.Exe, c.Args}
 	if !n.Supervised() {
@@ -221,14 +225,15 @@ func (n *Notifier) Announce(c Candidate) (*os.File, error) {
 		note{files: files}.close()
 	}
 	if err != nil {
-		ours.Close() // which does nothing without a file
+		ours.Close() // does nothing if ours is nil
 		return nil, fmt.Errorf("the supervisor cannot be told of the new process: %w", err)
 	}
 	return ours, nil
 }
 
-// TakePassed returns the sockets from the supervisor, named, once. The caller closes the files. With an error some are missing:
-// the process could not serve in place of the one before.
+// TakePassed returns the named sockets that the supervisor has sent. The first call returns all of them, later calls return
+// none. The caller closes the files. With an error sockets are missing, and this process could not serve in place of the
+// process before it.
 func (n *Notifier) TakePassed() ([]*os.File, error) {
 	if n == nil {
 		return nil, nil
@@ -238,8 +243,8 @@ func (n *Notifier) TakePassed() ([]*os.File, error) {
 	return files, n.given.err
 }
 
-// Heard returns the channel with the messages of this library's supervisor. The channel is closed when the supervisor has
-// ended. Without the supervisor nothing comes.
+// Heard returns the channel that delivers the messages of the library's supervisor. The channel is closed when the supervisor
+// has ended. Without the supervisor it delivers nothing.
 func (n *Notifier) Heard() <-chan Message {
 	if n == nil {
 		return nil
@@ -247,10 +252,12 @@ func (n *Notifier) Heard() <-chan Message {
 	return n.heard
 }
 
-// EndOf returns a channel for the supervisor's message about the end of a candidate. It may be called once for each candidate.
+// EndOf returns the channel that delivers how a candidate has ended, as the supervisor reports it. EndOf may be called once for
+// each candidate.
 func (n *Notifier) EndOf(pid int) <-chan string { return n.endings.meet(pid) }
 
-// nextMessage waits for a message of the supervisor. The messages from among the sockets come first.
+// nextMessage returns the next message of the supervisor, and waits for it. Messages that came between the sockets are returned
+// first.
 func (n *Notifier) nextMessage() (Message, error) {
 	if len(n.given.early) == 0 {
 		return receive(n.channel)
@@ -260,7 +267,7 @@ func (n *Notifier) nextMessage() (Message, error) {
 	return m, nil
 }
 
-// listen receives messages of the supervisor until the supervisor ends, or until Close.
+// listen receives messages of the supervisor until the supervisor ends or Close is called.
 func (n *Notifier) listen() {
 	defer close(n.deafened)
 	for {

@@ -5,13 +5,14 @@ import (
 	"sync"
 )
 
-// endings are the supervisor's messages about the end of candidates, whose parent the supervisor is.
+// endings holds the supervisor's messages about the ends of candidates. The supervisor is the parent of the candidates, so it
+// learns of their ends.
 type endings struct {
 	mu  sync.Mutex
-	all map[int]chan string // by pid; what comes later of question and answer takes it out
+	all map[int]chan string // by pid; see meet
 }
 
-// tell takes a message about the end of a candidate, and reports whether the message is one.
+// tell delivers a message about the end of a candidate. It reports whether m is such a message.
 func (e *endings) tell(m Message) (told bool) {
 	pid, err := strconv.Atoi(m.Value(WordEnded))
 	if err == nil {
@@ -20,6 +21,8 @@ func (e *endings) tell(m Message) (told bool) {
 	return err == nil
 }
 
+// meet returns the channel for the end of a candidate. It is called twice for a pid, by tell and by EndOf, in any order: the
+// first call makes the channel, and the second call removes it from the map.
 func (e *endings) meet(pid int) chan string {
 	e.mu.Lock()
 	defer e.mu.Unlock()

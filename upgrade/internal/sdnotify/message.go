@@ -6,16 +6,17 @@ import (
 	"strings"
 )
 
-// Message is one message on a channel, in lines.
+// Message is a message on a channel. Its text consists of lines.
 type Message struct {
 	Lines []string
-	Files []*os.File // the receiver closes them
+	Files []*os.File // the receiver of the message calls Close
 }
 
 // Has reports whether the message has a line.
 func (m Message) Has(line string) bool { return slices.Contains(m.Lines, line) }
 
-// Value returns the value of a name that ends with an equals sign; empty without a value.
+// Value returns the rest of the first line that begins with name, which ends with an equals sign. It is empty if there is no
+// such line.
 func (m Message) Value(name string) string {
 	for _, l := range m.Lines {
 		if v, ok := strings.CutPrefix(l, name); ok {
@@ -25,7 +26,7 @@ func (m Message) Value(name string) string {
 	return ""
 }
 
-// Values returns the values of a name, line by line.
+// Values returns the rests of all lines that begin with name.
 func (m Message) Values(name string) (all []string) {
 	for _, l := range m.Lines {
 		if v, ok := strings.CutPrefix(l, name); ok {

@@ -10,10 +10,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ParseMessage makes a message of the results of recvmsg(2).
+// ParseMessage makes a Message of the data and the control data that recvmsg(2) has returned.
 func ParseMessage(b, oob []byte) Message {
 	m := Message{Lines: strings.Split(string(b), "\n")}
-	m.Files, _ = sys.ReceivedFiles(oob) // what cannot be read came without descriptors
+	m.Files, _ = sys.ReceivedFiles(oob) // if oob cannot be parsed, the message has no files
 	return m
 }
 
@@ -23,7 +23,7 @@ func receive(c *net.UnixConn) (Message, error) { return receiveInto(c, make([]by
 func receiveInto(c *net.UnixConn, buf []byte, files int) (Message, error) {
 	oob := make([]byte, unix.CmsgSpace(files*4))
 	n, oobn, _, _, err := c.ReadMsgUnix(buf, oob)
-	if errors.Is(err, unix.ECONNRESET) { // Linux says that once, before what the peer had sent
+	if errors.Is(err, unix.ECONNRESET) { // Linux reports this error once, before it delivers the last messages of the peer
 		n, oobn, _, _, err = c.ReadMsgUnix(buf, oob)
 	}
 	if err == nil && n == 0 {
@@ -36,7 +36,7 @@ func receiveInto(c *net.UnixConn, buf []byte, files int) (Message, error) {
 	return m, err
 }
 
-// hungUp reports whether the other end of a socket is closed, whatever there is to be read.
+// hungUp reports whether the other end of a socket is closed, even if messages are left to be read.
 func hungUp(fd uintptr) bool {
 	fds := []unix.PollFd{{Fd: int32(fd)}}
 	n, err := unix.Poll(fds, 0)

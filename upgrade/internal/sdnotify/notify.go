@@ -1,11 +1,12 @@
-// Package sdnotify talks to the service manager: systemd, or the supervisor of this library, in systemd's notify protocol.
+// Package sdnotify sends messages to the service manager in systemd's notify protocol. The manager is systemd, or the supervisor
+// of the library.
 //
-//	words.go       the words, in both directions
-//	notify.go      Notifier: what a generation has to say
-//	channel.go     the channel to the supervisor, and what comes on it
-//	message.go     what is said at once
-//	passed.go      the sockets that the supervisor gives to a process that it starts
-//	queue.go       how it gets there: in order, and without waiting for a manager that does not read
+//	words.go       the words of the protocol, in both directions
+//	notify.go      Notifier: sends the messages of a generation
+//	channel.go     the channel to the supervisor, and its messages to this process
+//	message.go     Message: a message on the channel
+//	passed.go      the sockets that the supervisor sends to a process that it starts
+//	queue.go       the queue of a Notifier: sends in order, and the caller does not wait for a manager that does not read
 //	endings.go     how candidates have ended
 //	stored.go      which sockets the manager keeps
 //	activation.go  Activation: the sockets that the manager has passed
@@ -26,8 +27,9 @@ import (
 	"github.com/midair-go/midair/internal/process"
 )
 
-// How long a message may wait for a manager that does not read before the next try, how long the commit waits for the messages before
-// it, and the end of a process for its last messages.
+// notifyTry is how long one try to send a message may wait for a manager that does not read; after it the message is tried
+// again. notifyFlush is how long a commit waits until the messages before it are sent. notifyLast is how long Close waits until
+// the last messages are sent.
 const (
 	notifyTry   = 2 * time.Second
 	notifyFlush = 500 * time.Millisecond // see Settle
@@ -41,44 +43,44 @@ const extendBy = 30 * time.Second
 type managerKind uint8
 
 const (
-	otherManager      managerKind = iota // systemd, or another one with a notify socket
-	ownSupervisor                        // this library's
-	cleanedSupervisor                    // the same, and a wrapper has cleaned the environment: what the supervisor keeps would not be found again
-	lostSupervisor                       // the same, and it had ended before this process was started, which has no channel
+	otherManager      managerKind = iota // systemd, or another manager with a notify socket
+	ownSupervisor                        // the library's supervisor
+	cleanedSupervisor                    // the library's supervisor; a wrapper has removed its variables: no sockets are kept
+	lostSupervisor                       // the library's supervisor, ended before this process was started: there is no channel
 )
 
-// supervises reports whether the manager is this library's supervisor, dead or alive.
+// supervises reports whether the manager is the library's supervisor, running or ended.
 func (m managerKind) supervises() bool { return m != otherManager }
 
-// Notifier sends the messages of a generation, in order, from a goroutine of its own: a stopped manager must not stop the
-// service. A nil notifier has no manager.
+// Notifier sends the messages of a generation to the service manager, in order. A goroutine does the sending, so that the
+// service does not wait for a manager that does not read. If there is no manager, the Notifier is nil.
 type Notifier struct {
 	log      *slog.Logger
 	manager  managerKind
-	addr     *net.UnixAddr // of the notify socket; nil with this library's supervisor
-	channel  *net.UnixConn // to the supervisor; nil until attached is closed
-	attached chan struct{} // closed when messages can go out
+	addr     *net.UnixAddr // address of the notify socket; nil if the manager is the library's supervisor
+	channel  *net.UnixConn // this process's end of its channel; nil until attached is closed
+	attached chan struct{} // closed when messages can be sent
 	heard    chan Message  // see Heard
-	deafened chan struct{} // closed when nobody listens to the channel any more; nil without a channel
+	deafened chan struct{} // closed when listen has returned; nil without a channel
 	endings  endings
-	given    given         // with the channel
-	problem  error         // why no upgrade may begin; nil: nothing
-	watchdog time.Duration // how often the manager wants to hear from the main generation; 0: not
-	env      []string      // what the next generation needs to do the same
+	given    given         // what attach has received
+	problem  error         // why no upgrade may begin; nil if there is no reason
+	watchdog time.Duration // the manager expects a message of the main generation this often; 0: there is no watchdog
+	env      []string      // variables by which the next generation talks to the manager
 	stored   nameSet
 
 	stop chan struct{} // closed by Close
 	done chan struct{} // closed when the goroutine has ended
 
-	deaf    bool // the last message did not get there; the goroutine's own
+	deaf    bool // the last message could not be sent; only the goroutine uses this field
 	mu      sync.Mutex
 	queue   []note
 	wake    chan struct{}
 	sending *net.UnixConn
 }
 
-// New takes the variables of the manager out of the environment, so that the processes of the program cannot speak for the
-// service. It returns nil if there is no manager.
+// New returns a Notifier, or nil if there is no manager. New removes the manager's variables from the environment, so that no
+// child process of the program sends messages for the service.
 func New(log *slog.Logger) *Notifier {
 	n := blank(log)
 	addr := os.Getenv(NotifyEnv)
@@ -94,7 +96,7 @@ func New(log *slog.Logger) *Notifier {
 		return nil
 	}
 	ownOutside(os.Getpid())
-	if process.HasParent() { // the pid that it names is an older generation's
+	if process.HasParent() { // the variable has the pid of an older generation
 		os.Unsetenv(watchdogPID)
 	}
 	watchdog, err := daemon.SdWatchdogEnabled(false)
@@ -114,7 +116,7 @@ func blank(log *slog.Logger) *Notifier {
 	}
 }
 
-// hide takes the variables for this process only out of the environment. The variables for the next generation go to n.
+// hide removes the manager's variables from the environment. The variables that the next generation needs are kept in n.env.
 func hide(n *Notifier) {
 	for _, name := range []string{NotifyEnv, WatchdogEnv} {
 		if v, ok := os.LookupEnv(name); ok && n != nil && !(name == NotifyEnv && n.manager.supervises()) {
@@ -130,30 +132,30 @@ func hide(n *Notifier) {
 	}
 }
 
-// IsSystemd reports whether systemd has started this process, the first of the service. systemd waits for all its children,
-// also if another process has started them, but learns of the end of the main process only if the main process is its child.
-// Other managers with a notify socket may not wait.
+// IsSystemd reports whether systemd has started this process, which is the first process of the service. systemd waits for the
+// end of all its children, also of those that another process has started. But it learns of the end of the main process only if
+// the main process is its child. Other managers with a notify socket perhaps do not wait.
 func (n *Notifier) IsSystemd() bool {
 	return n != nil && !n.manager.supervises() && (os.Getenv("SYSTEMD_EXEC_PID") == strconv.Itoa(os.Getpid()) || process.ParentName() == "systemd")
 }
 
-// Environ adds the variables by which the next generation talks to the manager.
+// Environ adds to env the variables by which the next generation talks to the manager.
 func (n *Notifier) Environ(env []string) []string {
 	if n == nil {
 		return env
 	}
 	own := slices.Clone(n.env)
-	if n.manager.supervises() && !n.Supervised() { // nobody can announce the next generation
+	if n.manager.supervises() && !n.Supervised() { // the next generation cannot be announced
 		own = slices.DeleteFunc(own, func(v string) bool { return strings.HasPrefix(v, SupervisedEnv+"=") })
 		own = append(own, SupervisedEnv+"="+supervisorDead)
 	}
-	return append(own, env...) // the first of two counts
+	return append(own, env...) // own comes first: of two values of a variable the first is used
 }
 
-// Say sends a message of these lines.
+// Say sends a message that consists of these lines.
 func (n *Notifier) Say(lines ...string) { n.send(nil, lines...) }
 
-// WatchdogEvery is the longest time between two messages of the main generation; 0: the manager has no watchdog.
+// WatchdogEvery returns the longest time allowed between two messages of the main generation; 0: the manager has no watchdog.
 func (n *Notifier) WatchdogEvery() time.Duration {
 	if n == nil {
 		return 0
@@ -161,7 +163,7 @@ func (n *Notifier) WatchdogEvery() time.Duration {
 	return n.watchdog
 }
 
-// Alive answers the watchdog, unless the manager has much to read already.
+// Alive sends the watchdog message, unless more than 16 messages are in the queue already.
 func (n *Notifier) Alive() {
 	if n == nil {
 		return
@@ -174,7 +176,7 @@ func (n *Notifier) Alive() {
 	}
 }
 
-// Ready reports this process to be the service.
+// Ready reports that this process is the service.
 func (n *Notifier) Ready(generation int, version, status string) {
 	if n == nil {
 		return
@@ -186,7 +188,7 @@ func (n *Notifier) Ready(generation int, version, status string) {
 	n.Say(lines...)
 }
 
-// Reloading reports the begin of an upgrade. systemd asks for the time, to distinguish the upgrade from an earlier reload.
+// Reloading reports the beginning of an upgrade. systemd requires the time, to distinguish this reload from an earlier one.
 func (n *Notifier) Reloading(status string) {
 	if n == nil {
 		return
@@ -200,28 +202,30 @@ func (n *Notifier) Reloading(status string) {
 
 func extension() string { return WordExtend + strconv.FormatInt(extendBy.Microseconds(), 10) }
 
-// oneLine makes a text fit for a value: a line break would begin another assignment.
+// oneLine replaces the line breaks in a text, because a new line would be another assignment in the message.
 func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
 
-// ReadyFor reports another process to be the service, for a process without a notifier.
+// ReadyFor reports that another process is the service. It is for a process that does not report so itself.
 func (n *Notifier) ReadyFor(pid int, status string) {
 	if n != nil {
 		n.Say(WordReady, WordPID+strconv.Itoa(pid), WordStatus+oneLine(status))
 	}
 }
 
-// Status sends the status for people.
+// Status sends a status text for people.
 func (n *Notifier) Status(text string) { n.Say(WordStatus + oneLine(text)) }
 
-// Name reports another process to be the main one, which sends all further messages: systemd may accept messages of the main
-// process only. After due the message is not sent any more, as it may be wrong by then. Name waits until the message was sent.
+// Name reports that another process is the main process, and waits until the report was sent. The other process sends all later
+// messages: systemd perhaps accepts messages of the main process only. The report is not sent after due, because it may be
+// wrong by then.
 func (n *Notifier) Name(pid int, due time.Time) error {
 	m := note{text: WordPID + strconv.Itoa(pid), due: due, sent: make(chan error, 1)}
 	return n.put(time.Until(due), m)
 }
 
-// Barrier waits until the manager has read the messages so far, at most until due: the manager then closes the descriptor in
-// the message. An older systemd, before version 246, closes the descriptor as well.
+// Barrier waits until the manager has read all messages sent so far, or until due. The manager closes the descriptor in the
+// barrier message when it has read this message. systemd before version 246 does not know the message, and closes the
+// descriptor as well.
 func (n *Notifier) Barrier(due time.Time) {
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -229,12 +233,12 @@ func (n *Notifier) Barrier(due time.Time) {
 	}
 	defer r.Close()
 	if n.sendNow(time.Until(due), []*os.File{w}, wordBarrier) == nil && r.SetReadDeadline(due) == nil {
-		_, _ = r.Read(make([]byte, 1)) // nothing is written: it ends
+		_, _ = r.Read(make([]byte, 1)) // returns when the manager has closed w: no process writes to the pipe
 	}
 }
 
-// Committing reports that the commit message is about to be sent. After a nil error the report outlives this process.
-// Committing waits for a supervisor that does not read, at most five seconds.
+// Committing reports that this process is about to send the commit message. After a nil error, the supervisor receives the
+// report even if this process ends. Committing waits at most five seconds for a supervisor that does not read.
 func (n *Notifier) Committing() error {
 	if !n.Supervised() {
 		return nil
@@ -242,27 +246,27 @@ func (n *Notifier) Committing() error {
 	if err := n.sendNow(announceLimit, nil, WordCommitting); err != nil && n.Supervised() {
 		return fmt.Errorf("the supervisor cannot be told of the commit: %w", err)
 	}
-	return nil // one that has ended needs not to know
+	return nil // if the supervisor has ended, the report is not needed
 }
 
-// Orphaned reports the death of the old process before the commit of this candidate.
+// Orphaned reports that the old process has died before it committed this candidate.
 func (n *Notifier) Orphaned(version string) { n.Say(WordOrphan, WordVersion+oneLine(version)) }
 
-// HandedOver reports that this generation only drains.
+// HandedOver reports that this generation only drains from now on.
 func (n *Notifier) HandedOver() {
 	if n != nil && n.manager.supervises() {
 		n.Say(WordHandedOver)
 	}
 }
 
-// Stopping reports the end of the service, and drops the kept sockets: connections are to be refused, and not to wait in a
-// queue for ever.
+// Stopping reports the end of the service. It makes the library's supervisor drop the kept sockets, so that new connections are
+// refused and do not wait in a queue for ever. systemd itself keeps the sockets for a restart, and drops them at a stop.
 func (n *Notifier) Stopping(reason string) {
 	if n == nil {
 		return
 	}
 	n.Say(WordStopping, WordStatus+oneLine("stopping: "+reason))
-	if !n.manager.supervises() { // systemd knows whether it starts the service again: it keeps the sockets for a restart, and drops them at a stop
+	if !n.manager.supervises() {
 		return
 	}
 	for _, name := range n.Names() {
@@ -270,30 +274,30 @@ func (n *Notifier) Stopping(reason string) {
 	}
 }
 
-// Extend asks for more time, for a start or an upgrade.
+// Extend asks the manager for 30 seconds more, for a start or an upgrade.
 func (n *Notifier) Extend() { n.Say(extension()) }
 
-// Store has a socket kept, and closes the file.
+// Store makes the manager keep a socket under a name. Store closes the file.
 func (n *Notifier) Store(name string, file *os.File) {
 	if n == nil || n.manager == cleanedSupervisor {
 		file.Close()
 		return
 	}
 	n.stored.add(name)
-	n.send(file, WordStore, WordName+name, "FDPOLL=0") // a socket that hangs up is still wanted
+	n.send(file, WordStore, WordName+name, "FDPOLL=0") // FDPOLL=0: the manager keeps the socket even if poll reports a hang-up
 }
 
-// Forget removes a socket from the store that another generation may have put there.
+// Forget makes the manager drop a socket that perhaps another generation has stored.
 func (n *Notifier) Forget(name string) { n.Say(WordRemove, WordName+name) }
 
-// Remove removes a socket from the store.
+// Remove makes the manager drop a socket that this process has stored.
 func (n *Notifier) Remove(name string) {
 	if n != nil && n.stored.remove(name) {
 		n.Say(WordRemove, WordName+name)
 	}
 }
 
-// Names lists the kept sockets.
+// Names returns the names of the sockets that this process has stored.
 func (n *Notifier) Names() []string {
 	if n == nil {
 		return nil

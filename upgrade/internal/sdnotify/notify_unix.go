@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// write sends the message with its descriptor, which package net cannot do on a connected socket for datagrams.
+// write sends the message with its descriptors. Package net cannot send descriptors on a connected datagram socket.
 func (m note) write(c *net.UnixConn) error {
 	raw, err := c.SyscallConn()
 	if err != nil {
@@ -25,5 +25,5 @@ func (m note) write(c *net.UnixConn) error {
 	return cmp.Or(err, sent)
 }
 
-// monotonicMicros reads systemd's clock.
+// monotonicMicros returns the time of the clock that systemd uses, in microseconds.
 func monotonicMicros() int64 { return sys.Uptime().Microseconds() }

@@ -9,23 +9,24 @@ import (
 	"github.com/midair-go/midair/internal/sys"
 )
 
-// The supervisor gives its sockets to a new process over the channel, and not as files at exec: a helper from before upgrade.New cannot
-// have inherited them, and there may be more than an environment can name.
+// The supervisor sends its sockets to a new process over the channel. It does not pass them as files at exec, for two reasons:
+// a program that was started before upgrade.New could have inherited such files, and an environment variable may be too small
+// for all names.
 const (
-	// SocketsText is how long the names in one message may be together: it fits into a socket's buffer.
+	// SocketsText is how many bytes the names in one message may have together: such a message fits into a socket's buffer.
 	SocketsText = 48 << 10
 
-	socketsLimit = 10 * time.Second // between two messages
+	socketsLimit = 10 * time.Second // how long to wait for the next message with sockets
 )
 
-// given is what the supervisor has sent on the channel before the process was executed.
+// given is what the supervisor has sent over the channel at the start of the process.
 type given struct {
-	files []*os.File // the sockets that the supervisor holds, named
-	early []Message  // what has come among the sockets; for the goroutine that listens
-	err   error      // why not all sockets are there; nil: they are
+	files []*os.File // the named sockets that the supervisor holds
+	early []Message  // messages that came between the messages with sockets; nextMessage returns them
+	err   error      // why sockets are missing; nil if all have come
 }
 
-// receiveSockets receives a number of sockets.
+// receiveSockets receives total sockets. others are the messages without sockets that came in between.
 func receiveSockets(c *net.UnixConn, total int) (all []*os.File, others []Message, err error) {
 	defer func() {
 		if err != nil {
@@ -44,7 +45,7 @@ func receiveSockets(c *net.UnixConn, total int) (all []*os.File, others []Messag
 		if err != nil {
 			return all, others, err
 		}
-		if !m.Has(WordSockets) && len(others) < 16 { // about an orphan
+		if !m.Has(WordSockets) && len(others) < 16 { // a message about an orphan may come in between
 			others = append(others, m)
 			continue
 		}
@@ -62,7 +63,7 @@ func receiveSockets(c *net.UnixConn, total int) (all []*os.File, others []Messag
 	}
 }
 
-// named returns the sockets in a message under their names. A name never goes without a socket, nor a socket without a name.
+// named returns the sockets in a message, as files with their names. It fails if the numbers of names and sockets differ.
 func (m Message) named() (files []*os.File, err error) {
 	defer m.Close()
 	names := m.Values(WordName)
@@ -77,7 +78,7 @@ func (m Message) named() (files []*os.File, err error) {
 		if err != nil {
 			return files, err
 		}
-		f.Close() // at once: there may be many
+		f.Close() // not after the loop, because there may be many files
 		files = append(files, os.NewFile(uintptr(fd), names[i]))
 	}
 	return files, nil

@@ -9,12 +9,12 @@ import (
 	"time"
 )
 
-// note is a message. Its files are closed after the sending.
+// note is a message in the queue. Its files are closed after the sending.
 type note struct {
 	text  string
 	files []*os.File
-	sent  chan error // gets what became of it, if it is set
-	due   time.Time  // when it is not sent any more; zero: never
+	sent  chan error // receives the result of the sending; may be nil
+	due   time.Time  // the message is not sent after this time; zero: there is no such time
 }
 
 var errLate = errors.New("it is too late to be said")
@@ -35,7 +35,7 @@ func (n *Notifier) send(file *os.File, lines ...string) {
 	}
 }
 
-// add puts a message at the end of the queue, and reports whether there still is a queue.
+// add puts a message at the end of the queue. It reports false if no more messages are sent.
 func (n *Notifier) add(m note) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -50,7 +50,7 @@ func (n *Notifier) add(m note) bool {
 	return true
 }
 
-// flush waits until the messages so far were sent, at most for limit.
+// flush waits until all messages in the queue were sent, at most for limit.
 func (n *Notifier) flush(limit time.Duration) {
 	if n == nil || !n.isAttached() {
 		return
@@ -68,15 +68,15 @@ func (n *Notifier) flush(limit time.Duration) {
 	}
 }
 
-// Settle waits a moment until the messages so far were sent.
+// Settle waits until all messages in the queue were sent, at most for half a second.
 func (n *Notifier) Settle() { n.flush(notifyFlush) }
 
-// sendNow sends a message with files, closes the files, and returns the result, or an error after limit.
+// sendNow sends a message with files, waits for the result at most for limit, and closes the files.
 func (n *Notifier) sendNow(limit time.Duration, files []*os.File, lines ...string) error {
 	return n.put(limit, note{text: strings.Join(lines, "\n"), files: files, sent: make(chan error, 1)})
 }
 
-// put sends a message, and waits for the result.
+// put sends a message, and waits for the result at most for limit.
 func (n *Notifier) put(limit time.Duration, m note) error {
 	if !n.add(m) {
 		m.close()
@@ -92,7 +92,7 @@ func (n *Notifier) put(limit time.Duration, m note) error {
 	}
 }
 
-// Close sends the rest and ends the goroutine.
+// Close waits at most two seconds until the messages in the queue were sent, and then ends the goroutines.
 func (n *Notifier) Close() {
 	if n == nil {
 		return
@@ -147,7 +147,7 @@ func (n *Notifier) next() (note, bool) {
 	return m, true
 }
 
-// drop forgets the messages that cannot be sent any more.
+// drop removes the messages from the queue that cannot be sent any more.
 func (n *Notifier) drop() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -160,7 +160,7 @@ func (n *Notifier) drop() {
 	n.queue = nil
 }
 
-// deliver sends a message, however long the manager is busy. A manager that is gone gets none.
+// deliver sends a message, and tries again for as long as the manager does not read. It gives up if the manager is gone.
 func (n *Notifier) deliver(m note) {
 	defer m.close()
 	if m.text == "" {
@@ -179,7 +179,7 @@ func (n *Notifier) deliver(m note) {
 		if m.sent != nil {
 			m.sent <- err
 		}
-		if err != nil && !n.deaf && !n.ended() { // once: a manager that is gone is gone for the next message too
+		if err != nil && !n.deaf && !n.ended() { // log only the first of several failures in a row
 			n.log.Warn("upgrade: cannot tell the service manager", "what", m.text, "err", err)
 		}
 		n.deaf = err != nil
@@ -210,8 +210,8 @@ func isTimeout(err error) bool {
 	return ok && t.Timeout()
 }
 
-// try sends over the channel to the supervisor. For another manager try connects anew for each message: the manager may have
-// made its socket anew.
+// try sends a message, and waits at most two seconds. To the supervisor it sends over the channel. To another manager it
+// connects for each message, because the manager may have replaced its socket.
 func (n *Notifier) try(m note) error {
 	until := time.Now().Add(notifyTry)
 	if !m.due.IsZero() && m.due.Before(until) {

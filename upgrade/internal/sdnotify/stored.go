@@ -6,7 +6,7 @@ import (
 	"syscall"
 )
 
-// Stored returns the kept socket of a name without taking it.
+// Stored gives access to the passed socket with this name, and leaves the socket in p.
 func (p *Activation) Stored(name string) (c syscall.RawConn, ok bool) {
 	if p == nil || name == "" {
 		return nil, false
@@ -22,7 +22,7 @@ func (p *Activation) Stored(name string) (c syscall.RawConn, ok bool) {
 	return nil, false
 }
 
-// nameSet is the set of names of the kept sockets.
+// nameSet is the set of names of the sockets that a Notifier has stored.
 type nameSet struct {
 	mu  sync.Mutex
 	all []string

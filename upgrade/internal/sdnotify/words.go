@@ -2,27 +2,28 @@ package sdnotify
 
 import "github.com/coreos/go-systemd/v22/daemon"
 
-// The protocol of systemd's notify socket, as a service speaks it: to systemd, or to the supervisor of this library. go-systemd
-// reads the environment (package activation) and lends the words. go-systemd's SdNotify is not used: it carries no descriptors, and
-// a manager that does not read blocks the call without an end.
+// The messages of systemd's notify protocol that a service sends, to systemd or to the supervisor of the library. go-systemd
+// reads the environment (package activation) and has constants. go-systemd's SdNotify is not used: it cannot send descriptors,
+// and waits without a limit for a manager that does not read.
 //
-//	FDSTORE=1 FDNAME= FDPOLL=0      with a listening socket, to be kept for the time after a crash
-//	READY=1 MAINPID= STATUS=        this generation is the service: at the start, at a commit, after a candidate was taken back
+//	FDSTORE=1 FDNAME= FDPOLL=0      with a listening socket, which the manager keeps for a restart after a crash
+//	READY=1 MAINPID= STATUS=        this generation is the service: sent at the start, at a commit, and after a failed upgrade
 //	RELOADING=1 MONOTONIC_USEC=     an upgrade has begun
 //	EXTEND_TIMEOUT_USEC=            the upgrade, or the start, takes longer
-//	BARRIER=1                       with a descriptor: are the messages before it read?
-//	WATCHDOG=1                      the main generation's loop runs
+//	BARRIER=1                       with a descriptor, which the manager closes when it has read all messages before this one
+//	WATCHDOG=1                      the loop of the main generation runs
 //	STOPPING=1                      the service ends
-//	FDSTOREREMOVE=1                 a socket was closed; to this library's supervisor at a stop too
+//	FDSTOREREMOVE=1                 a socket was closed; also sent to the library's supervisor at a stop
 //
-// To this library's supervisor only, over the channel of the generation (see channel.go), without a word of systemd:
+// The following messages go only to the library's supervisor, over the channel of the generation (see channel.go). systemd does
+// not know these messages.
 //
 //	X_MIDAIR_CANDIDATE=1                     a candidate was started: with its pidfd, its channel, its executable and a file
 //	                                         with its arguments and environment
 //	X_MIDAIR_GENERATION= X_MIDAIR_VERSION=   with READY
 //	X_MIDAIR_HANDED_OVER=1                   this generation will not take the service back any more
-//	X_MIDAIR_COMMITTING=1                    this generation is about to send the commit message: its candidate may be the service
-//	X_MIDAIR_ORPHAN=1                        see below
+//	X_MIDAIR_COMMITTING=1                    this generation is about to send the commit message to its candidate
+//	X_MIDAIR_ORPHAN=1                        this candidate is an orphan (see below)
 const (
 	NotifyEnv   = "NOTIFY_SOCKET"
 	WatchdogEnv = "WATCHDOG_USEC"
@@ -42,18 +43,19 @@ const (
 	WordHandedOver           = "X_MIDAIR_HANDED_OVER=1"
 )
 
-// The supervisor's messages to a generation on its channel. A new process gets the sockets; the first message waits in the channel
-// before the generation is executed. Later come the ends of the candidates that the generation has announced, and messages about an
-// orphan: a candidate whose old process has died before the candidate received the commit message.
+// The messages of the supervisor to a generation, on the channel of the generation. A process that the supervisor has started
+// gets the sockets first; the first message is sent before the process is executed. Later messages report the ends of the
+// candidates that the generation has announced, or are about an orphan. An orphan is a candidate whose old process has died
+// before the candidate received the commit message.
 //
-//	X_MIDAIR_SOCKETS=1     with descriptors, and a line FDNAME= for each. The generation answers X_MIDAIR_RECEIVED=1 if more are
-//	                       to come: the kernel limits what a user has on the way
-//	X_MIDAIR_ENDED=        a candidate has ended, by its pid; with STATUS=
+//	X_MIDAIR_SOCKETS=1     with descriptors, and a line FDNAME= for each. The generation answers X_MIDAIR_RECEIVED=1 if there
+//	                       are more sockets: the kernel limits how many descriptors of a user are in sockets
+//	X_MIDAIR_ENDED=        the candidate with this pid has ended; with STATUS=
 //	X_MIDAIR_CONFIRMED=1   to an orphan: the orphan is the service
 //	X_MIDAIR_SUCCESSOR=1   to an orphan: the committed build is started; with a control socket to the new process, which
-//	                       sends the orphan away when the new process serves
-//	X_MIDAIR_ORPHAN=1      to the new process, with the other end: MAINPID=, X_MIDAIR_GENERATION= and X_MIDAIR_VERSION= are the
-//	                       orphan's. From a generation: the sender is an orphan
+//	                       aborts the orphan when the new process serves
+//	X_MIDAIR_ORPHAN=1      to the new process: there is an orphan; with the other end of this control socket, and the orphan's
+//	                       MAINPID=, X_MIDAIR_GENERATION= and X_MIDAIR_VERSION=
 const (
 	WordSockets   = "X_MIDAIR_SOCKETS=1"
 	WordReceived  = "X_MIDAIR_RECEIVED=1"
