@@ -6,18 +6,19 @@ import (
 	"fmt"
 )
 
-// doors are the sockets that may accept.
+// doors says which sockets may accept.
 type doors struct {
-	shared, pinned bool // listeners, and pinned ones with the sockets for datagrams
-	held           int  // how often Hold was called and not ended: nothing accepts meanwhile
+	shared, pinned bool // whether the sockets that are not pinned, and the pinned sockets, may accept
+	held           int  // calls of Hold without a call of its resume: as long as there are any, no socket may accept
 }
 
-// admit reports whether the gate of a socket is to be open.
+// admit reports whether the gate of a socket should be open.
 func (d doors) admit(r *Socket) bool {
 	return d.held == 0 && r.beside == nil && (r.pinned && d.pinned || !r.pinned && d.shared)
 }
 
-// Open lets the program accept, now and on sockets that it opens later; on pinned listeners only with pinned.
+// Open lets the program accept on all sockets that are not pinned. If pinned is true, the program may also accept on the pinned
+// sockets: pinned listeners and datagram sockets. This holds for sockets that the program opens later as well.
 func (s *sockets) Open(pinned bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -29,8 +30,8 @@ func (s *sockets) Open(pinned bool) {
 	}
 }
 
-// Pause stops accepting, on pinned listeners only with pinned. Connections wait in the kernel's queue for the process that
-// accepts next.
+// Pause stops accepting on the sockets that are not pinned. If pinned is true, it also stops accepting on the pinned sockets.
+// Connections wait in the kernel's queue for the process that accepts next.
 func (s *sockets) Pause(pinned bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -42,8 +43,8 @@ func (s *sockets) Pause(pinned bool) {
 	}
 }
 
-// Hold stops accepting until resume is called, whatever Open and Pause say meanwhile. A reader that is inside the system call
-// may still get a connection.
+// Hold stops accepting on all sockets until resume is called; Open and Pause take effect only after resume. A reader that is
+// inside the system call at the call of Hold may still get a connection.
 func (s *sockets) Hold() (resume func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -54,6 +55,7 @@ func (s *sockets) Hold() (resume func()) {
 	return s.resume
 }
 
+// resume ends a Hold.
 func (s *sockets) resume() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -65,8 +67,8 @@ func (s *sockets) resume() {
 	}
 }
 
-// End makes Accept and ReadFrom of the open sockets return net.ErrClosed, for a program that does not end although it should.
-// The sockets stay open, and can be handed on.
+// End makes Accept and ReadFrom of the open sockets return net.ErrClosed. It is for a program that should end its server and
+// does not. The sockets stay open, and can be passed to another process.
 func (s *sockets) End() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -76,7 +78,7 @@ func (s *sockets) End() {
 	}
 }
 
-// Accepting waits until the program has called Accept on every listener, which shows that the program is ready to serve.
+// Accepting waits until the program has called Accept on every listener. Then the program is ready to serve.
 func (s *sockets) Accepting(ctx context.Context) error {
 	for _, r := range s.Refs() {
 		if r.kind != "listener" {
@@ -93,17 +95,17 @@ func (s *sockets) Accepting(ctx context.Context) error {
 	return nil
 }
 
-// Begin makes every socket late that is opened from now on.
+// Begin notes that the process is prepared: sockets that are opened from now on are late.
 func (s *sockets) Begin() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.age = max(s.age, prepared)
 }
 
-// Beside reports whether a socket waits for the commit to listen.
+// Beside reports whether there is a socket that is bound and listens only after the commit.
 func (s *sockets) Beside() bool { return anyBeside(s.Refs()) }
 
-// BeginListening makes the sockets listen that are only bound. It is to be called with the commit.
+// BeginListening calls listen(2) for the sockets that are only bound. It must be called with the commit.
 func (s *sockets) BeginListening() (all error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -111,21 +113,21 @@ func (s *sockets) BeginListening() (all error) {
 	for _, r := range s.all {
 		all = errors.Join(all, r.listen())
 	}
-	for _, r := range s.all { // when all listen: two may need the same one to share its port
+	for _, r := range s.all { // in a second loop: two sockets may need SO_REUSEPORT on the same neighbour
 		r.endBeside()
 	}
 	return all
 }
 
-// serves reports whether this process has begun to serve. From then on a socket is opened as in any program.
+// serves reports whether this process has begun to serve. After that, new sockets listen at once.
 func (s *sockets) serves() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.age == serving
 }
 
-// ListenAgain gives the queues of inherited sockets the length that the kernel allows by now. No other process may serve on
-// them at that time. Sockets of a service manager keep the manager's length.
+// ListenAgain sets the lengths of the queues of inherited sockets to what the kernel allows now. No other process may serve on
+// these sockets when ListenAgain is called. Sockets from a service manager keep the length that the manager has set.
 func (s *sockets) ListenAgain() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -136,7 +138,8 @@ func (s *sockets) ListenAgain() {
 	}
 }
 
-// NoteReusePort notes which sockets share their port by the program's wish, before a candidate can change the option.
+// NoteReusePort notes on which sockets SO_REUSEPORT is set. It is called before a candidate is started, which may set the
+// option on more sockets.
 func (s *sockets) NoteReusePort() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -145,7 +148,7 @@ func (s *sockets) NoteReusePort() {
 	}
 }
 
-// TakeReusePortBack ends what a candidate has set on the sockets of this process and has not taken back.
+// TakeReusePortBack removes SO_REUSEPORT from the sockets on which a candidate has set the option and not removed it.
 func (s *sockets) TakeReusePortBack() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -7,20 +7,20 @@ import (
 	"time"
 )
 
-// bareListener is what *net.TCPListener and *net.UnixListener have in common.
+// bareListener has the common methods of *net.TCPListener and *net.UnixListener.
 type bareListener interface {
 	net.Listener
 	syscall.Conn
 	SetDeadline(time.Time) error
 }
 
-// barePacketConn is what the packet connections of package net have in common.
+// barePacketConn has the common methods of the packet connections of package net.
 type barePacketConn interface {
 	net.PacketConn
 	syscall.Conn
 }
 
-// orNil keeps a nil listener from becoming an interface that is not nil.
+// orNil returns sock, or nil if sock is a nil pointer: a nil pointer in an interface would not be equal to nil.
 func orNil[T comparable](sock T, err error) (any, error) {
 	var none T
 	if err != nil || sock == none {
@@ -29,7 +29,7 @@ func orNil[T comparable](sock T, err error) (any, error) {
 	return sock, nil
 }
 
-// control calls do with the descriptor of a socket, unless the socket is closed.
+// control calls the function do with the descriptor of c, unless c is closed.
 func control(c syscall.Conn, do func(fd int)) {
 	if raw, err := c.SyscallConn(); err == nil {
 		_ = raw.Control(func(fd uintptr) { do(int(fd)) })

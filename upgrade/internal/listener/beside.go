@@ -9,18 +9,22 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// A socket of TCP beside one that has come, on the same port: "0.0.0.0:80" in place of "127.0.0.1:80" and the way back, or one more
-// listener that shares an address by SO_REUSEPORT. If the new socket listened at once, the kernel would give it clients of the process
-// that serves, who would wait until the commit, and be lost if that never comes. So the new socket is bound only, and begins to listen
-// with the commit. SO_REUSEPORT, which both need for that, is set for this time. After the commit the kernel is told that the old
-// socket is for no device, so that its clients get to the new one, and what is in the old queue comes out of the new Accept.
+// A new version may open a TCP listener on a port where a received socket listens, at an overlapping address: "0.0.0.0:80" in
+// place of "127.0.0.1:80" or the reverse, or one more listener with the same address and SO_REUSEPORT. If the new socket
+// listened at once, the kernel would give it clients of the old process. These clients would wait until the commit, and would
+// be lost if the commit never comes. So the new socket is only bound, and listens from the commit on. Until then both sockets
+// need SO_REUSEPORT, which is set here.
 //
-// Nothing of this is done to a socket that a service manager may have as well.
+// After the commit the old socket gets no new clients (see detach), so they come to the new socket. The connections in the old
+// socket's queue are returned by Accept of the new listener.
+//
+// Sockets that a service manager may also have are left as they are.
 
-// findBeside sets SO_REUSEPORT on the sockets that are in the way of a listener. It returns nil if there are none.
+// findBeside sets SO_REUSEPORT on the received sockets whose address overlaps with that of a new listener at want. It returns
+// nil if neither a received socket nor an inherited open listener overlaps.
 func findBeside(want spot, open []*Socket, from *supply) *neighbours {
 	found := false
-	for _, r := range open { // what this version has opened shares with the new socket only if the program says so
+	for _, r := range open { // sockets that this version has created share the port only if the program says so
 		at, ok := r.spot()
 		found = found || ok && r.kind == "listener" && r.from == inherited && want.overlaps(at)
 	}
@@ -41,7 +45,7 @@ func findBeside(want spot, open []*Socket, from *supply) *neighbours {
 	return &b
 }
 
-// bind binds a listener of TCP beside the others.
+// bind makes a TCP listener that is bound and does not listen yet, beside its neighbours on the port.
 func (b *neighbours) bind(c net.ListenConfig, ref *Socket, want spot) (any, error) {
 	control := c.Control
 	c.Control = func(network, address string, raw syscall.RawConn) error {
@@ -64,7 +68,7 @@ func (b *neighbours) bind(c net.ListenConfig, ref *Socket, want spot) (any, erro
 	return sock, nil
 }
 
-// conflicts reports whether a received socket cannot be open together with one bound beside it.
+// conflicts reports whether a received socket cannot be open together with a socket of this process that is bound beside it.
 func conflicts(came received, open []*Socket) bool {
 	if came.file == nil || !anyBeside(open) {
 		return false
@@ -78,7 +82,7 @@ func conflicts(came received, open []*Socket) bool {
 	return false
 }
 
-// anyBeside reports whether a socket is bound and does not listen yet.
+// anyBeside reports whether one of the sockets is bound and does not listen yet.
 func anyBeside(open []*Socket) bool {
 	for _, r := range open {
 		if r.beside != nil {
@@ -88,7 +92,7 @@ func anyBeside(open []*Socket) bool {
 	return false
 }
 
-// besideError says why two sockets cannot be bound at a time.
+// besideError explains why a socket could not be bound beside the sockets on the port.
 type besideError struct{ err error }
 
 func (e *besideError) Error() string {
@@ -97,18 +101,18 @@ func (e *besideError) Error() string {
 
 func (e *besideError) Unwrap() error { return e.err }
 
-// reusePort sets SO_REUSEPORT, and returns a function that takes the option back.
+// reusePort sets SO_REUSEPORT on a socket. undo removes the option again, if reusePort has set it.
 func reusePort(c syscall.Conn) (undo func()) {
 	set := false
-	control(c, func(fd int) { set = setReusePort(fd, true) }) // without it the address stays in use
+	control(c, func(fd int) { set = setReusePort(fd, true) }) // if this fails, bind returns EADDRINUSE
 	return func() {
 		if set {
-			control(c, func(fd int) { setReusePort(fd, false) }) // one that is closed by now has none
+			control(c, func(fd int) { setReusePort(fd, false) }) // does nothing if the socket is closed
 		}
 	}
 }
 
-// covered reports whether an open socket gets the clients of a received one, once no process listens there.
+// covered reports whether an open socket will get all clients of a received socket, after the received socket is closed.
 func covered(f received, open []*Socket) bool {
 	at, ok := spotted(f.name, f.file)
 	if !ok || at.path != "" {
@@ -122,7 +126,7 @@ func covered(f received, open []*Socket) bool {
 	return false
 }
 
-// sharesSpot reports whether an open listener has the very address of another one: the kernel shares clients out to both.
+// sharesSpot reports whether an open listener has exactly this address: then the kernel distributes clients to both sockets.
 func sharesSpot(at spot, open []*Socket) bool {
 	for _, r := range open {
 		if p, ok := r.spot(); ok && r.kind == "listener" && p == at {

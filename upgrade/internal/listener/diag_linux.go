@@ -7,24 +7,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What package unix does not have of unix_diag(7).
+// Constants of unix_diag(7) that package unix does not have.
 const (
 	sockDiagByFamily = 20
 	udiagShowVFS     = 2
 	unixDiagVFS      = 1
 )
 
-// vfsFile is a file by the numbers of the kernel, the inode cut to 32 bits.
+// vfsFile identifies a file by the numbers that the kernel uses in unix_diag. ino has only the low 32 bits of the inode.
 type vfsFile struct{ ino, dev uint32 }
 
-// is compares with the result of stat. Some file systems (overlayfs, btrfs) have other numbers there: then the result is false.
+// is reports whether st, a result of stat, describes the same file. On some file systems (overlayfs, btrfs) stat has other
+// numbers than the kernel: there the result is false.
 func (f vfsFile) is(st *unix.Stat_t) bool {
 	dev := uint64(st.Dev)
 	return st.Mode&unix.S_IFMT == unix.S_IFSOCK && uint32(st.Ino) == f.ino && unix.Major(dev)<<20|unix.Minor(dev) == f.dev
 }
 
-// boundFile asks the kernel for the file of a unix socket, given by the inode of the socket. The kernel knows the file also
-// after the path was removed or replaced.
+// boundFile asks the kernel for the file to which a unix socket is bound. inode is the inode of the socket itself. The kernel
+// knows the file even if its path was removed or replaced.
 func boundFile(inode uint64) (vfsFile, error) {
 	nl, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
 	if err != nil {
@@ -37,9 +38,9 @@ func boundFile(inode uint64) (vfsFile, error) {
 	q = order.AppendUint32(q, length)
 	q = order.AppendUint16(q, sockDiagByFamily)
 	q = order.AppendUint16(q, unix.NLM_F_REQUEST)
-	q = append(q, make([]byte, 8)...) // no sequence, no port
+	q = append(q, make([]byte, 8)...) // sequence and port are zero
 	q = append(q, unix.AF_UNIX, 0, 0, 0)
-	q = order.AppendUint32(q, ^uint32(0)) // in all states
+	q = order.AppendUint32(q, ^uint32(0)) // sockets in all states
 	q = order.AppendUint32(q, uint32(inode))
 	q = order.AppendUint32(q, udiagShowVFS)
 	q = order.AppendUint64(q, ^uint64(0)) // no cookie
@@ -54,7 +55,7 @@ func boundFile(inode uint64) (vfsFile, error) {
 	return readBoundFile(buf[:n])
 }
 
-// readBoundFile reads the answer.
+// readBoundFile parses the kernel's answer to boundFile.
 func readBoundFile(b []byte) (f vfsFile, err error) {
 	order := binary.NativeEndian
 	const about = 16 // struct unix_diag_msg

@@ -9,45 +9,45 @@ import (
 	"time"
 )
 
-// gateState is what a gate lets through to the program. gate.md draws the states.
+// gateState is the state of a gate, which decides what readers get. gate.md has a diagram of the states.
 type gateState uint8
 
 const (
-	gateShut   gateState = iota // connections that are given
-	gateOpen                    // what comes through the socket too
-	gateEnded                   // what is given, and then net.ErrClosed; the socket stays open
-	gateClosed                  // net.ErrClosed, and nothing can be given
+	gateShut   gateState = iota // readers get given connections only
+	gateOpen                    // readers get given connections, and what comes from the socket
+	gateEnded                   // readers get given connections, and then net.ErrClosed; the socket stays open
+	gateClosed                  // readers get net.ErrClosed; give is refused
 )
 
-// gateEvent is what happens to a gate.
+// gateEvent is an event that may change the state of a gate.
 type gateEvent uint8
 
 const (
-	eventOpen  gateEvent = iota // this process serves
-	eventShut                   // another process serves
-	eventEnd                    // the program is to stop reading
+	eventOpen  gateEvent = iota // this process serves from now on
+	eventShut                   // another process serves from now on
+	eventEnd                    // the program should stop reading
 	eventClose                  // the program has closed the socket
 )
 
-// gateAction is what a gate does on the way to its next state.
+// gateAction is what a gate does when it changes to its next state.
 type gateAction uint8
 
 const (
 	doNothing gateAction = iota
-	doAdmit              // give the socket the program's deadline back, and let readers in
-	doRecall             // call readers back that are inside the system call
-	doGiveUp             // give up the connections that no reader has accepted
+	doAdmit              // set the program's deadline on the socket again, so that readers can enter the system call
+	doRecall             // make readers return from the system call
+	doGiveUp             // return the given connections that no reader has got
 )
 
-// gateStep is a cell of the table of a gate.
+// gateStep is an entry of gateTable.
 type gateStep struct {
 	do   gateAction
 	next gateState
 }
 
-// gateTable has the step for each state and event.
+// gateTable has the action and the next state for each state and event.
 var gateTable = [...][4]gateStep{
-	// at eventOpen, eventShut, eventEnd and eventClose:
+	// The columns are eventOpen, eventShut, eventEnd and eventClose.
 	gateShut:   {{doAdmit, gateOpen}, {doNothing, gateShut}, {doRecall, gateEnded}, {doGiveUp, gateClosed}},
 	gateOpen:   {{doNothing, gateOpen}, {doRecall, gateShut}, {doRecall, gateEnded}, {doGiveUp, gateClosed}},
 	gateEnded:  {{doNothing, gateEnded}, {doNothing, gateEnded}, {doNothing, gateEnded}, {doGiveUp, gateClosed}},
@@ -64,25 +64,25 @@ func (s gateState) String() string  { return gateStates[s] }
 func (e gateEvent) String() string  { return gateEvents[e] }
 func (a gateAction) String() string { return gateActions[a] }
 
-// gate holds back Accept and ReadFrom while another generation serves. The owner opens and shuts the gate; a reader that is inside the
-// system call when the gate shuts is called back by a deadline.
+// gate makes Accept and ReadFrom wait while another generation serves. The owner opens and shuts the gate. When the gate shuts,
+// a deadline makes readers return from the system call.
 type gate struct {
-	deadline func(time.Time) error
+	deadline func(time.Time) error // sets the read deadline of the socket
 
-	arrived chan struct{} // has room for one: something was given
+	arrived chan struct{} // has room for one element, which says that a connection was given
 
 	mu      sync.Mutex
 	state   gateState
 	changed chan struct{} // closed when the state or the program's deadline changes
-	given   []net.Conn    // connections that did not come through the socket: the next Accept gets them
-	calls   int           // how often a reader was called back from the socket
-	called  bool          // the socket has the deadline that calls back, and not the program's
+	given   []net.Conn    // connections from elsewhere than the socket, for the next calls of Accept
+	calls   int           // how often callBack was called
+	called  bool          // the socket has the deadline of callBack, not the program's
 	program time.Time     // the deadline that the program has set
 
-	ahead       atomic.Bool   // the program reads first what came along with a connection: it calls AcceptMoved
-	waiting     chan struct{} // closed when the program has come to the gate for the first time
+	ahead       atomic.Bool   // the program has called AcceptMoved, so it reads the bytes that come with a connection
+	waiting     chan struct{} // closed when the program has called Accept or a read for the first time
 	waitingOnce sync.Once
-	closed      chan struct{} // closed with the state gateClosed
+	closed      chan struct{} // closed when the state becomes gateClosed
 }
 
 func newGate(deadline func(time.Time) error) *gate {
@@ -97,7 +97,7 @@ func (g *gate) shut()                    { g.handle(eventShut) }
 func (g *gate) end()                     { g.handle(eventEnd) }
 func (g *gate) close() (left []net.Conn) { return g.handle(eventClose) }
 
-// handle takes a step of the table, and returns the connections that are given up.
+// handle handles an event by gateTable. left are the given connections that no reader has got, if the event closes the gate.
 func (g *gate) handle(e gateEvent) (left []net.Conn) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -108,7 +108,7 @@ func (g *gate) handle(e gateEvent) (left []net.Conn) {
 	}
 	switch step.do {
 	case doAdmit:
-		if len(g.given) == 0 { // otherwise a reader in the system call, called back a moment ago, may not have woken up yet
+		if len(g.given) == 0 { // else the deadline of callBack must stay: a reader may still have to see it
 			g.called = false
 			_ = g.deadline(g.program)
 		}
@@ -121,14 +121,14 @@ func (g *gate) handle(e gateEvent) (left []net.Conn) {
 	return left
 }
 
-// signal wakes the readers at the gate. The lock is held.
+// signal wakes the readers that wait at the gate. The caller holds the lock.
 func (g *gate) signal() {
 	close(g.changed)
 	g.changed = make(chan struct{})
 }
 
-// through runs op whenever the gate is open, until op ends for a reason of its own. A given connection comes first, and is
-// returned instead.
+// through waits until the gate is open and calls op, which reads from the socket. If callBack has interrupted op, through waits
+// again. If a connection was given, through returns the connection and does not call op.
 func (g *gate) through(op func() error) (net.Conn, error) {
 	g.waitingOnce.Do(func() { close(g.waiting) })
 	for {
@@ -143,8 +143,8 @@ func (g *gate) through(op func() error) (net.Conn, error) {
 	}
 }
 
-// pass waits until the gate is open or a connection is given, and returns how often readers have been called back before.
-// The program's deadline counts here too, and the end of the gate.
+// pass waits until the gate is open or a connection was given. It fails after the program's deadline, or if the gate is ended
+// or closed. calls is the value of g.calls when the gate was found open.
 func (g *gate) pass() (calls int, c net.Conn, err error) {
 	for {
 		l := g.look()
@@ -161,7 +161,7 @@ func (g *gate) pass() (calls int, c net.Conn, err error) {
 			late = timer.C
 		}
 		select {
-		case <-l.changed: // something may have been given before: look again
+		case <-l.changed: // look again: the state has changed, or the program's deadline
 		case <-g.arrived:
 		case <-late:
 			return 0, nil, os.ErrDeadlineExceeded
@@ -169,7 +169,7 @@ func (g *gate) pass() (calls int, c net.Conn, err error) {
 	}
 }
 
-// look is what a reader finds at a gate at one moment. A connection that is given afterwards calls the reader back.
+// look is what a reader finds at a gate at one moment. If a connection is given later, callBack makes the reader look again.
 type look struct {
 	state   gateState
 	changed chan struct{}
@@ -178,6 +178,7 @@ type look struct {
 	given   net.Conn
 }
 
+// look returns the state of the gate. It takes a given connection, if there is one, out of the gate.
 func (g *gate) look() look {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -190,7 +191,7 @@ func (g *gate) look() look {
 		l.given, g.given = g.given[0], g.given[1:]
 	}
 	if len(g.given) > 0 {
-		g.ring() // for another reader
+		g.ring() // wakes another reader
 	}
 	return l
 }
@@ -208,7 +209,7 @@ func (g *gate) calledSince(n int) bool {
 	return g.calls != n
 }
 
-// give hands a connection to the next Accept, and reports whether the gate takes connections.
+// give gives a connection to the next Accept. It reports false if the gate is closed.
 func (g *gate) give(c net.Conn) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -221,7 +222,7 @@ func (g *gate) give(c net.Conn) bool {
 	return true
 }
 
-// callBack makes a reader that is inside the system call look at the gate again. The lock is held.
+// callBack makes readers return from the system call and look at the gate again. The caller holds the lock.
 func (g *gate) callBack() {
 	g.calls++
 	g.called = true
@@ -239,8 +240,8 @@ func (g *gate) setDeadline(t time.Time) error {
 	defer g.mu.Unlock()
 	g.program = t
 	g.signal()
-	if g.state == gateShut || g.state == gateEnded || g.state == gateOpen && g.called { // look sets the deadline
-		return nil
+	if g.state == gateShut || g.state == gateEnded || g.state == gateOpen && g.called {
+		return nil // the next look at the open gate sets the deadline
 	}
 	return g.deadline(t)
 }

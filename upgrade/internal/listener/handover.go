@@ -13,7 +13,7 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// passing are duplicates of sockets that another process is to inherit.
+// passing has duplicates of sockets for another process, which inherits them.
 type passing []process.Inherited
 
 func (p *passing) add(name wire.SocketName, fd int) error {
@@ -31,16 +31,16 @@ func (p passing) drop() {
 	}
 }
 
-// Dup returns duplicates of the open sockets, and of the received ones that were not opened, which a process still has when it
-// is taken back. The originals would not do: the program may close a socket at any moment, and its number may be another
-// connection's in the next. The caller calls drop when the other process has inherited the duplicates.
+// Dup returns duplicates of the open sockets and of the unopened received sockets, which a process may have after a failed
+// attempt. The originals cannot be passed: the program may close a socket at any moment, and another connection may then get
+// its number. The caller calls drop when the other process has inherited the duplicates.
 func (s *Set) Dup() (files []process.Inherited, drop func(), err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var p passing
 	for _, r := range s.all {
 		if r.beside != nil {
-			continue // it does not listen: a process that gets the socket could not tell
+			continue // the other process could not see that the socket does not listen
 		}
 		if err := p.add(r.socketName(), r.fd); err != nil {
 			p.drop()
@@ -56,7 +56,7 @@ func (s *Set) Dup() (files []process.Inherited, drop func(), err error) {
 	return p, p.drop, nil
 }
 
-// unopened returns the received sockets that were not opened.
+// unopened returns the received sockets that the program has not opened.
 func (s *Set) unopened() []received {
 	if r := s.received(); r != nil {
 		return r.all()
@@ -64,7 +64,7 @@ func (s *Set) unopened() []received {
 	return nil
 }
 
-// Own lists the sockets that no service manager has, with the received ones that were not opened.
+// Own returns the names of the open sockets and of the unopened received sockets, without sockets that a service manager has.
 func (s *Set) Own() map[wire.SocketName]bool {
 	names := s.list(func(r *Socket) bool { return r.from.own() })
 	for _, f := range s.unopened() {
@@ -75,12 +75,13 @@ func (s *Set) Own() map[wire.SocketName]bool {
 	return asSet(names)
 }
 
-// NoteLinks takes the second names of sockets that came as files at exec.
+// NoteLinks notes the second names of sockets that were passed as files at exec.
 func (s *Set) NoteLinks(names []wire.SocketName, came []wire.PathLink) {
 	s.paths.links.note(names, came)
 }
 
-// Links returns the second names of open sockets, in the order of their names; nil if there are none.
+// Links returns the second names of the open sockets with the given names, in the same order; nil if no socket has a second
+// name.
 func (s *Set) Links(names []wire.SocketName) (all []wire.PathLink) {
 	known := links{}
 	for _, r := range s.Refs() {
@@ -97,7 +98,8 @@ func (s *Set) Links(names []wire.SocketName) (all []wire.PathLink) {
 	return all
 }
 
-// Missing lists the received sockets that are not open. Of files at exec the older generation has sent the expected names.
+// Missing returns the received sockets that this process has not opened, and whose clients no open socket gets. expected has
+// the names that the older generation has sent for files at exec.
 func (s *Set) Missing(expected []wire.SocketName) []Missing {
 	if r := s.received(); r != nil {
 		return r.missing(func(f received) bool { return covered(f, s.Refs()) })
@@ -105,9 +107,9 @@ func (s *Set) Missing(expected []wire.SocketName) []Missing {
 	return missingNames(expected, s.list(func(*Socket) bool { return true }))
 }
 
-// ClaimRest takes the received sockets that this version has not opened. Of files at exec it takes the named ones: tableflip
-// would remove their paths with Ready, when the old process might still have to serve on them. The returned function ends all
-// of these sockets later.
+// ClaimRest takes the received sockets that this version has not opened. If sockets were passed as files at exec, ClaimRest
+// takes the named sockets: otherwise Ready of tableflip would remove their paths, and the old process might still have to serve
+// there. drop ends all of these sockets later.
 func (s *Set) ClaimRest(names []wire.SocketName) (drop func()) {
 	if s.received() != nil {
 		return s.DropRest
@@ -136,7 +138,7 @@ func (s *Set) ClaimRest(names []wire.SocketName) (drop func()) {
 	}
 }
 
-// end closes a socket that was handed over and not opened, with the duplicate that tableflip keeps.
+// end closes a socket that was passed and not opened, and the duplicate that tableflip keeps of the socket.
 func (s *Set) end(c io.Closer) {
 	var inode uint64
 	if sc, ok := c.(syscall.Conn); ok {
@@ -149,7 +151,7 @@ func (s *Set) end(c io.Closer) {
 	s.atExec.cover(inode)
 }
 
-// DropRest ends the received sockets that were not opened, when no other process serves there.
+// DropRest ends the unopened received sockets. No other process may serve on these sockets when DropRest is called.
 func (s *Set) DropRest() {
 	if r := s.received(); r != nil {
 		for _, f := range r.takeTCP() {
@@ -159,8 +161,9 @@ func (s *Set) DropRest() {
 	}
 }
 
-// Empty takes a listening socket that was not opened and serves no other process any more, and closes the socket when its queue
-// is empty. A connection for an open listener comes out of that listener.
+// Empty takes over an unopened received socket on which no process serves any more. Accept of the open listeners returns the
+// connections in the queue of the socket, each connection from the listener for its address. Empty closes the socket after a
+// second, or after a minute if an open listener has the same address.
 func (s *Set) Empty(f *os.File) {
 	is, _ := describe(int(sys.FD(f)))
 	at, known := spotted(is, f)
@@ -187,6 +190,7 @@ func (s *Set) Empty(f *os.File) {
 	})
 }
 
+// takeIn gives a connection to the listener k. It reports false if that listener is closed.
 func (s *Set) takeIn(k Origin, c net.Conn) bool {
 	r, err := s.Find(k.Network, k.Addr)
 	if err != nil {
@@ -198,5 +202,6 @@ func (s *Set) takeIn(k Origin, c net.Conn) bool {
 	return r.gate.give(c)
 }
 
-// EndEmptying takes what is in such queues now, and ends them: this process does not serve any more. It does not wait.
+// EndEmptying ends what Empty has begun within 10 milliseconds, because another process serves now. EndEmptying does not wait
+// for the end.
 func (s *Set) EndEmptying() { s.queues.hurry() }

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// inheritedFDs lists the sockets that the old process has passed, by inode. Their descriptors have the first numbers, without a
-// gap.
+// inheritedFDs returns the descriptors of the sockets that the old process has passed, by the inodes of the sockets. The passed
+// descriptors have consecutive numbers from process.FirstPassed on.
 func inheritedFDs() map[uint64][]int {
 	fds := map[uint64][]int{}
 	for fd := process.FirstPassed; ; fd++ {
@@ -22,7 +22,7 @@ func inheritedFDs() map[uint64][]int {
 	}
 }
 
-// socketInode returns the inode of a socket; 0 for a descriptor of another kind.
+// socketInode returns the inode of a socket; 0 if the descriptor is not a socket.
 func socketInode(fd int) (inode uint64, err error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFSOCK {
@@ -31,9 +31,9 @@ func socketInode(fd int) (inode uint64, err error) {
 	return st.Ino, nil
 }
 
-// coverFDs puts /dev/null over those of the descriptors that still are the given socket. tableflip keeps a duplicate of each
-// opened socket for as long as the process lives, with no call to drop the duplicate, and a duplicate keeps the socket
-// listening. dup3 rather than close, because the os.File still owns the number.
+// coverFDs replaces by /dev/null each of the descriptors that still is the socket with this inode. tableflip keeps a duplicate
+// of each opened socket until the process ends, and has no call to close the duplicate. As long as there is a duplicate, the
+// socket listens. coverFDs uses dup3 and not close, because an os.File still owns the number.
 func coverFDs(inode uint64, fds []int) {
 	null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -47,7 +47,8 @@ func coverFDs(inode uint64, fds []int) {
 	}
 }
 
-// describe names a descriptor, if it is a socket that Listen or ListenPacket could have opened.
+// describe returns the name of a descriptor. ok is false if the descriptor is no socket that Listen or ListenPacket could have
+// opened.
 func describe(fd int) (m wire.SocketName, ok bool) {
 	kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
 	if err != nil {

@@ -6,8 +6,9 @@ import "github.com/midair-go/midair/upgrade/internal/wire"
 
 func inheritedFDs() map[uint64][]int { return nil }
 
-// coverFDs does nothing: without /proc a duplicate cannot be found, so a listener ends with the process.
+// coverFDs does nothing: without /proc the duplicates of a socket cannot be found. So a listener ends only when the process
+// ends.
 func coverFDs(uint64, []int) {}
 
-// describe names nothing here: the names that were sent have to do.
+// describe returns no name on this platform. Callers have to use the names that were sent.
 func describe(int) (m wire.SocketName, ok bool) { return m, false }

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// setReusePort sets SO_REUSEPORT on or off, and reports whether the option has changed.
+// setReusePort sets SO_REUSEPORT to on, and reports whether the option has changed.
 func setReusePort(fd int, on bool) bool {
 	v := map[bool]int{true: 1}[on]
 	had, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT)
@@ -28,20 +28,21 @@ func isV6Only(fd int) bool {
 	return err == nil && v != 0
 }
 
-// detach makes a listener with an address of its own get no new client: no device has this number. The system call needs no
-// right unless the listener is bound to a device already; then new clients go on coming until the listener is closed.
+// detach makes a listener get no new clients: it binds the listener to a device number that no device has. It is for listeners
+// that share their address with no other socket. No privilege is needed, unless the listener is bound to a device already; such
+// a listener gets new clients until it is closed.
 func detach(l *net.TCPListener) {
 	control(l, func(fd int) { _ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_BINDTOIFINDEX, math.MaxInt32) })
 }
 
-// beginListening makes a socket listen that is only bound.
+// beginListening makes a bound socket listen.
 func beginListening(fd int) error {
 	return os.NewSyscallError("listen", unix.Listen(fd, math.MaxInt32))
 }
 
-// listenAgain calls listen(2) once more: the queue of the socket gets the length that the kernel allows by now, and a unix
-// socket shows its clients the pid of this process. A unix socket shows its clients the user of a process too, which must stay
-// the same.
+// listenAgain calls listen(2) for a socket that listens already. So the queue gets the length that the kernel allows now, and
+// the clients of a unix socket see the pid of this process. Clients also see the uid and the gid of the process that called
+// listen(2), and these must not change: if this process has another uid or gid, listenAgain does nothing.
 func listenAgain(fd int, network string) {
 	if strings.HasPrefix(network, "unix") {
 		cred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
@@ -49,17 +50,18 @@ func listenAgain(fd int, network string) {
 			return
 		}
 	}
-	_ = unix.Listen(fd, math.MaxInt32) // one that fails leaves the queue as it is
+	_ = unix.Listen(fd, math.MaxInt32) // if this fails, the queue stays as it is
 }
 
-// bindTCP makes a listener that is bound and does not listen yet. With both, a wildcard of IPv6 has the clients of IPv4 too.
+// bindTCP makes a TCP listener that is bound and does not listen yet. If both is true, a wildcard address of IPv6 also gets the
+// clients of IPv4.
 func bindTCP(c net.ListenConfig, at netip.AddrPort, both bool) (any, error) {
 	if both {
 		sock, err := bindFamily(c, unix.AF_INET6, at, both)
 		if !errors.Is(err, unix.EAFNOSUPPORT) && !errors.Is(err, unix.EADDRNOTAVAIL) {
 			return sock, err
 		}
-		at = netip.AddrPortFrom(netip.IPv4Unspecified(), at.Port()) // a machine without IPv6
+		at = netip.AddrPortFrom(netip.IPv4Unspecified(), at.Port()) // the machine has no IPv6
 	}
 	if at.Addr().Is4() {
 		return bindFamily(c, unix.AF_INET, at, false)
@@ -85,7 +87,7 @@ func bindFamily(c net.ListenConfig, family int, at netip.AddrPort, both bool) (a
 	if err != nil {
 		return nil, err
 	}
-	network, sa := "tcp4", unix.Sockaddr(nil) // what package net tells Control
+	network, sa := "tcp4", unix.Sockaddr(nil) // the network that package net passes to Control
 	if family == unix.AF_INET {
 		sa = &unix.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()}
 	} else {

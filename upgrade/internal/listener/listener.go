@@ -7,14 +7,14 @@ import (
 	"time"
 )
 
-// Dispatch decides on an accepted connection, and reports whether another process has the connection now. Accept then waits for
-// the next connection.
+// Dispatch decides whether another process gets an accepted connection, and reports whether the other process has the
+// connection now. If so, Accept waits for the next connection.
 type Dispatch func(r *Socket, c net.Conn) bool
 
-// traffic is where the connections of listeners go besides the program.
+// traffic has the functions that pass connections of the listeners to other processes.
 type traffic struct {
-	dispatch atomic.Pointer[Dispatch] // gives connections to a candidate; nil: all are this process's
-	moveOn   func(net.Conn) bool      // passes a connection to the process that serves, if there is one
+	dispatch atomic.Pointer[Dispatch] // passes connections to a candidate; nil: none are passed
+	moveOn   func(net.Conn) bool      // passes a connection to the process that serves, and reports success
 }
 
 // dispatched reports whether another process has the connection now.
@@ -28,10 +28,10 @@ type listener struct {
 	bare    bareListener
 	ref     *Socket
 	traffic *traffic
-	release func(*Socket) // forgets the socket
+	release func(*Socket) // removes the socket from the set
 }
 
-// Accept returns a connection of package net, also for a connection from another process.
+// Accept returns a connection of package net, even for a connection from another process.
 func (l *listener) Accept() (net.Conn, error) {
 	for {
 		c, err := l.accept()
@@ -42,13 +42,13 @@ func (l *listener) Accept() (net.Conn, error) {
 		if plain := m.Plain(); plain != nil {
 			return plain, nil
 		}
-		m.Abandon() // there is no way to put what comes first in front of a connection of package net
+		m.Abandon() // bytes came with m: they cannot be put in front of a connection of package net
 	}
 }
 
-// AcceptMoved is Accept for a server that reads and writes by the methods of the result. A connection from another process is a
-// Moved: it may begin with bytes to be read first, and goes back if this process dies. Package drain looks for the method by
-// its name, and imports nothing from here.
+// AcceptMoved is Accept for a server that reads and writes by the methods of the result only. A connection from another process
+// is a Moved: it may begin with bytes that came with it, and the other process takes it back if this process dies. Package
+// drain looks for this method by its name, and does not import package listener.
 func (l *listener) AcceptMoved() (net.Conn, error) {
 	l.ref.gate.ahead.Store(true)
 	return l.accept()
@@ -72,7 +72,8 @@ func (l *listener) accept() (c net.Conn, err error) {
 	}
 }
 
-// Close passes on the given connections that were not accepted: a server does not look again when it has been told to leave.
+// Close closes the listener. Given connections that were not accepted go to the serving process, because a server does not call
+// Accept again when it has been told to stop.
 func (l *listener) Close() error {
 	for _, c := range l.ref.gate.close() {
 		if !l.traffic.moveOn(c) {

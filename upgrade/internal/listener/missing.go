@@ -7,14 +7,14 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// Missing is a socket of the older generation that this version has not opened. A late socket of the older generation, opened
-// while it served, is not missing: this version may open such a socket late as well.
+// Missing is a socket of the older generation that this version has not opened. A socket that the older generation opened late,
+// when it served already, does not count as missing: this version may open it late as well.
 type Missing struct {
 	wire.SocketName
-	Local string // where the socket listens, if the name does not say that
+	Local string // the address where the socket listens, if the name does not have it
 }
 
-// String is the network and the address, as Listen takes them, and where the socket listens.
+// String returns the network and the address, as they are passed to Listen, and Local in parentheses if it is set.
 func (m Missing) String() string {
 	if m.Local == "" {
 		return m.Network + " " + m.Addr
@@ -22,13 +22,13 @@ func (m Missing) String() string {
 	return m.Network + " " + m.Addr + " (" + m.Local + ")"
 }
 
-// Is reports whether the socket was opened with this address, or listens there.
+// Is reports whether the socket was opened with this address, or listens at it.
 func (m Missing) Is(addr string) bool {
 	base, _, _ := strings.Cut(m.Addr, "#")
 	return addr == m.Addr || addr == m.Local && addr != "" || addr == base && hasPort(base)
 }
 
-// missingNames lists the expected sockets that are not open.
+// missingNames returns the expected sockets that are not among the open sockets.
 func missingNames(expected, open []wire.SocketName) (missing []Missing) {
 	for _, name := range expected {
 		if !slices.Contains(open, name) {

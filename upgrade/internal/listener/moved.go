@@ -2,19 +2,19 @@ package listener
 
 import "net"
 
-// Moved is a connection that another generation has accepted.
+// Moved is a connection that another generation has accepted and passed to this process.
 type Moved interface {
-	// Origin names the listener that has accepted the connection.
+	// Origin returns the name of the listener that has accepted the connection.
 	Origin() (network, addr string)
-	// Plain returns the connection of package net below, which is this process's alone from then on; nil if something is to be
-	// read from the connection first.
+	// Plain returns the underlying connection of package net, which only this process uses from then on. It returns nil if
+	// bytes that came with the connection were not read yet.
 	Plain() net.Conn
-	// Abandon closes this process's descriptor of the connection, which the program has not taken.
+	// Abandon closes this process's descriptor of a connection that the program has not accepted.
 	Abandon()
 }
 
-// abandon closes a connection that the program has not taken. Another process with a descriptor of the connection serves the
-// client.
+// abandon closes a connection that the program has not accepted. If another process has a descriptor of the connection, that
+// process serves the client.
 func abandon(c net.Conn) {
 	if m, ok := c.(Moved); ok {
 		m.Abandon()

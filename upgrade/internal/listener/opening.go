@@ -13,14 +13,14 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// opener is how a kind of socket comes to be.
+// opener has the steps of opening a socket that differ between listeners and packet connections.
 type opener struct {
-	inherit func(network, key string) (any, error)
-	create  func() (any, error)
-	adopt   func(sock any, ref *Socket) (syscall.Conn, bool)
+	inherit func(network, key string) (any, error)           // takes a received socket; nil if there is none
+	create  func() (any, error)                              // opens a new socket
+	adopt   func(sock any, ref *Socket) (syscall.Conn, bool) // fills in ref; false if sock has another type
 }
 
-// Listen inherits the listener that an older generation opened under the same network and address, or opens a new one.
+// Listen inherits the listener that an older generation has opened with the same network and address, or opens a new listener.
 func (s *Set) Listen(network, addr string, pinned bool) (net.Listener, error) {
 	var bare bareListener
 	ref, err := s.openSocket("listener", network, addr, pinned, opener{
@@ -42,7 +42,7 @@ func (s *Set) Listen(network, addr string, pinned bool) (net.Listener, error) {
 	return &listener{bare: bare, ref: ref, traffic: &s.traffic, release: s.release}, nil
 }
 
-// ListenPacket is Listen for datagrams. The socket is pinned: it stays with one process at a time.
+// ListenPacket is Listen for datagrams. The socket is pinned: only one process at a time reads from it.
 func (s *Set) ListenPacket(network, addr string) (net.PacketConn, error) {
 	var bare barePacketConn
 	ref, err := s.openSocket("packet", network, addr, true, opener{
@@ -63,17 +63,17 @@ func (s *Set) ListenPacket(network, addr string) (net.PacketConn, error) {
 	return newPacketConn(bare, ref, s.release), nil
 }
 
-// source is where a socket was found.
+// source says from where a socket was taken.
 type source struct {
-	name    wire.SocketName      // of the socket there
-	descent func(uint64) descent // of the socket, by its inode
-	others  []wire.SocketName    // names that older generations have for the socket
+	name    wire.SocketName      // the name by which the socket was passed
+	descent func(uint64) descent // returns the descent for the inode of the socket
+	others  []wire.SocketName    // names of the socket in older generations
 }
 
-// always is a descent that does not depend on the inode.
+// always returns a function that returns d for every inode.
 func always(d descent) func(uint64) descent { return func(uint64) descent { return d } }
 
-// openSocket takes a socket from the first that has it: an older generation, the service manager, the kernel.
+// openSocket takes a socket from an older generation, or else from the service manager, or else opens a new socket.
 func (s *Set) openSocket(kind, network, addr string, pinned bool, o opener) (*Socket, error) {
 	s.opening.Lock()
 	defer s.opening.Unlock()
@@ -98,7 +98,7 @@ func (s *Set) openSocket(kind, network, addr string, pinned bool, o opener) (*So
 	return ref, nil
 }
 
-// takeOver takes a socket from an older generation, or else from the service manager; nil if neither has it.
+// takeOver takes a socket from an older generation, or else from the service manager. sock is nil if neither has the socket.
 func (s *Set) takeOver(ref *Socket, addr string, o opener) (sock any, from source, err error) {
 	came := s.find(ref.socketName())
 	from = source{name: came.name, others: []wire.SocketName{came.name}, descent: always(foreign)}
@@ -133,7 +133,8 @@ func (s *Set) takeOver(ref *Socket, addr string, o opener) (sock any, from sourc
 	return sock, from, nil
 }
 
-// create opens a socket.
+// create opens a new socket. If received sockets are in the way on the port, create binds the new socket beside them. If a
+// killed process has left a unix path at the address, create removes the path.
 func (s *Set) create(ref *Socket, addr string, o opener, from *source) (any, error) {
 	sock, err := s.bindBeside(ref)
 	if sock == nil && err == nil {
@@ -155,7 +156,7 @@ func (s *Set) create(ref *Socket, addr string, o opener, from *source) (any, err
 	return sock, nil
 }
 
-// bindBeside binds a listener that has received sockets in its way. Without such sockets it returns nil.
+// bindBeside binds a listener on a port where received sockets are in the way. If there are no such sockets, it returns nil.
 func (s *Set) bindBeside(ref *Socket) (any, error) {
 	if !ref.isTCP() || !s.supported() || s.serves() || !s.hasCome() {
 		return nil, nil
@@ -171,7 +172,7 @@ func (s *Set) bindBeside(ref *Socket) (any, error) {
 	return b.bind(s.config, ref, want)
 }
 
-// adopt adds a socket to the set.
+// adopt fills in ref for an opened socket, and adds ref to the set.
 func (s *Set) adopt(ref *Socket, sock any, o opener, from source) error {
 	setUnlink(sock, false)
 	c, ok := o.adopt(sock, ref)
@@ -189,7 +190,7 @@ func (s *Set) adopt(ref *Socket, sock any, o opener, from source) error {
 	}
 	switch {
 	case ref.Network == sdnotify.Network:
-		ref.path = "" // its path belongs to the socket unit
+		ref.path = "" // the path belongs to the socket unit
 	case ref.path != "" && s.supported():
 		if abs, err := filepath.Abs(ref.path); err == nil {
 			ref.path = abs // the program may change its working directory

@@ -8,18 +8,19 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// Which listener a connection belongs to, for connections that change process: there they come out of the listener that
-// has the same name.
+// A connection that moves to another process is accepted there from the listener of the same name. This file finds the listener
+// that a connection belongs to.
 
-// Origin is the name of a listener, and where the listener listens.
+// Origin identifies the listener that has accepted a connection.
 type Origin struct {
-	Network, Addr string
-	local         net.Addr
+	Network, Addr string   // the name of the listener
+	local         net.Addr // where the listener listens
 	Pinned        bool
-	Others        []wire.SocketName // the names of the listener in an older generation
+	Others        []wire.SocketName // names of the listener in older generations
 }
 
-// hasAccepted compares where a listener and a connection are. An address may be a wildcard, a port is none.
+// hasAccepted reports whether a connection with this local address can come from the listener. The ports must be equal. The IP
+// addresses must be equal too, unless the listener has a wildcard address.
 func (k Origin) hasAccepted(local net.Addr) bool {
 	a, ok1 := k.local.(*net.TCPAddr)
 	b, ok2 := local.(*net.TCPAddr)
@@ -29,21 +30,21 @@ func (k Origin) hasAccepted(local net.Addr) bool {
 	return k.local != nil && local != nil && !ok1 && !ok2 && k.local.String() == local.String()
 }
 
-// hasFamily reports whether a wildcard listener has connections of an address: a wildcard of IPv6 has the clients of IPv4 too,
-// unless the network says otherwise.
+// hasFamily reports whether a listener with this wildcard address gets connections to ip. A wildcard address of IPv6 also gets
+// the clients of IPv4, unless the network is tcp6.
 func (k Origin) hasFamily(wildcard, ip net.IP) bool {
 	is4 := ip.To4() != nil
 	return is4 && k.Network != "tcp6" || !is4 && wildcard.To4() == nil
 }
 
-// origins are all listeners of this process, closed ones too: connections live longer than their listener.
+// origins has all listeners that this process has opened, including closed listeners: connections may outlive their listener.
 type origins struct {
 	mu      sync.Mutex
 	known   []Origin
-	aliases map[wire.SocketName]*Socket // names that listeners of this process have in an older generation
+	aliases map[wire.SocketName]*Socket // listeners of this process by their names in older generations
 }
 
-// note remembers a listener.
+// note adds a listener, in place of an older listener of the same name.
 func (o *origins) note(r *Socket) {
 	if r.kind != "listener" {
 		return
@@ -54,7 +55,7 @@ func (o *origins) note(r *Socket) {
 	o.known = append(o.known, Origin{Network: r.Network, Addr: r.Addr, local: r.local, Pinned: r.pinned})
 }
 
-// alias makes connections of an older generation's listener come out of a listener that has another name here.
+// alias notes the names that a listener has in older generations, so that connections for these names are accepted from it.
 func (o *origins) alias(names []wire.SocketName, r *Socket) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -68,7 +69,7 @@ func (o *origins) alias(names []wire.SocketName, r *Socket) {
 	}
 }
 
-// of finds the listener that has accepted a connection.
+// of returns the listener that has accepted a connection.
 func (o *origins) of(c net.Conn) (Origin, bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -81,7 +82,7 @@ func (o *origins) of(c net.Conn) (Origin, bool) {
 		network, addr = r.Network, r.Addr
 	}
 	local := c.LocalAddr()
-	for _, k := range slices.Backward(o.known) { // the last one, if it was closed and opened again
+	for _, k := range slices.Backward(o.known) { // the last listener first: an address may have been opened several times
 		if isMoved && k.Network == network && k.Addr == addr || !isMoved && k.hasAccepted(local) {
 			k.Others = o.others(k)
 			return k, true
@@ -90,7 +91,7 @@ func (o *origins) of(c net.Conn) (Origin, bool) {
 	return Origin{}, false
 }
 
-// others are the names of a listener in an older generation. The lock is held.
+// others returns the names of a listener in older generations. The caller holds the lock.
 func (o *origins) others(k Origin) (names []wire.SocketName) {
 	for n, r := range o.aliases {
 		if r.Network == k.Network && r.Addr == k.Addr && n.Kind == "listener" {
@@ -100,8 +101,9 @@ func (o *origins) others(k Origin) (names []wire.SocketName) {
 	return names
 }
 
-// behind returns the open listener that stands for a name of an older generation, or nil.
-func (o *origins) behind(network, addr string) *Socket {
+// byAlias returns the open listener of this process that takes the connections of an older generation's listener with this
+// name; nil if there is none.
+func (o *origins) byAlias(network, addr string) *Socket {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	r := o.aliases[listenerName(network, addr)]
@@ -111,7 +113,7 @@ func (o *origins) behind(network, addr string) *Socket {
 	return r
 }
 
-// eachAlias calls each with the names that open listeners have in an older generation.
+// eachAlias calls the function each with every name that an open listener has in an older generation, and the listener.
 func (o *origins) eachAlias(each func(name wire.SocketName, r *Socket)) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -8,15 +8,16 @@ import (
 	"time"
 )
 
-// packetConn is the net.PacketConn that the program gets, also as a part of the types below. Two readers of the same socket
-// would split its datagrams at random, so every way to read waits in a candidate until the commit.
+// packetConn is the net.PacketConn that the program gets, or a part of it (see udpConn and unixgramConn). If two processes read
+// from the same socket, each of them gets a random part of the datagrams. So in a candidate every method that reads waits until
+// the commit.
 type packetConn struct {
 	barePacketConn
 	ref     *Socket
-	release func(*Socket) // forgets the socket
+	release func(*Socket) // removes the socket from the set
 }
 
-// newPacketConn returns a connection that has the methods of package net's.
+// newPacketConn returns a connection with the methods that the connection of package net has.
 func newPacketConn(bare barePacketConn, ref *Socket, release func(*Socket)) net.PacketConn {
 	c := packetConn{bare, ref, release}
 	switch bare := bare.(type) {
@@ -52,8 +53,8 @@ func (c *packetConn) Close() error {
 	return err
 }
 
-// SyscallConn returns a raw connection whose Read waits as well; x/net reads batches with Read. A function that the program
-// passes to Control is not held back.
+// SyscallConn returns a raw connection whose Read waits at the gate too: x/net uses Read to receive several datagrams at once.
+// Control does not wait.
 func (c *packetConn) SyscallConn() (syscall.RawConn, error) {
 	raw, err := c.barePacketConn.SyscallConn()
 	if err != nil {
@@ -72,7 +73,7 @@ func (r gatedRaw) Read(f func(fd uintptr) (done bool)) error {
 	return err
 }
 
-// udpConn has the methods of *net.UDPConn.
+// udpConn has all methods of *net.UDPConn. Methods that read wait at the gate.
 type udpConn struct {
 	*net.UDPConn
 	packetConn
@@ -127,7 +128,7 @@ func (c *udpConn) ReadMsgUDPAddrPort(b, oob []byte) (n, oobn, flags int, addr ne
 	return n, oobn, flags, addr, err
 }
 
-// unixgramConn has the methods of *net.UnixConn.
+// unixgramConn has all methods of *net.UnixConn. Methods that read wait at the gate.
 type unixgramConn struct {
 	*net.UnixConn
 	packetConn
@@ -166,13 +167,14 @@ func (c *unixgramConn) ReadMsgUnix(b, oob []byte) (n, oobn, flags int, addr *net
 	return n, oobn, flags, addr, err
 }
 
-// CloseRead makes reading end here. The socket is another process's as well, which shutdown(2) would end.
+// CloseRead ends reading in this process. It does not call shutdown(2), which would end reading in other processes that have
+// the socket.
 func (c *unixgramConn) CloseRead() error {
 	c.ref.gate.end()
 	return nil
 }
 
-// CloseWrite is not possible for one process.
+// CloseWrite returns an error: the kernel cannot end writing for one process only.
 func (c *unixgramConn) CloseWrite() error {
 	return &net.OpError{Op: "close", Net: "unixgram", Source: c.LocalAddr(), Err: errShared}
 }

@@ -15,22 +15,23 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// Most programs remove the path of their unix socket before they listen there. In a candidate that is the path on which the old
-// process serves, and nobody could connect to the socket any more. So the file of the socket gets a second name when the socket is
-// bound, a hard link with a hidden name in the same directory, and the path is put back from that. The name passes from process to
-// process with the socket, and is removed when the socket ends. A path where something else is by now is left alone.
+// Most programs remove the path of their unix socket before they listen there. A candidate that does so removes the path on
+// which the old process serves, and clients cannot connect to the socket any more. So the file of a socket gets a second name
+// when the socket is bound: a hard link with a hidden name in the same directory. With this link the path is put back. The
+// second name is passed from process to process with the socket, and is removed when the socket ends. If another file is at the
+// path, it is not touched.
 
-// paths are the paths of the unix sockets of a process.
+// paths puts back the paths of this process's unix sockets.
 type paths struct {
 	log      *slog.Logger
-	links    links              // the second names of the sockets that have come
-	listings map[string]listing // of directories; used while one socket at a time is opened
+	links    links              // the second names of the received sockets
+	listings map[string]listing // by directory; Set.opening guards it
 }
 
-// links has the second names of sockets that another process has passed.
+// links has the second names of sockets that another process has passed, by the names of the sockets.
 type links map[wire.SocketName]wire.PathLink
 
-// note takes the second names that came with the names of sockets.
+// note adds the second names of sockets. came has an element for each of names.
 func (l links) note(names []wire.SocketName, came []wire.PathLink) {
 	for i, c := range came[:min(len(came), len(names))] {
 		if c.Ino != 0 {
@@ -39,18 +40,19 @@ func (l links) note(names []wire.SocketName, came []wire.PathLink) {
 	}
 }
 
-// hold makes sure that the file of an opened socket has a second name, and that path leads to the file.
+// hold makes sure that the file of an opened socket has a second name, and that path leads to this file. created says whether
+// this process has bound the socket.
 func (p *paths) hold(name wire.SocketName, path string, c syscall.Conn, created bool) (l wire.PathLink) {
 	var err error
 	came, ok := p.links[name]
-	delete(p.links, name) // what is opened there once more has another file
+	delete(p.links, name) // a socket that is opened later under this name has another file
 	switch {
 	case created:
 		l, err = keepPath(path, p.hiddenNames(path))
 	case ok:
 		l = came
-	default: // from a service manager, or from a program that knows tableflip only
-		raw, _ := c.SyscallConn() // findPath says so if there is none
+	default: // the socket is from a service manager, or from a program with tableflip only
+		raw, _ := c.SyscallConn() // after an error findPath fails
 		l, err = findPath(path, raw, p.hiddenNames(path))
 	}
 	if had, ok := p.listings[filepath.Dir(path)]; ok && l.Name != "" {
@@ -59,14 +61,14 @@ func (p *paths) hold(name wire.SocketName, path string, c syscall.Conn, created 
 	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
 		p.log.Debug("upgrade: the path of a unix socket cannot be put back if it is removed", "path", path, "err", err)
 	}
-	if err := p.putBack(name.Network, path, l); err != nil { // the checks will say so
+	if err := p.putBack(name.Network, path, l); err != nil { // not returned: the checks of the candidate report it
 		p.log.Debug("upgrade: a unix socket cannot be reached", "err", err)
 	}
 	return l
 }
 
-// putBack makes path lead to the socket again if nothing is there, or a socket that no process holds. The error says why
-// clients cannot connect.
+// putBack makes path lead to the socket again, if no file is at path, or the file of a dead socket (held by no process). The
+// error is the reason why clients cannot connect.
 func (p *paths) putBack(network, path string, l wire.PathLink) error {
 	found, err := putPathBack(path, l)
 	if err != nil {
@@ -81,8 +83,8 @@ func (p *paths) putBack(network, path string, l wire.PathLink) error {
 	return nil
 }
 
-// bringBack puts the path of a socket back that a service manager has kept. A kept socket whose path is gone would not be
-// taken.
+// bringBack puts back the path of a socket that a service manager has kept: Activation.Take does not return a kept unix socket
+// whose path does not exist.
 func (p *paths) bringBack(path string, socket syscall.RawConn) {
 	if _, err := os.Lstat(path); err == nil {
 		return
@@ -96,14 +98,14 @@ func (p *paths) bringBack(path string, socket syscall.RawConn) {
 	}
 }
 
-// listing is the content of a directory at a time.
+// listing has the second names in a directory at a time.
 type listing struct {
 	at     time.Time
 	hidden map[string]bool
 }
 
-// hiddenNames lists the names beside path with the form of a second name. Many sockets are opened one after the other, often in
-// the same directory, which is read once for all of them.
+// hiddenNames returns the names in the directory of path that have the form of a second name. It reads a directory at most once
+// in a second, because many sockets are opened one after the other, often in the same directory.
 func (p *paths) hiddenNames(path string) map[string]bool {
 	dir := filepath.Dir(path)
 	if l, ok := p.listings[dir]; ok && time.Since(l.at) < time.Second {
@@ -124,8 +126,8 @@ func hasPath(n wire.SocketName) bool {
 	return strings.HasPrefix(n.Network, "unix") && !strings.HasPrefix(n.Addr, "@")
 }
 
-// startPath is the path that a name means: the older generation was started in the same directory, which this process may have
-// left.
+// startPath returns the path that addr means. A relative addr begins at the directory in which this process and the older
+// generation were started, which this process may have left.
 func startPath(addr string) string {
 	if filepath.IsAbs(addr) {
 		return addr
@@ -133,8 +135,9 @@ func startPath(addr string) string {
 	return filepath.Join(process.StartDir(), addr)
 }
 
-// removeStale removes the path of a unix socket that a killed process has left. A socket that a process holds never refuses,
-// not even while the process does not accept.
+// removeStale removes the path of a unix socket that a killed process has left, if err is EADDRINUSE, and reports whether it
+// did. The path is stale if connecting is refused: a socket that a process holds never refuses, even while the process does not
+// accept.
 func removeStale(network, addr string, err error) bool {
 	if !strings.HasPrefix(network, "unix") || strings.HasPrefix(addr, "@") || !errors.Is(err, syscall.EADDRINUSE) {
 		return false
@@ -146,21 +149,22 @@ func removeStale(network, addr string, err error) bool {
 	return errors.Is(err, syscall.ECONNREFUSED) && removeSocket(addr)
 }
 
-// removeSocket removes the path of a unix socket, and reports whether the path is removed. A file of another kind stays: connecting to
-// a regular file is refused too, and a socket may have been replaced meanwhile.
+// removeSocket removes the path of a unix socket, and reports success. It does not remove a file of another kind: connecting to
+// a regular file is refused too, and another file may have replaced the socket.
 func removeSocket(path string) bool {
 	info, err := os.Stat(path)
 	return err == nil && info.Mode()&os.ModeSocket != 0 && os.Remove(path) == nil
 }
 
-// removePath removes the path of a socket that has ended, and its second name. Another file in place of the socket stays.
+// removePath removes the path of a socket that has ended, and the second name. It does not remove another file that has
+// replaced the socket.
 func removePath(path string, l wire.PathLink) {
 	if l.Ino == 0 {
 		removeSocket(path)
 		return
 	}
 	if isFile(path, l) {
-		_ = os.Remove(path) // a path that stays is replaced by the next process that listens there
+		_ = os.Remove(path) // if this fails, the next process that listens there replaces the path
 	}
 	dropLink(path, l)
 }

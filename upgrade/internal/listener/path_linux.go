@@ -17,20 +17,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hiddenMark is in each second name, between the name of the socket and 16 random digits.
+// hiddenMark is a part of each second name, between the name of the socket and 16 random digits.
 const hiddenMark = ".midair-"
 
-// hiddenPrefix is how the second names of a path begin.
+// hiddenPrefix returns the beginning of the second names for path.
 func hiddenPrefix(path string) string { return "." + filepath.Base(path) + hiddenMark }
 
-// isHidden reports whether a name looks like a second name of path.
+// isHidden reports whether name has the form of a second name for path.
 func isHidden(path, name string) bool {
 	digits, ok := strings.CutPrefix(name, hiddenPrefix(path))
 	b, err := hex.DecodeString(digits)
 	return ok && err == nil && len(b) == 8
 }
 
-// readHidden lists the names in a directory with the form of a second name.
+// readHidden returns the names in a directory that have the form of a second name.
 func readHidden(dir string) (names []string) {
 	f, err := os.Open(dir)
 	if err != nil {
@@ -50,15 +50,16 @@ func readHidden(dir string) (names []string) {
 	}
 }
 
-// beside is the path of another name in the directory of path.
+// beside returns the path of name in the directory of path.
 func beside(path, name string) string { return filepath.Join(filepath.Dir(path), name) }
 
-// keepPath gives the file of a new socket a second name, and removes the second names of killed processes. The file is known by
-// device and inode, which no other file gets while the socket lives, also if no second name can be made.
+// keepPath gives the file of a new socket a second name, and removes the second names that killed processes have left for path.
+// Even if no second name can be made, the result has the device and the inode of the file: no other file gets these while the
+// socket exists.
 func keepPath(path string, hidden map[string]bool) (wire.PathLink, error) {
 	for name := range hidden {
 		if old := beside(path, name); isHidden(path, name) && refuses(old) {
-			_ = os.Remove(old) // one that stays is found the next time
+			_ = os.Remove(old) // if this fails, the next keepPath tries again
 		}
 	}
 	var st unix.Stat_t
@@ -68,15 +69,16 @@ func keepPath(path string, hidden map[string]bool) (wire.PathLink, error) {
 	return link(path, &st)
 }
 
-// link makes a new second name.
+// link makes a new second name for the file at path.
 func link(path string, st *unix.Stat_t) (wire.PathLink, error) {
 	var random [8]byte
-	_, _ = rand.Read(random[:]) // it never fails
+	_, _ = rand.Read(random[:]) // never fails
 	l := wire.PathLink{Name: hiddenPrefix(path) + hex.EncodeToString(random[:]), Dev: uint64(st.Dev), Ino: st.Ino}
 	return l, os.Link(path, beside(path, l.Name))
 }
 
-// findPath finds the file of a socket that came without its second name: the kernel says to which file the socket was bound.
+// findPath returns the second name of a socket that came without it, or makes a new second name. It finds the file of the
+// socket by asking the kernel to which file the socket is bound.
 func findPath(path string, c syscall.RawConn, hidden map[string]bool) (wire.PathLink, error) {
 	inode, err := inodeOf(c)
 	if err != nil {
@@ -112,46 +114,46 @@ func inodeOf(c syscall.RawConn) (inode uint64, err error) {
 	return inode, err
 }
 
-// isFile reports whether a path is a name of the socket's file.
+// isFile reports whether path is a name of the socket's file. It does not follow symbolic links.
 func isFile(path string, l wire.PathLink) bool {
 	var st unix.Stat_t
 	return l.Ino != 0 && unix.Lstat(path, &st) == nil && st.Ino == l.Ino && uint64(st.Dev) == l.Dev
 }
 
-// leadsTo is isFile for a client that connects: through symbolic links.
+// leadsTo reports whether a client that connects to path reaches the socket's file. It follows symbolic links.
 func leadsTo(path string, l wire.PathLink) bool {
 	var st unix.Stat_t
 	return unix.Stat(path, &st) == nil && st.Ino == l.Ino && uint64(st.Dev) == l.Dev
 }
 
-// isKept reports whether a socket has its second name.
+// isKept reports whether the second name of a socket exists.
 func isKept(path string, l wire.PathLink) bool {
 	return l.Name != "" && isFile(beside(path, l.Name), l)
 }
 
-// dropLink removes the second name.
+// dropLink removes the second name of a socket.
 func dropLink(path string, l wire.PathLink) {
 	if isKept(path, l) {
-		_ = os.Remove(beside(path, l.Name)) // one that stays is found when somebody listens there again
+		_ = os.Remove(beside(path, l.Name)) // if this fails, keepPath removes the name when a process listens there again
 	}
 }
 
-// putPathBack makes path a name of the socket's file again if nothing is there, or a socket that no process holds, and returns
-// what was there. It never replaces anything else.
+// putPathBack makes path a name of the socket's file again, if no file is at path, or the file of a dead socket (held by no
+// process). Another file is never replaced. found describes what was at path; it is empty if the path was right.
 func putPathBack(path string, l wire.PathLink) (found string, err error) {
-	for range 4 { // somebody else may do the same, or listen there
+	for range 4 { // several tries: another process may change the path at the same time
 		_, err = os.Lstat(path)
 		absent := errors.Is(err, fs.ErrNotExist)
 		switch {
-		case err != nil && !absent: // a directory that this process may not look into, where others connect all the same
+		case err != nil && !absent: // this process may not look into the directory, but clients perhaps can connect
 			return "", nil
-		case l.Ino == 0 && absent: // there is nothing to compare with either
+		case l.Ino == 0 && absent: // the file of the socket is not known
 			return "", errors.New("its path was removed, and nothing is kept from which it could be put back: stop the service and start it")
 		case l.Ino == 0:
 			return found, nil
 		case !absent && leadsTo(path, l):
-			if !isKept(path, l) && isFile(path, l) { // the second name was removed, or became the path
-				_ = os.Link(path, beside(path, l.Name)) // without it the path cannot be put back the next time
+			if !isKept(path, l) && isFile(path, l) { // the second name was removed, or renamed to path
+				_ = os.Link(path, beside(path, l.Name)) // if this fails, the path cannot be put back the next time
 			}
 			return found, nil
 		case !absent && refuses(path):
@@ -175,8 +177,8 @@ func putPathBack(path string, l wire.PathLink) (found string, err error) {
 	return "", cmp.Or(err, errors.New("its path changes all the time"))
 }
 
-// place makes a hard link at a path where nothing is. The file of another user cannot get one more link
-// (fs.protected_hardlinks): then the second name is renamed.
+// place makes a hard link to the file kept, at a path where no file is. If the file belongs to another user, the kernel may
+// refuse the link (fs.protected_hardlinks): then place renames kept to path.
 func place(path, kept string) error {
 	err := os.Link(kept, path)
 	if !errors.Is(err, unix.EPERM) {
@@ -188,9 +190,9 @@ func place(path, kept string) error {
 	return nil
 }
 
-// refuses reports whether a path is a socket that no process holds. It asks with a socket for datagrams: a listener for
-// connections refuses a datagram by another error, and has no connection to accept. The file is held open, so that the question
-// goes to the file that was looked at.
+// refuses reports whether path is a dead socket, held by no process. It tries to connect with a datagram socket: a listener for
+// streams refuses the try with another error, and has no connection to accept. The file is opened first, so that the check and
+// the try use the same file.
 func refuses(path string) bool {
 	fd, err := unix.Open(path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {

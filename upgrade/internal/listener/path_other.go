@@ -9,7 +9,7 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// Elsewhere than on Linux a path that was removed is not put back.
+// On platforms other than Linux, a path that was removed is not put back.
 
 func readHidden(string) []string { return nil }
 

@@ -12,40 +12,41 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// Inheritor returns the sockets of an older generation, and nil without an error for a socket that the older generation does
-// not have. Received is an Inheritor, and so are tableflip's Fds, if the sockets were passed as files at exec.
+// Inheritor returns the sockets of an older generation. For a socket that the older generation does not have, it returns nil
+// and no error. Received is an Inheritor. If the sockets were passed as files at exec, Fds of tableflip is one too.
 type Inheritor interface {
 	Listener(network, addr string) (net.Listener, error)
 	PacketConn(network, addr string) (net.PacketConn, error)
 }
 
-// Received holds the sockets that have come in the control socket and that this version has not opened yet. It is an Inheritor.
-// Unlike tableflip's Fds, a Received keeps no duplicate of an opened socket.
+// Received holds the sockets that came over the control socket and that this version has not opened yet. It is an Inheritor.
+// Unlike Fds of tableflip, a Received keeps no duplicate of an opened socket.
 type Received struct {
 	mu    sync.Mutex
 	files []received
 	links links
 }
 
-// received is a socket that has come. Without a file only the name is known.
+// received is a received socket. If file is nil, no such socket has come, and only name is set.
 type received struct {
 	name wire.SocketName
 	file *os.File
-	late bool // see MarkLate
-	own  bool // see MarkOwn
-	at   *spot
+	late bool  // see MarkLate
+	own  bool  // see MarkOwn
+	at   *spot // see spot; nil: not looked up yet
 }
 
 var _ Inheritor = (*Received)(nil)
 
-// NewReceived returns an empty Received. A program with a call of NewReceived has a mark, by which an older generation knows
-// that the program takes its sockets from the control socket.
+// NewReceived returns an empty Received. Its call of process.Carry leaves a mark in the program's executable: the mark tells an
+// older generation that the program takes its sockets from the control socket.
 func NewReceived() *Received {
 	process.Carry()
 	return &Received{links: links{}}
 }
 
-// Add takes over files, and names each. A file without a name is closed, and a name without a file is left out.
+// Add adds files with their names, and owns the files from then on. It closes a file without a name, and ignores a name without
+// a file.
 func (r *Received) Add(names []wire.SocketName, files []*os.File) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -58,7 +59,7 @@ func (r *Received) Add(names []wire.SocketName, files []*os.File) {
 	}
 }
 
-// NoteLinks takes the second names of the sockets that have come.
+// NoteLinks notes the second names of received sockets.
 func (r *Received) NoteLinks(names []wire.SocketName, came []wire.PathLink) {
 	r.links.note(names, came)
 }
@@ -84,14 +85,14 @@ func (r *Received) mark(names []wire.SocketName, set func(f *received)) {
 	}
 }
 
-// Len is how many there are.
+// Len returns the number of unopened sockets.
 func (r *Received) Len() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return len(r.files)
 }
 
-// Listener returns the listener of this name, and nil if none has come.
+// Listener returns the received listener with the given name; nil if there is none.
 func (r *Received) Listener(network, addr string) (net.Listener, error) {
 	return open(r, wire.SocketName{Kind: "listener", Network: network, Addr: addr}, net.FileListener)
 }
@@ -109,21 +110,21 @@ func open[T any](r *Received, name wire.SocketName, from func(*os.File) (T, erro
 		return sock, nil
 	}
 	if sock, err = from(r.files[i].file); err != nil {
-		return sock, err // it may be there the next time
+		return sock, err // the socket stays in r, for another try
 	}
 	r.files[i].file.Close()
 	r.files = slices.Delete(r.files, i, i+1)
 	return sock, nil
 }
 
-// all returns the sockets that were not opened.
+// all returns the unopened sockets.
 func (r *Received) all() []received {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.Clone(r.files)
 }
 
-// named returns the received socket of exactly this name, and how many sockets there are.
+// named returns the received socket with exactly the given name, and the number of unopened sockets.
 func (r *Received) named(name wire.SocketName) (f received, left int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -135,7 +136,8 @@ func (r *Received) named(name wire.SocketName) (f received, left int) {
 	return received{name: name}, len(r.files)
 }
 
-// find returns the received socket of a name, or the same socket under another name; without either the name only.
+// find returns the received socket with the given name, or a received socket with the same address under another name (see
+// spot). If there is none, the result has only the name.
 func (r *Received) find(name wire.SocketName) received {
 	if came, left := r.named(name); came.file != nil || left == 0 {
 		return came
@@ -154,7 +156,7 @@ func (r *Received) find(name wire.SocketName) received {
 	return received{name: name}
 }
 
-// eachOwn calls each with the sockets that no service manager has. The lock is held meanwhile.
+// eachOwn calls the function each with every received socket that no service manager has. The lock is held during the calls.
 func (r *Received) eachOwn(each func(name wire.SocketName, at spot, f *os.File)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -165,7 +167,7 @@ func (r *Received) eachOwn(each func(name wire.SocketName, at spot, f *os.File))
 	}
 }
 
-// spot is where the socket is. The lock of Received is held.
+// spot returns where the socket is bound. The caller holds the lock of Received.
 func (f *received) spot() (p spot, ok bool) {
 	if f.at == nil {
 		p, _ = spotted(f.name, f.file)
@@ -174,7 +176,8 @@ func (f *received) spot() (p spot, ok bool) {
 	return *f.at, f.at.network != ""
 }
 
-// missing lists the sockets, without those whose clients another open socket gets, as covered reports.
+// missing returns the unopened sockets, without late sockets, and without sockets for which the function covered returns true
+// because another open socket gets their clients.
 func (r *Received) missing(covered func(received) bool) (missing []Missing) {
 	for _, f := range r.all() {
 		if f.late || covered(f) {
@@ -191,7 +194,7 @@ func (r *Received) missing(covered func(received) bool) (missing []Missing) {
 	return missing
 }
 
-// takeTCP takes the listeners out whose queue may be emptied.
+// takeTCP takes out the TCP listeners that no service manager has, so that their queues can be emptied.
 func (r *Received) takeTCP() (files []*os.File) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -205,7 +208,7 @@ func (r *Received) takeTCP() (files []*os.File) {
 	return files
 }
 
-// Close ends the sockets that were not opened, and removes their paths with unlink, when no other process serves there.
+// Close closes the unopened sockets. If unlink is true, no other process serves on them, and Close also removes their paths.
 func (r *Received) Close(unlink bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

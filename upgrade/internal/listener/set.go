@@ -1,25 +1,26 @@
-// Package listener holds the listening sockets of a process: it inherits them from an older generation, takes them from a
-// service manager or opens them, holds Accept back while another generation is the one to serve, and hands them on.
+// Package listener holds the listening sockets of a process. It inherits sockets from an older generation, takes them from a
+// service manager, or opens new sockets. It makes Accept wait while another generation serves, and passes the sockets to the
+// next generation.
 //
-//	set.go        Set: all sockets of the process, which consists of what follows
-//	opening.go    how a socket of a Set comes to be
-//	handover.go   what a Set passes on to another process, and what it has not opened of what has come
-//	sockets.go    sockets: the open ones
-//	accepting.go  which of them accept, and from when on they listen
-//	supply.go     supply: where sockets come from that other processes have opened
-//	received.go   Received: what has come in the control socket
-//	missing.go    Missing: what of it was not opened
+//	set.go        Set: all sockets of the process; it consists of the following types
+//	opening.go    how a Set opens a socket
+//	handover.go   the sockets that a Set passes to another process, and received sockets that were not opened
+//	sockets.go    sockets: the open sockets
+//	accepting.go  which of the open sockets accept, and when they begin to listen
+//	supply.go     supply: the sockets that other processes have opened
+//	received.go   Received: the sockets that came over the control socket
+//	missing.go    Missing: a socket of the older generation that was not opened
 //	origin.go     origins: which listener a connection belongs to
-//	emptying.go   emptying: the queues of sockets that end
-//	socket.go     Socket: one of the open ones
-//	beside.go     a socket that is bound beside its neighbours on the port
-//	spot.go       spot: where a socket is, however its address is spelled
-//	bare.go       the sockets of package net below
+//	emptying.go   emptying: takes the connections in the queues of sockets that end
+//	socket.go     Socket: an open socket
+//	beside.go     a socket that is bound beside received sockets on the same port
+//	spot.go       spot: where a socket is bound, however the address is spelled
+//	bare.go       the underlying sockets of package net
 //	moved.go      Moved: a connection that another generation has accepted
-//	listener.go   what the program gets: a net.Listener
-//	packet.go     the same for datagrams: a net.PacketConn
-//	gate.go       gate: what holds Accept and ReadFrom back (gate.md draws its states)
-//	path.go       paths: the path of a unix socket, which comes back when it was removed
+//	listener.go   the net.Listener that the program gets
+//	packet.go     the net.PacketConn that the program gets
+//	gate.go       gate: makes Accept and ReadFrom wait (gate.md has a diagram of the states)
+//	path.go       paths: puts back the path of a unix socket that was removed
 package listener
 
 import (
@@ -33,22 +34,22 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// Set is every listening socket of the process. A child gets the sockets that are open at the time of the upgrade.
+// Set has all listening sockets of the process. A child gets the sockets that are open at the time of the upgrade.
 type Set struct {
 	sockets
 	supply
-	config  net.ListenConfig // for what is opened here
+	config  net.ListenConfig // for sockets that this process opens
 	paths   paths
 	origins origins
 	traffic traffic
 	queues  emptying
 
-	opening sync.Mutex // one socket at a time: the name of a socket depends on those that are open
-	failed  error      // the first socket that could not be opened; mu guards it
+	opening sync.Mutex // one socket is opened at a time: its name depends on the sockets that are open
+	failed  error      // see FirstFailure; mu guards it
 }
 
-// New makes an empty set. fds is nil where upgrades are not supported. moveOn passes a connection to the process that serves,
-// and reports whether there is such a process and takes the connection.
+// New makes an empty Set. fds is nil on platforms where upgrades are not supported. moveOn passes a connection to the process
+// that serves, and reports whether that process has the connection now.
 func New(fds Inheritor, moveOn func(net.Conn) bool) *Set {
 	return &Set{
 		supply: supply{fds: fds}, traffic: traffic{moveOn: moveOn},
@@ -56,19 +57,19 @@ func New(fds Inheritor, moveOn func(net.Conn) bool) *Set {
 	}
 }
 
-// Configure sets how sockets are opened.
+// Configure sets the configuration for sockets that this process opens.
 func (s *Set) Configure(c net.ListenConfig) { s.config = c }
 
-// LogTo sets where to log what happens to paths.
+// LogTo sets the logger for what happens to the paths of unix sockets.
 func (s *Set) LogTo(log *slog.Logger) { s.paths.log = log }
 
-// Activate makes the sockets of a service manager available to listen.
+// Activate makes the sockets of a service manager available to Listen and ListenPacket.
 func (s *Set) Activate(passed *sdnotify.Activation) { s.passed = passed }
 
-// Receive makes the sockets available to listen, in place of those that tableflip has inherited.
+// Receive makes the sockets in r available to Listen and ListenPacket, in place of the sockets that tableflip has inherited.
 func (s *Set) Receive(r *Received) { s.fds, s.paths.links = r, r.links }
 
-// SetDispatch makes Accept call fn with every connection; with nil all connections are this process's.
+// SetDispatch makes Accept call fn with every connection. If fn is nil, all connections stay in this process.
 func (s *Set) SetDispatch(fn Dispatch) {
 	if fn == nil {
 		s.traffic.dispatch.Store(nil)
@@ -77,7 +78,7 @@ func (s *Set) SetDispatch(fn Dispatch) {
 	}
 }
 
-// NoteFailure notes the first socket that could not be opened, for the reason that a candidate gives.
+// NoteFailure notes that a socket could not be opened. A candidate that fails reports the first such error.
 func (s *Set) NoteFailure(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -86,14 +87,14 @@ func (s *Set) NoteFailure(err error) {
 	}
 }
 
-// FirstFailure returns the first error of NoteFailure.
+// FirstFailure returns the error of the first call of NoteFailure.
 func (s *Set) FirstFailure() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.failed
 }
 
-// ReleaseAll drops what is left, and may wait a second for queues that are emptied.
+// ReleaseAll closes all remaining sockets. It hurries the emptying of queues, and waits for the end of the emptying.
 func (s *Set) ReleaseAll() {
 	s.drop()
 	if r := s.received(); r != nil {
@@ -103,8 +104,8 @@ func (s *Set) ReleaseAll() {
 	s.queues.running.Wait()
 }
 
-// PutBack makes clients reach the open sockets by their paths: a path comes back if nothing is there, or a socket that no
-// process holds. The error names the socket that cannot be reached, and the reason.
+// PutBack makes the open unix sockets reachable by their paths: it puts a path back if no file is there, or the file of a dead
+// socket (held by no process). The error names the first socket that clients cannot reach, and the reason.
 func (s *Set) PutBack() (first error) {
 	more := 0
 	for _, r := range s.Refs() {
@@ -124,22 +125,22 @@ func (s *Set) PutBack() (first error) {
 	return first
 }
 
-// Of finds the listener that has accepted a connection.
+// Of returns the listener that has accepted a connection.
 func (s *Set) Of(c net.Conn) (Origin, bool) { return s.origins.of(c) }
 
-// Find returns the open listener of a name, here or in an older generation. With an empty addr it returns the first listener
-// that is not pinned.
+// Find returns the open listener with the given name, in this process or in an older generation. If addr is empty, Find returns
+// the first listener that is not pinned.
 func (s *Set) Find(network, addr string) (*Socket, error) {
 	if r := s.named(network, addr); r != nil {
 		return r, nil
 	}
-	if r := s.origins.behind(network, addr); r != nil {
+	if r := s.origins.byAlias(network, addr); r != nil {
 		return r, nil
 	}
 	return nil, fmt.Errorf("there is no listener %s %s", network, addr)
 }
 
-// Give hands a private connection to a listener.
+// Give makes a private connection from its descriptor, and gives the connection to a listener. The caller closes the file.
 func (s *Set) Give(network, addr string, file *os.File) error {
 	r, err := s.Find(network, addr)
 	if err != nil {
@@ -152,7 +153,7 @@ func (s *Set) Give(network, addr string, file *os.File) error {
 	return r.Accept(c)
 }
 
-// Takes returns which connections of another process can come out of the listeners here.
+// Takes returns the listeners of this process, for another process that can pass connections to them.
 func (s *Set) Takes() (b wire.TakesBody) {
 	takes := func(name wire.SocketName, r *Socket) {
 		if !r.gate.ahead.Load() {

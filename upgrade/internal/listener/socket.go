@@ -13,43 +13,44 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// descent is where a socket has come from.
+// descent says who has opened a socket.
 type descent uint8
 
 const (
-	foreign   descent = iota // from elsewhere, and a service manager may have the socket as well
-	inherited                // this library has opened the socket in an older process: no service manager has the socket
-	created                  // package net has opened the socket in this process
-	boundHere                // this package has bound the socket beside another one on the port, see beside.go
+	foreign   descent = iota // another program or a service manager: a service manager may also have the socket
+	inherited                // this library, in an older process: no service manager has the socket
+	created                  // package net, in this process
+	boundHere                // this package, in this process, beside another socket on the port (see beside.go)
 )
 
-// own reports whether this library has opened the socket, here or in an older generation.
+// own reports whether this library has opened the socket, in this process or in an older one.
 func (d descent) own() bool { return d >= inherited }
 
-// fresh reports whether no other process had the socket before.
+// fresh reports whether no process had the socket before this process.
 func (d descent) fresh() bool { return d >= created }
 
-// Socket is one listening socket: what the program has of it, and the duplicate that a child will get. The kernel's queue
-// belongs to the socket, and keeps its connections for as long as any process holds a duplicate.
+// Socket is a listening socket: the parts of it that the program uses, and a duplicate for child processes. The kernel's queue
+// belongs to the socket, and its connections wait there for as long as any process has a duplicate.
 type Socket struct {
-	kind          string // tableflip's word: "listener" or "packet"
-	Network, Addr string // the name of the socket in the next generation, which is tableflip's key
+	kind          string // "listener" or "packet", as tableflip names the kinds
+	Network, Addr string // the name of the socket for the next generation, which is also its key in tableflip
 	pinned        bool
 	late          bool // opened after Begin
 	shares        bool // the program has set SO_REUSEPORT
 	from          descent
-	beside        *neighbours // the socket is bound and does not listen yet; nil: it listens
-	fd            int         // the duplicate; -1: there is none
+	beside        *neighbours // set while the socket is bound and does not listen yet
+	fd            int         // the duplicate; -1: there is no duplicate
 	inode         uint64
-	kept          string        // the name under which a service manager keeps the socket, if that is another one than the socket's own
-	path          string        // of a unix socket
+	kept          string        // the name under which a service manager keeps the socket, if it differs from StoreName
+	path          string        // the path of a unix socket; empty for other sockets
 	link          wire.PathLink // the second name of the file at path
 	local         net.Addr
 	gate          *gate
-	keepAlive     func(*net.TCPConn) // sets up a connection that is accepted; nil: package net does
+	keepAlive     func(*net.TCPConn) // sets the keep-alive of an accepted connection; nil: package net does so
 }
 
-// Accept makes a connection the next one of a listener, or closes this process's descriptor of the connection.
+// Accept makes c the result of a next call of the listener's Accept. If the listener is closed, it closes this process's
+// descriptor of c and returns an error.
 func (r *Socket) Accept(c net.Conn) error {
 	if r.gate.give(c) {
 		return nil
@@ -72,22 +73,23 @@ func (r *Socket) socketName() wire.SocketName {
 	return wire.SocketName{Kind: r.kind, Network: r.Network, Addr: r.Addr}
 }
 
-// isTCP reports whether the socket is a listener of TCP.
+// isTCP reports whether the socket is a TCP listener.
 func (r *Socket) isTCP() bool { return r.kind == "listener" && strings.HasPrefix(r.Network, "tcp") }
 
-// StoreName is the name under which a service manager keeps the socket; empty if the socket cannot have a name there.
+// StoreName returns the name under which a service manager keeps the socket. It is empty if the manager cannot keep the socket.
 func (r *Socket) StoreName() string { return sdnotify.StoreName(r.kind, r.Network, r.Addr) }
 
-// Fresh reports whether no other process had the socket before.
+// Fresh reports whether no process had the socket before this process.
 func (r *Socket) Fresh() bool { return r.from.fresh() }
 
-// KeptAs is the name under which a service manager may keep the socket since it was opened by another spelling; empty: there is none.
+// KeptAs returns the name under which a service manager may keep the socket, if the socket was first opened with another
+// spelling of its address. Otherwise it is empty.
 func (r *Socket) KeptAs() string { return r.kept }
 
-// Storable returns a descriptor that may be sent away, or nil.
+// Storable returns a duplicate for the service manager to keep; nil if the manager should not keep the socket.
 func (r *Socket) Storable() *os.File {
 	if r.fd < 0 || r.Network == sdnotify.Network {
-		return nil // what a socket unit passed is kept by whoever passed it
+		return nil // the manager has the sockets of socket units already
 	}
 	fd, err := sys.DupFD(r.fd)
 	if err != nil {
@@ -96,7 +98,7 @@ func (r *Socket) Storable() *os.File {
 	return os.NewFile(uintptr(fd), r.Addr)
 }
 
-// spot is where an open socket is.
+// spot returns where the socket is bound. ok is false for unix sockets, and for sockets of socket units.
 func (r *Socket) spot() (p spot, ok bool) {
 	switch a := r.local.(type) {
 	case *net.TCPAddr:
@@ -112,13 +114,13 @@ func (r *Socket) spot() (p spot, ok bool) {
 	return p, r.Network != sdnotify.Network
 }
 
-// duplicate makes the descriptor that children get.
+// duplicate makes the descriptor for child processes.
 func (r *Socket) duplicate(c syscall.Conn) (err error) {
 	r.fd, r.inode, err = sys.Duplicate(c)
 	return err
 }
 
-// listen makes a socket listen that is only bound.
+// listen calls listen(2) if the socket is only bound.
 func (r *Socket) listen() error {
 	if r.beside == nil {
 		return nil
@@ -129,7 +131,7 @@ func (r *Socket) listen() error {
 	return nil
 }
 
-// endBeside takes SO_REUSEPORT back, which a bound socket needs beside its neighbours.
+// endBeside removes SO_REUSEPORT from the socket and its neighbours. They needed the option to be bound on the same port.
 func (r *Socket) endBeside() {
 	if r.beside == nil {
 		return
@@ -141,7 +143,7 @@ func (r *Socket) endBeside() {
 	}
 }
 
-// drop closes the duplicate, and removes the path of a unix socket with unlink.
+// drop closes the duplicate. If unlink is true, it also removes the path of a unix socket.
 func (r *Socket) drop(unlink bool, passed passedFDs) {
 	if unlink && r.path != "" {
 		removePath(r.path, r.link)
@@ -154,10 +156,10 @@ func (r *Socket) drop(unlink bool, passed passedFDs) {
 	}
 }
 
-// neighbours are the received sockets that share the port of a bound one, until the bound one listens.
+// neighbours are the received sockets on the port of a socket that is bound beside them and does not listen yet.
 type neighbours struct {
-	covered []wire.SocketName // lose all their clients to the bound socket
-	undo    []func()          // takes SO_REUSEPORT back from each
+	covered []wire.SocketName // the neighbours whose clients all go to the bound socket when it listens
+	undo    []func()          // a function for each neighbour, which removes SO_REUSEPORT
 }
 
 func (b *neighbours) takeBack() {
@@ -166,7 +168,7 @@ func (b *neighbours) takeBack() {
 	}
 }
 
-// passedFDs are the descriptors that were passed as files at exec, by the inode of their socket.
+// passedFDs has the descriptors that were passed as files at exec, by the inodes of their sockets.
 type passedFDs map[uint64][]int
 
 // cover ends the duplicates that tableflip keeps of a socket.

@@ -10,28 +10,28 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// age is how far a process is on its way to serve.
+// age is the state of a process on its way to serving.
 type age uint8
 
 const (
 	starting age = iota // the program opens its sockets
-	prepared            // Begin was called: what is opened now is late
-	serving             // BeginListening was called: what is opened now listens at once
+	prepared            // Begin was called: sockets opened from now on are late
+	serving             // BeginListening was called: sockets opened from now on listen at once
 )
 
-// sockets are the open sockets of a process, in the order in which they were opened.
+// sockets has the open sockets of a process, in the order in which they were opened.
 type sockets struct {
 	mu      sync.Mutex
 	all     []*Socket
 	age     age
 	doors   doors
-	keep    bool                       // a closed socket is still handed on (an aborted candidate, until it ends)
-	unlink  bool                       // closing a unix socket removes its path, as no other process serves there
-	changed func(r *Socket, open bool) // is called with what is opened and closed, see Follow
-	atExec  passedFDs                  // what was passed as files at exec
+	keep    bool                       // closed sockets stay in all, and can be passed on (an aborted candidate, until it ends)
+	unlink  bool                       // closing a unix socket removes its path, because no other process serves there
+	changed func(r *Socket, open bool) // called for each socket that is opened or closed, see Follow
+	atExec  passedFDs                  // the sockets passed as files at exec
 }
 
-// add makes a socket one of the open ones.
+// add adds an open socket.
 func (s *sockets) add(r *Socket) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -45,7 +45,7 @@ func (s *sockets) add(r *Socket) {
 	}
 }
 
-// release forgets a socket that the program has closed: the socket really closes, and no child gets it.
+// release removes a socket that the program has closed. It closes the duplicate, so that no child gets the socket.
 func (s *sockets) release(ref *Socket) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -64,7 +64,7 @@ func (s *sockets) release(ref *Socket) {
 	}
 }
 
-// drop forgets all sockets.
+// drop removes all sockets, and closes their duplicates.
 func (s *sockets) drop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -74,25 +74,25 @@ func (s *sockets) drop() {
 	s.all = nil
 }
 
-// UnlinkOnClose sets whether closing a unix listener removes its path: no other process serves there.
+// UnlinkOnClose sets whether closing a unix socket removes its path, which is right if no other process serves there.
 func (s *sockets) UnlinkOnClose(on bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.unlink = on
 }
 
-// KeepClosed sets whether a socket that the program closes is still handed on.
+// KeepClosed sets whether a socket that the program closes can still be passed on.
 func (s *sockets) KeepClosed(on bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.keep = on
 }
 
-// ClaimInherited notes which descriptors the old process has passed, before anything else is opened.
+// ClaimInherited notes the descriptors that the old process has passed. It must be called before the process opens any file.
 func (s *sockets) ClaimInherited() { s.atExec = inheritedFDs() }
 
-// Follow calls each for every open socket, and from then on changed for each socket that is opened or closed. The lock of the
-// set is held meanwhile. Without functions the following ends.
+// Follow calls the function each for every open socket, and from then on the function changed for each socket that is opened or
+// closed. The lock of the set is held during these calls. Follow(nil, nil) ends the calls of changed.
 func (s *sockets) Follow(each func(*Socket), changed func(r *Socket, open bool)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -112,16 +112,16 @@ func (s *sockets) Refs() []*Socket {
 	return append([]*Socket(nil), s.all...)
 }
 
-// Late lists the sockets that were opened after Begin.
+// Late returns the sockets that were opened after Begin.
 func (s *sockets) Late() []wire.SocketName { return s.list(func(r *Socket) bool { return r.late }) }
 
-// Early lists the sockets that were opened before Begin.
+// Early returns the sockets that were opened before Begin.
 func (s *sockets) Early() []wire.SocketName { return s.list(func(r *Socket) bool { return !r.late }) }
 
-// Fresh lists the open sockets that no process had before this one.
+// Fresh returns the open sockets that no process had before this process.
 func (s *sockets) Fresh() []wire.SocketName { return s.list((*Socket).Fresh) }
 
-// Paths names the unix sockets that have a path.
+// Paths returns the names of the unix sockets that have a path.
 func (s *sockets) Paths() (names []wire.SocketName) {
 	return s.list(func(r *Socket) bool { return r.path != "" })
 }
@@ -135,7 +135,7 @@ func (s *sockets) list(has func(*Socket) bool) (names []wire.SocketName) {
 	return names
 }
 
-// MissingFiles is Missing for files at exec whose names were not sent, as by a program with tableflip only.
+// MissingFiles is Missing for files at exec without names: a program with tableflip only sends no names.
 func (s *sockets) MissingFiles() (missing []Missing) {
 	open := s.Refs()
 	for inode, fds := range s.atExec {
@@ -150,7 +150,7 @@ func (s *sockets) MissingFiles() (missing []Missing) {
 	return missing
 }
 
-// named returns the open listener of a name; with an empty addr the first listener that is not pinned.
+// named returns the open listener with the given name. If addr is empty, named returns the first listener that is not pinned.
 func (s *sockets) named(network, addr string) *Socket {
 	for _, r := range s.Refs() {
 		named := r.Network == network && r.Addr == addr
@@ -161,11 +161,13 @@ func (s *sockets) named(network, addr string) *Socket {
 	return nil
 }
 
-// name returns the name of a socket for the next generation; the network is the other half of the key. A unix path is its own
-// name, as a path cannot be bound twice, and tableflip removes the path of a socket that a new process does not claim. A
-// further socket of the same address, with port 0 or SO_REUSEPORT, has the order in its name: ":0", as tableflip itself would
-// name the socket, then ":0#2", ":0#3". Pinned listeners with port 0 count apart: ":0#pinned", ":0#pinned#2". The caller opens
-// one socket at a time.
+// name returns the address part of a socket's name for the next generation; the network is the other part. The caller opens one
+// socket at a time.
+//
+// The name of a unix socket is its path: a path cannot be bound twice, and tableflip removes the path of a socket that a new
+// process does not take. Several sockets may have the same address, with port 0 or with SO_REUSEPORT; their names get a number
+// in the order of opening: ":0", as tableflip would name the socket, then ":0#2", ":0#3". Pinned listeners with port 0 are
+// numbered separately: ":0#pinned", ":0#pinned#2".
 func (s *sockets) name(network, addr string, pinned bool) string {
 	if _, _, err := net.SplitHostPort(addr); err != nil || strings.HasPrefix(network, "unix") {
 		return addr

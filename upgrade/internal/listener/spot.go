@@ -11,19 +11,19 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// An address that the new version spells in another way: "localhost:80" and "127.0.0.1:80" are the same socket, which is taken over
-// under its new name, and so are two paths to the same name in a directory. What another generation says of the socket by the old
-// name is understood. What is another socket on the same port is in beside.go.
+// A new version may spell an address in another way. "localhost:80" and "127.0.0.1:80" are the same socket, and so are two
+// paths that lead to the same name in a directory. Such a socket is taken over under its new name. Messages of another
+// generation that use the old name still find it. For another address on the same port, see beside.go.
 
-// spot is where a socket is.
+// spot is where a socket is bound. Two names with the same spot are the same socket.
 type spot struct {
-	network string // tcp, udp, or that of a unix socket
+	network string // tcp, udp, or the network of a unix socket
 	at      netip.AddrPort
-	both    bool // a wildcard of IPv6 that has the clients of IPv4 too
-	path    string
+	both    bool   // a wildcard address of IPv6 that also gets the clients of IPv4
+	path    string // the path of a unix socket
 }
 
-// spotOf resolves the arguments of Listen, and may ask a name server.
+// spotOf returns the spot for the arguments of Listen. It may ask a name server.
 func spotOf(name wire.SocketName) (p spot, ok bool) {
 	if hasPath(name) {
 		path := filepath.Clean(startPath(name.Addr))
@@ -53,7 +53,7 @@ func spotOf(name wire.SocketName) (p spot, ok bool) {
 	}
 	p.network = name.Network[:3]
 	ip := p.at.Addr().Unmap()
-	if !ip.IsValid() || ip.IsUnspecified() { // package net makes one of both families if it may choose
+	if !ip.IsValid() || ip.IsUnspecified() { // package net binds both families if the network allows it
 		ip, p.both = netip.IPv6Unspecified(), len(name.Network) == 3
 		if strings.HasSuffix(name.Network, "4") {
 			ip = netip.IPv4Unspecified()
@@ -63,7 +63,7 @@ func spotOf(name wire.SocketName) (p spot, ok bool) {
 	return p, true
 }
 
-// spotted is where a received socket is bound.
+// spotted returns where a received socket is bound.
 func spotted(name wire.SocketName, file *os.File) (p spot, ok bool) {
 	if hasPath(name) {
 		return spotOf(name)
@@ -81,7 +81,7 @@ func spotted(name wire.SocketName, file *os.File) (p spot, ok bool) {
 	return p, true
 }
 
-// covers reports whether a wildcard gets all clients of another socket, once no process listens there.
+// covers reports whether p is a wildcard address that gets all clients of other when no process listens at other.
 func (p spot) covers(other spot) bool {
 	if p.path != "" || p.network != other.network || p.at.Port() != other.at.Port() || !p.at.Addr().IsUnspecified() {
 		return false
@@ -89,13 +89,13 @@ func (p spot) covers(other spot) bool {
 	return p.both || !other.both && p.at.Addr().Is4() == other.at.Addr().Is4()
 }
 
-// overlaps reports whether two sockets share a port and clients.
+// overlaps reports whether two sockets have the same port and could get the same clients.
 func (p spot) overlaps(other spot) bool {
 	return p == other && p.path == "" || p.covers(other) || other.covers(p) ||
 		(p.both || other.both) && p.network == other.network && p.at.Port() == other.at.Port() && p.at.Addr().IsUnspecified() && other.at.Addr().IsUnspecified()
 }
 
-// order is the part of an address that sockets.name has added.
+// order returns the part of an address that sockets.name has added after the "#".
 func order(addr string) string {
 	_, order, _ := strings.Cut(addr, "#")
 	return order
@@ -106,7 +106,7 @@ func hasPort(addr string) bool {
 	return err == nil
 }
 
-// hasNoPort reports whether the kernel chooses the port, so that several sockets may have the address.
+// hasNoPort reports whether addr lets the kernel choose the port. Several sockets may have such an address.
 func hasNoPort(addr string) bool {
 	_, port, err := net.SplitHostPort(addr)
 	return err == nil && (port == "0" || port == "")

@@ -8,24 +8,25 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// supply is where sockets come from that other processes have opened.
+// supply has the sockets that other processes have opened and this process may open.
 type supply struct {
-	fds    Inheritor            // nil where upgrades are not supported
-	passed *sdnotify.Activation // what the service manager has passed
+	fds    Inheritor            // nil on platforms where upgrades are not supported
+	passed *sdnotify.Activation // the sockets that the service manager has passed
 }
 
 func (s *supply) supported() bool { return s.fds != nil }
 
-// received returns what has come in the control socket; nil if sockets come as files at exec.
+// received returns the sockets that came over the control socket; nil if sockets are passed as files at exec.
 func (s *supply) received() *Received {
 	r, _ := s.fds.(*Received)
 	return r
 }
 
-// hasCome reports whether sockets have come from elsewhere.
+// hasCome reports whether another process may have passed sockets of this library to this process.
 func (s *supply) hasCome() bool { return s.received() != nil || s.passed.HasKept() }
 
-// find returns the received socket of a name, or the same socket under another name; without either the name only.
+// find returns the received socket with the given name, or a received socket with the same address under another name (see
+// spot). If there is none, the result has only the name.
 func (s *supply) find(name wire.SocketName) received {
 	if r := s.received(); r != nil {
 		return r.find(name)
@@ -33,7 +34,7 @@ func (s *supply) find(name wire.SocketName) received {
 	return received{name: name}
 }
 
-// descentOf is the descent of a socket that a service manager has passed.
+// descentOf returns the descent of a socket that a service manager has passed.
 func (s *supply) descentOf(inode uint64) descent {
 	if s.passed.IsUnit(inode) {
 		return foreign
@@ -41,8 +42,8 @@ func (s *supply) descentOf(inode uint64) descent {
 	return inherited
 }
 
-// eachOwn calls each with the sockets of this library that were not opened here, from an older generation or kept by the
-// service manager.
+// eachOwn calls the function each with every socket of this library that this process has not opened: sockets that a service
+// manager has kept, and sockets from an older generation.
 func (s *supply) eachOwn(each func(name wire.SocketName, at spot, f *os.File)) {
 	s.passed.EachKept(func(f *os.File) {
 		if name, ok := describe(int(sys.FD(f))); ok {
@@ -56,7 +57,7 @@ func (s *supply) eachOwn(each func(name wire.SocketName, at spot, f *os.File)) {
 	}
 }
 
-// takeKept takes a socket that was kept for an earlier process under another spelling of its name, and returns that spelling.
+// takeKept takes a socket that a service manager has kept under a name with another spelling of the address. kept is this name.
 func (s *supply) takeKept(name wire.SocketName) (sock any, kept string, err error) {
 	if !s.supported() || !s.passed.HasKept() {
 		return nil, "", nil
