@@ -68,8 +68,8 @@ type Conn struct {
 	about    wire.ConnBody
 	ahead    []byte // the bytes of about.Ahead that were not read yet
 	sharing  *Sharing
-	slot     *atomic.Uint32 // nil: the old process cannot take the connection back
-	watched  atomic.Bool    // the state is slotIdle: a read or a write must set slotActive first
+	slot     *atomic.Uint32 // the word in the shared memory; nil: the old process cannot take the connection back
+	watched  atomic.Bool    // the word says slotIdle: a read or a write must set slotActive first
 	left     atomic.Bool    // the connection was closed, sent back or owned: the slot may belong to another connection
 }
 

@@ -182,7 +182,7 @@ func (d *Dispatcher) SetWeight(w float64) (from float64) {
 }
 
 // Sweep closes the descriptors of the connections that the candidate has closed or owns, and takes back the connections that
-// the candidate does not serve.
+// the candidate has refused (slotRefused).
 func (d *Dispatcher) Sweep() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -235,9 +235,9 @@ func (d *Dispatcher) Stop() {
 	d.over = true
 }
 
-// Settle closes the descriptors of all passed connections. If reclaim is true, the candidate is dead, and this process first
-// takes back the connections that the candidate has neither read from nor written to. In any case this process takes back the
-// connections that the candidate does not serve. Settle returns how many connections could not be taken back.
+// Settle closes the descriptors of all passed connections. First it takes back the connections that the candidate has refused.
+// If reclaim is true, the candidate is dead, and Settle also takes back the connections that the candidate has neither read
+// from nor written to. It returns how many connections could not be taken back.
 func (d *Dispatcher) Settle(reclaim bool) (lost int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -68,7 +68,7 @@ type Returner struct {
 	to     *wire.Link
 	takes  Takes
 	choose Choice
-	weight float64 // of this process after the step
+	weight float64 // the weight of this process after the step
 
 	mu   sync.Mutex
 	part float64

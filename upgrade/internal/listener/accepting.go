@@ -8,8 +8,9 @@ import (
 
 // doors says which sockets may accept.
 type doors struct {
-	shared, pinned bool // whether the sockets that are not pinned, and the pinned sockets, may accept
-	held           int  // calls of Hold without a call of its resume: as long as there are any, no socket may accept
+	shared bool // the sockets that are not pinned may accept
+	pinned bool // the pinned sockets may accept
+	held   int  // calls of Hold that were not resumed yet: unless it is 0, no socket may accept
 }
 
 // admit reports whether the gate of a socket should be open.

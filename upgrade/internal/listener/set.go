@@ -128,8 +128,8 @@ func (s *Set) PutBack() (first error) {
 // Of returns the listener that has accepted a connection.
 func (s *Set) Of(c net.Conn) (Origin, bool) { return s.origins.of(c) }
 
-// Find returns the open listener with the given name, in this process or in an older generation. If addr is empty, Find returns
-// the first listener that is not pinned.
+// Find returns the open listener whose name, in this process or in an older generation, is the given name. If addr is empty,
+// Find returns the first listener that is not pinned.
 func (s *Set) Find(network, addr string) (*Socket, error) {
 	if r := s.named(network, addr); r != nil {
 		return r, nil

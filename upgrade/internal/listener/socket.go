@@ -17,7 +17,7 @@ import (
 type descent uint8
 
 const (
-	foreign   descent = iota // another program or a service manager: a service manager may also have the socket
+	foreign   descent = iota // a socket unit, or an unknown program: a service manager may also have the socket
 	inherited                // this library, in an older process: no service manager has the socket
 	created                  // package net, in this process
 	boundHere                // this package, in this process, beside another socket on the port (see beside.go)
@@ -131,7 +131,8 @@ func (r *Socket) listen() error {
 	return nil
 }
 
-// endBeside removes SO_REUSEPORT from the socket and its neighbours. They needed the option to be bound on the same port.
+// endBeside removes SO_REUSEPORT from the socket and its neighbours, unless the program has set the option. They needed the
+// option to be bound on the same port.
 func (r *Socket) endBeside() {
 	if r.beside == nil {
 		return

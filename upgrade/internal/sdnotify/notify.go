@@ -39,7 +39,7 @@ const (
 // extendBy is how much more time Extend asks for.
 const extendBy = 30 * time.Second
 
-// managerKind is the service manager of a process.
+// managerKind is the kind of service manager that a process has.
 type managerKind uint8
 
 const (

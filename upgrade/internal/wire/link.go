@@ -49,7 +49,7 @@ type Link struct {
 	lacking atomic.Bool   // a connection may come without its descriptor, because the sender keeps a descriptor too
 	sent    atomic.Uint64 // a bit for each kind for which Send was called
 
-	turn chan struct{} // has room for one element, which the goroutine that sends puts in
+	turn chan struct{} // locks sending: a goroutine puts an element in before it sends, and takes it out afterwards
 	stop chan struct{}
 	once sync.Once
 	done sync.WaitGroup

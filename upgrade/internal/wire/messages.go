@@ -261,7 +261,7 @@ type ElderBody struct {
 	Generation int    `json:"generation"`
 	PID        int    `json:"pid"`
 	Version    string `json:"version"`
-	Hurried    bool   `json:"hurried,omitempty"`
+	Hurried    bool   `json:"hurried,omitempty"` // the generation was told to close its idle connections
 }
 
 // CommitBody is the body of KindCommit.
