@@ -15,13 +15,13 @@ func (s *supervisor) lead(p *proc, now time.Time, m *sdnotify.Message) {
 	p.noteClaim(m)
 	if old := s.main; old != nil && old != p {
 		if old.state == starting && old.number == p.number && p.parent != old {
-			old.kill() // started after a crash, beside a candidate that was never announced
+			old.kill() // old was started after a crash, when p was a candidate that nobody had announced
 		}
 		s.on(old, onSuperseded, now, m)
 	}
 	p.led, p.serveBy = now, time.Time{}
 	if p.intent == unintended {
-		p.endBy = time.Time{} // of a candidate whose parent has ended
+		p.endBy = time.Time{} // ends limitWait, if p was a candidate whose parent has ended
 	}
 	s.rearm(p, now)
 	s.main = p
@@ -46,7 +46,7 @@ func (s *supervisor) lead(p *proc, now time.Time, m *sdnotify.Message) {
 	s.manager.relay(m)
 }
 
-// rearm sets the watchdog of the main generation again.
+// rearm begins the time of the watchdog anew, after a message of the main generation.
 func (s *supervisor) rearm(p *proc, now time.Time) {
 	if s.opts.Watchdog > 0 {
 		p.aliveBy = now.Add(s.opts.Watchdog)
@@ -66,7 +66,8 @@ func (s *supervisor) shelter(p *proc, now time.Time, m *sdnotify.Message) {
 	}
 }
 
-// dismiss gives an orphan a time to end, now that the main generation serves, which sends the orphan away.
+// dismiss gives an orphan a time to end. The main generation, which serves now, dismisses the orphan over the control socket of
+// the two; if they have none yet, they get one here.
 func (s *supervisor) dismiss(p *proc, now time.Time) {
 	p.endBy = now.Add(s.opts.AbortGrace + time.Second)
 	if p.met != s.main.number {
@@ -80,7 +81,8 @@ func (s *supervisor) dismiss(p *proc, now time.Time) {
 	s.log.Info("upgrade: supervisor: the committed build serves: the process that nobody has committed goes", "pid", p.pid, "main", s.main.pid)
 }
 
-// limitDrain gives a candidate without a parent the rest of its time to end, after the candidate has given back what it had.
+// limitDrain gives a draining candidate, whose parent has ended, AbortGrace and a second to end, unless the candidate has been
+// the service or has a limit already.
 func (s *supervisor) limitDrain(p *proc, now time.Time) {
 	if p.led.IsZero() && p.endBy.IsZero() {
 		p.endBy = now.Add(s.opts.AbortGrace + time.Second)
@@ -98,8 +100,8 @@ func (s *supervisor) endSilent(p *proc, do action, now time.Time) {
 	p.aliveBy = now.Add(abortLimit)
 }
 
-// endOverdue ends a process that has not ended in time. An orphan is sent SIGTERM first: the main generation may not have reached
-// the orphan.
+// endOverdue ends a process that has not ended in time. An orphan is sent SIGTERM first: perhaps the message by which the main
+// generation dismisses the orphan has not arrived.
 func (s *supervisor) endOverdue(p *proc, do action, now time.Time) {
 	if do == terminate {
 		s.log.Warn("upgrade: supervisor: a process that nobody has committed does not go, and is told to end", "pid", p.pid)
@@ -113,7 +115,8 @@ func (s *supervisor) endOverdue(p *proc, do action, now time.Time) {
 	p.kill()
 }
 
-// passNext sends the next sockets to a process that has received the sockets before. Without all sockets the process could not serve.
+// passNext sends the next sockets to a process that has received the sockets before. Without all sockets the process could
+// not serve.
 func (s *supervisor) passNext(p *proc) {
 	if p.passing == nil {
 		return
@@ -127,8 +130,8 @@ func (s *supervisor) passNext(p *proc) {
 
 // died handles the end of a process.
 func (s *supervisor) died(p *proc) {
-	s.receive() // what the process had sent before
-	s.procs.reap(s.stopped)
+	s.receive() // first what the process sent before its end
+	s.procs.reap(s.suspended)
 	if s.procs.forget(p) {
 		s.on(p, onEnded, time.Now(), nil)
 		p.close()
@@ -143,8 +146,8 @@ func (s *supervisor) mend(p *proc) {
 	}
 }
 
-// lost handles the loss of the main generation, by its end, or because the main generation has handed over to a process that does not
-// serve: the end of the service if the loss was meant, or else a crash.
+// lost handles the end of the main generation, or that the main generation has handed over to a process that does not serve. If
+// this was intended, or no generation has served yet, the service ends; otherwise this is a crash.
 func (s *supervisor) lost(p *proc) {
 	s.main = nil
 	if p.deliberate() || s.phase == untried {
@@ -155,7 +158,7 @@ func (s *supervisor) lost(p *proc) {
 		return
 	}
 	now := time.Now()
-	if now.Sub(s.passed) < hangupLimit { // the signal has ended with the process. It is sent once more, and not again
+	if now.Sub(s.passed) < hangupLimit { // SIGHUP was lost with the process, so the next generation gets it; no third one does
 		s.hangup, s.passed = true, time.Time{}
 	}
 	s.recovery.begin(p, now)
@@ -170,7 +173,7 @@ func (s *supervisor) lost(p *proc) {
 	s.settle()
 }
 
-// settle finds out which process is to serve, if there is no main generation, and none is being started.
+// settle finds out which process is to serve, if there is no main generation and no start is under way.
 func (s *supervisor) settle() {
 	if s.main != nil || s.isLaunching() || s.phase == ending {
 		return
@@ -180,7 +183,7 @@ func (s *supervisor) settle() {
 	}
 }
 
-// promote makes the newest orphan the service, and reports whether an orphan was there.
+// promote makes the newest orphan the service, and reports whether there was an orphan.
 func (s *supervisor) promote() bool {
 	p := confirm(s.procs.orphans(), s.log)
 	if p == nil {
@@ -193,11 +196,11 @@ func (s *supervisor) promote() bool {
 
 // finish ends the service. Older generations may still finish their connections.
 func (s *supervisor) finish(code int) {
-	if s.phase == running { // else the program may be a command that the manager runs beside the service
+	if s.phase == running { // before, the program may be a command that the manager runs in addition to the service
 		s.manager.up.Say(sdnotify.WordStopping)
 	}
 	s.phase, s.code, s.main = ending, code, nil
-	s.store.close() // who connects now is to be refused, not to wait
+	s.store.close() // new connections are to be refused, and not to wait for an accept
 	for _, p := range s.procs.all {
 		if !p.state.isLeaving() {
 			p.send(unix.SIGTERM)
@@ -261,10 +264,11 @@ func (s *supervisor) tick(now time.Time) {
 	case p != nil && past(p.aliveBy, now):
 		s.on(p, onSilence, now, nil)
 	}
-	s.manager.beat(now, s.isMending()) // which may begin with what is done here
+	s.manager.beat(now, s.isMending()) // comes last: isMending may have become true above
 }
 
-// tickLaunch ends the service without the program that is being started, if the start takes too long.
+// tickLaunch handles a start that takes too long. The service ends without the program if a stop was asked for, or if the
+// service has been down for too long. Otherwise the supervisor goes on waiting.
 func (s *supervisor) tickLaunch(now time.Time) {
 	l := s.launch
 	switch {
@@ -280,8 +284,8 @@ func (s *supervisor) tickLaunch(now time.Time) {
 	}
 }
 
-// isMending reports whether the supervisor answers the manager's watchdog: from the end, or the silence, of a main generation
-// until the next generation serves.
+// isMending reports whether the supervisor, and not a generation, answers the manager's watchdog: after the end of a main
+// generation until the next generation serves, and between SIGABRT and SIGKILL for a silent one.
 func (s *supervisor) isMending() bool {
 	return s.phase == running && (s.main == nil || s.main.state == starting || s.main.state == hung)
 }

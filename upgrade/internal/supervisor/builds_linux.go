@@ -10,10 +10,10 @@ import (
 // builds are the builds that the supervisor can start.
 type builds struct {
 	log      *slog.Logger
-	last     *process.Build // of the main generation, as committed last
-	before   *process.Build // the build that a crash loop goes back to; nil: not known
-	fallback bool           // before is to be started in place of last
-	newest   *proc          // the process with which last became another build
+	last     *process.Build // the build of the main generation, which was committed last
+	before   *process.Build // the build that was committed before last, for a crash loop and for Rollback; nil: not known
+	fallback bool           // the build in before is to be started, not the build in last
+	newest   *proc          // the process whose build took the place of the earlier one in last; nil: none did
 }
 
 func (b *builds) close() {
@@ -21,7 +21,7 @@ func (b *builds) close() {
 	b.before.Close()
 }
 
-// next returns the build that is to be started, and why.
+// next returns the build that is to be started, and the kind of the Report.
 func (b *builds) next() (build *process.Build, kind string) {
 	if b.fallback {
 		return b.before, KindFallback
@@ -41,7 +41,7 @@ func (b *builds) rollback() *process.Build {
 func (b *builds) remember(p *proc) (isNew bool) {
 	build, back := p.build, b.fallback
 	b.fallback = false
-	if p.build = nil; build == nil { // the process was started from a remembered build, or has taken the service back
+	if p.build = nil; build == nil { // the supervisor has started the process, or the process is the service again
 		if b.before != nil && (back || b.newest != nil && b.newest.parent == p) {
 			b.last.Close()
 			b.last, b.before = b.before, nil
@@ -60,8 +60,9 @@ func (b *builds) remember(p *proc) (isNew bool) {
 	return isNew
 }
 
-// change makes the build before the next to be started. If the build before does not serve either, the build committed last is
-// tried again, and so on: a resource that both need may be away. The first build to serve is the committed build then.
+// change makes the other build the one that is started next: the build before the last committed one, and at the next call the
+// last committed build again, and so on, since both may need a resource that is missing for a while. The first of the two that
+// serves is the committed build from then on.
 func (b *builds) change(guard time.Duration) {
 	if b.fallback {
 		b.fallback = false

@@ -17,16 +17,16 @@ import (
 // os.Process, because a single loop of wait4 reaps all children. The generation that has started a candidate cannot wait for
 // the candidate, and receives a message with the exit status.
 type children struct {
-	all       map[int]*proc // by their pid, or by a negative number
-	nameless  int           // the last negative number
+	all       map[int]*proc // by proc.key
+	nameless  int           // the last negative key that was given to a process without a pid
 	strangers strangers
-	spoken    chan *proc // the process has sent something
-	deaths    chan *proc
-	quit      chan struct{} // closed at the end: no death is received any more
+	readable  chan *proc    // a process that has sent something
+	deaths    chan *proc    // a process that has ended
+	quit      chan struct{} // closed by close: the other channels are not read any more
 }
 
 func newChildren() *children {
-	return &children{all: map[int]*proc{}, spoken: make(chan *proc), deaths: make(chan *proc), quit: make(chan struct{})}
+	return &children{all: map[int]*proc{}, readable: make(chan *proc), deaths: make(chan *proc), quit: make(chan struct{})}
 }
 
 func (c *children) close() {
@@ -36,11 +36,11 @@ func (c *children) close() {
 	}
 }
 
-// follow begins to watch a process: the messages on its channel, and its end. The process owns the handle and the channel from
-// then on.
+// follow begins to watch a process: the messages on its channel, and its end. The proc owns the handle and the channel from now
+// on.
 func (c *children) follow(handle *process.Handle, channel *os.File) *proc {
 	p := newProc(handle, channel)
-	if p.pid == 0 { // dead and reaped; its messages are still to be read
+	if p.pid == 0 { // the process was reaped already, but its messages are still to be read
 		c.nameless--
 		p.key = c.nameless
 	}
@@ -49,7 +49,7 @@ func (c *children) follow(handle *process.Handle, channel *os.File) *proc {
 		defer close(p.inbox.done)
 		for p.inbox.await() {
 			select {
-			case c.spoken <- p:
+			case c.readable <- p:
 				if !p.inbox.answered() {
 					return
 				}
@@ -68,8 +68,8 @@ func (c *children) follow(handle *process.Handle, channel *os.File) *proc {
 	return p
 }
 
-// forget removes a process that has ended, and reports whether the process was still there: another process may have got the
-// number.
+// forget removes a process that has ended, and reports whether the process was still in the map: admit may have removed the
+// process already, because another process has the same pid.
 func (c *children) forget(p *proc) bool {
 	if c.all[p.key] != p {
 		return false
@@ -88,7 +88,7 @@ func (c *children) of(parent *proc) []*proc {
 	return slices.DeleteFunc(c.byNumber(), func(p *proc) bool { return p.parent != parent })
 }
 
-// heirs lists the processes that may yet become the service by themselves.
+// heirs lists the processes that may become the service without an order of the supervisor.
 func (c *children) heirs() []*proc {
 	return slices.DeleteFunc(c.byNumber(), func(p *proc) bool { return !p.mayTakeOver() })
 }
@@ -100,7 +100,7 @@ func (c *children) orphans() []*proc {
 	return all
 }
 
-// nextNumber is above the numbers of all processes, and above least.
+// nextNumber returns a number that is greater than least and than the numbers of all processes.
 func (c *children) nextNumber(least int) int {
 	for _, p := range c.all {
 		least = max(least, p.number)
@@ -114,9 +114,9 @@ func (c *children) kill() {
 	}
 }
 
-// reap waits for every child that has ended, also for children that other processes have left behind, and calls stopped for
-// each process stopped by a signal.
-func (c *children) reap(stopped func(p *proc, by syscall.Signal)) {
+// reap waits for every child that has ended, also for children that other processes have left behind, and calls the function
+// suspended for each process that a signal has suspended.
+func (c *children) reap(suspended func(p *proc, by syscall.Signal)) {
 	for {
 		var ws unix.WaitStatus
 		pid, err := unix.Wait4(-1, &ws, unix.WNOHANG|unix.WUNTRACED, nil)
@@ -130,7 +130,7 @@ func (c *children) reap(stopped func(p *proc, by syscall.Signal)) {
 		case p == nil:
 			c.strangers.add(pid, ws)
 		case ws.Stopped():
-			stopped(p, ws.StopSignal())
+			suspended(p, ws.StopSignal())
 		case !p.known:
 			p.reaped(pid, ws)
 		}
@@ -157,10 +157,10 @@ func (all *strangers) add(pid int, ws unix.WaitStatus) {
 	*all = append(*all, stranger{pid, ws})
 }
 
-// take returns how a child has ended, if the child is a stranger.
+// take removes the stranger with a pid, and returns how it has ended. ok is false if there is none.
 func (all *strangers) take(pid int) (ws unix.WaitStatus, ok bool) {
 	i := len(*all) - 1
-	for i >= 0 && (*all)[i].pid != pid { // the last one of that number
+	for i >= 0 && (*all)[i].pid != pid { // the newest stranger with the pid
 		i--
 	}
 	if i < 0 {

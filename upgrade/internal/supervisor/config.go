@@ -11,18 +11,19 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/sdnotify"
 )
 
-// Config is the setup of the supervisor. All fields are set. See Options.
+// Config is the setup of the supervisor: see the fields of upgrade.Options with the same names.
 type Config struct {
-	Version    string        // of the build that the supervisor starts first
+	Version    string        // the version of the build that the supervisor starts first
 	Timeout    time.Duration // how long a process may take to serve after a crash
-	AbortGrace time.Duration // how long older generations may drain when the main one has ended
+	AbortGrace time.Duration // how long older generations may drain after the end of the main generation
 	Guard      time.Duration
-	GiveUp     time.Duration // 0: never
-	Watchdog   time.Duration // 0: none
+	GiveUp     time.Duration // 0: the supervisor never gives up
+	Watchdog   time.Duration // 0: there is no watchdog
 	Logger     *slog.Logger
 }
 
-// Report says why the supervisor has started a process. The JSON of a report is the JSON of an Outcome.
+// Report tells a process why the supervisor has started it after a crash. The JSON of a report is also the JSON of an
+// upgrade.Outcome.
 type Report struct {
 	Kind      string        `json:"kind"`
 	Started   time.Time     `json:"started"`
@@ -34,22 +35,23 @@ type Report struct {
 	FromPID   int           `json:"from_pid,omitempty"`
 }
 
-// Names in the environment, and in the store, of a process started after a crash.
+// What the supervisor passes to a process that it starts: variables of the environment, and files by their names.
 const (
-	generationEnv = "MIDAIR_GENERATION" // the number that it has
-	outcomeEnv    = "MIDAIR_OUTCOME"    // why it was started, as a report
-	previousExe   = sdnotify.StorePrefix + "previous-exe"
+	generationEnv = "MIDAIR_GENERATION"                   // the number of the generation
+	outcomeEnv    = "MIDAIR_OUTCOME"                      // after a crash: a Report, as JSON
+	previousExe   = sdnotify.StorePrefix + "previous-exe" // the build that Rollback goes back to
 	previousArgs  = sdnotify.StorePrefix + "previous-args"
 )
 
 // Kinds of a report.
 const (
-	KindCrash    = "crash"          // the last committed build was started again
-	KindFallback = "crash-rollback" // the build before it was
+	KindCrash    = "crash"          // the build that was committed last was started again
+	KindFallback = "crash-rollback" // the build before the last committed build was started
 )
 
-// TakeReport returns the values of the supervisor for this process: the number of the generation, 0 if there is none, and the
-// report as JSON, nil if there is none. TakeReport hides both from the processes started by this process.
+// TakeReport returns what the supervisor has put into the environment of a process started after a crash: the number of the
+// generation, and the Report as JSON. In any other process the results are 0 and nil. TakeReport removes both variables, so
+// the processes started by this process do not get them.
 func TakeReport() (generation int, why []byte) {
 	number, text := os.Getenv(generationEnv), os.Getenv(outcomeEnv)
 	os.Unsetenv(generationEnv)
@@ -64,13 +66,13 @@ func TakeReport() (generation int, why []byte) {
 	return n, []byte(text)
 }
 
-// TakeBuild takes the executable and the arguments of the build before, which the supervisor has passed. Both are nil if there
-// is none; the caller closes both.
+// TakeBuild takes the build that Rollback goes back to, if the supervisor has passed a build: the executable and the arguments.
+// Both are nil if there is no such build; the caller closes both.
 func TakeBuild(p *sdnotify.Activation) (exe, args *os.File) {
 	return p.TakeFile(previousExe), p.TakeFile(previousArgs)
 }
 
-// withoutPrivate leaves out the variables that are meant for a single process.
+// withoutPrivate returns env without the variables that are meant for this process only.
 func withoutPrivate(env []string) []string {
 	var out []string
 	for _, v := range env {

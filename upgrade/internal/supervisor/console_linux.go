@@ -9,17 +9,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// console is the terminal of a program that has not served yet: the program may be a command that reads from the terminal and is
-// interrupted there. Generations lead process groups of their own, so the group of the first generation is made the foreground group,
-// until the program serves, if the supervisor's group is. The supervisor stops with the program, as the shell expects, and goes on
-// with the program.
+// console is the terminal of a program that has not served yet: the program may be a command that reads from the terminal and
+// is interrupted there. Generations lead process groups of their own. So if the supervisor's group is in the foreground, the
+// group of the first generation takes its place until the program serves. The supervisor is suspended and continued together
+// with the program, as the shell expects.
 type console struct {
 	tty       *os.File  // nil: the supervisor has no terminal, or the program has served
 	lent      int       // the group of the program; 0: not started yet
-	resumeDue time.Time // when a stopped program is continued, if the supervisor was not stopped with the program; zero: never
+	resumeDue time.Time // when a suspended program is continued, unless the supervisor is suspended too by then; zero: never
 }
 
-// openConsole opens the terminal of the supervisor's session. In a pipeline the terminal is not lent: other programs in the
+// openConsole opens the terminal of the supervisor's session. In a pipeline the console has no terminal: other programs in the
 // supervisor's group use the terminal as well.
 func openConsole() *console {
 	if isPipe(0) || isPipe(1) {
@@ -43,14 +43,14 @@ func (c *console) has(group int) bool {
 	return err == nil && now == group
 }
 
-// foreground makes a program start in the foreground, if the supervisor's group is there.
+// foreground makes a program start in the foreground, if the supervisor's group is in the foreground.
 func (c *console) foreground(attr *syscall.SysProcAttr) {
 	if c.tty != nil && c.has(unix.Getpgrp()) {
 		attr.Foreground, attr.Ctty = true, int(c.tty.Fd())
 	}
 }
 
-// lend puts the group of the program into the foreground, if the supervisor's group is there.
+// lend puts the group of the program into the foreground, if the supervisor's group is in the foreground.
 func (c *console) lend(group int) {
 	if c.tty == nil {
 		return
@@ -61,7 +61,8 @@ func (c *console) lend(group int) {
 	c.lent = group
 }
 
-// take puts the supervisor's group into the foreground again, if the program's group is there.
+// take puts the supervisor's group into the foreground again, if the program's group is in the foreground, and closes the
+// terminal.
 func (c *console) take() {
 	if c.tty == nil {
 		return
@@ -86,17 +87,17 @@ func (c *console) give(group int) {
 	_ = unix.PthreadSigmask(unix.SIG_SETMASK, &before, nil)
 }
 
-// stopLimit is how long the kernel may take to stop the supervisor.
+// stopLimit is how long the kernel may take to suspend the supervisor.
 const stopLimit = 200 * time.Millisecond
 
-// stop stops the supervisor with the program, which a key, or its use of the terminal from the background, has stopped. Without a shell
-// that could continue the two, the program goes on.
+// stop suspends the supervisor too, after the program was suspended: by a key, or because the program used the terminal from
+// the background. If there is no shell that could continue the two, the program is continued at once.
 func (c *console) stop(group int, by syscall.Signal) {
 	if session, err := unix.Getsid(0); err == nil && session == os.Getpid() {
 		_ = unix.Kill(-group, unix.SIGCONT)
 		return
 	}
-	c.resumeDue = time.Now().Add(stopLimit) // an orphaned process group is not stopped
+	c.resumeDue = time.Now().Add(stopLimit) // for an orphaned process group, which the kernel does not suspend
 	_ = unix.Kill(0, by)
 }
 
@@ -106,12 +107,12 @@ func (c *console) resume(group int) {
 	_ = unix.Kill(-group, unix.SIGCONT)
 }
 
-// passKey passes on a key that has ended the program, to the processes that were started beside the supervisor: a script, a pipeline.
-// The key signals the foreground group only, which was the program's.
+// passKey passes on the signal of a key that has ended the program, to the supervisor's own process group: a script that has
+// started the supervisor, say. The terminal has sent the signal to the foreground group only, which was the program's.
 func (c *console) passKey(ws unix.WaitStatus) {
 	sig := ws.Signal()
 	if c.tty != nil && ws.Signaled() && (sig == unix.SIGINT || sig == unix.SIGQUIT) && c.has(c.lent) {
 		c.take()
-		_ = unix.Kill(0, sig) // which the supervisor catches
+		_ = unix.Kill(0, sig) // the supervisor itself catches the signal
 	}
 }

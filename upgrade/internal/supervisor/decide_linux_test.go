@@ -22,7 +22,7 @@ func TestHeirsAreWaitedFor(t *testing.T) {
 	if s.settle(); !s.recovery.restartAt.IsZero() || !s.recovery.heirsDue.IsZero() {
 		t.Error("nothing has crashed, and something is due")
 	}
-	s.recovery.crashed = &proc{led: time.Now(), stopped: time.Now()}
+	s.recovery.crashed = &proc{led: time.Now(), lostAt: time.Now()}
 	s.recovery.outage.begin(time.Now())
 	g := s.heir(t)
 	begun := time.Now()

@@ -1,10 +1,10 @@
-// Package supervisor is the process that keeps its pid while generations of the service come and go. The supervisor starts the
-// first generation, reaps all processes, passes signals on, holds the listening sockets, and starts the build that was committed
-// last again after a crash.
+// Package supervisor is the process that keeps its pid while generations of the service come and go. The supervisor starts
+// the first generation, reaps all processes, passes signals on, holds the listening sockets, and starts the build that was
+// committed last again after a crash.
 //
-// There is one arbiter of who the service is. As long as a process lives that may become the service by the protocol between two
-// generations, the supervisor starts none. A candidate that was not committed when its old process died is no such process: the
-// candidate serves until the build that was committed last is up again.
+// Only one side at a time decides which process is the service. As long as a process lives that may become the service by the
+// protocol between two generations, the supervisor starts no process. A candidate whose old process died before the commit is
+// not such a process: the candidate serves until the build that was committed last serves again.
 //
 // One goroutine owns everything and never waits: a signal, a message of a generation, the end of a generation and the end of a
 // start come to that goroutine as values on channels. The state of each process is one of the names in states_linux.go, and
@@ -12,20 +12,20 @@
 //
 //	states_linux.go      the states of a process, the events, and the table
 //	supervisor_linux.go  the loop and the signals
-//	messages_linux.go    messages of generations, and the events that they are
+//	messages_linux.go    the messages of generations, and which event each message is
 //	actions_linux.go     the actions of the table, and the deadlines
 //	proc_linux.go        one process: its descriptors, deadlines and exit status
 //	children_linux.go    all processes: how they are followed and reaped
 //	inbox_linux.go       the channel to one process
 //	store_linux.go       the sockets that are held
 //	passing_linux.go     how a process gets the sockets that are held
-//	start_linux.go       how a program is started, beside the loop
-//	threads_linux.go     threads that are kept for when the machine allows none
+//	start_linux.go       how a program is started, in a goroutine beside the loop
+//	threads_linux.go     threads that are made early, since later the machine may allow no new thread
 //	builds_linux.go      the builds that can be started
 //	outage_linux.go      counters of an outage
 //	recovery_linux.go    the crash policy: what is started after a crash, and when
 //	orphan_linux.go      candidates whose old process has died before the commit
 //	manager_linux.go     what the service manager receives from the supervisor
 //	console_linux.go     the terminal, which a program has until it serves
-//	config.go            what the supervisor is given, and what it gives to a process that it starts
+//	config.go            the setup of the supervisor, and what each started process gets from the supervisor
 package supervisor

@@ -44,8 +44,8 @@ func TestNumberIsUsedAgainWhileItsOldOwnerIsHeard(t *testing.T) {
 	old.key, old.pid = pid, pid
 	s.procs.all[pid] = old
 	say.Close()
-	if g := <-s.procs.spoken; g != old {
-		t.Fatalf("generation %d has spoken", g.pid)
+	if g := <-s.procs.readable; g != old {
+		t.Fatalf("generation %d has sent something", g.pid)
 	}
 	speak(t, channel, numbers(announcement(t, pid)[:4]), sdnotify.WordCandidate)
 	over := make(chan struct{})

@@ -12,13 +12,13 @@ import (
 )
 
 // inbox is the supervisor's end of a process's channel. A goroutine reports when there is something to read, and the loop reads
-// everything, so that all messages of a process are known when the end of the process is.
+// everything, so that the loop has all messages of a process before it handles the end of the process.
 type inbox struct {
 	file  *os.File
 	read  chan struct{} // the loop has read what the goroutine has reported
 	ended atomic.Bool   // the other end is closed
-	quit  chan struct{}
-	done  chan struct{}
+	quit  chan struct{} // closed by close
+	done  chan struct{} // closed when the goroutine has ended
 }
 
 // newInbox takes over the file.
@@ -32,7 +32,8 @@ func (b *inbox) await() bool {
 	return err == nil && !b.ended.Load() && raw.Read(sys.HasInput) == nil
 }
 
-// answer lets the goroutine look again that has reported something to read. The inbox may be closed by now.
+// answer tells the goroutine that the loop has read everything, so the goroutine waits for more. If the goroutine has ended,
+// answer does nothing.
 func (b *inbox) answer() {
 	select {
 	case b.read <- struct{}{}:
@@ -40,7 +41,7 @@ func (b *inbox) answer() {
 	}
 }
 
-// answered waits for the answer, and reports whether the inbox is still open.
+// answered waits for a call of answer or close, and reports whether it was answer.
 func (b *inbox) answered() bool {
 	select {
 	case <-b.read:
@@ -56,12 +57,12 @@ func (b *inbox) close() {
 	<-b.done
 }
 
-// next takes a message; there is none in an empty inbox.
+// next takes the next message, and returns false if no message waits.
 func (b *inbox) next() (sdnotify.Message, bool) {
 	buf, oob := make([]byte, 8<<10), make([]byte, unix.CmsgSpace(64*4))
 	for {
 		n, oobn, _, _, err := unix.Recvmsg(int(sys.FD(b.file)), buf, oob, unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
-		if err == unix.EINTR || err == unix.ECONNRESET { // Linux returns the latter once, before what the peer had sent
+		if err == unix.EINTR || err == unix.ECONNRESET { // ECONNRESET comes once, before the messages that the peer had sent
 			continue
 		}
 		if err == nil && n == 0 && oobn == 0 {
@@ -74,7 +75,7 @@ func (b *inbox) next() (sdnotify.Message, bool) {
 	}
 }
 
-// send sends a message to the process, with files, which stay the caller's. send does not wait.
+// send sends a message to the process, with files, which the caller still has to close. send does not wait.
 func (b *inbox) send(files []*os.File, lines ...string) error { return send(b.file, files, lines...) }
 
 func send(channel *os.File, files []*os.File, lines ...string) error {

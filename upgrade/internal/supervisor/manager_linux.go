@@ -16,17 +16,17 @@ type manager struct {
 	up      *sdnotify.Notifier // nil: there is no manager
 	log     *slog.Logger
 	store   *store
-	beatDue time.Time // when the supervisor itself is to answer the watchdog; zero: the main generation does
+	beatDue time.Time // when the supervisor answers the watchdog next; zero: the main generation answers
 }
 
-// relayed are the lines with the same meaning for the manager. MAINPID= is not among them, and the store is followed by keep
-// and drop.
+// relayed are the beginnings of the lines that are passed on unchanged. MAINPID= is not passed on, and keep and drop handle the
+// lines about the manager's descriptor store.
 var relayed = []string{
 	sdnotify.WordReady, sdnotify.WordReloading, sdnotify.WordMonotonic, sdnotify.WordStatus, sdnotify.WordExtend,
 	sdnotify.WordStopping, sdnotify.WordAlive,
 }
 
-// relay passes on a message of the main generation. WATCHDOG=1 is passed on as well, so the manager receives none while the main
+// relay passes on a message of the main generation. WATCHDOG=1 is passed on as well, so the manager notices if the main
 // generation is silent.
 func (m *manager) relay(msg *sdnotify.Message) {
 	var lines []string
@@ -42,9 +42,9 @@ func (m *manager) relay(msg *sdnotify.Message) {
 	}
 }
 
-// beat answers the manager's watchdog while a silent main generation is ended, and started again: the manager would end all
-// processes, and forget which build was committed. GiveUp and the time to serve limit the answers, and for a silent generation,
-// SIGKILL.
+// beat answers the manager's watchdog if mending is true, while the main generation is being replaced: without an answer the
+// manager would end all processes, and forget which build was committed. The supervisor does not answer for ever: GiveUp, the
+// time in which a started process must serve, and SIGKILL for a silent generation end this.
 func (m *manager) beat(now time.Time, mending bool) {
 	every := m.up.WatchdogEvery() / 3
 	switch {
@@ -56,8 +56,8 @@ func (m *manager) beat(now time.Time, mending bool) {
 	}
 }
 
-// watchdog returns the time after which the supervisor ends a silent generation. The time is shorter than the manager's, which would
-// end all processes, and forget which build was committed.
+// watchdog returns how long a generation may be silent before the supervisor ends it: shorter than the time of the manager's
+// watchdog, since the manager would end all processes, and forget which build was committed. own is Options.Watchdog.
 func (m *manager) watchdog(own time.Duration) time.Duration {
 	every := m.up.WatchdogEvery()
 	if early := every - every/4; every > 0 && (own == 0 || own > early) {
@@ -66,8 +66,8 @@ func (m *manager) watchdog(own time.Duration) time.Duration {
 	return own
 }
 
-// keep holds a socket of a generation, and has the manager keep the socket for the time after a crash of the supervisor, and for a
-// restart of the service. Sockets of socket units are the manager's already.
+// keep holds a socket of a generation, and stores a copy at the manager, for a crash of the supervisor and for a restart of the
+// service. The manager has the sockets of socket units already.
 func (m *manager) keep(msg *sdnotify.Message) {
 	name := msg.Value(sdnotify.WordName)
 	if len(msg.Files) == 0 {
@@ -90,11 +90,11 @@ func (m *manager) keep(msg *sdnotify.Message) {
 			}
 		}
 	}
-	msg.Files = nil // they are the store's
+	msg.Files = nil // the files belong to the store now
 }
 
-// drop releases a socket that a generation has closed. At a stop the manager keeps its sockets, since a manager knows whether
-// the service is started again.
+// drop releases a socket that a generation has closed. If stopping is true, the service stops, and the manager keeps its copy:
+// the manager knows whether the service is started again.
 func (m *manager) drop(name string, stopping bool) {
 	m.store.remove(name)
 	if !stopping {

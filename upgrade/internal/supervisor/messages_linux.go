@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// receive reads everything that all processes have sent until now.
+// receive reads and handles all messages that the processes have sent so far; none while a start is under way.
 func (s *supervisor) receive() {
 	if s.isLaunching() {
 		return
@@ -29,7 +29,8 @@ func (s *supervisor) receive() {
 			}
 		}
 	}
-	if m := s.main; m != nil && m.state == draining && s.phase != ending { // handed over to a process that has died before its READY
+	// A main generation that has handed over, without READY of another process: that process has died.
+	if m := s.main; m != nil && m.state == draining && s.phase != ending {
 		s.lost(m)
 	}
 }
@@ -57,7 +58,7 @@ func (s *supervisor) handle(p *proc, m *sdnotify.Message) {
 	if m.Has(sdnotify.WordOrphan) {
 		s.on(p, onOrphan, time.Now(), m)
 	}
-	if m.Has(sdnotify.WordCommitting) { // after READY, of the same process, in the order of its channel
+	if m.Has(sdnotify.WordCommitting) { // after READY, which ends an earlier commit of the same process
 		s.onChildren(p, onParentCommits)
 	}
 	if m.Has(sdnotify.WordHandedOver) {
@@ -71,9 +72,9 @@ func (s *supervisor) handle(p *proc, m *sdnotify.Message) {
 	}
 }
 
-// handleMain handles what only the main generation may send.
+// handleMain handles the parts of a message that only the main generation may send.
 func (s *supervisor) handleMain(p *proc, m *sdnotify.Message) {
-	if !m.Has(sdnotify.WordReady) { // READY has been relayed already
+	if !m.Has(sdnotify.WordReady) { // a message with READY was relayed by lead or reaffirm
 		s.manager.relay(m)
 	}
 	if m.Has(sdnotify.WordStopping) {
@@ -92,8 +93,8 @@ func (s *supervisor) handleMain(p *proc, m *sdnotify.Message) {
 	}
 }
 
-// announced begins to follow a candidate that a generation has started: the announcement has everything that the supervisor
-// will ever need of the candidate. A candidate that crashes right after the commit has been the service all the same.
+// announced begins to follow a candidate that a generation has started. The announcement contains all that the supervisor needs
+// to know of the candidate, since a candidate may crash right after the commit, before it has sent anything.
 func (s *supervisor) announced(by *proc, m *sdnotify.Message) {
 	var p *proc
 	err := errors.New("it came without its descriptors")
@@ -106,16 +107,17 @@ func (s *supervisor) announced(by *proc, m *sdnotify.Message) {
 	}
 	s.onChildren(by, onParentResumes)
 	p.parent, p.number, p.state = by, by.number+1, candidate
-	if p.pid == 0 { // it has ended before it was announced
+	if p.pid == 0 { // the candidate was dead and reaped before the announcement was read
 		pid, _ := strconv.Atoi(m.Value(sdnotify.WordPID))
 		if ws, ok := s.procs.strangers.take(pid); ok {
 			p.reaped(pid, ws)
 		}
 	}
-	m.Files = m.Files[:0] // what is not closed is the candidate's
+	m.Files = m.Files[:0] // the files belong to the candidate's proc now
 }
 
-// admit follows the process of an announcement. Without an error the first three files are the process's.
+// admit begins to follow the process of an announcement. If there is no error, the proc owns pidfd, channel and exe, and args
+// is closed.
 func (s *supervisor) admit(pidfd, channel, exe, args *os.File) (*proc, error) {
 	b, err := state.ReadBuild(args)
 	if err != nil {
@@ -125,7 +127,7 @@ func (s *supervisor) admit(pidfd, channel, exe, args *os.File) (*proc, error) {
 	if err != nil {
 		return nil, err
 	}
-	if old := s.procs.all[handle.PID()]; old != nil { // its end has not been noticed yet
+	if old := s.procs.all[handle.PID()]; old != nil { // an earlier process with the same pid, whose end was not handled yet
 		s.died(old)
 	}
 	args.Close()
@@ -135,32 +137,34 @@ func (s *supervisor) admit(pidfd, channel, exe, args *os.File) (*proc, error) {
 	return p, nil
 }
 
-// claimed handles READY: of a process that is the service, or of the main generation in the name of a candidate without a channel.
+// claimed handles READY. A process sends READY when it is the service; the main generation also sends READY for a candidate
+// that has no channel to the supervisor.
 func (s *supervisor) claimed(p *proc, m *sdnotify.Message) {
 	number := claimedNumber(m)
 	if pid, err := strconv.Atoi(m.Value(sdnotify.WordPID)); err == nil && pid != p.pid && p.pid != 0 {
 		c := s.procs.all[pid]
 		if p != s.main || c == nil || c.parent != p {
-			return // not of the main generation, or in the name of a process that is no candidate of the main generation
+			return // only the main generation may send READY for another process, which must be its candidate
 		}
 		p, number = c, c.number
 	}
-	if p == s.main { // the main generation has taken the service back
+	if p == s.main { // the main generation is still, or again, the service: no candidate is
 		s.onChildren(p, onParentResumes)
 	}
 	s.on(p, s.judge(p, number), time.Now(), m)
 }
 
-// judge decides about a claim to be the service. The main generation moves forward: usually to an announced candidate, or to a
-// later number, since messages of several processes may come in any order when this process was stopped meanwhile. The main
-// generation moves back only if the new process is dead. Two of the same number are a process started after a crash, and a
-// candidate without an announcement: the process that serves already goes on.
+// judge decides what READY of a process means: whether the process becomes the main generation. Usually it does, as an
+// announced candidate of the main generation, or with a greater number: if the supervisor was suspended, the messages of
+// several processes come in any order. A process with a smaller number becomes the main generation only if the present one is
+// dead. Two processes with the same number are a process started after a crash and a candidate that was never announced: the
+// first that serves stays the main generation.
 func (s *supervisor) judge(p *proc, number int) event {
 	m := s.main
 	switch {
 	case m == nil, m == p:
 		return onLeads
-	case p.dead() && m.state != draining && !m.dead(): // m has taken the service back, or will say that it has handed over
+	case p.dead() && m.state != draining && !m.dead(): // m is the service again, or is about to report HANDED_OVER
 		return onLate
 	case m.dead(), p.parent == m, number > m.number:
 		return onLeads
@@ -172,8 +176,8 @@ func (s *supervisor) judge(p *proc, number int) event {
 	return onLate
 }
 
-// on moves a process to the next state, and executes the action of the table. m is the message behind the event, if there is a
-// message.
+// on moves a process to the next state, and executes the action of the table. m is the message that has caused the event; nil
+// if the event has another cause.
 func (s *supervisor) on(p *proc, e event, now time.Time, m *sdnotify.Message) {
 	from := p.state
 	switch do := p.step(e); do {

@@ -9,16 +9,16 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/sdnotify"
 )
 
-// An orphan is a candidate whose old process has died before the candidate received the commit message: nothing has shown yet
-// that its build is good, and memory pressure makes that happen, since the kernel kills the bigger process first. The orphan serves
-// meanwhile, so that no client is refused. The build that was committed last is started beside the orphan, with a number above both.
-// The two get a control socket to each other before the program of that build is executed. When the new process serves, it dismisses
-// the orphan over that socket, and takes idle connections and state: if the supervisor dies in between, one of the two is the service
-// all the same. Only if the committed build ends twice before it serves, or the machine does not let it start for Timeout, the orphan
-// becomes the service.
+// An orphan is a candidate whose old process has died before the candidate received the commit message. This happens under
+// memory pressure, when the kernel kills the bigger process first, and nothing has shown yet that the orphan's build is good.
+// The orphan serves for a while, so that no client is refused. The supervisor starts the build that was committed last, with
+// a greater number than both processes had. The orphan and the new process get a control socket to each other before the new
+// program is executed. When the new process serves, it dismisses the orphan over that socket, and takes idle connections and
+// state, even if the supervisor has died. Only if the committed build ends twice before it serves, or the machine does not
+// let it start for Timeout, does the orphan become the service.
 
-// toMeet lists the processes that the next process has to meet: the orphans, and the candidates that have not yet said whether
-// they are orphans.
+// toMeet lists the processes to which the next started process gets a control socket: those announced by another process that
+// live and are orphans, or have not reported yet whether they are.
 func toMeet(procs *children) (all []meeting) {
 	for _, p := range procs.byNumber() {
 		switch p.state {
@@ -35,8 +35,8 @@ func toMeet(procs *children) (all []meeting) {
 // meeting is an orphan that is to have a control socket to the process started in its place.
 type meeting struct {
 	orphan  *proc
-	channel *os.File // the supervisor's end of the orphan's channel
-	text    []string // who the orphan is
+	channel *os.File // the supervisor's end of the orphan's channel; orphan owns the file
+	text    []string // the message about the orphan, for the new process
 }
 
 func newMeeting(p *proc) meeting {
@@ -45,7 +45,7 @@ func newMeeting(p *proc) meeting {
 	}}
 }
 
-// arrange sends the two ends of a new control socket to the orphan and, by the supervisor's end of its channel, to the other process.
+// arrange makes a control socket, and sends one end to the orphan and the other end to the new process, whose channel is given.
 // arrange does not wait.
 func (m meeting) arrange(channel *os.File) error {
 	a, b, err := sys.SocketPair()

@@ -8,12 +8,12 @@ import (
 
 // outage counts crashes and failed starts since a generation has served for Guard.
 type outage struct {
-	crashes int           // of the build that is started, in a row
-	row     int           // crashes and starts that have failed, of whatever build, in a row: the pauses follow from it
+	crashes int           // crashes in a row of the build that is started
+	row     int           // crashes and failed starts in a row, of any build: the pause before the next start depends on row
 	failed  int           // programs in a row that have ended before they served
-	down    time.Duration // how long the service was down, until a generation served last
-	begun   time.Time     // since when no generation serves; zero: a generation does
-	stuck   time.Time     // since when the machine does not let a program start; zero: no start has failed so
+	down    time.Duration // how long the service was down in all, without the present time without a serving generation
+	begun   time.Time     // since when no generation serves; zero: a generation serves
+	stuck   time.Time     // since when the machine has not let a program start; zero: the machine lets programs start
 }
 
 // begin notes that no generation serves.
@@ -23,7 +23,7 @@ func (o *outage) begin(now time.Time) {
 	}
 }
 
-// served notes that a generation serves. If an orphan has served meanwhile, the service was not down.
+// served notes that a generation serves. orphan is true if an orphan has served since the crash: then the service was not down.
 func (o *outage) served(now time.Time, orphan bool) {
 	if !o.begun.IsZero() && !orphan {
 		o.down += now.Sub(o.begun)
@@ -34,14 +34,15 @@ func (o *outage) served(now time.Time, orphan bool) {
 // total is how long the service has been down since a generation has served for Guard.
 func (o *outage) total(now time.Time) time.Duration { return o.down + now.Sub(o.begun) }
 
-// unable notes that the machine has not let a program start.
+// unable notes that a start has failed because of the machine, not because of the build.
 func (o *outage) unable(now time.Time) {
 	if o.stuck.IsZero() {
 		o.stuck = now
 	}
 }
 
-// count counts the end of a generation. After a generation that has served for guard, counting begins anew.
+// count counts the end of a generation that has served for some time. If the generation has served for guard at least, counting
+// begins at zero again.
 func (o *outage) count(guard, served time.Duration) {
 	if served >= guard {
 		o.crashes, o.row, o.down = 0, 0, 0
@@ -51,11 +52,11 @@ func (o *outage) count(guard, served time.Duration) {
 	o.row++
 }
 
-// mostFailed is how often the committed build may end without serving until an orphan is the service.
+// mostFailed is after how many programs in a row that have ended without serving an orphan becomes the service.
 const mostFailed = 2
 
-// hopeless reports whether an orphan is to be the service: the program has ended twice without serving, or no program could be
-// started for limit. An orphan serves all the time, but has neither the pid file nor the resources of Exclusive.
+// hopeless reports whether an orphan is to become the service: started programs have ended twice without serving, or no program
+// could be started for limit. Until then an orphan serves too, but has neither the pid file nor the resources of Exclusive.
 func (o *outage) hopeless(now time.Time, limit time.Duration) bool {
 	return o.failed >= mostFailed || !o.stuck.IsZero() && now.Sub(o.stuck) >= limit
 }

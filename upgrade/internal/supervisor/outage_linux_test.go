@@ -17,7 +17,7 @@ import (
 
 // crash is a generation that has served until now for as long as it says, or, with a negative time, not at all.
 func (s *supervisor) crash(now time.Time, served time.Duration) {
-	s.recovery.crashed = &proc{started: now, stopped: now, known: true, status: 3 << 8}
+	s.recovery.crashed = &proc{started: now, lostAt: now, known: true, status: 3 << 8}
 	if served >= 0 {
 		s.recovery.crashed.led = now.Add(-served)
 	}
@@ -254,7 +254,7 @@ func TestStartHasTheReserveOfDescriptors(t *testing.T) {
 	}
 	s.main.kill()
 	<-s.procs.deaths
-	s.procs.reap(s.stopped)
+	s.procs.reap(s.suspended)
 }
 
 // withoutDescriptors calls fn while this process may open no other descriptor.

@@ -7,9 +7,9 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/sdnotify"
 )
 
-// passing is how a process gets the held sockets: over its channel, so that nothing has to be inherited. Each message has as many
-// sockets as fit. The first message waits in the channel before the process is executed, and each other message follows when the
-// process has received the message before: sockets on the way count against the limits of the user.
+// passing is how a process gets the held sockets: over its channel, so that nothing has to be inherited. Each message has as
+// many sockets as fit. The first message waits in the channel before the process is executed, and each other message follows
+// when the process has received the message before: sockets on the way count against the limits of the user.
 type passing struct {
 	rest  []kept
 	total int
@@ -21,7 +21,7 @@ func queue(channel *os.File, held []kept) (*passing, error) {
 	return p, p.next(channel)
 }
 
-// next sends as many sockets as a message has room for.
+// next sends the next sockets: as many as a message has room for.
 func (p *passing) next(channel *os.File) error {
 	var files []*os.File
 	lines, size := []string{sdnotify.WordSockets}, 0

@@ -15,7 +15,7 @@ import (
 // proc is a process of the chain of generations, or a process that might become a generation.
 type proc struct {
 	pid    int // 0: the process was dead when it was announced
-	key    int // in the map of children
+	key    int // the key in the map of children: the pid, or a negative number if pid is 0
 	handle *process.Handle
 	inbox  *inbox // the supervisor's end of the channel
 	parent *proc  // the process that has announced this one; nil: the supervisor has started it
@@ -24,29 +24,29 @@ type proc struct {
 
 	number  int
 	version string
-	met     int            // the number of the process that an orphan has a control socket to
-	passing *passing       // the held sockets that the process has not got yet; nil: none
-	build   *process.Build // as announced; nil: as started by the supervisor, or remembered as the last build by now
+	met     int            // for an orphan: the number of the process to which the orphan has a control socket
+	passing *passing       // how the process gets the held sockets over its channel; nil: not over its channel
+	build   *process.Build // from the announcement; nil: started by the supervisor, or taken over by builds.remember
 
 	started time.Time
 	led     time.Time // when the process became the service; zero: never
-	stopped time.Time // when the end of a main generation was noticed
+	lostAt  time.Time // when the supervisor has lost the process as the main generation
 
-	serveBy time.Time // when a process that was started must serve; zero: no limit
+	serveBy time.Time // when a started process must serve; zero: no limit
 	endBy   time.Time // when the process must have ended, or have said that it is an orphan; zero: no limit
 	aliveBy time.Time // when the watchdog's time is over; zero: no watchdog
 
 	status unix.WaitStatus
-	known  bool // the status
+	known  bool // status is known
 }
 
-// intent is the meaning of the end of a process, as known beforehand.
+// intent is whether the end of a process would be a crash, as known before the end.
 type intent int
 
 const (
 	unintended intent = iota // an end would be a crash
 	asked                    // a signal has asked the process to end
-	announced                // the process has said that the service ends
+	announced                // the process has announced the end of the service
 )
 
 // newProc takes over the handle and the channel.
@@ -60,7 +60,7 @@ func (p *proc) step(e event) (do action) {
 	return do
 }
 
-// intend notes the meaning of the end of the process. An announcement by the process stays.
+// intend notes that the end of the process would be no crash. An announcement counts more than a signal.
 func (p *proc) intend(i intent) { p.intent = max(p.intent, i) }
 
 // claimedNumber returns the number that a process has given itself in READY; 0 if there is none.
@@ -91,8 +91,8 @@ func (p *proc) close() {
 	p.build.Close()
 }
 
-// mayTakeOver reports whether the process may become the service by itself, when there is no main generation. A candidate may
-// from the moment on in which the commit message can have been sent.
+// mayTakeOver reports whether the process may become the service without an order of the supervisor, when there is no main
+// generation: a candidate may as soon as the commit message may have been sent.
 func (p *proc) mayTakeOver() bool {
 	switch p.state {
 	case committed, confirmed, superseded:
@@ -104,7 +104,7 @@ func (p *proc) mayTakeOver() bool {
 // isOrphan reports whether the process is an orphan that lives and was not dismissed.
 func (p *proc) isOrphan() bool { return p.state == orphan && !p.dead() }
 
-// reaped notes how the process has ended, and tells the parent.
+// reaped notes how the process has ended, and sends this to its parent.
 func (p *proc) reaped(pid int, ws unix.WaitStatus) {
 	p.status, p.known = ws, true
 	if p.parent != nil && !p.parent.dead() { // fails if the parent ends just now
@@ -112,8 +112,8 @@ func (p *proc) reaped(pid int, ws unix.WaitStatus) {
 	}
 }
 
-// exitCode is the exit status as in a shell. The status of a process reaped by an older generation is unknown: a process that
-// was to end has ended well.
+// exitCode is the exit status as in a shell. If an older generation has reaped the process, the status is unknown: exitCode
+// is 0 if the process was to end, or else 1.
 func (p *proc) exitCode() int {
 	switch {
 	case p.known && p.status.Signaled():
@@ -136,8 +136,9 @@ func (p *proc) describe() string {
 	return "exit status " + strconv.Itoa(p.status.ExitStatus())
 }
 
-// deliberate reports whether the end of the process is the end of the service, and no crash. A second SIGINT may have ended the
-// process without the supervisor, before the supervisor has read of the first SIGINT.
+// deliberate reports whether the end of the process is the end of the service, and no crash. An end by SIGINT or SIGTERM
+// counts as deliberate: the process may have been sent SIGINT twice, and have ended before the supervisor has handled the
+// first SIGINT.
 func (p *proc) deliberate() bool {
 	return p.intent != unintended || p.known && p.status.Signaled() && (p.status.Signal() == unix.SIGINT || p.status.Signal() == unix.SIGTERM)
 }
@@ -150,17 +151,17 @@ func (p *proc) since() time.Time {
 	return p.led
 }
 
-// served is how long a process that has ended had been the service; negative for a process that never was.
+// served is how long a lost main generation was the service; negative if it never was the service.
 func (p *proc) served() time.Duration {
 	if p.led.IsZero() {
 		return -1
 	}
-	return p.stopped.Sub(p.led)
+	return p.lostAt.Sub(p.led)
 }
 
 // sweep kills the process group of a crashed generation. Candidates have groups of their own. If another process has reaped the
-// generation, the number may belong to a new process by now, and so does the group: the kernel gives no process the number of a
-// group with members.
+// generation, a new process may have its number. Then nothing is killed, and no member of the old group is left: the kernel
+// gives no new process the number of a group that has members.
 func (p *proc) sweep() {
 	if p.pid <= 0 {
 		return

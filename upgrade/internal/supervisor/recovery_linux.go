@@ -21,23 +21,24 @@ type recovery struct {
 	procs   *children
 	builds  builds
 	outage  outage
-	crashed *proc // what has to be replaced; nil: nothing
-	counted *proc // the process whose end is counted already
+	crashed *proc // the process that has to be replaced; nil: no process has to be
+	counted *proc // the last process whose end was counted as a crash
 
 	restartAt time.Time // zero: no restart is due
-	heirsDue  time.Time // until when a process may become the service by itself; zero: none may
+	heirsDue  time.Time // until when the supervisor waits for a process to become the service by itself; zero: no wait
 }
 
-// begin notes that the main generation has ended without being told to.
+// begin notes that the main generation was lost by a crash.
 func (r *recovery) begin(p *proc, now time.Time) {
-	r.crashed, p.stopped = p, now
+	r.crashed, p.lostAt = p, now
 	r.outage.begin(now)
 	if p.led.IsZero() && p != r.counted {
 		r.outage.failed++
 	}
 }
 
-// end notes that a process has become the service. orphan says whether an orphan has served meanwhile.
+// end notes that a process has become the service: nothing has to be replaced any more. orphan is true if an orphan has served
+// since the crash: then that time does not count as downtime.
 func (r *recovery) end(p *proc, now time.Time, orphan bool) {
 	r.crashed, r.restartAt, r.heirsDue = nil, time.Time{}, time.Time{}
 	r.outage.served(now, orphan)
@@ -46,15 +47,15 @@ func (r *recovery) end(p *proc, now time.Time, orphan bool) {
 	}
 }
 
-// excuse notes that the machine has ended a process, and not a fault of the build.
+// excuse notes that a process has to be ended because of the machine, and not because of its build.
 func (r *recovery) excuse(p *proc, now time.Time) {
 	r.outage.unable(now)
 	r.counted = p
 }
 
-// decide finds out which process is to serve, when none does: a process that may become the service by itself, as long as one
-// lives, and else a new process. promote makes an orphan the service, and reports whether an orphan was there. isOver is true
-// if the supervisor gives up.
+// decide finds out which process is to serve after a crash: a process that may become the service by itself, as long as such a
+// process lives, or else a new process. The function promote makes an orphan the service, and reports whether there was an
+// orphan. isOver is true if the supervisor gives up.
 func (r *recovery) decide(now time.Time, promote func() bool) (isOver bool) {
 	if r.crashed == nil || !r.restartAt.IsZero() {
 		return false
@@ -70,7 +71,7 @@ func (r *recovery) decide(now time.Time, promote func() bool) (isOver bool) {
 		r.heirsDue = now.Add(r.opts.Timeout)
 		r.log.Warn("upgrade: supervisor: another process of the upgrade lives and is to take over", "pid", heirs[0].pid)
 	case now.After(r.heirsDue):
-		r.heirsDue = now.Add(time.Second) // their ends call decide again
+		r.heirsDue = now.Add(time.Second) // decide is called again when the killed processes have ended
 		for _, p := range heirs {
 			r.log.Error("upgrade: supervisor: it has not taken over, and is killed", "pid", p.pid, "after", r.opts.Timeout)
 			p.kill()
@@ -79,12 +80,12 @@ func (r *recovery) decide(now time.Time, promote func() bool) (isOver bool) {
 	return false
 }
 
-// schedule decides when a process is started after a crash, or gives up, because no process has served for too long. The last
-// try is at the end of GiveUp.
+// schedule decides when a process is started after a crash. isOver is true if the service has been down for GiveUp; a last
+// start is tried just then.
 func (r *recovery) schedule(now time.Time) (isOver bool) {
 	o := &r.outage
 	if r.crashed == r.counted {
-		o.row++ // by a start that has failed since
+		o.row++ // the crash was counted before, and a start has failed since then
 	} else {
 		o.count(r.opts.Guard, r.crashed.served())
 	}
@@ -129,18 +130,18 @@ func (r *recovery) restart(now time.Time) (*process.Build, *Report) {
 	return b, &Report{
 		Kind: kind, Started: now, At: now, Begun: sys.Uptime(), Committed: true, From: p.version, FromPID: p.pid,
 		Reason: fmt.Sprintf("generation %d, version %s, pid %d, has ended after %v: %s", p.number, p.version,
-			p.pid, p.stopped.Sub(p.since()).Round(time.Millisecond), p.describe()),
+			p.pid, p.lostAt.Sub(p.since()).Round(time.Millisecond), p.describe()),
 	}
 }
 
-// restarted notes that the program of a restart runs, or why not.
+// restarted notes the result of a restart: if err is nil, the program runs.
 func (r *recovery) restarted(err error, now time.Time) {
 	if err == nil {
 		r.outage.stuck = time.Time{}
 		return
 	}
 	r.outage.unable(now)
-	if errors.Is(err, unix.ENOEXEC) || errors.Is(err, unix.ELIBBAD) { // the file is not what it was
+	if errors.Is(err, unix.ENOEXEC) || errors.Is(err, unix.ELIBBAD) { // the content of the file was changed
 		r.outage.crashes++
 	}
 	r.log.Error("upgrade: supervisor: cannot start the service: it is tried again", "err", err)

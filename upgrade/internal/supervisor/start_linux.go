@@ -17,12 +17,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// launch is the start of a program, with everything that is held. The loop fills in what is known, run does the rest in another
-// goroutine, since the kernel may take long to read the executable, and the loop takes the result. Messages and ends of
-// processes wait meanwhile: their meaning depends on whether the program runs.
+// launch is the start of a program, which gets the held sockets. The loop fills in the fields from build to log. run does the
+// rest in another goroutine, since the kernel may take long to read the executable, and the loop receives the result. During
+// a start messages and ends of processes wait: their meaning depends on whether the program runs.
 type launch struct {
 	build    *process.Build
-	rollback *process.Build // what a Rollback of the process would go back to; nil: nothing
+	rollback *process.Build // the build to which a Rollback of the process would go back; nil: none
 	number   int
 	report   *Report // why the program is started; nil for the first program
 	held     []kept
@@ -34,15 +34,15 @@ type launch struct {
 	handle  *process.Handle
 	channel *os.File // the supervisor's end
 	passing *passing
-	met     []*proc // the orphans that have a socket to the new process
-	err     error   // the program does not run
+	met     []*proc // the orphans that have got a control socket to the new process
+	err     error   // why the program does not run; nil: the program runs
 
-	due     time.Time   // when the start has taken too long
+	due     time.Time   // when the start has taken so long that the loop complains
 	signals []os.Signal // received during the start
-	stopBy  time.Time   // when a stop no longer waits for the start; zero: no stop was asked for
+	stopBy  time.Time   // when the service ends although the start is under way; zero: no stop was asked for
 }
 
-// run starts the program. An error in err means that no program has run.
+// run starts the program. If err is set afterwards, no program runs.
 func (l *launch) run() {
 	ours, theirs, err := sys.SocketPair()
 	if err != nil {
@@ -74,13 +74,14 @@ func (l *launch) start(ours, theirs *os.File) (err error) {
 		return process.ExplainStart(l.build.Args[0], err)
 	}
 	if l.handle, err = process.Open(pid); err != nil {
-		_ = unix.Kill(pid, unix.SIGKILL) // the child is not reaped yet
+		_ = unix.Kill(pid, unix.SIGKILL) // the child is not reaped yet, so the pid is still the child's
 		return sys.Explain(err)
 	}
 	return nil
 }
 
-// addRollback adds the build to which a Rollback of the process would go back. The build comes before the sockets.
+// addRollback puts the build to which a Rollback of the process would go back before the held sockets. done closes what was
+// made for this.
 func (l *launch) addRollback() (done func(), err error) {
 	if l.rollback == nil {
 		return func() {}, nil
@@ -93,10 +94,11 @@ func (l *launch) addRollback() (done func(), err error) {
 	return func() { args.Close() }, nil
 }
 
-// introduce sends the orphans and the new process the sockets to each other.
+// introduce sends the orphans and the new process the control sockets to each other. The new process is not executed yet: its
+// messages wait in the channel.
 func (l *launch) introduce(channel *os.File) {
 	for _, m := range l.meetings {
-		if err := m.arrange(channel); err != nil { // arranged again when the process serves
+		if err := m.arrange(channel); err != nil { // dismiss tries again when the new process serves
 			l.log.Warn("upgrade: supervisor: an orphan does not know yet which process is started in its place", "pid", m.orphan.pid, "err", err)
 			continue
 		}
@@ -119,7 +121,7 @@ func (l *launch) exec(channel *os.File) (pid int, err error) {
 	}
 	if l.passing != nil {
 		env = append(env, sdnotify.SocketsEnv+"="+strconv.Itoa(l.passing.total))
-	} else if len(l.held) > 0 { // a script, or a program that does not take them from its channel
+	} else if len(l.held) > 0 { // for a script, or another program that takes no sockets from its channel
 		var names []string
 		for _, k := range l.held {
 			names = append(names, k.name)
@@ -137,11 +139,11 @@ func (l *launch) exec(channel *os.File) (pid int, err error) {
 	return syscall.ForkExec(path, l.build.Args, &syscall.ProcAttr{Dir: process.StartDir(), Env: env, Files: files, Sys: l.attr})
 }
 
-// mostSignals is how many signals wait for a start: as many as the runtime keeps.
+// mostSignals is how many signals can wait for the end of a start: as many as the Go runtime keeps.
 const mostSignals = 64
 
-// postpone keeps a signal for the process of the start. A stop waits for the start a moment only. After the start all ended
-// children are reaped.
+// postpone keeps a signal until the start is over. A signal that asks the service to end waits for abortLimit only. SIGCHLD
+// is not kept, since all ended children are reaped after the start.
 func (l *launch) postpone(sig os.Signal, stops bool) {
 	if sig != unix.SIGCHLD && len(l.signals) < mostSignals {
 		l.signals = append(l.signals, sig)
@@ -151,7 +153,7 @@ func (l *launch) postpone(sig os.Signal, stops bool) {
 	}
 }
 
-// abandon ends a program started too late.
+// abandon kills the program, since the service has ended during the start.
 func (l *launch) abandon() {
 	if l.err == nil {
 		_ = l.handle.Kill()
@@ -160,15 +162,16 @@ func (l *launch) abandon() {
 	}
 }
 
-// executable returns how a child is to name the executable of a build. The interpreter of a script needs an open descriptor of
-// the file, so the descriptor is among the files of the child; the descriptor of a program closes with the execution.
+// executable returns the path by which a child opens the executable of a build, and a function to call after the start. The
+// interpreter of a script needs an open descriptor of the file, so this descriptor is added to the files of the child. The
+// descriptor of any other program closes when the child executes it.
 func executable(b *process.Build, files *[]uintptr) (path string, release func(), err error) {
 	if b.IsScript() {
 		*files = append(*files, sys.FD(b.Exe))
 		return "/proc/self/fd/" + strconv.Itoa(len(*files)-1), func() {}, nil
 	}
 	exe, err := unix.FcntlInt(sys.FD(b.Exe), unix.F_DUPFD_CLOEXEC, above(*files))
-	if err == unix.EINVAL { // what fcntl returns for a number over the limit
+	if err == unix.EINVAL { // fcntl returns EINVAL for a number over the limit of open files
 		err = unix.EMFILE
 	}
 	if err != nil {
@@ -177,8 +180,8 @@ func executable(b *process.Build, files *[]uintptr) (path string, release func()
 	return "/proc/self/fd/" + strconv.Itoa(exe), func() { unix.Close(exe) }, nil
 }
 
-// above returns a number that no descriptor gets while the files are put into their places in the child, by way of others
-// behind the highest number: the executable must still be open afterwards.
+// above returns a number for the descriptor of the executable that ForkExec does not overwrite. In the child ForkExec moves the
+// files to the numbers from 0 up, and before that moves some of them to numbers above the highest one.
 func above(files []uintptr) int {
 	highest := len(files)
 	for _, fd := range files {

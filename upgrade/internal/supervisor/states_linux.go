@@ -6,20 +6,20 @@ import "fmt"
 type procState int
 
 const (
-	starting   procState = iota // started by the supervisor, has not served yet: the main generation
-	candidate                   // announced by its parent, not committed
-	committed                   // announced by its parent, which may have sent the commit message
-	orphan                      // a candidate whose parent died before the commit: serves until the committed build does
+	starting   procState = iota // the main generation, started by the supervisor: it has not served yet
+	candidate                   // was announced by its parent, and is not committed
+	committed                   // a candidate to which its parent may have sent the commit message
+	orphan                      // a candidate whose parent died before the commit: it serves until the committed build serves
 	confirmed                   // an orphan that was sent the order to be the service
 	serving                     // the main generation
-	hung                        // the main generation, silent: SIGABRT was sent
-	killed                      // the main generation, silent after SIGABRT: SIGKILL was sent
-	superseded                  // was the main generation, and has not said that it drains: may take the service back
-	draining                    // has handed over, or has given back what it had, and only finishes its connections
-	dismissed                   // an orphan that has to end, since the committed build serves
+	hung                        // the main generation, which was silent and was sent SIGABRT
+	killed                      // the main generation, which was silent after SIGABRT too and was sent SIGKILL
+	superseded                  // the former main generation, which has not handed over: it may become the service again
+	draining                    // has handed over, or is no longer needed as a candidate: it only finishes its connections
+	dismissed                   // an orphan that has to end, because the committed build serves
 	terminated                  // a dismissed orphan that has not ended: SIGTERM was sent
 	ended                       // the process has ended
-	states                      // how many there are
+	states                      // the number of states
 )
 
 // event is what may happen to a process.
@@ -27,7 +27,7 @@ type event int
 
 const (
 	onLeads         event = iota // READY=1 of the process that is to be the main generation
-	onLate                       // READY=1 of a process that another process has followed by now
+	onLate                       // READY=1 that comes too late: another process has become the main generation
 	onRival                      // READY=1 of a second process, beside a main generation of the same number
 	onAlive                      // WATCHDOG=1
 	onHandedOver                 // the process has handed over
@@ -38,10 +38,10 @@ const (
 	onSuperseded                 // another process becomes the main generation
 	onMainServes                 // the committed build serves, or another process does
 	onConfirmed                  // the order to be the service was sent
-	onSilence                    // the watchdog's time is over
-	onOverdue                    // the time is over in which the process had to end
+	onSilence                    // the main generation has not sent WATCHDOG=1 in time
+	onOverdue                    // the process has not ended in time
 	onEnded                      // the process has ended
-	events                       // how many there are
+	events                       // the number of events
 )
 
 // action is the answer of the supervisor to an event. The zero value is the answer to an event that cannot happen.
@@ -49,24 +49,24 @@ type action int
 
 const (
 	impossible   action = iota // log the event, and do nothing
-	nothing                    // the new state is all
+	nothing                    // only change the state
 	lead                       // make the process the main generation
 	reaffirm                   // relay READY=1 of the main generation
 	refuse                     // send SIGTERM to a rival
-	disbelieve                 // log the claim of an orphan
+	disbelieve                 // log that an orphan claims to be the service, and do nothing else
 	rearm                      // set the watchdog again
 	abort                      // send SIGABRT to a silent process
 	killSilent                 // kill a silent process
 	disarm                     // switch the watchdog off
-	shelter                    // let an orphan serve, and dismiss it if that is not needed
+	shelter                    // let an orphan serve, or dismiss the orphan if another process is the service already
 	dismiss                    // give an orphan a time to end, and a socket to the main generation
 	terminate                  // send SIGTERM to an orphan that has not ended in time
 	killOverdue                // kill a process that has not ended in time
-	limitWait                  // give a candidate Timeout to say that it is an orphan
+	limitWait                  // give a candidate Timeout to report that it is an orphan
 	limitDrain                 // give a candidate that was taken back AbortGrace to end
 	settle                     // find out which process is to serve, if none does
-	mend                       // end the service, or begin to replace what has crashed
-	actionNumber               // how many there are
+	mend                       // end the service, or begin to replace the main generation, which has crashed
+	actionNumber               // the number of actions
 )
 
 // cell is the answer to an event in a state.
@@ -142,7 +142,7 @@ var table = [states][events]cell{
 	ended: {},
 }
 
-// step looks the event up, and returns the action and the next state.
+// step looks the event up in the table, and returns the action and the next state.
 func (s procState) step(e event) (action, procState) {
 	c := table[s][e]
 	if c.do == impossible {

@@ -116,7 +116,7 @@ func TestEveryEventInEveryState(t *testing.T) {
 				want.next = st
 			}
 			if want.do == settle { // nothing else serves, and the last main generation has crashed
-				e.main, e.recovery.crashed = nil, &proc{stopped: time.Now()}
+				e.main, e.recovery.crashed = nil, &proc{lostAt: time.Now()}
 				e.rival.state = draining
 				e.recovery.outage.begin(time.Now())
 			}

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// store holds descriptors by name for the next process.
+// store holds the sockets of the service by name, for the next process that is started.
 type store struct{ all []kept }
 
 type kept struct {
@@ -30,8 +30,9 @@ func newStore(files []*os.File) *store {
 	return s
 }
 
-// add takes over the file, and returns nil if the store is full. A held socket is not held twice: the held socket gets the new
-// name, unless the socket is of a socket unit. before is the name that the socket had until then; empty for a new socket.
+// add takes over the file, and returns nil if the store cannot hold the socket. A socket that is held already is not held
+// twice, but gets the new name, unless it is of a socket unit. before is the name that the socket had until then; empty for a
+// new socket.
 func (s *store) add(name string, f *os.File) (held *kept, before string) {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(sys.FD(f)), &st); err != nil || len(s.all) >= storeLimit {
@@ -43,7 +44,7 @@ func (s *store) add(name string, f *os.File) (held *kept, before string) {
 		f.Close()
 		held, before = &s.all[i], s.all[i].name
 		if strings.HasPrefix(name, sdnotify.StorePrefix) && strings.HasPrefix(before, sdnotify.StorePrefix) {
-			held.name = name // its address is spelled in another way by now
+			held.name = name // the same address, spelled in another way
 		}
 		return held, before
 	}

@@ -18,7 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// supervisor is Run: the loop, and the jobs that the loop gives out.
+// supervisor is the state of Run, which only the loop changes.
 type supervisor struct {
 	opts     Config
 	log      *slog.Logger
@@ -29,17 +29,17 @@ type supervisor struct {
 	recovery *recovery
 	console  *console
 	terminal *sys.Terminal
-	reserve  sys.Reserve // for messages of generations: a message whose descriptors find no room is lost
+	reserve  sys.Reserve // room for the descriptors in messages of generations: without room the descriptors are lost
 
-	launch   *launch // the start that is under way; nil: none is
+	launch   *launch // the start that is under way; nil: no program is being started
 	launched chan *launch
 
 	phase  phase
-	hangup bool      // an upgrade was asked for when no generation served
-	passed time.Time // when SIGHUP was passed on, for which no upgrade has begun yet; zero: none
-	asked  bool      // a signal has asked for the end
-	endDue time.Time
-	code   int
+	hangup bool      // the next generation that serves is sent SIGHUP: a SIGHUP came when no generation served
+	passed time.Time // when SIGHUP was last passed on; zero: never, or the upgrade for that SIGHUP has begun
+	asked  bool      // a signal has asked the service to end
+	endDue time.Time // in phase ending: when the processes that are left are killed
+	code   int       // in phase ending: the exit status
 }
 
 // phase is how far the service is.
@@ -51,20 +51,21 @@ const (
 	ending
 )
 
-// hangupLimit is how long after a SIGHUP a crash may come that has swallowed the signal.
+// hangupLimit is how soon after a passed SIGHUP a crash makes the supervisor believe that the signal was lost with the process.
 const hangupLimit = time.Second
 
 // abortLimit is how long a generation may take to print all stacks and end.
 const abortLimit = 2 * time.Second
 
-// reserved is how many descriptors are held in reserve: enough for the announcements of eight candidates.
+// reserved is how many descriptors are held in reserve at most: enough for the announcements of eight candidates.
 const reserved = 32
 
-// reserveSize is how many descriptors are held: few where the limit is low, since other parts of the process need descriptors too.
+// reserveSize is how many descriptors are held in reserve: fewer if the limit of open files is low, since other parts of the
+// process need descriptors too.
 func reserveSize() int { return min(reserved, sys.FileLimit()/16) }
 
-// Run starts the service and returns, with ok, when the service has ended: code is the exit status of the main generation. ok is
-// false if nothing can be supervised here.
+// Run starts the service, and returns true and the exit status for this process when the service has ended. ok is false if this
+// process cannot be a supervisor: then Run has started nothing.
 func Run(o Config) (code int, ok bool) {
 	own, err := prepare(o)
 	if err != nil {
@@ -99,8 +100,8 @@ func prepare(o Config) (*process.Build, error) {
 	return own, nil
 }
 
-// newSupervisor makes a supervisor without a terminal that has started nothing. The supervisor takes over the build, the store and
-// the notifier.
+// newSupervisor makes a supervisor that has started nothing yet and has no terminal: Run sets the terminal. The supervisor owns
+// the build, the store and the notifier from then on.
 func newSupervisor(o Config, own *process.Build, held *store, up *sdnotify.Notifier) *supervisor {
 	m := &manager{up: up, log: o.Logger, store: held}
 	o.Watchdog = m.watchdog(o.Watchdog)
@@ -123,7 +124,8 @@ func (s *supervisor) close() {
 }
 
 func (s *supervisor) run() int {
-	runtime.GOMAXPROCS(2) // one for the loop, one for a start, which the runtime does not let go until the program is executed
+	// One for the loop and one for a start: a goroutine that starts a program occupies it until the program is executed.
+	runtime.GOMAXPROCS(2)
 	debug.SetGCPercent(25)
 	reserveThreads()
 	signals := make(chan os.Signal, mostSignals)
@@ -137,18 +139,19 @@ func (s *supervisor) run() int {
 	return s.code
 }
 
-// await waits for the next signal, message, end or start, or for the next deadline.
+// await waits for whatever comes first, and handles it: a signal, a message, the end of a process, the result of a start, or a
+// deadline.
 func (s *supervisor) await(signals <-chan os.Signal) {
-	spoken, deaths := s.procs.spoken, s.procs.deaths
+	readable, deaths := s.procs.readable, s.procs.deaths
 	if s.isLaunching() {
-		spoken, deaths = nil, nil
+		readable, deaths = nil, nil
 	}
 	timer := time.NewTimer(s.pause())
 	defer timer.Stop()
 	select {
 	case sig := <-signals:
 		s.signal(sig)
-	case p := <-spoken:
+	case p := <-readable:
 		s.receive()
 		p.inbox.answer()
 	case p := <-deaths:
@@ -156,16 +159,16 @@ func (s *supervisor) await(signals <-chan os.Signal) {
 	case l := <-s.launched:
 		s.started(l)
 	case <-timer.C:
-		s.receive() // this process may have been stopped: messages may have come long before the deadline
+		s.receive() // before the deadline is handled: if this process was suspended, messages have waited longer
 	}
 }
 
-// isLaunching reports whether messages and ends of processes have to wait for a start.
+// isLaunching reports whether a start is under way, for which messages and ends of processes have to wait.
 func (s *supervisor) isLaunching() bool { return s.launch != nil && s.phase != ending }
 
-// caught are all signals that can be caught: a signal that is not passed on must not end the supervisor either. The signals of
-// a terminal that stop a process are left alone: once caught, such a signal would be ignored afterwards, and no longer stop the
-// process.
+// caught lists the signals that the supervisor catches, so that none ends the supervisor by its default action. The three
+// signals by which a terminal suspends a process are not caught: once caught, such a signal would be ignored afterwards, and
+// could no longer suspend the process.
 func caught() (all []os.Signal) {
 	for n := syscall.Signal(1); n <= 64; n++ {
 		switch n {
@@ -179,22 +182,24 @@ func caught() (all []os.Signal) {
 
 func (s *supervisor) over() bool { return s.phase == ending && len(s.procs.all) == 0 }
 
-// signal passes a signal on to the main generation. Each generation leads a process group of its own, so a signal that a terminal
-// sends to the foreground comes here only, once.
+// signal passes a signal on to the main generation. Each generation leads a process group of its own, so a signal that a
+// terminal sends to its foreground group reaches the supervisor only, and the generation gets the signal once.
 func (s *supervisor) signal(sig os.Signal) {
 	n, _ := sig.(syscall.Signal)
 	if n == unix.SIGURG || n == unix.SIGPIPE {
-		return // the runtime's own
+		return // the Go runtime uses SIGURG; SIGPIPE is for the supervisor's own writes
 	}
 	stops := n == unix.SIGTERM || n == unix.SIGINT || n == unix.SIGQUIT || n == unix.SIGABRT
 	if s.isLaunching() {
 		s.launch.postpone(sig, stops)
 		return
 	}
-	s.receive() // the main generation may be another process by now; the former may have ended, and a reaped process has no /proc
+	// First the messages that wait: they may name another main generation, and the pid of an announced process can be read only
+	// before the process is reaped.
+	s.receive()
 	switch n {
 	case unix.SIGCHLD:
-		s.procs.reap(s.stopped)
+		s.procs.reap(s.suspended)
 		return
 	case unix.SIGCONT:
 		s.continued()
@@ -213,14 +218,16 @@ func (s *supervisor) signal(sig os.Signal) {
 		s.procs.kill()
 	case s.phase == ending:
 	case n == unix.SIGHUP && (s.main == nil || s.main.state == starting || s.main.dead()):
-		s.hangup = true // for the next generation that serves: SIGHUP would end a process that does not serve yet
+		s.hangup = true // not now: SIGHUP would end a process that does not serve yet
 	case s.main == nil && stops:
 		s.log.Info("upgrade: supervisor: told to stop after a crash", "signal", n)
 		s.finish(0)
 	case s.main != nil:
 		s.pass(n, stops)
 	}
-	s.asked = s.asked || stops // a manager sends the same signal to the generations, which may have ended before this one
+	// Only the second such signal kills. The first may come in phase ending already: a service manager sends it to the
+	// generations too, and they may have ended first.
+	s.asked = s.asked || stops
 }
 
 // pass sends a signal to the main generation.
@@ -232,19 +239,21 @@ func (s *supervisor) pass(n syscall.Signal, stops bool) {
 	if n == unix.SIGHUP {
 		s.passed = time.Now()
 	}
-	if n == unix.SIGABRT { // by the watchdog of a service manager, which waits for the end
+	if n == unix.SIGABRT { // sent by the watchdog of a service manager, which now waits until the service has ended
 		s.main.endBy = time.Now().Add(abortLimit)
 	}
 }
 
-// stopped handles a process that a signal has stopped.
-func (s *supervisor) stopped(p *proc, by syscall.Signal) {
+// suspended handles a process that a signal has suspended, for example by Ctrl-Z: the process has not ended. Until a generation
+// has served, the program may be a command on a terminal: then the supervisor is suspended with the program. SIGSTOP is left
+// alone.
+func (s *supervisor) suspended(p *proc, by syscall.Signal) {
 	if s.phase == untried && by != unix.SIGSTOP {
 		s.console.stop(p.pid, by)
 	}
 }
 
-// continued lets the program go on.
+// continued continues a program that was suspended: the supervisor has received SIGCONT, or was not suspended with the program.
 func (s *supervisor) continued() {
 	s.console.resumeDue = time.Time{}
 	if s.phase == untried && s.main != nil {
@@ -252,10 +261,10 @@ func (s *supervisor) continued() {
 	}
 }
 
-// start begins to start a build with everything that is held. report says why; nil for the first program. The loop receives the
-// launch when the program runs, or when there is an error.
+// start begins to start a build, which gets the sockets of the store. report tells the process why it is started; report is nil
+// for the first program. The loop receives the launch when the program runs, or when the start has failed.
 func (s *supervisor) start(b *process.Build, report *Report) {
-	s.reserve.Release() // for the descriptors that a start needs
+	s.reserve.Release() // a start needs descriptors
 	l := &launch{
 		build: b, rollback: s.recovery.builds.rollback(), number: s.procs.nextNumber(s.recovery.leastNumber()), report: report,
 		held: slices.Clone(s.store.all), meetings: toMeet(s.procs), attr: &syscall.SysProcAttr{Setpgid: true},
@@ -273,7 +282,7 @@ func (s *supervisor) start(b *process.Build, report *Report) {
 	}()
 }
 
-// started takes the result of a start.
+// started handles the result of a start.
 func (s *supervisor) started(l *launch) {
 	s.launch = nil
 	s.reserve.Fill(reserveSize())
@@ -292,7 +301,7 @@ func (s *supervisor) started(l *launch) {
 		s.recovery.restarted(l.err, time.Now())
 	}
 	s.settle()
-	s.procs.reap(s.stopped) // children that have ended during the start
+	s.procs.reap(s.suspended) // children that have ended during the start
 	for _, sig := range l.signals {
 		s.signal(sig)
 	}

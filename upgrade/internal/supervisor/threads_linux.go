@@ -5,20 +5,20 @@ import (
 	"sync"
 )
 
-// spareThreads is how many threads reserveThreads makes: a blocking start, a blocking write of the log, and two for the runtime
-// itself.
+// spareThreads is how many threads reserveThreads makes: one for a start that blocks, one for a write of the log that blocks,
+// and two for the runtime itself.
 const spareThreads = 4
 
-// reserveThreads makes the Go runtime create threads while the machine allows more threads. The runtime keeps all threads, and
-// ends the process if another thread is needed when the limit of processes is reached: just when a start has failed because of
-// the same limit.
+// reserveThreads makes the Go runtime create threads as long as the machine allows more. The runtime keeps these threads. If it
+// needs a new thread when the limit of processes and threads is reached, it ends the process: just when a start has failed
+// because of the same limit.
 func reserveThreads() {
 	var ready, done sync.WaitGroup
 	release := make(chan struct{})
 	ready.Add(spareThreads)
 	for range spareThreads {
 		done.Go(func() {
-			runtime.LockOSThread() // one that waits holds a thread of its own
+			runtime.LockOSThread() // so that the goroutine occupies a thread of its own while it waits
 			defer runtime.UnlockOSThread()
 			ready.Done()
 			<-release
