@@ -17,16 +17,17 @@ import (
 
 // Options of Open. The zero value works.
 type Options struct {
-	// Poll is how often the files are looked at. Negative: only by Open and Ready, so that a renewed certificate needs
-	// an upgrade. Default: 1 s.
+	// Poll is the time between two looks at the files. If Poll is negative, only Open and Ready look at the files, so a
+	// renewed certificate needs an upgrade. Default: 1 s.
 	Poll time.Duration
-	// Config is what Config adds certificate and tickets to: versions, client certificates and so on. It is copied. Its
-	// GetCertificate is asked first, and the files are served where it returns nil and no error. It must not have
-	// Certificates, GetConfigForClient, WrapSession or UnwrapSession. Session ticket keys that were set in it are not
-	// used. Default: that of crypto/tls.
+	// Config holds the other settings for TLS: versions, client certificates and so on. Open copies the config, and the method
+	// Config adds the certificate and the tickets to a copy. If the config has a GetCertificate, this function is called first,
+	// and the certificate of the files is served if it returns neither a certificate nor an error. The config must not have
+	// Certificates, GetConfigForClient, WrapSession or UnwrapSession. Session ticket keys that were set in the config are not
+	// used. Default: an empty tls.Config.
 	Config *tls.Config
-	// Logger gets a line for each certificate that is taken and one for each refusal. Its handler is called in another
-	// goroutine: nothing waits for a log. Default: slog.Default().
+	// Logger gets a line for each certificate that is loaded, and a line for each refusal. The handler of the Logger is called
+	// in another goroutine: nothing waits for a log. Default: slog.Default().
 	Logger *slog.Logger
 }
 
@@ -44,7 +45,7 @@ func (o Options) withDefaults() (Options, error) {
 	return o, o.conflict()
 }
 
-// conflict finds a field of the config that would silently take the place of the files, or of the tickets.
+// conflict returns an error if a field of the config would silently take the place of the files, or of the tickets.
 func (o Options) conflict() error {
 	switch {
 	case o.Config.GetConfigForClient != nil:
@@ -65,9 +66,9 @@ type Certs struct {
 	now               atomic.Pointer[state]
 	tickets           ring
 
-	mu       sync.Mutex // held during a look, never by a handshake
-	seen     stamp      // of the pair that is served; zero if the files have to be read again
-	writing  bool       // the files changed while they were read the last time
+	mu       sync.Mutex // held during a look at the files, and never by a handshake
+	seen     stamp      // the stamp of the files of the served pair; zero: the next look reads the files again
+	writing  bool       // the files changed when the last look read them
 	loads    uint64
 	refusals uint64
 
@@ -76,15 +77,16 @@ type Certs struct {
 	done   chan struct{}
 }
 
-// state is the served certificate, and what is wrong with the files. Either may be nil.
+// state is the served certificate, nil if there is none, and what is wrong with the files, nil if nothing is wrong.
 type state struct {
 	pair *pair
 	err  *Error
 }
 
-// Open reads a certificate and its key and follows the files until Close. Both are PEM, the certificate with the intermediate
-// certificates that the issuer wants to be sent along. Missing or broken files are not an error but a state: Ready says what is
-// wrong, and the files are served as soon as they are good. The error is about invalid arguments.
+// Open reads a certificate and its key, and follows changes of the two files until Close. Both files are PEM, and the first
+// also contains the intermediate certificates that the issuer wants to be sent along. If a file is missing or broken, Open
+// returns no error: Ready returns what is wrong, and the files are served as soon as they are good. An error means that an
+// argument is invalid.
 func Open(certFile, keyFile string, opts Options) (*Certs, error) {
 	if certFile == "" || keyFile == "" {
 		return nil, errors.New("certs: Open needs the paths of two files, a certificate and its key")
@@ -107,7 +109,7 @@ func Open(certFile, keyFile string, opts Options) (*Certs, error) {
 	return c, nil
 }
 
-// absolute makes a path independent of the directory of the program.
+// absolute returns the absolute path: the program may change its directory later.
 func absolute(path string) string {
 	if abs, err := filepath.Abs(path); err == nil {
 		return abs
@@ -130,8 +132,8 @@ func (c *Certs) follow() {
 	}
 }
 
-// Close stops following the files and waits until the last look has ended. Configs go on working with the present state. Close
-// may be called again and returns nil.
+// Close ends the looks at the files, and waits for the end of the last look. Configs go on working with the present certificate
+// and the tickets. Close returns nil, and may be called again.
 func (c *Certs) Close() error {
 	c.closed.Do(func() { close(c.stop) })
 	<-c.done
@@ -139,13 +141,13 @@ func (c *Certs) Close() error {
 	return nil
 }
 
-// Config returns a config for servers: for http.Server.TLSConfig, then served by ServeTLS without file names, for
-// tls.NewListener, and for credentials.NewTLS of gRPC. Protocols are left to the server. A server may copy the config or change
-// other fields: each call returns a new config, and all configs follow the files and share the tickets, as do their clones.
+// Config returns a config for servers: for http.Server.TLSConfig with ServeTLS("", ""), for tls.NewListener, and for
+// credentials.NewTLS of gRPC. Config does not set NextProtos: the server does. Each call returns a new config, which a server
+// may clone, and of which a server may change other fields. All configs and clones follow the files and share the tickets.
 func (c *Certs) Config() *tls.Config {
 	cfg := c.opts.Config.Clone()
 	cfg.GetCertificate = c.certificate
-	// Not GetConfigForClient: it would replace what the server has set in its copy, as the protocols for HTTP/2.
+	// GetConfigForClient is not used: it would hide what the server sets in its copy, such as the protocols for HTTP/2.
 	cfg.WrapSession = c.tickets.wrap
 	cfg.UnwrapSession = c.tickets.unwrap
 	return cfg
@@ -164,9 +166,9 @@ func (c *Certs) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error
 	return now.pair.cert, nil
 }
 
-// Ready looks at the files and returns nil if there is a certificate to serve that is valid now: possibly the last good
-// certificate while the files are broken. Otherwise Ready returns an [*Error] that names the file and tells what to do; the
-// error is [ErrNoCertificate] if nothing is served at all, and not if the certificate has expired or is not valid yet.
+// Ready looks at the files, and returns nil if a certificate is served that is valid now. While the files are broken, this
+// may be the last good certificate. Otherwise Ready returns an [*Error] that names the file and the reason. The error is
+// [ErrNoCertificate] if no certificate is served at all, but not if the served certificate has expired or is not valid yet.
 func (c *Certs) Ready(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("certs: %s: %w", c.certFile, err)
@@ -178,7 +180,7 @@ func (c *Certs) Ready(ctx context.Context) error {
 	return nil
 }
 
-// problem is why the served certificate should not be served; nil if the certificate is good.
+// problem returns why no certificate is served, or why the served certificate is not valid now; nil if it is valid.
 func (c *Certs) problem(s *state) *Error {
 	if s.pair != nil {
 		return s.pair.outside(time.Now())
@@ -190,27 +192,28 @@ func (c *Certs) problem(s *state) *Error {
 
 // Status is what Certs report to an operator.
 type Status struct {
-	// CertFile and KeyFile are the files.
+	// CertFile and KeyFile are the absolute paths of the two files.
 	CertFile string `json:"cert_file"`
 	KeyFile  string `json:"key_file"`
-	// State is "ready"; "stale: …" with the reason why the files are not what is served; or "not ready: …".
+	// State is "ready"; or "stale: …" with the reason why an earlier certificate is served and not the files; or "not
+	// ready: …" with the error of Ready.
 	State string `json:"state"`
 	// Names are the host names and addresses of the certificate that is served.
 	Names []string `json:"names,omitempty"`
-	// NotAfter is when it expires.
+	// NotAfter is when the served certificate expires.
 	NotAfter time.Time `json:"not_after,omitzero"`
-	// Loaded is when it was read.
+	// Loaded is when the served certificate was read.
 	Loaded time.Time `json:"loaded,omitzero"`
-	// Loads and Refusals count the pairs that were taken and not taken.
+	// Loads counts the certificates that were loaded, and Refusals the refusals, each reason once in a row.
 	Loads    uint64 `json:"loads"`
 	Refusals uint64 `json:"refusals"`
-	// Error is what is wrong with the files; empty if nothing is.
+	// Error is what is wrong with the files; empty if nothing is wrong.
 	Error string `json:"error,omitempty"`
-	// TicketKeys is how many keys there are for tickets, that of the next day included.
+	// TicketKeys is the number of ticket keys, with the key of the next day.
 	TicketKeys int `json:"ticket_keys"`
 }
 
-// Status returns the present state, without a look at the files.
+// Status returns the present state. Status does not look at the files.
 func (c *Certs) Status() Status {
 	c.mu.Lock()
 	defer c.mu.Unlock()

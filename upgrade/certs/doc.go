@@ -13,32 +13,35 @@
 //
 // # The certificate
 //
-// The two files may be replaced at any time, together or one after the other, by a rename, in place or by a link that is
-// moved, as certbot and Kubernetes do. [Certs] look at them every second and take a pair that fits together and is valid
-// now. Until then the last good one is served, so a file that is missing or broken is a state and not an error:
-// [Certs.Ready], [Certs.Status] and the log say what is wrong. If there is nothing better, a pair that fits but has expired
-// is served as well, and Ready says so.
+// The two files may be replaced at any time, together or one after the other: by a rename, by writing in place, or by changing
+// a symbolic link, as certbot and Kubernetes do. [Certs] look at the files every second, and load a certificate and a key that
+// fit together and are valid now. Until then the last good certificate is served: a missing or broken file does not end the
+// service, and [Certs.Ready], [Certs.Status] and the log report what is wrong. If there is no valid certificate, an expired
+// certificate is served, and Ready reports this.
 //
 // # Tickets
 //
-// A ticket is what a client shows to resume. Keys are random; a new one encrypts every 24 hours, and each is accepted for 7
-// days from then on, as crypto/tls does it by itself. The key of the next day exists beforehand and passes on with the
-// others: two processes that serve side by side change to it at the same moment, and each accepts the tickets of the other.
+// A client sends a ticket in order to resume a session. The keys for tickets are random. Every 24 hours a new key begins to
+// encrypt, and each key is accepted for 7 days after its begin, as in crypto/tls. The key of the next day is made one day
+// early and passes on with the other keys: two processes that serve side by side begin to use the key at the same moment, and
+// each process accepts the tickets of the other.
 //
-// Tickets do not depend on the certificate: a server goes on accepting them when it has a new one. Clients may give up
-// resuming earlier; those of crypto/tls do when the certificate that they had seen expires, or is not trusted any more.
+// Tickets do not depend on the certificate: a server with a new certificate goes on accepting old tickets. A client may make
+// a full handshake earlier: a client with crypto/tls does when the certificate of its session has expired, or is not trusted
+// any more.
 //
-// The keys live in memory only: after a restart that is no upgrade, and after a crash of every process, clients make a
-// full handshake.
+// The keys are in memory only: after a restart that is no upgrade, and after a crash of all processes, clients make a full
+// handshake.
 //
 // # Upgrades
 //
-// Certs are a value for Keep of package upgrade. What passes on are the ticket keys and not the certificate: its private
-// key is in the file, and a new process that cannot read it is not ready and taken back, instead of finding out at the
-// next restart. Whoever has ticket keys can read recorded TLS 1.2 connections that used them.
+// Certs are a value for Keep of package upgrade. Ticket keys pass from process to process, and the certificate with its key
+// does not: a new process reads the two files itself. If it cannot, it is not ready, and the upgrade is aborted: the problem
+// is found now, and not at the next restart. An attacker with the ticket keys can decrypt recorded TLS 1.2 connections that
+// used these keys.
 //
 // # Goroutines
 //
-// All methods may be called from any goroutine. Open starts one goroutine, unless Options.Poll is negative; Close ends it
-// and waits for that. A handshake reads atomic values and never waits for a file.
+// All methods may be called from any goroutine. Open starts a goroutine, unless Options.Poll is negative. Close ends the
+// goroutine and waits for its end. A handshake reads atomic values, and never waits for a file.
 package certs

@@ -17,13 +17,13 @@ var (
 // encrypts and the secret.
 var format = kept.Format{Name: "certs", Magic: "midair-certs\x00", Version: 1}
 
-// MarshalBinary returns the ticket keys, for upgrade's Keep. Ticket keys are secrets. The certificate's key is not among the
-// ticket keys.
+// MarshalBinary returns the ticket keys, for upgrade's Keep. Ticket keys are secrets. The private key of the certificate is not
+// returned.
 func (c *Certs) MarshalBinary() ([]byte, error) { return encode(c.tickets.all()), nil }
 
-// UnmarshalBinary adds the ticket keys of another generation to the present keys: the newest key encrypts, and all keys that
-// are not too old are accepted. UnmarshalBinary may be called at any time, and again. The error is that the data is damaged or
-// not understood; nothing has changed then.
+// UnmarshalBinary adds the ticket keys of another generation to the present keys: the newest key that has begun encrypts, and
+// all keys that are not too old are accepted. UnmarshalBinary may be called at any time, and again. If the data is damaged or
+// has an unknown format, UnmarshalBinary returns an error and changes nothing.
 func (c *Certs) UnmarshalBinary(data []byte) error {
 	keys, err := decode(data)
 	if err != nil {

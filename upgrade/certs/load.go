@@ -15,22 +15,23 @@ import (
 	"time"
 )
 
-// settle is how old a change must be for a file's size and time to be believed: a file that changes twice within the
-// granularity of the clock of a file system looks as if there had been a single change. Until then the content decides.
+// settle is how old the last change of a file must be before its size and time are enough to see whether it has changed
+// since: if a file changes twice within one tick of the file system's clock, the second change does not change the time.
+// Before that, each look reads the content.
 const settle = 2 * time.Second
 
-// maxSize is how much a file may hold at most, in bytes.
+// maxSize is the greatest size of a file, in bytes.
 const maxSize = 1 << 20
 
 // pair is a certificate with the matching key. A pair never changes.
 type pair struct {
-	file   string // of the certificate
+	file   string // the path of the certificate
 	cert   *tls.Certificate
-	sum    [sha256.Size]byte // of both files
+	sum    [sha256.Size]byte // a checksum of both files
 	loaded time.Time
 }
 
-// stamp tells two states of the two files apart.
+// stamp is the file information of the two files: a stamp of other information means that the files have changed.
 type stamp [2]os.FileInfo
 
 func (s stamp) same(other stamp) bool {
@@ -53,7 +54,7 @@ func (c *Certs) stamp() (s stamp, bad *Error) {
 		switch {
 		case err != nil:
 			return s, unreadable(path, err)
-		case !info.Mode().IsRegular(): // reading a pipe would wait
+		case !info.Mode().IsRegular(): // a read from a pipe, for example, would wait
 			return s, &Error{Path: path, Reason: "it is not a regular file"}
 		case info.Size() > maxSize:
 			return s, &Error{Path: path, Reason: fmt.Sprintf("it has %d bytes, more than %d", info.Size(), maxSize)}
@@ -74,8 +75,8 @@ func unreadable(path string, err error) *Error {
 	return &Error{Path: path, Reason: reason, Err: err}
 }
 
-// look reads the files if they have changed, and takes a good pair. Files with an error are read each time: a certificate that
-// is not valid yet becomes valid without a change of its file.
+// look reads the files if they have changed, and begins to serve a good pair. After an error each look reads the files: a
+// certificate that is not valid yet becomes valid without a change of its file.
 func (c *Certs) look() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -91,7 +92,7 @@ func (c *Certs) look() {
 	c.conclude(p, s, bad)
 }
 
-// conclude deals with what a look has found.
+// conclude handles the result of a look: a pair, an error, or neither if the files were changing.
 func (c *Certs) conclude(p *pair, s stamp, bad *Error) {
 	c.writing = p == nil && bad == nil
 	if bad != nil {
@@ -101,8 +102,8 @@ func (c *Certs) conclude(p *pair, s stamp, bad *Error) {
 	}
 }
 
-// read returns the content of the files; nothing if the files change meanwhile for the first time: the next look reads them
-// again.
+// read returns the pair of the files. If the files change while they are read, and the look before did not see this too, read
+// returns nil twice, provided that a pair is served: the next look reads the files again.
 func (c *Certs) read(before stamp) (*pair, *Error) {
 	cert, err := os.ReadFile(c.certFile)
 	if err != nil {
@@ -142,8 +143,8 @@ func parse(certFile, keyFile string, certPEM, keyPEM []byte) (*pair, *Error) {
 	return &pair{file: certFile, cert: &cert, sum: sum, loaded: time.Now()}, nil
 }
 
-// checkChain refuses a content that cannot be a certificate, and a file that was not written to the end: crypto/tls leaves out
-// blocks that cannot be read.
+// checkChain returns an error if the content is no certificate, or if a block of the file cannot be read, for example because
+// the file was not written to the end: crypto/tls would leave the block out.
 func checkChain(content []byte) error {
 	blocks, leaf := 0, []byte(nil)
 	for rest := content; ; blocks++ {
@@ -165,7 +166,7 @@ func checkChain(content []byte) error {
 	return err
 }
 
-// outside is why the certificate is not valid at a time; nil for a valid certificate.
+// outside returns why the certificate is not valid at the given time; nil if it is valid.
 func (p *pair) outside(at time.Time) *Error {
 	const day = "2006-01-02 15:04:05 MST"
 	leaf := p.cert.Leaf
@@ -178,7 +179,7 @@ func (p *pair) outside(at time.Time) *Error {
 	return nil
 }
 
-// names are the host names and addresses, or the common name of a certificate without names.
+// names returns the host names and addresses of the certificate; without any, its common name or its subject.
 func (p *pair) names() []string {
 	leaf := p.cert.Leaf
 	names := append([]string(nil), leaf.DNSNames...)
@@ -191,7 +192,7 @@ func (p *pair) names() []string {
 	return names
 }
 
-// offer takes a pair, unless the pair is not valid now and the served pair is.
+// offer begins to serve a pair, unless the pair is not valid now and another pair is served that is valid.
 func (c *Certs) offer(p *pair, s stamp) {
 	now, at := c.now.Load(), time.Now()
 	bad := p.outside(at)
@@ -217,7 +218,7 @@ func (c *Certs) offer(p *pair, s stamp) {
 	}
 }
 
-// refuse keeps the served pair and says why, once.
+// refuse keeps the served pair, and logs and counts the reason, unless the reason is the same as before.
 func (c *Certs) refuse(bad *Error) {
 	message := "certs: no certificate yet, handshakes fail"
 	if c.now.Load().pair != nil {
@@ -228,7 +229,7 @@ func (c *Certs) refuse(bad *Error) {
 	}
 }
 
-// complain notes what is wrong with the files, and logs it unless it was known.
+// complain notes what is wrong with the files. If the error is not the same as before, complain logs it and returns true.
 func (c *Certs) complain(before, bad *Error, message string) bool {
 	c.now.Store(&state{pair: c.now.Load().pair, err: bad})
 	if before != nil && before.Error() == bad.Error() {

@@ -11,32 +11,33 @@ import (
 	"github.com/midair-go/midair/internal/keyring"
 )
 
-// A new key encrypts every rotation and each is accepted for lifetime, as with crypto/tls (ticketKeyRotation and
-// ticketKeyLifetime there). So there are 8 keys, the key of the next day included, and more only where processes meet that made
-// keys of their own.
+// After each rotation a new key begins to encrypt, and each key is accepted until lifetime after its begin, as in crypto/tls
+// (ticketKeyRotation and ticketKeyLifetime). So there are 8 keys, with the key of the next day; there are more only if a
+// process has got keys from another process that had made keys of its own.
 const (
 	rotation = 24 * time.Hour
 	lifetime = 7 * 24 * time.Hour
 	maxKeys  = 16
 )
 
-// ticketKey encrypts from a time on, until the next key does. A ticket key is accepted before.
+// ticketKey is a key that encrypts from a time on, until the next key begins. Tickets of the key are accepted before that
+// time too.
 type ticketKey struct {
 	from   time.Time
 	secret string // of keyring.SecretSize bytes
 }
 
-// Secret makes a ticketKey a keyring.Key.
+// Secret returns the secret. A ticketKey is a keyring.Key.
 func (k ticketKey) Secret() string { return k.secret }
 
-// ring holds ticket keys. The zero value makes keys when the first key is needed, so a new process has no key before the keys
-// of the old process arrive.
+// ring holds the ticket keys. The zero value makes keys when a key is needed for the first time, so a new process makes none if
+// the keys of the old process arrive before.
 type ring struct {
-	holder tls.Config                // only has the keys in the order of use; never copied, so that it can be changed while it serves
-	due    atomic.Pointer[time.Time] // when they have to be arranged anew, whatever the clock is set to until then; nil: now
+	holder tls.Config                // has only the keys, and is never copied: SetSessionTicketKeys may be called while it is used
+	due    atomic.Pointer[time.Time] // when arrange has to be called again, by the monotonic clock; nil: before the first use
 
-	mu   sync.Mutex              // for changes of keys
-	keys keyring.Ring[ticketKey] // the one that encrypts, then the others, newest first
+	mu   sync.Mutex              // held while keys change
+	keys keyring.Ring[ticketKey] // first the key that encrypts, then the other keys, the newest first
 }
 
 func (r *ring) wrap(cs tls.ConnectionState, s *tls.SessionState) ([]byte, error) {
@@ -51,12 +52,12 @@ func (r *ring) current() *tls.Config {
 	if due := r.due.Load(); due == nil || !time.Now().Before(*due) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		r.arrange(time.Now(), nil) // not the time before the lock: another goroutine has made a key meanwhile
+		r.arrange(time.Now(), nil) // with the time after the lock: another goroutine may have made a key before
 	}
 	return &r.holder
 }
 
-// all returns the keys, of which there are two at least.
+// all returns the keys, and makes the first two if there are none.
 func (r *ring) all() []ticketKey {
 	r.merge(nil)
 	return r.keys.Keys()
@@ -69,8 +70,9 @@ func (r *ring) merge(others []ticketKey) {
 	r.arrange(time.Now(), others)
 }
 
-// arrange adds keys, forgets keys that are over, makes the key that encrypts and the next key if there is none, and puts the
-// keys in order. A key that is there twice is as old as the older copy says. The caller holds the lock.
+// arrange adds the keys of another process, removes the keys that are older than lifetime, makes the key that encrypts and
+// the key that follows if they are missing, and puts the keys in order. Of a key that both processes have, the earlier time
+// counts. The caller holds the lock.
 func (r *ring) arrange(now time.Time, others []ticketKey) {
 	keys := slices.Clone(r.keys.Keys())
 	for _, k := range others {
@@ -83,11 +85,11 @@ func (r *ring) arrange(now time.Time, others []ticketKey) {
 	}
 	keys = slices.DeleteFunc(keys, func(k ticketKey) bool { return !now.Before(k.from.Add(lifetime)) })
 	for i := range keys {
-		if keys[i].from.After(now.Add(rotation)) { // the clock was ahead when it was made
+		if keys[i].from.After(now.Add(rotation)) { // the clock was fast when the key was made
 			keys[i].from = now
 		}
 	}
-	slices.SortFunc(keys, func(a, b ticketKey) int { // in the same way in every process
+	slices.SortFunc(keys, func(a, b ticketKey) int { // to the same order in every process
 		return cmp.Or(b.from.Compare(a.from), cmp.Compare(a.secret, b.secret))
 	})
 	at := slices.IndexFunc(keys, func(k ticketKey) bool { return !k.from.After(now) })
@@ -104,7 +106,7 @@ func (r *ring) arrange(now time.Time, others []ticketKey) {
 	r.use(r.keys.Set(maxKeys, keys[at:at+1], keys), now)
 }
 
-// use makes tickets with the keys from now on. The caller holds the lock.
+// use begins to use the keys, of which the first encrypts, and sets due. The caller holds the lock.
 func (r *ring) use(keys []ticketKey, now time.Time) {
 	due := keys[0].from.Add(rotation)
 	secrets := make([][keyring.SecretSize]byte, len(keys))
@@ -123,5 +125,5 @@ func (r *ring) use(keys []ticketKey, now time.Time) {
 }
 
 func newTicketKey(from time.Time) ticketKey {
-	return ticketKey{from.Round(0), keyring.NewSecret()} // by the wall clock: it means something to other processes
+	return ticketKey{from.Round(0), keyring.NewSecret()} // without the monotonic clock, which another process cannot use
 }
