@@ -7,8 +7,8 @@ type Backoff struct {
 	First, Most time.Duration
 }
 
-// Pause returns how long to wait after n failures in a row: nothing after the first, then First, and twice as long each
-// time, up to Most.
+// Pause returns how long to wait after n failures in a row: 0 after the first failure, First after the second, and twice as
+// long after each further failure, but at most Most.
 func (b Backoff) Pause(n int) time.Duration {
 	if n < 2 {
 		return 0

@@ -7,16 +7,16 @@ import (
 	"github.com/midair-go/midair/internal/sys"
 )
 
-// CanRunDescriptor says that an open file can be executed, whatever becomes of the name of the file: /proc makes that possible.
-// Without CanRunDescriptor there is no Build to hold.
+// CanRunDescriptor reports whether an open file can be executed, even if its name has gone: on Linux, by /proc. If it is
+// false, Own and Program.Build return an error.
 const CanRunDescriptor = canRunDescriptor
 
-// Build is a program that was committed: the executable, by a descriptor that outlives the file, and the arguments and the
-// environment of the start.
+// Build is a program that was committed: the executable, which is open and so outlives the name of the file, and the
+// arguments and the environment of the start.
 type Build struct {
 	Exe     *os.File
-	Args    []string // its name first
-	Env     []string // nil: not known
+	Args    []string // the first is the name of the program
+	Env     []string // nil: the environment is not known
 	Version string
 }
 
@@ -38,8 +38,7 @@ func (b *Build) Program() (Program, error) {
 	return Program{args: b.Args, exe: exe, marked: hasMarkAt(descriptorPath(sys.FD(exe), false))}, nil
 }
 
-// Build returns a build that would start the program again. Build is to be called before Start, and the caller closes the
-// build.
+// Build returns a build that starts the program again. Build must be called before Start, and the caller closes the build.
 func (p Program) Build(env []string) (*Build, error) {
 	b := &Build{Args: p.args, Env: env}
 	var err error
@@ -54,12 +53,12 @@ func (p Program) Build(env []string) (*Build, error) {
 	return b, nil
 }
 
-// Started corrects the executable when the program was started as a process: the file may have been replaced in between. The
-// program that a script runs is not looked at.
+// Started corrects the executable after the program was started as process pid: the file may have been replaced between Build
+// and Start. The executable of a script is not corrected, since the process runs the interpreter.
 func (b *Build) Started(pid int) {
 	exe, err := openPath(executableOf(pid))
 	if err != nil {
-		return // not to be seen: what was opened before is the best that is known
+		return // the executable of the process cannot be opened, so the file that Build has opened stays
 	}
 	runs := &Build{Exe: exe}
 	if !b.Same(runs) && !b.IsScript() {
@@ -68,7 +67,7 @@ func (b *Build) Started(pid int) {
 	exe.Close()
 }
 
-// IsScript reports whether the executable begins as a script does; false if the file cannot be read.
+// IsScript reports whether the executable begins with "#!". The result is false if the file cannot be read.
 func (b *Build) IsScript() bool {
 	f, err := os.Open(descriptorPath(sys.FD(b.Exe), false))
 	if err != nil {
@@ -87,7 +86,7 @@ func isScript(f *os.File) bool {
 // TakesSockets reports whether the program takes its sockets from a control socket: see Program.TakesSockets.
 func (b *Build) TakesSockets() bool { return hasMarkAt(descriptorPath(sys.FD(b.Exe), false)) }
 
-// Same reports whether two builds are the same file.
+// Same reports whether the executables of two builds are the same file.
 func (b *Build) Same(o *Build) bool {
 	x, err1 := b.Exe.Stat()
 	y, err2 := o.Exe.Stat()

@@ -9,7 +9,7 @@ import (
 
 const canRunDescriptor = true
 
-// openPath opens a file to be executed, without the right to read the file.
+// openPath opens a file that is to be executed. O_PATH needs no right to read the file.
 func openPath(path string) (*os.File, error) {
 	return os.OpenFile(path, unix.O_PATH|unix.O_CLOEXEC, 0)
 }
@@ -19,10 +19,12 @@ func openSelf() (*os.File, error) {
 	return os.OpenFile("/proc/self/exe", unix.O_PATH|unix.O_CLOEXEC, 0)
 }
 
-// executableOf leads to the file that a process runs.
+// executableOf returns a path by which the executable of a process can be opened.
 func executableOf(pid int) string { return "/proc/" + strconv.Itoa(pid) + "/exe" }
 
-// descriptorPath names an open file for a child of this process, from the child's own view or from the view of any process.
+// descriptorPath returns a path that leads to an open file. If everywhere is false, the path is for a process that has the
+// descriptor with the number fd, as a child does that has inherited it; if everywhere is true, fd is a descriptor of this
+// process, and the path is for any process.
 func descriptorPath(fd uintptr, everywhere bool) string {
 	of := "self"
 	if everywhere {

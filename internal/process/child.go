@@ -9,32 +9,32 @@ import (
 
 // Child is a process started by Start.
 type Child struct {
-	// PID is its process id, which is the id of the process group too that it was started in.
+	// PID is the process id. The process group in which the process was started has the same id.
 	PID int
-	// Control is this end of the control socket. The one who uses it closes it.
+	// Control is the end of the control socket for this process. Its user closes it.
 	Control *os.File
-	// Ready is closed when tableflip's Ready byte has come.
+	// Ready is closed when the byte of tableflip's Ready was received.
 	Ready chan struct{}
-	// Exited is closed when the process has ended and was reaped. Status says how from then on.
+	// Exited is closed when the process has ended and was reaped. From then on Status is how it has ended.
 	Exited chan struct{}
 	Status string
 
 	queue  sync.Mutex
-	theirs *os.File // a copy of the child's end of the control socket, as long as something may wait in it; nil: none
+	theirs *os.File // a copy of the child's end of the control socket, as long as messages may wait in it; nil: closed
 	hold   hold
 	readyR *os.File
-	life   int // write end of the pipe that tells the child when this process ends
+	life   int // the write end of a pipe: the child reads the end of the pipe when this process ends
 }
 
-// newChild follows a process from the start on. The files, of which theirs may be nil, and the descriptor life become the
-// child's.
+// newChild returns the Child of a process that was just started. The Child owns the files, of which theirs may be nil, and the
+// descriptor life.
 func newChild(pid int, h hold, control, theirs, readyR *os.File, life int) *Child {
 	c := &Child{
 		PID: pid, Control: control, Ready: make(chan struct{}), Exited: make(chan struct{}),
 		theirs: theirs, hold: h, readyR: readyR, life: life,
 	}
-	go c.awaitReady() // ends with the byte, when no process holds the other end any more, or with Close
-	go c.wait()       // ends with the process: after a commit that is later than the end of this process
+	go c.awaitReady() // ends with the byte, with Close, or when all processes have closed the other end of the pipe
+	go c.wait()       // ends with the process; after a commit the child usually outlives this process
 	return c
 }
 
@@ -52,8 +52,8 @@ func (c *Child) wait() {
 	close(c.Exited)
 }
 
-// Queued sends what waits in the control socket until the child takes it. Queued sends nothing, and returns os.ErrProcessDone,
-// when the child has ended or Took was called.
+// Queued calls the function send, which sends messages that wait in the control socket until the child reads them. If the
+// child has ended, or Took was called, Queued does not call send and returns os.ErrProcessDone.
 func (c *Child) Queued(send func() error) error {
 	c.queue.Lock()
 	defer c.queue.Unlock()
@@ -63,17 +63,18 @@ func (c *Child) Queued(send func() error) error {
 	return send()
 }
 
-// Took notes that the child has taken all messages that were queued. Until then this process has a copy of the child's end of
-// the control socket, so Control does not end with the child. If the child ends before, the messages left are taken out of the
-// socket and closed: another process may have inherited the child's end, and would keep the socket open with everything in it.
+// Took notes that the child has read all messages that were queued. Until Took is called, this process has a copy of the
+// child's end of the control socket, so a reader of Control does not notice the end of the child. If the child ends before,
+// the messages that are left are removed from the socket, and their files are closed: another process may have inherited the
+// child's end, and would keep the socket and the files open.
 func (c *Child) Took() {
 	c.queue.Lock()
 	defer c.queue.Unlock()
-	c.theirs.Close() // which does nothing without a file
+	c.theirs.Close() // does nothing if theirs is nil
 	c.theirs = nil
 }
 
-// empty closes the messages that wait for a child that has ended.
+// empty removes the messages that wait for a child that has ended, and closes their files.
 func (c *Child) empty() {
 	c.queue.Lock()
 	defer c.queue.Unlock()
@@ -84,24 +85,24 @@ func (c *Child) empty() {
 	}
 }
 
-// Signal sends a signal; nothing if the process has ended.
+// Signal sends a signal. It does nothing if the process has ended.
 func (c *Child) Signal(sig os.Signal) { _ = c.hold.Signal(sig) }
 
-// Kill ends the process wherever the process has moved itself, and what is left in the process group of its start. When the
-// process was reaped, nothing is killed any more, not even the rest of the group, unless the kernel knows the group by the
-// pidfd (Linux 6.9): another group may have the number from then on. The error is why the process itself could not be killed: a
-// process of another user, say.
+// Kill kills the process, also if it has changed its process group, and the other processes in the group in which it was
+// started. After the process was reaped, Kill does nothing, since another group may have the number; only with a pidfd of a
+// sibling, from Linux 6.9 on, the rest of the group is still killed. The error is about the process and not about the group:
+// the process belongs to another user, say.
 func (c *Child) Kill() error { return c.hold.kill() }
 
-// Ended reports whether the process has ended, which may be a moment before Exited is closed.
+// Ended reports whether the process has ended. The result may be true a moment before Exited is closed.
 func (c *Child) Ended() bool { return c.hold.ended() }
 
 // PIDFD returns a descriptor of the process, for FromPIDFD in another process. The caller closes the descriptor. The error is
 // os.ErrProcessDone if the process has been reaped. PIDFD works on Linux only.
 func (c *Child) PIDFD() (*os.File, error) { return c.hold.pidfd() }
 
-// Close closes the pipes to a child that has died; Control belongs to its user. Close is not called after a commit: the end of
-// the pipe tells the child that this process is gone.
+// Close closes the pipes to a child that has ended, but not Control. After a commit Close must not be called: the end of the
+// pipe shows the child that this process has ended.
 func (c *Child) Close() {
 	c.readyR.Close()
 	c.hold.close()

@@ -12,14 +12,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Handle is a hold on a process, a child or not, by a pidfd: after the end of the process another process may get the number,
-// and the handle still means the first process.
+// Handle is a process, a child or not, by its pidfd: after the end of the process another process may get the same number,
+// but the handle still means the first process.
 type Handle struct {
 	pid   int
 	pidfd *os.File
 }
 
-// Open takes hold of a process. The caller closes the handle. Open needs Linux 5.10.
+// Open returns a handle of a process. The caller closes the handle. Open needs Linux 5.10.
 func Open(pid int) (*Handle, error) {
 	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
 	if err != nil {
@@ -28,8 +28,8 @@ func Open(pid int) (*Handle, error) {
 	return &Handle{pid: pid, pidfd: os.NewFile(uintptr(fd), "pidfd")}, nil
 }
 
-// FromPIDFD makes a handle of a pidfd that another process has sent. Without an error the file becomes the handle's. The PID of
-// a reaped process, or of a process of another namespace, is 0.
+// FromPIDFD makes a handle of a pidfd that another process has sent. If there is no error, the handle owns the file. The
+// method PID returns 0 if the process was reaped already, or is in another pid namespace.
 func FromPIDFD(file *os.File) (*Handle, error) {
 	info, err := os.ReadFile("/proc/self/fdinfo/" + strconv.Itoa(int(sys.FD(file))))
 	if err != nil {
@@ -50,15 +50,15 @@ func FromPIDFD(file *os.File) (*Handle, error) {
 func (o *ownHold) pidfd() (*os.File, error) {
 	fd, openErr := -1, error(nil)
 	err := o.WithHandle(func(h uintptr) {
-		// Not a duplicate of h: whether a descriptor waits belongs to what is open, and os waits by h.
+		// This is no duplicate of h: O_NONBLOCK would be set for both, and package os waits with h.
 		if fd, openErr = unix.PidfdOpen(o.Pid, unix.PIDFD_NONBLOCK); openErr != nil {
 			return
 		}
-		if openErr = unix.PidfdSendSignal(int(h), 0, nil, 0); openErr != nil { // the number may be another's by now
+		if openErr = unix.PidfdSendSignal(int(h), 0, nil, 0); openErr != nil { // another process may have the number
 			unix.Close(fd)
 		}
 	})
-	if errors.Is(openErr, unix.ESRCH) { // package os has not noted that yet
+	if errors.Is(openErr, unix.ESRCH) { // reaped, which package os has not noted yet
 		openErr = os.ErrProcessDone
 	}
 	if err := errors.Join(err, openErr); err != nil {
@@ -70,14 +70,14 @@ func (o *ownHold) pidfd() (*os.File, error) {
 // PID returns the process id.
 func (h *Handle) PID() int { return h.pid }
 
-// Signal sends a signal. The error is ESRCH for a process that has ended.
+// Signal sends a signal. The error is ESRCH if the process was reaped.
 func (h *Handle) Signal(sig syscall.Signal) error {
 	return unix.PidfdSendSignal(int(sys.FD(h.pidfd)), sig, nil, 0)
 }
 
-// Kill ends the process and its process group, if the process leads a group of its own. Before Linux 6.9 the pidfd has to show
-// first that the process is still there: another group could have the number. The error is of the process itself: ESRCH if the
-// process has ended.
+// Kill kills the process, and its process group if the process leads a group. Before Linux 6.9 the group is killed by its
+// number, and only if the process could be signalled by the pidfd: otherwise another group may have the number. The error is
+// about the process and not about the group: ESRCH if the process was reaped.
 func (h *Handle) Kill() error {
 	err := h.Signal(unix.SIGKILL)
 	group := unix.PidfdSendSignal(int(sys.FD(h.pidfd)), unix.SIGKILL, nil, unix.PIDFD_SIGNAL_PROCESS_GROUP)
@@ -90,7 +90,7 @@ func (h *Handle) Kill() error {
 // Ended reports whether the process has ended.
 func (h *Handle) Ended() bool { return sys.HasInput(sys.FD(h.pidfd)) }
 
-// Wait returns nil when the process has ended, and an error if Close comes before. Wait reaps nothing.
+// Wait waits for the end of the process, and does not reap the process. Wait returns an error if Close is called before.
 func (h *Handle) Wait() error {
 	raw, err := h.pidfd.SyscallConn()
 	if err != nil {
@@ -99,5 +99,5 @@ func (h *Handle) Wait() error {
 	return raw.Read(sys.HasInput)
 }
 
-// Close gives the handle up, and ends a Wait. A second Close returns os.ErrClosed.
+// Close closes the pidfd, and makes a running Wait return. A second Close returns os.ErrClosed.
 func (h *Handle) Close() error { return h.pidfd.Close() }

@@ -2,18 +2,18 @@ package process
 
 import "os"
 
-// hold is how the process is waited for and signalled.
+// hold waits for a started process and signals it.
 type hold interface {
-	// wait returns how the process has ended, when it has.
+	// wait waits for the end of the process, and returns how it has ended.
 	wait() (status string)
-	// Signal is os.Process.Signal.
+	// Signal does the same as os.Process.Signal.
 	Signal(os.Signal) error
-	// kill ends the process and the group that it was started in.
+	// kill kills the process, and the process group in which it was started.
 	kill() error
 	// pidfd returns a descriptor for FromPIDFD.
 	pidfd() (*os.File, error)
 	// ended reports whether the process has ended.
 	ended() bool
-	// close gives up what the hold has open.
+	// close closes the descriptors of the hold.
 	close()
 }

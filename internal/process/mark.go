@@ -9,15 +9,16 @@ import (
 	"os"
 )
 
-// Which programs take their sockets from the control socket has to be known before one is executed, and only its file can
-// tell: the build information of a program that was built in its own tree has no version of this library.
+// Before a program is executed, this process has to know whether the program takes its sockets from the control socket. Only
+// the content of the file shows this: the build information does not show the version of this library if the program was
+// built in the source tree of the library.
 
-// markText names the mechanism and its version. A program that can look for a mark has markText among its constants, which are
-// not searched.
+// markText is the text of the mark: the mechanism and its version. Each program that contains hasMark has this constant too,
+// but constants are in a part of the file that hasMark does not search.
 const markText = "midair: this build takes its listening sockets from the control socket, version 1"
 
-// mark is markText where it is searched: a variable of bytes is in the data that the system maps from the file writable, and
-// stays there also in a stripped program.
+// mark holds the bytes of markText at a place that hasMark searches. It is a variable of bytes, so it is in the writable data
+// of the program file, and stays there when the program is stripped.
 var mark = [...]byte{
 	'm', 'i', 'd', 'a', 'i', 'r', ':', ' ', 't', 'h', 'i', 's', ' ', 'b', 'u', 'i', 'l', 'd', ' ', 't', 'a', 'k', 'e', 's', ' ',
 	'i', 't', 's', ' ', 'l', 'i', 's', 't', 'e', 'n', 'i', 'n', 'g', ' ', 's', 'o', 'c', 'k', 'e', 't', 's', ' ',
@@ -25,13 +26,13 @@ var mark = [...]byte{
 	'v', 'e', 'r', 's', 'i', 'o', 'n', ' ', '1',
 }
 
-// carried makes the linker keep the mark in programs that can call Carry, and in no others.
+// carried is set by Carry only, so that the linker keeps the mark in a program that contains a call of Carry, and in no other.
 var carried *[len(mark)]byte
 
-// Carry puts the mark into the program. The code that takes the sockets from the control socket calls Carry.
+// Carry makes the linker put the mark into the program. The code that takes the sockets from the control socket calls Carry.
 func Carry() { carried = &mark }
 
-// markLimit is how much data of a file is searched. A file with more data counts as a file without the mark.
+// markLimit is how many bytes of a file are searched at most. If the file has more data, it counts as a file without the mark.
 const markLimit = 64 << 20
 
 // hasMark reports whether a file is a program with the mark. A file that is no program, is cut off or cannot be read has no
@@ -46,8 +47,9 @@ func hasMark(file io.ReaderAt) bool {
 	return false
 }
 
-// writable returns the data of a program that the system maps writable. The section of variables without pointers comes first,
-// if the file names the section: in a program that may lie anywhere in memory (pie), the rest is most of the file.
+// writable returns the parts of a program file that the system loads into writable memory. The section of variables without
+// pointers, where the mark is, comes first if the file has a table of sections: in a position-independent program (pie) the
+// other writable parts are most of the file.
 func writable(file io.ReaderAt) (parts []*io.SectionReader) {
 	if f, err := elf.NewFile(file); err == nil {
 		if s := f.Section(".noptrdata"); s != nil && s.Type == elf.SHT_PROGBITS && s.Flags&elf.SHF_WRITE != 0 {
@@ -74,7 +76,8 @@ func writable(file io.ReaderAt) (parts []*io.SectionReader) {
 
 var errTooLong = errors.New("there is more data than is searched")
 
-// search looks for the mark in overlapping pieces, and takes the bytes read from the budget.
+// search reports whether the mark is in a part of a file. It reads the part in overlapping pieces, and subtracts the number of
+// read bytes from the budget; the error is errTooLong if the budget does not suffice.
 func search(part *io.SectionReader, budget *int64) (bool, error) {
 	want, buf := []byte(markText), make([]byte, max(0, min(part.Size(), 256<<10)))
 	for from := int64(0); part.Size()-from >= int64(len(want)); from += int64(len(buf) - len(want) + 1) {
@@ -92,8 +95,8 @@ func search(part *io.SectionReader, budget *int64) (bool, error) {
 	return false, nil
 }
 
-// hasMarkAt is hasMark for a path, which may lead to a descriptor of a file that must not be read. Of such a file a single fact
-// may be known: whether it is the file of this process, which has the mark.
+// hasMarkAt is hasMark for the file at a path. If this process has no right to read the file, hasMarkAt reports whether it is
+// the executable of this process, which has the mark.
 func hasMarkAt(path string) bool {
 	file, err := os.Open(path)
 	if err == nil {

@@ -12,17 +12,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// firstVictim is the greatest value of oom_score_adj: with any other value a small process may outlive a bigger process.
+// firstVictim is the greatest value of oom_score_adj: with a smaller value the kernel may kill a bigger process first.
 const firstVictim = "1000"
 
-// oom is what this process has asked of the kernel.
+// oom is what this process has done with its oom_score_adj.
 var oom struct {
 	mu      sync.Mutex
 	raised  bool
-	fd      int    // of oom_score_adj, while it is raised
+	fd      int    // the open file oom_score_adj; only while raised is true
 	was     string // the value that this process was started with
-	problem error
-	until   int64 // when it was put back, in ticks since the boot of the machine; 0: never
+	problem error  // why init could not raise the value
+	until   int64  // when the old value was written back, in ticks since the boot of the machine; 0: never
 }
 
 func init() {
@@ -48,7 +48,7 @@ func raiseOOM() error {
 		})
 	}
 	if !oom.raised {
-		unix.Close(fd) // also if it was so from the start: it stays so
+		unix.Close(fd) // if the value was 1000 from the start, it stays
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
@@ -87,20 +87,19 @@ func writeOOM(fd int, value string) error {
 	return os.NewSyscallError("write", err)
 }
 
-// withoutResource calls fn without the effective capability CAP_SYS_RESOURCE. A process that writes oom_score_adj with the
-// capability also raises the least value that can be written without the capability: a process that gives up its capabilities
-// later, as services do that change their user, could never put the old value back. fn runs in this thread, the only thread
-// without the capability.
+// withoutResource calls fn without the effective capability CAP_SYS_RESOURCE. A write of oom_score_adj with this capability
+// also sets the minimum for later writes without the capability. A service that changes its user gives up its capabilities,
+// and could then never write the old value back. Only the thread in which fn runs is without the capability.
 func withoutResource(fn func() error) error {
-	// The runtime starts a thread from a locked one by way of another thread, so none inherits the lack.
+	// No new thread inherits the missing capability: the runtime does not start threads from a locked thread.
 	runtime.LockOSThread()
-	whole := true // the thread has what it had
+	whole := true // the thread has the capability if it had it before
 	defer func() {
-		if whole { // otherwise no other goroutine may run in it
+		if whole { // otherwise no other goroutine may run in this thread, which ends with its goroutine
 			runtime.UnlockOSThread()
 		}
 	}()
-	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3} // of this thread
+	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3} // pid 0: this thread
 	var had [2]unix.CapUserData
 	if err := unix.Capget(&head, &had[0]); err != nil {
 		return os.NewSyscallError("capget", err)
@@ -122,7 +121,8 @@ func withoutResource(fn func() error) error {
 	return err
 }
 
-// ticks is the time since the boot of the machine, as /proc says when a process was started: 100 a second on every platform.
+// ticks returns the time since the boot of the machine in the unit in which /proc gives the start of a process: 0.01 s on every
+// platform.
 func ticks() int64 {
 	var t unix.Timespec
 	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &t) != nil {
@@ -137,7 +137,7 @@ func killedFirst() (pids []int) {
 	oom.mu.Unlock()
 	dir, err := os.Open("/proc")
 	if err != nil || until == 0 {
-		dir.Close() // which does nothing without a file
+		dir.Close() // does nothing if dir is nil
 		return nil
 	}
 	defer dir.Close()
@@ -154,14 +154,14 @@ func killedFirst() (pids []int) {
 	return pids
 }
 
-// startedHere reports whether a process is alive, is a child of this process or in its process group, and was started before a
-// moment.
+// startedHere reports whether a process lives, is a child of this process or in its process group, and was started before the
+// given time.
 func startedHere(pid int, before int64) bool {
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
-		return false // it has ended
+		return false // the process has ended
 	}
-	const state, parent, group, started = 0, 1, 2, 19 // behind the name, which may contain anything
+	const state, parent, group, started = 0, 1, 2, 19 // the fields after the name, which ends with the last parenthesis
 	f := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
 	if len(f) <= started || f[state] == "Z" {
 		return false

@@ -8,7 +8,7 @@ import (
 	"syscall"
 )
 
-// ownHold is the hold on a child of this process, which waits for the child.
+// ownHold is the hold on a child of this process: this process reaps the child.
 type ownHold struct {
 	*os.Process
 	mu     sync.Mutex // held by kill, and while the process is reaped
@@ -37,7 +37,7 @@ func (o *ownHold) kill() error {
 	if o.reaped {
 		return nil
 	}
-	err := o.Kill() // by a pidfd on Linux
+	err := o.Kill() // uses a pidfd on Linux
 	if errors.Is(err, os.ErrProcessDone) {
 		return nil
 	}
@@ -47,4 +47,4 @@ func (o *ownHold) kill() error {
 
 func (o *ownHold) ended() bool { return errors.Is(o.Signal(syscall.Signal(0)), os.ErrProcessDone) }
 
-func (o *ownHold) close() {} // Wait has
+func (o *ownHold) close() {} // os.Process.Wait has released the process

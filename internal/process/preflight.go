@@ -18,24 +18,24 @@ import (
 	"github.com/midair-go/midair/internal/sys"
 )
 
-// library and sibling are the modules with which a program can take over.
+// library and sibling are the modules with which a program can replace this program.
 const (
 	library = "github.com/midair-go/midair"
 	sibling = "github.com/cloudflare/tableflip"
 )
 
-// Policy says what may replace this program. The zero value allows every program that could.
+// Policy is which programs may replace this program. The zero value allows all programs that are able to.
 type Policy struct {
-	SameBuild error                   // what the build that runs already is refused with; nil: it is let through
-	Other     bool                    // another program is meant
-	Plain     error                   // what a program that knows tableflip only is refused with; nil: it is let through
-	Wrapper   error                   // the same for any other file whose program does not say that it takes its sockets from the control socket
+	SameBuild error                   // the refusal of the build that runs now; nil: it is allowed
+	Other     bool                    // a program with another import path is allowed
+	Plain     error                   // the refusal of a program that uses tableflip and not this library; nil: it is allowed
+	Wrapper   error                   // the refusal of any other file without the mark; nil: it is allowed
 	Verify    func(path string) error // Options.Verify
 }
 
-// Preflight looks at the file before the start: a program that would certainly fail, or is surely not meant, is refused here.
-// What cannot be read from the file, of a script for instance, has to show itself, if the policy lets such a file through. A
-// bare name of the executable is looked up in PATH, a relative path counts from the start directory. The caller closes the
+// Preflight looks at the file before the start, and refuses a program that would certainly fail, or that is certainly the
+// wrong program. If the policy allows it, a file that does not show this, such as a script, is not refused: the start has to
+// show it. A name without a separator is looked up in PATH, and a relative path begins at StartDir. The caller closes the
 // program.
 func Preflight(executable string, args []string, o Policy) (p Program, err error) {
 	path, err := checkExecutable(executable)
@@ -44,7 +44,7 @@ func Preflight(executable string, args []string, o Policy) (p Program, err error
 	}
 	p = Program{path: path, args: append([]string{executable}, args...)}
 	file, err := os.Open(path)
-	if errors.Is(err, fs.ErrPermission) && o.Verify == nil { // it may be executed, and not read
+	if errors.Is(err, fs.ErrPermission) && o.Verify == nil { // this process may execute the file, but not read it
 		if p.marked = hasMarkAt(path); !p.marked && o.Wrapper != nil {
 			return p, fmt.Errorf("executable %s: cannot be read, so nobody knows what it is, and it %w", path, o.Wrapper)
 		}
@@ -75,7 +75,8 @@ func Preflight(executable string, args []string, o Policy) (p Program, err error
 	return p, nil
 }
 
-// checkExecutable explains a refusal for which the kernel would answer with a bare errno, or not at all.
+// checkExecutable returns the path of the executable, or else an error that explains why it cannot be executed. The kernel
+// would return an errno only, or no error.
 func checkExecutable(name string) (string, error) {
 	if startDir == "" {
 		return "", errors.New("the directory that the program was started in was not readable")
@@ -102,7 +103,8 @@ func checkExecutable(name string) (string, error) {
 	return filepath.Clean(path), nil
 }
 
-// lookup finds the file to execute without following symbolic links, so a link that a release moves is seen.
+// lookup returns the path of the file to execute. lookup does not resolve symbolic links: after a release has changed a link,
+// the same name leads to the new file.
 func lookup(name string) (string, error) {
 	if !strings.ContainsRune(name, filepath.Separator) {
 		return exec.LookPath(name)
@@ -113,14 +115,14 @@ func lookup(name string) (string, error) {
 	return filepath.Join(startDir, name), nil
 }
 
-// examine reads the build information of the file, if there is some.
+// examine refuses a file because of its content, its build information or a missing mark.
 func examine(file *os.File, marked bool, o Policy) error {
 	if o.SameBuild != nil && sameBuild(file) {
 		return fmt.Errorf("executable %s: %w: was the new one copied to its place?", file.Name(), o.SameBuild)
 	}
 	info, err := buildinfo.Read(file)
 	if err != nil {
-		info = nil // not a Go program, or one without: it will tell
+		info = nil // not a Go program, or a Go program without build information
 	} else if err := suits(info, o); err != nil {
 		return fmt.Errorf("executable %s: %w", file.Name(), err)
 	}
@@ -130,7 +132,7 @@ func examine(file *os.File, marked bool, o Policy) error {
 	return fmt.Errorf("executable %s: %s %w", file.Name(), looks(file, info), o.Wrapper)
 }
 
-// looks describes a file without the mark.
+// looks describes a file without the mark, as the beginning of a refusal.
 func looks(file *os.File, info *debug.BuildInfo) string {
 	switch {
 	case isScript(file):
@@ -141,7 +143,8 @@ func looks(file *os.File, info *debug.BuildInfo) string {
 	return "does not carry the mark of a build with this library (is it packed, or a wrapper?) and"
 }
 
-// suits says why a program with the given build information cannot replace this program, or is not meant to.
+// suits returns nil if a program with the given build information can replace this program, or else why it cannot or should
+// not.
 func suits(info *debug.BuildInfo, o Policy) error {
 	if goos, goarch := setting(info, "GOOS"), setting(info, "GOARCH"); goos != runtime.GOOS || goarch != runtime.GOARCH {
 		return fmt.Errorf("is built for %s/%s, this machine needs %s/%s", goos, goarch, runtime.GOOS, runtime.GOARCH)
@@ -159,7 +162,8 @@ func suits(info *debug.BuildInfo, o Policy) error {
 	return nil
 }
 
-// known reports whether a build names its modules: builds of go test, and of other build systems, do not.
+// known reports whether the build information contains the modules of the program. The build information of a test binary does
+// not, nor does that of some other build systems than go build.
 func known(info *debug.BuildInfo) bool {
 	return len(info.Deps) > 0 || info.Main.Path != "" && !strings.HasSuffix(info.Path, ".test")
 }
@@ -169,18 +173,18 @@ func uses(info *debug.BuildInfo, path string) bool {
 	return slices.ContainsFunc(modules, func(m *debug.Module) bool { return m.Path == path })
 }
 
-// flipsOnly reports whether a build knows tableflip only.
+// flipsOnly reports whether a program uses tableflip and not this library.
 func flipsOnly(info *debug.BuildInfo) bool {
 	return known(info) && !uses(info, library) && uses(info, sibling)
 }
 
-// named reports whether the path of a program identifies the program: a program that was built from a list of files has no path
-// of its own.
+// named reports whether the build information contains the import path of the program: a program that was built from a list of
+// files has none.
 func named(info *debug.BuildInfo) bool {
 	return info.Path != "" && info.Path != "command-line-arguments"
 }
 
-// setting returns the system or the architecture of a build; this machine's if the build names none.
+// setting returns the setting GOOS or GOARCH of a build, or that of this process if the build information does not contain it.
 func setting(info *debug.BuildInfo, key string) string {
 	for _, s := range info.Settings {
 		if s.Key == key {
@@ -190,7 +194,7 @@ func setting(info *debug.BuildInfo, key string) string {
 	return map[string]string{"GOOS": runtime.GOOS, "GOARCH": runtime.GOARCH}[key]
 }
 
-// RunsOwnBuild reports whether another process runs the build of this process.
+// RunsOwnBuild reports whether the process pid runs the same build as this process.
 func RunsOwnBuild(pid int) bool {
 	exe, err := os.Open(executableOf(pid))
 	if err != nil {
@@ -200,10 +204,10 @@ func RunsOwnBuild(pid int) bool {
 	return sameBuild(exe)
 }
 
-// sameBuild reports whether the file has the content of the file that this process runs, whatever the name.
+// sameBuild reports whether the file has the same content as the executable of this process. The name does not count.
 func sameBuild(file *os.File) bool {
 	if !CanRunDescriptor {
-		return false // what runs cannot be read there once its file was replaced
+		return false // this system gives no access to the executable of this process after its file was replaced
 	}
 	self, err := os.Open(executableOf(os.Getpid()))
 	if err != nil {

@@ -34,6 +34,6 @@ func parentName() string {
 	return strings.TrimSpace(string(name))
 }
 
-// hasEnded does not use os.FindProcess: the first call of a process forks, to learn what the kernel can do, and is made while
-// clients wait.
+// hasEnded does not use os.FindProcess, which forks at its first call, to find out what the kernel can do: hasEnded is called
+// while clients wait.
 func hasEnded(pid int) bool { return unix.Kill(pid, 0) == unix.ESRCH }

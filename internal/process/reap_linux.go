@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// reap waits for the end of the process, and gives the number back to the kernel in a moment when kill does not use the number:
-// until then no other process or group can get it.
+// reap waits for the end of the process, and reaps it while kill does not run. Until a process is reaped, no other process or
+// group can get its number, which kill uses.
 func (o *ownHold) reap() (*os.ProcessState, error) {
 	for errors.Is(unix.Waitid(unix.P_PID, o.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil), unix.EINTR) {
 	}
@@ -20,7 +20,7 @@ func (o *ownHold) reap() (*os.ProcessState, error) {
 	return o.Wait()
 }
 
-// Describe returns the text of os.ProcessState.
+// Describe returns the text that os.ProcessState.String returns for the status.
 func Describe(ws syscall.WaitStatus) string {
 	switch {
 	case ws.Exited():

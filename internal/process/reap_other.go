@@ -7,7 +7,8 @@ import (
 	"os"
 )
 
-// reap waits for the end of the process and reaps it at once. kill learns of the end a moment later.
+// reap waits for the end of the process. The process is reaped a moment before reaped is set, so kill may use its number in
+// that moment.
 func (o *ownHold) reap() (*os.ProcessState, error) {
 	state, err := o.Wait()
 	o.mu.Lock()

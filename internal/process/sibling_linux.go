@@ -11,19 +11,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// siblingHold is the hold on a process that was started as a child of this process's parent, which waits for the process.
+// siblingHold is the hold on a process that was started as a child of this process's parent: the parent reaps the process.
 type siblingHold struct {
 	*Handle
-	told <-chan string // see Program.AsSibling; nil: nobody tells
+	told <-chan string // where the parent's report arrives, see Program.AsSibling; nil: there is no report
 }
 
-// statusLimit is how long the parent may take to reap the process, or to report how the process has ended.
+// statusLimit is how long wait waits, after the end of the process, until the parent has reaped it or has reported how it has
+// ended.
 const statusLimit = 200 * time.Millisecond
 
 // unknownStatus is the status of a process when neither the parent nor the kernel reports more.
 const unknownStatus = "status unknown: another process is its parent"
 
-// beSibling makes a process the child of the parent of this process, and reports false where the kernel does not allow that.
+// beSibling changes attr so that the started process becomes a child of this process's parent. beSibling returns false, and
+// changes nothing, if the kernel does not support this.
 func beSibling(attr *syscall.SysProcAttr, pidfd *int) bool {
 	if os.Getpid() == 1 {
 		return false
@@ -73,7 +75,7 @@ func (s *siblingHold) wait() string {
 
 // status returns the status that the kernel keeps of a reaped process, from Linux 6.15 on.
 func (s *siblingHold) status() (ws syscall.WaitStatus, ok bool) {
-	fds := []unix.PollFd{{Fd: int32(sys.FD(s.Handle.pidfd))}} // POLLHUP comes with the end of the zombie
+	fds := []unix.PollFd{{Fd: int32(sys.FD(s.Handle.pidfd))}} // POLLHUP comes when the process was reaped
 	for end := time.Now().Add(statusLimit); ; {
 		if _, err := unix.Poll(fds, int(time.Until(end).Milliseconds())); err != unix.EINTR || time.Now().After(end) {
 			break

@@ -18,11 +18,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// launch is what a child inherits, and what has to be closed if the start fails.
+// launch is the files that a child inherits, and what has to be closed after the start.
 type launch struct {
 	names [][]string
-	files []uintptr // for descriptors 3 and up
-	undo  []func()
+	files []uintptr // the descriptors that are 3 and up in the child
+	undo  []func()  // close calls these functions
 }
 
 func start(p Program, env []string, files []Inherited, queue func(*os.File) error) (*Child, error) {
@@ -76,7 +76,7 @@ func (l *launch) pipes() (readyR *os.File, life int, err error) {
 		return nil, -1, sys.Explain(err)
 	}
 	l.undo = append(l.undo, func() { namesR.Close() }, func() { namesW.Close() })
-	// The end must live exactly as long as this process, so it is kept as a number that no finalizer knows.
+	// The write end must stay open until this process ends, so it is a plain number: an os.File could be closed by a finalizer.
 	life, err = sys.DupFD(int(sys.FD(namesW)))
 	if err != nil {
 		readyR.Close()
@@ -91,8 +91,8 @@ func (l *launch) add(name []string, fd uintptr) {
 	l.files = append(l.files, fd)
 }
 
-// exec writes the names and starts the process. The names go first: a parent that is killed right after the start must not
-// leave a child that cannot learn which files it has inherited.
+// exec writes the names and starts the process, in this order: if this process is killed right after the start, the child must
+// still be able to read which files it has inherited.
 func (l *launch) exec(p Program, env []string, life int) (int, hold, error) {
 	listeners := len(l.names) - 1 // without the control socket
 	path, err := l.executable(p)
@@ -130,7 +130,7 @@ func (l *launch) exec(p Program, env []string, life int) (int, hold, error) {
 	return pid, h, err
 }
 
-// ExplainStart adds the program, and advice, to an error of a start.
+// ExplainStart adds the name of the program, and advice for an operator, to the error of a start.
 func ExplainStart(program string, err error) error {
 	err = fmt.Errorf("start %s: %w", program, err)
 	_, gone := os.Stat(startDir)
@@ -145,24 +145,25 @@ func ExplainStart(program string, err error) error {
 	return sys.Explain(err)
 }
 
-// executable returns how a child is to name the file that it executes. The interpreter of a script opens the file once more, by
-// an inherited descriptor. A program with the mark is no script, and its descriptor closes with the execution.
+// executable returns the path that a child executes. If the file may be a script, the child inherits a descriptor of the
+// file, since the interpreter of a script opens the path again. A program with the mark is no script: its descriptor closes
+// when the program is executed.
 func (l *launch) executable(p Program) (string, error) {
 	switch {
 	case p.exe == nil:
 		return p.path, nil
 	case !p.marked:
 		l.add([]string{"fd", exeName, ""}, sys.FD(p.exe))
-		return descriptorPath(uintptr(2+len(l.files)), false), nil // where it is in the child
+		return descriptorPath(uintptr(2+len(l.files)), false), nil // the number of the descriptor in the child
 	}
-	// It needs a number that nothing gets while the files are put into their places in the child, by way of others behind the
-	// highest one.
+	// The executable needs a number that is not overwritten when the child moves the files to the numbers from 3 up: it moves
+	// some of them to numbers above the highest one first.
 	above := 3 + len(l.files)
 	for _, fd := range l.files {
 		above = max(above, int(fd))
 	}
 	exe, err := unix.FcntlInt(sys.FD(p.exe), unix.F_DUPFD_CLOEXEC, above+len(l.files)+5)
-	if errors.Is(err, unix.EINVAL) { // what fcntl says of a number over the limit
+	if errors.Is(err, unix.EINVAL) { // fcntl returns EINVAL for a number over the limit of open files
 		err = unix.EMFILE
 	}
 	if err != nil {
@@ -188,7 +189,6 @@ func childEnv(env []string) []string {
 	return append(out, Sentinel+"=yes")
 }
 
-// stdFD returns a standard descriptor for a child; none if the descriptor is closed here, which leaves it closed in the child.
 func stdFD(fd uintptr) uintptr {
 	if _, err := unix.FcntlInt(fd, unix.F_GETFD, 0); err != nil {
 		return ^uintptr(0)

@@ -5,7 +5,8 @@ import (
 	"os"
 )
 
-// Windows builds and serves, and an upgrade answers errors.ErrUnsupported before anything here is reached.
+// On Windows programs compile and serve, but cannot be upgraded: an upgrade returns errors.ErrUnsupported before it would call
+// these functions.
 
 func start(Program, []string, []Inherited, func(*os.File) error) (*Child, error) {
 	return nil, errors.ErrUnsupported

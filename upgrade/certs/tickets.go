@@ -33,7 +33,7 @@ func (k ticketKey) Secret() string { return k.secret }
 // ring holds the ticket keys. The zero value makes keys when a key is needed for the first time, so a new process makes none if
 // the keys of the old process arrive before.
 type ring struct {
-	holder tls.Config                // has only the keys, and is never copied: SetSessionTicketKeys may be called while it is used
+	holder tls.Config                // has only the keys; never copied, so SetSessionTicketKeys may change it during use
 	due    atomic.Pointer[time.Time] // when arrange has to be called again, by the monotonic clock; nil: before the first use
 
 	mu   sync.Mutex              // held while keys change
