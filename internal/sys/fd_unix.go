@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Rights returns the control message for sending files; nil without files. The files have to stay open until the message is
-// sent.
+// Rights returns the control message by which files are sent; nil if there are no files. The files have to stay open until the
+// message is sent.
 func Rights(files []*os.File) []byte {
 	if len(files) == 0 {
 		return nil
@@ -26,7 +26,7 @@ func Rights(files []*os.File) []byte {
 	return unix.UnixRights(fds...)
 }
 
-// ReceivedFiles returns the descriptors of a control message. What is not a descriptor is ignored.
+// ReceivedFiles returns the files that were received with a control message. Other control data is ignored.
 func ReceivedFiles(oob []byte) ([]*os.File, error) {
 	msgs, err := unix.ParseSocketControlMessage(oob)
 	if err != nil {
@@ -36,7 +36,7 @@ func ReceivedFiles(oob []byte) ([]*os.File, error) {
 	for _, m := range msgs {
 		fds, err := unix.ParseUnixRights(&m)
 		if err != nil {
-			continue // credentials or the like: not ours
+			continue // no descriptors, but credentials, for example
 		}
 		for _, fd := range fds {
 			unix.CloseOnExec(fd)
@@ -49,7 +49,7 @@ func ReceivedFiles(oob []byte) ([]*os.File, error) {
 func empty(socket *os.File) {
 	buf, oob := make([]byte, 4<<10), make([]byte, unix.CmsgSpace(MaxFiles*4))
 	for {
-		// No other goroutine starts a process while the descriptors are not close-on-exec.
+		// The lock keeps other goroutines from starting a process before the descriptors are close-on-exec.
 		syscall.ForkLock.RLock()
 		n, oobn, _, _, err := unix.Recvmsg(int(FD(socket)), buf, oob, unix.MSG_DONTWAIT)
 		var files []*os.File
@@ -74,7 +74,7 @@ func explain(err error) error {
 	return &advised{err, text}
 }
 
-// advised is an error with advice. The advice is given once, however often the error is explained on its way.
+// advised is an error with advice. If explain is called again for such an error, the advice is not added again.
 type advised struct {
 	error
 	text string

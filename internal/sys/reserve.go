@@ -1,14 +1,14 @@
 package sys
 
-// Reserve is descriptors that are held for nothing, to make room when this process, or the machine, has none left. After a
-// release anything else in the process may take the room at once: the caller has to hold others back. The zero value is empty.
-// A Reserve is for one goroutine at a time.
+// Reserve is descriptors that are open without a use: closing them makes room when this process, or the machine, has no
+// descriptor left. After Release any other part of the process may use the room at once: the caller has to prevent this. The
+// zero value is empty. Only one goroutine at a time may use a Reserve.
 type Reserve struct{ held []int }
 
-// Release makes room.
+// Release closes all descriptors of the reserve.
 func (r *Reserve) Release() { r.Shrink(0) }
 
-// Shrink makes room until size descriptors are left.
+// Shrink closes descriptors of the reserve until size are left.
 func (r *Reserve) Shrink(size int) {
 	for len(r.held) > max(size, 0) {
 		CloseFD(r.held[len(r.held)-1])
@@ -16,10 +16,10 @@ func (r *Reserve) Shrink(size int) {
 	}
 }
 
-// Len is how many descriptors are held.
+// Len returns the number of descriptors in the reserve.
 func (r *Reserve) Len() int { return len(r.held) }
 
-// Room reports whether n descriptors more could be had now.
+// Room reports whether this process could open n more descriptors now.
 func Room(n int) bool {
 	var r Reserve
 	r.Fill(n)

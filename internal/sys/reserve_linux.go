@@ -2,6 +2,6 @@ package sys
 
 import "golang.org/x/sys/unix"
 
-// newSpare makes a file to hold for nothing. An eventfd has no path to look up, which takes long under a monitor of file
-// access. As a file of its own an eventfd counts for the limit of the machine like any other file.
+// newSpare opens a descriptor for a Reserve: an eventfd. It is made without opening a path, which takes long if a program
+// monitors file access, and counts for the machine's limit of open files like any other file.
 func newSpare() (int, error) { return unix.Eventfd(0, unix.EFD_CLOEXEC) }

@@ -8,5 +8,5 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// newSpare opens a file to hold for nothing.
+// newSpare opens a descriptor for a Reserve.
 func newSpare() (int, error) { return unix.Open(os.DevNull, unix.O_RDONLY|unix.O_CLOEXEC, 0) }

@@ -4,7 +4,7 @@ package sys
 
 import "golang.org/x/sys/unix"
 
-// Fill takes descriptors until the reserve has size, or there is none left.
+// Fill opens descriptors until the reserve has size of them, or until no more can be opened.
 func (r *Reserve) Fill(size int) {
 	for len(r.held) < size {
 		fd, err := newSpare()
@@ -15,7 +15,7 @@ func (r *Reserve) Fill(size int) {
 	}
 }
 
-// FileLimit is how many descriptors this process may have; 0 if unknown.
+// FileLimit returns how many descriptors this process may have open; 0 if unknown.
 func FileLimit() int {
 	var l unix.Rlimit
 	if unix.Getrlimit(unix.RLIMIT_NOFILE, &l) != nil {

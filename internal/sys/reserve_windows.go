@@ -1,7 +1,7 @@
 package sys
 
-// Fill does nothing here.
+// Fill does nothing on Windows.
 func (r *Reserve) Fill(int) {}
 
-// FileLimit is not known here.
+// FileLimit returns 0: the limit is unknown on Windows.
 func FileLimit() int { return 0 }

@@ -1,9 +1,10 @@
-// Package sys is what the operating system gives to a process that hands its sockets to another one: descriptors,
-// anonymous files, pairs of sockets. Linux has all of it. Other platforms return errors.ErrUnsupported for what is missing
-// there, or do what is said here. Errors of functions that make a descriptor say what to do if there are too many ([Explain]).
+// Package sys contains the functions of the operating system for a process that passes its sockets to another process:
+// descriptors, files without a name, pairs of sockets. Linux supports all functions. On other systems a function that is not
+// supported returns errors.ErrUnsupported, or does what its comment says. If there are too many open files, the error of a
+// function that makes a descriptor says what to do ([Explain]).
 //
-// A descriptor is an int or a uintptr where it belongs to nobody, and an *os.File where the file owns it. Every function
-// that returns one makes it close-on-exec, and the caller closes it. No function takes a descriptor over.
+// A descriptor is an *os.File if the file owns it, and otherwise an int or a uintptr. Every descriptor that a function returns
+// is close-on-exec, and the caller closes it. No function becomes the owner of a descriptor that is passed to it.
 package sys
 
 import (
@@ -19,8 +20,8 @@ import (
 // MaxFiles is how many descriptors a message between processes can carry.
 const MaxFiles = 253 // Linux: SCM_MAX_FD
 
-// FD returns the descriptor of f, which stays f's; the greatest number if f is closed. Unlike the method Fd, it does not
-// make the descriptor blocking.
+// FD returns the descriptor of f, which f still owns; if f is closed, FD returns the greatest number. Unlike the method Fd,
+// FD does not make the descriptor blocking.
 func FD(f *os.File) (fd uintptr) {
 	fd = ^uintptr(0)
 	if raw, err := f.SyscallConn(); err == nil {
@@ -29,13 +30,13 @@ func FD(f *os.File) (fd uintptr) {
 	return fd
 }
 
-// CloseOnExec keeps a descriptor from the children of this process.
+// CloseOnExec makes a descriptor close-on-exec, so that programs started by this process do not inherit it.
 func CloseOnExec(fd int) { closeOnExec(fd) }
 
-// CloseFD closes a descriptor without an os.File.
+// CloseFD closes a descriptor that no os.File owns.
 func CloseFD(fd int) { closeFD(fd) }
 
-// DupFD returns another descriptor of the file of fd.
+// DupFD returns another descriptor of the open file that fd refers to.
 func DupFD(fd int) (int, error) { return dupFD(fd) }
 
 // DupFile returns another descriptor of an open file, under the same name.
@@ -48,7 +49,7 @@ func DupFile(f *os.File) (*os.File, error) {
 	return os.NewFile(uintptr(fd), f.Name()), nil
 }
 
-// Duplicate returns another descriptor of c, and the inode of the socket that c is; 0 if the inode is not known.
+// Duplicate returns another descriptor of the socket c, and its inode number; the number is 0 if it is not known.
 func Duplicate(c syscall.Conn) (fd int, inode uint64, err error) { return duplicate(c) }
 
 // ConnFile returns another descriptor of a connection.
@@ -64,11 +65,12 @@ func ConnFile(c net.Conn) (*os.File, error) {
 	return os.NewFile(uintptr(fd), "connection"), nil
 }
 
-// FileConn makes a connection of a descriptor, which stays the caller's. On Linux the connection keeps the options that it had;
-// package net would set some again.
+// FileConn returns a connection for the socket of a file, which the caller still owns and closes. On Linux the options of the
+// socket do not change; package net would set some of them anew.
 func FileConn(file *os.File) (net.Conn, error) { return fileConn(file) }
 
-// CopyKeepAlive gives a connection the keep-alive of its listener, as the kernel does; elsewhere than on Linux, none.
+// CopyKeepAlive sets the keep-alive options of a connection to those of its listener, as the kernel does for accepted
+// connections. On other systems than Linux CopyKeepAlive switches keep-alive off.
 func CopyKeepAlive(to *net.TCPConn, from syscall.Conn) { copyKeepAlive(to, from) }
 
 // Shutdown ends both directions of a connection, also for other processes with a descriptor of the connection.
@@ -78,7 +80,7 @@ func Shutdown(c syscall.Conn) {
 	}
 }
 
-// UnixPair makes the two ends of a connection between unix sockets.
+// UnixPair returns the two ends of a connection of unix sockets.
 func UnixPair() (net.Conn, *os.File, error) {
 	fds, err := streamPair()
 	if err != nil {
@@ -95,57 +97,59 @@ func UnixPair() (net.Conn, *os.File, error) {
 	return ours, theirs, nil
 }
 
-// MemFile makes a file without a name in a directory: in memory on Linux, and elsewhere a temporary file, which is removed at
-// once. The name is for people who look at the process.
+// MemFile makes a file that is in no directory: on Linux a file in memory, and on other systems a temporary file that is
+// removed at once. The name is only for people who look at the open files of the process.
 func MemFile(name string) (*os.File, error) { return memFile(name) }
 
-// Seal makes a file of MemFile immutable, so that the reader need not fear a writer. Without memfd Seal does nothing: only two
-// processes know the file.
+// Seal makes a file of MemFile immutable, so that its content cannot change while another process reads it. On other systems
+// than Linux Seal does nothing: only the two processes have the file.
 func Seal(f *os.File) error { return seal(f) }
 
-// CheckSeal returns an error for a file without the seals of Seal. Without memfd CheckSeal does nothing.
+// CheckSeal returns an error if the file was not made immutable by Seal. On other systems than Linux CheckSeal returns nil.
 func CheckSeal(f *os.File) error { return checkSeal(f) }
 
-// Empty takes the messages that wait in a socket of SocketPair, and closes their descriptors. Empty does not wait for more.
+// Empty reads the messages that wait in a socket of SocketPair, and closes the descriptors in them. Empty does not wait for
+// more messages.
 func Empty(socket *os.File) { empty(socket) }
 
-// Readable reports whether a socket can be read, its end included, and takes nothing. Elsewhere than on Linux the result is
-// true.
+// Readable reports whether a read from a socket would not wait: there is data, an error, or the end. Readable leaves the data
+// in the socket. On other systems than Linux the result is true.
 func Readable(fd uintptr) bool { return readable(fd) }
 
-// MayWrite reports whether this process may change a directory, with the present rights of the process. Elsewhere than on Linux
-// the result is false.
+// MayWrite reports whether this process, with its present rights, may create and remove files in a directory. On other
+// systems than Linux the result is false.
 func MayWrite(dir string) bool { return mayWrite(dir) }
 
-// Nohup reports whether this process was started by nohup, which ignores SIGHUP: the end of the terminal does not concern the
-// program. A child of this process does not know of nohup.
+// Nohup reports whether this process was started with SIGHUP ignored, as the command nohup does: the program is to go on when
+// its terminal ends. In a child of this process the result may be false, since this process may have caught SIGHUP.
 func Nohup() bool { return nohup }
 
 // Terminal is the terminal in which the process was started, if there is one.
 type Terminal struct{ *watcher }
 
-// WatchTerminal begins to look for the end of the terminal, until Close.
+// WatchTerminal begins to wait for the end of the terminal, until Close is called.
 func WatchTerminal() *Terminal { return watchTerminal() }
 
-// Ends reports whether a SIGHUP of this moment comes from the end of the terminal, and so asks for nothing. One that comes a second
-// later does not. It is false for a process that was started without a terminal.
+// Ends reports whether a SIGHUP that is received now comes from the end of the terminal, and so does not ask for an upgrade:
+// the terminal is ending, or has ended less than a second ago. The result is false in a process that was started without a
+// terminal.
 func (t *Terminal) Ends() bool { return t.watcher != nil && t.ends() }
 
-// Close ends the watching.
+// Close ends the wait for the end of the terminal.
 func (t *Terminal) Close() {
 	if t.watcher != nil {
 		t.close()
 	}
 }
 
-// Uptime is the time since the machine was started, or since a while after, by a clock that cannot be set and is the same in
-// all processes. On Windows, where no two processes of a service meet, Uptime is the time since the start of this process.
+// Uptime returns the time since a moment that is the same for all processes of the machine, about its start, by a clock that
+// cannot be set. On Windows, where a service has only one process, Uptime returns the time since the start of this process.
 func Uptime() time.Duration { return uptime() }
 
-// TooManyFiles reports whether the reason of an error is that this process, or the machine, has no descriptor left.
+// TooManyFiles reports whether the cause of an error is that this process, or the machine, has no descriptor left.
 func TooManyFiles(err error) bool {
 	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
 }
 
-// Explain adds advice to the errors of an operator, and returns other errors unchanged.
+// Explain adds advice to an error whose cause an operator can remove, and returns any other error unchanged.
 func Explain(err error) error { return explain(err) }

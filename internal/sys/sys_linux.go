@@ -9,14 +9,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// HasInput reports whether a descriptor can be read. A pidfd can be read when its process has ended.
+// HasInput reports whether a descriptor is readable. A pidfd becomes readable when its process has ended.
 func HasInput(fd uintptr) bool {
 	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 	n, err := unix.Poll(fds, 0)
 	return err == nil && n > 0
 }
 
-// SocketPair makes two connected sockets that keep the borders of messages.
+// SocketPair returns two connected sockets that preserve the boundaries of messages.
 func SocketPair() (ours, theirs *os.File, err error) {
 	fds, err := pair(unix.SOCK_SEQPACKET)
 	if err != nil {
@@ -70,7 +70,7 @@ func mayWrite(dir string) bool {
 	return unix.Faccessat(unix.AT_FDCWD, dir, unix.W_OK|unix.X_OK, unix.AT_EACCESS) == nil
 }
 
-// tcpOptions are the options that package net sets for a connection of a descriptor.
+// tcpOptions are the options that package net sets when it makes a connection of a file.
 var tcpOptions = [...][2]int{
 	{unix.SOL_SOCKET, unix.SO_KEEPALIVE},
 	{unix.IPPROTO_TCP, unix.TCP_NODELAY},
@@ -84,7 +84,7 @@ func fileConn(file *os.File) (net.Conn, error) {
 	var err error
 	for i, o := range tcpOptions {
 		if had[i], err = unix.GetsockoptInt(int(FD(file)), o[0], o[1]); err != nil {
-			break // it is not TCP
+			break // the socket is not a TCP socket
 		}
 	}
 	c, netErr := net.FileConn(file)
@@ -92,7 +92,7 @@ func fileConn(file *os.File) (net.Conn, error) {
 		return c, netErr
 	}
 	for i, o := range tcpOptions {
-		_ = unix.SetsockoptInt(int(FD(file)), o[0], o[1], had[i]) // it was accepted once
+		_ = unix.SetsockoptInt(int(FD(file)), o[0], o[1], had[i]) // cannot fail: the socket had this value before
 	}
 	return c, nil
 }
@@ -103,7 +103,7 @@ func copyKeepAlive(to *net.TCPConn, from syscall.Conn) {
 	if err != nil {
 		return
 	}
-	_ = read.Control(func(fd uintptr) { // these fail if one of the two is closed
+	_ = read.Control(func(fd uintptr) { // Control fails if the listener is closed; below, if the connection is closed
 		for i, o := range tcpOptions {
 			had[i][1], _ = unix.GetsockoptInt(int(fd), o[0], o[1])
 		}

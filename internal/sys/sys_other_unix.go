@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// SocketPair makes two connected sockets, which do not keep the borders of messages here.
+// SocketPair returns two connected sockets. On this system they do not preserve the boundaries of messages.
 func SocketPair() (ours, theirs *os.File, err error) {
 	fds, err := streamPair()
 	if err != nil {
@@ -20,7 +20,7 @@ func SocketPair() (ours, theirs *os.File, err error) {
 	return os.NewFile(uintptr(fds[0]), "socket"), os.NewFile(uintptr(fds[1]), "socket"), nil
 }
 
-// streamPair makes two connected stream sockets, both close-on-exec.
+// streamPair returns two connected stream sockets, both close-on-exec.
 func streamPair() (fds [2]int, err error) {
 	syscall.ForkLock.RLock()
 	defer syscall.ForkLock.RUnlock()
@@ -34,7 +34,7 @@ func streamPair() (fds [2]int, err error) {
 	return fds, nil
 }
 
-// memFile unlinks a file: there is no memfd here.
+// memFile makes a temporary file and removes it at once: this system has no memfd.
 func memFile(name string) (*os.File, error) {
 	f, err := os.CreateTemp("", name)
 	if err != nil {
@@ -53,9 +53,9 @@ func checkSeal(*os.File) error { return nil }
 
 func readable(uintptr) bool { return true }
 
-// mayWrite cannot be asked for the effective rights: a caller tries it.
+// mayWrite returns false: the caller has to try a change to find out.
 func mayWrite(string) bool { return false }
 
 func fileConn(file *os.File) (net.Conn, error) { return net.FileConn(file) }
 
-func copyKeepAlive(to *net.TCPConn, _ syscall.Conn) { _ = to.SetKeepAlive(false) } // fails if it is closed
+func copyKeepAlive(to *net.TCPConn, _ syscall.Conn) { _ = to.SetKeepAlive(false) } // fails if the connection is closed

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// SocketPair makes two connected sockets that keep the borders of messages.
+// SocketPair returns errors.ErrUnsupported.
 func SocketPair() (ours, theirs *os.File, err error) { return nil, nil, errors.ErrUnsupported }
 
 func closeOnExec(int) {}
@@ -35,7 +35,7 @@ func readable(uintptr) bool { return true }
 
 func mayWrite(string) bool { return false }
 
-// watcher watches nothing.
+// watcher does nothing on Windows.
 type watcher struct{}
 
 const nohup = false
@@ -54,4 +54,4 @@ func explain(err error) error { return err }
 
 func fileConn(file *os.File) (net.Conn, error) { return net.FileConn(file) }
 
-func copyKeepAlive(to *net.TCPConn, _ syscall.Conn) { _ = to.SetKeepAlive(false) } // fails if it is closed
+func copyKeepAlive(to *net.TCPConn, _ syscall.Conn) { _ = to.SetKeepAlive(false) } // fails if the connection is closed

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// terminal reports whether this process was started in a terminal, nohup whether it was started to outlive the terminal.
+// terminal is true if this process was started in a terminal, and nohup if it was started with SIGHUP ignored.
 var (
 	terminal = startedInTerminal()
 	nohup    = signal.Ignored(syscall.SIGHUP)
@@ -31,15 +31,15 @@ func openTerminal() (int, error) {
 	return unix.Open("/dev/tty", unix.O_RDONLY|unix.O_NOCTTY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 }
 
-// watcher sees the end of the terminal.
+// watcher waits for the end of the terminal, and notes its time.
 type watcher struct {
 	tty   *os.File
-	ended atomic.Int64 // by Uptime; 0: not yet
+	ended atomic.Int64 // when the terminal has ended, by Uptime; 0: it has not ended yet
 	done  chan struct{}
 }
 
-// endsFor is how long after the end of a terminal a SIGHUP may come from the end: the kernel sends the signal before the end
-// can be seen, a shell passes the signal on to its jobs right afterwards.
+// endsFor is how long after the end of a terminal a SIGHUP counts as caused by the end. The kernel sends the signal before
+// watcher can notice the end, and a shell passes the signal on to its jobs right after the end.
 const endsFor = time.Second
 
 func watchTerminal() *Terminal {
@@ -47,7 +47,7 @@ func watchTerminal() *Terminal {
 		return &Terminal{}
 	}
 	fd, err := openTerminal()
-	if err != nil { // it has ended already
+	if err != nil { // the terminal has ended already
 		return &Terminal{}
 	}
 	w := &watcher{tty: os.NewFile(uintptr(fd), "/dev/tty"), done: make(chan struct{})}
@@ -65,7 +65,7 @@ func watchTerminal() *Terminal {
 	return &Terminal{w}
 }
 
-// hungUp reports whether a terminal has ended, and takes no input.
+// hungUp reports whether a terminal has ended. hungUp reads no input.
 func hungUp(fd uintptr) bool {
 	fds := []unix.PollFd{{Fd: int32(fd)}}
 	n, err := unix.Poll(fds, 0)
