@@ -7,7 +7,8 @@ import "syscall"
 func init() {
 	switch count, given := number("LISTEN_FDS"); {
 	case isSet(Sentinel), isGeneration():
-		// What was passed has no gap. How much it is stands in the names on descriptor 4, which New reads.
+		// The numbers of the passed descriptors have no gap. How many there are is not known yet: New reads this later from
+		// descriptor 4.
 		for fd := first; isInherited(fd); fd++ {
 			syscall.CloseOnExec(fd)
 		}
@@ -35,7 +36,8 @@ func isOwn(name string) bool {
 	return ok && pid == syscall.Getpid()
 }
 
-// number returns the value of a variable that is a small number. Package strconv would be initialised too late.
+// number returns the value of a variable if it is a number of at most nine digits. Package strconv must not be imported: see
+// the package comment.
 func number(name string) (n int, ok bool) {
 	v, _ := syscall.Getenv(name)
 	if v == "" || len(v) > 9 {
