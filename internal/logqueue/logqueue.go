@@ -1,10 +1,12 @@
 // Package logqueue keeps the library from waiting for a log. A program's handler writes to a pipe, a terminal or a file, and
-// such a write may wait for ever: the reader of a pipe is stuck, say. Serving, upgrades and stops must not wait with it.
+// such a write may wait for ever, because the reader of a pipe is stuck, for example. Serving, upgrades and the end of the
+// service must not wait for this write.
 //
 // Wrap puts a queue between the library and the handler of the program. A record is complete when it is put into the queue:
-// its time, its caller, and its attributes, whose LogValue or Error is called then. One goroutine gives the records to the handler, in
-// their order. It starts with a record and ends when the queue is empty, so a queue needs no Close. If the queue is full,
-// records are dropped, and a record that says how many takes their place. What is in the queue when the process crashes is lost.
+// it has its time, its caller and its attributes, since LogValue and Error are called before. One goroutine passes the
+// records to the handler, in their order. The goroutine starts with a record and ends when the queue is empty, so a queue
+// needs no Close. If the queue is full, records are dropped, and in their place the handler gets a record with their number.
+// If the process crashes, the records in the queue are lost.
 package logqueue
 
 import (
@@ -17,15 +19,15 @@ import (
 )
 
 const (
-	// size is how many records wait for a handler that is stuck, beside the one that it has.
+	// size is how many records can wait in the queue while the handler writes another record.
 	size = 256
-	// stuckAfter is how long Flush waits for one line, and flushLimit for all of them.
+	// stuckAfter is how long Flush waits for one record at most, and flushLimit how long for all records.
 	stuckAfter = 200 * time.Millisecond
 	flushLimit = 2 * time.Second
 )
 
-// Wrap returns a logger that writes through the handler of l without waiting for the handler. A logger of Wrap is returned
-// unchanged.
+// Wrap returns a logger that passes records to the handler of l through a queue, without waiting for the handler. If l is a
+// logger of Wrap already, Wrap returns l.
 func Wrap(l *slog.Logger) *slog.Logger {
 	if _, ok := l.Handler().(*handler); ok {
 		return l
@@ -33,29 +35,29 @@ func Wrap(l *slog.Logger) *slog.Logger {
 	return slog.New(&handler{queue: &queue{base: l.Handler()}, to: l.Handler()})
 }
 
-// Flush waits until everything is written that was logged by a logger of Wrap, and the writing goroutine has ended, but not
-// longer than 0.2 s for each line, and 2 s in all. With another logger Flush does nothing.
+// Flush waits until the queue of a logger of Wrap is empty and its goroutine has ended, but at most 0.2 s for each record,
+// and 2 s in all. For any other logger Flush does nothing.
 func Flush(l *slog.Logger) {
 	if h, ok := l.Handler().(*handler); ok {
 		h.queue.flush(time.Now().Add(flushLimit))
 	}
 }
 
-// handler is the end of a queue where records come in.
+// handler is a slog.Handler that puts records into a queue.
 type handler struct {
 	queue *queue
-	to    slog.Handler // that of the program, with the groups and attributes of this one
+	to    slog.Handler // the handler of the program, with the groups and attributes of this handler
 }
 
 var _ slog.Handler = (*handler)(nil)
 
-// Enabled asks the handler of the program, at once.
+// Enabled calls Enabled of the program's handler, without the queue.
 func (h *handler) Enabled(ctx context.Context, level slog.Level) bool {
 	return h.to.Enabled(ctx, level)
 }
 
-// Handle puts a record into the queue. The handler of the program sees the values of the context, and not the end of the
-// context.
+// Handle puts a record into the queue. The handler of the program gets a context with the values of ctx that is never
+// cancelled.
 func (h *handler) Handle(ctx context.Context, r slog.Record) error {
 	complete := slog.NewRecord(r.Time, r.Level, r.Message, r.PC)
 	r.Attrs(func(a slog.Attr) bool {
@@ -76,7 +78,7 @@ func (h *handler) WithGroup(name string) slog.Handler {
 	return &handler{queue: h.queue, to: h.to.WithGroup(name)}
 }
 
-// textError is an error with its text at the time of the call.
+// textError is an error with the text that it had when the record was logged.
 type textError struct {
 	error
 	text string
@@ -88,11 +90,11 @@ func (e textError) Error() string { return e.text }
 // Unwrap returns the error itself.
 func (e textError) Unwrap() error { return e.error }
 
-// resolve calls the LogValue of an attribute, and of the attributes in a group, and the Error of an error.
+// resolve returns an attribute with the results of its methods LogValue and Error, if the value has them, also inside groups.
 func resolve(a slog.Attr) slog.Attr {
 	a.Value = a.Value.Resolve()
 	if err, ok := a.Value.Any().(error); ok && a.Value.Kind() == slog.KindAny {
-		_ = guard.Call(func() error { // a nil pointer, say: the handler finds out
+		_ = guard.Call(func() error { // if Error panics, with a nil pointer for example, the attribute stays as it is
 			a.Value = slog.AnyValue(textError{err, err.Error()})
 			return nil
 		})
@@ -111,15 +113,15 @@ func resolveAll(attrs []slog.Attr) []slog.Attr {
 	return all
 }
 
-// line is a record, and the handler for the record.
+// line is a record in the queue, with the handler and the context for it.
 type line struct {
 	ctx    context.Context
 	to     slog.Handler
 	record slog.Record
-	note   bool // of the queue itself: the handler was not asked yet whether it wants the level
+	note   bool // the queue has made the record, so Enabled was not called for it yet
 }
 
-// write gives the record to the handler. An error or a panic of the handler is dropped: there is no caller who could be told.
+// write passes the record to the handler. An error or a panic of the handler is ignored, since no caller waits for it.
 func (l line) write() {
 	_ = guard.Call(func() error {
 		if l.note && !l.to.Enabled(l.ctx, l.record.Level) {
@@ -129,15 +131,15 @@ func (l line) write() {
 	})
 }
 
-// queue is the records that wait for the same handler.
+// queue is the records that wait for one handler of the program.
 type queue struct {
-	base slog.Handler // of the program, without groups and attributes
+	base slog.Handler // the handler of the program, without groups and attributes
 
 	mu      sync.Mutex
 	lines   []line
-	dropped int           // since the last line that was put in
-	taken   int           // lines that the handler has got
-	idle    chan struct{} // closed when the goroutine that writes ends; nil if there is none
+	dropped int           // the number of lines that were dropped since the last one was put in
+	taken   int           // the number of lines that were taken out of the queue
+	idle    chan struct{} // closed when the writing goroutine ends; nil: there is no such goroutine
 }
 
 // put adds a line, or drops the line if the queue is full.
@@ -153,7 +155,7 @@ func (q *queue) put(l line) {
 	q.start()
 }
 
-// admit puts in how many lines were dropped, if any were.
+// admit puts in a line with the number of dropped lines, if lines were dropped.
 func (q *queue) admit() {
 	if q.dropped == 0 {
 		return
@@ -164,7 +166,7 @@ func (q *queue) admit() {
 	q.lines = append(q.lines, line{ctx: context.Background(), to: q.base, record: note, note: true})
 }
 
-// start starts the writing goroutine, unless there is a running one.
+// start starts the writing goroutine, unless it runs already.
 func (q *queue) start() {
 	if q.idle != nil {
 		return
@@ -180,7 +182,7 @@ func (q *queue) write() {
 	}
 }
 
-// next takes the line that is to be written.
+// next takes the next line out of the queue, and returns false if there is none.
 func (q *queue) next() (line, bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -197,8 +199,8 @@ func (q *queue) next() (line, bool) {
 	return l, true
 }
 
-// leave is the end of the writing goroutine. Lines are left if a line has come since next, or if the handler has ended the
-// goroutine.
+// leave ends the writing goroutine, and starts a new one if the queue is not empty: a line may have been put in since next,
+// or the handler may have called runtime.Goexit.
 func (q *queue) leave() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -228,8 +230,7 @@ func (q *queue) flush(until time.Time) {
 	}
 }
 
-// state returns the channel that is closed when the writing goroutine ends, nil if there is none, and how many lines the
-// goroutine has taken.
+// state returns the fields idle and taken.
 func (q *queue) state() (idle chan struct{}, taken int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
