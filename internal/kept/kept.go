@@ -41,13 +41,13 @@ import (
 	"time"
 )
 
-// restart is the advice for a process which cannot take the state of another process.
+// restart is the advice if a process cannot read the state of another process.
 const restart = "stop and start the service once instead of upgrading"
 
 // The reasons for which a Reader refuses a state. The error wraps the reason and names the Format.
 var (
-	// ErrForeign: the state begins with another magic. Either two processes keep values of different kinds under one
-	// name, or the state was cut off.
+	// ErrForeign: the state begins with another magic. Either two processes use the same name for values of different kinds, or
+	// the state was cut off.
 	ErrForeign = errors.New("not of this kind: keep each kind of value under a name of its own, or " + restart)
 	// ErrDamaged: the checksum is wrong, or the body ends before the last field.
 	ErrDamaged = errors.New("damaged: " + restart)
@@ -55,13 +55,13 @@ var (
 	ErrLater = errors.New("of a later format: " + restart)
 )
 
-// A Format is the layout of the state of one kind of value. Copies of a Format are the same Format.
+// A Format is the layout of the state of one kind of value. A Format may be copied.
 type Format struct {
-	// Name of the kind in errors, "flags" for example.
+	// Name is the name of the kind in errors, "flags" for example.
 	Name string
 	// Magic is the beginning of every state of this kind. No Magic may be the beginning of another Magic.
 	Magic string
-	// Version is the version in which states are written, and the latest which can be read. The first version is 1.
+	// Version is the version in which states are written, and the latest version which can be read. The first version is 1.
 	Version byte
 	// Sum is the checksum. Default: SHA256.
 	Sum Sum
@@ -144,8 +144,9 @@ func AppendTime(b []byte, t time.Time) []byte {
 	return binary.BigEndian.AppendUint64(b, uint64(t.UnixNano()))
 }
 
-// A Reader takes the fields of a body from the front. A field which is not there is zero, and so is every field after;
-// Err says so. Slices are parts of the data given to Open: clone whatever outlives the data.
+// A Reader reads the fields of a body from front to back. If the body ends before a field, the field and all later fields are
+// zero, and Err returns an ErrDamaged. Returned slices are parts of the data given to Open: clone a slice which outlives the
+// data.
 type Reader struct {
 	format  Format
 	version byte
@@ -156,19 +157,19 @@ type Reader struct {
 // Version returns the version in which the state was written.
 func (r *Reader) Version() byte { return r.version }
 
-// Left returns the number of bytes which have not been taken. At the end of the known fields, those are the fields of a
-// later build.
+// Left returns the number of bytes which have not been read. After the known fields, the bytes left are fields of a later
+// build.
 func (r *Reader) Left() int { return len(r.rest) }
 
-// Err returns the reason for which Open refused the state, or an ErrDamaged if a field was not there.
+// Err returns the reason for which Open refused the state, an ErrDamaged if the body ended before a field, or nil.
 func (r *Reader) Err() error { return r.err }
 
-// Damaged returns an ErrDamaged for a field whose content cannot be: why says what is wrong with the field.
+// Damaged returns an ErrDamaged for a field with invalid content. The error why is what is wrong with the field.
 func (r *Reader) Damaged(why error) error {
 	return fmt.Errorf("%w: %w", r.format.refuse(ErrDamaged), why)
 }
 
-// Take returns the next n bytes.
+// Take reads n bytes.
 func (r *Reader) Take(n uint64) []byte {
 	if r.err == nil && n > uint64(len(r.rest)) {
 		r.rest, r.err = nil, r.format.refuse(ErrDamaged)
@@ -181,7 +182,7 @@ func (r *Reader) Take(n uint64) []byte {
 	return head
 }
 
-// Uint16 returns a number of 16 bits.
+// Uint16 reads a number of 16 bits.
 func (r *Reader) Uint16() uint16 {
 	if b := r.Take(2); b != nil {
 		return binary.BigEndian.Uint16(b)
@@ -189,7 +190,7 @@ func (r *Reader) Uint16() uint16 {
 	return 0
 }
 
-// Uint32 returns a number of 32 bits.
+// Uint32 reads a number of 32 bits.
 func (r *Reader) Uint32() uint32 {
 	if b := r.Take(4); b != nil {
 		return binary.BigEndian.Uint32(b)
@@ -197,7 +198,7 @@ func (r *Reader) Uint32() uint32 {
 	return 0
 }
 
-// Uint64 returns a number of 64 bits.
+// Uint64 reads a number of 64 bits.
 func (r *Reader) Uint64() uint64 {
 	if b := r.Take(8); b != nil {
 		return binary.BigEndian.Uint64(b)
@@ -205,14 +206,14 @@ func (r *Reader) Uint64() uint64 {
 	return 0
 }
 
-// Time returns the time of an AppendTime.
+// Time reads a time which AppendTime has appended.
 func (r *Reader) Time() time.Time { return time.Unix(0, int64(r.Uint64())) }
 
-// Bytes16 returns the data of an Append16.
+// Bytes16 reads data which Append16 has appended.
 func (r *Reader) Bytes16() []byte { return r.Take(uint64(r.Uint16())) }
 
-// Bytes32 returns the data of an Append32.
+// Bytes32 reads data which Append32 has appended.
 func (r *Reader) Bytes32() []byte { return r.Take(uint64(r.Uint32())) }
 
-// Bytes64 returns the data of an Append64.
+// Bytes64 reads data which Append64 has appended.
 func (r *Reader) Bytes64() []byte { return r.Take(r.Uint64()) }
