@@ -1,4 +1,4 @@
-// Package keyring holds the keys of one purpose, such as the cookies of a name: the first key seals, and every key opens.
+// Package keyring holds the keys for one purpose, such as the cookies with one name: the first key seals, and every key opens.
 //
 // Processes which serve side by side, or after each other, send their keys to each other, so that a process opens
 // whatever another process has sealed. When keys arrive, the owner of a [Ring] decides in which order the old and the new
@@ -7,7 +7,8 @@
 //
 // # Goroutines
 //
-// Keys may be called from any goroutine at any time, and takes no lock. Calls of Set are serialised by a lock of the owner.
+// Keys may be called from any goroutine at any time, and takes no lock. The owner of a Ring must use a lock of its own, so that
+// only one goroutine at a time calls Set.
 package keyring
 
 import (
@@ -22,11 +23,11 @@ const SecretSize = 32
 // NewSecret returns a random secret.
 func NewSecret() string {
 	var secret [SecretSize]byte
-	rand.Read(secret[:]) // never fails: the program ends instead
+	rand.Read(secret[:]) // never returns an error: without random data the program crashes
 	return string(secret[:])
 }
 
-// A Key is a secret and what its owner keeps with the secret.
+// A Key is a secret, with other data of its owner.
 type Key interface {
 	// Secret returns the secret. Keys with the same secret are the same key.
 	Secret() string
@@ -44,8 +45,8 @@ func (r *Ring[K]) Keys() []K {
 	return nil
 }
 
-// Set replaces the keys by those of the lists, in this order, and returns the new keys. Of two keys with the same secret
-// the first stays, and of more than most keys the last ones go. The lists are copied.
+// Set replaces the keys by the keys of the lists, in this order, and returns the new keys. Of two keys with the same secret the
+// first stays. If there are more than most keys, the last keys are left out. The lists are copied.
 func (r *Ring[K]) Set(most int, lists ...[]K) []K {
 	var keys []K
 	for _, next := range slices.Concat(lists...) {
