@@ -1,5 +1,5 @@
-// Package cohort decides what belongs to a share: whether a visitor or a client address is on the canary side. It is
-// the one place where that is computed, so that the same key is on the same side in every process and on every host.
+// Package cohort decides whether a visitor or a client address is on the canary's side, if the canary gets a share of them. No
+// other package computes this, so the same key is on the same side in every process and on every host.
 //
 // A key and a salt give a [Point] in [0, 1), and a key is in the cohort of a weight if its point is below the weight.
 // So the cohort of a weight is a subset of the cohort of every greater weight, a rollback followed by a new ramp with
@@ -7,7 +7,7 @@
 //
 // # Goroutines
 //
-// All functions may be called from any number of goroutines. None keeps anything.
+// All functions may be called from any number of goroutines. The package has no state.
 package cohort
 
 import (
@@ -16,14 +16,14 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
-// scale turns 53 bits, the exact bits of a float64, into a number in [0, 1).
+// scale converts a number of 53 bits, which a float64 holds exactly, to a number in [0, 1).
 const scale = 1.0 / (1 << 53)
 
 // Point is the place of key in [0, 1) under salt: the upper 53 bits of the 64 bit xxHash of the salt, a zero byte and
-// the key. This definition never changes: other processes and other versions have to get the same. A salt should not
-// contain a zero byte, since what follows that could as well be part of the key. Point does not allocate.
+// the key. This definition never changes: other processes and other versions have to compute the same point. A salt should not
+// contain a zero byte: the bytes after the zero byte would have the same effect as a part of the key. Point does not allocate.
 //
-// The hash has to mix well: with FNV-1a a share of 5 % of sequential keys can be 29 % of them.
+// The hash has to mix well: with FNV-1a the cohort of weight 5 % can contain 29 % of sequential keys.
 func Point(salt, key string) float64 {
 	var buf [96]byte
 	if len(salt)+1+len(key) > len(buf) {
@@ -34,7 +34,7 @@ func Point(salt, key string) float64 {
 	return float64(xxhash.Sum64(buf[:n])>>11) * scale
 }
 
-// long is Point for inputs longer than the buffer, and takes a third longer.
+// long is Point for a salt and a key that do not fit into the buffer. The call takes a third longer.
 func long(salt, key string) float64 {
 	var d xxhash.Digest
 	d.Reset()
