@@ -1,10 +1,9 @@
-// Package guard calls functions of the program that uses the library, where a panic must not end the process that
-// serves.
+// Package guard calls functions of the program that uses the library: a panic in such a function must not end the process.
 package guard
 
 import "fmt"
 
-// Call calls fn. The error is the error of fn, or the panic of fn as an error. If fn calls runtime.Goexit, the goroutine of
+// Call calls fn, and returns the error of fn, or an error with the panic of fn. If fn calls runtime.Goexit, the goroutine of
 // the caller ends.
 func Call(fn func() error) (err error) {
 	defer func() {
