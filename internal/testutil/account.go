@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// Verdict is what became of a request, as client and journal together report.
+// Verdict is what happened to a request, according to its client and the journal.
 type Verdict uint8
 
 // The verdicts. AnsweredOnce is the only one without loss.
@@ -19,7 +19,7 @@ const (
 	Unanswered                  // executed once, and the answer did not come
 	Twice                       // executed more than once, answered or not
 	Unjournaled                 // answered, but never executed according to the journal
-	verdicts                    // how many there are
+	verdicts                    // the number of verdicts
 )
 
 // String names the verdict.
@@ -32,11 +32,11 @@ func (v Verdict) String() string {
 type Offender struct {
 	Record
 	Verdict Verdict
-	RanOn   []int // pids of the processes that executed it: none, the only one, or the first and the last
+	RanOn   []int // the pids of the processes that executed the request: none, one, or the first and the last
 }
 
-// By reports whether the process had received the request: the process executed the request, or gave the previous answer on the
-// connection of the lost request.
+// By reports whether the process had received the request: the process has executed the request, or no process has, and the
+// process gave the previous answer on the same connection.
 func (o Offender) By(pid int) bool {
 	return slices.Contains(o.RanOn, pid) || len(o.RanOn) == 0 && o.Verdict == NotExecuted && o.PID == pid
 }
@@ -50,11 +50,12 @@ func (o Offender) String() string {
 type Accounting struct {
 	Total     int
 	Counts    map[Verdict]int
-	Offenders []Offender // everything but AnsweredOnce, in the order of their ends
-	Unknown   int        // lines of the journal for requests of this load that no client sent
+	Offenders []Offender // all requests with another verdict than AnsweredOnce, in the order of their ends
+	Unknown   int        // the number of journal lines for requests of this load that no client has sent
 }
 
-// Account compares a report with the journal that the server kept meanwhile. The journal may hold other loads too.
+// Account compares a report with the journal that the server wrote during the load. The journal may contain requests of other
+// loads too.
 func Account(t testing.TB, r *Report, journalPath string) Accounting {
 	t.Helper()
 	runs, unknown, err := readJournal(journalPath, r)
@@ -104,7 +105,7 @@ func (e execution) pids() []int {
 	return []int{int(e.pid), int(e.again)}
 }
 
-// Clean reports whether every request was answered once.
+// Clean reports whether every request was answered once, and the journal has no unknown request.
 func (a Accounting) Clean() bool { return len(a.Offenders) == 0 && a.Unknown == 0 }
 
 // Except lists the offenders that none of the processes had received.
@@ -114,7 +115,7 @@ func (a Accounting) Except(pids ...int) []Offender {
 	})
 }
 
-// MustBeClean ends the test, and lists the first ten offenders, unless every request was answered once.
+// MustBeClean ends the test, and lists the first ten offenders, unless Clean is true.
 func (a Accounting) MustBeClean(t testing.TB) {
 	t.Helper()
 	if !a.Clean() {
@@ -122,8 +123,8 @@ func (a Accounting) MustBeClean(t testing.TB) {
 	}
 }
 
-// MustHaveLostOnly ends the test if a request was lost that none of the processes had received, or if one was executed
-// twice.
+// MustHaveLostOnly ends the test if a request was lost that none of the processes had received, if a request was executed
+// twice, or if the journal has an unknown request.
 func (a Accounting) MustHaveLostOnly(t testing.TB, pids ...int) {
 	t.Helper()
 	if others := a.Except(pids...); len(others) > 0 || a.Counts[Twice] > 0 || a.Unknown > 0 {

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// FreeAddr returns an address of this host where nothing listens. Another process may take the address before the test
-// does, so a server which can listen on port 0 and report the port needs no FreeAddr.
+// FreeAddr returns an address of this host where no process listens. Another process may listen there before the test does:
+// do not use FreeAddr for a server that can listen on port 0 and report its port.
 func FreeAddr(t testing.TB) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -19,7 +19,7 @@ func FreeAddr(t testing.TB) string {
 }
 
 // FreePort returns a TCP port that is free at every address of this host. A port that the kernel chooses for a single address
-// may be in use at another.
+// may be in use at another address.
 func FreePort(t testing.TB) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", ":0")

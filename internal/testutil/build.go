@@ -23,8 +23,9 @@ type built struct {
 	err  error
 }
 
-// Build returns the path of a program made by go build from pkg, an import path or one relative to the test, with the given -ldflags. The same
-// program is built once in a test process, with the race detector if the test has it.
+// Build builds a program by go build with the given -ldflags, and returns the path of the program. pkg is an import path, or
+// a path relative to the directory of the test. Each test process builds the same program only once, with the race detector
+// if the test has the race detector.
 func Build(t testing.TB, pkg string, ldflags string) string {
 	t.Helper()
 	b, dir, err := buildSlot(pkg, ldflags)

@@ -14,29 +14,29 @@ import (
 	"time"
 )
 
-// dialRest is the pause of a client before the request after a failed connection: without the pause the clients of a stopped
-// server would take the processor from the next server.
+// dialRest is how long a client waits after it could not connect: without this pause the clients would use so much processor
+// time, while no server runs, that the next server starts late.
 const dialRest = 5 * time.Millisecond
 
-// client sends requests one after the other. Until the load is stopped only the client's goroutine touches the client.
+// client sends requests one after the other. Only the goroutine of the client uses its fields, until the load is stopped.
 type client struct {
 	load  *Load
 	num   int
-	fresh bool // a connection for each request
+	fresh bool // the client opens a connection for each request
 	log   entryLog
 	timer *time.Timer
 
-	conn   net.Conn // nil: none
+	conn   net.Conn // the open connection; nil: there is none
 	br     *bufio.Reader
 	peek   peeker
 	res    response
-	who    uint16 // who gave the last answer on conn
-	buf    []byte // the request; its first bytes never change
-	fast   int    // length of the part of buf that never changes, for Path
-	slow   []byte // the same part for SlowPath
-	rest   []byte // what follows the id
-	name   Answerer
-	number uint16 // of name
+	who    uint16   // the number of the process that gave the last answer on conn; 0: none
+	buf    []byte   // a request to Path; the first fast bytes never change
+	fast   int      // the length of the unchanging part of buf
+	slow   []byte   // the unchanging part of a request to SlowPath
+	rest   []byte   // the part of a request after its number
+	name   Answerer // the process that gave the last answer
+	number uint16   // the number of name in the roster
 }
 
 func newClient(l *Load, num int, fresh bool) *client {
@@ -54,7 +54,7 @@ func newClient(l *Load, num int, fresh bool) *client {
 	return c
 }
 
-// head is a request up to its number.
+// head returns the part of a request before its number.
 func (c *client) head(path string) []byte {
 	host := c.load.opts.Addr
 	if c.load.opts.Network == "unix" {
@@ -76,7 +76,7 @@ func (c *client) run() {
 	}
 }
 
-// await waits for the time of request n and returns it, or false if the load was stopped.
+// await waits until request n is due, and returns that time, since the begin of the load. ok is false if the load was stopped.
 func (c *client) await(n int) (start time.Duration, ok bool) {
 	o := &c.load.opts
 	if o.Rate > 0 {
@@ -91,7 +91,7 @@ func (c *client) await(n int) (start time.Duration, ok bool) {
 	return time.Since(c.load.begin), ok
 }
 
-// pause waits and reports whether the load goes on.
+// pause waits for d, and reports whether the load goes on. It returns false at once if the load is stopped.
 func (c *client) pause(d time.Duration) bool {
 	if d <= 0 {
 		select {
@@ -111,7 +111,7 @@ func (c *client) pause(d time.Duration) bool {
 	}
 }
 
-// result is the end of a request.
+// result is how a request has ended.
 type result struct {
 	outcome Outcome
 	status  int
@@ -163,7 +163,7 @@ func (c *client) announced() {
 	}
 }
 
-// connect makes sure of a connection: the kept one, unless the server has closed it, or a new one.
+// connect opens a connection, unless the client has an open connection that can still be used.
 func (c *client) connect(deadline time.Time) error {
 	if c.conn != nil && !c.usable() {
 		c.hangUp()
@@ -183,7 +183,7 @@ func (c *client) connect(deadline time.Time) error {
 	return c.peek.watch(conn.(syscall.Conn))
 }
 
-// usable reports whether the kept connection is idle and open.
+// usable reports whether the open connection is idle and was not closed by the server, and counts the case that it is not.
 func (c *client) usable() bool {
 	idle, stray := c.peek.idle()
 	switch {
@@ -203,7 +203,7 @@ func (c *client) hangUp() {
 	c.conn, c.who = nil, 0
 }
 
-// leave ends the client; a connection closed by the server while idle still counts.
+// leave ends the client. If the server has closed the idle connection, leave counts this.
 func (c *client) leave() {
 	if c.conn != nil {
 		c.usable()
@@ -227,7 +227,7 @@ func (c *client) exchange(n int, slow bool, deadline time.Time) (Outcome, error)
 	return readOutcome(err, c.res.begun), err
 }
 
-// request returns the bytes of request n. They are valid until the next call.
+// request returns the bytes of request n. The slice is valid until the next call.
 func (c *client) request(n int, slow bool) []byte {
 	b := c.buf[:c.fast]
 	if slow {
@@ -243,7 +243,8 @@ func (c *client) request(n int, slow bool) []byte {
 	return b
 }
 
-// answerer returns the number of the process that gave the answer. The number is looked up only after a change of process.
+// answerer returns the number of the process that gave the answer. The number is looked up only if another process gave the
+// previous answer.
 func (c *client) answerer() uint16 {
 	pid, _ := number(c.res.pid)
 	if string(c.res.version) != c.name.Version || string(c.res.generation) != c.name.Generation || pid != c.name.PID {
@@ -258,7 +259,7 @@ func dialOutcome(err error) Outcome {
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
 		return TimedOut
 	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, os.ErrNotExist):
-		return DialRefused // a unix socket without its file has nobody listening either
+		return DialRefused // if the file of a unix socket is missing, no process listens either
 	}
 	return DialFailed
 }

@@ -10,19 +10,19 @@ import (
 	"strings"
 )
 
-// coveredEnv, set to "short", means that the tests of this tree have passed with -race and -short. A test leaves out what was
-// done then.
+// coveredEnv is a variable of the environment. The value "short" means that all tests of this tree have passed with -race and
+// -short before: this run leaves out the tests that would do the same work again.
 const coveredEnv = "MIDAIR_TEST_COVERED"
 
-// ownWork are names in the text of a test which show that the test does other work without -short or without -race.
+// ownWork are names: if a test uses one of them, it does other work in a run without -short or without -race.
 var ownWork = []string{"Short", "raceDetector", "AllocsPerRun", "AlsoWithoutRace"}
 
-// AlsoWithoutRace marks a test that is worth a run without the race detector too, for the order of events at full speed. The
-// call does nothing: the full run looks for the name in the text of tests.
+// AlsoWithoutRace marks a test that is to run without the race detector too, since events may come in another order at full
+// speed. The call does nothing: leaveOutCovered looks for the name in the source of tests.
 func AlsoWithoutRace() {}
 
-// leaveOutCovered makes go test run only the tests of dir that do work of their own in a full run. A flag that has chosen the
-// tests already is respected.
+// leaveOutCovered makes go test run only the tests of dir that do other work in a full run, if coveredEnv is "short". If a
+// flag has selected tests already, leaveOutCovered does nothing.
 func leaveOutCovered(dir string) error {
 	if os.Getenv(coveredEnv) != "short" || given("test.run", "test.list", "test.fuzz") {
 		return nil
@@ -34,14 +34,14 @@ func leaveOutCovered(dir string) error {
 	return flag.Set("test.run", "^("+strings.Join(names, "|")+")$")
 }
 
-// withOwnWork lists the tests in the test files of dir whose text has a name of ownWork, or the name of a function in these
-// files which has.
+// withOwnWork lists the tests in the test files of dir that use a name of ownWork, directly or by way of functions in these
+// files.
 func withOwnWork(dir string) (tests []string, err error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, err
 	}
-	uses := map[string][]string{} // function or method of these files -> names in its text
+	uses := map[string][]string{} // for each function and method of these files: the names in its source
 	for _, e := range entries {
 		if !strings.HasSuffix(e.Name(), "_test.go") {
 			continue
@@ -84,7 +84,7 @@ func namesIn(fn *ast.FuncDecl) (names []string) {
 	return names
 }
 
-// filtered reports whether flags of go test leave tests out.
+// filtered reports whether flags of go test select some of the tests only.
 func filtered() bool { return given("test.run", "test.skip", "test.list", "test.fuzz") }
 
 // given reports whether one of the flags was given.

@@ -1,4 +1,4 @@
 package testutil
 
-// exeSuffix is what the name of a program ends with.
+// exeSuffix is the end of the name of each program.
 const exeSuffix = ".exe"

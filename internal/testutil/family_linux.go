@@ -13,17 +13,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ownSession makes a started process the leader of a session, as a service manager does. The session tells whose a
-// zombie is: its environment is gone.
+// ownSession makes a started process the leader of a session, as a service manager does. The session shows to which family a
+// zombie belongs, since a zombie has no environment.
 func ownSession() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setsid: true} }
 
-func killPID(pid int) { _ = syscall.Kill(pid, syscall.SIGKILL) } // it may have ended by itself
+func killPID(pid int) { _ = syscall.Kill(pid, syscall.SIGKILL) } // fails if the process has ended
 
-// process is what /proc/<pid>/stat says of a process.
+// process is a process as described by /proc/<pid>/stat.
 type process struct {
 	pid, parent, session int
 	zombie               bool
-	began                uint64
+	began                uint64 // when the process was started, in ticks since the boot
 }
 
 // processes lists all processes of the machine.
@@ -57,9 +57,9 @@ func readDirNames(dir string) ([]string, error) {
 func readProcess(pid int) (process, bool) {
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
-		return process{}, false // it has ended
+		return process{}, false // the process has ended
 	}
-	// The second field is the command in parentheses and may hold anything; the state is the first one after it.
+	// The second field is the command in parentheses, with any bytes. After it comes the state.
 	fields := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
 	if len(fields) < 20 {
 		return process{}, false
@@ -70,8 +70,8 @@ func readProcess(pid int) (process, bool) {
 	return process{pid, num(1), num(3), state == 'Z' || state == 'X', began}, true
 }
 
-// carries reports whether a process was started with the entry in its environment, and whether it has an environment at all: a
-// zombie has none, and neither has a process for an instant during exec.
+// carries returns found if the entry is in the environment with which a process was started, and none if the process has no
+// environment: a zombie has none, and neither has a process for a moment during exec.
 func carries(pid int, entry string) (found, none bool) {
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/environ")
 	if err != nil {
@@ -85,7 +85,7 @@ func carries(pid int, entry string) (found, none bool) {
 	return false, len(b) == 0
 }
 
-// pidsWith lists the live processes with the entry in their environment.
+// pidsWith lists the living processes with the entry in their environment.
 func pidsWith(entry string) []int {
 	var pids []int
 	for _, p := range processes() {
@@ -109,19 +109,20 @@ func familyPIDs(f *Proc) []int {
 	return pids
 }
 
-// reaper makes the test process the parent of orphans of its families and waits for these orphans, and for no other process:
-// each is waited for by its pid, so os/exec keeps its own children. The reaper runs while there is a family.
+// reaper makes the test process the parent of processes of its families whose parent has died, and waits for these orphans.
+// It waits for each orphan by its pid, so that os/exec can wait for its own children. The reaper runs while there is a
+// family.
 type reaper struct {
 	mu       sync.Mutex
-	sessions map[int]bool   // pids of started processes, which lead the sessions of their families
-	seen     map[int]member // those that were seen alive: they may leave the session
-	stop     func()
+	sessions map[int]bool   // the pids of started processes, each of which leads the session of its family
+	seen     map[int]member // members of families that were seen alive, by pid: a member may leave the session
+	stop     func()         // ends the goroutine of run
 }
 
 // member distinguishes a process of a family from a later process with the same pid.
 type member struct {
-	session int // the family
-	began   uint64
+	session int    // the session of the family
+	began   uint64 // see process
 }
 
 var adopter = &reaper{sessions: map[int]bool{}, seen: map[int]member{}}
@@ -143,7 +144,7 @@ func (r *reaper) start(cmd *exec.Cmd) error {
 	return nil
 }
 
-// run starts the goroutine that reaps after each end of a child; r.stop ends the goroutine and waits.
+// run starts a goroutine that calls reap when a child has ended. r.stop ends the goroutine and waits for its end.
 func (r *reaper) run() {
 	died := make(chan os.Signal, 1)
 	quit, done := make(chan struct{}), make(chan struct{})
@@ -166,7 +167,7 @@ func (r *reaper) run() {
 	}
 }
 
-// leave forgets a family; the last one ends the reaper.
+// leave removes a family. If there is no other family, the reaper ends.
 func (r *reaper) leave(session int) {
 	r.mu.Lock()
 	delete(r.sessions, session)
@@ -178,7 +179,7 @@ func (r *reaper) leave(session int) {
 	}
 }
 
-// note remembers a member of a family that was seen alive.
+// note notes that a member of a family was seen alive.
 func (r *reaper) note(session int, p process) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -191,12 +192,12 @@ func (r *reaper) note(session int, p process) {
 func (r *reaper) reap() {
 	for _, p := range processes() {
 		if p.zombie && r.family(p) != 0 {
-			_, _ = unix.Wait4(p.pid, nil, unix.WNOHANG, nil) // somebody else's death is no error
+			_, _ = unix.Wait4(p.pid, nil, unix.WNOHANG, nil) // an error means that the zombie has gone
 		}
 	}
 }
 
-// family returns the session of the family whose orphan p is, and 0 if p is not an adopted orphan.
+// family returns the session of the family of p, and 0 if p is not an orphan that this process has adopted.
 func (r *reaper) family(p process) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -212,7 +213,7 @@ func (r *reaper) family(p process) int {
 	return 0
 }
 
-// settled reaps and reports whether no orphan of the family is left among the children.
+// settled calls reap, and reports whether this process has no child left that is an orphan of the family.
 func (r *reaper) settled(session int) bool {
 	r.reap()
 	for _, p := range processes() {

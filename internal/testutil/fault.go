@@ -10,31 +10,32 @@ import (
 	"time"
 )
 
-// faultEnv holds the faults of a process and its descendants.
+// faultEnv is the variable of the environment with the faults for a process and its descendants.
 const faultEnv = "MIDAIR_TEST_FAULT"
 
-// GoOnSuffix is the end of the name of a file that ends a hold; before the suffix is the name of the fault's file.
+// GoOnSuffix is what a test appends to the onceFile of a fault: a file with that name makes a process go on that is held at the
+// fault.
 const GoOnSuffix = ".go-on"
 
 // fault is a planned failure at a named point.
 type fault struct {
 	point, action string
-	generation    int64  // 0: any
-	file          string // acts only if this file exists; empty: always
-	once          string // acts only if it can create this file; empty: always
+	generation    int64  // the fault acts in this generation only; 0: in any
+	file          string // the fault acts only if this file exists; empty: always
+	once          string // the fault acts only if the process can create this file; empty: always
 }
 
-// generation is the argument of the role's SetGeneration.
+// generation is the number that SetGeneration has set.
 var generation atomic.Int64
 
-// faults are the faults of the environment.
+// faults returns the faults in the variable faultEnv.
 var faults = sync.OnceValues(func() ([]fault, error) { return parseFaults(os.Getenv(faultEnv)) })
 
-// FaultSpec describes a fault: at point, the action is kill (SIGKILL of the process itself), stop (SIGSTOP of itself),
-// exit:N, hang (the call never returns), hold (the call returns when there is a file with the name of onceFile and the suffix
-// GoOnSuffix, while the other goroutines run on) or panic. "action@2" acts in generation 2 only, "action@/path" only while the
-// file exists. If onceFile is not empty, only the process that can create that file acts: the environment is
-// inherited, and the next good upgrade must not be hit.
+// FaultSpec describes a fault: what a process does when it calls Fault(point). The actions are kill (the process sends
+// SIGKILL to itself), stop (it sends SIGSTOP to itself), exit:N, hang (Fault never returns), hold (Fault returns when there
+// is a file with the name of onceFile and the suffix GoOnSuffix; other goroutines go on) and panic. "action@2" acts in
+// generation 2 only, "action@/path" only while the file exists. If onceFile is not empty, the fault acts only in the process
+// that creates this file: other processes inherit the environment, and the next good upgrade must not fail.
 func FaultSpec(point, action, onceFile string) string {
 	spec := point + "=" + action
 	if onceFile != "" {
@@ -43,14 +44,14 @@ func FaultSpec(point, action, onceFile string) string {
 	return spec
 }
 
-// FaultEnv is the entry for Cfg.Env that plans the faults.
+// FaultEnv returns the entry for Cfg.Env with the given faults.
 func FaultEnv(specs ...string) string { return faultEnv + "=" + strings.Join(specs, ",") }
 
-// SetGeneration tells the process's generation, which "action@2" asks for.
+// SetGeneration sets the number of this process's generation, for actions such as "action@2".
 func SetGeneration(n int) { generation.Store(int64(n)) }
 
-// Fault is the hook for named points of the code under test: it fails by the environment's plan, or returns. Before it fails it
-// writes "fault <point> <action> <pid>" to standard error.
+// Fault is the hook that the code under test calls at its named points. If the environment has a fault for the point, Fault
+// writes "fault <point> <action> <pid>" to standard error and executes the action. Otherwise Fault returns.
 func Fault(name string) {
 	planned, err := faults()
 	if err != nil {
@@ -104,7 +105,7 @@ func known(action string) bool {
 	return action == "kill" || action == "stop" || action == "hang" || action == "hold" || action == "panic"
 }
 
-// due reports whether the conditions hold. The one-shot guard is asked last, since asking uses it up.
+// due reports whether the fault acts now. The file once comes last, since due creates the file.
 func (f fault) due() bool {
 	if f.generation != 0 && f.generation != generation.Load() {
 		return false
@@ -130,7 +131,7 @@ func claim(path string) bool {
 func (f fault) act() {
 	fmt.Fprintf(os.Stderr, "fault %s %s %d\n", f.point, f.action, os.Getpid())
 	if now := time.Now(); f.once != "" {
-		_ = os.Chtimes(f.once, now, now) // the file tells tests when that was
+		_ = os.Chtimes(f.once, now, now) // tests read the time of the fault from the file
 	}
 	switch f.action {
 	case "kill":
@@ -147,12 +148,12 @@ func (f fault) act() {
 	case "panic":
 		panic("fault " + f.point)
 	default:
-		code, _ := strconv.Atoi(strings.TrimPrefix(f.action, "exit:")) // known has parsed it
+		code, _ := strconv.Atoi(strings.TrimPrefix(f.action, "exit:")) // never fails: known has checked the action
 		os.Exit(code)
 	}
 }
 
-// hang never returns, and does not look like a deadlock to the runtime.
+// hang never returns. It uses a timer, so the runtime does not report a deadlock.
 func hang() {
 	for {
 		<-time.After(time.Hour)

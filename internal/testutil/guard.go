@@ -8,21 +8,21 @@ import (
 	"sync"
 )
 
-// A guard is a process that does nothing until the test process is gone, and then kills what it left behind: a test
-// binary that panics or runs into its time limit runs no cleanup. It holds the reading end of a pipe whose writing end
-// only the test process has. It is started with the first family; Main ends it.
+// A guard is a process that waits for the end of the test process, and then kills the processes that the test process has
+// left behind: a test binary that panics, or reaches its time limit, runs no cleanup. The guard reads from a pipe whose other
+// end only the test process has open. The guard is started with the first family, and Main ends the guard.
 const (
-	guardEnv = "MIDAIR_TEST_GUARD" // set in the guard: the run it guards
-	runEnv   = "MIDAIR_TEST_RUN"   // set in every started process
+	guardEnv = "MIDAIR_TEST_GUARD" // set in the guard only: the runID of the test process
+	runEnv   = "MIDAIR_TEST_RUN"   // set in every other started process: the runID of the test process
 )
 
-// runID marks all processes of this test process.
+// runID marks all processes that this test process starts.
 var runID = rand.Text()
 
 // keeper is the guard of this test process.
 var keeper struct {
 	sync.Mutex
-	wanted bool // set by Main: without it a second start of the binary would run the tests again
+	wanted bool // Main was called: without Main, a guard would run the tests again
 	cmd    *exec.Cmd
 	pipe   *os.File
 }
@@ -31,7 +31,7 @@ func isGuard() bool { return os.Getenv(guardEnv) != "" }
 
 // guard is the work of the guard process.
 func guard() int {
-	_, _ = io.Copy(io.Discard, os.Stdin) // ends with the test process, whatever its end is
+	_, _ = io.Copy(io.Discard, os.Stdin) // returns when the test process has ended in any way
 	poll(settleTime, func() bool {
 		pids := pidsWith(runEnv + "=" + os.Getenv(guardEnv))
 		for _, pid := range pids {
@@ -49,7 +49,7 @@ func wantGuard() {
 	keeper.wanted = true
 }
 
-// startGuard starts the guard of this test process, unless there is a guard or Main cannot play the role.
+// startGuard starts the guard of this test process, unless there is a guard already, or wantGuard was not called.
 func startGuard() error {
 	keeper.Lock()
 	defer keeper.Unlock()
@@ -78,7 +78,7 @@ func startGuard() error {
 	return nil
 }
 
-// stopGuard ends the guard and waits for it.
+// stopGuard ends the guard, and waits for its end.
 func stopGuard() {
 	keeper.Lock()
 	defer keeper.Unlock()
@@ -86,11 +86,11 @@ func stopGuard() {
 		return
 	}
 	keeper.pipe.Close()
-	_ = keeper.cmd.Wait() // it has nothing to say
+	_ = keeper.cmd.Wait() // the exit status does not matter
 	keeper.cmd = nil
 }
 
-// guardPID is the pid of the guard, 0 if there is none.
+// guardPID returns the pid of the guard, 0 if there is none.
 func guardPID() int {
 	keeper.Lock()
 	defer keeper.Unlock()

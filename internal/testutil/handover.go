@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// HandOver gives the state of a value in one process to the value in another process, as upgrade's Keep does.
+// HandOver passes the state of the value from to the value to, as upgrade's Keep does between two processes.
 func HandOver(t testing.TB, from encoding.BinaryMarshaler, to encoding.BinaryUnmarshaler) {
 	t.Helper()
 	data, err := from.MarshalBinary()

@@ -11,12 +11,12 @@ import (
 	"sync"
 )
 
-// Journal records which requests began to execute. Several processes may have the same file open: each line is appended with a
-// single write, so a process that dies has recorded all its begun requests.
+// Journal records which requests a server has begun to execute. Several processes may use the same file: each line is
+// appended by a single write. A process that dies has recorded all requests that it had begun.
 type Journal struct {
 	file  *os.File
-	tail  string // " pid\n"
-	lines sync.Pool
+	tail  string    // the end of each line: " pid\n"
+	lines sync.Pool // buffers for Begin
 }
 
 // OpenJournal opens or creates the journal at path.
@@ -33,7 +33,7 @@ func OpenJournal(path string) (*Journal, error) {
 // Close closes the file.
 func (j *Journal) Close() error { return j.file.Close() }
 
-// Begin records the begin of a request.
+// Begin records that this process begins to execute a request.
 func (j *Journal) Begin(id string) error {
 	line := j.lines.Get().(*[]byte)
 	defer j.lines.Put(line)
@@ -42,8 +42,8 @@ func (j *Journal) Begin(id string) error {
 	return err
 }
 
-// Handler records each request with an X-Request-Id before next sees the request. After a failure to record the answer is a
-// 500, so that no execution goes unrecorded.
+// Handler returns a handler that records each request with an X-Request-Id, and then calls next. If the request cannot be
+// recorded, the answer is 500 and next is not called, so no request is executed without a record.
 func (j *Journal) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if id := r.Header.Get("X-Request-Id"); id != "" {
@@ -58,12 +58,12 @@ func (j *Journal) Handler(next http.Handler) http.Handler {
 
 // execution is the journal's record of a request.
 type execution struct {
-	times      uint8 // saturates
-	pid, again int32 // of the first and of the last execution
+	times      uint8 // how often the request was executed, at most 250
+	pid, again int32 // the processes of the first and of the last execution
 }
 
-// readJournal returns the executions of each request of the report, by client and number, and the number of lines for requests
-// with the report's prefix that the report does not know.
+// readJournal returns the executions of each request of the report, by client and number. unknown is the number of lines that
+// have the report's prefix, but belong to no request of the report.
 func readJournal(path string, r *Report) (runs [][]execution, unknown int, err error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -83,7 +83,8 @@ func readJournal(path string, r *Report) (runs [][]execution, unknown int, err e
 	return runs, unknown, lines.Err()
 }
 
-// note counts one line of the journal. It reports whether the line is about this load, and about a request of it.
+// note adds a line of the journal to runs. own reports whether the line has the prefix of the load, and known whether the
+// load has such a request.
 func note(runs [][]execution, prefix string, line []byte) (own, known bool) {
 	id, pid, _ := bytes.Cut(line, []byte{' '})
 	rest, ok := strings.CutPrefix(string(id), prefix+"-")

@@ -12,7 +12,7 @@ import (
 )
 
 // Counts returns how many goroutines, open descriptors and child processes this process has. A role can publish the numbers, so
-// that a test sees whether a thousand upgrades leave something behind.
+// that a test can check whether they grow in a thousand upgrades.
 func Counts() (goroutines, fds, children int) {
 	return runtime.NumGoroutine(), len(descriptors()), len(childProcesses())
 }
@@ -32,14 +32,14 @@ func OpenFDs() []string {
 	return list
 }
 
-// census is what a process has at one moment.
+// census is the goroutines, descriptors and children of this process at one moment.
 type census struct {
-	goroutines map[string]string // stack by goroutine number
-	fds        map[int]string    // target by descriptor
-	children   map[int]string    // command by pid
+	goroutines map[string]string // the stack, by the number of the goroutine
+	fds        map[int]string    // what the descriptor refers to, by descriptor
+	children   map[int]string    // the command line, by pid
 }
 
-// firstCensus is the census before the tests. It includes what the runtime opens once and keeps.
+// firstCensus returns the census before the tests, with the descriptors that the runtime opens once and never closes.
 func firstCensus() census {
 	if r, w, err := os.Pipe(); err == nil { // starts the network poller
 		r.Close()
@@ -52,7 +52,8 @@ func takeCensus() census {
 	return census{stacks(), descriptors(), childProcesses()}
 }
 
-// leaked lists the additions since a census, after some time for late endings.
+// leaked lists what this process has now and had not at an earlier census. leaked waits for at most patience until the list is
+// empty.
 func leaked(before census, patience time.Duration) []string {
 	http.DefaultClient.CloseIdleConnections()
 	var left []string
@@ -63,7 +64,7 @@ func leaked(before census, patience time.Duration) []string {
 	return left
 }
 
-// beyond lists what c has and before had not.
+// beyond lists what is in c and not in before.
 func (c census) beyond(before census) []string {
 	var left []string
 	for id, stack := range c.goroutines {
@@ -85,7 +86,7 @@ func (c census) beyond(before census) []string {
 	return left
 }
 
-// stacks returns the stacks of all goroutines without this goroutine and the permanent ones of the runtime.
+// stacks returns the stacks of all goroutines, except this goroutine and the permanent goroutines of the standard library.
 func stacks() map[string]string {
 	buf := make([]byte, 1<<20)
 	for n := runtime.Stack(buf, true); ; n = runtime.Stack(buf, true) {
@@ -107,7 +108,7 @@ func stacks() map[string]string {
 	return all
 }
 
-// permanent reports whether a goroutine belongs to the standard library, which starts it once and never ends it.
+// permanent reports whether a goroutine is one that the standard library starts once and never ends.
 func permanent(stack string) bool {
 	return strings.Contains(stack, "os/signal.signal_recv") ||
 		strings.Contains(stack, "os/signal.loop") ||

@@ -16,18 +16,18 @@ import (
 type LoadOptions struct {
 	Network   string        // "tcp" (default) or "unix"
 	Addr      string        // address or path of the socket
-	KeepAlive int           // clients that keep their connection
-	New       int           // clients that open a connection for each request
-	Path      string        // what is asked for; default "/work"
-	SlowEvery int           // every n-th request of a client goes to SlowPath; 0: none
+	KeepAlive int           // the number of clients that keep their connection
+	New       int           // the number of clients that open a connection for each request
+	Path      string        // the path of requests; default "/work"
+	SlowEvery int           // each client sends every n-th request to SlowPath; 0: no request
 	SlowPath  string        // default "/slow"
-	Rate      float64       // requests per second of all clients, at times that do not depend on the answers; 0: closed loop
-	Think     time.Duration // pause of a client between an answer and its next request; not with Rate
+	Rate      float64       // requests per second of all clients, whenever answers come; 0: each client waits for the answer
+	Think     time.Duration // the pause of a client between an answer and its next request; not used with Rate
 	Timeout   time.Duration // of one request, from its connection to the end of its answer; default 10s
-	Body      int           // bytes of the request's body
+	Body      int           // the size of a request's body, in bytes
 	Header    string        // further header lines, each ended by "\r\n"
 
-	// Dial opens a connection; default: net.Dialer's. It is called by many goroutines.
+	// Dial opens a connection. Many goroutines call Dial at the same time. Default: DialContext of a net.Dialer.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
@@ -50,7 +50,7 @@ type Load struct {
 // loads numbers the loads of this process.
 var loads atomic.Int64
 
-// StartLoad starts the clients. The end of the test stops them if Stop was not called.
+// StartLoad starts the clients of a load. The end of the test calls Stop, if the test has not.
 func StartLoad(t testing.TB, opts LoadOptions) *Load {
 	t.Helper()
 	l, err := NewLoad(opts)
@@ -61,7 +61,7 @@ func StartLoad(t testing.TB, opts LoadOptions) *Load {
 	return l
 }
 
-// NewLoad is StartLoad outside of tests: the caller must call Stop.
+// NewLoad starts the clients of a load without a test: the caller must call Stop.
 func NewLoad(opts LoadOptions) (*Load, error) {
 	if opts.Addr == "" || opts.KeepAlive < 0 || opts.New < 0 || opts.KeepAlive+opts.New == 0 {
 		return nil, fmt.Errorf("testutil: a load needs an address and clients: %+v", opts)
@@ -102,16 +102,17 @@ func (o LoadOptions) withDefaults() LoadOptions {
 	return o
 }
 
-// Total is how many requests have ended.
+// Total returns how many requests have ended.
 func (l *Load) Total() int { return int(l.total.Load()) }
 
-// Failures is how many requests have ended with another outcome than OK.
+// Failures returns how many requests have ended with another outcome than OK.
 func (l *Load) Failures() int { return int(l.failed.Load()) }
 
-// Seen reports whether the version has answered.
+// Seen reports whether a process of the version has answered a request.
 func (l *Load) Seen(version string) bool { return l.who.has(version) }
 
-// Stop lets each client finish its request, ends all clients and reports. Further calls return the same report.
+// Stop waits until each client has finished its request, and returns the report of the load. Further calls return the same
+// report.
 func (l *Load) Stop() *Report {
 	l.end.Do(func() { close(l.ending) })
 	l.running.Wait()
@@ -147,7 +148,7 @@ func (l *Load) makeReport() *Report {
 	return r
 }
 
-// sum fills the counts by answerer.
+// sum fills in the counts of answers by version and by pid. byWho has the number of answers for each entry of r.who.
 func (r *Report) sum(byWho []int) {
 	for i, n := range byWho {
 		if n > 0 {

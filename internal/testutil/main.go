@@ -10,25 +10,26 @@ import (
 	"time"
 )
 
-// roleEnv names the role of a process; descendants inherit the variable.
+// roleEnv is the variable with the role of a process. Descendants inherit the variable.
 const roleEnv = "MIDAIR_TEST_ROLE"
 
-// settleTime is how long what a test leaves behind may take to end before it counts as a leak; settleEnv shortens it.
+// settleTime is how long goroutines, descriptors and processes that are left after the tests may take to end before they
+// count as leaks. The variable settleEnv sets another time.
 const (
 	settleTime = 5 * time.Second
 	settleEnv  = "MIDAIR_TEST_SETTLE"
 )
 
-// started remembers which roles were ever started, so that Main finds dead ones.
+// started holds the roles that were started, so that Main can report the roles that no test uses.
 var started = struct {
 	sync.Mutex
 	roles map[string]bool
 }{roles: map[string]bool{}}
 
-// Main runs the tests of a package, or a role of the package, and never returns. A process of Start runs the role's function
-// and exits with the result. Otherwise Main runs the tests and exits with 1 if a test failed, if goroutines, descriptors or
-// children are left, or if a complete run never started one of the roles. With MIDAIR_TEST_COVERED=short in the environment
-// Main leaves out the tests that a run with -race and -short has covered.
+// Main runs the tests of a package, or a role of the package, and never returns. In a process that was started by Start, Main
+// runs the function of the role, and exits with the result. Otherwise Main runs the tests, and exits with 1 if a test failed,
+// if goroutines, descriptors or children are left, or if all tests were run and none started one of the roles. With
+// MIDAIR_TEST_COVERED=short in the environment Main leaves out the tests that a run with -race and -short has covered.
 func Main(m *testing.M, roles map[string]func() int) {
 	if isGuard() {
 		os.Exit(guard())
@@ -75,7 +76,7 @@ func play(roles map[string]func() int, name string) int {
 	return role()
 }
 
-// neverStarted names the roles that no test started.
+// neverStarted lists the roles that no test has started.
 func neverStarted(roles map[string]func() int) []string {
 	started.Lock()
 	defer started.Unlock()

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// descriptors returns the target of each open descriptor, without the descriptor for reading the list.
+// descriptors returns what each open descriptor refers to, except the descriptor by which the list is read.
 func descriptors() map[int]string {
 	names, err := readDirNames("/proc/self/fd")
 	if err != nil {
@@ -30,7 +30,7 @@ func descriptors() map[int]string {
 	return fds
 }
 
-// childProcesses returns the command of each child, zombies included, except the guard.
+// childProcesses returns the command line of each child of this process, also of zombies, except the guard.
 func childProcesses() map[int]string {
 	children := map[int]string{}
 	for _, p := range processes() {
@@ -52,18 +52,18 @@ func command(p process) string {
 	return strings.TrimSpace(strings.ReplaceAll(string(b), "\x00", " "))
 }
 
-// killSelf ends this process as kill -9 does.
+// killSelf sends SIGKILL to this process.
 func killSelf() { _ = syscall.Kill(os.Getpid(), syscall.SIGKILL) }
 
-// stopSelf stops this process until it is continued. The signal goes to the calling thread, which then stops before the call
-// returns: a signal to the process may be taken by another thread while the calling thread runs on.
+// stopSelf suspends this process until it is sent SIGCONT. SIGSTOP goes to the calling thread, so stopSelf does not return
+// before the process is suspended: a signal to the process may be handled by another thread a moment later.
 func stopSelf() {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	_ = syscall.Tgkill(os.Getpid(), syscall.Gettid(), syscall.SIGSTOP)
 }
 
-// peeker looks whether an idle connection has something to read, without waiting and without reading.
+// peeker finds out whether an idle connection has something to read. It neither waits nor reads.
 type peeker struct {
 	conn syscall.RawConn
 	look func(fd uintptr)
@@ -72,7 +72,7 @@ type peeker struct {
 	err  error
 }
 
-// watch makes the peeker look at c.
+// watch sets the connection that idle looks at.
 func (p *peeker) watch(c syscall.Conn) error {
 	raw, err := c.SyscallConn()
 	p.conn = raw
@@ -80,7 +80,7 @@ func (p *peeker) watch(c syscall.Conn) error {
 	return err
 }
 
-// peek asks poll first, which allocates nothing: most connections are idle.
+// peek calls poll first, which does not allocate: most connections have nothing to read.
 func (p *peeker) peek(fd uintptr) {
 	p.poll[0] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN | unix.POLLRDHUP}
 	if n, err := unix.Poll(p.poll[:], 0); n == 0 || err != nil {
@@ -91,7 +91,8 @@ func (p *peeker) peek(fd uintptr) {
 	p.n, _, p.err = unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
 }
 
-// idle reports whether the connection is open with nothing to read; stray whether there are bytes without a request.
+// idle reports whether the connection is open and has nothing to read. stray is true if the server has sent bytes without a
+// request.
 func (p *peeker) idle() (idle, stray bool) {
 	if err := p.conn.Control(p.look); err != nil {
 		return false, false

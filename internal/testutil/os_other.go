@@ -8,13 +8,14 @@ import (
 	"syscall"
 )
 
-// What only Linux can tell is reported as none here, so that the packages under test compile everywhere.
+// On other systems than Linux families, descriptors and children are unknown. The functions return nothing, so that the
+// packages under test compile.
 
 func ownSession() *syscall.SysProcAttr { return nil }
 
 func killPID(pid int) {
 	if p, err := os.FindProcess(pid); err == nil {
-		_ = p.Kill() // it may have ended by itself
+		_ = p.Kill() // fails if the process has ended
 	}
 }
 
@@ -29,7 +30,7 @@ func familyPIDs(p *Proc) []int {
 
 func pidsWith(string) []int { return nil }
 
-// reaper starts processes; orphans stay unknown.
+// reaper starts processes. It does not know their orphans.
 type reaper struct{}
 
 var adopter reaper
@@ -49,7 +50,7 @@ func killSelf() {
 
 func stopSelf() {}
 
-// peeker believes that every idle connection is open.
+// peeker reports every connection as idle and open.
 type peeker struct{}
 
 func (*peeker) watch(syscall.Conn) error { return nil }

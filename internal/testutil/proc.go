@@ -16,15 +16,15 @@ import (
 // familyEnv marks a started process and all its descendants.
 const familyEnv = "MIDAIR_TEST_FAMILY"
 
-// tailLines is how much of a process's output the log of a failed test shows.
+// tailLines is how many lines of a process's output the log of a failed test shows.
 const tailLines = 60
 
 // Cfg says how a process is started. The zero value is a role without arguments in the directory of the test.
 type Cfg struct {
-	Args []string // after the program's name
-	Env  []string // added to the environment of the test, without what started the test itself
-	Dir  string   // working directory; default that of the test
-	Out  *os.File // where the process writes; default: to a file, which Output returns
+	Args []string // the arguments after the program's name
+	Env  []string // variables to add to the environment of the test, of which variables of testutil are left out
+	Dir  string   // the working directory; default: the directory of the test
+	Out  *os.File // standard output and standard error; default: a file, whose content Output returns
 }
 
 // Proc is a started process and its family: the descendants with the same environment. The end of the test kills all of them.
@@ -71,7 +71,7 @@ func start(t testing.TB, cfg Cfg, role string, cmd *exec.Cmd) *Proc {
 	return p
 }
 
-// environ is the test's own environment without the variables of another family.
+// environ returns the environment of the test without the variables of testutil, and with the role.
 func environ(role string) []string {
 	var env []string
 	for _, e := range os.Environ() {
@@ -82,7 +82,7 @@ func environ(role string) []string {
 	if role != "" {
 		env = append(env, roleEnv+"="+role)
 	}
-	if raceEnabled { // without this every exit takes a second
+	if raceEnabled { // otherwise every exit takes a second
 		env = append(env, "GORACE="+os.Getenv("GORACE")+" atexit_sleep_ms=0")
 	}
 	return env
@@ -117,7 +117,7 @@ func (p *Proc) PID() int { return p.cmd.Process.Pid }
 // Exited is closed when the started process has ended and was waited for. Descendants may live on.
 func (p *Proc) Exited() <-chan struct{} { return p.exited }
 
-// Signal sends sig to the started process, and reports an error of the test if the process has ended.
+// Signal sends sig to the started process. If the process has ended, the test fails.
 func (p *Proc) Signal(sig os.Signal) {
 	p.t.Helper()
 	if err := p.cmd.Process.Signal(sig); err != nil {
@@ -127,11 +127,11 @@ func (p *Proc) Signal(sig os.Signal) {
 
 // Kill ends the started process with SIGKILL, and waits for its end. Descendants live on.
 func (p *Proc) Kill() {
-	_ = p.cmd.Process.Kill() // fails only when it has ended
+	_ = p.cmd.Process.Kill() // fails only if the process has ended
 	<-p.exited
 }
 
-// ErrStillRunning is returned by Proc.Wait when its time is over.
+// ErrStillRunning is the error of Proc.Wait if the process has not ended within the timeout.
 var ErrStillRunning = errors.New("testutil: process still runs")
 
 // Wait waits for the end of the started process and returns the exit code: 128+n after signal n.
@@ -158,8 +158,8 @@ func (p *Proc) Output() string {
 	return string(b)
 }
 
-// WaitOutput waits until the output has a complete line with marker, and returns the rest of the line after the marker. It ends
-// the test after timeout.
+// WaitOutput waits until the output has a complete line with marker, and returns the rest of the line after the marker. If
+// there is no such line after timeout, WaitOutput ends the test.
 func (p *Proc) WaitOutput(timeout time.Duration, marker string) string {
 	p.t.Helper()
 	var rest string
@@ -172,11 +172,12 @@ func (p *Proc) WaitOutput(timeout time.Duration, marker string) string {
 	return rest
 }
 
-// Family lists the live processes that inherited the environment of the started process, itself included, in the
-// order of their pids.
+// Family lists the living processes of the family, in the order of their pids: the started process, and all processes that
+// have inherited its environment.
 func (p *Proc) Family() []int { return familyPIDs(p) }
 
-// WaitFamily waits until the family has exactly n live processes, and ends the test if it takes longer than timeout.
+// WaitFamily waits until the family has exactly n living processes. If this takes longer than timeout, WaitFamily ends the
+// test.
 func (p *Proc) WaitFamily(t testing.TB, n int, timeout time.Duration) {
 	t.Helper()
 	var pids []int
@@ -200,7 +201,7 @@ func (p *Proc) cleanup() {
 	}
 }
 
-// killFamily sends SIGKILL to every live member and reports whether there was none.
+// killFamily sends SIGKILL to every living member of the family, and reports whether there was no member.
 func (p *Proc) killFamily() bool {
 	pids := p.Family()
 	for _, pid := range pids {

@@ -10,20 +10,21 @@ import (
 	"testing"
 )
 
-// programs holds what Program and Python have found, by name.
+// programs holds the paths that Program and Python have found, by name.
 var programs = struct {
 	sync.Mutex
 	paths map[string]string
 }{paths: map[string]string{}}
 
-// Program returns the path of a program of a Debian package, and installs a missing package if this user may do so. Without the
-// program the test does not run, and says so; with CI set in the environment the test fails.
+// Program returns the path of a program of a Debian package. If the package is missing, Program installs it, provided that
+// this user may install packages. If there is no program, Program ends the test as Missing does.
 func Program(t testing.TB, name, pkg string) string {
 	t.Helper()
 	return obtain(t, name, pkg, func() (string, error) { return findProgram(name) })
 }
 
-// Python returns the path of Debian's Python, with a module of a Debian package, in the way of Program.
+// Python returns the path of Debian's Python with a module of a Debian package. If the module is missing, Python does the
+// same as Program.
 func Python(t testing.TB, module, pkg string) string {
 	t.Helper()
 	return obtain(t, "the Python module "+module, pkg, func() (string, error) { return findModule(module) })
@@ -49,7 +50,8 @@ func obtain(t testing.TB, name, pkg string, find func() (string, error)) string 
 	return path
 }
 
-// Missing ends a test that needs something which is not there: skipped, loudly, or failed with CI set in the environment.
+// Missing ends a test that needs a program, or a module, that is missing. Missing skips the test, and writes the reason to
+// standard error; if CI is set in the environment, the test fails.
 func Missing(t testing.TB, name, pkg string, err error) {
 	t.Helper()
 	text := fmt.Sprintf("NOT RUN: it needs %s (apt-get install %s): %v", name, pkg, err)
@@ -60,7 +62,7 @@ func Missing(t testing.TB, name, pkg string, err error) {
 	t.Skip(text)
 }
 
-// findProgram also looks where servers are, which is not in everybody's PATH.
+// findProgram searches PATH, and the directory of servers, which is not in the PATH of every user.
 func findProgram(name string) (string, error) {
 	path, err := exec.LookPath(name)
 	for _, dir := range []string{"/usr/sbin/", "/usr/bin/"} {
@@ -71,7 +73,7 @@ func findProgram(name string) (string, error) {
 	return path, err
 }
 
-// findModule asks the Python that the packages are for, whichever is first in PATH.
+// findModule uses the Python of Debian, to which the packages belong, even if PATH has another Python.
 func findModule(module string) (string, error) {
 	const python = "/usr/bin/python3"
 	if out, err := exec.Command(python, "-c", "import "+module).CombinedOutput(); err != nil {
@@ -80,8 +82,8 @@ func findModule(module string) (string, error) {
 	return python, nil
 }
 
-// installPackages installs Debian packages without starting their services. Processes that install at the same time wait for
-// each other.
+// installPackages installs Debian packages, and does not start their services. If two processes install at the same time, one
+// waits for the other.
 func installPackages(pkgs string) error {
 	apt, err := exec.LookPath("apt-get")
 	if err != nil {
@@ -93,7 +95,7 @@ func installPackages(pkgs string) error {
 	install := append([]string{"-o", "DPkg::Lock::Timeout=300", "install", "-y", "--no-install-recommends"}, strings.Fields(pkgs)...)
 	run := func(args ...string) error {
 		cmd := exec.Command(apt, args...)
-		cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1") // no service is started
+		cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1") // in runlevel 1 no service is started
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return fmt.Errorf("%w\n%s", err, tail(string(out), 10))
 		}

@@ -11,22 +11,22 @@ import (
 	"time"
 )
 
-// Outcome says how a request ended.
+// Outcome is how a request has ended.
 type Outcome uint8
 
-// The outcomes of a request. All but OK are failures; none is ever tried again.
+// The outcomes of a request. All outcomes but OK are failures. No request is sent again.
 const (
 	OK          Outcome = iota // a complete answer with a status below 400
-	DialRefused                // nobody listens
-	DialFailed                 // no connection for another reason
+	DialRefused                // no process listens
+	DialFailed                 // the connection failed for another reason
 	WriteFailed                // the request could not be written
 	NoResponse                 // the connection ended before the first byte of an answer
 	Reset                      // the connection was reset before the first byte of an answer
-	Partial                    // the answer was cut
+	Partial                    // the connection ended in the middle of the answer
 	Malformed                  // the answer could not be understood
-	TimedOut                   // no complete answer in time
+	TimedOut                   // the answer was not complete in time
 	BadStatus                  // a complete answer with a status of 400 or above
-	outcomes                   // how many there are
+	outcomes                   // the number of outcomes
 )
 
 // String names the outcome.
@@ -45,21 +45,21 @@ type Answerer struct {
 // Record describes a request.
 type Record struct {
 	ID      string
-	Start   time.Time // when it was sent, or in a paced load should have been sent
+	Start   time.Time // when the request was sent; in a load with a Rate, when it was due
 	End     time.Time
 	Status  int // 0 without an answer
 	Slow    bool
 	Outcome Outcome
-	Err     string // why it failed and on whose connection, for the first failures of each client
-	// Answerer gave the answer. For a request that was not answered it is the process that gave the previous answer
-	// on the same connection, zero if there was none.
+	Err     string // why the request failed, and the address of its connection; only for the first failures of each client
+	// Answerer is the process that gave the answer. If the request was not answered, Answerer is the process that gave the
+	// previous answer on the same connection, or zero if there was no previous answer.
 	Answerer
 }
 
-// onConnectionFrom is in Err before the client's address.
+// onConnectionFrom is the text in Err before the client's address.
 const onConnectionFrom = ", on a connection from "
 
-// From is the client's address on the connection of a lost request; empty without a connection, or without a kept address.
+// From returns the client's address on the connection of a lost request; empty if there was no connection, or if Err is empty.
 func (r Record) From() string {
 	_, from, _ := strings.Cut(r.Err, onConnectionFrom)
 	return from
@@ -72,27 +72,28 @@ func (r Record) String() string {
 		r.Version, r.Generation, r.PID, r.Err)
 }
 
-// entry is a Record as it is kept: a long run has millions. Its position in the log is its number in the client.
+// entry is a Record in a small form, since a long run has millions of records. The position of the entry in the log of its
+// client is the number of the request.
 type entry struct {
 	start   time.Duration // since the begin of the load
 	took    uint32        // in units of tick
 	status  uint16
-	who     uint16 // index of the answerer
+	who     uint16 // the number of the answerer in the roster
 	outcome Outcome
 	slow    bool
 }
 
-// tick is the resolution of a recorded duration: the longest is seven minutes.
+// tick is the resolution of a recorded duration. So the longest duration is seven minutes.
 const tick = 100 * time.Nanosecond
 
 func (e *entry) end() time.Duration { return e.start + time.Duration(e.took)*tick }
 
 const (
 	chunkSize = 1 << 12
-	maxErrors = 256 // failures of a client whose text is kept
+	maxErrors = 256 // for how many failures of a client the text of the error is kept
 )
 
-// entryLog holds the entries of a client in chunks, so that growing copies nothing.
+// entryLog holds the entries of a client in chunks, so that a growing log does not copy its entries.
 type entryLog struct {
 	chunks [][]entry
 	errors map[int]string
@@ -132,7 +133,7 @@ func (l *entryLog) all() iter.Seq2[int, *entry] {
 	}
 }
 
-// roster numbers the answerers of a load. Number 0 stands for none of them.
+// roster numbers the answerers of a load. The number 0 means that there is no answerer.
 type roster struct {
 	mu    sync.Mutex
 	index map[Answerer]uint16
@@ -143,7 +144,8 @@ func newRoster() *roster {
 	return &roster{index: map[Answerer]uint16{{}: 0}, list: []Answerer{{}}}
 }
 
-// number returns the number of a, a new number before the first answer. Beyond the last number the result is 0.
+// number returns the number of an answerer, which gets a new number at its first answer. If all numbers are in use, the
+// result is 0.
 func (r *roster) number(a Answerer) uint16 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -156,7 +158,7 @@ func (r *roster) number(a Answerer) uint16 {
 	return n
 }
 
-// has reports whether the version has answered.
+// has reports whether an answerer has the version.
 func (r *roster) has(version string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -167,23 +169,23 @@ func (r *roster) has(version string) bool {
 type Report struct {
 	Begin, End time.Time
 	Total      int
-	Answered   int // complete answers, whatever their status
+	Answered   int // complete answers with any status
 	Counts     map[Outcome]int
-	ByVersion  map[string]int // complete answers
-	ByPID      map[int]int    // complete answers
-	Failed     []Record       // everything but OK, in the order of their ends
+	ByVersion  map[string]int // the number of complete answers, by version
+	ByPID      map[int]int    // the number of complete answers, by process
+	Failed     []Record       // all requests with another outcome than OK, in the order of their ends
 
 	Dials      int // connections opened
-	Announced  int // kept connections whose last answer said Connection: close
-	IdleClosed int // kept connections that the server closed while they were idle
-	Stray      int // connections given up because of bytes that nobody had asked for
+	Announced  int // connections of KeepAlive clients whose last answer had Connection: close
+	IdleClosed int // connections of KeepAlive clients that the server closed while they were idle
+	Stray      int // connections that a client closed because the server had sent bytes without a request
 
 	prefix string
 	logs   []*entryLog
 	who    []Answerer
 }
 
-// record expands the entry number n of client c.
+// record returns the Record of the entry number n of client c.
 func (r *Report) record(c, n int, e *entry) Record {
 	return Record{
 		ID:       requestID(r.prefix, c, n),
@@ -229,8 +231,8 @@ func (r *Report) Records() iter.Seq[Record] {
 
 func (e *entry) answered() bool { return e.outcome == OK || e.outcome == BadStatus }
 
-// Percentile returns the latency that p percent of the answers did not exceed, over the requests that started in the window
-// from..to (zero times: all). Requests to the slow path are left out. Without answers the result is 0.
+// Percentile returns the latency that p percent of the answers did not exceed, for requests that started between from and to;
+// a zero time is no limit. Requests to SlowPath are left out. If there are no answers, the result is 0.
 func (r *Report) Percentile(p float64, from, to time.Time) time.Duration {
 	var took []uint32
 	for e := range r.entries() {
@@ -246,8 +248,8 @@ func (r *Report) Percentile(p float64, from, to time.Time) time.Duration {
 	return time.Duration(took[max(0, min(rank, len(took))-1)]) * tick
 }
 
-// LongestGap returns the longest time without the end of an answer in the window from..to (zero times: all), and when
-// it began.
+// LongestGap returns the longest time between the ends of two successive answers, and when this time began. Only answers that
+// ended between from and to count; a zero time is no limit.
 func (r *Report) LongestGap(from, to time.Time) (gap time.Duration, at time.Time) {
 	var ends []time.Duration
 	for e := range r.entries() {
@@ -268,13 +270,13 @@ func within(t, from, to time.Time) bool {
 	return (from.IsZero() || !t.Before(from)) && (to.IsZero() || t.Before(to))
 }
 
-// FirstAnswer returns when the first answer of the version was complete, the zero time if there was none.
+// FirstAnswer returns when the first answer of the version was complete; the zero time if there was no answer.
 func (r *Report) FirstAnswer(version string) time.Time {
 	first, _ := r.span(version)
 	return first
 }
 
-// LastAnswer returns when the last answer of the version was complete, the zero time if there was none.
+// LastAnswer returns when the last answer of the version was complete; the zero time if there was no answer.
 func (r *Report) LastAnswer(version string) time.Time {
 	_, last := r.span(version)
 	return last

@@ -12,18 +12,19 @@ import (
 // errMalformed marks an answer that is not HTTP/1.1.
 var errMalformed = errors.New("malformed answer")
 
-// response reads answers. It keeps what a client must know, and the buffers, from one answer to the next.
+// response reads an answer, and holds what a client has to know of the last one. Its buffers are used again for the next
+// answer.
 type response struct {
 	status  int
-	begun   bool // at least one byte came
+	begun   bool // at least one byte of the answer was received
 	close   bool // the connection ends with this answer
-	length  int  // of the body, -1 if unknown
+	length  int  // the length of the body; -1 if unknown
 	chunked bool
 
 	version, generation, pid []byte
 }
 
-// read reads an answer and throws the body away.
+// read reads an answer and drops the body.
 func (r *response) read(br *bufio.Reader) error {
 	r.begun = false
 	if _, err := br.Peek(1); err != nil {
@@ -103,7 +104,7 @@ func (r *response) readField(line []byte) error {
 	return nil
 }
 
-// named compares without regard to case and without allocating.
+// named reports whether b is the name, in upper or lower case. named does not allocate.
 func named(b []byte, name string) bool {
 	if len(b) != len(name) {
 		return false
@@ -156,7 +157,7 @@ func skipChunks(br *bufio.Reader) error {
 	}
 }
 
-// readLine returns the next line without its end. It is valid until the next read.
+// readLine returns the next line without the line end. The slice is valid until the next read.
 func readLine(br *bufio.Reader) ([]byte, error) {
 	line, err := br.ReadSlice('\n')
 	if errors.Is(err, bufio.ErrBufferFull) {
@@ -168,7 +169,7 @@ func readLine(br *bufio.Reader) ([]byte, error) {
 	return bytes.TrimSuffix(line[:len(line)-1], []byte{'\r'}), nil
 }
 
-// cut says that the end came in the middle of an answer.
+// cut returns io.ErrUnexpectedEOF for io.EOF: the connection has ended in the middle of an answer.
 func cut(err error) error {
 	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF

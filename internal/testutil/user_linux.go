@@ -11,16 +11,16 @@ import (
 // nobody is the uid of a user who owns nothing.
 const nobody = 65534
 
-// AsNobody runs fn without root's rights to files, in a thread that ends with fn. For another user than root fn runs unchanged.
-// Goroutines of fn keep the rights.
+// AsNobody runs fn with the rights to files of a user who owns nothing, in a thread that ends with fn. If this process does
+// not run as root, fn runs with the rights of the process. Goroutines that fn starts have the rights of the process too.
 func AsNobody(t testing.TB, fn func()) {
 	t.Helper()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		runtime.LockOSThread() // and not unlocked: no other goroutine may get this thread
+		runtime.LockOSThread() // for ever: the thread ends with the goroutine, so no other goroutine runs in it
 		if os.Getuid() == 0 {
-			_ = unix.Setfsuid(nobody) // it never fails, and says so
+			_ = unix.Setfsuid(nobody) // never returns an error, even if the uid does not change
 			if now, err := unix.SetfsuidRetUid(-1); err != nil || now != nobody {
 				t.Errorf("the thread could not become uid %d for files: it is %d: %v", nobody, now, err)
 				return
