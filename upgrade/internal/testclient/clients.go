@@ -19,7 +19,7 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
-// Dial returns a client after a first answer.
+// Dial returns a client that has received an answer, so a process has accepted its connection.
 func (r *Service) Dial() *Peer {
 	r.t.Helper()
 	p := r.Connect()
@@ -27,7 +27,7 @@ func (r *Service) Dial() *Peer {
 	return p
 }
 
-// DialTo opens connections until a process of the given version answers.
+// DialTo opens connections until a process of the given version answers, and returns the client with this connection.
 func (r *Service) DialTo(by string) (p *Peer) {
 	r.t.Helper()
 	testutil.Until(r.t, Patience, "a connection to "+by, func() bool {
@@ -39,7 +39,7 @@ func (r *Service) DialTo(by string) (p *Peer) {
 	return p
 }
 
-// Connect returns a client before a first request.
+// Connect returns a client that has sent no request yet.
 func (r *Service) Connect() *Peer {
 	r.t.Helper()
 	network := "tcp"
@@ -53,7 +53,8 @@ func (r *Service) Connect() *Peer {
 	return NewPeer(r.t, c)
 }
 
-// Post sends a request on another connection, and returns the number in the answer, and the version that answers.
+// Post sends a request on a new connection, and returns the number in the answer, and the version of the process that has
+// answered.
 func (r *Service) Post(path string) (n int, by string) {
 	r.t.Helper()
 	c := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
@@ -67,7 +68,8 @@ func (r *Service) Post(path string) (n int, by string) {
 	return n, resp.Header.Get("X-Version")
 }
 
-// MustAdd raises the kept value of the service, which must be want then, in a process of the version.
+// MustAdd increases the kept value of the service, and ends the test unless the new value is want and a process of the
+// version by has answered.
 func (r *Service) MustAdd(want int, by string) {
 	r.t.Helper()
 	if n, v := r.Post("/add"); n != want || v != by {
@@ -75,7 +77,7 @@ func (r *Service) MustAdd(want int, by string) {
 	}
 }
 
-// Load starts clients of the service.
+// Load starts a load on the service.
 func (r *Service) Load(o testutil.LoadOptions) *testutil.Load {
 	r.t.Helper()
 	o.Addr = r.Addr
@@ -93,7 +95,7 @@ func (r *Service) Account(l *testutil.Load) testutil.Accounting {
 
 var faultLine = regexp.MustCompile(`fault \S+ \S+ (\d+)`)
 
-// Faulted is the pid of the process with the Fault, 0 before the failure.
+// Faulted returns the pid of the process that has failed by a Fault; 0 before the failure.
 func (r *Service) Faulted() int {
 	m := faultLine.FindStringSubmatch(r.Output())
 	if m == nil {
@@ -103,18 +105,20 @@ func (r *Service) Faulted() int {
 	return n
 }
 
-// Frozen reports whether a process has failed by stopping, and runs no more. The output says so a moment earlier, and in
-// that moment the process may still accept a connection.
+// Frozen reports whether a process was suspended by a Fault with the action stop. The process writes its output a moment
+// before, and in that moment it may still accept a connection.
 func (r *Service) Frozen() bool { return r.Faulted() != 0 && Stopped(r.Faulted()) }
 
-// LostWith reports whether a request was lost with a process: the process had received the request, had accepted the
-// connection, or may have accepted without a note, since the request came before the process was dead.
+// LostWith reports whether a request was lost because a process died: the process had received the request or accepted its
+// connection, or perhaps had accepted the connection without recording this, since the request was sent before dead, the time
+// of death.
 func (r *Service) LostWith(o testutil.Offender, pid int, dead time.Time) bool {
 	return o.By(pid) || r.accepted(o, pid) || o.PID == 0 && o.Start.Before(dead)
 }
 
-// accepted reports whether any of the processes has had the connection of a lost request: the client does not know
-// which process has a connection before the first answer, nor when the connection moves.
+// accepted reports whether one of the processes has had the connection of a lost request, according to the records of the
+// processes: a client does not know which process has its connection before the first answer, or after a move of the
+// connection.
 func (r *Service) accepted(o testutil.Offender, pids ...int) bool {
 	return o.From() != "" && slices.ContainsFunc(pids, func(pid int) bool {
 		b, _ := os.ReadFile(plan.AcceptedBy(r.Dir, pid))
@@ -122,12 +126,13 @@ func (r *Service) accepted(o testutil.Offender, pids ...int) bool {
 	})
 }
 
-// tolerance is how far the times of a death and of a request that ended with the process may be from each other.
+// tolerance is how much the recorded times of a process's death and of the end of its requests may differ.
 const tolerance = 10 * time.Millisecond
 
-// MustHaveLostOnlyWith allows the loss of requests that the process with the fault had received: requests that were
-// executed, requests on a connection with an earlier answer of the process, and requests under way on a new connection at
-// the death of the process. A connection that no process had accepted is no excuse, and a refusal never is.
+// MustHaveLostOnlyWith stops the load, and fails the test if a request was lost for another reason than the death of the
+// process with the fault. Allowed are: a request that the process has executed, a request on a connection with an earlier
+// answer of the process, and a request on a new connection that was under way when the process died, or whose connection the
+// process had accepted. A refused connection is never allowed.
 func (r *Service) MustHaveLostOnlyWith(l *testutil.Load, f Fault) {
 	r.t.Helper()
 	died := f.Time()
@@ -136,7 +141,7 @@ func (r *Service) MustHaveLostOnlyWith(l *testutil.Load, f Fault) {
 	})
 }
 
-// MustHaveLostOnlyThen is MustHaveLostOnlyWith for processes that the test has killed, and the times of the kills.
+// MustHaveLostOnlyThen is MustHaveLostOnlyWith for processes that the test has killed, which are dead, at the times kills.
 func (r *Service) MustHaveLostOnlyThen(a testutil.Accounting, kills []time.Time, dead []int) {
 	r.t.Helper()
 	r.mustHaveLostOnly(a, dead, func(o testutil.Offender) bool {

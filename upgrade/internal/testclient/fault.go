@@ -12,14 +12,14 @@ import (
 	"github.com/midair-go/midair/internal/testutil"
 )
 
-// Fault is a failure of a process at a step.
+// Fault is a planned failure of a process at a step.
 type Fault struct {
-	Env  string // for Start
-	once string
+	Env  string // the variable of the environment with the fault, for Start
+	once string // the file that the process creates when it fails
 }
 
-// FaultAt makes the first process at the step fail there; the next processes are spared. The first generation's start has
-// the steps of a commit too, and is spared.
+// FaultAt makes the first process that comes to the step fail there. Later processes do not fail. The first generation does
+// not fail at a step of a commit, although its start has these steps too.
 func FaultAt(t *testing.T, step, action string) Fault {
 	once := filepath.Join(openDir(t), "once")
 	if step == "new.commit" || step == "new.ready" || step == "new.write" || step == "new.announced" {
@@ -28,7 +28,7 @@ func FaultAt(t *testing.T, step, action string) Fault {
 	return Fault{testutil.FaultEnv(testutil.FaultSpec(step, action, once)), once}
 }
 
-// openDir returns a directory where a service of another user may write.
+// openDir returns a directory in which a service of another user may write.
 func openDir(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -38,13 +38,13 @@ func openDir(t *testing.T) string {
 	return dir
 }
 
-// Held waits until a process is held at the step of a fault with the action hold.
+// Held waits until a process has come to the step of a fault with the action hold, and is held there.
 func (f Fault) Held(r *Service) {
 	r.t.Helper()
 	testutil.Until(r.t, Patience, "a process is held", func() bool { return r.Faulted() != 0 })
 }
 
-// GoOn lets the process that is held go on.
+// GoOn makes the process that is held go on.
 func (f Fault) GoOn(t *testing.T) {
 	t.Helper()
 	if err := os.WriteFile(f.once+testutil.GoOnSuffix, nil, 0o644); err != nil {
@@ -52,7 +52,7 @@ func (f Fault) GoOn(t *testing.T) {
 	}
 }
 
-// FaultLater is FaultAt for the processes at the step after a call of begin.
+// FaultLater makes the first process fail that comes to the step after the function begin was called.
 func FaultLater(t *testing.T, step, action string) (f Fault, begin func()) {
 	dir := openDir(t)
 	once, when := filepath.Join(dir, "once"), filepath.Join(dir, "now")
@@ -64,7 +64,7 @@ func FaultLater(t *testing.T, step, action string) (f Fault, begin func()) {
 	return Fault{testutil.FaultEnv(testutil.FaultSpec(step, action+"@"+when, once)), once}, begin
 }
 
-// Time is when the process failed, zero before the failure.
+// Time returns when the process has failed; zero before the failure.
 func (f Fault) Time() time.Time {
 	info, err := os.Stat(f.once)
 	if err != nil {

@@ -26,7 +26,7 @@ import (
 // Manager plays systemd for a service: a notify socket with a record of every message, a descriptor store, and, at the
 // start, the sockets of socket units and of the store.
 type Manager struct {
-	Dir string // with the sockets of the manager and of socket units
+	Dir string // the directory with the sockets of the manager and of socket units
 
 	t      *testing.T
 	notify *net.UnixConn
@@ -36,15 +36,15 @@ type Manager struct {
 	received []Datagram
 	beats    []beat
 	store    map[string]*os.File
-	unit     *Unit          // nil: whoever sends is heard, and the store has no limit
-	watching sync.WaitGroup // of the unit
-	marks    atomic.Int64
-	mark     int64 // the last one that was received
+	unit     *Unit          // nil: messages of all processes are accepted, and the store has no limit
+	watching sync.WaitGroup // goroutines that wait for main processes of the unit
+	marks    atomic.Int64   // the last mark that catchUp has sent
+	mark     int64          // the last mark that was received
 }
 
 // Datagram is a message to the service manager.
 type Datagram struct {
-	PID  int // of the sender
+	PID  int // the sender
 	Text string
 }
 
@@ -91,13 +91,14 @@ func NewManager(t *testing.T) *Manager {
 	return m
 }
 
-// Pause makes the manager read nothing until the function that Pause returns is called, nor answer what tests ask it.
+// Pause suspends the manager until the function goOn is called: the manager handles no messages, and calls of its methods wait.
 func (m *Manager) Pause() (goOn func()) {
 	m.mu.Lock()
 	return m.mu.Unlock
 }
 
-// catchUp returns when all that was sent before was received, or at the end of the test.
+// catchUp returns when the manager has received all messages that were sent before the call. It gives up after Patience, and
+// if the manager has ended.
 func (m *Manager) catchUp() {
 	c, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: m.Dir + "/notify", Net: "unixgram"})
 	if err != nil {
@@ -115,7 +116,7 @@ func (m *Manager) catchUp() {
 	})
 }
 
-// markWord is how the manager begins a message to itself.
+// markWord is the beginning of a message that catchUp sends to the manager.
 const markWord = "X_MARK="
 
 func (m *Manager) listen(done chan struct{}) {
@@ -151,7 +152,7 @@ func (m *Manager) receive(text string, oob []byte) {
 		m.mark, _ = strconv.ParseInt(mark, 10, 64)
 		return
 	}
-	if m.unit == nil || m.unit.heard(d) {
+	if m.unit == nil || m.unit.accept(d) {
 		files = m.note(d, files)
 	}
 	for _, f := range files {
@@ -159,7 +160,7 @@ func (m *Manager) receive(text string, oob []byte) {
 	}
 }
 
-// note records a message, follows it in the store, and returns the files that are not kept.
+// note records a message, changes the store as the message asks, and returns the files that are not stored.
 func (m *Manager) note(d Datagram, files []*os.File) []*os.File {
 	if d.Text == "WATCHDOG=1" {
 		m.beats = append(m.beats, beat{d.PID, time.Now()})
@@ -187,17 +188,17 @@ func field(text, name string) string {
 	return ""
 }
 
-// Since returns the messages from the n-th on, without the messages of the watchdog.
+// Since returns the messages without the first n, and without the messages of the watchdog.
 func (m *Manager) Since(n int) []Datagram {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return slices.Clone(m.received[min(n, len(m.received)):])
 }
 
-// Count is how many messages were received, without the messages of the watchdog.
+// Count returns how many messages were received, without the messages of the watchdog.
 func (m *Manager) Count() int { return len(m.Since(0)) }
 
-// Pings is how many messages of the watchdog a process has sent.
+// Pings returns how many messages of the watchdog a process has sent.
 func (m *Manager) Pings(pid int) (n int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -209,7 +210,8 @@ func (m *Manager) Pings(pid int) (n int) {
 	return n
 }
 
-// Silence is the longest time between two messages of the watchdog, of those pairs that end after the given time.
+// Silence returns the longest time between two successive messages of the watchdog. Only pairs whose second message came
+// after the given time count.
 func (m *Manager) Silence(after time.Time) (longest time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -241,8 +243,8 @@ func (m *Manager) Stored() (names []string) {
 
 var volatile = regexp.MustCompile(`(MONOTONIC_USEC=|/tmp/svc)\d+`)
 
-// MustReceive waits for the messages after the n-th, and returns how many there are then. Numbers that change from run
-// to run are 0 in the texts.
+// MustReceive waits for the messages after the first n, ends the test if they are others than want, and returns the number of
+// messages so far. Numbers that differ from run to run are 0 in the texts of want.
 func (m *Manager) MustReceive(n int, want ...Datagram) int {
 	m.t.Helper()
 	testutil.Until(m.t, Patience, fmt.Sprintf("%d messages", len(want)), func() bool { return m.Count() >= n+len(want) })
@@ -256,13 +258,13 @@ func (m *Manager) MustReceive(n int, want ...Datagram) int {
 	return n + len(want)
 }
 
-// Start starts a service with the given sockets, by name, and the sockets of the store.
+// Start starts a service, as systemd does, with the given sockets, by name, and with the sockets in the store.
 func (m *Manager) Start(change func(*plan.Settings), sockets map[string]*os.File, env ...string) *Service {
 	m.t.Helper()
 	return StartBy(m.t, change, func(r *Service) *testutil.Proc { return m.Launch(r, sockets, env...) })
 }
 
-// Launch starts a process of a service, as Start does.
+// Launch starts a process of a service that exists already, with the same sockets as Start.
 func (m *Manager) Launch(r *Service, sockets map[string]*os.File, env ...string) *testutil.Proc {
 	m.t.Helper()
 	env = append(env, r.Env(), plan.ManagerEnv+"="+m.Dir)
@@ -275,7 +277,7 @@ func (m *Manager) Launch(r *Service, sockets map[string]*os.File, env ...string)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.unit != nil {
-		m.unit.begin(p) // before it can say anything
+		m.unit.begin(p) // before the process can send a message
 	}
 	for _, all := range []map[string]*os.File{sockets, m.store} {
 		for name, f := range all {
@@ -293,7 +295,7 @@ func (m *Manager) Launch(r *Service, sockets map[string]*os.File, env ...string)
 	return p
 }
 
-// Sockets opens the sockets of two socket units, "web" and "admin".
+// Sockets opens the sockets of two socket units with the names "web" and "admin".
 func (m *Manager) Sockets() map[string]*os.File {
 	m.t.Helper()
 	web, err := net.Listen("tcp", "127.0.0.1:0")
@@ -318,5 +320,5 @@ func (m *Manager) Sockets() map[string]*os.File {
 	return all
 }
 
-// String is the sender and the text.
+// String returns the sender and the text.
 func (d Datagram) String() string { return fmt.Sprintf("%d: %q", d.PID, d.Text) }

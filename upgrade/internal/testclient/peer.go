@@ -14,14 +14,14 @@ import (
 	"github.com/midair-go/midair/internal/testutil"
 )
 
-// Peer is a client with a single connection, which is with a single process at a time.
+// Peer is a client with a single connection. At any time one process of the service has the connection.
 type Peer struct {
 	net.Conn
-	By string // the version that has answered last
+	By string // the version of the process that gave the last answer
 
 	t    *testing.T
 	r    *bufio.Reader
-	last bool // the process has said that it closes the connection, as it does when it is to end
+	last bool // the last answer had Connection: close, so the process is about to end
 }
 
 // NewPeer makes a client of a connection. The end of the test closes the connection.
@@ -30,7 +30,7 @@ func NewPeer(t *testing.T, c net.Conn) *Peer {
 	return &Peer{Conn: c, t: t, r: bufio.NewReader(c)}
 }
 
-// Ask sends a request and returns the number in the answer, 0 if there is none.
+// Ask sends a request, and returns the number in the answer; 0 if the answer has no number.
 func (p *Peer) Ask(path string) (n int) {
 	p.t.Helper()
 	p.send("POST " + path + " HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
@@ -38,7 +38,8 @@ func (p *Peer) Ask(path string) (n int) {
 	return n
 }
 
-// Begin sends a request, which the service executes until Finish is called, and returns when the service does.
+// Begin sends a request, and returns when the service has begun to execute the request. The execution goes on until Finish is
+// called.
 func (p *Peer) Begin() *Peer {
 	p.t.Helper()
 	p.send("POST /work HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nExpect: 100-continue\r\n\r\n")
@@ -46,7 +47,7 @@ func (p *Peer) Begin() *Peer {
 	return p
 }
 
-// Finish ends the request of Begin, which must be answered, and closes the connection.
+// Finish lets the request of Begin end, waits for its answer, and closes the connection. Without an answer the test ends.
 func (p *Peer) Finish() {
 	p.t.Helper()
 	p.send("x")
@@ -80,7 +81,7 @@ func (p *Peer) answer(status int) string {
 	return string(b)
 }
 
-// Open reports whether the other side has not closed the connection, without a request.
+// Open reports whether the connection is open on the other side. Open sends no request.
 func (p *Peer) Open() bool {
 	_ = p.SetReadDeadline(time.Now().Add(time.Millisecond))
 	_, err := p.r.Peek(1)
@@ -88,13 +89,13 @@ func (p *Peer) Open() bool {
 	return ok && ne.Timeout()
 }
 
-// WaitEnding waits until the process with the connection is to end.
+// WaitEnding sends requests until an answer shows that the process with the connection is about to end.
 func (p *Peer) WaitEnding() {
 	p.t.Helper()
 	testutil.Until(p.t, Patience, p.By+" ends", func() bool { p.Ask("/work"); return p.last })
 }
 
-// Sides counts which version answers on each of the connections, none of which may have been closed.
+// Sides sends a request on each connection, and counts the answers by version. If a connection was closed, the test ends.
 func Sides(t *testing.T, conns []*Peer) map[string]int {
 	t.Helper()
 	n := map[string]int{}

@@ -12,19 +12,20 @@ import (
 	"testing"
 )
 
-// Stopped reports whether SIGSTOP has reached all threads of a process. Until then a thread may handle the next signal.
+// Stopped reports whether all threads of a process are suspended by SIGSTOP. As long as a thread runs, it may handle another
+// signal.
 func Stopped(pid int) bool {
 	all, some := threadsAre(pid, "T")
 	return all && some
 }
 
-// Gone reports whether all threads of a process have ended. The parent may not have waited for the process yet.
+// Gone reports whether all threads of a process have ended. The process may still be a zombie.
 func Gone(pid int) bool {
 	all, _ := threadsAre(pid, "Z")
 	return all
 }
 
-// threadsAre reports whether all threads of a process are in a state, and whether there are any.
+// threadsAre returns whether all threads of a process are in a state, and whether the process has threads.
 func threadsAre(pid int, state string) (all, some bool) {
 	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
 	for _, path := range threads {
@@ -36,14 +37,14 @@ func threadsAre(pid int, state string) (all, some bool) {
 	return true, len(threads) > 0
 }
 
-// parentOf is the pid of the parent of a process, dead or not, 0 if there is no such process.
+// parentOf returns the pid of the parent of a process, which may be a zombie; 0 if there is no such process.
 func parentOf(pid int) int {
 	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	_, parent := stateAndParent(b)
 	return parent
 }
 
-// stateAndParent reads the content of a file /proc/<pid>/stat.
+// stateAndParent returns the state and the parent from the content of a file /proc/<pid>/stat.
 func stateAndParent(stat []byte) (state string, parent int) {
 	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
 	if len(fields) < 2 {
@@ -53,7 +54,7 @@ func stateAndParent(stat []byte) (state string, parent int) {
 	return fields[0], parent
 }
 
-// Zombies counts the dead children of a process that were not waited for.
+// Zombies counts the children of a process that have ended and were not reaped.
 func Zombies(t *testing.T, parent int) (n int) {
 	t.Helper()
 	dirs, err := filepath.Glob("/proc/[0-9]*/stat")
@@ -61,7 +62,7 @@ func Zombies(t *testing.T, parent int) (n int) {
 		t.Fatal(err)
 	}
 	for _, path := range dirs {
-		b, _ := os.ReadFile(path) // the process may have gone
+		b, _ := os.ReadFile(path) // fails if the process has gone
 		if state, of := stateAndParent(b); state == "Z" && of == parent {
 			n++
 		}
@@ -69,7 +70,7 @@ func Zombies(t *testing.T, parent int) (n int) {
 	return n
 }
 
-// Parent is the pid of the parent of a process, 0 if the process has gone.
+// Parent returns the pid of the parent of a process; 0 if there is no such process.
 func Parent(pid int) (parent int) {
 	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	for line := range strings.Lines(string(b)) {
@@ -80,7 +81,7 @@ func Parent(pid int) (parent int) {
 	return parent
 }
 
-// Children lists the processes with a parent, also those that have ended and were not waited for.
+// Children lists the children of a process, with zombies.
 func Children(parent int) (pids []int) {
 	dirs, _ := filepath.Glob("/proc/[0-9]*")
 	for _, dir := range dirs {
@@ -100,7 +101,7 @@ func Pending(pid int, sig syscall.Signal) bool {
 	return set>>(sig-1)&1 == 1
 }
 
-// OpenSockets is how many sockets a process has open.
+// OpenSockets returns how many sockets a process has open.
 func OpenSockets(pid int) (n int) {
 	fds, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
 	for _, fd := range fds {

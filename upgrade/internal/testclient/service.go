@@ -19,27 +19,28 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
-// Patience is how long tests wait.
+// Patience is how long tests wait for something before they fail.
 const Patience = 20 * time.Second
 
 // Service is a service from the side of a test.
 type Service struct {
 	*testutil.Proc               // the first process, or the supervisor
-	Dir            string        // with settings, sockets and records
-	Addr           string        // of the main listener
-	Set            plan.Settings // of the next generation; Change changes them
+	Dir            string        // the directory with settings, sockets and records
+	Addr           string        // the address of the main listener
+	Set            plan.Settings // the settings of the next generation, which Change changes
 
 	t     *testing.T
-	owner int // of the settings
+	owner int // the uid of the user who owns the settings; 0: the user of the test
 }
 
-// Start starts a service with a soak and limits for a test, changed by change, and waits until the service serves.
+// Start starts a service, and waits until it serves. The settings have a soak and limits that suit a test; the function
+// change may change the settings before the start.
 func Start(t *testing.T, change func(*plan.Settings), env ...string) *Service {
 	t.Helper()
 	return StartIn(t, "", change, env...)
 }
 
-// StartIn is Start with a working directory.
+// StartIn is Start with the working directory wd.
 func StartIn(t *testing.T, wd string, change func(*plan.Settings), env ...string) *Service {
 	t.Helper()
 	return StartBy(t, change, func(r *Service) *testutil.Proc {
@@ -47,7 +48,7 @@ func StartIn(t *testing.T, wd string, change func(*plan.Settings), env ...string
 	})
 }
 
-// StartBy is Start with a function that starts the process of the service.
+// StartBy is Start with the function start, which starts the process of the service.
 func StartBy(t *testing.T, change func(*plan.Settings), start func(*Service) *testutil.Proc) *Service {
 	t.Helper()
 	r := New(t, change)
@@ -63,7 +64,7 @@ func StartBy(t *testing.T, change func(*plan.Settings), start func(*Service) *te
 // New returns a service with settings and an executable, but without a process.
 func New(t *testing.T, change func(*plan.Settings)) *Service {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "svc") // short: the path of a unix socket is limited
+	dir, err := os.MkdirTemp("", "svc") // a short path, since the paths of unix sockets are limited
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,8 +77,9 @@ func New(t *testing.T, change func(*plan.Settings)) *Service {
 	return r
 }
 
-// GiveTo gives the directory and the settings to a user that the service becomes. The executable is in the directory from then
-// on: the test binary is where only the user of the test may look.
+// GiveTo makes a user the owner of the directory and the settings, for a service that changes to this user. GiveTo also
+// copies or links the executable into the directory, since only the user of the test may access the directory of the test
+// binary.
 func (r *Service) GiveTo(uid int) {
 	r.t.Helper()
 	r.owner = uid
@@ -92,10 +94,10 @@ func (r *Service) GiveTo(uid int) {
 	r.Change(nil)
 }
 
-// Env is the entry of the environment by which the programs find the directory of the service.
+// Env returns the entry of the environment by which the programs find the directory of the service.
 func (r *Service) Env() string { return plan.DirEnv + "=" + r.Dir }
 
-// Binary is the path of the test binary.
+// Binary returns the path of the test binary.
 func Binary(t *testing.T) string {
 	t.Helper()
 	exe, err := os.Executable()
@@ -114,7 +116,8 @@ func (r *Service) LinkTo(path string) {
 	}
 }
 
-// Flip makes the next generation a program that knows tableflip only, in a file without the mark; or the library again.
+// Flip chooses the program of the next generation. If plain is true, the program uses tableflip only, and its file has no mark.
+// Otherwise the program uses the library.
 func (r *Service) Flip(plain bool) {
 	r.t.Helper()
 	r.Change(func(s *plan.Settings) { s.Plain = plain })
@@ -125,7 +128,8 @@ func (r *Service) Flip(plain bool) {
 	r.LinkTo(Unmarked(r.t))
 }
 
-// Unmarked is the path of a copy of the test binary that does not say that it takes its sockets from the control socket.
+// Unmarked returns the path of a copy of the test binary without the mark of programs that take their sockets from the control
+// socket.
 func Unmarked(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "unmarked")
@@ -135,7 +139,7 @@ func Unmarked(t *testing.T) string {
 	return path
 }
 
-// Release makes another build the service's executable: a file and not a link.
+// Release makes another build the service's executable. The executable is a file then, and not a link.
 func (r *Service) Release(build string) {
 	r.t.Helper()
 	tmp := filepath.Join(r.Dir, "exe.new")
@@ -152,7 +156,8 @@ func (r *Service) MustRun(build string) {
 	}
 }
 
-// Change writes the settings for the next generations. An unknown behaviour ends the test.
+// Change changes the settings by the function fn, unless it is nil, and writes them for the next generations. If the settings
+// name an unknown behaviour, the test ends.
 func (r *Service) Change(fn func(*plan.Settings)) {
 	r.t.Helper()
 	if fn != nil {
@@ -183,7 +188,7 @@ func (r *Service) Read(name string) string {
 	return string(b)
 }
 
-// Touch makes an empty file in the service's directory: processes may wait for the file.
+// Touch creates an empty file in the service's directory, for which processes may wait.
 func (r *Service) Touch(name string) {
 	r.t.Helper()
 	if err := os.WriteFile(filepath.Join(r.Dir, name), nil, 0o600); err != nil {
@@ -191,14 +196,14 @@ func (r *Service) Touch(name string) {
 	}
 }
 
-// MainPID is the process to signal, 0 if there is none.
+// MainPID returns the pid in the pid file; 0 if there is no pid file.
 func (r *Service) MainPID() int {
 	b, _ := os.ReadFile(r.Set.PIDFile)
 	n, _ := strconv.Atoi(strings.TrimSpace(string(b)))
 	return n
 }
 
-// SignalMain signals the process of the pid file.
+// SignalMain sends a signal to the process in the pid file.
 func (r *Service) SignalMain(sig syscall.Signal) {
 	r.t.Helper()
 	if err := syscall.Kill(r.MainPID(), sig); err != nil {
@@ -206,12 +211,12 @@ func (r *Service) SignalMain(sig syscall.Signal) {
 	}
 }
 
-// Generations lists the processes without the supervisor.
+// Generations lists the processes of the service, except the supervisor.
 func (r *Service) Generations() []int {
 	return slices.DeleteFunc(r.Family(), func(pid int) bool { return pid == r.PID() })
 }
 
-// KillAll kills all generations at once, and returns the pids and the time.
+// KillAll kills all generations, and returns their pids and the time before the first kill.
 func (r *Service) KillAll() (pids []int, at time.Time) {
 	r.t.Helper()
 	pids = r.Generations()
@@ -224,7 +229,7 @@ func (r *Service) KillAll() (pids []int, at time.Time) {
 	return pids, at
 }
 
-// MustStop stops the service by a signal to the supervisor: with status 0, and nothing is left.
+// MustStop ends the service by a signal to the supervisor. The test fails unless the exit status is 0 and no process is left.
 func (r *Service) MustStop(sig syscall.Signal) {
 	r.t.Helper()
 	r.Signal(sig)

@@ -20,30 +20,31 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
-// UnitFile is what the unit of a service says, in systemd's words.
+// UnitFile is the settings in the unit file of a service, by systemd's names.
 type UnitFile struct {
 	Access string   // NotifyAccess=, main or all; empty: Type=simple, where the service has no notify socket
 	Stores int      // FileDescriptorStoreMax=
 	Env    []string // Environment=
 }
 
-// Unit is a service of a manager that knows parents, as systemd 252 to 257 does: with Type=notify-reload and
-// KillMode=control-group. Who may speak is decided by the pid that the kernel attests. When a process becomes the main
-// process, the manager looks, this once, whether the process is a child of its own. The end of a child is noticed at once,
-// and a stop waits for a child. Of an alien main process neither is true.
+// Unit is a service of a manager that behaves as systemd 252 to 257, with Type=notify-reload and KillMode=control-group. The
+// manager decides by the pid of the sender, which comes from the kernel, whether it accepts a message. When a process becomes
+// the main process, the manager checks, only this once, whether the process is a child of the manager. If it is, the manager
+// notices the end of the process at once, and a stop waits for this end. An alien main process is no child: the manager does
+// not notice its end, and a stop does not wait for it.
 type Unit struct {
 	*Service
 	Manager *Manager
 	file    UnitFile
 
-	// Under the lock of the manager:
-	proc   *testutil.Proc // started by the manager; all processes of the unit are its family
-	main   int            // pid of the main process
+	// The lock of the manager protects these fields:
+	proc   *testutil.Proc // the process that the manager has started; its family is all processes of the unit
+	main   int            // the pid of the main process
 	alien  bool           // the main process is no child of the manager
 	state  unitState
 	ready  bool  // READY=1 was received since the start
-	asked  int64 // when the reload under way was asked for, by CLOCK_MONOTONIC in microseconds; 0: there is none
-	begins bool  // RELOADING=1 was received for it
+	asked  int64 // when Reload has asked for the reload that is under way, by CLOCK_MONOTONIC in microseconds; 0: no reload
+	begins bool  // RELOADING=1 was received for this reload
 }
 
 type unitState int
@@ -52,10 +53,10 @@ const (
 	unitRunning unitState = iota
 	unitStopping
 	unitStopped
-	unitFailed // the main process has ended, and nobody has stopped the unit
+	unitFailed // the main process has ended without a stop of the unit
 )
 
-// unitLimit is TimeoutStopSec= of a unit that has failed.
+// unitLimit is how long the processes that are left may take to end after a unit has failed, before they are killed.
 const unitLimit = 5 * time.Second
 
 // StartUnit starts a service under a manager of its own, and waits until the service serves.
@@ -81,18 +82,19 @@ func (u *Unit) follow(pid int) {
 	}
 	h, err := process.Open(pid)
 	if err != nil {
-		u.Manager.t.Errorf("main process %d: %v", pid, err) // a child that nobody has waited for yet
+		u.Manager.t.Errorf("main process %d: %v", pid, err) // cannot happen: the child was not reaped yet
 		return
 	}
 	u.Manager.watching.Go(func() { // ends with the process, which the end of the test kills
 		_ = h.Wait()
 		h.Close()
-		u.Manager.catchUp() // what was said before is heard before, as systemd does
+		u.Manager.catchUp() // as in systemd, messages that were sent before the end are handled first
 		u.ended(pid)
 	})
 }
 
-// ended handles the end of a child that was the main process: what is left of the unit is ended too.
+// ended handles the end of a child of the manager. If the child was the main process, the unit has failed, and its other
+// processes are ended too.
 func (u *Unit) ended(pid int) {
 	u.Manager.mu.Lock()
 	failed := u.main == pid && u.state == unitRunning
@@ -106,12 +108,13 @@ func (u *Unit) ended(pid int) {
 	}
 }
 
-// heard handles a message, and reports whether the sender may speak.
-func (u *Unit) heard(d Datagram) bool {
+// accept handles a message, and reports whether the manager accepts messages of the sender.
+func (u *Unit) accept(d Datagram) bool {
 	if d.PID != u.main && u.file.Access != "all" {
 		return false
 	}
-	if pid, err := strconv.Atoi(field(d.Text, "MAINPID=")); err == nil && pid != u.main && !Gone(pid) { // systemd refuses a zombie
+	// systemd refuses a zombie as the main process.
+	if pid, err := strconv.Atoi(field(d.Text, "MAINPID=")); err == nil && pid != u.main && !Gone(pid) {
 		u.follow(pid)
 	}
 	lines := strings.Split(d.Text, "\n")
@@ -127,7 +130,8 @@ func (u *Unit) heard(d Datagram) bool {
 	return true
 }
 
-// Reload is "systemctl reload": HUP to the main process, which has to say RELOADING=1 after that, and READY=1 then.
+// Reload is "systemctl reload": the manager sends SIGHUP to the main process, which has to answer with RELOADING=1 and then
+// READY=1.
 func (u *Unit) Reload(limit time.Duration) error {
 	var now unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
@@ -136,7 +140,7 @@ func (u *Unit) Reload(limit time.Duration) error {
 	u.Manager.mu.Lock()
 	u.asked, u.begins = now.Nano()/1000, false
 	if u.main != 0 {
-		_ = syscall.Kill(u.main, syscall.SIGHUP) // it may have ended
+		_ = syscall.Kill(u.main, syscall.SIGHUP) // fails if the process has ended
 	}
 	u.Manager.mu.Unlock()
 	over := testutil.Within(limit, func() bool { return !u.Asked() || !u.Runs() })
@@ -149,28 +153,29 @@ func (u *Unit) Reload(limit time.Duration) error {
 	return nil
 }
 
-// Asked reports whether a reload is under way, whose HUP was sent.
+// Asked reports whether a reload is under way: SIGHUP was sent, and the reload has not ended.
 func (u *Unit) Asked() bool {
 	u.Manager.mu.Lock()
 	defer u.Manager.mu.Unlock()
 	return u.asked != 0
 }
 
-// Runs reports whether the main process lives, as far as the manager knows.
+// Runs reports whether the unit runs: no stop has begun, and the manager has not noticed an end of the main process.
 func (u *Unit) Runs() bool {
 	u.Manager.mu.Lock()
 	defer u.Manager.mu.Unlock()
 	return u.state == unitRunning
 }
 
-// Main is the pid of the main process, as far as the manager knows.
+// Main returns the pid of the process that the manager takes for the main process.
 func (u *Unit) Main() int {
 	u.Manager.mu.Lock()
 	defer u.Manager.mu.Unlock()
 	return u.main
 }
 
-// Stop is "systemctl stop" with TimeoutStopSec=limit. The error is that a process was killed, or the status of the service.
+// Stop is "systemctl stop" with TimeoutStopSec=limit. Stop returns an error if a process had to be killed, or if the exit
+// status of the service is not 0.
 func (u *Unit) Stop(limit time.Duration) error {
 	err := u.stop(limit)
 	u.Manager.mu.Lock()
@@ -182,7 +187,7 @@ func (u *Unit) Stop(limit time.Duration) error {
 	return err
 }
 
-// Restart is "systemctl restart": a stop that keeps the store, and a start, which is over with READY=1.
+// Restart is "systemctl restart": a stop after which the store stays, and a start, which ends with READY=1.
 func (u *Unit) Restart(limit time.Duration) error {
 	u.t.Helper()
 	err := u.stop(limit)
@@ -190,7 +195,7 @@ func (u *Unit) Restart(limit time.Duration) error {
 	return err
 }
 
-// Start starts the service again with what is in the store.
+// Start starts the service again with the sockets in the store, and waits for READY=1.
 func (u *Unit) Start() {
 	u.t.Helper()
 	u.Proc = u.Manager.Launch(u.Service, nil, u.file.Env...)
@@ -218,13 +223,13 @@ func (u *Unit) stop(limit time.Duration) error {
 	return err
 }
 
-// end ends all processes of a unit: by TERM, the main process first, and by KILL after the limit. Without another process
-// than an alien main process there is nobody to wait for.
+// end ends all processes of a unit: by SIGTERM, which the main process is sent first, and by SIGKILL after the limit. If an
+// alien main process is the only process, end does not wait before SIGKILL.
 func end(proc *testutil.Proc, main int, alien bool, limit time.Duration) error {
 	others := slices.DeleteFunc(proc.Family(), func(pid int) bool { return pid == main })
 	for _, pid := range append([]int{main}, others...) {
 		if pid != 0 {
-			_ = syscall.Kill(pid, syscall.SIGTERM) // it may have ended
+			_ = syscall.Kill(pid, syscall.SIGTERM) // fails if the process has ended
 		}
 	}
 	waits := main != 0 && !alien || len(others) > 0

@@ -29,7 +29,7 @@ func (r *Service) Ask(method, path string) plan.Answer {
 	return a
 }
 
-// TryAsk is Ask for a process that may die before the answer.
+// TryAsk sends a request to the admin socket, and returns an error if there is no answer: the process may die before.
 func (r *Service) TryAsk(ctx context.Context, method, path string) (a plan.Answer, err error) {
 	tr := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(r.Dir, "admin.sock"))
@@ -48,13 +48,13 @@ func (r *Service) TryAsk(ctx context.Context, method, path string) (a plan.Answe
 	return a, json.NewDecoder(resp.Body).Decode(&a)
 }
 
-// Status is the status of the main process.
+// Status returns the status of the main process.
 func (r *Service) Status() upgrade.Status {
 	r.t.Helper()
 	return r.Ask("GET", "/status").Status
 }
 
-// Candidate is the pid of the candidate.
+// Candidate returns the pid of the candidate. Without a candidate the test ends.
 func (r *Service) Candidate() int {
 	r.t.Helper()
 	c := r.Status().Candidate
@@ -64,7 +64,7 @@ func (r *Service) Candidate() int {
 	return c.PID
 }
 
-// Upgrade makes an upgrade, which must be committed.
+// Upgrade asks for an upgrade, and ends the test unless the upgrade is committed.
 func (r *Service) Upgrade() {
 	r.t.Helper()
 	if a := r.Ask("POST", "/upgrade"); !a.Committed {
@@ -72,7 +72,7 @@ func (r *Service) Upgrade() {
 	}
 }
 
-// UpgradeNow is Upgrade for a service with a long soak: the commit is asked for.
+// UpgradeNow is Upgrade for a service with a long soak: it asks for the commit in the phase soak.
 func (r *Service) UpgradeNow() {
 	r.t.Helper()
 	done := r.BeginUpgrade()
@@ -83,21 +83,21 @@ func (r *Service) UpgradeNow() {
 	}
 }
 
-// BeginUpgrade asks for an upgrade that goes on when the method returns. The answer, empty if the process dies, comes on
-// the channel.
+// BeginUpgrade asks for an upgrade, and does not wait for its end. The answer comes on the channel; the answer is empty if the
+// process dies.
 func (r *Service) BeginUpgrade() <-chan plan.Answer { return r.Begin(context.Background(), "/upgrade") }
 
-// Begin posts to the admin socket and does not wait for the answer, which comes on the channel.
+// Begin sends a POST request to the admin socket, and does not wait for the answer, which comes on the channel.
 func (r *Service) Begin(ctx context.Context, path string) <-chan plan.Answer {
 	done := make(chan plan.Answer, 1)
-	go func() { // ends with the answer, or with the process that is asked
+	go func() { // ends with the answer, or when the process with the admin socket ends
 		a, _ := r.TryAsk(ctx, "POST", path)
 		done <- a
 	}()
 	return done
 }
 
-// Soaking begins an upgrade and returns when both processes accept.
+// Soaking begins an upgrade, and returns when the upgrade is in the phase soak, in which both processes accept.
 func (r *Service) Soaking() (candidate int, done <-chan plan.Answer) {
 	r.t.Helper()
 	done = r.BeginUpgrade()
@@ -114,7 +114,8 @@ func (r *Service) WaitPhase(phase string) {
 	})
 }
 
-// WaitServing waits until the process of the pid file serves, as the given generation and not with pid not.
+// WaitServing waits until the process in the pid file serves, has the given generation, and has another pid than the argument
+// not.
 func (r *Service) WaitServing(generation, not int) {
 	r.t.Helper()
 	testutil.Until(r.t, Patience, fmt.Sprintf("generation %d serves, other than pid %d", generation, not), func() bool {
@@ -124,7 +125,7 @@ func (r *Service) WaitServing(generation, not int) {
 	})
 }
 
-// ServesWithout reports whether the process of the pid file serves, and is another process than pid.
+// ServesWithout reports whether the process in the pid file serves, and is another process than pid.
 func (r *Service) ServesWithout(pid int) bool {
 	if now := r.MainPID(); now == 0 || now == pid {
 		return false
@@ -133,7 +134,7 @@ func (r *Service) ServesWithout(pid int) bool {
 	return err == nil && a.Status.State == "serving" && a.Status.PID == r.MainPID()
 }
 
-// WaitKnown waits until the supervisor knows which process is the main generation.
+// WaitKnown waits until the supervisor has logged that the process in the pid file is the main generation.
 func (r *Service) WaitKnown() {
 	r.t.Helper()
 	testutil.Until(r.t, Patience, "the supervisor knows", func() bool {
@@ -141,7 +142,7 @@ func (r *Service) WaitKnown() {
 	})
 }
 
-// AtStep waits until the judge of plan.BakeSteps is at the step.
+// AtStep waits until the judge of plan.BakeSteps has come to step n.
 func (r *Service) AtStep(n int) {
 	r.t.Helper()
 	testutil.Until(r.t, Patience, fmt.Sprint("step ", n), func() bool {
@@ -150,7 +151,7 @@ func (r *Service) AtStep(n int) {
 	})
 }
 
-// GoOn lets the judge of plan.BakeSteps leave the step.
+// GoOn makes the judge of plan.BakeSteps go on to the next step.
 func (r *Service) GoOn() {
 	r.t.Helper()
 	if err := os.Remove(filepath.Join(r.Dir, "step")); err != nil {
@@ -158,7 +159,7 @@ func (r *Service) GoOn() {
 	}
 }
 
-// Rollback makes a rollback that must be committed.
+// Rollback asks for a rollback, and ends the test unless the rollback is committed.
 func (r *Service) Rollback() {
 	r.t.Helper()
 	if a := r.Ask("POST", "/rollback"); !a.Committed {
@@ -166,7 +167,8 @@ func (r *Service) Rollback() {
 	}
 }
 
-// MustFail asks for an upgrade, which has to end with the old process serving. The reason may have alternatives: "one|another".
+// MustFail asks for an upgrade, and ends the test unless the upgrade fails in the phase, with a reason that contains the
+// argument reason, and the old process is still the service. reason may have alternatives: "one|another".
 func (r *Service) MustFail(phase, reason string) plan.Answer {
 	r.t.Helper()
 	before := r.MainPID()
@@ -185,7 +187,8 @@ func (r *Service) MustFail(phase, reason string) plan.Answer {
 	return a
 }
 
-// MustRecover upgrades to a good release after a failure of the generation's upgrade, under a load.
+// MustRecover is called under a load, after an upgrade of the generation has failed. It ends the test unless the generation
+// still serves, and an upgrade to a good release is committed.
 func (r *Service) MustRecover(l *testutil.Load, generation int) {
 	r.t.Helper()
 	r.Change(func(s *plan.Settings) { s.Bad, s.Bake = "", "" })
