@@ -13,7 +13,8 @@ import (
 // returned7 is the status of a program that has returned 7.
 const returned7 = unix.WaitStatus(7 << 8)
 
-// Whoever has announced a candidate is told how it has ended, also if the supervisor had waited for it before.
+// The generation that has announced a candidate receives how the candidate has ended, also if the supervisor had reaped the
+// candidate before the announcement.
 func TestAnnouncerIsToldHowItsCandidateEnded(t *testing.T) {
 	for name, before := range map[string]bool{"before it was announced": true, "after that": false} {
 		t.Run(name, func(t *testing.T) {
@@ -27,12 +28,12 @@ func TestAnnouncerIsToldHowItsCandidateEnded(t *testing.T) {
 			pid := c.Process.Pid
 			files := announcement(t, pid)
 			if before {
-				_, _ = c.Process.Kill(), c.Wait() // it says that it was killed
-				s.procs.strangers.add(pid, 1<<8)  // another one had the number before
+				_, _ = c.Process.Kill(), c.Wait() // Wait returns an error, since the process was killed
+				s.procs.strangers.add(pid, 1<<8)  // an earlier process had the same pid
 				s.procs.strangers.add(pid, returned7)
 			} else {
 				t.Cleanup(func() { _, _ = c.Process.Kill(), c.Wait() })
-				s.procs.strangers.add(pid, 1<<8) // and this one lives
+				s.procs.strangers.add(pid, 1<<8) // an earlier process had the same pid, and the candidate lives
 			}
 			speak(t, channel, numbers(files[:4]), sdnotify.WordCandidate, sdnotify.WordPID+strconv.Itoa(pid))
 			s.receive()
@@ -60,13 +61,13 @@ func TestAnnouncerIsToldHowItsCandidateEnded(t *testing.T) {
 	}
 }
 
-// The supervisor remembers few of the processes that nobody has announced, and each once.
+// The supervisor remembers the ends of a few processes that no generation has announced, and returns each end once.
 func TestStrangersAreForgotten(t *testing.T) {
 	var all strangers
 	for pid := range mostStrangers + 2 {
 		all.add(pid, unix.WaitStatus(pid<<8))
 	}
-	all.add(99, 0x137f) // stopped, not ended
+	all.add(99, 0x137f) // suspended, not ended
 	for pid, want := range map[int]bool{0: false, 1: false, 2: true, mostStrangers + 1: true, 99: false} {
 		if ws, ok := all.take(pid); ok != want || ok && ws.ExitStatus() != pid {
 			t.Errorf("%d: %v, %v", pid, ws, ok)

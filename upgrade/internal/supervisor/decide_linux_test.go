@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// heir is a candidate that lives and was committed, so that it may become the service.
+// heir returns a candidate that lives and is committed, so it may become the service by itself.
 func (s *supervisor) heir(t *testing.T) *proc {
 	t.Helper()
 	g, _ := s.generationOf(t, childOf(t))
@@ -15,8 +15,8 @@ func (s *supervisor) heir(t *testing.T) *proc {
 	return g
 }
 
-// After a crash a process that may become the service by itself is waited for, and killed when it has not by its time; only
-// when there is none, a new one is started. Nothing is decided twice.
+// After a crash the supervisor waits for a process that may become the service by itself, and kills the process if it has not
+// done so in time. A new process is started only if there is no such process. A second call of decide changes nothing.
 func TestHeirsAreWaitedFor(t *testing.T) {
 	s := idle(t)
 	if s.settle(); !s.recovery.restartAt.IsZero() || !s.recovery.heirsDue.IsZero() {
@@ -40,7 +40,7 @@ func TestHeirsAreWaitedFor(t *testing.T) {
 		t.Errorf("another one has died, or a restart is due at %v", s.recovery.restartAt)
 	}
 	if s.settle(); s.recovery.restartAt.IsZero() || !s.recovery.heirsDue.IsZero() {
-		t.Errorf("nobody is left: restart at %v, an heir has until %v", s.recovery.restartAt, s.recovery.heirsDue)
+		t.Errorf("no heir is left: restart at %v, an heir has until %v", s.recovery.restartAt, s.recovery.heirsDue)
 	}
 	at := s.recovery.restartAt
 	if s.settle(); s.recovery.restartAt != at {
@@ -48,7 +48,7 @@ func TestHeirsAreWaitedFor(t *testing.T) {
 	}
 }
 
-// Heirs are the generations that live and have not handed over, announced candidates among them.
+// Heirs are the living generations that have not handed over, and the candidates that were announced and committed.
 func TestHeirsAreTheLivingThatHaveNotHandedOver(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(g *proc)
@@ -67,8 +67,8 @@ func TestHeirsAreTheLivingThatHaveNotHandedOver(t *testing.T) {
 	}
 }
 
-// A candidate that has ended is the main generation only if the one that has announced it has handed over or has ended: a later
-// word of that one decides.
+// READY of a candidate that has ended makes it the main generation only if its parent has handed over or has ended. Otherwise a
+// later message of the parent decides.
 func TestEndedCandidateDoesNotReplaceItsParent(t *testing.T) {
 	s := idle(t)
 	m, c := s.heir(t), s.heir(t)
@@ -91,7 +91,7 @@ func TestEndedCandidateDoesNotReplaceItsParent(t *testing.T) {
 	}
 }
 
-// The supervisor sleeps until the first of the times that are due, and never into the past.
+// The supervisor sleeps until the first deadline, and not at all if a deadline has passed.
 func TestPauseEndsWithTheFirstDueTime(t *testing.T) {
 	now := time.Now()
 	for name, c := range map[string]struct {

@@ -19,7 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// serving makes this process the main generation, which has been up with a build of its own.
+// serving makes this process the main generation, which has served with a build of its own.
 func (s *supervisor) serving(t *testing.T) {
 	t.Helper()
 	own, err := process.Own("v8")
@@ -31,8 +31,8 @@ func (s *supervisor) serving(t *testing.T) {
 	s.leads(s.main)
 }
 
-// A candidate may get the number of one whose end has not been heard. If the dead one has just said that there is something to
-// read, the supervisor goes on all the same.
+// A candidate may have the pid of an earlier process whose end was not handled yet. If the goroutine of the earlier process
+// has just reported something to read, the supervisor goes on nevertheless.
 func TestNumberIsUsedAgainWhileItsOldOwnerIsHeard(t *testing.T) {
 	s := idle(t)
 	m, channel := s.self(t)
@@ -40,7 +40,7 @@ func TestNumberIsUsedAgainWhileItsOldOwnerIsHeard(t *testing.T) {
 	s.serving(t)
 	pid := childOf(t)
 	old, say := s.generationOf(t, childOf(t))
-	delete(s.procs.all, old.key) // as if the dead one had had this number
+	delete(s.procs.all, old.key) // as if the dead process had had this pid
 	old.key, old.pid = pid, pid
 	s.procs.all[pid] = old
 	say.Close()
@@ -67,8 +67,8 @@ func TestNumberIsUsedAgainWhileItsOldOwnerIsHeard(t *testing.T) {
 	}
 }
 
-// What a candidate has said counts, also if it was committed, has crashed and was reaped before the supervisor has heard of it:
-// its build was the service.
+// The messages of a candidate count even if it was committed, has crashed and was reaped before the supervisor read its
+// announcement: its build was the service.
 func TestCandidateThatWasReapedBeforeItIsHeardWasTheService(t *testing.T) {
 	s := idle(t)
 	m, channel := s.self(t)
@@ -90,12 +90,13 @@ func TestCandidateThatWasReapedBeforeItIsHeardWasTheService(t *testing.T) {
 	}
 }
 
-// A message without a byte may carry descriptors. They do not stay open. golang.org/x/sys always sends a byte with them.
+// A message without a byte may carry descriptors. The supervisor closes these descriptors. The test uses a system call of its
+// own, since golang.org/x/sys always sends a byte with descriptors.
 func TestEmptyMessageLeavesNoDescriptor(t *testing.T) {
 	s := idle(t)
 	_, channel := s.self(t)
 	s.receive()
-	for range 3 { // what other tests have left to the garbage collector is closed before
+	for range 3 { // first the garbage collector closes the files that other tests have left open
 		runtime.GC()
 		<-time.After(time.Millisecond)
 	}
@@ -117,8 +118,8 @@ func TestEmptyMessageLeavesNoDescriptor(t *testing.T) {
 	}
 }
 
-// The process group of a main generation that has crashed is ended. A group that has its number by now, because somebody had
-// reaped the generation, is another one.
+// The process group of a main generation that has crashed is killed. If another process had reaped the generation, and a new
+// group has its number, the new group is not killed.
 func TestOnlyItsOwnGroupIsSwept(t *testing.T) {
 	for name, reused := range map[string]bool{"its own": false, "another one": true} {
 		t.Run(name, func(t *testing.T) {
@@ -139,7 +140,7 @@ func TestOnlyItsOwnGroupIsSwept(t *testing.T) {
 				_ = gone.Wait()
 			}
 			g.sweep()
-			_ = group.Process.Signal(syscall.SIGTERM) // which comes too late for one that was killed
+			_ = group.Process.Signal(syscall.SIGTERM) // has no effect if the process was killed before
 			want := "signal: killed"
 			if reused {
 				want = "signal: terminated"
@@ -151,7 +152,7 @@ func TestOnlyItsOwnGroupIsSwept(t *testing.T) {
 	}
 }
 
-// A socket whose descriptor found no room is lost in a crash. The log says so.
+// If there is no room for the descriptor of a socket, a crash closes the socket. The log has a warning.
 func TestSocketWithoutItsDescriptorIsLogged(t *testing.T) {
 	s := idle(t)
 	var log bytes.Buffer

@@ -12,8 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A generation may say anything on its channel, with any descriptors: nothing panics, no descriptor stays open, and what was
-// not announced whole is not followed. That generation may be the main one, one that drains, or a candidate.
+// A generation may send any message on its channel, with any descriptors: nothing panics, no descriptor stays open, and a
+// process is followed only after a complete announcement. The sender may be the main generation, a draining generation, or a
+// candidate.
 func FuzzChannel(f *testing.F) {
 	for _, text := range []string{
 		sdnotify.WordCandidate, sdnotify.WordReady + "\n" + sdnotify.WordPID + "1\n" + sdnotify.WordGeneration + "9",
@@ -40,7 +41,8 @@ func FuzzChannel(f *testing.F) {
 		for text := range strings.SplitSeq(string(said), "\n\n") {
 			if len(text) > 0 { // an empty message is the end of a channel
 				fds := numbers(seen.Lend(int(nfiles % 6)))
-				_ = unix.Sendmsg(int(sys.FD(channel)), []byte(text), unix.UnixRights(fds...), nil, unix.MSG_DONTWAIT) // it may be full
+				// Sendmsg fails if the channel is full.
+				_ = unix.Sendmsg(int(sys.FD(channel)), []byte(text), unix.UnixRights(fds...), nil, unix.MSG_DONTWAIT)
 			}
 		}
 		wiretest.InTime(t, s.receive)

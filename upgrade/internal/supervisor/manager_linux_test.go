@@ -9,8 +9,9 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/sdnotify"
 )
 
-// A generation that the supervisor ends for its silence, and the start after it, may take longer than the manager's watchdog
-// has left: the supervisor answers meanwhile, from the first moment on. A generation that serves answers for itself.
+// The end of a silent generation and the start of the next one may take longer than the manager's watchdog allows: the
+// supervisor answers the watchdog during this time, from its first moment on. A generation that serves answers the watchdog
+// itself.
 func TestManagerIsAnsweredWhileASilentGenerationEnds(t *testing.T) {
 	addr := &net.UnixAddr{Name: filepath.Join(t.TempDir(), "notify"), Net: "unixgram"}
 	manager, err := net.ListenUnixgram("unixgram", addr)
@@ -39,7 +40,7 @@ func TestManagerIsAnsweredWhileASilentGenerationEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 	if n, err := manager.Read(buf); err != nil || string(buf[:n]) != sdnotify.WordAlive {
-		t.Errorf("the manager was told %q, %v", buf[:n], err)
+		t.Errorf("the manager received %q, %v", buf[:n], err)
 	}
 	later := now.Add(time.Minute)
 	s.main.state = starting

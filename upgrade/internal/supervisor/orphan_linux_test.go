@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// heardBy reads what the supervisor has said on a channel.
-func heardBy(t *testing.T, channel *os.File) (m sdnotify.Message) {
+// sentTo reads the messages that the supervisor has sent on a channel.
+func sentTo(t *testing.T, channel *os.File) (m sdnotify.Message) {
 	t.Helper()
 	buf, oob := make([]byte, 1000), make([]byte, 100)
 	n, oobn, _, _, err := unix.Recvmsg(int(sys.FD(channel)), buf, oob, unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
@@ -26,8 +26,8 @@ func heardBy(t *testing.T, channel *os.File) (m sdnotify.Message) {
 	return m
 }
 
-// withOrphan is a supervisor whose main generation, number 5, has crashed in an upgrade, and its candidate, which says that it
-// is an orphan.
+// withOrphan returns a supervisor whose main generation, number 5, has crashed in an upgrade, and the candidate, which has
+// reported that it is an orphan.
 func withOrphan(t *testing.T) (s *supervisor, orphan *proc, channel *os.File) {
 	t.Helper()
 	s = idle(t)
@@ -45,7 +45,7 @@ func withOrphan(t *testing.T) (s *supervisor, orphan *proc, channel *os.File) {
 	return s, orphan, channel
 }
 
-// The committed build is started at once although an orphan lives, with a number above both.
+// The committed build is started at once although an orphan lives, with a greater number than both.
 func TestOrphanIsNoHeir(t *testing.T) {
 	s, orphan, _ := withOrphan(t)
 	if s.recovery.restartAt.IsZero() || !s.recovery.heirsDue.IsZero() || len(s.procs.heirs()) != 0 {
@@ -59,7 +59,7 @@ func TestOrphanIsNoHeir(t *testing.T) {
 	}
 }
 
-// An orphan that claims to be the service is not believed, also if nobody else serves.
+// READY of an orphan does not make it the service, even if no other process serves.
 func TestClaimOfAnOrphanIsNotBelieved(t *testing.T) {
 	s, orphan, channel := withOrphan(t)
 	speak(t, channel, nil, sdnotify.WordReady, sdnotify.WordGeneration+"9")
@@ -69,7 +69,7 @@ func TestClaimOfAnOrphanIsNotBelieved(t *testing.T) {
 	}
 }
 
-// The main generation, and one that only drains, cannot make themselves orphans.
+// The main generation and a draining generation do not become orphans by a message.
 func TestOnlyACandidateIsAnOrphan(t *testing.T) {
 	for name, change := range map[string]func(g *proc){
 		"main": func(g *proc) { g.state = serving }, "draining": func(g *proc) { g.state = draining },
@@ -84,7 +84,7 @@ func TestOnlyACandidateIsAnOrphan(t *testing.T) {
 	}
 }
 
-// When the committed build serves, it and the orphan get the two ends of one socket, and the orphan has its time to go.
+// When the committed build serves, its process and the orphan get the two ends of a socket, and the orphan gets a time to end.
 func TestDismissedOrphanMeetsTheMainGeneration(t *testing.T) {
 	s, orphan, channel := withOrphan(t)
 	m, mainChannel := s.self(t)
@@ -94,17 +94,17 @@ func TestDismissedOrphanMeetsTheMainGeneration(t *testing.T) {
 	if s.main != m || orphan.state != dismissed || len(s.procs.orphans()) != 0 {
 		t.Fatalf("main %v; the orphan is %v", s.main, orphan.state)
 	}
-	told, about := heardBy(t, channel), heardBy(t, mainChannel)
-	if !told.Has(sdnotify.WordSuccessor) || len(told.Files) != 1 || len(about.Files) != 1 ||
-		!about.Has(sdnotify.WordOrphan) || about.Value(sdnotify.WordGeneration) != "6" || about.Value(sdnotify.WordVersion) != "bad" {
-		t.Fatalf("the orphan hears %q, the main generation %q", told.Lines, about.Lines)
+	toOrphan, toNew := sentTo(t, channel), sentTo(t, mainChannel)
+	if !toOrphan.Has(sdnotify.WordSuccessor) || len(toOrphan.Files) != 1 || len(toNew.Files) != 1 ||
+		!toNew.Has(sdnotify.WordOrphan) || toNew.Value(sdnotify.WordGeneration) != "6" || toNew.Value(sdnotify.WordVersion) != "bad" {
+		t.Fatalf("the orphan received %q, the main generation %q", toOrphan.Lines, toNew.Lines)
 	}
-	a, err := net.FileConn(told.Files[0])
+	a, err := net.FileConn(toOrphan.Files[0])
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer a.Close()
-	if _, err := about.Files[0].Write([]byte("x")); err != nil {
+	if _, err := toNew.Files[0].Write([]byte("x")); err != nil {
 		t.Fatal(err)
 	}
 	if n, err := a.Read(make([]byte, 10)); n != 1 || err != nil {
@@ -124,7 +124,7 @@ func TestDismissedOrphanMeetsTheMainGeneration(t *testing.T) {
 	}
 }
 
-// An orphan that cannot be told is ended by a signal.
+// An orphan that cannot be sent its socket is ended by a signal.
 func TestOrphanThatDoesNotListenIsEnded(t *testing.T) {
 	s, orphan, channel := withOrphan(t)
 	channel.Close()
@@ -140,7 +140,7 @@ func TestOrphanThatDoesNotListenIsEnded(t *testing.T) {
 	}
 }
 
-// Only when the committed build has failed to start twice the orphan is told that it is the service, and believed then.
+// Only after the committed build has failed to start twice is the orphan confirmed, and only then does its READY count.
 func TestOrphanIsConfirmedAfterTwoFailures(t *testing.T) {
 	s, orphan, channel := withOrphan(t)
 	for n := range mostFailed {
@@ -153,8 +153,8 @@ func TestOrphanIsConfirmedAfterTwoFailures(t *testing.T) {
 		g.kill()
 		s.died(<-s.procs.deaths)
 	}
-	if m := heardBy(t, channel); !m.Has(sdnotify.WordConfirmed) || orphan.state != confirmed || !s.recovery.restartAt.IsZero() || s.recovery.heirsDue.IsZero() {
-		t.Fatalf("it hears %q, restart at %v, it has until %v", m.Lines, s.recovery.restartAt, s.recovery.heirsDue)
+	if m := sentTo(t, channel); !m.Has(sdnotify.WordConfirmed) || orphan.state != confirmed || !s.recovery.restartAt.IsZero() || s.recovery.heirsDue.IsZero() {
+		t.Fatalf("the orphan received %q, restart at %v, it has until %v", m.Lines, s.recovery.restartAt, s.recovery.heirsDue)
 	}
 	speak(t, channel, nil, sdnotify.WordReady)
 	s.receive()
@@ -163,7 +163,7 @@ func TestOrphanIsConfirmedAfterTwoFailures(t *testing.T) {
 	}
 }
 
-// What the supervisor says is one message of whole lines, whatever a version is called.
+// The supervisor sends a single message of whole lines, whatever the name of a version contains.
 func TestVersionOfAnOrphanAddsNoLine(t *testing.T) {
 	s, orphan, _ := withOrphan(t)
 	orphan.version = strings.Repeat("v", 7000)
@@ -171,13 +171,13 @@ func TestVersionOfAnOrphanAddsNoLine(t *testing.T) {
 	m.number = 7
 	speak(t, mainChannel, nil, sdnotify.WordReady)
 	s.receive()
-	if m := heardBy(t, mainChannel); len(m.Lines) != 4 || slices.Contains(m.Lines, sdnotify.WordConfirmed) {
+	if m := sentTo(t, mainChannel); len(m.Lines) != 4 || slices.Contains(m.Lines, sdnotify.WordConfirmed) {
 		t.Errorf("%q", m.Lines)
 	}
 }
 
-// An orphan and the process that is started in its place get their socket before that one is executed, and not a second time when
-// it serves.
+// An orphan and the process that is started in its place get a socket before the new process is executed, and no second
+// socket when the new process serves.
 func TestOrphanMeetsItsSuccessorBeforeTheStart(t *testing.T) {
 	s, orphan, channel := withOrphan(t)
 	g, mainChannel := s.generationOf(t, childOf(t))
@@ -187,9 +187,9 @@ func TestOrphanMeetsItsSuccessorBeforeTheStart(t *testing.T) {
 	for _, o := range l.met {
 		o.met = l.number
 	}
-	told, about := heardBy(t, channel), heardBy(t, mainChannel)
-	if !told.Has(sdnotify.WordSuccessor) || len(told.Files) != 1 || !about.Has(sdnotify.WordOrphan) || len(about.Files) != 1 {
-		t.Fatalf("the orphan hears %q, the other one %q", told.Lines, about.Lines)
+	toOrphan, toNew := sentTo(t, channel), sentTo(t, mainChannel)
+	if !toOrphan.Has(sdnotify.WordSuccessor) || len(toOrphan.Files) != 1 || !toNew.Has(sdnotify.WordOrphan) || len(toNew.Files) != 1 {
+		t.Fatalf("the orphan received %q, the new process %q", toOrphan.Lines, toNew.Lines)
 	}
 	speak(t, mainChannel, nil, sdnotify.WordReady)
 	s.receive()
@@ -198,12 +198,12 @@ func TestOrphanMeetsItsSuccessorBeforeTheStart(t *testing.T) {
 	}
 	buf := make([]byte, 100)
 	if n, _, err := unix.Recvfrom(int(sys.FD(channel)), buf, unix.MSG_DONTWAIT); err == nil {
-		t.Errorf("the orphan hears %q too", buf[:n])
+		t.Errorf("the orphan received %q too", buf[:n])
 	}
 }
 
-// A candidate of a main generation that has ended before it sent the commit message is no heir, also if it says nothing, and is
-// ended after Timeout; from the commit message on it is one.
+// If a main generation ends before it has sent the commit message, its candidate is no heir, and is killed after Timeout if
+// it does not report that it is an orphan. After the commit message the candidate is an heir.
 func TestCandidateIsAnHeirFromTheCommitOn(t *testing.T) {
 	for name, commits := range map[string]bool{"before": false, "from then on": true} {
 		s := idle(t)
@@ -234,7 +234,7 @@ func TestCandidateIsAnHeirFromTheCommitOn(t *testing.T) {
 	}
 }
 
-// A candidate that was taken back, and whose old process has ended, has the time to go that it would have had, and is ended then.
+// A candidate that was taken back, and whose old process has ended, has the usual time to end, and is killed afterwards.
 func TestCandidateThatWasTakenBackHasATimeToGo(t *testing.T) {
 	s := idle(t)
 	s.main, _ = s.generationOf(t, childOf(t))
@@ -253,7 +253,7 @@ func TestCandidateThatWasTakenBackHasATimeToGo(t *testing.T) {
 	}
 }
 
-// A main generation that has said that it commits, and then takes the service back, stands behind its candidate no more.
+// If a main generation reports that it commits, and then that it is the service again, its candidate is no longer committed.
 func TestServiceTakenBackHasNoHeir(t *testing.T) {
 	s := idle(t)
 	m, channel := s.generationOf(t, childOf(t))
@@ -263,7 +263,7 @@ func TestServiceTakenBackHasNoHeir(t *testing.T) {
 	c.parent, c.number, c.state = m, 6, candidate
 	speak(t, channel, nil, sdnotify.WordCommitting)
 	if s.receive(); c.state != committed {
-		t.Fatal("it is not heard that it commits")
+		t.Fatal("the message of the commit had no effect")
 	}
 	speak(t, channel, nil, sdnotify.WordReady)
 	s.receive()
@@ -274,8 +274,8 @@ func TestServiceTakenBackHasNoHeir(t *testing.T) {
 	}
 }
 
-// A candidate whose old process has ended, and which becomes the service all the same, is not ended when the time is over in which it
-// had to say that it is an orphan.
+// A candidate whose old process has ended, and which becomes the service nevertheless, is not killed at the end of the time
+// in which it had to report that it is an orphan.
 func TestCandidateThatLeadsNeedsNotEnd(t *testing.T) {
 	s := idle(t)
 	s.main, _ = s.generationOf(t, childOf(t))

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// crash is a generation that has served until now for as long as it says, or, with a negative time, not at all.
+// crash makes a generation crash that has served for the given time, or, if the time is negative, has not served.
 func (s *supervisor) crash(now time.Time, served time.Duration) {
 	s.recovery.crashed = &proc{started: now, lostAt: now, known: true, status: 3 << 8}
 	if served >= 0 {
@@ -26,7 +26,7 @@ func (s *supervisor) crash(now time.Time, served time.Duration) {
 	s.schedule(now)
 }
 
-// schedule has the next start scheduled, or the service ended.
+// schedule makes the supervisor schedule the next start, or end the service.
 func (s *supervisor) schedule(now time.Time) {
 	if s.recovery.schedule(now) {
 		s.finish(s.recovery.crashed.exitCode())
@@ -39,8 +39,9 @@ func (s *supervisor) restart() {
 	s.started(<-s.launched)
 }
 
-// The restarts after crashes in a row are immediate at first and then further and further apart, up to the limit, whether the
-// program has served for a moment, has ended before, or could not be started; a build that has run for its guard time begins anew.
+// After crashes in a row the first restart comes at once, and the pauses before the next ones grow up to the limit. The
+// pauses are the same if the program has served for a moment, has ended before it served, or could not be started. After a
+// build that has served for Guard the pauses begin anew.
 func TestRestartsWaitLongerAndLonger(t *testing.T) {
 	want := []time.Duration{0, 100, 200, 400, 800, 1600, 3200, 6400, 10000, 10000, 10000, 10000}
 	for i := range want {
@@ -76,8 +77,9 @@ func TestRestartsWaitLongerAndLonger(t *testing.T) {
 	}
 }
 
-// The supervisor gives up by time and not by count, with the status of what has crashed: when nobody has served for GiveUp, all
-// told, since a generation has served for Guard. The last start is at the end of that time. Without GiveUp it goes on for ever.
+// The supervisor gives up after a time and not after a number of crashes, with the status of the process that has crashed:
+// when the times without a service are GiveUp in all, since a generation has served for Guard. The last start is at the end
+// of GiveUp. Without GiveUp the supervisor never gives up.
 func TestSupervisorGivesUpByTime(t *testing.T) {
 	s := idle(t)
 	now := time.Now()
@@ -96,7 +98,7 @@ func TestSupervisorGivesUpByTime(t *testing.T) {
 	}
 
 	s = idle(t)
-	for served := range 40 { // it serves for a moment each time
+	for served := range 40 { // each generation serves for a moment
 		if s.phase == ending {
 			if served < 31 {
 				t.Errorf("it has given up after %d pauses, of 5 minutes", served)
@@ -143,7 +145,8 @@ func TestServiceIsNotDownWhileAnOrphanServes(t *testing.T) {
 	}
 }
 
-// unstartable is a supervisor whose service has crashed after a good time. A start of its builds fails: there is no such file.
+// unstartable returns a supervisor whose service has crashed after it had served for Guard. A start of its builds fails:
+// there is no such file.
 func unstartable(t *testing.T) *supervisor {
 	t.Helper()
 	s := idle(t)
@@ -161,8 +164,8 @@ func unstartable(t *testing.T) *supervisor {
 	return s
 }
 
-// A start that fails before its program runs is no crash of the build: the same one is tried again, after pauses, and the reserve
-// of descriptors is full again.
+// A start that fails before the program runs is no crash of the build: the same build is started again, after pauses, and the
+// reserve of descriptors is full afterwards.
 func TestFailedStartIsNoCrashOfTheBuild(t *testing.T) {
 	s := unstartable(t)
 	for range 20 {
@@ -175,8 +178,8 @@ func TestFailedStartIsNoCrashOfTheBuild(t *testing.T) {
 	}
 }
 
-// A program that ends before it serves is a crash of the build: after two, the one before is started. If that one does not serve
-// either, both are tried by turns, and the one that serves is the committed one.
+// The end of a program before it serves is a crash of the build: after two such crashes the build before is started. If that
+// build does not serve either, the two are tried in turn, and the first that serves is the committed build.
 func TestBuildsAreTriedByTurns(t *testing.T) {
 	for _, c := range []struct {
 		ends int
@@ -199,8 +202,8 @@ func TestBuildsAreTriedByTurns(t *testing.T) {
 	}
 }
 
-// Starts that the machine does not allow confirm an orphan only when Timeout is over: it serves, but has neither the pid file nor
-// what is Exclusive.
+// If the machine lets no program start, an orphan is confirmed only after Timeout: until then it serves, but has neither the
+// pid file nor the resources of Exclusive.
 func TestMachineDoesNotConfirmAnOrphanAtOnce(t *testing.T) {
 	s, orphan, channel := withOrphan(t)
 	s.recovery.builds.last, s.recovery.builds.before = unstartable(t).recovery.builds.last, nil
@@ -213,16 +216,16 @@ func TestMachineDoesNotConfirmAnOrphanAtOnce(t *testing.T) {
 	if s.restart(); orphan.isOrphan() {
 		t.Error("it is not confirmed after Timeout")
 	}
-	m := heardBy(t, channel)
-	for m.Has(sdnotify.WordSuccessor) { // of each start
-		m = heardBy(t, channel)
+	m := sentTo(t, channel)
+	for m.Has(sdnotify.WordSuccessor) { // each start has sent this message
+		m = sentTo(t, channel)
 	}
 	if !m.Has(sdnotify.WordConfirmed) {
-		t.Errorf("it hears %q", m.Lines)
+		t.Errorf("the orphan received %q", m.Lines)
 	}
 }
 
-// A program that cannot get its sockets, because this process may not pass them, has not crashed.
+// If the supervisor cannot pass the sockets to a program, the end of the program is no crash of the build.
 func TestSocketsThatCannotBePassedAreNoCrash(t *testing.T) {
 	s := idle(t)
 	g, channel := s.generationOf(t, childOf(t))
@@ -235,7 +238,7 @@ func TestSocketsThatCannotBePassedAreNoCrash(t *testing.T) {
 	}
 }
 
-// A supervisor that has no descriptor left but its reserve starts the service.
+// A supervisor that has no descriptors left but its reserve can start the service.
 func TestStartHasTheReserveOfDescriptors(t *testing.T) {
 	s := idle(t)
 	sleep, err := os.Open("/bin/sleep")
@@ -257,7 +260,7 @@ func TestStartHasTheReserveOfDescriptors(t *testing.T) {
 	s.procs.reap(s.suspended)
 }
 
-// withoutDescriptors calls fn while this process may open no other descriptor.
+// withoutDescriptors calls fn while this process cannot open another descriptor.
 func withoutDescriptors(t *testing.T, fn func()) {
 	t.Helper()
 	var limit unix.Rlimit
@@ -269,7 +272,7 @@ func withoutDescriptors(t *testing.T, fn func()) {
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &none); err != nil {
 		t.Fatal(err)
 	}
-	for { // the gaps below
+	for { // fills the gaps between the open descriptors
 		fd, err := unix.Open(os.DevNull, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 		if err != nil {
 			break
@@ -282,7 +285,7 @@ func withoutDescriptors(t *testing.T, fn func()) {
 	}
 }
 
-// What an operator can do about a start that fails is in the error.
+// The error of a failed start says what an operator can do.
 func TestErrorOfAStartSaysWhatToDo(t *testing.T) {
 	for errno, want := range map[syscall.Errno]string{
 		unix.EAGAIN: "limit of processes and threads", unix.ENOMEM: "limit of memory", unix.EMFILE: "limit of open files",
@@ -294,7 +297,7 @@ func TestErrorOfAStartSaysWhatToDo(t *testing.T) {
 	}
 }
 
-// The runtime has spare threads when the machine allows no new one: it would end the process otherwise.
+// The runtime has spare threads when the machine allows no new thread. Otherwise the runtime would end the process.
 func TestThreadsAreReserved(t *testing.T) {
 	threads := func() int {
 		all, err := os.ReadDir("/proc/self/task")
@@ -306,7 +309,7 @@ func TestThreadsAreReserved(t *testing.T) {
 	release := make(chan struct{})
 	defer close(release)
 	most := 0
-	for range 20 { // a thread that was busy may become spare in between, and be one that need not be made
+	for range 20 { // a busy thread may become free during the test: then the runtime needs no new thread
 		for before := threads(); threads() == before; { // until no thread is spare
 			locked := make(chan struct{})
 			go func() { // ends with release

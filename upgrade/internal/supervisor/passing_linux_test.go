@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// received reads one message of sockets, and returns its names. Their number must be that of the descriptors.
+// received reads a message with sockets, and returns the names in it. There must be as many descriptors as names.
 func received(t *testing.T, channel *os.File) []string {
 	t.Helper()
 	buf, oob := make([]byte, 1<<20), make([]byte, unix.CmsgSpace(300*4))
@@ -28,8 +28,8 @@ func received(t *testing.T, channel *os.File) []string {
 	return names
 }
 
-// A process gets all sockets that are held, in messages that the kernel and the reader have room for, and each only when it has
-// received the one before.
+// A process gets all held sockets, in messages that fit into the limits of the kernel and of the reader. Each message is sent
+// only after the process has received the message before.
 func TestSocketsArePassedOneMessageAtATime(t *testing.T) {
 	for name, c := range map[string]struct{ sockets, long, messages int }{
 		"none": {0, 0, 0}, "a few": {3, 10, 1}, "as many as fit": {sys.MaxFiles, 10, 1}, "one more": {sys.MaxFiles + 1, 10, 2},
@@ -70,7 +70,7 @@ func TestSocketsArePassedOneMessageAtATime(t *testing.T) {
 	}
 }
 
-// A process that cannot get the rest of the sockets is ended: it would serve only a part.
+// A process that cannot get the rest of the sockets is killed: it would serve only some of the sockets.
 func TestProcessWithoutItsSocketsIsEnded(t *testing.T) {
 	s := idle(t)
 	g, channel := s.generationOf(t, childOf(t))

@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// managed gives the supervisor a service manager, and returns what that hears next, a message a line.
-func (s *supervisor) managed(t *testing.T) (hears func(n int) []string) {
+// managed gives the supervisor a service manager, and returns a function that returns the next messages to the manager.
+func (s *supervisor) managed(t *testing.T) (received func(n int) []string) {
 	t.Helper()
 	addr := &net.UnixAddr{Name: filepath.Join(t.TempDir(), "notify"), Net: "unixgram"}
 	manager, err := net.ListenUnixgram("unixgram", addr)
@@ -49,11 +49,11 @@ func (s *supervisor) managed(t *testing.T) (hears func(n int) []string) {
 	}
 }
 
-// The service manager keeps each socket once, under the name that it has, and none that it has itself; what a generation closes
-// before a stop is dropped there as well.
+// The service manager stores each socket once, under its present name, and stores no socket of a socket unit. A socket that a
+// generation closes is removed there too, except during a stop.
 func TestStoreOfTheManagerFollows(t *testing.T) {
 	s := idle(t)
-	hears := s.managed(t)
+	received := s.managed(t)
 	unit := listeningFile(t, "web")
 	s.store = newStore([]*os.File{unit})
 	s.manager.store = s.store
@@ -72,9 +72,9 @@ func TestStoreOfTheManagerFollows(t *testing.T) {
 	}
 	renamed := again(first)
 	keep("midair.a", first)
-	keep("midair.a", again(renamed)) // it has it
-	keep("midair.web", again(unit))  // and this one anyway
-	keep("midair.b", renamed)        // spelled in another way
+	keep("midair.a", again(renamed)) // the manager has this socket
+	keep("midair.web", again(unit))  // the manager has the socket of a socket unit
+	keep("midair.b", renamed)        // the address is spelled in another way
 	s.manager.drop("midair.b", false)
 	s.manager.drop("midair.c", true)
 	s.manager.up.Say("end")
@@ -83,15 +83,16 @@ func TestStoreOfTheManagerFollows(t *testing.T) {
 		"FDSTOREREMOVE=1 FDNAME=midair.a", "FDSTORE=1 FDNAME=midair.b FDPOLL=0 +fd",
 		"FDSTOREREMOVE=1 FDNAME=midair.b", "end",
 	}
-	if got := hears(len(want)); !slices.Equal(got, want) {
-		t.Errorf("it hears\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	if got := received(len(want)); !slices.Equal(got, want) {
+		t.Errorf("the manager received\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }
 
-// A socket that came out of the manager's store at a start, and is spelled in another way now, is kept under its new name only.
+// If a socket came from the manager's store at the start, and its address is now spelled in another way, the manager stores
+// it under the new name only.
 func TestSocketOfTheManagersStoreIsRenamedThere(t *testing.T) {
 	s := idle(t)
-	hears := s.managed(t)
+	received := s.managed(t)
 	f := listeningFile(t, "midair.a")
 	again, err := sys.DupFile(f)
 	if err != nil {
@@ -103,27 +104,27 @@ func TestSocketOfTheManagersStoreIsRenamedThere(t *testing.T) {
 	s.manager.keep(&sdnotify.Message{Lines: []string{sdnotify.WordStore, sdnotify.WordName + "midair.b"}, Files: []*os.File{again}})
 	s.manager.up.Say("end")
 	want := []string{"FDSTOREREMOVE=1 FDNAME=midair.a", "FDSTORE=1 FDNAME=midair.b FDPOLL=0 +fd", "end"}
-	if got := hears(len(want)); !slices.Equal(got, want) {
-		t.Errorf("it hears %q, want %q", got, want)
+	if got := received(len(want)); !slices.Equal(got, want) {
+		t.Errorf("the manager received %q, want %q", got, want)
 	}
 }
 
-// A command that the manager runs beside the service, and that supervises itself, does not say that the service stops.
+// A command that the manager runs in addition to the service, and that has a supervisor, does not send STOPPING=1.
 func TestCommandIsNoStop(t *testing.T) {
 	s := idle(t)
-	hears := s.managed(t)
+	received := s.managed(t)
 	s.finish(0)
 	s.manager.up.Say("end")
-	if got := hears(1); got[0] != "end" {
-		t.Errorf("it hears %q", got)
+	if got := received(1); got[0] != "end" {
+		t.Errorf("the manager received %q", got)
 	}
 }
 
-// The service manager hears what means the same for the supervisor, at once what was said at once, and neither pids nor words of
-// this library.
+// The service manager receives the lines that mean the same for the supervisor; the lines of one message come in one message.
+// It receives neither pids nor lines with words of this library.
 func TestOnlyWhatMeansTheSameIsPassedOn(t *testing.T) {
 	s := idle(t)
-	hears := s.managed(t)
+	received := s.managed(t)
 	for _, lines := range []string{
 		"RELOADING=1\nMONOTONIC_USEC=7\nEXTEND_TIMEOUT_USEC=8\nSTATUS=s", "READY=1\nMAINPID=9\nSTATUS=t\nX_MIDAIR_GENERATION=2\nX_MIDAIR_VERSION=v",
 		"X_MIDAIR_HANDED_OVER=1", "MAINPID=9", "ERRNO=2", "WATCHDOG=1", "STOPPING=1\nSTATUS=u", "WATCHDOG=trigger",
@@ -132,7 +133,7 @@ func TestOnlyWhatMeansTheSameIsPassedOn(t *testing.T) {
 	}
 	s.manager.up.Say("end")
 	want := []string{"RELOADING=1 MONOTONIC_USEC=7 EXTEND_TIMEOUT_USEC=8 STATUS=s", "READY=1 STATUS=t", "WATCHDOG=1", "STOPPING=1 STATUS=u", "end"}
-	if got := hears(len(want)); !slices.Equal(got, want) {
-		t.Errorf("it hears\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	if got := received(len(want)); !slices.Equal(got, want) {
+		t.Errorf("the manager received\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hanging is a build whose executable cannot be read until release is called; then the start fails.
+// hanging returns a build whose executable cannot be read until release is called. After that the start fails.
 func hanging(t *testing.T) (b *process.Build, release func()) {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "pipe")
@@ -34,7 +34,7 @@ func hanging(t *testing.T) (b *process.Build, release func()) {
 	}
 }
 
-// restarting is a supervisor whose service has crashed, and whose start of the service hangs until release is called.
+// restarting returns a supervisor whose service has crashed, and whose start of the service hangs until release is called.
 func restarting(t *testing.T) (s *supervisor, release func()) {
 	t.Helper()
 	s = idle(t)
@@ -56,7 +56,7 @@ func sleeping(t *testing.T) *process.Build {
 	return &process.Build{Exe: f, Args: []string{"sleep", "60"}}
 }
 
-// A start that hangs holds up no stop: the loop goes on, and the service ends a moment after the signal.
+// A start that hangs does not delay a stop: the loop goes on, and the service ends a moment after the signal.
 func TestStopDoesNotWaitForAStartThatHangs(t *testing.T) {
 	s, release := restarting(t)
 	signals := make(chan os.Signal, 1)
@@ -75,8 +75,8 @@ func TestStopDoesNotWaitForAStartThatHangs(t *testing.T) {
 	}
 }
 
-// While a start hangs, messages wait, since their meaning depends on the start; they are read afterwards. The log says that the start
-// hangs, and a start that fails in the end is tried again.
+// While a start hangs, messages wait, since their meaning depends on the start. They are read after the start. The log
+// reports that the start hangs, and a start that fails in the end is tried again.
 func TestMessagesWaitForAStart(t *testing.T) {
 	s, release := restarting(t)
 	c, channel := s.generationOf(t, childOf(t))
@@ -128,7 +128,7 @@ func TestSignalWaitsForItsProgram(t *testing.T) {
 	}
 }
 
-// A program that has come up too late, after the end of the service or of the supervisor, is killed.
+// A program that runs only after the end of the service, or of the supervisor, is killed.
 func TestProgramThatIsTooLateIsKilled(t *testing.T) {
 	for name, end := range map[string]func(s *supervisor){
 		"after the service":    func(s *supervisor) { s.finish(0); s.started(<-s.launched) },

@@ -18,18 +18,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stage is a supervisor with a process in some state, which gets an event.
+// stage is a supervisor with a process in some state, for which an event happens.
 type stage struct {
 	*supervisor
 	p       *proc
-	channel *os.File // the process's end
+	channel *os.File // the process's end of the channel
 	cmd     *exec.Cmd
 	log     *bytes.Buffer
-	rival   *proc // the main generation, if the process is not
+	rival   *proc // the main generation, if the process is not the main generation
 	begun   time.Time
 }
 
-// newStage starts a process and puts it into a state: as the main generation if the state is one of a main generation.
+// newStage starts a process and sets its state. If the state is one of a main generation, the process is the main generation.
 func newStage(t *testing.T, st procState) *stage {
 	t.Helper()
 	e := &stage{supervisor: idle(t), cmd: exec.Command("/bin/sleep", "60"), log: new(bytes.Buffer), begun: time.Now()}
@@ -54,7 +54,7 @@ func newStage(t *testing.T, st procState) *stage {
 	return e
 }
 
-// endedBy returns the signal that ends the process: SIGUSR1 of this function if the process is to live on.
+// endedBy returns the signal that has ended the process. If livesOn is true, no signal should have: then endedBy sends SIGUSR1.
 func (e *stage) endedBy(livesOn bool) syscall.Signal {
 	if livesOn {
 		_ = e.cmd.Process.Signal(syscall.SIGUSR1)
@@ -63,7 +63,8 @@ func (e *stage) endedBy(livesOn bool) syscall.Signal {
 	return e.cmd.ProcessState.Sys().(syscall.WaitStatus).Signal()
 }
 
-// effects are what each action does to the process, the supervisor and the log. The process gets no signal but those of endings.
+// effects has, for each action, what it does to the process, the supervisor and the log. The process is sent no other signals
+// than those in endings.
 var effects = map[action]func(e *stage) bool{
 	impossible: func(e *stage) bool { return strings.Contains(e.log.String(), "this cannot happen") },
 	nothing: func(e *stage) bool {
@@ -104,8 +105,8 @@ var endings = map[action]syscall.Signal{
 	refuse: unix.SIGTERM, abort: unix.SIGABRT, killSilent: unix.SIGKILL, terminate: unix.SIGTERM, killOverdue: unix.SIGKILL, mend: unix.SIGKILL,
 }
 
-// Every event in every state does what the table says, and nothing else: also an event that cannot happen there, which a process that
-// sends anything at any time may cause all the same.
+// Every event in every state does what the table says, and nothing else. This includes impossible events: a process can cause
+// them by sending any message at any time.
 func TestEveryEventInEveryState(t *testing.T) {
 	seen := map[action]bool{}
 	for st := range states {
@@ -115,7 +116,7 @@ func TestEveryEventInEveryState(t *testing.T) {
 			if want.do == impossible {
 				want.next = st
 			}
-			if want.do == settle { // nothing else serves, and the last main generation has crashed
+			if want.do == settle { // no other process serves, and the last main generation has crashed
 				e.main, e.recovery.crashed = nil, &proc{lostAt: time.Now()}
 				e.rival.state = draining
 				e.recovery.outage.begin(time.Now())
@@ -150,8 +151,8 @@ func TestEveryEventInEveryState(t *testing.T) {
 	}
 }
 
-// The table keeps the laws of the supervisor: a process ends once and for all, from any state; a process that drains never becomes the
-// service again; and an orphan becomes the service only when it was confirmed.
+// The table follows the rules of the supervisor: a process can end in any state, and the end is final; a draining process never
+// becomes the service again; and an orphan becomes the service only after it was confirmed.
 func TestTableKeepsTheLaws(t *testing.T) {
 	final := []procState{draining, dismissed, terminated, ended}
 	reached := map[procState]bool{starting: true, candidate: true}
@@ -183,7 +184,7 @@ func TestTableKeepsTheLaws(t *testing.T) {
 	}
 }
 
-// A name is printed, and a number that has none as a number.
+// A state, event or action is printed by its name; a number without a name is printed as a number.
 func TestStatesHaveNames(t *testing.T) {
 	names := map[string]bool{}
 	for st := range states {
@@ -203,7 +204,7 @@ func TestStatesHaveNames(t *testing.T) {
 	}
 }
 
-// page returns the picture of states.md, an arrow a line without its events, and the cells of its table.
+// page returns the arrows in the picture of states.md, without their events, and the cells of its table.
 func page(t *testing.T) (arrows map[string]string, cells map[string]string) {
 	t.Helper()
 	text, err := os.ReadFile("states.md")
@@ -234,13 +235,13 @@ func page(t *testing.T) (arrows map[string]string, cells map[string]string) {
 	return arrows, cells
 }
 
-// The picture and the table of states.md are those of the code.
+// The picture and the table of states.md agree with the table in the code.
 func TestPageShowsTheTable(t *testing.T) {
 	arrows, cells := map[string][]string{}, map[string]string{}
 	for st := range states {
 		for ev := range events {
 			do, next := st.step(ev)
-			if next != st && next != ended { // the end of a process is not drawn
+			if next != st && next != ended { // the picture has no arrows to the state ended
 				arrow := st.String() + " --> " + next.String()
 				arrows[arrow] = append(arrows[arrow], ev.String())
 			}

@@ -21,7 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// idle is a supervisor that has started nothing.
+// idle returns a supervisor that has started nothing.
 func idle(t *testing.T) *supervisor {
 	t.Helper()
 	o := Config{Timeout: time.Minute, AbortGrace: 30 * time.Second, Guard: time.Minute, GiveUp: 5 * time.Minute}
@@ -40,13 +40,13 @@ func (s *supervisor) leads(p *proc) {
 	s.main = p
 }
 
-// self is this process as a generation: one that lives. say is what it says on its channel.
+// self returns this process as a living generation. say sends a message on the channel of the generation.
 func (s *supervisor) self(t *testing.T) (g *proc, say *os.File) {
 	t.Helper()
 	return s.generationOf(t, os.Getpid())
 }
 
-// generationOf is a process as a generation, and the other end of its channel.
+// generationOf returns a process as a generation, and the other end of its channel.
 func (s *supervisor) generationOf(t *testing.T, pid int) (g *proc, say *os.File) {
 	t.Helper()
 	ours, theirs, err := sys.SocketPair()
@@ -61,8 +61,8 @@ func (s *supervisor) generationOf(t *testing.T, pid int) (g *proc, say *os.File)
 	return s.procs.follow(proc, ours), theirs
 }
 
-// The main generation moves forward by its number, and a word that comes late changes nothing. Two of the same number are
-// one too many.
+// READY of a process with a greater number makes the process the main generation, and READY that comes too late changes
+// nothing. If two processes with the same number serve, the second is ended.
 func TestMainGenerationMovesForward(t *testing.T) {
 	s := idle(t)
 	m, _ := s.self(t)
@@ -75,7 +75,7 @@ func TestMainGenerationMovesForward(t *testing.T) {
 		by      *proc
 		verdict cell
 	}{
-		{"nobody serves", nil, 2, other, cell{lead, serving}},
+		{"no process serves", nil, 2, other, cell{lead, serving}},
 		{"the main generation itself", m, 5, m, cell{reaffirm, serving}},
 		{"a later one", m, 6, other, cell{lead, serving}},
 		{"much later", m, 9, other, cell{lead, serving}},
@@ -92,7 +92,7 @@ func TestMainGenerationMovesForward(t *testing.T) {
 	}
 }
 
-// childOf starts a process that is a child of this one.
+// childOf starts a child of this process.
 func childOf(t *testing.T) int {
 	t.Helper()
 	p, err := os.StartProcess("/bin/sleep", []string{"sleep", "60"}, &os.ProcAttr{})
@@ -101,18 +101,19 @@ func childOf(t *testing.T) int {
 	}
 	t.Cleanup(func() {
 		_ = p.Kill()
-		if _, err := p.Wait(); err != nil { // the supervisor has reaped it
+		if _, err := p.Wait(); err != nil { // the supervisor has reaped the process
 			_ = p.Release()
 		}
 	})
-	testutil.Until(t, 10*time.Second, "it is executed", func() bool { // the start returns a little before
+	// The start returns a moment before the program is executed.
+	testutil.Until(t, 10*time.Second, "it is executed", func() bool {
 		args, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", p.Pid))
 		return err == nil && string(args) == "sleep\x0060\x00"
 	})
 	return p.Pid
 }
 
-// The exit code is the one of the main generation, as a shell has it.
+// The exit code is the exit status of the main generation, as in a shell.
 func TestExitCodes(t *testing.T) {
 	for what, c := range map[string]struct {
 		g    proc
@@ -123,7 +124,7 @@ func TestExitCodes(t *testing.T) {
 		"killed":                {proc{known: true, status: unix.WaitStatus(unix.SIGKILL)}, 137, "signal: killed"},
 		"unknown":               {proc{}, 1, "unknown"},
 		"unknown, it stopped":   {proc{intent: announced}, 0, "unknown"},
-		"unknown, it was told":  {proc{intent: asked}, 0, "unknown"},
+		"unknown, it was asked": {proc{intent: asked}, 0, "unknown"},
 		"known, and it stopped": {proc{intent: announced, known: true, status: 1 << 8}, 1, "exit status 1"},
 	} {
 		if got := c.g.exitCode(); got != c.code {
@@ -135,21 +136,22 @@ func TestExitCodes(t *testing.T) {
 	}
 }
 
-// The end of the main generation is the end of the service if it has said so, or was told to, also by a signal that did
-// not come through the supervisor and was faster than its word. Everything else is a crash.
+// The end of the main generation is the end of the service if the generation has announced it, or was sent a signal to end,
+// even if the signal did not come from the supervisor and has ended the process before its announcement. Any other end is a
+// crash.
 func TestOnlyCrashesAreMended(t *testing.T) {
 	for what, c := range map[string]struct {
 		g    proc
 		ends bool
 	}{
-		"it said that it stops":   {proc{intent: announced}, true},
-		"it was told to":          {proc{intent: asked}, true},
-		"a second SIGINT":         {proc{known: true, status: unix.WaitStatus(unix.SIGINT)}, true},
-		"SIGTERM":                 {proc{known: true, status: unix.WaitStatus(unix.SIGTERM)}, true},
-		"SIGKILL":                 {proc{known: true, status: unix.WaitStatus(unix.SIGKILL)}, false},
-		"SIGSEGV":                 {proc{known: true, status: unix.WaitStatus(unix.SIGSEGV)}, false},
-		"exit status 2":           {proc{known: true, status: unix.WaitStatus(unix.SIGINT) << 8}, false},
-		"nobody knows its status": {proc{}, false},
+		"it said that it stops": {proc{intent: announced}, true},
+		"it was asked to":       {proc{intent: asked}, true},
+		"a second SIGINT":       {proc{known: true, status: unix.WaitStatus(unix.SIGINT)}, true},
+		"SIGTERM":               {proc{known: true, status: unix.WaitStatus(unix.SIGTERM)}, true},
+		"SIGKILL":               {proc{known: true, status: unix.WaitStatus(unix.SIGKILL)}, false},
+		"SIGSEGV":               {proc{known: true, status: unix.WaitStatus(unix.SIGSEGV)}, false},
+		"exit status 2":         {proc{known: true, status: unix.WaitStatus(unix.SIGINT) << 8}, false},
+		"the status is unknown": {proc{}, false},
 	} {
 		s := idle(t)
 		s.phase = running
@@ -176,7 +178,7 @@ func listeningFile(t *testing.T, name string) *os.File {
 	return os.NewFile(uintptr(fd), name)
 }
 
-// The store holds each socket once, by its inode, and forgets by name.
+// The store holds each socket once, by its inode, and removes a socket by name.
 func TestStoreHoldsEachSocketOnce(t *testing.T) {
 	web := listeningFile(t, "web")
 	again, err := sys.DupFile(web)
@@ -216,7 +218,7 @@ func speak(t *testing.T, channel *os.File, files []int, lines ...string) {
 	}
 }
 
-// What is said on the channel of a generation that is not the main one changes nothing for the service.
+// Messages of a generation that is not the main generation change nothing for the service.
 func TestOnlyTheMainGenerationSpeaksForTheService(t *testing.T) {
 	s := idle(t)
 	g, channel := s.self(t)
@@ -225,11 +227,11 @@ func TestOnlyTheMainGenerationSpeaksForTheService(t *testing.T) {
 	speak(t, channel, nil, sdnotify.WordExtend+"1")
 	s.receive()
 	if g.intent != unintended || !g.aliveBy.IsZero() || !g.serveBy.IsZero() {
-		t.Errorf("it was heard: %+v", g)
+		t.Errorf("the message had an effect: %+v", g)
 	}
 }
 
-// A generation that drains may say that it is the service, or that another process is: neither becomes the service.
+// A draining generation may send READY for itself or for another process: neither process becomes the service.
 func TestDrainingGenerationCannotBecomeTheService(t *testing.T) {
 	s := idle(t)
 	m, _ := s.self(t)
@@ -245,7 +247,8 @@ func TestDrainingGenerationCannotBecomeTheService(t *testing.T) {
 	}
 }
 
-// announcement is what a generation says of a process, with a duplicate of every descriptor that goes along.
+// announcement returns the message by which a generation announces a process, with a duplicate of each descriptor in the
+// message.
 func announcement(t *testing.T, pid int) (files []*os.File) {
 	t.Helper()
 	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
@@ -280,8 +283,8 @@ func numbers(files []*os.File) (fds []int) {
 	return fds
 }
 
-// A candidate exists for the supervisor when it was announced, with its build; then its channel counts, and it may become
-// the service. Whatever is announced without all that belongs to it is not followed, and nothing of it stays open.
+// After a candidate was announced with its build, its messages count, and it may become the service. After an incomplete
+// announcement the process is not followed, and no received descriptor stays open.
 func TestCandidatesAreAnnounced(t *testing.T) {
 	s := idle(t)
 	m, channel := s.self(t)
@@ -321,7 +324,7 @@ func TestCandidatesAreAnnounced(t *testing.T) {
 	if s.main != g || s.recovery.builds.last == own || s.recovery.builds.last.Version != "v10" {
 		t.Errorf("the main generation is %+v, the build %+v", s.main, s.recovery.builds.last)
 	}
-	s.recovery.builds.last.Close() // the one before was the same executable, and is closed
+	s.recovery.builds.last.Close() // the build before was the same executable, and is closed already
 	delete(s.procs.all, pid)
 	g.close()
 	for _, f := range files {
@@ -332,7 +335,7 @@ func TestCandidatesAreAnnounced(t *testing.T) {
 	}
 }
 
-// What is between the supervisor and a process that it starts is not handed on to the next process.
+// The variables that the supervisor sets for a single process are not passed on to the next process.
 func TestPrivateVariablesAreNotHandedOn(t *testing.T) {
 	env := withoutPrivate([]string{"A=1", sdnotify.NotifyEnv + "=x", sdnotify.ChannelEnv + "=7", sdnotify.SupervisedEnv + "=1", process.Sentinel + "=yes", "LISTEN_FDS=1", "LISTEN_PIDS=1", outcomeEnv + "={}"})
 	if !slices.Equal(env, []string{"A=1", "LISTEN_PIDS=1"}) {
@@ -340,7 +343,7 @@ func TestPrivateVariablesAreNotHandedOn(t *testing.T) {
 	}
 }
 
-// A supervisor that has no descriptor left follows a candidate all the same, and knows what it runs.
+// A supervisor that has no descriptors left but its reserve can follow a candidate, and has the build of the candidate.
 func TestSupervisorKeepsDescriptorsInReserve(t *testing.T) {
 	s := idle(t)
 	m, channel := s.self(t)
@@ -369,8 +372,8 @@ func openNumbers(t *testing.T) (fds []int) {
 	return fds
 }
 
-// A socket that is kept has the name under which it came last, since its address may be spelled in another way by then; one of a socket
-// unit keeps its own.
+// A held socket has the name of its last message, since its address may be spelled in another way. The socket of a socket
+// unit does not change its name.
 func TestKeptSocketGetsItsNewName(t *testing.T) {
 	for first, want := range map[string]string{sdnotify.StorePrefix + "old": sdnotify.StorePrefix + "new", "web": "web"} {
 		f := listeningFile(t, first)
