@@ -10,7 +10,7 @@ import (
 // Verdict is what happened to a request, according to its client and the journal.
 type Verdict uint8
 
-// The verdicts. AnsweredOnce is the only one without loss.
+// The verdicts. With any verdict but AnsweredOnce the request counts as lost.
 const (
 	AnsweredOnce Verdict = iota // answered and executed once
 	AnsweredBad                 // answered with a status of 400 or above, executed at most once

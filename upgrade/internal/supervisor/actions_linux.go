@@ -158,7 +158,7 @@ func (s *supervisor) lost(p *proc) {
 		return
 	}
 	now := time.Now()
-	if now.Sub(s.passed) < hangupLimit { // SIGHUP was lost with the process, so the next generation gets it; no third one does
+	if now.Sub(s.passed) < hangupLimit { // SIGHUP may be lost with the process: it is sent once more, to the next generation
 		s.hangup, s.passed = true, time.Time{}
 	}
 	s.recovery.begin(p, now)
@@ -285,7 +285,7 @@ func (s *supervisor) tickLaunch(now time.Time) {
 }
 
 // isMending reports whether the supervisor, and not a generation, answers the manager's watchdog: after the end of a main
-// generation until the next generation serves, and between SIGABRT and SIGKILL for a silent one.
+// generation until the next generation serves, and between SIGABRT and SIGKILL for a silent main generation.
 func (s *supervisor) isMending() bool {
 	return s.phase == running && (s.main == nil || s.main.state == starting || s.main.state == hung)
 }

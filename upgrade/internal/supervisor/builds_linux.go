@@ -13,7 +13,7 @@ type builds struct {
 	last     *process.Build // the build of the main generation, which was committed last
 	before   *process.Build // the build that was committed before last, for a crash loop and for Rollback; nil: not known
 	fallback bool           // the build in before is to be started, not the build in last
-	newest   *proc          // the process whose build took the place of the earlier one in last; nil: none did
+	newest   *proc          // the process whose build has replaced another build in last; nil: no build was replaced
 }
 
 func (b *builds) close() {

@@ -18,7 +18,7 @@ type proc struct {
 	key    int // the key in the map of children: the pid, or a negative number if pid is 0
 	handle *process.Handle
 	inbox  *inbox // the supervisor's end of the channel
-	parent *proc  // the process that has announced this one; nil: the supervisor has started it
+	parent *proc  // the process that has announced this process; nil: the supervisor has started this process
 	state  procState
 	intent intent
 
