@@ -93,8 +93,8 @@ func TestInheritedFilesAreClosedOnExec(t *testing.T) {
 	}
 }
 
-// In a process with a channel to the supervisor everything that came without a gap is close-on-exec: there is no LISTEN_PID, and
-// behind the channel may be the file of a script. An end of somebody else's pair is no channel.
+// In a process with a channel to the supervisor everything that came without a gap is close-on-exec: there is no LISTEN_PID,
+// and behind the channel may be the file of a script. An end of somebody else's pair is no channel.
 func TestFilesOfTheSupervisorAreClosedOnExec(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("there is no supervisor")

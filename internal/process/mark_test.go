@@ -43,8 +43,8 @@ func at(offset, size int) []byte {
 	return b
 }
 
-// The mark counts in data that the system maps writable, wherever it is there. It does not count among constants, in the rest of the
-// file, or cut off; and a file that is no program, or one that is cut off, has none.
+// The mark counts in data that the system maps writable, wherever it is there. It does not count among constants, in the rest
+// of the file, or cut off; and a file that is no program, or one that is cut off, has none.
 func TestMarkCountsInWritableData(t *testing.T) {
 	const piece = 256 << 10
 	n := len(markText)

@@ -243,9 +243,9 @@ func TestReadOnlyProcIsNamed(t *testing.T) {
 	}
 }
 
-// What a candidate has started is still to be killed first after the value was put back, and is named, unless it has changed that
-// itself: children, and what is left of them in the process group. What is started
-// from then on has the old value; a candidate is not named.
+// What a candidate has started is still to be killed first after the value was put back, and is named, unless it has changed
+// that itself: children, and what is left of them in the process group. What is started from then on has the old value; a
+// candidate is not named.
 func TestChildrenOfTheCandidateAreNamed(t *testing.T) {
 	own := ownVictim(t)
 	child := start(t, ownProgram(t), roleEnviron())

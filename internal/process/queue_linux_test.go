@@ -33,8 +33,8 @@ func isHeld(t *testing.T, r *os.File) bool {
 	return n == 0
 }
 
-// What waits for a child that ends is closed when its end is known, although a helper of it keeps the control socket. A child that
-// has taken it has it alone, and nothing can be queued any more in either case.
+// What waits for a child that ends is closed when its end is known, although a helper of it keeps the control socket. A child
+// that has taken it has it alone, and nothing can be queued any more in either case.
 func TestQueueEndsWithTheChild(t *testing.T) {
 	for _, took := range []bool{false, true} {
 		r, w, err := os.Pipe()

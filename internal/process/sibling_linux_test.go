@@ -58,8 +58,8 @@ func keepsStatus(t *testing.T) bool {
 	return unix.IoctlPidfdInfo(int(sys.FD(pidfd)), &info) == nil && info.Mask&unix.PIDFD_INFO_EXIT != 0
 }
 
-// A sibling is a child of the starter's parent from its birth, which reaps it, and the starter learns of its end, and how it ended, all
-// the same. It is killed with its group, also if it has moved, and only it: an end that was reaped kills nobody.
+// A sibling is a child of the starter's parent from its birth, which reaps it, and the starter learns of its end, and how it
+// ended, all the same. It is killed with its group, also if it has moved, and only it: an end that was reaped kills nobody.
 func TestSiblingIsTheParentsChild(t *testing.T) {
 	known := keepsStatus(t)
 	for role, c := range map[string]struct {

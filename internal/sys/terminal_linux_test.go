@@ -60,8 +60,8 @@ func terminal(t testing.TB) (master, slave *os.File) {
 	return master, slave
 }
 
-// Ends is true only in the moment in which the terminal of a process ends, and never for a process that has no terminal. A SIGHUP that
-// comes later is somebody's request. A process knows that it was started by nohup, to which that end is nothing.
+// Ends is true only in the moment in which the terminal of a process ends, and never for a process that has no terminal. A
+// SIGHUP that comes later is somebody's request. A process knows that it was started by nohup, to which that end is nothing.
 func TestEndOfTheTerminalIsAMoment(t *testing.T) {
 	caught := make(chan os.Signal, 1)
 	signal.Notify(caught, syscall.SIGHUP) // a process does not ignore it, although this one was started by nohup
