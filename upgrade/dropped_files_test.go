@@ -95,7 +95,9 @@ func TestPIDFileInADirectoryOfRootIsNamed(t *testing.T) {
 	if a.Committed || a.Phase != "check" || !named {
 		t.Errorf("%+v", a)
 	}
-	r.MustSay("upgrade: cannot record the outcome")
+	testutil.Until(t, patience, "the log says that the outcome is not recorded", func() bool { // the log is written beside the answer
+		return strings.Contains(r.Output(), "upgrade: cannot record the outcome")
+	})
 	mustBeOnly(t, r, 1, 1)
 	r.SignalMain(syscall.SIGTERM)
 	r.WaitFamily(t, 0, patience)

@@ -74,6 +74,7 @@ func TestStopBeforeTheNameIsTheLastWord(t *testing.T) {
 func TestUpgradeBeforeTheNameIsToldAfterIt(t *testing.T) {
 	t.Parallel()
 	u, f := heldUnit(t, "all", "old.confirmed")
+	testutil.Until(t, patience, "the unit is ready", func() bool { return slices.Contains(words(u.Manager.Since(0)), "READY=1") })
 	old, n := u.MainPID(), u.Manager.Count()
 	u.SignalMain(syscall.SIGHUP)
 	f.Held(u.Service)

@@ -10,7 +10,7 @@ import (
 type oldKind int
 
 const (
-	oldNone      oldKind = iota // this process is the first
+	oldNone      oldKind = iota // this process replaces no other process
 	oldMidair                   // the old process speaks the control protocol
 	oldTableflip                // the old process knows tableflip only
 	oldDead                     // the old process has died before its welcome
