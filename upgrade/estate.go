@@ -124,3 +124,18 @@ func (e *estate) release() {
 		e.log.Error("upgrade: cannot release", "err", err)
 	}
 }
+
+// removeFiles removes the staged files, and the pid file if the service stops. It removes nothing if the files were not written in time: then
+// the file system would hold the end of the process as well.
+func (e *estate) removeFiles(stops, written bool) {
+	if !written {
+		e.log.Warn("upgrade: the pid file may be left, because its directory does not answer")
+		return
+	}
+	if stops {
+		if err := e.pid.Remove(); err != nil {
+			e.log.Warn("upgrade: the pid file is left, and names a process that has ended", "err", err)
+		}
+	}
+	e.pid.Discard(os.Getpid())
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 
+	"github.com/midair-go/midair/upgrade/internal/sdnotify"
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
@@ -33,10 +34,11 @@ type generation struct {
 	supervised bool // the end of the supervisor was not read yet, and so no earlier message is unread
 	again      bool // an upgrade was asked for, and begins when it is possible
 
-	fromOld <-chan wire.Frame // messages of the old process; nil after its end
-	old     oldProcess
-	next    nextLink
-	late    *wire.Link // to the process that serves now and gets late connections; nil: none
+	fromOld        <-chan wire.Frame       // messages of the old process; nil after its end
+	fromSupervisor <-chan sdnotify.Message // nil after its end
+	old            oldProcess
+	next           nextLink
+	late           *wire.Link // to the process that serves now and gets late connections; nil: none
 
 	attempt      *attempt
 	attemptEnded <-chan attemptEnd // nil: no attempt is under way

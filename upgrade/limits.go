@@ -18,3 +18,6 @@ const (
 
 // beatEvery is how often a candidate sends a heartbeat.
 const beatEvery = 100 * time.Millisecond
+
+// failedWait is how long the reason of a failure waits for other messages on the link. The old process gets the exit status as well.
+const failedWait = 50 * time.Millisecond

@@ -1,6 +1,7 @@
 package upgrade
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -71,7 +72,7 @@ func (g *generation) loop(ctx context.Context, sig signals) {
 	stopped, closed := ctx.Done(), g.control.stop
 	g.watchdog.start(g.estate.manager)
 	defer g.watchdog.stop()
-	fromSupervisor := g.estate.manager.Heard()
+	g.fromSupervisor = g.estate.manager.Heard()
 	g.supervised = g.estate.manager.HasChannel()
 	for g.served != nil || g.attempt != nil || g.state == genReturning || g.acquiring != nil || g.taking != nil || g.tellings.sending() {
 		select {
@@ -110,10 +111,7 @@ func (g *generation) loop(ctx context.Context, sig signals) {
 			g.hasTold(t)
 		case f, ok := <-g.successor.frames:
 			g.receiveSuccessor(f, ok)
-		case m, ok := <-fromSupervisor:
-			if !ok {
-				fromSupervisor = nil
-			}
+		case m, ok := <-g.fromSupervisor:
 			g.receiveSupervisor(m, ok)
 		// Not in an upgrade: the candidate may be the one to write by now.
 		case <-g.retries.next(g.state == genServing && g.attempt == nil && len(g.estate.unwritten.list()) > 0):
@@ -363,16 +361,21 @@ func (g *generation) endWithServe(d detail) {
 	}
 }
 
+// noteServed notes the error of serve in a process on its way out.
+func (g *generation) noteServed(d detail) { g.err = cmp.Or(g.err, d.err) }
+
+// closeOldLink closes a broken socket.
+func (g *generation) closeOldLink(detail) { g.tellings.closeAfter(g.old.link) }
+
 // finish releases everything that this generation holds.
 func (g *generation) finish() {
 	stops := g.state == genStopping
 	g.beside.Wait() // for two seconds at most
 	g.retries.end() // before the files are removed
-	written := g.tellings.awaitFiles()
 	g.estate.release()
 	g.estate.listeners.KeepClosed(false)
 	g.estate.listeners.ReleaseAll()
-	g.removeFiles(stops, written)
+	g.estate.removeFiles(stops, g.tellings.awaitFiles())
 	stopTableflip(g.tf)
 	g.snapshot.drop()
 	g.old.endHeartbeat()
@@ -394,18 +397,4 @@ func (g *generation) finish() {
 	}
 	g.announcer.leave()
 	g.log.Info("upgrade: ended", "generation", g.origin.generation, "pid", os.Getpid())
-}
-
-// removeFiles removes the pid file at the end of a service, and what was staged. written is false if the file system hangs.
-func (g *generation) removeFiles(stops, written bool) {
-	if !written {
-		g.log.Warn("upgrade: the pid file may be left, because its directory does not answer")
-		return
-	}
-	if stops {
-		if err := g.estate.pid.Remove(); err != nil {
-			g.log.Warn("upgrade: the pid file is left, and names a process that has ended", "err", err)
-		}
-	}
-	g.estate.pid.Discard(os.Getpid())
 }

@@ -99,6 +99,13 @@ var genEventNames = [genEvents]string{"stop", "hangup", "request", "watchdog", "
 
 func (e genEvent) String() string { return genEventNames[e] }
 
+// oldEvents maps the messages of the old process to events. Other messages are ignored.
+var oldEvents = map[wire.Kind]genEvent{
+	wire.KindShare: onMessage, wire.KindTakes: onMessage, wire.KindWeight: onMessage, wire.KindShut: onMessage,
+	wire.KindDial: onMessage, wire.KindPrevious: onMessage, wire.KindElder: onMessage, wire.KindOpen: onMessage,
+	wire.KindCommit: onCommit, wire.KindAbort: onAbort, wire.KindReleased: onReleased, wire.KindConn: onConn,
+}
+
 // detail is what comes with an event. Files of the frame and of the word are closed by the code that fires the event.
 type detail struct {
 	from    genState // filled in by fire: the state before the event

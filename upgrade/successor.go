@@ -1,11 +1,9 @@
 package upgrade
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"runtime/debug"
-	"time"
 
 	"github.com/midair-go/midair/upgrade/internal/handoff"
 	"github.com/midair-go/midair/upgrade/internal/wire"
@@ -13,13 +11,6 @@ import (
 
 // A generation as the successor of another one: the actions of a candidate, from the messages of the old process to the commit. The
 // actions after an abort and after the death of the old process are in survivor.go.
-
-// oldEvents maps the messages of the old process to events. Other messages are ignored.
-var oldEvents = map[wire.Kind]genEvent{
-	wire.KindShare: onMessage, wire.KindTakes: onMessage, wire.KindWeight: onMessage, wire.KindShut: onMessage,
-	wire.KindDial: onMessage, wire.KindPrevious: onMessage, wire.KindElder: onMessage, wire.KindOpen: onMessage,
-	wire.KindCommit: onCommit, wire.KindAbort: onAbort, wire.KindReleased: onReleased, wire.KindConn: onConn,
-}
 
 // receiveOld handles a message of the old process, or the end of its control socket.
 func (g *generation) receiveOld(f wire.Frame, ok bool) {
@@ -334,9 +325,6 @@ func (g *generation) announceNamed(detail) {
 	}
 }
 
-// closeOldLink closes a broken socket.
-func (g *generation) closeOldLink(detail) { g.tellings.closeAfter(g.old.link) }
-
 // stopCandidate stops a candidate. Without an old process the whole service stops.
 func (g *generation) stopCandidate(d detail) {
 	g.fire(onFailed, detail{phase: g.phase(), err: fmt.Errorf("%w: the candidate was told to stop: %w", ErrAborted, d.err)})
@@ -355,9 +343,6 @@ func (g *generation) servedEarly(d detail) {
 		g.fire(onServed, d)
 	}
 }
-
-// failedWait is how long the reason of a failure waits for other messages on the link. The old process gets the exit status as well.
-const failedWait = 50 * time.Millisecond
 
 // fail sends the reason of a failure to the old process. From then on the candidate is in the same state as after an abort.
 func (g *generation) fail(d detail) {
@@ -411,6 +396,3 @@ func (g *generation) leaveFailed(d detail) {
 	g.err = &Error{Phase: d.phase, Reason: d.err.Error(), Err: d.err}
 	g.leave("aborted", d, &ending{reason: d.err.Error(), handover: true})
 }
-
-// noteServed notes the error of serve in a process on its way out.
-func (g *generation) noteServed(d detail) { g.err = cmp.Or(g.err, d.err) }

@@ -135,7 +135,7 @@ func (g *generation) outliveSupervisor(detail) {
 // receiveSupervisor handles a message of the supervisor, or the end of the supervisor.
 func (g *generation) receiveSupervisor(m sdnotify.Message, ok bool) {
 	if !ok {
-		g.supervised = false
+		g.fromSupervisor, g.supervised = nil, false
 		g.fire(onNoSupervisor, detail{})
 		return
 	}
