@@ -153,7 +153,7 @@ func (d *dismissal) reacquire() await {
 	return await{work: d.work, stops: d.stopping}
 }
 
-// acceptAgain makes this process accept again if it has waited for its resources. A process that stops may not have them, and does not.
+// acceptAgain makes this process accept again if it has waited for its resources. A process that stops perhaps has no resources any more, and does not accept.
 func (d *dismissal) acceptAgain() {
 	if d.holdsBack() && !d.isStopping() {
 		d.estate.listeners.Open(true)

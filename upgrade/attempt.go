@@ -236,8 +236,9 @@ func (a *attempt) isStopping() bool {
 	}
 }
 
-// remember notes that another upgrade is wanted after this attempt. It reports false after the commit message: then the new process
-// has to be asked.
+// remember notes that another upgrade is wanted after this attempt. It reports false after the commit message and after the
+// end of the attempt: then the generation keeps the wish. The generation sends SIGHUP to the new process, or begins the
+// upgrade itself if the attempt failed.
 func (a *attempt) remember() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -251,7 +252,7 @@ func (a *attempt) remember() bool {
 // commitNow ends bake and soak, including those that have not begun.
 func (a *attempt) commitNow() { a.earlyOnce.Do(func() { close(a.early) }) }
 
-// exclusive reports whether the candidate may not accept before the commit.
+// exclusive reports whether the candidate must not accept before the commit.
 func (a *attempt) exclusive() bool { return a.estate.resources.serving() || a.prepared.Exclusive }
 
 func (a *attempt) nextGeneration() int {

@@ -138,7 +138,7 @@ func (a *attempt) receive(f wire.Frame, ok bool, want wire.Kind) (news, bool) {
 	return news{event: evAnswered, frame: f}, want != 0 && f.Kind == want
 }
 
-// handle handles a message of the candidate. It returns an error if the message may not come now, or ends the attempt.
+// handle handles a message of the candidate. It returns an error if the message must not come now, or ends the attempt.
 func (a *attempt) handle(f wire.Frame) error {
 	defer f.Close()
 	if err := a.received.inOrder(f.Kind, phases[a.stage], a.peer, a.child.link.Sent); err != nil {

@@ -49,7 +49,8 @@ func startChecks(p *parts, forgotten error, result chan<- error, first bool) (st
 	return func() { cancel(); <-done }
 }
 
-// prepare returns when this process could serve, or the reason why not.
+// prepare runs the checks. It returns nil if this process could serve, or else the reason why it could not. If alone is
+// true, there is no other process, and a pid file that cannot be staged is no reason.
 func prepare(ctx context.Context, p *parts, forgotten error, alone bool) error {
 	if err := p.estate.keeper.Err(); err != nil {
 		return err

@@ -24,8 +24,9 @@ var (
 	// ErrSameBuild means that the file to start is the build that runs already: perhaps the new file was not copied to its
 	// place. Restart starts the same build anyway.
 	ErrSameBuild = errors.New("upgrade: the new file is the build that is running")
-	// ErrAborted means that the upgrade was taken back before its commit: by Abort, by a context, by a signal. In a
-	// candidate that is taken back, Run returns ErrAborted, and main should end with a non-zero status.
+	// ErrAborted means that the upgrade was aborted before its commit: by Abort, by the end of a context, or by a signal. In
+	// a candidate that the old process takes back, for whatever reason, Run returns an error that is ErrAborted, and main
+	// should end with a non-zero status.
 	ErrAborted = errors.New("upgrade: aborted")
 	// ErrServeStuck is returned by Run if serve goes on after the end of its context, see Options.StuckAfter. Main should
 	// end: the process has finished everything else.

@@ -20,7 +20,8 @@ import (
 // extendEvery is how often a start or an upgrade asks for more time.
 const extendEvery = 10 * time.Second
 
-// watchers are programs that watch only the process that they have started, by name, with the effect of its end.
+// watchers are the names of programs that watch only the process that they have started, with what each does when that
+// process ends.
 var watchers = map[string]string{
 	"tini": "ends with", "tini-static": "ends with", "docker-init": "ends with", "dumb-init": "ends with", "catatonit": "ends with",
 	"runsv": "starts another copy after", "s6-supervise": "starts another copy after", "supervise": "starts another copy after",
@@ -87,8 +88,8 @@ func (a *announcer) text() string {
 // announce queues the messages that make this generation the service: the manager keeps its sockets, and forgets other sockets. The old
 // process is told afterwards: if the candidate dies in between, the old process takes the service back, and announces itself in turn.
 //
-// With later set, keepRest keeps the sockets that the old process does not have, and nothing is forgotten before, so that the old
-// process could go on with its sockets.
+// If later is true, announce leaves two things to keepRest: to keep the sockets that no process had before this one, and to forget sockets of
+// older generations that this process does not have. So the old process could take the service back with its sockets.
 //
 // announce does not wait: telling.send waits until the messages were sent. The returned sockets were forgotten, and are to be emptied
 // then.

@@ -19,7 +19,7 @@ type received struct {
 	call   *work              // of a subscriber: the next messages wait for its end; nil: none runs
 }
 
-// inOrder notes a message of the candidate, or returns a *wordError if it may not come now.
+// inOrder notes a message of the candidate, or returns a *wordError if it must not come now.
 func (r *received) inOrder(k wire.Kind, now Phase, p peer, sent func(wire.Kind) bool) error {
 	if !k.Known() {
 		return nil

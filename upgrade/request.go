@@ -80,13 +80,13 @@ type asked struct {
 	since   time.Duration // the same by sys.Uptime
 	before  Outcome       // what was there before: it may be of a time before the machine was started
 	lost    time.Time     // when the process was found to have ended
-	refused error         // why the outcome that is there is none
-	handed  time.Time     // when another process was found to serve, with such an outcome
+	refused error         // why the file of the outcome could not be read at the last look; nil: it could, or there is no file
+	handed  time.Time     // since when another process serves while the outcome is refused; zero: this is not so
 	idle    idle
 }
 
-// successorLimit is how long a candidate may take to become the service when the old process was killed, and to record the
-// outcome when it serves.
+// successorLimit limits two waits, each on its own: the wait for a candidate to become the service after the old process was
+// killed, and the wait for a readable outcome when another process serves.
 const successorLimit = 5 * time.Second
 
 // signal sends SIGHUP, unless the process would end by it.

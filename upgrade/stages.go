@@ -79,7 +79,7 @@ type attAction int
 const (
 	doImpossible   attAction = iota // the event cannot happen in this stage; if it does, the attempt is taken back
 	doIgnore                        // the event means nothing in this stage
-	doDeny                          // the caller gets an error
+	doDeny                          // too late for the caller: setWeight gives an error, tryAbort and remember report false
 	doAllow                         // the caller gets what it asks for
 	doProceed                       // the next stage begins, and nothing else
 	doTakeBack                      // this process serves on: the reason is noted

@@ -50,7 +50,7 @@ const (
 	onStop          genEvent = iota // the program, a signal or the terminal ends the service
 	onHangup                        // SIGHUP asks for an upgrade
 	onRequest                       // the program asks for an upgrade, a commit or an abort
-	onWatchdog                      // the service manager is due a sign of life
+	onWatchdog                      // the next tick of the watchdog: a heartbeat or a request for more time may be due
 	onChecksPassed                  // the checks have passed
 	onChecksFailed                  // a check has failed
 	onServed                        // serve has returned
@@ -72,7 +72,7 @@ const (
 	onSnapshot                      // the kept values were written to a file, for the old process
 	onAttemptFailed                 // an upgrade was taken back, or a rehearsal has ended
 	onAttemptDone                   // an upgrade was committed
-	onConfirmed                     // the supervisor cannot start the committed build
+	onConfirmed                     // the supervisor orders this orphan to be the service: the committed build does not start
 	onNextSocket                    // the supervisor sends a socket to the process that is started in place of this process
 	onOrphanSocket                  // the supervisor sends a socket to an orphan
 	onNoSupervisor                  // the supervisor has died
