@@ -248,10 +248,11 @@ func (r *Service) mustKeepToTables() {
 	}
 }
 
-// MustSay fails the test unless the output contains the text.
+// MustSay fails the test unless the output contains the text soon: lines of the log are written beside what they report. It must be called
+// from the goroutine of the test.
 func (r *Service) MustSay(text string) {
 	r.t.Helper()
-	if !strings.Contains(r.Output(), text) {
+	if !testutil.Within(Patience, func() bool { return strings.Contains(r.Output(), text) }) {
 		r.t.Errorf("the log does not say %q", text)
 	}
 }
