@@ -5,21 +5,22 @@ import (
 	"time"
 )
 
-// call is a function that runs beside the loop of Run, because it may take long or belongs to the program. The loop gets the result.
+// call is a function that runs beside the loop of Run, because it may take long or belongs to the program. The loop gets the
+// result.
 type call struct {
 	cancel context.CancelFunc
-	done   chan error // gets the one result
+	done   chan error // receives the result of the function
 }
 
 // startCall calls fn in a goroutine of its own, with a context that ends after the limit.
 func startCall(limit time.Duration, fn func(context.Context) error) *call {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	c := &call{cancel, make(chan error, 1)}
-	go func() { c.done <- fn(ctx) }() // the loop, or the end of Run, waits for the result
+	go func() { c.done <- fn(ctx) }() // the loop waits for the result; the end of Run waits for a snapshot
 	return c
 }
 
-// result returns the channel of the result; nil without a call.
+// result returns the channel that receives the result; nil if c is nil.
 func (c *call) result() <-chan error {
 	if c == nil {
 		return nil

@@ -10,7 +10,7 @@ import (
 	"github.com/midair-go/midair/internal/guard"
 )
 
-// checks are the conditions of the program for taking over, in the order of the calls of Check.
+// checks has the conditions that must hold before the program may serve, in the order of the calls of Check.
 type checks struct {
 	mu  sync.Mutex
 	all []check
@@ -39,7 +39,7 @@ func startChecks(p *parts, forgotten error, result chan<- error, first bool) (st
 	if since.IsZero() {
 		since = time.Now()
 	}
-	// A bit less than the old process has, so that the reason gets there before it gives up.
+	// The checks end a tenth earlier than the wait of the old process, so that the reason of a failure arrives in time.
 	ctx, cancel := context.WithDeadline(context.Background(), since.Add(p.origin.limit-p.origin.limit/10))
 	done := make(chan struct{})
 	go func() {
@@ -50,16 +50,16 @@ func startChecks(p *parts, forgotten error, result chan<- error, first bool) (st
 }
 
 // prepare runs the checks. It returns nil if this process could serve, or else the reason why it could not. If alone is
-// true, there is no other process, and a pid file that cannot be staged is no reason.
+// true, no other process serves: then a pid file that cannot be staged is not a failure.
 func prepare(ctx context.Context, p *parts, forgotten error, alone bool) error {
 	if err := p.estate.keeper.Err(); err != nil {
 		return err
 	}
-	if err := p.estate.pid.Stage(); err != nil && !alone { // a process that serves anyway logs the error then
+	if err := p.estate.pid.Stage(); err != nil && !alone { // a process that serves without a pid file logs the error later
 		return err
 	}
 	if !p.origin.born.Started.IsZero() {
-		p.estate.reserveOutcome() // of the upgrade that has started this process
+		p.estate.reserveOutcome() // for the outcome of the upgrade that has started this process
 	}
 	if forgotten != nil {
 		return forgotten

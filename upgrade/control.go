@@ -6,7 +6,7 @@ import (
 	"sync"
 )
 
-// What callers ask of the goroutine of Run.
+// The requests of callers to the goroutine of Run.
 
 type op int
 
@@ -20,9 +20,9 @@ type request struct {
 	op    op
 	mode  mode            // of an upgrade
 	ctx   context.Context // of an upgrade: its values, such as a span
-	cause error
-	only  chan error // of an abort: the reply of the upgrade that is meant; nil: any
-	reply chan error // buffered: gets one answer
+	cause error           // of an abort: the reason
+	only  chan error      // of an abort: the reply channel of the only upgrade that may be aborted; nil: any upgrade
+	reply chan error      // buffered: receives one answer
 }
 
 // runStage is how far the one call of Run is.
@@ -34,7 +34,7 @@ const (
 	runClosed // Close was called, before Run or during Run
 )
 
-// control is how callers reach the goroutine of Run.
+// control has the channels by which callers reach the goroutine of Run.
 type control struct {
 	requests chan request
 	running  chan struct{} // closed when the goroutine is about to receive requests
@@ -49,7 +49,7 @@ func newControl() *control {
 	return &control{requests: make(chan request), running: make(chan struct{}), ended: make(chan struct{}), stop: make(chan struct{})}
 }
 
-// begin notes the call of Run, or returns why Run may not be called.
+// begin notes the call of Run. It returns an error if Run must not be called.
 func (c *control) begin() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -71,7 +71,7 @@ func (c *control) close() (before runStage) {
 	return before
 }
 
-// ask sends a request to the goroutine of Run. Each request gets an answer.
+// ask sends a request to the goroutine of Run. If ask returns nil, the request gets an answer.
 func (c *control) ask(r request) error {
 	select {
 	case <-c.running:

@@ -12,13 +12,13 @@ import (
 type checkResult int
 
 const (
-	checksRun checkResult = iota
+	checksRun checkResult = iota // the checks have not ended
 	checksPassed
 	checksFailed
 )
 
-// generation is Run: one goroutine that owns what this process is and does. The goroutine receives events from channels, looks up the
-// action and the next state of each (states.go), and starts goroutines for everything slow.
+// generation is the state of a call of Run. The fields outside parts belong to the goroutine of Run, which receives events from
+// channels, looks up the action and the next state for each event (states.go), and starts other goroutines for everything slow.
 type generation struct {
 	*parts
 	table    *[genStates]genRow
@@ -27,31 +27,31 @@ type generation struct {
 	err      error // what Run returns
 	endServe context.CancelCauseFunc
 
-	served   chan error // gets the result of serve; nil after that
-	prepared chan error // gets the result of the checks; nil after that
+	served   chan error // receives the result of serve; nil when it was received
+	prepared chan error // receives the result of the checks; nil when it was received
 
-	accepted   bool // this process has accepted before it was the main generation
-	supervised bool // the end of the supervisor was not read yet, and so no earlier message is unread
-	again      bool // an upgrade was asked for, and begins when it is possible
+	accepted   bool // this process has accepted connections before it became the main generation
+	supervised bool // there is a supervisor, and this process has not read the end of its channel
+	again      bool // SIGHUP has asked for an upgrade, which begins when it is possible
 
-	fromOld        <-chan wire.Frame       // messages of the old process; nil after its end
-	fromSupervisor <-chan sdnotify.Message // nil after its end
+	fromOld        <-chan wire.Frame       // messages of the old process; nil when their end was read
+	fromSupervisor <-chan sdnotify.Message // messages of the supervisor; nil when their end was read
 	old            oldProcess
 	next           nextLink
-	late           *wire.Link // to the process that serves now and gets late connections; nil: none
+	late           *wire.Link // the link to the process that serves now, to which late connections are passed; nil: none
 
 	attempt      *attempt
 	attemptEnded <-chan attemptEnd // nil: no attempt is under way
-	waiter       chan error        // of the call of Upgrade that waits for the attempt; nil: none
+	waiter       chan error        // gets the result for the call of Upgrade that waits for the attempt; nil: no call waits
 	ending       error             // the cause of a stop that waits for a commit
 	successor    successor
 
-	taking    *taking   // nil: no commit message is being followed
-	acquiring *call     // nil: no resource is being acquired
-	snapshot  *snapshot // nil: no kept values are being written
+	taking    *taking   // the taking of the values and resources of a commit message; nil: none
+	acquiring *call     // the call that acquires the exclusive resources; nil: none
+	snapshot  *snapshot // the kept values that are being written to a file; nil: none
 	naming    naming
 	tellings  tellings
-	beside    sync.WaitGroup // of goroutines that send what needs no answer
+	beside    sync.WaitGroup // the goroutines that send messages without waiting for an answer
 	watchdog  watchdog
 
 	memory  memory
@@ -74,7 +74,7 @@ func newGeneration(p *parts) *generation {
 	return g
 }
 
-// attemptEnd is the end of an attempt. The outcome is recorded.
+// attemptEnd is the result of an attempt, whose outcome was recorded.
 type attemptEnd struct {
 	err     error
 	outcome Outcome

@@ -14,14 +14,14 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// The messages to the service manager. All come from the goroutine of Run, except for sockets that a program opens and closes while
-// serving.
+// The messages to the service manager. The goroutine of Run sends all of them, except messages about sockets that the program
+// opens or closes while it serves.
 
 // extendEvery is how often a start or an upgrade asks for more time.
 const extendEvery = 10 * time.Second
 
-// watchers are the names of programs that watch only the process that they have started, with what each does when that
-// process ends.
+// watchers has the names of programs that watch only the process that they have started. The text describes what the program
+// does at the end of that process.
 var watchers = map[string]string{
 	"tini": "ends with", "tini-static": "ends with", "docker-init": "ends with", "dumb-init": "ends with", "catatonit": "ends with",
 	"runsv": "starts another copy after", "s6-supervise": "starts another copy after", "supervise": "starts another copy after",
@@ -43,11 +43,12 @@ func unmanageable(starter string, manager *sdnotify.Notifier) error {
 	return manager.Problem()
 }
 
-// naming is the wait of a new main generation until the old process has named the new one to systemd. The zero value is no wait.
+// naming is the wait of a new main generation until the old process has named the new one to systemd. In the zero value
+// no wait is under way.
 type naming struct {
-	over  chan struct{}    // closed at the end of the wait; nil: there is none
-	due   <-chan time.Time // the end of the wait without a name
-	since time.Duration    // the begin of the wait, by sys.Uptime
+	over  chan struct{}    // closed at the end of the wait; nil: no wait is under way
+	due   <-chan time.Time // the time at which the wait ends without a message of the old process
+	since time.Duration    // the begin of the wait, by sys.Uptime; 0: there was no wait
 }
 
 // begin begins to wait.
@@ -69,15 +70,15 @@ func (n *naming) end() bool {
 	return true
 }
 
-// announcer sends the service manager the messages of this generation.
+// announcer sends the messages of this generation to the service manager.
 type announcer struct {
 	estate  *estate
 	origin  *origin
 	version string
-	passed  *sdnotify.Activation // what the service manager has passed
-	stored  []string             // names of the sockets that the manager keeps for the old process; nil: all were looked at
+	passed  *sdnotify.Activation // the sockets that the service manager has passed to this process
+	stored  []string             // names of the sockets that the manager keeps for the old process; nil after forgetSockets
 	unwatch func()               // ends the metric about the supervisor
-	said    bool                 // the manager knows that the service ends
+	said    bool                 // the end of the service was announced
 }
 
 // text returns the text that systemctl status shows.
@@ -85,14 +86,16 @@ func (a *announcer) text() string {
 	return fmt.Sprintf("serving, generation %d, version %s", a.origin.generation, a.version)
 }
 
-// announce queues the messages that make this generation the service: the manager keeps its sockets, and forgets other sockets. The old
-// process is told afterwards: if the candidate dies in between, the old process takes the service back, and announces itself in turn.
+// announce queues the messages that make this generation the service: the manager keeps its sockets, and forgets other sockets.
+// The message to the old process follows. If this process dies between the two, the old process serves on, and announces
+// itself again.
 //
-// If later is true, announce leaves two things to keepRest: to keep the sockets that no process had before this one, and to forget sockets of
-// older generations that this process does not have. So the old process could take the service back with its sockets.
+// If later is true, announce leaves two things to keepRest: to keep the sockets that no process had before this one, and to
+// forget sockets of older generations that this process does not have. Until keepRest, the old process can serve on with all of
+// its sockets.
 //
-// announce does not wait: telling.send waits until the messages were sent. The returned sockets were forgotten, and are to be emptied
-// then.
+// announce does not wait: telling.send waits until the messages were sent. Only then may the returned sockets, which the
+// manager forgets, be emptied.
 func (a *announcer) announce(later bool) (forgotten []*os.File) {
 	if a.estate.manager == nil {
 		return nil
@@ -101,7 +104,8 @@ func (a *announcer) announce(later bool) (forgotten []*os.File) {
 		if later && r.Fresh() {
 			return
 		}
-		if a.origin.old == oldTableflip || a.passed.Stale(r.StoreName()) { // the socket kept under the name may be closed, or has no path any more
+		// The socket that the manager keeps under this name is perhaps closed, or has no path any more.
+		if a.origin.old == oldTableflip || a.passed.Stale(r.StoreName()) {
 			a.estate.manager.Forget(r.StoreName())
 		}
 		if old := r.KeptAs(); old != "" && !a.estate.manager.Supervised() {
@@ -116,7 +120,7 @@ func (a *announcer) announce(later bool) (forgotten []*os.File) {
 	return forgotten
 }
 
-// keepRest does the part that announce has left, when the old process knows that another process serves.
+// keepRest does the part that announce has left, when the old process was sent the message that another process serves.
 func (a *announcer) keepRest() (forgotten []*os.File) {
 	if a.estate.manager == nil {
 		return nil
@@ -129,7 +133,7 @@ func (a *announcer) keepRest() (forgotten []*os.File) {
 	return a.forgetSockets()
 }
 
-// keepSocket follows the sockets of the main generation. The caller holds the lock of the listeners.
+// keepSocket makes the manager keep a socket, or remove it if open is false. The caller holds the lock of the listeners.
 func (a *announcer) keepSocket(r *listener.Socket, open bool) {
 	switch name := r.StoreName(); {
 	case !open:
@@ -141,8 +145,9 @@ func (a *announcer) keepSocket(r *listener.Socket, open bool) {
 	}
 }
 
-// forgetSockets makes the manager forget sockets of older generations that this generation does not have. The returned sockets are to be
-// emptied when the manager was told: a process that is started after a crash must not get them any more.
+// forgetSockets makes the manager forget sockets of older generations that this generation does not have. The returned sockets
+// must be emptied only after the manager has forgotten them: a process that is started after a crash must not receive
+// them any more.
 func (a *announcer) forgetSockets() []*os.File {
 	var own []string
 	for _, r := range a.estate.listeners.Refs() {
@@ -158,13 +163,13 @@ func (a *announcer) forgetSockets() []*os.File {
 	return kept
 }
 
-// unfollow leaves the kept sockets as they are: another generation has them now, or the manager forgets them.
+// unfollow ends the messages about opened and closed sockets: another generation has them, or the manager forgets all.
 func (a *announcer) unfollow() {
 	a.estate.listeners.Follow(nil, nil)
 }
 
-// stopping announces the end of the service, once, and makes the manager forget the sockets: connections that no process will
-// accept are to be refused and not to queue.
+// stopping announces the end of the service, once, and makes the manager forget the sockets: connections that no process
+// will accept must be refused, and must not wait in a queue.
 func (a *announcer) stopping(reason string) {
 	if a.estate.manager == nil || a.said {
 		return
@@ -174,7 +179,7 @@ func (a *announcer) stopping(reason string) {
 	a.estate.manager.Stopping(reason)
 }
 
-// leave sends the last messages.
+// leave ends the metric about the supervisor, and sends the last messages.
 func (a *announcer) leave() {
 	a.unwatch()
 	a.estate.manager.Close()
@@ -183,7 +188,7 @@ func (a *announcer) leave() {
 // watchdog has the ticks at which the service manager gets a sign of life, and the time of the last request for more time.
 type watchdog struct {
 	ticker   *time.Ticker // nil: there is no service manager
-	extended time.Time    // when more time was asked for
+	extended time.Time    // the time of the last request for more time
 }
 
 // start begins to tick if there is a service manager.
@@ -213,14 +218,14 @@ func (w *watchdog) due() <-chan time.Time {
 	return w.ticker.C
 }
 
-// alive sends a sign of life, if the service manager wants one.
+// alive sends a sign of life, if the service manager expects signs of life.
 func (w *watchdog) alive(n *sdnotify.Notifier) {
 	if n.WatchdogEvery() > 0 {
 		n.Alive()
 	}
 }
 
-// extend asks for more time.
+// extend asks for more time, unless a request was sent less than 9 seconds ago.
 func (w *watchdog) extend(n *sdnotify.Notifier) {
 	if time.Since(w.extended) >= extendEvery-time.Second {
 		w.extended = time.Now()
@@ -228,8 +233,8 @@ func (w *watchdog) extend(n *sdnotify.Notifier) {
 	}
 }
 
-// announceEnd tells the service manager how a failed attempt has ended. The message names this process: a candidate may have named itself
-// before its death.
+// announceEnd reports to the service manager how a failed attempt has ended. The message also names this process as the main
+// process, because the candidate may have named itself before its death.
 func (a *announcer) announceEnd(out Outcome) {
 	status := a.text()
 	if out.Phase != "" {

@@ -10,16 +10,16 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// oldProcess is what a generation knows of the old process. In an orphan, the process that the supervisor has started takes the place
-// of the old process.
+// oldProcess is the connection of a generation to the old process. In an orphan, the process that the supervisor has started
+// takes the place of the old process.
 type oldProcess struct {
-	link      *wire.Link       // nil: there is none that speaks the control protocol
-	takes     handoff.Takes    // which connections it can be given back
-	sharing   *handoff.Sharing // of connections with it, while this candidate is tried with a weight
-	heartbeat *time.Ticker     // when to tell it that this process lives; nil: it does not want to know
+	link      *wire.Link       // nil: there is no old process with the control protocol
+	takes     handoff.Takes    // the connections that the old process can take back
+	sharing   *handoff.Sharing // connections shared with the old process while this candidate has a weight; nil: none
+	heartbeat *time.Ticker     // the times of the heartbeats to the old process; nil: none are sent
 }
 
-// share begins to take connections of the old process, and to tell it that this one is alive.
+// share begins to take connections from the old process, and to send heartbeats to the old process.
 func (o *oldProcess) share(f wire.Frame) error {
 	if len(f.Files) == 0 {
 		return wire.ErrFrame
@@ -32,7 +32,7 @@ func (o *oldProcess) share(f wire.Frame) error {
 	return nil
 }
 
-// heartbeats returns the channel of the ticks; nil if the old process does not want to know.
+// heartbeats returns the channel of the ticks at which a heartbeat is due; nil if none are sent.
 func (o *oldProcess) heartbeats() <-chan time.Time {
 	if o.heartbeat == nil {
 		return nil
@@ -40,7 +40,7 @@ func (o *oldProcess) heartbeats() <-chan time.Time {
 	return o.heartbeat.C
 }
 
-// endHeartbeat ends the ticks.
+// endHeartbeat ends the heartbeats.
 func (o *oldProcess) endHeartbeat() {
 	if o.heartbeat != nil {
 		o.heartbeat.Stop()
@@ -48,7 +48,8 @@ func (o *oldProcess) endHeartbeat() {
 	}
 }
 
-// returner returns what Move does to send connections back to the old process: a part of them for a change of the weight, all at weight 0.
+// returner returns the function with which Move sends connections back to the old process when the weight of this candidate
+// falls from one value to another: a part of the connections, or all of them if the argument to is 0.
 func (o *oldProcess) returner(choice handoff.Choice, from, to float64) handoff.Mover {
 	return handoff.NewReturner(o.link, o.takes, choice, from, to).Move
 }
@@ -70,7 +71,7 @@ func serveDialed(set *listener.Set, f wire.Frame) wire.DialedBody {
 	return reply
 }
 
-// logInherited logs what of the old process could not be taken. That is not worth a failure.
+// logInherited logs an error in taking something from the old process that is not worth a failed upgrade.
 func logInherited(log *slog.Logger, err error) {
 	if err != nil {
 		log.Warn("upgrade: not all of what the old process left could be taken", "err", err)

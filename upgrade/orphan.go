@@ -33,7 +33,7 @@ func (n *nextLink) take(files []*os.File) error {
 	return err
 }
 
-// use returns the link, which the caller closes; nil without a link.
+// use returns the link, which the caller has to close; nil if there is none.
 func (n *nextLink) use() *wire.Link {
 	l := n.link
 	if l != nil {
@@ -43,7 +43,7 @@ func (n *nextLink) use() *wire.Link {
 	return l
 }
 
-// drop closes an unused socket.
+// drop closes the link if use was not called.
 func (n *nextLink) drop() {
 	if n.link != nil {
 		n.link.Close()
@@ -65,11 +65,11 @@ func (s *elders) followOrphan(m sdnotify.Message) error {
 	return nil
 }
 
-// dismiss sends orphans away, as this process serves.
+// dismiss sends orphans away, because this process serves.
 func dismiss(orphans []*elder, set *listener.Set, log *slog.Logger) {
 	for _, e := range orphans {
 		log.Warn("upgrade: a process that was not committed goes: its idle connections and its state come here", "pid", e.PID, "version", e.Version)
-		// Both fail if the orphan has ended.
+		// Errors are ignored: an orphan that has ended needs no message.
 		_ = handoff.SendTakes(e.link, set)
 		_ = e.link.Send(wire.KindAbort, wire.AbortBody{Reason: "the old process died before the commit, and the committed build serves"})
 	}

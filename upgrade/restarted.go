@@ -16,7 +16,7 @@ import (
 func meetManager(p *parts) error {
 	p.announcer.passed = sdnotify.TakeActivation()
 	p.estate.listeners.Activate(p.announcer.passed)
-	resumed := sdnotify.IsSupervised() && !process.HasParent() // before the environment is cleaned
+	resumed := sdnotify.IsSupervised() && !process.HasParent() // read before sdnotify.New removes the variables
 	if resumed {
 		process.RestoreName()
 	}
@@ -47,7 +47,7 @@ func meetManager(p *parts) error {
 	return nil
 }
 
-// watchSupervisor makes a metric of the life of the supervisor, if there is a supervisor.
+// watchSupervisor makes a metric that shows whether the supervisor is alive, if there is a supervisor.
 func watchSupervisor(p *parts) {
 	if p.estate.manager.SupervisorState() == "" {
 		return
@@ -59,10 +59,10 @@ func watchSupervisor(p *parts) {
 	p.announcer.unwatch = stop
 }
 
-// takePrevious takes the build for Rollback.
+// takePrevious takes the build for Rollback from the supervisor.
 func takePrevious(p *parts) {
 	exe, args := supervisor.TakeBuild(p.announcer.passed)
-	defer exe.Close() // which does nothing without a file
+	defer exe.Close() // does nothing if exe is nil
 	defer args.Close()
 	if exe == nil || args == nil {
 		return
@@ -72,8 +72,8 @@ func takePrevious(p *parts) {
 	}
 }
 
-// recordUpgrade records the upgrade, or the restart, that made this process the service. The old process records the upgrade too, but may
-// be killed before; and this process records the next upgrade, whose record must not come before.
+// recordUpgrade records the upgrade, or the restart, that made this process the service. The old process records the upgrade
+// too, but may be killed before it does. The record must be written before this process records its next upgrade.
 func recordUpgrade(p *parts) {
 	if p.origin.born.Started.IsZero() {
 		if last := p.shown.get().Last; last != nil { // the supervisor has started this process after a crash

@@ -42,7 +42,7 @@ func (g *generation) run(ctx context.Context, serve func(context.Context) error)
 	defer end(nil)
 	var sig signals
 	first := g.state == genStarting
-	if first { // a signal may come as soon as a first process serves; a candidate gets none so early, and has no time to lose
+	if first { // signals may come as soon as serve runs; a candidate gets none so early, and has to start fast
 		sig = notifySignals(g.opts.NoSignals, g.estate.manager.SupervisorState() != "")
 	}
 	forgotten := compareSockets(&g.estate, &g.origin, g.opts.MayClose)
@@ -67,7 +67,7 @@ func (g *generation) run(ctx context.Context, serve func(context.Context) error)
 	return g.err
 }
 
-// loop receives what happens until serve has returned and nothing else is under way.
+// loop receives events until serve has returned, and no attempt, no call and no message of a telling is under way.
 func (g *generation) loop(ctx context.Context, sig signals) {
 	stopped, closed := ctx.Done(), g.control.stop
 	g.watchdog.start(g.estate.manager)
@@ -85,7 +85,7 @@ func (g *generation) loop(ctx context.Context, sig signals) {
 		case <-sig.terminate:
 			g.stop(errors.New("SIGTERM"))
 		case <-sig.interrupt:
-			signal.Stop(sig.interrupt) // the next one ends the process, as in every program that does not ask for it
+			signal.Stop(sig.interrupt) // the next SIGINT has its default effect: it ends the process
 			g.stop(errors.New("SIGINT"))
 		case <-sig.hangup:
 			g.hangup(sig.terminal)
@@ -113,13 +113,13 @@ func (g *generation) loop(ctx context.Context, sig signals) {
 			g.receiveSuccessor(f, ok)
 		case m, ok := <-g.fromSupervisor:
 			g.receiveSupervisor(m, ok)
-		// Not in an upgrade: the candidate may be the one to write by now.
+		// During an attempt this process does not write the files again: perhaps the candidate writes them already.
 		case <-g.retries.next(g.state == genServing && g.attempt == nil && len(g.estate.unwritten.list()) > 0):
 			g.retries.try(g.estate.unwritten.writeAgain)
 		case <-g.retries.trying:
 			g.retries.trying = nil
 		case <-g.old.heartbeats():
-			_ = g.old.link.TrySend(wire.KindBeat, nil, nil, 0) // the next one will do
+			_ = g.old.link.TrySend(wire.KindBeat, nil, nil, 0) // a failure does no harm: the next heartbeat follows
 		case f := <-g.history.elders.frames:
 			g.receiveElder(f)
 		case e := <-g.history.elders.gone:
@@ -138,7 +138,8 @@ func (g *generation) loop(ctx context.Context, sig signals) {
 	}
 }
 
-// stop ends the service as a whole, or for a candidate the attempt. During a commit the stop waits for the result.
+// stop ends the whole service, or in a candidate only the attempt. An attempt that cannot be aborted any more delays the stop
+// until the attempt has ended.
 func (g *generation) stop(cause error) {
 	if g.attempt != nil && !g.attempt.tryAbort(cause, true) {
 		g.ending = cause
@@ -147,8 +148,8 @@ func (g *generation) stop(cause error) {
 	g.fire(onStop, detail{err: cause})
 }
 
-// hangup handles a SIGHUP, which asks for an upgrade, unless the terminal ends at the same moment and no call of Request has sent the
-// signal. Under nohup the end of the terminal means nothing.
+// hangup handles a SIGHUP. The signal asks for an upgrade, unless the terminal has ended and no call of Request has sent the
+// signal: then the service stops, or, if it was started under nohup, nothing happens.
 func (g *generation) hangup(t *sys.Terminal) {
 	switch {
 	case !t.Ends() || g.estate.pid.Asked():
@@ -158,20 +159,19 @@ func (g *generation) hangup(t *sys.Terminal) {
 	}
 }
 
-// hasServed handles the end of serve.
 func (g *generation) hasServed(err error) {
 	g.served = nil
 	g.fire(onServed, detail{err: err})
 }
 
-// hasAcquired handles the result of the acquisition of resources.
+// hasAcquired handles the result of acquiring the exclusive resources.
 func (g *generation) hasAcquired(err error) {
 	g.acquiring.stop()
 	g.acquiring = nil
 	g.fire(either(err, onAcquired, onAcquireFailed), detail{err: err})
 }
 
-// hasSnapshot handles the file of the kept values.
+// hasSnapshot handles the result of writing the kept values to a file.
 func (g *generation) hasSnapshot(err error) {
 	state := g.snapshot.state
 	g.snapshot.stop()
@@ -220,18 +220,18 @@ func (g *generation) commitNow() error {
 }
 
 func (g *generation) begin(a *attempt, waiter chan error) {
-	g.estate.listeners.UnlinkOnClose(false)               // the new process is about to serve on the paths
-	if !g.naming.waits() && g.tellings.writing() == nil { // else announceNamed or announce does
+	g.estate.listeners.UnlinkOnClose(false)               // the new process is about to serve on the paths of the sockets
+	if !g.naming.waits() && g.tellings.writing() == nil { // otherwise announceNamed or announce calls reloading
 		g.reloading(a)
 	}
 	g.attempt, g.waiter, a.writes, a.unnamed = a, waiter, g.retries.trying, g.naming.over
 	told, ended := slices.Clone(g.tellings.all), make(chan attemptEnd, 1)
 	g.attemptEnded = ended
-	go func() { // ends with a value on ended, which the loop waits for
+	go func() { // ends when it has sent its result to ended; the loop waits for the result
 		for _, t := range told {
 			select {
 			case <-t.over:
-			case <-a.ctx.Done(): // it ends before it starts a process
+			case <-a.ctx.Done(): // an attempt whose context has ended starts no process
 			}
 		}
 		a.run()
@@ -242,7 +242,7 @@ func (g *generation) begin(a *attempt, waiter chan error) {
 	}()
 }
 
-// reloading tells the service manager that an attempt to replace this process has begun.
+// reloading reports to the service manager that an attempt to replace this process has begun.
 func (g *generation) reloading(a *attempt) {
 	if g.state == genServing && a.mode != modeRehearsal {
 		g.watchdog.extended = time.Now()
@@ -272,11 +272,11 @@ func (g *generation) attempted(end attemptEnd) {
 		g.fire(onAttemptDone, detail{attempt: a})
 	}
 	if waiter != nil {
-		waiter <- err // last: it means that everything is as Upgrade promises
+		waiter <- err // sent last: Upgrade returns when all of the above is done
 	}
 }
 
-// serveOn goes on as before a failed attempt, with what was asked for meanwhile.
+// serveOn goes on after a failed attempt. A stop or an upgrade that was asked for during the attempt begins now.
 func (g *generation) serveOn(d detail) {
 	a := d.attempt
 	g.estate.listeners.UnlinkOnClose(a.mode != modeRevive)
@@ -290,7 +290,7 @@ func (g *generation) serveOn(d detail) {
 	g.upgradeAgain()
 }
 
-// handOver leaves, and passes on what was asked of this process while it was too late for it.
+// handOver hands over to the successor, and passes on a stop or an upgrade that was asked for during the commit.
 func (g *generation) handOver(d detail) {
 	a := d.attempt
 	if g.ending != nil {
@@ -308,13 +308,13 @@ func (g *generation) handOver(d detail) {
 	if d.from == genServing {
 		g.leave("draining", d, &ending{reason: "handed over", handover: true})
 	}
-	if !a.hello.Speaks { // one that speaks names itself: what this process says may come when a later generation serves
+	if !a.hello.Speaks { // a candidate with Speaks announces itself; a message of this process might come too late
 		g.estate.manager.ReadyFor(a.child.PID, fmt.Sprintf("serving, generation %d", a.nextGeneration()))
 	}
 	g.estate.manager.HandedOver()
 }
 
-// stopService is the plain end of the service.
+// stopService begins the end of the whole service.
 func (g *generation) stopService(d detail) {
 	g.estate.listeners.UnlinkOnClose(true)
 	g.announcer.stopping(d.err.Error())
@@ -322,7 +322,7 @@ func (g *generation) stopService(d detail) {
 	g.leave("stopping", d, &ending{reason: d.err.Error()})
 }
 
-// leave ends serve's context and the calls beside the loop. Status shows the text shown.
+// leave ends serve's context for the reason why, and the calls beside the loop. Status shows the state shown.
 func (g *generation) leave(shown string, d detail, why *ending) {
 	g.quitSuccession(d)
 	g.acquiring.stop()
@@ -338,18 +338,18 @@ func (g *generation) leave(shown string, d detail, why *ending) {
 	g.overrun.begin(&why.drains, g.estate.listeners, g.opts.StuckAfter, g.log)
 	g.endServe(why)
 	if shown == "aborted" && !g.accepted {
-		g.estate.listeners.End() // nothing was accepted, so a serve that ignores its context loses nothing
+		g.estate.listeners.End() // no request is lost when Accept fails: this process has accepted nothing
 	}
 }
 
-// quitSuccession tells the supervisor that this candidate will never be the service.
+// quitSuccession reports to the supervisor that this candidate will never be the service.
 func (g *generation) quitSuccession(d detail) {
 	if d.from.beforeService() && g.old.link != nil {
 		g.estate.manager.HandedOver()
 	}
 }
 
-// endWithServe ends a process whose serve has returned by itself. A running attempt is committed at once: the candidate can serve.
+// endWithServe ends a process whose serve has returned by itself. In a running attempt the judge and the soak are cut short.
 func (g *generation) endWithServe(d detail) {
 	g.quitSuccession(d)
 	g.acquiring.stop()
@@ -364,14 +364,14 @@ func (g *generation) endWithServe(d detail) {
 // noteServed notes the error of serve in a process on its way out.
 func (g *generation) noteServed(d detail) { g.err = cmp.Or(g.err, d.err) }
 
-// closeOldLink closes a broken socket.
+// closeOldLink closes the broken control socket to the old process.
 func (g *generation) closeOldLink(detail) { g.tellings.closeAfter(g.old.link) }
 
 // finish releases everything that this generation holds.
 func (g *generation) finish() {
 	stops := g.state == genStopping
-	g.beside.Wait() // for two seconds at most
-	g.retries.end() // before the files are removed
+	g.beside.Wait() // at most two seconds
+	g.retries.end() // before removeFiles: a retry would write a file again
 	g.estate.release()
 	g.estate.listeners.KeepClosed(false)
 	g.estate.listeners.ReleaseAll()

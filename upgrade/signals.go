@@ -10,10 +10,11 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// The signals of a generation. Under the supervisor a signal reaches the supervisor first, which passes it on to the
-// main generation (signal in internal/supervisor).
+// The signals of a generation. Under the supervisor, users send signals to the supervisor, which passes them on to the main
+// generation (signal in internal/supervisor).
 
-// signals are the signals that Run asks for. Each channel has room for a single signal: a second of the same kind adds nothing.
+// signals are the signals that Run asks for. Each channel has room for a single signal: a second signal of the same kind adds
+// nothing.
 type signals struct {
 	hangup, terminate, interrupt chan os.Signal
 	terminal                     *sys.Terminal
@@ -22,7 +23,7 @@ type signals struct {
 func notifySignals(no, supervised bool) signals {
 	s := signals{make(chan os.Signal, 1), make(chan os.Signal, 1), make(chan os.Signal, 1), new(sys.Terminal)}
 	if !no {
-		if !supervised { // else the supervisor tells a request from the end of its terminal
+		if !supervised { // otherwise the supervisor decides whether its terminal has ended
 			s.terminal = sys.WatchTerminal()
 		}
 		signal.Notify(s.hangup, syscall.SIGHUP)
@@ -32,11 +33,12 @@ func notifySignals(no, supervised bool) signals {
 	return s
 }
 
-// pipes gets SIGPIPE, and is not read: a signal that finds no room is dropped.
+// pipes receives SIGPIPE. No goroutine reads the channel: when it is full, package signal drops further signals.
 var pipes = make(chan os.Signal, 1)
 
-// survivePipe keeps the process alive when the reader of standard output or error has gone: the write fails instead. The effect lasts
-// until the process ends, also after Run. The signal is not ignored, because started processes would inherit an ignored signal.
+// survivePipe keeps the process alive when the reader of standard output or error has gone: the write fails instead. The effect
+// lasts until the process ends, also after Run. The signal is not ignored, because started processes would inherit an ignored
+// signal.
 func survivePipe() { signal.Notify(pipes, syscall.SIGPIPE) }
 
 func (s signals) stop() {
@@ -46,16 +48,17 @@ func (s signals) stop() {
 	s.terminal.Close()
 }
 
-// successor is the process that has taken over. The zero value is no process.
+// successor is the process that has taken over. The zero value means that no process has taken over.
 type successor struct {
 	child  *child
-	since  time.Time         // when it has taken over
+	since  time.Time         // when the successor has taken over
 	frames <-chan wire.Frame // messages of the successor, or of a later process on the same socket; nil: none
 	reads  bool              // the successor reads the sockets of the older generations
 }
 
-// signalEarly passes on a signal that was sent before the pid file named the successor. A later signal was sent to every process of a
-// group, the successor included.
+// signalEarly passes on a signal in the first second (commitStall) after the handover: perhaps the sender has read the pid file
+// before the file named the successor. A later signal is taken for one that the successor has received too, as every process of
+// the service has.
 func (s *successor) signalEarly(sig os.Signal) {
 	if s.child != nil && time.Since(s.since) < commitStall {
 		s.child.Signal(sig)

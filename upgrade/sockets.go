@@ -13,15 +13,16 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// How the listening sockets get from the old process to a candidate. They wait in the control socket before the candidate is
-// executed, so they belong to no process until upgrade.New takes them there, and outlive the old process. A file that does not
-// say that its program takes them so gets them as files at exec, as tableflip passes them.
+// How the listening sockets get from the old process to a candidate. The old process sends the sockets on the control socket
+// before it executes the candidate's file. There the sockets wait until upgrade.New of the candidate receives them, also if the
+// old process dies. If the file has no mark of this library, its process gets the sockets as open files at exec, in the manner
+// of tableflip.
 
-// goers are older processes that have closed their control socket and are about to end: many programs remove the paths of
-// their sockets after Run.
+// goers has the older processes that have closed their control socket and are about to end. Until their end they may remove the
+// paths of unix sockets, as many programs do after Run.
 type goers struct {
 	all  []goer
-	tick <-chan time.Time // when to look again; nil if there are none
+	tick <-chan time.Time // the time of the next look; nil if all has no process
 }
 
 type goer struct {
@@ -42,8 +43,8 @@ func (s *goers) add(pid int) {
 	}
 }
 
-// putPathsBack restores paths until the last process has ended that may have removed them. Only the main generation does. A file system
-// may hang, so this happens beside the loop.
+// putPathsBack restores the paths that an ending process may have removed, again and again until the last such process has
+// ended. If main is false, it does nothing. A file system may hang, so the work is done in a goroutine.
 func (s *goers) putPathsBack(e *estate, main bool) {
 	if s.tick = nil; !main {
 		return
@@ -58,7 +59,7 @@ func (s *goers) putPathsBack(e *estate, main bool) {
 	again := make(chan time.Time, 1)
 	s.tick = again
 	go func() { // ends when the file system answers
-		_ = e.listeners.PutBack() // an error that stays is logged after the end of the last process
+		_ = e.listeners.PutBack() // an error that remains is logged after the end of the last process
 		time.AfterFunc(goersEvery, func() { again <- time.Now() })
 	}()
 }
@@ -66,9 +67,9 @@ func (s *goers) putPathsBack(e *estate, main bool) {
 // taken is the result of takeSockets.
 type taken struct {
 	sockets *listener.Received
-	got     int        // how many sockets that is
-	kept    []string   // the names under which a service manager may keep them
-	early   wire.Frame // the old process's answer to hello, if that came first: somebody else has read what should have come before
+	got     int        // the number of sockets
+	kept    []string   // the names under which a service manager perhaps keeps the sockets
+	early   wire.Frame // the answer to hello, if it came before all sockets: another process has read the missing ones
 }
 
 // takeSockets receives the sockets that wait in the control socket, on the candidate's side.
@@ -84,7 +85,7 @@ func takeSockets(parent *wire.Link, timeout time.Duration, log *slog.Logger) (t 
 			switch {
 			case !ok && parent.Broken != nil:
 				return t, parent.Broken
-			case !ok: // the old process has died: what there is has to do
+			case !ok: // the old process has died: the sockets that have come must be enough
 				if t.got < total {
 					log.Warn("upgrade: the old process has died before all of its listening sockets had come", "came", t.got, "of", total)
 				}
@@ -101,11 +102,12 @@ func takeSockets(parent *wire.Link, timeout time.Duration, log *slog.Logger) (t 
 				f.Close()
 				return t, err
 			}
-			if total = body.Total; total == 0 { // they are files at exec
+			if total = body.Total; total == 0 { // the sockets are files at exec
 				f.Close()
 				return t, nil
 			}
-			for _, n := range body.Names { // a service manager may keep them; it forgets those that this version does not open
+			// The service manager may keep these sockets. Later it is asked to forget the ones that this version does not open.
+			for _, n := range body.Names {
 				if name := sdnotify.StoreName(n.Kind, n.Network, n.Addr); name != "" {
 					t.kept = append(t.kept, name)
 				}
@@ -119,7 +121,8 @@ func takeSockets(parent *wire.Link, timeout time.Duration, log *slog.Logger) (t 
 				return t, nil
 			}
 			atStep("new.took")
-			_ = parent.Send(wire.KindListeners, wire.ListenersBody{Total: t.got}) // a dead old process is heard of next
+			// If the old process is dead, Frames ends next.
+			_ = parent.Send(wire.KindListeners, wire.ListenersBody{Total: t.got})
 		}
 	}
 }
@@ -139,7 +142,7 @@ func compareSockets(e *estate, o *origin, mayClose []string) error {
 }
 
 // stopTableflip ends tableflip's goroutine. In a process that has inherited sockets the goroutine goes on until the process
-// ends: tableflip's Stop would remove the paths of inherited unix sockets, on which other processes may serve by now.
+// ends: tableflip's Stop would remove the paths of inherited unix sockets, on which other processes may serve.
 func stopTableflip(tf *tableflip.Upgrader) {
 	if tf != nil && !tf.HasParent() {
 		tf.Stop()

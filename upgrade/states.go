@@ -7,26 +7,27 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// The life of a generation: states, events, and a table with the meaning of each event in each state. The loop of Run turns each value of
-// its channels into an event, and generation.fire looks up the action and the next state. states-generation.md shows the states.
+// The life of a generation: states, events, and a table with the meaning of each event in each state. The loop of Run turns
+// each value of its channels into an event, and generation.fire looks up the action and the next state. states-generation.md
+// shows the states.
 
 // genState is the state of a generation.
 type genState int
 
 const (
-	genStay       genState = iota // no state: the cell of the table leaves the state as it is
+	genStay       genState = iota // not a state: a cell with genStay does not change the state
 	genStarting                   // the checks run, and no other process serves
 	genCandidate                  // the old process serves, and may commit this process
 	genCommitting                 // the commit message has come: kept values and resources are being taken
-	genAlone                      // the old process has died: this process serves as soon as the checks and the taking have ended
+	genAlone                      // the old process has died: this process serves when the checks and the taking of values end
 	genOrphan                     // the old process has died before the commit: the supervisor starts the committed build
 	genAcquiring                  // exclusive resources are being acquired, the last step before serving
 	genServing                    // this process is the main generation
-	genHandedOver                 // the successor serves, and serve drains
-	genAborted                    // another process has taken this candidate back, and serve drains
-	genReturning                  // serve has returned after an abort: the other process is given the state
-	genReviving                   // the old process has died after the abort: a fresh process is being started
-	genLeaving                    // nothing is left to do but to wait for serve
+	genHandedOver                 // the successor serves, and this process drains
+	genAborted                    // another process has taken this candidate back, and this process drains
+	genReturning                  // serve has returned after an abort: this process gives its kept values back
+	genReviving                   // the old process has died after the abort: this process starts a new one
+	genLeaving                    // this process only waits until serve has returned
 	genStopping                   // the service stops
 	genEnded                      // Run is about to return
 	genStates
@@ -40,7 +41,7 @@ func (s genState) String() string { return genStateNames[s] }
 // beforeService reports whether a generation in this state may still become the main generation.
 func (s genState) beforeService() bool { return s < genServing }
 
-// leaves reports whether a generation in this state is on its way out.
+// leaves reports whether a generation in this state is about to end.
 func (s genState) leaves() bool { return s > genServing }
 
 // genEvent is an event in the life of a generation.
@@ -54,12 +55,12 @@ const (
 	onChecksPassed                  // the checks have passed
 	onChecksFailed                  // a check has failed
 	onServed                        // serve has returned
-	onMessage                       // the old process sends a message that only candidates take
+	onMessage                       // the old process sends a message that only a candidate handles
 	onCommit                        // the old process sends the commit message
 	onAbort                         // the old process takes this candidate back
-	onAbortStopping                 // the same, and the whole service stops
-	onReleased                      // the old process has taken the state, and lets this process end
-	onNamed                         // the old process has named this process to systemd, or does not any more
+	onAbortStopping                 // the old process takes this candidate back, because the whole service stops
+	onReleased                      // the old process has received the kept values: this process may end
+	onNamed                         // the wait for the old process to name this process to systemd is over
 	onConn                          // another generation passes a connection
 	onOldDied                       // the old process has died
 	onLinkBroken                    // the control socket to the old process has failed
@@ -68,26 +69,26 @@ const (
 	onAcquired                      // the exclusive resources were acquired
 	onAcquireFailed                 // an exclusive resource could not be acquired
 	onWritten                       // the files of the new main generation are written
-	onTold                          // the others know that this process is the main generation
-	onSnapshot                      // the kept values were written to a file, for the old process
+	onTold                          // the messages of a telling were sent
+	onSnapshot                      // writing the kept values to a file for the old process has ended, perhaps with an error
 	onAttemptFailed                 // an upgrade was taken back, or a rehearsal has ended
 	onAttemptDone                   // an upgrade was committed
 	onConfirmed                     // the supervisor orders this orphan to be the service: the committed build does not start
-	onNextSocket                    // the supervisor sends a socket to the process that is started in place of this process
-	onOrphanSocket                  // the supervisor sends a socket to an orphan
+	onNextSocket                    // the supervisor sends this process a control socket to the process that replaces it
+	onOrphanSocket                  // the supervisor sends this process a control socket to an orphan
 	onNoSupervisor                  // the supervisor has died
-	onFinished                      // Run has dropped all that this process held
+	onFinished                      // Run has released everything that this process held
 
 	// Events that an action fires when it has decided.
 	onFailed   // this candidate cannot become the service
-	onReported // the old process was sent the reason, and serves on
-	onCut      // the same, but no message of the old process comes any more
-	onGaveUp   // the old process is dead, and this process does not serve
+	onReported // the reason was sent to the old process, which serves on
+	onCut      // this candidate cannot become the service, and no message of the old process can come any more
+	onGaveUp   // the old process is dead, and this process will not be the service
 	onOrphaned // the old process has died before the commit, under a supervisor
-	onPromoted // this process serves although it was not committed
-	onNeeds    // exclusive resources have to be acquired first
-	onServes   // everything is ready to serve
-	onRevive   // a fresh process has to be started
+	onPromoted // this process becomes the service although it was not committed
+	onNeeds    // exclusive resources have to be acquired before this process can serve
+	onServes   // this process is ready to serve
+	onRevive   // this process has to start a new process of the committed build
 	genEvents
 )
 
@@ -106,9 +107,9 @@ var oldEvents = map[wire.Kind]genEvent{
 	wire.KindCommit: onCommit, wire.KindAbort: onAbort, wire.KindReleased: onReleased, wire.KindConn: onConn,
 }
 
-// detail is what comes with an event. Files of the frame and of the word are closed by the code that fires the event.
+// detail has the values that come with an event. The code that fires the event closes the files of frame and word.
 type detail struct {
-	from    genState // filled in by fire: the state before the event
+	from    genState // the state before the event; fire sets it
 	err     error
 	phase   Phase // of err
 	frame   wire.Frame
@@ -116,20 +117,21 @@ type detail struct {
 	request request
 	attempt *attempt
 	telling *telling
-	state   *os.File // kept values, which the action closes; nil: none
+	state   *os.File // the file of the kept values, which the action closes; nil: none
 }
 
-// genCell is the meaning of an event in a state: an action, which may be nil, and the next state. The state changes before the action
-// runs.
+// genCell is the meaning of an event in a state: an action, which may be nil, and the next state. The state changes before the
+// action runs.
 type genCell struct {
 	do   func(*generation, detail)
 	next genState
 }
 
-// genRow has the cells of one state. An event without a cell cannot come in that state: fire writes a line of log and does nothing else.
+// genRow has the cells of one state. An event without a cell cannot come in that state: fire logs an error and does
+// nothing else.
 type genRow map[genEvent]genCell
 
-// with returns the row with the cells of another row added, or put in their place.
+// with returns a row with the cells of r and of more. If both have a cell for an event, the cell of more counts.
 func (r genRow) with(more genRow) genRow {
 	all := genRow{}
 	for _, row := range []genRow{r, more} {
@@ -143,7 +145,7 @@ func (r genRow) with(more genRow) genRow {
 // nothing is the cell of an event that may come and needs no action.
 var nothing = genCell{}
 
-// rowBefore is the common part of the states before the service.
+// rowBefore has the cells that the states before serving have in common.
 var rowBefore = genRow{
 	onHangup:       {(*generation).remember, genStay},
 	onRequest:      {(*generation).refuseEarly, genStay},
@@ -155,7 +157,7 @@ var rowBefore = genRow{
 	onNoSupervisor: nothing,
 }
 
-// rowChild is the common part of the states in which another process may take this process back.
+// rowChild has the cells that are common to the states in which another process may take this process back.
 var rowChild = rowBefore.with(genRow{
 	onMessage:       {(*generation).receiveMessage, genStay},
 	onCommit:        nothing,
@@ -163,15 +165,15 @@ var rowChild = rowBefore.with(genRow{
 	onAbortStopping: {(*generation).stopWithParent, genLeaving},
 })
 
-// rowPromoted is the common part of the states right before serving without a process to fall back to.
+// rowPromoted has the cells that alone and acquiring have in common: no other process can serve in place of this process.
 var rowPromoted = rowChild.with(genRow{
 	onWatchdog:   {(*generation).extend, genStay},
-	onOldDied:    nothing, // a message that could not be sent has shown it before
+	onOldDied:    nothing, // the death has shown already, when a message could not be sent
 	onLinkBroken: nothing,
 	onServes:     {(*generation).becomeMain, genServing},
 })
 
-// rowAfter is the common part of the states on the way out.
+// rowAfter has the cells that the states after serving, or after an abort, have in common.
 var rowAfter = genRow{
 	onStop:          nothing,
 	onHangup:        nothing,
@@ -189,7 +191,7 @@ var rowAfter = genRow{
 	onConn:          {(*generation).passConn, genStay},
 	onOldDied:       nothing,
 	onLinkBroken:    nothing,
-	onTaken:         nothing, // finish releases the resources
+	onTaken:         nothing, // the resources were acquired too late; finish releases them
 	onTakeFailed:    nothing,
 	onAcquired:      nothing,
 	onAcquireFailed: nothing,
@@ -202,7 +204,7 @@ var rowAfter = genRow{
 	onNoSupervisor:  nothing,
 }
 
-// rowTakenBack is the common part of the states after an abort in which the old process may die.
+// rowTakenBack has the cells that aborted and returning have in common. In both states the old process may die.
 var rowTakenBack = rowAfter.with(genRow{
 	onAbortStopping: {(*generation).forgetOld, genLeaving},
 	onOldDied:       {(*generation).outliveOld, genStay},
@@ -211,7 +213,8 @@ var rowTakenBack = rowAfter.with(genRow{
 	onGaveUp:        {nil, genLeaving},
 })
 
-// genTable is the table. A generation has a pointer to genTable, because the actions in the table cannot name the table.
+// genTable is the table. The actions use it through generation.table: a direct use would be an initialization
+// cycle.
 var genTable = [genStates]genRow{
 	genStarting: rowBefore.with(genRow{
 		onStop:         {(*generation).stopService, genStopping},
@@ -238,7 +241,7 @@ var genTable = [genStates]genRow{
 		onGaveUp:       {(*generation).giveUpOrphan, genLeaving},
 		onOrphaned:     {(*generation).becomeOrphan, genOrphan},
 		onPromoted:     {(*generation).promote, genAlone},
-		// Of a tableflip service, which sends no commit message.
+		// The following events come only if the old process uses tableflip, which sends no commit message.
 		onNeeds:         {(*generation).acquire, genStay},
 		onAcquired:      {(*generation).acquired, genStay},
 		onAcquireFailed: {(*generation).cannotServe, genStopping},
@@ -342,7 +345,7 @@ var genTable = [genStates]genRow{
 	genEnded: rowAfter,
 }
 
-// either returns the event for a result: well without an error, and badly with one.
+// either returns the event well if err is nil, or else the event badly.
 func either(err error, well, badly genEvent) genEvent {
 	if err != nil {
 		return badly

@@ -15,27 +15,30 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/listener"
 )
 
-// The watch over a serve that goes on after the end of its context, like http.Serve, which has no context. Such a process would answer on
-// its old connections for ever, and each upgrade would add another process. Three kinds of serve are left alone:
+// The watch over a serve that goes on after the end of its context, like http.Serve, which has no context. Its process would
+// answer on old connections for ever, and each upgrade would leave another such process. In three cases Run waits for
+// serve:
 //
 //   - Draining of the cause was called and has not ended: package drain works, within its Grace.
-//   - serve has closed a socket since its context ended, as http.Server.Shutdown and GracefulStop of gRPC do first: serve drains, and
-//     the program decides how long.
-//   - serve has asked for the end of its context and has no socket open: serve finishes other work.
+//   - serve has closed a socket since its context ended, as http.Server.Shutdown and GracefulStop of gRPC do first: serve
+//     drains, and the program decides how long.
+//   - serve has called Done or Err of its context, and no socket was open when the context ended: serve finishes other work.
 //
-// For every other serve Options.StuckAfter counts. Then Accept and ReadFrom return
-// net.ErrClosed, which ends most servers, and a moment later Run returns; if a socket was closed then, which may be the begin
-// of a drain, as long again later. Not before, and in particular not with the handover: a server whose Accept fails returns at
-// once, and the requests that it is answering would end with the process; the Accept of another one would race with the Shutdown
-// that it calls.
+// In all other cases Accept and ReadFrom return net.ErrClosed when Options.StuckAfter has passed, which ends most servers. If
+// serve goes on nevertheless, Run returns one second later (lastMoment). If serve has closed a socket in this second, perhaps
+// to begin a drain, Run waits for another Options.StuckAfter.
+//
+// Accept must not fail earlier, and in particular not at the handover. Some servers return at once when Accept fails: the
+// requests that they are answering would end with the process. In other servers the failed Accept would race with a call of
+// Shutdown.
 
-// lastMoment is how long a serve has to return when Accept has ended.
+// lastMoment is how long Run waits for serve after Accept has ended.
 const lastMoment = time.Second
 
-// saysStuck is how long after the end of its context the log says that serve goes on.
+// saysStuck is the time from the end of serve's context to the log message that serve goes on.
 const saysStuck = 5 * time.Second
 
-// watched is serve's context. It notes that Done or Err was called.
+// watched is serve's context, which notes that Done or Err was called.
 type watched struct {
 	context.Context
 	asked *atomic.Bool
@@ -46,7 +49,7 @@ func (c watched) Done() <-chan struct{} { c.note(); return c.Context.Done() }
 func (c watched) Err() error { c.note(); return c.Context.Err() }
 
 func (c watched) note() {
-	if !c.asked.Load() { // written once: requests may have the context as a parent
+	if !c.asked.Load() { // the value is written only once, because many requests may use the context
 		c.asked.Store(true)
 	}
 }
@@ -60,14 +63,14 @@ type ending struct {
 
 func (e *ending) Error() string { return "upgrade: " + e.reason }
 
-// Handover reports whether another generation serves on, so that nothing outside needs to know of the end of this process.
+// Handover reports whether another generation serves on. Load balancers then need no notice of the end of this process.
 func (e *ending) Handover() bool { return e.handover }
 
 // drains is the part of a cause that counts the servers that drain.
 type drains struct{ now atomic.Int32 }
 
-// Draining notes that a server of the program drains because of the cause, until ended is called. Package drain finds the method in the
-// cause, as it finds Handover.
+// Draining notes that a server of the program drains because of the cause, until ended is called. Package drain calls the
+// method on the cause of serve's context, as it calls Handover.
 func (d *drains) Draining() (ended func()) {
 	d.now.Add(1)
 	return sync.OnceFunc(func() { d.now.Add(-1) })
@@ -80,13 +83,13 @@ type overrun struct {
 	limit  time.Duration // Options.StuckAfter
 	drains *drains
 	open   []*listener.Socket // the sockets that were open when the context ended
-	end    func()             // ends Accept
+	end    func()             // makes Accept and ReadFrom return net.ErrClosed
 	log    *slog.Logger
 
 	since  time.Time   // the end of the context, or the last moment at which a server was known to drain
-	timer  *time.Timer // when to look; nil before the end of the context
-	said   bool        // the problem is in the log
-	partly bool        // the log says that a part drains
+	timer  *time.Timer // the time of the next look; nil before the end of the context
+	said   bool        // the problem was logged
+	partly bool        // the warning was logged that serve is waited for
 	wrong  string      // the problem for which Accept was ended; empty: Accept has not ended
 }
 
@@ -98,7 +101,7 @@ func (o *overrun) begin(d *drains, set *listener.Set, limit time.Duration, log *
 	o.timer = time.NewTimer(o.pause())
 }
 
-// returned is called when serve has returned, and explains its error.
+// returned is called when serve has returned, and adds an explanation to the error of serve.
 func (o *overrun) returned(err error) error {
 	if o.timer != nil {
 		o.timer.Stop()
@@ -117,7 +120,7 @@ func (o *overrun) pause() time.Duration {
 	return time.Second
 }
 
-// due is when to look.
+// due returns the channel of the timer; nil before the end of the context.
 func (o *overrun) due() <-chan time.Time {
 	if o.timer == nil {
 		return nil
@@ -138,7 +141,7 @@ func (o *overrun) problem() string {
 	return "it has closed none of its sockets, and is not package drain"
 }
 
-// look looks at a serve that has not returned. An error ends the wait.
+// look looks at a serve that has not returned. If look returns an error, Run waits no longer and returns the error.
 func (o *overrun) look() error {
 	o.timer.Reset(o.pause())
 	if o.drains.now.Load() > 0 {
@@ -156,7 +159,7 @@ func (o *overrun) look() error {
 	}
 	switch {
 	case o.limit < 0 || late < o.limit:
-	case o.wrong == "" && problem == "": // a part of it drains
+	case o.wrong == "" && problem == "": // serve drains, or finishes other work
 		if !o.partly {
 			o.partly = true
 			o.log.Warn("upgrade: serve goes on after the end of its context, and is waited for: it has closed a socket, or has none",

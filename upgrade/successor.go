@@ -9,8 +9,8 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// A generation as the successor of another one: the actions of a candidate, from the messages of the old process to the commit. The
-// actions after an abort and after the death of the old process are in survivor.go.
+// A generation as the successor of another one: the actions of a candidate, from the messages of the old process to the commit.
+// The actions after an abort and after the death of the old process are in survivor.go.
 
 // receiveOld handles a message of the old process, or the end of its control socket.
 func (g *generation) receiveOld(f wire.Frame, ok bool) {
@@ -55,7 +55,7 @@ func (g *generation) oldEnded() {
 	}
 	g.fire(onOldDied, detail{})
 	if elder := g.origin.elder; elder != nil {
-		g.estate.pid.Discard(elder.PID) // the old process may have been killed
+		g.estate.pid.Discard(elder.PID) // removes the staged pid file that an old process leaves if it is killed
 	}
 }
 
@@ -89,7 +89,7 @@ func (g *generation) receiveMessage(d detail) {
 		g.estate.listeners.Pause(true)
 	case wire.KindDial:
 		reply := serveDialed(g.estate.listeners, f)
-		g.beside.Go(func() { _ = old.Send(wire.KindDialed, reply) }) // a dead old process needs no answer
+		g.beside.Go(func() { _ = old.Send(wire.KindDialed, reply) }) // the error is ignored: a dead old process needs no answer
 	case wire.KindPrevious:
 		logInherited(g.log, g.history.previous.take(f.Files))
 	case wire.KindElder:
@@ -101,8 +101,8 @@ func (g *generation) receiveMessage(d detail) {
 	}
 }
 
-// takeConn takes a connection from another generation. A candidate without a descriptor for the connection has none for the commit message
-// either, and fails.
+// takeConn takes a connection from another generation. A candidate that receives a connection without its descriptor fails:
+// perhaps it has too many open files, and could not receive the files of the commit message either.
 func (g *generation) takeConn(d detail) {
 	var about wire.ConnBody
 	if d.frame.Decode(&about) != nil {
@@ -110,7 +110,7 @@ func (g *generation) takeConn(d detail) {
 	}
 	if len(d.frame.Files) > 0 {
 		if handoff.GiveMoved(g.estate.listeners, about, d.frame.Files[0], g.old.sharing) != nil {
-			g.old.sharing.Refuse(about.Slot) // the connection is lost if the old process has kept no descriptor of it
+			g.old.sharing.Refuse(about.Slot) // the connection is lost, unless the old process has kept a descriptor for it
 		}
 		return
 	}
@@ -123,10 +123,10 @@ func (g *generation) takeConn(d detail) {
 	}
 }
 
-// remember notes a SIGHUP.
+// remember notes that SIGHUP has asked for an upgrade.
 func (g *generation) remember(detail) { g.again = true }
 
-// checksFailed handles a failed check of a candidate, which serves all the same if no other process does.
+// checksFailed handles a failed check of a candidate. If no other process serves, the candidate goes on nevertheless.
 func (g *generation) checksFailed(d detail) {
 	if !g.origin.only {
 		g.fire(onFailed, d)
@@ -137,7 +137,8 @@ func (g *generation) checksFailed(d detail) {
 	g.reportPrepared(d)
 }
 
-// reportPrepared tells the old process that the checks have passed. A tableflip process takes no message, and the candidate serves.
+// reportPrepared sends the old process that the checks have passed. If the old process knows tableflip only, the candidate
+// serves at once.
 func (g *generation) reportPrepared(d detail) {
 	if g.origin.old == oldTableflip {
 		g.proceed(d)
@@ -146,14 +147,15 @@ func (g *generation) reportPrepared(d detail) {
 	atStep("new.prepare")
 	old := g.old.link
 	g.beside.Go(func() {
-		_ = handoff.SendTakes(old, g.estate.listeners) // as with the next message, the end of the socket shows a failure
+		_ = handoff.SendTakes(old, g.estate.listeners) // a failure of either message shows as the end of the socket
 		if old.Send(wire.KindPrepared, wire.PreparedBody{Exclusive: g.estate.resources.serving(), Beside: g.estate.listeners.Beside()}) == nil {
 			atStep("new.prepared")
 		}
 	})
 }
 
-// proceed makes this process the service after the checks, the taking of kept values, and the acquisition of resources.
+// proceed makes this process the service when the checks and the taking of kept values have ended, and exclusive resources are
+// acquired.
 func (g *generation) proceed(detail) {
 	switch {
 	case g.checks == checksRun || g.taking != nil:
@@ -164,15 +166,15 @@ func (g *generation) proceed(detail) {
 	}
 }
 
-// serveNow makes this process the service without an old process.
+// serveNow makes this process the service, where no old process waits for the message serving.
 func (g *generation) serveNow() {
 	g.fire(onServes, detail{})
 	g.write(&telling{first: true})
 }
 
-// write writes the files of a new main generation. The announcement follows.
+// write begins to write the files of a new main generation. The event onWritten follows, whose action is announce.
 func (g *generation) write(t *telling) {
-	if g.origin.systemd && g.fromOld != nil { // the old process has to send the name first
+	if g.origin.systemd && g.fromOld != nil { // the old process has to name this process to systemd first
 		g.naming.begin()
 	}
 	if t.serving != nil {
@@ -181,8 +183,8 @@ func (g *generation) write(t *telling) {
 	g.tellings.write(g.parts, t)
 }
 
-// announce announces the main generation to the service manager after its files are written, unless the old process has to send the name
-// first.
+// announce announces the main generation to the service manager after its files are written. If the old process has to name
+// this process to systemd first, announceNamed does it instead.
 func (g *generation) announce(d detail) {
 	t, managed := d.telling, g.estate.manager != nil
 	if g.naming.since == 0 {
@@ -198,13 +200,13 @@ func (g *generation) announce(d detail) {
 	g.upgradeAgain()
 }
 
-// dropWritten ends a telling of a process that is not the main generation any more, after its files were written.
+// dropWritten ends a telling whose files are written, in a process that is not the main generation any more.
 func (g *generation) dropWritten(d detail) {
 	g.dropTold(d)
 	g.tellings.remove(d.telling)
 }
 
-// tell begins a telling.
+// tell begins to send the messages of a telling.
 func (g *generation) tell(t *telling) { g.tellings.begin(g.parts, g.old.link, t) }
 
 // hasTold handles the end of a telling.
@@ -213,10 +215,10 @@ func (g *generation) hasTold(t *telling) {
 	g.tellings.remove(t)
 }
 
-// completeTold closes the sockets that were needed until others knew the main generation.
+// completeTold closes the sockets that were needed until the messages of the telling were sent.
 func (g *generation) completeTold(d detail) {
 	t := d.telling
-	if t.serving != nil && g.fromOld == nil { // the old process sends nothing more that can be read
+	if t.serving != nil && g.fromOld == nil { // the old process sends nothing more
 		g.old.link.Close()
 	}
 	if t.later {
@@ -231,15 +233,15 @@ func (g *generation) completeTold(d detail) {
 // dropTold is completeTold in a process that is not the main generation any more.
 func (g *generation) dropTold(d detail) { d.telling.end(g.estate.listeners, false) }
 
-// acquire begins to acquire the resources of a process without another one to fall back to.
+// acquire begins to acquire the exclusive resources.
 func (g *generation) acquire(detail) {
 	g.acquiring = startCall(g.opts.Timeout, g.estate.resources.acquire)
 }
 
-// acquired goes on to serve with the resources.
+// acquired makes this process the service after the exclusive resources were acquired.
 func (g *generation) acquired(detail) { g.serveNow() }
 
-// takeCommit begins to take the kept values and the resources of the commit message.
+// takeCommit begins to take the kept values in the commit message, and to acquire the exclusive resources.
 func (g *generation) takeCommit(d detail) {
 	var err error
 	if g.taking, err = startTaking(&g.estate, g.origin.limit, d.frame); g.taking.call == nil {
@@ -247,7 +249,7 @@ func (g *generation) takeCommit(d detail) {
 	}
 }
 
-// taken handles the result of the taking.
+// taken handles the result of taking the kept values and the resources.
 func (g *generation) taken(err error) {
 	t := g.taking
 	g.taking = nil
@@ -256,7 +258,7 @@ func (g *generation) taken(err error) {
 	g.fire(either(err, onTaken, onTakeFailed), detail{phase: PhaseCommit, err: err})
 }
 
-// completeCommit makes the candidate the service, and tells the old process.
+// completeCommit makes the candidate the service. The telling sends the message serving to the old process.
 func (g *generation) completeCommit(d detail) {
 	if err := g.estate.listeners.BeginListening(); err != nil {
 		g.fire(onFailed, detail{phase: PhaseCommit, err: err})
@@ -267,14 +269,14 @@ func (g *generation) completeCommit(d detail) {
 	g.write(&telling{first: true, later: true, serving: new(wire.ServingBody), drop: drop})
 }
 
-// becomeMain is the commit: from here on this generation is the service. The old process is told afterwards: its work takes the processors
-// that the first requests here need.
+// becomeMain makes this generation the service: this is the commit. The old process gets its message later: its
+// work after that message would take the processors from the first requests here.
 func (g *generation) becomeMain(d detail) {
 	alone := d.from != genCommitting && g.origin.old != oldTableflip
 	g.traffic.publisher.Store(nil)
 	g.traffic.setMover(nil)
 	if g.old.link != nil {
-		g.old.link.AllowMissing(false) // from now on the old process keeps no descriptor
+		g.old.link.AllowMissing(false) // from now on the old process keeps no descriptor of the connections that it passes
 	}
 	g.estate.listeners.UnlinkOnClose(true)
 	if g.tf != nil {
@@ -310,14 +312,14 @@ func (g *generation) becomeMain(d detail) {
 	}
 }
 
-// named handles the end of the wait until the old process has named this process to systemd.
+// named ends the wait for the old process to name this process to systemd.
 func (g *generation) named() {
 	if g.naming.end() {
 		g.fire(onNamed, detail{})
 	}
 }
 
-// announceNamed announces this process to the service manager.
+// announceNamed announces this process to the service manager when the wait for the old process to name it is over.
 func (g *generation) announceNamed(detail) {
 	g.tell(&telling{announced: true, forgotten: g.announcer.announce(false)})
 	if g.attempt != nil {
@@ -325,15 +327,15 @@ func (g *generation) announceNamed(detail) {
 	}
 }
 
-// stopCandidate stops a candidate. Without an old process the whole service stops.
+// stopCandidate ends the attempt of a candidate that is asked to stop. If the old process is dead, the whole service stops.
 func (g *generation) stopCandidate(d detail) {
 	g.fire(onFailed, detail{phase: g.phase(), err: fmt.Errorf("%w: the candidate was told to stop: %w", ErrAborted, d.err)})
 	if !g.state.leaves() {
-		g.stop(d.err) // an attempt may have begun: SIGHUP came before
+		g.stop(d.err) // an attempt may have begun, if a SIGHUP came earlier
 	}
 }
 
-// servedEarly ends a candidate whose serve has returned. Without an old process the whole service ends.
+// servedEarly ends a candidate whose serve has returned. If the old process is dead, the whole service ends.
 func (g *generation) servedEarly(d detail) {
 	if d.err == nil {
 		d.err = errors.New("serve returned before the commit")
@@ -344,9 +346,9 @@ func (g *generation) servedEarly(d detail) {
 	}
 }
 
-// fail sends the reason of a failure to the old process. From then on the candidate is in the same state as after an abort.
+// fail sends the reason of a failure to the old process. Afterwards the candidate behaves as after an abort.
 func (g *generation) fail(d detail) {
-	if g.old.link == nil { // of tableflip
+	if g.old.link == nil { // the old process uses tableflip only
 		g.fire(onCut, d)
 		return
 	}
@@ -369,14 +371,14 @@ func (g *generation) fail(d detail) {
 	g.fire(onReported, d)
 }
 
-// failUnheard handles a failure whose old process is dead. The last message of the old process may be the commit message.
+// failUnheard handles a failure after the death of the old process. Unread messages come first: perhaps the commit message.
 func (g *generation) failUnheard(d detail) {
 	from := g.state
 	for old := g.fromOld; old != nil && g.fromOld == old && g.state.beforeService(); {
 		f, ok := <-old
 		g.receiveOld(f, ok)
 	}
-	if g.state == from { // the socket had ended before
+	if g.state == from { // the end of the socket was read earlier
 		g.fire(onOldDied, detail{})
 	}
 	switch {

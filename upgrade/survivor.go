@@ -14,14 +14,15 @@ import (
 
 // The actions of a generation after the death of another one, after an abort, and after the handover.
 //
-// A candidate whose old process dies after the commit message is the service. Before the commit message, nothing has shown that the build
-// is good, and the candidate accepts only so that no client is refused. Under the supervisor the candidate is an orphan then: an orphan
-// acquires nothing, writes no pid file, and accepts when its checks have passed. The supervisor starts the committed build, and sends a
-// control socket to both. When the committed build serves, it takes the orphan back, as the old process would have done: idle
-// connections and state go there. Without a supervisor no process takes the place of the old process: the candidate is the service, and
-// an ERROR in the log and Status say that the build was not committed.
+// A candidate whose old process dies after the commit message is the service. If the old process dies before the commit
+// message, nothing has shown that the candidate's build is good. With a supervisor the candidate becomes an orphan, so that no
+// client is refused: an orphan acquires no exclusive resource, writes no pid file, and accepts when its checks have passed. The
+// supervisor starts the committed build, and connects this new process and the orphan by a control socket. When the new process
+// serves, it takes the orphan back, as an old process takes back a candidate: the orphan's idle connections and kept values go
+// to the new process. Without a supervisor no process is started: the candidate is the service, and the log (level ERROR) and
+// Status show that the build was not committed.
 
-// survive decides the next state of a candidate after the death of the old process, before the commit.
+// survive decides what becomes of a candidate whose old process has died before the commit.
 func (g *generation) survive(detail) {
 	switch {
 	case g.supervised && g.origin.born.Kind == modeRehearsal.String():
@@ -35,14 +36,14 @@ func (g *generation) survive(detail) {
 	}
 }
 
-// takeOver begins to serve after the commit message and the death of the old process.
+// takeOver begins to serve in a candidate whose old process has died after the commit message.
 func (g *generation) takeOver(d detail) {
 	g.log.Warn("upgrade: the old process has died: taking over")
 	g.accept(d)
 	g.proceed(d)
 }
 
-// takenAlone goes on to serve with the values and resources that could be taken.
+// takenAlone begins to serve, even if a kept value or a resource could not be taken: there is no other process.
 func (g *generation) takenAlone(d detail) {
 	err := d.err
 	if err == nil {
@@ -54,13 +55,13 @@ func (g *generation) takenAlone(d detail) {
 	g.proceed(d)
 }
 
-// serveAnyway goes on after a failed check: there is no other process.
+// serveAnyway begins to serve despite a failed check: there is no other process.
 func (g *generation) serveAnyway(d detail) {
 	logServingAnyway(g.log, d.phase, d.err)
 	g.proceed(d)
 }
 
-// becomeOrphan makes a candidate serve until the supervisor has started the committed build.
+// becomeOrphan makes a candidate accept when its checks have passed, until the supervisor has started the committed build.
 func (g *generation) becomeOrphan(d detail) {
 	ready := g.checks == checksPassed
 	g.shown.setUncommitted()
@@ -81,10 +82,10 @@ func (g *generation) accept(detail) {
 	}
 	g.accepted = true
 	g.estate.listeners.Open(true)
-	logInherited(g.log, g.history.elders.begin()) // older generations may pass connections on
+	logInherited(g.log, g.history.elders.begin()) // reads the sockets of older generations, which may pass connections
 }
 
-// giveUpOrphan ends an orphan that cannot serve: the supervisor starts the committed build.
+// giveUpOrphan ends a process that cannot serve, after the death of its old process: the supervisor starts the committed build.
 func (g *generation) giveUpOrphan(d detail) {
 	g.log.Error("upgrade: the old process has died, and this one does not serve: the supervisor starts the committed build",
 		"phase", d.phase, "err", d.err)
@@ -92,14 +93,14 @@ func (g *generation) giveUpOrphan(d detail) {
 	g.leave("aborted", d, &ending{reason: d.err.Error(), handover: true})
 }
 
-// cannotServe ends a process without another one to fall back to that could not acquire a resource.
+// cannotServe ends a process that could not acquire an exclusive resource.
 func (g *generation) cannotServe(d detail) {
 	g.err = fmt.Errorf("upgrade: %w", d.err)
 	g.log.Error("upgrade: cannot serve without it", "err", d.err)
 	g.leave("stopping", d, &ending{reason: d.err.Error()})
 }
 
-// leaveToCommitted stops an orphan. The committed build is about to serve.
+// leaveToCommitted ends an orphan that was asked to stop: the committed build is about to serve.
 func (g *generation) leaveToCommitted(d detail) {
 	g.log.Info("upgrade: stopping", "reason", d.err)
 	g.leave("stopping", d, &ending{reason: d.err.Error(), handover: true})
@@ -112,27 +113,27 @@ func (g *generation) promote(d detail) {
 	g.proceed(d)
 }
 
-// confirmed promotes an orphan.
+// confirmed promotes an orphan, because the supervisor cannot start the committed build.
 func (g *generation) confirmed(detail) {
 	g.fire(onPromoted, detail{err: errors.New("the supervisor cannot start the committed build")})
 }
 
-// outliveNext handles the death of the process in place of an orphan. The supervisor starts another process.
+// outliveNext handles the death of the process that was to replace this orphan. A living supervisor starts another process.
 func (g *generation) outliveNext(detail) {
 	if !g.supervised {
 		g.fire(onPromoted, detail{err: errors.New("the old process, the supervisor and the committed build that was started have died")})
 	}
 }
 
-// outliveSupervisor handles the death of the supervisor in an orphan. With a control socket to the committed build, the orphan waits for the
-// service or the death of that process.
+// outliveSupervisor handles the death of the supervisor in an orphan. An orphan with a control socket to the process that was
+// started to replace it waits until that process serves or dies.
 func (g *generation) outliveSupervisor(detail) {
 	if g.fromOld == nil {
 		g.fire(onPromoted, detail{err: errors.New("the old process and the supervisor have died")})
 	}
 }
 
-// receiveSupervisor handles a message of the supervisor, or the end of the supervisor.
+// receiveSupervisor handles a message of the supervisor, or the supervisor's death.
 func (g *generation) receiveSupervisor(m sdnotify.Message, ok bool) {
 	if !ok {
 		g.fromSupervisor, g.supervised = nil, false
@@ -153,12 +154,12 @@ func (g *generation) receiveSupervisor(m sdnotify.Message, ok bool) {
 
 const unsupervisedText = "upgrade: the supervisor has ended: nobody starts the service again after a crash"
 
-// logUnsupervised logs the death of the supervisor.
 func (g *generation) logUnsupervised(detail) { g.log.Error(unsupervisedText) }
 
-// keepNext takes the control socket to the process in place of this orphan. A candidate keeps the socket in case it becomes an orphan.
+// keepNext takes the control socket to the process that replaces this orphan. A candidate keeps the socket in case it becomes
+// an orphan.
 func (g *generation) keepNext(d detail) {
-	if g.old.link == nil { // of tableflip
+	if g.old.link == nil { // the old process uses tableflip only
 		return
 	}
 	if err := g.next.take(d.word.Files); err != nil {
@@ -170,7 +171,7 @@ func (g *generation) keepNext(d detail) {
 	}
 }
 
-// useNext puts the process in place of the orphan where the old process was: that process may take the orphan back.
+// useNext makes the process that replaces this orphan its old process, which may take the orphan back.
 func (g *generation) useNext() {
 	l := g.next.use()
 	if l == nil {
@@ -178,10 +179,10 @@ func (g *generation) useNext() {
 	}
 	g.old.link.Close()
 	g.old.link, g.fromOld = l, l.Frames
-	g.old.takes = nil // the process in place of the orphan sends others
+	g.old.takes = nil // the list of the dead old process; the new one sends its own list
 }
 
-// meetOrphan begins to read from an orphan. This process sends the orphan away when it serves.
+// meetOrphan begins to read the messages of an orphan. When this process serves, it sends the orphan away.
 func (g *generation) meetOrphan(d detail) {
 	logInherited(g.log, g.history.elders.followOrphan(d.word))
 	if g.state == genServing {
@@ -189,14 +190,14 @@ func (g *generation) meetOrphan(d detail) {
 	}
 }
 
-// dismissOrphans begins to send orphans away, each once.
+// dismissOrphans begins to send the orphans away. Each orphan is sent away once.
 func (g *generation) dismissOrphans() {
 	orphans := g.history.elders.dismissed()
 	g.beside.Go(func() { dismiss(orphans, g.estate.listeners, g.log) })
 }
 
-// keepForOld keeps the listeners open until the process ends, in case the old process dies first. Connections go back as the server
-// drains.
+// keepForOld keeps the sockets of closed listeners until this process ends, in case the old process dies first. While the
+// server drains, its idle connections go back to the old process.
 func (g *generation) keepForOld() {
 	g.traffic.publisher.Store(nil)
 	g.traffic.setMover(g.old.returner(g.opts.choice(), 0, 0))
@@ -209,14 +210,14 @@ func (g *generation) takenBack(d detail) {
 	g.leaveAborted(d, "taken back by the old process: "+d.err.Error())
 }
 
-// stopWithParent ends a candidate whose old process stops with the whole service: the candidate does not go on alone.
+// stopWithParent ends a candidate because the whole service stops: the candidate must not become the service.
 func (g *generation) stopWithParent(d detail) {
 	g.takenBack(d)
 	g.forgetOld(d)
 }
 
-// dismissed ends an orphan in whose place another process serves. The orphan sends its state even if it has not accepted: an early state is
-// better than none.
+// dismissed ends an orphan because another process serves in its place. The orphan gives its kept values back even if it has
+// accepted no connection: old values are better than none.
 func (g *generation) dismissed(d detail) {
 	d.phase, g.accepted, g.late = g.phase(), true, g.old.link
 	g.keepForOld()
@@ -231,12 +232,12 @@ func (g *generation) leaveAborted(d detail, reason string) {
 
 // forgetOld drops the sockets that an aborted candidate keeps for the old process, because the whole service stops.
 func (g *generation) forgetOld(detail) {
-	g.traffic.setMover(nil) // the old process does not read any more
+	g.traffic.setMover(nil) // the old process reads no messages any more
 	g.estate.listeners.KeepClosed(false)
 }
 
-// giveBack begins to write the kept values to a file for the old process, if this process has served clients. Then this process waits for
-// the answer of the old process, which may be dead.
+// giveBack begins to write the kept values to a file for the old process, or sends a message without values if this process has
+// accepted nothing. After the message, this process waits for the answer of the old process, which may be dead.
 func (g *generation) giveBack(d detail) {
 	g.noteServed(d)
 	if !g.accepted {
@@ -246,8 +247,8 @@ func (g *generation) giveBack(d detail) {
 	g.snapshot = startSnapshot(g.estate.keeper, g.opts.Timeout)
 }
 
-// sendState sends the kept values to the old process. After a failure the end of the socket is the next event. The old process kills a
-// candidate that waits for too long.
+// sendState sends the kept values to the old process. If the message cannot be sent, the end of the socket is the next event.
+// The old process kills a candidate that takes too long to end.
 func (g *generation) sendState(d detail) {
 	if d.err != nil {
 		g.log.Error("upgrade: cannot give the state back", "err", d.err)
@@ -264,30 +265,30 @@ func (g *generation) sendState(d detail) {
 	})
 }
 
-// dropState closes the file of the kept values.
-func (g *generation) dropState(d detail) { d.state.Close() } // which does nothing without a file
+func (g *generation) dropState(d detail) { d.state.Close() } // does nothing if state is nil
 
-// outliveOld handles the death of the process that has taken this process back. Without a supervisor this process starts a fresh one.
+// outliveOld handles the death of the process that has taken this process back. Without a supervisor, a candidate starts a new
+// process.
 func (g *generation) outliveOld(detail) {
 	switch {
 	case g.supervised:
 		g.log.Warn("upgrade: the process that took this one back has died: what this one would give back is lost")
 		g.fire(onGaveUp, detail{})
-	case g.late != nil: // dismissed: another process serves by now
+	case g.late != nil: // this orphan was dismissed, and starts no process
 		g.fire(onGaveUp, detail{})
 	default:
 		g.fire(onRevive, detail{})
 	}
 }
 
-// revive starts a fresh process of the committed build.
+// revive starts a new process of the committed build.
 func (g *generation) revive(detail) {
 	g.log.Warn("upgrade: the old process has died after it took this one back: starting anew")
-	g.memory.spare(g.log) // the fresh process inherits the value
+	g.memory.spare(g.log) // restores oom_score_adj, because the new process inherits the value
 	g.begin(newAttempt(context.Background(), g.parts, modeRevive), nil)
 }
 
-// passConn passes a late connection on to the process that serves.
+// passConn passes a connection that came too late to be served here on to the process that serves.
 func (g *generation) passConn(d detail) {
 	var about wire.ConnBody
 	if d.frame.Decode(&about) != nil {
@@ -296,7 +297,7 @@ func (g *generation) passConn(d detail) {
 	switch kept := len(d.frame.Files) > 0; {
 	case kept && g.late != nil:
 		to, file := g.late, d.frame.Files[0]
-		d.frame.Files[0] = nil // the goroutine closes it
+		d.frame.Files[0] = nil // the goroutine below closes the file
 		g.beside.Go(func() {
 			defer file.Close()
 			if !handoff.SendLate(to, about, file) {
@@ -308,7 +309,7 @@ func (g *generation) passConn(d detail) {
 	}
 }
 
-// receiveSuccessor handles a message of the successor, or of a later process on the same socket.
+// receiveSuccessor handles a message of the successor, or of a later generation, which writes to the same socket.
 func (g *generation) receiveSuccessor(f wire.Frame, ok bool) {
 	if !ok {
 		g.successor.frames = nil
@@ -316,7 +317,7 @@ func (g *generation) receiveSuccessor(f wire.Frame, ok bool) {
 	}
 	defer f.Close()
 	switch f.Kind {
-	case wire.KindConn: // sent back too late
+	case wire.KindConn: // a connection that came back after the handover
 		g.fire(onConn, detail{frame: f})
 	case wire.KindHurry:
 		g.log.Info("upgrade: there are too many generations: idle connections are closed", "generation", g.origin.generation)
@@ -324,7 +325,6 @@ func (g *generation) receiveSuccessor(f wire.Frame, ok bool) {
 	}
 }
 
-// receiveElder handles a message of an older generation.
 func (g *generation) receiveElder(f wire.Frame) {
 	defer f.Close()
 	if f.Kind == wire.KindConn {
@@ -338,7 +338,7 @@ func (g *generation) elderGone(e *elder) {
 	g.goers.add(e.PID)
 }
 
-// rest handles the messages that older generations sent before the successor read their sockets.
+// rest handles the messages of older generations that arrived before the successor began to read their sockets.
 func (g *generation) rest() {
 	if !g.successor.reads {
 		return
@@ -350,27 +350,27 @@ func (g *generation) rest() {
 	g.history.elders.rest(g.receiveElder)
 }
 
-// passStop passes on a stop that came before the pid file named the successor.
+// passStop sends SIGTERM to the successor, for a stop that came before the pid file named the successor.
 func (g *generation) passStop(detail) { g.successor.signalEarly(syscall.SIGTERM) }
 
-// passHangup passes on a SIGHUP that came before the pid file named the successor.
+// passHangup sends SIGHUP to the successor, for a SIGHUP that came before the pid file named the successor.
 func (g *generation) passHangup(detail) { g.successor.signalEarly(syscall.SIGHUP) }
 
-// refuseEarly answers a call of a program that does not serve yet.
+// refuseEarly answers a request that came before this process is the main generation.
 func (g *generation) refuseEarly(d detail) {
 	d.request.reply <- fmt.Errorf("%w: this process does not serve yet", ErrNotReady)
 }
 
-// refuseLate answers a call of a program that does not serve any more.
+// refuseLate answers a request that came when this process is about to end.
 func (g *generation) refuseLate(d detail) { d.request.reply <- ErrClosed }
 
-// upgradeOnHangup does what SIGHUP asks for, now or when it is possible.
+// upgradeOnHangup begins the upgrade that SIGHUP asks for, at once or as soon as an upgrade can begin.
 func (g *generation) upgradeOnHangup(d detail) {
 	g.remember(d)
 	g.upgradeAgain()
 }
 
-// upgradeAgain begins an upgrade that SIGHUP has asked for, if it is possible now.
+// upgradeAgain begins an upgrade that SIGHUP has asked for, or notes the request in a running attempt that can still note it.
 func (g *generation) upgradeAgain() {
 	switch {
 	case !g.again || g.state != genServing:
@@ -385,11 +385,11 @@ func (g *generation) upgradeAgain() {
 	}
 }
 
-// extend asks the service manager for time.
+// extend asks the service manager for more time.
 func (g *generation) extend(detail) { g.watchdog.extend(g.estate.manager) }
 
-// showLife sends a sign of life to the service manager, and during an attempt a request for more time. A stop gets the time that the
-// operator of the service has set in the manager.
+// showLife sends a heartbeat to the service manager, and during an attempt a request for more time. Without an attempt, a stop
+// requests no more time than the operator has set in the manager.
 func (g *generation) showLife(d detail) {
 	g.watchdog.alive(g.estate.manager)
 	if g.attempt != nil {

@@ -10,16 +10,16 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// Kept values and exclusive resources on the candidate's side. Both are the program's, whose functions may hang: they run beside the loop,
-// which goes on to receive messages of the old process, its death, and signals.
+// Kept values and exclusive resources on the candidate's side. Both need functions of the program, which may hang: these
+// functions run in goroutines, so that the loop of Run can receive the messages and the death of the old process, and signals.
 
 // taking is a commit message whose values and resources are being taken.
 type taking struct {
 	*call      // nil: there is nothing to take
-	again bool // another upgrade was asked for meanwhile
+	again bool // another upgrade was asked for during the attempt
 }
 
-// result returns the channel of the result; nil without a commit message.
+// result returns the channel that receives the result of the taking; nil if t is nil.
 func (t *taking) result() <-chan error {
 	if t == nil {
 		return nil
@@ -46,19 +46,19 @@ func startTaking(e *estate, limit time.Duration, f wire.Frame) (*taking, error) 
 		state, f.Files[0] = f.Files[0], nil
 	}
 	if state != nil || len(e.resources.list()) > 0 {
-		limit -= limit / 10 // the reason is to arrive in time
+		limit -= limit / 10 // so that the reason of a failure reaches the old process within its limit
 		t.call = startCall(limit, func(ctx context.Context) error { return takeCommitted(ctx, e, state) })
 	}
 	return t, nil
 }
 
-// takeCommitted takes the values in the file, if there is a file, and then the resources.
+// takeCommitted takes the values in the file, if there is a file, and then acquires the resources.
 func takeCommitted(ctx context.Context, e *estate, state *os.File) error {
 	if state == nil {
 		return e.resources.acquire(ctx)
 	}
 	received := make(chan error, 1)
-	go func() { // ends when UnmarshalBinary does
+	go func() { // ends when UnmarshalBinary returns
 		defer state.Close()
 		received <- e.keeper.Receive(state)
 	}()
@@ -79,7 +79,7 @@ type snapshot struct {
 	state *os.File // set before the result; nil: there are no values
 }
 
-// startSnapshot begins to ask the program for its values, and gives up after the limit.
+// startSnapshot begins to write the program's kept values to a file. The result is an error if the limit ends first.
 func startSnapshot(k *state.Keeper, limit time.Duration) *snapshot {
 	s := new(snapshot)
 	s.call = startCall(limit, func(ctx context.Context) error {
@@ -88,7 +88,7 @@ func startSnapshot(k *state.Keeper, limit time.Duration) *snapshot {
 			err   error
 		}
 		done := make(chan written, 1)
-		go func() { // ends when MarshalBinary does
+		go func() { // ends when MarshalBinary returns
 			file, err := k.Snapshot()
 			done <- written{file, err}
 		}()
@@ -98,7 +98,7 @@ func startSnapshot(k *state.Keeper, limit time.Duration) *snapshot {
 			return w.err
 		case <-ctx.Done():
 		}
-		go func() { // ends when MarshalBinary does
+		go func() { // ends when MarshalBinary returns
 			if w := <-done; w.state != nil {
 				w.state.Close()
 			}
@@ -108,7 +108,7 @@ func startSnapshot(k *state.Keeper, limit time.Duration) *snapshot {
 	return s
 }
 
-// result returns the channel of the result; nil without a snapshot.
+// result returns the channel that receives the result of the writing; nil if s is nil.
 func (s *snapshot) result() <-chan error {
 	if s == nil {
 		return nil
@@ -116,7 +116,7 @@ func (s *snapshot) result() <-chan error {
 	return s.call.result()
 }
 
-// drop ends a snapshot whose result was not received.
+// drop ends a snapshot whose result the loop has not received.
 func (s *snapshot) drop() {
 	if s == nil {
 		return

@@ -10,24 +10,25 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// telling is the set of files that a new main generation writes, and of messages that it sends to the service manager, the old process, and
-// the generations before. Both run beside the loop of Run, because a file system may hang, and a receiver perhaps does not read. Sending ends
-// within seconds. An attempt begins only after the tellings that began before it have ended.
+// telling is the work by which a new main generation becomes known: the files that it writes, and the messages that it sends to
+// the service manager, the old process and the older generations. Goroutines beside the loop of Run do the work, because a file
+// system may hang, and because a receiver perhaps does not read. Sending ends within seconds. An attempt waits until the
+// earlier tellings have ended.
 type telling struct {
-	written   chan struct{}     // closed when the files are written; nil: no files
-	first     bool              // Status and the log show after the announcement that this process serves
-	announced bool              // messages for the service manager are in its queue
-	serving   *wire.ServingBody // for the old process; nil: no message
-	later     bool              // keepRest is called afterwards
-	forgotten []*os.File        // sockets that the service manager has forgotten
-	drop      func()            // closes sockets of the old process that are not needed afterwards; may be nil
-	over      chan struct{}     // closed when the loop has handled the end
+	written   chan struct{}     // closed when the files are written; nil: no files, or their event was handled
+	first     bool              // when the service manager has its messages, Status and the log show that this process serves
+	announced bool              // messages to the service manager are queued, and send waits until they are sent
+	serving   *wire.ServingBody // the message to the old process; nil: none
+	later     bool              // announce was called with later: at the end of the telling, keepRest does the rest
+	forgotten []*os.File        // unopened sockets that the service manager is asked to forget
+	drop      func()            // at the end, closes the sockets that this version has not opened; may be nil
+	over      chan struct{}     // closed when the loop has handled the end of the telling
 }
 
 // tellings has the running tellings.
 type tellings struct {
 	all     []*telling
-	written chan *telling // gets the telling with files when they are written
+	written chan *telling // gets a telling when its files are written
 	ended   chan *telling // gets each telling at its end
 }
 
@@ -35,11 +36,11 @@ func newTellings() tellings {
 	return tellings{written: make(chan *telling, 1), ended: make(chan *telling)}
 }
 
-// write writes the files of a telling beside the loop, which receives from written and sends the messages then. A generation writes once.
+// write writes the files of a telling in a goroutine, which then sends the telling to written. A generation calls write once.
 func (s *tellings) write(p *parts, t *telling) {
 	t.over, t.written = make(chan struct{}), make(chan struct{})
 	s.all = append(s.all, t)
-	go func() { // ends with the writing; finish does not wait for a file system that hangs
+	go func() { // ends when the files are written; finish does not wait for a file system that hangs
 		defer close(t.written)
 		atStep("new.write")
 		p.estate.putPathsBack()
@@ -61,12 +62,12 @@ func (s *tellings) writing() *telling {
 	return nil
 }
 
-// sending reports whether messages are being sent.
+// sending reports whether the messages of a telling are being sent.
 func (s *tellings) sending() bool {
 	return slices.ContainsFunc(s.all, func(t *telling) bool { return t.written == nil })
 }
 
-// awaitFiles waits a second at most for files that are being written, and reports whether none are left.
+// awaitFiles waits at most a second until the files of all tellings are written, and reports whether they are.
 func (s *tellings) awaitFiles() bool {
 	t := s.writing()
 	if t == nil {
@@ -80,33 +81,33 @@ func (s *tellings) awaitFiles() bool {
 	}
 }
 
-// begin begins a telling beside the loop, which receives from ended.
+// begin begins to send the messages of a telling in a goroutine. The loop receives the telling from ended.
 func (s *tellings) begin(p *parts, old *wire.Link, t *telling) {
 	if t.written == nil {
 		t.over = make(chan struct{})
 		s.all = append(s.all, t)
 	}
 	t.written = nil
-	go func() { // the loop waits for the end
+	go func() { // the loop waits for the telling on ended
 		t.send(p, old)
 		s.ended <- t
 	}()
 }
 
-// closeAfter closes the socket of the old process, unless a running telling sends there: then completeTold closes the socket.
+// closeAfter closes the socket of the old process, unless a telling still uses it: then completeTold closes the socket.
 func (s *tellings) closeAfter(old *wire.Link) {
 	if !slices.ContainsFunc(s.all, func(t *telling) bool { return t.serving != nil }) {
 		old.Close()
 	}
 }
 
-// remove forgets an ended telling.
+// remove removes a telling that has ended.
 func (s *tellings) remove(t *telling) {
 	close(t.over)
 	s.all = slices.DeleteFunc(s.all, func(o *telling) bool { return o == t })
 }
 
-// send sends the messages.
+// send sends the messages of a telling.
 func (t *telling) send(p *parts, old *wire.Link) {
 	if t.announced || len(t.forgotten) > 0 {
 		p.estate.manager.Settle()
@@ -119,15 +120,15 @@ func (t *telling) send(p *parts, old *wire.Link) {
 		p.log.Info("upgrade: serving", "generation", p.origin.generation, "version", p.opts.Version, "pid", os.Getpid())
 	}
 	if t.serving != nil {
-		// The old process serves what comes back until the message that this process serves.
+		// Moves to the old process must have ended before the message: the old process takes connections back only until then.
 		p.traffic.awaitMoves()
-		_ = handoff.SendTakes(old, p.estate.listeners) // a dead old process needs no answer
+		_ = handoff.SendTakes(old, p.estate.listeners) // the error is ignored: a dead old process needs no message
 		_ = old.Send(wire.KindServing, *t.serving)
 	}
 	p.history.elders.hurry(p.opts.MaxGenerations, p.log)
 }
 
-// end closes the sockets of a telling. The main generation serves the queues of forgotten sockets before.
+// end closes the sockets of a telling. In the main generation, Empty accepts waiting connections first.
 func (t *telling) end(set *listener.Set, main bool) {
 	for _, f := range t.forgotten {
 		if main {

@@ -14,18 +14,18 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// joining is the arrival of a new process: what the old process sends becomes the origin and the estate.
+// joining fills the origin and the estate of a new process with the values and sockets that the old process sends.
 type joining struct {
 	origin *origin
 	estate *estate
 }
 
-// join greets the old process and receives sockets and state.
+// join receives the sockets, sends hello, and handles the answer of the old process.
 func (j *joining) join(fds *tableflip.Fds) error {
 	o, e := j.origin, j.estate
 	process.Scrub()
 	o.born = Outcome{Kind: modeUpgrade.String(), Started: wallClock(), Begun: sys.Uptime()}
-	o.generation = 2 // a process that knows tableflip only does not count: it was the first at least
+	o.generation = 2 // an old process that knows tableflip only sends no number: it is counted as generation 1
 	e.listeners.ClaimInherited()
 	file, err := fds.File(process.ControlName)
 	if err != nil {
@@ -56,20 +56,21 @@ func (j *joining) join(fds *tableflip.Fds) error {
 			Min: wire.ProtocolMin, Max: wire.ProtocolMax, PID: os.Getpid(), Version: wire.Clip(e.opts.Version), Speaks: true, Listeners: t.got,
 		})
 	}
-	if err == nil || wire.Gone(err) { // one that is dead may have left its welcome
+	if err == nil || wire.Gone(err) { // a dead old process may have sent its welcome before its death
 		atStep("new.hello")
-		_ = e.pid.Stage() // while the old process answers; the checks say what is wrong with it
+		_ = e.pid.Stage() // saves time while the old process answers; the checks stage again, and report an error
 		err = j.welcomed(t.early)
 	}
 	if err != nil {
-		_ = o.link.Send(wire.KindFailed, wire.FailedBody{Phase: string(PhaseStart), Reason: wire.Clip(err.Error())}) // one that does not listen gets the exit status
+		// An old process that does not read this message gets the exit status.
+		_ = o.link.Send(wire.KindFailed, wire.FailedBody{Phase: string(PhaseStart), Reason: wire.Clip(err.Error())})
 		o.link.Close()
 		return err
 	}
 	return nil
 }
 
-// welcomed handles the answer to hello, which may have been received already.
+// welcomed waits for the answer to hello, and handles the answer. If takeSockets has received the answer already, early has it.
 func (j *joining) welcomed(early wire.Frame) error {
 	if early.Kind != 0 {
 		return j.answered(early)
@@ -115,7 +116,7 @@ func refusal(f wire.Frame) error {
 	return fmt.Errorf("the old process does not want this one: %w: %s", ErrAborted, body.Reason)
 }
 
-// take reads the welcome. What the state holds is found out when the program calls Keep.
+// take reads the welcome. The kept values are decoded later, when the program calls Keep.
 func (j *joining) take(f wire.Frame) error {
 	defer f.Close()
 	o, e := j.origin, j.estate
