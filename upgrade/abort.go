@@ -10,35 +10,36 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// The end of an attempt that is taken back, from the old process's side: everything is served here again, the candidate finishes its
-// requests, and its state and its connections come back.
+// The end of an attempt that is taken back, from the old process's side: this process serves everything again, the candidate
+// finishes its requests, and the candidate's state and connections come back to this process.
 
 // dismissal takes an attempt back.
 type dismissal struct {
 	*attempt
 	cause     error
-	failedAt  stage // in which the cause was found
-	detected  time.Time
-	accepting time.Duration  // after which this process accepted again
-	body      wire.AbortBody // of the abort message
-	deaf      bool           // a message out of order has come, and was logged
+	failedAt  stage          // the stage in which the attempt failed
+	detected  time.Time      // when dismiss was called
+	accepting time.Duration  // the time from detected until this process accepted again
+	body      wire.AbortBody // the body of the abort message
+	deaf      bool           // a message out of order was logged: further ones are not
 }
 
-// idleAbortGrace is the most time that a candidate without connections gets to end.
+// idleAbortGrace is how long an aborted candidate may take to end if it cannot have accepted a connection.
 const idleAbortGrace = 2 * time.Second
 
-// killLimit is how long a killed candidate may take to end, before the attempt ends without it: the candidate runs as another
-// user, say, or is stuck in the kernel.
+// killLimit is how long a killed candidate may take to end. After killLimit the attempt ends although the candidate runs: the
+// candidate belongs to another user, say, or is stuck in the kernel.
 const killLimit = 5 * time.Second
 
-// dismiss makes this process serve everything again, at once, and sends the candidate the abort message. A candidate that can still
-// answer finishes its requests first; a candidate that hangs, or takes too long, is killed.
+// dismiss makes this process accept again, unless holdsBack is true, and sends the candidate the abort message. A candidate
+// that can still answer finishes its requests before it ends. A candidate that hangs, or takes too long, is killed in the next
+// stage.
 func (d *dismissal) dismiss() await {
 	d.detected = time.Now()
 	if d.mode != modeRevive && !d.holdsBack() {
 		d.estate.listeners.Open(true)
 	}
-	_ = d.estate.listeners.PutBack() // what is in the way may go with the candidate
+	_ = d.estate.listeners.PutBack() // reacquire tries again, when the candidate has ended
 	d.shares.stop()
 	d.cand.hangUp(true)
 	d.accepting = time.Since(d.detected)
@@ -47,12 +48,12 @@ func (d *dismissal) dismiss() await {
 	}
 	atStep("old.taking-back")
 	w := await{stops: d.stopping}
-	unread := d.received.frames == nil || errors.Is(d.cause, wire.ErrFrame) // the candidate is not to wait for an answer
+	unread := d.received.frames == nil || errors.Is(d.cause, wire.ErrFrame) // the candidate would get no answer
 	d.body = wire.AbortBody{Reason: wire.Clip(d.cause.Error()), Stopping: d.isStopping() || unread}
 	if d.body.Stopping {
 		w.stops = nil
 	}
-	grace := time.Duration(0) // a candidate that hangs returns nothing
+	grace := time.Duration(0) // a candidate that hangs is killed at once
 	if !d.hangs() {
 		grace = d.peer.abort(d.child, d.body, d.opts.AbortGrace)
 	}
@@ -61,22 +62,22 @@ func (d *dismissal) dismiss() await {
 	return w
 }
 
-// holdsBack reports whether this process has released a resource without which it cannot serve. Then this process accepts again
+// holdsBack reports whether this process has released a resource without which it cannot serve. If so, it accepts again only
 // when the candidate has ended and the resources are acquired.
 func (d *dismissal) holdsBack() bool { return d.released() && d.exclusive() }
 
-// released reports whether the attempt has come to release the resources.
+// released reports whether there are resources, and the attempt failed in stage releasing or later.
 func (d *dismissal) released() bool {
 	return d.failedAt >= atReleasing && len(d.estate.resources.list()) > 0
 }
 
-// hangs reports whether the candidate hangs: it sends no heartbeats, or no answer to the commit message.
+// hangs reports whether the candidate counts as hanging: it has sent no heartbeats, or no answer to the commit message.
 func (d *dismissal) hangs() bool {
 	return errors.As(d.cause, new(*silentError)) || d.failedAt >= atCommitting && !errors.As(d.cause, new(*remoteError))
 }
 
-// warn sends the candidate the abort message again, with the mark that the whole service ends, so that the candidate neither goes
-// on alone nor waits for an answer.
+// warn sends the candidate the abort message again, with the mark Stopping: the candidate must not become the service, and must
+// not wait for an answer.
 func (d *dismissal) warn() {
 	d.body.Stopping = true
 	_ = d.child.link.Send(wire.KindAbort, d.body) // fails if the candidate is dead
@@ -98,13 +99,14 @@ func (d *dismissal) kill() await {
 	return w
 }
 
-// takeState takes back the values of a candidate that has served, and lets the candidate end. The value's UnmarshalBinary runs
-// beside the attempt.
+// takeState handles a message that comes after the attempt was taken back. KindReturned brings the values of a candidate that
+// has served: takeState begins to restore these values beside the attempt, because UnmarshalBinary may take long. When the
+// values are restored, this process sends KindReleased, which allows the candidate to end.
 func (d *dismissal) takeState(f wire.Frame) {
 	if err := d.received.inOrder(f.Kind, phaseTakenBack, d.peer, d.child.link.Sent); err != nil {
 		f.Close()
 		if !d.deaf {
-			d.deaf = true // the log needs one line of them
+			d.deaf = true // one line in the log is enough
 			d.log.Warn("upgrade: the candidate is not heard", "candidate", d.child.PID, "err", err)
 		}
 		return
@@ -124,19 +126,19 @@ func (d *dismissal) takeState(f wire.Frame) {
 			d.estate.restore(d.child.PID, f.Files[0], nil)
 		}
 		atStep("old.returned")
-		_ = link.Send(wire.KindReleased, nil) // fails if the candidate has not waited for it
+		_ = link.Send(wire.KindReleased, nil) // fails if the candidate has ended without waiting for the message
 		return nil
 	})
 }
 
-// reacquire acquires the resources again after a failed commit, and waits for the values that have come back. The candidate has
-// ended, or cannot be killed.
+// reacquire acquires the resources again if the attempt has released them, and waits until the values that have come back are
+// restored. The candidate has ended, or could not be killed.
 func (d *dismissal) reacquire() await {
 	if d.child == nil {
 		return await{}
 	}
 	d.estate.listeners.TakeReusePortBack()
-	d.estate.putPathsBack() // it may have removed more at its end
+	d.estate.putPathsBack() // the candidate may have removed paths at its end
 	d.shares.settle(true)
 	restoring, released := d.received.call, d.released()
 	if restoring == nil && !released {
@@ -153,7 +155,8 @@ func (d *dismissal) reacquire() await {
 	return await{work: d.work, stops: d.stopping}
 }
 
-// acceptAgain makes this process accept again if it has waited for its resources. A process that stops perhaps has no resources any more, and does not accept.
+// acceptAgain makes this process accept again if it has waited for its resources. If the service is to end, reacquire perhaps
+// has not acquired the resources, and this process does not accept.
 func (d *dismissal) acceptAgain() {
 	if d.holdsBack() && !d.isStopping() {
 		d.estate.listeners.Open(true)
@@ -161,7 +164,8 @@ func (d *dismissal) acceptAgain() {
 	}
 }
 
-// takenBack drops everything of the candidate, and returns the reason of the failure; nil after a rehearsal that went well.
+// takenBack closes everything that this process has open for the candidate, and takes the pid file back. It returns nil after a
+// rehearsal that went well, and otherwise an *Error with the reason.
 func (d *dismissal) takenBack() error {
 	e := &Error{Phase: d.phase(), Reason: d.cause.Error(), Err: d.cause}
 	if d.child == nil {
@@ -194,7 +198,8 @@ func (d *dismissal) takenBack() error {
 	return e
 }
 
-// crashText returns how the Go runtime began to describe a crash; empty without a crash.
+// crashText returns the first lines of the Go runtime's description of a crash, before the goroutines; empty if there was no
+// crash.
 func crashText(file *os.File) string {
 	if file == nil {
 		return ""

@@ -13,11 +13,11 @@ import (
 )
 
 // attempt is one upgrade, seen from the old process. It has a goroutine of its own, and goes through the stages of the table in
-// stages.go. Functions of the program run beside that goroutine (see work): an abort, the death of the candidate and the end of the
-// time are noticed meanwhile. Until the commit message is sent, everything can be taken back. The old process always accepts,
-// except at the moment of the commit.
+// stages.go. Functions of the program run in other goroutines (see work), so that the attempt notices an abort, the death of
+// the candidate and the end of its time while such a function runs. Until the commit message is sent, everything can be taken
+// back. The old process always accepts, except at the moment of the commit.
 type attempt struct {
-	origin  *origin // of this process
+	origin  *origin // how this process was started
 	estate  *estate
 	history *history
 	traffic *traffic
@@ -29,39 +29,40 @@ type attempt struct {
 	mode    mode
 	ctx     context.Context // its end aborts the attempt
 	abort   context.CancelCauseFunc
-	started time.Time     // for people
-	begun   time.Duration // by sys.Uptime
+	started time.Time     // as a time of day, for people
+	begun   time.Duration // the start of the attempt, by sys.Uptime
 	due     time.Time     // when the candidate must be prepared
-	done    chan error    // gets the one result
-	crash   *os.File      // in which the Go runtime of the candidate describes a crash
+	done    chan error    // receives the result, once
+	crash   *os.File      // the Go runtime of the candidate describes a crash in this file; nil: none could be made
 
-	mu    sync.Mutex // of stage, for other goroutines, and again
-	stage stage      // is written with mu and shares.mu
-	again bool       // another upgrade was asked for meanwhile
+	mu    sync.Mutex // protects again, and stage against reads by other goroutines
+	stage stage      // is written while mu and shares.mu are held
+	again bool       // another upgrade was asked for during this one
 
 	// Signals from other goroutines.
-	unnamed   <-chan struct{} // closed when systemd knows this process; nil: it does already
-	writes    <-chan struct{} // closed when this process has tried again to write its files; nil: it does not
-	early     chan struct{}   // closed to end bake and soak with a commit
+	unnamed   <-chan struct{} // closed when this process need not wait for its naming to systemd any longer; nil: no wait
+	writes    <-chan struct{} // closed at the end of a running try to write the files of unwritten; nil: no try runs
+	early     chan struct{}   // closed by commitNow: bake and soak end, and the commit follows
 	earlyOnce sync.Once
-	stopping  chan struct{} // closed if the abort is part of the end of the service
+	stopping  chan struct{} // closed when the whole service is to end
 
 	child     *child // nil before the stage starting
 	cand      Candidate
 	peer      peer
-	hello     wire.HelloBody    // what the candidate has sent about itself; zero for a program with tableflip only
-	prepared  wire.PreparedBody // the same
+	hello     wire.HelloBody    // the body of hello; zero for a program with tableflip only
+	prepared  wire.PreparedBody // the body of prepared; zero for a program with tableflip only
 	shares    shares
 	received  received
 	heartbeat heartbeat
 
-	program   *chosen     // what is started
-	values    *marshalled // of Keep
-	work      *work       // the judge, Release or Acquire that runs
+	program   *chosen     // the program that is started
+	values    *marshalled // the values of Keep
+	work      *work       // the judge, release or reacquire that runs; nil: none
 	dismissal *dismissal  // nil before the stage dismissing
 }
 
-// newAttempt returns an attempt, which begins with run. The end of ctx does not abort the attempt.
+// newAttempt returns an attempt, which begins when run is called. The attempt uses the values of ctx, but is not aborted when
+// ctx ends.
 func newAttempt(ctx context.Context, p *parts, m mode) *attempt {
 	a := &attempt{
 		origin: &p.origin, estate: &p.estate, history: &p.history, traffic: &p.traffic, shown: &p.shown,
@@ -74,7 +75,7 @@ func newAttempt(ctx context.Context, p *parts, m mode) *attempt {
 	return a
 }
 
-// result is the channel of the result; nil without an attempt.
+// result returns the channel that receives the result; nil if a is nil.
 func (a *attempt) result() <-chan error {
 	if a == nil {
 		return nil
@@ -82,7 +83,8 @@ func (a *attempt) result() <-chan error {
 	return a.done
 }
 
-// run ends with nil when another process serves or a rehearsal went well, and with an *Error otherwise.
+// run takes the attempt to its end, and sends the result on done: nil if another process serves or a rehearsal went well, or
+// else an *Error.
 func (a *attempt) run() {
 	ctx, end := a.tel.begin(a.ctx, a.mode.String(), a.mode.done(), a.origin.generation)
 	a.follow(ctx)
@@ -114,8 +116,8 @@ func (a *attempt) follow(ctx context.Context) {
 	}
 }
 
-// step carries out the cell of the table for an event, and reports whether the stage has changed. An action that fails takes the
-// attempt back.
+// step looks up an event in the table, carries out the action and goes to the next stage. It reports whether the stage has
+// changed. If the action fails, the attempt is taken back.
 func (a *attempt) step(n news) bool {
 	c := attTable[a.stage][n.event]
 	switch err := a.act(c.do, n); {
@@ -134,10 +136,12 @@ func (a *attempt) step(n news) bool {
 	return true
 }
 
-// move ends the work of the stage and goes to another stage. After an abort it does not go on, and reports false.
+// move ends the work of the present stage, goes to the stage in the argument to, and returns true. If the attempt was aborted
+// and the present stage allows an abort, move goes only to dismissing and the stages after dismissing, and otherwise returns
+// false.
 func (a *attempt) move(to stage) bool {
 	a.leave(to)
-	a.shares.mu.Lock() // no weight is set meanwhile
+	a.shares.mu.Lock() // setWeight waits until the stage has changed
 	defer a.shares.mu.Unlock()
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -151,7 +155,7 @@ func (a *attempt) move(to stage) bool {
 	return true
 }
 
-// act carries out an action of the table. An error takes the attempt back.
+// act carries out an action of the table. Before the stage dismissing, an error takes the attempt back.
 func (a *attempt) act(do attAction, n news) error {
 	switch do {
 	case doImpossible:
@@ -198,7 +202,7 @@ func (a *attempt) phase() Phase {
 	return phases[a.stage]
 }
 
-// show makes the phase known: in Status, in the log and to telemetry.
+// show reports the phase in Status, in the log and in telemetry.
 func (a *attempt) show(ctx context.Context) {
 	a.tel.phase(ctx, a.phase())
 	a.report()
@@ -212,8 +216,8 @@ func (a *attempt) report() {
 	})
 }
 
-// tryAbort takes the attempt back. It reports false after the commit message: then an abort comes too late, and a stop ends the
-// candidate too.
+// tryAbort aborts the attempt for a cause. If the commit message was sent, it is too late for an abort, and tryAbort returns
+// false. If stopping is true, the whole service is to end: after the commit message, the candidate then gets SIGTERM.
 func (a *attempt) tryAbort(cause error, stopping bool) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -236,9 +240,9 @@ func (a *attempt) isStopping() bool {
 	}
 }
 
-// remember notes that another upgrade is wanted after this attempt. It reports false after the commit message and after the
-// end of the attempt: then the generation keeps the wish. The generation sends SIGHUP to the new process, or begins the
-// upgrade itself if the attempt failed.
+// remember notes that another upgrade was asked for, and reports whether the attempt takes care of it. If the commit message
+// was sent or the attempt has ended, remember returns false, and the generation takes care of the request: it sends SIGHUP to
+// the new process, or begins the upgrade itself if the attempt has failed.
 func (a *attempt) remember() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -249,7 +253,7 @@ func (a *attempt) remember() bool {
 	return true
 }
 
-// commitNow ends bake and soak, including those that have not begun.
+// commitNow ends bake and soak at once. If one of them has not begun, it ends as soon as it begins.
 func (a *attempt) commitNow() { a.earlyOnce.Do(func() { close(a.early) }) }
 
 // exclusive reports whether the candidate must not accept before the commit.
@@ -262,7 +266,7 @@ func (a *attempt) nextGeneration() int {
 	return a.origin.generation + 1
 }
 
-// outcome describes how the attempt ended.
+// outcome describes how the attempt has ended. err is the result of run.
 func (a *attempt) outcome(err error) Outcome {
 	out := Outcome{
 		Kind: a.mode.String(), Started: a.started, Begun: a.begun, At: wallClock(), Committed: err == nil && a.mode != modeRehearsal,

@@ -10,30 +10,30 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// How an attempt waits: next returns what happens next, as the events of the table.
+// How an attempt waits: next returns the next event, which is a column of the table in stages.go.
 
-// await is the end of a stage. The zero value ends the stage at once.
+// await has the conditions under which a stage ends. The zero value ends the stage at once.
 type await struct {
-	err   error           // why the stage could not begin
-	want  wire.Kind       // a message of the candidate; 0: none
-	due   time.Time       // the end of the time; zero: none
-	work  *work           // runs beside the attempt; nil: nothing does
-	over  <-chan struct{} // is closed when something else has ended; nil: nothing else
-	stops <-chan struct{} // is closed when the whole service ends; nil: that is an abort
+	err   error           // why the stage could not begin; nil: it has begun
+	want  wire.Kind       // the message that the stage waits for; 0: none
+	due   time.Time       // when the time of the stage is over; zero: no limit
+	work  *work           // the work beside the attempt that the stage waits for; nil: none
+	over  <-chan struct{} // another channel that ends the stage when it is closed; nil: none
+	stops <-chan struct{} // closed when the whole service is to end; nil: the stage does not wait for this
 }
 
-// isOver reports whether a stage waits for nothing.
+// isOver reports whether the stage has nothing to wait for.
 func (w *await) isOver() bool { return w.want == 0 && w.due.IsZero() && w.work == nil && w.over == nil }
 
-// news is an event with its message or error.
+// news is an event, with its message or error if the event has one.
 type news struct {
 	event attEvent
-	frame wire.Frame // of answered
-	err   error      // of failed, objected, exited and silent
+	frame wire.Frame // the message, if the event is answered
+	err   error      // the reason, if the event is failed, objected, exited or silent
 }
 
-// next waits for the next event that means something in the stage. After an abort, receive gives the messages of the candidate to
-// takeState: a new kind of message has to be handled there too.
+// next waits for the next event that has an effect in the stage. After an abort, receive gives the messages of the candidate to
+// takeState: a new kind of message has to be handled in takeState as well.
 func (a *attempt) next(w *await) news {
 	if w.err != nil {
 		return news{event: evFailed, err: w.err}
@@ -83,7 +83,7 @@ func (a *attempt) next(w *await) news {
 	}
 }
 
-// when returns a channel for a select, or nil if the condition is not met.
+// when returns c if the condition is true, and otherwise nil, on which a select waits for ever.
 func when[T any](condition bool, c <-chan T) <-chan T {
 	if !condition {
 		return nil
@@ -91,13 +91,13 @@ func when[T any](condition bool, c <-chan T) <-chan T {
 	return c
 }
 
-// heeds reports whether an event means something in the stage.
+// heeds reports whether an event has an effect in the stage: it is neither ignored nor denied.
 func (a *attempt) heeds(e attEvent) bool {
 	do := attTable[a.stage][e].do
 	return do != doIgnore && do != doDeny
 }
 
-// ended is closed when the work of the stage has ended.
+// ended returns a channel that is closed when the work of the stage has ended.
 func (w *await) ended() <-chan struct{} {
 	if w.work != nil {
 		return w.work.done
@@ -105,7 +105,8 @@ func (w *await) ended() <-chan struct{} {
 	return w.over
 }
 
-// workEnded returns how the work of the stage has ended. An abort comes first, because the work may have ended for that reason.
+// workEnded returns how the work of the stage has ended. If the attempt was aborted, workEnded returns the abort, which may be
+// the cause of an error of the work.
 func (a *attempt) workEnded(w *await) news {
 	work := w.work
 	w.work, w.over = nil, nil
@@ -118,7 +119,8 @@ func (a *attempt) workEnded(w *await) news {
 	return news{event: evFinished}
 }
 
-// receive handles a message, or the end of the control socket, and reports whether an event was found.
+// receive handles a message, or the end of the control socket if ok is false. It reports whether this is an event of the stage.
+// want is the message that the stage waits for.
 func (a *attempt) receive(f wire.Frame, ok bool, want wire.Kind) (news, bool) {
 	if !ok {
 		a.received.frames = nil
@@ -138,7 +140,8 @@ func (a *attempt) receive(f wire.Frame, ok bool, want wire.Kind) (news, bool) {
 	return news{event: evAnswered, frame: f}, want != 0 && f.Kind == want
 }
 
-// handle handles a message of the candidate. It returns an error if the message must not come now, or ends the attempt.
+// handle handles a message of the candidate. It returns an error if the message takes the attempt back: the message is out of
+// order, say, or has the reason of a failure.
 func (a *attempt) handle(f wire.Frame) error {
 	defer f.Close()
 	if err := a.received.inOrder(f.Kind, phases[a.stage], a.peer, a.child.link.Sent); err != nil {
@@ -168,11 +171,11 @@ func (a *attempt) handle(f wire.Frame) error {
 	return nil
 }
 
-// helloDelay is how long the Ready byte waits for an earlier hello.
+// helloDelay is how long readyByte waits for a hello: hello may be unread although it was sent before the Ready byte.
 const helloDelay = 100 * time.Millisecond
 
-// readyByte decides what the Ready byte means before the commit message. After hello, the byte is out of order. Without hello, the
-// candidate is a program with tableflip only, which has closed the control socket before.
+// readyByte handles a Ready byte that comes before the commit message. If hello has come, the byte is out of order. If no hello
+// comes until the control socket is closed or helloDelay is over, the candidate is a program with tableflip only.
 func (a *attempt) readyByte() news {
 	late := time.NewTimer(helloDelay)
 	defer late.Stop()
@@ -192,7 +195,8 @@ func (a *attempt) readyByte() news {
 	return news{event: evObjected, err: &wordError{readyWord, a.phase()}}
 }
 
-// exited returns the reason that the child has sent, or else its exit status. An unread hello is returned first: then the failure
+// exited handles the exit of the child. It reads the messages that the child has left, and returns the reason that the child
+// has sent, or else the exit status. If the attempt waits for hello and exited reads hello, it returns hello: the failure
 // belongs to a later phase than start.
 func (a *attempt) exited(want wire.Kind) news {
 	end := time.After(commitStall)
@@ -216,7 +220,7 @@ func (a *attempt) exitNews() news {
 	return news{event: evExited, err: &exitError{a.child.Status, a.stage == atStarting}}
 }
 
-// why returns the reason of an event that takes the attempt back.
+// why returns the reason for taking the attempt back after an event.
 func (a *attempt) why(n news) error {
 	switch n.event {
 	case evFailed:
@@ -235,10 +239,10 @@ func (a *attempt) why(n news) error {
 	return &stageError{a.stage, n.event}
 }
 
-// aborted is the reason of an attempt that was aborted by hand.
+// aborted returns the reason if the attempt was aborted by its context.
 func (a *attempt) aborted() error { return fmt.Errorf("%w: %w", ErrAborted, context.Cause(a.ctx)) }
 
-// tooLate is the reason when the time of the stage is over.
+// tooLate returns the reason if the time of the stage is over.
 func (a *attempt) tooLate() error {
 	limit := a.opts.Timeout
 	switch a.stage {
@@ -258,8 +262,9 @@ func (a *attempt) tooLate() error {
 	return &stageError{a.stage, evLate}
 }
 
-// blame returns the reason when the work of the stage has failed. A judge may notice the end of the candidate before the attempt does,
-// as an error of its connection: then the end of the candidate is the reason.
+// blame returns the reason if the work of the stage has failed with err. When the candidate ends, a judge may notice an error
+// of its connection before the attempt notices the end. So blame waits a moment: if the candidate has ended or has failed, this
+// is the reason.
 func (a *attempt) blame(err error) error {
 	if a.stage != atSmoking && a.stage != atBaking {
 		return err
@@ -271,7 +276,7 @@ func (a *attempt) blame(err error) error {
 	return err
 }
 
-// reason waits for an event that takes the attempt back, and returns why; nil if none comes.
+// reason waits for an event that takes the attempt back, and returns the reason; nil if no such event comes within the limit.
 func (a *attempt) reason(limit time.Duration) error {
 	n := a.next(&await{due: time.Now().Add(limit)})
 	if n.event == evLate || n.event == evHurried {
@@ -280,8 +285,8 @@ func (a *attempt) reason(limit time.Duration) error {
 	return a.why(n)
 }
 
-// send sends the candidate a message. After the end of the socket, the error is the candidate's last message, or else its exit
-// status.
+// send sends the candidate a message. If the candidate has closed the socket, the error is the reason that the candidate has
+// sent, or else its exit status.
 func (a *attempt) send(k wire.Kind, body any, files ...*os.File) error {
 	err := a.child.link.Send(k, body, files...)
 	if err == nil {
@@ -295,7 +300,8 @@ func (a *attempt) send(k wire.Kind, body any, files ...*os.File) error {
 	return fmt.Errorf("control socket: %w", err)
 }
 
-// linkLost distinguishes a dead child, whose exit is known a moment later, from a child that has closed the control socket.
+// linkLost returns the reason if the control socket has ended. The socket of a child that dies ends a moment before its exit is
+// reported: linkLost waits commitStall for the exit, and otherwise the child lives and has closed the socket.
 func (a *attempt) linkLost() error {
 	select {
 	case <-a.child.Exited:
@@ -308,16 +314,17 @@ func (a *attempt) linkLost() error {
 	}
 }
 
-// tickEvery is how often an attempt looks at the passed connections and the heartbeats.
+// tickEvery is how often an attempt calls tick.
 const tickEvery = 50 * time.Millisecond
 
-// tick looks after the passed connections, and whether the candidate lives.
+// tick sweeps the passed connections, and returns an error if the candidate has sent nothing for Options.Silence. Before the
+// first SetWeight, tick does nothing.
 func (a *attempt) tick() error {
 	if a.shares.dispatcher() == nil {
 		return nil
 	}
 	a.shares.dispatcher().Sweep()
-	if !a.heeds(evSilent) || a.received.call != nil { // the commit has a limit of its own, and messages wait for the call
+	if !a.heeds(evSilent) || a.received.call != nil { // the commit has its own limit, and a call delays messages
 		a.heartbeat.refresh()
 		return nil
 	}

@@ -21,15 +21,15 @@ type Candidate struct {
 	pid        int
 	generation int
 	version    string
-	link       *wire.Link // nil until the process was started
-	division   division   // of the connections; nil until then as well
+	link       *wire.Link // nil before the process is started
+	division   division   // sets the weight; nil before the process is started
 
 	mu      sync.Mutex
-	asked   map[int]chan error // calls of Dial that wait for the candidate's answer
-	last    int
-	private []net.Conn
-	over    bool // Dial and DialListener fail from now on
-	hears   map[string]func([]byte) error
+	asked   map[int]chan error            // the calls of Dial that wait for an answer, by the ID in the message dial
+	last    int                           // the last ID
+	private []net.Conn                    // this process's ends of the connections of Dial
+	over    bool                          // Dial and DialListener fail from now on
+	hears   map[string]func([]byte) error // the functions of Subscribe, by name
 }
 
 // division divides the connections between the old process and the candidate.
@@ -47,21 +47,23 @@ func (c *Candidate) Generation() int { return c.generation }
 // Version returns the version that the candidate reports; empty for a program without this library.
 func (c *Candidate) Version() string { return c.version }
 
-// dialLimit is the time for a candidate to answer if ctx has no deadline: its server waits in Accept.
+// dialLimit is how long Dial and DialListener wait for the candidate's answer at most.
 const dialLimit = 10 * time.Second
 
-// Dial returns a private connection to the candidate, as if a client had connected to the first listener that the candidate
-// has opened with Listen. No client can reach the candidate meanwhile. Dial works in Smoke and in Bake; their return closes
-// the connections. The other end is a TCP connection over the loopback interface; [Candidate.DialListener] returns a unix
-// connection for a unix listener. The caller has to speak the protocol of the server, TLS for instance:
+// Dial returns a private connection to the candidate, as if a client had connected to the first listener that the candidate has
+// opened with Listen. The call does not make the candidate reachable for clients. Dial works in Smoke and in Bake; the
+// connections are closed when Smoke or Bake returns. Each is a TCP connection over the loopback interface;
+// [Candidate.DialListener] returns a unix connection for a unix listener. The caller has to speak the protocol of the server,
+// TLS for instance:
 //
 //	t := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return c.Dial(ctx) }}
 //
-// ErrClosed: Smoke or Bake has returned.
+// The error is ErrClosed after Smoke or Bake has returned.
 func (c *Candidate) Dial(ctx context.Context) (net.Conn, error) { return c.DialListener(ctx, "", "") }
 
-// DialListener is [Candidate.Dial] for the listener that the candidate has opened as network and address, spelled as in
-// the call of Listen. The second listener of ":0" is ":0#2", and the pinned listener is ":0#pinned".
+// DialListener is [Candidate.Dial] for the listener that the candidate has opened with the given network and address. Both must
+// be spelled as in the call of Listen. The second listener of ":0" has the address ":0#2", and the pinned listener has
+// ":0#pinned".
 func (c *Candidate) DialListener(ctx context.Context, network, address string) (net.Conn, error) {
 	if c.link == nil {
 		return nil, fmt.Errorf("%w: no process was started for this candidate", ErrClosed)
@@ -91,7 +93,7 @@ func (c *Candidate) DialListener(ctx context.Context, network, address string) (
 	return ours, nil
 }
 
-// expect registers a call for its answer.
+// expect registers a call of Dial: dialed sends the answer on the channel reply.
 func (c *Candidate) expect(conn net.Conn) (id int, reply chan error, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -108,7 +110,7 @@ func (c *Candidate) expect(conn net.Conn) (id int, reply chan error, err error) 
 	return c.last, reply, nil
 }
 
-// dialed handles the candidate's answer.
+// dialed handles the message dialed, the candidate's answer to a call of Dial.
 func (c *Candidate) dialed(f wire.Frame) {
 	var body wire.DialedBody
 	err := f.Decode(&body)
@@ -123,7 +125,7 @@ func (c *Candidate) dialed(f wire.Frame) {
 	}
 }
 
-// hangUp closes the connections that a judge has left open. After the last judge Dial fails.
+// hangUp closes the connections that a judge has left open. If last is true, no judge follows, and Dial fails from now on.
 func (c *Candidate) hangUp(last bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -134,7 +136,7 @@ func (c *Candidate) hangUp(last bool) {
 	c.private, c.asked = nil, nil
 }
 
-// connPair makes a connection and returns an end to use and the descriptor of the other end.
+// connPair makes a connection. It returns one end for this process, and the descriptor of the other end for the candidate.
 func connPair(ctx context.Context, unix bool) (net.Conn, *os.File, error) {
 	if unix {
 		return sys.UnixPair()
@@ -159,7 +161,8 @@ func connPair(ctx context.Context, unix bool) (net.Conn, *os.File, error) {
 	return ours, theirs, nil
 }
 
-// acceptFrom accepts only the connection from the address: any process of the machine may connect.
+// acceptFrom accepts the connection from the given address. It closes all others, because any process of the machine can
+// connect.
 func acceptFrom(ctx context.Context, ln net.Listener, from net.Addr) (*os.File, error) {
 	stop := context.AfterFunc(ctx, func() { ln.Close() })
 	defer stop()
@@ -176,14 +179,15 @@ func acceptFrom(ctx context.Context, ln net.Listener, from net.Addr) (*os.File, 
 	}
 }
 
-// SetWeight gives the candidate a share of the connections, from 0 to 1. It works in Bake, at any time and in any direction. This
-// process accepts new connections and passes the share on: counted exactly, or as Options.Sticky or Split decide. The same share
-// of the idle connections is passed on as well if the server offers them ([Upgrader.Rebalance]). At 1 the candidate accepts by itself,
-// and this process is a warm standby that has kept its sockets. Passed connections come back by a lower weight, by an abort, and,
-// if the candidate has not used them, by the death of the candidate.
+// SetWeight gives the candidate a share of the connections, from 0 to 1. While Bake runs, SetWeight can be called at any time,
+// with a higher or a lower weight. This process accepts new connections and passes the share on: counted exactly, or as
+// Options.Sticky or Options.Split decides. The same share of the idle connections is passed on as well if the server offers
+// them ([Upgrader.Rebalance]). At 1 the candidate accepts by itself, and this process is a warm standby with open sockets.
+// Passed connections come back after a lower weight and after an abort. If the candidate dies, the connections that it has not
+// used come back.
 //
-// ErrNotSupported: not on this platform; SetWeight needs Linux. ErrNotReady: the old or the new process needs an exclusive resource
-// to serve. ErrClosed: Bake has returned.
+// The error is ErrNotSupported on other platforms than Linux, ErrNotReady if the old or the new process needs an exclusive
+// resource to serve, and ErrClosed if Bake does not run.
 func (c *Candidate) SetWeight(w float64) error {
 	if math.IsNaN(w) || w < 0 || w > 1 {
 		return fmt.Errorf("upgrade: a weight of %v: want a number from 0 to 1", w)
@@ -194,7 +198,7 @@ func (c *Candidate) SetWeight(w float64) error {
 	return c.division.setWeight(w)
 }
 
-// Weight returns the candidate's share.
+// Weight returns the candidate's share of the connections, as SetWeight has set it.
 func (c *Candidate) Weight() float64 {
 	if c.division == nil {
 		return 0
@@ -202,8 +206,8 @@ func (c *Candidate) Weight() float64 {
 	return c.division.weight()
 }
 
-// Subscribe calls fn with each message that the candidate publishes under a name, while Bake runs. fn must not block. An error of
-// fn takes the upgrade back.
+// Subscribe calls fn with each message that the candidate publishes under a name, while Bake runs. fn must not block. An error
+// of fn takes the upgrade back.
 func (c *Candidate) Subscribe(name string, fn func([]byte) error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -213,7 +217,7 @@ func (c *Candidate) Subscribe(name string, fn func([]byte) error) {
 	c.hears[name] = fn
 }
 
-// heardMessage passes a message to the subscriber.
+// heardMessage calls the subscriber of a message, if there is one.
 func (c *Candidate) heardMessage(f wire.Frame) error {
 	var m wire.MessageBody
 	if err := f.Decode(&m); err != nil {

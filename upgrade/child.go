@@ -11,18 +11,18 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// child is the process of a candidate, with the link to the process.
+// child is the process of a candidate, with the files that this process has open for the candidate.
 type child struct {
 	*process.Child
 	link        *wire.Link
-	channel     *os.File // the candidate's end of its channel to the supervisor, which the welcome carries; nil if there is none
-	unannounced error    // why the supervisor does not know the candidate
-	passing     *passing // the listening sockets
+	channel     *os.File // the candidate's end of its channel to the supervisor, sent with the welcome; nil if there is none
+	unannounced error    // why the candidate could not be announced to the supervisor
+	passing     *passing // the listening sockets for the candidate
 	stopped     bool     // stop was called
 }
 
-// stop sends the child SIGTERM, once: after Run the program does not handle signals any more, and a second SIGTERM would end the program
-// in the middle of its own end.
+// stop sends the child SIGTERM, but only once: after Run the program does not handle signals any more, and a second SIGTERM
+// would kill the program before it has ended in order.
 func (c *child) stop() {
 	if !c.stopped {
 		c.stopped = true
@@ -30,15 +30,16 @@ func (c *child) stop() {
 	}
 }
 
-// close closes what belongs to a child that was taken back: at once if the child has died, and otherwise at its death. The end of
-// the control socket would mean to the child that this process has died. After a commit, close is not called.
+// close closes the files for the child after the attempt was taken back: at once if the child has ended, and otherwise when it
+// ends. A child that lives would take the end of the control socket for the death of this process. After a commit, close is not
+// called.
 func (c *child) close() {
-	c.channel.Close() // which does nothing without a file
+	c.channel.Close() // does nothing if channel is nil
 	select {
 	case <-c.Exited:
 		c.drop()
 	default:
-		go func() { // ends with the child, which not even SIGKILL has ended
+		go func() { // ends when the child ends: SIGKILL has not ended it yet
 			<-c.Exited
 			c.drop()
 		}()
@@ -51,8 +52,9 @@ func (c *child) drop() {
 	c.Child.Close()
 }
 
-// unknown returns why the supervisor does not know the child; nil if the supervisor does, or if the child has ended, whose end is the
-// better reason. A process is reaped a moment before Exited is closed.
+// unknown returns why the child could not be announced to the supervisor. It returns nil if the child was announced, or if the
+// child has ended: then the exit is the better reason. os.ErrProcessDone means that the child was reaped, which happens before
+// Exited is closed.
 func (c *child) unknown() error {
 	if c.gone() || errors.Is(c.unannounced, os.ErrProcessDone) {
 		return nil
@@ -60,7 +62,7 @@ func (c *child) unknown() error {
 	return c.unannounced
 }
 
-// exited is closed when the child has ended; nil without a child.
+// exited returns a channel that is closed when the child has ended; nil if c is nil.
 func (c *child) exited() <-chan struct{} {
 	if c == nil {
 		return nil
@@ -77,23 +79,23 @@ func (c *child) gone() bool {
 	}
 }
 
-// died returns how the child has ended, except by a stop. After the given time the child may have been replaced, and died returns
-// nil.
+// died returns an error with the exit status if the child has died. It returns nil if the child lives, or has ended with status
+// 0 as after a stop. From the time until on, it always returns nil: the child may have ended after an upgrade of its own.
 func (c *child) died(until time.Time) error {
 	if !c.Ended() || !time.Now().Before(until) {
 		return nil
 	}
-	<-c.Exited // a moment after its end
+	<-c.Exited // is closed a moment after the end of the child
 	if c.Status == "exit status 0" {
 		return nil
 	}
 	return fmt.Errorf("it ended before systemd knew it: %s", c.Status)
 }
 
-// mayAccept reports whether the child has got connections, or was told to accept: it may have requests to finish.
+// mayAccept reports whether the child was sent KindOpen or KindShare. If so, the child may have requests to finish.
 func (c *child) mayAccept() bool { return c.link.Sent(wire.KindOpen) || c.link.Sent(wire.KindShare) }
 
-// more sends the next sockets to a child that has taken the ones before.
+// more sends the next sockets. The frame f is KindListeners, with which the child confirms the sockets sent so far.
 func (c *child) more(f wire.Frame) error {
 	var took wire.ListenersBody
 	if err := f.Decode(&took); err != nil {
@@ -106,12 +108,12 @@ func (c *child) more(f wire.Frame) error {
 	atStep("old.taken")
 	err := c.Queued(func() error { return s.next(c.link.Send) })
 	if errors.Is(err, os.ErrProcessDone) || wire.Gone(err) {
-		return nil // its end is the reason
+		return nil // the exit of the child is the reason
 	}
 	return err
 }
 
-// tookAll notes that the child has its sockets, and does not need this process for the sockets any more.
+// tookAll notes that the child has received all of its sockets, and closes the sockets that were not sent.
 func (c *child) tookAll() {
 	c.Took()
 	c.passing.close()

@@ -2,15 +2,15 @@ package upgrade
 
 import "time"
 
-// The times that both processes of an upgrade reckon with.
+// Times that both processes of an upgrade have to use alike.
 
-// commitStall is how long the old process does not accept after the commit message. Then the old process accepts again until the
-// candidate serves: a candidate that hangs delays new connections for no longer.
+// commitStall is how long the old process stops accepting after the commit message. After commitStall, it accepts again until
+// the candidate serves, so that a candidate that hangs delays new connections only for commitStall.
 const commitStall = time.Second
 
-// An old process names the new process to systemd within nameLimit of the moment in which the new process began to serve, or not at
-// all. The new process sends systemd nothing and begins no upgrade for nameWait, which is longer: after an upgrade the old process would
-// name a process that was replaced.
+// When a new process has begun to serve, the old process names the new process to systemd within nameLimit, or not at all. The
+// new process sends systemd nothing and begins no upgrade for nameWait, which is longer. So the old process never names a
+// process that was already replaced.
 const (
 	nameLimit = time.Second
 	nameWait  = nameLimit + 500*time.Millisecond
@@ -19,5 +19,6 @@ const (
 // beatEvery is how often a candidate sends a heartbeat.
 const beatEvery = 100 * time.Millisecond
 
-// failedWait is how long the reason of a failure waits for other messages on the link. The old process gets the exit status as well.
+// failedWait is how long a candidate tries to send the reason of its failure, if the link is busy. If this fails, the old
+// process still gets the exit status.
 const failedWait = 50 * time.Millisecond

@@ -13,19 +13,19 @@ import (
 type mode int
 
 const (
-	modeUpgrade   mode = iota // to a new build
-	modeHangup                // the same on SIGHUP, which asks for a restart of the same build as well
-	modeRestart               // to whatever the file is
-	modeRehearsal             // to prepared and smoke, and back
-	modeRollback              // to the build that was committed before this one
-	modeRevive                // see generation.revive: nothing is ours to judge or to open again
+	modeUpgrade   mode = iota // replaces this process by a new build
+	modeHangup                // replaces this process by a new build, or restarts the same build, after SIGHUP
+	modeRestart               // replaces this process by the program in the file, whichever it is
+	modeRehearsal             // tries a new build up to the smoke test, and takes the attempt back
+	modeRollback              // replaces this process by the build that was committed before
+	modeRevive                // see generation.revive: no judge is asked, and this process does not serve again
 )
 
 func (m mode) String() string {
 	return [...]string{"upgrade", "upgrade", "restart", "rehearsal", "rollback", "restart"}[m]
 }
 
-// done names a good end of an attempt.
+// done returns the word for the success of an attempt.
 func (m mode) done() string {
 	if m == modeRehearsal {
 		return "rehearsed"
@@ -33,10 +33,10 @@ func (m mode) done() string {
 	return "committed"
 }
 
-// judged reports whether the program's judges are asked. The way back to a good build must not depend on judges.
+// judged reports whether the program's judges are asked. No judge may prevent the return to a build that was good.
 func (m mode) judged() bool { return m != modeRollback && m != modeRevive }
 
-// policy returns which files may be started.
+// policy returns the rules for the files that may be started.
 func (m mode) policy(o *Options) process.Policy {
 	p := process.Policy{Other: m == modeRestart, Plain: m.refusePlain(o), Wrapper: m.refuseWrapper(o)}
 	if o.Verify != nil {
@@ -48,11 +48,11 @@ func (m mode) policy(o *Options) process.Policy {
 	return p
 }
 
-// errNotRehearsed refuses a program with tableflip only in a rehearsal.
+// errNotRehearsed is the refusal of a program with tableflip only in a rehearsal.
 var errNotRehearsed = errors.New("cannot be rehearsed")
 
-// refusePlain returns why a program with tableflip only is refused: such a program has the listening sockets before any check, and
-// the judges of the program cannot reach it. The result is nil with Options.AllowPlain.
+// refusePlain returns why a program with tableflip only is refused: such a program has the listening sockets before any check,
+// and no judge can reach the program. The result is nil if Options.AllowPlain is set, or if the mode asks no judges.
 func (m mode) refusePlain(o *Options) error {
 	if m == modeRehearsal {
 		return errNotRehearsed
@@ -67,9 +67,8 @@ func (m mode) refusePlain(o *Options) error {
 	return fmt.Errorf("%s: use a build with this library, or set Options.AllowPlain", why)
 }
 
-// refuseWrapper returns why a file is refused that does not name its program: the file, and every process that the file starts,
-// would have the listening sockets from its start. The result is nil with Options.AllowWrapper, and for a build that was good
-// before.
+// refuseWrapper returns why a wrapper is refused: a script, say, and every process that the script starts, would have the
+// listening sockets from the start on. The result is nil if Options.AllowWrapper is set, or if the mode asks no judges.
 func (m mode) refuseWrapper(o *Options) error {
 	if o.AllowWrapper || !m.judged() {
 		return nil
@@ -77,7 +76,7 @@ func (m mode) refuseWrapper(o *Options) error {
 	return errors.New("would hold the listening sockets from its start, with all that it starts: make the build itself Options.Executable, or set Options.AllowWrapper")
 }
 
-// judges returns the names of the options that decide about candidates.
+// judges returns the names of the options that are set and decide about candidates.
 func (o *Options) judges() []string {
 	var names []string
 	if o.Verify != nil {

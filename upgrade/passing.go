@@ -13,17 +13,18 @@ import (
 
 // passing is the set of listening sockets for one candidate.
 type passing struct {
-	waits bool // in the control socket; otherwise the candidate has all of it from its start
-	total int  // by messages
-	sent  int
-	names []wire.SocketName        // of what is still to be sent
-	links []wire.PathLink          // the same, or nil
-	rest  []int                    // the same: duplicates
-	late  []wire.SocketName        // which of the names the candidate may open later
-	own   map[wire.SocketName]bool // which of them no service manager has
+	waits bool                     // the sockets wait in the control socket; false: they are files at exec
+	total int                      // the number of sockets that are sent in messages
+	sent  int                      // the number of sockets sent so far
+	names []wire.SocketName        // the names of the unsent sockets
+	links []wire.PathLink          // the second paths of the unsent sockets; nil: there are none
+	rest  []int                    // duplicates of the descriptors of the unsent sockets
+	late  []wire.SocketName        // the sockets that the candidate may open late
+	own   map[wire.SocketName]bool // the sockets that no service manager has
 }
 
-// newPassing takes over duplicates of the open sockets, for a program that takes its sockets from the control socket.
+// newPassing returns a passing for a program that takes its sockets from the control socket. The passing owns the descriptors
+// in files, which are duplicates of the open sockets.
 func newPassing(files []process.Inherited, set *listener.Set) *passing {
 	s := &passing{waits: true, total: len(files), late: set.Late(), own: set.Own()}
 	for _, f := range files {
@@ -33,8 +34,9 @@ func newPassing(files []process.Inherited, set *listener.Set) *passing {
 	return s
 }
 
-// next sends one message with as many sockets as fit: none, if the sockets are files at exec. The caller sends the next message
-// when the candidate has taken the one before, because descriptors in transit count against the user's limit of open files.
+// next sends one message, with as many sockets as fit into it; with no sockets if they are files at exec. The caller must not
+// call next again before the candidate has received these sockets, because descriptors in transit count against the user's
+// limit of open files.
 func (s *passing) next(send func(wire.Kind, any, ...*os.File) error) error {
 	n := wire.Fit(s.names, s.links)
 	body := wire.ListenersBody{Total: s.total, Names: s.names[:n]}
@@ -60,7 +62,7 @@ func (s *passing) next(send func(wire.Kind, any, ...*os.File) error) error {
 	return nil
 }
 
-// close closes the unsent sockets.
+// close closes the duplicates of the unsent sockets.
 func (s *passing) close() {
 	for _, fd := range s.rest {
 		sys.CloseFD(fd)
@@ -68,7 +70,7 @@ func (s *passing) close() {
 	s.names, s.rest = nil, nil
 }
 
-// counted returns why a candidate with that number of sockets does not have all.
+// counted returns an error, with advice, if the number of sockets that the candidate has received is not the total.
 func (s *passing) counted(got int) error {
 	if got == s.total {
 		return nil

@@ -11,26 +11,26 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// peer is a candidate by its protocol. An attempt takes each candidate for one with the control protocol, until the Ready byte
-// comes without a hello.
+// peer is how an attempt treats a candidate, depending on the candidate's protocol. Each attempt begins with midair, the
+// control protocol, and changes to tableflipPeer when the Ready byte comes without a hello.
 type peer interface {
-	// allows reports whether a message may come in a phase. The candidate has sent one of the kind before, or not.
+	// allows reports whether a message may come in a phase. The arguments before and sent are those of rule.allows.
 	allows(k wire.Kind, in Phase, before bool, sent func(wire.Kind) bool) bool
 	// hangsUp reports whether the candidate closes the control socket at its start.
 	hangsUp() bool
-	// prepare returns the message that ends phase check; 0 if none does.
+	// prepare returns the kind of the message that ends phase check; 0 if there is no such message.
 	prepare() wire.Kind
-	// judge returns a judge as far as it can reach the candidate.
+	// judge returns fn, or nil if a judge cannot reach the candidate.
 	judge(fn judge) judge
-	// rehearsed returns how a rehearsal ends.
+	// rehearsed returns the error with which a rehearsal ends: errRehearsed if it went well.
 	rehearsed() error
 	// open makes the candidate accept before the commit.
 	open(a *attempt) error
-	// commit makes the candidate the service, and reports whether the candidate confirms that.
+	// commit makes the candidate the service. The result confirms is true if the candidate will send serving.
 	commit(a *attempt, body wire.CommitBody, files []*os.File) (confirms bool, err error)
-	// abort asks the candidate to end, and returns how long it may take.
+	// abort asks the candidate to end, and returns how long the candidate may take.
 	abort(c *child, body wire.AbortBody, grace time.Duration) time.Duration
-	// mover is where Move leads after the commit; nil: nowhere.
+	// mover returns the function that passes idle connections to the candidate after the commit; nil: none can be passed.
 	mover(c *child, takes handoff.Takes) handoff.Mover
 }
 
@@ -53,7 +53,7 @@ func (midair) commit(a *attempt, body wire.CommitBody, files []*os.File) (bool, 
 }
 
 func (midair) abort(c *child, body wire.AbortBody, grace time.Duration) time.Duration {
-	_ = c.link.Send(wire.KindAbort, body) // fails if the candidate is dead, which is as good
+	_ = c.link.Send(wire.KindAbort, body) // fails if the candidate is dead already
 	if !c.mayAccept() {
 		return min(grace, idleAbortGrace)
 	}
@@ -64,9 +64,9 @@ func (midair) mover(c *child, takes handoff.Takes) handoff.Mover {
 	return handoff.Successor(c.link, takes)
 }
 
-// tableflipPeer is a candidate without the control protocol: a program with package tableflip only, or another program that writes
-// tableflip's Ready byte. Such a program cannot be held back, be reached by a private connection, or get a part of the connections.
-// It accepts from its start, and its Ready byte is its commit.
+// tableflipPeer is a candidate without the control protocol: a program with package tableflip only, or another program that
+// writes tableflip's Ready byte. Such a program cannot be held back, be reached by a private connection, or get a part of the
+// connections. It accepts from its start, and its Ready byte is its commit.
 type tableflipPeer struct{}
 
 func (tableflipPeer) allows(wire.Kind, Phase, bool, func(wire.Kind) bool) bool { return false }
@@ -89,5 +89,5 @@ func (tableflipPeer) mover(*child, handoff.Takes) handoff.Mover { return nil }
 // errRehearsed ends a rehearsal that went well.
 var errRehearsed = errors.New("this was a rehearsal")
 
-// errTableflipRehearsal is errNotRehearsed for a candidate that runs.
+// errTableflipRehearsal ends the rehearsal of a candidate with tableflip only.
 var errTableflipRehearsal = fmt.Errorf("it knows tableflip only, and %w", errNotRehearsed)

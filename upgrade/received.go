@@ -9,17 +9,18 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// What an attempt knows of its candidate from the control socket, and the errors that the candidate causes.
+// What an attempt has received from its candidate, and the errors that the candidate causes.
 
-// received is the input from the candidate.
+// received has the inputs from the candidate.
 type received struct {
-	frames <-chan wire.Frame  // nil when the end of the control socket is known
-	ready  <-chan struct{}    // closed with the Ready byte; nil when the byte is known
-	kinds  map[wire.Kind]bool // of the messages
-	call   *work              // of a subscriber: the next messages wait for its end; nil: none runs
+	frames <-chan wire.Frame  // nil before the start, and after the attempt has read the end of the socket
+	ready  <-chan struct{}    // closed when the Ready byte comes; nil when the byte was accepted (admit)
+	kinds  map[wire.Kind]bool // the kinds of the messages that have come
+	call   *work              // a subscriber, or the restoring of values; no message is read until its end; nil: none
 }
 
-// inOrder notes a message of the candidate, or returns a *wordError if it must not come now.
+// inOrder notes the kind of a message of the candidate, or returns a *wordError if the message is out of order in the phase
+// now.
 func (r *received) inOrder(k wire.Kind, now Phase, p peer, sent func(wire.Kind) bool) error {
 	if !k.Known() {
 		return nil
@@ -34,10 +35,10 @@ func (r *received) inOrder(k wire.Kind, now Phase, p peer, sent func(wire.Kind) 
 	return nil
 }
 
-// exitError is the end of the child.
+// exitError means that the child has ended.
 type exitError struct {
 	status string
-	early  bool // before it sent hello
+	early  bool // the child has ended before it sent hello
 }
 
 func (e *exitError) Error() string {
@@ -47,7 +48,7 @@ func (e *exitError) Error() string {
 	return "it ended: " + e.status
 }
 
-// remoteError is the reason that the candidate has sent for its own failure.
+// remoteError means that the candidate has failed. It has the reason that the candidate has sent.
 type remoteError struct{ wire.FailedBody }
 
 func (e *remoteError) Error() string { return e.Reason }
@@ -59,17 +60,18 @@ func (e *remoteError) Unwrap() error {
 	return nil
 }
 
-// silentError means that the candidate gave no sign of life.
+// silentError means that the candidate has sent nothing for longer than a limit.
 type silentError struct{ limit time.Duration }
 
 func (e *silentError) Error() string {
 	return fmt.Sprintf("it said nothing for %v: it hangs, or the machine is too busy for Options.Silence", e.limit)
 }
 
-// heartbeat is when the last message came from a candidate that has to send heartbeats. The zero value has to send none.
+// heartbeat notes when the last message came from a candidate that has to send heartbeats. The zero value expects no
+// heartbeats.
 type heartbeat struct {
-	last  atomic.Int64 // by sys.Uptime; 0: it need not send any
-	found int          // how often the candidate was found silent
+	last  atomic.Int64 // when the last message came, by sys.Uptime; 0: no heartbeats are expected
+	found int          // how many calls of check in a row have found the candidate silent
 }
 
 // begin begins to expect heartbeats.
@@ -82,14 +84,14 @@ func (h *heartbeat) refresh() {
 	}
 }
 
-// check returns a *silentError if nothing has come for a time.
+// check returns a *silentError if three calls in a row find that nothing has come for the limit.
 func (h *heartbeat) check(limit time.Duration) error {
 	last := h.last.Load()
 	if last == 0 || sys.Uptime()-time.Duration(last) < limit {
 		h.found = 0
 		return nil
 	}
-	if h.found++; h.found < 3 { // this process may have been frozen: what has come is read first
+	if h.found++; h.found < 3 { // if this process was frozen, messages may be unread: they are read first
 		return nil
 	}
 	return &silentError{limit}

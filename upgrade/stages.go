@@ -2,15 +2,16 @@ package upgrade
 
 import "fmt"
 
-// The states of an attempt. The table is the whole of what an attempt does: follow (attempt.go) looks up the row of the stage
-// and the column of the event, carries out the action and goes to the next stage. states-attempt.md draws the table.
+// The states of an attempt. The table decides everything that an attempt does: step (attempt.go) looks up the row of the stage
+// and the column of the event, carries out the action and goes to the next stage. states-attempt.md shows the table as a
+// diagram.
 
-// stage is a state of an attempt. The stages up to overdue come in this order.
+// stage is a state of an attempt. An attempt goes through the stages up to overdue in this order.
 type stage int
 
 const (
-	atNaming      stage = iota // systemd does not know this process yet
-	atSaving                   // this process tries again to write its pid file and outcome
+	atNaming      stage = iota // systemd perhaps has not yet read the pid of this process
+	atSaving                   // this process tries to write its pid file and outcome again, after an error
 	atChoosing                 // the file is read, and Options.Verify runs
 	atStarting                 // the new process runs and has not sent hello
 	atGreeted                  // hello has come, and MarshalBinary has not returned
@@ -18,15 +19,15 @@ const (
 	atSmoking                  // Options.Smoke runs
 	atBaking                   // Options.Bake runs, and sets weights
 	atSoaking                  // both processes accept
-	atAnnouncing               // the supervisor learns that the candidate may become the service
+	atAnnouncing               // this process reports to the supervisor that the candidate may become the service
 	atReleasing                // this process gives up its exclusive resources
 	atMarshalling              // MarshalBinary runs
 	atCommitting               // the commit message is sent, and this process does not accept
 	atUnconfirmed              // the candidate is slow, and this process accepts again
-	atOverdue                  // the time of the candidate is over, and its answer may be unread
+	atOverdue                  // the candidate has used up its time, but perhaps its answer has come and is unread
 	atDismissing               // the attempt is taken back, and the candidate finishes its requests
 	atKilling                  // the candidate was sent SIGKILL
-	atReacquiring              // the candidate has ended, and this process acquires what it has released
+	atReacquiring              // the candidate has ended, and this process acquires its exclusive resources again
 	atEnded
 	numStages
 )
@@ -38,7 +39,7 @@ var stageNames = [numStages]string{
 
 func (s stage) String() string { return stageNames[s] }
 
-// phases has the phase of each stage, as users see it. A stage after overdue shows the phase in which the attempt failed.
+// phases has the phase of each stage, for users. In a stage after overdue, users see the phase in which the attempt failed.
 var phases = [numStages]Phase{
 	PhaseStart, PhaseStart, PhaseStart, PhaseStart, PhaseStart, PhaseCheck, PhaseSmoke, PhaseBake, PhaseSoak, PhaseCommit, PhaseCommit,
 	PhaseCommit, PhaseCommit, PhaseCommit, PhaseCommit, phaseTakenBack, phaseTakenBack, phaseTakenBack, PhaseCommit,
@@ -49,18 +50,18 @@ type attEvent int
 
 const (
 	evFailed   attEvent = iota // the work of the stage has ended with an error
-	evObjected                 // the candidate sends that it cannot go on, or a message out of order
+	evObjected                 // the candidate has sent that it cannot go on, or has sent a message out of order
 	evClosed                   // the candidate has closed the control socket
-	evBroken                   // what comes from the control socket cannot be read
+	evBroken                   // the bytes from the control socket are not a message
 	evExited                   // the candidate has ended
-	evSilent                   // a candidate that should send heartbeats sends nothing
-	evAborted                  // Abort, a stop, or the end of the context of Upgrade
-	evStopped                  // the whole service ends
-	evAsked                    // SIGHUP asks for another upgrade
-	evWeighed                  // SetWeight
-	evHurried                  // Commit: the judge need not agree
-	evFinished                 // the work of the stage has ended well, or there was none
-	evAnswered                 // the message has come that the stage waits for
+	evSilent                   // a candidate that has to send heartbeats has sent nothing for Options.Silence
+	evAborted                  // Abort was called, a stop of the service was requested, or the context of Upgrade has ended
+	evStopped                  // the whole service is to end
+	evAsked                    // SIGHUP has asked for another upgrade
+	evWeighed                  // the judge has called SetWeight
+	evHurried                  // Commit was called, or serve has returned: the judge need not agree
+	evFinished                 // the work of the stage has ended without an error, or the stage has no work
+	evAnswered                 // the message that the stage waits for has come
 	evReady                    // the Ready byte of tableflip has come
 	evLate                     // the time of the stage is over
 	numEvents
@@ -73,29 +74,29 @@ var eventNames = [numEvents]string{
 
 func (e attEvent) String() string { return eventNames[e] }
 
-// attAction is the answer of an attempt to an event.
+// attAction is what an attempt does after an event, besides the change of the stage.
 type attAction int
 
 const (
 	doImpossible   attAction = iota // the event cannot happen in this stage; if it does, the attempt is taken back
-	doIgnore                        // the event means nothing in this stage
+	doIgnore                        // the event has no effect in this stage
 	doDeny                          // too late for the caller: setWeight gives an error, tryAbort and remember report false
-	doAllow                         // the caller gets what it asks for
-	doProceed                       // the next stage begins, and nothing else
-	doTakeBack                      // this process serves on: the reason is noted
-	doWelcomeEarly                  // the candidate finds its welcome when it sends hello
-	doGreet                         // hello is read
-	doWelcome                       // the candidate gets what it needs to begin
-	doAdmit                         // a program with tableflip only is accepted, or not
+	doAllow                         // the request of the caller is accepted
+	doProceed                       // the next stage begins, without another action
+	doTakeBack                      // the attempt is taken back, for the reason that comes with the event
+	doWelcomeEarly                  // the welcome is sent before hello has come
+	doGreet                         // hello is read and checked
+	doWelcome                       // the welcome is sent, unless it was sent early
+	doAdmit                         // the options decide whether a program with tableflip only is accepted
 	doPrepare                       // the message prepared is read
-	doPassSmoke                     // a rehearsal ends here
-	doSeal                          // no byte of tableflip may have come before the commit message
+	doPassSmoke                     // a rehearsal ends, any other attempt goes on
+	doSeal                          // the attempt fails if the Ready byte has come already
 	doReopen                        // this process accepts again
 	doConfirm                       // the candidate serves: systemd gets its pid
-	doWarn                          // the candidate must not go on alone
+	doWarn                          // a message forbids the candidate to become the service
 	doStop                          // the candidate gets SIGTERM: the whole service ends
-	doHurry                         // Acquire is not awaited any more: the service ends
-	doGiveUp                        // the candidate cannot be killed: the log names it
+	doHurry                         // the context of Acquire ends, because the whole service is to end
+	doGiveUp                        // the candidate cannot be killed, and its pid is logged
 	numActions
 )
 
@@ -106,19 +107,20 @@ var actionNames = [numActions]string{
 
 func (a attAction) String() string { return actionNames[a] }
 
-// attCell is an action and the stage that follows. After an action with an error, dismissing follows instead.
+// attCell is an action and the next stage. If the action fails before the stage dismissing, dismissing is the next stage
+// instead.
 type attCell struct {
 	do   attAction
 	next stage
 }
 
-// stay is the next stage of a cell without a change of the stage.
+// stay, as the next stage in a cell, means that the stage does not change.
 const stay stage = -1
 
-// The cells of more than one stage.
+// Cells that the table has more than once.
 var (
-	none = attCell{doImpossible, atDismissing} // impossible: the attempt is taken back
-	halt = attCell{doImpossible, atEnded}      // impossible, after the attempt was taken back: it ends
+	none = attCell{doImpossible, atDismissing} // the event cannot happen; if it does, the attempt is taken back
+	halt = attCell{doImpossible, atEnded}      // the event cannot happen from dismissing on; if it does, the attempt ends
 	skip = attCell{doIgnore, stay}
 	okay = attCell{doAllow, stay}
 	deny = attCell{doDeny, stay}
@@ -151,7 +153,8 @@ var attTable = [numStages][numEvents]attCell{
 	atEnded:       {halt, halt, halt, halt, halt, halt, deny, halt, deny, deny, halt, halt, halt, halt, halt},
 }
 
-// stageError is an event in a stage where the event cannot happen: a mistake in this library, which costs the upgrade and no more.
+// stageError is an event in a stage in which it cannot happen: a mistake in this library. The upgrade fails, and this process
+// serves on.
 type stageError struct {
 	stage stage
 	event attEvent

@@ -14,8 +14,9 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// startChild starts the program with a control socket, with all open sockets in or beside the control socket, and with the
-// environment for the service manager. It announces the process to the supervisor of this library.
+// startChild starts the program with a control socket and with the environment for the service manager. The open listening
+// sockets wait in the control socket, or are files at exec if the program cannot take them from the control socket. If the
+// service runs under the supervisor of this library, startChild announces the new process to the supervisor.
 func startChild(e *estate, o *origin, opts *Options, p process.Program) (_ *child, err error) {
 	if err := unmanageable(o.starter, e.manager); err != nil {
 		return nil, err
@@ -48,8 +49,8 @@ func startChild(e *estate, o *origin, opts *Options, p process.Program) (_ *chil
 		}
 		defer build.Close()
 	}
-	switch { // the new process gets the parent of this one, which waits for the service
-	case o.elder != nil && o.elder.PID == os.Getppid(): // of an older build, which waits for its own children only
+	switch { // the service manager waits only for its own children: the new process becomes one of them
+	case o.elder != nil && o.elder.PID == os.Getppid(): // the parent is an old process that drains, and no manager
 	case o.systemd:
 		p = p.AsSibling(nil)
 	case e.manager.Supervised():
@@ -83,13 +84,13 @@ func startChild(e *estate, o *origin, opts *Options, p process.Program) (_ *chil
 	return child, nil
 }
 
-// warnOfHolder logs that a candidate has the listening sockets before it was checked.
+// warnOfHolder logs a warning: a candidate has the listening sockets, although no check of the candidate has passed.
 func warnOfHolder(log *slog.Logger, p process.Program, pid, sockets int) {
 	log.Warn("upgrade: the file does not say that its program takes the listening sockets from the control socket, so what it starts holds them from now on",
 		"executable", p.Name(), "candidate", pid, "sockets", sockets, "since", time.Now())
 }
 
-// announceChild announces a started process to the supervisor, and returns the end of its channel.
+// announceChild announces a started process to the supervisor, and returns the process's end of its channel to the supervisor.
 func announceChild(manager *sdnotify.Notifier, c *process.Child, build *process.Build) (*os.File, error) {
 	build.Started(c.PID)
 	args, err := state.WriteBuild(build)
@@ -100,12 +101,12 @@ func announceChild(manager *sdnotify.Notifier, c *process.Child, build *process.
 	pidfd, err2 := c.PIDFD()
 	if err := errors.Join(err1, sys.Explain(err2)); err != nil {
 		args.Close()
-		exe.Close() // which does nothing without a file
+		exe.Close() // does nothing if exe is nil
 		pidfd.Close()
 		return nil, fmt.Errorf("the supervisor cannot be told of the new process: %w", err)
 	}
 	channel, err := manager.Announce(sdnotify.Candidate{PID: c.PID, PIDFD: pidfd, Exe: exe, Args: args})
-	if channel == nil && err == nil { // the environment of the candidate promises a supervisor
+	if channel == nil && err == nil { // the candidate has the environment for a supervisor, which has ended
 		err = errors.New("the supervisor has ended while the new process was started: ask for the upgrade again")
 	}
 	return channel, err

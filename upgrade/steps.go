@@ -12,14 +12,13 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// What an attempt does in each stage up to the commit: begin starts the work of a stage, and the other functions are the actions of the
-// table.
+// What an attempt does in each stage up to the commit: the work of the stages (begin starts it) and the actions of the table.
 
-// begin starts the work of the stage, and returns what ends the stage.
+// begin starts the work of the stage, and returns the conditions under which the stage ends.
 func (a *attempt) begin() await {
 	switch a.stage {
 	case atNaming:
-		return await{over: a.unnamed} // at most nameWait
+		return await{over: a.unnamed} // closed after nameWait at the latest
 	case atSaving:
 		return a.save()
 	case atChoosing:
@@ -47,7 +46,7 @@ func (a *attempt) begin() await {
 		return a.commit()
 	case atUnconfirmed:
 		return a.awaitServing(a.opts.Timeout)
-	case atOverdue: // a process that was frozen finds its time over before it has read what came meanwhile
+	case atOverdue: // if this process was frozen, the answer perhaps came in time, and is still unread
 		return a.awaitServing(commitStall)
 	case atDismissing:
 		return a.dismissal.dismiss()
@@ -59,7 +58,7 @@ func (a *attempt) begin() await {
 	return await{}
 }
 
-// leave ends the work of the stage, before the next stage begins.
+// leave ends the work of the present stage. The argument to is the next stage.
 func (a *attempt) leave(to stage) {
 	switch a.stage {
 	case atChoosing:
@@ -75,13 +74,13 @@ func (a *attempt) leave(to stage) {
 			a.log.Error("upgrade: a judge goes on although its context has ended", "judge", a.work.name)
 		}
 		a.cand.hangUp(a.stage == atBaking)
-		a.received.call = nil // its result does not matter any more
+		a.received.call = nil // no judge is left that needs the result of a subscriber's call
 	case atReacquiring:
 		if a.work != nil {
 			a.work.cancel()
 		}
 	case atReleasing:
-		if a.work != nil { // it ends a moment after its context
+		if a.work != nil { // the work ends soon after its context, even if Release goes on
 			a.work.cancel()
 			<-a.work.done
 		}
@@ -89,7 +88,7 @@ func (a *attempt) leave(to stage) {
 	a.work = nil
 }
 
-// save waits until this process has written its pid file and outcome. From the commit on, the candidate writes these files.
+// save waits while this process tries to write its pid file and outcome again. After a commit, the candidate writes them.
 func (a *attempt) save() await {
 	if a.writes == nil {
 		return await{}
@@ -97,7 +96,7 @@ func (a *attempt) save() await {
 	return await{over: a.writes, due: time.Now().Add(a.opts.Timeout)}
 }
 
-// choose finds out what to start. A Verify or a file system that hangs costs the attempt and no more.
+// choose looks up and checks the program to start. If Verify or the file system hangs, the attempt ends at a.due.
 func (a *attempt) choose() await {
 	a.estate.room.with(a.estate.reserveOutcome)
 	atStep("old.start")
@@ -106,19 +105,19 @@ func (a *attempt) choose() await {
 	return await{work: a.program.work, due: a.due}
 }
 
-// start starts the process. The candidate has to send hello; a process that sends the Ready byte without knows tableflip only.
+// start starts the new process, which has to send hello. A process that sends the Ready byte and no hello uses tableflip only.
 func (a *attempt) start() await {
 	defer a.program.drop()
 	var c *child
 	var err error
 	a.estate.room.with(func() {
-		a.crash, _ = sys.MemFile("midair-crash") // without it, less is known of a crash
+		a.crash, _ = sys.MemFile("midair-crash") // if MemFile fails, the error of a crash has no description
 		c, err = startChild(a.estate, a.origin, a.opts, a.program.program)
 	})
 	if err != nil {
 		return await{err: err}
 	}
-	a.values = a.estate.marshal() // the new process needs some milliseconds to begin
+	a.values = a.estate.marshal() // runs during the milliseconds that the new process needs to begin
 	a.child, a.received.frames, a.received.ready = c, c.link.Frames, c.Ready
 	a.cand.pid, a.cand.generation, a.cand.link, a.cand.division = c.PID, a.nextGeneration(), c.link, &a.shares
 	a.report()
@@ -128,7 +127,7 @@ func (a *attempt) start() await {
 		return await{err: err}
 	}
 	w := await{want: wire.KindHello, due: a.due}
-	if len(c.passing.rest) == 0 { // else the sockets come first
+	if len(c.passing.rest) == 0 { // otherwise the other sockets must be sent before the welcome
 		w.over = a.values.done
 	}
 	return w
@@ -137,15 +136,15 @@ func (a *attempt) start() await {
 // welcomeEarly sends the welcome before hello has come, so that the candidate need not wait.
 func (a *attempt) welcomeEarly() error {
 	if a.values.err != nil {
-		return nil // hello is answered by that
+		return nil // the attempt fails with this error when hello has come
 	}
-	if err := a.sendWelcome(a.child.link.Send); err != nil && !wire.Gone(err) { // else its end is the reason
+	if err := a.sendWelcome(a.child.link.Send); err != nil && !wire.Gone(err) { // Gone: the candidate's exit is the reason
 		return fmt.Errorf("control socket: %w", err)
 	}
 	return nil
 }
 
-// greet reads hello.
+// greet reads and checks hello.
 func (a *attempt) greet(f wire.Frame) error {
 	if err := f.Decode(&a.hello); err != nil {
 		return err
@@ -165,19 +164,19 @@ func (a *attempt) greet(f wire.Frame) error {
 	return nil
 }
 
-// welcome answers hello, unless welcomeEarly has, and sends the history.
+// welcome sends the welcome, unless welcomeEarly has sent it, and sends the history.
 func (a *attempt) welcome() error {
 	if !a.child.link.Sent(wire.KindWelcome) {
 		if err := a.sendWelcome(a.send); err != nil {
 			return err
 		}
 	}
-	a.child.channel.Close() // it is the candidate's only from now on; without a supervisor this does nothing
+	a.child.channel.Close() // the candidate has a copy; without a supervisor, channel is nil and Close does nothing
 	a.sendHistory()
 	return nil
 }
 
-// sendWelcome sends what the new process needs to begin. The candidate's hello decides which version of the protocol is used.
+// sendWelcome sends the new process everything that it needs to begin. The function send sends the message.
 func (a *attempt) sendWelcome(send func(wire.Kind, any, ...*os.File) error) error {
 	body := wire.WelcomeBody{
 		Protocol: wire.ProtocolMin, Generation: a.cand.generation, Millis: time.Until(a.due).Milliseconds(),
@@ -204,19 +203,20 @@ func (a *attempt) sendWelcome(send func(wire.Kind, any, ...*os.File) error) erro
 	return nil
 }
 
-// sendHistory sends the candidate the previous build (for Rollback) and the control sockets of draining generations. Errors are logged
-// and do not fail the upgrade.
+// sendHistory sends the candidate the previous build (for Rollback) and the control sockets of draining generations. Errors are
+// logged and do not fail the upgrade.
 func (a *attempt) sendHistory() {
 	if a.mode == modeRehearsal {
 		return
 	}
-	if err := a.history.send(a.cand.link, a.cand.pid, a.opts.Version); err != nil && !wire.Gone(err) { // a death is noticed elsewhere
+	// If the candidate is gone, its exit ends the attempt.
+	if err := a.history.send(a.cand.link, a.cand.pid, a.opts.Version); err != nil && !wire.Gone(err) {
 		a.log.Warn("upgrade: the new process will not know all about the older ones", "err", err)
 	}
 	atStep("old.bequeathed")
 }
 
-// admit decides about a candidate that has sent the Ready byte and no hello. A rehearsal fails in phase smoke.
+// admit decides about a candidate that has sent the Ready byte and no hello. In a rehearsal, phase smoke fails later.
 func (a *attempt) admit() error {
 	a.peer, a.received.ready = tableflipPeer{}, nil
 	if a.child.passing.waits {
@@ -240,18 +240,18 @@ func (a *attempt) check() await {
 	if want == 0 {
 		return await{}
 	}
-	return await{want: want, due: time.Now().Add(max(time.Until(a.due), time.Millisecond))} // the message may be here already
+	return await{want: want, due: time.Now().Add(max(time.Until(a.due), time.Millisecond))} // the message may have come, unread
 }
 
-// prepare reads the message with which the candidate is prepared.
+// prepare reads the message prepared.
 func (a *attempt) prepare(f wire.Frame) error {
 	err := f.Decode(&a.prepared)
 	atStep("old.prepared")
 	return err
 }
 
-// ask asks a function of the program whether the candidate is good. The function is not awaited when the candidate dies or an operator
-// decides.
+// ask calls a judge: a function of the program that decides whether the candidate is good. If the candidate dies, or an
+// operator decides first (Abort, Commit), the attempt ends the judge's context and waits at most commitStall for the judge.
 func (a *attempt) ask(name string, fn judge) await {
 	if fn == nil || !a.mode.judged() {
 		return await{}
@@ -266,7 +266,7 @@ func (a *attempt) ask(name string, fn judge) await {
 	return await{work: a.work}
 }
 
-// passSmoke ends a rehearsal, which is over when the smoke test is.
+// passSmoke ends a rehearsal after its smoke test. In any other mode passSmoke does nothing.
 func (a *attempt) passSmoke() error {
 	if a.mode == modeRehearsal {
 		return a.peer.rehearsed()
@@ -274,7 +274,7 @@ func (a *attempt) passSmoke() error {
 	return nil
 }
 
-// soak lets both processes accept for a while. A candidate that is alive at the end has shown that it can serve.
+// soak makes both processes accept for Options.Soak, unless a resource is exclusive. The candidate has to stay alive so long.
 func (a *attempt) soak() await {
 	if !a.mode.judged() || a.opts.Soak <= 0 {
 		return await{}
@@ -293,10 +293,10 @@ func (a *attempt) announce() await {
 	if !a.estate.manager.Supervised() {
 		return await{}
 	}
-	return await{work: newWork("announce", nil, nil, a.estate.manager.Committing)} // ends after five seconds, or when Run leaves the supervisor
+	return await{work: newWork("announce", nil, nil, a.estate.manager.Committing)} // ends after five seconds at most
 }
 
-// release gives up the exclusive resources.
+// release gives up the exclusive resources. If one of them is needed to serve, this process first stops accepting.
 func (a *attempt) release() await {
 	if len(a.estate.resources.list()) == 0 {
 		return await{}
@@ -313,7 +313,7 @@ func (a *attempt) release() await {
 	return await{work: a.work}
 }
 
-// awaitValues waits for MarshalBinary.
+// awaitValues waits for the end of MarshalBinary if needed is true.
 func (a *attempt) awaitValues(needed bool) await {
 	if !needed {
 		return await{}
@@ -321,7 +321,7 @@ func (a *attempt) awaitValues(needed bool) await {
 	return await{work: a.values.work, due: time.Now().Add(a.opts.Timeout)}
 }
 
-// seal is the last look at the candidate before the commit message.
+// seal fails if the Ready byte has come before the commit message.
 func (a *attempt) seal() error {
 	select {
 	case <-a.received.ready:
@@ -331,8 +331,8 @@ func (a *attempt) seal() error {
 	}
 }
 
-// commit sends the commit message. The new process sends the Ready byte when it reads the message, and has taken over when it sends
-// the message serving. Until then this process keeps its listeners: if the candidate dies in between, this process goes on.
+// commit sends the commit message. The new process sends the Ready byte when it reads the message, and the message serving
+// when it has taken over. Until serving has come, this process keeps its listeners, so that it can go on if the candidate dies.
 func (a *attempt) commit() await {
 	defer a.values.drop()
 	a.mu.Lock()
@@ -353,7 +353,7 @@ func (a *attempt) commit() await {
 	return a.awaitServing(commitStall)
 }
 
-// awaitServing waits until the candidate serves. A stop of the service goes to the candidate as well, once.
+// awaitServing waits until the candidate serves. If the whole service is to end, the candidate gets SIGTERM, but only once.
 func (a *attempt) awaitServing(limit time.Duration) await {
 	w := await{want: wire.KindServing, due: time.Now().Add(limit)}
 	if !a.child.stopped {
@@ -362,10 +362,10 @@ func (a *attempt) awaitServing(limit time.Duration) await {
 	return w
 }
 
-// confirm handles the message that the candidate serves.
+// confirm handles the message serving.
 func (a *attempt) confirm(f wire.Frame) error {
 	var body wire.ServingBody
-	if len(f.Body) > 0 { // an earlier build sends nothing more
+	if len(f.Body) > 0 { // earlier builds send no body
 		if err := f.Decode(&body); err != nil {
 			return err
 		}
@@ -378,10 +378,10 @@ func (a *attempt) confirm(f wire.Frame) error {
 	return err
 }
 
-// name announces to systemd that the candidate, which has served since the given time, is the main process: systemd may drop the
-// candidate's earlier messages. The message must not be late, because the candidate may have been replaced by then. A candidate
-// that dies before systemd has read the message, other than by a stop, has not been the service: systemd would take the end of this
-// process, with status 0, for the end of the service.
+// name reports to systemd that the candidate is the main process: systemd may drop earlier messages of the candidate. since is
+// when the candidate began to serve, by sys.Uptime. After nameLimit name sends nothing: the candidate perhaps was replaced. If
+// the candidate dies before systemd has read the report, name returns an error, and this process serves on: otherwise systemd
+// would take the end of this process, with status 0, for the end of the service. The end after a stop is not an error.
 func (a *attempt) name(since time.Duration) error {
 	if !a.origin.systemd {
 		return nil
@@ -389,12 +389,12 @@ func (a *attempt) name(since time.Duration) error {
 	due := time.Now().Add(since + nameLimit - sys.Uptime())
 	atStep("old.confirmed")
 	err := a.child.died(due)
-	if err == nil && a.estate.manager.Name(a.child.PID, due) == nil { // else the candidate's own message has to do
+	if err == nil && a.estate.manager.Name(a.child.PID, due) == nil { // on failure, systemd gets only the candidate's message
 		a.estate.manager.Barrier(due)
-		err = a.child.died(due.Add((nameWait - nameLimit) / 2)) // the candidate is not replaced before nameWait
+		err = a.child.died(due.Add((nameWait - nameLimit) / 2)) // no process replaces the candidate before nameWait is over
 	}
 	if err == nil {
-		_ = a.child.link.Send(wire.KindNamed, nil) // fails if it has ended
+		_ = a.child.link.Send(wire.KindNamed, nil) // fails if the candidate has ended
 	}
 	return err
 }

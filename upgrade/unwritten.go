@@ -5,10 +5,11 @@ import (
 	"time"
 )
 
-// The pid file and the outcome, where they cannot be written: the disk is full, the directory was removed, there is no
-// descriptor left. The main generation serves all the same, shows it in Status.Unwritten, and tries again.
+// What happens if the pid file or the outcome cannot be written: the disk is full, say, the directory was removed, or no
+// descriptor is left. The main generation serves nevertheless, shows the error in Status.Unwritten, and tries to write the file
+// again.
 
-// retryEvery is how often.
+// retryEvery is the time between two tries.
 const retryEvery = time.Second
 
 // The files of a service.
@@ -18,20 +19,22 @@ const (
 	files
 )
 
-// unwritten has the files that could not be written.
+// unwritten has the result of the last writing of each file.
 type unwritten struct {
 	mu  sync.Mutex
 	all [files]attempted
 }
 
-// attempted is the last writing of a file. The error names the file; nil: the file is written.
+// attempted is the last writing of a file. The error has the name of the file; nil: the file is written. The function again
+// writes the file once more.
 type attempted struct {
 	content any
 	err     error
 	again   func()
 }
 
-// note notes the result of a writing, and reports whether the result is news. again writes the file once more.
+// note notes the result of a writing. It reports whether the result is news: an error after a success, a success after an
+// error, or an error with other content than before. The function again writes the file once more.
 func (w *unwritten) note(file int, content any, err error, again func()) (news bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -40,7 +43,7 @@ func (w *unwritten) note(file int, content any, err error, again func()) (news b
 	return (err == nil) != (was.err == nil) || err != nil && content != was.content
 }
 
-// list returns the files that are not written.
+// list returns the last writing of each file that could not be written.
 func (w *unwritten) list() (all []attempted) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -52,7 +55,7 @@ func (w *unwritten) list() (all []attempted) {
 	return all
 }
 
-// reasons are for Status.
+// reasons returns the errors of the unwritten files, for Status.
 func (w *unwritten) reasons() (all []string) {
 	for _, a := range w.list() {
 		all = append(all, a.err.Error())
@@ -60,20 +63,21 @@ func (w *unwritten) reasons() (all []string) {
 	return all
 }
 
-// writeAgain tries again.
+// writeAgain tries to write the unwritten files again.
 func (w *unwritten) writeAgain() {
 	for _, a := range w.list() {
 		a.again()
 	}
 }
 
-// retries has the times of the next tries. A try may take as long as the file system likes, so no loop waits for a try.
+// retries decides when the next try begins. A try hangs as long as the file system hangs, so the caller's loop does not wait
+// for a try.
 type retries struct {
 	ticker *time.Ticker
-	trying chan struct{} // closed when a try is over; nil if there is none
+	trying chan struct{} // closed at the end of the running try; nil if no try runs
 }
 
-// next is the time of the next try; nil without wanted, and during a try.
+// next returns a channel that delivers the time of the next try; nil if wanted is false, or while a try runs.
 func (r *retries) next(wanted bool) <-chan time.Time {
 	switch {
 	case !wanted || r.trying != nil:
@@ -85,17 +89,17 @@ func (r *retries) next(wanted bool) <-chan time.Time {
 	return r.ticker.C
 }
 
-// try calls fn in a goroutine of its own.
+// try begins a try: it calls fn in a goroutine of its own, and sets trying.
 func (r *retries) try(fn func()) {
 	trying := make(chan struct{})
 	r.trying = trying
-	go func() { // ends with the try, which finish waits for
+	go func() { // ends when fn returns, which generation.finish waits for
 		defer close(trying)
 		fn()
 	}()
 }
 
-// end waits for a running try.
+// end stops the ticker, and waits for the end of a running try.
 func (r *retries) end() {
 	r.stop()
 	if r.trying != nil {

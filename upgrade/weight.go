@@ -9,15 +9,16 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// shares divides the connections between this process and the candidate. The zero value gives the candidate none.
+// shares divides the connections between this process and the candidate. Before the first call of setWeight the candidate gets
+// none.
 type shares struct {
-	mu      sync.Mutex // of the judge, which sets weights, and of the change of the stage
-	to      atomic.Pointer[handoff.Dispatcher]
+	mu      sync.Mutex                         // held while a weight is set, and while the stage changes
+	to      atomic.Pointer[handoff.Dispatcher] // see dispatcher
 	attempt *attempt
-	takes   handoff.Takes // which connections the candidate can be passed
+	takes   handoff.Takes // the listeners whose connections the candidate can take
 }
 
-// dispatcher passes connections to the candidate; nil: no weight was set.
+// dispatcher returns the dispatcher that passes connections to the candidate; nil if no weight was set.
 func (s *shares) dispatcher() *handoff.Dispatcher { return s.to.Load() }
 
 func (s *shares) weight() float64 {
@@ -76,13 +77,13 @@ func (s *shares) begin() error {
 	return nil
 }
 
-// turn sends the candidate what a new weight means: whether the candidate accepts by itself, and which part of its connections
-// comes back. The candidate accepts before this process stops accepting. If the candidate stops right then, Silence ends the
-// attempt.
+// turn sends the candidate the consequences of a new weight: whether the candidate accepts by itself, and which part of its
+// connections comes back. At weight 1, the candidate is sent open before this process stops accepting. If the candidate hangs
+// at that moment, no process accepts until Options.Silence is over and the attempt is taken back.
 func (s *shares) turn(from, to float64) error {
 	link := s.attempt.child.link
 	switch {
-	case s.attempt.prepared.Beside: // this process goes on to accept, also for the candidate
+	case s.attempt.prepared.Beside: // at weight 1, too, this process accepts and passes connections on
 	case to == 1 && from < 1:
 		if err := link.Send(wire.KindOpen, nil); err != nil {
 			return err
@@ -100,7 +101,7 @@ func (s *shares) turn(from, to float64) error {
 	return nil
 }
 
-// stop stops passing connections.
+// stop ends the passing of connections to the candidate.
 func (s *shares) stop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -112,8 +113,8 @@ func (s *shares) stop() {
 	}
 }
 
-// settle ends the division of connections. With reclaim the candidate is dead, and this process serves the connections that the
-// candidate has not served.
+// settle closes the descriptors of the passed connections. If reclaim is true, the candidate is dead, and this process first
+// takes back the connections that the candidate has not served.
 func (s *shares) settle(reclaim bool) {
 	d := s.dispatcher()
 	if d == nil {
@@ -124,7 +125,7 @@ func (s *shares) settle(reclaim bool) {
 	}
 }
 
-// returned takes back a connection that the candidate sends.
+// returned handles the message conn, with which the candidate sends a connection back.
 func (s *shares) returned(f wire.Frame) {
 	var about wire.ConnBody
 	if f.Decode(&about) != nil {

@@ -6,30 +6,32 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// Which messages a candidate may send, and when, from the old process's side. A message out of order ends the attempt: a candidate that
-// sends one is not what it seems, or has a bug in the very code that is about to take over. After the attempt was taken
-// back, such a word has no effect, and the first one is logged.
+// Which messages a candidate may send, and in which phases. A message out of order takes the attempt back: the candidate is
+// another program than it seems, or has a bug in the very code that is about to take over. After the attempt was taken back, a
+// message out of order has no effect, and only the first such message is logged.
 
-// phaseTakenBack is the phase of an attempt that was taken back, until the candidate has ended. Users do not see this phase.
+// phaseTakenBack is the phase from the moment when the attempt is taken back until the candidate has ended. Users do not see
+// this phase.
 const phaseTakenBack Phase = "taken back"
 
-// columns are the phases of the table.
+// columns has the phase of each column of the table words.
 var columns = [...]Phase{PhaseStart, PhaseCheck, PhaseSmoke, PhaseBake, PhaseSoak, PhaseCommit, phaseTakenBack}
 
-// rule says whether a message of a kind may come in a phase.
+// rule decides whether a message of a kind may come in a phase.
 type rule int
 
 const (
 	never rule = iota
 	once
 	often
-	afterDial   // any number, when the old process has sent a private connection
-	afterShare  // any number, when the old process gives connections away
-	afterCommit // any number, when the old process has sent the commit
+	afterDial   // often, but only after the old process has sent dial
+	afterShare  // often, but only after the old process has sent share
+	afterCommit // often, but only after the old process has sent commit
 )
 
-// words is the table: a row for each kind of message from a candidate. Messages from before the abort arrive in phase "taken back",
-// and its column allows them. A known kind without a row never comes from a candidate; an unknown kind is ignored.
+// words is the table, with a row for each kind of message that a candidate may send. Messages that were sent before the abort
+// may arrive in phase "taken back", so this column allows them as well. Known kinds without a row are always out of order.
+// Unknown kinds are ignored.
 var words = map[wire.Kind][len(columns)]rule{
 	//                  start  check   smoke      bake        soak        commit       taken back
 	wire.KindListeners: {often, never, never, never, never, never, often},
@@ -56,8 +58,8 @@ func ruleOf(k wire.Kind, p Phase) rule {
 	return never
 }
 
-// allows reports whether a message may come. The argument before says whether the candidate has sent a message of this kind
-// already, and sent reports whether the old process has sent a message of a kind.
+// allows reports whether a message may come. The argument before is true if the candidate has already sent a message of
+// the same kind. The function sent reports whether the old process has sent a message of a kind.
 func (r rule) allows(before bool, sent func(wire.Kind) bool) bool {
 	switch r {
 	case once:
@@ -74,7 +76,7 @@ func (r rule) allows(before bool, sent func(wire.Kind) bool) bool {
 	return false
 }
 
-// wordError is a message of the candidate that is out of order.
+// wordError means that a message of the candidate, or the Ready byte, was out of order.
 type wordError struct {
 	word  string
 	phase Phase
@@ -84,5 +86,5 @@ func (e *wordError) Error() string {
 	return fmt.Sprintf("%s out of order in phase %s: it does not keep to the control protocol", e.word, e.phase)
 }
 
-// readyWord is how a wordError calls the byte on tableflip's pipe.
+// readyWord is the word of a wordError for the Ready byte, which comes on tableflip's pipe.
 const readyWord = "the Ready byte"

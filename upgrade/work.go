@@ -12,17 +12,18 @@ import (
 	"github.com/midair-go/midair/internal/sys"
 )
 
-// What runs beside an attempt: the functions of the program, and what else may take long. None can keep an attempt from its end.
+// What runs beside an attempt: the functions of the program, and other functions that may take long. An attempt can end while
+// such a function hangs.
 
-// work is a function that runs in a goroutine of its own.
+// work is a call of a function in a goroutine of its own.
 type work struct {
 	name   string
-	cancel context.CancelFunc // ends its context; nil: it has none
-	done   chan struct{}      // closed when err is set
-	err    error
+	cancel context.CancelFunc // ends the context of the function; nil: it has no context
+	done   chan struct{}      // closed when the function has ended
+	err    error              // the result; must be read only after done was closed
 }
 
-// newWork starts a function. The error is unreturned if the function ends its goroutine.
+// newWork calls fn in a goroutine of its own. If fn ends the goroutine (runtime.Goexit), the result is the error unreturned.
 func newWork(name string, cancel context.CancelFunc, unreturned error, fn func() error) *work {
 	w := &work{name: name, cancel: cancel, done: make(chan struct{}), err: unreturned}
 	go func() { // ends when fn does
@@ -32,7 +33,7 @@ func newWork(name string, cancel context.CancelFunc, unreturned error, fn func()
 	return w
 }
 
-// ended is closed when the work has ended; nil without work.
+// ended returns a channel that is closed when the work has ended; nil if w is nil.
 func (w *work) ended() <-chan struct{} {
 	if w == nil {
 		return nil
@@ -40,7 +41,7 @@ func (w *work) ended() <-chan struct{} {
 	return w.done
 }
 
-// stop ends the context of the work, and reports whether the work has ended within a limit.
+// stop ends the context of the work, and waits up to the limit. It reports whether the work has ended.
 func (w *work) stop(limit time.Duration) bool {
 	if w == nil {
 		return true
@@ -54,7 +55,7 @@ func (w *work) stop(limit time.Duration) bool {
 	}
 }
 
-// awaitEnd waits until the work has ended, at most a moment longer than ctx.
+// awaitEnd waits until the work has ended. After the end of ctx, it waits commitStall at most.
 func (w *work) awaitEnd(ctx context.Context) {
 	if w == nil {
 		return
@@ -70,7 +71,8 @@ func (w *work) awaitEnd(ctx context.Context) {
 	}
 }
 
-// inTime returns a check that returns a moment after the end of its context at the latest: fn may ignore its context.
+// inTime returns a check that calls fn, and that returns at most commitStall after the end of its context, even if fn ignores
+// the context.
 func inTime(fn func(context.Context) error) func(context.Context) error {
 	return func(ctx context.Context) error {
 		w := newWork("Check", nil, errors.New("it has ended its goroutine"), func() error {
@@ -89,7 +91,8 @@ func inTime(fn func(context.Context) error) func(context.Context) error {
 // judge is Options.Smoke or Options.Bake.
 type judge = func(context.Context, *Candidate) error
 
-// newSubscription calls a subscriber, which must not block. The error says so if the call does not return.
+// newSubscription calls the function of a subscriber, which must not block. If fn has not returned after commitStall, the work
+// ends with an error.
 func newSubscription(fn func() error) *work {
 	return newWork("Subscribe", nil, nil, func() error {
 		w := newWork("Subscribe", nil, errors.New("a function of Candidate.Subscribe has ended its goroutine"), fn)
@@ -104,13 +107,13 @@ func newSubscription(fn func() error) *work {
 	})
 }
 
-// chosen is the program that is started.
+// chosen is the program that is to be started, and the work that chooses it.
 type chosen struct {
 	*work
-	program process.Program
+	program process.Program // must be read only after the end of the work
 }
 
-// choose finds the program out.
+// choose begins to look up and to check the program for an attempt.
 func choose(e *estate, h *history, o *Options, m mode) *chosen {
 	c := new(chosen)
 	c.work = newWork("choose", nil, errors.New("Options.Verify has ended its goroutine"), func() (err error) {
@@ -120,7 +123,7 @@ func choose(e *estate, h *history, o *Options, m mode) *chosen {
 		}
 		policy := m.policy(o)
 		c.program, err = process.Preflight(o.Executable, o.Args, policy)
-		if sys.TooManyFiles(err) && e.room.lend() { // not in room.with: Verify may take long
+		if sys.TooManyFiles(err) && e.room.lend() { // room.with would stop Accept too long: Verify may take long
 			c.program, err = process.Preflight(o.Executable, o.Args, policy)
 		}
 		return err
@@ -128,36 +131,36 @@ func choose(e *estate, h *history, o *Options, m mode) *chosen {
 	return c
 }
 
-// drop closes the program, if one was or will be chosen.
+// drop closes the program when the work has ended. It does nothing if c is nil.
 func (c *chosen) drop() {
 	if c == nil {
 		return
 	}
-	go func() { // ends when Verify does
+	go func() { // ends when the work has ended
 		<-c.done
 		c.program.Close()
 	}()
 }
 
-// marshalled has the values of Keep.
+// marshalled is a file with the values of Keep, and the work that writes the file.
 type marshalled struct {
 	*work
-	state *os.File // nil: there are none
+	state *os.File // must be read only after the end of the work; nil: there are no values
 }
 
-// drop closes the file, if there is or will be one.
+// drop closes the file when the work has ended. It does nothing if m is nil.
 func (m *marshalled) drop() {
 	if m == nil {
 		return
 	}
-	go func() { // ends when MarshalBinary does
+	go func() { // ends when the work has ended
 		if <-m.done; m.state != nil {
 			m.state.Close()
 		}
 	}()
 }
 
-// marshal begins to ask the program for its values.
+// marshal begins to write the values of Keep into a file.
 func (e *estate) marshal() *marshalled {
 	m := new(marshalled)
 	m.work = newWork("marshal", nil, errors.New("the values of Keep were not marshalled: MarshalBinary has ended its goroutine"), func() (err error) {
