@@ -11,26 +11,27 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// elders are the older generations that still drain. The main generation holds a control socket to each of them, so
-// that it can hurry them when there are too many; each candidate gets the sockets too, and reads them from its commit on. A
-// star and not a chain: a generation may outlive the one that replaced it.
+// elders are the older generations that still drain. The main generation holds a control socket to each older generation, so
+// that it can send the message hurry when there are too many generations. Each candidate gets these sockets too, and reads them
+// from its commit on. The main generation has a socket to every older generation, not only to the last one, because a
+// generation may outlive its successor.
 type elders struct {
-	gone    chan *elder                                        // gets one whose process has ended
-	frames  chan wire.Frame                                    // what they say: connections that move
-	restore func(from int, f wire.Frame, stop <-chan struct{}) // takes the state that one gives back
-	stop    chan struct{}
+	gone    chan *elder                                        // receives each older generation whose socket has ended
+	frames  chan wire.Frame                                    // messages of older generations: connections that move
+	restore func(from int, f wire.Frame, stop <-chan struct{}) // restores the state that an orphan sends back
+	stop    chan struct{}                                      // closed by release
 	done    sync.WaitGroup
 
 	mu  sync.Mutex
-	all []*elder // the oldest first
+	all []*elder // sorted: the oldest comes first
 }
 
-// elder is one of them. Its socket ends with its process.
+// elder is an older generation that still drains. Its socket ends with its process.
 type elder struct {
 	wire.ElderBody
 	link   *wire.Link
-	orphan bool     // it serves until this process does, see orphan.go
-	file   *os.File // of its socket, until this process is the main generation and reads it
+	orphan bool     // the process is an orphan: it serves until this process serves, see orphan.go
+	file   *os.File // the socket as a file, until this process becomes the main generation and makes the link; then nil
 }
 
 func newElders(restore func(int, wire.Frame, <-chan struct{})) *elders {
@@ -50,14 +51,14 @@ func (s *elders) remove(e *elder) {
 	s.all = slices.DeleteFunc(s.all, func(o *elder) bool { return o == e })
 }
 
-// list returns them as they are now.
+// list returns a copy of the list of older generations.
 func (s *elders) list() []*elder {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.all)
 }
 
-// status describes them.
+// status describes the older generations for Status.
 func (s *elders) status() []Process {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -68,8 +69,9 @@ func (s *elders) status() []Process {
 	return all
 }
 
-// markHurried returns the oldest of them that have to close what is idle, because there are more than most generations, this one
-// included. Each is returned once. The caller sends the message, without the lock: a peer that does not read would hold up Status.
+// markHurried returns the oldest generations that have to close their idle connections because more than the given number of
+// generations exist, this process included. Each generation is returned only once. The caller sends the message after the lock
+// is released: otherwise a process that does not read would make Status wait.
 func (s *elders) markHurried(most int) (marked []*elder) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -82,7 +84,7 @@ func (s *elders) markHurried(most int) (marked []*elder) {
 	return marked
 }
 
-// adopt takes over the socket to an older generation from the old process.
+// adopt receives, in a candidate, the socket to an older generation from the old process.
 func (s *elders) adopt(f wire.Frame) error {
 	e := new(elder)
 	if err := f.Decode(&e.ElderBody); err != nil {
@@ -98,7 +100,8 @@ func (s *elders) adopt(f wire.Frame) error {
 	return err
 }
 
-// begin reads the sockets that were adopted: this process is the main generation now. Before that the old one reads them.
+// begin starts to read the adopted sockets. It is called when this process serves in place of the old process, which has read
+// these sockets until then.
 func (s *elders) begin() error {
 	var errs []error
 	for _, e := range s.list() {
@@ -118,7 +121,7 @@ func (s *elders) begin() error {
 	return errors.Join(errs...)
 }
 
-// dismissed returns the orphans, once.
+// dismissed returns the orphans, and removes their mark: it returns each orphan only once.
 func (s *elders) dismissed() (all []*elder) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -137,25 +140,25 @@ func (s *elders) isOrphan(e *elder) bool {
 	return e.orphan
 }
 
-// follow begins to hear one more.
+// follow adds an older process, and begins to read its messages.
 func (s *elders) follow(e *elder) {
 	s.add(e)
 	s.watch(e)
 }
 
-// watch hears what an older process says, until that process ends or release.
+// watch reads the messages of an older process in a new goroutine, until that process ends or until quit or release is called.
 func (s *elders) watch(e *elder) { s.done.Go(func() { s.hear(e) }) }
 
 func (s *elders) hear(e *elder) {
 	for f := range e.link.Frames {
-		if f.Kind == wire.KindReturned && s.isOrphan(e) { // nobody has asked for that yet
+		if f.Kind == wire.KindReturned && s.isOrphan(e) { // too early: the orphan was not sent away yet
 			f.Close()
 			continue
 		}
-		if f.Kind == wire.KindReturned { // of an orphan that was sent away, see orphan.go
+		if f.Kind == wire.KindReturned { // from an orphan that was sent away, see orphan.go
 			s.restore(e.PID, f, s.stop)
 			f.Close()
-			_ = e.link.Send(wire.KindReleased, nil) // one that has ended needs no answer
+			_ = e.link.Send(wire.KindReleased, nil) // fails if the orphan has ended
 			continue
 		}
 		select {
@@ -170,8 +173,9 @@ func (s *elders) hear(e *elder) {
 	}
 }
 
-// pass gives the sockets to the candidate, which becomes the one that may need them. Both hold them until this process
-// ends, but it stops reading (quit) when the other one serves: connections come on them.
+// pass sends the sockets to the candidate, which needs them if it becomes the main generation. After that both processes hold
+// the sockets. This process calls quit when the candidate serves, because only one process may read the connections that come
+// over these sockets.
 func (s *elders) pass(to *wire.Link) error {
 	var errs []error
 	for _, e := range s.list() {
@@ -181,7 +185,7 @@ func (s *elders) pass(to *wire.Link) error {
 }
 
 func (e *elder) pass(to *wire.Link) error {
-	if e.link == nil { // a candidate that was taken back has adopted it, and never was the main generation
+	if e.link == nil { // this process has adopted the socket as a candidate, and never became the main generation
 		return to.Send(wire.KindElder, e.ElderBody, e.file)
 	}
 	file, err := e.link.Dup()
@@ -192,7 +196,7 @@ func (e *elder) pass(to *wire.Link) error {
 	return to.Send(wire.KindElder, e.ElderBody, file)
 }
 
-// quit leaves the reading to the successor.
+// quit ends the reading in this process: from now on the successor reads the sockets.
 func (s *elders) quit() {
 	for _, e := range s.list() {
 		if e.link != nil {
@@ -201,10 +205,11 @@ func (s *elders) quit() {
 	}
 }
 
-// rest hears what was under way when quit was called.
+// rest calls hear for each message that this process had received before quit, and returns when all goroutines of watch have
+// ended.
 func (s *elders) rest(hear func(wire.Frame)) {
 	over := make(chan struct{})
-	go func() { // ends with those that quit has ended
+	go func() { // ends with the goroutines of watch, which quit has ended
 		s.done.Wait()
 		close(over)
 	}()
@@ -212,14 +217,14 @@ func (s *elders) rest(hear func(wire.Frame)) {
 		select {
 		case f := <-s.frames:
 			hear(f)
-		case <-s.gone: // of whom this process was told
+		case <-s.gone: // a goroutine of watch ends after quit: its process need not have ended
 		case <-over:
 			return
 		}
 	}
 }
 
-// release closes the sockets and waits until nobody reads them.
+// release closes the sockets, and waits until no goroutine reads them.
 func (s *elders) release() {
 	close(s.stop)
 	for _, e := range s.list() {
@@ -232,17 +237,18 @@ func (s *elders) release() {
 	s.done.Wait()
 }
 
-// forget drops one whose process has ended.
+// forget removes an older generation whose process has ended.
 func (s *elders) forget(e *elder) {
 	s.remove(e)
 	e.link.Close()
 }
 
-// hurry tells the oldest generations to close their idle connections if there are more than most. The process that was replaced gets the
-// message only after it was told that this one serves. hurry may wait for a process that does not read.
+// hurry sends the oldest generations the order to close their idle connections if more than the given number of generations
+// exist. The old process receives this message after the message that this process serves. hurry may wait for a process that
+// does not read.
 func (s *elders) hurry(most int, log *slog.Logger) {
 	for _, e := range s.markHurried(most) {
 		log.Warn("upgrade: too many generations: this one closes what is idle", "draining", e.PID, "generation", e.Generation, "MaxGenerations", most)
-		_ = e.link.Send(wire.KindHurry, nil) // fails if the process has ended meanwhile
+		_ = e.link.Send(wire.KindHurry, nil) // fails if that process has ended
 	}
 }

@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// The refusals that a caller has to tell apart. They are wrapped, so use errors.Is.
+// The errors that a caller may have to distinguish. Returned errors wrap these errors, so use errors.Is.
 var (
 	// ErrInProgress means that an upgrade is under way: ask again after the end of that upgrade.
 	ErrInProgress = errors.New("upgrade: an upgrade is already in progress")
@@ -18,18 +18,18 @@ var (
 	// ErrNotSupported means that the platform cannot hand listeners to another process, or cannot do what was asked.
 	// errors.Is(err, [errors.ErrUnsupported]) holds too.
 	ErrNotSupported error = notSupported{}
-	// ErrUnsupervised is returned by Run after a plain stop if the supervisor (see [Supervise]) had died before: the service
-	// has ended as it should, but a crash would not have been mended.
+	// ErrUnsupervised is returned by Run after a plain stop if the supervisor (see [Supervise]) has died while the service ran:
+	// the service has ended as it should, but after a crash no process would have started the service again.
 	ErrUnsupervised = errors.New("upgrade: the service has ended as it should, and its supervisor had died before: nobody would have started it again")
-	// ErrSameBuild means that the file to start is the build that runs already: perhaps the new file was not copied to its
-	// place. Restart starts the same build anyway.
+	// ErrSameBuild means that the file to start is the build that already runs: perhaps the new file was not copied to its
+	// place. Restart starts the same build nevertheless.
 	ErrSameBuild = errors.New("upgrade: the new file is the build that is running")
-	// ErrAborted means that the upgrade was aborted before its commit: by Abort, by the end of a context, or by a signal. In
-	// a candidate that the old process takes back, for whatever reason, Run returns an error that is ErrAborted, and main
-	// should end with a non-zero status.
+	// ErrAborted means that the upgrade was aborted before its commit: by Abort, by the end of a context, or by a signal. In a
+	// candidate that is taken back, whatever the reason, Run returns an error for which errors.Is reports ErrAborted. Main
+	// should then end with a non-zero status.
 	ErrAborted = errors.New("upgrade: aborted")
-	// ErrServeStuck is returned by Run if serve goes on after the end of its context, see Options.StuckAfter. Main should
-	// end: the process has finished everything else.
+	// ErrServeStuck is returned by Run if serve goes on long after the end of its context, see Options.StuckAfter. Main should
+	// then end the process: Run has finished everything except serve.
 	ErrServeStuck = errors.New("upgrade: serve ignores the end of its context")
 )
 
@@ -40,7 +40,7 @@ func (notSupported) Error() string { return "upgrade: not supported here" }
 
 func (notSupported) Unwrap() error { return errors.ErrUnsupported }
 
-// unsupported returns ErrNotSupported for an errors.ErrUnsupported of the parts of this package, and other errors unchanged.
+// unsupported adds ErrNotSupported to an error that is errors.ErrUnsupported, and returns every other error unchanged.
 func unsupported(err error) error {
 	if errors.Is(err, errors.ErrUnsupported) && !errors.Is(err, ErrNotSupported) {
 		return fmt.Errorf("%w: %w", ErrNotSupported, err)
@@ -61,22 +61,22 @@ const (
 	PhaseSmoke Phase = "smoke"
 	// PhaseBake: Options.Bake runs in the old process.
 	PhaseBake Phase = "bake"
-	// PhaseSoak: both processes accept connections.
+	// PhaseSoak: both processes accept connections for Options.Soak.
 	PhaseSoak Phase = "soak"
 	// PhaseCommit: the new process takes over, until it confirms that it serves.
 	PhaseCommit Phase = "commit"
 )
 
-// Error says in which phase an upgrade ended and why. The old process serves on, with all of the traffic, and may upgrade
-// again at once.
+// Error describes a failed upgrade: the phase in which the upgrade ended, and the reason. The old process goes on serving all
+// of the traffic, and may upgrade again at once.
 type Error struct {
 	// Phase is the step that did not succeed.
 	Phase Phase
-	// Reason is a text for a person: an exit status, a failed check by name, the first lines of a crash.
+	// Reason is a text for a person: an exit status, the name of a failed check, or the first lines of a crash report.
 	Reason string
-	// PID is the process id of the candidate; 0 if none was started.
+	// PID is the process id of the candidate; 0 if no candidate was started.
 	PID int
-	// Err is the cause, if the cause is an error of this process; may be nil.
+	// Err is the cause, if an error in this process is the cause; otherwise nil.
 	Err error
 }
 

@@ -23,24 +23,27 @@ type estate struct {
 	keeper    *state.Keeper
 	resources resources
 	pid       *pidfile.File
-	unwritten unwritten          // of the pid file and the outcome
-	room      room               // descriptors in reserve
+	unwritten unwritten          // which of the pid file and the outcome could not be written
+	room      room               // the reserve of descriptors
 	manager   *sdnotify.Notifier // the service manager; nil if there is none
 	opts      *Options
 	log       *slog.Logger
 }
 
-// nameFiles fills in the names of sockets that the candidate gets as files at exec.
+// nameFiles adds to the welcome message the names of the sockets that the candidate gets as files at exec.
 func (e *estate) nameFiles(body *wire.WelcomeBody) {
-	const most = 100 // with their second names, so that the welcome fits into a message; the kernel knows the others
+	// The hard links of at most 100 paths fit into the message. The candidate finds the links of further paths through the
+	// kernel.
+	const most = 100
 	body.Paths, body.Stored, body.Expected = e.listeners.Paths(), e.manager.Names(), e.expected()
 	body.Links = e.listeners.Links(body.Paths[:min(len(body.Paths), most)])
 }
 
-// mostExpected is how many names fit into the welcome message beside its other fields. Further sockets are not compared.
+// mostExpected is the number of names that fit into the welcome message beside its other fields. The candidate does not check
+// whether further sockets are open.
 const mostExpected = 100
 
-// expected returns the names of the sockets that a candidate has to open and gets as files at exec, for the welcome message.
+// expected returns, for the welcome message, the names of the sockets that a candidate gets as files at exec and has to open.
 func (e *estate) expected() []wire.SocketName {
 	names := e.listeners.Early()
 	return names[:min(len(names), mostExpected)]
@@ -53,22 +56,25 @@ func (e *estate) putPathsBack() {
 	}
 }
 
-// reserveOutcome takes room for the outcome of an upgrade that begins: at the end the disk may be full.
+// reserveOutcome reserves room on the disk for the outcome when an upgrade begins: at the end of the upgrade the disk may be
+// full.
 func (e *estate) reserveOutcome() {
 	if err := e.pid.Reserve(); err != nil {
 		e.log.Warn("upgrade: no room is reserved for the outcome, it is tried again when the upgrade ends", "err", err)
 	}
 }
 
-// recordOutcome writes the outcome of an upgrade beside the pid file, for the callers of Request. The new process records a commit,
-// and then the old process does, if nothing else has happened meanwhile.
+// recordOutcome writes the outcome of an upgrade beside the pid file, for the callers of Request. After a commit the new
+// process writes the outcome first. The old process writes it again only if the file does not have the outcome of this upgrade
+// or of a later one.
 func (e *estate) recordOutcome(out Outcome) {
 	if e.opts.PIDFile == "" {
 		return
 	}
 	defer e.pid.Unreserve()
 	last, err := readOutcome(e.pid.ReadLast())
-	if err == nil && out.Committed && last.Begun >= out.Begun && last.Begun <= sys.Uptime() { // else it was before the machine was started
+	// A last.Begun that is greater than the uptime is from before the boot.
+	if err == nil && out.Committed && last.Begun >= out.Begun && last.Begun <= sys.Uptime() {
 		e.unwritten.note(fileOutcome, out, nil, nil)
 		return
 	}
@@ -90,18 +96,18 @@ func (e *estate) publishPID() error {
 	return err
 }
 
-// takeState takes the values, if there are any, that another process sends at its end.
+// takeState restores the kept values that another process sends at its end. A message without a file has no values.
 func (e *estate) takeState(from int, f wire.Frame, stop <-chan struct{}) {
 	if len(f.Files) > 0 {
 		e.restore(from, f.Files[0], stop)
 	}
 }
 
-// restore gives the program the state of another process. The wait for UnmarshalBinary ends after Timeout, and with stop, which is
-// the end of this process.
+// restore calls UnmarshalBinary of the kept values with the state of another process. It waits until UnmarshalBinary has
+// returned, for Options.Timeout at most, or until stop is closed, which means that this process ends.
 func (e *estate) restore(from int, state *os.File, stop <-chan struct{}) {
 	done := make(chan error, 1)
-	go func() { done <- e.keeper.Receive(state) }() // ends when UnmarshalBinary does
+	go func() { done <- e.keeper.Receive(state) }() // ends when UnmarshalBinary has returned
 	var err error
 	select {
 	case err = <-done:
@@ -125,8 +131,9 @@ func (e *estate) release() {
 	}
 }
 
-// removeFiles removes the staged files, and the pid file if the service stops. It removes nothing if the files were not written in time: then
-// the file system would hold the end of the process as well.
+// removeFiles removes the staged files, and also the pid file if stops is true, which means that the service stops. If written
+// is false, the file system has not answered in time, and removeFiles removes nothing: otherwise the process might wait for the
+// file system for ever.
 func (e *estate) removeFiles(stops, written bool) {
 	if !written {
 		e.log.Warn("upgrade: the pid file may be left, because its directory does not answer")

@@ -7,19 +7,21 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// history is what a generation knows of the builds and processes before it.
+// history has the build that was committed before the build of this generation, and the older generations that drain.
 type history struct {
 	previous previous
 	elders   *elders
 }
 
-// send sends a candidate the build for a rollback, and the control sockets of draining generations. version is that of this process.
+// send sends a candidate the build for a rollback, and the control sockets of draining generations. pid is the pid of the
+// candidate, and version is the version of this process.
 func (h *history) send(to *wire.Link, pid int, version string) error {
 	return errors.Join(h.sendPrevious(to, pid, version), h.elders.pass(to))
 }
 
-// sendPrevious sends the candidate the build for a rollback: the build of this process, or, if the candidate runs the same build,
-// the build before. So a restart does not lose the build before.
+// sendPrevious sends the candidate the build for a rollback. This is the build of this process. But if the candidate runs the
+// same build, as after a restart, it is the previous build of this process, so that a rollback still leads to a different
+// build.
 func (h *history) sendPrevious(to *wire.Link, pid int, version string) error {
 	if !process.CanRunDescriptor {
 		return nil

@@ -2,22 +2,25 @@ package upgrade
 
 import "time"
 
-// How long a Request without a deadline waits for a service that does nothing: it may not be able to write the outcome.
+// The limit of a Request without a deadline, for a service that tries no upgrade. Such a service is perhaps unable to write the
+// outcome, and Request would wait for ever.
 
-// idleLimit is more than a service needs to begin an upgrade that it was asked for, and to record its outcome.
+// idleLimit is how long Request waits while no upgrade is under way. A service needs less time to begin a requested upgrade,
+// and to record the outcome.
 const idleLimit = 2 * time.Minute
 
-// idleLook is how often Request looks whether an upgrade is under way.
+// idleLook is the time between two looks whether an upgrade is under way.
 const idleLook = 500 * time.Millisecond
 
-// idle is for how long no upgrade was seen.
+// idle measures how long no upgrade was under way.
 type idle struct {
-	limit  time.Duration // 0: none
-	since  time.Time     // when an upgrade was seen last, or when the first look was
-	looked time.Time
+	limit  time.Duration // 0: no limit
+	since  time.Time     // when the last look found an upgrade; if no look has, the time of the first look
+	looked time.Time     // when the last look was
 }
 
-// over reports whether no upgrade was under way for the limit.
+// over reports whether no upgrade was under way for at least the limit. works reports whether an upgrade is under way now; over
+// calls it at most once in the time between two looks.
 func (i *idle) over(works func() bool) bool {
 	now := time.Now()
 	if i.limit == 0 || now.Sub(i.looked) < min(idleLook, i.limit/4) {

@@ -8,18 +8,18 @@ import (
 	"github.com/midair-go/midair/internal/process"
 )
 
-// Which process memory pressure kills: a candidate has asked the kernel for that before main (package process), and here the
-// process that becomes the service takes it back.
+// The choice of the process that the kernel kills when memory runs out. A candidate raises its own oom_score_adj before main
+// (package process), so that the kernel kills it first. This file restores the value when the candidate becomes the service.
 
-// memoryDelay is the time from the commit to the search for processes that would still be killed first: the first requests
-// do not wait for the search.
+// memoryDelay is the time from the commit to the search for processes that the kernel would still kill first. Because of the
+// delay, the search does not slow down the first requests.
 const memoryDelay = time.Second
 
-// memory is the search for processes that the kernel would kill first. The zero value is ready.
+// memory searches for processes that the kernel would kill first. The zero value can be used.
 type memory struct{ stop func() }
 
-// spare restores the oom_score_adj that the process had before it became a candidate: from here on other processes are
-// killed first.
+// spare restores the oom_score_adj that this process was started with, so that the kernel no longer kills it first. If spare
+// has restored the value, it also starts the search for child processes that still have the raised value.
 func (m *memory) spare(log *slog.Logger) {
 	restored, err := process.RestoreOOM()
 	if err != nil {
@@ -31,7 +31,7 @@ func (m *memory) spare(log *slog.Logger) {
 	}
 	end, done := make(chan struct{}), make(chan struct{})
 	m.stop = func() { close(end); <-done }
-	go func() { // ends after the delay, or with end
+	go func() { // ends when the search is over, or when m.stop is called
 		defer close(done)
 		select {
 		case <-time.After(memoryDelay):
@@ -45,7 +45,7 @@ func (m *memory) spare(log *slog.Logger) {
 	}()
 }
 
-// end ends the search, because Run returns after its last goroutine.
+// end ends the search and waits until its goroutine has ended. Run calls it at its end.
 func (m *memory) end() {
 	if m.stop != nil {
 		m.stop()

@@ -21,133 +21,139 @@ import (
 
 // Options of an Upgrader. The zero value works.
 type Options struct {
-	// Version names this build in logs, status and metrics. Default: the version, or else the revision, of the build
-	// information; "devel" where there is none.
+	// Version names this build in logs, status and metrics. Default: the version, or else the revision, in the build
+	// information; "devel" if the build information has neither.
 	Version string
 
-	// Executable is the file that an upgrade starts. The path is resolved for each upgrade, so a replaced file or a symbolic
-	// link that was moved takes effect. A relative path counts from the directory that the program was started in; a bare
-	// name is looked up in PATH. Default: os.Args[0].
+	// Executable is the file that an upgrade starts. The path is resolved again for each upgrade, so an upgrade finds a
+	// replaced file, and the new target of a symbolic link. A relative path begins at the directory that the program was
+	// started in; a name without a slash is looked up in PATH. Default: os.Args[0].
 	Executable string
 	// Args are the arguments of the new process, without the program's name. Default: os.Args[1:].
 	Args []string
 	// Env is the environment of the new process. Default: os.Environ() at the time of the upgrade.
 	Env []string
 
-	// Verify, if set, decides whether the file may be started: by a checksum or a signature, for example. On Linux path
-	// leads to the very descriptor that is executed, for this process and for other processes of the same user: a file that
-	// replaces the verified file meanwhile is not started. Verify does not notice a file that is overwritten in place. A
-	// script sees that path as $0. On other systems path is the path of the file. Timeout counts from before Verify.
-	// Default: nil.
+	// Verify, if set, decides whether the file at the given path may be started: by a checksum or a signature, for example. On
+	// Linux that path leads to the descriptor that is executed, for this process and for other processes of the same user: if
+	// another file replaces the verified file after Verify, the verified file is started all the same. But if the verified
+	// file is overwritten in place after Verify, the new content is started. A script sees that path as $0. On other
+	// systems Verify gets the path of the file itself. Timeout includes the time that Verify takes. Default: nil.
 	Verify func(path string) error
 
-	// Smoke, if set, is called in the old process when the candidate is prepared, before any user reaches the candidate:
-	// Candidate.Dial makes private connections. An error takes the upgrade back. The context ends when the candidate dies or
-	// the upgrade is aborted; Smoke must return then. Default: nil.
+	// Smoke, if set, is called in the old process when the candidate is prepared, before any user reaches the candidate. Smoke
+	// may test the candidate over private connections (Candidate.Dial). If Smoke returns an error, the candidate is taken back.
+	// The context ends when the candidate dies or the upgrade is aborted; Smoke must return when the context ends. Default:
+	// nil.
 	Smoke func(ctx context.Context, c *Candidate) error
-	// Soak is how long both processes accept connections before the commit; the new one must be alive at its end.
-	// Default: 1 s, or none if Bake is set. Negative: none.
+	// Soak is how long both processes accept connections before the commit; the upgrade fails if the candidate dies in this
+	// time. Default: 1 s, or none if Bake is set. Negative: none.
 	Soak time.Duration
-	// Timeout is how long a new process may take from its start until it is prepared, and again how long it may take
-	// to confirm the commit. After that it is killed and the old one serves on. Default: 1 minute.
+	// Timeout is how long a new process may take from its start until it is prepared. A new process may take the same time once
+	// more to confirm the commit. A process that takes longer is killed, and the old process goes on serving. Default: 1
+	// minute.
 	Timeout time.Duration
-	// AbortGrace is how long an aborted candidate may take to finish the requests that the candidate has accepted during the
-	// soak, before the candidate is killed. A candidate that has accepted nothing gets at most 2 s. Default: 30 s.
+	// AbortGrace is how long an aborted candidate may take to finish the requests that it has accepted before the abort. After
+	// that time the candidate is killed. A candidate that has accepted nothing gets at most 2 s. Default: 30 s.
 	AbortGrace time.Duration
-	// Bake, if set, is called in the old process between prepared and commit. The candidate gets only the traffic that
-	// Candidate.SetWeight gives. An error aborts the upgrade. The context ends when the candidate dies or the upgrade is
-	// aborted or committed by hand; Bake must return then. Default: nil.
+	// Bake, if set, is called in the old process between Smoke and the commit. During Bake the candidate gets only the traffic
+	// that Bake gives it by Candidate.SetWeight. If Bake returns an error, the candidate is taken back. The context ends when
+	// the candidate dies, or when an operator aborts or commits the upgrade; Bake must return when the context ends. Default:
+	// nil.
 	Bake func(ctx context.Context, c *Candidate) error
 
-	// AllowPlain lets a candidate take over that does not have this library's control protocol, a program with tableflip
-	// only. Such a program has the listening sockets from its start, Smoke and Bake are not called, and processes that the
-	// program starts later are not verified. Without AllowPlain the program is refused: before the start if the build
-	// information of the file shows that the program uses tableflip only, and otherwise when the program is ready; until
-	// then the program has accepted connections. Default: false.
+	// AllowPlain lets a candidate take over that uses tableflip only, and so does not have this library's control protocol.
+	// Such a program has the listening sockets from its start. Smoke and Bake are not called, and Verify does not see the files
+	// that the program starts later. Without AllowPlain the program is refused: before its start, if the build information of
+	// the file shows that the program uses tableflip only, and otherwise when the program is ready. In the second case the
+	// program may have accepted connections. Default: false.
 	AllowPlain bool
-	// AllowWrapper lets Executable be a script, or another file that does not show which program runs in the end: a file
-	// that executes the real program, a packed file, or a file that this process may execute and not read. The wrapper and
-	// all processes that the wrapper starts have the listening sockets from the start; a build with this library gets the
-	// sockets in New. Default: false, such a file is refused before the start. If the script executes a program with
-	// tableflip only, AllowPlain is needed too. Rollback needs neither.
+	// AllowWrapper lets Executable be a script, or another file that does not show which program it starts: a file that
+	// executes the real program, a packed file, or a file that this process may execute but not read. The wrapper, and all
+	// processes that the wrapper starts, have the listening sockets from the start; a build with this library would get the
+	// sockets in New. Without AllowWrapper such a file is refused before its start. If the script executes a program that uses
+	// tableflip only, AllowPlain is needed too. Rollback needs neither. Default: false.
 	AllowWrapper bool
 
-	// ListenConfig is used for sockets that this process opens: Control sets socket options (SO_REUSEPORT, IP_FREEBIND,
-	// IPV6_V6ONLY), MultipathTCP is respected. A socket from an older process or a service manager keeps its own options;
-	// KeepAlive and KeepAliveConfig hold for the connections of such a socket, too. A udp socket with SO_REUSEPORT receives
-	// a share of the datagrams at once, also in a candidate: use SO_REUSEPORT for tcp only. Default: as net.Listen.
+	// ListenConfig is used for sockets that this process opens: Control may set socket options (SO_REUSEPORT, IP_FREEBIND,
+	// IPV6_V6ONLY), and MultipathTCP has its usual effect. A socket from an older process or from a service manager keeps its
+	// own options, but KeepAlive and KeepAliveConfig have an effect on the connections of such a socket, too. A new udp socket
+	// with SO_REUSEPORT receives a share of the datagrams at once, even in a candidate: use SO_REUSEPORT for tcp only. Default:
+	// the settings of net.Listen.
 	ListenConfig net.ListenConfig
-	// MayClose names the addresses of sockets that the old version has open and this version does not open: as given to
-	// Listen, or "*" for all. Every other socket of the old version that was not opened before Run fails the check phase,
-	// since clients would be refused after the commit. MayClose is not needed for Restart and Rollback, nor for sockets that
-	// the old version opened while Run ran. Default: none.
+	// MayClose has the addresses, as given to Listen, of sockets that the old version has open and that this version does not
+	// open; "*" means all sockets. If this version does not open another socket of the old version before Run, the candidate
+	// fails in the check phase, since clients would be refused after the commit. MayClose is not needed for Restart and
+	// Rollback, nor for sockets that the old version opened after its call of Run. Default: none.
 	MayClose []string
 
-	// Sticky makes Candidate.SetWeight keep all connections of a client's address on one side, the same side on every host.
-	// The choice is monotone: an address in a small share is in every greater share. The share counts addresses then. Behind
-	// a proxy there is a single address, and so all or nothing. Default: false; connections are counted, and the share is
-	// exact.
+	// Sticky makes Candidate.SetWeight send all connections of a client address to the same process, by the same rule on every
+	// host. An address that belongs to a small share also belongs to every greater share. With Sticky the weight is the
+	// share of addresses, and not of connections. Behind a proxy all connections have one address, so the candidate gets all of
+	// them or none. Default: false, which means that connections are counted, and the share of connections is exact.
 	Sticky bool
-	// Split, if set, decides which connections the candidate of a progressive upgrade gets: Split is called for each
-	// connection that is accepted or moves. The answer should be monotone in the weight. Split must not wait, and must not
-	// call the Candidate. Default: nil.
+	// Split, if set, decides which connections the candidate of a progressive upgrade gets: Split is called for each connection
+	// that is accepted or may move, and returns true for the candidate. If Split returns true for a weight, it should return
+	// true for every greater weight as well. Split must not wait, and must not call the Candidate. Default: nil.
 	Split func(c net.Conn, weight float64) bool
-	// Silence is how long a candidate with a weight may send nothing before the candidate counts as dead and is killed. A
-	// candidate sends a heartbeat every 0.1 s, so the least is 0.3 s. Default: 2 s.
+	// Silence is how long a candidate with a weight may send nothing before it counts as dead and is killed. A candidate sends
+	// a heartbeat every 0.1 s, so the smallest value is 0.3 s: a smaller value counts as 0.3 s. Default: 2 s.
 	Silence time.Duration
 
-	// MaxGenerations is how many processes there may be, the main generation and the older generations that still drain,
-	// before the oldest are told to close idle connections (Hurry). Active requests keep their time, and no upgrade waits.
-	// Default: 4.
+	// MaxGenerations is how many processes there may be: the main generation, and the older generations that still drain. If
+	// there are more, the oldest generations have to close their idle connections (see Hurry). Requests that have begun keep
+	// their time limits, and no upgrade waits. Default: 4.
 	MaxGenerations int
 
-	// StuckAfter is how long serve may go on after the end of its context if no drain is known, as in http.Serve, which has
-	// no context. Then Accept and ReadFrom return net.ErrClosed, a second later Run returns ErrServeStuck (or after another
-	// StuckAfter, if a socket was closed then), and the connections that are left end with the process. StuckAfter limits no
-	// drain of package drain, no server that closes a socket first (http.Server.Shutdown, gRPC), and no serve without
-	// sockets that has asked for the end of its context. A server with another kind of drain, or a server that goes on to
-	// accept after a stop, needs a longer StuckAfter. Default: 1 minute, twice the default of package drain. Negative: for
-	// ever.
+	// StuckAfter is how long serve may go on after the end of its context if Run knows of no drain, as with http.Serve, which
+	// has no context. After this time Accept and ReadFrom return net.ErrClosed. If serve has not returned a second later, Run
+	// returns ErrServeStuck; if serve has closed a socket in reaction to net.ErrClosed, Run waits for another StuckAfter first.
+	// The remaining connections end with the process. StuckAfter does not limit a drain of package drain, a server that begins
+	// its drain by closing a socket (http.Server.Shutdown, gRPC), and a serve without open sockets that has called Done or Err
+	// of its context. A server that drains in another way, or that goes on accepting after a stop, needs a longer StuckAfter.
+	// Default: 1 minute, twice the default of package drain. Negative: no limit.
 	StuckAfter time.Duration
 
-	// PIDFile is the file that names the pid of the main generation: written atomically at the start and at every commit,
-	// removed by a plain stop. A candidate that cannot write the file fails its checks. A process without an older process
-	// to fall back to serves without the file, logs that, names the file in Status.Unwritten, and tries again every second.
+	// PIDFile is the path of a file with the pid of the main generation. The file is written atomically at the start and at
+	// every commit, and a plain stop removes it. A candidate that cannot write the file fails its checks. A process without an
+	// old process serves without the file, logs the failure, names the file in Status.Unwritten, and tries again every second.
 	//
-	// The [Outcome] of the last upgrade is written as JSON beside PIDFile, with ".last" added to the name. Room on the disk
-	// for the outcome is taken when an upgrade begins. Files of other users do no harm, as in /tmp, but only root can
-	// replace a file that another user has put in the place of one of the two first. A service that drops privileges has to
-	// be able to replace both files: the directory must belong to the user that the service goes on as. Default: none.
+	// The [Outcome] of the last upgrade is written as JSON to a second file beside PIDFile, with ".last" added to the name.
+	// Room on the disk for the outcome is reserved when an upgrade begins. The directory may be one where other users may
+	// write, as /tmp: their files do no harm. But if another user has created one of the two files before the service did, only
+	// root can replace that file. A service that drops privileges must still be able to replace both files: the directory must
+	// belong to the user that the service changes to. Default: none.
 	PIDFile string
-	// StateLimit is the most that all values of Keep may take together, in bytes. Default: 64 MiB.
+	// StateLimit is the size limit of all values of Keep together, in bytes. Default: 64 MiB.
 	StateLimit int64
-	// NoSignals leaves all signals to the program. By default Run upgrades on SIGHUP and stops on SIGTERM and on the
-	// first SIGINT; a second SIGINT ends the process at once.
+	// NoSignals leaves all signals to the program. By default Run upgrades on SIGHUP, and stops the service on SIGTERM and on
+	// the first SIGINT; a second SIGINT ends the process at once.
 	NoSignals bool
 
-	// Supervisor says when [Supervise] acts: "always", "pid1" (as process 1 of a container only), or "never". The fields from
-	// here to Watchdog are for Supervise only. Default: "always".
+	// Supervisor decides when [Supervise] makes this process a supervisor: "always", "pid1" (only if this process is process 1
+	// of a container), or "never". The fields Supervisor, Guard, GiveUp and Watchdog are for Supervise only. Default: "always".
 	Supervisor string
-	// Guard is how long a build must have run since its commit, or its restart, until a crash counts as the first crash
-	// again. A build that crashes twice in a row within Guard is replaced by the build before. Default: 1 minute.
+	// Guard is how long a build must run after its commit or restart before an earlier crash no longer counts. A build that
+	// crashes twice in a row, each time within Guard, is replaced by the build before. Default: 1 minute.
 	Guard time.Duration
-	// GiveUp is how long the service may be down in a row before the supervisor ends, with the status of the process that
-	// crashed: the sum of the times without a serving process, until a process has served for Guard. Until then the
-	// supervisor holds the sockets and tries again, with pauses up to 10 s. Negative: the supervisor never ends for this
-	// reason. Default: 5 minutes; as process 1, negative.
+	// GiveUp limits how long the service may be down. The supervisor adds up the times without a serving process, until a
+	// process has served for Guard; if the sum exceeds GiveUp, the supervisor ends with the status of the crashed process.
+	// Until then the supervisor holds the sockets and starts the service again and again, with pauses up to 10 s. Negative: no
+	// limit. Default: 5 minutes; no limit if the supervisor is process 1.
 	GiveUp time.Duration
-	// Watchdog is how long the main generation may be silent before the supervisor takes the generation for hung and sends
-	// SIGABRT. Run sends the heartbeats of the main generation. Default: 0, no watchdog.
+	// Watchdog is how long the main generation may send no heartbeat before the supervisor assumes that it hangs, and sends it
+	// SIGABRT. Run sends the heartbeats. Default: 0, no watchdog.
 	Watchdog time.Duration
 
-	// Logger gets a line for every phase. The handler is called in a goroutine of the library, so that nothing waits for a
-	// log: if the handler is stuck, 256 lines wait for the handler, and the number of lines dropped after that is logged.
-	// The end of Run and the ends of New, Close and Supervise wait at most 0.2 s for the lines that are left. Lines of the
-	// last moment before a crash may be lost. Default: slog.Default().
+	// Logger gets a line for every phase. A goroutine of the library calls the handler, so the library does not wait for the
+	// log. If the handler is stuck, 256 lines wait for it, further lines are dropped, and the number of dropped lines is logged
+	// later. Run, New, Close and Supervise wait before they return, at most 0.2 s, until the handler has got the waiting lines.
+	// Lines of the last moment before a crash may be lost. Default: slog.Default().
 	Logger *slog.Logger
-	// MeterProvider counts and times upgrades. Default: the global one of OpenTelemetry.
+	// MeterProvider receives the metrics of upgrades: counts and durations. Default: the global provider of OpenTelemetry.
 	MeterProvider metric.MeterProvider
-	// TracerProvider gets a span for each upgrade with an event for each phase. Default: OpenTelemetry's global one.
+	// TracerProvider receives a span for each upgrade, with an event for each phase. Default: the global provider of
+	// OpenTelemetry.
 	TracerProvider trace.TracerProvider
 }
 
@@ -236,7 +242,7 @@ func buildVersion() string {
 	return "devel"
 }
 
-// choice is how connections are chosen; nil: by counting.
+// choice returns the function that decides which connections the candidate gets. The result is nil if connections are counted.
 func (o Options) choice() handoff.Choice {
 	if o.Split == nil && o.Sticky {
 		return handoff.ByAddress

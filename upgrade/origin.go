@@ -12,27 +12,27 @@ type oldKind int
 const (
 	oldNone      oldKind = iota // this process replaces no other process
 	oldMidair                   // the old process speaks the control protocol
-	oldTableflip                // the old process knows tableflip only
-	oldDead                     // the old process has died before its welcome
+	oldTableflip                // the old process uses tableflip only
+	oldDead                     // the old process has died before it has sent the message welcome
 )
 
-// origin is what this process was told about where it comes from. New fills it in, and nothing changes it afterwards.
+// origin describes how this process was started, and by which process. New fills it in; its fields do not change after New.
 type origin struct {
 	generation int
 	old        oldKind
-	link       *wire.Link        // to the old process; nil unless the kind is oldMidair
-	elder      *elder            // the old process, when it has handed over
-	limit      time.Duration     // how long the old process waits for prepared
-	welcome    time.Time         // when the answer to hello came
-	paths      []wire.SocketName // of the unix sockets of the old process
-	expects    []wire.SocketName // of the sockets that the old process passes as files at exec
-	inherited  []string          // names of the sockets that a service manager keeps for the old process
-	starter    string            // the name of the program that has started this process; empty: an older generation, or unknown
-	born       Outcome           // of the upgrade that started this process, as far as the old one has told
-	only       bool              // no process serves: this one has to, whatever its checks find
-	detached   bool              // the end of the terminal is nothing to the service
-	systemd    bool              // has started the service, and is told of each main process by the one before
+	link       *wire.Link        // the control socket to the old process; nil unless old is oldMidair
+	elder      *elder            // the old process, for the list of draining generations after the commit
+	limit      time.Duration     // how long the old process waits until this process is prepared
+	welcome    time.Time         // when the message welcome came
+	paths      []wire.SocketName // the unix sockets of the old process
+	expects    []wire.SocketName // the sockets that the old process has passed as files at exec, and that have to be opened
+	inherited  []string          // the names of sockets that the service manager stores for the old process
+	starter    string            // the program that has started this process; empty for an older generation, or if unknown
+	born       Outcome           // the upgrade that has started this process, with the fields that welcome has
+	only       bool              // no other process serves, so this process has to serve even if its checks fail
+	detached   bool              // the first process was started with nohup: the end of its terminal does not stop the service
+	systemd    bool              // systemd has started the service, and each old process names the next main process to systemd
 }
 
-// replaces reports whether the old process decides when this one serves.
+// replaces reports whether an old process decides when this process begins to serve.
 func (o *origin) replaces() bool { return o.old == oldMidair || o.old == oldTableflip }

@@ -6,20 +6,20 @@ import (
 	"github.com/cloudflare/tableflip"
 )
 
-// parts are the things that a program and its generation share. Each part has one job. A part that several goroutines change has a lock
-// of its own.
+// parts is the data that the Upgrader, which the program holds, shares with the goroutine of Run. Each part has one purpose. A
+// part that several goroutines change has its own lock.
 type parts struct {
 	opts Options
 	log  *slog.Logger
 	tel  *telemetry
 	tf   *tableflip.Upgrader // nil where upgrades are not supported
 
-	origin    origin    // where this process comes from
-	estate    estate    // what passes on
-	history   history   // builds and processes of before
-	traffic   traffic   // what servers exchange with other generations
-	announcer announcer // what the service manager is told
-	control   *control  // what callers ask for
-	checks    checks
-	shown     shown // what Status returns
+	origin    origin    // how this process was started, and by which process
+	estate    estate    // the listeners, values and files that the next generation receives
+	history   history   // the build before, and the older generations
+	traffic   traffic   // connections and messages that go to other generations
+	announcer announcer // notifies the service manager
+	control   *control  // passes the calls of Upgrade, Commit, Abort and Close to the goroutine of Run
+	checks    checks    // the conditions for taking over
+	shown     shown     // a part of the result of Status
 }

@@ -12,14 +12,14 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// previous is the build that was committed before the one of this generation. The old process sends it to every candidate,
-// for Rollback.
+// previous holds the build that was committed before the build of this generation. Every candidate receives such a build from
+// the old process, for Rollback.
 type previous struct {
 	mu    sync.Mutex
 	build *process.Build // nil if none is known
 }
 
-// program returns what a rollback starts.
+// program returns the program that a rollback starts.
 func (p *previous) program() (process.Program, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -29,7 +29,7 @@ func (p *previous) program() (process.Program, error) {
 	return p.build.Program()
 }
 
-// status describes it; nil if there is none.
+// status describes the build for Status. The result is nil if no build is known.
 func (p *previous) status() *Process {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -39,7 +39,7 @@ func (p *previous) status() *Process {
 	return &Process{Version: p.build.Version}
 }
 
-// take reads what the old process sent.
+// take reads the message of the old process that carries the build.
 func (p *previous) take(files []*os.File) error {
 	if len(files) < 2 {
 		return errors.New("the executable of the old process did not come along")
@@ -65,7 +65,7 @@ func (p *previous) release() {
 	p.build = nil
 }
 
-// pass sends the build, if one is known. The lock is not held meanwhile: Status takes it.
+// pass sends the build, if one is known. It does not hold the lock while it sends, because Status needs the lock.
 func (p *previous) pass(to *wire.Link) error {
 	b, err := p.copy()
 	if b == nil || err != nil {
@@ -75,7 +75,8 @@ func (p *previous) pass(to *wire.Link) error {
 	return sendBuild(to, b)
 }
 
-// copy returns the build with a descriptor of its own, which the caller closes; nil if none is known.
+// copy returns a copy of the build with a descriptor of its own, which the caller closes. The result is nil if no build is
+// known.
 func (p *previous) copy() (*process.Build, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -89,7 +90,7 @@ func (p *previous) copy() (*process.Build, error) {
 	return &process.Build{Exe: exe, Version: p.build.Version, Args: p.build.Args}, nil
 }
 
-// sendBuild sends a build, whose descriptor stays the caller's.
+// sendBuild sends a build. The caller still has to close the build's descriptor.
 func sendBuild(to *wire.Link, b *process.Build) error {
 	args, err := state.WriteBuild(&process.Build{Version: b.Version, Args: b.Args})
 	if err != nil {

@@ -8,36 +8,39 @@ import (
 	"github.com/midair-go/midair/internal/process"
 )
 
-// The methods of Upgrader for those who replace the process.
+// The methods of Upgrader for an operator, an admin handler or a deploy script.
 
-// Upgrade replaces this process by a new process, and returns at the end of the upgrade. A nil error means: the new process serves,
-// and the context of Run's serve has ended. An *Error means: this process goes on with all of the traffic, and the error has the
-// phase and the reason. If ctx ends before the commit, the upgrade is aborted. Refusals are ErrInProgress, ErrNotReady, ErrClosed
-// and ErrNotSupported.
+// Upgrade replaces this process by a new process, and returns at the end of the upgrade. It returns nil if the new process
+// serves; then the context of Run's serve has ended. It returns an *Error, with the phase and the reason, if the upgrade has
+// failed and this process goes on serving all of the traffic. If ctx ends before the commit, the upgrade is aborted. Upgrade
+// returns ErrInProgress, ErrNotReady, ErrClosed or ErrNotSupported if no upgrade can begin.
 //
-// Some files are refused before their start, with an *Error without a PID: a file for another platform; a program with neither this
-// package nor tableflip; a program with tableflip only (see Options.AllowPlain); a script or another file that is not known to be a
-// build with this package (see Options.AllowWrapper); another program than this one, by the build information; and the build that
-// runs already (ErrSameBuild).
+// Upgrade does not start certain files, and returns an *Error without a PID: a file for another platform; a program that uses
+// neither this package nor tableflip; a program that uses tableflip only (see Options.AllowPlain); a script or another file
+// that is not known to be a build with this package (see Options.AllowWrapper); another program than the running program, by
+// the build information; and the build that already runs (ErrSameBuild).
 func (u *Upgrader) Upgrade(ctx context.Context) error { return u.replace(ctx, modeUpgrade) }
 
-// Restart is Upgrade that also starts the same build again, as SIGHUP does, or another program. The new process reads its
-// configuration anew.
+// Restart does the same as Upgrade, and also accepts the build that already runs, as SIGHUP does, and another program. The new
+// process reads its configuration again.
 func (u *Upgrader) Restart(ctx context.Context) error { return u.replace(ctx, modeRestart) }
 
-// Rehearse tries an upgrade without a commit: the new process is started, restores state, runs its checks and Options.Smoke, and
-// has to end. No user reaches the new process, and no change of its state stays. Rehearse returns nil if everything went well, and
-// otherwise the error that Upgrade would have returned. The build may be the same.
+// Rehearse tries an upgrade without a commit: the new process is started, restores state and runs its checks, the old process
+// calls Options.Smoke, and then the new process has to end. No user reaches the new process, and its changes of kept values do
+// not come back. Rehearse returns nil if everything went well, or else the error that Upgrade would have returned. The file may
+// be the build that already runs.
 func (u *Upgrader) Rehearse(ctx context.Context) error { return u.replace(ctx, modeRehearsal) }
 
-// Rollback replaces this process by the last committed build that is another build than this one, with the arguments of that time,
-// and returns like [Upgrader.Upgrade]. The build is held by a descriptor, so its file may have been replaced or deleted. A rollback
-// takes the way of an upgrade, checks included, but without Options.Verify, Smoke, Bake and Soak: the old build was good, and the
-// present build is bad. Only the build is rolled back: kept values stay as they are now, and a value that the older build cannot
-// read fails its checks. A rollback may be rolled back.
+// Rollback replaces this process by the last committed build that differs from the present build, with the arguments of that
+// time, and returns the same results as [Upgrader.Upgrade]. A descriptor holds the older build, so its file may have been
+// replaced or deleted. A rollback goes through the phases of an upgrade, checks included, but without Options.Verify, Smoke,
+// Bake and Soak: the older build was good, and the present build is bad. Only the build is rolled back: kept values stay as
+// they are now, and the rollback fails in the check phase if the older build cannot read a value. A rollback can itself be
+// rolled back.
 //
-// ErrNotReady: no earlier build is known, because this generation is the first, or the generation before did not use this package.
-// ErrNotSupported: not on this platform; Rollback needs Linux. The other errors are those of Upgrade.
+// Rollback returns ErrNotReady if no earlier build is known, because this generation is the first, or because the generation
+// before did not use this package. It returns ErrNotSupported on platforms other than Linux. The other errors are those of
+// Upgrade.
 func (u *Upgrader) Rollback(ctx context.Context) error {
 	if !process.CanRunDescriptor {
 		return ErrNotSupported
@@ -60,24 +63,24 @@ func (u *Upgrader) replace(ctx context.Context, m mode) error {
 	case err := <-reply:
 		return err
 	case <-ctx.Done():
-		// The refusals of an abort do not matter: the upgrade is over or cannot be taken back any more.
+		// An error of this request does not matter: then the upgrade is over, or can no longer be aborted.
 		_ = u.control.ask(request{op: opAbort, cause: context.Cause(ctx), only: reply, reply: make(chan error, 1)})
 		return <-reply
 	}
 }
 
-// Commit ends the bake and the soak of the present upgrade, as if the judge had agreed and the time were over. Commit does not wait
-// for the commit itself. ErrNotReady: no upgrade can be committed, because the candidate is not prepared yet or is being taken
-// back.
+// Commit ends the bake and the soak of the present upgrade, as if Options.Bake had returned nil and Options.Soak had passed.
+// Commit does not wait until the upgrade is committed. It returns ErrNotReady if no upgrade is under way, if the candidate has
+// not reached the phase bake yet, or if the candidate is being taken back.
 func (u *Upgrader) Commit() error { return u.control.askWait(request{op: opCommit}) }
 
-// Abort takes back the present upgrade. Abort does not wait for the end of the candidate. ErrNotReady: there is no upgrade;
-// ErrClosed: the upgrade is committed already.
+// Abort aborts the present upgrade. Abort does not wait for the end of the candidate. It returns ErrNotReady if no upgrade is
+// under way, and ErrClosed if the upgrade is already committed.
 func (u *Upgrader) Abort(reason string) error {
 	return u.control.askWait(request{op: opAbort, cause: errors.New(reason)})
 }
 
-// Status returns how things stand. It never waits.
+// Status describes this generation, the candidate and the older generations. It never waits.
 func (u *Upgrader) Status() Status {
 	st := u.shown.get()
 	st.Draining, st.Previous = u.history.elders.status(), u.history.previous.status()

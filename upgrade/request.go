@@ -15,27 +15,30 @@ import (
 )
 
 // Request asks a service for an upgrade, as a deploy script does, by the service's pid file (Options.PIDFile): Request sends a
-// SIGHUP, waits, and returns how the upgrade ended. The error is nil if the new process serves; an *Error with phase and reason if
-// the upgrade was taken back, or if the service crashed meanwhile and its supervisor has started the service again; ErrClosed if
-// the service has ended or does not run. Request waits until ctx ends at most; the upgrade goes on then. If ctx has no deadline,
-// Request waits until the service has shown for 2 minutes that no upgrade is under way: by room that is held for the outcome beside
-// the pid file, see Options.PIDFile. So a service that cannot write there lets no caller wait for ever, and a long upgrade gets its
-// time, also an upgrade that was under way already. The Outcome is the text that the service wrote beside the pid file, ready to be
-// printed as JSON. An upgrade that was under way already is waited for as well: the signal asks for another one afterwards. Two
-// requests at the same time may both get the outcome of the later upgrade.
+// SIGHUP to the service, waits, and returns how the upgrade ended. It returns a nil error if the new process serves; an *Error
+// with phase and reason if the upgrade has failed, or if the service has crashed and its supervisor has started it again; and
+// ErrClosed if the service has ended or does not run. If ctx ends first, Request returns an error, and the upgrade goes on.
 //
-// No other user may direct the signal to a process of another user, or change the answer of the service, even in a directory where
-// every user may write, as /tmp. So Request refuses a pid file unless its owner is root, the user that calls Request, or the user
-// of the process in the file, and an outcome unless its owner is root or the user of that process: the error has the file, both
-// uids, and what to do. Request goes on waiting after a refused outcome: a service that may replace the outcome does. A pid file
-// may be a symbolic link of one of those users, in a directory where not every user may write; the outcome is then beside the
-// target of the link. Files other than regular files are refused, and never waited for. While there is no pid file, every user can
-// play the service in such a directory: put the file of an important service where only the service may write, as in /run/NAME.
+// Without a deadline of ctx, Request gives up when no upgrade was under way for 2 minutes. Request recognises an upgrade by the
+// file that reserves room for the outcome beside the pid file (see Options.PIDFile). So a service that cannot write the outcome
+// lets no caller wait for ever, and a long upgrade gets its time. If an upgrade is already under way, Request waits for it, and
+// then for the further upgrade that the signal has asked for. Two requests at the same time may both get the outcome of the
+// later upgrade. The Outcome is the text that the service has written beside the pid file, ready to be printed as JSON.
+//
+// Request must be safe in a directory where every user may write, as /tmp: no other user may choose the process that receives
+// the signal, or change the answer of the service. So Request accepts a pid file only if its owner is root, the user that calls
+// Request, or the user of the process in the file, and accepts an outcome only if its owner is root or the user of that
+// process. Otherwise the error has the name of the file, both uids, and the remedy. After it has refused an outcome, Request
+// goes on waiting, because the service may still replace the file. A pid file may be a symbolic link of one of the accepted
+// users, in a directory where not every user may write; the outcome is then beside the target of the link. Request refuses
+// files that are not regular files, and never waits for such a file. While there is no pid file in a directory where every user
+// may write, every user can pretend to be the service: put the pid file of an important service where only the service may
+// write, as in /run/NAME.
 func Request(ctx context.Context, pidFile string) (Outcome, error) {
 	return ask(ctx, pidFile, idleLimit)
 }
 
-// ask is Request with a limit for a context without a deadline.
+// ask does what Request does. idle is how long ask waits, without a deadline of ctx, while no upgrade is under way.
 func ask(ctx context.Context, pidFile string, idle time.Duration) (Outcome, error) {
 	q := asked{file: pidFile, at: time.Now(), since: sys.Uptime()}
 	if _, ok := ctx.Deadline(); !ok {
@@ -71,29 +74,30 @@ func ask(ctx context.Context, pidFile string, idle time.Duration) (Outcome, erro
 
 // asked is a request for an upgrade by a signal.
 type asked struct {
-	file    string
-	service pidfile.Service // that got the signal
-	pid     int             // of the process that is to answer
-	proc    *os.Process
-	release func() // ends the mark that a request is under way
-	at      time.Time
-	since   time.Duration // the same by sys.Uptime
-	before  Outcome       // what was there before: it may be of a time before the machine was started
-	lost    time.Time     // when the process was found to have ended
-	refused error         // why the file of the outcome could not be read at the last look; nil: it could, or there is no file
-	handed  time.Time     // since when another process serves while the outcome is refused; zero: this is not so
+	file    string          // the path of the pid file
+	service pidfile.Service // the service that got the signal
+	pid     int             // the pid of the process that has to write the outcome
+	proc    *os.Process     // the same process
+	release func()          // removes the mark that a request is under way
+	at      time.Time       // when the request began, by the wall clock
+	since   time.Duration   // when the request began, by sys.Uptime
+	before  Outcome         // the outcome in the file before the signal; it may be from before the boot of the machine
+	lost    time.Time       // when the process was found to have ended; zero while it lives
+	refused error           // why the last look could not read the outcome; nil if it could, or if there is no file
+	handed  time.Time       // when the outcome was first refused while another process serves; zero if neither is the case
 	idle    idle
 }
 
-// successorLimit limits two waits, each on its own: the wait for a candidate to become the service after the old process was
-// killed, and the wait for a readable outcome when another process serves.
+// successorLimit is the limit of two different waits: after the old process was killed, the wait until a candidate has become
+// the service; and after another process has become the service, the wait for an outcome that can be read.
 const successorLimit = 5 * time.Second
 
-// signal sends SIGHUP, unless the process would end by it.
+// signal sends SIGHUP to the process in the pid file. It returns an error if that process does not handle SIGHUP, because the
+// signal would end such a process.
 func (q *asked) signal() (err error) {
 	q.service, err = pidfile.Read(q.file)
 	q.pid = q.service.PID
-	q.before, _ = readOutcome(q.service.ReadLast()) // which may be missing, or refused
+	q.before, _ = readOutcome(q.service.ReadLast()) // the file may be missing or refused
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("%w: there is no pid file %s: is the service running, with this as its Options.PIDFile?", ErrClosed, q.file)
@@ -104,11 +108,11 @@ func (q *asked) signal() (err error) {
 	}
 	q.proc, err = os.FindProcess(q.pid)
 	if again, changed := pidfile.Read(q.file); err == nil && (changed != nil || again.PID != q.pid) {
-		q.proc.Release() // another process may have got the pid before the handle was made
+		q.proc.Release() // the pid may have passed to another process before FindProcess
 		return q.signal()
 	}
 	if err == nil {
-		q.release = q.service.Ask() // or the signal might mean the end of the terminal
+		q.release = q.service.Ask() // without this mark the service may take SIGHUP for the end of its terminal
 		err = q.proc.Signal(syscall.SIGHUP)
 	}
 	switch {
@@ -120,10 +124,12 @@ func (q *asked) signal() (err error) {
 	return nil
 }
 
-// look reports whether the upgrade is over. An upgrade from before the signal does not count, unless the service changed hands with
-// it: then the signal was passed on, and the next outcome counts.
+// look reports whether the upgrade is over, and returns the outcome and the result of Request. The outcome of an upgrade that
+// began before the signal does not count. If such an upgrade has replaced the process, the old process passes the signal on,
+// and the next outcome counts.
 func (q *asked) look() (Outcome, bool, error) {
-	gone := errors.Is(q.proc.Signal(syscall.Signal(0)), os.ErrProcessDone) // asked first: it writes the files before it goes
+	// The process is looked at before the files: a process that has ended has already written its files.
+	gone := errors.Is(q.proc.Signal(syscall.Signal(0)), os.ErrProcessDone)
 	out, err := readOutcome(q.service.ReadLast())
 	if err == nil && out.Begun >= q.since && out.Begun != q.before.Begun && (out.Committed || out.Kind != modeRehearsal.String()) {
 		switch {
@@ -156,7 +162,8 @@ func (q *asked) look() (Outcome, bool, error) {
 	return Outcome{}, false, nil
 }
 
-// works reports whether an upgrade is under way, of the process that got the signal or of the process that serves now.
+// works reports whether an upgrade is under way, begun by the process with pid q.pid or by the process that is now in the pid
+// file.
 func (q *asked) works() bool {
 	if q.service.Works(q.pid) {
 		return true
@@ -165,8 +172,8 @@ func (q *asked) works() bool {
 	return err == nil && now.PID != q.pid && now.Works(now.PID)
 }
 
-// handedOver gives up when another process has become the service and the file of the outcome is still refused: the service cannot
-// replace the file.
+// handedOver returns an error, with over true, if another process has been the service for successorLimit and the file of the
+// outcome is still refused: then the service cannot replace the file.
 func (q *asked) handedOver() (Outcome, bool, error) {
 	if q.refused == nil {
 		q.handed = time.Time{}
@@ -184,7 +191,7 @@ func (q *asked) handedOver() (Outcome, bool, error) {
 	return Outcome{}, false, nil
 }
 
-// withRefusal adds to an error why there is no outcome.
+// withRefusal adds to an error the reason why the outcome could not be read, if there is such a reason.
 func (q *asked) withRefusal(err error) error {
 	if q.refused == nil {
 		return err
@@ -192,7 +199,8 @@ func (q *asked) withRefusal(err error) error {
 	return fmt.Errorf("%w; %w", err, q.refused)
 }
 
-// killed waits a moment for the candidate of a process that was killed: the candidate takes over.
+// killed handles the death of a process that is still in the pid file. For successorLimit it reports that the upgrade is not
+// over, because the candidate of the dead process may take over. After that it returns an error.
 func (q *asked) killed() (Outcome, bool, error) {
 	if q.lost.IsZero() {
 		q.lost = time.Now()

@@ -15,13 +15,14 @@ import (
 // Resource is something that only one process may hold: a lock, a store with a single writer, a place in a queue. See
 // [Upgrader.Exclusive].
 type Resource struct {
-	// Acquire takes it, and may wait for it until ctx ends, after Options.Timeout. It is called again after a Release,
-	// when an upgrade was taken back.
+	// Acquire takes the resource, and may wait until ctx ends, which happens after Options.Timeout. If the commit of an upgrade
+	// fails after Release was called, the old process calls Acquire again.
 	Acquire func(ctx context.Context) error
-	// Release gives it up, so that another process can take it. Its ctx ends after Options.Timeout.
+	// Release gives up the resource, so that another process can take it. ctx ends after Options.Timeout.
 	Release func(ctx context.Context) error
-	// Background says that requests are served without it: a scheduler, say, that may pause for a moment. By default a
-	// candidate does not accept before it has the resource, so that nothing of its soak is seen by users.
+	// Background means that requests can be served without the resource, as with a scheduler that may pause for a moment. By
+	// default requests need the resource: then a candidate does not accept before it has acquired the resource at the commit,
+	// so users do not reach the candidate during Options.Soak.
 	Background bool
 }
 
@@ -31,12 +32,13 @@ type resources struct {
 	all []*resource
 }
 
-// resource is used by one goroutine at a time: that of a call beside the loop, that of Run at its end, or that of the attempt.
+// resource is used by one goroutine at a time: a goroutine that the loop of Run has started, the goroutine of Run at the end of
+// Run, or the goroutine of the attempt.
 type resource struct {
 	Resource
 	name string
 	held bool
-	last chan struct{} // closed when the last call has returned; nil before the first
+	last chan struct{} // closed when the latest call of Acquire or Release has returned; nil before the first call
 }
 
 func (s *resources) add(name string, r Resource) {
@@ -51,12 +53,12 @@ func (s *resources) list() []*resource {
 	return slices.Clone(s.all)
 }
 
-// serving reports whether a resource is needed to serve.
+// serving reports whether requests need any of the resources.
 func (s *resources) serving() bool {
 	return slices.ContainsFunc(s.list(), func(r *resource) bool { return !r.Background })
 }
 
-// acquire takes all resources, or none.
+// acquire acquires all resources. If one Acquire fails, acquire releases the acquired resources again.
 func (s *resources) acquire(ctx context.Context) error {
 	for _, r := range s.list() {
 		if r.held {
@@ -70,7 +72,7 @@ func (s *resources) acquire(ctx context.Context) error {
 	return nil
 }
 
-// release gives up the held resources. A resource whose Release fails counts as given up, since nothing else can be done.
+// release releases the held resources. A resource whose Release fails counts as released, since nothing else can be done.
 func (s *resources) release(ctx context.Context) error {
 	var errs []error
 	for _, r := range slices.Backward(s.list()) {
@@ -85,8 +87,8 @@ func (s *resources) release(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// call calls a function of the program, which may be nil, and waits a moment longer than the context lasts. If the function goes on
-// even longer, the next call waits for the end of this one.
+// call calls fn, a function of the program, which may be nil. It waits for fn until ctx has ended and commitStall has passed.
+// If fn has not returned by then, the next call for this resource waits until fn has returned.
 func (r *resource) call(ctx context.Context, fn func(context.Context) error) error {
 	if fn == nil {
 		return nil
@@ -101,7 +103,7 @@ func (r *resource) call(ctx context.Context, fn func(context.Context) error) err
 	err := errors.New("it has ended its goroutine")
 	last := make(chan struct{})
 	r.last = last
-	go func() { // ends when fn does
+	go func() { // ends when fn has returned
 		defer close(last)
 		err = guard.Call(func() error { return fn(ctx) })
 	}()
@@ -118,13 +120,13 @@ func (r *resource) call(ctx context.Context, fn func(context.Context) error) err
 	}
 }
 
-// reacquire acquires the resources after a failed commit. It tries again until the limit is over, or ctx ends.
+// reacquire acquires the resources after a failed commit. It tries again until it succeeds, the limit has passed, or ctx ends.
 func (s *resources) reacquire(ctx context.Context, limit time.Duration, log *slog.Logger) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	for pause := 10 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 		err := s.acquire(ctx)
-		if err == nil || errors.Is(ctx.Err(), context.Canceled) { // or the service stops
+		if err == nil || errors.Is(ctx.Err(), context.Canceled) { // ctx is canceled when the service stops
 			return err
 		}
 		log.Error("upgrade: cannot take back what was released for the commit", "err", err)

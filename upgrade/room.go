@@ -6,30 +6,30 @@ import (
 	"github.com/midair-go/midair/internal/sys"
 )
 
-// Connections may use up the descriptors of a service, and an upgrade is then the way to another limit. So the main
-// generation holds descriptors in reserve, for the start of a candidate, the state and the outcome. New connections would
-// take released descriptors: no listener accepts while the reserve is open.
+// Connections may use up the descriptors of a service. An upgrade to a version with a higher limit must work even then. So the
+// main generation holds descriptors in reserve, for the start of a candidate, the state and the outcome. New connections would
+// use the descriptors that the reserve releases, so no listener accepts while the reserve is open.
 
-// room is the reserve.
+// room is the reserve of descriptors.
 type room struct {
-	hold func() (resume func()) // holds back every Accept
+	hold func() (resume func()) // makes every Accept wait until resume is called
 
 	mu     sync.Mutex
 	held   sys.Reserve
-	size   int
-	users  int    // calls of with that run while the reserve is open
-	resume func() // lets listeners accept again
+	size   int    // how many descriptors the full reserve has
+	users  int    // the number of running calls of with that use the open reserve
+	resume func() // lets listeners accept again; set while the reserve is open
 }
 
 const (
 	// roomFor is the number of descriptors that an upgrade needs beside the listening sockets.
 	roomFor = 24
-	// lent is how many descriptors lend releases.
+	// lent is the number of descriptors that lend releases.
 	lent = 4
 )
 
-// fill fills the reserve for a number of listening sockets, with at most a sixteenth of the descriptors that the process may
-// have.
+// fill fills the reserve. sockets is the number of listening sockets. The reserve has at most a sixteenth of the descriptors
+// that the process may have.
 func (m *room) fill(sockets int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -47,8 +47,8 @@ func (m *room) refill() {
 	}
 }
 
-// with calls fn, which makes descriptors. If there are too few descriptors, the reserve is open during fn, and no listener
-// accepts: fn should not take long then.
+// with calls fn, which makes descriptors. If the process has too few free descriptors, the reserve is open and no listener
+// accepts while fn runs, so fn should not take long.
 func (m *room) with(fn func()) {
 	if m.open() {
 		defer m.close()
@@ -56,7 +56,7 @@ func (m *room) with(fn func()) {
 	fn()
 }
 
-// open opens the reserve if there are too few descriptors, and reports whether the caller has to close the reserve.
+// open opens the reserve if the process has too few free descriptors, and reports whether the caller has to call close.
 func (m *room) open() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -80,8 +80,8 @@ func (m *room) close() {
 	}
 }
 
-// lend releases a part of the reserve for a long task, without holding back Accept. Another part of the process may take the
-// descriptors first. lend reports whether the reserve held descriptors.
+// lend releases a part of the reserve for a long task. Listeners go on accepting, so a new connection may use a released
+// descriptor before the task does. lend reports whether the reserve held descriptors before the call.
 func (m *room) lend() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -5,33 +5,34 @@ import (
 	"time"
 )
 
-// Status is what can be seen of a generation from outside.
+// Status describes a generation for operators and programs.
 type Status struct {
-	// State is starting, candidate, serving, draining (another generation serves), stopping, aborted or closed; orphan is a
-	// candidate whose old process has died before the commit, and that serves until the supervisor has started the build
-	// that was committed.
+	// State is starting, candidate, serving, draining (another generation serves), stopping, aborted, closed or orphan. An
+	// orphan is a candidate whose old process has died before the commit: it serves until the build that was committed last
+	// serves again, started by the supervisor.
 	State string `json:"state"`
-	// Generation counts the processes of the chain from 1.
+	// Generation is the number of this process in the chain of upgrades; the first process has number 1.
 	Generation int       `json:"generation"`
 	Version    string    `json:"version"`
 	PID        int       `json:"pid"`
 	Started    time.Time `json:"started"`
-	// Supervisor is alive or dead, for a process that [Supervise] has started; empty without it. After the death of the
-	// supervisor nobody starts the service again, and upgrades go on.
+	// Supervisor is "alive" or "dead" in a process that a supervisor (see [Supervise]) has started; otherwise it is empty.
+	// After the death of the supervisor, upgrades still work, but no process starts the service again after a crash.
 	Supervisor string `json:"supervisor,omitempty"`
-	// Uncommitted: this process serves although its upgrade was not committed, because the old process died before. That
-	// ends with the next upgrade, or, under the supervisor, when the build that was committed serves.
+	// Uncommitted means that this process serves although its upgrade was not committed, because the old process died before
+	// the commit. An orphan serves only until the committed build serves again; in any other case Uncommitted stays true until
+	// the next upgrade.
 	Uncommitted bool `json:"uncommitted,omitempty"`
-	// Unwritten says which files cannot be written now, and why: the pid file, the outcome. The process serves without them,
-	// and tries again every second.
+	// Unwritten has an error for each file, the pid file and the outcome, that cannot be written now. The process serves
+	// without these files, and tries again every second.
 	Unwritten []string `json:"unwritten,omitempty"`
-	// Candidate is the upgrade that is under way; nil if there is none.
+	// Candidate is the new process of the upgrade that is under way; nil if no upgrade is under way.
 	Candidate *Process `json:"candidate,omitempty"`
-	// Draining are the older generations that have not ended yet, the oldest first.
+	// Draining has the older generations that have not ended yet, the oldest first.
 	Draining []Process `json:"draining,omitempty"`
-	// Previous is the build that Rollback would start; nil if there is none.
+	// Previous is the build that Rollback would start; nil if no such build is known.
 	Previous *Process `json:"previous,omitempty"`
-	// Last is how the last upgrade that this process tried has ended; nil if there was none.
+	// Last is how the last upgrade ended that this process has tried; nil if this process has tried none.
 	Last *Outcome `json:"last,omitempty"`
 }
 
@@ -53,7 +54,7 @@ func (s *shown) setState(state string) {
 	s.status.State = state
 }
 
-// setServing shows that this generation serves, unless it is on its way out already.
+// setServing sets the state to serving, unless this generation already drains, stops or has ended.
 func (s *shown) setServing() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -1,4 +1,4 @@
 package upgrade
 
-// atStep is called at every step of the protocol; tests kill, stop or hold a process there.
+// atStep is called at every step of the control protocol. Tests replace it, to kill, suspend or delay the process at a step.
 var atStep = func(string) {}

@@ -12,47 +12,50 @@ import (
 )
 
 // Supervise makes this process the supervisor of the service. The service runs as a child process, the same program with the
-// same arguments, and each upgrade is a child process too. The supervisor keeps its pid, and so the container whose process
-// 1 it is, the terminal it was started in, and the service manager, init or script that started it and watches it. The
-// supervisor reaps orphaned processes and forwards its signals to the main generation. Supervise returns, with ok true, when
-// the service has ended: code is the exit status of the main generation, 128+n after signal n. Call Supervise in main where
-// the program has decided to serve, after its subcommands:
+// same arguments, and each candidate is a child process too. The supervisor lives as long as the service, so its pid does not
+// change for a container whose process 1 the supervisor is, for its terminal, or for the service manager, init or script that
+// has started the supervisor and watches it. The supervisor reaps orphaned processes, and forwards the signals that it receives
+// to the main generation. Supervise returns with ok true when the service has ended: code is the exit status of the main
+// generation, or 128+n if signal n has killed the main generation. Call Supervise in main as soon as the program knows that it
+// will serve, for example after it has handled its subcommands:
 //
 //	if code, ok := upgrade.Supervise(upgrade.Options{}); ok {
 //		os.Exit(code)
 //	}
 //
-// ok is false, at once, where the program has to go on: in a child, in an upgrade, where Options.Supervisor says so, and on
-// other platforms than Linux.
+// Supervise returns at once with ok false if the program has to go on itself: in a child process of the supervisor, in a
+// candidate, if Options.Supervisor excludes a supervisor, if opts are invalid, and on platforms other than Linux.
 //
 // systemd, and any other manager that sets NOTIFY_SOCKET, receives notifications from the supervisor only: the supervisor
-// forwards those of the main generation in its own name. Sockets of socket units and of systemd's store go to the first
-// generation, and the sockets that generations open go to systemd's store.
+// forwards the notifications of the main generation in its own name. The first generation receives the sockets of socket units
+// and of systemd's store, and the sockets that generations open are added to systemd's store.
 //
-// If the first process ends before it has served, the supervisor ends with the same status. Until that process serves, it
-// has the terminal that the supervisor had.
+// If the first process ends before it has served, the supervisor ends with the same status. Until that process serves, it has
+// the terminal of the supervisor.
 //
-// A main generation that ends unasked, after the service was up, has crashed; an end by SIGINT or SIGTERM is a stop,
-// whichever process sent the signal. After a crash the build that was committed last is started again on the same sockets.
-// The supervisor holds these sockets as well, so connections wait meanwhile and none is refused. If the crash comes during
-// an upgrade, a candidate that has received the commit message becomes the service, and no process is started. A candidate
-// without the commit message is an orphan (see Status): the orphan serves while the committed build is started, acquires no
-// exclusive resources, and ends when the committed build serves, which receives the orphan's idle connections and the state
-// of its kept values. The orphan becomes the service (Status.Uncommitted) only if the committed build ends twice before
-// serving, or if the machine cannot start the committed build for Options.Timeout.
+// If the main generation ends without a request, after the service was up, it has crashed. An end by SIGINT or SIGTERM is a
+// stop, whichever process has sent the signal. After a crash the supervisor starts the build that was committed last, on the
+// same sockets. The supervisor holds these sockets as well, so until the new process serves, connections wait, and no
+// connection is refused. If the crash happens during an upgrade, a candidate that has received the commit message becomes the
+// service, and no process is started. A candidate without the commit message is an orphan (see Status). The orphan serves while
+// the committed build is started, and acquires no exclusive resources. It ends when the committed build serves: the committed
+// build receives the idle connections and the kept values of the orphan. The orphan becomes the service (Status.Uncommitted)
+// only if the committed build ends twice before it serves, or if the machine cannot start the committed build for
+// Options.Timeout.
 //
-// The first restart is immediate; later restarts wait from 100 ms to 10 s. A build that crashes twice within Options.Guard,
-// before or after it serves, is replaced by the build that was committed before: the log, Status.Last (kind
-// "crash-rollback"; "crash" is a restart) and the metric midair.upgrade.restarts report this. If that build does not serve
-// either, the supervisor tries both in turns. A start that fails because the machine has no process, memory or descriptor
-// left, or because the file or directory is missing, does not count as a crash: the supervisor logs what to do, and tries
-// again. The supervisor ends if the service is down for Options.GiveUp, or at once if the very first process never served.
+// The supervisor restarts the service at once after the first crash, and waits from 100 ms to 10 s before later restarts. A
+// build that crashes twice within Options.Guard, before or after it serves, is replaced by the build that was committed before.
+// The log, Status.Last (with the kind "crash-rollback", or "crash" for a restart of the same build) and the metric
+// midair.upgrade.restarts report this. If the earlier build does not serve either, the supervisor tries the two builds in
+// turns. A start that fails because the machine has no process, memory or descriptor left, or because the file or directory is
+// missing, does not count as a crash: the supervisor logs a remedy, and tries again. The supervisor ends if the service is down
+// for Options.GiveUp, or at once if the very first process ends before it has served.
 //
-// When the reader of its standard output or error has gone, the supervisor lives on, as a generation does (see New). The
-// supervisor never waits for a log.
+// If the reader of its standard output or error ends, the supervisor lives on, as a generation does (see New). The supervisor
+// never waits for a log.
 //
-// Supervise uses these fields of opts: Supervisor, Guard, GiveUp, Watchdog, Logger, Timeout (how long a process may take to
-// serve after a crash) and AbortGrace (how long older generations may drain when the main generation has ended).
+// Supervise uses these fields of opts: Supervisor, Guard, GiveUp, Watchdog, Logger, Timeout (how long a process may take until
+// it serves after a crash) and AbortGrace (how long older generations may drain when the main generation has ended).
 func Supervise(opts Options) (code int, ok bool) {
 	sdnotify.OwnListenPID()
 	if sdnotify.IsSupervised() || process.HasParent() {
@@ -61,7 +64,7 @@ func Supervise(opts Options) (code int, ok bool) {
 	o, err := opts.withDefaults()
 	if err != nil {
 		log := logqueue.Wrap(slog.Default())
-		log.Error("upgrade: nothing is supervised", "err", err) // New returns the same
+		log.Error("upgrade: nothing is supervised", "err", err) // New returns the same error
 		logqueue.Flush(log)
 		return 0, false
 	}
@@ -76,8 +79,9 @@ func Supervise(opts Options) (code int, ok bool) {
 	})
 }
 
-// giveUp returns the limit for the supervisor, 0 for none. Process 1 is the whole container, and its end helps only if the
-// container is started again from outside, which the program has to say.
+// giveUp returns the time after which the supervisor gives up; 0 means never, which is the default for process 1. The end of
+// process 1 ends the container, which helps only if the container is then started again: the program has to set Options.GiveUp
+// in that case.
 func giveUp(option time.Duration, pid int) time.Duration {
 	if option == 0 && pid != 1 {
 		return 5 * time.Minute

@@ -13,7 +13,7 @@ import (
 
 const scope = "github.com/midair-go/midair/upgrade"
 
-// Names of the instruments. The README lists them, and a test compares.
+// Names of the instruments. The README lists the same names, and a test compares the two.
 const (
 	metricAttempts = "midair.upgrade.attempts"
 	metricDuration = "midair.upgrade.duration"
@@ -22,8 +22,8 @@ const (
 	spanUpgrade    = "midair.upgrade"
 )
 
-// telemetry reports upgrades: a span for each with an event for each phase, a counter and a histogram of durations,
-// both by kind and outcome.
+// telemetry reports upgrades: a span for each upgrade, with an event for each phase, and a counter and a histogram of
+// durations, both with the kind and the outcome as attributes.
 type telemetry struct {
 	tracer   trace.Tracer
 	meter    metric.Meter
@@ -43,8 +43,8 @@ func newTelemetry(meters metric.MeterProvider, tracers trace.TracerProvider) (*t
 	return &telemetry{tracers.Tracer(scope), meter, attempts, duration, restarts}, errors.Join(err1, err2, err3)
 }
 
-// watch begins to report whether the supervisor lives: state returns alive or dead, as in Status. The returned function ends the
-// reports.
+// watch begins to report whether the supervisor lives. state has to return "alive" or "dead", as Status.Supervisor has it. The
+// function stop ends the reports.
 func (t *telemetry) watch(state func() string) (stop func(), err error) {
 	gauge, err := t.meter.Int64ObservableGauge(metricAlive,
 		metric.WithDescription("1 while the supervisor of this service lives, 0 after its death."), metric.WithUnit("{supervisor}"))
@@ -62,10 +62,11 @@ func (t *telemetry) watch(state func() string) (stop func(), err error) {
 	if err != nil {
 		return func() {}, err
 	}
-	return func() { _ = reg.Unregister() }, nil // nothing to be done about what stays registered
+	return func() { _ = reg.Unregister() }, nil // if Unregister fails, nothing can be done
 }
 
-// begin opens the span of an attempt, and returns a function that closes the span. good is the outcome without an error.
+// begin opens the span of an attempt, and returns a function that closes the span with the error of the attempt. The outcome is
+// good if that error is nil.
 func (t *telemetry) begin(ctx context.Context, kindOf, good string, generation int) (context.Context, func(error)) {
 	started, kind := time.Now(), attribute.String("kind", kindOf)
 	ctx, span := t.tracer.Start(ctx, spanUpgrade, trace.WithAttributes(attribute.Int("midair.generation", generation), kind))

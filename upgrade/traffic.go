@@ -12,21 +12,21 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// traffic is what servers exchange with other generations during an upgrade: connections, and messages for the judge. Servers call it from
-// their goroutines, and the generation and its attempts set where connections and messages go.
+// traffic passes connections of servers, and messages for the judge, to other generations during an upgrade. Servers call its
+// methods from their own goroutines. The generation and its attempts set the process that the connections and messages go to.
 type traffic struct {
 	listeners *listener.Set
-	mover     atomic.Pointer[handoff.Mover]
-	moving    sync.RWMutex              // held by those who move, so that one can wait for them
-	publisher atomic.Pointer[wire.Link] // to the old process, while this one is a candidate
-	hurry     chan struct{}             // closed when idle connections should close at once
+	mover     atomic.Pointer[handoff.Mover] // nil while connections do not move
+	moving    sync.RWMutex                  // read-locked during move, so that awaitMoves can wait for running calls
+	publisher atomic.Pointer[wire.Link]     // the link to the old process, while this process is a candidate; otherwise nil
+	hurry     chan struct{}                 // closed when servers should close their idle connections at once
 	hurryOnce sync.Once
 
 	mu     sync.Mutex
-	offers []chan struct{} // of the servers that wait for a new weight
+	offers []chan struct{} // the channels that rebalance has returned to servers
 }
 
-// setMover sets what move does from now on; nil: nothing.
+// setMover sets the function that moves connections from now on. With nil, move moves no connection.
 func (t *traffic) setMover(m handoff.Mover) {
 	if m == nil {
 		t.mover.Store(nil)
@@ -35,10 +35,11 @@ func (t *traffic) setMover(m handoff.Mover) {
 	}
 }
 
-// prefixLimit is the room in a message for prefix, in base64.
+// prefixLimit is the size limit of a prefix that travels with a connection, in bytes before the base64 encoding.
 const prefixLimit = 16 << 10
 
-// move moves a connection, with bytes that were read already, to another generation.
+// move moves a connection to another generation, with prefix, the bytes that the other generation reads first. It reports
+// whether the other generation has the connection now.
 func (t *traffic) move(c net.Conn, prefix []byte) bool {
 	t.moving.RLock()
 	defer t.moving.RUnlock()
@@ -46,20 +47,20 @@ func (t *traffic) move(c net.Conn, prefix []byte) bool {
 	if c = handoff.Lowest(c); m == nil || c == nil {
 		return false
 	}
-	if unread := handoff.Unread(c); len(unread) > 0 { // what it brought itself and nobody has read
+	if unread := handoff.Unread(c); len(unread) > 0 { // bytes that came with the connection when it moved here
 		prefix = append(prefix[:len(prefix):len(prefix)], unread...)
 	}
 	from, ok := t.listeners.Of(c)
 	return ok && len(prefix) <= prefixLimit && (*m)(from, c, prefix)
 }
 
-// awaitMoves returns when every call of move uses the current mover.
+// awaitMoves waits until every call of move that began earlier has returned: from then on no call uses an earlier mover.
 func (t *traffic) awaitMoves() {
 	t.moving.Lock()
 	defer t.moving.Unlock()
 }
 
-// rebalance returns a new channel for offer.
+// rebalance returns a new channel that receives a value at each call of offer.
 func (t *traffic) rebalance() <-chan struct{} {
 	ch := make(chan struct{}, 1)
 	t.mu.Lock()
@@ -75,7 +76,7 @@ func (t *traffic) offer() {
 	for _, ch := range t.offers {
 		select {
 		case ch <- struct{}{}:
-		default: // it has not looked since the last time
+		default: // the server has not received the value of an earlier offer yet
 		}
 	}
 }
@@ -83,10 +84,11 @@ func (t *traffic) offer() {
 // closeIdle makes servers close their idle connections.
 func (t *traffic) closeIdle() { t.hurryOnce.Do(func() { close(t.hurry) }) }
 
-// publishWait is how long publish waits while others send.
+// publishWait is how long publish waits at most while other goroutines send on the link.
 const publishWait = time.Millisecond
 
-// messageLimit is the size limit of a message, in bytes. Base64 makes a message a third longer in its frame.
+// messageLimit is the size limit of a published message, in bytes. In its frame the message is longer by a third, because of
+// base64.
 const messageLimit = 16 << 10
 
 // publish sends a message of the program to the old process.

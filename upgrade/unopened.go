@@ -11,22 +11,23 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// Sockets of the old process that the new one has not opened: a wrong default, a forgotten listener. They would refuse after the
-// commit, so the candidate compares what has come along with what it has opened before Run. What the old process has opened while
-// its Run ran is not expected. Who asks for the comparison is in sockets.go.
+// This file finds sockets of the old process that the new process has not opened, because of a wrong default or a forgotten
+// listener. After the commit clients of such a socket would be refused. So the candidate compares the sockets that it has
+// received with the sockets that it has opened before Run. Sockets that the old process has opened while its Run ran do not
+// count. The comparison is called in sockets.go.
 
-// comparison is what a candidate looks at.
+// comparison compares, in a candidate, the received sockets with the opened sockets.
 type comparison struct {
 	set      *listener.Set
-	expected []wire.SocketName // of files at exec, by the welcome; what came in the control socket says it for itself
-	nameless bool              // they are files at exec, and nobody has sent names
-	meant    bool              // by the kind of the upgrade, whatever is missing
-	mayClose []string
-	kind     string
+	expected []wire.SocketName // the names of sockets that came as files at exec; not used for sockets from the control socket
+	nameless bool              // the sockets came as files at exec from a process that sends no names (tableflip only)
+	meant    bool              // in this kind of upgrade every socket may stay unopened
+	mayClose []string          // Options.MayClose
+	kind     string            // the kind of the upgrade, for the log
 	log      *slog.Logger
 }
 
-// result is nil, or why the candidate must not take over.
+// result returns nil, or else the reason why the candidate must not take over.
 func (c comparison) result() error {
 	for _, n := range c.set.Fresh() {
 		c.log.Info("upgrade: this version listens on a socket that the old process does not have", "network", n.Network, "address", n.Addr)
@@ -57,7 +58,8 @@ func (c comparison) mayBeClosed(m listener.Missing) bool {
 	return c.meant || slices.ContainsFunc(c.mayClose, func(addr string) bool { return addr == "*" || m.Is(addr) })
 }
 
-// refuseMissing names the sockets, and the error of Listen that the program has ignored, if there was one.
+// refuseMissing returns an error that names the missing sockets. ignored is an error of Listen that the program has ignored, or
+// nil.
 func refuseMissing(sockets []string, ignored error) error {
 	const most = 5
 	all := strings.Join(sockets[:min(len(sockets), most)], ", ")
