@@ -84,7 +84,7 @@ type asked struct {
 	before  Outcome         // the outcome in the file before the signal; it may be from before the boot of the machine
 	lost    time.Time       // when the process was found to have ended; zero while it lives
 	refused error           // why the last look could not read the outcome; nil if it could, or if there is no file
-	handed  time.Time       // when the outcome was first refused while another process serves; zero if neither is the case
+	handed  time.Time       // when the outcome was first refused while another process serves; zero if no such time
 	idle    idle
 }
 
