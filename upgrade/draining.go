@@ -205,8 +205,8 @@ func (s *elders) quit() {
 	}
 }
 
-// rest calls hear for each message that this process had received before quit, and returns when all goroutines of watch have
-// ended.
+// rest calls the function hear for each message that this process had received before quit, and returns when all goroutines of
+// watch have ended.
 func (s *elders) rest(hear func(wire.Frame)) {
 	over := make(chan struct{})
 	go func() { // ends with the goroutines of watch, which quit has ended
