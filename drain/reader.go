@@ -247,10 +247,10 @@ func (c *conn) due() time.Time {
 	return due
 }
 
-// consider interrupts the Read of a silent connection that is due, or for which Move is to be asked. It returns the time at
-// which a scan should look at the connection again, and false if no scan has to. If there is no wrapper (tlsOutside), a
-// deadline in the past makes the Read of net/http fail. net/http may replace this deadline by another, so the next scan sets
-// it again.
+// consider looks at a silent connection. It interrupts the Read if the connection is due, or if Move has not been asked yet
+// and should be. The results are the time of the next look, and whether a scan has to look again. A connection without a
+// wrapper (tlsOutside) cannot be interrupted: when it is due, it gets a read deadline in the past, which makes the Read of
+// net/http fail. net/http may replace this deadline, so each later scan sets it again.
 func (c *conn) consider(now time.Time) (time.Time, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

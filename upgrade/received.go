@@ -19,8 +19,9 @@ type received struct {
 	call   *work              // a subscriber, or the restoring of values; no message is read until its end; nil: none
 }
 
-// inOrder notes the kind of a message of the candidate, or returns a *wordError if the message is out of order in the phase
-// now.
+// inOrder notes the kind of a message of the candidate. If the candidate must not send this message in the phase given by
+// now, inOrder returns a *wordError instead. Unknown kinds are ignored. The function sent reports whether this process has
+// sent a message of a kind.
 func (r *received) inOrder(k wire.Kind, now Phase, p peer, sent func(wire.Kind) bool) error {
 	if !k.Known() {
 		return nil

@@ -237,7 +237,7 @@ func (u *Upgrader) Run(ctx context.Context, serve func(context.Context) error) e
 
 // Close stops a running Run, as a plain stop does, and waits until Run has returned. Do not call Close in functions that Run
 // calls: serve, a check, or a method of a kept value. Close may be called twice, and also before Run. A candidate that calls
-// Close before it is prepared notifies the old process of its failure. The error is always nil: Close implements io.Closer.
+// Close before it serves notifies the old process of its failure. The error is always nil: Close implements io.Closer.
 func (u *Upgrader) Close() error {
 	if u.control.close() == runAwaited {
 		u.neverRun()

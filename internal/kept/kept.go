@@ -161,7 +161,8 @@ func (r *Reader) Version() byte { return r.version }
 // build.
 func (r *Reader) Left() int { return len(r.rest) }
 
-// Err returns the reason for which Open refused the state, an ErrDamaged if the body ended before a field, or nil.
+// Err returns the reason if Open refused the state, and an ErrDamaged if the body ended before the end of a field that was
+// read. Otherwise Err returns nil.
 func (r *Reader) Err() error { return r.err }
 
 // Damaged returns an ErrDamaged for a field with invalid content. The error why is what is wrong with the field.

@@ -33,7 +33,7 @@ func (d descent) fresh() bool { return d >= created }
 // belongs to the socket, and its connections wait there for as long as any process has a duplicate.
 type Socket struct {
 	kind          string // "listener" or "packet", as tableflip names the kinds
-	Network, Addr string // the name of the socket for the next generation, which is also its key in tableflip
+	Network, Addr string // together the name by which the next generation finds the socket; tableflip uses it as the key
 	pinned        bool
 	late          bool // opened after Begin
 	shares        bool // the program has set SO_REUSEPORT

@@ -53,9 +53,10 @@ func (r *recovery) excuse(p *proc, now time.Time) {
 	r.counted = p
 }
 
-// decide finds out which process is to serve after a crash: a process that may become the service by itself, as long as such a
-// process lives, or else a new process. The function promote makes an orphan the service, and reports whether there was an
-// orphan. isOver is true if the supervisor gives up.
+// decide chooses what follows a crash. If a process lives that may become the service by itself (see heirs), decide gives it
+// Timeout, and kills it after that. If none lives, decide schedules the start of a new process; or if starts are hopeless,
+// promote makes an orphan the service. promote reports whether there was an orphan. isOver is true if the supervisor gives
+// up.
 func (r *recovery) decide(now time.Time, promote func() bool) (isOver bool) {
 	if r.crashed == nil || !r.restartAt.IsZero() {
 		return false
