@@ -11,8 +11,8 @@ import (
 // A connection can move from one process to another while both processes serve. The process that gives the connection away
 // calls Options.Move (see Options.Rebalance). In the process that gets it, the connection is an adoptedConn.
 
-// readsAsKnown reports whether net/http reads in the way on which the methods silent and begun of a conn rely. If it does not,
-// no connection moves: idle connections are closed, as without Move. A test replaces the function.
+// readsAsKnown reports whether net/http reads in the way on which the methods silent and begun of a conn rely. If net/http
+// reads in another way, no connection moves: idle connections are closed, as without Move. A test replaces the function.
 var readsAsKnown = nethttpcheck.Check
 
 // An adoptedConn is a connection that came from another process. As long as no byte of a request was read, the other process
@@ -22,8 +22,8 @@ type adoptedConn interface {
 	SetIdle()           // notes that the server waits for a request, and has read no byte of the request
 	WasIdle() bool      // reports whether the connection was idle when the other process gave it away
 	Kept() bool         // reports whether the other process still has a descriptor of the connection
-	Own()               // makes the other process close its descriptor, before a call for which two descriptors do harm
-	Ahead(p []byte) int // reads bytes that the other process had read from the socket; returns 0 if none of them are left
+	Own()               // makes the other process close its descriptor; see the method own of a conn
+	Ahead(p []byte) int // reads bytes that the other process had read from the socket; returns 0 if no such byte is left
 	NetConn() net.Conn  // returns the connection of package net below
 }
 

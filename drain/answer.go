@@ -43,7 +43,7 @@ func (a *lastAnswer) WriteHeader(status int) {
 		a.committed = true
 	}
 	if status >= http.StatusOK {
-		a.committed = false // announce may have been called by a ReadFrom of no bytes, which has sent no header
+		a.committed = false // a ReadFrom of no bytes may have called announce, but has sent no header
 		a.announce()
 	}
 	a.answerer.WriteHeader(status)

@@ -18,7 +18,7 @@ const (
 	lingerTime  = time.Second
 	lingerBytes = 4 << 20
 	// deafTime is the pause between two looks for bytes of the client in a linger after CloseRead. Before the drain begins,
-	// each pause is twice as long as the last, up to lingerTime.
+	// each pause is twice as long as the pause before it, up to lingerTime.
 	deafTime = 10 * time.Millisecond
 )
 
@@ -84,10 +84,10 @@ func (c *conn) untrack() {
 	c.registry.remove(c)
 }
 
-// Close closes the connection. During a drain, and for a raw connection always, Close does so by linger, so that the client
-// can read the last answer. Without linger, bytes of the client that are unread at the close, or that arrive later, would
-// make the kernel reset the connection, and the client would lose the part of the answer that it has not read. After
-// SetLinger(0) or File, Close does not linger.
+// Close closes the connection. During a drain, Close starts linger for this, so that the client can read the last answer. For a
+// raw connection, Close also does so before a drain. Without linger, bytes of the client that are unread at the close, or that
+// arrive later, would make the kernel reset the connection, and the client would lose the part of the answer that it has not
+// read. Close does not start linger after SetLinger(0) or File, and not in the stage cutting or later.
 func (c *conn) Close() error {
 	c.mu.Lock()
 	at := c.course.at()
@@ -135,7 +135,8 @@ func (c *conn) linger() {
 	c.happen(life.Lingered)
 }
 
-// unsent reports whether the client has not acknowledged all bytes of the last answer, and there is time to wait for it.
+// unsent reports whether the client has not acknowledged all bytes of the last answer, and there is still time to wait for the
+// client.
 func (c *conn) unsent() bool {
 	at := c.course.at()
 	return sockbuf.Unsent(c.Conn) > 0 && at < cutting && (at < propagating || time.Now().Before(c.course.latest))
@@ -237,7 +238,7 @@ func (c *conn) cut() (reset bool) {
 	do := c.step(life.Cut)
 	c.mu.Unlock()
 	socket := c.Conn
-	if t, ok := socket.(*tls.Conn); ok { // the Close of a *tls.Conn may wait until its last message is written
+	if t, ok := socket.(*tls.Conn); ok { // the Close of a *tls.Conn may have to wait for a write: it sends a last message
 		socket = t.NetConn()
 	}
 	if do == life.Drop || do == life.DropUntrack {

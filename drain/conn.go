@@ -25,9 +25,9 @@ type conn struct {
 	net.Conn
 	course   *course
 	registry *registry
-	kind     kind          // its transport, name and http2 may change; mu guards these three
+	kind     kind          // mu guards its fields transport, name and http2; the other fields never change
 	adopted  adoptedConn   // the same as Conn, if the connection came from another process; otherwise nil
-	stopped  atomic.Uint32 // a copy of the last state in which Read must not read; Fresh if there was none. Needs no lock
+	stopped  atomic.Uint32 // the last state in which Read must not read, else Fresh; no lock is needed
 
 	read, written atomic.Int64
 
@@ -40,7 +40,7 @@ type conn struct {
 	copying bool                    // the kernel copies bytes from the socket: a drain must not interrupt the copy
 	cancel  context.CancelCauseFunc // cancels the contexts of all requests of the connection
 	stream  closer                  // closes the WebSocket of the connection; nil if there is no WebSocket
-	h2      *h2conn                 // ends the connection in place of the reader; nil if the connection is not HTTP/2
+	h2      *h2conn                 // ends an HTTP/2 connection in place of the reader; nil if there is no h2conn
 }
 
 // marks are calls of the program that change how a drain may close the socket. The mu of the conn guards all marks.
@@ -57,8 +57,8 @@ var (
 	_ inRegistry    = (*conn)(nil)
 )
 
-// track registers an accepted connection, and returns the connection that the accept loop of its server gets. name is the
-// name of the protocol, empty for net/http.
+// track registers an accepted connection, and returns the connection that the accept loop gets. by is the kind of the server
+// that serves the connection. name is the name of the protocol, empty for net/http.
 func track(course *course, registry *registry, nc net.Conn, by server, name string) net.Conn {
 	wrapper := wrap(nc)
 	c := wrapper.self()
@@ -80,7 +80,7 @@ func track(course *course, registry *registry, nc net.Conn, by server, name stri
 		if c.adopted != nil && c.adopted.WasIdle() {
 			c.reader.first = idleDeadline{waiting: true, since: now, idle: course.firstIdle}
 		}
-		if isTLS { // net/http looks for exactly this type, so it cannot be wrapped
+		if isTLS { // net/http has to see the *tls.Conn itself, so there is no wrapper
 			c.kind.transport = tlsOutside
 			registry.add(c, true, outside)
 			return nc
@@ -117,7 +117,7 @@ func (c *conn) reported() http.ConnState {
 	return c.view.reported
 }
 
-// quietSince returns the time since when the connection is idle; zero if the connection is not idle.
+// quietSince returns the time at which the connection became idle. It returns the zero time if the connection is not idle.
 func (c *conn) quietSince() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -127,7 +127,8 @@ func (c *conn) quietSince() time.Time {
 	return c.view.since
 }
 
-// entries appends an Entry for each request of the connection, or an Entry for the connection if there is no request.
+// entries appends an Entry for each request of the connection. If there is no request, or if the connection is hijacked,
+// entries appends a single Entry for the connection.
 func (c *conn) entries(all []Entry) []Entry {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -207,14 +208,14 @@ func (c *conn) expect(name string) {
 	c.mu.Unlock()
 }
 
-// set sets a field of the connection.
+// set sets a field of the connection under the lock.
 func (c *conn) set(field *bool, on bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	*field = on
 }
 
-// isSet returns a field of the connection.
+// isSet reads a field of the connection under the lock.
 func (c *conn) isSet(field *bool) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -236,8 +237,9 @@ func (c *conn) wrote(n int64) {
 	c.hear()
 }
 
-// own makes the other process close its descriptor of an adopted connection. It is called before the connection is used in a
-// way of which the other process does not learn, for example through its descriptor.
+// own makes the other process close its descriptor of an adopted connection. Methods call own before they use the connection in
+// a way that the other process does not notice, for example through the descriptor: while two processes have a descriptor, this
+// could do harm.
 func (c *conn) own() {
 	if c.adopted != nil {
 		c.adopted.Own()
@@ -348,7 +350,7 @@ func (c *conn) WriteTo(w io.Writer) (int64, error) {
 				return n, err
 			}
 			return through(w, c)
-		case *net.UnixConn: // package net copies all at once, but a drain has to see each part of a raw connection
+		case *net.UnixConn: // package net copies all bytes in one part; with a raw connection, a drain must see each part
 			if netconn.Splices && !followed {
 				n, err := from.WriteTo(to)
 				c.read.Add(n)

@@ -14,7 +14,7 @@ var past = time.Unix(1, 0)
 // readDeadline.
 type readDeadline struct {
 	asked       time.Time // the deadline that the owner wants
-	interrupted bool      // the connection has the deadline past, in place of asked
+	interrupted bool      // the connection has the deadline past in place of the deadline in asked
 }
 
 // set sets the deadline that the owner wants. During an interruption it only stores the deadline.

@@ -78,12 +78,12 @@
 //
 // # HTTP/2
 //
-// The server announces the end of an HTTP/2 connection in two steps, with and without TLS. In the first step it sends a
-// GOAWAY that refuses no stream, and a PING. Streams that the client opens before it has read the two frames are answered.
-// In the second step net/http sends its own GOAWAY and ends the connection. The second step follows when the client has
-// answered the PING and then there was no stream for 0.3 seconds, at the latest after five seconds. If the client has never
-// opened a stream and does not answer the PING, the second step follows after 0.8 seconds. A connection whose handshake
-// ends during the drain gets the same two steps.
+// The server announces the end of an HTTP/2 connection in two steps, with and without TLS. In the first step it sends a GOAWAY
+// that refuses no stream, and a PING. Streams that the client opens before it has read the two frames are answered. In the
+// second step net/http sends its own GOAWAY and ends the connection. The second step follows when the client has answered the
+// PING and after that had no stream for 0.3 seconds. If this takes longer than five seconds, the second step follows after five
+// seconds. If the client has never opened a stream and does not answer the PING, the second step follows after 0.8 seconds. A
+// connection whose handshake ends during the drain gets the same two steps.
 //
 // The two steps need the HTTP/2 of net/http. If the user's TLSNextProto has a function for "h2", or if this package does
 // not know the net/http, "Connection: close" makes the server announce the end in one step, and streams that are on their
@@ -131,16 +131,17 @@
 // through SyscallConn or File are not counted. After SetLinger(0) a Close resets the connection, and after File a Close does
 // not wait for the client; both hold in a drain too. WriteMsgUnix of a WebSocket writes no ancillary data.
 //
-// Where package net lets the kernel copy, the wrapper does so too, except for the following copies, which go through a buffer.
-// Package net insists on its own types for a copy of a file to a unix socket, and for a copy between a unix socket and a TCP
-// connection that does not belong to the Server. And a drain has to see the bytes pass when a pipe is copied to a connection
-// of Hijack or ServeTCP, a TCP connection of ServeTCP to a unix socket, or anything to a WebSocket. Bytes are counted at the
-// end of each Write, and at the end of each part of a copy. A part is what a socket holds at the moment, or at most 4 MiB of
-// a file; a copy of a hijacked TCP connection to a unix socket is a single part.
+// Where package net lets the kernel copy, the wrapper does so too, with two exceptions, in which the copy goes through a
+// buffer. First, package net accepts only its own types for a copy of a file to a unix socket, and for a copy between a unix
+// socket and a TCP connection that does not belong to the Server. Second, a drain has to see the bytes pass in three copies: of
+// a pipe to a connection of Hijack or ServeTCP, of a TCP connection of ServeTCP to a unix socket, and of anything to a
+// WebSocket. Bytes are counted at the end of each Write, and at the end of each part of a copy. A part is what a socket holds
+// at the moment, or at most 4 MiB of a file; a copy of a hijacked TCP connection to a unix socket is a single part.
 //
-// Functions of RegisterOnShutdown start once only hijacked connections are left, or when Grace has run out, just before
-// the remaining connections are cut. A drain does not wait for these functions. Do not call Serve, Shutdown or Close of the
-// http.Server itself.
+// Functions of RegisterOnShutdown start when net/http has no connection left. At this time there may still be hijacked and raw
+// connections, connections of ServeFunc, and jobs. If Grace runs out earlier, the functions start before the remaining
+// connections are cut. A drain does not wait for these functions. Do not call Serve, Shutdown or Close of the http.Server
+// itself.
 //
 // To find out whether an idle connection can be closed, a drain interrupts its Read by a read deadline in the past, and
 // then restores the deadline of net/http. So the listener's connections must be able to read again after a deadline has

@@ -47,8 +47,8 @@ func (s *Server) follow() {
 	}
 }
 
-// budget returns the time for the drain: all of Grace, or the rest of the Grace of Options.After, but never less than a
-// tenth of Grace.
+// budget returns the time for the drain. Without Options.After, this is all of Grace. Otherwise it is what the server of
+// Options.After has left of its Grace, but at least a tenth of Grace and at most all of Grace.
 func (s *Server) budget() time.Duration {
 	if s.opts.After == nil {
 		return s.opts.Grace
@@ -90,13 +90,13 @@ func (s *Server) run(handover bool) error {
 		}
 	}
 	r := s.journal.finish(err)
-	if r.Took >= progressTime { // progress has logged lines about this drain, so the log gets its end too
+	if r.Took >= progressTime { // progress has logged lines about this drain, so the end of the drain is logged too
 		s.opts.Logger.Info("drain: done", slog.Duration("took", r.Took), slog.Int("cut", len(r.Left)))
 	}
 	return err
 }
 
-// begin begins the drain, and returns how long the server was a lame duck before.
+// begin begins the drain, and returns how long the server had been a lame duck until then. In a handover it returns 0.
 func (s *Server) begin(handover bool, grace time.Duration) (lame time.Duration) {
 	now := time.Now()
 	s.course.latest = now.Add(grace - min(lingerTime, grace/4))
@@ -119,9 +119,9 @@ func (s *Server) flush() error {
 	return nil
 }
 
-// announce announces the drain: to handlers and jobs by the Notice, to HTTP/2 connections by GOAWAY, and to WebSockets
-// and event streams by their closers, with a pause between two closers. A request that begins after this list was made
-// checks the stage itself.
+// announce announces the drain. Handlers and jobs learn of it by the Notice, and HTTP/2 connections get a GOAWAY. WebSockets
+// and event streams are closed by their closers, with a pause between two closers. A stream or an HTTP/2 connection that begins
+// after announce has listed the connections is not missed: its own code checks the stage when it begins.
 func (s *Server) announce(ctx context.Context) {
 	if s.opts.Announce != nil {
 		s.opts.Announce(ctx)
@@ -168,10 +168,10 @@ func (s *Server) left() (loops, owned, all int) {
 	return loops, owned, all
 }
 
-// wait waits until everything has ended, or until Grace has run out; then it ends what is left. It calls Shutdown when
-// net/http has no connection and no accept loop left: an earlier Shutdown would drop requests. At this point Shutdown only
-// starts the functions of RegisterOnShutdown, which may end hijacked connections. The end of an accept loop causes one more
-// scan, for connections that the loop accepted after the last scan.
+// wait waits until everything has ended. If Grace runs out earlier, wait ends what is left. It calls Shutdown when net/http has
+// no connection and no accept loop left: an earlier Shutdown would drop requests. At this point Shutdown only starts the
+// functions of RegisterOnShutdown, which may end hijacked connections. The end of an accept loop causes one more scan, for
+// connections that the loop accepted after the last scan.
 func (s *Server) wait(ctx context.Context) error {
 	hurry, told, known := s.opts.Hurry, false, 0
 	scan, progress := time.NewTimer(0), time.NewTicker(progressTime)
@@ -207,8 +207,9 @@ func (s *Server) wait(ctx context.Context) error {
 	}
 }
 
-// scan interrupts the connections that are due, and returns the time until the next scan. A connection that becomes idle
-// after this scan is due after the next scan, or else is interrupted at the moment when it becomes idle.
+// scan calls consider for every connection, and returns the time until the next scan. A connection that becomes idle after this
+// scan does not need an earlier scan. Either it is due only after the next scan, or the method rest interrupts it at the moment
+// when it becomes idle.
 func (s *Server) scan() time.Duration {
 	now := time.Now()
 	next := now.Add(s.course.idleGrace())

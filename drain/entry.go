@@ -4,8 +4,8 @@ import "time"
 
 // An Entry is something that a [Server] waits for in a drain: a connection, a stream of HTTP/2, a job.
 type Entry struct {
-	// Protocol is "http/1.1", "http/2", "sse", "websocket", "hijacked" for another protocol that a handler took a
-	// connection over for, "tcp", "job", or what [Server.ServeFunc] and [Server.Track] were given.
+	// Protocol is "http/1.1", "http/2", "sse", "websocket", "tcp", "job", or the protocol that was passed to [Server.ServeFunc]
+	// or [Server.Track]. It is "hijacked" if a handler took the connection over for a protocol that the Server does not know.
 	Protocol string `json:"protocol"`
 	// State is new, idle, active, hijacked or closing. A closing connection has sent its last answer, and waits for the
 	// client to close.

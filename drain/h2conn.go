@@ -11,10 +11,12 @@ import (
 )
 
 const (
-	// ackTime limits the wait for the answer to the PING after the first GOAWAY, and for a time without streams after it.
+	// ackTime limits the time from the first GOAWAY to the step acked: the wait for the answer to the PING, and the wait of
+	// settle for a time without streams.
 	ackTime = 5 * time.Second
-	// settleTime is how long the connection has to be without a stream after the answer to the PING. A client may have chosen
-	// this connection for a request before it read the GOAWAY, and open the stream after its answer, as the client of Go does.
+	// settleTime is how long the connection has to be without a stream after the answer to the PING. The client of Go, for
+	// example, may choose this connection for a request before it reads the GOAWAY, and may open the stream only after it has
+	// answered the PING.
 	settleTime = 300 * time.Millisecond
 	// prefaceTime is how long greet waits for the preface of a client, as long as net/http would.
 	prefaceTime = 10 * time.Second
@@ -27,9 +29,9 @@ const (
 	open      h2step = iota // no end was announced
 	announced               // the first GOAWAY has to be written as soon as no frame is being written
 	told                    // the first GOAWAY was written
-	acked                   // the client has answered the PING, or the wait is over: Read has to give frame.Hint to net/http
+	acked                   // the method end has waited for the client: Read has to give frame.Hint to net/http
 	hinted                  // Read has begun to give frame.Hint to net/http
-	finished                // Read returns io.EOF, after the GOAWAY of net/http; or the connection has ended before leave
+	finished                // net/http has written its GOAWAY, and Read returns io.EOF; or the connection ended before leave
 )
 
 // An h2conn is the wrapper of an HTTP/2 connection, above its TLS. net/http reads and writes through the h2conn. An
@@ -54,10 +56,11 @@ type h2conn struct {
 
 // An h2entry is what an h2conn uses of its conn.
 type h2entry interface {
-	quietSince() time.Time // returns the time since when there is no stream; zero if there is a stream
+	quietSince() time.Time // returns when the connection became idle; returns the zero time while there is a stream
 }
 
-// An h2reader follows the frames that the client sends. Only the goroutine that reads uses it, except for used and acked.
+// An h2reader follows the frames that the client sends. Only the goroutine that reads uses an h2reader, but other goroutines
+// use its fields used and acked too.
 type h2reader struct {
 	frames frame.HTTP2
 	give   string        // bytes that net/http is to read before the next bytes of the client
@@ -128,7 +131,8 @@ func (c *h2conn) end() {
 	c.poke()
 }
 
-// wait waits until sign is closed, and reports whether it was closed in time. The end of the connection counts as well.
+// wait waits until sign is closed or the connection has ended, but no longer than limit. It returns false if the limit was
+// reached.
 func (c *h2conn) wait(sign <-chan struct{}, limit time.Duration) bool {
 	t := time.NewTimer(limit)
 	defer t.Stop()
@@ -165,8 +169,8 @@ func (c *h2conn) rested() {
 	}
 }
 
-// settled returns how long settle has to wait at least: until limit, or until there was no stream for settleTime. The time
-// before from does not count.
+// settled returns how long settle has to wait at least. While there is a stream, this is the time until limit. Otherwise it is
+// the time until there was no stream for settleTime after from, but not longer than until limit.
 func (c *h2conn) settled(from, limit time.Time) time.Duration {
 	since := c.entry.quietSince()
 	if since.IsZero() {
@@ -179,7 +183,8 @@ func (c *h2conn) settled(from, limit time.Time) time.Duration {
 }
 
 // announce writes the first GOAWAY, if it has to be written and no frame is being written. If net/http has written a GOAWAY,
-// announce writes nothing: the last stream in a second GOAWAY must not be higher. The caller has locked c.out.
+// announce writes nothing: a later GOAWAY must not name a higher last stream than an earlier GOAWAY. The caller has locked
+// c.out.
 func (c *h2conn) announce() {
 	if c.out.gone || !c.out.frames.Between() || !c.advance(announced, told) {
 		return
@@ -246,8 +251,8 @@ func (c *h2conn) Read(p []byte) (int, error) {
 	}
 }
 
-// tell gives frame.Hint to net/http if the step is acked, so that net/http sends its GOAWAY, and io.EOF if the step is
-// finished. If there is nothing to give, tell returns 0 and nil.
+// tell gives frame.Hint to net/http if the step is acked and no frame of the client is incomplete. Hint makes net/http send its
+// GOAWAY. If the step is finished, tell returns io.EOF. If there is nothing to give, tell returns 0 and nil.
 func (c *h2conn) tell(p []byte) (int, error) {
 	switch at := c.at(); {
 	case at == finished:

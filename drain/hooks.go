@@ -54,7 +54,7 @@ func (h *hooks) connContext(next connContext) connContext {
 		if next != nil {
 			ctx = next(ctx, given(nc, c))
 		}
-		if c == nil || ctx == nil { // for a nil context, net/http panics with a text that names the ConnContext
+		if c == nil || ctx == nil { // net/http panics for a nil context, and its message names ConnContext
 			return ctx
 		}
 		ctx, cancel := context.WithCancelCause(context.WithValue(ctx, connKey{}, c))
@@ -169,7 +169,8 @@ func (h *handler) last(w http.ResponseWriter, r *http.Request) {
 	a.announce() // if the handler has written nothing, net/http writes the header now
 }
 
-// upgrade serves a request for a WebSocket. In a drain it refuses the request, since the WebSocket would be closed at once.
+// upgrade serves a request for a WebSocket. In a drain without Options.KeepWebSockets it refuses the request, since the
+// WebSocket would be closed at once.
 func (h *handler) upgrade(w http.ResponseWriter, r *http.Request, c *conn) {
 	full, ok := w.(answerer)
 	switch {
@@ -203,7 +204,7 @@ func (h *handler) stream(w http.ResponseWriter, r *http.Request, c *conn, q *req
 	q.events = e
 	c.mu.Unlock()
 	defer e.leave()
-	if h.course.at() >= draining { // announce has perhaps missed e
+	if h.course.at() >= draining { // perhaps Server.announce ran before e was stored in q
 		e.closeGracefully(ctx)
 	}
 	h.answer(e, r.WithContext(ctx), c.framed(r))

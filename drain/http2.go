@@ -28,9 +28,10 @@ const (
 	twoSteps = "two steps"
 )
 
-// installHTTP2 puts an h2conn around each HTTP/2 connection, if net/http serves HTTP/2, and returns the value of
-// Status.HTTP2. net/http fills TLSNextProto in the first Serve. So installHTTP2 first calls loop, the user's way of serving
-// with or without TLS, with a listener that has nothing to accept. The user's own functions in TLSNextProto remain.
+// installHTTP2 makes net/http serve each HTTP/2 connection through an h2conn, and returns the value of Status.HTTP2. It changes
+// nothing in three cases: net/http does not serve HTTP/2, TLSNextProto has a function of the user's for "h2", or net/http has
+// no function for plainHTTP2. net/http fills TLSNextProto in the first Serve. So installHTTP2 first calls loop, the user's way
+// of serving with or without TLS, with a listener that has nothing to accept. The user's own functions in TLSNextProto remain.
 func (h *hooks) installHTTP2(loop func(net.Listener) error) (steps string) {
 	if _, own := h.http.TLSNextProto["h2"]; own {
 		return oneStep
@@ -78,7 +79,7 @@ func serveHTTP2(entry *conn, nc net.Conn, serve func(*h2conn)) {
 		entry.reader.deadline.restore(entry.Conn)
 	}
 	entry.mu.Unlock()
-	if entry.course.at() >= draining { // announce has perhaps missed this connection
+	if entry.course.at() >= draining { // perhaps Server.announce ran before entry.h2 was set
 		c.leave()
 	}
 	serve(c)

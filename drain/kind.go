@@ -27,7 +27,7 @@ type kind struct {
 	transport transport
 	name      string // the name of the protocol of ServeTCP, ServeFunc or a WebSocket; otherwise empty
 	http2     bool
-	socket    bool // the connection is a syscall.Conn: it can read again after a deadline; never changes
+	socket    bool // the connection is a syscall.Conn, so it can read again after a deadline; never changes
 }
 
 // raw reports whether a handler of ServeTCP serves the connection. No lock is needed.

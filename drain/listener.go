@@ -28,15 +28,15 @@ type listener struct {
 
 	mu        sync.Mutex
 	accepting bool        // Accept was called and has not returned
-	limit     time.Time   // when the sweep has to end; zero until the drain ends the accept loop
-	timer     *time.Timer // closes a listener that has no SetDeadline at the end of its sweep; otherwise nil
+	limit     time.Time   // when the sweep has to end; zero before the drain begins to end the accept loop
+	timer     *time.Timer // closes the listener after a limit of arm, if the listener has no SetDeadline; otherwise nil
 }
 
 var _ net.Listener = (*listener)(nil)
 
-// Accept returns every connection that it gets, even if the drain has begun while it waited: net/http serves each. If the
-// sweep began after the first call of arm, its deadline may have passed before l.accept looked into the queue. So Accept
-// then tries once more.
+// Accept returns every connection that it gets, even if the drain has begun while Accept waited: net/http serves such a
+// connection too. If the sweep begins after the first call of arm, the deadline of the sweep may pass before l.accept looks
+// into the queue. In this case Accept calls l.accept once more.
 func (l *listener) Accept() (net.Conn, error) {
 	l.used.Store(true)
 	armed := l.arm(true)
@@ -54,9 +54,9 @@ func (l *listener) Accept() (net.Conn, error) {
 	return nil, err
 }
 
-// arm limits an Accept during the sweep to sweepTime, and reports whether the sweep has time left. accepting is true if the
-// caller is Accept. While the accept loop is not in Accept, arm sets no limit: how long the loop is busy elsewhere does not
-// show whether the queue is empty.
+// arm limits an Accept during the sweep to sweepTime. It reports whether it has set a limit that is not over yet. accepting is
+// true if the caller is Accept. While no Accept runs, arm sets no limit: the accept loop may be busy elsewhere, and this time
+// does not show whether the queue is empty.
 func (l *listener) arm(accepting bool) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -85,9 +85,9 @@ func (l *listener) disarm() {
 	}
 }
 
-// over reports whether an error of Accept means that the drain has ended the accept loop. A temporary error, such as a lack
-// of descriptors, does not mean this before the end of the sweep: net/http calls Accept again, and perhaps the queue still
-// holds connections.
+// over reports whether an error of Accept means that the drain has ended the accept loop. During the sweep, a temporary error,
+// such as a lack of descriptors, does not end the loop: net/http calls Accept again, and perhaps the queue still holds
+// connections.
 func (l *listener) over(err error) bool {
 	if !l.ending() {
 		return false
@@ -128,7 +128,8 @@ func (l *listener) stop() {
 	l.Close()
 }
 
-// sweep makes the accept loop end when the queue is empty, but not later than latest, or sweepLimit from now.
+// sweep makes the accept loop end when the queue is empty. The loop ends after sweepLimit or at the time latest, whichever is
+// earlier, even if the queue is not empty.
 func (l *listener) sweep(latest time.Time) {
 	limit := time.Now().Add(sweepLimit)
 	if latest.Before(limit) {
@@ -138,8 +139,9 @@ func (l *listener) sweep(latest time.Time) {
 	l.arm(false)
 }
 
-// acceptErr returns the error of Serve for an accept loop that has returned err: nil if the drain has ended the loop, or if
-// the listener was closed after the context had ended. A loop that never called Accept failed before it served anything.
+// acceptErr returns the error of Serve for an accept loop that has returned err. If the loop has never called Accept, it failed
+// before it served anything, and acceptErr returns an error. Otherwise acceptErr returns nil in two cases: the drain has ended
+// the loop, or the listener is closed and ctx has ended. In all other cases acceptErr returns an error that contains err.
 func (l *listener) acceptErr(ctx context.Context, err error) error {
 	switch {
 	case !l.used.Load():

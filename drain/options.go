@@ -57,20 +57,20 @@ type Options struct {
 	// joined to the error of Serve. Default nil: nothing is called.
 	Flush func(context.Context) error
 
-	// Ready is called with false when a plain stop begins, before Propagation, and by Drain; and with true by Resume. Use
-	// Ready to report readiness in another way than by [Server.Readiness], such as by the health service of gRPC. Default
-	// nil: nothing is called.
+	// Ready is called with false when a plain stop begins, before Propagation. Drain also calls Ready with false, and Resume
+	// calls Ready with true. Use Ready to report readiness in another way than by [Server.Readiness], such as by the health
+	// service of gRPC. Default nil: nothing is called.
 	Ready func(ready bool)
 
-	// Announce is called when the server is ending its accept loops, before handlers learn of the drain. Use Announce for a
-	// server that [Server.ServeFunc] runs and that has to tell its clients before its handlers learn of the drain. The
-	// context of Announce ends with Grace. Default nil: nothing is called.
+	// Announce is called when the server is ending its accept loops, before handlers learn of the drain. Use Announce if
+	// [Server.ServeFunc] runs another server, and the clients of that server have to learn of the drain before its handlers.
+	// The context of Announce ends with Grace. Default nil: nothing is called.
 	Announce func(context.Context)
 
-	// After is a server that drains first: this server goes on serving until the other server has drained, as an admin
-	// listener should. Pass both servers a context that ends. The two drains share one Grace: this server has what the other
-	// has left of its Grace, but at least a tenth of its own Grace. So two servers with the same Grace are drained after 1.1
-	// times Grace. Default nil: this server waits for no other.
+	// After is a server that drains first: this server goes on serving until the other server has drained, as an admin listener
+	// should. End the contexts of both servers: the end of one drain does not begin the other drain. The two drains share one
+	// Grace: this server has what the other has left of its Grace, but at least a tenth of its own Grace. So two servers with
+	// the same Grace are drained after 1.1 times Grace. Default nil: this server waits for no other.
 	After *Server
 
 	// Logger gets a line for each of up to 20 entries that were left when Grace had run out. If a drain lasts longer than

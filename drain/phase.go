@@ -5,7 +5,7 @@ type Phase string
 
 // The phases, in their order.
 const (
-	// Serving is the phase from the start to the first end of a context of a Serve.
+	// Serving is the phase before the drain, except for the time in LameDuck.
 	Serving Phase = "serving"
 	// LameDuck is the phase between [Server.Drain] and [Server.Resume]: the server is not ready, but still accepts.
 	LameDuck Phase = "lame duck"
@@ -21,7 +21,7 @@ const (
 	Drained Phase = "drained"
 )
 
-// A stage is like a Phase, but divides Draining into several stages. A server only goes to later stages.
+// A stage is like a Phase, but divides Draining into several stages. A server never goes back to an earlier stage.
 type stage int32
 
 const (
@@ -29,7 +29,7 @@ const (
 	propagating
 	draining
 	expired // Grace ran out
-	cutting // a Close closes without waiting for the client
+	cutting // a Close no longer waits for the client
 	flushing
 	drained
 )

@@ -18,7 +18,7 @@ import (
 // A reader is the part of a conn that decides whether an idle connection may be closed.
 type reader struct {
 	deadline readDeadline
-	heard    time.Time // when IdleGrace began: at the last change of state, or at a later sign that a request may be on its way
+	heard    time.Time // when IdleGrace began: at the last change of state, or when the connection was last found to be in use
 	first    idleDeadline
 	preface  frame.Preface
 	unsent   int // how many bytes of a raw connection were unsent when flow looked last
@@ -26,7 +26,7 @@ type reader struct {
 
 // A mover notes whether Move is to be asked for a conn, and whether it was asked.
 type mover struct {
-	wanted bool // Options.Rebalance wants Move to be asked once; a drain asks without it
+	wanted bool // Options.Rebalance wants Move to be asked once; a drain asks Move even if wanted is false
 	asked  asked
 }
 
@@ -39,8 +39,8 @@ const (
 	declined       // Move need not be asked again until the connection is due
 )
 
-// Read reads from the connection. If a drain interrupts Read, Read decides whether the connection ends, and then returns
-// io.EOF.
+// Read reads from the connection. If a drain interrupts Read, Read decides whether the connection ends. If so, Read returns
+// io.EOF. Otherwise it reads again.
 func (c *conn) Read(p []byte) (int, error) {
 	for c.stop().Reads() {
 		if c.adopted != nil {
@@ -132,13 +132,14 @@ func (c *conn) touch(p []byte) {
 		c.reader.heard = time.Now()
 	}
 	if c.reader.first.waiting {
-		c.reader.deadline = readDeadline{asked: c.reader.first.arrived(), interrupted: true} // the step below sets it
+		c.reader.deadline = readDeadline{asked: c.reader.first.arrived(), interrupted: true} // the step below sets asked
 	}
 	c.step(life.Bytes)
 }
 
-// part decides whether the connection ends in a Read into a buffer of the given size. One to three bytes of a next request
-// keep the connection open for another IdleGrace only: some clients send a line end too many after a body.
+// part decides whether the connection ends in a Read into a buffer of the given size: either the drain closes the connection,
+// or Move takes it. One to three bytes of a next request keep the connection open for another IdleGrace only: some clients send
+// a line end too many after a body.
 func (c *conn) part(size int) bool {
 	switch {
 	case !c.silent() || sockbuf.Queued(c.Conn):
@@ -181,13 +182,13 @@ func (c *conn) offer() (taken bool) {
 	return false
 }
 
-// wanted asks Move if Options.Rebalance wants it, and reports whether Move has taken the connection. It is called before the
-// drain. Rebalance may send again while Move runs; then Move is asked once more.
+// wanted asks Move if Options.Rebalance wants it, and reports whether Move has taken the connection. It is called before idle
+// connections are closed. If something is received from Rebalance while Move runs, Move is asked once more.
 func (c *conn) wanted(size int) bool {
 	for c.mover.wanted && c.movable() && c.may(life.Take) && !c.begun(size) && !sockbuf.Queued(c.Conn) {
-		c.mover.wanted = false // propose may set it again while Move runs
+		c.mover.wanted = false // while Move runs, propose may set wanted again
 		taken := c.offer()
-		c.mover.asked = notAsked // so that a drain asks as well
+		c.mover.asked = notAsked // so that a drain asks Move too
 		if taken {
 			return true
 		}
@@ -195,10 +196,11 @@ func (c *conn) wanted(size int) bool {
 	return false
 }
 
-// silent reports whether net/http waits for a first request of which it has read nothing, or for a later request of which it
-// has read fewer than four bytes: with four bytes, net/http replaces the deadline of the idle connection by a deadline for
-// the header. A new TLS connection counts as silent even if bytes were read, since a conn below TLS cannot see the end of
-// the handshake. A raw connection counts as silent unless the kernel copies from it.
+// silent reports whether the connection waits for the client and has nothing to do. A new connection is silent until the first
+// byte was read. Between two requests, a connection is silent until four bytes of the next request were read: then net/http
+// replaces the deadline of the idle connection by a deadline for the header. An HTTP/2 connection without an h2conn is silent
+// if it has no stream; with an h2conn it is never silent. A new TLS connection counts as silent even if bytes were read, since
+// a conn below TLS cannot see the end of the handshake. A raw connection counts as silent unless the kernel copies from it.
 func (c *conn) silent() bool {
 	if c.h2 != nil || !c.may(life.Part) {
 		return false
@@ -214,10 +216,10 @@ func (c *conn) silent() bool {
 	return true
 }
 
-// begun reports whether net/http has read one to three bytes of a next request, and waits for the rest in a Read into a
-// buffer of the given size. The size shows bytes that came together with the request before: the size of the whole buffer of
-// net/http is a power of two, and if one to three bytes are in the buffer, the size of the rest is not. Below TLS the size
-// shows nothing.
+// begun reports whether net/http has read one to three bytes of a next request, and waits for the rest in a Read into a buffer
+// of the given size. The size is needed if the bytes came together with the request before. The whole buffer of net/http has a
+// power of two as its size. With one to three bytes in the buffer, the size of its free part is no power of two. Below TLS the
+// size shows nothing.
 func (c *conn) begun(size int) bool {
 	if c.kind.http2 {
 		return false
@@ -247,10 +249,11 @@ func (c *conn) due() time.Time {
 	return due
 }
 
-// consider looks at a silent connection. It interrupts the Read if the connection is due, or if Move has not been asked yet
-// and should be. The results are the time of the next look, and whether a scan has to look again. A connection without a
-// wrapper (tlsOutside) cannot be interrupted: when it is due, it gets a read deadline in the past, which makes the Read of
-// net/http fail. net/http may replace this deadline, so each later scan sets it again.
+// consider looks at a connection if it is silent. It interrupts the Read if the connection is due. It also interrupts the Read
+// if Move has to be asked first. The first result is the time at which a scan has to look again. The second result is false if
+// no scan has to look again. A connection without a wrapper (tlsOutside) cannot be interrupted: when it is due, it gets a read
+// deadline in the past, which makes the Read of net/http fail. net/http may replace this deadline, so each later scan sets it
+// again.
 func (c *conn) consider(now time.Time) (time.Time, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -273,14 +276,16 @@ func (c *conn) consider(now time.Time) (time.Time, bool) {
 	return due, true
 }
 
-// press interrupts the Read if late is true, which means that the connection is due, or if Move is to be asked.
+// press interrupts the Read if late is true, which means that the connection is due. Even if late is false, press interrupts
+// the Read if Move has not been asked yet and can take the connection.
 func (c *conn) press(late bool) {
 	if late || c.movable() && c.mover.asked == notAsked {
 		c.reader.deadline.interrupt(c.Conn)
 	}
 }
 
-// rest notes that the connection has become idle. In a drain, the connection may be due at once.
+// rest notes that the connection has become idle. It interrupts the next Read if Rebalance wants Move to be asked. In a drain,
+// rest calls press, since the connection may be due at once.
 func (c *conn) rest() {
 	c.mover.asked = notAsked
 	c.reader.first.shift = 0
@@ -292,7 +297,8 @@ func (c *conn) rest() {
 	}
 }
 
-// propose has Move asked once for the connection: at once if the connection is idle, otherwise when it becomes idle.
+// propose makes the Read of the connection ask Move once, if Move can take the connection. Read asks at once if the connection
+// is idle, otherwise when the connection becomes idle.
 func (c *conn) propose() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -305,8 +311,9 @@ func (c *conn) propose() {
 	}
 }
 
-// park calls SetIdle of an adopted connection if a Read into a buffer of the given size waits for the next request, and no
-// byte of the request was read: the other process may then take the connection back.
+// park is called before a Read of an adopted connection into a buffer of the given size. It calls SetIdle if the Read is going
+// to wait for the next request and no byte of the request was read. After SetIdle, the other process may take the connection
+// back.
 func (c *conn) park(size int) {
 	c.mu.Lock()
 	s := c.state
@@ -345,7 +352,7 @@ func (c *conn) enter(reported http.ConnState) {
 	unseen := reported == http.StateHijacked && !c.kind.wrapped() && c.kind.name == ""
 	c.mu.Unlock()
 	c.carryOut(do, c.Conn)
-	if unseen { // the drain would not see the Close either: the connection leaves the registry now
+	if unseen { // without a wrapper, the Close cannot be seen, so the connection leaves the registry now
 		c.happen(life.Release)
 	}
 }

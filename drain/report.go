@@ -18,7 +18,8 @@ type Report struct {
 	Phases map[Phase]time.Duration `json:"phases"`
 	// Left lists the entries that were unfinished when Grace had run out, each with the last action against it.
 	Left []Entry `json:"left,omitempty"`
-	// Err is what Serve returns; empty after a clean drain.
+	// Err is the error of the drain, which Serve returns; empty after a clean drain. The error of a failed accept, which Serve
+	// returns too, is not in Err.
 	Err string `json:"error,omitempty"`
 }
 
@@ -39,7 +40,7 @@ func (j *journal) begin(handover bool) {
 	j.enter(propagating)
 }
 
-// enter begins the stage next, and adds the duration of the stage before to its phase.
+// enter ends the present stage, adds its duration to the duration of its phase, and begins the stage next.
 func (j *journal) enter(next stage) {
 	j.mu.Lock()
 	defer j.mu.Unlock()

@@ -93,9 +93,10 @@ func acceptsEvents(r *http.Request) bool {
 	return len(accept) == 1 && accept[0] == eventStreamType
 }
 
-// upgradesToWebSocket reports whether r is a request of HTTP/1.1 for a WebSocket. If the header "Connection" does not name
-// the header "Upgrade", then "Upgrade" was meant for a proxy on the way, which has not removed it. The comparison of lengths
-// excludes letters outside ASCII that EqualFold takes as equal to a letter of "websocket": such a letter has several bytes.
+// upgradesToWebSocket reports whether r is a request of HTTP/1.1 for a WebSocket. If the header "Connection" does not name the
+// header "Upgrade", the client has sent "Upgrade" to a proxy on the way, and the proxy should have removed it. The comparison
+// of lengths excludes letters outside ASCII that EqualFold takes as equal to a letter of "websocket": such a letter has several
+// bytes.
 func upgradesToWebSocket(r *http.Request) bool {
 	up := r.Header["Upgrade"]
 	return len(up) == 1 && len(up[0]) == len(webSocket) && strings.EqualFold(up[0], webSocket) &&

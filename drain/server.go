@@ -64,9 +64,9 @@ func NewServer(srv *http.Server, opts Options) *Server {
 	}
 }
 
-// Serve accepts connections on ln and serves the connections until ctx ends, then drains. Serve returns nil after a
-// clean drain, a [*TimeoutError] if Grace cut something, [ErrClosed] if a drain had begun before, or the error of a
-// failed accept, which begins a drain too. Serve closes ln.
+// Serve accepts connections on ln and serves the connections until ctx ends, then drains. Serve returns nil after a clean
+// drain, and a [*TimeoutError] if something was unfinished when Grace had run out. If an accept fails, Serve drains too, and
+// returns the error of the accept. If a drain began before the call, Serve returns [ErrClosed] at once. Serve closes ln.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	return s.serve(ctx, ln, netHTTP, "", s.http.Serve)
 }
@@ -137,10 +137,10 @@ func (s *Server) Go(ctx context.Context, name string, job func(ctx context.Conte
 	return nil
 }
 
-// Track makes the drain wait until done is called: for the end of a call, for instance, of a protocol that the server does
-// not know. More calls of done do nothing. In e, an empty State becomes "active", and a zero Since the present time. If
-// cancel is not nil, cancel is called with [ErrExpired] when Grace has run out. Track returns [ErrClosed] if the drain is
-// over.
+// Track makes the drain wait until done is called. Use Track, for example, for each call of a protocol that the server does not
+// know, and call done when the call has ended. More calls of done do nothing. If the State of e is empty, it becomes "active".
+// If Since is zero, it becomes the present time. If cancel is not nil, cancel is called with [ErrExpired] when Grace has run
+// out. Track returns [ErrClosed] if the drain is over.
 func (s *Server) Track(e Entry, cancel context.CancelCauseFunc) (done func(), err error) {
 	if e.State == "" {
 		e.State = "active"
@@ -235,7 +235,8 @@ func (s *Server) await(ctx context.Context, l *listener, ended chan error) (fail
 	}
 }
 
-// propose has Move asked once for every connection: at once if the connection is idle, otherwise when it becomes idle.
+// propose makes every connection that can move ask Move once. An idle connection asks at once, another connection when it
+// becomes idle.
 func (s *Server) propose() {
 	if !readsAsKnown() { // the first call takes some time, so it is made here, where no lock is held
 		return
@@ -251,7 +252,7 @@ func handover(ctx context.Context) bool {
 	return errors.As(context.Cause(ctx), &h) && h.Handover()
 }
 
-// tellCause calls Draining of the cause of ctx, if the cause has this method. The server drains until ended is called. So
+// tellCause calls Draining of the cause of ctx, if the cause has this method. The server calls ended when the drain is over. So
 // package upgrade knows that the server does not ignore its context, even if Grace is long.
 func tellCause(ctx context.Context) (ended func()) {
 	var d interface{ Draining() (ended func()) }

@@ -41,8 +41,8 @@ var (
 	_ netconn.Unix = (*unixConn)(nil)
 )
 
-// wrap makes the wrapper of an accepted connection. The wrapper has the methods of nc, or for an adopted connection those of
-// the connection of package net below.
+// wrap makes the wrapper of an accepted connection. The wrapper has the methods that nc has. An adopted connection is itself a
+// wrapper: then the methods are those of the connection of package net below it.
 func wrap(nc net.Conn) inRegistry {
 	below := nc
 	if a, ok := nc.(adoptedConn); ok {
@@ -63,7 +63,7 @@ func (c *tcpConn) CloseRead() error { return closeRead(&c.conn, c.control) }
 // CloseRead closes the side of the client. The connection stays in the registry until its Close.
 func (c *unixConn) CloseRead() error { return closeRead(&c.conn, c.control) }
 
-// closeRead closes the side of the client, and notes that it did.
+// closeRead closes the side of the client, and notes in c.marks that this was done.
 func closeRead(c *conn, h netconn.Halves) error {
 	err := h.CloseRead()
 	if err == nil {
@@ -119,8 +119,8 @@ func (c *unixConn) ReadMsgUnix(b, oob []byte) (n, oobn, flags int, addr *net.Uni
 	return n, oobn, flags, addr, err
 }
 
-// message calls receive for a method that reads a message. On an adopted connection, message first returns the bytes that the
-// other process had read.
+// message calls receive with the function read, which reads a message. On an adopted connection, message first returns the
+// bytes that the other process had read.
 func (c *unixConn) message(b []byte, read func() (int, error)) (int, error) {
 	c.own()
 	return c.receive(len(b), func() (int, error) {
@@ -201,8 +201,9 @@ type (
 	writing conn
 )
 
-// Await waits until something can be read, and returns how many bytes can be read; 0 at the end of the connection. If Await
-// returns more than 0, the drain does not interrupt the connection until Read is called.
+// Await waits until something can be read, and returns how many bytes can be read. It returns 0 if the client has closed its
+// side, or if the connection must not be read any more. If Await returns more than 0, the drain does not interrupt the
+// connection until Read is called.
 func (r *reading) Await(w *sockbuf.Waiter) (int, error) {
 	c := (*conn)(r)
 	for c.stop().Reads() {

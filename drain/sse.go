@@ -13,7 +13,8 @@ import (
 )
 
 const (
-	// retryFirst and retryLast limit the time after which a client of an event stream reconnects, random for each client.
+	// retryFirst and retryLast limit the time after which a client of an event stream reconnects. The time is random for each
+	// client.
 	retryFirst, retryLast = 500 * time.Millisecond, 2500 * time.Millisecond
 )
 
@@ -40,7 +41,7 @@ type content uint8
 const (
 	unwritten content = iota // the header was not written yet
 	ofEvents
-	ofElse // the answer is not an event stream: it is not changed, and not ended
+	ofElse // the answer is not an event stream: a drain neither changes nor ends the answer
 )
 
 // An ending says whether an event stream has ended, or is to end.
@@ -89,7 +90,7 @@ func (e *eventStream) FlushError() error {
 	}
 	e.begin()
 	err := http.NewResponseController(e.ResponseWriter).Flush()
-	e.end() // if closeGracefully was called before the header was written, it has not ended the stream
+	e.end() // a closeGracefully before the header was written has not ended the stream
 	return err
 }
 

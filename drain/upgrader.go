@@ -47,7 +47,7 @@ func (u *upgrader) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	u.entry.mu.Lock()
 	u.entry.stream = ws
 	u.entry.mu.Unlock()
-	if u.entry.course.at() >= draining && !u.entry.course.keepWebSockets { // announce has perhaps missed ws
+	if u.entry.course.at() >= draining && !u.entry.course.keepWebSockets { // perhaps announce ran before ws was stored
 		ws.tell()
 	}
 	r := bufio.NewReaderSize(io.MultiReader(bytes.NewReader(bytes.Clone(ahead)), ws), rw.Reader.Size())

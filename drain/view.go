@@ -8,9 +8,9 @@ import (
 
 // A view has what an Entry shows of a connection.
 type view struct {
-	reported     http.ConnState // the last state that net/http has reported; StateHijacked if net/http does not serve it
+	reported     http.ConnState // the last state that net/http has reported; always StateHijacked for other servers
 	since        time.Time      // when reported changed
-	method, path string         // of the last request
+	method, path string         // the method and the path of the last request
 	action       string         // the last step that was taken against the connection after Grace had run out
 	only         request        // the memory for a request of HTTP/1, so that the request costs no allocation
 	running      *request       // the list of requests whose handlers run, the youngest first
@@ -60,7 +60,8 @@ func (v *view) remove(q *request) {
 	q.prev, q.next, q.events = nil, nil, nil
 }
 
-// entries appends a copy of e for each request, or e itself if there is no request.
+// entries appends a copy of e for each request. If there is no request, or if the connection is hijacked, entries appends e
+// itself.
 func (v *view) entries(all []Entry, e Entry) []Entry {
 	e.Since, e.Action = v.since, v.action
 	if e.State == "" {

@@ -23,8 +23,8 @@ const (
 // errRestart is the error of a message that is written after closeFrame.
 var errRestart = errors.New("drain: the WebSocket was closed with status 1012, service restart")
 
-// A wsConn is the wrapper of a WebSocket connection, above its TLS. The program's WebSocket library does not notice the
-// wsConn: in a drain, the wsConn inserts a close frame between two messages of the server, and the library ends when the
+// A wsConn is the wrapper of a WebSocket connection, above its TLS. The program's WebSocket library does not notice the wsConn:
+// in a drain, the wsConn inserts a close frame between two messages of the server, and the library ends the connection when the
 // client answers the close.
 type wsConn struct {
 	net.Conn
@@ -40,8 +40,8 @@ type wsConn struct {
 	closed  bool // a close frame was written, by the wsConn or by the library
 }
 
-// newWSConn makes the wsConn of a WebSocket, and the connection that the program gets. The latter has the methods of a
-// *net.TCPConn or *net.UnixConn if nc has them.
+// newWSConn makes the wsConn of a WebSocket, and the connection that is given to the program. The given connection has the
+// methods of a *net.TCPConn or *net.UnixConn if nc has them.
 func newWSConn(nc net.Conn, course *course) (ws *wsConn, given net.Conn) {
 	ws = &wsConn{Conn: nc, course: course, gone: make(chan struct{})}
 	switch below := nc.(type) {
@@ -85,7 +85,7 @@ func (c *wsTCP) ReadFrom(r io.Reader) (int64, error) {
 // WriteTo copies from the connection to w. It lets the kernel copy where package net does.
 func (c *wsTCP) WriteTo(w io.Writer) (int64, error) {
 	n, err := c.Conn.(*tcpConn).WriteTo(w)
-	if err != nil && c.mute.Load() { // the copy ends without an error, as a Read would return io.EOF
+	if err != nil && c.mute.Load() { // a Read would return io.EOF here, and a copy ends at io.EOF without an error
 		err = nil
 	}
 	return n, err
@@ -136,8 +136,8 @@ func (c *wsConn) Read(p []byte) (int, error) {
 	return n, c.ended(n, err)
 }
 
-// ended returns the error of a read of n bytes that has returned err: io.EOF if the client has not answered closeFrame in
-// time, otherwise err.
+// ended returns the error for a read that has returned n and err. It returns io.EOF if nothing was read and the client has not
+// answered closeFrame in time. Otherwise it returns err.
 func (c *wsConn) ended(n int, err error) error {
 	if n == 0 && c.mute.Load() {
 		return io.EOF
@@ -145,8 +145,9 @@ func (c *wsConn) ended(n int, err error) error {
 	return err
 }
 
-// Write writes p, and inserts closeFrame after a message if the drain wants a close. After closeFrame, Write refuses
-// messages, and drops control frames, such as the library's answer to the close of the client: the client has got a close.
+// Write writes p, and inserts closeFrame after a message if the drain wants a close. After closeFrame, Write refuses messages
+// with an error. It drops control frames without an error: the library answers the close of the client, but the client has
+// already got a close.
 func (c *wsConn) Write(p []byte) (int, error) {
 	c.writing.Lock()
 	defer c.writing.Unlock()
@@ -211,7 +212,8 @@ func (c *wsConn) closeGracefully(ctx context.Context) {
 	c.Conn.SetReadDeadline(past)
 }
 
-// SetReadDeadline sets the deadline, unless the client has not answered closeFrame in time: then every Read ends at once.
+// SetReadDeadline sets the deadline. If the client has not answered closeFrame in time, SetReadDeadline sets a deadline in the
+// past instead, so that every Read ends at once.
 func (c *wsConn) SetReadDeadline(t time.Time) error {
 	if c.mute.Load() {
 		t = past
