@@ -16,7 +16,7 @@ import (
 const (
 	// tellTime limits the wait for the first GOAWAY on all connections, before handlers learn of the drain.
 	tellTime = time.Second
-	// secureTime is the limit in place of tellTime if a connection has TLS: its first GOAWAY cannot be seen.
+	// secureTime replaces tellTime if a connection has TLS: on such a connection the first GOAWAY cannot be seen.
 	secureTime = 100 * time.Millisecond
 )
 
@@ -73,9 +73,10 @@ func (s *Server) Draining() <-chan struct{} {
 	return drain.FromContext(s.core.Context(context.Background())).Begun()
 }
 
-// Serve accepts on ln until ctx ends, closes ln, and waits for the calls that have begun. Serve returns nil after a
-// clean drain, a *drain.TimeoutError if Grace ran out, drain.ErrClosed on a second call, or the error of ln. A handover, as
-// package drain describes it, skips Propagation.
+// Serve accepts on ln until ctx ends, closes ln, and waits for the calls that have begun. Serve returns nil after a clean
+// drain, and a *drain.TimeoutError if calls or connections were left when Grace had run out. If accepting fails, Serve drains
+// too, and returns the error of ln. A second call of Serve returns drain.ErrClosed. A handover, as package drain describes it,
+// skips Propagation.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	if s.served.Swap(true) {
 		return drain.ErrClosed
@@ -107,11 +108,11 @@ func (s *Server) tell(ready bool) {
 }
 
 // announce makes grpc announce the end to its clients, in two steps, and returns when the first step was sent on all
-// connections, or after the limit. If a handler ended its stream earlier, the client would open the next stream on the same
-// connection.
+// connections, or after the limit. If a handler ended its stream before the first step was sent, the client would open the next
+// stream on the same connection.
 func (s *Server) announce(ctx context.Context) {
 	select {
-	case <-s.looped: // GracefulStop closes the listener, so the accept loop first takes all connections in the queue
+	case <-s.looped: // GracefulStop closes the listener: wait until the accept loop has taken all connections in the queue
 	case <-ctx.Done():
 	}
 	s.conns.stopping.Store(true)
