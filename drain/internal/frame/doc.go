@@ -1,5 +1,5 @@
-// Package frame finds the boundaries of HTTP/2 frames and of WebSocket messages in a stream of bytes. There package drain can
-// write a frame of its own: between two frames of HTTP/2, and between two messages of a WebSocket.
+// Package frame finds the boundaries of HTTP/2 frames and of WebSocket messages in a stream of bytes. At these boundaries
+// package drain can write a frame of its own.
 //
 // [HTTP2] and [WebSocket] look at a single direction of a single connection. Calls of Next may cut the bytes anywhere. Next
 // keeps at most the header and eight more bytes of each frame. The package does not read from the connection, does not

@@ -35,7 +35,7 @@ const (
 // An HTTP2 follows the frames in a single direction of an HTTP/2 connection. A new HTTP2 expects the first frame, which is
 // SETTINGS; do not pass the preface of a client to Next.
 type HTTP2 struct {
-	head  [headLength]byte // the header of the current frame, or between frames that of the last frame
+	head  [headLength]byte // the header of the current frame; between two frames, the header of the last frame
 	tail  [8]byte          // the first bytes of the payload of a PING
 	have  int              // how many bytes of head have come; 0 between frames
 	left  int              // how many bytes of the payload have not come
@@ -44,7 +44,7 @@ type HTTP2 struct {
 }
 
 // Next takes the bytes of p up to the end of the current frame. n is how many bytes Next took, and end reports whether the
-// frame has ended. Then call Next again with the rest of p.
+// frame has ended. Call Next again with the rest of p.
 func (f *HTTP2) Next(p []byte) (n int, end bool) {
 	if f.have < headLength {
 		n = copy(f.head[f.have:], p)

@@ -16,8 +16,8 @@ type WebSocket struct {
 // the first Next.
 func (m *WebSocket) Answered() { m.begun = true }
 
-// Next takes the bytes of p up to the end of the current frame, or of the HTTP response. n is how many bytes Next took, and
-// end reports whether a frame has ended. Then call Next again with the rest of p.
+// Next takes the bytes of p up to the end of the current frame, or of the HTTP response. n is how many bytes Next took, and end
+// reports whether a frame has ended. Call Next again with the rest of p.
 func (m *WebSocket) Next(p []byte) (n int, end bool) {
 	if m.answer || !m.begun && m.have == 0 && len(p) > 0 && p[0] == 'H' { // no frame of a server begins with 'H'
 		return m.header(p), false
@@ -67,8 +67,8 @@ func (m *WebSocket) header(p []byte) int {
 	return len(p)
 }
 
-// need returns how long the header of the current frame is, as far as the bytes that have come show. The header has no
-// masking key, since a server does not mask.
+// need returns the length of the header of the current frame. Before the second byte has come, the length is not known, and
+// need returns 2. The header has no masking key, since a server does not mask.
 func (m *WebSocket) need() int {
 	if m.have < 2 {
 		return 2
