@@ -106,7 +106,7 @@ const (
 	Reset
 	// Extend gives the connection another IdleGrace from now.
 	Extend
-	// EndRead makes this Read and all later ones give io.EOF.
+	// EndRead makes the Read that has decided the end return io.EOF, and all later Reads too.
 	EndRead
 	// NoteHijack tells the registry that net/http does not own the connection any more.
 	NoteHijack
@@ -137,8 +137,8 @@ func Next(s State, e Event) Step {
 	return step
 }
 
-// Reads reports whether Read may still read from the socket. It is true for Shut and Ended too, in which the closed socket
-// returns the error.
+// Reads reports whether Read may still read from the socket. It returns true for Shut and Ended too: there the socket is
+// closed, and its Read returns the error.
 func (s State) Reads() bool {
 	return s != Parted && s != Spent && s != Moved && s != Lingering && s != Released
 }
@@ -146,7 +146,7 @@ func (s State) Reads() bool {
 // EOF reports whether Read returns io.EOF without reading from the socket.
 func (s State) EOF() bool { return s == Parted || s == Spent || s == Moved }
 
-// Open reports whether neither Close nor Cut nor Take has happened.
+// Open reports whether none of the events Close, Linger, Cut, Take and Release has happened.
 func (s State) Open() bool { return s < Moved }
 
 // Lingers reports whether the connection is open only for the client to read the last answer.

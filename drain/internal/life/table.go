@@ -11,22 +11,22 @@ var table = [states][events]Step{
 		Request: {Restore, Active}, Rest: {Reset, Rested},
 		Close: {Drop, Shut}, Linger: {Discard, Lingering}, Cut: {Drop, Shut}, Release: {Untrack, Ended},
 	},
-	Arriving: { // Part: in the middle of a TLS handshake, since below TLS the end of the handshake cannot be seen
+	Arriving: { // Part may happen in the middle of a TLS handshake: below TLS, the end of the handshake cannot be seen
 		Bytes: {Restore, Arriving}, Deadline: {Nothing, Arriving}, Part: {EndRead, Parted},
 		Request: {Restore, Active}, Rest: {Reset, Rested},
 		Close: {Drop, Shut}, Linger: {Discard, Lingering}, Cut: {Drop, Shut}, Release: {Untrack, Ended},
 	},
-	Active: { // Request: net/http reports StateActive at the start of HTTP/2, and again for the first stream
+	Active: { // Request may happen: net/http reports StateActive at the start of HTTP/2, and again for the first stream
 		Bytes: {Restore, Active}, Deadline: {Nothing, Active},
 		Request: {Restore, Active}, Rest: {Reset, Rested}, Hijack: {NoteHijack, Hijacked},
 		Close: {Drop, Shut}, Linger: {Discard, Lingering}, Cut: {Drop, Shut}, Release: {Untrack, Ended},
 	},
-	Rested: { // Bytes, Part: HTTP/2 reads without setting a deadline first
+	Rested: { // Bytes and Part may happen, since HTTP/2 reads without setting a deadline first
 		Bytes: {Restore, Begun}, Deadline: {Nothing, Idle}, Part: {EndRead, Parted},
 		Request: {Restore, Active}, Rest: {Reset, Rested},
 		Close: {Drop, Shut}, Linger: {Discard, Lingering}, Cut: {Drop, Shut}, Release: {Untrack, Ended},
 	},
-	Idle: { // Find: bytes that came together with the request before, and are already in the buffer of net/http
+	Idle: { // Find may happen: bytes of the next request may have come together with the request before
 		Bytes: {Restore, Begun}, Deadline: {Nothing, Reading}, Find: {Extend, Noted},
 		Part: {EndRead, Parted}, Take: {EndRead, Moved},
 		Request: {Restore, Active}, Rest: {Reset, Rested},
@@ -42,17 +42,17 @@ var table = [states][events]Step{
 		Request: {Restore, Active}, Rest: {Reset, Rested},
 		Close: {Drop, Shut}, Linger: {Discard, Lingering}, Cut: {Drop, Shut}, Release: {Untrack, Ended},
 	},
-	Reading: { // Part: HTTP/2 without streams, after any number of deadlines
+	Reading: { // Part may happen to HTTP/2, which may have set several deadlines and have no stream
 		Bytes: {Restore, Reading}, Deadline: {Nothing, Reading}, Part: {EndRead, Parted},
 		Request: {Restore, Active}, Rest: {Reset, Rested},
 		Close: {Drop, Shut}, Linger: {Discard, Lingering}, Cut: {Drop, Shut}, Release: {Untrack, Ended},
 	},
-	Parted: { // Request: net/http has read a part of a header, and answers with status 400
+	Parted: { // Request may happen: net/http has read a part of a header, and answers with status 400
 		Deadline: {Nothing, Parted},
 		Request:  {Nothing, Parted}, Rest: {Nothing, Parted},
 		Close: {Drop, Shut}, Linger: {Discard, Lingering}, Cut: {Drop, Shut}, Release: {Untrack, Ended},
 	},
-	Hijacked: { // Release: a connection without a wrapper ends by Release, since its Close cannot be seen
+	Hijacked: { // Release ends a connection without a wrapper, since its Close cannot be seen
 		Bytes: {Restore, Hijacked}, Deadline: {Nothing, Hijacked},
 		Close: {DropUntrack, Ended}, Linger: {Discard, Released}, Cut: {DropUntrack, Ended}, Release: {Untrack, Ended},
 	},
@@ -60,7 +60,7 @@ var table = [states][events]Step{
 		Bytes: {Restore, Raw}, Deadline: {Nothing, Raw}, Part: {EndRead, Spent},
 		Close: {Drop, Shut}, Linger: {Discard, Lingering}, Cut: {Drop, Shut},
 	},
-	Spent: { // Bytes: another goroutine of the handler was reading
+	Spent: { // Bytes may happen, since another goroutine of the handler may have been reading
 		Bytes: {Restore, Spent}, Deadline: {Nothing, Spent},
 		Close: {Drop, Shut}, Linger: {Discard, Lingering}, Cut: {Drop, Shut},
 	},
@@ -82,7 +82,7 @@ var table = [states][events]Step{
 		Request: {Nothing, Shut}, Rest: {Nothing, Shut}, Hijack: {Untrack, Ended},
 		Close: {Drop, Shut}, Linger: {Drop, Shut}, Cut: {Nothing, Shut}, Release: {Untrack, Ended},
 	},
-	Ended: { // Release: the Close of a WebSocket may be called twice
+	Ended: { // Release may happen again, since the Close of a WebSocket may be called twice
 		Bytes: {Nothing, Ended},
 		Close: {Drop, Ended}, Linger: {Drop, Ended}, Cut: {Nothing, Ended}, Release: {Nothing, Ended},
 	},
