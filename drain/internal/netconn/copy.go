@@ -44,7 +44,8 @@ var parts = sync.Pool{New: func() any { return new(io.LimitedReader) }}
 // call of sendfile.
 const filePart = 4 << 20
 
-// Unlimited returns the reader inside of r, and r as whole, if r is a LimitedReader. Otherwise it returns r, and whole is nil.
+// Unlimited looks for a limit of r. If r is a LimitedReader, whole is r, and from is the reader inside of r. Otherwise whole is
+// nil, and from is r.
 func Unlimited(r io.Reader) (whole *io.LimitedReader, from io.Reader) {
 	if l, ok := r.(*io.LimitedReader); ok {
 		return l, l.R
@@ -52,8 +53,8 @@ func Unlimited(r io.Reader) (whole *io.LimitedReader, from io.Reader) {
 	return nil, r
 }
 
-// limit limits the next part p of a copy to most bytes, and to the rest of whole unless whole is nil. It reports whether
-// there is anything left to copy.
+// limit sets the length of the next part p of a copy to the number most. If whole is not nil and has less left, limit sets the
+// length to the rest of whole. It reports whether the length is greater than 0.
 func limit(p, whole *io.LimitedReader, most int64) bool {
 	p.N = most
 	if whole != nil {

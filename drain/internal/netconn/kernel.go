@@ -13,9 +13,9 @@ type Source int
 
 // The sources that package net knows.
 const (
-	Unknown Source = iota // not at all: the copy goes through a buffer
-	File                  // by sendfile
-	Socket                // by splice, on Linux
+	Unknown Source = iota // the kernel does not copy: the copy goes through a buffer
+	File                  // the kernel copies by sendfile
+	Socket                // on Linux, the kernel copies by splice
 )
 
 // SourceOf returns how the kernel copies from r. For all types but those of the packages net and os it returns Unknown, as
@@ -32,7 +32,8 @@ func SourceOf(r io.Reader) Source {
 	case *os.File:
 		return File
 	}
-	// The WriteTo of a connection or of a file calls ReadFrom with itself in an unexported struct type without WriteTo.
+	// The WriteTo of a connection or of a file passes itself to ReadFrom inside a struct. The type of the struct is not
+	// exported, and it has no WriteTo.
 	if _, ok := r.(syscall.Conn); !ok {
 		return Unknown
 	}
