@@ -20,10 +20,10 @@ import (
 // Check reports whether net/http reads in the known way. If Check returns false, do not move an idle connection to another
 // process: bytes of a next request could be lost unnoticed.
 //
-// The first call runs servers on connections in memory, and ends them before it returns. This takes about half a
-// millisecond, or some seconds on a machine that is very busy. Calls during the first call wait for its end. Later calls
-// return the stored result at once. There is one exception: if a step of the check took too long, the next two calls check
-// again. Check may be called from any goroutine. Make the first call while no lock is held.
+// The first call runs servers on connections in memory, and ends them before it returns. This takes about half a millisecond,
+// or some seconds on a machine that is very busy. Calls during the first call wait for its end. Later calls return the stored
+// result at once. There is one exception: if a step of the check took too long, the next call checks again. There are at most
+// three checks. Check may be called from any goroutine. Make the first call while no lock is held.
 func Check() bool { return result.known() }
 
 var result check
@@ -65,7 +65,7 @@ func run(serve func(*http.Server, net.Listener)) (good, late bool) {
 	for _, limit := range []time.Duration{time.Minute, 0} {
 		for _, n := range []int{0, 1, 2, 3, len(whole) - 4} {
 			r, ok := observe(serve, limit, whole+whole[:n])
-			part := r.size&(r.size-1) != 0 // the Read gets only a part of the buffer, since bytes are in the buffer
+			part := r.size&(r.size-1) != 0 // the Read gets a part of the buffer, since bytes are in it
 			waits := r.deadlines <= 1 && part == (n > 0) && !r.wrote
 			if !ok || n < 4 && !waits || n >= 4 && r.deadlines < 2 {
 				return false, !ok
