@@ -4,6 +4,6 @@ package sockbuf
 
 import "net"
 
-// Unsent returns how many written bytes the kernel of the peer has not acknowledged, but only on Linux. On this system Unsent
-// always returns 0.
+// Unsent always returns 0 on this system. On Linux it returns how many written bytes the kernel of the peer has not
+// acknowledged.
 func Unsent(net.Conn) int { return 0 }

@@ -50,7 +50,8 @@ func (w *Waiter) Wait() (int, error) {
 }
 
 // look reports whether a Read would return at once. It calls count, and then peek if count finds no bytes, which may mean an
-// end. If probably there is nothing (dry), look calls peek first, which saves a call to the kernel.
+// end. If dry is true, there is probably nothing to read. In this case the first look of a Wait calls peek first, which saves a
+// call to the kernel.
 func (w *Waiter) look(fd uintptr) bool {
 	guess := w.first && w.dry
 	if !guess && w.count(fd) {

@@ -7,8 +7,8 @@ import (
 	"net"
 )
 
-// A Waiter waits until something can be read from a socket. Only on Linux there are Waiters: they are needed to splice
-// sockets, and no other system does that.
+// A Waiter waits until something can be read from a socket. There are Waiters only on Linux. A Waiter is needed to splice
+// sockets, and package net does not splice on other systems.
 type Waiter struct{}
 
 // NewWaiter returns nil on this system.
