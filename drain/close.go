@@ -151,8 +151,8 @@ func (c *conn) CloseWrite() error {
 	return w.CloseWrite()
 }
 
-// closers returns the h2conn of the connection, and the closers of its WebSocket and its event streams. Each result is nil
-// if the connection has none.
+// closers returns the h2conn of the connection, and the closers of its WebSocket and its event streams. Each result is nil if
+// the connection has none. With Options.KeepWebSockets, the closer of the WebSocket is left out.
 func (c *conn) closers() (h2 *h2conn, streams []closer) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -186,8 +186,8 @@ func (c *conn) working() bool {
 	return true
 }
 
-// escalate takes the step action against the connection, and returns the step that was taken: a close may have become a
-// reset. It returns "" if no step was taken.
+// escalate takes the step action against the connection, and returns the step that was taken. If a close was a reset, it
+// returns stepReset. It returns "" if no step was taken.
 func (c *conn) escalate(action string) string {
 	c.mu.Lock()
 	state, cancel := c.state, c.cancel

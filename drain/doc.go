@@ -69,9 +69,9 @@
 // does not cut them.
 //
 // One to three bytes after the last answer keep a connection open for one more IdleGrace: they may be the beginning of a
-// request, or just a line end too many. Over TLS the server sees less. It closes a new connection on which nothing has
-// arrived for IdleGrace, even if a part of the first request came after the handshake; the client gets the status 400. Of a
-// later request, only bytes in complete TLS records count.
+// request, or just a line end too many. Over TLS the server sees less. If nothing has arrived on a new connection for
+// IdleGrace, the server closes the connection, even if the client has already sent a part of its first request. Such a client
+// gets the status 400. Of a later request, only bytes in complete TLS records count.
 //
 // net/http itself answers a request for "OPTIONS *", so the answer does not announce the close, unless
 // DisableGeneralOptionsHandler is set.

@@ -26,13 +26,13 @@ type Options struct {
 	// duck. At most half of Grace is used, so that there is time left to drain. A handover skips Propagation. Default 0.
 	Propagation time.Duration
 
-	// Move is offered each idle or silent plaintext HTTP/1 connection in a drain, as the listener gave it, if the connection
-	// implements [syscall.Conn]. If Move returns true, the connection belongs to Move, which has to close it: the server
-	// forgets the connection and sends nothing more on it, not even the end. The user's ConnState gets StateClosed. If Move
-	// returns false, the connection is drained as without Move, and Move is asked again when the connection becomes idle
-	// again, and before the connection is closed. Move should not block, and must allow concurrent calls. If Move panics,
-	// the connection is closed, and net/http logs the panic. With a net/http that reads in a way that this package does not
-	// know, nothing moves. Default nil: nothing moves.
+	// Move is called in a drain for each idle or silent plaintext HTTP/1 connection that implements [syscall.Conn]. It gets the
+	// connection that the listener gave. If Move returns true, the connection belongs to Move, which has to close it: the
+	// server forgets the connection and sends nothing more on it, not even the end. The user's ConnState gets StateClosed. If
+	// Move returns false, the connection is drained as without Move, and Move is called again when the connection becomes idle
+	// again, and once more before the connection is closed. Move should not block, and must allow concurrent calls. If Move
+	// panics, the connection is closed, and net/http logs the panic. With a net/http that reads in a way that this package does
+	// not know, nothing moves. Default nil: nothing moves.
 	Move func(net.Conn) bool
 
 	// Rebalance makes a server that is not draining offer connections to Move. Whenever something is received from
@@ -42,9 +42,9 @@ type Options struct {
 	Rebalance <-chan struct{}
 
 	// Hurry shortens a drain: when Hurry is closed or something is received from it, the drain closes connections that have
-	// been idle for half a second. New connections that are silent keep their IdleGrace. Hurry can lose requests: a client
-	// whose last answer went out before the drain does not know of the end, and its next request is lost if it is on its way
-	// when the connection is closed. Default nil: never.
+	// been idle for half a second. New connections that are silent keep their IdleGrace. Hurry can lose requests: a client that
+	// got its last answer before the drain does not know that the connection is going to end. If its next request is on its way
+	// when the connection is closed, the request is lost. Default nil: never.
 	Hurry <-chan struct{}
 
 	// KeepWebSockets leaves the end of WebSockets to their handlers, which learn of the drain by [FromContext]. If

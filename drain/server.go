@@ -120,8 +120,8 @@ func (s *Server) Context(ctx context.Context) context.Context {
 func (s *Server) notice() *Notice { return &s.course.told }
 
 // Go runs job in a goroutine of its own. The drain waits for the job as for a request. The job gets a context that is derived
-// from ctx. By FromContext of this context the job learns of the drain. When Grace has run out, the context is cancelled
-// with [ErrExpired]. If the drain is over, the job does not run, and Go returns [ErrClosed].
+// from ctx. By FromContext of this context the job learns of the drain. When Grace has run out, the context is cancelled with
+// [ErrExpired]. If everything has ended in a drain or Grace has run out, the job does not run, and Go returns [ErrClosed].
 func (s *Server) Go(ctx context.Context, name string, job func(ctx context.Context)) error {
 	ctx, cancel := context.WithCancelCause(s.Context(ctx))
 	done, err := s.Track(Entry{Protocol: "job", Name: name}, cancel)
@@ -140,7 +140,7 @@ func (s *Server) Go(ctx context.Context, name string, job func(ctx context.Conte
 // Track makes the drain wait until done is called. Use Track, for example, for each call of a protocol that the server does not
 // know, and call done when the call has ended. More calls of done do nothing. If the State of e is empty, it becomes "active".
 // If Since is zero, it becomes the present time. If cancel is not nil, cancel is called with [ErrExpired] when Grace has run
-// out. Track returns [ErrClosed] if the drain is over.
+// out. Track returns [ErrClosed] if everything has ended in a drain, or if Grace has run out.
 func (s *Server) Track(e Entry, cancel context.CancelCauseFunc) (done func(), err error) {
 	if e.State == "" {
 		e.State = "active"
