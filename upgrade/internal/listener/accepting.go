@@ -6,11 +6,11 @@ import (
 	"fmt"
 )
 
-// doors says which sockets may accept.
+// doors has the conditions on which sockets may accept.
 type doors struct {
 	shared bool // the sockets that are not pinned may accept
 	pinned bool // the pinned sockets may accept
-	held   int  // calls of Hold that were not resumed yet: unless it is 0, no socket may accept
+	held   int  // the number of calls of Hold that were not resumed yet; if held is not 0, no socket may accept
 }
 
 // admit reports whether the gate of a socket should be open.
@@ -45,7 +45,7 @@ func (s *sockets) Pause(pinned bool) {
 }
 
 // Hold stops accepting on all sockets until resume is called; Open and Pause take effect only after resume. A reader that is
-// inside the system call at the call of Hold may still get a connection.
+// inside the system call when Hold is called may still get a connection.
 func (s *sockets) Hold() (resume func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -68,7 +68,7 @@ func (s *sockets) resume() {
 	}
 }
 
-// End makes Accept and ReadFrom of the open sockets return net.ErrClosed. It is for a program that should end its server and
+// End makes Accept and ReadFrom of the open sockets return net.ErrClosed. End is for a program that should stop its server but
 // does not. The sockets stay open, and can be passed to another process.
 func (s *sockets) End() {
 	s.mu.Lock()
@@ -96,17 +96,17 @@ func (s *sockets) Accepting(ctx context.Context) error {
 	return nil
 }
 
-// Begin notes that the process is prepared: sockets that are opened from now on are late.
+// Begin notes that the process is prepared. Sockets that are opened after Begin are late.
 func (s *sockets) Begin() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.age = max(s.age, prepared)
 }
 
-// Beside reports whether there is a socket that is bound and listens only after the commit.
+// Beside reports whether a socket is only bound, and will not listen before the commit.
 func (s *sockets) Beside() bool { return anyBeside(s.Refs()) }
 
-// BeginListening calls listen(2) for the sockets that are only bound. It must be called with the commit.
+// BeginListening calls listen(2) for the sockets that are only bound. It must be called at the commit.
 func (s *sockets) BeginListening() (all error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -114,7 +114,7 @@ func (s *sockets) BeginListening() (all error) {
 	for _, r := range s.all {
 		all = errors.Join(all, r.listen())
 	}
-	for _, r := range s.all { // in a second loop: two sockets may need SO_REUSEPORT on the same neighbour
+	for _, r := range s.all { // a second loop: a neighbour needs SO_REUSEPORT until all sockets listen
 		r.endBeside()
 	}
 	return all
@@ -127,8 +127,8 @@ func (s *sockets) serves() bool {
 	return s.age == serving
 }
 
-// ListenAgain sets the lengths of the queues of inherited sockets to what the kernel allows now. No other process may serve on
-// these sockets when ListenAgain is called. Sockets from a service manager keep the length that the manager has set.
+// ListenAgain gives the queues of inherited listeners the greatest length that the kernel allows now. It must be called only
+// when no other process serves on these listeners. Listeners of a socket unit keep the length that the service manager has set.
 func (s *sockets) ListenAgain() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -139,8 +139,8 @@ func (s *sockets) ListenAgain() {
 	}
 }
 
-// NoteReusePort notes on which sockets SO_REUSEPORT is set. It is called before a candidate is started, which may set the
-// option on more sockets.
+// NoteReusePort notes on which sockets SO_REUSEPORT is set. It is called before a candidate is started, because the candidate
+// may set the option on more sockets.
 func (s *sockets) NoteReusePort() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -149,7 +149,8 @@ func (s *sockets) NoteReusePort() {
 	}
 }
 
-// TakeReusePortBack removes SO_REUSEPORT from the sockets on which a candidate has set the option and not removed it.
+// TakeReusePortBack removes SO_REUSEPORT from the listeners on which a candidate has set the option and has not removed it. It
+// changes only listeners that this library has opened.
 func (s *sockets) TakeReusePortBack() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

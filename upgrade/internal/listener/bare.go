@@ -20,7 +20,7 @@ type barePacketConn interface {
 	syscall.Conn
 }
 
-// orNil returns sock, or nil if sock is a nil pointer: a nil pointer in an interface would not be equal to nil.
+// orNil returns sock. If sock is a nil pointer, it returns nil, because a nil pointer in an interface is not equal to nil.
 func orNil[T comparable](sock T, err error) (any, error) {
 	var none T
 	if err != nil || sock == none {

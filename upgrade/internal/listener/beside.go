@@ -9,22 +9,22 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// A new version may open a TCP listener on a port where a received socket listens, at an overlapping address: "0.0.0.0:80" in
-// place of "127.0.0.1:80" or the reverse, or one more listener with the same address and SO_REUSEPORT. If the new socket
-// listened at once, the kernel would give it clients of the old process. These clients would wait until the commit, and would
-// be lost if the commit never comes. So the new socket is only bound, and listens from the commit on. Until then both sockets
-// need SO_REUSEPORT, which is set here.
+// A new version may open a TCP listener on a port where a received socket listens. The new address may overlap with the address
+// of the received socket, as "0.0.0.0:80" overlaps with "127.0.0.1:80". Or the addresses are equal, because the program opens
+// one more listener with SO_REUSEPORT. If the new socket listened at once, the kernel would give it clients of the old process.
+// These clients would wait until the commit, and would be lost if the commit never comes. So the new socket is only bound, and
+// listens from the commit on. Until the commit both sockets need SO_REUSEPORT. The functions in this file set the option.
 //
-// After the commit the old socket gets no new clients (see detach), so they come to the new socket. The connections in the old
-// socket's queue are returned by Accept of the new listener.
+// After the commit the old socket gets no new clients (see detach), so new clients come to the new socket. Accept of the new
+// listener returns the connections in the old socket's queue.
 //
-// Sockets that a service manager may also have are left as they are.
+// Sockets that this library has not opened are not changed: a service manager may also have them.
 
-// findBeside sets SO_REUSEPORT on the received sockets whose address overlaps with that of a new listener at want. It returns
-// nil if neither a received socket nor an inherited open listener overlaps.
+// findBeside sets SO_REUSEPORT on the received listeners that overlap with want, the spot of a new listener. It returns these
+// listeners as neighbours. If neither a received listener nor an inherited open listener overlaps with want, it returns nil.
 func findBeside(want spot, open []*Socket, from *supply) *neighbours {
 	found := false
-	for _, r := range open { // sockets that this version has created share the port only if the program says so
+	for _, r := range open { // a socket that this version has created shares its port only if the program sets SO_REUSEPORT
 		at, ok := r.spot()
 		found = found || ok && r.kind == "listener" && r.from == inherited && want.overlaps(at)
 	}
@@ -45,7 +45,7 @@ func findBeside(want spot, open []*Socket, from *supply) *neighbours {
 	return &b
 }
 
-// bind makes a TCP listener that is bound and does not listen yet, beside its neighbours on the port.
+// bind binds a TCP listener at want, beside its neighbours on the port. The listener does not listen yet.
 func (b *neighbours) bind(c net.ListenConfig, ref *Socket, want spot) (any, error) {
 	control := c.Control
 	c.Control = func(network, address string, raw syscall.RawConn) error {
@@ -68,7 +68,8 @@ func (b *neighbours) bind(c net.ListenConfig, ref *Socket, want spot) (any, erro
 	return sock, nil
 }
 
-// conflicts reports whether a received socket cannot be open together with a socket of this process that is bound beside it.
+// conflicts reports whether the received socket came overlaps with a socket that this process has bound and that does not
+// listen yet. There is no conflict if the program has set SO_REUSEPORT on the bound socket.
 func conflicts(came received, open []*Socket) bool {
 	if came.file == nil || !anyBeside(open) {
 		return false
@@ -101,13 +102,13 @@ func (e *besideError) Error() string {
 
 func (e *besideError) Unwrap() error { return e.err }
 
-// reusePort sets SO_REUSEPORT on a socket. undo removes the option again, if reusePort has set it.
+// reusePort sets SO_REUSEPORT on a socket. undo removes the option again, unless the option was set already.
 func reusePort(c syscall.Conn) (undo func()) {
 	set := false
-	control(c, func(fd int) { set = setReusePort(fd, true) }) // if this fails, bind returns EADDRINUSE
+	control(c, func(fd int) { set = setReusePort(fd, true) }) // if the option cannot be set, bind returns EADDRINUSE
 	return func() {
 		if set {
-			control(c, func(fd int) { setReusePort(fd, false) }) // does nothing if the socket is closed
+			control(c, func(fd int) { setReusePort(fd, false) }) // control does nothing if the socket is closed
 		}
 	}
 }
@@ -126,7 +127,8 @@ func covered(f received, open []*Socket) bool {
 	return false
 }
 
-// sharesSpot reports whether an open listener has exactly this address: then the kernel distributes clients to both sockets.
+// sharesSpot reports whether an open listener is bound at exactly the spot at. If so, the kernel distributes new clients to
+// this listener and the other socket at that spot.
 func sharesSpot(at spot, open []*Socket) bool {
 	for _, r := range open {
 		if p, ok := r.spot(); ok && r.kind == "listener" && p == at {

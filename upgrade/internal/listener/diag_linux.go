@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Constants of unix_diag(7) that package unix does not have.
+// Constants of sock_diag(7) that package unix does not have.
 const (
 	sockDiagByFamily = 20
 	udiagShowVFS     = 2
@@ -17,8 +17,8 @@ const (
 // vfsFile identifies a file by the numbers that the kernel uses in unix_diag. ino has only the low 32 bits of the inode.
 type vfsFile struct{ ino, dev uint32 }
 
-// is reports whether st, a result of stat, describes the same file. On some file systems (overlayfs, btrfs) stat has other
-// numbers than the kernel: there the result is false.
+// is reports whether st, a result of stat, describes the same file. On some file systems (overlayfs, btrfs) stat returns other
+// numbers than unix_diag. On these file systems the result is false.
 func (f vfsFile) is(st *unix.Stat_t) bool {
 	dev := uint64(st.Dev)
 	return st.Mode&unix.S_IFMT == unix.S_IFSOCK && uint32(st.Ino) == f.ino && unix.Major(dev)<<20|unix.Minor(dev) == f.dev
@@ -48,7 +48,7 @@ func boundFile(inode uint64) (vfsFile, error) {
 		return vfsFile{}, err
 	}
 	var buf [4 << 10]byte
-	n, _, err := unix.Recvfrom(nl, buf[:], unix.MSG_DONTWAIT) // the kernel has answered before Sendto returned
+	n, _, err := unix.Recvfrom(nl, buf[:], unix.MSG_DONTWAIT) // no wait is needed: the kernel answers before Sendto returns
 	if err != nil {
 		return vfsFile{}, err
 	}
@@ -58,7 +58,7 @@ func boundFile(inode uint64) (vfsFile, error) {
 // readBoundFile parses the kernel's answer to boundFile.
 func readBoundFile(b []byte) (f vfsFile, err error) {
 	order := binary.NativeEndian
-	const about = 16 // struct unix_diag_msg
+	const about = 16 // the size of struct unix_diag_msg in bytes
 	if len(b) < unix.SizeofNlMsghdr+4 {
 		return f, errors.New("the answer is too short")
 	}

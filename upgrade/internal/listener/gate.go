@@ -9,14 +9,15 @@ import (
 	"time"
 )
 
-// gateState is the state of a gate, which decides what readers get. gate.md has a diagram of the states.
+// gateState is the state of a gate. The state decides what the callers of Accept and ReadFrom (the readers) get. A given
+// connection comes from elsewhere than the socket (see give). gate.md has a diagram of the states.
 type gateState uint8
 
 const (
 	gateShut   gateState = iota // readers get given connections only
 	gateOpen                    // readers get given connections, and what comes from the socket
 	gateEnded                   // readers get given connections, and then net.ErrClosed; the socket stays open
-	gateClosed                  // readers get net.ErrClosed; give is refused
+	gateClosed                  // readers get net.ErrClosed; give returns false
 )
 
 // gateEvent is an event that may change the state of a gate.
@@ -36,7 +37,7 @@ const (
 	doNothing gateAction = iota
 	doAdmit              // set the program's deadline on the socket again, so that readers can enter the system call
 	doRecall             // make readers return from the system call
-	doGiveUp             // return the given connections that no reader has got
+	doGiveUp             // let handle return the given connections that no reader has got
 )
 
 // gateStep is an entry of gateTable.
@@ -69,18 +70,18 @@ func (a gateAction) String() string { return gateActions[a] }
 type gate struct {
 	deadline func(time.Time) error // sets the read deadline of the socket
 
-	arrived chan struct{} // has room for one element, which says that a connection was given
+	arrived chan struct{} // has room for one element; an element in the channel means that a connection was given
 
 	mu      sync.Mutex
 	state   gateState
 	changed chan struct{} // closed when the state or the program's deadline changes
 	given   []net.Conn    // connections from elsewhere than the socket, for the next calls of Accept
 	calls   int           // how often callBack was called
-	called  bool          // the socket has the deadline of callBack, not the program's
+	called  bool          // the deadline of the socket is the one of callBack, not the one of the program
 	program time.Time     // the deadline that the program has set
 
 	ahead       atomic.Bool   // the program has called AcceptMoved, so it reads the bytes that come with a connection
-	waiting     chan struct{} // closed when the program has called Accept or a read for the first time
+	waiting     chan struct{} // closed when the program calls Accept or a reading method for the first time
 	waitingOnce sync.Once
 	closed      chan struct{} // closed when the state becomes gateClosed
 }
@@ -97,7 +98,7 @@ func (g *gate) shut()                    { g.handle(eventShut) }
 func (g *gate) end()                     { g.handle(eventEnd) }
 func (g *gate) close() (left []net.Conn) { return g.handle(eventClose) }
 
-// handle handles an event by gateTable. left are the given connections that no reader has got, if the event closes the gate.
+// handle handles an event by gateTable. If the event closes the gate, left has the given connections that no reader has got.
 func (g *gate) handle(e gateEvent) (left []net.Conn) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -108,7 +109,7 @@ func (g *gate) handle(e gateEvent) (left []net.Conn) {
 	}
 	switch step.do {
 	case doAdmit:
-		if len(g.given) == 0 { // else the deadline of callBack must stay: a reader may still have to see it
+		if len(g.given) == 0 { // else callBack's deadline stays: readers must return and take the given connections
 			g.called = false
 			_ = g.deadline(g.program)
 		}
@@ -143,8 +144,8 @@ func (g *gate) through(op func() error) (net.Conn, error) {
 	}
 }
 
-// pass waits until the gate is open or a connection was given. It fails after the program's deadline, or if the gate is ended
-// or closed. calls is the value of g.calls when the gate was found open.
+// pass waits until the gate is open or a connection was given. calls is the value of g.calls at that moment. c is the given
+// connection; it is nil if none was given. pass fails after the program's deadline, or if the gate is ended or closed.
 func (g *gate) pass() (calls int, c net.Conn, err error) {
 	for {
 		l := g.look()
@@ -161,7 +162,7 @@ func (g *gate) pass() (calls int, c net.Conn, err error) {
 			late = timer.C
 		}
 		select {
-		case <-l.changed: // look again: the state has changed, or the program's deadline
+		case <-l.changed: // look again: the state or the program's deadline has changed
 		case <-g.arrived:
 		case <-late:
 			return 0, nil, os.ErrDeadlineExceeded
@@ -169,7 +170,8 @@ func (g *gate) pass() (calls int, c net.Conn, err error) {
 	}
 }
 
-// look is what a reader finds at a gate at one moment. If a connection is given later, callBack makes the reader look again.
+// look is what a reader finds at a gate at one moment. If a connection is given after that moment, callBack makes the reader
+// look again.
 type look struct {
 	state   gateState
 	changed chan struct{}
@@ -191,7 +193,7 @@ func (g *gate) look() look {
 		l.given, g.given = g.given[0], g.given[1:]
 	}
 	if len(g.given) > 0 {
-		g.ring() // wakes another reader
+		g.ring() // ring wakes another reader
 	}
 	return l
 }
@@ -209,7 +211,7 @@ func (g *gate) calledSince(n int) bool {
 	return g.calls != n
 }
 
-// give gives a connection to the next Accept. It reports false if the gate is closed.
+// give gives a connection to the next Accept. It returns false if the gate is closed.
 func (g *gate) give(c net.Conn) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()

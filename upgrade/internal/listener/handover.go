@@ -13,7 +13,7 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// passing has duplicates of sockets for another process, which inherits them.
+// passing has duplicates of sockets. Another process inherits the duplicates.
 type passing []process.Inherited
 
 func (p *passing) add(name wire.SocketName, fd int) error {
@@ -31,16 +31,17 @@ func (p passing) drop() {
 	}
 }
 
-// Dup returns duplicates of the open sockets and of the unopened received sockets, which a process may have after a failed
-// attempt. The originals cannot be passed: the program may close a socket at any moment, and another connection may then get
-// its number. The caller calls drop when the other process has inherited the duplicates.
+// Dup returns duplicates of the open sockets and of the unopened received sockets. A process may still have unopened received
+// sockets after a failed attempt. The originals cannot be passed: the program may close a socket at any moment, and another
+// connection may get the number of the closed descriptor. The caller calls drop when the other process has inherited the
+// duplicates.
 func (s *Set) Dup() (files []process.Inherited, drop func(), err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var p passing
 	for _, r := range s.all {
 		if r.beside != nil {
-			continue // the other process could not see that the socket does not listen
+			continue // the socket is not passed: the other process could not see that the socket does not listen
 		}
 		if err := p.add(r.socketName(), r.fd); err != nil {
 			p.drop()
@@ -64,7 +65,8 @@ func (s *Set) unopened() []received {
 	return nil
 }
 
-// Own returns the names of the open sockets and of the unopened received sockets, without sockets that a service manager has.
+// Own returns the names of the open sockets and of the unopened received sockets. It leaves out sockets that this library has
+// not opened: a service manager may also have such sockets.
 func (s *Set) Own() map[wire.SocketName]bool {
 	names := s.list(func(r *Socket) bool { return r.from.own() })
 	for _, f := range s.unopened() {
@@ -75,13 +77,14 @@ func (s *Set) Own() map[wire.SocketName]bool {
 	return asSet(names)
 }
 
-// NoteLinks notes the second names of sockets that were passed as files at exec.
+// NoteLinks notes the second names (see path.go) of sockets that were passed as files at exec. came has an element for each of
+// names.
 func (s *Set) NoteLinks(names []wire.SocketName, came []wire.PathLink) {
 	s.paths.links.note(names, came)
 }
 
-// Links returns the second names of the open sockets with the given names, in the same order; nil if no socket has a second
-// name.
+// Links returns the second names of the open sockets with the given names, in the same order. It returns nil if no open socket
+// has a second name.
 func (s *Set) Links(names []wire.SocketName) (all []wire.PathLink) {
 	known := links{}
 	for _, r := range s.Refs() {
@@ -98,8 +101,9 @@ func (s *Set) Links(names []wire.SocketName) (all []wire.PathLink) {
 	return all
 }
 
-// Missing returns the received sockets that this process has not opened, and whose clients no open socket gets. expected has
-// the names that the older generation has sent for files at exec.
+// Missing returns the received sockets that this process has not opened. It leaves out late sockets, and sockets whose clients
+// go to an open socket. If sockets were passed as files at exec, expected has the names that the older generation has sent for
+// the files.
 func (s *Set) Missing(expected []wire.SocketName) []Missing {
 	if r := s.received(); r != nil {
 		return r.missing(func(f received) bool { return covered(f, s.Refs()) })
@@ -107,9 +111,10 @@ func (s *Set) Missing(expected []wire.SocketName) []Missing {
 	return missingNames(expected, s.list(func(*Socket) bool { return true }))
 }
 
-// ClaimRest takes the received sockets that this version has not opened. If sockets were passed as files at exec, ClaimRest
-// takes the named sockets: otherwise Ready of tableflip would remove their paths, and the old process might still have to serve
-// there. drop ends all of these sockets later.
+// ClaimRest prepares the end of the received sockets that this version has not opened. The caller calls drop later, and drop
+// ends these sockets. If sockets were passed as files at exec, names has the names of the unix sockets with a path, and
+// ClaimRest takes those that are not open. Otherwise Ready of tableflip would remove their paths, although the old process may
+// still have to serve there.
 func (s *Set) ClaimRest(names []wire.SocketName) (drop func()) {
 	if s.received() != nil {
 		return s.DropRest
@@ -138,7 +143,7 @@ func (s *Set) ClaimRest(names []wire.SocketName) (drop func()) {
 	}
 }
 
-// end closes a socket that was passed and not opened, and the duplicate that tableflip keeps of the socket.
+// end closes a socket that was passed but not opened. It also closes the duplicate that tableflip keeps of the socket.
 func (s *Set) end(c io.Closer) {
 	var inode uint64
 	if sc, ok := c.(syscall.Conn); ok {
@@ -151,7 +156,7 @@ func (s *Set) end(c io.Closer) {
 	s.atExec.cover(inode)
 }
 
-// DropRest ends the unopened received sockets. No other process may serve on these sockets when DropRest is called.
+// DropRest ends the unopened received sockets. It must be called only when no other process serves on these sockets.
 func (s *Set) DropRest() {
 	if r := s.received(); r != nil {
 		for _, f := range r.takeTCP() {
@@ -161,9 +166,11 @@ func (s *Set) DropRest() {
 	}
 }
 
-// Empty takes over an unopened received socket on which no process serves any more. Accept of the open listeners returns the
-// connections in the queue of the socket, each connection from the listener for its address. Empty closes the socket after a
-// second, or after a minute if an open listener has the same address.
+// Empty takes over the queue of an unopened received TCP listener on which no process serves any more. For each connection in
+// the queue, Empty finds the listener of this process for the connection's address. Accept of this listener returns the
+// connection. If this listener is closed, the connection goes to the process that serves. If there is no such listener, Empty
+// closes the connection. Empty closes the received listener after a second. If an open listener has the same address, it does
+// so after a minute.
 func (s *Set) Empty(f *os.File) {
 	is, _ := describe(int(sys.FD(f)))
 	at, known := spotted(is, f)
@@ -190,7 +197,7 @@ func (s *Set) Empty(f *os.File) {
 	})
 }
 
-// takeIn gives a connection to the listener k. It reports false if that listener is closed.
+// takeIn gives a connection to the listener k. It returns false if this listener is closed.
 func (s *Set) takeIn(k Origin, c net.Conn) bool {
 	r, err := s.Find(k.Network, k.Addr)
 	if err != nil {
@@ -202,6 +209,6 @@ func (s *Set) takeIn(k Origin, c net.Conn) bool {
 	return r.gate.give(c)
 }
 
-// EndEmptying ends what Empty has begun within 10 milliseconds, because another process serves now. EndEmptying does not wait
-// for the end.
+// EndEmptying is called when another process begins to serve. All emptying that Empty has begun ends within 10 milliseconds of
+// the call. EndEmptying does not wait for this end.
 func (s *Set) EndEmptying() { s.queues.hurry() }

@@ -22,7 +22,7 @@ func inheritedFDs() map[uint64][]int {
 	}
 }
 
-// socketInode returns the inode of a socket; 0 if the descriptor is not a socket.
+// socketInode returns the inode of a socket. It returns 0 if the descriptor is not a socket.
 func socketInode(fd int) (inode uint64, err error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFSOCK {
@@ -31,9 +31,10 @@ func socketInode(fd int) (inode uint64, err error) {
 	return st.Ino, nil
 }
 
-// coverFDs replaces by /dev/null each of the descriptors that still is the socket with this inode. tableflip keeps a duplicate
-// of each opened socket until the process ends, and has no call to close the duplicate. As long as there is a duplicate, the
-// socket listens. coverFDs uses dup3 and not close, because an os.File still owns the number.
+// coverFDs puts /dev/null in the place of every descriptor in fds that still belongs to the socket with this inode. This is
+// needed because tableflip keeps a duplicate of each opened socket until the process ends, and has no call to close the
+// duplicate. As long as there is a duplicate, the socket listens. coverFDs uses dup3 and not close, because an os.File still
+// owns the number of the descriptor.
 func coverFDs(inode uint64, fds []int) {
 	null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// setReusePort sets SO_REUSEPORT to on, and reports whether the option has changed.
+// setReusePort sets SO_REUSEPORT if on is true, and removes it if on is false. It reports whether the option has changed.
 func setReusePort(fd int, on bool) bool {
 	v := map[bool]int{true: 1}[on]
 	had, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT)
@@ -28,9 +28,9 @@ func isV6Only(fd int) bool {
 	return err == nil && v != 0
 }
 
-// detach makes a listener get no new clients: it binds the listener to a device number that no device has. It is for listeners
-// that share their address with no other socket. No privilege is needed, unless the listener is bound to a device already; such
-// a listener gets new clients until it is closed.
+// detach ensures that a listener gets no new clients: it binds the listener to a device number that no device has. detach is
+// only for a listener that shares its address with no other socket. No privilege is needed, unless the listener is bound to a
+// device already; such a listener gets new clients until it is closed.
 func detach(l *net.TCPListener) {
 	control(l, func(fd int) { _ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_BINDTOIFINDEX, math.MaxInt32) })
 }
@@ -41,8 +41,9 @@ func beginListening(fd int) error {
 }
 
 // listenAgain calls listen(2) for a socket that listens already. So the queue gets the length that the kernel allows now, and
-// the clients of a unix socket see the pid of this process. Clients also see the uid and the gid of the process that called
-// listen(2), and these must not change: if this process has another uid or gid, listenAgain does nothing.
+// the clients of a unix socket see the pid of this process. The clients of a unix socket also see the uid and the gid of the
+// process that called listen(2). These numbers must not change: if this process has another uid or gid, listenAgain does
+// nothing for a unix socket.
 func listenAgain(fd int, network string) {
 	if strings.HasPrefix(network, "unix") {
 		cred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
@@ -50,11 +51,11 @@ func listenAgain(fd int, network string) {
 			return
 		}
 	}
-	_ = unix.Listen(fd, math.MaxInt32) // if this fails, the queue stays as it is
+	_ = unix.Listen(fd, math.MaxInt32) // if this call fails, the queue keeps its length
 }
 
-// bindTCP makes a TCP listener that is bound and does not listen yet. If both is true, a wildcard address of IPv6 also gets the
-// clients of IPv4.
+// bindTCP makes a TCP listener that is bound but does not listen yet. If both is true, at is the wildcard address of IPv6, and
+// the listener also gets the clients of IPv4.
 func bindTCP(c net.ListenConfig, at netip.AddrPort, both bool) (any, error) {
 	if both {
 		sock, err := bindFamily(c, unix.AF_INET6, at, both)
@@ -87,7 +88,7 @@ func bindFamily(c net.ListenConfig, family int, at netip.AddrPort, both bool) (a
 	if err != nil {
 		return nil, err
 	}
-	network, sa := "tcp4", unix.Sockaddr(nil) // the network that package net passes to Control
+	network, sa := "tcp4", unix.Sockaddr(nil) // network has the value that package net passes to Control
 	if family == unix.AF_INET {
 		sa = &unix.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()}
 	} else {

@@ -13,7 +13,7 @@ type Dispatch func(r *Socket, c net.Conn) bool
 
 // traffic has the functions that pass connections of the listeners to other processes.
 type traffic struct {
-	dispatch atomic.Pointer[Dispatch] // passes connections to a candidate; nil: none are passed
+	dispatch atomic.Pointer[Dispatch] // passes connections to a candidate; if it is nil, no connections are passed
 	moveOn   func(net.Conn) bool      // passes a connection to the process that serves, and reports success
 }
 
@@ -46,9 +46,10 @@ func (l *listener) Accept() (net.Conn, error) {
 	}
 }
 
-// AcceptMoved is Accept for a server that reads and writes by the methods of the result only. A connection from another process
-// is a Moved: it may begin with bytes that came with it, and the other process takes it back if this process dies. Package
-// drain looks for this method by its name, and does not import package listener.
+// AcceptMoved is Accept for a server that uses only the methods of the returned connection to read and write. A connection from
+// another process is a Moved. A read from a Moved may first return bytes that came with the connection. If this process dies,
+// the other process may take the connection back. Package drain looks for this method by its name, and does not import package
+// listener.
 func (l *listener) AcceptMoved() (net.Conn, error) {
 	l.ref.gate.ahead.Store(true)
 	return l.accept()
@@ -72,8 +73,8 @@ func (l *listener) accept() (c net.Conn, err error) {
 	}
 }
 
-// Close closes the listener. Given connections that were not accepted go to the serving process, because a server does not call
-// Accept again when it has been told to stop.
+// Close closes the listener. Given connections that were not accepted go to the serving process, because a server that stops
+// does not call Accept again.
 func (l *listener) Close() error {
 	for _, c := range l.ref.gate.close() {
 		if !l.traffic.moveOn(c) {

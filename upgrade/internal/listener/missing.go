@@ -7,11 +7,11 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// Missing is a socket of the older generation that this version has not opened. A socket that the older generation opened late,
-// when it served already, does not count as missing: this version may open it late as well.
+// Missing is a socket of the older generation that this version has not opened. A socket that the older generation opened late
+// (see Begin) does not count as missing, because this version may also open the socket late.
 type Missing struct {
 	wire.SocketName
-	Local string // the address where the socket listens, if the name does not have it
+	Local string // the address where the socket listens; empty unless the address in the name has port 0
 }
 
 // String returns the network and the address, as they are passed to Listen, and Local in parentheses if it is set.
@@ -22,7 +22,7 @@ func (m Missing) String() string {
 	return m.Network + " " + m.Addr + " (" + m.Local + ")"
 }
 
-// Is reports whether the socket was opened with this address, or listens at it.
+// Is reports whether the socket was opened with addr, or listens at addr.
 func (m Missing) Is(addr string) bool {
 	base, _, _ := strings.Cut(m.Addr, "#")
 	return addr == m.Addr || addr == m.Local && addr != "" || addr == base && hasPort(base)

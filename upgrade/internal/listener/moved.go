@@ -6,8 +6,8 @@ import "net"
 type Moved interface {
 	// Origin returns the name of the listener that has accepted the connection.
 	Origin() (network, addr string)
-	// Plain returns the underlying connection of package net, which only this process uses from then on. It returns nil if
-	// bytes that came with the connection were not read yet.
+	// Plain returns the underlying connection of package net. After Plain only this process uses the connection. Plain returns
+	// nil if bytes that came with the connection were not read yet.
 	Plain() net.Conn
 	// Abandon closes this process's descriptor of a connection that the program has not accepted.
 	Abandon()

@@ -15,12 +15,13 @@ import (
 
 // opener has the steps of opening a socket that differ between listeners and packet connections.
 type opener struct {
-	inherit func(network, key string) (any, error)           // takes a received socket; nil if there is none
+	inherit func(network, key string) (any, error)           // takes a received socket; returns nil if there is none
 	create  func() (any, error)                              // opens a new socket
-	adopt   func(sock any, ref *Socket) (syscall.Conn, bool) // fills in ref; false if sock has another type
+	adopt   func(sock any, ref *Socket) (syscall.Conn, bool) // fills in ref; returns false if sock has an unexpected type
 }
 
-// Listen inherits the listener that an older generation has opened with the same network and address, or opens a new listener.
+// Listen takes the listener for network and addr from an older generation, or else from the service manager, or else opens a
+// new listener.
 func (s *Set) Listen(network, addr string, pinned bool) (net.Listener, error) {
 	var bare bareListener
 	ref, err := s.openSocket("listener", network, addr, pinned, opener{
@@ -63,7 +64,7 @@ func (s *Set) ListenPacket(network, addr string) (net.PacketConn, error) {
 	return newPacketConn(bare, ref, s.release), nil
 }
 
-// source says from where a socket was taken.
+// source describes where a socket comes from.
 type source struct {
 	name    wire.SocketName      // the name by which the socket was passed
 	descent func(uint64) descent // returns the descent for the inode of the socket
@@ -98,7 +99,8 @@ func (s *Set) openSocket(kind, network, addr string, pinned bool, o opener) (*So
 	return ref, nil
 }
 
-// takeOver takes a socket from an older generation, or else from the service manager. sock is nil if neither has the socket.
+// takeOver takes a socket from an older generation, or else from the service manager. sock is nil if neither of them has such a
+// socket.
 func (s *Set) takeOver(ref *Socket, addr string, o opener) (sock any, from source, err error) {
 	came := s.find(ref.socketName())
 	from = source{name: came.name, others: []wire.SocketName{came.name}, descent: always(foreign)}

@@ -14,7 +14,7 @@ import (
 // Origin identifies the listener that has accepted a connection.
 type Origin struct {
 	Network, Addr string   // the name of the listener
-	local         net.Addr // where the listener listens
+	local         net.Addr // the address at which the listener listens
 	Pinned        bool
 	Others        []wire.SocketName // names of the listener in older generations
 }
@@ -55,7 +55,8 @@ func (o *origins) note(r *Socket) {
 	o.known = append(o.known, Origin{Network: r.Network, Addr: r.Addr, local: r.local, Pinned: r.pinned})
 }
 
-// alias notes the names that a listener has in older generations, so that connections for these names are accepted from it.
+// alias notes the names that a listener has in older generations, so that Accept of the listener returns the connections for
+// these names.
 func (o *origins) alias(names []wire.SocketName, r *Socket) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -101,8 +102,7 @@ func (o *origins) others(k Origin) (names []wire.SocketName) {
 	return names
 }
 
-// byAlias returns the open listener of this process that takes the connections of an older generation's listener with this
-// name; nil if there is none.
+// byAlias returns the open listener of this process that had this name in an older generation. It returns nil if there is none.
 func (o *origins) byAlias(network, addr string) *Socket {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -113,7 +113,7 @@ func (o *origins) byAlias(network, addr string) *Socket {
 	return r
 }
 
-// eachAlias calls the function each with every name that an open listener has in an older generation, and the listener.
+// eachAlias calls the function each for every open listener and every name that the listener has in an older generation.
 func (o *origins) eachAlias(each func(name wire.SocketName, r *Socket)) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

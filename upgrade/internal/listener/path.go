@@ -25,7 +25,7 @@ import (
 type paths struct {
 	log      *slog.Logger
 	links    links              // the second names of the received sockets
-	listings map[string]listing // by directory; Set.opening guards it
+	listings map[string]listing // by directory; the lock Set.opening guards the map
 }
 
 // links has the second names of sockets that another process has passed, by the names of the sockets.
@@ -40,7 +40,7 @@ func (l links) note(names []wire.SocketName, came []wire.PathLink) {
 	}
 }
 
-// hold makes sure that the file of an opened socket has a second name, and that path leads to this file. created says whether
+// hold makes sure that the file of an opened socket has a second name, and that path leads to this file. created is true if
 // this process has bound the socket.
 func (p *paths) hold(name wire.SocketName, path string, c syscall.Conn, created bool) (l wire.PathLink) {
 	var err error
@@ -52,7 +52,7 @@ func (p *paths) hold(name wire.SocketName, path string, c syscall.Conn, created 
 	case ok:
 		l = came
 	default: // the socket is from a service manager, or from a program with tableflip only
-		raw, _ := c.SyscallConn() // after an error findPath fails
+		raw, _ := c.SyscallConn() // after an error raw is nil, and findPath fails
 		l, err = findPath(path, raw, p.hiddenNames(path))
 	}
 	if had, ok := p.listings[filepath.Dir(path)]; ok && l.Name != "" {
@@ -61,14 +61,14 @@ func (p *paths) hold(name wire.SocketName, path string, c syscall.Conn, created 
 	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
 		p.log.Debug("upgrade: the path of a unix socket cannot be put back if it is removed", "path", path, "err", err)
 	}
-	if err := p.putBack(name.Network, path, l); err != nil { // not returned: the checks of the candidate report it
+	if err := p.putBack(name.Network, path, l); err != nil { // this error is not returned: the candidate's checks report it
 		p.log.Debug("upgrade: a unix socket cannot be reached", "err", err)
 	}
 	return l
 }
 
-// putBack makes path lead to the socket again, if no file is at path, or the file of a dead socket (held by no process). The
-// error is the reason why clients cannot connect.
+// putBack makes path lead to the socket again. It does so if no file is at path, or if the file at path belongs to a dead
+// socket, which no process holds. If clients still cannot connect to the socket, putBack returns the reason as an error.
 func (p *paths) putBack(network, path string, l wire.PathLink) error {
 	found, err := putPathBack(path, l)
 	if err != nil {
@@ -98,7 +98,7 @@ func (p *paths) bringBack(path string, socket syscall.RawConn) {
 	}
 }
 
-// listing has the second names in a directory at a time.
+// listing has the second names that were found in a directory at the time at.
 type listing struct {
 	at     time.Time
 	hidden map[string]bool
@@ -127,7 +127,7 @@ func hasPath(n wire.SocketName) bool {
 }
 
 // startPath returns the path that addr means. A relative addr begins at the directory in which this process and the older
-// generation were started, which this process may have left.
+// generation were started. This process may have left that directory.
 func startPath(addr string) string {
 	if filepath.IsAbs(addr) {
 		return addr
@@ -135,9 +135,9 @@ func startPath(addr string) string {
 	return filepath.Join(process.StartDir(), addr)
 }
 
-// removeStale removes the path of a unix socket that a killed process has left, if err is EADDRINUSE, and reports whether it
-// did. The path is stale if connecting is refused: a socket that a process holds never refuses, even while the process does not
-// accept.
+// removeStale removes the path of a unix socket that a killed process has left. It does so only if err is EADDRINUSE. It
+// reports whether it has removed the path. The path is stale if connecting is refused: a socket that a process holds never
+// refuses, even while the process does not accept.
 func removeStale(network, addr string, err error) bool {
 	if !strings.HasPrefix(network, "unix") || strings.HasPrefix(addr, "@") || !errors.Is(err, syscall.EADDRINUSE) {
 		return false
@@ -156,8 +156,9 @@ func removeSocket(path string) bool {
 	return err == nil && info.Mode()&os.ModeSocket != 0 && os.Remove(path) == nil
 }
 
-// removePath removes the path of a socket that has ended, and the second name. It does not remove another file that has
-// replaced the socket.
+// removePath removes the path of a socket that has ended, and the second name. If another file has replaced the socket,
+// removePath does not remove that file. But if l is empty, the file of the socket is not known, and removePath removes any
+// socket at path.
 func removePath(path string, l wire.PathLink) {
 	if l.Ino == 0 {
 		removeSocket(path)

@@ -77,7 +77,7 @@ func link(path string, st *unix.Stat_t) (wire.PathLink, error) {
 	return l, os.Link(path, beside(path, l.Name))
 }
 
-// findPath returns the second name of a socket that came without it, or makes a new second name. It finds the file of the
+// findPath returns the second name of a socket that came without its second name, or makes a new one. It finds the file of the
 // socket by asking the kernel to which file the socket is bound.
 func findPath(path string, c syscall.RawConn, hidden map[string]bool) (wire.PathLink, error) {
 	inode, err := inodeOf(c)
@@ -138,14 +138,15 @@ func dropLink(path string, l wire.PathLink) {
 	}
 }
 
-// putPathBack makes path a name of the socket's file again, if no file is at path, or the file of a dead socket (held by no
-// process). Another file is never replaced. found describes what was at path; it is empty if the path was right.
+// putPathBack makes path a name of the socket's file again. It does so if no file is at path, or if the file at path belongs to
+// a dead socket, which no process holds. Another file is never replaced. found describes what was at path. found is empty if
+// path was not changed.
 func putPathBack(path string, l wire.PathLink) (found string, err error) {
 	for range 4 { // several tries: another process may change the path at the same time
 		_, err = os.Lstat(path)
 		absent := errors.Is(err, fs.ErrNotExist)
 		switch {
-		case err != nil && !absent: // this process may not look into the directory, but clients perhaps can connect
+		case err != nil && !absent: // this process cannot look into the directory, but clients can perhaps connect
 			return "", nil
 		case l.Ino == 0 && absent: // the file of the socket is not known
 			return "", errors.New("its path was removed, and nothing is kept from which it could be put back: stop the service and start it")
@@ -177,8 +178,8 @@ func putPathBack(path string, l wire.PathLink) (found string, err error) {
 	return "", cmp.Or(err, errors.New("its path changes all the time"))
 }
 
-// place makes a hard link to the file kept, at a path where no file is. If the file belongs to another user, the kernel may
-// refuse the link (fs.protected_hardlinks): then place renames kept to path.
+// place makes a hard link from path to the file at kept. No file is at path. If the file belongs to another user, the kernel
+// may refuse the link (fs.protected_hardlinks). In this case place renames kept to path.
 func place(path, kept string) error {
 	err := os.Link(kept, path)
 	if !errors.Is(err, unix.EPERM) {
@@ -191,8 +192,8 @@ func place(path, kept string) error {
 }
 
 // refuses reports whether path is a dead socket, held by no process. It tries to connect with a datagram socket: a listener for
-// streams refuses the try with another error, and has no connection to accept. The file is opened first, so that the check and
-// the try use the same file.
+// streams refuses the try with another error, and gets no connection that it would have to accept. The file is opened first, so
+// that the check and the try use the same file.
 func refuses(path string) bool {
 	fd, err := unix.Open(path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 )
 
 // Inheritor returns the sockets of an older generation. For a socket that the older generation does not have, it returns nil
-// and no error. Received is an Inheritor. If the sockets were passed as files at exec, Fds of tableflip is one too.
+// and no error. Received is an Inheritor. Fds of tableflip is the Inheritor for sockets that were passed as files at exec.
 type Inheritor interface {
 	Listener(network, addr string) (net.Listener, error)
 	PacketConn(network, addr string) (net.PacketConn, error)
@@ -33,7 +33,7 @@ type received struct {
 	file *os.File
 	late bool  // see MarkLate
 	own  bool  // see MarkOwn
-	at   *spot // see spot; nil: not looked up yet
+	at   *spot // the result of the method spot; nil before its first call
 }
 
 var _ Inheritor = (*Received)(nil)
@@ -64,12 +64,13 @@ func (r *Received) NoteLinks(names []wire.SocketName, came []wire.PathLink) {
 	r.links.note(names, came)
 }
 
-// MarkOwn notes that no service manager has these sockets.
+// MarkOwn notes that this library has opened these sockets, so that they belong to no socket unit.
 func (r *Received) MarkOwn(names []wire.SocketName) {
 	r.mark(names, func(f *received) { f.own = true })
 }
 
-// MarkLate notes that this version may open these sockets later.
+// MarkLate notes that the older generation has opened these sockets late. So they are not missing: this version may also open
+// them late.
 func (r *Received) MarkLate(names []wire.SocketName) {
 	r.mark(names, func(f *received) { f.late = true })
 }
@@ -92,7 +93,7 @@ func (r *Received) Len() int {
 	return len(r.files)
 }
 
-// Listener returns the received listener with the given name; nil if there is none.
+// Listener returns the received listener with the given name. It returns nil if there is none.
 func (r *Received) Listener(network, addr string) (net.Listener, error) {
 	return open(r, wire.SocketName{Kind: "listener", Network: network, Addr: addr}, net.FileListener)
 }
@@ -124,7 +125,8 @@ func (r *Received) all() []received {
 	return slices.Clone(r.files)
 }
 
-// named returns the received socket with exactly the given name, and the number of unopened sockets.
+// named returns the received socket with exactly the given name, and the number of unopened sockets. If there is no such
+// socket, f has only the name.
 func (r *Received) named(name wire.SocketName) (f received, left int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -156,7 +158,8 @@ func (r *Received) find(name wire.SocketName) received {
 	return received{name: name}
 }
 
-// eachOwn calls the function each with every received socket that no service manager has. The lock is held during the calls.
+// eachOwn calls the function each for every received socket that this library has opened and whose spot is known. The lock is
+// held during the calls.
 func (r *Received) eachOwn(each func(name wire.SocketName, at spot, f *os.File)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -176,8 +179,8 @@ func (f *received) spot() (p spot, ok bool) {
 	return *f.at, f.at.network != ""
 }
 
-// missing returns the unopened sockets, without late sockets, and without sockets for which the function covered returns true
-// because another open socket gets their clients.
+// missing returns the unopened sockets. It leaves out late sockets, and sockets for which the function covered returns true.
+// covered reports whether an open socket gets the clients of a received socket.
 func (r *Received) missing(covered func(received) bool) (missing []Missing) {
 	for _, f := range r.all() {
 		if f.late || covered(f) {
@@ -194,7 +197,7 @@ func (r *Received) missing(covered func(received) bool) (missing []Missing) {
 	return missing
 }
 
-// takeTCP takes out the TCP listeners that no service manager has, so that their queues can be emptied.
+// takeTCP takes the TCP listeners that this library has opened out of r, so that the caller can empty their queues.
 func (r *Received) takeTCP() (files []*os.File) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -208,7 +211,8 @@ func (r *Received) takeTCP() (files []*os.File) {
 	return files
 }
 
-// Close closes the unopened sockets. If unlink is true, no other process serves on them, and Close also removes their paths.
+// Close closes the unopened sockets. If unlink is true, Close also removes their paths. unlink must be true only if no other
+// process serves on these sockets.
 func (r *Received) Close(unlink bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

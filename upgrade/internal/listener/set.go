@@ -44,8 +44,8 @@ type Set struct {
 	traffic traffic
 	queues  emptying
 
-	opening sync.Mutex // one socket is opened at a time: its name depends on the sockets that are open
-	failed  error      // see FirstFailure; mu guards it
+	opening sync.Mutex // locked while a socket is opened, because its name depends on the sockets that are open
+	failed  error      // the result of FirstFailure; the lock sockets.mu guards it
 }
 
 // New makes an empty Set. fds is nil on platforms where upgrades are not supported. moveOn passes a connection to the process
@@ -60,7 +60,7 @@ func New(fds Inheritor, moveOn func(net.Conn) bool) *Set {
 // Configure sets the configuration for sockets that this process opens.
 func (s *Set) Configure(c net.ListenConfig) { s.config = c }
 
-// LogTo sets the logger for what happens to the paths of unix sockets.
+// LogTo sets the logger for messages about the paths of unix sockets.
 func (s *Set) LogTo(log *slog.Logger) { s.paths.log = log }
 
 // Activate makes the sockets of a service manager available to Listen and ListenPacket.
@@ -69,7 +69,8 @@ func (s *Set) Activate(passed *sdnotify.Activation) { s.passed = passed }
 // Receive makes the sockets in r available to Listen and ListenPacket, in place of the sockets that tableflip has inherited.
 func (s *Set) Receive(r *Received) { s.fds, s.paths.links = r, r.links }
 
-// SetDispatch makes Accept call fn with every connection. If fn is nil, all connections stay in this process.
+// SetDispatch makes Accept call fn with every connection that comes from a socket. It does not do so for pinned listeners. If
+// fn is nil, all connections stay in this process.
 func (s *Set) SetDispatch(fn Dispatch) {
 	if fn == nil {
 		s.traffic.dispatch.Store(nil)
@@ -104,8 +105,9 @@ func (s *Set) ReleaseAll() {
 	s.queues.running.Wait()
 }
 
-// PutBack makes the open unix sockets reachable by their paths: it puts a path back if no file is there, or the file of a dead
-// socket (held by no process). The error names the first socket that clients cannot reach, and the reason.
+// PutBack makes the open unix sockets reachable by their paths. It puts a path back if no file is there, or if the file there
+// belongs to a dead socket, which no process holds. If clients still cannot reach some sockets, the error names the first of
+// these sockets and the reason, and how many more there are.
 func (s *Set) PutBack() (first error) {
 	more := 0
 	for _, r := range s.Refs() {
@@ -140,7 +142,8 @@ func (s *Set) Find(network, addr string) (*Socket, error) {
 	return nil, fmt.Errorf("there is no listener %s %s", network, addr)
 }
 
-// Give makes a private connection from its descriptor, and gives the connection to a listener. The caller closes the file.
+// Give makes a private connection (see Candidate.Dial in package upgrade) from its descriptor, and gives the connection to a
+// listener. The caller closes the file.
 func (s *Set) Give(network, addr string, file *os.File) error {
 	r, err := s.Find(network, addr)
 	if err != nil {

@@ -13,12 +13,12 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// descent says who has opened a socket.
+// descent describes who has opened a socket.
 type descent uint8
 
 const (
 	foreign   descent = iota // a socket unit, or an unknown program: a service manager may also have the socket
-	inherited                // this library, in an older process: no service manager has the socket
+	inherited                // this library, in an older process: the socket belongs to no socket unit
 	created                  // package net, in this process
 	boundHere                // this package, in this process, beside another socket on the port (see beside.go)
 )
@@ -29,11 +29,11 @@ func (d descent) own() bool { return d >= inherited }
 // fresh reports whether no process had the socket before this process.
 func (d descent) fresh() bool { return d >= created }
 
-// Socket is a listening socket: the parts of it that the program uses, and a duplicate for child processes. The kernel's queue
-// belongs to the socket, and its connections wait there for as long as any process has a duplicate.
+// Socket is a listening socket. It has the gate at which the program's Accept or ReadFrom waits, and a duplicate of the
+// descriptor for child processes. Connections wait in the kernel's queue of the socket as long as any process has a duplicate.
 type Socket struct {
 	kind          string // "listener" or "packet", as tableflip names the kinds
-	Network, Addr string // together the name by which the next generation finds the socket; tableflip uses it as the key
+	Network, Addr string // together the name by which the next generation finds the socket; tableflip uses the name as its key
 	pinned        bool
 	late          bool // opened after Begin
 	shares        bool // the program has set SO_REUSEPORT
@@ -41,7 +41,7 @@ type Socket struct {
 	beside        *neighbours // set while the socket is bound and does not listen yet
 	fd            int         // the duplicate; -1: there is no duplicate
 	inode         uint64
-	kept          string        // the name under which a service manager keeps the socket, if it differs from StoreName
+	kept          string        // the name under which a service manager keeps the socket; empty if this is StoreName
 	path          string        // the path of a unix socket; empty for other sockets
 	link          wire.PathLink // the second name of the file at path
 	local         net.Addr
@@ -49,8 +49,8 @@ type Socket struct {
 	keepAlive     func(*net.TCPConn) // sets the keep-alive of an accepted connection; nil: package net does so
 }
 
-// Accept makes c the result of a next call of the listener's Accept. If the listener is closed, it closes this process's
-// descriptor of c and returns an error.
+// Accept gives c to the listener, so that a later call of the listener's Accept returns c. If the listener is closed, Accept
+// closes this process's descriptor of c and returns an error.
 func (r *Socket) Accept(c net.Conn) error {
 	if r.gate.give(c) {
 		return nil
@@ -83,10 +83,11 @@ func (r *Socket) StoreName() string { return sdnotify.StoreName(r.kind, r.Networ
 func (r *Socket) Fresh() bool { return r.from.fresh() }
 
 // KeptAs returns the name under which a service manager may keep the socket, if the socket was first opened with another
-// spelling of its address. Otherwise it is empty.
+// spelling of its address. Otherwise it returns an empty string.
 func (r *Socket) KeptAs() string { return r.kept }
 
-// Storable returns a duplicate for the service manager to keep; nil if the manager should not keep the socket.
+// Storable returns a duplicate for the service manager to keep. It returns nil if the manager should not keep the socket, or if
+// no duplicate can be made.
 func (r *Socket) Storable() *os.File {
 	if r.fd < 0 || r.Network == sdnotify.Network {
 		return nil // the manager has the sockets of socket units already
@@ -131,8 +132,8 @@ func (r *Socket) listen() error {
 	return nil
 }
 
-// endBeside removes SO_REUSEPORT from the socket and its neighbours, unless the program has set the option. They needed the
-// option to be bound on the same port.
+// endBeside removes SO_REUSEPORT from the socket and its neighbours, unless the program has set the option. The sockets needed
+// the option to be bound on the same port.
 func (r *Socket) endBeside() {
 	if r.beside == nil {
 		return
@@ -144,7 +145,8 @@ func (r *Socket) endBeside() {
 	}
 }
 
-// drop closes the duplicate. If unlink is true, it also removes the path of a unix socket.
+// drop closes the duplicate. It also ends the duplicates that tableflip keeps of the socket (see passedFDs). If unlink is true,
+// it also removes the path of a unix socket.
 func (r *Socket) drop(unlink bool, passed passedFDs) {
 	if unlink && r.path != "" {
 		removePath(r.path, r.link)
@@ -159,8 +161,8 @@ func (r *Socket) drop(unlink bool, passed passedFDs) {
 
 // neighbours are the received sockets on the port of a socket that is bound beside them and does not listen yet.
 type neighbours struct {
-	covered []wire.SocketName // the neighbours whose clients all go to the bound socket when it listens
-	undo    []func()          // a function for each neighbour, which removes SO_REUSEPORT
+	covered []wire.SocketName // the neighbours at addresses that the wildcard address of the bound socket covers
+	undo    []func()          // for each neighbour a function that removes SO_REUSEPORT from it
 }
 
 func (b *neighbours) takeBack() {

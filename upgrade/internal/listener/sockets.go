@@ -25,7 +25,7 @@ type sockets struct {
 	all     []*Socket
 	age     age
 	doors   doors
-	keep    bool                       // closed sockets stay in all, and can be passed on (an aborted candidate, until it ends)
+	keep    bool                       // closed sockets stay in all, and can be passed on; true in an aborted candidate
 	unlink  bool                       // closing a unix socket removes its path, because no other process serves there
 	changed func(r *Socket, open bool) // called for each socket that is opened or closed, see Follow
 	atExec  passedFDs                  // the sockets passed as files at exec
@@ -45,7 +45,8 @@ func (s *sockets) add(r *Socket) {
 	}
 }
 
-// release removes a socket that the program has closed. It closes the duplicate, so that no child gets the socket.
+// release removes a socket that the program has closed. It closes the duplicate, so that no child gets the socket. If keep is
+// true, release does nothing.
 func (s *sockets) release(ref *Socket) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -74,7 +75,8 @@ func (s *sockets) drop() {
 	s.all = nil
 }
 
-// UnlinkOnClose sets whether closing a unix socket removes its path, which is right if no other process serves there.
+// UnlinkOnClose sets whether closing a unix socket removes its path. on must be true only if no other process serves at the
+// path.
 func (s *sockets) UnlinkOnClose(on bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -91,8 +93,8 @@ func (s *sockets) KeepClosed(on bool) {
 // ClaimInherited notes the descriptors that the old process has passed. It must be called before the process opens any file.
 func (s *sockets) ClaimInherited() { s.atExec = inheritedFDs() }
 
-// Follow calls the function each for every open socket, and from then on the function changed for each socket that is opened or
-// closed. The lock of the set is held during these calls. Follow(nil, nil) ends the calls of changed.
+// Follow calls the function each for every open socket. From this call of Follow on, the function changed is called for each
+// socket that is opened or closed. The lock of the set is held during these calls. Follow(nil, nil) ends the calls of changed.
 func (s *sockets) Follow(each func(*Socket), changed func(r *Socket, open bool)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -135,7 +137,8 @@ func (s *sockets) list(has func(*Socket) bool) (names []wire.SocketName) {
 	return names
 }
 
-// MissingFiles is Missing for files at exec without names: a program with tableflip only sends no names.
+// MissingFiles is Missing for files that were passed at exec without names. A program that uses tableflip but not this library
+// sends no names.
 func (s *sockets) MissingFiles() (missing []Missing) {
 	open := s.Refs()
 	for inode, fds := range s.atExec {
@@ -161,11 +164,11 @@ func (s *sockets) named(network, addr string) *Socket {
 	return nil
 }
 
-// name returns the address part of a socket's name for the next generation; the network is the other part. The caller opens one
-// socket at a time.
+// name returns the address part of the name that a socket gets for the next generation. The network is the other part of the
+// name. The caller holds Set.opening.
 //
 // The name of a unix socket is its path: a path cannot be bound twice, and tableflip removes the path of a socket that a new
-// process does not take. Several sockets may have the same address, with port 0 or with SO_REUSEPORT; their names get a number
+// process does not take. Several sockets may have the same address, with port 0 or with SO_REUSEPORT. Their names get a number
 // in the order of opening: ":0", as tableflip would name the socket, then ":0#2", ":0#3". Pinned listeners with port 0 are
 // numbered separately: ":0#pinned", ":0#pinned#2".
 func (s *sockets) name(network, addr string, pinned bool) string {

@@ -13,17 +13,18 @@ import (
 
 // A new version may spell an address in another way. "localhost:80" and "127.0.0.1:80" are the same socket, and so are two
 // paths that lead to the same name in a directory. Such a socket is taken over under its new name. Messages of another
-// generation that use the old name still find it. For another address on the same port, see beside.go.
+// generation that use the old name still find the socket. For another address on the same port, see beside.go.
 
 // spot is where a socket is bound. Two names with the same spot are the same socket.
 type spot struct {
 	network string // tcp, udp, or the network of a unix socket
 	at      netip.AddrPort
-	both    bool   // a wildcard address of IPv6 that also gets the clients of IPv4
+	both    bool   // true for a wildcard address of IPv6 that also gets the clients of IPv4
 	path    string // the path of a unix socket
 }
 
-// spotOf returns the spot for the arguments of Listen. It may ask a name server.
+// spotOf returns the spot for the arguments of Listen. It may ask a name server. ok is false if the host is not found, or if
+// the address has port 0 or a zone.
 func spotOf(name wire.SocketName) (p spot, ok bool) {
 	if hasPath(name) {
 		path := filepath.Clean(startPath(name.Addr))

@@ -16,7 +16,7 @@ type supply struct {
 
 func (s *supply) supported() bool { return s.fds != nil }
 
-// received returns the sockets that came over the control socket; nil if sockets are passed as files at exec.
+// received returns the sockets that came over the control socket. It returns nil if sockets are passed as files at exec.
 func (s *supply) received() *Received {
 	r, _ := s.fds.(*Received)
 	return r
@@ -57,7 +57,8 @@ func (s *supply) eachOwn(each func(name wire.SocketName, at spot, f *os.File)) {
 	}
 }
 
-// takeKept takes a socket that a service manager has kept under a name with another spelling of the address. kept is this name.
+// takeKept takes a socket that a service manager has kept and that has the same spot as name, under another spelling of the
+// address. kept is the name under which the manager has kept the socket.
 func (s *supply) takeKept(name wire.SocketName) (sock any, kept string, err error) {
 	if !s.supported() || !s.passed.HasKept() {
 		return nil, "", nil
