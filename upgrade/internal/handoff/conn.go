@@ -13,8 +13,8 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// Lowest unwraps c, by its methods NetConn, down to the connection that the listener returned. It returns nil if there is none,
-// or if TLS is in between: the keys of TLS cannot be passed to another process.
+// Lowest unwraps c by calling NetConn, until it finds the connection that the listener returned. It returns nil if it finds no
+// such connection, or if TLS is in between: the keys of TLS cannot be passed to another process.
 func Lowest(c net.Conn) net.Conn {
 	for {
 		switch w := c.(type) {
@@ -39,12 +39,12 @@ const (
 	slotClosed         // the candidate has closed the connection
 	slotBack           // the candidate is sending the connection back to the old process
 	slotRefused        // the candidate does not serve the connection: the old process serves it by its own descriptor
-	slotOwned          // the candidate alone uses the connection, and reports no close: the old process closes its descriptor
+	slotOwned          // only the candidate uses the connection from now on: the old process closes its descriptor
 )
 
-// idler has the methods by which package drain recognizes a connection from another process (the interface adoptedConn there):
-// drain imports nothing of this package. The methods also make it possible that the process that passed a connection on takes
-// the connection back if this process dies.
+// idler has the same methods as the interface adoptedConn of package drain. By these methods package drain recognizes a
+// connection from another process, without an import of this package. The methods also keep the other process informed, so that
+// it can take the connection back if this process dies.
 type idler interface {
 	// SetIdle is called when the server waits for the next request, and has read nothing of that request.
 	SetIdle()
@@ -52,10 +52,11 @@ type idler interface {
 	WasIdle() bool
 	// Kept reports whether the process that passed the connection on has a descriptor of it too.
 	Kept() bool
-	// Own makes the other process close its descriptor soon: then there is one descriptor only, and a Close here ends the
-	// connection.
+	// Own makes the other process close its descriptor soon. After that only this process has a descriptor, and a Close here
+	// ends the connection.
 	Own()
-	// Ahead reads from the bytes that came with the connection, before what the client sends. It returns 0 when none are left.
+	// Ahead reads the bytes that came with the connection into p. They precede the bytes that can be read from the socket.
+	// Ahead returns 0 when no bytes that came with the connection are left.
 	Ahead(p []byte) int
 	// NetConn returns the underlying connection of package net.
 	NetConn() net.Conn
@@ -69,8 +70,8 @@ type Conn struct {
 	ahead    []byte // the bytes of about.Ahead that were not read yet
 	sharing  *Sharing
 	slot     *atomic.Uint32 // the word in the shared memory; nil: the old process cannot take the connection back
-	watched  atomic.Bool    // the word says slotIdle: a read or a write must set slotActive first
-	left     atomic.Bool    // the connection was closed, sent back or owned: the slot may belong to another connection
+	watched  atomic.Bool    // true while the word is slotIdle: a read or a write must first set slotActive
+	left     atomic.Bool    // the connection has given up the slot, and the slot may belong to another connection
 }
 
 var (
@@ -81,9 +82,9 @@ var (
 	_ io.WriterTo    = (*Conn)(nil)
 )
 
-// Sharing is what two processes share while one passes connections to the other: the slots with the states of the connections.
-// The sharing is over when the passing process has ended. From the commit on no process reads the slots, and writing to them
-// does no harm. A nil Sharing means that there is no other process.
+// Sharing has the slots, which two processes share while one passes connections to the other. The slots have the states of the
+// connections. The sharing is over when the passing process has ended. From the commit on no process reads the slots, and
+// writing to them does no harm. A nil Sharing means that there is no other process.
 type Sharing struct {
 	slots *Slots
 	over  atomic.Bool
@@ -118,8 +119,9 @@ func (s *Sharing) Refuse(slot int) bool {
 	return w != nil
 }
 
-// GiveMoved gives a connection of another generation to the listener of the same name in this process: its next Accept returns
-// the connection. The caller closes the file. GiveMoved fails if there is no such listener, or if the listener is closed.
+// GiveMoved gives a connection of another generation to the listener of the same name in this process. A later Accept of this
+// listener returns the connection. The caller closes the file. GiveMoved fails if there is no such listener, or if the listener
+// is closed.
 func GiveMoved(set *listener.Set, about wire.ConnBody, file *os.File, sh *Sharing) error {
 	r, err := set.Find(about.Network, about.Addr)
 	if err != nil {
@@ -132,7 +134,7 @@ func GiveMoved(set *listener.Set, about wire.ConnBody, file *os.File, sh *Sharin
 	return r.Accept(c)
 }
 
-// NewConn makes a connection from its descriptor. The caller closes the file.
+// NewConn makes a connection from its descriptor in file. The caller closes the file.
 func NewConn(file *os.File, about wire.ConnBody, s *Sharing) (net.Conn, error) {
 	c, err := sys.FileConn(file)
 	if err != nil {
@@ -247,8 +249,8 @@ func (c *Conn) Own() {
 	}
 }
 
-// Plain makes the connection this process's alone (see Own), and returns the underlying connection of package net. If bytes
-// that came with the connection are still unread, Plain returns nil and changes nothing.
+// Plain calls Own, and returns the underlying connection of package net. If bytes that came with the connection are still
+// unread, Plain returns nil and changes nothing.
 func (c *Conn) Plain() net.Conn {
 	if len(c.ahead) > 0 {
 		return nil
@@ -257,8 +259,8 @@ func (c *Conn) Plain() net.Conn {
 	return c.Conn
 }
 
-// leave gives up the slot, and reports whether the slot belonged to this connection until now. When the old process has read
-// the last state of a connection, it uses the slot for another connection.
+// leave gives up the slot, and reports whether the slot belonged to this connection until now. After the old process has read
+// the last state of a connection, it may use the slot for another connection.
 func (c *Conn) leave() bool { return c.Kept() && !c.left.Swap(true) }
 
 // Origin returns the name of the listener that has accepted the connection.
@@ -274,7 +276,7 @@ func (c *Conn) CloseWrite() error {
 	return w.CloseWrite()
 }
 
-// SyscallConn gives access to the descriptor. The old process does not learn of reads and writes through the descriptor.
+// SyscallConn gives access to the descriptor. Reads and writes through the descriptor do not mark the connection as active.
 func (c *Conn) SyscallConn() (syscall.RawConn, error) { return c.raw.SyscallConn() }
 
 // NetConn returns the underlying connection of package net.
@@ -289,7 +291,7 @@ func (c *Conn) ReadFrom(r io.Reader) (int64, error) {
 	return io.Copy(struct{ io.Writer }{c.Conn}, r)
 }
 
-// WriteTo writes to w what is read from the connection. The kernel copies the bytes where possible.
+// WriteTo writes to w the bytes that it reads from the connection. The kernel copies the bytes where possible.
 func (c *Conn) WriteTo(w io.Writer) (n int64, err error) {
 	if len(c.ahead) > 0 {
 		first, err := w.Write(c.ahead)
@@ -307,7 +309,7 @@ func (c *Conn) WriteTo(w io.Writer) (n int64, err error) {
 	return n + rest, err
 }
 
-// Bare returns the connection of package net in a Conn, and every other connection as it is.
+// Bare returns the connection of package net in c, if c is a *Conn. Otherwise it returns c.
 func Bare(c net.Conn) net.Conn {
 	if m, ok := c.(*Conn); ok {
 		return m.Conn

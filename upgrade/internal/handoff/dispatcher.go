@@ -1,10 +1,10 @@
 // Package handoff moves connections between processes, by their descriptors over the control socket.
 //
 //	dispatcher.go  Dispatcher: the old process gives a share of its connections to the candidate, and takes them back
-//	returner.go    Returner: the candidate sends idle connections back; Successor and SendLate pass connections on for good
+//	returner.go    Returner: the candidate sends idle connections back; Successor, SendLate: connections go to the new process
 //	takes.go       Takes: which connections can be passed to the other process
 //	conn.go        Conn: a connection from another process, as AcceptMoved returns it
-//	told.go        what the old process has sent about a connection, for programs that have the type of package net
+//	told.go        for connections of package net: what the old process has sent about a connection
 //	slots_*.go     Slots: shared memory, by which the old process knows which connections the candidate has not read from
 //
 // A new connection goes to the candidate in these steps: Accept of package listener calls Dispatcher.Dispatch, which sends
@@ -31,21 +31,22 @@ import (
 type Dispatcher struct {
 	set    *listener.Set
 	link   *wire.Link
-	choose Choice // nil: the connections are counted
+	choose Choice // if it is nil, debt and owed decide
 	takes  Takes
 	slots  *Slots
 
 	mu     sync.Mutex
 	weight float64
-	debt   float64            // how many new connections the candidate lacks: at 1 it gets the next connection
-	part   float64            // which part of the idle connections moves in this step
+	debt   float64            // how many new connections the candidate lacks; at 1 the candidate gets the next new connection
+	part   float64            // the part of the idle connections that moves in this step, from 0 to 1
 	owed   float64            // how many idle connections the candidate lacks
 	next   int                // the slot that was taken last: the search for a free slot begins after it
 	passed map[int]passedConn // by slot
 	over   bool               // Stop was called
 }
 
-// Choice reports whether the candidate gets a connection at a weight. Without a Choice the connections are counted.
+// Choice reports whether the candidate gets c. weight is the candidate's share of new connections, from 0 to 1. Without a
+// Choice, the Dispatcher gives this share to the candidate by counting the connections.
 type Choice func(c net.Conn, weight float64) bool
 
 // passedConn is a passed connection: this process's descriptor, and what was sent about the connection.
@@ -73,7 +74,7 @@ func (d *Dispatcher) pass(c net.Conn, about wire.ConnBody) bool {
 		return false
 	}
 	d.passed[about.Slot] = passedConn{file, about}
-	Bare(c).Close() // closes this descriptor only: a Close of c might end the connection
+	Bare(c).Close() // this closes only the descriptor: a Close of c might end the connection
 	return true
 }
 
@@ -94,7 +95,7 @@ func (d *Dispatcher) freeSlot(slot int) {
 }
 
 // Dispatch decides whether the candidate gets an accepted connection, and reports whether the candidate has the connection now.
-// If so, Dispatch has closed the descriptor here. Dispatch waits for nothing but the program's choice.
+// If so, Dispatch has closed the descriptor here. Dispatch waits only for the program's Choice.
 func (d *Dispatcher) Dispatch(ref *listener.Socket, c net.Conn) bool {
 	about := wire.ConnBody{Network: ref.Network, Addr: ref.Addr}
 	if weight, _ := d.shares(); weight <= 0 || !d.takes.allow(&about) || !d.chosen(c, weight) {
@@ -150,8 +151,8 @@ func (d *Dispatcher) shares() (weight, part float64) {
 }
 
 // chosen reports whether the program chooses a connection for the candidate. d.mu is not held: the program may take long, and
-// the owner of the attempt must not wait for the program. Without a Choice chosen returns true, because the caller counts the
-// connections.
+// the goroutine of the upgrade attempt must not wait for the lock. Without a Choice chosen returns true, because the caller
+// counts the connections.
 func (d *Dispatcher) chosen(c net.Conn, weight float64) bool {
 	return d.choose == nil || chosen(d.choose, c, weight)
 }
@@ -199,7 +200,7 @@ func (d *Dispatcher) Sweep() {
 }
 
 // takeBack gives a connection to its listener in this process. It fails if the listener was closed after the connection was
-// accepted, or if this process has no descriptor left.
+// accepted, or if this process has no free descriptor.
 func (d *Dispatcher) takeBack(p passedConn) error {
 	p.about.Slot = 0
 	return GiveMoved(d.set, p.about, p.file, nil)
@@ -212,7 +213,8 @@ func (d *Dispatcher) drop(slot int, p passedConn) {
 }
 
 // Returned notes that the candidate has sent a connection back. If served is false, this process does not serve the connection
-// yet: the next sweep does so by this process's own descriptor. Returned reports whether this process has such a descriptor.
+// yet. In this case the next Sweep gives this process's own descriptor of the connection to the listener. Returned reports
+// whether this process has such a descriptor.
 func (d *Dispatcher) Returned(about wire.ConnBody, served bool) (kept bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -237,7 +239,7 @@ func (d *Dispatcher) Stop() {
 
 // Settle closes the descriptors of all passed connections. First it takes back the connections that the candidate has refused.
 // If reclaim is true, the candidate is dead, and Settle also takes back the connections that the candidate has neither read
-// from nor written to. It returns how many connections could not be taken back.
+// from nor written to (slotIdle), or was sending back (slotBack). It returns how many connections could not be taken back.
 func (d *Dispatcher) Settle(reclaim bool) (lost int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -17,25 +17,25 @@ import (
 // (Returner.Move).
 type Mover func(from listener.Origin, c net.Conn, ahead []byte) bool
 
-// How long the sending of a connection waits for a busy process. The server offers an idle connection again if the limit has
-// passed, so idleLimit is short. lastLimit is for a connection with bytes ahead, which the server offers only once, and whose
-// message takes more room. It is also for a connection that came to this process after the commit, and that cannot be served
-// here.
+// idleLimit and lastLimit are how long the sending of a connection waits for a busy process. idleLimit is short, because the
+// server offers an idle connection again after a failure. lastLimit is for a connection with bytes ahead: the server offers
+// such a connection only once, and its message takes more room. lastLimit is also for a connection that came to this process
+// after the commit, because this process cannot serve it (see SendLate).
 const (
 	idleLimit = 50 * time.Millisecond
 	lastLimit = 2 * time.Second
 )
 
-// Successor returns a Mover that passes idle connections on for good, to a process that has taken over. If that process is
-// busy, the Mover waits: up to 50 milliseconds for a connection without bytes ahead (bytes that the new process is to read
-// first), and up to two seconds for a connection with such bytes.
+// Successor returns a Mover that passes idle connections to a process that has taken over, and never takes them back. If that
+// process is busy, the Mover waits up to 50 milliseconds. For a connection with bytes ahead, which the new process is to read
+// first, the Mover waits up to two seconds.
 func Successor(to *wire.Link, t Takes) Mover {
 	return func(from listener.Origin, c net.Conn, ahead []byte) bool {
 		about := wire.ConnBody{Network: from.Network, Addr: from.Addr, Ahead: ahead}
 		if !t.allow(&about, from.Others...) || !sendIdle(to, about, c) {
 			return false
 		}
-		Bare(c).Close() // closes this descriptor only: a Close of c might end the connection
+		Bare(c).Close() // this closes only the descriptor: a Close of c might end the connection
 		return true
 	}
 }
@@ -80,7 +80,7 @@ type Returner struct {
 func NewReturner(old *wire.Link, t Takes, choose Choice, from, to float64) *Returner {
 	r := &Returner{to: old, takes: t, choose: choose, weight: to, part: 1}
 	if to == 0 {
-		r.choose = nil // all connections go back, also the ones that choose would give to this process
+		r.choose = nil // all connections go back, even if choose would give them to this process
 	}
 	if from > 0 {
 		r.part = (from - to) / from
@@ -96,14 +96,14 @@ func (r *Returner) Move(ref listener.Origin, c net.Conn, ahead []byte) bool {
 		return false
 	}
 	m, ok := c.(*Conn)
-	unread := false // true: nothing was read here, and the old process can serve the connection by its own descriptor
+	unread := false // true if this process has read nothing: the old process can serve the connection by its own descriptor
 	if ok && m.Kept() {
 		about.Slot = m.about.Slot
 		unread = m.slot.CompareAndSwap(slotIdle, slotBack)
 	}
 	if !sendIdle(r.to, about, c) {
 		state := slotIdle
-		if unread && m.Kept() { // the old process needs no descriptor from here: perhaps this process has none left to send
+		if unread && m.Kept() { // the old process uses its own descriptor: perhaps this process has no free descriptor to send
 			state = slotRefused
 		}
 		if !unread || !m.slot.CompareAndSwap(slotBack, state) || state == slotIdle {
@@ -111,7 +111,7 @@ func (r *Returner) Move(ref listener.Origin, c net.Conn, ahead []byte) bool {
 		}
 	}
 	if ok {
-		m.left.Store(true) // from now on the old process may use the slot for another connection
+		m.left.Store(true) // the old process may use the slot for another connection after the move
 	}
 	Bare(c).Close()
 	return true

@@ -9,7 +9,7 @@ const CanPass = canPass
 // candidate writes the state of the connection into the word. So whenever the candidate dies, the old process knows which
 // connections the candidate has not read from.
 type Slots struct {
-	// File is the file of the memory, which the candidate maps too.
+	// File is the file of the memory. The candidate maps this file too.
 	File *os.File
 	mem  []byte
 }
@@ -18,5 +18,5 @@ type Slots struct {
 // errors.ErrUnsupported on platforms other than Linux.
 func NewSlots() (*Slots, error) { return newSlots() }
 
-// Close unmaps the memory. After Close no connection must use the memory.
+// Close unmaps the memory of NewSlots, and closes the file. After Close no connection must use the memory.
 func (s *Slots) Close() { s.unmap() }

@@ -48,7 +48,7 @@ func mapSlots(f *os.File) (*Slots, error) {
 	return &Slots{mem: mem}, nil
 }
 
-// at returns the word of a slot; nil if there is no such slot.
+// at returns the word of a slot. It returns nil if there is no such slot.
 func (s *Slots) at(slot int) *atomic.Uint32 {
 	if s == nil || slot <= 0 || slot >= slotCount {
 		return nil

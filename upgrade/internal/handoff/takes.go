@@ -7,12 +7,12 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// Takes has the names of another process's listeners: their connections can be passed to that process. The value is true if a
-// connection of the listener may come with bytes that are to be read first. It is false for a listener that returns plain
-// connections of package net, because no bytes can be put in front of such connections.
+// Takes has the names of another process's listeners. Connections of listeners with these names can be passed to that process.
+// The value is true if a connection of the listener may come with bytes that are to be read first. It is false for a listener
+// that returns plain connections of package net, because no bytes can be put in front of such connections.
 type Takes map[wire.SocketName]bool
 
-// SendTakes sends another process the listeners of which this process takes connections.
+// SendTakes sends another process the names of the listeners for which this process takes connections.
 func SendTakes(to *wire.Link, set *listener.Set) (err error) {
 	for part, rest := set.Takes().Cut(); len(part.Listeners) > 0 && err == nil; part, rest = rest.Cut() {
 		err = to.Send(wire.KindTakes, part)
@@ -35,8 +35,9 @@ func (t *Takes) Hear(f wire.Frame) error {
 	return nil
 }
 
-// allow reports whether a connection may be passed to the other process, and sets in about the name that the connection's
-// listener has in the other process: the name in about, or one of the names in others.
+// allow reports whether a connection may be passed to the other process. about has the name of the connection's listener, and
+// others has more names of this listener. If the other process knows the listener only by a name in others, allow sets this
+// name in about.
 func (t Takes) allow(about *wire.ConnBody, others ...wire.SocketName) bool {
 	ahead, known := t[wire.SocketName{Kind: "listener", Network: about.Network, Addr: about.Addr}]
 	for i := 0; !known && i < len(others); i++ {

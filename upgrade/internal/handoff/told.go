@@ -9,17 +9,18 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// A program may have a connection in package net's own type, as it came out of Accept or of http.Server.ConnContext. What the
-// old process has sent about such a connection is found by the pointer to it, until the connection is garbage-collected.
+// A program may have a connection of package net and not the Conn, because Accept returns the connection of package net. The
+// map known has what the old process has sent about such a connection. The key is a weak pointer to the connection, and the
+// entry is removed when the connection is garbage-collected.
 
 // told is what the old process has sent about a connection.
 type told struct {
 	unit    string
 	weight  float64
-	carries bool // the connection came with bytes to be read first
+	carries bool // the connection came with bytes that are to be read first
 }
 
-// known maps weak pointers to connections to their told.
+// known is a map. A key is a weak pointer to a connection, and the value is the told of this connection.
 var known sync.Map
 
 func remember(c net.Conn, about wire.ConnBody) {
@@ -41,7 +42,7 @@ func put[T any](c *T, t told) {
 	runtime.AddCleanup(c, known.Delete, any(key))
 }
 
-// recall unwraps c, by its methods NetConn, until it finds a connection in known. It returns a zero told if there is none.
+// recall unwraps c by calling NetConn, until it finds a connection in known. It returns a zero told if it finds none.
 func recall(c net.Conn) (t told) {
 	for {
 		var v any
