@@ -29,14 +29,14 @@ const MostSockets = 8192
 const storeNameLimit = 255
 
 // Activation holds the sockets that a service manager has passed to this process at its start: the sockets of socket units, and
-// the sockets that the manager kept for an earlier process. Listen looks for a socket here if no older generation has passed
-// it.
+// the sockets that the manager kept for an earlier process. Listen of package upgrade looks for a socket here if no older
+// generation has passed the socket.
 type Activation struct {
 	mu    sync.Mutex
-	Files []*os.File // named sockets; first the ones of socket units, in the order of the manager
-	stale []string   // the names of kept sockets that Take did not return, see Stale
+	Files []*os.File // passed sockets and other files, by name; first the sockets of socket units, as systemd orders them
+	stale []string   // the names of kept sockets whose path does not exist, see Stale
 	units []uint64   // the inodes of the sockets of socket units; look sets them
-	known bool       // look was called, and units is complete
+	known bool       // units is complete; Add makes known false again
 }
 
 // TakeActivation takes the sockets that LISTEN_FDS and LISTEN_FDNAMES describe. It unsets these variables and LISTEN_PID,
@@ -46,7 +46,8 @@ func TakeActivation() *Activation {
 	return &Activation{Files: activation.Files(true)}
 }
 
-// Add adds named sockets that came in another way: the supervisor sends its sockets over the channel.
+// Add adds named sockets that this process has received after its start: the supervisor of the library sends its sockets over
+// the channel.
 func (p *Activation) Add(files []*os.File) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -71,8 +72,9 @@ func StoreName(kind, network, addr string) string {
 	return b.String()
 }
 
-// Take returns the passed socket that the program asks for, as a net.Listener or a net.PacketConn; nil if there is none. key is
-// the socket's address in StoreName. If the network is Network and there is no such socket, Take returns an error.
+// Take returns the passed socket that the program asks for, as a net.Listener or a net.PacketConn. key is the address that
+// StoreName gets for this socket. If there is no such socket, Take returns nil. It also returns an error in this case if
+// network is Network.
 func (p *Activation) Take(kind, network, addr, key string) (any, error) {
 	if p == nil {
 		return nil, nil
@@ -107,8 +109,8 @@ func (p *Activation) Take(kind, network, addr, key string) (any, error) {
 	return nil, nil
 }
 
-// IsUnit reports whether the socket with this inode belongs to a socket unit, even if Take returned it by a descriptor that the
-// service manager had kept (a name with StorePrefix).
+// IsUnit reports whether the socket with this inode belongs to a socket unit, even if Take found the socket under a name with
+// StorePrefix: the manager may have kept another descriptor of the same socket.
 func (p *Activation) IsUnit(inode uint64) bool {
 	if p == nil {
 		return false
@@ -259,9 +261,9 @@ func (p *Activation) HasKept() (has bool) {
 	return has
 }
 
-// TakeKept takes the first socket of EachKept for which the function matches returns true and that is not stale (see Stale). It
-// returns the socket as a net.Listener or a net.PacketConn, and the name under which the socket was kept. sock is nil if there
-// is no such socket.
+// TakeKept takes a kept socket that belongs to no socket unit. It takes the first such socket that is not stale (see Stale) and
+// for which the function matches returns true. It returns the socket as a net.Listener or a net.PacketConn, and the name under
+// which the socket was kept. sock is nil if there is no such socket.
 func (p *Activation) TakeKept(kind string, matches func(*os.File) bool) (sock any, name string, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -316,9 +318,9 @@ func (p *Activation) TakeFile(name string) *os.File {
 	return nil
 }
 
-// OwnListenPID sets LISTEN_PID to the pid of this process, where the manager could not: the supervisor of the library does not
-// know the pid before the start, and for process 1 of a unit with PrivatePIDs=, systemd sets the pid outside of the PID
-// namespace.
+// OwnListenPID sets LISTEN_PID to the pid of this process in two cases in which the manager could not. The supervisor of the
+// library does not know the pid before the start. For process 1 of a unit with PrivatePIDs=, systemd sets the pid that the
+// process has outside of its PID namespace. In this case OwnListenPID corrects WATCHDOG_PID too.
 func OwnListenPID() {
 	ownOutside(os.Getpid())
 	if IsSupervised() && os.Getenv("LISTEN_FDS") != "" && os.Getenv("LISTEN_PID") == "" {
@@ -326,8 +328,8 @@ func OwnListenPID() {
 	}
 }
 
-// ownOutside changes the variables of systemd for process 1 of a PID namespace: it replaces the pid outside of the namespace by
-// 1.
+// ownOutside changes the variables of systemd for process 1 of a PID namespace: where a variable has the pid outside of the
+// namespace, ownOutside sets the variable to 1.
 func ownOutside(pid int) {
 	outside := os.Getenv("SYSTEMD_EXEC_PID")
 	if pid != 1 || outside == "" {

@@ -33,11 +33,11 @@ const (
 
 	supervisorDead = "dead"
 
-	// formerEnv is a variable that a supervisor from before the channels set for its generations.
+	// formerEnv is a variable that the supervisors of older builds set for their generations. These builds had no channels.
 	formerEnv = "MIDAIR_SUPERVISOR"
 )
 
-// announceLimit is how long the sending of an announcement waits for a supervisor that does not read.
+// announceLimit is how long Announce and Committing wait for a supervisor that does not read.
 const announceLimit = 5 * time.Second
 
 var errFormer = errors.New("the supervisor, or the process that is to be replaced, is of a build that knows its generations by their environment: stop the service and start it")
@@ -89,7 +89,7 @@ func (n *Notifier) findChannel() {
 
 // takeChannel takes the channel that the supervisor has passed as the descriptor fd.
 func (n *Notifier) takeChannel(fd int) {
-	sys.CloseOnExec(fd)                             // package inherited has not done so if ChannelEnv was removed
+	sys.CloseOnExec(fd)                             // package inherited has not set the flag if ChannelEnv was removed
 	total, _ := strconv.Atoi(os.Getenv(SocketsEnv)) // 0 without the variable: the supervisor sends no sockets
 	if err := n.attach(os.NewFile(uintptr(fd), "channel"), total); err != nil {
 		n.problem = fmt.Errorf("the channel to the supervisor: %w", err)
@@ -108,7 +108,7 @@ func (n *Notifier) takeLostChannel(fd int) {
 }
 
 // lostChannelFD returns the descriptor of the channel of a process whose environment was cleaned; -1 if there is none. It looks
-// for a channel only if the parent, as the supervisor, runs the same build as this process.
+// for a channel only if the parent of this process runs the same build as this process: the supervisor does.
 func lostChannelFD() int {
 	if process.HasParent() || !process.RunsOwnBuild(os.Getppid()) {
 		return -1
@@ -121,7 +121,8 @@ func lostChannelFD() int {
 	return -1
 }
 
-// Attach gives a candidate's Notifier its channel, over which the queued messages are sent now. Attach closes the file.
+// Attach gives the Notifier of a candidate the candidate's end of its channel. From now on, the messages in the queue are sent
+// over the channel. Attach closes the file.
 func (n *Notifier) Attach(file *os.File) error { return n.attach(file, 0) }
 
 // attach is Attach, but first receives the given number of sockets from the channel.
@@ -232,8 +233,8 @@ func (n *Notifier) Announce(c Candidate) (*os.File, error) {
 }
 
 // TakePassed returns the named sockets that the supervisor has sent. The first call returns all of them, later calls return
-// none. The caller closes the files. With an error sockets are missing, and this process could not serve in place of the
-// process before it.
+// none. The caller closes the files. If TakePassed returns an error, sockets are missing, and this process cannot serve in
+// place of the process before it.
 func (n *Notifier) TakePassed() ([]*os.File, error) {
 	if n == nil {
 		return nil, nil

@@ -15,8 +15,8 @@ type Message struct {
 // Has reports whether the message has a line.
 func (m Message) Has(line string) bool { return slices.Contains(m.Lines, line) }
 
-// Value returns the rest of the first line that begins with name, which ends with an equals sign. It is empty if there is no
-// such line.
+// Value returns the rest of the first line that begins with name. name ends with an equals sign. The result is empty if there
+// is no such line.
 func (m Message) Value(name string) string {
 	for _, l := range m.Lines {
 		if v, ok := strings.CutPrefix(l, name); ok {

@@ -27,9 +27,9 @@ import (
 	"github.com/midair-go/midair/internal/process"
 )
 
-// notifyTry is how long one try to send a message may wait for a manager that does not read; after it the message is tried
-// again. notifyFlush is how long a commit waits until the messages before it are sent. notifyLast is how long Close waits until
-// the last messages are sent.
+// notifyTry is how long one try to send a message may wait for a manager that does not read. After this time the Notifier tries
+// again. notifyFlush is how long Settle waits until the messages in the queue are sent, before a commit for example. notifyLast
+// is how long Close waits until the last messages are sent.
 const (
 	notifyTry   = 2 * time.Second
 	notifyFlush = 500 * time.Millisecond // see Settle
@@ -45,8 +45,8 @@ type managerKind uint8
 const (
 	otherManager      managerKind = iota // systemd, or another manager with a notify socket
 	ownSupervisor                        // the library's supervisor
-	cleanedSupervisor                    // the library's supervisor; a wrapper has removed its variables: no sockets are kept
-	lostSupervisor                       // the library's supervisor, ended before this process was started: there is no channel
+	cleanedSupervisor                    // the library's supervisor, whose variables a wrapper has removed: it keeps no sockets
+	lostSupervisor                       // the library's supervisor, which ended before this process was started: no channel
 )
 
 // supervises reports whether the manager is the library's supervisor, running or ended.
@@ -63,7 +63,7 @@ type Notifier struct {
 	heard    chan Message  // see Heard
 	deafened chan struct{} // closed when listen has returned; nil without a channel
 	endings  endings
-	given    given         // what attach has received
+	given    given         // the sockets and messages that attach has received
 	problem  error         // why no upgrade may begin; nil if there is no reason
 	watchdog time.Duration // the manager expects a message of the main generation this often; 0: there is no watchdog
 	env      []string      // variables by which the next generation talks to the manager
@@ -132,9 +132,9 @@ func hide(n *Notifier) {
 	}
 }
 
-// IsSystemd reports whether systemd has started this process, which is the first process of the service. systemd waits for the
-// end of all its children, also of those that another process has started. But it learns of the end of the main process only if
-// the main process is its child. Other managers with a notify socket perhaps do not wait.
+// IsSystemd reports whether systemd has started this process, so that this process is the first process of the service. systemd
+// waits for the end of each of its children, even if another process has started the child. But systemd learns of the end of
+// the main process only if the main process is a child of systemd. Other managers with a notify socket perhaps do not wait.
 func (n *Notifier) IsSystemd() bool {
 	return n != nil && !n.manager.supervises() && (os.Getenv("SYSTEMD_EXEC_PID") == strconv.Itoa(os.Getpid()) || process.ParentName() == "systemd")
 }
@@ -205,7 +205,7 @@ func extension() string { return WordExtend + strconv.FormatInt(extendBy.Microse
 // oneLine replaces the line breaks in a text, because a new line would be another assignment in the message.
 func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
 
-// ReadyFor reports that another process is the service. It is for a process that does not report so itself.
+// ReadyFor reports that another process is the service. ReadyFor is for a process that sends no such report itself.
 func (n *Notifier) ReadyFor(pid int, status string) {
 	if n != nil {
 		n.Say(WordReady, WordPID+strconv.Itoa(pid), WordStatus+oneLine(status))
@@ -217,7 +217,7 @@ func (n *Notifier) Status(text string) { n.Say(WordStatus + oneLine(text)) }
 
 // Name reports that another process is the main process, and waits until the report was sent. The other process sends all later
 // messages: systemd perhaps accepts messages of the main process only. The report is not sent after due, because it may be
-// wrong by then.
+// wrong after that time.
 func (n *Notifier) Name(pid int, due time.Time) error {
 	m := note{text: WordPID + strconv.Itoa(pid), due: due, sent: make(chan error, 1)}
 	return n.put(time.Until(due), m)
@@ -259,8 +259,9 @@ func (n *Notifier) HandedOver() {
 	}
 }
 
-// Stopping reports the end of the service. It makes the library's supervisor drop the kept sockets, so that new connections are
-// refused and do not wait in a queue for ever. systemd itself keeps the sockets for a restart, and drops them at a stop.
+// Stopping reports the end of the service. Stopping also makes the library's supervisor drop the kept sockets, so that new
+// connections are refused and do not wait in a queue for ever. systemd itself keeps the sockets for a restart, and drops them
+// at a stop.
 func (n *Notifier) Stopping(reason string) {
 	if n == nil {
 		return

@@ -76,7 +76,7 @@ func (n *Notifier) sendNow(limit time.Duration, files []*os.File, lines ...strin
 	return n.put(limit, note{text: strings.Join(lines, "\n"), files: files, sent: make(chan error, 1)})
 }
 
-// put sends a message, and waits for the result at most for limit.
+// put adds a message to the queue, and waits at most for limit for the result of the sending.
 func (n *Notifier) put(limit time.Duration, m note) error {
 	if !n.add(m) {
 		m.close()
@@ -147,7 +147,7 @@ func (n *Notifier) next() (note, bool) {
 	return m, true
 }
 
-// drop removes the messages from the queue that cannot be sent any more.
+// drop removes all messages from the queue, because no message can be sent any more.
 func (n *Notifier) drop() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -160,7 +160,8 @@ func (n *Notifier) drop() {
 	n.queue = nil
 }
 
-// deliver sends a message, and tries again for as long as the manager does not read. It gives up if the manager is gone.
+// deliver sends a message. As long as the manager does not read, deliver tries again, until the due time of the message or
+// until Close. After any other error deliver gives up.
 func (n *Notifier) deliver(m note) {
 	defer m.close()
 	if m.text == "" {

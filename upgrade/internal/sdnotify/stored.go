@@ -6,7 +6,7 @@ import (
 	"syscall"
 )
 
-// Stored gives access to the passed socket with this name, and leaves the socket in p.
+// Stored gives access to the passed socket with this name. The socket stays in p, so Take can still return it.
 func (p *Activation) Stored(name string) (c syscall.RawConn, ok bool) {
 	if p == nil || name == "" {
 		return nil, false

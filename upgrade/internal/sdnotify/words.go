@@ -52,8 +52,8 @@ const (
 //	                       are more sockets: the kernel limits how many descriptors of a user are in sockets
 //	X_MIDAIR_ENDED=        the candidate with this pid has ended; with STATUS=
 //	X_MIDAIR_CONFIRMED=1   to an orphan: the orphan is the service
-//	X_MIDAIR_SUCCESSOR=1   to an orphan: the committed build is started; with a control socket to the new process, which
-//	                       aborts the orphan when the new process serves
+//	X_MIDAIR_SUCCESSOR=1   to an orphan: a new process of the committed build is started; with a control socket to the new
+//	                       process. The new process aborts the orphan as soon as the new process serves
 //	X_MIDAIR_ORPHAN=1      to the new process: there is an orphan; with the other end of this control socket, and the orphan's
 //	                       MAINPID=, X_MIDAIR_GENERATION= and X_MIDAIR_VERSION=
 const (
