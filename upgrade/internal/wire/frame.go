@@ -48,7 +48,7 @@ func (f Frame) Close() {
 	}
 }
 
-// Encode returns the bytes of a message, whose body is a struct of this package, or nil.
+// Encode returns the bytes of a message. body is a struct of this package, or nil if the message has no body.
 func Encode(k Kind, body any, nfiles int) ([]byte, error) {
 	var data []byte
 	if body != nil {

@@ -22,7 +22,7 @@ type Transport interface {
 // Optional methods of a Transport.
 type (
 	trySender interface {
-		// TrySend sends b, with a file if file is not nil, at once and completely, or not at all.
+		// TrySend sends b, and also file unless file is nil. It sends at once and completely, or not at all.
 		TrySend(b []byte, file *os.File) error
 		// SendBy is TrySend, but waits until the peer has room, at most until the time by.
 		SendBy(b []byte, file *os.File, by time.Time) error
@@ -35,12 +35,14 @@ type (
 	}
 )
 
-// Link is one process's end of the control socket. A goroutine receives frames until the other end is closed or Close is
-// called; then it closes Frames. So the owner learns of the death of the peer. The methods may be called from any goroutine.
+// Link is one process's end of the control socket. A goroutine receives frames until the other end is closed, until the
+// receiving fails, or until Quit or Close is called. After that the goroutine closes Frames. So the owner learns of the death
+// of the peer. The methods may be called from any goroutine.
 type Link struct {
 	// Frames delivers the messages of the peer. The receiver closes each frame.
 	Frames <-chan Frame
-	// Broken is the reason why Frames was closed; nil after the end of the peer. It must be read only after Frames was closed.
+	// Broken is an ErrFrame if the link has ended because of the bytes or descriptors that the peer has sent. Otherwise Broken
+	// is nil, for example after the end of the peer. It must be read only after Frames was closed.
 	Broken error
 
 	wire   Transport
@@ -91,8 +93,8 @@ func (l *Link) read() {
 // deliver sends each complete frame to Frames, with its descriptors, and returns the bytes and descriptors that are left.
 // Descriptors arrive with the first byte of their frame. So a frame without its descriptors does not come from this library,
 // and neither do descriptors without a frame. There are two exceptions, because the kernel drops a descriptor when this process
-// has no room for more: a connection may lack its descriptor if nothing is lost (lacking), and listening sockets may be
-// missing, because the receiver counts them.
+// has no room for more. A connection may lack its descriptor while lacking is set: the sender keeps a descriptor too, so
+// nothing is lost. Listening sockets may be missing, because the receiver of the frame counts them.
 func (l *Link) deliver(pending []byte, files []*os.File) ([]byte, []*os.File, error) {
 	for {
 		f, rest, err := cutFrame(pending)
@@ -131,7 +133,8 @@ func (l *Link) Send(k Kind, body any, files ...*os.File) error {
 	return l.wire.Send(b, files)
 }
 
-// Sent reports whether Send was called for a message of the kind. It is already true when the peer receives the message.
+// Sent reports whether Send was called for a message of the kind. The result is already true when the peer receives the
+// message.
 func (l *Link) Sent(k Kind) bool { return l.sent.Load()&(1<<k) != 0 }
 
 // errBusy means that sending would wait too long.
@@ -180,8 +183,8 @@ func (l *Link) atOnce(k Kind, body any, file *os.File, wait time.Duration, send 
 	return send(w, b)
 }
 
-// isShortage reports whether an error of sending may pass in a moment, without an event of the poller: too many descriptors are
-// in sockets between processes, or there is too little memory.
+// isShortage reports whether an error of sending means a shortage that may be over in a moment: too many descriptors are in
+// sockets between processes, or there is too little memory. The poller has no event for the end of a shortage.
 func isShortage(err error) bool {
 	return errors.Is(err, syscall.ETOOMANYREFS) || errors.Is(err, syscall.ENOBUFS) || errors.Is(err, syscall.ENOMEM)
 }

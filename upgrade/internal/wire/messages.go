@@ -49,19 +49,20 @@ import (
 //	            <------------ conn       an idle connection, while the old process drains
 //	hurry       ------------>            close idle connections: too many generations drain; at any time after serving
 //
-//	failed      ------------>            the candidate gives up, and sends the reason; it goes on as after abort
+//	failed      ------------>            the candidate gives up, and sends the reason; it then does the same as after abort
 //	            <------------ abort      the old process does not want the candidate; at any time before commit
 //	returned    ------------>            an aborted candidate has finished; with state if the candidate has accepted
 //	            <------------ released   the old process lives, and has received returned: the candidate may end
 type Kind uint8
 
-// The kinds, each with its body, and with the files that come with the message, if any.
+// The kinds. A comment names the body of the message and the files that come with the message, if any. After the colon it
+// describes what the message means.
 const (
 	KindHello    Kind = iota + 1 // HelloBody: the candidate has started
-	KindWelcome                  // WelcomeBody, files for state and crash output: the candidate's beginning
+	KindWelcome                  // WelcomeBody, the files that it lists: describes the upgrade to the candidate
 	KindPrepared                 // PreparedBody: the checks have passed and the server waits in Accept
-	KindOpen                     // accept beside the old process, or in its place
-	KindCommit                   // CommitBody, a file with state: take over
+	KindOpen                     // the candidate is to accept connections, beside the old process or in place of it
+	KindCommit                   // CommitBody, a file with state: the candidate is to take over
 	KindServing                  // ServingBody: the candidate has taken over
 	KindFailed                   // FailedBody: the candidate gives up
 	KindAbort                    // AbortBody: the old process does not want the candidate
@@ -70,17 +71,17 @@ const (
 
 	KindDial     // DialBody, a connection: a private connection for Smoke or Bake
 	KindDialed   // DialedBody: the answer to KindDial
-	KindPrevious // the executable of the build before, and a file with its arguments
+	KindPrevious // the executable of the old process, and a file with the arguments of the old process
 	KindElder    // ElderBody, a control socket: an older generation that drains
-	KindHurry    // too many generations drain: close idle connections
+	KindHurry    // the receiver is to close its idle connections: too many generations drain
 	KindShare    // the file of the slots' memory: connections will come
 	KindConn     // ConnBody, a connection: the receiver serves it from now on
 	KindBeat     // the candidate is alive
-	KindWeight   // WeightBody: send a part of the idle connections back
-	KindShut     // do not accept any more
+	KindWeight   // WeightBody: the candidate is to send a part of its idle connections back
+	KindShut     // the candidate is to accept no more connections
 	KindMessage  // MessageBody: a message of the application for the judge
 
-	KindListeners // ListenersBody, listening sockets; as the candidate's answer it has no sockets, and asks for more
+	KindListeners // ListenersBody, listening sockets; the candidate's answer has no sockets, and asks for more sockets
 	KindTakes     // TakesBody: which connections can be passed to the sender
 	KindNamed     // the old process has named the candidate to the service manager, or will not do so any more
 
@@ -128,7 +129,7 @@ type HelloBody struct {
 // next message is sent when the candidate has received these sockets, because the kernel limits how many descriptors of a user
 // are in sockets.
 type ListenersBody struct {
-	Total int          `json:"total"`           // the number of sockets in all messages; in the answer: received so far
+	Total int          `json:"total"`           // the number of sockets in all messages; in an answer: how many were received
 	Names []SocketName `json:"names,omitempty"` // the sockets of this message
 	Late  []int        `json:"late,omitempty"`  // indexes in Names: the candidate may open these sockets late
 	Own   []int        `json:"own,omitempty"`   // indexes in Names: sockets of this library, which no service manager has
@@ -167,7 +168,7 @@ func fit(names []SocketName, links []PathLink, room int) int {
 		b, err := json.Marshal(name)
 		room -= len(b) + 1 + 2*len(",253")
 		if n < len(links) {
-			l, _ := json.Marshal(links[n]) // it never fails
+			l, _ := json.Marshal(links[n]) // Marshal of a PathLink never fails
 			room -= len(l) + 1
 		}
 		if err != nil || room < 0 {
@@ -211,7 +212,7 @@ type WelcomeBody struct {
 	Expected []SocketName `json:"expected,omitempty"` // the sockets among the files at exec that the candidate has to open
 
 	Names  bool     `json:"names,omitempty"`  // the old process will tell the service manager the candidate's pid
-	Stored []string `json:"stored,omitempty"` // names in the service manager's store of sockets that came as files at exec
+	Stored []string `json:"stored,omitempty"` // the service manager's names of kept sockets that came as files at exec
 }
 
 // PreparedBody says what the candidate needs before it can accept.
@@ -240,7 +241,7 @@ type ConnBody struct {
 	Slot    int     `json:"slot,omitempty"`  // the connection's place in the shared memory; 0: the sender keeps no descriptor
 	Idle    bool    `json:"idle,omitempty"`  // the connection is between two requests
 	Ahead   []byte  `json:"ahead,omitempty"` // bytes that the receiver is to read before it reads from the connection
-	Unit    string  `json:"unit,omitempty"`  // the client's address, as the unit of a progressive upgrade
+	Unit    string  `json:"unit,omitempty"`  // the client's address without the port, by which a progressive upgrade chooses
 	Weight  float64 `json:"weight,omitempty"`
 }
 
@@ -267,16 +268,16 @@ type ElderBody struct {
 // CommitBody is the body of KindCommit.
 type CommitBody struct {
 	State bool `json:"state,omitempty"`
-	Again bool `json:"again,omitempty"` // an upgrade was requested during this one: the process that serves begins it
+	Again bool `json:"again,omitempty"` // another upgrade was requested; begun by the process that serves after this upgrade
 }
 
 // TakesBody names the listeners of the sender. If there are many, they come in several messages.
 type TakesBody struct {
 	Listeners []SocketName `json:"listeners,omitempty"`
-	Plain     []int        `json:"plain,omitempty"` // indexes in Listeners: no connections with bytes to be read first
+	Plain     []int        `json:"plain,omitempty"` // indexes in Listeners: they take no connection with ConnBody.Ahead
 }
 
-// Cut splits b: part fits into one message.
+// Cut splits b into a part that fits into one message, and the rest.
 func (b TakesBody) Cut() (part, rest TakesBody) {
 	n := fit(b.Listeners, nil, textRoom)
 	part.Listeners, rest.Listeners = b.Listeners[:n], b.Listeners[n:]
@@ -312,8 +313,8 @@ func Clip(s string) string {
 	return s[:most] + "..."
 }
 
-// Overlap returns an error, with advice, if the versions from low to high of another process contain none that this process
-// speaks.
+// Overlap compares the versions of the protocol that another process speaks, from low to high, with the versions of this
+// process. If no version is in both ranges, Overlap returns an error with advice.
 func Overlap(low, high int) error {
 	if low <= ProtocolMax && high >= ProtocolMin {
 		return nil

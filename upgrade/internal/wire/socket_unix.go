@@ -59,7 +59,7 @@ func (s *socket) Recv(b []byte) (int, []*os.File, error) {
 		n, oobn, _, _, err = s.conn.ReadMsgUnix(b, oob)
 	}
 	if err != nil {
-		files, _ := sys.ReceivedFiles(oob[:oobn]) // a message without bytes looks like the end of the peer
+		files, _ := sys.ReceivedFiles(oob[:oobn]) // a message that has descriptors and no bytes gives io.EOF
 		(&Frame{Files: files}).Close()
 		return 0, nil, err
 	}
