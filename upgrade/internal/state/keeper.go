@@ -28,7 +28,7 @@ type Value interface {
 // Keeper holds the named values of a program, and the bytes that an older generation has sent for these values.
 type Keeper struct {
 	limit int64
-	room  func(make func()) // calls make, for which it provides a free descriptor
+	room  func(make func()) // calls make at a moment when a descriptor is free, see MakeIn
 
 	mu       sync.Mutex
 	names    []string // in the order of the calls of Keep
@@ -42,8 +42,8 @@ func NewKeeper(limit int64) *Keeper {
 	return &Keeper{limit: limit, room: func(make func()) { make() }, values: map[string]Value{}}
 }
 
-// MakeIn sets the function that calls make when Snapshot needs a descriptor for its file. MakeIn must be called before the
-// other methods.
+// MakeIn sets the function room, which Snapshot calls to make its file. room must call make at a moment when a descriptor is
+// free. MakeIn must be called before the other methods.
 func (k *Keeper) MakeIn(room func(make func())) { k.room = room }
 
 // Keep adds a value. If bytes for the value were received, Keep restores the value at once.
@@ -110,13 +110,13 @@ func (k *Keeper) Receive(file *os.File) error {
 	return errors.Join(errs...)
 }
 
-// kept returns copies of the names and values. The caller holds the lock, and calls the program's methods on the copies without
-// it: a method that hangs must not block the other users of the lock.
+// kept returns copies of the names and values. The caller holds the lock during the call of kept, and releases the lock before
+// it calls methods of the program's values: a method that hangs must not block the other users of the lock.
 func (k *Keeper) kept() ([]string, map[string]Value) {
 	return slices.Clone(k.names), maps.Clone(k.values)
 }
 
-// Forget drops the received bytes. It is called when the program serves, and adds no more values.
+// Forget drops the received bytes. It is called when the program serves: the program adds no more values.
 func (k *Keeper) Forget() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
