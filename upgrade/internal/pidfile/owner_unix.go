@@ -28,15 +28,16 @@ func names(info os.FileInfo) int {
 	return 1
 }
 
-// othersMayWrite reports whether every user may make files in the directory of path.
+// othersMayWrite reports whether every user may make files in the directory of path. If the directory cannot be examined, the
+// result is true.
 func othersMayWrite(path string) bool {
 	dir, _ := filepath.Split(path)
 	info, err := os.Stat(dir + ".")
 	return err != nil || info.Mode()&0o002 != 0
 }
 
-// lock locks f until f is closed, with a shared or an exclusive lock. It reports whether another process holds a lock on the
-// file that prevents this.
+// lock locks the file until f is closed. The lock is shared if shared is true, and exclusive otherwise. lock reports whether
+// another process holds a lock that prevents this lock.
 func lock(f *os.File, shared bool) (taken bool) {
 	how := map[bool]int{true: syscall.LOCK_SH, false: syscall.LOCK_EX}[shared]
 	return errors.Is(syscall.Flock(int(f.Fd()), how|syscall.LOCK_NB), syscall.EWOULDBLOCK)

@@ -27,7 +27,7 @@ type File struct {
 	path string // empty: there is no pid file, and every method does nothing
 
 	mu      sync.Mutex
-	dir     *directory // the directory of the staged files; nil if there are none
+	dir     *directory // the directory of the staged files; nil if no file is staged
 	staged  staged     // the next pid file
 	outcome staged     // the next text beside the pid file
 }
@@ -53,8 +53,8 @@ const noUID = -1
 func New(path string) *File { return &File{path: path} }
 
 // Stage writes the pid of this process to a staged file, which Publish renames. Stage may be called again, because permissions
-// and directories may change. If the pid file names a process that has ended, Stage also removes the files that this process
-// has left staged.
+// and directories may change. If the pid file names a process that has ended, Stage also removes the staged files that the
+// ended process has left.
 func (p *File) Stage() error {
 	if p.path == "" {
 		return nil
@@ -121,8 +121,9 @@ func (p *File) publish() error {
 	return p.place(&p.staged, p.base())
 }
 
-// Discard removes the files that a process has staged and not published: the calling process or a dead candidate. It removes no
-// files of another uid than the caller's, because any user may have made them.
+// Discard removes the files that the process with this pid has staged and not published. This process is the calling process or
+// a dead candidate. Of the files that Discard finds by their names in the directory, it removes only those of the caller's uid,
+// because any user may have made the others.
 func (p *File) Discard(pid int) {
 	if p.path == "" {
 		return
@@ -280,7 +281,8 @@ func (p *File) removeOwn(name string) {
 	}
 }
 
-// isStaged reports whether name is one under which the process stages files. Older builds used two names without a random part.
+// isStaged reports whether name has the form of the names under which the process with this pid stages files. Older builds used
+// two names without a random part.
 func (p *File) isStaged(name string, pid int) bool {
 	rest, ok := strings.CutPrefix(name, p.stagedBy(pid))
 	if !ok || rest == "" || rest == lastSuffix {

@@ -24,9 +24,9 @@ const (
 )
 
 // Read returns the process that a pid file names. Another user could write any pid into a file, and so make the reader send a
-// signal to any process. So the owner of the file must be root, the uid of the reader, or the uid of the named process. There
-// are two exceptions, in which any owner is accepted: the named process has ended; or its uid is not known, and the file is in
-// a directory where not every user may write.
+// signal to any process. So the owner of the file must be root, the uid of the reader, or the uid of the named process. Any
+// owner is accepted in two cases. In the first case the named process has ended. In the second case the uid of the named
+// process is not known, and the file is in a directory where not every user may write.
 //
 // path may be a symbolic link, if not every user may write to the directory of the link. The owner of the link must meet the
 // same conditions as the owner of the file. So /run/x.pid may be a link, and a link in /tmp is refused.
@@ -121,8 +121,8 @@ func (p *File) Asked() bool {
 	return lock(f, false)
 }
 
-// Works reports whether a process has a staged file beside the pid file, as it has while it tries an upgrade. Files of other
-// users than root and the service do not count.
+// Works reports whether the process with this pid has a staged file beside the pid file. A process has such a file while it
+// tries an upgrade. A file counts only if its owner is root or the uid of the service.
 func (s Service) Works(pid int) bool {
 	dir, err := os.Open(filepath.Dir(s.file))
 	if err != nil {
@@ -151,7 +151,8 @@ func (p *File) ReadLast() ([]byte, error) {
 	return Service{uid: os.Geteuid(), file: p.path}.ReadLast()
 }
 
-// follow returns the path to which a symbolic link leads, or path itself, and the owners of the links on the way.
+// follow returns the path to which a symbolic link leads, and the owners of the links on the way. If path is no symbolic link,
+// follow returns path itself and no owners.
 func follow(path string) (string, []int, error) {
 	var owners []int
 	for range 8 {
