@@ -21,10 +21,10 @@ type Options struct {
 	// renewed certificate needs an upgrade. Default: 1 s.
 	Poll time.Duration
 	// Config holds the other settings for TLS: versions, client certificates and so on. Open copies the config, and the method
-	// Config adds the certificate and the tickets to a copy. If the config has a GetCertificate, this function is called first,
-	// and the certificate of the files is served if it returns neither a certificate nor an error. The config must not have
-	// Certificates, GetConfigForClient, WrapSession or UnwrapSession. Session ticket keys that were set in the config are not
-	// used. Default: an empty tls.Config.
+	// Config adds the certificate and the tickets to a copy. If the config has a GetCertificate, this function is called first.
+	// If the function returns neither a certificate nor an error, the certificate of the files is served. The config must not
+	// have Certificates, GetConfigForClient, WrapSession or UnwrapSession. Session ticket keys that were set in the config are
+	// not used. Default: an empty tls.Config.
 	Config *tls.Config
 	// Logger gets a line for each certificate that is loaded, and a line for each refusal. The handler of the Logger is called
 	// in another goroutine: nothing waits for a log. Default: slog.Default().
@@ -59,7 +59,8 @@ func (o Options) conflict() error {
 	return nil
 }
 
-// Certs are a certificate with its key, which follow two files, and the keys of the session tickets.
+// Certs hold a certificate with its key, and the keys of the session tickets. The certificate and its key follow the changes of
+// two files.
 type Certs struct {
 	certFile, keyFile string
 	opts              Options
@@ -68,7 +69,7 @@ type Certs struct {
 
 	mu       sync.Mutex // held during a look at the files, and never by a handshake
 	seen     stamp      // the stamp of the files of the served pair; zero: the next look reads the files again
-	writing  bool       // the files changed when the last look read them
+	writing  bool       // the last look ended without a result, because the files changed while it read them
 	loads    uint64
 	refusals uint64
 
@@ -77,7 +78,8 @@ type Certs struct {
 	done   chan struct{}
 }
 
-// state is the served certificate, nil if there is none, and what is wrong with the files, nil if nothing is wrong.
+// state is what Certs serve and report. pair is the served certificate, or nil if there is none. err is what is wrong with the
+// files, or nil if nothing is wrong.
 type state struct {
 	pair *pair
 	err  *Error
@@ -142,8 +144,9 @@ func (c *Certs) Close() error {
 }
 
 // Config returns a config for servers: for http.Server.TLSConfig with ServeTLS("", ""), for tls.NewListener, and for
-// credentials.NewTLS of gRPC. Config does not set NextProtos: the server does. Each call returns a new config, which a server
-// may clone, and of which a server may change other fields. All configs and clones follow the files and share the tickets.
+// credentials.NewTLS of gRPC. Config does not set NextProtos: the server does. Each call returns a new config. A server may
+// clone the config, and may change the fields that Config does not set. All configs and clones follow the files and share the
+// tickets.
 func (c *Certs) Config() *tls.Config {
 	cfg := c.opts.Config.Clone()
 	cfg.GetCertificate = c.certificate
@@ -166,9 +169,10 @@ func (c *Certs) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error
 	return now.pair.cert, nil
 }
 
-// Ready looks at the files, and returns nil if a certificate is served that is valid now. While the files are broken, this
-// may be the last good certificate. Otherwise Ready returns an [*Error] that names the file and the reason. The error is
-// [ErrNoCertificate] if no certificate is served at all, but not if the served certificate has expired or is not valid yet.
+// Ready looks at the files, and returns nil if a certificate is served that is valid now. While the files are broken, this may
+// be the last good certificate. Otherwise Ready returns an [*Error] that names the file and the reason. The error is
+// [ErrNoCertificate] if no certificate is served at all, but not if the served certificate has expired or is not valid yet. If
+// ctx has ended, Ready does not look, and returns the error of ctx.
 func (c *Certs) Ready(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("certs: %s: %w", c.certFile, err)
@@ -195,8 +199,8 @@ type Status struct {
 	// CertFile and KeyFile are the absolute paths of the two files.
 	CertFile string `json:"cert_file"`
 	KeyFile  string `json:"key_file"`
-	// State is "ready"; or "stale: …" with the reason why an earlier certificate is served and not the files; or "not
-	// ready: …" with the error of Ready.
+	// State is "ready", "stale: …" or "not ready: …". A stale state means that an earlier certificate is served, and has the
+	// reason why the files are not served. A state that is not ready has the reason that Ready returns.
 	State string `json:"state"`
 	// Names are the host names and addresses of the certificate that is served.
 	Names []string `json:"names,omitempty"`
@@ -204,7 +208,8 @@ type Status struct {
 	NotAfter time.Time `json:"not_after,omitzero"`
 	// Loaded is when the served certificate was read.
 	Loaded time.Time `json:"loaded,omitzero"`
-	// Loads counts the certificates that were loaded, and Refusals the refusals, each reason once in a row.
+	// Loads counts the certificates that were loaded. Refusals counts the refusals. Several refusals in a row for the same
+	// reason count once.
 	Loads    uint64 `json:"loads"`
 	Refusals uint64 `json:"refusals"`
 	// Error is what is wrong with the files; empty if nothing is wrong.

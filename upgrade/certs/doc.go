@@ -15,9 +15,9 @@
 //
 // The two files may be replaced at any time, together or one after the other: by a rename, by writing in place, or by changing
 // a symbolic link, as certbot and Kubernetes do. [Certs] look at the files every second, and load a certificate and a key that
-// fit together and are valid now. Until then the last good certificate is served: a missing or broken file does not end the
-// service, and [Certs.Ready], [Certs.Status] and the log report what is wrong. If there is no valid certificate, an expired
-// certificate is served, and Ready reports this.
+// fit together and are valid now. Until the files contain such a pair, the last good certificate is served: a missing or broken
+// file does not end the service, and [Certs.Ready], [Certs.Status] and the log report what is wrong. If there is no valid
+// certificate, an expired certificate is served, and Ready reports this.
 //
 // # Tickets
 //

@@ -15,9 +15,9 @@ import (
 	"time"
 )
 
-// settle is how old the last change of a file must be before its size and time are enough to see whether it has changed
-// since: if a file changes twice within one tick of the file system's clock, the second change does not change the time.
-// Before that, each look reads the content.
+// settle is how old the last change of a file must be before a look trusts the size and the time of the file. Until the change
+// is so old, each look reads the content: if a file changes twice within one tick of the file system's clock, the second change
+// does not change the time.
 const settle = 2 * time.Second
 
 // maxSize is the greatest size of a file, in bytes.
@@ -31,7 +31,7 @@ type pair struct {
 	loaded time.Time
 }
 
-// stamp is the file information of the two files: a stamp of other information means that the files have changed.
+// stamp is the file information of the two files. If a later stamp differs, the files have changed.
 type stamp [2]os.FileInfo
 
 func (s stamp) same(other stamp) bool {
@@ -75,8 +75,9 @@ func unreadable(path string, err error) *Error {
 	return &Error{Path: path, Reason: reason, Err: err}
 }
 
-// look reads the files if they have changed, and begins to serve a good pair. After an error each look reads the files: a
-// certificate that is not valid yet becomes valid without a change of its file.
+// look reads the files if they may have changed, and begins to serve a good pair. After an error each look reads the files: a
+// certificate that is not valid yet becomes valid without a change of its file. A look also reads the files while the served
+// certificate is not valid.
 func (c *Certs) look() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -102,8 +103,8 @@ func (c *Certs) conclude(p *pair, s stamp, bad *Error) {
 	}
 }
 
-// read returns the pair of the files. If the files change while they are read, and the look before did not see this too, read
-// returns nil twice, provided that a pair is served: the next look reads the files again.
+// read returns the pair of the files. If the files change while they are read, read returns an error, with one exception. If a
+// pair is served, and c.writing is false, read returns nil twice: the next look reads the files again.
 func (c *Certs) read(before stamp) (*pair, *Error) {
 	cert, err := os.ReadFile(c.certFile)
 	if err != nil {
@@ -143,8 +144,8 @@ func parse(certFile, keyFile string, certPEM, keyPEM []byte) (*pair, *Error) {
 	return &pair{file: certFile, cert: &cert, sum: sum, loaded: time.Now()}, nil
 }
 
-// checkChain returns an error if the content is no certificate, or if a block of the file cannot be read, for example because
-// the file was not written to the end: crypto/tls would leave the block out.
+// checkChain returns an error if the content has no certificate. It also returns an error if a PEM block cannot be read, for
+// example because the file was not written to the end: crypto/tls would leave the block out.
 func checkChain(content []byte) error {
 	blocks, leaf := 0, []byte(nil)
 	for rest := content; ; blocks++ {
@@ -179,7 +180,8 @@ func (p *pair) outside(at time.Time) *Error {
 	return nil
 }
 
-// names returns the host names and addresses of the certificate; without any, its common name or its subject.
+// names returns the host names and addresses of the certificate. If there are none, names returns the common name, or the
+// subject if there is no common name.
 func (p *pair) names() []string {
 	leaf := p.cert.Leaf
 	names := append([]string(nil), leaf.DNSNames...)
@@ -192,7 +194,7 @@ func (p *pair) names() []string {
 	return names
 }
 
-// offer begins to serve a pair, unless the pair is not valid now and another pair is served that is valid.
+// offer begins to serve a pair. But offer refuses a pair that is not valid now while another pair is served that is valid now.
 func (c *Certs) offer(p *pair, s stamp) {
 	now, at := c.now.Load(), time.Now()
 	bad := p.outside(at)

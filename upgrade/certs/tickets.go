@@ -12,16 +12,16 @@ import (
 )
 
 // After each rotation a new key begins to encrypt, and each key is accepted until lifetime after its begin, as in crypto/tls
-// (ticketKeyRotation and ticketKeyLifetime). So there are 8 keys, with the key of the next day; there are more only if a
-// process has got keys from another process that had made keys of its own.
+// (ticketKeyRotation and ticketKeyLifetime). So a process has 8 keys, including the key of the next day. It has more keys only
+// after it has received keys from another process that had made keys of its own.
 const (
 	rotation = 24 * time.Hour
 	lifetime = 7 * 24 * time.Hour
 	maxKeys  = 16
 )
 
-// ticketKey is a key that encrypts from a time on, until the next key begins. Tickets of the key are accepted before that
-// time too.
+// ticketKey is a key for tickets. The field from is the time when the key begins to encrypt. It encrypts until the next key
+// begins. Tickets of the key are accepted even before it begins.
 type ticketKey struct {
 	from   time.Time
 	secret string // of keyring.SecretSize bytes
@@ -30,8 +30,8 @@ type ticketKey struct {
 // Secret returns the secret. A ticketKey is a keyring.Key.
 func (k ticketKey) Secret() string { return k.secret }
 
-// ring holds the ticket keys. The zero value makes keys when a key is needed for the first time, so a new process makes none if
-// the keys of the old process arrive before.
+// ring holds the ticket keys. The zero value makes keys when a key is needed for the first time. So a new process makes no keys
+// if the keys of the old process arrive before the first use.
 type ring struct {
 	holder tls.Config                // has only the keys; never copied, so SetSessionTicketKeys may change it during use
 	due    atomic.Pointer[time.Time] // when arrange has to be called again, by the monotonic clock; nil: before the first use
@@ -52,7 +52,7 @@ func (r *ring) current() *tls.Config {
 	if due := r.due.Load(); due == nil || !time.Now().Before(*due) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		r.arrange(time.Now(), nil) // with the time after the lock: another goroutine may have made a key before
+		r.arrange(time.Now(), nil) // time.Now is called after Lock: another goroutine may have made a key during the wait
 	}
 	return &r.holder
 }
