@@ -28,7 +28,7 @@
 //
 // # Goroutines
 //
-// A Format may be used from any number of goroutines, a Reader from one at a time. The package keeps nothing.
+// A Format may be used from any number of goroutines, a Reader from one at a time. The package has no state.
 package kept
 
 import (
@@ -116,8 +116,8 @@ func (f Format) Open(data []byte) *Reader {
 	return r
 }
 
-// Body returns a Reader of fields without magic, version and checksum: a list inside a field, or a layout from before
-// this package. Its Version is 0.
+// Body returns a Reader of fields without magic, version and checksum: a list inside a field, or a layout from before this
+// package. The Version of the Reader is 0.
 func (f Format) Body(fields []byte) *Reader { return &Reader{format: f, rest: fields} }
 
 func (f Format) refuse(reason error) error {
@@ -161,11 +161,12 @@ func (r *Reader) Version() byte { return r.version }
 // build.
 func (r *Reader) Left() int { return len(r.rest) }
 
-// Err returns the reason if Open refused the state, and an ErrDamaged if the body ended before the end of a field that was
-// read. Otherwise Err returns nil.
+// Err returns the reason if Open refused the state. It returns an ErrDamaged if the body ended before the end of a field that
+// was read. Otherwise it returns nil.
 func (r *Reader) Err() error { return r.err }
 
-// Damaged returns an ErrDamaged for a field with invalid content. The error why is what is wrong with the field.
+// Damaged returns an ErrDamaged for a field with invalid content. The argument why is the error that describes what is wrong
+// with the field.
 func (r *Reader) Damaged(why error) error {
 	return fmt.Errorf("%w: %w", r.format.refuse(ErrDamaged), why)
 }
