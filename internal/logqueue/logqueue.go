@@ -21,7 +21,7 @@ import (
 const (
 	// size is how many records can wait in the queue while the handler writes another record.
 	size = 256
-	// stuckAfter is how long Flush waits for one record at most, and flushLimit how long for all records.
+	// stuckAfter is how long Flush waits at most for one record. flushLimit is how long Flush waits at most for all records.
 	stuckAfter = 200 * time.Millisecond
 	flushLimit = 2 * time.Second
 )
@@ -90,7 +90,9 @@ func (e textError) Error() string { return e.text }
 // Unwrap returns the error itself.
 func (e textError) Unwrap() error { return e.error }
 
-// resolve returns an attribute with the results of its methods LogValue and Error, if the value has them, also inside groups.
+// resolve returns an attribute whose methods need not be called later. If the value has a method LogValue, the result has the
+// value that LogValue returns. If the value is an error, the result has the text that Error returns. In a group, resolve does
+// this for each attribute.
 func resolve(a slog.Attr) slog.Attr {
 	a.Value = a.Value.Resolve()
 	if err, ok := a.Value.Any().(error); ok && a.Value.Kind() == slog.KindAny {
@@ -137,7 +139,7 @@ type queue struct {
 
 	mu      sync.Mutex
 	lines   []line
-	dropped int           // the number of lines that were dropped since the last one was put in
+	dropped int           // the number of lines that were dropped since the last line was added
 	taken   int           // the number of lines that were taken out of the queue
 	idle    chan struct{} // closed when the writing goroutine ends; nil: there is no such goroutine
 }
@@ -155,7 +157,7 @@ func (q *queue) put(l line) {
 	q.start()
 }
 
-// admit puts in a line with the number of dropped lines, if lines were dropped.
+// admit puts a line with the number of dropped lines into the queue, if lines were dropped.
 func (q *queue) admit() {
 	if q.dropped == 0 {
 		return
@@ -199,8 +201,8 @@ func (q *queue) next() (line, bool) {
 	return l, true
 }
 
-// leave ends the writing goroutine, and starts a new one if the queue is not empty: a line may have been put in since next,
-// or the handler may have called runtime.Goexit.
+// leave ends the writing goroutine, and starts a new one if the queue is not empty: a line may have been added since the last
+// call of next, or the handler may have called runtime.Goexit.
 func (q *queue) leave() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
