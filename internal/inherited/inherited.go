@@ -8,10 +8,10 @@
 //
 // The package must import no other package than syscall. Go initialises packages in the order of their import paths, each
 // package as soon as its imports are initialised. Package inherited imports syscall only, and its path sorts before
-// "internal/poll", which os imports, and so os/exec needs it too. So the init of any package can start a process by os or
-// os/exec only after the init of package inherited has run. Some processes can still inherit the descriptors: those started
-// by package syscall in the init of a package whose path sorts before the path of package inherited, by a constructor of C
-// code, or by a wrapper script before it executes the program. docs/security.md lists these cases for users.
+// "internal/poll". Package os imports internal/poll, and package os/exec imports os. So the init of any package can start a
+// process by os or os/exec only after the init of package inherited has run. Some processes can still inherit the descriptors:
+// those started by package syscall in the init of a package whose path sorts before the path of package inherited, by a
+// constructor of C code, or by a wrapper script before it executes the program. docs/security.md lists these cases for users.
 package inherited
 
 const (

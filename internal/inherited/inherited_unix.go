@@ -7,8 +7,9 @@ import "syscall"
 func init() {
 	switch count, given := number("LISTEN_FDS"); {
 	case isSet(Sentinel), isGeneration():
-		// The numbers of the passed descriptors have no gap, so the loop ends at the first descriptor that was not inherited. Their
-		// count is not needed. A child of another generation could not know it yet: tableflip.New reads it from descriptor 4.
+		// The numbers of the passed descriptors have no gap, so the loop ends at the first descriptor that was not inherited.
+		// The loop does not need the count of the descriptors. In a child of another generation the count is not known yet:
+		// tableflip.New reads it from descriptor 4.
 		for fd := first; isInherited(fd); fd++ {
 			syscall.CloseOnExec(fd)
 		}
