@@ -21,7 +21,7 @@ func (s *supervisor) lead(p *proc, now time.Time, m *sdnotify.Message) {
 	}
 	p.led, p.serveBy = now, time.Time{}
 	if p.intent == unintended {
-		p.endBy = time.Time{} // ends limitWait, if p was a candidate whose parent has ended
+		p.endBy = time.Time{} // removes the limit of limitWait: p may be a candidate whose parent has ended
 	}
 	s.rearm(p, now)
 	s.main = p
@@ -46,7 +46,7 @@ func (s *supervisor) lead(p *proc, now time.Time, m *sdnotify.Message) {
 	s.manager.relay(m)
 }
 
-// rearm begins the time of the watchdog anew, after a message of the main generation.
+// rearm gives the main generation the full time of the watchdog again, after READY=1 or WATCHDOG=1 was received.
 func (s *supervisor) rearm(p *proc, now time.Time) {
 	if s.opts.Watchdog > 0 {
 		p.aliveBy = now.Add(s.opts.Watchdog)
@@ -66,8 +66,9 @@ func (s *supervisor) shelter(p *proc, now time.Time, m *sdnotify.Message) {
 	}
 }
 
-// dismiss gives an orphan a time to end. The main generation, which serves now, dismisses the orphan over the control socket of
-// the two; if they have none yet, they get one here.
+// dismiss gives an orphan a time to end. The main generation, which serves now, sends the orphan the order to end over a
+// control socket between the two. If they have no such socket yet, dismiss makes the socket. If this fails, dismiss sends the
+// orphan SIGTERM.
 func (s *supervisor) dismiss(p *proc, now time.Time) {
 	p.endBy = now.Add(s.opts.AbortGrace + time.Second)
 	if p.met != s.main.number {
@@ -81,15 +82,16 @@ func (s *supervisor) dismiss(p *proc, now time.Time) {
 	s.log.Info("upgrade: supervisor: the committed build serves: the process that nobody has committed goes", "pid", p.pid, "main", s.main.pid)
 }
 
-// limitDrain gives a draining candidate, whose parent has ended, AbortGrace and a second to end, unless the candidate has been
-// the service or has a limit already.
+// limitDrain handles a draining candidate whose parent has ended: the candidate has to end within AbortGrace and a second.
+// Nothing changes if the candidate has been the service, or has a limit already.
 func (s *supervisor) limitDrain(p *proc, now time.Time) {
 	if p.led.IsZero() && p.endBy.IsZero() {
 		p.endBy = now.Add(s.opts.AbortGrace + time.Second)
 	}
 }
 
-// endSilent ends a main generation that is silent: by SIGABRT, for its stacks, and then by SIGKILL.
+// endSilent ends a main generation that is silent. If do is abort, endSilent sends SIGABRT, so that the process prints its
+// stacks. Otherwise endSilent kills the process.
 func (s *supervisor) endSilent(p *proc, do action, now time.Time) {
 	s.log.Error("upgrade: supervisor: the main generation is silent", "pid", p.pid, "Watchdog", s.opts.Watchdog)
 	if do == abort {
@@ -100,8 +102,8 @@ func (s *supervisor) endSilent(p *proc, do action, now time.Time) {
 	p.aliveBy = now.Add(abortLimit)
 }
 
-// endOverdue ends a process that has not ended in time. An orphan is sent SIGTERM first: perhaps the message by which the main
-// generation dismisses the orphan has not arrived.
+// endOverdue ends a process that has not ended in time. A dismissed orphan is sent SIGTERM first, and is killed later: perhaps
+// the message by which the main generation dismisses the orphan has not arrived.
 func (s *supervisor) endOverdue(p *proc, do action, now time.Time) {
 	if do == terminate {
 		s.log.Warn("upgrade: supervisor: a process that nobody has committed does not go, and is told to end", "pid", p.pid)
@@ -115,8 +117,8 @@ func (s *supervisor) endOverdue(p *proc, do action, now time.Time) {
 	p.kill()
 }
 
-// passNext sends the next sockets to a process that has received the sockets before. Without all sockets the process could
-// not serve.
+// passNext sends the next sockets to a process that has received the sockets sent so far. If this fails, passNext kills the
+// process, which could not serve without all sockets.
 func (s *supervisor) passNext(p *proc) {
 	if p.passing == nil {
 		return
@@ -130,7 +132,7 @@ func (s *supervisor) passNext(p *proc) {
 
 // died handles the end of a process.
 func (s *supervisor) died(p *proc) {
-	s.receive() // first what the process sent before its end
+	s.receive() // the messages that the process sent before its end are handled first
 	s.procs.reap(s.suspended)
 	if s.procs.forget(p) {
 		s.on(p, onEnded, time.Now(), nil)
@@ -146,8 +148,8 @@ func (s *supervisor) mend(p *proc) {
 	}
 }
 
-// lost handles the end of the main generation, or that the main generation has handed over to a process that does not serve. If
-// this was intended, or no generation has served yet, the service ends; otherwise this is a crash.
+// lost handles the loss of the main generation: the process has ended, or has handed over to a process that does not serve. The
+// service ends if the main generation was to end, or if no generation has served yet. Otherwise the loss is a crash.
 func (s *supervisor) lost(p *proc) {
 	s.main = nil
 	if p.deliberate() || s.phase == untried {
@@ -190,17 +192,17 @@ func (s *supervisor) promote() bool {
 		return false
 	}
 	s.on(p, onConfirmed, time.Now(), nil)
-	s.recovery.outage.begun = time.Now() // until now the orphan has served
+	s.recovery.outage.begun = time.Now() // the downtime begins now: until now the orphan has served
 	return true
 }
 
 // finish ends the service. Older generations may still finish their connections.
 func (s *supervisor) finish(code int) {
-	if s.phase == running { // before, the program may be a command that the manager runs in addition to the service
+	if s.phase == running { // in phase untried the program may be a command that the manager runs in addition to the service
 		s.manager.up.Say(sdnotify.WordStopping)
 	}
 	s.phase, s.code, s.main = ending, code, nil
-	s.store.close() // new connections are to be refused, and not to wait for an accept
+	s.store.close() // so that new connections are refused, and do not wait for an accept
 	for _, p := range s.procs.all {
 		if !p.state.isLeaving() {
 			p.send(unix.SIGTERM)
@@ -284,8 +286,9 @@ func (s *supervisor) tickLaunch(now time.Time) {
 	}
 }
 
-// isMending reports whether the supervisor, and not a generation, answers the manager's watchdog: after the end of a main
-// generation until the next generation serves, and between SIGABRT and SIGKILL for a silent main generation.
+// isMending reports whether the supervisor, and not a generation, answers the manager's watchdog. The supervisor does so from
+// the end of a main generation until the next generation serves. It also does so between SIGABRT and SIGKILL for a silent main
+// generation.
 func (s *supervisor) isMending() bool {
 	return s.phase == running && (s.main == nil || s.main.state == starting || s.main.state == hung)
 }

@@ -10,7 +10,7 @@ import (
 // builds are the builds that the supervisor can start.
 type builds struct {
 	log      *slog.Logger
-	last     *process.Build // the build of the main generation, which was committed last
+	last     *process.Build // the build that was committed last; before the first commit: the supervisor's own build
 	before   *process.Build // the build that was committed before last, for a crash loop and for Rollback; nil: not known
 	fallback bool           // the build in before is to be started, not the build in last
 	newest   *proc          // the process whose build has replaced another build in last; nil: no build was replaced
@@ -60,9 +60,9 @@ func (b *builds) remember(p *proc) (isNew bool) {
 	return isNew
 }
 
-// change makes the other build the one that is started next: the build before the last committed one, and at the next call the
-// last committed build again, and so on, since both may need a resource that is missing for a while. The first of the two that
-// serves is the committed build from then on.
+// change chooses the other of the two builds for the next start. The first call chooses the build in before, the second call
+// the build in last again, and so on: perhaps both builds need a resource that is missing for a while. The build that serves
+// first becomes the committed build.
 func (b *builds) change(guard time.Duration) {
 	if b.fallback {
 		b.fallback = false

@@ -88,7 +88,7 @@ func (c *children) of(parent *proc) []*proc {
 	return slices.DeleteFunc(c.byNumber(), func(p *proc) bool { return p.parent != parent })
 }
 
-// heirs lists the processes that may become the service without an order of the supervisor.
+// heirs lists the processes that may become the service without a further order of the supervisor.
 func (c *children) heirs() []*proc {
 	return slices.DeleteFunc(c.byNumber(), func(p *proc) bool { return !p.mayTakeOver() })
 }
@@ -137,7 +137,8 @@ func (c *children) reap(suspended func(p *proc, by syscall.Signal)) {
 	}
 }
 
-// strangers are the last few children that have ended without an announcement. Most are helpers, which are never announced.
+// strangers are the last few children that have ended and were not announced before. Most are helpers, which are never
+// announced. The announcement of a candidate may still arrive.
 type strangers []stranger
 
 type stranger struct {
@@ -157,10 +158,10 @@ func (all *strangers) add(pid int, ws unix.WaitStatus) {
 	*all = append(*all, stranger{pid, ws})
 }
 
-// take removes the stranger with a pid, and returns how it has ended. ok is false if there is none.
+// take removes the newest stranger with a pid, and returns how the stranger has ended. ok is false if no stranger has the pid.
 func (all *strangers) take(pid int) (ws unix.WaitStatus, ok bool) {
 	i := len(*all) - 1
-	for i >= 0 && (*all)[i].pid != pid { // the newest stranger with the pid
+	for i >= 0 && (*all)[i].pid != pid {
 		i--
 	}
 	if i < 0 {

@@ -14,8 +14,8 @@ import (
 // Config is the setup of the supervisor: see the fields of upgrade.Options with the same names.
 type Config struct {
 	Version    string        // the version of the build that the supervisor starts first
-	Timeout    time.Duration // how long a process may take to serve after a crash
-	AbortGrace time.Duration // how long older generations may drain after the end of the main generation
+	Timeout    time.Duration // how long a process may take to serve after a crash; the other waits after a crash take as long
+	AbortGrace time.Duration // how long a process that has to end may drain, for example after the end of the service
 	Guard      time.Duration
 	GiveUp     time.Duration // 0: the supervisor never gives up
 	Watchdog   time.Duration // 0: there is no watchdog
@@ -46,12 +46,12 @@ const (
 // Kinds of a report.
 const (
 	KindCrash    = "crash"          // the build that was committed last was started again
-	KindFallback = "crash-rollback" // the build before the last committed build was started
+	KindFallback = "crash-rollback" // the build that was committed before last was started
 )
 
-// TakeReport returns what the supervisor has put into the environment of a process started after a crash: the number of the
-// generation, and the Report as JSON. In any other process the results are 0 and nil. TakeReport removes both variables, so
-// the processes started by this process do not get them.
+// TakeReport returns the number of the generation, and the Report as JSON. The supervisor has put both into the environment of
+// a process that was started after a crash. In any other process the results are 0 and nil. TakeReport removes both variables,
+// so the processes started by this process do not get them.
 func TakeReport() (generation int, why []byte) {
 	number, text := os.Getenv(generationEnv), os.Getenv(outcomeEnv)
 	os.Unsetenv(generationEnv)
@@ -66,8 +66,8 @@ func TakeReport() (generation int, why []byte) {
 	return n, []byte(text)
 }
 
-// TakeBuild takes the build that Rollback goes back to, if the supervisor has passed a build: the executable and the arguments.
-// Both are nil if there is no such build; the caller closes both.
+// TakeBuild returns the executable and the arguments of the build that Rollback goes back to. Both are nil if the supervisor
+// has passed no such build. The caller closes both files.
 func TakeBuild(p *sdnotify.Activation) (exe, args *os.File) {
 	return p.TakeFile(previousExe), p.TakeFile(previousArgs)
 }

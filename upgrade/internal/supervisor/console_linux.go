@@ -97,7 +97,7 @@ func (c *console) stop(group int, by syscall.Signal) {
 		_ = unix.Kill(-group, unix.SIGCONT)
 		return
 	}
-	c.resumeDue = time.Now().Add(stopLimit) // for an orphaned process group, which the kernel does not suspend
+	c.resumeDue = time.Now().Add(stopLimit) // the kernel does not suspend an orphaned process group: resume the program then
 	_ = unix.Kill(0, by)
 }
 
@@ -107,8 +107,9 @@ func (c *console) resume(group int) {
 	_ = unix.Kill(-group, unix.SIGCONT)
 }
 
-// passKey passes on the signal of a key that has ended the program, to the supervisor's own process group: a script that has
-// started the supervisor, say. The terminal has sent the signal to the foreground group only, which was the program's.
+// passKey handles the end of the program by a key of the terminal, such as Ctrl-C. The terminal has sent the signal to the
+// foreground group only, which was the program's. So passKey sends the same signal to the supervisor's own process group, which
+// may contain a script that has started the supervisor.
 func (c *console) passKey(ws unix.WaitStatus) {
 	sig := ws.Signal()
 	if c.tty != nil && ws.Signaled() && (sig == unix.SIGINT || sig == unix.SIGQUIT) && c.has(c.lent) {

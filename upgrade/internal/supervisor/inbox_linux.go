@@ -15,7 +15,7 @@ import (
 // everything, so that the loop has all messages of a process before it handles the end of the process.
 type inbox struct {
 	file  *os.File
-	read  chan struct{} // the loop has read what the goroutine has reported
+	read  chan struct{} // a value on this channel: the loop has read all messages that waited
 	ended atomic.Bool   // the other end is closed
 	quit  chan struct{} // closed by close
 	done  chan struct{} // closed when the goroutine has ended
@@ -26,7 +26,8 @@ func newInbox(file *os.File) *inbox {
 	return &inbox{file: file, read: make(chan struct{}), quit: make(chan struct{}), done: make(chan struct{})}
 }
 
-// await waits until there is something to read, and reports whether there may be more.
+// await waits until there is something to read. It returns false if no message can come any more: one end of the channel was
+// closed.
 func (b *inbox) await() bool {
 	raw, err := b.file.SyscallConn()
 	return err == nil && !b.ended.Load() && raw.Read(sys.HasInput) == nil
@@ -41,7 +42,7 @@ func (b *inbox) answer() {
 	}
 }
 
-// answered waits for a call of answer or close, and reports whether it was answer.
+// answered waits for a call of answer or of close. It reports whether answer was called.
 func (b *inbox) answered() bool {
 	select {
 	case <-b.read:

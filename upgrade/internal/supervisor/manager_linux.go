@@ -42,9 +42,9 @@ func (m *manager) relay(msg *sdnotify.Message) {
 	}
 }
 
-// beat answers the manager's watchdog if mending is true, while the main generation is being replaced: without an answer the
-// manager would end all processes, and forget which build was committed. The supervisor does not answer for ever: GiveUp, the
-// time in which a started process must serve, and SIGKILL for a silent generation end this.
+// beat answers the manager's watchdog as long as mending is true: the main generation is being replaced, and without an answer
+// the manager would end all processes, and forget which build was committed. The supervisor does not answer for ever. It gives
+// up after GiveUp, kills a started process that does not serve in time, and kills a silent generation.
 func (m *manager) beat(now time.Time, mending bool) {
 	every := m.up.WatchdogEvery() / 3
 	switch {
@@ -56,8 +56,9 @@ func (m *manager) beat(now time.Time, mending bool) {
 	}
 }
 
-// watchdog returns how long a generation may be silent before the supervisor ends it: shorter than the time of the manager's
-// watchdog, since the manager would end all processes, and forget which build was committed. own is Options.Watchdog.
+// watchdog returns how long a generation may be silent before the supervisor ends it. own is Options.Watchdog. If the manager
+// has a watchdog too, the result is shorter than the time of that watchdog: the manager would end all processes, and forget
+// which build was committed.
 func (m *manager) watchdog(own time.Duration) time.Duration {
 	every := m.up.WatchdogEvery()
 	if early := every - every/4; every > 0 && (own == 0 || own > early) {

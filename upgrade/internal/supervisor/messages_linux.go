@@ -12,7 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// receive reads and handles all messages that the processes have sent so far; none while a start is under way.
+// receive reads and handles all messages that the processes have sent so far. While a start is under way, receive reads
+// nothing.
 func (s *supervisor) receive() {
 	if s.isLaunching() {
 		return
@@ -29,7 +30,7 @@ func (s *supervisor) receive() {
 			}
 		}
 	}
-	// A main generation that has handed over, without READY of another process: that process has died.
+	// The main generation has handed over, and no other process has sent READY: that process has died.
 	if m := s.main; m != nil && m.state == draining && s.phase != ending {
 		s.lost(m)
 	}
@@ -58,7 +59,7 @@ func (s *supervisor) handle(p *proc, m *sdnotify.Message) {
 	if m.Has(sdnotify.WordOrphan) {
 		s.on(p, onOrphan, time.Now(), m)
 	}
-	if m.Has(sdnotify.WordCommitting) { // after READY, which ends an earlier commit of the same process
+	if m.Has(sdnotify.WordCommitting) { // handled after READY: READY ends an earlier commit of the same process
 		s.onChildren(p, onParentCommits)
 	}
 	if m.Has(sdnotify.WordHandedOver) {
@@ -154,11 +155,11 @@ func (s *supervisor) claimed(p *proc, m *sdnotify.Message) {
 	s.on(p, s.judge(p, number), time.Now(), m)
 }
 
-// judge decides what READY of a process means: whether the process becomes the main generation. Usually it does, as an
-// announced candidate of the main generation, or with a greater number: if the supervisor was suspended, the messages of
-// several processes come in any order. A process with a smaller number becomes the main generation only if the present one is
-// dead. Two processes with the same number are a process started after a crash and a candidate that was never announced: the
-// first that serves stays the main generation.
+// judge decides what READY of a process means: whether the process becomes the main generation. Usually it does, if it is an
+// announced candidate of the main generation or has a greater number: after the supervisor was suspended, the messages of
+// several processes come in any order. A process with a smaller number becomes the main generation only if the present main
+// generation is dead. Two processes have the same number if one was started after a crash, and the other is a candidate that
+// was never announced. The process that serves first stays the main generation.
 func (s *supervisor) judge(p *proc, number int) event {
 	m := s.main
 	switch {
@@ -176,8 +177,8 @@ func (s *supervisor) judge(p *proc, number int) event {
 	return onLate
 }
 
-// on moves a process to the next state, and executes the action of the table. m is the message that has caused the event; nil
-// if the event has another cause.
+// on moves a process to the next state, and executes the action of the table. m is the message that has caused the event, or
+// nil if the event has another cause.
 func (s *supervisor) on(p *proc, e event, now time.Time, m *sdnotify.Message) {
 	from := p.state
 	switch do := p.step(e); do {

@@ -9,16 +9,17 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/sdnotify"
 )
 
-// An orphan is a candidate whose old process has died before the candidate received the commit message. This happens under
-// memory pressure, when the kernel kills the bigger process first, and nothing has shown yet that the orphan's build is good.
-// The orphan serves for a while, so that no client is refused. The supervisor starts the build that was committed last, with
-// a greater number than both processes had. The orphan and the new process get a control socket to each other before the new
-// program is executed. When the new process serves, it dismisses the orphan over that socket, and takes idle connections and
-// state, even if the supervisor has died. Only if the committed build ends twice before it serves, or the machine does not
-// let it start for Timeout, does the orphan become the service.
+// An orphan is a candidate whose old process has died before the candidate received the commit message. Under memory pressure,
+// for example, the kernel kills the bigger process first. Nothing has shown yet that the orphan's build is good. The orphan
+// serves for a while, so that no client is refused. The supervisor starts the build that was committed last, with a greater
+// number than both processes had. Before the new program is executed, the supervisor makes a control socket between the orphan
+// and the new process. When the new process serves, it dismisses the orphan over that socket, and takes idle connections and
+// state, even if the supervisor has died. The orphan becomes the service only if the committed build ends twice before it
+// serves, or if the machine does not let it start for Timeout.
 
-// toMeet lists the processes to which the next started process gets a control socket: those announced by another process that
-// live and are orphans, or have not reported yet whether they are.
+// toMeet lists the processes to which the next started process gets a control socket: announced processes that live and are
+// orphans, or may turn out to be orphans. The second group are candidates, processes that may have been sent the commit
+// message, and former main generations that have not handed over.
 func toMeet(procs *children) (all []meeting) {
 	for _, p := range procs.byNumber() {
 		switch p.state {
@@ -32,10 +33,11 @@ func toMeet(procs *children) (all []meeting) {
 	return all
 }
 
-// meeting is an orphan that is to have a control socket to the process started in its place.
+// meeting is an announced process that is to have a control socket to the process started in its place. The announced process
+// is an orphan, or perhaps an orphan: see toMeet.
 type meeting struct {
 	orphan  *proc
-	channel *os.File // the supervisor's end of the orphan's channel; orphan owns the file
+	channel *os.File // the supervisor's end of the channel to the orphan; the orphan's proc closes the file
 	text    []string // the message about the orphan, for the new process
 }
 
@@ -45,8 +47,8 @@ func newMeeting(p *proc) meeting {
 	}}
 }
 
-// arrange makes a control socket, and sends one end to the orphan and the other end to the new process, whose channel is given.
-// arrange does not wait.
+// arrange makes a control socket. It sends one end over channel to the new process, and the other end to the orphan. It does
+// not wait.
 func (m meeting) arrange(channel *os.File) error {
 	a, b, err := sys.SocketPair()
 	if err != nil {
@@ -63,8 +65,9 @@ func (m meeting) arrange(channel *os.File) error {
 	return nil
 }
 
-// confirm sends the newest orphan the order to be the service, and returns the orphan; nil if there is none. The orphan sends
-// READY when the order is carried out.
+// confirm sends one orphan the order to be the service, and returns that orphan: the newest to which the order can be sent. The
+// list begins with the newest orphan. The result is nil if the order could be sent to no orphan. The orphan sends READY when it
+// is the service.
 func confirm(orphans []*proc, log *slog.Logger) *proc {
 	for _, p := range orphans {
 		if err := p.inbox.send(nil, sdnotify.WordConfirmed); err != nil {

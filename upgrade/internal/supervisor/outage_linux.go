@@ -6,12 +6,12 @@ import (
 	"github.com/midair-go/midair/internal/process"
 )
 
-// outage counts crashes and failed starts since a generation has served for Guard.
+// outage counts crashes and failed starts. The counts begin at zero again when a generation has served for Guard.
 type outage struct {
 	crashes int           // crashes in a row of the build that is started
 	row     int           // crashes and failed starts in a row, of any build: the pause before the next start depends on row
 	failed  int           // programs in a row that have ended before they served
-	down    time.Duration // how long the service was down in all, without the present time without a serving generation
+	down    time.Duration // the sum of all downtimes, without the present downtime, which began at begun
 	begun   time.Time     // since when no generation serves; zero: a generation serves
 	stuck   time.Time     // since when the machine has not let a program start; zero: the machine lets programs start
 }
@@ -31,7 +31,8 @@ func (o *outage) served(now time.Time, orphan bool) {
 	o.begun, o.stuck, o.failed = time.Time{}, time.Time{}, 0
 }
 
-// total is how long the service has been down since a generation has served for Guard.
+// total returns how long the service was down in all, with the present downtime. The sum begins at zero again when a generation
+// has served for Guard.
 func (o *outage) total(now time.Time) time.Duration { return o.down + now.Sub(o.begun) }
 
 // unable notes that a start has failed because of the machine, not because of the build.
@@ -52,7 +53,8 @@ func (o *outage) count(guard, served time.Duration) {
 	o.row++
 }
 
-// mostFailed is after how many programs in a row that have ended without serving an orphan becomes the service.
+// mostFailed is the number of failed programs after which an orphan becomes the service: so many programs in a row have ended
+// without serving.
 const mostFailed = 2
 
 // hopeless reports whether an orphan is to become the service: started programs have ended twice without serving, or no program

@@ -7,9 +7,9 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/sdnotify"
 )
 
-// passing is how a process gets the held sockets: over its channel, so that nothing has to be inherited. Each message has as
-// many sockets as fit. The first message waits in the channel before the process is executed, and each other message follows
-// when the process has received the message before: sockets on the way count against the limits of the user.
+// passing sends the held sockets to a process over its channel, so that the process has to inherit nothing. Each message has as
+// many sockets as fit. The first message is sent before the program is executed, and waits in the channel. Each further message
+// is sent when the process has received the message before: sockets on the way count against the limits of the user.
 type passing struct {
 	rest  []kept
 	total int

@@ -25,15 +25,15 @@ type proc struct {
 	number  int
 	version string
 	met     int            // for an orphan: the number of the process to which the orphan has a control socket
-	passing *passing       // how the process gets the held sockets over its channel; nil: not over its channel
-	build   *process.Build // from the announcement; nil: started by the supervisor, or taken over by builds.remember
+	passing *passing       // sends the held sockets over the channel; nil: the supervisor sends no sockets over the channel
+	build   *process.Build // from the announcement; nil: the supervisor started the process, or builds.remember has taken it
 
 	started time.Time
 	led     time.Time // when the process became the service; zero: never
 	lostAt  time.Time // when the supervisor has lost the process as the main generation
 
-	serveBy time.Time // when a started process must serve; zero: no limit
-	endBy   time.Time // when the process must have ended, or have said that it is an orphan; zero: no limit
+	serveBy time.Time // until when a started process must serve; zero: no limit
+	endBy   time.Time // until when the process must end, or report that it is an orphan; zero: no limit
 	aliveBy time.Time // when the watchdog's time is over; zero: no watchdog
 
 	status unix.WaitStatus
@@ -91,8 +91,9 @@ func (p *proc) close() {
 	p.build.Close()
 }
 
-// mayTakeOver reports whether the process may become the service without an order of the supervisor, when there is no main
-// generation: a candidate may as soon as the commit message may have been sent.
+// mayTakeOver reports whether the process may become the service without a further order of the supervisor, when there is no
+// main generation. Three kinds of living processes may: a candidate to which the commit message may have been sent, an orphan
+// that was sent the order to be the service, and a former main generation that has not handed over.
 func (p *proc) mayTakeOver() bool {
 	switch p.state {
 	case committed, confirmed, superseded:
@@ -107,7 +108,7 @@ func (p *proc) isOrphan() bool { return p.state == orphan && !p.dead() }
 // reaped notes how the process has ended, and sends this to its parent.
 func (p *proc) reaped(pid int, ws unix.WaitStatus) {
 	p.status, p.known = ws, true
-	if p.parent != nil && !p.parent.dead() { // fails if the parent ends just now
+	if p.parent != nil && !p.parent.dead() { // the message is lost if the parent ends just now
 		_ = p.parent.inbox.send(nil, sdnotify.WordEnded+strconv.Itoa(pid), sdnotify.WordStatus+process.Describe(syscall.WaitStatus(ws)))
 	}
 }
@@ -160,8 +161,8 @@ func (p *proc) served() time.Duration {
 }
 
 // sweep kills the process group of a crashed generation. Candidates have groups of their own. If another process has reaped the
-// generation, a new process may have its number. Then nothing is killed, and no member of the old group is left: the kernel
-// gives no new process the number of a group that has members.
+// generation, a new process may have got the same pid. In this case nothing is killed, and nothing has to be: the old group has
+// no member left, since the kernel gives no new process the number of a group that has members.
 func (p *proc) sweep() {
 	if p.pid <= 0 {
 		return

@@ -21,7 +21,7 @@ type recovery struct {
 	procs   *children
 	builds  builds
 	outage  outage
-	crashed *proc // the process that has to be replaced; nil: no process has to be
+	crashed *proc // the process that has to be replaced; nil: no process has to be replaced
 	counted *proc // the last process whose end was counted as a crash
 
 	restartAt time.Time // zero: no restart is due
@@ -53,10 +53,10 @@ func (r *recovery) excuse(p *proc, now time.Time) {
 	r.counted = p
 }
 
-// decide chooses what follows a crash. If a process lives that may become the service by itself (see heirs), decide gives it
-// Timeout, and kills it after that. If none lives, decide schedules the start of a new process; or if starts are hopeless,
-// promote makes an orphan the service. promote reports whether there was an orphan. isOver is true if the supervisor gives
-// up.
+// decide chooses what follows a crash. If a process lives that may become the service without a further order (see
+// children.heirs), decide waits for Timeout, and kills that process after Timeout. If there is no such process, decide
+// schedules the start of a new process. But if starts are hopeless, decide calls promote, which makes an orphan the service,
+// and reports whether there was an orphan. isOver is true if the supervisor gives up.
 func (r *recovery) decide(now time.Time, promote func() bool) (isOver bool) {
 	if r.crashed == nil || !r.restartAt.IsZero() {
 		return false
@@ -81,8 +81,8 @@ func (r *recovery) decide(now time.Time, promote func() bool) (isOver bool) {
 	return false
 }
 
-// schedule decides when a process is started after a crash. isOver is true if the service has been down for GiveUp; a last
-// start is tried just then.
+// schedule decides when a process is started after a crash. The pause is at most the time that is left until GiveUp, so there
+// is a last start at the end of GiveUp. isOver is true if the service has been down for GiveUp already.
 func (r *recovery) schedule(now time.Time) (isOver bool) {
 	o := &r.outage
 	if r.crashed == r.counted {
@@ -102,7 +102,7 @@ func (r *recovery) schedule(now time.Time) (isOver bool) {
 	return false
 }
 
-// left returns how long the service may still be down. There is no limit while an orphan serves.
+// left returns how long the service may still be down. limited is false if there is no limit: GiveUp is 0, or an orphan serves.
 func (r *recovery) left(now time.Time) (left time.Duration, limited bool) {
 	return r.opts.GiveUp - r.outage.total(now), r.opts.GiveUp > 0 && len(r.procs.orphans()) == 0
 }
@@ -118,8 +118,8 @@ func (r *recovery) isTooLong(now time.Time) bool {
 	return true
 }
 
-// restart returns the build to start now: the build that was committed last, or the build before. The report is for the new
-// process.
+// restart returns the build to start now: the build that was committed last, or the build that was committed before last. The
+// report is for the new process.
 func (r *recovery) restart(now time.Time) (*process.Build, *Report) {
 	r.restartAt = time.Time{}
 	if r.outage.crashes >= 2 && r.builds.before != nil {

@@ -17,9 +17,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// launch is the start of a program, which gets the held sockets. The loop fills in the fields from build to log. run does the
-// rest in another goroutine, since the kernel may take long to read the executable, and the loop receives the result. During
-// a start messages and ends of processes wait: their meaning depends on whether the program runs.
+// launch is the start of a program. The program gets the held sockets. The loop fills in the fields from build to log, and due.
+// The method run does the rest in another goroutine, since the kernel may take long to read the executable. The loop receives
+// the result. During a start messages and ends of processes wait: their meaning depends on whether the program runs.
 type launch struct {
 	build    *process.Build
 	rollback *process.Build // the build to which a Rollback of the process would go back; nil: none
@@ -42,7 +42,7 @@ type launch struct {
 	stopBy  time.Time   // when the service ends although the start is under way; zero: no stop was asked for
 }
 
-// run starts the program. If err is set afterwards, no program runs.
+// run starts the program. If l.err is set afterwards, no program runs.
 func (l *launch) run() {
 	ours, theirs, err := sys.SocketPair()
 	if err != nil {
@@ -80,8 +80,8 @@ func (l *launch) start(ours, theirs *os.File) (err error) {
 	return nil
 }
 
-// addRollback puts the build to which a Rollback of the process would go back before the held sockets. done closes what was
-// made for this.
+// addRollback adds two files at the beginning of the held sockets: the executable and the arguments of the build to which a
+// Rollback of the process would go back. The function done closes the file of the arguments.
 func (l *launch) addRollback() (done func(), err error) {
 	if l.rollback == nil {
 		return func() {}, nil
@@ -94,8 +94,8 @@ func (l *launch) addRollback() (done func(), err error) {
 	return func() { args.Close() }, nil
 }
 
-// introduce sends the orphans and the new process the control sockets to each other. The new process is not executed yet: its
-// messages wait in the channel.
+// introduce makes a control socket between each orphan and the new process, and sends both ends. The new process is not
+// executed yet: its messages wait in the channel.
 func (l *launch) introduce(channel *os.File) {
 	for _, m := range l.meetings {
 		if err := m.arrange(channel); err != nil { // dismiss tries again when the new process serves
@@ -164,7 +164,7 @@ func (l *launch) abandon() {
 
 // executable returns the path by which a child opens the executable of a build, and a function to call after the start. The
 // interpreter of a script needs an open descriptor of the file, so this descriptor is added to the files of the child. The
-// descriptor of any other program closes when the child executes it.
+// descriptor of any other program closes when the program is executed.
 func executable(b *process.Build, files *[]uintptr) (path string, release func(), err error) {
 	if b.IsScript() {
 		*files = append(*files, sys.FD(b.Exe))
@@ -180,8 +180,8 @@ func executable(b *process.Build, files *[]uintptr) (path string, release func()
 	return "/proc/self/fd/" + strconv.Itoa(exe), func() { unix.Close(exe) }, nil
 }
 
-// above returns a number for the descriptor of the executable that ForkExec does not overwrite. In the child ForkExec moves the
-// files to the numbers from 0 up, and before that moves some of them to numbers above the highest one.
+// above returns a number for the descriptor of the executable. ForkExec does not overwrite this number in the child: it first
+// moves some of the files to numbers above the highest one, and then all files to the numbers from 0 up.
 func above(files []uintptr) int {
 	highest := len(files)
 	for _, fd := range files {

@@ -36,10 +36,10 @@ const (
 	onParentResumes              // the parent is the service again, or announces another candidate
 	onParentEnded                // the parent, which was the main generation, has ended or has handed over
 	onSuperseded                 // another process becomes the main generation
-	onMainServes                 // the committed build serves, or another process does
+	onMainServes                 // an orphan has to end: another process has become the main generation, and serves
 	onConfirmed                  // the order to be the service was sent
 	onSilence                    // the main generation has not sent WATCHDOG=1 in time
-	onOverdue                    // the process has not ended in time
+	onOverdue                    // the process has not ended in time, or has not reported in time that it is an orphan
 	onEnded                      // the process has ended
 	events                       // the number of events
 )
@@ -61,9 +61,9 @@ const (
 	shelter                    // let an orphan serve, or dismiss the orphan if another process is the service already
 	dismiss                    // give an orphan a time to end, and a socket to the main generation
 	terminate                  // send SIGTERM to an orphan that has not ended in time
-	killOverdue                // kill a process that has not ended in time
+	killOverdue                // kill a process whose time to end, or to report, is over
 	limitWait                  // give a candidate Timeout to report that it is an orphan
-	limitDrain                 // give a candidate that was taken back AbortGrace to end
+	limitDrain                 // give a draining candidate AbortGrace and a second to end
 	settle                     // find out which process is to serve, if none does
 	mend                       // end the service, or begin to replace the main generation, which has crashed
 	actionNumber               // the number of actions
@@ -75,7 +75,8 @@ type cell struct {
 	next procState
 }
 
-// table is the life of every process: what each event does in each state. A missing cell is impossible: the state stays.
+// table is the life of every process: what each event does in each state. If an event has no cell in a state, it cannot happen
+// in that state, and the state does not change.
 var table = [states][events]cell{
 	starting: {
 		onLeads: {lead, serving}, onSuperseded: {disarm, superseded}, onHandedOver: {settle, draining},

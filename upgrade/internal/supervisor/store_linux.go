@@ -30,9 +30,9 @@ func newStore(files []*os.File) *store {
 	return s
 }
 
-// add takes over the file, and returns nil if the store cannot hold the socket. A socket that is held already is not held
-// twice, but gets the new name, unless it is of a socket unit. before is the name that the socket had until then; empty for a
-// new socket.
+// add takes over the file, and returns nil if the store cannot hold the socket. If the store holds the socket already, only the
+// name changes, and not even the name if the old or the new name comes from a socket unit. before is the name that the socket
+// had before this call; empty for a new socket.
 func (s *store) add(name string, f *os.File) (held *kept, before string) {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(sys.FD(f)), &st); err != nil || len(s.all) >= storeLimit {

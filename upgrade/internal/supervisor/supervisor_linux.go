@@ -23,7 +23,7 @@ type supervisor struct {
 	opts     Config
 	log      *slog.Logger
 	procs    *children
-	main     *proc // the main generation, from its start on; nil: between a crash and the next start
+	main     *proc // the main generation, from its start on; nil: there is none, for example between a crash and the next start
 	store    *store
 	manager  *manager
 	recovery *recovery
@@ -51,21 +51,23 @@ const (
 	ending
 )
 
-// hangupLimit is how soon after a passed SIGHUP a crash makes the supervisor believe that the signal was lost with the process.
+// hangupLimit is a time after a SIGHUP was passed on. If the main generation crashes in this time, the supervisor assumes that
+// the signal was lost with the process.
 const hangupLimit = time.Second
 
-// abortLimit is how long a generation may take to print all stacks and end.
+// abortLimit is how long a generation may take to print all stacks and end. A start that is under way gets the same time after
+// a signal has asked the service to end.
 const abortLimit = 2 * time.Second
 
 // reserved is how many descriptors are held in reserve at most: enough for the announcements of eight candidates.
 const reserved = 32
 
-// reserveSize is how many descriptors are held in reserve: fewer if the limit of open files is low, since other parts of the
-// process need descriptors too.
+// reserveSize returns how many descriptors are held in reserve: fewer than reserved if the limit of open files is low, since
+// other parts of the process need descriptors too.
 func reserveSize() int { return min(reserved, sys.FileLimit()/16) }
 
-// Run starts the service, and returns true and the exit status for this process when the service has ended. ok is false if this
-// process cannot be a supervisor: then Run has started nothing.
+// Run starts the service, and waits until the service has ended. Then Run returns the exit status for this process, and true.
+// If this process cannot be a supervisor, Run starts nothing, and ok is false.
 func Run(o Config) (code int, ok bool) {
 	own, err := prepare(o)
 	if err != nil {
@@ -124,7 +126,7 @@ func (s *supervisor) close() {
 }
 
 func (s *supervisor) run() int {
-	// One for the loop and one for a start: a goroutine that starts a program occupies it until the program is executed.
+	// The loop needs one, and a start another: a goroutine that starts a program occupies it until the program is executed.
 	runtime.GOMAXPROCS(2)
 	debug.SetGCPercent(25)
 	reserveThreads()
@@ -159,11 +161,11 @@ func (s *supervisor) await(signals <-chan os.Signal) {
 	case l := <-s.launched:
 		s.started(l)
 	case <-timer.C:
-		s.receive() // before the deadline is handled: if this process was suspended, messages have waited longer
+		s.receive() // comes before the deadline is handled: if this process was suspended, messages may wait
 	}
 }
 
-// isLaunching reports whether a start is under way, for which messages and ends of processes have to wait.
+// isLaunching reports whether a start is under way. In this time messages and ends of processes have to wait.
 func (s *supervisor) isLaunching() bool { return s.launch != nil && s.phase != ending }
 
 // caught lists the signals that the supervisor catches, so that none ends the supervisor by its default action. The three
@@ -194,8 +196,8 @@ func (s *supervisor) signal(sig os.Signal) {
 		s.launch.postpone(sig, stops)
 		return
 	}
-	// First the messages that wait: they may name another main generation, and the pid of an announced process can be read only
-	// before the process is reaped.
+	// The messages that wait are handled first. They may name another main generation. And the pid of an announced process can
+	// be read only before the process is reaped.
 	s.receive()
 	switch n {
 	case unix.SIGCHLD:
@@ -218,15 +220,15 @@ func (s *supervisor) signal(sig os.Signal) {
 		s.procs.kill()
 	case s.phase == ending:
 	case n == unix.SIGHUP && (s.main == nil || s.main.state == starting || s.main.dead()):
-		s.hangup = true // not now: SIGHUP would end a process that does not serve yet
+		s.hangup = true // SIGHUP is sent later: now it would end a process that does not serve yet
 	case s.main == nil && stops:
 		s.log.Info("upgrade: supervisor: told to stop after a crash", "signal", n)
 		s.finish(0)
 	case s.main != nil:
 		s.pass(n, stops)
 	}
-	// Only the second such signal kills. The first may come in phase ending already: a service manager sends it to the
-	// generations too, and they may have ended first.
+	// Only the second signal that asks the service to end kills. The first may come in phase ending already: a service manager
+	// sends it to the generations too, and they may have ended first.
 	s.asked = s.asked || stops
 }
 
@@ -245,8 +247,8 @@ func (s *supervisor) pass(n syscall.Signal, stops bool) {
 }
 
 // suspended handles a process that a signal has suspended, for example by Ctrl-Z: the process has not ended. Until a generation
-// has served, the program may be a command on a terminal: then the supervisor is suspended with the program. SIGSTOP is left
-// alone.
+// has served, the program may be a command on a terminal: then the supervisor is suspended with the program. After SIGSTOP the
+// supervisor does nothing.
 func (s *supervisor) suspended(p *proc, by syscall.Signal) {
 	if s.phase == untried && by != unix.SIGSTOP {
 		s.console.stop(p.pid, by)
