@@ -11,7 +11,7 @@ import (
 type Child struct {
 	// PID is the process id. The process group in which the process was started has the same id.
 	PID int
-	// Control is the end of the control socket for this process. Its user closes it.
+	// Control is the end of the control socket for this process. The caller of Start closes Control.
 	Control *os.File
 	// Ready is closed when the byte of tableflip's Ready was received.
 	Ready chan struct{}
@@ -64,9 +64,9 @@ func (c *Child) Queued(send func() error) error {
 }
 
 // Took notes that the child has read all messages that were queued. Until Took is called, this process has a copy of the
-// child's end of the control socket, so a reader of Control does not notice the end of the child. If the child ends before,
-// the messages that are left are removed from the socket, and their files are closed: another process may have inherited the
-// child's end, and would keep the socket and the files open.
+// child's end of the control socket, so a reader of Control does not notice the end of the child. If the child ends before Took
+// is called, the messages that are left are removed from the socket, and their files are closed: another process may have
+// inherited the child's end, and would keep the socket and the files open.
 func (c *Child) Took() {
 	c.queue.Lock()
 	defer c.queue.Unlock()
@@ -89,9 +89,9 @@ func (c *Child) empty() {
 func (c *Child) Signal(sig os.Signal) { _ = c.hold.Signal(sig) }
 
 // Kill kills the process, also if it has changed its process group, and the other processes in the group in which it was
-// started. After the process was reaped, Kill does nothing, since another group may have the number; only with a pidfd of a
-// sibling, from Linux 6.9 on, the rest of the group is still killed. The error is about the process and not about the group:
-// the process belongs to another user, say.
+// started. After the process was reaped, Kill usually does nothing, since another group may have the number. From Linux 6.9 on
+// there is an exception: the pidfd of a sibling (see Program.AsSibling) still refers to the group, so Kill kills the rest of
+// the group. The error is about the process and not about the group: for example, the process belongs to another user.
 func (c *Child) Kill() error { return c.hold.kill() }
 
 // Ended reports whether the process has ended. The result may be true a moment before Exited is closed.

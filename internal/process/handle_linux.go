@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Handle is a process, a child or not, by its pidfd: after the end of the process another process may get the same number,
-// but the handle still means the first process.
+// Handle refers to a process by its pidfd; the process need not be a child. After the end of the process another process may
+// get the same number, but the handle still refers to the first process.
 type Handle struct {
 	pid   int
 	pidfd *os.File
@@ -58,7 +58,7 @@ func (o *ownHold) pidfd() (*os.File, error) {
 			unix.Close(fd)
 		}
 	})
-	if errors.Is(openErr, unix.ESRCH) { // reaped, which package os has not noted yet
+	if errors.Is(openErr, unix.ESRCH) { // the process was reaped, and package os has not noted this yet
 		openErr = os.ErrProcessDone
 	}
 	if err := errors.Join(err, openErr); err != nil {
@@ -90,7 +90,8 @@ func (h *Handle) Kill() error {
 // Ended reports whether the process has ended.
 func (h *Handle) Ended() bool { return sys.HasInput(sys.FD(h.pidfd)) }
 
-// Wait waits for the end of the process, and does not reap the process. Wait returns an error if Close is called before.
+// Wait waits for the end of the process, and does not reap the process. Wait returns an error if Close is called before the
+// process ends.
 func (h *Handle) Wait() error {
 	raw, err := h.pidfd.SyscallConn()
 	if err != nil {

@@ -95,8 +95,8 @@ func search(part *io.SectionReader, budget *int64) (bool, error) {
 	return false, nil
 }
 
-// hasMarkAt is hasMark for the file at a path. If this process has no right to read the file, hasMarkAt reports whether it is
-// the executable of this process, which has the mark.
+// hasMarkAt is hasMark for the file at a path. If this process has no right to read the file, hasMarkAt reports whether the
+// file is the executable of this process, which has the mark.
 func hasMarkAt(path string) bool {
 	file, err := os.Open(path)
 	if err == nil {

@@ -6,15 +6,16 @@ package process
 // through the descriptor that init has opened: a process that is not dumpable, or that has changed its user, could not open
 // the file again. On other systems than Linux nothing of this is done.
 
-// OOMProblem returns the error that has kept init from making this process the first to be killed when memory runs out.
-// OOMProblem returns nil if there was no error, also after RestoreOOM, and in a process that was not started as a child.
+// OOMProblem returns the error because of which init could not make this process the first to be killed when memory runs out.
+// It returns nil if there was no error, and in a process that was not started as a child. A call of RestoreOOM does not change
+// the result.
 func OOMProblem() error { return oomProblem() }
 
 // RestoreOOM writes back the value of oom_score_adj that this process was started with. restored is true if init had changed
-// the value, at the first call only.
+// the value and this call has written the old value back. Further calls do nothing.
 func RestoreOOM() (restored bool, err error) { return restoreOOM() }
 
-// KilledFirst lists the processes that this process has started before RestoreOOM and that still have oom_score_adj 1000,
-// which a process inherits. It finds living children of this process, and living processes in its process group. KilledFirst
-// reads all of /proc.
+// KilledFirst lists the living processes that have inherited oom_score_adj 1000 from this process: those that were started
+// before RestoreOOM wrote the old value back. It finds children of this process, and processes in its process group.
+// KilledFirst reads all of /proc.
 func KilledFirst() []int { return killedFirst() }

@@ -22,7 +22,7 @@ var oom struct {
 	fd      int    // the open file oom_score_adj; only while raised is true
 	was     string // the value that this process was started with
 	problem error  // why init could not raise the value
-	until   int64  // when the old value was written back, in ticks since the boot of the machine; 0: never
+	until   int64  // when the old value was written back, as a result of ticks; 0: never
 }
 
 func init() {
@@ -93,9 +93,9 @@ func writeOOM(fd int, value string) error {
 func withoutResource(fn func() error) error {
 	// No new thread inherits the missing capability: the runtime does not start threads from a locked thread.
 	runtime.LockOSThread()
-	whole := true // the thread has the capability if it had it before
+	whole := true // becomes false if the thread cannot get the capability again
 	defer func() {
-		if whole { // otherwise no other goroutine may run in this thread, which ends with its goroutine
+		if whole { // if whole is false, the thread stays locked, runs no other goroutine, and ends with this goroutine
 			runtime.UnlockOSThread()
 		}
 	}()
@@ -155,7 +155,7 @@ func killedFirst() (pids []int) {
 }
 
 // startedHere reports whether a process lives, is a child of this process or in its process group, and was started before the
-// given time.
+// given time, in the unit of ticks.
 func startedHere(pid int, before int64) bool {
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {

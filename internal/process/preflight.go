@@ -18,25 +18,26 @@ import (
 	"github.com/midair-go/midair/internal/sys"
 )
 
-// library and sibling are the modules with which a program can replace this program.
+// A program that uses one of these modules can replace this program.
 const (
 	library = "github.com/midair-go/midair"
 	sibling = "github.com/cloudflare/tableflip"
 )
 
-// Policy is which programs may replace this program. The zero value allows all programs that are able to.
+// Policy is which programs may replace this program. A program is refused with the error of its field. The zero value allows
+// all programs that are able to, except programs with another import path.
 type Policy struct {
-	SameBuild error                   // the refusal of the build that runs now; nil: it is allowed
+	SameBuild error                   // the error for the build that runs now; nil: allowed
 	Other     bool                    // a program with another import path is allowed
-	Plain     error                   // the refusal of a program that uses tableflip and not this library; nil: it is allowed
-	Wrapper   error                   // the refusal of any other file without the mark; nil: it is allowed
-	Verify    func(path string) error // Options.Verify
+	Plain     error                   // the error for a program that uses tableflip and not this library; nil: allowed
+	Wrapper   error                   // the error for any other file without the mark; nil: allowed
+	Verify    func(path string) error // upgrade.Options.Verify; nil: no check
 }
 
-// Preflight looks at the file before the start, and refuses a program that would certainly fail, or that is certainly the
-// wrong program. If the policy allows it, a file that does not show this, such as a script, is not refused: the start has to
-// show it. A name without a separator is looked up in PATH, and a relative path begins at StartDir. The caller closes the
-// program.
+// Preflight looks at the file before the start. It refuses a program that would certainly fail, or that is certainly the wrong
+// program. Some files, such as a script, do not show whether they are the right program. If the policy allows such a file,
+// Preflight does not refuse it, and only the start shows whether it was right. A name without a separator is looked up in PATH,
+// and a relative path begins at StartDir. The caller closes the program.
 func Preflight(executable string, args []string, o Policy) (p Program, err error) {
 	path, err := checkExecutable(executable)
 	if err != nil {
@@ -143,8 +144,8 @@ func looks(file *os.File, info *debug.BuildInfo) string {
 	return "does not carry the mark of a build with this library (is it packed, or a wrapper?) and"
 }
 
-// suits returns nil if a program with the given build information can replace this program, or else why it cannot or should
-// not.
+// suits returns nil if a program with the given build information can replace this program. Otherwise it returns an error that
+// says why the program cannot or should not.
 func suits(info *debug.BuildInfo, o Policy) error {
 	if goos, goarch := setting(info, "GOOS"), setting(info, "GOARCH"); goos != runtime.GOOS || goarch != runtime.GOARCH {
 		return fmt.Errorf("is built for %s/%s, this machine needs %s/%s", goos, goarch, runtime.GOOS, runtime.GOARCH)
@@ -162,8 +163,8 @@ func suits(info *debug.BuildInfo, o Policy) error {
 	return nil
 }
 
-// known reports whether the build information contains the modules of the program. The build information of a test binary does
-// not, nor does that of some other build systems than go build.
+// known reports whether the build information contains the modules of the program. In a test binary it does not contain them,
+// nor in a program of some build systems other than go build.
 func known(info *debug.BuildInfo) bool {
 	return len(info.Deps) > 0 || info.Main.Path != "" && !strings.HasSuffix(info.Path, ".test")
 }

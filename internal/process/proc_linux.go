@@ -34,6 +34,6 @@ func parentName() string {
 	return strings.TrimSpace(string(name))
 }
 
-// hasEnded does not use os.FindProcess, which forks at its first call, to find out what the kernel can do: hasEnded is called
-// while clients wait.
+// hasEnded is called while clients wait, so it does not use os.FindProcess. At its first call os.FindProcess forks, to find out
+// whether the kernel supports pidfds.
 func hasEnded(pid int) bool { return unix.Kill(pid, 0) == unix.ESRCH }

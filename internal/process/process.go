@@ -5,8 +5,8 @@
 //	mark.go       which programs take their sockets from the control socket
 //	start_unix.go Start: a child in the sense of tableflip, with a control socket
 //	child.go      Child: a started process, from the starter's side
-//	own.go        a child of this process, which reaps the child; reap_*.go: how
-//	sibling_linux.go a child of this process's parent, which reaps the child
+//	own.go        a child of this process: this process reaps the child, as reap_*.go shows
+//	sibling_linux.go a child of this process's parent: the parent reaps the child
 //	build.go      Build: a program that was committed, to be started again
 //	handle_linux.go Handle: any process, by a pidfd
 //	backoff.go    Backoff: how long to wait before the next start
@@ -38,9 +38,9 @@ func StartDir() string { return startDir }
 // This is the part of the protocol of tableflip 1.2.3 that this package uses; tests run the package against parents and
 // children with tableflip itself. A started process is a child in the sense of tableflip: tableflip.New in the child takes
 // the files, and tableflip's Ready is the commit. This package implements the parent's half of the protocol itself, and does
-// not call tableflip's Upgrade: Upgrade uses os.Args and the environment of this process, does not return the pid, can be
-// neither cancelled nor repeated after a commit, chooses at random between "ready" and "exited", and fails while the parent's
-// parent still drains.
+// not call tableflip's Upgrade. Upgrade uses os.Args and the environment of this process, and does not return the pid. Upgrade
+// can be neither cancelled nor repeated after a commit, and fails while the parent's parent still drains. If a child is ready
+// and has exited, Upgrade chooses one of the two results at random.
 //
 //	descriptor 3   pipe to the parent; one byte 42 means ready
 //	descriptor 4   pipe from the parent; names of the passed files as gob [][]string, and EOF when the parent has ended
@@ -79,19 +79,19 @@ type Program struct {
 	told    func(pid int) <-chan string // the argument of AsSibling
 }
 
-// AsSibling returns a program that is started as a child of this process's parent: a service manager waits for its own
-// children only, and looks up the parent of a process only once. The parent reaps the process. The function told returns a
-// channel on which the parent's report arrives how the process has ended; told may be nil. Without such a report the kernel's
-// is used, from Linux 6.15 on. AsSibling changes nothing if this process is process 1, which has no parent, and on other
-// systems than Linux.
+// AsSibling returns a program that is started as a child of this process's parent. A service manager as the parent waits for
+// its own children only, and looks up the parent of a process only once. The parent reaps the process, and may report to this
+// process how the process has ended. The function told returns the channel on which this report arrives; told may be nil.
+// Without such a report the status comes from the kernel, from Linux 6.15 on. AsSibling changes nothing if this process is
+// process 1, which has no parent, and on other systems than Linux.
 func (p Program) AsSibling(told func(pid int) <-chan string) Program {
 	p.sibling, p.told = true, told
 	return p
 }
 
-// TakesSockets reports whether the program takes its sockets from the control socket. Any other program, such as a script or
-// a program with tableflip only, has to inherit the sockets, and has them open from its start on. So have all processes that
-// a script starts.
+// TakesSockets reports whether the program takes its sockets from the control socket. Any other program, such as a script or a
+// program with tableflip only, has to inherit the sockets, and has them open from its start on. The processes that a script
+// starts have the sockets open too.
 func (p Program) TakesSockets() bool { return p.marked }
 
 // Name returns the path of the program, or a description if the program has no path.
@@ -124,8 +124,9 @@ func Start(p Program, env []string, files []Inherited, queue func(control *os.Fi
 // StdFD returns the greatest number, and the descriptor is closed in the child too.
 func StdFD(fd uintptr) uintptr { return stdFD(fd) }
 
-// Scrub removes the variable of tableflip from the environment: any process that this process starts would believe that it was
-// started for an upgrade. Scrub also calls RestoreName. Package inherited has made the inherited files close-on-exec.
+// Scrub removes the variable of tableflip from the environment. With the variable, any process that this process starts would
+// believe that it was started for an upgrade. Scrub also calls RestoreName. Package inherited has made the inherited files
+// close-on-exec.
 func Scrub() {
 	os.Unsetenv(Sentinel)
 	RestoreName()

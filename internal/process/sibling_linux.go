@@ -17,8 +17,8 @@ type siblingHold struct {
 	told <-chan string // where the parent's report arrives, see Program.AsSibling; nil: there is no report
 }
 
-// statusLimit is how long wait waits, after the end of the process, until the parent has reaped it or has reported how it has
-// ended.
+// statusLimit is how long wait waits for the status after the end of the process. The status arrives when the parent has reaped
+// the process, or has reported how it has ended.
 const statusLimit = 200 * time.Millisecond
 
 // unknownStatus is the status of a process when neither the parent nor the kernel reports more.
