@@ -49,7 +49,8 @@ func DupFile(f *os.File) (*os.File, error) {
 	return os.NewFile(uintptr(fd), f.Name()), nil
 }
 
-// Duplicate returns another descriptor of the socket c, and its inode number; the number is 0 if it is not known.
+// Duplicate returns another descriptor of the socket c, and the inode number of the socket. The inode number is 0 if it is not
+// known.
 func Duplicate(c syscall.Conn) (fd int, inode uint64, err error) { return duplicate(c) }
 
 // ConnFile returns another descriptor of a connection.
@@ -130,9 +131,9 @@ type Terminal struct{ *watcher }
 // WatchTerminal begins to wait for the end of the terminal, until Close is called.
 func WatchTerminal() *Terminal { return watchTerminal() }
 
-// Ends reports whether a SIGHUP that is received now comes from the end of the terminal, and so does not ask for an upgrade:
-// the terminal is ending, or has ended less than a second ago. The result is false in a process that was started without a
-// terminal.
+// Ends reports whether a SIGHUP that is received now comes from the end of the terminal, and so does not ask for an upgrade.
+// The result is true if the terminal is ending, or has ended less than a second ago. The result is false in a process that was
+// started without a terminal.
 func (t *Terminal) Ends() bool { return t.watcher != nil && t.ends() }
 
 // Close ends the wait for the end of the terminal.
@@ -142,8 +143,9 @@ func (t *Terminal) Close() {
 	}
 }
 
-// Uptime returns the time since a moment that is the same for all processes of the machine, about its start, by a clock that
-// cannot be set. On Windows, where a service has only one process, Uptime returns the time since the start of this process.
+// Uptime returns the time since the start of the machine, approximately. The clock is the same for all processes of the
+// machine, and cannot be set. On Windows, where a service has only one process, Uptime returns the time since the start of this
+// process.
 func Uptime() time.Duration { return uptime() }
 
 // TooManyFiles reports whether the cause of an error is that this process, or the machine, has no descriptor left.

@@ -103,7 +103,7 @@ func copyKeepAlive(to *net.TCPConn, from syscall.Conn) {
 	if err != nil {
 		return
 	}
-	_ = read.Control(func(fd uintptr) { // Control fails if the listener is closed; below, if the connection is closed
+	_ = read.Control(func(fd uintptr) { // Control fails if the listener is closed
 		for i, o := range tcpOptions {
 			had[i][1], _ = unix.GetsockoptInt(int(fd), o[0], o[1])
 		}
@@ -112,7 +112,7 @@ func copyKeepAlive(to *net.TCPConn, from syscall.Conn) {
 	if err != nil {
 		return
 	}
-	_ = raw.Control(func(fd uintptr) {
+	_ = raw.Control(func(fd uintptr) { // Control fails if the connection is closed
 		for i, o := range tcpOptions {
 			if o[1] != unix.TCP_NODELAY || o[0] != unix.IPPROTO_TCP {
 				_ = unix.SetsockoptInt(int(fd), o[0], o[1], had[i][1])

@@ -31,7 +31,7 @@ func openTerminal() (int, error) {
 	return unix.Open("/dev/tty", unix.O_RDONLY|unix.O_NOCTTY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 }
 
-// watcher waits for the end of the terminal, and notes its time.
+// watcher waits for the end of the terminal, and notes the time of the end.
 type watcher struct {
 	tty   *os.File
 	ended atomic.Int64 // when the terminal has ended, by Uptime; 0: it has not ended yet
