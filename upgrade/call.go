@@ -16,7 +16,7 @@ type call struct {
 func startCall(limit time.Duration, fn func(context.Context) error) *call {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	c := &call{cancel, make(chan error, 1)}
-	go func() { c.done <- fn(ctx) }() // the loop waits for the result; the end of Run waits for a snapshot
+	go func() { c.done <- fn(ctx) }() // the loop, or snapshot.drop after the loop, waits for the result
 	return c
 }
 

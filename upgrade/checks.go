@@ -33,13 +33,15 @@ func (c *checks) list() []check {
 	return slices.Clone(c.all)
 }
 
-// startChecks runs the checks beside serve, and sends their result. The returned function ends the checks and waits for them.
+// startChecks runs the checks beside serve, and sends the result to the channel result. An error in forgotten (the result of
+// compareSockets) counts as a failed check. first is true if this process replaces no other process. The returned function ends
+// the context of the checks, and waits until the checks have ended.
 func startChecks(p *parts, forgotten error, result chan<- error, first bool) (stop func()) {
 	since := p.origin.welcome
 	if since.IsZero() {
 		since = time.Now()
 	}
-	// The checks end a tenth earlier than the wait of the old process, so that the reason of a failure arrives in time.
+	// The checks get nine tenths of the time that the old process waits, so that the reason of a failure arrives in time.
 	ctx, cancel := context.WithDeadline(context.Background(), since.Add(p.origin.limit-p.origin.limit/10))
 	done := make(chan struct{})
 	go func() {
@@ -49,8 +51,8 @@ func startChecks(p *parts, forgotten error, result chan<- error, first bool) (st
 	return func() { cancel(); <-done }
 }
 
-// prepare runs the checks. It returns nil if this process could serve, or else the reason why it could not. If alone is
-// true, no other process serves: then a pid file that cannot be staged is not a failure.
+// prepare runs the checks. It returns nil if this process could serve, or else the reason why it could not. If alone is true,
+// no other process serves. In that case a pid file that cannot be staged is not a failure.
 func prepare(ctx context.Context, p *parts, forgotten error, alone bool) error {
 	if err := p.estate.keeper.Err(); err != nil {
 		return err

@@ -18,14 +18,14 @@ const (
 
 type request struct {
 	op    op
-	mode  mode            // of an upgrade
-	ctx   context.Context // of an upgrade: its values, such as a span
-	cause error           // of an abort: the reason
-	only  chan error      // of an abort: the reply channel of the only upgrade that may be aborted; nil: any upgrade
+	mode  mode            // for an upgrade
+	ctx   context.Context // for an upgrade: the context whose values, such as a span, the attempt uses
+	cause error           // for an abort: the reason
+	only  chan error      // for an abort: the reply channel of the only upgrade that may be aborted; nil: any upgrade
 	reply chan error      // buffered: receives one answer
 }
 
-// runStage is how far the one call of Run is.
+// runStage is the stage of the Upgrader's only call of Run.
 type runStage int
 
 const (

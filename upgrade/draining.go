@@ -31,7 +31,7 @@ type elder struct {
 	wire.ElderBody
 	link   *wire.Link
 	orphan bool     // the process is an orphan: it serves until this process serves, see orphan.go
-	file   *os.File // the socket as a file, until this process becomes the main generation and makes the link; then nil
+	file   *os.File // the socket as a file, from which begin makes the link; nil when link is set
 }
 
 func newElders(restore func(int, wire.Frame, <-chan struct{})) *elders {
@@ -217,7 +217,7 @@ func (s *elders) rest(hear func(wire.Frame)) {
 		select {
 		case f := <-s.frames:
 			hear(f)
-		case <-s.gone: // a goroutine of watch ends after quit: its process need not have ended
+		case <-s.gone: // a goroutine of watch has ended because of quit; the older process may still run
 		case <-over:
 			return
 		}
@@ -244,8 +244,7 @@ func (s *elders) forget(e *elder) {
 }
 
 // hurry sends the oldest generations the order to close their idle connections if more than the given number of generations
-// exist. The old process receives this message after the message that this process serves. hurry may wait for a process that
-// does not read.
+// exist. The old process receives this message after the message serving. hurry may wait for a process that does not read.
 func (s *elders) hurry(most int, log *slog.Logger) {
 	for _, e := range s.markHurried(most) {
 		log.Warn("upgrade: too many generations: this one closes what is idle", "draining", e.PID, "generation", e.Generation, "MaxGenerations", most)

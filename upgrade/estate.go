@@ -23,14 +23,15 @@ type estate struct {
 	keeper    *state.Keeper
 	resources resources
 	pid       *pidfile.File
-	unwritten unwritten          // which of the pid file and the outcome could not be written
+	unwritten unwritten          // the results of writing the pid file and the outcome
 	room      room               // the reserve of descriptors
 	manager   *sdnotify.Notifier // the service manager; nil if there is none
 	opts      *Options
 	log       *slog.Logger
 }
 
-// nameFiles adds to the welcome message the names of the sockets that the candidate gets as files at exec.
+// nameFiles adds to the welcome message what a candidate needs that gets the sockets as files at exec: the unix sockets of this
+// process and their links, the names that the service manager stores, and the sockets that the candidate has to open.
 func (e *estate) nameFiles(body *wire.WelcomeBody) {
 	// The hard links of at most 100 paths fit into the message. The candidate finds the links of further paths through the
 	// kernel.
@@ -73,7 +74,7 @@ func (e *estate) recordOutcome(out Outcome) {
 	}
 	defer e.pid.Unreserve()
 	last, err := readOutcome(e.pid.ReadLast())
-	// A last.Begun that is greater than the uptime is from before the boot.
+	// If last.Begun is greater than the uptime, last is an outcome from before the last boot.
 	if err == nil && out.Committed && last.Begun >= out.Begun && last.Begun <= sys.Uptime() {
 		e.unwritten.note(fileOutcome, out, nil, nil)
 		return
@@ -104,7 +105,7 @@ func (e *estate) takeState(from int, f wire.Frame, stop <-chan struct{}) {
 }
 
 // restore calls UnmarshalBinary of the kept values with the state of another process. It waits until UnmarshalBinary has
-// returned, for Options.Timeout at most, or until stop is closed, which means that this process ends.
+// returned, but at most for Options.Timeout. If stop is closed, this process is about to end, and restore waits no longer.
 func (e *estate) restore(from int, state *os.File, stop <-chan struct{}) {
 	done := make(chan error, 1)
 	go func() { done <- e.keeper.Receive(state) }() // ends when UnmarshalBinary has returned

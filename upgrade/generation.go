@@ -17,8 +17,9 @@ const (
 	checksFailed
 )
 
-// generation is the state of a call of Run. The fields outside parts belong to the goroutine of Run, which receives events from
-// channels, looks up the action and the next state for each event (states.go), and starts other goroutines for everything slow.
+// generation is the state of a call of Run. The fields outside parts belong to the goroutine of Run. This goroutine receives
+// events from channels, and looks up the action and the next state for each event (states.go). For everything slow it starts
+// other goroutines.
 type generation struct {
 	*parts
 	table    *[genStates]genRow
@@ -31,19 +32,19 @@ type generation struct {
 	prepared chan error // receives the result of the checks; nil when it was received
 
 	accepted   bool // this process has accepted connections before it became the main generation
-	supervised bool // there is a supervisor, and this process has not read the end of its channel
+	supervised bool // there is a supervisor, and the end of the channel to the supervisor was not read yet
 	again      bool // SIGHUP has asked for an upgrade, which begins when it is possible
 
 	fromOld        <-chan wire.Frame       // messages of the old process; nil when their end was read
 	fromSupervisor <-chan sdnotify.Message // messages of the supervisor; nil when their end was read
 	old            oldProcess
 	next           nextLink
-	late           *wire.Link // the link to the process that serves now, to which late connections are passed; nil: none
+	late           *wire.Link // late connections are passed on this link to the process that serves; nil: there is no link
 
 	attempt      *attempt
 	attemptEnded <-chan attemptEnd // nil: no attempt is under way
 	waiter       chan error        // gets the result for the call of Upgrade that waits for the attempt; nil: no call waits
-	ending       error             // the cause of a stop that waits for a commit
+	ending       error             // the cause of a stop that waits until the attempt has ended; nil: no stop waits
 	successor    successor
 
 	taking    *taking   // the taking of the values and resources of a commit message; nil: none
@@ -74,7 +75,7 @@ func newGeneration(p *parts) *generation {
 	return g
 }
 
-// attemptEnd is the result of an attempt, whose outcome was recorded.
+// attemptEnd is the result of an attempt. The loop receives it after recordOutcome has recorded the outcome.
 type attemptEnd struct {
 	err     error
 	outcome Outcome

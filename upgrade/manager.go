@@ -86,16 +86,16 @@ func (a *announcer) text() string {
 	return fmt.Sprintf("serving, generation %d, version %s", a.origin.generation, a.version)
 }
 
-// announce queues the messages that make this generation the service: the manager keeps its sockets, and forgets other sockets.
-// The message to the old process follows. If this process dies between the two, the old process serves on, and announces
-// itself again.
+// announce queues the messages that make this generation the service: the manager keeps the sockets of this generation, and
+// forgets other sockets. The message serving to the old process comes later. If this process dies before that message, the old
+// process serves on, and announces itself again.
 //
 // If later is true, announce leaves two things to keepRest: to keep the sockets that no process had before this one, and to
 // forget sockets of older generations that this process does not have. Until keepRest, the old process can serve on with all of
 // its sockets.
 //
-// announce does not wait: telling.send waits until the messages were sent. Only then may the returned sockets, which the
-// manager forgets, be emptied.
+// announce does not wait: telling.send waits until the messages were sent. The manager is asked to forget the returned sockets.
+// These sockets must not be emptied before the messages were sent.
 func (a *announcer) announce(later bool) (forgotten []*os.File) {
 	if a.estate.manager == nil {
 		return nil
@@ -120,7 +120,7 @@ func (a *announcer) announce(later bool) (forgotten []*os.File) {
 	return forgotten
 }
 
-// keepRest does the part that announce has left, when the old process was sent the message that another process serves.
+// keepRest does the part that announce has left. It is called after the message serving was sent to the old process.
 func (a *announcer) keepRest() (forgotten []*os.File) {
 	if a.estate.manager == nil {
 		return nil
@@ -163,7 +163,8 @@ func (a *announcer) forgetSockets() []*os.File {
 	return kept
 }
 
-// unfollow ends the messages about opened and closed sockets: another generation has them, or the manager forgets all.
+// unfollow ends the messages about opened and closed sockets. It is called when another generation sends such messages, or when
+// the manager is about to forget all sockets.
 func (a *announcer) unfollow() {
 	a.estate.listeners.Follow(nil, nil)
 }

@@ -14,9 +14,9 @@ import (
 // takes the place of the old process.
 type oldProcess struct {
 	link      *wire.Link       // nil: there is no old process with the control protocol
-	takes     handoff.Takes    // the connections that the old process can take back
+	takes     handoff.Takes    // the listeners of the old process whose connections it can take back
 	sharing   *handoff.Sharing // connections shared with the old process while this candidate has a weight; nil: none
-	heartbeat *time.Ticker     // the times of the heartbeats to the old process; nil: none are sent
+	heartbeat *time.Ticker     // ticks when a heartbeat to the old process is due; nil: no heartbeats are sent
 }
 
 // share begins to take connections from the old process, and to send heartbeats to the old process.
@@ -32,7 +32,7 @@ func (o *oldProcess) share(f wire.Frame) error {
 	return nil
 }
 
-// heartbeats returns the channel of the ticks at which a heartbeat is due; nil if none are sent.
+// heartbeats returns the channel of the ticks at which a heartbeat is due; nil if no heartbeats are sent.
 func (o *oldProcess) heartbeats() <-chan time.Time {
 	if o.heartbeat == nil {
 		return nil
@@ -48,8 +48,9 @@ func (o *oldProcess) endHeartbeat() {
 	}
 }
 
-// returner returns the function with which Move sends connections back to the old process when the weight of this candidate
-// falls from one value to another: a part of the connections, or all of them if the argument to is 0.
+// returner returns the function with which Upgrader.Move sends connections back to the old process. It is called when the
+// weight of this candidate falls: from is the weight before, and to is the new weight. If to is 0, all connections go back.
+// Otherwise a part of the connections goes back.
 func (o *oldProcess) returner(choice handoff.Choice, from, to float64) handoff.Mover {
 	return handoff.NewReturner(o.link, o.takes, choice, from, to).Move
 }
@@ -71,7 +72,8 @@ func serveDialed(set *listener.Set, f wire.Frame) wire.DialedBody {
 	return reply
 }
 
-// logInherited logs an error in taking something from the old process that is not worth a failed upgrade.
+// logInherited logs an error that has occurred when this process took something from another process. The upgrade goes on in
+// spite of such an error.
 func logInherited(log *slog.Logger, err error) {
 	if err != nil {
 		log.Warn("upgrade: not all of what the old process left could be taken", "err", err)

@@ -27,8 +27,8 @@ type origin struct {
 	paths      []wire.SocketName // the unix sockets of the old process
 	expects    []wire.SocketName // the sockets that the old process has passed as files at exec, and that have to be opened
 	inherited  []string          // the names of sockets that the service manager stores for the old process
-	starter    string            // the program that has started this process; empty for an older generation, or if unknown
-	born       Outcome           // the upgrade that has started this process, with the fields that welcome has
+	starter    string            // the program that has started this process; empty if an older generation did, or if unknown
+	born       Outcome           // the upgrade that has started this process; only the values known at the start are set
 	only       bool              // no other process serves, so this process has to serve even if its checks fail
 	detached   bool              // the first process was started with nohup: the end of its terminal does not stop the service
 	systemd    bool              // systemd has started the service, and each old process names the next main process to systemd

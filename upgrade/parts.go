@@ -16,7 +16,7 @@ type parts struct {
 
 	origin    origin    // how this process was started, and by which process
 	estate    estate    // the listeners, values and files that the next generation receives
-	history   history   // the build before, and the older generations
+	history   history   // the previous build, and the older generations
 	traffic   traffic   // connections and messages that go to other generations
 	announcer announcer // notifies the service manager
 	control   *control  // passes the calls of Upgrade, Commit, Abort and Close to the goroutine of Run

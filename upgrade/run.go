@@ -42,7 +42,7 @@ func (g *generation) run(ctx context.Context, serve func(context.Context) error)
 	defer end(nil)
 	var sig signals
 	first := g.state == genStarting
-	if first { // signals may come as soon as serve runs; a candidate gets none so early, and has to start fast
+	if first { // signals may come as soon as serve runs; a candidate gets no signals so early, and must start fast
 		sig = notifySignals(g.opts.NoSignals, g.estate.manager.SupervisorState() != "")
 	}
 	forgotten := compareSockets(&g.estate, &g.origin, g.opts.MayClose)
@@ -67,7 +67,8 @@ func (g *generation) run(ctx context.Context, serve func(context.Context) error)
 	return g.err
 }
 
-// loop receives events until serve has returned, and no attempt, no call and no message of a telling is under way.
+// loop receives events until serve has returned, no attempt and no call runs, and no messages of a telling are being sent. In
+// the state returning, loop also waits for the answer of the old process.
 func (g *generation) loop(ctx context.Context, sig signals) {
 	stopped, closed := ctx.Done(), g.control.stop
 	g.watchdog.start(g.estate.manager)
@@ -148,8 +149,8 @@ func (g *generation) stop(cause error) {
 	g.fire(onStop, detail{err: cause})
 }
 
-// hangup handles a SIGHUP. The signal asks for an upgrade, unless the terminal has ended and no call of Request has sent the
-// signal: then the service stops, or, if it was started under nohup, nothing happens.
+// hangup handles a SIGHUP. The signal asks for an upgrade if Request has sent it, or if the terminal has not ended. Any other
+// SIGHUP comes from the end of the terminal, and stops the service unless the service was started under nohup.
 func (g *generation) hangup(t *sys.Terminal) {
 	switch {
 	case !t.Ends() || g.estate.pid.Asked():
@@ -179,7 +180,6 @@ func (g *generation) hasSnapshot(err error) {
 	g.fire(onSnapshot, detail{err: err, state: state})
 }
 
-// checked handles the result of the checks.
 func (g *generation) checked(err error) {
 	g.prepared, g.checks = nil, checksPassed
 	if err != nil {
@@ -242,7 +242,7 @@ func (g *generation) begin(a *attempt, waiter chan error) {
 	}()
 }
 
-// reloading reports to the service manager that an attempt to replace this process has begun.
+// reloading reports to the service manager that the main generation has begun an attempt. A rehearsal is not reported.
 func (g *generation) reloading(a *attempt) {
 	if g.state == genServing && a.mode != modeRehearsal {
 		g.watchdog.extended = time.Now()
@@ -276,7 +276,7 @@ func (g *generation) attempted(end attemptEnd) {
 	}
 }
 
-// serveOn goes on after a failed attempt. A stop or an upgrade that was asked for during the attempt begins now.
+// serveOn goes on after a failed attempt or a rehearsal. A stop or an upgrade that was asked for during the attempt begins now.
 func (g *generation) serveOn(d detail) {
 	a := d.attempt
 	g.estate.listeners.UnlinkOnClose(a.mode != modeRevive)
@@ -308,7 +308,7 @@ func (g *generation) handOver(d detail) {
 	if d.from == genServing {
 		g.leave("draining", d, &ending{reason: "handed over", handover: true})
 	}
-	if !a.hello.Speaks { // a candidate with Speaks announces itself; a message of this process might come too late
+	if !a.hello.Speaks { // with Speaks, the candidate announces itself: a message of this process could arrive too late
 		g.estate.manager.ReadyFor(a.child.PID, fmt.Sprintf("serving, generation %d", a.nextGeneration()))
 	}
 	g.estate.manager.HandedOver()
@@ -322,7 +322,7 @@ func (g *generation) stopService(d detail) {
 	g.leave("stopping", d, &ending{reason: d.err.Error()})
 }
 
-// leave ends serve's context for the reason why, and the calls beside the loop. Status shows the state shown.
+// leave ends the calls beside the loop, and then serve's context with the cause why. Status shows the parameter shown as state.
 func (g *generation) leave(shown string, d detail, why *ending) {
 	g.quitSuccession(d)
 	g.acquiring.stop()
@@ -349,7 +349,7 @@ func (g *generation) quitSuccession(d detail) {
 	}
 }
 
-// endWithServe ends a process whose serve has returned by itself. In a running attempt the judge and the soak are cut short.
+// endWithServe ends a process whose serve has returned by itself. If an attempt is running, its bake and its soak end at once.
 func (g *generation) endWithServe(d detail) {
 	g.quitSuccession(d)
 	g.acquiring.stop()
@@ -361,17 +361,17 @@ func (g *generation) endWithServe(d detail) {
 	}
 }
 
-// noteServed notes the error of serve in a process on its way out.
+// noteServed notes the error of serve in a process that is about to end.
 func (g *generation) noteServed(d detail) { g.err = cmp.Or(g.err, d.err) }
 
-// closeOldLink closes the broken control socket to the old process.
+// closeOldLink closes the broken control socket to the old process, at once or when no telling uses the socket any more.
 func (g *generation) closeOldLink(detail) { g.tellings.closeAfter(g.old.link) }
 
 // finish releases everything that this generation holds.
 func (g *generation) finish() {
 	stops := g.state == genStopping
 	g.beside.Wait() // at most two seconds
-	g.retries.end() // before removeFiles: a retry would write a file again
+	g.retries.end() // must come before removeFiles, because a retry would write a removed file again
 	g.estate.release()
 	g.estate.listeners.KeepClosed(false)
 	g.estate.listeners.ReleaseAll()

@@ -23,7 +23,7 @@ type signals struct {
 func notifySignals(no, supervised bool) signals {
 	s := signals{make(chan os.Signal, 1), make(chan os.Signal, 1), make(chan os.Signal, 1), new(sys.Terminal)}
 	if !no {
-		if !supervised { // otherwise the supervisor decides whether its terminal has ended
+		if !supervised { // under a supervisor, the supervisor watches the terminal
 			s.terminal = sys.WatchTerminal()
 		}
 		signal.Notify(s.hangup, syscall.SIGHUP)
@@ -57,8 +57,8 @@ type successor struct {
 }
 
 // signalEarly passes on a signal in the first second (commitStall) after the handover: perhaps the sender has read the pid file
-// before the file named the successor. A later signal is taken for one that the successor has received too, as every process of
-// the service has.
+// before the file named the successor. A later signal is not passed on: it was probably sent to every process of
+// the service, so that the successor has received the signal too.
 func (s *successor) signalEarly(sig os.Signal) {
 	if s.child != nil && time.Since(s.since) < commitStall {
 		s.child.Signal(sig)

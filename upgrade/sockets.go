@@ -14,15 +14,15 @@ import (
 )
 
 // How the listening sockets get from the old process to a candidate. The old process sends the sockets on the control socket
-// before it executes the candidate's file. There the sockets wait until upgrade.New of the candidate receives them, also if the
-// old process dies. If the file has no mark of this library, its process gets the sockets as open files at exec, in the manner
-// of tableflip.
+// before it executes the candidate's file. The sockets wait in the control socket until upgrade.New of the candidate receives
+// them, even if the old process dies. If the candidate's file has no mark of this library, the candidate gets the sockets as
+// open files at exec, in the manner of tableflip.
 
 // goers has the older processes that have closed their control socket and are about to end. Until their end they may remove the
 // paths of unix sockets, as many programs do after Run.
 type goers struct {
 	all  []goer
-	tick <-chan time.Time // the time of the next look; nil if all has no process
+	tick <-chan time.Time // receives a value when putPathsBack has to be called; nil: no call is due
 }
 
 type goer struct {
@@ -43,8 +43,9 @@ func (s *goers) add(pid int) {
 	}
 }
 
-// putPathsBack restores the paths that an ending process may have removed, again and again until the last such process has
-// ended. If main is false, it does nothing. A file system may hang, so the work is done in a goroutine.
+// putPathsBack restores the paths that an ending process may have removed, and sets the time of the next call. The last call
+// comes when each such process has ended, or was noted longer than goersLimit ago. If main is false, putPathsBack does nothing.
+// A file system may hang, so the work is done in a goroutine.
 func (s *goers) putPathsBack(e *estate, main bool) {
 	if s.tick = nil; !main {
 		return
@@ -69,7 +70,7 @@ type taken struct {
 	sockets *listener.Received
 	got     int        // the number of sockets
 	kept    []string   // the names under which a service manager perhaps keeps the sockets
-	early   wire.Frame // the answer to hello, if it came before all sockets: another process has read the missing ones
+	early   wire.Frame // the answer to hello, if it came before the last socket: another process has read the missing sockets
 }
 
 // takeSockets receives the sockets that wait in the control socket, on the candidate's side.
@@ -102,7 +103,7 @@ func takeSockets(parent *wire.Link, timeout time.Duration, log *slog.Logger) (t 
 				f.Close()
 				return t, err
 			}
-			if total = body.Total; total == 0 { // the sockets are files at exec
+			if total = body.Total; total == 0 { // this process got the sockets as files at exec
 				f.Close()
 				return t, nil
 			}
@@ -121,14 +122,14 @@ func takeSockets(parent *wire.Link, timeout time.Duration, log *slog.Logger) (t 
 				return t, nil
 			}
 			atStep("new.took")
-			// If the old process is dead, Frames ends next.
+			// The error is ignored: if the old process is dead, the end of Frames shows the death.
 			_ = parent.Send(wire.KindListeners, wire.ListenersBody{Total: t.got})
 		}
 	}
 }
 
-// compareSockets compares the sockets of the old process with those that this candidate has opened. Run calls it before
-// serve.
+// compareSockets compares the sockets of the old process with the sockets that this candidate has opened. It returns nil, or
+// else the reason why the candidate must not take over. Run calls compareSockets before serve.
 func compareSockets(e *estate, o *origin, mayClose []string) error {
 	e.listeners.Begin()
 	if !o.replaces() {

@@ -74,14 +74,14 @@ const (
 	onAttemptFailed                 // an upgrade was taken back, or a rehearsal has ended
 	onAttemptDone                   // an upgrade was committed
 	onConfirmed                     // the supervisor orders this orphan to be the service: the committed build does not start
-	onNextSocket                    // the supervisor sends this process a control socket to the process that replaces it
+	onNextSocket                    // the supervisor sends a control socket to the process that will replace this process
 	onOrphanSocket                  // the supervisor sends this process a control socket to an orphan
 	onNoSupervisor                  // the supervisor has died
 	onFinished                      // Run has released everything that this process held
 
-	// Events that an action fires when it has decided.
+	// The actions fire the following events, each as the result of a decision.
 	onFailed   // this candidate cannot become the service
-	onReported // the reason was sent to the old process, which serves on
+	onReported // the reason of the failure was sent to the old process, and the old process serves on
 	onCut      // this candidate cannot become the service, and no message of the old process can come any more
 	onGaveUp   // the old process is dead, and this process will not be the service
 	onOrphaned // the old process has died before the commit, under a supervisor
@@ -111,13 +111,13 @@ var oldEvents = map[wire.Kind]genEvent{
 type detail struct {
 	from    genState // the state before the event; fire sets it
 	err     error
-	phase   Phase // of err
+	phase   Phase // the phase in which err has occurred
 	frame   wire.Frame
 	word    sdnotify.Message
 	request request
 	attempt *attempt
 	telling *telling
-	state   *os.File // the file of the kept values, which the action closes; nil: none
+	state   *os.File // the file of the kept values, or nil; the action closes the file
 }
 
 // genCell is the meaning of an event in a state: an action, which may be nil, and the next state. The state changes before the
@@ -168,7 +168,7 @@ var rowChild = rowBefore.with(genRow{
 // rowPromoted has the cells that alone and acquiring have in common: no other process can serve in place of this process.
 var rowPromoted = rowChild.with(genRow{
 	onWatchdog:   {(*generation).extend, genStay},
-	onOldDied:    nothing, // the death has shown already, when a message could not be sent
+	onOldDied:    nothing, // the death was noticed earlier, when a message could not be sent
 	onLinkBroken: nothing,
 	onServes:     {(*generation).becomeMain, genServing},
 })

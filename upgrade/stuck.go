@@ -35,7 +35,8 @@ import (
 // lastMoment is how long Run waits for serve after Accept has ended.
 const lastMoment = time.Second
 
-// saysStuck is the time from the end of serve's context to the log message that serve goes on.
+// saysStuck is the time from the end of serve's context to the log message that serve goes on. If Options.StuckAfter is less
+// than ten seconds, the message comes after half of Options.StuckAfter.
 const saysStuck = 5 * time.Second
 
 // watched is serve's context, which notes that Done or Err was called.
@@ -63,14 +64,15 @@ type ending struct {
 
 func (e *ending) Error() string { return "upgrade: " + e.reason }
 
-// Handover reports whether another generation serves on. Load balancers then need no notice of the end of this process.
+// Handover reports whether another generation serves on. In this case load balancers need no notice of the end of
+// this process.
 func (e *ending) Handover() bool { return e.handover }
 
 // drains is the part of a cause that counts the servers that drain.
 type drains struct{ now atomic.Int32 }
 
-// Draining notes that a server of the program drains because of the cause, until ended is called. Package drain calls the
-// method on the cause of serve's context, as it calls Handover.
+// Draining notes that a server of the program drains until the function ended is called. Package drain calls Draining, like
+// Handover, on the cause of serve's context.
 func (d *drains) Draining() (ended func()) {
 	d.now.Add(1)
 	return sync.OnceFunc(func() { d.now.Add(-1) })
@@ -89,7 +91,7 @@ type overrun struct {
 	since  time.Time   // the end of the context, or the last moment at which a server was known to drain
 	timer  *time.Timer // the time of the next look; nil before the end of the context
 	said   bool        // the problem was logged
-	partly bool        // the warning was logged that serve is waited for
+	partly bool        // the log has the warning that Run still waits for serve
 	wrong  string      // the problem for which Accept was ended; empty: Accept has not ended
 }
 
@@ -101,7 +103,8 @@ func (o *overrun) begin(d *drains, set *listener.Set, limit time.Duration, log *
 	o.timer = time.NewTimer(o.pause())
 }
 
-// returned is called when serve has returned, and adds an explanation to the error of serve.
+// returned is called when serve has returned, and returns the error of serve. If Accept was ended and serve has returned
+// net.ErrClosed, the error comes with an explanation.
 func (o *overrun) returned(err error) error {
 	if o.timer != nil {
 		o.timer.Stop()

@@ -137,8 +137,8 @@ func (g *generation) checksFailed(d detail) {
 	g.reportPrepared(d)
 }
 
-// reportPrepared sends the old process that the checks have passed. If the old process knows tableflip only, the candidate
-// serves at once.
+// reportPrepared notifies the old process that the checks have passed. An old process that knows tableflip only gets no
+// message: the candidate proceeds at once.
 func (g *generation) reportPrepared(d detail) {
 	if g.origin.old == oldTableflip {
 		g.proceed(d)
@@ -154,8 +154,8 @@ func (g *generation) reportPrepared(d detail) {
 	})
 }
 
-// proceed makes this process the service when the checks and the taking of kept values have ended, and exclusive resources are
-// acquired.
+// proceed does nothing if the checks or the taking of kept values have not ended. Otherwise it makes this process the service;
+// but if there are exclusive resources, it only begins to acquire them.
 func (g *generation) proceed(detail) {
 	switch {
 	case g.checks == checksRun || g.taking != nil:
@@ -166,13 +166,13 @@ func (g *generation) proceed(detail) {
 	}
 }
 
-// serveNow makes this process the service, where no old process waits for the message serving.
+// serveNow makes this process the service. It is called when no old process waits for the message serving.
 func (g *generation) serveNow() {
 	g.fire(onServes, detail{})
 	g.write(&telling{first: true})
 }
 
-// write begins to write the files of a new main generation. The event onWritten follows, whose action is announce.
+// write begins to write the files of a new main generation. When they are written, the loop fires onWritten.
 func (g *generation) write(t *telling) {
 	if g.origin.systemd && g.fromOld != nil { // the old process has to name this process to systemd first
 		g.naming.begin()
@@ -183,8 +183,8 @@ func (g *generation) write(t *telling) {
 	g.tellings.write(g.parts, t)
 }
 
-// announce announces the main generation to the service manager after its files are written. If the old process has to name
-// this process to systemd first, announceNamed does it instead.
+// announce announces this process to the service manager after the files are written, and begins to send the other messages.
+// If the old process has to name this process to systemd first, announceNamed sends the announcement instead.
 func (g *generation) announce(d detail) {
 	t, managed := d.telling, g.estate.manager != nil
 	if g.naming.since == 0 {
@@ -209,13 +209,13 @@ func (g *generation) dropWritten(d detail) {
 // tell begins to send the messages of a telling.
 func (g *generation) tell(t *telling) { g.tellings.begin(g.parts, g.old.link, t) }
 
-// hasTold handles the end of a telling.
 func (g *generation) hasTold(t *telling) {
 	g.fire(onTold, detail{telling: t})
 	g.tellings.remove(t)
 }
 
-// completeTold closes the sockets that were needed until the messages of the telling were sent.
+// completeTold closes the sockets that were needed until the messages of the telling were sent. If later is true, it begins
+// another telling, for the messages of keepRest.
 func (g *generation) completeTold(d detail) {
 	t := d.telling
 	if t.serving != nil && g.fromOld == nil { // the old process sends nothing more
@@ -269,8 +269,8 @@ func (g *generation) completeCommit(d detail) {
 	g.write(&telling{first: true, later: true, serving: new(wire.ServingBody), drop: drop})
 }
 
-// becomeMain makes this generation the service: this is the commit. The old process gets its message later: its
-// work after that message would take the processors from the first requests here.
+// becomeMain makes this generation the service: this is the commit. The old process gets the message serving only later. Its
+// work after this message would take processor time from the first requests in this process.
 func (g *generation) becomeMain(d detail) {
 	alone := d.from != genCommitting && g.origin.old != oldTableflip
 	g.traffic.publisher.Store(nil)
@@ -331,7 +331,7 @@ func (g *generation) announceNamed(detail) {
 func (g *generation) stopCandidate(d detail) {
 	g.fire(onFailed, detail{phase: g.phase(), err: fmt.Errorf("%w: the candidate was told to stop: %w", ErrAborted, d.err)})
 	if !g.state.leaves() {
-		g.stop(d.err) // an attempt may have begun, if a SIGHUP came earlier
+		g.stop(d.err) // the old process has died: this process has become the service, or is about to
 	}
 }
 
@@ -371,7 +371,7 @@ func (g *generation) fail(d detail) {
 	g.fire(onReported, d)
 }
 
-// failUnheard handles a failure after the death of the old process. Unread messages come first: perhaps the commit message.
+// failUnheard handles a failure after the death of the old process. It handles unread messages first: perhaps a commit message.
 func (g *generation) failUnheard(d detail) {
 	from := g.state
 	for old := g.fromOld; old != nil && g.fromOld == old && g.state.beforeService(); {

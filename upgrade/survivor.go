@@ -55,13 +55,13 @@ func (g *generation) takenAlone(d detail) {
 	g.proceed(d)
 }
 
-// serveAnyway begins to serve despite a failed check: there is no other process.
+// serveAnyway goes on to serve despite a failed check, because there is no other process.
 func (g *generation) serveAnyway(d detail) {
 	logServingAnyway(g.log, d.phase, d.err)
 	g.proceed(d)
 }
 
-// becomeOrphan makes a candidate accept when its checks have passed, until the supervisor has started the committed build.
+// becomeOrphan handles the change from a candidate to an orphan. An orphan accepts as soon as its checks have passed.
 func (g *generation) becomeOrphan(d detail) {
 	ready := g.checks == checksPassed
 	g.shown.setUncommitted()
@@ -82,10 +82,10 @@ func (g *generation) accept(detail) {
 	}
 	g.accepted = true
 	g.estate.listeners.Open(true)
-	logInherited(g.log, g.history.elders.begin()) // reads the sockets of older generations, which may pass connections
+	logInherited(g.log, g.history.elders.begin()) // begins to read the connections that older generations pass
 }
 
-// giveUpOrphan ends a process that cannot serve, after the death of its old process: the supervisor starts the committed build.
+// giveUpOrphan ends a process that cannot serve after its old process has died. The supervisor starts the committed build.
 func (g *generation) giveUpOrphan(d detail) {
 	g.log.Error("upgrade: the old process has died, and this one does not serve: the supervisor starts the committed build",
 		"phase", d.phase, "err", d.err)
@@ -118,15 +118,16 @@ func (g *generation) confirmed(detail) {
 	g.fire(onPromoted, detail{err: errors.New("the supervisor cannot start the committed build")})
 }
 
-// outliveNext handles the death of the process that was to replace this orphan. A living supervisor starts another process.
+// outliveNext handles the death of the process that was to replace this orphan. If the supervisor lives, it starts another
+// process. Otherwise this orphan becomes the service.
 func (g *generation) outliveNext(detail) {
 	if !g.supervised {
 		g.fire(onPromoted, detail{err: errors.New("the old process, the supervisor and the committed build that was started have died")})
 	}
 }
 
-// outliveSupervisor handles the death of the supervisor in an orphan. An orphan with a control socket to the process that was
-// started to replace it waits until that process serves or dies.
+// outliveSupervisor handles the death of the supervisor in an orphan. If the orphan has a control socket to a process that
+// will replace it, the orphan waits until that process serves or dies. Otherwise the orphan becomes the service.
 func (g *generation) outliveSupervisor(detail) {
 	if g.fromOld == nil {
 		g.fire(onPromoted, detail{err: errors.New("the old process and the supervisor have died")})
@@ -156,8 +157,8 @@ const unsupervisedText = "upgrade: the supervisor has ended: nobody starts the s
 
 func (g *generation) logUnsupervised(detail) { g.log.Error(unsupervisedText) }
 
-// keepNext takes the control socket to the process that replaces this orphan. A candidate keeps the socket in case it becomes
-// an orphan.
+// keepNext takes, from the supervisor, the control socket to the process that will replace this orphan. A candidate only stores
+// the socket, because the candidate may become an orphan later.
 func (g *generation) keepNext(d detail) {
 	if g.old.link == nil { // the old process uses tableflip only
 		return
@@ -171,7 +172,7 @@ func (g *generation) keepNext(d detail) {
 	}
 }
 
-// useNext makes the process that replaces this orphan its old process, which may take the orphan back.
+// useNext makes the process that replaces this orphan its old process: from now on that process may take the orphan back.
 func (g *generation) useNext() {
 	l := g.next.use()
 	if l == nil {
@@ -179,7 +180,7 @@ func (g *generation) useNext() {
 	}
 	g.old.link.Close()
 	g.old.link, g.fromOld = l, l.Frames
-	g.old.takes = nil // the list of the dead old process; the new one sends its own list
+	g.old.takes = nil // this is the list of the dead old process; the replacing process sends its own list
 }
 
 // meetOrphan begins to read the messages of an orphan. When this process serves, it sends the orphan away.
@@ -236,8 +237,8 @@ func (g *generation) forgetOld(detail) {
 	g.estate.listeners.KeepClosed(false)
 }
 
-// giveBack begins to write the kept values to a file for the old process, or sends a message without values if this process has
-// accepted nothing. After the message, this process waits for the answer of the old process, which may be dead.
+// giveBack begins to write the kept values to a file for the old process. If this process has accepted nothing, giveBack sends
+// a message without values instead. After the message, this process waits for the answer or the death of the old process.
 func (g *generation) giveBack(d detail) {
 	g.noteServed(d)
 	if !g.accepted {
@@ -247,7 +248,7 @@ func (g *generation) giveBack(d detail) {
 	g.snapshot = startSnapshot(g.estate.keeper, g.opts.Timeout)
 }
 
-// sendState sends the kept values to the old process. If the message cannot be sent, the end of the socket is the next event.
+// sendState sends the kept values to the old process. If the message cannot be sent, the loop soon sees the end of the socket.
 // The old process kills a candidate that takes too long to end.
 func (g *generation) sendState(d detail) {
 	if d.err != nil {
@@ -288,7 +289,7 @@ func (g *generation) revive(detail) {
 	g.begin(newAttempt(context.Background(), g.parts, modeRevive), nil)
 }
 
-// passConn passes a connection that came too late to be served here on to the process that serves.
+// passConn passes a connection on to the process that serves, because the connection came too late to be served here.
 func (g *generation) passConn(d detail) {
 	var about wire.ConnBody
 	if d.frame.Decode(&about) != nil {
@@ -309,7 +310,7 @@ func (g *generation) passConn(d detail) {
 	}
 }
 
-// receiveSuccessor handles a message of the successor, or of a later generation, which writes to the same socket.
+// receiveSuccessor handles a message of the successor or of a later generation. Both write to the same socket.
 func (g *generation) receiveSuccessor(f wire.Frame, ok bool) {
 	if !ok {
 		g.successor.frames = nil
@@ -350,10 +351,10 @@ func (g *generation) rest() {
 	g.history.elders.rest(g.receiveElder)
 }
 
-// passStop sends SIGTERM to the successor, for a stop that came before the pid file named the successor.
+// passStop passes a stop on to the successor as SIGTERM, right after the handover only: see signalEarly.
 func (g *generation) passStop(detail) { g.successor.signalEarly(syscall.SIGTERM) }
 
-// passHangup sends SIGHUP to the successor, for a SIGHUP that came before the pid file named the successor.
+// passHangup passes a SIGHUP on to the successor, right after the handover only: see signalEarly.
 func (g *generation) passHangup(detail) { g.successor.signalEarly(syscall.SIGHUP) }
 
 // refuseEarly answers a request that came before this process is the main generation.
@@ -370,7 +371,8 @@ func (g *generation) upgradeOnHangup(d detail) {
 	g.upgradeAgain()
 }
 
-// upgradeAgain begins an upgrade that SIGHUP has asked for, or notes the request in a running attempt that can still note it.
+// upgradeAgain begins an upgrade if SIGHUP has asked for an upgrade. A running attempt notes the request, if its stage allows
+// that. Otherwise the field again keeps the request until the attempt has ended.
 func (g *generation) upgradeAgain() {
 	switch {
 	case !g.again || g.state != genServing:
@@ -388,8 +390,8 @@ func (g *generation) upgradeAgain() {
 // extend asks the service manager for more time.
 func (g *generation) extend(detail) { g.watchdog.extend(g.estate.manager) }
 
-// showLife sends a heartbeat to the service manager, and during an attempt a request for more time. Without an attempt, a stop
-// requests no more time than the operator has set in the manager.
+// showLife sends a sign of life to the service manager. During an attempt it also requests more time. Without an attempt it
+// requests no time, so that a stop takes no longer than the operator has set in the manager.
 func (g *generation) showLife(d detail) {
 	g.watchdog.alive(g.estate.manager)
 	if g.attempt != nil {

@@ -76,10 +76,11 @@ func takeCommitted(ctx context.Context, e *estate, state *os.File) error {
 // snapshot is a file of the kept values that is being written.
 type snapshot struct {
 	*call
-	state *os.File // set before the result; nil: there are no values
+	state *os.File // set before the call sends its result; nil: there are no values
 }
 
-// startSnapshot begins to write the program's kept values to a file. The result is an error if the limit ends first.
+// startSnapshot begins to write the program's kept values to a file. If the writing takes longer than the limit, the result
+// is an error.
 func startSnapshot(k *state.Keeper, limit time.Duration) *snapshot {
 	s := new(snapshot)
 	s.call = startCall(limit, func(ctx context.Context) error {

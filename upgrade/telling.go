@@ -10,18 +10,18 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// telling is the work by which a new main generation becomes known: the files that it writes, and the messages that it sends to
-// the service manager, the old process and the older generations. Goroutines beside the loop of Run do the work, because a file
+// telling is the work by which a new main generation makes itself known. The generation writes files, and sends messages to the
+// service manager, the old process and the older generations. Goroutines beside the loop of Run do the work, because a file
 // system may hang, and because a receiver perhaps does not read. Sending ends within seconds. An attempt waits until the
 // earlier tellings have ended.
 type telling struct {
-	written   chan struct{}     // closed when the files are written; nil: no files, or their event was handled
-	first     bool              // when the service manager has its messages, Status and the log show that this process serves
-	announced bool              // messages to the service manager are queued, and send waits until they are sent
+	written   chan struct{}     // closed when the files are written; nil: there are no files, or sending has begun
+	first     bool              // send makes Status and the log show that this process serves
+	announced bool              // messages to the service manager are queued, and send waits until the queue is empty
 	serving   *wire.ServingBody // the message to the old process; nil: none
-	later     bool              // announce was called with later: at the end of the telling, keepRest does the rest
+	later     bool              // announce leaves work to keepRest, which completeTold calls
 	forgotten []*os.File        // unopened sockets that the service manager is asked to forget
-	drop      func()            // at the end, closes the sockets that this version has not opened; may be nil
+	drop      func()            // closes the sockets that this version has not opened; end calls the function unless it is nil
 	over      chan struct{}     // closed when the loop has handled the end of the telling
 }
 
@@ -36,7 +36,8 @@ func newTellings() tellings {
 	return tellings{written: make(chan *telling, 1), ended: make(chan *telling)}
 }
 
-// write writes the files of a telling in a goroutine, which then sends the telling to written. A generation calls write once.
+// write writes the files of a telling in a goroutine. When the files are written, the goroutine sends the telling to
+// s.written. A generation calls write once.
 func (s *tellings) write(p *parts, t *telling) {
 	t.over, t.written = make(chan struct{}), make(chan struct{})
 	s.all = append(s.all, t)
@@ -94,7 +95,8 @@ func (s *tellings) begin(p *parts, old *wire.Link, t *telling) {
 	}()
 }
 
-// closeAfter closes the socket of the old process, unless a telling still uses it: then completeTold closes the socket.
+// closeAfter closes the control socket to the old process. If a telling still uses the socket, completeTold closes the socket
+// instead.
 func (s *tellings) closeAfter(old *wire.Link) {
 	if !slices.ContainsFunc(s.all, func(t *telling) bool { return t.serving != nil }) {
 		old.Close()
@@ -120,7 +122,7 @@ func (t *telling) send(p *parts, old *wire.Link) {
 		p.log.Info("upgrade: serving", "generation", p.origin.generation, "version", p.opts.Version, "pid", os.Getpid())
 	}
 	if t.serving != nil {
-		// Moves to the old process must have ended before the message: the old process takes connections back only until then.
+		// The old process takes no connections back after the message serving, so all moves must have ended before.
 		p.traffic.awaitMoves()
 		_ = handoff.SendTakes(old, p.estate.listeners) // the error is ignored: a dead old process needs no message
 		_ = old.Send(wire.KindServing, *t.serving)
@@ -128,7 +130,8 @@ func (t *telling) send(p *parts, old *wire.Link) {
 	p.history.elders.hurry(p.opts.MaxGenerations, p.log)
 }
 
-// end closes the sockets of a telling. In the main generation, Empty accepts waiting connections first.
+// end closes the sockets of a telling. If main is true, this process is the main generation: Empty first accepts the
+// connections that wait in the queues of the forgotten sockets.
 func (t *telling) end(set *listener.Set, main bool) {
 	for _, f := range t.forgotten {
 		if main {

@@ -38,8 +38,8 @@ func (t *traffic) setMover(m handoff.Mover) {
 // prefixLimit is the size limit of a prefix that travels with a connection, in bytes before the base64 encoding.
 const prefixLimit = 16 << 10
 
-// move moves a connection to another generation, with prefix, the bytes that the other generation reads first. It reports
-// whether the other generation has the connection now.
+// move moves a connection to another generation, and reports whether the other generation has the connection now. prefix has
+// the bytes that the other generation reads first.
 func (t *traffic) move(c net.Conn, prefix []byte) bool {
 	t.moving.RLock()
 	defer t.moving.RUnlock()

@@ -124,8 +124,8 @@ func newUpgrader(o Options, tel *telemetry, tf *tableflip.Upgrader) *Upgrader {
 // The new version may spell an address in another way than the old version ("localhost:80", "127.0.0.1:80"): the socket is the
 // same. On Linux a tcp wildcard may replace an address with the same port ("0.0.0.0:80" for "127.0.0.1:80"), unless a service
 // manager holds the socket of that address. An address may also replace a wildcard; name the wildcard in MayClose in this case.
-// Such a new socket, and a further socket that shares an address by SO_REUSEPORT, listens from the commit on, and also returns
-// the connections that wait in the queue of the old socket. Until the commit, the judge of a progressive upgrade sees no
+// Such a new socket listens from the commit on, and also returns the connections that wait in the queue of the old socket. So
+// does a further socket that shares an address by SO_REUSEPORT. Until the commit, the judge of a progressive upgrade sees no
 // clients of an address that replaces a wildcard. Both processes have to belong to the same user, and a file with AllowWrapper
 // cannot replace sockets in this way. When a new process begins to serve, the queue of a socket gets the length that the kernel
 // allows at that time. Listen replaces the path of a unix socket on which no process listens. On Linux, Listen restores a path
@@ -218,7 +218,7 @@ func (u *Upgrader) Keep(name string, v interface {
 	}
 }
 
-// Run serves until ctx ends, a signal asks for a stop, serve returns, or another generation has taken over, and returns the
+// Run serves until ctx ends, a signal asks for a stop, serve returns, or another generation has taken over. It returns the
 // error of serve. Run calls serve at once in a new goroutine. serve has to accept on all listeners, and to finish when its
 // context ends. The cause of that context has a method Handover() bool, which returns true for an upgrade and false for a plain
 // stop. In a candidate that is taken back, Run returns an *Error for which errors.Is reports ErrAborted; main should then end

@@ -62,7 +62,7 @@ func (j *joining) join(fds *tableflip.Fds) error {
 		err = j.welcomed(t.early)
 	}
 	if err != nil {
-		// An old process that does not read this message gets the exit status.
+		// If the old process does not read this message, it learns of the failure from the exit status.
 		_ = o.link.Send(wire.KindFailed, wire.FailedBody{Phase: string(PhaseStart), Reason: wire.Clip(err.Error())})
 		o.link.Close()
 		return err
