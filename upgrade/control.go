@@ -37,7 +37,7 @@ const (
 // control has the channels by which callers reach the goroutine of Run.
 type control struct {
 	requests chan request
-	running  chan struct{} // closed when the goroutine is about to receive requests
+	running  chan struct{} // closed when the goroutine of Run is about to receive requests
 	ended    chan struct{} // closed when Run has ended or will never begin
 	stop     chan struct{} // closed by Close
 

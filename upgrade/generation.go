@@ -43,7 +43,7 @@ type generation struct {
 
 	attempt      *attempt
 	attemptEnded <-chan attemptEnd // nil: no attempt is under way
-	waiter       chan error        // gets the result for the call of Upgrade that waits for the attempt; nil: no call waits
+	waiter       chan error        // receives the attempt's result, for the call of Upgrade that waits; nil: no call waits
 	ending       error             // the cause of a stop that waits until the attempt has ended; nil: no stop waits
 	successor    successor
 

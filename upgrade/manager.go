@@ -81,7 +81,7 @@ type announcer struct {
 	said    bool                 // the end of the service was announced
 }
 
-// text returns the text that systemctl status shows.
+// text returns the status text that the service manager shows, for example in systemctl status.
 func (a *announcer) text() string {
 	return fmt.Sprintf("serving, generation %d, version %s", a.origin.generation, a.version)
 }

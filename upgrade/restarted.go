@@ -72,8 +72,8 @@ func takePrevious(p *parts) {
 	}
 }
 
-// recordUpgrade records the upgrade, or the restart, that made this process the service. The old process records the upgrade
-// too, but may be killed before it does. The record must be written before this process records its next upgrade.
+// recordUpgrade records the upgrade, or the restart after a crash, that made this process the service. The old process records
+// the upgrade too, unless it is killed first. The record must be written before this process records its next upgrade.
 func recordUpgrade(p *parts) {
 	if p.origin.born.Started.IsZero() {
 		if last := p.shown.get().Last; last != nil { // the supervisor has started this process after a crash

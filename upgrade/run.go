@@ -342,7 +342,7 @@ func (g *generation) leave(shown string, d detail, why *ending) {
 	}
 }
 
-// quitSuccession reports to the supervisor that this candidate will never be the service.
+// quitSuccession reports to the supervisor that this process will never be the service, if this process was a candidate.
 func (g *generation) quitSuccession(d detail) {
 	if d.from.beforeService() && g.old.link != nil {
 		g.estate.manager.HandedOver()

@@ -51,7 +51,7 @@ func (s signals) stop() {
 // successor is the process that has taken over. The zero value means that no process has taken over.
 type successor struct {
 	child  *child
-	since  time.Time         // when the successor has taken over
+	since  time.Time         // the time of the handover
 	frames <-chan wire.Frame // messages of the successor, or of a later process on the same socket; nil: none
 	reads  bool              // the successor reads the sockets of the older generations
 }

@@ -60,7 +60,7 @@ func (s *goers) putPathsBack(e *estate, main bool) {
 	again := make(chan time.Time, 1)
 	s.tick = again
 	go func() { // ends when the file system answers
-		_ = e.listeners.PutBack() // an error that remains is logged after the end of the last process
+		_ = e.listeners.PutBack() // the last call of putPathsBack logs an error that remains
 		time.AfterFunc(goersEvery, func() { again <- time.Now() })
 	}()
 }
@@ -107,7 +107,7 @@ func takeSockets(parent *wire.Link, timeout time.Duration, log *slog.Logger) (t 
 				f.Close()
 				return t, nil
 			}
-			// The service manager may keep these sockets. Later it is asked to forget the ones that this version does not open.
+			// The service manager may keep these sockets. Later it is asked to forget the sockets that stay unopened.
 			for _, n := range body.Names {
 				if name := sdnotify.StoreName(n.Kind, n.Network, n.Addr); name != "" {
 					t.kept = append(t.kept, name)

@@ -51,7 +51,7 @@ const (
 	onStop          genEvent = iota // the program, a signal or the terminal ends the service
 	onHangup                        // SIGHUP asks for an upgrade
 	onRequest                       // the program asks for an upgrade, a commit or an abort
-	onWatchdog                      // the next tick of the watchdog: a heartbeat or a request for more time may be due
+	onWatchdog                      // the watchdog ticks: a sign of life or a request for more time may be due
 	onChecksPassed                  // the checks have passed
 	onChecksFailed                  // a check has failed
 	onServed                        // serve has returned
@@ -142,7 +142,7 @@ func (r genRow) with(more genRow) genRow {
 	return all
 }
 
-// nothing is the cell of an event that may come and needs no action.
+// nothing is the cell of an event that can come in a state and needs no action there.
 var nothing = genCell{}
 
 // rowBefore has the cells that the states before serving have in common.

@@ -101,8 +101,8 @@ func (g *generation) receiveMessage(d detail) {
 	}
 }
 
-// takeConn takes a connection from another generation. A candidate that receives a connection without its descriptor fails:
-// perhaps it has too many open files, and could not receive the files of the commit message either.
+// takeConn takes a connection from another generation. If the descriptor is missing, a candidate fails: perhaps it has too many
+// open files, and could not receive the files of the commit message either.
 func (g *generation) takeConn(d detail) {
 	var about wire.ConnBody
 	if d.frame.Decode(&about) != nil {

@@ -275,7 +275,7 @@ func (g *generation) outliveOld(detail) {
 	case g.supervised:
 		g.log.Warn("upgrade: the process that took this one back has died: what this one would give back is lost")
 		g.fire(onGaveUp, detail{})
-	case g.late != nil: // this orphan was dismissed, and starts no process
+	case g.late != nil: // this process is a dismissed orphan, which starts no process
 		g.fire(onGaveUp, detail{})
 	default:
 		g.fire(onRevive, detail{})
@@ -339,7 +339,7 @@ func (g *generation) elderGone(e *elder) {
 	g.goers.add(e.PID)
 }
 
-// rest handles the messages of older generations that arrived before the successor began to read their sockets.
+// rest handles the messages of older generations that this process received before the successor began to read the sockets.
 func (g *generation) rest() {
 	if !g.successor.reads {
 		return
