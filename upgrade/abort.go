@@ -21,7 +21,7 @@ type dismissal struct {
 	detected  time.Time      // when dismiss was called
 	accepting time.Duration  // the time from detected until this process accepted again
 	body      wire.AbortBody // the body of the abort message
-	deaf      bool           // a message out of order was logged: further ones are not
+	deaf      bool           // a message out of order was logged; later messages out of order are not logged
 }
 
 // idleAbortGrace is how long an aborted candidate may take to end if it cannot have accepted a connection.
@@ -31,15 +31,15 @@ const idleAbortGrace = 2 * time.Second
 // candidate belongs to another user, say, or is stuck in the kernel.
 const killLimit = 5 * time.Second
 
-// dismiss makes this process accept again, unless holdsBack is true, and sends the candidate the abort message. A candidate
-// that can still answer finishes its requests before it ends. A candidate that hangs, or takes too long, is killed in the next
-// stage.
+// dismiss makes this process accept again, and sends the candidate the abort message. This process does not accept yet if
+// holdsBack returns true, and not at all in modeRevive. A candidate that can still answer finishes its requests before it ends.
+// A candidate that hangs, or takes too long, is killed in the next stage.
 func (d *dismissal) dismiss() await {
 	d.detected = time.Now()
 	if d.mode != modeRevive && !d.holdsBack() {
 		d.estate.listeners.Open(true)
 	}
-	_ = d.estate.listeners.PutBack() // reacquire tries again, when the candidate has ended
+	_ = d.estate.listeners.PutBack() // if PutBack fails, reacquire tries again when the candidate has ended
 	d.shares.stop()
 	d.cand.hangUp(true)
 	d.accepting = time.Since(d.detected)
@@ -48,7 +48,7 @@ func (d *dismissal) dismiss() await {
 	}
 	atStep("old.taking-back")
 	w := await{stops: d.stopping}
-	unread := d.received.frames == nil || errors.Is(d.cause, wire.ErrFrame) // the candidate would get no answer
+	unread := d.received.frames == nil || errors.Is(d.cause, wire.ErrFrame) // this process can read no message any more
 	d.body = wire.AbortBody{Reason: wire.Clip(d.cause.Error()), Stopping: d.isStopping() || unread}
 	if d.body.Stopping {
 		w.stops = nil
@@ -62,16 +62,18 @@ func (d *dismissal) dismiss() await {
 	return w
 }
 
-// holdsBack reports whether this process has released a resource without which it cannot serve. If so, it accepts again only
-// when the candidate has ended and the resources are acquired.
+// holdsBack reports whether this process has released its resources, and the old or the new process needs an exclusive resource
+// to serve. If so, this process accepts again only when the candidate has ended and the resources are acquired.
 func (d *dismissal) holdsBack() bool { return d.released() && d.exclusive() }
 
-// released reports whether there are resources, and the attempt failed in stage releasing or later.
+// released reports whether the program has exclusive resources that the attempt may have released: the attempt failed in stage
+// releasing or later.
 func (d *dismissal) released() bool {
 	return d.failedAt >= atReleasing && len(d.estate.resources.list()) > 0
 }
 
-// hangs reports whether the candidate counts as hanging: it has sent no heartbeats, or no answer to the commit message.
+// hangs reports whether the candidate counts as hanging: it has sent no heartbeats, or the attempt failed after the commit
+// message and the candidate has sent no reason.
 func (d *dismissal) hangs() bool {
 	return errors.As(d.cause, new(*silentError)) || d.failedAt >= atCommitting && !errors.As(d.cause, new(*remoteError))
 }
@@ -132,7 +134,7 @@ func (d *dismissal) takeState(f wire.Frame) {
 }
 
 // reacquire acquires the resources again if the attempt has released them, and waits until the values that have come back are
-// restored. The candidate has ended, or could not be killed.
+// restored. At this time the candidate has ended, or could not be killed.
 func (d *dismissal) reacquire() await {
 	if d.child == nil {
 		return await{}
@@ -164,8 +166,8 @@ func (d *dismissal) acceptAgain() {
 	}
 }
 
-// takenBack closes everything that this process has open for the candidate, and takes the pid file back. It returns nil after a
-// rehearsal that went well, and otherwise an *Error with the reason.
+// takenBack closes everything that this process has open for the candidate, and writes the pid of this process to the pid file
+// again. It returns nil after a rehearsal that went well. Otherwise it returns an *Error with the reason.
 func (d *dismissal) takenBack() error {
 	e := &Error{Phase: d.phase(), Reason: d.cause.Error(), Err: d.cause}
 	if d.child == nil {
@@ -198,8 +200,8 @@ func (d *dismissal) takenBack() error {
 	return e
 }
 
-// crashText returns the first lines of the Go runtime's description of a crash, before the goroutines; empty if there was no
-// crash.
+// crashText returns the first lines of a crash report of the Go runtime, up to the list of goroutines. The result is empty if
+// there was no crash.
 func crashText(file *os.File) string {
 	if file == nil {
 		return ""

@@ -14,8 +14,9 @@ import (
 
 // attempt is one upgrade, seen from the old process. It has a goroutine of its own, and goes through the stages of the table in
 // stages.go. Functions of the program run in other goroutines (see work), so that the attempt notices an abort, the death of
-// the candidate and the end of its time while such a function runs. Until the commit message is sent, everything can be taken
-// back. The old process always accepts, except at the moment of the commit.
+// the candidate and the end of a time limit while such a function runs. Until the commit message is sent, the attempt can be
+// aborted. The old process accepts during the whole attempt, with three exceptions: while the candidate has the weight 1, while
+// exclusive resources change hands, and for commitStall after the commit message.
 type attempt struct {
 	origin  *origin // how this process was started
 	estate  *estate
@@ -27,21 +28,21 @@ type attempt struct {
 	tel     *telemetry
 
 	mode    mode
-	ctx     context.Context // its end aborts the attempt
+	ctx     context.Context // when ctx ends, the attempt is aborted
 	abort   context.CancelCauseFunc
 	started time.Time     // as a time of day, for people
 	begun   time.Duration // the start of the attempt, by sys.Uptime
-	due     time.Time     // when the candidate must be prepared
+	due     time.Time     // the time by which the candidate must be prepared
 	done    chan error    // receives the result, once
-	crash   *os.File      // the Go runtime of the candidate describes a crash in this file; nil: none could be made
+	crash   *os.File      // the Go runtime of the candidate describes a crash in this file; nil: the file could not be made
 
 	mu    sync.Mutex // protects again, and stage against reads by other goroutines
 	stage stage      // is written while mu and shares.mu are held
-	again bool       // another upgrade was asked for during this one
+	again bool       // another upgrade was requested during this attempt
 
 	// Signals from other goroutines.
-	unnamed   <-chan struct{} // closed when this process need not wait for its naming to systemd any longer; nil: no wait
-	writes    <-chan struct{} // closed at the end of a running try to write the files of unwritten; nil: no try runs
+	unnamed   <-chan struct{} // closed at the end of the wait in manager.go (see naming); nil: this process need not wait
+	writes    <-chan struct{} // closed when a running try to write the pid file and the outcome ends; nil: no try runs
 	early     chan struct{}   // closed by commitNow: bake and soak end, and the commit follows
 	earlyOnce sync.Once
 	stopping  chan struct{} // closed when the whole service is to end
@@ -57,7 +58,7 @@ type attempt struct {
 
 	program   *chosen     // the program that is started
 	values    *marshalled // the values of Keep
-	work      *work       // the judge, release or reacquire that runs; nil: none
+	work      *work       // the judge, the work of release or the work of reacquire; nil: none of them runs
 	dismissal *dismissal  // nil before the stage dismissing
 }
 
@@ -83,8 +84,8 @@ func (a *attempt) result() <-chan error {
 	return a.done
 }
 
-// run takes the attempt to its end, and sends the result on done: nil if another process serves or a rehearsal went well, or
-// else an *Error.
+// run takes the attempt to its end, and sends the result on done. The result is nil if another process serves, or if a
+// rehearsal went well. Otherwise the result is an *Error.
 func (a *attempt) run() {
 	ctx, end := a.tel.begin(a.ctx, a.mode.String(), a.mode.done(), a.origin.generation)
 	a.follow(ctx)
@@ -117,7 +118,8 @@ func (a *attempt) follow(ctx context.Context) {
 }
 
 // step looks up an event in the table, carries out the action and goes to the next stage. It reports whether the stage has
-// changed. If the action fails, the attempt is taken back.
+// changed. If the action fails before the stage dismissing, the attempt is taken back. A failure in a later stage is only
+// logged.
 func (a *attempt) step(n news) bool {
 	c := attTable[a.stage][n.event]
 	switch err := a.act(c.do, n); {
@@ -137,8 +139,8 @@ func (a *attempt) step(n news) bool {
 }
 
 // move ends the work of the present stage, goes to the stage in the argument to, and returns true. If the attempt was aborted
-// and the present stage allows an abort, move goes only to dismissing and the stages after dismissing, and otherwise returns
-// false.
+// while the present stage allows an abort, move goes only to dismissing or a later stage. If the argument is an earlier stage
+// in this case, move leaves the stage as it is and returns false.
 func (a *attempt) move(to stage) bool {
 	a.leave(to)
 	a.shares.mu.Lock() // setWeight waits until the stage has changed
@@ -217,7 +219,7 @@ func (a *attempt) report() {
 }
 
 // tryAbort aborts the attempt for a cause. If the commit message was sent, it is too late for an abort, and tryAbort returns
-// false. If stopping is true, the whole service is to end: after the commit message, the candidate then gets SIGTERM.
+// false. If stopping is true, the whole service is to end, and a candidate that was sent the commit message gets SIGTERM.
 func (a *attempt) tryAbort(cause error, stopping bool) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -256,7 +258,8 @@ func (a *attempt) remember() bool {
 // commitNow ends bake and soak at once. If one of them has not begun, it ends as soon as it begins.
 func (a *attempt) commitNow() { a.earlyOnce.Do(func() { close(a.early) }) }
 
-// exclusive reports whether the candidate must not accept before the commit.
+// exclusive reports whether the candidate must not accept before the commit, because this process or the candidate needs an
+// exclusive resource to serve.
 func (a *attempt) exclusive() bool { return a.estate.resources.serving() || a.prepared.Exclusive }
 
 func (a *attempt) nextGeneration() int {

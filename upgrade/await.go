@@ -18,8 +18,8 @@ type await struct {
 	want  wire.Kind       // the message that the stage waits for; 0: none
 	due   time.Time       // when the time of the stage is over; zero: no limit
 	work  *work           // the work beside the attempt that the stage waits for; nil: none
-	over  <-chan struct{} // another channel that ends the stage when it is closed; nil: none
-	stops <-chan struct{} // closed when the whole service is to end; nil: the stage does not wait for this
+	over  <-chan struct{} // the stage ends when this channel is closed; not used if work is set; nil: none
+	stops <-chan struct{} // closed when the whole service is to end; nil: next does not return the event stopped
 }
 
 // isOver reports whether the stage has nothing to wait for.
@@ -32,8 +32,8 @@ type news struct {
 	err   error      // the reason, if the event is failed, objected, exited or silent
 }
 
-// next waits for the next event that has an effect in the stage. After an abort, receive gives the messages of the candidate to
-// takeState: a new kind of message has to be handled in takeState as well.
+// next waits for the next event that has an effect in the stage. In the stages from dismissing on, receive passes the
+// candidate's messages to takeState. So the code for a new kind of message belongs in handle, and perhaps in takeState as well.
 func (a *attempt) next(w *await) news {
 	if w.err != nil {
 		return news{event: evFailed, err: w.err}
@@ -105,8 +105,8 @@ func (w *await) ended() <-chan struct{} {
 	return w.over
 }
 
-// workEnded returns how the work of the stage has ended. If the attempt was aborted, workEnded returns the abort, which may be
-// the cause of an error of the work.
+// workEnded returns how the work of the stage has ended. If the attempt was aborted, workEnded returns the event aborted, even
+// if the work has an error: the abort may have caused the error.
 func (a *attempt) workEnded(w *await) news {
 	work := w.work
 	w.work, w.over = nil, nil
@@ -119,8 +119,8 @@ func (a *attempt) workEnded(w *await) news {
 	return news{event: evFinished}
 }
 
-// receive handles a message, or the end of the control socket if ok is false. It reports whether this is an event of the stage.
-// want is the message that the stage waits for.
+// receive handles a message. If ok is false, there is no message, and receive handles the end of the control socket. It returns
+// true if it has found an event for the stage. want is the kind of message that the stage waits for.
 func (a *attempt) receive(f wire.Frame, ok bool, want wire.Kind) (news, bool) {
 	if !ok {
 		a.received.frames = nil
@@ -195,9 +195,9 @@ func (a *attempt) readyByte() news {
 	return news{event: evObjected, err: &wordError{readyWord, a.phase()}}
 }
 
-// exited handles the exit of the child. It reads the messages that the child has left, and returns the reason that the child
-// has sent, or else the exit status. If the attempt waits for hello and exited reads hello, it returns hello: the failure
-// belongs to a later phase than start.
+// exited handles the exit of the child. It first reads the messages that the child sent before its exit. If a message takes the
+// attempt back, exited returns that event, and otherwise the exit status. There is one exception: if the attempt waits for
+// hello and hello is among the messages, exited returns hello, because the failure belongs to a later phase than start.
 func (a *attempt) exited(want wire.Kind) news {
 	end := time.After(commitStall)
 	for {
@@ -239,10 +239,10 @@ func (a *attempt) why(n news) error {
 	return &stageError{a.stage, n.event}
 }
 
-// aborted returns the reason if the attempt was aborted by its context.
+// aborted returns the reason for taking back an aborted attempt.
 func (a *attempt) aborted() error { return fmt.Errorf("%w: %w", ErrAborted, context.Cause(a.ctx)) }
 
-// tooLate returns the reason if the time of the stage is over.
+// tooLate returns the reason for taking the attempt back when the time of the stage is over.
 func (a *attempt) tooLate() error {
 	limit := a.opts.Timeout
 	switch a.stage {
@@ -263,8 +263,8 @@ func (a *attempt) tooLate() error {
 }
 
 // blame returns the reason if the work of the stage has failed with err. When the candidate ends, a judge may notice an error
-// of its connection before the attempt notices the end. So blame waits a moment: if the candidate has ended or has failed, this
-// is the reason.
+// of its connection before the attempt notices the end. So blame waits up to tickEvery for the end of the candidate, or for the
+// message failed. If either comes, blame returns its reason together with err.
 func (a *attempt) blame(err error) error {
 	if a.stage != atSmoking && a.stage != atBaking {
 		return err
@@ -276,7 +276,8 @@ func (a *attempt) blame(err error) error {
 	return err
 }
 
-// reason waits for an event that takes the attempt back, and returns the reason; nil if no such event comes within the limit.
+// reason waits for an event that takes the attempt back, and returns the reason. It returns nil if no such event comes within
+// the limit, or if the event hurried comes first.
 func (a *attempt) reason(limit time.Duration) error {
 	n := a.next(&await{due: time.Now().Add(limit)})
 	if n.event == evLate || n.event == evHurried {
@@ -300,8 +301,9 @@ func (a *attempt) send(k wire.Kind, body any, files ...*os.File) error {
 	return fmt.Errorf("control socket: %w", err)
 }
 
-// linkLost returns the reason if the control socket has ended. The socket of a child that dies ends a moment before its exit is
-// reported: linkLost waits commitStall for the exit, and otherwise the child lives and has closed the socket.
+// linkLost returns the reason for taking the attempt back after the end of the control socket. When a child dies, its socket
+// ends a moment before this process notices the exit. So linkLost waits up to commitStall for the exit. If the child lives on,
+// the child has closed the socket, or has sent bytes that are not a message.
 func (a *attempt) linkLost() error {
 	select {
 	case <-a.child.Exited:
@@ -317,14 +319,14 @@ func (a *attempt) linkLost() error {
 // tickEvery is how often an attempt calls tick.
 const tickEvery = 50 * time.Millisecond
 
-// tick sweeps the passed connections, and returns an error if the candidate has sent nothing for Options.Silence. Before the
-// first SetWeight, tick does nothing.
+// tick calls Sweep for the passed connections (see handoff.Dispatcher), and returns an error if the candidate has sent nothing
+// for Options.Silence. Before the first SetWeight, tick does nothing.
 func (a *attempt) tick() error {
 	if a.shares.dispatcher() == nil {
 		return nil
 	}
 	a.shares.dispatcher().Sweep()
-	if !a.heeds(evSilent) || a.received.call != nil { // the commit has its own limit, and a call delays messages
+	if !a.heeds(evSilent) || a.received.call != nil { // the commit has a limit of its own; a running call delays messages
 		a.heartbeat.refresh()
 		return nil
 	}

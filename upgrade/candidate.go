@@ -28,7 +28,7 @@ type Candidate struct {
 	asked   map[int]chan error            // the calls of Dial that wait for an answer, by the ID in the message dial
 	last    int                           // the last ID
 	private []net.Conn                    // this process's ends of the connections of Dial
-	over    bool                          // Dial and DialListener fail from now on
+	over    bool                          // true if Dial and DialListener must fail, because no judge follows
 	hears   map[string]func([]byte) error // the functions of Subscribe, by name
 }
 
@@ -180,11 +180,12 @@ func acceptFrom(ctx context.Context, ln net.Listener, from net.Addr) (*os.File, 
 }
 
 // SetWeight gives the candidate a share of the connections, from 0 to 1. While Bake runs, SetWeight can be called at any time,
-// with a higher or a lower weight. This process accepts new connections and passes the share on: counted exactly, or as
-// Options.Sticky or Options.Split decides. The same share of the idle connections is passed on as well if the server offers
-// them ([Upgrader.Rebalance]). At 1 the candidate accepts by itself, and this process is a warm standby with open sockets.
-// Passed connections come back after a lower weight and after an abort. If the candidate dies, the connections that it has not
-// used come back.
+// with a higher or a lower weight. This process accepts the new connections, and passes the candidate's share on. By default it
+// counts connections, and the share is exact. With Options.Sticky the client's address decides, and with Options.Split the
+// function decides. The same share of the idle connections is passed on as well if the server offers them
+// ([Upgrader.Rebalance]). At 1 the candidate accepts by itself, and this process is a warm standby with open sockets. After an
+// abort, passed connections come back to this process. If the weight is lowered, a part of the passed connections comes back.
+// If the candidate dies, the connections that it has not used come back.
 //
 // The error is ErrNotSupported on other platforms than Linux, ErrNotReady if the old or the new process needs an exclusive
 // resource to serve, and ErrClosed if Bake does not run.

@@ -39,7 +39,7 @@ func (c *child) close() {
 	case <-c.Exited:
 		c.drop()
 	default:
-		go func() { // ends when the child ends: SIGKILL has not ended it yet
+		go func() { // ends when the child ends: SIGKILL was sent
 			<-c.Exited
 			c.drop()
 		}()
@@ -52,9 +52,9 @@ func (c *child) drop() {
 	c.Child.Close()
 }
 
-// unknown returns why the child could not be announced to the supervisor. It returns nil if the child was announced, or if the
-// child has ended: then the exit is the better reason. os.ErrProcessDone means that the child was reaped, which happens before
-// Exited is closed.
+// unknown returns why the child could not be announced to the supervisor. It returns nil if the child was announced. It also
+// returns nil if the child has ended, because the exit is the better reason. os.ErrProcessDone means that the child was reaped,
+// which happens before Exited is closed.
 func (c *child) unknown() error {
 	if c.gone() || errors.Is(c.unannounced, os.ErrProcessDone) {
 		return nil
@@ -80,7 +80,8 @@ func (c *child) gone() bool {
 }
 
 // died returns an error with the exit status if the child has died. It returns nil if the child lives, or has ended with status
-// 0 as after a stop. From the time until on, it always returns nil: the child may have ended after an upgrade of its own.
+// 0 as after a stop. After the time in the argument until, died returns nil in any case: the child has perhaps ended because it
+// was replaced by an upgrade.
 func (c *child) died(until time.Time) error {
 	if !c.Ended() || !time.Now().Before(until) {
 		return nil

@@ -9,11 +9,11 @@ import (
 var (
 	// ErrInProgress means that an upgrade is under way: ask again after the end of that upgrade.
 	ErrInProgress = errors.New("upgrade: an upgrade is already in progress")
-	// ErrNotReady means that the process cannot do this yet: the process does not serve, is itself a candidate, or has no
-	// upgrade under way that could be committed or aborted.
+	// ErrNotReady means that the process cannot yet do what was asked: the process does not serve, is itself a candidate, or
+	// has no upgrade under way that could be committed or aborted.
 	ErrNotReady = errors.New("upgrade: not ready")
-	// ErrClosed means that the process cannot do this any more: the process is stopping, or another generation has taken
-	// over.
+	// ErrClosed means that the process can no longer do what was asked: the process is stopping, or another generation has
+	// taken over.
 	ErrClosed = errors.New("upgrade: closed")
 	// ErrNotSupported means that the platform cannot hand listeners to another process, or cannot do what was asked.
 	// errors.Is(err, [errors.ErrUnsupported]) holds too.
@@ -76,7 +76,7 @@ type Error struct {
 	Reason string
 	// PID is the process id of the candidate; 0 if no candidate was started.
 	PID int
-	// Err is the cause, if an error in this process is the cause; otherwise nil.
+	// Err is the cause of the failure, for errors.Is and errors.As. It is nil in an Error that Request returns.
 	Err error
 }
 

@@ -15,8 +15,8 @@ const idleLook = 500 * time.Millisecond
 // idle measures how long no upgrade was under way.
 type idle struct {
 	limit  time.Duration // 0: no limit
-	since  time.Time     // when the last look found an upgrade; if no look has, the time of the first look
-	looked time.Time     // when the last look was
+	since  time.Time     // when a look last found an upgrade; if no look has found an upgrade, the time of the first look
+	looked time.Time     // the time of the last look
 }
 
 // over reports whether no upgrade was under way for at least the limit. works reports whether an upgrade is under way now; over

@@ -18,7 +18,7 @@ const (
 	modeRestart               // replaces this process by the program in the file, whichever it is
 	modeRehearsal             // tries a new build up to the smoke test, and takes the attempt back
 	modeRollback              // replaces this process by the build that was committed before
-	modeRevive                // see generation.revive: no judge is asked, and this process does not serve again
+	modeRevive                // starts the committed build when the old process has died after an abort (see generation.revive)
 )
 
 func (m mode) String() string {
@@ -33,7 +33,7 @@ func (m mode) done() string {
 	return "committed"
 }
 
-// judged reports whether the program's judges are asked. No judge may prevent the return to a build that was good.
+// judged reports whether the program's judges are asked. A judge must not prevent the return to a build that was good.
 func (m mode) judged() bool { return m != modeRollback && m != modeRevive }
 
 // policy returns the rules for the files that may be started.
@@ -52,7 +52,8 @@ func (m mode) policy(o *Options) process.Policy {
 var errNotRehearsed = errors.New("cannot be rehearsed")
 
 // refusePlain returns why a program with tableflip only is refused: such a program has the listening sockets before any check,
-// and no judge can reach the program. The result is nil if Options.AllowPlain is set, or if the mode asks no judges.
+// and no judge can reach the program. A rehearsal always refuses such a program. In the other modes, the result is nil if
+// Options.AllowPlain is set, or if the mode asks no judges.
 func (m mode) refusePlain(o *Options) error {
 	if m == modeRehearsal {
 		return errNotRehearsed

@@ -17,8 +17,8 @@ func (u *Upgrader) Move(c net.Conn) bool { return u.traffic.move(c, nil) }
 
 // MoveWith does the same as Move, for a connection whose protocol the program implements itself: raw TCP, or a WebSocket that a
 // handler has hijacked. Call MoveWith between two messages, in the goroutine that reads from the connection and writes to it:
-// each time that Rebalance sends a value, and when serve's context has ended, which package drain shows by Begun of its notice.
-// Call MoveWith also for connections that Accept returns after the end of the context.
+// each time that Rebalance sends a value, and when serve's context has ended. Package drain shows the end of the context by
+// Begun of its notice. Call MoveWith also for connections that Accept returns after the end of the context.
 //
 // In the other process, the listener of the server of package drain returns the connection from Accept. That process reads
 // prefix first, and then the bytes from the client. prefix has to contain the bytes of an unfinished message that this process
@@ -28,13 +28,13 @@ func (u *Upgrader) Move(c net.Conn) bool { return u.traffic.move(c, nil) }
 // connection. Set KeepWebSockets of package drain, so that package drain leaves WebSockets to the program.
 //
 // MoveWith returns false if prefix has more than 16 KiB, if the other process does not serve that listener by package drain,
-// and if the other process does not read for two seconds; during a drain, call MoveWith again in the last case. An abort and
+// and if the other process does not read for two seconds. In this last case, call MoveWith again during a drain. An abort and
 // Rollback move connections to an older build: first release a build that understands prefix, and then a build that sends
 // prefix. If a candidate dies, the connections that it has written to are lost.
 func (u *Upgrader) MoveWith(c net.Conn, prefix []byte) bool { return u.traffic.move(c, prefix) }
 
 // HasCarriedBytes reports whether c has moved here from another generation with a prefix (see MoveWith), so that its first
-// bytes do not come from the client. c may be a wrapper with a method NetConn, and so a connection from Hijack or from
+// bytes do not come from the client. c may be a wrapper with a method NetConn. So c may come from Hijack or from
 // http.Server.ConnContext.
 func (u *Upgrader) HasCarriedBytes(c net.Conn) bool {
 	return handoff.Carries(c)

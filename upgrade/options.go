@@ -35,9 +35,9 @@ type Options struct {
 	Env []string
 
 	// Verify, if set, decides whether the file at the given path may be started: by a checksum or a signature, for example. On
-	// Linux that path leads to the descriptor that is executed, for this process and for other processes of the same user: if
-	// another file replaces the verified file after Verify, the verified file is started all the same. But if the verified
-	// file is overwritten in place after Verify, the new content is started. A script sees that path as $0. On other
+	// Linux the path leads to the descriptor that is executed; this process and other processes of the same user can open the
+	// path. If another file replaces the verified file after Verify, the verified file is started all the same. But if the
+	// verified file is overwritten in place after Verify, the new content is started. A script sees the path as $0. On other
 	// systems Verify gets the path of the file itself. Timeout includes the time that Verify takes. Default: nil.
 	Verify func(path string) error
 
@@ -93,8 +93,9 @@ type Options struct {
 	// them or none. Default: false, which means that connections are counted, and the share of connections is exact.
 	Sticky bool
 	// Split, if set, decides which connections the candidate of a progressive upgrade gets: Split is called for each connection
-	// that is accepted or may move, and returns true for the candidate. If Split returns true for a weight, it should return
-	// true for every greater weight as well. Split must not wait, and must not call the Candidate. Default: nil.
+	// that is accepted, and for each idle connection that may move. It returns true if the candidate gets the connection. If
+	// Split returns true for a weight, it should return true for every greater weight as well. Split must not wait, and must
+	// not call the Candidate. Default: nil.
 	Split func(c net.Conn, weight float64) bool
 	// Silence is how long a candidate with a weight may send nothing before it counts as dead and is killed. A candidate sends
 	// a heartbeat every 0.1 s, so the smallest value is 0.3 s: a smaller value counts as 0.3 s. Default: 2 s.
@@ -108,10 +109,10 @@ type Options struct {
 	// StuckAfter is how long serve may go on after the end of its context if Run knows of no drain, as with http.Serve, which
 	// has no context. After this time Accept and ReadFrom return net.ErrClosed. If serve has not returned a second later, Run
 	// returns ErrServeStuck; if serve has closed a socket in reaction to net.ErrClosed, Run waits for another StuckAfter first.
-	// The remaining connections end with the process. StuckAfter does not limit a drain of package drain, a server that begins
-	// its drain by closing a socket (http.Server.Shutdown, gRPC), and a serve without open sockets that has called Done or Err
-	// of its context. A server that drains in another way, or that goes on accepting after a stop, needs a longer StuckAfter.
-	// Default: 1 minute, twice the default of package drain. Negative: no limit.
+	// The remaining connections end with the process. StuckAfter does not limit a drain of package drain. It does not limit a
+	// server that begins its drain by closing a socket (http.Server.Shutdown, gRPC). And it does not limit a serve without open
+	// sockets that has called Done or Err of its context. A server that drains in another way, or that goes on accepting after
+	// a stop, needs a longer StuckAfter. Default: 1 minute, twice the default of package drain. Negative: no limit.
 	StuckAfter time.Duration
 
 	// PIDFile is the path of a file with the pid of the main generation. The file is written atomically at the start and at
@@ -119,10 +120,10 @@ type Options struct {
 	// old process serves without the file, logs the failure, names the file in Status.Unwritten, and tries again every second.
 	//
 	// The [Outcome] of the last upgrade is written as JSON to a second file beside PIDFile, with ".last" added to the name.
-	// Room on the disk for the outcome is reserved when an upgrade begins. The directory may be one where other users may
-	// write, as /tmp: their files do no harm. But if another user has created one of the two files before the service did, only
-	// root can replace that file. A service that drops privileges must still be able to replace both files: the directory must
-	// belong to the user that the service changes to. Default: none.
+	// Room on the disk for the outcome is reserved when an upgrade begins. Other users may have the right to write to the
+	// directory, as in /tmp: their files do no harm. But if another user has created one of the two files before the service
+	// did, only root can replace that file. A service that drops privileges must still be able to replace both files: the
+	// directory must belong to the user that the service changes to. Default: none.
 	PIDFile string
 	// StateLimit is the size limit of all values of Keep together, in bytes. Default: 64 MiB.
 	StateLimit int64

@@ -20,8 +20,9 @@ type Process struct {
 	Hurried bool `json:"hurried,omitempty"`
 }
 
-// Outcome is how an upgrade has ended. Phase and Reason are empty after a success, with one exception: if a candidate serves
-// without the supervisor because the old process died before the commit, Reason has this fact.
+// Outcome is how an upgrade has ended. Phase and Reason are empty after a success, with two exceptions. If the supervisor has
+// started the process after a crash, Reason describes the crash. If a candidate has become the service because the old process
+// died before the commit, Reason has this fact.
 type Outcome struct {
 	// Kind is upgrade, restart, rehearsal or rollback. It is crash or crash-rollback if the supervisor has started the process.
 	Kind string `json:"kind"`

@@ -19,7 +19,7 @@ type passing struct {
 	names []wire.SocketName        // the names of the unsent sockets
 	links []wire.PathLink          // the second paths of the unsent sockets; nil: there are none
 	rest  []int                    // duplicates of the descriptors of the unsent sockets
-	late  []wire.SocketName        // the sockets that the candidate may open late
+	late  []wire.SocketName        // the sockets that were opened during Run of this process: the candidate may open them late
 	own   map[wire.SocketName]bool // the sockets that no service manager has
 }
 
@@ -34,9 +34,9 @@ func newPassing(files []process.Inherited, set *listener.Set) *passing {
 	return s
 }
 
-// next sends one message, with as many sockets as fit into it; with no sockets if they are files at exec. The caller must not
-// call next again before the candidate has received these sockets, because descriptors in transit count against the user's
-// limit of open files.
+// next sends one message, with as many of the unsent sockets as fit. If the sockets are files at exec, the message has no
+// sockets. The caller must not call next again before the candidate has received these sockets, because descriptors in transit
+// count against the user's limit of open files.
 func (s *passing) next(send func(wire.Kind, any, ...*os.File) error) error {
 	n := wire.Fit(s.names, s.links)
 	body := wire.ListenersBody{Total: s.total, Names: s.names[:n]}

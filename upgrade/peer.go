@@ -30,7 +30,8 @@ type peer interface {
 	commit(a *attempt, body wire.CommitBody, files []*os.File) (confirms bool, err error)
 	// abort asks the candidate to end, and returns how long the candidate may take.
 	abort(c *child, body wire.AbortBody, grace time.Duration) time.Duration
-	// mover returns the function that passes idle connections to the candidate after the commit; nil: none can be passed.
+	// mover returns the function that passes idle connections to the candidate after the commit. The result is nil if the
+	// candidate takes no connections.
 	mover(c *child, takes handoff.Takes) handoff.Mover
 }
 
@@ -65,8 +66,8 @@ func (midair) mover(c *child, takes handoff.Takes) handoff.Mover {
 }
 
 // tableflipPeer is a candidate without the control protocol: a program with package tableflip only, or another program that
-// writes tableflip's Ready byte. Such a program cannot be held back, be reached by a private connection, or get a part of the
-// connections. It accepts from its start, and its Ready byte is its commit.
+// writes tableflip's Ready byte. Such a program accepts from its start, and its Ready byte is its commit. No private connection
+// reaches the program, and no weight can be set for it.
 type tableflipPeer struct{}
 
 func (tableflipPeer) allows(wire.Kind, Phase, bool, func(wire.Kind) bool) bool { return false }

@@ -14,9 +14,9 @@ import (
 // received has the inputs from the candidate.
 type received struct {
 	frames <-chan wire.Frame  // nil before the start, and after the attempt has read the end of the socket
-	ready  <-chan struct{}    // closed when the Ready byte comes; nil when the byte was accepted (admit)
+	ready  <-chan struct{}    // closed when the Ready byte comes; nil after a call of admit
 	kinds  map[wire.Kind]bool // the kinds of the messages that have come
-	call   *work              // a subscriber, or the restoring of values; no message is read until its end; nil: none
+	call   *work              // a subscriber's call, or the restoring of values; no message is read while it runs; nil: none
 }
 
 // inOrder notes the kind of a message of the candidate. If the candidate must not send this message in the phase given by
@@ -92,7 +92,7 @@ func (h *heartbeat) check(limit time.Duration) error {
 		h.found = 0
 		return nil
 	}
-	if h.found++; h.found < 3 { // if this process was frozen, messages may be unread: they are read first
+	if h.found++; h.found < 3 { // if this process was suspended, it first reads waiting messages
 		return nil
 	}
 	return &silentError{limit}

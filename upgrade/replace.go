@@ -21,8 +21,8 @@ import (
 // the build information; and the build that already runs (ErrSameBuild).
 func (u *Upgrader) Upgrade(ctx context.Context) error { return u.replace(ctx, modeUpgrade) }
 
-// Restart does the same as Upgrade, and also accepts the build that already runs, as SIGHUP does, and another program. The new
-// process reads its configuration again.
+// Restart does the same as Upgrade, but it also accepts another program, and the build that already runs. SIGHUP accepts the
+// build that already runs, too. The new process reads its configuration again.
 func (u *Upgrader) Restart(ctx context.Context) error { return u.replace(ctx, modeRestart) }
 
 // Rehearse tries an upgrade without a commit: the new process is started, restores state and runs its checks, the old process
@@ -63,7 +63,7 @@ func (u *Upgrader) replace(ctx context.Context, m mode) error {
 	case err := <-reply:
 		return err
 	case <-ctx.Done():
-		// An error of this request does not matter: then the upgrade is over, or can no longer be aborted.
+		// If this request fails, the upgrade is over, or can no longer be aborted.
 		_ = u.control.ask(request{op: opAbort, cause: context.Cause(ctx), only: reply, reply: make(chan error, 1)})
 		return <-reply
 	}

@@ -15,9 +15,10 @@ import (
 )
 
 // Request asks a service for an upgrade, as a deploy script does, by the service's pid file (Options.PIDFile): Request sends a
-// SIGHUP to the service, waits, and returns how the upgrade ended. It returns a nil error if the new process serves; an *Error
-// with phase and reason if the upgrade has failed, or if the service has crashed and its supervisor has started it again; and
-// ErrClosed if the service has ended or does not run. If ctx ends first, Request returns an error, and the upgrade goes on.
+// SIGHUP to the service, waits, and returns how the upgrade ended. The error is nil if the new process serves. It is an *Error
+// with phase and reason if the upgrade has failed. It is an *Error without a phase if the service has crashed and its
+// supervisor has started it again. It is ErrClosed if the service has ended or does not run. If ctx ends first, Request returns
+// an error, and the upgrade goes on.
 //
 // Without a deadline of ctx, Request gives up when no upgrade was under way for 2 minutes. Request recognises an upgrade by the
 // file that reserves room for the outcome beside the pid file (see Options.PIDFile). So a service that cannot write the outcome
@@ -27,13 +28,13 @@ import (
 //
 // Request must be safe in a directory where every user may write, as /tmp: no other user may choose the process that receives
 // the signal, or change the answer of the service. So Request accepts a pid file only if its owner is root, the user that calls
-// Request, or the user of the process in the file, and accepts an outcome only if its owner is root or the user of that
+// Request, or the user of the process in the file. Request accepts an outcome only if its owner is root or the user of that
 // process. Otherwise the error has the name of the file, both uids, and the remedy. After it has refused an outcome, Request
-// goes on waiting, because the service may still replace the file. A pid file may be a symbolic link of one of the accepted
-// users, in a directory where not every user may write; the outcome is then beside the target of the link. Request refuses
-// files that are not regular files, and never waits for such a file. While there is no pid file in a directory where every user
-// may write, every user can pretend to be the service: put the pid file of an important service where only the service may
-// write, as in /run/NAME.
+// goes on waiting, because the service may still replace the file. A pid file may be a symbolic link, if an accepted user owns
+// the link, and if not every user may write to the directory of the link. The outcome is beside the target of the link in this
+// case. Request refuses files that are not regular files, and never waits for such a file. While there is no pid file in a
+// directory where every user may write, every user can pretend to be the service: put the pid file of an important service
+// where only the service may write, as in /run/NAME.
 func Request(ctx context.Context, pidFile string) (Outcome, error) {
 	return ask(ctx, pidFile, idleLimit)
 }
@@ -83,8 +84,8 @@ type asked struct {
 	since   time.Duration   // when the request began, by sys.Uptime
 	before  Outcome         // the outcome in the file before the signal; it may be from before the boot of the machine
 	lost    time.Time       // when the process was found to have ended; zero while it lives
-	refused error           // why the last look could not read the outcome; nil if it could, or if there is no file
-	handed  time.Time       // when the outcome was first refused while another process serves; zero if no such time
+	refused error           // why the last look could not read the outcome; nil if the outcome was read, or if there is no file
+	handed  time.Time       // when the outcome was first refused after another process took over; zero if it is not refused
 	idle    idle
 }
 
@@ -124,9 +125,9 @@ func (q *asked) signal() (err error) {
 	return nil
 }
 
-// look reports whether the upgrade is over, and returns the outcome and the result of Request. The outcome of an upgrade that
-// began before the signal does not count. If such an upgrade has replaced the process, the old process passes the signal on,
-// and the next outcome counts.
+// look reports whether the upgrade is over, and returns the outcome and the result of Request. The outcome of a rehearsal does
+// not count, and neither does the outcome of an upgrade that began before the signal. If such an upgrade has replaced the
+// process, the old process passes the signal on, and the next outcome counts.
 func (q *asked) look() (Outcome, bool, error) {
 	// The process is looked at before the files: a process that has ended has already written its files.
 	gone := errors.Is(q.proc.Signal(syscall.Signal(0)), os.ErrProcessDone)
@@ -172,8 +173,8 @@ func (q *asked) works() bool {
 	return err == nil && now.PID != q.pid && now.Works(now.PID)
 }
 
-// handedOver returns an error, with over true, if another process has been the service for successorLimit and the file of the
-// outcome is still refused: then the service cannot replace the file.
+// handedOver returns true and an error if another process has been the service for successorLimit and the outcome is still
+// refused: the service cannot replace the file of the outcome. Otherwise handedOver returns false and no error.
 func (q *asked) handedOver() (Outcome, bool, error) {
 	if q.refused == nil {
 		q.handed = time.Time{}

@@ -32,8 +32,8 @@ type resources struct {
 	all []*resource
 }
 
-// resource is used by one goroutine at a time: a goroutine that the loop of Run has started, the goroutine of Run at the end of
-// Run, or the goroutine of the attempt.
+// resource is used by one goroutine at a time. The loop of Run or an attempt has started this goroutine. At the end of Run, the
+// goroutine of Run uses the resource itself.
 type resource struct {
 	Resource
 	name string

@@ -7,8 +7,9 @@ import (
 )
 
 // Connections may use up the descriptors of a service. An upgrade to a version with a higher limit must work even then. So the
-// main generation holds descriptors in reserve, for the start of a candidate, the state and the outcome. New connections would
-// use the descriptors that the reserve releases, so no listener accepts while the reserve is open.
+// main generation holds descriptors in reserve, for the start of a candidate, the state and the outcome. To open the reserve
+// means to release its descriptors. New connections would use these descriptors, so no listener accepts while the reserve is
+// open.
 
 // room is the reserve of descriptors.
 type room struct {

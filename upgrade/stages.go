@@ -39,7 +39,8 @@ var stageNames = [numStages]string{
 
 func (s stage) String() string { return stageNames[s] }
 
-// phases has the phase of each stage, for users. In a stage after overdue, users see the phase in which the attempt failed.
+// phases has the phase of each stage, for users. If an attempt has failed, users see the phase of the failure in all stages
+// from dismissing on.
 var phases = [numStages]Phase{
 	PhaseStart, PhaseStart, PhaseStart, PhaseStart, PhaseStart, PhaseCheck, PhaseSmoke, PhaseBake, PhaseSoak, PhaseCommit, PhaseCommit,
 	PhaseCommit, PhaseCommit, PhaseCommit, PhaseCommit, phaseTakenBack, phaseTakenBack, phaseTakenBack, PhaseCommit,
@@ -59,7 +60,7 @@ const (
 	evStopped                  // the whole service is to end
 	evAsked                    // SIGHUP has asked for another upgrade
 	evWeighed                  // the judge has called SetWeight
-	evHurried                  // Commit was called, or serve has returned: the judge need not agree
+	evHurried                  // Commit was called, or serve has returned: bake and soak end early
 	evFinished                 // the work of the stage has ended without an error, or the stage has no work
 	evAnswered                 // the message that the stage waits for has come
 	evReady                    // the Ready byte of tableflip has come
@@ -80,7 +81,7 @@ type attAction int
 const (
 	doImpossible   attAction = iota // the event cannot happen in this stage; if it does, the attempt is taken back
 	doIgnore                        // the event has no effect in this stage
-	doDeny                          // too late for the caller: setWeight gives an error, tryAbort and remember report false
+	doDeny                          // a request is refused: setWeight returns an error, tryAbort and remember return false
 	doAllow                         // the request of the caller is accepted
 	doProceed                       // the next stage begins, without another action
 	doTakeBack                      // the attempt is taken back, for the reason that comes with the event
@@ -89,11 +90,11 @@ const (
 	doWelcome                       // the welcome is sent, unless it was sent early
 	doAdmit                         // the options decide whether a program with tableflip only is accepted
 	doPrepare                       // the message prepared is read
-	doPassSmoke                     // a rehearsal ends, any other attempt goes on
+	doPassSmoke                     // a rehearsal ends, and any other attempt goes on
 	doSeal                          // the attempt fails if the Ready byte has come already
-	doReopen                        // this process accepts again
-	doConfirm                       // the candidate serves: systemd gets its pid
-	doWarn                          // a message forbids the candidate to become the service
+	doReopen                        // this process accepts again, unless exclusive returns true
+	doConfirm                       // the candidate serves, and this process reports the candidate's pid to systemd
+	doWarn                          // the abort message is sent again, and forbids the candidate to become the service
 	doStop                          // the candidate gets SIGTERM: the whole service ends
 	doHurry                         // the context of Acquire ends, because the whole service is to end
 	doGiveUp                        // the candidate cannot be killed, and its pid is logged

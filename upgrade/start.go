@@ -106,7 +106,7 @@ func announceChild(manager *sdnotify.Notifier, c *process.Child, build *process.
 		return nil, fmt.Errorf("the supervisor cannot be told of the new process: %w", err)
 	}
 	channel, err := manager.Announce(sdnotify.Candidate{PID: c.PID, PIDFD: pidfd, Exe: exe, Args: args})
-	if channel == nil && err == nil { // the candidate has the environment for a supervisor, which has ended
+	if channel == nil && err == nil { // the environment of the candidate is for a supervisor that has ended
 		err = errors.New("the supervisor has ended while the new process was started: ask for the upgrade again")
 	}
 	return channel, err

@@ -32,7 +32,8 @@ type Status struct {
 	Draining []Process `json:"draining,omitempty"`
 	// Previous is the build that Rollback would start; nil if no such build is known.
 	Previous *Process `json:"previous,omitempty"`
-	// Last is how the last upgrade ended that this process has tried; nil if this process has tried none.
+	// Last is the outcome of the last upgrade that this process has tried. If the supervisor has started this process after a
+	// crash, Last describes that start until the first upgrade has ended. In any other process without an upgrade, Last is nil.
 	Last *Outcome `json:"last,omitempty"`
 }
 

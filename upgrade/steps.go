@@ -12,13 +12,13 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// What an attempt does in each stage up to the commit: the work of the stages (begin starts it) and the actions of the table.
+// The work of the stages up to the commit, which begin starts, and the actions of the table, which act (attempt.go) calls.
 
 // begin starts the work of the stage, and returns the conditions under which the stage ends.
 func (a *attempt) begin() await {
 	switch a.stage {
 	case atNaming:
-		return await{over: a.unnamed} // closed after nameWait at the latest
+		return await{over: a.unnamed} // this channel is closed after nameWait at the latest
 	case atSaving:
 		return a.save()
 	case atChoosing:
@@ -46,7 +46,7 @@ func (a *attempt) begin() await {
 		return a.commit()
 	case atUnconfirmed:
 		return a.awaitServing(a.opts.Timeout)
-	case atOverdue: // if this process was frozen, the answer perhaps came in time, and is still unread
+	case atOverdue: // if this process was suspended, it has perhaps not yet read an answer that came in time
 		return a.awaitServing(commitStall)
 	case atDismissing:
 		return a.dismissal.dismiss()
@@ -88,7 +88,7 @@ func (a *attempt) leave(to stage) {
 	a.work = nil
 }
 
-// save waits while this process tries to write its pid file and outcome again. After a commit, the candidate writes them.
+// save waits for the end of a running try to write the pid file and the outcome: after a commit the candidate writes both.
 func (a *attempt) save() await {
 	if a.writes == nil {
 		return await{}
@@ -111,13 +111,13 @@ func (a *attempt) start() await {
 	var c *child
 	var err error
 	a.estate.room.with(func() {
-		a.crash, _ = sys.MemFile("midair-crash") // if MemFile fails, the error of a crash has no description
+		a.crash, _ = sys.MemFile("midair-crash") // if MemFile fails, there is no report of a crash
 		c, err = startChild(a.estate, a.origin, a.opts, a.program.program)
 	})
 	if err != nil {
 		return await{err: err}
 	}
-	a.values = a.estate.marshal() // runs during the milliseconds that the new process needs to begin
+	a.values = a.estate.marshal() // MarshalBinary runs while the new process begins
 	a.child, a.received.frames, a.received.ready = c, c.link.Frames, c.Ready
 	a.cand.pid, a.cand.generation, a.cand.link, a.cand.division = c.PID, a.nextGeneration(), c.link, &a.shares
 	a.report()
@@ -127,7 +127,7 @@ func (a *attempt) start() await {
 		return await{err: err}
 	}
 	w := await{want: wire.KindHello, due: a.due}
-	if len(c.passing.rest) == 0 { // otherwise the other sockets must be sent before the welcome
+	if len(c.passing.rest) == 0 { // if sockets are left, they must be sent before the welcome
 		w.over = a.values.done
 	}
 	return w
@@ -138,7 +138,7 @@ func (a *attempt) welcomeEarly() error {
 	if a.values.err != nil {
 		return nil // the attempt fails with this error when hello has come
 	}
-	if err := a.sendWelcome(a.child.link.Send); err != nil && !wire.Gone(err) { // Gone: the candidate's exit is the reason
+	if err := a.sendWelcome(a.child.link.Send); err != nil && !wire.Gone(err) { // after Gone, the candidate's exit is reported
 		return fmt.Errorf("control socket: %w", err)
 	}
 	return nil
@@ -216,7 +216,7 @@ func (a *attempt) sendHistory() {
 	atStep("old.bequeathed")
 }
 
-// admit decides about a candidate that has sent the Ready byte and no hello. In a rehearsal, phase smoke fails later.
+// admit returns an error if a candidate with the Ready byte and no hello is refused. A rehearsal fails later, in passSmoke.
 func (a *attempt) admit() error {
 	a.peer, a.received.ready = tableflipPeer{}, nil
 	if a.child.passing.waits {
@@ -240,7 +240,7 @@ func (a *attempt) check() await {
 	if want == 0 {
 		return await{}
 	}
-	return await{want: want, due: time.Now().Add(max(time.Until(a.due), time.Millisecond))} // the message may have come, unread
+	return await{want: want, due: time.Now().Add(max(time.Until(a.due), time.Millisecond))} // 1 ms to read a waiting message
 }
 
 // prepare reads the message prepared.
@@ -274,7 +274,7 @@ func (a *attempt) passSmoke() error {
 	return nil
 }
 
-// soak makes both processes accept for Options.Soak, unless a resource is exclusive. The candidate has to stay alive so long.
+// soak waits for Options.Soak: the candidate has to stay alive. Unless exclusive returns true, the candidate accepts as well.
 func (a *attempt) soak() await {
 	if !a.mode.judged() || a.opts.Soak <= 0 {
 		return await{}
@@ -293,10 +293,10 @@ func (a *attempt) announce() await {
 	if !a.estate.manager.Supervised() {
 		return await{}
 	}
-	return await{work: newWork("announce", nil, nil, a.estate.manager.Committing)} // ends after five seconds at most
+	return await{work: newWork("announce", nil, nil, a.estate.manager.Committing)} // Committing takes five seconds at most
 }
 
-// release gives up the exclusive resources. If one of them is needed to serve, this process first stops accepting.
+// release gives up the exclusive resources. If exclusive returns true, this process first stops accepting.
 func (a *attempt) release() await {
 	if len(a.estate.resources.list()) == 0 {
 		return await{}
@@ -379,9 +379,9 @@ func (a *attempt) confirm(f wire.Frame) error {
 }
 
 // name reports to systemd that the candidate is the main process: systemd may drop earlier messages of the candidate. since is
-// when the candidate began to serve, by sys.Uptime. After nameLimit name sends nothing: the candidate perhaps was replaced. If
-// the candidate dies before systemd has read the report, name returns an error, and this process serves on: otherwise systemd
-// would take the end of this process, with status 0, for the end of the service. The end after a stop is not an error.
+// when the candidate began to serve, by sys.Uptime. Later than nameLimit after since, name sends nothing: the candidate was
+// perhaps replaced. If the candidate dies with an error before systemd has read the report, name returns an error, and this
+// process serves on. Otherwise systemd would take the end of this process for the end of the service.
 func (a *attempt) name(since time.Duration) error {
 	if !a.origin.systemd {
 		return nil

@@ -12,12 +12,12 @@ import (
 )
 
 // Supervise makes this process the supervisor of the service. The service runs as a child process, the same program with the
-// same arguments, and each candidate is a child process too. The supervisor lives as long as the service, so its pid does not
-// change for a container whose process 1 the supervisor is, for its terminal, or for the service manager, init or script that
-// has started the supervisor and watches it. The supervisor reaps orphaned processes, and forwards the signals that it receives
-// to the main generation. Supervise returns with ok true when the service has ended: code is the exit status of the main
-// generation, or 128+n if signal n has killed the main generation. Call Supervise in main as soon as the program knows that it
-// will serve, for example after it has handled its subcommands:
+// same arguments, and each candidate is a child process too. The supervisor lives as long as the service, and its pid does not
+// change. So a service manager, an init, a script, a terminal or a container can start and watch the supervisor as the only
+// process of the service. The supervisor reaps orphaned processes, and forwards the signals that it receives to the main
+// generation. Supervise returns with ok true when the service has ended: code is the exit status of the main generation, or
+// 128+n if signal n has killed the main generation. Call Supervise in main as soon as the program knows that it will serve, for
+// example after it has handled its subcommands:
 //
 //	if code, ok := upgrade.Supervise(upgrade.Options{}); ok {
 //		os.Exit(code)

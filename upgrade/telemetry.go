@@ -43,8 +43,8 @@ func newTelemetry(meters metric.MeterProvider, tracers trace.TracerProvider) (*t
 	return &telemetry{tracers.Tracer(scope), meter, attempts, duration, restarts}, errors.Join(err1, err2, err3)
 }
 
-// watch begins to report whether the supervisor lives. state has to return "alive" or "dead", as Status.Supervisor has it. The
-// function stop ends the reports.
+// watch begins to report whether the supervisor lives. The function state has to return "alive" or "dead", as in
+// Status.Supervisor. The function stop ends the reports.
 func (t *telemetry) watch(state func() string) (stop func(), err error) {
 	gauge, err := t.meter.Int64ObservableGauge(metricAlive,
 		metric.WithDescription("1 while the supervisor of this service lives, 0 after its death."), metric.WithUnit("{supervisor}"))
@@ -65,8 +65,8 @@ func (t *telemetry) watch(state func() string) (stop func(), err error) {
 	return func() { _ = reg.Unregister() }, nil // if Unregister fails, nothing can be done
 }
 
-// begin opens the span of an attempt, and returns a function that closes the span with the error of the attempt. The outcome is
-// good if that error is nil.
+// begin opens the span of an attempt, and returns a function that closes the span with the error of the attempt. If the error
+// is nil, the text in the argument good is the outcome.
 func (t *telemetry) begin(ctx context.Context, kindOf, good string, generation int) (context.Context, func(error)) {
 	started, kind := time.Now(), attribute.String("kind", kindOf)
 	ctx, span := t.tracer.Start(ctx, spanUpgrade, trace.WithAttributes(attribute.Int("midair.generation", generation), kind))

@@ -27,7 +27,7 @@ type comparison struct {
 	log      *slog.Logger
 }
 
-// result returns nil, or else the reason why the candidate must not take over.
+// result returns nil if the candidate may take over. Otherwise it returns the reason why not.
 func (c comparison) result() error {
 	for _, n := range c.set.Fresh() {
 		c.log.Info("upgrade: this version listens on a socket that the old process does not have", "network", n.Network, "address", n.Addr)
@@ -58,8 +58,8 @@ func (c comparison) mayBeClosed(m listener.Missing) bool {
 	return c.meant || slices.ContainsFunc(c.mayClose, func(addr string) bool { return addr == "*" || m.Is(addr) })
 }
 
-// refuseMissing returns an error that names the missing sockets. ignored is an error of Listen that the program has ignored, or
-// nil.
+// refuseMissing returns an error that names the missing sockets. If the program has ignored an error of Listen, ignored is that
+// error; otherwise ignored is nil.
 func refuseMissing(sockets []string, ignored error) error {
 	const most = 5
 	all := strings.Join(sockets[:min(len(sockets), most)], ", ")

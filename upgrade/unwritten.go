@@ -25,8 +25,8 @@ type unwritten struct {
 	all [files]attempted
 }
 
-// attempted is the last writing of a file. The error has the name of the file; nil: the file is written. The function again
-// writes the file once more.
+// attempted is the last writing of a file. The field err is nil if the file was written; otherwise err names the file. The
+// function again writes the file once more.
 type attempted struct {
 	content any
 	err     error
@@ -77,7 +77,7 @@ type retries struct {
 	trying chan struct{} // closed at the end of the running try; nil if no try runs
 }
 
-// next returns a channel that delivers the time of the next try; nil if wanted is false, or while a try runs.
+// next returns a channel that delivers the time of the next try. The result is nil if wanted is false, or if a try runs.
 func (r *retries) next(wanted bool) <-chan time.Time {
 	switch {
 	case !wanted || r.trying != nil:
@@ -93,7 +93,7 @@ func (r *retries) next(wanted bool) <-chan time.Time {
 func (r *retries) try(fn func()) {
 	trying := make(chan struct{})
 	r.trying = trying
-	go func() { // ends when fn returns, which generation.finish waits for
+	go func() { // ends when fn returns; generation.finish waits until then
 		defer close(trying)
 		fn()
 	}()

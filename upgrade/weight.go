@@ -10,7 +10,7 @@ import (
 )
 
 // shares divides the connections between this process and the candidate. Before the first call of setWeight the candidate gets
-// none.
+// no connections.
 type shares struct {
 	mu      sync.Mutex                         // held while a weight is set, and while the stage changes
 	to      atomic.Pointer[handoff.Dispatcher] // see dispatcher
@@ -78,12 +78,12 @@ func (s *shares) begin() error {
 }
 
 // turn sends the candidate the consequences of a new weight: whether the candidate accepts by itself, and which part of its
-// connections comes back. At weight 1, the candidate is sent open before this process stops accepting. If the candidate hangs
-// at that moment, no process accepts until Options.Silence is over and the attempt is taken back.
+// connections comes back. At weight 1, this process sends the message open first, and stops accepting afterwards. If the
+// candidate hangs when the message comes, no process accepts until Options.Silence is over and the attempt is taken back.
 func (s *shares) turn(from, to float64) error {
 	link := s.attempt.child.link
 	switch {
-	case s.attempt.prepared.Beside: // at weight 1, too, this process accepts and passes connections on
+	case s.attempt.prepared.Beside: // this process accepts at weight 1 as well, and passes the connections on
 	case to == 1 && from < 1:
 		if err := link.Send(wire.KindOpen, nil); err != nil {
 			return err
@@ -113,8 +113,8 @@ func (s *shares) stop() {
 	}
 }
 
-// settle closes the descriptors of the passed connections. If reclaim is true, the candidate is dead, and this process first
-// takes back the connections that the candidate has not served.
+// settle takes back the connections that the candidate has refused, and closes the descriptors of the other passed connections.
+// If reclaim is true, the candidate is dead, and settle also takes back the connections that the candidate has not served.
 func (s *shares) settle(reclaim bool) {
 	d := s.dispatcher()
 	if d == nil {

@@ -18,7 +18,7 @@ import (
 // work is a call of a function in a goroutine of its own.
 type work struct {
 	name   string
-	cancel context.CancelFunc // ends the context of the function; nil: it has no context
+	cancel context.CancelFunc // ends the context of the function; nil: the work has no context of its own
 	done   chan struct{}      // closed when the function has ended
 	err    error              // the result; must be read only after done was closed
 }
@@ -71,8 +71,8 @@ func (w *work) awaitEnd(ctx context.Context) {
 	}
 }
 
-// inTime returns a check that calls fn, and that returns at most commitStall after the end of its context, even if fn ignores
-// the context.
+// inTime returns a check that calls fn. When the context of the check ends, the check waits at most commitStall for fn, and
+// returns an error if fn ignores the context.
 func inTime(fn func(context.Context) error) func(context.Context) error {
 	return func(ctx context.Context) error {
 		w := newWork("Check", nil, errors.New("it has ended its goroutine"), func() error {
@@ -123,7 +123,7 @@ func choose(e *estate, h *history, o *Options, m mode) *chosen {
 		}
 		policy := m.policy(o)
 		c.program, err = process.Preflight(o.Executable, o.Args, policy)
-		if sys.TooManyFiles(err) && e.room.lend() { // room.with would stop Accept too long: Verify may take long
+		if sys.TooManyFiles(err) && e.room.lend() { // not room.with: Verify may take long, and Accept would wait
 			c.program, err = process.Preflight(o.Executable, o.Args, policy)
 		}
 		return err
