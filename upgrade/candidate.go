@@ -41,7 +41,7 @@ type division interface {
 // PID returns the candidate's process id.
 func (c *Candidate) PID() int { return c.pid }
 
-// Generation returns the number of the candidate after a commit.
+// Generation returns the generation number that the candidate has after a commit.
 func (c *Candidate) Generation() int { return c.generation }
 
 // Version returns the version that the candidate reports; empty for a program without this library.

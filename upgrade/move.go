@@ -11,8 +11,9 @@ import (
 // Move offers an idle connection to another generation. Idle means that nothing was read from the connection since the last
 // request ended. Move reports whether the other generation has taken the connection; if so, the connection is closed in this
 // process. Move is made for drain.Options.Move, and may wait for some milliseconds. If c is a wrapper with a method NetConn,
-// Move takes the connection inside, but not for TLS, whose keys are in this process. Move returns false if no other generation
-// takes connections, and for a connection that no listener of this Upgrader has accepted.
+// Move moves the connection inside the wrapper. Move does not move a TLS connection, because the keys of TLS are in this
+// process. Move returns false if no other generation takes connections, and for a connection that no listener of this Upgrader
+// has accepted.
 func (u *Upgrader) Move(c net.Conn) bool { return u.traffic.move(c, nil) }
 
 // MoveWith does the same as Move, for a connection whose protocol the program implements itself: raw TCP, or a WebSocket that a
@@ -27,10 +28,10 @@ func (u *Upgrader) Move(c net.Conn) bool { return u.traffic.move(c, nil) }
 // 101: it learns from [Upgrader.HasCarriedBytes] that the request does not come from the client, and has to hijack or close the
 // connection. Set KeepWebSockets of package drain, so that package drain leaves WebSockets to the program.
 //
-// MoveWith returns false if prefix has more than 16 KiB, if the other process does not serve that listener by package drain,
-// and if the other process does not read for two seconds. In this last case, call MoveWith again during a drain. An abort and
-// Rollback move connections to an older build: first release a build that understands prefix, and then a build that sends
-// prefix. If a candidate dies, the connections that it has written to are lost.
+// MoveWith returns false if prefix has more than 16 KiB, if the other process does not serve the listener of c by package
+// drain, and if the other process does not read for two seconds. In this last case, call MoveWith again during a drain. An
+// abort and Rollback move connections to an older build: first release a build that understands prefix, and then a build that
+// sends prefix. If a candidate dies, the connections that it has written to are lost.
 func (u *Upgrader) MoveWith(c net.Conn, prefix []byte) bool { return u.traffic.move(c, prefix) }
 
 // HasCarriedBytes reports whether c has moved here from another generation with a prefix (see MoveWith), so that its first

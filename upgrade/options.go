@@ -148,8 +148,8 @@ type Options struct {
 
 	// Logger gets a line for every phase. A goroutine of the library calls the handler, so the library does not wait for the
 	// log. If the handler is stuck, 256 lines wait for it, further lines are dropped, and the number of dropped lines is logged
-	// later. Run, Close, Supervise, and New with an error, wait before they return, at most 0.2 s, until the handler has got
-	// the waiting lines. Lines of the last moment before a crash may be lost. Default: slog.Default().
+	// later. At their end, Run, Close and Supervise wait at most 0.2 s until the handler has got the waiting lines. New waits
+	// in the same way before it returns an error. Lines of the last moment before a crash may be lost. Default: slog.Default().
 	Logger *slog.Logger
 	// MeterProvider receives the metrics of upgrades: counts and durations. Default: the global provider of OpenTelemetry.
 	MeterProvider metric.MeterProvider

@@ -32,11 +32,11 @@ func (u *Upgrader) Restart(ctx context.Context) error { return u.replace(ctx, mo
 func (u *Upgrader) Rehearse(ctx context.Context) error { return u.replace(ctx, modeRehearsal) }
 
 // Rollback replaces this process by the last committed build that differs from the present build, with the arguments of that
-// time, and returns the same results as [Upgrader.Upgrade]. A descriptor holds the older build, so its file may have been
-// replaced or deleted. A rollback goes through the phases of an upgrade, checks included, but without Options.Verify, Smoke,
-// Bake and Soak: the older build was good, and the present build is bad. Only the build is rolled back: kept values stay as
-// they are now, and the rollback fails in the check phase if the older build cannot read a value. A rollback can itself be
-// rolled back.
+// time, and returns the same results as [Upgrader.Upgrade]. This process has the executable of the older build open, so the
+// file at the old path may have been replaced or deleted. A rollback goes through the phases of an upgrade, checks included,
+// but without Options.Verify, Smoke, Bake and Soak: the older build was good, and the present build is bad. Only the build is
+// rolled back: kept values stay as they are now, and the rollback fails in the check phase if the older build cannot read a
+// value. A rollback can itself be rolled back.
 //
 // Rollback returns ErrNotReady if no earlier build is known, because this generation is the first, or because the generation
 // before did not use this package. It returns ErrNotSupported on platforms other than Linux. The other errors are those of
