@@ -327,9 +327,8 @@ func TestQueueOfADeadCandidateIsEmptied(t *testing.T) {
 }
 
 // Where the kernel has no room for descriptors on their way, which it counts for each user, the upgrade fails with the reason and
-// what to do, and the service goes on.
+// what to do, and the service goes on. Not in parallel: descriptors that other tests have on their way count, too.
 func TestTooManyDescriptorsOnTheirWay(t *testing.T) {
-	t.Parallel()
 	setpriv := testutil.Program(t, "setpriv", "util-linux")
 	if os.Geteuid() != 0 {
 		t.Skip("NOT RUN: only root has rights that can be taken away")
