@@ -100,8 +100,8 @@ func (c *conn) Close() error {
 	return c.carryOut(do, c.Conn)
 }
 
-// linger closes the side of the server, reads and discards until the client has closed, and then closes the connection. It
-// waits for the client at most until lingerTime after the kernel of the client has acknowledged the last byte. linger runs
+// linger closes the side of the server, reads and discards until the client has closed, and then closes the connection. Once
+// the kernel of the client has acknowledged the last byte, linger waits for the client for lingerTime at most. linger runs
 // in its own goroutine because Close must not wait: http.Server.Close closes all connections under a lock.
 func (c *conn) linger() {
 	rest := int64(lingerBytes)

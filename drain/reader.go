@@ -216,10 +216,10 @@ func (c *conn) silent() bool {
 	return true
 }
 
-// begun reports whether net/http has read one to three bytes of a next request, and waits for the rest in a Read into a buffer
-// of the given size. The size is needed if the bytes came together with the request before. The whole buffer of net/http has a
-// power of two as its size. With one to three bytes in the buffer, the size of its free part is no power of two. Below TLS the
-// size shows nothing.
+// begun reports whether net/http has read one to three bytes of a next request, and waits for the rest. size is the size of
+// the buffer of the Read, which is the free part of the buffer of net/http. begun needs size if the bytes came together with
+// the request before: then the state does not show them. The whole buffer has a power of two as its size, so the free part
+// has another size if the buffer holds one to three bytes. Below TLS, size shows nothing.
 func (c *conn) begun(size int) bool {
 	if c.kind.http2 {
 		return false

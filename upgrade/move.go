@@ -34,9 +34,9 @@ func (u *Upgrader) Move(c net.Conn) bool { return u.traffic.move(c, nil) }
 // sends prefix. If a candidate dies, the connections that it has written to are lost.
 func (u *Upgrader) MoveWith(c net.Conn, prefix []byte) bool { return u.traffic.move(c, prefix) }
 
-// HasCarriedBytes reports whether c has moved here from another generation with a prefix (see MoveWith), so that its first
-// bytes do not come from the client. c may be a wrapper with a method NetConn. So c may come from Hijack or from
-// http.Server.ConnContext.
+// HasCarriedBytes reports whether c has moved here from another generation with a prefix (see MoveWith). If so, the first
+// bytes of c do not come from the client. c may be a wrapper with a method NetConn. For example, c may be the connection
+// that Hijack returns or that http.Server.ConnContext gets.
 func (u *Upgrader) HasCarriedBytes(c net.Conn) bool {
 	return handoff.Carries(c)
 }

@@ -194,7 +194,8 @@ func (p *pair) names() []string {
 	return names
 }
 
-// offer begins to serve a pair. But offer refuses a pair that is not valid now while another pair is served that is valid now.
+// offer begins to serve a pair. There is one exception: if the pair is not valid now, and the pair that is served is another
+// one and is valid now, offer refuses the new pair.
 func (c *Certs) offer(p *pair, s stamp) {
 	now, at := c.now.Load(), time.Now()
 	bad := p.outside(at)

@@ -11,7 +11,7 @@ const (
 // A Preface compares the first bytes of a connection with the preface of HTTP/2. The zero value expects the first byte.
 type Preface struct {
 	have  int  // how many bytes of prefaceLine have come
-	other bool // a byte has come that is not in prefaceLine at its place
+	other bool // a byte has come that differs from the byte of prefaceLine at the same position
 }
 
 // Next takes the bytes of p, and reports whether all of prefaceLine has come: then the connection is HTTP/2.

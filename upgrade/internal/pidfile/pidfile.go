@@ -52,9 +52,10 @@ const noUID = -1
 // New returns the pid file at path. If path is empty, there is no pid file, and every method does nothing.
 func New(path string) *File { return &File{path: path} }
 
-// Stage writes the pid of this process to a staged file, which Publish renames. Stage may be called again, because permissions
-// and directories may change. If the pid file names a process that has ended, Stage also removes the staged files that the
-// ended process has left.
+// Stage writes the pid of this process to a staged file, which Publish renames. Stage may be called more than once: if the
+// staged file can still be published, the call writes nothing; otherwise it stages a new file. A file cannot be published if
+// it is gone, if the uid or the permissions of the directory have changed, or if path leads to another directory now. Before
+// Stage writes a file, it removes the staged files of the process that the pid file names, if that process has ended.
 func (p *File) Stage() error {
 	if p.path == "" {
 		return nil
