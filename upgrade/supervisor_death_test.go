@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -220,6 +221,22 @@ func TestHangupIsNotLostWithTheProcess(t *testing.T) {
 	r.SignalMain(syscall.SIGKILL)
 	r.WaitServing(3, pid)
 	r.MustStop(syscall.SIGTERM)
+}
+
+// A SIGHUP that was followed by an upgrade is not sent again when the upgrade ends with all processes.
+func TestHangupThatWasFollowedIsNotSentAgain(t *testing.T) {
+	t.Parallel()
+	r := testclient.Start(t, func(s *plan.Settings) { always(s); long(s) })
+	r.Signal(syscall.SIGHUP)
+	const started = "upgrade: started a new process"
+	testutil.Until(t, patience, "the upgrade has begun", func() bool { return strings.Contains(r.Output(), started) })
+	dead, _ := r.KillAll()
+	testutil.Until(t, patience, "another process serves", func() bool { return r.ServesWithout(dead[0]) && !slices.Contains(dead, r.MainPID()) })
+	r.WaitKnown()
+	r.MustStop(syscall.SIGTERM)
+	if n := strings.Count(r.Output(), started); n != 1 {
+		t.Errorf("%d upgrades have begun after one SIGHUP", n)
+	}
 }
 
 // A process that the service has started and forgotten is reaped when it ends.

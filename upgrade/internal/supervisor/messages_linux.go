@@ -81,9 +81,6 @@ func (s *supervisor) handleMain(p *proc, m *sdnotify.Message) {
 	if m.Has(sdnotify.WordStopping) {
 		p.intend(announced)
 	}
-	if m.Has(sdnotify.WordReloading) {
-		s.passed = time.Time{}
-	}
 	if v, err := strconv.ParseInt(m.Value(sdnotify.WordExtend), 10, 64); err == nil && !p.serveBy.IsZero() {
 		if due := time.Now().Add(time.Duration(v) * time.Microsecond); due.After(p.serveBy) {
 			p.serveBy = due
@@ -105,6 +102,9 @@ func (s *supervisor) announced(by *proc, m *sdnotify.Message) {
 	if err != nil {
 		s.log.Error("upgrade: supervisor: cannot follow a candidate: it will not be the service", "announced by", by.pid, "err", err)
 		return
+	}
+	if by == s.main {
+		s.passed = time.Time{}
 	}
 	s.onChildren(by, onParentResumes)
 	p.parent, p.number, p.state = by, by.number+1, candidate

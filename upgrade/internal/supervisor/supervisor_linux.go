@@ -36,7 +36,7 @@ type supervisor struct {
 
 	phase  phase
 	hangup bool      // the next generation that serves is sent SIGHUP: a SIGHUP came when no generation served
-	passed time.Time // when SIGHUP was last passed on; zero: never, or the upgrade for that SIGHUP has begun
+	passed time.Time // when SIGHUP was last passed on; zero: never, or a candidate was announced since
 	asked  bool      // a signal has asked the service to end
 	endDue time.Time // in phase ending: when the processes that are left are killed
 	code   int       // in phase ending: the exit status
