@@ -17,7 +17,7 @@ import (
 // requests that the dead process had received are lost.
 func TestCandidateMayDieAtAnyStep(t *testing.T) {
 	for _, step := range []string{
-		"new.start", "new.hello", "new.welcomed", "new.prepare", "new.prepared", "new.opened", "new.commit",
+		"new.start", "new.hello", "new.welcomed", "new.prepare", "new.prepared", "new.opened", "new.commit", "new.write",
 		"new.ready", // right after the Ready byte
 	} {
 		for _, action := range []string{"kill", "exit:3", "panic"} {
@@ -40,7 +40,7 @@ func TestCandidateMayDieAtAnyStep(t *testing.T) {
 
 // A candidate that stops moving is killed when its time is over, and stalls nobody until then.
 func TestCandidateMayHangAtAnyStep(t *testing.T) {
-	for _, step := range []string{"new.start", "new.hello", "new.welcomed", "new.prepare", "new.opened", "new.commit", "new.ready"} {
+	for _, step := range []string{"new.start", "new.hello", "new.welcomed", "new.prepare", "new.opened", "new.commit", "new.ready", "new.write"} {
 		t.Run(step, func(t *testing.T) {
 			t.Parallel()
 			change := func(s *plan.Settings) { s.Timeout, s.AbortGrace = 2*time.Second, time.Second }
