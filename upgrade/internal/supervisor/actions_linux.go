@@ -10,12 +10,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lead makes a process the main generation, and remembers the build.
+// lead makes a process the main generation, and remembers its build for the next crash.
 func (s *supervisor) lead(p *proc, now time.Time, m *sdnotify.Message) {
 	p.noteClaim(m)
 	if old := s.main; old != nil && old != p {
 		if old.state == starting && old.number == p.number && p.parent != old {
-			old.kill() // old was started after a crash, when p was a candidate that nobody had announced
+			old.kill() // p is a candidate that was never announced, so old was started in its place after a crash
 		}
 		s.on(old, onSuperseded, now, m)
 	}
@@ -66,9 +66,9 @@ func (s *supervisor) shelter(p *proc, now time.Time, m *sdnotify.Message) {
 	}
 }
 
-// dismiss gives an orphan a time to end. The main generation, which serves now, sends the orphan the order to end over a
-// control socket between the two. If they have no such socket yet, dismiss makes the socket. If this fails, dismiss sends the
-// orphan SIGTERM.
+// dismiss limits the time in which an orphan has to end. The main generation, which serves now, sends the orphan the order to
+// end over a control socket between the two. If they have no such socket yet, dismiss makes the socket. If this fails, dismiss
+// sends the orphan SIGTERM.
 func (s *supervisor) dismiss(p *proc, now time.Time) {
 	p.endBy = now.Add(s.opts.AbortGrace + time.Second)
 	if p.met != s.main.number {
@@ -102,8 +102,8 @@ func (s *supervisor) endSilent(p *proc, do action, now time.Time) {
 	p.aliveBy = now.Add(abortLimit)
 }
 
-// endOverdue ends a process that has not ended in time. A dismissed orphan is sent SIGTERM first, and is killed later: perhaps
-// the message by which the main generation dismisses the orphan has not arrived.
+// endOverdue ends a process whose time until endBy is over. If do is terminate, the process is a dismissed orphan. endOverdue
+// only sends it SIGTERM, because perhaps the order to end has not reached the orphan. Otherwise endOverdue kills the process.
 func (s *supervisor) endOverdue(p *proc, do action, now time.Time) {
 	if do == terminate {
 		s.log.Warn("upgrade: supervisor: a process that nobody has committed does not go, and is told to end", "pid", p.pid)
@@ -140,7 +140,8 @@ func (s *supervisor) died(p *proc) {
 	}
 }
 
-// mend handles the end of the main generation, and kills the process group of the main generation.
+// mend handles the end of the main generation: it kills the rest of the process group, and calls lost. In phase ending mend
+// does nothing.
 func (s *supervisor) mend(p *proc) {
 	if s.phase != ending {
 		p.sweep()
@@ -148,8 +149,8 @@ func (s *supervisor) mend(p *proc) {
 	}
 }
 
-// lost handles the loss of the main generation: the process has ended, or has handed over to a process that does not serve. The
-// service ends if the main generation was to end, or if no generation has served yet. Otherwise the loss is a crash.
+// lost handles the loss of the main generation: the process has ended, or has handed over and no other process serves. If the
+// end was deliberate, or if no generation has served yet, the service ends. Otherwise the loss is a crash.
 func (s *supervisor) lost(p *proc) {
 	s.main = nil
 	if p.deliberate() || s.phase == untried {
@@ -160,7 +161,7 @@ func (s *supervisor) lost(p *proc) {
 		return
 	}
 	now := time.Now()
-	if now.Sub(s.passed) < hangupLimit { // SIGHUP may be lost with the process: it is sent once more, to the next generation
+	if now.Sub(s.passed) < hangupLimit { // perhaps the process has not handled SIGHUP: the next generation is sent SIGHUP again
 		s.hangup, s.passed = true, time.Time{}
 	}
 	s.recovery.begin(p, now)
@@ -185,7 +186,8 @@ func (s *supervisor) settle() {
 	}
 }
 
-// promote makes the newest orphan the service, and reports whether there was an orphan.
+// promote orders an orphan to be the service: the newest orphan that can be sent the order. promote reports whether there was
+// such an orphan.
 func (s *supervisor) promote() bool {
 	p := confirm(s.procs.orphans(), s.log)
 	if p == nil {
@@ -198,7 +200,7 @@ func (s *supervisor) promote() bool {
 
 // finish ends the service. Older generations may still finish their connections.
 func (s *supervisor) finish(code int) {
-	if s.phase == running { // in phase untried the program may be a command that the manager runs in addition to the service
+	if s.phase == running { // not in phase untried: the program may be a command that the manager runs besides the service
 		s.manager.up.Say(sdnotify.WordStopping)
 	}
 	s.phase, s.code, s.main = ending, code, nil

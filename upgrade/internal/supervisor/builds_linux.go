@@ -11,9 +11,9 @@ import (
 type builds struct {
 	log      *slog.Logger
 	last     *process.Build // the build that was committed last; before the first commit: the supervisor's own build
-	before   *process.Build // the build that was committed before last, for a crash loop and for Rollback; nil: not known
+	before   *process.Build // the committed build before the one in last, for a crash loop and for Rollback; nil: not known
 	fallback bool           // the build in before is to be started, not the build in last
-	newest   *proc          // the process whose build has replaced another build in last; nil: no build was replaced
+	newest   *proc          // the process by whose commit a build has moved from last to before; nil: no build has moved
 }
 
 func (b *builds) close() {
@@ -29,7 +29,7 @@ func (b *builds) next() (build *process.Build, kind string) {
 	return b.last, KindCrash
 }
 
-// rollback returns the build that Rollback of the next process would go back to; nil if there is none.
+// rollback returns the build to which a Rollback in the next process would go back; nil if there is none.
 func (b *builds) rollback() *process.Build {
 	if b.fallback {
 		return nil
@@ -41,7 +41,7 @@ func (b *builds) rollback() *process.Build {
 func (b *builds) remember(p *proc) (isNew bool) {
 	build, back := p.build, b.fallback
 	b.fallback = false
-	if p.build = nil; build == nil { // the supervisor has started the process, or the process is the service again
+	if p.build = nil; build == nil { // the supervisor has started this process, or this process was the main generation before
 		if b.before != nil && (back || b.newest != nil && b.newest.parent == p) {
 			b.last.Close()
 			b.last, b.before = b.before, nil

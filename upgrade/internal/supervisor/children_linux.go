@@ -15,7 +15,7 @@ import (
 // children are the processes that the supervisor follows. Every generation is a child of the supervisor from its birth, and the
 // processes that a generation leaves behind become children as well. The processes are waited for without os/exec and
 // os.Process, because a single loop of wait4 reaps all children. The generation that has started a candidate cannot wait for
-// the candidate, and receives a message with the exit status.
+// the candidate, so the supervisor sends it a message with the exit status.
 type children struct {
 	all       map[int]*proc // by proc.key
 	nameless  int           // the last negative key that was given to a process without a pid
@@ -83,7 +83,7 @@ func (c *children) byNumber() []*proc {
 	return slices.SortedFunc(maps.Values(c.all), func(a, b *proc) int { return cmp.Compare(a.number, b.number) })
 }
 
-// of lists the processes that a process has announced.
+// of lists the processes that the process parent has announced.
 func (c *children) of(parent *proc) []*proc {
 	return slices.DeleteFunc(c.byNumber(), func(p *proc) bool { return p.parent != parent })
 }
@@ -138,7 +138,7 @@ func (c *children) reap(suspended func(p *proc, by syscall.Signal)) {
 }
 
 // strangers are the last few children that have ended and were not announced before. Most are helpers, which are never
-// announced. The announcement of a candidate may still arrive.
+// announced. But a stranger may be a candidate whose announcement arrives later.
 type strangers []stranger
 
 type stranger struct {

@@ -13,8 +13,8 @@ import (
 // returned7 is the status of a program that has returned 7.
 const returned7 = unix.WaitStatus(7 << 8)
 
-// The generation that has announced a candidate receives how the candidate has ended, also if the supervisor had reaped the
-// candidate before the announcement.
+// The generation that has announced a candidate receives a message about how the candidate has ended. It receives the message
+// even if the supervisor had reaped the candidate before the announcement.
 func TestAnnouncerIsToldHowItsCandidateEnded(t *testing.T) {
 	for name, before := range map[string]bool{"before it was announced": true, "after that": false} {
 		t.Run(name, func(t *testing.T) {

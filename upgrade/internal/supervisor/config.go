@@ -14,8 +14,8 @@ import (
 // Config is the setup of the supervisor: see the fields of upgrade.Options with the same names.
 type Config struct {
 	Version    string        // the version of the build that the supervisor starts first
-	Timeout    time.Duration // how long a process may take to serve after a crash; the other waits after a crash take as long
-	AbortGrace time.Duration // how long a process that has to end may drain, for example after the end of the service
+	Timeout    time.Duration // how long each wait for a process takes at most, for example until a restarted process serves
+	AbortGrace time.Duration // how long a process that has to end may drain, for example when the service ends
 	Guard      time.Duration
 	GiveUp     time.Duration // 0: the supervisor never gives up
 	Watchdog   time.Duration // 0: there is no watchdog
@@ -35,23 +35,23 @@ type Report struct {
 	FromPID   int           `json:"from_pid,omitempty"`
 }
 
-// What the supervisor passes to a process that it starts: variables of the environment, and files by their names.
+// Names of the variables of the environment and of the files that the supervisor passes to a process that it starts.
 const (
-	generationEnv = "MIDAIR_GENERATION"                   // the number of the generation
-	outcomeEnv    = "MIDAIR_OUTCOME"                      // after a crash: a Report, as JSON
-	previousExe   = sdnotify.StorePrefix + "previous-exe" // the build that Rollback goes back to
-	previousArgs  = sdnotify.StorePrefix + "previous-args"
+	generationEnv = "MIDAIR_GENERATION"                    // the number of the generation
+	outcomeEnv    = "MIDAIR_OUTCOME"                       // after a crash: a Report, as JSON
+	previousExe   = sdnotify.StorePrefix + "previous-exe"  // the executable of the build that Rollback goes back to
+	previousArgs  = sdnotify.StorePrefix + "previous-args" // the arguments and the environment of that build
 )
 
 // Kinds of a report.
 const (
-	KindCrash    = "crash"          // the build that was committed last was started again
-	KindFallback = "crash-rollback" // the build that was committed before last was started
+	KindCrash    = "crash"          // the supervisor has started the build that was committed last
+	KindFallback = "crash-rollback" // the supervisor has started the build before the last committed build
 )
 
-// TakeReport returns the number of the generation, and the Report as JSON. The supervisor has put both into the environment of
-// a process that was started after a crash. In any other process the results are 0 and nil. TakeReport removes both variables,
-// so the processes started by this process do not get them.
+// TakeReport returns the number of this generation and the Report as JSON, if the supervisor has started this process after a
+// crash. In any other process the results are 0 and nil. TakeReport also removes the variables with the number and the Report
+// from the environment, so the child processes of this process do not get them.
 func TakeReport() (generation int, why []byte) {
 	number, text := os.Getenv(generationEnv), os.Getenv(outcomeEnv)
 	os.Unsetenv(generationEnv)

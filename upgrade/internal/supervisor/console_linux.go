@@ -9,18 +9,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// console is the terminal of a program that has not served yet: the program may be a command that reads from the terminal and
-// is interrupted there. Generations lead process groups of their own. So if the supervisor's group is in the foreground, the
-// group of the first generation takes its place until the program serves. The supervisor is suspended and continued together
-// with the program, as the shell expects.
+// console is the terminal of a program that has not served yet: perhaps the program is a command that reads from the terminal
+// and is interrupted by Ctrl-C. The program leads a process group of its own. If the supervisor's group is in the foreground,
+// the program's group replaces it in the foreground until the program serves. The supervisor is suspended and continued
+// together with the program, as the shell expects.
 type console struct {
 	tty       *os.File  // nil: the supervisor has no terminal, or the program has served
 	lent      int       // the group of the program; 0: not started yet
-	resumeDue time.Time // when a suspended program is continued, unless the supervisor is suspended too by then; zero: never
+	resumeDue time.Time // when a suspended program is continued if the supervisor was not suspended; zero: never
 }
 
-// openConsole opens the terminal of the supervisor's session. In a pipeline the console has no terminal: other programs in the
-// supervisor's group use the terminal as well.
+// openConsole opens the terminal of the supervisor's session. In a pipeline the console has no terminal, because other programs
+// in the supervisor's group use the terminal as well.
 func openConsole() *console {
 	if isPipe(0) || isPipe(1) {
 		return &console{}
@@ -43,7 +43,7 @@ func (c *console) has(group int) bool {
 	return err == nil && now == group
 }
 
-// foreground makes a program start in the foreground, if the supervisor's group is in the foreground.
+// foreground sets attr so that a program starts in the foreground, if the supervisor's group is in the foreground.
 func (c *console) foreground(attr *syscall.SysProcAttr) {
 	if c.tty != nil && c.has(unix.Getpgrp()) {
 		attr.Foreground, attr.Ctty = true, int(c.tty.Fd())
@@ -90,14 +90,15 @@ func (c *console) give(group int) {
 // stopLimit is how long the kernel may take to suspend the supervisor.
 const stopLimit = 200 * time.Millisecond
 
-// stop suspends the supervisor too, after the program was suspended: by a key, or because the program used the terminal from
-// the background. If there is no shell that could continue the two, the program is continued at once.
+// stop suspends the supervisor after a signal has suspended the program. The cause of the signal was a key such as Ctrl-Z, or
+// the program used the terminal from the background. If the supervisor leads its session, no shell could continue the two
+// processes, so stop continues the program at once.
 func (c *console) stop(group int, by syscall.Signal) {
 	if session, err := unix.Getsid(0); err == nil && session == os.Getpid() {
 		_ = unix.Kill(-group, unix.SIGCONT)
 		return
 	}
-	c.resumeDue = time.Now().Add(stopLimit) // the kernel does not suspend an orphaned process group: resume the program then
+	c.resumeDue = time.Now().Add(stopLimit) // the kernel perhaps does not suspend the supervisor
 	_ = unix.Kill(0, by)
 }
 

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// heir returns a candidate that lives and is committed, so it may become the service by itself.
+// heir returns a candidate that lives and is committed, so it may become the service without a further order.
 func (s *supervisor) heir(t *testing.T) *proc {
 	t.Helper()
 	g, _ := s.generationOf(t, childOf(t))
@@ -15,8 +15,8 @@ func (s *supervisor) heir(t *testing.T) *proc {
 	return g
 }
 
-// After a crash the supervisor waits for a process that may become the service by itself, and kills the process if it has not
-// done so in time. A new process is started only if there is no such process. A second call of decide changes nothing.
+// After a crash the supervisor waits for an heir. If the heir does not become the service in time, the supervisor kills the
+// heir. A new process is started only if there is no heir. A second call of decide changes nothing.
 func TestHeirsAreWaitedFor(t *testing.T) {
 	s := idle(t)
 	if s.settle(); !s.recovery.restartAt.IsZero() || !s.recovery.heirsDue.IsZero() {

@@ -31,8 +31,8 @@ func (s *supervisor) serving(t *testing.T) {
 	s.leads(s.main)
 }
 
-// A candidate may have the pid of an earlier process whose end was not handled yet. If the goroutine of the earlier process
-// has just reported something to read, the supervisor goes on nevertheless.
+// A candidate may have the pid of an earlier process whose end was not handled yet. Even if the goroutine of the earlier
+// process has just reported that messages can be read, the supervisor is not blocked.
 func TestNumberIsUsedAgainWhileItsOldOwnerIsHeard(t *testing.T) {
 	s := idle(t)
 	m, channel := s.self(t)
@@ -118,8 +118,8 @@ func TestEmptyMessageLeavesNoDescriptor(t *testing.T) {
 	}
 }
 
-// The process group of a main generation that has crashed is killed. If another process had reaped the generation, and a new
-// group has its number, the new group is not killed.
+// The process group of a main generation that has crashed is killed. If the generation was reaped, and a new group has the same
+// number, the new group is not killed.
 func TestOnlyItsOwnGroupIsSwept(t *testing.T) {
 	for name, reused := range map[string]bool{"its own": false, "another one": true} {
 		t.Run(name, func(t *testing.T) {

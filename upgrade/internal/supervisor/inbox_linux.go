@@ -11,11 +11,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// inbox is the supervisor's end of a process's channel. A goroutine reports when there is something to read, and the loop reads
-// everything, so that the loop has all messages of a process before it handles the end of the process.
+// inbox is the supervisor's end of the channel of a process. A goroutine only reports to the supervisor's loop that messages
+// can be read. The loop reads the messages itself, so that it has all messages of a process before it handles the end of the
+// process.
 type inbox struct {
 	file  *os.File
-	read  chan struct{} // a value on this channel: the loop has read all messages that waited
+	read  chan struct{} // the loop sends a value when it has read all messages that waited
 	ended atomic.Bool   // the other end is closed
 	quit  chan struct{} // closed by close
 	done  chan struct{} // closed when the goroutine has ended
@@ -63,7 +64,7 @@ func (b *inbox) next() (sdnotify.Message, bool) {
 	buf, oob := make([]byte, 8<<10), make([]byte, unix.CmsgSpace(64*4))
 	for {
 		n, oobn, _, _, err := unix.Recvmsg(int(sys.FD(b.file)), buf, oob, unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
-		if err == unix.EINTR || err == unix.ECONNRESET { // ECONNRESET comes once, before the messages that the peer had sent
+		if err == unix.EINTR || err == unix.ECONNRESET { // ECONNRESET comes once, and then the messages that the peer had sent
 			continue
 		}
 		if err == nil && n == 0 && oobn == 0 {
@@ -76,7 +77,7 @@ func (b *inbox) next() (sdnotify.Message, bool) {
 	}
 }
 
-// send sends a message to the process, with files, which the caller still has to close. send does not wait.
+// send sends a message with files to the process, and does not wait. The caller still has to close the files.
 func (b *inbox) send(files []*os.File, lines ...string) error { return send(b.file, files, lines...) }
 
 func send(channel *os.File, files []*os.File, lines ...string) error {

@@ -11,7 +11,7 @@ import (
 
 // manager is the service manager, such as systemd, that has started the supervisor as the main process of the service. The
 // messages of the main generation are passed on to the manager in the supervisor's name, from the start to the end of the
-// service. So the manager receives messages of its child only, and sees no crash that the supervisor mends.
+// service. So the manager receives messages of its own child only, and sees no crash that the supervisor mends.
 type manager struct {
 	up      *sdnotify.Notifier // nil: there is no manager
 	log     *slog.Logger
@@ -19,8 +19,8 @@ type manager struct {
 	beatDue time.Time // when the supervisor answers the watchdog next; zero: the main generation answers
 }
 
-// relayed are the beginnings of the lines that are passed on unchanged. MAINPID= is not passed on, and keep and drop handle the
-// lines about the manager's descriptor store.
+// relayed are the beginnings of the lines that are passed on unchanged. MAINPID= is not passed on. The methods keep and drop
+// handle the lines about the manager's descriptor store.
 var relayed = []string{
 	sdnotify.WordReady, sdnotify.WordReloading, sdnotify.WordMonotonic, sdnotify.WordStatus, sdnotify.WordExtend,
 	sdnotify.WordStopping, sdnotify.WordAlive,
@@ -42,9 +42,10 @@ func (m *manager) relay(msg *sdnotify.Message) {
 	}
 }
 
-// beat answers the manager's watchdog as long as mending is true: the main generation is being replaced, and without an answer
-// the manager would end all processes, and forget which build was committed. The supervisor does not answer for ever. It gives
-// up after GiveUp, kills a started process that does not serve in time, and kills a silent generation.
+// beat answers the manager's watchdog as long as mending is true, that is while the main generation is being replaced. Without
+// an answer the manager would end all processes, also the supervisor, which knows the committed build. The supervisor does not
+// answer for ever: it gives up after GiveUp, kills a started process that does not serve in time, and kills a silent
+// generation.
 func (m *manager) beat(now time.Time, mending bool) {
 	every := m.up.WatchdogEvery() / 3
 	switch {
@@ -57,8 +58,8 @@ func (m *manager) beat(now time.Time, mending bool) {
 }
 
 // watchdog returns how long a generation may be silent before the supervisor ends it. own is Options.Watchdog. If the manager
-// has a watchdog too, the result is shorter than the time of that watchdog: the manager would end all processes, and forget
-// which build was committed.
+// has a watchdog too, the result is shorter than the time of that watchdog. Otherwise the manager would end all processes, also
+// the supervisor, which knows the committed build.
 func (m *manager) watchdog(own time.Duration) time.Duration {
 	every := m.up.WatchdogEvery()
 	if early := every - every/4; every > 0 && (own == 0 || own > early) {
@@ -67,8 +68,9 @@ func (m *manager) watchdog(own time.Duration) time.Duration {
 	return own
 }
 
-// keep holds a socket of a generation, and stores a copy at the manager, for a crash of the supervisor and for a restart of the
-// service. The manager has the sockets of socket units already.
+// keep holds the sockets in a message of a generation. It also stores a copy of each socket at the manager, for a crash of the
+// supervisor and for a restart of the service. It stores no copy of a socket from a socket unit, because the manager has this
+// socket already.
 func (m *manager) keep(msg *sdnotify.Message) {
 	name := msg.Value(sdnotify.WordName)
 	if len(msg.Files) == 0 {

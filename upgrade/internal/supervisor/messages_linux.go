@@ -30,7 +30,7 @@ func (s *supervisor) receive() {
 			}
 		}
 	}
-	// The main generation has handed over, and no other process has sent READY: that process has died.
+	// If the main generation has handed over, and no other process has sent READY, the process that took over has died.
 	if m := s.main; m != nil && m.state == draining && s.phase != ending {
 		s.lost(m)
 	}
@@ -59,7 +59,7 @@ func (s *supervisor) handle(p *proc, m *sdnotify.Message) {
 	if m.Has(sdnotify.WordOrphan) {
 		s.on(p, onOrphan, time.Now(), m)
 	}
-	if m.Has(sdnotify.WordCommitting) { // handled after READY: READY ends an earlier commit of the same process
+	if m.Has(sdnotify.WordCommitting) { // handled after READY, because READY undoes an earlier COMMITTING of the same process
 		s.onChildren(p, onParentCommits)
 	}
 	if m.Has(sdnotify.WordHandedOver) {
@@ -149,23 +149,23 @@ func (s *supervisor) claimed(p *proc, m *sdnotify.Message) {
 		}
 		p, number = c, c.number
 	}
-	if p == s.main { // the main generation is still, or again, the service: no candidate is
+	if p == s.main { // the main generation is still or again the service, so none of its candidates is
 		s.onChildren(p, onParentResumes)
 	}
 	s.on(p, s.judge(p, number), time.Now(), m)
 }
 
-// judge decides what READY of a process means: whether the process becomes the main generation. Usually it does, if it is an
-// announced candidate of the main generation or has a greater number: after the supervisor was suspended, the messages of
-// several processes come in any order. A process with a smaller number becomes the main generation only if the present main
-// generation is dead. Two processes have the same number if one was started after a crash, and the other is a candidate that
-// was never announced. The process that serves first stays the main generation.
+// judge decides whether a process that has sent READY becomes the main generation. Usually the process does, because it is an
+// announced candidate of the main generation, or because the main generation is dead. A process with a greater number becomes
+// the main generation too. A process with a smaller number comes too late: after the supervisor was suspended, the messages of
+// several processes come in any order. Two processes have the same number if one was started after a crash, and the other is a
+// candidate that was never announced. Of these two, the process that serves first stays the main generation.
 func (s *supervisor) judge(p *proc, number int) event {
 	m := s.main
 	switch {
 	case m == nil, m == p:
 		return onLeads
-	case p.dead() && m.state != draining && !m.dead(): // m is the service again, or is about to report HANDED_OVER
+	case p.dead() && m.state != draining && !m.dead(): // p has died: m is the service again, or is about to report HANDED_OVER
 		return onLate
 	case m.dead(), p.parent == m, number > m.number:
 		return onLeads

@@ -13,13 +13,13 @@ import (
 // for example, the kernel kills the bigger process first. Nothing has shown yet that the orphan's build is good. The orphan
 // serves for a while, so that no client is refused. The supervisor starts the build that was committed last, with a greater
 // number than both processes had. Before the new program is executed, the supervisor makes a control socket between the orphan
-// and the new process. When the new process serves, it dismisses the orphan over that socket, and takes idle connections and
-// state, even if the supervisor has died. The orphan becomes the service only if the committed build ends twice before it
-// serves, or if the machine does not let it start for Timeout.
+// and the new process. When the new process serves, it dismisses the orphan over that socket, and takes the orphan's idle
+// connections and state. This works even if the supervisor has died. The orphan becomes the service only if the committed build
+// ends twice before it serves, or if the machine does not let it start for Timeout.
 
-// toMeet lists the processes to which the next started process gets a control socket: announced processes that live and are
-// orphans, or may turn out to be orphans. The second group are candidates, processes that may have been sent the commit
-// message, and former main generations that have not handed over.
+// toMeet lists the processes that get a control socket to the process that is started next. These are the living announced
+// processes that are orphans, or that may still report that they are orphans: candidates, processes that may have been sent the
+// commit message, and former main generations that have not handed over.
 func toMeet(procs *children) (all []meeting) {
 	for _, p := range procs.byNumber() {
 		switch p.state {
@@ -65,9 +65,9 @@ func (m meeting) arrange(channel *os.File) error {
 	return nil
 }
 
-// confirm sends one orphan the order to be the service, and returns that orphan: the newest to which the order can be sent. The
-// list begins with the newest orphan. The result is nil if the order could be sent to no orphan. The orphan sends READY when it
-// is the service.
+// confirm sends one orphan of the list the order to be the service, and returns that orphan. It tries the orphans in their
+// order, the newest first, until an order could be sent. If no order could be sent, the result is nil. The orphan sends READY
+// when it is the service.
 func confirm(orphans []*proc, log *slog.Logger) *proc {
 	for _, p := range orphans {
 		if err := p.inbox.send(nil, sdnotify.WordConfirmed); err != nil {

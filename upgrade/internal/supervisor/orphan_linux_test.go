@@ -45,7 +45,8 @@ func withOrphan(t *testing.T) (s *supervisor, orphan *proc, channel *os.File) {
 	return s, orphan, channel
 }
 
-// The committed build is started at once although an orphan lives, with a greater number than both.
+// The committed build is started at once although an orphan lives. Its process has a greater number than the crashed generation
+// and the orphan.
 func TestOrphanIsNoHeir(t *testing.T) {
 	s, orphan, _ := withOrphan(t)
 	if s.recovery.restartAt.IsZero() || !s.recovery.heirsDue.IsZero() || len(s.procs.heirs()) != 0 {
@@ -84,7 +85,8 @@ func TestOnlyACandidateIsAnOrphan(t *testing.T) {
 	}
 }
 
-// When the committed build serves, its process and the orphan get the two ends of a socket, and the orphan gets a time to end.
+// When the committed build serves, its process and the orphan get the two ends of a socket, and the time in which the orphan
+// has to end is limited.
 func TestDismissedOrphanMeetsTheMainGeneration(t *testing.T) {
 	s, orphan, channel := withOrphan(t)
 	m, mainChannel := s.self(t)
@@ -124,7 +126,7 @@ func TestDismissedOrphanMeetsTheMainGeneration(t *testing.T) {
 	}
 }
 
-// An orphan that cannot be sent its socket is ended by a signal.
+// If the socket cannot be sent to an orphan, the supervisor ends the orphan by a signal.
 func TestOrphanThatDoesNotListenIsEnded(t *testing.T) {
 	s, orphan, channel := withOrphan(t)
 	channel.Close()
@@ -140,7 +142,8 @@ func TestOrphanThatDoesNotListenIsEnded(t *testing.T) {
 	}
 }
 
-// Only after the committed build has failed to start twice is the orphan confirmed, and only then does its READY count.
+// The orphan is confirmed only after two programs of the committed build have ended before they served. Before that, READY of
+// the orphan does not count.
 func TestOrphanIsConfirmedAfterTwoFailures(t *testing.T) {
 	s, orphan, channel := withOrphan(t)
 	for n := range mostFailed {
@@ -234,7 +237,7 @@ func TestCandidateIsAnHeirFromTheCommitOn(t *testing.T) {
 	}
 }
 
-// A candidate that was taken back, and whose old process has ended, has the usual time to end, and is killed afterwards.
+// A candidate that came too late, and whose old process has ended, has AbortGrace and a second to end, and then is killed.
 func TestCandidateThatWasTakenBackHasATimeToGo(t *testing.T) {
 	s := idle(t)
 	s.main, _ = s.generationOf(t, childOf(t))

@@ -6,12 +6,13 @@ import (
 	"github.com/midair-go/midair/internal/process"
 )
 
-// outage counts crashes and failed starts. The counts begin at zero again when a generation has served for Guard.
+// outage counts crashes and failed starts, and sums up downtimes. When a generation ends that has served for Guard, crashes,
+// row and down become zero.
 type outage struct {
-	crashes int           // crashes in a row of the build that is started
+	crashes int           // crashes in a row of the build that is started again
 	row     int           // crashes and failed starts in a row, of any build: the pause before the next start depends on row
 	failed  int           // programs in a row that have ended before they served
-	down    time.Duration // the sum of all downtimes, without the present downtime, which began at begun
+	down    time.Duration // the sum of the past downtimes; the present downtime, if there is one, has begun at begun
 	begun   time.Time     // since when no generation serves; zero: a generation serves
 	stuck   time.Time     // since when the machine has not let a program start; zero: the machine lets programs start
 }
@@ -31,8 +32,8 @@ func (o *outage) served(now time.Time, orphan bool) {
 	o.begun, o.stuck, o.failed = time.Time{}, time.Time{}, 0
 }
 
-// total returns how long the service was down in all, with the present downtime. The sum begins at zero again when a generation
-// has served for Guard.
+// total returns how long the service was down in all, with the present downtime. Downtimes before the last generation that
+// served for Guard do not count.
 func (o *outage) total(now time.Time) time.Duration { return o.down + now.Sub(o.begun) }
 
 // unable notes that a start has failed because of the machine, not because of the build.
@@ -42,8 +43,8 @@ func (o *outage) unable(now time.Time) {
 	}
 }
 
-// count counts the end of a generation that has served for some time. If the generation has served for guard at least, counting
-// begins at zero again.
+// count counts the end of a generation as a crash. served is how long the generation was the service; negative: it never was.
+// If served is at least guard, count does not count this end, and sets crashes, row and down to zero.
 func (o *outage) count(guard, served time.Duration) {
 	if served >= guard {
 		o.crashes, o.row, o.down = 0, 0, 0
@@ -53,12 +54,12 @@ func (o *outage) count(guard, served time.Duration) {
 	o.row++
 }
 
-// mostFailed is the number of failed programs after which an orphan becomes the service: so many programs in a row have ended
-// without serving.
+// mostFailed is how many programs in a row may end before they serve. After that, an orphan becomes the service.
 const mostFailed = 2
 
-// hopeless reports whether an orphan is to become the service: started programs have ended twice without serving, or no program
-// could be started for limit. Until then an orphan serves too, but has neither the pid file nor the resources of Exclusive.
+// hopeless reports whether an orphan is to become the service. This is so if mostFailed programs in a row have ended before
+// they served, or if no program could be started for at least limit. Until then an orphan serves too, but has neither the pid
+// file nor the resources of Exclusive.
 func (o *outage) hopeless(now time.Time, limit time.Duration) bool {
 	return o.failed >= mostFailed || !o.stuck.IsZero() && now.Sub(o.stuck) >= limit
 }

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// crash makes a generation crash that has served for the given time, or, if the time is negative, has not served.
+// crash makes a generation crash. The generation has served for the given time; negative: it has not served.
 func (s *supervisor) crash(now time.Time, served time.Duration) {
 	s.recovery.crashed = &proc{started: now, lostAt: now, known: true, status: 3 << 8}
 	if served >= 0 {
@@ -77,9 +77,9 @@ func TestRestartsWaitLongerAndLonger(t *testing.T) {
 	}
 }
 
-// The supervisor gives up after a time and not after a number of crashes, with the status of the process that has crashed:
-// when the times without a service are GiveUp in all, since a generation has served for Guard. The last start is at the end
-// of GiveUp. Without GiveUp the supervisor never gives up.
+// The supervisor gives up after a time, and not after a number of crashes: when the sum of the downtimes since the last
+// generation that served for Guard is GiveUp. The exit status is the status of the process that has crashed. The last start is
+// at the end of GiveUp. Without GiveUp the supervisor never gives up.
 func TestSupervisorGivesUpByTime(t *testing.T) {
 	s := idle(t)
 	now := time.Now()
@@ -130,7 +130,7 @@ func TestSupervisorGivesUpByTime(t *testing.T) {
 	}
 }
 
-// While an orphan serves, the service is not down: the supervisor does not give up, and the time does not count.
+// While an orphan serves, the supervisor does not give up, and the time does not count as downtime.
 func TestServiceIsNotDownWhileAnOrphanServes(t *testing.T) {
 	s, orphan, _ := withOrphan(t)
 	s.recovery.outage.begun = time.Now().Add(-2 * s.opts.GiveUp)
@@ -178,7 +178,7 @@ func TestFailedStartIsNoCrashOfTheBuild(t *testing.T) {
 	}
 }
 
-// The end of a program before it serves is a crash of the build: after two such crashes the build before is started. If that
+// The end of a program before it serves is a crash of the build. After two such crashes the earlier build is started. If that
 // build does not serve either, the two are tried in turn, and the first that serves is the committed build.
 func TestBuildsAreTriedByTurns(t *testing.T) {
 	for _, c := range []struct {
@@ -238,7 +238,7 @@ func TestSocketsThatCannotBePassedAreNoCrash(t *testing.T) {
 	}
 }
 
-// A supervisor that has no descriptors left but its reserve can start the service.
+// If a supervisor has no descriptors left except its reserve, it can still start the service.
 func TestStartHasTheReserveOfDescriptors(t *testing.T) {
 	s := idle(t)
 	sleep, err := os.Open("/bin/sleep")

@@ -7,9 +7,9 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/sdnotify"
 )
 
-// passing sends the held sockets to a process over its channel, so that the process has to inherit nothing. Each message has as
+// passing sends the held sockets to a process over its channel, so that the process need not inherit them. Each message has as
 // many sockets as fit. The first message is sent before the program is executed, and waits in the channel. Each further message
-// is sent when the process has received the message before: sockets on the way count against the limits of the user.
+// is sent only when the process has received the message before, because sockets on the way count against a limit of the user.
 type passing struct {
 	rest  []kept
 	total int

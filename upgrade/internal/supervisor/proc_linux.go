@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// proc is a process of the chain of generations, or a process that might become a generation.
+// proc is a process that the supervisor follows: a generation, or a process that might become a generation.
 type proc struct {
 	pid    int // 0: the process was dead when it was announced
 	key    int // the key in the map of children: the pid, or a negative number if pid is 0
@@ -24,13 +24,13 @@ type proc struct {
 
 	number  int
 	version string
-	met     int            // for an orphan: the number of the process to which the orphan has a control socket
+	met     int            // for an orphan: the number of the started process to which the orphan has a control socket; 0: none
 	passing *passing       // sends the held sockets over the channel; nil: the supervisor sends no sockets over the channel
 	build   *process.Build // from the announcement; nil: the supervisor started the process, or builds.remember has taken it
 
 	started time.Time
 	led     time.Time // when the process became the service; zero: never
-	lostAt  time.Time // when the supervisor has lost the process as the main generation
+	lostAt  time.Time // when the process was lost as the main generation, by a crash
 
 	serveBy time.Time // until when a started process must serve; zero: no limit
 	endBy   time.Time // until when the process must end, or report that it is an orphan; zero: no limit
@@ -40,7 +40,7 @@ type proc struct {
 	known  bool // status is known
 }
 
-// intent is whether the end of a process would be a crash, as known before the end.
+// intent tells, while a process runs, whether its end would be a crash.
 type intent int
 
 const (
@@ -137,9 +137,9 @@ func (p *proc) describe() string {
 	return "exit status " + strconv.Itoa(p.status.ExitStatus())
 }
 
-// deliberate reports whether the end of the process is the end of the service, and no crash. An end by SIGINT or SIGTERM
-// counts as deliberate: the process may have been sent SIGINT twice, and have ended before the supervisor has handled the
-// first SIGINT.
+// deliberate reports whether the end of the process is the end of the service, and no crash. An end by SIGINT or SIGTERM counts
+// as deliberate too. For example, a process that is sent SIGINT twice may end before the supervisor has handled the first
+// SIGINT.
 func (p *proc) deliberate() bool {
 	return p.intent != unintended || p.known && p.status.Signaled() && (p.status.Signal() == unix.SIGINT || p.status.Signal() == unix.SIGTERM)
 }
@@ -160,9 +160,9 @@ func (p *proc) served() time.Duration {
 	return p.lostAt.Sub(p.led)
 }
 
-// sweep kills the process group of a crashed generation. Candidates have groups of their own. If another process has reaped the
-// generation, a new process may have got the same pid. In this case nothing is killed, and nothing has to be: the old group has
-// no member left, since the kernel gives no new process the number of a group that has members.
+// sweep kills the process group of a crashed generation. Candidates have groups of their own, so sweep does not kill them. If
+// the generation was reaped, and another process has got its pid, sweep does nothing. In this case the old group has no member
+// left, because the kernel gives no new process the number of a group that has members.
 func (p *proc) sweep() {
 	if p.pid <= 0 {
 		return

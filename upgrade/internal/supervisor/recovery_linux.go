@@ -13,8 +13,8 @@ import (
 
 // recovery is the crash policy: which build is started again, when, and when the supervisor gives up. The end of a generation
 // that has served, and the end of a program before it serves, count as crashes of the build. A start that fails before the
-// program runs is the fault of the machine: of limits, memory, files. The start is tried again, and is no reason for another
-// build.
+// program runs is usually the fault of the machine, such as a limit or too little memory. Such a start is tried again with the
+// same build.
 type recovery struct {
 	opts    Config
 	log     *slog.Logger
@@ -25,7 +25,7 @@ type recovery struct {
 	counted *proc // the last process whose end was counted as a crash
 
 	restartAt time.Time // zero: no restart is due
-	heirsDue  time.Time // until when the supervisor waits for a process to become the service by itself; zero: no wait
+	heirsDue  time.Time // until when decide waits for an heir (see children.heirs) to become the service; zero: no wait
 }
 
 // begin notes that the main generation was lost by a crash.
@@ -53,10 +53,10 @@ func (r *recovery) excuse(p *proc, now time.Time) {
 	r.counted = p
 }
 
-// decide chooses what follows a crash. If a process lives that may become the service without a further order (see
-// children.heirs), decide waits for Timeout, and kills that process after Timeout. If there is no such process, decide
-// schedules the start of a new process. But if starts are hopeless, decide calls promote, which makes an orphan the service,
-// and reports whether there was an orphan. isOver is true if the supervisor gives up.
+// decide chooses what follows a crash. isOver is true if the supervisor gives up. If processes live that may become the service
+// without a further order (see children.heirs), decide gives them Timeout to do so, and kills them after Timeout. Otherwise
+// decide schedules the start of a new process. If such starts are hopeless (see outage.hopeless), decide first calls promote,
+// which orders an orphan to be the service. If promote returns true, decide schedules no start.
 func (r *recovery) decide(now time.Time, promote func() bool) (isOver bool) {
 	if r.crashed == nil || !r.restartAt.IsZero() {
 		return false
@@ -118,8 +118,7 @@ func (r *recovery) isTooLong(now time.Time) bool {
 	return true
 }
 
-// restart returns the build to start now: the build that was committed last, or the build that was committed before last. The
-// report is for the new process.
+// restart returns the build to start now, which is last or before in r.builds, and the report for the new process.
 func (r *recovery) restart(now time.Time) (*process.Build, *Report) {
 	r.restartAt = time.Time{}
 	if r.outage.crashes >= 2 && r.builds.before != nil {
@@ -142,13 +141,13 @@ func (r *recovery) restarted(err error, now time.Time) {
 		return
 	}
 	r.outage.unable(now)
-	if errors.Is(err, unix.ENOEXEC) || errors.Is(err, unix.ELIBBAD) { // the content of the file was changed
+	if errors.Is(err, unix.ENOEXEC) || errors.Is(err, unix.ELIBBAD) { // the file was changed: this counts as a crash
 		r.outage.crashes++
 	}
 	r.log.Error("upgrade: supervisor: cannot start the service: it is tried again", "err", err)
 }
 
-// leastNumber is the number of the generation that has crashed; 0 if none has.
+// leastNumber is the number of the generation that has crashed; 0 if none has. The next process gets a greater number.
 func (r *recovery) leastNumber() int {
 	if r.crashed == nil {
 		return 0

@@ -49,8 +49,8 @@ func (s *supervisor) managed(t *testing.T) (received func(n int) []string) {
 	}
 }
 
-// The service manager stores each socket once, under its present name, and stores no socket of a socket unit. A socket that a
-// generation closes is removed there too, except during a stop.
+// The service manager stores each socket once, under its present name, and stores no socket of a socket unit. If a generation
+// closes a socket, the manager removes its copy too, except during a stop.
 func TestStoreOfTheManagerFollows(t *testing.T) {
 	s := idle(t)
 	received := s.managed(t)
@@ -109,7 +109,8 @@ func TestSocketOfTheManagersStoreIsRenamedThere(t *testing.T) {
 	}
 }
 
-// A command that the manager runs in addition to the service, and that has a supervisor, does not send STOPPING=1.
+// If the program is a command that the manager runs besides the service, the supervisor of this command does not send
+// STOPPING=1.
 func TestCommandIsNoStop(t *testing.T) {
 	s := idle(t)
 	received := s.managed(t)
@@ -120,8 +121,8 @@ func TestCommandIsNoStop(t *testing.T) {
 	}
 }
 
-// The service manager receives the lines that mean the same for the supervisor; the lines of one message come in one message.
-// It receives neither pids nor lines with words of this library.
+// The service manager receives only lines that mean the same for the supervisor and for a generation. The lines of one message
+// stay in one message. The manager receives neither pids nor lines with words of this library.
 func TestOnlyWhatMeansTheSameIsPassedOn(t *testing.T) {
 	s := idle(t)
 	received := s.managed(t)

@@ -17,12 +17,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// launch is the start of a program. The program gets the held sockets. The loop fills in the fields from build to log, and due.
-// The method run does the rest in another goroutine, since the kernel may take long to read the executable. The loop receives
-// the result. During a start messages and ends of processes wait: their meaning depends on whether the program runs.
+// launch is the start of a program. The program gets the held sockets. The loop sets the fields from build to log, and the
+// fields from due on. The method run sets the other fields in another goroutine, because the kernel may take long to read the
+// executable. The loop receives the launch when run has returned. Until then messages and ends of processes wait, because their
+// meaning depends on whether the program runs.
 type launch struct {
 	build    *process.Build
-	rollback *process.Build // the build to which a Rollback of the process would go back; nil: none
+	rollback *process.Build // the build to which a Rollback in the new process would go back; nil: none
 	number   int
 	report   *Report // why the program is started; nil for the first program
 	held     []kept
@@ -32,17 +33,17 @@ type launch struct {
 	log      *slog.Logger
 
 	handle  *process.Handle
-	channel *os.File // the supervisor's end
+	channel *os.File // the supervisor's end of the channel to the new process
 	passing *passing
-	met     []*proc // the orphans that have got a control socket to the new process
+	met     []*proc // the processes in meetings that have got a control socket to the new process
 	err     error   // why the program does not run; nil: the program runs
 
-	due     time.Time   // when the start has taken so long that the loop complains
+	due     time.Time   // when the loop logs that the start takes too long
 	signals []os.Signal // received during the start
 	stopBy  time.Time   // when the service ends although the start is under way; zero: no stop was asked for
 }
 
-// run starts the program. If l.err is set afterwards, no program runs.
+// run starts the program. If run sets l.err, no program runs.
 func (l *launch) run() {
 	ours, theirs, err := sys.SocketPair()
 	if err != nil {
@@ -80,8 +81,8 @@ func (l *launch) start(ours, theirs *os.File) (err error) {
 	return nil
 }
 
-// addRollback adds two files at the beginning of the held sockets: the executable and the arguments of the build to which a
-// Rollback of the process would go back. The function done closes the file of the arguments.
+// addRollback puts two files before the held sockets: the executable and the arguments of the build to which a Rollback in the
+// new process would go back. The function done closes the file of the arguments.
 func (l *launch) addRollback() (done func(), err error) {
 	if l.rollback == nil {
 		return func() {}, nil
@@ -94,8 +95,8 @@ func (l *launch) addRollback() (done func(), err error) {
 	return func() { args.Close() }, nil
 }
 
-// introduce makes a control socket between each orphan and the new process, and sends both ends. The new process is not
-// executed yet: its messages wait in the channel.
+// introduce makes a control socket between each process in meetings and the new process, and sends one end to each of the two.
+// The new process is not executed yet, so the messages to it wait in its channel.
 func (l *launch) introduce(channel *os.File) {
 	for _, m := range l.meetings {
 		if err := m.arrange(channel); err != nil { // dismiss tries again when the new process serves
@@ -142,8 +143,8 @@ func (l *launch) exec(channel *os.File) (pid int, err error) {
 // mostSignals is how many signals can wait for the end of a start: as many as the Go runtime keeps.
 const mostSignals = 64
 
-// postpone keeps a signal until the start is over. A signal that asks the service to end waits for abortLimit only. SIGCHLD
-// is not kept, since all ended children are reaped after the start.
+// postpone keeps a signal until the start is over. If the signal asks the service to end, the start may take no longer than
+// abortLimit from now on. SIGCHLD is not kept, since all ended children are reaped after the start.
 func (l *launch) postpone(sig os.Signal, stops bool) {
 	if sig != unix.SIGCHLD && len(l.signals) < mostSignals {
 		l.signals = append(l.signals, sig)
@@ -153,7 +154,7 @@ func (l *launch) postpone(sig os.Signal, stops bool) {
 	}
 }
 
-// abandon kills the program, since the service has ended during the start.
+// abandon kills the program, if it runs, because the service has ended during the start.
 func (l *launch) abandon() {
 	if l.err == nil {
 		_ = l.handle.Kill()

@@ -110,7 +110,7 @@ func TestSupervisorGivesUpDuringAStart(t *testing.T) {
 	s.started(<-s.launched)
 }
 
-// A signal that comes during a start is for the program that is started.
+// A signal that comes during a start is sent to the new program after the start.
 func TestSignalWaitsForItsProgram(t *testing.T) {
 	s := idle(t)
 	s.start(sleeping(t), nil)
@@ -128,7 +128,7 @@ func TestSignalWaitsForItsProgram(t *testing.T) {
 	}
 }
 
-// A program that runs only after the end of the service, or of the supervisor, is killed.
+// If a program begins to run only after the end of the service, or of the supervisor, it is killed.
 func TestProgramThatIsTooLateIsKilled(t *testing.T) {
 	for name, end := range map[string]func(s *supervisor){
 		"after the service":    func(s *supervisor) { s.finish(0); s.started(<-s.launched) },

@@ -7,17 +7,17 @@ type procState int
 
 const (
 	starting   procState = iota // the main generation, started by the supervisor: it has not served yet
-	candidate                   // was announced by its parent, and is not committed
+	candidate                   // a process that was announced by its parent, and is not committed
 	committed                   // a candidate to which its parent may have sent the commit message
 	orphan                      // a candidate whose parent died before the commit: it serves until the committed build serves
-	confirmed                   // an orphan that was sent the order to be the service
+	confirmed                   // an orphan that the supervisor has ordered to be the service
 	serving                     // the main generation
 	hung                        // the main generation, which was silent and was sent SIGABRT
 	killed                      // the main generation, which was silent after SIGABRT too and was sent SIGKILL
 	superseded                  // the former main generation, which has not handed over: it may become the service again
-	draining                    // has handed over, or is no longer needed as a candidate: it only finishes its connections
+	draining                    // a process that has handed over, or is no longer needed: it only finishes its connections
 	dismissed                   // an orphan that has to end, because the committed build serves
-	terminated                  // a dismissed orphan that has not ended: SIGTERM was sent
+	terminated                  // a dismissed orphan that has not ended in time, and was sent SIGTERM
 	ended                       // the process has ended
 	states                      // the number of states
 )
@@ -26,18 +26,18 @@ const (
 type event int
 
 const (
-	onLeads         event = iota // READY=1 of the process that is to be the main generation
+	onLeads         event = iota // READY=1 of the process that is, or now becomes, the main generation
 	onLate                       // READY=1 that comes too late: another process has become the main generation
-	onRival                      // READY=1 of a second process, beside a main generation of the same number
+	onRival                      // READY=1 of another process with the same number as the main generation
 	onAlive                      // WATCHDOG=1
 	onHandedOver                 // the process has handed over
 	onOrphan                     // the process has lost its parent before the commit
 	onParentCommits              // the parent is about to send the commit message
-	onParentResumes              // the parent is the service again, or announces another candidate
-	onParentEnded                // the parent, which was the main generation, has ended or has handed over
+	onParentResumes              // the parent is still or again the service, or announces another candidate
+	onParentEnded                // the parent was the main generation, and has ended or has handed over
 	onSuperseded                 // another process becomes the main generation
 	onMainServes                 // an orphan has to end: another process has become the main generation, and serves
-	onConfirmed                  // the order to be the service was sent
+	onConfirmed                  // the supervisor has sent this orphan the order to be the service
 	onSilence                    // the main generation has not sent WATCHDOG=1 in time
 	onOverdue                    // the process has not ended in time, or has not reported in time that it is an orphan
 	onEnded                      // the process has ended
@@ -54,18 +54,18 @@ const (
 	reaffirm                   // relay READY=1 of the main generation
 	refuse                     // send SIGTERM to a rival
 	disbelieve                 // log that an orphan claims to be the service, and do nothing else
-	rearm                      // set the watchdog again
+	rearm                      // give the main generation the full time of the watchdog again
 	abort                      // send SIGABRT to a silent process
 	killSilent                 // kill a silent process
 	disarm                     // switch the watchdog off
 	shelter                    // let an orphan serve, or dismiss the orphan if another process is the service already
-	dismiss                    // give an orphan a time to end, and a socket to the main generation
+	dismiss                    // limit the time that an orphan has to end, and connect it with the main generation
 	terminate                  // send SIGTERM to an orphan that has not ended in time
 	killOverdue                // kill a process whose time to end, or to report, is over
-	limitWait                  // give a candidate Timeout to report that it is an orphan
-	limitDrain                 // give a draining candidate AbortGrace and a second to end
+	limitWait                  // set the limit Timeout for a candidate to report that it is an orphan
+	limitDrain                 // set the limit AbortGrace and a second for a draining candidate to end
 	settle                     // find out which process is to serve, if none does
-	mend                       // end the service, or begin to replace the main generation, which has crashed
+	mend                       // the main generation has ended: end the service, or begin to replace the main generation
 	actionNumber               // the number of actions
 )
 

@@ -54,7 +54,8 @@ func newStage(t *testing.T, st procState) *stage {
 	return e
 }
 
-// endedBy returns the signal that has ended the process. If livesOn is true, no signal should have: then endedBy sends SIGUSR1.
+// endedBy waits for the end of the process, and returns the signal that has ended it. If livesOn is true, the process should
+// still live, so endedBy itself sends SIGUSR1.
 func (e *stage) endedBy(livesOn bool) syscall.Signal {
 	if livesOn {
 		_ = e.cmd.Process.Signal(syscall.SIGUSR1)

@@ -19,7 +19,7 @@ type kept struct {
 	dev, ino uint64
 }
 
-// storeLimit is enough for two generations: the main generation and the generation before.
+// storeLimit is how many sockets the store holds at most: enough for the main generation and the generation before.
 const storeLimit = 2 * sdnotify.MostSockets
 
 func newStore(files []*os.File) *store {
@@ -30,9 +30,9 @@ func newStore(files []*os.File) *store {
 	return s
 }
 
-// add takes over the file, and returns nil if the store cannot hold the socket. If the store holds the socket already, only the
-// name changes, and not even the name if the old or the new name comes from a socket unit. before is the name that the socket
-// had before this call; empty for a new socket.
+// add puts a socket into the store, and owns the file from then on. held is nil if the store cannot hold the socket. If the
+// store holds the socket already, add only gives it the new name. If the old or the new name comes from a socket unit, the name
+// does not change either. before is the name that the socket had before this call; empty for a new socket.
 func (s *store) add(name string, f *os.File) (held *kept, before string) {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(sys.FD(f)), &st); err != nil || len(s.all) >= storeLimit {

@@ -18,7 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// supervisor is the state of Run, which only the loop changes.
+// supervisor is the state of Run. Only the loop in the method run changes this state.
 type supervisor struct {
 	opts     Config
 	log      *slog.Logger
@@ -29,34 +29,34 @@ type supervisor struct {
 	recovery *recovery
 	console  *console
 	terminal *sys.Terminal
-	reserve  sys.Reserve // room for the descriptors in messages of generations: without room the descriptors are lost
+	reserve  sys.Reserve // spare descriptors, closed before messages are received, to make room for the descriptors in them
 
 	launch   *launch // the start that is under way; nil: no program is being started
 	launched chan *launch
 
 	phase  phase
-	hangup bool      // the next generation that serves is sent SIGHUP: a SIGHUP came when no generation served
-	passed time.Time // when SIGHUP was last passed on; zero: never, or a candidate was announced since
+	hangup bool      // send SIGHUP to the next generation that serves, because the last SIGHUP has perhaps reached none
+	passed time.Time // when SIGHUP was last passed on; zero: never, or a crash can no longer lose the last SIGHUP
 	asked  bool      // a signal has asked the service to end
 	endDue time.Time // in phase ending: when the processes that are left are killed
 	code   int       // in phase ending: the exit status
 }
 
-// phase is how far the service is.
+// phase tells whether a generation has served yet, and whether the service is ending.
 type phase int
 
 const (
-	untried phase = iota // no generation has served: the program may be a command
+	untried phase = iota // no generation has served yet: perhaps the program is a command, and not a service
 	running
 	ending
 )
 
-// hangupLimit is a time after a SIGHUP was passed on. If the main generation crashes in this time, the supervisor assumes that
-// the signal was lost with the process.
+// hangupLimit is how long a SIGHUP may take to have an effect. If the main generation crashes within this time after a SIGHUP
+// was passed on, the supervisor assumes that the signal was lost with the process.
 const hangupLimit = time.Second
 
-// abortLimit is how long a generation may take to print all stacks and end. A start that is under way gets the same time after
-// a signal has asked the service to end.
+// abortLimit is how long a generation may take to print all stacks and end, after it was sent SIGABRT. If a signal asks the
+// service to end while a start is under way, the start gets the same time.
 const abortLimit = 2 * time.Second
 
 // reserved is how many descriptors are held in reserve at most: enough for the announcements of eight candidates.
@@ -126,7 +126,8 @@ func (s *supervisor) close() {
 }
 
 func (s *supervisor) run() int {
-	// The loop needs one, and a start another: a goroutine that starts a program occupies it until the program is executed.
+	// The loop needs one of Go's processors, and a start needs another one: the goroutine of a start occupies its processor
+	// until the kernel has executed the program.
 	runtime.GOMAXPROCS(2)
 	debug.SetGCPercent(25)
 	reserveThreads()
@@ -141,8 +142,8 @@ func (s *supervisor) run() int {
 	return s.code
 }
 
-// await waits for whatever comes first, and handles it: a signal, a message, the end of a process, the result of a start, or a
-// deadline.
+// await waits for the next event, and handles it: a signal, a message, the end of a process, the result of a start, or a
+// deadline. While a start is under way, messages and ends of processes wait (see isLaunching).
 func (s *supervisor) await(signals <-chan os.Signal) {
 	readable, deaths := s.procs.readable, s.procs.deaths
 	if s.isLaunching() {
@@ -161,16 +162,17 @@ func (s *supervisor) await(signals <-chan os.Signal) {
 	case l := <-s.launched:
 		s.started(l)
 	case <-timer.C:
-		s.receive() // comes before the deadline is handled: if this process was suspended, messages may wait
+		s.receive() // messages are handled before the deadline: if this process was suspended, messages may wait
 	}
 }
 
-// isLaunching reports whether a start is under way. In this time messages and ends of processes have to wait.
+// isLaunching reports whether a start is under way, so that messages and ends of processes have to wait. In phase ending they
+// do not wait for a start, so the result is false.
 func (s *supervisor) isLaunching() bool { return s.launch != nil && s.phase != ending }
 
 // caught lists the signals that the supervisor catches, so that none ends the supervisor by its default action. The three
-// signals by which a terminal suspends a process are not caught: once caught, such a signal would be ignored afterwards, and
-// could no longer suspend the process.
+// signals by which a terminal suspends a process are not caught. If such a signal was caught once, it would be ignored from
+// then on, and could no longer suspend this process.
 func caught() (all []os.Signal) {
 	for n := syscall.Signal(1); n <= 64; n++ {
 		switch n {
@@ -184,20 +186,20 @@ func caught() (all []os.Signal) {
 
 func (s *supervisor) over() bool { return s.phase == ending && len(s.procs.all) == 0 }
 
-// signal passes a signal on to the main generation. Each generation leads a process group of its own, so a signal that a
-// terminal sends to its foreground group reaches the supervisor only, and the generation gets the signal once.
+// signal handles a signal: it passes most signals on to the main generation. A terminal sends a signal to its foreground group
+// only. The supervisor and each generation are in different groups, so a generation gets such a signal only once.
 func (s *supervisor) signal(sig os.Signal) {
 	n, _ := sig.(syscall.Signal)
 	if n == unix.SIGURG || n == unix.SIGPIPE {
-		return // the Go runtime uses SIGURG; SIGPIPE is for the supervisor's own writes
+		return // the Go runtime uses SIGURG; a SIGPIPE comes from the supervisor's own writes
 	}
 	stops := n == unix.SIGTERM || n == unix.SIGINT || n == unix.SIGQUIT || n == unix.SIGABRT
 	if s.isLaunching() {
 		s.launch.postpone(sig, stops)
 		return
 	}
-	// The messages that wait are handled first. They may name another main generation. And the pid of an announced process can
-	// be read only before the process is reaped.
+	// The waiting messages are handled first, because a message may make another process the main generation. A message may
+	// also announce a process, and the pid of this process can be read only until the process is reaped.
 	s.receive()
 	switch n {
 	case unix.SIGCHLD:
@@ -220,15 +222,15 @@ func (s *supervisor) signal(sig os.Signal) {
 		s.procs.kill()
 	case s.phase == ending:
 	case n == unix.SIGHUP && (s.main == nil || s.main.state == starting || s.main.dead()):
-		s.hangup = true // SIGHUP is sent later: now it would end a process that does not serve yet
+		s.hangup = true // lead sends SIGHUP later: now the signal could end a process that does not serve yet
 	case s.main == nil && stops:
 		s.log.Info("upgrade: supervisor: told to stop after a crash", "signal", n)
 		s.finish(0)
 	case s.main != nil:
 		s.pass(n, stops)
 	}
-	// Only the second signal that asks the service to end kills. The first may come in phase ending already: a service manager
-	// sends it to the generations too, and they may have ended first.
+	// Only the second signal that asks the service to end kills the processes. The first such signal may come in phase ending
+	// already: a service manager sends it to the generations too, and they may end before the supervisor gets the signal.
 	s.asked = s.asked || stops
 }
 
@@ -241,21 +243,22 @@ func (s *supervisor) pass(n syscall.Signal, stops bool) {
 	if n == unix.SIGHUP {
 		s.passed = time.Now()
 	}
-	if n == unix.SIGABRT { // sent by the watchdog of a service manager, which now waits until the service has ended
+	if n == unix.SIGABRT { // the watchdog of a service manager sends SIGABRT; then the manager waits for the end of the service
 		s.main.endBy = time.Now().Add(abortLimit)
 	}
 }
 
-// suspended handles a process that a signal has suspended, for example by Ctrl-Z: the process has not ended. Until a generation
-// has served, the program may be a command on a terminal: then the supervisor is suspended with the program. After SIGSTOP the
-// supervisor does nothing.
+// suspended is called when a signal has suspended a process, for example after Ctrl-Z. As long as no generation has served, the
+// program may be a command on a terminal, so the supervisor is suspended together with the program. After SIGSTOP, or if a
+// generation has served, suspended does nothing.
 func (s *supervisor) suspended(p *proc, by syscall.Signal) {
 	if s.phase == untried && by != unix.SIGSTOP {
 		s.console.stop(p.pid, by)
 	}
 }
 
-// continued continues a program that was suspended: the supervisor has received SIGCONT, or was not suspended with the program.
+// continued continues a program that was suspended. It is called when the supervisor has received SIGCONT, and when the kernel
+// has not suspended the supervisor together with the program.
 func (s *supervisor) continued() {
 	s.console.resumeDue = time.Time{}
 	if s.phase == untried && s.main != nil {
@@ -263,8 +266,9 @@ func (s *supervisor) continued() {
 	}
 }
 
-// start begins to start a build, which gets the sockets of the store. report tells the process why it is started; report is nil
-// for the first program. The loop receives the launch when the program runs, or when the start has failed.
+// start starts a build in another goroutine. The new process gets the sockets of the store. report tells the process why it is
+// started; report is nil for the first program. When the program runs, or when the start has failed, the loop receives the
+// launch and calls started.
 func (s *supervisor) start(b *process.Build, report *Report) {
 	s.reserve.Release() // a start needs descriptors
 	l := &launch{
@@ -309,7 +313,7 @@ func (s *supervisor) started(l *launch) {
 	}
 }
 
-// adopt makes the process of a start the main generation, in state starting.
+// adopt makes the process that was started the main generation, in state starting.
 func (s *supervisor) adopt(l *launch) {
 	p := s.procs.follow(l.handle, l.channel)
 	p.number, p.version, p.passing = l.number, l.build.Version, l.passing

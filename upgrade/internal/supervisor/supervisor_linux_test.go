@@ -136,9 +136,9 @@ func TestExitCodes(t *testing.T) {
 	}
 }
 
-// The end of the main generation is the end of the service if the generation has announced it, or was sent a signal to end,
-// even if the signal did not come from the supervisor and has ended the process before its announcement. Any other end is a
-// crash.
+// The end of the main generation is the end of the service in two cases: the generation has announced the end, or was sent a
+// signal to end. The signal counts even if another process has sent it, and if it has ended the generation before the
+// announcement. Any other end is a crash.
 func TestOnlyCrashesAreMended(t *testing.T) {
 	for what, c := range map[string]struct {
 		g    proc
@@ -343,7 +343,8 @@ func TestPrivateVariablesAreNotHandedOn(t *testing.T) {
 	}
 }
 
-// A supervisor that has no descriptors left but its reserve can follow a candidate, and has the build of the candidate.
+// If a supervisor has no descriptors left except its reserve, it can still follow a candidate, and gets the build of the
+// candidate.
 func TestSupervisorKeepsDescriptorsInReserve(t *testing.T) {
 	s := idle(t)
 	m, channel := s.self(t)
@@ -372,8 +373,8 @@ func openNumbers(t *testing.T) (fds []int) {
 	return fds
 }
 
-// A held socket has the name of its last message, since its address may be spelled in another way. The socket of a socket
-// unit does not change its name.
+// A held socket has the name from the last message about it, because the name may spell the address in another way. The socket
+// of a socket unit does not change its name.
 func TestKeptSocketGetsItsNewName(t *testing.T) {
 	for first, want := range map[string]string{sdnotify.StorePrefix + "old": sdnotify.StorePrefix + "new", "web": "web"} {
 		f := listeningFile(t, first)

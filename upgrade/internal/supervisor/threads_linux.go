@@ -9,9 +9,9 @@ import (
 // and two for the runtime itself.
 const spareThreads = 4
 
-// reserveThreads makes the Go runtime create threads as long as the machine allows more. The runtime keeps these threads.
-// Without them the process could end: the runtime ends the process if it needs a new thread when the limit of processes and
-// threads is reached. A start that has just failed because of the same limit makes this likely.
+// reserveThreads makes the Go runtime create threads now, while the machine still allows more threads. The runtime keeps these
+// threads for later. If the runtime needs a new thread when the limit of processes and threads is reached, it ends this
+// process. This could easily happen after a start that has failed because of the same limit.
 func reserveThreads() {
 	var ready, done sync.WaitGroup
 	release := make(chan struct{})
