@@ -33,7 +33,7 @@ const storeNameLimit = 255
 // generation has passed the socket.
 type Activation struct {
 	mu    sync.Mutex
-	Files []*os.File // passed sockets and other files, by name; first the sockets of socket units, as systemd orders them
+	Files []*os.File // passed sockets and other files, with their names; systemd passes the sockets of socket units first
 	stale []string   // the names of kept sockets whose path does not exist, see Stale
 	units []uint64   // the inodes of the sockets of socket units; look sets them
 	known bool       // units is complete; Add makes known false again
@@ -55,7 +55,7 @@ func (p *Activation) Add(files []*os.File) {
 }
 
 // StoreName returns the name under which a service manager keeps a socket. The name is printable, has no colon, and is the same
-// in every generation. It is empty if it would be longer than the manager allows.
+// in every generation. If the name would be longer than systemd allows, the result is empty.
 func StoreName(kind, network, addr string) string {
 	var b strings.Builder
 	b.WriteString(StorePrefix + kind + "." + network + ".")
@@ -72,9 +72,9 @@ func StoreName(kind, network, addr string) string {
 	return b.String()
 }
 
-// Take returns the passed socket that the program asks for, as a net.Listener or a net.PacketConn. key is the address that
-// StoreName gets for this socket. If there is no such socket, Take returns nil. It also returns an error in this case if
-// network is Network.
+// Take returns the passed socket that the program asks for, as a net.Listener or a net.PacketConn. A kept socket has the name
+// that StoreName returns for key. If there is no such socket, the result is nil. In this case there is also an error if network
+// is Network.
 func (p *Activation) Take(kind, network, addr, key string) (any, error) {
 	if p == nil {
 		return nil, nil
@@ -109,8 +109,8 @@ func (p *Activation) Take(kind, network, addr, key string) (any, error) {
 	return nil, nil
 }
 
-// IsUnit reports whether the socket with this inode belongs to a socket unit, even if Take found the socket under a name with
-// StorePrefix: the manager may have kept another descriptor of the same socket.
+// IsUnit reports whether the socket with this inode belongs to a socket unit. The result may be true even if Take found the
+// socket under a name with StorePrefix, because the manager may also have kept another descriptor of the same socket.
 func (p *Activation) IsUnit(inode uint64) bool {
 	if p == nil {
 		return false
@@ -164,8 +164,8 @@ func noPath(network, addr string) bool {
 	return errors.Is(err, fs.ErrNotExist)
 }
 
-// Stale reports whether Take did not return the kept socket of this name, because clients cannot connect to it: its path does
-// not exist.
+// Stale reports whether Take has found a kept socket of this name, and has not returned it because its path does not exist:
+// clients cannot connect to such a socket.
 func (p *Activation) Stale(name string) bool {
 	if p == nil {
 		return false
@@ -281,8 +281,8 @@ func (p *Activation) TakeKept(kind string, matches func(*os.File) bool) (sock an
 	return nil, "", nil
 }
 
-// Unclaimed returns the kept sockets that were not taken and belong to no socket unit, and closes all other sockets that were
-// not taken. names has the names of all kept sockets that were not taken.
+// Unclaimed returns the kept sockets that were not taken and belong to no socket unit. It closes all other sockets that were
+// not taken. names are the names of all kept sockets that were not taken, also of the closed ones.
 func (p *Activation) Unclaimed() (kept []*os.File, names []string) {
 	if p == nil {
 		return nil, nil
@@ -318,9 +318,9 @@ func (p *Activation) TakeFile(name string) *os.File {
 	return nil
 }
 
-// OwnListenPID sets LISTEN_PID to the pid of this process in two cases in which the manager could not. The supervisor of the
-// library does not know the pid before the start. For process 1 of a unit with PrivatePIDs=, systemd sets the pid that the
-// process has outside of its PID namespace. In this case OwnListenPID corrects WATCHDOG_PID too.
+// OwnListenPID sets LISTEN_PID to the pid of this process in two cases. First, the supervisor of the library leaves LISTEN_PID
+// out, because it does not know the pid before the start. Second, for process 1 of a unit with PrivatePIDs=, systemd sets the
+// pid that the process has outside of its PID namespace. In the second case OwnListenPID corrects WATCHDOG_PID too.
 func OwnListenPID() {
 	ownOutside(os.Getpid())
 	if IsSupervised() && os.Getenv("LISTEN_FDS") != "" && os.Getenv("LISTEN_PID") == "" {
@@ -328,8 +328,8 @@ func OwnListenPID() {
 	}
 }
 
-// ownOutside changes the variables of systemd for process 1 of a PID namespace: where a variable has the pid outside of the
-// namespace, ownOutside sets the variable to 1.
+// ownOutside corrects LISTEN_PID and WATCHDOG_PID for process 1 of a PID namespace: if a variable is the pid that the process
+// has outside of the namespace, ownOutside sets the variable to 1.
 func ownOutside(pid int) {
 	outside := os.Getenv("SYSTEMD_EXEC_PID")
 	if pid != 1 || outside == "" {

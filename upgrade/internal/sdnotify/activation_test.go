@@ -12,7 +12,7 @@ import (
 	"github.com/midair-go/midair/internal/sys"
 )
 
-// socketFile is a listening socket as a service manager passes it: a descriptor with a name.
+// socketFile returns a socket in the form in which a service manager passes it: as a descriptor with a name.
 func socketFile(t *testing.T, name, network, addr string) *os.File {
 	t.Helper()
 	var f *os.File
@@ -62,14 +62,14 @@ func portOf(t *testing.T, f *os.File) string {
 	return port
 }
 
-// closeSocket closes what take has returned.
+// closeSocket closes a socket that Take has returned.
 func closeSocket(sock any) {
 	if c, ok := sock.(interface{ Close() error }); ok {
 		c.Close()
 	}
 }
 
-// A passed socket is taken by the address that it has, and by no other.
+// Take finds a passed socket by the address of the socket, and by no other address.
 func TestPassedSocketIsTakenByItsAddress(t *testing.T) {
 	local, every := socketFile(t, "a", "tcp", "127.0.0.1:0"), socketFile(t, "b", "tcp", "[::]:0")
 	here, there := portOf(t, local), portOf(t, every)
@@ -108,7 +108,8 @@ func TestPassedSocketIsTakenByItsAddress(t *testing.T) {
 	}
 }
 
-// A passed socket is taken by the name that its unit gives it, once; one that is not there is named, with those that are.
+// Take finds a passed socket by the name that its unit gives it, and only once. If there is no socket with the name, the error
+// has this name and the names of the other sockets.
 func TestPassedSocketIsTakenByItsName(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "sock")
 	p := &Activation{Files: []*os.File{
@@ -131,7 +132,7 @@ func TestPassedSocketIsTakenByItsName(t *testing.T) {
 	unclaimed(p)
 }
 
-// A socket that is no listening socket is an error that names it.
+// If a passed file is no listening socket, the error has the name of the file.
 func TestPassedFileThatIsNoSocketIsNamed(t *testing.T) {
 	null, err := os.Open(os.DevNull)
 	if err != nil {
@@ -149,7 +150,8 @@ func TestPassedFileThatIsNoSocketIsNamed(t *testing.T) {
 	unclaimed(p)
 }
 
-// What was kept comes back under its key, whatever address it has; what nobody asks for is closed and named.
+// Take finds a kept socket by its key, whatever address the socket has. Unclaimed returns the names of the kept sockets that
+// were not taken.
 func TestStoredSocketComesBackByItsKey(t *testing.T) {
 	name := StoreName("listener", "tcp", ":0#2")
 	kept := socketFile(t, name, "tcp", "127.0.0.1:0")
@@ -170,7 +172,8 @@ func TestStoredSocketComesBackByItsKey(t *testing.T) {
 	}
 }
 
-// A kept unix socket whose path is gone can be reached by nobody: it is left, and its name says so.
+// Take does not return a kept unix socket whose path does not exist, because clients cannot connect to it. Stale reports this
+// for the name of the socket.
 func TestStoredSocketWithoutItsPathIsLeft(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "sock")
 	name := StoreName("listener", "unix", path)
@@ -179,7 +182,7 @@ func TestStoredSocketWithoutItsPathIsLeft(t *testing.T) {
 		if err := os.Remove(path); gone && err != nil {
 			t.Fatal(err)
 		} else if !gone {
-			if err := os.WriteFile(path, nil, 0o600); err != nil { // whatever it is now
+			if err := os.WriteFile(path, nil, 0o600); err != nil { // any file at the path counts
 				t.Fatal(err)
 			}
 		}
@@ -193,7 +196,8 @@ func TestStoredSocketWithoutItsPathIsLeft(t *testing.T) {
 	}
 }
 
-// Names for the store are what systemd takes: printable, without a colon, not too long, and different for what is different.
+// StoreName returns names that systemd accepts: printable, without a colon, and not too long. Different addresses have
+// different names.
 func TestStoreNamesAreValidAndDifferent(t *testing.T) {
 	seen := map[string]string{}
 	for _, addr := range []string{"127.0.0.1:80", "[::1]:80", ":80", "/run/a b.sock", "/run/a%20b.sock", "@abstract", "/run/ä", "/run/\x01", ":0#2"} {
@@ -211,7 +215,8 @@ func TestStoreNamesAreValidAndDifferent(t *testing.T) {
 	}
 }
 
-// Nothing but what is meant for this process is taken from the environment, and nothing is left for others.
+// TakeActivation takes no sockets if LISTEN_PID is the pid of another process. It removes the variables from the environment in
+// any case.
 func TestActivationIsForThisProcessOnly(t *testing.T) {
 	t.Setenv("LISTEN_FDS", "1")
 	t.Setenv("LISTEN_FDNAMES", "web")
@@ -226,7 +231,7 @@ func TestActivationIsForThisProcessOnly(t *testing.T) {
 	}
 }
 
-// unclaimed closes what nobody has taken, and returns the names of what was kept.
+// unclaimed closes the sockets that were not taken, and returns the names of the kept sockets.
 func unclaimed(p *Activation) []string {
 	left, names := p.Unclaimed()
 	for _, f := range left {
@@ -235,7 +240,8 @@ func unclaimed(p *Activation) []string {
 	return names
 }
 
-// Process 1 of a unit with PrivatePIDs= is named by its pid outside, and nobody else is.
+// In process 1 of a unit with PrivatePIDs=, a variable with the pid outside of the namespace becomes 1. In other processes, and
+// with other pids, the variables do not change.
 func TestProcessOneIsNamedFromOutside(t *testing.T) {
 	for _, c := range []struct {
 		pid          int

@@ -17,10 +17,10 @@ import (
 // The supervisor identifies a process by its channel, and by nothing in the messages. Each generation has its own channel: a
 // pair of unnamed sockets, of which the generation has one end and the supervisor the other.
 //
-// The process that starts a candidate makes the candidate's channel. Over its own channel it announces the candidate to the
-// supervisor, and sends the supervisor's end with the announcement. It gives the candidate the other end only when the
-// announcement is in the kernel's queue. So a candidate cannot send before it was announced, and the supervisor receives the
-// announcement even if the announcing process ends.
+// The process that starts a candidate makes the candidate's channel. Over its own channel this process announces the candidate
+// to the supervisor. The announcement carries the supervisor's end of the candidate's channel. The candidate gets the other end
+// only when the announcement is in the kernel's queue. So a candidate cannot send before it was announced, and the supervisor
+// receives the announcement even if the announcing process ends.
 const (
 	// ChannelEnv is the variable with the descriptor of the channel, in a process that the supervisor has started.
 	ChannelEnv = inherited.ChannelEnv
@@ -28,7 +28,8 @@ const (
 	// started.
 	SocketsEnv = "MIDAIR_SOCKETS"
 	// SupervisedEnv is set to 1 for a candidate that the old process has to announce to the supervisor, and to "dead" if the
-	// supervisor of the service has ended. It gives the candidate no rights.
+	// supervisor of the service has ended. The supervisor does not trust this variable: only a channel shows that a process
+	// belongs to the service.
 	SupervisedEnv = "MIDAIR_SUPERVISED"
 
 	supervisorDead = "dead"
@@ -51,7 +52,7 @@ func IsSupervised() bool {
 	return channelFD() >= 0 || lostChannelFD() >= 0
 }
 
-// CheckFormer returns an error if the supervisor or the parent of this process runs a build from before the channels.
+// CheckFormer returns an error if the supervisor or the parent of this process runs an older build, which has no channels.
 // CheckFormer must be called before New.
 func CheckFormer() error {
 	if os.Getenv(formerEnv) != "" && os.Getenv(NotifyEnv) != "" {
@@ -72,8 +73,8 @@ func channelFD() int {
 // errCleaned means that a wrapper has removed variables of the supervisor from the environment of this process.
 var errCleaned = errors.New("the environment of this process does not say what the supervisor has passed to it: a wrapper has to leave MIDAIR_CHANNEL and LISTEN_FDS as they are, and to end with exec")
 
-// findChannel takes the channel, if the supervisor has started this process. A candidate gets its channel with the welcome
-// message.
+// findChannel takes the channel, if the supervisor has started this process. A candidate gets its channel later: the old
+// process sends it with the welcome message, and Attach takes it.
 func (n *Notifier) findChannel() {
 	switch fd := channelFD(); {
 	case process.HasParent():
@@ -107,8 +108,8 @@ func (n *Notifier) takeLostChannel(fd int) {
 	n.log.Error("upgrade: a crash will refuse connections, and no upgrade is possible", "err", errCleaned)
 }
 
-// lostChannelFD returns the descriptor of the channel of a process whose environment was cleaned; -1 if there is none. It looks
-// for a channel only if the parent of this process runs the same build as this process: the supervisor does.
+// lostChannelFD returns the descriptor of the channel of a process whose environment was cleaned; -1 if there is none.
+// lostChannelFD looks for a channel only if the parent of this process runs the same build, as the supervisor does.
 func lostChannelFD() int {
 	if process.HasParent() || !process.RunsOwnBuild(os.Getppid()) {
 		return -1
@@ -171,7 +172,7 @@ func (n *Notifier) SupervisorState() string {
 	return "alive"
 }
 
-// lost reports whether the supervisor has ended: as long as it runs, it has the other end of the channel open.
+// lost reports whether the supervisor has ended. As long as the supervisor runs, it has the other end of the channel open.
 func (n *Notifier) lost() bool {
 	if n.manager == lostSupervisor {
 		return true
@@ -232,9 +233,9 @@ func (n *Notifier) Announce(c Candidate) (*os.File, error) {
 	return ours, nil
 }
 
-// TakePassed returns the named sockets that the supervisor has sent. The first call returns all of them, later calls return
-// none. The caller closes the files. If TakePassed returns an error, sockets are missing, and this process cannot serve in
-// place of the process before it.
+// TakePassed returns the named sockets that the supervisor has sent at the start. The first call returns all sockets, later
+// calls return none. The caller closes the files. If TakePassed returns an error, sockets are missing, and this process cannot
+// serve in place of the process before.
 func (n *Notifier) TakePassed() ([]*os.File, error) {
 	if n == nil {
 		return nil, nil
@@ -244,8 +245,8 @@ func (n *Notifier) TakePassed() ([]*os.File, error) {
 	return files, n.given.err
 }
 
-// Heard returns the channel that delivers the messages of the library's supervisor. The channel is closed when the supervisor
-// has ended. Without the supervisor it delivers nothing.
+// Heard returns the channel that delivers the messages of the library's supervisor, except the reports for EndOf. The channel
+// is closed when the supervisor has ended. Without the supervisor it delivers nothing.
 func (n *Notifier) Heard() <-chan Message {
 	if n == nil {
 		return nil
@@ -257,8 +258,8 @@ func (n *Notifier) Heard() <-chan Message {
 // each candidate.
 func (n *Notifier) EndOf(pid int) <-chan string { return n.endings.meet(pid) }
 
-// nextMessage returns the next message of the supervisor, and waits for it. Messages that came between the sockets are returned
-// first.
+// nextMessage returns the next message of the supervisor, and waits for it. Messages that attach received between the sockets
+// are returned first.
 func (n *Notifier) nextMessage() (Message, error) {
 	if len(n.given.early) == 0 {
 		return receive(n.channel)

@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// endings holds the supervisor's messages about the ends of candidates. The supervisor is the parent of the candidates, so it
-// learns of their ends.
+// endings holds the supervisor's messages about the ends of candidates. The supervisor sends such messages because it is the
+// parent of the candidates, and so learns of their ends.
 type endings struct {
 	mu  sync.Mutex
 	all map[int]chan string // by pid; see meet
@@ -21,8 +21,8 @@ func (e *endings) tell(m Message) (told bool) {
 	return err == nil
 }
 
-// meet returns the channel for the end of a candidate. It is called twice for a pid, by tell and by EndOf, in any order: the
-// first call makes the channel, and the second call removes it from the map.
+// meet returns the channel for the end of a candidate. For each pid there are two calls, by tell and by EndOf, in any order.
+// The first call makes the channel, and the second call removes it from the map.
 func (e *endings) meet(pid int) chan string {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -2,7 +2,8 @@ package sdnotify
 
 import "testing"
 
-// The end of a candidate reaches who asks for it, whichever comes first, and nothing is kept of it.
+// EndOf delivers the end of a candidate, whether EndOf is called before or after the message arrives. Afterwards nothing is
+// left in the map.
 func TestEndIsToldToWhoAsks(t *testing.T) {
 	n := new(Notifier)
 	asked := n.EndOf(7)

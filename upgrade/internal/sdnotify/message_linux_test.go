@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tell sends a generation a message with n descriptors.
+// tell sends a message with n descriptors to a generation.
 func tell(t *testing.T, to *net.UnixConn, n int, text string) {
 	t.Helper()
 	if _, _, err := to.WriteMsgUnix([]byte(text), rightsOf(n), nil); err != nil {
@@ -17,7 +17,7 @@ func tell(t *testing.T, to *net.UnixConn, n int, text string) {
 	}
 }
 
-// rightsOf is a control message with n descriptors.
+// rightsOf returns a control message with n descriptors.
 func rightsOf(n int) []byte {
 	if n == 0 {
 		return nil
@@ -25,8 +25,8 @@ func rightsOf(n int) []byte {
 	return unix.UnixRights(make([]int, n)...)
 }
 
-// What the supervisor says comes in order and with its descriptors. The end of the supervisor is heard after that; it is known
-// at once to who asks, also while a message waits.
+// Heard delivers the messages of the supervisor in order, with their descriptors. After the last message the channel is closed.
+// But Supervised returns false at once when the supervisor has ended, even while messages wait.
 func TestSupervisorIsHeardToItsEnd(t *testing.T) {
 	n, supervisor := supervisedBy(t)
 	tell(t, supervisor, 1, WordSuccessor)
@@ -53,7 +53,7 @@ func TestSupervisorIsHeardToItsEnd(t *testing.T) {
 	}
 }
 
-// A message that nobody waits for holds up no Close, and leaves no descriptor.
+// If messages are not received from Heard, Close still returns, and no descriptor stays open.
 func TestUnheardMessageHoldsUpNothing(t *testing.T) {
 	before := len(testutil.OpenFDs())
 	n, supervisor := supervisedBy(t)

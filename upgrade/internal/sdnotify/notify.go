@@ -1,5 +1,5 @@
-// Package sdnotify sends messages to the service manager in systemd's notify protocol. The manager is systemd, or the supervisor
-// of the library.
+// Package sdnotify sends messages to the service manager in systemd's notify protocol. The manager is systemd or the library's
+// supervisor.
 //
 //	words.go       the words of the protocol, in both directions
 //	notify.go      Notifier: sends the messages of a generation
@@ -27,16 +27,15 @@ import (
 	"github.com/midair-go/midair/internal/process"
 )
 
-// notifyTry is how long one try to send a message may wait for a manager that does not read. After this time the Notifier tries
-// again. notifyFlush is how long Settle waits until the messages in the queue are sent, before a commit for example. notifyLast
-// is how long Close waits until the last messages are sent.
+// notifyTry is how long a try to send a message waits at most for a manager that does not read. After this time the Notifier
+// tries again. notifyFlush and notifyLast are how long Settle and Close wait at most until the messages in the queue are sent.
 const (
 	notifyTry   = 2 * time.Second
-	notifyFlush = 500 * time.Millisecond // see Settle
+	notifyFlush = 500 * time.Millisecond // for Settle
 	notifyLast  = 2 * time.Second
 )
 
-// extendBy is how much more time Extend asks for.
+// extendBy is how much more time Extend and Reloading ask the manager for.
 const extendBy = 30 * time.Second
 
 // managerKind is the kind of service manager that a process has.
@@ -58,15 +57,15 @@ type Notifier struct {
 	log      *slog.Logger
 	manager  managerKind
 	addr     *net.UnixAddr // address of the notify socket; nil if the manager is the library's supervisor
-	channel  *net.UnixConn // this process's end of its channel; nil until attached is closed
+	channel  *net.UnixConn // this process's end of its channel to the supervisor; nil: there is none, or none yet
 	attached chan struct{} // closed when messages can be sent
 	heard    chan Message  // see Heard
 	deafened chan struct{} // closed when listen has returned; nil without a channel
 	endings  endings
-	given    given         // the sockets and messages that attach has received
+	given    given         // what attach has received from the supervisor
 	problem  error         // why no upgrade may begin; nil if there is no reason
 	watchdog time.Duration // the manager expects a message of the main generation this often; 0: there is no watchdog
-	env      []string      // variables by which the next generation talks to the manager
+	env      []string      // variables that the next generation needs to send messages to the manager
 	stored   nameSet
 
 	stop chan struct{} // closed by Close
@@ -96,7 +95,7 @@ func New(log *slog.Logger) *Notifier {
 		return nil
 	}
 	ownOutside(os.Getpid())
-	if process.HasParent() { // the variable has the pid of an older generation
+	if process.HasParent() { // WATCHDOG_PID is the pid of an older generation
 		os.Unsetenv(watchdogPID)
 	}
 	watchdog, err := daemon.SdWatchdogEnabled(false)
@@ -132,20 +131,21 @@ func hide(n *Notifier) {
 	}
 }
 
-// IsSystemd reports whether systemd has started this process, so that this process is the first process of the service. systemd
-// waits for the end of each of its children, even if another process has started the child. But systemd learns of the end of
-// the main process only if the main process is a child of systemd. Other managers with a notify socket perhaps do not wait.
+// IsSystemd reports whether systemd has started this process, as the first process of the service. If the result is true, a
+// candidate should become a child of systemd too: systemd learns of the end of the main process only if the main process is its
+// child. systemd waits for each of its children, even if another process has started the child. Other managers with a notify
+// socket perhaps do not wait for such a child.
 func (n *Notifier) IsSystemd() bool {
 	return n != nil && !n.manager.supervises() && (os.Getenv("SYSTEMD_EXEC_PID") == strconv.Itoa(os.Getpid()) || process.ParentName() == "systemd")
 }
 
-// Environ adds to env the variables by which the next generation talks to the manager.
+// Environ adds to env the variables that the next generation needs to send messages to the manager.
 func (n *Notifier) Environ(env []string) []string {
 	if n == nil {
 		return env
 	}
 	own := slices.Clone(n.env)
-	if n.manager.supervises() && !n.Supervised() { // the next generation cannot be announced
+	if n.manager.supervises() && !n.Supervised() { // the supervisor has ended, so the next generation cannot be announced
 		own = slices.DeleteFunc(own, func(v string) bool { return strings.HasPrefix(v, SupervisedEnv+"=") })
 		own = append(own, SupervisedEnv+"="+supervisorDead)
 	}
@@ -188,7 +188,8 @@ func (n *Notifier) Ready(generation int, version, status string) {
 	n.Say(lines...)
 }
 
-// Reloading reports the beginning of an upgrade. systemd requires the time, to distinguish this reload from an earlier one.
+// Reloading reports the beginning of an upgrade. The message has the time, because systemd uses it to distinguish this reload
+// from an earlier reload.
 func (n *Notifier) Reloading(status string) {
 	if n == nil {
 		return
@@ -215,17 +216,17 @@ func (n *Notifier) ReadyFor(pid int, status string) {
 // Status sends a status text for people.
 func (n *Notifier) Status(text string) { n.Say(WordStatus + oneLine(text)) }
 
-// Name reports that another process is the main process, and waits until the report was sent. The other process sends all later
-// messages: systemd perhaps accepts messages of the main process only. The report is not sent after due, because it may be
-// wrong after that time.
+// Name reports that another process is the main process, and waits until the report was sent. Later messages must come from the
+// other process, because systemd perhaps accepts messages of the main process only. The report is not sent after due, because
+// it may be wrong after that time.
 func (n *Notifier) Name(pid int, due time.Time) error {
 	m := note{text: WordPID + strconv.Itoa(pid), due: due, sent: make(chan error, 1)}
 	return n.put(time.Until(due), m)
 }
 
-// Barrier waits until the manager has read all messages sent so far, or until due. The manager closes the descriptor in the
-// barrier message when it has read this message. systemd before version 246 does not know the message, and closes the
-// descriptor as well.
+// Barrier waits until the manager has read all messages sent so far, but not longer than until due. Barrier sends a message
+// with a descriptor, which the manager closes when it has read the message. systemd before version 246 does not know the
+// message, and closes the descriptor as well.
 func (n *Notifier) Barrier(due time.Time) {
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -233,11 +234,11 @@ func (n *Notifier) Barrier(due time.Time) {
 	}
 	defer r.Close()
 	if n.sendNow(time.Until(due), []*os.File{w}, wordBarrier) == nil && r.SetReadDeadline(due) == nil {
-		_, _ = r.Read(make([]byte, 1)) // returns when the manager has closed w: no process writes to the pipe
+		_, _ = r.Read(make([]byte, 1)) // returns when the manager has closed its copy of w: no process writes to the pipe
 	}
 }
 
-// Committing reports that this process is about to send the commit message. After a nil error, the supervisor receives the
+// Committing reports that this process is about to send the commit message. If the error is nil, the supervisor receives the
 // report even if this process ends. Committing waits at most five seconds for a supervisor that does not read.
 func (n *Notifier) Committing() error {
 	if !n.Supervised() {
@@ -252,7 +253,7 @@ func (n *Notifier) Committing() error {
 // Orphaned reports that the old process has died before it committed this candidate.
 func (n *Notifier) Orphaned(version string) { n.Say(WordOrphan, WordVersion+oneLine(version)) }
 
-// HandedOver reports that this generation only drains from now on.
+// HandedOver reports that this generation is no longer the service, and only finishes its connections.
 func (n *Notifier) HandedOver() {
 	if n != nil && n.manager.supervises() {
 		n.Say(WordHandedOver)

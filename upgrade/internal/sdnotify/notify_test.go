@@ -18,7 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// manager is a notify socket that nobody reads until the test does.
+// manager returns a notify socket, which only the test reads, and sets NOTIFY_SOCKET.
 func manager(t *testing.T) *net.UnixConn {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "ntf")
@@ -46,7 +46,7 @@ func read(t *testing.T, c *net.UnixConn) string {
 	return string(buf[:n])
 }
 
-// Without a service manager there is nobody to talk to, and everything may be said all the same.
+// Without a service manager the Notifier is nil, and its methods may be called nevertheless.
 func TestNobodyToTalkTo(t *testing.T) {
 	t.Setenv(NotifyEnv, "")
 	n := New(slog.Default())
@@ -65,11 +65,11 @@ func TestNobodyToTalkTo(t *testing.T) {
 	}
 }
 
-// Messages arrive in their order, each once, and after close nothing is sent.
+// Messages arrive in their order, each message once. After Close nothing is sent.
 func TestMessagesKeepTheirOrder(t *testing.T) {
 	c := manager(t)
 	n := New(slog.Default())
-	const many = 200 // more than the socket's queue has room for
+	const many = 200 // more messages than fit into the queue of the socket
 	for i := range many {
 		n.Say("N=" + strconv.Itoa(i))
 	}
@@ -88,7 +88,8 @@ func TestMessagesKeepTheirOrder(t *testing.T) {
 	}
 }
 
-// A manager that does not read costs the commit a moment, and the end of a process no more than its last wait.
+// If the manager does not read, flush waits not much longer than its limit, and Close not much longer than notifyLast. Alive
+// adds no message to a long queue.
 func TestManagerThatDoesNotReadDelaysLittle(t *testing.T) {
 	manager(t)
 	n := New(slog.Default())
@@ -121,7 +122,7 @@ func TestManagerThatDoesNotReadDelaysLittle(t *testing.T) {
 	}
 }
 
-// What the environment says is this process's and its upgrades', and no other's.
+// New removes the manager's variables from the environment. Only Environ passes them on, to the next generation.
 func TestEnvironmentOfTheManagerIsTakenOver(t *testing.T) {
 	c := manager(t)
 	addr := c.LocalAddr().String()
@@ -142,7 +143,7 @@ func TestEnvironmentOfTheManagerIsTakenOver(t *testing.T) {
 	}
 }
 
-// A watchdog that is another process's is not answered.
+// If WATCHDOG_PID is the pid of another process, this process has no watchdog.
 func TestWatchdogOfAnotherProcess(t *testing.T) {
 	manager(t)
 	t.Setenv(WatchdogEnv, "3000000")
@@ -154,7 +155,7 @@ func TestWatchdogOfAnotherProcess(t *testing.T) {
 	}
 }
 
-// A text from outside, an error say, cannot become another assignment.
+// A text with line breaks, such as an error, cannot add another assignment to a message.
 func TestStatusIsOneLine(t *testing.T) {
 	c := manager(t)
 	n := New(slog.Default())
@@ -168,7 +169,7 @@ func TestStatusIsOneLine(t *testing.T) {
 	}
 }
 
-// A descriptor goes with its message, and is closed here.
+// A message carries its descriptor to the manager. In this process the descriptor is closed after the sending.
 func TestDescriptorGoesAlong(t *testing.T) {
 	c := manager(t)
 	n := New(slog.Default())

@@ -9,9 +9,9 @@ import (
 	"github.com/midair-go/midair/internal/sys"
 )
 
-// The supervisor sends its sockets to a new process over the channel. It does not pass them as files at exec, for two reasons:
-// a program that was started before upgrade.New could have inherited such files, and an environment variable may be too small
-// for all names.
+// The supervisor sends its sockets to a new process over the channel, and does not pass them as inherited files, for two
+// reasons. A helper that the new process starts before upgrade.New could inherit such files. And the names of all sockets may
+// be too long for an environment variable.
 const (
 	// SocketsText is how many bytes the names in one message may have together: such a message fits into a socket's buffer.
 	SocketsText = 48 << 10
@@ -22,11 +22,11 @@ const (
 // given is what the supervisor has sent over the channel at the start of the process.
 type given struct {
 	files []*os.File // the named sockets that the supervisor holds
-	early []Message  // messages that came between the messages with sockets; nextMessage returns them
+	early []Message  // other messages that came between the messages with sockets; nextMessage returns them
 	err   error      // why sockets are missing; nil if all have come
 }
 
-// receiveSockets receives total sockets. others are the messages without sockets that came in between.
+// receiveSockets receives sockets until there are total of them. others are the messages without sockets that came in between.
 func receiveSockets(c *net.UnixConn, total int) (all []*os.File, others []Message, err error) {
 	defer func() {
 		if err != nil {

@@ -13,7 +13,8 @@ import (
 	"github.com/midair-go/midair/internal/testutil"
 )
 
-// startedWith is a notifier of a process that the supervisor has started with sockets, and what the supervisor does.
+// startedWith returns the notifier of a process that the supervisor has started with sockets. The function supervisor does what
+// the supervisor would do.
 func startedWith(t *testing.T, sockets int, supervisor func(c *net.UnixConn)) *Notifier {
 	t.Helper()
 	ours, theirs, err := sys.SocketPair()
@@ -44,7 +45,8 @@ func socketsText(names ...string) string {
 	return WordSockets + "\n" + WordName + strings.Join(names, "\n"+WordName)
 }
 
-// The sockets come under their names, as many as were announced, and each message is asked for when the one before is there.
+// The process gets as many sockets as were announced, under their names. It asks for each further message when it has received
+// the message before.
 func TestSocketsOfTheSupervisorAreTaken(t *testing.T) {
 	before := len(testutil.OpenFDs())
 	n := startedWith(t, 5, func(c *net.UnixConn) {
@@ -56,7 +58,7 @@ func TestSocketsOfTheSupervisorAreTaken(t *testing.T) {
 			}
 			tell(t, c, len(names), socketsText(names...))
 		}
-		tell(t, c, 0, WordConfirmed) // the next thing that is said is a message like any other
+		tell(t, c, 0, WordConfirmed) // a message after the sockets is delivered by Heard
 	})
 	files, err := n.TakePassed()
 	var names []string
@@ -78,7 +80,7 @@ func TestSocketsOfTheSupervisorAreTaken(t *testing.T) {
 	}
 }
 
-// One socket that is missing, or one too many, is an error with both counts, and nothing is taken.
+// If a socket is missing, or if there is one too many, the error has both counts, and no socket is taken.
 func TestMissingSocketIsAnError(t *testing.T) {
 	for name, c := range map[string]struct {
 		files int
@@ -100,7 +102,7 @@ func TestMissingSocketIsAnError(t *testing.T) {
 		}
 	}
 	n := startedWith(t, 2, func(to *net.UnixConn) {
-		for range 20 { // which is more than is said about orphans
+		for range 20 { // more messages than the process accepts between the sockets
 			tell(t, to, 1, WordOrphan)
 		}
 	})
@@ -113,7 +115,7 @@ func TestMissingSocketIsAnError(t *testing.T) {
 	}
 }
 
-// What is said about an orphan among the sockets is heard after them.
+// Messages about orphans that come between the sockets are delivered by Heard afterwards.
 func TestOrphanAmongTheSocketsIsHeard(t *testing.T) {
 	n := startedWith(t, 2, func(c *net.UnixConn) {
 		tell(t, c, 1, WordOrphan+"\n"+WordPID+"7")
@@ -136,7 +138,7 @@ func TestOrphanAmongTheSocketsIsHeard(t *testing.T) {
 	}
 }
 
-// The most that one message carries fits into it.
+// A message has room for the greatest number of sockets, with the longest names that SocketsText allows.
 func TestMostSocketsFitIntoAMessage(t *testing.T) {
 	var names []string
 	for i := range sys.MaxFiles {
@@ -152,8 +154,8 @@ func TestMostSocketsFitIntoAMessage(t *testing.T) {
 	}
 }
 
-// The supervisor may say anything to a process that waits for its sockets, with any descriptors: nothing panics or hangs, no
-// descriptor stays open, and only as many sockets as were announced, or none, are taken.
+// A process that waits for its sockets may receive any text with any descriptors. Nothing panics or hangs, and no descriptor
+// stays open. The process takes either at least as many sockets as were announced, or none.
 func FuzzSockets(f *testing.F) {
 	for _, text := range []string{socketsText("a"), socketsText("a") + "\n\n" + socketsText("b", "c"), WordSuccessor, WordSockets, "\n=\n\x00"} {
 		f.Add(uint8(1), text, uint8(1))
@@ -164,7 +166,7 @@ func FuzzSockets(f *testing.F) {
 		n := startedWith(t, int(total%5), func(c *net.UnixConn) {
 			for text := range strings.SplitSeq(said, "\n\n") {
 				if len(text) > 0 {
-					_, _, _ = c.WriteMsgUnix([]byte(text), rightsOf(int(nfiles%6)), nil) // it may have gone
+					_, _, _ = c.WriteMsgUnix([]byte(text), rightsOf(int(nfiles%6)), nil) // fails if n is closed
 				}
 			}
 			c.CloseWrite()

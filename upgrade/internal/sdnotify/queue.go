@@ -14,7 +14,7 @@ type note struct {
 	text  string
 	files []*os.File
 	sent  chan error // receives the result of the sending; may be nil
-	due   time.Time  // the message is not sent after this time; zero: there is no such time
+	due   time.Time  // the message is not sent after this time; zero: no limit
 }
 
 var errLate = errors.New("it is too late to be said")
@@ -35,7 +35,7 @@ func (n *Notifier) send(file *os.File, lines ...string) {
 	}
 }
 
-// add puts a message at the end of the queue. It reports false if no more messages are sent.
+// add puts a message at the end of the queue. If no message can be sent any more, add does nothing and returns false.
 func (n *Notifier) add(m note) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -160,7 +160,7 @@ func (n *Notifier) drop() {
 	n.queue = nil
 }
 
-// deliver sends a message. As long as the manager does not read, deliver tries again, until the due time of the message or
+// deliver sends a message. If the manager does not read in time, deliver tries again, until the due time of the message or
 // until Close. After any other error deliver gives up.
 func (n *Notifier) deliver(m note) {
 	defer m.close()
@@ -211,8 +211,8 @@ func isTimeout(err error) bool {
 	return ok && t.Timeout()
 }
 
-// try sends a message, and waits at most two seconds. To the supervisor it sends over the channel. To another manager it
-// connects for each message, because the manager may have replaced its socket.
+// try sends a message, and waits at most two seconds. The supervisor gets the message over the channel. For another manager try
+// makes a connection for each message, because the manager may have replaced its socket.
 func (n *Notifier) try(m note) error {
 	until := time.Now().Add(notifyTry)
 	if !m.due.IsZero() && m.due.Before(until) {

@@ -6,7 +6,8 @@ import (
 	"syscall"
 )
 
-// Stored gives access to the passed socket with this name. The socket stays in p, so Take can still return it.
+// Stored gives access to the descriptor of the passed socket with this name. The socket stays in p, so Take can still return
+// it.
 func (p *Activation) Stored(name string) (c syscall.RawConn, ok bool) {
 	if p == nil || name == "" {
 		return nil, false

@@ -9,7 +9,7 @@ import (
 	"github.com/midair-go/midair/internal/sys"
 )
 
-// A socket of a socket unit is known as such, also if it comes as one that an earlier process had kept.
+// A socket of a socket unit counts as such even if the manager also passes it as a kept socket.
 func TestSocketOfAUnitIsKnownAfterARestart(t *testing.T) {
 	unit, own := socketFile(t, "web", "tcp", "127.0.0.1:0"), socketFile(t, StoreName("listener", "tcp", "127.0.0.1:2"), "tcp", "127.0.0.1:0")
 	again, err := sys.DupFile(unit)

@@ -2,9 +2,9 @@ package sdnotify
 
 import "github.com/coreos/go-systemd/v22/daemon"
 
-// The messages of systemd's notify protocol that a service sends, to systemd or to the supervisor of the library. go-systemd
-// reads the environment (package activation) and has constants. go-systemd's SdNotify is not used: it cannot send descriptors,
-// and waits without a limit for a manager that does not read.
+// The messages of systemd's notify protocol that a service sends, to systemd or to the supervisor of the library. From
+// go-systemd this package uses constants and the functions that read the environment. SdNotify of go-systemd is not used,
+// because it cannot send descriptors, and waits without a limit for a manager that does not read.
 //
 //	FDSTORE=1 FDNAME= FDPOLL=0      with a listening socket, which the manager keeps for a restart after a crash
 //	READY=1 MAINPID= STATUS=        this generation is the service: sent at the start, at a commit, and after a failed upgrade
@@ -21,7 +21,7 @@ import "github.com/coreos/go-systemd/v22/daemon"
 //	X_MIDAIR_CANDIDATE=1                     a candidate was started: with its pidfd, its channel, its executable and a file
 //	                                         with its arguments and environment
 //	X_MIDAIR_GENERATION= X_MIDAIR_VERSION=   with READY
-//	X_MIDAIR_HANDED_OVER=1                   this generation will not take the service back any more
+//	X_MIDAIR_HANDED_OVER=1                   this generation has handed over, and will not be the service again
 //	X_MIDAIR_COMMITTING=1                    this generation is about to send the commit message to its candidate
 //	X_MIDAIR_ORPHAN=1                        this candidate is an orphan (see below)
 const (
@@ -49,12 +49,12 @@ const (
 // before the candidate received the commit message.
 //
 //	X_MIDAIR_SOCKETS=1     with descriptors, and a line FDNAME= for each. The generation answers X_MIDAIR_RECEIVED=1 if there
-//	                       are more sockets: the kernel limits how many descriptors of a user are in sockets
+//	                       are more sockets: the kernel limits how many descriptors of a user wait in sockets
 //	X_MIDAIR_ENDED=        the candidate with this pid has ended; with STATUS=
 //	X_MIDAIR_CONFIRMED=1   to an orphan: the orphan is the service
 //	X_MIDAIR_SUCCESSOR=1   to an orphan: a new process of the committed build is started; with a control socket to the new
 //	                       process. The new process aborts the orphan as soon as the new process serves
-//	X_MIDAIR_ORPHAN=1      to the new process: there is an orphan; with the other end of this control socket, and the orphan's
+//	X_MIDAIR_ORPHAN=1      to the new process: an orphan lives; with an end of the control socket, and the orphan's
 //	                       MAINPID=, X_MIDAIR_GENERATION= and X_MIDAIR_VERSION=
 const (
 	WordSockets   = "X_MIDAIR_SOCKETS=1"

@@ -19,14 +19,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Every word that a generation has to say arrives as the service manager expects it; the words that systemd has no use for
-// go to the supervisor of this library only.
+// Each message of a generation arrives in the form that the service manager expects. The messages that systemd does not know go
+// only to the supervisor of this library.
 func TestWordsOfTheProtocol(t *testing.T) {
 	pid := strconv.Itoa(os.Getpid())
 	for _, c := range []struct {
 		name       string
 		say        func(n *Notifier)
-		systemd    []string // empty: nothing is said
+		systemd    []string // the expected lines; empty: no message is sent
 		supervisor []string
 	}{
 		{"ready", func(n *Notifier) { n.Ready(3, "v1", "serving\nall") },
@@ -66,7 +66,7 @@ func TestWordsOfTheProtocol(t *testing.T) {
 	}
 }
 
-// supervisedBy is a candidate's notifier that has its channel, and the supervisor's end of that.
+// supervisedBy returns the notifier of a candidate, which has its channel, and the supervisor's end of the channel.
 func supervisedBy(t *testing.T) (*Notifier, *net.UnixConn) {
 	t.Helper()
 	ours, theirs, err := sys.SocketPair()
@@ -87,8 +87,8 @@ func supervisedBy(t *testing.T) (*Notifier, *net.UnixConn) {
 	return n, c.(*net.UnixConn)
 }
 
-// What a candidate says before it has its channel waits for that, and goes out in order then; without a channel nothing waits
-// for ever.
+// Messages of a candidate wait until the candidate has its channel, and then are sent in order. If the candidate never gets a
+// channel, Settle and Close return nevertheless.
 func TestWordsWaitForTheChannel(t *testing.T) {
 	for _, comes := range []bool{true, false} {
 		ours, theirs, err := sys.SocketPair()
@@ -134,7 +134,8 @@ func TestWordsWaitForTheChannel(t *testing.T) {
 	}
 }
 
-// All generations that come after the death of the supervisor know of the death, and nothing waits for a channel.
+// Every generation after the death of the supervisor knows that the supervisor is dead, and its messages do not wait for a
+// channel.
 func TestDeathOfTheSupervisorIsPassedOn(t *testing.T) {
 	n, c := supervisedBy(t)
 	c.Close()
@@ -154,7 +155,7 @@ func TestDeathOfTheSupervisorIsPassedOn(t *testing.T) {
 	}
 }
 
-// candidateOf is something to announce. Announce closes it.
+// candidateOf returns a Candidate with open files, which Announce closes.
 func candidateOf(t *testing.T) (c Candidate) {
 	t.Helper()
 	for _, f := range []**os.File{&c.PIDFD, &c.Exe, &c.Args} {
@@ -167,8 +168,9 @@ func candidateOf(t *testing.T) (c Candidate) {
 	return c
 }
 
-// An announcement is one message with four descriptors, and it is in the channel when Announce returns: the death of this
-// process does not take it back. The candidate's end is a channel whose other end has come along.
+// An announcement is one message with four descriptors. When Announce returns, the message is in the channel, so the supervisor
+// receives it even if this process dies. Announce returns the candidate's end of a channel, and the announcement carries the
+// other end.
 func TestAnnouncementOutlivesItsProcess(t *testing.T) {
 	before := len(testutil.OpenFDs())
 	n, supervisor := supervisedBy(t)
@@ -178,7 +180,7 @@ func TestAnnouncementOutlivesItsProcess(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n.Close() // as if the process had died
+	n.Close() // has the same effect as the death of the process
 	buf, oob := make([]byte, 100), make([]byte, unix.CmsgSpace(8*4))
 	size, oobn, _, _, err := supervisor.ReadMsgUnix(buf, oob)
 	if err != nil || string(buf[:size]) != WordCandidate+"\nMAINPID=42" {
@@ -204,7 +206,7 @@ func TestAnnouncementOutlivesItsProcess(t *testing.T) {
 	}
 }
 
-// Without the supervisor there is nobody to announce to, and what was to be announced is closed.
+// Without a supervisor, Announce only closes the files of the candidate.
 func TestNobodyToAnnounceTo(t *testing.T) {
 	c := candidateOf(t)
 	if end, err := (*Notifier)(nil).Announce(c); end != nil || err != nil {
@@ -217,9 +219,10 @@ func TestNobodyToAnnounceTo(t *testing.T) {
 	}
 }
 
-// A descriptor is a channel of this process only if its parent has made it, whatever the environment says.
+// A descriptor counts as the channel of this process only if the parent of this process has made it, whatever the environment
+// contains.
 func TestChannelIsThatOfTheParent(t *testing.T) {
-	a, b, err := sys.SocketPair() // made by this process, and not by its parent
+	a, b, err := sys.SocketPair() // this process has made the sockets, and not its parent
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -238,7 +241,7 @@ func TestChannelIsThatOfTheParent(t *testing.T) {
 	}
 }
 
-// An upgrade says when it begins by the clock that systemd compares with, and asks for time.
+// Reloading sends the time of the clock that systemd uses, and asks for more time.
 func TestReloadingHasTheTime(t *testing.T) {
 	m := manager(t)
 	n := New(slog.New(slog.DiscardHandler))
@@ -256,7 +259,8 @@ func TestReloadingHasTheTime(t *testing.T) {
 	}
 }
 
-// Names lists what is kept. At a stop systemd drops that, or passes it to the next start of the service.
+// Names lists the sockets that the manager keeps. At the end of the service they stay with systemd, which drops them, or passes
+// them to the next start.
 func TestStoppingLeavesWhatIsKeptToSystemd(t *testing.T) {
 	m := manager(t)
 	n := New(slog.New(slog.DiscardHandler))
@@ -282,7 +286,7 @@ func TestStoppingLeavesWhatIsKeptToSystemd(t *testing.T) {
 	}
 }
 
-// Settle returns when everything that was said before has been sent.
+// Settle returns when all messages from before the call are sent.
 func TestSettleWaitsForWhatWasSaid(t *testing.T) {
 	m := manager(t)
 	n := New(slog.New(slog.DiscardHandler))
@@ -300,7 +304,7 @@ func TestSettleWaitsForWhatWasSaid(t *testing.T) {
 	}
 }
 
-// A nil notifier has nobody to talk to, whatever is said, and closes the file that it is to store.
+// All methods of a nil Notifier may be called, and send nothing. Store closes its file.
 func TestNilNotifierTakesEveryWord(t *testing.T) {
 	var n *Notifier
 	n.Say("A=1")
@@ -329,9 +333,9 @@ func TestNilNotifierTakesEveryWord(t *testing.T) {
 	}
 }
 
-// TakeFile takes a file by its name, once, and nil is no file.
+// TakeFile returns a file by its name, and only once. If there is no such file, the result is nil.
 func TestFileIsTakenOnce(t *testing.T) {
-	a := &Activation{Files: []*os.File{os.NewFile(1<<20, "a"), os.NewFile(1<<20, "b")}} // of no descriptor
+	a := &Activation{Files: []*os.File{os.NewFile(1<<20, "a"), os.NewFile(1<<20, "b")}} // no such descriptors are open
 	want := a.Files[1]
 	if got := a.TakeFile("b"); got != want || a.TakeFile("b") != nil || a.TakeFile("c") != nil || len(a.Files) != 1 {
 		t.Errorf("%v, %d are left", got, len(a.Files))
