@@ -2,7 +2,8 @@ package process
 
 import "time"
 
-// Backoff is how long to wait before a failed process is started again.
+// Backoff is how long to wait before a process that has failed is replaced: First after the second failure in a row, and Most
+// at most.
 type Backoff struct {
 	First, Most time.Duration
 }

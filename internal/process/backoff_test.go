@@ -7,7 +7,7 @@ import (
 	"github.com/midair-go/midair/internal/process"
 )
 
-// The first restart comes at once, the others wait longer and longer, and never longer than the limit.
+// The first restart comes at once. Each later restart waits longer than the one before, but never longer than the limit.
 func TestPausesGrowToTheLimit(t *testing.T) {
 	b := process.Backoff{First: 100 * time.Millisecond, Most: 10 * time.Second}
 	for n, want := range map[int]time.Duration{

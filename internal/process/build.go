@@ -7,12 +7,12 @@ import (
 	"github.com/midair-go/midair/internal/sys"
 )
 
-// CanRunDescriptor reports whether an open file can be executed, even if its name has gone: on Linux, by /proc. If it is
-// false, Own and Program.Build return an error.
+// CanRunDescriptor reports whether this system can execute an open file, even after the file was removed from its directory: on
+// Linux, by /proc. If CanRunDescriptor is false, Own and Program.Build return an error.
 const CanRunDescriptor = canRunDescriptor
 
-// Build is a program that was committed: the executable, which is open and so outlives the name of the file, and the
-// arguments and the environment of the start.
+// Build is what is needed to start a program again: the executable, and the arguments and the environment of the start. The
+// executable is an open file, so the program can be started even if the file was removed or replaced.
 type Build struct {
 	Exe     *os.File
 	Args    []string // the first is the name of the program
@@ -38,7 +38,7 @@ func (b *Build) Program() (Program, error) {
 	return Program{args: b.Args, exe: exe, marked: hasMarkAt(descriptorPath(sys.FD(exe), false))}, nil
 }
 
-// Build returns a build that starts the program again. Build must be called before Start, and the caller closes the build.
+// Build returns a build that starts the program again. Build must be called before Start. The caller closes the build.
 func (p Program) Build(env []string) (*Build, error) {
 	b := &Build{Args: p.args, Env: env}
 	var err error
@@ -53,12 +53,13 @@ func (p Program) Build(env []string) (*Build, error) {
 	return b, nil
 }
 
-// Started corrects the executable after the program was started as process pid: the file may have been replaced between Build
-// and Start. The executable of a script is not corrected, since the process runs the interpreter.
+// Started is called when the program was started as process pid. It makes the executable of that process the executable of the
+// build, because the file may have been replaced between Program.Build and Start. For a script Started changes nothing, since
+// the process runs the interpreter.
 func (b *Build) Started(pid int) {
 	exe, err := openPath(executableOf(pid))
 	if err != nil {
-		return // the executable of the process cannot be opened, so the file that Build has opened stays
+		return // the executable of the process cannot be opened, so the file stays that Program.Build has opened
 	}
 	runs := &Build{Exe: exe}
 	if !b.Same(runs) && !b.IsScript() {

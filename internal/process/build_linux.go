@@ -22,9 +22,9 @@ func openSelf() (*os.File, error) {
 // executableOf returns a path by which the executable of a process can be opened.
 func executableOf(pid int) string { return "/proc/" + strconv.Itoa(pid) + "/exe" }
 
-// descriptorPath returns a path that leads to an open file. If everywhere is true, fd is a descriptor of this process, and the
-// path is for any process. If everywhere is false, the path is for a process in which the file has the descriptor fd, such as a
-// child that has inherited the file.
+// descriptorPath returns a path that leads to an open file with the descriptor fd. If everywhere is true, fd is a descriptor of
+// this process, and any process may use the path. If everywhere is false, the path leads to the descriptor fd of the process
+// that uses the path, such as a child that has inherited the file.
 func descriptorPath(fd uintptr, everywhere bool) string {
 	of := "self"
 	if everywhere {

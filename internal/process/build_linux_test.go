@@ -12,7 +12,7 @@ import (
 	"github.com/midair-go/midair/internal/testutil"
 )
 
-// Own is the build that this process runs, with the arguments that it was started with, whatever os.Args is by now.
+// Own returns the build that this process runs, with the arguments at the start of this process, even if os.Args was changed.
 func TestOwnBuildIsWhatRuns(t *testing.T) {
 	args := slices.Clone(os.Args)
 	t.Cleanup(func() { os.Args = args })
@@ -30,7 +30,7 @@ func TestOwnBuildIsWhatRuns(t *testing.T) {
 	}
 }
 
-// A build that is held can be started again, with its arguments, although its file is gone and its process has ended.
+// A build can be started again with its arguments, even if its file was removed and its process has ended.
 func TestBuildOutlivesItsFile(t *testing.T) {
 	path := copyFile(t, "/bin/sh", filepath.Join(t.TempDir(), "sh"), "")
 	const script = "echo $0 $1 >&5; sleep 60"
@@ -71,8 +71,8 @@ func TestBuildOutlivesItsFile(t *testing.T) {
 	}
 }
 
-// A build is what was started, also if its file was replaced in the moment before. A script stays the script, whatever runs
-// it, and may begin with a helper.
+// After Started, a build has the executable that was started, even if the file was replaced just before the start. The build of
+// a script keeps the script, and not the interpreter, even if the script starts a helper first.
 func TestBuildIsWhatWasStarted(t *testing.T) {
 	path := copyFile(t, "/bin/sh", filepath.Join(t.TempDir(), "sh"), "")
 	p := preflight(t, path, "-c", "echo up >&5; sleep 60")
@@ -114,7 +114,8 @@ func TestBuildIsWhatWasStarted(t *testing.T) {
 	}
 }
 
-// A build belongs to its holder: a program of it has a descriptor of its own, and a build that is closed has none.
+// The program of a build has a descriptor of its own, so it can be started after the build was closed. A closed build has no
+// descriptor.
 func TestProgramOfABuildHasItsOwnDescriptor(t *testing.T) {
 	before := testutil.OpenFDs()
 	own, err := process.Own("")
@@ -146,7 +147,7 @@ func TestProgramOfABuildHasItsOwnDescriptor(t *testing.T) {
 	(*process.Build)(nil).Close()
 }
 
-// zombie returns a process that has ended and that nobody has waited for until the end of the test.
+// zombie returns a process that has ended, and is reaped only at the end of the test.
 func zombie(t testing.TB) (pid int) {
 	t.Helper()
 	cmd := exec.Command("true")
@@ -165,10 +166,10 @@ func zombie(t testing.TB) (pid int) {
 	return cmd.Process.Pid
 }
 
-// nobody is a number that no process has.
+// nobody is a pid that no process has.
 const nobody = 1<<22 + 1
 
-// A process that has ended runs no build, and nothing is kept open.
+// A process that has ended runs no build. The question leaves no descriptor open.
 func TestEndedProcessHasNothing(t *testing.T) {
 	for name, pid := range map[string]int{"zombie": zombie(t), "nobody": nobody} {
 		before := testutil.OpenFDs()
@@ -184,7 +185,7 @@ func TestEndedProcessHasNothing(t *testing.T) {
 	}
 }
 
-// Catches reports whether a signal would end a process.
+// Catches reports whether a process has a handler for a signal.
 func TestCatchesKnowsHandlers(t *testing.T) {
 	for _, c := range []struct {
 		script string
@@ -206,7 +207,7 @@ func TestCatchesKnowsHandlers(t *testing.T) {
 	}
 }
 
-// A handle on a process ends with its number: the descriptor is close-on-exec, and closing it frees it.
+// Close closes the descriptor of a handle, and a closed handle sends no signal.
 func TestHandleKeepsNothing(t *testing.T) {
 	before := testutil.OpenFDs()
 	h, err := process.Open(os.Getpid())

@@ -20,10 +20,10 @@ type Child struct {
 	Status string
 
 	queue  sync.Mutex
-	theirs *os.File // a copy of the child's end of the control socket, as long as messages may wait in it; nil: closed
+	theirs *os.File // a copy of the child's end of the control socket, open as long as messages may wait in it; nil: closed
 	hold   hold
 	readyR *os.File
-	life   int // the write end of a pipe: the child reads the end of the pipe when this process ends
+	life   int // the write end of a pipe: when this process ends, the child reads EOF from the pipe
 }
 
 // newChild returns the Child of a process that was just started. The Child owns the files, of which theirs may be nil, and the
@@ -52,8 +52,8 @@ func (c *Child) wait() {
 	close(c.Exited)
 }
 
-// Queued calls the function send, which sends messages that wait in the control socket until the child reads them. If the
-// child has ended, or Took was called, Queued does not call send and returns os.ErrProcessDone.
+// Queued calls the function send, and returns its error. send sends messages that wait in the control socket until the child
+// reads them. If the child has ended, or Took was called, Queued does not call send and returns os.ErrProcessDone.
 func (c *Child) Queued(send func() error) error {
 	c.queue.Lock()
 	defer c.queue.Unlock()
@@ -65,8 +65,8 @@ func (c *Child) Queued(send func() error) error {
 
 // Took notes that the child has read all messages that were queued. Until Took is called, this process has a copy of the
 // child's end of the control socket, so a reader of Control does not notice the end of the child. If the child ends before Took
-// is called, the messages that are left are removed from the socket, and their files are closed: another process may have
-// inherited the child's end, and would keep the socket and the files open.
+// is called, the unread messages are removed from the socket, and their files are closed. Otherwise another process that has
+// inherited the child's end would keep the socket and the files open.
 func (c *Child) Took() {
 	c.queue.Lock()
 	defer c.queue.Unlock()
@@ -88,10 +88,11 @@ func (c *Child) empty() {
 // Signal sends a signal. It does nothing if the process has ended.
 func (c *Child) Signal(sig os.Signal) { _ = c.hold.Signal(sig) }
 
-// Kill kills the process, also if it has changed its process group, and the other processes in the group in which it was
-// started. After the process was reaped, Kill usually does nothing, since another group may have the number. From Linux 6.9 on
-// there is an exception: the pidfd of a sibling (see Program.AsSibling) still refers to the group, so Kill kills the rest of
-// the group. The error is about the process and not about the group: for example, the process belongs to another user.
+// Kill kills the process, and all other processes in the group in which the process was started. The process is killed even if
+// it has changed its group. After the process was reaped, Kill usually does nothing, since another group may have the same
+// number. From Linux 6.9 on there is an exception: the pidfd of a sibling (see Program.AsSibling) still refers to the group, so
+// Kill kills the rest of the group. The error is about the process and not about the group. For example, this process has no
+// right to kill a process of another user.
 func (c *Child) Kill() error { return c.hold.kill() }
 
 // Ended reports whether the process has ended. The result may be true a moment before Exited is closed.

@@ -18,20 +18,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A child of these tests is the test binary, with its part in roleEnv. It says in the file of saysEnv that it is ready.
+// A child of these tests is the test binary. The variable roleEnv tells the child what to do. When the child is ready, it makes
+// the file of the variable saysEnv.
 const (
 	roleEnv = "MIDAIR_PROCESS_TEST_ROLE"
 	saysEnv = "MIDAIR_PROCESS_TEST_SAYS"
 )
 
-// PlayStubborn is called by TestMain: it plays the part of this process, if it has one.
+// PlayStubborn is called by TestMain. If this process was started as a child of these tests, PlayStubborn does what roleEnv
+// says.
 func PlayStubborn() {
 	if role := os.Getenv(roleEnv); role != "" {
 		os.Exit(play(role))
 	}
 }
 
-// play is a process that no SIGTERM ends.
+// play does what the role says, in a process that ignores SIGTERM.
 func play(role string) int {
 	signal.Ignore(syscall.SIGTERM)
 	if part, ok := strings.CutPrefix(role, "middle "); ok {
@@ -71,20 +73,20 @@ func play(role string) int {
 	}
 }
 
-// say writes what this process says into its file.
+// say writes a text to the file of saysEnv, with kind added to the name.
 func say(kind, text string) error {
 	path := os.Getenv(saysEnv) + kind
 	return errors.Join(os.WriteFile(path+".new", []byte(text), 0o600), os.Rename(path+".new", path))
 }
 
-// startAs starts a child and returns when it is ready, with what it says.
+// startAs starts a child, waits until the child is ready, and returns the text that the child has written to its file.
 func startAs(t *testing.T, role string) (c *Child, says string) {
 	t.Helper()
 	c, says, _ = startSaying(t, role)
 	return c, says
 }
 
-// startSaying is startAs, and returns the path of the file too.
+// startSaying is startAs, but also returns the path of the file.
 func startSaying(t *testing.T, role string) (c *Child, says, path string) {
 	t.Helper()
 	exe, err := os.Executable()
@@ -97,7 +99,7 @@ func startSaying(t *testing.T, role string) (c *Child, says, path string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		_ = unix.Kill(c.PID, unix.SIGKILL) // not what is tested here
+		_ = unix.Kill(c.PID, unix.SIGKILL) // Child.Kill is what the tests test
 		<-c.Exited
 		c.Control.Close()
 		c.Close()
@@ -131,14 +133,14 @@ func mustEnd(t *testing.T, c *Child) {
 	}
 }
 
-// runs reports whether a process is there and is no zombie.
+// runs reports whether a process exists and is no zombie.
 func runs(pid int) bool {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	return err == nil && !strings.Contains(string(b), ") Z ")
 }
 
-// Kill ends a child wherever the child has moved itself: into another group, into a session of its own, with a helper left
-// behind. The helper, which is in the group that the child was started in, ends too.
+// Kill ends a child even if the child has moved into another group or into a session of its own. If the child has left a helper
+// in the group in which the child was started, Kill ends the helper too.
 func TestKillEndsAChildThatHasMoved(t *testing.T) {
 	for _, role := range []string{"stay", "group", "session", "helper", "helper group", "session helper"} {
 		t.Run(role, func(t *testing.T) {
@@ -159,12 +161,12 @@ func TestKillEndsAChildThatHasMoved(t *testing.T) {
 	}
 }
 
-// When a child was reaped, the number of its group may be another's: Kill signals nobody then.
+// After a child was reaped, Kill sends no signal, because another group may have the number of the child's group.
 func TestKillAfterTheEndSignalsNobody(t *testing.T) {
 	t.Parallel()
 	c, says := startAs(t, "helper exit")
 	mustEnd(t, c)
-	helper, _ := strconv.Atoi(says) // has the number as its group, as a stranger could
+	helper, _ := strconv.Atoi(says) // its group has the number of the child
 	defer func() { _ = unix.Kill(helper, unix.SIGKILL) }()
 	if err := c.Kill(); err != nil {
 		t.Error(err)
@@ -175,7 +177,7 @@ func TestKillAfterTheEndSignalsNobody(t *testing.T) {
 	}
 }
 
-// While Kill uses the number of a child, the child is not reaped, so that the number is nobody else's.
+// While Kill uses the number of a child, the child is not reaped, so no other process can have the number.
 func TestChildIsNotReapedWhileItIsKilled(t *testing.T) {
 	t.Parallel()
 	c, _ := startAs(t, "stay")
@@ -195,7 +197,7 @@ func TestChildIsNotReapedWhileItIsKilled(t *testing.T) {
 	mustEnd(t, c)
 }
 
-// Children that end by themselves while they are killed are reaped all the same.
+// A child that ends by itself while Kill runs is reaped nevertheless.
 func TestKillMayMeetTheEnd(t *testing.T) {
 	t.Parallel()
 	for range 20 {
@@ -209,7 +211,7 @@ func TestKillMayMeetTheEnd(t *testing.T) {
 	}
 }
 
-// A child that this process may not signal is not reported as killed.
+// If this process has no right to signal a child, Kill returns an error.
 func TestKillSaysThatItMayNot(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("needs root, to be another user for a moment")
@@ -217,7 +219,7 @@ func TestKillSaysThatItMayNot(t *testing.T) {
 	c, _ := startAs(t, "stay")
 	done := make(chan error)
 	go func() {
-		runtime.LockOSThread() // and not unlocked: no other goroutine may get this thread
+		runtime.LockOSThread() // never unlocked, because no other goroutine must get this thread
 		if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, 65534, 65534, 65534); errno != 0 {
 			done <- errno
 			return

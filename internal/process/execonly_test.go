@@ -13,7 +13,8 @@ import (
 	"github.com/midair-go/midair/internal/testutil"
 )
 
-// A file that may be executed and not read is started as it is, if wrappers are allowed, and cannot be verified.
+// A file that this process may execute but not read is accepted if wrappers are allowed. Verify cannot check it, so with Verify
+// it is refused.
 func TestExecuteOnlyFile(t *testing.T) {
 	dir, err := os.MkdirTemp("", "exec")
 	if err != nil {
@@ -39,7 +40,8 @@ func TestExecuteOnlyFile(t *testing.T) {
 	})
 }
 
-// Of a file that may not be read one thing is known: that it is the one that runs, and takes its sockets as this one does.
+// A file that this process must not read is accepted if it is the executable of this process: then it takes its sockets from
+// the control socket.
 func TestUnreadableFileThatRunsIsKnown(t *testing.T) {
 	const self = "/proc/self/exe"
 	path, err := os.Executable()

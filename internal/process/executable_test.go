@@ -20,7 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What would certainly fail is refused before it is started, with its name and the reason.
+// A file that can certainly not be executed is refused before the start. The error has the name of the file and the reason.
 func TestImpossibleExecutableIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
@@ -53,7 +53,7 @@ func TestImpossibleExecutableIsRefused(t *testing.T) {
 	}
 }
 
-// A bare name is looked up in PATH, a path is not. The program learns the name that was given.
+// A bare name is looked up in PATH, a path is not. The program gets the name as it was given.
 func TestBareNameIsLookedUpInPath(t *testing.T) {
 	dir := t.TempDir()
 	writeProgram(t, filepath.Join(dir, "midair-program"), "#!/bin/sh\necho \"$0\" >&5\n")
@@ -76,10 +76,10 @@ func TestBareNameIsLookedUpInPath(t *testing.T) {
 	}
 }
 
-// A relative path counts from the start directory, although the process has changed its directory.
+// A relative path begins at the start directory, even if the process has changed its directory.
 func TestRelativePathCountsFromTheStart(t *testing.T) {
 	root := t.TempDir()
-	here, elsewhere := filepath.Join(root, "program"), filepath.Join(root, strings.Repeat("d/", 30)) // where no ".." leads out
+	here, elsewhere := filepath.Join(root, "program"), filepath.Join(root, strings.Repeat("d/", 30)) // too deep for the ".."
 	writeProgram(t, here, "#!/bin/sh\necho right >&5\n")
 	if err := os.MkdirAll(elsewhere, 0o755); err != nil {
 		t.Fatal(err)
@@ -94,7 +94,8 @@ func TestRelativePathCountsFromTheStart(t *testing.T) {
 	}
 }
 
-// A symbolic link is followed by the kernel and not before, so that a link which a release moves is seen.
+// The kernel follows a symbolic link at the start, and Preflight does not. So a link that was changed after Preflight leads to
+// the new file.
 func TestLinkIsFollowedWhenItStarts(t *testing.T) {
 	dir := t.TempDir()
 	link := filepath.Join(dir, "current")
@@ -133,7 +134,8 @@ func TestProgramForAnotherPlatformIsRefused(t *testing.T) {
 	}
 }
 
-// Verify sees a path of the very file that is started. Its error refuses the program, and keeps nothing open.
+// Verify gets a path of the same open file that is started. If Verify returns an error, the program is refused, and no
+// descriptor stays open.
 func TestVerifyDecides(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "program")
 	writeProgram(t, path, "#!/bin/sh\nexit 0\n")
@@ -160,8 +162,8 @@ func TestVerifyDecides(t *testing.T) {
 	}
 }
 
-// The build that runs already is refused under any name if that is asked for, with the reason that was given; one byte more
-// is another build.
+// With SameBuild, the build that runs already is refused under any name, with the error that was given. A file with one byte
+// more is another build.
 func TestSameBuildIsRefused(t *testing.T) {
 	if !process.CanRunDescriptor {
 		t.Skip("what runs cannot be read here")

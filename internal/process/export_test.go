@@ -1,6 +1,6 @@
 package process
 
-// Marked is the program as one that takes its sockets from the control socket.
+// Marked returns the program as if its file had the mark.
 func Marked(p Program) Program {
 	p.marked = true
 	return p

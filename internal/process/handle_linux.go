@@ -28,8 +28,8 @@ func Open(pid int) (*Handle, error) {
 	return &Handle{pid: pid, pidfd: os.NewFile(uintptr(fd), "pidfd")}, nil
 }
 
-// FromPIDFD makes a handle of a pidfd that another process has sent. If there is no error, the handle owns the file. The
-// method PID returns 0 if the process was reaped already, or is in another pid namespace.
+// FromPIDFD makes a handle of a pidfd that another process has sent. If there is no error, the handle owns the file. If the
+// process was reaped already, or is not in the pid namespace of this process, the method PID returns 0.
 func FromPIDFD(file *os.File) (*Handle, error) {
 	info, err := os.ReadFile("/proc/self/fdinfo/" + strconv.Itoa(int(sys.FD(file))))
 	if err != nil {
@@ -50,11 +50,12 @@ func FromPIDFD(file *os.File) (*Handle, error) {
 func (o *ownHold) pidfd() (*os.File, error) {
 	fd, openErr := -1, error(nil)
 	err := o.WithHandle(func(h uintptr) {
-		// This is no duplicate of h: O_NONBLOCK would be set for both, and package os waits with h.
+		// The pidfd is opened anew, because a duplicate of h would share the flag O_NONBLOCK with h, and package os waits with
+		// h.
 		if fd, openErr = unix.PidfdOpen(o.Pid, unix.PIDFD_NONBLOCK); openErr != nil {
 			return
 		}
-		if openErr = unix.PidfdSendSignal(int(h), 0, nil, 0); openErr != nil { // another process may have the number
+		if openErr = unix.PidfdSendSignal(int(h), 0, nil, 0); openErr != nil { // fd may refer to another process with this pid
 			unix.Close(fd)
 		}
 	})
@@ -76,8 +77,8 @@ func (h *Handle) Signal(sig syscall.Signal) error {
 }
 
 // Kill kills the process, and its process group if the process leads a group. Before Linux 6.9 the group is killed by its
-// number, and only if the process could be signalled by the pidfd: otherwise another group may have the number. The error is
-// about the process and not about the group: ESRCH if the process was reaped.
+// number. This is done only if the process could be signalled by the pidfd, because otherwise another group may have the
+// number. The error is about the process and not about the group: ESRCH if the process was reaped.
 func (h *Handle) Kill() error {
 	err := h.Signal(unix.SIGKILL)
 	group := unix.PidfdSendSignal(int(sys.FD(h.pidfd)), unix.SIGKILL, nil, unix.PIDFD_SIGNAL_PROCESS_GROUP)

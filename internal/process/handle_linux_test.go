@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sleeper is a process that leads a group of its own, and is not reaped before wait is called.
+// sleeper starts a process that leads a group of its own, and is reaped only when wait is called.
 func sleeper(t *testing.T) (pid int, wait func() error) {
 	t.Helper()
 	cmd := exec.Command("sleep", "60")
@@ -24,7 +24,8 @@ func sleeper(t *testing.T) (pid int, wait func() error) {
 	return cmd.Process.Pid, cmd.Wait
 }
 
-// A handle knows the end of its process, before it is reaped and after that, and signals nobody else then.
+// A handle reports the end of its process, before and after the process is reaped. After that it sends no signal to another
+// process.
 func TestHandleOutlivesItsProcess(t *testing.T) {
 	pid, wait := sleeper(t)
 	h, err := process.Open(pid)
@@ -41,7 +42,7 @@ func TestHandleOutlivesItsProcess(t *testing.T) {
 	if err := <-ended; err != nil || !h.Ended() {
 		t.Errorf("%v, ended %v", err, h.Ended())
 	}
-	_ = wait() // which says that it was killed
+	_ = wait() // returns an error, since the process was killed
 	if err := h.Signal(0); !errors.Is(err, syscall.ESRCH) || !h.Ended() {
 		t.Errorf("when it was reaped: %v, ended %v", err, h.Ended())
 	}
@@ -66,14 +67,14 @@ func TestCloseEndsWait(t *testing.T) {
 	}
 }
 
-// There is no handle of a process that is not there.
+// Open returns an error if there is no process with the pid.
 func TestNobodyHasNoHandle(t *testing.T) {
 	if _, err := process.Open(1<<22 + 1); !errors.Is(err, syscall.ESRCH) {
 		t.Error(err)
 	}
 }
 
-// A pidfd that another process has sent is a handle of the process that it was opened for: alive, ended, and reaped.
+// FromPIDFD makes a handle of the process for which the pidfd was opened, whether the process lives, has ended, or was reaped.
 func TestHandleFromAPidfd(t *testing.T) {
 	c := shell(t, "echo up >&5; sleep 60")
 	c.line()
@@ -115,7 +116,7 @@ func TestHandleFromAPidfd(t *testing.T) {
 	}
 }
 
-// What is no pidfd, or cannot be waited for, is refused and stays the caller's.
+// A file that is no pidfd, or that cannot be waited for, is refused. The caller still owns the file.
 func TestHandleFromSomethingElse(t *testing.T) {
 	null, err := os.Open(os.DevNull)
 	if err != nil {

@@ -4,7 +4,7 @@ import "os"
 
 // hold waits for a started process and signals it.
 type hold interface {
-	// wait waits for the end of the process, and returns how it has ended.
+	// wait waits for the end of the process, and returns how the process has ended.
 	wait() (status string)
 	// Signal does the same as os.Process.Signal.
 	Signal(os.Signal) error

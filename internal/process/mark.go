@@ -13,12 +13,12 @@ import (
 // the content of the file shows this: the build information does not show the version of this library if the program was
 // built in the source tree of the library.
 
-// markText is the text of the mark: the mechanism and its version. Each program that contains hasMark has this constant too,
-// but constants are in a part of the file that hasMark does not search.
+// markText is the text of the mark: the mechanism and its version. Every program that contains hasMark contains this constant,
+// even if the program has no mark. But constants are in a part of the file that hasMark does not search.
 const markText = "midair: this build takes its listening sockets from the control socket, version 1"
 
-// mark holds the bytes of markText at a place that hasMark searches. It is a variable of bytes, so it is in the writable data
-// of the program file, and stays there when the program is stripped.
+// mark holds the bytes of markText at a place that hasMark searches. Since mark is a variable, its bytes are in the writable
+// data of the program file, and stay there when the program is stripped.
 var mark = [...]byte{
 	'm', 'i', 'd', 'a', 'i', 'r', ':', ' ', 't', 'h', 'i', 's', ' ', 'b', 'u', 'i', 'l', 'd', ' ', 't', 'a', 'k', 'e', 's', ' ',
 	'i', 't', 's', ' ', 'l', 'i', 's', 't', 'e', 'n', 'i', 'n', 'g', ' ', 's', 'o', 'c', 'k', 'e', 't', 's', ' ',
@@ -26,13 +26,14 @@ var mark = [...]byte{
 	'v', 'e', 'r', 's', 'i', 'o', 'n', ' ', '1',
 }
 
-// carried is set by Carry only, so that the linker keeps the mark in a program that contains a call of Carry, and in no other.
+// carried is set by Carry only. So the linker keeps the mark in programs that contain a call of Carry, and in no other program.
 var carried *[len(mark)]byte
 
 // Carry makes the linker put the mark into the program. The code that takes the sockets from the control socket calls Carry.
 func Carry() { carried = &mark }
 
-// markLimit is how many bytes of a file are searched at most. If the file has more data, it counts as a file without the mark.
+// markLimit is how many bytes of a file are searched at most. If the mark is not in these bytes, the file counts as a file
+// without the mark.
 const markLimit = 64 << 20
 
 // hasMark reports whether a file is a program with the mark. A file that is no program, is cut off or cannot be read has no
@@ -47,9 +48,9 @@ func hasMark(file io.ReaderAt) bool {
 	return false
 }
 
-// writable returns the parts of a program file that the system loads into writable memory. The section of variables without
-// pointers, where the mark is, comes first if the file has a table of sections: in a position-independent program (pie) the
-// other writable parts are most of the file.
+// writable returns the parts of a program file that the system loads into writable memory. If the file has a table of sections,
+// the first part is the section of variables without pointers, where the mark is. The other parts come later, because they are
+// most of the file in a position-independent program (pie).
 func writable(file io.ReaderAt) (parts []*io.SectionReader) {
 	if f, err := elf.NewFile(file); err == nil {
 		if s := f.Section(".noptrdata"); s != nil && s.Type == elf.SHT_PROGBITS && s.Flags&elf.SHF_WRITE != 0 {
@@ -95,8 +96,8 @@ func search(part *io.SectionReader, budget *int64) (bool, error) {
 	return false, nil
 }
 
-// hasMarkAt is hasMark for the file at a path. If this process has no right to read the file, hasMarkAt reports whether the
-// file is the executable of this process, which has the mark.
+// hasMarkAt is hasMark for the file at a path. If this process has no right to read the file, hasMarkAt returns true only for
+// the executable of this process itself, which has the mark.
 func hasMarkAt(path string) bool {
 	file, err := os.Open(path)
 	if err == nil {

@@ -11,14 +11,14 @@ import (
 	"testing"
 )
 
-// What is searched for is what is carried.
+// The bytes that Carry puts into a program are the text that hasMark searches for.
 func TestMarkIsItsText(t *testing.T) {
 	if Carry(); string(mark[:]) != markText || string(carried[:]) != markText {
 		t.Errorf("%q, %q", mark[:], markText)
 	}
 }
 
-// program is an ELF file with one segment, which the system maps writable or not.
+// program returns an ELF file with one segment. writable is whether the system maps the segment writable.
 func program(writable bool, size uint64, data []byte) []byte {
 	const head = 64 + 56
 	flags := uint32(4)
@@ -36,15 +36,15 @@ func program(writable bool, size uint64, data []byte) []byte {
 	return append(b.Bytes(), data...)
 }
 
-// at is data with the mark at an offset.
+// at returns data with the mark at an offset.
 func at(offset, size int) []byte {
 	b := bytes.Repeat([]byte{'m'}, size)
 	copy(b[offset:], markText)
 	return b
 }
 
-// The mark counts in data that the system maps writable, wherever it is there. It does not count among constants, in the rest
-// of the file, or cut off; and a file that is no program, or one that is cut off, has none.
+// The mark counts at any place in data that the system maps writable. It does not count among constants, in the rest of the
+// file, or if a part of the mark is missing. A file that is no program, or is cut off, has no mark.
 func TestMarkCountsInWritableData(t *testing.T) {
 	const piece = 256 << 10
 	n := len(markText)
@@ -73,7 +73,7 @@ func TestMarkCountsInWritableData(t *testing.T) {
 	}
 }
 
-// The search ends with its budget, which counts over the parts of a file.
+// The search ends with an error when more bytes would be read than the budget allows.
 func TestSearchHasABudget(t *testing.T) {
 	data := at(4096-len(markText), 4096)
 	for budget, want := range map[int64]bool{4096: true, 4095: false, 0: false} {
@@ -83,14 +83,14 @@ func TestSearchHasABudget(t *testing.T) {
 	}
 }
 
-// Any file is searched or not, and no reader is asked for more than there may be.
+// hasMark does not panic for any file, and does not allocate as much memory as a wrong size in the file says.
 func FuzzMark(f *testing.F) {
 	f.Add(program(true, 4096, at(7, 4096)))
 	f.Add(program(true, 1<<63, nil))
 	f.Fuzz(func(_ *testing.T, b []byte) { hasMark(io.NewSectionReader(bytes.NewReader(b), 0, int64(len(b)))) })
 }
 
-// A program of this size is searched in much less than the time that its first answer takes.
+// BenchmarkMark searches a program of 20 MiB. This should take much less time than the program takes for its first answer.
 func BenchmarkMark(b *testing.B) {
 	self, err := os.Executable()
 	if err != nil {

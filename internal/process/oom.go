@@ -6,8 +6,8 @@ package process
 // through the descriptor that init has opened: a process that is not dumpable, or that has changed its user, could not open
 // the file again. On other systems than Linux nothing of this is done.
 
-// OOMProblem returns the error because of which init could not make this process the first to be killed when memory runs out.
-// It returns nil if there was no error, and in a process that was not started as a child. A call of RestoreOOM does not change
+// OOMProblem returns the error of init, if init could not make this process the first to be killed when memory runs out. The
+// result is nil if there was no error, and in a process that was not started as a child. A call of RestoreOOM does not change
 // the result.
 func OOMProblem() error { return oomProblem() }
 
@@ -15,7 +15,7 @@ func OOMProblem() error { return oomProblem() }
 // the value and this call has written the old value back. Further calls do nothing.
 func RestoreOOM() (restored bool, err error) { return restoreOOM() }
 
-// KilledFirst lists the living processes that have inherited oom_score_adj 1000 from this process: those that were started
-// before RestoreOOM wrote the old value back. It finds children of this process, and processes in its process group.
-// KilledFirst reads all of /proc.
+// KilledFirst lists living processes that have inherited oom_score_adj 1000 from this process, because they were started before
+// RestoreOOM wrote the old value back. It finds only children of this process, and processes in its process group. KilledFirst
+// reads all of /proc.
 func KilledFirst() []int { return killedFirst() }

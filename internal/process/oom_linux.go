@@ -20,7 +20,7 @@ var oom struct {
 	mu      sync.Mutex
 	raised  bool
 	fd      int    // the open file oom_score_adj; only while raised is true
-	was     string // the value that this process was started with
+	was     string // the value at the start of this process, for RestoreOOM
 	problem error  // why init could not raise the value
 	until   int64  // when the old value was written back, as a result of ticks; 0: never
 }
@@ -31,7 +31,7 @@ func init() {
 	}
 }
 
-// raiseOOM prints nothing: it runs before main.
+// raiseOOM sets oom_score_adj of this process to firstVictim. It prints nothing, because it runs before main.
 func raiseOOM() error {
 	const path = "/proc/self/oom_score_adj"
 	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC, 0)
@@ -48,7 +48,7 @@ func raiseOOM() error {
 		})
 	}
 	if !oom.raised {
-		unix.Close(fd) // if the value was 1000 from the start, it stays
+		unix.Close(fd) // the value was not changed, so RestoreOOM has nothing to write back
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
@@ -91,7 +91,8 @@ func writeOOM(fd int, value string) error {
 // also sets the minimum for later writes without the capability. A service that changes its user gives up its capabilities,
 // and could then never write the old value back. Only the thread in which fn runs is without the capability.
 func withoutResource(fn func() error) error {
-	// No new thread inherits the missing capability: the runtime does not start threads from a locked thread.
+	// A new thread would inherit the capabilities of the thread that starts it. But the runtime starts no threads from a locked
+	// thread.
 	runtime.LockOSThread()
 	whole := true // becomes false if the thread cannot get the capability again
 	defer func() {
@@ -121,8 +122,8 @@ func withoutResource(fn func() error) error {
 	return err
 }
 
-// ticks returns the time since the boot of the machine in the unit in which /proc gives the start of a process: 0.01 s on every
-// platform.
+// ticks returns the time since the boot of the machine, in units of 0.01 s. On every platform /proc gives the start of a
+// process in this unit.
 func ticks() int64 {
 	var t unix.Timespec
 	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &t) != nil {
@@ -161,7 +162,7 @@ func startedHere(pid int, before int64) bool {
 	if err != nil {
 		return false // the process has ended
 	}
-	const state, parent, group, started = 0, 1, 2, 19 // the fields after the name, which ends with the last parenthesis
+	const state, parent, group, started = 0, 1, 2, 19 // indexes of the fields after the name; the last parenthesis ends it
 	f := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
 	if len(f) <= started || f[state] == "Z" {
 		return false

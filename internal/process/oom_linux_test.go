@@ -17,24 +17,24 @@ import (
 
 func init() { obeyMore = obeyOOM }
 
-// What a child is told about its oom_score_adj, beside what every child obeys.
+// The orders about oom_score_adj that a child obeys, in addition to the orders that every child obeys.
 const (
 	asksProblem = 'p'
 	restores    = 'o'
 	undumpable  = 'd'
 	dropsUser   = 'u'
 	helps       = 'h' // starts a process that sleeps
-	helpsFirst  = 'f' // one that asks to be killed first
-	helpsLast   = 'l' // one that does not want to be
-	leaves      = 'g' // one whose parent has ended
+	helpsFirst  = 'f' // starts a process that sets its oom_score_adj to 1000
+	helpsLast   = 'l' // starts a process that sets its oom_score_adj to 0
+	leaves      = 'g' // starts a process whose parent ends
 	listsFirst  = 'k'
 	showsCaps   = 'c'
 )
 
-// stranger is a user that owns nothing.
+// stranger is the id of a user without rights.
 const stranger = 65534
 
-// obeyOOM does what a child is told, and returns the answer.
+// obeyOOM obeys an order in the child, and returns the answer.
 func obeyOOM(what byte) string {
 	switch what {
 	case asksProblem:
@@ -62,14 +62,14 @@ func obeyOOM(what byte) string {
 	return "unknown"
 }
 
-// sleeps starts a process that sleeps, and returns its pid.
+// sleeps starts a shell that executes the commands in before and then sleeps. The result is the pid and the error.
 func sleeps(before string) string {
 	cmd := exec.Command("sh", "-c", before+"exec sleep 60")
 	err := cmd.Start()
 	return fmt.Sprint(cmd.Process.Pid, err)
 }
 
-// effective is the line of a status file with the effective capabilities.
+// effective returns the effective capabilities from a status file of /proc.
 func effective(path string) string {
 	b, _ := os.ReadFile(path)
 	_, caps, _ := strings.Cut(string(b), "CapEff:")
@@ -84,7 +84,7 @@ func (s *started) say(what byte) string {
 	return s.line()
 }
 
-// victim is oom_score_adj of a process.
+// victim returns oom_score_adj of a process.
 func victim(t testing.TB, pid int) string {
 	t.Helper()
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid))
@@ -94,7 +94,7 @@ func victim(t testing.TB, pid int) string {
 	return strings.TrimSpace(string(b))
 }
 
-// ownVictim is oom_score_adj of this process, which must not be that of a candidate.
+// ownVictim returns oom_score_adj of this process. It skips the test if the value is 1000, which is the value of a candidate.
 func ownVictim(t testing.TB) string {
 	t.Helper()
 	own := victim(t, os.Getpid())
@@ -114,9 +114,10 @@ func hasResource(t testing.TB) bool {
 	return caps&(1<<unix.CAP_SYS_RESOURCE) != 0
 }
 
-// A child is the first to be killed from its start on, whatever it does with itself meanwhile, until the old value is put back,
-// which is done once. If this process has CAP_SYS_RESOURCE, the child has had it too when it raised the value: the child that
-// gives up its user without it could not put the value back if the kernel had raised the least value as well.
+// A child has oom_score_adj 1000 from its start until RestoreOOM, even if the child is not dumpable or changes its user.
+// RestoreOOM writes the old value back once. If this process has CAP_SYS_RESOURCE, the child has the capability too when it
+// writes 1000. The child that changes its user shows that this write has not raised the minimum: otherwise the child could not
+// write the old value back.
 func TestCandidateIsKilledFirst(t *testing.T) {
 	own := ownVictim(t)
 	if os.Geteuid() == 0 && !hasResource(t) {
@@ -163,8 +164,8 @@ func TestCandidateIsKilledFirst(t *testing.T) {
 	}
 }
 
-// If somebody has raised the least value, the old one is put back where this process may do that, and otherwise the error names
-// both.
+// If another process has raised the minimum, RestoreOOM writes the old value back if the child has the right to do so.
+// Otherwise the error has both values.
 func TestValueThatCannotBePutBackIsNamed(t *testing.T) {
 	own := ownVictim(t)
 	if !hasResource(t) {
@@ -188,14 +189,14 @@ func TestValueThatCannotBePutBackIsNamed(t *testing.T) {
 	}
 }
 
-// The capability that was given up for the write is there again, in every thread.
+// After the write, every thread has the capability again that was given up for the write.
 func TestCapabilitiesAreAsBefore(t *testing.T) {
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	program, args := self, []string(nil)
-	if os.Geteuid() == 0 && !hasResource(t) { // who makes a user namespace has every capability in it
+	if os.Geteuid() == 0 && !hasResource(t) { // a process has every capability in a user namespace that it makes
 		program, args = testutil.Program(t, "unshare", "util-linux"), []string{"--user", "--map-root-user", self}
 	}
 	child := start(t, preflight(t, program, args...), roleEnviron())
@@ -215,7 +216,7 @@ func TestCapabilitiesAreAsBefore(t *testing.T) {
 	}
 }
 
-// A value that is the greatest from the start is nobody's to put back.
+// If the value is 1000 from the start, RestoreOOM does not change it.
 func TestGreatestValueStays(t *testing.T) {
 	child := start(t, preflight(t, "/bin/sh", "-c", `echo 1000 >/proc/self/oom_score_adj && exec "$0"`, ownProgramPath(t)), roleEnviron())
 	child.report()
@@ -227,7 +228,7 @@ func TestGreatestValueStays(t *testing.T) {
 	}
 }
 
-// Where the file cannot be written, as in many containers, the reason is kept for the log, and nothing is put back.
+// If the file cannot be written, as in many containers, OOMProblem returns the reason, and RestoreOOM does nothing.
 func TestReadOnlyProcIsNamed(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("NOT RUN: only root can mount")
@@ -243,9 +244,9 @@ func TestReadOnlyProcIsNamed(t *testing.T) {
 	}
 }
 
-// What a candidate has started is still to be killed first after the value was put back, and is named, unless it has changed
-// that itself: children, and what is left of them in the process group. What is started from then on has the old value; a
-// candidate is not named.
+// The processes that a candidate has started keep the value 1000 after RestoreOOM, and KilledFirst lists them. These are
+// children, and orphans in the process group. A process that has set another value itself is not listed. Processes that are
+// started after RestoreOOM have the old value. A later candidate has the value 1000 too, but is not listed.
 func TestChildrenOfTheCandidateAreNamed(t *testing.T) {
 	own := ownVictim(t)
 	child := start(t, ownProgram(t), roleEnviron())
@@ -285,7 +286,7 @@ func mustBecome(t *testing.T, pid int, value string) {
 	testutil.Until(t, waitLimit, "oom_score_adj is "+value, func() bool { return victim(t, pid) == value })
 }
 
-// startedBy is a process that a child has started.
+// startedBy gives a child an order to start a process, and returns the pid of the process.
 func startedBy(t *testing.T, child *started, how byte) int {
 	t.Helper()
 	pid, err := strconv.Atoi(strings.TrimSuffix(child.say(how), " <nil>"))
@@ -295,7 +296,8 @@ func startedBy(t *testing.T, child *started, how byte) int {
 	return pid
 }
 
-// awaitNextTick waits until a process that is started now has another start time than those before.
+// awaitNextTick waits until the time in the unit of ticks has changed: a process that is started now has a later start time
+// than the processes before.
 func awaitNextTick(t *testing.T) {
 	t.Helper()
 	tick := func() int64 {
@@ -309,7 +311,7 @@ func awaitNextTick(t *testing.T) {
 	testutil.Until(t, waitLimit, "the next tick", func() bool { return tick() > began })
 }
 
-// everybodysProgram is a copy of this program that every user can execute.
+// everybodysProgram returns the path of a copy of this program that every user can execute.
 func everybodysProgram(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "everybody")
@@ -323,7 +325,7 @@ func everybodysProgram(t *testing.T) string {
 	return copyFile(t, ownProgramPath(t), filepath.Join(dir, "program"), "")
 }
 
-// ownProgramPath is the path of this program.
+// ownProgramPath returns the path of this program.
 func ownProgramPath(t testing.TB) string {
 	t.Helper()
 	self, err := os.Executable()

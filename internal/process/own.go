@@ -11,7 +11,7 @@ import (
 // ownHold is the hold on a child of this process: this process reaps the child.
 type ownHold struct {
 	*os.Process
-	mu     sync.Mutex // held by kill, and while the process is reaped
+	mu     sync.Mutex // kill holds mu, and so does reap while it reaps the process
 	reaped bool
 }
 

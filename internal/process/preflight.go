@@ -24,8 +24,9 @@ const (
 	sibling = "github.com/cloudflare/tableflip"
 )
 
-// Policy is which programs may replace this program. A program is refused with the error of its field. The zero value allows
-// all programs that are able to, except programs with another import path.
+// Policy is which programs may replace this program. Each field of type error is for one kind of programs: Preflight refuses
+// such a program with this error. The zero value allows all programs that can replace this program, except programs with
+// another import path.
 type Policy struct {
 	SameBuild error                   // the error for the build that runs now; nil: allowed
 	Other     bool                    // a program with another import path is allowed
@@ -35,9 +36,9 @@ type Policy struct {
 }
 
 // Preflight looks at the file before the start. It refuses a program that would certainly fail, or that is certainly the wrong
-// program. Some files, such as a script, do not show whether they are the right program. If the policy allows such a file,
-// Preflight does not refuse it, and only the start shows whether it was right. A name without a separator is looked up in PATH,
-// and a relative path begins at StartDir. The caller closes the program.
+// program. The content of some files, such as a script, does not show whether the program is right. If the policy allows such a
+// file, only the start shows whether it was right. A name without a separator is looked up in PATH, and a relative path begins
+// at StartDir. The caller closes the program.
 func Preflight(executable string, args []string, o Policy) (p Program, err error) {
 	path, err := checkExecutable(executable)
 	if err != nil {
@@ -76,8 +77,8 @@ func Preflight(executable string, args []string, o Policy) (p Program, err error
 	return p, nil
 }
 
-// checkExecutable returns the path of the executable, or else an error that explains why it cannot be executed. The kernel
-// would return an errno only, or no error.
+// checkExecutable returns the path of the executable. If the file cannot be executed, the error explains the reason, because
+// the error of the kernel would be less clear.
 func checkExecutable(name string) (string, error) {
 	if startDir == "" {
 		return "", errors.New("the directory that the program was started in was not readable")
@@ -145,7 +146,7 @@ func looks(file *os.File, info *debug.BuildInfo) string {
 }
 
 // suits returns nil if a program with the given build information can replace this program. Otherwise it returns an error that
-// says why the program cannot or should not.
+// says why the program cannot or should not replace this program.
 func suits(info *debug.BuildInfo, o Policy) error {
 	if goos, goarch := setting(info, "GOOS"), setting(info, "GOARCH"); goos != runtime.GOOS || goarch != runtime.GOARCH {
 		return fmt.Errorf("is built for %s/%s, this machine needs %s/%s", goos, goarch, runtime.GOOS, runtime.GOARCH)
@@ -163,8 +164,8 @@ func suits(info *debug.BuildInfo, o Policy) error {
 	return nil
 }
 
-// known reports whether the build information contains the modules of the program. In a test binary it does not contain them,
-// nor in a program of some build systems other than go build.
+// known reports whether the build information contains the modules of the program. The build information of a test binary does
+// not contain the modules. Some build systems other than go build leave the modules out too.
 func known(info *debug.BuildInfo) bool {
 	return len(info.Deps) > 0 || info.Main.Path != "" && !strings.HasSuffix(info.Path, ".test")
 }
@@ -185,7 +186,8 @@ func named(info *debug.BuildInfo) bool {
 	return info.Path != "" && info.Path != "command-line-arguments"
 }
 
-// setting returns the setting GOOS or GOARCH of a build, or that of this process if the build information does not contain it.
+// setting returns the setting GOOS or GOARCH of a build. If the build information has no such setting, the result is the
+// setting of this process.
 func setting(info *debug.BuildInfo, key string) string {
 	for _, s := range info.Settings {
 		if s.Key == key {

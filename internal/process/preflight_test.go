@@ -11,7 +11,7 @@ import (
 	"testing/iotest"
 )
 
-// buildOf is the build information of a program that could replace the one that runs, changed by change.
+// infoOf returns the build information of a program that could replace this program, after the function change has changed it.
 func infoOf(change func(*debug.BuildInfo)) *debug.BuildInfo {
 	own, _ := debug.ReadBuildInfo()
 	info := &debug.BuildInfo{
@@ -23,15 +23,15 @@ func infoOf(change func(*debug.BuildInfo)) *debug.BuildInfo {
 	return info
 }
 
-// What cannot replace this program by its build information, or is not meant to, is refused by name; what cannot be told
-// is let through.
+// A program is refused if its build information shows that it cannot, or should not, replace this program. If the build
+// information does not show this, the program is accepted.
 func TestBuildInformationDecides(t *testing.T) {
 	const any, none = "", "-"
 	for _, c := range []struct {
 		name   string
 		change func(*debug.BuildInfo)
-		refuse string // as an upgrade; any: not at all
-		again  string // as a restart; none: the same
+		refuse string // a part of the error of an upgrade; any: no error
+		again  string // a part of the error of a restart; none: the same as in refuse
 	}{
 		{"itself", func(*debug.BuildInfo) {}, any, none},
 		{"the library's own program", func(b *debug.BuildInfo) { b.Deps, b.Main.Path = nil, library }, any, none},
@@ -39,7 +39,7 @@ func TestBuildInformationDecides(t *testing.T) {
 			b.Deps = []*debug.Module{{Path: library, Replace: &debug.Module{Path: "../midair"}}}
 		}, any, none},
 		{"neither library", func(b *debug.BuildInfo) { b.Deps, b.Path = nil, "example.com/other" }, "does not use " + library, none},
-		{"a test", func(b *debug.BuildInfo) { b.Deps = nil }, any, none}, // go test does not list what it is made of
+		{"a test", func(b *debug.BuildInfo) { b.Deps = nil }, any, none}, // go test does not list the modules
 		{"a library like it", func(b *debug.BuildInfo) { b.Deps = []*debug.Module{{Path: library + "x"}} }, "does not use " + library, none},
 		{"no module information", func(b *debug.BuildInfo) { b.Deps, b.Main = nil, debug.Module{} }, any, none},
 		{"no settings", func(b *debug.BuildInfo) { b.Settings = nil }, any, none},
@@ -67,7 +67,7 @@ func TestBuildInformationDecides(t *testing.T) {
 	}
 }
 
-// A program that knows tableflip only can replace this one, unless the policy refuses such programs.
+// A program that uses tableflip and not this library can replace this program, unless the policy refuses such programs.
 func TestTableflipIsRefusedIfThePolicySaysSo(t *testing.T) {
 	info := infoOf(func(b *debug.BuildInfo) { b.Deps = []*debug.Module{{Path: sibling}} })
 	if err := suits(info, Policy{}); err != nil {
@@ -79,7 +79,7 @@ func TestTableflipIsRefusedIfThePolicySaysSo(t *testing.T) {
 	}
 }
 
-// Two files are the same if every byte is, wherever the difference is.
+// Two files are the same only if all bytes are equal. A difference at any place is found.
 func TestContentIsComparedToTheEnd(t *testing.T) {
 	const piece = 256 << 10
 	for _, size := range []int{0, 1, piece - 1, piece, piece + 1, 2 * piece, 2*piece + 7} {
@@ -104,7 +104,7 @@ func TestContentIsComparedToTheEnd(t *testing.T) {
 	}
 }
 
-// A file that cannot be read to its end is not the same as any other.
+// A file that cannot be read to its end is not the same as any other file.
 func TestUnreadableContentIsNotTheSame(t *testing.T) {
 	broken := func() io.Reader {
 		return io.MultiReader(strings.NewReader("abc"), iotest.ErrReader(errors.New("disk")))
@@ -114,7 +114,7 @@ func TestUnreadableContentIsNotTheSame(t *testing.T) {
 	}
 }
 
-// A build that does not say what it is for is taken to be for this machine.
+// A build counts as built for this machine if its build information does not name the platform.
 func TestUnknownPlatformIsThisOne(t *testing.T) {
 	info := &debug.BuildInfo{Settings: []debug.BuildSetting{{Key: "GOOS", Value: "plan9"}}}
 	if got := setting(info, "GOOS"); got != "plan9" {

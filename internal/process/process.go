@@ -1,5 +1,5 @@
-// Package process starts programs that replace this program, and examines them before the start. It refers to a running
-// process by a pidfd, and to a program that is to be started again by a descriptor of the executable.
+// Package process starts programs that replace this program, and examines the programs before the start. It refers to a running
+// process by a pidfd. It refers to a program that is to be started again by a descriptor of the executable.
 //
 //	preflight.go  Preflight: may this file be started in place of this program?
 //	mark.go       which programs take their sockets from the control socket
@@ -44,25 +44,25 @@ func StartDir() string { return startDir }
 //
 //	descriptor 3   pipe to the parent; one byte 42 means ready
 //	descriptor 4   pipe from the parent; names of the passed files as gob [][]string, and EOF when the parent has ended
-//	descriptor 5+  the passed files, in the order of their names; a program that TakesSockets gets the control socket only
+//	descriptor 5+  the passed files, in the order of their names; if TakesSockets is true, only the control socket
 //	environment    the sentinel variable
 const (
 	// Sentinel is the variable of the environment that is set in a process that was started as a child.
 	Sentinel = inherited.Sentinel
 	// FirstPassed is the descriptor of the first passed file.
 	FirstPassed = 5
-	// ControlName is tableflip's name of the control socket, among its plain files.
+	// ControlName is the name under which a process passes the control socket to its child: as a plain file of tableflip.
 	ControlName = "midair-control"
 
 	readyByte  = 42
 	exeName    = "midair-exe"
-	namesLimit = 32 << 10 // fits into a pipe: all names are written before the child reads
+	namesLimit = 32 << 10 // so many bytes fit into a pipe: the parent writes all names before the child reads
 )
 
 // HasParent reports whether this process was started as a child. After Scrub the result is false.
 func HasParent() bool { return os.Getenv(Sentinel) != "" }
 
-// Inherited is an open file for a started process, under its name in tableflip: kind, network, address.
+// Inherited is an open file that a started process inherits. Its name in tableflip consists of kind, network and address.
 type Inherited struct {
 	Name [3]string
 	FD   uintptr // the caller closes the descriptor
@@ -73,25 +73,25 @@ type Program struct {
 	path   string
 	args   []string // the first is the name of the program
 	exe    *os.File // the open file that is executed; nil: the file at path is executed
-	marked bool     // the file has the mark
+	marked bool     // the file has the mark (see mark.go)
 
 	sibling bool                        // see AsSibling
 	told    func(pid int) <-chan string // the argument of AsSibling
 }
 
-// AsSibling returns a program that is started as a child of this process's parent. A service manager as the parent waits for
-// its own children only, and looks up the parent of a process only once. The parent reaps the process, and may report to this
-// process how the process has ended. The function told returns the channel on which this report arrives; told may be nil.
-// Without such a report the status comes from the kernel, from Linux 6.15 on. AsSibling changes nothing if this process is
-// process 1, which has no parent, and on other systems than Linux.
+// AsSibling returns a program that Start makes a child of this process's parent. It is for a parent that is a service manager:
+// a manager waits for its own children only, and looks up the parent of a process only once. The parent reaps the started
+// process, and may report its end to this process. The function told returns the channel on which the report arrives; told may
+// be nil. Without a report the exit status comes from the kernel, from Linux 6.15 on. AsSibling has no effect on other systems
+// than Linux, and if this process is process 1, which has no parent.
 func (p Program) AsSibling(told func(pid int) <-chan string) Program {
 	p.sibling, p.told = true, told
 	return p
 }
 
 // TakesSockets reports whether the program takes its sockets from the control socket. Any other program, such as a script or a
-// program with tableflip only, has to inherit the sockets, and has them open from its start on. The processes that a script
-// starts have the sockets open too.
+// program with tableflip only, has to inherit the sockets. It has the sockets open from its start on. If the program is a
+// script, the processes that the script starts have the sockets open too.
 func (p Program) TakesSockets() bool { return p.marked }
 
 // Name returns the path of the program, or a description if the program has no path.
@@ -124,9 +124,9 @@ func Start(p Program, env []string, files []Inherited, queue func(control *os.Fi
 // StdFD returns the greatest number, and the descriptor is closed in the child too.
 func StdFD(fd uintptr) uintptr { return stdFD(fd) }
 
-// Scrub removes the variable of tableflip from the environment. With the variable, any process that this process starts would
-// believe that it was started for an upgrade. Scrub also calls RestoreName. Package inherited has made the inherited files
-// close-on-exec.
+// Scrub removes the variable Sentinel from the environment, and calls RestoreName. With the variable, every process that this
+// process starts would believe that it was started for an upgrade. Scrub need not make the inherited files close-on-exec,
+// because package inherited has done so.
 func Scrub() {
 	os.Unsetenv(Sentinel)
 	RestoreName()

@@ -9,7 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// queued starts a shell as a program that takes its sockets from the control socket, and queues a descriptor before.
+// queued starts a shell as if it were a program that takes its sockets from the control socket. Before the start, it queues the
+// descriptor of passed.
 func queued(t *testing.T, script string, passed *os.File) *process.Child {
 	t.Helper()
 	p := process.Marked(preflight(t, "/bin/sh", "-c", script))
@@ -23,7 +24,7 @@ func queued(t *testing.T, script string, passed *os.File) *process.Child {
 	return c
 }
 
-// isHeld reports whether somebody besides the reader holds the writing end of a pipe.
+// isHeld reports whether the writing end of a pipe is open in any process, or waits in a socket.
 func isHeld(t *testing.T, r *os.File) bool {
 	t.Helper()
 	n, err := unix.Poll([]unix.PollFd{{Fd: int32(sys.FD(r)), Events: unix.POLLIN}}, 0)
@@ -33,8 +34,8 @@ func isHeld(t *testing.T, r *os.File) bool {
 	return n == 0
 }
 
-// What waits for a child that ends is closed when its end is known, although a helper of it keeps the control socket. A child
-// that has taken it has it alone, and nothing can be queued any more in either case.
+// If a child ends without having read the queued files, this process closes the files, even if a helper of the child has the
+// control socket open. After Took, this process leaves the files to the child. In both cases Queued then returns an error.
 func TestQueueEndsWithTheChild(t *testing.T) {
 	for _, took := range []bool{false, true} {
 		r, w, err := os.Pipe()
@@ -50,7 +51,7 @@ func TestQueueEndsWithTheChild(t *testing.T) {
 		if !isHeld(t, r) {
 			t.Error("nothing waits for the child")
 		}
-		if _, err := c.Control.Read(make([]byte, 10)); err != nil { // the helper is there
+		if _, err := c.Control.Read(make([]byte, 10)); err != nil { // the shell has started the helper
 			t.Fatal(err)
 		}
 		if took {
@@ -64,6 +65,6 @@ func TestQueueEndsWithTheChild(t *testing.T) {
 		if err := c.Queued(func() error { return nil }); err != os.ErrProcessDone {
 			t.Errorf("after: %v", err)
 		}
-		_ = unix.Kill(-c.PID, unix.SIGKILL) // the helper
+		_ = unix.Kill(-c.PID, unix.SIGKILL) // kills the helper
 	}
 }

@@ -19,13 +19,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// childEnv makes this program play a child in the sense of tableflip.
+// childEnv is the variable that makes this program play a child in the sense of tableflip.
 const childEnv = "MIDAIR_PROCESS_CHILD"
 
-// waitLimit is how long a test waits for what has to happen.
+// waitLimit is how long a test waits for an event that has to happen.
 const waitLimit = 20 * time.Second
 
-// report is what a child says about itself, in the file "answer" that it has inherited.
+// report is what a child reports about itself. The child writes the report to the inherited file "answer".
 type report struct {
 	Args     []string
 	Dir      string
@@ -38,7 +38,8 @@ type report struct {
 	Error    string
 }
 
-// playChild reports, and does what it is told over the control socket, if this process was started for that.
+// If this process was started as a child of these tests, playChild writes a report, and then obeys the orders from the control
+// socket.
 func playChild() {
 	if os.Getenv(childEnv) == "" {
 		return
@@ -84,16 +85,16 @@ func describe(tf *tableflip.Upgrader) report {
 	return r
 }
 
-// comm is what the kernel calls this process.
+// comm returns the name of this process in the kernel.
 func comm() string {
 	b, _ := os.ReadFile("/proc/self/comm")
 	return strings.TrimSpace(string(b))
 }
 
-// obeyMore is what only Linux has.
+// obeyMore obeys the other orders, which exist only on Linux.
 var obeyMore = func(byte) string { return "unknown" }
 
-// obey tells the parent that the child is ready, waits for the end of the parent, or ends, as the parent says in a byte.
+// obey does what a byte from the parent orders: the child reports that it is ready, waits for the end of the parent, or ends.
 func obey(tf *tableflip.Upgrader, control, answer *os.File) {
 	for b := make([]byte, 1); ; {
 		if n, err := control.Read(b); n == 0 || err != nil {
@@ -122,7 +123,7 @@ func roleEnviron(more ...string) []string {
 	return append(append(os.Environ(), childEnv+"=1", "GORACE=atexit_sleep_ms=0"), more...)
 }
 
-// preflight looks at a program, which is closed at the end of the test.
+// preflight calls Preflight. The program is closed at the end of the test.
 func preflight(t testing.TB, path string, args ...string) process.Program {
 	t.Helper()
 	p, err := process.Preflight(path, args, process.Policy{})
@@ -143,7 +144,7 @@ func ownProgram(t testing.TB, args ...string) process.Program {
 	return preflight(t, self, args...)
 }
 
-// started is a child with the end of a pipe that it has inherited as the first file, number 5.
+// started is a child, with the read end of a pipe. The child has inherited the write end as descriptor 5.
 type started struct {
 	*process.Child
 	t      testing.TB
@@ -179,7 +180,7 @@ func shell(t testing.TB, script string) *started {
 	return start(t, preflight(t, "/bin/sh", "-c", script), os.Environ())
 }
 
-// report returns what a child says about itself.
+// report reads the report of a child.
 func (s *started) report() (r report) {
 	s.t.Helper()
 	if err := errors.Join(s.answer.SetReadDeadline(time.Now().Add(waitLimit)), json.NewDecoder(s.answer).Decode(&r)); err != nil {
@@ -188,7 +189,7 @@ func (s *started) report() (r report) {
 	return r
 }
 
-// line returns the next bytes of the answer, which are a line.
+// line returns the next line of the answer.
 func (s *started) line() string {
 	s.t.Helper()
 	b := make([]byte, 100)
@@ -220,7 +221,7 @@ func await(t testing.TB, what string, done <-chan struct{}) {
 	}
 }
 
-// copyFile copies a program, with something behind it, and returns the path of the copy.
+// copyFile copies a program, adds some bytes at the end, and returns the path of the copy.
 func copyFile(t testing.TB, from, to, more string) string {
 	t.Helper()
 	b, err := os.ReadFile(from)

@@ -17,15 +17,15 @@ type siblingHold struct {
 	told <-chan string // where the parent's report arrives, see Program.AsSibling; nil: there is no report
 }
 
-// statusLimit is how long wait waits for the status after the end of the process. The status arrives when the parent has reaped
-// the process, or has reported how it has ended.
+// statusLimit is how long wait waits for the exit status after the end of the process. The exit status arrives when the parent
+// has reaped the process, or when the parent's report arrives.
 const statusLimit = 200 * time.Millisecond
 
 // unknownStatus is the status of a process when neither the parent nor the kernel reports more.
 const unknownStatus = "status unknown: another process is its parent"
 
-// beSibling changes attr so that the started process becomes a child of this process's parent. beSibling returns false, and
-// changes nothing, if the kernel does not support this.
+// beSibling changes attr so that the started process becomes a child of this process's parent. If this process is process 1, or
+// if the kernel has no pidfds, beSibling returns false and changes nothing.
 func beSibling(attr *syscall.SysProcAttr, pidfd *int) bool {
 	if os.Getpid() == 1 {
 		return false
@@ -73,7 +73,8 @@ func (s *siblingHold) wait() string {
 	}
 }
 
-// status returns the status that the kernel keeps of a reaped process, from Linux 6.15 on.
+// status waits until the process was reaped, at most for statusLimit. Then it returns the exit status, which the kernel keeps
+// from Linux 6.15 on.
 func (s *siblingHold) status() (ws syscall.WaitStatus, ok bool) {
 	fds := []unix.PollFd{{Fd: int32(sys.FD(s.Handle.pidfd))}} // POLLHUP comes when the process was reaped
 	for end := time.Now().Add(statusLimit); ; {

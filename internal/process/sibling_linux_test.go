@@ -15,7 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// playMiddle starts a process as a child of the test, which is the parent of this one, says its pid, and in the end its status.
+// playMiddle starts a process as a child of the test, which is the parent of this process. It says the pid of the new process,
+// and the status when the process has ended.
 func playMiddle(role string) int {
 	exe, err := os.Executable()
 	if err != nil {
@@ -23,12 +24,12 @@ func playMiddle(role string) int {
 	}
 	path := os.Getenv(saysEnv)
 	c, err := Start(Program{path: exe, args: []string{exe}}.AsSibling(nil),
-		append([]string{roleEnv + "=" + role, saysEnv + "=" + path + ".sibling"}, os.Environ()...), nil, nil) // the first counts
+		append([]string{roleEnv + "=" + role, saysEnv + "=" + path + ".sibling"}, os.Environ()...), nil, nil)
 	if err != nil || say("", strconv.Itoa(c.PID)) != nil {
 		return 6
 	}
 	if strings.Contains(role, "killed") {
-		for end := time.Now().Add(patience); err == nil && time.Now().Before(end); { // until it is ready
+		for end := time.Now().Add(patience); err == nil && time.Now().Before(end); { // until the sibling is ready
 			if _, err := os.Stat(path + ".sibling"); err == nil {
 				break
 			}
@@ -39,18 +40,18 @@ func playMiddle(role string) int {
 		}
 	}
 	<-c.Exited
-	if c.Kill() != nil || say(".status", c.Status) != nil { // the first: it has ended already
+	if c.Kill() != nil || say(".status", c.Status) != nil { // Kill returns nil: the sibling has ended already
 		return 8
 	}
 	return 0
 }
 
-// keepsStatus reports whether the kernel tells how a process has ended that somebody else has reaped.
+// keepsStatus reports whether the kernel keeps the exit status of a process after another process has reaped it.
 func keepsStatus(t *testing.T) bool {
 	c, _ := startAs(t, "exit")
 	pidfd, err := c.PIDFD()
 	mustEnd(t, c)
-	if err != nil { // it has ended before
+	if err != nil { // the child was reaped before: try again
 		return keepsStatus(t)
 	}
 	defer pidfd.Close()
@@ -58,8 +59,9 @@ func keepsStatus(t *testing.T) bool {
 	return unix.IoctlPidfdInfo(int(sys.FD(pidfd)), &info) == nil && info.Mask&unix.PIDFD_INFO_EXIT != 0
 }
 
-// A sibling is a child of the starter's parent from its birth, which reaps it, and the starter learns of its end, and how it
-// ended, all the same. It is killed with its group, also if it has moved, and only it: an end that was reaped kills nobody.
+// A sibling is a child of the starter's parent from its birth, and this parent reaps it. Nevertheless the starter learns when
+// and how the sibling ends. Kill kills the sibling and its group, even if the sibling has moved to another group. After the
+// sibling was reaped, Kill kills no other process.
 func TestSiblingIsTheParentsChild(t *testing.T) {
 	known := keepsStatus(t)
 	for role, c := range map[string]struct {
@@ -69,8 +71,8 @@ func TestSiblingIsTheParentsChild(t *testing.T) {
 		"exit":                {true, "exit status 7"},
 		"killed":              {true, "signal: killed"},
 		"helper group killed": {true, "signal: killed"},
-		"stay":                {true, "signal: killed"}, // by the parent
-		"exit alone":          {false, unknownStatus},   // nobody reaps it
+		"stay":                {true, "signal: killed"}, // the parent kills the sibling
+		"exit alone":          {false, unknownStatus},   // no process reaps the sibling
 	} {
 		t.Run(role, func(t *testing.T) {
 			t.Parallel()
@@ -107,10 +109,10 @@ func TestSiblingIsTheParentsChild(t *testing.T) {
 	}
 }
 
-// Close gives back all that is open of a sibling.
+// Close closes all descriptors that this process has of a sibling.
 func TestClosedSiblingLeavesNoDescriptor(t *testing.T) {
 	before := len(testutil.OpenFDs())
-	var all []*Child // what the collector closes is not given back by Close
+	var all []*Child // keeps the children reachable: otherwise the garbage collector could close the descriptors
 	for range 5 {
 		c, err := Start(Program{path: "/bin/true", args: []string{"true"}}.AsSibling(nil), os.Environ(), nil, nil)
 		if err != nil {

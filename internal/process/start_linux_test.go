@@ -14,7 +14,7 @@ import (
 	"github.com/midair-go/midair/internal/process"
 )
 
-// Kill ends the process and what it has started, by its process group.
+// Kill ends the process, and all processes of its group that it has started.
 func TestKillEndsTheGroup(t *testing.T) {
 	s := shell(t, "sleep 60 & echo $! >&5; wait")
 	pid, err := strconv.Atoi(s.line())
@@ -39,7 +39,7 @@ func TestKillEndsTheGroup(t *testing.T) {
 	}
 }
 
-// held looks at a program and holds it by a descriptor, as a check of the program does.
+// held calls Preflight with a Verify that accepts every program. So the program has its executable open.
 func held(t testing.TB, path string, args ...string) process.Program {
 	t.Helper()
 	p, err := process.Preflight(path, args, process.Policy{Verify: func(string) error { return nil }})
@@ -50,7 +50,7 @@ func held(t testing.TB, path string, args ...string) process.Program {
 	return p
 }
 
-// What was verified is started, a script too, although its file is deleted or replaced meanwhile.
+// The file that was verified is started, even if the file was removed or replaced after Verify. This also holds for a script.
 func TestVerifiedFileIsStartedWhateverBecomesOfItsName(t *testing.T) {
 	for name, content := range map[string]string{"script": "#!/bin/sh\necho old >&5\n", "program": ""} {
 		for _, replace := range []bool{false, true} {
@@ -74,7 +74,7 @@ func TestVerifiedFileIsStartedWhateverBecomesOfItsName(t *testing.T) {
 	}
 }
 
-// A process that is started from a descriptor is named after its program when it has scrubbed, and not by a number.
+// A process that was started from a descriptor has a number as its name at first. After Scrub it has the name of its program.
 func TestNameOfAProcessIsRestored(t *testing.T) {
 	self, err := os.Executable()
 	if err != nil {
@@ -91,7 +91,7 @@ func TestNameOfAProcessIsRestored(t *testing.T) {
 	}
 }
 
-// The executable is one more file and not one more listener, in the number of listeners that are too many.
+// The error about too many listeners has the right number of listeners: the file of the executable does not count.
 func TestNumberOfListenersIsThatOfListeners(t *testing.T) {
 	files := slices.Repeat([]process.Inherited{{Name: [3]string{"listener", "unix", "/" + strings.Repeat("x", 90)}}}, 400)
 	if c, err := process.Start(held(t, "/bin/sh", "-c", "exit 0"), nil, files, nil); c != nil || err == nil || !strings.Contains(err.Error(), "the names of 400 listeners ") {
@@ -99,7 +99,7 @@ func TestNumberOfListenersIsThatOfListeners(t *testing.T) {
 	}
 }
 
-// A file that is still being written is not started, and the error says what to do.
+// A file that is open for writing is not started, and the error says what an operator can do.
 func TestFileThatIsBeingWrittenIsNotStarted(t *testing.T) {
 	path := copyFile(t, "/bin/sh", filepath.Join(t.TempDir(), "sh"), "")
 	p := preflight(t, path, "-c", "exit 0")
@@ -113,7 +113,8 @@ func TestFileThatIsBeingWrittenIsNotStarted(t *testing.T) {
 	}
 }
 
-// The variable of tableflip is in the environment of a child once, whatever the given environment has.
+// The variable of tableflip is in the environment of a child exactly once, even if the given environment has the variable
+// already.
 func TestSentinelIsThereOnce(t *testing.T) {
 	p := preflight(t, "/bin/sh", "-c", "echo up >&5; sleep 60")
 	s := start(t, p, append(os.Environ(), process.Sentinel+"=no", process.Sentinel+"=yes", process.Sentinel+"X=kept"))

@@ -18,8 +18,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A started process is a child in the sense of tableflip: the files come under their names, the sentinel is in the
-// environment with one value, and the process leads a group of its own in the directory that this process was started in.
+// A started process is a child in the sense of tableflip: it gets the files under their names, and the variable Sentinel with
+// one value. It leads a process group of its own, and begins in the start directory of this process.
 func TestChildGetsWhatTableflipExpects(t *testing.T) {
 	t.Chdir(t.TempDir())
 	ln := tcpListener(t)
@@ -49,7 +49,7 @@ func TestChildGetsWhatTableflipExpects(t *testing.T) {
 	}
 }
 
-// Scrub hides tableflip's files and variable from what the child starts.
+// Scrub hides tableflip's files and variable from the processes that the child starts.
 func TestScrubHidesTheParent(t *testing.T) {
 	r := start(t, ownProgram(t), roleEnviron()).report()
 	if r.Parent != [2]bool{true, false} || !r.Private {
@@ -60,7 +60,7 @@ func TestScrubHidesTheParent(t *testing.T) {
 	}
 }
 
-// Ready is closed by tableflip's Ready and not before.
+// The channel Ready is closed when the child calls tableflip's Ready, and not before.
 func TestReadyIsTableflips(t *testing.T) {
 	c := start(t, ownProgram(t), roleEnviron())
 	c.report()
@@ -78,7 +78,7 @@ func TestReadyIsTableflips(t *testing.T) {
 	}
 }
 
-// Another byte, or the end of the process, does not make it ready. Status says how it ended.
+// A child that sends another byte, or ends, is not ready. Status is how the child has ended.
 func TestOtherBytesAreNotReady(t *testing.T) {
 	for _, c := range []struct{ script, status string }{
 		{"exit 0", "exit status 0"}, {"exit 3", "exit status 3"}, {"printf x >&3; exit 1", "exit status 1"},
@@ -97,14 +97,14 @@ func TestOtherBytesAreNotReady(t *testing.T) {
 	}
 }
 
-// A process may end after its byte: it was ready all the same.
+// A child that ends right after it has sent the byte was ready nevertheless.
 func TestReadyOutlivesTheProcess(t *testing.T) {
 	s := shell(t, `printf '\052' >&3`)
 	await(t, "the end", s.Exited)
 	await(t, "Ready", s.Ready)
 }
 
-// Signal reaches the process, and nobody when the process has ended.
+// Signal sends a signal to the process. After the end of the process, Signal sends nothing.
 func TestSignalReachesTheProcess(t *testing.T) {
 	s := shell(t, `trap 'echo told >&5; kill $!; exit 4' USR1; sleep 60 & echo up >&5; wait`)
 	s.line()
@@ -117,7 +117,7 @@ func TestSignalReachesTheProcess(t *testing.T) {
 	s.Kill()
 }
 
-// Close ends the pipe that tells the child when this process ends, and the child goes on.
+// Close closes the pipe whose end shows the child that this process has ended. The child goes on.
 func TestCloseTellsTheChild(t *testing.T) {
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -145,7 +145,7 @@ func TestCloseTellsTheChild(t *testing.T) {
 	}
 }
 
-// What a child inherits stays its caller's: it is open and close-on-exec afterwards.
+// After a start, the files that a child has inherited are still open in this process, and close-on-exec.
 func TestInheritedFilesStayTheCallers(t *testing.T) {
 	ln := tcpListener(t)
 	fd, _, err := sys.Duplicate(ln)
@@ -160,7 +160,8 @@ func TestInheritedFilesStayTheCallers(t *testing.T) {
 	}
 }
 
-// StdFD is none for a standard descriptor that is closed, so that it is closed in the child too.
+// If a standard descriptor is closed in this process, StdFD returns no descriptor, so the descriptor is closed in the child
+// too.
 func TestClosedStandardDescriptorStaysClosed(t *testing.T) {
 	for fd := range uintptr(3) {
 		if got := process.StdFD(fd); got != fd {
@@ -172,7 +173,7 @@ func TestClosedStandardDescriptorStaysClosed(t *testing.T) {
 	}
 }
 
-// The error of a program that cannot be started names the program and says what to do.
+// If a program cannot be started, the error has the name of the program, and says what an operator can do.
 func TestStartSaysWhatToDo(t *testing.T) {
 	dir := t.TempDir()
 	gone, broken := filepath.Join(dir, "gone"), filepath.Join(dir, "broken")
@@ -204,7 +205,7 @@ func mustHave(t testing.TB, before []string) {
 	testutil.Until(t, waitLimit, "descriptors to be closed", func() bool { return len(testutil.OpenFDs()) == len(before) })
 }
 
-// More listeners than a pipe has room for are refused with the numbers, and nothing stays open.
+// If the names of the listeners do not fit into a pipe, Start returns an error with the numbers, and no descriptor stays open.
 func TestTooManyNamesAreRefused(t *testing.T) {
 	files := slices.Repeat([]process.Inherited{{Name: [3]string{"listener", "unix", "/" + strings.Repeat("x", 90)}}}, 400)
 	before := testutil.OpenFDs()
@@ -215,7 +216,7 @@ func TestTooManyNamesAreRefused(t *testing.T) {
 	mustHave(t, before)
 }
 
-// Without descriptors Start says what to do, at whichever step they run out, and keeps none.
+// If the descriptors run out at any step of Start, the error says what an operator can do, and no descriptor stays open.
 func TestStartNeedsDescriptors(t *testing.T) {
 	var old unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &old); err != nil {
@@ -227,7 +228,7 @@ func TestStartNeedsDescriptors(t *testing.T) {
 		}
 	})
 	p := preflight(t, "/bin/sh", "-c", "exit 0")
-	next, err := sys.DupFD(0) // the lowest number that is free
+	next, err := sys.DupFD(0) // the lowest free number
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -261,5 +262,5 @@ func TestStartNeedsDescriptors(t *testing.T) {
 	}
 }
 
-// setNumber sets a number whose type differs between platforms.
+// setNumber sets a number field whose type is not the same on all platforms.
 func setNumber[T int64 | uint64](to *T, n int) { *to = T(n) }

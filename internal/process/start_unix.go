@@ -18,10 +18,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// launch is the files that a child inherits, and what has to be closed after the start.
+// launch holds the files that a child inherits, and what has to be closed after the start.
 type launch struct {
 	names [][]string
-	files []uintptr // the descriptors that are 3 and up in the child
+	files []uintptr // these become the descriptors 3, 4, 5 and so on in the child
 	undo  []func()  // close calls these functions
 }
 
@@ -63,7 +63,8 @@ func start(p Program, env []string, files []Inherited, queue func(*os.File) erro
 	return newChild(pid, h, ours, theirs, readyR, life), nil
 }
 
-// pipes makes tableflip's two pipes, and returns the ends for this process.
+// pipes makes the two pipes of tableflip's protocol, and returns the ends for this process: the read end of the pipe for ready,
+// and the write end of the pipe for the names.
 func (l *launch) pipes() (readyR *os.File, life int, err error) {
 	readyR, readyW, err := os.Pipe()
 	if err != nil {
@@ -76,7 +77,8 @@ func (l *launch) pipes() (readyR *os.File, life int, err error) {
 		return nil, -1, sys.Explain(err)
 	}
 	l.undo = append(l.undo, func() { namesR.Close() }, func() { namesW.Close() })
-	// The write end must stay open until this process ends, so it is a plain number: an os.File could be closed by a finalizer.
+	// The write end must stay open until this process ends. So life is a plain number: an os.File could be closed by a
+	// finalizer.
 	life, err = sys.DupFD(int(sys.FD(namesW)))
 	if err != nil {
 		readyR.Close()

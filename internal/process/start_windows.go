@@ -5,8 +5,8 @@ import (
 	"os"
 )
 
-// On Windows programs compile and serve, but cannot be upgraded: an upgrade returns errors.ErrUnsupported before it would call
-// these functions.
+// On Windows programs compile and serve, but cannot be upgraded. An upgrade returns errors.ErrUnsupported before it calls any
+// of these functions.
 
 func start(Program, []string, []Inherited, func(*os.File) error) (*Child, error) {
 	return nil, errors.ErrUnsupported

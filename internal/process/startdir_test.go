@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// Nothing is started when the directory that this process was started in is gone, or was never known: the next generation
-// begins there.
+// Preflight returns an error if the start directory of this process was removed, or was never known, because the next
+// generation begins there.
 func TestStartDirectoryMustBeThere(t *testing.T) {
 	was := startDir
 	t.Cleanup(func() { startDir = was })
