@@ -1,6 +1,6 @@
 // Package inherited makes the descriptors that a process has inherited for an upgrade close-on-exec, before any other code of
-// the program runs. So no process that the program starts inherits these descriptors, neither from an init of another package,
-// nor from main before upgrade.New, nor later.
+// the program runs. So no process that the program starts inherits these descriptors, whether it is started by an init of
+// another package, by main before upgrade.New, or later.
 //
 //	a started candidate         3 and 4, tableflip's pipes; from 5 on the passed files, control socket, a script's own file
 //	started by the supervisor   from 3 on listening sockets, the build for Rollback, the channel, a script's own file
@@ -9,13 +9,15 @@
 // The package must import no other package than syscall. Go initialises packages in the order of their import paths, each
 // package as soon as its imports are initialised. Package inherited imports syscall only, and its path sorts before
 // "internal/poll". Package os imports internal/poll, and package os/exec imports os. So the init of any package can start a
-// process by os or os/exec only after the init of package inherited has run. Some processes can still inherit the descriptors:
-// those started by package syscall in the init of a package whose path sorts before the path of package inherited, by a
-// constructor of C code, or by a wrapper script before it executes the program. docs/security.md lists these cases for users.
+// process by os or os/exec only after the init of package inherited has run. Three kinds of processes can still inherit the
+// descriptors. The first are started by a constructor of C code. The second are started by a wrapper script before it executes
+// the program. The third are started by package syscall, in the init of a package whose path sorts before the path of package
+// inherited. docs/security.md lists these cases for users.
 package inherited
 
 const (
-	// Sentinel is tableflip's variable of the environment, which is set in a process that was started as a child.
+	// Sentinel is the variable of the environment that tableflip, and package process, set in a process that they start as a
+	// child.
 	Sentinel = "TABLEFLIP_HAS_PARENT_7DIU3"
 	// ChannelEnv is the variable with the number of the channel's descriptor, in a process that the supervisor has started.
 	ChannelEnv = "MIDAIR_CHANNEL"

@@ -11,8 +11,8 @@ func isChannel(fd int) bool {
 	return err == nil && int(maker.Pid) == syscall.Getppid()
 }
 
-// isInherited reports whether a descriptor was open before the program was executed. The Go runtime may have opened descriptors
-// with the numbers between the inherited ones, but these are close-on-exec.
+// isInherited reports whether a descriptor was open before the program was executed. The result is false for descriptors that
+// the Go runtime has opened, because these are close-on-exec.
 func isInherited(fd int) bool {
 	flags, _, err := syscall.RawSyscall(syscall.SYS_FCNTL, uintptr(fd), syscall.F_GETFD, 0)
 	return err == 0 && flags&syscall.FD_CLOEXEC == 0

@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// report prints a letter for each descriptor from 3 on: o for one that a child would inherit, x for any other.
+// report prints a letter for each number from 3 on: o if a child would inherit this descriptor, otherwise x.
 func report() {
 	var out strings.Builder
 	for fd := uintptr(3); fd < 10; fd++ {
@@ -42,8 +42,8 @@ func report() {
 
 func environ() []string { return append(os.Environ(), reportEnv+"=1", "GORACE=atexit_sleep_ms=0") }
 
-// started returns what a process reports that was started with four files behind the standard ones, and two more behind a gap.
-// It is started by a shell, which does not change its process id.
+// started starts a process and returns its report. The process inherits the descriptors 3 to 6, and 8 and 9. It is started by a
+// shell with exec, so it has the process id of the shell.
 func started(t *testing.T, script string, env ...string) string {
 	t.Helper()
 	self, err := os.Executable()
@@ -66,8 +66,9 @@ func started(t *testing.T, script string, env ...string) string {
 	return strings.TrimSpace(string(out))
 }
 
-// What belongs to the upgrade is close-on-exec before main: all that came without a gap for a process that was started as a
-// child, the range of LISTEN_FDS for one that systemd has started, and nothing for any other.
+// The inherited files that belong to an upgrade are close-on-exec before main. In a process that was started as a child, these
+// are all files up to the first gap. In a process that systemd has started, these are the files that LISTEN_FDS counts. In any
+// other process there are none.
 func TestInheritedFilesAreClosedOnExec(t *testing.T) {
 	const none, child = "ooooxoo", "xxxxxoo"
 	for _, c := range []struct {
@@ -93,8 +94,9 @@ func TestInheritedFilesAreClosedOnExec(t *testing.T) {
 	}
 }
 
-// In a process with a channel to the supervisor everything that came without a gap is close-on-exec: there is no LISTEN_PID,
-// and behind the channel may be the file of a script. An end of somebody else's pair is no channel.
+// In a process with a channel to the supervisor, all inherited files up to the first gap are close-on-exec: there is no
+// LISTEN_PID, and the file of a script may follow the channel. A socket that the parent of this process has not made is no
+// channel.
 func TestFilesOfTheSupervisorAreClosedOnExec(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("there is no supervisor")
@@ -122,7 +124,7 @@ func TestFilesOfTheSupervisorAreClosedOnExec(t *testing.T) {
 		name, script, want string
 	}{
 		{"a child", `exec "$0"`, "xxxxoo"},
-		{"the child of a wrapper", `"$0"; exit $?`, "oooxoo"}, // it does not speak for the service, so it is nobody's child
+		{"the child of a wrapper", `"$0"; exit $?`, "oooxoo"}, // its parent is the shell, which has not made the channel
 	} {
 		cmd := exec.Command("/bin/sh", "-c", c.script, self)
 		cmd.ExtraFiles = []*os.File{null, theirs, null, nil, null, null}

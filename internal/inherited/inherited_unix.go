@@ -8,8 +8,8 @@ func init() {
 	switch count, given := number("LISTEN_FDS"); {
 	case isSet(Sentinel), isGeneration():
 		// The numbers of the passed descriptors have no gap, so the loop ends at the first descriptor that was not inherited.
-		// The loop does not need the count of the descriptors. In a child of another generation the count is not known yet:
-		// tableflip.New reads it from descriptor 4.
+		// The loop does not need the count of the descriptors. In a child of another generation the count is not known yet: it
+		// is read later, from the pipe that is descriptor 4.
 		for fd := first; isInherited(fd); fd++ {
 			syscall.CloseOnExec(fd)
 		}
@@ -31,7 +31,7 @@ func isSet(name string) bool {
 	return v != ""
 }
 
-// isOwn reports whether a variable is the process id of this process.
+// isOwn reports whether the value of a variable is the process id of this process.
 func isOwn(name string) bool {
 	pid, ok := number(name)
 	return ok && pid == syscall.Getpid()
