@@ -1,5 +1,5 @@
 // Package kept is the format of kept state: the bytes which an old process sends to a new process for a value given to
-// upgrade's Keep, and which the new process sends back on an abort or a rollback.
+// upgrade's Keep. On an abort or a rollback, the new process sends such bytes back.
 //
 //	magic | version (1 byte) | body | checksum of everything before
 //
@@ -17,8 +17,8 @@
 //
 // # Compatibility
 //
-// Builds with different versions of the library upgrade each other, and roll back to each other. So a layout which a
-// build has once written stays. There are two ways to change a layout:
+// Builds with different versions of the library upgrade each other, and roll back to each other. So every layout which a build
+// has once written must stay readable for later builds. There are two ways to change a layout:
 //   - Append fields at the end of the body, if the readers of all older builds stop after the last field that they know. A
 //     newer reader looks at [Reader.Left] before the new fields.
 //   - Raise [Format.Version]. An older reader refuses such a state with [ErrLater]. A newer reader still gets the states
@@ -41,10 +41,10 @@ import (
 	"time"
 )
 
-// restart is the advice if a process cannot read the state of another process.
+// restart is the advice for a user if a process cannot read the state of another process.
 const restart = "stop and start the service once instead of upgrading"
 
-// The reasons for which a Reader refuses a state. The error wraps the reason and names the Format.
+// The reasons for which a state is refused. The error of the Reader wraps the reason and names the Format.
 var (
 	// ErrForeign: the state begins with another magic. Either two processes use the same name for values of different kinds, or
 	// the state was cut off.
@@ -61,7 +61,8 @@ type Format struct {
 	Name string
 	// Magic is the beginning of every state of this kind. No Magic may be the beginning of another Magic.
 	Magic string
-	// Version is the version in which states are written, and the latest version which can be read. The first version is 1.
+	// Version is the version of the states which Begin starts, and the latest version which Open accepts. The first version is
+	// 1.
 	Version byte
 	// Sum is the checksum. Default: SHA256.
 	Sum Sum
@@ -73,7 +74,7 @@ type Sum uint8
 // The checksums.
 const (
 	SHA256 Sum = iota // 32 bytes; for every new Format
-	CRC32             // 4 bytes, IEEE; for layouts which were written before this package
+	CRC32             // 4 bytes, IEEE; only for layouts which are older than this package
 )
 
 // Size returns the number of bytes which the checksum takes at the end of a state.
@@ -116,8 +117,8 @@ func (f Format) Open(data []byte) *Reader {
 	return r
 }
 
-// Body returns a Reader of fields without magic, version and checksum: a list inside a field, or a layout from before this
-// package. The Version of the Reader is 0.
+// Body returns a Reader of fields without magic, version and checksum, for example of a list inside a field, or of a layout
+// which is older than this package. The Version of the Reader is 0.
 func (f Format) Body(fields []byte) *Reader { return &Reader{format: f, rest: fields} }
 
 func (f Format) refuse(reason error) error {
@@ -145,8 +146,8 @@ func AppendTime(b []byte, t time.Time) []byte {
 }
 
 // A Reader reads the fields of a body from front to back. If the body ends before a field, the field and all later fields are
-// zero, and Err returns an ErrDamaged. Returned slices are parts of the data given to Open: clone a slice which outlives the
-// data.
+// zero, and Err returns an ErrDamaged. Returned slices are parts of the data given to Open or Body: clone a slice which is used
+// longer than the data.
 type Reader struct {
 	format  Format
 	version byte
@@ -157,8 +158,8 @@ type Reader struct {
 // Version returns the version in which the state was written.
 func (r *Reader) Version() byte { return r.version }
 
-// Left returns the number of bytes which have not been read. After the known fields, the bytes left are fields of a later
-// build.
+// Left returns the number of bytes which have not been read. If bytes are left after the last field that this build knows, a
+// later build has written them.
 func (r *Reader) Left() int { return len(r.rest) }
 
 // Err returns the reason if Open refused the state. It returns an ErrDamaged if the body ended before the end of a field that

@@ -13,13 +13,13 @@ import (
 	"github.com/midair-go/midair/internal/kept"
 )
 
-// formats are two layouts as they are in use: with each checksum, with and without a zero byte in the magic.
+// formats are two layouts like those in use: with either checksum, and with or without a zero byte in the magic.
 var formats = []kept.Format{
 	{Name: "lamps", Magic: "midair-lamps\x00", Version: 3},
 	{Name: "birds", Magic: "birds", Version: 3, Sum: kept.CRC32},
 }
 
-// full is a state with a field of each kind.
+// full returns a state with a field of each kind.
 func full(f kept.Format) []byte {
 	b := kept.AppendTime(f.Begin(), time.Unix(1, 2))
 	b = kept.Append16(b, []byte("sixteen"))
@@ -28,7 +28,7 @@ func full(f kept.Format) []byte {
 	return f.Seal(append(b, 0, 16, 0, 0, 0, 32, 'r', 'a', 'w'))
 }
 
-// fields takes the fields of full.
+// fields reads the fields that full has written.
 func fields(r *kept.Reader) (got []string) {
 	at := r.Time()
 	got = append(got, string(r.Bytes16()), string(r.Bytes32()), string(r.Bytes64()))
@@ -38,7 +38,7 @@ func fields(r *kept.Reader) (got []string) {
 	return append(got, string(r.Take(3)))
 }
 
-// Every field comes back as it was written.
+// A Reader returns every field as it was written.
 func TestFieldsComeBack(t *testing.T) {
 	for _, f := range formats {
 		r := f.Open(full(f))
@@ -49,7 +49,8 @@ func TestFieldsComeBack(t *testing.T) {
 	}
 }
 
-// The layout is a contract with the builds that are in use: magic, version, fields with big endian lengths, checksum.
+// The bytes of a state never change, because builds that are in use read them: magic, version, fields with big endian lengths,
+// checksum.
 func TestTheLayoutStays(t *testing.T) {
 	const body = "000000003b9aca02" + "0007" + "7369787465656e" + "0000000a" + "7468697274792d74776f" +
 		"000000000000000a" + "73697874792d666f7572" + "0010" + "00000020" + "726177"
@@ -63,7 +64,7 @@ func TestTheLayoutStays(t *testing.T) {
 	}
 }
 
-// One changed bit or one missing byte anywhere is refused, and never taken for a later version.
+// A state with a changed bit, or with missing bytes at the end, is refused. The error is never ErrLater.
 func TestDamageIsRefused(t *testing.T) {
 	for _, f := range formats {
 		good := full(f)
@@ -86,7 +87,7 @@ func TestDamageIsRefused(t *testing.T) {
 	}
 }
 
-// A state says why it is refused, of which value, and what an operator can do.
+// The error of a refused state has the reason and the name of the Format, and says what an operator can do.
 func TestRefusalsSayWhatToDo(t *testing.T) {
 	f, other := formats[0], formats[1]
 	damaged := full(f)
@@ -118,7 +119,7 @@ func TestRefusalsSayWhatToDo(t *testing.T) {
 	}
 }
 
-// A newer build reads the state of every older version, and knows the version.
+// A newer build reads the states of all older versions, and Version returns the version of the state.
 func TestOlderVersionsAreRead(t *testing.T) {
 	for version := byte(1); version <= 3; version++ {
 		old := formats[0]
@@ -129,7 +130,8 @@ func TestOlderVersionsAreRead(t *testing.T) {
 	}
 }
 
-// Fields that a later build appends do not disturb an older reader, and a newer reader sees that they are missing.
+// An older reader stops before the fields that a later build has appended. A newer reader finds out by Left that these fields
+// are missing.
 func TestLaterFieldsAreLeftAlone(t *testing.T) {
 	f := formats[0]
 	older := kept.Append32(f.Begin(), "known")
@@ -144,7 +146,7 @@ func TestLaterFieldsAreLeftAlone(t *testing.T) {
 	}
 }
 
-// A field that is not there is an error, and no later field is taken from the middle of another field.
+// A read of a missing field leads to ErrDamaged, and all later reads return nothing.
 func TestAMissingFieldEndsTheReading(t *testing.T) {
 	f := formats[0]
 	for name, take := range map[string]func(r *kept.Reader) int{
@@ -164,7 +166,7 @@ func TestAMissingFieldEndsTheReading(t *testing.T) {
 	}
 }
 
-// A list inside a field is read like a body, and its damage is reported under the same name.
+// A list inside a field is read like a body. The error of a damaged list has the name of the Format too.
 func TestAListInsideAFieldIsRead(t *testing.T) {
 	f := formats[0]
 	list := kept.Append16(kept.Append16(nil, []byte("a")), []byte("bc"))
@@ -178,7 +180,7 @@ func TestAListInsideAFieldIsRead(t *testing.T) {
 	}
 }
 
-// What is appended to a slice that was read does not change the data or the next field.
+// An append to a slice that a Reader has returned changes neither the data nor the next field.
 func TestFieldsDoNotOverlap(t *testing.T) {
 	f := formats[0]
 	data := f.Seal(kept.Append32(kept.Append32(f.Begin(), "first"), "second"))
@@ -191,8 +193,8 @@ func TestFieldsDoNotOverlap(t *testing.T) {
 	}
 }
 
-// The list of named values that a whole process sends fits into the format. The bytes are those of the build before the
-// format had a package of its own.
+// The list of named values that a process sends can be written in this format. The bytes are the same as those of the builds
+// before package kept existed.
 func TestAListOfEntriesComesBackInOrder(t *testing.T) {
 	const golden = "6d69646169720001" + "00000002" + "00000005" + "6669727374" + "0000000000000003" + "6f6e65" +
 		"00000000" + "0000000000000000" + "ac40cc41fb10143f02dbc5027eb7c7d5a1fff3fd4769d04e72637c1fd5effc82"
@@ -213,7 +215,7 @@ func TestAListOfEntriesComesBackInOrder(t *testing.T) {
 	}
 }
 
-// A large state is not copied: Open and the fields take what a small state takes.
+// A Reader does not copy the data: a returned field is a part of the data.
 func TestReadingCopiesNothing(t *testing.T) {
 	f := formats[0]
 	data := f.Seal(kept.Append32(f.Begin(), make([]byte, 1<<20)))
@@ -223,7 +225,7 @@ func TestReadingCopiesNothing(t *testing.T) {
 	}
 }
 
-// No bytes make Open or a Reader panic, and whatever Open accepts is sealed again to the same bytes.
+// No data make Open or a Reader panic. If Open accepts the data, Seal of the same body returns the same data.
 func FuzzOpen(f *testing.F) {
 	for i, format := range formats {
 		f.Add(full(format), byte(i), false)

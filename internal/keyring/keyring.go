@@ -1,14 +1,15 @@
-// Package keyring holds the keys for one purpose, such as the cookies with one name: the first key seals, and every key opens.
+// Package keyring holds the keys for one purpose, such as the cookies with one name. The first key seals new values, and every
+// key opens the values that were sealed with it.
 //
-// Processes which serve side by side, or after each other, send their keys to each other, so that a process opens
-// whatever another process has sealed. When keys arrive, the owner of a [Ring] decides in which order the old and the new
-// keys are used. The Ring keeps each key once, however often the processes send the key to and fro, limits the number of
-// keys, and lets requests read the keys while the owner changes the Ring.
+// Processes which serve side by side, or after each other, send their keys to each other, so that a process opens whatever
+// another process has sealed. When keys arrive, the owner of a [Ring] decides in which order the old and the new keys are used.
+// The Ring keeps each key only once, however often the processes send it, and limits the number of keys. Requests can read the
+// keys while the owner changes the Ring.
 //
 // # Goroutines
 //
-// Keys may be called from any goroutine at any time, and takes no lock. The owner of a Ring must use a lock of its own, so that
-// only one goroutine at a time calls Set.
+// The method Keys may be called from any goroutine at any time, and takes no lock. The owner of a Ring must use a lock of its
+// own, so that only one goroutine at a time calls Set.
 package keyring
 
 import (
@@ -27,7 +28,7 @@ func NewSecret() string {
 	return string(secret[:])
 }
 
-// A Key is a secret, with other data of its owner.
+// A Key is a secret, perhaps with other data that the owner of the Ring needs.
 type Key interface {
 	// Secret returns the secret. Keys with the same secret are the same key.
 	Secret() string
@@ -45,8 +46,9 @@ func (r *Ring[K]) Keys() []K {
 	return nil
 }
 
-// Set replaces the keys by the keys of the lists, in this order, and returns the new keys. Of two keys with the same secret the
-// first stays. If there are more than most keys, the last keys are left out. The lists are copied.
+// Set replaces the keys of the Ring by the keys of the lists, in the order of the lists, and returns the new keys. If two keys
+// have the same secret, Set leaves out the later one. The Ring gets at most as many keys as the argument most: Set leaves out
+// the last keys. The lists are copied.
 func (r *Ring[K]) Set(most int, lists ...[]K) []K {
 	var keys []K
 	for _, next := range slices.Concat(lists...) {

@@ -9,12 +9,12 @@ import (
 	"github.com/midair-go/midair/internal/keyring"
 )
 
-// key is a key with a note of who made it.
+// key is a key with the name of its maker.
 type key struct{ secret, maker string }
 
 func (k key) Secret() string { return k.secret }
 
-// list makes a key of each letter.
+// list returns keys of a maker: each letter is the secret of a key.
 func list(maker, letters string) (keys []key) {
 	for _, l := range letters {
 		keys = append(keys, key{string(l), maker})
@@ -22,7 +22,7 @@ func list(maker, letters string) (keys []key) {
 	return keys
 }
 
-// letters are the secrets of keys.
+// letters returns the secrets of keys, one after the other.
 func letters(keys []key) string {
 	var b strings.Builder
 	for _, k := range keys {
@@ -31,7 +31,8 @@ func letters(keys []key) string {
 	return b.String()
 }
 
-// The keys are in the order of the lists, each secret once where it comes first, and the last ones go.
+// The keys are in the order of the lists. Each secret stays only where it comes first. If there are too many keys, the last
+// keys are left out.
 func TestKeysAreInTheOrderOfTheLists(t *testing.T) {
 	for _, c := range []struct {
 		most  int
@@ -58,7 +59,7 @@ func TestKeysAreInTheOrderOfTheLists(t *testing.T) {
 	}
 }
 
-// Of two keys with the same secret the first stays, with all that was derived from it.
+// If two keys have the same secret, the Ring has the first key, and not the second, even if their other data differ.
 func TestTheFirstOfTwoEqualKeysStays(t *testing.T) {
 	var r keyring.Ring[key]
 	r.Set(8, list("mine", "ab"), list("theirs", "bc"))
@@ -76,7 +77,7 @@ func TestTheFirstOfTwoEqualKeysStays(t *testing.T) {
 	}
 }
 
-// A Ring has no keys before the first Set, which a caller can tell from keys.
+// Before the first Set, Keys returns nil.
 func TestTheZeroRingHasNoKeys(t *testing.T) {
 	var r keyring.Ring[key]
 	if keys := r.Keys(); keys != nil {
@@ -84,7 +85,8 @@ func TestTheZeroRingHasNoKeys(t *testing.T) {
 	}
 }
 
-// Processes that send their keys to and fro have the same keys after the first time, and no more after the thousandth.
+// Two processes that send their keys to each other have the same keys after the first time. The number of keys does not grow
+// when the processes repeat this a thousand times.
 func TestKeysThatAreSentAgainChangeNothing(t *testing.T) {
 	var a, b keyring.Ring[key]
 	a.Set(8, list("a", "xy"))
@@ -102,7 +104,7 @@ func TestKeysThatAreSentAgainChangeNothing(t *testing.T) {
 	}
 }
 
-// Whoever has read the keys can go on with them: neither a later Set nor a change of a list reaches them.
+// Keys that a caller has read do not change: neither by a later Set, nor when the lists are changed that Set has got.
 func TestKeysThatWereReadDoNotChange(t *testing.T) {
 	var r keyring.Ring[key]
 	mine := list("mine", "abc")
@@ -115,7 +117,7 @@ func TestKeysThatWereReadDoNotChange(t *testing.T) {
 	}
 }
 
-// A request that reads while keys are changed gets one list or the other, never a mixture.
+// A request that reads the keys during a Set gets either the old keys or the new keys, and never a mixture.
 func TestReadersGetAWholeList(t *testing.T) {
 	var r keyring.Ring[key]
 	lists := [][]key{list("", "abcdef"), list("", "uvwxyz")}
@@ -136,7 +138,7 @@ func TestReadersGetAWholeList(t *testing.T) {
 	all.Wait()
 }
 
-// Reading the keys allocates nothing: every request does it.
+// Reading the keys allocates nothing, because every request reads them.
 func TestReadingAllocatesNothing(t *testing.T) {
 	var r keyring.Ring[key]
 	r.Set(8, list("", "ab"))
@@ -146,7 +148,7 @@ func TestReadingAllocatesNothing(t *testing.T) {
 	}
 }
 
-// Each secret is new, and as long as it is said to be.
+// NewSecret returns another secret at each call, of SecretSize bytes.
 func TestSecretsAreNew(t *testing.T) {
 	a, b := keyring.NewSecret(), keyring.NewSecret()
 	if a == b || len(a) != keyring.SecretSize || len(b) != keyring.SecretSize || strings.Count(a, a[:1]) == len(a) {
@@ -154,7 +156,7 @@ func TestSecretsAreNew(t *testing.T) {
 	}
 }
 
-// BenchmarkKeys is what a request pays for the keys, also while other requests read them.
+// BenchmarkKeys measures how long a request takes to read the keys, while other requests read them too.
 func BenchmarkKeys(b *testing.B) {
 	var r keyring.Ring[key]
 	r.Set(8, list("", "ab"))

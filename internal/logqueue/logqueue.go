@@ -1,12 +1,12 @@
-// Package logqueue keeps the library from waiting for a log. A program's handler writes to a pipe, a terminal or a file, and
-// such a write may wait for ever, because the reader of a pipe is stuck, for example. Serving, upgrades and the end of the
-// service must not wait for this write.
+// Package logqueue keeps the library from waiting for a log. A program's handler writes to a pipe, a terminal or a file. Such a
+// write may wait for ever, for example because the reader of the pipe is stuck. Serving, upgrades and the end of the service
+// must not wait for this write.
 //
-// Wrap puts a queue between the library and the handler of the program. A record is complete when it is put into the queue:
-// it has its time, its caller and its attributes, since LogValue and Error are called before. One goroutine passes the
-// records to the handler, in their order. The goroutine starts with a record and ends when the queue is empty, so a queue
-// needs no Close. If the queue is full, records are dropped, and in their place the handler gets a record with their number.
-// If the process crashes, the records in the queue are lost.
+// Wrap puts a queue between the library and the handler of the program. A record is complete when it is put into the queue: it
+// has its time, its caller and its attributes. The methods LogValue and Error of the attributes were called before. One
+// goroutine passes the records to the handler, in their order. The goroutine starts when a record comes, and ends when the
+// queue is empty. So a queue needs no Close. If the queue is full, records are dropped. In their place the handler gets a
+// record with the number of dropped records. If the process crashes, the records in the queue are lost.
 package logqueue
 
 import (
@@ -21,7 +21,7 @@ import (
 const (
 	// size is how many records can wait in the queue while the handler writes another record.
 	size = 256
-	// stuckAfter is how long Flush waits at most for one record. flushLimit is how long Flush waits at most for all records.
+	// stuckAfter and flushLimit are how long Flush waits at most: for one record, and for all records.
 	stuckAfter = 200 * time.Millisecond
 	flushLimit = 2 * time.Second
 )
@@ -35,8 +35,8 @@ func Wrap(l *slog.Logger) *slog.Logger {
 	return slog.New(&handler{queue: &queue{base: l.Handler()}, to: l.Handler()})
 }
 
-// Flush waits until the queue of a logger of Wrap is empty and its goroutine has ended, but at most 0.2 s for each record,
-// and 2 s in all. For any other logger Flush does nothing.
+// Flush waits until the handler has written all records in the queue of a logger of Wrap. Flush waits at most 0.2 s for each
+// record, and at most 2 s in all. For any other logger Flush does nothing.
 func Flush(l *slog.Logger) {
 	if h, ok := l.Handler().(*handler); ok {
 		h.queue.flush(time.Now().Add(flushLimit))
@@ -56,8 +56,8 @@ func (h *handler) Enabled(ctx context.Context, level slog.Level) bool {
 	return h.to.Enabled(ctx, level)
 }
 
-// Handle puts a record into the queue. The handler of the program gets a context with the values of ctx that is never
-// cancelled.
+// Handle puts a record into the queue. The handler of the program gets another context, which has the values of ctx but is
+// never cancelled.
 func (h *handler) Handle(ctx context.Context, r slog.Record) error {
 	complete := slog.NewRecord(r.Time, r.Level, r.Message, r.PC)
 	r.Attrs(func(a slog.Attr) bool {
@@ -90,9 +90,9 @@ func (e textError) Error() string { return e.text }
 // Unwrap returns the error itself.
 func (e textError) Unwrap() error { return e.error }
 
-// resolve returns an attribute whose methods need not be called later. If the value has a method LogValue, the result has the
-// value that LogValue returns. If the value is an error, the result has the text that Error returns. In a group, resolve does
-// this for each attribute.
+// resolve returns an attribute with the results of its methods, so that the methods need not be called later. If the value has
+// a method LogValue, the result has the value that LogValue returns. If the value is an error, the result has the text that
+// Error returns. In a group, resolve does this for each attribute.
 func resolve(a slog.Attr) slog.Attr {
 	a.Value = a.Value.Resolve()
 	if err, ok := a.Value.Any().(error); ok && a.Value.Kind() == slog.KindAny {
@@ -120,7 +120,7 @@ type line struct {
 	ctx    context.Context
 	to     slog.Handler
 	record slog.Record
-	note   bool // the queue has made the record, so Enabled was not called for it yet
+	note   bool // the queue itself has made the record, so no caller has asked Enabled yet
 }
 
 // write passes the record to the handler. An error or a panic of the handler is ignored, since no caller waits for it.
@@ -133,7 +133,7 @@ func (l line) write() {
 	})
 }
 
-// queue is the records that wait for one handler of the program.
+// queue holds the records that wait for one handler of the program.
 type queue struct {
 	base slog.Handler // the handler of the program, without groups and attributes
 

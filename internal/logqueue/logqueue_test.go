@@ -19,7 +19,7 @@ import (
 
 const patience = 10 * time.Second
 
-// text is a handler without times.
+// text returns a handler that writes no times.
 func text(w *bytes.Buffer, level slog.Level) slog.Handler {
 	return slog.NewTextHandler(w, &slog.HandlerOptions{Level: level, ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
 		if len(groups) == 0 && a.Key == slog.TimeKey {
@@ -29,7 +29,7 @@ func text(w *bytes.Buffer, level slog.Level) slog.Handler {
 	}})
 }
 
-// stuck is a handler that waits for go on before each line.
+// stuck is a handler that waits for a value from goOn before each line.
 type stuck struct {
 	slog.Handler
 	goOn chan struct{}
@@ -42,12 +42,12 @@ func (s stuck) Handle(ctx context.Context, r slog.Record) error {
 	return s.Handler.Handle(ctx, r)
 }
 
-// number is a value whose text changes.
+// number is a value that changes.
 type number struct{ n *atomic.Int64 }
 
 func (v number) LogValue() slog.Value { return slog.Int64Value(v.n.Load()) }
 
-// What is written is what the handler of the program would have written without the queue: order, groups, attributes, caller.
+// With the queue, the handler of the program writes the same lines in the same order as without the queue.
 func TestLinesAreThoseOfTheHandler(t *testing.T) {
 	write := func(log *slog.Logger) {
 		log.Info("plain", "a", 1)
@@ -69,7 +69,7 @@ func TestLinesAreThoseOfTheHandler(t *testing.T) {
 	}
 }
 
-// A line has the time, the caller and the values of the call, however late it is written.
+// A line has the time, the caller and the values at the call of the logger, even if the line is written much later.
 func TestLineIsCompleteAtTheCall(t *testing.T) {
 	var records []slog.Record
 	s := newStuck(collect{&records})
@@ -116,7 +116,8 @@ func attrs(r slog.Record) string {
 	return strings.Join(all, " ")
 }
 
-// A caller never waits for a handler that is stuck. What does not fit is counted, and the count is written in its place.
+// A caller never waits for a handler that is stuck. Lines that do not fit into the queue are counted, and the count is written
+// in their place.
 func TestStuckHandlerHoldsNobodyUp(t *testing.T) {
 	var out bytes.Buffer
 	s := newStuck(text(&out, slog.LevelInfo))
@@ -127,7 +128,7 @@ func TestStuckHandlerHoldsNobodyUp(t *testing.T) {
 	for i := range size + lost {
 		log.Info("line", "i", i)
 	}
-	s.goOn <- struct{}{} // there is room for one, and for what says that some are missing
+	s.goOn <- struct{}{} // there is room for one line now, and for the line with the count
 	testutil.Until(t, patience, "there is room", func() bool { return waiting(log) == size-1 })
 	log.Info("last")
 	close(s.goOn)
@@ -151,7 +152,7 @@ func waiting(log *slog.Logger) int {
 	return len(q.lines)
 }
 
-// How many lines are missing is said without a further line too.
+// The count of missing lines is written even if no further line comes.
 func TestDroppedLinesAreCountedAtTheEnd(t *testing.T) {
 	var out bytes.Buffer
 	s := newStuck(text(&out, slog.LevelInfo))
@@ -166,7 +167,7 @@ func TestDroppedLinesAreCountedAtTheEnd(t *testing.T) {
 	}
 }
 
-// Flush waits for a full pipe 0.2 s, and the lines come when somebody reads it.
+// Flush waits 0.2 s for a full pipe. The lines are written later, when the pipe is read.
 func TestFlushDoesNotWaitForAFullPipe(t *testing.T) {
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -197,7 +198,7 @@ func TestFlushDoesNotWaitForAFullPipe(t *testing.T) {
 	}
 }
 
-// Flush waits for a handler that is slow, and not stuck: each line may take its time.
+// Flush waits for a handler that is slow but not stuck: each line may take up to 0.2 s.
 func TestFlushWaitsForASlowHandler(t *testing.T) {
 	var out bytes.Buffer
 	slow := newStuck(text(&out, slog.LevelInfo))
@@ -208,7 +209,7 @@ func TestFlushWaitsForASlowHandler(t *testing.T) {
 	}
 	go func() { // ends with the last line
 		for range lines {
-			<-time.After(stuckAfter * 6 / 10) // this is the work of the handler
+			<-time.After(stuckAfter * 6 / 10) // the time that the handler takes for a line
 			slow.goOn <- struct{}{}
 		}
 	}()
@@ -218,12 +219,12 @@ func TestFlushWaitsForASlowHandler(t *testing.T) {
 	}
 }
 
-// changing is an error whose text changes.
+// changing is an error with a text that changes.
 type changing struct{ text string }
 
 func (e *changing) Error() string { return e.text }
 
-// An error is written as it was at the call, and stays the error that it is for a handler that looks.
+// An error is written with the text that it had at the call. A handler still finds the error itself with errors.Is.
 func TestErrorIsThatOfTheCall(t *testing.T) {
 	var out bytes.Buffer
 	s := newStuck(text(&out, slog.LevelInfo))
@@ -241,7 +242,7 @@ func TestErrorIsThatOfTheCall(t *testing.T) {
 	}
 }
 
-// A handler that panics, or ends its goroutine, loses its line and nothing else.
+// If a handler panics, or ends its goroutine, only the line of this call is lost.
 func TestBadHandlerLosesItsLineOnly(t *testing.T) {
 	for name, bad := range map[string]func(){"panic": func() { panic("no") }, "Goexit": runtime.Goexit} {
 		t.Run(name, func(t *testing.T) {
@@ -270,7 +271,7 @@ func (w worse) Handle(ctx context.Context, r slog.Record) error {
 	return w.collect.Handle(ctx, r)
 }
 
-// A logger is wrapped once, and Flush of another one is nothing.
+// Wrap does not wrap a logger a second time. Flush of a logger that is not wrapped does nothing.
 func TestWrapIsDoneOnce(t *testing.T) {
 	log := Wrap(slog.New(slog.DiscardHandler))
 	if Wrap(log) != log {
@@ -279,7 +280,7 @@ func TestWrapIsDoneOnce(t *testing.T) {
 	Flush(slog.New(slog.DiscardHandler))
 }
 
-// The handler gets the values of the context, and whether a line is wanted is asked with it at once.
+// The handler gets a context with the values of the caller's context. The handler's context is not cancelled.
 func TestContextReachesTheHandler(t *testing.T) {
 	type key struct{}
 	var got []any
