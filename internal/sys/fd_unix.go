@@ -49,7 +49,8 @@ func ReceivedFiles(oob []byte) ([]*os.File, error) {
 func empty(socket *os.File) {
 	buf, oob := make([]byte, 4<<10), make([]byte, unix.CmsgSpace(MaxFiles*4))
 	for {
-		// The lock keeps other goroutines from starting a process before the descriptors are close-on-exec.
+		// While this goroutine holds the lock, no other goroutine can start a process. So no process inherits the received
+		// descriptors before they are close-on-exec.
 		syscall.ForkLock.RLock()
 		n, oobn, _, _, err := unix.Recvmsg(int(FD(socket)), buf, oob, unix.MSG_DONTWAIT)
 		var files []*os.File
@@ -74,7 +75,7 @@ func explain(err error) error {
 	return &advised{err, text}
 }
 
-// advised is an error with advice. If explain is called again for such an error, the advice is not added again.
+// advised is an error with advice: explain adds no second advice to such an error.
 type advised struct {
 	error
 	text string

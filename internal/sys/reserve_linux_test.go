@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A reserve holds as many files as it is told, each one of its own and with no path, and gives all of them back.
+// Fill opens the given number of descriptors, each for a file of its own that has no path. Shrink and Release close them.
 func TestReserveHoldsFilesWithoutPath(t *testing.T) {
 	before := openFDs(t)
 	var r sys.Reserve
@@ -28,7 +28,7 @@ func TestReserveHoldsFilesWithoutPath(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		files[string(info)] = true // has the number of the eventfd
+		files[string(info)] = true // the text contains the number of the eventfd
 	}
 	if r.Len() != 3 || len(files) != 3 {
 		t.Errorf("%d descriptors of %d files, want 3 of 3: %v", r.Len(), len(files), files)
@@ -41,7 +41,7 @@ func TestReserveHoldsFilesWithoutPath(t *testing.T) {
 	}
 }
 
-// Filling a reserve stops at the limit of the process, which Room reports.
+// Room reports that the limit of the process leaves no room for more descriptors.
 func TestReserveStopsAtTheLimit(t *testing.T) {
 	if !sys.Room(3) {
 		t.Error("there is no room for 3 descriptors")
@@ -63,7 +63,7 @@ func openFDs(t *testing.T) map[int]string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if target, err := os.Readlink("/proc/self/fd/" + e.Name()); err == nil { // that of the directory itself is closed
+		if target, err := os.Readlink("/proc/self/fd/" + e.Name()); err == nil { // fails for the directory itself
 			all[fd] = target
 		}
 	}

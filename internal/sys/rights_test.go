@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// receive sends three descriptors over a pair of unix sockets, and returns what ReceivedFiles makes of them.
+// receive sends three descriptors over a pair of unix sockets, and returns the files that ReceivedFiles returns.
 func receive(t testing.TB) []*os.File {
 	t.Helper()
 	from, to := unixPair(t)
@@ -50,7 +50,7 @@ func TestReceivedFilesAreApart(t *testing.T) {
 	}
 }
 
-// ReceivedFiles refuses a message that is cut, and finds nothing in an empty one.
+// ReceivedFiles returns an error for control data that cannot be parsed, and no files for empty control data.
 func TestReceivedFilesRefusesRubbish(t *testing.T) {
 	if files, err := sys.ReceivedFiles([]byte{0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1}); files != nil || err == nil {
 		t.Errorf("rubbish: %v, %v", files, err)
@@ -60,7 +60,7 @@ func TestReceivedFilesRefusesRubbish(t *testing.T) {
 	}
 }
 
-// What to do is said once, wherever an error is explained on its way.
+// If Explain is called twice for an error, the text has the advice only once.
 func TestAdviceIsSaidOnce(t *testing.T) {
 	err := sys.Explain(fmt.Errorf("outside: %w", sys.Explain(fmt.Errorf("inside: %w", syscall.EMFILE))))
 	if n := strings.Count(err.Error(), "raise the limit"); n != 1 || !errors.Is(err, syscall.EMFILE) {
@@ -68,7 +68,7 @@ func TestAdviceIsSaidOnce(t *testing.T) {
 	}
 }
 
-// Explain adds what an operator can do, keeps the error itself, and returns other errors as they are.
+// Explain adds advice for an operator to an error, and wraps the error. It returns other errors unchanged.
 func TestExplainAddsAdvice(t *testing.T) {
 	for _, c := range []struct {
 		err  error
@@ -80,7 +80,7 @@ func TestExplainAddsAdvice(t *testing.T) {
 		{unix.EIO, "is the file a complete program for "},
 		{unix.ETOOMANYREFS, "raise the limit of open files"},
 		{unix.ETXTBSY, "the file is still being written"},
-		{unix.EAGAIN, ""}, // a full socket, too
+		{unix.EAGAIN, ""}, // no advice, because a full socket returns EAGAIN too
 		{unix.ENOMEM, "raise the limit of memory"},
 		{unix.ENOENT, ""},
 		{io.EOF, ""},

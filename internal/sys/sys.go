@@ -20,8 +20,8 @@ import (
 // MaxFiles is how many descriptors a message between processes can carry.
 const MaxFiles = 253 // Linux: SCM_MAX_FD
 
-// FD returns the descriptor of f, which f still owns; if f is closed, FD returns the greatest number. Unlike the method Fd,
-// FD does not make the descriptor blocking.
+// FD returns the descriptor of f, which f still owns. If f is closed, FD returns the greatest number of the type. Unlike the
+// method Fd, FD does not make the descriptor blocking.
 func FD(f *os.File) (fd uintptr) {
 	fd = ^uintptr(0)
 	if raw, err := f.SyscallConn(); err == nil {
@@ -66,12 +66,12 @@ func ConnFile(c net.Conn) (*os.File, error) {
 	return os.NewFile(uintptr(fd), "connection"), nil
 }
 
-// FileConn returns a connection for the socket of a file, which the caller still owns and closes. On Linux the options of the
-// socket do not change; package net would set some of them anew.
+// FileConn returns a connection for the socket of a file. The caller still owns the file, and closes it. On Linux FileConn
+// keeps the options of the socket, although package net changes some of them.
 func FileConn(file *os.File) (net.Conn, error) { return fileConn(file) }
 
-// CopyKeepAlive sets the keep-alive options of a connection to those of its listener, as the kernel does for accepted
-// connections. On other systems than Linux CopyKeepAlive switches keep-alive off.
+// CopyKeepAlive copies the keep-alive options of a listener to a connection, as the kernel does when it accepts a connection.
+// On other systems than Linux CopyKeepAlive switches keep-alive off.
 func CopyKeepAlive(to *net.TCPConn, from syscall.Conn) { copyKeepAlive(to, from) }
 
 // Shutdown ends both directions of a connection, also for other processes with a descriptor of the connection.
@@ -103,7 +103,7 @@ func UnixPair() (net.Conn, *os.File, error) {
 func MemFile(name string) (*os.File, error) { return memFile(name) }
 
 // Seal makes a file of MemFile immutable, so that its content cannot change while another process reads it. On other systems
-// than Linux Seal does nothing: only the two processes have the file.
+// than Linux Seal does nothing. There the file is protected only because no third process has it open.
 func Seal(f *os.File) error { return seal(f) }
 
 // CheckSeal returns an error if the file was not made immutable by Seal. On other systems than Linux CheckSeal returns nil.
@@ -113,16 +113,17 @@ func CheckSeal(f *os.File) error { return checkSeal(f) }
 // more messages.
 func Empty(socket *os.File) { empty(socket) }
 
-// Readable reports whether a read from a socket would not wait: there is data, an error, or the end. Readable leaves the data
-// in the socket. On other systems than Linux the result is true.
+// Readable reports whether a read from a socket would return at once: with data, with an error, or with the end of the data.
+// Readable leaves the data in the socket. On other systems than Linux the result is true.
 func Readable(fd uintptr) bool { return readable(fd) }
 
 // MayWrite reports whether this process, with its present rights, may create and remove files in a directory. On other
 // systems than Linux the result is false.
 func MayWrite(dir string) bool { return mayWrite(dir) }
 
-// Nohup reports whether this process was started with SIGHUP ignored, as the command nohup does: the program is to go on when
-// its terminal ends. In a child of this process the result may be false, since this process may have caught SIGHUP.
+// Nohup reports whether this process was started with SIGHUP ignored. The command nohup starts a program in this way, so that
+// the program goes on when its terminal ends. In a child of this process the result may be false, since this process may have
+// caught SIGHUP.
 func Nohup() bool { return nohup }
 
 // Terminal is the terminal in which the process was started, if there is one.
@@ -131,9 +132,9 @@ type Terminal struct{ *watcher }
 // WatchTerminal begins to wait for the end of the terminal, until Close is called.
 func WatchTerminal() *Terminal { return watchTerminal() }
 
-// Ends reports whether a SIGHUP that is received now comes from the end of the terminal, and so does not ask for an upgrade.
-// The result is true if the terminal is ending, or has ended less than a second ago. The result is false in a process that was
-// started without a terminal.
+// Ends reports whether a SIGHUP that is received now probably comes from the end of the terminal, and so does not ask for an
+// upgrade. The result is true if the terminal is ending, or has ended less than a second ago. The result is false in a process
+// that was started without a terminal.
 func (t *Terminal) Ends() bool { return t.watcher != nil && t.ends() }
 
 // Close ends the wait for the end of the terminal.
@@ -153,5 +154,5 @@ func TooManyFiles(err error) bool {
 	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
 }
 
-// Explain adds advice to an error whose cause an operator can remove, and returns any other error unchanged.
+// Explain adds advice to an error if an operator can remove the cause. It returns any other error unchanged.
 func Explain(err error) error { return explain(err) }

@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Seal makes a file immutable for everybody: it can be neither written nor mapped for writing, neither cut nor extended,
-// and read as before.
+// No process can change a sealed file: the file can be neither written, nor mapped for writing, nor cut, nor extended. It can
+// still be read.
 func TestSealedFileCannotBeChanged(t *testing.T) {
 	f := memFile(t)
 	mustWrite(t, f, "content")
@@ -39,7 +39,7 @@ func TestSealedFileCannotBeChanged(t *testing.T) {
 	}
 }
 
-// CheckSeal refuses a file that can still be changed in one way, whichever.
+// CheckSeal returns an error if any of the seals is missing.
 func TestHalfSealedFileIsRefused(t *testing.T) {
 	const all = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE
 	for _, missing := range []int{unix.F_SEAL_SEAL, unix.F_SEAL_SHRINK, unix.F_SEAL_GROW, unix.F_SEAL_WRITE} {
@@ -53,7 +53,7 @@ func TestHalfSealedFileIsRefused(t *testing.T) {
 	}
 }
 
-// A file of a directory can be neither sealed nor taken for a sealed one.
+// Seal and CheckSeal return an error for a file in a directory.
 func TestOrdinaryFileHasNoSeal(t *testing.T) {
 	f, err := os.Create(filepath.Join(t.TempDir(), "file"))
 	if err != nil {
@@ -67,7 +67,7 @@ func TestOrdinaryFileHasNoSeal(t *testing.T) {
 	}
 }
 
-// A control socket keeps the borders of messages: what is sent in two calls is received in two, and none is cut.
+// A socket of SocketPair preserves the boundaries of messages: each message is received by one call, and complete.
 func TestSocketPairKeepsMessageBorders(t *testing.T) {
 	ours, theirs := socketPair(t)
 	sent := []string{"first", "", strings.Repeat("long", 8<<10), "last"}
@@ -85,8 +85,8 @@ func TestSocketPairKeepsMessageBorders(t *testing.T) {
 	}
 }
 
-// Readable reports whether something can be read, takes nothing of it, and is true at the end of the stream. HasInput
-// agrees.
+// Readable reports whether a read would return at once, also at the end of the stream. It leaves the data in the socket.
+// HasInput returns the same.
 func TestReadableTakesNothing(t *testing.T) {
 	client, server := tcpPair(t)
 	raw, err := server.SyscallConn()
@@ -115,7 +115,7 @@ func TestReadableTakesNothing(t *testing.T) {
 	}
 	mustWrite(t, client, "ab")
 	await()
-	for range 2 { // looking takes nothing
+	for range 2 { // Readable must leave the data in the socket
 		if !look() {
 			t.Error("what was sent cannot be read")
 		}
@@ -135,7 +135,7 @@ func TestReadableTakesNothing(t *testing.T) {
 	}
 }
 
-// A descriptor that is not a socket is not waited for: reading from it says what is wrong.
+// Readable returns true for a descriptor that is no socket, so that the caller reads and gets the error.
 func TestWhatIsNoSocketIsReadable(t *testing.T) {
 	r, _ := pipe(t)
 	if !sys.Readable(sys.FD(r)) || !sys.Readable(^uintptr(0)) {
@@ -143,7 +143,7 @@ func TestWhatIsNoSocketIsReadable(t *testing.T) {
 	}
 }
 
-// ReceivedFiles ignores what a message has beside descriptors: the credentials of the sender.
+// ReceivedFiles ignores other control data than descriptors, such as the credentials of the sender.
 func TestCredentialsAreNoDescriptors(t *testing.T) {
 	_, w := pipe(t)
 	oob := unix.UnixCredentials(&unix.Ucred{Pid: 1})
@@ -151,7 +151,7 @@ func TestCredentialsAreNoDescriptors(t *testing.T) {
 	if err != nil || len(files) != 1 || sys.FD(files[0]) != sys.FD(w) {
 		t.Fatalf("%v, %v", files, err)
 	}
-	fd, err := sys.DupFD(int(sys.FD(w))) // for one of the two files that own the number
+	fd, err := sys.DupFD(int(sys.FD(w))) // two files own the same number now: fd is for the second close
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -162,7 +162,7 @@ func TestCredentialsAreNoDescriptors(t *testing.T) {
 	sys.CloseFD(fd)
 }
 
-// MayWrite reports whether files can be made in a directory, with the rights of this moment.
+// MayWrite reports whether this process can make files in a directory, with the rights that it has at the moment of the call.
 func TestMayWriteAsksForTheRightsOfNow(t *testing.T) {
 	root, err := os.MkdirTemp("", "rights")
 	if err != nil {
@@ -188,14 +188,15 @@ func TestMayWriteAsksForTheRightsOfNow(t *testing.T) {
 	}
 }
 
-// What there is no descriptor for is refused, with what to do, and the half of a pair is not kept.
+// If there are not enough descriptors, the error says what an operator can do, and no descriptor of a half-made pair stays
+// open.
 func TestWhatNeedsDescriptorsSaysSo(t *testing.T) {
 	keepsNothing(t)
 	var old unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &old); err != nil {
 		t.Fatal(err)
 	}
-	next, err := sys.DupFD(0) // the lowest number that is free
+	next, err := sys.DupFD(0) // the lowest free number
 	if err != nil {
 		t.Fatal(err)
 	}

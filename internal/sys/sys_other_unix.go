@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// SocketPair returns two connected sockets. On this system they do not preserve the boundaries of messages.
+// SocketPair returns two connected sockets. On this system the sockets do not preserve the boundaries of messages.
 func SocketPair() (ours, theirs *os.File, err error) {
 	fds, err := streamPair()
 	if err != nil {
@@ -53,7 +53,7 @@ func checkSeal(*os.File) error { return nil }
 
 func readable(uintptr) bool { return true }
 
-// mayWrite returns false: the caller has to try a change to find out.
+// mayWrite returns false, because the answer is not known: the caller has to try a change to find out.
 func mayWrite(string) bool { return false }
 
 func fileConn(file *os.File) (net.Conn, error) { return net.FileConn(file) }

@@ -17,17 +17,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// terminalEnv makes this program answer what Terminal.Ends says, before and after the end of its terminal.
+// terminalEnv is the variable that makes this program run playTerminal.
 const terminalEnv = "MIDAIR_TERMINAL"
 
-// playTerminal writes what Ends says to descriptor 3, then again for each byte that it reads from descriptor 4,
-// if this process was started for that.
+// If terminalEnv is set, playTerminal writes the results of Ends and Nohup to descriptor 3. It writes them again for each byte
+// that it reads from descriptor 4.
 func playTerminal() {
 	if os.Getenv(terminalEnv) == "" {
 		return
 	}
 	if !signal.Ignored(syscall.SIGHUP) {
-		signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP) // the end of a terminal ends its processes otherwise
+		signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP) // otherwise SIGHUP would end this process
 	}
 	watched := sys.WatchTerminal()
 	answer, ask := os.NewFile(3, "answer"), os.NewFile(4, "ask")
@@ -60,11 +60,11 @@ func terminal(t testing.TB) (master, slave *os.File) {
 	return master, slave
 }
 
-// Ends is true only in the moment in which the terminal of a process ends, and never for a process that has no terminal. A
-// SIGHUP that comes later is somebody's request. A process knows that it was started by nohup, to which that end is nothing.
+// Ends returns true only for a short time after the end of the terminal, because a later SIGHUP is a request. In a process
+// without a terminal Ends never returns true. Nohup reports whether the process was started with SIGHUP ignored.
 func TestEndOfTheTerminalIsAMoment(t *testing.T) {
 	caught := make(chan os.Signal, 1)
-	signal.Notify(caught, syscall.SIGHUP) // a process does not ignore it, although this one was started by nohup
+	signal.Notify(caught, syscall.SIGHUP) // the started process must not ignore SIGHUP, even if this test does
 	defer signal.Stop(caught)
 	for name, c := range map[string]struct {
 		attr   syscall.SysProcAttr
@@ -102,12 +102,12 @@ func TestEndOfTheTerminalIsAMoment(t *testing.T) {
 			if said() {
 				t.Error("true before the end")
 			}
-			mustWrite(t, master, "typed\n") // input is no end
+			mustWrite(t, master, "typed\n") // Ends must not take input for the end
 			mustWrite(t, ask, "x")
 			if said() {
 				t.Error("true after input")
 			}
-			master.Close() // the terminal ends with it
+			master.Close() // ends the terminal
 			until := func(want bool) {
 				t.Helper()
 				for begin := time.Now(); ; <-time.After(20 * time.Millisecond) {
@@ -121,7 +121,7 @@ func TestEndOfTheTerminalIsAMoment(t *testing.T) {
 				}
 			}
 			if c.ends {
-				until(true) // a process that is being started may hold the other side for a moment
+				until(true) // a process that is just being started may have the master open for a moment
 			}
 			until(false)
 			ask.Close()

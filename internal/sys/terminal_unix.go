@@ -13,7 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// terminal is true if this process was started in a terminal, and nohup if it was started with SIGHUP ignored.
+// terminal reports whether this process was started in a terminal. nohup reports whether this process was started with SIGHUP
+// ignored.
 var (
 	terminal = startedInTerminal()
 	nohup    = signal.Ignored(syscall.SIGHUP)
@@ -38,8 +39,8 @@ type watcher struct {
 	done  chan struct{}
 }
 
-// endsFor is how long after the end of a terminal a SIGHUP counts as caused by the end. The kernel sends the signal before
-// watcher can notice the end, and a shell passes the signal on to its jobs right after the end.
+// endsFor is how long after the end of a terminal a SIGHUP counts as a consequence of the end. The kernel sends SIGHUP at the
+// end itself, before the watcher can notice the end. A shell passes the signal on to its jobs a little later.
 const endsFor = time.Second
 
 func watchTerminal() *Terminal {
@@ -47,7 +48,7 @@ func watchTerminal() *Terminal {
 		return &Terminal{}
 	}
 	fd, err := openTerminal()
-	if err != nil { // the terminal has ended already
+	if err != nil { // the terminal has ended since the start
 		return &Terminal{}
 	}
 	w := &watcher{tty: os.NewFile(uintptr(fd), "/dev/tty"), done: make(chan struct{})}
