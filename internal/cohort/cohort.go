@@ -1,9 +1,9 @@
-// Package cohort decides whether a visitor or a client address is on the canary's side, if the canary gets a share of them. No
-// other package computes this, so the same key is on the same side in every process and on every host.
+// Package cohort decides which visitors or client addresses belong to the canary, if the canary gets only a share of them. No
+// other package decides this, so the decision about a key is the same in every process and on every host.
 //
-// A key and a salt give a [Point] in [0, 1), and a key is in the cohort of a weight if its point is below the weight.
-// So the cohort of a weight is a subset of the cohort of every greater weight, a rollback followed by a new ramp with
-// the same salt selects the same keys, and the cohorts of different salts are independent of each other.
+// A key and a salt give a [Point] in [0, 1), and a key is in the cohort of a weight if its point is below the weight. So the
+// cohort of a weight is a subset of the cohort of every greater weight. A rollback followed by a new ramp with the same salt
+// selects the same keys. The cohorts of different salts are independent of each other.
 //
 // # Goroutines
 //
@@ -16,12 +16,12 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
-// scale converts a number of 53 bits, which a float64 holds exactly, to a number in [0, 1).
+// scale is a factor: a number of 53 bits, which a float64 holds exactly, times scale is a number in [0, 1).
 const scale = 1.0 / (1 << 53)
 
-// Point is the place of key in [0, 1) under salt: the upper 53 bits of the 64 bit xxHash of the salt, a zero byte and
-// the key. This definition never changes: other processes and other versions have to compute the same point. A salt should not
-// contain a zero byte: the bytes after the zero byte would have the same effect as a part of the key. Point does not allocate.
+// Point is the place of key in [0, 1) under salt: the upper 53 bits of the 64 bit xxHash of the salt, a zero byte and the key.
+// This definition never changes: other processes and other versions have to compute the same point. A salt should not contain a
+// zero byte: the bytes after it would have the same effect as bytes at the beginning of the key. Point does not allocate.
 //
 // The hash has to mix well: with FNV-1a the cohort of weight 5 % can contain 29 % of sequential keys.
 func Point(salt, key string) float64 {
@@ -34,7 +34,7 @@ func Point(salt, key string) float64 {
 	return float64(xxhash.Sum64(buf[:n])>>11) * scale
 }
 
-// long is Point for a salt and a key that do not fit into the buffer. The call takes a third longer.
+// long is Point for a salt and a key that do not fit into the buffer of Point. long takes a third longer.
 func long(salt, key string) float64 {
 	var d xxhash.Digest
 	d.Reset()

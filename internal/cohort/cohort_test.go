@@ -9,7 +9,8 @@ import (
 	"github.com/midair-go/midair/internal/cohort"
 )
 
-// The same salt and key give the same point in every version, on every architecture. A change here moves users.
+// The same salt and key give the same point in every version, on every architecture. A change of these points would move users
+// to the other side.
 func TestPointsArePinned(t *testing.T) {
 	for _, v := range []struct {
 		salt, key string
@@ -31,7 +32,8 @@ func TestPointsArePinned(t *testing.T) {
 	}
 }
 
-// The point is made of the upper 53 bits of xxHash as its specification has it, over salt, zero byte, key.
+// The point consists of the upper 53 bits of the xxHash of salt, zero byte and key. The test computes xxHash from its
+// specification.
 func TestPointFollowsTheSpecification(t *testing.T) {
 	for text, want := range map[string]uint64{
 		"": 0xef46db3751d8e999, "a": 0xd24ec4f1a98c6e5b, "abc": 0x44bc2cf5ad770999,
@@ -49,7 +51,7 @@ func TestPointFollowsTheSpecification(t *testing.T) {
 	}
 }
 
-// Who is in the cohort of a weight is in that of every greater one.
+// A key in the cohort of a weight is in the cohort of every greater weight.
 func TestCohortsGrowWithTheWeight(t *testing.T) {
 	weights := []float64{0, math.SmallestNonzeroFloat64, 0.001, 0.01, 0.05, 0.25, 0.5, 0.999, math.Nextafter(1, 0), 1}
 	for i := range 20_000 {
@@ -64,7 +66,7 @@ func TestCohortsGrowWithTheWeight(t *testing.T) {
 	}
 }
 
-// The edges are exact, and what is no share at all is nobody's.
+// Weight 0 selects no key, and weight 1 selects every key. A weight below 0, or NaN, selects no key.
 func TestWeightsAtTheEdges(t *testing.T) {
 	none := []float64{0, math.Copysign(0, -1), -0.5, math.Inf(-1), math.NaN()}
 	everyone := []float64{1, 1.5, math.Inf(1)}
@@ -82,7 +84,7 @@ func TestWeightsAtTheEdges(t *testing.T) {
 	}
 }
 
-// A key is in the cohort of every weight above its point, and not in that of its point.
+// A key is in the cohort of every weight above its point. If the weight is equal to its point, the key is not in the cohort.
 func TestPointIsTheBorder(t *testing.T) {
 	for i := range 1000 {
 		p := cohort.Point("salt", key(i))
@@ -92,7 +94,7 @@ func TestPointIsTheBorder(t *testing.T) {
 	}
 }
 
-// Points are in [0, 1), below 1 also where rounding could reach it.
+// Points are in [0, 1): rounding makes no point 1.
 func TestPointsAreBelowOne(t *testing.T) {
 	for i := range 100_000 {
 		if p := cohort.Point("salt", key(i)); p < 0 || p >= 1 {
@@ -101,7 +103,8 @@ func TestPointsAreBelowOne(t *testing.T) {
 	}
 }
 
-// The share of keys that count up is the weight, under each of many salts. FNV-1a fails this.
+// Of keys with consecutive numbers, the cohort has a share near its weight, under each of many salts. With FNV-1a this test
+// fails.
 func TestShareIsTheWeight(t *testing.T) {
 	const keys = 10_000
 	kinds := map[string]func(int) string{
@@ -122,7 +125,7 @@ func TestShareIsTheWeight(t *testing.T) {
 	}
 }
 
-// Who is in one cohort is in another by chance only, if their salts differ.
+// If two cohorts have different salts, a key is in both only by chance.
 func TestSaltsAreIndependent(t *testing.T) {
 	const keys, w1, w2 = 10_000, 0.25, 0.1
 	list := list(key, keys)
@@ -142,19 +145,19 @@ func TestSaltsAreIndependent(t *testing.T) {
 	}
 }
 
-// The border between salt and key counts.
+// The point depends on where the salt ends and the key begins.
 func TestSaltAndKeyAreKeptApart(t *testing.T) {
 	if cohort.Point("ab", "c") == cohort.Point("a", "bc") {
 		t.Error("the point does not depend on where the salt ends")
 	}
 }
 
-// Salts are not drawn twice and can be the first part of a point.
+// NewSalt returns another salt at each call, without a zero byte.
 func TestNewSaltsDiffer(t *testing.T) {
 	seen := map[string]bool{}
 	for range 1000 {
 		s := cohort.NewSalt()
-		if len(s) < 26 || strings.Contains(s, "\x00") || seen[s] { // 26 letters of 5 bits
+		if len(s) < 26 || strings.Contains(s, "\x00") || seen[s] { // 26 letters with 5 bits each are at least 128 bits
 			t.Fatalf("salt %q", s)
 		}
 		seen[s] = true
@@ -210,7 +213,7 @@ func count(points []float64, weight float64) int {
 	return n
 }
 
-// sigmas is how many standard deviations n of total is away from the share w.
+// sigmas returns by how many standard deviations n differs from the share w of total.
 func sigmas(n, total int, w float64) float64 {
 	return (float64(n) - float64(total)*w) / math.Sqrt(float64(total)*w*(1-w))
 }

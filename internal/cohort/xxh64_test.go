@@ -13,7 +13,7 @@ const (
 	prime5 uint64 = 0x27D4EB2F165667C5
 )
 
-// xxh64 is XXH64 with seed 0, written from the specification and independent of the package that is used.
+// xxh64 is XXH64 with seed 0, written from the specification, and independent of the package that cohort uses.
 func xxh64(text string) uint64 {
 	p := []byte(text)
 	h := prime5
@@ -24,7 +24,7 @@ func xxh64(text string) uint64 {
 }
 
 func stripes(p []byte) (uint64, []byte) {
-	var start uint64 // wraps around, which constants may not
+	var start uint64 // a variable, because its value wraps around, which a constant must not do
 	lanes := [4]uint64{start + prime1, prime2, 0, start - prime1}
 	lanes[0] += prime2
 	for ; len(p) >= 32; p = p[32:] {

@@ -3,8 +3,8 @@ package guard
 
 import "fmt"
 
-// Call calls fn, and returns the error of fn, or an error with the panic of fn. If fn calls runtime.Goexit, the goroutine of
-// the caller ends.
+// Call calls fn, and returns the error of fn. If fn panics, Call returns an error with the value of the panic. If fn calls
+// runtime.Goexit, the goroutine of the caller ends.
 func Call(fn func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {

@@ -7,7 +7,7 @@ import (
 	"github.com/midair-go/midair/internal/guard"
 )
 
-// A panic of the program's code becomes an error that says what the panic said; an error and nil stay what they are.
+// If fn panics, Call returns an error with the value of the panic. If fn returns an error or nil, Call returns the same.
 func TestAPanicIsAnError(t *testing.T) {
 	bad := errors.New("bad")
 	for name, test := range map[string]struct {

@@ -1,6 +1,6 @@
-// Package byos is for tests: if the variable earlyhelper.Env is set, its init starts a process by package os. The path of the
-// package sorts before the path of package inherited. Nevertheless the init of inherited must run first, since byos imports
-// os, which is initialised after inherited.
+// Package byos is for tests. If the variable earlyhelper.Env is set, the init of this package starts a process by package os.
+// The path of byos sorts before the path of package inherited. Nevertheless the init of inherited runs first, because byos
+// imports os, and os is initialised after inherited.
 package byos
 
 import (
