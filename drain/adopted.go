@@ -8,26 +8,28 @@ import (
 	"github.com/midair-go/midair/drain/internal/nethttpcheck"
 )
 
-// A connection can move from one process to another while both processes serve. The process that gives the connection away
-// calls Options.Move (see Options.Rebalance). In the process that gets it, the connection is an adoptedConn.
+// An idle connection can move to another process: in a drain, or, with Options.Rebalance, while both processes serve. The
+// process that gives the connection away calls Options.Move. In the process that gets the connection, the connection is an
+// adoptedConn.
 
 // readsAsKnown reports whether net/http reads in the way on which the methods silent and begun of a conn rely. If net/http
 // reads in another way, no connection moves: idle connections are closed, as without Move. A test replaces the function.
 var readsAsKnown = nethttpcheck.Check
 
 // An adoptedConn is a connection that came from another process. As long as no byte of a request was read, the other process
-// can take the connection back. The AcceptMoved method of the listeners of package upgrade returns adopted connections;
-// Accept returns connections of package net, for programs that look at the type.
+// can take the connection back if this process dies. Only the method AcceptMoved of the listeners of package upgrade returns
+// adopted connections. Accept of these listeners returns connections of package net, for programs that look at the type.
 type adoptedConn interface {
 	SetIdle()           // notes that the server waits for a request, and has read no byte of the request
 	WasIdle() bool      // reports whether the connection was idle when the other process gave it away
 	Kept() bool         // reports whether the other process still has a descriptor of the connection
 	Own()               // makes the other process close its descriptor; see the method own of a conn
 	Ahead(p []byte) int // reads bytes that the other process had read from the socket; returns 0 if no such byte is left
-	NetConn() net.Conn  // returns the connection of package net below
+	NetConn() net.Conn  // returns the connection of package net inside
 }
 
-// acceptOf returns the AcceptMoved method of a listener, which returns adopted connections, or else its Accept.
+// acceptOf returns the method AcceptMoved of ln, which may return adopted connections. If ln has no such method, acceptOf
+// returns the method Accept.
 func acceptOf(ln net.Listener) func() (net.Conn, error) {
 	if l, ok := ln.(interface{ AcceptMoved() (net.Conn, error) }); ok {
 		return l.AcceptMoved
@@ -43,7 +45,7 @@ type idleDeadline struct {
 	since   time.Time     // when the connection came
 	idle    time.Duration // how long to wait for the first byte; 0 means without a limit
 	header  time.Duration // how much time net/http gives to the header; 0 means without a limit
-	shift   time.Duration // is added to each deadline of net/http until the first request has ended
+	shift   time.Duration // is added to each deadline that net/http sets before the end of the first request
 }
 
 // idleTimeout returns how long a server waits for a next request; 0 means without a limit.

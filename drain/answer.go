@@ -16,9 +16,9 @@ type answerer interface {
 	CloseNotify() <-chan bool
 }
 
-// A lastAnswer sets "Connection: close" in its answer, at the moment when the header goes out. If the field was set earlier,
-// it could be lost: a handler may set the same field, and a proxy clears the header after an informational response. The
-// status 101 needs its own Connection field, so a lastAnswer does not change it.
+// A lastAnswer sets "Connection: close" in its answer, at the moment when the header goes out. If the field was set earlier, it
+// could be lost: a handler may set the same field, and a proxy clears the header after an informational response. An answer
+// with the status 101 needs its own Connection field, so a lastAnswer leaves this field.
 type lastAnswer struct {
 	answerer
 	committed bool // announce has nothing left to do
@@ -29,7 +29,7 @@ var _ answerer = (*lastAnswer)(nil)
 // Unwrap gives the original to [http.ResponseController].
 func (a *lastAnswer) Unwrap() http.ResponseWriter { return a.answerer }
 
-// announce sets "Connection: close". It is called before each call that makes net/http write the header.
+// announce sets "Connection: close". It is called before each call that may make net/http write the header.
 func (a *lastAnswer) announce() {
 	if !a.committed {
 		a.committed = true

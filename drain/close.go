@@ -14,11 +14,11 @@ import (
 )
 
 const (
-	// lingerTime and lingerBytes limit how long and how much a linger reads from the client after the last answer.
+	// A linger reads from the client after the last answer: lingerTime limits how long, and lingerBytes how much.
 	lingerTime  = time.Second
 	lingerBytes = 4 << 20
-	// deafTime is the pause between two looks for bytes of the client in a linger after CloseRead. Before the drain begins,
-	// each pause is twice as long as the pause before it, up to lingerTime.
+	// After CloseRead, a linger looks again and again for bytes of the client. deafTime is the pause between two looks. Before
+	// the drain begins, each pause is twice as long as the pause before it, up to lingerTime.
 	deafTime = 10 * time.Millisecond
 )
 
@@ -84,10 +84,10 @@ func (c *conn) untrack() {
 	c.registry.remove(c)
 }
 
-// Close closes the connection. During a drain, Close starts linger for this, so that the client can read the last answer. For a
-// raw connection, Close also does so before a drain. Without linger, bytes of the client that are unread at the close, or that
-// arrive later, would make the kernel reset the connection, and the client would lose the part of the answer that it has not
-// read. Close does not start linger after SetLinger(0) or File, and not in the stage cutting or later.
+// Close closes the connection. During a drain, Close leaves this to linger, so that the client can read the last answer. If the
+// connection is raw, Close starts linger before a drain too. Without linger, bytes of the client that are unread at the close,
+// or that arrive later, would make the kernel reset the connection, and the client would lose the part of the answer that it
+// has not read. Close does not start linger after SetLinger(0) or File, and not in the stage cutting or later.
 func (c *conn) Close() error {
 	c.mu.Lock()
 	at := c.course.at()
@@ -100,9 +100,9 @@ func (c *conn) Close() error {
 	return c.carryOut(do, c.Conn)
 }
 
-// linger closes the side of the server, reads and discards until the client has closed, and then closes the connection. Once
-// the kernel of the client has acknowledged the last byte, linger waits for the client for lingerTime at most. linger runs
-// in its own goroutine because Close must not wait: http.Server.Close closes all connections under a lock.
+// linger shuts down the writing side, reads and discards until the client has closed, and then closes the connection. Once the
+// kernel of the client has acknowledged the last byte, linger waits for the client for lingerTime at most. linger runs in its
+// own goroutine because Close must not wait: http.Server.Close closes all connections under a lock.
 func (c *conn) linger() {
 	rest := int64(lingerBytes)
 	discard := func() error {
@@ -112,8 +112,8 @@ func (c *conn) linger() {
 		return err
 	}
 	began, pause := c.course.began, deafTime
-	// After CloseRead, the side of the server is not closed before the client has acknowledged everything: once both sides
-	// are closed here, the kernel answers more bytes of the client by a reset.
+	// After CloseRead, the writing side must not be shut down before the client has acknowledged everything. Otherwise both
+	// sides are shut down, and the kernel answers more bytes of the client by a reset.
 	for c.isSet(&c.marks.deaf) && rest > 0 && c.unsent() {
 		discard()
 		if c.course.at() > serving {
@@ -135,14 +135,14 @@ func (c *conn) linger() {
 	c.happen(life.Lingered)
 }
 
-// unsent reports whether the client has not acknowledged all bytes of the last answer, and there is still time to wait for the
-// client.
+// unsent reports whether linger should go on waiting: the client has not acknowledged all bytes of the last answer, and there
+// is still time.
 func (c *conn) unsent() bool {
 	at := c.course.at()
 	return sockbuf.Unsent(c.Conn) > 0 && at < cutting && (at < propagating || time.Now().Before(c.course.latest))
 }
 
-// CloseWrite closes the side of the server, if the connection below has the method CloseWrite.
+// CloseWrite shuts down the writing side of the connection, if the connection below has the method CloseWrite.
 func (c *conn) CloseWrite() error {
 	w, ok := c.Conn.(interface{ CloseWrite() error })
 	if !ok || c.stop() == life.Moved {
@@ -151,8 +151,8 @@ func (c *conn) CloseWrite() error {
 	return w.CloseWrite()
 }
 
-// closers returns the h2conn of the connection, and the closers of its WebSocket and its event streams. Each result is nil if
-// the connection has none. With Options.KeepWebSockets, the closer of the WebSocket is left out.
+// closers returns the h2conn of the connection, or nil if there is none, and the closers of its WebSocket and of its event
+// streams. With Options.KeepWebSockets, the closer of the WebSocket is left out.
 func (c *conn) closers() (h2 *h2conn, streams []closer) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -186,8 +186,8 @@ func (c *conn) working() bool {
 	return true
 }
 
-// escalate takes the step action against the connection, and returns the step that was taken. If a close was a reset, it
-// returns stepReset. It returns "" if no step was taken.
+// escalate takes a step (the parameter action) against the connection, and returns the step that was taken. If a close was a
+// reset, it returns stepReset. It returns "" if no step was taken.
 func (c *conn) escalate(action string) string {
 	c.mu.Lock()
 	state, cancel := c.state, c.cancel

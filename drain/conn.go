@@ -27,7 +27,7 @@ type conn struct {
 	registry *registry
 	kind     kind          // mu guards its fields transport, name and http2; the other fields never change
 	adopted  adoptedConn   // the same as Conn, if the connection came from another process; otherwise nil
-	stopped  atomic.Uint32 // the last state in which Read must not read, else Fresh; no lock is needed
+	stopped  atomic.Uint32 // the last state in which Read must not read; Fresh if there was none; no lock is needed
 
 	read, written atomic.Int64
 
@@ -142,7 +142,7 @@ func (c *conn) entries(all []Entry) []Entry {
 	return c.view.entries(all, e)
 }
 
-// begin notes that the handler of a request begins.
+// begin notes that the handler of a request begins. The result is for the method end.
 func (c *conn) begin(r *http.Request) *request {
 	q := &c.view.only
 	since := time.Time{}
@@ -189,7 +189,8 @@ func (c *conn) markTLS() {
 	c.mu.Unlock()
 }
 
-// learn notes whether client and server have agreed on HTTP/2 in the TLS handshake. After the first request it does nothing.
+// learn notes whether client and server have agreed on HTTP/2 in the TLS handshake. After the first request, learn does
+// nothing.
 func (c *conn) learn(t *tls.Conn) {
 	c.mu.Lock()
 	known := c.view.method != "" || c.kind.http2
@@ -215,7 +216,7 @@ func (c *conn) set(field *bool, on bool) {
 	*field = on
 }
 
-// isSet reads a field of the connection under the lock.
+// isSet returns the value of a field of the connection, read under the lock.
 func (c *conn) isSet(field *bool) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -231,15 +232,15 @@ func (c *conn) hear() {
 	}
 }
 
-// wrote counts bytes that were written.
+// wrote adds n to the number of written bytes.
 func (c *conn) wrote(n int64) {
 	c.written.Add(n)
 	c.hear()
 }
 
-// own makes the other process close its descriptor of an adopted connection. Methods call own before they use the connection in
-// a way that the other process does not notice, for example through the descriptor: while two processes have a descriptor, this
-// could do harm.
+// own makes the other process close its descriptor of an adopted connection. A method calls own before it uses the connection
+// in a way that the other process does not notice, for example through the descriptor. If the other process kept its
+// descriptor, it could take the connection back although the connection is in use.
 func (c *conn) own() {
 	if c.adopted != nil {
 		c.adopted.Own()
@@ -320,7 +321,7 @@ func (c *conn) ReadFrom(r io.Reader) (int64, error) {
 		}
 	case tcp && source == netconn.File && (c.reported() != http.StateHijacked || netconn.Regular(from)):
 		return netconn.SendFile(to, from, whole, (*writing)(c))
-	case !tcp && !c.kind.raw(): // ReadFrom of another type than *net.TCPConn may copy without a buffer
+	case !tcp && !c.kind.raw(): // the ReadFrom of another type may copy without a buffer
 		if rf, ok := c.Conn.(io.ReaderFrom); ok {
 			n, err := rf.ReadFrom(r)
 			c.wrote(n)
@@ -330,8 +331,8 @@ func (c *conn) ReadFrom(r io.Reader) (int64, error) {
 	return through(struct{ io.Writer }{c}, r)
 }
 
-// WriteTo copies from the connection to w. It lets the kernel copy where package net does. net/http does not call WriteTo,
-// so the connection is hijacked, raw, or served by another server.
+// WriteTo copies from the connection to w. It lets the kernel copy where package net does. net/http does not call WriteTo. So
+// when WriteTo is called, the connection is hijacked, raw, or served by another server.
 func (c *conn) WriteTo(w io.Writer) (int64, error) {
 	if c.stop() == life.Moved {
 		return 0, io.EOF

@@ -11,8 +11,9 @@ const (
 	// silentTime is the IdleGrace of a connection on which the client has never sent anything, if Options.IdleGrace is not
 	// set.
 	silentTime = 800 * time.Millisecond
-	// hurriedGrace is used in place of IdleGrace after Hurry. It is not zero: a client that sends one request after the other
-	// has a request on its way most of the time, and an immediate close would lose this request.
+	// hurriedGrace is used in place of a longer IdleGrace after Options.Hurry has given its signal. It is not zero: a client
+	// that sends one request after the other has a request on its way most of the time, and an immediate close would lose this
+	// request.
 	hurriedGrace = 500 * time.Millisecond
 )
 
@@ -20,13 +21,13 @@ const (
 type course struct {
 	stage   atomic.Int32  // of type stage
 	hurried atomic.Bool   // Options.Hurry was closed, or something was received from it
-	latest  time.Time     // idle connections are closed at this time, shortly before Grace ends; set in the stage serving
+	latest  time.Time     // when idle connections are closed at the latest, shortly before Grace ends; set in the stage serving
 	began   chan struct{} // closed when the drain begins
 	told    Notice        // the Notice that handlers and jobs get
 
 	idle           time.Duration       // Options.IdleGrace
 	silent         time.Duration       // the IdleGrace of connections on which the client has never sent anything
-	firstIdle      time.Duration       // the idleTimeout of the http.Server, set before the first Accept; 0 means no limit
+	firstIdle      time.Duration       // the result of idleTimeout, set before the first Accept; 0 means no limit
 	move           func(net.Conn) bool // Options.Move
 	keepWebSockets bool                // Options.KeepWebSockets
 	logger         *slog.Logger
@@ -35,7 +36,8 @@ type course struct {
 // at returns the present stage.
 func (c *course) at() stage { return stage(c.stage.Load()) }
 
-// idleGrace returns the IdleGrace of a connection between two requests. Hurry shortens it.
+// idleGrace returns the IdleGrace of a connection between two requests: Options.IdleGrace, or hurriedGrace if hurried is true
+// and hurriedGrace is shorter.
 func (c *course) idleGrace() time.Duration {
 	if c.hurried.Load() {
 		return min(c.idle, hurriedGrace)

@@ -9,7 +9,7 @@ import (
 // past is a deadline in the past. It interrupts a Read.
 var past = time.Unix(1, 0)
 
-// A readDeadline is the read deadline of a connection. A drain interrupts a Read by the deadline past. Until restore ends the
+// A readDeadline is the read deadline of a connection. A Read is interrupted by the deadline past. Until restore ends the
 // interruption, deadlines that the owner of the connection sets are only stored. The lock of the connection guards the
 // readDeadline.
 type readDeadline struct {

@@ -11,12 +11,12 @@ import (
 )
 
 const (
-	// minScan is the shortest time between two regular scans of all connections.
+	// minScan is the least time that the method scan returns: the time until the next scan of all connections.
 	minScan = 10 * time.Millisecond
-	// progressTime is the time between two lines of the log about the connections and jobs that a drain still waits for.
+	// progressTime is the time between two log lines. Each line says for how many connections and jobs the drain still waits.
 	progressTime = 5 * time.Second
-	// spread is the pause between the closes of two streams, so that the clients do not all come back at once. The pause is
-	// shorter if closing all streams would take more than half of the rest of Grace.
+	// spread is the pause between the closes of two streams (WebSockets and event streams), so that the clients do not all come
+	// back at once. The pause is shorter if closing all streams would take more than half of the rest of Grace.
 	spread = 10 * time.Millisecond
 )
 
@@ -47,8 +47,8 @@ func (s *Server) follow() {
 	}
 }
 
-// budget returns the time for the drain. Without Options.After, this is all of Grace. Otherwise it is what the server of
-// Options.After has left of its Grace, but at least a tenth of Grace and at most all of Grace.
+// budget returns the time for the drain. Without Options.After, this is all of Grace. Otherwise it is the time that the server
+// of Options.After has left of its own Grace. budget returns at least a tenth of the Grace of s, and at most all of it.
 func (s *Server) budget() time.Duration {
 	if s.opts.After == nil {
 		return s.opts.Grace
@@ -120,8 +120,9 @@ func (s *Server) flush() error {
 }
 
 // announce announces the drain. Handlers and jobs learn of it by the Notice, and HTTP/2 connections get a GOAWAY. WebSockets
-// and event streams are closed by their closers, with a pause between two closers. A stream or an HTTP/2 connection that begins
-// after announce has listed the connections is not missed: its own code checks the stage when it begins.
+// and event streams are closed by their closers, with a pause between two closers. announce does not see a stream or an HTTP/2
+// connection that begins after announce has listed the connections. Such a stream or connection still learns of the drain,
+// because the code that begins it checks the stage.
 func (s *Server) announce(ctx context.Context) {
 	if s.opts.Announce != nil {
 		s.opts.Announce(ctx)
@@ -168,10 +169,10 @@ func (s *Server) left() (loops, owned, all int) {
 	return loops, owned, all
 }
 
-// wait waits until everything has ended. If Grace runs out earlier, wait ends what is left. It calls Shutdown when net/http has
-// no connection and no accept loop left: an earlier Shutdown would drop requests. At this point Shutdown only starts the
-// functions of RegisterOnShutdown, which may end hijacked connections. The end of an accept loop causes one more scan, for
-// connections that the loop accepted after the last scan.
+// wait waits until everything has ended. If Grace runs out earlier, wait ends what is left. wait calls Shutdown when net/http
+// has no connection left and all accept loops have ended: an earlier Shutdown would drop requests. At this point Shutdown only
+// starts the functions of RegisterOnShutdown, which may end hijacked connections. The end of an accept loop causes one more
+// scan, for connections that the loop accepted after the last scan.
 func (s *Server) wait(ctx context.Context) error {
 	hurry, told, known := s.opts.Hurry, false, 0
 	scan, progress := time.NewTimer(0), time.NewTicker(progressTime)
@@ -207,9 +208,9 @@ func (s *Server) wait(ctx context.Context) error {
 	}
 }
 
-// scan calls consider for every connection, and returns the time until the next scan. A connection that becomes idle after this
-// scan does not need an earlier scan. Either it is due only after the next scan, or the method rest interrupts it at the moment
-// when it becomes idle.
+// scan calls consider for every connection, and returns the time until the next scan. If a connection becomes idle between two
+// scans, no earlier scan is needed. Either the connection is due only after the next scan, or the method rest interrupts its
+// Read at the moment when it becomes idle.
 func (s *Server) scan() time.Duration {
 	now := time.Now()
 	next := now.Add(s.course.idleGrace())

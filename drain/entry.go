@@ -7,8 +7,8 @@ type Entry struct {
 	// Protocol is "http/1.1", "http/2", "sse", "websocket", "tcp", "job", or the protocol that was passed to [Server.ServeFunc]
 	// or [Server.Track]. It is "hijacked" if a handler took the connection over for a protocol that the Server does not know.
 	Protocol string `json:"protocol"`
-	// State is new, idle, active, hijacked or closing. A closing connection has sent its last answer, and waits for the
-	// client to close.
+	// State is new, idle, active, hijacked or closing, or what the program has passed to [Server.Track]. A closing connection
+	// has sent its last answer, and waits for the client to close.
 	State string `json:"state"`
 	// Since is when the state of the entry began; for a request, when the request began.
 	Since time.Time `json:"since"`

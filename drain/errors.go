@@ -8,10 +8,10 @@ import (
 )
 
 // ErrClosed means that a [Server] no longer does what was asked. Serve and the other serving methods, Drain and Resume return
-// ErrClosed after the final drain has begun: the drain after the end of a context or a failed accept, not the one that Drain
-// begins. Go and Track return ErrClosed when the drain waits for nothing more: everything has ended, or Grace has run out.
-// ErrClosed is also the cause of the context of an event stream that a drain has ended, and the error of later writes to the
-// stream.
+// ErrClosed after the final drain has begun, which follows the end of a context or a failed accept. [Server.Drain] does not
+// begin the final drain. Go and Track return ErrClosed when the drain waits for nothing more: everything has ended, or Grace
+// has run out. ErrClosed is also the cause of the context of an event stream that a drain has ended, and the error of later
+// writes to the stream.
 var ErrClosed = errors.New("drain: server closed")
 
 // errStopped ends the accept loop of net/http. It has no Temporary method, so that the loop does not retry.
@@ -44,5 +44,5 @@ func (e *TimeoutError) Error() string {
 	return text
 }
 
-// Unwrap makes the error a [context.DeadlineExceeded].
+// Unwrap returns [context.DeadlineExceeded], so that errors.Is finds it.
 func (e *TimeoutError) Unwrap() error { return context.DeadlineExceeded }

@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// The times between the steps of the escalation. A step is taken only against what the step before did not end.
+// How long each step of the escalation waits before the next step. A step is taken only against what the step before did not
+// end.
 const (
 	cancelTime   = 250 * time.Millisecond
 	deadlineTime = 100 * time.Millisecond
@@ -36,8 +37,8 @@ type unfinished struct {
 	at int
 }
 
-// run ends connections and jobs step by step. Before run lists the connections, it ends all accept loops. told is true if
-// Shutdown was called; otherwise run calls Shutdown, so that the functions of RegisterOnShutdown start.
+// run ends connections and jobs step by step. Before run lists the connections, it ends all accept loops. If told is false,
+// Shutdown was not called yet: run then calls Shutdown, so that the functions of RegisterOnShutdown start.
 func (x *expiry) run(ctx context.Context, told bool, grace time.Duration) error {
 	x.journal.enter(expired)
 	for _, l := range x.listeners.list() {
@@ -71,7 +72,8 @@ func (x *expiry) run(ctx context.Context, told bool, grace time.Duration) error 
 	return &TimeoutError{Grace: grace, Left: x.left}
 }
 
-// step takes the step action against everything unfinished, and waits until the registry is empty, but no longer than wait.
+// step takes a step (the parameter action) against everything unfinished, and waits until the registry is empty, but no longer
+// than wait.
 func (x *expiry) step(action string, wait time.Duration) {
 	for _, u := range x.unfinished {
 		if done := u.item.escalate(action); done != "" {

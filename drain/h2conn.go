@@ -29,9 +29,9 @@ const (
 	open      h2step = iota // no end was announced
 	announced               // the first GOAWAY has to be written as soon as no frame is being written
 	told                    // the first GOAWAY was written
-	acked                   // the method end has waited for the client: Read has to give frame.Hint to net/http
+	acked                   // the method end has finished its wait for the client: Read has to give frame.Hint to net/http
 	hinted                  // Read has begun to give frame.Hint to net/http
-	finished                // net/http has written its GOAWAY, and Read returns io.EOF; or the connection ended before leave
+	finished                // net/http has written its GOAWAY, so Read returns io.EOF; or net/http has returned before leave
 )
 
 // An h2conn is the wrapper of an HTTP/2 connection, above its TLS. net/http reads and writes through the h2conn. An
@@ -59,8 +59,8 @@ type h2entry interface {
 	quietSince() time.Time // returns when the connection became idle; returns the zero time while there is a stream
 }
 
-// An h2reader follows the frames that the client sends. Only the goroutine that reads uses an h2reader, but other goroutines
-// use its fields used and acked too.
+// An h2reader follows the frames that the client sends. The goroutine that reads uses all fields. Other goroutines use only the
+// fields used and acked.
 type h2reader struct {
 	frames frame.HTTP2
 	give   string        // bytes that net/http is to read before the next bytes of the client
@@ -145,8 +145,8 @@ func (c *h2conn) wait(sign <-chan struct{}, limit time.Duration) bool {
 	return true
 }
 
-// settle waits until there was no stream for settleTime, or until limit. If there is still a stream at limit, a longer wait
-// is of no use: the client, which has read the GOAWAY, opens no other stream.
+// settle waits until there was no stream for settleTime, but no longer than until limit. A longer wait is of no use, even if
+// there is still a stream at limit: the client has read the GOAWAY and opens no other stream.
 func (c *h2conn) settle(limit time.Time) {
 	from := time.Now()
 	for rest := c.settled(from, limit); rest > 0; rest = c.settled(from, limit) {
@@ -170,7 +170,8 @@ func (c *h2conn) rested() {
 }
 
 // settled returns how long settle has to wait at least. While there is a stream, this is the time until limit. Otherwise it is
-// the time until there was no stream for settleTime after from, but not longer than until limit.
+// what is left of settleTime, counted from the end of the last stream or from the time from, whichever is later. It is never
+// more than the time until limit.
 func (c *h2conn) settled(from, limit time.Time) time.Duration {
 	since := c.entry.quietSince()
 	if since.IsZero() {

@@ -155,9 +155,9 @@ func (h *handler) answer(w http.ResponseWriter, r *http.Request, framed bool) {
 }
 
 // last serves a request so that the answer announces the end of the connection. For HTTP/2 without an h2conn, net/http turns
-// the header into a GOAWAY with the number of the highest stream so far, and streams that are on their way are lost; without an
-// h2conn there is no other way. On HTTP/2 a handler may overwrite the header, but the answers of other streams announce the end
-// too.
+// the header "Connection: close" into a GOAWAY with the number of the highest stream so far. Streams that are on their way are
+// lost, but without an h2conn there is no other way to announce the end. A handler on HTTP/2 may overwrite the header, but the
+// answers of other streams announce the end too.
 func (h *handler) last(w http.ResponseWriter, r *http.Request) {
 	full, ok := w.(answerer)
 	if !ok {

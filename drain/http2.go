@@ -30,8 +30,8 @@ const (
 
 // installHTTP2 makes net/http serve each HTTP/2 connection through an h2conn, and returns the value of Status.HTTP2. It changes
 // nothing in three cases: net/http does not serve HTTP/2, TLSNextProto has a function of the user's for "h2", or net/http has
-// no function for plainHTTP2. net/http fills TLSNextProto in the first Serve. So installHTTP2 first calls loop, the user's way
-// of serving with or without TLS, with a listener that has nothing to accept. The user's own functions in TLSNextProto remain.
+// no function for plainHTTP2. net/http fills TLSNextProto in the first Serve. So installHTTP2 first calls loop with a listener
+// that has nothing to accept. loop calls Serve or ServeTLS of the http.Server. The user's own functions in TLSNextProto remain.
 func (h *hooks) installHTTP2(loop func(net.Listener) error) (steps string) {
 	if _, own := h.http.TLSNextProto["h2"]; own {
 		return oneStep
@@ -86,8 +86,8 @@ func serveHTTP2(entry *conn, nc net.Conn, serve func(*h2conn)) {
 	c.closeDown()
 }
 
-// disguised is the inner connection of a *tls.Conn that passes a connection without TLS to a function of TLSNextProto: such a
-// function takes only a *tls.Conn. net/http does the same.
+// disguised is the inner connection of a *tls.Conn that does not encrypt. This *tls.Conn passes conn to a function of
+// TLSNextProto, because such a function takes only a *tls.Conn. net/http does the same for connections without TLS.
 type disguised struct {
 	net.Conn // nil: only UnencryptedNetConn may be called
 	conn     net.Conn

@@ -11,8 +11,9 @@ import (
 )
 
 const (
-	// sweepTime is how long the accept queue has to be empty before a plain stop closes the listener. It is not zero because
-	// an Accept whose deadline is in the past does not look into the queue.
+	// In a plain stop, the sweep accepts the connections in the accept queue, and then the listener is closed. sweepTime is how
+	// long the queue has to be empty before. It is not zero because an Accept whose deadline is in the past does not look into
+	// the queue.
 	sweepTime = 20 * time.Millisecond
 	// sweepLimit limits the whole sweep, since perhaps new connections do not stop coming.
 	sweepLimit = time.Second
@@ -29,12 +30,12 @@ type listener struct {
 	mu        sync.Mutex
 	accepting bool        // Accept was called and has not returned
 	limit     time.Time   // when the sweep has to end; zero before the drain begins to end the accept loop
-	timer     *time.Timer // closes the listener after a limit of arm, if the listener has no SetDeadline; otherwise nil
+	timer     *time.Timer // used by arm if Listener has no SetDeadline: closes the listener; otherwise nil
 }
 
 var _ net.Listener = (*listener)(nil)
 
-// Accept returns every connection that it gets, even if the drain has begun while Accept waited: net/http serves such a
+// Accept returns every connection that it gets, even if the drain has begun while Accept waited: the server serves such a
 // connection too. If the sweep begins after the first call of arm, the deadline of the sweep may pass before l.accept looks
 // into the queue. In this case Accept calls l.accept once more.
 func (l *listener) Accept() (net.Conn, error) {
@@ -55,8 +56,8 @@ func (l *listener) Accept() (net.Conn, error) {
 }
 
 // arm limits an Accept during the sweep to sweepTime. It reports whether it has set a limit that is not over yet. accepting is
-// true if the caller is Accept. While no Accept runs, arm sets no limit: the accept loop may be busy elsewhere, and this time
-// does not show whether the queue is empty.
+// true if the caller is Accept. While no Accept runs, arm sets no limit: the accept loop is busy with something else, so the
+// time that passes does not show whether the queue is empty.
 func (l *listener) arm(accepting bool) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -158,7 +159,8 @@ type listeners struct {
 	all map[*listener]struct{}
 }
 
-// add adds a listener and returns true, unless the drain has begun. So the list of a drain has every listener.
+// add adds a listener and returns true. If the drain has begun, add only returns false. So when the drain lists the listeners,
+// the list has every listener.
 func (ls *listeners) add(l *listener, c *course) bool {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()

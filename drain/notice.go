@@ -19,13 +19,13 @@ type Notice struct {
 	handover bool
 }
 
-// never is the Notice for a context that is not of a server.
+// never is the Notice that FromContext returns for a context that came from no server.
 var never = &Notice{begun: make(chan struct{})}
 
-// connKey is the key under which a context has its noticed: the *conn of a request, or a *Server.
+// connKey is the key under which a context has its noticed: the *conn of a request or of a raw connection, or a *Server.
 type connKey struct{}
 
-// A noticed is a value of a context that has the Notice of a server.
+// A noticed is a context value from which FromContext gets the Notice of a server.
 type noticed interface{ notice() *Notice }
 
 // FromContext returns the Notice of the server from which ctx came. If ctx came from no server, the result is a Notice whose
@@ -38,7 +38,7 @@ func FromContext(ctx context.Context) *Notice {
 }
 
 // Begun returns a channel that is closed when the server ends its accept loops. In a plain stop this is after Propagation:
-// earlier, load balancers would send clients that reconnect to this server again.
+// before, a client that reconnects would be sent to this server again by the load balancer.
 func (n *Notice) Begun() <-chan struct{} { return n.begun }
 
 // Deadline returns the time at which Grace runs out. ok is false before the channel of Begun is closed.

@@ -26,19 +26,19 @@ type Options struct {
 	// duck. At most half of Grace is used, so that there is time left to drain. A handover skips Propagation. Default 0.
 	Propagation time.Duration
 
-	// Move is called in a drain for each idle or silent plaintext HTTP/1 connection that implements [syscall.Conn]. It gets the
-	// connection that the listener gave. If Move returns true, the connection belongs to Move, which has to close it: the
-	// server forgets the connection and sends nothing more on it, not even the end. The user's ConnState gets StateClosed. If
+	// Move is called in a drain for each idle or silent plaintext HTTP/1 connection that implements [syscall.Conn]. Move gets
+	// the connection that the listener gave. If Move returns true, the connection belongs to Move, which has to close it: the
+	// server forgets the connection, sends nothing more on it, and does not close it. The user's ConnState gets StateClosed. If
 	// Move returns false, the connection is drained as without Move, and Move is called again when the connection becomes idle
 	// again, and once more before the connection is closed. Move should not block, and must allow concurrent calls. If Move
 	// panics, the connection is closed, and net/http logs the panic. With a net/http that reads in a way that this package does
 	// not know, nothing moves. Default nil: nothing moves.
 	Move func(net.Conn) bool
 
-	// Rebalance makes a server that is not draining offer connections to Move. Whenever something is received from
-	// Rebalance, each plaintext HTTP/1 connection is offered once: at once if it is idle, otherwise when it becomes idle. In
-	// the process that gets the connection, the next request has the IdleTimeout to arrive. Default nil: connections are
-	// offered in a drain only.
+	// Rebalance makes a server that is not draining offer connections to Move. Whenever something is received from Rebalance,
+	// each plaintext HTTP/1 connection is offered once: at once if it is idle, otherwise when it becomes idle. In the process
+	// that gets the connection, the next request may take as long as the IdleTimeout of the http.Server to arrive. Default nil:
+	// connections are offered in a drain only.
 	Rebalance <-chan struct{}
 
 	// Hurry shortens a drain: when Hurry is closed or something is received from it, the drain closes connections that have
@@ -70,7 +70,7 @@ type Options struct {
 	// After is a server that drains first: this server goes on serving until the other server has drained, as an admin listener
 	// should. End the contexts of both servers: the end of one drain does not begin the other drain. The two drains share one
 	// Grace: this server has what the other has left of its Grace, but at least a tenth of its own Grace. So two servers with
-	// the same Grace are drained after 1.1 times Grace. Default nil: this server waits for no other.
+	// the same Grace are drained after 1.1 times Grace at the latest. Default nil: this server waits for no other.
 	After *Server
 
 	// Logger gets a line for each of up to 20 entries that were left when Grace had run out. If a drain lasts longer than
@@ -80,7 +80,8 @@ type Options struct {
 	Logger *slog.Logger
 }
 
-// withDefaults returns a copy in which Grace, IdleGrace and Logger have their defaults if the user has not set them.
+// withDefaults returns a copy in which Grace, IdleGrace and Logger have their defaults if the user has not set them. In the
+// copy, Logger is wrapped, so that the server does not wait for the handler of the user's Logger.
 func (o Options) withDefaults() Options {
 	if o.Grace <= 0 {
 		o.Grace = 30 * time.Second

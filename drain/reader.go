@@ -24,7 +24,7 @@ type reader struct {
 	unsent   int // how many bytes of a raw connection were unsent when flow looked last
 }
 
-// A mover notes whether Move is to be asked for a conn, and whether it was asked.
+// A mover notes for a conn whether Move is to be asked, and whether Move was asked.
 type mover struct {
 	wanted bool // Options.Rebalance wants Move to be asked once; a drain asks Move even if wanted is false
 	asked  asked
@@ -36,11 +36,11 @@ type asked uint8
 const (
 	notAsked asked = iota
 	asking         // Move was called and has not returned
-	declined       // Move need not be asked again until the connection is due
+	declined       // Move is not to be asked again before the connection is due
 )
 
-// Read reads from the connection. If a drain interrupts Read, Read decides whether the connection ends. If so, Read returns
-// io.EOF. Otherwise it reads again.
+// Read reads from the connection. If a drain or Options.Rebalance has interrupted Read, Read decides whether the connection
+// ends here. If so, Read returns io.EOF. Otherwise it reads again.
 func (c *conn) Read(p []byte) (int, error) {
 	for c.stop().Reads() {
 		if c.adopted != nil {
@@ -67,7 +67,8 @@ func (c *conn) unread() error {
 	return net.ErrClosed
 }
 
-// receive is like Read, but it calls the function read in place of the Read of the accepted connection.
+// receive is like Read, but it calls the function read in place of the Read of the accepted connection. size is the length of
+// the buffer that read fills.
 func (c *conn) receive(size int, read func() (int, error)) (int, error) {
 	for c.stop().Reads() {
 		n, err := read()
@@ -89,12 +90,12 @@ type verdict int
 
 const (
 	pass  verdict = iota // return the result to the caller
-	again                // read again: a drain has interrupted the Read, but the connection cannot end now
+	again                // read again: the Read was interrupted, but the connection does not end now
 	over                 // return io.EOF: the connection ends
 )
 
-// judge decides after a read of n bytes into a buffer of the given size. got has these bytes, or is nil if the caller does
-// not have the bytes.
+// judge returns the verdict after a read that has returned n and err. size is the length of the buffer of the read. got has the
+// n bytes, or is nil if the caller does not have them.
 func (c *conn) judge(got []byte, n, size int, err error) verdict {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -132,14 +133,14 @@ func (c *conn) touch(p []byte) {
 		c.reader.heard = time.Now()
 	}
 	if c.reader.first.waiting {
-		c.reader.deadline = readDeadline{asked: c.reader.first.arrived(), interrupted: true} // the step below sets asked
+		c.reader.deadline = readDeadline{asked: c.reader.first.arrived(), interrupted: true} // c.step restores asked
 	}
 	c.step(life.Bytes)
 }
 
 // part decides whether the connection ends in a Read into a buffer of the given size: either the drain closes the connection,
-// or Move takes it. One to three bytes of a next request keep the connection open for another IdleGrace only: some clients send
-// a line end too many after a body.
+// or Move takes it. One to three bytes of a next request keep the connection open for only one more IdleGrace: some clients
+// send a line end too many after a body.
 func (c *conn) part(size int) bool {
 	switch {
 	case !c.silent() || sockbuf.Queued(c.Conn):
@@ -157,8 +158,8 @@ func (c *conn) part(size int) bool {
 // may reports whether an event is possible in the present state.
 func (c *conn) may(e life.Event) bool { return life.Next(c.state, e).Do != life.Impossible }
 
-// movable reports whether Move can take the connection: it has HTTP/1 without TLS on a socket, and net/http reads in the
-// known way.
+// movable reports whether Move can take the connection: Options.Move is set, the connection has HTTP/1 without TLS on a socket,
+// and net/http reads in the known way.
 func (c *conn) movable() bool {
 	return c.course.move != nil && c.kind.socket && c.kind.plainHTTP1() && readsAsKnown()
 }
@@ -182,13 +183,14 @@ func (c *conn) offer() (taken bool) {
 	return false
 }
 
-// wanted asks Move if Options.Rebalance wants it, and reports whether Move has taken the connection. It is called before idle
-// connections are closed. If something is received from Rebalance while Move runs, Move is asked once more.
+// wanted asks Move if Options.Rebalance wants Move to be asked, and reports whether Move has taken the connection. It is called
+// in the stages before draining, in which no idle connection is closed. If something is received from Rebalance while Move
+// runs, Move is asked once more.
 func (c *conn) wanted(size int) bool {
 	for c.mover.wanted && c.movable() && c.may(life.Take) && !c.begun(size) && !sockbuf.Queued(c.Conn) {
 		c.mover.wanted = false // while Move runs, propose may set wanted again
 		taken := c.offer()
-		c.mover.asked = notAsked // so that a drain asks Move too
+		c.mover.asked = notAsked // the drain must ask Move again
 		if taken {
 			return true
 		}
@@ -197,10 +199,11 @@ func (c *conn) wanted(size int) bool {
 }
 
 // silent reports whether the connection waits for the client and has nothing to do. A new connection is silent until the first
-// byte was read. Between two requests, a connection is silent until four bytes of the next request were read: then net/http
-// replaces the deadline of the idle connection by a deadline for the header. An HTTP/2 connection without an h2conn is silent
-// if it has no stream; with an h2conn it is never silent. A new TLS connection counts as silent even if bytes were read, since
-// a conn below TLS cannot see the end of the handshake. A raw connection counts as silent unless the kernel copies from it.
+// byte was read. Between two requests, a connection is silent until four bytes of the next request were read. At this point,
+// net/http replaces the deadline of the idle connection by a deadline for the header. An HTTP/2 connection without an h2conn is
+// silent if it has no stream; with an h2conn it is never silent. A new TLS connection counts as silent even if bytes were read,
+// since a conn below TLS cannot see the end of the handshake. A raw connection counts as silent unless the kernel copies from
+// it.
 func (c *conn) silent() bool {
 	if c.h2 != nil || !c.may(life.Part) {
 		return false
@@ -250,8 +253,8 @@ func (c *conn) due() time.Time {
 }
 
 // consider looks at a connection if it is silent. It interrupts the Read if the connection is due. It also interrupts the Read
-// if Move has to be asked first. The first result is the time at which a scan has to look again. The second result is false if
-// no scan has to look again. A connection without a wrapper (tlsOutside) cannot be interrupted: when it is due, it gets a read
+// if Move has to be asked first. The first result is the time at which a scan has to look again. If no scan has to look again,
+// the second result is false. A connection without a wrapper (tlsOutside) cannot be interrupted: when it is due, it gets a read
 // deadline in the past, which makes the Read of net/http fail. net/http may replace this deadline, so each later scan sets it
 // again.
 func (c *conn) consider(now time.Time) (time.Time, bool) {
@@ -284,8 +287,8 @@ func (c *conn) press(late bool) {
 	}
 }
 
-// rest notes that the connection has become idle. It interrupts the next Read if Rebalance wants Move to be asked. In a drain,
-// rest calls press, since the connection may be due at once.
+// rest notes that the connection has become idle. It interrupts the next Read if Rebalance wants Move to be asked. From the
+// stage draining on, rest calls press, since the connection may be due at once.
 func (c *conn) rest() {
 	c.mover.asked = notAsked
 	c.reader.first.shift = 0
@@ -312,8 +315,8 @@ func (c *conn) propose() {
 }
 
 // park is called before a Read of an adopted connection into a buffer of the given size. It calls SetIdle if the Read is going
-// to wait for the next request and no byte of the request was read. After SetIdle, the other process may take the connection
-// back.
+// to wait for the next request and no byte of the request was read. After SetIdle, the other process can take the connection
+// back if this process dies.
 func (c *conn) park(size int) {
 	c.mu.Lock()
 	s := c.state
@@ -338,7 +341,7 @@ func (c *conn) enter(reported http.ConnState) {
 		e = life.Hijack
 	case http.StateClosed:
 		e = life.Release
-	default: // http.StateNew: the connection is in this state since it was registered
+	default: // http.StateNew: a connection is in this state when it is registered
 		return
 	}
 	c.mu.Lock()
@@ -362,8 +365,8 @@ func (c *conn) enter(reported http.ConnState) {
 const flowLooks = 8
 
 // flow restarts the IdleGrace of a raw connection if the number of unsent bytes has changed since the last look, and reports
-// whether there are unsent bytes. It is needed because a Write, or a copy by the kernel, counts its bytes only when it ends,
-// and with a slow client this may be much later.
+// whether there are unsent bytes. flow is needed because the bytes of a Write, or of a copy by the kernel, are counted only at
+// its end, which may come much later if the client is slow.
 func (c *conn) flow(now time.Time) bool {
 	if !c.kind.raw() {
 		return false

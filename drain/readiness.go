@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// A readiness has the state of a Server that load balancers ask for.
+// A readiness says whether a Server is ready, for the probes of load balancers.
 type readiness struct {
 	state atomic.Int32     // of type ready
 	tell  func(ready bool) // Options.Ready; may be nil

@@ -5,8 +5,9 @@ import (
 	"sync"
 )
 
-// A registry lists the connections and jobs that a drain waits for. Accept adds a connection, and the end of its life
-// removes the connection. A request changes only the state of its connection, and does not lock mu.
+// A registry lists the connections and jobs that a drain waits for. Accept adds a connection, and the end of its life removes
+// the connection. A request changes only the state of its connection, and does not lock mu unless a handler hijacks the
+// connection.
 type registry struct {
 	wake chan struct{} // makes a drain look again whether everything has ended; has room for one signal
 

@@ -14,12 +14,13 @@ type Report struct {
 	Began time.Time `json:"began"`
 	// Took is how long the drain lasted.
 	Took time.Duration `json:"took"`
-	// Phases has the duration of each phase of the drain. A phase that the drain did not have is missing.
+	// Phases has the durations of Propagating, of Draining, and of Flushing if there is an [Options.Flush]. The duration of
+	// Draining includes Jobs. In a handover Propagating takes hardly any time.
 	Phases map[Phase]time.Duration `json:"phases"`
 	// Left lists the entries that were unfinished when Grace had run out, each with the last action against it.
 	Left []Entry `json:"left,omitempty"`
-	// Err is the error of the drain, which Serve returns; empty after a clean drain. The error of a failed accept, which Serve
-	// returns too, is not in Err.
+	// Err is the error of the drain, as Serve returns it; empty after a clean drain. If an accept has failed, Serve returns
+	// that error too, but Err does not contain it.
 	Err string `json:"error,omitempty"`
 }
 
@@ -40,7 +41,7 @@ func (j *journal) begin(handover bool) {
 	j.enter(propagating)
 }
 
-// enter ends the present stage, adds its duration to the duration of its phase, and begins the stage next.
+// enter ends the present stage, adds its duration to the duration of its phase, and begins the next stage (the parameter next).
 func (j *journal) enter(next stage) {
 	j.mu.Lock()
 	defer j.mu.Unlock()

@@ -9,9 +9,9 @@ import (
 //
 // A request that may have side effects is served to its end, whatever its headers say: if a POST is cut, or is answered with
 // 200 and not executed, its client has no way to learn what happened. So a rule applies only to a GET without a body; ruleOf
-// checks that, and rules_test.go tests ruleOf. A rule for other requests would be possible if it refuses a request before
-// the handler runs, by an answer that means "not executed": status 503 with "Connection: close", REFUSED_STREAM, or a
-// GOAWAY that names an earlier stream. Today there is no such rule.
+// checks that, and rules_test.go tests ruleOf. A rule for other requests would be possible if it refuses a request before the
+// handler runs, by an answer that means "not executed". Such answers are the status 503 with "Connection: close",
+// REFUSED_STREAM, and a GOAWAY that names an earlier stream. Today there is no such rule.
 //
 // The following cases look like rules but are none, since they neither end nor refuse a request:
 //
@@ -93,10 +93,9 @@ func acceptsEvents(r *http.Request) bool {
 	return len(accept) == 1 && accept[0] == eventStreamType
 }
 
-// upgradesToWebSocket reports whether r is a request of HTTP/1.1 for a WebSocket. If the header "Connection" does not name the
-// header "Upgrade", the client has sent "Upgrade" to a proxy on the way, and the proxy should have removed it. The comparison
-// of lengths excludes letters outside ASCII that EqualFold takes as equal to a letter of "websocket": such a letter has several
-// bytes.
+// upgradesToWebSocket reports whether r is a request of HTTP/1.1 for a WebSocket. The header "Connection" must name the header
+// "Upgrade": otherwise the client has sent "Upgrade" only to a proxy, which should have removed it. The comparison of lengths
+// excludes letters outside ASCII that EqualFold takes as equal to a letter of "websocket": such a letter has several bytes.
 func upgradesToWebSocket(r *http.Request) bool {
 	up := r.Header["Upgrade"]
 	return len(up) == 1 && len(up[0]) == len(webSocket) && strings.EqualFold(up[0], webSocket) &&

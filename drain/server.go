@@ -22,7 +22,7 @@ type Server struct {
 	listeners listeners
 
 	once    sync.Once      // runs the drain; callers that come while it runs wait for its end
-	err     error          // the error of the drain; written by the function of once
+	err     error          // the error of the drain; written by the function that once runs
 	over    chan struct{}  // closed when the drain has ended
 	closers sync.WaitGroup // the goroutines that close WebSockets and event streams
 
@@ -82,7 +82,8 @@ func (s *Server) ListenAndServe(ctx context.Context) error {
 	if addr == "" {
 		addr = ":http"
 	}
-	// Listen gets a context without the end of ctx: if ctx has ended before, Serve drains at once and returns nil.
+	// Listen gets a context that does not end with ctx: if ctx has already ended, Listen still works, and Serve drains at once
+	// and returns nil.
 	ln, err := new(net.ListenConfig).Listen(context.WithoutCancel(ctx), "tcp", addr)
 	if err != nil {
 		return fmt.Errorf("drain: %w", err)
@@ -155,7 +156,7 @@ func (s *Server) Track(e Entry, cancel context.CancelCauseFunc) (done func(), er
 	return func() { s.registry.removeJob(j) }, nil
 }
 
-// serve runs an accept loop until ctx ends, and then the drain.
+// serve runs the accept loop on ln until ctx ends, and then the drain. by and name are the arguments for track.
 func (s *Server) serve(ctx context.Context, ln net.Listener, by server, name string, loop func(net.Listener) error) error {
 	if ln == nil {
 		return errors.New("drain: no listener")
@@ -190,7 +191,7 @@ func (s *Server) serve(ctx context.Context, ln net.Listener, by server, name str
 	return err
 }
 
-// install installs the hooks in the http.Server before the first Accept.
+// install installs the hooks in the http.Server before the first Accept. Only the first call has an effect.
 func (s *Server) install(loop func(net.Listener) error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -201,11 +202,12 @@ func (s *Server) install(loop func(net.Listener) error) {
 	})
 }
 
-// await waits until a drain has to begin: ctx has ended, the drain of another listener has begun, or the accept loop has
-// ended. If the loop has ended without a call of Accept, await returns its error, and unused is true.
+// await waits until ctx has ended, the drain has begun in another call of serve, or the accept loop of l has ended. In all
+// three cases the caller calls drain, with one exception: if the loop has ended without a call of Accept, unused is true and
+// failed is the error of Serve.
 func (s *Server) await(ctx context.Context, l *listener, ended chan error) (failed error, unused bool) {
-	// Check net/http a second after the start: at the start, the process is busy with its first requests, and a check in the
-	// drain would delay the drain.
+	// Check net/http a second after the start. Earlier, the process is busy with its first requests. Later, in the drain, the
+	// check would delay the drain.
 	check := time.NewTimer(time.Second)
 	defer check.Stop()
 	offers := s.opts.Rebalance
@@ -246,14 +248,15 @@ func (s *Server) propose() {
 	}
 }
 
-// handover reports whether ctx has ended for a handover: another process goes on serving.
+// handover reports whether ctx has ended for a handover, in which another process goes on serving.
 func handover(ctx context.Context) bool {
 	var h interface{ Handover() bool }
 	return errors.As(context.Cause(ctx), &h) && h.Handover()
 }
 
-// tellCause calls Draining of the cause of ctx, if the cause has this method. The server calls ended when the drain is over. So
-// package upgrade knows that the server does not ignore its context, even if Grace is long.
+// tellCause calls the method Draining of the cause of ctx, and returns the function ended that Draining returns. If the cause
+// has no such method, ended does nothing. The server calls ended when the drain is over. By the two calls, package upgrade
+// knows that the server does not ignore its context, even if Grace is long.
 func tellCause(ctx context.Context) (ended func()) {
 	var d interface{ Draining() (ended func()) }
 	if errors.As(context.Cause(ctx), &d) {

@@ -41,8 +41,8 @@ var (
 	_ netconn.Unix = (*unixConn)(nil)
 )
 
-// wrap makes the wrapper of an accepted connection. The wrapper has the methods that nc has. An adopted connection is itself a
-// wrapper: then the methods are those of the connection of package net below it.
+// wrap makes the wrapper of the accepted connection nc. The wrapper has the methods that nc has. If nc is an adopted
+// connection, the wrapper has the methods of the connection of package net inside nc.
 func wrap(nc net.Conn) inRegistry {
 	below := nc
 	if a, ok := nc.(adoptedConn); ok {
@@ -57,13 +57,13 @@ func wrap(nc net.Conn) inRegistry {
 	return &conn{Conn: nc}
 }
 
-// CloseRead closes the side of the client. The connection stays in the registry until its Close.
+// CloseRead shuts down the reading side of the connection. The connection stays in the registry until its Close.
 func (c *tcpConn) CloseRead() error { return closeRead(&c.conn, c.control) }
 
-// CloseRead closes the side of the client. The connection stays in the registry until its Close.
+// CloseRead shuts down the reading side of the connection. The connection stays in the registry until its Close.
 func (c *unixConn) CloseRead() error { return closeRead(&c.conn, c.control) }
 
-// closeRead closes the side of the client, and notes in c.marks that this was done.
+// closeRead shuts down the reading side of the connection, and notes the call in c.marks.
 func closeRead(c *conn, h netconn.Halves) error {
 	err := h.CloseRead()
 	if err == nil {
@@ -119,8 +119,8 @@ func (c *unixConn) ReadMsgUnix(b, oob []byte) (n, oobn, flags int, addr *net.Uni
 	return n, oobn, flags, addr, err
 }
 
-// message calls receive with the function read, which reads a message. On an adopted connection, message first returns the
-// bytes that the other process had read.
+// message calls receive with the function read, which reads a message. If bytes that the other process had read from an adopted
+// connection are left, message returns these bytes instead.
 func (c *unixConn) message(b []byte, read func() (int, error)) (int, error) {
 	c.own()
 	return c.receive(len(b), func() (int, error) {
@@ -188,14 +188,14 @@ func (r *rawConn) Write(f func(fd uintptr) bool) error {
 // buffers are the buffers of through.
 var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
 
-// through copies by a buffer instead of in the kernel, so that a conn sees the bytes as they pass.
+// through copies from r to w through a buffer, not in the kernel, so that a conn sees the bytes as they pass.
 func through(w io.Writer, r io.Reader) (int64, error) {
 	buf := buffers.Get().(*[32 << 10]byte)
 	defer buffers.Put(buf)
 	return io.CopyBuffer(w, struct{ io.Reader }{r}, buf[:])
 }
 
-// A reading is a conn as the source of a copy, a writing is a conn as the destination.
+// A reading is a conn from which the kernel copies. A writing is a conn to which the kernel copies.
 type (
 	reading conn
 	writing conn

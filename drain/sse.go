@@ -13,8 +13,7 @@ import (
 )
 
 const (
-	// retryFirst and retryLast limit the time after which a client of an event stream reconnects. The time is random for each
-	// client.
+	// If a drain ends an event stream, the client is asked to reconnect after a random time between retryFirst and retryLast.
 	retryFirst, retryLast = 500 * time.Millisecond, 2500 * time.Millisecond
 )
 
@@ -90,7 +89,7 @@ func (e *eventStream) FlushError() error {
 	}
 	e.begin()
 	err := http.NewResponseController(e.ResponseWriter).Flush()
-	e.end() // a closeGracefully before the header was written has not ended the stream
+	e.end() // if closeGracefully was called before the header was written, it did not end the stream
 	return err
 }
 

@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// Status is the state of a [Server] at a moment. Each connection is counted once; the connections are looked at one after
-// another, not all at the same instant. The numbers are meant as gauges: a program with OpenTelemetry can observe them in a
-// callback. Package drain itself needs only the standard library.
+// Status is the state of a [Server] at a moment. Each connection is counted once. The Server looks at the connections one after
+// another, not at all of them in the same instant. The numbers are meant as gauges: a program with OpenTelemetry can observe
+// them in a callback. Package drain itself needs only the standard library.
 type Status struct {
 	// Phase is the present phase of the server.
 	Phase Phase `json:"phase"`
@@ -19,17 +19,18 @@ type Status struct {
 	New int `json:"new"`
 	// Idle is the number of connections between two requests.
 	Idle int `json:"idle"`
-	// Active is the number of connections with a request that is being read or answered.
+	// Active is the number of connections with a request that is being answered: net/http has read its header, and the answer
+	// is not complete.
 	Active int `json:"active"`
-	// Hijacked is the number of connections that handlers took over and have not closed yet, of connections of ServeFunc, and
-	// of raw connections.
+	// Hijacked is the number of connections that net/http does not serve and that have not ended: connections that a handler
+	// took over, raw connections, and connections of ServeFunc.
 	Hijacked int `json:"hijacked"`
 	// Closing is the number of connections that have sent their last answer and wait for the client to close.
 	Closing int `json:"closing"`
 	// Jobs is the number of jobs of Go and of entries of Track.
 	Jobs int `json:"jobs"`
-	// HTTP2 says how the server ends HTTP/2 connections: in "two steps", or in "one step" if the user's TLSNextProto has a
-	// function for "h2" or if this package does not know the net/http. Empty before the first Serve, and without HTTP/2.
+	// HTTP2 says how the server ends HTTP/2 connections: in "two steps", or in "one step" (see HTTP/2 in the package text).
+	// Empty before the first Serve, and if net/http does not serve HTTP/2.
 	HTTP2 string `json:"http2,omitempty"`
 }
 
@@ -81,16 +82,17 @@ func (s *Server) phase() Phase {
 	}
 }
 
-// Report returns the Report of the drain. ok is false before the end of the drain; r then has only what is known so far.
+// Report returns the Report of the drain. Before the end of the drain, ok is false, and r has only what is known so far.
 func (s *Server) Report() (r Report, ok bool) {
 	return s.journal.read(), s.course.at() == drained
 }
 
 // Drain makes the server a lame duck, for an operator who takes the server out of a load balancer by hand. The server is not
 // ready, and answers over HTTP/1 announce the end of the connection, so that clients connect to another server. The server
-// still accepts connections. HTTP/2 connections do not end: their GOAWAY could not be revoked by [Server.Resume], which
-// makes the server ready again. If the context ends while the server is a lame duck, Propagation counts from the call of
-// Drain. Drain returns [ErrClosed] if the final drain, after the end of a context, has begun.
+// still accepts connections. [Server.Resume] makes the server ready again. HTTP/2 connections that end in two steps go on,
+// because Resume could not revoke a GOAWAY. An HTTP/2 connection that ends in one step (see [Status]) ends after its next
+// answer. If the context ends while the server is a lame duck, Propagation counts from the call of Drain. Drain returns
+// [ErrClosed] if the final drain, after the end of a context, has begun.
 func (s *Server) Drain() error { return s.setReady(lameDuck) }
 
 // Resume makes the server ready again after [Server.Drain]. Resume returns [ErrClosed] if the final drain has begun, since a

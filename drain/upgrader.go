@@ -38,7 +38,7 @@ func (u *upgrader) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	}
 	ahead, _ := rw.Reader.Peek(rw.Reader.Buffered())
 	ws, given := newWSConn(nc, u.entry.course)
-	if !u.entry.kind.wrapped() { // there is no wrapper that would see the Close
+	if !u.entry.kind.wrapped() { // the Server sees the Close only through ws, since there is no wrapper below the TLS
 		ws.onClose = func() { u.entry.happen(life.Release) }
 	}
 	if u.switched {

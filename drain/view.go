@@ -8,7 +8,7 @@ import (
 
 // A view has what an Entry shows of a connection.
 type view struct {
-	reported     http.ConnState // the last state that net/http has reported; always StateHijacked for other servers
+	reported     http.ConnState // the last state that net/http has reported; StateHijacked if another server serves
 	since        time.Time      // when reported changed
 	method, path string         // the method and the path of the last request
 	action       string         // the last step that was taken against the connection after Grace had run out

@@ -29,7 +29,7 @@ var errRestart = errors.New("drain: the WebSocket was closed with status 1012, s
 type wsConn struct {
 	net.Conn
 	course  *course
-	onClose func()        // is called by Close; may be nil
+	onClose func()        // Close calls this function; may be nil
 	gone    chan struct{} // closed by Close
 	once    sync.Once     // closes gone
 	mute    atomic.Bool   // the client has not answered closeFrame in time: every Read returns io.EOF
@@ -71,13 +71,13 @@ var (
 	_ netconn.Unix = (*wsUnix)(nil)
 )
 
-// CloseWrite closes the side of the server.
+// CloseWrite shuts down the writing side of the connection.
 func (c *wsTCP) CloseWrite() error { return c.wsConn.CloseWrite() }
 
-// CloseWrite closes the side of the server.
+// CloseWrite shuts down the writing side of the connection.
 func (c *wsUnix) CloseWrite() error { return c.wsConn.CloseWrite() }
 
-// ReadFrom copies by a buffer, so that Write sees the frames.
+// ReadFrom copies from r through a buffer, so that Write sees the frames.
 func (c *wsTCP) ReadFrom(r io.Reader) (int64, error) {
 	return through(struct{ io.Writer }{c.wsConn}, r)
 }
@@ -121,7 +121,7 @@ func (c *wsUnix) WriteMsgUnix(b, oob []byte, addr *net.UnixAddr) (n, oobn int, e
 // NetConn returns the connection below.
 func (c *wsConn) NetConn() net.Conn { return c.Conn }
 
-// CloseWrite closes the side of the server, if the connection below has the method CloseWrite.
+// CloseWrite shuts down the writing side of the connection, if the connection below has the method CloseWrite.
 func (c *wsConn) CloseWrite() error {
 	w, ok := c.Conn.(interface{ CloseWrite() error })
 	if !ok {
@@ -146,8 +146,8 @@ func (c *wsConn) ended(n int, err error) error {
 }
 
 // Write writes p, and inserts closeFrame after a message if the drain wants a close. After closeFrame, Write refuses messages
-// with an error. It drops control frames without an error: the library answers the close of the client, but the client has
-// already got a close.
+// with an error. It drops control frames without an error, because the library answers the close of the client by a close, and
+// the client has already got one.
 func (c *wsConn) Write(p []byte) (int, error) {
 	c.writing.Lock()
 	defer c.writing.Unlock()
@@ -195,8 +195,8 @@ func (c *wsConn) close() {
 	io.WriteString(c.Conn, closeFrame)
 }
 
-// closeGracefully asks for a close and waits for the Close of the connection. If the client does not answer in time, the
-// library's Read returns io.EOF.
+// closeGracefully calls tell, and waits until the library calls Close. If the client does not answer closeFrame in time, every
+// Read of the library returns io.EOF.
 func (c *wsConn) closeGracefully(ctx context.Context) {
 	c.tell()
 	t := time.NewTimer(min(closeTime, time.Until(c.course.latest)))

@@ -7,8 +7,8 @@ import (
 	"github.com/midair-go/midair/drain/internal/netconn"
 )
 
-// given returns the connection that grpc and its credentials get: a conn with all methods of the connection of package net
-// below. Credentials look for such methods, for example to get the descriptor.
+// given returns the connection that grpc and its credentials get: c with all methods that a *net.TCPConn or *net.UnixConn has.
+// Credentials look for such methods, for example to get the descriptor.
 func (c *conn) given() net.Conn {
 	switch below := c.Conn.(type) {
 	case netconn.TCP:
@@ -38,7 +38,7 @@ var (
 	_ netconn.Unix = (*unixConn)(nil)
 )
 
-// ReadFrom copies by a buffer, so that Write sees the bytes.
+// ReadFrom copies from r through a buffer, so that Write sees the bytes.
 func (c *tcpConn) ReadFrom(r io.Reader) (int64, error) {
 	return io.Copy(struct{ io.Writer }{c.conn}, r)
 }

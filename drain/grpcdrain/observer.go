@@ -37,8 +37,8 @@ type call struct {
 	done   func()
 }
 
-// TagRPC returns the context of a call. The context has the drain.Notice, and is cancelled when Grace has run out, a moment
-// before the connection is closed, so that the handler can end the call with a status.
+// TagRPC returns the context of a call. The context has the drain.Notice. When Grace has run out, the context is cancelled. The
+// connection is closed a moment later, so that the handler can end the call with a status.
 func (o *Observer) TagRPC(ctx context.Context, info *stats.RPCTagInfo) context.Context {
 	core := o.core.Load()
 	if core == nil {

@@ -14,7 +14,8 @@ import (
 )
 
 const (
-	// tellTime limits the wait for the first GOAWAY on all connections, before handlers learn of the drain.
+	// Handlers learn of the drain when the first GOAWAY was written on all connections. announce waits for this no longer than
+	// tellTime.
 	tellTime = time.Second
 	// secureTime replaces tellTime if a connection has TLS: on such a connection the first GOAWAY cannot be seen.
 	secureTime = 100 * time.Millisecond
@@ -59,16 +60,16 @@ func NewServer(gs *grpc.Server, opts drain.Options) *Server {
 	return s
 }
 
-// SetHealth makes h answer NOT_SERVING from the first moment of a plain stop, and between Drain and Resume of Core. A
-// handover does not change the answer of h. Call SetHealth before Serve.
+// SetHealth makes h answer NOT_SERVING from the first moment of a plain stop, and between the calls of Drain and Resume of the
+// drain.Server that Core returns. A handover does not change the answer of h. Call SetHealth before Serve.
 func (s *Server) SetHealth(h Health) { s.health = h }
 
-// Core returns the drain.Server of s, for its methods such as Status, Report, Go and Drain, and for the Options.After of
+// Core returns the drain.Server of s. Use it for methods such as Status, Report, Go and Drain, and as the Options.After of
 // another server.
 func (s *Server) Core() *drain.Server { return s.core }
 
-// Draining returns a channel that is closed when the drain has begun and handlers of streams should end their streams. With
-// an Observer, handlers get the same channel by drain.FromContext.
+// Draining returns a channel that is closed in the drain, when handlers of streams should end their streams. With an Observer,
+// handlers get the same channel by drain.FromContext.
 func (s *Server) Draining() <-chan struct{} {
 	return drain.FromContext(s.core.Context(context.Background())).Begun()
 }
@@ -107,9 +108,9 @@ func (s *Server) tell(ready bool) {
 	}
 }
 
-// announce makes grpc announce the end to its clients, in two steps, and returns when the first step was sent on all
-// connections, or after the limit. If a handler ended its stream before the first step was sent, the client would open the next
-// stream on the same connection.
+// announce makes grpc announce the end to its clients in two steps. It returns when the first step was sent on all connections,
+// but no later than conns.limit allows. If a handler ended its stream before the first step was sent, the client would open the
+// next stream on the same connection.
 func (s *Server) announce(ctx context.Context) {
 	select {
 	case <-s.looped: // GracefulStop closes the listener: wait until the accept loop has taken all connections in the queue
@@ -137,8 +138,8 @@ func (s *Server) announce(ctx context.Context) {
 
 // conns are the open connections.
 type conns struct {
-	stopping atomic.Bool   // GracefulStop was called, or is about to be
-	wake     chan struct{} // makes announce look again; has room for one signal
+	stopping atomic.Bool   // GracefulStop was called, or is about to be called
+	wake     chan struct{} // makes announce call allTold again; has room for one signal
 
 	mu   sync.Mutex
 	open map[*conn]struct{}
@@ -197,7 +198,7 @@ type conn struct {
 	net.Conn
 	conns  *conns
 	begun  bool        // something was written; only the goroutine that writes uses this field
-	secure atomic.Bool // the connection has TLS: the first byte written was the type of a TLS record
+	secure atomic.Bool // the connection has TLS: the first byte written was the type of a TLS record, handshake or alert
 	told   atomic.Bool // the first GOAWAY was written
 }
 
@@ -227,5 +228,5 @@ func (c *conn) Close() error {
 	return c.Conn.Close()
 }
 
-// NetConn returns the connection below: the wrapper of package drain, whose NetConn is the connection of the listener.
+// NetConn returns the wrapper of package drain. The NetConn of that wrapper returns the connection of the listener.
 func (c *conn) NetConn() net.Conn { return c.Conn }

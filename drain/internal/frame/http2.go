@@ -36,11 +36,11 @@ const (
 // SETTINGS; do not pass the preface of a client to Next.
 type HTTP2 struct {
 	head  [headLength]byte // the header of the current frame; between two frames, the header of the last frame
-	tail  [8]byte          // the first bytes of the payload of a PING
+	tail  [8]byte          // the first eight bytes of the payload of the last PING
 	have  int              // how many bytes of head have come; 0 between frames
 	left  int              // how many bytes of the payload have not come
-	block bool             // a header block is not complete: no other frame may be written into the block
-	begun bool             // the first frame has ended: no other frame may be written before SETTINGS
+	block bool             // the current header block is not complete: no other frame may be written into the block
+	begun bool             // the first frame, which is SETTINGS, has ended: no other frame may be written before
 }
 
 // Next takes the bytes of p up to the end of the current frame. n is how many bytes Next took, and end reports whether the
@@ -72,8 +72,8 @@ func (f *HTTP2) Next(p []byte) (n int, end bool) {
 	return n + m, true
 }
 
-// Between reports whether a frame may be written after the bytes that Next took: the first frame and the last frame have
-// ended, and so has the header block, which may consist of many frames.
+// Between reports whether a frame may be written after the bytes that Next took. It returns false before the end of the first
+// frame, in the middle of a frame, and in the middle of a header block, which may consist of many frames.
 func (f *HTTP2) Between() bool { return f.begun && f.have == 0 && !f.block }
 
 // Kind returns the type of the frame whose end Next has just reported.

@@ -1,8 +1,8 @@
 package frame
 
 const (
-	// prefaceLine is the beginning of the preface of HTTP/2. No request of HTTP/1 begins with it, and net/http too recognizes
-	// HTTP/2 by this line.
+	// prefaceLine is the beginning of the preface of HTTP/2. No request of HTTP/1 begins with this line. net/http also
+	// recognizes HTTP/2 by this line.
 	prefaceLine = "PRI * HTTP/2.0"
 	// ClientPreface is what a client of HTTP/2 sends before its first frame, RFC 9113 section 3.4.
 	ClientPreface = prefaceLine + "\r\n\r\nSM\r\n\r\n"

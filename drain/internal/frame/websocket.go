@@ -9,11 +9,11 @@ type WebSocket struct {
 	more   bool     // the last frame of the current message has not come
 	begun  bool     // the HTTP response has ended
 	answer bool     // the HTTP response has begun and has not ended
-	line   int      // how many bytes of the empty line at the end of the HTTP response have come
+	line   int      // how many bytes of the end of the HTTP response, "\r\n\r\n", have come
 }
 
-// Answered notes that the HTTP response (status 101) was written without Next: Next gets frames only. Call Answered before
-// the first Next.
+// Answered notes that the HTTP response (status 101) was not passed to Next, so that Next expects frames only. Call Answered
+// before the first Next.
 func (m *WebSocket) Answered() { m.begun = true }
 
 // Next takes the bytes of p up to the end of the current frame, or of the HTTP response. n is how many bytes Next took, and end
@@ -40,7 +40,7 @@ func (m *WebSocket) Next(p []byte) (n int, end bool) {
 		return n, false
 	}
 	m.have = 0
-	if m.head[0]&0x08 == 0 { // a control frame does not change more: it may come between two frames of a message
+	if m.head[0]&0x08 == 0 { // a control frame may come between two frames of a message, so it does not change m.more
 		m.more = m.head[0]&0x80 == 0
 	}
 	return n, true
@@ -67,8 +67,8 @@ func (m *WebSocket) header(p []byte) int {
 	return len(p)
 }
 
-// need returns the length of the header of the current frame. Before the second byte has come, the length is not known, and
-// need returns 2. The header has no masking key, since a server does not mask.
+// need returns the length of the header of the current frame. The second byte says how long the header is. Before the second
+// byte has come, need returns 2. The header has no masking key, since a server does not mask.
 func (m *WebSocket) need() int {
 	if m.have < 2 {
 		return 2
@@ -94,8 +94,8 @@ func (m *WebSocket) length() (n uint64) {
 	return n
 }
 
-// Between reports whether the server may write a frame of its own after the bytes that Next took: the HTTP response and the
-// last frame have ended, and so has the message, which may consist of many frames.
+// Between reports whether the server may write a frame of its own after the bytes that Next took. It returns false before the
+// end of the HTTP response, in the middle of a frame, and in the middle of a message, which may consist of many frames.
 func (m *WebSocket) Between() bool { return m.begun && m.have == 0 && !m.answer && !m.more }
 
 // Closing reports whether the frame whose end Next has just reported is a close.

@@ -1,5 +1,5 @@
-// Package life has the life of a connection of package drain as a table: for each state and each event, the action to do and
-// the next state. The file states.md shows the table and a diagram; a test compares both with the code.
+// Package life has a table of the life of a connection of package drain. For each state and each event, the table has the
+// action to do and the next state. The file states.md shows the table and a diagram, and a test compares both with the code.
 //
 // The package has no connection and no lock. Package drain stores the state of each connection, calls [Next] under the lock
 // of the connection, and does the action.
@@ -37,15 +37,16 @@ const (
 	Hijacked
 	// Raw means that a handler of ServeTCP serves the connection, and has not returned.
 	Raw
-	// Spent follows Raw when a Read has decided the end of the connection: every Read gives io.EOF, but the handler may still
-	// write.
+	// Spent is the state after Raw if a Read has decided the end of the connection: every Read gives io.EOF, but the handler
+	// may still write.
 	Spent
 	// Moved means that Move has taken the connection: its socket must not be used any more.
 	Moved
 	// Lingering means that Close was called, and the client is given time to read the last answer. The owner, net/http or
 	// the handler of ServeTCP, has not released the connection yet.
 	Lingering
-	// Released follows Lingering when the owner has released the connection, but the client still has time to read.
+	// Released is the state after Lingering if the owner has released the connection, but the client still has time to read.
+	// After Hijacked, Linger leads to Released directly.
 	Released
 	// Shut means that the socket is closed, but the owner has not released the connection yet.
 	Shut
@@ -80,7 +81,7 @@ const (
 	Close
 	// Linger means that the owner has called Close, and the client is to be given time to read the last answer.
 	Linger
-	// Lingered means that the time that Linger has given is over, and the socket is closed.
+	// Lingered means that the socket was closed after Linger: the client has closed, or its time to read is over.
 	Lingered
 	// Cut means that a drain closes the connection at once, even if it is in use.
 	Cut
@@ -102,11 +103,11 @@ const (
 	Nothing
 	// Restore sets the read deadline that the owner has asked for, after an interruption of a Read.
 	Restore
-	// Reset does Restore, and begins an idle time: Move may be asked again.
+	// Reset does the same as Restore. It also notes that an idle time begins, in which Move may be asked again.
 	Reset
-	// Extend gives the connection another IdleGrace from now.
+	// Extend gives the connection another IdleGrace, which begins now.
 	Extend
-	// EndRead makes the Read that has decided the end return io.EOF, and all later Reads too.
+	// EndRead makes the Read that has decided the end of the connection return io.EOF. All later Reads return io.EOF too.
 	EndRead
 	// NoteHijack tells the registry that net/http does not own the connection any more.
 	NoteHijack
@@ -114,7 +115,8 @@ const (
 	Drop
 	// DropUntrack closes the socket and takes the connection off the registry.
 	DropUntrack
-	// Discard starts a goroutine that reads and discards until the client has closed, and then closes the socket.
+	// Discard starts a goroutine that reads and discards until the client has closed or the time for this is over, and then
+	// closes the socket.
 	Discard
 	// Untrack takes the connection off the registry.
 	Untrack
@@ -137,8 +139,8 @@ func Next(s State, e Event) Step {
 	return step
 }
 
-// Reads reports whether Read may still read from the socket. It returns true for Shut and Ended too: there the socket is
-// closed, and its Read returns the error.
+// Reads reports whether Read may still read from the socket. It returns true for Shut and Ended too: in these states the socket
+// is closed, and the Read of the socket returns an error.
 func (s State) Reads() bool {
 	return s != Parted && s != Spent && s != Moved && s != Lingering && s != Released
 }
@@ -149,7 +151,7 @@ func (s State) EOF() bool { return s == Parted || s == Spent || s == Moved }
 // Open reports whether none of the events Close, Linger, Cut, Take and Release has happened.
 func (s State) Open() bool { return s < Moved }
 
-// Lingers reports whether the connection is open only for the client to read the last answer.
+// Lingers reports whether the connection is still open for one purpose only: the client has time to read the last answer.
 func (s State) Lingers() bool { return s == Lingering || s == Released }
 
 var (

@@ -2,9 +2,9 @@ package life
 
 // The table has a row for each state. An event that is missing in a row is impossible in this state.
 //
-// A few events may come after a Close, because another goroutine causes them: the bytes of a Read, the end of a Move, a report
-// of net/http. A second Close closes the socket again, to get its error. A function of the user's in TLSNextProto may report
-// Request and Rest in any order.
+// A few events may come after a Close, because another goroutine causes them: a Read gets bytes, a Move returns, net/http
+// reports a state. A second Close closes the socket again, to return the error of the socket. A function of the user's in
+// TLSNextProto may report Request and Rest in any order.
 var table = [states][events]Step{
 	Fresh: {
 		Bytes: {Restore, Arriving}, Deadline: {Nothing, Fresh}, Part: {EndRead, Parted}, Take: {EndRead, Moved},
@@ -42,7 +42,7 @@ var table = [states][events]Step{
 		Request: {Restore, Active}, Rest: {Reset, Rested},
 		Close: {Drop, Shut}, Linger: {Discard, Lingering}, Cut: {Drop, Shut}, Release: {Untrack, Ended},
 	},
-	Reading: { // Part may happen to HTTP/2, which may have set several deadlines and have no stream
+	Reading: { // Part may happen to HTTP/2, which may set several deadlines and then have no stream
 		Bytes: {Restore, Reading}, Deadline: {Nothing, Reading}, Part: {EndRead, Parted},
 		Request: {Restore, Active}, Rest: {Reset, Rested},
 		Close: {Drop, Shut}, Linger: {Discard, Lingering}, Cut: {Drop, Shut}, Release: {Untrack, Ended},

@@ -12,17 +12,17 @@ import (
 // Splices reports whether package net splices sockets on this system.
 const Splices = runtime.GOOS == "linux"
 
-// A Reader is notified about the connection that a copy reads from.
+// A Reader belongs to the connection from which a copy reads. The copy calls the methods of the Reader.
 type Reader interface {
-	// Await calls Wait of w and returns its result, or 0 to end the copy. If Await returns another number than 0, nothing
+	// Await calls Wait of w and returns the result. It returns 0 if the copy is to end. If Await returns more than 0, nothing
 	// must interrupt the connection until Read is called.
 	Await(w *sockbuf.Waiter) (int, error)
 	// Read is called after each Await that has returned more than 0, with the number of bytes that were read.
 	Read(n int64)
 }
 
-// A Writer is notified about the connection that a copy writes to. Wrote is called after each part of the copy with the number
-// of bytes that were written.
+// A Writer belongs to the connection to which a copy writes. The copy calls Wrote after each part, with the number of bytes
+// that were written.
 type Writer interface{ Wrote(n int64) }
 
 // Uncounted is a Reader and a Writer for a connection whose bytes are not counted.
@@ -37,14 +37,14 @@ func (Uncounted) Read(int64) {}
 // Wrote does nothing.
 func (Uncounted) Wrote(int64) {}
 
-// parts is a pool of readers that limit a copy by the kernel to a part. While a reader is in the pool, its N is 0.
+// parts is a pool of readers. Each reader limits a copy by the kernel to one part. While a reader is in the pool, its N is 0.
 var parts = sync.Pool{New: func() any { return new(io.LimitedReader) }}
 
 // filePart is how many bytes of a file the kernel copies before they are counted: as many as package net passes to a single
 // call of sendfile.
 const filePart = 4 << 20
 
-// Unlimited looks for a limit of r. If r is a LimitedReader, whole is r, and from is the reader inside of r. Otherwise whole is
+// Unlimited takes the limit off r. If r is a LimitedReader, whole is r, and from is the reader inside of r. Otherwise whole is
 // nil, and from is r.
 func Unlimited(r io.Reader) (whole *io.LimitedReader, from io.Reader) {
 	if l, ok := r.(*io.LimitedReader); ok {
@@ -68,7 +68,7 @@ func release(p *io.LimitedReader) {
 	parts.Put(p)
 }
 
-// SendFile copies a [File] in parts, and no more than the limit of whole, if whole is not nil.
+// SendFile copies a [File] in parts. If whole is not nil, SendFile copies no more bytes than whole.N, and reduces whole.N.
 func SendFile(to io.ReaderFrom, from io.Reader, whole *io.LimitedReader, out Writer) (total int64, err error) {
 	p := parts.Get().(*io.LimitedReader)
 	defer release(p)
@@ -85,10 +85,10 @@ func SendFile(to io.ReaderFrom, from io.Reader, whole *io.LimitedReader, out Wri
 	return total, err
 }
 
-// Splice copies the bytes of a [Socket] as they come, and no more than the limit of whole, if whole is not nil. For each part,
-// Splice first waits until there are bytes, and then lets package net copy them. So each part is counted as soon as it was
-// copied, and an error of the wait, which a drain may interrupt, is not mixed up with an error of the copy. Splice returns
-// ok == false and has copied nothing if the system has no Waiters, or if from is not a socket.
+// Splice copies the bytes of a [Socket] as they come. If whole is not nil, Splice copies no more bytes than whole.N, and
+// reduces whole.N. For each part, Splice first waits until there are bytes, and then lets package net copy them. So each part
+// is counted as soon as it was copied. A drain may interrupt only the wait, and an error of the wait can be told from an error
+// of the copy. Splice returns ok == false and has copied nothing if the system has no Waiters, or if from is not a socket.
 func Splice(to io.ReaderFrom, out Writer, from io.Reader, in Reader, whole *io.LimitedReader) (total int64, ok bool, err error) {
 	nc, is := from.(net.Conn)
 	if !is {

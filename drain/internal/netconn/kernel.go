@@ -18,8 +18,9 @@ const (
 	Socket                // on Linux, the kernel copies by splice
 )
 
-// SourceOf returns how the kernel copies from r. For all types but those of the packages net and os it returns Unknown, as
-// the ReadFrom of a *net.TCPConn does: the Read of another type may return bytes that do not come from its descriptor.
+// SourceOf returns how the kernel copies from r. For all types but those of the packages net and os it returns Unknown: the
+// Read of another type may return bytes that do not come from its descriptor. The ReadFrom of a *net.TCPConn decides in the
+// same way.
 func SourceOf(r io.Reader) Source {
 	switch r := r.(type) {
 	case *net.TCPConn:
@@ -32,8 +33,8 @@ func SourceOf(r io.Reader) Source {
 	case *os.File:
 		return File
 	}
-	// The WriteTo of a connection or of a file passes itself to ReadFrom inside a struct. The type of the struct is not
-	// exported, and it has no WriteTo.
+	// The method WriteTo of a *net.TCPConn or *os.File passes the connection or the file to ReadFrom inside a struct without
+	// the method WriteTo. The packages net and os do not export the types of these structs.
 	if _, ok := r.(syscall.Conn); !ok {
 		return Unknown
 	}
@@ -48,8 +49,8 @@ func SourceOf(r io.Reader) Source {
 	return Unknown
 }
 
-// Regular reports whether a reader of the Source File is a regular file. Other files, such as a pipe, may have to wait for
-// their next byte.
+// Regular reports whether r, whose Source is File, is a regular file. A Read of another file, such as a pipe, may have to wait
+// for the next byte.
 func Regular(r io.Reader) bool {
 	f, ok := r.(interface{ Stat() (os.FileInfo, error) })
 	if !ok {

@@ -1,9 +1,9 @@
-// Package netconn has interfaces for the methods that *net.TCPConn and *net.UnixConn have beyond [net.Conn]. With them, a
-// wrapper of such a connection can have all methods: programs look for methods such as CloseRead, SetLinger or SyscallConn in
-// a connection that they get.
+// Package netconn has interfaces for the methods that *net.TCPConn and *net.UnixConn have beyond [net.Conn]. A program may look
+// for such methods, for example CloseRead or SyscallConn, in a connection that it gets. With the interfaces, a wrapper of a
+// connection can have all methods of the connection.
 //
-// The methods of the Control interfaces move no bytes, so a wrapper can embed the connection below as a Control interface. The
-// methods that move bytes are written by the wrapper itself.
+// The methods of the Control interfaces move no bytes, so a wrapper can embed its inner connection as a Control interface. The
+// methods that move bytes have to be written for each wrapper.
 package netconn
 
 import (

@@ -1,10 +1,10 @@
 // Package nethttpcheck finds out whether the net/http that a program is built with reads from its connections as package
 // drain expects.
 //
-// Package drain moves an idle connection to another process only if no byte of a next request was read from the connection.
-// Whether a byte was read can be seen in two details of net/http: the size of its read buffer, and the read deadlines that it
-// sets. These details are not documented and may change with any release of Go. So the package checks them once, with a
-// connection in memory.
+// Package drain moves an idle connection to another process only if no byte of a next request was read from the connection. Two
+// details of net/http show whether a byte was read: the size of the buffer that net/http passes to Read, and the read deadlines
+// that net/http sets. These details are not documented and may change with any release of Go. So the package checks them once,
+// with a connection in memory.
 package nethttpcheck
 
 import (
@@ -17,8 +17,8 @@ import (
 	"time"
 )
 
-// Check reports whether net/http reads in the known way. If Check returns false, do not move an idle connection to another
-// process: bytes of a next request could be lost unnoticed.
+// Check reports whether net/http reads in the known way. If Check returns false, an idle connection must not be moved to
+// another process: bytes of a next request could be lost unnoticed.
 //
 // The first call runs servers on connections in memory, and ends them before it returns. This takes about half a millisecond,
 // or some seconds on a machine that is very busy. Calls during the first call wait for its end. Later calls return the stored
@@ -28,8 +28,8 @@ func Check() bool { return result.known() }
 
 var result check
 
-// stepLimit is how long each step of net/http may take. maxTries is how often net/http is checked at most if a step takes too
-// long, since perhaps only the machine was very busy.
+// stepLimit is how long each step of net/http may take. If a step takes longer, perhaps only the machine was very busy, so
+// net/http is checked again, but at most maxTries times in all.
 const (
 	stepLimit = time.Second
 	maxTries  = 3
@@ -38,7 +38,7 @@ const (
 // A check checks net/http and stores the result.
 type check struct {
 	mu    sync.Mutex
-	tries int  // how often net/http was checked; maxTries if it need not be checked again
+	tries int  // how often net/http was checked; maxTries if the result is final
 	good  bool // net/http reads in the known way
 }
 
@@ -65,7 +65,7 @@ func run(serve func(*http.Server, net.Listener)) (good, late bool) {
 	for _, limit := range []time.Duration{time.Minute, 0} {
 		for _, n := range []int{0, 1, 2, 3, len(whole) - 4} {
 			r, ok := observe(serve, limit, whole+whole[:n])
-			part := r.size&(r.size-1) != 0 // the Read gets a part of the buffer, since bytes are in it
+			part := r.size&(r.size-1) != 0 // the Read gets only the rest of the buffer, since bytes are in the buffer
 			waits := r.deadlines <= 1 && part == (n > 0) && !r.wrote
 			if !ok || n < 4 && !waits || n >= 4 && r.deadlines < 2 {
 				return false, !ok
@@ -79,12 +79,12 @@ func run(serve func(*http.Server, net.Listener)) (good, late bool) {
 type read struct {
 	size      int  // the size of the slice that Read gets
 	deadlines int  // how many read deadlines were set since the connection became idle
-	wrote     bool // bytes were written after the Read found the end of the connection
+	wrote     bool // bytes were written while the connection was idle
 }
 
 // observe sends text to a server that the function serve runs, and returns a description of the Read that follows the first
-// answer. ok reports whether the server has answered, read, and closed the connection in time. Before observe returns, the
-// server ends.
+// answer. limit is the timeout of the server for a next request and for its header; 0 means without a limit. ok reports whether
+// the server has answered, read, and closed the connection in time. observe ends the server before it returns.
 func observe(serve func(*http.Server, net.Listener), limit time.Duration, text string) (r read, ok bool) {
 	near, far := net.Pipe()
 	c := &testConn{Conn: far, reads: make(chan read, 1), closed: make(chan struct{})}
@@ -156,7 +156,7 @@ func (c *testConn) hasWritten() bool {
 	return c.wrote
 }
 
-// Read reads. If it is the first Read of the idle connection, it also sends its description to the channel reads.
+// Read reads. The first Read of the idle connection also sends a description of itself to the channel reads.
 func (c *testConn) Read(b []byte) (int, error) {
 	c.mu.Lock()
 	if c.idle {

@@ -2,9 +2,8 @@
 // were written and are not acknowledged.
 //
 // Queued, Unsent and a Waiter do not change the connection: they read no byte, set no deadline and do not close it. Queued and
-// Unsent do not block, not even while another goroutine waits in a Read or a Write of the same connection. They may be
-// called from any goroutine, also for a closed connection. A Waiter blocks as a Read does, and must be used by a single
-// goroutine.
+// Unsent do not block, not even while another goroutine waits in a Read or a Write of the same connection. Both may be called
+// from any goroutine, also for a closed connection. A Waiter blocks as a Read does, and must be used by a single goroutine.
 //
 // Package internal/sys has similar functions for package upgrade. Package drain does not use internal/sys because it needs
 // only the standard library.

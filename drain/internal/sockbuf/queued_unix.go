@@ -7,10 +7,11 @@ import (
 	"syscall"
 )
 
-// Queued reports whether the kernel has something for the next Read: bytes, an end or an error. A closed connection counts
-// as an error. Queued is false for a connection that is not a socket: such a connection has no queue.
+// Queued reports whether the kernel has something for the next Read: bytes, an end or an error. A closed connection counts as
+// an error. For a connection that is not a socket, Queued returns false: such a connection has no queue.
 //
-// Queued peeks at the first byte. The number of bytes in the queue would not suffice: it is zero at an end as well.
+// Queued peeks at the first byte. It does not ask for the number of bytes in the queue, because the number is zero in two
+// cases: nothing has come, or the peer has closed.
 func Queued(nc net.Conn) bool {
 	sc, ok := nc.(syscall.Conn)
 	if !ok {

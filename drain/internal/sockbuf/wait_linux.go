@@ -11,11 +11,11 @@ import (
 type Waiter struct {
 	nc    net.Conn
 	raw   syscall.RawConn
-	ready func(fd uintptr) bool // the method look; stored, since a new method value for each Wait would be an allocation
+	ready func(fd uintptr) bool // the method look as a value, made once, because each new method value costs an allocation
 	n     int                   // the result of Wait
 	errno error                 // the error of the socket that peek has found
 	first bool                  // the present Wait has not called look yet
-	dry   bool                  // the last Wait had to wait: probably the next Wait has to wait too
+	dry   bool                  // the last Wait found nothing to read at first: probably the next Wait finds nothing either
 }
 
 // NewWaiter makes a Waiter for a connection. It returns nil if the connection is not a socket.
@@ -34,7 +34,7 @@ func NewWaiter(nc net.Conn) *Waiter {
 }
 
 // Wait waits until something can be read, and returns how many bytes can be read now: at least one, or 0 and no error if the
-// peer has sent its last byte. Deadlines and a Close end Wait as they end a Read.
+// peer has sent its last byte. A deadline or a Close ends Wait as it ends a Read.
 func (w *Waiter) Wait() (int, error) {
 	w.n, w.errno, w.first = 0, nil, true
 	if err := w.raw.Read(w.ready); err != nil {
@@ -49,9 +49,9 @@ func (w *Waiter) Wait() (int, error) {
 	return w.n, nil
 }
 
-// look reports whether a Read would return at once. It calls count, and then peek if count finds no bytes, which may mean an
-// end. If dry is true, there is probably nothing to read. In this case the first look of a Wait calls peek first, which saves a
-// call to the kernel.
+// look reports whether a Read would return at once. It calls count. If count finds no bytes, look calls peek, because the peer
+// may have closed. If dry is true, there is probably nothing to read, and the first look of a Wait begins with peek: this saves
+// a call to the kernel if peek finds nothing.
 func (w *Waiter) look(fd uintptr) bool {
 	guess := w.first && w.dry
 	if !guess && w.count(fd) {

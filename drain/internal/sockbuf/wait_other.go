@@ -7,8 +7,8 @@ import (
 	"net"
 )
 
-// A Waiter waits until something can be read from a socket. There are Waiters only on Linux. A Waiter is needed to splice
-// sockets, and package net does not splice on other systems.
+// A Waiter waits until something can be read from a socket. Waiters exist only on Linux: they are needed to splice sockets, and
+// package net does not splice on other systems.
 type Waiter struct{}
 
 // NewWaiter returns nil on this system.
