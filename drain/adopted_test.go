@@ -14,9 +14,9 @@ import (
 	"github.com/midair-go/midair/drain"
 )
 
-// adopted is a connection that came from another process, between two requests.
+// adopted is a connection that came from another process while it was between two requests.
 type adopted struct {
-	net.Conn // without the methods that go past the adopted connection
+	net.Conn // hides the methods by which a program could bypass adopted
 	of       *adoptedListener
 	ahead    *[]byte
 }
@@ -35,11 +35,11 @@ func (g adopted) Ahead(p []byte) int {
 func (g adopted) NetConn() net.Conn                     { return g.Conn }
 func (g adopted) SyscallConn() (syscall.RawConn, error) { return g.Conn.(syscall.Conn).SyscallConn() }
 
-// adoptedListener is a listener of nothing else.
+// An adoptedListener is a listener whose AcceptMoved returns only adopted connections.
 type adoptedListener struct {
 	net.Listener
-	given  bool   // for good: the other process keeps nothing of them
-	ahead  string // what comes with them
+	given  bool   // the other process has given the connections away for good: it keeps no descriptor
+	ahead  string // the bytes that come with each connection
 	parked atomic.Int64
 	owned  atomic.Int64
 }
@@ -53,7 +53,7 @@ func (l *adoptedListener) AcceptMoved() (net.Conn, error) {
 	return adopted{nc, l, &ahead}, nil
 }
 
-// short is a time limit that the tests outwait, long one that they do not.
+// short is a time limit that runs out in the tests. long is a time limit that does not run out.
 const (
 	short = 100 * time.Millisecond
 	long  = time.Minute
@@ -67,8 +67,8 @@ func serveAdopted(t *testing.T, srv *http.Server) *service {
 	return serveOn(t, &adoptedListener{Listener: ln}, srv, drain.Options{})
 }
 
-// An adopted connection that the other process could take back is parked between two requests: when it is certain that nothing was read,
-// and while somebody is there to take it.
+// The server calls SetIdle (parks the connection) between two requests. It does so only if it is certain that no byte was read,
+// and as long as the other process has a descriptor.
 func TestOnlyKeptConnectionsAreParked(t *testing.T) {
 	for _, c := range []struct{ given, unknown bool }{{false, false}, {true, false}, {false, true}} {
 		func() {
@@ -84,7 +84,7 @@ func TestOnlyKeptConnectionsAreParked(t *testing.T) {
 			client := s.dial()
 			for n, path := range []string{"/one", "/two"} {
 				wantBody(t, client.get(path), path, false)
-				if !c.given && !c.unknown { // nothing is parked if the next request is there by then
+				if !c.given && !c.unknown { // if the next request had come already, the connection would not be parked
 					s.until("it is parked", func() bool { return int(l.parked.Load()) == n+1 })
 				}
 			}
@@ -98,7 +98,7 @@ func TestOnlyKeptConnectionsAreParked(t *testing.T) {
 	}
 }
 
-// What hooks and handlers get of an adopted connection has every method of the connection below, which the adopted one has not itself.
+// Of an adopted connection, hooks get the inner connection of package net, and Hijack gives all methods of that connection.
 func TestHandlersGetTheConnectionBelowAnAdoptedOne(t *testing.T) {
 	seen, hijacked := make(chan net.Conn, 1), make(chan net.Conn, 1)
 	s := serveAdopted(t, &http.Server{
@@ -127,8 +127,8 @@ func TestHandlersGetTheConnectionBelowAnAdoptedOne(t *testing.T) {
 	s.stop()
 }
 
-// An idle connection that has come from another process waits for its next request as long as an idle one may: what limits
-// a header, a whole request or an answer does not count before.
+// An adopted connection waits for its next request as long as an idle connection does. The limits for a header, a whole request
+// or an answer do not count before the first byte.
 func TestAdoptedWaitsAsLongAsAnIdleConnection(t *testing.T) {
 	for name, srv := range map[string]*http.Server{
 		"ReadHeaderTimeout": {ReadHeaderTimeout: short},
@@ -143,7 +143,7 @@ func TestAdoptedWaitsAsLongAsAnIdleConnection(t *testing.T) {
 			c := s.dial()
 			s.until("it is here", func() bool { return s.Status().New == 1 })
 			for _, path := range []string{"/one", "/two"} {
-				<-time.After(5 * short) // longer than every limit that must not count
+				<-time.After(5 * short) // longer than every limit that must not count yet
 				c.quiet()
 				wantBody(t, c.get(path), path, false)
 			}
@@ -154,7 +154,7 @@ func TestAdoptedWaitsAsLongAsAnIdleConnection(t *testing.T) {
 	}
 }
 
-// An idle connection that has come from another process ends when an idle one would, without a word.
+// An adopted connection ends when an idle connection would end, and the server writes nothing on it.
 func TestAdoptedEndsAsAnIdleConnection(t *testing.T) {
 	for name, srv := range map[string]*http.Server{
 		"IdleTimeout":              {IdleTimeout: short, ReadTimeout: long, ReadHeaderTimeout: long},
@@ -172,7 +172,7 @@ func TestAdoptedEndsAsAnIdleConnection(t *testing.T) {
 	}
 }
 
-// The first request of a connection that has come from another process has its own limits, from its first byte on.
+// On an adopted connection, the limits of the first request count from its first byte.
 func TestAdoptedRequestHasItsLimits(t *testing.T) {
 	for name, c := range map[string]struct {
 		srv  *http.Server
@@ -190,7 +190,7 @@ func TestAdoptedRequestHasItsLimits(t *testing.T) {
 			s := serveAdopted(t, c.srv)
 			client := s.dial()
 			s.until("it is here", func() bool { return s.Status().New == 1 })
-			<-time.After(3 * short) // the limit counts from the first byte, which is later than it is long
+			<-time.After(3 * short) // longer than the limit, which counts only from the first byte
 			began := time.Now()
 			client.send(c.text)
 			for {
@@ -207,8 +207,8 @@ func TestAdoptedRequestHasItsLimits(t *testing.T) {
 	}
 }
 
-// What is done past an adopted connection, which could not say that it is in use, makes the connection this process's alone
-// first. What came with it is read before.
+// Before a program uses the socket of an adopted connection in a way that the other process does not notice, the server calls
+// Own. Bytes that came with the connection are read first.
 func TestNothingIsDonePastAnAdoptedConnection(t *testing.T) {
 	read := func(do func(b []byte) (int, error)) error {
 		b := make([]byte, 10)
@@ -256,7 +256,7 @@ func TestNothingIsDonePastAnAdoptedConnection(t *testing.T) {
 	}
 }
 
-// message is what a unix connection has for descriptors.
+// message has the methods of a unix connection that pass descriptors.
 type message interface {
 	ReadMsgUnix(b, oob []byte) (n, oobn, flags int, addr *net.UnixAddr, err error)
 	WriteMsgUnix(b, oob []byte, addr *net.UnixAddr) (n, oobn int, err error)

@@ -26,8 +26,8 @@ func inDrain(t *testing.T, h http.Handler) (*service, *client) {
 	return s, c
 }
 
-// Every answer to a request of the drain announces the end, in whatever way the handler writes it, and even if it
-// sets the field itself.
+// Every answer to a request in the drain announces the end, in whatever way the handler writes the answer, and even if the
+// handler sets the field Connection itself.
 func TestLastAnswersAnnounceTheEnd(t *testing.T) {
 	for name, write := range map[string]func(http.ResponseWriter){
 		"nothing":     func(http.ResponseWriter) {},
@@ -68,7 +68,7 @@ func TestLastAnswersAnnounceTheEnd(t *testing.T) {
 	}
 }
 
-// back starts a server for a proxy to pass requests on to.
+// back starts a server to which a proxy passes requests on.
 func back(t *testing.T, h http.HandlerFunc) *httputil.ReverseProxy {
 	t.Helper()
 	srv := httptest.NewServer(h)
@@ -82,7 +82,7 @@ func back(t *testing.T, h http.HandlerFunc) *httputil.ReverseProxy {
 	return &httputil.ReverseProxy{Transport: tr, Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(to) }}
 }
 
-// A proxy clears the header after it has passed on an informational response; the end is announced all the same.
+// A proxy clears the header after it has passed on an informational response. The answer still announces the end.
 func TestLastAnswersOfAProxyAnnounceTheEnd(t *testing.T) {
 	s, c := inDrain(t, back(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusEarlyHints)
@@ -96,7 +96,7 @@ func TestLastAnswersOfAProxyAnnounceTheEnd(t *testing.T) {
 	s.clean()
 }
 
-// An answer that switches protocols says nothing of an end: its connection is another protocol's from then on.
+// An answer with status 101 does not announce the end, because the connection has another protocol from then on.
 func TestSwitchingProtocolsIsNoLastAnswer(t *testing.T) {
 	s, c := inDrain(t, back(t, func(w http.ResponseWriter, _ *http.Request) {
 		nc, _, err := http.NewResponseController(w).Hijack()
@@ -120,7 +120,7 @@ func TestSwitchingProtocolsIsNoLastAnswer(t *testing.T) {
 	s.clean()
 }
 
-// The ResponseWriter of a drain can do what the one before could.
+// The ResponseWriter of a request in a drain has the same methods as before the drain.
 func TestLastAnswersKeepTheAbilitiesOfTheWriter(t *testing.T) {
 	tried := make(chan struct{})
 	s, c := inDrain(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -168,7 +168,7 @@ func TestLastAnswersAreCopiedByTheKernel(t *testing.T) {
 	}
 }
 
-// A WebSocket server that takes the connection over in a drain finds what was read ahead.
+// A WebSocket server that hijacks the connection in a drain gets the bytes that net/http has read ahead.
 func TestLastAnswersAreHijacked(t *testing.T) {
 	s, c := inDrain(t, hijack)
 	c.send("GET / HTTP/1.1\r\nHost: x\r\n\r\nhello")
@@ -181,7 +181,7 @@ func TestLastAnswersAreHijacked(t *testing.T) {
 	s.clean()
 }
 
-// What net/http answers by itself has no announcement; the connection is served on, and closed when it is due.
+// An answer that net/http itself gives does not announce the end. The connection is served on, and closed when it is due.
 func TestOptionsOfTheServerAreAnswered(t *testing.T) {
 	s := serve(t, &http.Server{Handler: echo}, drain.Options{IdleGrace: 100 * time.Millisecond})
 	c := s.dial()

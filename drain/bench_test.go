@@ -46,7 +46,7 @@ func TestRequestsAllocateNothing(t *testing.T) {
 	}
 }
 
-// Neither does the connection: a request through a real server takes as many allocations as without drain.
+// The connection allocates nothing either: a request through a real server costs as many allocations as without drain.
 func TestConnectionsAllocateNothing(t *testing.T) {
 	plain := httptest.NewServer(hello)
 	defer plain.Close()
@@ -54,7 +54,9 @@ func TestConnectionsAllocateNothing(t *testing.T) {
 	s := serve(t, &http.Server{Handler: hello}, drain.Options{})
 	c := s.dial()
 	const rounds = 9
-	var more [rounds]float64 // than without drain, right before: how goroutines meet changes both, for longer than a round
+	// more has for each round how many more allocations a request costs with drain. The requests without drain run right
+	// before, because the scheduling of goroutines changes both numbers for longer than a round.
+	var more [rounds]float64
 	for i := range more {
 		without := perRequest(p)
 		more[i] = perRequest(c) - without
@@ -81,7 +83,7 @@ func perRequest(c *client) float64 {
 	return float64(after.Mallocs-before.Mallocs) / requests
 }
 
-// BenchmarkHandler is what drain adds to the handler of a request.
+// BenchmarkHandler measures what drain adds to the handler of a request.
 func BenchmarkHandler(b *testing.B) {
 	s, r := captured(b)
 	w := discard{http.Header{}}
@@ -95,7 +97,7 @@ func BenchmarkHandler(b *testing.B) {
 	}
 }
 
-// BenchmarkRequest is a request over loopback on a keep-alive connection.
+// BenchmarkRequest measures a request over loopback on a keep-alive connection.
 func BenchmarkRequest(b *testing.B) {
 	b.Run("plain", func(b *testing.B) {
 		plain := httptest.NewServer(hello)
@@ -117,7 +119,7 @@ func requests(b *testing.B, c *client) {
 	c.Close()
 }
 
-// A memory connection has whatever is read, and takes whatever is written.
+// A memory connection always has bytes to read, and takes whatever is written.
 type memory struct{ net.Conn }
 
 func (memory) Read(p []byte) (int, error)      { return len(p), nil }
@@ -136,8 +138,8 @@ func TestRegistryAllocatesNothing(t *testing.T) {
 	}
 }
 
-// BenchmarkRegistry is what the hooks of the registry cost a request on an in-memory connection, and what the clock does that
-// they read twice in it.
+// BenchmarkRegistry measures what the hooks of the registry cost a request on a connection in memory, and what two readings of
+// the clock cost, which are a part of the hooks.
 func BenchmarkRegistry(b *testing.B) {
 	b.Run("hooks and two clock reads", func(b *testing.B) {
 		request := drain.Hooks(drain.NewServer(nil, drain.Options{}), memory{}, httptest.NewRequest("GET", "/bench", nil))

@@ -20,7 +20,7 @@ func (l listening) Draining() (ended func()) {
 	return func() { l.now.Add(-1) }
 }
 
-// Whoever has ended the context learns that the server drains, from the first moment, lame duck included, to the last.
+// The cause of the context learns that the server drains, from the first moment of the drain, before Propagation, to the last.
 func TestCauseLearnsOfTheDrain(t *testing.T) {
 	begun, release := make(chan struct{}), make(chan struct{})
 	s := serve(t, &http.Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {

@@ -17,7 +17,7 @@ import (
 	"github.com/midair-go/midair/drain/internal/sockbuf"
 )
 
-// A wrapping listener puts something of its own around each connection, as many services have it.
+// A wrapping listener wraps each connection, as the listeners of many services do.
 type wrapping struct {
 	net.Listener
 	wrap func(*net.TCPConn) net.Conn
@@ -41,7 +41,7 @@ func serveWrapped(t testing.TB, h http.Handler, opts drain.Options, wrap func(*n
 	return serveOn(t, wrapping{ln, wrap}, &http.Server{Handler: h}, opts)
 }
 
-// A raceConn lets a request arrive between the end of a Read without result and the decision about it.
+// A raceConn makes a request arrive after a Read was interrupted and before the server decides whether to close the connection.
 type raceConn struct {
 	*net.TCPConn
 	interrupted chan struct{} // a Read has ended without a result
@@ -65,7 +65,7 @@ func (c *raceConn) SetReadDeadline(t time.Time) error {
 	return err
 }
 
-// A request that arrives after the Read was interrupted, before the decision to close, is answered.
+// A request that arrives after the Read was interrupted and before the server decides to close is answered.
 func TestDrainAnswersTheRequestThatMeetsItsDecision(t *testing.T) {
 	conns := make(chan *raceConn, 1)
 	s := serveWrapped(t, echo, drain.Options{IdleGrace: time.Nanosecond, Grace: time.Hour}, func(c *net.TCPConn) net.Conn {
@@ -77,7 +77,7 @@ func TestDrainAnswersTheRequestThatMeetsItsDecision(t *testing.T) {
 	rc := <-conns
 	wantBody(t, c.get("/one"), "/one", false)
 	s.until("idle", func() bool { return s.Status().Idle == 1 })
-	for len(rc.interrupted) > 0 { // net/http interrupts the Read that watches during a handler
+	for len(rc.interrupted) > 0 { // net/http interrupts the Read that waits in the background while a handler runs
 		<-rc.interrupted
 	}
 	rc.arrive.Store(func() {
@@ -94,14 +94,14 @@ func TestDrainAnswersTheRequestThatMeetsItsDecision(t *testing.T) {
 	s.clean()
 }
 
-// A tunnelConn is encrypted by something that net/http does not know.
+// A tunnelConn is a connection with a TLS stack that net/http does not know.
 type tunnelConn struct{ *net.TCPConn }
 
 func (tunnelConn) ConnectionState() tls.ConnectionState {
 	return tls.ConnectionState{ServerName: "tunnel", HandshakeComplete: true}
 }
 
-// A connection that tells a TLS state of its own goes on to tell it.
+// If the connection of the listener has a method ConnectionState, the wrapper has this method too.
 func TestDrainKeepsAForeignTLSState(t *testing.T) {
 	s := serveWrapped(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		io.WriteString(w, r.TLS.ServerName)
@@ -117,7 +117,7 @@ func TestDrainKeepsAForeignTLSState(t *testing.T) {
 // A plainConn has nothing but the methods of net.Conn.
 type plainConn struct{ net.Conn }
 
-// Without a socket below, the drain works as far as it can.
+// A drain also ends connections that are no sockets, although it cannot ask the kernel for their bytes.
 func TestDrainWithConnectionsThatAreNoSockets(t *testing.T) {
 	s := serveWrapped(t, hijack, drain.Options{}, func(c *net.TCPConn) net.Conn { return plainConn{c} })
 	c := s.dial()
@@ -131,7 +131,7 @@ func TestDrainWithConnectionsThatAreNoSockets(t *testing.T) {
 	s.clean()
 }
 
-// A stickyConn repeats the first error of a Read for ever, as wrappers do that read a header of their own first.
+// A stickyConn repeats the first error of a Read for ever. Some wrappers that first read a header of their own do so.
 type stickyConn struct {
 	net.Conn
 	err error
@@ -144,7 +144,7 @@ func (c *stickyConn) Read(p []byte) (n int, err error) {
 	return n, c.err
 }
 
-// A connection that may not survive an interruption is left in peace until it is due, and not offered to Move.
+// A connection that perhaps does not survive an interruption is not interrupted before it is due, and is not offered to Move.
 func TestDrainInterruptsNoReadOfAWrapperEarly(t *testing.T) {
 	s := serveWrapped(t, echo, drain.Options{
 		IdleGrace: time.Hour, Grace: 10 * time.Hour,
@@ -159,7 +159,7 @@ func TestDrainInterruptsNoReadOfAWrapperEarly(t *testing.T) {
 	s.clean()
 }
 
-// What net/http copies into a connection that cannot copy by itself goes through buffers that are used again.
+// If net/http copies to a connection without a ReadFrom, the copy uses buffers of a pool.
 func TestConnectionsWithoutReadFromTakeNoBufferOfTheirOwn(t *testing.T) {
 	s := serveWrapped(t, echo, drain.Options{}, func(c *net.TCPConn) net.Conn { return plainConn{c} })
 	c := s.dial()
@@ -215,7 +215,7 @@ func TestFilesAreCopiedByTheKernel(t *testing.T) {
 	}
 }
 
-// HTTP/2 without TLS drains, whether the connection was used or not.
+// An HTTP/2 connection without TLS drains, whether or not it has had a stream.
 func TestDrainWithUnencryptedHTTP2(t *testing.T) {
 	srv := &http.Server{Handler: echo, Protocols: new(http.Protocols)}
 	srv.Protocols.SetHTTP1(true)
@@ -243,7 +243,7 @@ func TestDrainWithUnencryptedHTTP2(t *testing.T) {
 	s.clean()
 }
 
-// A connection that has moved is dead for its server, whatever it still tries.
+// After a connection has moved, every use of it by its old server fails.
 func TestAMovedConnectionIsLeftAlone(t *testing.T) {
 	kept := make(chan net.Conn, 1)
 	s := serve(t, &http.Server{Handler: echo}, drain.Options{Move: func(nc net.Conn) bool { kept <- nc; return true }})

@@ -17,7 +17,7 @@ import (
 	"github.com/midair-go/midair/drain"
 )
 
-// tunnel copies both ways. Without halves on both sides it ends as a whole.
+// tunnel copies in both directions. If a side cannot be half-closed, the end of either direction ends the whole tunnel.
 func tunnel(a, b net.Conn) {
 	ah, ok1 := a.(halves)
 	bh, ok2 := b.(halves)
@@ -38,8 +38,8 @@ func tunnel(a, b net.Conn) {
 	}
 }
 
-// A tunnel of a CONNECT proxy goes on in the other direction after either side has ended its own, whether a drain has begun
-// or not. The registry counts its bytes as they pass, and the drain waits for its end.
+// If one side of a tunnel of a CONNECT proxy ends its direction, the other direction goes on, in a drain and before. The
+// registry counts the bytes as they pass, and the drain waits for the end of the tunnel.
 func TestTunnelsPassOnHalfCloses(t *testing.T) {
 	for network := range networks {
 		for upstream := range networks {
@@ -94,7 +94,8 @@ func tunnelThrough(t *testing.T, network, upstream string, draining, clientFirst
 	if !clientFirst {
 		read, written = int64(len(head)+len("the answer")), int64(len("HTTP/1.1 200 OK\r\n\r\n")+len("question"))
 	}
-	if network != "tcp" || upstream != "unix" || runtime.GOOS != "linux" { // there package net tells of the bytes at the end
+	// From TCP to a unix socket on Linux, package net copies in one part, so the bytes are counted only at the end.
+	if network != "tcp" || upstream != "unix" || runtime.GOOS != "linux" {
 		s.until("the bytes are counted", func() bool {
 			e := s.Entries()
 			return len(e) == 1 && e[0].Read == read && e[0].Written == written
@@ -110,8 +111,8 @@ func tunnelThrough(t *testing.T, network, upstream string, draining, clientFirst
 	s.clean()
 }
 
-// A raw connection whose bytes the kernel copies is in use while something is said in either direction, and then ends: its
-// copy with an end, not with an error.
+// A raw connection whose bytes the kernel copies is in use as long as bytes pass in either direction. After that it ends, and
+// its copy returns without an error.
 func TestSplicedRawConnectionsEndInASilence(t *testing.T) {
 	const silence = 300 * time.Millisecond
 	for _, talks := range []string{"client", "server", "both"} {
@@ -163,8 +164,8 @@ func TestSplicedRawConnectionsEndInASilence(t *testing.T) {
 	}
 }
 
-// The kernel copies what package net lets it copy: a goroutine that waits for a client which takes nothing stands in its
-// sendfile or splice.
+// The kernel copies what package net lets it copy. As a proof, the client takes nothing: the goroutine of the copy then waits
+// inside of sendfile or splice.
 func TestCopiesAreMadeByTheKernel(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("splice is of Linux")
@@ -181,7 +182,7 @@ func TestCopiesAreMadeByTheKernel(t *testing.T) {
 		t.Cleanup(func() { f.Close() })
 		return f
 	}
-	// source is a connection that has much to give.
+	// source is a connection from which many bytes can be read.
 	source := func(network string) net.Conn {
 		ln := listenOn(t, network)
 		t.Cleanup(func() { ln.Close() })
@@ -231,7 +232,7 @@ func TestCopiesAreMadeByTheKernel(t *testing.T) {
 	}
 }
 
-// stands reports whether a goroutine is inside both functions.
+// stands reports whether there is a goroutine whose stack has both functions.
 func stands(inner, outer string) bool {
 	buf := make([]byte, 1<<20)
 	for _, g := range strings.Split(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
@@ -242,7 +243,7 @@ func stands(inner, outer string) bool {
 	return false
 }
 
-// The bytes of a file that are copied to a connection are counted, whichever way io.Copy finds to the kernel.
+// The bytes of a file that are copied to a connection are counted, by whatever method io.Copy lets the kernel copy.
 func TestFilesAreCounted(t *testing.T) {
 	const size = 100_000
 	name := filepath.Join(t.TempDir(), "file")
@@ -294,7 +295,8 @@ func TestFilesAreCounted(t *testing.T) {
 	}
 }
 
-// A copy of a part takes exactly that from a file and from a connection, however many steps the kernel makes of it.
+// A copy with a limit takes exactly the bytes of the limit from a file or a connection, in however many parts the kernel
+// copies.
 func TestPartsAreCopiedExactly(t *testing.T) {
 	const size, part = 9 << 20, 5<<20 + 1
 	name := filepath.Join(t.TempDir(), "file")

@@ -13,8 +13,9 @@ import (
 	"github.com/midair-go/midair/drain"
 )
 
-// BenchmarkCopy is what a copy to or through a connection takes beside the same copy with package net, in one run: the metric
-// drain/net is the ratio of the two times. Small is a ping-pong of short messages through a tunnel.
+// BenchmarkCopy compares the time of a copy to or through a connection with the time of the same copy by package net. Both are
+// measured in one run, and the metric drain/net is the ratio of the two times. Small means short messages back and forth
+// through a tunnel.
 func BenchmarkCopy(b *testing.B) {
 	const size = 32 << 20
 	big := filepath.Join(b.TempDir(), "big")
@@ -88,7 +89,7 @@ func BenchmarkCopy(b *testing.B) {
 	}
 }
 
-// besideNet uses connections that package net serves and that a drain.Server serves in turns.
+// besideNet uses a connection of package net and a connection of a drain.Server in turns.
 func besideNet(b *testing.B, kind string, serve, use func(net.Conn)) {
 	plain := listenOn(b, "tcp")
 	defer plain.Close()

@@ -35,7 +35,7 @@ func TestDrainAnswersTheRequestThatArrivesAsItBegins(t *testing.T) {
 	}
 }
 
-// The first request of a connection that was accepted before the drain comes after it began.
+// A connection was accepted before the drain, and its first request comes after the drain has begun: the request is answered.
 func TestDrainAnswersTheFirstRequestOfAConnection(t *testing.T) {
 	s := serve(t, &http.Server{Handler: echo}, drain.Options{})
 	c := s.dial()
@@ -70,8 +70,8 @@ func TestDrainClosesOldIdleConnectionsAtOnce(t *testing.T) {
 	s.clean()
 }
 
-// Hurry closes what is idle for a moment, whatever IdleGrace is, and leaves the silent new one, whose first request may
-// be near.
+// Hurry closes connections that have been idle for a moment, whatever IdleGrace is. A new silent connection stays open, because
+// its first request may be about to come.
 func TestHurryClosesIdleConnectionsSoon(t *testing.T) {
 	hurry := make(chan struct{})
 	s := serve(t, &http.Server{Handler: echo}, drain.Options{IdleGrace: time.Hour, Grace: time.Hour, Hurry: hurry})
@@ -92,7 +92,7 @@ func TestHurryClosesIdleConnectionsSoon(t *testing.T) {
 	s.clean()
 }
 
-// A header of which a part was sent before the drain is a request, however long the rest takes.
+// If a part of a header was sent before the drain, the request is answered, however long the rest of the header takes.
 func TestDrainWaitsForTheRestOfAHeader(t *testing.T) {
 	s := serve(t, &http.Server{Handler: echo}, drain.Options{IdleGrace: time.Nanosecond})
 	c := s.dial()
@@ -106,8 +106,9 @@ func TestDrainWaitsForTheRestOfAHeader(t *testing.T) {
 	s.clean()
 }
 
-// The same for a header whose beginning came with the request before it, cut at every byte: net/http has read
-// it ahead, so nothing arrives while the connection is idle. Fewer than four bytes have a time of their own.
+// A request is also answered if the beginning of its header, of any length, came together with the request before. net/http has
+// read this beginning ahead, so no byte arrives while the connection is idle. Fewer than four bytes keep the connection open
+// only for another IdleGrace.
 func TestDrainWaitsForTheRestOfAPipelinedHeader(t *testing.T) {
 	const first, second = "GET /one HTTP/1.1\r\nHost: x\r\n\r\n", "GET /two HTTP/1.1\r\nHost: x\r\n\r\n"
 	for cut := 1; cut < len(second); cut++ {
@@ -137,7 +138,8 @@ func TestDrainWaitsForTheRestOfAPipelinedHeader(t *testing.T) {
 	}
 }
 
-// What a client pipelined behind an answer that announces the end need not be answered, but the answer arrives.
+// A request that a client has pipelined after a request whose answer announces the end need not be answered. The answer itself
+// arrives.
 func TestDrainAnswersBeforeItDropsPipelinedRequests(t *testing.T) {
 	g := newGate()
 	s := serve(t, &http.Server{Handler: g}, drain.Options{})
@@ -167,7 +169,7 @@ func TestDrainFinishesAnUpload(t *testing.T) {
 	s.clean()
 }
 
-// A client that has not read its answer yet and goes on to send gets the whole answer, not a reset.
+// A client that still sends before it has read its answer gets the whole answer, not a reset.
 func TestDrainDeliversTheLastAnswerInSpiteOfUnreadBytes(t *testing.T) {
 	body := bytes.Repeat([]byte("answer"), 200_000)
 	s := serve(t, &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -183,7 +185,7 @@ func TestDrainDeliversTheLastAnswerInSpiteOfUnreadBytes(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.until("the rest lies in the kernel", func() bool { return s.Status().Closing == 1 || len(s.done) == 1 })
-	c.send(strings.Repeat("y", 10_000)) // a reset would be the answer of a closed socket
+	c.send(strings.Repeat("y", 10_000)) // a closed socket would answer these bytes by a reset
 	rest, err := io.ReadAll(c)
 	if err != nil {
 		t.Fatalf("after %d bytes: %v", len(res)+len(rest), err)
@@ -195,7 +197,7 @@ func TestDrainDeliversTheLastAnswerInSpiteOfUnreadBytes(t *testing.T) {
 	s.clean()
 }
 
-// The end of the last request ends the drain, not a timer.
+// The drain ends at once with the last request: it does not wait for a timer.
 func TestDrainEndsWithItsLastRequest(t *testing.T) {
 	const rounds = 100
 	var took []time.Duration
@@ -224,8 +226,8 @@ func TestDrainEndsWithItsLastRequest(t *testing.T) {
 	}
 }
 
-// The drain does not end before a client has taken its last answer and closed, since the end of the process would be
-// a close; nor does it wait longer than a second for that.
+// The drain ends only after the client has taken its last answer and closed, since the end of the process would close the
+// connection. But the drain waits for the client at most a second.
 func TestDrainWaitsUntilTheClientCloses(t *testing.T) {
 	s := serve(t, &http.Server{Handler: echo}, drain.Options{})
 	polite, rude := s.dial(), s.dial()
@@ -247,7 +249,7 @@ func TestDrainWaitsUntilTheClientCloses(t *testing.T) {
 // lingers is how long a server waits for a client that does not close.
 const lingers = time.Second
 
-// At the end of Grace the error lists who is left and what they do; their handlers are told by their contexts.
+// At the end of Grace, the error lists the requests that are left, and the contexts of their handlers are cancelled.
 func TestDrainReportsWhatGraceCut(t *testing.T) {
 	gone := make(chan struct{})
 	entered := make(chan struct{})
@@ -312,7 +314,7 @@ func TestDrainAnswersExpectations(t *testing.T) {
 	s.clean()
 }
 
-// A question of the drain that comes to nothing leaves the deadlines of the http.Server as they were.
+// If the drain interrupts a Read and the connection does not end, the deadlines of the http.Server stay as they were.
 func TestDrainKeepsTheTimeoutsOfTheServer(t *testing.T) {
 	s := serve(t, &http.Server{Handler: echo, IdleTimeout: 300 * time.Millisecond, ReadHeaderTimeout: 300 * time.Millisecond, ReadTimeout: time.Minute},
 		drain.Options{IdleGrace: time.Hour, Grace: time.Hour, Move: func(net.Conn) bool { return false }})
@@ -358,7 +360,7 @@ var hijack = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 	io.Copy(nc, rw)
 })
 
-// A hijacked connection that stays is listed and closed. Functions of RegisterOnShutdown start before.
+// A hijacked connection that does not end is listed and closed. The functions of RegisterOnShutdown start before the close.
 func TestDrainListsHijackedConnections(t *testing.T) {
 	told := make(chan struct{})
 	srv := &http.Server{Handler: hijack}

@@ -12,7 +12,7 @@ import (
 	"github.com/midair-go/midair/drain"
 )
 
-// A long poll ends with an answer when the drain begins: the client asks again, and gets the successor.
+// A long poll ends with an answer when the drain begins. The client asks again, and reaches the next process.
 func ExampleFromContext() {
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
@@ -47,7 +47,7 @@ func ExampleFromContext() {
 	// Serve returned <nil>
 }
 
-// A line protocol says goodbye in its own words.
+// A handler of a line protocol writes a last line of its protocol when the drain begins.
 func ExampleServer_ServeTCP() {
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
@@ -79,7 +79,8 @@ func ExampleServer_ServeTCP() {
 	// Serve returned <nil>
 }
 
-// An admin listener outlives the service, what the service measured is flushed in between, and all of it is one budget.
+// An admin listener drains after the service. In between, the measurements of the service are flushed. Both drains share one
+// Grace.
 func ExampleOptions() {
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()

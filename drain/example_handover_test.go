@@ -17,7 +17,7 @@ type replaced struct{}
 func (replaced) Error() string  { return "replaced" }
 func (replaced) Handover() bool { return true }
 
-// An upgrade: the cause of the context tells that this is a handover, so there is no time as a lame duck, and load
+// In an upgrade, the cause of the context says that the stop is a handover. So there is no time as a lame duck, and load
 // balancers see no change.
 func Example_handover() {
 	ctx, end := context.WithCancelCause(context.Background())

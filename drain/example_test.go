@@ -17,8 +17,8 @@ import (
 	"github.com/midair-go/midair/drain"
 )
 
-// A service in Kubernetes: it is told to stop by a signal, and goes on to accept for as long as the load balancers
-// need to hear of it.
+// A service in Kubernetes gets a signal when it has to stop. It goes on accepting until the load balancers have noticed the
+// stop.
 func Example() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
@@ -34,7 +34,7 @@ func Example() {
 	}
 }
 
-// What began before the stop is finished after it.
+// A job that began before the stop is finished during the drain.
 func ExampleServer_Serve() {
 	ctx, stop := context.WithCancel(context.Background())
 	srv := drain.NewServer(&http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -63,7 +63,7 @@ func ExampleServer_Serve() {
 	// Serve returned <nil> in phase drained
 }
 
-// The probe of a load balancer: it is told to look elsewhere as soon as the stop begins.
+// As soon as the stop begins, the probe of a load balancer gets the answer 503.
 func ExampleServer_Readiness() {
 	mux := http.NewServeMux()
 	srv := drain.NewServer(&http.Server{Handler: mux}, drain.Options{})

@@ -12,8 +12,8 @@ import (
 	"github.com/midair-go/midair/drain"
 )
 
-// What goes on when Grace has run out is ended step by step (F18), each step comes only to what the one before did not end,
-// and the list says which it was.
+// Everything unfinished when Grace has run out is ended step by step (F18). Each step is taken only against what the step
+// before did not end. The list says which step was the last.
 func TestEscalationNamesItsSteps(t *testing.T) {
 	deaf := make(chan struct{})
 	mux := http.NewServeMux()

@@ -12,14 +12,15 @@ import (
 	"github.com/midair-go/midair/drain/internal/sockbuf"
 )
 
-// Wrap is the handler that the http.Server gets for h.
+// Wrap returns the handler that a Server puts around h.
 func Wrap(s *Server, h http.Handler) http.Handler { return hooksOf(s).handler(h) }
 
 func hooksOf(s *Server) *hooks {
 	return &hooks{http: s.http, course: s.course, registry: s.registry, readiness: &s.readiness}
 }
 
-// Touched counts the connections that have sent something since they were new or idle, as far as the server knows.
+// Touched counts the connections on which the server has read a part of a request, and the connections whose Move has not
+// returned.
 func Touched(s *Server) int {
 	return count(s, func(c *conn) bool {
 		switch c.state {
@@ -30,7 +31,7 @@ func Touched(s *Server) int {
 	})
 }
 
-// Begun counts the idle connections of which the server knows that a next request has begun, be it by a byte.
+// Begun counts the idle connections on which the server has found the beginning of a next request, even a single byte.
 func Begun(s *Server) int {
 	return count(s, func(c *conn) bool { return c.state == life.Noted || c.state == life.Reading })
 }
@@ -47,7 +48,7 @@ func count(s *Server, ok func(*conn) bool) int {
 	return n
 }
 
-// Conns are the connections as net/http has them.
+// Conns returns the connections that net/http gets.
 func Conns(s *Server) (all []net.Conn) {
 	for _, c := range s.registry.list() {
 		all = append(all, c)
@@ -55,8 +56,8 @@ func Conns(s *Server) (all []net.Conn) {
 	return all
 }
 
-// LastAccepted lets an accept loop end just after it took a connection, while another goroutine looks what is left. It
-// returns how many connections that one saw when it saw no loop.
+// LastAccepted registers a connection and then removes its listener, as an accept loop does at its end. At the same time
+// another goroutine calls left until no loop is left. LastAccepted returns how many connections this call of left has counted.
 func LastAccepted() int {
 	s := NewServer(nil, Options{})
 	near, far := net.Pipe()
@@ -74,7 +75,7 @@ func LastAccepted() int {
 	}
 }
 
-// Framed is the view of a connection that net/http would have of nc as HTTP/2, and a function that begins its end.
+// Framed returns an h2conn around nc, and a function that begins to end the HTTP/2 connection.
 func Framed(nc net.Conn) (to net.Conn, announce func()) {
 	c := newH2Conn(nc, nil, nil)
 	return c, func() {
@@ -85,23 +86,23 @@ func Framed(nc net.Conn) (to net.Conn, announce func()) {
 	}
 }
 
-// FirstGoAway is what announces the end of an HTTP/2 connection first.
+// FirstGoAway has the frames of the first step that ends an HTTP/2 connection.
 const FirstGoAway = frame.FirstGoAway
 
-// Hint is what makes net/http finish an HTTP/2 connection.
+// Hint is the frame that makes net/http end an HTTP/2 connection.
 const Hint = frame.Hint
 
-// A ToldConn is the view of a connection that net/http has as HTTP/2, whose client was told of the end.
+// A ToldConn is an h2conn whose first GOAWAY was written.
 type ToldConn struct{ *h2conn }
 
-// Told makes nc such a connection. Its Close and Write are not to be used.
+// Told makes a ToldConn around nc. The methods Close and Write must not be called.
 func Told(nc net.Conn) ToldConn {
 	c := newH2Conn(nc, &conn{}, nil)
 	c.step.Store(int32(told))
 	return ToldConn{c}
 }
 
-// Learn is called when the client has learned of the end, or was given the time for that.
+// Learn makes the step acked: the wait for the client is over.
 func (c ToldConn) Learn() {
 	c.step.Store(int32(acked))
 	c.poke()
@@ -132,7 +133,8 @@ func Rules() (n int, bare []string) {
 	return len(rules), bare
 }
 
-// NewConn is a connection as net/http gets it from Accept, and whether it is taken for one of HTTP/2.
+// NewConn returns the connection that net/http gets for nc from Accept, and a function that reports whether the connection is
+// taken as HTTP/2.
 func NewConn(nc net.Conn) (to net.Conn, isHTTP2 func() bool) {
 	s := NewServer(nil, Options{})
 	c := track(s.course, s.registry, nc, netHTTP, "").(inRegistry).self()
@@ -162,7 +164,7 @@ func Asked(s *Server) int {
 	return n
 }
 
-// Hooks is what the registry does for one request of HTTP/1 on nc, with all that net/http calls for it but HTTP itself.
+// Hooks returns a function that does all for a request of HTTP/1 on nc that package drain does: net/http itself is left out.
 func Hooks(s *Server, nc net.Conn, r *http.Request) (request func()) {
 	c := track(s.course, s.registry, nc, netHTTP, "").(inRegistry).self()
 	hooks := hooksOf(s)
@@ -182,7 +184,7 @@ func Hooks(s *Server, nc net.Conn, r *http.Request) (request func()) {
 	}
 }
 
-// EventStreamsAsked counts the event streams that are to end.
+// EventStreamsAsked counts the event streams that are to end or have ended.
 func EventStreamsAsked(s *Server) int {
 	n := 0
 	for _, c := range s.registry.list() {
@@ -200,21 +202,21 @@ func EventStreamsAsked(s *Server) int {
 	return n
 }
 
-// SetReadsAsKnown says what is known of net/http, until the function that it returns is called.
+// SetReadsAsKnown replaces the result of readsAsKnown by known, until undo is called.
 func SetReadsAsKnown(known bool) (undo func()) {
 	before := readsAsKnown
 	readsAsKnown = func() bool { return known }
 	return func() { readsAsKnown = before }
 }
 
-// Part begins a part of a copy by the kernel from the only connection of s, and returns what ends it.
+// Part begins a part of a copy by the kernel from the only connection of s, and returns the function that ends the part.
 func Part(s *Server) (end func(n int64), err error) {
 	from := (*reading)(s.registry.list()[0])
 	_, err = from.Await(sockbuf.NewWaiter(from.Conn))
 	return from.Read, err
 }
 
-// Leaves reports whether a drain interrupts the only connection of s when it is due.
+// Leaves reports whether a drain interrupts the only connection of s when the connection is due.
 func Leaves(s *Server) bool {
 	c := s.registry.list()[0]
 	c.consider(time.Now().Add(time.Hour))
@@ -223,7 +225,7 @@ func Leaves(s *Server) bool {
 	return c.reader.deadline.interrupted
 }
 
-// Heard is what IdleGrace counts from for the only connection of s.
+// Heard returns when the IdleGrace of the only connection of s has begun.
 func Heard(s *Server) time.Time {
 	c := s.registry.list()[0]
 	c.mu.Lock()
@@ -231,7 +233,7 @@ func Heard(s *Server) time.Time {
 	return c.reader.heard
 }
 
-// A Cell is what an event has done to a connection.
+// A Cell describes a connection after an event.
 type Cell struct {
 	After      life.State
 	Closes     int  // of the socket
@@ -242,7 +244,8 @@ type Cell struct {
 	MayMove    bool // Move is to be asked again
 }
 
-// Happen makes a connection of net/http in a state on nc, which counts Close, and lets an event happen.
+// Happen makes a connection of net/http around nc, puts it into the state s, and lets the event e happen. nc counts the calls
+// of Close.
 func Happen(nc interface {
 	net.Conn
 	Closes() int

@@ -13,10 +13,10 @@ import (
 	"github.com/midair-go/midair/drain"
 )
 
-// The corpus in testdata is recorded: what clients of net/http, curl, grpc-go, coder/websocket and gorilla/websocket sent to
-// a server that drained.
+// The corpus in testdata was recorded. It has the bytes that clients of net/http, curl, grpc-go, coder/websocket and
+// gorilla/websocket sent to a server that drained.
 
-// A script is a connection in memory whose Reads return pieces, one each, and then io.EOF.
+// A script is a connection in memory. Each Read returns a piece of pieces, and a Read after the last piece returns io.EOF.
 type script struct {
 	net.Conn
 	pieces   [][]byte
@@ -27,7 +27,7 @@ type script struct {
 	deadline time.Time
 }
 
-// Read calls do if its time has come, and ends at once if the deadline is past.
+// The Read with the number when calls do. A Read after a deadline in the past fails at once.
 func (s *script) Read(p []byte) (int, error) {
 	s.stops = append(s.stops, s.at)
 	if s.do != nil && len(s.stops)-1 == s.when {
@@ -62,8 +62,8 @@ func pieces(stream, cuts []byte) (all [][]byte) {
 	return all
 }
 
-// A new connection is one of HTTP/2 if its first bytes are those that net/http looks for, wherever they are cut. What the
-// client sends is passed on as it is.
+// A new connection counts as HTTP/2 if its first bytes are the bytes that net/http looks for, wherever the bytes are cut. All
+// bytes of the client are passed on unchanged.
 func FuzzFirstBytes(f *testing.F) {
 	const begins = "PRI * HTTP/2.0"
 	f.Add([]byte(greeting+frame{kind: settings}.String()), []byte{})
@@ -90,9 +90,9 @@ func FuzzFirstBytes(f *testing.F) {
 	})
 }
 
-// A GET without a body asks for a WebSocket if its only header Upgrade is that word, in capitals or not, and Connection names
-// it; and for events if its only header Accept is their type. Letters of Unicode that fold to those of the words are others.
-// Another request asks for neither.
+// A GET without a body asks for a WebSocket if its only header Upgrade is "websocket", in upper or lower case, and Connection
+// names Upgrade. It asks for events if its only header Accept is "text/event-stream". A letter outside ASCII does not count as
+// equal to a letter of the words. Another request asks for neither.
 func FuzzRequestKind(f *testing.F) {
 	for _, value := range []string{"websocket", "WebSocket", "websocket, h2c", "h2c", "web\u017focket", "websoc\u212aet"} {
 		f.Add("Upgrade", value, true)

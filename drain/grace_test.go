@@ -15,8 +15,8 @@ import (
 	"github.com/midair-go/midair/drain"
 )
 
-// Idle and silent connections do not make a drain exceed its Grace, however large IdleGrace is: they are closed in good
-// order a second before, or with the last quarter.
+// Idle and silent connections do not make a drain exceed its Grace, however large IdleGrace is. They are closed in good order a
+// second before the end of Grace, or when a quarter of Grace is left.
 func TestGraceClosesIdleConnectionsInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for grace, want := range map[time.Duration]time.Duration{
@@ -41,7 +41,7 @@ func TestGraceClosesIdleConnectionsInTime(t *testing.T) {
 	})
 }
 
-// A connection that becomes idle still later, unannounced, is closed as it does.
+// If a connection becomes idle even later, and its answer did not announce the end, it is closed at that moment.
 func TestGraceClosesWhatBecomesIdleLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBubble(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -67,7 +67,7 @@ type deafConn struct{ net.Conn }
 
 func (deafConn) SetReadDeadline(time.Time) error { return nil }
 
-// What is silent is not listed, even if it had to be cut because it could not be asked to leave.
+// A silent connection is not listed, even if it was cut because its Read could not be interrupted.
 func TestGraceListsNoSilentConnections(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, requests := range []int{0, 1} {
@@ -92,7 +92,7 @@ func TestGraceListsNoSilentConnections(t *testing.T) {
 	})
 }
 
-// Propagation takes half of Grace at most: the rest is for the drain.
+// Propagation takes half of Grace at most, so that there is time left to drain.
 func TestPropagationLeavesHalfOfGrace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBubble(echo, drain.Options{Grace: 20 * time.Second, Propagation: time.Hour})
@@ -109,7 +109,7 @@ func TestPropagationLeavesHalfOfGrace(t *testing.T) {
 	})
 }
 
-// Limits as large as they can be are as good as none.
+// The largest possible limits have the effect of no limit.
 func TestGraceMayBeEndless(t *testing.T) {
 	s := serve(t, &http.Server{Handler: echo}, drain.Options{Grace: math.MaxInt64, IdleGrace: math.MaxInt64})
 	c := s.dial()
@@ -121,8 +121,8 @@ func TestGraceMayBeEndless(t *testing.T) {
 	s.clean()
 }
 
-// A line end too many after a body keeps a connection for one more IdleGrace, not for all of Grace; it does not matter
-// whether it came with the body or later.
+// A line end too many after a body keeps a connection open for one more IdleGrace, not for all of Grace. This holds for a line
+// end that comes with the body or later.
 func TestIdleGraceIsGivenTwiceToStrayBytes(t *testing.T) {
 	const post = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nab"
 	synctest.Test(t, func(t *testing.T) {
@@ -149,7 +149,7 @@ func TestIdleGraceIsGivenTwiceToStrayBytes(t *testing.T) {
 	})
 }
 
-// Functions of RegisterOnShutdown start when Grace has run out, if they have not before, and they start once.
+// Functions of RegisterOnShutdown start at the latest when Grace has run out, and they start only once.
 func TestGraceStartsTheFunctionsOfShutdown(t *testing.T) {
 	for name, h := range map[string]http.HandlerFunc{
 		"a request": func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },

@@ -37,10 +37,10 @@ func readFrame(r io.Reader) (f frame, err error) {
 	return frame{head[3], head[4], binary.BigEndian.Uint32(head[5:]), string(body)}, err
 }
 
-// last is the last stream that a GOAWAY names.
+// last returns the number of the last stream in a GOAWAY.
 func (f frame) last() uint32 { return binary.BigEndian.Uint32([]byte(f.payload)) }
 
-// An h2client speaks HTTP/2 by hand, so that a test decides when it answers.
+// An h2client reads and writes single frames of HTTP/2, so that the test decides when the client answers.
 type h2client struct{ *client }
 
 // h2 says hello on a connection.
@@ -56,12 +56,13 @@ func (c h2client) open(stream uint32, path string) {
 	c.send(get(stream, path).String())
 }
 
-// get is a request, in the encoding that needs no table.
+// get returns the frame of a GET, in an encoding that does not need the dynamic table.
 func get(stream uint32, path string) frame {
 	return frame{headers, endStream | endHeaders, stream, fmt.Sprintf("\x82\x86\x04%c%s\x41\x01x", len(path), path)}
 }
 
-// await reads up to a frame of a kind that is no acknowledgement, and answers what has to be on the way.
+// await reads frames until a frame of the given kind comes that is no acknowledgement, and returns this frame. Meanwhile it
+// acknowledges SETTINGS.
 func (c h2client) await(kind byte) frame {
 	c.t.Helper()
 	for {
@@ -78,7 +79,7 @@ func (c h2client) await(kind byte) frame {
 	}
 }
 
-// body reads the answer of the only stream that is open.
+// body reads the body of the answer on stream, which must be the only open stream.
 func (c h2client) body(t testing.TB, stream uint32) (text string) {
 	t.Helper()
 	for {

@@ -18,12 +18,12 @@ import (
 	"github.com/midair-go/midair/drain"
 )
 
-// patience is how long a test waits for what must happen.
+// patience is how long a test waits at most for something that must happen.
 const patience = 10 * time.Second
 
 var discardLog = log.New(io.Discard, "", 0)
 
-// upgraded is the cause of a context that ends because another process serves on.
+// upgraded is the cause of a context that ends because another process goes on serving.
 type upgraded struct{}
 
 func (upgraded) Error() string  { return "upgraded" }
@@ -39,7 +39,7 @@ type service struct {
 	done chan error
 }
 
-// serve starts a service. A nil part of srv is filled with what the test needs.
+// serve starts a service on a free port. prepare sets the loggers and IdleGrace if they are not set.
 func serve(t testing.TB, srv *http.Server, opts drain.Options) *service {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -64,7 +64,7 @@ func prepare(t testing.TB, srv *http.Server, opts drain.Options) *service {
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
-	if opts.IdleGrace == 0 { // also for silent connections: a slow machine must not decide
+	if opts.IdleGrace == 0 { // for silent connections too: otherwise a test on a slow machine could lose them after 0.8 seconds
 		opts.IdleGrace = 5 * time.Second
 	}
 	return &service{Server: drain.NewServer(srv, opts), t: t, http: srv, done: make(chan error, 1)}
@@ -92,7 +92,7 @@ func (s *service) run(serve func(context.Context) error) {
 	s.t.Cleanup(func() {
 		end(nil)
 		s.http.Close()
-		select { // a test that has failed may have left something behind for as long as its Grace
+		select { // after a failed test, something may be open until Grace runs out
 		case <-returned:
 		case <-time.After(patience):
 			s.t.Errorf("Serve has not returned: %+v", s.Entries())
@@ -100,7 +100,7 @@ func (s *service) run(serve func(context.Context) error) {
 	})
 }
 
-// stop begins a plain stop, handOver a handover; both return when the drain has begun.
+// stop begins a plain stop, and handOver begins a handover. Both return when the drain has begun.
 func (s *service) stop()     { s.begin(nil) }
 func (s *service) handOver() { s.begin(upgraded{}) }
 
@@ -155,7 +155,7 @@ func (s *service) open() {
 	}
 }
 
-// A client is a connection without any will of its own: it never retries.
+// A client is a connection that does only what the test asks: it never retries.
 type client struct {
 	net.Conn
 	t testing.TB
@@ -233,7 +233,7 @@ func (c *client) get(path string) answer {
 	return c.answer()
 }
 
-// closed wants an orderly end, no byte and no reset, and closes this side.
+// closed fails the test unless the next event on the connection is an orderly end. Then it closes the side of the client.
 func (c *client) closed() {
 	c.t.Helper()
 	if b, err := c.r.ReadByte(); err != io.EOF {
@@ -242,7 +242,7 @@ func (c *client) closed() {
 	c.Close()
 }
 
-// ends is closed for a connection on which something may come before.
+// ends is like closed, but there may be more bytes before the end.
 func (c *client) ends() {
 	c.t.Helper()
 	if _, err := io.Copy(io.Discard, c.r); err != nil {
@@ -251,7 +251,7 @@ func (c *client) ends() {
 	c.Close()
 }
 
-// quiet wants that neither bytes nor an end have arrived.
+// quiet fails the test if bytes or an end have arrived.
 func (c *client) quiet() {
 	c.t.Helper()
 	c.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
@@ -281,7 +281,7 @@ func probe(s *service) (status int, header http.Header) {
 	return w.Code, w.Result().Header
 }
 
-// A gate is a handler whose requests wait until it is opened.
+// A gate is a handler whose requests wait until the channel open is closed.
 type gate struct {
 	entered chan string
 	open    chan struct{}
@@ -295,7 +295,7 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	echo(w, r)
 }
 
-// certificate is a key pair that no client checks.
+// certificate returns a TLS configuration with a certificate that no client checks.
 func certificate(t testing.TB) *tls.Config {
 	s := httptest.NewUnstartedServer(nil)
 	s.StartTLS()

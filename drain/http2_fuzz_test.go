@@ -9,7 +9,7 @@ import (
 
 const pushPromise = 5
 
-// survey is what a stream of HTTP/2 is made of, found frame by frame.
+// A survey describes the frames in a stream of bytes of HTTP/2.
 type survey struct {
 	borders map[int]bool // the offsets where a frame may be put in
 	used    bool         // there is a header of a stream
@@ -40,8 +40,8 @@ func surveyOf(stream []byte) survey {
 // question is the payload of our PING.
 var question = drain.FirstGoAway[len(drain.FirstGoAway)-8:]
 
-// What a client sends over HTTP/2 reaches net/http as it is, wherever it is cut, with one frame of ours within: at the first
-// border between two frames at which net/http reads after the client has learned of the end.
+// All bytes that a client sends over HTTP/2 reach net/http unchanged, wherever they are cut. Between them net/http gets one
+// more frame, the Hint. It comes at the first border between two frames at which net/http reads after Learn.
 func FuzzHTTP2Read(f *testing.F) {
 	hello := frame{kind: settings, payload: "123456"}.String()
 	pong := frame{kind: ping, flags: ack, payload: question}.String()
@@ -82,8 +82,8 @@ func FuzzHTTP2Read(f *testing.F) {
 	})
 }
 
-// The preface of a client is known wherever it is cut, and nothing that follows is taken. A drain does not wait for the
-// rest of it.
+// The preface of a client is recognized wherever it is cut, and no byte after the preface is read. A drain does not wait for
+// the rest of a preface.
 func FuzzPreface(f *testing.F) {
 	f.Add([]byte(greeting+frame{kind: settings}.String()), []byte{}, byte(9))
 	f.Add([]byte(greeting), []byte{0, 15, 3}, byte(255))

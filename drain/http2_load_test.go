@@ -15,7 +15,7 @@ import (
 	"github.com/midair-go/midair/drain"
 )
 
-// No stream of many clients that never retry is lost while servers take turns on one socket.
+// Many clients open streams and never retry, while servers take turns on one socket. No stream is lost.
 func TestHTTP2LosesNoStreamUnderLoad(t *testing.T) {
 	times := 30
 	if testing.Short() {
@@ -59,7 +59,7 @@ func drainedHTTP2(t testing.TB, conf *tls.Config) func(net.Listener) generation 
 	}
 }
 
-// h2Load keeps 4 connections with 20 streams each busy, without a second try for any.
+// h2Load keeps 4 connections with 20 streams each busy, and never opens a lost stream again.
 func h2Load(t testing.TB, times int, start func(net.Listener) generation, dial func(string) (net.Conn, error)) (lost, answered int64) {
 	base, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -94,7 +94,8 @@ func h2Load(t testing.TB, times int, start func(net.Listener) generation, dial f
 	return bad.Load(), good.Load()
 }
 
-// crowd keeps 20 streams open on one connection up to its GOAWAY, and says how many it opened and how many were answered.
+// crowd keeps 20 streams open on one connection until a GOAWAY comes, and returns how many streams it has opened and how many
+// were answered.
 func crowd(ctx context.Context, dial func() (net.Conn, error), good *atomic.Int64) (opened, answered int, err error) {
 	nc, err := dial()
 	if err != nil {

@@ -17,7 +17,7 @@ import (
 	"github.com/midair-go/midair/drain"
 )
 
-// both are the protocols of a server with HTTP/2 with and without TLS.
+// both returns the protocols of a server that serves HTTP/2 with and without TLS.
 func both() *http.Protocols {
 	p := new(http.Protocols)
 	p.SetHTTP1(true)
@@ -26,7 +26,7 @@ func both() *http.Protocols {
 	return p
 }
 
-// overBoth runs a test over TLS and without. The second argument makes a connection.
+// overBoth runs test with TLS and without TLS. The function that test gets as the last argument makes a connection.
 func overBoth(t *testing.T, srv func() *http.Server, opts drain.Options, test func(*testing.T, *service, func() *client)) {
 	t.Run("TLS", func(t *testing.T) {
 		h := srv()
@@ -45,8 +45,8 @@ func overBoth(t *testing.T, srv func() *http.Server, opts drain.Options, test fu
 
 const everyStream = 1<<31 - 1
 
-// An HTTP/2 connection is told twice that it ends (F8): what the client opens before it has read the first is answered,
-// whether there was a stream before or not.
+// The client of an HTTP/2 connection gets two GOAWAYs (F8). Streams that it opens before it has read the first are answered,
+// whether or not there was a stream before.
 func TestHTTP2StreamsThatCrossTheGoAwayAreAnswered(t *testing.T) {
 	overBoth(t, func() *http.Server { return &http.Server{Handler: echo} }, drain.Options{}, func(t *testing.T, s *service, dial func() *client) {
 		used, unused := h2(dial()), h2(dial())
@@ -78,7 +78,7 @@ func TestHTTP2StreamsThatCrossTheGoAwayAreAnswered(t *testing.T) {
 	})
 }
 
-// A stream that goes on when the connection is told is finished, and its connection closed after it.
+// A stream that is open when the GOAWAYs are sent is finished, and after that the connection is closed.
 func TestHTTP2StreamsOutliveBothGoAways(t *testing.T) {
 	g := newGate()
 	overBoth(t, func() *http.Server { return &http.Server{Handler: g} }, drain.Options{}, func(t *testing.T, s *service, dial func() *client) {
@@ -101,8 +101,8 @@ func TestHTTP2StreamsOutliveBothGoAways(t *testing.T) {
 	})
 }
 
-// A connection whose handshake ends after the drain has looked is told as well, and does not hold the drain
-// (F9, golang/go#81153); neither does one that then says nothing.
+// A connection whose handshake ends after the drain has listed the connections gets the GOAWAYs too, and does not hold up the
+// drain (F9, golang/go#81153). A client that sends nothing after the handshake does not hold up the drain either.
 func TestHTTP2ConnectionsThatComeLateEnd(t *testing.T) {
 	for name, says := range map[string]string{"greets": greeting + frame{kind: settings}.String(), "silent": ""} {
 		t.Run(name, func(t *testing.T) {
@@ -146,8 +146,8 @@ func TestHTTP2ConnectionsThatComeLateEnd(t *testing.T) {
 	}
 }
 
-// How long an HTTP/2 connection without a stream lasts: a client that answers goes at once, one that does not has 0.8 s
-// if it never opened a stream, else five.
+// If the client of an HTTP/2 connection without a stream answers the PING, the connection ends after 0.3 seconds. If the client
+// does not answer, the connection ends after 0.8 seconds if there never was a stream, and otherwise after five seconds.
 func TestHTTP2ConnectionsThatDoNotAnswerAreGivenTime(t *testing.T) {
 	for name, c := range map[string]struct {
 		stream, pong bool
@@ -189,7 +189,7 @@ func TestHTTP2ConnectionsThatDoNotAnswerAreGivenTime(t *testing.T) {
 	}
 }
 
-// A recorder is a connection of which only what is written to it counts.
+// A recorder is a connection that records all bytes written to it. It has no other use.
 type recorder struct {
 	net.Conn
 	bytes.Buffer
@@ -198,7 +198,7 @@ type recorder struct {
 func (r *recorder) Write(p []byte) (int, error) { return r.Buffer.Write(p) }
 func (r *recorder) Read(p []byte) (int, error)  { return r.Buffer.Read(p) }
 
-// Our GOAWAY stands between two frames, never within a block of headers, wherever net/http cuts what it writes.
+// The first GOAWAY is written between two frames, and never into a block of headers, wherever net/http cuts its writes.
 func TestHTTP2GoAwayStandsBetweenFrames(t *testing.T) {
 	parts := []frame{
 		{kind: settings, payload: "123456"},
@@ -234,7 +234,7 @@ func TestHTTP2GoAwayStandsBetweenFrames(t *testing.T) {
 	}
 }
 
-// Blocks of headers of many frames are not cut by a drain, over a real connection.
+// Over a real connection too, a drain writes no frame into a block of headers of many frames.
 func TestHTTP2LongHeadersSurviveTheGoAway(t *testing.T) {
 	long := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Long", strings.Repeat("long ", 20_000))
@@ -267,7 +267,8 @@ func TestHTTP2LongHeadersSurviveTheGoAway(t *testing.T) {
 	})
 }
 
-// What a handler knows of its connection is as without drain: TLS, both contexts of the user, the server, the addresses.
+// A handler finds the same data about its connection as without drain: TLS, both contexts of the user, the server, the
+// addresses.
 func TestHTTP2KeepsWhatHandlersKnow(t *testing.T) {
 	type key string
 	var local atomic.Value
@@ -305,7 +306,7 @@ func TestHTTP2KeepsWhatHandlersKnow(t *testing.T) {
 	})
 }
 
-// A TLSNextProto of the user's stays: the end is announced in one step then, and the status says so.
+// If the user has set TLSNextProto, the function for "h2" stays. Then the end is announced in one step, and the Status says so.
 func TestHTTP2OfTheUserIsLeftAlone(t *testing.T) {
 	called := make(chan struct{})
 	conf := certificate(t)
@@ -324,7 +325,8 @@ func TestHTTP2OfTheUserIsLeftAlone(t *testing.T) {
 	s.clean()
 }
 
-// A stream that lasts longer than a client is given to answer is finished as well: net/http sends its GOAWAY beside it.
+// A stream that is still open after the five seconds for the first step is finished too: net/http sends its GOAWAY while the
+// stream is open.
 func TestHTTP2StreamsOutliveTheTimeToAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := bubbleOf(&http.Server{Protocols: both(), Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

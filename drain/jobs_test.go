@@ -12,7 +12,7 @@ import (
 	"github.com/midair-go/midair/drain"
 )
 
-// A drain waits for jobs as for requests, and they learn of it (F16). The phase says when nothing else is left.
+// A drain waits for jobs as for requests, and jobs learn of the drain (F16). If only jobs are left, the phase is Jobs.
 func TestDrainWaitsForJobs(t *testing.T) {
 	s := serve(t, &http.Server{Handler: echo}, drain.Options{Grace: time.Hour})
 	finish := make(chan struct{})
@@ -33,7 +33,8 @@ func TestDrainWaitsForJobs(t *testing.T) {
 	s.clean()
 }
 
-// A job is cancelled with a cause when Grace has run out, and listed; one that ignores it does not hold Serve for ever.
+// When Grace has run out, a job is cancelled with a cause, and listed. A job that ignores the cancellation does not hold up
+// Serve for ever.
 func TestGraceCancelsJobs(t *testing.T) {
 	s := serve(t, &http.Server{}, drain.Options{Grace: 20 * time.Millisecond})
 	cause, deaf := make(chan error, 1), make(chan struct{})
@@ -58,7 +59,7 @@ func TestGraceCancelsJobs(t *testing.T) {
 	close(deaf)
 }
 
-// After the drain no job begins: nobody would wait for it.
+// After the drain no job begins, because no drain would wait for it.
 func TestJobsAreRefusedAfterADrain(t *testing.T) {
 	s := serve(t, &http.Server{}, drain.Options{})
 	s.stop()
@@ -71,7 +72,7 @@ func TestJobsAreRefusedAfterADrain(t *testing.T) {
 	}
 }
 
-// A job either is waited for or is refused, at whatever moment of the end it comes.
+// If a job comes at the end of a drain, the drain either waits for the job or refuses it.
 func TestJobsThatCrossTheEndAreWaitedForOrRefused(t *testing.T) {
 	for range 200 {
 		s := drain.NewServer(nil, drain.Options{})
@@ -93,7 +94,7 @@ func TestJobsThatCrossTheEndAreWaitedForOrRefused(t *testing.T) {
 	}
 }
 
-// What was put into the registry by its protocol is shown as it was, and holds the drain until it is done, twice or not.
+// Entries shows an entry of Track unchanged. The drain waits until done is called, and a second call of done does nothing.
 func TestTrackHoldsTheDrain(t *testing.T) {
 	s := serve(t, &http.Server{}, drain.Options{})
 	done, err := s.Track(drain.Entry{Protocol: "queue", Name: "orders", Remote: "broker:1"}, nil)

@@ -22,7 +22,7 @@ func (c *countedConn) Close() error {
 
 func (c *countedConn) Closes() int { return int(c.closes.Load()) }
 
-// A connection does what the table of its life says, for each event in each state. What is impossible does nothing.
+// For each event in each state, a connection does what the table of package life says. An impossible event does nothing.
 func TestConnectionsDoWhatTheTableSays(t *testing.T) {
 	for s := life.Fresh; s <= life.Ended; s++ {
 		for e := life.Bytes; e <= life.Release; e++ {

@@ -13,7 +13,7 @@ import (
 	"github.com/midair-go/midair/drain"
 )
 
-// halfClosed is a connection that tells when it has a read deadline after its sending side was closed.
+// A halfClosed is a connection that closes the channel waits when a read deadline is set after CloseWrite.
 type halfClosed struct {
 	*net.TCPConn
 	mu     sync.Mutex
@@ -39,7 +39,7 @@ func (c *halfClosed) SetReadDeadline(t time.Time) error {
 	return err
 }
 
-// halfCloser is a listener of one of them.
+// A halfCloser is a listener that gives halfClosed connections.
 type halfCloser struct {
 	net.Listener
 	waits chan struct{}
@@ -53,8 +53,8 @@ func (l halfCloser) Accept() (net.Conn, error) {
 	return &halfClosed{TCPConn: nc.(*net.TCPConn), waits: l.waits}, nil
 }
 
-// A client that never closes an idle connection that was ended holds up the drain for a second, not for Grace, however late
-// net/http says that it has closed it.
+// The server ends an idle connection and the client never closes it. This holds up the drain for a second, not for all of
+// Grace, however late net/http reports StateClosed.
 func TestDrainDoesNotWaitForClientsToClose(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -75,7 +75,7 @@ func TestDrainDoesNotWaitForClientsToClose(t *testing.T) {
 	s.clean()
 }
 
-// A client that resets the connection ends the linger of a raw connection after CloseRead, also when the server does not drain.
+// A reset of the client ends the linger of a raw connection after CloseRead, in a drain and before.
 func TestResetsEndALingerAfterCloseRead(t *testing.T) {
 	onlyOnLinux(t)
 	for name, before := range map[string]func(*net.TCPConn){
@@ -96,7 +96,7 @@ func TestResetsEndALingerAfterCloseRead(t *testing.T) {
 	}
 }
 
-// A lookedAt is a connection that tells how long a linger has paused.
+// A lookedAt is a connection that sends the lengths of the pauses of a linger to the channel pauses.
 type lookedAt struct {
 	*net.TCPConn
 	at     time.Time
@@ -112,7 +112,8 @@ func (c *lookedAt) SetReadDeadline(t time.Time) error {
 	return c.TCPConn.SetReadDeadline(t)
 }
 
-// A linger after CloseRead looks at the connection less and less often, but often again as soon as a drain waits for it.
+// A linger after CloseRead looks at the connection less and less often. As soon as a drain waits for the connection, the linger
+// looks often again.
 func TestLingersAfterCloseReadPause(t *testing.T) {
 	onlyOnLinux(t)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -128,7 +129,7 @@ func TestLingersAfterCloseReadPause(t *testing.T) {
 	s.until("it pauses for longer", func() bool { return <-pauses > 200*time.Millisecond })
 	s.handOver()
 	seen := 0
-	s.until("it looks often", func() bool { // with pauses of a second it would do so ten times
+	s.until("it looks often", func() bool { // with pauses of a second, the linger would look only ten times in this time
 		if len(pauses) > 0 {
 			<-pauses
 			seen++
@@ -140,14 +141,14 @@ func TestLingersAfterCloseReadPause(t *testing.T) {
 	s.clean()
 }
 
-// deafAnswer closes the side of the client, and writes what a client that does not read cannot take.
+// deafAnswer calls CloseRead, and writes more bytes than a client takes that does not read.
 func deafAnswer(_ context.Context, nc net.Conn) {
 	nc.(halves).CloseRead()
 	nc.(interface{ SetWriteBuffer(int) error }).SetWriteBuffer(8 << 20)
 	nc.Write(make([]byte, 4<<20))
 }
 
-// onlyOnLinux skips a test of what needs to know how much of an answer is unsent.
+// onlyOnLinux skips a test on other systems, on which Unsent always returns 0.
 func onlyOnLinux(t *testing.T) {
 	t.Helper()
 	if runtime.GOOS != "linux" {

@@ -14,8 +14,8 @@ import (
 	"github.com/midair-go/midair/drain"
 )
 
-// stopped begins a plain stop of a service on ln while the given number of connections waits in its queue, and wants
-// all of them answered.
+// stopped begins a plain stop of a service on ln while queued connections wait in the accept queue. The requests of all these
+// connections must be answered.
 func stopped(t *testing.T, ln net.Listener, srv *http.Server, queued int) {
 	t.Helper()
 	s := prepare(t, srv, drain.Options{})
@@ -54,7 +54,8 @@ func slowly(ctx context.Context, _ net.Conn) context.Context {
 	return ctx
 }
 
-// The queue is taken to its end, though an accept loop with a slow hook needs longer for it than an empty queue is watched.
+// All connections in the queue are accepted, although an accept loop with a slow hook needs longer for all of them than
+// sweepTime.
 func TestPlainStopAnswersTheQueueOfASlowLoop(t *testing.T) {
 	stopped(t, listen(t), &http.Server{Handler: echo, ConnContext: slowly}, 20)
 }
@@ -62,12 +63,12 @@ func TestPlainStopAnswersTheQueueOfASlowLoop(t *testing.T) {
 // bareListener has no deadlines, like most wrappers.
 type bareListener struct{ net.Listener }
 
-// So it is where the listener cannot tell the end of its queue.
+// All connections in the queue are accepted also if the listener has no SetDeadline.
 func TestPlainStopAnswersTheQueueOfAListenerWithoutDeadlines(t *testing.T) {
 	stopped(t, bareListener{listen(t)}, &http.Server{Handler: echo, ConnContext: slowly}, 20)
 }
 
-// A listener without deadlines is not closed while the accept loop is busy for longer than an empty queue is watched.
+// A listener without SetDeadline is not closed while the accept loop is busy for longer than sweepTime.
 func TestPlainStopAnswersTheQueueOfABusyLoop(t *testing.T) {
 	busy := func(ctx context.Context, _ net.Conn) context.Context {
 		<-time.After(40 * time.Millisecond)
@@ -76,7 +77,7 @@ func TestPlainStopAnswersTheQueueOfABusyLoop(t *testing.T) {
 	stopped(t, bareListener{listen(t)}, &http.Server{Handler: echo, ConnContext: busy}, 5)
 }
 
-// A fullListener fails once for want of descriptors, in the first Accept of the sweep.
+// The first Accept of a fullListener in the sweep fails for want of descriptors.
 type fullListener struct {
 	*net.TCPListener
 	begun chan struct{}
@@ -100,13 +101,13 @@ func (l *fullListener) Accept() (nc net.Conn, err error) {
 	return l.TCPListener.Accept()
 }
 
-// An error that will pass does not end the sweep.
+// A temporary error of Accept does not end the sweep.
 func TestPlainStopAnswersTheQueueAfterAPassingError(t *testing.T) {
 	ln := &fullListener{TCPListener: listen(t), begun: make(chan struct{})}
 	stopped(t, ln, &http.Server{Handler: echo}, 5)
 }
 
-// Connections that go on to come do not keep a listener open: a plain stop takes them for a second.
+// If new connections do not stop coming, a plain stop accepts them for a second, and then closes the listener.
 func TestPlainStopAcceptsForASecondAtMost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBubble(echo, drain.Options{})
@@ -132,7 +133,7 @@ func TestPlainStopAcceptsForASecondAtMost(t *testing.T) {
 	})
 }
 
-// A lateListener has a last connection to give when it is closed.
+// The Accept of a lateListener returns a last connection when the listener is closed.
 type lateListener struct {
 	*pipeListener
 	last chan net.Conn
@@ -151,7 +152,7 @@ func (l lateListener) Accept() (net.Conn, error) {
 	}
 }
 
-// late makes a listener that gives the server's side of a TCP connection last.
+// late returns a client, and a listener whose last connection is the server's side of the connection of this client.
 func late(t *testing.T) (*client, lateListener) {
 	t.Helper()
 	ln := listen(t)
@@ -169,7 +170,7 @@ func late(t *testing.T) (*client, lateListener) {
 	return newClient(t, near), l
 }
 
-// A connection that comes with the end of its accept loop is served.
+// A connection that is accepted at the very end of the accept loop is served.
 func TestDrainServesWhatItAcceptsLast(t *testing.T) {
 	for range 50 {
 		c, ln := late(t)
@@ -181,7 +182,7 @@ func TestDrainServesWhatItAcceptsLast(t *testing.T) {
 	}
 }
 
-// It is looked at when the loop ends, not an IdleGrace later.
+// A drain offers a connection that is accepted last to Move when the loop ends, not an IdleGrace later.
 func TestDrainOffersWhatItAcceptsLast(t *testing.T) {
 	for range 50 {
 		c, ln := late(t)
@@ -195,7 +196,7 @@ func TestDrainOffersWhatItAcceptsLast(t *testing.T) {
 	}
 }
 
-// Whoever sees that no accept loop is left sees the last connection that one took.
+// If left counts no accept loop, it counts the last connection that a loop has accepted.
 func TestWhatIsLeftIncludesTheLastConnection(t *testing.T) {
 	for i := range 5_000 {
 		if owned := drain.LastAccepted(); owned != 1 {
@@ -204,7 +205,7 @@ func TestWhatIsLeftIncludesTheLastConnection(t *testing.T) {
 	}
 }
 
-// A certificate that cannot be read is an error, be the context at its end already.
+// ServeTLS returns an error if a certificate cannot be read, even if the context has already ended.
 func TestServeTLSReturnsTheErrorOfACertificateInADrain(t *testing.T) {
 	ctx, end := context.WithCancelCause(t.Context())
 	end(upgraded{})
@@ -216,7 +217,8 @@ func TestServeTLSReturnsTheErrorOfACertificateInADrain(t *testing.T) {
 	}
 }
 
-// ServeTLS over connections that have a TLS state of their own finds them again when they end.
+// If the listener of ServeTLS gives connections with a method ConnectionState, the server still finds their conns, so the drain
+// ends.
 func TestServeTLSOverConnectionsWithATLSState(t *testing.T) {
 	s := prepare(t, &http.Server{Handler: echo, TLSConfig: certificate(t)}, drain.Options{})
 	ln := wrapping{listen(t), func(c *net.TCPConn) net.Conn { return tunnelConn{c} }}
@@ -231,12 +233,12 @@ func TestServeTLSOverConnectionsWithATLSState(t *testing.T) {
 	s.clean()
 }
 
-// A half is a pipe that can be closed on one side, as far as its user knows.
+// A half is a pipe with a CloseWrite that does nothing and returns no error.
 type half struct{ net.Conn }
 
 func (half) CloseWrite() error { return nil }
 
-// What an accept loop takes when Grace has run out ends with Serve too: nothing lingers.
+// A connection that is accepted after Grace has run out has ended when Serve returns: it does not linger.
 func TestGraceEndsWhatIsAcceptedAfterIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := bubbleOf(&http.Server{Handler: echo, ConnContext: func(ctx context.Context, _ net.Conn) context.Context {

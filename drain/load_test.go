@@ -15,7 +15,7 @@ import (
 
 // A generation is one server in a chain that takes turns on the same listening socket.
 type generation struct {
-	stop func() // ends it as an upgrade does, and returns when it has ended
+	stop func() // ends the server as an upgrade does, and returns when the server has ended
 }
 
 // A tally accounts for every request of the clients.
@@ -28,8 +28,8 @@ func (n *tally) String() string {
 	return fmt.Sprintf("%d answered, %d lost, %d connections, %d ends announced", n.answered.Load(), n.lost.Load(), n.conns.Load(), n.announced.Load())
 }
 
-// load runs clients that post on keep-alive connections without ever retrying until ctx ends. A new connection is
-// made after an announced end only.
+// load runs clients until ctx ends. Each client posts on a keep-alive connection and never retries. A client makes a new
+// connection only after an answer has announced the end, or after a loss.
 func load(ctx context.Context, addr string, clients int, n *tally) *sync.WaitGroup {
 	var wg sync.WaitGroup
 	for id := range clients {
@@ -42,7 +42,7 @@ func load(ctx context.Context, addr string, clients int, n *tally) *sync.WaitGro
 	return &wg
 }
 
-// post uses one connection up to its end.
+// post makes a connection, and sends requests on it until the connection ends.
 func post(ctx context.Context, addr string, id int, n *tally) {
 	nc, err := net.Dial("tcp", addr)
 	if err != nil {
@@ -86,7 +86,7 @@ func think(ctx context.Context, d time.Duration) {
 	}
 }
 
-// upgrades puts a chain of generations under load.
+// upgrades replaces one generation by the next, times times, while clients send requests.
 func upgrades(t testing.TB, times, clients int, start func(net.Listener) generation) *tally {
 	base, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -114,7 +114,7 @@ func upgrades(t testing.TB, times, clients int, start func(net.Listener) generat
 	return n
 }
 
-// duplicate opens the same listening socket again, as a successor has it.
+// duplicate returns another listener of the same socket, as the next process would have it.
 func duplicate(t testing.TB, ln net.Listener) net.Listener {
 	t.Helper()
 	f, err := ln.(*net.TCPListener).File()
@@ -172,14 +172,15 @@ func TestDrainLosesNoRequestUnderLoad(t *testing.T) {
 	}
 }
 
-// What http.Server.Shutdown does in the same place. Nothing is asserted: it is not our promise.
+// For comparison, the same load with http.Server.Shutdown. The test checks nothing, because the package does not promise
+// anything about Shutdown.
 func TestShutdownUnderLoadForComparison(t *testing.T) {
 	const times = 20
 	n := upgrades(t, times, 40, shutDown)
 	t.Logf("%d shutdowns: %v; first loss: %v", times, n, n.first.Load())
 }
 
-// A plain stop takes the connections that the kernel had completed before it closes the listener.
+// A plain stop accepts the connections that are complete in the kernel, and then closes the listener.
 func TestPlainStopAnswersTheAcceptQueue(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

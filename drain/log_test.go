@@ -29,8 +29,8 @@ func (l slowLog) Handle(context.Context, slog.Record) error {
 	return nil
 }
 
-// expiring drains a service of one request that does not end before Grace, and returns how long that took and how many lines of
-// the log were written by then.
+// expiring drains a service with a request that does not end within Grace. It returns how long the drain took and how many
+// lines of the log were written until its end.
 func expiring(t *testing.T, grace, line time.Duration) (took time.Duration, lines int64) {
 	log := slowLog{takes: line, lines: new(atomic.Int64)}
 	b := newBubble(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }),
@@ -51,7 +51,7 @@ func expiring(t *testing.T, grace, line time.Duration) (took time.Duration, line
 	return took, lines
 }
 
-// A drain does not wait for a log whose handler is stuck, neither while it goes on nor for long at its end (F18).
+// A drain does not wait for a log whose handler is stuck: not at all before its end, and not for long at its end (F18).
 func TestDrainDoesNotWaitForAStuckLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const grace = 20 * time.Second // it says what it waits for meanwhile

@@ -15,7 +15,8 @@ import (
 	"github.com/midair-go/midair/drain"
 )
 
-// losses are the ways in which servers lose requests when they stop, and the tests that keep this one from it.
+// losses lists the ways in which servers lose requests when they stop. The values are the tests that show that a drain.Server
+// does not lose requests in this way.
 var losses = map[string]string{
 	"F1 an idle connection is closed while a request is on its way": "TestDrainAnswersTheRequestThatArrivesAsItBegins " +
 		"TestDrainAnswersTheRequestThatMeetsItsDecision TestDrainLeavesAYoungIdleConnectionOpen TestMovePassesIdleConnections TestDrainLosesNoRequestUnderLoad",
@@ -24,8 +25,8 @@ var losses = map[string]string{
 	"F4 a header that went out before promises another request":           "TestIdleGraceIsGivenToThoseThatBecomeIdleLater",
 	"F5 a close with unread bytes resets the answer away": "TestDrainDeliversTheLastAnswerInSpiteOfUnreadBytes TestDrainWaitsForBytesOnTheirWay " +
 		"TestRawConnectionsAreClosedWithoutReset TestRawConnectionsPassOnAHalfClose",
-	// An upload is not refused before 100 Continue either: a request whose header arrived is answered by its handler, and
-	// how long an upload may take is the handler's to say.
+	// An upload is not refused before 100 Continue: if the header of a request has arrived, the handler answers, and the
+	// handler decides how long the upload may take.
 	"F6 an upload is cut":                                  "TestDrainFinishesAnUpload TestDrainAnswersExpectations",
 	"F7 a pipelined request is cut in the middle":          "TestDrainWaitsForTheRestOfAPipelinedHeader TestDrainAnswersBeforeItDropsPipelinedRequests",
 	"F8 streams of HTTP/2 cross the GOAWAY":                "TestHTTP2StreamsThatCrossTheGoAwayAreAnswered TestHTTP2LosesNoStreamUnderLoad",
@@ -73,8 +74,8 @@ func TestEachLossHasATest(t *testing.T) {
 	}
 }
 
-// A client that takes its last answer slowly is waited for while the kernel has bytes for it, longer than one that has
-// all of them and does not close.
+// A drain waits for a client that reads its last answer slowly, as long as the kernel has bytes for the client. For a client
+// that has all bytes and does not close, the drain waits only a second.
 func TestDrainWaitsForBytesOnTheirWay(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("the kernel is asked on Linux only")

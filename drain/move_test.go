@@ -39,12 +39,12 @@ func (m *mover) move(nc net.Conn) bool {
 		m.t.Error(err)
 		return false
 	}
-	nc.Close() // it belongs to Move; the other descriptor keeps the connection
+	nc.Close() // nc belongs to Move; the connection stays open by the descriptor dup
 	m.conns <- dup
 	return true
 }
 
-// A mover is the listener of the successor.
+// A mover is also the listener of the successor.
 func (m *mover) Accept() (net.Conn, error) {
 	nc, ok := <-m.conns
 	if !ok {
@@ -56,7 +56,7 @@ func (m *mover) Accept() (net.Conn, error) {
 func (m *mover) Close() error   { m.once.Do(func() { close(m.conns) }); return nil }
 func (m *mover) Addr() net.Addr { return &net.TCPAddr{} }
 
-// Idle and silent connections move without the client seeing it; an active one moves when its answer is out.
+// Idle and silent connections move, and their clients notice nothing. An active connection moves after its answer.
 func TestMovePassesIdleConnections(t *testing.T) {
 	m := newMover(t)
 	next := serveOn(t, m, &http.Server{Handler: echo}, drain.Options{})
@@ -116,8 +116,8 @@ func TestMoveTakesNoConnectionWithBytesReadAhead(t *testing.T) {
 	}
 }
 
-// A Move that declines changes nothing: the connection is served, asked for again when it is idle again, and
-// closed when it is due.
+// If Move returns false, nothing changes: the connection is served, and when it is due, Move is asked once more and then the
+// connection is closed.
 func TestMoveMayDecline(t *testing.T) {
 	asked := make(chan net.Conn, 10)
 	hurry := make(chan struct{})
@@ -140,7 +140,7 @@ func TestMoveMayDecline(t *testing.T) {
 	s.clean()
 }
 
-// An offer that comes while Move is at work is made as well, be the client silent meanwhile.
+// If something is received from Rebalance while Move runs, Move is asked again, even if the client sends nothing meanwhile.
 func TestMoveIsAskedForEachOffer(t *testing.T) {
 	offers, answer := make(chan struct{}), make(chan bool)
 	var asked atomic.Int64
@@ -153,7 +153,7 @@ func TestMoveIsAskedForEachOffer(t *testing.T) {
 	offers <- struct{}{}
 	s.until("Move is asked", func() bool { return asked.Load() == 1 })
 	offers <- struct{}{}
-	offers <- struct{}{} // taken when the one before has been made
+	offers <- struct{}{} // received only after the offer before was made
 	answer <- false
 	s.until("Move is asked again", func() bool { return asked.Load() == 2 })
 	close(answer)
@@ -163,7 +163,7 @@ func TestMoveIsAskedForEachOffer(t *testing.T) {
 	s.clean()
 }
 
-// TLS has state in this process, so Move is not asked.
+// A TLS connection has its keys in this process, so Move is not asked.
 func TestMoveIsNotOfferedTLS(t *testing.T) {
 	s := prepare(t, &http.Server{Handler: echo, TLSConfig: certificate(t)}, drain.Options{
 		IdleGrace: time.Nanosecond,
@@ -177,7 +177,7 @@ func TestMoveIsNotOfferedTLS(t *testing.T) {
 	s.clean()
 }
 
-// A Move that panics loses its own connection, as a handler does, and nothing else.
+// If Move panics, only the connection of this Move ends, as with a handler.
 func TestMoveMayPanic(t *testing.T) {
 	s := serve(t, &http.Server{Handler: echo}, drain.Options{Move: func(net.Conn) bool { panic("of the user") }})
 	idle, busy := s.dial(), s.dial()
@@ -192,7 +192,7 @@ func TestMoveMayPanic(t *testing.T) {
 	s.clean()
 }
 
-// Grace ends while Move is at work: nothing hangs, nothing is closed that Move took.
+// If Grace runs out while Move runs, Serve returns, and a connection that Move takes later ends.
 func TestMoveMayOutliveGrace(t *testing.T) {
 	asked, answer := make(chan struct{}), make(chan struct{})
 	s := serve(t, &http.Server{Handler: echo}, drain.Options{
@@ -211,8 +211,8 @@ func TestMoveMayOutliveGrace(t *testing.T) {
 	c.closed()
 }
 
-// Connections move from server to server under load. No request is lost, and no client reconnects but after
-// an answer that said so.
+// Connections move from server to server under load. No request is lost, and a client reconnects only after an answer that has
+// announced the end.
 func TestMoveLosesNoRequestUnderLoad(t *testing.T) {
 	const rounds, clients = 50, 20
 	moved := 0

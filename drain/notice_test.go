@@ -12,15 +12,15 @@ import (
 	"github.com/midair-go/midair/drain"
 )
 
-// told runs a request that lasts until the handler has heard of the drain.
+// told runs a request whose handler waits until it has learned of the drain.
 func told(b *bubble, notices chan *drain.Notice) {
 	go io.WriteString(b.ln.dial(), "GET /told HTTP/1.1\r\nHost: x\r\n\r\n")
 	synctest.Wait()
 	<-notices
 }
 
-// A handler learns that the drain has begun and how long it has, and is not cancelled by it; on a plain stop it learns
-// it after Propagation.
+// A handler learns that the drain has begun and how much time is left, and its context is not cancelled. In a plain stop, the
+// handler learns this after Propagation.
 func TestHandlersLearnOfTheDrain(t *testing.T) {
 	for cause, delay := range map[error]time.Duration{nil: 7 * time.Second, upgraded{}: 0} {
 		synctest.Test(t, func(t *testing.T) {
@@ -94,7 +94,7 @@ func TestFromContextIsNeverNil(t *testing.T) {
 	}
 }
 
-// The context of another protocol finds the notice of the server.
+// FromContext finds the Notice of the server in a context of Server.Context.
 func TestContextCarriesTheNotice(t *testing.T) {
 	s := serve(t, &http.Server{}, drain.Options{})
 	n := drain.FromContext(s.Context(t.Context()))

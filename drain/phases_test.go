@@ -15,7 +15,7 @@ import (
 	"github.com/midair-go/midair/drain"
 )
 
-// An operator may take a server out of a load balancer and bring it back: nothing is refused meanwhile.
+// An operator takes a server out of a load balancer and brings it back. Meanwhile no request is refused.
 func TestLameDuckIsTakenBack(t *testing.T) {
 	s := serve(t, &http.Server{Handler: echo}, drain.Options{})
 	idle := s.dial()
@@ -49,7 +49,7 @@ func TestLameDuckIsTakenBack(t *testing.T) {
 	s.clean()
 }
 
-// The time as a lame duck of an operator counts as propagation.
+// The time between Drain of an operator and the stop counts as Propagation.
 func TestLameDuckShortensPropagation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBubble(echo, drain.Options{Propagation: 10 * time.Second})
@@ -66,8 +66,8 @@ func TestLameDuckShortensPropagation(t *testing.T) {
 	})
 }
 
-// An admin server goes on to serve until the one before it has drained, telemetry is flushed in between (F16), and all of
-// it is one budget.
+// An admin server goes on serving until the server of Options.After has drained. Telemetry is flushed in between (F16). Both
+// drains share one Grace.
 func TestServersDrainInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var order []string
@@ -113,7 +113,7 @@ func TestServersDrainInOrder(t *testing.T) {
 	})
 }
 
-// A server that comes after one which used up its Grace has a tenth of its own.
+// If the server of Options.After has used up its Grace, this server has a tenth of its own Grace.
 func TestServersShareOneBudget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stuck := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
@@ -134,7 +134,7 @@ func TestServersShareOneBudget(t *testing.T) {
 	})
 }
 
-// A server that waits for one which is never told does not wait for ever.
+// If the server of Options.After never drains, this server does not wait for ever.
 func TestServersDoNotWaitForEver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		adm := newBubble(echo, drain.Options{Grace: time.Second, After: drain.NewServer(nil, drain.Options{Grace: time.Second})})
@@ -146,7 +146,7 @@ func TestServersDoNotWaitForEver(t *testing.T) {
 	})
 }
 
-// What Flush cannot do is an error of Serve, beside others; it has time even if Grace has run out.
+// Serve returns the error of Flush, joined with other errors. Flush has time even if Grace has run out.
 func TestFlushHasTimeAndItsErrorCounts(t *testing.T) {
 	broken := errors.New("collector is away")
 	s := serve(t, &http.Server{}, drain.Options{Grace: 100 * time.Millisecond, Flush: func(ctx context.Context) error {
@@ -169,7 +169,7 @@ func TestFlushHasTimeAndItsErrorCounts(t *testing.T) {
 	}
 }
 
-// A report says how long each phase took, and there is none before the end.
+// A Report says how long each phase took. Before the end of the drain, ok is false.
 func TestReportTellsThePhases(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var logged bytes.Buffer
@@ -201,7 +201,7 @@ func TestReportTellsThePhases(t *testing.T) {
 	})
 }
 
-// A program may ask for the status while it learns of a change.
+// Options.Ready may call Status.
 func TestStatusInsideReady(t *testing.T) {
 	var s *drain.Server
 	var phases []drain.Phase

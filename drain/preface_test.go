@@ -12,8 +12,8 @@ import (
 	"github.com/midair-go/midair/drain"
 )
 
-// A method that begins as the preface of HTTP/2 does is HTTP/1: the next request is answered even if a drain finds only a
-// part of it.
+// A method of HTTP/1 may begin with the same bytes as the preface of HTTP/2. The next request on the connection is answered,
+// even if a drain finds only a part of the request.
 func TestMethodsThatBeginAsThePrefaceAreHTTP1(t *testing.T) {
 	s := serve(t, &http.Server{Handler: echo}, drain.Options{IdleGrace: time.Nanosecond, Grace: time.Hour})
 	c := s.dial()
@@ -33,7 +33,7 @@ func TestMethodsThatBeginAsThePrefaceAreHTTP1(t *testing.T) {
 	s.clean()
 }
 
-// ownHTTP2 serves HTTP/2 in the way of another package than net/http: it is idle, and reads up to the end.
+// ownHTTP2 serves HTTP/2 in place of net/http: it reports the connection as idle, and reads until the end.
 func ownHTTP2(srv *http.Server, c *tls.Conn, _ http.Handler) {
 	nc := c.NetConn().(interface{ UnencryptedNetConn() net.Conn }).UnencryptedNetConn()
 	defer nc.Close()
@@ -41,7 +41,8 @@ func ownHTTP2(srv *http.Server, c *tls.Conn, _ http.Handler) {
 	nc.Read(make([]byte, 512))
 }
 
-// A preface that comes in pieces is one: a connection of HTTP/2 is not offered to Move, whoever serves it.
+// A preface that comes in pieces is recognized: a connection of HTTP/2 is not offered to Move, even if net/http does not serve
+// it.
 func TestPrefaceInPiecesIsHTTP2(t *testing.T) {
 	s := serve(t, &http.Server{
 		Handler: echo, Protocols: both(),
@@ -63,7 +64,8 @@ func TestPrefaceInPiecesIsHTTP2(t *testing.T) {
 	s.clean()
 }
 
-// A connection that was to be offered before its preface came is not: Move is for HTTP/1.
+// Rebalance wants a new connection to be offered, and then the preface of HTTP/2 comes: the connection is not offered, because
+// Move is only for HTTP/1.
 func TestPrefaceTakesAnOfferBack(t *testing.T) {
 	offers := make(chan struct{})
 	s := serve(t, &http.Server{
@@ -75,7 +77,7 @@ func TestPrefaceTakesAnOfferBack(t *testing.T) {
 	})
 	c := s.dial()
 	s.until("it is accepted", func() bool { return s.Status().New == 1 })
-	for range 2 { // when the second is taken, the first has been carried out
+	for range 2 { // when the second is received, the first has had its effect
 		offers <- struct{}{}
 	}
 	c.send(greeting)

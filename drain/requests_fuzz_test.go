@@ -18,7 +18,7 @@ import (
 	"github.com/midair-go/midair/drain/internal/nethttpcheck"
 )
 
-// A wire is the server's side of a connection in memory that looks like a socket in whose buffer nothing is.
+// A wire is the server's side of a connection in memory. It looks like a socket whose buffer in the kernel is empty.
 type wire struct {
 	net.Conn
 	raw    syscall.RawConn
@@ -39,7 +39,8 @@ func (w *wire) Close() error {
 	return w.Conn.Close()
 }
 
-// say writes back all that a handler can see of a request; with the header Upgrade, all that follows.
+// say answers with all data that a handler sees of a request. If there is a header Upgrade, say echoes all bytes after the
+// request.
 var say = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 	if r.Header.Get("Upgrade") != "" {
 		head := lateHead
@@ -63,7 +64,7 @@ var say = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(w, "%s %s %s %s %q %v %v %q %v\n", r.Method, r.RequestURI, r.Proto, r.Host, r.Header, r.ContentLength, r.Close, body, err)
 })
 
-// A talk is a client that sends pieces and reads meanwhile.
+// A talk is a client that sends pieces, and reads at the same time.
 type talk struct {
 	wire *wire
 	near net.Conn
@@ -71,7 +72,8 @@ type talk struct {
 	over chan struct{}
 }
 
-// converse sends the pieces, calls after after each, and returns what was answered. All of that happens in a bubble.
+// converse sends the pieces, calls the function after after each piece, and returns all bytes of the answers. It must be called
+// in a bubble.
 func (c *talk) converse(accept chan<- net.Conn, pieces [][]byte, after func()) string {
 	var far net.Conn
 	c.near, far = net.Pipe()
@@ -94,8 +96,8 @@ func (c *talk) converse(accept chan<- net.Conn, pieces [][]byte, after func()) s
 	return c.got.String()
 }
 
-// whole reports whether a stream is nothing but whole requests, and line ends after a POST, which net/http takes. At its end
-// there may be some bytes of a next request, too few for one that has begun.
+// whole reports whether a stream consists of whole requests. There may be line ends after a POST, since net/http skips them,
+// and at most few bytes of a next request at the end.
 func whole(stream []byte, few int) bool {
 	r := bufio.NewReader(bytes.NewReader(stream))
 	for post := false; ; {
@@ -118,9 +120,9 @@ func whole(stream []byte, few int) bool {
 	}
 }
 
-// Whatever a client sends, and wherever it is cut, is answered as without drain, also if the connection is offered to Move
-// after each piece. Move is asked only if whole requests were taken from the connection and no byte more, and a drain closes
-// the connection only if of a next request fewer than four bytes were.
+// Whatever a client sends, and wherever the bytes are cut, the answers are the same as without drain, also if the connection is
+// offered to Move after each piece. Move is asked only if whole requests were read from the connection and no byte more. A
+// drain closes the connection only if fewer than four bytes of a next request were read.
 func FuzzRequests(f *testing.F) {
 	const get, post = "GET /a HTTP/1.1\r\nHost: x\r\n\r\n", "POST /b?c HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello"
 	for _, s := range []string{
@@ -166,14 +168,14 @@ func FuzzRequests(f *testing.F) {
 	})
 }
 
-// talkPlain returns what net/http answers, and whether the connection is open then.
+// talkPlain returns the answers of net/http without drain, and whether the connection is still open after them.
 func talkPlain(all [][]byte, raw syscall.RawConn) (got string, open bool) {
 	srv := &http.Server{Handler: say, ErrorLog: discardLog}
 	ln, done := newPipeListener(), make(chan error, 1)
 	go func() { done <- srv.Serve(ln) }()
 	c := &talk{wire: &wire{raw: raw}}
 	got = c.converse(ln.conns, all, func() {})
-	<-time.After(time.Minute) // it closes some time after it has refused something
+	<-time.After(time.Minute) // net/http closes the connection some time after it has refused a request
 	open = !c.wire.closed.Load()
 	c.near.Close()
 	srv.Close()
@@ -182,7 +184,8 @@ func talkPlain(all [][]byte, raw syscall.RawConn) (got string, open bool) {
 	return got, open
 }
 
-// talkDrained returns what is answered with drain, and whether a drain keeps the connection as it has to.
+// talkDrained returns the answers with drain. kept is false if the drain has closed the connection although more than three
+// bytes of a next request were read.
 func talkDrained(t *testing.T, stream []byte, all [][]byte, raw syscall.RawConn) (got string, kept bool) {
 	offers := make(chan struct{})
 	b := bubbleOf(&http.Server{Handler: say, ErrorLog: discardLog}, drain.Options{

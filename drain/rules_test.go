@@ -13,7 +13,7 @@ import (
 	"github.com/midair-go/midair/drain"
 )
 
-// A trial is a request that a rule of the drain could be wrong about.
+// A trial is a request that a rule of the drain could treat in a wrong way.
 type trial struct {
 	id, method string
 	header     [][2]string
@@ -45,10 +45,10 @@ func trials() (all []trial) {
 	return all
 }
 
-// mayHaveEffects reports whether a client must not be left without knowing what became of the request.
+// mayHaveEffects reports whether the request may have side effects, so that the client must learn whether it was executed.
 func (r trial) mayHaveEffects() bool { return r.method != "GET" && r.method != "HEAD" || r.body != "" }
 
-// plain reports whether no rule can mean the request.
+// plain reports whether the request has no header, so that no rule can apply.
 func (r trial) plain() bool { return len(r.header) == 0 }
 
 // http1 is the request on the wire.
@@ -81,9 +81,9 @@ func (r trial) http2(stream uint32) string {
 	return frame{headers, endHeaders, stream, block}.String() + frame{data, endStream, stream, r.body}.String()
 }
 
-// A model answers with some events and an end, as services do that stream the answer of a language model.
+// A model answers with some events and an end, as a service does that streams the answer of a language model.
 type model struct {
-	begun chan string   // gets the id of each request but the first of a connection
+	begun chan string   // gets the id of each request but the request for /warm
 	on    chan struct{} // closed: those that have begun go on
 
 	mu       sync.Mutex
@@ -127,7 +127,7 @@ func (m *model) check(t *testing.T, r trial, status int, body string, closes boo
 	}
 }
 
-// A moment is when a request comes: before what begins the drain, or after.
+// A moment says when a request comes: before the function begin is called, or after.
 type moment struct {
 	opts   drain.Options
 	begin  func(*service)
@@ -146,7 +146,8 @@ var moments = map[string]moment{
 	"begun before, hurried":   {drain.Options{Hurry: hurry()}, (*service).handOver, drain.Draining, true},
 }
 
-// pass sends n requests at the moment, and lets the model go on when the drain has asked for what it asks for.
+// pass calls begin, and before or after begin the function send, which sends n requests. Then it lets the model go on. If the
+// requests came before, it first waits until the drain has asked all event streams to end.
 func (at moment) pass(s *service, m *model, send func(), n int) {
 	s.t.Helper()
 	if at.before {
@@ -170,8 +171,8 @@ func hurry() <-chan struct{} {
 	return c
 }
 
-// A request that may have side effects is served to its end in every phase, or refused with a status that means "not
-// executed" before its handler ran: whatever its headers look like. A request without any header is served in any case.
+// In every phase and with every header, a request that may have side effects is served to its end, or it is refused before its
+// handler runs, with a status that means "not executed". A request without any header is always served.
 func TestNoRuleTouchesARequestThatMayHaveSideEffects(t *testing.T) {
 	for name, at := range moments {
 		at.opts.IdleGrace = time.Hour
@@ -241,7 +242,7 @@ func TestNoRuleTouchesARequestThatMayHaveSideEffects(t *testing.T) {
 					left--
 				}
 			}
-			for i, r := range all { // an answer that is not from the handler shows in its body
+			for i, r := range all { // if the answer is not from the handler, its body shows this
 				m.check(t, r, http.StatusOK, bodies[i], false)
 			}
 			c.Close()
@@ -249,14 +250,14 @@ func TestNoRuleTouchesARequestThatMayHaveSideEffects(t *testing.T) {
 	}
 }
 
-// await waits until so many requests are being executed.
+// await waits until n requests have begun.
 func (m *model) await(n int) {
 	for range n {
 		<-m.begun
 	}
 }
 
-// streamsTold reports whether the drain has asked all event streams that it knows to end.
+// streamsTold reports whether the drain has asked all event streams in the registry to end.
 func streamsTold(s *service) bool {
 	n := 0
 	for _, e := range s.Entries() {
@@ -267,7 +268,7 @@ func streamsTold(s *service) bool {
 	return drain.EventStreamsAsked(s.Server) == n
 }
 
-// response reads the head of an answer, after those that only say to go on.
+// response reads the header of an answer. It skips informational answers.
 func (c *client) response(method string) (*http.Response, error) {
 	for {
 		res, err := http.ReadResponse(c.r, &http.Request{Method: method})
@@ -277,14 +278,14 @@ func (c *client) response(method string) (*http.Response, error) {
 	}
 }
 
-// Each rule says what a late request gets, what becomes of one that is served, and why.
+// Each rule has texts about late requests, about running requests, and about the reason.
 func TestRulesHaveReasons(t *testing.T) {
 	if n, bare := drain.Rules(); n != 2 || len(bare) > 0 {
 		t.Errorf("%d rules, want 2; without a reason: %v", n, bare)
 	}
 }
 
-// A request asks for a WebSocket only in HTTP/1.1, and only if the word upgrade is one of those that Connection lists.
+// Only a request of HTTP/1.1 asks for a WebSocket, and only if the header Connection lists the word upgrade.
 func TestWebSocketsAreAskedForByConnection(t *testing.T) {
 	for _, c := range []struct {
 		major, minor int

@@ -17,7 +17,7 @@ import (
 	"github.com/midair-go/midair/drain"
 )
 
-// A context that has ended already drains at once, and Serve returns nil.
+// If the context has already ended, Serve drains at once and returns nil.
 func TestServeWithAnEndedContextDrains(t *testing.T) {
 	for _, cause := range []error{nil, upgraded{}} {
 		ctx, end := context.WithCancelCause(t.Context())
@@ -38,7 +38,7 @@ func TestServeWithAnEndedContextDrains(t *testing.T) {
 	}
 }
 
-// After a drain has begun nothing can be served: ErrClosed, and the listener is closed.
+// After a drain has begun, Serve returns ErrClosed and closes the listener.
 func TestServeAfterADrainIsRefused(t *testing.T) {
 	s := serve(t, &http.Server{Handler: echo}, drain.Options{})
 	s.stop()
@@ -86,7 +86,7 @@ func TestServeSeveralListeners(t *testing.T) {
 	}
 }
 
-// A listener that fails is an error of its Serve, and drains what was accepted.
+// If a listener fails, its Serve drains the accepted connections and returns the error.
 func TestServeReturnsTheErrorOfAccept(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -104,7 +104,7 @@ func TestServeReturnsTheErrorOfAccept(t *testing.T) {
 	}
 }
 
-// What prevents the start is returned, and drains nothing.
+// An error that prevents the start is returned, and nothing is drained.
 func TestServeReturnsWhatPreventsTheStart(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -152,7 +152,7 @@ func TestServeWithoutAnHTTPServer(t *testing.T) {
 
 type ctxKey struct{}
 
-// The hooks of the http.Server are called as without drain, with the connections that the listener gave.
+// The user's hooks of the http.Server are called as without drain, with the connections that the listener gave.
 func TestServeCallsTheHooksOfTheUser(t *testing.T) {
 	var mu sync.Mutex
 	var states []http.ConnState
@@ -240,7 +240,7 @@ func TestGraceLimitsPropagation(t *testing.T) {
 	s.clean()
 }
 
-// A connection keeps what the one below it can do.
+// The wrapper has the methods of the connection that the listener gave.
 func TestHijackedConnectionsKeepTheirAbilities(t *testing.T) {
 	got := make(chan net.Conn, 1)
 	s := serve(t, &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -341,14 +341,14 @@ func TestDrainWithHTTP2(t *testing.T) {
 	unused.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00")
 	s.until("both idle", func() bool { return s.Status().Idle == 2 })
 	before := drain.Touched(s.Server)
-	unused.send("\x00\x00\x00\x04\x01\x00\x00\x00\x00") // what is sent between requests does not make it active
+	unused.send("\x00\x00\x00\x04\x01\x00\x00\x00\x00") // a frame outside of a stream makes no connection active
 	s.until("it was read", func() bool { return drain.Touched(s.Server) > before })
 	s.handOver()
 	unused.ends()
 	s.clean()
 }
 
-// A listener that gives *tls.Conn works, with what is possible without a wrapper below TLS.
+// A listener that gives *tls.Conn works, as far as this is possible without a wrapper below the TLS.
 func TestDrainWithAListenerOfTLS(t *testing.T) {
 	ln, err := tls.Listen("tcp", "127.0.0.1:0", certificate(t))
 	if err != nil {
@@ -365,7 +365,8 @@ func TestDrainWithAListenerOfTLS(t *testing.T) {
 	s.clean()
 }
 
-// There a hijacked connection cannot be waited for: its end would not be seen.
+// With a listener that gives *tls.Conn, a drain does not wait for a hijacked connection, because the server would not see its
+// Close.
 func TestDrainWithAListenerOfTLSForgetsHijackedConnections(t *testing.T) {
 	ln, err := tls.Listen("tcp", "127.0.0.1:0", certificate(t))
 	if err != nil {

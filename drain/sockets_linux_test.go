@@ -16,7 +16,7 @@ import (
 	"github.com/midair-go/midair/drain/internal/netconn"
 )
 
-// Who the peer of a unix socket is can be asked of what Hijack and ServeTCP give, by the descriptor and by a message.
+// The connections that Hijack and ServeTCP give tell who the peer of a unix socket is, by the descriptor and by a message.
 func TestUnixSocketsTellTheirPeer(t *testing.T) {
 	for _, raw := range []bool{false, true} {
 		asked := make(chan struct{})
@@ -69,8 +69,8 @@ func TestUnixSocketsTellTheirPeer(t *testing.T) {
 	}
 }
 
-// A raw connection is in use while a slow client takes bytes steadily, though the copy or the Write that gives them does not
-// end for long. A client that takes nothing is silent.
+// A raw connection is in use as long as a slow client takes bytes, although the copy or the Write does not end for a long time.
+// If the client takes nothing, the connection is silent.
 func TestSlowClientsOfRawConnectionsAreNotSilent(t *testing.T) {
 	const size, silence = 16 << 20, 500 * time.Millisecond
 	name := filepath.Join(t.TempDir(), "file")
@@ -139,7 +139,7 @@ func TestSlowClientsOfRawConnectionsAreNotSilent(t *testing.T) {
 	}
 }
 
-// held starts a service of a raw connection, which a client has sent a byte to, and returns both ends.
+// held starts a service of raw connections. It returns the two ends of a connection on which the client has sent a byte.
 func held(t *testing.T, network string) (s *service, nc net.Conn, c *client) {
 	t.Helper()
 	ln, conns, on := listenOn(t, network), make(chan net.Conn, 1), make(chan struct{})
@@ -153,7 +153,7 @@ func held(t *testing.T, network string) (s *service, nc net.Conn, c *client) {
 	return s, <-conns, c
 }
 
-// A part of a copy by the kernel is not interrupted, the connection is when the part is over.
+// A drain does not interrupt a part of a copy by the kernel. It interrupts the connection when the part is over.
 func TestPartsOfACopyAreNotInterrupted(t *testing.T) {
 	s, _, _ := held(t, "tcp")
 	end, err := drain.Part(s.Server)
@@ -169,7 +169,7 @@ func TestPartsOfACopyAreNotInterrupted(t *testing.T) {
 	}
 }
 
-// A raw connection is in use by what is read and written past its Read and Write.
+// A raw connection also counts as in use if bytes are read or written by other methods than Read and Write.
 func TestRawConnectionsAreInUseByTheirDescriptor(t *testing.T) {
 	done := func(uintptr) bool { return true }
 	for name, use := range map[string]func(raw syscall.RawConn) error{
@@ -204,7 +204,7 @@ func TestRawConnectionsAreInUseByTheirDescriptor(t *testing.T) {
 	})
 }
 
-// The messages of a unix socket are counted, and one that did not come is not.
+// The bytes of messages of a unix socket are counted. A message that did not come is not counted.
 func TestMessagesAreCounted(t *testing.T) {
 	buf := make([]byte, 10)
 	for name, c := range map[string]struct {

@@ -18,10 +18,10 @@ import (
 	"github.com/midair-go/midair/drain"
 )
 
-// networks are those whose connections have types of their own in package net.
+// networks are the networks for whose connections package drain has a wrapper type of its own.
 var networks = map[string]reflect.Type{"tcp": reflect.TypeFor[*net.TCPConn](), "unix": reflect.TypeFor[*net.UnixConn]()}
 
-// listenOn listens on an address of its own.
+// listenOn listens on a new address of the network.
 func listenOn(t testing.TB, network string) net.Listener {
 	t.Helper()
 	addr := "127.0.0.1:0"
@@ -44,7 +44,7 @@ func dialTo(t testing.TB, a net.Addr) *client {
 	return newClient(t, nc)
 }
 
-// hasAll wants each exported method of net's type, with the same parameters and results.
+// hasAll fails the test if got lacks an exported method of the type of package net, or has other parameters or results.
 func hasAll(t *testing.T, got net.Conn, want reflect.Type) {
 	t.Helper()
 	for i := range want.NumMethod() {
@@ -59,7 +59,7 @@ func hasAll(t *testing.T, got net.Conn, want reflect.Type) {
 	}
 }
 
-// hijacking gives what Hijack does, and closes it.
+// hijacking passes the connection of Hijack to the test, and closes the connection.
 func hijacking(to chan<- net.Conn) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		nc, _, err := http.NewResponseController(w).Hijack()
@@ -70,7 +70,8 @@ func hijacking(to chan<- net.Conn) http.Handler {
 	})
 }
 
-// What a program is given has every exported method of net's connection, whichever way it is given.
+// Each connection that a program gets has every exported method of the type of package net, in whatever way the program gets
+// it.
 func TestProgramsGetEveryMethodOfNet(t *testing.T) {
 	const ask = "GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 	ways := map[string]struct {
@@ -142,7 +143,7 @@ func TestProgramsGetEveryMethodOfNet(t *testing.T) {
 	}
 }
 
-// halves is what a proxy asks of both sides before it passes half-closes on, as elazarl/goproxy does.
+// A proxy such as elazarl/goproxy passes half closes on only if both sides have the methods of halves.
 type halves interface {
 	CloseRead() error
 	CloseWrite() error
@@ -214,7 +215,8 @@ func TestAbortsResetInADrain(t *testing.T) {
 	}
 }
 
-// After SetLinger with seconds, or with less than zero, a Close is no reset any more, though the client has sent more.
+// After SetLinger with a number of seconds or a negative number, a Close does not reset the connection any more, although the
+// client has sent more bytes.
 func TestAbortsAreTakenBack(t *testing.T) {
 	for _, sec := range []int{-1, 5} {
 		closed := make(chan struct{})
@@ -241,7 +243,7 @@ func TestAbortsAreTakenBack(t *testing.T) {
 	}
 }
 
-// What File returned goes on after the Close of the connection, in a drain as well, as with package net.
+// The file that File has returned can still be used after the Close of the connection, as with package net, in a drain too.
 func TestFilesOutliveTheirConnection(t *testing.T) {
 	for network := range networks {
 		t.Run(network, func(t *testing.T) {
@@ -269,7 +271,7 @@ func TestFilesOutliveTheirConnection(t *testing.T) {
 	}
 }
 
-// What File returned goes on when Grace has run out as well: no step of the escalation is for the socket itself.
+// The file that File has returned can still be used after Grace has run out: no step of the escalation ends the socket itself.
 func TestFilesOutliveGrace(t *testing.T) {
 	for network := range networks {
 		t.Run(network, func(t *testing.T) {
@@ -317,8 +319,8 @@ func TestAnswersSurviveCloseRead(t *testing.T) {
 	s.clean()
 }
 
-// A program that waits by the descriptor of a raw connection is not interrupted while something is said, and gets an end
-// after a silence.
+// A program that waits by the descriptor of a raw connection is not interrupted while bytes pass. After a silence it gets
+// io.EOF.
 func TestWaitsByTheDescriptorEndInASilence(t *testing.T) {
 	got := make(chan error, 1)
 	s := serveRaw(t, drain.Options{IdleGrace: 50 * time.Millisecond}, func(_ context.Context, nc net.Conn) {

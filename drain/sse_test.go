@@ -15,7 +15,7 @@ import (
 
 const askEvents = "GET /events HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n"
 
-// events answers with what parts give, flushed after each, until it is cancelled.
+// events answers with each part that comes from the channel parts, and flushes the part. It ends when its context is cancelled.
 func events(parts chan string, done chan error) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream; charset=utf-8")
@@ -40,8 +40,8 @@ func flush(w http.ResponseWriter) { http.NewResponseController(w).Flush() }
 
 var retryLine = regexp.MustCompile(`^retry: [0-9]+\n\n$`)
 
-// An event stream ends with a time to come back after, never within an event (F13): the handler hears of it by its
-// context, and whatever it writes after the end is refused.
+// An event stream ends between two events, with a time after which to reconnect (F13). The context of the handler is cancelled,
+// and later writes are refused.
 func TestEventStreamsEndBetweenEvents(t *testing.T) {
 	for name, c := range map[string]struct{ before, after string }{
 		"no event yet":    {},
@@ -82,7 +82,7 @@ func TestEventStreamsEndBetweenEvents(t *testing.T) {
 	}
 }
 
-// One whose header comes after it was asked to end, and nothing else, ends as well.
+// An event stream also ends if its header is written only after the drain has asked for the end.
 func TestEventStreamsWhoseHeaderComesLateEnd(t *testing.T) {
 	entered, on := make(chan struct{}), make(chan struct{})
 	done := make(chan error, 1)
@@ -106,7 +106,7 @@ func TestEventStreamsWhoseHeaderComesLateEnd(t *testing.T) {
 	s.clean()
 }
 
-// A handler that listens to nothing but its own events is stopped by the next one it writes.
+// If a handler does not look at its context, its next write of an event fails.
 func TestEventStreamsOfDeafHandlersEnd(t *testing.T) {
 	parts, done := make(chan string), make(chan error, 1)
 	defer close(parts)
@@ -138,8 +138,8 @@ func TestEventStreamsOfDeafHandlersEnd(t *testing.T) {
 	s.clean()
 }
 
-// An event stream that is asked for in the drain is answered with a time to come back after: with another status than 200
-// an EventSource gives up.
+// A request for an event stream in the drain is answered with status 200 and a time after which to reconnect: after another
+// status, an EventSource would give up.
 func TestEventStreamsOfADrainAreSentAway(t *testing.T) {
 	s, c := inDrain(t, events(nil, nil))
 	c.send(askEvents)
@@ -150,7 +150,7 @@ func TestEventStreamsOfADrainAreSentAway(t *testing.T) {
 	s.clean()
 }
 
-// What asks for events and is answered with something else is a request like others.
+// If a request asks for events, and the answer is not an event stream, the drain treats it like any other request.
 func TestAnswersThatAreNoEventsAreLeftAlone(t *testing.T) {
 	g := newGate()
 	s := serve(t, &http.Server{Handler: g}, drain.Options{})

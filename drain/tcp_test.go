@@ -16,7 +16,7 @@ import (
 	"github.com/midair-go/midair/drain"
 )
 
-// echoRaw sends back what it reads, up to the end of the client's side.
+// echoRaw sends back all bytes that it reads, until the client closes its side.
 func echoRaw(_ context.Context, nc net.Conn) { io.Copy(nc, nc) }
 
 // serveRaw starts a service of raw connections.
@@ -41,8 +41,7 @@ func (c *client) echoes(text string) {
 	}
 }
 
-// A raw connection goes on in the drain as long as something is said on it, and ends in good order when nothing was for
-// IdleGrace (F14).
+// In a drain, a raw connection goes on as long as bytes pass. It ends in good order after IdleGrace without a byte (F14).
 func TestRawConnectionsEndInASilence(t *testing.T) {
 	for name, h := range map[string]func(context.Context, net.Conn){
 		"both talk":        echoRaw,
@@ -80,7 +79,8 @@ func TestRawConnectionsEndInASilence(t *testing.T) {
 	}
 }
 
-// The end of one side is passed on, in both directions, and the last bytes arrive though the client has sent more (F5).
+// If one side of a raw connection is closed, the other side gets io.EOF, in both directions. The last bytes arrive although the
+// client has sent more (F5).
 func TestRawConnectionsPassOnAHalfClose(t *testing.T) {
 	s := serveRaw(t, drain.Options{}, func(_ context.Context, nc net.Conn) {
 		io.ReadAll(io.LimitReader(nc, 5))
@@ -106,8 +106,7 @@ func TestRawConnectionsPassOnAHalfClose(t *testing.T) {
 	s.clean()
 }
 
-// An answer that the kernel still holds is not destroyed by bytes that the client has sent and nobody read, be there a
-// drain or not (F5).
+// Bytes of the client that were not read do not destroy an answer that is still in the kernel, in a drain and before (F5).
 func TestRawConnectionsAreClosedWithoutReset(t *testing.T) {
 	answer := make([]byte, 100_000)
 	s := serveRaw(t, drain.Options{}, func(_ context.Context, nc net.Conn) {
@@ -126,8 +125,8 @@ func TestRawConnectionsAreClosedWithoutReset(t *testing.T) {
 	s.clean()
 }
 
-// A handler that knows how its protocol ends does that when it learns of the drain; the drain waits for it even after the
-// connection was closed.
+// A handler ends its protocol when it learns of the drain. The drain waits until the handler has returned, even after it has
+// closed the connection.
 func TestRawHandlersEndTheirProtocol(t *testing.T) {
 	tidy := make(chan struct{})
 	s := serveRaw(t, drain.Options{Grace: time.Hour}, func(ctx context.Context, nc net.Conn) {
@@ -149,7 +148,8 @@ func TestRawHandlersEndTheirProtocol(t *testing.T) {
 	s.clean()
 }
 
-// A raw connection that goes on at the end of Grace is told by its context, cut, and listed with its numbers.
+// If a raw connection is in use when Grace has run out, its context is cancelled, the connection is cut, and it is listed with
+// the numbers of its bytes.
 func TestGraceEndsRawConnections(t *testing.T) {
 	cause := make(chan error, 1)
 	s := serveRaw(t, drain.Options{Grace: 50 * time.Millisecond, IdleGrace: time.Hour}, func(ctx context.Context, nc net.Conn) {
@@ -175,7 +175,7 @@ func TestGraceEndsRawConnections(t *testing.T) {
 	c.Close()
 }
 
-// A handler that panics loses its own connection and nothing else.
+// If a handler panics, only its own connection ends.
 func TestRawHandlersMayPanic(t *testing.T) {
 	var logged bytes.Buffer
 	s := serveRaw(t, drain.Options{Logger: slog.New(slog.NewTextHandler(&logged, nil))}, func(_ context.Context, nc net.Conn) {
@@ -197,7 +197,7 @@ func TestRawHandlersMayPanic(t *testing.T) {
 	contains(t, logged.String(), "panicked", "of the user", bad.LocalAddr().String())
 }
 
-// HTTP and raw connections of one server are one drain.
+// The HTTP connections and the raw connections of a server end in the same drain.
 func TestProtocolsShareADrain(t *testing.T) {
 	s := serve(t, &http.Server{Handler: echo}, drain.Options{})
 	ln := listen(t)
@@ -219,7 +219,8 @@ func TestProtocolsShareADrain(t *testing.T) {
 	}
 }
 
-// Another server may call its protocol tcp. Its connections are not those of ServeTCP: a drain lets them be silent.
+// If another server names its protocol tcp in ServeFunc, its connections are not raw connections of ServeTCP: a drain does not
+// end them after a silence.
 func TestServeFuncMayBeNamedTCP(t *testing.T) {
 	s := prepare(t, &http.Server{}, drain.Options{IdleGrace: time.Millisecond})
 	ln := listen(t)
@@ -249,7 +250,8 @@ func TestServeFuncMayBeNamedTCP(t *testing.T) {
 	s.clean()
 }
 
-// Another server's accept loop is ended by the drain, its connections are waited for, and it needs a name.
+// The drain ends the accept loop of another server, and waits for its connections. ServeFunc without a protocol name returns an
+// error.
 func TestServeFuncDrainsAnotherServer(t *testing.T) {
 	s := prepare(t, &http.Server{}, drain.Options{})
 	ln := listen(t)

@@ -19,7 +19,7 @@ import (
 	"github.com/midair-go/midair/drain"
 )
 
-// A pipeListener accepts connections that exist in memory only, so that time can be made.
+// A pipeListener accepts connections in memory, as a test with the fake time of synctest needs.
 type pipeListener struct {
 	conns chan net.Conn
 	once  sync.Once
@@ -48,7 +48,7 @@ func (l *pipeListener) dial() net.Conn {
 	return near
 }
 
-// A bubble is a service in made time.
+// A bubble is a service for tests with the fake time of synctest.
 type bubble struct {
 	*drain.Server
 	ln   *pipeListener
@@ -88,7 +88,7 @@ func (b *bubble) get(t *testing.T, nc net.Conn) answer {
 	return a
 }
 
-// ended says how long it takes until the server closes the connection.
+// ended waits until the server closes the connection, and returns how long it has waited.
 func ended(t *testing.T, nc net.Conn) time.Duration {
 	t.Helper()
 	since := time.Now()
@@ -105,7 +105,8 @@ func wantTime(t *testing.T, what string, got, want time.Duration) {
 	}
 }
 
-// By default an idle connection is closed when it was idle for five seconds, before the drain or in it.
+// By default an idle connection is closed in the drain when it has been idle for five seconds. The time before the drain counts
+// too.
 func TestIdleGraceCountsFromTheLastAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBubble(echo, drain.Options{})
@@ -120,8 +121,8 @@ func TestIdleGraceCountsFromTheLastAnswer(t *testing.T) {
 	})
 }
 
-// By default a connection that never sent anything is closed 0.8 seconds after it was accepted (F2): it costs a drain less
-// than a second. With an IdleGrace of the user's it is that.
+// By default a connection on which the client has never sent anything is closed 0.8 seconds after it was accepted (F2), so a
+// drain waits less than a second for it. If the user has set IdleGrace, the connection is closed after IdleGrace.
 func TestIdleGraceCountsFromTheAcceptOfASilentConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for grace, want := range map[time.Duration]time.Duration{0: 500 * time.Millisecond, 5 * time.Second: 4700 * time.Millisecond} {
@@ -137,7 +138,7 @@ func TestIdleGraceCountsFromTheAcceptOfASilentConnection(t *testing.T) {
 	})
 }
 
-// Over TLS it is five seconds after the last that was heard of it, so that a handshake is not cut.
+// A new TLS connection is closed five seconds after the last byte of the client, so that a handshake is not cut.
 func TestIdleGraceCountsFromTheHandshake(t *testing.T) {
 	srv := &http.Server{Handler: echo, TLSConfig: certificate(t), ErrorLog: log.New(io.Discard, "", 0)}
 	synctest.Test(t, func(t *testing.T) {
@@ -156,7 +157,8 @@ func TestIdleGraceCountsFromTheHandshake(t *testing.T) {
 	})
 }
 
-// A connection that becomes idle in the drain, without having been told to close, has its own five seconds.
+// A connection that becomes idle in the drain, and whose answer did not announce the end, is closed five seconds after the
+// answer.
 func TestIdleGraceIsGivenToThoseThatBecomeIdleLater(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBubble(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -178,7 +180,7 @@ func TestIdleGraceIsGivenToThoseThatBecomeIdleLater(t *testing.T) {
 	})
 }
 
-// By default a drain ends after thirty seconds. Twenty of those that are left are logged.
+// By default a drain ends after thirty seconds. Twenty of the entries that are left are logged.
 func TestGraceEndsTheDrain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var logged bytes.Buffer

@@ -8,7 +8,7 @@ import (
 	"net/http"
 )
 
-// wsEcho is a WebSocket server as small as can be: messages are not longer than 125 bytes, and come back.
+// wsEcho is a minimal WebSocket server. It echoes messages, which must not be longer than 125 bytes.
 func wsEcho(head func(http.ResponseWriter) (net.Conn, *bufio.ReadWriter, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		nc, rw, err := head(w)
@@ -28,7 +28,8 @@ func wsEcho(head func(http.ResponseWriter) (net.Conn, *bufio.ReadWriter, error))
 	}
 }
 
-// late writes the answer on the connection, as gorilla/websocket does; early before the hijack, as coder/websocket does.
+// lateHead hijacks the connection and then writes the answer, as gorilla/websocket does. earlyHead writes the answer before the
+// hijack, as coder/websocket does.
 func lateHead(w http.ResponseWriter) (net.Conn, *bufio.ReadWriter, error) {
 	nc, rw, err := http.NewResponseController(w).Hijack()
 	if err == nil {
@@ -91,7 +92,8 @@ func (c socket) hear() (op byte, text string) {
 	return op, text
 }
 
-// restarted wants the close of a service that restarts, answers it, and wants the end.
+// restarted fails the test unless a close with status 1012 comes. It answers the close, and then waits for the end of the
+// connection.
 func (c socket) restarted() {
 	c.t.Helper()
 	op, text := c.hear()

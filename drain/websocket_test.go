@@ -25,8 +25,8 @@ const (
 	switching = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 )
 
-// A WebSocket is closed with 1012, over TLS and without, however its library answers the request (F12); the library's
-// answer to the client's close does not reach the client, which has had one.
+// A WebSocket is closed with status 1012, with TLS and without, however its library answers the request (F12). The answer of
+// the library to the close of the client does not reach the client, because the client has already got a close.
 func TestWebSocketsAreClosedWithServiceRestart(t *testing.T) {
 	for name, head := range map[string]func(http.ResponseWriter) (net.Conn, *bufio.ReadWriter, error){"late": lateHead, "early": earlyHead} {
 		for _, secure := range []bool{false, true} {
@@ -57,7 +57,7 @@ func TestWebSocketsAreClosedWithServiceRestart(t *testing.T) {
 	}
 }
 
-// Below a listener of TLS nothing of a connection can be seen, but a WebSocket is closed all the same.
+// A WebSocket is closed also if the listener gives *tls.Conn, so that the server has no wrapper below the TLS.
 func TestWebSocketsOfAListenerOfTLSAreClosed(t *testing.T) {
 	ln := tlsListener(t)
 	s := serveOn(t, ln, &http.Server{Handler: wsEcho(lateHead)}, drain.Options{Grace: time.Hour})
@@ -67,7 +67,7 @@ func TestWebSocketsOfAListenerOfTLSAreClosed(t *testing.T) {
 	s.clean()
 }
 
-// What a proxy passes on is closed as well.
+// A WebSocket that a proxy passes on is closed too.
 func TestWebSocketsOfAProxyAreClosed(t *testing.T) {
 	behind := serve(t, &http.Server{Handler: wsEcho(lateHead)}, drain.Options{KeepWebSockets: true})
 	to, err := url.Parse("http://" + behind.addr)
@@ -88,8 +88,8 @@ func TestWebSocketsOfAProxyAreClosed(t *testing.T) {
 	behind.clean()
 }
 
-// The close waits for the end of a message of many frames, wherever the library cuts what it writes, and what it writes
-// after the close is refused.
+// The close is written only after the end of a message of many frames, wherever the library cuts its writes. Messages that the
+// library writes after the close are refused.
 func TestWebSocketCloseStandsBetweenMessages(t *testing.T) {
 	message := "\x01\x03abc" + "\x89\x02hi" + "\x00\x02de" + "\x80\x7e\x00\x80" + strings.Repeat("f", 128) // a PING within
 	for cut := 1; cut < len(message); cut++ {
@@ -142,7 +142,8 @@ func TestWebSocketsOfADrainAreRefused(t *testing.T) {
 	s.clean()
 }
 
-// A request for something else is answered in the drain, also if its letters fold to those of the word.
+// A request for an upgrade to another protocol is answered in the drain, also if EqualFold takes the name of the protocol as
+// equal to websocket.
 func TestUpgradesToOtherProtocolsAreNotRefused(t *testing.T) {
 	for _, other := range []string{"h2c", "web\u017focket", "websoc\u212aet"} {
 		s, c := inDrain(t, echo)
@@ -153,7 +154,7 @@ func TestUpgradesToOtherProtocolsAreNotRefused(t *testing.T) {
 	}
 }
 
-// One whose request came before the drain and whose answer comes in it is closed after the answer.
+// If the request for a WebSocket comes before the drain and is answered in the drain, the WebSocket is closed after the answer.
 func TestWebSocketsThatCrossTheDrainAreClosed(t *testing.T) {
 	for name, head := range map[string]func(http.ResponseWriter) (net.Conn, *bufio.ReadWriter, error){"late": lateHead, "early": earlyHead} {
 		t.Run(name, func(t *testing.T) {
@@ -172,7 +173,7 @@ func TestWebSocketsThatCrossTheDrainAreClosed(t *testing.T) {
 			if res, err := http.ReadResponse(c.r, nil); err != nil || res.StatusCode != http.StatusSwitchingProtocols {
 				t.Fatalf("%+v, %v", res, err)
 			}
-			c.say(1, "x") // an early answer is followed by the close at the next message at the latest
+			c.say(1, "x") // after an early answer, the close comes with the next message at the latest
 			op, text := c.hear()
 			if op == 1 {
 				op, text = c.hear()
@@ -204,7 +205,7 @@ func TestWebSocketsMayBeKept(t *testing.T) {
 	s.clean()
 }
 
-// Many are closed one after the other, over half of Grace at most; a client that does not answer has five seconds.
+// Many WebSockets are closed one after the other, in half of Grace at most. A client has five seconds to answer.
 func TestWebSocketsAreClosedOverTime(t *testing.T) {
 	for n, want := range map[int]time.Duration{11: 100 * time.Millisecond, 2001: 14500 * time.Millisecond} {
 		synctest.Test(t, func(t *testing.T) {
@@ -243,7 +244,7 @@ func TestWebSocketsAreClosedOverTime(t *testing.T) {
 	}
 }
 
-// A client that does not answer the close is taken as gone after five seconds.
+// If a client does not answer the close within five seconds, the server ends the connection.
 func TestWebSocketsThatDoNotAnswerEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBubble(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -252,7 +253,7 @@ func TestWebSocketsThatDoNotAnswerEnd(t *testing.T) {
 				return
 			}
 			defer nc.Close()
-			for err == nil || isTimeout(err) { // it is patient, as one that sends PINGs
+			for err == nil || isTimeout(err) { // the library reads again after a timeout, as a library that sends PINGs does
 				nc.SetDeadline(time.Now().Add(time.Second))
 				_, err = nc.Read(make([]byte, 1))
 			}
@@ -275,7 +276,7 @@ func TestWebSocketsThatDoNotAnswerEnd(t *testing.T) {
 	})
 }
 
-// Whichever way a library reads, it gets an end if the client does not answer the close.
+// If the client does not answer the close, every method by which a library reads returns an end.
 func TestWebSocketsThatDoNotAnswerEndEveryRead(t *testing.T) {
 	buf := func() []byte { return make([]byte, 10) }
 	for name, way := range map[string]struct {
@@ -311,7 +312,7 @@ func TestWebSocketsThatDoNotAnswerEndEveryRead(t *testing.T) {
 	}
 }
 
-// Bytes that WriteMsgUnix writes are followed like those of Write, and nothing goes beside them.
+// The close also waits for the end of a message that WriteMsgUnix writes. WriteMsgUnix writes no ancillary data.
 func TestWebSocketsSendNothingBesideTheirBytes(t *testing.T) {
 	ln, done := listenOn(t, "unix"), make(chan struct{})
 	s := serveOn(t, ln, &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

@@ -18,7 +18,7 @@ import (
 	"github.com/midair-go/midair/drain/grpcdrain"
 )
 
-// A looker is credentials that look at the connection, as those do that ask a unix socket who its peer is.
+// A looker has credentials that look at the connection. Real credentials do so, for example, to ask a unix socket for its peer.
 type looker struct {
 	credentials.TransportCredentials
 	conns chan net.Conn
@@ -29,7 +29,8 @@ func (l looker) ServerHandshake(nc net.Conn) (net.Conn, credentials.AuthInfo, er
 	return l.TransportCredentials.ServerHandshake(nc)
 }
 
-// Credentials of gRPC get connections with every exported method of net's, so that they can ask for the peer.
+// Credentials of gRPC get connections with every exported method of the types of package net. So credentials can ask for the
+// peer.
 func TestCredentialsGetEveryMethodOfNet(t *testing.T) {
 	for network, of := range map[string]reflect.Type{"tcp": reflect.TypeFor[*net.TCPConn](), "unix": reflect.TypeFor[*net.UnixConn]()} {
 		addr := "127.0.0.1:0"
@@ -78,7 +79,7 @@ func TestCredentialsGetEveryMethodOfNet(t *testing.T) {
 	}
 }
 
-// What is copied to a connection is looked at like what is written: the GOAWAY is seen in it.
+// The GOAWAY is also noticed if it is copied to the connection by ReadFrom.
 func TestGoAwayIsSeenInACopy(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

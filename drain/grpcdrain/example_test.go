@@ -15,7 +15,7 @@ import (
 	"github.com/midair-go/midair/drain/grpcdrain"
 )
 
-// A slowService answers when the drain has begun.
+// A slowService answers a call only after the drain has begun.
 type slowService struct {
 	healthpb.UnimplementedHealthServer
 	called chan struct{}
@@ -27,7 +27,7 @@ func (s *slowService) Check(ctx context.Context, _ *healthpb.HealthCheckRequest)
 	return &healthpb.HealthCheckResponse{Status: healthpb.HealthCheckResponse_SERVING}, nil
 }
 
-// A call that goes on when the server is stopped is answered, and then Serve returns.
+// A call that has begun before the stop is answered, and then Serve returns.
 func Example() {
 	calls := new(grpcdrain.Observer)
 	gs := grpc.NewServer(grpc.StatsHandler(calls))

@@ -5,7 +5,8 @@ import (
 	"net"
 )
 
-// Told copies to nc as to a connection of a server that stops, and reports whether what was copied is taken for the GOAWAY.
+// Told copies from the reader from to nc, as to a connection of a server that stops. It reports whether the server has found
+// the first GOAWAY in the bytes.
 func Told(nc net.Conn, from io.Reader) bool {
 	c := &conn{Conn: nc, conns: &conns{wake: make(chan struct{}, 1)}}
 	c.conns.stopping.Store(true)

@@ -20,7 +20,7 @@ import (
 
 func TestMain(m *testing.M) { testutil.Main(m, nil) }
 
-// handler is a health service whose calls do what the test says.
+// handler is a health service whose calls run the functions of the test.
 type handler struct {
 	grpc_health_v1.UnimplementedHealthServer
 	check func(context.Context) error
@@ -61,7 +61,7 @@ func (r *record) dial(ctx context.Context, addr string) (net.Conn, error) {
 	return &tap{nc, r}, err
 }
 
-// ends names the frames that end something, in their order.
+// ends names the frames in the record that end the connection or a stream, in their order.
 func (r *record) ends() (names string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

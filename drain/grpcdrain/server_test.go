@@ -47,7 +47,7 @@ func TestDrainAnswersTheCallThatHasBegun(t *testing.T) {
 	}
 }
 
-// A stream whose handler hears of the drain ends with the handler's status.
+// If the handler of a stream learns of the drain and returns, the stream ends with the status of the handler.
 func TestStreamEndsWithItsOwnStatus(t *testing.T) {
 	var f *fixture
 	begun := make(chan struct{})
@@ -70,8 +70,8 @@ func TestStreamEndsWithItsOwnStatus(t *testing.T) {
 	}
 }
 
-// A call is in the registry with its name, and its context finds the notice, which comes when the client has been told:
-// a stream that ends then is opened again on another connection.
+// A call is in the registry with its name, and its context has the Notice. Begun is closed only after the client has got the
+// first GOAWAY. So if the stream ends then, the client opens the next stream on another connection.
 func TestStreamsLearnOfTheDrainAfterTheirClient(t *testing.T) {
 	begun := make(chan struct{})
 	f := start(t, &handler{watch: func(s grpc.ServerStreamingServer[grpc_health_v1.HealthCheckResponse]) error {
@@ -107,7 +107,7 @@ func TestStreamsLearnOfTheDrainAfterTheirClient(t *testing.T) {
 	}
 }
 
-// Over TLS, where the announcement cannot be seen, streams end with a status too, and the drain with them.
+// With TLS, the server cannot see the first GOAWAY. Streams still end with a status, and then the drain ends.
 func TestStreamsEndWithAStatusOverTLS(t *testing.T) {
 	web := httptest.NewUnstartedServer(nil)
 	web.StartTLS()
@@ -155,8 +155,8 @@ func TestGraceEndsStreamsWithAStatus(t *testing.T) {
 	}
 }
 
-// The health service says NOT_SERVING from the first moment of a plain stop, while calls are still answered; an upgrade
-// does not change it.
+// The health service answers NOT_SERVING from the first moment of a plain stop, while calls are still answered. An upgrade does
+// not change its answer.
 func TestHealthFollowsAPlainStopOnly(t *testing.T) {
 	for cause, want := range map[error]grpc_health_v1.HealthCheckResponse_ServingStatus{
 		nil:                             grpc_health_v1.HealthCheckResponse_NOT_SERVING,
@@ -189,7 +189,7 @@ func TestHealthFollowsAPlainStopOnly(t *testing.T) {
 	}
 }
 
-// An operator's lame duck shows in the health service, and goes.
+// After Drain of an operator, the health service answers NOT_SERVING. After Resume, it answers SERVING again.
 func TestHealthFollowsDrainAndResume(t *testing.T) {
 	hs := health.NewServer()
 	f := start(t, &handler{}, drain.Options{})
@@ -214,7 +214,7 @@ func TestHealthFollowsDrainAndResume(t *testing.T) {
 	}
 }
 
-// What does not end in time is cut, and named.
+// Calls and connections that do not end in time are cut, and the error lists them.
 func TestGraceEndsAStubbornStream(t *testing.T) {
 	begun := make(chan struct{})
 	f := start(t, &handler{watch: func(s grpc.ServerStreamingServer[grpc_health_v1.HealthCheckResponse]) error {
@@ -242,7 +242,7 @@ type handover struct{ error }
 
 func (handover) Handover() bool { return true }
 
-// A plain stop goes on to answer for the time of Propagation; an upgrade does not wait.
+// In a plain stop, the server goes on answering for Propagation. In an upgrade, there is no Propagation.
 func TestOnlyAPlainStopPropagates(t *testing.T) {
 	f := start(t, &handler{}, drain.Options{Propagation: 300 * time.Millisecond})
 	f.stop(nil)
@@ -262,7 +262,7 @@ func TestOnlyAPlainStopPropagates(t *testing.T) {
 	}
 }
 
-// A Server serves once, and reports a listener that fails.
+// A second Serve returns ErrClosed. If the listener fails, Serve returns the error.
 func TestServeReportsWhatIsWrong(t *testing.T) {
 	f := start(t, &handler{}, drain.Options{})
 	if err := f.call(); err != nil {

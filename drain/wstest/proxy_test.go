@@ -30,9 +30,9 @@ func running(t *testing.T, h http.Handler, opts drain.Options) (addr string, sto
 	return ln.Addr().String(), stop, done
 }
 
-// A WebSocket through httputil.ReverseProxy, with a library at both ends, says what it says without a drain, goes on in the
-// drain of a proxy that keeps WebSockets, and is closed with 1012 in the drain of one that does not, and in that of the server
-// behind it.
+// A WebSocket passes through httputil.ReverseProxy, with a library at both ends. Without a drain, all messages pass. In the
+// drain of a proxy with KeepWebSockets, the WebSocket goes on. In the drain of a proxy without KeepWebSockets, and in the drain
+// of the server behind the proxy, the WebSocket is closed with 1012.
 func TestProxiedWebSockets(t *testing.T) {
 	servers := map[string]func(chan error) http.HandlerFunc{"coder": coderEcho, "gorilla": gorillaEcho}
 	clients := map[string]func(*testing.T, string) peer{"coder": dialCoder, "gorilla": dialGorilla}

@@ -15,7 +15,8 @@ import (
 	"github.com/midair-go/midair/drain"
 )
 
-// coderEcho and gorillaEcho echo messages until the client, or the drain, ends the WebSocket; end gets how.
+// coderEcho and gorillaEcho echo messages until the client or the drain ends the WebSocket. Then they send to the channel end
+// how it ended.
 func coderEcho(end chan error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		c, err := coder.Accept(w, r, &coder.AcceptOptions{CompressionMode: coder.CompressionContextTakeover})
@@ -57,7 +58,7 @@ func gorillaEcho(end chan error) http.HandlerFunc {
 	}
 }
 
-// A peer is a client that says something, and waits for the end.
+// A peer is a client that sends a message, and then waits for the end.
 type peer interface {
 	echo(t *testing.T, text string)
 	end(t *testing.T) (status int, text string)
@@ -129,8 +130,8 @@ type upgraded struct{ error }
 
 func (upgraded) Handover() bool { return true }
 
-// Servers and clients of both libraries end a WebSocket in a drain with a clean 1012, and the handler of the server learns it
-// as the close of the client; a new one is refused.
+// In a drain, servers and clients of both libraries end a WebSocket cleanly with status 1012. The handler of the server gets
+// this as the close of the client. A request for a new WebSocket is refused.
 func TestLibrariesEndWithServiceRestart(t *testing.T) {
 	servers := map[string]func(chan error) http.HandlerFunc{"coder": coderEcho, "gorilla": gorillaEcho}
 	clients := map[string]func(*testing.T, string) peer{"coder": dialCoder, "gorilla": dialGorilla}

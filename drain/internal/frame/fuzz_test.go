@@ -9,10 +9,10 @@ import (
 	"github.com/midair-go/midair/drain/internal/frame"
 )
 
-// The corpus in testdata is recorded: what clients and servers of net/http, curl, grpc-go, coder/websocket and
-// gorilla/websocket sent in a drain, without the preface of HTTP/2.
+// The corpus in testdata was recorded. It has the bytes that clients and servers of net/http, curl, grpc-go, coder/websocket
+// and gorilla/websocket sent in a drain, without the preface of HTTP/2.
 
-// A border is the end of a frame, or of the answer of HTTP before the first frame of a WebSocket.
+// A border is the end of a frame, or the end of the HTTP answer before the first frame of a WebSocket.
 type border struct {
 	frame   bool // a frame ends
 	between bool // a frame of our own may be written
@@ -21,7 +21,8 @@ type border struct {
 	closing bool // of WebSocket
 }
 
-// http2Borders finds the borders of a whole stream by RFC 9113, section 4.1, by their offsets.
+// http2Borders returns the borders of a whole stream as RFC 9113, section 4.1, defines them. The keys are offsets in the
+// stream.
 func http2Borders(b []byte) map[int]border {
 	all := map[int]border{}
 	block := false
@@ -41,7 +42,8 @@ func http2Borders(b []byte) map[int]border {
 	return all
 }
 
-// webSocketBorders finds the borders of a whole stream by RFC 6455, section 5.2, by their offsets.
+// webSocketBorders returns the borders of a whole stream as RFC 6455, section 5.2, defines them. The keys are offsets in the
+// stream.
 func webSocketBorders(b []byte, answered bool) map[int]border {
 	all := map[int]border{}
 	if answered {
@@ -91,8 +93,8 @@ type scanner interface {
 	Between() bool
 }
 
-// follow gives the stream to s in pieces of 1+cuts[i] bytes and the rest at once, and compares what s finds with all the
-// borders. check is called at the end of each frame.
+// follow passes the stream to s in pieces of 1+cuts[i] bytes, and then the rest at once. It compares the results of s with the
+// borders in all. check is called at the end of each frame.
 func follow(t *testing.T, s scanner, stream, cuts []byte, all map[int]border, check func(border) bool) {
 	found, at := 0, 0
 	if s.Between() != all[0].between {
@@ -133,8 +135,8 @@ func follow(t *testing.T, s scanner, stream, cuts []byte, all map[int]border, ch
 // single cuts a stream into its bytes.
 func single(stream []byte) []byte { return make([]byte, len(stream)) }
 
-// HTTP/2: wherever a stream is cut, the same ends of frames are found, those of the whole stream, and no more bytes are
-// taken than there are.
+// Wherever a stream of HTTP/2 is cut, the same ends of frames are found as in the whole stream, and Next never takes more bytes
+// than it gets.
 func FuzzHTTP2(f *testing.F) {
 	f.Add([]byte(frame.FirstGoAway+frame.Hint), []byte{0, 8, 3})
 	f.Add([]byte(http2Frame(headers, 0, "ab")+http2Frame(continuation, endHeaders, "")+http2Frame(ping, ack, question)), []byte{})

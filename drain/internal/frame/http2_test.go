@@ -23,7 +23,8 @@ func http2Frame(kind, flags byte, payload string) string {
 	return string([]byte{byte(n >> 16), byte(n >> 8), byte(n), kind, flags, 0, 0, 0, 1}) + payload
 }
 
-// Of each frame its end is found and its type is known, and a frame may be written where no block of headers is open.
+// The end and the type of each frame are found. Another frame may be written at the end of a frame if no block of headers is
+// open.
 func TestHTTP2FindsBorders(t *testing.T) {
 	for _, stream := range [][]struct {
 		frame         string
@@ -67,7 +68,7 @@ func TestHTTP2FindsBorders(t *testing.T) {
 	}
 }
 
-// What is written to end a connection are whole frames, and the client's answer to the PING is known.
+// FirstGoAway and Hint consist of whole frames, and the answer of the client to the PING is recognized.
 func TestHTTP2TextsAreWholeFrames(t *testing.T) {
 	for text, want := range map[string]string{frame.FirstGoAway: "7 6 ", frame.Hint: "7 "} {
 		var f frame.HTTP2

@@ -6,7 +6,7 @@ import (
 	"github.com/midair-go/midair/drain/internal/frame"
 )
 
-// The preface is known by its first line, wherever the line is cut, and nothing else is taken for one.
+// The preface is recognized by its first line, wherever the line is cut. Other bytes are not taken as the preface.
 func TestPrefaceIsKnownByItsLine(t *testing.T) {
 	for text, want := range map[string]bool{
 		frame.ClientPreface: true, frame.ClientPreface + "more": true, "PRI * HTTP/2.0": true,

@@ -9,7 +9,7 @@ import (
 
 const switching = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n"
 
-// Of each frame its end is found, and a frame may be written where no message is open.
+// The end of each frame is found. Another frame may be written at the end of a frame if no message is open.
 func TestWebSocketFindsBorders(t *testing.T) {
 	for _, answered := range []bool{false, true} {
 		var w frame.WebSocket
@@ -43,7 +43,7 @@ func TestWebSocketFindsBorders(t *testing.T) {
 	}
 }
 
-// The end of the answer is found wherever the answer is cut, and by an empty line only.
+// The end of the answer is found wherever the answer is cut. Only an empty line is an end.
 func TestWebSocketFindsTheEndOfTheAnswer(t *testing.T) {
 	for _, answer := range []string{switching, "HTTP/1.1 101\r\n\r\n", "HTTP/1.1 101\r\r\n\r\r\nx: \r\n\r\n", "H\n\n\r\n\r\n"} {
 		for cut := 1; cut < len(answer); cut++ {

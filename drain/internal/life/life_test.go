@@ -38,7 +38,8 @@ func TestNothingOpensAgain(t *testing.T) {
 	})
 }
 
-// Each action leads to a state in which it makes sense, and each state is entered by an action that leads there.
+// The next state of each action fits the action. The states Parted, Spent, Moved and Ended are entered only by the actions for
+// them.
 func TestActionsFitTheStates(t *testing.T) {
 	cells(func(s State, e Event, step Step) {
 		fits := true
@@ -68,7 +69,7 @@ func TestActionsFitTheStates(t *testing.T) {
 	})
 }
 
-// What Move has taken is not touched, whatever happens.
+// No event makes the package touch the socket of a connection that Move has taken.
 func TestMovedStaysMoved(t *testing.T) {
 	for e := range Event(events) {
 		step := Next(Moved, e)
@@ -78,7 +79,8 @@ func TestMovedStaysMoved(t *testing.T) {
 	}
 }
 
-// Every open connection can be closed, be cut, and end; every state is reached from the beginnings.
+// From every state but Moved, Ended can be reached. Every open state can be left by Close, Linger and Cut. Every state can be
+// reached from Fresh, Hijacked and Raw.
 func TestEveryStateIsReachedAndEnds(t *testing.T) {
 	reached := func(from ...State) map[State]bool {
 		seen := map[State]bool{}
@@ -109,7 +111,7 @@ func TestEveryStateIsReachedAndEnds(t *testing.T) {
 	}
 }
 
-// States, events and actions have names, and a number that is none does not panic.
+// States, events and actions have names. For a number that is no state, String does not panic.
 func TestNames(t *testing.T) {
 	names := map[string]bool{}
 	for s := range State(states) {
@@ -123,10 +125,11 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// owned are the states in which net/http owns the connection. The diagram draws an arrow of all of them once.
+// owned are the states in which net/http owns the connection. If an event leads from all of these states to the same state
+// outside, the diagram draws a single arrow.
 var owned = []State{Fresh, Arriving, Active, Rested, Idle, Begun, Noted, Reading, Parted}
 
-// shared reports whether an event leads from all owned states to the same state outside.
+// shared reports whether an event leads from all owned states to the same state next, and next is not an owned state.
 func shared(e Event) (next State, ok bool) {
 	next = Next(owned[0], e).Next
 	for _, s := range owned {
@@ -137,7 +140,7 @@ func shared(e Event) (next State, ok bool) {
 	return next, !slices.Contains(owned, next)
 }
 
-// diagram is the table as a diagram, without the events that leave a state as it is.
+// diagram returns the table as a diagram, without the events that do not change the state.
 func diagram() string {
 	var b strings.Builder
 	b.WriteString("stateDiagram-v2\n    [*] --> Fresh: accepted for net/http\n    [*] --> Hijacked: accepted by ServeFunc\n" +
@@ -214,7 +217,7 @@ func grid() string {
 	return b.String()
 }
 
-// The page states.md shows the table as it is. Run the test with -update to write the page.
+// The page states.md agrees with the table. Run the test with -update to write the page.
 func TestPage(t *testing.T) {
 	const file = "states.md"
 	page, err := os.ReadFile(file)

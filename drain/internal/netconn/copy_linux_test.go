@@ -11,7 +11,7 @@ import (
 	"github.com/midair-go/midair/drain/internal/sockbuf"
 )
 
-// rounds is an account that counts the parts of a copy, and ends the copy when there are too many.
+// rounds is a Reader that counts the parts of a copy, and ends the copy after 100 parts.
 type rounds struct{ n int }
 
 func (r *rounds) Await(w *sockbuf.Waiter) (int, error) {
@@ -57,8 +57,8 @@ func urgent(t *testing.T, nc *net.TCPConn) {
 	}
 }
 
-// A copy does not go round and round at an urgent byte, which the kernel counts as readable and does not splice: the copy ends,
-// as with package net.
+// At an urgent byte, the kernel reports a readable byte but splices nothing. The copy ends there, as with package net, and does
+// not loop.
 func TestSpliceEndsAtAnUrgentByte(t *testing.T) {
 	client, from := pair(t)
 	to, upstream := pair(t)

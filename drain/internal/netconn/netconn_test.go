@@ -12,7 +12,7 @@ import (
 	"github.com/midair-go/midair/drain/internal/netconn"
 )
 
-// The interfaces have every exported method of the types of package net, also those that a later Go adds.
+// The interfaces have every exported method of the types of package net. The test fails if a later Go adds a method.
 func TestInterfacesHaveEveryMethodOfNet(t *testing.T) {
 	for of, all := range map[reflect.Type]reflect.Type{
 		reflect.TypeFor[*net.TCPConn]():  reflect.TypeFor[netconn.TCP](),
@@ -31,7 +31,7 @@ func hasMethod(t reflect.Type, name string) bool {
 	return ok
 }
 
-// A taker of a copy keeps the reader that WriteTo passes on.
+// A taker keeps the reader that WriteTo passes to its ReadFrom.
 type taker struct{ got io.Reader }
 
 func (w *taker) Write(p []byte) (int, error) { return len(p), nil }
@@ -45,7 +45,8 @@ type embedded struct{ *net.TCPConn }
 
 func (embedded) Read([]byte) (int, error) { return 0, io.EOF }
 
-// The kernel copies from the types of net and os, also in the form that their WriteTo passes on, and from no other.
+// The kernel copies from the types of net and os, also if their WriteTo has put them into a struct. It copies from no other
+// type.
 func TestSourcesAreThoseOfNet(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -80,7 +81,8 @@ func TestSourcesAreThoseOfNet(t *testing.T) {
 	}
 }
 
-// The kernel copies from a unix socket if it is a stream: one with message boundaries is read message by message.
+// The kernel copies from a unix socket only if the socket is a stream. A socket with message boundaries is read message by
+// message.
 func TestSourcesOfUnixAreStreams(t *testing.T) {
 	for network, want := range map[string]netconn.Source{"unix": netconn.Socket, "unixpacket": netconn.Unknown} {
 		ln, err := net.Listen(network, filepath.Join(t.TempDir(), "s"))
@@ -100,8 +102,8 @@ func TestSourcesOfUnixAreStreams(t *testing.T) {
 	}
 }
 
-// Only a file on a disk is regular: of a device and a pipe the next byte may be late, and of a reader without Stat nothing is
-// known.
+// Only a file on a disk is regular. A Read of a device or a pipe may have to wait, and nothing is known about a reader without
+// Stat.
 func TestRegularFilesAreOnDisks(t *testing.T) {
 	open := func(name string) *os.File {
 		f, err := os.Open(name)

@@ -5,5 +5,5 @@ import (
 	"net/http"
 )
 
-// Run reports whether serve reads in the known way, and whether it took too long to find out.
+// Run calls run: good reports whether serve reads in the known way, and late whether a step took too long.
 func Run(serve func(*http.Server, net.Listener)) (good, late bool) { return run(serve) }

@@ -12,14 +12,14 @@ import (
 	"github.com/midair-go/midair/drain/internal/nethttpcheck"
 )
 
-// A quirk is a server that reads as net/http does, but for one thing.
+// A quirk is a server that reads as net/http does, with one difference.
 type quirk struct {
 	size      int    // of the buffer
 	inner     bool   // the server reads ahead into a second buffer, below the first
 	noIdle    bool   // ConnState is not told that the connection is idle
 	deadlines int    // how many read deadlines are set for the idle time
-	header    int    // how many more are set inside a header
-	lastWord  string // what is written when the client has gone
+	header    int    // how many more read deadlines are set inside a header
+	lastWord  string // what the server writes after the client has closed
 	mute      bool   // no request is answered
 	deaf      bool   // nothing is read after the first answer
 }
@@ -78,7 +78,7 @@ func TestNetHTTPReadsAsKnown(t *testing.T) {
 	}
 }
 
-// Another net/http is told from the known one by whatever Move depends on.
+// Check notices each difference to the known net/http that matters for Move.
 func TestUnknownNetHTTPIsFoundOut(t *testing.T) {
 	known := quirk{size: 4096, deadlines: 1, header: 1}
 	if good, _ := nethttpcheck.Run(known.serve); !good {
@@ -103,7 +103,7 @@ func TestUnknownNetHTTPIsFoundOut(t *testing.T) {
 	}
 }
 
-// A net/http that takes too long for a step is late, which is told from one that reads in another way.
+// If net/http takes too long for a step, late is true: this is not the result for a net/http that reads in another way.
 func TestSlowNetHTTPIsLate(t *testing.T) {
 	known := quirk{size: 4096, deadlines: 1, header: 1}
 	for name, change := range map[string]func(*quirk){

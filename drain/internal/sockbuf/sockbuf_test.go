@@ -11,7 +11,7 @@ import (
 	"github.com/midair-go/midair/internal/testutil"
 )
 
-// patience is how long a test waits for what must happen.
+// patience is how long a test waits at most for something that must happen.
 const patience = 10 * time.Second
 
 // connected returns both ends of a TCP connection over loopback.
@@ -35,7 +35,7 @@ func connected(t *testing.T) (near, far *net.TCPConn) {
 	return client.(*net.TCPConn), server.(*net.TCPConn)
 }
 
-// onlyOn skips a test on systems whose kernel is not asked.
+// onlyOn skips a test on systems on which the package does not ask the kernel.
 func onlyOn(t *testing.T, systems ...string) {
 	t.Helper()
 	for _, s := range systems {
@@ -46,7 +46,7 @@ func onlyOn(t *testing.T, systems ...string) {
 	t.Skipf("the kernel of %s is not asked", runtime.GOOS)
 }
 
-// What the kernel has for a Read is seen without taking it; an end is something too.
+// Queued notices what the kernel has for a Read, and does not read it. An end counts too.
 func TestQueuedSeesBytesAndEnds(t *testing.T) {
 	onlyOn(t, "linux", "darwin", "freebsd", "netbsd", "openbsd", "dragonfly")
 	near, far := connected(t)
@@ -69,7 +69,7 @@ func TestQueuedSeesBytesAndEnds(t *testing.T) {
 	}
 }
 
-// While a goroutine waits in a Read of the connection, the question is answered all the same.
+// Queued returns although another goroutine waits in a Read of the connection.
 func TestQueuedDoesNotWaitForARead(t *testing.T) {
 	near, far := connected(t)
 	read := make(chan error, 1)
@@ -88,7 +88,8 @@ func TestQueuedDoesNotWaitForARead(t *testing.T) {
 	}
 }
 
-// What a client does not take is unsent: its kernel acknowledges no more than fits its own buffer.
+// Bytes that a client does not read stay unsent, because the kernel of the client acknowledges no more than fits into its
+// buffer.
 func TestUnsentCountsWhatIsNotAcknowledged(t *testing.T) {
 	onlyOn(t, "linux")
 	near, far := connected(t)
@@ -96,7 +97,7 @@ func TestUnsentCountsWhatIsNotAcknowledged(t *testing.T) {
 		t.Errorf("%d bytes are unsent at the beginning", n)
 	}
 	all, written := make([]byte, 64<<20), 0
-	for written == 0 { // a machine that stands still reaches the deadline before the first byte
+	for written == 0 { // on a very slow machine, the deadline may pass before the first byte is written
 		far.SetWriteDeadline(time.Now().Add(20 * time.Millisecond))
 		n, err := far.Write(all)
 		if err == nil {
@@ -117,7 +118,8 @@ func TestUnsentCountsWhatIsNotAcknowledged(t *testing.T) {
 	}
 }
 
-// What was on its way when the client reset the connection is dropped, also if the client had ended its side before.
+// Bytes that were on their way when the client reset the connection do not count as unsent, even if the client had closed its
+// side before.
 func TestUnsentIsNothingAfterAReset(t *testing.T) {
 	onlyOn(t, "linux")
 	for name, before := range map[string]func(near *net.TCPConn){

@@ -11,7 +11,7 @@ import (
 	"github.com/midair-go/midair/internal/testutil"
 )
 
-// A Waiter says how many bytes there are and leaves them, and tells an end from a reset and from a deadline.
+// Wait returns how many bytes there are, and does not read them. An end, a reset and a deadline have different results.
 func TestWaiterTellsBytesEndsAndErrors(t *testing.T) {
 	near, far := connected(t)
 	w := sockbuf.NewWaiter(far)
@@ -55,7 +55,7 @@ func TestWaiterTellsBytesEndsAndErrors(t *testing.T) {
 	}
 }
 
-// A Waiter that had to wait, and so peeks at a byte first, says how many bytes there are all the same.
+// If the last Wait had to wait, the next Wait peeks at a byte first. It still returns how many bytes there are.
 func TestWaiterCountsAfterItHadToWait(t *testing.T) {
 	near, far := connected(t)
 	w := sockbuf.NewWaiter(far)
