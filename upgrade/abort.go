@@ -10,8 +10,8 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// The end of an attempt that is taken back, from the old process's side: this process serves everything again, the candidate
-// finishes its requests, and the candidate's state and connections come back to this process.
+// How the old process (this process) takes an attempt back. This process serves all clients again. The candidate finishes its
+// requests, and sends its kept values and its idle connections back to this process.
 
 // dismissal takes an attempt back.
 type dismissal struct {
@@ -21,19 +21,19 @@ type dismissal struct {
 	detected  time.Time      // when dismiss was called
 	accepting time.Duration  // the time from detected until this process accepted again
 	body      wire.AbortBody // the body of the abort message
-	deaf      bool           // a message out of order was logged; later messages out of order are not logged
+	deaf      bool           // a message out of order was logged; takeState logs no further message out of order
 }
 
-// idleAbortGrace is how long an aborted candidate may take to end if it cannot have accepted a connection.
+// idleAbortGrace is how long an aborted candidate may take to end if it was never allowed to accept connections.
 const idleAbortGrace = 2 * time.Second
 
-// killLimit is how long a killed candidate may take to end. After killLimit the attempt ends although the candidate runs: the
-// candidate belongs to another user, say, or is stuck in the kernel.
+// killLimit is how long a killed candidate may take to end. If the candidate still runs after killLimit, the attempt ends all
+// the same: perhaps the candidate belongs to another user, or is stuck in the kernel.
 const killLimit = 5 * time.Second
 
-// dismiss makes this process accept again, and sends the candidate the abort message. This process does not accept yet if
-// holdsBack returns true, and not at all in modeRevive. A candidate that can still answer finishes its requests before it ends.
-// A candidate that hangs, or takes too long, is killed in the next stage.
+// dismiss makes this process accept again, and sends the candidate the abort message. Then the candidate finishes its requests
+// and ends. If the candidate hangs, it gets no message. If it hangs or takes too long, the next stage kills it. If holdsBack
+// returns true, this process accepts only after acceptAgain. In modeRevive, dismiss does not make this process accept.
 func (d *dismissal) dismiss() await {
 	d.detected = time.Now()
 	if d.mode != modeRevive && !d.holdsBack() {
@@ -48,7 +48,7 @@ func (d *dismissal) dismiss() await {
 	}
 	atStep("old.taking-back")
 	w := await{stops: d.stopping}
-	unread := d.received.frames == nil || errors.Is(d.cause, wire.ErrFrame) // this process can read no message any more
+	unread := d.received.frames == nil || errors.Is(d.cause, wire.ErrFrame) // the candidate's messages cannot be read any more
 	d.body = wire.AbortBody{Reason: wire.Clip(d.cause.Error()), Stopping: d.isStopping() || unread}
 	if d.body.Stopping {
 		w.stops = nil
@@ -62,24 +62,25 @@ func (d *dismissal) dismiss() await {
 	return w
 }
 
-// holdsBack reports whether this process has released its resources, and the old or the new process needs an exclusive resource
-// to serve. If so, this process accepts again only when the candidate has ended and the resources are acquired.
+// holdsBack reports whether this process must not accept before the candidate has ended and the exclusive resources are
+// acquired again. It returns true if the attempt may have released the resources, and one of the two processes needs a
+// resource to serve.
 func (d *dismissal) holdsBack() bool { return d.released() && d.exclusive() }
 
-// released reports whether the program has exclusive resources that the attempt may have released: the attempt failed in stage
-// releasing or later.
+// released reports whether the attempt may have released exclusive resources. It returns true if the program has such
+// resources, and the attempt failed in stage releasing or later.
 func (d *dismissal) released() bool {
 	return d.failedAt >= atReleasing && len(d.estate.resources.list()) > 0
 }
 
-// hangs reports whether the candidate counts as hanging: it has sent no heartbeats, or the attempt failed after the commit
-// message and the candidate has sent no reason.
+// hangs reports whether the candidate counts as hanging. A candidate that has sent nothing for Options.Silence hangs. If the
+// attempt failed in stage committing or later, a candidate that has sent no reason for the failure also counts as hanging.
 func (d *dismissal) hangs() bool {
 	return errors.As(d.cause, new(*silentError)) || d.failedAt >= atCommitting && !errors.As(d.cause, new(*remoteError))
 }
 
-// warn sends the candidate the abort message again, with the mark Stopping: the candidate must not become the service, and must
-// not wait for an answer.
+// warn sends the candidate an abort message in which Stopping is true. After this message the candidate must not become the
+// service, and ends without waiting for the message released.
 func (d *dismissal) warn() {
 	d.body.Stopping = true
 	_ = d.child.link.Send(wire.KindAbort, d.body) // fails if the candidate is dead
@@ -101,9 +102,10 @@ func (d *dismissal) kill() await {
 	return w
 }
 
-// takeState handles a message that comes after the attempt was taken back. KindReturned brings the values of a candidate that
-// has served: takeState begins to restore these values beside the attempt, because UnmarshalBinary may take long. When the
-// values are restored, this process sends KindReleased, which allows the candidate to end.
+// takeState handles a message that comes after the attempt was taken back. KindConn brings back a connection. KindReturned
+// brings the kept values of a candidate that has accepted connections. takeState restores the values in another goroutine,
+// because UnmarshalBinary may take long. When the values are restored, this process sends KindReleased, which allows the
+// candidate to end.
 func (d *dismissal) takeState(f wire.Frame) {
 	if err := d.received.inOrder(f.Kind, phaseTakenBack, d.peer, d.child.link.Sent); err != nil {
 		f.Close()
@@ -133,8 +135,8 @@ func (d *dismissal) takeState(f wire.Frame) {
 	})
 }
 
-// reacquire acquires the resources again if the attempt has released them, and waits until the values that have come back are
-// restored. At this time the candidate has ended, or could not be killed.
+// reacquire is called when the candidate has ended, or could not be killed. It waits until the kept values that the candidate
+// has sent back are restored. If the attempt may have released the resources, reacquire then acquires the resources again.
 func (d *dismissal) reacquire() await {
 	if d.child == nil {
 		return await{}
@@ -157,8 +159,8 @@ func (d *dismissal) reacquire() await {
 	return await{work: d.work, stops: d.stopping}
 }
 
-// acceptAgain makes this process accept again if it has waited for its resources. If the service is to end, reacquire perhaps
-// has not acquired the resources, and this process does not accept.
+// acceptAgain makes this process accept again if holdsBack has prevented this in dismiss. If the whole service is to end,
+// acceptAgain does nothing, because reacquire perhaps has not acquired the resources.
 func (d *dismissal) acceptAgain() {
 	if d.holdsBack() && !d.isStopping() {
 		d.estate.listeners.Open(true)
@@ -166,8 +168,9 @@ func (d *dismissal) acceptAgain() {
 	}
 }
 
-// takenBack closes everything that this process has open for the candidate, and writes the pid of this process to the pid file
-// again. It returns nil after a rehearsal that went well. Otherwise it returns an *Error with the reason.
+// takenBack closes everything that this process has open for the candidate. If the pid file does not name this process any
+// more, takenBack writes the pid file again, except in modeRevive. It returns nil after a rehearsal that went well. Otherwise
+// it returns an *Error with the reason.
 func (d *dismissal) takenBack() error {
 	e := &Error{Phase: d.phase(), Reason: d.cause.Error(), Err: d.cause}
 	if d.child == nil {

@@ -12,11 +12,11 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// attempt is one upgrade, seen from the old process. It has a goroutine of its own, and goes through the stages of the table in
-// stages.go. Functions of the program run in other goroutines (see work), so that the attempt notices an abort, the death of
-// the candidate and the end of a time limit while such a function runs. Until the commit message is sent, the attempt can be
-// aborted. The old process accepts during the whole attempt, with three exceptions: while the candidate has the weight 1, while
-// exclusive resources change hands, and for commitStall after the commit message.
+// attempt is one upgrade, seen from the old process. It has a goroutine of its own, and goes through the stages of the table
+// in stages.go. Functions of the program run in other goroutines (see work). So while such a function runs, the attempt still
+// notices an abort, the death of the candidate and the end of a time limit. Until the commit message is sent, the attempt can
+// be aborted. The old process accepts during the whole attempt, with three exceptions: while the candidate has the weight 1,
+// while the processes hand over exclusive resources, and for commitStall after the commit message.
 type attempt struct {
 	origin  *origin // how this process was started
 	estate  *estate
@@ -30,19 +30,19 @@ type attempt struct {
 	mode    mode
 	ctx     context.Context // when ctx ends, the attempt is aborted
 	abort   context.CancelCauseFunc
-	started time.Time     // as a time of day, for people
+	started time.Time     // the start of the attempt as a time of day, for people to read
 	begun   time.Duration // the start of the attempt, by sys.Uptime
 	due     time.Time     // the time by which the candidate must be prepared
 	done    chan error    // receives the result, once
-	crash   *os.File      // the Go runtime of the candidate describes a crash in this file; nil: the file could not be made
+	crash   *os.File      // if the candidate crashes, its Go runtime writes a report to this file; nil: there is no file
 
-	mu    sync.Mutex // protects again, and stage against reads by other goroutines
-	stage stage      // is written while mu and shares.mu are held
+	mu    sync.Mutex // protects again and stage
+	stage stage      // is written with mu and shares.mu locked; other goroutines read it with one of the two locked
 	again bool       // another upgrade was requested during this attempt
 
 	// Signals from other goroutines.
-	unnamed   <-chan struct{} // closed at the end of the wait in manager.go (see naming); nil: this process need not wait
-	writes    <-chan struct{} // closed when a running try to write the pid file and the outcome ends; nil: no try runs
+	unnamed   <-chan struct{} // closed when the wait to be named to systemd has ended (see naming); nil: no wait
+	writes    <-chan struct{} // closed when the running try to write the pid file and the outcome again ends; nil: no try runs
 	early     chan struct{}   // closed by commitNow: bake and soak end, and the commit follows
 	earlyOnce sync.Once
 	stopping  chan struct{} // closed when the whole service is to end
@@ -50,20 +50,20 @@ type attempt struct {
 	child     *child // nil before the stage starting
 	cand      Candidate
 	peer      peer
-	hello     wire.HelloBody    // the body of hello; zero for a program with tableflip only
-	prepared  wire.PreparedBody // the body of prepared; zero for a program with tableflip only
+	hello     wire.HelloBody    // the body of the message hello; zero for a program with tableflip only
+	prepared  wire.PreparedBody // the body of the message prepared; zero for a program with tableflip only
 	shares    shares
 	received  received
 	heartbeat heartbeat
 
 	program   *chosen     // the program that is started
 	values    *marshalled // the values of Keep
-	work      *work       // the judge, the work of release or the work of reacquire; nil: none of them runs
+	work      *work       // the running judge, the work of release or the work of reacquire; nil: none of the three runs
 	dismissal *dismissal  // nil before the stage dismissing
 }
 
-// newAttempt returns an attempt, which begins when run is called. The attempt uses the values of ctx, but is not aborted when
-// ctx ends.
+// newAttempt returns an attempt, which begins when run is called. The attempt uses the values of ctx, but the end of ctx does
+// not abort the attempt.
 func newAttempt(ctx context.Context, p *parts, m mode) *attempt {
 	a := &attempt{
 		origin: &p.origin, estate: &p.estate, history: &p.history, traffic: &p.traffic, shown: &p.shown,
@@ -138,9 +138,9 @@ func (a *attempt) step(n news) bool {
 	return true
 }
 
-// move ends the work of the present stage, goes to the stage in the argument to, and returns true. If the attempt was aborted
-// while the present stage allows an abort, move goes only to dismissing or a later stage. If the argument is an earlier stage
-// in this case, move leaves the stage as it is and returns false.
+// move ends the work of the present stage, goes to the stage in the argument to, and returns true. There is one exception: if
+// the attempt was aborted in a stage that allows an abort, move does not go to a stage before dismissing. In this case move
+// does not change the stage, and returns false.
 func (a *attempt) move(to stage) bool {
 	a.leave(to)
 	a.shares.mu.Lock() // setWeight waits until the stage has changed
@@ -157,7 +157,7 @@ func (a *attempt) move(to stage) bool {
 	return true
 }
 
-// act carries out an action of the table. Before the stage dismissing, an error takes the attempt back.
+// act carries out an action of the table. The caller handles an error: see step.
 func (a *attempt) act(do attAction, n news) error {
 	switch do {
 	case doImpossible:
@@ -218,8 +218,9 @@ func (a *attempt) report() {
 	})
 }
 
-// tryAbort aborts the attempt for a cause. If the commit message was sent, it is too late for an abort, and tryAbort returns
-// false. If stopping is true, the whole service is to end, and a candidate that was sent the commit message gets SIGTERM.
+// tryAbort aborts the attempt for a cause, and returns true. If the commit message was sent or the attempt has ended, it is
+// too late: tryAbort returns false. If stopping is true, the whole service is to end. In this case the attempt sends SIGTERM
+// to a candidate that was sent the commit message.
 func (a *attempt) tryAbort(cause error, stopping bool) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -242,9 +243,9 @@ func (a *attempt) isStopping() bool {
 	}
 }
 
-// remember notes that another upgrade was asked for, and reports whether the attempt takes care of it. If the commit message
-// was sent or the attempt has ended, remember returns false, and the generation takes care of the request: it sends SIGHUP to
-// the new process, or begins the upgrade itself if the attempt has failed.
+// remember notes the request for another upgrade in the attempt, and returns true. If the commit message was sent or the
+// attempt has ended, it is too late: remember returns false, and the generation keeps the request. After a commit, the
+// generation sends SIGHUP to the new process. After a failed attempt, it begins the upgrade itself.
 func (a *attempt) remember() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -258,8 +259,8 @@ func (a *attempt) remember() bool {
 // commitNow ends bake and soak at once. If one of them has not begun, it ends as soon as it begins.
 func (a *attempt) commitNow() { a.earlyOnce.Do(func() { close(a.early) }) }
 
-// exclusive reports whether the candidate must not accept before the commit, because this process or the candidate needs an
-// exclusive resource to serve.
+// exclusive reports whether this process or the candidate needs an exclusive resource to serve. If so, the candidate must not
+// accept before the commit.
 func (a *attempt) exclusive() bool { return a.estate.resources.serving() || a.prepared.Exclusive }
 
 func (a *attempt) nextGeneration() int {

@@ -10,15 +10,16 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// How an attempt waits: next returns the next event, which is a column of the table in stages.go.
+// How an attempt waits for the next event. The events are the columns of the table in stages.go.
 
-// await has the conditions under which a stage ends. The zero value ends the stage at once.
+// await is what a stage waits for: next turns each of these conditions into an event. With the zero value there is nothing to
+// wait for, and next returns the event finished at once.
 type await struct {
-	err   error           // why the stage could not begin; nil: it has begun
+	err   error           // why the work of the stage could not begin; nil: it has begun
 	want  wire.Kind       // the message that the stage waits for; 0: none
 	due   time.Time       // when the time of the stage is over; zero: no limit
-	work  *work           // the work beside the attempt that the stage waits for; nil: none
-	over  <-chan struct{} // the stage ends when this channel is closed; not used if work is set; nil: none
+	work  *work           // the work, in another goroutine, whose end the stage waits for; nil: none
+	over  <-chan struct{} // next returns the event finished when this channel is closed; not used if work is set; nil: none
 	stops <-chan struct{} // closed when the whole service is to end; nil: next does not return the event stopped
 }
 
@@ -32,8 +33,9 @@ type news struct {
 	err   error      // the reason, if the event is failed, objected, exited or silent
 }
 
-// next waits for the next event that has an effect in the stage. In the stages from dismissing on, receive passes the
-// candidate's messages to takeState. So the code for a new kind of message belongs in handle, and perhaps in takeState as well.
+// next waits for the next event that has an effect in the stage. Before the stage dismissing, handle gets the candidate's
+// messages. From dismissing on, takeState gets them. So code for a new kind of message belongs in handle, and perhaps in
+// takeState as well.
 func (a *attempt) next(w *await) news {
 	if w.err != nil {
 		return news{event: evFailed, err: w.err}
@@ -83,7 +85,7 @@ func (a *attempt) next(w *await) news {
 	}
 }
 
-// when returns c if the condition is true, and otherwise nil, on which a select waits for ever.
+// when returns c if condition is true. Otherwise it returns nil: in a select, a nil channel is never ready.
 func when[T any](condition bool, c <-chan T) <-chan T {
 	if !condition {
 		return nil
@@ -91,7 +93,7 @@ func when[T any](condition bool, c <-chan T) <-chan T {
 	return c
 }
 
-// heeds reports whether an event has an effect in the stage: it is neither ignored nor denied.
+// heeds reports whether the event e has an effect in the present stage: the table neither ignores nor denies e there.
 func (a *attempt) heeds(e attEvent) bool {
 	do := attTable[a.stage][e].do
 	return do != doIgnore && do != doDeny
@@ -119,8 +121,9 @@ func (a *attempt) workEnded(w *await) news {
 	return news{event: evFinished}
 }
 
-// receive handles a message. If ok is false, there is no message, and receive handles the end of the control socket. It returns
-// true if it has found an event for the stage. want is the kind of message that the stage waits for.
+// receive handles a message of the candidate. If ok is false, there is no message, and receive handles the end of the control
+// socket. If the message or the end is an event for the stage, receive returns the event and true. want is the kind of message
+// that the stage waits for.
 func (a *attempt) receive(f wire.Frame, ok bool, want wire.Kind) (news, bool) {
 	if !ok {
 		a.received.frames = nil
@@ -140,8 +143,8 @@ func (a *attempt) receive(f wire.Frame, ok bool, want wire.Kind) (news, bool) {
 	return news{event: evAnswered, frame: f}, want != 0 && f.Kind == want
 }
 
-// handle handles a message of the candidate. It returns an error if the message takes the attempt back: the message is out of
-// order, say, or has the reason of a failure.
+// handle handles a message of the candidate. If the attempt has to be taken back because of the message, handle returns the
+// reason: the message is out of order, for example, or reports a failure.
 func (a *attempt) handle(f wire.Frame) error {
 	defer f.Close()
 	if err := a.received.inOrder(f.Kind, phases[a.stage], a.peer, a.child.link.Sent); err != nil {
@@ -171,7 +174,8 @@ func (a *attempt) handle(f wire.Frame) error {
 	return nil
 }
 
-// helloDelay is how long readyByte waits for a hello: hello may be unread although it was sent before the Ready byte.
+// helloDelay is how long readyByte waits for the message hello. The candidate may have sent hello before the Ready byte,
+// although this process has not read hello yet.
 const helloDelay = 100 * time.Millisecond
 
 // readyByte handles a Ready byte that comes before the commit message. If hello has come, the byte is out of order. If no hello
@@ -195,9 +199,10 @@ func (a *attempt) readyByte() news {
 	return news{event: evObjected, err: &wordError{readyWord, a.phase()}}
 }
 
-// exited handles the exit of the child. It first reads the messages that the child sent before its exit. If a message takes the
-// attempt back, exited returns that event, and otherwise the exit status. There is one exception: if the attempt waits for
-// hello and hello is among the messages, exited returns hello, because the failure belongs to a later phase than start.
+// exited handles the exit of the child. It first reads the messages that the child sent before its exit. Usually exited
+// returns the event exited, with the exit status. If the attempt has to be taken back because of a message, exited returns the
+// event objected instead. If the stage waits for hello and hello has come, exited returns the event answered, because the
+// failure then belongs to a later phase than start.
 func (a *attempt) exited(want wire.Kind) news {
 	end := time.After(commitStall)
 	for {
@@ -262,9 +267,10 @@ func (a *attempt) tooLate() error {
 	return &stageError{a.stage, evLate}
 }
 
-// blame returns the reason if the work of the stage has failed with err. When the candidate ends, a judge may notice an error
-// of its connection before the attempt notices the end. So blame waits up to tickEvery for the end of the candidate, or for the
-// message failed. If either comes, blame returns its reason together with err.
+// blame returns the reason for taking the attempt back when the work of the stage has failed with err. Usually the reason is
+// err. But when a candidate dies, a judge may see the error of its connection before the attempt sees the death. So after an
+// error of a judge, blame waits up to tickEvery for the exit of the candidate, or for the message failed. If either comes,
+// blame returns the reason of the exit or message together with err.
 func (a *attempt) blame(err error) error {
 	if a.stage != atSmoking && a.stage != atBaking {
 		return err
@@ -276,8 +282,8 @@ func (a *attempt) blame(err error) error {
 	return err
 }
 
-// reason waits for an event that takes the attempt back, and returns the reason. It returns nil if no such event comes within
-// the limit, or if the event hurried comes first.
+// reason waits for an event because of which the attempt has to be taken back, and returns the reason. If no such event comes
+// within the limit, or the event hurried comes first, reason returns nil.
 func (a *attempt) reason(limit time.Duration) error {
 	n := a.next(&await{due: time.Now().Add(limit)})
 	if n.event == evLate || n.event == evHurried {
@@ -286,8 +292,9 @@ func (a *attempt) reason(limit time.Duration) error {
 	return a.why(n)
 }
 
-// send sends the candidate a message. If the candidate has closed the socket, the error is the reason that the candidate has
-// sent, or else its exit status.
+// send sends the candidate a message. If the candidate has closed the socket, send waits up to commitStall for the reason: a
+// failure that the candidate has reported, for example, or its exit. If a reason comes, send returns the reason and not the
+// error of the socket.
 func (a *attempt) send(k wire.Kind, body any, files ...*os.File) error {
 	err := a.child.link.Send(k, body, files...)
 	if err == nil {
@@ -302,8 +309,8 @@ func (a *attempt) send(k wire.Kind, body any, files ...*os.File) error {
 }
 
 // linkLost returns the reason for taking the attempt back after the end of the control socket. When a child dies, its socket
-// ends a moment before this process notices the exit. So linkLost waits up to commitStall for the exit. If the child lives on,
-// the child has closed the socket, or has sent bytes that are not a message.
+// ends a moment before this process notices the exit. So linkLost waits up to commitStall for the exit. If the child is alive
+// after this time, the reason is that the child has closed the socket, or has sent bytes that are not a message.
 func (a *attempt) linkLost() error {
 	select {
 	case <-a.child.Exited:
@@ -326,7 +333,9 @@ func (a *attempt) tick() error {
 		return nil
 	}
 	a.shares.dispatcher().Sweep()
-	if !a.heeds(evSilent) || a.received.call != nil { // the commit has a limit of its own; a running call delays messages
+	// Silence does not count in a stage that does not heed the event silent: after the commit message, for example, another
+	// limit applies. Silence does not count during a call either, because this process then reads no messages.
+	if !a.heeds(evSilent) || a.received.call != nil {
 		a.heartbeat.refresh()
 		return nil
 	}

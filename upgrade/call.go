@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// call is a function that runs beside the loop of Run, because it may take long or belongs to the program. The loop gets the
-// result.
+// call is a function that runs in another goroutine than the loop of Run: the function may take long, or may be a function of
+// the program. The loop receives the result.
 type call struct {
 	cancel context.CancelFunc
 	done   chan error // receives the result of the function
@@ -16,7 +16,7 @@ type call struct {
 func startCall(limit time.Duration, fn func(context.Context) error) *call {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	c := &call{cancel, make(chan error, 1)}
-	go func() { c.done <- fn(ctx) }() // the loop, or snapshot.drop after the loop, waits for the result
+	go func() { c.done <- fn(ctx) }() // ends when fn returns; the loop receives the result, or snapshot.drop at the end of Run
 	return c
 }
 

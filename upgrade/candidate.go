@@ -28,7 +28,7 @@ type Candidate struct {
 	asked   map[int]chan error            // the calls of Dial that wait for an answer, by the ID in the message dial
 	last    int                           // the last ID
 	private []net.Conn                    // this process's ends of the connections of Dial
-	over    bool                          // true if Dial and DialListener must fail, because no judge follows
+	over    bool                          // Dial and DialListener fail, because no judge will be called any more
 	hears   map[string]func([]byte) error // the functions of Subscribe, by name
 }
 
@@ -50,20 +50,20 @@ func (c *Candidate) Version() string { return c.version }
 // dialLimit is how long Dial and DialListener wait for the candidate's answer at most.
 const dialLimit = 10 * time.Second
 
-// Dial returns a private connection to the candidate, as if a client had connected to the first listener that the candidate has
-// opened with Listen. The call does not make the candidate reachable for clients. Dial works in Smoke and in Bake; the
-// connections are closed when Smoke or Bake returns. Each is a TCP connection over the loopback interface;
-// [Candidate.DialListener] returns a unix connection for a unix listener. The caller has to speak the protocol of the server,
-// TLS for instance:
+// Dial returns a private connection to the candidate, as if a client had connected to the first listener that the candidate
+// has opened with Listen. The call does not make the candidate reachable for clients. Dial works in Smoke and in Bake. When
+// Smoke or Bake returns, the connections that it has dialed are closed. Each is a TCP connection over the loopback interface;
+// for a unix listener, [Candidate.DialListener] returns a unix connection. The caller has to speak the protocol of the server,
+// for example TLS. A client for HTTP can use this transport:
 //
 //	t := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return c.Dial(ctx) }}
 //
-// The error is ErrClosed after Smoke or Bake has returned.
+// When neither Smoke nor Bake will run any more, the error is ErrClosed.
 func (c *Candidate) Dial(ctx context.Context) (net.Conn, error) { return c.DialListener(ctx, "", "") }
 
-// DialListener is [Candidate.Dial] for the listener that the candidate has opened with the given network and address. Both must
-// be spelled as in the call of Listen. The second listener of ":0" has the address ":0#2", and the pinned listener has
-// ":0#pinned".
+// DialListener is [Candidate.Dial] for the listener that the candidate has opened with the given network and address. Spell
+// both as in the program's call of Listen. A second listener of the address ":0" is called ":0#2" here, and the listener of
+// ListenPinned is called ":0#pinned".
 func (c *Candidate) DialListener(ctx context.Context, network, address string) (net.Conn, error) {
 	if c.link == nil {
 		return nil, fmt.Errorf("%w: no process was started for this candidate", ErrClosed)
@@ -93,7 +93,7 @@ func (c *Candidate) DialListener(ctx context.Context, network, address string) (
 	return ours, nil
 }
 
-// expect registers a call of Dial: dialed sends the answer on the channel reply.
+// expect registers a call of Dial under a new id. When the candidate answers, dialed sends the result on the channel reply.
 func (c *Candidate) expect(conn net.Conn) (id int, reply chan error, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -125,7 +125,8 @@ func (c *Candidate) dialed(f wire.Frame) {
 	}
 }
 
-// hangUp closes the connections that a judge has left open. If last is true, no judge follows, and Dial fails from now on.
+// hangUp closes the connections that a judge has left open. If last is true, no judge will be called any more, and Dial fails
+// from now on.
 func (c *Candidate) hangUp(last bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -180,12 +181,13 @@ func acceptFrom(ctx context.Context, ln net.Listener, from net.Addr) (*os.File, 
 }
 
 // SetWeight gives the candidate a share of the connections, from 0 to 1. While Bake runs, SetWeight can be called at any time,
-// with a higher or a lower weight. This process accepts the new connections, and passes the candidate's share on. By default it
-// counts connections, and the share is exact. With Options.Sticky the client's address decides, and with Options.Split the
-// function decides. The same share of the idle connections is passed on as well if the server offers them
-// ([Upgrader.Rebalance]). At 1 the candidate accepts by itself, and this process is a warm standby with open sockets. After an
-// abort, passed connections come back to this process. If the weight is lowered, a part of the passed connections comes back.
-// If the candidate dies, the connections that it has not used come back.
+// with a higher or a lower weight. This process accepts the new connections, and passes the candidate's share on. By default
+// this process counts connections, and the share is exact. With Options.Sticky the client's address decides, and with
+// Options.Split that function decides. If the server offers its idle connections ([Upgrader.Rebalance]), this process passes
+// on the same share of the idle connections. At 1 the candidate accepts by itself, and this process is a warm standby with
+// open sockets. After an abort, the candidate sends the idle connections back to this process. If the weight is lowered, the
+// candidate sends a part of them back. If the candidate dies, this process serves the passed connections that the candidate
+// has not read from.
 //
 // The error is ErrNotSupported on other platforms than Linux, ErrNotReady if the old or the new process needs an exclusive
 // resource to serve, and ErrClosed if Bake does not run.
@@ -207,8 +209,8 @@ func (c *Candidate) Weight() float64 {
 	return c.division.weight()
 }
 
-// Subscribe calls fn with each message that the candidate publishes under a name, while Bake runs. fn must not block. An error
-// of fn takes the upgrade back.
+// Subscribe makes this process call fn with each message that the candidate publishes under the name while Bake runs. fn must
+// not block. If fn returns an error, the upgrade is taken back.
 func (c *Candidate) Subscribe(name string, fn func([]byte) error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -33,15 +33,16 @@ func (c *checks) list() []check {
 	return slices.Clone(c.all)
 }
 
-// startChecks runs the checks beside serve, and sends the result to the channel result. An error in forgotten (the result of
-// compareSockets) counts as a failed check. first is true if this process replaces no other process. The returned function ends
-// the context of the checks, and waits until the checks have ended.
+// startChecks runs the checks in a new goroutine, while serve runs, and sends the result to the channel result. An error in
+// forgotten (the result of compareSockets) counts as a failed check. first is true if this process replaces no other process.
+// The returned function ends the context of the checks, and waits until the checks have ended.
 func startChecks(p *parts, forgotten error, result chan<- error, first bool) (stop func()) {
 	since := p.origin.welcome
 	if since.IsZero() {
 		since = time.Now()
 	}
-	// The checks get nine tenths of the time that the old process waits, so that the reason of a failure arrives in time.
+	// The checks get nine tenths of the time that the old process waits: if a check fails, its error must reach the old
+	// process in time.
 	ctx, cancel := context.WithDeadline(context.Background(), since.Add(p.origin.limit-p.origin.limit/10))
 	done := make(chan struct{})
 	go func() {
@@ -51,13 +52,13 @@ func startChecks(p *parts, forgotten error, result chan<- error, first bool) (st
 	return func() { cancel(); <-done }
 }
 
-// prepare runs the checks. It returns nil if this process could serve, or else the reason why it could not. If alone is true,
-// no other process serves. In that case a pid file that cannot be staged is not a failure.
+// prepare runs the checks. It returns nil if this process is ready to serve, or else the reason why it is not. If alone is
+// true, no other process serves. In that case a pid file that cannot be staged is not a failure.
 func prepare(ctx context.Context, p *parts, forgotten error, alone bool) error {
 	if err := p.estate.keeper.Err(); err != nil {
 		return err
 	}
-	if err := p.estate.pid.Stage(); err != nil && !alone { // a process that serves without a pid file logs the error later
+	if err := p.estate.pid.Stage(); err != nil && !alone { // if alone is true, the error is logged later
 		return err
 	}
 	if !p.origin.born.Started.IsZero() {

@@ -21,8 +21,8 @@ type child struct {
 	stopped     bool     // stop was called
 }
 
-// stop sends the child SIGTERM, but only once: after Run the program does not handle signals any more, and a second SIGTERM
-// would kill the program before it has ended in order.
+// stop sends the child SIGTERM, but only once. When Run of the child has returned, the child does not handle signals any more:
+// a second SIGTERM would kill the child before its main function has returned.
 func (c *child) stop() {
 	if !c.stopped {
 		c.stopped = true
@@ -30,9 +30,9 @@ func (c *child) stop() {
 	}
 }
 
-// close closes the files for the child after the attempt was taken back: at once if the child has ended, and otherwise when it
-// ends. A child that lives would take the end of the control socket for the death of this process. After a commit, close is not
-// called.
+// close closes the files for the child after the attempt was taken back. If the child still lives, close does not wait, and
+// the files are closed when the child ends. If the files were closed earlier, the child would take the end of the control
+// socket for the death of this process. After a commit, close is not called.
 func (c *child) close() {
 	c.channel.Close() // does nothing if channel is nil
 	select {
@@ -53,8 +53,8 @@ func (c *child) drop() {
 }
 
 // unknown returns why the child could not be announced to the supervisor. It returns nil if the child was announced. It also
-// returns nil if the child has ended, because the exit is the better reason. os.ErrProcessDone means that the child was reaped,
-// which happens before Exited is closed.
+// returns nil if the child has ended: then the attempt fails because of the exit. os.ErrProcessDone also means that the child
+// has ended, because a child is reaped a moment before Exited is closed.
 func (c *child) unknown() error {
 	if c.gone() || errors.Is(c.unannounced, os.ErrProcessDone) {
 		return nil
@@ -79,9 +79,9 @@ func (c *child) gone() bool {
 	}
 }
 
-// died returns an error with the exit status if the child has died. It returns nil if the child lives, or has ended with status
-// 0 as after a stop. After the time in the argument until, died returns nil in any case: the child has perhaps ended because it
-// was replaced by an upgrade.
+// died returns an error with the exit status if the child has died. It returns nil if the child lives, or has ended with
+// status 0 as after a stop. After the time in the argument until, died always returns nil: perhaps the child has ended because
+// an upgrade has replaced it.
 func (c *child) died(until time.Time) error {
 	if !c.Ended() || !time.Now().Before(until) {
 		return nil
@@ -109,7 +109,7 @@ func (c *child) more(f wire.Frame) error {
 	atStep("old.taken")
 	err := c.Queued(func() error { return s.next(c.link.Send) })
 	if errors.Is(err, os.ErrProcessDone) || wire.Gone(err) {
-		return nil // the exit of the child is the reason
+		return nil // the attempt reports the exit of the child as the reason
 	}
 	return err
 }

@@ -25,8 +25,8 @@
 //  3. Smoke, bake, soak. The old process calls Options.Smoke, which may try the candidate over private connections, and
 //     Options.Bake, which may give the candidate a share of the traffic. Then both processes accept for Options.Soak.
 //  4. Commit. The candidate receives the current values, acquires the exclusive resources, and becomes the main generation. The
-//     context of the old process's serve ends; its cause has a method Handover, which returns true. The old process finishes
-//     the requests that have begun, and ends.
+//     context of the old process's serve ends; the cause of this context has a method Handover, which returns true. The old
+//     process finishes the requests that have begun, and ends.
 //
 // Until the new process has confirmed the commit, the old process keeps its sockets and can become the only server again: if
 // the candidate exits, crashes, hangs, fails a check or is aborted, the old process goes on serving, and may upgrade again at
@@ -35,8 +35,8 @@
 // as well: without a supervisor it becomes the service; with a supervisor it serves until the committed build serves again (see
 // [Supervise] and Status.Uncommitted).
 //
-// The package handles listeners, connections and processes, and no protocol of applications. The server that Run calls has to
-// finish the requests: package drain does this without losing a request.
+// The package handles listeners, connections and processes. It knows no application protocol, so the server in serve, the
+// function that Run calls, has to finish the requests: package drain does this without losing a request.
 //
 // # Methods, by who needs them
 //
@@ -56,20 +56,21 @@
 //   - Keep: until the value's UnmarshalBinary has returned, at most Options.Timeout.
 //   - Run: until the service ends, or until another generation has taken over and serve has returned.
 //   - Upgrade, Restart, Rehearse, Rollback: until the upgrade has ended; the end of ctx aborts the upgrade.
-//   - Request: until the upgrade has ended or ctx ends; without a deadline, also until no upgrade was under way for 2 minutes.
+//   - Request: until the upgrade has ended or ctx ends. If ctx has no deadline, Request also returns when no upgrade was under
+//     way for 2 minutes.
 //   - Commit, Abort: until Run's goroutine has received the call; that goroutine never waits. Neither method waits for the end
 //     of the upgrade.
 //   - Move: some milliseconds. MoveWith: at most two seconds. Publish: at most a millisecond.
-//   - Candidate.Dial: until ctx ends, or 10 s if ctx has no deadline. Candidate.SetWeight: at most two seconds, if the
-//     candidate does not read.
+//   - Candidate.Dial: until the candidate has answered or ctx ends, at most 10 s. Candidate.SetWeight: at most two seconds, if
+//     the candidate does not read.
 //   - Close: until Run has returned.
 //   - Status, Hurry, Rebalance, HasCarriedBytes, Check, Exclusive, Assigned: never.
 //
 // # Functions of the program
 //
-// All methods may be called from any goroutine. The goroutine that calls Run controls the generation, and calls no function of
-// the program itself. Run starts a goroutine for serve, a goroutine that calls the functions given to Check one after the
-// other, and a goroutine for Smoke or Bake. The methods of kept values are called in different goroutines, with a limit of
+// All methods may be called from any goroutine. The goroutine that calls Run controls the generation, and never calls a
+// function of the program. Run starts a goroutine for serve, a goroutine that calls the functions given to Check one after the
+// other, and a goroutine for Smoke or Bake. The methods of kept values are called in other goroutines, and may take at most
 // Options.Timeout. If a function of the program panics, the panic becomes an error of the upgrade, and no process ends because
 // of the panic. The goroutines that Run starts end before Run returns, except a serve that ignores its context (ErrServeStuck)
 // and a goroutine that writes to a stuck log.
@@ -77,25 +78,27 @@
 // # Crashes, containers and service managers
 //
 // [Supervise], one call in main, restarts the service if it crashes after the commit. The supervisor is the process that a
-// service manager, a container, an init or a terminal has started. Its pid does not change while the service runs. The
-// supervisor holds the listening sockets. After a crash it starts the last committed build again, or the build before if the
-// last build crashes again. Generations notify the supervisor of readiness, upgrades, the stop, the watchdog and the sockets to
-// store, in the format of systemd's notify protocol. The supervisor forwards these messages to systemd, if systemd has started
-// the supervisor. Without a supervisor a generation notifies systemd itself.
+// service manager, a container, an init or a terminal has started. The pid of the supervisor does not change while the service
+// runs. The supervisor holds the listening sockets. After a crash it starts the last committed build again, or the build
+// before if the last build crashes again. Generations send the supervisor messages about readiness, upgrades, the stop and the
+// sockets to store, and signs of life for the watchdog. The messages have the format of systemd's notify protocol. The
+// supervisor forwards these messages to systemd, if systemd has started the supervisor. Without a supervisor a generation
+// notifies systemd itself.
 //
-// New removes NOTIFY_SOCKET, WATCHDOG_USEC, LISTEN_FDS and the supervisor's variables from the environment, so that no child
-// process of the program notifies in the name of the service; only candidates receive these variables. The supervisor has no
-// socket with a name: each generation has its own channel to the supervisor. The generation that starts a candidate announces
-// the candidate over its channel.
+// New removes NOTIFY_SOCKET, WATCHDOG_USEC, LISTEN_FDS and the supervisor's variables from the environment. So no child
+// process of the program can send the service manager messages in the name of the service. Only candidates receive these
+// variables. The supervisor has no socket with a name: each generation has its own channel to the supervisor. The generation
+// that starts a candidate announces the candidate over its channel.
 //
 // # With tableflip
 //
 // The candidate is a child in the sense of github.com/cloudflare/tableflip: Ready of tableflip is the commit. A program with
 // this package can replace a program that uses tableflip directly. With Options.AllowPlain, a program that uses tableflip
-// directly can also replace a program with this package. Two such processes have no control socket, and only the features of
-// tableflip: the candidate has the sockets as files from its start. If both processes use this package, the sockets wait in the
-// control socket until New receives them, and belong to no process until then. The old process recognises a build with this
-// package before it starts the build: the executable file of a program that calls New contains a mark.
+// directly can also replace a program with this package. If one of the two processes uses tableflip directly, they have no
+// common control socket, and only the features of tableflip work: the candidate has the listening sockets as open files from
+// its start. If both processes use this package, the listening sockets wait in the control socket until New receives them.
+// Until then they belong to no process. The old process recognises a build with this package before it starts the build: the
+// executable file of a program that calls New contains a mark.
 //
 // # Files and signals
 //
@@ -114,11 +117,11 @@
 // # Memory
 //
 // During an upgrade two processes need memory. If memory runs out on Linux, the kernel kills the candidate first, because the
-// candidate raises its oom_score_adj to 1000 before main. It restores the old value at the commit, even if the process is not
-// dumpable or is no longer root at that time. Processes that the candidate starts before the commit keep the value 1000: start
-// such processes after the commit, or let them write their own value. A second after the commit, a warning names such processes
-// that are still alive. Another warning is logged if the old value cannot be restored. If /proc is read-only, the candidate
-// does not raise the value, and logs this at level Debug.
+// candidate raises its oom_score_adj to 1000 before main. At the commit the candidate restores the old value, even if it is
+// not dumpable or is no longer root at that time. Processes that the candidate starts before the commit keep the value 1000:
+// start such processes after the commit, or let them write their own value. A second after the commit, a warning names the
+// living processes that still have the value 1000. Another warning is logged if the old value cannot be restored. If /proc is
+// read-only, the candidate does not raise the value, and logs this at level Debug.
 //
 // # Platforms
 //

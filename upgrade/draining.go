@@ -17,7 +17,7 @@ import (
 // generation may outlive its successor.
 type elders struct {
 	gone    chan *elder                                        // receives each older generation whose socket has ended
-	frames  chan wire.Frame                                    // messages of older generations: connections that move
+	frames  chan wire.Frame                                    // messages of older generations; KindConn brings a connection
 	restore func(from int, f wire.Frame, stop <-chan struct{}) // restores the state that an orphan sends back
 	stop    chan struct{}                                      // closed by release
 	done    sync.WaitGroup
@@ -30,7 +30,7 @@ type elders struct {
 type elder struct {
 	wire.ElderBody
 	link   *wire.Link
-	orphan bool     // the process is an orphan: it serves until this process serves, see orphan.go
+	orphan bool     // the process is an orphan that this process has not yet sent away, see orphan.go
 	file   *os.File // the socket as a file, from which begin makes the link; nil when link is set
 }
 
@@ -69,9 +69,10 @@ func (s *elders) status() []Process {
 	return all
 }
 
-// markHurried returns the oldest generations that have to close their idle connections because more than the given number of
-// generations exist, this process included. Each generation is returned only once. The caller sends the message after the lock
-// is released: otherwise a process that does not read would make Status wait.
+// markHurried returns the oldest generations if the number of generations, this process included, is greater than the limit in
+// the argument most. The returned generations have to close their idle connections. A later call does not return the same
+// generation again. The caller, and not markHurried, sends the message hurry: while markHurried holds the lock, a process that
+// does not read would make Status wait.
 func (s *elders) markHurried(most int) (marked []*elder) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -84,7 +85,7 @@ func (s *elders) markHurried(most int) (marked []*elder) {
 	return marked
 }
 
-// adopt receives, in a candidate, the socket to an older generation from the old process.
+// adopt is called in a candidate: it receives, from the old process, the socket to an older generation.
 func (s *elders) adopt(f wire.Frame) error {
 	e := new(elder)
 	if err := f.Decode(&e.ElderBody); err != nil {
@@ -100,8 +101,8 @@ func (s *elders) adopt(f wire.Frame) error {
 	return err
 }
 
-// begin starts to read the adopted sockets. It is called when this process serves in place of the old process, which has read
-// these sockets until then.
+// begin starts to read the adopted sockets. Until this call, the old process has read them. begin is called when this process
+// serves in place of the old process.
 func (s *elders) begin() error {
 	var errs []error
 	for _, e := range s.list() {
@@ -121,7 +122,8 @@ func (s *elders) begin() error {
 	return errors.Join(errs...)
 }
 
-// dismissed returns the orphans, and removes their mark: it returns each orphan only once.
+// dismissed returns the orphans that were not sent away, for the caller to send them away. A later call does not return these
+// orphans again.
 func (s *elders) dismissed() (all []*elder) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -151,7 +153,7 @@ func (s *elders) watch(e *elder) { s.done.Go(func() { s.hear(e) }) }
 
 func (s *elders) hear(e *elder) {
 	for f := range e.link.Frames {
-		if f.Kind == wire.KindReturned && s.isOrphan(e) { // too early: the orphan was not sent away yet
+		if f.Kind == wire.KindReturned && s.isOrphan(e) { // too early: this process has not yet sent the orphan away
 			f.Close()
 			continue
 		}
@@ -173,9 +175,8 @@ func (s *elders) hear(e *elder) {
 	}
 }
 
-// pass sends the sockets to the candidate, which needs them if it becomes the main generation. After that both processes hold
-// the sockets. This process calls quit when the candidate serves, because only one process may read the connections that come
-// over these sockets.
+// pass sends copies of the sockets to the candidate, which needs them if it becomes the main generation. Only one process may
+// read the messages on these sockets, so this process calls quit when the candidate serves.
 func (s *elders) pass(to *wire.Link) error {
 	var errs []error
 	for _, e := range s.list() {
@@ -185,7 +186,7 @@ func (s *elders) pass(to *wire.Link) error {
 }
 
 func (e *elder) pass(to *wire.Link) error {
-	if e.link == nil { // this process has adopted the socket as a candidate, and never became the main generation
+	if e.link == nil { // begin was not called: the adopted socket is still a file
 		return to.Send(wire.KindElder, e.ElderBody, e.file)
 	}
 	file, err := e.link.Dup()
@@ -209,7 +210,7 @@ func (s *elders) quit() {
 // watch have ended.
 func (s *elders) rest(hear func(wire.Frame)) {
 	over := make(chan struct{})
-	go func() { // ends with the goroutines of watch, which quit has ended
+	go func() { // ends when the goroutines of watch have ended because of quit
 		s.done.Wait()
 		close(over)
 	}()
@@ -243,8 +244,9 @@ func (s *elders) forget(e *elder) {
 	e.link.Close()
 }
 
-// hurry sends the oldest generations the order to close their idle connections if more than the given number of generations
-// exist. The old process receives this message after the message serving. hurry may wait for a process that does not read.
+// hurry sends the message hurry to the oldest generations if the number of generations is greater than the limit in the
+// argument most. This message orders them to close their idle connections. The old process may be among them, so hurry is
+// called after the message serving was sent. hurry may wait for a process that does not read.
 func (s *elders) hurry(most int, log *slog.Logger) {
 	for _, e := range s.markHurried(most) {
 		log.Warn("upgrade: too many generations: this one closes what is idle", "draining", e.PID, "generation", e.Generation, "MaxGenerations", most)

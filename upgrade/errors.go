@@ -9,10 +9,10 @@ import (
 var (
 	// ErrInProgress means that an upgrade is under way: ask again after the end of that upgrade.
 	ErrInProgress = errors.New("upgrade: an upgrade is already in progress")
-	// ErrNotReady means that the process cannot yet do what was asked: the process does not serve, is itself a candidate, or
-	// has no upgrade under way that could be committed or aborted.
+	// ErrNotReady means that the process cannot yet do what was asked. For example, the process does not serve yet, or no
+	// upgrade is under way that could be committed or aborted.
 	ErrNotReady = errors.New("upgrade: not ready")
-	// ErrClosed means that the process can no longer do what was asked: the process is stopping, or another generation has
+	// ErrClosed means that it is too late for what was asked. For example, the process is stopping, or another generation has
 	// taken over.
 	ErrClosed = errors.New("upgrade: closed")
 	// ErrNotSupported means that the platform cannot hand listeners to another process, or cannot do what was asked.
@@ -24,9 +24,10 @@ var (
 	// ErrSameBuild means that the file to start is the build that already runs: perhaps the new file was not copied to its
 	// place. Restart starts the same build nevertheless.
 	ErrSameBuild = errors.New("upgrade: the new file is the build that is running")
-	// ErrAborted means that the upgrade was aborted before its commit: by Abort, by the end of a context, or by a signal. In a
-	// candidate that is taken back, whatever the reason, Run returns an error for which errors.Is reports ErrAborted. Main
-	// should then end with a non-zero status.
+	// ErrAborted means that the upgrade was aborted before its commit: by Abort, by the end of a context, or by a signal. If
+	// the old process takes a candidate back, for any reason, Run of the candidate returns an error that wraps ErrAborted. If
+	// the candidate itself has failed, the error of Run wraps the failure instead. In both cases main should end with a
+	// non-zero status.
 	ErrAborted = errors.New("upgrade: aborted")
 	// ErrServeStuck is returned by Run if serve goes on long after the end of its context, see Options.StuckAfter. Main should
 	// then end the process: Run has finished everything except serve.

@@ -30,8 +30,9 @@ type estate struct {
 	log       *slog.Logger
 }
 
-// nameFiles adds to the welcome message what a candidate needs that gets the sockets as files at exec: the unix sockets of this
-// process and their links, the names that the service manager stores, and the sockets that the candidate has to open.
+// nameFiles fills fields of the welcome message for a candidate that gets the sockets as files at exec. The fields name the
+// unix sockets with their hard links, the sockets that the service manager stores, and the sockets that the candidate has to
+// open.
 func (e *estate) nameFiles(body *wire.WelcomeBody) {
 	// The hard links of at most 100 paths fit into the message. The candidate finds the links of further paths through the
 	// kernel.
@@ -40,8 +41,8 @@ func (e *estate) nameFiles(body *wire.WelcomeBody) {
 	body.Links = e.listeners.Links(body.Paths[:min(len(body.Paths), most)])
 }
 
-// mostExpected is the number of names that fit into the welcome message beside its other fields. The candidate does not check
-// whether further sockets are open.
+// mostExpected is the number of names that fit into the welcome message beside its other fields. If there are more sockets,
+// the candidate does not check whether it has opened the others.
 const mostExpected = 100
 
 // expected returns, for the welcome message, the names of the sockets that a candidate gets as files at exec and has to open.
@@ -57,24 +58,24 @@ func (e *estate) putPathsBack() {
 	}
 }
 
-// reserveOutcome reserves room on the disk for the outcome when an upgrade begins: at the end of the upgrade the disk may be
-// full.
+// reserveOutcome is called when an upgrade begins. It reserves room on the disk for the outcome, because the disk may be full
+// at the end of the upgrade.
 func (e *estate) reserveOutcome() {
 	if err := e.pid.Reserve(); err != nil {
 		e.log.Warn("upgrade: no room is reserved for the outcome, it is tried again when the upgrade ends", "err", err)
 	}
 }
 
-// recordOutcome writes the outcome of an upgrade beside the pid file, for the callers of Request. After a commit the new
-// process writes the outcome first. The old process writes it again only if the file does not have the outcome of this upgrade
-// or of a later one.
+// recordOutcome writes the outcome of an upgrade beside the pid file, for the callers of Request. After a commit, both the new
+// and the old process call recordOutcome. If the file already has the outcome of this upgrade or of a later one, recordOutcome
+// does not write.
 func (e *estate) recordOutcome(out Outcome) {
 	if e.opts.PIDFile == "" {
 		return
 	}
 	defer e.pid.Unreserve()
 	last, err := readOutcome(e.pid.ReadLast())
-	// If last.Begun is greater than the uptime, last is an outcome from before the last boot.
+	// If last.Begun is greater than the present uptime, the machine was started again after the upgrade in last.
 	if err == nil && out.Committed && last.Begun >= out.Begun && last.Begun <= sys.Uptime() {
 		e.unwritten.note(fileOutcome, out, nil, nil)
 		return
@@ -104,8 +105,9 @@ func (e *estate) takeState(from int, f wire.Frame, stop <-chan struct{}) {
 	}
 }
 
-// restore calls UnmarshalBinary of the kept values with the state of another process. It waits until UnmarshalBinary has
-// returned, but at most for Options.Timeout. If stop is closed, this process is about to end, and restore waits no longer.
+// restore calls UnmarshalBinary of the kept values with the state of another process. The argument from is the pid of that
+// process. restore waits until UnmarshalBinary has returned, but at most for Options.Timeout. When stop is closed, this
+// process is about to end, and restore waits no longer.
 func (e *estate) restore(from int, state *os.File, stop <-chan struct{}) {
 	done := make(chan error, 1)
 	go func() { done <- e.keeper.Receive(state) }() // ends when UnmarshalBinary has returned
@@ -132,9 +134,9 @@ func (e *estate) release() {
 	}
 }
 
-// removeFiles removes the staged files, and also the pid file if stops is true, which means that the service stops. If written
-// is false, the file system has not answered in time, and removeFiles removes nothing: otherwise the process might wait for the
-// file system for ever.
+// removeFiles removes the staged files at the end of this process. If stops is true, the whole service stops, and removeFiles
+// also removes the pid file. If written is false, the file system has not answered in time. In this case removeFiles removes
+// nothing, because it might wait for the file system for ever.
 func (e *estate) removeFiles(stops, written bool) {
 	if !written {
 		e.log.Warn("upgrade: the pid file may be left, because its directory does not answer")

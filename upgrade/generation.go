@@ -18,8 +18,8 @@ const (
 )
 
 // generation is the state of a call of Run. The fields outside parts belong to the goroutine of Run. This goroutine receives
-// events from channels, and looks up the action and the next state for each event (states.go). For everything slow it starts
-// other goroutines.
+// values from channels, and turns most of them into events. For each event the table in states.go has an action and the next
+// state. Work that may take long runs in other goroutines.
 type generation struct {
 	*parts
 	table    *[genStates]genRow
@@ -28,27 +28,27 @@ type generation struct {
 	err      error // what Run returns
 	endServe context.CancelCauseFunc
 
-	served   chan error // receives the result of serve; nil when it was received
-	prepared chan error // receives the result of the checks; nil when it was received
+	served   chan error // receives the result of serve; nil after the loop has received the result
+	prepared chan error // receives the result of the checks; nil after the loop has received the result
 
-	accepted   bool // this process has accepted connections before it became the main generation
-	supervised bool // there is a supervisor, and the end of the channel to the supervisor was not read yet
-	again      bool // SIGHUP has asked for an upgrade, which begins when it is possible
+	accepted   bool // this process may have accepted connections before it became the main generation
+	supervised bool // there is a supervisor, and this process has not yet read the end of the channel to it
+	again      bool // SIGHUP, to this process or the old process, has asked for an upgrade that has not begun yet
 
-	fromOld        <-chan wire.Frame       // messages of the old process; nil when their end was read
-	fromSupervisor <-chan sdnotify.Message // messages of the supervisor; nil when their end was read
+	fromOld        <-chan wire.Frame       // messages of the old process; nil: there is no control socket, or its end was read
+	fromSupervisor <-chan sdnotify.Message // messages of the supervisor; nil: there is no channel, or its end was read
 	old            oldProcess
 	next           nextLink
-	late           *wire.Link // late connections are passed on this link to the process that serves; nil: there is no link
+	late           *wire.Link // the link to the serving process, for connections that come too late for this process; nil: none
 
 	attempt      *attempt
 	attemptEnded <-chan attemptEnd // nil: no attempt is under way
-	waiter       chan error        // receives the attempt's result, for the call of Upgrade that waits; nil: no call waits
-	ending       error             // the cause of a stop that waits until the attempt has ended; nil: no stop waits
+	waiter       chan error        // receives the result of the attempt, for the waiting call of Upgrade; nil: no call waits
+	ending       error             // the cause of a stop that has to wait for the end of the attempt; nil: no stop waits
 	successor    successor
 
-	taking    *taking   // the taking of the values and resources of a commit message; nil: none
-	acquiring *call     // the call that acquires the exclusive resources; nil: none
+	taking    *taking   // the call that takes the values and resources after a commit message; nil: none runs
+	acquiring *call     // the call that acquires the exclusive resources; nil: none runs
 	snapshot  *snapshot // the kept values that are being written to a file; nil: none
 	naming    naming
 	tellings  tellings
@@ -75,7 +75,7 @@ func newGeneration(p *parts) *generation {
 	return g
 }
 
-// attemptEnd is the result of an attempt. The loop receives it after recordOutcome has recorded the outcome.
+// attemptEnd is the result of an attempt. The loop receives it after recordOutcome has returned.
 type attemptEnd struct {
 	err     error
 	outcome Outcome

@@ -19,9 +19,9 @@ func (h *history) send(to *wire.Link, pid int, version string) error {
 	return errors.Join(h.sendPrevious(to, pid, version), h.elders.pass(to))
 }
 
-// sendPrevious sends the candidate the build for a rollback, which normally is the build of this process. If the candidate runs
-// the same build, as in a restart, sendPrevious sends the previous build of this process instead. So a rollback always leads to
-// a different build.
+// sendPrevious sends the candidate the build that Rollback of the candidate starts later. Normally this is the build of this
+// process. If the candidate runs the same build, as in a restart, sendPrevious sends the previous build of this process
+// instead. So a rollback always leads to a different build.
 func (h *history) sendPrevious(to *wire.Link, pid int, version string) error {
 	if !process.CanRunDescriptor {
 		return nil

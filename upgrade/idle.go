@@ -2,14 +2,14 @@ package upgrade
 
 import "time"
 
-// The limit of a Request without a deadline, for a service that tries no upgrade. Such a service is perhaps unable to write the
-// outcome, and Request would wait for ever.
+// The limit for a Request whose context has no deadline. If the service tries no upgrade, or cannot write the outcome, such a
+// Request would wait for ever without the limit.
 
 // idleLimit is how long Request waits while no upgrade is under way. A service needs less time to begin a requested upgrade,
 // and to record the outcome.
 const idleLimit = 2 * time.Minute
 
-// idleLook is the time between two looks whether an upgrade is under way.
+// idleLook is how often Request looks whether an upgrade is under way.
 const idleLook = 500 * time.Millisecond
 
 // idle measures how long no upgrade was under way.
@@ -19,8 +19,8 @@ type idle struct {
 	looked time.Time     // the time of the last look
 }
 
-// over reports whether no upgrade was under way for at least the limit. works reports whether an upgrade is under way now; over
-// calls it at most once in the time between two looks.
+// over reports whether no upgrade was under way for at least the limit. The function works reports whether an upgrade is under
+// way now. Within idleLook, or within a quarter of the limit if that is shorter, over calls works at most once.
 func (i *idle) over(works func() bool) bool {
 	now := time.Now()
 	if i.limit == 0 || now.Sub(i.looked) < min(idleLook, i.limit/4) {

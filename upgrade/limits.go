@@ -2,25 +2,25 @@ package upgrade
 
 import "time"
 
-// Times that both processes of an upgrade have to use alike.
+// Times that must have the same values in the old and the new process of an upgrade.
 
-// commitStall is how long the old process stops accepting after the commit message. After commitStall, the old process accepts
+// commitStall is how long the old process does not accept after the commit message. After commitStall, the old process accepts
 // again until the candidate serves, so that a candidate that hangs delays new connections only for commitStall. But if an
 // exclusive resource is needed to serve, the old process does not accept again. Other short waits of an attempt have the same
 // limit.
 const commitStall = time.Second
 
 // When a new process has begun to serve, the old process names the new process to systemd within nameLimit, or not at all. The
-// new process sends systemd nothing and begins no upgrade for nameWait, which is longer. So the old process never names a
-// process that was already replaced.
+// new process waits for the message named, but at most for nameWait, which is longer. During this wait it sends systemd no
+// message and begins no upgrade. So the old process never names a process that was already replaced.
 const (
 	nameLimit = time.Second
 	nameWait  = nameLimit + 500*time.Millisecond
 )
 
-// beatEvery is how often a candidate sends a heartbeat.
+// beatEvery is how often a candidate with a weight sends a heartbeat.
 const beatEvery = 100 * time.Millisecond
 
-// failedWait is how long a candidate tries to send the reason of its failure if the control socket is busy. If the candidate
-// cannot send the reason, the old process still gets the exit status.
+// failedWait is how long a candidate waits for a busy control socket to send the reason of its failure. If the candidate
+// cannot send the reason, the old process learns of the failure by the exit status.
 const failedWait = 50 * time.Millisecond

@@ -14,21 +14,23 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// The messages to the service manager. The goroutine of Run sends all of them, except messages about sockets that the program
-// opens or closes while it serves.
+// The messages of a generation to the service manager. The goroutine of Run queues the messages in this file, with one
+// exception: when the program opens or closes a socket while it serves, the program's goroutine queues the message about the
+// socket.
 
 // extendEvery is how often a start or an upgrade asks for more time.
 const extendEvery = 10 * time.Second
 
-// watchers has the names of programs that watch only the process that they have started. The text describes what the program
-// does at the end of that process.
+// watchers has the names of programs that watch only the process that they have started. The text after a name is what the
+// program does when that process ends.
 var watchers = map[string]string{
 	"tini": "ends with", "tini-static": "ends with", "docker-init": "ends with", "dumb-init": "ends with", "catatonit": "ends with",
 	"runsv": "starts another copy after", "s6-supervise": "starts another copy after", "supervise": "starts another copy after",
 	"supervisord": "starts another copy after",
 }
 
-// unmanageable returns why no upgrade can be made under the program that has started this process; nil if no reason is known.
+// unmanageable returns the reason why this process cannot be upgraded under the program that has started it, or under the
+// service manager. It returns nil if no reason is known.
 func unmanageable(starter string, manager *sdnotify.Notifier) error {
 	switch does := watchers[starter]; {
 	case manager.SupervisorState() != "":
@@ -43,12 +45,12 @@ func unmanageable(starter string, manager *sdnotify.Notifier) error {
 	return manager.Problem()
 }
 
-// naming is the wait of a new main generation until the old process has named the new one to systemd. In the zero value
+// naming is the wait of a new main generation: the old process has to name the new process to systemd first. In the zero value
 // no wait is under way.
 type naming struct {
 	over  chan struct{}    // closed at the end of the wait; nil: no wait is under way
-	due   <-chan time.Time // the time at which the wait ends without a message of the old process
-	since time.Duration    // the begin of the wait, by sys.Uptime; 0: there was no wait
+	due   <-chan time.Time // receives a value when the wait must end, even if the old process has sent no message
+	since time.Duration    // the start of the wait, by sys.Uptime; 0: there was no wait
 }
 
 // begin begins to wait.
@@ -60,7 +62,7 @@ func (n *naming) begin() {
 // waits reports whether the wait goes on.
 func (n *naming) waits() bool { return n.over != nil }
 
-// end ends the wait, and reports whether there was one.
+// end ends the wait, and reports whether a wait was under way.
 func (n *naming) end() bool {
 	if n.over == nil {
 		return false
@@ -76,7 +78,7 @@ type announcer struct {
 	origin  *origin
 	version string
 	passed  *sdnotify.Activation // the sockets that the service manager has passed to this process
-	stored  []string             // names of the sockets that the manager keeps for the old process; nil after forgetSockets
+	stored  []string             // the names of the sockets that the manager keeps for the old process; nil after forgetSockets
 	unwatch func()               // ends the metric about the supervisor
 	said    bool                 // the end of the service was announced
 }
@@ -87,15 +89,15 @@ func (a *announcer) text() string {
 }
 
 // announce queues the messages that make this generation the service: the manager keeps the sockets of this generation, and
-// forgets other sockets. The message serving to the old process comes later. If this process dies before that message, the old
-// process serves on, and announces itself again.
+// forgets other sockets. The message serving is sent to the old process later. If this process dies before it has sent
+// serving, the old process serves on, and announces itself again.
 //
-// If later is true, announce leaves two things to keepRest: to keep the sockets that no process had before this one, and to
-// forget sockets of older generations that this process does not have. Until keepRest, the old process can serve on with all of
-// its sockets.
+// If later is true, announce leaves two things to keepRest: the manager keeps the sockets that this process was the first to
+// open, and forgets sockets of older generations that this process does not have. Until keepRest is called, the manager still
+// keeps all sockets of the old process, in case the old process serves on.
 //
-// announce does not wait: telling.send waits until the messages were sent. The manager is asked to forget the returned sockets.
-// These sockets must not be emptied before the messages were sent.
+// announce does not wait until the messages are sent: telling.send waits. announce returns sockets that the manager is asked
+// to forget. These sockets must not be emptied before the messages are sent.
 func (a *announcer) announce(later bool) (forgotten []*os.File) {
 	if a.estate.manager == nil {
 		return nil
@@ -104,7 +106,7 @@ func (a *announcer) announce(later bool) (forgotten []*os.File) {
 		if later && r.Fresh() {
 			return
 		}
-		// The socket that the manager keeps under this name is perhaps closed, or has no path any more.
+		// The manager perhaps keeps an older socket under this name, which is closed or has no path any more.
 		if a.origin.old == oldTableflip || a.passed.Stale(r.StoreName()) {
 			a.estate.manager.Forget(r.StoreName())
 		}
@@ -120,7 +122,8 @@ func (a *announcer) announce(later bool) (forgotten []*os.File) {
 	return forgotten
 }
 
-// keepRest does the part that announce has left. It is called after the message serving was sent to the old process.
+// keepRest does the two things that announce has left to it. It is called after the message serving was sent to the old
+// process.
 func (a *announcer) keepRest() (forgotten []*os.File) {
 	if a.estate.manager == nil {
 		return nil
@@ -133,7 +136,8 @@ func (a *announcer) keepRest() (forgotten []*os.File) {
 	return a.forgetSockets()
 }
 
-// keepSocket makes the manager keep a socket, or remove it if open is false. The caller holds the lock of the listeners.
+// keepSocket makes the manager keep the socket. If open is false, the socket is closed, and keepSocket makes the manager
+// remove it. The caller holds the lock of the listeners.
 func (a *announcer) keepSocket(r *listener.Socket, open bool) {
 	switch name := r.StoreName(); {
 	case !open:
@@ -145,9 +149,9 @@ func (a *announcer) keepSocket(r *listener.Socket, open bool) {
 	}
 }
 
-// forgetSockets makes the manager forget sockets of older generations that this generation does not have. The returned sockets
-// must be emptied only after the manager has forgotten them: a process that is started after a crash must not receive
-// them any more.
+// forgetSockets makes the manager forget sockets of older generations that this generation does not have. It returns unopened
+// sockets that the manager has passed to this process. The caller must not empty these sockets before the manager has
+// forgotten them. Otherwise a process that is started after a crash would receive the emptied sockets.
 func (a *announcer) forgetSockets() []*os.File {
 	var own []string
 	for _, r := range a.estate.listeners.Refs() {
@@ -163,14 +167,14 @@ func (a *announcer) forgetSockets() []*os.File {
 	return kept
 }
 
-// unfollow ends the messages about opened and closed sockets. It is called when another generation sends such messages, or when
-// the manager is about to forget all sockets.
+// unfollow ends the messages about opened and closed sockets. It is called when another generation sends such messages from
+// now on, or when the whole service ends.
 func (a *announcer) unfollow() {
 	a.estate.listeners.Follow(nil, nil)
 }
 
-// stopping announces the end of the service, once, and makes the manager forget the sockets: connections that no process
-// will accept must be refused, and must not wait in a queue.
+// stopping announces the end of the service to the manager. Only the first call has an effect. If the manager is the library's
+// supervisor, it also drops the sockets, so that new connections are refused and do not wait in a queue.
 func (a *announcer) stopping(reason string) {
 	if a.estate.manager == nil || a.said {
 		return
@@ -186,7 +190,7 @@ func (a *announcer) leave() {
 	a.estate.manager.Close()
 }
 
-// watchdog has the ticks at which the service manager gets a sign of life, and the time of the last request for more time.
+// watchdog decides when the service manager gets a sign of life, and when it gets a request for more time.
 type watchdog struct {
 	ticker   *time.Ticker // nil: there is no service manager
 	extended time.Time    // the time of the last request for more time
@@ -234,8 +238,8 @@ func (w *watchdog) extend(n *sdnotify.Notifier) {
 	}
 }
 
-// announceEnd reports to the service manager how a failed attempt has ended. The message also names this process as the main
-// process, because the candidate may have named itself before its death.
+// announceEnd reports a failed attempt to the service manager. The message also names this process as the main process,
+// because the candidate may have named itself as the main process before its death.
 func (a *announcer) announceEnd(out Outcome) {
 	status := a.text()
 	if out.Phase != "" {

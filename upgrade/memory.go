@@ -11,15 +11,16 @@ import (
 // The choice of the process that the kernel kills when memory runs out. A candidate raises its own oom_score_adj before main
 // (package process), so that the kernel kills it first. This file restores the value when the candidate becomes the service.
 
-// memoryDelay is the time from the commit to the search for processes that the kernel would still kill first. Because of the
-// delay, the search does not slow down the first requests.
+// memoryDelay is the time between the commit and the search for processes that the kernel would still kill first. An earlier
+// search would slow down the first requests.
 const memoryDelay = time.Second
 
 // memory searches for processes that the kernel would kill first. The zero value can be used.
 type memory struct{ stop func() }
 
 // spare restores the oom_score_adj that this process was started with, so that the kernel no longer kills it first. If spare
-// has restored the value, it also starts the search for child processes that still have the raised value.
+// has restored the value, it also starts the search for processes that this process has started and that still have the raised
+// value.
 func (m *memory) spare(log *slog.Logger) {
 	restored, err := process.RestoreOOM()
 	if err != nil {
@@ -45,7 +46,7 @@ func (m *memory) spare(log *slog.Logger) {
 	}()
 }
 
-// end ends the search and waits until its goroutine has ended. Run calls it at its end.
+// end ends the search, and waits until the goroutine of the search has ended. Run calls end before Run returns.
 func (m *memory) end() {
 	if m.stop != nil {
 		m.stop()

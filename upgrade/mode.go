@@ -14,11 +14,11 @@ type mode int
 
 const (
 	modeUpgrade   mode = iota // replaces this process by a new build
-	modeHangup                // replaces this process by a new build, or restarts the same build, after SIGHUP
-	modeRestart               // replaces this process by the program in the file, whichever it is
-	modeRehearsal             // tries a new build up to the smoke test, and takes the attempt back
+	modeHangup                // after SIGHUP: replaces this process by the build in the file, which may be the same build
+	modeRestart               // replaces this process by the program in the file, even by the same build or another program
+	modeRehearsal             // tries the build in the file up to the smoke test, and then takes the attempt back
 	modeRollback              // replaces this process by the build that was committed before
-	modeRevive                // starts the committed build when the old process has died after an abort (see generation.revive)
+	modeRevive                // after an abort and the death of the old process: starts the build in the file (see revive)
 )
 
 func (m mode) String() string {
@@ -33,7 +33,8 @@ func (m mode) done() string {
 	return "committed"
 }
 
-// judged reports whether the program's judges are asked. A judge must not prevent the return to a build that was good.
+// judged reports whether Smoke and Bake are called. They are not called for modeRollback and modeRevive, because a judge must
+// not prevent the return to a build that was good.
 func (m mode) judged() bool { return m != modeRollback && m != modeRevive }
 
 // policy returns the rules for the files that may be started.
@@ -48,12 +49,12 @@ func (m mode) policy(o *Options) process.Policy {
 	return p
 }
 
-// errNotRehearsed is the refusal of a program with tableflip only in a rehearsal.
+// errNotRehearsed is the reason why a rehearsal refuses a program with tableflip only.
 var errNotRehearsed = errors.New("cannot be rehearsed")
 
-// refusePlain returns why a program with tableflip only is refused: such a program has the listening sockets before any check,
-// and no judge can reach the program. A rehearsal always refuses such a program. In the other modes, the result is nil if
-// Options.AllowPlain is set, or if the mode asks no judges.
+// refusePlain returns the reason for refusing a program with tableflip only. Such a program has the listening sockets before
+// any check, and no judge can reach the program. A rehearsal always refuses such a program. In the other modes, the result is
+// nil if Options.AllowPlain is set, or if judged returns false.
 func (m mode) refusePlain(o *Options) error {
 	if m == modeRehearsal {
 		return errNotRehearsed
@@ -68,8 +69,9 @@ func (m mode) refusePlain(o *Options) error {
 	return fmt.Errorf("%s: use a build with this library, or set Options.AllowPlain", why)
 }
 
-// refuseWrapper returns why a wrapper is refused: a script, say, and every process that the script starts, would have the
-// listening sockets from the start on. The result is nil if Options.AllowWrapper is set, or if the mode asks no judges.
+// refuseWrapper returns the reason for refusing a wrapper, for example a script. The wrapper, and every process that the
+// wrapper starts, would have the listening sockets from the start. The result is nil if Options.AllowWrapper is set, or if
+// judged returns false.
 func (m mode) refuseWrapper(o *Options) error {
 	if o.AllowWrapper || !m.judged() {
 		return nil

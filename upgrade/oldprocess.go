@@ -14,8 +14,8 @@ import (
 // takes the place of the old process.
 type oldProcess struct {
 	link      *wire.Link       // nil: there is no old process with the control protocol
-	takes     handoff.Takes    // the listeners of the old process whose connections it can take back
-	sharing   *handoff.Sharing // connections shared with the old process while this candidate has a weight; nil: none
+	takes     handoff.Takes    // the listeners for which the old process takes connections back
+	sharing   *handoff.Sharing // connections shared with the old process, since this candidate has a weight; nil: none
 	heartbeat *time.Ticker     // ticks when a heartbeat to the old process is due; nil: no heartbeats are sent
 }
 
@@ -49,13 +49,14 @@ func (o *oldProcess) endHeartbeat() {
 }
 
 // returner returns the function with which Upgrader.Move sends connections back to the old process. It is called when the
-// weight of this candidate falls: from is the weight before, and to is the new weight. If to is 0, all connections go back.
-// Otherwise a part of the connections goes back.
+// weight of this candidate falls: the parameters from and to are the weight before and after. After an abort, both are 0. If
+// to is 0, all idle connections go back. Otherwise a part of the idle connections goes back.
 func (o *oldProcess) returner(choice handoff.Choice, from, to float64) handoff.Mover {
 	return handoff.NewReturner(o.link, o.takes, choice, from, to).Move
 }
 
-// serveDialed serves a private connection of the old process, and returns the answer.
+// serveDialed handles the message dial: it gives the private connection in f to the listener that the message names. It
+// returns the answer to the old process.
 func serveDialed(set *listener.Set, f wire.Frame) wire.DialedBody {
 	var body wire.DialBody
 	err := f.Decode(&body)
@@ -72,8 +73,8 @@ func serveDialed(set *listener.Set, f wire.Frame) wire.DialedBody {
 	return reply
 }
 
-// logInherited logs an error that has occurred when this process took something from another process. The upgrade goes on in
-// spite of such an error.
+// logInherited logs err, unless err is nil. The error means that this process could not take something from another process;
+// the upgrade goes on nevertheless.
 func logInherited(log *slog.Logger, err error) {
 	if err != nil {
 		log.Warn("upgrade: not all of what the old process left could be taken", "err", err)

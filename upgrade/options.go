@@ -35,10 +35,10 @@ type Options struct {
 	Env []string
 
 	// Verify, if set, decides whether the file at the given path may be started: by a checksum or a signature, for example. On
-	// Linux the path leads to the descriptor that is executed; this process and other processes of the same user can open the
-	// path. If another file replaces the verified file after Verify, the verified file is started all the same. But if the
-	// verified file is overwritten in place after Verify, the new content is started. A script sees the path as $0. On other
-	// systems Verify gets the path of the file itself. Timeout includes the time that Verify takes. Default: nil.
+	// Linux the path is a link in /proc to the descriptor that is executed; this process and other processes of the same user
+	// can open the path. If another file replaces the verified file after Verify, the verified file is started all the same.
+	// But if the verified file is overwritten in place after Verify, the new content is started. A script sees the path as $0.
+	// On other systems Verify gets the path of the file itself. Timeout includes the time that Verify takes. Default: nil.
 	Verify func(path string) error
 
 	// Smoke, if set, is called in the old process when the candidate is prepared, before any user reaches the candidate. Smoke
@@ -49,9 +49,9 @@ type Options struct {
 	// Soak is how long both processes accept connections before the commit; the upgrade fails if the candidate dies in this
 	// time. Default: 1 s, or none if Bake is set. Negative: none.
 	Soak time.Duration
-	// Timeout is how long a new process may take from its start until it is prepared. A new process may take the same time once
-	// more to confirm the commit. A process that takes longer is killed, and the old process goes on serving. Default: 1
-	// minute.
+	// Timeout is how long an upgrade may take from the check of the file (see Verify) until the new process is prepared. The
+	// new process may take the same time once more to confirm the commit. A process that takes longer is killed, and the old
+	// process goes on serving. Default: 1 minute.
 	Timeout time.Duration
 	// AbortGrace is how long an aborted candidate may take to finish the requests that it has accepted before the abort. After
 	// that time the candidate is killed. A candidate that has accepted nothing gets at most 2 s. Default: 30 s.
@@ -63,10 +63,10 @@ type Options struct {
 	Bake func(ctx context.Context, c *Candidate) error
 
 	// AllowPlain lets a candidate take over that uses tableflip only, and so does not have this library's control protocol.
-	// Such a program has the listening sockets from its start. Smoke and Bake are not called, and Verify does not see the files
-	// that the program starts later. Without AllowPlain the program is refused: before its start, if the build information of
-	// the file shows that the program uses tableflip only, and otherwise when the program is ready. In the second case the
-	// program may have accepted connections. Default: false.
+	// Such a program has the listening sockets from its start. Smoke and Bake are not called, and Verify does not see the
+	// files that the program starts later. Without AllowPlain the program is refused. If the build information of the file
+	// shows that the program uses tableflip only, the program is refused before its start. Otherwise it is refused when it is
+	// ready, and may have accepted connections. Default: false.
 	AllowPlain bool
 	// AllowWrapper lets Executable be a script, or another file that does not show which program it starts: a file that
 	// executes the real program, a packed file, or a file that this process may execute but not read. The wrapper, and all
@@ -82,9 +82,9 @@ type Options struct {
 	// the settings of net.Listen.
 	ListenConfig net.ListenConfig
 	// MayClose has the addresses, as given to Listen, of sockets that the old version has open and that this version does not
-	// open; "*" means all sockets. If this version does not open another socket of the old version before Run, the candidate
-	// fails in the check phase, since clients would be refused after the commit. MayClose is not needed for Restart and
-	// Rollback, nor for sockets that the old version opened after its call of Run. Default: none.
+	// open; "*" means all sockets. A socket of the old version that is not in MayClose must be opened by this version before
+	// Run. Otherwise the candidate fails in the check phase, because clients would be refused after the commit. MayClose is
+	// not needed for Restart and Rollback, nor for sockets that the old version opened after its call of Run. Default: none.
 	MayClose []string
 
 	// Sticky makes Candidate.SetWeight send all connections of a client address to the same process, by the same rule on every
@@ -103,21 +103,23 @@ type Options struct {
 
 	// MaxGenerations is how many processes there may be: the main generation, and the older generations that still drain. If
 	// there are more, the oldest generations have to close their idle connections (see Hurry). Requests that have begun keep
-	// their time limits, and no upgrade waits. Default: 4.
+	// their time limits. An upgrade does not wait for the older generations. Default: 4.
 	MaxGenerations int
 
-	// StuckAfter is how long serve may go on after the end of its context if Run knows of no drain, as with http.Serve, which
-	// has no context. After this time Accept and ReadFrom return net.ErrClosed. If serve has not returned a second later, Run
-	// returns ErrServeStuck; if serve has closed a socket in reaction to net.ErrClosed, Run waits for another StuckAfter first.
-	// The remaining connections end with the process. StuckAfter does not limit a drain of package drain. It does not limit a
-	// server that begins its drain by closing a socket (http.Server.Shutdown, gRPC). And it does not limit a serve without open
-	// sockets that has called Done or Err of its context. A server that drains in another way, or that goes on accepting after
-	// a stop, needs a longer StuckAfter. Default: 1 minute, twice the default of package drain. Negative: no limit.
+	// StuckAfter is how long serve may go on after the end of its context if Run does not know that serve drains. An example
+	// is a serve that calls http.Serve, which has no context. After this time Accept and ReadFrom return net.ErrClosed. If
+	// serve has not returned a second later, Run returns ErrServeStuck; if serve has closed a socket in reaction to
+	// net.ErrClosed, Run waits for another StuckAfter first. The remaining connections end with the process. StuckAfter does
+	// not limit a drain of package drain. It does not limit a server that begins its drain by closing a socket
+	// (http.Server.Shutdown, gRPC). And it does not limit a serve without open sockets that has called Done or Err of its
+	// context. A server that drains in another way, or that goes on accepting after a stop, needs a longer StuckAfter.
+	// Default: 1 minute, twice the default of package drain. Negative: no limit.
 	StuckAfter time.Duration
 
 	// PIDFile is the path of a file with the pid of the main generation. The file is written atomically at the start and at
-	// every commit, and a plain stop removes it. A candidate that cannot write the file fails its checks. A process without an
-	// old process serves without the file, logs the failure, names the file in Status.Unwritten, and tries again every second.
+	// every commit, and a plain stop removes it. A candidate that cannot write the file fails its checks. If a process without
+	// an old process cannot write the file, it serves nevertheless, logs the failure, names the file in Status.Unwritten, and
+	// tries again every second.
 	//
 	// The [Outcome] of the last upgrade is written as JSON to a second file beside PIDFile, with ".last" added to the name.
 	// Room on the disk for the outcome is reserved when an upgrade begins. Other users may have the right to write to the
@@ -134,16 +136,16 @@ type Options struct {
 	// Supervisor decides when [Supervise] makes this process a supervisor: "always", "pid1" (only if this process is process 1
 	// of a container), or "never". The fields Supervisor, Guard, GiveUp and Watchdog are for Supervise only. Default: "always".
 	Supervisor string
-	// Guard is how long a build must run after its commit or restart before an earlier crash no longer counts. A build that
-	// crashes twice in a row, each time within Guard, is replaced by the build before. Default: 1 minute.
+	// Guard is how long a build must run after its commit or restart until earlier crashes no longer count. If a build crashes
+	// twice in a row, each time within Guard, the supervisor starts the build before it instead. Default: 1 minute.
 	Guard time.Duration
 	// GiveUp limits how long the service may be down. The supervisor adds up the times without a serving process, until a
 	// process has served for Guard; if the sum exceeds GiveUp, the supervisor ends with the status of the crashed process.
 	// Until then the supervisor holds the sockets and starts the service again and again, with pauses up to 10 s. Negative: no
 	// limit. Default: 5 minutes; no limit if the supervisor is process 1.
 	GiveUp time.Duration
-	// Watchdog is how long the main generation may send no heartbeat before the supervisor assumes that it hangs, and sends it
-	// SIGABRT. Run sends the heartbeats. Default: 0, no watchdog.
+	// Watchdog is the longest time allowed between two heartbeats of the main generation. Run sends the heartbeats. After a
+	// longer silence the supervisor assumes that the main generation hangs, and sends it SIGABRT. Default: 0, no watchdog.
 	Watchdog time.Duration
 
 	// Logger gets a line for every phase. A goroutine of the library calls the handler, so the library does not wait for the

@@ -21,13 +21,13 @@ type origin struct {
 	generation int
 	old        oldKind
 	link       *wire.Link        // the control socket to the old process; nil unless old is oldMidair
-	elder      *elder            // the old process, for the list of draining generations after the commit
+	elder      *elder            // the old process; after the commit it joins the list of draining generations
 	limit      time.Duration     // how long the old process waits until this process is prepared
 	welcome    time.Time         // when the message welcome came
 	paths      []wire.SocketName // the unix sockets of the old process
-	expects    []wire.SocketName // the sockets that the old process has passed as files at exec, and that have to be opened
+	expects    []wire.SocketName // the sockets that came as files at exec and that this process has to open
 	inherited  []string          // the names of sockets that the service manager stores for the old process
-	starter    string            // the program that has started this process; empty if an older generation did, or if unknown
+	starter    string            // the program that has started this process; empty if unknown, or if an older generation did
 	born       Outcome           // the upgrade that has started this process; only the values known at the start are set
 	only       bool              // no other process serves, so this process has to serve even if its checks fail
 	detached   bool              // the first process was started with nohup: the end of its terminal does not stop the service

@@ -20,10 +20,11 @@ func logServingAnyway(log *slog.Logger, p Phase, err error) {
 	log.Error("upgrade: serving although not everything is right: there is no other process to do it", "phase", p, "err", err)
 }
 
-// nextLink is the control socket to the process that the supervisor starts in place of a candidate.
+// nextLink is the control socket to the process that the supervisor starts after the death of the old process, to replace this
+// process.
 type nextLink struct{ link *wire.Link } // nil: none
 
-// take takes a socket from the supervisor, and closes an earlier socket.
+// take makes a link of the socket in files, which the supervisor has sent. It closes an earlier link.
 func (n *nextLink) take(files []*os.File) error {
 	l, err := newLink(files)
 	if err == nil {
@@ -33,7 +34,7 @@ func (n *nextLink) take(files []*os.File) error {
 	return err
 }
 
-// use returns the link, which the caller has to close; nil if there is none.
+// use returns the link, which the caller then owns and has to close. It returns nil if there is no link.
 func (n *nextLink) use() *wire.Link {
 	l := n.link
 	if l != nil {
@@ -65,7 +66,7 @@ func (s *elders) followOrphan(m sdnotify.Message) error {
 	return nil
 }
 
-// dismiss sends orphans away, because this process serves.
+// dismiss orders orphans to end, because this process serves in their place.
 func dismiss(orphans []*elder, set *listener.Set, log *slog.Logger) {
 	for _, e := range orphans {
 		log.Warn("upgrade: a process that was not committed goes: its idle connections and its state come here", "pid", e.PID, "version", e.Version)

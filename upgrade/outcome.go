@@ -22,9 +22,10 @@ type Process struct {
 
 // Outcome is how an upgrade has ended. Phase and Reason are empty after a success, with two exceptions. If the supervisor has
 // started the process after a crash, Reason describes the crash. If a candidate has become the service because the old process
-// died before the commit, Reason has this fact.
+// died before the commit, Reason reports this death.
 type Outcome struct {
-	// Kind is upgrade, restart, rehearsal or rollback. It is crash or crash-rollback if the supervisor has started the process.
+	// Kind is upgrade, restart, rehearsal or rollback. It is crash or crash-rollback if the supervisor has started the process
+	// after a crash.
 	Kind string `json:"kind"`
 	// Started and At are the begin and the end of the upgrade, by the clock of the machine, which may be set during the
 	// upgrade. Begun is the begin by a clock that is never set: the time since the machine was started, in nanoseconds. The
@@ -45,7 +46,8 @@ type Outcome struct {
 	PID        int    `json:"pid,omitempty"`
 }
 
-// wallClock returns the time for people. No decision depends on this clock: tests set it wrong.
+// wallClock returns the time of day for people to read. No decision depends on the time of day: tests set wallClock to a wrong
+// time.
 var wallClock = time.Now
 
 // crash reports whether the outcome describes a start by the supervisor after a crash.
