@@ -15,7 +15,7 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
-// After Abort there is nothing to commit, whatever the candidate still does.
+// After Abort, Commit is refused, even while the candidate has not ended.
 func TestCommitAfterAbortIsRefused(t *testing.T) {
 	t.Parallel()
 	f := testclient.FaultAt(t, "new.aborted", "stop")
@@ -30,14 +30,15 @@ func TestCommitAfterAbortIsRefused(t *testing.T) {
 	}
 }
 
-// A candidate that has given up still answers what it has begun, and starts anew if the old process dies meanwhile.
+// A candidate that has failed still answers the requests that it has begun. If the old process dies before they are answered,
+// the candidate starts a new process.
 func TestCandidateThatFailedSurvivesTheOldProcess(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, staying)
 	candidate, done := r.Soaking()
 	begun, other := r.DialTo("g2").Begin(), r.DialTo("g2")
 	_ = syscall.Kill(candidate, syscall.SIGTERM)
-	other.WaitEnding() // it has given up
+	other.WaitEnding() // the candidate has failed
 	r.Kill()
 	<-done
 	begun.Finish()
@@ -45,15 +46,15 @@ func TestCandidateThatFailedSurvivesTheOldProcess(t *testing.T) {
 	r.WaitFamily(t, 1, patience)
 }
 
-// A service that was told to stop stays down: a candidate that was taken back before does not start anew, not even if
-// the old process is killed.
+// A service that was told to stop stays down. A candidate that was taken back before the stop does not start a new process,
+// not even if the old process is killed.
 func TestAbortThenTermThenKillStaysDown(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, staying)
 	_, done := r.Soaking()
 	begun, other := r.DialTo("g2").Begin(), r.DialTo("g2")
 	r.Ask("POST", "/abort")
-	other.WaitEnding() // it is taken back
+	other.WaitEnding() // the candidate is taken back
 	other = r.DialTo("g1")
 	var last []*testclient.Peer
 	for range 5 {
@@ -62,7 +63,7 @@ func TestAbortThenTermThenKillStaysDown(t *testing.T) {
 	r.SignalMain(syscall.SIGTERM)
 	other.WaitEnding() // the signal was noticed
 	for _, p := range last {
-		p.Finish() // and whatever it had woken has run
+		p.Finish() // now the goroutines that the signal has woken have run
 	}
 	r.Kill()
 	<-done
@@ -70,13 +71,13 @@ func TestAbortThenTermThenKillStaysDown(t *testing.T) {
 	r.WaitFamily(t, 0, patience)
 }
 
-// A candidate that was taken back, and whose old process dies while it finishes a request, starts itself anew although a
-// still older generation drains; nobody loses a request.
+// A candidate that was taken back finishes a request. If the old process dies at this time, the candidate starts a new
+// process, although a still older generation drains. No request is lost.
 func TestRevivedCandidateKnowsTheOlderOnes(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, func(s *plan.Settings) { s.NoMove = true })
 	first := r.Dial().Begin()
-	r.Change(staying) // for the second one
+	r.Change(staying) // for the second generation
 	r.Upgrade()
 	r.Change(func(s *plan.Settings) { s.Soak = 50 * time.Millisecond })
 	candidate, done := r.Soaking()
@@ -93,7 +94,7 @@ func TestRevivedCandidateKnowsTheOlderOnes(t *testing.T) {
 	r.WaitFamily(t, 1, patience)
 }
 
-// An abort gives everything back at once: by hand, or because the caller of Upgrade went away.
+// An abort takes the upgrade back at once, whether an operator aborts or the context of Upgrade ends.
 func TestAbortTakesTheUpgradeBack(t *testing.T) {
 	r := testclient.Start(t, func(s *plan.Settings) { s.Soak = time.Minute })
 	l := r.Load(smallLoad)

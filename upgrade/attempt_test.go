@@ -25,7 +25,8 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wiretest"
 )
 
-// listening is an Upgrader with one listener, and a connection that another generation has given to it with those bytes.
+// listening returns an Upgrader with one listener. It also returns a connection that another generation has moved to the
+// Upgrader, with the unread bytes in ahead.
 func listening(t *testing.T, ahead string) (*Upgrader, net.Conn) {
 	t.Helper()
 	u, err := NewUnsupported(Options{})
@@ -49,8 +50,8 @@ func listening(t *testing.T, ahead string) (*Upgrader, net.Conn) {
 	return u, c
 }
 
-// The end of a candidate is the reason also if the supervisor could not be told of the candidate for that end: a process is reaped
-// before its status is here.
+// If a candidate ends and so cannot be announced to the supervisor, its end is the reason of the failure. The candidate is
+// reaped before this process has its status.
 func TestEndBeforeTheAnnouncementIsTheReason(t *testing.T) {
 	full := errors.New("no descriptors")
 	for _, c := range []struct {
@@ -71,7 +72,7 @@ func TestEndBeforeTheAnnouncementIsTheReason(t *testing.T) {
 	}
 }
 
-// What a connection has brought and nobody has read goes on with it, behind what is added here.
+// If a connection moves on, its unread bytes move with it, after the bytes that the program adds.
 func TestUnreadBytesMoveOn(t *testing.T) {
 	u, c := listening(t, "brought")
 	var got string
@@ -96,7 +97,8 @@ func TestUnreadBytesMoveOn(t *testing.T) {
 	}
 }
 
-// A candidate says that it serves when what it sends back has been sent: after that the old process may end unheard.
+// A candidate sends the message serving only after all connections that go back were sent: after serving, the old process may
+// end.
 func TestServingIsSaidAfterWhatComesBack(t *testing.T) {
 	u, c := listening(t, "")
 	began, sent, said := make(chan struct{}), false, false
@@ -111,7 +113,7 @@ func TestServingIsSaidAfterWhatComesBack(t *testing.T) {
 			t.Error("one is still on its way")
 		}
 	}})
-	go u.Move(c) // commit waits for it
+	go u.Move(c) // the message serving waits for this move
 	<-began
 	g := newGeneration(&u.parts)
 	g.fire(onCommit, detail{frame: wire.Frame{Kind: wire.KindCommit}})
@@ -122,13 +124,13 @@ func TestServingIsSaidAfterWhatComesBack(t *testing.T) {
 	u.origin.link.Close()
 }
 
-// One that has said hello and has ended is heard before its end is: it has got further than its start.
+// If a candidate has sent hello and has ended, hello is handled before the end: the candidate has got further than its start.
 func TestHelloIsHeardBeforeTheEnd(t *testing.T) {
 	hello, err := wire.Encode(wire.KindHello, nil, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for range 50 { // what has happened at the same time is looked at in any order
+	for range 50 { // select chooses any of the events that are ready
 		a := attemptOf(t, &Upgrader{}, atStarting)
 		l := wire.NewLink(&wiretest.Transport{Pieces: [][]byte{hello}})
 		for len(l.Frames) == 0 {
@@ -144,7 +146,7 @@ func TestHelloIsHeardBeforeTheEnd(t *testing.T) {
 	}
 }
 
-// What a candidate has said last is the reason, and not that it cannot be told anything.
+// The last message of a dead candidate is the reason of the failure, and not the error of a message to the candidate.
 func TestLastWordsAreTheReason(t *testing.T) {
 	b, err := wire.Encode(wire.KindFailed, wire.FailedBody{Phase: "check", Reason: "I do not like it"}, 0)
 	if err != nil {
@@ -159,7 +161,7 @@ func TestLastWordsAreTheReason(t *testing.T) {
 	a.child.link.Close()
 }
 
-// A Release that does not return in time is not overtaken by an Acquire: two of them would hold and drop one thing in any
+// If Release does not return in time, Acquire waits for it. Otherwise the resource could be acquired and released in any
 // order.
 func TestAcquireWaitsForAnOverrunRelease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -183,7 +185,7 @@ func TestAcquireWaitsForAnOverrunRelease(t *testing.T) {
 	})
 }
 
-// The file that Verify has seen is closed if the attempt does not come to its start.
+// The file that Verify has seen is closed if the attempt ends before the start of the program.
 func TestProgramIsClosedWithoutAStart(t *testing.T) {
 	if !process.CanRunDescriptor {
 		t.Skip("the file is not kept open")
@@ -217,7 +219,8 @@ func TestProgramIsClosedWithoutAStart(t *testing.T) {
 	}
 }
 
-// A candidate that cannot be read does not wait for an answer when it is taken back, also if the reason is that the judge says no.
+// If the old process cannot read a candidate's messages, the candidate waits for no answer when it is taken back. This also
+// holds if the judge is the reason.
 func TestUnreadableCandidateWaitsForNoAnswer(t *testing.T) {
 	a := attemptAt(t, atBaking)
 	l := wire.NewLink(&wiretest.Transport{Pieces: [][]byte{[]byte("no frame, but long enough for a header")}})
@@ -233,7 +236,7 @@ func TestUnreadableCandidateWaitsForNoAnswer(t *testing.T) {
 	}
 }
 
-// A process that has released what it needs to serve, and that stops, does not accept again without it.
+// A process that has released a resource that it needs to serve does not accept again if the service stops.
 func TestStopDoesNotServeWithoutWhatWasReleased(t *testing.T) {
 	for _, stops := range []bool{false, true} {
 		a := attemptAt(t, atReacquiring)
@@ -286,14 +289,14 @@ func TestStopEndsReacquire(t *testing.T) {
 	}
 }
 
-// lookAfter is next when the work has ended already: of what has happened at the same time, any event may be looked at first, so the
-// caller tries often.
+// lookAfter calls next after the work has ended. Of several events that are ready, next may find any one first, so the caller
+// repeats the test.
 func (a *attempt) lookAfter(w await) news {
 	<-w.work.done
 	return a.next(&w)
 }
 
-// An abort by hand is one, also if a function of the program has returned with the error of its context before the attempt looks.
+// An abort is reported as an abort, even if a function of the program has already returned the error of its context.
 func TestAbortIsAnAbortAlsoIfTheProgramSeesItFirst(t *testing.T) {
 	for name, begin := range map[string]func(a *attempt, fn func(context.Context) error) await{
 		"Bake": func(a *attempt, fn func(context.Context) error) await {
@@ -321,7 +324,7 @@ func TestAbortIsAnAbortAlsoIfTheProgramSeesItFirst(t *testing.T) {
 	}
 }
 
-// If the candidate ends, that is the reason, also if the judge has seen the end first: as an error of its connection, say.
+// If the candidate ends, its end is the reason, even if the judge has seen an error of its connection first.
 func TestEndOfTheCandidateIsTheReasonAlsoIfTheJudgeSeesItFirst(t *testing.T) {
 	lost := errors.New("connection reset by peer")
 	for range 50 {

@@ -13,7 +13,7 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wiretest"
 )
 
-// stuckLink returns a link whose peer does not read until the returned function is called. The channel gets a value for each message.
+// stuckLink returns a link whose peer does not read until read is called. The channel sending gets a value for each message.
 func stuckLink(t *testing.T) (l *wire.Link, sending chan struct{}, read func()) {
 	t.Helper()
 	sending, room := make(chan struct{}, 16), make(chan struct{})
@@ -24,7 +24,7 @@ func stuckLink(t *testing.T) (l *wire.Link, sending chan struct{}, read func()) 
 	return l, sending, read
 }
 
-// Status does not wait for a process that does not read, whatever it is sent.
+// Status does not wait while this process sends a message to a process that does not read.
 func TestStatusWaitsForNobody(t *testing.T) {
 	for name, send := range map[string]func(*Upgrader, *wire.Link) error{
 		"hurry": func(u *Upgrader, l *wire.Link) error {
@@ -62,7 +62,7 @@ func TestStatusWaitsForNobody(t *testing.T) {
 	}
 }
 
-// A candidate whose old process does not read what it is told goes on to handle events.
+// If the old process does not read, the candidate still handles events.
 func TestLoopWaitsForNoReader(t *testing.T) {
 	for _, c := range []struct {
 		event genEvent
@@ -99,8 +99,8 @@ type closing struct {
 
 func (c *closing) Close() error { close(c.closed); return nil }
 
-// The message that a new main generation serves is sent although what comes from the old process cannot be read any more: the old process
-// would take the end of the socket for the end of the candidate. The socket is closed afterwards.
+// The message serving is sent even if the messages of the old process cannot be read any more. Otherwise the old process would
+// take the end of the socket for the end of the candidate. The socket is closed after the message.
 func TestServingIsSentOnABrokenSocket(t *testing.T) {
 	var log bytes.Buffer
 	g, end := inState(t, genCommitting, &log)
@@ -149,7 +149,7 @@ func (v stuckValue) MarshalBinary() ([]byte, error) {
 
 func (v stuckValue) UnmarshalBinary([]byte) error { return nil }
 
-// A candidate that was taken back and whose value hangs in MarshalBinary goes on to handle events, and ends when it is told to.
+// If a kept value of an aborted candidate hangs in MarshalBinary, the candidate still handles events, and a stop ends it.
 func TestValueThatHangsAfterAnAbort(t *testing.T) {
 	var log bytes.Buffer
 	g, end := inState(t, genAborted, &log)

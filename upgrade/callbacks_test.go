@@ -13,17 +13,17 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
-// callback is a function of the program in which a process is when the other process of an upgrade lives on, or dies.
+// callback is a function of the program that blocks or panics in one of the two processes of an upgrade.
 type callback struct {
 	name   string
 	in     plan.Callback
-	first  bool // the old process is in the function, and not the candidate
-	times  int  // the call
+	first  bool // the old process calls the function, and not the candidate
+	times  int  // which call of the function blocks or panics: 1 is the first
 	change func(*plan.Settings)
 	begin  func(r *testclient.Service) <-chan plan.Answer // begins the upgrade; nil: as usual
-	byHand bool                                           // a function that may take as long as it likes: an operator ends it
+	byHand bool                                           // the function has no time limit: an operator has to abort
 
-	except []string // the cases that cannot be, each with the reason
+	except []string // the cases that cannot happen
 }
 
 // The cases of a callback.
@@ -44,7 +44,7 @@ func soaked(r *testclient.Service) <-chan plan.Answer {
 
 func locking(s *plan.Settings) { s.Lock = plan.LockBackground }
 
-// dividing begins an upgrade whose candidate gets connections, and sends one.
+// dividing begins an upgrade whose candidate gets a share of the connections, and opens a connection.
 func dividing(r *testclient.Service) <-chan plan.Answer {
 	done := r.BeginUpgrade()
 	r.AtStep(0)
@@ -66,7 +66,7 @@ var callbacks = []callback{
 	{name: "Bake", in: plan.InBake, first: true, times: 1, byHand: true, change: func(s *plan.Settings) { s.Bake = plan.BakePasses }},
 	{name: "Subscribe", in: plan.InSubscribe, first: true, times: 1, change: func(s *plan.Settings) { s.Bake = plan.BakeHearsNews }},
 	{name: "Split", in: plan.InSplit, first: true, times: 1, change: byWeights(0.5), begin: dividing, byHand: true,
-		except: []string{blocks, blocksAlone, stopped}}, // it is asked where connections are accepted, and must not block
+		except: []string{blocks, blocksAlone, stopped}}, // Split is called where connections are accepted, and must not block
 	{name: "Acquire", in: plan.InAcquire, times: 1, change: locking},
 	{name: "Acquire of what was released", in: plan.InAcquire, first: true, times: 2, change: func(s *plan.Settings) {
 		locking(s)
@@ -74,11 +74,11 @@ var callbacks = []callback{
 	}},
 	{name: "Release", in: plan.InRelease, first: true, times: 1, change: locking},
 	{name: "serve", in: plan.InServe, times: 1,
-		except: []string{blocksAlone, panicsAlone}}, // nothing serves without it
+		except: []string{blocksAlone, panicsAlone}}, // if the other process is dead, no process serves without this serve
 }
 
-// A function of the program that blocks or panics costs an upgrade and no more, whether the other process lives or dies at that
-// moment: the upgrade ends in time, the service serves, and SIGTERM ends the service.
+// If a function of the program blocks or panics, only the upgrade fails, whether the other process lives or dies at that
+// moment. The upgrade ends in time, the service serves, and SIGTERM ends the service.
 func TestNoCallbackStopsTheService(t *testing.T) {
 	t.Parallel()
 	for _, c := range callbacks {
@@ -98,7 +98,7 @@ func TestNoCallbackStopsTheService(t *testing.T) {
 	}
 }
 
-// start starts a service and an upgrade that comes to the callback.
+// start starts a service and an upgrade, and waits until the callback is called.
 func (c *callback) start(t *testing.T, timeout time.Duration, panics bool) (r *testclient.Service, old int, done <-chan plan.Answer) {
 	r = testclient.Start(t, func(s *plan.Settings) {
 		s.Timeout, s.AbortGrace = timeout, 500*time.Millisecond
@@ -135,7 +135,7 @@ func (c *callback) run(t *testing.T, panics, dies bool) {
 		r.Touch("go")
 	}
 	if c.byHand && !dies {
-		r.Ask("POST", "/abort") // too late where a panic has ended the upgrade
+		r.Ask("POST", "/abort") // too late if a panic has ended the upgrade
 	}
 	survivor, by := old, "g1"
 	if dies && !c.first {

@@ -15,8 +15,8 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
-// Raw connections and WebSockets with a state change process by a hook of the program, at any byte of a message: with the
-// weight, with an abort, with a commit. Their clients see one connection that never ends and no number lost.
+// A hook of the program moves raw connections and WebSockets, with their state, to another process, at any byte of a message:
+// after a new weight, an abort or a commit. Each client sees a connection that never ends, and loses no number.
 func TestTalksGoOnInAnotherProcess(t *testing.T) {
 	t.Parallel()
 	r := startTalks(t, func(s *plan.Settings) { s.Bake, s.Soak = plan.BakeToggles, 0 })
@@ -59,8 +59,8 @@ func TestTalksGoOnInAnotherProcess(t *testing.T) {
 	t.Logf("%d numbers, %d moves", asked.Load(), moves.Load())
 }
 
-// What a candidate has been given with its state, and has not heard from since, is there again when it dies: the old
-// process knows the state that it gave away.
+// If a candidate dies, the old process serves the moved connections that have sent nothing since the move. The old process
+// knows the state of these connections from the move.
 func TestTalksOutliveTheCandidate(t *testing.T) {
 	for _, how := range []string{"kill", "stop", "abort"} {
 		t.Run(how, func(t *testing.T) {
@@ -93,8 +93,8 @@ func TestTalksOutliveTheCandidate(t *testing.T) {
 	}
 }
 
-// A candidate that is killed at any moment may take connections with it, but none of them goes on in the old process with a
-// state that the candidate has changed.
+// If a candidate is killed at any moment, connections may be lost with it. But no connection goes on in the old process if the
+// candidate has changed the state of the connection.
 func TestTalksNeverGoOnWithAnotherState(t *testing.T) {
 	testutil.AlsoWithoutRace()
 	t.Parallel()

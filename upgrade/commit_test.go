@@ -16,17 +16,18 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
-// An old process that was frozen for longer than it waits looks for the answer before it believes that there is none.
+// An old process that was suspended for longer than its time limit reads the answer of the candidate before it takes the
+// upgrade back.
 func TestFrozenOldProcessFindsTheAnswer(t *testing.T) {
 	for n, frozen := range []string{"at the commit", "at the commit", "later", "later", "later"} {
-		t.Run(fmt.Sprint(frozen, n), func(t *testing.T) { // more than once: it finds the answer and the end of the time
+		t.Run(fmt.Sprint(frozen, n), func(t *testing.T) { // repeated: answer and limit are found in any order
 			t.Parallel()
 			f := testclient.FaultAt(t, "new.commit", "stop")
 			r := testclient.Start(t, func(s *plan.Settings) { s.Timeout = 4 * time.Second }, f.Env)
 			old, done := r.MainPID(), r.BeginUpgrade()
 			testutil.Until(t, patience, "the commit", r.Frozen)
 			if frozen == "later" {
-				r.DialTo("g1") // it accepts again: the last limit runs
+				r.DialTo("g1") // the old process accepts again: the last limit runs
 			}
 			_ = syscall.Kill(old, syscall.SIGSTOP)
 			testutil.Until(t, patience, "the old process is frozen", func() bool { return testclient.Stopped(old) })
@@ -34,7 +35,7 @@ func TestFrozenOldProcessFindsTheAnswer(t *testing.T) {
 				_ = syscall.Kill(r.Faulted(), syscall.SIGCONT)
 				return r.MainPID() == r.Faulted()
 			})
-			r.Dial().Ask("/slow?d=4500ms") // when this is answered the limit is over
+			r.Dial().Ask("/slow?d=4500ms") // when this request is answered, the limit is over
 			_ = syscall.Kill(old, syscall.SIGCONT)
 			if a := <-done; !a.Committed || r.MainPID() != r.Faulted() {
 				t.Errorf("upgrade: %+v", a)
@@ -43,7 +44,7 @@ func TestFrozenOldProcessFindsTheAnswer(t *testing.T) {
 	}
 }
 
-// A stop during the commit ends the new process as a stop ends every process: with time for what the program does after Run.
+// A stop during the commit gives the new process time for the work of the program after Run, as every stop does.
 func TestStopDuringTheCommitLeavesTimeAfterRun(t *testing.T) {
 	t.Parallel()
 	f := testclient.FaultAt(t, "new.commit", "stop")
@@ -53,7 +54,7 @@ func TestStopDuringTheCommitLeavesTimeAfterRun(t *testing.T) {
 	testutil.Until(t, patience, "the commit", r.Frozen)
 	_ = syscall.Kill(old, syscall.SIGTERM)
 	testutil.Until(t, patience, "the new process is told", func() bool { return testclient.Pending(r.Faulted(), syscall.SIGTERM) })
-	_ = syscall.Kill(old, syscall.SIGSTOP) // it is slow to read that the new process serves
+	_ = syscall.Kill(old, syscall.SIGSTOP) // the old process is slow to read the message serving
 	made := func(name string, pid int) bool { return exists(filepath.Join(r.Dir, name+strconv.Itoa(pid))) }
 	_ = syscall.Kill(r.Faulted(), syscall.SIGCONT)
 	testutil.Until(t, patience, "Run of the new process returns", func() bool { return made("cleaning", r.Faulted()) })
@@ -64,7 +65,7 @@ func TestStopDuringTheCommitLeavesTimeAfterRun(t *testing.T) {
 	}
 }
 
-// A candidate is the best that can happen to a service whose serve fails: it is committed at once.
+// If serve of the old process fails during an upgrade, the candidate is committed at once.
 func TestServeFailureHandsOverToTheCandidate(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, long)
@@ -84,7 +85,7 @@ func TestServeFailureHandsOverToTheCandidate(t *testing.T) {
 	r.Account(l).MustBeClean(t)
 }
 
-// A value that does not return from MarshalBinary costs an upgrade, and neither an abort nor a stop of the service.
+// If MarshalBinary of a value does not return, the upgrade fails, but an abort and a stop of the service still work.
 func TestHangingMarshalDoesNotBlockAStop(t *testing.T) {
 	for _, phase := range []string{"start", "commit"} {
 		t.Run(phase, func(t *testing.T) {
@@ -98,7 +99,7 @@ func TestHangingMarshalDoesNotBlockAStop(t *testing.T) {
 			if phase == "start" {
 				done = r.BeginUpgrade()
 			}
-			r.Ask("POST", "/commit") // refused in the other phase
+			r.Ask("POST", "/commit") // refused in phase start
 			r.WaitOutput(patience, plan.SaysMarshalHangs)
 			r.WaitPhase(phase)
 			r.Ask("POST", "/abort")
@@ -138,14 +139,14 @@ func TestCommitThatIsNotSentLosesNothing(t *testing.T) {
 	}
 }
 
-// A file system that hangs at the commit holds neither the requests nor the signals of the new process.
+// A file system that hangs at the commit delays neither the requests nor the signals of the new process.
 func TestFilesThatHangAtTheCommitHoldNothing(t *testing.T) {
 	t.Parallel()
 	f := testclient.FaultAt(t, "new.write", "hold")
 	r := testclient.Start(t, nil, f.Env)
 	old, done := r.MainPID(), r.BeginUpgrade()
 	f.Held(r)
-	r.DialTo("g2") // it accepts, although the old process does not know yet that it serves
+	r.DialTo("g2") // the new process accepts, although the old process does not know yet that the new process serves
 	for _, pid := range []int{r.Faulted(), old} {
 		if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
 			t.Error(err)

@@ -19,18 +19,19 @@ import (
 
 var pairs = flag.Int("midair.pairs", 20, "how many upgrades of each side TestSideBySideWithTableflip times")
 
-// The goals, and the limits above which the test fails. A limit is for a wait that was built in by mistake: machines differ
-// too much for less. On one machine the first answer took 1.3 times as long as tableflip's, on another one 2.9 times.
+// The goals, and the limits above which the test fails. Machines differ too much for a lower limit: on one machine the first
+// answer took 1.3 times as long as with tableflip, on another machine 2.9 times. So a limit only finds a wait that was built
+// in by mistake.
 const (
 	firstGoal, firstLimit   = 1.25, 5.0
 	aroundGoal, aroundLimit = 1.2, 3.0
-	// enoughPairs is how many upgrades a median needs before a limit is held against it.
+	// enoughPairs is how many upgrades a median must come from before the test compares it with a limit.
 	enoughPairs = 20
-	// lossUpgrades is how many upgrades of each side the losses are counted over.
+	// lossUpgrades is the number of upgrades of each side during which losses are counted.
 	lossUpgrades = 20
 )
 
-// The course of a timed upgrade. The load runs from the warm-up to the end, against the side that is upgraded only.
+// The parts of a timed upgrade. The load runs from the warm-up to the end, and only against the side that is upgraded.
 const (
 	warmUp     = 100 * time.Millisecond
 	steadyTime = 700 * time.Millisecond
@@ -38,26 +39,26 @@ const (
 	after      = 800 * time.Millisecond
 )
 
-// forgotten is how long a signal may take to have an effect before it is repeated.
+// forgotten is how long the test waits for the effect of a signal before it sends the signal again.
 const forgotten = 500 * time.Millisecond
 
-// The paced load leaves most of the machine idle, so that what a request has to wait for is the upgrade. The two kinds
-// of clients are loads of their own: in a common one they would take turns in bursts.
+// The paced load leaves most of the machine idle, so that only the upgrade delays a request. Each kind of client has its own
+// load: in a common load the two kinds would send in turns, in bursts.
 var (
 	pacedKept  = testutil.LoadOptions{KeepAlive: 8, Rate: 400}
 	pacedFresh = testutil.LoadOptions{New: 16, Rate: 800}
 )
 
-// The library's service, without a soak, is compared with the example program of tableflip's documentation: how soon
-// the new process answers, what the upgrade adds to the latency of the requests around it, and what it loses. Both run
-// side by side and are upgraded in turns, so that what the machine does meanwhile happens to both.
+// The library's service, without a soak, is compared with the example program of tableflip's documentation. Compared are the
+// time until the new process answers, the latency of the requests around an upgrade, and the lost requests. Both services run
+// side by side and are upgraded in turns, so that other load of the machine affects both.
 func TestSideBySideWithTableflip(t *testing.T) {
 	timed, counted := *pairs, lossUpgrades
 	if testing.Short() {
 		timed, counted = min(timed, 3), 3
 	}
 	said := ""
-	t.Cleanup(func() { // after all that the services have logged, of which the end of a long output is left
+	t.Cleanup(func() { // logs the result after the output of the services, because a long output is cut at its beginning
 		if t.Failed() {
 			t.Log(said)
 		}
@@ -86,8 +87,8 @@ func TestSideBySideWithTableflip(t *testing.T) {
 	}
 }
 
-// raceDetector tells whether this is a build with the race detector: it slows the library, which does more in Go, more
-// than the example.
+// raceDetector reports whether this is a build with the race detector. The detector slows the library more than the example,
+// because the library does more in Go.
 func raceDetector() bool {
 	info, ok := debug.ReadBuildInfo()
 	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
@@ -111,7 +112,7 @@ func newSide(t *testing.T, name string, change func(*plan.Settings)) *side {
 	return &side{Service: testclient.Start(t, change), t: t, name: name}
 }
 
-// timeUpgrade upgrades once under the paced load. While it measures it does not look at the service in any other way.
+// timeUpgrade upgrades once under the paced load. During the measurement it sends the service no other requests.
 func (s *side) timeUpgrade() {
 	s.t.Helper()
 	kept, fresh := s.Load(pacedKept), s.Load(pacedFresh)
@@ -146,7 +147,8 @@ func answers(reports ...*testutil.Report) (all []testutil.Record) {
 	return all
 }
 
-// p99 is the latency that 99 of 100 answers to requests which were due in the window did not exceed, 0 without any.
+// p99 returns the latency that 99 % of the answers did not exceed, for requests that began in the window. It returns 0 if
+// there were none.
 func p99(all []testutil.Record, from, to time.Time) time.Duration {
 	var took []time.Duration
 	for _, r := range all {
@@ -161,11 +163,12 @@ func p99(all []testutil.Record, from, to time.Time) time.Duration {
 	return took[(len(took)*99+99)/100-1]
 }
 
-// pace is a pause between two parts of a measurement; nothing depends on what happens in it.
+// pace is a pause between two parts of a measurement. The test does not depend on any event during the pause.
 func pace(d time.Duration) { <-time.After(d) }
 
-// replaced waits until another process than old is the service, and returns its pid. The example refuses to upgrade as
-// long as it has not noticed the end of its own parent, and then forgets the signal: it is told again.
+// replaced waits until another process than old is the service, and returns the pid of that process. The example refuses an
+// upgrade until it has noticed the end of its own parent, and forgets the signal. So replaced sends the signal to the example
+// again.
 func (s *side) replaced(old int) (pid int) {
 	s.t.Helper()
 	again := time.Now().Add(forgotten)
@@ -180,7 +183,8 @@ func (s *side) replaced(old int) (pid int) {
 	return pid
 }
 
-// goesOn waits until more requests of each load have ended than it has clients: some were sent after the call.
+// goesOn waits until more requests of each load have ended than the load has clients. So some of these requests were sent
+// after the call of goesOn.
 func (s *side) goesOn(loads ...*testutil.Load) {
 	s.t.Helper()
 	for _, l := range loads {
@@ -202,7 +206,8 @@ func (s *side) firstAnswer(all []testutil.Record, pid int) (first time.Time) {
 	return first
 }
 
-// logged is when the service logged a message about a process; a time before all others for tableflip, which logs nothing.
+// logged returns the time at which the service logged a message about a process. For tableflip, which logs nothing, it returns
+// the zero time.
 func (s *side) logged(message string, pid int) time.Time {
 	s.t.Helper()
 	if s.Set.Plain {
@@ -237,7 +242,7 @@ func (s *side) countLosses(n int) {
 
 func lost(a testutil.Accounting) int { return len(a.Offenders) + a.Unknown }
 
-// table shows both sides with the goals of the first.
+// table returns a table of both sides, with the goals of side a.
 func table(a, b *side) string {
 	var out strings.Builder
 	row := func(what, x, y, quotient, goal string) {
@@ -271,7 +276,7 @@ func ms(all []time.Duration) string { return fmt.Sprintf("%.2f ms", median(all).
 
 func ratio(x, y []time.Duration) float64 { return float64(median(x)) / float64(median(y)) }
 
-// median is the middle one, or the mean of the two in the middle.
+// median returns the middle value, or the mean of the two middle values.
 func median(all []time.Duration) time.Duration {
 	sorted := slices.Sorted(slices.Values(all))
 	n := len(sorted)

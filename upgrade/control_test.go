@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// Run may be called once and not after Close, and Close may be called at any time: each call in each stage.
+// Run may be called once, and not after Close. Close may be called at any time. The test makes each call in each stage.
 func TestEveryCallInEveryStageOfRun(t *testing.T) {
 	for _, c := range []struct {
 		stage, afterRun runStage

@@ -16,7 +16,8 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
-// A candidate that has no descriptor left for the commit's state gives up, and does not take the old process for dead.
+// If a candidate has no free descriptor for the values in the commit message, the upgrade fails. The candidate does not take
+// the old process for dead.
 func TestCandidateWithoutDescriptorsGivesUp(t *testing.T) {
 	t.Parallel()
 	const most = 40
@@ -46,7 +47,8 @@ func TestCandidateWithoutDescriptorsGivesUp(t *testing.T) {
 	}
 }
 
-// lowDescriptors counts the descriptors of a process with numbers below most: the others were there before the limit.
+// lowDescriptors counts the descriptors of a process with numbers below most. Descriptors with other numbers were opened
+// before the limit was set.
 func lowDescriptors(pid, most int) (n int) {
 	fds, _ := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
 	for _, e := range fds {
@@ -57,8 +59,8 @@ func lowDescriptors(pid, most int) (n int) {
 	return n
 }
 
-// A candidate that has no room for another descriptor is taken back: it would lose what comes with the commit. Until then
-// the old process goes on with what it could not take.
+// A candidate that has no free descriptor is taken back, because it would lose the files of the commit message. The old
+// process serves the connections that the candidate could not take.
 func TestCandidateWithoutDescriptorsIsTakenBack(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, byWeights(0.999))
@@ -67,7 +69,7 @@ func TestCandidateWithoutDescriptorsIsTakenBack(t *testing.T) {
 	r.AtStep(0)
 	var conns []*testclient.Peer
 	testutil.Until(t, patience, "the upgrade has ended", func() bool {
-		for range 10 { // a candidate that is slow to take them gets less than its share
+		for range 10 { // a candidate that takes connections slowly gets less than its share
 			conns = append(conns, r.Connect())
 		}
 		return len(done) > 0
@@ -86,7 +88,7 @@ func TestNoDescriptorsLeftIsNamed(t *testing.T) {
 	r := testclient.Start(t, func(s *plan.Settings) { s.NoFile = 64 })
 	l := r.Load(smallLoad)
 	var held []net.Conn
-	full := func() bool { // the admin connection needs one itself
+	full := func() bool { // the admin connection needs a descriptor, too
 		c, err := net.Dial("tcp", r.Addr)
 		if err == nil {
 			held = append(held, c)
@@ -104,8 +106,8 @@ func TestNoDescriptorsLeftIsNamed(t *testing.T) {
 	r.Account(l).MustBeClean(t)
 }
 
-// A listener that is closed while a candidate starts does not give its number to a connection that the candidate would
-// then hold open.
+// If a listener is closed while a candidate starts, no connection gets its descriptor number: the candidate would inherit the
+// connection and hold it open.
 func TestLateCloseDoesNotLeakAConnection(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, func(s *plan.Settings) { s.Bad = plan.FirstChurns })
@@ -118,8 +120,8 @@ func TestLateCloseDoesNotLeakAConnection(t *testing.T) {
 	}
 }
 
-// A service whose descriptors are all used up by connections is upgraded: it holds some in reserve. The outcome is recorded, kept
-// values pass, and no connection is lost.
+// If connections have used up all descriptors of a service, the service can be upgraded, because it has a reserve of
+// descriptors. The outcome is recorded, kept values pass, and no connection is lost.
 func TestUpgradeGoesOnWhenConnectionsHaveAllDescriptors(t *testing.T) {
 	t.Parallel()
 	for name, supervisor := range supervisions {
@@ -136,7 +138,7 @@ func TestUpgradeGoesOnWhenConnectionsHaveAllDescriptors(t *testing.T) {
 					}
 					held = append(held, c)
 				}
-				return lowDescriptors(main, most) == most && backlog(t, r.Addr) > most/8 // more than what is in reserve
+				return lowDescriptors(main, most) == most && backlog(t, r.Addr) > most/8 // more than the size of the reserve
 			})
 			r.Change(func(s *plan.Settings) { s.NoFile = 0 })
 			request(t, r).mustBeCommitted(t, 2)

@@ -10,17 +10,18 @@ import (
 	"time"
 )
 
-// hangs is a function that takes as long as the test likes, like a write to a file system that does not answer.
+// hangs returns a function that closes begun and then waits for goOn, as a write waits for a file system that does not answer.
 func hangs() (fn func(), begun, goOn chan struct{}) {
 	begun, goOn = make(chan struct{}), make(chan struct{})
 	return func() { close(begun); <-goOn }, begun, goOn
 }
 
-// A disk that does not answer holds up no loop: a try goes on beside it, no second one begins, and the end waits for it.
+// A disk that does not answer does not delay the loop. The try to write goes on in another goroutine, no second try begins,
+// and end waits for the try.
 func TestHangingDiskHoldsUpNoLoop(t *testing.T) {
 	var r retries
 	fn, begun, goOn := hangs()
-	r.try(fn) // in the loop, which goes on
+	r.try(fn) // returns at once, so that the loop goes on
 	<-begun
 	if r.next(true) != nil {
 		t.Error("a second try is due beside the first")
@@ -36,8 +37,8 @@ func TestHangingDiskHoldsUpNoLoop(t *testing.T) {
 	<-ended
 }
 
-// An upgrade waits until this process does not write its files any more: the candidate writes them from the commit on. An abort
-// ends that, and so does Timeout, with the path.
+// An upgrade waits until this process no longer writes its files, because the candidate writes them from the commit on. An
+// abort ends the wait. Options.Timeout ends the wait, too, with an error that names the path.
 func TestUpgradeWaitsForAWriteUnderWay(t *testing.T) {
 	a := saying(t)
 	writes := make(chan struct{})
@@ -61,7 +62,8 @@ func TestUpgradeWaitsForAWriteUnderWay(t *testing.T) {
 	}
 }
 
-// The reserve of descriptors is given up without waiting for who uses it: a stop does not wait for a start, or for a disk.
+// drop gives up the reserve of descriptors without waiting for a function that uses the reserve: a stop waits neither for a
+// start nor for a disk.
 func TestReserveIsDroppedAtOnce(t *testing.T) {
 	m := room{hold: func() func() { return func() {} }}
 	m.fill(2)

@@ -17,8 +17,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// An attempt ends although its candidate cannot be killed, by another user's process say, and the log tells whom to end. The
-// candidate does not find the control socket closed, which would mean to it that the old process has died.
+// An attempt ends even if its candidate cannot be killed, for example because the candidate belongs to another user. The log
+// names the process to end. The control socket stays open, because the candidate would take the end of the socket for the
+// death of the old process.
 func TestAttemptEndsWithoutACandidateThatCannotBeKilled(t *testing.T) {
 	t.Parallel()
 	if os.Getuid() != 0 {
@@ -42,7 +43,7 @@ func TestAttemptEndsWithoutACandidateThatCannotBeKilled(t *testing.T) {
 	a.dismissal = &dismissal{attempt: a, cause: errors.New("the judge says no")}
 	done := make(chan error, 1)
 	go func() {
-		runtime.LockOSThread() // and not unlocked: no other goroutine may get this thread
+		runtime.LockOSThread() // and never unlocks it: no other goroutine may run on this thread
 		if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, 65534, 65534, 65534); errno != 0 {
 			done <- errno
 			return

@@ -13,7 +13,7 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// architecture is the page for those who change this module.
+// architecture returns the page docs/architecture.md.
 func architecture(t *testing.T) string {
 	t.Helper()
 	b, err := os.ReadFile("../docs/architecture.md")
@@ -23,7 +23,7 @@ func architecture(t *testing.T) string {
 	return string(b)
 }
 
-// Every place that the page names exists: a file, and each thing that it is to have.
+// Every place that the page names exists: the file, and each function or type in it.
 func TestPlacesOfTheArchitectureExist(t *testing.T) {
 	page := architecture(t)
 	pointer := regexp.MustCompile("`([a-z/_0-9]+\\.go)`(?::((?: `[A-Za-z]+`,?)+))?")
@@ -51,7 +51,7 @@ func TestPlacesOfTheArchitectureExist(t *testing.T) {
 	}
 }
 
-// The page's table of the protocol has every message, and no other.
+// The page's table of the protocol has exactly the messages of package wire.
 func TestProtocolOfTheArchitectureIsThatOfTheWire(t *testing.T) {
 	page := architecture(t)
 	table := page[strings.Index(page, "## The control protocol"):strings.Index(page, "## Where to change what")]

@@ -49,13 +49,13 @@ func TestUpgradesDoNotWaitForSlowRequests(t *testing.T) {
 	}
 }
 
-// draining are the older generations that the main one knows of.
+// draining returns the older generations that the main generation lists in Status.
 func draining(t *testing.T, r *testclient.Service) []upgrade.Process {
 	t.Helper()
 	return r.Status().Draining
 }
 
-// idle opens a connection that the generation answers on and that is idle then.
+// idle opens a connection to the generation. When idle returns, a request was answered, and the connection is idle.
 func idle(t *testing.T, r *testclient.Service, generation int) *testclient.Peer {
 	t.Helper()
 	p := r.Dial()
@@ -65,14 +65,14 @@ func idle(t *testing.T, r *testclient.Service, generation int) *testclient.Peer 
 	return p
 }
 
-// When there are too many generations the oldest closes what is idle; what is active keeps its time. It does not matter
-// that the generation which replaced the oldest has gone by then.
+// If there are too many generations, the oldest generation closes its idle connections. Its requests keep their time. This
+// also works if the generation that replaced the oldest has ended.
 func TestTooManyGenerationsHurryTheOldest(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, func(s *plan.Settings) { s.MaxGenerations, s.IdleGrace, s.NoMove = 3, time.Hour, true })
 	held1, idle1 := r.Dial().Begin(), idle(t, r, 1)
 	r.Upgrade()
-	r.Upgrade() // the second generation has no reason to stay
+	r.Upgrade() // the second generation has no connections, and ends
 	waitDraining(t, r, 1)
 	held3 := r.Dial().Begin()
 	idle3 := idle(t, r, 3)
@@ -84,7 +84,7 @@ func TestTooManyGenerationsHurryTheOldest(t *testing.T) {
 	if !idle1.Open() {
 		t.Fatal("an idle connection of the first generation was closed although there are three generations at most")
 	}
-	r.Upgrade() // the fourth is still there at that moment: four in all
+	r.Upgrade() // the fourth generation still runs at that moment: there are four generations
 	testutil.Until(t, patience, "the first generation closes what is idle", func() bool { return !idle1.Open() })
 	if !idle3.Open() {
 		t.Error("an idle connection of a generation that is not the oldest was closed")
@@ -101,7 +101,7 @@ func TestTooManyGenerationsHurryTheOldest(t *testing.T) {
 	r.WaitFamily(t, 1, patience)
 }
 
-// The process that has just been replaced is hurried too, if there may be one generation only.
+// If MaxGenerations is 1, the process that has just been replaced has to close its idle connections, too.
 func TestOnlyOneGenerationHurriesTheReplaced(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, func(s *plan.Settings) { s.MaxGenerations, s.IdleGrace, s.NoMove = 1, time.Hour, true })
@@ -127,13 +127,13 @@ func waitDraining(t *testing.T, r *testclient.Service, generations ...int) {
 	})
 }
 
-// A candidate that is taken back or killed leaves the hold on older generations where it was.
+// If a candidate is taken back, the old process still has the control sockets to older generations.
 func TestFailedUpgradeKeepsTheHoldOnOlderGenerations(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, func(s *plan.Settings) { s.MaxGenerations, s.IdleGrace, s.NoMove = 2, time.Hour, true })
 	held1, idle1 := r.Dial().Begin(), idle(t, r, 1)
 	r.Upgrade()
-	r.Change(func(s *plan.Settings) { s.Bad = plan.RefuseValueAtCommit }) // it has got the sockets by then
+	r.Change(func(s *plan.Settings) { s.Bad = plan.RefuseValueAtCommit }) // sockets are passed before the commit
 	mustFailLate(t, r, "commit", "not in this shape")
 	waitDraining(t, r, 1)
 	if !idle1.Open() {
@@ -146,7 +146,7 @@ func TestFailedUpgradeKeepsTheHoldOnOlderGenerations(t *testing.T) {
 	r.WaitFamily(t, 1, patience)
 }
 
-// mustFailLate is mustFail while older generations drain.
+// mustFailLate does the same as MustFail, while older generations drain.
 func mustFailLate(t *testing.T, r *testclient.Service, phase, reason string) {
 	t.Helper()
 	if a := r.Ask("POST", "/upgrade"); a.Committed || a.Phase != phase {
@@ -154,8 +154,8 @@ func mustFailLate(t *testing.T, r *testclient.Service, phase, reason string) {
 	}
 }
 
-// With three generations alive a candidate or the main process may be killed at any step: the survivor serves, and the
-// older generation answers what it had begun.
+// While three generations run, the candidate or the main process may be killed at any step. The survivor serves, and the older
+// generation answers the requests that it has begun.
 func TestDeathsWithThreeGenerationsAlive(t *testing.T) {
 	for _, step := range []string{
 		"new.hello", "new.welcomed", "new.prepared", "new.opened", "new.commit", "new.ready",
@@ -189,7 +189,7 @@ func TestDeathsWithThreeGenerationsAlive(t *testing.T) {
 	}
 }
 
-// A generation that drains survives the death of every younger one, and answers what it has begun.
+// A generation that drains survives the death of every younger generation, and answers the requests that it has begun.
 func TestDrainingGenerationSurvivesTheOthers(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, nil)
@@ -205,7 +205,7 @@ func TestDrainingGenerationSurvivesTheOthers(t *testing.T) {
 	r.WaitFamily(t, 0, patience)
 }
 
-// Upgrades that do not wait for older generations to end lose nothing that those have begun.
+// If upgrades do not wait for the end of older generations, no request that these generations have begun is lost.
 func TestChainOfUpgradesWhileOldOnesDrain(t *testing.T) {
 	t.Parallel()
 	const upgrades = 5

@@ -23,9 +23,10 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
-// Whose the files of a service are that becomes another user, and who may do what with it.
+// The owners of the files of a service that changes its user, and the rights of other users.
 
-// askToDrop makes a process drop root's rights while it serves. What the program itself has written is the user's from then on.
+// askToDrop makes a process drop root's rights while it serves. Before, the files that the program itself has written are
+// given to the new user.
 func askToDrop(t *testing.T, r *testclient.Service) {
 	t.Helper()
 	for _, name := range []string{"journal", "accepted"} {
@@ -38,8 +39,8 @@ func askToDrop(t *testing.T, r *testclient.Service) {
 	}
 }
 
-// The files of a service that drops root's rights while it serves are root's, and then the user's, one by one as they are
-// replaced. Where the user may not replace them, the next upgrade fails and says so, or goes on and says so.
+// If a service drops root's rights while it serves, its files belong to root first. When a file is replaced, it belongs to the
+// user from then on.
 func TestFilesOfAServiceThatDropsChangeTheirOwner(t *testing.T) {
 	t.Parallel()
 	r := dropping(t, func(s *plan.Settings) { s.Drop, s.Supervisor = plan.DropAsked, "always" })
@@ -62,15 +63,15 @@ func TestFilesOfAServiceThatDropsChangeTheirOwner(t *testing.T) {
 	dead := r.MainPID()
 	r.KillAll()
 	testutil.Until(t, patience, "another process serves", func() bool { return r.ServesWithout(dead) })
-	owners(0, 0, 0) // it has recorded the crash, and has not been asked to drop yet
+	owners(0, 0, 0) // the new process has recorded the crash as root, because it was not asked to drop yet
 	askToDrop(t, r)
 	request(t, r).mustBeCommitted(t, 4)
 	mustBeDropped(t, r, 4)
 	mustEnd(t, r)
 }
 
-// droppedLate starts a service whose pid file is root's, in a directory of root with the mode, and which has dropped root's rights
-// then.
+// droppedLate starts a service as root, with a pid file in a directory of root that has the given mode. Then it makes the
+// service drop root's rights.
 func droppedLate(t *testing.T, mode os.FileMode) *testclient.Service {
 	t.Helper()
 	r := dropping(t, func(s *plan.Settings) {
@@ -85,8 +86,8 @@ func droppedLate(t *testing.T, mode os.FileMode) *testclient.Service {
 	return r
 }
 
-// Where a service that has dropped root's rights may not write any more, an upgrade fails before anything changes, and names the
-// pid file. The pid file stays.
+// If a service that has dropped root's rights may not write to the directory of the pid file, an upgrade fails in its check,
+// and the reason names the pid file. The pid file stays.
 func TestPIDFileInADirectoryOfRootIsNamed(t *testing.T) {
 	t.Parallel()
 	r := droppedLate(t, 0o755)
@@ -95,7 +96,7 @@ func TestPIDFileInADirectoryOfRootIsNamed(t *testing.T) {
 	if a.Committed || a.Phase != "check" || !named {
 		t.Errorf("%+v", a)
 	}
-	testutil.Until(t, patience, "the log says that the outcome is not recorded", func() bool { // the log is written beside the answer
+	testutil.Until(t, patience, "the log says that the outcome is not recorded", func() bool { // the line may come late
 		return strings.Contains(r.Output(), "upgrade: cannot record the outcome")
 	})
 	mustBeOnly(t, r, 1, 1)
@@ -104,8 +105,8 @@ func TestPIDFileInADirectoryOfRootIsNamed(t *testing.T) {
 	r.MustSay("upgrade: the pid file is left, and names a process that has ended")
 }
 
-// In a directory where every user may write, and only the owner may replace a file, the service goes on without a pid file, and
-// says whose the file is and what to do.
+// In a directory where every user may write, but only the owner may replace a file, the service is upgraded and does not write
+// the pid file. The log says which user the file belongs to, and what to do.
 func TestPIDFileOfRootInASharedDirectoryIsNamed(t *testing.T) {
 	t.Parallel()
 	r := droppedLate(t, 0o777|os.ModeSticky)
@@ -124,13 +125,13 @@ func TestPIDFileOfRootInASharedDirectoryIsNamed(t *testing.T) {
 	mustEnd(t, r)
 }
 
-// asUser runs fn in a thread of another user and group, which ends with fn.
+// asUser runs fn in a thread with another user and group. The thread ends when fn returns.
 func asUser(t *testing.T, id int, fn func()) {
 	t.Helper()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		runtime.LockOSThread() // and not unlocked: no other goroutine may get this thread
+		runtime.LockOSThread() // and never unlocks it: no other goroutine may run on this thread
 		for _, call := range []uintptr{unix.SYS_SETGROUPS, unix.SYS_SETRESGID, unix.SYS_SETRESUID} {
 			first, second := uintptr(id), uintptr(id)
 			if call == unix.SYS_SETGROUPS {
@@ -146,8 +147,8 @@ func asUser(t *testing.T, id int, fn func()) {
 	<-done
 }
 
-// A third user, who is neither root nor the user of the service, can neither signal a process of the service, nor look into it or
-// take its descriptors, nor change its files, nor reach what only its user may reach.
+// A third user is neither root nor the user of the service. This user can neither signal a process of the service, nor read
+// its memory or take its descriptors, nor change its files, nor connect to the admin socket.
 func TestThirdUserCannotReachADroppedService(t *testing.T) {
 	t.Parallel()
 	r := dropping(t, func(s *plan.Settings) { long(s); always(s) })
@@ -201,8 +202,8 @@ func TestThirdUserCannotReachADroppedService(t *testing.T) {
 	mustEnd(t, r)
 }
 
-// A supervisor that is root without the right to signal other users, as in a container that has dropped its capabilities, cannot
-// pass signals on to a service that has become another user. It says so as soon as the service serves.
+// A supervisor may be root without the right to signal other users, as in a container that has dropped its capabilities. Such
+// a supervisor cannot pass signals on to a service that has changed its user. The log says this as soon as the service serves.
 func TestSupervisorSaysThatItMayNotSignal(t *testing.T) {
 	t.Parallel()
 	setpriv := testutil.Program(t, "setpriv", "util-linux")

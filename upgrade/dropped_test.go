@@ -19,10 +19,10 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
-// A service that is started as root and becomes another user: its supervisor stays root, and its candidates are that other user
-// from their start.
+// A service that is started as root and changes to another user. Its supervisor stays root, and its candidates run as the
+// other user from their start.
 
-// dropping starts such a service, in a directory of that user.
+// dropping starts a service that drops root's rights, in a directory of the user that it changes to.
 func dropping(t *testing.T, change func(*plan.Settings), env ...string) *testclient.Service {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -45,7 +45,7 @@ func ownerOf(t *testing.T, path string) int {
 	return int(info.Sys().(*syscall.Stat_t).Uid)
 }
 
-// users returns what the kernel says about users and groups of a process.
+// users returns the users and groups of a process, from /proc.
 func users(t *testing.T, pid int) (all string) {
 	t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
@@ -60,11 +60,11 @@ func users(t *testing.T, pid int) (all string) {
 	return all
 }
 
-// onlyNobody is what users returns for a process that is Nobody, in no group but Nobody's.
+// onlyNobody is the result of users for a process that runs as Nobody, and that is in no other group than Nobody's.
 const onlyNobody = "65534 65534 65534 65534;65534 65534 65534 65534;;"
 
-// mustBeDropped fails the test unless the service is one process of a generation, which is Nobody and can replace its files. Its
-// supervisor, if it has one, is root.
+// mustBeDropped fails the test unless the service is one process of the given generation. This process must run as Nobody, and
+// must own its files. The supervisor, if there is one, must run as root.
 func mustBeDropped(t *testing.T, r *testclient.Service, generation int) {
 	t.Helper()
 	processes := 1
@@ -99,11 +99,11 @@ func recorded(t *testing.T, r *testclient.Service) (out upgrade.Outcome) {
 	return out
 }
 
-// story is what happens to a service that drops root's rights. It ends with a generation that serves.
+// story is a course of events for a service that drops root's rights. play returns the generation that serves at the end.
 type story struct {
 	change       func(*plan.Settings)
-	step, action string // of a fault
-	supervised   bool   // it needs a supervisor
+	step, action string // where and how a process fails; empty: no process fails
+	supervised   bool   // the story needs a supervisor
 	play         func(s *scene) (generation int)
 }
 
@@ -113,7 +113,7 @@ type scene struct {
 	t     *testing.T
 	load  *testutil.Load
 	fault testclient.Fault
-	dead  []int // killed: what the processes had is lost
+	dead  []int // the killed processes: the requests that they had received are lost
 	at    []time.Time
 }
 
@@ -131,7 +131,8 @@ func (s *scene) awaitAnswers() {
 	testutil.Until(s.t, patience, "the candidate answers", func() bool { return s.load.Seen("g2") })
 }
 
-// mustHaveFailed fails the test unless an upgrade has failed as the answer should say, and the outcome says the same.
+// mustHaveFailed fails the test unless the answer a and the recorded outcome report a failed upgrade with the given phase and
+// reason.
 func (s *scene) mustHaveFailed(a plan.Answer, phase, reason string) {
 	s.t.Helper()
 	if a.Committed || a.Phase != phase || !strings.Contains(a.Reason, reason) {
@@ -145,7 +146,7 @@ func (s *scene) mustHaveFailed(a plan.Answer, phase, reason string) {
 var stories = map[string]story{
 	"upgrade": {play: func(s *scene) int {
 		s.Upgrade()
-		request(s.t, s.Service).mustBeCommitted(s.t, 3) // which root asks for
+		request(s.t, s.Service).mustBeCommitted(s.t, 3) // root sends the request
 		return 3
 	}},
 	"abort in bake": {change: byWeights(0.5), play: func(s *scene) int {
@@ -213,7 +214,7 @@ var stories = map[string]story{
 	}},
 	"crash": {supervised: true, play: func(s *scene) int {
 		s.Release("two")
-		for n, runs := range []string{"original", "two"} { // what root has started, and what Nobody has
+		for n, runs := range []string{"original", "two"} { // started by root, then started by Nobody
 			s.kill(s.MainPID())
 			mustBeBack(s.t, s.Service, s.load, s.dead)
 			if st := s.Status(); st.Last == nil || st.Last.Kind != "crash" || st.Last.FromPID != s.dead[n] {
@@ -232,8 +233,8 @@ var stories = map[string]story{
 	}},
 }
 
-// A service that drops root's rights between Listen and Run, or before New, goes through everything as one service: its files
-// can be replaced, what it starts can be killed, and nothing is left at its end.
+// A service may drop root's rights between Listen and Run, or before New. In every story its files can be replaced, its
+// candidates can be killed, and nothing is left at its end.
 func TestDroppedServiceIsOneService(t *testing.T) {
 	for name, c := range stories {
 		for _, supervisor := range []string{"", "always"} {
@@ -260,7 +261,8 @@ func TestDroppedServiceIsOneService(t *testing.T) {
 	}
 }
 
-// tell plays a story, with a good upgrade at its end if it has none, and ends the service.
+// tell plays a story, and ends the service. If the first generation still serves after the story, tell makes a good upgrade
+// before the end.
 func tell(t *testing.T, r *testclient.Service, c story, f testclient.Fault) {
 	t.Helper()
 	mustBeDropped(t, r, 1)
@@ -283,7 +285,7 @@ func tell(t *testing.T, r *testclient.Service, c story, f testclient.Fault) {
 	mustEnd(t, r)
 }
 
-// mustEnd ends the service by a SIGTERM, to the supervisor if it has one.
+// mustEnd ends the service by a SIGTERM, to the supervisor if there is one.
 func mustEnd(t *testing.T, r *testclient.Service) {
 	t.Helper()
 	if r.Set.Supervisor != "" {
@@ -294,7 +296,8 @@ func mustEnd(t *testing.T, r *testclient.Service) {
 	mustLeaveNothing(t, r)
 }
 
-// A service that is told to stop in the middle of an upgrade ends both processes, also a candidate that hangs: Nobody kills that.
+// A stop in the middle of an upgrade ends both processes, even a candidate that hangs: the old process, which runs as Nobody,
+// can kill the candidate.
 func TestDroppedServiceStopsInTheMiddleOfAnUpgrade(t *testing.T) {
 	for _, supervisor := range []string{"", "always"} {
 		for _, hangs := range []bool{false, true} {

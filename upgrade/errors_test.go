@@ -7,7 +7,7 @@ import (
 	"github.com/midair-go/midair/upgrade"
 )
 
-// A program that asks the standard library's question about a platform gets the answer.
+// errors.Is finds errors.ErrUnsupported in ErrNotSupported, as a program expects from the standard library.
 func TestNotSupportedIsErrUnsupported(t *testing.T) {
 	if !errors.Is(upgrade.ErrNotSupported, errors.ErrUnsupported) {
 		t.Error("ErrNotSupported is no errors.ErrUnsupported")

@@ -106,7 +106,7 @@ func ExampleCandidate_SetWeight() {
 				return err
 			}
 			select {
-			case <-ctx.Done(): // the candidate died, or an operator decided
+			case <-ctx.Done(): // the candidate has died, or an operator has aborted or committed the upgrade
 				return ctx.Err()
 			case <-time.After(time.Minute):
 			}

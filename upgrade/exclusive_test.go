@@ -20,7 +20,7 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
-// diary tells who had the lock, each once for each time.
+// diary returns the pids of the processes that have acquired the lock, in order.
 func diary(t *testing.T, r *testclient.Service) (holders []int) {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join(r.Dir, "diary"))
@@ -40,7 +40,7 @@ func diary(t *testing.T, r *testclient.Service) (holders []int) {
 	return holders
 }
 
-// heldBy is the process that has the lock now, by its answers.
+// mustHold fails the test unless the process pid has the lock now, by the diary and by the answer of a handler.
 func mustHold(t *testing.T, r *testclient.Service, pid int) {
 	t.Helper()
 	if h := diary(t, r); h[len(h)-1] != pid {
@@ -53,13 +53,13 @@ func mustHold(t *testing.T, r *testclient.Service, pid int) {
 
 var exclusively = func(s *plan.Settings) { s.Lock = plan.LockServing }
 
-// A resource is never in two hands, and nobody serves without it: the old process gives it up before the commit, the new
-// one takes it before it accepts. Clients notice nothing.
+// Two processes never have a resource at the same time, and no process serves without the resource. The old process releases
+// it before the commit, and the new process acquires it before it accepts. Clients notice nothing.
 func TestExclusiveResourcePassesWithTheCommit(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, exclusively)
 	o := smallLoad
-	o.Path = "/held" // fails in a process that accepts without the lock
+	o.Path = "/held" // this request fails in a process that accepts without the lock
 	l := r.Load(o)
 	for range 10 {
 		r.Upgrade()
@@ -79,7 +79,8 @@ func TestExclusiveResourcePassesWithTheCommit(t *testing.T) {
 	}
 }
 
-// While the resource is needed to serve, a candidate does not accept before the commit; in the background it may.
+// If requests need the resource, a candidate does not accept before the commit. If the resource is for background work, the
+// candidate accepts during the soak.
 func TestCandidateDoesNotAcceptWithoutTheResource(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, func(s *plan.Settings) { s.Lock, s.Soak = plan.LockServing, 300*time.Millisecond })
@@ -108,7 +109,8 @@ func TestCandidateDoesNotAcceptWithoutTheResource(t *testing.T) {
 	back.Account(l).MustBeClean(t)
 }
 
-// If the new process cannot acquire, or dies with what it has acquired, the old one gets it back and serves on.
+// If the new process cannot acquire the resource, or dies after it has acquired the resource, the old process acquires the
+// resource again and serves on.
 func TestExclusiveResourceComesBack(t *testing.T) {
 	for name, c := range map[string]struct {
 		bad          plan.Misbehaviour
@@ -122,7 +124,7 @@ func TestExclusiveResourceComesBack(t *testing.T) {
 	} {
 		for _, kind := range []plan.Lock{plan.LockServing, plan.LockBackground} {
 			if c.step == "new.opened" && kind == plan.LockServing {
-				continue // it does not come to that
+				continue // new.opened is not reached
 			}
 			t.Run(name+" "+string(kind), func(t *testing.T) {
 				t.Parallel()
@@ -147,8 +149,8 @@ func TestExclusiveResourceComesBack(t *testing.T) {
 	}
 }
 
-// If the old process dies after it gave the resource up, or with it in hand, the candidate takes it and becomes the
-// service.
+// If the old process dies with the resource or after it has released the resource, the candidate acquires the resource and
+// becomes the service.
 func TestOldProcessMayDieWithTheResource(t *testing.T) {
 	for _, step := range []string{"old.prepared", "old.released", "old.commit", "old.committed", "old.handed-over"} {
 		t.Run(step, func(t *testing.T) {
@@ -165,7 +167,7 @@ func TestOldProcessMayDieWithTheResource(t *testing.T) {
 	}
 }
 
-// An abort that comes while the old process releases gives the resource back.
+// If an abort comes while the old process releases the resource, the old process acquires the resource again.
 func TestAbortDuringTheReleaseGivesBack(t *testing.T) {
 	t.Parallel()
 	f := testclient.FaultAt(t, "old.released", "stop")
@@ -175,7 +177,7 @@ func TestAbortDuringTheReleaseGivesBack(t *testing.T) {
 	aborted := make(chan struct{})
 	go func() {
 		defer close(aborted)
-		_, _ = r.TryAsk(context.Background(), "POST", "/abort") // too late or not: both are right
+		_, _ = r.TryAsk(context.Background(), "POST", "/abort") // the abort may come too late: both results are right
 	}()
 	_ = syscall.Kill(r.Faulted(), syscall.SIGCONT)
 	<-aborted
@@ -187,7 +189,7 @@ func TestAbortDuringTheReleaseGivesBack(t *testing.T) {
 	mustHold(t, r, r.MainPID())
 }
 
-// A first process that cannot acquire ends with the error: it could not serve.
+// If the first process cannot acquire the resource, Run returns the error, because the process cannot serve.
 func TestFirstProcessNeedsItsResource(t *testing.T) {
 	t.Parallel()
 	up := newUnsupported(t, upgrade.Options{})
@@ -198,7 +200,7 @@ func TestFirstProcessNeedsItsResource(t *testing.T) {
 	}
 }
 
-// A stop does not wait for a resource that is not to be had, and what is acquired late is released.
+// A stop does not wait for a resource that cannot be acquired. A resource that is acquired after the stop is released.
 func TestStopWhileAcquiring(t *testing.T) {
 	t.Parallel()
 	up := newUnsupported(t, upgrade.Options{})

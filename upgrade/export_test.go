@@ -5,13 +5,13 @@ import (
 	"time"
 )
 
-// SetStepHook calls fn at every named step of the protocol, in the processes of the tests.
+// SetStepHook makes the processes of the tests call fn at every named step of the protocol.
 func SetStepHook(fn func(string)) { atStep = fn }
 
-// SetClock sets the clock for people wrong.
+// SetClock makes wallClock wrong by the duration by.
 func SetClock(by time.Duration) { wallClock = func() time.Time { return time.Now().Add(by) } }
 
-// NewUnsupported makes an Upgrader as on a platform without upgrades. There may be many of them in a process.
+// NewUnsupported makes an Upgrader as on a platform without upgrades. A process may have many such Upgraders.
 func NewUnsupported(opts Options) (*Upgrader, error) {
 	o, err := opts.withDefaults()
 	if err != nil {
@@ -24,7 +24,7 @@ func NewUnsupported(opts Options) (*Upgrader, error) {
 	return newUpgrader(o, tel, nil), nil
 }
 
-// RequestWithin is Request with another limit for a context without a deadline.
+// RequestWithin is Request without a deadline, but with another limit for a service that tries no upgrade.
 func RequestWithin(idle time.Duration, pidFile string) (Outcome, error) {
 	return ask(context.Background(), pidFile, idle)
 }

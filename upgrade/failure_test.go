@@ -14,19 +14,19 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
-// A new process that fails in any way before it was ready to serve costs no request. The error says in which phase and
-// why, the old one serves on, and the next upgrade works.
+// If a new process fails in any way before it is ready to serve, no request is lost. The error has the phase and the reason,
+// the old process serves on, and the next upgrade works.
 func TestBadReleaseIsNeverNoticed(t *testing.T) {
 	for _, c := range []struct {
 		bad           plan.Misbehaviour
-		phase, reason string // with alternatives
+		phase, reason string // alternatives are separated by |
 		change        func(*plan.Settings)
 	}{
 		{bad: plan.ExitAtStart, phase: "start", reason: "exit status 7"},
 		{bad: plan.HangAtStart, phase: "start", reason: "did not get to upgrade.New within 1.5s", change: impatient},
 		{bad: plan.CheckFails, phase: "check", reason: `check "good": the database is not there`},
 		{bad: plan.CheckPanics, phase: "check", reason: "nil map"},
-		// Which of the two processes finds the time over first is as the machine pleases.
+		// It depends on the machine which of the two processes notices the end of the time first.
 		{bad: plan.CheckHangs, phase: "check", reason: `check "good": context deadline exceeded|it was not prepared within 3s`,
 			change: func(s *plan.Settings) { s.Timeout = 3 * time.Second }},
 		{bad: plan.CheckCrashes, phase: "check", reason: "a bug in the new release"},
@@ -54,7 +54,7 @@ func TestBadReleaseIsNeverNoticed(t *testing.T) {
 	}
 }
 
-// What is wrong with the file or the place is found before or at the start, and named.
+// If the executable file or its path is wrong, the upgrade fails in phase start, and the reason names the problem.
 func TestUnusableExecutableIsNamed(t *testing.T) {
 	write := func(mode os.FileMode, content string) func(*testclient.Service) {
 		return func(r *testclient.Service) {
@@ -78,7 +78,7 @@ func TestUnusableExecutableIsNamed(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			r := testclient.Start(t, wrappers) // or most of them would be refused as files without the mark
+			r := testclient.Start(t, wrappers) // otherwise most of the files would be refused because they do not have the mark
 			l := r.Load(smallLoad)
 			c.spoil(r)
 			r.MustFail("start", c.reason)
@@ -89,7 +89,7 @@ func TestUnusableExecutableIsNamed(t *testing.T) {
 	}
 }
 
-// elfOfAnotherMachine is the header of a program for a processor that this is not.
+// elfOfAnotherMachine returns the header of a program for another processor.
 func elfOfAnotherMachine() string {
 	h := make([]byte, 64)
 	copy(h, "\x7fELF\x02\x01\x01")
@@ -142,7 +142,7 @@ func TestUnwritablePIDFileFailsTheCheck(t *testing.T) {
 	r.Account(l).MustBeClean(t)
 }
 
-// Failed upgrades leave no descriptor, no goroutine and no process behind, whether or not memory is collected.
+// Failed upgrades leave no descriptor, no goroutine and no process behind.
 func TestFailedUpgradesLeaveNothing(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, func(s *plan.Settings) { s.Bad = plan.ExitAtStart })
@@ -162,7 +162,7 @@ func TestFailedUpgradesLeaveNothing(t *testing.T) {
 	})
 }
 
-// A reason of any length gets to the old process, which then serves on.
+// If the reason of a failure is very long, its beginning reaches the old process, and the old process serves on.
 func TestLongReasonIsNoDeath(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, func(s *plan.Settings) { s.Bad = plan.CheckFailLong })

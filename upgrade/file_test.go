@@ -21,7 +21,7 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
-// put makes the service's executable a file of its own with this content.
+// put writes a file with the given name and content, and makes it the service's executable.
 func put(t *testing.T, r *testclient.Service, name string, mode os.FileMode, content []byte) string {
 	t.Helper()
 	path := filepath.Join(r.Dir, name)
@@ -41,10 +41,10 @@ func readAll(t *testing.T, path string) []byte {
 	return b
 }
 
-// nextBuild is the test binary with a byte more.
+// nextBuild returns the test binary with one more byte: another build.
 func nextBuild(t *testing.T) []byte { return append(readAll(t, testclient.Binary(t)), 'x') }
 
-// toTheFile asks for an upgrade as Upgrade makes it: not to any file.
+// toTheFile asks for an upgrade by Upgrader.Upgrade, which refuses some files that Restart accepts.
 func toTheFile(t *testing.T, r *testclient.Service) plan.Answer {
 	t.Helper()
 	return r.Ask("POST", "/upgrade-to-the-file")
@@ -71,7 +71,7 @@ func mustNotHaveStarted(t *testing.T, r *testclient.Service, got, want string) {
 	}
 }
 
-// The build that runs is not started by Upgrade, under whatever name; Restart and SIGHUP start it again.
+// Upgrade refuses the build that runs, even if its file has another name. Restart and SIGHUP start the same build again.
 func TestSameBuildIsRefusedUnlessMeant(t *testing.T) {
 	for _, copied := range []bool{false, true} {
 		t.Run(fmt.Sprint("copied ", copied), func(t *testing.T) {
@@ -92,7 +92,7 @@ func TestSameBuildIsRefusedUnlessMeant(t *testing.T) {
 	}
 }
 
-// One byte makes another build.
+// A file that differs in one byte is another build.
 func TestOtherBuildIsUpgradedTo(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, nil)
@@ -101,19 +101,19 @@ func TestOtherBuildIsUpgradedTo(t *testing.T) {
 		t.Fatalf("upgrade: %s", a.Error)
 	}
 	r.WaitServing(2, 0)
-	if a := toTheFile(t, r); !a.Is(upgrade.ErrSameBuild) { // now it is the one that runs
+	if a := toTheFile(t, r); !a.Is(upgrade.ErrSameBuild) { // now the file is the build that runs
 		t.Errorf("upgrade: %+v", a)
 	}
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
 	put(t, r, "again", 0o755, nextBuild(t))
-	if a := toTheFile(t, r); !a.Is(upgrade.ErrSameBuild) { // even when its file is deleted
+	if a := toTheFile(t, r); !a.Is(upgrade.ErrSameBuild) { // the same build, although the file that was started is deleted
 		t.Errorf("upgrade: %+v", a)
 	}
 }
 
-// A Go program that could not take over is refused by name before it is started.
+// A Go program that cannot take over is refused before it is started, and the reason names the program.
 func TestUnfitProgramIsNotStarted(t *testing.T) {
 	foreign := "arm64"
 	if runtime.GOARCH == foreign {
@@ -151,7 +151,7 @@ func hangupFails(t *testing.T, r *testclient.Service) (reason string) {
 	return reason
 }
 
-// fiveLines builds a program of a module of its own.
+// fiveLines builds a program of another module, without this library.
 func fiveLines(t *testing.T, goarch string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -171,7 +171,7 @@ func fiveLines(t *testing.T, goarch string) string {
 	return filepath.Join(dir, "five")
 }
 
-// Another program that could take over is not what Upgrade and SIGHUP are for, and Restart is.
+// Upgrade and SIGHUP refuse another program even if it could take over. Restart starts it.
 func TestOtherProgramNeedsARestart(t *testing.T) {
 	t.Parallel()
 	const other = "midair/upgrade/testdata/other, and github.com/midair-go/midair/upgrade.test is running: if that is meant, use Restart"
@@ -186,8 +186,8 @@ func TestOtherProgramNeedsARestart(t *testing.T) {
 	r.Account(l).MustBeClean(t)
 }
 
-// What cannot be told from the file is started with AllowWrapper: a script that becomes the program, and a packed program. A file
-// that may only be executed, and that root can read all the same, needs no option; see also TestExecuteOnlyFile.
+// A file that does not show its program is started with AllowWrapper: a script that executes the program, and a packed
+// program. If a file may only be executed, but root can read it, no option is needed; see also TestExecuteOnlyFile.
 func TestOpaqueFileIsStarted(t *testing.T) {
 	for _, c := range []struct {
 		name    string
@@ -213,7 +213,7 @@ func TestOpaqueFileIsStarted(t *testing.T) {
 	}
 }
 
-// A file that could block its reader for ever is not opened.
+// A named pipe is not opened as an executable, because it could block its reader for ever.
 func TestPipeIsNoExecutable(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, nil)
@@ -252,7 +252,7 @@ func TestVerifyRefuses(t *testing.T) {
 	}
 }
 
-// A Verify that hangs keeps neither an abort nor a stop of the service waiting.
+// If Verify hangs, neither an abort nor a stop of the service waits for Verify.
 func TestHangingVerifyCanBeAborted(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, func(s *plan.Settings) { s.Timeout, s.Verify = 3*time.Minute, plan.VerifyHangs })
@@ -272,8 +272,8 @@ func TestHangingVerifyCanBeAborted(t *testing.T) {
 	}
 }
 
-// What Verify has seen is what runs, whatever becomes of the file meanwhile, and other programs can look at it too. The
-// process is called by its program's name.
+// The program that Verify has seen is the program that runs, even if another file takes its place during Verify. Other
+// programs can read the file at the path that Verify gets. The process has the name of its program.
 func TestVerifiedFileIsTheOneThatRuns(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, func(s *plan.Settings) { s.Verify = plan.VerifySwaps })
@@ -298,7 +298,7 @@ func TestVerifiedFileIsTheOneThatRuns(t *testing.T) {
 	r.Account(l).MustBeClean(t)
 }
 
-// A script that was verified is the one that runs too.
+// A script that Verify has seen is the script that runs, even if another file takes its place.
 func TestVerifiedScriptIsTheOneThatRuns(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, func(s *plan.Settings) { wrappers(s); s.Verify = plan.VerifySwaps })

@@ -15,11 +15,11 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
-// movers are the ways of a candidate out of the process group that it was started in.
+// movers are the ways in which a candidate leaves the process group that it was started in.
 var movers = []plan.Misbehaviour{plan.JoinsOldGroup, plan.OwnSession, plan.LeavesHelper}
 
-// frozenAt starts a service whose candidate leaves its process group, and then stops at the step, where no SIGTERM and no
-// message is noticed. It returns when the candidate has stopped.
+// frozenAt starts a service whose candidate leaves its process group and is suspended at the step. A suspended candidate
+// notices neither SIGTERM nor a message. frozenAt returns when the candidate is suspended.
 func frozenAt(t *testing.T, how plan.Misbehaviour, step string) (r *testclient.Service, done <-chan plan.Answer) {
 	t.Helper()
 	f := testclient.FaultAt(t, step, "stop")
@@ -39,8 +39,8 @@ func frozenAt(t *testing.T, how plan.Misbehaviour, step string) (r *testclient.S
 
 var frozenSteps = []string{"new.start", "new.prepared", "new.opened", "new.aborted"}
 
-// An attempt ends although its candidate has left its process group and notices nothing: the candidate is killed, with what it
-// has left behind in the group, and the old process serves on and upgrades again.
+// An attempt ends even if its candidate has left its process group and is suspended. The candidate is killed, and so are the
+// processes that it has left in the group. The old process serves on and upgrades again.
 func TestAttemptEndsWhereverTheCandidateIs(t *testing.T) {
 	for _, how := range movers {
 		for _, step := range frozenSteps {
@@ -71,7 +71,7 @@ func TestAttemptEndsWhereverTheCandidateIs(t *testing.T) {
 	}
 }
 
-// SIGTERM ends the service although a candidate has left its process group and notices nothing.
+// SIGTERM ends the service even if a candidate has left its process group and is suspended.
 func TestTermEndsWhereverTheCandidateIs(t *testing.T) {
 	for _, how := range movers {
 		for _, step := range frozenSteps {
@@ -85,8 +85,8 @@ func TestTermEndsWhereverTheCandidateIs(t *testing.T) {
 	}
 }
 
-// SIGTERM ends the service, and an abort the attempt, although the candidate in the soak is a program that has said that it is
-// ready, notices no SIGTERM, and has left its process group.
+// SIGTERM ends the service, and an abort ends the attempt, even if the candidate in the soak is a program that has only sent
+// the Ready byte, ignores SIGTERM, and has left its process group.
 func TestPlainCandidateInTheSoakIsKilled(t *testing.T) {
 	for _, how := range []string{"abort", "SIGTERM"} {
 		t.Run(how, func(t *testing.T) {
@@ -112,8 +112,8 @@ func TestPlainCandidateInTheSoakIsKilled(t *testing.T) {
 	}
 }
 
-// A helper that outlives the candidate, with the control socket and tableflip's pipes in its hands, keeps no attempt from
-// its end: the death of the candidate is what counts.
+// If a helper outlives the candidate and holds the control socket and tableflip's pipes, the attempt still ends: it ends when
+// the candidate dies.
 func TestHelperOfADeadCandidateDelaysNothing(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, func(s *plan.Settings) { s.Bad = plan.ExitsOfHelper })
@@ -127,7 +127,7 @@ func TestHelperOfADeadCandidateDelaysNothing(t *testing.T) {
 	}
 	for _, pid := range r.Family() {
 		if pid != r.MainPID() {
-			_ = syscall.Kill(pid, syscall.SIGKILL) // the helper is nobody's to end
+			_ = syscall.Kill(pid, syscall.SIGKILL) // the service does not end the helper, so the test does
 		}
 	}
 	r.WaitFamily(t, 1, patience)

@@ -18,7 +18,7 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
-// mustBeBack waits until another process than the dead ones answers, and returns how long after the moment it did.
+// mustBeBack waits until another process than the dead ones serves, and until requests are answered again.
 func mustBeBack(t *testing.T, r *testclient.Service, l *testutil.Load, dead []int) {
 	t.Helper()
 	testutil.Until(t, patience, "another process serves", func() bool {
@@ -29,7 +29,7 @@ func mustBeBack(t *testing.T, r *testclient.Service, l *testutil.Load, dead []in
 	testutil.Until(t, patience, "requests are answered", func() bool { return l.Total() > answered+200 })
 }
 
-// timesBack is how long after each kill the first answer of another process came.
+// timesBack returns, sorted, the times from each kill to the first answer of another process.
 func timesBack(report *testutil.Report, kills []time.Time, dead [][]int) (back []time.Duration) {
 	all := answers(report)
 	for i, at := range kills {
@@ -45,8 +45,8 @@ func timesBack(report *testutil.Report, kills []time.Time, dead [][]int) (back [
 	return back
 }
 
-// If every generation is killed at once under load, the supervisor starts the last committed build on the sockets that it
-// holds: no connection is refused, and nothing is lost but what the dead had received.
+// If every generation is killed at once under load, the supervisor starts the last committed build with the sockets that it
+// holds. No connection is refused, and only the requests that the dead processes had received are lost.
 func TestKillOfEveryGenerationRefusesNothing(t *testing.T) {
 	testutil.AlsoWithoutRace()
 	t.Parallel()
@@ -78,8 +78,8 @@ func TestKillOfEveryGenerationRefusesNothing(t *testing.T) {
 	r.MustStop(syscall.SIGTERM)
 }
 
-// A release that crashes after its commit, and again after its restart, is replaced by the one that was committed before,
-// and says so. Nothing is refused meanwhile.
+// If a build crashes after its commit, and again after its restart, the supervisor starts the build that was committed before
+// it, and Status and the log show this. No connection is refused.
 func TestCrashLoopAfterTheCommitBringsBackTheBuildBefore(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, func(s *plan.Settings) { s.Supervisor, s.BadBuildCrashes = "always", true })
@@ -116,8 +116,8 @@ func TestCrashLoopAfterTheCommitBringsBackTheBuildBefore(t *testing.T) {
 	r.MustStop(syscall.SIGTERM)
 }
 
-// A first build that crashes again and again ends the supervisor when the service was down for GiveUp, with the status of what
-// has crashed: somebody above has to know.
+// If the first build crashes again and again, the supervisor ends when the service was down for GiveUp. Its exit status is
+// that of the crashed process, so that a service manager notices the failure.
 func TestCrashLoopWithoutABuildBeforeEnds(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, func(s *plan.Settings) { s.Supervisor, s.GiveUp = "always", 500*time.Millisecond })
@@ -138,8 +138,8 @@ func TestCrashLoopWithoutABuildBeforeEnds(t *testing.T) {
 	r.WaitFamily(t, 0, patience)
 }
 
-// If the main generation is killed before its candidate has the channel to the supervisor, which comes with the welcome, the
-// candidate goes and the supervisor starts the service again: one process serves.
+// The candidate gets its channel to the supervisor with the message welcome. If the main generation is killed before, the
+// candidate ends, the supervisor starts the service again, and one process serves.
 func TestKillBeforeTheWelcomeLeavesOneService(t *testing.T) {
 	for _, step := range []string{"old.forked", "old.announced", "old.started", "old.hello"} {
 		t.Run(step, func(t *testing.T) {
@@ -160,7 +160,8 @@ func TestKillBeforeTheWelcomeLeavesOneService(t *testing.T) {
 	}
 }
 
-// If the new process dies at any step of its commit, the old one or a new one serves: one, and at once.
+// If the new process dies at any step of its commit, exactly one process serves: the old process, or a process that the
+// supervisor starts.
 func TestKillInACommitLeavesOneService(t *testing.T) {
 	for _, step := range []string{"new.commit", "new.ready", "new.serving"} {
 		t.Run(step, func(t *testing.T) {
@@ -182,11 +183,11 @@ func TestKillInACommitLeavesOneService(t *testing.T) {
 	}
 }
 
-// A main generation that does not answer the watchdog is ended and replaced.
+// If the main generation sends no heartbeat within Options.Watchdog, the supervisor ends it and starts another process.
 func TestWatchdogReplacesAHungGeneration(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, func(s *plan.Settings) { s.Supervisor, s.Watchdog = "always", time.Second })
-	r.Upgrade() // the new one is the one to be heard
+	r.Upgrade() // from now on the watchdog expects heartbeats of the new generation
 	r.WaitFamily(t, 2, patience)
 	hung := r.MainPID()
 	answered := time.Now()
@@ -203,7 +204,7 @@ func TestWatchdogReplacesAHungGeneration(t *testing.T) {
 	r.MustStop(syscall.SIGTERM)
 }
 
-// The supervisor's own memory is small: what it does not share with the service it supervises.
+// The private memory of the supervisor, which it does not share with the service, is small.
 func TestSupervisorIsSmall(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, always)
@@ -219,7 +220,7 @@ func TestSupervisorIsSmall(t *testing.T) {
 	r.MustStop(syscall.SIGTERM)
 }
 
-// privateKB is the memory that a process shares with no other.
+// privateKB returns the size, in KiB, of the memory that a process shares with no other process.
 func privateKB(t *testing.T, pid int) (sum int) {
 	t.Helper()
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))

@@ -14,7 +14,7 @@ import (
 
 const patience = testclient.Patience
 
-// smallLoad is enough to have connections in every state at any moment.
+// smallLoad has enough clients that there are connections in every state at any moment.
 var smallLoad = testutil.LoadOptions{KeepAlive: 6, New: 3, SlowEvery: 20}
 
 // Changes of the settings that many tests make.
@@ -22,20 +22,19 @@ var smallLoad = testutil.LoadOptions{KeepAlive: 6, New: 3, SlowEvery: 20}
 // long makes a soak that lasts until a commit or an abort.
 func long(s *plan.Settings) { s.Soak = time.Minute }
 
-// staying is long without connections that move.
+// staying does the same as long, and connections do not move.
 func staying(s *plan.Settings) { s.Soak, s.NoMove = time.Minute, true }
 
-// impatient makes candidates that hang fail soon.
+// impatient sets a short Timeout, so that a candidate that hangs fails soon.
 func impatient(s *plan.Settings) { s.Timeout = 1500 * time.Millisecond }
 
-// anyFile lets files take over that do not say that their program takes its sockets from the control socket, and programs with
-// tableflip only.
+// anyFile allows files without the mark of this library, and programs with tableflip only.
 func anyFile(s *plan.Settings) { s.AllowPlain, s.AllowWrapper = true, true }
 
 // wrappers lets scripts be started.
 func wrappers(s *plan.Settings) { s.AllowWrapper = true }
 
-// always is a service that supervises itself.
+// always makes the service start its own supervisor.
 func always(s *plan.Settings) { s.Supervisor = "always" }
 
 // onPath makes the service listen on a unix socket.
@@ -43,12 +42,12 @@ func onPath(s *plan.Settings) {
 	s.Network, s.Addr = "unix", filepath.Join(filepath.Dir(s.PIDFile), "svc.sock")
 }
 
-// byWeights gives a candidate the weights, one after the other.
+// byWeights makes Bake give the candidate the weights, one after the other.
 func byWeights(weights ...float64) func(*plan.Settings) {
 	return func(s *plan.Settings) { s.Bake, s.Weights, s.Soak = plan.BakeSteps, weights, 0 }
 }
 
-// dying is how long it takes until a process is dead that was sent a signal, or ends itself.
+// dying is how long a process needs to die after a signal, or after it has begun to end.
 const dying = 50 * time.Millisecond
 
 func exists(path string) bool {

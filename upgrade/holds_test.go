@@ -18,22 +18,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What the exceptions of docs/security.md give to a process that is started before package inherited has marked anything: the
-// descriptors from 3 on, in their order.
+// The descriptors, from 3 on and in order, that a process inherits if it is started before package inherited has marked the
+// descriptors. docs/security.md names these exceptions.
 const (
-	// heldOfCandidate is what a candidate is executed with that is no script: tableflip's two pipes, the control socket.
+	// heldOfCandidate are the descriptors of a candidate that is no script: tableflip's two pipes and the control socket.
 	heldOfCandidate = "pipe pipe socket"
-	// heldOfScript is the same of a script, which gets the listeners as well.
+	// heldOfScript are the descriptors of a candidate that is a script: it also gets the listeners.
 	heldOfScript = "pipe pipe listener listener socket"
-	// heldOfRestart is what the supervisor executes a program with: the channel.
+	// heldOfRestart is the descriptor of a program that the supervisor starts: the channel.
 	heldOfRestart = "socket"
-	// heldOfScriptRestart is the same of a script: the build that Rollback would go back to and its arguments, the
-	// listeners, the channel, the script.
+	// heldOfScriptRestart are the descriptors of a script that the supervisor starts: the build for Rollback and its
+	// arguments, the listeners, the channel and the script.
 	heldOfScriptRestart = "file file listener listener socket file"
 )
 
-// mayHold is what a helper may have open besides 0, 1 and 2, by who has started the helper: in an upgrade and in a restart by the
-// supervisor; the second pair is where a script executes the program.
+// mayHold has the descriptors that a helper may have open besides 0, 1 and 2, by the place that has started the helper. The
+// columns are: an upgrade, a restart by the supervisor, an upgrade to a script, a restart of a script.
 var mayHold = map[plan.Helper][4]string{
 	plan.HelperOfWrapper:   {"", "", heldOfScript, heldOfScriptRestart},
 	plan.HelperOfEarlyInit: {heldOfCandidate, heldOfRestart, heldOfScript, heldOfScriptRestart},
@@ -43,8 +43,8 @@ var mayHold = map[plan.Helper][4]string{
 	plan.HelperOfHandler:   {},
 }
 
-// A process that the program starts has nothing of what belongs to the upgrade, wherever in the program it is started: not the
-// pipes, not the control socket, not the channel, and no listener.
+// A process that the program starts has no descriptor of the upgrade, wherever in the program it is started: neither the
+// pipes, nor the control socket, the channel or a listener. The exceptions are in mayHold.
 func TestHelpersHoldNothingOfTheUpgrade(t *testing.T) {
 	for name, c := range map[string]struct{ supervised, script bool }{
 		"alone": {}, "supervised": {supervised: true}, "script": {script: true}, "supervised script": {supervised: true, script: true},
@@ -91,8 +91,8 @@ func wrapIn(t *testing.T, r *testclient.Service, command string) {
 	r.LinkTo(path)
 }
 
-// A helper of a wrapper has all that the candidate was executed with, and commits nothing: the Ready byte that it writes ends the
-// attempt, and what it holds on to afterwards, out of the candidate's group, keeps no upgrade from being made.
+// A helper of a wrapper has all descriptors of the candidate, but cannot commit: the Ready byte that it writes ends the
+// attempt. The helper leaves the candidate's group and lives on with the descriptors, but the next upgrade succeeds.
 func TestReadyByteOfAHelperCommitsNothing(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, func(s *plan.Settings) { long(s); s.AllowWrapper = true })
@@ -119,7 +119,7 @@ func TestReadyByteOfAHelperCommitsNothing(t *testing.T) {
 	r.Account(l).MustBeClean(t)
 }
 
-// helpersMustHold compares what the helpers of the main process hold with a column of the table.
+// helpersMustHold compares the descriptors of the helpers of the main process with a column of mayHold.
 func helpersMustHold(t *testing.T, r *testclient.Service, column int) {
 	t.Helper()
 	r.Post("/helper")
@@ -142,7 +142,7 @@ func helpersMustHold(t *testing.T, r *testclient.Service, column int) {
 // helperOf returns the helper that a process has started; 0 if there is none yet.
 func helperOf(r *testclient.Service, parent int, h plan.Helper) int {
 	for _, pid := range r.Family() {
-		args, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)) // it may end
+		args, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)) // the process may have ended
 		stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 		fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
 		if len(fields) > 1 && fields[1] == strconv.Itoa(parent) && strings.HasSuffix(string(args), "sleep\x00"+string(h)+"\x00") {
@@ -152,8 +152,8 @@ func helperOf(r *testclient.Service, parent int, h plan.Helper) int {
 	return 0
 }
 
-// heldBy returns what a process has open besides the standard descriptors, in the order of the numbers, without what every
-// process has that was started from here.
+// heldBy returns the kinds of the descriptors of a process, in the order of the numbers. It leaves out the standard
+// descriptors, and the files that this test passes to every process that it starts.
 func heldBy(t *testing.T, pid int) string {
 	t.Helper()
 	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
@@ -188,7 +188,7 @@ func heldBy(t *testing.T, pid int) string {
 	return strings.Join(held, " ")
 }
 
-// passedOn are the files that this process has inherited itself, and gives to every process that it starts.
+// passedOn returns the files that this process has inherited, and that every process inherits from it.
 func passedOn(t *testing.T) map[string]bool {
 	t.Helper()
 	all := map[string]bool{}
@@ -202,11 +202,11 @@ func passedOn(t *testing.T) map[string]bool {
 	return all
 }
 
-// listeningInodes are the sockets of this machine that listen, as links in /proc name them.
+// listeningInodes returns the listening sockets of this machine, with the names of the links in /proc.
 func listeningInodes(t *testing.T) map[string]bool {
 	t.Helper()
 	all := map[string]bool{}
-	for range 3 { // a look misses some while other processes open and close sockets
+	for range 3 { // one look may miss sockets while other processes open and close sockets
 		for _, table := range []struct {
 			path         string
 			field, inode int

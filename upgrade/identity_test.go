@@ -17,8 +17,8 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
-// Nobody outside has a way to speak to the supervisor: no process of the service has a socket with a name but for its
-// listeners, in the directory or in the abstract namespace.
+// No other process can connect to the supervisor: apart from the listeners, no process of the service has a unix socket with a
+// name, neither a path nor an abstract name.
 func TestSupervisorHasNoSocketWithAName(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, always)
@@ -41,7 +41,7 @@ func TestSupervisorHasNoSocketWithAName(t *testing.T) {
 			t.Fatalf("descriptors of %d: %v", pid, err)
 		}
 		for _, fd := range fds {
-			link, _ := os.Readlink(fd) // it may be closed by now
+			link, _ := os.Readlink(fd) // the descriptor may be closed
 			switch name := names[link]; {
 			case name == "":
 			case name == filepath.Join(r.Dir, "admin.sock"):
@@ -57,8 +57,8 @@ func TestSupervisorHasNoSocketWithAName(t *testing.T) {
 	r.MustStop(syscall.SIGTERM)
 }
 
-// limited starts the service as root without the right to look into other processes, as Docker does, and not dumpable: its
-// environment and its executable are hidden from the supervisor.
+// limited starts the service as root, but not dumpable, and without the right to read other processes, as Docker does. So the
+// supervisor cannot read the environment and the executable of the service.
 func limited(t *testing.T, change func(*plan.Settings)) *testclient.Service {
 	t.Helper()
 	setpriv := testutil.Program(t, "setpriv", "util-linux")
@@ -71,8 +71,8 @@ func limited(t *testing.T, change func(*plan.Settings)) *testclient.Service {
 	})
 }
 
-// A service that nobody may look into is upgraded, and started again after a crash, like any other: one process serves, of the
-// build that was committed last.
+// If no process may read the processes of a service, upgrades and a restart after a crash work nevertheless: one process of
+// the build that was committed last serves.
 func TestHiddenServiceIsOneService(t *testing.T) {
 	t.Parallel()
 	r := limited(t, func(*plan.Settings) {})
@@ -97,8 +97,8 @@ func TestHiddenServiceIsOneService(t *testing.T) {
 	r.MustStop(syscall.SIGTERM)
 }
 
-// What a wrapper script starts beside the program has the descriptors and the environment of a candidate, and is none: it
-// does not delay the restart after a crash.
+// A helper that a wrapper script starts has the descriptors and the environment of a candidate, but the supervisor does not
+// take it for a candidate: the helper does not delay the restart after a crash.
 func TestHelperOfAWrapperIsNoHeir(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, func(s *plan.Settings) { always(s); wrappers(s) })
@@ -123,8 +123,8 @@ func TestHelperOfAWrapperIsNoHeir(t *testing.T) {
 	r.MustStop(syscall.SIGTERM)
 }
 
-// A wrapper that cleans the environment hides from the service what the supervisor has passed: the service serves, says so at
-// once, refuses upgrades with the reason, and is started again after a crash.
+// If a wrapper cleans the environment, the service does not find its channel to the supervisor. The service serves, logs the
+// problem at once, refuses upgrades with the reason, and is started again after a crash.
 func TestCleanedEnvironmentIsSaid(t *testing.T) {
 	t.Parallel()
 	r := testclient.StartBy(t, func(s *plan.Settings) { always(s); s.Cleaned = true }, func(r *testclient.Service) *testutil.Proc {

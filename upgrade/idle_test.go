@@ -14,7 +14,7 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
-// askWithin asks the service without a deadline, but with a short limit for a service that does nothing.
+// askWithin requests an upgrade without a deadline, but with a short limit for a service that tries no upgrade.
 func askWithin(r *testclient.Service, idle time.Duration) <-chan requested {
 	done := make(chan requested, 1)
 	go func() { // ends with the outcome, or with the limit
@@ -24,7 +24,7 @@ func askWithin(r *testclient.Service, idle time.Duration) <-chan requested {
 	return done
 }
 
-// Who asks without a deadline does not wait for ever for a service that cannot write the outcome.
+// If the service cannot write the outcome, a Request without a deadline does not wait for ever.
 func TestRequestEndsWithoutAnOutcome(t *testing.T) {
 	t.Parallel()
 	f := writeFaults["a full disk"]
@@ -39,11 +39,12 @@ func TestRequestEndsWithoutAnOutcome(t *testing.T) {
 	}
 }
 
-// Who asks without a deadline waits as long as an upgrade takes, and as long as one takes that was under way before.
+// A Request without a deadline waits until its upgrade has ended, however long that takes. It also waits for the end of an
+// upgrade that was under way before.
 func TestRequestWaitsForAnUpgradeThatTakesLong(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, func(s *plan.Settings) { s.Timeout, s.Soak = time.Minute, 2*time.Second })
-	held := r.Dial().Begin() // so the process that has got the signal lives longer than the limit
+	held := r.Dial().Begin() // keeps the process that has received the signal alive for longer than the limit
 	r.Change(func(s *plan.Settings) { s.Bad = plan.CheckWaits })
 	before := r.BeginUpgrade()
 	r.WaitOutput(patience, plan.SaysCheckWaits)

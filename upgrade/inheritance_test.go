@@ -16,7 +16,7 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wiretest"
 )
 
-// talk is what an older generation may say, for a fuzzer to spoil.
+// talk returns messages that an older generation may send, as a start for the fuzzer.
 func talk(f *testing.F) (all []byte) {
 	for _, m := range []struct {
 		kind wire.Kind
@@ -34,7 +34,7 @@ func talk(f *testing.F) (all []byte) {
 	return all
 }
 
-// What an older generation leaves may be anything: it is taken or refused, and nothing of it stays open.
+// Any build and any elder message of an older generation is taken or refused, and no descriptor stays open.
 func FuzzInheritance(f *testing.F) {
 	body := []byte(`{"generation":1,"pid":7,"version":"v1"}`)
 	build, err := state.WriteBuild(&process.Build{Version: "v1", Args: []string{"a", "b"}})
@@ -68,7 +68,7 @@ func FuzzInheritance(f *testing.F) {
 	})
 }
 
-// sealedFile is a file as package state writes it, of any content.
+// sealedFile returns a file of the form that package state writes, with any content.
 func sealedFile(t *testing.T, content []byte) *os.File {
 	t.Helper()
 	file, err := sys.MemFile("test")
@@ -83,7 +83,7 @@ func sealedFile(t *testing.T, content []byte) *os.File {
 	return file
 }
 
-// An older generation that talks, and sends descriptors, is listened to by nobody.
+// If an older generation sends messages and descriptors before this process reads its socket, no descriptor stays open.
 func FuzzElder(f *testing.F) {
 	f.Add([]byte(`{"generation":1,"pid":7,"version":"v1"}`), wiretest.CutUp(talk(f)))
 	f.Fuzz(func(t *testing.T, body, said []byte) {
@@ -108,10 +108,11 @@ func FuzzElder(f *testing.F) {
 	})
 }
 
-// What an older generation passes on while its successor leaves, too, is heard by that one or by the next.
+// A connection that an older generation passes on while its successor drains, too, is received by the successor or by the next
+// generation.
 func TestEldersAreHeardToTheEnd(t *testing.T) {
-	const conns = 100                // more than a link and its reader hold
-	null, err := os.Open(os.DevNull) // for a connection
+	const conns = 100                // more than a link and its reader can buffer
+	null, err := os.Open(os.DevNull) // stands in for a connection
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -24,15 +24,15 @@ import (
 // watcher is an init or a service manager with a service that it has started.
 type watcher struct {
 	*testclient.Service
-	processes int // of the watcher and of what has started it
+	processes int // the number of processes of the watcher, with those that have started it
 	hangup    func() error
 	stop      func() error
-	view      func() string // what the watcher says of the service, the same as long as it has noticed nothing
-	up, down  string        // what it has to say while the service runs, and after stop
+	view      func() string // what the watcher reports about the service; does not change while the watcher notices nothing
+	up, down  string        // what view must return while the service runs, and after stop
 	quit      func() error  // ends a watcher that does not end with the service
 }
 
-// An init of a container passes on the SIGHUP of an upgrade and the SIGTERM of a stop, and sees nothing but the supervisor.
+// An init of a container passes on SIGHUP for an upgrade and SIGTERM for a stop, and sees only the supervisor.
 func TestInitsWatchOneProcess(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"tini", "dumb-init"} {
@@ -43,7 +43,7 @@ func TestInitsWatchOneProcess(t *testing.T) {
 	}
 }
 
-// A service manager sees one process, which runs all the time. It has neither to know of upgrades nor of crashes.
+// A service manager sees one process, which runs all the time. The manager notices neither upgrades nor crashes.
 func TestManagersWatchOneProcess(t *testing.T) {
 	t.Parallel()
 	for name, start := range map[string]func(*testing.T, func(*plan.Settings)) watcher{"runit": startRunit, "supervisord": startSupervisord} {
@@ -54,8 +54,8 @@ func TestManagersWatchOneProcess(t *testing.T) {
 	}
 }
 
-// Without the supervisor an init would end with the first generation, and a service manager would start a second copy beside the next
-// one: an upgrade is refused before anything is started, and says what to do.
+// Without the supervisor, an init would end with the first generation, and a service manager would start a second copy beside
+// the next generation. So an upgrade is refused before a process is started, and the reason says what to do.
 func TestWatchedServicesRefuseUpgradesWithoutSupervisor(t *testing.T) {
 	t.Parallel()
 	inContainer := func(name string) func(*testing.T, func(*plan.Settings)) watcher {
@@ -86,8 +86,8 @@ func TestWatchedServicesRefuseUpgradesWithoutSupervisor(t *testing.T) {
 	}
 }
 
-// mustLastUnder fails the test unless two upgrades, a kill of the main generation and a stop go well, and the watcher notices
-// the stop only.
+// mustLastUnder makes two upgrades, kills the main generation, and stops the service. It fails the test unless all of this
+// goes well and the watcher notices only the stop.
 func mustLastUnder(t *testing.T, w watcher) {
 	t.Helper()
 	testutil.Until(t, patience, "the watcher knows that the service runs", func() bool { return w.view() == w.up })
@@ -110,7 +110,8 @@ func mustLastUnder(t *testing.T, w watcher) {
 	w.mustStop(t)
 }
 
-// mustRun waits until the generation answers, and fails the test unless nothing but that runs and the watcher has not noticed.
+// mustRun waits until the generation answers. It fails the test unless only this generation and the supervisor run, and the
+// watcher has noticed nothing.
 func (w watcher) mustRun(t *testing.T, l *testutil.Load, generation int) {
 	t.Helper()
 	want := "g" + strconv.Itoa(generation)
@@ -124,13 +125,14 @@ func (w watcher) mustRun(t *testing.T, l *testutil.Load, generation int) {
 	}
 }
 
-// mustStop stops the service with a request open for a second, which must be answered. Nothing may be left.
+// mustStop stops the service while a request is open, and finishes the request after a second. The request must be answered,
+// and no process may be left.
 func (w watcher) mustStop(t *testing.T) {
 	t.Helper()
 	p := w.Dial().Begin()
 	at := time.Now()
 	stopped := make(chan error, 1)
-	go func() { stopped <- w.stop() }() // a command that waits for the end
+	go func() { stopped <- w.stop() }() // the command waits for the end of the service
 	testutil.Until(t, patience, "the service has been stopping for a second", func() bool {
 		return strings.Contains(w.Output(), "upgrade: stopping") && time.Since(at) > time.Second
 	})
@@ -153,7 +155,7 @@ func (w watcher) mustStop(t *testing.T) {
 	w.WaitFamily(t, 0, patience)
 }
 
-// mainOutside is the pid of the main generation outside of its PID namespace.
+// mainOutside returns the pid of the main generation in the PID namespace of this test.
 func (w watcher) mainOutside(t *testing.T) int {
 	t.Helper()
 	for _, pid := range w.Generations() {
@@ -225,7 +227,7 @@ func startSupervisord(t *testing.T, change func(*plan.Settings)) watcher {
 		hangup: func() error { return errorOf(ask("signal", "HUP", "web")) },
 		stop:   func() error { return errorOf(ask("stop", "web")) },
 		view: func() string {
-			log := r.Output() // it knows what has been since the last question
+			log := r.Output() // the log also shows what has happened between two calls of view
 			return fmt.Sprintf("%s, started %d, ended %d", withoutTimes(ask("status")),
 				strings.Count(log, " INFO spawned: 'web'"), strings.Count(log, " exited: web"))
 		},
@@ -236,7 +238,7 @@ func startSupervisord(t *testing.T, change func(*plan.Settings)) watcher {
 	return w
 }
 
-// supervisordConf needs the directory of the service and its program.
+// supervisordConf is a format for fmt.Sprintf: the arguments are the directory of the service and its program.
 const supervisordConf = `[supervisord]
 nodaemon=true
 logfile=/dev/null
@@ -262,8 +264,8 @@ var (
 	spaces  = regexp.MustCompile(`\s+`)
 )
 
-// withoutTimes returns the words of a manager without how long or since when the service is in its state. Status commands
-// end with an error for a service that is down, and say more than that.
+// withoutTimes returns the output s of a status command with TIME in place of each time. It ignores the error: status commands
+// return an error for a service that is down, but their output says more.
 func withoutTimes(s string, _ error) string {
 	return strings.TrimSpace(spaces.ReplaceAllString(elapsed.ReplaceAllString(s, "TIME"), " "))
 }

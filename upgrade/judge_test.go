@@ -19,9 +19,9 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
-// readTime reads when something has happened, the zero time if nothing has.
+// readTime reads a time from the file with the name. It returns the zero time if there is no such file.
 func readTime(r *testclient.Service, name string) time.Time {
-	b, _ := os.ReadFile(filepath.Join(r.Dir, name)) // it may not be there
+	b, _ := os.ReadFile(filepath.Join(r.Dir, name)) // the file may not exist
 	n, err := strconv.ParseInt(string(b), 10, 64)
 	if err != nil {
 		return time.Time{}
@@ -31,8 +31,8 @@ func readTime(r *testclient.Service, name string) time.Time {
 
 var takenBack = regexp.MustCompile(`upgrade: taken back candidate=\d+ accepting_after=(\S+)`)
 
-// A release that goes bad at any step is taken back: nobody is refused, no idle connection ends, and what is lost or
-// answered with an error is what the bad process itself had received. The next release, which is good, succeeds.
+// If a release goes bad at any step, it is taken back. No connection is refused, and no idle connection ends. Only requests
+// that the bad process had received are lost or answered with an error. The next release, which is good, is committed.
 func TestBadReleaseIsTakenBackAtEveryStep(t *testing.T) {
 	weights := []float64{0.05, 0.25, 0.5, 1}
 	from := 0
@@ -106,7 +106,7 @@ func takeBackAt(t *testing.T, r *testclient.Service, how going, step int) {
 			}
 		}
 	}
-	late := time.Duration(0) // when the candidate got its last new connection, after the verdict
+	late := time.Duration(0) // the time from the verdict to the last new connection of the candidate
 	if at := readTime(r, "verdict"); !at.IsZero() {
 		for rec := range fresh.Stop().Records() {
 			if rec.PID == candidate && rec.Start.After(at) {
@@ -119,7 +119,7 @@ func takeBackAt(t *testing.T, r *testclient.Service, how going, step int) {
 	} else {
 		t.Logf("from detection to accepting everything: %s; the last new connection of the candidate began %v after the verdict", m[1], late)
 	}
-	r.GoOn() // nobody waits there any more
+	r.GoOn() // the attempt has ended, so no judge waits at the step
 	r.Change(func(s *plan.Settings) { s.Bad, s.Weights = "", []float64{0.25, 1} })
 	done = r.BeginUpgrade()
 	for i := range 2 {
@@ -135,8 +135,8 @@ func takeBackAt(t *testing.T, r *testclient.Service, how going, step int) {
 	}
 }
 
-// What the candidate publishes is heard by who has subscribed; an error of a subscriber takes the upgrade back; a process
-// that is no candidate is told so.
+// The messages that the candidate publishes reach the subscribers. If a subscriber returns an error, the upgrade is taken
+// back. In a process that is no candidate, Publish returns ErrNotReady.
 func TestCandidateReportsToTheJudge(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, func(s *plan.Settings) { s.Bake, s.Soak = plan.BakeHearsNews, 0 })

@@ -13,8 +13,8 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
-// What is kept survives a good upgrade; what the candidate has changed comes back on an abort; a value that refuses
-// what was sent with the commit takes the commit back.
+// A kept value survives a good upgrade. After an abort, the old process has the value that the candidate has changed. If a
+// value refuses the data in the commit message, the upgrade is taken back.
 func TestKeptValuesSurvive(t *testing.T) {
 	r := testclient.Start(t, func(s *plan.Settings) { s.Soak = time.Minute })
 	r.MustAdd(1, "g1")
@@ -47,7 +47,8 @@ func TestKeptValuesSurvive(t *testing.T) {
 	}
 }
 
-// What is kept survives the old process as soon as that has sent it, which may be before the new one has said hello.
+// A kept value survives the death of the old process from the message welcome on, which may be sent before the new process has
+// sent hello.
 func TestKeptValuesOutliveTheOldProcess(t *testing.T) {
 	for _, step := range []string{"old.welcomed", "old.hello", "old.prepared"} {
 		t.Run(step, func(t *testing.T) {

@@ -13,8 +13,8 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
-// A candidate that is killed at any step until it has confirmed the commit leaves the old process with everything. Only
-// requests that the dead process had received are lost.
+// If a candidate is killed at any step before it has confirmed the commit, the old process serves on. Only requests that the
+// dead candidate had received are lost.
 func TestCandidateMayDieAtAnyStep(t *testing.T) {
 	for _, step := range []string{
 		"new.start", "new.hello", "new.welcomed", "new.prepare", "new.prepared", "new.opened", "new.commit", "new.write",
@@ -38,7 +38,7 @@ func TestCandidateMayDieAtAnyStep(t *testing.T) {
 	}
 }
 
-// A candidate that stops moving is killed when its time is over, and stalls nobody until then.
+// A candidate that hangs is killed when its time is over, and does not delay requests until then.
 func TestCandidateMayHangAtAnyStep(t *testing.T) {
 	for _, step := range []string{"new.start", "new.hello", "new.welcomed", "new.prepare", "new.opened", "new.commit", "new.ready", "new.write"} {
 		t.Run(step, func(t *testing.T) {
@@ -58,7 +58,7 @@ func TestCandidateMayHangAtAnyStep(t *testing.T) {
 	}
 }
 
-// If the old process is killed at any step after it has started a new one, the new one becomes the service.
+// If the old process is killed at any step after it has started a new process, the new process becomes the service.
 func TestOldProcessMayDieAtAnyStep(t *testing.T) {
 	for _, step := range []string{
 		"old.forked", "old.started", "old.hello", "old.welcomed", "old.bequeathed", "old.prepared", "old.opened", "old.commit", "old.committed",
@@ -87,8 +87,8 @@ func mustBeTakenOver(t *testing.T, r *testclient.Service, l *testutil.Load, f te
 	r.MustHaveLostOnlyWith(l, f)
 }
 
-// If the old process dies just after it has taken the upgrade back, the candidate, which has ended its server already,
-// starts itself anew: there is nobody else.
+// If the old process dies while it takes the upgrade back, a process serves: the candidate becomes the service, or starts a
+// new process if its server has ended.
 func TestOldProcessMayDieWhileItTakesBack(t *testing.T) {
 	for _, step := range []string{"old.taking-back", "old.aborted", "old.returned"} {
 		t.Run(step, func(t *testing.T) {
@@ -106,7 +106,7 @@ func TestOldProcessMayDieWhileItTakesBack(t *testing.T) {
 	}
 }
 
-// A stopped old process delays an upgrade, and breaks nothing.
+// If the old process is suspended for a moment, the upgrade takes longer, and no request is lost.
 func TestOldProcessMayHangAtAnyStep(t *testing.T) {
 	for _, step := range []string{"old.started", "old.hello", "old.welcomed", "old.bequeathed", "old.prepared", "old.opened", "old.commit", "old.committed", "old.handed-over"} {
 		t.Run(step, func(t *testing.T) {

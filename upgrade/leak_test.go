@@ -16,8 +16,8 @@ import (
 
 var rounds = flag.Int("midair.rounds", 50, "how many good and how many failed upgrades TestNothingAccumulates makes")
 
-// After any number of good and of failed upgrades the process that serves has as many descriptors, goroutines and
-// children as after the first few: nothing is handed on from generation to generation that nobody uses.
+// After any number of good and failed upgrades, the serving process has no more descriptors, goroutines and children than
+// after the first few upgrades. So generations hand on nothing that is not used.
 func TestNothingAccumulates(t *testing.T) {
 	testutil.AlsoWithoutRace()
 	t.Parallel()

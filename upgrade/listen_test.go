@@ -21,7 +21,7 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
-// Every kind of socket keeps its address through upgrades, and none takes the place of another.
+// Every kind of socket keeps its address through upgrades, and no socket is taken for another one.
 func TestSocketsKeepTheirAddresses(t *testing.T) {
 	p, dir := startListens(t)
 	want := addrsOf(t, dir, 1)
@@ -76,8 +76,8 @@ func TestPinnedListenerStaysUntilTheCommit(t *testing.T) {
 	stopListens(t, p, dir)
 }
 
-// A program that accepts by itself gets connections of package net from the old process too, and its Close is the end for the client,
-// while the old process lives.
+// A program that accepts without package drain gets connections of package net also from the old process. When the program
+// closes such a connection, the client sees the end, although the old process lives.
 func TestPassedConnectionsAreNets(t *testing.T) {
 	t.Parallel()
 	p, dir := startListens(t, "half")
@@ -100,7 +100,7 @@ func TestPassedConnectionsAreNets(t *testing.T) {
 	stopListens(t, p, dir)
 }
 
-// wholeAnswerOf reads until the end of a connection.
+// wholeAnswerOf opens a connection, and returns all bytes that come before its end.
 func wholeAnswerOf(t *testing.T, network, addr string) string {
 	t.Helper()
 	c, err := net.Dial(network, addr)
@@ -116,7 +116,7 @@ func wholeAnswerOf(t *testing.T, network, addr string) string {
 	return string(b)
 }
 
-// startListens starts the program with files in its directory.
+// startListens starts the test program listens in a new directory, with empty files of the given names.
 func startListens(t *testing.T, files ...string) (*testutil.Proc, string) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "lis")
@@ -163,7 +163,7 @@ func addrsOf(t *testing.T, dir string, generation int) map[string]string {
 	return m
 }
 
-// answerOf asks a socket once.
+// answerOf connects to a socket, and returns the first line of the answer.
 func answerOf(t *testing.T, dir, network, addr string) string {
 	t.Helper()
 	if network == "pinned" {
@@ -202,7 +202,8 @@ func TestListenerOpenedLateAccepts(t *testing.T) {
 	mustBeGreeted(t, r, "late.sock")
 }
 
-// mustBeGreeted asks the service to accept and close a connection to a socket in its directory.
+// mustBeGreeted connects to a unix socket in the directory of the service, and fails the test unless the service accepts and
+// closes the connection.
 func mustBeGreeted(t *testing.T, r *testclient.Service, name string) {
 	t.Helper()
 	c, err := net.Dial("unix", filepath.Join(r.Dir, name))
@@ -216,14 +217,14 @@ func mustBeGreeted(t *testing.T, r *testclient.Service, name string) {
 	}
 }
 
-// An address that was closed and opened again is the same listener for the next generation.
+// If a program closes a listener and opens its address again, the next generation inherits the listener.
 func TestReopenedAddressIsInherited(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, func(s *plan.Settings) { s.Bad = plan.FirstReopensTwice })
 	keepsAddress(t, r)
 }
 
-// A listener that the next release wants pinned is the one that this release has not pinned.
+// If the next release opens an address by ListenPinned, it inherits the listener that this release has opened by Listen.
 func TestPinnedLaterIsInherited(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, func(s *plan.Settings) { s.Bad = plan.FirstReopens })
@@ -231,7 +232,7 @@ func TestPinnedLaterIsInherited(t *testing.T) {
 	keepsAddress(t, r)
 }
 
-// keepsAddress upgrades to a release that asks for the very address that this one got.
+// keepsAddress upgrades to a release that listens on the address and port that this release has got.
 func keepsAddress(t *testing.T, r *testclient.Service) {
 	t.Helper()
 	r.Change(func(s *plan.Settings) { s.Addr = r.Addr })

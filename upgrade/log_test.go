@@ -23,7 +23,7 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
-// What becomes of a service whose log nobody reads. Its standard output and error are a pipe.
+// The service when no process reads its log. Its standard output and error are a pipe.
 
 // supervisions are the services with and without a supervisor.
 var supervisions = map[string]string{"alone": "never", "supervised": "always"}
@@ -51,7 +51,7 @@ func startPiped(t *testing.T, supervisor string, env ...string) piped {
 // fill writes until there is no room in the pipe.
 func (p piped) fill(t *testing.T) {
 	t.Helper()
-	// Another description of the pipe, because the service shares that of writer.
+	// The pipe is opened again, because O_NONBLOCK on writer would also be set for the service.
 	fd, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", p.writer.Fd()), unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -66,8 +66,8 @@ func (p piped) fill(t *testing.T) {
 	}
 }
 
-// mustGoOn upgrades the service by SIGHUP, kills it if a supervisor starts it again, and stops it by SIGTERM, which must not take
-// longer than the flushes of a log.
+// mustGoOn upgrades the service by SIGHUP. If there is a supervisor, mustGoOn kills the service and waits until it is started
+// again. Then it stops the service by SIGTERM, which must not take longer than the flushes of a log.
 func (p piped) mustGoOn(t *testing.T, supervisor string) {
 	t.Helper()
 	first := p.MainPID()
@@ -118,7 +118,7 @@ func TestFullLogHoldsNothingUp(t *testing.T) {
 	}
 }
 
-// When a full log is read again, it has the lines that had room, and how many are missing after them.
+// When a full log is read again, it has the lines for which there was room, and then the number of the missing lines.
 func TestFullLogSaysHowManyLinesAreMissing(t *testing.T) {
 	t.Parallel()
 	p := startPiped(t, "never")
@@ -146,13 +146,13 @@ func TestFullLogSaysHowManyLinesAreMissing(t *testing.T) {
 	if missing == 0 || said+missing != failures {
 		t.Errorf("%d lines are there and %d are missing, of %d: %v", said, missing, failures, log.Err())
 	}
-	go func() { _, _ = io.Copy(io.Discard, p.reader) }() // ends with the pipe
+	go func() { _, _ = io.Copy(io.Discard, p.reader) }() // ends when the pipe is closed
 	first := p.MainPID()
 	p.Signal(syscall.SIGHUP)
 	p.WaitServing(2, first)
 }
 
-// What a service starts does not inherit that the service lives on after SIGPIPE.
+// The service does not die of SIGPIPE, but its child processes do not inherit this behaviour.
 func TestChildrenDoNotInheritTheHandlingOfSIGPIPE(t *testing.T) {
 	t.Parallel()
 	for name, supervisor := range supervisions {
@@ -177,7 +177,7 @@ func TestChildrenDoNotInheritTheHandlingOfSIGPIPE(t *testing.T) {
 	}
 }
 
-// statusOfChild returns /proc/PID/status of a child with the arguments; nothing if there is none.
+// statusOfChild returns /proc/PID/status of a child with the given arguments; "" if there is none.
 func statusOfChild(parent int, args string) string {
 	all, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 	for _, path := range all {

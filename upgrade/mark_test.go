@@ -13,7 +13,7 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/testclient"
 )
 
-// takesSockets looks at a program as an upgrade does.
+// takesSockets reports whether the file has the mark, by the same check that an upgrade makes.
 func takesSockets(t *testing.T, path string) bool {
 	t.Helper()
 	p, err := process.Preflight(path, nil, process.Policy{Other: true})
@@ -24,8 +24,9 @@ func takesSockets(t *testing.T, path string) bool {
 	return p.TakesSockets()
 }
 
-// A build that can call New says in its file that it takes its sockets from the control socket, however it was linked. One that
-// cannot does not, whatever else of the library is in it: what it would get in the control socket would be lost.
+// The file of a build that can call New has the mark, however the build was linked: the build takes its sockets from the
+// control socket. A build that cannot call New does not have the mark, even if it uses another part of the library: sockets in
+// the control socket would be lost.
 func TestMarkIsInBuildsThatTakeTheirSockets(t *testing.T) {
 	t.Parallel()
 	for _, flags := range []string{"", "-trimpath -ldflags=-s -ldflags=-w", "-race", "-buildmode=pie -trimpath"} {

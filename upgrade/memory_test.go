@@ -16,7 +16,7 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
-// inProc is a number that the kernel says about a process.
+// inProc returns the number in a file of /proc/PID.
 func inProc(t *testing.T, pid int, name string) int {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), name))
@@ -30,13 +30,13 @@ func inProc(t *testing.T, pid int, name string) int {
 	return n
 }
 
-// rank is oom_score_adj of a process.
+// rank returns oom_score_adj of a process.
 func rank(t *testing.T, pid int) int {
 	t.Helper()
 	return inProc(t, pid, "oom_score_adj")
 }
 
-// ownRank is the rank of everything that is started from here.
+// ownRank returns the rank of this test, which every process that it starts inherits.
 func ownRank(t *testing.T) int {
 	t.Helper()
 	own := rank(t, os.Getpid())
@@ -46,7 +46,7 @@ func ownRank(t *testing.T) int {
 	return own
 }
 
-// mustBeVictim ends in the middle of an upgrade: the candidate would be killed if memory ran out, and not the old process.
+// mustBeVictim fails the test unless the kernel would kill the candidate, and not the old process, if memory ran out.
 func mustBeVictim(t *testing.T, candidate, old int) {
 	t.Helper()
 	if rank(t, candidate) != 1000 || inProc(t, candidate, "oom_score") <= inProc(t, old, "oom_score") {
@@ -54,8 +54,9 @@ func mustBeVictim(t *testing.T, candidate, old int) {
 	}
 }
 
-// While a candidate is tried, memory that runs out kills the candidate and not the service, whatever user it is and whether one
-// may look into it; when it is the service it is like the one before it. The same goes for a rollback.
+// If memory runs out during an upgrade, the kernel kills the candidate and not the service, whatever the user of the candidate
+// is, and even if the candidate is not dumpable. After the commit, and after a rollback, the new service has the rank of the
+// old service.
 func TestMemoryPressureSparesTheService(t *testing.T) {
 	own := ownRank(t)
 	for name, change := range map[string]func(*plan.Settings){
@@ -94,7 +95,7 @@ func TestMemoryPressureSparesTheService(t *testing.T) {
 				}
 			}
 			if name == "drops root" {
-				return // the first build would not find what is root's
+				return // the first build could not read files of root
 			}
 			r.Release("other")
 			other, done := r.Soaking()
@@ -111,7 +112,8 @@ func TestMemoryPressureSparesTheService(t *testing.T) {
 	}
 }
 
-// An attempt changes nothing for the old process, whether it fails, is aborted or is a rehearsal, and the next one is committed.
+// An attempt that fails, is aborted or is a rehearsal does not change the rank of the old process, and the next upgrade is
+// committed.
 func TestMemoryRankOfTheServiceNeverChanges(t *testing.T) {
 	t.Parallel()
 	own := ownRank(t)
@@ -139,8 +141,8 @@ func TestMemoryRankOfTheServiceNeverChanges(t *testing.T) {
 	}
 }
 
-// A candidate whose old process dies is the service, and so is the one that it starts anew if it was taken back already: neither
-// is killed first.
+// If the old process dies, its candidate becomes the service. If the candidate was taken back before, the process that it
+// starts becomes the service. The kernel would kill neither of the two first.
 func TestLastProcessIsNotKilledFirst(t *testing.T) {
 	own := ownRank(t)
 	t.Run("takes over", func(t *testing.T) {
@@ -158,7 +160,7 @@ func TestLastProcessIsNotKilledFirst(t *testing.T) {
 		f := testclient.FaultAt(t, "old.aborted", "kill")
 		r := testclient.Start(t, long, f.Env)
 		candidate, _ := r.Soaking()
-		_, _ = r.TryAsk(t.Context(), "POST", "/abort") // which kills it
+		_, _ = r.TryAsk(t.Context(), "POST", "/abort") // the fault kills the old process
 		testutil.Until(t, patience, "another process serves", func() bool { return r.ServesWithout(candidate) && r.MainPID() != r.PID() })
 		if got := rank(t, r.MainPID()); got != own {
 			t.Errorf("%d, want %d", got, own)
@@ -166,8 +168,8 @@ func TestLastProcessIsNotKilledFirst(t *testing.T) {
 	})
 }
 
-// Processes that the program has started as a candidate are still killed first after the commit. They are named in the log, once,
-// and those that it starts as the service are not.
+// After the commit, the kernel would still first kill the processes that the program has started as a candidate. The log names
+// these processes once. It does not name processes that the program starts as the service.
 func TestProcessesOfTheCandidateAreNamed(t *testing.T) {
 	t.Parallel()
 	own := ownRank(t)
@@ -204,7 +206,7 @@ func TestProcessesOfTheCandidateAreNamed(t *testing.T) {
 	}
 }
 
-// Where the value cannot be put back, the service serves, and says what that means for it.
+// If the old value cannot be restored, the service serves nevertheless, and the log says what this means.
 func TestRankThatStaysIsSaid(t *testing.T) {
 	t.Parallel()
 	ownRank(t)
@@ -217,7 +219,7 @@ func TestRankThatStaysIsSaid(t *testing.T) {
 	}
 	first := r.MainPID()
 	candidate, done := r.Soaking()
-	// From who has CAP_SYS_RESOURCE this sets the least value too.
+	// If this test has CAP_SYS_RESOURCE, the write also sets the lowest value that the candidate may write.
 	if err := os.WriteFile("/proc/"+strconv.Itoa(candidate)+"/oom_score_adj", []byte("1000"), 0); err != nil {
 		t.Fatal(err)
 	}

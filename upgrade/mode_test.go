@@ -7,9 +7,9 @@ import (
 	"testing"
 )
 
-// What may be started depends on what is asked for: only an upgrade refuses the build that runs, only Restart may start
-// another program, and a rehearsal needs this library. A program with tableflip only and a file without the mark need their
-// options, unless a build comes back that was good.
+// Each mode allows other files: only Upgrade refuses the build that runs, only Restart may start another program, and a
+// rehearsal needs a program with this library. A program with tableflip only needs AllowPlain, and a file without the mark
+// needs AllowWrapper. A rollback and a revival need neither.
 func TestEachModeHasItsPolicy(t *testing.T) {
 	verify := func(string) error { return nil }
 	judge := func(context.Context, *Candidate) error { return nil }

@@ -9,13 +9,13 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/listener"
 )
 
-// falling is a program's wrapper of a connection that panics.
+// falling is a program's wrapper of a connection, whose method NetConn panics.
 type falling struct{ net.Conn }
 
 func (falling) NetConn() net.Conn { panic("the wrapper fell over") }
 
-// A panic in MoveWith, of the program's wrapper or of the program itself meanwhile, is the caller's, and keeps no commit waiting: the
-// commit waits for those who move.
+// A panic in Move, in the wrapper of the program or in the mover, reaches the caller of Move. A commit waits for running calls
+// of Move, but not for a call that has panicked.
 func TestPanicInMoveWithHoldsNothing(t *testing.T) {
 	u, c := listening(t, "")
 	for name, move := range map[string]func(){

@@ -38,7 +38,8 @@ func TestIdleConnectionsFollowTheCommit(t *testing.T) {
 	}
 }
 
-// Time limits of requests do not end a connection that waits for one, although it is new to the process that has it now.
+// The time limits of requests do not end a moved connection that waits for its next request, although the connection is new in
+// this process.
 func TestShortTimeoutsDoNotEndMovedConnections(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, func(s *plan.Settings) {
@@ -51,14 +52,14 @@ func TestShortTimeoutsDoNotEndMovedConnections(t *testing.T) {
 	for _, want := range []string{"g2", "g3"} {
 		r.Upgrade()
 		r.WaitFamily(t, 1, patience)
-		<-time.After(2500 * time.Millisecond) // this is what they have to outlast
+		<-time.After(2500 * time.Millisecond) // longer than the time limits of requests
 		if got := testclient.Sides(t, conns)[want]; got != len(conns) {
 			t.Errorf("%d of %d connections are with %s", got, len(conns), want)
 		}
 	}
 }
 
-// The same under load: a client that keeps its connection never has to open another one.
+// Idle connections follow the commit under load, too: a client with keep-alive never has to open another connection.
 func TestLoadKeepsItsConnections(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, nil)
@@ -74,8 +75,8 @@ func TestLoadKeepsItsConnections(t *testing.T) {
 	}
 }
 
-// Idle connections follow the weight: the share of them that is with the candidate is exactly the weight, up and down.
-// An abort brings all of them back, a commit moves all of them, and not one is closed.
+// The candidate's share of the idle connections follows the weight, up and down. An abort brings all of them back, and a
+// commit moves all of them to the candidate. No connection is closed.
 func TestIdleConnectionsFollowTheWeight(t *testing.T) {
 	for _, end := range []string{"commit", "abort"} {
 		t.Run(end, func(t *testing.T) {
@@ -138,7 +139,7 @@ func TestIdleConnectionsOutliveTheCandidate(t *testing.T) {
 	}
 }
 
-// A connection may be passed on by a process that has got it a moment ago, whose own predecessor still drains.
+// A process passes on a connection that it has received a moment ago, while its own predecessor still drains.
 func TestConnectionsPassThroughManyHands(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, byWeights(0.5, 1))

@@ -14,23 +14,24 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/testclient"
 )
 
-// Without the supervisor, the old process names the new one to systemd, which may hear the main process only.
+// Without the supervisor, the old process names the new process to systemd, because systemd may accept messages of the main
+// process only.
 
-// heldUnit is a unit whose first upgrade is held at a step.
+// heldUnit starts a unit in whose first upgrade a process waits at the step.
 func heldUnit(t *testing.T, access, step string) (*testclient.Unit, testclient.Fault) {
 	t.Helper()
 	f := testclient.FaultAt(t, step, "hold")
 	return testclient.StartUnit(t, testclient.UnitFile{Access: access, Stores: 16, Env: []string{f.Env}}, nil), f
 }
 
-// mustPass waits until a time is over, which is what is tested.
+// mustPass waits for the given time, because the test is about what happens after this time.
 func mustPass(t *testing.T, d time.Duration) {
 	t.Helper()
 	begun := time.Now()
 	testutil.Until(t, patience, d.String(), func() bool { return time.Since(begun) > d })
 }
 
-// A candidate may need long from the commit message until it serves: it is named all the same.
+// A candidate that needs long from the commit message until it serves is named to systemd, too.
 func TestSlowCommitIsNamed(t *testing.T) {
 	t.Parallel()
 	u, f := heldUnit(t, "main", "new.commit")
@@ -48,7 +49,8 @@ func TestSlowCommitIsNamed(t *testing.T) {
 	}
 }
 
-// A stop before the new process was named is a stop: it says nothing after STOPPING=1, and the sockets stay in the store.
+// After a stop that comes before the new process was named, the new process sends nothing after STOPPING=1, and the sockets
+// stay in systemd's store.
 func TestStopBeforeTheNameIsTheLastWord(t *testing.T) {
 	t.Parallel()
 	u, f := heldUnit(t, "all", "old.confirmed")
@@ -61,7 +63,7 @@ func TestStopBeforeTheNameIsTheLastWord(t *testing.T) {
 	stored := u.Manager.Stored()
 	u.SignalMain(syscall.SIGTERM)
 	testutil.Until(t, patience, "the service stops", func() bool { return slices.Contains(words(u.Manager.Since(n)), "STOPPING=1") })
-	mustPass(t, 1600*time.Millisecond) // the time in which it is to be named is over
+	mustPass(t, 1600*time.Millisecond) // longer than nameWait
 	if got := words(u.Manager.Since(n)); got[len(got)-1] != "STOPPING=1" || !slices.Equal(u.Manager.Stored(), stored) {
 		t.Errorf("systemd was told %q, and has %q of %q", got, u.Manager.Stored(), stored)
 	}
@@ -70,7 +72,8 @@ func TestStopBeforeTheNameIsTheLastWord(t *testing.T) {
 	open.Finish()
 }
 
-// An upgrade that is asked for before the process was named is told when that process is known.
+// If an upgrade is requested before the new process was named, the new process reports the upgrade to systemd after it was
+// named.
 func TestUpgradeBeforeTheNameIsToldAfterIt(t *testing.T) {
 	t.Parallel()
 	u, f := heldUnit(t, "all", "old.confirmed")
@@ -90,8 +93,8 @@ func TestUpgradeBeforeTheNameIsToldAfterIt(t *testing.T) {
 	}
 }
 
-// A candidate that dies when it serves, and before systemd knows it, leaves the old process as the service: its end would be taken for
-// that of the service.
+// If a candidate dies after it has begun to serve and before systemd knows it, the old process serves on. Otherwise systemd
+// would take the end of the old process for the end of the service.
 func TestDeathBeforeTheNameIsReadIsTakenBack(t *testing.T) {
 	t.Parallel()
 	for _, access := range []string{"main", "all"} {
@@ -125,7 +128,8 @@ func TestDeathBeforeTheNameIsReadIsTakenBack(t *testing.T) {
 	}
 }
 
-// The same if the new process dies when it was named, and systemd is slow to read that: it refuses the name of a process that has ended.
+// If the new process dies after it was named and before systemd has read the message, the old process serves on, too, because
+// systemd refuses to name a process that has ended.
 func TestDeathBeforeSystemdReadsTheNameIsTakenBack(t *testing.T) {
 	t.Parallel()
 	u, f := heldUnit(t, "main", "old.confirmed")

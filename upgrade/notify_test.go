@@ -18,7 +18,8 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
-// The messages of the test service, with its directory's name made even.
+// The names of the test service's sockets in systemd's store. The manager of the test replaces the name of the service's
+// directory by svc0.
 const (
 	tcpName  = "midair.listener.tcp.127.0.0.1%3A0"
 	unixName = "midair.listener.unix./tmp/svc0/admin.sock"
@@ -54,7 +55,8 @@ func then(all ...any) (out []testclient.Datagram) {
 	return out
 }
 
-// "systemctl restart" refuses nobody: systemd keeps the sockets for the start that follows, and who connects meanwhile is answered.
+// "systemctl restart" refuses no connection: systemd keeps the sockets until the next start, and connections from this time
+// are answered.
 func TestServiceManagerKeepsSocketsForARestart(t *testing.T) {
 	t.Parallel()
 	m := testclient.NewManager(t)
@@ -72,8 +74,7 @@ func TestServiceManagerKeepsSocketsForARestart(t *testing.T) {
 	p.Close()
 }
 
-// systemd hears what it has to, in order, and nothing else: at the start, in an upgrade, in one that fails, and at the
-// stop.
+// systemd receives exactly the expected messages, in order: at the start, in a good and in a failed upgrade, and at the stop.
 func TestServiceManagerHearsEverythingInOrder(t *testing.T) {
 	t.Parallel()
 	m := testclient.NewManager(t)
@@ -99,12 +100,13 @@ func TestServiceManagerHearsEverythingInOrder(t *testing.T) {
 	if m.Count() != n+1 {
 		t.Errorf("after the stop it heard %v", m.Since(n+1))
 	}
-	if len(m.Stored()) != 2 { // it drops them itself, unless it starts the service again
+	if len(m.Stored()) != 2 { // systemd drops the sockets itself, unless it starts the service again
 		t.Errorf("the store has %q after the stop", m.Stored())
 	}
 }
 
-// A candidate that dies when it is the service, and before the old process knows, leaves the old one as the service, which says so.
+// If a candidate dies after it has become the service and before the old process knows this, the old process serves on, and
+// notifies systemd.
 func TestServiceManagerHearsWhoHasTakenTheServiceBack(t *testing.T) {
 	t.Parallel()
 	m := testclient.NewManager(t)
@@ -119,8 +121,8 @@ func TestServiceManagerHearsWhoHasTakenTheServiceBack(t *testing.T) {
 	m.MustReceive(n, then(reloading(one, 1), ready(one, 1, "; the last upgrade failed: commit: it ended: signal: killed"))...)
 }
 
-// Sockets that the service had systemd keep come back to the process that is started after a crash, and nobody is refused
-// in between. What that process does not use any more is dropped.
+// A process that is started after a crash gets the sockets that systemd keeps for the service, and no connection is refused in
+// between. systemd drops the sockets that the new process does not use.
 func TestStoreBringsSocketsBackAfterACrash(t *testing.T) {
 	t.Parallel()
 	m := testclient.NewManager(t)
@@ -141,7 +143,7 @@ func TestStoreBringsSocketsBackAfterACrash(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.Store("midair.listener.tcp.127.0.0.1%3A9", file) // an older build had it
+	m.Store("midair.listener.tcp.127.0.0.1%3A9", file) // as if an older build had opened this socket
 	r.Proc = m.Launch(r, nil)
 	testutil.Until(t, patience, "another process serves", func() bool { return r.ServesWithout(dead) })
 	b, err := os.ReadFile(filepath.Join(r.Dir, "addr"))
@@ -159,8 +161,8 @@ func TestStoreBringsSocketsBackAfterACrash(t *testing.T) {
 	testutil.Until(t, patience, "what nobody uses is dropped", func() bool { return len(m.Stored()) == 2 })
 }
 
-// A service that is started by its sockets listens on them by their names, and so do its upgrades. They stay with systemd:
-// the service neither has them kept nor removes the path of one.
+// A service with socket units listens on the sockets by their names, and so do its next generations. systemd owns these
+// sockets: the service neither stores them in systemd nor removes their paths.
 func TestSocketActivation(t *testing.T) {
 	t.Parallel()
 	m := testclient.NewManager(t)
@@ -196,7 +198,7 @@ func TestSocketActivation(t *testing.T) {
 	}
 }
 
-// A socket that was passed is used for the address that it has, under whatever name.
+// A passed socket is used for its address, whatever name the socket has.
 func TestSocketActivationByAddress(t *testing.T) {
 	t.Parallel()
 	m := testclient.NewManager(t)
@@ -207,12 +209,12 @@ func TestSocketActivationByAddress(t *testing.T) {
 	}
 	addr := ln.Addr().String()
 	ln.Close()
-	r := m.Start(func(s *plan.Settings) { s.Addr = addr }, sockets) // a new one would find the address in use
+	r := m.Start(func(s *plan.Settings) { s.Addr = addr }, sockets) // a new socket would fail, because the address is in use
 	r.Upgrade()
 	r.WaitFamily(t, 1, patience)
 }
 
-// The watchdog hears the main generation, and no other: not the candidate, and not the one that drains.
+// Only the main generation sends watchdog messages, and neither the candidate nor a generation that drains.
 func TestWatchdogHearsTheMainGeneration(t *testing.T) {
 	t.Parallel()
 	m := testclient.NewManager(t)
@@ -254,8 +256,8 @@ func TestSimpleUnitRefusesUpgrades(t *testing.T) {
 	r.MustFail("start", "Type=simple or exec: call upgrade.Supervise")
 }
 
-// An old process that is slow to hear of the commit does not name a generation that has been replaced meanwhile: systemd would take
-// the end of that one for the end of the service.
+// If an old process is slow after the commit, and its successor has been replaced by then, the old process does not name the
+// successor. Otherwise systemd would take the end of the successor for the end of the service.
 func TestSlowOldProcessNamesNobody(t *testing.T) {
 	t.Parallel()
 	m := testclient.NewManager(t)

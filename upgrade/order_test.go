@@ -15,20 +15,21 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
-// says is a candidate that says a word when it has sent or received a message of a kind; "": at its start.
+// says makes the candidate send an extra message, the word. It sends the word when it has sent or received a message of the
+// kind after; if after is empty, at its start.
 func says(word, after string) plan.Meddling {
 	return plan.Meddling{Do: plan.Says, Word: word, Kind: after}
 }
 
-// A word out of order ends the attempt by name, in every phase: a message that only another phase has, a second one, an answer
-// that nobody has asked for, a message that only the old process sends, the Ready byte before the commit message. The old process
-// serves on, without a loss, and upgrades again.
+// A message out of order ends the attempt in every phase, and the reason names the message. Out of order are a message of
+// another phase, a repeated message, an answer without a question, a message that only the old process sends, and the Ready
+// byte before the commit message. The old process serves on, loses no request, and upgrades again.
 func TestWordOutOfOrderEndsTheUpgrade(t *testing.T) {
 	t.Parallel()
 	smoke := func(s *plan.Settings) { s.Smoke = plan.SmokePasses }
 	for _, c := range []struct {
 		meddling plan.Meddling
-		phase    string // "": whichever it is found in
+		phase    string // "": any phase
 		change   func(*plan.Settings)
 	}{
 		{says("prepared", ""), "start", nil},
@@ -71,7 +72,7 @@ func TestWordOutOfOrderEndsTheUpgrade(t *testing.T) {
 				}
 			})
 			var l *testutil.Load
-			if c.phase != "commit" { // who is killed then, with what it has received, is the service already
+			if c.phase != "commit" { // in phase commit, the killed candidate may have received requests
 				l = r.Load(smallLoad)
 			}
 			r.Change(func(s *plan.Settings) { s.Meddling = c.meddling })
@@ -95,13 +96,13 @@ func TestWordOutOfOrderEndsTheUpgrade(t *testing.T) {
 	}
 }
 
-// mustUpgrade makes an upgrade, through the step of the judge if there is one.
+// mustUpgrade makes an upgrade. If the judge waits at a step, mustUpgrade lets the judge go on.
 func mustUpgrade(t *testing.T, r *testclient.Service) {
 	t.Helper()
 	if r.Set.Bake != plan.BakeSteps {
 		r.Upgrade()
 	} else {
-		_ = os.Remove(filepath.Join(r.Dir, "step")) // an attempt that has failed may have left it
+		_ = os.Remove(filepath.Join(r.Dir, "step")) // a failed attempt may have left the file
 		done := r.BeginUpgrade()
 		r.AtStep(0)
 		r.GoOn()
@@ -112,7 +113,8 @@ func mustUpgrade(t *testing.T, r *testclient.Service) {
 	r.WaitFamily(t, 1, patience)
 }
 
-// A word out of order while an upgrade is taken back changes nothing: the log names it, and the state comes back once.
+// A message out of order changes nothing while an upgrade is taken back: the log names the message, and the kept values come
+// back once.
 func TestWordOutOfOrderWhileTakingBack(t *testing.T) {
 	t.Parallel()
 	for _, meddling := range []plan.Meddling{says("serving", "abort"), says("hello", "abort"), says("open", "abort"), says("returned", "returned")} {
@@ -135,7 +137,7 @@ func TestWordOutOfOrderWhileTakingBack(t *testing.T) {
 	}
 }
 
-// An answer, a connection and whatever else the protocol allows at that moment ends nothing.
+// An extra message that the protocol allows at that moment does not end the attempt.
 func TestWordInOrderEndsNothing(t *testing.T) {
 	t.Parallel()
 	for _, meddling := range []plan.Meddling{says("beat", "share"), says("conn", "share"), says("dialed", "dial"), says("hurry", "commit")} {

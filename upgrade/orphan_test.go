@@ -15,8 +15,8 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
-// mustBeOneService waits until one process is left beside the supervisor and serves, another one than the dead ones. It is
-// the process of the pid file, and the supervisor knows it.
+// mustBeOneService waits until only one process is left beside the supervisor, and serves. This process is not the dead
+// process, the pid file names it, and the supervisor knows it.
 func mustBeOneService(t *testing.T, r *testclient.Service, dead int) {
 	t.Helper()
 	testutil.Until(t, patience, "another process serves, alone", func() bool {
@@ -25,14 +25,14 @@ func mustBeOneService(t *testing.T, r *testclient.Service, dead int) {
 	r.WaitKnown()
 }
 
-// If the old process is killed at any step of an upgrade, one service is left. Before the commit message it is the committed
-// build, which the supervisor starts, with a number above both, and after the commit message it is the candidate. If the
-// committed build does not start any more, it is the candidate all the same. No connection is refused meanwhile.
+// If the old process is killed at any step of an upgrade, one service is left. After the commit message, the candidate is the
+// service. Before the commit message, the supervisor starts the committed build, with the next generation number. If the
+// committed build does not start any more, the candidate is the service. No connection is refused.
 func TestKillInAnUpgradeLeavesOneProvenService(t *testing.T) {
 	for name, c := range map[string]struct {
 		change  func(*plan.Settings)
 		steps   []string
-		restart bool // fails
+		restart bool // a restart by the supervisor fails
 	}{
 		"no judge":           {steps: []string{"old.welcomed", "old.bequeathed", "old.prepared", "old.opened", "old.commit", "old.committed", "old.handed-over"}},
 		"Bake at 1 %":        {steps: []string{"bake", "old.commit", "old.committed", "old.handed-over"}, change: func(s *plan.Settings) { byWeights(0.01)(s); s.NoMove = true }},
@@ -53,7 +53,7 @@ func TestKillInAnUpgradeLeavesOneProvenService(t *testing.T) {
 				}, f.Env)
 				o := smallLoad
 				if r.Set.Lock != "" {
-					o.Path = "/held" // fails in a process that accepts without the lock
+					o.Path = "/held" // this request fails in a process that accepts without the lock
 				}
 				l := r.Load(o)
 				old := r.MainPID()
@@ -113,7 +113,7 @@ func TestKillInAnUpgradeLeavesOneProvenService(t *testing.T) {
 	}
 }
 
-// A bad release that has one connection of a hundred does not become the service because the old process dies.
+// If the old process dies while a bad release has 1 % of the connections, the bad release does not become the service.
 func TestBadReleaseIsNoHeir(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, func(s *plan.Settings) { always(s); byWeights(0.01)(s); s.Bad = plan.RequestsFail })
@@ -133,8 +133,8 @@ func TestBadReleaseIsNoHeir(t *testing.T) {
 	r.MustStop(syscall.SIGTERM)
 }
 
-// orphaned starts a service whose old process dies when its candidate soaks. The restart of the committed build is frozen until
-// the caller lets it go on.
+// orphaned starts a service and an upgrade, and returns during the soak: then the caller kills the old process. The supervisor
+// starts the committed build, which is suspended until the caller calls goOn.
 func orphaned(t *testing.T, change func(*plan.Settings)) (r *testclient.Service, goOn func()) {
 	t.Helper()
 	f := testclient.FaultAt(t, "new.resumed", "stop")
@@ -155,8 +155,8 @@ func orphaned(t *testing.T, change func(*plan.Settings)) (r *testclient.Service,
 	}
 }
 
-// An orphan acquires nothing, writes no pid file, and says what it is. It gives its idle connections and its state to the
-// committed build when that serves, and goes.
+// An orphan writes no pid file, and Status shows that it is an orphan. When the committed build serves, the orphan sends it
+// the idle connections and the kept values, and ends.
 func TestOrphanGivesWhatItHas(t *testing.T) {
 	t.Parallel()
 	r, goOn := orphaned(t, nil)
@@ -191,9 +191,9 @@ func TestOrphanGivesWhatItHas(t *testing.T) {
 	r.MustStop(syscall.SIGTERM)
 }
 
-// What happens to the others while an orphan serves: the end of the supervisor makes the orphan the service, a stop ends all,
-// and an orphan that dies leaves the service to the committed build. A committed build that hangs is given up after twice its
-// time.
+// Other processes may end or hang while an orphan serves. If the supervisor and the committed build die, the orphan becomes
+// the service. A stop ends all processes. If the orphan dies, the committed build is the service. If the committed build
+// hangs, the supervisor gives up after two starts, and the orphan becomes the service.
 func TestOrphanIsNotAlone(t *testing.T) {
 	serving := func(t *testing.T, r *testclient.Service) (candidate int) {
 		candidate = r.Candidate()
@@ -296,7 +296,7 @@ func TestOrphanIsNotAlone(t *testing.T) {
 		r, _ := orphaned(t, func(s *plan.Settings) { s.Timeout = time.Second })
 		candidate := serving(t, r)
 		testutil.Until(t, patience, "the committed build starts", r.Frozen)
-		r.Change(func(s *plan.Settings) { s.RestartsFail = true }) // the second time
+		r.Change(func(s *plan.Settings) { s.RestartsFail = true }) // the second start fails
 		testutil.Until(t, patience, "the orphan is the service", func() bool { return r.MainPID() == candidate && r.ServesWithout(0) })
 		r.WaitKnown()
 		r.MustSay("the process that nobody has committed is the service")
@@ -306,18 +306,19 @@ func TestOrphanIsNotAlone(t *testing.T) {
 	})
 }
 
-// A candidate that was taken back, and still answers a request when the old process dies, delays no restart, and finishes.
+// If the old process dies while an aborted candidate answers a request, the supervisor starts the committed build at once, and
+// the candidate finishes the request.
 func TestCandidateThatWasTakenBackIsNoHeir(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, func(s *plan.Settings) { always(s); s.Soak, s.NoMove = time.Minute, true })
 	_, done := r.Soaking()
 	busy, other := r.DialTo("g2").Begin(), r.DialTo("g2")
 	go func() { _, _ = r.TryAsk(t.Context(), "POST", "/abort") }()
-	other.WaitEnding() // it has heard of it
+	other.WaitEnding() // the candidate has received the abort message
 	old := r.MainPID()
 	r.SignalMain(syscall.SIGKILL)
 	<-done
-	testutil.Until(t, patience, "the committed build serves", func() bool { return r.ServesWithout(old) }) // and not after Timeout, which is longer
+	testutil.Until(t, patience, "the committed build serves", func() bool { return r.ServesWithout(old) }) // not after Timeout
 	busy.Finish()
 	mustBeOneService(t, r, old)
 	r.MustStop(syscall.SIGTERM)

@@ -19,17 +19,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What the supervisor does while nothing can be started.
+// What the supervisor does while no process can be started.
 
-// fault is something outside of the service that is away for a while.
+// fault is a cause, outside of the service, that prevents every start for a while.
 type fault struct {
 	begin, end func() error
-	says       string // in the log
+	says       string // the log has this text
 	same       bool   // the build that was committed last serves afterwards
-	disk       string // where the build has to be; empty: anywhere
+	disk       string // the directory that the build has to be in; empty: any directory
 }
 
-// longOutage is longer than six starts with the pauses between them.
+// longOutage is longer than six tries to start a process, with the pauses between them.
 const longOutage = 2500 * time.Millisecond
 
 // limitFiles changes the limit of open files of a process.
@@ -37,7 +37,7 @@ func limitFiles(pid int, limit, old *unix.Rlimit) error {
 	return unix.Prlimit(pid, unix.RLIMIT_NOFILE, limit, old)
 }
 
-// withoutFiles takes all descriptors from the supervisor, its reserve too.
+// withoutFiles sets a limit under which the supervisor can open no file, not even with its reserve.
 func withoutFiles(_ *testing.T, r *testclient.Service) fault {
 	var old unix.Rlimit
 	return fault{
@@ -59,7 +59,7 @@ func withoutDirectory(_ *testing.T, r *testclient.Service) fault {
 	}
 }
 
-// withoutExecution makes the file system of the build one that nothing is executed on.
+// withoutExecution mounts the file system of the build with noexec, so that no file on it can be executed.
 func withoutExecution(t *testing.T, r *testclient.Service) fault {
 	disk := ownDisk(t, r)
 	remount := func(flags uintptr) func() error {
@@ -68,7 +68,7 @@ func withoutExecution(t *testing.T, r *testclient.Service) fault {
 	return fault{begin: remount(unix.MS_NOEXEC), end: remount(0), says: "not mounted with noexec", same: true, disk: disk}
 }
 
-// withoutProcess lets the supervisor have no other process or thread. The files are those of a pids controller.
+// withoutProcess prevents the supervisor from starting another process or thread, by a pids controller of cgroups.
 func withoutProcess(t *testing.T, r *testclient.Service) fault {
 	var dir string
 	for _, parent := range []string{"/sys/fs/cgroup/pids", "/sys/fs/cgroup"} {
@@ -77,7 +77,7 @@ func withoutProcess(t *testing.T, r *testclient.Service) fault {
 			dir = d
 			break
 		}
-		_ = os.Remove(d) // fails without one
+		_ = os.Remove(d) // fails if no directory was made
 	}
 	if dir == "" {
 		t.Skip("NOT RUN: there is no pids controller that this user may use")
@@ -91,7 +91,7 @@ func withoutProcess(t *testing.T, r *testclient.Service) fault {
 	}
 }
 
-// withoutDependency takes away what the program needs at its start.
+// withoutDependency makes every start of the program fail, as if a dependency were missing.
 func withoutDependency(_ *testing.T, r *testclient.Service) fault {
 	change := func(fails bool) func() error {
 		return func() error { r.Change(func(s *plan.Settings) { s.RestartsFail = fails }); return nil }
@@ -105,7 +105,7 @@ func ownDisk(t *testing.T, r *testclient.Service) (dir string) {
 	if os.Geteuid() != 0 {
 		t.Skip("NOT RUN: only root may mount a disk")
 	}
-	runtime.LockOSThread() // for the rest of the test: the thread ends with its goroutine
+	runtime.LockOSThread() // never unlocked: the thread ends with the goroutine of the test
 	dir = filepath.Join(r.Dir, "disk")
 	err := os.Mkdir(dir, 0o700)
 	if err == nil {
@@ -123,9 +123,9 @@ func ownDisk(t *testing.T, r *testclient.Service) (dir string) {
 	return dir
 }
 
-// A service that has served does not end because nothing can be started for a while, whatever the reason is. No connection is
-// refused, the log says what to do, and the service is back when the reason has gone: with the same build if no program has run,
-// and otherwise with one of the two that were committed last.
+// A service that has served does not end if no process can be started for a while, whatever the reason is. No connection is
+// refused, and the log says what to do. When the reason has gone, the service is back. If no program has run in between, it
+// has the same build; otherwise it has one of the two builds that were committed last.
 func TestOutageDoesNotEndTheService(t *testing.T) {
 	for name, make := range map[string]func(*testing.T, *testclient.Service) fault{
 		"no process": withoutProcess, "no descriptor": withoutFiles, "no directory": withoutDirectory, "noexec": withoutExecution, "no dependency": withoutDependency,
@@ -177,21 +177,21 @@ func TestOutageDoesNotEndTheService(t *testing.T) {
 	}
 }
 
-// A signal that asks for the end is not kept waiting by the pause before the next start.
+// SIGTERM ends the supervisor at once, even in a long pause before the next start.
 func TestStopEndsAnOutageAtOnce(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, always)
 	r.Change(func(s *plan.Settings) { s.RestartsFail = true })
 	r.KillAll()
 	testutil.Until(t, patience, "the pauses are long", func() bool { return strings.Count(r.Output(), `status="exit status 7"`) == 7 })
-	at := time.Now() // the next start is 3.2 s after the last end
+	at := time.Now() // the next start would be 3.2 s after the last end of a process
 	r.MustStop(syscall.SIGTERM)
 	if took := time.Since(at); took > 2500*time.Millisecond {
 		t.Errorf("it has taken %v", took)
 	}
 }
 
-// An orphan is not the service because the machine does not let the committed build start for a moment.
+// An orphan does not become the service if the machine cannot start the committed build for a moment.
 func TestOutageDoesNotConfirmAnOrphan(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, func(s *plan.Settings) { always(s); s.Soak = time.Minute })

@@ -15,7 +15,7 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
-// stagedFiles returns what stands beside the pid file of a service and is not in its place yet.
+// stagedFiles returns the staged files beside the pid file of a service.
 func stagedFiles(t *testing.T, r *testclient.Service) []string {
 	t.Helper()
 	left, err := filepath.Glob(filepath.Join(filepath.Dir(r.Set.PIDFile), ".pid.*"))
@@ -25,7 +25,7 @@ func stagedFiles(t *testing.T, r *testclient.Service) []string {
 	return left
 }
 
-// reservedBy reports whether a process has taken room on the disk for an outcome.
+// reservedBy reports whether the process pid has reserved room on the disk for an outcome.
 func reservedBy(t *testing.T, r *testclient.Service, pid int) bool {
 	t.Helper()
 	for _, file := range stagedFiles(t, r) {
@@ -37,8 +37,8 @@ func reservedBy(t *testing.T, r *testclient.Service, pid int) bool {
 	return false
 }
 
-// While an upgrade goes on, both processes hold room on the disk for its outcome. Nothing is left of it, however the
-// upgrade ends, and whoever is killed meanwhile.
+// During an upgrade, both processes have reserved room on the disk for the outcome. At the end no staged file is left, however
+// the upgrade ends, even if one of the processes is killed.
 func TestRoomForTheOutcomeIsReserved(t *testing.T) {
 	for name, end := range map[string]func(r *testclient.Service, candidate int) error{
 		"commit": func(r *testclient.Service, _ int) error { r.Ask("POST", "/commit"); return nil },
@@ -68,7 +68,8 @@ func TestRoomForTheOutcomeIsReserved(t *testing.T) {
 	}
 }
 
-// An upgrade for whose outcome no room can be reserved goes on, and the outcome is tried again at its end.
+// If no room can be reserved for the outcome, the upgrade goes on. At its end the outcome is written nevertheless, if that is
+// possible then.
 func TestUpgradeWithoutRoomForTheOutcome(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, func(s *plan.Settings) {
