@@ -17,17 +17,17 @@ import (
 
 // Options of Open. The zero value works.
 type Options struct {
-	// Poll is the time between two looks at the files. If Poll is negative, only Open and Ready look at the files, so a
-	// renewed certificate needs an upgrade. Default: 1 s.
+	// Poll is the time between two looks at the files. If Poll is negative, only Open and Ready look at the files. Then a
+	// renewed certificate is served only after a call of Ready, or after an upgrade. Default: 1 s.
 	Poll time.Duration
-	// Config holds the other settings for TLS: versions, client certificates and so on. Open copies the config, and the method
-	// Config adds the certificate and the tickets to a copy. If the config has a GetCertificate, this function is called first.
-	// If the function returns neither a certificate nor an error, the certificate of the files is served. The config must not
-	// have Certificates, GetConfigForClient, WrapSession or UnwrapSession. Session ticket keys that were set in the config are
-	// not used. Default: an empty tls.Config.
+	// Config holds the other settings for TLS: versions, client certificates and so on. Open copies this config, and the method
+	// Config returns copies with the certificate and the tickets. If the config has a GetCertificate, this function is called
+	// first. If it returns neither a certificate nor an error, the certificate of the files is served. The config must not have
+	// Certificates, GetConfigForClient, WrapSession or UnwrapSession. Session ticket keys that were set in the config are not
+	// used. Default: an empty tls.Config.
 	Config *tls.Config
-	// Logger gets a line for each certificate that is loaded, and a line for each refusal. The handler of the Logger is called
-	// in another goroutine: nothing waits for a log. Default: slog.Default().
+	// Logger gets a line for each certificate that is loaded, and for each refusal. Another goroutine calls the handler of the
+	// Logger, so nothing waits for the log. Default: slog.Default().
 	Logger *slog.Logger
 }
 
@@ -45,7 +45,7 @@ func (o Options) withDefaults() (Options, error) {
 	return o, o.conflict()
 }
 
-// conflict returns an error if a field of the config would silently take the place of the files, or of the tickets.
+// conflict returns an error if the config has a field that would silently replace the certificate of the files or the tickets.
 func (o Options) conflict() error {
 	switch {
 	case o.Config.GetConfigForClient != nil:
@@ -68,7 +68,7 @@ type Certs struct {
 	tickets           ring
 
 	mu       sync.Mutex // held during a look at the files, and never by a handshake
-	seen     stamp      // the stamp of the files of the served pair; zero: the next look reads the files again
+	seen     stamp      // the stamp of the files when the served pair was read; zero: the next look must read the files
 	writing  bool       // the last look ended without a result, because the files changed while it read them
 	loads    uint64
 	refusals uint64
@@ -78,17 +78,17 @@ type Certs struct {
 	done   chan struct{}
 }
 
-// state is what Certs serve and report. pair is the served certificate, or nil if there is none. err is what is wrong with the
-// files, or nil if nothing is wrong.
+// state is what Certs serve and report. pair is the served certificate; nil if no certificate is served. err is what is wrong
+// with the files; nil if nothing is wrong.
 type state struct {
 	pair *pair
 	err  *Error
 }
 
-// Open reads a certificate and its key, and follows changes of the two files until Close. Both files are PEM, and the first
-// also contains the intermediate certificates that the issuer wants to be sent along. If a file is missing or broken, Open
-// returns no error: Ready returns what is wrong, and the files are served as soon as they are good. An error means that an
-// argument is invalid.
+// Open reads a certificate and its key, and follows changes of the two files until Close. Both files are in PEM format. The
+// first file also contains the intermediate certificates, if there are any. If a file is missing or broken, Open returns no
+// error. In this case Ready returns what is wrong, and the certificate is served as soon as the files are good. An error of
+// Open means that an argument is invalid.
 func Open(certFile, keyFile string, opts Options) (*Certs, error) {
 	if certFile == "" || keyFile == "" {
 		return nil, errors.New("certs: Open needs the paths of two files, a certificate and its key")
@@ -111,7 +111,7 @@ func Open(certFile, keyFile string, opts Options) (*Certs, error) {
 	return c, nil
 }
 
-// absolute returns the absolute path: the program may change its directory later.
+// absolute returns the absolute path, because the program may change its directory later.
 func absolute(path string) string {
 	if abs, err := filepath.Abs(path); err == nil {
 		return abs
@@ -134,8 +134,8 @@ func (c *Certs) follow() {
 	}
 }
 
-// Close ends the looks at the files, and waits for the end of the last look. Configs go on working with the present certificate
-// and the tickets. Close returns nil, and may be called again.
+// Close ends the regular looks at the files, and waits for the end of the last look. Configs go on working with the present
+// certificate and the tickets. Close returns nil, and may be called again.
 func (c *Certs) Close() error {
 	c.closed.Do(func() { close(c.stop) })
 	<-c.done
@@ -143,14 +143,15 @@ func (c *Certs) Close() error {
 	return nil
 }
 
-// Config returns a config for servers: for http.Server.TLSConfig with ServeTLS("", ""), for tls.NewListener, and for
-// credentials.NewTLS of gRPC. Config does not set NextProtos: the server does. Each call returns a new config. A server may
-// clone the config, and may change the fields that Config does not set. All configs and clones follow the files and share the
+// Config returns a config for servers. It can be used for http.Server.TLSConfig with ServeTLS("", ""), for tls.NewListener, and
+// for credentials.NewTLS of gRPC. The server itself has to set NextProtos. Each call returns a new config. A server may clone
+// the config, and may change the fields that Config does not set. All configs and clones follow the files and share the
 // tickets.
 func (c *Certs) Config() *tls.Config {
 	cfg := c.opts.Config.Clone()
 	cfg.GetCertificate = c.certificate
-	// GetConfigForClient is not used: it would hide what the server sets in its copy, such as the protocols for HTTP/2.
+	// GetConfigForClient is not used: it would hide what the server sets in its copy of the config, such as the protocols for
+	// HTTP/2.
 	cfg.WrapSession = c.tickets.wrap
 	cfg.UnwrapSession = c.tickets.unwrap
 	return cfg
@@ -169,10 +170,10 @@ func (c *Certs) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error
 	return now.pair.cert, nil
 }
 
-// Ready looks at the files, and returns nil if a certificate is served that is valid now. While the files are broken, this may
-// be the last good certificate. Otherwise Ready returns an [*Error] that names the file and the reason. The error is
-// [ErrNoCertificate] if no certificate is served at all, but not if the served certificate has expired or is not valid yet. If
-// ctx has ended, Ready does not look, and returns the error of ctx.
+// Ready looks at the files. It returns nil if the served certificate is valid now, even if the files are broken and this is the
+// last good certificate. Otherwise it returns an [*Error] that names the file and the reason. If no certificate is served at
+// all, errors.Is reports [ErrNoCertificate] for the error. If ctx has already ended, Ready does not look, and returns the error
+// of ctx.
 func (c *Certs) Ready(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("certs: %s: %w", c.certFile, err)
@@ -184,7 +185,8 @@ func (c *Certs) Ready(ctx context.Context) error {
 	return nil
 }
 
-// problem returns why no certificate is served, or why the served certificate is not valid now; nil if it is valid.
+// problem returns why no certificate is served, or why the served certificate is not valid now. If the served certificate is
+// valid, it returns nil.
 func (c *Certs) problem(s *state) *Error {
 	if s.pair != nil {
 		return s.pair.outside(time.Now())
@@ -199,8 +201,9 @@ type Status struct {
 	// CertFile and KeyFile are the absolute paths of the two files.
 	CertFile string `json:"cert_file"`
 	KeyFile  string `json:"key_file"`
-	// State is "ready", "stale: …" or "not ready: …". A stale state means that an earlier certificate is served, and has the
-	// reason why the files are not served. A state that is not ready has the reason that Ready returns.
+	// State is "ready", "stale: …" or "not ready: …". Stale means that an earlier certificate is served, which is still valid;
+	// the text after the colon is the reason why the files are not served. Not ready means that Ready returns an error; the
+	// text is its reason.
 	State string `json:"state"`
 	// Names are the host names and addresses of the certificate that is served.
 	Names []string `json:"names,omitempty"`
@@ -208,17 +211,17 @@ type Status struct {
 	NotAfter time.Time `json:"not_after,omitzero"`
 	// Loaded is when the served certificate was read.
 	Loaded time.Time `json:"loaded,omitzero"`
-	// Loads counts the certificates that were loaded. Refusals counts the refusals. Several refusals in a row for the same
-	// reason count once.
+	// Loads is the number of certificates that were loaded. Refusals is the number of times that files were refused. Several
+	// refusals in a row for the same reason count as one.
 	Loads    uint64 `json:"loads"`
 	Refusals uint64 `json:"refusals"`
 	// Error is what is wrong with the files; empty if nothing is wrong.
 	Error string `json:"error,omitempty"`
-	// TicketKeys is the number of ticket keys, with the key of the next day.
+	// TicketKeys is the number of ticket keys, including the key of the next day.
 	TicketKeys int `json:"ticket_keys"`
 }
 
-// Status returns the present state. Status does not look at the files.
+// Status returns the present state. It does not look at the files, but may wait for a look that is going on.
 func (c *Certs) Status() Status {
 	c.mu.Lock()
 	defer c.mu.Unlock()

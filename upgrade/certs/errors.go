@@ -2,11 +2,11 @@ package certs
 
 import "errors"
 
-// ErrNoCertificate means that no certificate was loaded yet, so handshakes fail. errors.Is reports it for the [Error] that
-// Ready returns in this state.
+// ErrNoCertificate means that no certificate has been loaded yet, so handshakes fail. errors.Is reports it for the [Error] that
+// Ready then returns.
 var ErrNoCertificate = errors.New("certs: no certificate to serve")
 
-// An Error says why the pair of files is not served, in words for the person who has to change the files.
+// An Error describes what is wrong with one of the two files, for the person who has to change the files.
 type Error struct {
 	// Path is the path of the file.
 	Path string

@@ -13,17 +13,17 @@ var (
 	_ encoding.BinaryUnmarshaler = (*Certs)(nil)
 )
 
-// format is the layout of the state: the number of ticket keys in 16 bits, and for each key the time from which the key
-// encrypts and the secret.
+// format is the layout of the state. First comes the number of ticket keys, in 16 bits. Then each key follows: the time at
+// which the key begins to encrypt, and its secret.
 var format = kept.Format{Name: "certs", Magic: "midair-certs\x00", Version: 1}
 
 // MarshalBinary returns the ticket keys, for upgrade's Keep. Ticket keys are secrets. The private key of the certificate is not
 // returned.
 func (c *Certs) MarshalBinary() ([]byte, error) { return encode(c.tickets.all()), nil }
 
-// UnmarshalBinary adds the ticket keys of another generation to the present keys: the newest key that has begun encrypts, and
-// all keys that are not too old are accepted. UnmarshalBinary may be called at any time, and again. If the data is damaged or
-// has an unknown format, UnmarshalBinary returns an error and changes nothing.
+// UnmarshalBinary adds the ticket keys of another generation to the present keys. From then on, the newest key that has begun
+// encrypts, and all keys that are not too old are accepted. UnmarshalBinary may be called at any time, and several times. If
+// the data is damaged or has an unknown format, UnmarshalBinary returns an error and changes nothing.
 func (c *Certs) UnmarshalBinary(data []byte) error {
 	keys, err := decode(data)
 	if err != nil {

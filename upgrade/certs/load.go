@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// settle is how old the last change of a file must be before a look trusts the size and the time of the file. Until the change
-// is so old, each look reads the content: if a file changes twice within one tick of the file system's clock, the second change
+// settle is how old the last change of a file must be before a look trusts the size and the time of the file. Until then each
+// look reads the content. The reason: if a file changes twice within one tick of the file system's clock, the second change
 // does not change the time.
 const settle = 2 * time.Second
 
@@ -31,7 +31,7 @@ type pair struct {
 	loaded time.Time
 }
 
-// stamp is the file information of the two files. If a later stamp differs, the files have changed.
+// stamp is the file information of the two files. If a later stamp is different, the files have changed.
 type stamp [2]os.FileInfo
 
 func (s stamp) same(other stamp) bool {
@@ -75,9 +75,9 @@ func unreadable(path string, err error) *Error {
 	return &Error{Path: path, Reason: reason, Err: err}
 }
 
-// look reads the files if they may have changed, and begins to serve a good pair. After an error each look reads the files: a
-// certificate that is not valid yet becomes valid without a change of its file. A look also reads the files while the served
-// certificate is not valid.
+// look reads the files if they may have changed, and begins to serve a good pair. It also reads them if the last look has found
+// an error, or if the served certificate is not valid now: a certificate that is not valid yet becomes valid without a change
+// of its file.
 func (c *Certs) look() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -103,8 +103,9 @@ func (c *Certs) conclude(p *pair, s stamp, bad *Error) {
 	}
 }
 
-// read returns the pair of the files. If the files change while they are read, read returns an error, with one exception. If a
-// pair is served, and c.writing is false, read returns nil twice: the next look reads the files again.
+// read returns the pair of the files. If the files change while they are read, read returns nil for both results, so that the
+// next look reads again. But if no pair is served, or if the last look has found such a change too (c.writing), read returns an
+// error.
 func (c *Certs) read(before stamp) (*pair, *Error) {
 	cert, err := os.ReadFile(c.certFile)
 	if err != nil {
@@ -127,7 +128,7 @@ func (c *Certs) read(before stamp) (*pair, *Error) {
 	return nil, &Error{Path: c.certFile, Reason: "it or its key changes while it is read: somebody is writing it"}
 }
 
-// parse makes a pair of the contents of the files, or names the file that is broken.
+// parse makes a pair from the contents of the files. The error names the file that is broken.
 func parse(certFile, keyFile string, certPEM, keyPEM []byte) (*pair, *Error) {
 	if err := checkChain(certPEM); err != nil {
 		return nil, &Error{Path: certFile, Reason: err.Error()}
@@ -144,8 +145,8 @@ func parse(certFile, keyFile string, certPEM, keyPEM []byte) (*pair, *Error) {
 	return &pair{file: certFile, cert: &cert, sum: sum, loaded: time.Now()}, nil
 }
 
-// checkChain returns an error if the content has no certificate. It also returns an error if a PEM block cannot be read, for
-// example because the file was not written to the end: crypto/tls would leave the block out.
+// checkChain returns an error if the content has no certificate, or if a PEM block cannot be read. For example, the end of the
+// file is perhaps missing. crypto/tls would silently leave out such a block.
 func checkChain(content []byte) error {
 	blocks, leaf := 0, []byte(nil)
 	for rest := content; ; blocks++ {
@@ -167,7 +168,7 @@ func checkChain(content []byte) error {
 	return err
 }
 
-// outside returns why the certificate is not valid at the given time; nil if it is valid.
+// outside returns why the certificate is not valid at the given time. If the certificate is valid, outside returns nil.
 func (p *pair) outside(at time.Time) *Error {
 	const day = "2006-01-02 15:04:05 MST"
 	leaf := p.cert.Leaf
@@ -180,8 +181,8 @@ func (p *pair) outside(at time.Time) *Error {
 	return nil
 }
 
-// names returns the host names and addresses of the certificate. If there are none, names returns the common name, or the
-// subject if there is no common name.
+// names returns the host names and addresses of the certificate. If there are none, it returns the common name. If there is no
+// common name, it returns the whole subject.
 func (p *pair) names() []string {
 	leaf := p.cert.Leaf
 	names := append([]string(nil), leaf.DNSNames...)
@@ -194,8 +195,7 @@ func (p *pair) names() []string {
 	return names
 }
 
-// offer begins to serve a pair. There is one exception: if the pair is not valid now, and the pair that is served is another
-// one and is valid now, offer refuses the new pair.
+// offer begins to serve a pair. But it refuses a pair that is not valid now if another pair is served that is valid now.
 func (c *Certs) offer(p *pair, s stamp) {
 	now, at := c.now.Load(), time.Now()
 	bad := p.outside(at)
@@ -221,7 +221,8 @@ func (c *Certs) offer(p *pair, s stamp) {
 	}
 }
 
-// refuse keeps the served pair, and logs and counts the reason, unless the reason is the same as before.
+// refuse handles files that are not served: the present pair is still served. If the reason is not the same as before, refuse
+// logs and counts it.
 func (c *Certs) refuse(bad *Error) {
 	message := "certs: no certificate yet, handshakes fail"
 	if c.now.Load().pair != nil {
@@ -232,7 +233,8 @@ func (c *Certs) refuse(bad *Error) {
 	}
 }
 
-// complain notes what is wrong with the files. If the error is not the same as before, complain logs it and returns true.
+// complain notes what is wrong with the files. before is the error noted until now. If bad is a different error, complain logs
+// bad and returns true.
 func (c *Certs) complain(before, bad *Error, message string) bool {
 	c.now.Store(&state{pair: c.now.Load().pair, err: bad})
 	if before != nil && before.Error() == bad.Error() {

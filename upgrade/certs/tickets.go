@@ -11,17 +11,17 @@ import (
 	"github.com/midair-go/midair/internal/keyring"
 )
 
-// After each rotation a new key begins to encrypt, and each key is accepted until lifetime after its begin, as in crypto/tls
-// (ticketKeyRotation and ticketKeyLifetime). So a process has 8 keys, including the key of the next day. It has more keys only
-// after it has received keys from another process that had made keys of its own.
+// After each rotation a new key begins to encrypt. Each key is accepted until lifetime after its begin. The values are those of
+// crypto/tls (ticketKeyRotation and ticketKeyLifetime). So a process has 8 keys, including the key of the next day. It has more
+// keys only if it has received keys from another process that had made keys of its own.
 const (
 	rotation = 24 * time.Hour
 	lifetime = 7 * 24 * time.Hour
 	maxKeys  = 16
 )
 
-// ticketKey is a key for tickets. The field from is the time when the key begins to encrypt. It encrypts until the next key
-// begins. Tickets of the key are accepted even before it begins.
+// ticketKey is a key for tickets. The field from is the time at which the key begins to encrypt. The key encrypts until the
+// next key begins. Tickets of the key are accepted even before its begin.
 type ticketKey struct {
 	from   time.Time
 	secret string // of keyring.SecretSize bytes
@@ -30,14 +30,14 @@ type ticketKey struct {
 // Secret returns the secret. A ticketKey is a keyring.Key.
 func (k ticketKey) Secret() string { return k.secret }
 
-// ring holds the ticket keys. The zero value makes keys when a key is needed for the first time. So a new process makes no keys
-// if the keys of the old process arrive before the first use.
+// ring holds the ticket keys. In the zero value there are no keys, and the first use makes them. So a new process makes no keys
+// of its own if the keys of the old process arrive before the first use.
 type ring struct {
-	holder tls.Config                // has only the keys; never copied, so SetSessionTicketKeys may change it during use
+	holder tls.Config                // has only the keys; never copied, so SetSessionTicketKeys may change it while it is used
 	due    atomic.Pointer[time.Time] // when arrange has to be called again, by the monotonic clock; nil: before the first use
 
 	mu   sync.Mutex              // held while keys change
-	keys keyring.Ring[ticketKey] // first the key that encrypts, then the other keys, the newest first
+	keys keyring.Ring[ticketKey] // the key that encrypts comes first; then the other keys, the newest first
 }
 
 func (r *ring) wrap(cs tls.ConnectionState, s *tls.SessionState) ([]byte, error) {
@@ -52,12 +52,12 @@ func (r *ring) current() *tls.Config {
 	if due := r.due.Load(); due == nil || !time.Now().Before(*due) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		r.arrange(time.Now(), nil) // time.Now is called after Lock: another goroutine may have made a key during the wait
+		r.arrange(time.Now(), nil) // after Lock: a key made during the wait must not be newer than now
 	}
 	return &r.holder
 }
 
-// all returns the keys, and makes the first two if there are none.
+// all returns the keys. If there are none, it makes the key that encrypts and the key that follows.
 func (r *ring) all() []ticketKey {
 	r.merge(nil)
 	return r.keys.Keys()
@@ -70,9 +70,9 @@ func (r *ring) merge(others []ticketKey) {
 	r.arrange(time.Now(), others)
 }
 
-// arrange adds the keys of another process, removes the keys that are older than lifetime, makes the key that encrypts and
-// the key that follows if they are missing, and puts the keys in order. Of a key that both processes have, the earlier time
-// counts. The caller holds the lock.
+// arrange adds the keys of another process. If both processes have a key, the earlier begin counts. Then arrange removes the
+// keys that are older than lifetime, and puts the others in order. If the key that encrypts or the key that follows is missing,
+// arrange makes it. The caller holds the lock.
 func (r *ring) arrange(now time.Time, others []ticketKey) {
 	keys := slices.Clone(r.keys.Keys())
 	for _, k := range others {
@@ -89,7 +89,7 @@ func (r *ring) arrange(now time.Time, others []ticketKey) {
 			keys[i].from = now
 		}
 	}
-	slices.SortFunc(keys, func(a, b ticketKey) int { // to the same order in every process
+	slices.SortFunc(keys, func(a, b ticketKey) int { // the order must be the same in every process
 		return cmp.Or(b.from.Compare(a.from), cmp.Compare(a.secret, b.secret))
 	})
 	at := slices.IndexFunc(keys, func(k ticketKey) bool { return !k.from.After(now) })
@@ -106,7 +106,7 @@ func (r *ring) arrange(now time.Time, others []ticketKey) {
 	r.use(r.keys.Set(maxKeys, keys[at:at+1], keys), now)
 }
 
-// use begins to use the keys, of which the first encrypts, and sets due. The caller holds the lock.
+// use begins to use the keys, and sets due. The first key encrypts. The caller holds the lock.
 func (r *ring) use(keys []ticketKey, now time.Time) {
 	due := keys[0].from.Add(rotation)
 	secrets := make([][keyring.SecretSize]byte, len(keys))
