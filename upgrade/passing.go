@@ -11,16 +11,16 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// passing is the set of listening sockets for one candidate.
+// passing has the listening sockets that an attempt sends to its candidate.
 type passing struct {
-	waits bool                     // the sockets wait in the control socket; false: they are files at exec
+	waits bool                     // the sockets are sent on the control socket; false: they are open files at exec
 	total int                      // the number of sockets that are sent in messages
 	sent  int                      // the number of sockets sent so far
 	names []wire.SocketName        // the names of the unsent sockets
-	links []wire.PathLink          // the second paths of the unsent sockets; nil: there are none
+	links []wire.PathLink          // the second names of the files of unsent unix sockets; nil: no socket has a second name
 	rest  []int                    // duplicates of the descriptors of the unsent sockets
-	late  []wire.SocketName        // the sockets that were opened during Run of this process: the candidate may open them late
-	own   map[wire.SocketName]bool // the sockets that no service manager has
+	late  []wire.SocketName        // sockets that this process opened while its Run ran: the candidate may open them so, too
+	own   map[wire.SocketName]bool // the sockets that this library has opened: no service manager has them
 }
 
 // newPassing returns a passing for a program that takes its sockets from the control socket. The passing owns the descriptors
@@ -34,9 +34,9 @@ func newPassing(files []process.Inherited, set *listener.Set) *passing {
 	return s
 }
 
-// next sends one message, with as many of the unsent sockets as fit. If the sockets are files at exec, the message has no
-// sockets. The caller must not call next again before the candidate has received these sockets, because descriptors in transit
-// count against the user's limit of open files.
+// next sends the candidate one message, with as many of the unsent sockets as fit. If the candidate gets its sockets as files
+// at exec, the message has no sockets. The caller must not call next again before the candidate has received these sockets:
+// descriptors in transit count against the user's limit of open files.
 func (s *passing) next(send func(wire.Kind, any, ...*os.File) error) error {
 	n := wire.Fit(s.names, s.links)
 	body := wire.ListenersBody{Total: s.total, Names: s.names[:n]}
@@ -70,7 +70,8 @@ func (s *passing) close() {
 	s.names, s.rest = nil, nil
 }
 
-// counted returns an error, with advice, if the number of sockets that the candidate has received is not the total.
+// counted returns nil if the candidate has received all sockets. The argument got is the number of sockets that the candidate
+// has received. If this number is not the total, counted returns an error with advice.
 func (s *passing) counted(got int) error {
 	if got == s.total {
 		return nil

@@ -11,12 +11,15 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// peer is how an attempt treats a candidate, depending on the candidate's protocol. Each attempt begins with midair, the
-// control protocol, and changes to tableflipPeer when the Ready byte comes without a hello.
+// peer is how an attempt treats its candidate. There are two peers: midair for a candidate with the control protocol, and
+// tableflipPeer for a candidate without the control protocol. Each attempt begins with midair. If the Ready byte comes and no
+// hello has come, the attempt changes to tableflipPeer.
 type peer interface {
-	// allows reports whether a message may come in a phase. The arguments before and sent are those of rule.allows.
+	// allows reports whether the candidate may send a message of kind k in the phase in. The arguments before and sent have the
+	// same meaning as those of rule.allows.
 	allows(k wire.Kind, in Phase, before bool, sent func(wire.Kind) bool) bool
-	// hangsUp reports whether the candidate closes the control socket at its start.
+	// hangsUp reports whether such a candidate closes the control socket at its start. If so, the end of the socket is not a
+	// failure.
 	hangsUp() bool
 	// prepare returns the kind of the message that ends phase check; 0 if there is no such message.
 	prepare() wire.Kind
@@ -26,7 +29,7 @@ type peer interface {
 	rehearsed() error
 	// open makes the candidate accept before the commit.
 	open(a *attempt) error
-	// commit makes the candidate the service. The result confirms is true if the candidate will send serving.
+	// commit makes the candidate the service. The result confirms is true if the candidate will send the message serving.
 	commit(a *attempt, body wire.CommitBody, files []*os.File) (confirms bool, err error)
 	// abort asks the candidate to end, and returns how long the candidate may take.
 	abort(c *child, body wire.AbortBody, grace time.Duration) time.Duration
@@ -66,8 +69,8 @@ func (midair) mover(c *child, takes handoff.Takes) handoff.Mover {
 }
 
 // tableflipPeer is a candidate without the control protocol: a program with package tableflip only, or another program that
-// writes tableflip's Ready byte. Such a program accepts from its start, and its Ready byte is its commit. No private connection
-// reaches the program, and no weight can be set for it.
+// writes tableflip's Ready byte. Such a program accepts from its start, and takes itself for the service as soon as it has
+// written the Ready byte. No private connection reaches the program, and no weight can be set for it.
 type tableflipPeer struct{}
 
 func (tableflipPeer) allows(wire.Kind, Phase, bool, func(wire.Kind) bool) bool { return false }

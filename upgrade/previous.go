@@ -12,8 +12,8 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// previous holds the build that was committed before the build of this generation. Every candidate receives such a build from
-// the old process, for Rollback.
+// previous holds the build that a rollback starts: the last committed build that differs from the build of this generation.
+// This process has received the build from the old process, or after a crash from the supervisor.
 type previous struct {
 	mu    sync.Mutex
 	build *process.Build // nil if none is known
@@ -39,7 +39,8 @@ func (p *previous) status() *Process {
 	return &Process{Version: p.build.Version}
 }
 
-// take reads the message of the old process that carries the build.
+// take takes the build from two files of the old process or of the supervisor: the executable, and a file with the version and
+// the arguments. The caller still has to close both files.
 func (p *previous) take(files []*os.File) error {
 	if len(files) < 2 {
 		return errors.New("the executable of the old process did not come along")
@@ -75,8 +76,8 @@ func (p *previous) pass(to *wire.Link) error {
 	return sendBuild(to, b)
 }
 
-// copy returns a copy of the build with a descriptor of its own, which the caller closes. The result is nil if no build is
-// known.
+// copy returns a copy of the build, which the caller has to close. The copy has a descriptor of its own. The result is nil if
+// no build is known.
 func (p *previous) copy() (*process.Build, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

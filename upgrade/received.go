@@ -14,13 +14,13 @@ import (
 // received has the inputs from the candidate.
 type received struct {
 	frames <-chan wire.Frame  // nil before the start, and after the attempt has read the end of the socket
-	ready  <-chan struct{}    // closed when the Ready byte comes; nil after a call of admit
+	ready  <-chan struct{}    // closed when the Ready byte comes; nil before the start, and after a call of admit
 	kinds  map[wire.Kind]bool // the kinds of the messages that have come
-	call   *work              // a subscriber's call, or the restoring of values; no message is read while it runs; nil: none
+	call   *work              // calls a subscriber's function, or restores kept values; no message is read meanwhile; nil: none
 }
 
-// inOrder notes the kind of a message of the candidate. If the candidate must not send this message in the phase given by
-// now, inOrder returns a *wordError instead. Unknown kinds are ignored. The function sent reports whether this process has
+// inOrder returns a *wordError if the candidate must not send a message of kind k in the phase now. Otherwise inOrder notes
+// that such a message has come, and returns nil. Unknown kinds are ignored. The function sent reports whether this process has
 // sent a message of a kind.
 func (r *received) inOrder(k wire.Kind, now Phase, p peer, sent func(wire.Kind) bool) error {
 	if !k.Known() {
@@ -49,7 +49,7 @@ func (e *exitError) Error() string {
 	return "it ended: " + e.status
 }
 
-// remoteError means that the candidate has failed. It has the reason that the candidate has sent.
+// remoteError means that the candidate has reported its failure. The error has the reason that the candidate has sent.
 type remoteError struct{ wire.FailedBody }
 
 func (e *remoteError) Error() string { return e.Reason }
@@ -78,21 +78,22 @@ type heartbeat struct {
 // begin begins to expect heartbeats.
 func (h *heartbeat) begin() { h.last.Store(int64(sys.Uptime())) }
 
-// refresh notes a message of a candidate that has to send heartbeats.
+// refresh begins the limit of check anew, as if a message had come now. If no heartbeats are expected, refresh does nothing.
 func (h *heartbeat) refresh() {
 	if h.last.Load() != 0 {
 		h.begin()
 	}
 }
 
-// check returns a *silentError if three calls in a row find that nothing has come for the limit.
+// check returns a *silentError if the candidate was silent for the limit. Three calls in a row must find this: if this process
+// was suspended, it must read the waiting messages first.
 func (h *heartbeat) check(limit time.Duration) error {
 	last := h.last.Load()
 	if last == 0 || sys.Uptime()-time.Duration(last) < limit {
 		h.found = 0
 		return nil
 	}
-	if h.found++; h.found < 3 { // if this process was suspended, it first reads waiting messages
+	if h.found++; h.found < 3 {
 		return nil
 	}
 	return &silentError{limit}

@@ -14,32 +14,35 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/pidfile"
 )
 
-// Request asks a service for an upgrade, as a deploy script does, by the service's pid file (Options.PIDFile): Request sends a
-// SIGHUP to the service, waits, and returns how the upgrade ended. The error is nil if the new process serves. It is an *Error
-// with phase and reason if the upgrade has failed. It is an *Error without a phase if the service has crashed and its
-// supervisor has started it again. It is ErrClosed if the service has ended or does not run. If ctx ends first, Request returns
-// an error, and the upgrade goes on.
+// Request asks a running service for an upgrade, for example from a deploy script. Request sends SIGHUP to the process in the
+// service's pid file (Options.PIDFile), waits for the end of the upgrade, and returns the outcome. The error is nil if the new
+// process serves. It is an *Error with phase and reason if the upgrade has failed. It is an *Error without a phase if the
+// service has crashed and its supervisor has started it again. It is ErrClosed if the service has ended or does not run. If ctx
+// ends first, Request returns an error, and the upgrade goes on.
 //
-// Without a deadline of ctx, Request gives up when no upgrade was under way for 2 minutes. Request recognises an upgrade by the
-// file that reserves room for the outcome beside the pid file (see Options.PIDFile). So a service that cannot write the outcome
-// lets no caller wait for ever, and a long upgrade gets its time. If an upgrade is already under way, Request waits for it, and
-// then for the further upgrade that the signal has asked for. Two requests at the same time may both get the outcome of the
-// later upgrade. The Outcome is the text that the service has written beside the pid file, ready to be printed as JSON.
+// If ctx has no deadline, Request gives up after 2 minutes in which no upgrade was under way. So Request does not wait for ever
+// for a service that cannot write the outcome, and it waits as long as a long upgrade takes. Request recognises an upgrade that
+// is under way by a file beside the pid file (see Options.PIDFile): this file reserves room for the outcome. If an upgrade is
+// already under way, Request waits for the end of that upgrade, and then for the further upgrade that the signal has asked for.
+// Two requests at the same time may both get the outcome of the later upgrade. The Outcome can be printed as JSON: it is the
+// content of a file that the service has written beside the pid file.
 //
-// Request must be safe in a directory where every user may write, as /tmp: no other user may choose the process that receives
-// the signal, or change the answer of the service. So Request accepts a pid file only if its owner is root, the user that calls
-// Request, or the user of the process in the file. Request accepts an outcome only if its owner is root or the user of that
-// process. Otherwise the error has the name of the file, both uids, and the remedy. After it has refused an outcome, Request
-// goes on waiting, because the service may still replace the file. A pid file may be a symbolic link, if an accepted user owns
-// the link, and if not every user may write to the directory of the link. The outcome is beside the target of the link in this
-// case. Request refuses files that are not regular files, and never waits for such a file. While there is no pid file in a
-// directory where every user may write, every user can pretend to be the service: put the pid file of an important service
-// where only the service may write, as in /run/NAME.
+// Request is safe even in a directory where every user may write, such as /tmp: no other user can choose the process that
+// receives the signal, or change the answer of the service. So Request accepts a pid file only if its owner is root, the user
+// that calls Request, or the user of the process in the file. Request accepts an outcome only if its owner is root or the user
+// of that process. Otherwise the error has the name of the file, both uids, and the remedy. After it has refused an outcome,
+// Request goes on waiting, because the service may still replace the file.
+//
+// A pid file may be a symbolic link if an accepted user owns the link. But in a directory where every user may write, Request
+// refuses symbolic links. If the pid file is a symbolic link, the outcome is beside the target of the link. Request refuses
+// files that are not regular files, and never waits for such a file. If a directory where every user may write contains no pid
+// file, every user can pretend to be the service. So put the pid file of an important service where only the service may write,
+// such as /run/NAME.
 func Request(ctx context.Context, pidFile string) (Outcome, error) {
 	return ask(ctx, pidFile, idleLimit)
 }
 
-// ask does what Request does. idle is how long ask waits, without a deadline of ctx, while no upgrade is under way.
+// ask does what Request does. If ctx has no deadline, idle is how long ask goes on waiting while no upgrade is under way.
 func ask(ctx context.Context, pidFile string, idle time.Duration) (Outcome, error) {
 	q := asked{file: pidFile, at: time.Now(), since: sys.Uptime()}
 	if _, ok := ctx.Deadline(); !ok {
@@ -78,19 +81,19 @@ type asked struct {
 	file    string          // the path of the pid file
 	service pidfile.Service // the service that got the signal
 	pid     int             // the pid of the process that has to write the outcome
-	proc    *os.Process     // the same process
+	proc    *os.Process     // the process with this pid
 	release func()          // removes the mark that a request is under way
 	at      time.Time       // when the request began, by the wall clock
 	since   time.Duration   // when the request began, by sys.Uptime
 	before  Outcome         // the outcome in the file before the signal; it may be from before the boot of the machine
-	lost    time.Time       // when the process was found to have ended; zero while it lives
+	lost    time.Time       // when the process was found to have ended and to be still in the pid file; zero: not yet
 	refused error           // why the last look could not read the outcome; nil if the outcome was read, or if there is no file
-	handed  time.Time       // when the outcome was first refused after another process took over; zero if it is not refused
+	handed  time.Time       // when the outcome was first refused after another process had taken over; zero: never
 	idle    idle
 }
 
-// successorLimit is the limit of two different waits: after the old process was killed, the wait until a candidate has become
-// the service; and after another process has become the service, the wait for an outcome that can be read.
+// successorLimit is the limit of two different waits. If the old process was killed, Request waits until a candidate has become
+// the service. If another process has become the service, Request waits for an outcome that can be read.
 const successorLimit = 5 * time.Second
 
 // signal sends SIGHUP to the process in the pid file. It returns an error if that process does not handle SIGHUP, because the
@@ -125,11 +128,11 @@ func (q *asked) signal() (err error) {
 	return nil
 }
 
-// look reports whether the upgrade is over, and returns the outcome and the result of Request. The outcome of a rehearsal does
-// not count, and neither does the outcome of an upgrade that began before the signal. If such an upgrade has replaced the
-// process, the old process passes the signal on, and the next outcome counts.
+// look returns true if the upgrade is over, together with the two results of Request. The outcome of a rehearsal does not
+// count. The outcome of an upgrade that began before the signal does not count either: if that upgrade has replaced the
+// process, the old process passes the signal on to the new one, and the next outcome counts.
 func (q *asked) look() (Outcome, bool, error) {
-	// The process is looked at before the files: a process that has ended has already written its files.
+	// Look at the process before its files are read: if the process has ended, it has already written all of its files.
 	gone := errors.Is(q.proc.Signal(syscall.Signal(0)), os.ErrProcessDone)
 	out, err := readOutcome(q.service.ReadLast())
 	if err == nil && out.Begun >= q.since && out.Begun != q.before.Begun && (out.Committed || out.Kind != modeRehearsal.String()) {
@@ -163,8 +166,8 @@ func (q *asked) look() (Outcome, bool, error) {
 	return Outcome{}, false, nil
 }
 
-// works reports whether an upgrade is under way, begun by the process with pid q.pid or by the process that is now in the pid
-// file.
+// works reports whether an upgrade is under way. The upgrade may have been begun by the process with pid q.pid, or by the
+// process that is now in the pid file.
 func (q *asked) works() bool {
 	if q.service.Works(q.pid) {
 		return true
@@ -173,8 +176,8 @@ func (q *asked) works() bool {
 	return err == nil && now.PID != q.pid && now.Works(now.PID)
 }
 
-// handedOver returns true and an error if another process has been the service for successorLimit and the outcome is still
-// refused: the service cannot replace the file of the outcome. Otherwise handedOver returns false and no error.
+// handedOver returns true and an error if another process has been the service for successorLimit, and the outcome is still
+// refused. In this case the service cannot replace the file of the outcome. Otherwise handedOver returns false and no error.
 func (q *asked) handedOver() (Outcome, bool, error) {
 	if q.refused == nil {
 		q.handed = time.Time{}
@@ -200,8 +203,8 @@ func (q *asked) withRefusal(err error) error {
 	return fmt.Errorf("%w; %w", err, q.refused)
 }
 
-// killed handles the death of a process that is still in the pid file. For successorLimit it reports that the upgrade is not
-// over, because the candidate of the dead process may take over. After that it returns an error.
+// killed handles the death of a process that is still in the pid file. For successorLimit it returns false, because the
+// candidate of the dead process may take over. After that it returns true and an error.
 func (q *asked) killed() (Outcome, bool, error) {
 	if q.lost.IsZero() {
 		q.lost = time.Now()

@@ -15,14 +15,15 @@ import (
 // Resource is something that only one process may hold: a lock, a store with a single writer, a place in a queue. See
 // [Upgrader.Exclusive].
 type Resource struct {
-	// Acquire takes the resource, and may wait until ctx ends, which happens after Options.Timeout. If the commit of an upgrade
-	// fails after Release was called, the old process calls Acquire again.
+	// Acquire takes the resource. It may wait until ctx ends, which happens after Options.Timeout at the latest. If the commit
+	// of an upgrade fails after Release was called, the old process calls Acquire again.
 	Acquire func(ctx context.Context) error
-	// Release gives up the resource, so that another process can take it. ctx ends after Options.Timeout.
+	// Release gives up the resource, so that another process can take it. ctx ends after Options.Timeout, or earlier if the
+	// upgrade is aborted.
 	Release func(ctx context.Context) error
 	// Background means that requests can be served without the resource, as with a scheduler that may pause for a moment. By
-	// default requests need the resource: then a candidate does not accept before it has acquired the resource at the commit,
-	// so users do not reach the candidate during Options.Soak.
+	// default requests need the resource. Then a candidate must acquire the resource at the commit before it accepts, so users
+	// do not reach the candidate during Options.Soak.
 	Background bool
 }
 
@@ -32,8 +33,8 @@ type resources struct {
 	all []*resource
 }
 
-// resource is used by one goroutine at a time. The loop of Run or an attempt has started this goroutine. At the end of Run, the
-// goroutine of Run uses the resource itself.
+// resource is an exclusive resource. Only one goroutine at a time uses it. During Run, this is a goroutine that the loop of Run
+// or an attempt has started. At the end of Run, it is the goroutine of Run.
 type resource struct {
 	Resource
 	name string
@@ -58,7 +59,7 @@ func (s *resources) serving() bool {
 	return slices.ContainsFunc(s.list(), func(r *resource) bool { return !r.Background })
 }
 
-// acquire acquires all resources. If one Acquire fails, acquire releases the acquired resources again.
+// acquire acquires all resources that are not held. If one Acquire fails, acquire releases all held resources.
 func (s *resources) acquire(ctx context.Context) error {
 	for _, r := range s.list() {
 		if r.held {
@@ -87,8 +88,9 @@ func (s *resources) release(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// call calls fn, a function of the program, which may be nil. It waits for fn until ctx has ended and commitStall has passed.
-// If fn has not returned by then, the next call for this resource waits until fn has returned.
+// call calls fn, a function of the program. If fn is nil, call does nothing. After the end of ctx, call waits at most
+// commitStall for fn, and then returns an error. In this case fn goes on, and the next call for this resource first waits for
+// the end of fn.
 func (r *resource) call(ctx context.Context, fn func(context.Context) error) error {
 	if fn == nil {
 		return nil

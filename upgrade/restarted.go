@@ -12,7 +12,8 @@ import (
 	"go.opentelemetry.io/otel/metric"
 )
 
-// meetManager finds out which program has started this process, takes the passed sockets, and reports a start after a crash.
+// meetManager finds out which service manager this process has, and takes the sockets that the manager has passed. If the
+// supervisor has started this process after a crash, meetManager also shows this start in Status and counts it in a metric.
 func meetManager(p *parts) error {
 	p.announcer.passed = sdnotify.TakeActivation()
 	p.estate.listeners.Activate(p.announcer.passed)
@@ -72,8 +73,9 @@ func takePrevious(p *parts) {
 	}
 }
 
-// recordUpgrade records the upgrade, or the restart after a crash, that made this process the service. The old process records
-// the upgrade too, unless it is killed first. The record must be written before this process records its next upgrade.
+// recordUpgrade writes the outcome of the upgrade, or of the restart after a crash, that made this process the service. The old
+// process also writes the outcome of the upgrade, unless it is killed first. recordUpgrade must be called before this process
+// writes the outcome of its next upgrade.
 func recordUpgrade(p *parts) {
 	if p.origin.born.Started.IsZero() {
 		if last := p.shown.get().Last; last != nil { // the supervisor has started this process after a crash

@@ -18,7 +18,7 @@ type room struct {
 	mu     sync.Mutex
 	held   sys.Reserve
 	size   int    // how many descriptors the full reserve has
-	users  int    // the number of running calls of with that use the open reserve
+	users  int    // how many calls of the method with use the open reserve now
 	resume func() // lets listeners accept again; set while the reserve is open
 }
 
@@ -38,7 +38,7 @@ func (m *room) fill(sockets int) {
 	m.held.Fill(m.size)
 }
 
-// refill fills the reserve again after with and lend.
+// refill fills the reserve again if it is not full, for example after lend. While the reserve is open, refill does nothing.
 func (m *room) refill() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -48,8 +48,8 @@ func (m *room) refill() {
 	}
 }
 
-// with calls fn, which makes descriptors. If the process has too few free descriptors, the reserve is open and no listener
-// accepts while fn runs, so fn should not take long.
+// with calls fn, which makes descriptors. If the process has too few free descriptors, with opens the reserve while fn runs. No
+// listener accepts in this time, so fn should not take long.
 func (m *room) with(fn func()) {
 	if m.open() {
 		defer m.close()
@@ -81,8 +81,8 @@ func (m *room) close() {
 	}
 }
 
-// lend releases a part of the reserve for a long task. Listeners go on accepting, so a new connection may use a released
-// descriptor before the task does. lend reports whether the reserve held descriptors before the call.
+// lend releases a part of the reserve for a long task. Listeners go on accepting, so a new connection may use up a released
+// descriptor before the task needs it. lend reports whether the reserve held descriptors before the call.
 func (m *room) lend() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()

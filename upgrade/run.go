@@ -16,7 +16,7 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// fire moves to the next state that the table has for an event, and runs the action.
+// fire looks up the event e in the table, goes to the next state, and runs the action.
 func (g *generation) fire(e genEvent, d detail) {
 	c, ok := g.table[g.state][e]
 	if !ok {
@@ -42,7 +42,7 @@ func (g *generation) run(ctx context.Context, serve func(context.Context) error)
 	defer end(nil)
 	var sig signals
 	first := g.state == genStarting
-	if first { // signals may come as soon as serve runs; a candidate gets no signals so early, and must start fast
+	if first { // subscribe before serve runs, because signals may come then; a candidate subscribes later, to start fast
 		sig = notifySignals(g.opts.NoSignals, g.estate.manager.SupervisorState() != "")
 	}
 	forgotten := compareSockets(&g.estate, &g.origin, g.opts.MayClose)
@@ -55,7 +55,7 @@ func (g *generation) run(ctx context.Context, serve func(context.Context) error)
 	}
 	defer sig.stop()
 	close(g.control.running)
-	defer close(g.control.ended) // also in a panic: main's deferred Close must not wait for a loop that has ended
+	defer close(g.control.ended) // also if run panics: otherwise a deferred Close in main would wait for ever
 	g.loop(ctx, sig)
 	stopChecks()
 	g.memory.end()
@@ -67,8 +67,8 @@ func (g *generation) run(ctx context.Context, serve func(context.Context) error)
 	return g.err
 }
 
-// loop receives events until serve has returned, no attempt and no call runs, and no messages of a telling are being sent. In
-// the state returning, loop also waits for the answer of the old process.
+// loop receives events until serve has returned and the work beside the loop has ended: an attempt, the taking, the acquiring
+// and the sending of tellings. In the state returning, loop also waits for the answer of the old process.
 func (g *generation) loop(ctx context.Context, sig signals) {
 	stopped, closed := ctx.Done(), g.control.stop
 	g.watchdog.start(g.estate.manager)
@@ -114,7 +114,7 @@ func (g *generation) loop(ctx context.Context, sig signals) {
 			g.receiveSuccessor(f, ok)
 		case m, ok := <-g.fromSupervisor:
 			g.receiveSupervisor(m, ok)
-		// During an attempt this process does not write the files again: perhaps the candidate writes them already.
+		// The pid file and the outcome are not written again during an attempt: perhaps the candidate writes them already.
 		case <-g.retries.next(g.state == genServing && g.attempt == nil && len(g.estate.unwritten.list()) > 0):
 			g.retries.try(g.estate.unwritten.writeAgain)
 		case <-g.retries.trying:
@@ -139,8 +139,8 @@ func (g *generation) loop(ctx context.Context, sig signals) {
 	}
 }
 
-// stop ends the whole service, or in a candidate only the attempt. An attempt that cannot be aborted any more delays the stop
-// until the attempt has ended.
+// stop ends the whole service. In a candidate, stop only ends the upgrade. If this process has an attempt that can no longer be
+// aborted, the stop waits until the attempt has ended.
 func (g *generation) stop(cause error) {
 	if g.attempt != nil && !g.attempt.tryAbort(cause, true) {
 		g.ending = cause
@@ -150,7 +150,7 @@ func (g *generation) stop(cause error) {
 }
 
 // hangup handles a SIGHUP. The signal asks for an upgrade if Request has sent it, or if the terminal has not ended. Any other
-// SIGHUP comes from the end of the terminal, and stops the service unless the service was started under nohup.
+// SIGHUP comes from the end of the terminal: it stops the service, unless the service was started under nohup.
 func (g *generation) hangup(t *sys.Terminal) {
 	switch {
 	case !t.Ends() || g.estate.pid.Asked():
@@ -188,7 +188,7 @@ func (g *generation) checked(err error) {
 	g.fire(either(err, onChecksPassed, onChecksFailed), detail{phase: PhaseCheck, err: err})
 }
 
-// answer handles a call of the program while this process serves.
+// answer handles a call of Upgrade, Commit, Abort or a similar method while this process serves.
 func (g *generation) answer(d detail) {
 	switch q := d.request; {
 	case q.op == opUpgrade && g.attempt != nil:
@@ -220,8 +220,8 @@ func (g *generation) commitNow() error {
 }
 
 func (g *generation) begin(a *attempt, waiter chan error) {
-	g.estate.listeners.UnlinkOnClose(false)               // the new process is about to serve on the paths of the sockets
-	if !g.naming.waits() && g.tellings.writing() == nil { // otherwise announceNamed or announce calls reloading
+	g.estate.listeners.UnlinkOnClose(false)               // because the new process will serve on the paths of the sockets
+	if !g.naming.waits() && g.tellings.writing() == nil { // otherwise announceNamed or announce calls reloading later
 		g.reloading(a)
 	}
 	g.attempt, g.waiter, a.writes, a.unnamed = a, waiter, g.retries.trying, g.naming.over
@@ -231,7 +231,7 @@ func (g *generation) begin(a *attempt, waiter chan error) {
 		for _, t := range told {
 			select {
 			case <-t.over:
-			case <-a.ctx.Done(): // an attempt whose context has ended starts no process
+			case <-a.ctx.Done(): // run then ends without starting a process
 			}
 		}
 		a.run()
@@ -272,7 +272,7 @@ func (g *generation) attempted(end attemptEnd) {
 		g.fire(onAttemptDone, detail{attempt: a})
 	}
 	if waiter != nil {
-		waiter <- err // sent last: Upgrade returns when all of the above is done
+		waiter <- err // comes last, because Upgrade must return only when all of the above is done
 	}
 }
 
@@ -308,7 +308,7 @@ func (g *generation) handOver(d detail) {
 	if d.from == genServing {
 		g.leave("draining", d, &ending{reason: "handed over", handover: true})
 	}
-	if !a.hello.Speaks { // with Speaks, the candidate announces itself: a message of this process could arrive too late
+	if !a.hello.Speaks { // with Speaks, the candidate announces itself, because a message of this process could come too late
 		g.estate.manager.ReadyFor(a.child.PID, fmt.Sprintf("serving, generation %d", a.nextGeneration()))
 	}
 	g.estate.manager.HandedOver()
@@ -322,7 +322,7 @@ func (g *generation) stopService(d detail) {
 	g.leave("stopping", d, &ending{reason: d.err.Error()})
 }
 
-// leave ends the calls beside the loop, and then serve's context with the cause why. Status shows the parameter shown as state.
+// leave ends the calls beside the loop, makes Status show the state shown, and ends serve's context with the cause why.
 func (g *generation) leave(shown string, d detail, why *ending) {
 	g.quitSuccession(d)
 	g.acquiring.stop()
@@ -338,18 +338,18 @@ func (g *generation) leave(shown string, d detail, why *ending) {
 	g.overrun.begin(&why.drains, g.estate.listeners, g.opts.StuckAfter, g.log)
 	g.endServe(why)
 	if shown == "aborted" && !g.accepted {
-		g.estate.listeners.End() // no request is lost when Accept fails: this process has accepted nothing
+		g.estate.listeners.End() // Accept fails at once: no request is lost, because this process has accepted nothing
 	}
 }
 
-// quitSuccession reports to the supervisor that this process will never be the service, if this process was a candidate.
+// quitSuccession reports that a candidate will never be the service. In any other process it does nothing.
 func (g *generation) quitSuccession(d detail) {
 	if d.from.beforeService() && g.old.link != nil {
 		g.estate.manager.HandedOver()
 	}
 }
 
-// endWithServe ends a process whose serve has returned by itself. If an attempt is running, its bake and its soak end at once.
+// endWithServe ends a process whose serve has returned by itself. Bake and soak of a running attempt end at once.
 func (g *generation) endWithServe(d detail) {
 	g.quitSuccession(d)
 	g.acquiring.stop()
@@ -364,13 +364,13 @@ func (g *generation) endWithServe(d detail) {
 // noteServed notes the error of serve in a process that is about to end.
 func (g *generation) noteServed(d detail) { g.err = cmp.Or(g.err, d.err) }
 
-// closeOldLink closes the broken control socket to the old process, at once or when no telling uses the socket any more.
+// closeOldLink closes the broken control socket to the old process as soon as no telling uses the socket.
 func (g *generation) closeOldLink(detail) { g.tellings.closeAfter(g.old.link) }
 
 // finish releases everything that this generation holds.
 func (g *generation) finish() {
 	stops := g.state == genStopping
-	g.beside.Wait() // at most two seconds
+	g.beside.Wait() // takes at most two seconds
 	g.retries.end() // must come before removeFiles, because a retry would write a removed file again
 	g.estate.release()
 	g.estate.listeners.KeepClosed(false)

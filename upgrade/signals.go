@@ -10,11 +10,11 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// The signals of a generation. Under the supervisor, users send signals to the supervisor, which passes them on to the main
-// generation (signal in internal/supervisor).
+// The signals of a generation. Under the supervisor, users send signals to the supervisor. It passes the signals on to the main
+// generation (see the method signal in internal/supervisor).
 
-// signals are the signals that Run asks for. Each channel has room for a single signal: a second signal of the same kind adds
-// nothing.
+// signals has the channels of the signals that Run handles. Each channel has room for a single signal, because a second signal
+// of the same kind adds nothing.
 type signals struct {
 	hangup, terminate, interrupt chan os.Signal
 	terminal                     *sys.Terminal
@@ -23,7 +23,7 @@ type signals struct {
 func notifySignals(no, supervised bool) signals {
 	s := signals{make(chan os.Signal, 1), make(chan os.Signal, 1), make(chan os.Signal, 1), new(sys.Terminal)}
 	if !no {
-		if !supervised { // under a supervisor, the supervisor watches the terminal
+		if !supervised { // a supervisor watches the terminal itself
 			s.terminal = sys.WatchTerminal()
 		}
 		signal.Notify(s.hangup, syscall.SIGHUP)
@@ -33,12 +33,12 @@ func notifySignals(no, supervised bool) signals {
 	return s
 }
 
-// pipes receives SIGPIPE. No goroutine reads the channel: when it is full, package signal drops further signals.
+// pipes receives SIGPIPE. No goroutine reads the channel. When the channel is full, package signal drops further signals.
 var pipes = make(chan os.Signal, 1)
 
-// survivePipe keeps the process alive when the reader of standard output or error has gone: the write fails instead. The effect
-// lasts until the process ends, also after Run. The signal is not ignored, because started processes would inherit an ignored
-// signal.
+// survivePipe keeps the process alive if the reader of its standard output or error has ended: a write then returns an error.
+// The effect lasts until the process ends, also after Run. survivePipe does not ignore the signal, because child processes
+// would inherit an ignored signal.
 func survivePipe() { signal.Notify(pipes, syscall.SIGPIPE) }
 
 func (s signals) stop() {
@@ -56,16 +56,16 @@ type successor struct {
 	reads  bool              // the successor reads the sockets of the older generations
 }
 
-// signalEarly passes on a signal in the first second (commitStall) after the handover: perhaps the sender has read the pid file
-// before the file named the successor. A later signal is not passed on: it was probably sent to every process of
-// the service, so that the successor has received the signal too.
+// signalEarly passes a signal on to the successor, but only in the first second (commitStall) after the handover. Such a signal
+// was perhaps meant for the successor: the sender may have read the pid file before the file named the successor. A later
+// signal was probably sent to every process of the service, so the successor has received it too.
 func (s *successor) signalEarly(sig os.Signal) {
 	if s.child != nil && time.Since(s.since) < commitStall {
 		s.child.Signal(sig)
 	}
 }
 
-// late passes on a SIGHUP that came after the end of the loop. After signals.stop no more signals come.
+// late passes on a SIGHUP that came after the end of the loop. The caller has called signals.stop, so no more signals come.
 func (s *successor) late(sig signals) {
 	select {
 	case <-sig.hangup:

@@ -14,9 +14,9 @@ import (
 )
 
 // How the listening sockets get from the old process to a candidate. The old process sends the sockets on the control socket
-// before it executes the candidate's file. The sockets wait in the control socket until upgrade.New of the candidate receives
-// them, even if the old process dies. If the candidate's file has no mark of this library, the candidate gets the sockets as
-// open files at exec, in the manner of tableflip.
+// before the candidate's file is executed. The sockets wait in the control socket until upgrade.New of the candidate receives
+// them, even if the old process dies. A file without the mark of this library is treated in another way: its process gets the
+// sockets as open files at exec, as with tableflip.
 
 // goers has the older processes that have closed their control socket and are about to end. Until their end they may remove the
 // paths of unix sockets, as many programs do after Run.
@@ -43,9 +43,9 @@ func (s *goers) add(pid int) {
 	}
 }
 
-// putPathsBack restores the paths that an ending process may have removed, and sets the time of the next call. The last call
-// comes when each such process has ended, or was noted longer than goersLimit ago. If main is false, putPathsBack does nothing.
-// A file system may hang, so the work is done in a goroutine.
+// putPathsBack restores the paths that an ending process may have removed, and sets the time of its next call. The last call
+// comes when each of these processes has ended, or has been in the list for goersLimit. If main is false, this process is not
+// the main generation, and putPathsBack does nothing. A file system may hang, so the work is done in a goroutine.
 func (s *goers) putPathsBack(e *estate, main bool) {
 	if s.tick = nil; !main {
 		return
@@ -60,7 +60,7 @@ func (s *goers) putPathsBack(e *estate, main bool) {
 	again := make(chan time.Time, 1)
 	s.tick = again
 	go func() { // ends when the file system answers
-		_ = e.listeners.PutBack() // the last call of putPathsBack logs an error that remains
+		_ = e.listeners.PutBack() // the error is ignored: the last call of putPathsBack logs an error that is still there
 		time.AfterFunc(goersEvery, func() { again <- time.Now() })
 	}()
 }
@@ -70,10 +70,10 @@ type taken struct {
 	sockets *listener.Received
 	got     int        // the number of sockets
 	kept    []string   // the names under which a service manager perhaps keeps the sockets
-	early   wire.Frame // the answer to hello, if it came before the last socket: another process has read the missing sockets
+	early   wire.Frame // welcome or abort, if it came before the last socket: another process has received the missing sockets
 }
 
-// takeSockets receives the sockets that wait in the control socket, on the candidate's side.
+// takeSockets receives, in a candidate, the sockets that wait in the control socket.
 func takeSockets(parent *wire.Link, timeout time.Duration, log *slog.Logger) (t taken, err error) {
 	t.sockets = listener.NewReceived()
 	late := time.NewTimer(timeout)
@@ -86,7 +86,7 @@ func takeSockets(parent *wire.Link, timeout time.Duration, log *slog.Logger) (t 
 			switch {
 			case !ok && parent.Broken != nil:
 				return t, parent.Broken
-			case !ok: // the old process has died: the sockets that have come must be enough
+			case !ok: // the old process has died, and no more sockets come
 				if t.got < total {
 					log.Warn("upgrade: the old process has died before all of its listening sockets had come", "came", t.got, "of", total)
 				}
@@ -142,8 +142,8 @@ func compareSockets(e *estate, o *origin, mayClose []string) error {
 	}.result()
 }
 
-// stopTableflip ends tableflip's goroutine. In a process that has inherited sockets the goroutine goes on until the process
-// ends: tableflip's Stop would remove the paths of inherited unix sockets, on which other processes may serve.
+// stopTableflip ends tableflip's goroutine, unless this process has inherited sockets. In that case the goroutine goes on until
+// the process ends: tableflip's Stop would remove the paths of inherited unix sockets, and other processes may serve there.
 func stopTableflip(tf *tableflip.Upgrader) {
 	if tf != nil && !tf.HasParent() {
 		tf.Stop()

@@ -6,13 +6,14 @@ import "fmt"
 // and the column of the event, carries out the action and goes to the next stage. states-attempt.md shows the table as a
 // diagram.
 
-// stage is a state of an attempt. An attempt goes through the stages up to overdue in this order.
+// stage is a state of an attempt. An attempt goes through the stages from atNaming to atCommitting in this order. If the
+// candidate confirms the commit late, atUnconfirmed and atOverdue follow. A failed attempt goes on with atDismissing.
 type stage int
 
 const (
-	atNaming      stage = iota // systemd perhaps has not yet read the pid of this process
-	atSaving                   // this process tries to write its pid file and outcome again, after an error
-	atChoosing                 // the file is read, and Options.Verify runs
+	atNaming      stage = iota // the attempt waits: perhaps the old process has not yet named this process to systemd
+	atSaving                   // the attempt waits while this process tries again to write its pid file or outcome
+	atChoosing                 // the file is being examined, and Options.Verify runs
 	atStarting                 // the new process runs and has not sent hello
 	atGreeted                  // hello has come, and MarshalBinary has not returned
 	atChecking                 // the candidate restores state and runs its checks
@@ -22,9 +23,9 @@ const (
 	atAnnouncing               // this process reports to the supervisor that the candidate may become the service
 	atReleasing                // this process gives up its exclusive resources
 	atMarshalling              // MarshalBinary runs
-	atCommitting               // the commit message is sent, and this process does not accept
-	atUnconfirmed              // the candidate is slow, and this process accepts again
-	atOverdue                  // the candidate has used up its time, but perhaps its answer has come and is unread
+	atCommitting               // the commit message was sent, and this process does not accept
+	atUnconfirmed              // the candidate has not confirmed in time, and this process accepts again
+	atOverdue                  // the time of the candidate is over, but perhaps its answer has come and was not read yet
 	atDismissing               // the attempt is taken back, and the candidate finishes its requests
 	atKilling                  // the candidate was sent SIGKILL
 	atReacquiring              // the candidate has ended, and this process acquires its exclusive resources again
@@ -39,8 +40,8 @@ var stageNames = [numStages]string{
 
 func (s stage) String() string { return stageNames[s] }
 
-// phases has the phase of each stage, for users. If an attempt has failed, users see the phase of the failure in all stages
-// from dismissing on.
+// phases has the phase of each stage. In the stages from atDismissing on, users see the phase in which the attempt has failed
+// instead (see attempt.phase).
 var phases = [numStages]Phase{
 	PhaseStart, PhaseStart, PhaseStart, PhaseStart, PhaseStart, PhaseCheck, PhaseSmoke, PhaseBake, PhaseSoak, PhaseCommit, PhaseCommit,
 	PhaseCommit, PhaseCommit, PhaseCommit, PhaseCommit, phaseTakenBack, phaseTakenBack, phaseTakenBack, PhaseCommit,
@@ -50,14 +51,14 @@ var phases = [numStages]Phase{
 type attEvent int
 
 const (
-	evFailed   attEvent = iota // the work of the stage has ended with an error
-	evObjected                 // the candidate has sent that it cannot go on, or has sent a message out of order
+	evFailed   attEvent = iota // the stage could not begin, or its work has ended with an error
+	evObjected                 // the candidate has sent its failure or a wrong message, or a subscriber's function has failed
 	evClosed                   // the candidate has closed the control socket
 	evBroken                   // the bytes from the control socket are not a message
 	evExited                   // the candidate has ended
-	evSilent                   // a candidate that has to send heartbeats has sent nothing for Options.Silence
+	evSilent                   // the candidate has to send heartbeats, and has sent nothing for Options.Silence
 	evAborted                  // Abort was called, a stop of the service was requested, or the context of Upgrade has ended
-	evStopped                  // the whole service is to end
+	evStopped                  // the whole service is to end, and the stage has to act on this
 	evAsked                    // SIGHUP has asked for another upgrade
 	evWeighed                  // the judge has called SetWeight
 	evHurried                  // Commit was called, or serve has returned: bake and soak end early
@@ -81,23 +82,23 @@ type attAction int
 const (
 	doImpossible   attAction = iota // the event cannot happen in this stage; if it does, the attempt is taken back
 	doIgnore                        // the event has no effect in this stage
-	doDeny                          // a request is refused: setWeight returns an error, tryAbort and remember return false
+	doDeny                          // the caller gets a refusal: setWeight returns an error, tryAbort and remember return false
 	doAllow                         // the request of the caller is accepted
 	doProceed                       // the next stage begins, without another action
-	doTakeBack                      // the attempt is taken back, for the reason that comes with the event
+	doTakeBack                      // the attempt is taken back, and the event gives the reason
 	doWelcomeEarly                  // the welcome is sent before hello has come
 	doGreet                         // hello is read and checked
 	doWelcome                       // the welcome is sent, unless it was sent early
-	doAdmit                         // the options decide whether a program with tableflip only is accepted
+	doAdmit                         // the attempt fails unless a program with tableflip only is allowed
 	doPrepare                       // the message prepared is read
 	doPassSmoke                     // a rehearsal ends, and any other attempt goes on
-	doSeal                          // the attempt fails if the Ready byte has come already
-	doReopen                        // this process accepts again, unless exclusive returns true
-	doConfirm                       // the candidate serves, and this process reports the candidate's pid to systemd
-	doWarn                          // the abort message is sent again, and forbids the candidate to become the service
+	doSeal                          // the attempt fails if the Ready byte has come before the commit message
+	doReopen                        // this process accepts again, unless an exclusive resource is needed to serve
+	doConfirm                       // the message serving is read, and this process names the candidate to systemd
+	doWarn                          // the abort message is sent again: now it also forbids the candidate to become the service
 	doStop                          // the candidate gets SIGTERM: the whole service ends
 	doHurry                         // the context of Acquire ends, because the whole service is to end
-	doGiveUp                        // the candidate cannot be killed, and its pid is logged
+	doGiveUp                        // the candidate has not ended after SIGKILL, and its pid is logged
 	numActions
 )
 
@@ -108,7 +109,7 @@ var actionNames = [numActions]string{
 
 func (a attAction) String() string { return actionNames[a] }
 
-// attCell is an action and the next stage. If the action fails before the stage dismissing, dismissing is the next stage
+// attCell is an action and the next stage. If the action fails before the stage atDismissing, atDismissing is the next stage
 // instead.
 type attCell struct {
 	do   attAction
@@ -121,7 +122,7 @@ const stay stage = -1
 // Cells that the table has more than once.
 var (
 	none = attCell{doImpossible, atDismissing} // the event cannot happen; if it does, the attempt is taken back
-	halt = attCell{doImpossible, atEnded}      // the event cannot happen from dismissing on; if it does, the attempt ends
+	halt = attCell{doImpossible, atEnded}      // from atDismissing on: the event cannot happen; if it does, the attempt ends
 	skip = attCell{doIgnore, stay}
 	okay = attCell{doAllow, stay}
 	deny = attCell{doDeny, stay}
@@ -154,8 +155,8 @@ var attTable = [numStages][numEvents]attCell{
 	atEnded:       {halt, halt, halt, halt, halt, halt, deny, halt, deny, deny, halt, halt, halt, halt, halt},
 }
 
-// stageError is an event in a stage in which it cannot happen: a mistake in this library. The upgrade fails, and this process
-// serves on.
+// stageError means that an event has come in a stage in which it cannot happen. This is a mistake in this library. The upgrade
+// fails, and this process serves on.
 type stageError struct {
 	stage stage
 	event attEvent

@@ -14,8 +14,8 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// startChild starts the program with a control socket and with the environment for the service manager. The open listening
-// sockets wait in the control socket, or are files at exec if the program cannot take them from the control socket. If the
+// startChild starts the program p with a control socket, and with the environment that p needs to notify the service manager.
+// The open listening sockets are sent on the control socket. If p cannot receive them there, they are files at exec. If the
 // service runs under the supervisor of this library, startChild announces the new process to the supervisor.
 func startChild(e *estate, o *origin, opts *Options, p process.Program) (_ *child, err error) {
 	if err := unmanageable(o.starter, e.manager); err != nil {
@@ -49,8 +49,8 @@ func startChild(e *estate, o *origin, opts *Options, p process.Program) (_ *chil
 		}
 		defer build.Close()
 	}
-	switch { // the service manager waits only for its own children: the new process becomes one of them
-	case o.elder != nil && o.elder.PID == os.Getppid(): // the parent is an old process that drains, and no manager
+	switch { // the new process becomes a child of the service manager, which waits only for its own children
+	case o.elder != nil && o.elder.PID == os.Getppid(): // the parent is not the manager, but an old process that drains
 	case o.systemd:
 		p = p.AsSibling(nil)
 	case e.manager.Supervised():
@@ -84,13 +84,15 @@ func startChild(e *estate, o *origin, opts *Options, p process.Program) (_ *chil
 	return child, nil
 }
 
-// warnOfHolder logs a warning: a candidate has the listening sockets, although no check of the candidate has passed.
+// warnOfHolder logs a warning that a candidate has the listening sockets from its start, before any check of the candidate has
+// passed.
 func warnOfHolder(log *slog.Logger, p process.Program, pid, sockets int) {
 	log.Warn("upgrade: the file does not say that its program takes the listening sockets from the control socket, so what it starts holds them from now on",
 		"executable", p.Name(), "candidate", pid, "sockets", sockets, "since", time.Now())
 }
 
-// announceChild announces a started process to the supervisor, and returns the process's end of its channel to the supervisor.
+// announceChild announces a started process to the supervisor. The supervisor makes a channel for the process, and
+// announceChild returns the end of the channel that the process has to get.
 func announceChild(manager *sdnotify.Notifier, c *process.Child, build *process.Build) (*os.File, error) {
 	build.Started(c.PID)
 	args, err := state.WriteBuild(build)
@@ -106,7 +108,7 @@ func announceChild(manager *sdnotify.Notifier, c *process.Child, build *process.
 		return nil, fmt.Errorf("the supervisor cannot be told of the new process: %w", err)
 	}
 	channel, err := manager.Announce(sdnotify.Candidate{PID: c.PID, PIDFD: pidfd, Exe: exe, Args: args})
-	if channel == nil && err == nil { // the environment of the candidate is for a supervisor that has ended
+	if channel == nil && err == nil { // the candidate was started with the environment for a supervisor that has ended
 		err = errors.New("the supervisor has ended while the new process was started: ask for the upgrade again")
 	}
 	return channel, err

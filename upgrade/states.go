@@ -18,16 +18,16 @@ const (
 	genStay       genState = iota // not a state: a cell with genStay does not change the state
 	genStarting                   // the checks run, and no other process serves
 	genCandidate                  // the old process serves, and may commit this process
-	genCommitting                 // the commit message has come: kept values and resources are being taken
-	genAlone                      // the old process has died: this process serves when the checks and the taking of values end
-	genOrphan                     // the old process has died before the commit: the supervisor starts the committed build
+	genCommitting                 // the commit message has come: kept values are being restored, and resources acquired
+	genAlone                      // the old process has died: this process serves when its checks and the taking have ended
+	genOrphan                     // the old process died before the commit: this process serves until the committed build does
 	genAcquiring                  // exclusive resources are being acquired, the last step before serving
 	genServing                    // this process is the main generation
 	genHandedOver                 // the successor serves, and this process drains
-	genAborted                    // another process has taken this candidate back, and this process drains
-	genReturning                  // serve has returned after an abort: this process gives its kept values back
-	genReviving                   // the old process has died after the abort: this process starts a new one
-	genLeaving                    // this process only waits until serve has returned
+	genAborted                    // this candidate was taken back or has failed, and drains
+	genReturning                  // serve has returned after an abort, and this process gives its kept values back
+	genReviving                   // the old process has died after the abort: a process of the committed build is started
+	genLeaving                    // this process ends as soon as serve has returned
 	genStopping                   // the service stops
 	genEnded                      // Run is about to return
 	genStates
@@ -55,13 +55,13 @@ const (
 	onChecksPassed                  // the checks have passed
 	onChecksFailed                  // a check has failed
 	onServed                        // serve has returned
-	onMessage                       // the old process sends a message that only a candidate handles
-	onCommit                        // the old process sends the commit message
+	onMessage                       // the old process has sent a message that only a candidate handles
+	onCommit                        // the old process has sent the commit message
 	onAbort                         // the old process takes this candidate back
 	onAbortStopping                 // the old process takes this candidate back, because the whole service stops
-	onReleased                      // the old process has received the kept values: this process may end
-	onNamed                         // the wait for the old process to name this process to systemd is over
-	onConn                          // another generation passes a connection
+	onReleased                      // the old process has restored the kept values: this process may end
+	onNamed                         // the old process has named this process to systemd, or the wait for this is over
+	onConn                          // another generation has passed a connection to this process
 	onOldDied                       // the old process has died
 	onLinkBroken                    // the control socket to the old process has failed
 	onTaken                         // the values and resources of the commit message were taken
@@ -71,20 +71,20 @@ const (
 	onWritten                       // the files of the new main generation are written
 	onTold                          // the messages of a telling were sent
 	onSnapshot                      // writing the kept values to a file for the old process has ended, perhaps with an error
-	onAttemptFailed                 // an upgrade was taken back, or a rehearsal has ended
-	onAttemptDone                   // an upgrade was committed
-	onConfirmed                     // the supervisor orders this orphan to be the service: the committed build does not start
-	onNextSocket                    // the supervisor sends a control socket to the process that will replace this process
-	onOrphanSocket                  // the supervisor sends this process a control socket to an orphan
+	onAttemptFailed                 // an attempt has failed, or a rehearsal has ended
+	onAttemptDone                   // the upgrade of an attempt was committed
+	onConfirmed                     // the supervisor cannot start the committed build, so this orphan has to be the service
+	onNextSocket                    // a control socket to the process that will replace this one has come from the supervisor
+	onOrphanSocket                  // a control socket to an orphan has come from the supervisor
 	onNoSupervisor                  // the supervisor has died
 	onFinished                      // Run has released everything that this process held
 
 	// The actions fire the following events, each as the result of a decision.
 	onFailed   // this candidate cannot become the service
 	onReported // the reason of the failure was sent to the old process, and the old process serves on
-	onCut      // this candidate cannot become the service, and no message of the old process can come any more
+	onCut      // this candidate cannot become the service, and can receive no more messages of the old process
 	onGaveUp   // the old process is dead, and this process will not be the service
-	onOrphaned // the old process has died before the commit, under a supervisor
+	onOrphaned // the old process has died before the commit, and there is a supervisor
 	onPromoted // this process becomes the service although it was not committed
 	onNeeds    // exclusive resources have to be acquired before this process can serve
 	onServes   // this process is ready to serve
@@ -107,7 +107,7 @@ var oldEvents = map[wire.Kind]genEvent{
 	wire.KindCommit: onCommit, wire.KindAbort: onAbort, wire.KindReleased: onReleased, wire.KindConn: onConn,
 }
 
-// detail has the values that come with an event. The code that fires the event closes the files of frame and word.
+// detail has the values that come with an event. The code that fires the event also closes the files in frame and word.
 type detail struct {
 	from    genState // the state before the event; fire sets it
 	err     error
@@ -165,15 +165,16 @@ var rowChild = rowBefore.with(genRow{
 	onAbortStopping: {(*generation).stopWithParent, genLeaving},
 })
 
-// rowPromoted has the cells that alone and acquiring have in common: no other process can serve in place of this process.
+// rowPromoted has the cells that alone and acquiring have in common. In both states no other process can serve in place of this
+// process.
 var rowPromoted = rowChild.with(genRow{
 	onWatchdog:   {(*generation).extend, genStay},
-	onOldDied:    nothing, // the death was noticed earlier, when a message could not be sent
+	onOldDied:    nothing, // this process was an orphan, and the process that was to replace it has died after the promotion
 	onLinkBroken: nothing,
 	onServes:     {(*generation).becomeMain, genServing},
 })
 
-// rowAfter has the cells that the states after serving, or after an abort, have in common.
+// rowAfter has the cells that all states after genServing have in common.
 var rowAfter = genRow{
 	onStop:          nothing,
 	onHangup:        nothing,
@@ -191,7 +192,7 @@ var rowAfter = genRow{
 	onConn:          {(*generation).passConn, genStay},
 	onOldDied:       nothing,
 	onLinkBroken:    nothing,
-	onTaken:         nothing, // the resources were acquired too late; finish releases them
+	onTaken:         nothing, // the commit comes too late; finish releases the acquired resources
 	onTakeFailed:    nothing,
 	onAcquired:      nothing,
 	onAcquireFailed: nothing,
@@ -321,7 +322,7 @@ var genTable = [genStates]genRow{
 	}),
 	genAborted: rowTakenBack.with(genRow{
 		onServed:   {(*generation).giveBack, genReturning},
-		onFinished: {nil, genEnded}, // serve had returned before the abort
+		onFinished: {nil, genEnded}, // comes here if serve had returned before the abort
 	}),
 	genReturning: rowTakenBack.with(genRow{
 		onStop:     {nil, genLeaving},
@@ -345,7 +346,7 @@ var genTable = [genStates]genRow{
 	genEnded: rowAfter,
 }
 
-// either returns the event well if err is nil, or else the event badly.
+// either returns the event well if err is nil. Otherwise it returns the event badly.
 func either(err error, well, badly genEvent) genEvent {
 	if err != nil {
 		return badly

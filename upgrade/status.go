@@ -8,8 +8,8 @@ import (
 // Status describes a generation for operators and programs.
 type Status struct {
 	// State is starting, candidate, serving, draining (another generation serves), stopping, aborted, closed or orphan. An
-	// orphan is a candidate whose old process has died before the commit: it serves until the build that was committed last
-	// serves again, started by the supervisor.
+	// orphan is a candidate whose old process has died before the commit. The supervisor starts the last committed build again,
+	// and the orphan serves until that build serves.
 	State string `json:"state"`
 	// Generation is the number of this process in the chain of upgrades; the first process has number 1.
 	Generation int       `json:"generation"`
@@ -19,11 +19,11 @@ type Status struct {
 	// Supervisor is "alive" or "dead" in a process that a supervisor (see [Supervise]) has started; otherwise it is empty.
 	// After the death of the supervisor, upgrades still work, but no process starts the service again after a crash.
 	Supervisor string `json:"supervisor,omitempty"`
-	// Uncommitted means that this process serves although its upgrade was not committed, because the old process died before
-	// the commit. An orphan serves only until the committed build serves again; in any other case Uncommitted stays true until
-	// the next upgrade.
+	// Uncommitted means that this process serves although its upgrade was not committed: the old process died before the
+	// commit. If the process is an orphan, it serves only until the committed build serves again. Otherwise Uncommitted stays
+	// true until the next upgrade.
 	Uncommitted bool `json:"uncommitted,omitempty"`
-	// Unwritten has an error for each file, the pid file and the outcome, that cannot be written now. The process serves
+	// Unwritten has the errors of the files that cannot be written now: the pid file, the outcome, or both. The process serves
 	// without these files, and tries again every second.
 	Unwritten []string `json:"unwritten,omitempty"`
 	// Candidate is the new process of the upgrade that is under way; nil if no upgrade is under way.
@@ -32,8 +32,8 @@ type Status struct {
 	Draining []Process `json:"draining,omitempty"`
 	// Previous is the build that Rollback would start; nil if no such build is known.
 	Previous *Process `json:"previous,omitempty"`
-	// Last is the outcome of the last upgrade that this process has tried. If the supervisor has started this process after a
-	// crash, Last describes that start until the first upgrade has ended. In any other process without an upgrade, Last is nil.
+	// Last is the outcome of the last upgrade that this process has tried. If there is none yet, and the supervisor has started
+	// this process after a crash, Last describes that start. In any other process without an upgrade, Last is nil.
 	Last *Outcome `json:"last,omitempty"`
 }
 

@@ -1,4 +1,5 @@
 package upgrade
 
-// atStep is called at every step of the control protocol. Tests replace it, to kill, suspend or delay the process at a step.
+// atStep is called at every step of the control protocol, with the name of the step. Tests replace it, to kill, suspend or
+// delay the process at a step.
 var atStep = func(string) {}

@@ -12,7 +12,7 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// The work of the stages up to the commit, which begin starts, and the actions of the table, which act (attempt.go) calls.
+// begin starts the work of the stages up to the commit. The actions of the table are called by act (attempt.go).
 
 // begin starts the work of the stage, and returns the conditions under which the stage ends.
 func (a *attempt) begin() await {
@@ -74,7 +74,7 @@ func (a *attempt) leave(to stage) {
 			a.log.Error("upgrade: a judge goes on although its context has ended", "judge", a.work.name)
 		}
 		a.cand.hangUp(a.stage == atBaking)
-		a.received.call = nil // no judge is left that needs the result of a subscriber's call
+		a.received.call = nil // the result of a subscriber's call is not needed after the end of the judge
 	case atReacquiring:
 		if a.work != nil {
 			a.work.cancel()
@@ -96,7 +96,7 @@ func (a *attempt) save() await {
 	return await{over: a.writes, due: time.Now().Add(a.opts.Timeout)}
 }
 
-// choose looks up and checks the program to start. If Verify or the file system hangs, the attempt ends at a.due.
+// choose begins to look up and to check the program to start. If Verify or the file system hangs, the stage ends at a.due.
 func (a *attempt) choose() await {
 	a.estate.room.with(a.estate.reserveOutcome)
 	atStep("old.start")
@@ -127,18 +127,18 @@ func (a *attempt) start() await {
 		return await{err: err}
 	}
 	w := await{want: wire.KindHello, due: a.due}
-	if len(c.passing.rest) == 0 { // if sockets are left, they must be sent before the welcome
+	if len(c.passing.rest) == 0 { // unsent sockets must be sent before the welcome
 		w.over = a.values.done
 	}
 	return w
 }
 
-// welcomeEarly sends the welcome before hello has come, so that the candidate need not wait.
+// welcomeEarly sends the welcome before hello has come, so that the candidate does not have to wait.
 func (a *attempt) welcomeEarly() error {
 	if a.values.err != nil {
 		return nil // the attempt fails with this error when hello has come
 	}
-	if err := a.sendWelcome(a.child.link.Send); err != nil && !wire.Gone(err) { // after Gone, the candidate's exit is reported
+	if err := a.sendWelcome(a.child.link.Send); err != nil && !wire.Gone(err) { // if Gone, the exit is the reason
 		return fmt.Errorf("control socket: %w", err)
 	}
 	return nil
@@ -216,13 +216,13 @@ func (a *attempt) sendHistory() {
 	atStep("old.bequeathed")
 }
 
-// admit returns an error if a candidate with the Ready byte and no hello is refused. A rehearsal fails later, in passSmoke.
+// admit decides about a candidate that has sent the Ready byte and no hello. An error means that the candidate is refused.
 func (a *attempt) admit() error {
 	a.peer, a.received.ready = tableflipPeer{}, nil
 	if a.child.passing.waits {
 		return fmt.Errorf("it does not speak the control protocol: its file says that it takes its listening sockets there, and it is ready without the %d that wait for it: does it call upgrade.New?", a.child.passing.total)
 	}
-	if a.mode == modeRehearsal {
+	if a.mode == modeRehearsal { // passSmoke refuses the candidate later
 		return nil
 	}
 	if err := a.mode.refusePlain(a.opts); err != nil {
@@ -240,7 +240,7 @@ func (a *attempt) check() await {
 	if want == 0 {
 		return await{}
 	}
-	return await{want: want, due: time.Now().Add(max(time.Until(a.due), time.Millisecond))} // 1 ms to read a waiting message
+	return await{want: want, due: time.Now().Add(max(time.Until(a.due), time.Millisecond))} // 1 ms for a waiting message
 }
 
 // prepare reads the message prepared.
@@ -251,7 +251,7 @@ func (a *attempt) prepare(f wire.Frame) error {
 }
 
 // ask calls a judge: a function of the program that decides whether the candidate is good. If the candidate dies, or an
-// operator decides first (Abort, Commit), the attempt ends the judge's context and waits at most commitStall for the judge.
+// operator decides first (Abort, Commit), the judge's context ends. Then the attempt waits at most commitStall for the judge.
 func (a *attempt) ask(name string, fn judge) await {
 	if fn == nil || !a.mode.judged() {
 		return await{}
@@ -296,7 +296,7 @@ func (a *attempt) announce() await {
 	return await{work: newWork("announce", nil, nil, a.estate.manager.Committing)} // Committing takes five seconds at most
 }
 
-// release gives up the exclusive resources. If exclusive returns true, this process first stops accepting.
+// release begins to give up the exclusive resources. If exclusive returns true, this process first stops accepting.
 func (a *attempt) release() await {
 	if len(a.estate.resources.list()) == 0 {
 		return await{}
@@ -331,8 +331,8 @@ func (a *attempt) seal() error {
 	}
 }
 
-// commit sends the commit message. The new process sends the Ready byte when it reads the message, and the message serving
-// when it has taken over. Until serving has come, this process keeps its listeners, so that it can go on if the candidate dies.
+// commit sends the commit message. The new process sends the Ready byte when it becomes the main generation, and the message
+// serving later. Until serving has come, this process keeps its listeners, so that it can go on if the candidate dies.
 func (a *attempt) commit() await {
 	defer a.values.drop()
 	a.mu.Lock()
@@ -353,7 +353,7 @@ func (a *attempt) commit() await {
 	return a.awaitServing(commitStall)
 }
 
-// awaitServing waits until the candidate serves. If the whole service is to end, the candidate gets SIGTERM, but only once.
+// awaitServing waits for the message serving. If the whole service is to end, the candidate gets SIGTERM, but only once.
 func (a *attempt) awaitServing(limit time.Duration) await {
 	w := await{want: wire.KindServing, due: time.Now().Add(limit)}
 	if !a.child.stopped {
@@ -379,7 +379,7 @@ func (a *attempt) confirm(f wire.Frame) error {
 }
 
 // name reports to systemd that the candidate is the main process: systemd may drop earlier messages of the candidate. since is
-// when the candidate began to serve, by sys.Uptime. Later than nameLimit after since, name sends nothing: the candidate was
+// the time, by sys.Uptime, when the candidate began to serve. More than nameLimit later, name sends nothing: the candidate was
 // perhaps replaced. If the candidate dies with an error before systemd has read the report, name returns an error, and this
 // process serves on. Otherwise systemd would take the end of this process for the end of the service.
 func (a *attempt) name(since time.Duration) error {
@@ -389,9 +389,9 @@ func (a *attempt) name(since time.Duration) error {
 	due := time.Now().Add(since + nameLimit - sys.Uptime())
 	atStep("old.confirmed")
 	err := a.child.died(due)
-	if err == nil && a.estate.manager.Name(a.child.PID, due) == nil { // on failure, systemd gets only the candidate's message
+	if err == nil && a.estate.manager.Name(a.child.PID, due) == nil { // else the candidate's own message must be enough
 		a.estate.manager.Barrier(due)
-		err = a.child.died(due.Add((nameWait - nameLimit) / 2)) // no process replaces the candidate before nameWait is over
+		err = a.child.died(due.Add((nameWait - nameLimit) / 2)) // in this time the candidate cannot have been replaced
 	}
 	if err == nil {
 		_ = a.child.link.Send(wire.KindNamed, nil) // fails if the candidate has ended

@@ -15,31 +15,33 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/listener"
 )
 
-// The watch over a serve that goes on after the end of its context, like http.Serve, which has no context. Its process would
-// answer on old connections for ever, and each upgrade would leave another such process. In three cases Run waits for
-// serve:
+// The watch over a serve that goes on after the end of its context. http.Serve goes on, for example, because it has no context.
+// Without the watch, the process would answer on old connections for ever, and each upgrade would leave another such process.
+// In three cases Run waits for serve:
 //
-//   - Draining of the cause was called and has not ended: package drain works, within its Grace.
-//   - serve has closed a socket since its context ended, as http.Server.Shutdown and GracefulStop of gRPC do first: serve
-//     drains, and the program decides how long.
-//   - serve has called Done or Err of its context, and no socket was open when the context ended: serve finishes other work.
+//   - A server has called Draining on the cause of the context, and its drain has not ended. Package drain calls Draining, and
+//     ends its drain within its option Grace.
+//   - serve has closed a socket since its context ended, as http.Server.Shutdown and GracefulStop of gRPC do first. Such a
+//     serve drains, and the program decides how long.
+//   - serve has called Done or Err of its context, and no socket was open when the context ended. Such a serve finishes other
+//     work.
 //
-// In all other cases Accept and ReadFrom return net.ErrClosed when Options.StuckAfter has passed, which ends most servers. If
-// serve goes on nevertheless, Run returns one second later (lastMoment). If serve has closed a socket in this second, perhaps
-// to begin a drain, Run waits for another Options.StuckAfter.
+// In all other cases Accept and ReadFrom return net.ErrClosed when Options.StuckAfter has passed. This ends most servers. If
+// serve still goes on, Run returns one second later (lastMoment). But if serve closes a socket in this second, it perhaps
+// begins a drain, and Run waits for another Options.StuckAfter.
 //
-// Accept must not fail earlier, and in particular not at the handover. Some servers return at once when Accept fails: the
-// requests that they are answering would end with the process. In other servers the failed Accept would race with a call of
-// Shutdown.
+// Accept must not fail earlier, and in particular not at the handover, for two reasons. Some servers return at once when Accept
+// fails, and the requests that they are answering would end with the process. In other servers the failed Accept would race
+// with a call of Shutdown.
 
 // lastMoment is how long Run waits for serve after Accept has ended.
 const lastMoment = time.Second
 
-// saysStuck is the time from the end of serve's context to the log message that serve goes on. If Options.StuckAfter is less
-// than ten seconds, the message comes after half of Options.StuckAfter.
+// saysStuck is the time from the end of serve's context until Run logs that serve goes on. If Options.StuckAfter is less than
+// ten seconds, Run logs this after half of Options.StuckAfter.
 const saysStuck = 5 * time.Second
 
-// watched is serve's context, which notes that Done or Err was called.
+// watched is serve's context. It notes whether Done or Err was called.
 type watched struct {
 	context.Context
 	asked *atomic.Bool
@@ -55,7 +57,7 @@ func (c watched) note() {
 	}
 }
 
-// ending is the cause of the end of serve's context.
+// ending is the cause of the end of serve's context: context.Cause returns it.
 type ending struct {
 	reason   string
 	handover bool
@@ -64,15 +66,14 @@ type ending struct {
 
 func (e *ending) Error() string { return "upgrade: " + e.reason }
 
-// Handover reports whether another generation serves on. In this case load balancers need no notice of the end of
-// this process.
+// Handover reports whether another generation serves on. If so, load balancers need no notice of the end of this process.
 func (e *ending) Handover() bool { return e.handover }
 
-// drains is the part of a cause that counts the servers that drain.
+// drains is the part of an ending that counts the servers that drain.
 type drains struct{ now atomic.Int32 }
 
-// Draining notes that a server of the program drains until the function ended is called. Package drain calls Draining, like
-// Handover, on the cause of serve's context.
+// Draining notes that a server of the program drains. The server has to call the function ended at the end of the drain.
+// Package drain calls Draining and Handover on the cause of serve's context.
 func (d *drains) Draining() (ended func()) {
 	d.now.Add(1)
 	return sync.OnceFunc(func() { d.now.Add(-1) })
@@ -80,7 +81,7 @@ func (d *drains) Draining() (ended func()) {
 
 // overrun is the watch over a serve whose context has ended. Only the goroutine of Run uses it.
 type overrun struct {
-	asked atomic.Bool // Done or Err of the context was called
+	asked atomic.Bool // serve has called Done or Err of its context
 
 	limit  time.Duration // Options.StuckAfter
 	drains *drains
@@ -88,11 +89,11 @@ type overrun struct {
 	end    func()             // makes Accept and ReadFrom return net.ErrClosed
 	log    *slog.Logger
 
-	since  time.Time   // the end of the context, or the last moment at which a server was known to drain
-	timer  *time.Timer // the time of the next look; nil before the end of the context
-	said   bool        // the problem was logged
-	partly bool        // the log has the warning that Run still waits for serve
-	wrong  string      // the problem for which Accept was ended; empty: Accept has not ended
+	since  time.Time   // the last time at which a server was known to drain; before that, the end of the context
+	timer  *time.Timer // gives the time of the next look; nil before the end of the context
+	said   bool        // say has logged the problem
+	partly bool        // look has logged that Run waits for serve although StuckAfter has passed
+	wrong  string      // the problem because of which look has called end; empty: end was not called
 }
 
 func (o *overrun) watch(ctx context.Context) context.Context { return watched{ctx, &o.asked} }
@@ -103,8 +104,8 @@ func (o *overrun) begin(d *drains, set *listener.Set, limit time.Duration, log *
 	o.timer = time.NewTimer(o.pause())
 }
 
-// returned is called when serve has returned, and returns the error of serve. If Accept was ended and serve has returned
-// net.ErrClosed, the error comes with an explanation.
+// returned is called when serve has returned. It returns err, the error of serve. If look has ended Accept, and err is
+// net.ErrClosed, it adds an explanation.
 func (o *overrun) returned(err error) error {
 	if o.timer != nil {
 		o.timer.Stop()
@@ -115,7 +116,7 @@ func (o *overrun) returned(err error) error {
 	return err
 }
 
-// pause is the time between two looks.
+// pause returns the time between two calls of look.
 func (o *overrun) pause() time.Duration {
 	if o.limit > 0 {
 		return min(time.Second, max(o.limit/10, time.Millisecond))
@@ -131,7 +132,7 @@ func (o *overrun) due() <-chan time.Time {
 	return o.timer.C
 }
 
-// problem describes the problem with serve; "" if serve is known to drain.
+// problem describes why serve seems to be stuck. The result is "" if serve is known to drain or to finish other work.
 func (o *overrun) problem() string {
 	switch {
 	case slices.ContainsFunc(o.open, (*listener.Socket).Closed):
@@ -144,7 +145,7 @@ func (o *overrun) problem() string {
 	return "it has closed none of its sockets, and is not package drain"
 }
 
-// look looks at a serve that has not returned. If look returns an error, Run waits no longer and returns the error.
+// look looks at a serve that has not returned. If look returns an error, Run waits no longer and returns this error.
 func (o *overrun) look() error {
 	o.timer.Reset(o.pause())
 	if o.drains.now.Load() > 0 {

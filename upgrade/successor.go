@@ -12,7 +12,7 @@ import (
 // A generation as the successor of another one: the actions of a candidate, from the messages of the old process to the commit.
 // The actions after an abort and after the death of the old process are in survivor.go.
 
-// receiveOld handles a message of the old process, or the end of its control socket.
+// receiveOld handles a message of the old process. If ok is false, it handles the end of the control socket.
 func (g *generation) receiveOld(f wire.Frame, ok bool) {
 	if !ok {
 		g.oldEnded()
@@ -59,7 +59,7 @@ func (g *generation) oldEnded() {
 	}
 }
 
-// phase returns the phase of the upgrade, for the reason of a failure.
+// phase returns the phase that is named if this candidate fails.
 func (g *generation) phase() Phase {
 	if g.accepted {
 		return PhaseSoak
@@ -89,7 +89,7 @@ func (g *generation) receiveMessage(d detail) {
 		g.estate.listeners.Pause(true)
 	case wire.KindDial:
 		reply := serveDialed(g.estate.listeners, f)
-		g.beside.Go(func() { _ = old.Send(wire.KindDialed, reply) }) // the error is ignored: a dead old process needs no answer
+		g.beside.Go(func() { _ = old.Send(wire.KindDialed, reply) }) // no answer is needed if the old process is dead
 	case wire.KindPrevious:
 		logInherited(g.log, g.history.previous.take(f.Files))
 	case wire.KindElder:
@@ -102,7 +102,7 @@ func (g *generation) receiveMessage(d detail) {
 }
 
 // takeConn takes a connection from another generation. If the descriptor is missing, a candidate fails: perhaps it has too many
-// open files, and could not receive the files of the commit message either.
+// open files. Then it could not receive the files of the commit message either.
 func (g *generation) takeConn(d detail) {
 	var about wire.ConnBody
 	if d.frame.Decode(&about) != nil {
@@ -137,8 +137,8 @@ func (g *generation) checksFailed(d detail) {
 	g.reportPrepared(d)
 }
 
-// reportPrepared notifies the old process that the checks have passed. An old process that knows tableflip only gets no
-// message: the candidate proceeds at once.
+// reportPrepared notifies the old process that the checks have passed. If the old process uses tableflip only, it gets no
+// message, and the candidate proceeds at once.
 func (g *generation) reportPrepared(d detail) {
 	if g.origin.old == oldTableflip {
 		g.proceed(d)
@@ -147,15 +147,15 @@ func (g *generation) reportPrepared(d detail) {
 	atStep("new.prepare")
 	old := g.old.link
 	g.beside.Go(func() {
-		_ = handoff.SendTakes(old, g.estate.listeners) // a failure of either message shows as the end of the socket
+		_ = handoff.SendTakes(old, g.estate.listeners) // if a message fails, the loop sees the end of the socket
 		if old.Send(wire.KindPrepared, wire.PreparedBody{Exclusive: g.estate.resources.serving(), Beside: g.estate.listeners.Beside()}) == nil {
 			atStep("new.prepared")
 		}
 	})
 }
 
-// proceed does nothing if the checks or the taking of kept values have not ended. Otherwise it makes this process the service;
-// but if there are exclusive resources, it only begins to acquire them.
+// proceed does nothing while the checks run or kept values are being taken. Afterwards it makes this process the service. But
+// if there are exclusive resources, it only begins to acquire them.
 func (g *generation) proceed(detail) {
 	switch {
 	case g.checks == checksRun || g.taking != nil:
@@ -166,7 +166,7 @@ func (g *generation) proceed(detail) {
 	}
 }
 
-// serveNow makes this process the service. It is called when no old process waits for the message serving.
+// serveNow makes this process the service. It must be called only if no old process waits for the message serving.
 func (g *generation) serveNow() {
 	g.fire(onServes, detail{})
 	g.write(&telling{first: true})
@@ -214,11 +214,11 @@ func (g *generation) hasTold(t *telling) {
 	g.tellings.remove(t)
 }
 
-// completeTold closes the sockets that were needed until the messages of the telling were sent. If later is true, it begins
-// another telling, for the messages of keepRest.
+// completeTold closes the sockets that were needed until the messages of the telling were sent. If later is true, completeTold
+// begins another telling with the messages of keepRest.
 func (g *generation) completeTold(d detail) {
 	t := d.telling
-	if t.serving != nil && g.fromOld == nil { // the old process sends nothing more
+	if t.serving != nil && g.fromOld == nil { // no more messages come from the old process
 		g.old.link.Close()
 	}
 	if t.later {
@@ -241,7 +241,7 @@ func (g *generation) acquire(detail) {
 // acquired makes this process the service after the exclusive resources were acquired.
 func (g *generation) acquired(detail) { g.serveNow() }
 
-// takeCommit begins to take the kept values in the commit message, and to acquire the exclusive resources.
+// takeCommit begins to take the kept values of the commit message, and then to acquire the exclusive resources.
 func (g *generation) takeCommit(d detail) {
 	var err error
 	if g.taking, err = startTaking(&g.estate, g.origin.limit, d.frame); g.taking.call == nil {
@@ -269,14 +269,14 @@ func (g *generation) completeCommit(d detail) {
 	g.write(&telling{first: true, later: true, serving: new(wire.ServingBody), drop: drop})
 }
 
-// becomeMain makes this generation the service: this is the commit. The old process gets the message serving only later. Its
-// work after this message would take processor time from the first requests in this process.
+// becomeMain makes this generation the service: this is the commit. The old process gets the message serving only later. When
+// it gets the message, it begins to work, and would take processor time from the first requests here.
 func (g *generation) becomeMain(d detail) {
 	alone := d.from != genCommitting && g.origin.old != oldTableflip
 	g.traffic.publisher.Store(nil)
 	g.traffic.setMover(nil)
 	if g.old.link != nil {
-		g.old.link.AllowMissing(false) // from now on the old process keeps no descriptor of the connections that it passes
+		g.old.link.AllowMissing(false) // from now on the old process keeps no copies of the connections that it passes
 	}
 	g.estate.listeners.UnlinkOnClose(true)
 	if g.tf != nil {
@@ -319,7 +319,7 @@ func (g *generation) named() {
 	}
 }
 
-// announceNamed announces this process to the service manager when the wait for the old process to name it is over.
+// announceNamed announces this process to the service manager after the wait for the old process to name this process.
 func (g *generation) announceNamed(detail) {
 	g.tell(&telling{announced: true, forgotten: g.announcer.announce(false)})
 	if g.attempt != nil {
@@ -327,7 +327,7 @@ func (g *generation) announceNamed(detail) {
 	}
 }
 
-// stopCandidate ends the attempt of a candidate that is asked to stop. If the old process is dead, the whole service stops.
+// stopCandidate lets the upgrade fail, because this candidate has to stop. If the old process is dead, the service stops.
 func (g *generation) stopCandidate(d detail) {
 	g.fire(onFailed, detail{phase: g.phase(), err: fmt.Errorf("%w: the candidate was told to stop: %w", ErrAborted, d.err)})
 	if !g.state.leaves() {
@@ -335,7 +335,7 @@ func (g *generation) stopCandidate(d detail) {
 	}
 }
 
-// servedEarly ends a candidate whose serve has returned. If the old process is dead, the whole service ends.
+// servedEarly lets the upgrade fail, because serve has returned too early. If the old process is dead, the service ends.
 func (g *generation) servedEarly(d detail) {
 	if d.err == nil {
 		d.err = errors.New("serve returned before the commit")
@@ -346,7 +346,7 @@ func (g *generation) servedEarly(d detail) {
 	}
 }
 
-// fail sends the reason of a failure to the old process. Afterwards the candidate behaves as after an abort.
+// fail sends the old process the reason why this candidate has failed. Afterwards the candidate behaves as after an abort.
 func (g *generation) fail(d detail) {
 	if g.old.link == nil { // the old process uses tableflip only
 		g.fire(onCut, d)
@@ -371,7 +371,7 @@ func (g *generation) fail(d detail) {
 	g.fire(onReported, d)
 }
 
-// failUnheard handles a failure after the death of the old process. It handles unread messages first: perhaps a commit message.
+// failUnheard handles a failure after the death of the old process. It first handles unread messages, such as the commit.
 func (g *generation) failUnheard(d detail) {
 	from := g.state
 	for old := g.fromOld; old != nil && g.fromOld == old && g.state.beforeService(); {

@@ -15,12 +15,12 @@ import (
 // The actions of a generation after the death of another one, after an abort, and after the handover.
 //
 // A candidate whose old process dies after the commit message is the service. If the old process dies before the commit
-// message, nothing has shown that the candidate's build is good. With a supervisor the candidate becomes an orphan, so that no
-// client is refused: an orphan acquires no exclusive resource, writes no pid file, and accepts when its checks have passed. The
-// supervisor starts the committed build, and connects this new process and the orphan by a control socket. When the new process
-// serves, it takes the orphan back, as an old process takes back a candidate: the orphan's idle connections and kept values go
-// to the new process. Without a supervisor no process is started: the candidate is the service, and the log (level ERROR) and
-// Status show that the build was not committed.
+// message, nothing has shown that the candidate's build is good. With a supervisor the candidate then becomes an orphan, so
+// that no client is refused: an orphan accepts when its checks have passed, but acquires no exclusive resource and writes no
+// pid file. The supervisor starts the committed build, and connects the new process and the orphan by a control socket. When
+// the new process serves, it takes the orphan back, as an old process takes back a candidate: the orphan's idle connections and
+// kept values go to the new process. Without a supervisor no process is started: the candidate is the service, and the log
+// (level ERROR) and Status show that the build was not committed.
 
 // survive decides what becomes of a candidate whose old process has died before the commit.
 func (g *generation) survive(detail) {
@@ -36,14 +36,14 @@ func (g *generation) survive(detail) {
 	}
 }
 
-// takeOver begins to serve in a candidate whose old process has died after the commit message.
+// takeOver makes this candidate serve, because the old process has died after the commit message.
 func (g *generation) takeOver(d detail) {
 	g.log.Warn("upgrade: the old process has died: taking over")
 	g.accept(d)
 	g.proceed(d)
 }
 
-// takenAlone begins to serve, even if a kept value or a resource could not be taken: there is no other process.
+// takenAlone makes this process serve, even if a kept value or a resource could not be taken: no other process could serve.
 func (g *generation) takenAlone(d detail) {
 	err := d.err
 	if err == nil {
@@ -55,7 +55,7 @@ func (g *generation) takenAlone(d detail) {
 	g.proceed(d)
 }
 
-// serveAnyway goes on to serve despite a failed check, because there is no other process.
+// serveAnyway makes this process serve despite a failed check, because there is no other process.
 func (g *generation) serveAnyway(d detail) {
 	logServingAnyway(g.log, d.phase, d.err)
 	g.proceed(d)
@@ -85,7 +85,7 @@ func (g *generation) accept(detail) {
 	logInherited(g.log, g.history.elders.begin()) // begins to read the connections that older generations pass
 }
 
-// giveUpOrphan ends a process that cannot serve after its old process has died. The supervisor starts the committed build.
+// giveUpOrphan ends a process that will not serve after its old process has died. The supervisor starts the committed build.
 func (g *generation) giveUpOrphan(d detail) {
 	g.log.Error("upgrade: the old process has died, and this one does not serve: the supervisor starts the committed build",
 		"phase", d.phase, "err", d.err)
@@ -118,16 +118,16 @@ func (g *generation) confirmed(detail) {
 	g.fire(onPromoted, detail{err: errors.New("the supervisor cannot start the committed build")})
 }
 
-// outliveNext handles the death of the process that was to replace this orphan. If the supervisor lives, it starts another
-// process. Otherwise this orphan becomes the service.
+// outliveNext handles the death of the process that was to replace this orphan. A living supervisor starts another such
+// process. If the supervisor is dead, this orphan becomes the service.
 func (g *generation) outliveNext(detail) {
 	if !g.supervised {
 		g.fire(onPromoted, detail{err: errors.New("the old process, the supervisor and the committed build that was started have died")})
 	}
 }
 
-// outliveSupervisor handles the death of the supervisor in an orphan. If the orphan has a control socket to a process that
-// will replace it, the orphan waits until that process serves or dies. Otherwise the orphan becomes the service.
+// outliveSupervisor handles the death of the supervisor in an orphan. If a process that will replace the orphan is connected
+// already, the orphan waits until that process serves or dies. Otherwise the orphan becomes the service.
 func (g *generation) outliveSupervisor(detail) {
 	if g.fromOld == nil {
 		g.fire(onPromoted, detail{err: errors.New("the old process and the supervisor have died")})
@@ -157,8 +157,8 @@ const unsupervisedText = "upgrade: the supervisor has ended: nobody starts the s
 
 func (g *generation) logUnsupervised(detail) { g.log.Error(unsupervisedText) }
 
-// keepNext takes, from the supervisor, the control socket to the process that will replace this orphan. A candidate only stores
-// the socket, because the candidate may become an orphan later.
+// keepNext takes a control socket from the supervisor. The socket leads to the process that will replace this orphan. A
+// candidate only stores the socket, because it may become an orphan later.
 func (g *generation) keepNext(d detail) {
 	if g.old.link == nil { // the old process uses tableflip only
 		return
@@ -172,7 +172,7 @@ func (g *generation) keepNext(d detail) {
 	}
 }
 
-// useNext makes the process that replaces this orphan its old process: from now on that process may take the orphan back.
+// useNext uses the socket of keepNext, if there is one. From now on the process at its other end may take this orphan back.
 func (g *generation) useNext() {
 	l := g.next.use()
 	if l == nil {
@@ -180,10 +180,10 @@ func (g *generation) useNext() {
 	}
 	g.old.link.Close()
 	g.old.link, g.fromOld = l, l.Frames
-	g.old.takes = nil // this is the list of the dead old process; the replacing process sends its own list
+	g.old.takes = nil // the list is from the dead old process; the replacing process sends its own list
 }
 
-// meetOrphan begins to read the messages of an orphan. When this process serves, it sends the orphan away.
+// meetOrphan begins to read the messages of an orphan. If this process already serves, it also sends the orphan away.
 func (g *generation) meetOrphan(d detail) {
 	logInherited(g.log, g.history.elders.followOrphan(d.word))
 	if g.state == genServing {
@@ -191,14 +191,14 @@ func (g *generation) meetOrphan(d detail) {
 	}
 }
 
-// dismissOrphans begins to send the orphans away. Each orphan is sent away once.
+// dismissOrphans begins to send the known orphans away. It sends each orphan away only once.
 func (g *generation) dismissOrphans() {
 	orphans := g.history.elders.dismissed()
 	g.beside.Go(func() { dismiss(orphans, g.estate.listeners, g.log) })
 }
 
-// keepForOld keeps the sockets of closed listeners until this process ends, in case the old process dies first. While the
-// server drains, its idle connections go back to the old process.
+// keepForOld prepares the return to the old process. Sockets of closed listeners stay open until this process ends, in case the
+// old process dies first. While the server drains, its idle connections go back to the old process.
 func (g *generation) keepForOld() {
 	g.traffic.publisher.Store(nil)
 	g.traffic.setMover(g.old.returner(g.opts.choice(), 0, 0))
@@ -211,14 +211,14 @@ func (g *generation) takenBack(d detail) {
 	g.leaveAborted(d, "taken back by the old process: "+d.err.Error())
 }
 
-// stopWithParent ends a candidate because the whole service stops: the candidate must not become the service.
+// stopWithParent ends a candidate because the whole service stops. In this case the candidate must not become the service.
 func (g *generation) stopWithParent(d detail) {
 	g.takenBack(d)
 	g.forgetOld(d)
 }
 
-// dismissed ends an orphan because another process serves in its place. The orphan gives its kept values back even if it has
-// accepted no connection: old values are better than none.
+// dismissed ends an orphan because another process serves in its place. The orphan sets accepted, so that it gives its kept
+// values back in any case: old values are better than none.
 func (g *generation) dismissed(d detail) {
 	d.phase, g.accepted, g.late = g.phase(), true, g.old.link
 	g.keepForOld()
@@ -238,7 +238,7 @@ func (g *generation) forgetOld(detail) {
 }
 
 // giveBack begins to write the kept values to a file for the old process. If this process has accepted nothing, giveBack sends
-// a message without values instead. After the message, this process waits for the answer or the death of the old process.
+// a message without values instead. In both cases this process then waits for the answer or the death of the old process.
 func (g *generation) giveBack(d detail) {
 	g.noteServed(d)
 	if !g.accepted {
@@ -248,8 +248,8 @@ func (g *generation) giveBack(d detail) {
 	g.snapshot = startSnapshot(g.estate.keeper, g.opts.Timeout)
 }
 
-// sendState sends the kept values to the old process. If the message cannot be sent, the loop soon sees the end of the socket.
-// The old process kills a candidate that takes too long to end.
+// sendState sends the kept values to the old process. If the sending fails, the loop soon sees the end of the socket. If the
+// sending takes too long, the old process kills this candidate.
 func (g *generation) sendState(d detail) {
 	if d.err != nil {
 		g.log.Error("upgrade: cannot give the state back", "err", d.err)
@@ -268,8 +268,8 @@ func (g *generation) sendState(d detail) {
 
 func (g *generation) dropState(d detail) { d.state.Close() } // does nothing if state is nil
 
-// outliveOld handles the death of the process that has taken this process back. Without a supervisor, a candidate starts a new
-// process.
+// outliveOld handles the death of the process that has taken this process back. A candidate without a supervisor starts a new
+// process of the committed build.
 func (g *generation) outliveOld(detail) {
 	switch {
 	case g.supervised:
@@ -289,7 +289,7 @@ func (g *generation) revive(detail) {
 	g.begin(newAttempt(context.Background(), g.parts, modeRevive), nil)
 }
 
-// passConn passes a connection on to the process that serves, because the connection came too late to be served here.
+// passConn handles a connection that came too late to be served here: it passes the connection on to the process that serves.
 func (g *generation) passConn(d detail) {
 	var about wire.ConnBody
 	if d.frame.Decode(&about) != nil {
@@ -318,7 +318,7 @@ func (g *generation) receiveSuccessor(f wire.Frame, ok bool) {
 	}
 	defer f.Close()
 	switch f.Kind {
-	case wire.KindConn: // a connection that came back after the handover
+	case wire.KindConn: // a connection that has come back after the handover
 		g.fire(onConn, detail{frame: f})
 	case wire.KindHurry:
 		g.log.Info("upgrade: there are too many generations: idle connections are closed", "generation", g.origin.generation)
@@ -339,7 +339,7 @@ func (g *generation) elderGone(e *elder) {
 	g.goers.add(e.PID)
 }
 
-// rest handles the messages of older generations that this process received before the successor began to read the sockets.
+// rest handles the messages of older generations that had come before the successor began to read the sockets.
 func (g *generation) rest() {
 	if !g.successor.reads {
 		return
@@ -371,8 +371,8 @@ func (g *generation) upgradeOnHangup(d detail) {
 	g.upgradeAgain()
 }
 
-// upgradeAgain begins an upgrade if SIGHUP has asked for an upgrade. A running attempt notes the request, if its stage allows
-// that. Otherwise the field again keeps the request until the attempt has ended.
+// upgradeAgain begins an upgrade if SIGHUP has asked for one. If an attempt is running, the attempt notes the request. If it is
+// too late for this, the field again keeps the request until the attempt has ended.
 func (g *generation) upgradeAgain() {
 	switch {
 	case !g.again || g.state != genServing:
@@ -390,8 +390,8 @@ func (g *generation) upgradeAgain() {
 // extend asks the service manager for more time.
 func (g *generation) extend(detail) { g.watchdog.extend(g.estate.manager) }
 
-// showLife sends a sign of life to the service manager. During an attempt it also requests more time. Without an attempt it
-// requests no time, so that a stop takes no longer than the operator has set in the manager.
+// showLife sends a sign of life to the service manager. During an attempt it also requests more time. At other times it must
+// not do so: a stop should take no longer than the operator has set in the manager.
 func (g *generation) showLife(d detail) {
 	g.watchdog.alive(g.estate.manager)
 	if g.attempt != nil {

@@ -10,16 +10,17 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// Kept values and exclusive resources on the candidate's side. Both need functions of the program, which may hang: these
-// functions run in goroutines, so that the loop of Run can receive the messages and the death of the old process, and signals.
+// Kept values and exclusive resources on the candidate's side. Both need functions of the program, and such a function may
+// hang. So these functions run in goroutines, and the loop of Run can go on to receive messages, signals and the death of the
+// old process.
 
-// taking is a commit message whose values and resources are being taken.
+// taking is the handling of a commit message: its values are restored, and the exclusive resources acquired.
 type taking struct {
 	*call      // nil: there is nothing to take
 	again bool // another upgrade was asked for during the attempt
 }
 
-// result returns the channel that receives the result of the taking; nil if t is nil.
+// result returns the channel that receives the result; nil if t is nil.
 func (t *taking) result() <-chan error {
 	if t == nil {
 		return nil
@@ -27,14 +28,15 @@ func (t *taking) result() <-chan error {
 	return t.call.result()
 }
 
-// stop ends the context of the taking.
+// stop ends the context of the call.
 func (t *taking) stop() {
 	if t != nil {
 		t.call.stop()
 	}
 }
 
-// startTaking begins to take the values and resources of a commit message.
+// startTaking begins to restore the values in a commit message, and to acquire the resources. Both together may take nine
+// tenths of limit. An error means that the message cannot be read.
 func startTaking(e *estate, limit time.Duration, f wire.Frame) (*taking, error) {
 	var body wire.CommitBody
 	if err := f.Decode(&body); err != nil {
@@ -46,13 +48,13 @@ func startTaking(e *estate, limit time.Duration, f wire.Frame) (*taking, error) 
 		state, f.Files[0] = f.Files[0], nil
 	}
 	if state != nil || len(e.resources.list()) > 0 {
-		limit -= limit / 10 // so that the reason of a failure reaches the old process within its limit
+		limit -= limit / 10 // less than the limit of the old process, which has to receive the reason of a failure in time
 		t.call = startCall(limit, func(ctx context.Context) error { return takeCommitted(ctx, e, state) })
 	}
 	return t, nil
 }
 
-// takeCommitted takes the values in the file, if there is a file, and then acquires the resources.
+// takeCommitted restores the values in the file state, and then acquires the resources. If state is nil, there are no values.
 func takeCommitted(ctx context.Context, e *estate, state *os.File) error {
 	if state == nil {
 		return e.resources.acquire(ctx)
@@ -76,11 +78,11 @@ func takeCommitted(ctx context.Context, e *estate, state *os.File) error {
 // snapshot is a file of the kept values that is being written.
 type snapshot struct {
 	*call
-	state *os.File // set before the call sends its result; nil: there are no values
+	state *os.File // must be read only after the result; nil: there are no values
 }
 
-// startSnapshot begins to write the program's kept values to a file. If the writing takes longer than the limit, the result
-// is an error.
+// startSnapshot begins to write the program's kept values to a file. If this takes longer than the limit, the result is an
+// error.
 func startSnapshot(k *state.Keeper, limit time.Duration) *snapshot {
 	s := new(snapshot)
 	s.call = startCall(limit, func(ctx context.Context) error {
@@ -117,7 +119,7 @@ func (s *snapshot) result() <-chan error {
 	return s.call.result()
 }
 
-// drop ends a snapshot whose result the loop has not received.
+// drop ends a snapshot whose result the loop has not received, and closes the file.
 func (s *snapshot) drop() {
 	if s == nil {
 		return

@@ -22,8 +22,8 @@ const (
 	spanUpgrade    = "midair.upgrade"
 )
 
-// telemetry reports upgrades: a span for each upgrade, with an event for each phase, and a counter and a histogram of
-// durations, both with the kind and the outcome as attributes.
+// telemetry reports upgrades. Each upgrade has a span, with an event for each phase. A counter and a histogram of durations
+// have the kind and the outcome of each upgrade as attributes. Another counter has the restarts after a crash.
 type telemetry struct {
 	tracer   trace.Tracer
 	meter    metric.Meter
@@ -43,8 +43,8 @@ func newTelemetry(meters metric.MeterProvider, tracers trace.TracerProvider) (*t
 	return &telemetry{tracers.Tracer(scope), meter, attempts, duration, restarts}, errors.Join(err1, err2, err3)
 }
 
-// watch begins to report whether the supervisor lives. The function state has to return "alive" or "dead", as in
-// Status.Supervisor. The function stop ends the reports.
+// watch makes a metric that shows whether the supervisor lives. The function state must return "alive" or "dead", as in
+// Status.Supervisor. The function stop ends the metric.
 func (t *telemetry) watch(state func() string) (stop func(), err error) {
 	gauge, err := t.meter.Int64ObservableGauge(metricAlive,
 		metric.WithDescription("1 while the supervisor of this service lives, 0 after its death."), metric.WithUnit("{supervisor}"))
@@ -65,8 +65,8 @@ func (t *telemetry) watch(state func() string) (stop func(), err error) {
 	return func() { _ = reg.Unregister() }, nil // if Unregister fails, nothing can be done
 }
 
-// begin opens the span of an attempt, and returns a function that closes the span with the error of the attempt. If the error
-// is nil, the text in the argument good is the outcome.
+// begin opens the span of an attempt. The returned function must be called at the end of the attempt, with its error: the
+// function adds the attempt to the metrics, and closes the span. If the error is nil, the argument good is the outcome.
 func (t *telemetry) begin(ctx context.Context, kindOf, good string, generation int) (context.Context, func(error)) {
 	started, kind := time.Now(), attribute.String("kind", kindOf)
 	ctx, span := t.tracer.Start(ctx, spanUpgrade, trace.WithAttributes(attribute.Int("midair.generation", generation), kind))

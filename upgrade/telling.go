@@ -10,38 +10,38 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// telling is the work by which a new main generation makes itself known. The generation writes files, and sends messages to the
-// service manager, the old process and the older generations. Goroutines beside the loop of Run do the work, because a file
-// system may hang, and because a receiver perhaps does not read. Sending ends within seconds. An attempt waits until the
-// earlier tellings have ended.
+// telling is the work by which a new main generation makes itself known: it writes files, and sends messages to the service
+// manager, the old process and the older generations. Goroutines beside the loop of Run do this work, because a file system may
+// hang, and because a receiver perhaps does not read. The sending ends within seconds. A new attempt waits until the earlier
+// tellings have ended.
 type telling struct {
-	written   chan struct{}     // closed when the files are written; nil: there are no files, or sending has begun
+	written   chan struct{}     // closed when the files are written; nil: no files have to be written, or the sending has begun
 	first     bool              // send makes Status and the log show that this process serves
-	announced bool              // messages to the service manager are queued, and send waits until the queue is empty
+	announced bool              // messages to the service manager are queued, and send has to wait until they were sent
 	serving   *wire.ServingBody // the message to the old process; nil: none
-	later     bool              // announce leaves work to keepRest, which completeTold calls
+	later     bool              // announce leaves a part of its work to keepRest, which completeTold calls
 	forgotten []*os.File        // unopened sockets that the service manager is asked to forget
-	drop      func()            // closes the sockets that this version has not opened; end calls the function unless it is nil
+	drop      func()            // closes the sockets that this version has not opened; called by end; nil: there are none
 	over      chan struct{}     // closed when the loop has handled the end of the telling
 }
 
 // tellings has the running tellings.
 type tellings struct {
 	all     []*telling
-	written chan *telling // gets a telling when its files are written
-	ended   chan *telling // gets each telling at its end
+	written chan *telling // receives a telling when its files are written
+	ended   chan *telling // receives each telling when its messages were sent
 }
 
 func newTellings() tellings {
 	return tellings{written: make(chan *telling, 1), ended: make(chan *telling)}
 }
 
-// write writes the files of a telling in a goroutine. When the files are written, the goroutine sends the telling to
-// s.written. A generation calls write once.
+// write begins to write the files of a telling in a goroutine. When the files are written, the goroutine sends the telling to
+// s.written. A generation calls write only once.
 func (s *tellings) write(p *parts, t *telling) {
 	t.over, t.written = make(chan struct{}), make(chan struct{})
 	s.all = append(s.all, t)
-	go func() { // ends when the files are written; finish does not wait for a file system that hangs
+	go func() { // ends when the files are written; finish waits at most a second, because the file system may hang
 		defer close(t.written)
 		atStep("new.write")
 		p.estate.putPathsBack()
@@ -82,14 +82,14 @@ func (s *tellings) awaitFiles() bool {
 	}
 }
 
-// begin begins to send the messages of a telling in a goroutine. The loop receives the telling from ended.
+// begin begins to send the messages of a telling in a goroutine. Then the goroutine sends the telling to s.ended.
 func (s *tellings) begin(p *parts, old *wire.Link, t *telling) {
 	if t.written == nil {
 		t.over = make(chan struct{})
 		s.all = append(s.all, t)
 	}
 	t.written = nil
-	go func() { // the loop waits for the telling on ended
+	go func() { // ends when the loop has received the telling
 		t.send(p, old)
 		s.ended <- t
 	}()
@@ -122,16 +122,16 @@ func (t *telling) send(p *parts, old *wire.Link) {
 		p.log.Info("upgrade: serving", "generation", p.origin.generation, "version", p.opts.Version, "pid", os.Getpid())
 	}
 	if t.serving != nil {
-		// The old process takes no connections back after the message serving, so all moves must have ended before.
+		// After the message serving, the old process takes no connections back. So all moves must have ended before.
 		p.traffic.awaitMoves()
-		_ = handoff.SendTakes(old, p.estate.listeners) // the error is ignored: a dead old process needs no message
+		_ = handoff.SendTakes(old, p.estate.listeners) // a dead old process needs no message
 		_ = old.Send(wire.KindServing, *t.serving)
 	}
 	p.history.elders.hurry(p.opts.MaxGenerations, p.log)
 }
 
-// end closes the sockets of a telling. If main is true, this process is the main generation: Empty first accepts the
-// connections that wait in the queues of the forgotten sockets.
+// end closes the sockets of a telling. If main is true, this process is the main generation. In this case Empty first accepts
+// the connections that wait in the queues of the forgotten sockets.
 func (t *telling) end(set *listener.Set, main bool) {
 	for _, f := range t.forgotten {
 		if main {

@@ -12,12 +12,12 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// traffic passes connections of servers, and messages for the judge, to other generations during an upgrade. Servers call its
-// methods from their own goroutines. The generation and its attempts set the process that the connections and messages go to.
+// traffic passes connections of servers, and messages for the judge, to another generation during an upgrade. Servers call its
+// methods from their own goroutines. The generation and its attempts decide which process gets the connections and messages.
 type traffic struct {
 	listeners *listener.Set
 	mover     atomic.Pointer[handoff.Mover] // nil while connections do not move
-	moving    sync.RWMutex                  // read-locked during move, so that awaitMoves can wait for running calls
+	moving    sync.RWMutex                  // read-locked while move runs, so that awaitMoves can wait for its calls
 	publisher atomic.Pointer[wire.Link]     // the link to the old process, while this process is a candidate; otherwise nil
 	hurry     chan struct{}                 // closed when servers should close their idle connections at once
 	hurryOnce sync.Once
@@ -26,7 +26,7 @@ type traffic struct {
 	offers []chan struct{} // the channels that rebalance has returned to servers
 }
 
-// setMover sets the function that moves connections from now on. With nil, move moves no connection.
+// setMover sets the function that moves connections from now on. If m is nil, connections no longer move.
 func (t *traffic) setMover(m handoff.Mover) {
 	if m == nil {
 		t.mover.Store(nil)
@@ -38,8 +38,8 @@ func (t *traffic) setMover(m handoff.Mover) {
 // prefixLimit is the size limit of a prefix that travels with a connection, in bytes before the base64 encoding.
 const prefixLimit = 16 << 10
 
-// move moves a connection to another generation, and reports whether the other generation has the connection now. prefix has
-// the bytes that the other generation reads first.
+// move moves a connection to another generation, and reports whether that generation has taken the connection. prefix has the
+// bytes that the other generation reads before the bytes from the client.
 func (t *traffic) move(c net.Conn, prefix []byte) bool {
 	t.moving.RLock()
 	defer t.moving.RUnlock()
@@ -47,14 +47,14 @@ func (t *traffic) move(c net.Conn, prefix []byte) bool {
 	if c = handoff.Lowest(c); m == nil || c == nil {
 		return false
 	}
-	if unread := handoff.Unread(c); len(unread) > 0 { // bytes that came with the connection when it moved here
+	if unread := handoff.Unread(c); len(unread) > 0 { // the unread rest of the prefix with which c itself was moved here
 		prefix = append(prefix[:len(prefix):len(prefix)], unread...)
 	}
 	from, ok := t.listeners.Of(c)
 	return ok && len(prefix) <= prefixLimit && (*m)(from, c, prefix)
 }
 
-// awaitMoves waits until every call of move that began earlier has returned: from then on no call uses an earlier mover.
+// awaitMoves waits until every call of move that has already begun returns. After awaitMoves no call uses an earlier mover.
 func (t *traffic) awaitMoves() {
 	t.moving.Lock()
 	defer t.moving.Unlock()
@@ -84,11 +84,10 @@ func (t *traffic) offer() {
 // closeIdle makes servers close their idle connections.
 func (t *traffic) closeIdle() { t.hurryOnce.Do(func() { close(t.hurry) }) }
 
-// publishWait is how long publish waits at most while other goroutines send on the link.
+// publishWait is how long publish waits if another goroutine is sending on the link.
 const publishWait = time.Millisecond
 
-// messageLimit is the size limit of a published message, in bytes. In its frame the message is longer by a third, because of
-// base64.
+// messageLimit is the size limit of a published message, in bytes before the base64 encoding.
 const messageLimit = 16 << 10
 
 // publish sends a message of the program to the old process.

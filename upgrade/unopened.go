@@ -11,23 +11,23 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// This file finds sockets of the old process that the new process has not opened, because of a wrong default or a forgotten
-// listener. After the commit clients of such a socket would be refused. So the candidate compares the sockets that it has
-// received with the sockets that it has opened before Run. Sockets that the old process has opened while its Run ran do not
-// count. The comparison is called in sockets.go.
+// This file finds sockets of the old process that the new process has not opened, for example because of a wrong default or a
+// forgotten listener. After the commit, clients of such a socket would be refused. So the candidate compares the sockets that
+// it has received with the sockets that it has opened before Run. Sockets that the old process has opened while its Run ran do
+// not count. compareSockets (sockets.go) makes the comparison.
 
 // comparison compares, in a candidate, the received sockets with the opened sockets.
 type comparison struct {
 	set      *listener.Set
-	expected []wire.SocketName // the names of sockets that came as files at exec; not used for sockets from the control socket
-	nameless bool              // the sockets came as files at exec from a process that sends no names (tableflip only)
+	expected []wire.SocketName // the sockets that came as files at exec; not used if the sockets came on the control socket
+	nameless bool              // the old process uses tableflip only, so it has sent no list of expected sockets
 	meant    bool              // in this kind of upgrade every socket may stay unopened
 	mayClose []string          // Options.MayClose
 	kind     string            // the kind of the upgrade, for the log
 	log      *slog.Logger
 }
 
-// result returns nil if the candidate may take over. Otherwise it returns the reason why not.
+// result returns nil if the candidate may take over. Otherwise it returns an error with the reason.
 func (c comparison) result() error {
 	for _, n := range c.set.Fresh() {
 		c.log.Info("upgrade: this version listens on a socket that the old process does not have", "network", n.Network, "address", n.Addr)

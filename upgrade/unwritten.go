@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// What happens if the pid file or the outcome cannot be written: the disk is full, say, the directory was removed, or no
-// descriptor is left. The main generation serves nevertheless, shows the error in Status.Unwritten, and tries to write the file
-// again.
+// What happens if the pid file or the outcome cannot be written, for example because the disk is full, the directory was
+// removed, or no descriptor is left. The main generation serves nevertheless, shows the error in Status.Unwritten, and tries
+// again to write the file.
 
 // retryEvery is the time between two tries.
 const retryEvery = time.Second
@@ -25,8 +25,8 @@ type unwritten struct {
 	all [files]attempted
 }
 
-// attempted is the last writing of a file. The field err is nil if the file was written; otherwise err names the file. The
-// function again writes the file once more.
+// attempted is the last writing of a file. If err is nil, the file was written. Otherwise err names the file and the reason.
+// The function again writes the same content to the file once more.
 type attempted struct {
 	content any
 	err     error
@@ -34,7 +34,7 @@ type attempted struct {
 }
 
 // note notes the result of a writing. It reports whether the result is news: an error after a success, a success after an
-// error, or an error with other content than before. The function again writes the file once more.
+// error, or an error with other content than in the last writing. The function again writes the content once more.
 func (w *unwritten) note(file int, content any, err error, again func()) (news bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -70,14 +70,14 @@ func (w *unwritten) writeAgain() {
 	}
 }
 
-// retries decides when the next try begins. A try hangs as long as the file system hangs, so the caller's loop does not wait
-// for a try.
+// retries decides when the next try to write the files begins. A try hangs as long as the file system hangs, so the loop does
+// not wait for a try.
 type retries struct {
 	ticker *time.Ticker
 	trying chan struct{} // closed at the end of the running try; nil if no try runs
 }
 
-// next returns a channel that delivers the time of the next try. The result is nil if wanted is false, or if a try runs.
+// next returns a channel that delivers the time of the next try. The result is nil if wanted is false, or if a try is running.
 func (r *retries) next(wanted bool) <-chan time.Time {
 	switch {
 	case !wanted || r.trying != nil:

@@ -20,18 +20,18 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// Upgrader is one generation of a program that replaces itself at run time. All methods may be called from any goroutine.
+// Upgrader is one generation of a program that replaces itself while it runs. All methods may be called from any goroutine.
 type Upgrader struct {
 	parts
 }
 
-// New begins a generation. Call New first in main: New finds out whether this process replaces another process, and receives
-// listeners and state from the old process. New may wait for the old process, at most Options.Timeout. There can be one
-// Upgrader in a process. Call Close at the end.
+// New begins a generation. Call New first in main. New finds out whether this process replaces another process. If so, New
+// receives listeners and state from the old process, and may wait for the old process, at most Options.Timeout. There can be
+// one Upgrader in a process. Call Close at the end.
 //
 // After New the process lives on if the reader of its standard output or error ends. Without New, SIGPIPE would end the process
 // when it writes the next line of its log. New subscribes to SIGPIPE by os/signal.Notify, so a write to the broken pipe returns
-// an error instead. Child processes do not inherit this behaviour.
+// an error. Child processes do not inherit this behaviour.
 func New(opts Options) (*Upgrader, error) {
 	o, err := opts.withDefaults()
 	if err != nil {
@@ -97,7 +97,7 @@ func newUpgrader(o Options, tel *telemetry, tf *tableflip.Upgrader) *Upgrader {
 	e.opts = &u.opts
 	u.announcer = announcer{estate: e, origin: &u.origin, version: o.Version, unwatch: func() {}}
 	u.history.elders = newElders(e.takeState)
-	if tf == nil { // listener.New needs a nil interface here, and an interface with a nil pointer in it is not nil
+	if tf == nil { // tf.Fds cannot be used, and listener.New needs a nil interface in its place
 		e.listeners = listener.New(nil, u.Move)
 	} else {
 		e.listeners = listener.New(tf.Fds, u.Move)
@@ -110,37 +110,43 @@ func newUpgrader(o Options, tel *telemetry, tf *tableflip.Upgrader) *Upgrader {
 	return u
 }
 
-// Listen returns a listener for tcp, tcp4, tcp6 or unix (a unix name that begins with @ is abstract): the listener that the old
-// process had for the same network and address, or a new listener. So ":0" keeps its port. Several listeners of the same
-// address are distinguished by the order of the calls. Call Listen before Run. Listen also works while Run runs, but only
-// sockets that were opened before Run count for the candidate's preparation and must be opened by the next version.
+// Listen returns a listener for the network tcp, tcp4, tcp6 or unix. If the old process has a listener of the same network and
+// address, Listen returns this listener. Otherwise it opens a new listener. So ":0" keeps its port. A unix address that begins
+// with @ is an abstract name. Several listeners of the same address are distinguished by the order of the calls. Call Listen
+// before Run. Listen also works while Run runs. But only sockets that were opened before Run must be opened by the next
+// version, and only such sockets count when a candidate is prepared.
 //
-// Accept waits until this generation has to serve. Accept returns connections of package net, *net.TCPConn and *net.UnixConn,
-// also for connections that come from another process. If a candidate dies, the connections that it has accepted itself are
-// lost. Package drain avoids this: it accepts by another method, AcceptMoved, and if the candidate dies, the old process serves
-// the connections that the candidate has not read from. Close the listener as usual. An upgrade passes open listeners to the
-// new process; the commit closes the listeners that the new process does not open again (see Options.MayClose).
+// Accept waits until this generation has to serve. It returns a *net.TCPConn or a *net.UnixConn, even if the connection comes
+// from another process. If a candidate dies, the connections that it has accepted by Accept are lost. Package drain avoids
+// this, because it accepts by another method, AcceptMoved: if the candidate dies, the old process serves the connections from
+// which the candidate has not read. Close the listener as usual. An upgrade passes open listeners to the new process. The
+// commit closes the listeners that the new process does not open again (see Options.MayClose).
 //
-// The new version may spell an address in another way than the old version ("localhost:80", "127.0.0.1:80"): the socket is the
-// same. On Linux a tcp wildcard may replace an address with the same port ("0.0.0.0:80" for "127.0.0.1:80"), unless a service
-// manager holds the socket of that address. An address may also replace a wildcard; name the wildcard in MayClose in this case.
-// Such a new socket listens from the commit on, and also returns the connections that wait in the queue of the old socket. So
-// does a further socket that shares an address by SO_REUSEPORT. Until the commit, the judge of a progressive upgrade sees no
-// clients of an address that replaces a wildcard. Both processes have to belong to the same user, and a file with AllowWrapper
-// cannot replace sockets in this way. When a new process begins to serve, the queue of a socket gets the length that the kernel
-// allows at that time. Listen replaces the path of a unix socket on which no process listens. On Linux, Listen restores a path
-// that the program has removed while the old process serves on that socket.
+// The new version may spell an address in another way than the old version, for example "localhost:80" and "127.0.0.1:80": the
+// socket is the same. On Linux, a tcp wildcard may also replace an address with the same port, for example "0.0.0.0:80" for
+// "127.0.0.1:80". This is not possible if a service manager holds the socket of that address. An address may replace a wildcard
+// as well; in this case, name the wildcard in MayClose.
 //
-// A socket from a service manager (LISTEN_FDS) is used instead of a new socket if its tcp or udp address is the same. The
-// network "systemd" selects such a socket by its name, FileDescriptorName= in the unit: Listen("systemd", "web").
+// A socket that replaces another socket in this way listens from the commit on. Its listener also returns the connections that
+// wait in the queue of the old socket. The same is true for a further socket that shares an address by SO_REUSEPORT. Both
+// processes must belong to the same user, and a file with AllowWrapper cannot replace sockets in this way. In a progressive
+// upgrade, an address that replaces a wildcard gets no clients before the commit, so the judge sees none.
+//
+// When a new process begins to serve, the queue of a socket gets the length that the kernel allows at that time. Listen
+// replaces the path of a unix socket if no process listens on the socket. If the program has removed the path of a unix socket
+// on which the old process serves, Listen restores the path (on Linux only).
+//
+// If a service manager has passed a tcp or udp socket with the same address (LISTEN_FDS), this socket is used instead of a new
+// one. The network "systemd" selects a passed socket by its name, which is FileDescriptorName= in the unit: Listen("systemd",
+// "web").
 func (u *Upgrader) Listen(network, address string) (net.Listener, error) {
 	ln, err := u.estate.listeners.Listen(network, address, false)
 	u.estate.listeners.NoteFailure(err)
 	return ln, err
 }
 
-// ListenPinned does the same as Listen, for a listener on which only the main generation accepts until the commit: operators
-// use this listener to reach the process that can abort the upgrade, and not the candidate.
+// ListenPinned does the same as Listen, but until the commit only the main generation accepts on the listener. Operators use
+// such a listener to reach the process that can abort the upgrade, and not the candidate.
 func (u *Upgrader) ListenPinned(network, address string) (net.Listener, error) {
 	ln, err := u.estate.listeners.Listen(network, address, true)
 	u.estate.listeners.NoteFailure(err)
@@ -148,14 +154,14 @@ func (u *Upgrader) ListenPinned(network, address string) (net.Listener, error) {
 }
 
 // ListenPacket does the same as Listen, for udp, udp4, udp6 and unixgram. The result has the methods of *net.UDPConn or
-// *net.UnixConn, so packet info, ECN and batches work, which QUIC servers need (ReadBatch and WriteBatch of golang.org/x/net;
-// but ReadFrom of golang.org/x/net works only with a *net.UDPConn itself). Each method that reads waits in a candidate until
-// the commit, and waits in the old process from the commit on. So does Read of SyscallConn. Reads in Control of SyscallConn,
+// *net.UnixConn. So packet info, ECN and batches work, which QUIC servers need (ReadBatch and WriteBatch of golang.org/x/net).
+// But ReadFrom of golang.org/x/net works only with a *net.UDPConn itself. Each method that reads waits in a candidate until the
+// commit, and waits in the old process from the commit on. Read of SyscallConn waits as well. Reads in Control of SyscallConn,
 // and reads by the descriptor of File, do not wait.
 //
-// When serve's context ends, the program has to end a waiting read by SetReadDeadline, and has to call Close after the last
-// answer; writing works until Close. After Options.StuckAfter a waiting read returns net.ErrClosed, as Accept does. CloseRead
-// of a unix socket ends reading in this process only. CloseWrite returns an error, because another process may serve on the
+// When serve's context ends, the program has to end a waiting read by SetReadDeadline. After the last answer it has to call
+// Close; writing works until then. After Options.StuckAfter a waiting read returns net.ErrClosed, as Accept does. CloseRead of
+// a unix socket ends the reading in this process only. CloseWrite returns an error, because another process may serve on the
 // socket.
 func (u *Upgrader) ListenPacket(network, address string) (net.PacketConn, error) {
 	pc, err := u.estate.listeners.ListenPacket(network, address)
@@ -163,39 +169,42 @@ func (u *Upgrader) ListenPacket(network, address string) (net.PacketConn, error)
 	return pc, err
 }
 
-// Check adds a condition for taking over: a candidate is prepared only after every fn has returned nil. Run calls these
-// functions one after the other, in the order of the calls of Check. The context ends after Options.Timeout, and fn must return
-// when the context ends. A process without an old process runs its checks as well; if a check fails, that process logs the
-// error and serves nevertheless. Call Check before Run.
+// Check adds a condition for taking over: a candidate is prepared only after fn has returned nil. If Check is called several
+// times, Run calls the functions one after the other, in the order of the calls of Check. All functions share one context,
+// which ends shortly before Options.Timeout has passed since the start. fn must return when the context ends. A process without
+// an old process runs its checks as well. If a check fails there, the process logs the error and serves nevertheless. Call
+// Check before Run.
 func (u *Upgrader) Check(name string, fn func(context.Context) error) {
 	u.checks.add(name, inTime(fn))
 }
 
 // Exclusive makes Run hold a resource while this process is the main generation. The first process acquires the resource before
-// it accepts. In an upgrade the old process stops accepting and releases the resource right before the commit, and the new
-// process acquires the resource before it accepts; until then new connections wait in the kernel's queue. If the commit fails,
-// the old process acquires the resource again. If Acquire fails until Options.Timeout has passed, the old process logs an error
-// and serves without the resource. The old process goes on with requests that have begun, and with requests on its open
-// connections, after Release has returned: either Release has to wait for such requests, or such requests must work without the
-// resource. If Acquire fails in a process without an old process, Run ends with the error of Acquire. Run releases the held
-// resources at its end.
+// it accepts. In an upgrade the old process stops accepting and releases the resource right before the commit. The new process
+// acquires the resource before it accepts; until then new connections wait in the kernel's queue. If the commit fails, the old
+// process acquires the resource again. If it cannot do so within Options.Timeout, it logs an error and serves without the
+// resource.
+//
+// After Release has returned, the old process still answers requests that have begun, and requests on its open connections.
+// Either Release has to wait for such requests, or they must work without the resource. If Acquire fails in a process without
+// an old process, Run ends with the error of Acquire. Run releases the held resources at its end.
 //
 // Several resources are acquired in the order of the calls of Exclusive, and released in the reverse order. Call Exclusive
 // before Run.
 func (u *Upgrader) Exclusive(name string, r Resource) { u.estate.resources.add(name, r) }
 
-// Keep passes the value v from the old process to the new process under a name, and back if the upgrade is aborted. If the old
-// process has sent data for the name, Keep restores v before Keep returns. If a value returns an error, the candidate fails in
-// the check phase. Call Keep before Run.
+// Keep passes the value v under a name from the old process to the new process, and back if the upgrade is aborted. If the old
+// process has sent data for the name, Keep restores v before Keep returns. If UnmarshalBinary of v then returns an error, the
+// candidate fails in the check phase. Call Keep before Run.
 //
-// The methods of v are called while the program serves, so they must be safe for concurrent use. UnmarshalBinary may be called
-// twice in a new process: with a snapshot at the start, and with fresh data at the commit. If the upgrade is aborted,
-// UnmarshalBinary is called in the old process, which may have changed its own value during the upgrade. If the old process
-// crashes during an upgrade, and the supervisor starts the service again beside the candidate, UnmarshalBinary is called in the
-// serving process when the candidate ends. If both processes may change the value, UnmarshalBinary should merge the data into
-// the value in these two cases. The data may come from another version of the program: return an error for data that the method
-// does not understand. A slow method delays the upgrade, and the upgrade fails if a method takes longer than Options.Timeout.
-// The methods must not call the Upgrader.
+// The methods of v are called while the program serves, so they must be safe for concurrent use. They must not call the
+// Upgrader. A slow method delays the upgrade. If a method returns an error, or takes longer than Options.Timeout, the upgrade
+// fails. The data may come from another version of the program: return an error for data that the method does not understand.
+//
+// UnmarshalBinary may be called twice in a new process: with a snapshot at the start, and with fresh data at the commit. It may
+// also be called in a process that serves, in two cases. First, if the upgrade is aborted, it is called in the old process.
+// Second, the old process may crash during an upgrade, and the supervisor may start the service again beside the candidate:
+// then it is called in the new process when the candidate ends. In both cases the process may have changed its own value in the
+// meantime. If so, UnmarshalBinary should merge the data into the value.
 func (u *Upgrader) Keep(name string, v interface {
 	encoding.BinaryMarshaler
 	encoding.BinaryUnmarshaler
@@ -205,7 +214,7 @@ func (u *Upgrader) Keep(name string, v interface {
 		defer close(kept)
 		u.estate.keeper.Keep(name, v)
 	}()
-	limit := u.origin.limit - u.origin.limit/10 // so the old process receives the reason before its Timeout
+	limit := u.origin.limit - u.origin.limit/10 // so that the old process receives the reason within its Timeout
 	if !u.origin.welcome.IsZero() {
 		limit -= time.Since(u.origin.welcome)
 	}
@@ -218,16 +227,17 @@ func (u *Upgrader) Keep(name string, v interface {
 	}
 }
 
-// Run serves until ctx ends, a signal asks for a stop, serve returns, or another generation has taken over. It returns the
-// error of serve. Run calls serve at once in a new goroutine. serve has to accept on all listeners, and to finish when its
-// context ends. The cause of that context has a method Handover() bool, which returns true for an upgrade and false for a plain
-// stop. In a candidate that is taken back, Run returns an *Error for which errors.Is reports ErrAborted; main should then end
-// with a non-zero status. After a plain stop of a service whose supervisor has died, Run returns ErrUnsupervised. Run may be
-// called once.
+// Run serves until ctx ends, a signal asks for a stop, serve returns, or another generation has taken over. It calls serve at
+// once in a new goroutine, and returns the error of serve. serve has to accept on all listeners, and to finish when its context
+// ends. The cause of that context (see context.Cause) has a method Handover() bool, which returns true for an upgrade and false
+// for a plain stop. Run may be called once.
 //
-// Run returns when all goroutines of Run have ended, with two exceptions: a goroutine that writes a line to a stuck log (see
-// Options.Logger), and a serve that goes on after the end of its context and is not known to drain. In the second case Run
-// returns ErrServeStuck (see Options.StuckAfter), and main should end the process, which also ends serve.
+// If a candidate is taken back, its Run returns an *Error for which errors.Is reports ErrAborted. Main should then end with a
+// non-zero status. After a plain stop of a service whose supervisor has died, Run returns ErrUnsupervised.
+//
+// Run returns when all goroutines of Run have ended, with two exceptions. The first is a goroutine that writes a line to a
+// stuck log (see Options.Logger). The second is a serve that goes on after the end of its context and is not known to drain. In
+// this case Run returns ErrServeStuck (see Options.StuckAfter), and main should end the process, which also ends serve.
 func (u *Upgrader) Run(ctx context.Context, serve func(context.Context) error) error {
 	if err := u.control.begin(); err != nil {
 		return err
@@ -235,9 +245,10 @@ func (u *Upgrader) Run(ctx context.Context, serve func(context.Context) error) e
 	return newGeneration(&u.parts).run(ctx, serve)
 }
 
-// Close stops a running Run, as a plain stop does, and waits until Run has returned. Do not call Close in functions that Run
-// calls: serve, a check, or a method of a kept value. Close may be called twice, and also before Run. A candidate that calls
-// Close before it serves notifies the old process of its failure. The error is always nil: Close implements io.Closer.
+// Close stops a running Run, as a plain stop does, and waits until Run has returned. Do not call Close in a function that Run
+// calls: serve, a check, or a method of a kept value. Close may be called twice, and also before Run. If a candidate calls
+// Close before it serves, the old process is notified that the candidate has failed. The error is always nil; Close has this
+// result because io.Closer needs it.
 func (u *Upgrader) Close() error {
 	if u.control.close() == runAwaited {
 		u.neverRun()

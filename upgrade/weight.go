@@ -9,16 +9,16 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// shares divides the connections between this process and the candidate. Before the first call of setWeight the candidate gets
-// no connections.
+// shares divides the connections between this process and the candidate. The candidate gets no connections before the first
+// call of setWeight.
 type shares struct {
 	mu      sync.Mutex                         // held while a weight is set, and while the stage changes
-	to      atomic.Pointer[handoff.Dispatcher] // see dispatcher
+	to      atomic.Pointer[handoff.Dispatcher] // passes connections to the candidate; nil if no weight was set
 	attempt *attempt
 	takes   handoff.Takes // the listeners whose connections the candidate can take
 }
 
-// dispatcher returns the dispatcher that passes connections to the candidate; nil if no weight was set.
+// dispatcher returns the dispatcher that passes connections to the candidate. The result is nil if no weight was set.
 func (s *shares) dispatcher() *handoff.Dispatcher { return s.to.Load() }
 
 func (s *shares) weight() float64 {
@@ -77,13 +77,13 @@ func (s *shares) begin() error {
 	return nil
 }
 
-// turn sends the candidate the consequences of a new weight: whether the candidate accepts by itself, and which part of its
-// connections comes back. At weight 1, this process sends the message open first, and stops accepting afterwards. If the
-// candidate hangs when the message comes, no process accepts until Options.Silence is over and the attempt is taken back.
+// turn sends the candidate what a new weight means: whether the candidate accepts by itself, and which part of its connections
+// it has to send back. At weight 1, this process first sends the message open, and then stops accepting. If the candidate hangs
+// at this time, no process accepts until Options.Silence is over and the attempt is taken back.
 func (s *shares) turn(from, to float64) error {
 	link := s.attempt.child.link
 	switch {
-	case s.attempt.prepared.Beside: // this process accepts at weight 1 as well, and passes the connections on
+	case s.attempt.prepared.Beside: // this process also accepts at weight 1, and passes all connections on
 	case to == 1 && from < 1:
 		if err := link.Send(wire.KindOpen, nil); err != nil {
 			return err
@@ -113,8 +113,9 @@ func (s *shares) stop() {
 	}
 }
 
-// settle takes back the connections that the candidate has refused, and closes the descriptors of the other passed connections.
-// If reclaim is true, the candidate is dead, and settle also takes back the connections that the candidate has not served.
+// settle takes back the connections that the candidate has refused, and closes this process's descriptors of the other passed
+// connections. If reclaim is true, the candidate is dead, and settle also takes back the connections that the candidate has not
+// served.
 func (s *shares) settle(reclaim bool) {
 	d := s.dispatcher()
 	if d == nil {
@@ -125,7 +126,7 @@ func (s *shares) settle(reclaim bool) {
 	}
 }
 
-// returned handles the message conn, with which the candidate sends a connection back.
+// returned handles the message conn, by which the candidate sends a connection back.
 func (s *shares) returned(f wire.Frame) {
 	var about wire.ConnBody
 	if f.Decode(&about) != nil {

@@ -14,7 +14,7 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// joining fills the origin and the estate of a new process with the values and sockets that the old process sends.
+// joining fills the origin and the estate of a new process with what the old process sends: sockets, values and settings.
 type joining struct {
 	origin *origin
 	estate *estate
@@ -25,7 +25,7 @@ func (j *joining) join(fds *tableflip.Fds) error {
 	o, e := j.origin, j.estate
 	process.Scrub()
 	o.born = Outcome{Kind: modeUpgrade.String(), Started: wallClock(), Begun: sys.Uptime()}
-	o.generation = 2 // an old process that knows tableflip only sends no number: it is counted as generation 1
+	o.generation = 2 // an old process that uses tableflip only sends no number, and counts as generation 1
 	e.listeners.ClaimInherited()
 	file, err := fds.File(process.ControlName)
 	if err != nil {
@@ -56,13 +56,13 @@ func (j *joining) join(fds *tableflip.Fds) error {
 			Min: wire.ProtocolMin, Max: wire.ProtocolMax, PID: os.Getpid(), Version: wire.Clip(e.opts.Version), Speaks: true, Listeners: t.got,
 		})
 	}
-	if err == nil || wire.Gone(err) { // a dead old process may have sent its welcome before its death
+	if err == nil || wire.Gone(err) { // a dead old process has perhaps sent its welcome before its death
 		atStep("new.hello")
-		_ = e.pid.Stage() // saves time while the old process answers; the checks stage again, and report an error
+		_ = e.pid.Stage() // done now to save time; an error is ignored, because the checks stage again and report it
 		err = j.welcomed(t.early)
 	}
 	if err != nil {
-		// If the old process does not read this message, it learns of the failure from the exit status.
+		// If this message does not arrive, the old process learns of the failure from the exit status.
 		_ = o.link.Send(wire.KindFailed, wire.FailedBody{Phase: string(PhaseStart), Reason: wire.Clip(err.Error())})
 		o.link.Close()
 		return err
@@ -70,7 +70,8 @@ func (j *joining) join(fds *tableflip.Fds) error {
 	return nil
 }
 
-// welcomed waits for the answer to hello, and handles the answer. If takeSockets has received the answer already, early has it.
+// welcomed waits for the answer to hello, and handles the answer. If takeSockets has already received the answer, the argument
+// early is this answer.
 func (j *joining) welcomed(early wire.Frame) error {
 	if early.Kind != 0 {
 		return j.answered(early)
@@ -108,7 +109,7 @@ func (j *joining) answered(f wire.Frame) error {
 	return j.take(f)
 }
 
-// refusal returns the reason of an abort message that came in place of a welcome.
+// refusal returns an error with the reason in an abort message that came in place of a welcome.
 func refusal(f wire.Frame) error {
 	defer f.Close()
 	var body wire.AbortBody
@@ -116,7 +117,7 @@ func refusal(f wire.Frame) error {
 	return fmt.Errorf("the old process does not want this one: %w: %s", ErrAborted, body.Reason)
 }
 
-// take reads the welcome. The kept values are decoded later, when the program calls Keep.
+// take reads the welcome. The kept values in it are restored later, when the program calls Keep.
 func (j *joining) take(f wire.Frame) error {
 	defer f.Close()
 	o, e := j.origin, j.estate
@@ -159,7 +160,8 @@ func (j *joining) take(f wire.Frame) error {
 	return nil
 }
 
-// takeChannel takes the candidate's end of its channel to the supervisor.
+// takeChannel takes this process's end of its channel to the supervisor. announced is true if the welcome has the channel,
+// which then is the first of files.
 func (j *joining) takeChannel(announced bool, files []*os.File) error {
 	if !announced || len(files) == 0 {
 		return errors.New("the supervisor does not know of this process: the old one is of another library or another version of it: stop the service and start it")

@@ -6,15 +6,14 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// Which messages a candidate may send, and in which phases. A message out of order takes the attempt back: the candidate is
-// another program than it seems, or has a bug in the very code that is about to take over. After the attempt was taken back, a
-// message out of order has no effect, and only the first such message is logged.
+// Which messages a candidate may send, and in which phases. If a message is out of order, the attempt is taken back: the
+// candidate is not the program that it seems to be, or it has a bug in the very code that is about to take over. When the
+// attempt was taken back already, a message out of order has no effect, and only the first one is logged.
 
-// phaseTakenBack is the phase from the moment when the attempt is taken back until the candidate has ended. Users do not see
-// this phase.
+// phaseTakenBack is the phase after the attempt was taken back, until the candidate has ended. Users do not see this phase.
 const phaseTakenBack Phase = "taken back"
 
-// columns has the phase of each column of the table words.
+// columns has the phases in the order of the columns of the table words.
 var columns = [...]Phase{PhaseStart, PhaseCheck, PhaseSmoke, PhaseBake, PhaseSoak, PhaseCommit, phaseTakenBack}
 
 // rule decides whether a message of a kind may come in a phase.
@@ -24,14 +23,14 @@ const (
 	never rule = iota
 	once
 	often
-	afterDial   // often, but only after the old process has sent dial
-	afterShare  // often, but only after the old process has sent share
-	afterCommit // often, but only after the old process has sent commit
+	afterDial   // any number of times after the old process has sent dial
+	afterShare  // any number of times after the old process has sent share
+	afterCommit // any number of times after the old process has sent commit
 )
 
-// words is the table, with a row for each kind of message that a candidate may send. Messages that were sent before the abort
-// may arrive in phase "taken back", so this column allows them as well. Known kinds without a row are always out of order.
-// Unknown kinds are ignored.
+// words is the table, with a row for each kind of message that a candidate may send. The column "taken back" also allows
+// messages that were sent before the abort and arrive later. Known kinds without a row are always out of order. Unknown kinds
+// are ignored.
 var words = map[wire.Kind][len(columns)]rule{
 	//                  start  check   smoke      bake        soak        commit       taken back
 	wire.KindListeners: {often, never, never, never, never, never, often},
@@ -58,8 +57,8 @@ func ruleOf(k wire.Kind, p Phase) rule {
 	return never
 }
 
-// allows reports whether a message may come. The argument before is true if the candidate has already sent a message of
-// the same kind. The function sent reports whether the old process has sent a message of a kind.
+// allows reports whether a message may come. The argument before is true if the candidate has already sent a message of the
+// same kind. The function sent reports whether the old process has sent a message of the given kind.
 func (r rule) allows(before bool, sent func(wire.Kind) bool) bool {
 	switch r {
 	case once:

@@ -12,18 +12,19 @@ import (
 	"github.com/midair-go/midair/internal/sys"
 )
 
-// What runs beside an attempt: the functions of the program, and other functions that may take long. An attempt can end while
-// such a function hangs.
+// The functions that run beside an attempt: functions of the program, and other functions that may take long. An attempt can
+// end while such a function hangs.
 
 // work is a call of a function in a goroutine of its own.
 type work struct {
 	name   string
-	cancel context.CancelFunc // ends the context of the function; nil: the work has no context of its own
+	cancel context.CancelFunc // ends the context of the function; nil: the function has no context of its own
 	done   chan struct{}      // closed when the function has ended
 	err    error              // the result; must be read only after done was closed
 }
 
-// newWork calls fn in a goroutine of its own. If fn ends the goroutine (runtime.Goexit), the result is the error unreturned.
+// newWork calls fn in a goroutine of its own. If fn ends the goroutine (runtime.Goexit) and so returns no error, the result of
+// the work is the error unreturned.
 func newWork(name string, cancel context.CancelFunc, unreturned error, fn func() error) *work {
 	w := &work{name: name, cancel: cancel, done: make(chan struct{}), err: unreturned}
 	go func() { // ends when fn does
@@ -33,7 +34,7 @@ func newWork(name string, cancel context.CancelFunc, unreturned error, fn func()
 	return w
 }
 
-// ended returns a channel that is closed when the work has ended; nil if w is nil.
+// ended returns a channel that is closed when the work has ended. The result is nil if w is nil.
 func (w *work) ended() <-chan struct{} {
 	if w == nil {
 		return nil
@@ -41,7 +42,8 @@ func (w *work) ended() <-chan struct{} {
 	return w.done
 }
 
-// stop ends the context of the work, and waits up to the limit. It reports whether the work has ended.
+// stop ends the context of the work, and waits for the end of the work, but not longer than limit. It reports whether the work
+// has ended.
 func (w *work) stop(limit time.Duration) bool {
 	if w == nil {
 		return true
@@ -55,7 +57,7 @@ func (w *work) stop(limit time.Duration) bool {
 	}
 }
 
-// awaitEnd waits until the work has ended. After the end of ctx, it waits commitStall at most.
+// awaitEnd waits until the work has ended. If ctx ends before, awaitEnd waits at most commitStall longer.
 func (w *work) awaitEnd(ctx context.Context) {
 	if w == nil {
 		return
@@ -71,8 +73,8 @@ func (w *work) awaitEnd(ctx context.Context) {
 	}
 }
 
-// inTime returns a check that calls fn. When the context of the check ends, the check waits at most commitStall for fn, and
-// returns an error if fn ignores the context.
+// inTime returns a check that calls fn. When the context of the check ends, the check waits at most commitStall for fn. If fn
+// has not returned by then, the check returns an error.
 func inTime(fn func(context.Context) error) func(context.Context) error {
 	return func(ctx context.Context) error {
 		w := newWork("Check", nil, errors.New("it has ended its goroutine"), func() error {
@@ -91,8 +93,8 @@ func inTime(fn func(context.Context) error) func(context.Context) error {
 // judge is Options.Smoke or Options.Bake.
 type judge = func(context.Context, *Candidate) error
 
-// newSubscription calls the function of a subscriber, which must not block. If fn has not returned after commitStall, the work
-// ends with an error.
+// newSubscription calls fn, the function of a subscriber, which must not block. If fn has not returned after commitStall, the
+// work ends with an error.
 func newSubscription(fn func() error) *work {
 	return newWork("Subscribe", nil, nil, func() error {
 		w := newWork("Subscribe", nil, errors.New("a function of Candidate.Subscribe has ended its goroutine"), fn)
@@ -107,13 +109,13 @@ func newSubscription(fn func() error) *work {
 	})
 }
 
-// chosen is the program that is to be started, and the work that chooses it.
+// chosen has the work that chooses the program to start, and the chosen program.
 type chosen struct {
 	*work
 	program process.Program // must be read only after the end of the work
 }
 
-// choose begins to look up and to check the program for an attempt.
+// choose begins to look up and to check the program that an attempt will start.
 func choose(e *estate, h *history, o *Options, m mode) *chosen {
 	c := new(chosen)
 	c.work = newWork("choose", nil, errors.New("Options.Verify has ended its goroutine"), func() (err error) {
@@ -123,7 +125,7 @@ func choose(e *estate, h *history, o *Options, m mode) *chosen {
 		}
 		policy := m.policy(o)
 		c.program, err = process.Preflight(o.Executable, o.Args, policy)
-		if sys.TooManyFiles(err) && e.room.lend() { // not room.with: Verify may take long, and Accept would wait
+		if sys.TooManyFiles(err) && e.room.lend() { // room.with would make Accept wait while Verify runs
 			c.program, err = process.Preflight(o.Executable, o.Args, policy)
 		}
 		return err
@@ -142,7 +144,7 @@ func (c *chosen) drop() {
 	}()
 }
 
-// marshalled is a file with the values of Keep, and the work that writes the file.
+// marshalled has the work that writes the values of Keep to a file, and the file.
 type marshalled struct {
 	*work
 	state *os.File // must be read only after the end of the work; nil: there are no values
@@ -160,7 +162,7 @@ func (m *marshalled) drop() {
 	}()
 }
 
-// marshal begins to write the values of Keep into a file.
+// marshal begins to write the values of Keep to a file.
 func (e *estate) marshal() *marshalled {
 	m := new(marshalled)
 	m.work = newWork("marshal", nil, errors.New("the values of Keep were not marshalled: MarshalBinary has ended its goroutine"), func() (err error) {
