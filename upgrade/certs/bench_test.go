@@ -8,7 +8,7 @@ import (
 	"github.com/midair-go/midair/upgrade/certs"
 )
 
-// What a handshake asks for is two atomic values: nothing is allocated.
+// A handshake only loads two atomic values, and allocates nothing.
 func TestHandshakesLookUpWithoutAllocating(t *testing.T) {
 	process := newFiles(t, issue(t, "one")).open(certs.Options{})
 	hello := &tls.ClientHelloInfo{ServerName: host}
@@ -41,7 +41,7 @@ func BenchmarkTicketKeys(b *testing.B) {
 	}
 }
 
-// A look at files that have not changed is what polling costs.
+// BenchmarkLook measures a look at unchanged files: this is the cost of polling.
 func BenchmarkLook(b *testing.B) {
 	f := newFiles(b, issue(b, "one"))
 	f.date(time.Now().Add(-time.Hour))
@@ -52,7 +52,8 @@ func BenchmarkLook(b *testing.B) {
 	}
 }
 
-// BenchmarkHandshake compares a connection that resumes with one that does not, and with what crypto/tls does by itself.
+// BenchmarkHandshake compares connections that resume a session, connections that do not, and connections with the tickets of
+// crypto/tls.
 func BenchmarkHandshake(b *testing.B) {
 	id := issue(b, "one")
 	process := newFiles(b, id).open(certs.Options{})

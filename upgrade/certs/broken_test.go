@@ -14,8 +14,8 @@ import (
 	"github.com/midair-go/midair/upgrade/certs"
 )
 
-// What is wrong is said with the file that it is wrong in. A process that starts with it is not ready and serves nothing, and
-// one that has a good certificate serves that; both recover by themselves.
+// The error names the broken file. A process that starts with a broken file is not ready and serves no certificate. A process
+// with a good certificate goes on serving it. Both processes recover by themselves.
 func TestBrokenFilesAreAState(t *testing.T) {
 	one, two := issue(t, "one"), issue(t, "two")
 	at := func(path string) func(files, []byte) {
@@ -87,7 +87,7 @@ func TestBrokenFilesAreAState(t *testing.T) {
 func expired(t *testing.T) []byte { return joined(issue(t, "old", valid(-48*time.Hour, -time.Hour))) }
 func early(t *testing.T) []byte   { return joined(issue(t, "new", valid(time.Hour, 48*time.Hour))) }
 
-// joined puts both into one file, which can be the certificate and the key.
+// joined puts the certificate and the key into one file, which can be used for both.
 func joined(id identity) []byte { return append(append([]byte{}, id.cert...), id.key...) }
 
 func (f files) putPair(both []byte) { f.put(identity{both, both}) }
@@ -103,14 +103,15 @@ func (f files) makeFile([]byte) {
 
 func (f files) forbid([]byte) { must(f.t, os.Chmod(f.key, 0)) }
 
-// restore makes good files of whatever there is.
+// restore puts good files in the place of broken ones.
 func (f files) restore(id identity) {
 	dir := filepath.Dir(f.cert)
 	must(f.t, errors.Join(os.RemoveAll(dir), os.MkdirAll(dir, 0o700)))
 	f.put(id)
 }
 
-// Where nothing was ever served, the error says so, and has the system's as its cause; handshakes fail with it.
+// If no certificate was ever served, handshakes fail with an error. It is ErrNoCertificate, and its cause is the error of the
+// system.
 func TestWithoutACertificateHandshakesFailWithTheReason(t *testing.T) {
 	f := newFiles(t, issue(t, "one"))
 	must(t, os.Remove(f.key))

@@ -11,7 +11,7 @@ import (
 	"github.com/midair-go/midair/upgrade/certs"
 )
 
-// With package upgrade the value is kept and checked as well:
+// With package upgrade, Keep and Check get the value as well:
 //
 //	up.Keep("tls", tc)
 //	up.Check("tls", tc.Ready)
@@ -26,13 +26,13 @@ func Example() {
 	}
 	defer tc.Close()
 	srv := &http.Server{Addr: "127.0.0.1:0", TLSConfig: tc.Config()}
-	srv.Close() // instead of a life of serving
+	srv.Close() // a real server would go on serving
 	fmt.Println(srv.ListenAndServeTLS("", ""))
 	// Output: http: Server closed
 }
 
-// Files that are missing are a state: they are served as soon as they are there. A program that would rather not start
-// without them can tell.
+// Missing files are no error of Open: they are served as soon as they are there. If a program should not start without the
+// files, it can call Ready.
 func ExampleCerts_Ready() {
 	tc, err := certs.Open("/nowhere/cert.pem", "/nowhere/key.pem", certs.Options{Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {

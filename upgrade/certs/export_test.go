@@ -11,7 +11,7 @@ import (
 // Look looks at the files now, as the poller does.
 func (c *Certs) Look() { c.look() }
 
-// LookWhileWritten is a look during which the files change.
+// LookWhileWritten looks at the files, and calls change during the look.
 func (c *Certs) LookWhileWritten(change func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -21,24 +21,24 @@ func (c *Certs) LookWhileWritten(change func()) {
 	c.conclude(p, before, bad)
 }
 
-// Certificate is what a handshake asks for.
+// Certificate returns the certificate that a handshake gets.
 func (c *Certs) Certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	return c.certificate(hello)
 }
 
-// Tickets is what a handshake asks for.
+// Tickets returns the config with the ticket keys that a handshake uses.
 func (c *Certs) Tickets() *tls.Config { return c.tickets.current() }
 
-// Due is when the keys are looked at next.
+// Due returns the time when the keys have to be arranged again.
 func (c *Certs) Due() time.Time { return *c.tickets.due.Load() }
 
-// Key is a ticket key that encrypts from a time on. Its secret is one byte, repeated.
+// Key is a ticket key that encrypts from the time From on. Its secret consists of the byte Secret, repeated.
 type Key struct {
 	From   time.Time
 	Secret byte
 }
 
-// Encode is what a process with these keys hands over.
+// Encode returns the data that a process with these keys hands over.
 func Encode(keys ...Key) []byte {
 	in := make([]ticketKey, len(keys))
 	for i, k := range keys {
@@ -47,7 +47,7 @@ func Encode(keys ...Key) []byte {
 	return encode(in)
 }
 
-// Keys are those of a value, in the order of use. Secret is 0 if it is a random one.
+// Keys returns the ticket keys in the order of their use. Secret is 0 if the secret of a key is random.
 func (c *Certs) Keys() []Key {
 	var out []Key
 	for _, k := range c.tickets.all() {
@@ -60,8 +60,8 @@ func (c *Certs) Keys() []Key {
 	return out
 }
 
-// MaxKeys is how many keys there are at most.
+// MaxKeys is the greatest number of keys.
 const MaxKeys = maxKeys
 
-// Settle is how old a change must be before size and time are believed.
+// Settle is how old a change must be before a look trusts size and time.
 const Settle = settle

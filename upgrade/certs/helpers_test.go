@@ -40,7 +40,7 @@ func must(t testing.TB, err error) {
 // identity is a self-signed certificate with its key, in PEM.
 type identity struct{ cert, key []byte }
 
-// issue makes one for host, valid from an hour ago for 100 days; change may touch it.
+// issue makes an identity for host, valid from an hour ago for 100 days. The functions in change may change the certificate.
 func issue(t testing.TB, name string, change ...func(*x509.Certificate)) identity {
 	t.Helper()
 	about := &x509.Certificate{
@@ -65,7 +65,7 @@ func valid(from, to time.Duration) func(*x509.Certificate) {
 	return func(c *x509.Certificate) { c.NotBefore, c.NotAfter = time.Now().Add(from), time.Now().Add(to) }
 }
 
-// files are where a certificate and its key are.
+// files has the paths of a certificate and its key.
 type files struct {
 	t         testing.TB
 	cert, key string
@@ -79,7 +79,7 @@ func newFiles(t testing.TB, id identity) files {
 	return f
 }
 
-// put replaces both, one after the other.
+// put replaces both files, one after the other.
 func (f files) put(id identity) {
 	f.t.Helper()
 	f.replace(f.cert, id.cert)
@@ -91,7 +91,7 @@ func (f files) replace(path string, content []byte) {
 	must(f.t, errors.Join(os.WriteFile(path+".new", content, 0o600), os.Rename(path+".new", path)))
 }
 
-// open begins a process: Certs that are not polled, unless opts say so.
+// open returns new Certs, in place of a new process. They do not poll, unless opts set Poll.
 func (f files) open(opts certs.Options) *certs.Certs {
 	f.t.Helper()
 	if opts.Poll == 0 {
@@ -106,7 +106,7 @@ func (f files) open(opts certs.Options) *certs.Certs {
 	return c
 }
 
-// succeed begins a process with what another hands over.
+// succeed returns new Certs with the keys that the Certs from hand over.
 func (f files) succeed(from *certs.Certs) *certs.Certs {
 	f.t.Helper()
 	c := f.open(certs.Options{})
@@ -114,7 +114,7 @@ func (f files) succeed(from *certs.Certs) *certs.Certs {
 	return c
 }
 
-// client makes connections, each a new one, and verifies what it sees.
+// client makes new connections, and verifies the certificates that it gets.
 type client struct {
 	t   testing.TB
 	cfg *tls.Config
@@ -131,13 +131,13 @@ func newClient(t testing.TB, version uint16, trusted ...identity) client {
 	}}
 }
 
-// try connects to a server and returns what there is then.
+// try connects to a server, and returns the state of the connection after the handshake.
 func (c client) try(server *tls.Config) (tls.ConnectionState, error) {
 	near, far := newPipe()
 	failed := make(chan error, 1)
-	go func() { // ends with the connection
+	go func() { // ends when the connection ends
 		conn := tls.Server(far, server)
-		_, err := conn.Write([]byte("x")) // after the tickets
+		_, err := conn.Write([]byte("x")) // comes after the tickets
 		failed <- errors.Join(err, conn.Close(), far.Close())
 	}()
 	conn := tls.Client(near, c.cfg)
@@ -161,7 +161,7 @@ func (c client) visit(server *certs.Certs) bool {
 	return s.DidResume
 }
 
-// sees is the name of the certificate that a client without a session gets.
+// sees returns the name of the certificate that a client without a session gets.
 func (c client) sees(server *certs.Certs) string {
 	c.t.Helper()
 	c.cfg = c.cfg.Clone()
@@ -171,7 +171,7 @@ func (c client) sees(server *certs.Certs) string {
 	return s.PeerCertificates[0].Subject.CommonName
 }
 
-// frozen is a session cache that keeps the first session, however old it gets.
+// frozen is a session cache that keeps the first session for ever.
 type frozen struct {
 	mu sync.Mutex
 	s  *tls.ClientSessionState
@@ -191,7 +191,7 @@ func (f *frozen) Put(_ string, s *tls.ClientSessionState) {
 	}
 }
 
-// holder returns a client that shows the ticket of its first visit for ever.
+// holder returns a client that always sends the ticket of its first visit.
 func (c client) holder(server *certs.Certs) client {
 	c.t.Helper()
 	c.cfg = c.cfg.Clone()
@@ -202,7 +202,7 @@ func (c client) holder(server *certs.Certs) client {
 	return c
 }
 
-// journal collects what is logged.
+// journal collects the lines of a log.
 type journal struct {
 	log *slog.Logger
 
@@ -216,7 +216,7 @@ func (j *journal) Write(b []byte) (int, error) {
 	return j.b.Write(b)
 }
 
-// logger returns a logger whose lines are read as soon as they are logged.
+// logger returns a logger whose lines are in the journal as soon as they are logged.
 func (j *journal) logger() *slog.Logger {
 	j.log = logqueue.Wrap(slog.New(slog.NewTextHandler(j, nil)))
 	return j.log
@@ -229,7 +229,7 @@ func (j *journal) count(text string) int {
 	return strings.Count(j.b.String(), text)
 }
 
-// mustBeReady checks Ready: an empty want is nil, another is part of the error.
+// mustBeReady calls Ready. If want is empty, Ready must return nil; otherwise its error must contain want.
 func mustBeReady(t testing.TB, c *certs.Certs, want string) {
 	t.Helper()
 	err := c.Ready(context.Background())

@@ -23,7 +23,7 @@ var (
 	_ encoding.BinaryUnmarshaler = (*certs.Certs)(nil)
 )
 
-// letters are the keys of a value in the order of use, without those that it has made itself.
+// letters returns the secrets of the keys in the order of use, without the keys that the Certs have made.
 func letters(c *certs.Certs) string {
 	var out []byte
 	for _, k := range c.Keys() {
@@ -34,13 +34,13 @@ func letters(c *certs.Certs) string {
 	return string(out)
 }
 
-// ago is a key that has encrypted since some days ago.
+// ago returns a key that began to encrypt the given number of days ago.
 func ago(secret byte, days float64) certs.Key {
 	return certs.Key{From: time.Now().Add(-time.Duration(days * float64(day))), Secret: secret}
 }
 
-// What comes from elsewhere is added: the newest key encrypts, nothing that is still accepted is forgotten, and nothing
-// that is over comes back. It may come again, in any order.
+// Keys from other processes are added: the newest key encrypts, no key that is still accepted is forgotten, and no key that is
+// too old is added. The same keys may come again, in any order.
 func TestKeysOfTwoProcessesAreAdded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		snapshot := certs.Encode(ago('a', -0.9), ago('b', 0.1), ago('c', 1.1), ago('d', 6.9), ago('x', 7.1))
@@ -57,7 +57,7 @@ func TestKeysOfTwoProcessesAreAdded(t *testing.T) {
 	})
 }
 
-// A process that had keys of its own keeps them, as the old one does after an abort.
+// A process keeps its own keys when it gets other keys, as the old process does after an abort.
 func TestOwnKeysStayWhenOthersAreAdded(t *testing.T) {
 	c := newFiles(t, issue(t, "one")).open(certs.Options{})
 	own := c.Keys()
@@ -71,7 +71,7 @@ func TestOwnKeysStayWhenOthersAreAdded(t *testing.T) {
 	}
 }
 
-// Many processes that have keys of their own do not make a process keep more than it should; the newest stay.
+// Keys of many other processes do not make the number of keys grow without limit. The newest keys stay.
 func TestStrangeKeysDoNotPileUp(t *testing.T) {
 	f := newFiles(t, issue(t, "one"))
 	c := f.open(certs.Options{})
@@ -89,7 +89,8 @@ func TestStrangeKeysDoNotPileUp(t *testing.T) {
 	}
 }
 
-// A key from a clock that was ahead counts from now on: its tickets stay good, and it does not stay for ever.
+// A key that was made while the clock was fast counts from now on: its tickets are accepted, and the key does not stay for
+// ever.
 func TestAKeyFromAClockThatWasAheadCountsFromNow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newFiles(t, identity{}).open(certs.Options{})
@@ -105,7 +106,7 @@ func TestAKeyFromAClockThatWasAheadCountsFromNow(t *testing.T) {
 	})
 }
 
-// The bytes are those of the builds that are in use: what they sent is understood, and what is sent they understand.
+// The format is the format of the builds that are in use: the new build reads their data, and they can read its data.
 func TestOlderAndNewerBuildsUnderstandEachOther(t *testing.T) {
 	const golden = "6d69646169722d636572747300" + "01" + "0002" +
 		"0d234ccf52430000" + "6161616161616161616161616161616161616161616161616161616161616161" +
@@ -114,7 +115,7 @@ func TestOlderAndNewerBuildsUnderstandEachOther(t *testing.T) {
 	const empty = "6d69646169722d636572747300" + "01" + "0000" + "149d9644c070e0aa73d8245302e7e5d5ed2ec8a9b5524a27aa82f9656b7749e0"
 	data, err := hex.DecodeString(golden)
 	must(t, err)
-	synctest.Test(t, func(t *testing.T) { // the time is 946684800 seconds after 1970
+	synctest.Test(t, func(t *testing.T) { // in the bubble the time is 946684800 seconds after 1970
 		a, b := ago('a', 0), ago('b', -1)
 		if got := hex.EncodeToString(certs.Encode(a, b)); got != golden {
 			t.Errorf("two keys are %s", got)
@@ -135,13 +136,13 @@ func TestOlderAndNewerBuildsUnderstandEachOther(t *testing.T) {
 	})
 }
 
-// signed adds the sum.
+// signed adds the checksum.
 func signed(body []byte) []byte {
 	sum := sha256.Sum256(body)
 	return append(bytes.Clone(body), sum[:]...)
 }
 
-// What is damaged or unknown is refused with what to do, and changes nothing.
+// Damaged or unknown data is refused with an error that tells what to do. The keys do not change.
 func TestDamagedStateIsRefusedAndChangesNothing(t *testing.T) {
 	c := newFiles(t, issue(t, "one")).open(certs.Options{})
 	good, err := c.MarshalBinary()
@@ -170,7 +171,7 @@ func TestDamagedStateIsRefusedAndChangesNothing(t *testing.T) {
 	}
 }
 
-// The private key of the certificate does not leave the process.
+// The private key of the certificate is not in the data for another process.
 func TestThePrivateKeyIsNotHandedOver(t *testing.T) {
 	id := issue(t, "one")
 	c := newFiles(t, id).open(certs.Options{})
@@ -187,8 +188,8 @@ func TestThePrivateKeyIsNotHandedOver(t *testing.T) {
 	}
 }
 
-// Whatever another generation sends, nothing panics, what is refused changes nothing, and afterwards there is a key that
-// encrypts and not too many.
+// Another generation may send any data: nothing panics, and refused data changes nothing. Afterwards there is a key that
+// encrypts, and there are not too many keys.
 func FuzzUnmarshalBinary(f *testing.F) {
 	f.Add([]byte{}, true)
 	f.Add(certs.Encode(), false)

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// wire is one direction of a connection in memory. Unlike that of net.Pipe, Write does not wait for Read: a server of TLS
-// 1.3 writes while the client does.
+// wire is one direction of a connection in memory. Its Write does not wait for Read, as net.Pipe does: a server of TLS 1.3
+// writes while the client writes.
 type wire struct {
 	mu     sync.Mutex
 	more   *sync.Cond

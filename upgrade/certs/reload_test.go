@@ -18,7 +18,7 @@ import (
 	"github.com/midair-go/midair/upgrade/certs"
 )
 
-// A renewed certificate is served a second later at the latest, at the interval that was asked for, or never.
+// A renewed certificate is served after at most a second, or after Options.Poll. If Poll is negative, it is never served.
 func TestARenewedCertificateIsServedWithinPoll(t *testing.T) {
 	for _, c := range []struct {
 		poll, before, after time.Duration
@@ -54,7 +54,8 @@ func TestARenewedCertificateIsServedWithinPoll(t *testing.T) {
 	}
 }
 
-// Files that do not fit together are never served, whichever comes first; the last good certificate is, until they fit.
+// A certificate and a key that do not fit together are never served, whichever file is replaced first. Until the files fit, the
+// last good certificate is served.
 func TestAPairThatDoesNotFitIsNeverServed(t *testing.T) {
 	one, two := issue(t, "one"), issue(t, "two")
 	for _, certFirst := range []bool{true, false} {
@@ -93,7 +94,8 @@ func TestAPairThatDoesNotFitIsNeverServed(t *testing.T) {
 	}
 }
 
-// Better an expired certificate than none, and a valid one than an expired: time alone can change which it is.
+// A certificate that is valid now is preferred to an expired certificate, and an expired certificate to none. The choice may
+// change as time passes, without a change of the files.
 func TestTheCertificateThatIsValidNowIsServed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var j journal
@@ -103,7 +105,7 @@ func TestTheCertificateThatIsValidNowIsServed(t *testing.T) {
 		visitor := newClient(t, tls.VersionTLS13, one, two)
 		visitor.cfg.InsecureSkipVerify = true
 		f.put(two)
-		f.date(time.Now().Add(-time.Hour)) // in the time of this test
+		f.date(time.Now().Add(-time.Hour)) // because the clock of the test is not the clock of the file system
 		for _, step := range []struct {
 			hours           int
 			name, ready, st string
@@ -133,7 +135,7 @@ func TestTheCertificateThatIsValidNowIsServed(t *testing.T) {
 	})
 }
 
-// A link that is moved, as in a volume of Kubernetes, changes both files at once.
+// If a symbolic link is changed, as in a volume of Kubernetes, both files change at once.
 func TestALinkThatIsMovedIsFollowed(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("links need a privilege here")
@@ -165,7 +167,8 @@ func TestALinkThatIsMovedIsFollowed(t *testing.T) {
 	}
 }
 
-// Files that are being written are left alone once, and then it is said.
+// If the files change during a look, the look ends without a result. If they change during the next look as well, an error is
+// reported.
 func TestFilesThatAreBeingWrittenAreLeftAlone(t *testing.T) {
 	one, two := issue(t, "one"), issue(t, "two")
 	f := newFiles(t, one)
@@ -185,8 +188,9 @@ func TestFilesThatAreBeingWrittenAreLeftAlone(t *testing.T) {
 	}
 }
 
-// Files that have not changed for a while are not read again; those that changed just now are, because they may change
-// once more within the same tick of the file system's clock. Another file of the same size and time is another file.
+// Files that have not changed for some time are not read again. Files that have just changed are read again, because they may
+// change once more within the same tick of the file system's clock. Another file with the same size and time counts as a
+// change.
 func TestOldFilesAreNotReadAgain(t *testing.T) {
 	one, two := issue(t, "one"), issue(t, "two")
 	for len(two.cert) != len(one.cert) || len(two.key) != len(one.key) {
@@ -216,19 +220,19 @@ func TestOldFilesAreNotReadAgain(t *testing.T) {
 	}
 }
 
-// overwrite changes both in place.
+// overwrite changes both files in place.
 func (f files) overwrite(id identity) {
 	f.t.Helper()
 	must(f.t, errors.Join(os.WriteFile(f.cert, id.cert, 0o600), os.WriteFile(f.key, id.key, 0o600)))
 }
 
-// date sets when both were changed.
+// date sets the time of the last change of both files.
 func (f files) date(at time.Time) {
 	f.t.Helper()
 	must(f.t, errors.Join(os.Chtimes(f.cert, at, at), os.Chtimes(f.key, at, at)))
 }
 
-// Files that come back as they were are good again, and the same certificate is no new one.
+// If the files come back unchanged after an error, they are good again, and the certificate does not count as a new one.
 func TestTheSameFilesAgainAreNoChange(t *testing.T) {
 	var j journal
 	one := issue(t, "one")
@@ -252,14 +256,14 @@ func TestTheSameFilesAgainAreNoChange(t *testing.T) {
 	}
 }
 
-// While files are replaced in every way, every handshake succeeds and sees one of the two certificates.
+// While the files are replaced in every way, every handshake succeeds and gets one of the two certificates.
 func TestHandshakesDuringReloads(t *testing.T) {
 	one, two := issue(t, "one"), issue(t, "two")
 	f := newFiles(t, one)
 	process := f.open(certs.Options{Poll: time.Millisecond})
 	done := make(chan struct{})
 	var all sync.WaitGroup
-	all.Go(func() { // ends with done
+	all.Go(func() { // ends when done is closed
 		for i := 0; ; i++ {
 			select {
 			case <-done:
@@ -291,7 +295,7 @@ func TestHandshakesDuringReloads(t *testing.T) {
 	}
 }
 
-// Paths count from the directory that the program was in.
+// Relative paths begin at the directory that the program was in when it called Open.
 func TestTheProgramMayChangeItsDirectory(t *testing.T) {
 	one, two := issue(t, "one"), issue(t, "two")
 	f := newFiles(t, one)
@@ -317,13 +321,13 @@ func (gate) Handle(context.Context, slog.Record) error { return nil }
 func (g gate) WithAttrs([]slog.Attr) slog.Handler      { return g }
 func (g gate) WithGroup(string) slog.Handler           { return g }
 
-// Close waits for a look that is under way, may be called again, and leaves what is served.
+// Close waits for a look that is under way. It may be called again, and the present certificate is still served.
 func TestCloseWaitsForLook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		one, two := issue(t, "one"), issue(t, "two")
 		f := newFiles(t, one)
 		g := make(gate, 1)
-		g <- struct{}{} // for the line of Open
+		g <- struct{}{} // lets Open log its line
 		process := f.open(certs.Options{Poll: time.Second, Logger: gateLogger(g)})
 		f.put(two)
 		time.Sleep(time.Second)
@@ -344,7 +348,7 @@ func TestCloseWaitsForLook(t *testing.T) {
 	})
 }
 
-// The names of a certificate are those that it is for.
+// The names in Status are the names for which the certificate is valid.
 func TestStatusNamesTheCertificate(t *testing.T) {
 	f := newFiles(t, issue(t, "one", func(c *x509.Certificate) { c.IPAddresses = append(c.IPAddresses, []byte{127, 0, 0, 1}) }))
 	s := f.open(certs.Options{}).Status()

@@ -67,7 +67,8 @@ func TestTicketsOfAnAbortedCandidateAreAccepted(t *testing.T) {
 	}
 }
 
-// The servers of net/http take the config as it is: their own copies resume across processes, with HTTP/1.1 and HTTP/2.
+// Servers of net/http can use the config unchanged: their own copies of it resume sessions across processes, with HTTP/1.1 and
+// HTTP/2.
 func TestServersOfNetHTTPResumeAcrossProcesses(t *testing.T) {
 	id := issue(t, "one")
 	f := newFiles(t, id)
@@ -96,7 +97,7 @@ func serve(t *testing.T, process *certs.Certs) string {
 	must(t, err)
 	srv := &http.Server{TLSConfig: process.Config(), Handler: http.NotFoundHandler()}
 	done := make(chan error, 1)
-	go func() { done <- srv.ServeTLS(ln, "", "") }() // ends with srv
+	go func() { done <- srv.ServeTLS(ln, "", "") }() // ends when srv is closed
 	t.Cleanup(func() {
 		srv.Close()
 		if err := <-done; !errors.Is(err, http.ErrServerClosed) {
@@ -106,7 +107,7 @@ func serve(t *testing.T, process *certs.Certs) string {
 	return ln.Addr().String()
 }
 
-// get asks an HTTP server over a new connection and reports whether its session was resumed.
+// get sends an HTTP server a request over a new connection, and reports whether the session was resumed.
 func (c client) get(addr, proto string) bool {
 	c.t.Helper()
 	p := new(http.Protocols)
@@ -125,7 +126,7 @@ func (c client) get(addr, proto string) bool {
 	return resp.TLS.DidResume
 }
 
-// The servers of gRPC take the config as it is, and speak HTTP/2 with it.
+// Servers of gRPC can use the config unchanged, and speak HTTP/2 with it.
 func TestServersOfGRPCResumeAcrossProcesses(t *testing.T) {
 	id := issue(t, "one")
 	f := newFiles(t, id)
@@ -152,7 +153,8 @@ func TestServersOfGRPCResumeAcrossProcesses(t *testing.T) {
 	}
 }
 
-// A new certificate does not end sessions: they do not depend on it. Who comes without one sees the new one.
+// A new certificate does not end sessions, because sessions do not depend on it. A client without a session gets the new
+// certificate.
 func TestClientsResumeWhenTheCertificateChanges(t *testing.T) {
 	one, two := issue(t, "one"), issue(t, "two")
 	for name, version := range versions {
@@ -174,7 +176,7 @@ func TestClientsResumeWhenTheCertificateChanges(t *testing.T) {
 	}
 }
 
-// The client of crypto/tls resumes as long as the certificate that it had seen is valid.
+// A client of crypto/tls resumes a session as long as the certificate of the session is valid.
 func TestClientsResumeUntilTheirCertificateExpires(t *testing.T) {
 	for name, version := range versions {
 		synctest.Test(t, func(t *testing.T) {
@@ -197,7 +199,7 @@ func TestClientsResumeUntilTheirCertificateExpires(t *testing.T) {
 	}
 }
 
-// What the user's config asks for holds: here client certificates, which resumed sessions carry along.
+// The other settings in the user's config have their effect. Here these are client certificates, which a resumed session keeps.
 func TestTheConfigOfTheUserHolds(t *testing.T) {
 	id, me := issue(t, "one"), issue(t, "me")
 	f := newFiles(t, id)
@@ -240,7 +242,7 @@ func TestNoTicketsWhereTheyAreTurnedOff(t *testing.T) {
 	}
 }
 
-// GetCertificate of the user comes first, and its error is the error.
+// GetCertificate of the user is called first. If it returns an error, the handshake fails with this error.
 func TestGetCertificateOfTheUserComesFirst(t *testing.T) {
 	id, other := issue(t, "one"), issue(t, "other", func(c *x509.Certificate) { c.DNSNames = []string{"other.example"} })
 	pair, err := tls.X509KeyPair(other.cert, other.key)
@@ -267,7 +269,7 @@ func TestGetCertificateOfTheUserComesFirst(t *testing.T) {
 	}
 }
 
-// GetConfigForClient works on the result of Config: clones of it have certificate and tickets.
+// GetConfigForClient can be set in the result of Config. Clones of the config have the certificate and the tickets.
 func TestClonesOfTheConfigHaveCertificateAndTickets(t *testing.T) {
 	id := issue(t, "one")
 	f := newFiles(t, id)
@@ -285,7 +287,8 @@ func TestClonesOfTheConfigHaveCertificateAndTickets(t *testing.T) {
 	}
 }
 
-// What would silently take the place of the files or of the tickets is refused, with what to do instead.
+// A field of the config that would silently replace the certificate or the tickets is refused. The error tells what to do
+// instead.
 func TestOptionsThatConflictAreRefused(t *testing.T) {
 	f := newFiles(t, issue(t, "one"))
 	for want, base := range map[string]*tls.Config{

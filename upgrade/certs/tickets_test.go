@@ -13,7 +13,7 @@ import (
 
 const day = 24 * time.Hour
 
-// A key is accepted for 7 days, however much younger the ticket is that it made.
+// A key is accepted for 7 days after its begin, even if the ticket is younger.
 func TestATicketIsAcceptedAsLongAsItsKey(t *testing.T) {
 	for name, version := range versions {
 		synctest.Test(t, func(t *testing.T) {
@@ -24,7 +24,7 @@ func TestATicketIsAcceptedAsLongAsItsKey(t *testing.T) {
 			time.Sleep(day - time.Minute)
 			last := c.holder(process)
 			time.Sleep(2 * time.Minute)
-			next := c.holder(process) // by the second key
+			next := c.holder(process) // this ticket is encrypted with the second key
 			time.Sleep(6*day - 2*time.Minute)
 			if !last.visit(process) {
 				t.Errorf("%s: refused a minute before the key is 7 days old", name)
@@ -40,7 +40,7 @@ func TestATicketIsAcceptedAsLongAsItsKey(t *testing.T) {
 	}
 }
 
-// Each day has a key of its own, and there are never more than those of 7 days and the next one.
+// Each day has its own key. There are never more keys than the keys of 7 days and of the next day.
 func TestEachDayHasAKeyAndTheyDoNotPileUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		id := issue(t, "one")
@@ -65,7 +65,7 @@ func TestEachDayHasAKeyAndTheyDoNotPileUp(t *testing.T) {
 	})
 }
 
-// A process that nobody visits for a long time goes on with a new key.
+// After a long time without a connection, a process goes on with a new key.
 func TestAKeyIsMadeAfterALongTimeWithoutVisits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		id := issue(t, "one")
@@ -111,8 +111,8 @@ func TestProcessesSideBySideChangeToTheSameKey(t *testing.T) {
 	})
 }
 
-// What another process brings may change when the next key encrypts: it does at its time, and no key encrypts for longer than
-// a day.
+// Keys of another process may change the time at which the next key begins to encrypt. It begins at this time, and no key
+// encrypts for longer than a day.
 func TestKeysOfAnotherProcessEncryptAtTheirTime(t *testing.T) {
 	for _, c := range []struct{ next, wait, by float64 }{{0.1, 0.2, 'b'}, {0.9, 0.6, 0}} {
 		synctest.Test(t, func(t *testing.T) {
@@ -134,7 +134,7 @@ func TestKeysOfAnotherProcessEncryptAtTheirTime(t *testing.T) {
 	}
 }
 
-// The first handshakes of a process may come at once: they make one key.
+// If several first handshakes come at the same time, they make only one key.
 func TestFirstHandshakesAtOnceMakeOneKey(t *testing.T) {
 	f := newFiles(t, issue(t, "one"))
 	for range 20 {
@@ -188,7 +188,8 @@ func TestTicketsMayBeUsedWhileTheyAreFed(t *testing.T) {
 	all.Wait()
 }
 
-// The next look at the keys is due by the monotonic clock: a clock that is set back does not make a key encrypt for longer.
+// The monotonic clock decides when the keys are arranged again. So a clock that is set back does not make a key encrypt for
+// longer.
 func TestRotationIsDueByTheMonotonicClock(t *testing.T) {
 	c := newFiles(t, issue(t, "one")).open(certs.Options{})
 	c.Tickets()
