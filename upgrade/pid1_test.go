@@ -16,8 +16,8 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
-// startContainer starts the service as process 1 of a PID namespace of its own, or under an init that is, and returns the
-// service with the pid that process 1 has outside.
+// startContainer starts the service as process 1 of a new PID namespace. If init is given, the init is process 1, and starts
+// the service. The result first is the pid of process 1 outside the namespace.
 func startContainer(t *testing.T, change func(*plan.Settings), init ...string) (r *testclient.Service, first int) {
 	t.Helper()
 	unshare := testutil.Program(t, "unshare", "util-linux")
@@ -37,11 +37,11 @@ func startContainer(t *testing.T, change func(*plan.Settings), init ...string) (
 	return nil, 0
 }
 
-// insidePID is the number that a process has in the innermost namespace that it is in.
+// insidePID returns the pid that a process has in its innermost PID namespace.
 func insidePID(pid int) int {
-	b, _ := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "status")) // it may have gone
+	b, _ := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "status")) // the process has perhaps ended
 	for line := range strings.Lines(string(b)) {
-		if f := strings.Fields(line); len(f) > 1 && f[0] == "NSpid:" { // with the number outside first
+		if f := strings.Fields(line); len(f) > 1 && f[0] == "NSpid:" { // the first number is the pid outside
 			n, _ := strconv.Atoi(f[len(f)-1])
 			return n
 		}
@@ -49,8 +49,8 @@ func insidePID(pid int) int {
 	return 0
 }
 
-// As process 1 of a container the service is upgraded like everywhere: nothing is refused, no zombie is left, and SIGTERM
-// ends all of it with status 0. Supervise does that without being asked.
+// As process 1 of a container the service can be upgraded as everywhere: no upgrade is refused, no zombie is left, and SIGTERM
+// ends all processes with status 0. Supervise does this by default.
 func TestContainerSurvivesUpgrades(t *testing.T) {
 	t.Parallel()
 	r, first := startContainer(t, func(s *plan.Settings) { s.Supervisor = "pid1" })
@@ -95,8 +95,8 @@ func TestContainerDiesWithTableflipAlone(t *testing.T) {
 	}
 }
 
-// Without the supervisor an upgrade of process 1 is refused before anything is started: the end of the old process would be the end of
-// the container.
+// Without the supervisor an upgrade of process 1 is refused before a process is started, because the end of the old process
+// would be the end of the container.
 func TestProcessOneRefusesUpgradesWithoutSupervisor(t *testing.T) {
 	t.Parallel()
 	r, _ := startContainer(t, func(s *plan.Settings) { s.Supervisor = "never" })

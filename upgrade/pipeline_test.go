@@ -24,13 +24,13 @@ import (
 
 var moves = flag.Int("midair.moves", 1000, "how many moves of a connection TestNoByteIsLostByMoves waits for")
 
-// Connections go back and forth between two processes while their clients pipeline requests and split them at any byte:
-// no byte is lost and none is doubled, whatever deadlines and protocols the server has.
+// Connections move between two processes again and again, while their clients pipeline requests and split them at any byte. No
+// byte is lost or doubled, whatever deadlines and protocols the server has.
 func TestNoByteIsLostByMoves(t *testing.T) {
 	testutil.AlsoWithoutRace()
 	for name, change := range map[string]func(*plan.Settings){
 		"plain": func(*plan.Settings) {},
-		"large": func(*plan.Settings) {}, // headers and bodies that net/http's buffer does not hold
+		"large": func(*plan.Settings) {}, // headers and bodies that are larger than net/http's buffer
 		"timeouts": func(s *plan.Settings) {
 			s.ReadTimeout, s.HeaderTimeout, s.IdleTimeout = time.Minute, time.Minute, time.Minute
 		},
@@ -85,7 +85,7 @@ type pipeliner struct {
 	n    int
 	by   string
 
-	pad, body int // how long a header and a body may be
+	pad, body int // the greatest lengths of a header and a body
 }
 
 func newPipeliner(t *testing.T, addr string, seed uint64) *pipeliner {

@@ -17,16 +17,16 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
-// judged are services with a judge, by the option.
+// judged has settings of services with a judge, by the name of the option.
 var judged = map[string]func(*plan.Settings){
 	"Options.Verify": func(s *plan.Settings) { s.Verify = plan.VerifyPasses },
 	"Options.Smoke":  func(s *plan.Settings) { s.Smoke = plan.SmokePasses },
 	"Options.Bake":   func(s *plan.Settings) { s.Bake = plan.BakePasses },
 }
 
-// A program that does not speak the control protocol goes past no judge: it is refused by name when it says that it is ready, and
-// sent away, although no SIGTERM ends it and it has left its process group. The old process serves on, and upgrades to the next
-// build, which the judge lets through.
+// A candidate without the control protocol cannot avoid a judge. When it reports that it is ready, it is refused, and the error
+// names the judge. It is ended although it ignores SIGTERM and has left its process group. The old process serves on, and
+// upgrades to the next build, which the judge accepts.
 func TestPlainCandidateGoesPastNoJudge(t *testing.T) {
 	t.Parallel()
 	for option, judge := range judged {
@@ -47,7 +47,7 @@ func TestPlainCandidateGoesPastNoJudge(t *testing.T) {
 	}
 }
 
-// The same for the example of tableflip's documentation, at a SIGHUP and at Restart.
+// The same test with the example of tableflip's documentation, for a SIGHUP and for Restart.
 func TestTableflipGoesPastNoJudge(t *testing.T) {
 	t.Parallel()
 	for option, judge := range judged {
@@ -72,7 +72,7 @@ func TestTableflipGoesPastNoJudge(t *testing.T) {
 	}
 }
 
-// With AllowPlain a program with tableflip only takes over past all judges, and the log says so.
+// With AllowPlain a program with tableflip only takes over without being judged, and the log reports this.
 func TestAllowPlainLetsTableflipTakeOver(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, func(s *plan.Settings) {
@@ -88,15 +88,16 @@ func TestAllowPlainLetsTableflipTakeOver(t *testing.T) {
 	r.Account(l).MustBeClean(t)
 }
 
-// AllowPlain spares nobody else: what speaks the control protocol is judged.
+// AllowPlain has no effect on a candidate with the control protocol: it is judged.
 func TestAllowPlainSparesNobodyElse(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, func(s *plan.Settings) { s.AllowPlain, s.Smoke = true, plan.SmokeFails })
 	r.MustFail("smoke", "the smoke test finds fault")
 }
 
-// Whose build information says that it uses tableflip only is refused before it is started, by an upgrade, a restart and a
-// rehearsal, with and without a judge; it is let through by AllowPlain, and needs no AllowWrapper.
+// A program whose build information shows that it uses tableflip only is refused before its start. This holds for an upgrade, a
+// restart and a rehearsal, with and without a judge. With AllowPlain the program is accepted, and it does not need
+// AllowWrapper.
 func TestTableflipIsRefusedByItsFile(t *testing.T) {
 	t.Parallel()
 	flip := buildTableflip(t)

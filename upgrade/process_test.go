@@ -34,7 +34,7 @@ func TestUpgradeLosesNothingUnderLoad(t *testing.T) {
 	r.WaitFamily(t, 1, 30*time.Second)
 }
 
-// While an upgrade is under way another one is refused, and a commit by hand ends it early.
+// While an upgrade is under way, a second upgrade is refused, and Commit ends the soak of the first one early.
 func TestSecondUpgradeIsRefusedMeanwhile(t *testing.T) {
 	r := testclient.Start(t, func(s *plan.Settings) { s.Soak = time.Minute })
 	first := r.BeginUpgrade()
@@ -57,7 +57,7 @@ func TestSecondUpgradeIsRefusedMeanwhile(t *testing.T) {
 	}
 }
 
-// A parent and a child that know tableflip only take part: old and new need not both use this library.
+// An upgrade works if the old or the new process uses tableflip only: they need not both use this library.
 func TestPlainTableflipOnEitherSide(t *testing.T) {
 	r := testclient.Start(t, func(s *plan.Settings) { anyFile(s); s.Plain = true })
 	l := r.Load(smallLoad)
@@ -80,7 +80,7 @@ func TestPlainTableflipOnEitherSide(t *testing.T) {
 	r.Flip(false)
 	plain, asked := r.MainPID(), time.Time{}
 	testutil.Until(t, 20*time.Second, "the library serves again", func() bool {
-		if r.MainPID() == plain && time.Since(asked) > time.Second { // tableflip refuses until it knows that its parent has gone
+		if r.MainPID() == plain && time.Since(asked) > time.Second { // tableflip refuses until its parent has ended
 			asked = time.Now()
 			r.SignalMain(syscall.SIGHUP)
 		}

@@ -9,8 +9,8 @@ import (
 	"github.com/midair-go/midair/internal/sys"
 )
 
-// An old process that finds the outcome recorded by the new one gives back the room for it at once, and not when it has
-// drained.
+// If the new process has already written the outcome, the old process releases its reserved room on the disk at once, and not
+// only after its drain.
 func TestRecordedOutcomeNeedsNoRoom(t *testing.T) {
 	dir := t.TempDir()
 	u, err := NewUnsupported(Options{PIDFile: filepath.Join(dir, "pid")})

@@ -11,13 +11,13 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
-// What the supervisor tells systemd in its own name.
+// relayed returns a message that the supervisor sends systemd in its own name.
 func relayed(by, generation int, more string) testclient.Datagram {
 	return said(by, fmt.Sprintf("READY=1\nSTATUS=serving, generation %d, version devel%s", generation, more))
 }
 
-// systemd hears all from the supervisor, which is its child and stays the main process: at the start, in an upgrade, in one that
-// fails, after a crash, and at the stop, when the sockets stay in its store.
+// systemd receives all messages from the supervisor, which is a child of systemd and stays the main process. This holds at the
+// start, in an upgrade, in a failed upgrade, after a crash, and at the stop. At the stop the sockets stay in systemd's store.
 func TestSupervisorTellsTheServiceManager(t *testing.T) {
 	t.Parallel()
 	m := testclient.NewManager(t)

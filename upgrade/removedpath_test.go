@@ -18,7 +18,7 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
-// removing is a service on unix sockets, for connections and datagrams, that removes the paths before it listens there.
+// removing makes a service on unix sockets, for connections and datagrams. It removes each path before it listens there.
 func removing(s *plan.Settings) {
 	onPath(s)
 	s.Names, s.Bad = plan.NamesUnix, plan.RemovesPaths
@@ -31,17 +31,17 @@ func mustReach(t *testing.T, r *testclient.Service, by string) {
 	newResolver(t, r).mustAsk(t, 1, by)
 }
 
-// mustAnswer is mustReach for connections.
+// mustAnswer does the same as mustReach, but only for connections.
 func mustAnswer(t *testing.T, r *testclient.Service, by string) {
 	t.Helper()
 	p := r.Dial()
 	if p.Close(); p.By != by {
 		t.Errorf("%s answers on the path, want %s", p.By, by)
 	}
-	r.Status() // by the admin listener
+	r.Status() // over the admin listener
 }
 
-// hidden lists the second names in the directory of a service.
+// hidden lists the second names of socket files in the directory of a service.
 func hidden(t *testing.T, r *testclient.Service) []string {
 	t.Helper()
 	all, err := filepath.Glob(filepath.Join(r.Dir, ".*.midair-*"))
@@ -51,10 +51,10 @@ func hidden(t *testing.T, r *testclient.Service) []string {
 	return all
 }
 
-// dialer connects to a path all the time.
+// dialer connects to a path again and again.
 type dialer struct {
 	dials, missing, other int
-	longest               time.Duration // without a path
+	longest               time.Duration // the longest time in which the path was missing
 	end                   func()
 }
 
@@ -67,7 +67,7 @@ func startDialing(t *testing.T, path string) *dialer {
 	t.Cleanup(d.end)
 	wg.Go(func() {
 		var since time.Time
-		for ; !isOver(stop); time.Sleep(50 * time.Microsecond) { // the service shall have some time too
+		for ; !isOver(stop); time.Sleep(50 * time.Microsecond) { // leaves the service some processor time
 			c, err := net.Dial("unix", path)
 			d.dials++
 			switch {
@@ -92,7 +92,8 @@ func startDialing(t *testing.T, path string) *dialer {
 	return d
 }
 
-// mustMissLittle ends the dialing. On a busy machine a process may be stopped by the scheduler between Remove and Listen.
+// mustMissLittle ends the dialing. It allows short gaps: on a busy machine the scheduler may suspend a process between Remove
+// and Listen.
 func (d *dialer) mustMissLittle(t *testing.T) {
 	t.Helper()
 	d.end()
@@ -102,8 +103,8 @@ func (d *dialer) mustMissLittle(t *testing.T) {
 	}
 }
 
-// A program that removes the path of its unix socket before it listens there is reached on that path after everything that can
-// become of an upgrade, and clients that connect meanwhile miss no more than the moment between the two calls.
+// A program removes the path of its unix socket before it listens there. It can be reached on the path after an upgrade,
+// however the upgrade ends. During the upgrade clients find no socket only in the moment between Remove and Listen.
 func TestRemovedPathComesBack(t *testing.T) {
 	for name, change := range map[string]func(*plan.Settings){"alone": nil, "supervised": always, "files at exec": anyFile} {
 		t.Run(name, func(t *testing.T) {
@@ -152,8 +153,8 @@ func TestRemovedPathComesBack(t *testing.T) {
 	}
 }
 
-// A generation that removes the path at its end, as many programs do after Run, takes it from nobody: it comes back when the process
-// has ended, a candidate that was taken back or an old process.
+// A generation removes the path at its end, as many programs do after Run. The path of the other process comes back when this
+// generation has ended, whether it is a candidate that was taken back or an old process.
 func TestPathComesBackAfterTheOtherProcessHasEnded(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, func(s *plan.Settings) { onPath(s); long(s); s.Bad = plan.RemovesPathAtEnd })
@@ -171,15 +172,15 @@ func TestPathComesBackAfterTheOtherProcessHasEnded(t *testing.T) {
 		r.UpgradeNow()
 		reach(fmt.Sprint("g", n+2))
 	}
-	p := r.Dial().Begin() // so that an older one ends after the one that has replaced it
+	p := r.Dial().Begin() // so that the older process ends later than the process that has replaced it
 	r.UpgradeNow()
 	r.UpgradeNow()
 	p.Finish()
 	reach("g5")
 }
 
-// What somebody else has put at the path of a socket stays: an upgrade fails by the name of the socket. When that is gone, the path
-// comes back.
+// A foreign file at the path of a socket is not replaced: the upgrade fails, and the error names the socket. When the file has
+// been removed, the path comes back.
 func TestForeignFileAtThePathStays(t *testing.T) {
 	for name, put := range map[string]func(t *testing.T, path string) (remove func()){
 		"listener": func(t *testing.T, path string) func() {
@@ -237,7 +238,8 @@ func TestForeignFileAtThePathStays(t *testing.T) {
 	}
 }
 
-// A socket that a dead process has left at the path is replaced, and a path that cannot be put back fails the upgrade by name.
+// A socket file that a dead process has left at the path is replaced. If a path cannot be restored, the upgrade fails, and the
+// error names the path.
 func TestPathIsPutBackOrNamed(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, func(s *plan.Settings) { removing(s); s.Bad = "" })
@@ -254,7 +256,7 @@ func TestPathIsPutBackOrNamed(t *testing.T) {
 	r.Upgrade()
 	mustReach(t, r, "g2")
 	_, done := r.Soaking()
-	if err := os.Remove(r.Addr); err != nil { // later than the checks
+	if err := os.Remove(r.Addr); err != nil { // after the checks
 		t.Fatal(err)
 	}
 	r.Ask("POST", "/commit")
@@ -269,8 +271,8 @@ func TestPathIsPutBackOrNamed(t *testing.T) {
 	r.MustSay("upgrade: a unix socket cannot be reached")
 }
 
-// A process that may make no hard link to the file of its socket, because it was bound before root's rights were dropped, puts the
-// path back once, and says that this was the last time.
+// A process that opened its socket as root, and is no longer root, may not make a hard link to the socket file. It restores the
+// path once, and logs that it cannot do so again.
 func TestPathComesBackAfterRootIsDropped(t *testing.T) {
 	t.Parallel()
 	protected, err := os.ReadFile("/proc/sys/fs/protected_hardlinks")
@@ -290,15 +292,15 @@ func TestPathComesBackAfterRootIsDropped(t *testing.T) {
 	r.MustFail("check", "no hard link to its file is left")
 }
 
-// The hidden names go with their sockets: when the program closes one, when a new version does not take it, and, after a kill, when
-// somebody listens on the path again. Nothing else goes.
+// The hidden names of a socket file are removed with the socket: when the program closes the socket, when a new version does
+// not open it, and, after a kill, when a process listens on the path again. No other file is removed.
 func TestHiddenNamesGo(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, func(s *plan.Settings) { removing(s); s.Bad = plan.FirstReopensTwice })
 	if n := len(hidden(t, r)); n != 3 {
 		t.Errorf("there are %q", hidden(t, r))
 	}
-	other := filepath.Join(r.Dir, ".svc.sock.midair-0123456789abcdef") // of a service that lives
+	other := filepath.Join(r.Dir, ".svc.sock.midair-0123456789abcdef") // belongs to another service that runs
 	ln, err := net.Listen("unix", other)
 	if err != nil {
 		t.Fatal(err)
@@ -310,7 +312,7 @@ func TestHiddenNamesGo(t *testing.T) {
 	}
 	for range 2 {
 		r.SignalMain(syscall.SIGKILL)
-		if _, err := r.Wait(patience); err != nil { // a process whose threads end holds its sockets
+		if _, err := r.Wait(patience); err != nil { // the sockets stay open until all threads of the process have ended
 			t.Fatal(err)
 		}
 		if n := len(hidden(t, r)); n != 5 {
@@ -331,8 +333,8 @@ func TestHiddenNamesGo(t *testing.T) {
 	testutil.Until(t, patience, "what the new version has not taken goes", func() bool { return !exists(r.Addr) && len(hidden(t, r)) == 3 })
 }
 
-// A service that is started again after a crash gets its sockets by their names. The path comes back then too, whoever has removed
-// it, and so it does in the next upgrade.
+// A service that is started again after a crash gets its sockets by their names. Then a removed path comes back as well,
+// whichever process has removed it, and it comes back in the next upgrade, too.
 func TestRestartFindsTheRemovedPath(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, func(s *plan.Settings) { always(s); removing(s) })

@@ -20,7 +20,7 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
-// stranger is a user that owns nothing.
+// stranger is the uid of a user that owns no file of the service.
 const stranger = 65534
 
 // needRoot skips a test in which files belong to different users.
@@ -31,7 +31,7 @@ func needRoot(t *testing.T) {
 	}
 }
 
-// inSharedDir makes the service keep its pid file where everybody may write.
+// inSharedDir puts the pid file of the service into a directory where every user may write.
 func inSharedDir(t *testing.T) func(*plan.Settings) {
 	return func(s *plan.Settings) {
 		dir := filepath.Join(filepath.Dir(s.PIDFile), "tmp")
@@ -42,8 +42,8 @@ func inSharedDir(t *testing.T) func(*plan.Settings) {
 	}
 }
 
-// An outcome that another user has planted is believed neither by who asks nor by the service, and holds up nobody: it says
-// that the upgrade has been committed, and later than everything that happens.
+// An outcome that another user has planted is accepted neither by Request nor by the service, and it delays no upgrade. The
+// planted outcome pretends that the upgrade was committed, later than everything that really happens.
 func TestPlantedOutcomeFoolsNobody(t *testing.T) {
 	needRoot(t)
 	for kind, plant := range map[string]func(path string) error{
@@ -58,7 +58,7 @@ func TestPlantedOutcomeFoolsNobody(t *testing.T) {
 			t.Parallel()
 			r := testclient.Start(t, inSharedDir(t))
 			for _, bad := range []plan.Misbehaviour{plan.CheckFails, ""} {
-				_ = os.Remove(lastFile(r)) // the service has put it there, or nobody
+				_ = os.Remove(lastFile(r)) // the file is perhaps missing
 				if err := plant(lastFile(r)); err != nil {
 					t.Fatal(err)
 				}
@@ -73,7 +73,7 @@ func TestPlantedOutcomeFoolsNobody(t *testing.T) {
 	}
 }
 
-// A pid file that another user has planted sends the signal to nobody.
+// If another user has planted a pid file, Request sends no signal.
 func TestPlantedPIDFileSignalsNobody(t *testing.T) {
 	needRoot(t)
 	t.Parallel()
@@ -92,7 +92,7 @@ func TestPlantedPIDFileSignalsNobody(t *testing.T) {
 	}
 }
 
-// A pid file may be a link, as in /run: the outcome is beside the file that it leads to.
+// A pid file may be a symbolic link, as in /run. The outcome is then beside the file to which the link leads.
 func TestRequestByALinkedPIDFile(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, nil)
@@ -106,7 +106,8 @@ func TestRequestByALinkedPIDFile(t *testing.T) {
 	requested{out, err}.mustBeCommitted(t, 2)
 }
 
-// What is in the place of the outcome and cannot be replaced is named as soon as another process serves.
+// If a file in the place of the outcome cannot be replaced, Request returns an error with its name as soon as another process
+// serves.
 func TestUnreadableOutcomeIsNamed(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, nil)

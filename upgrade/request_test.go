@@ -69,7 +69,7 @@ func (q requested) mustHaveFailed(t *testing.T, phase upgrade.Phase, reason stri
 
 func lastFile(r *testclient.Service) string { return r.Set.PIDFile + ".last" }
 
-// Who asks by the pid file learns how the upgrade ended.
+// Request returns how the upgrade has ended.
 func TestRequestReturnsTheOutcome(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, func(s *plan.Settings) { s.Version = "one" })
@@ -96,8 +96,8 @@ func TestRequestReturnsTheOutcome(t *testing.T) {
 	r.Account(l).MustBeClean(t)
 }
 
-// What else is recorded meanwhile, as a rehearsal, and what was there before, as from a time before the machine was started, is
-// not taken for the answer.
+// Request does not take other outcomes for its own: not the outcome of a rehearsal during the request, and not an earlier one,
+// such as an outcome from before the last boot.
 func TestRequestIsNotAnsweredByOthers(t *testing.T) {
 	for name, out := range map[string]upgrade.Outcome{
 		"rehearsal": {Kind: "rehearsal"}, "from before": {Kind: "upgrade", Committed: true, Generation: 7},
@@ -117,8 +117,8 @@ func TestRequestIsNotAnsweredByOthers(t *testing.T) {
 	}
 }
 
-// A clock that is set back or forward, between generations or between the service and the one who asks, changes nothing: each
-// request gets the outcome of its own upgrade, and one during an upgrade that of the next.
+// A clock that is set back or forward has no effect, neither between generations nor between the service and the caller of
+// Request. Each request gets the outcome of its own upgrade. A request during an upgrade gets the outcome of the next upgrade.
 func TestRequestGoesByNoClock(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, func(s *plan.Settings) { s.Clock = time.Hour })
@@ -144,7 +144,7 @@ func TestRequestGoesByNoClock(t *testing.T) {
 	}
 }
 
-// Where there is no service to ask, the error says what to do, and no stranger gets the signal.
+// If there is no service, the error of Request tells what to do, and no other process gets the signal.
 func TestRequestWithoutAServiceSaysWhatToDo(t *testing.T) {
 	t.Parallel()
 	dead := exec.Command("true")
@@ -187,7 +187,7 @@ func TestRequestWithoutAServiceSaysWhatToDo(t *testing.T) {
 	}
 }
 
-// Who stops waiting learns that the upgrade goes on, and where to look.
+// If its context ends, Request returns an error, which tells that the upgrade goes on and where to look.
 func TestRequestEndsWithItsContext(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, func(s *plan.Settings) { s.Bad = plan.HangAtStart })
@@ -209,7 +209,7 @@ func failed(t *testing.T, q requested) {
 	q.mustHaveFailed(t, upgrade.PhaseCheck, "the database is not there")
 }
 
-// Who asks while another upgrade is under way learns how the one after it ended, whatever becomes of the first.
+// A request during another upgrade gets the outcome of the next upgrade, however the first upgrade ends.
 func TestRequestDuringAnUpgradeMeansTheNextOne(t *testing.T) {
 	for _, c := range []struct {
 		first  string
@@ -231,7 +231,7 @@ func TestRequestDuringAnUpgradeMeansTheNextOne(t *testing.T) {
 			<-done
 			var q requested
 			testutil.Until(t, patience, "the outcome", func() bool {
-				_, _ = r.TryAsk(t.Context(), "POST", "/commit") // the first generation soaks long
+				_, _ = r.TryAsk(t.Context(), "POST", "/commit") // ends the long soak of the first generation
 				select {
 				case q = <-asked:
 					return true
@@ -244,7 +244,7 @@ func TestRequestDuringAnUpgradeMeansTheNextOne(t *testing.T) {
 	}
 }
 
-// settle waits until the service has seen the signals that were sent before.
+// settle waits until the service has handled the signals that were sent before.
 func settle(t *testing.T, r *testclient.Service) {
 	t.Helper()
 	for range 20 {
@@ -252,9 +252,9 @@ func settle(t *testing.T, r *testclient.Service) {
 	}
 }
 
-// An outcome that comes right after a commit is not hidden by the commit's own.
+// A failure right after a commit is not hidden by the outcome of the commit.
 func TestRequestSeesAFailureRightAfterACommit(t *testing.T) {
-	for n := range 8 { // two processes record at the same time
+	for n := range 8 { // several times, because two processes write outcomes at the same time
 		t.Run(strconv.Itoa(n), func(t *testing.T) {
 			t.Parallel()
 			r := testclient.Start(t, long)
@@ -269,7 +269,7 @@ func TestRequestSeesAFailureRightAfterACommit(t *testing.T) {
 	}
 }
 
-// A plain stop removes the outcome with the pid file, and tells who waits for one.
+// A plain stop removes the outcome and the pid file, and a waiting Request returns an error.
 func TestRequestLearnsOfAStop(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, nil)
@@ -292,7 +292,7 @@ func TestRequestLearnsOfAStop(t *testing.T) {
 	}
 }
 
-// If the old process is killed at any step of the upgrade, its candidate is the service, and says so.
+// If the old process is killed at any step of the upgrade, its candidate becomes the service, and Request reports this.
 func TestRequestSurvivesTheOldProcess(t *testing.T) {
 	for _, step := range []string{"old.started", "old.welcomed", "old.prepared", "old.opened", "old.committed", "old.handed-over"} {
 		t.Run(step, func(t *testing.T) {
@@ -310,7 +310,8 @@ func TestRequestSurvivesTheOldProcess(t *testing.T) {
 	}
 }
 
-// Under the supervisor the committed build is started again then: Request says that the service crashed, and what serves.
+// Under the supervisor the committed build is started again in this case. Request reports the crash and the process that
+// serves.
 func TestRequestLearnsOfACrash(t *testing.T) {
 	t.Parallel()
 	f := testclient.FaultAt(t, "old.opened", "kill")
@@ -324,7 +325,7 @@ func TestRequestLearnsOfACrash(t *testing.T) {
 	r.MustStop(syscall.SIGTERM)
 }
 
-// A candidate may take its time to become the service after the old process was killed.
+// After the old process was killed, Request waits for a candidate that is slow to become the service.
 func TestRequestWaitsForTheHeir(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, nil)
@@ -335,13 +336,13 @@ func TestRequestWaitsForTheHeir(t *testing.T) {
 	select {
 	case q := <-asked:
 		t.Fatalf("it has not waited: %+v, %v", q.Outcome, q.err)
-	case <-time.After(300 * time.Millisecond): // many looks
+	case <-time.After(300 * time.Millisecond): // enough time for many looks
 	}
 	r.Touch("release")
 	(<-asked).mustServeUncommitted(t, 2)
 }
 
-// A program that knows tableflip only tells nothing, but its successor does.
+// A program with tableflip only writes no outcome, but its successor does.
 func TestRequestToPlainTableflip(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, func(s *plan.Settings) { s.Plain = true })
@@ -349,7 +350,7 @@ func TestRequestToPlainTableflip(t *testing.T) {
 	request(t, r).mustBeCommitted(t, 2)
 }
 
-// If the service is killed and nobody takes over, that is said soon.
+// If the service is killed and no process takes over, Request soon returns an error.
 func TestRequestSeesTheServiceDie(t *testing.T) {
 	t.Parallel()
 	f := testclient.FaultAt(t, "old.start", "kill")
@@ -359,7 +360,7 @@ func TestRequestSeesTheServiceDie(t *testing.T) {
 	}
 }
 
-// A service that cannot record outcomes is none the worse, and whoever asks is told where to look.
+// A service that cannot write the outcome works all the same, and the error of Request tells where to look.
 func TestUnwritableOutcomeHurtsNobody(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, nil)
@@ -381,14 +382,14 @@ func TestUnwritableOutcomeHurtsNobody(t *testing.T) {
 	r.Account(l).MustBeClean(t)
 }
 
-// The outcome can be read at any moment, and is never half of one.
+// The outcome can be read at any moment, and a reader never gets a part of it.
 func TestOutcomeIsAlwaysWhole(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, func(s *plan.Settings) { s.Soak = -1 })
 	request(t, r).mustBeCommitted(t, 2)
 	stop := make(chan struct{})
 	read := make(chan error, 1)
-	go func() { // ends with stop
+	go func() { // ends when stop is closed
 		for {
 			select {
 			case <-stop:

@@ -19,7 +19,7 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
-// resolver asks one question after the other, and none of them twice.
+// resolver sends one question after the other, and never the same question twice.
 type resolver struct {
 	c    net.Conn
 	id   string
@@ -57,7 +57,7 @@ func (c *resolver) send(text string) error {
 	return err
 }
 
-// answer waits for the answer to the last question. That of an earlier one would be its second.
+// answer waits for the answer to the last question. An answer to an earlier question would be its second answer: an error.
 func (c *resolver) answer(text string) (string, error) {
 	buf := make([]byte, 1500)
 	_ = c.c.SetReadDeadline(time.Now().Add(patience))
@@ -72,7 +72,7 @@ func (c *resolver) answer(text string) (string, error) {
 	return by, nil
 }
 
-// nothingMore returns an error if there is another answer, now that the service answers other questions.
+// nothingMore returns an error if a question was answered twice. It is called when the service answers other questions.
 func (c *resolver) nothingMore() error {
 	if _, err := c.ask("last"); err != nil {
 		return err
@@ -84,7 +84,7 @@ func (c *resolver) nothingMore() error {
 	return nil
 }
 
-// asking is many resolvers at work.
+// asking has many resolvers that send questions at the same time.
 type asking struct {
 	stop  chan struct{}
 	done  sync.WaitGroup
@@ -97,7 +97,7 @@ func startAsking(t *testing.T, r *testclient.Service, clients int) *asking {
 	a := &asking{stop: make(chan struct{})}
 	for range clients {
 		c := newResolver(t, r)
-		a.done.Go(func() { a.run(t, c) }) // until end
+		a.done.Go(func() { a.run(t, c) }) // ends with the method end
 	}
 	return a
 }

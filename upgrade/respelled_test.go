@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A release may spell its address in another way, or listen on a wildcard in place of an address, and the way back: no request is lost,
-// and the port does not change. After a crash the service is back at each of them.
+// A release may spell its address in another way, or listen on a wildcard in place of an address, and a later release may go
+// back. No request is lost, and the port stays the same. After a crash the service serves on each of these addresses.
 func TestAddressMayBeSpelledInAnotherWay(t *testing.T) {
 	for processes, supervision := range withAndWithout {
 		t.Run(fmt.Sprint(processes, " processes"), func(t *testing.T) {
@@ -43,14 +43,14 @@ func TestAddressMayBeSpelledInAnotherWay(t *testing.T) {
 			}
 			for i, host := range []string{"localhost", "127.0.0.1", "[::]", "0.0.0.0", "127.0.0.1", "localhost"} {
 				r.Change(func(s *plan.Settings) { s.Addr = host + ":" + port })
-				if i%2 == 0 { // it is kept under another name from now on
+				if i%2 == 0 { // from now on the service manager keeps the socket under another name
 					r.Upgrade()
 					r.WaitFamily(t, 2, patience)
 					r.WaitKnown()
 				}
 				dead := r.MainPID()
 				r.SignalMain(syscall.SIGKILL)
-				r.Connect().Close() // or the test ends: nobody is refused
+				r.Connect().Close() // ends the test if a client is refused
 				mustBeOneService(t, r, dead)
 				if _, by := r.Post("/add"); by == "" {
 					t.Errorf("%q: nobody answers", host)
@@ -60,8 +60,8 @@ func TestAddressMayBeSpelledInAnotherWay(t *testing.T) {
 	}
 }
 
-// A candidate that dies after it was announced, and before the old process has heard that it serves, leaves no socket behind on which
-// nobody accepts.
+// A candidate dies after it was announced, and before the old process has read that the candidate serves. It leaves no socket
+// on which no process accepts.
 func TestAnnouncedSocketEndsWithItsCandidate(t *testing.T) {
 	for _, way := range [][2]string{{"0.0.0.0", "127.0.0.1"}, {"127.0.0.1", "0.0.0.0"}} {
 		t.Run(fmt.Sprint(way), func(t *testing.T) {
@@ -80,13 +80,13 @@ func TestAnnouncedSocketEndsWithItsCandidate(t *testing.T) {
 				t.Fatal("the upgrade was committed by a dead process")
 			}
 			for range 10 {
-				r.Dial().Close() // each is answered
+				r.Dial().Close() // each connection is answered
 			}
 		})
 	}
 }
 
-// In a progressive upgrade to another address on the same port every client is served at each weight, also at 1.
+// In a progressive upgrade to another address on the same port, every client is served at each weight, also at weight 1.
 func TestWeightsHoldBesideAnotherSocket(t *testing.T) {
 	for _, way := range [][2]string{{"127.0.0.1", "0.0.0.0"}, {"0.0.0.0", "127.0.0.1"}, {"127.0.0.1", "localhost"}} {
 		t.Run(fmt.Sprint(way), func(t *testing.T) {
@@ -121,7 +121,7 @@ func TestWeightsHoldBesideAnotherSocket(t *testing.T) {
 	}
 }
 
-// Idle connections come back from a candidate that spells the address in another way.
+// Idle connections come back from a candidate that spells the address in another way than the old process.
 func TestIdleConnectionsComeBackByAnotherName(t *testing.T) {
 	t.Parallel()
 	const many = 40
@@ -149,7 +149,8 @@ func TestIdleConnectionsComeBackByAnotherName(t *testing.T) {
 	testutil.Until(t, patience, "all are back", func() bool { return testclient.Sides(t, conns)["g1"] == many })
 }
 
-// A service that has opened its address as root cannot listen on a wildcard beside that as another user. The reason says so.
+// A service that has opened an address as root, and now runs as another user, cannot replace the address by a wildcard. The
+// error gives this reason.
 func TestAddressOfAnotherUserStays(t *testing.T) {
 	t.Parallel()
 	r := dropping(t, func(*plan.Settings) {})
@@ -164,8 +165,8 @@ func TestAddressOfAnotherUserStays(t *testing.T) {
 	r.Upgrade()
 }
 
-// Clients of a unix socket see the process that serves, unless that is another user than the one who opened the socket: then they go on
-// to see that one, which is what they check.
+// Clients of a unix socket see the pid and the user of the process that serves. But if the serving process belongs to another
+// user than the opener of the socket, clients go on to see the opener, because they check the user.
 func TestClientsSeeWhoServesOnAUnixSocket(t *testing.T) {
 	for name, start := range map[string]func(*testing.T) *testclient.Service{
 		"one user":         func(t *testing.T) *testclient.Service { return testclient.Start(t, nil) },

@@ -17,8 +17,8 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
-// After a crash the supervisor gives back every socket that it holds, more than a single message carries and more than an
-// environment can name: no connection is refused, and clients that came meanwhile are answered.
+// After a crash the supervisor gives back every socket that it holds, even if there are more sockets than a message can carry
+// or an environment can name. No connection is refused, and clients that came in the meantime are answered.
 func TestRestartGetsManySockets(t *testing.T) {
 	t.Parallel()
 	const many = 900
@@ -41,10 +41,11 @@ func TestRestartGetsManySockets(t *testing.T) {
 	r.MustStop(syscall.SIGTERM)
 }
 
-// Thousands of listeners, with paths as long as they may be, upgrade and come back after a crash, and none is refused.
+// A service with thousands of listeners, with the longest possible paths, can be upgraded, and comes back after a crash. No
+// client is refused.
 func TestThousandsOfListeners(t *testing.T) {
 	t.Parallel()
-	many := 2000 // of TCP, and as many unix sockets
+	many := 2000 // TCP sockets, and as many unix sockets
 	if testing.Short() {
 		many = 300
 	}
@@ -69,7 +70,7 @@ func TestThousandsOfListeners(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			_ = c.SetReadDeadline(time.Now().Add(patience)) // it never fails
+			_ = c.SetReadDeadline(time.Now().Add(patience)) // never fails for such a connection
 			if _, err := c.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 				t.Fatalf("%s: %v", addr, err)
 			}
@@ -83,7 +84,7 @@ func TestThousandsOfListeners(t *testing.T) {
 		r.WaitKnown()
 		dead := r.MainPID()
 		r.SignalMain(syscall.SIGKILL)
-		mustAll() // those who come meanwhile wait in the queue
+		mustAll() // connections that came in the meantime wait in the queue
 		mustBeOneService(t, r, dead)
 		if now := r.Read("ports"); now != strings.Join(addrs, "\n") {
 			t.Error("the ports have changed")

@@ -19,8 +19,8 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
-// A rollback runs the build that was committed before, whatever has become of its file, and another one goes forward
-// again. Nobody loses a request, and what is kept is kept.
+// A rollback starts the build that was committed before, even if its file has been replaced or removed. A second rollback goes
+// forward again. No request is lost, and kept values stay.
 func TestRollbackGoesBackAndForthUnderLoad(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, nil)
@@ -28,7 +28,7 @@ func TestRollbackGoesBackAndForthUnderLoad(t *testing.T) {
 	r.Release("good")
 	r.Upgrade()
 	good := arguments(t, r)
-	r.Release("bad") // the file of the good one has gone with it
+	r.Release("bad") // this also replaces the file of the good build
 	r.Upgrade()
 	r.MustRun("bad")
 	exe := filepath.Join(r.Dir, "exe")
@@ -71,7 +71,7 @@ func remove(t *testing.T, r *testclient.Service, path string) {
 	}
 }
 
-// arguments are those of the main process.
+// arguments returns the arguments of the main process.
 func arguments(t *testing.T, r *testclient.Service) []string {
 	t.Helper()
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", r.MainPID()))
@@ -81,7 +81,7 @@ func arguments(t *testing.T, r *testclient.Service) []string {
 	return strings.Split(string(b), "\x00")
 }
 
-// A restart of the bad build does not make it the one to go back to.
+// After a restart of the bad build, a rollback still goes back to the good build.
 func TestRestartKeepsTheWayBack(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, nil)
@@ -90,15 +90,15 @@ func TestRestartKeepsTheWayBack(t *testing.T) {
 	r.Release("bad")
 	r.Upgrade()
 	for range 2 {
-		r.Upgrade() // nobody has changed the file
+		r.Upgrade() // the file is unchanged
 	}
-	r.Release("bad") // the same again, in another file
+	r.Release("bad") // the same build in another file
 	r.Upgrade()
 	r.Rollback()
 	r.MustRun("good")
 }
 
-// A process that was started from a descriptor is called by its program's name, as pgrep and ps find it.
+// A process that was started from a descriptor has its program's name, so that pgrep and ps find it.
 func TestRollbackKeepsTheName(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, nil)
@@ -120,7 +120,7 @@ func TestRollbackKeepsTheName(t *testing.T) {
 	}
 }
 
-// What brings the good build back does not ask the judges of the bad one, nor soak.
+// A rollback does not call the judges of the bad build, and does not soak.
 func TestRollbackAsksNoJudge(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, func(s *plan.Settings) { s.Bake, s.Smoke = plan.BakePasses, plan.SmokePasses })
@@ -131,7 +131,8 @@ func TestRollbackAsksNoJudge(t *testing.T) {
 	r.Rollback()
 }
 
-// A first generation has nothing to go back to, and says so; so has one whose predecessor did not use the package.
+// A rollback is refused if there is no earlier build: in the first generation, and in a generation whose old process did not
+// use this package.
 func TestRollbackWithoutAnEarlierBuildIsRefused(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, nil)
@@ -150,7 +151,7 @@ func TestRollbackWithoutAnEarlierBuildIsRefused(t *testing.T) {
 	}
 }
 
-// A rollback that fails leaves what runs, and may be tried again.
+// After a failed rollback the present process serves on, and the rollback may be tried again.
 func TestFailedRollbackLeavesWhatRuns(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, nil)

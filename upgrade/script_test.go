@@ -12,7 +12,7 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
-// A script that starts the program instead of becoming it is refused, and neither of the two processes is left.
+// A script that starts the program as a child process, and not by exec, is refused. Neither of the two processes is left.
 func TestWrapperWithoutExecIsRefused(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -40,7 +40,7 @@ func TestWrapperWithoutExecIsRefused(t *testing.T) {
 	}
 }
 
-// wrapper makes the service's executable a script that starts the program instead of becoming it.
+// wrapper makes the service's executable a script that starts the program as a child process, and not by exec.
 func wrapper(t *testing.T, r *testclient.Service) {
 	t.Helper()
 	path := filepath.Join(r.Dir, "wrapper")

@@ -16,7 +16,7 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
-// A HUP that came during an upgrade is not forgotten when the commit of that upgrade fails.
+// If the commit of an upgrade fails, a SIGHUP that came during the upgrade is not lost.
 func TestHangupSurvivesAFailedCommit(t *testing.T) {
 	t.Parallel()
 	f := testclient.FaultAt(t, "new.ready", "kill")
@@ -24,7 +24,7 @@ func TestHangupSurvivesAFailedCommit(t *testing.T) {
 	r.SignalMain(syscall.SIGHUP)
 	r.WaitPhase("soak")
 	r.SignalMain(syscall.SIGHUP)
-	for range 10 { // the signal is noticed by then
+	for range 10 { // after these calls the process has noticed the signal
 		r.Ask("GET", "/status")
 	}
 	r.Change(func(s *plan.Settings) { s.Soak = 50 * time.Millisecond })
@@ -36,7 +36,7 @@ func TestHangupSurvivesAFailedCommit(t *testing.T) {
 	})
 }
 
-// A candidate that is told to stop while both accept gives its state back, as one that is taken back does.
+// A candidate that gets SIGTERM while both processes accept gives its kept values back, as after an abort.
 func TestTerminatedCandidateGivesStateBack(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, long)
@@ -57,11 +57,12 @@ func TestTerminatedCandidateGivesStateBack(t *testing.T) {
 	}
 }
 
-// A TERM to a candidate whose old process dies at the same time ends it, whichever it finds first. If it could still tell
-// the old process, it starts anew as one that was taken back does: the kernel continues a stopped process when its parent
-// dies, which may be a moment before the parent's sockets are closed.
+// SIGTERM ends a candidate whose old process dies at the same time, whichever event the candidate notices first. If the
+// candidate could still send the old process its failure, it starts a new process, as a candidate that was taken back does. The
+// reason: the kernel continues a suspended process when its parent dies, perhaps a moment before the parent's sockets are
+// closed.
 func TestTermIsNotSwallowedWhenTheOldProcessDies(t *testing.T) {
-	for n := range 6 { // it finds both at once, and takes the one or the other first
+	for n := range 6 { // the candidate finds both events at once, and handles either first
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			t.Parallel()
 			r := testclient.Start(t, long)
@@ -77,7 +78,7 @@ func TestTermIsNotSwallowedWhenTheOldProcessDies(t *testing.T) {
 	}
 }
 
-// A TERM ends a process whose serve has returned and that waits for its candidate.
+// SIGTERM ends a process whose serve has returned and that waits for its candidate.
 func TestTermAfterServeReturnedEnds(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, func(s *plan.Settings) { s.Timeout = 3 * time.Minute })
@@ -93,7 +94,7 @@ func TestTermAfterServeReturnedEnds(t *testing.T) {
 	r.WaitFamily(t, 0, patience)
 }
 
-// Ten HUPs at once are one upgrade and at most one more for those that came meanwhile.
+// Ten SIGHUPs at once cause one upgrade, and at most one more for the signals that came during the first.
 func TestTenHangupsAtOnceAreHarmless(t *testing.T) {
 	r := testclient.Start(t, nil)
 	l := r.Load(smallLoad)
@@ -112,14 +113,14 @@ func TestTenHangupsAtOnceAreHarmless(t *testing.T) {
 	r.Account(l).MustBeClean(t)
 }
 
-// A HUP during an upgrade is not forgotten: whoever serves afterwards does it.
+// A SIGHUP during an upgrade is not lost: the process that serves after the upgrade begins another upgrade.
 func TestHangupDuringAnUpgradeIsRemembered(t *testing.T) {
 	r := testclient.Start(t, func(s *plan.Settings) { s.Soak = time.Minute })
 	r.SignalMain(syscall.SIGHUP)
 	r.WaitPhase("soak")
 	r.SignalMain(syscall.SIGHUP)
 	pid := r.MainPID()
-	testutil.Until(t, 20*time.Second, "the signal has reached a thread", func() bool { // on a busy machine the process may end before
+	testutil.Until(t, 20*time.Second, "the signal has reached a thread", func() bool { // the process may end earlier
 		return !testclient.Pending(pid, syscall.SIGHUP)
 	})
 	r.Change(func(s *plan.Settings) { s.Soak = 50 * time.Millisecond })
@@ -129,7 +130,7 @@ func TestHangupDuringAnUpgradeIsRemembered(t *testing.T) {
 	})
 }
 
-// TERM during an upgrade ends the service: the old process, the candidate, and nothing is left.
+// SIGTERM during an upgrade ends the old process and the candidate. Nothing of the service is left.
 func TestTermDuringAnUpgradeStopsBoth(t *testing.T) {
 	for name, change := range map[string]func(*plan.Settings){
 		"start": func(s *plan.Settings) { s.Bad = plan.HangAtStart },
@@ -151,7 +152,7 @@ func TestTermDuringAnUpgradeStopsBoth(t *testing.T) {
 	}
 }
 
-// TERM that comes too late to take the upgrade back ends the new process too: the service was told to stop.
+// If SIGTERM comes too late to take the upgrade back, it ends the new process too, because the whole service has to stop.
 func TestTermDuringTheCommitStopsTheNewProcess(t *testing.T) {
 	f := testclient.FaultAt(t, "new.commit", "stop")
 	r := testclient.Start(t, nil, f.Env)

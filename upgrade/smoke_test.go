@@ -17,8 +17,8 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
-// A smoke test reaches the candidate's real handler over private connections, and no user does. If it fails, nobody has
-// seen the release.
+// A smoke test reaches the candidate's real handler over private connections, and no user reaches the candidate. If the smoke
+// test fails, no user has seen the release.
 func TestFailedSmokeTestReachesNoUser(t *testing.T) {
 	for smoke, reason := range map[plan.SmokeTest]string{
 		plan.SmokeFails: "smoke test", plan.SmokePanics: "the smoke test fell over", plan.SmokeAsks404: "the candidate g2 answers: 404",
@@ -41,7 +41,7 @@ func TestFailedSmokeTestReachesNoUser(t *testing.T) {
 	}
 }
 
-// A smoke test that is content lets the upgrade go on; connections that it has left open do not delay anything.
+// After a smoke test without an error the upgrade goes on. Connections that the smoke test has left open delay nothing.
 func TestSmokeTestThatIsContent(t *testing.T) {
 	t.Parallel()
 	for _, network := range []string{"tcp", "unix"} {
@@ -61,14 +61,15 @@ func TestSmokeTestThatIsContent(t *testing.T) {
 	}
 }
 
-// Private connections to what is not there, and outside of the smoke test, are refused with the name.
+// A private connection to a listener that does not exist is refused, and so is a private connection outside of the smoke test.
+// The error has the name of the listener.
 func TestPrivateConnectionsAreRefusedByName(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, func(s *plan.Settings) { s.Smoke = plan.SmokeMisdials })
-	r.Upgrade() // the smoke test itself looks at the errors
+	r.Upgrade() // the smoke test itself checks the errors
 }
 
-// After the smoke test there are no private connections any more: the candidate serves users.
+// After the smoke test no private connections can be made, because the candidate serves users.
 func TestPrivateConnectionsEndWithTheSmokeTest(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, func(s *plan.Settings) { s.Smoke, s.Soak = plan.SmokeKeeps, time.Minute })
@@ -81,7 +82,7 @@ func TestPrivateConnectionsEndWithTheSmokeTest(t *testing.T) {
 	<-done
 }
 
-// A smoke test that hangs ends with its candidate, and with an abort.
+// A smoke test that hangs does not hold up the end of the upgrade, after the death of the candidate or an abort.
 func TestSmokeTestThatHangsIsLeft(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, func(s *plan.Settings) { s.Smoke = plan.SmokeHangs })
@@ -103,14 +104,14 @@ func TestSmokeTestThatHangsIsLeft(t *testing.T) {
 	r.WaitFamily(t, 1, patience)
 }
 
-// A rehearsal goes all the way to the smoke test and leaves no trace: no user has met the candidate, the files and counts
-// are as before, and what is kept is what it was.
+// A rehearsal goes on until the smoke test has ended, and leaves no trace: no user has reached the candidate, and files, counts
+// and kept values are unchanged.
 func TestRehearsalLeavesNoTrace(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, func(s *plan.Settings) { s.Smoke = plan.SmokeAdds }) // it changes the candidate's state
 	l := r.Load(smallLoad)
 	r.MustAdd(1, "g1")
-	if a := r.Ask("POST", "/rehearse"); !a.Committed { // no error
+	if a := r.Ask("POST", "/rehearse"); !a.Committed { // committed means here that there was no error
 		t.Fatalf("rehearsal: %+v", a)
 	}
 	before, were := r.Ask("GET", "/status"), files(t, r)
@@ -149,7 +150,7 @@ func files(t *testing.T, r *testclient.Service) (names []string) {
 	return names
 }
 
-// A rehearsal says what an upgrade would have failed with.
+// A rehearsal returns the error with which an upgrade would have failed.
 func TestRehearsalFindsWhatIsWrong(t *testing.T) {
 	for bad, c := range map[plan.Misbehaviour]struct{ phase, reason string }{
 		plan.ExitAtStart: {"start", "exit status 7"}, plan.CheckFails: {"check", "the database is not there"},
@@ -166,7 +167,7 @@ func TestRehearsalFindsWhatIsWrong(t *testing.T) {
 	}
 }
 
-// A program that knows tableflip only cannot be rehearsed: its Ready is its commit.
+// A program with tableflip only cannot be rehearsed, because its Ready byte is its commit.
 func TestPlainProgramCannotBeRehearsed(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, wrappers)

@@ -43,8 +43,8 @@ func listening(t *testing.T, pid int) (listeners []string, others int) {
 	return listeners, others
 }
 
-// Between exec and upgrade.New a build with the library holds no listening socket and one other socket: the control socket.
-// That is so for an upgrade, for a verified file, and for a rollback.
+// Between exec and upgrade.New a build with the library has no listening socket and one other socket, the control socket. This
+// holds for an upgrade, for a verified file, and for a rollback.
 func TestListenersBelongToNobodyUntilNew(t *testing.T) {
 	t.Parallel()
 	for name, verify := range map[string]plan.Verification{"upgrade": "", "verified": plan.VerifyPasses, "rollback": ""} {
@@ -59,7 +59,7 @@ func TestListenersBelongToNobodyUntilNew(t *testing.T) {
 				r.Upgrade()
 				path = "/rollback"
 			}
-			if mine, _ := listening(t, r.MainPID()); len(mine) < 4 { // two listeners, each with a duplicate
+			if mine, _ := listening(t, r.MainPID()); len(mine) < 4 { // the service has two listeners, and a duplicate of each
 				t.Fatalf("the service has the listening sockets %q", mine)
 			}
 			r.Change(func(s *plan.Settings) { s.Bad = plan.HangAtStart })
@@ -73,7 +73,7 @@ func TestListenersBelongToNobodyUntilNew(t *testing.T) {
 			if held, others := listening(t, candidate); len(held) > 0 || others != 1 {
 				t.Errorf("the candidate has the listening sockets %q, and %d others", held, others)
 			}
-			if files := links(candidate); strings.Contains(files, "/svc") { // the directory of the service, with its executable
+			if files := links(candidate); strings.Contains(files, "/svc") { // a file in the directory of the service
 				t.Errorf("the candidate has the files\n%s", files)
 			}
 			r.Ask("POST", "/abort")
@@ -84,15 +84,16 @@ func TestListenersBelongToNobodyUntilNew(t *testing.T) {
 	}
 }
 
-// script writes a wrapper that notes the pid of a helper, which inherits everything, and becomes the program.
+// script writes a wrapper. The wrapper starts a helper, which inherits all descriptors, and notes the pid of the helper. Then
+// the wrapper executes the program.
 func script(t *testing.T, r *testclient.Service, program string) {
 	t.Helper()
 	lines := []string{"#!/bin/sh", "sleep 300 &", "echo $! >" + filepath.Join(r.Dir, "helper"), "exec " + program + ` "$@"`, ""}
 	put(t, r, "wrapper", 0o755, []byte(strings.Join(lines, "\n")))
 }
 
-// What a wrapper starts gets the listening sockets only if the program allows wrappers, and the log says who holds them and since
-// when. Otherwise the wrapper is not started at all.
+// A process that a wrapper starts gets the listening sockets only if the program allows wrappers. The log then names the holder
+// of the sockets and the time. Without this permission the wrapper is not started at all.
 func TestHelperOfAWrapperHoldsListenersIfAllowed(t *testing.T) {
 	t.Parallel()
 	for _, allowed := range []bool{false, true} {
@@ -122,16 +123,16 @@ func TestHelperOfAWrapperHoldsListenersIfAllowed(t *testing.T) {
 	}
 }
 
-// A program of each kind takes over if its options are set, and is refused if one is missing. A rollback brings the build before
-// back without an option, also one without the mark.
+// A program of each kind takes over if the options for it are set, and is refused if one of them is missing. A rollback needs
+// no option, even to a build without the mark of the library.
 func TestEachKindOfFileNeedsItsOptions(t *testing.T) {
 	t.Parallel()
 	none, all := [2]bool{}, [2]bool{true, true}
 	for _, c := range []struct {
 		name                string
-		wrapped, packed, is bool    // is: with tableflip only
+		wrapped, packed, is bool    // is: the program uses tableflip only
 		allow               [2]bool // AllowWrapper, AllowPlain
-		refused             string  // "": it takes over
+		refused             string  // "": the program takes over
 	}{
 		{"library", false, false, false, none, ""},
 		{"packed library", false, true, false, none, "and would hold the listening sockets from its start"},
@@ -165,7 +166,7 @@ func TestEachKindOfFileNeedsItsOptions(t *testing.T) {
 				t.Fatalf("upgrade: committed %v: %s", a.Committed, a.Reason)
 			}
 			if c.is {
-				return // there is nobody to ask for more, or the path of the admin socket is gone
+				return // the service can be asked nothing more: it has ended, or the path of its admin socket is removed
 			}
 			if a.Committed && c.packed {
 				r.Release("next")
@@ -181,18 +182,18 @@ func TestEachKindOfFileNeedsItsOptions(t *testing.T) {
 	}
 }
 
-// killHelper ends what script has started.
+// killHelper ends the helper that the wrapper of script has started.
 func killHelper(t *testing.T, r *testclient.Service) {
 	t.Helper()
-	b, _ := os.ReadFile(filepath.Join(r.Dir, "helper")) // it may not have been started
+	b, _ := os.ReadFile(filepath.Join(r.Dir, "helper")) // the helper was perhaps not started
 	if pid, err := strconv.Atoi(strings.TrimSpace(string(b))); err == nil {
 		_ = syscall.Kill(pid, syscall.SIGKILL)
 	}
 }
 
-// If the old process is killed while a candidate has not come to upgrade.New, the sockets that wait for it go on: clients that
-// connect meanwhile are not refused, wait, and are answered by the candidate, which becomes the service. A socket that it does not
-// open ends then, with its path.
+// If the old process is killed before a candidate has called upgrade.New, the sockets in the control socket stay open. Clients
+// that connect in the meantime are not refused: they wait, and are answered by the candidate, which becomes the service. A
+// socket that the candidate does not open is closed then, and its path is removed.
 func TestQueuedListenersOutliveTheOldProcess(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, func(s *plan.Settings) { s.Bad, s.Many = plan.WaitsAtStart, 1 })
@@ -222,7 +223,7 @@ func TestQueuedListenersOutliveTheOldProcess(t *testing.T) {
 	r.Upgrade()
 }
 
-// More listeners than one message carries pass on, all of them, and nobody is left with a descriptor of one.
+// More listeners than fit into one message are all passed on, and no other process is left with a descriptor of a listener.
 func TestManyListenersPassOn(t *testing.T) {
 	t.Parallel()
 	const many = 600
@@ -262,7 +263,8 @@ func mustGreet(t *testing.T, r *testclient.Service, many int) {
 	}
 }
 
-// If the old process dies when a part of many listeners has come, the candidate serves on those, and opens the rest anew.
+// If the old process dies after a part of many listeners has come, the candidate serves on this part, and opens the other
+// listeners anew.
 func TestOldProcessMayDieBetweenTwoPartsOfTheListeners(t *testing.T) {
 	t.Parallel()
 	const many = 300
@@ -277,8 +279,9 @@ func TestOldProcessMayDieBetweenTwoPartsOfTheListeners(t *testing.T) {
 	mustGreet(t, r, many)
 }
 
-// Whose listening sockets do not all arrive is refused with both numbers and what to do, and the service goes on: a candidate
-// without room for descriptors, and one whose message somebody else has read.
+// A candidate that does not receive all listening sockets is refused. The error has both numbers and the remedy, and the
+// service goes on. The sockets are missing because the candidate has no room for descriptors, or because another process has
+// read a message.
 func TestMissingListenersAreCounted(t *testing.T) {
 	t.Parallel()
 	for bad, want := range map[plan.Misbehaviour]string{
@@ -295,8 +298,8 @@ func TestMissingListenersAreCounted(t *testing.T) {
 	}
 }
 
-// What waits in the control socket of a candidate that has died does not stay there, although a helper of the candidate keeps that
-// socket: when the service has ended, nobody queues clients any more.
+// If a candidate has died, the sockets in its control socket are closed, although a helper of the candidate keeps the control
+// socket open. So no socket queues clients after the service has ended.
 func TestQueueOfADeadCandidateIsEmptied(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, func(s *plan.Settings) { s.Bad = plan.ExitsOfKeeper })
@@ -326,8 +329,9 @@ func TestQueueOfADeadCandidateIsEmptied(t *testing.T) {
 	r.WaitFamily(t, 0, patience)
 }
 
-// Where the kernel has no room for descriptors on their way, which it counts for each user, the upgrade fails with the reason and
-// what to do, and the service goes on. Not in parallel: descriptors that other tests have on their way count, too.
+// If too many descriptors of the user are in transit, the kernel refuses to send more. Then the upgrade fails with the reason
+// and the remedy, and the service goes on. This test is not run in parallel, because the descriptors in transit of other tests
+// count, too.
 func TestTooManyDescriptorsOnTheirWay(t *testing.T) {
 	setpriv := testutil.Program(t, "setpriv", "util-linux")
 	if os.Geteuid() != 0 {
@@ -353,7 +357,7 @@ func TestTooManyDescriptorsOnTheirWay(t *testing.T) {
 	r.Account(l).MustBeClean(t)
 }
 
-// links says what the descriptors of a process are.
+// links returns the names of the open files of a process.
 func links(pid int) (all string) {
 	fds, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
 	for _, fd := range fds {

@@ -33,7 +33,7 @@ func startTalks(t *testing.T, change func(*plan.Settings)) *testclient.Service {
 	})
 }
 
-// newSpeaker returns the nth client. Those with an odd number have a WebSocket.
+// newSpeaker returns client number n. Clients with an odd number use a WebSocket.
 func newSpeaker(r *testclient.Service, n int) (*speaker, error) {
 	addr, webAddr, _ := strings.Cut(r.Addr, " ")
 	web := n%2 == 1
@@ -59,7 +59,7 @@ func newSpeaker(r *testclient.Service, n int) (*speaker, error) {
 	return s, nil
 }
 
-// speakers are n clients that have said something.
+// speakers returns n clients that have already sent numbers.
 func speakers(t *testing.T, r *testclient.Service, n int) (all []*speaker) {
 	t.Helper()
 	for i := range n {

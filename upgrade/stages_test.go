@@ -16,8 +16,7 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// cells is what each event means in each stage: a row for each stage, a character for each event, from failed to late. A character is
-// one of these, or one of leadsTo.
+// These characters, and the keys of leadsTo, are the meanings of events in the table cells.
 const (
 	isImpossible = '!' // the attempt is taken back, with an error that names the cell
 	isIgnored    = '.'
@@ -26,12 +25,13 @@ const (
 	isHandled    = 's' // the stage stays
 )
 
-// leadsTo has the stage that an event leads to; ">" is the next one.
+// leadsTo has the stage to which an event leads. The character ">" stands for the next stage.
 var leadsTo = map[rune]stage{
 	'b': atDismissing, 'c': atChecking, 'k': atKilling, 'r': atReacquiring, 'e': atEnded,
-	'x': atEnded, // the event is impossible, and the attempt is taken back already
+	'x': atEnded, // the event is impossible in an attempt that was already taken back
 }
 
+// cells has the meaning of each event in each stage: a row for each stage, and a character for each event, from failed to late.
 var cells = map[stage]string{
 	atNaming:      "!!!!!!b.+-.>!!!",
 	atSaving:      "!!!!!!b.+-.>!!b",
@@ -54,7 +54,7 @@ var cells = map[stage]string{
 	atEnded:       "xxxxxx-x--xxxxx",
 }
 
-// attemptAt is an attempt in a stage, with a candidate that lives and sends nothing.
+// attemptAt returns an attempt in a stage. Its candidate lives and sends nothing.
 func attemptAt(t *testing.T, s stage) *attempt {
 	t.Helper()
 	u, err := NewUnsupported(Options{Timeout: time.Minute, AllowPlain: true})
@@ -76,7 +76,7 @@ func attemptAt(t *testing.T, s stage) *attempt {
 	return a
 }
 
-// happens lets an event happen to an attempt, which ends the attempt's wait.
+// happens makes an event happen to an attempt, so that the wait of the attempt ends.
 func (a *attempt) happens(t *testing.T, e attEvent) {
 	t.Helper()
 	n := news{event: e, err: fmt.Errorf("the reason is %v", e)}
@@ -95,17 +95,17 @@ func (a *attempt) happens(t *testing.T, e attEvent) {
 		a.abort(errors.New("by hand"))
 	}
 	if e == evBroken || e == evClosed {
-		close(a.child.Exited) // the reason is known at once
+		close(a.child.Exited) // the attempt need not wait for the reason
 		a.child.link.Close()
 	}
 	if attTable[a.stage][e].do == doStop {
 		a.child.Child = sleeper(t, a)
-		defer func() { <-a.child.Exited }() // it has got the signal
+		defer func() { <-a.child.Exited }() // wait until the signal has ended the process
 	}
 	a.step(n)
 }
 
-// sleeper is a process that ends with SIGTERM.
+// sleeper starts a process that SIGTERM ends.
 func sleeper(t *testing.T, a *attempt) *process.Child {
 	t.Helper()
 	p, err := process.Preflight("/bin/sleep", []string{"60"}, process.Policy{})
@@ -121,8 +121,8 @@ func sleeper(t *testing.T, a *attempt) *process.Child {
 	return c.Child
 }
 
-// Every event has a meaning in every stage: what is done, and which stage follows. An event that cannot happen takes the attempt back,
-// and its reason names the stage and the event.
+// Every event has a meaning in every stage: an action and the next stage. An event that cannot happen takes the attempt back,
+// and the error names the stage and the event.
 func TestEveryStageAnswersEveryEvent(t *testing.T) {
 	for s := range numStages {
 		if len(cells[s]) != int(numEvents) {
@@ -160,7 +160,7 @@ func TestEveryStageAnswersEveryEvent(t *testing.T) {
 	}
 }
 
-// A caller gets what the table allows: an abort, the mark of another upgrade, a weight.
+// The table decides about each request of a caller: an abort, another upgrade, a weight.
 func TestEveryStageAnswersEveryCaller(t *testing.T) {
 	for s := range numStages {
 		a := attemptAt(t, s)
@@ -176,7 +176,7 @@ func TestEveryStageAnswersEveryCaller(t *testing.T) {
 	}
 }
 
-// An abort that comes together with another event is not passed over: no stage begins that comes after it.
+// If an abort comes together with another event, the abort counts: the next stage does not begin.
 func TestNoStageBeginsAfterAnAbort(t *testing.T) {
 	for s := range numStages {
 		if cells[s][evAborted] != 'b' {
@@ -184,7 +184,7 @@ func TestNoStageBeginsAfterAnAbort(t *testing.T) {
 		}
 		a := attemptAt(t, s)
 		a.abort(errors.New("by hand"))
-		if a.step(news{event: evFinished}); a.stage == s { // another wait comes
+		if a.step(news{event: evFinished}); a.stage == s { // the stage waits once more
 			continue
 		}
 		if a.stage != atDismissing || !errors.Is(a.dismissal.cause, ErrAborted) {
@@ -193,7 +193,7 @@ func TestNoStageBeginsAfterAnAbort(t *testing.T) {
 	}
 }
 
-// diagram draws the table.
+// diagram draws the table as a diagram.
 func diagram() string {
 	var b strings.Builder
 	b.WriteString("stateDiagram-v2\n    [*] --> naming\n")
@@ -228,7 +228,7 @@ func diagram() string {
 	return b.String()
 }
 
-// callers is the part of the table about what callers ask for.
+// callers returns the part of the table about the requests of callers.
 func callers() string {
 	var b strings.Builder
 	for _, e := range []attEvent{evAborted, evAsked, evWeighed} {
@@ -243,7 +243,7 @@ func callers() string {
 	return b.String()
 }
 
-// The page about the stages shows the table as it is, and explains each stage.
+// The page about the stages shows the present table, and explains each stage.
 func TestStagesAreDrawn(t *testing.T) {
 	page, err := os.ReadFile("states-attempt.md")
 	if err != nil {

@@ -18,8 +18,9 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wiretest"
 )
 
-// The states in which each event leaves a generation that has passed its checks, has an old process that reads and sends nothing, and has
-// neither a supervisor nor resources. A dot is the same state, an exclamation mark an event that cannot come.
+// genGrid has the state to which each event leads. The generation has passed its checks, and has neither a supervisor nor
+// resources. Its old process reads nothing and sends nothing. A dot means that the state does not change, an exclamation mark
+// that the event cannot come.
 const genGrid = `
                starting   candidate  committing alone      orphan     acquiring  serving    handedOver aborted    returning  reviving   leaving    stopping   ended
 stop           stopping   aborted    aborted    stopping   leaving    stopping   stopping   .          .          leaving    .          .          .          .
@@ -63,7 +64,7 @@ serves         serving    serving    serving    serving    !          serving   
 revive         !          !          !          !          !          !          !          !          reviving   reviving   !          !          !          !
 `
 
-// inState makes a generation in a state. The returned function ends what belongs to it.
+// inState returns a generation in a state, and a function that releases what the generation uses.
 func inState(t *testing.T, s genState, log *bytes.Buffer) (*generation, func()) {
 	t.Helper()
 	u, err := NewUnsupported(Options{Executable: "/nonexistent", Logger: slog.New(slog.NewTextHandler(log, nil))})
@@ -87,7 +88,7 @@ func inState(t *testing.T, s genState, log *bytes.Buffer) (*generation, func()) 
 	}
 }
 
-// endSending waits for what runs beside the loop.
+// endSending waits for the goroutines beside the loop.
 func endSending(g *generation) {
 	for len(g.tellings.all) > 0 {
 		select {
@@ -100,7 +101,7 @@ func endSending(g *generation) {
 	g.beside.Wait()
 }
 
-// fires fires an event with everything that may come with it.
+// fires fires an event, with all values that the event may need.
 func fires(g *generation, e genEvent) {
 	other := wire.NewLink(&wiretest.Transport{})
 	defer other.Close()
@@ -152,7 +153,7 @@ func TestEveryEventInEveryState(t *testing.T) {
 	}
 }
 
-// The decisions that depend on the supervisor and on the process that has taken this one back.
+// These decisions depend on the supervisor, and on the process that has taken this process back.
 func TestDeathOfTheOldProcessUnderASupervisor(t *testing.T) {
 	for _, c := range []struct {
 		state genState
@@ -162,7 +163,7 @@ func TestDeathOfTheOldProcessUnderASupervisor(t *testing.T) {
 		{genCandidate, onOldDied, genOrphan},
 		{genCommitting, onOldDied, genServing},
 		{genOrphan, onOldDied, genOrphan},
-		{genOrphan, onNoSupervisor, genOrphan}, // the committed build decides
+		{genOrphan, onNoSupervisor, genOrphan}, // wait for the process of the committed build
 		{genAborted, onOldDied, genLeaving},
 		{genReturning, onOldDied, genLeaving},
 	} {
@@ -180,13 +181,13 @@ func TestDeathOfTheOldProcessUnderASupervisor(t *testing.T) {
 	defer end()
 	fires(g, onAbort)
 	fires(g, onServed)
-	fires(g, onOldDied) // no process of this one is to be started in place of a committed build
+	fires(g, onOldDied) // this process must start no process of its own in place of the committed build
 	if g.state != genLeaving {
 		t.Errorf("a dismissed orphan: now %v", g.state)
 	}
 }
 
-// states-generation.md shows the table as it is.
+// states-generation.md shows the present table.
 func TestDiagramOfTheGeneration(t *testing.T) {
 	text, err := os.ReadFile("states-generation.md")
 	if err != nil {
@@ -197,7 +198,7 @@ func TestDiagramOfTheGeneration(t *testing.T) {
 	}
 }
 
-// genDiagram draws the table: an arrow for each pair of states, with the events that lead from one to the other.
+// genDiagram draws the table: an arrow for each pair of states, with the events that lead from the first state to the second.
 func genDiagram() string {
 	var b strings.Builder
 	b.WriteString("stateDiagram-v2\n    [*] --> starting: first process\n    [*] --> candidate: started by an old process\n")

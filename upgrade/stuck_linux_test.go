@@ -12,15 +12,16 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
-// A service whose serve is http.Serve, which ignores the end of its context.
+// These tests use a service whose serve is http.Serve, which ignores the end of its context.
 
 // ignores makes such a service, with a short StuckAfter.
 func ignores(s *plan.Settings) { s.Ignores, s.StuckAfter = true, time.Second }
 
-// withAndWithout are with and without a supervisor, by the number of processes of the service when no upgrade is under way.
+// withAndWithout has the settings for a service with and without a supervisor. The key is the number of its processes while no
+// upgrade is under way.
 var withAndWithout = map[int]func(*plan.Settings){1: func(*plan.Settings) {}, 2: always}
 
-// mustSayStuck fails the test unless n processes have said that their serve is stuck, and main has got the error.
+// mustSayStuck fails the test unless n processes have logged that their serve is stuck, and their main has received the error.
 func mustSayStuck(t *testing.T, r *testclient.Service, n int) {
 	t.Helper()
 	for _, line := range []string{
@@ -32,8 +33,8 @@ func mustSayStuck(t *testing.T, r *testclient.Service, n int) {
 	}
 }
 
-// After an upgrade, and after a rollback, the old process answers the connections that it has for StuckAfter, and then ends. One
-// process is left, new connections lose nothing, and the pid file names the process that serves.
+// After an upgrade or a rollback, the old process goes on answering its connections for StuckAfter, and then ends. One process
+// is left, new connections lose nothing, and the pid file names the process that serves.
 func TestServeThatIgnoresItsContextLeavesNoProcess(t *testing.T) {
 	for processes, supervision := range withAndWithout {
 		t.Run(fmt.Sprint(processes, " processes"), func(t *testing.T) {
@@ -47,7 +48,7 @@ func TestServeThatIgnoresItsContextLeavesNoProcess(t *testing.T) {
 				keeps.Ask("/work")
 				old := r.MainPID()
 				ask()
-				handed := time.Now() // a little later than the context has ended
+				handed := time.Now() // a little later than the end of the context
 				r.WaitServing(n+2, old)
 				if keeps.Ask("/work"); keeps.By != fmt.Sprint("g", n+1) {
 					t.Errorf("%s answers on a connection of generation %d", keeps.By, n+1)
@@ -72,7 +73,7 @@ func TestServeThatIgnoresItsContextStops(t *testing.T) {
 			r := testclient.Start(t, func(s *plan.Settings) { ignores(s); supervision(s) })
 			r.WaitServing(1, 0)
 			r.Signal(syscall.SIGTERM)
-			if code, err := r.Wait(patience); err != nil || code != 1 { // the status of main, which got the error
+			if code, err := r.Wait(patience); err != nil || code != 1 { // main has received the error and exits with status 1
 				t.Errorf("exit status %d, %v", code, err)
 			}
 			r.WaitFamily(t, 0, patience)
@@ -89,8 +90,8 @@ func TestServeThatIgnoresItsContextStops(t *testing.T) {
 	}
 }
 
-// A candidate that is taken back goes by itself: at once if it has accepted nothing, and otherwise after StuckAfter. The old
-// process serves on, and upgrades.
+// A candidate that is taken back ends by itself: at once if it has accepted nothing, and otherwise after StuckAfter. The old
+// process serves on, and can upgrade.
 func TestCandidateThatIgnoresItsContextGoes(t *testing.T) {
 	for processes, supervision := range withAndWithout {
 		t.Run(fmt.Sprint(processes, " processes"), func(t *testing.T) {

@@ -34,10 +34,10 @@ func (l *lockedLog) String() string {
 	return l.all.String()
 }
 
-// stuckAfter is short for tests, and long enough for what they do first.
+// stuckAfter is short, because tests wait for it, and long enough for what they do before.
 const stuckAfter = 300 * time.Millisecond
 
-// block is a serve for longer than any limit of a stuck serve; free ends it.
+// block is a serve that lasts longer than every limit of a stuck serve, or until free is closed.
 type block struct{ free chan struct{} }
 
 func (b block) work() {
@@ -47,17 +47,17 @@ func (b block) work() {
 	}
 }
 
-// A serve that ignores the end of its context is said in the log once, by what is known of it, and ends Run with ErrServeStuck
-// after StuckAfter: by the end of Accept, if that is enough, and otherwise a moment later. One of which something is known to drain
-// has all the time that it needs.
+// A serve that ignores the end of its context is logged once, with its problem. After StuckAfter Run returns ErrServeStuck. If
+// the end of Accept makes serve return, this happens at once, and otherwise a moment later. A serve that is known to drain has
+// all the time that it needs.
 func TestStuckServeIsToldFromADrain(t *testing.T) {
 	const ignored, unclosed = "nothing in it has asked", "it has closed none of its sockets"
 	asks := func(ctx context.Context) { <-ctx.Done() }
 	for name, c := range map[string]struct {
 		serve   func(ctx context.Context, ln net.Listener, pc net.PacketConn, b block) error
 		limit   time.Duration
-		problem string // in the log; "": it drains
-		returns bool   // when Accept ends
+		problem string // the problem in the log; "": serve drains
+		returns bool   // serve returns when Accept ends
 	}{
 		"ignores its context": {problem: ignored, returns: true, serve: func(_ context.Context, ln net.Listener, _ net.PacketConn, _ block) error {
 			return http.Serve(ln, nil)
@@ -67,7 +67,7 @@ func TestStuckServeIsToldFromADrain(t *testing.T) {
 			return err
 		}},
 		"waits for something else": {problem: ignored, serve: func(_ context.Context, ln net.Listener, _ net.PacketConn, b block) error {
-			go http.Serve(ln, nil) // it closes ln when Accept ends
+			go http.Serve(ln, nil) // http.Serve closes ln when Accept ends
 			<-b.free
 			return nil
 		}},
@@ -84,7 +84,7 @@ func TestStuckServeIsToldFromADrain(t *testing.T) {
 		}},
 		"drains by package drain": {serve: func(ctx context.Context, ln net.Listener, _ net.PacketConn, b block) error {
 			d := drain.NewServer(nil, drain.Options{Grace: time.Minute, Propagation: 5*stuckAfter + 2*time.Second})
-			return d.Serve(ctx, ln) // which goes on to accept
+			return d.Serve(ctx, ln) // goes on accepting
 		}},
 		"has no sockets": {serve: func(ctx context.Context, ln net.Listener, pc net.PacketConn, b block) error {
 			ln.Close()

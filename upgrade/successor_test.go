@@ -19,15 +19,15 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wiretest"
 )
 
-// The death of the old process may show twice: a message cannot be sent, and the socket ends. The candidate that takes over
-// acquires what it needs once: two calls at the same time would wait for each other.
+// A candidate may notice the death of the old process twice: when a message cannot be sent, and when the socket ends.
+// Nevertheless it acquires its resources only once, because two calls at the same time would wait for each other.
 func TestDeathThatShowsTwiceAcquiresOnce(t *testing.T) {
 	u, err := NewUnsupported(Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	u.Exclusive("lock", Resource{Acquire: func(ctx context.Context) error {
-		<-ctx.Done() // somebody has it
+		<-ctx.Done() // another process holds the resource
 		return context.Cause(ctx)
 	}})
 	u.origin.old, u.origin.link = oldMidair, wire.NewLink(&deadTransport{wiretest.Transport{}})
@@ -49,7 +49,7 @@ func TestDeathThatShowsTwiceAcquiresOnce(t *testing.T) {
 	}
 }
 
-// A candidate whose check fails when the old process is dead already serves, and its log says what is wrong with it.
+// If a check of a candidate fails after the death of the old process, the candidate serves, and logs the failure.
 func TestFailedCheckIsLoggedIfNobodyElseServes(t *testing.T) {
 	var log bytes.Buffer
 	u, err := NewUnsupported(Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
@@ -67,7 +67,8 @@ func TestFailedCheckIsLoggedIfNobodyElseServes(t *testing.T) {
 	}
 }
 
-// A candidate that fails when the old process is dead reads first what that one has said: after a commit message it is the service.
+// A candidate that fails after the death of the old process first reads the unread messages of that process. If a commit
+// message is among them, the candidate is the service.
 func TestFailureComesAfterACommitMessage(t *testing.T) {
 	commit, err := wire.Encode(wire.KindCommit, wire.CommitBody{}, 0)
 	if err != nil {
@@ -90,7 +91,8 @@ func TestFailureComesAfterACommitMessage(t *testing.T) {
 	}
 }
 
-// An orphan that fails gives up, whether or not the process in its place has its control socket already: that one waits for it.
+// An orphan that fails gives up at once, even if it already has a control socket to the process that will replace it: it does
+// not wait for that process.
 func TestFailureOfAnOrphanWaitsForNobody(t *testing.T) {
 	u, err := NewUnsupported(Options{Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
@@ -113,7 +115,7 @@ func TestFailureOfAnOrphanWaitsForNobody(t *testing.T) {
 	u.origin.link.Close()
 }
 
-// deadTransport is that of a process that is gone, after what it has said.
+// deadTransport is the transport to a process that has sent some messages and has died.
 type deadTransport struct{ wiretest.Transport }
 
 func (w *deadTransport) Send([]byte, []*os.File) error { return syscall.EPIPE }

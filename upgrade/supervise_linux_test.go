@@ -10,7 +10,8 @@ import (
 	"github.com/midair-go/midair/internal/process"
 )
 
-// Options that make no sense are named, and nothing is supervised then, nor where it is not wanted.
+// If options are invalid, the log names them, and Supervise returns at once. It also returns at once if a supervisor is not
+// wanted.
 func TestSuperviseOnlyWhereItIsWanted(t *testing.T) {
 	for _, o := range []Options{{Supervisor: "pid1"}, {Supervisor: "never"}, {Supervisor: "allways"}, {Supervisor: "always", Guard: -1}} {
 		if code, ok := Supervise(o); ok || code != 0 {
@@ -26,7 +27,7 @@ func TestSuperviseOnlyWhereItIsWanted(t *testing.T) {
 	}
 }
 
-// The supervisor gives up after some minutes, and as process 1 only if the program says so.
+// By default the supervisor gives up after some minutes. As process 1 it gives up only if the program sets a limit.
 func TestProcessOneDoesNotGiveUp(t *testing.T) {
 	for _, c := range []struct {
 		option time.Duration

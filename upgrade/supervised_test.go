@@ -14,7 +14,8 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/testclient"
 )
 
-// A supervised service is upgraded by a SIGHUP to the supervisor, which keeps its pid, and ends with status 0 on SIGTERM.
+// A SIGHUP to the supervisor upgrades the service, and the pid of the supervisor does not change. A SIGTERM ends the service
+// with status 0.
 func TestSupervisorForwardsSignals(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, always)
@@ -23,7 +24,7 @@ func TestSupervisorForwardsSignals(t *testing.T) {
 	}
 	l := r.Load(smallLoad)
 	for n := range 3 {
-		open, before := r.Dial().Begin(), r.MainPID() // the generation before has something to drain
+		open, before := r.Dial().Begin(), r.MainPID() // the old generation has a request to drain
 		r.Signal(syscall.SIGHUP)
 		want := "g" + strconv.Itoa(n+2)
 		testutil.Until(t, patience, want+" answers", func() bool { return l.Seen(want) })
@@ -42,8 +43,8 @@ func TestSupervisorForwardsSignals(t *testing.T) {
 	r.MustStop(syscall.SIGTERM)
 }
 
-// SIGABRT, by systemd's watchdog for instance, is passed on for the stacks, and ends the service: nothing is started again, also if
-// the main generation cannot take the signal.
+// SIGABRT, for example from systemd's watchdog, is passed on so that the stacks are printed, and ends the service. No process
+// is started again, even if the main generation cannot handle the signal.
 func TestAbortEndsTheService(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -67,7 +68,7 @@ func TestAbortEndsTheService(t *testing.T) {
 	}
 }
 
-// The supervisor ends with the status of the main generation, and does not start again what never served.
+// The supervisor ends with the status of the main generation. It does not start a process again that has never served.
 func TestSupervisorEndsWithTheStatus(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

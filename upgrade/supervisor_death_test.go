@@ -18,8 +18,8 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
-// A candidate that hangs when the main generation is killed, before the commit, delays nothing: the supervisor starts the last
-// committed build at once, and kills the candidate when it has not shown up in time.
+// The main generation is killed before the commit, and its candidate hangs. The candidate delays nothing: the supervisor starts
+// the last committed build at once. It kills the candidate if the candidate does not report within the limit.
 func TestHungCandidateDoesNotKeepTheServiceDown(t *testing.T) {
 	t.Parallel()
 	f := testclient.FaultAt(t, "new.prepare", "stop")
@@ -43,7 +43,7 @@ func TestHungCandidateDoesNotKeepTheServiceDown(t *testing.T) {
 	r.MustStop(syscall.SIGTERM)
 }
 
-// When the service stops, older generations finish what they have begun before the supervisor ends.
+// When the service stops, the supervisor waits until older generations have finished their requests.
 func TestSupervisorWaitsForOlderGenerations(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, always)
@@ -62,7 +62,7 @@ func TestSupervisorWaitsForOlderGenerations(t *testing.T) {
 	r.WaitFamily(t, 0, patience)
 }
 
-// Older generations that take too long are killed, and so is everything at a second signal.
+// Older generations that take too long are killed. A second signal kills all processes at once.
 func TestSupervisorDoesNotWaitForEver(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -90,7 +90,7 @@ func TestSupervisorDoesNotWaitForEver(t *testing.T) {
 	}
 }
 
-// A supervisor that is killed takes nothing with it: the service goes on, and may be upgraded.
+// If the supervisor is killed, the service goes on, and can be upgraded.
 func TestServiceSurvivesItsSupervisor(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, func(s *plan.Settings) { s.Supervisor, s.Watchdog = "always", 300*time.Millisecond })
@@ -116,7 +116,7 @@ func TestServiceSurvivesItsSupervisor(t *testing.T) {
 	r.MustSay("main: " + upgrade.ErrUnsupervised.Error())
 }
 
-// A supervisor that is killed while a candidate is started ends that upgrade, with the true reason. The next upgrade is one
+// If the supervisor is killed while a candidate is started, the upgrade fails with the true reason. The next upgrade works
 // without a supervisor.
 func TestSupervisorIsKilledWhileACandidateIsStarted(t *testing.T) {
 	t.Parallel()
@@ -138,13 +138,13 @@ func TestSupervisorIsKilledWhileACandidateIsStarted(t *testing.T) {
 	r.WaitFamily(t, 0, patience)
 }
 
-// A supervisor that is stopped delays nothing for long, and when it goes on it knows what has happened meanwhile.
+// A suspended supervisor delays nothing for long. When it runs again, it learns what has happened in the meantime.
 func TestStoppedSupervisorCatchesUp(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, always)
 	r.Signal(syscall.SIGSTOP)
 	r.Release("two")
-	for range 8 { // more messages than the socket's queue has room for, on some kernels
+	for range 8 { // on some kernels, these are more messages than the socket can queue
 		r.Upgrade()
 	}
 	r.Signal(syscall.SIGCONT)
@@ -159,8 +159,8 @@ func TestStoppedSupervisorCatchesUp(t *testing.T) {
 	r.MustStop(syscall.SIGTERM)
 }
 
-// What a stopped supervisor was told meanwhile is read before it judges who is late: a service that has answered the watchdog
-// all the time is not ended.
+// When a suspended supervisor runs again, it reads the waiting messages before it judges which process is late. So it does not
+// end a service that has sent all of its signs of life.
 func TestStoppedSupervisorEndsNoHealthyService(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, func(s *plan.Settings) { s.Supervisor, s.Watchdog = "always", time.Second })
@@ -177,11 +177,11 @@ func TestStoppedSupervisorEndsNoHealthyService(t *testing.T) {
 	r.MustStop(syscall.SIGTERM)
 }
 
-// A SIGHUP is for the generation that serves, also when the supervisor has not heard yet which one that is.
+// A SIGHUP goes to the generation that serves, even if the supervisor has not read yet which generation that is.
 func TestHangupIsForTheGenerationThatServes(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, always)
-	for n := range 5 { // what it finds first is a matter of chance
+	for n := range 5 { // chance decides which event the supervisor finds first
 		old := r.MainPID()
 		r.Signal(syscall.SIGSTOP)
 		r.Upgrade()
@@ -193,11 +193,11 @@ func TestHangupIsForTheGenerationThatServes(t *testing.T) {
 	r.MustStop(syscall.SIGTERM)
 }
 
-// A SIGHUP is remembered also if it comes before the supervisor has seen that nobody serves.
+// A SIGHUP is not lost if it comes before the supervisor has noticed that no process serves.
 func TestHangupDuringACrashIsRemembered(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, always)
-	for n := range 5 { // what it finds first is a matter of chance
+	for n := range 5 { // chance decides which event the supervisor finds first
 		r.Signal(syscall.SIGSTOP)
 		dead, _ := r.KillAll()
 		testutil.Until(t, patience, "the process has ended", func() bool { return testclient.Gone(dead[0]) })
@@ -209,7 +209,7 @@ func TestHangupDuringACrashIsRemembered(t *testing.T) {
 	r.MustStop(syscall.SIGTERM)
 }
 
-// A SIGHUP is also remembered if a crash swallows it: the process has the signal, and ends before an upgrade begins.
+// A SIGHUP is not lost in a crash either: the process has received the signal, and ends before the upgrade begins.
 func TestHangupIsNotLostWithTheProcess(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, always)
@@ -223,7 +223,7 @@ func TestHangupIsNotLostWithTheProcess(t *testing.T) {
 	r.MustStop(syscall.SIGTERM)
 }
 
-// A SIGHUP that was followed by an upgrade is not sent again when the upgrade ends with all processes.
+// If a SIGHUP has caused an upgrade, it is not sent again, even if all processes end with the upgrade.
 func TestHangupThatWasFollowedIsNotSentAgain(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, func(s *plan.Settings) { always(s); long(s) })
@@ -239,7 +239,7 @@ func TestHangupThatWasFollowedIsNotSentAgain(t *testing.T) {
 	}
 }
 
-// A process that the service has started and forgotten is reaped when it ends.
+// An orphaned process of the service is reaped when it ends.
 func TestSupervisorReapsOrphans(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, always)
@@ -251,7 +251,7 @@ func TestSupervisorReapsOrphans(t *testing.T) {
 	r.MustStop(syscall.SIGTERM)
 }
 
-// What fails before it has served is not started again: the supervisor ends with its status.
+// If the first process ends before it has served, it is not started again: the supervisor ends with its status.
 func TestFailedStartEndsTheSupervisor(t *testing.T) {
 	t.Parallel()
 	r := testclient.New(t, func(s *plan.Settings) { s.Supervisor, s.Addr = "always", "127.0.0.1:99999" })
@@ -265,9 +265,9 @@ func TestFailedStartEndsTheSupervisor(t *testing.T) {
 	r.WaitFamily(t, 0, patience)
 }
 
-// A successor that cannot speak for itself, a program with tableflip alone, is the service for the supervisor all the same. It
-// cannot announce a successor of its own, so this library does not take over from it: it says why, the program serves on, and
-// after its end the supervisor starts the service.
+// A program with tableflip only becomes the service for the supervisor, although it cannot send messages to the supervisor. It
+// cannot announce a successor of its own. So this library does not take over from it: an attempt fails with the reason, and the
+// program serves on. After its end the supervisor starts the service.
 func TestSupervisorFollowsPlainTableflip(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, func(s *plan.Settings) { anyFile(s); s.Supervisor, s.Timeout = "always", time.Second })
@@ -296,8 +296,8 @@ func TestSupervisorFollowsPlainTableflip(t *testing.T) {
 	r.MustStop(syscall.SIGTERM)
 }
 
-// If the old process's serve ends while a program with tableflip only is tried, that program is the service, and the supervisor
-// knows: such a program cannot say so itself.
+// If serve of the old process returns during an upgrade to a program with tableflip only, that program becomes the service. The
+// supervisor knows this, although such a program cannot send it a message.
 func TestServeFailureHandsOverToPlainTableflip(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, func(s *plan.Settings) {
@@ -307,7 +307,7 @@ func TestServeFailureHandsOverToPlainTableflip(t *testing.T) {
 	l := r.Load(smallLoad)
 	old := r.MainPID()
 	r.Flip(true)
-	admin, err := net.Dial("unix", filepath.Join(r.Dir, "admin.sock")) // tableflip will remove the path
+	admin, err := net.Dial("unix", filepath.Join(r.Dir, "admin.sock")) // dialed now: tableflip removes the path later
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -328,14 +328,14 @@ func TestServeFailureHandsOverToPlainTableflip(t *testing.T) {
 		t.Errorf("%v run", got)
 	}
 	r.Account(l).MustBeClean(t)
-	r.Signal(syscall.SIGTERM) // which ends tableflip's program by a signal
+	r.Signal(syscall.SIGTERM) // this program does not handle SIGTERM, so the signal kills it
 	if _, err := r.Wait(patience); err != nil {
 		t.Error(err)
 	}
 	r.WaitFamily(t, 0, patience)
 }
 
-// A SIGHUP while nobody serves is for whoever serves next.
+// A SIGHUP that comes while no process serves goes to the process that serves next.
 func TestHangupAfterACrashIsRemembered(t *testing.T) {
 	t.Parallel()
 	f := testclient.FaultAt(t, "new.resumed", "stop")

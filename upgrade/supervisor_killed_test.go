@@ -17,9 +17,9 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
-// The supervisor is killed or stopped while a process of an upgrade is held at a step.
+// In these tests the supervisor is killed or suspended while a process of an upgrade is held at a step.
 
-// calmLoad leaves the processors to the processes that many tests start beside each other.
+// calmLoad is a small load, because many tests that run in parallel start processes.
 var calmLoad = testutil.LoadOptions{KeepAlive: 6, New: 3, SlowEvery: 20, Think: time.Millisecond}
 
 const (
@@ -27,8 +27,8 @@ const (
 	noSupervisor   = "upgrade: the supervisor is dead: the new process has none, and nobody will start it again"
 )
 
-// mustBeOnly fails the test unless one process of the service is left beside its supervisor, if that lives: the process of the
-// pid file, which serves as the generation.
+// mustBeOnly fails the test unless one process of the service is left, apart from a living supervisor. It must be the process
+// in the pid file, and serve as the given generation.
 func mustBeOnly(t *testing.T, r *testclient.Service, processes, generation int) {
 	t.Helper()
 	r.WaitFamily(t, processes, patience)
@@ -46,7 +46,7 @@ func mustBeOnly(t *testing.T, r *testclient.Service, processes, generation int) 
 	}
 }
 
-// mustLeaveNothing fails the test unless the service has ended with everything that it had.
+// mustLeaveNothing fails the test unless the service has ended, and nothing of it is left.
 func mustLeaveNothing(t *testing.T, r *testclient.Service) {
 	t.Helper()
 	r.WaitFamily(t, 0, patience)
@@ -63,9 +63,9 @@ func mustLeaveNothing(t *testing.T, r *testclient.Service) {
 	}
 }
 
-// A supervisor that is killed at any step of an upgrade leaves one process that serves: the new one if the upgrade commits, and
-// else the old one, with the reason. Nobody notices, later upgrades go on without a supervisor and say so, and a signal to the
-// process of the pid file ends everything.
+// If the supervisor is killed at any step of an upgrade, one process serves afterwards: the new process if the upgrade commits,
+// and otherwise the old process, which has the reason. No client notices it. Later upgrades go on without a supervisor and log
+// this, and a signal to the process in the pid file ends everything.
 func TestSupervisorMayDieAtAnyStep(t *testing.T) {
 	for _, c := range []struct {
 		step   string
@@ -95,8 +95,8 @@ func TestSupervisorMayDieAtAnyStep(t *testing.T) {
 	}
 }
 
-// mustServeUnsupervised fails the test unless a generation serves without its supervisor, nothing was lost, and the service can
-// be upgraded and stopped.
+// mustServeUnsupervised fails the test unless the generation serves without its supervisor, no request was lost, and the
+// service can be upgraded and stopped.
 func mustServeUnsupervised(t *testing.T, r *testclient.Service, l *testutil.Load, generation int) {
 	t.Helper()
 	mustBeOrphaned(t, r, generation)
@@ -119,7 +119,8 @@ func mustBeOrphaned(t *testing.T, r *testclient.Service, generation int) {
 	}
 }
 
-// An upgrade that is taken back when the supervisor has ended leaves the old process, whoever takes it back.
+// If an upgrade is taken back after the end of the supervisor, the old process is left, whichever process takes the upgrade
+// back.
 func TestSupervisorMayDieInAnUpgradeThatFails(t *testing.T) {
 	for name, end := range map[string]func(*testclient.Service, int) error{
 		"an abort":            func(r *testclient.Service, _ int) error { r.Ask("POST", "/abort"); return nil },
@@ -149,8 +150,8 @@ func TestSupervisorMayDieInAnUpgradeThatFails(t *testing.T) {
 	}
 }
 
-// A supervisor that is stopped while an upgrade goes on knows who the service is when it runs again: after a crash it starts the
-// build that serves, and no other process.
+// If the supervisor is suspended during an upgrade, it knows which process is the service when it runs again: after a crash it
+// starts the build of this process, and no other process.
 func TestSupervisorMayBeStoppedAtAnyStep(t *testing.T) {
 	for _, c := range []struct {
 		step string
@@ -193,8 +194,9 @@ func TestSupervisorMayBeStoppedAtAnyStep(t *testing.T) {
 	}
 }
 
-// A candidate that dies when it has said that it serves, and before the old process knows, is not the service for the supervisor:
-// the old process goes on, and its build is what a crash starts. So it is also if the supervisor reads all that later.
+// A candidate dies after it has reported to the supervisor that it serves, and before the old process knows this. For the
+// supervisor the candidate is not the service: the old process goes on, and after a crash its build is started. This also holds
+// if the supervisor reads the messages later.
 func TestSupervisorLearnsOfACommitThatFails(t *testing.T) {
 	for _, stopped := range []bool{false, true} {
 		t.Run(fmt.Sprintf("supervisor stopped %v", stopped), func(t *testing.T) {

@@ -13,10 +13,10 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
-// hanging is a release whose value never takes what comes with the commit.
+// hanging makes a release with a kept value that hangs when it gets the data of the commit message.
 func hanging(s *plan.Settings) { s.Timeout, s.Bad = 2*time.Second, plan.ValueHangsAtCommit }
 
-// A value that hangs at the commit ends the upgrade within its limit: the old process serves on.
+// If a kept value hangs at the commit, the upgrade fails within its limit, and the old process serves on.
 func TestValueThatHangsAtTheCommitIsTakenBack(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, hanging)
@@ -25,8 +25,8 @@ func TestValueThatHangsAtTheCommitIsTakenBack(t *testing.T) {
 	r.Account(l).MustBeClean(t)
 }
 
-// A candidate whose value hangs at the commit, and whose old process dies meanwhile, serves, and ends on SIGTERM, both while the value
-// hangs and when its time is over.
+// If a kept value hangs at the commit and the old process dies, the candidate serves. SIGTERM ends the candidate while the
+// value hangs, and also after the limit.
 func TestSurvivorServesWhileAValueHangs(t *testing.T) {
 	t.Parallel()
 	for name, late := range map[string]bool{"in its time": false, "later": true} {

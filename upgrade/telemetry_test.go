@@ -15,7 +15,7 @@ import (
 	tracenoop "go.opentelemetry.io/otel/trace/noop"
 )
 
-// recorder notes what was reported, in place of an SDK.
+// recorder records what the library reports. It takes the place of an SDK of OpenTelemetry.
 type recorder struct {
 	instruments, events, outcomes []string
 	status                        codes.Code
@@ -71,7 +71,7 @@ func (o *recordObserver) ObserveInt64(_ metric.Int64Observable, v int64, _ ...me
 	o.values = append(o.values, v)
 }
 
-// The gauge says at each look whether the supervisor lives, until the process ends.
+// The gauge shows at each observation whether the supervisor lives, until the process ends.
 func TestDeadSupervisorIsAMetric(t *testing.T) {
 	r, o := &recorder{}, &recordObserver{}
 	tel, err := newTelemetry(recordMeters{r: r}, recordTracers{r: r})
@@ -134,7 +134,7 @@ func (s recordSpan) AddEvent(name string, _ ...trace.EventOption) {
 func (s recordSpan) SetStatus(c codes.Code, _ string) { s.r.status = c }
 func (s recordSpan) End(...trace.SpanEndOption)       { s.r.ended++ }
 
-// An upgrade is one span with an event for each phase, and is counted by its outcome.
+// An upgrade has one span with an event for each phase, and counts once, with its outcome.
 func TestUpgradeIsReported(t *testing.T) {
 	r := &recorder{}
 	o, err := Options{MeterProvider: recordMeters{r: r}, TracerProvider: recordTracers{r: r}, Executable: "/does/not/exist"}.withDefaults()

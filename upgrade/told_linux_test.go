@@ -11,8 +11,8 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wiretest"
 )
 
-// The supervisor may say anything to a generation, with any descriptors: nothing panics, no descriptor stays open when the
-// generation has ended, and only an orphan is made the service or dismissed by a word.
+// A generation may receive any message with any descriptors from the supervisor. It does not panic, and no descriptor is left
+// open at its end. Such a message can change the state of an orphan only.
 func FuzzTold(f *testing.F) {
 	for _, text := range []string{
 		sdnotify.WordConfirmed, sdnotify.WordSuccessor, sdnotify.WordOrphan + "\n" + sdnotify.WordPID + "1\n" + sdnotify.WordVersion + "v",

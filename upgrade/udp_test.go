@@ -14,7 +14,7 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
-// No question that came in one datagram is lost or answered twice, whatever becomes of an upgrade before its commit.
+// No question in a datagram is lost or answered twice, whatever happens in an upgrade before its commit.
 func TestDatagramsAreAnsweredOnce(t *testing.T) {
 	const good, aborted, clients = 20, 3, 8
 	for _, network := range []plan.Names{plan.NamesUDP, plan.NamesUnix} {
@@ -30,7 +30,7 @@ func TestDatagramsAreAnsweredOnce(t *testing.T) {
 			for _, how := range []string{"exit", "opened", "prepared", "welcomed", "exit"} {
 				failAt(t, r, filepath.Join(fail, how))
 			}
-			r.Change(func(s *plan.Settings) { s.Bad = plan.RefuseValueAtCommit }) // the old process has stopped reading by then
+			r.Change(func(s *plan.Settings) { s.Bad = plan.RefuseValueAtCommit }) // by then the old process has stopped reading
 			_, done := r.Soaking()
 			r.Ask("POST", "/commit")
 			if got := <-done; got.Phase != "commit" {
@@ -67,14 +67,14 @@ func failAt(t *testing.T, r *testclient.Service, file string) {
 	}
 }
 
-// Until the commit the old process reads alone, and from then on the new one.
+// Only the old process reads before the commit, and only the new process reads after the commit.
 func TestOneProcessReadsDatagrams(t *testing.T) {
 	for _, network := range []plan.Names{plan.NamesUDP, plan.NamesUnix} {
 		t.Run(string(network), func(t *testing.T) {
 			t.Parallel()
 			r := testclient.Start(t, func(s *plan.Settings) { long(s); s.Names = network })
 			_, done := r.Soaking()
-			r.DialTo("g2") // it accepts connections
+			r.DialTo("g2") // g2 already accepts connections
 			c := newResolver(t, r)
 			c.mustAsk(t, 300, "g1")
 			r.Ask("POST", "/commit")
@@ -93,7 +93,7 @@ func (c *resolver) mustAsk(t *testing.T, times int, by string) {
 	}
 }
 
-// What the old process has read it answers, however long after the handover.
+// The old process answers all datagrams that it has read, even long after the handover.
 func TestOldProcessAnswersTheDatagramsItHasRead(t *testing.T) {
 	for _, network := range []plan.Names{plan.NamesUDP, plan.NamesUnix} {
 		t.Run(string(network), func(t *testing.T) {
@@ -107,7 +107,7 @@ func TestOldProcessAnswersTheDatagramsItHasRead(t *testing.T) {
 				}
 			}
 			fresh := newResolver(t, r)
-			fresh.mustAsk(t, 1, "g1") // and so it has read those before
+			fresh.mustAsk(t, 1, "g1") // so g1 has also read the datagrams before
 			r.Upgrade()
 			fresh.mustAsk(t, 100, "g2")
 			r.Touch("release")
@@ -120,7 +120,7 @@ func TestOldProcessAnswersTheDatagramsItHasRead(t *testing.T) {
 	}
 }
 
-// If the old process is killed, the candidate reads what had not been read.
+// If the old process is killed, the candidate reads the datagrams that the old process has not read.
 func TestDatagramsSurviveTheOldProcess(t *testing.T) {
 	for _, network := range []plan.Names{plan.NamesUDP, plan.NamesUnix} {
 		t.Run(string(network), func(t *testing.T) {

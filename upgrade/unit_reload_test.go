@@ -17,8 +17,8 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
-// Each reload is an upgrade under load that loses nothing, and leaves the unit running. With the supervisor the main process
-// stays the same, so that NotifyAccess=main is enough; and a unit without a store has all but that.
+// Each reload is an upgrade under load that loses nothing, and the unit stays active. This works without a store, too. With the
+// supervisor the main process does not change, so NotifyAccess=main is enough.
 func TestReloadUnderLoadLosesNothing(t *testing.T) {
 	inUnits(t, func(t *testing.T, file testclient.UnitFile, how func(*plan.Settings)) {
 		file.Stores = 0
@@ -41,8 +41,8 @@ func TestReloadUnderLoadLosesNothing(t *testing.T) {
 	})
 }
 
-// A failed upgrade is a successful reload: the protocol of systemd 252 to 257 has no word for a reload that has failed, and only
-// the status line tells of it. Request tells whoever asks by the pid file, and the service is unharmed.
+// A failed upgrade is a successful reload for systemd: in the protocol of systemd 252 to 257 a reload cannot report a failure.
+// Only the status line shows it. Request returns the failure, and the service goes on.
 func TestFailedReloadIsToldByRequest(t *testing.T) {
 	inUnits(t, func(t *testing.T, file testclient.UnitFile, how func(*plan.Settings)) {
 		u := testclient.StartUnit(t, file, how)
@@ -68,7 +68,7 @@ func TestFailedReloadIsToldByRequest(t *testing.T) {
 	})
 }
 
-// A reload while nobody serves is done when somebody does.
+// A reload that comes while no process serves is carried out when a process serves.
 func TestReloadWhileNobodyServesIsDoneLater(t *testing.T) {
 	t.Parallel()
 	f := testclient.FaultAt(t, "new.ready", "hold")
@@ -92,7 +92,8 @@ func TestReloadWhileNobodyServesIsDoneLater(t *testing.T) {
 	}
 }
 
-// A reload ends although the main generation is killed in the middle of its upgrade: the one that is started then is ready.
+// A reload ends even if the main generation is killed during its upgrade: the process that is then started reports that it is
+// ready.
 func TestReloadEndsWhenItsGenerationIsKilled(t *testing.T) {
 	t.Parallel()
 	f := testclient.FaultAt(t, "old.hello", "kill")
@@ -107,8 +108,8 @@ func TestReloadEndsWhenItsGenerationIsKilled(t *testing.T) {
 	mustReload(t, u, 4)
 }
 
-// Without a supervisor the end of the main process in its upgrade is the end of the reload, with an error. A candidate that is
-// there already may become the service before systemd has noticed, so there is none yet.
+// Without a supervisor, the end of the main process during its upgrade ends the reload with an error. The test kills the main
+// process before there is a candidate, because a candidate might become the service before systemd has noticed the death.
 func TestReloadFailsWithTheMainProcess(t *testing.T) {
 	t.Parallel()
 	f := testclient.FaultAt(t, "old.start", "kill")

@@ -15,7 +15,8 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
-// What systemd makes of a service that replaces its processes: testclient.Unit knows parents, as systemd does.
+// These tests show how systemd treats a service that replaces its processes. testclient.Unit knows parents and children, as
+// systemd does.
 
 // The two kinds of units: with the supervisor as the main process that never changes, and without a supervisor.
 var (
@@ -23,7 +24,7 @@ var (
 	unsupervisedUnit = testclient.UnitFile{Access: "all", Stores: 16}
 )
 
-// inUnits runs a test with the supervisor and without, also where systemd hears the main process only.
+// inUnits runs a test with and without the supervisor, also in units where systemd accepts messages of the main process only.
 func inUnits(t *testing.T, test func(t *testing.T, file testclient.UnitFile, how func(*plan.Settings))) {
 	t.Parallel()
 	never := func(*plan.Settings) {}
@@ -41,7 +42,7 @@ func inUnits(t *testing.T, test func(t *testing.T, file testclient.UnitFile, how
 	})
 }
 
-// mustReload reloads the unit, which must make the generation the service.
+// mustReload reloads the unit. The generation must be the service afterwards.
 func mustReload(t *testing.T, u *testclient.Unit, generation int) {
 	t.Helper()
 	before := u.MainPID()
@@ -61,7 +62,7 @@ func alone(t *testing.T, u *testclient.Unit) {
 	u.WaitFamily(t, left, patience)
 }
 
-// words are the first lines of messages.
+// words returns the first lines of messages.
 func words(all []testclient.Datagram) (first []string) {
 	for _, d := range all {
 		word, _, _ := strings.Cut(d.Text, "\n")
@@ -70,7 +71,7 @@ func words(all []testclient.Datagram) (first []string) {
 	return first
 }
 
-// mustStopAnswering stops the unit while requests are open. They must be answered, and nothing may be killed.
+// mustStopAnswering stops the unit while requests are open. The requests must be answered, and systemd must kill no process.
 func mustStopAnswering(t *testing.T, u *testclient.Unit, open ...*testclient.Peer) {
 	t.Helper()
 	before, stopped := u.Manager.Count(), make(chan error, 1)
@@ -86,8 +87,8 @@ func mustStopAnswering(t *testing.T, u *testclient.Unit, open ...*testclient.Pee
 	}
 }
 
-// After upgrades, "systemctl stop" answers the request that is open, and kills nothing: the main process is a child of systemd,
-// which waits for its children only.
+// After upgrades, an open request is answered during "systemctl stop", and systemd kills no process: systemd waits for its
+// children only, and the main process is one of them.
 func TestStopAfterUpgradesAnswersOpenRequests(t *testing.T) {
 	inUnits(t, func(t *testing.T, file testclient.UnitFile, how func(*plan.Settings)) {
 		u := testclient.StartUnit(t, file, how)
@@ -102,7 +103,8 @@ func TestStopAfterUpgradesAnswersOpenRequests(t *testing.T) {
 	})
 }
 
-// A stop gets TERM to every process of the unit, so some hear it twice. Older generations that drain finish all the same.
+// In a stop, systemd sends SIGTERM to every process of the unit, so some processes get the signal twice. Nevertheless older
+// generations that drain finish their requests.
 func TestStopAnswersRequestsOfOlderGenerations(t *testing.T) {
 	inUnits(t, func(t *testing.T, file testclient.UnitFile, how func(*plan.Settings)) {
 		u := testclient.StartUnit(t, file, how)
@@ -115,11 +117,11 @@ func TestStopAnswersRequestsOfOlderGenerations(t *testing.T) {
 	})
 }
 
-// TERM to every process of the unit may end the main generation before the supervisor sees its own TERM: that is no second
-// request to end, which would kill the older generations that drain.
+// SIGTERM to every process of the unit may end the main generation before the supervisor handles its own SIGTERM. The
+// supervisor must not take this signal for a second request to stop, which would kill the older generations that drain.
 func TestStopIsNoSecondStopForTheSupervisor(t *testing.T) {
 	t.Parallel()
-	for n := range 3 { // it finds both at once, and takes the one or the other first
+	for n := range 3 { // the supervisor finds both events at once, and handles either first
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			t.Parallel()
 			u := testclient.StartUnit(t, supervisedUnit, always)
@@ -157,7 +159,7 @@ func mustRestart(t *testing.T, u *testclient.Unit) {
 	u.Account(l).MustBeClean(t)
 }
 
-// "systemctl restart" refuses nobody: systemd keeps what is in the store for the start that follows.
+// "systemctl restart" refuses no connection: systemd keeps the sockets in the store until the service is started again.
 func TestRestartRefusesNobody(t *testing.T) {
 	inUnits(t, func(t *testing.T, file testclient.UnitFile, how func(*plan.Settings)) {
 		u := testclient.StartUnit(t, file, how)
@@ -167,7 +169,7 @@ func TestRestartRefusesNobody(t *testing.T) {
 	})
 }
 
-// The same after an upgrade: the sockets in the store are those of the service by now, and the stop is an orderly one.
+// The same after an upgrade: now the store has the sockets of the new generation, and the stop is orderly.
 func TestRestartAfterUpgradesRefusesNobody(t *testing.T) {
 	inUnits(t, func(t *testing.T, file testclient.UnitFile, how func(*plan.Settings)) {
 		u := testclient.StartUnit(t, file, how)
@@ -179,8 +181,8 @@ func TestRestartAfterUpgradesRefusesNobody(t *testing.T) {
 	})
 }
 
-// The death of the main generation is no death of the main process: another one serves at once, while an older generation
-// still answers what it has begun, and systemd has nothing to do.
+// If the main generation dies, the main process of the unit lives on. Another generation serves at once, while an older
+// generation still answers its open requests. systemd has nothing to do.
 func TestDeathIsMendedWhileAnOlderGenerationDrains(t *testing.T) {
 	t.Parallel()
 	u := testclient.StartUnit(t, supervisedUnit, always)
@@ -197,8 +199,8 @@ func TestDeathIsMendedWhileAnOlderGenerationDrains(t *testing.T) {
 	mustStopAnswering(t, u)
 }
 
-// Without a supervisor the death of the main process is noticed at once, as that of a child, although an older generation
-// still drains, which answers what it has begun; then the service is started again on the sockets of the store.
+// Without a supervisor, systemd notices the death of the main process at once, because this process is its child. An older
+// generation that still drains answers its open requests. Then systemd starts the service again on the sockets of the store.
 func TestManagerNoticesADeathWhileAnOlderGenerationDrains(t *testing.T) {
 	t.Parallel()
 	u := testclient.StartUnit(t, unsupervisedUnit, nil)
@@ -215,8 +217,8 @@ func TestManagerNoticesADeathWhileAnOlderGenerationDrains(t *testing.T) {
 	waiting.Ask("/work")
 }
 
-// In a unit of Type=simple, which has no notify socket, the supervisor is the process that systemd has started, so an upgrade
-// is not the end of the service.
+// In a unit of Type=simple, which has no notify socket, an upgrade does not end the service, because systemd has started the
+// supervisor, and the supervisor lives on.
 func TestSimpleUnitIsUpgraded(t *testing.T) {
 	t.Parallel()
 	u := testclient.StartUnit(t, testclient.UnitFile{}, always)
@@ -237,8 +239,8 @@ func TestSimpleUnitIsUpgraded(t *testing.T) {
 	}
 }
 
-// A release that crashes after its commit, and again after its restart, is replaced by the build before, and nobody is refused.
-// systemd notices nothing of it: it would start that release until the start limit is reached.
+// A release crashes after its commit, and again after its restart. It is replaced by the build before, and no connection is
+// refused. systemd notices nothing: otherwise it would start the bad release until the start limit is reached.
 func TestCrashLoopLeavesTheUnitUp(t *testing.T) {
 	t.Parallel()
 	u := testclient.StartUnit(t, supervisedUnit, func(s *plan.Settings) { s.Supervisor, s.BadBuildCrashes = "always", true })
@@ -247,7 +249,7 @@ func TestCrashLoopLeavesTheUnitUp(t *testing.T) {
 	l := u.Load(smallLoad)
 	u.Release("bad")
 	if err := u.Reload(patience); err != nil {
-		t.Errorf("reload: %v", err) // the release has served
+		t.Errorf("reload: %v", err) // must succeed, because the release has served
 	}
 	u.WaitServing(5, 0)
 	u.MustRun("good")
@@ -264,9 +266,9 @@ func TestCrashLoopLeavesTheUnitUp(t *testing.T) {
 	u.MustRun("fixed")
 }
 
-// The watchdog of a unit hears the main generation by the supervisor: nothing while the generation is stopped. When the
-// supervisor has noticed that, it answers while it replaces the generation, or systemd would end the whole unit; then the next
-// generation is heard.
+// The watchdog of a unit gets the signs of life of the main generation from the supervisor. While the generation is suspended,
+// it gets none. When the supervisor has noticed this, it sends signs of life itself while it replaces the generation: otherwise
+// systemd would end the whole unit. Afterwards the signs of life of the next generation are forwarded.
 func TestWatchdogOutlivesAStoppedGeneration(t *testing.T) {
 	t.Parallel()
 	const watchdog = 1200 * time.Millisecond
@@ -281,8 +283,8 @@ func TestWatchdogOutlivesAStoppedGeneration(t *testing.T) {
 	heard("generation 1")
 	begun, dead := time.Now(), u.MainPID()
 	u.SignalMain(syscall.SIGSTOP)
-	u.WaitOutput(patience, "the main generation is silent") // nothing of it is on the way any more
-	before := u.Manager.Pings(u.PID()) + 1                  // one is said with the kill, which is too late
+	u.WaitOutput(patience, "the main generation is silent") // no sign of life of this generation is on the way any more
+	before := u.Manager.Pings(u.PID()) + 1                  // one comes with the kill, which is too late, and does not count
 	testutil.Until(t, patience, "the supervisor answers", func() bool {
 		return u.Manager.Pings(u.PID()) > before || testclient.Gone(dead)
 	})

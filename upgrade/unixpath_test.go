@@ -12,7 +12,7 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
-// The path that a failed candidate has left does not stop the next one, which needs the same path.
+// If a failed candidate has left the path of its socket, the next candidate, which needs the same path, can still open it.
 func TestStaleUnixPathIsReplaced(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, func(s *plan.Settings) { s.Bad = plan.ListenMoreCheckFails })
@@ -22,7 +22,7 @@ func TestStaleUnixPathIsReplaced(t *testing.T) {
 	mustBeGreeted(t, r, "new.sock")
 }
 
-// A process that stops while a new instance of the service has begun leaves that one's path alone.
+// A process that stops after a new instance of the service has begun does not remove the path of the new instance.
 func TestStopLeavesTheNextInstancesPath(t *testing.T) {
 	for n, name := range []string{"first generation", "second generation"} {
 		t.Run(name, func(t *testing.T) {
@@ -49,7 +49,7 @@ func TestStopLeavesTheNextInstancesPath(t *testing.T) {
 	}
 }
 
-// The path of a unix socket that the new release does not use goes with the commit, and stays if the commit fails.
+// The path of a unix socket that the new release does not open is removed at the commit, and stays if the commit fails.
 func TestUnclaimedPathSurvivesAFailedCommit(t *testing.T) {
 	t.Parallel()
 	f := testclient.FaultAt(t, "new.ready", "kill")

@@ -15,11 +15,11 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
-// leftOut are ways in which the next release does not open a socket of this one.
+// leftOut has ways in which the next release does not open a socket of this release.
 var leftOut = map[string]struct {
 	first, next func(*plan.Settings)
-	named       func(r *testclient.Service) string // in the reason
-	address     func(r *testclient.Service) string // for MayClose
+	named       func(r *testclient.Service) string // the name of the socket in the error
+	address     func(r *testclient.Service) string // the address for MayClose
 }{
 	"another address": {
 		next:    func(s *plan.Settings) { s.Addr = "127.0.0.2:0" },
@@ -38,8 +38,8 @@ var leftOut = map[string]struct {
 	},
 }
 
-// A release that does not open a socket of the process that serves is not prepared, by Upgrade, by SIGHUP and in a rehearsal, and
-// the reason names the socket. Whoever means it says so: by MayClose, or with Restart. The way back is never blocked by it.
+// A release that does not open a socket of the serving process is not prepared, by Upgrade, by SIGHUP and in a rehearsal, and
+// the error names the socket. MayClose and Restart allow such a release. The way back is never refused for this reason.
 func TestReleaseThatForgetsASocketIsTakenBack(t *testing.T) {
 	for name, c := range leftOut {
 		for processes, supervision := range withAndWithout {
@@ -83,14 +83,14 @@ func TestReleaseThatForgetsASocketIsTakenBack(t *testing.T) {
 				r.Upgrade()
 				r.WaitFamily(t, processes, patience)
 				r.Change(c.next)
-				r.Upgrade() // Restart means it
+				r.Upgrade() // allowed by Restart
 				r.WaitFamily(t, processes, patience)
 			})
 		}
 	}
 }
 
-// mustBeRefused waits until nobody listens.
+// mustBeRefused waits until no process listens.
 func mustBeRefused(t *testing.T, network, addr string) {
 	t.Helper()
 	testutil.Until(t, patience, addr+" refuses", func() bool {
@@ -102,7 +102,7 @@ func mustBeRefused(t *testing.T, network, addr string) {
 	})
 }
 
-// Rollback goes to a build that does not open what the newer one has opened. The sockets that are new are logged.
+// Rollback works even if the earlier build does not open all sockets of the newer build. The log names the new sockets.
 func TestRollbackMayForgetSockets(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, nil)
@@ -120,7 +120,7 @@ func TestRollbackMayForgetSockets(t *testing.T) {
 	mustBeRefused(t, "unix", filepath.Join(r.Dir, "0"))
 }
 
-// A socket that was opened while Run ran is not expected, wherever the next release opens it.
+// A socket that was opened while Run ran need not be opened by the next release before Run.
 func TestLateSocketIsNotExpected(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"marked", "not marked"} {
@@ -142,8 +142,8 @@ func TestLateSocketIsNotExpected(t *testing.T) {
 	}
 }
 
-// Sockets that are files at exec are compared as well: by the names that the old process sends, and without them, as with
-// tableflip, by what they are.
+// Sockets that are files at exec are compared as well: by the names that the old process sends, or by kind and address if the
+// old process sends no names, as with tableflip.
 func TestForgottenFilesAtExecAreFound(t *testing.T) {
 	t.Run("not marked", func(t *testing.T) {
 		t.Parallel()

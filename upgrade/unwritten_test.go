@@ -20,11 +20,11 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
-// What becomes of a service that cannot write its pid file and its outcome.
+// These tests show a service that cannot write its pid file and its outcome.
 
 // writeFault makes it impossible to write in a directory, until repair is called.
 type writeFault struct {
-	mount, nobody bool // it needs a file system of its own; it is for a service that is Nobody
+	mount, nobody bool // mount: needs a file system of its own; nobody: the service runs as the user nobody
 	reason        string
 	cause         func(dir string) error
 	repair        func(dir string) error
@@ -57,7 +57,7 @@ var writeFaults = map[string]writeFault{
 	},
 }
 
-// fillDirectory makes files until there is no room for another one.
+// fillDirectory makes files until there is no room for another file.
 func fillDirectory(dir string) error {
 	for i := 0; ; i++ {
 		err := os.WriteFile(filepath.Join(dir, fmt.Sprint("filler", i)), nil, 0o600)
@@ -70,7 +70,8 @@ func fillDirectory(dir string) error {
 	}
 }
 
-// withRun returns a service that is not started yet, with its pid file in a directory of its own, where the fault can be caused.
+// withRun returns a service that was not started yet. Its pid file is in a directory of its own, in which the fault can be
+// caused.
 func (f writeFault) withRun(t *testing.T, change func(*plan.Settings)) (r *testclient.Service, run string) {
 	t.Helper()
 	if (f.mount || f.nobody) && os.Geteuid() != 0 {
@@ -113,7 +114,7 @@ func begin(t *testing.T, r *testclient.Service) {
 	r.Addr = r.Read("addr")
 }
 
-// serving waits until a process other than not serves, and returns its status. The pid file need not be there.
+// serving waits until a process serves whose pid is not the argument not, and returns its status. There may be no pid file.
 func serving(t *testing.T, r *testclient.Service, not int) (s upgrade.Status) {
 	t.Helper()
 	testutil.Until(t, patience, "the service serves", func() bool {
@@ -124,7 +125,7 @@ func serving(t *testing.T, r *testclient.Service, not int) (s upgrade.Status) {
 	return s
 }
 
-// mustSayUnwritten fails the test unless the service says in its status what it cannot write, or that there is nothing.
+// mustSayUnwritten fails the test unless the status of the service names exactly the given files as unwritten.
 func mustSayUnwritten(t *testing.T, r *testclient.Service, files ...string) {
 	t.Helper()
 	says := r.Status().Unwritten
@@ -138,8 +139,8 @@ func mustSayUnwritten(t *testing.T, r *testclient.Service, files ...string) {
 	}
 }
 
-// A first process serves although it cannot write its pid file, says so, and writes the file as soon as it can. It can be upgraded
-// and stopped then.
+// A first process serves although it cannot write its pid file. It reports this, and writes the file as soon as it can. Then it
+// can be upgraded and stopped.
 func TestFirstProcessServesWithoutItsPIDFile(t *testing.T) {
 	t.Parallel()
 	for name, f := range writeFaults {
@@ -163,8 +164,8 @@ func TestFirstProcessServesWithoutItsPIDFile(t *testing.T) {
 	}
 }
 
-// A process that the supervisor starts again serves although it can write neither the pid file nor the outcome, and writes both as
-// soon as it can.
+// A process that the supervisor starts again serves although it can write neither the pid file nor the outcome. It writes both
+// as soon as it can.
 func TestRestartedProcessServesWithoutItsFiles(t *testing.T) {
 	t.Parallel()
 	for name, f := range writeFaults {
@@ -191,12 +192,12 @@ func TestRestartedProcessServesWithoutItsFiles(t *testing.T) {
 	}
 }
 
-// A candidate that cannot write is taken back, and the old process serves on and says so. Who has asked for the upgrade gets
+// A candidate that cannot write its files is taken back. The old process serves on, and reports the failure. Request returns
 // the outcome as soon as it can be written.
 func TestOutcomeComesWhenItCanBeWritten(t *testing.T) {
 	t.Parallel()
 	for name, f := range writeFaults {
-		if name == "a removed directory" { // without the pid file nobody can ask
+		if name == "a removed directory" { // Request needs the pid file
 			continue
 		}
 		t.Run(name, func(t *testing.T) {

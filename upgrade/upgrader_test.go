@@ -15,7 +15,7 @@ import (
 	"github.com/midair-go/midair/upgrade"
 )
 
-// serveUntilDone is a server without anything to serve.
+// serveUntilDone is a serve that only waits for the end of its context.
 func serveUntilDone(ctx context.Context) error { <-ctx.Done(); return nil }
 
 func newUnsupported(t *testing.T, opts upgrade.Options) *upgrade.Upgrader {
@@ -29,7 +29,7 @@ func newUnsupported(t *testing.T, opts upgrade.Options) *upgrade.Upgrader {
 	return up
 }
 
-// Where there are no upgrades a program serves and stops as it is used to, and an upgrade says that it cannot be.
+// On a platform without upgrades a program serves and stops as usual, and Upgrade returns ErrNotSupported.
 func TestUnsupportedPlatformServes(t *testing.T) {
 	up := newUnsupported(t, upgrade.Options{PIDFile: filepath.Join(t.TempDir(), "pid")})
 	ln, err := up.Listen("tcp", "127.0.0.1:0")
@@ -72,7 +72,7 @@ func TestUnsupportedPlatformServes(t *testing.T) {
 	}
 }
 
-// The cause of the end of serve's context tells a stop from an upgrade.
+// The cause of serve's context shows whether the context has ended for a stop or for an upgrade.
 func TestStopIsNoHandover(t *testing.T) {
 	up := newUnsupported(t, upgrade.Options{})
 	ctx, stop := context.WithCancelCause(t.Context())
@@ -87,7 +87,7 @@ func TestStopIsNoHandover(t *testing.T) {
 	}
 }
 
-// What serve returns is what Run returns, and the values of the context come through.
+// Run returns the error of serve, and serve sees the values of the context of Run.
 func TestRunReturnsWhatServeReturns(t *testing.T) {
 	type key struct{}
 	up := newUnsupported(t, upgrade.Options{})
@@ -103,7 +103,7 @@ func TestRunReturnsWhatServeReturns(t *testing.T) {
 	}
 }
 
-// Requests that come too early or too late are told so.
+// Requests that come too early or too late get an error that tells so.
 func TestRequestsOutsideOfRunAreRefused(t *testing.T) {
 	up := newUnsupported(t, upgrade.Options{})
 	if err := up.Commit(); !errors.Is(err, upgrade.ErrNotReady) {
@@ -128,7 +128,7 @@ func TestRequestsOutsideOfRunAreRefused(t *testing.T) {
 	}
 }
 
-// Close ends a run, waits for it, and may be called again and by anybody.
+// Close ends Run and waits until Run has returned. It may be called several times, from any goroutine.
 func TestCloseEndsTheRun(t *testing.T) {
 	up := newUnsupported(t, upgrade.Options{})
 	ended := make(chan struct{})
@@ -159,8 +159,8 @@ func TestCloseEndsTheRun(t *testing.T) {
 	ln.Close()
 }
 
-// A first process serves whatever its checks say: there is nobody else to do it. The log names the check, also one whose time is
-// over.
+// A first process serves even if its checks fail, because there is no other process. The log names the failed check. A check
+// whose time is over is logged, too.
 func TestFailedCheckDoesNotStopTheOnlyProcess(t *testing.T) {
 	for reason, check := range map[string]func(context.Context) error{
 		"down":                      func(context.Context) error { return errors.New("down") },
@@ -169,7 +169,7 @@ func TestFailedCheckDoesNotStopTheOnlyProcess(t *testing.T) {
 		log := &lockedLog{}
 		up := newUnsupported(t, upgrade.Options{Timeout: 100 * time.Millisecond, Logger: slog.New(slog.NewTextHandler(log, nil))})
 		up.Check("never", check)
-		go up.Run(t.Context(), serveUntilDone) // ended by Close
+		go up.Run(t.Context(), serveUntilDone) // Close ends this call
 		testutil.Until(t, 10*time.Second, "it serves", func() bool { return up.Status().State == "serving" })
 		if want := `check \"never\": ` + reason; !strings.Contains(log.String(), want) {
 			t.Errorf("the log does not say %s:\n%s", want, log)
@@ -177,7 +177,7 @@ func TestFailedCheckDoesNotStopTheOnlyProcess(t *testing.T) {
 	}
 }
 
-// Nonsense is refused with its name and what to do.
+// Invalid options are refused. The error names the field and tells what to do.
 func TestNonsenseOptionsAreNamed(t *testing.T) {
 	for name, opts := range map[string]upgrade.Options{
 		"Timeout": {Timeout: -1}, "AbortGrace": {AbortGrace: -1}, "StateLimit": {StateLimit: -1},

@@ -13,8 +13,8 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
-// A build from before the listening sockets waited in the control socket is refused by name, with and without the supervisor, and
-// the service goes on.
+// An old build that does not take its listening sockets from the control socket is refused, with and without the supervisor.
+// The error tells the reason, and the service goes on.
 func TestBuildFromBeforeIsRefused(t *testing.T) {
 	for supervisor, low := range map[string]int{"never": 1, "always": 3} {
 		t.Run(supervisor, func(t *testing.T) {
@@ -33,7 +33,7 @@ func TestBuildFromBeforeIsRefused(t *testing.T) {
 	}
 }
 
-// Versions, fields and frames that are not known yet do no harm, on neither side.
+// Unknown versions, fields and messages of a later protocol do no harm, neither in the old process nor in the new process.
 func TestPeerFromTheFutureIsUnderstood(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, nil)
@@ -53,8 +53,8 @@ func TestPeerFromTheFutureIsUnderstood(t *testing.T) {
 	r.Account(l).MustBeClean(t)
 }
 
-// Two versions of the protocol that have nothing in common cannot work together. Whoever finds out says what to do, and
-// the old process serves on.
+// Two processes without a common version of the protocol cannot work together. The process that notices this reports what to
+// do, and the old process serves on.
 func TestForeignProtocolIsRefused(t *testing.T) {
 	for _, c := range []struct {
 		name          string
@@ -80,14 +80,14 @@ func TestForeignProtocolIsRefused(t *testing.T) {
 	}
 }
 
-// rubbish is what comes in place of the message of a kind, and retort what comes after the message.
+// rubbish sends rubbish in place of the message of a kind, and retort sends rubbish after this message.
 func rubbish(kind string) plan.Meddling { return plan.Meddling{Do: plan.Rubbish, Kind: kind} }
 func retort(kind string) plan.Meddling  { return plan.Meddling{Do: plan.Retort, Kind: kind} }
 
 const noFrame = "what came on the control socket is not a frame"
 
-// Who sends rubbish before the commit is as good as dead, in every phase and on both sides, and the old process serves
-// on at once.
+// A process that sends rubbish before the commit is treated as a dead process, in every phase and on both sides. The old
+// process serves on at once.
 func TestRubbishBeforeTheCommitEndsTheUpgrade(t *testing.T) {
 	for _, c := range []struct {
 		meddling plan.Meddling
@@ -96,7 +96,7 @@ func TestRubbishBeforeTheCommitEndsTheUpgrade(t *testing.T) {
 		{rubbish("listeners"), "start"},
 		{retort("listeners"), ""},
 		{rubbish("hello"), "start"},
-		{retort("hello"), ""}, // in whichever phase it is found
+		{retort("hello"), ""}, // the phase in which the rubbish is noticed may differ
 		{rubbish("welcome"), "start"},
 		{rubbish("prepared"), "check"},
 		{retort("prepared"), ""},
@@ -111,7 +111,7 @@ func TestRubbishBeforeTheCommitEndsTheUpgrade(t *testing.T) {
 			r := testclient.Start(t, func(s *plan.Settings) { s.Timeout, s.Soak = 10*time.Second, 200*time.Millisecond })
 			l := r.Load(smallLoad)
 			r.Change(func(s *plan.Settings) { s.Meddling = c.meddling })
-			r.Release("another") // so that there is an earlier build to tell of
+			r.Release("another") // so that the old process has an earlier build to send
 			began := time.Now()
 			a := r.Ask("POST", "/upgrade")
 			if a.Committed || c.phase != "" && a.Phase != c.phase || !strings.Contains(a.Reason, noFrame) {
@@ -128,7 +128,7 @@ func TestRubbishBeforeTheCommitEndsTheUpgrade(t *testing.T) {
 	}
 }
 
-// Rubbish in place of the word that it serves is a commit that failed, and rubbish after it is nothing.
+// Rubbish in place of the message serving makes the commit fail. Rubbish after this message has no effect.
 func TestRubbishAroundTheCommit(t *testing.T) {
 	for _, c := range []struct {
 		meddling  plan.Meddling
@@ -151,7 +151,7 @@ func TestRubbishAroundTheCommit(t *testing.T) {
 	}
 }
 
-// Rubbish while an upgrade is taken back makes it no longer than the grace.
+// Rubbish that comes while an upgrade is taken back does not make this take longer than AbortGrace.
 func TestRubbishWhileTakingBack(t *testing.T) {
 	for _, meddling := range []plan.Meddling{rubbish("abort"), rubbish("returned"), rubbish("released"), retort("returned")} {
 		t.Run(meddling.String(), func(t *testing.T) {

@@ -18,7 +18,7 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
-// The candidate gets exactly its share of the new connections, at every step, and then everything. Nothing is lost.
+// At every step the candidate gets exactly its share of the new connections, and at the end all of them. No connection is lost.
 func TestCandidateGetsItsShare(t *testing.T) {
 	t.Parallel()
 	weights := []float64{0.05, 0.25, 0.5, 1}
@@ -41,7 +41,7 @@ func TestCandidateGetsItsShare(t *testing.T) {
 			}
 			p.Close()
 		}
-		// The load's connections are counted too, so that a share of the test's own is not exact, but near.
+		// The connections of the load are counted too, so the share of the test's own connections is not exact, but nearly.
 		if got := float64(own) / conns; math.Abs(got-w) > 0.06 {
 			t.Errorf("weight %v: %.3f of the connections", w, got)
 		}
@@ -55,7 +55,7 @@ func TestCandidateGetsItsShare(t *testing.T) {
 	r.WaitFamily(t, 1, patience)
 }
 
-// Counted connections are exactly the share: over ten thousand the difference is less than one connection.
+// If connections are counted, the share is exact: over ten thousand connections, the difference is less than one connection.
 func TestShareIsCounted(t *testing.T) {
 	testutil.AlsoWithoutRace()
 	t.Parallel()
@@ -81,8 +81,8 @@ func TestShareIsCounted(t *testing.T) {
 	}
 }
 
-// An abort, an error of the judge, and the death of the candidate in every way give everything back at every weight: no
-// connection is refused, and what is lost is what a dead process had received.
+// After an abort, an error of the judge, or any death of the candidate, all connections come back, at every weight. No
+// connection is refused, and only the requests that a dead process had read are lost.
 func TestEverythingComesBackAtEveryWeight(t *testing.T) {
 	for _, w := range []float64{0.05, 0.5, 1} {
 		for _, how := range []string{"abort", "kill", "stop", "term"} {
@@ -134,7 +134,7 @@ func TestEverythingComesBackAtEveryWeight(t *testing.T) {
 	}
 }
 
-// A connection that the candidate has, and has not read from, outlives it.
+// A connection from which the candidate has not read survives the death of the candidate.
 func TestUnreadConnectionsOutliveTheCandidate(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, byWeights(0.999))
@@ -157,8 +157,8 @@ func TestUnreadConnectionsOutliveTheCandidate(t *testing.T) {
 	}
 }
 
-// Half of the connections are with each process when the old one is killed: the candidate takes over, connections that
-// were on their way included, and nobody is refused.
+// The old process is killed while each process has half of the connections. The candidate takes over, together with connections
+// that were on their way. No connection is refused.
 func TestOldProcessMayDieWhileItShares(t *testing.T) {
 	for n := range 3 {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
@@ -186,7 +186,8 @@ func TestOldProcessMayDieWhileItShares(t *testing.T) {
 	}
 }
 
-// With Sticky an address stays on its side while the weight grows, and after an abort it is on the same side again.
+// With Sticky an address that has changed to the candidate stays there while the weight grows. In the upgrade after an abort,
+// the same addresses change to the candidate.
 func TestAddressesStayOnTheirSide(t *testing.T) {
 	t.Parallel()
 	weights := []float64{0.05, 0.25, 0.5}
@@ -237,7 +238,8 @@ func TestAddressesStayOnTheirSide(t *testing.T) {
 	}
 }
 
-// Weights that are none are refused, and so is one that comes too late, or while a resource is needed to serve.
+// SetWeight refuses a value that is no weight, a call that comes too late, and a weight while an exclusive resource is needed
+// to serve.
 func TestWeightsAreRefusedByName(t *testing.T) {
 	var c upgrade.Candidate
 	for _, w := range []float64{-0.1, 1.1, math.NaN(), math.Inf(1)} {
@@ -254,7 +256,7 @@ func TestWeightsAreRefusedByName(t *testing.T) {
 	}
 }
 
-// A candidate that is taken back at a small weight finishes the requests that it has begun, however long they take.
+// A candidate that is taken back at a small weight finishes the requests that it has begun, even long ones.
 func TestCandidateFinishesWhatItHasBegun(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, byWeights(0.999))
@@ -262,7 +264,7 @@ func TestCandidateFinishesWhatItHasBegun(t *testing.T) {
 	r.AtStep(0)
 	held := r.DialTo("g2").Begin()
 	r.Ask("POST", "/abort")
-	<-time.After(idleAbort + 500*time.Millisecond) // the request's own length
+	<-time.After(idleAbort + 500*time.Millisecond) // the request takes this long
 	held.Finish()
 	if held.By != "g2" {
 		t.Errorf("%s has answered", held.By)
@@ -272,10 +274,10 @@ func TestCandidateFinishesWhatItHasBegun(t *testing.T) {
 	}
 }
 
-// idleAbort is how long a candidate has that has accepted nothing.
+// idleAbort is how long an aborted candidate may take to end if it has accepted nothing.
 const idleAbort = 2 * time.Second
 
-// A candidate that had everything and hangs in the commit stalls nobody until it is killed.
+// A candidate that has all connections and hangs in the commit delays no client until it is killed.
 func TestHangInTheCommitOfASharedService(t *testing.T) {
 	t.Parallel()
 	f := testclient.FaultAt(t, "new.commit", "stop")
@@ -300,7 +302,7 @@ func TestHangInTheCommitOfASharedService(t *testing.T) {
 	}
 }
 
-// dialFrom is Dial from an address of this machine.
+// dialFrom does the same as Dial, from the given address of this machine.
 func dialFrom(t *testing.T, r *testclient.Service, ip string) *testclient.Peer {
 	t.Helper()
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(ip)}}

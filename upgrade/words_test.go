@@ -15,8 +15,9 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wiretest"
 )
 
-// order is what a candidate may send: a row for each kind, a letter for each phase, from start to taken back. "1" is the first
-// message only, "n" any number, "-" none, and d, s, c any number once the old process has sent dial, share or commit.
+// order has the messages that a candidate may send: a row for each kind, and a letter for each phase, from start to taken back.
+// "1" allows only the first message, "n" any number, and "-" none. The letters d, s and c allow any number after the old
+// process has sent dial, share or commit.
 var order = map[wire.Kind]string{
 	wire.KindListeners: "n-----n",
 	wire.KindTakes:     "-n---cn",
@@ -46,7 +47,7 @@ var order = map[wire.Kind]string{
 
 var openers = map[byte]wire.Kind{'d': wire.KindDial, 's': wire.KindShare, 'c': wire.KindCommit}
 
-// attemptOf is an attempt of a generation, in a stage.
+// attemptOf returns an attempt of a generation, in a stage.
 func attemptOf(t *testing.T, u *Upgrader, s stage) *attempt {
 	t.Helper()
 	a := newAttempt(t.Context(), &u.parts, modeUpgrade)
@@ -54,7 +55,7 @@ func attemptOf(t *testing.T, u *Upgrader, s stage) *attempt {
 	return a
 }
 
-// attemptWith is an attempt whose old process has sent messages of those kinds.
+// attemptWith returns an attempt whose old process has sent messages of the given kinds.
 func attemptWith(t *testing.T, sent ...wire.Kind) *attempt {
 	t.Helper()
 	l := wire.NewLink(&wiretest.Transport{})
@@ -71,15 +72,15 @@ func attemptWith(t *testing.T, sent ...wire.Kind) *attempt {
 	return a
 }
 
-// comes is the arrival of a message in a phase.
+// comes makes a message arrive in a phase.
 func (a *attempt) comes(k wire.Kind, in Phase) error {
 	return a.received.inOrder(k, in, a.peer, a.child.link.Sent)
 }
 
 func outOfOrder(err error) bool { return errors.As(err, new(*wordError)) }
 
-// Each kind of message may come in the phases that the table has for it, and nowhere else: whether the old process has asked for
-// it, and whether one has come before, is part of the answer.
+// Each kind of message may come only in the phases that the table has for it. The answer also depends on two facts: whether the
+// old process has sent the message that asks for it, and whether a message of the kind has come before.
 func TestEveryWordHasItsPhases(t *testing.T) {
 	every := []wire.Kind{wire.KindDial, wire.KindShare, wire.KindCommit}
 	for k := wire.KindHello; k.Known(); k++ {
@@ -110,8 +111,8 @@ func TestEveryWordHasItsPhases(t *testing.T) {
 	}
 }
 
-// What the old process alone may say, and what a later protocol may have, are told apart: the one is out of order, and the
-// other is ignored, in every phase.
+// A message that only the old process may send is out of order in every phase. A message of a later protocol is ignored in
+// every phase.
 func TestUnknownWordsAreIgnored(t *testing.T) {
 	for _, phase := range columns {
 		for _, k := range []wire.Kind{0, 40, 63, 64, 77, 128, 255} {
@@ -126,7 +127,7 @@ func TestUnknownWordsAreIgnored(t *testing.T) {
 	}
 }
 
-// A program that has written the Ready byte without a hello has said everything: no message of the protocol may follow.
+// After the Ready byte without a hello, a program must send no message of the protocol.
 func TestPlainProgramSaysNothingElse(t *testing.T) {
 	for _, phase := range columns {
 		for k := wire.KindHello; k.Known(); k++ {
@@ -139,7 +140,7 @@ func TestPlainProgramSaysNothingElse(t *testing.T) {
 	}
 }
 
-// The reason of a word out of order names the word and the phase.
+// The error for a message out of order names the message and the phase.
 func TestWordOutOfOrderIsNamed(t *testing.T) {
 	a := attemptWith(t)
 	a.stage = atBaking
@@ -149,7 +150,7 @@ func TestWordOutOfOrderIsNamed(t *testing.T) {
 	}
 }
 
-// saying is an attempt in phase start whose candidate has sent those messages, and then nothing more.
+// saying returns an attempt in phase start whose candidate has sent the given messages, and then nothing more.
 func saying(t *testing.T, kinds ...wire.Kind) *attempt {
 	t.Helper()
 	a := attemptWith(t)
@@ -167,11 +168,11 @@ func saying(t *testing.T, kinds ...wire.Kind) *attempt {
 	return a
 }
 
-// The Ready byte counts after the commit message only. Before that, it is a word out of order of a candidate that says hello,
-// whichever of the two is noticed first, and the only word of a program that knows tableflip only.
+// The Ready byte is expected only after the commit message. If a candidate has sent hello, an earlier Ready byte is out of
+// order, whether the byte or hello is noticed first. A program with tableflip only sends the Ready byte and nothing else.
 func TestReadyByteBeforeTheCommit(t *testing.T) {
 	limit := func() time.Time { return time.Now().Add(10 * time.Second) }
-	for range 8 { // what has happened at the same time is looked at in any order
+	for range 8 { // several times, because select takes events that are ready together in any order
 		a := saying(t, wire.KindHello)
 		close(a.child.Ready)
 		if n := a.next(&await{want: wire.KindPrepared, due: limit()}); !outOfOrder(n.err) || !strings.Contains(n.err.Error(), "the Ready byte out of order in phase start") {
@@ -190,7 +191,7 @@ func TestReadyByteBeforeTheCommit(t *testing.T) {
 	}
 }
 
-// Where the Ready byte is noticed last, just before the commit message, it still ends the attempt.
+// The Ready byte still ends the attempt if it is noticed only just before the commit message.
 func TestReadyByteJustBeforeTheCommit(t *testing.T) {
 	a := saying(t)
 	a.stage, a.received.kinds = atMarshalling, map[wire.Kind]bool{wire.KindHello: true}
@@ -211,7 +212,7 @@ func TestReadyByteJustBeforeTheCommit(t *testing.T) {
 	}
 }
 
-// After the commit message the Ready byte is awaited, and is no confirmation: that is the message serving.
+// After the commit message the Ready byte is in order, but it does not confirm the commit. The message serving does.
 func TestReadyByteIsNoConfirmation(t *testing.T) {
 	a := saying(t)
 	a.stage = atCommitting
@@ -221,7 +222,7 @@ func TestReadyByteIsNoConfirmation(t *testing.T) {
 	}
 }
 
-// quietTransport is that of a process that says nothing more, and lives.
+// quietTransport is the transport to a process that lives and sends nothing more.
 type quietTransport struct {
 	wiretest.Transport
 	closed chan struct{}
