@@ -8,21 +8,22 @@ import (
 	"os"
 )
 
-// A frame is a header of 12 bytes and a JSON body, so that a new version may add a field that the other process does not know.
+// A frame is a header of 12 bytes and a body in JSON. A new version may add a field to a body, because a receiver skips fields
+// that it does not know.
 //
 //	0  4  magic "mdr1"
 //	4  1  kind
-//	5  1  number of descriptors that come with the frame: at most 8, or at most sys.MaxFiles in a frame of KindListeners
+//	5  1  number of descriptors that come with the frame: at most 8; in a frame of KindListeners at most sys.MaxFiles
 //	6  2  zero; the receiver ignores these bytes
 //	8  4  length of the body, big endian
 const (
 	frameMagic  = "mdr1"
 	frameHeader = 12
-	frameLimit  = 32 << 10 // a frame always fits into the socket's buffer
+	frameLimit  = 32 << 10 // the most bytes of a frame: a frame always fits into the socket's buffer
 	filesLimit  = 8
 )
 
-// Frame is one received message. Whoever receives a frame from a link calls Close.
+// Frame is a received message. A function that takes a frame from Link.Frames calls Close.
 type Frame struct {
 	Kind   Kind
 	Body   []byte // JSON for Decode; empty if the message has no body
@@ -48,7 +49,8 @@ func (f Frame) Close() {
 	}
 }
 
-// Encode returns the bytes of a message. body is a struct of this package, or nil if the message has no body.
+// Encode returns the bytes of a message. body is a struct of this package, or nil if the message has no body. nfiles is the
+// number of descriptors that come with the message.
 func Encode(k Kind, body any, nfiles int) ([]byte, error) {
 	var data []byte
 	if body != nil {
@@ -70,7 +72,7 @@ func Encode(k Kind, body any, nfiles int) ([]byte, error) {
 var (
 	// ErrFrame means that the received bytes are not a frame.
 	ErrFrame = errors.New("what came on the control socket is not a frame")
-	// ErrMissing means that a frame came without its descriptors. errors.Is(ErrMissing, ErrFrame) is true.
+	// ErrMissing means that a frame came without some of its descriptors. errors.Is(ErrMissing, ErrFrame) is true.
 	ErrMissing = fmt.Errorf("%w: descriptors are missing, perhaps too many files are open", ErrFrame)
 )
 
@@ -92,16 +94,17 @@ func cutFrame(b []byte) (f Frame, rest []byte, err error) {
 	return Frame{Kind: Kind(b[4]), Body: body, nfiles: int(b[5])}, b[end:len(b):len(b)], nil
 }
 
-// SocketName is the name of a socket in tableflip.
+// SocketName identifies a socket by the same three strings as the library tableflip.
 type SocketName struct {
 	Kind    string `json:"kind"`
 	Network string `json:"network"`
 	Addr    string `json:"addr"`
 }
 
-// PathLink describes the file of a unix socket: its second name, in the same directory, and its device and inode.
+// PathLink describes the file of a unix socket. Name is the file's second name, a hard link in the same directory. Dev and Ino
+// are the device and the inode of the file.
 type PathLink struct {
 	Name string `json:"name,omitempty"`
 	Dev  uint64 `json:"dev,omitempty"`
-	Ino  uint64 `json:"ino,omitempty"` // 0: the file is not known
+	Ino  uint64 `json:"ino,omitempty"` // 0: the file of the socket is not known
 }

@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// Transport moves bytes and descriptors between two processes. The boundaries of its messages do not matter.
+// Transport moves bytes and descriptors between two processes. A Recv may return a part of a frame, or several frames: the Link
+// finds the boundaries of the frames.
 type Transport interface {
 	// Send sends b with descriptors, and does not close the files. It may wait for a peer that does not read.
 	Send(b []byte, files []*os.File) error
@@ -24,7 +25,7 @@ type (
 	trySender interface {
 		// TrySend sends b, and also file unless file is nil. It sends at once and completely, or not at all.
 		TrySend(b []byte, file *os.File) error
-		// SendBy is TrySend, but waits until the peer has room, at most until the time by.
+		// SendBy is TrySend, except that it waits if the peer has no room. It gives up at the time in the argument by.
 		SendBy(b []byte, file *os.File, by time.Time) error
 	}
 	duplicator interface {
@@ -35,9 +36,9 @@ type (
 	}
 )
 
-// Link is one process's end of the control socket. A goroutine receives frames until the other end is closed, until the
-// receiving fails, or until Quit or Close is called. After that the goroutine closes Frames. So the owner learns of the death
-// of the peer. The methods may be called from any goroutine.
+// Link is one process's end of the control socket. A goroutine receives frames. It ends when the other end is closed, when the
+// receiving fails, or after a call of Quit or Close. At its end the goroutine closes Frames. So the owner of the link notices
+// the death of the peer. The methods may be called from any goroutine.
 type Link struct {
 	// Frames delivers the messages of the peer. The receiver closes each frame.
 	Frames <-chan Frame
@@ -48,7 +49,7 @@ type Link struct {
 	wire   Transport
 	frames chan Frame // the same channel as Frames, for sending
 
-	lacking atomic.Bool   // a connection may come without its descriptor, because the sender keeps a descriptor too
+	lacking atomic.Bool   // a frame of KindConn may come without its descriptor, see AllowMissing
 	sent    atomic.Uint64 // a bit for each kind for which Send was called
 
 	turn chan struct{} // locks sending: a goroutine puts an element in before it sends, and takes it out afterwards
@@ -65,7 +66,8 @@ func NewLink(w Transport) *Link {
 	return l
 }
 
-// AllowMissing sets whether a connection may come without its descriptor, as it may while the sender keeps a descriptor too.
+// AllowMissing sets whether a frame of KindConn may come without its descriptor. on must be true only while the sender keeps a
+// descriptor of the connection too: the connection is not lost then.
 func (l *Link) AllowMissing(on bool) { l.lacking.Store(on) }
 
 func (l *Link) read() {
@@ -91,10 +93,11 @@ func (l *Link) read() {
 }
 
 // deliver sends each complete frame to Frames, with its descriptors, and returns the bytes and descriptors that are left.
-// Descriptors arrive with the first byte of their frame. So a frame without its descriptors does not come from this library,
-// and neither do descriptors without a frame. There are two exceptions, because the kernel drops a descriptor when this process
-// has no room for more. A connection may lack its descriptor while lacking is set: the sender keeps a descriptor too, so
-// nothing is lost. Listening sockets may be missing, because the receiver of the frame counts them.
+// Descriptors arrive with the first byte of their frame. If descriptors come without a frame, deliver returns ErrFrame. If
+// descriptors of a frame are missing, it returns ErrMissing, except in two cases. The exceptions are needed because the kernel
+// drops descriptors if this process has too many open files. A frame of KindConn may lack its descriptor while lacking is set,
+// because the sender keeps a descriptor too. A frame of KindListeners may lack descriptors, because its receiver counts the
+// sockets.
 func (l *Link) deliver(pending []byte, files []*os.File) ([]byte, []*os.File, error) {
 	for {
 		f, rest, err := cutFrame(pending)
@@ -184,14 +187,15 @@ func (l *Link) atOnce(k Kind, body any, file *os.File, wait time.Duration, send 
 }
 
 // isShortage reports whether an error of sending means a shortage that may be over in a moment: too many descriptors are in
-// sockets between processes, or there is too little memory. The poller has no event for the end of a shortage.
+// sockets between processes, or there is too little memory. Go's network poller has no event for the end of a shortage, so
+// SendWithin tries again.
 func isShortage(err error) bool {
 	return errors.Is(err, syscall.ETOOMANYREFS) || errors.Is(err, syscall.ENOBUFS) || errors.Is(err, syscall.ENOMEM)
 }
 
-// againAfter is how long SendWithin waits for an event of the poller before it tries again. Linux calls a unix socket writable
-// when three quarters of the buffer are free (unix_writable), but a message needs much less. So there may be room for a message
-// long before the event comes.
+// againAfter is how long SendWithin waits for an event of Go's network poller before it tries again. Linux calls a unix socket
+// writable when three quarters of the buffer are free (unix_writable), but a message needs much less. So there may be room for
+// a message long before the event comes.
 const againAfter = 2 * time.Millisecond
 
 func soonest(a, b time.Time) time.Time {
@@ -238,8 +242,8 @@ func (l *Link) Dup() (*os.File, error) {
 	return w.Dup()
 }
 
-// Quit ends the receiving in this process and leaves the socket open, for another process that has a descriptor of the same
-// end. Frames delivers the frames received so far, and is then closed.
+// Quit ends the receiving in this process. The socket stays open, so another process that has a descriptor of the same end can
+// still receive. Frames delivers the frames received so far, and is closed after the last of these frames.
 func (l *Link) Quit() {
 	if w, ok := l.wire.(quitter); ok {
 		w.Quit()

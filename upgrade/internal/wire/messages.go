@@ -7,7 +7,7 @@
 //	socket_*.go  the socket that a Link uses
 //
 // Builds with different versions of this package upgrade each other: the bytes of a message are a contract, which
-// protocol_test.go checks. A new version may add a field to a body, or a kind, but must not change the number of a kind.
+// protocol_test.go checks. A new version may add a kind, or a field of a body. It must not change the number of a kind.
 package wire
 
 import (
@@ -25,31 +25,31 @@ import (
 //
 //	candidate                 old
 //	            <------------ listeners  listening sockets; the first message is sent before the candidate is executed
-//	listeners   ------------>            the candidate has the sockets sent so far; sent only if there are more sockets
-//	hello       ------------>            the candidate has its sockets
+//	listeners   ------------>            the candidate has received the sockets sent so far, and waits for more
+//	hello       ------------>            the candidate has all its sockets
 //	            <------------ welcome    with state and a file for crash output; may come before hello
 //	            <------------ previous   the executable and arguments of the old process, for a rollback
 //	            <------------ elder      the control socket of an older, draining generation; a message for each generation
-//	takes       ------------>            which connections the candidate takes; several messages, before prepared and serving
+//	takes       ------------>            which listeners of the candidate take connections; before prepared and serving
 //	prepared    ------------>            the checks have passed
 //	            <------------ dial       a private connection, for a smoke test; any number of messages, until commit
 //	dialed      ------------>            the answer to dial
-//	            <------------ takes      which connections the old process takes back; several messages, before share
+//	            <------------ takes      which listeners of the old process take connections back; before share
 //	            <------------ share      memory for the slots of passed connections
 //	            <------------ conn       a connection, by its descriptor; any number of messages
 //	conn        ------------>            a connection that the candidate sends back
 //	beat        ------------>            the candidate is alive; sent every 0.1 seconds after share
 //	            <------------ weight     the weight is lower now: the candidate sends a part of its idle connections back
 //	message     ------------>            a message of the application
-//	            <------------ open       accept beside the old process, or in its place
-//	            <------------ shut       do not accept any more
-//	            <------------ commit     with fresh state; after it the Ready byte comes on tableflip's pipe
+//	            <------------ open       the candidate is to accept, beside the old process or in its place
+//	            <------------ shut       the candidate is to stop accepting
+//	            <------------ commit     with fresh state; then the candidate sends the Ready byte on tableflip's pipe
 //	serving     ------------>            the candidate has taken over
 //	            <------------ named      the old process has told the service manager the candidate's pid, or will not do so
 //	            <------------ conn       an idle connection, while the old process drains
-//	hurry       ------------>            close idle connections: too many generations drain; at any time after serving
+//	hurry       ------------>            the old process is to close its idle connections; at any time after serving
 //
-//	failed      ------------>            the candidate gives up, and sends the reason; it then does the same as after abort
+//	failed      ------------>            the candidate gives up, with the reason; from here on it does the same as after abort
 //	            <------------ abort      the old process does not want the candidate; at any time before commit
 //	returned    ------------>            an aborted candidate has finished; with state if the candidate has accepted
 //	            <------------ released   the old process lives, and has received returned: the candidate may end
@@ -74,15 +74,15 @@ const (
 	KindPrevious // the executable of the old process, and a file with the arguments of the old process
 	KindElder    // ElderBody, a control socket: an older generation that drains
 	KindHurry    // the receiver is to close its idle connections: too many generations drain
-	KindShare    // the file of the slots' memory: connections will come
+	KindShare    // the file of handoff.Slots: the old process will send connections
 	KindConn     // ConnBody, a connection: the receiver serves it from now on
 	KindBeat     // the candidate is alive
 	KindWeight   // WeightBody: the candidate is to send a part of its idle connections back
 	KindShut     // the candidate is to accept no more connections
 	KindMessage  // MessageBody: a message of the application for the judge
 
-	KindListeners // ListenersBody, listening sockets; the candidate's answer has no sockets, and asks for more sockets
-	KindTakes     // TakesBody: which connections can be passed to the sender
+	KindListeners // ListenersBody, listening sockets; the candidate answers without sockets, to ask for more
+	KindTakes     // TakesBody: the sender takes connections of these listeners
 	KindNamed     // the old process has named the candidate to the service manager, or will not do so any more
 
 	kindEnd // the number of the next new kind
@@ -107,14 +107,15 @@ func (k Kind) String() string {
 // Known reports whether this version of the protocol has the kind.
 func (k Kind) Known() bool { return k > 0 && k < kindEnd }
 
-// ProtocolMin and ProtocolMax are the lowest and the highest version of the protocol that this library speaks. The old process
-// chooses the highest version that both processes speak.
+// ProtocolMin and ProtocolMax are the lowest and the highest version of the protocol that this library speaks. Two processes
+// can upgrade each other if they speak a common version (see Overlap).
 const (
 	ProtocolMin = 4 // the first version in which the candidate gets its listening sockets by the control socket
 	ProtocolMax = 4
 )
 
-// HelloBody describes the candidate. Min and Max are the versions of the protocol that it speaks.
+// HelloBody describes the candidate. Min and Max are the lowest and the highest version of the protocol that the candidate
+// speaks.
 type HelloBody struct {
 	Min     int    `json:"min"`
 	Max     int    `json:"max"`
@@ -126,13 +127,13 @@ type HelloBody struct {
 }
 
 // ListenersBody names the sockets of a message, in the order of their descriptors. A message has as many sockets as fit. The
-// next message is sent when the candidate has received these sockets, because the kernel limits how many descriptors of a user
-// are in sockets.
+// next message is sent only after the candidate has received these sockets, because the kernel limits how many descriptors of a
+// user are on their way between processes.
 type ListenersBody struct {
-	Total int          `json:"total"`           // the number of sockets in all messages; in an answer: how many were received
+	Total int          `json:"total"`           // the number of sockets in all messages; in an answer: those received so far
 	Names []SocketName `json:"names,omitempty"` // the sockets of this message
-	Late  []int        `json:"late,omitempty"`  // indexes in Names: the candidate may open these sockets late
-	Own   []int        `json:"own,omitempty"`   // indexes in Names: sockets of this library, which no service manager has
+	Late  []int        `json:"late,omitempty"`  // indexes in Names: sockets that were opened late (see listener.Set.Begin)
+	Own   []int        `json:"own,omitempty"`   // indexes in Names: sockets that this library has opened, and no socket unit
 	Links []PathLink   `json:"links,omitempty"` // one for each of Names; empty if no socket has a link
 }
 
@@ -151,7 +152,7 @@ func (b *ListenersBody) pick(which []int) (names []SocketName) {
 	return names
 }
 
-// Fit returns how many of the sockets fit into a message. It is at least 1, unless there are no sockets.
+// Fit returns how many of the sockets fit into a message. If there are sockets, the result is at least 1.
 func Fit(names []SocketName, links []PathLink) int {
 	room := textRoom
 	if runtime.GOOS != "linux" {
@@ -206,19 +207,19 @@ type WelcomeBody struct {
 
 	From  string       `json:"from,omitempty"`  // the version of the old process
 	PID   int          `json:"pid,omitempty"`   // the pid of the old process
-	Paths []SocketName `json:"paths,omitempty"` // the unix sockets among the files at exec
+	Paths []SocketName `json:"paths,omitempty"` // the unix sockets with a path, if they came as files at exec
 	Links []PathLink   `json:"links,omitempty"` // one for each of Paths; empty if no socket has a link
 
-	Expected []SocketName `json:"expected,omitempty"` // the sockets among the files at exec that the candidate has to open
+	Expected []SocketName `json:"expected,omitempty"` // sockets that the candidate has to open, if they came as files at exec
 
 	Names  bool     `json:"names,omitempty"`  // the old process will tell the service manager the candidate's pid
-	Stored []string `json:"stored,omitempty"` // the service manager's names of kept sockets that came as files at exec
+	Stored []string `json:"stored,omitempty"` // a service manager's names for the sockets, if they came as files at exec
 }
 
-// PreparedBody says what the candidate needs before it can accept.
+// PreparedBody describes what the candidate needs before it can accept.
 type PreparedBody struct {
 	Exclusive bool `json:"exclusive,omitempty"` // the candidate needs exclusive resources before it can accept
-	Beside    bool `json:"beside,omitempty"`    // a socket listens only after the commit (listener/beside.go)
+	Beside    bool `json:"beside,omitempty"`    // a socket listens only after the commit (see listener/beside.go)
 }
 
 // DialBody names the listener that gets a private connection.
@@ -238,14 +239,14 @@ type DialedBody struct {
 type ConnBody struct {
 	Network string  `json:"network"` // the name of the listener that accepted the connection, see listener.Set
 	Addr    string  `json:"addr"`
-	Slot    int     `json:"slot,omitempty"`  // the connection's place in the shared memory; 0: the sender keeps no descriptor
+	Slot    int     `json:"slot,omitempty"`  // the connection's place in handoff.Slots; 0: the old process keeps no descriptor
 	Idle    bool    `json:"idle,omitempty"`  // the connection is between two requests
 	Ahead   []byte  `json:"ahead,omitempty"` // bytes that the receiver is to read before it reads from the connection
-	Unit    string  `json:"unit,omitempty"`  // the client's address without the port, by which a progressive upgrade chooses
+	Unit    string  `json:"unit,omitempty"`  // the client's address without the port; a progressive upgrade chooses by unit
 	Weight  float64 `json:"weight,omitempty"`
 }
 
-// WeightBody is the share of the candidate before and after a step.
+// WeightBody is the candidate's share of new connections before and after a step.
 type WeightBody struct {
 	From float64 `json:"from"`
 	To   float64 `json:"to"`
@@ -262,19 +263,19 @@ type ElderBody struct {
 	Generation int    `json:"generation"`
 	PID        int    `json:"pid"`
 	Version    string `json:"version"`
-	Hurried    bool   `json:"hurried,omitempty"` // the generation was told to close its idle connections
+	Hurried    bool   `json:"hurried,omitempty"` // KindHurry was sent to the generation already
 }
 
 // CommitBody is the body of KindCommit.
 type CommitBody struct {
 	State bool `json:"state,omitempty"`
-	Again bool `json:"again,omitempty"` // another upgrade was requested; begun by the process that serves after this upgrade
+	Again bool `json:"again,omitempty"` // another upgrade was requested: the process that serves after this upgrade begins it
 }
 
 // TakesBody names the listeners of the sender. If there are many, they come in several messages.
 type TakesBody struct {
 	Listeners []SocketName `json:"listeners,omitempty"`
-	Plain     []int        `json:"plain,omitempty"` // indexes in Listeners: they take no connection with ConnBody.Ahead
+	Plain     []int        `json:"plain,omitempty"` // indexes in Listeners: these take no connection that has ConnBody.Ahead
 }
 
 // Cut splits b into a part that fits into one message, and the rest.
@@ -295,7 +296,7 @@ func (b TakesBody) Cut() (part, rest TakesBody) {
 type FailedBody struct {
 	Phase   string `json:"phase"` // a Phase of package upgrade
 	Reason  string `json:"reason"`
-	Aborted bool   `json:"aborted,omitempty"` // the candidate was told to stop, for example by a signal
+	Aborted bool   `json:"aborted,omitempty"` // the candidate was asked to stop, for example by a signal
 }
 
 // AbortBody is the reason why the old process does not want the candidate.

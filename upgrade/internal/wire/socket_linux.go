@@ -23,7 +23,7 @@ func (s *socket) TrySend(b []byte, file *os.File) error {
 	return errors.Join(err, sent)
 }
 
-// SendBy is TrySend, but waits for room in the socket, at most until the time by.
+// SendBy is TrySend, except that it waits if the socket has no room. It gives up at the time in the argument by.
 func (s *socket) SendBy(b []byte, file *os.File, by time.Time) error {
 	if err := s.conn.SetWriteDeadline(by); err != nil {
 		return err
@@ -37,7 +37,7 @@ func (s *socket) SendBy(b []byte, file *os.File, by time.Time) error {
 		sent = sendmsg(fd, b, file)
 		return sent != unix.EAGAIN
 	})
-	if err != nil { // no room until the time by
+	if err != nil { // the socket had no room until the deadline, or the socket is closed
 		return err
 	}
 	return sent

@@ -54,12 +54,13 @@ func (s *socket) Recv(b []byte) (int, []*os.File, error) {
 	oob := s.oob
 	n, oobn, _, _, err := s.conn.ReadMsgUnix(b, oob)
 	if errors.Is(err, unix.ECONNRESET) {
-		// The peer has ended without having read everything. Linux reports this error once, before it delivers the last
-		// messages of the peer (sock_error in __skb_try_recv_datagram): connections, or the reason why the peer has failed.
+		// The peer has ended, and has not read all messages. Linux returns this error once, before the last messages of the
+		// peer (sock_error in __skb_try_recv_datagram). So Recv reads again: a last message may have a connection, or the
+		// reason why the peer has failed.
 		n, oobn, _, _, err = s.conn.ReadMsgUnix(b, oob)
 	}
 	if err != nil {
-		files, _ := sys.ReceivedFiles(oob[:oobn]) // a message that has descriptors and no bytes gives io.EOF
+		files, _ := sys.ReceivedFiles(oob[:oobn]) // also after io.EOF: a message without bytes may have descriptors
 		(&Frame{Files: files}).Close()
 		return 0, nil, err
 	}
