@@ -14,8 +14,8 @@ import (
 	"github.com/midair-go/midair/internal/sys"
 )
 
-// format is the format of a file with state: the number of entries, then the entries. An entry is a name and data, each
-// preceded by its length.
+// format is the format of a file with state. The file has the number of entries, and then the entries. An entry has the length
+// of a name, the name, the length of the data, and the data.
 var format = kept.Format{Name: "state", Magic: "midair\x00", Version: 1}
 
 // begin returns the first bytes of a file with the given number of entries.
@@ -27,7 +27,8 @@ func appendEntry(b []byte, name string, data []byte) []byte {
 	return kept.Append64(kept.Append32(b, name), data)
 }
 
-// write makes a sealed file of b, which begin and appendEntry have made. The caller closes the file.
+// write makes a sealed file with the content b, and adds the checksum. begin and appendEntry have made b. The caller closes the
+// file.
 func write(b []byte) (*os.File, error) {
 	f, err := sys.MemFile("midair-state")
 	if err != nil {
@@ -44,7 +45,8 @@ func write(b []byte) (*os.File, error) {
 	return f, nil
 }
 
-// read returns the entries of a file that any process may have written.
+// read returns the entries of a file. It checks the file, because any process may have written it. limit is the greatest size
+// of the state in bytes, without the checksum.
 func read(f *os.File, limit int64) (map[string][]byte, error) {
 	info, err := f.Stat()
 	if err != nil {
@@ -63,8 +65,8 @@ func read(f *os.File, limit int64) (map[string][]byte, error) {
 	return decode(b)
 }
 
-// errRest means that there are bytes after the last entry. No version of this package writes such bytes: a new version adds
-// entries instead.
+// errRest means that there are bytes after the last entry. No version of this package writes such bytes. A new version that has
+// more to write adds an entry.
 var errRest = errors.New("bytes after the last entry")
 
 func decode(b []byte) (map[string][]byte, error) {
@@ -101,7 +103,7 @@ func WriteBuild(b *process.Build) (*os.File, error) {
 	return write(data)
 }
 
-// ReadBuild reads a file that WriteBuild of any process has written. The returned build has no executable.
+// ReadBuild reads a file that WriteBuild has written, in this or another process. The returned build has no executable.
 func ReadBuild(f *os.File) (*process.Build, error) {
 	values, err := read(f, argsLimit)
 	if err != nil {

@@ -25,19 +25,19 @@ type Value interface {
 	encoding.BinaryUnmarshaler
 }
 
-// Keeper holds the named values of a program, and the bytes that an older generation has sent for these values.
+// Keeper holds the named values of a program, and the bytes that another generation has sent for these values.
 type Keeper struct {
 	limit int64
 	room  func(make func()) // calls make at a moment when a descriptor is free, see MakeIn
 
 	mu       sync.Mutex
-	names    []string // in the order of the calls of Keep
+	names    []string // the keys of values, in the order of the calls of Keep
 	values   map[string]Value
 	received map[string][]byte
-	refused  error // see Err
+	refused  error // the result of Err
 }
 
-// NewKeeper makes a Keeper without values. All values together may take limit bytes.
+// NewKeeper makes a Keeper without values. limit is the greatest size of the state in bytes, without the checksum.
 func NewKeeper(limit int64) *Keeper {
 	return &Keeper{limit: limit, room: func(make func()) { make() }, values: map[string]Value{}}
 }
@@ -46,7 +46,7 @@ func NewKeeper(limit int64) *Keeper {
 // free. MakeIn must be called before the other methods.
 func (k *Keeper) MakeIn(room func(make func())) { k.room = room }
 
-// Keep adds a value. If bytes for the value were received, Keep restores the value at once.
+// Keep adds a value. If Receive has received bytes for the value, Keep restores the value at once.
 func (k *Keeper) Keep(name string, v Value) {
 	data, ok := k.add(name, v)
 	if ok {
@@ -54,7 +54,8 @@ func (k *Keeper) Keep(name string, v Value) {
 	}
 }
 
-// add adds a value, and returns the bytes that were received for it. ok is false if there are none.
+// add adds a value, and returns the bytes that were received for the value. ok is false if there are no such bytes, or if the
+// name is used twice.
 func (k *Keeper) add(name string, v Value) (data []byte, ok bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -82,16 +83,16 @@ func (k *Keeper) refuse(err error) {
 	}
 }
 
-// Err returns the first reason why this process must not become prepared: a value that did not take its bytes, or a name that
-// was used twice. It returns nil if there is none.
+// Err returns the first error that Keep or Refuse has noted: for example, a value did not take its bytes, or a name was used
+// twice. A process with such an error must not become prepared. Err returns nil if there is no error.
 func (k *Keeper) Err() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.refused
 }
 
-// Receive takes the state of another generation. It restores the values that were added already; Keep restores the other values
-// later. Receive tries all values, and returns the errors of all of them.
+// Receive takes the state of another generation from a file. It restores the values that were added before the call. Keep
+// restores the values that are added later. Receive goes on after an error, and returns the errors of all values.
 func (k *Keeper) Receive(file *os.File) error {
 	data, err := read(file, k.limit)
 	if err != nil {
@@ -110,13 +111,13 @@ func (k *Keeper) Receive(file *os.File) error {
 	return errors.Join(errs...)
 }
 
-// kept returns copies of the names and values. The caller holds the lock during the call of kept, and releases the lock before
-// it calls methods of the program's values: a method that hangs must not block the other users of the lock.
+// kept returns copies of the names and values. The caller holds the lock during the call of kept. It releases the lock before
+// it calls methods of the program's values, because a method that hangs must not block other users of the lock.
 func (k *Keeper) kept() ([]string, map[string]Value) {
 	return slices.Clone(k.names), maps.Clone(k.values)
 }
 
-// Forget drops the received bytes. It is called when the program serves: the program adds no more values.
+// Forget drops the received bytes. It is called when no value needs these bytes any more.
 func (k *Keeper) Forget() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
