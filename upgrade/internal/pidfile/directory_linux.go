@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// directory is an open directory. Files are made and renamed in this directory, even if its path leads to another directory
-// later. O_PATH needs no permission to read the directory.
+// directory is an open directory. Files are made and renamed in this directory, even if another directory is later put at its
+// path. The directory is opened with O_PATH, because O_PATH needs no permission to read the directory.
 type directory struct{ fd int }
 
 func openDirectory(path string) (*directory, error) {
@@ -28,7 +28,7 @@ func (d *directory) isAt(path string) bool {
 	return unix.Fstat(d.fd, &here) == nil && unix.Stat(path, &there) == nil && here.Dev == there.Dev && here.Ino == there.Ino
 }
 
-// create makes a new file for writing. It fails if the name exists, also if it is a symbolic link.
+// create makes a new file for writing. It fails if there is a file or a symbolic link with this name.
 func (d *directory) create(name string) (*os.File, error) {
 	fd, err := openat(d.fd, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW, 0o644)
 	if err != nil {
@@ -37,8 +37,8 @@ func (d *directory) create(name string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), name), nil
 }
 
-// rename gives a file another name, and replaces a file or a symbolic link that has this name. The target of the link stays as
-// it is.
+// rename renames a file. If the new name belongs to another file or to a symbolic link, rename replaces this file or link. It
+// does not change the target of the link.
 func (d *directory) rename(from, to string) error {
 	if err := unix.Renameat(d.fd, from, d.fd, to); err != nil {
 		return &os.LinkError{Op: "rename", Old: from, New: to, Err: err}
@@ -46,10 +46,10 @@ func (d *directory) rename(from, to string) error {
 	return nil
 }
 
-// remove removes a name, but not a directory.
+// remove removes the file or the symbolic link with this name. It does not remove a directory.
 func (d *directory) remove(name string) { _ = unix.Unlinkat(d.fd, name, 0) }
 
-// look describes the file with a name, and does not follow a symbolic link.
+// look describes the file with this name. It describes a symbolic link and not the target of the link.
 func (d *directory) look(name string) (entry, error) {
 	var st unix.Stat_t
 	if err := unix.Fstatat(d.fd, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
@@ -59,7 +59,7 @@ func (d *directory) look(name string) (entry, error) {
 	return entry{regular: kind == unix.S_IFREG, directory: kind == unix.S_IFDIR, uid: int(st.Uid)}, nil
 }
 
-// list opens the directory for reading its names.
+// list opens the directory for reading the names in the directory.
 func (d *directory) list() (*os.File, error) {
 	fd, err := openat(d.fd, ".", unix.O_RDONLY|unix.O_DIRECTORY, 0)
 	if err != nil {
@@ -78,7 +78,7 @@ func openat(dir int, name string, flags int, mode uint32) (int, error) {
 	}
 }
 
-// allocate reserves size bytes on the disk for the beginning of a file.
+// allocate reserves room on the disk for the first size bytes of a file.
 func allocate(f *os.File, size int) error {
 	for {
 		err := unix.Fallocate(int(sys.FD(f)), 0, 0, int64(size))

@@ -4,8 +4,8 @@ package pidfile
 
 import "os"
 
-// directory is an open directory. Files are made and renamed in this directory, even if its path leads to another directory
-// later.
+// directory is an open directory. Files are made and renamed in this directory, even if another directory is later put at its
+// path.
 type directory struct{ root *os.Root }
 
 func openDirectory(path string) (*directory, error) {
@@ -28,23 +28,23 @@ func (d *directory) isAt(path string) bool {
 	return err == nil && os.SameFile(here, there)
 }
 
-// create makes a new file for writing. It fails if the name exists, also if it is a symbolic link.
+// create makes a new file for writing. It fails if there is a file or a symbolic link with this name.
 func (d *directory) create(name string) (*os.File, error) {
 	return d.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 }
 
-// rename gives a file another name, and replaces a file or a symbolic link that has this name. The target of the link stays as
-// it is.
+// rename renames a file. If the new name belongs to another file or to a symbolic link, rename replaces this file or link. It
+// does not change the target of the link.
 func (d *directory) rename(from, to string) error { return d.root.Rename(from, to) }
 
-// remove removes a name, but not a directory.
+// remove removes the file or the symbolic link with this name. It does not remove a directory.
 func (d *directory) remove(name string) {
 	if e, err := d.look(name); err == nil && !e.directory {
 		_ = d.root.Remove(name)
 	}
 }
 
-// look describes the file with a name, and does not follow a symbolic link.
+// look describes the file with this name. It describes a symbolic link and not the target of the link.
 func (d *directory) look(name string) (entry, error) {
 	info, err := d.root.Lstat(name)
 	if err != nil {
@@ -53,8 +53,8 @@ func (d *directory) look(name string) (entry, error) {
 	return entry{regular: info.Mode().IsRegular(), directory: info.IsDir(), uid: owner(info)}, nil
 }
 
-// list opens the directory for reading its names.
+// list opens the directory for reading the names in the directory.
 func (d *directory) list() (*os.File, error) { return d.root.Open(".") }
 
-// allocate reserves size bytes on the disk for the beginning of a file.
+// allocate reserves room on the disk for the first size bytes of a file.
 func allocate(f *os.File, size int) error { return fill(f, size) }

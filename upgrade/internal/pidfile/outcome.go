@@ -5,12 +5,12 @@ import (
 	"os"
 )
 
-// outcomeRoom is how many bytes Reserve reserves on the disk. The text of an outcome needs less: the reason in it is cut at 4
-// KiB.
+// outcomeRoom is how many bytes Reserve reserves on the disk. The text of an outcome needs less, because its longest part, the
+// reason, is cut at 4 KiB.
 const outcomeRoom = 16 << 10
 
 // Reserve reserves room on the disk for the text of WriteLast, so that WriteLast does not fail because the disk is full.
-// WriteLast, Unreserve and Discard release the room.
+// WriteLast and Unreserve release the room, and so does Discard for the pid of this process.
 func (p *File) Reserve() error {
 	return p.aboutOutcome(func() error {
 		if p.outcome.name != "" {
@@ -35,7 +35,7 @@ func (p *File) Unreserve() {
 	p.rest()
 }
 
-// WriteLast writes text to the file beside the pid file. A reader sees the old text or the new text, never a part.
+// WriteLast writes text to the file beside the pid file. A reader sees the whole old text or the whole new text.
 func (p *File) WriteLast(text []byte) error {
 	return p.aboutOutcome(func() error {
 		if p.outcome.name != "" && p.putOutcome(text) == nil {
@@ -55,7 +55,7 @@ func (p *File) putOutcome(text []byte) error {
 	return p.place(&p.outcome, p.base()+lastSuffix)
 }
 
-// aboutOutcome calls fn with the lock held and the directory open.
+// aboutOutcome locks p, opens the directory, and calls fn. If there is no pid file, it does nothing.
 func (p *File) aboutOutcome(fn func() error) error {
 	if p.path == "" {
 		return nil
@@ -73,7 +73,7 @@ func (p *File) aboutOutcome(fn func() error) error {
 	return nil
 }
 
-// fill reserves room on the disk by writing zeros, for platforms and file systems without fallocate.
+// fill reserves room on the disk by writing zeros. It is used on platforms and file systems without fallocate.
 func fill(f *os.File, size int) error {
 	_, err := f.WriteAt(make([]byte, size), 0)
 	return err

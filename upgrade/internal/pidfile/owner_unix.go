@@ -9,7 +9,8 @@ import (
 	"syscall"
 )
 
-// openSafely are flags for opening a file without following a symbolic link, and without waiting for the writer of a FIFO.
+// openSafely has flags for os.OpenFile. With these flags the call does not follow a symbolic link, and does not wait for the
+// writer of a FIFO.
 const openSafely = syscall.O_NOFOLLOW | syscall.O_NONBLOCK | syscall.O_NOCTTY
 
 // owner returns the uid of the owner of a file, or noUID.
@@ -28,16 +29,16 @@ func names(info os.FileInfo) int {
 	return 1
 }
 
-// othersMayWrite reports whether every user may make files in the directory of path. If the directory cannot be examined, the
-// result is true.
+// othersMayWrite reports whether every user may make files in the directory of path. If this is not known because of an error,
+// the result is true.
 func othersMayWrite(path string) bool {
 	dir, _ := filepath.Split(path)
 	info, err := os.Stat(dir + ".")
 	return err != nil || info.Mode()&0o002 != 0
 }
 
-// lock locks the file until f is closed. The lock is shared if shared is true, and exclusive otherwise. lock reports whether
-// another process holds a lock that prevents this lock.
+// lock locks the file until f is closed. The lock is shared if shared is true, and exclusive otherwise. If another process
+// holds a lock that prevents the new lock, lock returns true at once and does not lock the file.
 func lock(f *os.File, shared bool) (taken bool) {
 	how := map[bool]int{true: syscall.LOCK_SH, false: syscall.LOCK_EX}[shared]
 	return errors.Is(syscall.Flock(int(f.Fd()), how|syscall.LOCK_NB), syscall.EWOULDBLOCK)

@@ -1,10 +1,10 @@
-// Package pidfile keeps the pid of the main generation in a file, and in a second file beside it the outcome of the last
+// Package pidfile keeps the pid of the main generation in a file. A second file beside the pid file has the outcome of the last
 // upgrade. Each file is replaced as a whole, so that a reader never sees a part of a new content.
 //
-// Other users may have the right to write to the directory, for example to /tmp with its sticky bit. So a file is written under
-// a new name that cannot be guessed, and then renamed; the directory is open from the writing to the renaming. So nothing is
-// written through a symbolic link that another user has put there. In a directory with the sticky bit, a pid file of another
-// user cannot be replaced: Publish returns an error.
+// Other users may have the right to write to the directory, for example to /tmp with its sticky bit. Such a user could put a
+// symbolic link there, and nothing must be written through this link. So a file is written under a new name that cannot be
+// guessed, and is renamed afterwards. The directory is open from the writing to the renaming. In a directory with the sticky
+// bit, the pid file of another user cannot be replaced. In this case Publish returns an error.
 package pidfile
 
 import (
@@ -29,15 +29,15 @@ type File struct {
 	mu      sync.Mutex
 	dir     *directory // the directory of the staged files; nil if no file is staged
 	staged  staged     // the next pid file
-	outcome staged     // the next text beside the pid file
+	outcome staged     // the next content of the file beside the pid file
 }
 
-// staged is a file in the directory of the pid file that this process has made, and not yet renamed to its final name. If name
-// is empty, there is no such file.
+// staged is a file that this process has made in the directory of the pid file, and has not yet renamed to its final name. If
+// name is empty, there is no such file.
 type staged struct {
 	name string
 	uid  int      // the uid of the process when it made the file
-	file *os.File // nil if the content is written
+	file *os.File // nil if the content was written already
 }
 
 // entry describes a file, a directory or another object in a directory.
@@ -46,16 +46,17 @@ type entry struct {
 	uid                int // the uid of the owner, or noUID
 }
 
-// noUID means that a uid is not known. It is also what Geteuid returns on platforms without uids.
+// noUID means that a uid is not known. On platforms without uids, os.Geteuid returns the same number.
 const noUID = -1
 
 // New returns the pid file at path. If path is empty, there is no pid file, and every method does nothing.
 func New(path string) *File { return &File{path: path} }
 
-// Stage writes the pid of this process to a staged file, which Publish renames. Stage may be called more than once: if the
-// staged file can still be published, the call writes nothing; otherwise it stages a new file. A file cannot be published if
-// it is gone, if the uid or the permissions of the directory have changed, or if path leads to another directory now. Before
-// Stage writes a file, it removes the staged files of the process that the pid file names, if that process has ended.
+// Stage writes the pid of this process to a staged file, which Publish renames. Stage may be called more than once. If the
+// staged file of an earlier call can still be published, Stage does nothing. Otherwise it stages a new file. A staged file
+// cannot be published any more if it is gone, if the uid of this process has changed, or if this process may not write to the
+// directory now. The same holds if the path leads to another directory now. The pid file may name a process that has ended. In
+// this case Stage first removes the staged files of that process.
 func (p *File) Stage() error {
 	if p.path == "" {
 		return nil
@@ -89,8 +90,8 @@ func (p *File) stage() error {
 	return p.write(&p.staged, []byte(strconv.Itoa(os.Getpid())+"\n"))
 }
 
-// canPublish reports whether the staged file still exists and this process may rename it: the uid of the process may have
-// changed since Stage.
+// canPublish reports whether the staged file still exists, and whether this process may still rename the file. For example, the
+// uid of the process may have changed since Stage.
 func (p *File) canPublish() bool {
 	_, err := p.dir.look(p.staged.name)
 	return err == nil && p.staged.uid == os.Geteuid() && sys.MayWrite(filepath.Dir(p.path))
@@ -110,8 +111,8 @@ func (p *File) Publish() error {
 	return nil
 }
 
-// publish renames the staged file, which needs neither disk space nor a descriptor. If that fails, publish stages a new file
-// and renames the new file.
+// publish renames the staged file. The renaming needs neither disk space nor a descriptor. If the renaming fails, publish
+// stages a new file and renames the new file.
 func (p *File) publish() error {
 	if p.hold() == nil && p.staged.name != "" && p.place(&p.staged, p.base()) == nil {
 		return nil
@@ -122,9 +123,9 @@ func (p *File) publish() error {
 	return p.place(&p.staged, p.base())
 }
 
-// Discard removes the files that the process with this pid has staged and not published. This process is the calling process or
-// a dead candidate. Of the files that Discard finds by their names in the directory, it removes only those of the caller's uid,
-// because any user may have made the others.
+// Discard removes the files that the process with this pid has staged and not published. The pid is the pid of the calling
+// process, or of a dead candidate or a dead old process. Of the files that Discard finds by their names in the directory, it
+// removes only files of the caller's uid, because any user can make a file with such a name.
 func (p *File) Discard(pid int) {
 	if p.path == "" {
 		return
@@ -140,8 +141,8 @@ func (p *File) Discard(pid int) {
 	}
 }
 
-// Owned reports whether the pid file names this process. The owner of the file must be root or the uid of this process: the
-// process may have written the file as root, and then changed its uid.
+// Owned reports whether the pid file names this process. The owner of the file must be the uid of this process or root, because
+// the process may have written the file as root before it changed its uid.
 func (p *File) Owned() bool {
 	b, info, err := readFile(p.path, pidLimit)
 	if err != nil || owner(info) != 0 && owner(info) != os.Geteuid() {
@@ -178,7 +179,7 @@ func (p *File) Remove() error {
 func (p *File) base() string { return filepath.Base(p.path) }
 
 // hold opens the directory of the pid file, unless this directory is open already. If another directory is open, hold first
-// removes the files staged in it.
+// removes the staged files in the other directory, and closes that directory.
 func (p *File) hold() error {
 	path := filepath.Dir(p.path)
 	if p.dir != nil && p.dir.isAt(path) {
@@ -199,7 +200,7 @@ func (p *File) rest() {
 	}
 }
 
-// create makes a file with a new name in the open directory.
+// create makes a staged file with a new name in the open directory.
 func (p *File) create(s *staged) error {
 	name := p.stagedBy(os.Getpid()) + "." + rand.Text()[:randomLen]
 	f, err := p.dir.create(name)
@@ -209,7 +210,7 @@ func (p *File) create(s *staged) error {
 	return err
 }
 
-// write writes the content of a staged file. After an error it removes the file.
+// write writes the content of a staged file, and closes the file. After an error it removes the file.
 func (p *File) write(s *staged, content []byte) error {
 	_, err := s.file.WriteAt(content, 0)
 	if err == nil {
@@ -225,7 +226,7 @@ func (p *File) write(s *staged, content []byte) error {
 	return err
 }
 
-// place renames a staged file to its final name. After an error it removes the file.
+// place renames a staged file to its final name. After an error it removes the staged file.
 func (p *File) place(s *staged, name string) error {
 	err := p.dir.rename(s.name, name)
 	if err == nil {
@@ -255,10 +256,11 @@ func (p *File) dropAll() {
 	p.drop(&p.outcome)
 }
 
-// stagedBy returns the beginning of the names of the files that a process stages.
+// stagedBy returns the common beginning of the names of the files that the process with this pid stages.
 func (p *File) stagedBy(pid int) string { return "." + p.base() + "." + strconv.Itoa(pid) }
 
-// sweep removes the files that a process has staged. It does nothing if this process may not list the directory.
+// sweep removes the files that the process with this pid has staged, if they belong to the uid of the calling process. It does
+// nothing if the calling process may not list the directory.
 func (p *File) sweep(pid int) {
 	list, err := p.dir.list()
 	if err != nil {
@@ -282,8 +284,8 @@ func (p *File) removeOwn(name string) {
 	}
 }
 
-// isStaged reports whether name has the form of the names under which the process with this pid stages files. Older builds used
-// two names without a random part.
+// isStaged reports whether name can be the name of a file that the process with this pid has staged. Such a name ends with a
+// random part. isStaged also accepts the two names without a random part that older builds used.
 func (p *File) isStaged(name string, pid int) bool {
 	rest, ok := strings.CutPrefix(name, p.stagedBy(pid))
 	if !ok || rest == "" || rest == lastSuffix {
@@ -294,7 +296,7 @@ func (p *File) isStaged(name string, pid int) bool {
 }
 
 const (
-	// lastSuffix is added to the name of the pid file to get the name of the file that WriteLast writes.
+	// lastSuffix is the end of the name of the file that WriteLast writes. The beginning is the name of the pid file.
 	lastSuffix = ".last"
 	// randomLen is the length of the random part of a name: 13 characters have 65 bits.
 	randomLen = 13

@@ -8,7 +8,7 @@ import (
 	"syscall"
 )
 
-// uidOf returns noUID, and reports whether the process has ended.
+// uidOf returns noUID, because the uid is not known here. ended reports whether the process has ended.
 func uidOf(pid int) (uid int, ended bool) { return noUID, hasEnded(pid) }
 
 // hasEnded reports whether there is no process with this pid.

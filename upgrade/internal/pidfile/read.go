@@ -10,10 +10,10 @@ import (
 	"strings"
 )
 
-// Service is the process that a pid file names. The uid is there to check the owner of the file with the outcome.
+// Service is the process that a pid file names. ReadLast and Works compare uid with the owners of files.
 type Service struct {
 	PID  int
-	uid  int    // the uid of the process; if that is not known, the owner of the pid file
+	uid  int    // the uid of the process; if the uid is not known, or the process has ended: the owner of the pid file
 	file string // the path of the pid file, after following symbolic links
 }
 
@@ -23,13 +23,13 @@ const (
 	lastLimit = 1 << 20
 )
 
-// Read returns the process that a pid file names. Another user could write any pid into a file, and so make the reader send a
-// signal to any process. So the owner of the file must be root, the uid of the reader, or the uid of the named process. Any
-// owner is accepted in two cases. In the first case the named process has ended. In the second case the uid of the named
-// process is not known, and the file is in a directory where not every user may write.
+// Read returns the process that a pid file names. Readers send signals to this process, and another user could write the pid of
+// any process into a file. So the owner of the file must be root, the uid of the reader, or the uid of the named process. If
+// the named process has ended, any owner is accepted. Any owner is also accepted if the uid of the named process is not known
+// and not every user may write to the directory.
 //
-// path may be a symbolic link, if not every user may write to the directory of the link. The owner of the link must meet the
-// same conditions as the owner of the file. So /run/x.pid may be a link, and a link in /tmp is refused.
+// path may be a symbolic link in a directory where not every user may write. The owner of the link must meet the same
+// conditions as the owner of the file. So /run/x.pid may be a link, and a link in /tmp is refused.
 func Read(path string) (Service, error) {
 	s, err := read(path)
 	if err != nil {
@@ -53,7 +53,7 @@ func read(path string) (Service, error) {
 	}
 	s := Service{PID: pid, uid: owner(info), file: file}
 	uid, ended := uidOf(pid)
-	if ended || uid == noUID && !othersMayWrite(file) { // no process can be harmed, or no other user can have written the file
+	if ended || uid == noUID && !othersMayWrite(file) { // a signal harms no process, or no other user can have written the file
 		return s, nil
 	}
 	for _, o := range append(owners, owner(info)) {
@@ -76,8 +76,9 @@ func uidText(uid int) string {
 }
 
 // ReadLast returns the text that the service has written beside the pid file by WriteLast. The owner of the file must be root,
-// or the uid that the service had when the pid file was read. If not every user may write to the directory, the owner may also
-// be the uid of the process that the pid file names now: a service may give up privileges between two generations.
+// or the uid that the service had when Read was called. In a directory where not every user may write, the owner may also be
+// the uid of the process that the pid file names now. This process may have another uid, because a service may give up
+// privileges between two generations.
 func (s Service) ReadLast() ([]byte, error) {
 	path := s.file + lastSuffix
 	b, info, err := readFile(path, lastLimit)
@@ -96,8 +97,8 @@ func (s Service) ReadLast() ([]byte, error) {
 	return nil, fmt.Errorf("%s: belongs to uid %d, and the service to uid %d: another user may have put it there: remove it", path, uid, s.uid)
 }
 
-// Ask shows the service that this process waits for an upgrade, until release is called. It locks the pid file, and Asked sees
-// the lock. If the file cannot be locked, nothing is shown.
+// Ask shows the service that this process waits for an upgrade: it locks the pid file, and Asked of the service finds the lock.
+// release removes the lock. If the file cannot be locked, the service is shown nothing.
 func (s Service) Ask() (release func()) {
 	f, err := os.OpenFile(s.file, os.O_RDONLY|openSafely, 0)
 	if err != nil {
@@ -107,7 +108,7 @@ func (s Service) Ask() (release func()) {
 	return func() { f.Close() }
 }
 
-// Asked reports whether another process waits for an upgrade: its Ask has locked this pid file.
+// Asked reports whether another process waits for an upgrade. Such a process has locked this pid file by Ask.
 func (p *File) Asked() bool {
 	path, _, err := follow(p.path)
 	if err != nil {
@@ -121,8 +122,8 @@ func (p *File) Asked() bool {
 	return lock(f, false)
 }
 
-// Works reports whether the process with this pid has a staged file beside the pid file. A process has such a file while it
-// tries an upgrade. A file counts only if its owner is root or the uid of the service.
+// Works reports whether the process with this pid is trying an upgrade: such a process has a staged file beside the pid file. A
+// file counts only if its owner is root or the uid of the service.
 func (s Service) Works(pid int) bool {
 	dir, err := os.Open(filepath.Dir(s.file))
 	if err != nil {
@@ -146,7 +147,7 @@ func (s Service) Works(pid int) bool {
 	return false
 }
 
-// ReadLast returns the text that any generation has written beside the pid file by WriteLast.
+// ReadLast returns the text that this generation or another one has written beside the pid file by WriteLast.
 func (p *File) ReadLast() ([]byte, error) {
 	return Service{uid: os.Geteuid(), file: p.path}.ReadLast()
 }
@@ -168,7 +169,7 @@ func follow(path string) (string, []int, error) {
 		if err != nil {
 			return "", nil, err
 		}
-		if !filepath.IsAbs(target) { // filepath.Join would remove "..", but the directory before ".." may be a link
+		if !filepath.IsAbs(target) { // filepath.Join would remove "x/.." from the path, but x may be a symbolic link
 			dir, _ := filepath.Split(path)
 			target = dir + target
 		}
@@ -177,9 +178,9 @@ func follow(path string) (string, []int, error) {
 	return "", nil, fmt.Errorf("%s: too many symbolic links", path)
 }
 
-// readFile returns the content of a regular file of at most the given size. It does not wait for the writer of a FIFO. If every
-// user may write to the directory, a file with two names is refused: any user could make a hard link there to a file of another
-// user.
+// readFile returns the content of a regular file. It fails if the file has more than most bytes. It does not follow a symbolic
+// link, and does not wait for the writer of a FIFO. In a directory where every user may write, readFile refuses a file with two
+// names, because any user could make a hard link there to a file of another user.
 func readFile(path string, most int64) ([]byte, os.FileInfo, error) {
 	info, err := os.Lstat(path)
 	if err == nil && !info.Mode().IsRegular() {
