@@ -14,7 +14,8 @@ import (
 )
 
 // Lowest unwraps c by calling NetConn, until it finds the connection that the listener returned. It returns nil if it finds no
-// such connection, or if TLS is in between: the keys of TLS cannot be passed to another process.
+// such connection. It also returns nil if TLS wraps the connection, because the keys of TLS cannot be passed to another
+// process.
 func Lowest(c net.Conn) net.Conn {
 	for {
 		switch w := c.(type) {
@@ -34,29 +35,29 @@ func Lowest(c net.Conn) net.Conn {
 // memory that both processes share.
 const (
 	slotFree    uint32 = iota
-	slotIdle           // the candidate has not used the connection since it was passed or became idle
+	slotIdle           // the candidate has not used the connection since it got the connection or called SetIdle
 	slotActive         // the candidate has read from the connection or written to it
 	slotClosed         // the candidate has closed the connection
 	slotBack           // the candidate is sending the connection back to the old process
-	slotRefused        // the candidate does not serve the connection: the old process serves it by its own descriptor
-	slotOwned          // only the candidate uses the connection from now on: the old process closes its descriptor
+	slotRefused        // the candidate does not serve the connection: the old process is to use its own descriptor
+	slotOwned          // only the candidate uses the connection from now on: the old process is to close its descriptor
 )
 
 // idler has the same methods as the interface adoptedConn of package drain. By these methods package drain recognizes a
-// connection from another process, without an import of this package. The methods also keep the other process informed, so that
-// it can take the connection back if this process dies.
+// connection from another process, without an import of this package. Most of these methods write the state of the connection
+// into its slot. So the other process can take the connection back if this process dies.
 type idler interface {
 	// SetIdle is called when the server waits for the next request, and has read nothing of that request.
 	SetIdle()
 	// WasIdle reports whether the connection was between two requests when it was passed.
 	WasIdle() bool
-	// Kept reports whether the process that passed the connection on has a descriptor of it too.
+	// Kept reports whether the process that has passed the connection has a descriptor of the connection too.
 	Kept() bool
-	// Own makes the other process close its descriptor soon. After that only this process has a descriptor, and a Close here
-	// ends the connection.
+	// Own makes the other process close its descriptor soon. When only this process has a descriptor, closing it ends the
+	// connection.
 	Own()
-	// Ahead reads the bytes that came with the connection into p. They precede the bytes that can be read from the socket.
-	// Ahead returns 0 when no bytes that came with the connection are left.
+	// Ahead reads the bytes that came with the connection into p. These bytes precede the bytes that can be read from the
+	// socket. Ahead returns 0 when none of these bytes are left.
 	Ahead(p []byte) int
 	// NetConn returns the underlying connection of package net.
 	NetConn() net.Conn
@@ -69,9 +70,9 @@ type Conn struct {
 	about    wire.ConnBody
 	ahead    []byte // the bytes of about.Ahead that were not read yet
 	sharing  *Sharing
-	slot     *atomic.Uint32 // the word in the shared memory; nil: the old process cannot take the connection back
-	watched  atomic.Bool    // true while the word is slotIdle: a read or a write must first set slotActive
-	left     atomic.Bool    // the connection has given up the slot, and the slot may belong to another connection
+	slot     *atomic.Uint32 // the connection's word in Slots; nil: the old process cannot take the connection back
+	watched  atomic.Bool    // true while *slot is slotIdle: a read or a write must first set slotActive
+	left     atomic.Bool    // true if the slot may belong to another connection by now
 }
 
 var (
@@ -82,15 +83,15 @@ var (
 	_ io.WriterTo    = (*Conn)(nil)
 )
 
-// Sharing has the slots, which two processes share while one passes connections to the other. The slots have the states of the
-// connections. The sharing is over when the passing process has ended. From the commit on no process reads the slots, and
-// writing to them does no harm. A nil Sharing means that there is no other process.
+// Sharing is the candidate's access to the Slots of the old process. It is over when the old process has ended. After
+// Dispatcher.Settle no process reads the slots, and the candidate may still write to them. A nil Sharing means that no old
+// process has shared Slots.
 type Sharing struct {
 	slots *Slots
 	over  atomic.Bool
 }
 
-// NewSharing maps the slots of another process from their file. The caller closes the file.
+// NewSharing maps the Slots of another process from their file. The caller closes the file.
 func NewSharing(file *os.File) (*Sharing, error) {
 	s, err := mapSlots(file)
 	if err != nil {
@@ -106,8 +107,8 @@ func (s *Sharing) End() {
 	}
 }
 
-// Refuse makes the old process serve the connection of a slot by its own descriptor. It reports whether the old process has
-// such a descriptor.
+// Refuse makes the old process serve the connection of a slot by the old process's own descriptor. It returns false if there is
+// no such slot, because then the old process has no descriptor.
 func (s *Sharing) Refuse(slot int) bool {
 	if s == nil {
 		return false
@@ -120,8 +121,8 @@ func (s *Sharing) Refuse(slot int) bool {
 }
 
 // GiveMoved gives a connection of another generation to the listener of the same name in this process. A later Accept of this
-// listener returns the connection. The caller closes the file. GiveMoved fails if there is no such listener, or if the listener
-// is closed.
+// listener returns the connection. sh is nil if no slot is shared. The caller closes the file. GiveMoved fails if there is no
+// such listener, or if the listener is closed.
 func GiveMoved(set *listener.Set, about wire.ConnBody, file *os.File, sh *Sharing) error {
 	r, err := set.Find(about.Network, about.Addr)
 	if err != nil {
@@ -157,8 +158,8 @@ func NewConn(file *os.File, about wire.ConnBody, s *Sharing) (net.Conn, error) {
 // Kept reports whether the old process has a descriptor of the connection too.
 func (c *Conn) Kept() bool { return c.slot != nil && !c.left.Load() && !c.sharing.over.Load() }
 
-// Read returns the bytes that came with the connection first. It marks the connection as active before it reads from the
-// socket.
+// Read first returns the bytes that came with the connection. After these bytes it marks the connection as active and reads
+// from the socket.
 func (c *Conn) Read(p []byte) (int, error) {
 	if n := c.Ahead(p); n > 0 || len(c.ahead) > 0 {
 		return n, nil
@@ -171,14 +172,15 @@ func (c *Conn) Read(p []byte) (int, error) {
 	return c.Conn.Read(p)
 }
 
-// Ahead reads from the bytes that came with the connection, and returns 0 when none are left.
+// Ahead reads the bytes that came with the connection into p. It returns 0 when none of these bytes are left.
 func (c *Conn) Ahead(p []byte) int {
 	n := copy(p, c.ahead)
 	c.ahead = c.ahead[n:]
 	return n
 }
 
-// await waits until something can be read, and then marks the connection as active.
+// await waits until the socket can be read, and marks the connection as active before the caller reads. If the old process
+// cannot take the connection back, await returns at once.
 func (c *Conn) await() error {
 	if !c.Kept() {
 		c.watched.Store(false)
@@ -197,7 +199,7 @@ func (c *Conn) await() error {
 	})
 }
 
-// Write marks the connection as active, as Read does: if a client has received a part of an answer, the old process must not
+// Write marks the connection as active before it writes: if a client has received a part of an answer, the old process must not
 // serve the request again.
 func (c *Conn) Write(p []byte) (int, error) {
 	if c.watched.Load() {
@@ -212,9 +214,10 @@ func (c *Conn) touch() {
 	}
 }
 
-// SetIdle marks the connection as idle: the server waits for the next request, and has read nothing of that request.
+// SetIdle marks the connection as idle. It is called when the server waits for the next request, and has read nothing of that
+// request.
 func (c *Conn) SetIdle() {
-	// A connection that came with bytes does not become idle again: the old process would read the same bytes a second time.
+	// A connection that came with bytes never becomes idle: the old process would read the same bytes a second time.
 	if c.Kept() && !c.watched.Load() && len(c.about.Ahead) == 0 {
 		c.slot.Store(slotIdle)
 		c.watched.Store(true)
@@ -224,7 +227,7 @@ func (c *Conn) SetIdle() {
 // WasIdle reports whether the connection was between two requests when it was passed.
 func (c *Conn) WasIdle() bool { return c.about.Idle }
 
-// Close ends the connection for the client too, although the old process may still have a descriptor.
+// Close ends the connection for the client, even if the old process still has a descriptor.
 func (c *Conn) Close() error {
 	if c.leave() && c.slot.Load() != slotBack {
 		sys.Shutdown(c.raw)
@@ -233,8 +236,8 @@ func (c *Conn) Close() error {
 	return c.Conn.Close()
 }
 
-// Abandon closes this process's descriptor of a connection that the program has not taken. If the old process has a descriptor
-// too, the old process serves the client.
+// Abandon closes this process's descriptor. It is called if the program has not taken the connection. If the old process has a
+// descriptor too, the old process serves the client.
 func (c *Conn) Abandon() {
 	if c.leave() {
 		c.slot.Store(slotRefused)
@@ -242,7 +245,7 @@ func (c *Conn) Abandon() {
 	c.Conn.Close()
 }
 
-// Own makes the old process close its descriptor, so that this process has the only one.
+// Own makes the old process close its descriptor, so that only this process has a descriptor.
 func (c *Conn) Own() {
 	if c.leave() {
 		c.slot.Store(slotOwned)
@@ -259,14 +262,15 @@ func (c *Conn) Plain() net.Conn {
 	return c.Conn
 }
 
-// leave gives up the slot, and reports whether the slot belonged to this connection until now. After the old process has read
-// the last state of a connection, it may use the slot for another connection.
+// leave gives up the slot, and reports whether the slot belonged to this connection until now. After leave, the caller writes
+// the last state of the connection into the slot. When the old process has read this state, it may use the slot for another
+// connection.
 func (c *Conn) leave() bool { return c.Kept() && !c.left.Swap(true) }
 
 // Origin returns the name of the listener that has accepted the connection.
 func (c *Conn) Origin() (network, addr string) { return c.about.Network, c.about.Addr }
 
-// CloseWrite ends the direction to the client, and marks the connection as active, as Write does.
+// CloseWrite ends the direction to the client. It first marks the connection as active, as Write does.
 func (c *Conn) CloseWrite() error {
 	c.touch()
 	w, ok := c.Conn.(interface{ CloseWrite() error })

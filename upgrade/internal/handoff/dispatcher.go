@@ -1,15 +1,16 @@
-// Package handoff moves connections between processes, by their descriptors over the control socket.
+// Package handoff moves connections between processes: it sends the descriptors of the connections over the control socket.
 //
 //	dispatcher.go  Dispatcher: the old process gives a share of its connections to the candidate, and takes them back
 //	returner.go    Returner: the candidate sends idle connections back; Successor, SendLate: connections go to the new process
 //	takes.go       Takes: which connections can be passed to the other process
-//	conn.go        Conn: a connection from another process, as AcceptMoved returns it
-//	told.go        for connections of package net: what the old process has sent about a connection
-//	slots_*.go     Slots: shared memory, by which the old process knows which connections the candidate has not read from
+//	conn.go        Conn: a connection from another process; AcceptMoved returns Conns
+//	told.go        what the old process has sent about a connection of package net
+//	slots_*.go     Slots: shared memory with the states of passed connections
 //
-// A new connection goes to the candidate in these steps: Accept of package listener calls Dispatcher.Dispatch, which sends
-// the descriptor with a wire.ConnBody. The candidate's loop calls GiveMoved. In the candidate, AcceptMoved of the listener of
-// the same name returns a Conn, or Accept returns the connection of package net in the Conn.
+// A new connection goes to the candidate in these steps. In the old process, Accept of package listener calls
+// Dispatcher.Dispatch, which sends the descriptor with a wire.ConnBody. The candidate receives this message and calls
+// GiveMoved, which gives a Conn to the listener of the same name. If the program calls AcceptMoved of the listener, it gets the
+// Conn. If it calls Accept, it gets the connection of package net in the Conn.
 package handoff
 
 import (
@@ -24,29 +25,28 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// Dispatcher gives a share of the connections to the candidate on trial: it passes their descriptors over the control socket. A
-// new connection is passed when it was accepted, an idle connection when the server offers it. The dispatcher keeps a
-// descriptor of each passed connection. If the candidate dies, this process takes back the connections that the candidate has
-// not read from.
+// Dispatcher gives a share of the old process's connections to the candidate on trial. A new connection is passed when it is
+// accepted. An idle connection is passed when the server offers it. The dispatcher keeps a descriptor of each passed
+// connection. If the candidate dies, the old process takes back the connections that the candidate was not using.
 type Dispatcher struct {
 	set    *listener.Set
 	link   *wire.Link
-	choose Choice // if it is nil, debt and owed decide
+	choose Choice // nil: the fields debt and owed decide
 	takes  Takes
 	slots  *Slots
 
 	mu     sync.Mutex
 	weight float64
 	debt   float64            // how many new connections the candidate lacks; at 1 the candidate gets the next new connection
-	part   float64            // the part of the idle connections that moves in this step, from 0 to 1
-	owed   float64            // how many idle connections the candidate lacks
+	part   float64            // the part of the idle connections that is to move in this step, from 0 to 1
+	owed   float64            // how many idle connections the candidate lacks; at 1 the candidate gets the next idle connection
 	next   int                // the slot that was taken last: the search for a free slot begins after it
-	passed map[int]passedConn // by slot
+	passed map[int]passedConn // the keys are slots
 	over   bool               // Stop was called
 }
 
 // Choice reports whether the candidate gets c. weight is the candidate's share of new connections, from 0 to 1. Without a
-// Choice, the Dispatcher gives this share to the candidate by counting the connections.
+// Choice, the Dispatcher counts the connections so that the candidate gets this share.
 type Choice func(c net.Conn, weight float64) bool
 
 // passedConn is a passed connection: this process's descriptor, and what was sent about the connection.
@@ -55,13 +55,14 @@ type passedConn struct {
 	about wire.ConnBody
 }
 
-// NewDispatcher makes a Dispatcher, which passes connections of the listeners in set to the process at the other end of l, as
-// far as t allows. The dispatcher owns the slots.
+// NewDispatcher makes a Dispatcher. It passes connections of the listeners in set to the process at the other end of l. t
+// decides which connections that process can take. choose may be nil. The dispatcher owns the slots.
 func NewDispatcher(set *listener.Set, l *wire.Link, choose Choice, t Takes, s *Slots) *Dispatcher {
 	return &Dispatcher{set: set, link: l, choose: choose, takes: t, slots: s, passed: map[int]passedConn{}}
 }
 
-// pass sends a connection to the candidate, and reports success. After a success the caller's own descriptor is closed.
+// pass sends a connection to the candidate, and reports success. After a success the descriptor of c is closed, and the
+// dispatcher keeps a duplicate. The caller holds the lock.
 func (d *Dispatcher) pass(c net.Conn, about wire.ConnBody) bool {
 	file, err := sys.ConnFile(Bare(c))
 	if err != nil {
@@ -74,7 +75,7 @@ func (d *Dispatcher) pass(c net.Conn, about wire.ConnBody) bool {
 		return false
 	}
 	d.passed[about.Slot] = passedConn{file, about}
-	Bare(c).Close() // this closes only the descriptor: a Close of c might end the connection
+	Bare(c).Close() // this closes only the descriptor, but Close of a *Conn may end the connection for the client
 	return true
 }
 
@@ -95,7 +96,7 @@ func (d *Dispatcher) freeSlot(slot int) {
 }
 
 // Dispatch decides whether the candidate gets an accepted connection, and reports whether the candidate has the connection now.
-// If so, Dispatch has closed the descriptor here. Dispatch waits only for the program's Choice.
+// If so, Dispatch has closed c. Dispatch waits for the program's Choice, but not for the candidate.
 func (d *Dispatcher) Dispatch(ref *listener.Socket, c net.Conn) bool {
 	about := wire.ConnBody{Network: ref.Network, Addr: ref.Addr}
 	if weight, _ := d.shares(); weight <= 0 || !d.takes.allow(&about) || !d.chosen(c, weight) {
@@ -109,14 +110,14 @@ func (d *Dispatcher) Dispatch(ref *listener.Socket, c net.Conn) bool {
 	if d.choose != nil {
 		return d.pass(c, about)
 	}
-	if d.debt += d.weight; d.debt < 1 || !d.pass(c, about) { // the debt stays if the connection cannot be passed
+	if d.debt += d.weight; d.debt < 1 || !d.pass(c, about) { // after a failure of pass the debt stays
 		return false
 	}
 	d.debt--
 	return true
 }
 
-// Move decides whether the candidate gets an idle connection that the server offers, and reports whether the candidate has the
+// Move decides whether the candidate gets an idle connection that the server offers. It reports whether the candidate has the
 // connection now. Move is a Mover.
 func (d *Dispatcher) Move(ref listener.Origin, c net.Conn, ahead []byte) bool {
 	about := wire.ConnBody{Network: ref.Network, Addr: ref.Addr, Idle: len(ahead) == 0, Ahead: ahead}
@@ -150,14 +151,14 @@ func (d *Dispatcher) shares() (weight, part float64) {
 	return d.weight, d.part
 }
 
-// chosen reports whether the program chooses a connection for the candidate. d.mu is not held: the program may take long, and
-// the goroutine of the upgrade attempt must not wait for the lock. Without a Choice chosen returns true, because the caller
-// counts the connections.
+// chosen reports whether the program chooses a connection for the candidate. Without a Choice, chosen returns true, because the
+// caller counts the connections. The caller does not hold d.mu: the program's Choice may take long, and the goroutine of the
+// upgrade attempt must not wait for the lock.
 func (d *Dispatcher) chosen(c net.Conn, weight float64) bool {
 	return d.choose == nil || chosen(d.choose, c, weight)
 }
 
-// chosen calls the program's Choice. If the Choice panics, chosen returns false.
+// chosen returns the result of the program's Choice. If the Choice panics, chosen returns false.
 func chosen(choose Choice, c net.Conn, weight float64) (yes bool) {
 	_ = guard.Call(func() error { yes = choose(c, weight); return nil })
 	return yes
@@ -182,8 +183,8 @@ func (d *Dispatcher) SetWeight(w float64) (from float64) {
 	return from
 }
 
-// Sweep closes the descriptors of the connections that the candidate has closed or owns, and takes back the connections that
-// the candidate has refused (slotRefused).
+// Sweep looks at the slots of all passed connections. If the candidate has closed or owns a connection, Sweep closes the old
+// process's descriptor. If the slot is slotRefused, Sweep takes the connection back.
 func (d *Dispatcher) Sweep() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -192,15 +193,15 @@ func (d *Dispatcher) Sweep() {
 		case slotRefused:
 			if d.takeBack(p) == nil {
 				d.drop(slot, p)
-			} // else the next sweep tries again: this process may have a free descriptor later
+			} // after an error the next Sweep tries again: this process may have a free descriptor by then
 		case slotClosed, slotOwned:
 			d.drop(slot, p)
 		}
 	}
 }
 
-// takeBack gives a connection to its listener in this process. It fails if the listener was closed after the connection was
-// accepted, or if this process has no free descriptor.
+// takeBack gives a passed connection to its listener in this process. It fails if the listener was closed after the connection
+// was accepted, or if this process has no free descriptor.
 func (d *Dispatcher) takeBack(p passedConn) error {
 	p.about.Slot = 0
 	return GiveMoved(d.set, p.about, p.file, nil)
@@ -212,9 +213,9 @@ func (d *Dispatcher) drop(slot int, p passedConn) {
 	d.freeSlot(slot)
 }
 
-// Returned notes that the candidate has sent a connection back. If served is false, this process does not serve the connection
-// yet. In this case the next Sweep gives this process's own descriptor of the connection to the listener. Returned reports
-// whether this process has such a descriptor.
+// Returned notes that the candidate has sent a connection back. served is true if this process already serves the connection by
+// the descriptor that came back. Otherwise the next Sweep gives this process's own descriptor of the connection to the
+// listener. kept reports whether this process had its own descriptor when Returned was called.
 func (d *Dispatcher) Returned(about wire.ConnBody, served bool) (kept bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -237,9 +238,9 @@ func (d *Dispatcher) Stop() {
 	d.over = true
 }
 
-// Settle closes the descriptors of all passed connections. First it takes back the connections that the candidate has refused.
-// If reclaim is true, the candidate is dead, and Settle also takes back the connections that the candidate has neither read
-// from nor written to (slotIdle), or was sending back (slotBack). It returns how many connections could not be taken back.
+// Settle closes the descriptors of all passed connections. Before that, it takes back the connections that the candidate has
+// refused. reclaim is true if the candidate is dead. In this case Settle also takes back the connections that the candidate was
+// not using (slotIdle) or was sending back (slotBack). lost is the number of connections that could not be taken back.
 func (d *Dispatcher) Settle(reclaim bool) (lost int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -267,9 +268,9 @@ func unitOf(c net.Conn) string {
 	return addr.String()
 }
 
-// ByAddress is a Choice by the client's address: all connections of an address go to the same process. The candidate gets a
-// share of all addresses that is as large as the weight, and the share has the same addresses on every host. An address in a
-// small share is in every greater share.
+// ByAddress is a Choice by the client's address: all connections of an address go to the same process. The weight is the share
+// of the addresses that go to the candidate. With the same weight, the same addresses go to the candidate on every host. If the
+// weight grows, no address goes back to the old process.
 func ByAddress(c net.Conn, weight float64) bool {
 	return cohort.In("midair.upgrade", unitOf(c), weight)
 }

@@ -11,24 +11,25 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// Mover passes on an idle connection that the listener from has accepted, with the bytes that the server has read ahead. It
-// reports whether another process has the connection now. Idle connections move to the candidate in a step of a bake
-// (Dispatcher.Move), to the successor after a commit (Successor), and back to the old process after a lower weight or an abort
-// (Returner.Move).
+// Mover passes an idle connection to another process, and reports whether the other process has the connection now. from is the
+// listener that has accepted the connection. ahead has the bytes that the server has read, and that the other process is to
+// read first. There are three Movers. In a step of a bake, Dispatcher.Move passes connections to the candidate. After a commit,
+// the Mover of Successor passes connections to the new process. After a lower weight or an abort, Returner.Move passes
+// connections back to the old process.
 type Mover func(from listener.Origin, c net.Conn, ahead []byte) bool
 
-// idleLimit and lastLimit are how long the sending of a connection waits for a busy process. idleLimit is short, because the
-// server offers an idle connection again after a failure. lastLimit is for a connection with bytes ahead: the server offers
-// such a connection only once, and its message takes more room. lastLimit is also for a connection that came to this process
-// after the commit, because this process cannot serve it (see SendLate).
+// idleLimit and lastLimit are how long the sending of a connection waits if the other process is busy. idleLimit is short,
+// because the server offers an idle connection again after a failure. lastLimit is for a connection with bytes ahead, because
+// the server offers such a connection only once. lastLimit is also for a connection that came to this process after the commit,
+// because this process cannot serve the connection (see SendLate).
 const (
 	idleLimit = 50 * time.Millisecond
 	lastLimit = 2 * time.Second
 )
 
-// Successor returns a Mover that passes idle connections to a process that has taken over, and never takes them back. If that
-// process is busy, the Mover waits up to 50 milliseconds. For a connection with bytes ahead, which the new process is to read
-// first, the Mover waits up to two seconds.
+// Successor returns a Mover that passes idle connections to the process that has taken over. This process keeps no descriptor
+// of a passed connection. If the new process is busy, the Mover waits up to 50 milliseconds. If the connection has bytes ahead,
+// it waits up to two seconds.
 func Successor(to *wire.Link, t Takes) Mover {
 	return func(from listener.Origin, c net.Conn, ahead []byte) bool {
 		about := wire.ConnBody{Network: from.Network, Addr: from.Addr, Ahead: ahead}
@@ -75,8 +76,9 @@ type Returner struct {
 	owed float64
 }
 
-// NewReturner makes a Returner for a step from one weight to a lower weight. The Returner sends back the part of the idle
-// connections by which the weight shrinks. If to is 0, it sends all of them back.
+// NewReturner makes a Returner for a step to a lower weight. If choose is nil, the Returner sends back the part (from-to)/from
+// of the idle connections. Otherwise it sends back the connections that choose does not give to this process at the weight to.
+// If to is 0, it sends all idle connections back.
 func NewReturner(old *wire.Link, t Takes, choose Choice, from, to float64) *Returner {
 	r := &Returner{to: old, takes: t, choose: choose, weight: to, part: 1}
 	if to == 0 {
@@ -88,22 +90,22 @@ func NewReturner(old *wire.Link, t Takes, choose Choice, from, to float64) *Retu
 	return r
 }
 
-// Move decides whether an idle connection that the server offers goes back, and reports whether the old process has it now.
-// Move is a Mover.
+// Move decides whether an idle connection that the server offers goes back to the old process. It reports whether the old
+// process has the connection now. Move is a Mover.
 func (r *Returner) Move(ref listener.Origin, c net.Conn, ahead []byte) bool {
 	about := wire.ConnBody{Network: ref.Network, Addr: ref.Addr, Ahead: ahead}
 	if ref.Pinned || !r.takes.allow(&about, ref.Others...) || !r.chosen(c) {
 		return false
 	}
 	m, ok := c.(*Conn)
-	unread := false // true if this process has read nothing: the old process can serve the connection by its own descriptor
+	unread := false // true if the slot was slotIdle: the old process can serve the connection by its own descriptor
 	if ok && m.Kept() {
 		about.Slot = m.about.Slot
 		unread = m.slot.CompareAndSwap(slotIdle, slotBack)
 	}
 	if !sendIdle(r.to, about, c) {
 		state := slotIdle
-		if unread && m.Kept() { // the old process uses its own descriptor: perhaps this process has no free descriptor to send
+		if unread && m.Kept() { // the old process must use its own descriptor: perhaps this process has none free
 			state = slotRefused
 		}
 		if !unread || !m.slot.CompareAndSwap(slotBack, state) || state == slotIdle {
@@ -111,7 +113,7 @@ func (r *Returner) Move(ref listener.Origin, c net.Conn, ahead []byte) bool {
 		}
 	}
 	if ok {
-		m.left.Store(true) // the old process may use the slot for another connection after the move
+		m.left.Store(true) // from now on the old process may use the slot for another connection
 	}
 	Bare(c).Close()
 	return true

@@ -5,11 +5,11 @@ import "os"
 // CanPass reports whether connections can be passed by their descriptors on this platform.
 const CanPass = canPass
 
-// Slots is memory that two processes share: a word for each connection that the old process has passed to the candidate. The
-// candidate writes the state of the connection into the word. So whenever the candidate dies, the old process knows which
-// connections the candidate has not read from.
+// Slots is memory that two processes share. It has a word (a slot) for each connection that the old process has passed to the
+// candidate. The candidate writes the state of the connection into the word. If the candidate dies, the words show which
+// connections the old process can take back.
 type Slots struct {
-	// File is the file of the memory. The candidate maps this file too.
+	// File is the file of the memory, which the candidate maps too. It is nil if the file belongs to another process.
 	File *os.File
 	mem  []byte
 }

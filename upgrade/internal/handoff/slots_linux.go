@@ -32,7 +32,8 @@ func newSlots() (*Slots, error) {
 	return s, nil
 }
 
-// mapSlots maps the file of another process. The caller may close the file afterwards.
+// mapSlots maps the file f of this or another process. The caller may close the file afterwards, because the memory stays
+// mapped.
 func mapSlots(f *os.File) (*Slots, error) {
 	info, err := f.Stat()
 	if err != nil {
@@ -53,7 +54,8 @@ func (s *Slots) at(slot int) *atomic.Uint32 {
 	if s == nil || slot <= 0 || slot >= slotCount {
 		return nil
 	}
-	// The memory is page-aligned, and mapped until Close. No caller asks for a slot after Close.
+	// The pointer is valid: the memory begins at a page boundary and is mapped until Close, and no caller uses a slot after
+	// Close.
 	return (*atomic.Uint32)(unsafe.Pointer(&s.mem[4*slot]))
 }
 

@@ -7,12 +7,12 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// Takes has the names of another process's listeners. Connections of listeners with these names can be passed to that process.
-// The value is true if a connection of the listener may come with bytes that are to be read first. It is false for a listener
-// that returns plain connections of package net, because no bytes can be put in front of such connections.
+// Takes has the names of another process's listeners. Connections of listeners with these names can be passed to the other
+// process. The value is true if the listener takes connections with bytes that are to be read before the socket. The value is
+// false if the listener returns connections of package net, because no bytes can be put in front of such connections.
 type Takes map[wire.SocketName]bool
 
-// SendTakes sends another process the names of the listeners for which this process takes connections.
+// SendTakes sends another process the names of the listeners for which this process takes connections (KindTakes).
 func SendTakes(to *wire.Link, set *listener.Set) (err error) {
 	for part, rest := set.Takes().Cut(); len(part.Listeners) > 0 && err == nil; part, rest = rest.Cut() {
 		err = to.Send(wire.KindTakes, part)
@@ -20,7 +20,7 @@ func SendTakes(to *wire.Link, set *listener.Set) (err error) {
 	return err
 }
 
-// Hear adds the listeners in a message of KindTakes.
+// Hear adds the listeners in the received message f, which is of KindTakes.
 func (t *Takes) Hear(f wire.Frame) error {
 	var b wire.TakesBody
 	if err := f.Decode(&b); err != nil {
@@ -36,8 +36,7 @@ func (t *Takes) Hear(f wire.Frame) error {
 }
 
 // allow reports whether a connection may be passed to the other process. about has the name of the connection's listener, and
-// others has more names of this listener. If the other process knows the listener only by a name in others, allow sets this
-// name in about.
+// others has more names of this listener. If t has only a name in others, allow writes this name into about.
 func (t Takes) allow(about *wire.ConnBody, others ...wire.SocketName) bool {
 	ahead, known := t[wire.SocketName{Kind: "listener", Network: about.Network, Addr: about.Addr}]
 	for i := 0; !known && i < len(others); i++ {

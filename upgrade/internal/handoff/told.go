@@ -9,15 +9,14 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// A program may have a connection of package net and not the Conn, because Accept returns the connection of package net. The
-// map known has what the old process has sent about such a connection. The key is a weak pointer to the connection, and the
-// entry is removed when the connection is garbage-collected.
+// A program that calls Accept gets a connection of package net and not the Conn. The map known has what the old process has
+// sent about such a connection. An entry is removed when its connection is garbage-collected.
 
 // told is what the old process has sent about a connection.
 type told struct {
 	unit    string
 	weight  float64
-	carries bool // the connection came with bytes that are to be read first
+	carries bool // the connection came with bytes that are to be read before the socket is read
 }
 
 // known is a map. A key is a weak pointer to a connection, and the value is the told of this connection.
@@ -42,7 +41,8 @@ func put[T any](c *T, t told) {
 	runtime.AddCleanup(c, known.Delete, any(key))
 }
 
-// recall unwraps c by calling NetConn, until it finds a connection in known. It returns a zero told if it finds none.
+// recall unwraps c by calling NetConn, until it finds a connection in known. If it finds no such connection, it returns a zero
+// told.
 func recall(c net.Conn) (t told) {
 	for {
 		var v any
@@ -63,17 +63,18 @@ func recall(c net.Conn) (t told) {
 	}
 }
 
-// Assigned returns the unit of a connection and the weight at which the old process has passed it. ok is false if the old
-// process has not passed the connection. See Assigned of package upgrade.
+// Assigned returns what the old process has sent about a connection: the unit, and the weight when the old process passed the
+// connection. ok is false if no unit was sent, for example because the connection was accepted here. See Assigned of package
+// upgrade.
 func Assigned(c net.Conn) (unit string, weight float64, ok bool) {
 	t := recall(c)
 	return t.unit, t.weight, t.unit != ""
 }
 
-// Carries reports whether a connection came with bytes that are to be read first.
+// Carries reports whether a connection came with bytes that are to be read before the socket is read.
 func Carries(c net.Conn) bool { return recall(c).carries }
 
-// Unread returns the bytes that came with a connection and were not read yet.
+// Unread returns the bytes that came with c and were not read yet. It returns nil if c is not a *Conn.
 func Unread(c net.Conn) []byte {
 	if m, ok := c.(*Conn); ok {
 		return m.ahead
