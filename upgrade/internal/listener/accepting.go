@@ -6,11 +6,11 @@ import (
 	"fmt"
 )
 
-// doors has the conditions on which sockets may accept.
+// doors decides which sockets may accept.
 type doors struct {
-	shared bool // the sockets that are not pinned may accept
-	pinned bool // the pinned sockets may accept
-	held   int  // the number of calls of Hold that were not resumed yet; if held is not 0, no socket may accept
+	shared bool // sockets that are not pinned may accept
+	pinned bool // pinned sockets may accept
+	held   int  // how many calls of Hold are not resumed yet; if it is not 0, no socket may accept
 }
 
 // admit reports whether the gate of a socket should be open.
@@ -18,8 +18,8 @@ func (d doors) admit(r *Socket) bool {
 	return d.held == 0 && r.beside == nil && (r.pinned && d.pinned || !r.pinned && d.shared)
 }
 
-// Open lets the program accept on all sockets that are not pinned. If pinned is true, the program may also accept on the pinned
-// sockets: pinned listeners and datagram sockets. This holds for sockets that the program opens later as well.
+// Open lets the program accept on all sockets that are not pinned, also on sockets that it opens later. If pinned is true, the
+// program may also accept on the pinned sockets: pinned listeners and all datagram sockets.
 func (s *sockets) Open(pinned bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -31,8 +31,8 @@ func (s *sockets) Open(pinned bool) {
 	}
 }
 
-// Pause stops accepting on the sockets that are not pinned. If pinned is true, it also stops accepting on the pinned sockets.
-// Connections wait in the kernel's queue for the process that accepts next.
+// Pause stops the accepting on the sockets that are not pinned. If pinned is true, it also stops the accepting on the pinned
+// sockets. New connections wait in the kernel's queue for the process that accepts next.
 func (s *sockets) Pause(pinned bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -44,8 +44,8 @@ func (s *sockets) Pause(pinned bool) {
 	}
 }
 
-// Hold stops accepting on all sockets until resume is called; Open and Pause take effect only after resume. A reader that is
-// inside the system call when Hold is called may still get a connection.
+// Hold stops the accepting on all sockets until resume is called. If Open is called meanwhile, it takes effect at the resume. A
+// reader that is inside the system call when Hold is called may still get a connection.
 func (s *sockets) Hold() (resume func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -56,7 +56,7 @@ func (s *sockets) Hold() (resume func()) {
 	return s.resume
 }
 
-// resume ends a Hold.
+// resume ends one call of Hold. After the last resume, the sockets that may accept do so again.
 func (s *sockets) resume() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -68,8 +68,8 @@ func (s *sockets) resume() {
 	}
 }
 
-// End makes Accept and ReadFrom of the open sockets return net.ErrClosed. End is for a program that should stop its server but
-// does not. The sockets stay open, and can be passed to another process.
+// End makes Accept and ReadFrom of the open sockets return net.ErrClosed. It is called for a program that should stop its
+// server and perhaps does not. The sockets stay open, and can be passed to another process.
 func (s *sockets) End() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -79,7 +79,8 @@ func (s *sockets) End() {
 	}
 }
 
-// Accepting waits until the program has called Accept on every listener. Then the program is ready to serve.
+// Accepting waits until the program has called Accept on every listener, because a program that does so is ready to serve. It
+// returns an error if ctx ends earlier or the program closes a listener.
 func (s *sockets) Accepting(ctx context.Context) error {
 	for _, r := range s.Refs() {
 		if r.kind != "listener" {
@@ -96,17 +97,17 @@ func (s *sockets) Accepting(ctx context.Context) error {
 	return nil
 }
 
-// Begin notes that the process is prepared. Sockets that are opened after Begin are late.
+// Begin notes that the process is prepared. A socket that is opened after Begin is late.
 func (s *sockets) Begin() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.age = max(s.age, prepared)
 }
 
-// Beside reports whether a socket is only bound, and will not listen before the commit.
+// Beside reports whether at least one socket is only bound, and will not listen before the commit.
 func (s *sockets) Beside() bool { return anyBeside(s.Refs()) }
 
-// BeginListening calls listen(2) for the sockets that are only bound. It must be called at the commit.
+// BeginListening calls listen(2) for the sockets that are only bound. It is called at the commit.
 func (s *sockets) BeginListening() (all error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -114,13 +115,13 @@ func (s *sockets) BeginListening() (all error) {
 	for _, r := range s.all {
 		all = errors.Join(all, r.listen())
 	}
-	for _, r := range s.all { // a second loop: a neighbour needs SO_REUSEPORT until all sockets listen
+	for _, r := range s.all { // after the first loop, because neighbours need SO_REUSEPORT until all sockets listen
 		r.endBeside()
 	}
 	return all
 }
 
-// serves reports whether this process has begun to serve. After that, new sockets listen at once.
+// serves reports whether BeginListening was called. From then on, new sockets listen at once.
 func (s *sockets) serves() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -128,7 +129,8 @@ func (s *sockets) serves() bool {
 }
 
 // ListenAgain gives the queues of inherited listeners the greatest length that the kernel allows now. It must be called only
-// when no other process serves on these listeners. Listeners of a socket unit keep the length that the service manager has set.
+// when no other process serves on these listeners. It does not change listeners of a socket unit, whose length the service
+// manager has set.
 func (s *sockets) ListenAgain() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -140,7 +142,7 @@ func (s *sockets) ListenAgain() {
 }
 
 // NoteReusePort notes on which sockets SO_REUSEPORT is set. It is called before a candidate is started, because the candidate
-// may set the option on more sockets.
+// may set the option on other sockets too.
 func (s *sockets) NoteReusePort() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -149,8 +151,8 @@ func (s *sockets) NoteReusePort() {
 	}
 }
 
-// TakeReusePortBack removes SO_REUSEPORT from the listeners on which a candidate has set the option and has not removed it. It
-// changes only listeners that this library has opened.
+// TakeReusePortBack removes SO_REUSEPORT from the listeners on which NoteReusePort has not found the option: a candidate that
+// has died may have set the option there. TakeReusePortBack changes only listeners that this library has opened.
 func (s *sockets) TakeReusePortBack() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -20,7 +20,8 @@ type barePacketConn interface {
 	syscall.Conn
 }
 
-// orNil returns sock. If sock is a nil pointer, it returns nil, because a nil pointer in an interface is not equal to nil.
+// orNil returns sock as an interface. If sock is a nil pointer, orNil returns a nil interface, because an interface that has a
+// nil pointer is not equal to nil.
 func orNil[T comparable](sock T, err error) (any, error) {
 	var none T
 	if err != nil || sock == none {

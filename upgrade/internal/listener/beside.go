@@ -9,22 +9,24 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// A new version may open a TCP listener on a port where a received socket listens. The new address may overlap with the address
-// of the received socket, as "0.0.0.0:80" overlaps with "127.0.0.1:80". Or the addresses are equal, because the program opens
-// one more listener with SO_REUSEPORT. If the new socket listened at once, the kernel would give it clients of the old process.
-// These clients would wait until the commit, and would be lost if the commit never comes. So the new socket is only bound, and
-// listens from the commit on. Until the commit both sockets need SO_REUSEPORT. The functions in this file set the option.
+// A new version may open a TCP listener on a port where a received socket listens. For example, the new address is
+// "0.0.0.0:80", and the received socket listens at "127.0.0.1:80". Or the addresses are equal, because the program opens one
+// more listener with SO_REUSEPORT. If the new socket listened at once, the kernel would give it clients of the old process.
+// These clients would have to wait until the commit, and would be lost without a commit. So the new socket is only bound before
+// the commit, and listens from the commit on. Until the commit both sockets need SO_REUSEPORT. The functions in this file set
+// the option.
 //
 // After the commit the old socket gets no new clients (see detach), so new clients come to the new socket. Accept of the new
 // listener returns the connections in the old socket's queue.
 //
-// Sockets that this library has not opened are not changed: a service manager may also have them.
+// Sockets that this library has not opened are not changed, because they may belong to a socket unit.
 
-// findBeside sets SO_REUSEPORT on the received listeners that overlap with want, the spot of a new listener. It returns these
-// listeners as neighbours. If neither a received listener nor an inherited open listener overlaps with want, it returns nil.
+// findBeside finds the unopened listeners of older processes that overlap with want, the spot of a new listener. It sets
+// SO_REUSEPORT on these listeners, and returns them as neighbours. It returns nil if neither an unopened listener nor an open
+// inherited listener overlaps with want.
 func findBeside(want spot, open []*Socket, from *supply) *neighbours {
 	found := false
-	for _, r := range open { // a socket that this version has created shares its port only if the program sets SO_REUSEPORT
+	for _, r := range open { // created sockets do not count: for these the program itself must set SO_REUSEPORT
 		at, ok := r.spot()
 		found = found || ok && r.kind == "listener" && r.from == inherited && want.overlaps(at)
 	}
@@ -68,8 +70,8 @@ func (b *neighbours) bind(c net.ListenConfig, ref *Socket, want spot) (any, erro
 	return sock, nil
 }
 
-// conflicts reports whether the received socket came overlaps with a socket that this process has bound and that does not
-// listen yet. There is no conflict if the program has set SO_REUSEPORT on the bound socket.
+// conflicts reports whether a received socket (the argument came) overlaps with a socket that this process has only bound.
+// There is no conflict if the program has set SO_REUSEPORT on the bound socket.
 func conflicts(came received, open []*Socket) bool {
 	if came.file == nil || !anyBeside(open) {
 		return false
@@ -83,7 +85,7 @@ func conflicts(came received, open []*Socket) bool {
 	return false
 }
 
-// anyBeside reports whether one of the sockets is bound and does not listen yet.
+// anyBeside reports whether at least one of the sockets is only bound, and does not listen yet.
 func anyBeside(open []*Socket) bool {
 	for _, r := range open {
 		if r.beside != nil {
@@ -102,10 +104,10 @@ func (e *besideError) Error() string {
 
 func (e *besideError) Unwrap() error { return e.err }
 
-// reusePort sets SO_REUSEPORT on a socket. undo removes the option again, unless the option was set already.
+// reusePort sets SO_REUSEPORT on a socket. undo removes the option, unless the option was set before the call of reusePort.
 func reusePort(c syscall.Conn) (undo func()) {
 	set := false
-	control(c, func(fd int) { set = setReusePort(fd, true) }) // if the option cannot be set, bind returns EADDRINUSE
+	control(c, func(fd int) { set = setReusePort(fd, true) }) // if this fails, bind returns EADDRINUSE later
 	return func() {
 		if set {
 			control(c, func(fd int) { setReusePort(fd, false) }) // control does nothing if the socket is closed
@@ -113,7 +115,7 @@ func reusePort(c syscall.Conn) (undo func()) {
 	}
 }
 
-// covered reports whether an open socket will get all clients of a received socket, after the received socket is closed.
+// covered reports whether one of the open sockets will get all clients of a received socket when the received socket is closed.
 func covered(f received, open []*Socket) bool {
 	at, ok := spotted(f.name, f.file)
 	if !ok || at.path != "" {
@@ -127,8 +129,8 @@ func covered(f received, open []*Socket) bool {
 	return false
 }
 
-// sharesSpot reports whether an open listener is bound at exactly the spot at. If so, the kernel distributes new clients to
-// this listener and the other socket at that spot.
+// sharesSpot reports whether one of the open listeners has the spot at, which is the spot of another socket. If so, the kernel
+// distributes the new clients to both sockets.
 func sharesSpot(at spot, open []*Socket) bool {
 	for _, r := range open {
 		if p, ok := r.spot(); ok && r.kind == "listener" && p == at {

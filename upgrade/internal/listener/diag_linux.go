@@ -7,25 +7,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Constants of sock_diag(7) that package unix does not have.
+// Constants of sock_diag(7) that are not in package unix.
 const (
 	sockDiagByFamily = 20
 	udiagShowVFS     = 2
 	unixDiagVFS      = 1
 )
 
-// vfsFile identifies a file by the numbers that the kernel uses in unix_diag. ino has only the low 32 bits of the inode.
+// vfsFile identifies a file by the numbers in the kernel's struct unix_diag_vfs. ino has only the low 32 bits of the inode.
 type vfsFile struct{ ino, dev uint32 }
 
-// is reports whether st, a result of stat, describes the same file. On some file systems (overlayfs, btrfs) stat returns other
-// numbers than unix_diag. On these file systems the result is false.
+// is reports whether st, a result of stat, describes the same file. On some file systems (overlayfs, btrfs) the result is
+// always false, because stat and the kernel's answer have different numbers.
 func (f vfsFile) is(st *unix.Stat_t) bool {
 	dev := uint64(st.Dev)
 	return st.Mode&unix.S_IFMT == unix.S_IFSOCK && uint32(st.Ino) == f.ino && unix.Major(dev)<<20|unix.Minor(dev) == f.dev
 }
 
-// boundFile asks the kernel for the file to which a unix socket is bound. inode is the inode of the socket itself. The kernel
-// knows the file even if its path was removed or replaced.
+// boundFile asks the kernel for the file to which a unix socket is bound. inode is the inode of the socket, and not of the
+// file. The kernel knows the file even if the path of the file was removed or replaced.
 func boundFile(inode uint64) (vfsFile, error) {
 	nl, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
 	if err != nil {
@@ -48,7 +48,7 @@ func boundFile(inode uint64) (vfsFile, error) {
 		return vfsFile{}, err
 	}
 	var buf [4 << 10]byte
-	n, _, err := unix.Recvfrom(nl, buf[:], unix.MSG_DONTWAIT) // no wait is needed: the kernel answers before Sendto returns
+	n, _, err := unix.Recvfrom(nl, buf[:], unix.MSG_DONTWAIT) // MSG_DONTWAIT: the kernel has answered before Sendto returns
 	if err != nil {
 		return vfsFile{}, err
 	}

@@ -9,11 +9,11 @@ import (
 )
 
 const (
-	// emptyFor is how long connections are taken from the queue of a listener that ends. It is not 0, because a client that has
-	// begun to connect needs one more round trip until its connection is in the queue.
+	// emptyFor is how long connections are taken from the queue of a listener that ends. The time is needed for clients that
+	// have begun to connect: only after one more round trip, their connections are in the queue.
 	emptyFor = time.Second
-	// shareFor is used in place of emptyFor if an open listener has the same address as the listener that ends. The kernel
-	// gives new clients to both listeners until the old process closes its socket.
+	// shareFor is used in place of emptyFor if an open listener has the same address as the listener that ends. In this case
+	// the kernel gives new clients to both listeners until the old process closes its socket.
 	shareFor = time.Minute
 )
 
@@ -25,8 +25,8 @@ type emptying struct {
 	ending []*net.TCPListener
 }
 
-// start makes a goroutine that calls the function take with each connection in the queue of a listener. After limit the
-// goroutine closes the listener.
+// start begins to empty the queue of a listener: a goroutine calls the function take with each connection in the queue. The
+// goroutine closes the listener after limit, or after a call of hurry.
 func (e *emptying) start(tcp *net.TCPListener, limit time.Duration, take func(net.Conn)) {
 	_ = tcp.SetDeadline(time.Now().Add(limit)) // SetDeadline never fails here
 	e.mu.Lock()
@@ -38,7 +38,7 @@ func (e *emptying) start(tcp *net.TCPListener, limit time.Duration, take func(ne
 			c, err := tcp.Accept()
 			switch {
 			case sys.TooManyFiles(err):
-				<-time.After(5 * time.Millisecond) // no descriptor is free: wait, and call Accept again until the deadline
+				<-time.After(5 * time.Millisecond) // no descriptor is free: wait, and try again until the deadline
 			case err != nil:
 				return
 			default:
@@ -48,8 +48,8 @@ func (e *emptying) start(tcp *net.TCPListener, limit time.Duration, take func(ne
 	})
 }
 
-// hurry makes every goroutine of start end within 10 milliseconds. Until then the goroutine still takes the connections in the
-// queue. hurry does not wait for the goroutines.
+// hurry makes every goroutine of start end after 10 milliseconds. Until then the goroutines still take connections from the
+// queues. hurry does not wait for the goroutines.
 func (e *emptying) hurry() {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -10,7 +10,7 @@ import (
 )
 
 // gateState is the state of a gate. The state decides what the callers of Accept and ReadFrom (the readers) get. A given
-// connection comes from elsewhere than the socket (see give). gate.md has a diagram of the states.
+// connection does not come from the socket, but from a call of give. gate.md has a diagram of the states.
 type gateState uint8
 
 const (
@@ -24,20 +24,20 @@ const (
 type gateEvent uint8
 
 const (
-	eventOpen  gateEvent = iota // this process serves from now on
-	eventShut                   // another process serves from now on
-	eventEnd                    // the program should stop reading
+	eventOpen  gateEvent = iota // readers may read from the socket from now on
+	eventShut                   // readers must not read from the socket, for example because another process serves
+	eventEnd                    // readers should stop, see sockets.End
 	eventClose                  // the program has closed the socket
 )
 
-// gateAction is what a gate does when it changes to its next state.
+// gateAction is what a gate does at an event.
 type gateAction uint8
 
 const (
 	doNothing gateAction = iota
-	doAdmit              // set the program's deadline on the socket again, so that readers can enter the system call
+	doAdmit              // set the deadline of the program on the socket, so that readers can enter the system call
 	doRecall             // make readers return from the system call
-	doGiveUp             // let handle return the given connections that no reader has got
+	doGiveUp             // make handle return the given connections that no reader has got
 )
 
 // gateStep is an entry of gateTable.
@@ -46,7 +46,7 @@ type gateStep struct {
 	next gateState
 }
 
-// gateTable has the action and the next state for each state and event.
+// gateTable has the action and the next state for each pair of a state and an event.
 var gateTable = [...][4]gateStep{
 	// The columns are eventOpen, eventShut, eventEnd and eventClose.
 	gateShut:   {{doAdmit, gateOpen}, {doNothing, gateShut}, {doRecall, gateEnded}, {doGiveUp, gateClosed}},
@@ -65,22 +65,22 @@ func (s gateState) String() string  { return gateStates[s] }
 func (e gateEvent) String() string  { return gateEvents[e] }
 func (a gateAction) String() string { return gateActions[a] }
 
-// gate makes Accept and ReadFrom wait while another generation serves. The owner opens and shuts the gate. When the gate shuts,
-// a deadline makes readers return from the system call.
+// gate makes Accept and ReadFrom wait, for example while another generation serves. The owner opens and shuts the gate. When
+// the gate shuts, a deadline in the past makes readers return from the system call.
 type gate struct {
 	deadline func(time.Time) error // sets the read deadline of the socket
 
-	arrived chan struct{} // has room for one element; an element in the channel means that a connection was given
+	arrived chan struct{} // has room for one element, which ring puts in to wake a reader in pass
 
 	mu      sync.Mutex
 	state   gateState
 	changed chan struct{} // closed when the state or the program's deadline changes
-	given   []net.Conn    // connections from elsewhere than the socket, for the next calls of Accept
-	calls   int           // how often callBack was called
-	called  bool          // the deadline of the socket is the one of callBack, not the one of the program
+	given   []net.Conn    // the connections that give was called with, for the next calls of Accept
+	calls   int           // the number of calls of callBack
+	called  bool          // the socket has the deadline that callBack has set, and not the deadline of the program
 	program time.Time     // the deadline that the program has set
 
-	ahead       atomic.Bool   // the program has called AcceptMoved, so it reads the bytes that come with a connection
+	ahead       atomic.Bool   // the program has called AcceptMoved, so connections may come with bytes
 	waiting     chan struct{} // closed when the program calls Accept or a reading method for the first time
 	waitingOnce sync.Once
 	closed      chan struct{} // closed when the state becomes gateClosed
@@ -98,7 +98,8 @@ func (g *gate) shut()                    { g.handle(eventShut) }
 func (g *gate) end()                     { g.handle(eventEnd) }
 func (g *gate) close() (left []net.Conn) { return g.handle(eventClose) }
 
-// handle handles an event by gateTable. If the event closes the gate, left has the given connections that no reader has got.
+// handle makes the step that gateTable has for an event. If the step closes the gate, left has the given connections that no
+// reader has got.
 func (g *gate) handle(e gateEvent) (left []net.Conn) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -109,7 +110,7 @@ func (g *gate) handle(e gateEvent) (left []net.Conn) {
 	}
 	switch step.do {
 	case doAdmit:
-		if len(g.given) == 0 { // else callBack's deadline stays: readers must return and take the given connections
+		if len(g.given) == 0 { // otherwise callBack's deadline stays, so that readers take the given connections
 			g.called = false
 			_ = g.deadline(g.program)
 		}
@@ -128,8 +129,8 @@ func (g *gate) signal() {
 	g.changed = make(chan struct{})
 }
 
-// through waits until the gate is open and calls op, which reads from the socket. If callBack has interrupted op, through waits
-// again. If a connection was given, through returns the connection and does not call op.
+// through waits until the gate is open, and calls op, which reads from the socket. If callBack interrupts op, through waits at
+// the gate again. If a connection is given, through returns the connection and does not call op.
 func (g *gate) through(op func() error) (net.Conn, error) {
 	g.waitingOnce.Do(func() { close(g.waiting) })
 	for {
@@ -144,8 +145,9 @@ func (g *gate) through(op func() error) (net.Conn, error) {
 	}
 }
 
-// pass waits until the gate is open or a connection was given. calls is the value of g.calls at that moment. c is the given
-// connection; it is nil if none was given. pass fails after the program's deadline, or if the gate is ended or closed.
+// pass waits until the gate is open or a connection is given. c is the given connection, or nil. calls is the value of g.calls
+// when pass has looked at the gate. pass fails if the program's deadline has passed, or if no connection is given and the gate
+// is ended or closed.
 func (g *gate) pass() (calls int, c net.Conn, err error) {
 	for {
 		l := g.look()
@@ -162,7 +164,7 @@ func (g *gate) pass() (calls int, c net.Conn, err error) {
 			late = timer.C
 		}
 		select {
-		case <-l.changed: // look again: the state or the program's deadline has changed
+		case <-l.changed: // the state or the program's deadline has changed
 		case <-g.arrived:
 		case <-late:
 			return 0, nil, os.ErrDeadlineExceeded
@@ -170,8 +172,7 @@ func (g *gate) pass() (calls int, c net.Conn, err error) {
 	}
 }
 
-// look is what a reader finds at a gate at one moment. If a connection is given after that moment, callBack makes the reader
-// look again.
+// look is what a reader finds at a gate at one moment. If a connection is given later, callBack makes the reader look again.
 type look struct {
 	state   gateState
 	changed chan struct{}
@@ -180,7 +181,7 @@ type look struct {
 	given   net.Conn
 }
 
-// look returns the state of the gate. It takes a given connection, if there is one, out of the gate.
+// look returns the state of the gate, and takes one given connection out of the gate, if there is one.
 func (g *gate) look() look {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -193,7 +194,7 @@ func (g *gate) look() look {
 		l.given, g.given = g.given[0], g.given[1:]
 	}
 	if len(g.given) > 0 {
-		g.ring() // ring wakes another reader
+		g.ring() // wake another reader, for the next given connection
 	}
 	return l
 }
@@ -211,7 +212,7 @@ func (g *gate) calledSince(n int) bool {
 	return g.calls != n
 }
 
-// give gives a connection to the next Accept. It returns false if the gate is closed.
+// give gives a connection to the next call of Accept. It returns false if the gate is closed.
 func (g *gate) give(c net.Conn) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -224,7 +225,8 @@ func (g *gate) give(c net.Conn) bool {
 	return true
 }
 
-// callBack makes readers return from the system call and look at the gate again. The caller holds the lock.
+// callBack sets a deadline in the past on the socket, so that readers return from the system call and look at the gate again.
+// The caller holds the lock.
 func (g *gate) callBack() {
 	g.calls++
 	g.called = true
@@ -243,7 +245,7 @@ func (g *gate) setDeadline(t time.Time) error {
 	g.program = t
 	g.signal()
 	if g.state == gateShut || g.state == gateEnded || g.state == gateOpen && g.called {
-		return nil // the next look at the open gate sets the deadline
+		return nil // handle or look sets the deadline when readers may enter the system call again
 	}
 	return g.deadline(t)
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// passing has duplicates of sockets. Another process inherits the duplicates.
+// passing has duplicates of sockets, for another process to inherit.
 type passing []process.Inherited
 
 func (p *passing) add(name wire.SocketName, fd int) error {
@@ -31,17 +31,16 @@ func (p passing) drop() {
 	}
 }
 
-// Dup returns duplicates of the open sockets and of the unopened received sockets. A process may still have unopened received
-// sockets after a failed attempt. The originals cannot be passed: the program may close a socket at any moment, and another
-// connection may get the number of the closed descriptor. The caller calls drop when the other process has inherited the
-// duplicates.
+// Dup returns duplicates of the open sockets, and of the received sockets that the program has not opened. The caller calls
+// drop when the other process has inherited the duplicates. The originals cannot be passed, because the program may close a
+// socket at any moment. Another connection may then get the number of the closed descriptor.
 func (s *Set) Dup() (files []process.Inherited, drop func(), err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var p passing
 	for _, r := range s.all {
 		if r.beside != nil {
-			continue // the socket is not passed: the other process could not see that the socket does not listen
+			continue // the socket is only bound, and the other process could not see that it does not listen
 		}
 		if err := p.add(r.socketName(), r.fd); err != nil {
 			p.drop()
@@ -65,8 +64,8 @@ func (s *Set) unopened() []received {
 	return nil
 }
 
-// Own returns the names of the open sockets and of the unopened received sockets. It leaves out sockets that this library has
-// not opened: a service manager may also have such sockets.
+// Own returns the names of the open sockets and of the unopened received sockets that this library has opened, here or in an
+// older process. Other sockets may belong to a socket unit.
 func (s *Set) Own() map[wire.SocketName]bool {
 	names := s.list(func(r *Socket) bool { return r.from.own() })
 	for _, f := range s.unopened() {
@@ -77,14 +76,14 @@ func (s *Set) Own() map[wire.SocketName]bool {
 	return asSet(names)
 }
 
-// NoteLinks notes the second names (see path.go) of sockets that were passed as files at exec. came has an element for each of
-// names.
+// NoteLinks notes the second names (see path.go) of sockets that were passed as files at exec. came has the second names in the
+// order of names.
 func (s *Set) NoteLinks(names []wire.SocketName, came []wire.PathLink) {
 	s.paths.links.note(names, came)
 }
 
-// Links returns the second names of the open sockets with the given names, in the same order. It returns nil if no open socket
-// has a second name.
+// Links returns the second names of the sockets with the given names, in the same order. If the file of a socket is not known,
+// the element of this socket is empty. If the file of no open socket is known, Links returns nil.
 func (s *Set) Links(names []wire.SocketName) (all []wire.PathLink) {
 	known := links{}
 	for _, r := range s.Refs() {
@@ -101,9 +100,9 @@ func (s *Set) Links(names []wire.SocketName) (all []wire.PathLink) {
 	return all
 }
 
-// Missing returns the received sockets that this process has not opened. It leaves out late sockets, and sockets whose clients
-// go to an open socket. If sockets were passed as files at exec, expected has the names that the older generation has sent for
-// the files.
+// Missing returns the received sockets that this process should have opened and has not. It leaves out late sockets, and
+// sockets whose clients will go to an open socket. If the sockets were passed as files at exec, Missing returns the names in
+// expected that are not open. In this case expected has the names that the older generation has sent.
 func (s *Set) Missing(expected []wire.SocketName) []Missing {
 	if r := s.received(); r != nil {
 		return r.missing(func(f received) bool { return covered(f, s.Refs()) })
@@ -111,10 +110,10 @@ func (s *Set) Missing(expected []wire.SocketName) []Missing {
 	return missingNames(expected, s.list(func(*Socket) bool { return true }))
 }
 
-// ClaimRest prepares the end of the received sockets that this version has not opened. The caller calls drop later, and drop
-// ends these sockets. If sockets were passed as files at exec, names has the names of the unix sockets with a path, and
-// ClaimRest takes those that are not open. Otherwise Ready of tableflip would remove their paths, although the old process may
-// still have to serve there.
+// ClaimRest is called before the commit, and returns a function that ends the unopened received sockets later. If the sockets
+// were passed as files at exec, names has the names of the unix sockets with a path. In this case ClaimRest takes the unopened
+// ones out of tableflip, because Ready of tableflip would remove their paths. The old process may still have to serve at these
+// paths.
 func (s *Set) ClaimRest(names []wire.SocketName) (drop func()) {
 	if s.received() != nil {
 		return s.DropRest
@@ -143,7 +142,7 @@ func (s *Set) ClaimRest(names []wire.SocketName) (drop func()) {
 	}
 }
 
-// end closes a socket that was passed but not opened. It also closes the duplicate that tableflip keeps of the socket.
+// end closes a socket that was passed but not opened. It also ends the duplicate that tableflip keeps of the socket.
 func (s *Set) end(c io.Closer) {
 	var inode uint64
 	if sc, ok := c.(syscall.Conn); ok {
@@ -156,7 +155,8 @@ func (s *Set) end(c io.Closer) {
 	s.atExec.cover(inode)
 }
 
-// DropRest ends the unopened received sockets. It must be called only when no other process serves on these sockets.
+// DropRest ends the unopened received sockets, and calls Empty for the TCP listeners of this library. It must be called only
+// when no other process serves on these sockets.
 func (s *Set) DropRest() {
 	if r := s.received(); r != nil {
 		for _, f := range r.takeTCP() {
@@ -166,11 +166,11 @@ func (s *Set) DropRest() {
 	}
 }
 
-// Empty takes over the queue of an unopened received TCP listener on which no process serves any more. For each connection in
-// the queue, Empty finds the listener of this process for the connection's address. Accept of this listener returns the
-// connection. If this listener is closed, the connection goes to the process that serves. If there is no such listener, Empty
-// closes the connection. Empty closes the received listener after a second. If an open listener has the same address, it does
-// so after a minute.
+// Empty takes the connections out of the queue of an unopened received TCP listener, on which no process serves any more. f is
+// the received listener. Each connection goes to the listener of this process for the connection's address, and Accept of that
+// listener returns it. If that listener is closed, the connection goes to the process that serves. If there is no such
+// listener, Empty closes the connection. The received listener is closed after a second, or after a minute if an open listener
+// has the same address. Empty does not wait for the end.
 func (s *Set) Empty(f *os.File) {
 	is, _ := describe(int(sys.FD(f)))
 	at, known := spotted(is, f)
@@ -197,7 +197,7 @@ func (s *Set) Empty(f *os.File) {
 	})
 }
 
-// takeIn gives a connection to the listener k. It returns false if this listener is closed.
+// takeIn gives a connection to the listener k of this process. It returns false if the listener is closed.
 func (s *Set) takeIn(k Origin, c net.Conn) bool {
 	r, err := s.Find(k.Network, k.Addr)
 	if err != nil {
@@ -209,6 +209,6 @@ func (s *Set) takeIn(k Origin, c net.Conn) bool {
 	return r.gate.give(c)
 }
 
-// EndEmptying is called when another process begins to serve. All emptying that Empty has begun ends within 10 milliseconds of
-// the call. EndEmptying does not wait for this end.
+// EndEmptying makes all emptying that Empty has begun end within 10 milliseconds, and does not wait for the end. It is called
+// when another process begins to serve.
 func (s *Set) EndEmptying() { s.queues.hurry() }

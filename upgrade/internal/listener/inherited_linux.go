@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// inheritedFDs returns the descriptors of the sockets that the old process has passed, by the inodes of the sockets. The passed
-// descriptors have consecutive numbers from process.FirstPassed on.
+// inheritedFDs returns the descriptors of the sockets that the old process has passed at exec. The keys are the inodes of the
+// sockets. The descriptors have consecutive numbers from process.FirstPassed on.
 func inheritedFDs() map[uint64][]int {
 	fds := map[uint64][]int{}
 	for fd := process.FirstPassed; ; fd++ {
@@ -22,7 +22,7 @@ func inheritedFDs() map[uint64][]int {
 	}
 }
 
-// socketInode returns the inode of a socket. It returns 0 if the descriptor is not a socket.
+// socketInode returns the inode of the socket with the descriptor fd. It returns 0 if fd is not a socket.
 func socketInode(fd int) (inode uint64, err error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFSOCK {
@@ -31,10 +31,10 @@ func socketInode(fd int) (inode uint64, err error) {
 	return st.Ino, nil
 }
 
-// coverFDs puts /dev/null in the place of every descriptor in fds that still belongs to the socket with this inode. This is
-// needed because tableflip keeps a duplicate of each opened socket until the process ends, and has no call to close the
-// duplicate. As long as there is a duplicate, the socket listens. coverFDs uses dup3 and not close, because an os.File still
-// owns the number of the descriptor.
+// coverFDs replaces each descriptor in fds by /dev/null, if the descriptor still belongs to the socket with this inode. These
+// descriptors are duplicates, which tableflip keeps until the process ends. tableflip has no call to close them, and the socket
+// listens as long as there is a duplicate. coverFDs uses dup3 and not close, because an os.File of tableflip still owns the
+// number of the descriptor.
 func coverFDs(inode uint64, fds []int) {
 	null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -48,8 +48,8 @@ func coverFDs(inode uint64, fds []int) {
 	}
 }
 
-// describe returns the name of a descriptor. ok is false if the descriptor is no socket that Listen or ListenPacket could have
-// opened.
+// describe returns the kind, the network and the address of the socket with the descriptor fd. ok is false if fd is no socket
+// that Listen or ListenPacket could have opened.
 func describe(fd int) (m wire.SocketName, ok bool) {
 	kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
 	if err != nil {

@@ -11,7 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// setReusePort sets SO_REUSEPORT if on is true, and removes it if on is false. It reports whether the option has changed.
+// setReusePort sets the option SO_REUSEPORT if on is true, and removes the option if on is false. It reports whether the option
+// has changed.
 func setReusePort(fd int, on bool) bool {
 	v := map[bool]int{true: 1}[on]
 	had, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT)
@@ -29,8 +30,8 @@ func isV6Only(fd int) bool {
 }
 
 // detach ensures that a listener gets no new clients: it binds the listener to a device number that no device has. detach is
-// only for a listener that shares its address with no other socket. No privilege is needed, unless the listener is bound to a
-// device already; such a listener gets new clients until it is closed.
+// only for a listener that shares its address with no other socket. If the listener is bound to a device already, detach needs
+// a privilege. Without the privilege the listener gets new clients until it is closed.
 func detach(l *net.TCPListener) {
 	control(l, func(fd int) { _ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_BINDTOIFINDEX, math.MaxInt32) })
 }
@@ -40,10 +41,9 @@ func beginListening(fd int) error {
 	return os.NewSyscallError("listen", unix.Listen(fd, math.MaxInt32))
 }
 
-// listenAgain calls listen(2) for a socket that listens already. So the queue gets the length that the kernel allows now, and
-// the clients of a unix socket see the pid of this process. The clients of a unix socket also see the uid and the gid of the
-// process that called listen(2). These numbers must not change: if this process has another uid or gid, listenAgain does
-// nothing for a unix socket.
+// listenAgain calls listen(2) for a socket that listens already. So the queue gets the length that the kernel allows now. The
+// clients of a unix socket see the pid, the uid and the gid of the last process that called listen(2). The pid may change, but
+// the uid and the gid must not. So listenAgain does nothing for a unix socket if this process has another uid or gid.
 func listenAgain(fd int, network string) {
 	if strings.HasPrefix(network, "unix") {
 		cred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
@@ -54,8 +54,8 @@ func listenAgain(fd int, network string) {
 	_ = unix.Listen(fd, math.MaxInt32) // if this call fails, the queue keeps its length
 }
 
-// bindTCP makes a TCP listener that is bound but does not listen yet. If both is true, at is the wildcard address of IPv6, and
-// the listener also gets the clients of IPv4.
+// bindTCP makes a TCP listener that is bound to the address at, and that does not listen yet. If both is true, at is the
+// wildcard address of IPv6, and the listener also gets the clients of IPv4.
 func bindTCP(c net.ListenConfig, at netip.AddrPort, both bool) (any, error) {
 	if both {
 		sock, err := bindFamily(c, unix.AF_INET6, at, both)
@@ -88,7 +88,7 @@ func bindFamily(c net.ListenConfig, family int, at netip.AddrPort, both bool) (a
 	if err != nil {
 		return nil, err
 	}
-	network, sa := "tcp4", unix.Sockaddr(nil) // network has the value that package net passes to Control
+	network, sa := "tcp4", unix.Sockaddr(nil) // package net passes the same network to Control
 	if family == unix.AF_INET {
 		sa = &unix.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()}
 	} else {

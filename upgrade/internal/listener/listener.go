@@ -7,17 +7,17 @@ import (
 	"time"
 )
 
-// Dispatch decides whether another process gets an accepted connection, and reports whether the other process has the
-// connection now. If so, Accept waits for the next connection.
+// Dispatch may pass an accepted connection to another process. It reports whether the other process has the connection now. If
+// so, Accept waits for the next connection.
 type Dispatch func(r *Socket, c net.Conn) bool
 
 // traffic has the functions that pass connections of the listeners to other processes.
 type traffic struct {
-	dispatch atomic.Pointer[Dispatch] // passes connections to a candidate; if it is nil, no connections are passed
+	dispatch atomic.Pointer[Dispatch] // passes connections to a candidate; nil: no connections are passed
 	moveOn   func(net.Conn) bool      // passes a connection to the process that serves, and reports success
 }
 
-// dispatched reports whether another process has the connection now.
+// dispatched calls dispatch, unless r is pinned. It reports whether another process has the connection now.
 func (t *traffic) dispatched(r *Socket, c net.Conn) bool {
 	d := t.dispatch.Load()
 	return d != nil && !r.pinned && (*d)(r, c)
@@ -31,7 +31,7 @@ type listener struct {
 	release func(*Socket) // removes the socket from the set
 }
 
-// Accept returns a connection of package net, even for a connection from another process.
+// Accept returns a connection of package net, even if the connection came from another process.
 func (l *listener) Accept() (net.Conn, error) {
 	for {
 		c, err := l.accept()
@@ -42,14 +42,14 @@ func (l *listener) Accept() (net.Conn, error) {
 		if plain := m.Plain(); plain != nil {
 			return plain, nil
 		}
-		m.Abandon() // bytes came with m: they cannot be put in front of a connection of package net
+		m.Abandon() // unread bytes came with m, and cannot be put in front of a connection of package net
 	}
 }
 
-// AcceptMoved is Accept for a server that uses only the methods of the returned connection to read and write. A connection from
-// another process is a Moved. A read from a Moved may first return bytes that came with the connection. If this process dies,
-// the other process may take the connection back. Package drain looks for this method by its name, and does not import package
-// listener.
+// AcceptMoved is Accept for a server that reads and writes only by the methods of the returned connection. If the connection
+// came from another process, AcceptMoved returns a Moved. Read of a Moved first returns the bytes that came with the
+// connection. If this process dies, the other process may take the connection back. Package drain finds AcceptMoved by its
+// name, and does not import package listener.
 func (l *listener) AcceptMoved() (net.Conn, error) {
 	l.ref.gate.ahead.Store(true)
 	return l.accept()
@@ -73,8 +73,8 @@ func (l *listener) accept() (c net.Conn, err error) {
 	}
 }
 
-// Close closes the listener. Given connections that were not accepted go to the serving process, because a server that stops
-// does not call Accept again.
+// Close closes the listener. A connection that was given to the gate, and that the program has not accepted, goes to the
+// process that serves: the program will not call Accept again.
 func (l *listener) Close() error {
 	for _, c := range l.ref.gate.close() {
 		if !l.traffic.moveOn(c) {

@@ -7,14 +7,14 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// Missing is a socket of the older generation that this version has not opened. A socket that the older generation opened late
-// (see Begin) does not count as missing, because this version may also open the socket late.
+// Missing is a socket of the older generation that this version has not opened. If the older generation opened a socket late
+// (see Begin), the socket does not count as missing, because this version may also open it late.
 type Missing struct {
 	wire.SocketName
-	Local string // the address where the socket listens; empty unless the address in the name has port 0
+	Local string // the address where the socket listens; empty unless the kernel has chosen the port
 }
 
-// String returns the network and the address, as they are passed to Listen, and Local in parentheses if it is set.
+// String returns the network and the address of the name. If Local is not empty, String adds Local in parentheses.
 func (m Missing) String() string {
 	if m.Local == "" {
 		return m.Network + " " + m.Addr
@@ -22,13 +22,13 @@ func (m Missing) String() string {
 	return m.Network + " " + m.Addr + " (" + m.Local + ")"
 }
 
-// Is reports whether the socket was opened with addr, or listens at addr.
+// Is reports whether the socket was opened with the address addr, or listens at addr.
 func (m Missing) Is(addr string) bool {
 	base, _, _ := strings.Cut(m.Addr, "#")
 	return addr == m.Addr || addr == m.Local && addr != "" || addr == base && hasPort(base)
 }
 
-// missingNames returns the expected sockets that are not among the open sockets.
+// missingNames returns the expected sockets that are not open.
 func missingNames(expected, open []wire.SocketName) (missing []Missing) {
 	for _, name := range expected {
 		if !slices.Contains(open, name) {

@@ -6,15 +6,15 @@ import "net"
 type Moved interface {
 	// Origin returns the name of the listener that has accepted the connection.
 	Origin() (network, addr string)
-	// Plain returns the underlying connection of package net. After Plain only this process uses the connection. Plain returns
-	// nil if bytes that came with the connection were not read yet.
+	// Plain returns the underlying connection of package net. After this, only this process uses the connection. If bytes that
+	// came with the connection are still unread, Plain returns nil and changes nothing.
 	Plain() net.Conn
-	// Abandon closes this process's descriptor of a connection that the program has not accepted.
+	// Abandon closes this process's descriptor. It is called if the program has not accepted the connection.
 	Abandon()
 }
 
-// abandon closes a connection that the program has not accepted. If another process has a descriptor of the connection, that
-// process serves the client.
+// abandon closes a connection that the program has not accepted. If another process has a descriptor of a Moved, that process
+// serves the client.
 func abandon(c net.Conn) {
 	if m, ok := c.(Moved); ok {
 		m.Abandon()

@@ -13,15 +13,15 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// opener has the steps of opening a socket that differ between listeners and packet connections.
+// opener has the steps of openSocket that are different for listeners and for packet connections.
 type opener struct {
-	inherit func(network, key string) (any, error)           // takes a received socket; returns nil if there is none
+	inherit func(network, key string) (any, error)           // takes a received socket; returns nil if there is no such socket
 	create  func() (any, error)                              // opens a new socket
-	adopt   func(sock any, ref *Socket) (syscall.Conn, bool) // fills in ref; returns false if sock has an unexpected type
+	adopt   func(sock any, ref *Socket) (syscall.Conn, bool) // fills in ref; returns false if the type of sock is unexpected
 }
 
-// Listen takes the listener for network and addr from an older generation, or else from the service manager, or else opens a
-// new listener.
+// Listen returns a listener for network and addr. It takes the listener from an older generation or from the service manager.
+// If neither of them has the listener, it opens a new listener.
 func (s *Set) Listen(network, addr string, pinned bool) (net.Listener, error) {
 	var bare bareListener
 	ref, err := s.openSocket("listener", network, addr, pinned, opener{
@@ -43,7 +43,7 @@ func (s *Set) Listen(network, addr string, pinned bool) (net.Listener, error) {
 	return &listener{bare: bare, ref: ref, traffic: &s.traffic, release: s.release}, nil
 }
 
-// ListenPacket is Listen for datagrams. The socket is pinned: only one process at a time reads from it.
+// ListenPacket is Listen for packet sockets. The socket is pinned, because only one process at a time may read from it.
 func (s *Set) ListenPacket(network, addr string) (net.PacketConn, error) {
 	var bare barePacketConn
 	ref, err := s.openSocket("packet", network, addr, true, opener{
@@ -64,17 +64,18 @@ func (s *Set) ListenPacket(network, addr string) (net.PacketConn, error) {
 	return newPacketConn(bare, ref, s.release), nil
 }
 
-// source describes where a socket comes from.
+// source describes where a socket comes from, for adopt.
 type source struct {
-	name    wire.SocketName      // the name by which the socket was passed
-	descent func(uint64) descent // returns the descent for the inode of the socket
-	others  []wire.SocketName    // names of the socket in older generations
+	name    wire.SocketName      // the name by which another process has passed the socket
+	descent func(uint64) descent // returns the descent of the socket; the argument is its inode
+	others  []wire.SocketName    // names in older generations of this socket, and of sockets whose clients it gets
 }
 
 // always returns a function that returns d for every inode.
 func always(d descent) func(uint64) descent { return func(uint64) descent { return d } }
 
-// openSocket takes a socket from an older generation, or else from the service manager, or else opens a new socket.
+// openSocket takes a socket from an older generation or from the service manager. If neither of them has the socket, it opens a
+// new socket.
 func (s *Set) openSocket(kind, network, addr string, pinned bool, o opener) (*Socket, error) {
 	s.opening.Lock()
 	defer s.opening.Unlock()
@@ -99,8 +100,7 @@ func (s *Set) openSocket(kind, network, addr string, pinned bool, o opener) (*So
 	return ref, nil
 }
 
-// takeOver takes a socket from an older generation, or else from the service manager. sock is nil if neither of them has such a
-// socket.
+// takeOver takes a socket from an older generation or from the service manager. sock is nil if neither of them has the socket.
 func (s *Set) takeOver(ref *Socket, addr string, o opener) (sock any, from source, err error) {
 	came := s.find(ref.socketName())
 	from = source{name: came.name, others: []wire.SocketName{came.name}, descent: always(foreign)}
@@ -135,8 +135,8 @@ func (s *Set) takeOver(ref *Socket, addr string, o opener) (sock any, from sourc
 	return sock, from, nil
 }
 
-// create opens a new socket. If received sockets are in the way on the port, create binds the new socket beside them. If a
-// killed process has left a unix path at the address, create removes the path.
+// create opens a new socket. If unopened sockets of older processes are in the way on the port, create binds the new socket
+// beside them. If a killed process has left the path of a unix socket, create removes the path.
 func (s *Set) create(ref *Socket, addr string, o opener, from *source) (any, error) {
 	sock, err := s.bindBeside(ref)
 	if sock == nil && err == nil {
@@ -158,7 +158,8 @@ func (s *Set) create(ref *Socket, addr string, o opener, from *source) (any, err
 	return sock, nil
 }
 
-// bindBeside binds a listener on a port where received sockets are in the way. If there are no such sockets, it returns nil.
+// bindBeside binds a TCP listener on a port where sockets of older processes are in the way (see beside.go). If there are no
+// such sockets, it returns nil.
 func (s *Set) bindBeside(ref *Socket) (any, error) {
 	if !ref.isTCP() || !s.supported() || s.serves() || !s.hasCome() {
 		return nil, nil
@@ -174,7 +175,7 @@ func (s *Set) bindBeside(ref *Socket) (any, error) {
 	return b.bind(s.config, ref, want)
 }
 
-// adopt fills in ref for an opened socket, and adds ref to the set.
+// adopt fills in ref for the opened socket sock, and adds ref to the set.
 func (s *Set) adopt(ref *Socket, sock any, o opener, from source) error {
 	setUnlink(sock, false)
 	c, ok := o.adopt(sock, ref)

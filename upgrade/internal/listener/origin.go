@@ -8,19 +8,20 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// A connection that moves to another process is accepted there from the listener of the same name. This file finds the listener
-// that a connection belongs to.
+// If a connection moves to another process, the listener of the same name returns the connection there. This file finds the
+// listener that has accepted a connection.
 
 // Origin identifies the listener that has accepted a connection.
 type Origin struct {
 	Network, Addr string   // the name of the listener
 	local         net.Addr // the address at which the listener listens
 	Pinned        bool
-	Others        []wire.SocketName // names of the listener in older generations
+	Others        []wire.SocketName // names in older generations of this listener, and of listeners whose clients it gets
 }
 
-// hasAccepted reports whether a connection with this local address can come from the listener. The ports must be equal. The IP
-// addresses must be equal too, unless the listener has a wildcard address.
+// hasAccepted reports whether a connection with this local address can come from the listener. For TCP the ports must be equal,
+// and the IP addresses must be equal unless the listener has a wildcard address. For other networks the whole addresses must be
+// equal.
 func (k Origin) hasAccepted(local net.Addr) bool {
 	a, ok1 := k.local.(*net.TCPAddr)
 	b, ok2 := local.(*net.TCPAddr)
@@ -30,21 +31,22 @@ func (k Origin) hasAccepted(local net.Addr) bool {
 	return k.local != nil && local != nil && !ok1 && !ok2 && k.local.String() == local.String()
 }
 
-// hasFamily reports whether a listener with this wildcard address gets connections to ip. A wildcard address of IPv6 also gets
-// the clients of IPv4, unless the network is tcp6.
+// hasFamily reports whether a listener with this wildcard address gets connections to ip. A listener with the wildcard address
+// of IPv6 also gets the clients of IPv4, unless the network is tcp6.
 func (k Origin) hasFamily(wildcard, ip net.IP) bool {
 	is4 := ip.To4() != nil
 	return is4 && k.Network != "tcp6" || !is4 && wildcard.To4() == nil
 }
 
-// origins has all listeners that this process has opened, including closed listeners: connections may outlive their listener.
+// origins has all listeners that this process has opened. It keeps closed listeners too, because connections may live longer
+// than their listener.
 type origins struct {
 	mu      sync.Mutex
 	known   []Origin
-	aliases map[wire.SocketName]*Socket // listeners of this process by their names in older generations
+	aliases map[wire.SocketName]*Socket // the keys are names in older generations, the values are sockets of this process
 }
 
-// note adds a listener, in place of an older listener of the same name.
+// note adds a listener. If there is an earlier listener of the same name, note replaces it.
 func (o *origins) note(r *Socket) {
 	if r.kind != "listener" {
 		return
@@ -55,8 +57,8 @@ func (o *origins) note(r *Socket) {
 	o.known = append(o.known, Origin{Network: r.Network, Addr: r.Addr, local: r.local, Pinned: r.pinned})
 }
 
-// alias notes the names that a listener has in older generations, so that Accept of the listener returns the connections for
-// these names.
+// alias notes the names that a socket has in older generations. If another process passes a connection for one of these names,
+// Accept of r returns the connection.
 func (o *origins) alias(names []wire.SocketName, r *Socket) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -92,7 +94,7 @@ func (o *origins) of(c net.Conn) (Origin, bool) {
 	return Origin{}, false
 }
 
-// others returns the names of a listener in older generations. The caller holds the lock.
+// others returns the names that the listener k has in older generations. The caller holds the lock.
 func (o *origins) others(k Origin) (names []wire.SocketName) {
 	for n, r := range o.aliases {
 		if r.Network == k.Network && r.Addr == k.Addr && n.Kind == "listener" {
@@ -102,7 +104,7 @@ func (o *origins) others(k Origin) (names []wire.SocketName) {
 	return names
 }
 
-// byAlias returns the open listener of this process that had this name in an older generation. It returns nil if there is none.
+// byAlias returns the open listener of this process that had this name in an older generation, or nil.
 func (o *origins) byAlias(network, addr string) *Socket {
 	o.mu.Lock()
 	defer o.mu.Unlock()

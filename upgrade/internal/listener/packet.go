@@ -8,16 +8,16 @@ import (
 	"time"
 )
 
-// packetConn is the net.PacketConn that the program gets, or a part of it (see udpConn and unixgramConn). If two processes read
-// from the same socket, each of them gets a random part of the datagrams. So in a candidate every method that reads waits until
-// the commit.
+// packetConn is the net.PacketConn that the program gets, or a part of that connection (see udpConn and unixgramConn). If two
+// processes read from the same socket, each process gets a random part of the datagrams. So in a candidate every method that
+// reads waits until the commit.
 type packetConn struct {
 	barePacketConn
 	ref     *Socket
 	release func(*Socket) // removes the socket from the set
 }
 
-// newPacketConn returns a connection with the methods that the connection of package net has.
+// newPacketConn returns a connection that has the same methods as the connection of package net in bare.
 func newPacketConn(bare barePacketConn, ref *Socket, release func(*Socket)) net.PacketConn {
 	c := packetConn{bare, ref, release}
 	switch bare := bare.(type) {
@@ -53,8 +53,8 @@ func (c *packetConn) Close() error {
 	return err
 }
 
-// SyscallConn returns a raw connection whose Read waits at the gate too: x/net uses Read to receive several datagrams at once.
-// Control does not wait.
+// SyscallConn returns a raw connection. Its Read waits at the gate too, because x/net receives several datagrams at once by
+// Read. Control does not wait.
 func (c *packetConn) SyscallConn() (syscall.RawConn, error) {
 	raw, err := c.barePacketConn.SyscallConn()
 	if err != nil {
@@ -167,14 +167,14 @@ func (c *unixgramConn) ReadMsgUnix(b, oob []byte) (n, oobn, flags int, addr *net
 	return n, oobn, flags, addr, err
 }
 
-// CloseRead ends reading in this process. It does not call shutdown(2), which would end reading in other processes that have
-// the socket.
+// CloseRead ends the reading in this process. It does not call shutdown(2), because shutdown(2) would also end the reading in
+// other processes that have the socket.
 func (c *unixgramConn) CloseRead() error {
 	c.ref.gate.end()
 	return nil
 }
 
-// CloseWrite returns an error: the kernel cannot end writing for one process only.
+// CloseWrite returns an error, because the kernel cannot end the writing for one process only.
 func (c *unixgramConn) CloseWrite() error {
 	return &net.OpError{Op: "close", Net: "unixgram", Source: c.LocalAddr(), Err: errShared}
 }

@@ -18,20 +18,20 @@ import (
 // Most programs remove the path of their unix socket before they listen there. A candidate that does so removes the path on
 // which the old process serves, and clients cannot connect to the socket any more. So the file of a socket gets a second name
 // when the socket is bound: a hard link with a hidden name in the same directory. With this link the path is put back. The
-// second name is passed from process to process with the socket, and is removed when the socket ends. If another file is at the
-// path, it is not touched.
+// second name is passed from process to process with the socket, and is removed when the socket ends. Another file at the path
+// is not replaced, unless that file belongs to a dead socket.
 
 // paths puts back the paths of this process's unix sockets.
 type paths struct {
 	log      *slog.Logger
 	links    links              // the second names of the received sockets
-	listings map[string]listing // by directory; the lock Set.opening guards the map
+	listings map[string]listing // the keys are directories; the lock Set.opening guards the map
 }
 
-// links has the second names of sockets that another process has passed, by the names of the sockets.
+// links has the second names of sockets that another process has passed. The keys are the names of the sockets.
 type links map[wire.SocketName]wire.PathLink
 
-// note adds the second names of sockets. came has an element for each of names.
+// note adds the second names of sockets. names has the names of the sockets, and came has the second names in the same order.
 func (l links) note(names []wire.SocketName, came []wire.PathLink) {
 	for i, c := range came[:min(len(came), len(names))] {
 		if c.Ino != 0 {
@@ -40,19 +40,19 @@ func (l links) note(names []wire.SocketName, came []wire.PathLink) {
 	}
 }
 
-// hold makes sure that the file of an opened socket has a second name, and that path leads to this file. created is true if
-// this process has bound the socket.
+// hold tries to give the file of an opened socket a second name, and to make path lead to this file. It returns the second
+// name. name is the name by which the socket was passed, and created is true if this process has bound the socket.
 func (p *paths) hold(name wire.SocketName, path string, c syscall.Conn, created bool) (l wire.PathLink) {
 	var err error
 	came, ok := p.links[name]
-	delete(p.links, name) // a socket that is opened later under this name has another file
+	delete(p.links, name) // another socket that is opened later under this name has another file
 	switch {
 	case created:
 		l, err = keepPath(path, p.hiddenNames(path))
 	case ok:
 		l = came
-	default: // the socket is from a service manager, or from a program with tableflip only
-		raw, _ := c.SyscallConn() // after an error raw is nil, and findPath fails
+	default: // no second name came: from a service manager, or from a program that uses only tableflip
+		raw, _ := c.SyscallConn() // after an error raw is nil, and findPath returns an error
 		l, err = findPath(path, raw, p.hiddenNames(path))
 	}
 	if had, ok := p.listings[filepath.Dir(path)]; ok && l.Name != "" {
@@ -61,14 +61,14 @@ func (p *paths) hold(name wire.SocketName, path string, c syscall.Conn, created 
 	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
 		p.log.Debug("upgrade: the path of a unix socket cannot be put back if it is removed", "path", path, "err", err)
 	}
-	if err := p.putBack(name.Network, path, l); err != nil { // this error is not returned: the candidate's checks report it
+	if err := p.putBack(name.Network, path, l); err != nil { // only logged: the candidate's checks call PutBack
 		p.log.Debug("upgrade: a unix socket cannot be reached", "err", err)
 	}
 	return l
 }
 
 // putBack makes path lead to the socket again. It does so if no file is at path, or if the file at path belongs to a dead
-// socket, which no process holds. If clients still cannot connect to the socket, putBack returns the reason as an error.
+// socket, which no process holds. If clients still cannot connect to the socket, putBack returns an error with the reason.
 func (p *paths) putBack(network, path string, l wire.PathLink) error {
 	found, err := putPathBack(path, l)
 	if err != nil {
@@ -83,8 +83,8 @@ func (p *paths) putBack(network, path string, l wire.PathLink) error {
 	return nil
 }
 
-// bringBack puts back the path of a socket that a service manager has kept: Activation.Take does not return a kept unix socket
-// whose path does not exist.
+// bringBack puts back the path of a unix socket that a service manager has kept, if no file is at the path. This is needed
+// before Activation.Take, which does not return a kept unix socket whose path does not exist.
 func (p *paths) bringBack(path string, socket syscall.RawConn) {
 	if _, err := os.Lstat(path); err == nil {
 		return
@@ -98,14 +98,14 @@ func (p *paths) bringBack(path string, socket syscall.RawConn) {
 	}
 }
 
-// listing has the second names that were found in a directory at the time at.
+// listing has the second names in a directory. at is the time when the directory was read.
 type listing struct {
 	at     time.Time
 	hidden map[string]bool
 }
 
-// hiddenNames returns the names in the directory of path that have the form of a second name. It reads a directory at most once
-// in a second, because many sockets are opened one after the other, often in the same directory.
+// hiddenNames returns the names in the directory of path that look like second names. It reads a directory at most once in a
+// second, because a program may open many sockets in the same directory one after the other.
 func (p *paths) hiddenNames(path string) map[string]bool {
 	dir := filepath.Dir(path)
 	if l, ok := p.listings[dir]; ok && time.Since(l.at) < time.Second {
@@ -126,8 +126,8 @@ func hasPath(n wire.SocketName) bool {
 	return strings.HasPrefix(n.Network, "unix") && !strings.HasPrefix(n.Addr, "@")
 }
 
-// startPath returns the path that addr means. A relative addr begins at the directory in which this process and the older
-// generation were started. This process may have left that directory.
+// startPath returns the absolute path for addr. A relative addr begins at the directory in which this process and the older
+// generation were started. This process may have changed its working directory since then.
 func startPath(addr string) string {
 	if filepath.IsAbs(addr) {
 		return addr
@@ -135,9 +135,10 @@ func startPath(addr string) string {
 	return filepath.Join(process.StartDir(), addr)
 }
 
-// removeStale removes the path of a unix socket that a killed process has left. It does so only if err is EADDRINUSE. It
-// reports whether it has removed the path. The path is stale if connecting is refused: a socket that a process holds never
-// refuses, even while the process does not accept.
+// removeStale removes the path of a unix socket that a killed process has left, and reports whether it has removed the path.
+// err is the error of binding: if it is not EADDRINUSE, removeStale does nothing. It tries to connect to the path. If a process
+// holds the socket, the connection is never refused, even while the process does not accept. So a refused connection shows that
+// the path is stale.
 func removeStale(network, addr string, err error) bool {
 	if !strings.HasPrefix(network, "unix") || strings.HasPrefix(addr, "@") || !errors.Is(err, syscall.EADDRINUSE) {
 		return false
@@ -149,23 +150,22 @@ func removeStale(network, addr string, err error) bool {
 	return errors.Is(err, syscall.ECONNREFUSED) && removeSocket(addr)
 }
 
-// removeSocket removes the path of a unix socket, and reports success. It does not remove a file of another kind: connecting to
-// a regular file is refused too, and another file may have replaced the socket.
+// removeSocket removes the path of a unix socket, and reports success. It does not remove a file of another kind, which may
+// have replaced the socket: connecting to a regular file is refused too.
 func removeSocket(path string) bool {
 	info, err := os.Stat(path)
 	return err == nil && info.Mode()&os.ModeSocket != 0 && os.Remove(path) == nil
 }
 
-// removePath removes the path of a socket that has ended, and the second name. If another file has replaced the socket,
-// removePath does not remove that file. But if l is empty, the file of the socket is not known, and removePath removes any
-// socket at path.
+// removePath removes the path and the second name of a socket that has ended. If another file is at path now, removePath does
+// not remove that file. If l is empty, the file of the socket is not known. In this case removePath removes any socket at path.
 func removePath(path string, l wire.PathLink) {
 	if l.Ino == 0 {
 		removeSocket(path)
 		return
 	}
 	if isFile(path, l) {
-		_ = os.Remove(path) // if this fails, the next process that listens there replaces the path
+		_ = os.Remove(path) // if this fails, the next process that listens at path replaces the file
 	}
 	dropLink(path, l)
 }

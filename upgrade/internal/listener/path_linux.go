@@ -17,7 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hiddenMark is a part of each second name, between the name of the socket and 16 random digits.
+// hiddenMark is the middle part of each second name. Before it is a dot and the last element of the path, and after it are 16
+// random hexadecimal digits.
 const hiddenMark = ".midair-"
 
 // hiddenPrefix returns the beginning of the second names for path.
@@ -30,7 +31,7 @@ func isHidden(path, name string) bool {
 	return ok && err == nil && len(b) == 8
 }
 
-// readHidden returns the names in a directory that have the form of a second name.
+// readHidden returns the names in a directory that look like second names.
 func readHidden(dir string) (names []string) {
 	f, err := os.Open(dir)
 	if err != nil {
@@ -53,9 +54,9 @@ func readHidden(dir string) (names []string) {
 // beside returns the path of name in the directory of path.
 func beside(path, name string) string { return filepath.Join(filepath.Dir(path), name) }
 
-// keepPath gives the file of a new socket a second name, and removes the second names that killed processes have left for path.
-// Even if no second name can be made, the result has the device and the inode of the file: no other file gets these while the
-// socket exists.
+// keepPath gives the file of a new socket a second name. It also removes the second names that killed processes have left for
+// path. If the hard link fails, the result still has the device and the inode of the file. They identify the file, because no
+// other file gets the same numbers while the socket exists.
 func keepPath(path string, hidden map[string]bool) (wire.PathLink, error) {
 	for name := range hidden {
 		if old := beside(path, name); isHidden(path, name) && refuses(old) {
@@ -77,8 +78,9 @@ func link(path string, st *unix.Stat_t) (wire.PathLink, error) {
 	return l, os.Link(path, beside(path, l.Name))
 }
 
-// findPath returns the second name of a socket that came without its second name, or makes a new one. It finds the file of the
-// socket by asking the kernel to which file the socket is bound.
+// findPath finds the second name of a socket for which no process has sent a second name. It asks the kernel to which file the
+// socket is bound, and looks for this file among the hidden names. If none of them is the file, and the file is at path,
+// findPath makes a new second name.
 func findPath(path string, c syscall.RawConn, hidden map[string]bool) (wire.PathLink, error) {
 	inode, err := inodeOf(c)
 	if err != nil {
@@ -114,13 +116,14 @@ func inodeOf(c syscall.RawConn) (inode uint64, err error) {
 	return inode, err
 }
 
-// isFile reports whether path is a name of the socket's file. It does not follow symbolic links.
+// isFile reports whether path is a name of the socket's file, which l describes. It does not follow a symbolic link at path.
 func isFile(path string, l wire.PathLink) bool {
 	var st unix.Stat_t
 	return l.Ino != 0 && unix.Lstat(path, &st) == nil && st.Ino == l.Ino && uint64(st.Dev) == l.Dev
 }
 
-// leadsTo reports whether a client that connects to path reaches the socket's file. It follows symbolic links.
+// leadsTo reports whether a client that connects to path reaches the socket's file, which l describes. It follows a symbolic
+// link at path.
 func leadsTo(path string, l wire.PathLink) bool {
 	var st unix.Stat_t
 	return unix.Stat(path, &st) == nil && st.Ino == l.Ino && uint64(st.Dev) == l.Dev
@@ -134,15 +137,15 @@ func isKept(path string, l wire.PathLink) bool {
 // dropLink removes the second name of a socket.
 func dropLink(path string, l wire.PathLink) {
 	if isKept(path, l) {
-		_ = os.Remove(beside(path, l.Name)) // if this fails, keepPath removes the name when a process listens there again
+		_ = os.Remove(beside(path, l.Name)) // if this fails, keepPath removes the name when a process listens at path again
 	}
 }
 
-// putPathBack makes path a name of the socket's file again. It does so if no file is at path, or if the file at path belongs to
-// a dead socket, which no process holds. Another file is never replaced. found describes what was at path. found is empty if
-// path was not changed.
+// putPathBack makes path lead to the socket's file again. It does so if no file is at path, or if the file at path belongs to a
+// dead socket, which no process holds. It never replaces another file. If putPathBack has changed path, found describes what
+// was at path. Otherwise found is empty.
 func putPathBack(path string, l wire.PathLink) (found string, err error) {
-	for range 4 { // several tries: another process may change the path at the same time
+	for range 4 { // try again if another process changes the path at the same time
 		_, err = os.Lstat(path)
 		absent := errors.Is(err, fs.ErrNotExist)
 		switch {
@@ -153,8 +156,8 @@ func putPathBack(path string, l wire.PathLink) (found string, err error) {
 		case l.Ino == 0:
 			return found, nil
 		case !absent && leadsTo(path, l):
-			if !isKept(path, l) && isFile(path, l) { // the second name was removed, or renamed to path
-				_ = os.Link(path, beside(path, l.Name)) // if this fails, the path cannot be put back the next time
+			if !isKept(path, l) && isFile(path, l) { // the second name was removed, or place has renamed it to path
+				_ = os.Link(path, beside(path, l.Name)) // if this fails, a later putPathBack cannot put the path back
 			}
 			return found, nil
 		case !absent && refuses(path):
@@ -178,8 +181,8 @@ func putPathBack(path string, l wire.PathLink) (found string, err error) {
 	return "", cmp.Or(err, errors.New("its path changes all the time"))
 }
 
-// place makes a hard link from path to the file at kept. No file is at path. If the file belongs to another user, the kernel
-// may refuse the link (fs.protected_hardlinks). In this case place renames kept to path.
+// place makes path a hard link to the file at kept. It fails if a file is at path. If the file at kept belongs to another user,
+// the kernel may refuse the link (fs.protected_hardlinks). In this case place renames kept to path.
 func place(path, kept string) error {
 	err := os.Link(kept, path)
 	if !errors.Is(err, unix.EPERM) {
@@ -191,9 +194,9 @@ func place(path, kept string) error {
 	return nil
 }
 
-// refuses reports whether path is a dead socket, held by no process. It tries to connect with a datagram socket: a listener for
-// streams refuses the try with another error, and gets no connection that it would have to accept. The file is opened first, so
-// that the check and the try use the same file.
+// refuses reports whether the file at path belongs to a dead socket, which no process holds. It tries to connect, and a dead
+// socket returns ECONNREFUSED. It uses a datagram socket: a living listener for streams returns another error, and gets no
+// connection that it would have to accept. The file is opened first, so that Fstat and Connect use the same file.
 func refuses(path string) bool {
 	fd, err := unix.Open(path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {

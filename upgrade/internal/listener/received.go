@@ -12,41 +12,42 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// Inheritor returns the sockets of an older generation. For a socket that the older generation does not have, it returns nil
-// and no error. Received is an Inheritor. Fds of tableflip is the Inheritor for sockets that were passed as files at exec.
+// Inheritor returns the sockets of an older generation. If the older generation does not have a socket, the methods return nil
+// and no error. Received is the Inheritor for sockets that came over the control socket. Fds of tableflip is the Inheritor for
+// sockets that were passed as files at exec.
 type Inheritor interface {
 	Listener(network, addr string) (net.Listener, error)
 	PacketConn(network, addr string) (net.PacketConn, error)
 }
 
-// Received holds the sockets that came over the control socket and that this version has not opened yet. It is an Inheritor.
-// Unlike Fds of tableflip, a Received keeps no duplicate of an opened socket.
+// Received holds the sockets that came over the control socket and that the program has not opened yet. Unlike Fds of
+// tableflip, a Received keeps no duplicate of an opened socket.
 type Received struct {
 	mu    sync.Mutex
 	files []received
 	links links
 }
 
-// received is a received socket. If file is nil, no such socket has come, and only name is set.
+// received is a received socket. A search that finds no socket returns a received with the name only: file is nil.
 type received struct {
 	name wire.SocketName
 	file *os.File
 	late bool  // see MarkLate
 	own  bool  // see MarkOwn
-	at   *spot // the result of the method spot; nil before its first call
+	at   *spot // the result of the method spot; nil before the first call of spot
 }
 
 var _ Inheritor = (*Received)(nil)
 
-// NewReceived returns an empty Received. Its call of process.Carry leaves a mark in the program's executable: the mark tells an
-// older generation that the program takes its sockets from the control socket.
+// NewReceived returns an empty Received. It calls process.Carry, so that the linker puts a mark into the program's executable.
+// By this mark, an older generation sees that the program takes its sockets from the control socket.
 func NewReceived() *Received {
 	process.Carry()
 	return &Received{links: links{}}
 }
 
-// Add adds files with their names, and owns the files from then on. It closes a file without a name, and ignores a name without
-// a file.
+// Add adds sockets: names has the names of files, in the same order. The Received owns the files from now on. If there are more
+// files than names, Add closes the other files. If there are more names, it ignores the other names.
 func (r *Received) Add(names []wire.SocketName, files []*os.File) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -59,18 +60,18 @@ func (r *Received) Add(names []wire.SocketName, files []*os.File) {
 	}
 }
 
-// NoteLinks notes the second names of received sockets.
+// NoteLinks notes the second names of received sockets. came has the second names in the order of names.
 func (r *Received) NoteLinks(names []wire.SocketName, came []wire.PathLink) {
 	r.links.note(names, came)
 }
 
-// MarkOwn notes that this library has opened these sockets, so that they belong to no socket unit.
+// MarkOwn notes that this library has opened these sockets. So these sockets belong to no socket unit.
 func (r *Received) MarkOwn(names []wire.SocketName) {
 	r.mark(names, func(f *received) { f.own = true })
 }
 
-// MarkLate notes that the older generation has opened these sockets late. So they are not missing: this version may also open
-// them late.
+// MarkLate notes that the older generation has opened these sockets late. So the method missing leaves these sockets out,
+// because this version may open them late too.
 func (r *Received) MarkLate(names []wire.SocketName) {
 	r.mark(names, func(f *received) { f.late = true })
 }
@@ -93,12 +94,12 @@ func (r *Received) Len() int {
 	return len(r.files)
 }
 
-// Listener returns the received listener with the given name. It returns nil if there is none.
+// Listener takes the received listener with the given name out of r. It returns nil if there is no such listener.
 func (r *Received) Listener(network, addr string) (net.Listener, error) {
 	return open(r, wire.SocketName{Kind: "listener", Network: network, Addr: addr}, net.FileListener)
 }
 
-// PacketConn is Listener for datagrams.
+// PacketConn is Listener for packet sockets.
 func (r *Received) PacketConn(network, addr string) (net.PacketConn, error) {
 	return open(r, wire.SocketName{Kind: "packet", Network: network, Addr: addr}, net.FilePacketConn)
 }
@@ -111,7 +112,7 @@ func open[T any](r *Received, name wire.SocketName, from func(*os.File) (T, erro
 		return sock, nil
 	}
 	if sock, err = from(r.files[i].file); err != nil {
-		return sock, err // the socket stays in r, for another try
+		return sock, err // the socket stays in r, so that the program may try again
 	}
 	r.files[i].file.Close()
 	r.files = slices.Delete(r.files, i, i+1)
@@ -125,8 +126,8 @@ func (r *Received) all() []received {
 	return slices.Clone(r.files)
 }
 
-// named returns the received socket with exactly the given name, and the number of unopened sockets. If there is no such
-// socket, f has only the name.
+// named returns the unopened socket with exactly the given name. If there is no such socket, f has only the name. left is the
+// number of all unopened sockets.
 func (r *Received) named(name wire.SocketName) (f received, left int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -138,8 +139,8 @@ func (r *Received) named(name wire.SocketName) (f received, left int) {
 	return received{name: name}, len(r.files)
 }
 
-// find returns the received socket with the given name, or a received socket with the same address under another name (see
-// spot). If there is none, the result has only the name.
+// find returns the unopened socket with the given name, or else an unopened socket with the same spot under another name. If
+// there is no such socket, the result has only the name.
 func (r *Received) find(name wire.SocketName) received {
 	if came, left := r.named(name); came.file != nil || left == 0 {
 		return came
@@ -158,8 +159,8 @@ func (r *Received) find(name wire.SocketName) received {
 	return received{name: name}
 }
 
-// eachOwn calls the function each for every received socket that this library has opened and whose spot is known. The lock is
-// held during the calls.
+// eachOwn calls the function each for every unopened socket that comes from this library, if the spot of the socket is known.
+// The lock is held during the calls.
 func (r *Received) eachOwn(each func(name wire.SocketName, at spot, f *os.File)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -170,7 +171,7 @@ func (r *Received) eachOwn(each func(name wire.SocketName, at spot, f *os.File))
 	}
 }
 
-// spot returns where the socket is bound. The caller holds the lock of Received.
+// spot returns the spot where the socket is bound. ok is false if the spot is not known. The caller holds the lock of Received.
 func (f *received) spot() (p spot, ok bool) {
 	if f.at == nil {
 		p, _ = spotted(f.name, f.file)
@@ -180,7 +181,7 @@ func (f *received) spot() (p spot, ok bool) {
 }
 
 // missing returns the unopened sockets. It leaves out late sockets, and sockets for which the function covered returns true.
-// covered reports whether an open socket gets the clients of a received socket.
+// covered reports whether an open socket will get the clients of the unopened socket.
 func (r *Received) missing(covered func(received) bool) (missing []Missing) {
 	for _, f := range r.all() {
 		if f.late || covered(f) {
@@ -197,7 +198,7 @@ func (r *Received) missing(covered func(received) bool) (missing []Missing) {
 	return missing
 }
 
-// takeTCP takes the TCP listeners that this library has opened out of r, so that the caller can empty their queues.
+// takeTCP takes the unopened TCP listeners that come from this library out of r, so that the caller can empty the queues.
 func (r *Received) takeTCP() (files []*os.File) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -211,8 +212,8 @@ func (r *Received) takeTCP() (files []*os.File) {
 	return files
 }
 
-// Close closes the unopened sockets. If unlink is true, Close also removes their paths. unlink must be true only if no other
-// process serves on these sockets.
+// Close closes the unopened sockets. If unlink is true, Close also removes the paths of unix sockets. unlink must be true only
+// if no other process serves on these sockets.
 func (r *Received) Close(unlink bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

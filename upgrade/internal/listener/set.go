@@ -1,17 +1,17 @@
-// Package listener holds the listening sockets of a process. It inherits sockets from an older generation, takes them from a
-// service manager, or opens new sockets. It makes Accept wait while another generation serves, and passes the sockets to the
-// next generation.
+// Package listener holds the listening sockets of a process. A socket comes from an older generation or from a service manager,
+// or the package opens a new socket. The package makes Accept wait, for example while another generation serves. It passes the
+// sockets to the next generation.
 //
 //	set.go        Set: all sockets of the process; it consists of the following types
-//	opening.go    how a Set opens a socket
-//	handover.go   the sockets that a Set passes to another process, and received sockets that were not opened
+//	opening.go    how a Set opens a socket for the program
+//	handover.go   how a Set passes sockets on, and what happens to received sockets that were not opened
 //	sockets.go    sockets: the open sockets
-//	accepting.go  which of the open sockets accept, and when they begin to listen
+//	accepting.go  which open sockets may accept, and when a socket begins to listen
 //	supply.go     supply: the sockets that other processes have opened
 //	received.go   Received: the sockets that came over the control socket
 //	missing.go    Missing: a socket of the older generation that was not opened
 //	origin.go     origins: which listener a connection belongs to
-//	emptying.go   emptying: takes the connections in the queues of sockets that end
+//	emptying.go   emptying: takes the last connections from the queues of listeners that end
 //	socket.go     Socket: an open socket
 //	beside.go     a socket that is bound beside received sockets on the same port
 //	spot.go       spot: where a socket is bound, however the address is spelled
@@ -34,7 +34,7 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// Set has all listening sockets of the process. A child gets the sockets that are open at the time of the upgrade.
+// Set has all listeners and packet sockets of the process. A child gets duplicates, see Dup.
 type Set struct {
 	sockets
 	supply
@@ -44,12 +44,12 @@ type Set struct {
 	traffic traffic
 	queues  emptying
 
-	opening sync.Mutex // locked while a socket is opened, because its name depends on the sockets that are open
+	opening sync.Mutex // locked while a socket is opened, because the name of the socket depends on the other open sockets
 	failed  error      // the result of FirstFailure; the lock sockets.mu guards it
 }
 
-// New makes an empty Set. fds is nil on platforms where upgrades are not supported. moveOn passes a connection to the process
-// that serves, and reports whether that process has the connection now.
+// New makes an empty Set. fds is nil on platforms where upgrades are not supported. The function moveOn passes a connection to
+// the process that serves, and reports whether that process has the connection now.
 func New(fds Inheritor, moveOn func(net.Conn) bool) *Set {
 	return &Set{
 		supply: supply{fds: fds}, traffic: traffic{moveOn: moveOn},
@@ -66,11 +66,12 @@ func (s *Set) LogTo(log *slog.Logger) { s.paths.log = log }
 // Activate makes the sockets of a service manager available to Listen and ListenPacket.
 func (s *Set) Activate(passed *sdnotify.Activation) { s.passed = passed }
 
-// Receive makes the sockets in r available to Listen and ListenPacket, in place of the sockets that tableflip has inherited.
+// Receive makes the sockets in r available to Listen and ListenPacket. After Receive, sockets that tableflip has inherited are
+// not available.
 func (s *Set) Receive(r *Received) { s.fds, s.paths.links = r, r.links }
 
-// SetDispatch makes Accept call fn with every connection that comes from a socket. It does not do so for pinned listeners. If
-// fn is nil, all connections stay in this process.
+// SetDispatch makes Accept call fn with every connection that comes from a socket, except on pinned listeners. If fn is nil,
+// all connections stay in this process.
 func (s *Set) SetDispatch(fn Dispatch) {
 	if fn == nil {
 		s.traffic.dispatch.Store(nil)
@@ -79,7 +80,8 @@ func (s *Set) SetDispatch(fn Dispatch) {
 	}
 }
 
-// NoteFailure notes that a socket could not be opened. A candidate that fails reports the first such error.
+// NoteFailure notes that a socket could not be opened. FirstFailure returns the first such error, for the report of a candidate
+// that fails.
 func (s *Set) NoteFailure(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -88,14 +90,14 @@ func (s *Set) NoteFailure(err error) {
 	}
 }
 
-// FirstFailure returns the error of the first call of NoteFailure.
+// FirstFailure returns the error of the first call of NoteFailure, or nil.
 func (s *Set) FirstFailure() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.failed
 }
 
-// ReleaseAll closes all remaining sockets. It hurries the emptying of queues, and waits for the end of the emptying.
+// ReleaseAll closes all remaining sockets. It makes the emptying of queues end soon, and waits for this end.
 func (s *Set) ReleaseAll() {
 	s.drop()
 	if r := s.received(); r != nil {
@@ -106,8 +108,8 @@ func (s *Set) ReleaseAll() {
 }
 
 // PutBack makes the open unix sockets reachable by their paths. It puts a path back if no file is there, or if the file there
-// belongs to a dead socket, which no process holds. If clients still cannot reach some sockets, the error names the first of
-// these sockets and the reason, and how many more there are.
+// belongs to a dead socket, which no process holds. If clients still cannot reach some of the sockets, PutBack returns an
+// error. The error has the first of these sockets, the reason, and the number of the others.
 func (s *Set) PutBack() (first error) {
 	more := 0
 	for _, r := range s.Refs() {
@@ -127,11 +129,11 @@ func (s *Set) PutBack() (first error) {
 	return first
 }
 
-// Of returns the listener that has accepted a connection.
+// Of returns the listener that has accepted a connection. The result is false if no such listener is known.
 func (s *Set) Of(c net.Conn) (Origin, bool) { return s.origins.of(c) }
 
-// Find returns the open listener whose name, in this process or in an older generation, is the given name. If addr is empty,
-// Find returns the first listener that is not pinned.
+// Find returns the open listener with the given name. If there is none, Find returns the open listener that had this name in an
+// older generation. If addr is empty, Find returns the first listener that is not pinned.
 func (s *Set) Find(network, addr string) (*Socket, error) {
 	if r := s.named(network, addr); r != nil {
 		return r, nil
@@ -156,7 +158,8 @@ func (s *Set) Give(network, addr string, file *os.File) error {
 	return r.Accept(c)
 }
 
-// Takes returns the listeners of this process, for another process that can pass connections to them.
+// Takes returns the names of the listeners of this process, also their names in older generations. Another process may pass
+// connections to these listeners.
 func (s *Set) Takes() (b wire.TakesBody) {
 	takes := func(name wire.SocketName, r *Socket) {
 		if !r.gate.ahead.Load() {

@@ -17,40 +17,40 @@ import (
 type descent uint8
 
 const (
-	foreign   descent = iota // a socket unit, or an unknown program: a service manager may also have the socket
-	inherited                // this library, in an older process: the socket belongs to no socket unit
+	foreign   descent = iota // a socket unit or an unknown program; the socket may belong to a socket unit
+	inherited                // this library, in an older process; the socket belongs to no socket unit
 	created                  // package net, in this process
 	boundHere                // this package, in this process, beside another socket on the port (see beside.go)
 )
 
-// own reports whether this library has opened the socket, in this process or in an older one.
+// own reports whether this library has opened the socket, in this process or in an older process.
 func (d descent) own() bool { return d >= inherited }
 
 // fresh reports whether no process had the socket before this process.
 func (d descent) fresh() bool { return d >= created }
 
-// Socket is a listening socket. It has the gate at which the program's Accept or ReadFrom waits, and a duplicate of the
-// descriptor for child processes. Connections wait in the kernel's queue of the socket as long as any process has a duplicate.
+// Socket is a listener or a packet socket of the program. At the gate, the program's Accept or ReadFrom waits. The duplicate of
+// the descriptor is for child processes. Connections wait in the kernel's queue as long as any process has a duplicate.
 type Socket struct {
-	kind          string // "listener" or "packet", as tableflip names the kinds
-	Network, Addr string // together the name by which the next generation finds the socket; tableflip uses the name as its key
-	pinned        bool
-	late          bool // opened after Begin
-	shares        bool // the program has set SO_REUSEPORT
+	kind          string // "listener" or "packet", the words of tableflip
+	Network, Addr string // together the name by which the next generation finds the socket, see the method name of sockets
+	pinned        bool   // only one process at a time accepts or reads, and connections do not move
+	late          bool   // opened after Begin
+	shares        bool   // the program, and not this library, has set SO_REUSEPORT
 	from          descent
-	beside        *neighbours // set while the socket is bound and does not listen yet
+	beside        *neighbours // not nil while the socket is only bound, and does not listen yet
 	fd            int         // the duplicate; -1: there is no duplicate
 	inode         uint64
-	kept          string        // the name under which a service manager keeps the socket; empty if this is StoreName
+	kept          string        // see KeptAs
 	path          string        // the path of a unix socket; empty for other sockets
 	link          wire.PathLink // the second name of the file at path
 	local         net.Addr
 	gate          *gate
-	keepAlive     func(*net.TCPConn) // sets the keep-alive of an accepted connection; nil: package net does so
+	keepAlive     func(*net.TCPConn) // sets the keep-alive of an accepted connection; nil: package net has set it
 }
 
-// Accept gives c to the listener, so that a later call of the listener's Accept returns c. If the listener is closed, Accept
-// closes this process's descriptor of c and returns an error.
+// Accept gives c to the listener: a later call of the program's Accept returns c. If the listener is closed, this method closes
+// the descriptor of c in this process, and returns an error.
 func (r *Socket) Accept(c net.Conn) error {
 	if r.gate.give(c) {
 		return nil
@@ -76,21 +76,22 @@ func (r *Socket) socketName() wire.SocketName {
 // isTCP reports whether the socket is a TCP listener.
 func (r *Socket) isTCP() bool { return r.kind == "listener" && strings.HasPrefix(r.Network, "tcp") }
 
-// StoreName returns the name under which a service manager keeps the socket. It is empty if the manager cannot keep the socket.
+// StoreName returns the name under which a service manager is to keep the socket. The name is empty if the manager cannot keep
+// the socket.
 func (r *Socket) StoreName() string { return sdnotify.StoreName(r.kind, r.Network, r.Addr) }
 
 // Fresh reports whether no process had the socket before this process.
 func (r *Socket) Fresh() bool { return r.from.fresh() }
 
-// KeptAs returns the name under which a service manager may keep the socket, if the socket was first opened with another
-// spelling of its address. Otherwise it returns an empty string.
+// KeptAs returns another name under which a service manager may keep the socket already. There is such a name if the socket was
+// opened first with another spelling of its address. Otherwise KeptAs returns an empty string.
 func (r *Socket) KeptAs() string { return r.kept }
 
-// Storable returns a duplicate for the service manager to keep. It returns nil if the manager should not keep the socket, or if
-// no duplicate can be made.
+// Storable returns a duplicate of the socket, for the service manager to keep. It returns nil if the socket comes from a socket
+// unit, or if no duplicate can be made.
 func (r *Socket) Storable() *os.File {
 	if r.fd < 0 || r.Network == sdnotify.Network {
-		return nil // the manager has the sockets of socket units already
+		return nil // the manager already has the sockets of socket units
 	}
 	fd, err := sys.DupFD(r.fd)
 	if err != nil {
@@ -99,7 +100,7 @@ func (r *Socket) Storable() *os.File {
 	return os.NewFile(uintptr(fd), r.Addr)
 }
 
-// spot returns where the socket is bound. ok is false for unix sockets, and for sockets of socket units.
+// spot returns the spot where the socket is bound. ok is false for unix sockets, and for sockets of socket units.
 func (r *Socket) spot() (p spot, ok bool) {
 	switch a := r.local.(type) {
 	case *net.TCPAddr:
@@ -132,8 +133,8 @@ func (r *Socket) listen() error {
 	return nil
 }
 
-// endBeside removes SO_REUSEPORT from the socket and its neighbours, unless the program has set the option. The sockets needed
-// the option to be bound on the same port.
+// endBeside removes SO_REUSEPORT from the socket and its neighbours, but not from sockets on which the option was set before.
+// The sockets needed the option only to be bound on the same port.
 func (r *Socket) endBeside() {
 	if r.beside == nil {
 		return
@@ -145,8 +146,8 @@ func (r *Socket) endBeside() {
 	}
 }
 
-// drop closes the duplicate. It also ends the duplicates that tableflip keeps of the socket (see passedFDs). If unlink is true,
-// it also removes the path of a unix socket.
+// drop closes the duplicate of the socket, and ends the duplicates that tableflip keeps (see passedFDs). If unlink is true,
+// drop also removes the path of a unix socket.
 func (r *Socket) drop(unlink bool, passed passedFDs) {
 	if unlink && r.path != "" {
 		removePath(r.path, r.link)
@@ -159,10 +160,11 @@ func (r *Socket) drop(unlink bool, passed passedFDs) {
 	}
 }
 
-// neighbours are the received sockets on the port of a socket that is bound beside them and does not listen yet.
+// neighbours are the unopened sockets of older processes that have the port of a new socket, which is only bound (see
+// beside.go).
 type neighbours struct {
-	covered []wire.SocketName // the neighbours at addresses that the wildcard address of the bound socket covers
-	undo    []func()          // for each neighbour a function that removes SO_REUSEPORT from it
+	covered []wire.SocketName // the neighbours whose addresses the wildcard address of the new socket covers
+	undo    []func()          // for each neighbour, the function undo of reusePort
 }
 
 func (b *neighbours) takeBack() {
@@ -171,8 +173,8 @@ func (b *neighbours) takeBack() {
 	}
 }
 
-// passedFDs has the descriptors that were passed as files at exec, by the inodes of their sockets.
+// passedFDs has the descriptors that were passed as files at exec. The keys are the inodes of their sockets.
 type passedFDs map[uint64][]int
 
-// cover ends the duplicates that tableflip keeps of a socket.
+// cover ends the duplicates that tableflip keeps of the socket with this inode.
 func (p passedFDs) cover(inode uint64) { coverFDs(inode, p[inode]) }

@@ -10,13 +10,13 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// age is the state of a process on its way to serving.
+// age describes how far a process is on its way to serving.
 type age uint8
 
 const (
 	starting age = iota // the program opens its sockets
-	prepared            // Begin was called: sockets opened from now on are late
-	serving             // BeginListening was called: sockets opened from now on listen at once
+	prepared            // Begin was called: a socket that is opened from now on is late
+	serving             // BeginListening was called: a socket that is opened from now on listens at once
 )
 
 // sockets has the open sockets of a process, in the order in which they were opened.
@@ -27,8 +27,8 @@ type sockets struct {
 	doors   doors
 	keep    bool                       // closed sockets stay in all, and can be passed on; true in an aborted candidate
 	unlink  bool                       // closing a unix socket removes its path, because no other process serves there
-	changed func(r *Socket, open bool) // called for each socket that is opened or closed, see Follow
-	atExec  passedFDs                  // the sockets passed as files at exec
+	changed func(r *Socket, open bool) // called for each socket that is opened or closed; nil unless Follow was called
+	atExec  passedFDs                  // the sockets that were passed as files at exec
 }
 
 // add adds an open socket.
@@ -45,8 +45,8 @@ func (s *sockets) add(r *Socket) {
 	}
 }
 
-// release removes a socket that the program has closed. It closes the duplicate, so that no child gets the socket. If keep is
-// true, release does nothing.
+// release is called when the program has closed a socket. It removes the socket from the set, and closes the duplicate, so that
+// no child gets the socket. If keep is true, release does nothing.
 func (s *sockets) release(ref *Socket) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -65,7 +65,7 @@ func (s *sockets) release(ref *Socket) {
 	}
 }
 
-// drop removes all sockets, and closes their duplicates.
+// drop removes all sockets from the set, and closes their duplicates.
 func (s *sockets) drop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -76,14 +76,14 @@ func (s *sockets) drop() {
 }
 
 // UnlinkOnClose sets whether closing a unix socket removes its path. on must be true only if no other process serves at the
-// path.
+// paths.
 func (s *sockets) UnlinkOnClose(on bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.unlink = on
 }
 
-// KeepClosed sets whether a socket that the program closes can still be passed on.
+// KeepClosed sets whether a socket can still be passed on after the program has closed it.
 func (s *sockets) KeepClosed(on bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -93,8 +93,8 @@ func (s *sockets) KeepClosed(on bool) {
 // ClaimInherited notes the descriptors that the old process has passed. It must be called before the process opens any file.
 func (s *sockets) ClaimInherited() { s.atExec = inheritedFDs() }
 
-// Follow calls the function each for every open socket. From this call of Follow on, the function changed is called for each
-// socket that is opened or closed. The lock of the set is held during these calls. Follow(nil, nil) ends the calls of changed.
+// Follow calls the function each for every open socket. After that, the function changed is called for each socket that is
+// opened or closed, until Follow(nil, nil) is called. The lock of the set is held during all these calls.
 func (s *sockets) Follow(each func(*Socket), changed func(r *Socket, open bool)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -114,16 +114,16 @@ func (s *sockets) Refs() []*Socket {
 	return append([]*Socket(nil), s.all...)
 }
 
-// Late returns the sockets that were opened after Begin.
+// Late returns the open sockets that were opened after Begin.
 func (s *sockets) Late() []wire.SocketName { return s.list(func(r *Socket) bool { return r.late }) }
 
-// Early returns the sockets that were opened before Begin.
+// Early returns the open sockets that were opened before Begin.
 func (s *sockets) Early() []wire.SocketName { return s.list(func(r *Socket) bool { return !r.late }) }
 
 // Fresh returns the open sockets that no process had before this process.
 func (s *sockets) Fresh() []wire.SocketName { return s.list((*Socket).Fresh) }
 
-// Paths returns the names of the unix sockets that have a path.
+// Paths returns the names of the open unix sockets that have a path.
 func (s *sockets) Paths() (names []wire.SocketName) {
 	return s.list(func(r *Socket) bool { return r.path != "" })
 }
@@ -137,8 +137,8 @@ func (s *sockets) list(has func(*Socket) bool) (names []wire.SocketName) {
 	return names
 }
 
-// MissingFiles is Missing for files that were passed at exec without names. A program that uses tableflip but not this library
-// sends no names.
+// MissingFiles returns the sockets that were passed as files at exec and are not open. It is used in place of Missing if the
+// old process has sent no names: such a process uses tableflip without this library.
 func (s *sockets) MissingFiles() (missing []Missing) {
 	open := s.Refs()
 	for inode, fds := range s.atExec {
@@ -153,7 +153,8 @@ func (s *sockets) MissingFiles() (missing []Missing) {
 	return missing
 }
 
-// named returns the open listener with the given name. If addr is empty, named returns the first listener that is not pinned.
+// named returns the open listener with the given name, or nil. If addr is empty, named returns the first listener that is not
+// pinned.
 func (s *sockets) named(network, addr string) *Socket {
 	for _, r := range s.Refs() {
 		named := r.Network == network && r.Addr == addr
@@ -164,13 +165,14 @@ func (s *sockets) named(network, addr string) *Socket {
 	return nil
 }
 
-// name returns the address part of the name that a socket gets for the next generation. The network is the other part of the
-// name. The caller holds Set.opening.
+// name returns the Addr of a new Socket. Addr and Network together are the name by which the next generation finds the socket.
+// The caller holds Set.opening.
 //
-// The name of a unix socket is its path: a path cannot be bound twice, and tableflip removes the path of a socket that a new
-// process does not take. Several sockets may have the same address, with port 0 or with SO_REUSEPORT. Their names get a number
-// in the order of opening: ":0", as tableflip would name the socket, then ":0#2", ":0#3". Pinned listeners with port 0 are
-// numbered separately: ":0#pinned", ":0#pinned#2".
+// For a unix socket, name returns the plain path. The path is unique, because it cannot be bound twice. And tableflip needs the
+// plain path, because it removes the path of a socket that a new process does not take. Other sockets may have the same
+// address, with port 0 or with SO_REUSEPORT. For the address ":0", the first socket gets ":0", as in tableflip. The next
+// sockets get ":0#2" and ":0#3", in the order of opening. Pinned listeners with port 0 are numbered separately: ":0#pinned",
+// ":0#pinned#2".
 func (s *sockets) name(network, addr string, pinned bool) string {
 	if _, _, err := net.SplitHostPort(addr); err != nil || strings.HasPrefix(network, "unix") {
 		return addr

@@ -11,19 +11,21 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// A new version may spell an address in another way. "localhost:80" and "127.0.0.1:80" are the same socket, and so are two
-// paths that lead to the same name in a directory. Such a socket is taken over under its new name. Messages of another
-// generation that use the old name still find the socket. For another address on the same port, see beside.go.
+// A new version may spell an address in another way. For example, "localhost:80" and "127.0.0.1:80" mean the same socket, and
+// so do two paths that lead to the same name in a directory. The new version takes such a socket over under the new name.
+// Messages of another generation may use the old name, and still find the socket. For another address on the same port, see
+// beside.go.
 
-// spot is where a socket is bound. Two names with the same spot are the same socket.
+// spot is where a socket is bound, however its address is spelled. Two names mean the same socket if they have the same kind,
+// the same spot and the same order (see the function order).
 type spot struct {
 	network string // tcp, udp, or the network of a unix socket
 	at      netip.AddrPort
-	both    bool   // true for a wildcard address of IPv6 that also gets the clients of IPv4
+	both    bool   // the address is the wildcard address of IPv6, and the socket also gets the clients of IPv4
 	path    string // the path of a unix socket
 }
 
-// spotOf returns the spot for the arguments of Listen. It may ask a name server. ok is false if the host is not found, or if
+// spotOf returns the spot of a new socket with this name. It may ask a name server. ok is false if the host is not found, or if
 // the address has port 0 or a zone.
 func spotOf(name wire.SocketName) (p spot, ok bool) {
 	if hasPath(name) {
@@ -54,7 +56,7 @@ func spotOf(name wire.SocketName) (p spot, ok bool) {
 	}
 	p.network = name.Network[:3]
 	ip := p.at.Addr().Unmap()
-	if !ip.IsValid() || ip.IsUnspecified() { // package net binds both families if the network allows it
+	if !ip.IsValid() || ip.IsUnspecified() { // package net binds IPv4 and IPv6 if the network allows both
 		ip, p.both = netip.IPv6Unspecified(), len(name.Network) == 3
 		if strings.HasSuffix(name.Network, "4") {
 			ip = netip.IPv4Unspecified()
@@ -64,7 +66,7 @@ func spotOf(name wire.SocketName) (p spot, ok bool) {
 	return p, true
 }
 
-// spotted returns where a received socket is bound.
+// spotted returns the spot of an existing socket. file is the descriptor of the socket.
 func spotted(name wire.SocketName, file *os.File) (p spot, ok bool) {
 	if hasPath(name) {
 		return spotOf(name)
@@ -82,7 +84,8 @@ func spotted(name wire.SocketName, file *os.File) (p spot, ok bool) {
 	return p, true
 }
 
-// covers reports whether p is a wildcard address that gets all clients of other when no process listens at other.
+// covers reports whether p has a wildcard address, and a socket at p gets all clients of other when no process listens at
+// other.
 func (p spot) covers(other spot) bool {
 	if p.path != "" || p.network != other.network || p.at.Port() != other.at.Port() || !p.at.Addr().IsUnspecified() {
 		return false
@@ -90,13 +93,14 @@ func (p spot) covers(other spot) bool {
 	return p.both || !other.both && p.at.Addr().Is4() == other.at.Addr().Is4()
 }
 
-// overlaps reports whether two sockets have the same port and could get the same clients.
+// overlaps reports whether sockets at p and at other have the same port and could get the same clients. It is always false for
+// unix sockets.
 func (p spot) overlaps(other spot) bool {
 	return p == other && p.path == "" || p.covers(other) || other.covers(p) ||
 		(p.both || other.both) && p.network == other.network && p.at.Port() == other.at.Port() && p.at.Addr().IsUnspecified() && other.at.Addr().IsUnspecified()
 }
 
-// order returns the part of an address that sockets.name has added after the "#".
+// order returns the part of an address after the "#", which sockets.name has added. It is empty if there is no "#".
 func order(addr string) string {
 	_, order, _ := strings.Cut(addr, "#")
 	return order
@@ -107,7 +111,7 @@ func hasPort(addr string) bool {
 	return err == nil
 }
 
-// hasNoPort reports whether addr lets the kernel choose the port. Several sockets may have such an address.
+// hasNoPort reports whether addr makes the kernel choose the port. Several sockets may have the same such address.
 func hasNoPort(addr string) bool {
 	_, port, err := net.SplitHostPort(addr)
 	return err == nil && (port == "0" || port == "")

@@ -8,7 +8,7 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// supply has the sockets that other processes have opened and this process may open.
+// supply has the sockets of other processes that this process may take over.
 type supply struct {
 	fds    Inheritor            // nil on platforms where upgrades are not supported
 	passed *sdnotify.Activation // the sockets that the service manager has passed
@@ -22,11 +22,11 @@ func (s *supply) received() *Received {
 	return r
 }
 
-// hasCome reports whether another process may have passed sockets of this library to this process.
+// hasCome reports whether this process may have got sockets that this library has opened in an older process.
 func (s *supply) hasCome() bool { return s.received() != nil || s.passed.HasKept() }
 
-// find returns the received socket with the given name, or a received socket with the same address under another name (see
-// spot). If there is none, the result has only the name.
+// find returns the received socket with the given name, or else a received socket with the same spot under another name. If
+// there is no such socket, the result has only the name.
 func (s *supply) find(name wire.SocketName) received {
 	if r := s.received(); r != nil {
 		return r.find(name)
@@ -42,8 +42,8 @@ func (s *supply) descentOf(inode uint64) descent {
 	return inherited
 }
 
-// eachOwn calls the function each with every socket of this library that this process has not opened: sockets that a service
-// manager has kept, and sockets from an older generation.
+// eachOwn calls the function each with every unopened socket that comes from this library. Such sockets were kept by a service
+// manager, or received from an older generation.
 func (s *supply) eachOwn(each func(name wire.SocketName, at spot, f *os.File)) {
 	s.passed.EachKept(func(f *os.File) {
 		if name, ok := describe(int(sys.FD(f))); ok {
@@ -57,8 +57,8 @@ func (s *supply) eachOwn(each func(name wire.SocketName, at spot, f *os.File)) {
 	}
 }
 
-// takeKept takes a socket that a service manager has kept and that has the same spot as name, under another spelling of the
-// address. kept is the name under which the manager has kept the socket.
+// takeKept takes a socket that a service manager has kept under another spelling of the address: the spot of the socket is the
+// spot of name. kept is the name under which the manager has kept the socket. sock is nil if there is no such socket.
 func (s *supply) takeKept(name wire.SocketName) (sock any, kept string, err error) {
 	if !s.supported() || !s.passed.HasKept() {
 		return nil, "", nil
