@@ -17,7 +17,7 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wiretest"
 )
 
-// links returns the two ends of a control socket, which are closed at the end of the test.
+// links returns links over the two ends of a control socket. The links are closed at the end of the test.
 func links(t testing.TB) (here, there *Link) {
 	t.Helper()
 	ours, theirs, err := sys.SocketPair()
@@ -27,7 +27,7 @@ func links(t testing.TB) (here, there *Link) {
 	return linkOver(t, ours), linkOver(t, theirs)
 }
 
-// linkOver returns a link over a descriptor of a control socket, which is closed at the end of the test.
+// linkOver returns a link over a descriptor of a control socket. The link is closed at the end of the test.
 func linkOver(t testing.TB, file *os.File) *Link {
 	t.Helper()
 	w, err := NewSocket(file)
@@ -39,7 +39,7 @@ func linkOver(t testing.TB, file *os.File) *Link {
 	return l
 }
 
-// ended returns when a link has no more frames, and lists the kinds of those that it had.
+// ended waits until a link has no more frames, and returns the kinds of the frames that came.
 func ended(l *Link) (kinds []Kind) {
 	for f := range l.Frames {
 		kinds = append(kinds, f.Kind)
@@ -48,7 +48,7 @@ func ended(l *Link) (kinds []Kind) {
 	return kinds
 }
 
-// A message comes out as it went in, with its descriptors, which stay open at the sender too.
+// The receiver gets the same message that was sent, with its descriptors. The sender's descriptors stay open.
 func TestMessageCarriesItsDescriptors(t *testing.T) {
 	here, there := links(t)
 	r, w, err := os.Pipe()
@@ -77,7 +77,8 @@ func TestMessageCarriesItsDescriptors(t *testing.T) {
 	second.Close()
 }
 
-// Messages of several senders come whole and in the order of each of them, whichever way they are sent.
+// If several goroutines send, each message arrives whole, and the messages of each goroutine arrive in order. This holds for
+// every method that sends.
 func TestSendersDoNotMix(t *testing.T) {
 	here, there := links(t)
 	const senders, each = 4, 100
@@ -97,7 +98,7 @@ func TestSendersDoNotMix(t *testing.T) {
 			}
 		})
 	}
-	go func() { // ends with the senders
+	go func() { // the goroutine ends when the senders have ended
 		sending.Wait()
 		here.Close()
 	}()
@@ -120,8 +121,8 @@ func TestSendersDoNotMix(t *testing.T) {
 	}
 }
 
-// A connection may come without its descriptor only while that is allowed: then it has none, and otherwise it ends the link,
-// as it does for every other message.
+// If AllowMissing is on, a frame of KindConn may come without its descriptor. Otherwise such a frame ends the link. A missing
+// descriptor of another kind of message always ends the link.
 func TestMissingDescriptorIsAllowedForConnections(t *testing.T) {
 	for _, c := range []struct {
 		kind  Kind
@@ -151,8 +152,8 @@ func TestMissingDescriptorIsAllowedForConnections(t *testing.T) {
 	}
 }
 
-// The end of the peer is no fault: what it had said comes, then Frames is closed, and sending fails with an error that says
-// that it is gone.
+// When the peer ends, its last messages still arrive, and then Frames is closed and Broken is nil. Sending returns an error for
+// which Gone is true.
 func TestEndOfThePeerIsNoFault(t *testing.T) {
 	here, there := links(t)
 	if err := there.Send(KindHurry, nil); err != nil {
@@ -179,8 +180,7 @@ func TestEndOfThePeerIsNoFault(t *testing.T) {
 	}
 }
 
-// Quit ends reading and leaves the socket to another descriptor of this end: what comes later is read there, and this process
-// can still send.
+// After Quit, later messages can be received by another descriptor of the same end. This process can still send.
 func TestSocketOutlivesQuit(t *testing.T) {
 	here, there := links(t)
 	if err := there.Send(KindHurry, nil); err != nil {
@@ -210,7 +210,7 @@ func TestSocketOutlivesQuit(t *testing.T) {
 	}
 }
 
-// A transport that cannot send at once, be duplicated or stopped says so, and nothing breaks.
+// If a transport lacks the optional methods, TrySend, SendWithin and Dup return errors.ErrUnsupported, and Quit does nothing.
 func TestSimpleTransportSaysWhatItLacks(t *testing.T) {
 	l := NewLink(&wiretest.Transport{})
 	defer l.Close()
@@ -225,7 +225,7 @@ func TestSimpleTransportSaysWhatItLacks(t *testing.T) {
 	l.Quit()
 }
 
-// A message that is too large is not sent, whichever way, and the next one is.
+// No method sends a message that is too large. The next message is sent.
 func TestTooLargeMessageIsNotSent(t *testing.T) {
 	here, there := links(t)
 	body := FailedBody{Reason: strings.Repeat("x", frameLimit)}
@@ -244,7 +244,7 @@ func TestTooLargeMessageIsNotSent(t *testing.T) {
 	}
 }
 
-// Close closes what has come and nobody has taken, descriptors too.
+// Close closes the frames that were not taken from Frames, with their descriptors.
 func TestCloseClosesWhatNobodyHasTaken(t *testing.T) {
 	seen := wiretest.NewWitness(t)
 	here, there := links(t)
@@ -262,7 +262,7 @@ func TestCloseClosesWhatNobodyHasTaken(t *testing.T) {
 	seen.MustBeGone(t)
 }
 
-// NewSocket refuses what is no unix socket by what it is, and closes the file in any case.
+// If the file is no unix socket, NewSocket returns an error that describes the file. It closes the file in any case.
 func TestNewSocketNeedsAUnixSocket(t *testing.T) {
 	null, err := os.Open(os.DevNull)
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A message without a byte looks like the end of the socket. What it carries is closed.
+// A message without bytes looks like the end of the socket. The descriptors in such a message are closed.
 func TestFilesOfAnEmptyMessageAreClosed(t *testing.T) {
 	ours, theirs, err := sys.SocketPair()
 	if err != nil {

@@ -25,7 +25,7 @@ func receive(t testing.TB, w *wiretest.Transport) []Frame {
 	return got
 }
 
-// However the bytes arrive, the frames are the same; unknown fields and unknown kinds do no harm.
+// The frames do not depend on the portions in which the bytes arrive. Unknown fields and unknown kinds do no harm.
 func TestFramesSurviveAnySplit(t *testing.T) {
 	var all []byte
 	for _, k := range []Kind{KindPrepared, 99, KindFailed} {
@@ -47,7 +47,7 @@ func TestFramesSurviveAnySplit(t *testing.T) {
 	}
 }
 
-// A peer that sends rubbish is cut off, and what was received from it is closed.
+// If a peer sends bytes that are no frame, the link ends, and the received descriptors are closed.
 func TestRubbishEndsTheLink(t *testing.T) {
 	good, err := Encode(KindPrepared, nil, 0)
 	if err != nil {
@@ -76,7 +76,7 @@ func TestRubbishEndsTheLink(t *testing.T) {
 	}
 }
 
-// Descriptors belong to the frame that announces them.
+// Each frame gets as many descriptors as its header announces.
 func TestDescriptorsStayWithTheirFrame(t *testing.T) {
 	file, err := os.Open(os.DevNull)
 	if err != nil {
@@ -91,7 +91,7 @@ func TestDescriptorsStayWithTheirFrame(t *testing.T) {
 	got[1].Close()
 }
 
-// Descriptors that no frame announces are not kept for the next one.
+// Descriptors that no frame announces do not go to the next frame.
 func TestStrayDescriptorsEndTheLink(t *testing.T) {
 	file, err := os.Open(os.DevNull)
 	if err != nil {
@@ -105,14 +105,14 @@ func TestStrayDescriptorsEndTheLink(t *testing.T) {
 	}
 }
 
-// A frame too large for the socket's buffer is refused by its sender.
+// The sender refuses a frame that is too large for the socket's buffer.
 func TestFrameTooLargeIsRefused(t *testing.T) {
 	if _, err := Encode(KindFailed, FailedBody{Reason: string(make([]byte, frameLimit))}, 0); err == nil {
 		t.Fatal("no error")
 	}
 }
 
-// A reader that nobody empties does not keep close from returning.
+// Close returns even if Frames is full.
 func TestLinkClosesWithUnreadFrames(t *testing.T) {
 	b, err := Encode(KindPrepared, nil, 0)
 	if err != nil {
@@ -128,7 +128,7 @@ func TestLinkClosesWithUnreadFrames(t *testing.T) {
 	}
 }
 
-// A message prints itself by the name that the protocol has for it, an unknown one by its number.
+// String returns the name of a kind in the protocol. For an unknown kind it returns the number.
 func TestKindsHaveNames(t *testing.T) {
 	seen := map[string]bool{}
 	for k := KindHello; k < kindEnd; k++ {

@@ -12,10 +12,10 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wiretest"
 )
 
-// The fuzz targets of what comes from another process together with descriptors. None may be lost: each test passes the
-// only writing ends of a pipe, and reads the pipe's end when everything is over.
+// The fuzz targets for bytes and descriptors from another process. No descriptor may stay open: each test passes the only
+// writing ends of a pipe, and reads the end of the pipe when all is over.
 
-// A link that is fed anything, with any descriptors, ends, and what nobody has taken is closed.
+// A link that receives any bytes with any descriptors ends, and the descriptors that were not taken are closed.
 func FuzzLink(f *testing.F) {
 	f.Add(wiretest.CutUp(allFrames(f)))
 	f.Add([]byte("\x03mdr1 rubbish"))
@@ -38,7 +38,7 @@ func FuzzLink(f *testing.F) {
 	})
 }
 
-// The same over a real socket.
+// A link over a real socket that receives any bytes with any descriptors ends, and the descriptors are closed.
 func FuzzSocket(f *testing.F) {
 	f.Add(wiretest.CutUp(allFrames(f)))
 	f.Add([]byte("\x03mdr1 rubbish"))
@@ -71,7 +71,7 @@ func linkedSockets(t *testing.T) (a, b Transport) {
 	return a, b
 }
 
-// More descriptors than a frame may have end the link, and none of them stays open.
+// If more descriptors come than a frame may have, the link ends, and all of them are closed.
 func TestTooManyDescriptorsEndTheLink(t *testing.T) {
 	seen := wiretest.NewWitness(t)
 	ours, theirs := linkedSockets(t)

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// slowWire takes its time for a frame.
+// slowWire is a transport that needs a while for each frame.
 type slowWire struct {
 	takes time.Duration
 	end   chan struct{}
@@ -21,8 +21,8 @@ func (w *slowWire) SendBy([]byte, *os.File, time.Time) error { return nil }
 func (w *slowWire) Recv([]byte) (int, []*os.File, error)     { <-w.end; return 0, nil, io.EOF }
 func (w *slowWire) Close() error                             { close(w.end); return nil }
 
-// A message waits for another frame that is being sent, but not for long; a connection does not wait at all, since the
-// accept loop would.
+// While another frame is sent, TrySend waits at most as long as its argument allows. For a connection it does not wait, because
+// the accept loop would have to wait too.
 func TestMessagesTakeTurns(t *testing.T) {
 	const wait = time.Millisecond
 	for _, c := range []struct {
@@ -50,7 +50,7 @@ func TestMessagesTakeTurns(t *testing.T) {
 	}
 }
 
-// A link knows which kinds of messages it was asked to send, whether or not the peer could be reached.
+// Sent is true for the kinds for which Send was called, also if Send has failed.
 func TestLinkKnowsWhatItHasSent(t *testing.T) {
 	l := NewLink(&slowWire{end: make(chan struct{})})
 	defer l.Close()

@@ -13,9 +13,9 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wiretest"
 )
 
-// As many sockets fit into a message as it can name and carry, at least one, and such a message can be encoded.
+// Fit returns how many sockets one message can name and carry, and at least 1. A message with so many sockets can be encoded.
 func TestFitIsWhatAMessageHolds(t *testing.T) {
-	long := strings.Repeat("\x01", 108) // six bytes each in JSON
+	long := strings.Repeat("\x01", 108) // each byte becomes six bytes in JSON
 	for _, c := range []struct {
 		addr      string
 		n         int
@@ -32,7 +32,7 @@ func TestFitIsWhatAMessageHolds(t *testing.T) {
 			if links == nil && n < c.low || n > c.high || n == 0 && c.n > 0 {
 				t.Errorf("%d of %d fit", n, c.n)
 			}
-			late := make([]int, n) // all of them, in the worst case
+			late := make([]int, n) // the largest message: all sockets are late
 			for i := range late {
 				late[i] = i
 			}
@@ -44,7 +44,8 @@ func TestFitIsWhatAMessageHolds(t *testing.T) {
 	}
 }
 
-// Messages that only name sockets are not limited by how many descriptors one can carry: few name all of them, each in its place.
+// Messages that only name sockets (KindTakes) are not limited by the number of descriptors. A few messages name all sockets, in
+// the same order.
 func TestNamesAloneAreNotLimitedByDescriptors(t *testing.T) {
 	for _, size := range []int{1, 108} {
 		var b TakesBody
@@ -72,7 +73,7 @@ func TestNamesAloneAreNotLimitedByDescriptors(t *testing.T) {
 	}
 }
 
-// What is queued before anybody reads is received whole, with all descriptors, and they stay the sender's.
+// A message that was queued before the receiver runs arrives whole, with all descriptors. The sender's descriptors stay open.
 func TestQueuedMessageWaitsForItsReader(t *testing.T) {
 	seen := wiretest.NewWitness(t)
 	ours, theirs, err := sys.SocketPair()
@@ -83,7 +84,7 @@ func TestQueuedMessageWaitsForItsReader(t *testing.T) {
 	if err := Queue(ours, KindListeners, ListenersBody{Total: 50, Names: names}, seen.Lend(50)...); err != nil {
 		t.Fatal(err)
 	}
-	ours.Close() // the sender dies
+	ours.Close() // the death of the sender
 	w, err := NewSocket(theirs)
 	if err != nil {
 		t.Fatal(err)
@@ -102,8 +103,8 @@ func TestQueuedMessageWaitsForItsReader(t *testing.T) {
 	seen.MustBeGone(t)
 }
 
-// Listening sockets of which some are missing arrive: their receiver counts. Descriptors of another kind that are missing end the
-// link.
+// A frame of KindListeners arrives even if descriptors are missing, because its receiver counts the sockets. In a frame of
+// another kind, a missing descriptor ends the link.
 func TestMissingListenersAreTheReceiversToCount(t *testing.T) {
 	for kind, want := range map[Kind]bool{KindListeners: true, KindWelcome: false} {
 		b, err := Encode(kind, nil, 3)

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// A clipped reason fits into a frame whatever it is made of, says that it was clipped, and is whole if it was short.
+// A clipped reason of any bytes fits into a frame, and ends with dots. A short reason is not changed.
 func TestClippedReasonFitsIntoAFrame(t *testing.T) {
 	for _, r := range []string{"a", "\x00", "\"", "<", "\xff", "ü", "\u2028"} {
 		for _, n := range []int{0, 1, 100, 4 << 10, 5 << 10, 1 << 20} {
@@ -21,8 +21,7 @@ func TestClippedReasonFitsIntoAFrame(t *testing.T) {
 	}
 }
 
-// Two processes go on if they have a version of the protocol in common. If not, the error has both ranges and says what to
-// do.
+// Overlap returns nil if two processes speak a common version of the protocol. Otherwise its error has both ranges and advice.
 func TestOverlapOfVersions(t *testing.T) {
 	for _, c := range []struct {
 		low, high int
@@ -42,8 +41,8 @@ func TestOverlapOfVersions(t *testing.T) {
 	}
 }
 
-// A body that is no JSON of its message is an error with the name of the message, and a frame without a body changes
-// nothing.
+// If the body is not the JSON of its message, Decode returns an error with the name of the message. If there is no body, Decode
+// changes nothing.
 func TestDecodeNamesTheMessage(t *testing.T) {
 	about := ConnBody{Network: "tcp"}
 	for body, want := range map[string]string{"": "", "{}": "", "{": "control message conn: ", `{"network":1}`: "control message conn: "} {

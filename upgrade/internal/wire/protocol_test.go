@@ -6,12 +6,12 @@ import (
 	"time"
 )
 
-// Every frame as this version writes it.
+// frames has every frame as this version writes it.
 var frames = []struct {
 	kind   Kind
 	body   any
 	nfiles int
-	head   string // kind and number of descriptors
+	head   string // the kind and the number of descriptors
 	json   string
 }{
 	{KindHello, HelloBody{Min: 1, Max: 2, PID: 7, Version: "v2"}, 0, "\x01\x00", `{"min":1,"max":2,"pid":7,"version":"v2"}`},
@@ -70,7 +70,7 @@ var frames = []struct {
 	{KindMessage, MessageBody{Name: "n", Data: []byte("hi")}, 0, "\x15\x00", `{"name":"n","data":"aGk="}`},
 }
 
-// A process of another version of the library must read what this one writes: the bytes of a frame are a contract.
+// The bytes of each frame stay the same, because a process with another version of the library must be able to read them.
 func TestFrameBytesAreFixed(t *testing.T) {
 	seen := map[Kind]bool{}
 	for _, c := range frames {
@@ -91,7 +91,7 @@ func TestFrameBytesAreFixed(t *testing.T) {
 	}
 }
 
-// allFrames is a conversation for a fuzzer to spoil.
+// allFrames returns the bytes of all frames, for a fuzzer to change.
 func allFrames(f *testing.F) (all []byte) {
 	for _, c := range frames {
 		b, err := Encode(c.kind, c.body, c.nfiles)
@@ -103,7 +103,7 @@ func allFrames(f *testing.F) (all []byte) {
 	return all
 }
 
-// Whatever is cut as a frame is shorter than what it was cut from, and its body may be read as anything.
+// The rest after cutFrame is shorter than the bytes before. Decoding the body into any struct does not panic.
 func FuzzFrames(f *testing.F) {
 	f.Add(allFrames(f))
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// shortWire has a shortage until a moment.
+// shortWire is a transport with a shortage that ends at a given time.
 type shortWire struct {
 	err   error
 	until time.Time
@@ -33,8 +33,8 @@ func (w *shortWire) SendBy([]byte, *os.File, time.Time) error {
 	return nil
 }
 
-// SendWithin waits for the end of a shortage of which no poller tells, at most until its limit. Another error ends it at
-// once, and TrySend does not wait at all.
+// SendWithin waits for the end of a shortage, at most until its limit. After another error it returns at once. TrySend does not
+// wait for the end of a shortage.
 func TestSendWithinOutlastsAShortage(t *testing.T) {
 	for _, c := range []struct {
 		err   error
@@ -63,7 +63,7 @@ func TestSendWithinOutlastsAShortage(t *testing.T) {
 	}
 }
 
-// Close ends a SendWithin that waits for the end of a shortage.
+// Close ends a call of SendWithin that waits for the end of a shortage.
 func TestCloseEndsSendWithin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		begun := time.Now()

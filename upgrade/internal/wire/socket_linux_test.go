@@ -24,7 +24,7 @@ func full(t *testing.T, l *Link) (frames int) {
 	return 0
 }
 
-// A message that has to wait goes out as soon as the other process reads, and once.
+// A message that waits for room is sent as soon as the other process reads, and only once.
 func TestSendingWaitsForRoom(t *testing.T) {
 	here, there := sockets(t)
 	l := NewLink(here)
@@ -35,7 +35,7 @@ func TestSendingWaitsForRoom(t *testing.T) {
 	select {
 	case err := <-sent:
 		t.Fatalf("it did not wait: %v", err)
-	case <-time.After(10 * time.Millisecond): // nothing can be waited for that is not to happen
+	case <-time.After(10 * time.Millisecond): // the test cannot wait for the absence of an event
 	}
 	reader := NewLink(there)
 	defer reader.Close()
@@ -54,7 +54,7 @@ func TestSendingWaitsForRoom(t *testing.T) {
 	}
 }
 
-// A process that does not read costs no more than the limit, and one that has ended costs nothing.
+// SendWithin waits at most its limit for a process that does not read. If the other process has ended, it does not wait.
 func TestSendingGivesUp(t *testing.T) {
 	here, there := sockets(t)
 	l := NewLink(here)

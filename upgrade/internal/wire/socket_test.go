@@ -10,7 +10,7 @@ import (
 	"github.com/midair-go/midair/internal/sys"
 )
 
-// connections sends n of them, which are files here.
+// connections sends n messages of KindConn, with files in place of connections.
 func connections(to Transport, n int) error {
 	file, err := os.Open(os.DevNull)
 	if err != nil {
@@ -42,7 +42,7 @@ func sockets(t *testing.T) (here, there Transport) {
 	return here, there
 }
 
-// What a process had said before it ended is heard, connections too, although it has not read everything itself.
+// The last messages and connections of a process arrive after its end, even if the process has not read all messages to it.
 func TestLastFramesAreHeardOfOneThatHadNotRead(t *testing.T) {
 	here, there := sockets(t)
 	beat, err := Encode(KindBeat, nil, 0)
