@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// State of any content is read or refused, whether or not its sum is right.
+// A file of any content is read or refused, with a right or a wrong checksum.
 func FuzzState(f *testing.F) {
 	f.Add(stateBytes(f))
 	f.Add(format.Begin())

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// stuck is a value whose methods begin and do not return before they are let go.
+// stuck is a value whose methods do not return until release is closed.
 type stuck struct{ begun, release chan struct{} }
 
 func newStuck() *stuck { return &stuck{make(chan struct{}), make(chan struct{})} }
@@ -25,8 +25,7 @@ func (v *stuck) UnmarshalBinary([]byte) error {
 	return errors.New("late")
 }
 
-// A method of the program that hangs holds no lock: values can be kept, and the reasons against an upgrade asked for, during
-// Snapshot, Receive and Keep.
+// No lock is held while a method of a value hangs in Snapshot, Receive or Keep. Meanwhile Keep of other values and Err return.
 func TestHangingValueHoldsNoLock(t *testing.T) {
 	f := snapshotOf(t, map[string]Value{"stuck": &text{s: "x"}})
 	for name, call := range map[string]func(k *Keeper, v Value){
@@ -56,7 +55,7 @@ func TestHangingValueHoldsNoLock(t *testing.T) {
 	} {
 		k, v := NewKeeper(1<<20), newStuck()
 		done := make(chan struct{})
-		go func() { // ends when the value is let go
+		go func() { // the goroutine ends when release is closed
 			defer close(done)
 			call(k, v)
 		}()

@@ -13,7 +13,7 @@ import (
 	"github.com/midair-go/midair/internal/sys"
 )
 
-// counted is a value that counts how often it is restored.
+// counted is a value that counts the calls of UnmarshalBinary.
 type counted struct {
 	text
 	restored int
@@ -24,7 +24,7 @@ func (c *counted) UnmarshalBinary(b []byte) error {
 	return c.text.UnmarshalBinary(b)
 }
 
-// What was received is restored once per value, and after Forget not at all.
+// Each value is restored once from the received bytes. After Forget no value is restored.
 func TestForgottenStateIsNotRestored(t *testing.T) {
 	f := snapshotOf(t, map[string]Value{"a": &text{s: "one"}, "b": &text{s: "two"}})
 	k := NewKeeper(1 << 20)
@@ -40,7 +40,7 @@ func TestForgottenStateIsNotRestored(t *testing.T) {
 	}
 }
 
-// A value gets bytes of its own: what it does to them is not seen by another generation's data.
+// Each value gets a copy of its bytes, so a value that writes into the bytes does not change the received data.
 func TestValueOwnsItsBytes(t *testing.T) {
 	f := snapshotOf(t, map[string]Value{"a": &text{s: "one"}})
 	k := NewKeeper(1 << 20)
@@ -59,7 +59,7 @@ type spoiler struct{}
 func (spoiler) MarshalBinary() ([]byte, error) { return nil, nil }
 func (spoiler) UnmarshalBinary(b []byte) error { clear(b); return nil }
 
-// The first reason is the one that counts, whoever notes it.
+// Err returns the first error, from Keep or from Refuse.
 func TestFirstReasonCounts(t *testing.T) {
 	k := NewKeeper(100)
 	first := errors.New("first")
@@ -73,7 +73,7 @@ func TestFirstReasonCounts(t *testing.T) {
 	}
 }
 
-// A name belongs to the value that had it first.
+// If a name is used twice, it belongs to the first value.
 func TestNameBelongsToTheFirstValue(t *testing.T) {
 	k := NewKeeper(1 << 20)
 	k.Keep("a", &text{s: "first"})
@@ -89,7 +89,7 @@ func TestNameBelongsToTheFirstValue(t *testing.T) {
 	}
 }
 
-// What goes with a build comes out as it went in: the version, and arguments of any content.
+// ReadBuild returns the version and the arguments that WriteBuild has written. The arguments may have any content.
 func TestBuildSurvivesItsFile(t *testing.T) {
 	for _, args := range [][]string{{"service"}, {"service", "-flag", ""}, {"/a b/service", "ü", "line\nbreak", strings.Repeat("x", 1<<20)}} {
 		f, err := WriteBuild(&process.Build{Version: "v1.2.3", Args: args, Env: []string{"A=1", "B="}})
@@ -106,7 +106,7 @@ func TestBuildSurvivesItsFile(t *testing.T) {
 	}
 }
 
-// A file that its sender could still change, or that is closed, is neither a build nor state.
+// A file that its sender can still change, or that is closed, is refused as a build and as state.
 func TestForeignBuildIsRefused(t *testing.T) {
 	open, err := sys.MemFile("midair-test")
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 	"github.com/midair-go/midair/internal/sys"
 )
 
-// text is a value to keep; what it is told to refuse it refuses.
+// text is a value whose methods return the error refuse, or panic if boom is true.
 type text struct {
 	s      string
 	refuse error
@@ -48,7 +48,8 @@ func snapshotOf(t *testing.T, values map[string]Value) *os.File {
 	return f
 }
 
-// Values go to the value of the same name, whether it was kept before or after they came; the others are ignored.
+// The bytes for a name restore the value of the same name. Keep may be called before or after Receive. Bytes for other names
+// are ignored.
 func TestStateFindsItsValue(t *testing.T) {
 	f := snapshotOf(t, map[string]Value{"a": &text{s: "one"}, "b": &text{s: ""}, "gone": &text{s: "x"}})
 	k := NewKeeper(1 << 20)
@@ -64,7 +65,7 @@ func TestStateFindsItsValue(t *testing.T) {
 	}
 }
 
-// A value that refuses or panics does so by name, and the others are restored all the same.
+// If a value returns an error or panics, the error has the name of the value. The other values are restored.
 func TestRefusalsAreNamed(t *testing.T) {
 	f := snapshotOf(t, map[string]Value{"bad": &text{s: "1"}, "good": &text{s: "2"}})
 	for name, bad := range map[string]*text{"error": {refuse: errors.New("too new")}, "panic": {boom: true}} {
@@ -90,7 +91,7 @@ func TestRefusalsAreNamed(t *testing.T) {
 	}
 }
 
-// State that is too large is refused by its sender and by its receiver, with the numbers.
+// The sender and the receiver refuse state that is too large. The error has the sizes.
 func TestStateHasALimit(t *testing.T) {
 	k := NewKeeper(100)
 	k.Keep("big", &text{s: strings.Repeat("x", 200)})
@@ -125,7 +126,7 @@ func stateBytes(t testing.TB) []byte {
 	return b
 }
 
-// The bytes of state are a contract with other versions of the library.
+// The bytes of state stay the same, because other versions of the library must be able to read them.
 func TestStateBytesAreFixed(t *testing.T) {
 	want := "midair\x00\x01" + "\x00\x00\x00\x01" + "\x00\x00\x00\x04name" + "\x00\x00\x00\x00\x00\x00\x00\x04data"
 	if got := stateBytes(t); !bytes.HasPrefix(got, []byte(want)) || len(got) != len(want)+32 {
@@ -133,7 +134,7 @@ func TestStateBytesAreFixed(t *testing.T) {
 	}
 }
 
-// One flipped bit or one missing byte anywhere is noticed.
+// If any bit is changed or any byte is missing, the state is refused.
 func TestDamagedStateIsRefused(t *testing.T) {
 	b := stateBytes(t)
 	if _, err := decode(b); err != nil {
@@ -155,8 +156,8 @@ func TestDamagedStateIsRefused(t *testing.T) {
 	}
 }
 
-// A state of a later version of the library, or of another kind, says what to do; more entries than were announced are
-// refused.
+// For state of a later version of the library or of another kind, the error has advice. State with more entries than its number
+// of entries is refused.
 func TestLaterStateIsRefused(t *testing.T) {
 	later := kept.Format{Magic: format.Magic, Version: format.Version + 1}
 	for name, c := range map[string]struct {
@@ -174,7 +175,7 @@ func TestLaterStateIsRefused(t *testing.T) {
 	}
 }
 
-// A file that its sender could still change is refused.
+// A file that its sender can still change is refused.
 func TestUnsealedStateIsRefused(t *testing.T) {
 	f, err := sys.MemFile("state")
 	if err != nil {
