@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// A service sees that somebody asks, while it waits, and no more when the pid file is another one.
+// Asked is true while another process has called Ask and not release. It is false when the pid file was replaced.
 func TestWhoAsksIsSeen(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "pid")
 	p := New(path)

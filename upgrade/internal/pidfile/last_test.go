@@ -14,8 +14,8 @@ import (
 	"testing"
 )
 
-// The text beside the pid file is replaced whole: who has opened it before reads the old text to its end, and who opens it
-// meanwhile reads one text or the other.
+// The text beside the pid file is replaced as a whole. A reader that has opened the file before reads the whole old text. A
+// reader that opens the file meanwhile reads the whole old text or the whole new text.
 func TestLastTextIsReplacedWhole(t *testing.T) {
 	p := New(filepath.Join(t.TempDir(), "pid"))
 	texts := [][]byte{bytes.Repeat([]byte("a"), 100<<10), bytes.Repeat([]byte("b"), 70<<10)}
@@ -58,7 +58,7 @@ func TestLastTextIsReplacedWhole(t *testing.T) {
 	}
 }
 
-// A text that cannot be written is an error with the name of the file, and leaves the old text and nothing else.
+// If a text cannot be written, the error has the name of the file. The old text stays, and no other file is left.
 func TestFailedLastTextLeavesTheOldOne(t *testing.T) {
 	dir := t.TempDir()
 	gone := New(filepath.Join(dir, "gone", "pid"))

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// write writes a file, as another process does.
+// write writes a file as another process would.
 func write(t testing.TB, path, content string) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
@@ -24,8 +24,8 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// Remove removes the file and the text beside it if they are this process's, and leaves those of another process. What this
-// process has staged is removed in both cases.
+// If the pid file names this process, Remove removes the pid file and the text beside it. If it names another process, both
+// stay. Remove removes the staged files of this process in any case.
 func TestRemoveLeavesTheFileOfAnother(t *testing.T) {
 	for _, c := range []struct {
 		name, content string
@@ -56,7 +56,8 @@ func TestRemoveLeavesTheFileOfAnother(t *testing.T) {
 	}
 }
 
-// Read refuses what is no pid of a service, with the name of the file and what is in it, shortened.
+// If the content of the file is no pid of a service, the error of Read has the name of the file and the beginning of the
+// content.
 func TestReadRefusesRubbish(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "pid")
 	for content, want := range map[string]int{"42": 42, " 42\r\n": 42, "2\n": 2, strconv.Itoa(1<<22) + "\n": 1 << 22} {
@@ -80,8 +81,8 @@ func TestReadRefusesRubbish(t *testing.T) {
 	}
 }
 
-// A file that cannot be published is an error with the name of the file, and leaves nothing behind; one that cannot be
-// staged is found out before.
+// If a pid file cannot be published, the error has the name of the file, and no staged file is left. If no file can be staged,
+// Stage returns the error.
 func TestPublishSaysWhatFails(t *testing.T) {
 	dir := t.TempDir()
 	p := New(filepath.Join(dir, "pid"))
@@ -102,7 +103,7 @@ func TestPublishSaysWhatFails(t *testing.T) {
 	}
 }
 
-// With an empty path there is no file: every method does nothing, and nothing appears in the working directory.
+// With an empty path every method does nothing, and no file appears in the working directory.
 func TestWithoutAPathNothingIsWritten(t *testing.T) {
 	dir := t.TempDir()
 	t.Chdir(dir)

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// withMount runs fn where a small disk, of 128 KiB, is mounted on a directory for nobody else.
+// withMount mounts a disk of 128 KiB on a directory and runs fn there. Other processes do not see the mount.
 func withMount(t *testing.T, dir string, fn func() error) {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -40,7 +40,7 @@ func withMount(t *testing.T, dir string, fn func() error) {
 	}
 }
 
-// fillUp writes a file until the disk is full.
+// fillUp writes to a file until the disk is full.
 func fillUp(dir string) error {
 	f, err := os.Create(filepath.Join(dir, "filler"))
 	if err != nil {
@@ -56,8 +56,8 @@ func fillUp(dir string) error {
 	return nil
 }
 
-// An outcome for which there was room when the upgrade began is written to a full disk. Without that it is not, leaves
-// nothing, and is written as soon as there is room again.
+// If Reserve has reserved room, WriteLast writes the outcome even to a full disk. Without Reserve, WriteLast fails and leaves
+// no file. It succeeds when there is room again.
 func TestFullDiskDoesNotLoseTheOutcome(t *testing.T) {
 	text := bytes.Repeat([]byte("a reason "), 1500)
 	dir := t.TempDir()
@@ -72,7 +72,7 @@ func TestFullDiskDoesNotLoseTheOutcome(t *testing.T) {
 		if b, err := os.ReadFile(p.path + lastSuffix); err != nil || !bytes.Equal(b, text) {
 			return fmt.Errorf("%d of %d bytes, %w", len(b), len(text), err)
 		}
-		if err := fillUp(dir); err != nil { // what was reserved and not needed is free again
+		if err := fillUp(dir); err != nil { // the reserved room that was not needed is free again
 			return err
 		}
 		for _, err := range []error{p.WriteLast(text), p.Reserve()} {
@@ -87,7 +87,7 @@ func TestFullDiskDoesNotLoseTheOutcome(t *testing.T) {
 	})
 }
 
-// What is reserved is given back, by all ways of giving up.
+// Unreserve, Discard, Remove and WriteLast release the reserved room.
 func TestReservedRoomIsGivenBack(t *testing.T) {
 	dir := t.TempDir()
 	p := New(filepath.Join(dir, "pid"))
@@ -120,7 +120,7 @@ func TestReservedRoomIsGivenBack(t *testing.T) {
 	}
 }
 
-// An outcome is written although the file for it has gone, or its directory has.
+// WriteLast also works if the reserved file or its directory is gone.
 func TestReservedFileMayGo(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "run")
 	p := New(filepath.Join(dir, "pid"))

@@ -11,7 +11,8 @@ import (
 	"testing"
 )
 
-// The pid file appears as a whole, is found out to be impossible before it is needed, and is removed by its owner only.
+// The pid file appears as a whole. If it cannot be written, Stage returns an error before the commit. Only the process that the
+// file names removes it.
 func TestPIDFileIsAtomic(t *testing.T) {
 	dir := t.TempDir()
 	p := New(filepath.Join(dir, "pid"))
@@ -48,7 +49,8 @@ func TestPIDFileIsAtomic(t *testing.T) {
 	}
 }
 
-// A staged pid file is staged again if it has gone, so that a check finds out what the commit would.
+// If the staged pid file is gone, Stage stages a new file. So a check before the commit finds the errors that Publish would
+// find.
 func TestStagedPIDFileIsLookedAtAgain(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "run")
 	p := New(filepath.Join(dir, "pid"))
@@ -71,7 +73,7 @@ func TestStagedPIDFileIsLookedAtAgain(t *testing.T) {
 	}
 }
 
-// stagedIn returns the names of hidden files in a directory: those that are staged.
+// stagedIn returns the names of the hidden files in a directory, which are the staged files.
 func stagedIn(t *testing.T, dir string) []string {
 	t.Helper()
 	names, err := filepath.Glob(filepath.Join(dir, ".*"))
@@ -81,7 +83,7 @@ func stagedIn(t *testing.T, dir string) []string {
 	return names
 }
 
-// mustHold fails the test unless the file has the content, and is a file with one name.
+// mustHold fails the test unless the file at path is a regular file with this content and with one name only.
 func mustHold(t *testing.T, path, content string) {
 	t.Helper()
 	info, err := os.Lstat(path)
@@ -93,10 +95,10 @@ func mustHold(t *testing.T, path, content string) {
 	}
 }
 
-// ownPID is the content of the pid file of this process.
+// ownPID returns the content that the pid file of this process must have.
 func ownPID() string { return strconv.Itoa(os.Getpid()) + "\n" }
 
-// A staged file that somebody has removed is staged again, also by Publish.
+// If another process has removed the staged file, Stage and Publish stage a new file.
 func TestStagedFileThatIsGoneIsMadeAgain(t *testing.T) {
 	dir := t.TempDir()
 	p := New(filepath.Join(dir, "pid"))
@@ -122,7 +124,7 @@ func TestStagedFileThatIsGoneIsMadeAgain(t *testing.T) {
 	}
 }
 
-// What is staged goes to the directory that the path leads to now, and none is left in the one before.
+// If the path leads to another directory now, the file is staged there, and no staged file is left in the old directory.
 func TestDirectoryThatWasReplacedIsNotUsed(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "run")
 	p := New(filepath.Join(dir, "pid"))
@@ -141,7 +143,7 @@ func TestDirectoryThatWasReplacedIsNotUsed(t *testing.T) {
 	}
 }
 
-// Discard removes what the process has staged that it is asked for, and nothing that is called nearly so.
+// Discard removes the staged files of the given process. It does not remove files with similar names.
 func TestDiscardTakesWhatTheProcessHasStaged(t *testing.T) {
 	dir := t.TempDir()
 	p := New(filepath.Join(dir, "pid"))
@@ -169,7 +171,7 @@ func TestDiscardTakesWhatTheProcessHasStaged(t *testing.T) {
 	}
 }
 
-// All methods may be called at once. Every file is whole in the end, and nothing is left.
+// All methods may be called at the same time. In the end every file is whole, and no staged file is left.
 func TestMethodsMayBeCalledAtOnce(t *testing.T) {
 	dir := t.TempDir()
 	p := New(filepath.Join(dir, "pid"))

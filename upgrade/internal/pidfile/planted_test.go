@@ -16,10 +16,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stranger is a user that owns nothing.
+// stranger is the uid of a user without files.
 const stranger = 65534
 
-// plants are the things that another user may put in the way, made with the path of a file that must stay as it is.
+// plants has functions that put an object at path, as another user may do. The file at precious must not change.
 var plants = map[string]func(path, precious string) error{
 	"symbolic link": func(path, precious string) error { return os.Symlink(precious, path) },
 	"hard link":     func(path, precious string) error { return os.Link(precious, path) },
@@ -29,14 +29,15 @@ var plants = map[string]func(path, precious string) error{
 	"file":          func(path, _ string) error { return os.WriteFile(path, []byte("1\n"), 0o666) },
 }
 
-// shared is a directory where everybody may write, with the sticky bit, and the path of a precious file outside.
+// shared makes a directory with the sticky bit where every user may write. It also returns the path of a precious file outside
+// the directory.
 func shared(t *testing.T) (dir, precious string) {
 	t.Helper()
 	top := t.TempDir()
 	dir, precious = filepath.Join(top, "tmp"), filepath.Join(top, "precious")
 	err := errors.Join(os.Mkdir(dir, 0o700), os.Chmod(dir, 0o777|os.ModeSticky), os.WriteFile(precious, []byte("precious"), 0o666))
 	for at := top; err == nil && at != os.TempDir(); at = filepath.Dir(at) {
-		err = os.Chmod(at, 0o755) // so that others get there
+		err = os.Chmod(at, 0o755) // so that other users can reach the directory
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -44,7 +45,7 @@ func shared(t *testing.T) (dir, precious string) {
 	return dir, precious
 }
 
-// mustDo fails the test if fn does not end: a FIFO would hold it.
+// mustDo fails the test if fn does not return, for example because it waits for a FIFO.
 func mustDo(t *testing.T, fn func()) {
 	t.Helper()
 	done := make(chan struct{})
@@ -56,7 +57,8 @@ func mustDo(t *testing.T, fn func()) {
 	}
 }
 
-// Nothing is written through what is planted under a name that is used or was used before, and nothing is prevented.
+// Another user may plant an object at a name that this package uses, or that older builds used. Nothing is written through the
+// object, and all methods still work.
 func TestPlantedNamesPreventNothing(t *testing.T) {
 	for kind, plant := range plants {
 		for _, name := range []string{".pid.%d", ".pid.%d.last", "pid", "pid.last"} {
@@ -88,7 +90,7 @@ func TestPlantedNamesPreventNothing(t *testing.T) {
 	}
 }
 
-// A new file is never one that is there already, even if its name was guessed.
+// A file is always made new. If a file with its name exists, because the name was guessed, making the file fails.
 func TestNewFileIsNew(t *testing.T) {
 	dir, precious := shared(t)
 	d, err := openDirectory(dir)
@@ -109,7 +111,8 @@ func TestNewFileIsNew(t *testing.T) {
 	}
 }
 
-// A directory in the place of a file cannot be replaced. The error has its name, and nothing is left.
+// If a directory is at the path of a file, it cannot be replaced. The error has the name of the file, and no staged file is
+// left.
 func TestPlantedDirectoryIsNamed(t *testing.T) {
 	dir, precious := shared(t)
 	p := New(filepath.Join(dir, "pid"))
@@ -126,19 +129,19 @@ func TestPlantedDirectoryIsNamed(t *testing.T) {
 	}
 }
 
-// inThread runs fn in a thread that ends with fn. It is not the first thread of the process: that one's uid is what /proc
-// shows of the process, and it does not end.
+// inThread runs fn in a thread that ends after fn. It does not use the first thread of the process, because the first thread
+// does not end, and /proc shows its uid as the uid of the process.
 func inThread(fn func() error) error {
 	done := make(chan error)
 	go func() {
 		runtime.LockOSThread()
 		if unix.Gettid() == unix.Getpid() {
-			err := inThread(fn) // this one is taken
+			err := inThread(fn) // this goroutine has the first thread, so the inner call gets another thread
 			runtime.UnlockOSThread()
 			done <- err
 			return
 		}
-		done <- fn() // not unlocked: no other goroutine may get this thread
+		done <- fn() // the thread stays locked, so that no other goroutine gets it
 	}()
 	return <-done
 }
@@ -160,7 +163,8 @@ func asStranger(t *testing.T, fn func() error) {
 	}
 }
 
-// What another user plants in a sticky directory neither harms root's service, nor is it removed as if it were its own.
+// Objects that another user plants in a sticky directory do not harm a service of root. The service does not remove them as its
+// own files.
 func TestStrangerPlantsInVain(t *testing.T) {
 	dir, precious := shared(t)
 	if err := os.Chmod(precious, 0o600); err != nil {
@@ -185,7 +189,7 @@ func TestStrangerPlantsInVain(t *testing.T) {
 	mustHold(t, theirs, "")
 }
 
-// A service that may not replace a file of another user says whose it is.
+// If a service may not replace a file of another user, the error has the uid of the owner.
 func TestFileOfAnotherUserIsNamed(t *testing.T) {
 	dir, _ := shared(t)
 	for _, name := range []string{"pid", "pid.last"} {
@@ -207,7 +211,8 @@ func TestFileOfAnotherUserIsNamed(t *testing.T) {
 	}
 }
 
-// A directory in which this user may make files and not list them will do. One that is read-only is found out by Stage.
+// A directory in which this user may make files, but which it may not list, is sufficient. If the directory is read-only, Stage
+// returns an error.
 func TestRightsOfTheDirectory(t *testing.T) {
 	dir, _ := shared(t)
 	p := New(filepath.Join(dir, "pid"))

@@ -20,7 +20,7 @@ const patience = 20 * time.Second
 
 func TestMain(m *testing.M) {
 	roles := map[string]func() int{"publishes": role(publishes), "is killed": role(isKilled)}
-	if os.Geteuid() == 0 { // the test that starts it is for root only
+	if os.Geteuid() == 0 { // only root runs the test that starts this process
 		roles["drops"] = role(drops)
 	}
 	testutil.Main(m, roles)
@@ -45,7 +45,7 @@ func mustEndWell(t *testing.T, p *testutil.Proc) {
 	}
 }
 
-// publishes puts the own pid into the file many times.
+// publishes writes its own pid into the pid file many times.
 func publishes(dir string) error {
 	p := New(filepath.Join(dir, "pid"))
 	for range 300 {
@@ -57,7 +57,8 @@ func publishes(dir string) error {
 	return nil
 }
 
-// Two processes with one pid file replace it whole, and neither takes away what the other one has staged.
+// If two processes use the same pid file, each replaces the file as a whole. Neither removes a staged file of the other
+// process.
 func TestTwoProcessesWithOneFile(t *testing.T) {
 	dir := t.TempDir()
 	other := testutil.Start(t, "publishes", testutil.Cfg{Args: []string{dir}})
@@ -75,7 +76,7 @@ func TestTwoProcessesWithOneFile(t *testing.T) {
 	}
 }
 
-// drops writes the files as root, stages another one, and goes on as another user.
+// drops writes the files as root, stages a file, and changes to another user.
 func drops(dir string) error {
 	p := New(filepath.Join(dir, "pid"))
 	if err := errors.Join(p.Stage(), p.Publish(), p.WriteLast([]byte("of root")), p.Stage()); err != nil {
@@ -92,8 +93,8 @@ func drops(dir string) error {
 	return err
 }
 
-// A service that begins as root and goes on as another user has its files replaced where that user may write, and is told
-// where it may not.
+// If a service begins as root and changes to another user, it can replace its files where that user may write. Where that user
+// may not write, it gets an error.
 func TestServiceMayDropItsUID(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("NOT RUN: only root may become another user")
@@ -122,7 +123,7 @@ func TestServiceMayDropItsUID(t *testing.T) {
 	}
 }
 
-// isKilled ends in the middle of an upgrade.
+// isKilled is a process that ends in the middle of an upgrade.
 func isKilled(dir string) error {
 	p := New(filepath.Join(dir, "pid"))
 	if err := errors.Join(p.Publish(), p.Stage(), p.Reserve()); err != nil {
@@ -131,7 +132,8 @@ func isKilled(dir string) error {
 	return syscall.Kill(os.Getpid(), syscall.SIGKILL)
 }
 
-// What a killed service has staged is removed by the one that is started after it, and what a living one has staged is not.
+// A service that is started after a killed service removes the staged files of the killed service. It does not remove the
+// staged files of a living service.
 func TestNextServiceRemovesWhatAKilledOneHasStaged(t *testing.T) {
 	dir := t.TempDir()
 	killed := testutil.Start(t, "is killed", testutil.Cfg{Args: []string{dir}})

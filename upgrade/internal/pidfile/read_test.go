@@ -16,16 +16,16 @@ import (
 	"testing"
 )
 
-// put makes a file that belongs to a uid.
+// put makes a file that belongs to the given uid.
 func put(t *testing.T, path, content string, uid int) {
 	t.Helper()
-	_ = os.Remove(path) // a kernel may refuse to write over another user's file there (fs.protected_regular)
+	_ = os.Remove(path) // the kernel may refuse to overwrite another user's file in a sticky directory (fs.protected_regular)
 	if err := errors.Join(os.WriteFile(path, []byte(content), 0o644), os.Chown(path, uid, -1)); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// private is a directory where only this user may write.
+// private makes a directory where only this user may write.
 func private(t *testing.T) string {
 	t.Helper()
 	dir, _ := shared(t)
@@ -35,7 +35,7 @@ func private(t *testing.T) string {
 	return dir
 }
 
-// processOf starts a process of another user.
+// processOf starts a process with the given uid.
 func processOf(t *testing.T, uid uint32) int {
 	t.Helper()
 	cmd := exec.Command("sleep", "600")
@@ -47,7 +47,7 @@ func processOf(t *testing.T, uid uint32) int {
 	return cmd.Process.Pid
 }
 
-// mustRefuse fails the test unless the error has all of the texts.
+// mustRefuse fails the test unless err has all of the texts.
 func mustRefuse(t *testing.T, what string, err error, texts ...string) {
 	t.Helper()
 	for _, text := range texts {
@@ -64,7 +64,8 @@ func needRoot(t *testing.T) {
 	}
 }
 
-// A pid file is believed if it belongs to root, to the reader or to the owner of the process, and to nobody else.
+// Read accepts a pid file that belongs to root, to the uid of the reader or to the uid of the named process. It refuses a pid
+// file of another uid.
 func TestPIDFileOfAStrangerIsRefused(t *testing.T) {
 	needRoot(t)
 	dir, _ := shared(t)
@@ -97,13 +98,13 @@ func TestPIDFileOfAStrangerIsRefused(t *testing.T) {
 	put(t, path, strconv.Itoa(theirs), other)
 	_, err = Read(path)
 	mustRefuse(t, "of another stranger", err, "belongs to uid 65533", "to uid 65534")
-	put(t, path, strconv.Itoa(1<<30), stranger) // it has ended: nobody gets a signal
+	put(t, path, strconv.Itoa(1<<30), stranger) // this process has ended, so a signal reaches no process
 	if s, err := Read(path); err != nil || s.PID != 1<<30 {
 		t.Errorf("of a process that has ended: %+v, %v", s, err)
 	}
 }
 
-// What is no small regular file is refused at once, whichever of the files it stands for.
+// A file that is large or not regular is refused without waiting, as a pid file and as an outcome.
 func TestOddFilesAreRefused(t *testing.T) {
 	dir := private(t)
 	path := filepath.Join(dir, "pid")
@@ -141,12 +142,13 @@ func TestOddFilesAreRefused(t *testing.T) {
 	}
 }
 
-// A file that becomes a link or a FIFO while it is looked at is neither followed nor waited for.
+// If a file is replaced by a symbolic link or a FIFO during a call, the call neither follows the link nor waits for a writer of
+// the FIFO.
 func TestFileThatIsReplacedWhileItIsRead(t *testing.T) {
 	dir, precious := shared(t)
 	path := filepath.Join(dir, "pid")
 	stop, stopped := make(chan struct{}), make(chan error, 1)
-	go func() { // ends with stop
+	go func() { // the goroutine ends when stop is closed
 		var err error
 		for next := path + ".next"; err == nil; {
 			for _, kind := range []string{"file", "symbolic link", "file", "FIFO"} {
@@ -175,7 +177,8 @@ func TestFileThatIsReplacedWhileItIsRead(t *testing.T) {
 	}
 }
 
-// A link is followed where others may not write, if it belongs to one who may own the file. The outcome is beside the file.
+// Read follows a symbolic link in a directory where other users may not write, if the owner of the link could be the owner of
+// the file. The outcome is beside the file, not beside the link.
 func TestLinkedPIDFile(t *testing.T) {
 	top := private(t)
 	put(t, filepath.Join(top, "pid"), ownPID(), os.Geteuid())
@@ -206,7 +209,7 @@ func TestLinkedPIDFile(t *testing.T) {
 	mustRefuse(t, "a link where others may write", err, link, "symbolic link of uid "+strconv.Itoa(os.Geteuid()), "remove it")
 }
 
-// A link of a stranger is not followed to a pid file that may be believed.
+// Read refuses a symbolic link of another user, even if it leads to a good pid file.
 func TestLinkOfAStrangerIsRefused(t *testing.T) {
 	needRoot(t)
 	top := private(t)
@@ -221,7 +224,8 @@ func TestLinkOfAStrangerIsRefused(t *testing.T) {
 	}
 }
 
-// A hard link that may be another user's name for somebody's file is refused, and is none where others may not write.
+// A file with two names is refused in a directory where every user may write, because another user may have made the second
+// name. It is accepted where other users may not write.
 func TestHardLinkedFilesAreRefused(t *testing.T) {
 	for _, mode := range []os.FileMode{0o777 | os.ModeSticky, 0o755} {
 		dir, precious := shared(t)
@@ -243,7 +247,7 @@ func TestHardLinkedFilesAreRefused(t *testing.T) {
 	}
 }
 
-// An outcome is believed if it belongs to root or to the owner of the process, and to nobody else.
+// ReadLast accepts an outcome that belongs to root or to the uid of the process. It refuses an outcome of another uid.
 func TestOutcomeOfAStrangerIsRefused(t *testing.T) {
 	needRoot(t)
 	dir, _ := shared(t)
@@ -280,8 +284,8 @@ func TestOutcomeOfAStrangerIsRefused(t *testing.T) {
 	}
 }
 
-// The next generation may have another uid. Its outcome is believed where others may not put a pid file of their own in the
-// place of the one that is gone.
+// The next generation may have another uid. ReadLast accepts its outcome in a directory where other users cannot replace the
+// pid file.
 func TestOutcomeOfAHeirWithAnotherUID(t *testing.T) {
 	needRoot(t)
 	for _, mode := range []os.FileMode{0o755, 0o777 | os.ModeSticky} {
@@ -304,7 +308,7 @@ func TestOutcomeOfAHeirWithAnotherUID(t *testing.T) {
 	}
 }
 
-// Where /proc does not show the process, the directory decides.
+// If /proc does not show the process, Read accepts any owner in a directory where other users may not write.
 func TestProcessWithoutAUID(t *testing.T) {
 	dir, _ := shared(t)
 	path := filepath.Join(dir, "pid")

@@ -9,8 +9,8 @@ import (
 	"github.com/midair-go/midair/internal/testutil"
 )
 
-// Stage finds out that the directory cannot be written to any more, although the file is staged already; when the rights
-// are back the file is published.
+// If this process may not write to the directory any more, Stage returns an error, although a file is staged already. When the
+// process may write again, Publish works.
 func TestStageLooksAtTheRightsAgain(t *testing.T) {
 	dir, err := os.MkdirTemp("", "pid")
 	if err != nil {
