@@ -19,7 +19,7 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// pairOf returns the two ends of a connection of a network, which are closed at the end of the test.
+// pairOf returns the two ends of a connection. They are closed at the end of the test.
 func pairOf(t testing.TB, network string) (client, server net.Conn) {
 	t.Helper()
 	if network == "unix" {
@@ -50,7 +50,8 @@ func pairOf(t testing.TB, network string) (client, server net.Conn) {
 	return client, server
 }
 
-// moved returns a connection that has come here with bytes ahead, and its client. Both are closed at the end of the test.
+// moved returns a connection that came from another process with bytes ahead, and the client of the connection. Both are closed
+// at the end of the test.
 func moved(t testing.TB, network, ahead string) (client net.Conn, c *Conn) {
 	t.Helper()
 	client, server := pairOf(t, network)
@@ -70,7 +71,7 @@ func moved(t testing.TB, network, ahead string) (client net.Conn, c *Conn) {
 	return client, moved.(*Conn)
 }
 
-// halfClose ends what a client sends.
+// halfClose ends the direction from the client.
 func halfClose(t testing.TB, client net.Conn) {
 	t.Helper()
 	if err := client.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
@@ -78,7 +79,7 @@ func halfClose(t testing.TB, client net.Conn) {
 	}
 }
 
-// shortWriter takes that many bytes and then no more.
+// shortWriter is a writer that takes only a limited number of bytes.
 type shortWriter struct {
 	room int
 	got  bytes.Buffer
@@ -92,7 +93,7 @@ func (w *shortWriter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// The bytes that were read ahead come first and once, however they are read, and then what the client has sent since.
+// Every way of reading first returns the bytes ahead, once, and then the bytes that the client has sent later.
 func TestBytesAheadComeFirstAndOnce(t *testing.T) {
 	const ahead, rest = "GET / HTTP", "/1.1\r\n\r\n"
 	for _, network := range []string{"tcp", "unix"} {
@@ -142,7 +143,7 @@ func TestBytesAheadComeFirstAndOnce(t *testing.T) {
 	}
 }
 
-// A read returns what is ahead at once, without waiting for the client.
+// A Read returns the bytes ahead at once, and does not wait for the client.
 func TestBytesAheadDoNotWait(t *testing.T) {
 	_, c := moved(t, "tcp", "ahead")
 	b := make([]byte, 100)
@@ -157,7 +158,7 @@ func TestBytesAheadDoNotWait(t *testing.T) {
 	}
 }
 
-// ReadFrom writes all of what it reads, on a TCP connection and on a unix one.
+// ReadFrom writes all bytes that it reads, on TCP connections and on unix connections.
 func TestReadFromWritesAll(t *testing.T) {
 	for _, network := range []string{"tcp", "unix"} {
 		client, c := moved(t, network, "")
@@ -171,7 +172,7 @@ func TestReadFromWritesAll(t *testing.T) {
 	}
 }
 
-// CloseWrite tells the client that nothing comes any more, and the client can go on sending.
+// After CloseWrite the client reads the end of the stream, and can still send.
 func TestCloseWriteEndsOneDirection(t *testing.T) {
 	for _, network := range []string{"tcp", "unix"} {
 		client, c := moved(t, network, "")
@@ -193,7 +194,7 @@ func TestCloseWriteEndsOneDirection(t *testing.T) {
 	}
 }
 
-// The descriptor of a moved connection, and the connection of package net, are within reach.
+// SyscallConn gives access to the descriptor of a moved connection, and NetConn returns the connection of package net.
 func TestMovedConnectionHasADescriptor(t *testing.T) {
 	client, c := moved(t, "tcp", "")
 	raw, err := c.SyscallConn()
@@ -215,7 +216,8 @@ func TestMovedConnectionHasADescriptor(t *testing.T) {
 	}
 }
 
-// A connection without a slot is nobody else's: nothing can be said about it, and closing it ends it.
+// If a connection has no slot, no other process has a descriptor: the methods that write to a slot do nothing, and Close ends
+// the connection.
 func TestConnectionWithoutASlot(t *testing.T) {
 	client, c := moved(t, "tcp", "")
 	if c.SetIdle(); c.Kept() || c.WasIdle() {
@@ -233,7 +235,7 @@ func TestConnectionWithoutASlot(t *testing.T) {
 	}
 }
 
-// wrapped is a connection in a wrapper, as a program has it.
+// wrapped is a connection in a wrapper of a program.
 type wrapped struct{ net.Conn }
 
 func (w wrapped) NetConn() net.Conn { return w.Conn }
@@ -241,8 +243,9 @@ func (w wrapped) NetConn() net.Conn { return w.Conn }
 // hidden is a wrapper that hides what it wraps.
 type hidden struct{ net.Conn }
 
-// Lowest finds the connection that the listener gave through wrappers, and nil behind TLS, whose keys cannot be handed over,
-// or behind a wrapper that hides it. Bare and Assigned look through wrappers of their own kind.
+// Lowest finds the connection of the listener in wrappers that have the method NetConn. It returns nil for a wrapper without
+// this method and for TLS, because keys of TLS cannot be passed on. Bare unwraps a Conn, and Assigned unwraps all wrappers with
+// NetConn.
 func TestLowestLooksThroughWrappers(t *testing.T) {
 	_, tcp := pairOf(t, "tcp")
 	_, local := pairOf(t, "unix")

@@ -10,7 +10,8 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// A choice of the program decides in place of counting, about new connections and idle ones, and learns the weight.
+// The Choice of a program decides about new connections and idle connections, in place of counting. It gets the weight as an
+// argument.
 func TestChoiceDecidesInPlaceOfCounting(t *testing.T) {
 	conns := pairs(t, 6)
 	var asked []float64
@@ -31,7 +32,7 @@ func TestChoiceDecidesInPlaceOfCounting(t *testing.T) {
 	}
 }
 
-// A choice is not asked at weight 0, and its panic is a no.
+// A Choice is not called at weight 0. If it panics, the connection stays in the old process.
 func TestChoiceThatPanicsSaysNo(t *testing.T) {
 	asked := 0
 	e := newExchange(t, func(net.Conn, float64) bool { asked++; panic("fell over") })
@@ -43,8 +44,8 @@ func TestChoiceThatPanicsSaysNo(t *testing.T) {
 	}
 }
 
-// A choice that does not return holds up the connection that it is about, and nothing else: the owner of the attempt can take each of
-// its steps meanwhile, and after Stop the choice is too late.
+// If a Choice does not return, only the connection in its argument waits. The methods of the Dispatcher can still be called. If
+// the Choice returns after Stop, the connection is not passed.
 func TestChoiceThatHangsHoldsNobodyUp(t *testing.T) {
 	for name, offer := range map[string]func(e *exchange, c net.Conn) bool{"new": (*exchange).dispatch, "idle": (*exchange).move} {
 		t.Run(name, func(t *testing.T) {
@@ -53,10 +54,10 @@ func TestChoiceThatHangsHoldsNobodyUp(t *testing.T) {
 			e.dispatcher.SetWeight(0.5)
 			_, server := e.conn()
 			passed := make(chan bool)
-			go func() { passed <- offer(e, server) }() // ends with the answer
+			go func() { passed <- offer(e, server) }() // the goroutine ends when the Choice returns
 			<-asked
 			done := make(chan struct{})
-			go func() { // ends at once
+			go func() { // the goroutine ends at once
 				defer close(done)
 				e.dispatcher.SetWeight(0.7)
 				e.dispatcher.Sweep()
@@ -76,7 +77,7 @@ func TestChoiceThatHangsHoldsNobodyUp(t *testing.T) {
 	}
 }
 
-// addressed is a connection of a client with that address.
+// addressed is a connection whose client has the address addr.
 type addressed struct {
 	net.Conn
 	addr net.Addr
@@ -84,8 +85,8 @@ type addressed struct {
 
 func (a addressed) RemoteAddr() net.Addr { return a.addr }
 
-// ByAddress keeps an address on one side whatever its port is, and who is in a small share is in every greater one; the
-// shares are those of the addresses.
+// ByAddress decides by the address and not by the port. If an address goes to the candidate at a small weight, it does so at
+// every greater weight. The share of the addresses is the weight.
 func TestByAddressGrowsWithTheWeight(t *testing.T) {
 	weights := []float64{0, 0.01, 0.05, 0.25, 0.5, 0.9, 1}
 	const n = 2000
@@ -115,7 +116,7 @@ func TestByAddressGrowsWithTheWeight(t *testing.T) {
 	}
 }
 
-// A client without an address is one client, and one with a path is what the path says.
+// All clients without an address have the same unit. The unit of a client with a path is the path.
 func TestUnitOfAClient(t *testing.T) {
 	for _, c := range []struct {
 		addr net.Addr

@@ -11,7 +11,7 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// A connection says in its slot that it was touched before anything is read from it or written to it, in whichever way.
+// Every way of reading and writing sets the slot to slotActive before it uses the connection.
 func TestFirstTouchIsMarked(t *testing.T) {
 	for name, touch := range map[string]func(c *Conn) error{
 		"Read":     func(c *Conn) error { _, err := c.Read(make([]byte, 1)); return err },
@@ -39,7 +39,7 @@ func TestFirstTouchIsMarked(t *testing.T) {
 	}
 }
 
-// A Read that waits for the client leaves the connection untouched, until something has come or its deadline ends it.
+// While a Read waits for the client, the slot stays slotIdle. It stays so if a deadline ends the Read.
 func TestWaitingReadTouchesNothing(t *testing.T) {
 	e := newExchange(t, nil)
 	client, c := e.pass()
@@ -53,7 +53,7 @@ func TestWaitingReadTouchesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := make(chan string, 1)
-	go func() { // ends with what the client sends
+	go func() { // the goroutine ends when the client has sent
 		b := make([]byte, 10)
 		n, err := c.Read(b)
 		if err != nil {
@@ -72,8 +72,8 @@ func TestWaitingReadTouchesNothing(t *testing.T) {
 	}
 }
 
-// SetIdle makes the connection one that can be taken back, again and again, and the next touch ends that. A connection with
-// bytes ahead cannot: they would be read twice.
+// After SetIdle the old process can take the connection back, until the next read or write. This may be repeated. A connection
+// that came with bytes never becomes idle, because the bytes would be read twice.
 func TestIdleConnectionCanBeTakenBack(t *testing.T) {
 	e := newExchange(t, nil)
 	client, c := e.pass()
@@ -101,7 +101,7 @@ func TestIdleConnectionCanBeTakenBack(t *testing.T) {
 	}
 }
 
-// Close ends the connection for the client although the old process holds a descriptor of it.
+// Close ends the connection for the client, although the old process has a descriptor.
 func TestCloseEndsItForTheClient(t *testing.T) {
 	e := newExchange(t, nil)
 	client, c := e.pass()
@@ -113,7 +113,7 @@ func TestCloseEndsItForTheClient(t *testing.T) {
 	}
 }
 
-// Abandon gives up this process's descriptor only: the client notices nothing, and the old process serves it.
+// Abandon closes only the descriptor of this process. The client does not notice this, and the old process serves the client.
 func TestAbandonedConnectionGoesOn(t *testing.T) {
 	e := newExchange(t, nil)
 	client, c := e.pass()
@@ -128,7 +128,7 @@ func TestAbandonedConnectionGoesOn(t *testing.T) {
 	answers(t, client, e.accept(e.oldLn))
 }
 
-// A closed connection leaves its slot alone when it is closed again: the slot may be another connection's by then.
+// A second Close does not write to the slot, because the slot may belong to another connection by then.
 func TestSecondCloseLeavesTheSlotAlone(t *testing.T) {
 	for name, first := range map[string]func(c *Conn){
 		"Close": func(c *Conn) { c.Close() }, "Abandon": (*Conn).Abandon,
@@ -136,7 +136,7 @@ func TestSecondCloseLeavesTheSlotAlone(t *testing.T) {
 		e := newExchange(t, nil)
 		_, c := e.pass()
 		first(c)
-		e.dispatcher.slots.at(c.about.Slot).Store(slotIdle) // of another one
+		e.dispatcher.slots.at(c.about.Slot).Store(slotIdle) // the slot belongs to another connection now
 		c.Close()
 		c.Abandon()
 		if c.SetIdle(); e.state(c) != slotIdle || c.Kept() {
@@ -145,7 +145,7 @@ func TestSecondCloseLeavesTheSlotAlone(t *testing.T) {
 	}
 }
 
-// A direction that was ended is a touch: the client has been told something.
+// CloseWrite sets the slot to slotActive, because the client receives the end of the stream.
 func TestCloseWriteIsATouch(t *testing.T) {
 	e := newExchange(t, nil)
 	client, c := e.pass()
@@ -154,7 +154,7 @@ func TestCloseWriteIsATouch(t *testing.T) {
 	}
 }
 
-// When the old process has ended nobody keeps the connection, and nothing is said about it any more.
+// When the old process has ended, Kept is false, and the connection does not write to the slot any more.
 func TestNothingIsSharedWithAProcessThatHasEnded(t *testing.T) {
 	e := newExchange(t, nil)
 	client, c := e.pass()
@@ -175,7 +175,7 @@ func TestNothingIsSharedWithAProcessThatHasEnded(t *testing.T) {
 	}
 }
 
-// A connection is made of the descriptor of one only: another file is refused, and stays the caller's.
+// NewConn returns an error if the file is not a connection. It does not close the file.
 func TestNewConnNeedsAConnection(t *testing.T) {
 	keepsNothing(t)
 	null, err := os.Open(os.DevNull)

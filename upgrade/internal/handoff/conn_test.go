@@ -13,8 +13,8 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// A connection that has moved here, and that nobody has accepted when the listener is closed, goes on to the process that
-// serves: a server that leaves closes its listener at once. If there is none, it ends.
+// If a listener is closed before the program has accepted a moved connection, the connection goes to the process that serves.
+// If there is no such process, the connection ends.
 func TestMovedAndNotAcceptedGoesOn(t *testing.T) {
 	for _, serves := range []bool{true, false} {
 		var on []net.Conn

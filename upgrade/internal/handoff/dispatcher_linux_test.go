@@ -12,7 +12,7 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// pairs returns that many connections, which have an end in this test only. They are closed at the end of the test.
+// pairs returns n connections between two ends in this test. They are closed at the end of the test.
 func pairs(t testing.TB, n int) (all []net.Conn) {
 	t.Helper()
 	for range n {
@@ -26,7 +26,8 @@ func pairs(t testing.TB, n int) (all []net.Conn) {
 	return all
 }
 
-// offer lets the old process decide on connections, calls each after each decision, and receives what is passed.
+// offer calls decide for each connection, and then the function each with the result. It receives the connections that are
+// passed.
 func (e *exchange) offer(conns []net.Conn, decide func(net.Conn) bool, each func(passed bool)) {
 	e.t.Helper()
 	for _, c := range conns {
@@ -39,14 +40,14 @@ func (e *exchange) offer(conns []net.Conn, decide func(net.Conn) bool, each func
 	}
 }
 
-// dispatch decides on a connection that was accepted.
+// dispatch calls Dispatch for an accepted connection.
 func (e *exchange) dispatch(c net.Conn) bool { return e.dispatcher.Dispatch(e.old.Refs()[0], c) }
 
-// move decides on an idle connection.
+// move calls Move for an idle connection.
 func (e *exchange) move(c net.Conn) bool { return e.dispatcher.Move(e.ref, c, nil) }
 
-// The candidate has exactly its share of the new connections, to within one connection at every moment, through changes of
-// the weight too.
+// At every moment the candidate has its share of the new connections, to within one connection. This also holds when the weight
+// changes.
 func TestShareIsExactToOneConnection(t *testing.T) {
 	e := newExchange(t, nil)
 	due, got := 0., 0
@@ -70,8 +71,8 @@ func TestShareIsExactToOneConnection(t *testing.T) {
 	}
 }
 
-// A step moves its part of the idle connections, so that the candidate has its share of those too: a step up of what is
-// left to the old process, a step down nothing.
+// A step to a higher weight moves a part of the old process's idle connections, so that the candidate has its share of all idle
+// connections. A step to a lower weight moves none.
 func TestStepMovesItsPartOfTheIdleConnections(t *testing.T) {
 	for _, c := range []struct{ from, to, part float64 }{
 		{0, 0.25, 0.25}, {0, 0.7, 0.7}, {0.25, 0.5, 1. / 3}, {0.5, 1, 1}, {0, 1, 1}, {0.5, 0.5, 0}, {0.5, 0.1, 0}, {1, 1, 0}, {1, 0, 0},
@@ -92,10 +93,10 @@ func TestStepMovesItsPartOfTheIdleConnections(t *testing.T) {
 	}
 }
 
-// A connection that cannot be passed stays, and the candidate is owed one more.
+// If a connection cannot be passed, it stays, and the candidate gets one more connection later.
 func TestConnectionThatCannotBePassedIsOwed(t *testing.T) {
 	e := newExchange(t, nil)
-	near, far := net.Pipe() // without a descriptor
+	near, far := net.Pipe() // connections of net.Pipe have no descriptor
 	defer near.Close()
 	defer far.Close()
 	e.dispatcher.SetWeight(0.5)
@@ -110,8 +111,8 @@ func TestConnectionThatCannotBePassedIsOwed(t *testing.T) {
 	}
 }
 
-// A connection that was passed is closed here and not for its client, is accepted under the name of its listener there, and
-// says what it was chosen for.
+// A passed connection is closed in the old process, and stays open for the client. The candidate accepts it from the listener
+// of the same name. Assigned returns the unit and the weight.
 func TestPassedConnectionIsServedByTheCandidate(t *testing.T) {
 	e := newExchange(t, nil)
 	e.old.SetDispatch(e.dispatcher.Dispatch)
@@ -132,7 +133,7 @@ func TestPassedConnectionIsServedByTheCandidate(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer third.Close()
-	alsoHere := e.accept(e.oldLn) // behind the second, which is passed
+	alsoHere := e.accept(e.oldLn) // the third connection; the second one was passed
 	c := e.take()
 	if c.RemoteAddr().String() != second.LocalAddr().String() || alsoHere.RemoteAddr().String() != third.LocalAddr().String() {
 		t.Errorf("the candidate has %v, want %v", c.RemoteAddr(), second.LocalAddr())
@@ -150,7 +151,7 @@ func TestPassedConnectionIsServedByTheCandidate(t *testing.T) {
 	}
 }
 
-// The descriptor of the process that passes a connection is closed, whatever becomes of the candidate.
+// If Dispatch has passed a connection, the connection is closed in the old process.
 func TestPassedConnectionIsClosedHere(t *testing.T) {
 	e := newExchange(t, nil)
 	_, server := e.conn()
@@ -163,7 +164,8 @@ func TestPassedConnectionIsClosedHere(t *testing.T) {
 	}
 }
 
-// An idle connection moves with the bytes that were read ahead, and is idle there without any. A pinned one does not move.
+// An idle connection moves with the bytes ahead. If there are no such bytes, WasIdle is true in the candidate. A connection of
+// a pinned listener does not move.
 func TestIdleConnectionMovesWithItsBytes(t *testing.T) {
 	e := newExchange(t, nil)
 	e.dispatcher.SetWeight(1)
@@ -189,7 +191,7 @@ func TestIdleConnectionMovesWithItsBytes(t *testing.T) {
 	}
 }
 
-// After Stop nothing is passed.
+// After Stop no connection is passed.
 func TestStopEndsPassing(t *testing.T) {
 	e := newExchange(t, nil)
 	e.dispatcher.SetWeight(1)
@@ -200,8 +202,8 @@ func TestStopEndsPassing(t *testing.T) {
 	}
 }
 
-// GiveMoved refuses a connection of a listener that is not open here, keeps no descriptor of it, and leaves the file to the
-// caller.
+// GiveMoved returns an error if the listener of the connection is not open in this process. After the error it keeps no
+// descriptor. It does not close the file.
 func TestGiveMovedNeedsTheListener(t *testing.T) {
 	e := newExchange(t, nil)
 	client, server := e.conn()

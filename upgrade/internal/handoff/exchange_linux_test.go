@@ -14,24 +14,24 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// waitLimit is how long a test waits for what has to happen.
+// waitLimit is how long a test waits for an event that must come.
 const waitLimit = 10 * time.Second
 
-// exchange is an old process and its candidate, both in this process, with everything that is between two processes: a
-// control socket and shared memory.
+// exchange has an old process and its candidate, both in the process of the test. Between them are a control socket and shared
+// memory.
 type exchange struct {
 	t testing.TB
 
 	old, candidate   *listener.Set
 	oldLn, candLn    net.Listener
-	link, parent     *wire.Link // to the candidate, to the old process
+	link, parent     *wire.Link // link is the old process's end, parent is the candidate's end
 	dispatcher       *Dispatcher
 	sharing          *Sharing
-	takes            Takes // of both
+	takes            Takes // the Takes of both processes
 	ref, pinnedByOld listener.Origin
 }
 
-// newExchange begins an exchange at weight 0. At the end of the test it fails if more descriptors are open than before.
+// newExchange begins an exchange at weight 0. The test fails if more descriptors are open at its end than now.
 func newExchange(t testing.TB, choose Choice) *exchange {
 	t.Helper()
 	keepsNothing(t)
@@ -69,7 +69,7 @@ func keepsNothing(t testing.TB) {
 	})
 }
 
-// newSet returns the set of a process that serves, with one listener.
+// newSet returns the set of a process that serves, and its only listener.
 func newSet(t testing.TB) (*listener.Set, net.Listener) {
 	t.Helper()
 	s := listener.New(nil, func(net.Conn) bool { return false })
@@ -122,7 +122,8 @@ func (e *exchange) accept(ln net.Listener) net.Conn {
 	return c
 }
 
-// next returns what one process has sent to the other, and its connection. The frame is closed at the end of the test.
+// next returns the next connection that comes over a link: its ConnBody and the frame. The frame is closed at the end of the
+// test.
 func (e *exchange) next(l *wire.Link) (wire.ConnBody, wire.Frame) {
 	e.t.Helper()
 	var about wire.ConnBody
@@ -139,7 +140,7 @@ func (e *exchange) next(l *wire.Link) (wire.ConnBody, wire.Frame) {
 	return about, wire.Frame{}
 }
 
-// pass gives a new connection to the candidate, which accepts it.
+// pass passes a new connection to the candidate, which accepts the connection.
 func (e *exchange) pass() (client *net.TCPConn, c *Conn) {
 	e.t.Helper()
 	client, server := e.conn()
@@ -151,7 +152,7 @@ func (e *exchange) pass() (client *net.TCPConn, c *Conn) {
 	return client, e.take()
 }
 
-// take makes the candidate accept what has come.
+// take makes the candidate accept the connection that has come.
 func (e *exchange) take() *Conn {
 	e.t.Helper()
 	about, f := e.next(e.parent)
@@ -162,17 +163,17 @@ func (e *exchange) take() *Conn {
 	return e.accept(e.candLn).(*Conn)
 }
 
-// state is what the slot of a connection says.
+// state returns the state in the slot of a connection.
 func (e *exchange) state(c *Conn) uint32 { return e.dispatcher.slots.at(c.about.Slot).Load() }
 
-// kept is how many descriptors the old process keeps.
+// kept returns how many passed connections the old process keeps a descriptor of.
 func (e *exchange) kept() int {
 	e.dispatcher.mu.Lock()
 	defer e.dispatcher.mu.Unlock()
 	return len(e.dispatcher.passed)
 }
 
-// answers fails the test unless what one end writes is what the other end reads.
+// answers fails the test unless to reads the bytes that from writes.
 func answers(t testing.TB, from io.Writer, to io.Reader) {
 	t.Helper()
 	const text = "an answer"
@@ -186,7 +187,7 @@ func answers(t testing.TB, from io.Writer, to io.Reader) {
 	}
 }
 
-// ended reports whether a client has been told that its connection has ended.
+// ended reports whether the client reads the end of its connection.
 func ended(client net.Conn) bool {
 	_, err := client.Read(make([]byte, 1))
 	return errors.Is(err, io.EOF)

@@ -15,7 +15,7 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// options are those of a connection that package net sets when it makes one of a descriptor.
+// options returns the socket options that package net sets when it makes a connection from a descriptor.
 func options(t *testing.T, c net.Conn) (all []int) {
 	t.Helper()
 	raw, err := c.(*net.TCPConn).SyscallConn()
@@ -31,7 +31,7 @@ func options(t *testing.T, c net.Conn) (all []int) {
 			if err != nil {
 				t.Error(err)
 			}
-			all = append(all, min(v, 1000)) // a flag may be any number but 0
+			all = append(all, min(v, 1000)) // a flag that is set may be any number but 0
 		}
 	})
 	if err != nil {
@@ -40,8 +40,9 @@ func options(t *testing.T, c net.Conn) (all []int) {
 	return all
 }
 
-// A program that calls Accept gets what package net would give it: the type, the options that the connection had, and a Close that
-// the client sees, although the old process had a descriptor too. What was said of the connection is known by it.
+// A program that calls Accept gets a connection as from package net: it has the same type and the same options, and Close ends
+// it for the client, although the old process had a descriptor too. Assigned returns what the old process has sent about the
+// connection.
 func TestPassedConnectionIsNets(t *testing.T) {
 	e := newExchange(t, nil)
 	client, server := e.conn()
@@ -82,8 +83,8 @@ func TestPassedConnectionIsNets(t *testing.T) {
 	}
 }
 
-// A candidate that dies has lost what its program has accepted by itself, and nothing else: what waits in Accept is served by the old
-// process.
+// If a candidate dies, only the connections that its program has got from Accept are lost. The old process serves the passed
+// connections that the program has not accepted.
 func TestOnlyAcceptedConnectionsDieWithACandidate(t *testing.T) {
 	e := newExchange(t, nil)
 	clients := make([]*net.TCPConn, 2)
@@ -104,14 +105,14 @@ func TestOnlyAcceptedConnectionsDieWithACandidate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.Close() // with the process
+	c.Close() // closed at the death of the process
 	if lost := e.dispatcher.Settle(true); lost != 0 || !ended(clients[0]) {
 		t.Errorf("%d are lost", lost)
 	}
 	answers(t, clients[1], e.accept(e.oldLn))
 }
 
-// Bytes that are to be read first go to nobody who cannot read them first.
+// A connection with bytes ahead is passed only to a listener whose program has called AcceptMoved.
 func TestBytesAheadGoToAServerThatReadsThem(t *testing.T) {
 	e := newExchange(t, nil)
 	client, server := e.conn()
@@ -145,7 +146,7 @@ func TestBytesAheadGoToAServerThatReadsThem(t *testing.T) {
 	}
 }
 
-// What is known of a connection goes with it.
+// When a connection is garbage-collected, its entry in known is removed.
 func TestNothingIsKnownOfAConnectionThatIsGone(t *testing.T) {
 	left := func() (n int) {
 		known.Range(func(_, _ any) bool { n++; return true })

@@ -15,8 +15,8 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wiretest"
 )
 
-// A step down sends back its part of the idle connections, so that the candidate has its share afterwards: all of them at
-// weight 0, none of a pinned listener.
+// A step to a lower weight sends a part of the idle connections back, so that the candidate has its share afterwards. At weight
+// 0 all idle connections go back. Connections of a pinned listener stay.
 func TestStepDownReturnsItsPart(t *testing.T) {
 	for _, c := range []struct{ from, to, part float64 }{
 		{0.5, 0.25, 0.5}, {1, 0.9, 0.1}, {1, 0.3, 0.7}, {0.3, 0.2, 1. / 3}, {1, 0, 1}, {0.1, 0, 1}, {0, 0, 1}, {0.5, 0.5, 0},
@@ -46,7 +46,8 @@ func TestStepDownReturnsItsPart(t *testing.T) {
 	}
 }
 
-// With a choice go back those that the lower weight does not choose, and all of them at weight 0.
+// With a Choice, the connections go back that the Choice does not give to the candidate at the lower weight. At weight 0 all
+// idle connections go back.
 func TestStepDownReturnsWhatIsNotChosen(t *testing.T) {
 	for _, to := range []float64{0.25, 0} {
 		e := newExchange(t, nil)
@@ -71,8 +72,8 @@ func TestStepDownReturnsWhatIsNotChosen(t *testing.T) {
 	}
 }
 
-// A connection goes back to the process that passed it on, which serves it on and keeps it once. From then on the candidate
-// says nothing in its slot, and the client notices nothing.
+// A connection goes back to the old process, which serves it and has one descriptor of it. From then on the candidate does not
+// write to the slot. The client does not notice the move.
 func TestConnectionGoesBackToWhereItCameFrom(t *testing.T) {
 	for _, c := range []struct {
 		name  string
@@ -115,7 +116,8 @@ func TestConnectionGoesBackToWhereItCameFrom(t *testing.T) {
 	}
 }
 
-// A candidate that dies when it has sent a connection back has not lost it: the old process has its own descriptor.
+// If the candidate dies just after it has sent a connection back, the connection is not lost, because the old process has its
+// own descriptor.
 func TestConnectionOnItsWayBackIsTakenBack(t *testing.T) {
 	e := newExchange(t, nil)
 	client, c := e.pass()
@@ -123,15 +125,15 @@ func TestConnectionOnItsWayBackIsTakenBack(t *testing.T) {
 		t.Fatal("it stays")
 	}
 	_, f := e.next(e.link)
-	f.Close() // it was not heard any more
+	f.Close() // the old process has not received the message
 	if lost := e.dispatcher.Settle(true); lost != 0 {
 		t.Errorf("%d are lost", lost)
 	}
 	answers(t, e.accept(e.oldLn), client)
 }
 
-// An untouched connection that cannot be sent back goes back by its slot, since the old process has a descriptor. One that
-// was touched, or that nobody keeps, stays here and is served on.
+// If an idle connection cannot be sent back, the candidate sets the slot to slotRefused, because the old process has a
+// descriptor. If the connection is active, or the old process has no descriptor, the candidate still serves the connection.
 func TestConnectionThatCannotBeSentStaysOrIsRefused(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -159,7 +161,7 @@ func TestConnectionThatCannotBeSentStaysOrIsRefused(t *testing.T) {
 	}
 }
 
-// endingWire is a control socket whose other process ends while something is sent.
+// endingWire is a control socket whose other process ends during a send.
 type endingWire struct {
 	wiretest.Transport
 	end func()
@@ -171,8 +173,8 @@ func (w *endingWire) SendBy([]byte, *os.File, time.Time) error {
 	return syscall.EPIPE
 }
 
-// A connection stays here and is served on if the old process ends while it is sent back, or if the connection was never the
-// old process's.
+// The candidate still serves a connection if the old process ends while the connection is sent back. The same holds if the old
+// process has never had the connection.
 func TestConnectionThatNobodyTakesStays(t *testing.T) {
 	e := newExchange(t, nil)
 	client, c := e.pass()
@@ -189,8 +191,8 @@ func TestConnectionThatNobodyTakesStays(t *testing.T) {
 	answers(t, server, client)
 }
 
-// Successor and SendLate pass a connection on for good, with what belongs to it, and leave their caller's descriptor alone.
-// A connection without a descriptor cannot be passed, and neither can one to a process that has gone.
+// Successor and SendLate pass a connection to the new process for ever, with its bytes ahead. They do not close the descriptor
+// of the caller. They fail if the connection has no descriptor, or if the other process has ended.
 func TestConnectionsAreSentForGood(t *testing.T) {
 	e := newExchange(t, nil)
 	client, server := e.conn()

@@ -11,7 +11,7 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// busyWire has no room until a moment.
+// busyWire has no room until a given time.
 type busyWire struct {
 	until time.Time
 	end   chan struct{}
@@ -30,7 +30,8 @@ func (w *busyWire) SendBy(_ []byte, _ *os.File, by time.Time) error {
 func (w *busyWire) Recv([]byte) (int, []*os.File, error) { <-w.end; return 0, nil, io.EOF }
 func (w *busyWire) Close() error                         { close(w.end); return nil }
 
-// An idle connection is not worth a long wait for a busy process: its server offers it again. One with a state is.
+// The sending of an idle connection does not wait long for a busy process, because the server offers the connection again. The
+// sending of a connection with bytes ahead waits longer.
 func TestConnectionsWithAStateWaitForABusyProcess(t *testing.T) {
 	for _, c := range []struct {
 		ahead string

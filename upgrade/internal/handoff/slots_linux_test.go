@@ -9,7 +9,7 @@ import (
 	"github.com/midair-go/midair/internal/sys"
 )
 
-// Without a free slot, or without a candidate, nothing is passed: the connection stays, and no slot is used up.
+// If no slot is free, or the candidate has ended, no connection is passed. The connection stays, and no slot stays in use.
 func TestPassingNeedsASlotAndACandidate(t *testing.T) {
 	e := newExchange(t, nil)
 	_, server := e.conn()
@@ -30,7 +30,7 @@ func TestPassingNeedsASlotAndACandidate(t *testing.T) {
 	}
 }
 
-// Slots are used in turn, so that a late word about a connection that has gone meets no other one.
+// Slots are used in turn, so that a late write for an ended connection does not change the slot of another connection.
 func TestSlotsAreUsedInTurn(t *testing.T) {
 	e := newExchange(t, nil)
 	_, first := e.pass()
@@ -44,7 +44,7 @@ func TestSlotsAreUsedInTurn(t *testing.T) {
 	}
 }
 
-// The memory of the slots is of a fixed size: another file is refused. It has no slot 0 and none beyond its end.
+// A file that does not have the size of Slots is refused. There is no slot 0 and no slot after the end.
 func TestForeignMemoryIsRefused(t *testing.T) {
 	f, err := sys.MemFile("midair-test")
 	if err != nil {
@@ -76,7 +76,7 @@ func TestForeignMemoryIsRefused(t *testing.T) {
 	}
 }
 
-// A sharing that is nil has nobody at the other end, and a connection without a slot has nobody to go back to.
+// The methods of a nil Sharing do nothing. A connection without a slot cannot be taken back.
 func TestNobodyKeepsWhatHasNoSlot(t *testing.T) {
 	var none *Sharing
 	if none.End(); none.Refuse(1) {

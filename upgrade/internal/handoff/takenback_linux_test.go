@@ -8,8 +8,8 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// When the candidate is dead, a connection that it has neither read from nor written to is served here, and its client
-// notices nothing. One that the candidate has touched ends.
+// If the candidate dies, the old process serves the connections that the candidate has neither read from nor written to. Their
+// clients do not notice this. The other passed connections end.
 func TestDeadCandidatesUntouchedConnectionsAreTakenBack(t *testing.T) {
 	for _, c := range []struct {
 		name  string
@@ -43,7 +43,7 @@ func TestDeadCandidatesUntouchedConnectionsAreTakenBack(t *testing.T) {
 			if err := c.touch(client, conn); err != nil {
 				t.Fatal(err)
 			}
-			conn.Conn.Close() // the candidate is dead
+			conn.Conn.Close() // the death of the candidate
 			if lost := e.dispatcher.Settle(true); lost != 0 || e.kept() != 0 {
 				t.Errorf("%d are lost, %d kept", lost, e.kept())
 			}
@@ -58,7 +58,8 @@ func TestDeadCandidatesUntouchedConnectionsAreTakenBack(t *testing.T) {
 	}
 }
 
-// After a commit nothing is taken back but what the candidate has refused, and the candidate's connections go on.
+// After a commit the old process takes back only the connections that the candidate has refused. The other connections stay
+// open in the candidate.
 func TestCommitLeavesConnectionsWithTheCandidate(t *testing.T) {
 	e := newExchange(t, nil)
 	client, c := e.pass()
@@ -76,7 +77,7 @@ func TestCommitLeavesConnectionsWithTheCandidate(t *testing.T) {
 	}
 }
 
-// Settle counts the connections that cannot be served any more, and closes them.
+// Settle closes the connections that cannot be taken back, and returns their number.
 func TestSettleCountsWhatIsLost(t *testing.T) {
 	e := newExchange(t, nil)
 	client, c := e.pass()
@@ -87,7 +88,8 @@ func TestSettleCountsWhatIsLost(t *testing.T) {
 	}
 }
 
-// Sweep serves what the candidate has refused, drops what it has closed, and leaves the rest.
+// Sweep takes back the connections that the candidate has refused, drops the connections that it has closed, and does not
+// change the others.
 func TestSweepFollowsTheSlots(t *testing.T) {
 	e := newExchange(t, nil)
 	idle, i := e.pass()
@@ -125,7 +127,7 @@ func (e *exchange) refuse() (client *net.TCPConn, about wire.ConnBody) {
 	return client, about
 }
 
-// What was refused and cannot be served at the moment is served in a later sweep.
+// If a refused connection cannot be taken back now, a later Sweep takes it back.
 func TestSweepTriesAgain(t *testing.T) {
 	e := newExchange(t, nil)
 	client, _ := e.refuse()
@@ -144,8 +146,8 @@ func TestSweepTriesAgain(t *testing.T) {
 	answers(t, e.accept(ln), client)
 }
 
-// What the candidate sends back is no longer kept if it is served here. If it is not, the descriptor that is kept is served
-// in a sweep, with what the candidate has sent along. Nothing is known of a connection that was not passed.
+// If the old process serves a returned connection, it drops its own descriptor. Otherwise the next Sweep serves this
+// descriptor, with the ConnBody that the candidate has sent. For a connection that was not passed, Returned returns false.
 func TestReturnedConnectionIsServedOnce(t *testing.T) {
 	for _, served := range []bool{true, false} {
 		e := newExchange(t, nil)
