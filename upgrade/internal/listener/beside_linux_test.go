@@ -9,17 +9,17 @@ import (
 	"time"
 )
 
-// sharing is a configuration of a program that shares addresses by SO_REUSEPORT.
+// sharing returns the configuration of a program that shares addresses by SO_REUSEPORT.
 func sharing() net.ListenConfig {
 	return net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
 		return raw.Control(func(fd uintptr) { setReusePort(int(fd), true) })
 	}}
 }
 
-// portOf is ":" and the port of a listener.
+// portOf returns the address of a listener without the host: ":" and the port.
 func portOf(ln net.Listener) string { return fmt.Sprint(":", ln.Addr().(*net.TCPAddr).Port) }
 
-// Two sockets in place of one listen both, and no option is left on any of the three.
+// A new version may open two sockets in place of one. Both listen, and SO_REUSEPORT is left on none of the three sockets.
 func TestTwoSocketsBesideOne(t *testing.T) {
 	for _, c := range [][4]string{{"tcp", ":0", "127.0.0.1", "[::1]"}, {"tcp4", "0.0.0.0:0", "127.0.0.1", "127.0.0.2"}, {"tcp4", "127.0.0.1:0", "0.0.0.0", "[::]"}} {
 		old, _ := newSet(t, nil)
@@ -44,7 +44,8 @@ func TestTwoSocketsBesideOne(t *testing.T) {
 	}
 }
 
-// What a start would refuse is refused in an upgrade too: two sockets on one port that the program does not share.
+// If the program does not share a port by SO_REUSEPORT, a second socket on the port is refused at a start, and in an upgrade
+// too.
 func TestPortIsNotSharedByMistake(t *testing.T) {
 	for _, c := range [][2]string{{"127.0.0.1", "127.0.0.1"}, {"127.0.0.1", ""}, {"", "127.0.0.1"}} {
 		old, _ := newSet(t, nil)
@@ -67,7 +68,8 @@ func TestPortIsNotSharedByMistake(t *testing.T) {
 	}
 }
 
-// The sockets of a program that shares its addresses keep the option when a candidate is taken back.
+// If a program shares its addresses by SO_REUSEPORT, its sockets keep the option when a candidate is the candidate is taken
+// back.
 func TestSharersGoOnToShare(t *testing.T) {
 	old, _ := newSet(t, nil)
 	old.Configure(sharing())
@@ -85,7 +87,7 @@ func TestSharersGoOnToShare(t *testing.T) {
 		t.Fatal(err)
 	}
 	next.Open(true)
-	next.Pause(true) // as in a commit
+	next.Pause(true) // the commit
 	late := listen(t, next, "tcp", ln.Addr().String(), false)
 	next.Open(true) // taken back
 	if next.Beside() || !accepts(uintptr(late.(*listener).ref.fd)) {
@@ -93,7 +95,7 @@ func TestSharersGoOnToShare(t *testing.T) {
 	}
 }
 
-// A socket that does not listen yet is not handed on, and what this process has not opened is.
+// Dup passes received sockets that this process has not opened. It does not pass a socket that does not listen yet.
 func TestOnlyWhatListensIsHandedOn(t *testing.T) {
 	old, next, _, second, err := respelled(t, "tcp", "127.0.0.1:0", "tcp", ":{}")
 	if err != nil {
@@ -115,7 +117,8 @@ func TestOnlyWhatListensIsHandedOn(t *testing.T) {
 	t.Errorf("own: %v", next.Own())
 }
 
-// What comes out of a socket beside another one, by itself or from the old queue, has the keep-alive of the configuration.
+// The connections of a socket that was bound beside another one have the keep-alive of the configuration. This also holds for
+// connections from the queue of the old socket.
 func TestBesideHasTheKeepAliveOfTheConfiguration(t *testing.T) {
 	old, _ := newSet(t, nil)
 	first := listen(t, old, "tcp", atFreePort(t, "127.0.0.1:0"), false)
@@ -123,7 +126,7 @@ func TestBesideHasTheKeepAliveOfTheConfiguration(t *testing.T) {
 	next.Configure(net.ListenConfig{KeepAlive: 77 * time.Second})
 	handOn(t, old, next)
 	second := listen(t, next, "tcp", portOf(first), false)
-	dial(t, first) // waits in the old queue
+	dial(t, first) // this connection waits in the old queue
 	if err := next.BeginListening(); err != nil {
 		t.Fatal(err)
 	}

@@ -10,12 +10,13 @@ import (
 	"time"
 )
 
-// Each event takes a gate from each state to the state that is written here, and does what is written here: it gives the socket the
-// deadline of the program, or one that has passed, and it gives up what was given. A reader then gets what the state says.
+// For each state and each event, the gate gets the next state that the table here has. The event sets the deadline that the
+// table here has, and gives up the given connections where the table says so. After the event, a reader gets what gate.md
+// promises for the state.
 func TestGateTakesEachStep(t *testing.T) {
 	const program, past, given, waits = "program's deadline", "past deadline", "given up", "waits"
 	type want struct{ next, did, reads string }
-	through := map[string]want{ // by state and event
+	through := map[string]want{ // the keys are a state and an event
 		"shut open": {"open", program, "socket"}, "shut shut": {"shut", "", waits},
 		"shut end": {"ended", past, "closed"}, "shut close": {"closed", given, "closed"},
 		"open open": {"open", "", "socket"}, "open shut": {"shut", past, waits},
@@ -43,7 +44,7 @@ func TestGateTakesEachStep(t *testing.T) {
 			did = ""
 			if state != gateClosed && event == eventClose {
 				c, _ := net.Pipe()
-				g.given = []net.Conn{c} // and not by give, which calls back
+				g.given = []net.Conn{c} // without give, because give calls callBack
 			}
 			if left := g.handle(event); len(left) > 0 {
 				did += given
@@ -58,9 +59,9 @@ func TestGateTakesEachStep(t *testing.T) {
 	}
 }
 
-// readsAt is what a reader gets at a gate.
+// readsAt returns what a reader gets at a gate.
 func readsAt(g *gate) string {
-	g.program = time.Unix(1, 0) // it need not wait
+	g.program = time.Unix(1, 0) // the reader need not wait
 	read := ""
 	_, err := g.through(func() error { read = "socket"; return nil })
 	switch err {
@@ -72,7 +73,7 @@ func readsAt(g *gate) string {
 	return read
 }
 
-// The diagram shows the table: each step that changes something is an arrow.
+// The diagram in gate.md shows gateTable: each step that changes something is an arrow.
 func TestGateDiagramShowsTheTable(t *testing.T) {
 	page, err := os.ReadFile("gate.md")
 	if err != nil {

@@ -26,8 +26,8 @@ func testListener(t *testing.T) (*Set, net.Listener) {
 	return s, ln
 }
 
-// A shut gate keeps connections in the kernel's queue; an Accept that was already waiting is called back, and neither it
-// nor the program notices.
+// At a shut gate, connections stay in the kernel's queue. An Accept that waits in the system call when the gate shuts does not
+// return to the program.
 func TestShutGateAcceptsNothing(t *testing.T) {
 	s, ln := testListener(t)
 	accepted := make(chan net.Conn)
@@ -50,7 +50,7 @@ func TestShutGateAcceptsNothing(t *testing.T) {
 		t.Cleanup(func() { c.Close() })
 		return c
 	}
-	passed := func() bool { // nothing can be waited for that is not to happen
+	passed := func() bool { // the test cannot wait for the absence of an event
 		select {
 		case c := <-accepted:
 			return c.Close() == nil
@@ -60,7 +60,7 @@ func TestShutGateAcceptsNothing(t *testing.T) {
 	}
 	for range 20 {
 		dial()
-		if passed() { // by an Accept that was inside the system call when the gate shut; the next one waits
+		if passed() { // an Accept inside the system call may still get a connection; the next Accept waits
 			dial()
 		}
 		if passed() {
@@ -74,7 +74,7 @@ func TestShutGateAcceptsNothing(t *testing.T) {
 	wg.Wait()
 }
 
-// Opening and shutting in a hurry loses neither a connection nor the Accept that waits.
+// If a gate is opened and shut many times, no connection is lost, and the waiting Accept gets its connection.
 func TestGateSurvivesHaste(t *testing.T) {
 	s, ln := testListener(t)
 	var wg sync.WaitGroup
@@ -110,12 +110,12 @@ func TestGateSurvivesHaste(t *testing.T) {
 			s.Open(true)
 			s.Pause(true)
 			s.Open(true)
-			runtime.Gosched() // one processor must do
+			runtime.Gosched() // the test must also work on one processor
 		}
 	}
 }
 
-// A deadline that the program sets works, and survives a pause.
+// A deadline that the program has set ends Accept, also after the gate was shut and opened.
 func TestProgramKeepsItsDeadline(t *testing.T) {
 	s, ln := testListener(t)
 	s.Open(true)
@@ -131,7 +131,8 @@ func TestProgramKeepsItsDeadline(t *testing.T) {
 	}
 }
 
-// A deadline ends an Accept that waits at a shut gate, whether it was set before or meanwhile.
+// A deadline ends an Accept that waits at a shut gate. The program may set the deadline before the call of Accept or during the
+// call.
 func TestDeadlineCountsAtAShutGate(t *testing.T) {
 	_, ln := testListener(t)
 	for range 2 {
@@ -149,7 +150,7 @@ func TestDeadlineCountsAtAShutGate(t *testing.T) {
 	}
 }
 
-// Waiting for Accept names the listener that nobody serves.
+// The error of Accepting names the listener on which the program does not accept.
 func TestUnservedListenerIsNamed(t *testing.T) {
 	s, ln := testListener(t)
 	ctx, cancel := context.WithCancelCause(t.Context())
@@ -170,15 +171,16 @@ func TestUnservedListenerIsNamed(t *testing.T) {
 	s.all = nil
 }
 
-// A connection that is given just before the gate opens is the next one, although the reader that was called back for it
-// has not woken up yet: for a system call that has not returned, a deadline that was taken back has never been.
+// A connection that is given just before the gate opens is the next one that Accept returns. The reader that callBack has
+// interrupted may still be inside the system call when the gate opens. If the gate then removed the deadline of callBack, the
+// system call would not return.
 func TestGivenBeforeOpenIsNotForgotten(t *testing.T) {
 	var called atomic.Bool
 	g := newGate(func(at time.Time) error { called.Store(!at.IsZero()); return nil })
 	inside, wake := make(chan struct{}), make(chan struct{})
 	got := make(chan net.Conn, 1)
 	g.open()
-	go func() { // ends with the connection
+	go func() { // the goroutine ends when through returns
 		c, _ := g.through(func() error {
 			inside <- struct{}{}
 			<-wake
@@ -202,8 +204,8 @@ func TestGivenBeforeOpenIsNotForgotten(t *testing.T) {
 	}
 }
 
-// A deadline that is set while a reader waits at a shut gate counts for that reader: one that has passed ends it, one that
-// is taken back does not, and a later one ends it then.
+// A deadline that is set while a reader waits at a shut gate counts for this reader. A deadline in the past ends the wait at
+// once, and a later deadline ends it later. If the deadline is removed, the reader waits on.
 func TestNewDeadlineWakesAReader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGate(func(time.Time) error { return nil })
@@ -234,8 +236,8 @@ func TestNewDeadlineWakesAReader(t *testing.T) {
 	})
 }
 
-// End makes Accept return net.ErrClosed, at an open gate and at a shut one, whether or not it waits already, and for ever: a gate
-// that is opened again changes nothing. A connection that was given before is accepted first, and the socket stays open.
+// End makes Accept return net.ErrClosed, at an open gate and at a shut gate, and also if Accept waits already. This stays so
+// when the gate is opened again. A connection that was given before is accepted first. The socket stays open.
 func TestEndedGateAcceptsWhatWasGivenOnly(t *testing.T) {
 	for _, open := range []bool{true, false} {
 		for _, waits := range []bool{true, false} {
@@ -250,7 +252,7 @@ func TestEndedGateAcceptsWhatWasGivenOnly(t *testing.T) {
 				ended <- err
 			}
 			if waits {
-				go accept() // ends with the gate
+				go accept() // the goroutine ends when the gate is ended
 				<-g.waiting
 			}
 			s.End()

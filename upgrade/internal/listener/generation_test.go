@@ -14,13 +14,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// patience is how long a test waits for what has to happen.
+// patience is how long a test waits for an event that must come.
 const patience = 10 * time.Second
 
-// generation plays tableflip's part in a process: it holds what the process before has handed over, and keeps a duplicate
-// of every socket that was taken from it.
+// generation has the role of tableflip in a process. It holds the sockets that the previous process has passed, and keeps a
+// duplicate of every socket that was taken out.
 type generation struct {
-	files map[[3]string]*os.File // not taken yet
+	files map[[3]string]*os.File // the sockets that were not taken yet
 	taken map[[3]string]*os.File
 	asked [][3]string
 }
@@ -52,7 +52,8 @@ func (g *generation) PacketConn(network, addr string) (net.PacketConn, error) {
 	return nil, nil
 }
 
-// newSet returns the set of a process. The process before it has handed over the sockets of the given set, if there is one.
+// newSet returns the set of a process. If before is not nil, the previous process had the set before, and has passed its
+// sockets.
 func newSet(t testing.TB, before *Set) (*Set, *generation) {
 	t.Helper()
 	g := &generation{files: map[[3]string]*os.File{}, taken: map[[3]string]*os.File{}}
@@ -129,7 +130,7 @@ func accept(t testing.TB, ln net.Listener) net.Conn {
 	return c
 }
 
-// socketPath returns a path for a unix socket, which has to be short.
+// socketPath returns a short path, because the path of a unix socket must not be long.
 func socketPath(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "s")
@@ -146,14 +147,14 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// setNumber sets a number whose type differs between platforms.
+// setNumber sets a number whose type is different on different platforms.
 func setNumber[T int64 | uint64](to *T, n int) { *to = T(n) }
 
-// limitFiles lets this process open no more descriptors than it has, until the end of the test.
+// limitFiles makes this process unable to open more descriptors, until the end of the test.
 func limitFiles(t testing.TB) {
 	t.Helper()
 	var old unix.Rlimit
-	next, err := sys.DupFD(0) // the lowest number that is free
+	next, err := sys.DupFD(0) // the lowest free number
 	if err = errors.Join(err, unix.Getrlimit(unix.RLIMIT_NOFILE, &old)); err != nil {
 		t.Fatal(err)
 	}

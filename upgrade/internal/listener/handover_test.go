@@ -19,7 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// localAddrs are where the sockets of a set are, in their order.
+// localAddrs returns the local addresses of the sockets of a set, in the order of opening.
 func localAddrs(t testing.TB, s *Set) (all []string) {
 	t.Helper()
 	for _, r := range s.Refs() {
@@ -37,8 +37,8 @@ func localAddrs(t testing.TB, s *Set) (all []string) {
 	return all
 }
 
-// Sockets that are opened in the same order keep their names and stay the same sockets from process to process, several of
-// port 0 and pinned ones too.
+// If each process opens its sockets in the same order, every socket keeps its name and stays the same socket. This also holds
+// for several sockets with port 0 and for pinned listeners.
 func TestSameOrderIsTheSameName(t *testing.T) {
 	path := socketPath(t)
 	want := []string{
@@ -73,7 +73,7 @@ func TestSameOrderIsTheSameName(t *testing.T) {
 	}
 }
 
-// A port is found by its name although the next version opens the pinned listener first, or opens one more.
+// The next version finds a port by the name even if it opens the pinned listener first, or opens one more listener.
 func TestPinnedListenersHaveNamesOfTheirOwn(t *testing.T) {
 	old, _ := newSet(t, nil)
 	shared, pinned := listen(t, old, "tcp", "127.0.0.1:0", false), listen(t, old, "tcp", "127.0.0.1:0", true)
@@ -91,8 +91,7 @@ func TestPinnedListenersHaveNamesOfTheirOwn(t *testing.T) {
 	}
 }
 
-// A listener that is closed and opened again gets the name that it had, and the other one of the same address keeps its
-// own.
+// If a listener is closed and opened again, it gets the same name again. The other listener of the same address keeps its name.
 func TestReopenedListenerHasItsNameAgain(t *testing.T) {
 	old, _ := newSet(t, nil)
 	first, second := listen(t, old, "tcp", "127.0.0.1:0", false), listen(t, old, "tcp", "127.0.0.1:0", false)
@@ -106,7 +105,7 @@ func TestReopenedListenerHasItsNameAgain(t *testing.T) {
 	}
 }
 
-// An address with a port is its own name, however it is opened.
+// The name of an address with a port is the address itself, for pinned sockets too.
 func TestAddressWithAPortIsTheName(t *testing.T) {
 	for _, network := range []string{"127.0.0.1:80", ":http", "[::1]:8080", "/run/socket", "@abstract"} {
 		if got := (&Set{}).name("tcp", network, true); got != network {
@@ -121,7 +120,7 @@ func accepts(fd uintptr) bool {
 	return err == nil && v == 1
 }
 
-// A duplicate of Dup serves although the program closes its listener, until drop is called.
+// A duplicate of Dup accepts connections until drop is called, even if the program closes the listener.
 func TestDuplicatesServeUntilDrop(t *testing.T) {
 	s, _ := newSet(t, nil)
 	ln := listen(t, s, "tcp", "127.0.0.1:0", false)
@@ -146,8 +145,8 @@ func TestDuplicatesServeUntilDrop(t *testing.T) {
 	}
 }
 
-// A duplicate of Dup is one of a listener whatever the program closes meanwhile: the number of a closed descriptor may be
-// another file's at once.
+// Every duplicate of Dup belongs to a listener, even if the program closes listeners at the same time. The number of a closed
+// descriptor may belong to another file at once.
 func TestDuplicatesAreListenersWhateverIsClosed(t *testing.T) {
 	s, _ := newSet(t, nil)
 	stop := make(chan struct{})
@@ -166,7 +165,7 @@ func TestDuplicatesAreListenersWhateverIsClosed(t *testing.T) {
 					return
 				}
 				ln.Close()
-				if null, err := os.Open(os.DevNull); err == nil { // it may get the number
+				if null, err := os.Open(os.DevNull); err == nil { // this file may get the number of a closed listener
 					null.Close()
 				}
 			}
@@ -189,12 +188,12 @@ func TestDuplicatesAreListenersWhateverIsClosed(t *testing.T) {
 	closing.Wait()
 }
 
-// Dup without room for a descriptor says what to do.
+// If no descriptor is free, the error of Dup has advice.
 func TestDupNeedsDescriptors(t *testing.T) {
 	s, _ := newSet(t, nil)
 	listen(t, s, "tcp", "127.0.0.1:0", false)
 	listen(t, s, "tcp", "127.0.0.1:0", false)
-	spare, err := os.Open(os.DevNull) // room for the first duplicate
+	spare, err := os.Open(os.DevNull) // closed later, to make room for the first duplicate
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -210,8 +209,8 @@ func TestDupNeedsDescriptors(t *testing.T) {
 	}
 }
 
-// The path of a unix socket that this version does not open stays until drop is called, so that the old process could serve
-// on it again, and is removed then. The path of a socket that this version has opened stays.
+// If this version does not open a unix socket, the path of the socket stays until drop is called, because the old process may
+// have to serve there again. drop removes the path. It does not remove the path of a socket that this version has opened.
 func TestUnopenedPathStaysUntilDrop(t *testing.T) {
 	old, _ := newSet(t, nil)
 	path := socketPath(t)
@@ -245,7 +244,7 @@ func TestUnopenedPathStaysUntilDrop(t *testing.T) {
 	}
 }
 
-// A file that has taken the place of a socket which this version does not open is not removed.
+// If another file has replaced an unopened socket at its path, drop does not remove the file.
 func TestDropRemovesSocketsOnly(t *testing.T) {
 	old, _ := newSet(t, nil)
 	path := socketPath(t)

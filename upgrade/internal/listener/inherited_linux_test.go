@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tableflipKeeps returns a descriptor as tableflip holds one of an inherited socket: among the first numbers, without a gap
-// before it.
+// tableflipKeeps makes a duplicate of socket i, as tableflip keeps one of an inherited socket. There is no free number below
+// the descriptor.
 func tableflipKeeps(t testing.TB, s *Set, i int) int {
 	t.Helper()
 	for {
@@ -31,7 +31,7 @@ func tableflipKeeps(t testing.TB, s *Set, i int) int {
 	}
 }
 
-// After Close no descriptor of this process keeps the socket listening, although tableflip holds a duplicate for ever.
+// After Close no descriptor of this process keeps the socket listening, although tableflip never closes its duplicate.
 func TestClosedSocketHasNoDescriptorLeft(t *testing.T) {
 	old, _ := newSet(t, nil)
 	tcp, gone := listen(t, old, "tcp", "127.0.0.1:0", false), listen(t, old, "tcp", "127.0.0.1:0", false)
@@ -40,7 +40,7 @@ func TestClosedSocketHasNoDescriptorLeft(t *testing.T) {
 	s.ClaimInherited()
 	ln := listen(t, s, "tcp", "127.0.0.1:0", false)
 	for _, f := range g.taken {
-		f.Close() // the duplicates of the test stand for it
+		f.Close() // the duplicates in kept take the place of tableflip's
 	}
 	tcp.Close()
 	if refused(t, ln) {
@@ -61,7 +61,8 @@ func TestClosedSocketHasNoDescriptorLeft(t *testing.T) {
 	}
 }
 
-// A socket that this version does not open ends with the old process and drop: a client that nobody will accept is told so.
+// A socket that this version does not open ends when the old process has ended and drop is called. The waiting client gets an
+// error then.
 func TestUnopenedSocketEndsWithDrop(t *testing.T) {
 	old, _ := newSet(t, nil)
 	ln := listen(t, old, "unix", socketPath(t), false)
@@ -80,7 +81,7 @@ func TestUnopenedSocketEndsWithDrop(t *testing.T) {
 	}
 }
 
-// A number that tableflip had, and that is another file's by now, is left alone.
+// If the number of a descriptor of tableflip belongs to another file by now, cover does not touch the file.
 func TestReusedNumberIsLeftAlone(t *testing.T) {
 	s, _ := newSet(t, nil)
 	ln := listen(t, s, "tcp", "127.0.0.1:0", false)
@@ -105,7 +106,7 @@ func TestReusedNumberIsLeftAlone(t *testing.T) {
 	}
 }
 
-// Without room for one more descriptor nothing is covered, and nothing else breaks.
+// If no descriptor is free, cover does nothing and does no harm.
 func TestCoverNeedsADescriptor(t *testing.T) {
 	s, _ := newSet(t, nil)
 	ln := listen(t, s, "tcp", "127.0.0.1:0", false)
@@ -119,7 +120,7 @@ func TestCoverNeedsADescriptor(t *testing.T) {
 	ln.Close()
 }
 
-// ClaimInherited notes sockets only, by what they are and not by their numbers.
+// ClaimInherited notes only descriptors of sockets. The keys are inodes and not the numbers of the descriptors.
 func TestInheritedSocketsAreNotedByInode(t *testing.T) {
 	s, _ := newSet(t, nil)
 	listen(t, s, "tcp", "127.0.0.1:0", false)
@@ -146,5 +147,5 @@ func TestInheritedSocketsAreNotedByInode(t *testing.T) {
 	}
 }
 
-// descriptorOf is where /proc has a descriptor of this process.
+// descriptorOf returns the path in /proc of a descriptor of this process.
 func descriptorOf(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What a listener that has come from elsewhere accepts has the keep-alive of the configuration, as one that was opened here.
+// If another process has opened a listener, the connections of the listener have the keep-alive of the configuration too.
 func TestConnectionsHaveTheKeepAliveOfTheConfiguration(t *testing.T) {
 	control := func(_, _ string, raw syscall.RawConn) error {
 		return raw.Control(func(fd uintptr) {
@@ -55,7 +55,8 @@ func keepAliveOf(t *testing.T, c net.Conn) (all [4]int) {
 	return all
 }
 
-// A queue has the length that the kernel allows when the process serves, and not before; that of a service manager's socket stays.
+// ListenAgain gives the queue of an inherited listener the length that the kernel allows now. The queue of a service manager's
+// socket keeps its length.
 func TestQueuesFollowTheKernelsLimit(t *testing.T) {
 	for _, own := range []bool{true, false} {
 		old, _ := newSet(t, nil)
@@ -81,7 +82,7 @@ func TestQueuesFollowTheKernelsLimit(t *testing.T) {
 	}
 }
 
-// queueOf is the length that the queue of a listener may have.
+// queueOf returns how long the queue of a listener may become.
 func queueOf(t *testing.T, ln net.Listener) uint32 {
 	t.Helper()
 	raw, err := ln.(*listener).SyscallConn()

@@ -8,8 +8,8 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// A socket that is not open is meant by the address that Listen got, whatever its place among those of the same address, and by
-// where it listens. A path with a number sign is no other path.
+// Is of a missing socket is true for the address that Listen got, also if several sockets have this address. It is also true
+// for the address where the socket listens. A "#" in a path belongs to the path.
 func TestMissingSocketIsMeantByItsAddress(t *testing.T) {
 	for _, c := range []struct {
 		addr, local, given string
@@ -34,7 +34,8 @@ func TestMissingSocketIsMeantByItsAddress(t *testing.T) {
 	}
 }
 
-// Missing is what has come and is not open, but for what the older generation had opened late.
+// Missing returns the sockets that were received and are not open, except the sockets that the older generation had opened
+// late.
 func TestMissingIsWhatHasToBeOpened(t *testing.T) {
 	old, _ := newSet(t, nil)
 	listen(t, old, "unix", socketPath(t), false)

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// movedConn is a connection of another generation, which notes whether this process gives its descriptor up.
+// movedConn is a connection from another generation. It notes whether Abandon was called.
 type movedConn struct {
 	net.Conn
 	plain         net.Conn
@@ -23,8 +23,8 @@ func (m *movedConn) Plain() net.Conn                { m.ended = append(m.ended, 
 func (m *movedConn) Abandon()                       { m.ended = append(m.ended, "abandoned") }
 func (m *movedConn) Close() error                   { m.ended = append(m.ended, "closed"); return nil }
 
-// Accept of a socket makes a connection the next one of the program, in the order of arrival, whether the gate is open or
-// shut, and before the kernel's queue.
+// Connections that Socket.Accept was called with are the next ones that the program accepts, in the same order. They come
+// before the connections in the kernel's queue, and also while the gate is shut.
 func TestGivenConnectionsComeNext(t *testing.T) {
 	for _, open := range []bool{false, true} {
 		s, _ := newSet(t, nil)
@@ -47,7 +47,7 @@ func TestGivenConnectionsComeNext(t *testing.T) {
 	}
 }
 
-// A connection that is given wakes a program that waits at a shut gate, and one that waits in the kernel.
+// A given connection wakes an Accept that waits at a shut gate, and an Accept that waits in the system call.
 func TestGivenConnectionWakesAccept(t *testing.T) {
 	for _, open := range []bool{false, true} {
 		s, _ := newSet(t, nil)
@@ -60,7 +60,7 @@ func TestGivenConnectionWakesAccept(t *testing.T) {
 		}
 		got := make(chan net.Conn)
 		for range 20 {
-			go func() { // ends with the connection, or with the deadline
+			go func() { // the goroutine ends when Accept returns
 				c, err := ln.(*listener).AcceptMoved()
 				if err != nil {
 					t.Errorf("open %v: %v", open, err)
@@ -78,8 +78,8 @@ func TestGivenConnectionWakesAccept(t *testing.T) {
 	}
 }
 
-// A program that calls Accept gets connections of package net only, which this process alone has then. One with bytes that are to be
-// read first goes back, and the other process is told before that there is no use in sending it.
+// Accept returns only connections of package net, and no other process has a descriptor of them. If bytes came with a
+// connection, Accept abandons the connection. Takes reports before that the listener cannot take such connections.
 func TestAcceptGivesPlainConnections(t *testing.T) {
 	s, _ := newSet(t, nil)
 	ln := listen(t, s, "tcp", "127.0.0.1:0", false)
@@ -107,7 +107,7 @@ func TestAcceptGivesPlainConnections(t *testing.T) {
 	}
 }
 
-// A closed listener takes no connection: the error names the listener, and this process gives the connection up.
+// Socket.Accept of a closed listener abandons the connection, and returns an error with the name of the listener.
 func TestClosedListenerTakesNothing(t *testing.T) {
 	s, _ := newSet(t, nil)
 	ln := listen(t, s, "tcp", "127.0.0.1:0", false)
@@ -129,7 +129,8 @@ func TestClosedListenerTakesNothing(t *testing.T) {
 	}
 }
 
-// Closing a listener passes on what was given and not accepted, and gives up what no process takes.
+// When a listener is closed, the given connections that were not accepted are passed on. If no process takes a connection, it
+// is abandoned.
 func TestCloseMovesOnWhatWasNotAccepted(t *testing.T) {
 	var on []net.Conn
 	s := New(&generation{}, func(c net.Conn) bool {

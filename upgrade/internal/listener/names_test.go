@@ -16,8 +16,8 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// Of finds the listener that has accepted a connection: one of a specific address, of a wildcard, of a unix path,
-// closed or not.
+// Of finds the listener that has accepted a connection, also if the listener is closed. The listener may have a specific
+// address, a wildcard address or a unix path.
 func TestConnectionsBelongToTheirListener(t *testing.T) {
 	s, _ := newSet(t, nil)
 	s.Open(true)
@@ -55,7 +55,7 @@ func TestConnectionsBelongToTheirListener(t *testing.T) {
 	}
 }
 
-// A connection belongs to the wildcard listener of its own family, if each family has one at the same port.
+// If IPv4 and IPv6 have a wildcard listener each on the same port, a connection belongs to the listener of its family.
 func TestWildcardOfTheOtherFamilyHasAcceptedNothing(t *testing.T) {
 	probe, err := net.Listen("tcp6", "[::1]:0")
 	if err != nil {
@@ -88,7 +88,8 @@ func TestWildcardOfTheOtherFamilyHasAcceptedNothing(t *testing.T) {
 	}
 }
 
-// The last listener counts if one was closed and another one has its address by now. A name is remembered once.
+// If a listener was closed and another listener has the address now, a connection belongs to the last listener. A name is noted
+// only once.
 func TestReopenedListenerIsTheOneThatAccepts(t *testing.T) {
 	s, _ := newSet(t, nil)
 	s.Open(true)
@@ -104,7 +105,8 @@ func TestReopenedListenerIsTheOneThatAccepts(t *testing.T) {
 	}
 }
 
-// A connection of another generation belongs to the listener of the name that it brings, wherever that listens here.
+// A connection from another generation belongs to the listener with the name that came with the connection. The address of this
+// listener does not matter.
 func TestMovedConnectionsBelongToTheirName(t *testing.T) {
 	s, _ := newSet(t, nil)
 	s.Open(true)
@@ -120,8 +122,8 @@ func TestMovedConnectionsBelongToTheirName(t *testing.T) {
 	}
 }
 
-// Find returns the listener of a name, for the empty name the first listener that is not pinned, and an error that has the
-// name otherwise. A packet connection is no listener.
+// Find returns the listener with the given name. For the empty name it returns the first listener that is not pinned. Otherwise
+// it returns an error with the name. A packet connection does not count as a listener.
 func TestFindKnowsOpenListeners(t *testing.T) {
 	s, _ := newSet(t, nil)
 	listenPacket(t, s, "udp", "127.0.0.1:0")
@@ -153,7 +155,7 @@ func TestFindKnowsOpenListeners(t *testing.T) {
 	}
 }
 
-// Give makes a private connection the next one of a listener, although the gate is shut. The file stays the caller's.
+// After Give, the listener accepts the private connection next, even if the gate is shut. Give does not close the file.
 func TestPrivateConnectionIsAccepted(t *testing.T) {
 	s, _ := newSet(t, nil)
 	ln := listen(t, s, "tcp", "127.0.0.1:0", false)
@@ -178,7 +180,8 @@ func TestPrivateConnectionIsAccepted(t *testing.T) {
 	}
 }
 
-// Give refuses what is no connection and a listener that is not there, and keeps no descriptor of either.
+// Give returns an error for a file that is no connection, and for a listener that does not exist. After an error it keeps no
+// descriptor.
 func TestWhatCannotBeGivenIsRefused(t *testing.T) {
 	s, _ := newSet(t, nil)
 	ln := listen(t, s, "tcp", "127.0.0.1:0", false)
@@ -200,7 +203,8 @@ func TestWhatCannotBeGivenIsRefused(t *testing.T) {
 	}
 	ln.Close()
 	s.mu.Lock()
-	s.all = append(s.all, &Socket{kind: "listener", Network: "tcp", gate: ln.(*listener).ref.gate, fd: -1}) // closed at this moment
+	// The closed listener is in the set again, as between the two steps of Close.
+	s.all = append(s.all, &Socket{kind: "listener", Network: "tcp", gate: ln.(*listener).ref.gate, fd: -1})
 	s.mu.Unlock()
 	if err := s.Give("", "", file); err == nil || !strings.Contains(err.Error(), "does not accept") {
 		t.Error(err)
@@ -214,7 +218,7 @@ func TestWhatCannotBeGivenIsRefused(t *testing.T) {
 	}
 }
 
-// Paths names the unix sockets that have a path in a directory, listeners and packet connections, while they are open.
+// Paths returns the names of the open unix sockets that have a path, listeners and packet connections.
 func TestPathsAreThoseOfUnixSockets(t *testing.T) {
 	s, _ := newSet(t, nil)
 	path := socketPath(t)

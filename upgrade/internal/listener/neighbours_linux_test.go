@@ -13,12 +13,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A wildcard in place of an address, and the way back, takes no client from the old process before the commit, and loses none of those
-// who connect around it, while the old process still has its descriptor.
+// A new version may listen at the wildcard address in place of a specific address, or the other way round. Before the commit,
+// its socket takes no client from the old process. No client that connects around the commit is lost, even while the old
+// process still has its descriptor.
 func TestSocketBesideAnother(t *testing.T) {
 	for _, c := range []struct {
 		network, addr, network2, addr2 string
-		missing                        int // it does not get all clients
+		missing                        int // the new socket does not get all clients of the old socket
 	}{
 		{"tcp", "127.0.0.1:0", "tcp", "0.0.0.0:{}", 0},
 		{"tcp", "127.0.0.1:0", "tcp4", ":{}", 0},
@@ -46,7 +47,7 @@ func TestSocketBesideAnother(t *testing.T) {
 			if !next.Beside() {
 				t.Error("it listens before the commit")
 			}
-			next.Open(false) // as in a soak
+			next.Open(false) // a soak
 			dial(t, exact)
 			accept(t, first)
 			old.Pause(true)
@@ -66,7 +67,7 @@ func TestSocketBesideAnother(t *testing.T) {
 			connect()
 			next.EndEmptying()
 			next.queues.running.Wait()
-			connect() // the old process has its descriptor still, and nobody accepts there
+			connect() // the old process still has its descriptor, and does not accept
 			answerAll(t, second, clients)
 			name := old.Refs()[0].socketName()
 			if r, err := next.Find(name.Network, name.Addr); (err == nil && r == second.(*listener).ref) != (c.missing == 0) {
@@ -96,7 +97,7 @@ func answerAll(t *testing.T, ln net.Listener, clients []net.Conn) {
 	}
 }
 
-// A socket of one family has no clients of the other one.
+// A socket of one family (IPv4 or IPv6) gets no clients of the other family.
 func TestFamilyOfAWildcardStays(t *testing.T) {
 	for network, other := range map[string]string{"tcp4": "[::1]", "tcp6": "127.0.0.1"} {
 		_, next, _, second, err := respelled(t, "tcp", ":0", network, ":{}")
@@ -115,7 +116,7 @@ func TestFamilyOfAWildcardStays(t *testing.T) {
 	}
 }
 
-// A candidate that is gone leaves no option on the sockets of the process that serves.
+// If a candidate has died, TakeReusePortBack removes SO_REUSEPORT from the sockets of the process that serves.
 func TestReusePortIsTakenBack(t *testing.T) {
 	for _, c := range [][4]string{{"tcp", "127.0.0.1:0", "tcp", ":{}"}, {"tcp", ":0", "tcp", "127.0.0.1:{}"}} {
 		old, _, first, second, err := respelled(t, c[0], c[1], c[2], c[3])
@@ -139,7 +140,7 @@ func TestReusePortIsTakenBack(t *testing.T) {
 // serve answers the clients of listeners until the listeners are closed.
 func serve(all []net.Listener) {
 	for _, ln := range all {
-		go func() { // ends with the listener
+		go func() { // the goroutine ends when the listener is closed
 			for {
 				nc, err := ln.Accept()
 				if err != nil {
@@ -152,7 +153,7 @@ func serve(all []net.Listener) {
 	}
 }
 
-// More or fewer listeners that share an address by SO_REUSEPORT: no client waits or is lost.
+// A new version may open more or fewer listeners that share an address by SO_REUSEPORT. No client is lost or has to wait.
 func TestSharersMayBecomeMoreOrFewer(t *testing.T) {
 	for _, c := range []struct{ first, second int }{{1, 3}, {3, 1}} {
 		old, _ := newSet(t, nil)
@@ -170,7 +171,7 @@ func TestSharersMayBecomeMoreOrFewer(t *testing.T) {
 		for i := range c.second {
 			name := addr
 			if i == 0 {
-				name = "127.0.0.1:0" // as the first one was opened
+				name = "127.0.0.1:0" // the address with which the first listener was opened
 			}
 			nexts = append(nexts, listen(t, next, "tcp", name, false))
 		}
@@ -186,21 +187,21 @@ func TestSharersMayBecomeMoreOrFewer(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				_ = nc.SetDeadline(time.Now().Add(patience)) // it never fails
+				_ = nc.SetDeadline(time.Now().Add(patience)) // SetDeadline never fails here
 				if b, err := io.ReadAll(nc); err != nil || string(b) != "+" {
 					t.Errorf("%v: %q, %v", c, b, err)
 				}
 				nc.Close()
 			}
 		}
-		ask() // the old process has all of them
+		ask() // the old process gets all clients
 		old.Pause(true)
 		if err := next.BeginListening(); err != nil {
 			t.Fatal(err)
 		}
 		next.Open(true)
 		next.DropRest()
-		for _, r := range old.Refs() { // a member that is for no device would go on to be chosen
+		for _, r := range old.Refs() { // otherwise the kernel would still choose a detached socket for new clients
 			if v, err := unix.GetsockoptInt(r.fd, unix.SOL_SOCKET, unix.SO_BINDTOIFINDEX); err != nil || v != 0 {
 				t.Errorf("%v: it is bound to device %d, %v", c, v, err)
 			}
@@ -212,7 +213,7 @@ func TestSharersMayBecomeMoreOrFewer(t *testing.T) {
 	}
 }
 
-// A socket that a service manager may have is neither shared nor detached: an address on its port is in use.
+// A socket that may belong to a socket unit gets no SO_REUSEPORT and is not detached. A new address on its port is in use.
 func TestSocketsOfAManagerAreLeftAlone(t *testing.T) {
 	old, _ := newSet(t, nil)
 	first := listen(t, old, "tcp", atFreePort(t, "127.0.0.1:0"), false)
@@ -244,7 +245,7 @@ func socketOption(t *testing.T, raw syscall.RawConn, option int) (v int) {
 	return v
 }
 
-// An address that is in use by somebody else is refused as before.
+// If another program uses an address, Listen returns an error, as without an upgrade.
 func TestAddressOfSomebodyElseIsRefused(t *testing.T) {
 	other, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

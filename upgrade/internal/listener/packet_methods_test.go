@@ -15,12 +15,12 @@ import (
 	"golang.org/x/net/ipv4"
 )
 
-// unread are the methods of package net that read nothing from the socket.
+// unread has the methods of package net that read nothing from the socket.
 var unread = strings.Fields(`Close CloseRead CloseWrite File LocalAddr RemoteAddr SetDeadline SetReadBuffer SetReadDeadline SetWriteBuffer
 	SetWriteDeadline SyscallConn Write WriteMsgUDP WriteMsgUDPAddrPort WriteMsgUnix WriteTo WriteToUDP WriteToUDPAddrPort WriteToUnix
 	MultipathTCP`)
 
-// packets opens a socket in a process that may not read yet, with a datagram in its queue.
+// packets opens a socket in a process that must not read yet. A datagram waits in the queue of the socket.
 func packets(t *testing.T, network, addr string) (*Set, net.PacketConn) {
 	t.Helper()
 	s, _ := newSet(t, nil)
@@ -29,8 +29,9 @@ func packets(t *testing.T, network, addr string) (*Set, net.PacketConn) {
 	return s, c
 }
 
-// What ListenPacket returns has every method that the connection of package net has, and none of those that read gets anything while
-// the socket is another generation's. A method that a later Go adds fails here until somebody has looked at it.
+// The result of ListenPacket has every method of the connection of package net. While another generation serves, the methods
+// that read get nothing. If a later version of Go adds a method, this test fails until the method is in the list unread or held
+// back.
 func TestEveryWayToReadIsHeldBack(t *testing.T) {
 	for network, bare := range map[string]any{"udp": (*net.UDPConn)(nil), "unixgram": (*net.UnixConn)(nil)} {
 		all := reflect.TypeOf(bare)
@@ -55,7 +56,7 @@ func TestEveryWayToReadIsHeldBack(t *testing.T) {
 			call := func() error {
 				var args []reflect.Value
 				for i := range ours.Type().NumIn() {
-					args = append(args, reflect.MakeSlice(ours.Type().In(i), 100, 100)) // of bytes
+					args = append(args, reflect.MakeSlice(ours.Type().In(i), 100, 100)) // a []byte
 				}
 				results := ours.Call(args)
 				err, _ := results[len(results)-1].Interface().(error)
@@ -69,7 +70,7 @@ func TestEveryWayToReadIsHeldBack(t *testing.T) {
 	}
 }
 
-// mustBeHeldBack calls a way to read before and after the gate is open.
+// mustBeHeldBack fails the test unless read waits until the gate is open, and returns afterwards.
 func mustBeHeldBack(t *testing.T, name string, s *Set, c net.PacketConn, read func() error) {
 	t.Helper()
 	if err := c.SetReadDeadline(time.Unix(1, 0)); err != nil {
@@ -91,7 +92,8 @@ func mustBeHeldBack(t *testing.T, name string, s *Set, c net.PacketConn, read fu
 	}
 }
 
-// Batches by x/net, as QUIC servers read them, are held back as well, and so is Read of a raw connection.
+// Reading several datagrams at once by x/net, as QUIC servers do, waits at the gate too. The same holds for Read of a raw
+// connection.
 func TestBatchesAreHeldBack(t *testing.T) {
 	s, c := packets(t, "udp", "127.0.0.1:0")
 	batch := []ipv4.Message{{Buffers: [][]byte{make([]byte, 100)}}, {Buffers: [][]byte{make([]byte, 100)}}}
@@ -110,7 +112,8 @@ func TestBatchesAreHeldBack(t *testing.T) {
 	mustBeHeldBack(t, "raw Read", s, c, func() error { return raw.Read(func(uintptr) bool { return true }) })
 }
 
-// A server on all addresses answers from the one that it was asked at: packet info passes.
+// A server at the wildcard address can answer from the address to which the client has sent: the methods pass the packet info
+// on.
 func TestAnswerComesFromTheAddressThatWasAsked(t *testing.T) {
 	s, _ := newSet(t, nil)
 	c := listenPacket(t, s, "udp4", "0.0.0.0:0")
@@ -144,7 +147,7 @@ func TestAnswerComesFromTheAddressThatWasAsked(t *testing.T) {
 	}
 }
 
-// CloseRead of a socket that is another process's too ends reading here only.
+// CloseRead ends the reading in this process only, if another process has the socket too.
 func TestCloseReadLeavesTheSocketOpen(t *testing.T) {
 	path := socketPath(t)
 	old, _ := newSet(t, nil)
@@ -171,7 +174,7 @@ func TestCloseReadLeavesTheSocketOpen(t *testing.T) {
 	}
 }
 
-// Reading without addresses on the heap allocates nothing, as in package net.
+// Reading methods that do not return an address on the heap allocate nothing, as in package net.
 func TestReadingDatagramsAllocatesNothing(t *testing.T) {
 	s, c := packets(t, "udp", "127.0.0.1:0")
 	s.Open(true)

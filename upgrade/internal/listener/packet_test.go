@@ -37,17 +37,17 @@ func receive(t testing.TB, c net.PacketConn) string {
 	return string(b[:n])
 }
 
-// A candidate's ReadFrom waits until the candidate has taken over: the datagrams before that are the old process's, all of
-// them, and the ones after that the candidate's.
+// A candidate's ReadFrom waits until the candidate has taken over. The old process gets all datagrams before that moment, and
+// the candidate gets all later datagrams.
 func TestDatagramsGoToOneProcess(t *testing.T) {
 	old, _ := newSet(t, nil)
 	here := listenPacket(t, old, "udp", "127.0.0.1:0")
 	old.Open(true)
 	candidate, _ := newSet(t, old)
 	there := listenPacket(t, candidate, "udp", "127.0.0.1:0")
-	candidate.Open(false) // it serves, and the socket is pinned
+	candidate.Open(false) // this does not open the gate, because the socket is pinned
 	got := make(chan string, 1)
-	go func() { // ends with the datagram
+	go func() { // the goroutine ends when ReadFrom returns the datagram
 		b := make([]byte, 100)
 		n, _, err := there.ReadFrom(b)
 		got <- string(b[:n])
@@ -76,15 +76,15 @@ func TestDatagramsGoToOneProcess(t *testing.T) {
 	}
 }
 
-// A ReadFrom that waits in the kernel when the gate shuts is called back, and takes no datagram that comes later. The
-// program notices nothing.
+// A ReadFrom that waits in the system call when the gate shuts gets no datagram that comes later. The program does not notice
+// the gate.
 func TestShutGateCallsReadersBack(t *testing.T) {
 	s, _ := newSet(t, nil)
 	c := listenPacket(t, s, "udp", "127.0.0.1:0")
 	g := s.Refs()[0].gate
 	s.Open(true)
 	got := make(chan string)
-	go func() { // ends when the connection is closed
+	go func() { // the goroutine ends when the connection is closed
 		defer close(got)
 		for b := make([]byte, 100); ; {
 			n, _, err := c.ReadFrom(b)
@@ -98,13 +98,13 @@ func TestShutGateCallsReadersBack(t *testing.T) {
 		s.Pause(true)
 		send(t, c, text)
 		select {
-		case early := <-got: // by a reader that had not seen the gate shut, which is as the kernel pleases
+		case early := <-got: // the kernel may still give a datagram to a reader inside the system call
 			if early != text {
 				t.Errorf("%q, want %q", early, text)
 			}
 			s.Open(true)
 			continue
-		case <-time.After(5 * time.Millisecond): // nothing can be waited for that is not to happen
+		case <-time.After(5 * time.Millisecond): // the test cannot wait for the absence of an event
 		}
 		if g.isOpen() {
 			t.Error("the gate is open")
@@ -119,7 +119,8 @@ func TestShutGateCallsReadersBack(t *testing.T) {
 	}
 }
 
-// A deadline ends a ReadFrom at an open gate and at a shut one; SetDeadline means writing too, and SetReadDeadline does not.
+// A deadline ends a ReadFrom at an open gate and at a shut gate. SetDeadline also sets the deadline for writing, and
+// SetReadDeadline does not.
 func TestPacketDeadlines(t *testing.T) {
 	for _, open := range []bool{true, false} {
 		s, _ := newSet(t, nil)
@@ -168,7 +169,7 @@ func TestSetDeadlineEndsReadFrom(t *testing.T) {
 	}
 }
 
-// Close ends a ReadFrom that waits, at an open gate and at a shut one.
+// Close ends a ReadFrom that waits, at an open gate and at a shut gate.
 func TestCloseEndsReadFrom(t *testing.T) {
 	for _, open := range []bool{true, false} {
 		s, _ := newSet(t, nil)
@@ -177,7 +178,7 @@ func TestCloseEndsReadFrom(t *testing.T) {
 			s.Open(true)
 		}
 		ended := make(chan error, 1)
-		go func() { // ends with the connection
+		go func() { // the goroutine ends when the connection is closed
 			_, _, err := c.ReadFrom(make([]byte, 1))
 			ended <- err
 		}()

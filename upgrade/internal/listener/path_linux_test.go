@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Whether somebody holds the socket at a path is found out without a connection that would have to be accepted.
+// refuses finds out whether a process holds the socket at a path. It makes no connection that the process would have to accept.
 func TestAskingASocketMakesNoConnection(t *testing.T) {
 	path := socketPath(t)
 	ln, err := net.ListenUnix("unix", &net.UnixAddr{Net: "unix", Name: path})
@@ -50,8 +50,8 @@ func TestAskingASocketMakesNoConnection(t *testing.T) {
 	}
 }
 
-// The kernel says which file a socket was bound to, also when the path was removed; so a socket that comes without its second name
-// finds that again, and makes one where there is none.
+// The kernel reports to which file a socket is bound, even if the path was removed. So findPath finds the second name of a
+// socket that came without it, or makes a new second name.
 func TestSocketFindsItsFile(t *testing.T) {
 	for name, network := range map[string]string{"listener": "unix", "packet": "unixgram"} {
 		path := socketPath(t)
@@ -82,7 +82,7 @@ func TestSocketFindsItsFile(t *testing.T) {
 	}
 }
 
-// A kernel that answers with an error, with something else or with a part of the answer names no file.
+// If the kernel's answer is an error, another message or only a part of the answer, readBoundFile returns an error.
 func TestAnswerWithoutAFile(t *testing.T) {
 	if _, err := boundFile(1); err == nil {
 		t.Error("what is no socket has a file")
@@ -110,7 +110,7 @@ func TestAnswerWithoutAFile(t *testing.T) {
 	}
 }
 
-// Only what this library has named is taken for a second name of a path.
+// isHidden is true only for second names of the same path that this library has made.
 func TestHiddenNamesAreRecognised(t *testing.T) {
 	var st unix.Stat_t
 	path := socketPath(t)
@@ -128,7 +128,7 @@ func TestHiddenNamesAreRecognised(t *testing.T) {
 	}
 }
 
-// A second name that leads to another file by now is neither used nor removed, and without second names everything else works.
+// If a second name leads to another file by now, it is neither used nor removed. Without a second name, everything else works.
 func TestForeignSecondNameIsNotUsed(t *testing.T) {
 	s, _ := newSet(t, nil)
 	path := socketPath(t)
@@ -157,11 +157,11 @@ func TestForeignSecondNameIsNotUsed(t *testing.T) {
 	if !exists(planted) {
 		t.Error("the other file was removed")
 	}
-	removePath(path, wire.PathLink{}) // nothing is known, and nothing is there
+	removePath(path, wire.PathLink{}) // the file of the socket is not known, and no file is at path
 }
 
-// A second name that has come with the name of a socket is used, whether the socket came by a message or at exec, and without asking
-// the kernel.
+// If a second name came with a socket, it is used without asking the kernel. The socket may have come over the control socket
+// or at exec.
 func TestSecondNameComesWithTheSocket(t *testing.T) {
 	for _, atExec := range []bool{true, false} {
 		old, _ := newSet(t, nil)
@@ -195,8 +195,8 @@ func TestSecondNameComesWithTheSocket(t *testing.T) {
 	}
 }
 
-// A socket that is closed and opened once more at its path has a file of its own, and a second name of that, however the socket before
-// it has come.
+// If a socket is closed and opened again at the same path, the new socket has another file. So it gets a new second name, even
+// if the earlier socket came with a second name.
 func TestReopenedSocketHasItsOwnSecondName(t *testing.T) {
 	old, _ := newSet(t, nil)
 	path := socketPath(t)
@@ -215,7 +215,7 @@ func TestReopenedSocketHasItsOwnSecondName(t *testing.T) {
 	}
 }
 
-// A path that is relative means the directory where the socket was opened, wherever the process is later.
+// A relative path means the directory where the socket was opened, even if the process changes its directory later.
 func TestRelativePathOutlivesChdir(t *testing.T) {
 	path := socketPath(t)
 	t.Chdir(filepath.Dir(path))

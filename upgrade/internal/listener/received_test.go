@@ -10,7 +10,7 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// handOn gives the sockets of one set to another one as they come in the control socket.
+// handOn passes the sockets of one set to another set, as sockets that came over the control socket.
 func handOn(t testing.TB, from, to *Set) *Received {
 	t.Helper()
 	files, _, err := from.Dup()
@@ -29,8 +29,8 @@ func handOn(t testing.TB, from, to *Set) *Received {
 	return r
 }
 
-// What has come in the control socket is found by its name, once, and no other descriptor of it stays: when the program closes it,
-// nobody listens.
+// A socket that came over the control socket is found by its name, and only once. No other descriptor of the socket stays: when
+// the program closes the socket, clients are refused.
 func TestReceivedSocketsAreTakenOnce(t *testing.T) {
 	old, _ := newSet(t, nil)
 	path := socketPath(t)
@@ -67,7 +67,7 @@ func TestReceivedSocketsAreTakenOnce(t *testing.T) {
 	}
 }
 
-// What a version has not opened listens until the old process is done with it, and then ends, with its path.
+// An unopened received socket listens until drop is called, the result of ClaimRest. drop also removes the path.
 func TestReceivedAndNotOpenedEndsWithDrop(t *testing.T) {
 	old, _ := newSet(t, nil)
 	path := socketPath(t)
@@ -91,7 +91,7 @@ func TestReceivedAndNotOpenedEndsWithDrop(t *testing.T) {
 	}
 }
 
-// A file without a name is closed, and a name without a file is none.
+// Add closes a file without a name, and ignores a name without a file.
 func TestNamesAndFilesGoTogether(t *testing.T) {
 	name := wire.SocketName{Kind: "listener", Network: "tcp", Addr: ":1"}
 	r := NewReceived()

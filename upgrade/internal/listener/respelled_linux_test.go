@@ -11,7 +11,8 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// respelled opens an address in an older generation and in the next one another one, in which {} is the port of the first.
+// respelled opens addr in an older generation and addr2 in the next generation. In addr2, {} means the port of the first
+// listener.
 func respelled(t *testing.T, network, addr, network2, addr2 string) (old, next *Set, first, second net.Listener, err error) {
 	t.Helper()
 	old, _ = newSet(t, nil)
@@ -26,13 +27,13 @@ func respelled(t *testing.T, network, addr, network2, addr2 string) (old, next *
 	return old, next, first, second, err
 }
 
-// atFreePort puts a port in the place of port 0 that is free at every address.
+// atFreePort replaces port 0 in addr by a port that is free at every address.
 func atFreePort(t *testing.T, addr string) string {
 	t.Helper()
 	return strings.TrimSuffix(addr, "0") + testutil.FreePort(t)
 }
 
-// identity is which socket a listener is.
+// identity returns the inode of the socket of a listener.
 func identity(t *testing.T, ln net.Listener) uint64 {
 	t.Helper()
 	raw, err := ln.(*listener).SyscallConn()
@@ -46,8 +47,8 @@ func identity(t *testing.T, ln net.Listener) uint64 {
 	return inode
 }
 
-// The socket of an older generation is taken over if the new version spells its address in another way, and connections that the older
-// one names by the old name come out of it.
+// The new version takes over a socket even if it spells the address in another way. If the older generation passes a connection
+// by the old name, this listener accepts the connection.
 func TestSameSocketIsTakenUnderItsNewName(t *testing.T) {
 	for _, c := range []struct{ network, addr, network2, addr2 string }{
 		{"tcp", "localhost:0", "tcp", "127.0.0.1:{}"},
@@ -83,7 +84,7 @@ func TestSameSocketIsTakenUnderItsNewName(t *testing.T) {
 	}
 }
 
-// Another path to the same file is the same socket, and datagrams have no names of their own either.
+// Another path to the same file means the same socket. Packet sockets are found under another spelling too.
 func TestSamePathAndPortAreTaken(t *testing.T) {
 	path := socketPath(t)
 	old, _ := newSet(t, nil)
@@ -101,7 +102,7 @@ func TestSamePathAndPortAreTaken(t *testing.T) {
 	}
 }
 
-// Two listeners that share an address have names of their own.
+// Two listeners that share an address have different names.
 func TestSharedAddressHasTwoNames(t *testing.T) {
 	old, _ := newSet(t, nil)
 	old.Configure(sharing())

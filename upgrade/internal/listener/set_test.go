@@ -16,7 +16,7 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/sdnotify"
 )
 
-// refused reports whether nobody listens where a listener was.
+// refused reports whether a client is refused at the address of a listener.
 func refused(t testing.TB, ln net.Listener) bool {
 	t.Helper()
 	c, err := net.Dial(ln.Addr().Network(), ln.Addr().String())
@@ -34,8 +34,8 @@ func names(s *Set) (all []string) {
 	return all
 }
 
-// With KeepClosed a listener that the program closes is still handed on and still queues connections, until it is off and
-// all are released. Without it, closing is the end.
+// After KeepClosed(true), a listener that the program closes can still be passed on, and connections still wait in its queue.
+// The listener ends after KeepClosed(false) and ReleaseAll. Without KeepClosed, a closed listener ends at once.
 func TestKeepClosedHandsOnWhatIsClosed(t *testing.T) {
 	s, _ := newSet(t, nil)
 	ended := listen(t, s, "tcp", "127.0.0.1:0", false)
@@ -65,7 +65,7 @@ func TestKeepClosedHandsOnWhatIsClosed(t *testing.T) {
 	}
 }
 
-// Closing a unix socket removes its path with UnlinkOnClose only, since another process may serve on the path.
+// Closing a unix socket removes its path only after UnlinkOnClose(true), because another process may serve at the path.
 func TestUnlinkOnCloseRemovesThePath(t *testing.T) {
 	for _, on := range []bool{false, true} {
 		s, _ := newSet(t, nil)
@@ -83,7 +83,7 @@ func TestUnlinkOnCloseRemovesThePath(t *testing.T) {
 	}
 }
 
-// The path of a socket that a socket unit has passed belongs to the unit, and stays.
+// If a socket unit has passed a unix socket, the path stays, because it belongs to the unit.
 func TestPathOfASocketUnitStays(t *testing.T) {
 	path := socketPath(t)
 	unit, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
@@ -105,8 +105,8 @@ func TestPathOfASocketUnitStays(t *testing.T) {
 	}
 }
 
-// Follow names every open socket in the order of opening, and then each that is opened and closed, until nobody follows. A
-// socket that is kept when it is closed is not closed for the follower.
+// Follow reports every open socket in the order of opening. After that it reports each socket that is opened or closed, until
+// Follow(nil, nil) is called. A closed socket that is kept (KeepClosed) is not reported as closed.
 func TestFollowSeesWhatIsOpenedAndClosed(t *testing.T) {
 	s, _ := newSet(t, nil)
 	listen(t, s, "tcp", "127.0.0.1:0", false)
@@ -131,8 +131,8 @@ func TestFollowSeesWhatIsOpenedAndClosed(t *testing.T) {
 	}
 }
 
-// Accept asks the dispatch about every connection, and returns those that no other process has taken. Without a dispatch all
-// are this process's.
+// Accept calls the Dispatch with every connection, and returns the connections that no other process has taken. Without a
+// Dispatch, it returns all connections.
 func TestDispatchDecidesOnEveryConnection(t *testing.T) {
 	s, _ := newSet(t, nil)
 	ln := listen(t, s, "tcp", "127.0.0.1:0", false)
@@ -167,7 +167,7 @@ func TestDispatchDecidesOnEveryConnection(t *testing.T) {
 	}
 }
 
-// A pinned listener is never dispatched: its connections stay with the process.
+// Accept of a pinned listener does not call the Dispatch: its connections stay in this process.
 func TestPinnedListenersAreNotDispatched(t *testing.T) {
 	s, _ := newSet(t, nil)
 	ln := listen(t, s, "tcp", "127.0.0.1:0", true)
@@ -177,7 +177,8 @@ func TestPinnedListenersAreNotDispatched(t *testing.T) {
 	accept(t, ln)
 }
 
-// Open and Pause mean pinned listeners only if they say so, for what is open and for what is opened later.
+// Open and Pause change pinned listeners only if the argument pinned is true. This holds for open listeners and for listeners
+// that are opened later.
 func TestOpenAndPauseSparePinnedListeners(t *testing.T) {
 	for _, c := range []struct {
 		name           string
@@ -214,7 +215,7 @@ func TestOpenAndPauseSparePinnedListeners(t *testing.T) {
 	}
 }
 
-// Accepting returns when the program waits in Accept on every listener, of which packet connections are none.
+// Accepting returns when the program has called Accept on every listener. Packet connections do not count.
 func TestAcceptingWaitsForEveryListener(t *testing.T) {
 	s, _ := newSet(t, nil)
 	listenPacket(t, s, "udp", "127.0.0.1:0")
@@ -247,7 +248,7 @@ func TestAcceptingWaitsForEveryListener(t *testing.T) {
 	}
 }
 
-// FirstFailure is the first error that was noted.
+// FirstFailure returns the first error that was noted.
 func TestFirstFailureIsKept(t *testing.T) {
 	s, _ := newSet(t, nil)
 	if err := s.FirstFailure(); err != nil {
@@ -261,7 +262,7 @@ func TestFirstFailureIsKept(t *testing.T) {
 	}
 }
 
-// Where upgrades are not supported a set listens all the same, without duplicates, and has nothing to store.
+// Where upgrades are not supported, a set can listen too. It makes no duplicates, and has no socket to store.
 func TestSetWorksWithoutUpgrades(t *testing.T) {
 	s, ln := testListener(t)
 	c := listenPacket(t, s, "udp", "127.0.0.1:0")
@@ -278,7 +279,7 @@ func TestSetWorksWithoutUpgrades(t *testing.T) {
 	}
 }
 
-// A listener cannot be closed twice, like one of package net.
+// The second Close of a listener returns an error, as in package net.
 func TestSecondCloseIsAnError(t *testing.T) {
 	s, _ := newSet(t, nil)
 	ln, c := listen(t, s, "tcp", "127.0.0.1:0", false), listenPacket(t, s, "udp", "127.0.0.1:0")
@@ -292,7 +293,8 @@ func TestSecondCloseIsAnError(t *testing.T) {
 	}
 }
 
-// While a set is held nothing accepts, whatever Open says and whatever is opened meanwhile. Afterwards it is as Open and Pause say.
+// Between Hold and resume no socket accepts, even after a call of Open, and even if it was opened after Hold. After resume, the
+// calls of Open and Pause decide.
 func TestHeldSetAcceptsNothing(t *testing.T) {
 	s, _ := newSet(t, nil)
 	isOpen := func(want ...bool) {

@@ -26,7 +26,7 @@ func namedFile(t testing.TB, c syscall.Conn, name string) *os.File {
 	return f
 }
 
-// An address that is in use says what may be meant: an upgrade of the service that runs already.
+// If an address is in use, the error explains how to upgrade a service that runs already.
 func TestAddressInUseSaysWhatToDo(t *testing.T) {
 	taken, _ := newSet(t, nil)
 	tcp, udp := listen(t, taken, "tcp", "127.0.0.1:0", false), listenPacket(t, taken, "udp", "127.0.0.1:0")
@@ -43,7 +43,7 @@ func TestAddressInUseSaysWhatToDo(t *testing.T) {
 	}
 }
 
-// brokenInheritor fails, or has a listener of a type that cannot be handed on.
+// brokenInheritor returns an error, or a listener of a type that cannot be passed on.
 type brokenInheritor struct {
 	ln  net.Listener
 	err error
@@ -52,7 +52,7 @@ type brokenInheritor struct {
 func (b brokenInheritor) Listener(string, string) (net.Listener, error)     { return b.ln, b.err }
 func (b brokenInheritor) PacketConn(string, string) (net.PacketConn, error) { return nil, b.err }
 
-// foreignListener is not one of package net.
+// foreignListener is a listener that is not from package net.
 type foreignListener struct {
 	net.Listener
 	closed bool
@@ -60,7 +60,7 @@ type foreignListener struct {
 
 func (f *foreignListener) Close() error { f.closed = true; return nil }
 
-// An error of Listen names the step, the network and the address, and nothing stays open.
+// An error of Listen names the step, the network and the address. After the error no descriptor stays open.
 func TestListenErrorsNameTheSocket(t *testing.T) {
 	foreign := &foreignListener{}
 	for _, c := range []struct {
@@ -91,13 +91,13 @@ func TestListenErrorsNameTheSocket(t *testing.T) {
 	}
 }
 
-// A socket that cannot be duplicated for want of descriptors is closed, and the error says what to do.
+// If no descriptor is free for the duplicate, Listen closes the socket and returns an error with advice.
 func TestListenNeedsADescriptorMore(t *testing.T) {
 	s, g := newSet(t, nil)
 	old, _ := newSet(t, nil)
 	ln := listen(t, old, "tcp", "127.0.0.1:0", false)
 	*g = generation{files: map[[3]string]*os.File{{"listener", "tcp", "127.0.0.1:0"}: namedFile(t, ln.(*listener).bare, "inherited")}, taken: map[[3]string]*os.File{}}
-	spare, err := os.Open(os.DevNull) // room for what is inherited, and not for its duplicate
+	spare, err := os.Open(os.DevNull) // closed later, to make room for the inherited socket, but not for its duplicate
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,8 +113,7 @@ func TestListenNeedsADescriptorMore(t *testing.T) {
 	}
 }
 
-// A socket that a service manager has passed is taken before a new one is opened, and after what an older generation has
-// handed over.
+// Listen first takes a socket from an older generation, then a socket from a service manager, and opens a new socket last.
 func TestSocketsAreTakenInOrder(t *testing.T) {
 	unit, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -136,7 +135,7 @@ func TestSocketsAreTakenInOrder(t *testing.T) {
 	}
 }
 
-// Storable is a descriptor of its own that the caller closes, under a name that is the same in every generation.
+// Storable returns a duplicate, which the caller closes. The StoreName of the socket is the same in every generation.
 func TestStorableIsADuplicate(t *testing.T) {
 	s, _ := newSet(t, nil)
 	ln := listen(t, s, "tcp", "127.0.0.1:0", false)
@@ -161,7 +160,7 @@ func TestStorableIsADuplicate(t *testing.T) {
 	}
 }
 
-// Storable without room for a descriptor is nil.
+// If no descriptor is free, Storable returns nil.
 func TestStorableNeedsADescriptor(t *testing.T) {
 	s, _ := newSet(t, nil)
 	listen(t, s, "tcp", "127.0.0.1:0", false)
@@ -171,7 +170,7 @@ func TestStorableNeedsADescriptor(t *testing.T) {
 	}
 }
 
-// A socket more than can be handed on is refused with the number.
+// If a program opens more sockets than can be passed on, Listen returns an error with the number.
 func TestTooManySocketsAreRefused(t *testing.T) {
 	s, _ := newSet(t, nil)
 	ln := listen(t, s, "tcp", "127.0.0.1:0", false)

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stale leaves the path of a unix socket that nobody has any more.
+// stale makes a path with a unix socket that no process holds any more.
 func stale(t testing.TB, network, path string) {
 	t.Helper()
 	kind := unix.SOCK_STREAM
@@ -29,7 +29,7 @@ func stale(t testing.TB, network, path string) {
 	}
 }
 
-// The path of a unix socket that nobody holds any more is replaced.
+// If no process holds the unix socket at a path any more, Listen replaces the path.
 func TestStalePathIsReplaced(t *testing.T) {
 	s, _ := newSet(t, nil)
 	path := socketPath(t)
@@ -47,7 +47,8 @@ func TestStalePathIsReplaced(t *testing.T) {
 	c.Close()
 }
 
-// The path of a unix socket that another process holds is not replaced, although nobody accepts and its queue is full.
+// If another process holds the unix socket at a path, Listen does not replace the path. This holds even if that process does
+// not accept and the queue is full.
 func TestLivingPathIsNotReplaced(t *testing.T) {
 	path := socketPath(t)
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
@@ -60,7 +61,7 @@ func TestLivingPathIsNotReplaced(t *testing.T) {
 	}
 	before := inode(t, path)
 	s, _ := newSet(t, nil)
-	for range 3 { // each leaves a connection in the queue, until there is no room
+	for range 3 { // each try leaves a connection in the queue, until the queue is full
 		ln, err := s.Listen("unix", path, false)
 		if !errors.Is(err, syscall.EADDRINUSE) || inode(t, path) != before {
 			t.Fatalf("%v, %v", ln, err)
@@ -72,7 +73,7 @@ func TestLivingPathIsNotReplaced(t *testing.T) {
 	}
 }
 
-// inode returns the inode of a path.
+// inode returns the inode of the file at path.
 func inode(t testing.TB, path string) uint64 {
 	t.Helper()
 	var st unix.Stat_t
@@ -82,7 +83,7 @@ func inode(t testing.TB, path string) uint64 {
 	return uint64(st.Ino)
 }
 
-// A file that is no socket is never removed for a unix socket of the same path.
+// If the file at a path is no socket, Listen does not remove the file to make room for a unix socket.
 func TestFileInThePlaceOfASocketStays(t *testing.T) {
 	s, _ := newSet(t, nil)
 	path := socketPath(t)
@@ -100,7 +101,7 @@ func TestFileInThePlaceOfASocketStays(t *testing.T) {
 	}
 }
 
-// A file that has taken the place of a unix socket stays when the socket is closed.
+// If another file has replaced a unix socket at its path, the file stays when the socket is closed.
 func TestFileThatHasReplacedASocketStays(t *testing.T) {
 	s, _ := newSet(t, nil)
 	s.UnlinkOnClose(true)
