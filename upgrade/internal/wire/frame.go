@@ -19,7 +19,7 @@ import (
 const (
 	frameMagic  = "mdr1"
 	frameHeader = 12
-	frameLimit  = 32 << 10 // the most bytes of a frame: a frame always fits into the socket's buffer
+	frameLimit  = 32 << 10 // the most bytes of a frame, so that a frame always fits into the socket's buffer
 	filesLimit  = 8
 )
 

@@ -26,7 +26,7 @@ import (
 //	candidate                 old
 //	            <------------ listeners  listening sockets; the first message is sent before the candidate is executed
 //	listeners   ------------>            the candidate has received the sockets sent so far, and waits for more
-//	hello       ------------>            the candidate has all its sockets
+//	hello       ------------>            the candidate has its sockets, and sends their number
 //	            <------------ welcome    with state and a file for crash output; may come before hello
 //	            <------------ previous   the executable and arguments of the old process, for a rollback
 //	            <------------ elder      the control socket of an older, draining generation; a message for each generation
@@ -133,7 +133,7 @@ type ListenersBody struct {
 	Total int          `json:"total"`           // the number of sockets in all messages; in an answer: those received so far
 	Names []SocketName `json:"names,omitempty"` // the sockets of this message
 	Late  []int        `json:"late,omitempty"`  // indexes in Names: sockets that were opened late (see listener.Set.Begin)
-	Own   []int        `json:"own,omitempty"`   // indexes in Names: sockets that this library has opened, and no socket unit
+	Own   []int        `json:"own,omitempty"`   // indexes in Names: sockets that this library, and no socket unit, has opened
 	Links []PathLink   `json:"links,omitempty"` // one for each of Names; empty if no socket has a link
 }
 
@@ -302,7 +302,7 @@ type FailedBody struct {
 // AbortBody is the reason why the old process does not want the candidate.
 type AbortBody struct {
 	Reason   string `json:"reason"`
-	Stopping bool   `json:"stopping,omitempty"` // the candidate must not take over, and the sender reads no further messages
+	Stopping bool   `json:"stopping,omitempty"` // the candidate must not become the service, nor wait for an answer
 }
 
 // Clip shortens a reason so that it fits into a frame. In JSON a byte of the reason may need six bytes.
