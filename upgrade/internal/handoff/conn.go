@@ -108,7 +108,7 @@ func (s *Sharing) End() {
 }
 
 // Refuse makes the old process serve the connection of a slot by the old process's own descriptor. It returns false if there is
-// no such slot, because then the old process has no descriptor.
+// no such slot. In this case the old process has no descriptor.
 func (s *Sharing) Refuse(slot int) bool {
 	if s == nil {
 		return false
