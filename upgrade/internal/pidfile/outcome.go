@@ -5,8 +5,8 @@ import (
 	"os"
 )
 
-// outcomeRoom is how many bytes Reserve reserves on the disk. The text of an outcome needs less, because its longest part, the
-// reason, is cut at 4 KiB.
+// outcomeRoom is how many bytes Reserve reserves on the disk. The text of an outcome needs less, because the reason in the text
+// is cut at 4 KiB.
 const outcomeRoom = 16 << 10
 
 // Reserve reserves room on the disk for the text of WriteLast, so that WriteLast does not fail because the disk is full.
