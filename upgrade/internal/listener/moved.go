@@ -6,8 +6,8 @@ import "net"
 type Moved interface {
 	// Origin returns the name of the listener that has accepted the connection.
 	Origin() (network, addr string)
-	// Plain returns the underlying connection of package net. After this, only this process uses the connection. If bytes that
-	// came with the connection are still unread, Plain returns nil and changes nothing.
+	// Plain returns the underlying connection of package net. After this call only this process uses the connection. If bytes
+	// that came with the connection are still unread, Plain returns nil and changes nothing.
 	Plain() net.Conn
 	// Abandon closes this process's descriptor. It is called if the program has not accepted the connection.
 	Abandon()

@@ -14,7 +14,7 @@ import (
 
 // Inheritor returns the sockets of an older generation. If the older generation does not have a socket, the methods return nil
 // and no error. Received is the Inheritor for sockets that came over the control socket. Fds of tableflip is the Inheritor for
-// sockets that were passed as files at exec.
+// sockets that were passed as files at exec: the process has inherited their descriptors.
 type Inheritor interface {
 	Listener(network, addr string) (net.Listener, error)
 	PacketConn(network, addr string) (net.PacketConn, error)
@@ -139,8 +139,8 @@ func (r *Received) named(name wire.SocketName) (f received, left int) {
 	return received{name: name}, len(r.files)
 }
 
-// find returns the unopened socket with the given name, or else an unopened socket with the same spot under another name. If
-// there is no such socket, the result has only the name.
+// find returns the unopened socket with the given name, or else an unopened socket with the same spot (see spot.go) under
+// another name. If there is no such socket, the result has only the name.
 func (r *Received) find(name wire.SocketName) received {
 	if came, left := r.named(name); came.file != nil || left == 0 {
 		return came

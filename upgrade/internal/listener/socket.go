@@ -46,7 +46,7 @@ type Socket struct {
 	link          wire.PathLink // the second name of the file at path
 	local         net.Addr
 	gate          *gate
-	keepAlive     func(*net.TCPConn) // sets the keep-alive of an accepted connection; nil: package net has set it
+	keepAlive     func(*net.TCPConn) // sets the keep-alive of an accepted connection; nil: package net does so in Accept
 }
 
 // Accept gives c to the listener: a later call of the program's Accept returns c. If the listener is closed, this method closes
@@ -164,7 +164,7 @@ func (r *Socket) drop(unlink bool, passed passedFDs) {
 // beside.go).
 type neighbours struct {
 	covered []wire.SocketName // the neighbours whose addresses the wildcard address of the new socket covers
-	undo    []func()          // for each neighbour, the function undo of reusePort
+	undo    []func()          // for each neighbour, the function that reusePort has returned
 }
 
 func (b *neighbours) takeBack() {

@@ -25,8 +25,8 @@ func (s *supply) received() *Received {
 // hasCome reports whether this process may have got sockets that this library has opened in an older process.
 func (s *supply) hasCome() bool { return s.received() != nil || s.passed.HasKept() }
 
-// find returns the received socket with the given name, or else a received socket with the same spot under another name. If
-// there is no such socket, the result has only the name.
+// find returns the received socket with the given name, or else a received socket with the same spot (see spot.go) under
+// another name. If there is no such socket, the result has only the name.
 func (s *supply) find(name wire.SocketName) received {
 	if r := s.received(); r != nil {
 		return r.find(name)
