@@ -143,7 +143,7 @@ func (a *attempt) step(n news) bool {
 // does not change the stage, and returns false.
 func (a *attempt) move(to stage) bool {
 	a.leave(to)
-	a.shares.mu.Lock() // setWeight waits until the stage has changed
+	a.shares.mu.Lock() // setWeight changes nothing in the next stage
 	defer a.shares.mu.Unlock()
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -1,7 +1,9 @@
 package upgrade
 
 import (
+	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"sync/atomic"
 
@@ -12,8 +14,9 @@ import (
 // shares divides the connections between this process and the candidate. The candidate gets no connections before the first
 // call of setWeight.
 type shares struct {
-	mu      sync.Mutex                         // held while a weight is set, and while the stage changes
-	to      atomic.Pointer[handoff.Dispatcher] // passes connections to the candidate; nil if no weight was set
+	turn    sync.Mutex                         // held while a weight is set and sent; the attempt never waits for this lock
+	mu      sync.Mutex                         // held while the stage changes, and while setWeight changes what this process does
+	to      atomic.Pointer[handoff.Dispatcher] // see dispatcher
 	attempt *attempt
 	takes   handoff.Takes // the listeners whose connections the candidate can take
 }
@@ -28,77 +31,112 @@ func (s *shares) weight() float64 {
 	return 0
 }
 
+// setWeight sets the candidate's share of the connections. Concurrent calls take effect one after the other. The stage of the
+// attempt may change while setWeight sends: from then on setWeight changes nothing, sends nothing, and returns ErrClosed.
 func (s *shares) setWeight(w float64) error {
+	s.turn.Lock()
+	defer s.turn.Unlock()
+	if err := s.begin(); err != nil {
+		return err
+	}
+	var from float64
+	err := s.whileBaking(func() { from = s.dispatcher().SetWeight(w) })
+	if err != nil {
+		return err
+	}
+	if err := s.tell(from, w); err != nil {
+		s.dispatcher().SetWeight(from)
+		return err
+	}
+	return s.whileBaking(func() {
+		s.attempt.traffic.offer()
+		s.attempt.report()
+	})
+}
+
+// whileBaking calls fn if a weight may be set. The stage does not change while fn runs, so fn must not wait.
+func (s *shares) whileBaking(fn func()) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch {
-	case attTable[s.attempt.stage][evWeighed].do != doAllow:
+	if attTable[s.attempt.stage][evWeighed].do != doAllow {
 		return fmt.Errorf("%w: Bake does not run, or has returned", ErrClosed)
+	}
+	fn()
+	return nil
+}
+
+// baking returns nil if a weight may be set.
+func (s *shares) baking() error { return s.whileBaking(func() {}) }
+
+// send sends the candidate a message that the candidate must not get after Bake.
+func (s *shares) send(k wire.Kind, body any, files ...*os.File) error {
+	return linkError(s.attempt.child.link.SendIf(s.baking, k, body, files...))
+}
+
+// linkError names the control socket in an error of sending. It does not change the error of whileBaking.
+func linkError(err error) error {
+	if err == nil || errors.Is(err, ErrClosed) {
+		return err
+	}
+	return fmt.Errorf("upgrade: control socket: %w", err)
+}
+
+// begin makes this process ready to pass connections to the candidate, unless an earlier call has done so.
+func (s *shares) begin() error {
+	switch err := s.baking(); {
+	case err != nil:
+		return err
 	case !handoff.CanPass:
 		return fmt.Errorf("%w: connections are passed on Linux only", ErrNotSupported)
 	case s.attempt.exclusive():
 		return fmt.Errorf("%w: an exclusive resource is needed to serve, so the candidate may not serve before the commit; Background says that it is not", ErrNotReady)
+	case s.dispatcher() != nil:
+		return nil
 	}
-	if s.dispatcher() == nil {
-		if err := s.begin(); err != nil {
-			return err
-		}
-	}
-	from := s.dispatcher().SetWeight(w)
-	if err := s.turn(from, w); err != nil {
-		s.dispatcher().SetWeight(from)
-		return fmt.Errorf("upgrade: weight %v: control socket: %w", w, err)
-	}
-	s.attempt.traffic.offer()
-	s.attempt.report()
-	return nil
-}
-
-// begin begins to pass connections to the candidate.
-func (s *shares) begin() error {
 	slots, err := handoff.NewSlots()
 	if err != nil {
 		return fmt.Errorf("upgrade: %w", err)
 	}
-	link := s.attempt.child.link
-	err = handoff.SendTakes(link, s.attempt.estate.listeners)
+	listeners, link := s.attempt.estate.listeners, s.attempt.child.link
+	if err = linkError(handoff.SendTakes(link, listeners)); err == nil {
+		err = s.send(wire.KindShare, nil, slots.File)
+	}
 	if err == nil {
-		err = link.Send(wire.KindShare, nil, slots.File)
+		d := handoff.NewDispatcher(listeners, link, s.attempt.opts.choice(), s.takes, slots)
+		err = s.whileBaking(func() {
+			s.to.Store(d)
+			listeners.SetDispatch(d.Dispatch)
+			s.attempt.traffic.setMover(d.Move)
+			s.attempt.heartbeat.begin()
+		})
 	}
 	if err != nil {
 		slots.Close()
-		return fmt.Errorf("upgrade: control socket: %w", err)
 	}
-	d := handoff.NewDispatcher(s.attempt.estate.listeners, link, s.attempt.opts.choice(), s.takes, slots)
-	s.to.Store(d)
-	s.attempt.estate.listeners.SetDispatch(d.Dispatch)
-	s.attempt.traffic.setMover(d.Move)
-	s.attempt.heartbeat.begin()
-	return nil
+	return err
 }
 
-// turn sends the candidate what a new weight means: whether the candidate accepts by itself, and which part of its connections
-// it has to send back. At weight 1, this process first sends the message open, and then stops accepting. If the candidate hangs
-// at this time, no process accepts until Options.Silence is over and the attempt is taken back.
-func (s *shares) turn(from, to float64) error {
-	link := s.attempt.child.link
+// tell sends the candidate the consequences of a new weight: whether the candidate accepts by itself, and which part of its
+// connections comes back. At weight 1, this process sends the message open first, and stops accepting afterwards. If the
+// candidate hangs when the message comes, no process accepts until Options.Silence is over and the attempt is taken back.
+func (s *shares) tell(from, to float64) error {
+	listeners := s.attempt.estate.listeners
+	var err error
 	switch {
 	case s.attempt.prepared.Beside: // this process also accepts at weight 1, and passes all connections on
 	case to == 1 && from < 1:
-		if err := link.Send(wire.KindOpen, nil); err != nil {
-			return err
+		if err = s.send(wire.KindOpen, nil); err == nil {
+			err = s.whileBaking(func() { listeners.Pause(false) })
 		}
-		s.attempt.estate.listeners.Pause(false)
 	case from == 1 && to < 1:
-		s.attempt.estate.listeners.Open(true)
-		if err := link.Send(wire.KindShut, nil); err != nil {
-			return err
+		if err = s.whileBaking(func() { listeners.Open(true) }); err == nil {
+			err = s.send(wire.KindShut, nil)
 		}
 	}
-	if to < from {
-		return link.Send(wire.KindWeight, wire.WeightBody{From: from, To: to})
+	if err == nil && to < from {
+		err = s.send(wire.KindWeight, wire.WeightBody{From: from, To: to})
 	}
-	return nil
+	return err
 }
 
 // stop ends the passing of connections to the candidate.

@@ -126,12 +126,21 @@ func (l *Link) deliver(pending []byte, files []*os.File) ([]byte, []*os.File, er
 // Send sends a message. The caller closes the files. Send waits for other senders, and at most two seconds for a peer that does
 // not read.
 func (l *Link) Send(k Kind, body any, files ...*os.File) error {
+	return l.SendIf(func() error { return nil }, k, body, files...)
+}
+
+// SendIf is Send, but calls the function allowed when the wait for other senders is over. If allowed returns an error, SendIf
+// returns this error and sends nothing. Messages that another goroutine begins to send after the call of allowed come later.
+func (l *Link) SendIf(allowed func() error, k Kind, body any, files ...*os.File) error {
 	b, err := Encode(k, body, len(files))
 	if err != nil {
 		return err
 	}
 	l.turn <- struct{}{}
 	defer func() { <-l.turn }()
+	if err := allowed(); err != nil {
+		return err
+	}
 	l.sent.Or(1 << k)
 	return l.wire.Send(b, files)
 }
