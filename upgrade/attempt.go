@@ -41,8 +41,8 @@ type attempt struct {
 	again bool       // another upgrade was requested during this attempt
 
 	// Signals from other goroutines.
-	unnamed   <-chan struct{} // closed when the wait to be named to systemd has ended (see naming); nil: no wait
-	writes    <-chan struct{} // closed when the running try to write the pid file and the outcome again ends; nil: no try runs
+	unsettled <-chan struct{} // closed when this process has made itself known, see settled; nil: the attempt need not wait
+	writes    <-chan struct{} // closed when a running try to write the pid file and the outcome ends; nil: no try runs
 	early     chan struct{}   // closed by commitNow: bake and soak end, and the commit follows
 	earlyOnce sync.Once
 	stopping  chan struct{} // closed when the whole service is to end

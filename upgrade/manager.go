@@ -48,28 +48,24 @@ func unmanageable(starter string, manager *sdnotify.Notifier) error {
 // naming is the wait of a new main generation: the old process has to name the new process to systemd first. In the zero value
 // no wait is under way.
 type naming struct {
-	over  chan struct{}    // closed at the end of the wait; nil: no wait is under way
-	due   <-chan time.Time // receives a value when the wait must end, even if the old process has sent no message
-	since time.Duration    // the start of the wait, by sys.Uptime; 0: there was no wait
+	due   <-chan time.Time // the time at which the wait ends without a message of the old process; nil: no wait is under way
+	since time.Duration    // the begin of the wait, by sys.Uptime; 0: there was no wait
 }
 
 // begin begins to wait.
 func (n *naming) begin() {
 	n.since = sys.Uptime()
-	n.over, n.due = make(chan struct{}), time.After(nameWait)
+	n.due = time.After(nameWait)
 }
 
 // waits reports whether the wait goes on.
-func (n *naming) waits() bool { return n.over != nil }
+func (n *naming) waits() bool { return n.due != nil }
 
 // end ends the wait, and reports whether a wait was under way.
 func (n *naming) end() bool {
-	if n.over == nil {
-		return false
-	}
-	close(n.over)
-	n.over, n.due = nil, nil
-	return true
+	waited := n.waits()
+	n.due = nil
+	return waited
 }
 
 // announcer sends the messages of this generation to the service manager.

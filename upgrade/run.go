@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"slices"
 	"syscall"
 	"time"
 
@@ -224,16 +223,10 @@ func (g *generation) begin(a *attempt, waiter chan error) {
 	if !g.naming.waits() && g.tellings.writing() == nil { // otherwise announceNamed or announce calls reloading later
 		g.reloading(a)
 	}
-	g.attempt, g.waiter, a.writes, a.unnamed = a, waiter, g.retries.trying, g.naming.over
-	told, ended := slices.Clone(g.tellings.all), make(chan attemptEnd, 1)
+	g.attempt, g.waiter, a.writes, a.unsettled = a, waiter, g.retries.trying, g.tellings.settled(&g.naming)
+	ended := make(chan attemptEnd, 1)
 	g.attemptEnded = ended
 	go func() { // ends when it has sent its result to ended; the loop waits for the result
-		for _, t := range told {
-			select {
-			case <-t.over:
-			case <-a.ctx.Done(): // run then ends without starting a process
-			}
-		}
 		a.run()
 		err := <-a.result()
 		out := a.outcome(err)

@@ -11,9 +11,9 @@ import "fmt"
 type stage int
 
 const (
-	atNaming      stage = iota // the attempt waits: perhaps the old process has not yet named this process to systemd
-	atSaving                   // the attempt waits while this process tries again to write its pid file or outcome
-	atChoosing                 // the file is being examined, and Options.Verify runs
+	atNaming      stage = iota // this process still writes its files and sends its messages as a new main generation
+	atSaving                   // this process tries to write its pid file and outcome again, after an error
+	atChoosing                 // the file is read, and Options.Verify runs
 	atStarting                 // the new process runs and has not sent hello
 	atGreeted                  // hello has come, and MarshalBinary has not returned
 	atChecking                 // the candidate restores state and runs its checks

@@ -108,7 +108,7 @@ func fires(g *generation, e genEvent) {
 	a := newAttempt(context.Background(), g.parts, modeUpgrade)
 	a.child = &child{Child: new(process.Child), link: other}
 	g.fire(e, detail{
-		err: errors.New("a reason"), phase: PhaseCheck, frame: wire.Frame{Kind: wire.KindTakes}, attempt: a, telling: &telling{over: make(chan struct{})},
+		err: errors.New("a reason"), phase: PhaseCheck, frame: wire.Frame{Kind: wire.KindTakes}, attempt: a, telling: new(telling),
 		request: request{op: opCommit, reply: make(chan error, 1)},
 	})
 }

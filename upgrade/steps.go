@@ -18,7 +18,7 @@ import (
 func (a *attempt) begin() await {
 	switch a.stage {
 	case atNaming:
-		return await{over: a.unnamed} // this channel is closed after nameWait at the latest
+		return await{over: a.unsettled}
 	case atSaving:
 		return a.save()
 	case atChoosing:

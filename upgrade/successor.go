@@ -186,12 +186,10 @@ func (g *generation) write(t *telling) {
 // announce announces this process to the service manager after the files are written, and begins to send the other messages.
 // If the old process has to name this process to systemd first, announceNamed sends the announcement instead.
 func (g *generation) announce(d detail) {
-	t, managed := d.telling, g.estate.manager != nil
-	if g.naming.since == 0 {
+	t := d.telling
+	t.announced = g.estate.manager != nil && g.naming.since == 0
+	if t.later = t.later && t.announced; t.announced {
 		t.forgotten = g.announcer.announce(t.later)
-		t.announced, t.later = managed, t.later && managed
-	} else {
-		t.later = false
 	}
 	g.tell(t)
 	if g.attempt != nil && !g.naming.waits() {
@@ -203,7 +201,7 @@ func (g *generation) announce(d detail) {
 // dropWritten ends a telling whose files are written, in a process that is not the main generation any more.
 func (g *generation) dropWritten(d detail) {
 	g.dropTold(d)
-	g.tellings.remove(d.telling)
+	g.tellings.remove(d.telling, &g.naming)
 }
 
 // tell begins to send the messages of a telling.
@@ -211,7 +209,7 @@ func (g *generation) tell(t *telling) { g.tellings.begin(g.parts, g.old.link, t)
 
 func (g *generation) hasTold(t *telling) {
 	g.fire(onTold, detail{telling: t})
-	g.tellings.remove(t)
+	g.tellings.remove(t, &g.naming)
 }
 
 // completeTold closes the sockets that were needed until the messages of the telling were sent. If later is true, completeTold
@@ -316,6 +314,7 @@ func (g *generation) becomeMain(d detail) {
 func (g *generation) named() {
 	if g.naming.end() {
 		g.fire(onNamed, detail{})
+		g.tellings.settle(&g.naming)
 	}
 }
 

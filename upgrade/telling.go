@@ -10,10 +10,10 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// telling is the work by which a new main generation makes itself known: it writes files, and sends messages to the service
-// manager, the old process and the older generations. Goroutines beside the loop of Run do this work, because a file system may
-// hang, and because a receiver perhaps does not read. The sending ends within seconds. A new attempt waits until the earlier
-// tellings have ended.
+// telling is the work by which a new main generation makes itself known. The generation writes files, and sends messages to the
+// service manager, the old process and the older generations. Goroutines beside the loop of Run do the work, because a file
+// system may hang, and because a receiver perhaps does not read. Sending ends within seconds. An attempt waits until all
+// tellings have ended, those that begin during the wait included (see settled).
 type telling struct {
 	written   chan struct{}     // closed when the files are written; nil: no files have to be written, or the sending has begun
 	first     bool              // send makes Status and the log show that this process serves
@@ -21,15 +21,15 @@ type telling struct {
 	serving   *wire.ServingBody // the message to the old process; nil: none
 	later     bool              // announce leaves a part of its work to keepRest, which completeTold calls
 	forgotten []*os.File        // unopened sockets that the service manager is asked to forget
-	drop      func()            // closes the sockets that this version has not opened; called by end; nil: there are none
-	over      chan struct{}     // closed when the loop has handled the end of the telling
+	drop      func()            // closes the sockets that this version has not opened; end calls the function unless it is nil
 }
 
 // tellings has the running tellings.
 type tellings struct {
 	all     []*telling
-	written chan *telling // receives a telling when its files are written
-	ended   chan *telling // receives each telling when its messages were sent
+	written chan *telling // gets a telling when its files are written
+	ended   chan *telling // gets each telling at its end
+	none    chan struct{} // see settled; nil: no attempt waits
 }
 
 func newTellings() tellings {
@@ -39,7 +39,7 @@ func newTellings() tellings {
 // write begins to write the files of a telling in a goroutine. When the files are written, the goroutine sends the telling to
 // s.written. A generation calls write only once.
 func (s *tellings) write(p *parts, t *telling) {
-	t.over, t.written = make(chan struct{}), make(chan struct{})
+	t.written = make(chan struct{})
 	s.all = append(s.all, t)
 	go func() { // ends when the files are written; finish waits at most a second, because the file system may hang
 		defer close(t.written)
@@ -85,7 +85,6 @@ func (s *tellings) awaitFiles() bool {
 // begin begins to send the messages of a telling in a goroutine. Then the goroutine sends the telling to s.ended.
 func (s *tellings) begin(p *parts, old *wire.Link, t *telling) {
 	if t.written == nil {
-		t.over = make(chan struct{})
 		s.all = append(s.all, t)
 	}
 	t.written = nil
@@ -104,9 +103,29 @@ func (s *tellings) closeAfter(old *wire.Link) {
 }
 
 // remove removes a telling that has ended.
-func (s *tellings) remove(t *telling) {
-	close(t.over)
+func (s *tellings) remove(t *telling, n *naming) {
 	s.all = slices.DeleteFunc(s.all, func(o *telling) bool { return o == t })
+	s.settle(n)
+}
+
+// settled returns a channel that is closed when no telling runs and the old process need not name this process to systemd any
+// more. It returns nil if this is so already.
+func (s *tellings) settled(n *naming) <-chan struct{} {
+	if len(s.all) == 0 && !n.waits() {
+		return nil
+	}
+	if s.none == nil {
+		s.none = make(chan struct{})
+	}
+	return s.none
+}
+
+// settle closes the channel of settled if nothing is left to wait for. It is called when a telling or the wait of n ends.
+func (s *tellings) settle(n *naming) {
+	if s.none != nil && len(s.all) == 0 && !n.waits() {
+		close(s.none)
+		s.none = nil
+	}
 }
 
 // send sends the messages of a telling.
