@@ -119,6 +119,7 @@ type chosen struct {
 func choose(e *estate, h *history, o *Options, m mode) *chosen {
 	c := new(chosen)
 	c.work = newWork("choose", nil, errors.New("Options.Verify has ended its goroutine"), func() (err error) {
+		e.listeners.AwaitRemoval() // the candidate may open a socket at a path that this process is removing
 		if m == modeRollback {
 			c.program, err = h.previous.program()
 			return err

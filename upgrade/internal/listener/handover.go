@@ -133,17 +133,19 @@ func (s *Set) ClaimRest(names []wire.SocketName) (drop func()) {
 		}
 	}
 	return func() {
-		for _, c := range claimed {
-			s.end(c)
-		}
-		for _, n := range rest {
-			removePath(startPath(n.Addr), s.paths.links[n])
-		}
+		s.paths.removeLater(func() {
+			for _, c := range claimed {
+				s.endUnopened(c)
+			}
+			for _, n := range rest {
+				s.paths.remove(startPath(n.Addr), s.paths.links[n])
+			}
+		})
 	}
 }
 
-// end closes a socket that was passed but not opened. It also ends the duplicate that tableflip keeps of the socket.
-func (s *Set) end(c io.Closer) {
+// endUnopened closes a socket that was passed but not opened. It also closes the duplicate that tableflip keeps of the socket.
+func (s *Set) endUnopened(c io.Closer) {
 	var inode uint64
 	if sc, ok := c.(syscall.Conn); ok {
 		if fd, n, err := sys.Duplicate(sc); err == nil {
@@ -159,10 +161,18 @@ func (s *Set) end(c io.Closer) {
 // when no other process serves on these sockets.
 func (s *Set) DropRest() {
 	if r := s.received(); r != nil {
-		for _, f := range r.takeTCP() {
-			s.Empty(f)
+		for _, f := range r.take(received.isOwnTCP) {
+			s.Empty(f.file)
 		}
-		r.Close(true)
+		for _, f := range r.take(received.hasNoPath) {
+			f.file.Close()
+		}
+		s.paths.removeLater(func() {
+			for _, f := range r.take(anyReceived) {
+				s.paths.remove(startPath(f.name.Addr), r.links[f.name])
+				f.file.Close()
+			}
+		})
 	}
 }
 

@@ -233,6 +233,7 @@ func TestUnopenedPathStaysUntilDrop(t *testing.T) {
 	dial(t, gone).Close()
 	accept(t, gone).Close()
 	drop()
+	next.AwaitRemoval()
 	if now := testutil.OpenFDs(); len(now) != len(before) {
 		t.Errorf("open descriptors: %q, before: %q", now, before)
 	}
@@ -255,6 +256,7 @@ func TestDropRemovesSocketsOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	drop()
+	next.AwaitRemoval()
 	if !exists(path) {
 		t.Error("it is removed")
 	}

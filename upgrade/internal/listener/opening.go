@@ -79,6 +79,10 @@ func always(d descent) func(uint64) descent { return func(uint64) descent { retu
 func (s *Set) openSocket(kind, network, addr string, pinned bool, o opener) (*Socket, error) {
 	s.opening.Lock()
 	defer s.opening.Unlock()
+	if hasPath(wire.SocketName{Network: network, Addr: addr}) {
+		s.paths.using.Lock()
+		defer s.paths.using.Unlock()
+	}
 	if open := len(s.Refs()); open >= sdnotify.MostSockets && s.supported() {
 		return nil, fmt.Errorf("upgrade: listen %s %s: %d sockets are open, and no process can hand on more: close some, or share one", network, addr, open)
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -21,11 +22,33 @@ import (
 // second name is passed from process to process with the socket, and is removed when the socket ends. Another file at the path
 // is not replaced, unless that file belongs to a dead socket.
 
-// paths puts back the paths of this process's unix sockets.
+// paths puts back the paths of this process's unix sockets, and removes them when the sockets end.
 type paths struct {
 	log      *slog.Logger
-	links    links              // the second names of the received sockets
-	listings map[string]listing // the keys are directories; the lock Set.opening guards the map
+	links    links                       // the second names of the received sockets
+	listings map[string]listing          // by directory; the lock Set.opening guards the map
+	remove   func(string, wire.PathLink) // is removePath, except in tests
+
+	// using is locked while a path is made, put back or removed, so that a path that is being opened is never removed. A file
+	// system may hang, so the loop of Run never waits for this lock.
+	using    sync.Mutex
+	removing sync.WaitGroup // the goroutines of removeLater
+}
+
+// removeLater calls fn, which removes paths, in a goroutine.
+func (p *paths) removeLater(fn func()) {
+	p.removing.Go(func() { // ReleaseAll waits for the end of fn
+		p.using.Lock()
+		defer p.using.Unlock()
+		fn()
+	})
+}
+
+// await waits until the removals that have begun are over.
+func (p *paths) await() {
+	p.removing.Wait()
+	p.using.Lock()
+	defer p.using.Unlock()
 }
 
 // links has the second names of sockets that another process has passed. The keys are the names of the sockets.

@@ -32,9 +32,9 @@ type Received struct {
 type received struct {
 	name wire.SocketName
 	file *os.File
-	late bool  // see MarkLate
-	own  bool  // see MarkOwn
-	at   *spot // the result of the method spot; nil before the first call of spot
+	late bool                // see MarkLate
+	own  bool                // see MarkOwn
+	at   func() (spot, bool) // returns where the socket is bound; may ask a file system, which may hang
 }
 
 var _ Inheritor = (*Received)(nil)
@@ -53,7 +53,8 @@ func (r *Received) Add(names []wire.SocketName, files []*os.File) {
 	defer r.mu.Unlock()
 	for i, f := range files {
 		if i < len(names) {
-			r.files = append(r.files, received{name: names[i], file: f})
+			at := sync.OnceValues(func() (spot, bool) { return spotted(names[i], f) })
+			r.files = append(r.files, received{name: names[i], file: f, at: at})
 		} else {
 			f.Close()
 		}
@@ -149,35 +150,21 @@ func (r *Received) find(name wire.SocketName) received {
 	if !ok {
 		return received{name: name}
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for i, f := range r.files {
-		if at, ok := r.files[i].spot(); ok && at == want && f.name.Kind == name.Kind && order(f.name.Addr) == order(name.Addr) {
+	for _, f := range r.all() {
+		if at, ok := f.at(); ok && at == want && f.name.Kind == name.Kind && order(f.name.Addr) == order(name.Addr) {
 			return f
 		}
 	}
 	return received{name: name}
 }
 
-// eachOwn calls the function each for every unopened socket that comes from this library, if the spot of the socket is known.
-// The lock is held during the calls.
+// eachOwn calls the function each for every received socket that this library has opened and whose spot is known.
 func (r *Received) eachOwn(each func(name wire.SocketName, at spot, f *os.File)) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for i, f := range r.files {
-		if at, ok := r.files[i].spot(); ok && f.own {
+	for _, f := range r.all() {
+		if at, ok := f.at(); ok && f.own {
 			each(f.name, at, f.file)
 		}
 	}
-}
-
-// spot returns the spot where the socket is bound. ok is false if the spot is not known. The caller holds the lock of Received.
-func (f *received) spot() (p spot, ok bool) {
-	if f.at == nil {
-		p, _ = spotted(f.name, f.file)
-		f.at = &p
-	}
-	return *f.at, f.at.network != ""
 }
 
 // missing returns the unopened sockets. It leaves out late sockets, and sockets for which the function covered returns true.
@@ -198,32 +185,34 @@ func (r *Received) missing(covered func(received) bool) (missing []Missing) {
 	return missing
 }
 
-// takeTCP takes the unopened TCP listeners that come from this library out of r, so that the caller can empty the queues.
-func (r *Received) takeTCP() (files []*os.File) {
+// isOwnTCP reports whether f is a TCP listener that this library has opened.
+func (f received) isOwnTCP() bool {
+	return f.own && f.name.Kind == "listener" && strings.HasPrefix(f.name.Network, "tcp")
+}
+
+func (f received) hasNoPath() bool { return !hasPath(f.name) }
+
+func anyReceived(received) bool { return true }
+
+// take takes unopened sockets out of r: those for which the function which returns true.
+func (r *Received) take(which func(received) bool) (taken []received) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.files = slices.DeleteFunc(r.files, func(f received) bool {
-		tcp := f.own && f.name.Kind == "listener" && strings.HasPrefix(f.name.Network, "tcp")
-		if tcp {
-			files = append(files, f.file)
+		if !which(f) {
+			return false
 		}
-		return tcp
+		taken = append(taken, f)
+		return true
 	})
-	return files
+	return taken
 }
 
-// Close closes the unopened sockets. If unlink is true, Close also removes the paths of unix sockets. unlink must be true only
-// if no other process serves on these sockets.
-func (r *Received) Close(unlink bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, f := range r.files {
-		if unlink && hasPath(f.name) {
-			removePath(startPath(f.name.Addr), r.links[f.name])
-		}
+// Close closes the unopened sockets.
+func (r *Received) Close() {
+	for _, f := range r.take(anyReceived) {
 		f.file.Close()
 	}
-	r.files = nil
 }
 
 func asSet(names []wire.SocketName) map[wire.SocketName]bool {

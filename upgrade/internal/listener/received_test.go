@@ -83,6 +83,7 @@ func TestReceivedAndNotOpenedEndsWithDrop(t *testing.T) {
 		t.Error("it has ended too early")
 	}
 	drop()
+	s.AwaitRemoval()
 	if !refused(t, tcp) || exists(path) {
 		t.Errorf("something goes on to listen; the path is there: %v", exists(path))
 	}
@@ -116,5 +117,5 @@ func TestNamesAndFilesGoTogether(t *testing.T) {
 	if ln, err := r.Listener("tcp", ":1"); ln != nil || err == nil {
 		t.Errorf("what is no socket: %v, %v", ln, err)
 	}
-	r.Close(false)
+	r.Close()
 }

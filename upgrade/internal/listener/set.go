@@ -53,7 +53,7 @@ type Set struct {
 func New(fds Inheritor, moveOn func(net.Conn) bool) *Set {
 	return &Set{
 		supply: supply{fds: fds}, traffic: traffic{moveOn: moveOn},
-		paths: paths{log: slog.New(slog.DiscardHandler), links: links{}},
+		paths: paths{log: slog.New(slog.DiscardHandler), links: links{}, remove: removePath},
 	}
 }
 
@@ -97,20 +97,56 @@ func (s *Set) FirstFailure() error {
 	return s.failed
 }
 
-// ReleaseAll closes all remaining sockets. It makes the emptying of queues end soon, and waits for this end.
+// ReleaseAll closes all remaining sockets. It hurries the emptying of queues, and waits for the end of the emptying and of the
+// removal of paths.
 func (s *Set) ReleaseAll() {
-	s.drop()
+	left := s.takePaths()
 	if r := s.received(); r != nil {
-		r.Close(false)
+		r.Close()
 	}
 	s.queues.hurry()
+	if len(left) > 0 {
+		s.paths.using.Lock()
+		for _, r := range left {
+			s.end(r, true)
+		}
+		s.paths.using.Unlock()
+	}
+	s.paths.removing.Wait()
 	s.queues.running.Wait()
 }
+
+// release removes a socket that the program has closed. It closes the duplicate, so that no child gets the socket. While closed
+// sockets are kept (see KeepClosed), release does nothing.
+func (s *Set) release(r *Socket) {
+	if r.path != "" { // before UnlinkOnClose can be called: see AwaitRemoval
+		s.paths.using.Lock()
+		defer s.paths.using.Unlock()
+	}
+	if unlink, ok := s.take(r); ok {
+		s.end(r, unlink)
+	}
+}
+
+// end ends a socket that was taken out of the list. The path is removed before the duplicate is closed: until then no other file
+// can have the inode of the path. The caller holds paths.using if the socket has a path.
+func (s *Set) end(r *Socket, unlink bool) {
+	if unlink && r.path != "" {
+		s.paths.remove(r.path, r.link)
+	}
+	s.drop(r)
+}
+
+// AwaitRemoval waits until the removals of paths that have begun are over. After UnlinkOnClose(false) and AwaitRemoval, this
+// process removes no path. AwaitRemoval may wait for a file system that hangs.
+func (s *Set) AwaitRemoval() { s.paths.await() }
 
 // PutBack makes the open unix sockets reachable by their paths. It puts a path back if no file is there, or if the file there
 // belongs to a dead socket, which no process holds. If clients still cannot reach some of the sockets, PutBack returns an
 // error. The error has the first of these sockets, the reason, and the number of the others.
 func (s *Set) PutBack() (first error) {
+	s.paths.using.Lock() // the path of a socket that ends in the meantime is removed afterwards
+	defer s.paths.using.Unlock()
 	more := 0
 	for _, r := range s.Refs() {
 		if r.path == "" || !s.supported() {

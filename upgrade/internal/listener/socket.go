@@ -146,12 +146,8 @@ func (r *Socket) endBeside() {
 	}
 }
 
-// drop closes the duplicate of the socket, and ends the duplicates that tableflip keeps (see passedFDs). If unlink is true,
-// drop also removes the path of a unix socket.
-func (r *Socket) drop(unlink bool, passed passedFDs) {
-	if unlink && r.path != "" {
-		removePath(r.path, r.link)
-	}
+// drop closes the duplicate. It also ends the duplicates that tableflip keeps of the socket (see passedFDs).
+func (r *Socket) drop(passed passedFDs) {
 	r.endBeside()
 	if r.fd >= 0 {
 		sys.CloseFD(r.fd)

@@ -45,34 +45,42 @@ func (s *sockets) add(r *Socket) {
 	}
 }
 
-// release is called when the program has closed a socket. It removes the socket from the set, and closes the duplicate, so that
-// no child gets the socket. If keep is true, release does nothing.
-func (s *sockets) release(ref *Socket) {
+// take takes a socket out of the list. ok is false if the socket is not in the list, or if keep is true. The caller removes the
+// path of the socket if unlink is true, and then calls drop.
+func (s *sockets) take(ref *Socket) (unlink, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.keep {
-		return
+	i := slices.Index(s.all, ref)
+	if i < 0 || s.keep {
+		return false, false
 	}
-	for i, r := range s.all {
-		if r == ref {
-			s.all = append(s.all[:i:i], s.all[i+1:]...)
-			if s.changed != nil {
-				s.changed(ref, false)
-			}
-			ref.drop(s.unlink, s.atExec)
-			return
-		}
+	s.all = append(s.all[:i:i], s.all[i+1:]...)
+	if s.changed != nil {
+		s.changed(ref, false)
 	}
+	return s.unlink, true
 }
 
-// drop removes all sockets from the set, and closes their duplicates.
-func (s *sockets) drop() {
+// takePaths takes all sockets out of the list. It returns the sockets whose paths have to be removed, and drops all others.
+func (s *sockets) takePaths() (left []*Socket) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, r := range s.all {
-		r.drop(s.unlink, s.atExec)
+		if s.unlink && r.path != "" {
+			left = append(left, r)
+		} else {
+			r.drop(s.atExec)
+		}
 	}
 	s.all = nil
+	return left
+}
+
+// drop closes the duplicate of a socket that is not in the list any more.
+func (s *sockets) drop(r *Socket) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r.drop(s.atExec)
 }
 
 // UnlinkOnClose sets whether closing a unix socket removes its path. on must be true only if no other process serves at the
