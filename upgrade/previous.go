@@ -19,14 +19,17 @@ type previous struct {
 	build *process.Build // nil if none is known
 }
 
-// program returns the program that a rollback starts.
+// program returns the program that a rollback starts. It may wait for a file system.
 func (p *previous) program() (process.Program, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.build == nil {
+	b, err := p.copy()
+	switch {
+	case err != nil:
+		return process.Program{}, fmt.Errorf("the executable of the earlier build: %w", err)
+	case b == nil:
 		return process.Program{}, fmt.Errorf("%w: nothing is known of an earlier build", ErrNotReady)
 	}
-	return p.build.Program()
+	defer b.Close()
+	return b.Program() // reads the executable: the lock is not held, because Status needs it
 }
 
 // status describes the build for Status. The result is nil if no build is known.

@@ -32,8 +32,8 @@ const storeNameLimit = 255
 // the sockets that the manager kept for an earlier process. Listen of package upgrade looks for a socket here if no older
 // generation has passed the socket.
 type Activation struct {
-	mu    sync.Mutex
-	Files []*os.File // passed sockets and other files, with their names; systemd passes the sockets of socket units first
+	mu    sync.Mutex // guards the fields; not held while a file system or a name server is asked
+	Files []*os.File // passed sockets and other files, by name; first the sockets of socket units, as systemd orders them
 	stale []string   // the names of kept sockets whose path does not exist, see Stale
 	units []uint64   // the inodes of the sockets of socket units; look sets them
 	known bool       // units is complete; Add makes known false again
@@ -79,15 +79,12 @@ func (p *Activation) Take(kind, network, addr, key string) (any, error) {
 	if p == nil {
 		return nil, nil
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.look()
 	own := StoreName(kind, network, key)
-	for i, f := range p.Files {
+	for _, f := range p.list() {
 		stored := strings.HasPrefix(f.Name(), StorePrefix)
 		switch {
 		case f.Name() == own && own != "" && noPath(network, addr):
-			p.stale = append(p.stale, own)
+			p.noteStale(own)
 			continue
 		case f.Name() == own && own != "":
 		case network == Network && f.Name() == addr:
@@ -95,13 +92,13 @@ func (p *Activation) Take(kind, network, addr, key string) (any, error) {
 		default:
 			continue
 		}
-		sock, err := fileSocket(f, kind)
+		sock, err := p.takeSocket(f, kind)
 		if err != nil {
 			return nil, fmt.Errorf("the socket %q that was passed: %w", f.Name(), err)
 		}
-		f.Close()
-		p.Files = append(p.Files[:i:i], p.Files[i+1:]...)
-		return sock, nil
+		if sock != nil {
+			return sock, nil
+		}
 	}
 	if network == Network {
 		return nil, fmt.Errorf("no socket named %q was passed, only %q: FileDescriptorName= in its socket unit names it, and it may be taken once", addr, p.names())
@@ -109,8 +106,38 @@ func (p *Activation) Take(kind, network, addr, key string) (any, error) {
 	return nil, nil
 }
 
-// IsUnit reports whether the socket with this inode belongs to a socket unit. The result may be true even if Take found the
-// socket under a name with StorePrefix, because the manager may also have kept another descriptor of the same socket.
+// list returns the passed files that were not taken.
+func (p *Activation) list() []*os.File {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.look()
+	return slices.Clone(p.Files)
+}
+
+// takeSocket takes a passed socket. sock is nil if the socket was taken in the meantime.
+func (p *Activation) takeSocket(f *os.File, kind string) (sock any, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	i := slices.Index(p.Files, f)
+	if i < 0 {
+		return nil, nil
+	}
+	if sock, err = fileSocket(f, kind); err != nil {
+		return nil, err
+	}
+	f.Close()
+	p.Files = append(p.Files[:i:i], p.Files[i+1:]...)
+	return sock, nil
+}
+
+func (p *Activation) noteStale(name string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stale = append(p.stale, name)
+}
+
+// IsUnit reports whether the socket with this inode belongs to a socket unit, even if Take found the socket under a name with
+// StorePrefix: the manager may have kept another descriptor of the same socket.
 func (p *Activation) IsUnit(inode uint64) bool {
 	if p == nil {
 		return false
@@ -177,7 +204,7 @@ func (p *Activation) Stale(name string) bool {
 
 func (p *Activation) names() []string {
 	names := []string{}
-	for _, f := range p.Files {
+	for _, f := range p.list() {
 		if !strings.HasPrefix(f.Name(), StorePrefix) {
 			names = append(names, f.Name())
 		}
@@ -242,41 +269,44 @@ func addrPort(a net.Addr) (net.IP, int) {
 
 // EachKept calls the function each with every kept socket that belongs to no socket unit and was not taken.
 func (p *Activation) EachKept(each func(*os.File)) {
+	for _, f := range p.kept() {
+		each(f)
+	}
+}
+
+// kept returns the kept sockets that belong to no socket unit and were not taken.
+func (p *Activation) kept() (files []*os.File) {
 	if p == nil {
-		return
+		return nil
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.look()
 	for _, f := range p.Files {
 		if strings.HasPrefix(f.Name(), StorePrefix) && !p.ofUnit(f) {
-			each(f)
+			files = append(files, f)
 		}
 	}
+	return files
 }
 
 // HasKept reports whether EachKept would call its function for any socket.
-func (p *Activation) HasKept() (has bool) {
-	p.EachKept(func(*os.File) { has = true })
-	return has
-}
+func (p *Activation) HasKept() bool { return len(p.kept()) > 0 }
 
 // TakeKept takes a kept socket that belongs to no socket unit. It takes the first such socket that is not stale (see Stale) and
 // for which the function matches returns true. It returns the socket as a net.Listener or a net.PacketConn, and the name under
 // which the socket was kept. sock is nil if there is no such socket.
 func (p *Activation) TakeKept(kind string, matches func(*os.File) bool) (sock any, name string, err error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for i, f := range p.Files {
-		if !strings.HasPrefix(f.Name(), StorePrefix) || p.ofUnit(f) || slices.Contains(p.stale, f.Name()) || !matches(f) {
+	for _, f := range p.kept() {
+		if p.Stale(f.Name()) || !matches(f) {
 			continue
 		}
-		if sock, err = fileSocket(f, kind); err != nil {
+		if sock, err = p.takeSocket(f, kind); err != nil {
 			return nil, "", fmt.Errorf("the socket %q that was kept: %w", f.Name(), err)
 		}
-		f.Close()
-		p.Files = append(p.Files[:i:i], p.Files[i+1:]...)
-		return sock, f.Name(), nil
+		if sock != nil {
+			return sock, f.Name(), nil
+		}
 	}
 	return nil, "", nil
 }

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/midair-go/midair/internal/sys"
 )
@@ -254,5 +255,54 @@ func TestProcessOneIsNamedFromOutside(t *testing.T) {
 		if ownOutside(c.pid); os.Getenv("LISTEN_PID") != c.want || os.Getenv(watchdogPID) != c.want {
 			t.Errorf("%+v: LISTEN_PID=%s WATCHDOG_PID=%s", c, os.Getenv("LISTEN_PID"), os.Getenv(watchdogPID))
 		}
+	}
+}
+
+// While Listen looks for a kept socket, which may take as long as a file system likes, the sockets that were not taken can be
+// closed: the loop of Run does that. Listen takes none of them afterwards.
+func TestLookingForAKeptSocketHoldsUpNobody(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	file, err := ln.(*net.TCPListener).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	fd, err := sys.DupFD(int(sys.FD(file)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	file.Close()
+	p := &Activation{Files: []*os.File{os.NewFile(uintptr(fd), StoreName("listener", "tcp", ":1"))}}
+	looking, goOn, taken := make(chan struct{}), make(chan struct{}), make(chan any, 1)
+	go func() { // ends after goOn
+		sock, _, err := p.TakeKept("listener", func(*os.File) bool { close(looking); <-goOn; return true })
+		if err != nil {
+			t.Error(err)
+		}
+		taken <- sock
+	}()
+	<-looking
+	done := make(chan struct{})
+	go func() { // ends after goOn at the latest
+		defer close(done)
+		p.Stale("midair.other")
+		if kept, names := p.Unclaimed(); len(kept) != 1 || len(names) != 1 {
+			t.Errorf("%v, %q", kept, names)
+		} else {
+			kept[0].Close()
+		}
+	}()
+	select {
+	case <-done:
+	case <-time.After(5 * time.Second):
+		t.Error("it waits for the one that looks")
+	}
+	close(goOn)
+	<-done
+	if sock := <-taken; sock != nil {
+		t.Errorf("%v was taken although it is closed", sock)
 	}
 }
