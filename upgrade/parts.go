@@ -6,8 +6,8 @@ import (
 	"github.com/cloudflare/tableflip"
 )
 
-// parts is the data of an Upgrader. The methods of the Upgrader and the goroutine of Run share the data. Each part has one
-// purpose. A part that several goroutines change has its own lock.
+// parts is the data that the Upgrader, which the program holds, shares with the goroutine of Run. Each part has one purpose. A
+// part that several goroutines change has its own lock (see below).
 type parts struct {
 	opts Options
 	log  *slog.Logger
@@ -23,3 +23,31 @@ type parts struct {
 	checks    checks    // the conditions for taking over
 	shown     shown     // the part of Status that the generation and its attempts set
 }
+
+// The locks of this package and of the packages in internal, in the order in which a goroutine takes them: a goroutine that
+// holds a lock may take the locks of lower lines, and no lock of the same line or of a higher line. A lock of the first part may
+// be held while a function of the program, a resolver, a file system or another process is slow. So the loop of Run takes none
+// of these locks. A lock of the second part is held only during system calls that do not wait, and not while a function of the
+// program is called. There is one exception from the order: TrySend only tries the lock wire.Link.turn, which is a channel, so
+// the loop may call TrySend, and so may the holder of handoff.Dispatcher.mu.
+//
+//	shares.turn            a weight is set and sent
+//	traffic.moving         read-locked while a connection moves; locked by awaitMoves
+//	listener.Set.opening   a socket is opened
+//	listener.paths.using   the path of a unix socket is made, put back or removed
+//	pidfile.File.mu        the pid file or the outcome is written
+//	process.Child.queue    sockets are sent to a child that has not sent hello
+//	wire.Link.turn         a message is sent, within two seconds
+//
+//	shares.mu              the stage of the attempt, and what setWeight changes in this process
+//	attempt.mu             the stage, and the request for another upgrade
+//	room.mu                the reserve of descriptors; the listeners are held and resumed
+//	handoff.Dispatcher.mu  the weight, and the connections that were passed
+//	listener.sockets.mu    the open sockets, while Follow calls its functions as well
+//	listener.gate.mu, listener.Received.mu, listener.origins.mu, listener.emptying.mu
+//	                       the state of a socket; the sockets that came; the names of listeners; the queues that are emptied
+//	handoff.Returner.mu    the share of the connections that goes back
+//	sdnotify.Activation.mu, sdnotify.nameSet.mu, sdnotify.Notifier.mu, sdnotify.endings.mu
+//	                       the sockets that the service manager has passed and keeps; the queue of messages; ends of candidates
+//	Candidate.mu, elders.mu, previous.mu, resources.mu, checks.mu, control.mu, shown.mu, unwritten.mu, traffic.mu, state.Keeper.mu
+//	                       each the other fields of its struct

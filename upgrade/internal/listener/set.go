@@ -34,7 +34,8 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// Set has all listeners and packet sockets of the process. A child gets duplicates, see Dup.
+// Set has all listening sockets of the process. A child gets the sockets that are open at the time of the upgrade. The file
+// parts.go of package upgrade has the order of the locks.
 type Set struct {
 	sockets
 	supply
