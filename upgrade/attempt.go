@@ -142,6 +142,9 @@ func (a *attempt) step(n news) bool {
 // the attempt was aborted in a stage that allows an abort, move does not go to a stage before dismissing. In this case move
 // does not change the stage, and returns false.
 func (a *attempt) move(to stage) bool {
+	if a.stage == atBaking {
+		a.shares.endBake(to == atDismissing)
+	}
 	a.leave(to)
 	a.shares.mu.Lock() // setWeight changes nothing in the next stage
 	defer a.shares.mu.Unlock()

@@ -139,6 +139,39 @@ func TestTakeBackDoesNotWaitForAWeight(t *testing.T) {
 	}
 }
 
+// An attempt that is taken back at weight 1 accepts again although the judge has not returned, and the judge sets no weight any
+// more.
+func TestTakeBackDoesNotWaitForTheJudge(t *testing.T) {
+	s := startSharing(t, 0, 1)
+	if s.accepts(t) {
+		t.Fatal("this process accepts at weight 1")
+	}
+	returned := make(chan struct{})
+	s.work = newWork("Bake", func() {}, nil, func() error { <-returned; return nil })
+	done := make(chan struct{})
+	go func() { // ends when the judge has returned
+		defer close(done)
+		s.step(news{event: evObjected, err: errors.New("it is bad")})
+	}()
+	c, err := net.Dial("tcp", s.ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if got, err := acceptWithin(s.ln, commitStall/2); err != nil {
+		t.Errorf("this process does not accept: %v", err)
+	} else {
+		got.Close()
+	}
+	if err := s.shares.setWeight(1); !errors.Is(err, ErrClosed) {
+		t.Errorf("setWeight: %v", err)
+	}
+	close(returned)
+	if <-done; s.stage != atDismissing {
+		t.Errorf("now %v", s.stage)
+	}
+}
+
 // A weight that waits for its turn on the control socket is not sent any more when the bake is over.
 func TestNoWeightIsSentAfterTheBake(t *testing.T) {
 	s := startSharing(t, wire.KindDial, 0.5)

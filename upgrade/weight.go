@@ -19,6 +19,7 @@ type shares struct {
 	to      atomic.Pointer[handoff.Dispatcher] // see dispatcher
 	attempt *attempt
 	takes   handoff.Takes // the listeners whose connections the candidate can take
+	over    bool          // endBake was called
 }
 
 // dispatcher returns the dispatcher that passes connections to the candidate. The result is nil if no weight was set.
@@ -58,11 +59,21 @@ func (s *shares) setWeight(w float64) error {
 func (s *shares) whileBaking(fn func()) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if attTable[s.attempt.stage][evWeighed].do != doAllow {
+	if s.over || attTable[s.attempt.stage][evWeighed].do != doAllow {
 		return fmt.Errorf("%w: Bake does not run, or has returned", ErrClosed)
 	}
 	fn()
 	return nil
+}
+
+// endBake ends the setting of weights. If back is true, this process accepts again at once, and does not wait for the judge.
+func (s *shares) endBake(back bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.over = true
+	if back && s.dispatcher() != nil {
+		s.attempt.estate.listeners.Open(true)
+	}
 }
 
 // baking returns nil if a weight may be set.
