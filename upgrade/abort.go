@@ -39,7 +39,7 @@ func (d *dismissal) dismiss() await {
 	if d.mode != modeRevive && !d.holdsBack() {
 		d.estate.listeners.Open(true)
 	}
-	_ = d.estate.listeners.PutBack() // if PutBack fails, reacquire tries again when the candidate has ended
+	d.files.Go(func() { _ = d.estate.listeners.PutBack() }) // if this fails, reacquire tries again when the candidate has ended
 	d.shares.stop()
 	d.cand.hangUp(true)
 	d.accepting = time.Since(d.detected)
@@ -142,7 +142,7 @@ func (d *dismissal) reacquire() await {
 		return await{}
 	}
 	d.estate.listeners.TakeReusePortBack()
-	d.estate.putPathsBack() // the candidate may have removed paths at its end
+	d.files.Go(d.estate.putPathsBack) // the candidate may have removed paths at its end
 	d.shares.settle(true)
 	restoring, released := d.received.call, d.released()
 	if restoring == nil && !released {
@@ -168,9 +168,8 @@ func (d *dismissal) acceptAgain() {
 	}
 }
 
-// takenBack closes everything that this process has open for the candidate. If the pid file does not name this process any
-// more, takenBack writes the pid file again, except in modeRevive. It returns nil after a rehearsal that went well. Otherwise
-// it returns an *Error with the reason.
+// takenBack closes everything that this process has open for the candidate. It returns nil after a rehearsal that went well.
+// Otherwise it returns an *Error with the reason.
 func (d *dismissal) takenBack() error {
 	e := &Error{Phase: d.phase(), Reason: d.cause.Error(), Err: d.cause}
 	if d.child == nil {
@@ -191,16 +190,24 @@ func (d *dismissal) takenBack() error {
 		}
 	}
 	d.child.close()
-	d.estate.pid.Discard(d.child.PID)
-	if d.mode != modeRevive && !d.estate.pid.Owned() {
-		if err := d.estate.publishPID(); err != nil {
-			d.log.Error("upgrade: cannot take the pid file back", "err", err)
-		}
-	}
 	if rehearsed {
 		return nil
 	}
 	return e
+}
+
+// takeFileBack removes the staged pid file of the candidate, and writes the pid file again if the candidate has written it.
+func (d *dismissal) takeFileBack() {
+	if d == nil || d.child == nil {
+		return
+	}
+	d.estate.pid.Discard(d.child.PID)
+	if d.mode == modeRevive || d.estate.pid.Owned() {
+		return
+	}
+	if err := d.estate.publishPID(); err != nil {
+		d.log.Error("upgrade: cannot take the pid file back", "err", err)
+	}
 }
 
 // crashText returns the first lines of a crash report of the Go runtime, up to the list of goroutines. The result is empty if

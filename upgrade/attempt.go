@@ -60,6 +60,8 @@ type attempt struct {
 	values    *marshalled // the values of Keep
 	work      *work       // the running judge, the work of release or the work of reacquire; nil: none of the three runs
 	dismissal *dismissal  // nil before the stage dismissing
+
+	files sync.WaitGroup // the goroutines that use files: a file system may hang
 }
 
 // newAttempt returns an attempt, which begins when run is called. The attempt uses the values of ctx, but the end of ctx does

@@ -2,11 +2,28 @@ package upgrade
 
 import (
 	"context"
+	"sync"
 	"time"
 )
 
-// call is a function that runs in another goroutine than the loop of Run: the function may take long, or may be a function of
-// the program. The loop receives the result.
+// waitWithin waits until all goroutines of a group have ended, but at most for limit. If goroutines are left, it returns a
+// channel that is closed when they have ended; otherwise it returns nil.
+func waitWithin(group *sync.WaitGroup, limit time.Duration) (left chan struct{}) {
+	c := make(chan struct{})
+	go func() { // ends with the goroutines of the group
+		defer close(c)
+		group.Wait()
+	}()
+	select {
+	case <-c:
+		return nil
+	case <-time.After(limit):
+		return c
+	}
+}
+
+// call is a function that runs beside the loop of Run, because it may take long or belongs to the program. The loop gets the
+// result.
 type call struct {
 	cancel context.CancelFunc
 	done   chan error // receives the result of the function

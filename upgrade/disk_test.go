@@ -3,9 +3,11 @@
 package upgrade
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -27,7 +29,7 @@ func TestHangingDiskHoldsUpNoLoop(t *testing.T) {
 		t.Error("a second try is due beside the first")
 	}
 	ended := make(chan struct{})
-	go func() { r.end(); close(ended) }()
+	go func() { r.end(time.Minute); close(ended) }()
 	select {
 	case <-ended:
 		t.Error("the end does not wait")
@@ -76,5 +78,38 @@ func TestReserveIsDroppedAtOnce(t *testing.T) {
 	<-used
 	if m.held.Len() != 0 {
 		t.Errorf("%d are held after drop", m.held.Len())
+	}
+}
+
+// A file system that does not answer when an attempt ends holds up neither the loop nor the end of the process. The next attempt
+// does not begin beside the write that goes on.
+func TestEndOfAnAttemptWaitsForNoFile(t *testing.T) {
+	var log bytes.Buffer
+	g, end := inState(t, genServing, &log)
+	a, answer := newAttempt(t.Context(), g.parts, modeUpgrade), make(chan struct{})
+	goOn := sync.OnceFunc(func() { close(answer) })
+	a.files.Go(func() { <-answer })
+	defer end()
+	defer goOn()
+	g.begin(a, nil)
+	select {
+	case e := <-g.attemptEnded:
+		g.attempted(e)
+	case <-time.After(10 * time.Second):
+		t.Fatal("the end of the attempt waits for the file system")
+	}
+	if g.retries.next(true) != nil || g.retries.end(time.Millisecond) {
+		t.Error("the write is not known")
+	}
+	g.begin(newAttempt(t.Context(), g.parts, modeUpgrade), nil)
+	select {
+	case <-g.attemptEnded:
+		t.Fatal("the next attempt does not wait")
+	case <-time.After(100 * time.Millisecond):
+	}
+	goOn()
+	g.attempted(<-g.attemptEnded)
+	if !g.retries.end(time.Minute) {
+		t.Error("the end of the write is not noticed")
 	}
 }

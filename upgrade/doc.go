@@ -72,8 +72,8 @@
 // function of the program. Run starts a goroutine for serve, a goroutine that calls the functions given to Check one after the
 // other, and a goroutine for Smoke or Bake. The methods of kept values are called in other goroutines, and may take at most
 // Options.Timeout. If a function of the program panics, the panic becomes an error of the upgrade, and no process ends because
-// of the panic. The goroutines that Run starts end before Run returns, except a serve that ignores its context (ErrServeStuck)
-// and a goroutine that writes to a stuck log.
+// of the panic. The goroutines that Run starts end before Run returns, except a serve that ignores its context (ErrServeStuck),
+// and goroutines that wait for a stuck log or for a file system that does not answer.
 //
 // # Crashes, containers and service managers
 //

@@ -52,7 +52,7 @@ type generation struct {
 	snapshot  *snapshot // the kept values that are being written to a file; nil: none
 	naming    naming
 	tellings  tellings
-	beside    sync.WaitGroup // the goroutines that send messages without waiting for an answer
+	beside    sync.WaitGroup // the goroutines that send messages without waiting for an answer, or remove files
 	watchdog  watchdog
 
 	memory  memory
@@ -75,8 +75,10 @@ func newGeneration(p *parts) *generation {
 	return g
 }
 
-// attemptEnd is the result of an attempt. The loop receives it after recordOutcome has returned.
+// attemptEnd is the result of an attempt. The loop receives it when the outcome was recorded, or when the file system has not
+// answered within fileWait.
 type attemptEnd struct {
 	err     error
 	outcome Outcome
+	writing chan struct{} // closed when the files of the attempt are written; nil: they are
 }

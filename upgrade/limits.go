@@ -21,6 +21,13 @@ const (
 // beatEvery is how often a candidate with a weight sends a heartbeat.
 const beatEvery = 100 * time.Millisecond
 
-// failedWait is how long a candidate waits for a busy control socket to send the reason of its failure. If the candidate
-// cannot send the reason, the old process learns of the failure by the exit status.
+// fileWait is how long the end of an attempt or of Run waits for a file system. sendWait is how long the end of Run waits for
+// messages to be sent: longer than the sending of a message may take.
+const (
+	fileWait = time.Second
+	sendWait = 3 * time.Second
+)
+
+// failedWait is how long a candidate tries to send the reason of its failure if the control socket is busy. If the candidate
+// cannot send the reason, the old process still gets the exit status.
 const failedWait = 50 * time.Millisecond

@@ -230,8 +230,11 @@ func (g *generation) begin(a *attempt, waiter chan error) {
 		a.run()
 		err := <-a.result()
 		out := a.outcome(err)
-		g.estate.recordOutcome(out)
-		ended <- attemptEnd{err, out}
+		a.files.Go(func() {
+			a.dismissal.takeFileBack() // before the outcome: a deploy script reads the pid file when it knows the outcome
+			g.estate.recordOutcome(out)
+		})
+		ended <- attemptEnd{err, out, waitWithin(&a.files, fileWait)}
 	}()
 }
 
@@ -247,6 +250,7 @@ func (g *generation) reloading(a *attempt) {
 func (g *generation) attempted(end attemptEnd) {
 	a, err, out := g.attempt, end.err, end.outcome
 	g.attempt, g.attemptEnded = nil, nil
+	g.retries.adopt(end.writing)
 	g.shown.setLast(out)
 	waiter := g.waiter
 	g.waiter = nil
@@ -363,12 +367,14 @@ func (g *generation) closeOldLink(detail) { g.tellings.closeAfter(g.old.link) }
 // finish releases everything that this generation holds.
 func (g *generation) finish() {
 	stops := g.state == genStopping
-	g.beside.Wait() // takes at most two seconds
-	g.retries.end() // must come before removeFiles, because a retry would write a removed file again
+	if waitWithin(&g.beside, sendWait) != nil {
+		g.log.Warn("upgrade: this process ends, although a message to another process is not sent, or a file system does not answer")
+	}
+	written := g.retries.end(fileWait) // must come before removeFiles, because a retry would write a removed file again
 	g.estate.release()
 	g.estate.listeners.KeepClosed(false)
 	g.estate.listeners.ReleaseAll()
-	g.estate.removeFiles(stops, g.tellings.awaitFiles())
+	g.estate.removeFiles(stops, g.tellings.awaitFiles() && written)
 	stopTableflip(g.tf)
 	g.snapshot.drop()
 	g.old.endHeartbeat()

@@ -55,7 +55,7 @@ func (g *generation) oldEnded() {
 	}
 	g.fire(onOldDied, detail{})
 	if elder := g.origin.elder; elder != nil {
-		g.estate.pid.Discard(elder.PID) // removes the staged pid file that an old process leaves if it is killed
+		g.beside.Go(func() { g.estate.pid.Discard(elder.PID) }) // removes the staged pid file of an old process that was killed
 	}
 }
 

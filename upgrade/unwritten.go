@@ -93,17 +93,30 @@ func (r *retries) next(wanted bool) <-chan time.Time {
 func (r *retries) try(fn func()) {
 	trying := make(chan struct{})
 	r.trying = trying
-	go func() { // ends when fn returns; generation.finish waits until then
+	go func() { // ends when fn returns; generation.finish waits for it, but not for a file system that hangs
 		defer close(trying)
 		fn()
 	}()
 }
 
-// end stops the ticker, and waits for the end of a running try.
-func (r *retries) end() {
+// adopt makes r treat the end of the channel writing as the end of a try. A nil channel has no effect.
+func (r *retries) adopt(writing chan struct{}) {
+	if r.trying == nil {
+		r.trying = writing
+	}
+}
+
+// end stops the ticker, and waits up to the limit for the end of a running try. It reports whether no try runs any more.
+func (r *retries) end(limit time.Duration) bool {
 	r.stop()
-	if r.trying != nil {
-		<-r.trying
+	if r.trying == nil {
+		return true
+	}
+	select {
+	case <-r.trying:
+		return true
+	case <-time.After(limit):
+		return false
 	}
 }
 
