@@ -55,14 +55,17 @@ func (s *shown) setState(state string) {
 	s.status.State = state
 }
 
-// setServing sets the state to serving, unless this generation already drains, stops or has ended.
-func (s *shown) setServing() {
+// setServing sets the state to serving, and returns true. If this generation already drains, stops or has ended, setServing
+// returns false.
+func (s *shown) setServing() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch s.status.State {
 	case "starting", "candidate", "orphan":
 		s.status.State = "serving"
+		return true
 	}
+	return false
 }
 
 func (s *shown) setUncommitted() {

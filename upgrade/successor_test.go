@@ -115,7 +115,25 @@ func TestFailureOfAnOrphanWaitsForNobody(t *testing.T) {
 	u.origin.link.Close()
 }
 
-// deadTransport is the transport to a process that has sent some messages and has died.
+// A process that is stopped before it has made itself known does not say afterwards that it serves.
+func TestServingIsNotSaidAfterTheStop(t *testing.T) {
+	for _, stopped := range []bool{false, true} {
+		var log bytes.Buffer
+		g, end := inState(t, genStarting, &log)
+		g.serveNow()
+		written := <-g.tellings.written
+		if stopped {
+			g.shown.setState("stopping") // as stopService does while the telling is sent
+		}
+		g.fire(onWritten, detail{telling: written})
+		end()
+		if said := strings.Contains(log.String(), "upgrade: serving"); said == stopped {
+			t.Errorf("stopped %v: the log says that it serves: %v", stopped, said)
+		}
+	}
+}
+
+// deadTransport is that of a process that is gone, after what it has said.
 type deadTransport struct{ wiretest.Transport }
 
 func (w *deadTransport) Send([]byte, []*os.File) error { return syscall.EPIPE }

@@ -136,8 +136,7 @@ func (t *telling) send(p *parts, old *wire.Link) {
 	if t.announced {
 		atStep("new.announced")
 	}
-	if t.first {
-		p.shown.setServing()
+	if t.first && p.shown.setServing() {
 		p.log.Info("upgrade: serving", "generation", p.origin.generation, "version", p.opts.Version, "pid", os.Getpid())
 	}
 	if t.serving != nil {
