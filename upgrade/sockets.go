@@ -43,17 +43,21 @@ func (s *goers) add(pid int) {
 	}
 }
 
-// putPathsBack restores the paths that an ending process may have removed, and sets the time of its next call. The last call
-// comes when each of these processes has ended, or has been in the list for goersLimit. If main is false, this process is not
-// the main generation, and putPathsBack does nothing. A file system may hang, so the work is done in a goroutine.
+// putPathsBack restores the paths that an ending process may have removed, and sets the time of the next call. The last call
+// comes when each such process has ended, or was noted longer than goersLimit ago. If main is false, putPathsBack only sets the
+// time of the next call. A file system may hang, so the work is done in a goroutine.
 func (s *goers) putPathsBack(e *estate, main bool) {
-	if s.tick = nil; !main {
-		return
-	}
+	s.tick = nil
 	s.all = slices.DeleteFunc(s.all, func(g goer) bool {
 		return process.HasEnded(g.pid) || time.Now().After(g.until)
 	})
-	if len(s.all) == 0 {
+	switch {
+	case !main && len(s.all) > 0:
+		s.tick = time.After(goersEvery)
+		return
+	case !main: // a new main generation puts all paths back
+		return
+	case len(s.all) == 0:
 		go e.putPathsBack() // ends when the file system answers
 		return
 	}
