@@ -24,8 +24,8 @@ type generation struct {
 	*parts
 	table    *[genStates]genRow
 	state    genState
-	checks   checkResult
-	err      error // what Run returns
+	result   checkResult // of the checks
+	err      error       // what Run returns
 	endServe context.CancelCauseFunc
 
 	served   chan error // receives the result of serve; nil after the loop has received the result

@@ -180,9 +180,9 @@ func (g *generation) hasSnapshot(err error) {
 }
 
 func (g *generation) checked(err error) {
-	g.prepared, g.checks = nil, checksPassed
+	g.prepared, g.result = nil, checksPassed
 	if err != nil {
-		g.checks = checksFailed
+		g.result = checksFailed
 	}
 	g.fire(either(err, onChecksPassed, onChecksFailed), detail{phase: PhaseCheck, err: err})
 }

@@ -74,7 +74,7 @@ func inState(t *testing.T, s genState, log *bytes.Buffer) (*generation, func()) 
 	u.origin.old, u.origin.link = oldMidair, wire.NewLink(&wiretest.Transport{})
 	u.origin.elder = &elder{link: u.origin.link}
 	g := newGeneration(&u.parts)
-	g.state, g.checks, g.endServe = s, checksPassed, func(error) {}
+	g.state, g.result, g.endServe = s, checksPassed, func(error) {}
 	return g, func() {
 		g.acquiring.stop()
 		endSending(g)

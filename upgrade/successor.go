@@ -133,7 +133,7 @@ func (g *generation) checksFailed(d detail) {
 		return
 	}
 	logServingAnyway(g.log, d.phase, d.err)
-	g.checks = checksPassed
+	g.result = checksPassed
 	g.reportPrepared(d)
 }
 
@@ -158,7 +158,7 @@ func (g *generation) reportPrepared(d detail) {
 // if there are exclusive resources, it only begins to acquire them.
 func (g *generation) proceed(detail) {
 	switch {
-	case g.checks == checksRun || g.taking != nil:
+	case g.result == checksRun || g.taking != nil:
 	case len(g.estate.resources.list()) > 0:
 		g.fire(onNeeds, detail{})
 	default:

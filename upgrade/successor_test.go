@@ -33,7 +33,7 @@ func TestDeathThatShowsTwiceAcquiresOnce(t *testing.T) {
 	u.origin.old, u.origin.link = oldMidair, wire.NewLink(&deadTransport{wiretest.Transport{}})
 	defer u.origin.link.Close()
 	g := newGeneration(&u.parts)
-	g.checks = checksPassed
+	g.result = checksPassed
 	g.fire(onFailed, detail{phase: PhaseCommit, err: errors.New("the lock is not to be had")})
 	first := g.acquiring
 	defer first.stop()

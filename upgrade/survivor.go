@@ -63,7 +63,7 @@ func (g *generation) serveAnyway(d detail) {
 
 // becomeOrphan handles the change from a candidate to an orphan. An orphan accepts as soon as its checks have passed.
 func (g *generation) becomeOrphan(d detail) {
-	ready := g.checks == checksPassed
+	ready := g.result == checksPassed
 	g.shown.setUncommitted()
 	g.shown.setState("orphan")
 	g.log.Error("upgrade: the old process has died before it committed this one: serving until the supervisor has started the committed build", "prepared", ready)

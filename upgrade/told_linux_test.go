@@ -32,7 +32,7 @@ func FuzzTold(f *testing.F) {
 		u.origin.old, u.origin.link = oldMidair, wire.NewLink(&deadTransport{wiretest.Transport{}})
 		was := []genState{genOrphan, genAlone, genServing, genLeaving}[who%4]
 		g := newGeneration(&u.parts)
-		g.state, g.checks, g.endServe, g.fromOld = was, checksPassed, func(error) {}, nil
+		g.state, g.result, g.endServe, g.fromOld = was, checksPassed, func(error) {}, nil
 		var files []*os.File
 		for range nfiles % 4 {
 			files = append(files, seen.File(t))
