@@ -12,13 +12,13 @@ import (
 // process that gives the connection away calls Options.Move. In the process that gets the connection, the connection is an
 // adoptedConn.
 
-// readsAsKnown reports whether net/http reads in the way on which the methods silent and begun of a conn rely. If net/http
+// readsAsKnown reports whether net/http reads from a connection as the methods silent and begun of a conn expect. If net/http
 // reads in another way, no connection moves: idle connections are closed, as without Move. A test replaces the function.
 var readsAsKnown = nethttpcheck.Check
 
 // An adoptedConn is a connection that came from another process. As long as no byte of a request was read, the other process
-// can take the connection back if this process dies. Only the method AcceptMoved of the listeners of package upgrade returns
-// adopted connections. Accept of these listeners returns connections of package net, for programs that look at the type.
+// can take the connection back if this process dies. The listeners of package upgrade return adopted connections only from
+// AcceptMoved. Their Accept returns connections of package net, since some programs look at the type of a connection.
 type adoptedConn interface {
 	SetIdle()           // notes that the server waits for a request, and has read no byte of the request
 	WasIdle() bool      // reports whether the connection was idle when the other process gave it away
@@ -37,15 +37,16 @@ func acceptOf(ln net.Listener) func() (net.Conn, error) {
 	return ln.Accept
 }
 
-// An idleDeadline corrects the read deadlines of an adopted connection that was idle when it came. For net/http the
-// connection is new, so net/http expects the first request at once. Instead, the first byte may take as long as on an idle
-// connection, and after the first byte the rest of the header has the time that net/http gives to a header.
+// An idleDeadline corrects the read deadlines of an adopted connection that was idle when it came. net/http takes the
+// connection as new, and sets the deadline for the first request at once. But the client may be silent for as long as on any
+// idle connection. So the first byte has the time of an idle connection. From the first byte on, the rest of the header has the
+// time that net/http gives to a header.
 type idleDeadline struct {
 	waiting bool          // the first byte has not come
 	since   time.Time     // when the connection came
 	idle    time.Duration // how long to wait for the first byte; 0 means without a limit
 	header  time.Duration // how much time net/http gives to the header; 0 means without a limit
-	shift   time.Duration // is added to each deadline that net/http sets before the end of the first request
+	shift   time.Duration // the wait for the first byte; the later deadlines of the first request are extended by this wait
 }
 
 // idleTimeout returns how long a server waits for a next request; 0 means without a limit.

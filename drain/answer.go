@@ -43,7 +43,9 @@ func (a *lastAnswer) WriteHeader(status int) {
 		a.committed = true
 	}
 	if status >= http.StatusOK {
-		a.committed = false // a ReadFrom of no bytes may have called announce, but has sent no header
+		// Announce again. A ReadFrom of no bytes calls announce, but sends no header, and the handler may have changed the
+		// header since then.
+		a.committed = false
 		a.announce()
 	}
 	a.answerer.WriteHeader(status)
@@ -61,7 +63,7 @@ func (a *lastAnswer) WriteString(text string) (int, error) {
 	return a.answerer.WriteString(text)
 }
 
-// ReadFrom calls announce, and copies from r to the answer. It lets the kernel copy where net/http does.
+// ReadFrom calls announce, and copies from r to the answer. If net/http would let the kernel copy, ReadFrom does so too.
 func (a *lastAnswer) ReadFrom(r io.Reader) (int64, error) {
 	a.announce()
 	return a.answerer.ReadFrom(r)

@@ -14,11 +14,13 @@ import (
 )
 
 const (
-	// A linger reads from the client after the last answer: lingerTime limits how long, and lingerBytes how much.
+	// A linger reads from the client after the last answer. lingerTime is how long it waits for the client once all bytes are
+	// acknowledged. lingerBytes is how much it reads at most.
 	lingerTime  = time.Second
 	lingerBytes = 4 << 20
-	// After CloseRead, a linger looks again and again for bytes of the client. deafTime is the pause between two looks. Before
-	// the drain begins, each pause is twice as long as the pause before it, up to lingerTime.
+	// deafTime is a pause. After CloseRead, a linger looks again and again for bytes of the client, with a pause after each
+	// look. In a drain each pause is deafTime. Before the drain the first pause is deafTime, and each later pause is twice as
+	// long as the pause before it, up to lingerTime.
 	deafTime = 10 * time.Millisecond
 )
 
@@ -28,8 +30,9 @@ type closer interface {
 	closeGracefully(ctx context.Context)
 }
 
-// step changes the state of the connection as the table of package life says for e, and does the part of the action that
-// needs c.mu. The caller has locked c.mu, and passes the action to carryOut after the unlock.
+// step changes the state of the connection for the event e, as the table of package life says. The table also says which action
+// to do. step returns this action, and does the part of it that needs c.mu. The caller has locked c.mu, and calls carryOut for
+// the other part after the unlock.
 func (c *conn) step(e life.Event) life.Action {
 	s := life.Next(c.state, e)
 	if c.state = s.Next; !c.state.Reads() {
@@ -84,10 +87,11 @@ func (c *conn) untrack() {
 	c.registry.remove(c)
 }
 
-// Close closes the connection. During a drain, Close leaves this to linger, so that the client can read the last answer. If the
-// connection is raw, Close starts linger before a drain too. Without linger, bytes of the client that are unread at the close,
-// or that arrive later, would make the kernel reset the connection, and the client would lose the part of the answer that it
-// has not read. Close does not start linger after SetLinger(0) or File, and not in the stage cutting or later.
+// Close closes the connection. Before a drain, Close does so at once. In a drain, Close starts linger, which closes the
+// connection later. For a raw connection, Close starts linger before a drain too. linger gives the client time to read the last
+// answer. Without linger, the kernel would reset the connection if bytes of the client are unread at the close or arrive later.
+// The client would then lose the part of the answer that it has not read. After SetLinger(0) or File, and from the stage
+// cutting on, Close never starts linger.
 func (c *conn) Close() error {
 	c.mu.Lock()
 	at := c.course.at()
@@ -151,8 +155,8 @@ func (c *conn) CloseWrite() error {
 	return w.CloseWrite()
 }
 
-// closers returns the h2conn of the connection, or nil if there is none, and the closers of its WebSocket and of its event
-// streams. With Options.KeepWebSockets, the closer of the WebSocket is left out.
+// closers returns what a drain ends on this connection: the h2conn, or nil if there is none, and the closers of streams. A
+// WebSocket has a closer unless Options.KeepWebSockets is set, and each event stream has a closer.
 func (c *conn) closers() (h2 *h2conn, streams []closer) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -219,8 +223,8 @@ func (c *conn) escalate(action string) string {
 	return action
 }
 
-// answering reports whether an answer of HTTP/1 may be incomplete. If the end of the connection marks the end of the answer,
-// only a reset shows the client that the answer is incomplete.
+// answering reports whether an answer of HTTP/1 may be incomplete. A drain ends a connection with such an answer only by a
+// reset. Without the reset, a client could take the end of the connection as the end of the answer, and the answer as complete.
 func (c *conn) answering() bool {
 	return c.view.reported == http.StateActive && !c.kind.http2
 }
@@ -238,7 +242,7 @@ func (c *conn) cut() (reset bool) {
 	do := c.step(life.Cut)
 	c.mu.Unlock()
 	socket := c.Conn
-	if t, ok := socket.(*tls.Conn); ok { // the Close of a *tls.Conn may have to wait for a write: it sends a last message
+	if t, ok := socket.(*tls.Conn); ok { // Close of a *tls.Conn sends a last message, and may have to wait for a Write
 		socket = t.NetConn()
 	}
 	if do == life.Drop || do == life.DropUntrack {

@@ -27,7 +27,7 @@ type conn struct {
 	registry *registry
 	kind     kind          // mu guards its fields transport, name and http2; the other fields never change
 	adopted  adoptedConn   // the same as Conn, if the connection came from another process; otherwise nil
-	stopped  atomic.Uint32 // the last state in which Read must not read; Fresh if there was none; no lock is needed
+	stopped  atomic.Uint32 // the last state for which State.Reads is false; Fresh if there was none; no lock is needed
 
 	read, written atomic.Int64
 
@@ -40,7 +40,7 @@ type conn struct {
 	copying bool                    // the kernel copies bytes from the socket: a drain must not interrupt the copy
 	cancel  context.CancelCauseFunc // cancels the contexts of all requests of the connection
 	stream  closer                  // closes the WebSocket of the connection; nil if there is no WebSocket
-	h2      *h2conn                 // ends an HTTP/2 connection in place of the reader; nil if there is no h2conn
+	h2      *h2conn                 // if not nil, ends the HTTP/2 connection, and the reader does not
 }
 
 // marks are calls of the program that change how a drain may close the socket. The mu of the conn guards all marks.
@@ -57,19 +57,19 @@ var (
 	_ inRegistry    = (*conn)(nil)
 )
 
-// track registers an accepted connection, and returns the connection that the accept loop gets. by is the kind of the server
+// track registers an accepted connection, and returns the connection that the accept loop gets. owner is the kind of server
 // that serves the connection. name is the name of the protocol, empty for net/http.
-func track(course *course, registry *registry, nc net.Conn, by server, name string) net.Conn {
+func track(course *course, registry *registry, nc net.Conn, owner server, name string) net.Conn {
 	wrapper := wrap(nc)
 	c := wrapper.self()
 	now := time.Now()
 	c.course, c.registry, c.view.since, c.reader.heard = course, registry, now, now
 	outside, isTLS := nc.(*tls.Conn)
 	stater, secure := nc.(interface{ ConnectionState() tls.ConnectionState })
-	c.kind.server, c.kind.name = by, name
+	c.kind.server, c.kind.name = owner, name
 	_, c.kind.socket = nc.(syscall.Conn)
 	c.adopted, _ = nc.(adoptedConn)
-	switch by {
+	switch owner {
 	case handlers:
 		c.state = life.Raw
 		c.view.reported = http.StateHijacked
@@ -89,7 +89,7 @@ func track(course *course, registry *registry, nc net.Conn, by server, name stri
 	if secure {
 		c.kind.transport = tlsInside
 	}
-	registry.add(c, by == netHTTP, nil)
+	registry.add(c, owner == netHTTP, nil)
 	if secure {
 		return &secureConn{conn: c, stater: stater}
 	}
@@ -107,7 +107,8 @@ func (c *secureConn) ConnectionState() tls.ConnectionState { return c.stater.Con
 
 func (c *conn) self() *conn { return c }
 
-// stop returns the last state in which Read must not read, or Fresh if there was no such state. No lock is needed.
+// stop returns the last state for which State.Reads is false: after such a state, Read must not read. It returns Fresh if there
+// was no such state. No lock is needed.
 func (c *conn) stop() life.State { return life.State(c.stopped.Load()) }
 
 // reported returns the state that net/http has reported last.
@@ -303,7 +304,8 @@ func (c *conn) SyscallConn() (syscall.RawConn, error) {
 	return &rawConn{of, c}, nil
 }
 
-// ReadFrom copies from r to the connection. It lets the kernel copy where package net does.
+// ReadFrom copies from r to the connection. If package net would let the kernel copy, ReadFrom does so too, with the exceptions
+// that the package text names.
 func (c *conn) ReadFrom(r io.Reader) (int64, error) {
 	if c.stop() == life.Moved {
 		return 0, net.ErrClosed
@@ -321,7 +323,7 @@ func (c *conn) ReadFrom(r io.Reader) (int64, error) {
 		}
 	case tcp && source == netconn.File && (c.reported() != http.StateHijacked || netconn.Regular(from)):
 		return netconn.SendFile(to, from, whole, (*writing)(c))
-	case !tcp && !c.kind.raw(): // the ReadFrom of another type may copy without a buffer
+	case !tcp && !c.kind.raw(): // let c.Conn copy: its ReadFrom may need no buffer
 		if rf, ok := c.Conn.(io.ReaderFrom); ok {
 			n, err := rf.ReadFrom(r)
 			c.wrote(n)
@@ -331,8 +333,9 @@ func (c *conn) ReadFrom(r io.Reader) (int64, error) {
 	return through(struct{ io.Writer }{c}, r)
 }
 
-// WriteTo copies from the connection to w. It lets the kernel copy where package net does. net/http does not call WriteTo. So
-// when WriteTo is called, the connection is hijacked, raw, or served by another server.
+// WriteTo copies from the connection to w. If package net would let the kernel copy, WriteTo does so too, with the exceptions
+// that the package text names. net/http does not call WriteTo. So when WriteTo is called, the connection is hijacked, raw, or
+// served by another server.
 func (c *conn) WriteTo(w io.Writer) (int64, error) {
 	if c.stop() == life.Moved {
 		return 0, io.EOF
@@ -351,7 +354,9 @@ func (c *conn) WriteTo(w io.Writer) (int64, error) {
 				return n, err
 			}
 			return through(w, c)
-		case *net.UnixConn: // package net copies all bytes in one part; with a raw connection, a drain must see each part
+		case *net.UnixConn:
+			// package net returns only when all bytes are copied. If one of the two connections is raw, a drain has to see the
+			// bytes pass, so they go through a buffer.
 			if netconn.Splices && !followed {
 				n, err := from.WriteTo(to)
 				c.read.Add(n)
@@ -360,7 +365,7 @@ func (c *conn) WriteTo(w io.Writer) (int64, error) {
 			}
 		}
 	}
-	if _, ok := w.(io.ReaderFrom); ok && !c.kind.raw() && !ours { // the ReadFrom of w may copy without a buffer
+	if _, ok := w.(io.ReaderFrom); ok && !c.kind.raw() && !ours { // the ReadFrom of w may need no buffer
 		n, err := io.Copy(w, c.Conn)
 		c.read.Add(n)
 		return n, err

@@ -36,8 +36,8 @@ type course struct {
 // at returns the present stage.
 func (c *course) at() stage { return stage(c.stage.Load()) }
 
-// idleGrace returns the IdleGrace of a connection between two requests: Options.IdleGrace, or hurriedGrace if hurried is true
-// and hurriedGrace is shorter.
+// idleGrace returns the IdleGrace of a connection between two requests. This is Options.IdleGrace. After Options.Hurry has
+// given its signal, it is hurriedGrace at most.
 func (c *course) idleGrace() time.Duration {
 	if c.hurried.Load() {
 		return min(c.idle, hurriedGrace)

@@ -70,9 +70,10 @@
 // connection is cut when Grace runs out.
 //
 // One to three bytes after the last answer keep a connection open for one more IdleGrace: they may be the beginning of a
-// request, or just a line end too many. Over TLS the server sees less. If nothing has arrived on a new connection for
-// IdleGrace, the server closes the connection, even if the client has already sent a part of its first request. Such a client
-// gets the status 400. Of a later request, only bytes in complete TLS records count.
+// request, or just a line end too many. Over TLS the server sees less. It does not see where the handshake of a new connection
+// ends. So a new connection is closed when no more bytes have arrived for IdleGrace, even if the client has already sent a part
+// of its first request. Such a client gets the status 400. Later, the server sees the bytes of a request only when their TLS
+// record is complete.
 //
 // net/http itself answers a request for "OPTIONS *", so the answer does not announce the close, unless
 // DisableGeneralOptionsHandler is set.
@@ -134,13 +135,14 @@
 // through SyscallConn or File are not counted. After SetLinger(0) a Close resets the connection, and after File a Close does
 // not wait for the client; both hold in a drain too. WriteMsgUnix of a WebSocket writes no ancillary data.
 //
-// Where package net lets the kernel copy, the wrapper does so too, with two exceptions, in which the copy goes through a
-// buffer. First, package net does two copies in the kernel only if it gets its own types, and not a wrapper: the copy of a file
-// to a unix socket, and the copy between a unix socket and a TCP connection that does not belong to the Server. Second, a drain
-// has to see the bytes pass in three copies: of a pipe to a connection of Hijack or ServeTCP, of a TCP connection of ServeTCP
-// to a unix socket, and of anything to a WebSocket. Bytes are counted at the end of each Write, and at the end of each part of
-// a copy. A part is what a socket holds at the moment, or at most 4 MiB of a file; a copy of a hijacked TCP connection to a
-// unix socket is a single part.
+// If package net would let the kernel copy, the wrapper does so too, except for five kinds of copies, which go through a
+// buffer. For two kinds, package net needs connections of its own types, and gets a wrapper: from a file to a unix socket, and
+// between a unix socket and a TCP connection that does not belong to the Server. For the other three kinds, a drain has to see
+// the bytes pass: from a pipe to a connection of Hijack or ServeTCP, from a TCP connection to a unix socket if ServeTCP serves
+// one of the two, and from anything to a WebSocket.
+//
+// Bytes are counted at the end of each Write, and at the end of each part of a copy. A part is what a socket holds at the
+// moment, or at most 4 MiB of a file. A copy from a hijacked TCP connection to a unix socket is a single part.
 //
 // Functions of RegisterOnShutdown start when net/http has no connection left. At this time there may still be hijacked and raw
 // connections, connections of ServeFunc, and jobs. If Grace runs out earlier, the functions start before the remaining

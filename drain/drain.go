@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	// minScan is the least time that the method scan returns: the time until the next scan of all connections.
+	// minScan is the least time from one scan of all connections to the next scan.
 	minScan = 10 * time.Millisecond
 	// progressTime is the time between two log lines. Each line says for how many connections and jobs the drain still waits.
 	progressTime = 5 * time.Second
@@ -169,10 +169,10 @@ func (s *Server) left() (loops, owned, all int) {
 	return loops, owned, all
 }
 
-// wait waits until everything has ended. If Grace runs out earlier, wait ends what is left. wait calls Shutdown when net/http
-// has no connection left and all accept loops have ended: an earlier Shutdown would drop requests. At this point Shutdown only
-// starts the functions of RegisterOnShutdown, which may end hijacked connections. The end of an accept loop causes one more
-// scan, for connections that the loop accepted after the last scan.
+// wait waits until everything has ended. If Grace runs out earlier, wait ends what is left. When net/http has no connection
+// left and all accept loops have ended, wait calls Shutdown. An earlier Shutdown would drop requests. At this point Shutdown
+// only starts the functions of RegisterOnShutdown, which may end hijacked connections. After the end of an accept loop, wait
+// scans once more, since the loop may have accepted connections after the last scan.
 func (s *Server) wait(ctx context.Context) error {
 	hurry, told, known := s.opts.Hurry, false, 0
 	scan, progress := time.NewTimer(0), time.NewTicker(progressTime)
@@ -208,9 +208,9 @@ func (s *Server) wait(ctx context.Context) error {
 	}
 }
 
-// scan calls consider for every connection, and returns the time until the next scan. If a connection becomes idle between two
-// scans, no earlier scan is needed. Either the connection is due only after the next scan, or the method rest interrupts its
-// Read at the moment when it becomes idle.
+// scan calls consider for every connection, and returns the time until the next scan. A connection that becomes idle in this
+// time needs no earlier scan. It is due at the next scan or later, or it is due at once. If it is due at once, the method rest
+// interrupts its Read.
 func (s *Server) scan() time.Duration {
 	now := time.Now()
 	next := now.Add(s.course.idleGrace())

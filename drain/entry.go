@@ -16,8 +16,8 @@ type Entry struct {
 	Name string `json:"name,omitempty"`
 	// Remote is the address of the client; empty for a job.
 	Remote string `json:"remote,omitempty"`
-	// Read and Written count the bytes of the connection; after ServeTLS the encrypted bytes. They are zero if the listener
-	// gave a *tls.Conn.
+	// Read and Written count the bytes of the connection. With ServeTLS they count the encrypted bytes. They are zero if the
+	// listener gave a *tls.Conn.
 	Read    int64 `json:"read"`
 	Written int64 `json:"written"`
 	// Action is the last step that was taken against the entry after Grace had run out: "cancelled", "deadline",

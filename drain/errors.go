@@ -7,11 +7,13 @@ import (
 	"time"
 )
 
-// ErrClosed means that a [Server] no longer does what was asked. Serve and the other serving methods, Drain and Resume return
-// ErrClosed after the final drain has begun, which follows the end of a context or a failed accept. [Server.Drain] does not
-// begin the final drain. Go and Track return ErrClosed when the drain waits for nothing more: everything has ended, or Grace
-// has run out. ErrClosed is also the cause of the context of an event stream that a drain has ended, and the error of later
-// writes to the stream.
+// ErrClosed means that a [Server] no longer does what was asked. When a context has ended or an accept has failed, the final
+// drain begins. From then on, new calls of Serve and of the other serving methods, of Drain and of Resume return ErrClosed. A
+// lame duck that was made by [Server.Drain] is not in the final drain. Go and Track still work in the final drain. They return
+// ErrClosed when everything has ended, or when Grace has run out.
+//
+// ErrClosed is also the cause of the context of an event stream that a drain has ended, and the error of later writes to the
+// stream.
 var ErrClosed = errors.New("drain: server closed")
 
 // errStopped ends the accept loop of net/http. It has no Temporary method, so that the loop does not retry.

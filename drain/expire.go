@@ -13,7 +13,7 @@ const (
 	cancelTime   = 250 * time.Millisecond
 	deadlineTime = 100 * time.Millisecond
 	halfTime     = 100 * time.Millisecond
-	// lastTime is how long accept loops have to return before the first step, and handlers after the last step.
+	// lastTime limits two waits: for the accept loops before the first step, and for the handlers after the last step.
 	lastTime = 500 * time.Millisecond
 )
 
@@ -29,7 +29,8 @@ type expiry struct {
 	unfinished []unfinished
 }
 
-// An unfinished is a connection or a job that was in use when Grace had run out. at is the index of its Entry in left.
+// An unfinished is a connection or a job that was in use when Grace had run out. Its field at is the index of an Entry:
+// expiry.left[at] is the Entry of the item.
 type unfinished struct {
 	item interface {
 		escalate(step string) (done string)

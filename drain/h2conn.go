@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	// ackTime limits the time from the first GOAWAY to the step acked: the wait for the answer to the PING, and the wait of
-	// settle for a time without streams.
+	// ackTime limits how long the method end waits for the client after the first GOAWAY. First it waits for the answer to the
+	// PING, and then, in settle, for a time without streams.
 	ackTime = 5 * time.Second
 	// settleTime is how long the connection has to be without a stream after the answer to the PING. The client of Go, for
 	// example, may choose this connection for a request before it reads the GOAWAY, and may open the stream only after it has
@@ -31,7 +31,7 @@ const (
 	told                    // the first GOAWAY was written
 	acked                   // the method end has finished its wait for the client: Read has to give frame.Hint to net/http
 	hinted                  // Read has begun to give frame.Hint to net/http
-	finished                // net/http has written its GOAWAY, so Read returns io.EOF; or net/http has returned before leave
+	finished                // Read returns io.EOF: net/http has written its GOAWAY, or has returned before leave was called
 )
 
 // An h2conn is the wrapper of an HTTP/2 connection, above its TLS. net/http reads and writes through the h2conn. An
@@ -90,9 +90,11 @@ func newH2Conn(nc net.Conn, entry h2entry, course *course) *h2conn {
 
 func (c *h2conn) at() h2step { return h2step(c.step.Load()) }
 
-// advance goes to the next step (the parameter to), and reports whether it did. It does nothing if the present step is not the
-// parameter from.
-func (c *h2conn) advance(from, to h2step) bool { return c.step.CompareAndSwap(int32(from), int32(to)) }
+// advance changes the step from current to next, and returns true. If the step is not equal to current, advance changes nothing
+// and returns false.
+func (c *h2conn) advance(current, next h2step) bool {
+	return c.step.CompareAndSwap(int32(current), int32(next))
+}
 
 // leave begins to end the connection. Only the first call has an effect.
 func (c *h2conn) leave() {
@@ -145,17 +147,17 @@ func (c *h2conn) wait(sign <-chan struct{}, limit time.Duration) bool {
 	return true
 }
 
-// settle waits until there was no stream for settleTime, but no longer than until limit. A longer wait is of no use, even if
-// there is still a stream at limit: the client has read the GOAWAY and opens no other stream.
+// settle waits until there was no stream for settleTime. It ends at the time limit even if there is still a stream. A longer
+// wait would be of no use: the client has read the GOAWAY and opens no other stream.
 func (c *h2conn) settle(limit time.Time) {
-	from := time.Now()
-	for rest := c.settled(from, limit); rest > 0; rest = c.settled(from, limit) {
+	start := time.Now()
+	for rest := c.settled(start, limit); rest > 0; rest = c.settled(start, limit) {
 		t := time.NewTimer(rest)
 		select {
 		case <-c.idle:
 		case <-t.C:
 		case <-c.ended:
-			limit = from
+			limit = start
 		}
 		t.Stop()
 	}
@@ -169,16 +171,17 @@ func (c *h2conn) rested() {
 	}
 }
 
-// settled returns how long settle has to wait at least. While there is a stream, this is the time until limit. Otherwise it is
-// what is left of settleTime, counted from the end of the last stream or from the time from, whichever is later. It is never
-// more than the time until limit.
-func (c *h2conn) settled(from, limit time.Time) time.Duration {
+// settled returns how long settle has to wait before it calls settled again. If the result is 0 or less, the wait is over.
+// While there is a stream, the result is the time until limit. While there is no stream, the result is the rest of settleTime.
+// settleTime counts from the end of the last stream, but not from a time before start. The result is never more than the time
+// until limit.
+func (c *h2conn) settled(start, limit time.Time) time.Duration {
 	since := c.entry.quietSince()
 	if since.IsZero() {
 		return time.Until(limit)
 	}
-	if since.Before(from) {
-		since = from
+	if since.Before(start) {
+		since = start
 	}
 	return min(time.Until(limit), time.Until(since.Add(settleTime)))
 }
@@ -220,9 +223,9 @@ func (c *h2conn) Write(p []byte) (int, error) {
 	return written + n, err
 }
 
-// finish ends the connection after net/http has written its GOAWAY, if there has been no stream since the step became
-// hinted: then no bytes of a stream wait to be written, and no stream will come. Otherwise net/http ends the connection
-// later.
+// finish ends the connection after net/http has written its GOAWAY, if there has been no stream since the step became hinted.
+// Then nothing is left to write, and no stream will come. If there has been a stream, finish does nothing, and net/http ends
+// the connection later.
 func (c *h2conn) finish() {
 	if c.at() != hinted {
 		return
@@ -310,7 +313,8 @@ func (c *h2conn) poke() {
 	c.deadline.interrupt(c.Conn)
 }
 
-// unpoke reports whether poke has interrupted a Read that has returned err, and if so restores the deadline.
+// unpoke is called when a Read has returned err. If err comes from poke, unpoke restores the deadline and returns true. If err
+// has another cause, unpoke returns false.
 func (c *h2conn) unpoke(err error) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -8,8 +8,9 @@ import (
 	"net/http"
 )
 
-// plainHTTP2 is the key of TLSNextProto for the function by which net/http serves an HTTP/2 connection whose preface was
-// read. The key is not documented. Without it, HTTP/2 connections end in one step, by net/http.
+// plainHTTP2 is a key of TLSNextProto. For this key, TLSNextProto has the function by which net/http serves an HTTP/2
+// connection after the preface was read. The key is not documented. If net/http does not have the key, HTTP/2 connections end
+// in one step, by net/http.
 const plainHTTP2 = "unencrypted_http2"
 
 // errPrimed ends a Serve that only makes net/http set up HTTP/2.
@@ -28,10 +29,12 @@ const (
 	twoSteps = "two steps"
 )
 
-// installHTTP2 makes net/http serve each HTTP/2 connection through an h2conn, and returns the value of Status.HTTP2. It changes
-// nothing in three cases: net/http does not serve HTTP/2, TLSNextProto has a function of the user's for "h2", or net/http has
-// no function for plainHTTP2. net/http fills TLSNextProto in the first Serve. So installHTTP2 first calls loop with a listener
-// that has nothing to accept. loop calls Serve or ServeTLS of the http.Server. The user's own functions in TLSNextProto remain.
+// installHTTP2 makes net/http serve each HTTP/2 connection through an h2conn, and returns the value of Status.HTTP2. It does so
+// by functions in TLSNextProto. The user's own functions in TLSNextProto remain. Nothing changes in three cases: net/http does
+// not serve HTTP/2, the user has set a function for "h2", or net/http has no function for plainHTTP2.
+//
+// net/http fills TLSNextProto in the first Serve. The parameter loop calls Serve or ServeTLS of the http.Server. So
+// installHTTP2 first calls loop with a listener that has nothing to accept.
 func (h *hooks) installHTTP2(loop func(net.Listener) error) (steps string) {
 	if _, own := h.http.TLSNextProto["h2"]; own {
 		return oneStep
@@ -86,8 +89,9 @@ func serveHTTP2(entry *conn, nc net.Conn, serve func(*h2conn)) {
 	c.closeDown()
 }
 
-// disguised is the inner connection of a *tls.Conn that does not encrypt. This *tls.Conn passes conn to a function of
-// TLSNextProto, because such a function takes only a *tls.Conn. net/http does the same for connections without TLS.
+// disguised carries a connection into a function of TLSNextProto. Such a function takes only a *tls.Conn. So disguise makes a
+// *tls.Conn that never encrypts, with the disguised as its inner connection. The function takes the field conn out of the
+// disguised. net/http does the same for connections without TLS.
 type disguised struct {
 	net.Conn // nil: only UnencryptedNetConn may be called
 	conn     net.Conn

@@ -11,9 +11,9 @@ import (
 )
 
 const (
-	// In a plain stop, the sweep accepts the connections in the accept queue, and then the listener is closed. sweepTime is how
-	// long the queue has to be empty before. It is not zero because an Accept whose deadline is in the past does not look into
-	// the queue.
+	// sweepTime is how long the accept queue has to be empty before the sweep ends. In a plain stop, the sweep accepts the
+	// connections in the queue, and then the listener is closed. sweepTime is not zero, since an Accept whose deadline is in
+	// the past does not look into the queue.
 	sweepTime = 20 * time.Millisecond
 	// sweepLimit limits the whole sweep, since perhaps new connections do not stop coming.
 	sweepLimit = time.Second
@@ -36,8 +36,8 @@ type listener struct {
 var _ net.Listener = (*listener)(nil)
 
 // Accept returns every connection that it gets, even if the drain has begun while Accept waited: the server serves such a
-// connection too. If the sweep begins after the first call of arm, the deadline of the sweep may pass before l.accept looks
-// into the queue. In this case Accept calls l.accept once more.
+// connection too. If the sweep begins just after the first call of arm, the deadline of the sweep may pass before l.accept has
+// looked into the queue. So if l.accept fails by this deadline, Accept calls l.accept once more.
 func (l *listener) Accept() (net.Conn, error) {
 	l.used.Store(true)
 	armed := l.arm(true)
@@ -55,9 +55,10 @@ func (l *listener) Accept() (net.Conn, error) {
 	return nil, err
 }
 
-// arm limits an Accept during the sweep to sweepTime. It reports whether it has set a limit that is not over yet. accepting is
-// true if the caller is Accept. While no Accept runs, arm sets no limit: the accept loop is busy with something else, so the
-// time that passes does not show whether the queue is empty.
+// arm limits an Accept during the sweep to sweepTime. It reports whether it has set a limit that is not over yet. Accept calls
+// arm with accepting == true. The sweep calls arm with accepting == false, and then a limit is set only if an Accept is
+// running. If no Accept is running, the accept loop is busy with something else, and the limit could pass although the queue is
+// not empty.
 func (l *listener) arm(accepting bool) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -129,8 +130,8 @@ func (l *listener) stop() {
 	l.Close()
 }
 
-// sweep makes the accept loop end when the queue is empty. The loop ends after sweepLimit or at the time latest, whichever is
-// earlier, even if the queue is not empty.
+// sweep makes the accept loop end when the queue is empty. Even if the queue is not empty, the loop ends after sweepLimit. If
+// latest is an earlier time, the loop ends at latest.
 func (l *listener) sweep(latest time.Time) {
 	limit := time.Now().Add(sweepLimit)
 	if latest.Before(limit) {
@@ -159,8 +160,8 @@ type listeners struct {
 	all map[*listener]struct{}
 }
 
-// add adds a listener and returns true. If the drain has begun, add only returns false. So when the drain lists the listeners,
-// the list has every listener.
+// add adds a listener and returns true. If the drain has begun, add changes nothing and returns false. So no listener comes
+// after the drain has listed the listeners.
 func (ls *listeners) add(l *listener, c *course) bool {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()

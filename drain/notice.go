@@ -22,7 +22,8 @@ type Notice struct {
 // never is the Notice that FromContext returns for a context that came from no server.
 var never = &Notice{begun: make(chan struct{})}
 
-// connKey is the key under which a context has its noticed: the *conn of a request or of a raw connection, or a *Server.
+// connKey is the key of a context value of type noticed. The value is the *conn of a request or of a raw connection, or a
+// *Server.
 type connKey struct{}
 
 // A noticed is a context value from which FromContext gets the Notice of a server.
@@ -37,8 +38,8 @@ func FromContext(ctx context.Context) *Notice {
 	return never
 }
 
-// Begun returns a channel that is closed when the server ends its accept loops. In a plain stop this is after Propagation:
-// before, a client that reconnects would be sent to this server again by the load balancer.
+// Begun returns a channel that is closed when the server ends its accept loops. In a plain stop this is after Propagation.
+// During Propagation, a load balancer could send a reconnecting client to this server again.
 func (n *Notice) Begun() <-chan struct{} { return n.begun }
 
 // Deadline returns the time at which Grace runs out. ok is false before the channel of Begun is closed.

@@ -69,8 +69,9 @@ type Options struct {
 
 	// After is a server that drains first: this server goes on serving until the other server has drained, as an admin listener
 	// should. End the contexts of both servers: the end of one drain does not begin the other drain. The two drains share one
-	// Grace: this server has what the other has left of its Grace, but at least a tenth of its own Grace. So two servers with
-	// the same Grace are drained after 1.1 times Grace at the latest. Default nil: this server waits for no other.
+	// Grace: this server gets the time that the first drain has left over, but at least a tenth of the Grace of this server. So
+	// two servers with the same Grace are drained after 1.1 times Grace at the latest. Default nil: this server waits for no
+	// other.
 	After *Server
 
 	// Logger gets a line for each of up to 20 entries that were left when Grace had run out. If a drain lasts longer than

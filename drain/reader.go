@@ -11,9 +11,10 @@ import (
 	"github.com/midair-go/midair/drain/internal/sockbuf"
 )
 
-// The Read of an idle connection decides whether the connection may be closed: Read runs in the goroutine that would read
-// the next request, and only there is it certain that no request was read. The drain interrupts the Read (readDeadline), and
-// the interrupted Read decides (part). From the interruption to the decision, deadlines that net/http sets are only stored.
+// An idle connection may be closed only if no request was read. Only the goroutine that reads the requests can be certain of
+// that. So the drain interrupts the Read that waits for the next request (readDeadline), and the interrupted Read decides
+// whether the connection is closed (part). net/http may set deadlines between the interruption and the decision: these
+// deadlines are only stored.
 
 // A reader is the part of a conn that decides whether an idle connection may be closed.
 type reader struct {
@@ -133,14 +134,15 @@ func (c *conn) touch(p []byte) {
 		c.reader.heard = time.Now()
 	}
 	if c.reader.first.waiting {
-		c.reader.deadline = readDeadline{asked: c.reader.first.arrived(), interrupted: true} // c.step restores asked
+		// With interrupted, c.step sets the deadline asked.
+		c.reader.deadline = readDeadline{asked: c.reader.first.arrived(), interrupted: true}
 	}
 	c.step(life.Bytes)
 }
 
-// part decides whether the connection ends in a Read into a buffer of the given size: either the drain closes the connection,
-// or Move takes it. One to three bytes of a next request keep the connection open for only one more IdleGrace: some clients
-// send a line end too many after a body.
+// part decides whether the connection ends in a Read: either the drain closes the connection, or Move takes it. size is the
+// length of the buffer of the Read. If one to three bytes of a next request have come, the connection stays open for one more
+// IdleGrace. It does not stay open longer, since some clients send a line end too many after a body.
 func (c *conn) part(size int) bool {
 	switch {
 	case !c.silent() || sockbuf.Queued(c.Conn):
@@ -198,12 +200,14 @@ func (c *conn) wanted(size int) bool {
 	return false
 }
 
-// silent reports whether the connection waits for the client and has nothing to do. A new connection is silent until the first
-// byte was read. Between two requests, a connection is silent until four bytes of the next request were read. At this point,
-// net/http replaces the deadline of the idle connection by a deadline for the header. An HTTP/2 connection without an h2conn is
-// silent if it has no stream; with an h2conn it is never silent. A new TLS connection counts as silent even if bytes were read,
-// since a conn below TLS cannot see the end of the handshake. A raw connection counts as silent unless the kernel copies from
-// it.
+// silent reports whether the connection waits for the client and has nothing to do. A connection is silent:
+//
+//	a new connection           until the first byte was read
+//	a new connection with TLS  until a request was read: a conn below TLS cannot see the end of the handshake
+//	between two requests       until four bytes of the next request were read: then net/http replaces the deadline of the
+//	                           idle connection by a deadline for the header
+//	HTTP/2                     if there is no stream; with an h2conn never
+//	a raw connection           unless the kernel copies from it
 func (c *conn) silent() bool {
 	if c.h2 != nil || !c.may(life.Part) {
 		return false
@@ -219,10 +223,10 @@ func (c *conn) silent() bool {
 	return true
 }
 
-// begun reports whether net/http has read one to three bytes of a next request, and waits for the rest. size is the size of
-// the buffer of the Read, which is the free part of the buffer of net/http. begun needs size if the bytes came together with
-// the request before: then the state does not show them. The whole buffer has a power of two as its size, so the free part
-// has another size if the buffer holds one to three bytes. Below TLS, size shows nothing.
+// begun reports whether net/http has read one to three bytes of a next request, and waits for the rest. Usually the state shows
+// such bytes. The state does not show them if they came together with the request before. Then size shows them: size is the
+// length of the buffer of the Read, and net/http passes the free part of its own buffer. The whole buffer has a power of two as
+// its length, so any other size means that the buffer holds bytes. Below TLS, size shows nothing.
 func (c *conn) begun(size int) bool {
 	if c.kind.http2 {
 		return false
@@ -252,9 +256,10 @@ func (c *conn) due() time.Time {
 	return due
 }
 
-// consider looks at a connection if it is silent. It interrupts the Read if the connection is due. It also interrupts the Read
-// if Move has to be asked first. The first result is the time at which a scan has to look again. If no scan has to look again,
-// the second result is false. A connection without a wrapper (tlsOutside) cannot be interrupted: when it is due, it gets a read
+// consider looks at a connection if it is silent. It interrupts the Read if the connection is due, or if Move has to be asked
+// first. consider returns the time at which a scan has to look again, and true. It returns false if no scan has to look again.
+//
+// A connection without a wrapper (tlsOutside) cannot be interrupted. When such a connection is due, consider sets a read
 // deadline in the past, which makes the Read of net/http fail. net/http may replace this deadline, so each later scan sets it
 // again.
 func (c *conn) consider(now time.Time) (time.Time, bool) {
@@ -288,7 +293,7 @@ func (c *conn) press(late bool) {
 }
 
 // rest notes that the connection has become idle. It interrupts the next Read if Rebalance wants Move to be asked. From the
-// stage draining on, rest calls press, since the connection may be due at once.
+// stage draining on, rest also calls press: shortly before Grace ends, a connection is due as soon as it is idle.
 func (c *conn) rest() {
 	c.mover.asked = notAsked
 	c.reader.first.shift = 0
@@ -360,13 +365,13 @@ func (c *conn) enter(reported http.ConnState) {
 	}
 }
 
-// flowLooks is how often in each IdleGrace a drain counts the unsent bytes of a raw connection. It looks more than once,
-// because two counts may be equal by chance although the client takes bytes and the handler writes others.
+// flowLooks is how often in each IdleGrace a drain counts the unsent bytes of a raw connection. One look would not be enough:
+// if the client has taken as many bytes as the handler has written, the count has not changed.
 const flowLooks = 8
 
-// flow restarts the IdleGrace of a raw connection if the number of unsent bytes has changed since the last look, and reports
-// whether there are unsent bytes. flow is needed because the bytes of a Write, or of a copy by the kernel, are counted only at
-// its end, which may come much later if the client is slow.
+// flow compares the number of unsent bytes of a raw connection with the number at the last look. If the number has changed,
+// flow restarts the IdleGrace. It reports whether there are unsent bytes. Without flow, a connection with a slow client would
+// look silent during a long Write or a long copy by the kernel, because their bytes are counted only at the end.
 func (c *conn) flow(now time.Time) bool {
 	if !c.kind.raw() {
 		return false

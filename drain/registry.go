@@ -5,9 +5,8 @@ import (
 	"sync"
 )
 
-// A registry lists the connections and jobs that a drain waits for. Accept adds a connection, and the end of its life removes
-// the connection. A request changes only the state of its connection, and does not lock mu unless a handler hijacks the
-// connection.
+// A registry lists the connections and jobs that a drain waits for. A connection is in the list from its Accept to the end of
+// its life. A request does not change the list, and does not lock mu. mu is locked only when a handler hijacks the connection.
 type registry struct {
 	wake chan struct{} // makes a drain look again whether everything has ended; has room for one signal
 
@@ -28,8 +27,8 @@ func newRegistry() *registry {
 	}
 }
 
-// add lists a connection. owned is true if net/http owns the connection. outside is the *tls.Conn by which lookupTLS finds a
-// connection without a wrapper, and nil for other connections.
+// add lists a connection. owned is true if net/http owns the connection. outside is nil for a connection with a wrapper. For a
+// connection without a wrapper, outside is the *tls.Conn that net/http uses, and lookupTLS finds the conn by it.
 func (r *registry) add(c *conn, owned bool, outside *tls.Conn) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -116,7 +115,8 @@ func (r *registry) empty() bool {
 	return all == 0
 }
 
-// close closes the registry for new jobs if the registry is empty or force is true, and reports whether it is closed.
+// close closes the registry for new jobs, and reports whether the registry is closed. If force is false, close closes only an
+// empty registry.
 func (r *registry) close(force bool) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -94,10 +94,10 @@ func (s *Server) ListenAndServe(ctx context.Context) error {
 // ServeTCP serves raw connections as [Server.Serve] serves HTTP, in the same drain as everything else of the server. Each
 // handler has a goroutine of its own. When the handler returns, nc is closed in a way that lets the client read everything.
 //
-// The handler learns of the drain by FromContext(ctx) and may end the connection as the protocol wants. If the handler does
-// not end the connection, its Read returns io.EOF after [Options.IdleGrace] without a byte read or written; on Linux, the
-// client must not have acknowledged any byte in this time either. After io.EOF a Write still works. At the end of Grace ctx
-// is cancelled with [ErrExpired].
+// The handler learns of the drain by FromContext(ctx) and may end the connection as the protocol wants. If the handler does not
+// do so, the drain makes Read of nc return io.EOF when the connection has been silent for [Options.IdleGrace]. Silent means
+// that no byte was read or written; on Linux, it also means that the client has acknowledged no byte. After io.EOF a Write
+// still works. At the end of Grace ctx is cancelled with [ErrExpired].
 func (s *Server) ServeTCP(ctx context.Context, ln net.Listener, handler func(ctx context.Context, nc net.Conn)) error {
 	return s.serve(ctx, ln, handlers, "tcp", rawLoop(handler))
 }
@@ -156,19 +156,19 @@ func (s *Server) Track(e Entry, cancel context.CancelCauseFunc) (done func(), er
 	return func() { s.registry.removeJob(j) }, nil
 }
 
-// serve runs the accept loop on ln until ctx ends, and then the drain. by and name are the arguments for track.
-func (s *Server) serve(ctx context.Context, ln net.Listener, by server, name string, loop func(net.Listener) error) error {
+// serve runs the accept loop on ln until ctx ends, and then the drain. owner and name are arguments for track.
+func (s *Server) serve(ctx context.Context, ln net.Listener, owner server, name string, loop func(net.Listener) error) error {
 	if ln == nil {
 		return errors.New("drain: no listener")
 	}
 	l := &listener{Listener: ln, accept: acceptOf(ln), track: func(nc net.Conn) net.Conn {
-		return track(s.course, s.registry, nc, by, name)
+		return track(s.course, s.registry, nc, owner, name)
 	}}
 	if !s.listeners.add(l, s.course) {
 		ln.Close()
 		return ErrClosed
 	}
-	if by == netHTTP {
+	if owner == netHTTP {
 		s.install(loop)
 	}
 	ended := make(chan error, 1)
@@ -202,9 +202,9 @@ func (s *Server) install(loop func(net.Listener) error) {
 	})
 }
 
-// await waits until ctx has ended, the drain has begun in another call of serve, or the accept loop of l has ended. In all
-// three cases the caller calls drain, with one exception: if the loop has ended without a call of Accept, unused is true and
-// failed is the error of Serve.
+// await waits until ctx has ended, the drain has begun in another call of serve, or the accept loop of l has ended. Then unused
+// is false, and the caller calls drain. There is one exception, in which nothing is drained: the loop has ended and has never
+// called Accept. In this case unused is true, and failed is the error of Serve.
 func (s *Server) await(ctx context.Context, l *listener, ended chan error) (failed error, unused bool) {
 	// Check net/http a second after the start. Earlier, the process is busy with its first requests. Later, in the drain, the
 	// check would delay the drain.

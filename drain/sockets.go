@@ -119,8 +119,8 @@ func (c *unixConn) ReadMsgUnix(b, oob []byte) (n, oobn, flags int, addr *net.Uni
 	return n, oobn, flags, addr, err
 }
 
-// message calls receive with the function read, which reads a message. If bytes that the other process had read from an adopted
-// connection are left, message returns these bytes instead.
+// message reads a message: it calls receive with the function read. An adopted connection may come with bytes that the other
+// process had read. As long as such bytes are left, message returns them and does not call read.
 func (c *unixConn) message(b []byte, read func() (int, error)) (int, error) {
 	c.own()
 	return c.receive(len(b), func() (int, error) {

@@ -23,9 +23,9 @@ const (
 // errRestart is the error of a message that is written after closeFrame.
 var errRestart = errors.New("drain: the WebSocket was closed with status 1012, service restart")
 
-// A wsConn is the wrapper of a WebSocket connection, above its TLS. The program's WebSocket library does not notice the wsConn:
-// in a drain, the wsConn inserts a close frame between two messages of the server, and the library ends the connection when the
-// client answers the close.
+// A wsConn is the wrapper of a WebSocket connection, above its TLS. In a drain, the wsConn inserts a close frame between two
+// messages of the server. When the client answers the close, the program's WebSocket library ends the connection, as if the
+// client had begun the close. So the library does not have to know of the wsConn.
 type wsConn struct {
 	net.Conn
 	course  *course
@@ -82,7 +82,7 @@ func (c *wsTCP) ReadFrom(r io.Reader) (int64, error) {
 	return through(struct{ io.Writer }{c.wsConn}, r)
 }
 
-// WriteTo copies from the connection to w. It lets the kernel copy where package net does.
+// WriteTo copies from the connection to w. If package net would let the kernel copy, WriteTo does so too.
 func (c *wsTCP) WriteTo(w io.Writer) (int64, error) {
 	n, err := c.Conn.(*tcpConn).WriteTo(w)
 	if err != nil && c.mute.Load() { // a Read would return io.EOF here, and a copy ends at io.EOF without an error
@@ -146,8 +146,8 @@ func (c *wsConn) ended(n int, err error) error {
 }
 
 // Write writes p, and inserts closeFrame after a message if the drain wants a close. After closeFrame, Write refuses messages
-// with an error. It drops control frames without an error, because the library answers the close of the client by a close, and
-// the client has already got one.
+// with an error. It drops control frames without an error. Such a frame is, for example, the close by which the library answers
+// the close of the client: the client has already got closeFrame, and must not get a second close.
 func (c *wsConn) Write(p []byte) (int, error) {
 	c.writing.Lock()
 	defer c.writing.Unlock()

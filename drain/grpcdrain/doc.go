@@ -1,6 +1,6 @@
 // Package grpcdrain does for a *grpc.Server what package drain does for an *http.Server. A [Server] serves until a context
-// ends, and then waits for the calls that have begun. If the time runs out, its error lists the calls and connections that were
-// left; the calls only with an [Observer].
+// ends, and then waits for the calls that have begun. If Grace runs out first, the error of Serve lists the connections that
+// were left. With an [Observer], the error lists the calls too.
 //
 //	calls := new(grpcdrain.Observer)
 //	gs := grpc.NewServer(grpc.StatsHandler(calls))
@@ -13,10 +13,13 @@
 //
 // Calls that clients send at the beginning of the drain are not lost: grpc-go announces the end of a connection in two steps,
 // and answers the calls that arrive between the first and the second. Handlers of streams learn of the drain after the first
-// step, because the client of a stream that ends after the first step opens the next stream on another connection. A handler of
-// a long stream waits for drain.FromContext(stream.Context()).Begun(), if there is an [Observer], or for [Server.Draining], and
-// then ends the stream with a status. When Grace has run out, the contexts of all calls that an [Observer] sees are cancelled.
-// A handler then has a quarter of a second to end its call with a status, before the connection is closed.
+// step. If a stream ends then, the client opens the next stream on another connection. Before the first step, the client would
+// open the next stream on the same connection.
+//
+// A handler of a long stream waits for the drain, and then ends the stream with a status. With an [Observer], the handler waits
+// for drain.FromContext(stream.Context()).Begun(); without an Observer, for [Server.Draining]. When Grace has run out, the
+// contexts of all calls that an [Observer] sees are cancelled. A handler then has a quarter of a second to end its call with a
+// status, before the connection is closed.
 //
 // On a connection with TLS, the Server cannot see whether the first step was sent. So if any connection has TLS, the handlers
 // of all streams learn of the drain at most a tenth of a second after grpc-go was told to stop.

@@ -25,7 +25,7 @@ type Observer struct {
 
 var _ stats.Handler = (*Observer)(nil)
 
-// Observe makes o register with s all calls that begin from now on. Call Observe before Serve.
+// Observe connects o with s: each call that begins from now on is registered with s. Call Observe before Serve.
 func (s *Server) Observe(o *Observer) { o.core.Store(s.core) }
 
 // callKey is the key of the *call in the context of a call.

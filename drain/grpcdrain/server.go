@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	// Handlers learn of the drain when the first GOAWAY was written on all connections. announce waits for this no longer than
-	// tellTime.
+	// tellTime limits how long announce waits until the first GOAWAY was written on all connections. After this wait, handlers
+	// learn of the drain.
 	tellTime = time.Second
 	// secureTime replaces tellTime if a connection has TLS: on such a connection the first GOAWAY cannot be seen.
 	secureTime = 100 * time.Millisecond
@@ -60,8 +60,8 @@ func NewServer(gs *grpc.Server, opts drain.Options) *Server {
 	return s
 }
 
-// SetHealth makes h answer NOT_SERVING from the first moment of a plain stop, and between the calls of Drain and Resume of the
-// drain.Server that Core returns. A handover does not change the answer of h. Call SetHealth before Serve.
+// SetHealth makes h answer NOT_SERVING from the first moment of a plain stop. After Core().Drain(), h also answers NOT_SERVING,
+// until Core().Resume(). A handover does not change the answer of h. Call SetHealth before Serve.
 func (s *Server) SetHealth(h Health) { s.health = h }
 
 // Core returns the drain.Server of s. Use it for methods such as Status, Report, Go and Drain, and as the Options.After of
@@ -109,8 +109,8 @@ func (s *Server) tell(ready bool) {
 }
 
 // announce makes grpc announce the end to its clients in two steps. It returns when the first step was sent on all connections,
-// but no later than conns.limit allows. If a handler ended its stream before the first step was sent, the client would open the
-// next stream on the same connection.
+// but no later than conns.limit allows. Only then do handlers learn of the drain. If a handler ended its stream earlier, the
+// client would open the next stream on the same connection.
 func (s *Server) announce(ctx context.Context) {
 	select {
 	case <-s.looped: // GracefulStop closes the listener: wait until the accept loop has taken all connections in the queue
@@ -198,7 +198,7 @@ type conn struct {
 	net.Conn
 	conns  *conns
 	begun  bool        // something was written; only the goroutine that writes uses this field
-	secure atomic.Bool // the connection has TLS: the first byte written was the type of a TLS record, handshake or alert
+	secure atomic.Bool // the connection has TLS: the first written byte is the first byte of a TLS handshake or of a TLS alert
 	told   atomic.Bool // the first GOAWAY was written
 }
 

@@ -30,14 +30,14 @@ const (
 	Noted
 	// Reading means that net/http reads the header of the next request.
 	Reading
-	// Parted means that a Read has decided the end of the connection: every Read gives io.EOF.
+	// Parted means that a drain has ended the connection by a Read: from now on, every Read gives io.EOF.
 	Parted
 	// Hijacked means that a handler has taken the connection over, or that another server than net/http serves it. The
 	// connection ends with its Close.
 	Hijacked
 	// Raw means that a handler of ServeTCP serves the connection, and has not returned.
 	Raw
-	// Spent is the state after Raw if a Read has decided the end of the connection: every Read gives io.EOF, but the handler
+	// Spent is the state after Raw if a drain has ended the connection by a Read. Every Read gives io.EOF, but the handler
 	// may still write.
 	Spent
 	// Moved means that Move has taken the connection: its socket must not be used any more.
@@ -107,7 +107,7 @@ const (
 	Reset
 	// Extend gives the connection another IdleGrace, which begins now.
 	Extend
-	// EndRead makes the Read that has decided the end of the connection return io.EOF. All later Reads return io.EOF too.
+	// EndRead makes the interrupted Read return io.EOF. All later Reads return io.EOF too.
 	EndRead
 	// NoteHijack tells the registry that net/http does not own the connection any more.
 	NoteHijack

@@ -26,7 +26,7 @@ var table = [states][events]Step{
 		Request: {Restore, Active}, Rest: {Reset, Rested},
 		Close: {Drop, Shut}, Linger: {Discard, Lingering}, Cut: {Drop, Shut}, Release: {Untrack, Ended},
 	},
-	Idle: { // Find may happen: bytes of the next request may have come together with the request before
+	Idle: { // Find may happen: net/http may have read bytes of the next request together with the request before
 		Bytes: {Restore, Begun}, Deadline: {Nothing, Reading}, Find: {Extend, Noted},
 		Part: {EndRead, Parted}, Take: {EndRead, Moved},
 		Request: {Restore, Active}, Rest: {Reset, Rested},
@@ -42,17 +42,17 @@ var table = [states][events]Step{
 		Request: {Restore, Active}, Rest: {Reset, Rested},
 		Close: {Drop, Shut}, Linger: {Discard, Lingering}, Cut: {Drop, Shut}, Release: {Untrack, Ended},
 	},
-	Reading: { // Part may happen to HTTP/2, which may set several deadlines and then have no stream
+	Reading: { // Part may happen to HTTP/2: several deadlines may be set although no stream begins
 		Bytes: {Restore, Reading}, Deadline: {Nothing, Reading}, Part: {EndRead, Parted},
 		Request: {Restore, Active}, Rest: {Reset, Rested},
 		Close: {Drop, Shut}, Linger: {Discard, Lingering}, Cut: {Drop, Shut}, Release: {Untrack, Ended},
 	},
-	Parted: { // Request may happen: net/http has read a part of a header, and answers with status 400
+	Parted: { // Request may happen: net/http reports a part of a header as a request, and answers it with status 400
 		Deadline: {Nothing, Parted},
 		Request:  {Nothing, Parted}, Rest: {Nothing, Parted},
 		Close: {Drop, Shut}, Linger: {Discard, Lingering}, Cut: {Drop, Shut}, Release: {Untrack, Ended},
 	},
-	Hijacked: { // Release ends a connection without a wrapper, since its Close cannot be seen
+	Hijacked: { // Release may happen only to a connection without a wrapper: no event comes from its Close
 		Bytes: {Restore, Hijacked}, Deadline: {Nothing, Hijacked},
 		Close: {DropUntrack, Ended}, Linger: {Discard, Released}, Cut: {DropUntrack, Ended}, Release: {Untrack, Ended},
 	},

@@ -44,8 +44,8 @@ var parts = sync.Pool{New: func() any { return new(io.LimitedReader) }}
 // call of sendfile.
 const filePart = 4 << 20
 
-// Unlimited takes the limit off r. If r is a LimitedReader, whole is r, and from is the reader inside of r. Otherwise whole is
-// nil, and from is r.
+// Unlimited takes the limit off r. If r is a LimitedReader, the first result is r, and the second result is the reader inside
+// of r. Otherwise the first result is nil, and the second result is r.
 func Unlimited(r io.Reader) (whole *io.LimitedReader, from io.Reader) {
 	if l, ok := r.(*io.LimitedReader); ok {
 		return l, l.R
@@ -53,8 +53,8 @@ func Unlimited(r io.Reader) (whole *io.LimitedReader, from io.Reader) {
 	return nil, r
 }
 
-// limit sets the length of the next part p of a copy to the number most. If whole is not nil and has less left, limit sets the
-// length to the rest of whole. It reports whether the length is greater than 0.
+// limit sets p.N, the length of the next part of a copy, to the value of most. If whole is not nil and whole.N is less, limit
+// sets p.N to whole.N. It reports whether p.N is greater than 0.
 func limit(p, whole *io.LimitedReader, most int64) bool {
 	p.N = most
 	if whole != nil {
@@ -86,9 +86,11 @@ func SendFile(to io.ReaderFrom, from io.Reader, whole *io.LimitedReader, out Wri
 }
 
 // Splice copies the bytes of a [Socket] as they come. If whole is not nil, Splice copies no more bytes than whole.N, and
-// reduces whole.N. For each part, Splice first waits until there are bytes, and then lets package net copy them. So each part
-// is counted as soon as it was copied. A drain may interrupt only the wait, and an error of the wait can be told from an error
-// of the copy. Splice returns ok == false and has copied nothing if the system has no Waiters, or if from is not a socket.
+// reduces whole.N. If the system has no Waiters, or if from is not a socket, Splice copies nothing and ok is false.
+//
+// For each part, Splice first waits until there are bytes, and then lets package net copy them. So each part is counted as soon
+// as it was copied. A drain can interrupt the wait and leave the copy alone, and an error of the wait is not mistaken for an
+// error of the copy.
 func Splice(to io.ReaderFrom, out Writer, from io.Reader, in Reader, whole *io.LimitedReader) (total int64, ok bool, err error) {
 	nc, is := from.(net.Conn)
 	if !is {

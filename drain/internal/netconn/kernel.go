@@ -33,8 +33,8 @@ func SourceOf(r io.Reader) Source {
 	case *os.File:
 		return File
 	}
-	// The method WriteTo of a *net.TCPConn or *os.File passes the connection or the file to ReadFrom inside a struct without
-	// the method WriteTo. The packages net and os do not export the types of these structs.
+	// WriteTo of a *net.TCPConn or *os.File may call ReadFrom, and wraps the connection or the file in a struct for that. The
+	// struct has no method WriteTo. The packages net and os do not export the types of these structs.
 	if _, ok := r.(syscall.Conn); !ok {
 		return Unknown
 	}

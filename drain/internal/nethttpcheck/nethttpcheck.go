@@ -57,15 +57,16 @@ func (c *check) known() bool {
 	return good
 }
 
-// run makes servers answer a request, followed by the first n bytes of a next request, and checks the Read after the answer.
-// It does so for several n, with timeouts and without: net/http has to set the deadlines at the same points in both cases.
-// good reports whether net/http reads in the known way. late reports whether a step took too long.
+// run makes servers answer a request, and checks the Read after the answer. Together with the request, the server gets the
+// first n bytes of a next request. run tries several n, and tries them with timeouts and without, because net/http has to set
+// the deadlines at the same points in both cases. good reports whether net/http reads in the known way. late reports whether a
+// step took too long.
 func run(serve func(*http.Server, net.Listener)) (good, late bool) {
 	const whole = "GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 	for _, limit := range []time.Duration{time.Minute, 0} {
 		for _, n := range []int{0, 1, 2, 3, len(whole) - 4} {
 			r, ok := observe(serve, limit, whole+whole[:n])
-			part := r.size&(r.size-1) != 0 // the Read gets only the rest of the buffer, since bytes are in the buffer
+			part := r.size&(r.size-1) != 0 // the whole buffer has a power of two as its size, so the Read got a part
 			waits := r.deadlines <= 1 && part == (n > 0) && !r.wrote
 			if !ok || n < 4 && !waits || n >= 4 && r.deadlines < 2 {
 				return false, !ok
@@ -185,7 +186,7 @@ func (c *testConn) SetReadDeadline(t time.Time) error {
 	return c.Conn.SetReadDeadline(t)
 }
 
-// Close closes the connection and the channel closed.
+// Close closes the connection. The first call also closes the channel c.closed.
 func (c *testConn) Close() error {
 	c.once.Do(func() { close(c.closed) })
 	return c.Conn.Close()
