@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/midair-go/midair/internal/request"
 )
 
 // year is how long a browser keeps the cookie; most do not keep one longer than 400 days.
@@ -53,21 +55,39 @@ func NewCookie(name string, opts CookieOptions) *Cookie {
 
 func (c *Cookie) name() string { return c.prefix[:len(c.prefix)-1] }
 
-// visitor returns the id of the visitor. One that is new gets an id here, which decides this request already and comes
-// back with the next one.
-func (c *Cookie) visitor(w http.ResponseWriter, r *http.Request) visitorID {
-	if id, ok := c.find(r.Header["Cookie"]); ok {
-		return id
-	}
-	if id, ok := c.find(w.Header()["Set-Cookie"]); ok { // from another router, before this one in the same request
-		return id
-	}
-	id, sealed := c.ring.mint()
-	http.SetCookie(w, c.cookie(sealed, r.TLS != nil))
-	return id
+// A visit is a visitor without a cookie, to whom the answer gives one.
+type visit struct {
+	id   visitorID
+	from *Cookie
+	line string // the Set-Cookie line
 }
 
-// find returns the first id that can be opened. The lines are those of a Cookie or of a Set-Cookie header.
+// BeforeHeader adds the cookie to an answer. A shared cache must not give it to other visitors.
+func (v *visit) BeforeHeader(h http.Header, _ uint64) {
+	h.Add("Set-Cookie", v.line)
+	request.AddPrivate(h)
+}
+
+// visitor returns the id of the visitor, and false if the visitor has none. A visitor without a cookie gets an id here, which
+// decides this request already: the answer has to give it to the visitor if the returned visit is not nil.
+func (c *Cookie) visitor(r *http.Request) (id visitorID, v *visit, ok bool) {
+	if id, ok := c.find(r.Header["Cookie"]); ok {
+		return id, nil, true
+	}
+	for s := request.From(r.Context()); s != nil; s = s.Outer() { // another router further out may have made one
+		if v, ok := s.Get(request.Visitor).(*visit); ok && v.from == c {
+			return v.id, nil, true
+		}
+	}
+	if !request.MaySetIdentity(r) {
+		return id, nil, false
+	}
+	id, sealed := c.ring.mint()
+	line := c.cookie(sealed, r.TLS != nil).String()
+	return id, &visit{id: id, from: c, line: line}, line != ""
+}
+
+// find returns the first id in the lines of a Cookie header that can be opened.
 func (c *Cookie) find(lines []string) (visitorID, bool) {
 	for _, line := range lines {
 		for at := strings.Index(line, c.prefix); at >= 0; at = strings.Index(line, c.prefix) {

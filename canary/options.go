@@ -3,6 +3,7 @@ package canary
 import (
 	"log/slog"
 	"net/http"
+	"slices"
 
 	"github.com/midair-go/midair/internal/logqueue"
 )
@@ -28,6 +29,15 @@ type Options struct {
 	// Salt selects which keys are in the share. The same salt selects the same keys in every process and on every
 	// host; another salt selects others. Default: Name.
 	Salt string
+
+	// Vary names the request headers that Key reads, such as "Authorization". Answers that a key decides then tell caches to
+	// compare these headers. Without Vary, shared caches must not store such an answer, but for a Key that calls the Cohort of a
+	// session.Manager whose middleware is around the router: the answer says Vary: Cookie. Default: none.
+	Vary []string
+	// SameForAll reports whether both sides give the same answer to a request, such as one for a static file. No such answer
+	// tells caches what it depends on, and none sets a cookie. It is called only while the weight is between 0 and 1, or
+	// if Header is set. Default: none is the same.
+	SameForAll func(*http.Request) bool
 
 	// Header is the request header by which a client chooses the side itself, such as "canary": "true" is the canary and
 	// "false" is stable, whatever the weight. Whoever can reach the service can send it: set it only where strangers may
@@ -56,6 +66,7 @@ func (o Options) withDefaults() Options {
 		o.Cookie = nil
 	}
 	o.Header = http.CanonicalHeaderKey(o.Header)
+	o.Vary = slices.Clone(o.Vary)
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}

@@ -1,18 +1,19 @@
 package canary
 
 import (
-	"context"
 	"math/rand/v2"
 	"net/http"
 	"strings"
 
 	"github.com/midair-go/midair/internal/cohort"
+	"github.com/midair-go/midair/internal/request"
 )
 
 // A Router sends each request to one of two handlers. It has to be made by NewRouter or Middleware.
 type Router struct {
-	opts Options
-	arms [2]arm // by Side
+	opts  Options
+	arms  [2]arm              // by Side
+	lines [onAll + 1][]string // the Vary line, by basis
 }
 
 var _ http.Handler = (*Router)(nil)
@@ -25,10 +26,13 @@ func NewRouter(stable, canary http.Handler, opts Options) *Router {
 	rt := &Router{opts: opts.withDefaults()}
 	rt.arms[Stable].handler = stable
 	rt.arms[Canary].handler = canary
-	if missing(stable) {
+	for b := range rt.lines {
+		rt.lines[b] = rt.vary(basis(b))
+	}
+	if isNone(stable) {
 		rt.arms[Stable].handler = http.HandlerFunc(unavailable)
 	}
-	if missing(canary) {
+	if isNone(canary) {
 		rt.arms[Canary].handler = nil
 	}
 	return rt
@@ -40,7 +44,7 @@ func Middleware(newHandler http.Handler, opts Options) func(http.Handler) http.H
 	return func(next http.Handler) http.Handler { return NewRouter(next, newHandler, opts) }
 }
 
-func missing(h http.Handler) bool {
+func isNone(h http.Handler) bool {
 	f, ok := h.(http.HandlerFunc)
 	return h == nil || ok && f == nil
 }
@@ -49,35 +53,48 @@ func unavailable(w http.ResponseWriter, _ *http.Request) {
 	http.Error(w, "no handler", http.StatusServiceUnavailable)
 }
 
-// ServeHTTP passes the request to the handler of its side, with the ResponseWriter as it is.
+// ServeHTTP passes the request to the handler of its side.
 func (rt *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	side, forced := rt.decide(w, r)
-	if rt.opts.SideInContext {
-		r = r.WithContext(context.WithValue(r.Context(), sideKey{}, side))
+	d := rt.decide(r)
+	if d.basis != 0 || d.visit != nil || rt.opts.SideInContext {
+		rt.share(w, r, d)
+		return
 	}
-	rt.arms[side].serve(w, r, forced)
+	rt.arms[d.side].serve(w, r, d.forced)
 }
 
-// decide tells the side of a request, and whether the request has chosen it. It may add a cookie to the answer.
-func (rt *Router) decide(w http.ResponseWriter, r *http.Request) (side Side, forced bool) {
+// A decision is the side of a request, and what the answer has to say about it.
+type decision struct {
+	side   Side
+	forced bool   // the request has chosen the side
+	basis  basis  // what caches have to be told that the side depends on
+	visit  *visit // the answer has to set its cookie; nil if there is none to set
+}
+
+// decide returns the side of a request.
+func (rt *Router) decide(r *http.Request) (d decision) {
 	if rt.arms[Canary].handler == nil {
-		return Stable, false
+		return d
 	}
-	if side, forced = rt.chosen(r.Header); forced {
-		return side, true
+	if rt.opts.Header != "" {
+		d.basis = onHeader
+		d.side, d.forced = rt.chosen(r.Header)
 	}
-	weight := rt.opts.Weight()
-	if weight >= 1 || weight > 0 && rt.draw(w, r, weight) {
-		return Canary, false
+	if !d.forced {
+		if weight := rt.opts.Weight(); weight >= 1 || weight > 0 && rt.draw(r, weight, &d) {
+			d.side = Canary
+		}
 	}
-	return Stable, false
+	if d.basis != 0 && !cacheable(r.Method) {
+		d.basis = 0
+	} else if d.basis != 0 && rt.opts.SameForAll != nil && rt.opts.SameForAll(r) {
+		d.basis, d.visit = 0, nil
+	}
+	return d
 }
 
-// chosen tells the side that the header asks for.
+// chosen returns the side that the header asks for, and false if it asks for none.
 func (rt *Router) chosen(h http.Header) (side Side, ok bool) {
-	if rt.opts.Header == "" {
-		return Stable, false
-	}
 	values := h[rt.opts.Header]
 	if len(values) == 0 {
 		return Stable, false
@@ -91,16 +108,39 @@ func (rt *Router) chosen(h http.Header) (side Side, ok bool) {
 	return Stable, false
 }
 
-// draw tells whether the request is in the share of weight, which is between 0 and 1.
-func (rt *Router) draw(w http.ResponseWriter, r *http.Request, weight float64) bool {
+// draw reports whether the request is in the share of weight, which is between 0 and 1.
+func (rt *Router) draw(r *http.Request, weight float64, d *decision) bool {
 	if rt.opts.Key != nil {
-		if key := rt.opts.Key(r); key != "" {
+		key, basis := rt.key(r)
+		d.basis |= basis
+		if key != "" {
 			return cohort.In(rt.opts.Salt, key, weight)
 		}
 	}
 	if rt.opts.Cookie != nil {
-		id := rt.opts.Cookie.visitor(w, r)
-		return cohort.In(rt.opts.Salt, string(id[:]), weight)
+		id, visit, ok := rt.opts.Cookie.visitor(r)
+		d.basis |= onCookie
+		d.visit = visit
+		if ok {
+			return cohort.In(rt.opts.Salt, string(id[:]), weight)
+		}
 	}
+	d.basis |= onChance
 	return rand.Float64() < weight
+}
+
+// key returns the key of the request and what it depends on.
+func (rt *Router) key(r *http.Request) (string, basis) {
+	if len(rt.opts.Vary) > 0 {
+		return rt.opts.Key(r), onKey
+	}
+	if request.From(r.Context()) == nil {
+		return rt.opts.Key(r), onChance
+	}
+	before := request.CookieNotes(r.Context())
+	key := rt.opts.Key(r)
+	if request.CookieNotes(r.Context()) != before {
+		return key, onCookie
+	}
+	return key, onChance
 }

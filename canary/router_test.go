@@ -219,20 +219,40 @@ func TestNoStableIsUnavailable(t *testing.T) {
 	}
 }
 
-// Handlers get the writer and the request of the server themselves.
+// Handlers get the writer and the request of the server themselves, unless the answer has to tell caches what it depends on.
 func TestWriterAndRequestPassUntouched(t *testing.T) {
 	r, w := request(), httptest.NewRecorder()
+	inner := http.ResponseWriter(w)
 	same := http.HandlerFunc(func(gotW http.ResponseWriter, gotR *http.Request) {
+		if u, ok := gotW.(interface{ Unwrap() http.ResponseWriter }); ok {
+			gotW = u.Unwrap()
+			inner = nil
+		}
 		if gotW != http.ResponseWriter(w) || gotR != r {
 			t.Error("another writer or request")
 		}
 	})
-	for _, weight := range []float64{0, 0.5, 1} {
-		rt := canary.NewRouter(same, same, canary.Options{Weight: canary.Fixed(weight), Key: byHeader})
-		rt.ServeHTTP(w, r)
-	}
-	if len(w.Header()) != 0 {
-		t.Errorf("headers were added: %v", w.Header())
+	all := func(*http.Request) bool { return true }
+	for name, test := range map[string]struct {
+		method  string
+		opts    canary.Options
+		wrapped bool
+	}{
+		"weight 0":     {method: "GET", opts: canary.Options{}},
+		"weight 1":     {method: "GET", opts: canary.Options{Weight: canary.Fixed(1)}},
+		"POST":         {method: "POST", opts: canary.Options{Weight: half, Header: "canary"}},
+		"same for all": {method: "GET", opts: canary.Options{Weight: half, Header: "canary", SameForAll: all}},
+		"share":        {method: "GET", opts: canary.Options{Weight: half}, wrapped: true},
+		"header":       {method: "HEAD", opts: canary.Options{Header: "canary"}, wrapped: true},
+	} {
+		clear(w.Header())
+		inner = w
+		r.Method = test.method
+		test.opts.Key = byHeader
+		canary.NewRouter(same, same, test.opts).ServeHTTP(w, r)
+		if wrapped := inner == nil; wrapped != test.wrapped || wrapped != (len(w.Header()) != 0) {
+			t.Errorf("%s: wrapped %v, headers %v", name, wrapped, w.Header())
+		}
 	}
 }
 

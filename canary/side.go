@@ -1,6 +1,10 @@
 package canary
 
-import "context"
+import (
+	"context"
+
+	"github.com/midair-go/midair/internal/request"
+)
 
 // Side is one of the two sides of a rollout.
 type Side uint8
@@ -21,11 +25,10 @@ func (s Side) String() string {
 	return "stable"
 }
 
-type sideKey struct{}
-
-// SideFromContext tells on which side the request of ctx is, if it came through a Router with Options.SideInContext. Of
-// several routers it is the innermost that tells. A function value around it lets flags follow the router.
+// SideFromContext returns the side of the request of ctx, and true if the request came through a Router with
+// Options.SideInContext. If it came through several, the side is that of the innermost Router. A function value around
+// SideFromContext lets flags follow the router.
 func SideFromContext(ctx context.Context) (side Side, ok bool) {
-	side, ok = ctx.Value(sideKey{}).(Side)
+	side, ok = request.Find(ctx, request.Side).(Side)
 	return side, ok
 }

@@ -42,7 +42,7 @@ func TestACookieIsBoundToItsName(t *testing.T) {
 	keys := ring(t, "a")
 	s := newSite(session.Dir(t.TempDir()), session.Options{Keys: keys})
 	v := newVisitor(t, s)
-	v.get("/plain")
+	v.get("/cohort")
 	if session.Open(session.NewManager(session.Dir(t.TempDir()), session.Options{Keys: keys, Cookie: "admin"}), v.value()) {
 		t.Error("the cookie of another name was taken")
 	}
@@ -52,8 +52,8 @@ func TestACookieIsBoundToItsName(t *testing.T) {
 func TestACohortIsBoundToItsSession(t *testing.T) {
 	s := dirSite(t)
 	a, b := newVisitor(t, s), newVisitor(t, s)
-	a.get("/plain")
-	b.get("/plain")
+	a.get("/cohort")
+	b.get("/cohort")
 	if session.Open(s.sm, a.value()[:22]+b.value()[22:]) {
 		t.Error("two cookies were mixed")
 	}

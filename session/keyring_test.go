@@ -53,7 +53,7 @@ func accepts(t testing.TB, by, made *session.KeyRing) bool {
 	t.Helper()
 	dir := session.Dir(t.TempDir())
 	v := newVisitor(t, newSite(dir, session.Options{Keys: made}))
-	v.get("/plain")
+	v.get("/cohort")
 	return session.Open(session.NewManager(dir, session.Options{Keys: by}), v.value())
 }
 

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/midair-go/midair/internal/logqueue"
+	"github.com/midair-go/midair/internal/request"
 )
 
 // Options of a [Manager]. The zero value works.
@@ -106,45 +107,73 @@ func (m *Manager) Ready(ctx context.Context) error {
 }
 
 // Cohort returns a random id that stays with the visitor: through renewals and logouts, upgrades and restarts. It is
-// read from the cookie, without the store, and it is there in the visitor's first request already, for handlers inside
-// of [Manager.Middleware]. Outside of it, the id of a visitor without a cookie is "". The signature is that of
-// canary.Options.Key.
+// read from the cookie, without the store. The signature is that of canary.Options.Key.
+//
+// A visitor without a cookie gets an id with the first call, and the answer to r sets the cookie. Cohort returns "" if the
+// answer cannot set it: outside of [Manager.Middleware], after the header was sent, and for a request that another site made
+// a browser send with an unsafe method, such as a form POST, because the visitor may have a cookie that the browser left out.
+//
+// An answer that Cohort was called for gets Vary: Cookie.
 func (m *Manager) Cohort(r *http.Request) string {
 	if v := m.visit(r.Context()); v != nil {
-		return v.cohort
+		return v.cohort(request.MaySetIdentity(r))
 	}
 	t, _, _ := m.find(r.Header, time.Now(), new(scratch))
 	return t.cohort
 }
 
 // Middleware lets next use the session of the visitor, through the context of the request. It belongs outside of the
-// router. A request that does not use its session costs no access to the store and one allocation. A cookie that
-// was tampered with is taken as none: a new visitor.
+// router. A request that does not use its session costs no access to the store and one allocation, or none beyond the one that
+// a middleware further out has made. A cookie that was tampered with is taken as none: a new visitor.
 //
-// The cookie goes out with the header of the first answer to a visitor, and of an answer to a [Renew] or [Destroy],
-// marked so that shared caches do not store it. The writer that next gets flushes, hijacks and copies like the one
-// that it wraps, and it has Unwrap for [http.ResponseController].
+// An answer sets the cookie after a write, a [Renew] or a [Destroy], and if the visitor needs one for [Manager.Cohort]. It is
+// marked then so that shared caches do not store it. An answer to a request that read its session or its cohort gets Vary:
+// Cookie. All other answers are as the handler made them. If next panics, the cookie is put into the header before the panic
+// goes on, for the answer of a handler further out.
+//
+// The writer that next gets flushes, hijacks and copies like the one that it wraps, and it has Unwrap for
+// [http.ResponseController].
 func (m *Manager) Middleware(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if m.visit(r.Context()) != nil { // further out there is a Middleware of this manager already
 			next.ServeHTTP(w, r)
 			return
 		}
-		v := m.arrive(w, r)
-		next.ServeHTTP(v.writer(), &v.req)
-		v.sendCookie()
-		// What the server and handlers further out look for in their request when it is over: files to remove, a name.
-		r.MultipartForm, r.Pattern = v.req.MultipartForm, v.req.Pattern
+		if m.join(w, r) {
+			next.ServeHTTP(w, r)
+			return
+		}
+		a := &arrival{}
+		w = a.writer.Wrap(w)
+		inner := a.slot.Init(r)
+		a.slot.Set(request.Session, &a.visit)
+		a.arrive(m, &a.slot, &a.writer, r)
+		defer a.writer.Finish()
+		next.ServeHTTP(w, inner)
+		a.slot.Finish(r)
 	})
+}
+
+// join makes the visit of a request in the Slot and the Writer that a middleware further out has made. It returns false if
+// there are none to share.
+func (m *Manager) join(w http.ResponseWriter, r *http.Request) bool {
+	writer, slot := request.WriterOf(w), request.From(r.Context())
+	if writer == nil || slot == nil || slot.Get(request.Session) != nil {
+		return false
+	}
+	v := &visit{}
+	v.arrive(m, slot, writer, r)
+	return slot.Set(request.Session, v)
 }
 
 // visit finds what Middleware of this manager put into ctx.
 func (m *Manager) visit(ctx context.Context) *visit {
-	v, _ := ctx.Value(visitKey{}).(*visit)
-	for v != nil && v.m != m {
-		v, _ = v.parent.Value(visitKey{}).(*visit)
+	for s := request.From(ctx); s != nil; s = s.Outer() {
+		if v, ok := s.Get(request.Session).(*visit); ok && v.m == m {
+			return v
+		}
 	}
-	return v
+	return nil
 }
 
 // expiry is when a session should expire that is used now.

@@ -23,7 +23,7 @@ func TestCounterIsExactAcrossServices(t *testing.T) {
 	dir := t.TempDir()
 	sites := []*site{newSite(session.Dir(dir), session.Options{}), newSite(session.Dir(dir), session.Options{})}
 	v := newVisitor(t, sites[0])
-	v.get("/plain")
+	v.get("/cohort")
 	const workers, each = 8, 20
 	var all sync.WaitGroup
 	for n := range workers {
@@ -121,12 +121,12 @@ func TestAnUntouchedSessionCostsNothing(t *testing.T) {
 	}
 }
 
-// Two first writes of a visitor at the same time meet in one session.
+// Two first writes of a visitor who has a cookie already, for its cohort, meet in one session.
 func TestTwoFirstWritesMeet(t *testing.T) {
 	store := newSpy(t)
 	s := newSite(store, session.Options{})
 	v := newVisitor(t, s)
-	v.get("/plain")
+	v.get("/cohort") // the router has given it a cookie
 	g, held := newGate(), false
 	store.on(func(op, _ string) error {
 		if op == "create" && !held { // the first of the two has seen that there is no session
@@ -366,7 +366,7 @@ func TestTheCookieHasSafeAttributes(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			r := httptest.NewRequest("GET", "/plain", nil)
+			r := httptest.NewRequest("GET", "/cohort", nil)
 			if test.tls {
 				r.TLS = &tls.ConnectionState{}
 			}
@@ -377,7 +377,7 @@ func TestTheCookieHasSafeAttributes(t *testing.T) {
 				c.SameSite != http.SameSiteLaxMode || c.MaxAge != 30*24*3600 {
 				t.Errorf("%+v", c)
 			}
-			if cc := w.Header().Get("Cache-Control"); cc != `no-cache="Set-Cookie"` {
+			if cc := w.Header().Get("Cache-Control"); cc != "private" {
 				t.Errorf("Cache-Control: %s", cc)
 			}
 		})

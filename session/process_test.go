@@ -90,7 +90,7 @@ func hold(t *testing.T, dir string) (release func()) {
 func TestTwoProcessesLoseNoUpdate(t *testing.T) {
 	dir := t.TempDir()
 	v := newVisitor(t, newSite(session.Dir(dir), session.Options{}))
-	v.get("/plain") // the session itself is made by one of the two
+	v.get("/cohort") // the session itself is made by one of the two
 	const requests = 300
 	env := []string{"DIR=" + dir, "COOKIE=" + v.value(), "REQUESTS=" + strconv.Itoa(requests)}
 	a := testutil.Start(t, "counter", testutil.Cfg{Env: env})

@@ -13,7 +13,7 @@ import (
 // "A fixated token from before the login never reaches data from after it." Whoever planted the cookie reads what was
 // there before, cannot write, and gets no cookie.
 func TestAPlantedCookieNeverReachesWhatComesAfterTheLogin(t *testing.T) {
-	for name, first := range map[string]string{"WithASession": "/put?k=cart&v=book", "WithoutOne": "/plain"} {
+	for name, first := range map[string]string{"WithASession": "/put?k=cart&v=book", "WithoutOne": "/cohort"} {
 		t.Run(name, func(t *testing.T) {
 			s := dirSite(t)
 			attacker := newVisitor(t, s)
@@ -181,7 +181,7 @@ func overlapLogout(t *testing.T, path, point string) {
 	store := newSpy(t)
 	s := newSite(store, session.Options{})
 	v := newVisitor(t, s)
-	v.get("/plain")
+	v.get("/cohort")
 	if point != "create" { // where the session is not there yet
 		v.get("/put?k=secret&v=1")
 	}

@@ -56,11 +56,13 @@ func Update(ctx context.Context, fn func(*Values) error) error {
 	return retry(ctx, func(attempt int) error { return v.update(ctx, fn, attempt > 0) })
 }
 
-func (v *visit) update(ctx context.Context, fn func(*Values) error, fresh bool) error {
-	t, known, err := v.writable(ctx, fresh)
+func (v *visit) update(ctx context.Context, fn func(*Values) error, again bool) error {
+	t, known, err := v.writable(ctx, again)
 	if err != nil {
 		return err
 	}
+	var saved *stored
+	defer func() { v.wrote(t, saved) }()
 	now := time.Now()
 	env := newEnvelope(now)
 	if known != nil {
@@ -77,12 +79,8 @@ func (v *visit) update(ctx context.Context, fn func(*Values) error, fresh bool) 
 	if size := env.size(); size > v.m.opts.MaxSize && (known == nil || size > known.env.size()) {
 		return fmt.Errorf("%w: values of %d bytes, MaxSize is %d", ErrTooLarge, size, v.m.opts.MaxSize)
 	}
-	next, err := v.m.save(ctx, t.key(), known, env, v.m.expiry(env, now))
-	if err != nil {
-		return err
-	}
-	v.learn(t, next)
-	return nil
+	saved, err = v.m.save(ctx, t.key(), known, env, v.m.expiry(env, now))
+	return err
 }
 
 // Renew gives the visitor's session another id and cookie; its values and the cohort stay. Call it whenever the visitor
@@ -95,10 +93,16 @@ func Renew(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	v.use()
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.sent.Load() {
+	if v.sent {
 		return ErrHeaderSent
+	}
+	if v.cookie == none { // there is no id that anybody could know
+		v.mint()
+		v.cookie = due
+		return nil
 	}
 	next := v.token.renewed(time.Now())
 	var copied *stored
@@ -108,7 +112,7 @@ func Renew(ctx context.Context) error {
 		return err
 	})
 	if err == nil {
-		v.become(next, copied)
+		v.become(next, copied, due)
 	} else if copied != nil {
 		err = errors.Join(err, v.m.store.Delete(context.WithoutCancel(ctx), next.key()))
 	}
@@ -118,10 +122,7 @@ func Renew(ctx context.Context) error {
 // renew copies the session to the token next, over the copy that an earlier attempt made, and then ends it under its
 // old one if it is still what was copied. In this order a process that dies in between loses nothing.
 func (v *visit) renew(ctx context.Context, next token, copied *stored) (*stored, error) {
-	if err := v.load(ctx); err != nil {
-		return copied, err
-	}
-	if err := v.settle(); err != nil {
+	if err := v.settle(ctx); err != nil {
 		return copied, err
 	}
 	if v.known == nil && copied != nil {
@@ -163,14 +164,18 @@ func Destroy(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	v.use()
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if v.cookie == none {
+		return nil
+	}
 	err = retry(ctx, func(attempt int) error {
 		v.loaded = v.loaded && attempt == 0
 		return v.destroy(ctx)
 	})
 	if err == nil {
-		v.become(v.token.renewed(time.Now()), nil)
+		v.become(v.token.renewed(time.Now()), nil, due)
 	}
 	return err
 }

@@ -113,12 +113,16 @@ func TestTheCookieIsMadeAnewInTime(t *testing.T) {
 		v.want("/count", "1")
 		first := v.value()
 		time.Sleep(23 * time.Hour)
-		v.get("/plain")
+		v.get("/cohort")
 		if v.value() != first {
 			t.Error("the cookie was made anew too early")
 		}
 		time.Sleep(2 * time.Hour)
 		v.get("/plain")
+		if v.value() != first {
+			t.Error("a request that used nothing got a cookie")
+		}
+		v.get("/get?k=other")
 		if v.value() == first {
 			t.Error("the cookie was not made anew")
 		}

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/midair-go/midair/internal/request"
 )
 
 const (
@@ -22,95 +24,135 @@ const (
 	rest = 10 * time.Minute
 )
 
-// A visit is a request that passes the Middleware. It is the request's context and holds the request and what
-// answers it, all in one allocation.
+// A visit is what a request that passes the Middleware knows of its session.
 type visit struct {
-	parent context.Context
-	m      *Manager
-	w      http.ResponseWriter
-	req    http.Request
-	start  time.Time
-	cohort string // never changes
-	memory scratch
+	m       *Manager
+	slot    *request.Slot
+	tls     bool // the request came by TLS
+	start   time.Time
+	arrived cookieState // held, aged or none; never changes
+	cohorts string      // the cohort of the cookie that the request has, or ""; never changes
+	memory  scratch
 
-	sent atomic.Bool // the header is out; written under mu
+	used atomic.Bool // the answer depends on the session or on the cohort
 
 	mu     sync.Mutex
-	token  token
-	unsent bool    // the client does not have the token yet
+	sent   bool // the header is out
+	cookie cookieState
+	writes int     // writes under way
+	token  token   // of all states but none
 	loaded bool    // known is up to date with the store, as far as one can be
 	known  *stored // nil: there is no record
 }
 
-var _ context.Context = (*visit)(nil)
+// cookieState is whether the client has the token of a visit.
+type cookieState uint8
 
-type visitKey struct{}
+const (
+	none  cookieState = iota // the request has no cookie that can be opened, and there is no token
+	fresh                    // the token was made in this request, and nothing was stored under it
+	due                      // the client needs a cookie with the token
+	held                     // the client has the token
+	aged                     // the client has the token, and gets a new cookie if the request uses the session
+)
 
-// arrive makes the visit of a request.
-func (m *Manager) arrive(w http.ResponseWriter, r *http.Request) *visit {
-	v := &visit{parent: r.Context(), m: m, w: w, start: time.Now()}
-	v.req = *r.WithContext(v)
-	var ok bool
-	v.token, v.unsent, ok = m.find(r.Header, v.start, &v.memory)
-	if !ok {
-		v.token, v.unsent = newToken(v.start), true
-	}
-	v.cohort = v.token.cohort
-	return v
+// An arrival is all that a Middleware needs if it is the outermost: one allocation.
+type arrival struct {
+	visit
+	slot   request.Slot
+	writer request.Writer
 }
 
-// Deadline, Done and Err are those of the request.
-func (v *visit) Deadline() (time.Time, bool) { return v.parent.Deadline() }
-
-// Done is that of the request.
-func (v *visit) Done() <-chan struct{} { return v.parent.Done() }
-
-// Err is that of the request.
-func (v *visit) Err() error { return v.parent.Err() }
-
-// Value knows the visit and what the request's context knows.
-func (v *visit) Value(key any) any {
-	if _, ok := key.(visitKey); ok {
-		return v
+// arrive makes v the visit of a request.
+func (v *visit) arrive(m *Manager, slot *request.Slot, w *request.Writer, r *http.Request) {
+	v.m, v.slot, v.tls, v.start = m, slot, r.TLS != nil, time.Now()
+	if t, stale, ok := m.find(r.Header, v.start, &v.memory); ok {
+		v.token, v.cohorts, v.arrived = t, t.cohort, held
+		if stale {
+			v.arrived = aged
+		}
+		v.cookie = v.arrived
 	}
-	return v.parent.Value(key)
+	v.sent = !w.BeforeHeader(v, 0)
 }
 
 // current finds the visit of the innermost Middleware.
 func current(ctx context.Context) (*visit, error) {
-	v, ok := ctx.Value(visitKey{}).(*visit)
+	v, ok := request.Find(ctx, request.Session).(*visit)
 	if !ok {
 		return nil, ErrNoSession
 	}
 	return v, nil
 }
 
-// sendCookie runs when the header is about to go out, and does something the first time only. It writes the cookie this
-// late because handlers inside may replace the header, and because an informational answer must not carry it.
-func (v *visit) sendCookie() {
-	if v.sent.Load() {
+// BeforeHeader adds the cookie if the client needs one. It is called this late because handlers may replace the header, and
+// because an informational answer must not carry the cookie. If a first write is under way, it is not known whether the client
+// will need the cookie, and the answer carries it.
+func (v *visit) BeforeHeader(h http.Header, _ uint64) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.sent = true
+	if v.used.Load() {
+		request.AddVaryCookie(h)
+	}
+	if v.cookie == due || v.cookie == fresh && v.writes > 0 {
+		v.cookie = held
+		h.Add("Set-Cookie", v.m.cookie(v.m.seal(v.token, time.Now()), v.tls))
+		request.AddPrivate(h)
+	}
+}
+
+// use notes that the answer depends on the cookie.
+func (v *visit) use() {
+	v.slot.NoteCookie()
+	if v.used.Load() {
+		return
+	}
+	v.used.Store(true)
+	if v.arrived != aged {
 		return
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.sent.Load() {
-		return
+	if v.cookie == aged && !v.sent {
+		v.cookie = due
 	}
-	v.sent.Store(true)
-	if !v.unsent {
-		return
+}
+
+// cohort returns the cohort of the visitor. A visitor without one gets one if may is true and the cookie can still be set.
+func (v *visit) cohort(may bool) string {
+	v.use()
+	if v.cohorts != "" {
+		return v.cohorts
 	}
-	v.unsent = false
-	h := v.w.Header()
-	h.Add("Set-Cookie", v.m.cookie(v.m.seal(v.token, time.Now()), v.req.TLS != nil))
-	h.Add("Cache-Control", `no-cache="Set-Cookie"`)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.cookie == none || v.cookie == fresh {
+		if !may || v.sent {
+			return ""
+		}
+		v.mint()
+		v.cookie = due
+	}
+	return v.token.cohort
+}
+
+// mint is called with mu held, and gives a visit without a token a new one.
+func (v *visit) mint() {
+	if v.cookie == none {
+		v.token, v.cookie, v.known, v.loaded = newToken(v.start), fresh, nil, true
+	}
 }
 
 // read loads the session, if that was not done yet, and returns its values: none if there is no session. They must not
 // be changed.
 func (v *visit) read(ctx context.Context) (members, error) {
+	v.use()
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if v.cookie == none {
+		return nil, nil
+	}
 	if err := v.load(ctx); err != nil {
 		return nil, err
 	}
@@ -159,41 +201,45 @@ func (v *visit) touch(ctx context.Context) {
 	}
 }
 
-// writable loads the session for a write and says where that has to go. fresh means that what is known
-// is not good enough.
-func (v *visit) writable(ctx context.Context, fresh bool) (token, *stored, error) {
+// writable loads the session for a write and returns where the write has to go. If again is true, what is known is out of
+// date. If the error is nil, the write has to end with wrote.
+func (v *visit) writable(ctx context.Context, again bool) (token, *stored, error) {
+	v.use()
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if fresh {
+	if again {
 		v.loaded = false
 	}
-	if err := v.load(ctx); err != nil {
+	if err := v.settle(ctx); err != nil {
 		return token{}, nil, err
 	}
-	if err := v.settle(); err != nil {
-		return token{}, nil, err
-	}
+	v.writes++
 	return v.token, v.known, nil
 }
 
-// settle is called with mu held after a load, and sees to it that the token names a session that exists or may
-// be created. A request that began before its session ended gets ErrGone: the answer that ended it carries the cookie
-// that counts. A later one has missed that answer, and gets another session.
-func (v *visit) settle() error {
+// settle is called with mu held. It loads the session, and sees to it that the token names a session that exists or may be
+// created. A request that began before its session ended gets ErrGone: the answer that ended it carries the cookie that
+// counts. A later one has missed that answer, and gets another session.
+func (v *visit) settle(ctx context.Context) error {
+	if v.sent && v.cookie <= due {
+		return ErrHeaderSent
+	}
+	v.mint()
+	if err := v.load(ctx); err != nil {
+		return err
+	}
 	now := time.Now()
 	switch {
-	case v.unsent && v.sent.Load():
-		return ErrHeaderSent
 	case v.known != nil && v.known.env.gone.IsZero():
 		return nil
 	case v.known != nil && v.early():
 		return ErrGone
 	case v.known == nil && v.adoptable(now):
 		return nil
-	case v.sent.Load():
+	case v.sent:
 		return ErrHeaderSent
 	}
-	v.become(v.token.renewed(now), nil)
+	v.become(v.token.renewed(now), nil, fresh)
 	return nil
 }
 
@@ -206,15 +252,20 @@ func (v *visit) adoptable(now time.Time) bool {
 }
 
 // become is called with mu held: from now on the visitor has this token.
-func (v *visit) become(t token, known *stored) {
-	v.token, v.known, v.loaded, v.unsent = t, known, true, true
+func (v *visit) become(t token, known *stored, state cookieState) {
+	v.token, v.known, v.loaded, v.cookie = t, known, true, state
 }
 
-// learn takes note of what was stored.
-func (v *visit) learn(t token, known *stored) {
+// wrote ends what writable began. If next is not nil, it was stored under t.
+func (v *visit) wrote(t token, next *stored) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.token.id == t.id {
-		v.known, v.loaded = known, true
+	v.writes--
+	if next == nil || v.token.id != t.id {
+		return
+	}
+	v.known, v.loaded = next, true
+	if v.cookie == fresh {
+		v.cookie = due
 	}
 }

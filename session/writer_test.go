@@ -21,7 +21,10 @@ import (
 func serve(t *testing.T, h2 bool, h http.HandlerFunc) (*site, *http.Response) {
 	t.Helper()
 	s := dirSite(t)
-	srv := httptest.NewUnstartedServer(s.sm.Middleware(h))
+	srv := httptest.NewUnstartedServer(s.sm.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.sm.Cohort(r) // the answer has to carry the cookie
+		h(w, r)
+	})))
 	srv.EnableHTTP2 = h2
 	if h2 {
 		srv.StartTLS()
@@ -153,6 +156,7 @@ func TestAHijackedRequestKeepsItsSession(t *testing.T) {
 func TestAHijackComesWithTheCookie(t *testing.T) {
 	s := dirSite(t)
 	s.mux.HandleFunc("/raw", func(w http.ResponseWriter, r *http.Request) {
+		s.sm.Cohort(r)
 		if _, _, err := w.(http.Hijacker).Hijack(); err == nil {
 			t.Error("not the writer of the test")
 		}
@@ -180,6 +184,7 @@ func TestAStreamWritesInItsMiddle(t *testing.T) {
 		}
 	})
 	v := newVisitor(t, s)
+	v.get("/cohort")
 	v.get("/events")
 	v.want("/count", "2")
 }
@@ -211,6 +216,7 @@ func TestASessionCanBeUsedAfterTheAnswer(t *testing.T) {
 		return "", nil
 	})
 	v := newVisitor(t, s)
+	v.get("/cohort")
 	v.get("/keep")
 	if _, err := count(kept); err != nil {
 		t.Fatal(err)
