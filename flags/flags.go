@@ -59,6 +59,7 @@ type Flags struct {
 	opts   Options
 	cur    atomic.Pointer[snapshot] // what is served; nil as long as nothing good was seen
 	errors atomic.Uint64            // evaluations that gave the default because of an error
+	warned sync.Once                // the panic of a function of Middleware was logged
 
 	mu        sync.Mutex // held while the content changes, never by an evaluation
 	seen      os.FileInfo

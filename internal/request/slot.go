@@ -145,10 +145,22 @@ func (s *Slot) Done() <-chan struct{} { return s.parent.Done() }
 // Err is that of the request.
 func (s *Slot) Err() error { return s.parent.Err() }
 
-// Value returns the Slot for the key of From, and the value of the request's context for every other key.
+// Value returns the Slot for the key of From. Any other key is first passed to the field Flags, if that is a Valuer, and then
+// to the context of the request.
 func (s *Slot) Value(key any) any {
 	if _, ok := key.(slotKey); ok {
 		return s
 	}
+	if f, ok := s.Get(Flags).(Valuer); ok {
+		if v := f.ContextValue(key, s.parent); v != nil {
+			return v
+		}
+	}
 	return s.parent.Value(key)
+}
+
+// A Valuer is a field that answers for keys of contexts. ContextValue returns nil for a key that it does not know. The context
+// outer is the one around the Slot.
+type Valuer interface {
+	ContextValue(key any, outer context.Context) any
 }
