@@ -20,7 +20,9 @@ const (
 )
 
 // cacheable reports whether caches store answers to requests of a method.
-func cacheable(method string) bool { return method == http.MethodGet || method == http.MethodHead || method == "" }
+func cacheable(method string) bool {
+	return method == http.MethodGet || method == http.MethodHead || method == ""
+}
 
 // vary returns the Vary line for a basis: a slice with one string, or nil.
 func (rt *Router) vary(b basis) []string {

@@ -32,12 +32,27 @@
 // [CookieOptions.Secrets]. When the weight rises visitors go from stable to canary, and while two processes with
 // different weights serve at once such a visitor sees both sides.
 //
-// An answer that depends on the visitor, as every answer of a router does, is not for a shared cache.
+// A cookie is never set in the answer to a request that another site made a browser send with an unsafe method, such as a form
+// POST: browsers leave out the visitor's cookie there (SameSite), and another one would replace it. Such a request without a
+// cookie is drawn by itself.
+//
+// # Caches
+//
+// While the weight is between 0 and 1, or if [Options.Header] is set, the answer to a GET or HEAD depends on the side, and the
+// router says so in the header, when the header is sent. Present lines stay.
+//   - Vary has what the side depends on: the name of Options.Header, Cookie for [Options.Cookie] and for the cohort of a
+//     session, the names in [Options.Vary] for [Options.Key].
+//   - If the side depends on something else, a key from nowhere in the header or a draw, Vary is * and Cache-Control is private.
+//   - An answer that sets a cookie has Cache-Control: private.
+//
+// [Options.SameForAll] is for pages that both sides answer alike: they stay as the handler made them.
 //
 // # Handlers
 //
-// Handlers get the ResponseWriter of the server itself. They get the request as it is, unless [Options.SideInContext]
-// is set. A panic is counted and goes on.
+// Handlers get the request of the server itself, unless [Options.SideInContext] is set or the answer sets a cookie. They get
+// the ResponseWriter of the server itself, unless the router has something to say in the header. Otherwise they get one that
+// flushes, hijacks, copies and pushes as the server's does, and has Unwrap for http.ResponseController. A panic is counted and
+// goes on.
 //
 // # Goroutines
 //

@@ -44,7 +44,8 @@ type Options struct {
 	// see the canary, or where the edge removes it. Default: none.
 	Header string
 
-	// SideInContext makes the side known to the handlers, through SideFromContext. It costs two allocations a request.
+	// SideInContext makes the side known to the handlers, through SideFromContext. It costs one allocation a request, or none
+	// inside the middleware of a session.Manager.
 	SideInContext bool
 	// Logger gets a line when the state of another process tells of another cohort. Its handler is called in another
 	// goroutine: no upgrade waits for a log. Default: slog.Default().

@@ -49,7 +49,8 @@
 // [Flags.Client] returns a client of the OpenFeature SDK, on an API of its own, and [Flags.Provider] a provider for an
 // API that the program has. Both give the same values as the methods of Flags and of [Flag], which skip what the SDK does
 // around an evaluation (hooks, contexts of clients) and allocate nothing unless the flag is an object or its rule uses cat. [With] sets the
-// transaction context of OpenFeature, so it reaches all of them.
+// transaction context of OpenFeature, so it reaches all of them. [Flags.Middleware] does the same for a request, when the first
+// flag is evaluated in it.
 //
 // # Upgrades
 //

@@ -33,11 +33,20 @@
 //
 // # The cookie
 //
-// It holds the id of the session and the visitor's cohort, sealed with AES-256-GCM, and is renewed when it ages. A
-// visitor's first request mints both, and the cookie goes out with its answer, while the session itself comes into
-// being with the first write. Until an hour after it was minted such an id may be created, so that two first writes
-// at the same time meet in one session; an id that was not minted here, or that the store has lost, expired or removed
-// since, is never adopted. A cookie that was changed, or sealed by an unknown key, makes a new visitor and no error.
+// It holds the id of the session and the visitor's cohort, sealed with AES-256-GCM. An answer sets it only if the visitor needs
+// a cookie: after a write, a Renew or a Destroy, and when [Manager.Cohort] makes a cohort for a visitor without a cookie. All
+// other answers are as the handler made them. So shared caches can keep them, and a form POST from another site replaces no
+// session: browsers leave out the cookie there (SameSite), and the request looks like that of a new visitor. A login by such a
+// POST works, because it writes. When half of the life of a cookie is over, an answer to a request that used the session renews it.
+//
+// An answer that sets the cookie has Cache-Control: private. An answer to a request that read its session or its cohort has
+// Vary: Cookie. Both are added when the header is sent, and present lines stay. If a handler panics after a write, a Renew or
+// a Destroy, the cookie is in the header for the answer of a handler further out.
+//
+// A visitor without a cookie has to get one before the header is sent; a later write returns [ErrHeaderSent] and stores nothing.
+// Two requests that carry the same cookie may make the first write at the same time and meet in one session: until an hour
+// after an id was made it may be created in the store. An id that was not made here, or that the store has lost, expired or
+// removed since, is never adopted. A cookie that was changed, or sealed by an unknown key, makes a new visitor and no error.
 //
 // [Manager.Cohort] is for what must stay on one side: it does not change with Renew, Destroy or expiry.
 //

@@ -79,6 +79,7 @@ var rooms = []struct {
 	{"internal/kept", nil},
 	{"internal/keyring", nil},
 	{"internal/logqueue", []string{"internal/guard"}},
+	{"internal/request", nil},
 	{"internal/sys", nil},
 	{"internal/process", []string{"internal/inherited", "internal/sys"}},
 	{"upgrade/internal/state", []string{"internal/guard", "internal/kept", "internal/sys", "internal/process"}},
