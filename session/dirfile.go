@@ -3,14 +3,14 @@ package session
 import (
 	"context"
 	"errors"
-	"fmt"
 	"hash/crc32"
 	"io"
 	"io/fs"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/midair-go/midair/internal/filelock"
 )
 
 const (
@@ -21,59 +21,32 @@ const (
 	sweepEvery = time.Minute
 	// sweepWhole is the number of records up to which one sweep looks at all; of more it looks at a sixteenth.
 	sweepWhole = 512
-	// maxLockPause is the longest pause between two attempts to get a lock.
-	maxLockPause = 5 * time.Millisecond
 )
 
 func checksum(b []byte) uint32 { return crc32.ChecksumIEEE(b) }
 
-// locked runs fn with the lock of dir, which it creates if it is missing.
-//
-// The lock is asked for again and again, not waited for in the kernel: a process that holds it may be stopped, and then
-// the wait has to end with ctx.
+// locked runs fn with the lock of dir, which it creates if it is missing. The wait for the lock ends with ctx.
 func locked(ctx context.Context, dir string, fn func(lock *os.File) error) error {
-	lock, err := openLock(dir)
+	name := filepath.Join(dir, lockName)
+	lock, err := filelock.Acquire(ctx, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return err
+		}
+		lock, err = filelock.Acquire(ctx, name)
+	}
 	if err != nil {
 		return err
 	}
 	defer lock.Close() // and with it the lock is given back
-	for wait := 50 * time.Microsecond; ; wait = min(2*wait, maxLockPause) {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		held, err := tryLock(lock)
-		if err != nil {
-			return fmt.Errorf("lock: %w", err)
-		}
-		if held {
-			return fn(lock)
-		}
-		timer := time.NewTimer(wait/2 + rand.N(wait))
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-		}
-	}
-}
-
-func openLock(dir string) (*os.File, error) {
-	name := filepath.Join(dir, lockName)
-	lock, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|noFollow, 0o600)
-	if errors.Is(err, fs.ErrNotExist) {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return nil, err
-		}
-		lock, err = os.OpenFile(name, os.O_RDWR|os.O_CREATE|noFollow, 0o600)
-	}
-	return lock, err
+	return fn(lock)
 }
 
 // writeFile replaces the file name in dir. Since the lock of dir is held, the part file is nobody else's: what is in it
 // was left by a process that died.
 func writeFile(dir, name string, data []byte, sync bool) error {
 	part := filepath.Join(dir, partName)
-	f, err := os.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|noFollow, 0o600)
+	f, err := os.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|filelock.NoFollow, 0o600)
 	if err != nil {
 		return err
 	}
@@ -91,7 +64,7 @@ func writeFile(dir, name string, data []byte, sync bool) error {
 }
 
 func readFile(name string) ([]byte, error) {
-	f, err := os.OpenFile(name, os.O_RDONLY|noFollow, 0)
+	f, err := os.OpenFile(name, os.O_RDONLY|filelock.NoFollow, 0)
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"reflect"
 	"time"
+
+	"github.com/midair-go/midair/internal/filelock"
 )
 
 // Recode decodes an envelope and encodes it again.
@@ -39,4 +41,4 @@ const SweepWhole = sweepWhole
 const MaxKeys = maxKeys
 
 // TryLock takes the lock of a file, if nobody has it.
-var TryLock = tryLock
+var TryLock = filelock.Try

@@ -1,6 +1,6 @@
 //go:build darwin || dragonfly || freebsd || linux || netbsd || openbsd
 
-package session
+package filelock
 
 import (
 	"errors"
@@ -8,11 +8,11 @@ import (
 	"syscall"
 )
 
-// noFollow makes it an error to open a symbolic link.
-const noFollow = syscall.O_NOFOLLOW
+// NoFollow makes it an error to open a symbolic link, where the platform has such a flag.
+const NoFollow = syscall.O_NOFOLLOW
 
-// tryLock reports whether it got the lock of f, which ends when f is closed, also by the death of the process.
-func tryLock(f *os.File) (bool, error) {
+// Try reports whether it got the lock of f. The lock ends when f is closed, also by the death of the process.
+func Try(f *os.File) (bool, error) {
 	for {
 		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 		switch {

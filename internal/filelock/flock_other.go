@@ -1,6 +1,6 @@
 //go:build !(darwin || dragonfly || freebsd || linux || netbsd || openbsd)
 
-package session
+package filelock
 
 import (
 	"errors"
@@ -9,9 +9,10 @@ import (
 	"runtime"
 )
 
-const noFollow = 0
+// NoFollow makes it an error to open a symbolic link, where the platform has such a flag.
+const NoFollow = 0
 
-// tryLock needs flock.
-func tryLock(*os.File) (bool, error) {
+// Try needs flock.
+func Try(*os.File) (bool, error) {
 	return false, fmt.Errorf("flock on %s: %w", runtime.GOOS, errors.ErrUnsupported)
 }
