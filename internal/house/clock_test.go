@@ -13,6 +13,8 @@ import (
 // time.Time values of its own process, which have the monotonic clock in them, or by sys.Uptime.
 var byWall = map[string]string{
 	"internal/kept/kept.go":                "what AppendTime carries is said by its callers",
+	"internal/killswitch/killswitch.go":    "when an operator has acted is for people; of several kills it decides which is shown",
+	"internal/killswitch/status.go":        "the same",
 	"session/cookie.go":                    "tokens are issued by one host and expire on another",
 	"session/visit.go":                     "the same",
 	"session/session.go":                   "the same",

@@ -74,12 +74,15 @@ var rooms = []struct {
 	imports []string
 }{
 	{"internal/cohort", nil},
+	{"internal/filelock", nil},
 	{"internal/guard", nil},
 	{"internal/inherited", nil},
 	{"internal/kept", nil},
 	{"internal/keyring", nil},
 	{"internal/logqueue", []string{"internal/guard"}},
 	{"internal/request", nil},
+	{"internal/statefile", []string{"internal/filelock"}},
+	{"internal/killswitch", []string{"internal/guard", "internal/kept", "internal/logqueue", "internal/statefile"}},
 	{"internal/sys", nil},
 	{"internal/process", []string{"internal/inherited", "internal/sys"}},
 	{"upgrade/internal/state", []string{"internal/guard", "internal/kept", "internal/sys", "internal/process"}},

@@ -1,0 +1,236 @@
+// Package killswitch is a switch that stops something in all processes of a service, and stays stopped until an operator revives
+// it. Package canary stops a rollout by it, and package flags a flag.
+//
+// A [State] is the part without processes, files and clocks. States of several processes merge, in any order: killed wins, and
+// a revival clears exactly the kills and latches that the reviving process knew.
+//
+// A [Switch] holds the state of one process. Word is the whole request path: one atomic load. A change is in memory first, then
+// in the file, and then it is sent to the other processes. If the file or the broadcast fails, the change is in force in this
+// process all the same; the error is returned, Status shows it, and the next change tries again.
+//
+// # Goroutines
+//
+// All methods may be called from any number of goroutines. Word, LatchNow, Encode and Status do no I/O. Kill, Latch, Revive, Publish and
+// Merge write the file, and wait for the disk for at most [saveLimit]: a write that takes longer goes on in a goroutine of its own. Kill,
+// Latch, Revive and Publish also wait for the function Broadcast of the program.
+package killswitch
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/midair-go/midair/internal/guard"
+	"github.com/midair-go/midair/internal/logqueue"
+	"github.com/midair-go/midair/internal/statefile"
+)
+
+// A Word is what a request needs to know of a switch.
+type Word uint32
+
+// The words, from the weakest to the strongest.
+const (
+	Open    Word = iota // nothing is stopped
+	Latched             // a judge has stopped it
+	Killed              // an operator has stopped it, or the state cannot be read
+)
+
+// String returns "open", "latched" or "killed".
+func (w Word) String() string {
+	switch w {
+	case Open:
+		return "open"
+	case Latched:
+		return "latched"
+	}
+	return "killed"
+}
+
+// Options of a Switch.
+type Options struct {
+	Package   string                  // of the program's switch, "canary" for example; the first word of errors and log lines
+	Name      string                  // of the switch, in errors and log lines
+	File      string                  // the path of the file; empty: memory only
+	Broadcast func(data []byte) error // sends a state to the other processes; nil: nothing is sent
+	Logger    *slog.Logger            // default: slog.Default()
+}
+
+// A Switch is the state in this process. The zero value is open, has no name, no file and no broadcast.
+type Switch struct {
+	opts    Options
+	file    storage
+	word    atomic.Uint32
+	writing chan struct{} // has an element while the file is being written
+
+	mu      sync.Mutex // never held during I/O or a call of the program
+	log     *slog.Logger
+	me      writer
+	state   State
+	changes uint64 // how often the state has changed
+	own     uint64 // the number of the last change that was made by this process
+	saved   uint64 // the changes up to this number are in the file
+	sent    uint64 // the own changes up to this number were sent
+	fileErr error  // of the last write
+	sentErr error  // of the last broadcast
+}
+
+// Start gives the switch its options, and takes over the state in its file. A file that is missing is open. A file that cannot be
+// read, or is damaged, is killed: the reason names the file. Start does not write, and is called before any other method.
+func (s *Switch) Start(opts Options) {
+	if path, err := filepath.Abs(opts.File); err == nil && opts.File != "" {
+		opts.File = path
+	}
+	s.opts = opts
+	s.file = statefile.File{Path: opts.File, LockWait: lockLimit}
+	s.writing = make(chan struct{}, 1)
+	if opts.File != "" {
+		s.load()
+	}
+}
+
+// prepare makes what a Switch needs for its first change. s.mu is held.
+func (s *Switch) prepare() {
+	if s.me.ID != "" {
+		return
+	}
+	var id [8]byte
+	rand.Read(id[:]) // never returns an error
+	host, _ := os.Hostname()
+	s.me = writer{ID: hex.EncodeToString(id[:]), Host: clean(host), PID: os.Getpid()}
+	logger := s.opts.Logger
+	if logger == nil {
+		logger = slog.Default()
+	}
+	s.log = logqueue.Wrap(logger)
+}
+
+// Word returns the state.
+func (s *Switch) Word() Word { return Word(s.word.Load()) }
+
+// Kill stops until a Revive that knows of this kill.
+func (s *Switch) Kill(reason string) error {
+	s.change("here", true, func(st State) State { return st.kill(s.me, now(), clean(reason)) })
+	return s.Publish()
+}
+
+// Latch is the same for a judge: a weaker word, which a kill hides.
+func (s *Switch) Latch(reason string) error {
+	s.LatchNow(reason)
+	return s.Publish()
+}
+
+// LatchNow latches in memory only, for a goroutine that must not wait. It reports whether something is to be published.
+func (s *Switch) LatchNow(reason string) bool {
+	return s.change("here", true, func(st State) State { return st.latch(s.me, now(), clean(reason)) })
+}
+
+// Revive clears every kill and every latch that this process knows. If the file has a kill that this process did not know, the
+// switch is killed again when Revive returns, and Revive returns an error.
+func (s *Switch) Revive(reason string) error {
+	s.change("here", true, func(st State) State {
+		return st.revive(event{At: now(), Reason: clean(reason), Host: s.me.Host, PID: s.me.PID})
+	})
+	if err := s.Publish(); err != nil || s.Word() == Open {
+		return err
+	}
+	return s.errorf("it is %s again, because a kill or latch was unknown to this process (%s): revive again to clear it too",
+		s.Word(), s.Status().Reason)
+}
+
+// Merge takes over the state that another process has encoded. The state is written to the file if it is new, and is not sent on.
+// An error is a state that cannot be read. An error of the file is logged and shown by Status.
+func (s *Switch) Merge(data []byte) error {
+	other, err := decode(data)
+	if err != nil {
+		return fmt.Errorf("%s: %w", s.opts.Package, err)
+	}
+	s.change("another process", false, func(st State) State { return st.merge(other) })
+	if err := s.save(); err != nil {
+		s.logger().Warn(s.opts.Package+": the state of a kill switch that came from another process is not in the file",
+			slog.String("name", s.opts.Name), slog.Any("err", err))
+	}
+	return nil
+}
+
+// Encode returns the state for Merge of another process.
+func (s *Switch) Encode() []byte {
+	s.mu.Lock()
+	st := s.state
+	s.mu.Unlock()
+	return st.encode()
+}
+
+// Publish writes and sends what is not in the file and was not sent yet, such as a LatchNow and what has failed before.
+func (s *Switch) Publish() error { return errors.Join(s.save(), s.send()) }
+
+// change changes the state, and reports whether that has made a difference. It logs the difference.
+func (s *Switch) change(from string, own bool, fn func(State) State) bool {
+	s.mu.Lock()
+	s.prepare()
+	wasWord, was := s.state.current()
+	next := fn(s.state).prune(s.me.ID)
+	if next.equal(s.state) {
+		s.mu.Unlock()
+		return false
+	}
+	word, last := next.current()
+	s.word.Store(uint32(word))
+	s.state = next
+	s.changes++
+	if own {
+		s.own = s.changes
+	}
+	s.mu.Unlock()
+	if word != wasWord || last != was {
+		level := slog.LevelWarn
+		if word == Open {
+			level = slog.LevelInfo
+		}
+		s.log.Log(ctx, level, s.opts.Package+": the kill switch is "+word.String(), slog.String("name", s.opts.Name),
+			slog.String("reason", last.Reason), slog.String("from", from), slog.String("host", last.Host), slog.Int("pid", last.PID))
+	}
+	return true
+}
+
+// send sends the state, if an own change was not sent yet.
+func (s *Switch) send() error {
+	s.mu.Lock()
+	upTo, due, st := s.own, s.sent < s.own, s.state
+	s.mu.Unlock()
+	if s.opts.Broadcast == nil || !due {
+		return nil
+	}
+	err := guard.Call(func() error { return s.opts.Broadcast(st.encode()) })
+	if err != nil {
+		err = s.errorf("other processes may not know that it is %s until the next change: broadcast: %w", st.Word(), err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sentErr = err
+	if err == nil {
+		s.sent = max(s.sent, upTo)
+	}
+	return err
+}
+
+// logger returns the logger, for a Switch that has changed or was started.
+func (s *Switch) logger() *slog.Logger {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.prepare()
+	return s.log
+}
+
+func (s *Switch) errorf(format string, args ...any) error {
+	return fmt.Errorf("%s: kill switch %q: "+format, append([]any{s.opts.Package, s.opts.Name}, args...)...)
+}
+
+// now is the time of an event, in milliseconds since 1970.
+func now() int64 { return time.Now().UnixMilli() }

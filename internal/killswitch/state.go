@@ -1,0 +1,231 @@
+package killswitch
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+
+	"github.com/midair-go/midair/internal/kept"
+)
+
+const (
+	// maxWriters is how many writers a state has at most.
+	maxWriters = 64
+	// maxText is the number of bytes of a reason, or of the name of a host, that a state has at most.
+	maxText = 512
+	// maxCount is the largest number of kills that a writer of a state can have made.
+	maxCount = 1 << 62
+)
+
+// format is the layout of a state: JSON in the whole body. What a later build adds to the JSON is ignored by this build.
+var format = kept.Format{Name: "kill switch", Magic: "midair-kill\x00", Version: 1}
+
+// A State is what all processes know of one kill switch: who has killed or latched it, and which of that was revived. The zero
+// value is open. A State is a value: its methods return another State and leave the receiver as it is.
+//
+// Each process that kills or latches is a writer with a random id, and numbers its kills from 1. A revival says, for each
+// writer, up to which number kills are cleared. Merge takes the greater number of both states, so the order in which states
+// arrive does not matter, and neither does a state that arrives twice. A kill that a reviving process did not know has a
+// number that is not cleared.
+type State struct {
+	Writers []writer `json:"writers,omitempty"` // ordered by ID
+	Revived event    `json:"revived,omitzero"`  // the last revival
+}
+
+// A writer is what one process has done.
+type writer struct {
+	ID    string `json:"id"`
+	Host  string `json:"host,omitempty"`
+	PID   int    `json:"pid,omitempty"`
+	Kill  mark   `json:"kill,omitzero"`
+	Latch mark   `json:"latch,omitzero"`
+}
+
+// A mark counts the kills, or the latches, of one writer.
+type mark struct {
+	Made    uint64 `json:"made"`              // the number of the last kill
+	Cleared uint64 `json:"cleared,omitempty"` // the kills up to this number are revived; at most Made
+	At      int64  `json:"at,omitempty"`      // when the last kill was made, in milliseconds since 1970
+	Reason  string `json:"reason,omitempty"`  // of the last kill
+}
+
+func (m mark) set() bool { return m.Made > m.Cleared }
+
+// An event is a kill, a latch or a revival, as an operator sees it. The time is for people, and for the choice of which of
+// several events is shown.
+type event struct {
+	At     int64  `json:"at,omitempty"`
+	Reason string `json:"reason,omitempty"`
+	Host   string `json:"host,omitempty"`
+	PID    int    `json:"pid,omitempty"`
+}
+
+func (e event) compare(other event) int {
+	return cmp.Or(cmp.Compare(e.At, other.At), cmp.Compare(e.Reason, other.Reason),
+		cmp.Compare(e.Host, other.Host), cmp.Compare(e.PID, other.PID))
+}
+
+// Word returns the state as one word: killed if a kill is not revived, or else latched if a latch is not revived.
+func (s State) Word() Word {
+	word, _ := s.current()
+	return word
+}
+
+// current returns the word, and the last event that has led to it. In an open state that was never revived the event is zero.
+func (s State) current() (word Word, last event) {
+	for _, w := range s.Writers {
+		for _, m := range []struct {
+			word Word
+			mark
+		}{{Latched, w.Latch}, {Killed, w.Kill}} {
+			e := event{At: m.At, Reason: m.Reason, Host: w.Host, PID: w.PID}
+			if m.set() && (m.word > word || m.word == word && e.compare(last) > 0) {
+				word, last = m.word, e
+			}
+		}
+	}
+	if word == Open {
+		last = s.Revived
+	}
+	return word, last
+}
+
+// kill returns the state after a kill by a writer: always a new kill, which a revival that does not know it leaves.
+func (s State) kill(by writer, at int64, reason string) State {
+	return s.with(by, func(w *writer) {
+		w.Kill = mark{Made: w.Kill.Made + 1, Cleared: w.Kill.Cleared, At: at, Reason: reason}
+	})
+}
+
+// latch returns the state after a latch by a writer. If an earlier latch of this writer is in force, the state stays.
+func (s State) latch(by writer, at int64, reason string) State {
+	return s.with(by, func(w *writer) {
+		if !w.Latch.set() {
+			w.Latch = mark{Made: w.Latch.Made + 1, Cleared: w.Latch.Cleared, At: at, Reason: reason}
+		}
+	})
+}
+
+// revive returns the state with every kill and latch in it cleared.
+func (s State) revive(e event) State {
+	s.Writers = slices.Clone(s.Writers)
+	for i := range s.Writers {
+		w := &s.Writers[i]
+		w.Kill.Cleared, w.Latch.Cleared = w.Kill.Made, w.Latch.Made
+	}
+	if e.compare(s.Revived) > 0 {
+		s.Revived = e
+	}
+	return s
+}
+
+// with returns the state after a change of one writer, who is added if it is missing.
+func (s State) with(by writer, change func(*writer)) State {
+	i, found := slices.BinarySearchFunc(s.Writers, by, byID)
+	s.Writers = slices.Clone(s.Writers)
+	if !found {
+		s.Writers = slices.Insert(s.Writers, i, by)
+	}
+	change(&s.Writers[i])
+	return s
+}
+
+func byID(a, b writer) int { return cmp.Compare(a.ID, b.ID) }
+
+// merge returns what s and other know together.
+func (s State) merge(other State) State {
+	for _, theirs := range other.Writers {
+		s = s.with(theirs, func(w *writer) {
+			w.Kill, w.Latch = w.Kill.merge(theirs.Kill), w.Latch.merge(theirs.Latch)
+			if cmp.Or(cmp.Compare(theirs.Host, w.Host), cmp.Compare(theirs.PID, w.PID)) > 0 {
+				w.Host, w.PID = theirs.Host, theirs.PID
+			}
+		})
+	}
+	if other.Revived.compare(s.Revived) > 0 {
+		s.Revived = other.Revived
+	}
+	return s
+}
+
+func (m mark) merge(other mark) mark {
+	cleared := max(m.Cleared, other.Cleared)
+	if cmp.Or(cmp.Compare(other.Made, m.Made), cmp.Compare(other.At, m.At), cmp.Compare(other.Reason, m.Reason)) > 0 {
+		m = other
+	}
+	m.Cleared = cleared
+	return m
+}
+
+// prune returns the state with at most maxWriters writers. It leaves out writers of whom everything is revived first, then
+// those with a latch only, then those with a kill, and of each kind the oldest first. The writer keep stays: this process
+// goes on with its numbers. What was left out and comes back in an older state can kill again, and cannot revive, because
+// a writer in a state clears only what the same writer has made.
+func (s State) prune(keep string) State {
+	if len(s.Writers) <= maxWriters {
+		return s
+	}
+	rank := func(w writer) int {
+		switch {
+		case w.ID == keep:
+			return 3
+		case w.Kill.set():
+			return 2
+		case w.Latch.set():
+			return 1
+		}
+		return 0
+	}
+	kept := slices.SortedFunc(slices.Values(s.Writers), func(a, b writer) int {
+		return cmp.Or(cmp.Compare(rank(b), rank(a)), cmp.Compare(b.last(), a.last()), byID(a, b))
+	})[:maxWriters]
+	slices.SortFunc(kept, byID)
+	s.Writers = kept
+	return s
+}
+
+// last is when the writer has killed or latched last.
+func (w writer) last() int64 { return max(w.Kill.At, w.Latch.At) }
+
+func (s State) equal(other State) bool {
+	return s.Revived == other.Revived && slices.Equal(s.Writers, other.Writers)
+}
+
+func (s State) encode() []byte {
+	body, err := json.Marshal(s)
+	if err != nil { // cannot happen: a State has strings and numbers only
+		body = []byte("{}")
+	}
+	return format.Seal(append(format.Begin(), body...))
+}
+
+// decode returns the state of encode. A state that no build writes is damaged.
+func decode(data []byte) (State, error) {
+	r := format.Open(data)
+	if err := r.Err(); err != nil {
+		return State{}, err
+	}
+	var raw State
+	if err := json.Unmarshal(r.Take(uint64(r.Left())), &raw); err != nil {
+		return State{}, r.Damaged(err)
+	}
+	for i := range raw.Writers {
+		w := &raw.Writers[i]
+		w.Host, w.Kill.Reason, w.Latch.Reason = clean(w.Host), clean(w.Kill.Reason), clean(w.Latch.Reason)
+		if w.ID == "" || !w.Kill.valid() || !w.Latch.valid() {
+			return State{}, r.Damaged(errors.New("a writer without an id, or with numbers that no process writes"))
+		}
+	}
+	raw.Revived.Host, raw.Revived.Reason = clean(raw.Revived.Host), clean(raw.Revived.Reason)
+	return State{Revived: raw.Revived}.merge(raw), nil // ordered, and each writer once
+}
+
+func (m mark) valid() bool { return m.Made <= maxCount && m.Cleared <= m.Made }
+
+// clean returns at most maxText bytes of a text, in valid UTF-8, so that the state stays small and comes back from JSON as it
+// is.
+func clean(text string) string {
+	return strings.ToValidUTF8(text[:min(len(text), maxText)], "")
+}
