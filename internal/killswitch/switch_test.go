@@ -178,6 +178,7 @@ func TestDiskThatHangsHoldsUpNobody(t *testing.T) {
 		}
 		close(disk.answer)
 		must(t, s.Publish())
+		must(t, s.notSaved(errBusy)) // a wait that ends at the moment in which the disk answers
 		if st := s.Status(); st.FileError != "" {
 			t.Errorf("%+v", st)
 		}
@@ -267,6 +268,17 @@ func TestStartWithoutAFileIsOpenAndWritesNothing(t *testing.T) {
 		if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
 			t.Errorf("%v, %v", left, err)
 		}
+	}
+}
+
+// A start on a good file, and what comes from elsewhere with nothing new, write and send nothing.
+func TestStartOnAGoodFileWritesNothing(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "kill")
+	must(t, open(t, path, nil).Kill("bad"))
+	s, f := spied(t, path)
+	must(t, s.Publish(), s.Merge(s.Encode()), s.Merge(new(Switch).Encode()))
+	if calls := f.took(); calls != nil {
+		t.Error(calls)
 	}
 }
 
