@@ -25,6 +25,10 @@ func ways(t testing.TB) (list []way) {
 		"Accept", "text/html", "Accept-Encoding", "gzip", "Accept-Language", "en", "User-Agent", "Mozilla/5.0",
 		"Cookie", "_ga=GA1.1.1234567890.1234567890; session=0123456789abcdef; visitor=" + v.cookies["visitor"],
 	}
+	open, killed := canary.NewKillSwitch("", canary.KillSwitchOptions{Logger: quiet}), canary.NewKillSwitch("", canary.KillSwitchOptions{Logger: quiet})
+	if err := killed.Kill("bad"); err != nil {
+		t.Fatal(err)
+	}
 	return []way{
 		{"off", canary.Options{}, browser, 0},
 		{"all", canary.Options{Weight: canary.Fixed(1)}, browser, 0},
@@ -35,6 +39,9 @@ func ways(t testing.TB) (list []way) {
 		{"key with Vary", canary.Options{Weight: half, Key: user, Vary: []string{"User"}}, browser, 1},
 		{"cookie", canary.Options{Weight: half, Cookie: cookie}, browser, 1},
 		{"same for all", canary.Options{Weight: half, Key: user, SameForAll: func(*http.Request) bool { return true }}, browser, 0},
+		{"switch, all", canary.Options{Weight: canary.Fixed(1), Kill: open}, browser, 0},
+		{"switch, key", canary.Options{Weight: half, Key: user, Kill: open}, browser, 1},
+		{"killed", canary.Options{Weight: half, Key: user, Kill: killed}, browser, 0},
 		{"side in context", canary.Options{Weight: half, Key: user, SideInContext: true}, browser, 1},
 	}
 }

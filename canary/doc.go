@@ -16,12 +16,43 @@
 // # How a request is decided
 //
 //  1. Without a canary handler every request is stable.
-//  2. Where [Options.Header] names a header, such as "canary: true" or "canary: false", it decides, whatever the weight.
-//  3. At weight 0 every request is stable, at weight 1 all go to the canary. Nobody is asked for a key then, and no
+//  2. While [Options.Kill] is killed or latched every request is stable.
+//  3. Where [Options.Header] names a header, such as "canary: true" or "canary: false", it decides, whatever the weight.
+//  4. At weight 0 every request is stable, at weight 1 all go to the canary. Nobody is asked for a key then, and no
 //     cookie is set.
-//  4. [Options.Key] gives the key, or else [Options.Cookie] does. The key and the salt give a point in [0, 1), and the
+//  5. [Options.Key] gives the key, or else [Options.Cookie] does. The key and the salt give a point in [0, 1), and the
 //     request goes to the canary if that is below the weight.
-//  5. Where neither gives one, the request is drawn at random.
+//  6. Where neither gives one, the request is drawn at random.
+//
+// A request for which Options.Weight or Options.Key panics is stable. [Status] counts these panics, and the first of each
+// function is logged.
+//
+// # Kill and latch
+//
+// A [KillSwitch] stops a rollout at once, whatever the weight function goes on to return:
+//
+//	kill := canary.NewKillSwitch("cart-v2", canary.KillSwitchOptions{File: "cart-v2.kill", Broadcast: up.Broadcast})
+//	up.Keep("cart-v2.kill", kill)
+//	cart := canary.NewRouter(oldCart, newCart, canary.Options{Weight: weight, Kill: kill})
+//
+// and later, in a handler of the admin listener:
+//
+//	err := kill.Kill("orders are lost")
+//
+// An operator kills, a judge latches. After either, every request is stable, also a request that chooses the canary by header. A
+// weight of 0 is weaker: there the header still decides. The table shows what happens to a request:
+//
+//	                      drawn by the weight   chooses canary   chooses stable
+//	weight 0              stable                canary           stable
+//	weight between        in its share          canary           stable
+//	weight 1              canary                canary           stable
+//	latched or killed     stable                stable           stable
+//
+// A judge that holds the rollout lets its weight function return the held weight, so the row is that of the weight.
+//
+// The switch stays killed until [KillSwitch.Revive]. It passes to the next process by Keep, comes back on an abort, reaches the
+// other living processes by Broadcast, and outlives a crash, a kill -9 and a restart in its File. Wherever two states meet, killed
+// wins: a revival clears the kills and latches that its process knew, and no other.
 //
 // # What a visitor can rely on
 //
@@ -56,6 +87,7 @@
 //
 // # Goroutines
 //
-// All functions and methods may be called from any number of goroutines. The package starts none. Options.Weight and
-// Options.Key are called in the goroutine of each request, so in several at once.
+// All functions and methods may be called from any number of goroutines. Options.Weight and Options.Key are called in the
+// goroutine of each request, so in several at once. The package starts a goroutine for each write of the file of a
+// KillSwitch; it ends when the disk has answered.
 package canary

@@ -72,3 +72,24 @@ func ExampleSideFromContext() {
 	// bob is on the side canary
 	// eve is on the side stable
 }
+
+// An operator stops a rollout, which also holds for who chooses the canary by header.
+func ExampleKillSwitch() {
+	kill := canary.NewKillSwitch("cart-v2", canary.KillSwitchOptions{Logger: quiet}) // with a File it outlives a restart
+	cart := canary.NewRouter(v1, v2, canary.Options{Weight: canary.Fixed(1), Header: "canary", Kill: kill})
+	fmt.Println(ask(cart), cart.Status().DecidedBy)
+
+	if err := kill.Kill("orders are lost"); err != nil {
+		fmt.Println(err) // it is in force in this process all the same
+	}
+	fmt.Println(ask(cart, "canary", "true"), cart.Status().DecidedBy, kill.Status().Reason)
+
+	if err := kill.Revive("mended"); err != nil {
+		fmt.Println(err)
+	}
+	fmt.Println(ask(cart), cart.Status().DecidedBy)
+	// Output:
+	// canary weight
+	// stable killed orders are lost
+	// canary weight
+}

@@ -7,4 +7,4 @@ import (
 )
 
 // TestMain fails if a goroutine, a descriptor or a child is left when all tests are over.
-func TestMain(m *testing.M) { testutil.Main(m, nil) }
+func TestMain(m *testing.M) { testutil.Main(m, map[string]func() int{"service": serviceRole}) }

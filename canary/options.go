@@ -16,12 +16,18 @@ type Options struct {
 	// that share a name put the same visitors on the canary side. Default: "canary".
 	Name string
 	// Weight is the share of the traffic that the canary gets, in [0, 1]. It is called for every request, so it should
-	// be one atomic load. Less than 0 and not a number count as 0, more than 1 as 1. Default: 0.
+	// be one atomic load. Less than 0, not a number, and a panic count as 0, more than 1 as 1. A
+	// panic is counted in Status. Default: 0.
 	Weight func() float64
+
+	// Kill stops the rollout: while it is killed or latched every request is stable, whatever the weight and the Header say.
+	// Several routers may share one. Default: none.
+	Kill *KillSwitch
 
 	// Key tells what stays on one side: requests with the same key are decided the same. It should be something that
 	// the server has issued, since who can choose keys can choose the side. Where it returns "" the Cookie decides, or
-	// else every request is drawn by itself. It is called only while the weight is between 0 and 1. Default: none.
+	// else every request is drawn by itself. It is called only while the weight is between 0 and 1. A request for which it
+	// panics is stable; the panic is counted in Status. Default: none.
 	Key func(*http.Request) string
 	// Cookie keeps visitors that have no Key on one side, by a cookie that is set with the first answer that the weight
 	// decides. Several routers may share one. One that NewCookie has not made is none. Default: none.

@@ -6,12 +6,14 @@ import (
 	"strings"
 
 	"github.com/midair-go/midair/internal/cohort"
+	"github.com/midair-go/midair/internal/killswitch"
 	"github.com/midair-go/midair/internal/request"
 )
 
 // A Router sends each request to one of two handlers. It has to be made by NewRouter or Middleware.
 type Router struct {
 	opts  Options
+	asked asked
 	arms  [2]arm              // by Side
 	lines [onAll + 1][]string // the Vary line, by basis
 }
@@ -24,6 +26,7 @@ var _ http.Handler = (*Router)(nil)
 // weight is 0. That suits a release without a canary. A stable handler that is nil answers 503.
 func NewRouter(stable, canary http.Handler, opts Options) *Router {
 	rt := &Router{opts: opts.withDefaults()}
+	rt.asked.opts = &rt.opts
 	rt.arms[Stable].handler = stable
 	rt.arms[Canary].handler = canary
 	for b := range rt.lines {
@@ -73,7 +76,7 @@ type decision struct {
 
 // decide returns the side of a request.
 func (rt *Router) decide(r *http.Request) (d decision) {
-	if rt.arms[Canary].handler == nil {
+	if rt.arms[Canary].handler == nil || rt.opts.Kill.word() != killswitch.Open {
 		return d
 	}
 	if rt.opts.Header != "" {
@@ -81,13 +84,14 @@ func (rt *Router) decide(r *http.Request) (d decision) {
 		d.side, d.forced = rt.chosen(r.Header)
 	}
 	if !d.forced {
-		if weight := rt.opts.Weight(); weight >= 1 || weight > 0 && rt.draw(r, weight, &d) {
+		weight, _ := rt.asked.weight() // 0 after a panic
+		if weight >= 1 || weight > 0 && rt.draw(r, weight, &d) {
 			d.side = Canary
 		}
 	}
 	if d.basis != 0 && !cacheable(r.Method) {
 		d.basis = 0
-	} else if d.basis != 0 && rt.opts.SameForAll != nil && rt.opts.SameForAll(r) {
+	} else if d.basis != 0 && rt.opts.SameForAll != nil && rt.asked.sameForAll(r) {
 		d.basis, d.visit = 0, nil
 	}
 	return d
@@ -111,8 +115,11 @@ func (rt *Router) chosen(h http.Header) (side Side, ok bool) {
 // draw reports whether the request is in the share of weight, which is between 0 and 1.
 func (rt *Router) draw(r *http.Request, weight float64, d *decision) bool {
 	if rt.opts.Key != nil {
-		key, basis := rt.key(r)
+		key, basis, ok := rt.key(r)
 		d.basis |= basis
+		if !ok {
+			return false
+		}
 		if key != "" {
 			return cohort.In(rt.opts.Salt, key, weight)
 		}
@@ -129,18 +136,21 @@ func (rt *Router) draw(r *http.Request, weight float64, d *decision) bool {
 	return rand.Float64() < weight
 }
 
-// key returns the key of the request and what it depends on.
-func (rt *Router) key(r *http.Request) (string, basis) {
-	if len(rt.opts.Vary) > 0 {
-		return rt.opts.Key(r), onKey
+// key returns the key of the request, and what the key depends on. It returns false if Options.Key has panicked.
+func (rt *Router) key(r *http.Request) (string, basis, bool) {
+	var notes uint32
+	slot := len(rt.opts.Vary) == 0 && request.From(r.Context()) != nil
+	if slot {
+		notes = request.CookieNotes(r.Context())
 	}
-	if request.From(r.Context()) == nil {
-		return rt.opts.Key(r), onChance
+	key, ok := rt.asked.key(r)
+	switch {
+	case !ok:
+		return "", onChance, false
+	case len(rt.opts.Vary) > 0:
+		return key, onKey, true
+	case slot && request.CookieNotes(r.Context()) != notes:
+		return key, onCookie, true
 	}
-	before := request.CookieNotes(r.Context())
-	key := rt.opts.Key(r)
-	if request.CookieNotes(r.Context()) != before {
-		return key, onCookie
-	}
-	return key, onChance
+	return key, onChance, true
 }

@@ -29,7 +29,8 @@ var (
 // MarshalBinary returns what another process needs to decide as this one does. It holds the secret of the Cookie, so
 // it is not for the eyes of others.
 func (rt *Router) MarshalBinary() ([]byte, error) {
-	s := state{Name: rt.opts.Name, Salt: []byte(rt.opts.Salt), Weight: rt.weight()}
+	weight, _ := rt.weight()
+	s := state{Name: rt.opts.Name, Salt: []byte(rt.opts.Salt), Weight: weight}
 	if c := rt.opts.Cookie; c != nil {
 		s.Cookie, s.Keys = c.name(), c.ring.raw()
 	}

@@ -3,6 +3,8 @@ package canary
 import (
 	"net/http"
 	"sync/atomic"
+
+	"github.com/midair-go/midair/internal/killswitch"
 )
 
 // Status is what a Router has done and does.
@@ -11,6 +13,15 @@ type Status struct {
 	Name string `json:"name"`
 	// Weight is the effective weight: the share that the canary gets now.
 	Weight float64 `json:"weight"`
+	// DecidedBy is what has decided the effective weight: "weight" (Options.Weight), "killed" or "latched" (Options.Kill),
+	// "panic" (Options.Weight has panicked) or "no canary" (the router has no canary handler). In all but the first case the
+	// weight is 0.
+	DecidedBy string `json:"decided_by"`
+	// WeightPanics, KeyPanics and SamePanics are how often Options.Weight, Options.Key and Options.SameForAll have panicked. A
+	// request is stable after a panic of Weight or Key.
+	WeightPanics uint64 `json:"weight_panics,omitempty"`
+	KeyPanics    uint64 `json:"key_panics,omitempty"`
+	SamePanics   uint64 `json:"same_panics,omitempty"`
 	// Stable is the side that was there before.
 	Stable SideStatus `json:"stable"`
 	// Canary is the side that is being tried.
@@ -31,18 +42,28 @@ type SideStatus struct {
 
 // Status tells what the router has done so far. The figures of a busy router are not all of the same instant.
 func (rt *Router) Status() Status {
+	weight, by := rt.weight()
 	return Status{
-		Name: rt.opts.Name, Weight: rt.weight(),
-		Stable: rt.arms[Stable].status(), Canary: rt.arms[Canary].status(),
+		Name: rt.opts.Name, Weight: weight, DecidedBy: by,
+		WeightPanics: rt.asked.weightPanics.Load(), KeyPanics: rt.asked.keyPanics.Load(),
+		SamePanics: rt.asked.samePanics.Load(),
+		Stable:     rt.arms[Stable].status(), Canary: rt.arms[Canary].status(),
 	}
 }
 
-// weight is the effective weight.
-func (rt *Router) weight() float64 {
+// weight returns the effective weight, and what has decided it.
+func (rt *Router) weight() (weight float64, by string) {
 	if rt.arms[Canary].handler == nil {
-		return 0
+		return 0, "no canary"
 	}
-	return clamp(rt.opts.Weight())
+	if word := rt.opts.Kill.word(); word != killswitch.Open {
+		return 0, word.String()
+	}
+	weight, ok := rt.asked.weight()
+	if !ok {
+		return 0, "panic"
+	}
+	return clamp(weight), "weight"
 }
 
 // An arm is the handler of one side with its counters. What is in flight is begun and not ended: two counters, where

@@ -19,7 +19,7 @@ func TestStatusCountsRequests(t *testing.T) {
 	ask(rt, "Canary", "true")
 	ask(rt, "Canary", "false")
 	want := canary.Status{
-		Name: "cart", Weight: 0.25,
+		Name: "cart", Weight: 0.25, DecidedBy: "weight",
 		Stable: canary.SideStatus{Requests: 1001 - n, Forced: 1},
 		Canary: canary.SideStatus{Requests: n + 1, Forced: 1},
 	}
@@ -94,7 +94,7 @@ func TestStatusAsJSON(t *testing.T) {
 		t.Fatal(err)
 	}
 	const side = `{"requests":0,"in_flight":0,"forced":0,"panics":0}`
-	if want := `{"name":"cart","weight":0,"stable":` + side + `,"canary":` + side + `}`; string(data) != want {
+	if want := `{"name":"cart","weight":0,"decided_by":"weight","stable":` + side + `,"canary":` + side + `}`; string(data) != want {
 		t.Errorf("status %s, want %s", data, want)
 	}
 }

@@ -1,3 +1,5 @@
+//go:build unix
+
 package filelock_test
 
 import (

@@ -66,7 +66,7 @@ func stored(data []byte, err error) (State, error) {
 	return st, nil
 }
 
-// A damage is the error of a file that a kill or a revival replaces.
+// A damage is the error of a file which a kill or a revival replaces.
 type damage struct{ error }
 
 func (d *damage) Unwrap() error { return d.error }
@@ -107,7 +107,7 @@ func (s *Switch) unsaved() bool {
 	return s.saved < s.changes
 }
 
-// write merges the state with that in the file, and replaces the file.
+// write merges the state with the state in the file, and replaces the file.
 func (s *Switch) write() error {
 	var upTo uint64
 	err := s.file.Update(func(old []byte, err error) ([]byte, error) {

@@ -1,17 +1,17 @@
-// Package killswitch is a switch that stops something in all processes of a service, and stays stopped until an operator revives
-// it. Package canary stops a rollout by it, and package flags a flag.
+// Package killswitch is a kill switch, which stops a rollout or a flag in all processes of a service until an operator revives
+// the switch. Packages canary and flags share this package.
 //
 // A [State] is the part without processes, files and clocks. States of several processes merge, in any order: killed wins, and
-// a revival clears exactly the kills and latches that the reviving process knew.
+// a revival clears exactly the kills and latches known to the reviving process.
 //
 // A [Switch] holds the state of one process. Word is the whole request path: one atomic load. A change is in memory first, then
-// in the file, and then it is sent to the other processes. If the file or the broadcast fails, the change is in force in this
-// process all the same; the error is returned, Status shows it, and the next change tries again.
+// in the file, and then goes to the other processes. If the file or the broadcast fails, the change is in force in this
+// process all the same; the error is returned, Status shows the error, and the next change tries again.
 //
 // # Goroutines
 //
 // All methods may be called from any number of goroutines. Word, LatchNow, Encode and Status do no I/O. Kill, Latch, Revive, Publish and
-// Merge write the file, and wait for the disk for at most [saveLimit]: a write that takes longer goes on in a goroutine of its own. Kill,
+// Merge write the file, and wait for the disk for at most [saveLimit]: a longer write goes on in a goroutine of its own. Kill,
 // Latch, Revive and Publish also wait for the function Broadcast of the program.
 package killswitch
 
@@ -62,7 +62,7 @@ type Options struct {
 	Logger    *slog.Logger            // default: slog.Default()
 }
 
-// A Switch is the state in this process. The zero value is open, has no name, no file and no broadcast.
+// A Switch is the state in the process. The zero value is open, has no name, no file and no broadcast.
 type Switch struct {
 	opts    Options
 	file    storage
@@ -81,8 +81,8 @@ type Switch struct {
 	sentErr error  // of the last broadcast
 }
 
-// Start gives the switch its options, and takes over the state in its file. A file that is missing is open. A file that cannot be
-// read, or is damaged, is killed: the reason names the file. Start does not write, and is called before any other method.
+// Start gives the switch its options, and takes over the state in its file. With a missing file the switch is open. With a
+// damaged or unreadable file the switch is killed, and the reason names the file. Start does not write, and is called before any other method.
 func (s *Switch) Start(opts Options) {
 	if path, err := filepath.Abs(opts.File); err == nil && opts.File != "" {
 		opts.File = path
@@ -114,7 +114,7 @@ func (s *Switch) prepare() {
 // Word returns the state.
 func (s *Switch) Word() Word { return Word(s.word.Load()) }
 
-// Kill stops until a Revive that knows of this kill.
+// Kill stops until a Revive in a process to which the kill is known.
 func (s *Switch) Kill(reason string) error {
 	s.change("here", true, func(st State) State { return st.kill(s.me, now(), clean(reason)) })
 	return s.Publish()
@@ -126,12 +126,12 @@ func (s *Switch) Latch(reason string) error {
 	return s.Publish()
 }
 
-// LatchNow latches in memory only, for a goroutine that must not wait. It reports whether something is to be published.
+// LatchNow latches in memory only, for a goroutine that must not wait. LatchNow reports whether Publish is to be called.
 func (s *Switch) LatchNow(reason string) bool {
 	return s.change("here", true, func(st State) State { return st.latch(s.me, now(), clean(reason)) })
 }
 
-// Revive clears every kill and every latch that this process knows. If the file has a kill that this process did not know, the
+// Revive clears all known kills and latches. If the file has a kill that was unknown to the process, the
 // switch is killed again when Revive returns, and Revive returns an error.
 func (s *Switch) Revive(reason string) error {
 	s.change("here", true, func(st State) State {
@@ -144,8 +144,8 @@ func (s *Switch) Revive(reason string) error {
 		s.Word(), s.Status().Reason)
 }
 
-// Merge takes over the state that another process has encoded. The state is written to the file if it is new, and is not sent on.
-// An error is a state that cannot be read. An error of the file is logged and shown by Status.
+// Merge takes over the encoded state of another process. A new state is written to the file, and is not sent on. Merge
+// returns an error if the data is no state. An error of the file is logged and shown by Status.
 func (s *Switch) Merge(data []byte) error {
 	other, err := decode(data)
 	if err != nil {
@@ -170,7 +170,7 @@ func (s *Switch) Encode() []byte {
 // Publish writes and sends what is not in the file and was not sent yet, such as a LatchNow and what has failed before.
 func (s *Switch) Publish() error { return errors.Join(s.save(), s.send()) }
 
-// change changes the state, and reports whether that has made a difference. It logs the difference.
+// change changes the state, reports whether the state is another one now, and logs the difference.
 func (s *Switch) change(from string, own bool, fn func(State) State) bool {
 	s.mu.Lock()
 	s.prepare()

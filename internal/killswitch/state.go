@@ -19,22 +19,22 @@ const (
 	maxCount = 1 << 62
 )
 
-// format is the layout of a state: JSON in the whole body. What a later build adds to the JSON is ignored by this build.
+// format is the layout of a state: JSON in the whole body. Unknown fields, of a later build, are ignored.
 var format = kept.Format{Name: "kill switch", Magic: "midair-kill\x00", Version: 1}
 
-// A State is what all processes know of one kill switch: who has killed or latched it, and which of that was revived. The zero
+// A State is the knowledge about a kill switch: who has killed and latched, and which kills and latches were revived. The zero
 // value is open. A State is a value: its methods return another State and leave the receiver as it is.
 //
 // Each process that kills or latches is a writer with a random id, and numbers its kills from 1. A revival says, for each
 // writer, up to which number kills are cleared. Merge takes the greater number of both states, so the order in which states
-// arrive does not matter, and neither does a state that arrives twice. A kill that a reviving process did not know has a
-// number that is not cleared.
+// arrive does not matter, and neither does a second copy of a state. A kill which was unknown to the reviving process
+// has a number above the cleared ones.
 type State struct {
 	Writers []writer `json:"writers,omitempty"` // ordered by ID
 	Revived event    `json:"revived,omitzero"`  // the last revival
 }
 
-// A writer is what one process has done.
+// A writer is a process with its kills and latches.
 type writer struct {
 	ID    string `json:"id"`
 	Host  string `json:"host,omitempty"`
@@ -43,7 +43,7 @@ type writer struct {
 	Latch mark   `json:"latch,omitzero"`
 }
 
-// A mark counts the kills, or the latches, of one writer.
+// A mark counts the kills, or the latches, of a writer.
 type mark struct {
 	Made    uint64 `json:"made"`              // the number of the last kill
 	Cleared uint64 `json:"cleared,omitempty"` // the kills up to this number are revived; at most Made
@@ -73,7 +73,7 @@ func (s State) Word() Word {
 	return word
 }
 
-// current returns the word, and the last event that has led to it. In an open state that was never revived the event is zero.
+// current returns the word, and the event that has led to the word. In an open state without a revival the event is zero.
 func (s State) current() (word Word, last event) {
 	for _, w := range s.Writers {
 		for _, m := range []struct {
@@ -92,19 +92,20 @@ func (s State) current() (word Word, last event) {
 	return word, last
 }
 
-// kill returns the state after a kill by a writer: always a new kill, which a revival that does not know it leaves.
+// kill returns the state after a kill by a writer: always a new kill with a new number.
 func (s State) kill(by writer, at int64, reason string) State {
 	return s.with(by, func(w *writer) {
 		w.Kill = mark{Made: w.Kill.Made + 1, Cleared: w.Kill.Cleared, At: at, Reason: reason}
 	})
 }
 
-// latch returns the state after a latch by a writer. If an earlier latch of this writer is in force, the state stays.
+// latch returns the state after a latch by a writer. If an earlier latch of the writer is in force, the state stays.
 func (s State) latch(by writer, at int64, reason string) State {
+	if i, found := slices.BinarySearchFunc(s.Writers, by, byID); found && s.Writers[i].Latch.set() {
+		return s
+	}
 	return s.with(by, func(w *writer) {
-		if !w.Latch.set() {
-			w.Latch = mark{Made: w.Latch.Made + 1, Cleared: w.Latch.Cleared, At: at, Reason: reason}
-		}
+		w.Latch = mark{Made: w.Latch.Made + 1, Cleared: w.Latch.Cleared, At: at, Reason: reason}
 	})
 }
 
@@ -121,7 +122,7 @@ func (s State) revive(e event) State {
 	return s
 }
 
-// with returns the state after a change of one writer, who is added if it is missing.
+// with returns the state after a change of a writer. A missing writer is added.
 func (s State) with(by writer, change func(*writer)) State {
 	i, found := slices.BinarySearchFunc(s.Writers, by, byID)
 	s.Writers = slices.Clone(s.Writers)
@@ -160,7 +161,7 @@ func (m mark) merge(other mark) mark {
 }
 
 // prune returns the state with at most maxWriters writers. It leaves out writers of whom everything is revived first, then
-// those with a latch only, then those with a kill, and of each kind the oldest first. The writer keep stays: this process
+// writers with a latch only, then writers with a kill, and of each kind the oldest first. The writer keep stays: the process
 // goes on with its numbers. What was left out and comes back in an older state can kill again, and cannot revive, because
 // a writer in a state clears only what the same writer has made.
 func (s State) prune(keep string) State {
@@ -201,7 +202,7 @@ func (s State) encode() []byte {
 	return format.Seal(append(format.Begin(), body...))
 }
 
-// decode returns the state of encode. A state that no build writes is damaged.
+// decode returns the state of encode. A state with impossible numbers is damaged.
 func decode(data []byte) (State, error) {
 	r := format.Open(data)
 	if err := r.Err(); err != nil {
@@ -224,8 +225,8 @@ func decode(data []byte) (State, error) {
 
 func (m mark) valid() bool { return m.Made <= maxCount && m.Cleared <= m.Made }
 
-// clean returns at most maxText bytes of a text, in valid UTF-8, so that the state stays small and comes back from JSON as it
-// is.
+// clean returns at most maxText bytes of a text, in valid UTF-8, so a state stays small, and JSON does not change a
+// text.
 func clean(text string) string {
 	return strings.ToValidUTF8(text[:min(len(text), maxText)], "")
 }

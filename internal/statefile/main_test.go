@@ -1,3 +1,5 @@
+//go:build unix
+
 package statefile_test
 
 import (

@@ -1,4 +1,4 @@
-// Package statefile keeps a small state in one file that several processes read and change.
+// Package statefile keeps a small state in a file which several processes read and change.
 //
 // [File.Update] reads, changes and replaces the file under a lock, so that processes which change the file at once lose nothing.
 // A reader sees the old content or the new content, never a part. When Update has returned nil the new content is on the disk. A
@@ -27,11 +27,11 @@ import (
 	"github.com/midair-go/midair/internal/filelock"
 )
 
-// MaxSize is the number of bytes that a file may have.
+// MaxSize is the largest size of a file, in bytes.
 const MaxSize = 1 << 20
 
-// ErrUnfit is the error of Read for what Update never leaves behind: a symbolic link, a file that is not regular, or a file
-// that is too large.
+// ErrUnfit is the error of Read for what Update never leaves behind: a symbolic link, a special file, or a file with
+// more than MaxSize bytes.
 var ErrUnfit = errors.New("no file of this library")
 
 // A File is the path of a file, and how long Update waits for other processes.
@@ -39,7 +39,7 @@ type File struct {
 	Path string
 	// LockWait is how long Update waits for the lock of the file.
 	LockWait time.Duration
-	// Step, if it is not nil, is called with the name of each step that Update has done. Tests kill a process there.
+	// If Step is not nil, Update calls Step with the name of each finished step. Tests kill a process there.
 	Step func(name string)
 }
 
@@ -77,8 +77,8 @@ func kind(mode fs.FileMode) string {
 	return "not a regular file"
 }
 
-// Update calls change with what Read returns, and replaces the file by the result. If change returns an error, the file stays as
-// it is, and Update returns that error. Where the platform has no flock, processes that update the file at once can lose a
+// Update calls change with what Read returns, and replaces the file by the result. If change returns an error, the file does not
+// change, and Update returns the error. Where the platform has no flock, processes that update the file at once can lose a
 // change.
 func (f File) Update(change func(old []byte, err error) ([]byte, error)) error {
 	ctx, cancel := context.WithTimeout(context.Background(), f.LockWait)
@@ -100,7 +100,7 @@ func (f File) Update(change func(old []byte, err error) ([]byte, error)) error {
 	return f.replace(data)
 }
 
-// replace writes the file. Since the lock is held, the part file is nobody else's: if there is one, it was left by a process that
+// replace writes the file. Since the lock is held, the part file is nobody else's: a part file was left by a process that
 // died.
 func (f File) replace(data []byte) error {
 	part := f.Path + ".part"
@@ -143,8 +143,8 @@ func (f File) done(step string) {
 	}
 }
 
-// syncDirectory makes a new name in a directory outlive a power failure. Windows and some file systems cannot do this, and
-// neither can a process that may not read the directory.
+// syncDirectory makes a new name in a directory outlive a power failure. Windows and some file systems cannot sync a
+// directory, and neither can a process without the right to read the directory.
 func syncDirectory(name string) error {
 	dir, err := os.Open(name)
 	if errors.Is(err, fs.ErrPermission) {

@@ -1,0 +1,123 @@
+package canary
+
+import (
+	"encoding"
+	"log/slog"
+	"time"
+
+	"github.com/midair-go/midair/internal/killswitch"
+)
+
+// KillSwitchOptions of a KillSwitch. The zero value works: the switch is in memory only.
+type KillSwitchOptions struct {
+	// File is the path of the file in which the switch outlives a crash, a kill -9 and a restart. Processes that share the
+	// file lose nothing of each other. The directory has to exist; beside the file there is a lock file, File + ".lock". A file
+	// that is missing is open. A file that cannot be read, or is damaged, is killed, and the reason says so; the next Kill,
+	// Latch or Revive replaces the file. On Windows, processes that write the file at the same moment can lose a change.
+	// Default: none.
+	File string
+	// Broadcast sends data to all other living processes of the service, which pass it to UnmarshalBinary of the switch with
+	// the same name. The method Broadcast of an Upgrader fits. It is called after each change that is made in this process, in
+	// the goroutine that makes the change. Default: none.
+	Broadcast func(name string, data []byte) error
+	// Logger gets a line for each change. Its handler is called in another goroutine: no change waits for a log. Default:
+	// slog.Default().
+	Logger *slog.Logger
+}
+
+// A KillSwitch stops rollouts: every request of a [Router] with this switch in Options.Kill is stable, also a request that has
+// chosen the canary by header. An operator kills a rollout, a judge latches it. Both hold, whatever the weight does, until
+// Revive.
+//
+// States of several processes merge: killed wins. A revival clears exactly the kills and latches that the reviving process
+// knew, so a kill that is made elsewhere at the same time stays.
+//
+//	kill := canary.NewKillSwitch("cart-v2", canary.KillSwitchOptions{File: "cart-v2.kill"})
+//	up.Keep("cart-v2.kill", kill)
+//
+// Kill, Latch and Revive are in force in this process at once. Then they write the file, and then they broadcast. If one of
+// these two fails, the error is returned, Status shows it, and Publish or the next change tries again; the change is in force
+// in this process all the same. A change waits for the disk for at most 3 seconds, and for as long as Broadcast takes.
+//
+// Several routers may share a KillSwitch. The zero value is a switch without a name that is in memory only.
+type KillSwitch struct{ sw killswitch.Switch }
+
+var (
+	_ encoding.BinaryMarshaler   = (*KillSwitch)(nil)
+	_ encoding.BinaryUnmarshaler = (*KillSwitch)(nil)
+)
+
+// NewKillSwitch returns the KillSwitch with that name, or "canary" if the name is empty, with the state in its file. It does
+// not write.
+func NewKillSwitch(name string, opts KillSwitchOptions) *KillSwitch {
+	if name == "" {
+		name = defaultName
+	}
+	inner := killswitch.Options{Package: "canary", Name: name, File: opts.File, Logger: opts.Logger}
+	if opts.Broadcast != nil {
+		inner.Broadcast = func(data []byte) error { return opts.Broadcast(name, data) }
+	}
+	k := new(KillSwitch)
+	k.sw.Start(inner)
+	return k
+}
+
+// Kill stops the rollout, for an operator. The reason is for people, and is cut at 512 bytes.
+func (k *KillSwitch) Kill(reason string) error { return k.sw.Kill(reason) }
+
+// Latch stops the rollout, for a judge. It differs from Kill in what Status and the log say.
+func (k *KillSwitch) Latch(reason string) error { return k.sw.Latch(reason) }
+
+// LatchNow is Latch in this process only: it neither writes the file nor broadcasts, so a request may call it. It reports whether
+// something has changed; then Publish is to be called, in a goroutine that may wait.
+func (k *KillSwitch) LatchNow(reason string) (changed bool) { return k.sw.LatchNow(reason) }
+
+// Publish writes and broadcasts what is not in the file or was not sent yet: a LatchNow, or what has failed before. It does
+// nothing if there is nothing.
+func (k *KillSwitch) Publish() error { return k.sw.Publish() }
+
+// Revive clears every kill and every latch that this process knows. If the file has a kill that this process did not know, the
+// rollout is stopped again when Revive returns, and the error says so.
+func (k *KillSwitch) Revive(reason string) error { return k.sw.Revive(reason) }
+
+// MarshalBinary returns the state for UnmarshalBinary of another process.
+func (k *KillSwitch) MarshalBinary() ([]byte, error) { return k.sw.Encode(), nil }
+
+// UnmarshalBinary merges the state of another process into the state of this process, and writes the file if that has changed the
+// state. It does not broadcast. It may be called at any time and more than once: as a kept value of an upgrade, and for
+// each message of a broadcast. The error is for data that is no state; an error of the file is logged and shown by Status.
+func (k *KillSwitch) UnmarshalBinary(data []byte) error { return k.sw.Merge(data) }
+
+// word returns the state. Without a switch it is open.
+func (k *KillSwitch) word() killswitch.Word {
+	if k == nil {
+		return killswitch.Open
+	}
+	return k.sw.Word()
+}
+
+// KillStatus is the state of a KillSwitch.
+type KillStatus struct {
+	// Name is that of the switch.
+	Name string `json:"name"`
+	// State is "open", "latched" or "killed".
+	State string `json:"state"`
+	// Reason is that of the last kill, or else of the last latch, that is in force. In an open state it is the reason of
+	// the last revival.
+	Reason string `json:"reason,omitempty"`
+	// At is when this was.
+	At time.Time `json:"at,omitzero"`
+	// Host is the name of the host on which this was done.
+	Host string `json:"host,omitempty"`
+	// PID is the process that did this.
+	PID int `json:"pid,omitempty"`
+	// File is the path of the file.
+	File string `json:"file,omitempty"`
+	// FileError is why the file does not have the state. Empty: the file has it, or there is none.
+	FileError string `json:"file_error,omitempty"`
+	// BroadcastError is why the last broadcast has failed.
+	BroadcastError string `json:"broadcast_error,omitempty"`
+}
+
+// Status returns the state, with who has decided it and why. It does no I/O.
+func (k *KillSwitch) Status() KillStatus { return KillStatus(k.sw.Status()) }
