@@ -35,7 +35,7 @@ func Lowest(c net.Conn) net.Conn {
 // memory that both processes share.
 const (
 	slotFree    uint32 = iota
-	slotIdle           // the candidate has not used the connection since it got the connection or called SetIdle
+	slotIdle           // no read or write of the candidate since the connection came, or since the last SetIdle
 	slotActive         // the candidate has read from the connection or written to it
 	slotClosed         // the candidate has closed the connection
 	slotBack           // the candidate is sending the connection back to the old process
@@ -44,8 +44,8 @@ const (
 )
 
 // idler has the same methods as the interface adoptedConn of package drain. By these methods package drain recognizes a
-// connection from another process, without an import of this package. Most of these methods write the state of the connection
-// into its slot. So the other process can take the connection back if this process dies.
+// connection from another process, without an import of this package. SetIdle and Own write the state of the connection into
+// its slot, so that the other process can take the connection back if this process dies.
 type idler interface {
 	// SetIdle is called when the server waits for the next request, and has read nothing of that request.
 	SetIdle()
@@ -72,7 +72,7 @@ type Conn struct {
 	sharing  *Sharing
 	slot     *atomic.Uint32 // the connection's word in Slots; nil: the old process cannot take the connection back
 	watched  atomic.Bool    // true while *slot is slotIdle: a read or a write must first set slotActive
-	left     atomic.Bool    // true if the slot may belong to another connection by now
+	left     atomic.Bool    // true if the slot was given up, and may belong to another connection by now
 }
 
 var (
@@ -83,9 +83,9 @@ var (
 	_ io.WriterTo    = (*Conn)(nil)
 )
 
-// Sharing is the candidate's access to the Slots of the old process. It is over when the old process has ended. After
-// Dispatcher.Settle no process reads the slots, and the candidate may still write to them. A nil Sharing means that no old
-// process has shared Slots.
+// Sharing is the candidate's access to the Slots of the old process. A nil Sharing means that no old process has shared Slots.
+// The old process reads the slots until its Dispatcher has called Settle. Later writes of the candidate do no harm. When the
+// old process has ended, the Sharing is over.
 type Sharing struct {
 	slots *Slots
 	over  atomic.Bool
@@ -107,8 +107,8 @@ func (s *Sharing) End() {
 	}
 }
 
-// Refuse makes the old process serve the connection of a slot by the old process's own descriptor. It returns false if there is
-// no such slot. In this case the old process has no descriptor.
+// Refuse makes the old process serve the connection of a slot: the old process then uses the descriptor that it has kept. If
+// there is no such slot, the old process has kept no descriptor, and Refuse returns false.
 func (s *Sharing) Refuse(slot int) bool {
 	if s == nil {
 		return false
@@ -262,8 +262,8 @@ func (c *Conn) Plain() net.Conn {
 	return c.Conn
 }
 
-// leave gives up the slot, and reports whether the slot belonged to this connection until now. After leave, the caller writes
-// the last state of the connection into the slot. When the old process has read this state, it may use the slot for another
+// leave gives up the slot, and reports whether the slot belonged to this connection until now. If so, the caller must write the
+// last state of the connection into the slot. When the old process has read this state, it may use the slot for another
 // connection.
 func (c *Conn) leave() bool { return c.Kept() && !c.left.Swap(true) }
 

@@ -49,7 +49,7 @@ type Dispatcher struct {
 // Choice, the Dispatcher counts the connections so that the candidate gets this share.
 type Choice func(c net.Conn, weight float64) bool
 
-// passedConn is a passed connection: this process's descriptor, and what was sent about the connection.
+// passedConn has this process's descriptor of a passed connection, and the message about the connection.
 type passedConn struct {
 	file  *os.File
 	about wire.ConnBody

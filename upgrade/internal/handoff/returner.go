@@ -11,19 +11,19 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// Mover passes an idle connection to another process, and reports whether the other process has the connection now. from is the
-// listener that has accepted the connection. ahead has the bytes that the server has read, and that the other process is to
-// read first. There are three Movers. In a step of a bake, Dispatcher.Move passes connections to the candidate. After a commit,
-// the Mover of Successor passes connections to the new process. After a lower weight or an abort, Returner.Move passes
-// connections back to the old process.
-type Mover func(from listener.Origin, c net.Conn, ahead []byte) bool
+// Mover passes an idle connection to another process, and reports whether the other process has the connection now. origin is
+// the listener that has accepted the connection. ahead has the bytes that the server has read already: the other process has to
+// read these bytes first. There are three Movers. In a step of a bake, Dispatcher.Move passes connections to the candidate.
+// After a commit, the Mover of Successor passes connections to the new process. After a lower weight or an abort, Returner.Move
+// passes connections back to the old process.
+type Mover func(origin listener.Origin, c net.Conn, ahead []byte) bool
 
-// idleLimit and lastLimit are how long the sending of a connection waits if the other process is busy. idleLimit is short,
-// because the server offers an idle connection again after a failure. lastLimit is for a connection with bytes ahead, because
-// the server offers such a connection only once. lastLimit is also for a connection that came to this process after the commit,
-// because this process cannot serve the connection (see SendLate).
+// The sending of a connection waits at most for one of these limits if the other process is busy.
 const (
+	// idleLimit is for an idle connection. It is short, because the server offers the connection again after a failure.
 	idleLimit = 50 * time.Millisecond
+	// lastLimit is for a connection with bytes ahead, which the server offers only once. It is also for a connection that came
+	// after the commit, which this process cannot serve (see SendLate).
 	lastLimit = 2 * time.Second
 )
 
@@ -31,9 +31,9 @@ const (
 // of a passed connection. If the new process is busy, the Mover waits up to 50 milliseconds. If the connection has bytes ahead,
 // it waits up to two seconds.
 func Successor(to *wire.Link, t Takes) Mover {
-	return func(from listener.Origin, c net.Conn, ahead []byte) bool {
-		about := wire.ConnBody{Network: from.Network, Addr: from.Addr, Ahead: ahead}
-		if !t.allow(&about, from.Others...) || !sendIdle(to, about, c) {
+	return func(origin listener.Origin, c net.Conn, ahead []byte) bool {
+		about := wire.ConnBody{Network: origin.Network, Addr: origin.Addr, Ahead: ahead}
+		if !t.allow(&about, origin.Others...) || !sendIdle(to, about, c) {
 			return false
 		}
 		Bare(c).Close() // this closes only the descriptor: a Close of c might end the connection
@@ -76,16 +76,16 @@ type Returner struct {
 	owed float64
 }
 
-// NewReturner makes a Returner for a step to a lower weight. If choose is nil, the Returner sends back the part (from-to)/from
-// of the idle connections. Otherwise it sends back the connections that choose does not give to this process at the weight to.
-// If to is 0, it sends all idle connections back.
-func NewReturner(old *wire.Link, t Takes, choose Choice, from, to float64) *Returner {
-	r := &Returner{to: old, takes: t, choose: choose, weight: to, part: 1}
-	if to == 0 {
+// NewReturner makes a Returner for a step from the weight before to the lower weight after. If choose is nil, the Returner
+// sends back the part (before-after)/before of the idle connections. Otherwise it sends back the connections that choose does
+// not give to this process at the new weight. If the new weight is 0, it sends all idle connections back.
+func NewReturner(old *wire.Link, t Takes, choose Choice, before, after float64) *Returner {
+	r := &Returner{to: old, takes: t, choose: choose, weight: after, part: 1}
+	if after == 0 {
 		r.choose = nil // all connections go back, even if choose would give them to this process
 	}
-	if from > 0 {
-		r.part = (from - to) / from
+	if before > 0 {
+		r.part = (before - after) / before
 	}
 	return r
 }
@@ -105,7 +105,7 @@ func (r *Returner) Move(ref listener.Origin, c net.Conn, ahead []byte) bool {
 	}
 	if !sendIdle(r.to, about, c) {
 		state := slotIdle
-		if unread && m.Kept() { // the old process must use its own descriptor: perhaps this process has none free
+		if unread && m.Kept() { // perhaps this process has no free descriptor: let the old process use its own
 			state = slotRefused
 		}
 		if !unread || !m.slot.CompareAndSwap(slotBack, state) || state == slotIdle {

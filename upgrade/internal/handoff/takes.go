@@ -8,8 +8,9 @@ import (
 )
 
 // Takes has the names of another process's listeners. Connections of listeners with these names can be passed to the other
-// process. The value is true if the listener takes connections with bytes that are to be read before the socket. The value is
-// false if the listener returns connections of package net, because no bytes can be put in front of such connections.
+// process. The value is true if the listener also takes a connection with bytes ahead: bytes that its server reads before it
+// reads from the socket. The value is false if the listener returns connections of package net, because no bytes can be put in
+// front of such connections.
 type Takes map[wire.SocketName]bool
 
 // SendTakes sends another process the names of the listeners for which this process takes connections (KindTakes).

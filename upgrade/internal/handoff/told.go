@@ -9,8 +9,9 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// A program that calls Accept gets a connection of package net and not the Conn. The map known has what the old process has
-// sent about such a connection. An entry is removed when its connection is garbage-collected.
+// A program that calls Accept gets a connection of package net and not the Conn. Such a connection has no field for the facts
+// that the old process has sent about the connection. So the map known holds these facts, until the connection is
+// garbage-collected.
 
 // told is what the old process has sent about a connection.
 type told struct {
@@ -19,7 +20,7 @@ type told struct {
 	carries bool // the connection came with bytes that are to be read before the socket is read
 }
 
-// known is a map. A key is a weak pointer to a connection, and the value is the told of this connection.
+// known maps a connection to its told. The key is a weak pointer to the connection.
 var known sync.Map
 
 func remember(c net.Conn, about wire.ConnBody) {
