@@ -129,8 +129,8 @@ func (s *sockets) serves() bool {
 }
 
 // ListenAgain gives the queues of inherited listeners the greatest length that the kernel allows now. It must be called only
-// when no other process serves on these listeners. It does not change listeners of a socket unit, whose length the service
-// manager has set.
+// when no other process serves on these listeners. It leaves out the listeners of a socket unit: the service manager has set
+// the length of their queues.
 func (s *sockets) ListenAgain() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -21,12 +21,12 @@ import (
 //
 // Sockets that this library has not opened are not changed, because they may belong to a socket unit.
 
-// findBeside finds the unopened listeners of older processes that overlap with want, the spot of a new listener. It sets
-// SO_REUSEPORT on these listeners, and returns them as neighbours. It returns nil if neither an unopened listener nor an open
-// inherited listener overlaps with want.
+// findBeside finds the neighbours of a new listener with the spot want. A neighbour is a listener that this library has opened
+// in an older process, that overlaps with want, and that the program has not opened here yet. findBeside sets SO_REUSEPORT on
+// the neighbours. It returns nil if there are no neighbours, and no open inherited listener overlaps with want either.
 func findBeside(want spot, open []*Socket, from *supply) *neighbours {
 	found := false
-	for _, r := range open { // created sockets do not count: for these the program itself must set SO_REUSEPORT
+	for _, r := range open { // sockets opened by this process do not count: there the program itself must set SO_REUSEPORT
 		at, ok := r.spot()
 		found = found || ok && r.kind == "listener" && r.from == inherited && want.overlaps(at)
 	}
@@ -104,7 +104,8 @@ func (e *besideError) Error() string {
 
 func (e *besideError) Unwrap() error { return e.err }
 
-// reusePort sets SO_REUSEPORT on a socket. undo removes the option, unless the option was set before the call of reusePort.
+// reusePort sets SO_REUSEPORT on a socket. The function undo removes the option again, unless the socket had the option before
+// the call of reusePort.
 func reusePort(c syscall.Conn) (undo func()) {
 	set := false
 	control(c, func(fd int) { set = setReusePort(fd, true) }) // if this fails, bind returns EADDRINUSE later
@@ -129,11 +130,11 @@ func covered(f received, open []*Socket) bool {
 	return false
 }
 
-// sharesSpot reports whether one of the open listeners has the spot at, which is the spot of another socket. If so, the kernel
-// distributes the new clients to both sockets.
-func sharesSpot(at spot, open []*Socket) bool {
+// sharesSpot reports whether one of the open listeners has the same spot as another socket. If so, the kernel distributes the
+// new clients to both sockets.
+func sharesSpot(other spot, open []*Socket) bool {
 	for _, r := range open {
-		if p, ok := r.spot(); ok && r.kind == "listener" && p == at {
+		if p, ok := r.spot(); ok && r.kind == "listener" && p == other {
 			return true
 		}
 	}

@@ -9,8 +9,8 @@ import (
 )
 
 const (
-	// emptyFor is how long connections are taken from the queue of a listener that ends. The time is needed for clients that
-	// have begun to connect: only after one more round trip, their connections are in the queue.
+	// emptyFor is how long connections are taken from the queue of a listener that ends. This gives time to clients that have
+	// begun to connect: their connections come into the queue only after one more round trip.
 	emptyFor = time.Second
 	// shareFor is used in place of emptyFor if an open listener has the same address as the listener that ends. In this case
 	// the kernel gives new clients to both listeners until the old process closes its socket.

@@ -70,7 +70,7 @@ func (a gateAction) String() string { return gateActions[a] }
 type gate struct {
 	deadline func(time.Time) error // sets the read deadline of the socket
 
-	arrived chan struct{} // has room for one element, which ring puts in to wake a reader in pass
+	arrived chan struct{} // ring sends to this channel, to wake a reader in pass; it has room for one element
 
 	mu      sync.Mutex
 	state   gateState
@@ -110,7 +110,7 @@ func (g *gate) handle(e gateEvent) (left []net.Conn) {
 	}
 	switch step.do {
 	case doAdmit:
-		if len(g.given) == 0 { // otherwise callBack's deadline stays, so that readers take the given connections
+		if len(g.given) == 0 { // otherwise the deadline of callBack stays, so that readers take the given connections
 			g.called = false
 			_ = g.deadline(g.program)
 		}
@@ -145,9 +145,9 @@ func (g *gate) through(op func() error) (net.Conn, error) {
 	}
 }
 
-// pass waits until the gate is open or a connection is given. c is the given connection, or nil. calls is the value of g.calls
-// when pass has looked at the gate. pass fails if the program's deadline has passed, or if no connection is given and the gate
-// is ended or closed.
+// pass waits until the gate is open or a connection is given. It returns the given connection, or nil, and the value that
+// g.calls had at that moment. pass fails if the deadline of the program has passed. It also fails if no connection is given and
+// the gate is ended or closed.
 func (g *gate) pass() (calls int, c net.Conn, err error) {
 	for {
 		l := g.look()

@@ -101,8 +101,8 @@ func (s *Set) Links(names []wire.SocketName) (all []wire.PathLink) {
 }
 
 // Missing returns the received sockets that this process should have opened and has not. It leaves out late sockets, and
-// sockets whose clients will go to an open socket. If the sockets were passed as files at exec, Missing returns the names in
-// expected that are not open. In this case expected has the names that the older generation has sent.
+// sockets whose clients will go to an open socket. For sockets that were passed as files at exec, expected has the names that
+// the older generation has sent. In this case Missing returns the expected names that are not open.
 func (s *Set) Missing(expected []wire.SocketName) []Missing {
 	if r := s.received(); r != nil {
 		return r.missing(func(f received) bool { return covered(f, s.Refs()) })
@@ -111,9 +111,9 @@ func (s *Set) Missing(expected []wire.SocketName) []Missing {
 }
 
 // ClaimRest is called before the commit, and returns a function that ends the unopened received sockets later. If the sockets
-// were passed as files at exec, names has the names of the unix sockets with a path. In this case ClaimRest takes the unopened
-// ones out of tableflip, because Ready of tableflip would remove their paths. The old process may still have to serve at these
-// paths.
+// were passed as files at exec, names has the names of the unix sockets with a path. Ready of tableflip would remove the paths
+// of the unopened ones, but the old process may still have to serve at these paths. So ClaimRest takes the unopened ones out of
+// tableflip.
 func (s *Set) ClaimRest(names []wire.SocketName) (drop func()) {
 	if s.received() != nil {
 		return s.DropRest
@@ -144,8 +144,9 @@ func (s *Set) ClaimRest(names []wire.SocketName) (drop func()) {
 	}
 }
 
-// endUnopened closes a socket that was passed but not opened. It also closes the duplicate that tableflip keeps of the socket.
-func (s *Set) endUnopened(c io.Closer) {
+// end closes a socket that was passed but not opened. If tableflip keeps a duplicate of the socket, end also ends the
+// duplicate.
+func (s *Set) end(c io.Closer) {
 	var inode uint64
 	if sc, ok := c.(syscall.Conn); ok {
 		if fd, n, err := sys.Duplicate(sc); err == nil {

@@ -11,10 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// setReusePort sets the option SO_REUSEPORT if on is true, and removes the option if on is false. It reports whether the option
-// has changed.
-func setReusePort(fd int, on bool) bool {
-	v := map[bool]int{true: 1}[on]
+// setReusePort sets or removes the option SO_REUSEPORT, and reports whether the option has changed.
+func setReusePort(fd int, set bool) bool {
+	v := map[bool]int{true: 1}[set]
 	had, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT)
 	return err == nil && had != v && unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, v) == nil
 }
@@ -29,9 +28,9 @@ func isV6Only(fd int) bool {
 	return err == nil && v != 0
 }
 
-// detach ensures that a listener gets no new clients: it binds the listener to a device number that no device has. detach is
-// only for a listener that shares its address with no other socket. If the listener is bound to a device already, detach needs
-// a privilege. Without the privilege the listener gets new clients until it is closed.
+// detach ensures that a listener gets no new clients: it binds the listener to a device number that no device has. detach must
+// not be called for a listener that shares its address with another socket. If the listener is bound to a device already,
+// detach needs a privilege. Without the privilege the listener gets new clients until it is closed.
 func detach(l *net.TCPListener) {
 	control(l, func(fd int) { _ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_BINDTOIFINDEX, math.MaxInt32) })
 }
@@ -54,23 +53,23 @@ func listenAgain(fd int, network string) {
 	_ = unix.Listen(fd, math.MaxInt32) // if this call fails, the queue keeps its length
 }
 
-// bindTCP makes a TCP listener that is bound to the address at, and that does not listen yet. If both is true, at is the
-// wildcard address of IPv6, and the listener also gets the clients of IPv4.
-func bindTCP(c net.ListenConfig, at netip.AddrPort, both bool) (any, error) {
+// bindTCP makes a TCP listener that is bound to addr and does not listen yet. If both is true, addr is the wildcard address of
+// IPv6, and the listener also gets the clients of IPv4.
+func bindTCP(c net.ListenConfig, addr netip.AddrPort, both bool) (any, error) {
 	if both {
-		sock, err := bindFamily(c, unix.AF_INET6, at, both)
+		sock, err := bindFamily(c, unix.AF_INET6, addr, both)
 		if !errors.Is(err, unix.EAFNOSUPPORT) && !errors.Is(err, unix.EADDRNOTAVAIL) {
 			return sock, err
 		}
-		at = netip.AddrPortFrom(netip.IPv4Unspecified(), at.Port()) // the machine has no IPv6
+		addr = netip.AddrPortFrom(netip.IPv4Unspecified(), addr.Port()) // the machine has no IPv6
 	}
-	if at.Addr().Is4() {
-		return bindFamily(c, unix.AF_INET, at, false)
+	if addr.Addr().Is4() {
+		return bindFamily(c, unix.AF_INET, addr, false)
 	}
-	return bindFamily(c, unix.AF_INET6, at, false)
+	return bindFamily(c, unix.AF_INET6, addr, false)
 }
 
-func bindFamily(c net.ListenConfig, family int, at netip.AddrPort, both bool) (any, error) {
+func bindFamily(c net.ListenConfig, family int, addr netip.AddrPort, both bool) (any, error) {
 	const kind = unix.SOCK_STREAM | unix.SOCK_CLOEXEC | unix.SOCK_NONBLOCK
 	fd, err := -1, error(unix.EPROTONOSUPPORT)
 	if c.MultipathTCP() {
@@ -82,7 +81,7 @@ func bindFamily(c net.ListenConfig, family int, at netip.AddrPort, both bool) (a
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)
 	}
-	f := os.NewFile(uintptr(fd), at.String())
+	f := os.NewFile(uintptr(fd), addr.String())
 	defer f.Close()
 	raw, err := f.SyscallConn()
 	if err != nil {
@@ -90,15 +89,15 @@ func bindFamily(c net.ListenConfig, family int, at netip.AddrPort, both bool) (a
 	}
 	network, sa := "tcp4", unix.Sockaddr(nil) // package net passes the same network to Control
 	if family == unix.AF_INET {
-		sa = &unix.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()}
+		sa = &unix.SockaddrInet4{Port: int(addr.Port()), Addr: addr.Addr().As4()}
 	} else {
-		network, sa = "tcp6", &unix.SockaddrInet6{Port: int(at.Port()), Addr: at.Addr().As16()}
+		network, sa = "tcp6", &unix.SockaddrInet6{Port: int(addr.Port()), Addr: addr.Addr().As16()}
 		err = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, map[bool]int{false: 1}[both])
 	}
 	if err := errors.Join(err, unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)); err != nil {
 		return nil, os.NewSyscallError("setsockopt", err)
 	}
-	if err := c.Control(network, at.String(), raw); err != nil {
+	if err := c.Control(network, addr.String(), raw); err != nil {
 		return nil, err
 	}
 	if err := unix.Bind(fd, sa); err != nil {

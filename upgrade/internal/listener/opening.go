@@ -68,7 +68,7 @@ func (s *Set) ListenPacket(network, addr string) (net.PacketConn, error) {
 type source struct {
 	name    wire.SocketName      // the name by which another process has passed the socket
 	descent func(uint64) descent // returns the descent of the socket; the argument is its inode
-	others  []wire.SocketName    // names in older generations of this socket, and of sockets whose clients it gets
+	others  []wire.SocketName    // names in older generations: of this socket and of sockets whose clients this socket gets
 }
 
 // always returns a function that returns d for every inode.

@@ -8,15 +8,15 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// If a connection moves to another process, the listener of the same name returns the connection there. This file finds the
-// listener that has accepted a connection.
+// This file finds the listener that has accepted a connection. When the connection moves to another process, the listener of
+// the same name returns the connection there.
 
 // Origin identifies the listener that has accepted a connection.
 type Origin struct {
 	Network, Addr string   // the name of the listener
 	local         net.Addr // the address at which the listener listens
 	Pinned        bool
-	Others        []wire.SocketName // names in older generations of this listener, and of listeners whose clients it gets
+	Others        []wire.SocketName // names in older generations: of this listener, and of listeners whose clients come here
 }
 
 // hasAccepted reports whether a connection with this local address can come from the listener. For TCP the ports must be equal,

@@ -53,8 +53,8 @@ func (c *packetConn) Close() error {
 	return err
 }
 
-// SyscallConn returns a raw connection. Its Read waits at the gate too, because x/net receives several datagrams at once by
-// Read. Control does not wait.
+// SyscallConn returns a raw connection. Its Read waits at the gate, because the packages of x/net call Read to receive several
+// datagrams at once. Its Control does not wait.
 func (c *packetConn) SyscallConn() (syscall.RawConn, error) {
 	raw, err := c.barePacketConn.SyscallConn()
 	if err != nil {

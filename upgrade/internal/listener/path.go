@@ -64,7 +64,8 @@ func (l links) note(names []wire.SocketName, came []wire.PathLink) {
 }
 
 // hold tries to give the file of an opened socket a second name, and to make path lead to this file. It returns the second
-// name. name is the name by which the socket was passed, and created is true if this process has bound the socket.
+// name. The argument name is the name by which another process has passed the socket. created is true if this process has bound
+// the socket.
 func (p *paths) hold(name wire.SocketName, path string, c syscall.Conn, created bool) (l wire.PathLink) {
 	var err error
 	came, ok := p.links[name]
@@ -106,8 +107,8 @@ func (p *paths) putBack(network, path string, l wire.PathLink) error {
 	return nil
 }
 
-// bringBack puts back the path of a unix socket that a service manager has kept, if no file is at the path. This is needed
-// before Activation.Take, which does not return a kept unix socket whose path does not exist.
+// bringBack puts back the path of a unix socket that a service manager has passed to this process. It does nothing if a file is
+// at the path. It is called before Activation.Take, which does not return a kept unix socket whose path does not exist.
 func (p *paths) bringBack(path string, socket syscall.RawConn) {
 	if _, err := os.Lstat(path); err == nil {
 		return
@@ -159,9 +160,9 @@ func startPath(addr string) string {
 }
 
 // removeStale removes the path of a unix socket that a killed process has left, and reports whether it has removed the path.
-// err is the error of binding: if it is not EADDRINUSE, removeStale does nothing. It tries to connect to the path. If a process
-// holds the socket, the connection is never refused, even while the process does not accept. So a refused connection shows that
-// the path is stale.
+// err is the error of binding. If it is not EADDRINUSE, removeStale does nothing. Otherwise it tries to connect to the path. If
+// a process holds the socket, the connection is never refused, even while the process does not accept. So a refused connection
+// shows that the path is stale.
 func removeStale(network, addr string, err error) bool {
 	if !strings.HasPrefix(network, "unix") || strings.HasPrefix(addr, "@") || !errors.Is(err, syscall.EADDRINUSE) {
 		return false

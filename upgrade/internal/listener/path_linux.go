@@ -17,8 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hiddenMark is the middle part of each second name. Before it is a dot and the last element of the path, and after it are 16
-// random hexadecimal digits.
+// hiddenMark is the middle part of each second name. For a socket at /run/app.sock, a second name is for example
+// ".app.sock.midair-0123456789abcdef": the last part is random.
 const hiddenMark = ".midair-"
 
 // hiddenPrefix returns the beginning of the second names for path.
@@ -78,8 +78,8 @@ func link(path string, st *unix.Stat_t) (wire.PathLink, error) {
 	return l, os.Link(path, beside(path, l.Name))
 }
 
-// findPath finds the second name of a socket for which no process has sent a second name. It asks the kernel to which file the
-// socket is bound, and looks for this file among the hidden names. If none of them is the file, and the file is at path,
+// findPath finds the second name of a socket when no process has sent the second name. It asks the kernel to which file the
+// socket is bound, and looks for this file among the hidden names. If the file has no hidden name, and is still at path,
 // findPath makes a new second name.
 func findPath(path string, c syscall.RawConn, hidden map[string]bool) (wire.PathLink, error) {
 	inode, err := inodeOf(c)
@@ -149,7 +149,7 @@ func putPathBack(path string, l wire.PathLink) (found string, err error) {
 		_, err = os.Lstat(path)
 		absent := errors.Is(err, fs.ErrNotExist)
 		switch {
-		case err != nil && !absent: // this process cannot look into the directory, but clients can perhaps connect
+		case err != nil && !absent: // no error: this process cannot look into the directory, but perhaps clients can connect
 			return "", nil
 		case l.Ino == 0 && absent: // the file of the socket is not known
 			return "", errors.New("its path was removed, and nothing is kept from which it could be put back: stop the service and start it")
@@ -181,15 +181,15 @@ func putPathBack(path string, l wire.PathLink) (found string, err error) {
 	return "", cmp.Or(err, errors.New("its path changes all the time"))
 }
 
-// place makes path a hard link to the file at kept. It fails if a file is at path. If the file at kept belongs to another user,
-// the kernel may refuse the link (fs.protected_hardlinks). In this case place renames kept to path.
-func place(path, kept string) error {
-	err := os.Link(kept, path)
+// place makes path a hard link to the file of a socket, whose second name is at hidden. It fails if a file is at path. If the
+// file belongs to another user, the kernel may refuse the link (fs.protected_hardlinks). Then place renames hidden to path.
+func place(path, hidden string) error {
+	err := os.Link(hidden, path)
 	if !errors.Is(err, unix.EPERM) {
 		return err
 	}
-	if err := unix.Renameat2(unix.AT_FDCWD, kept, unix.AT_FDCWD, path, unix.RENAME_NOREPLACE); err != nil {
-		return &os.LinkError{Op: "rename", Old: kept, New: path, Err: err}
+	if err := unix.Renameat2(unix.AT_FDCWD, hidden, unix.AT_FDCWD, path, unix.RENAME_NOREPLACE); err != nil {
+		return &os.LinkError{Op: "rename", Old: hidden, New: path, Err: err}
 	}
 	return nil
 }

@@ -46,8 +46,8 @@ func NewReceived() *Received {
 	return &Received{links: links{}}
 }
 
-// Add adds sockets: names has the names of files, in the same order. The Received owns the files from now on. If there are more
-// files than names, Add closes the other files. If there are more names, it ignores the other names.
+// Add adds received sockets to r, which owns the files from now on. names has the names of the files, in the same order. If
+// there are more files than names, Add closes the other files. If there are more names, it ignores the other names.
 func (r *Received) Add(names []wire.SocketName, files []*os.File) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

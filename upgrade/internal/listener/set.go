@@ -144,7 +144,7 @@ func (s *Set) AwaitRemoval() { s.paths.await() }
 
 // PutBack makes the open unix sockets reachable by their paths. It puts a path back if no file is there, or if the file there
 // belongs to a dead socket, which no process holds. If clients still cannot reach some of the sockets, PutBack returns an
-// error. The error has the first of these sockets, the reason, and the number of the others.
+// error. The error names the first of these sockets and the reason, and counts the other sockets.
 func (s *Set) PutBack() (first error) {
 	s.paths.using.Lock() // the path of a socket that ends in the meantime is removed afterwards
 	defer s.paths.using.Unlock()
@@ -195,8 +195,8 @@ func (s *Set) Give(network, addr string, file *os.File) error {
 	return r.Accept(c)
 }
 
-// Takes returns the names of the listeners of this process, also their names in older generations. Another process may pass
-// connections to these listeners.
+// Takes returns the names of the listeners to which another process may pass connections. These are all listeners of this
+// process, with their names here and in older generations.
 func (s *Set) Takes() (b wire.TakesBody) {
 	takes := func(name wire.SocketName, r *Socket) {
 		if !r.gate.ahead.Load() {

@@ -83,12 +83,12 @@ func (s *sockets) drop(r *Socket) {
 	r.drop(s.atExec)
 }
 
-// UnlinkOnClose sets whether closing a unix socket removes its path. on must be true only if no other process serves at the
+// UnlinkOnClose sets whether closing a unix socket removes its path. unlink must be true only if no other process serves at the
 // paths.
-func (s *sockets) UnlinkOnClose(on bool) {
+func (s *sockets) UnlinkOnClose(unlink bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.unlink = on
+	s.unlink = unlink
 }
 
 // KeepClosed sets whether a socket can still be passed on after the program has closed it.
@@ -176,11 +176,10 @@ func (s *sockets) named(network, addr string) *Socket {
 // name returns the Addr of a new Socket. Addr and Network together are the name by which the next generation finds the socket.
 // The caller holds Set.opening.
 //
-// For a unix socket, name returns the plain path. The path is unique, because it cannot be bound twice. And tableflip needs the
-// plain path, because it removes the path of a socket that a new process does not take. Other sockets may have the same
-// address, with port 0 or with SO_REUSEPORT. For the address ":0", the first socket gets ":0", as in tableflip. The next
-// sockets get ":0#2" and ":0#3", in the order of opening. Pinned listeners with port 0 are numbered separately: ":0#pinned",
-// ":0#pinned#2".
+// For a unix socket, name returns the plain path. The path is unique, because it cannot be bound twice. If a new process does
+// not take the socket, tableflip removes the path by this name. Other sockets may have the same address, with port 0 or with
+// SO_REUSEPORT. For the address ":0", the first socket gets ":0", as in tableflip. The next sockets get ":0#2" and ":0#3", in
+// the order of opening. Pinned listeners with port 0 are numbered separately: ":0#pinned", ":0#pinned#2".
 func (s *sockets) name(network, addr string, pinned bool) string {
 	if _, _, err := net.SplitHostPort(addr); err != nil || strings.HasPrefix(network, "unix") {
 		return addr

@@ -84,8 +84,8 @@ func spotted(name wire.SocketName, file *os.File) (p spot, ok bool) {
 	return p, true
 }
 
-// covers reports whether p has a wildcard address, and a socket at p gets all clients of other when no process listens at
-// other.
+// covers reports whether p is a wildcard address that includes the other spot. If so, a socket at p gets all clients of the
+// other spot as soon as no process listens there.
 func (p spot) covers(other spot) bool {
 	if p.path != "" || p.network != other.network || p.at.Port() != other.at.Port() || !p.at.Addr().IsUnspecified() {
 		return false
@@ -93,14 +93,14 @@ func (p spot) covers(other spot) bool {
 	return p.both || !other.both && p.at.Addr().Is4() == other.at.Addr().Is4()
 }
 
-// overlaps reports whether sockets at p and at other have the same port and could get the same clients. It is always false for
+// overlaps reports whether sockets at the two spots have the same port and could get the same clients. It is always false for
 // unix sockets.
 func (p spot) overlaps(other spot) bool {
 	return p == other && p.path == "" || p.covers(other) || other.covers(p) ||
 		(p.both || other.both) && p.network == other.network && p.at.Port() == other.at.Port() && p.at.Addr().IsUnspecified() && other.at.Addr().IsUnspecified()
 }
 
-// order returns the part of an address after the "#", which sockets.name has added. It is empty if there is no "#".
+// order returns the part of an address after the "#" that sockets.name adds. If there is no "#", the result is empty.
 func order(addr string) string {
 	_, order, _ := strings.Cut(addr, "#")
 	return order
@@ -111,7 +111,8 @@ func hasPort(addr string) bool {
 	return err == nil
 }
 
-// hasNoPort reports whether addr makes the kernel choose the port. Several sockets may have the same such address.
+// hasNoPort reports whether the kernel chooses the port for addr: the port is 0 or empty. Several sockets can be opened with
+// such an address.
 func hasNoPort(addr string) bool {
 	_, port, err := net.SplitHostPort(addr)
 	return err == nil && (port == "0" || port == "")

@@ -57,8 +57,8 @@ func (s *supply) eachOwn(each func(name wire.SocketName, at spot, f *os.File)) {
 	}
 }
 
-// takeKept takes a socket that a service manager has kept under another spelling of the address: the spot of the socket is the
-// spot of name. kept is the name under which the manager has kept the socket. sock is nil if there is no such socket.
+// takeKept takes a socket that a service manager has kept under another spelling of its address: its spot is the spot of the
+// given name. kept is the name under which the manager has kept the socket. sock is nil if there is no such socket.
 func (s *supply) takeKept(name wire.SocketName) (sock any, kept string, err error) {
 	if !s.supported() || !s.passed.HasKept() {
 		return nil, "", nil
