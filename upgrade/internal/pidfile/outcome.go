@@ -55,7 +55,7 @@ func (p *File) putOutcome(text []byte) error {
 	return p.place(&p.outcome, p.base()+lastSuffix)
 }
 
-// aboutOutcome locks p, opens the directory, and calls fn. If there is no pid file, it does nothing.
+// aboutOutcome locks p, opens the directory, and calls fn. If there is no pid file, aboutOutcome does nothing.
 func (p *File) aboutOutcome(fn func() error) error {
 	if p.path == "" {
 		return nil

@@ -3,8 +3,9 @@
 //
 // Other users may have the right to write to the directory, for example to /tmp with its sticky bit. Such a user could put a
 // symbolic link there, and nothing must be written through this link. So a file is written under a new name that cannot be
-// guessed, and is renamed afterwards. The directory is open from the writing to the renaming. In a directory with the sticky
-// bit, the pid file of another user cannot be replaced. In this case Publish returns an error.
+// guessed, and is renamed afterwards. The directory stays open from the writing to the renaming, so that both happen in the
+// same directory. In a directory with the sticky bit, the pid file of another user cannot be replaced. In this case Publish
+// returns an error.
 package pidfile
 
 import (
@@ -52,11 +53,11 @@ const noUID = -1
 // New returns the pid file at path. If path is empty, there is no pid file, and every method does nothing.
 func New(path string) *File { return &File{path: path} }
 
-// Stage writes the pid of this process to a staged file, which Publish renames. Stage may be called more than once. If the
-// staged file of an earlier call can still be published, Stage does nothing. Otherwise it stages a new file. A staged file
-// cannot be published any more if it is gone, if the uid of this process has changed, or if this process may not write to the
-// directory now. The same holds if the path leads to another directory now. The pid file may name a process that has ended. In
-// this case Stage first removes the staged files of that process.
+// Stage writes the pid of this process to a staged file, which Publish renames. If the staged file of an earlier call can still
+// be published, Stage does nothing. There are four reasons why a staged file cannot be published any more: it is gone, the uid
+// of this process has changed, this process may not write to the directory now, or the path leads to another directory now.
+// Then Stage stages a new file. If the pid file names a process that has ended, Stage also removes the staged files of that
+// process.
 func (p *File) Stage() error {
 	if p.path == "" {
 		return nil
@@ -90,8 +91,8 @@ func (p *File) stage() error {
 	return p.write(&p.staged, []byte(strconv.Itoa(os.Getpid())+"\n"))
 }
 
-// canPublish reports whether the staged file still exists, and whether this process may still rename the file. For example, the
-// uid of the process may have changed since Stage.
+// canPublish reports whether the staged file still exists and this process may rename the file. For example, the uid of the
+// process may have changed since Stage.
 func (p *File) canPublish() bool {
 	_, err := p.dir.look(p.staged.name)
 	return err == nil && p.staged.uid == os.Geteuid() && sys.MayWrite(filepath.Dir(p.path))
@@ -124,8 +125,8 @@ func (p *File) publish() error {
 }
 
 // Discard removes the files that the process with this pid has staged and not published. The pid is the pid of the calling
-// process, or of a dead candidate or a dead old process. Of the files that Discard finds by their names in the directory, it
-// removes only files of the caller's uid, because any user can make a file with such a name.
+// process, or of a dead candidate or a dead old process. Discard searches the directory for such files. Since any user can make
+// a file with such a name, it removes only files that belong to the uid of the caller.
 func (p *File) Discard(pid int) {
 	if p.path == "" {
 		return

@@ -53,7 +53,9 @@ func read(path string) (Service, error) {
 	}
 	s := Service{PID: pid, uid: owner(info), file: file}
 	uid, ended := uidOf(pid)
-	if ended || uid == noUID && !othersMayWrite(file) { // a signal harms no process, or no other user can have written the file
+	// If the process has ended, a signal harms no process. If the uid of the process is not known, the file is trusted in a
+	// directory where not every user may write.
+	if ended || uid == noUID && !othersMayWrite(file) {
 		return s, nil
 	}
 	for _, o := range append(owners, owner(info)) {
@@ -122,7 +124,7 @@ func (p *File) Asked() bool {
 	return lock(f, false)
 }
 
-// Works reports whether the process with this pid is trying an upgrade: such a process has a staged file beside the pid file. A
+// Works reports whether the process with this pid is trying an upgrade. Such a process has a staged file beside the pid file. A
 // file counts only if its owner is root or the uid of the service.
 func (s Service) Works(pid int) bool {
 	dir, err := os.Open(filepath.Dir(s.file))
@@ -178,10 +180,10 @@ func follow(path string) (string, []int, error) {
 	return "", nil, fmt.Errorf("%s: too many symbolic links", path)
 }
 
-// readFile returns the content of a regular file. It fails if the file has more than most bytes. It does not follow a symbolic
+// readFile returns the content of a regular file. It fails if the file has more bytes than limit. It does not follow a symbolic
 // link, and does not wait for the writer of a FIFO. In a directory where every user may write, readFile refuses a file with two
 // names, because any user could make a hard link there to a file of another user.
-func readFile(path string, most int64) ([]byte, os.FileInfo, error) {
+func readFile(path string, limit int64) ([]byte, os.FileInfo, error) {
 	info, err := os.Lstat(path)
 	if err == nil && !info.Mode().IsRegular() {
 		err = fmt.Errorf("is not a regular file: %v, of uid %d: remove it", info.Mode(), owner(info))
@@ -204,9 +206,9 @@ func readFile(path string, most int64) ([]byte, os.FileInfo, error) {
 		return nil, nil, fmt.Errorf("has %d names in a directory where other users may write: one of them may have linked a file of uid %d there: remove it",
 			names(info), owner(info))
 	}
-	b, err := io.ReadAll(io.LimitReader(f, most+1))
-	if err == nil && int64(len(b)) > most {
-		err = fmt.Errorf("is larger than %d bytes", most)
+	b, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && int64(len(b)) > limit {
+		err = fmt.Errorf("is larger than %d bytes", limit)
 	}
 	return b, info, err
 }
