@@ -72,9 +72,9 @@ func StoreName(kind, network, addr string) string {
 	return b.String()
 }
 
-// Take returns the passed socket that the program asks for, as a net.Listener or a net.PacketConn. A kept socket has the name
-// that StoreName returns for key. If there is no such socket, the result is nil. In this case there is also an error if network
-// is Network.
+// Take returns the passed socket that the program asks for, as a net.Listener or a net.PacketConn. It finds a socket of a
+// socket unit by addr, and a kept socket by the name that StoreName returns for key. If there is no such socket, the result is
+// nil. Then Take also returns an error if network is Network.
 func (p *Activation) Take(kind, network, addr, key string) (any, error) {
 	if p == nil {
 		return nil, nil
@@ -106,38 +106,8 @@ func (p *Activation) Take(kind, network, addr, key string) (any, error) {
 	return nil, nil
 }
 
-// list returns the passed files that were not taken.
-func (p *Activation) list() []*os.File {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.look()
-	return slices.Clone(p.Files)
-}
-
-// takeSocket takes a passed socket. sock is nil if the socket was taken in the meantime.
-func (p *Activation) takeSocket(f *os.File, kind string) (sock any, err error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	i := slices.Index(p.Files, f)
-	if i < 0 {
-		return nil, nil
-	}
-	if sock, err = fileSocket(f, kind); err != nil {
-		return nil, err
-	}
-	f.Close()
-	p.Files = append(p.Files[:i:i], p.Files[i+1:]...)
-	return sock, nil
-}
-
-func (p *Activation) noteStale(name string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.stale = append(p.stale, name)
-}
-
-// IsUnit reports whether the socket with this inode belongs to a socket unit, even if Take found the socket under a name with
-// StorePrefix: the manager may have kept another descriptor of the same socket.
+// IsUnit reports whether the socket with this inode belongs to a socket unit. A manager can pass such a socket twice: for the
+// socket unit, and as a kept socket, whose name has StorePrefix. The result is true also if Take has returned the kept socket.
 func (p *Activation) IsUnit(inode uint64) bool {
 	if p == nil {
 		return false
@@ -191,8 +161,8 @@ func noPath(network, addr string) bool {
 	return errors.Is(err, fs.ErrNotExist)
 }
 
-// Stale reports whether Take has found a kept socket of this name, and has not returned it because its path does not exist:
-// clients cannot connect to such a socket.
+// Stale reports whether Take has passed over a kept socket of this name. Take does so if the path of a unix socket does not
+// exist, because clients cannot connect to such a socket.
 func (p *Activation) Stale(name string) bool {
 	if p == nil {
 		return false
@@ -290,8 +260,11 @@ func (p *Activation) kept() (files []*os.File) {
 	return files
 }
 
-// HasKept reports whether EachKept would call its function for any socket.
-func (p *Activation) HasKept() bool { return len(p.kept()) > 0 }
+// HasKept reports whether there is a socket with which EachKept calls its function.
+func (p *Activation) HasKept() (has bool) {
+	p.EachKept(func(*os.File) { has = true })
+	return has
+}
 
 // TakeKept takes a kept socket that belongs to no socket unit. It takes the first such socket that is not stale (see Stale) and
 // for which the function matches returns true. It returns the socket as a net.Listener or a net.PacketConn, and the name under
@@ -312,7 +285,7 @@ func (p *Activation) TakeKept(kind string, matches func(*os.File) bool) (sock an
 }
 
 // Unclaimed returns the kept sockets that were not taken and belong to no socket unit. It closes all other sockets that were
-// not taken. names are the names of all kept sockets that were not taken, also of the closed ones.
+// not taken. names has the names of all kept sockets that were not taken, closed or not.
 func (p *Activation) Unclaimed() (kept []*os.File, names []string) {
 	if p == nil {
 		return nil, nil
@@ -335,7 +308,7 @@ func (p *Activation) Unclaimed() (kept []*os.File, names []string) {
 	return kept, names
 }
 
-// TakeFile takes the file with this name; nil if there is none.
+// TakeFile takes the file with this name. The result is nil if there is no such file.
 func (p *Activation) TakeFile(name string) *os.File {
 	p.mu.Lock()
 	defer p.mu.Unlock()

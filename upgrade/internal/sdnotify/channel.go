@@ -21,11 +21,12 @@ import (
 // to the supervisor. The announcement carries the supervisor's end of the candidate's channel. The candidate gets the other end
 // only when the announcement is in the kernel's queue. So a candidate cannot send before it was announced, and the supervisor
 // receives the announcement even if the announcing process ends.
+
 const (
 	// ChannelEnv is the variable with the descriptor of the channel, in a process that the supervisor has started.
 	ChannelEnv = inherited.ChannelEnv
-	// SocketsEnv is the variable with the number of sockets that the supervisor sends over the channel to a process that it has
-	// started.
+	// SocketsEnv is the variable with the number of sockets that come over the channel. The supervisor sets the variable in a
+	// process that it starts.
 	SocketsEnv = "MIDAIR_SOCKETS"
 	// SupervisedEnv is set to 1 for a candidate that the old process has to announce to the supervisor, and to "dead" if the
 	// supervisor of the service has ended. The supervisor does not trust this variable: only a channel shows that a process
@@ -38,7 +39,7 @@ const (
 	formerEnv = "MIDAIR_SUPERVISOR"
 )
 
-// announceLimit is how long Announce and Committing wait for a supervisor that does not read.
+// announceLimit is how long Announce and Committing wait at most if the supervisor does not read.
 const announceLimit = 5 * time.Second
 
 var errFormer = errors.New("the supervisor, or the process that is to be replaced, is of a build that knows its generations by their environment: stop the service and start it")
@@ -90,7 +91,7 @@ func (n *Notifier) findChannel() {
 
 // takeChannel takes the channel that the supervisor has passed as the descriptor fd.
 func (n *Notifier) takeChannel(fd int) {
-	sys.CloseOnExec(fd)                             // package inherited has not set the flag if ChannelEnv was removed
+	sys.CloseOnExec(fd)                             // if ChannelEnv was removed, package inherited has not done so
 	total, _ := strconv.Atoi(os.Getenv(SocketsEnv)) // 0 without the variable: the supervisor sends no sockets
 	if err := n.attach(os.NewFile(uintptr(fd), "channel"), total); err != nil {
 		n.problem = fmt.Errorf("the channel to the supervisor: %w", err)
@@ -108,8 +109,9 @@ func (n *Notifier) takeLostChannel(fd int) {
 	n.log.Error("upgrade: a crash will refuse connections, and no upgrade is possible", "err", errCleaned)
 }
 
-// lostChannelFD returns the descriptor of the channel of a process whose environment was cleaned; -1 if there is none.
-// lostChannelFD looks for a channel only if the parent of this process runs the same build, as the supervisor does.
+// lostChannelFD returns the descriptor of the channel of a process whose environment was cleaned; -1 if there is none. The
+// supervisor is the parent of such a process, and usually runs the same build. So lostChannelFD looks for a channel only if the
+// parent runs the same build.
 func lostChannelFD() int {
 	if process.HasParent() || !process.RunsOwnBuild(os.Getppid()) {
 		return -1
@@ -234,8 +236,8 @@ func (n *Notifier) Announce(c Candidate) (*os.File, error) {
 }
 
 // TakePassed returns the named sockets that the supervisor has sent at the start. The first call returns all sockets, later
-// calls return none. The caller closes the files. If TakePassed returns an error, sockets are missing, and this process cannot
-// serve in place of the process before.
+// calls return none. The caller closes the files. An error means that sockets are missing, so that this process cannot replace
+// the process before.
 func (n *Notifier) TakePassed() ([]*os.File, error) {
 	if n == nil {
 		return nil, nil
@@ -258,8 +260,8 @@ func (n *Notifier) Heard() <-chan Message {
 // each candidate.
 func (n *Notifier) EndOf(pid int) <-chan string { return n.endings.meet(pid) }
 
-// nextMessage returns the next message of the supervisor, and waits for it. Messages that attach received between the sockets
-// are returned first.
+// nextMessage waits for the next message of the supervisor, and returns the message. If attach has received other messages
+// between the sockets, nextMessage returns these first.
 func (n *Notifier) nextMessage() (Message, error) {
 	if len(n.given.early) == 0 {
 		return receive(n.channel)

@@ -27,12 +27,13 @@ import (
 	"github.com/midair-go/midair/internal/process"
 )
 
-// notifyTry is how long a try to send a message waits at most for a manager that does not read. After this time the Notifier
-// tries again. notifyFlush and notifyLast are how long Settle and Close wait at most until the messages in the queue are sent.
 const (
-	notifyTry   = 2 * time.Second
-	notifyFlush = 500 * time.Millisecond // for Settle
-	notifyLast  = 2 * time.Second
+	// notifyTry is how long one try to send a message waits if the manager does not read. Then the Notifier tries again.
+	notifyTry = 2 * time.Second
+	// notifyFlush is how long Settle waits at most until the messages in the queue are sent.
+	notifyFlush = 500 * time.Millisecond
+	// notifyLast is the same for Close.
+	notifyLast = 2 * time.Second
 )
 
 // extendBy is how much more time Extend and Reloading ask the manager for.
@@ -45,7 +46,7 @@ const (
 	otherManager      managerKind = iota // systemd, or another manager with a notify socket
 	ownSupervisor                        // the library's supervisor
 	cleanedSupervisor                    // the library's supervisor, whose variables a wrapper has removed: it keeps no sockets
-	lostSupervisor                       // the library's supervisor, which ended before this process was started: no channel
+	lostSupervisor                       // the library's supervisor, which died before this process began: there is no channel
 )
 
 // supervises reports whether the manager is the library's supervisor, running or ended.
@@ -131,10 +132,10 @@ func hide(n *Notifier) {
 	}
 }
 
-// IsSystemd reports whether systemd has started this process, as the first process of the service. If the result is true, a
-// candidate should become a child of systemd too: systemd learns of the end of the main process only if the main process is its
-// child. systemd waits for each of its children, even if another process has started the child. Other managers with a notify
-// socket perhaps do not wait for such a child.
+// IsSystemd reports whether systemd has started this process, as the first process of the service. If so, a candidate should
+// become a child of systemd too, because systemd learns of the end of the main process only if the main process is its child.
+// systemd waits for each of its children, even if another process has started the child. Other managers with a notify socket
+// perhaps do not wait for such a child.
 func (n *Notifier) IsSystemd() bool {
 	return n != nil && !n.manager.supervises() && (os.Getenv("SYSTEMD_EXEC_PID") == strconv.Itoa(os.Getpid()) || process.ParentName() == "systemd")
 }
@@ -217,16 +218,16 @@ func (n *Notifier) ReadyFor(pid int, status string) {
 func (n *Notifier) Status(text string) { n.Say(WordStatus + oneLine(text)) }
 
 // Name reports that another process is the main process, and waits until the report was sent. Later messages must come from the
-// other process, because systemd perhaps accepts messages of the main process only. The report is not sent after due, because
-// it may be wrong after that time.
+// other process, because systemd perhaps accepts messages of the main process only. After the time due the report may be wrong,
+// so it is not sent any more.
 func (n *Notifier) Name(pid int, due time.Time) error {
 	m := note{text: WordPID + strconv.Itoa(pid), due: due, sent: make(chan error, 1)}
 	return n.put(time.Until(due), m)
 }
 
-// Barrier waits until the manager has read all messages sent so far, but not longer than until due. Barrier sends a message
-// with a descriptor, which the manager closes when it has read the message. systemd before version 246 does not know the
-// message, and closes the descriptor as well.
+// Barrier waits until the manager has read all messages sent so far, at most until the time due. Barrier sends a message with a
+// descriptor, which the manager closes when it has read the message. systemd before version 246 does not know the message, and
+// closes the descriptor as well.
 func (n *Notifier) Barrier(due time.Time) {
 	r, w, err := os.Pipe()
 	if err != nil {

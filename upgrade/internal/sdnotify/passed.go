@@ -12,6 +12,7 @@ import (
 // The supervisor sends its sockets to a new process over the channel, and does not pass them as inherited files, for two
 // reasons. A helper that the new process starts before upgrade.New could inherit such files. And the names of all sockets may
 // be too long for an environment variable.
+
 const (
 	// SocketsText is how many bytes the names in one message may have together: such a message fits into a socket's buffer.
 	SocketsText = 48 << 10
@@ -26,7 +27,8 @@ type given struct {
 	err   error      // why sockets are missing; nil if all have come
 }
 
-// receiveSockets receives sockets until there are total of them. others are the messages without sockets that came in between.
+// receiveSockets receives sockets until it has as many as the argument total says. Other messages may come in between: others
+// has these messages.
 func receiveSockets(c *net.UnixConn, total int) (all []*os.File, others []Message, err error) {
 	defer func() {
 		if err != nil {

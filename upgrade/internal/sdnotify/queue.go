@@ -14,7 +14,7 @@ type note struct {
 	text  string
 	files []*os.File
 	sent  chan error // receives the result of the sending; may be nil
-	due   time.Time  // the message is not sent after this time; zero: no limit
+	due   time.Time  // the message must not be sent after this time; zero: there is no limit
 }
 
 var errLate = errors.New("it is too late to be said")

@@ -27,8 +27,8 @@ func appendEntry(b []byte, name string, data []byte) []byte {
 	return kept.Append64(kept.Append32(b, name), data)
 }
 
-// write makes a sealed file with the content b, and adds the checksum. begin and appendEntry have made b. The caller closes the
-// file.
+// write makes a sealed file with b and the checksum of b. The caller has made b with begin and appendEntry. The caller closes
+// the file.
 func write(b []byte) (*os.File, error) {
 	f, err := sys.MemFile("midair-state")
 	if err != nil {
@@ -85,7 +85,8 @@ func decode(b []byte) (map[string][]byte, error) {
 	return values, nil
 }
 
-// argsLimit is more than the kernel allows for the arguments and the environment of a process together.
+// argsLimit is the greatest size of a file of WriteBuild, in bytes. The kernel allows less for the arguments and the
+// environment of a process together.
 const argsLimit = 8 << 20
 
 // WriteBuild writes the version, the arguments and, if known, the environment of a build to a sealed file. The caller closes

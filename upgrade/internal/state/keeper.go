@@ -28,7 +28,7 @@ type Value interface {
 // Keeper holds the named values of a program, and the bytes that another generation has sent for these values.
 type Keeper struct {
 	limit int64
-	room  func(make func()) // calls make at a moment when a descriptor is free, see MakeIn
+	room  func(make func()) // calls its argument when a descriptor is free, see MakeIn
 
 	mu       sync.Mutex
 	names    []string // the keys of values, in the order of the calls of Keep
@@ -42,8 +42,8 @@ func NewKeeper(limit int64) *Keeper {
 	return &Keeper{limit: limit, room: func(make func()) { make() }, values: map[string]Value{}}
 }
 
-// MakeIn sets the function room, which Snapshot calls to make its file. room must call make at a moment when a descriptor is
-// free. MakeIn must be called before the other methods.
+// MakeIn sets the function room. Snapshot needs a descriptor to make its file. So Snapshot calls room with a function that
+// makes the file, and room must call this function when a descriptor is free. MakeIn must be called before the other methods.
 func (k *Keeper) MakeIn(room func(make func())) { k.room = room }
 
 // Keep adds a value. If Receive has received bytes for the value, Keep restores the value at once.
@@ -69,7 +69,7 @@ func (k *Keeper) add(name string, v Value) (data []byte, ok bool) {
 	return data, ok
 }
 
-// Refuse notes err for Err, unless err is nil or Err has an error already.
+// Refuse notes an error, which Err returns. It does nothing if err is nil, or if an error was noted before.
 func (k *Keeper) Refuse(err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -111,8 +111,8 @@ func (k *Keeper) Receive(file *os.File) error {
 	return errors.Join(errs...)
 }
 
-// kept returns copies of the names and values. The caller holds the lock during the call of kept. It releases the lock before
-// it calls methods of the program's values, because a method that hangs must not block other users of the lock.
+// kept returns copies of the names and values. The caller holds the lock. The caller releases the lock before it calls methods
+// of these values, because such a method may hang.
 func (k *Keeper) kept() ([]string, map[string]Value) {
 	return slices.Clone(k.names), maps.Clone(k.values)
 }
