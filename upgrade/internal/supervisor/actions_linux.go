@@ -46,7 +46,7 @@ func (s *supervisor) lead(p *proc, now time.Time, m *sdnotify.Message) {
 	s.manager.relay(m)
 }
 
-// rearm gives the main generation the full time of the watchdog again, after READY=1 or WATCHDOG=1 was received.
+// rearm is called when READY=1 or WATCHDOG=1 was received. It gives the main generation the full time of the watchdog again.
 func (s *supervisor) rearm(p *proc, now time.Time) {
 	if s.opts.Watchdog > 0 {
 		p.aliveBy = now.Add(s.opts.Watchdog)
@@ -82,16 +82,16 @@ func (s *supervisor) dismiss(p *proc, now time.Time) {
 	s.log.Info("upgrade: supervisor: the committed build serves: the process that nobody has committed goes", "pid", p.pid, "main", s.main.pid)
 }
 
-// limitDrain handles a draining candidate whose parent has ended: the candidate has to end within AbortGrace and a second.
-// Nothing changes if the candidate has been the service, or has a limit already.
+// limitDrain handles a draining candidate whose parent has ended: the candidate has to end within AbortGrace and a second. A
+// candidate that has been the service, or that has a limit already, is left alone.
 func (s *supervisor) limitDrain(p *proc, now time.Time) {
 	if p.led.IsZero() && p.endBy.IsZero() {
 		p.endBy = now.Add(s.opts.AbortGrace + time.Second)
 	}
 }
 
-// endSilent ends a main generation that is silent. If do is abort, endSilent sends SIGABRT, so that the process prints its
-// stacks. Otherwise endSilent kills the process.
+// endSilent ends a main generation that is silent. The action abort sends SIGABRT, so that the process prints its stacks. The
+// action killSilent kills the process.
 func (s *supervisor) endSilent(p *proc, do action, now time.Time) {
 	s.log.Error("upgrade: supervisor: the main generation is silent", "pid", p.pid, "Watchdog", s.opts.Watchdog)
 	if do == abort {
@@ -102,8 +102,8 @@ func (s *supervisor) endSilent(p *proc, do action, now time.Time) {
 	p.aliveBy = now.Add(abortLimit)
 }
 
-// endOverdue ends a process whose time until endBy is over. If do is terminate, the process is a dismissed orphan. endOverdue
-// only sends it SIGTERM, because perhaps the order to end has not reached the orphan. Otherwise endOverdue kills the process.
+// endOverdue ends a process whose time until endBy is over. The action terminate is for a dismissed orphan, which perhaps has
+// not received the order to end: it only gets SIGTERM. The action killOverdue kills the process.
 func (s *supervisor) endOverdue(p *proc, do action, now time.Time) {
 	if do == terminate {
 		s.log.Warn("upgrade: supervisor: a process that nobody has committed does not go, and is told to end", "pid", p.pid)
@@ -186,8 +186,8 @@ func (s *supervisor) settle() {
 	}
 }
 
-// promote orders an orphan to be the service: the newest orphan that can be sent the order. promote reports whether there was
-// such an orphan.
+// promote orders an orphan to be the service. It takes the newest orphan to which the order can be sent, and reports whether
+// there was such an orphan.
 func (s *supervisor) promote() bool {
 	p := confirm(s.procs.orphans(), s.log)
 	if p == nil {
@@ -200,7 +200,7 @@ func (s *supervisor) promote() bool {
 
 // finish ends the service. Older generations may still finish their connections.
 func (s *supervisor) finish(code int) {
-	if s.phase == running { // not in phase untried: the program may be a command that the manager runs besides the service
+	if s.phase == running { // in phase untried the program may be a command that the manager runs while another process serves
 		s.manager.up.Say(sdnotify.WordStopping)
 	}
 	s.phase, s.code, s.main = ending, code, nil
@@ -271,8 +271,8 @@ func (s *supervisor) tick(now time.Time) {
 	s.manager.beat(now, s.isMending()) // comes last: isMending may have become true above
 }
 
-// tickLaunch handles a start that takes too long. The service ends without the program if a stop was asked for, or if the
-// service has been down for too long. Otherwise the supervisor goes on waiting.
+// tickLaunch handles a start that takes too long. Usually the supervisor goes on waiting. But if a stop was asked for, or if
+// the service has been down for too long, the service ends without the program.
 func (s *supervisor) tickLaunch(now time.Time) {
 	l := s.launch
 	switch {

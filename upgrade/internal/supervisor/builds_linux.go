@@ -11,9 +11,9 @@ import (
 type builds struct {
 	log      *slog.Logger
 	last     *process.Build // the build that was committed last; before the first commit: the supervisor's own build
-	before   *process.Build // the committed build before the one in last, for a crash loop and for Rollback; nil: not known
+	before   *process.Build // the build that was committed before last, for a crash loop and for Rollback; nil: not known
 	fallback bool           // the build in before is to be started, not the build in last
-	newest   *proc          // the process by whose commit a build has moved from last to before; nil: no build has moved
+	newest   *proc          // the process whose commit has filled the field before; nil: there is none
 }
 
 func (b *builds) close() {
@@ -37,7 +37,7 @@ func (b *builds) rollback() *process.Build {
 	return b.before
 }
 
-// remember keeps the build of a new main generation, for the next crash, and reports whether the build is new.
+// remember keeps the build of a new main generation, for the start after the next crash, and reports whether the build is new.
 func (b *builds) remember(p *proc) (isNew bool) {
 	build, back := p.build, b.fallback
 	b.fallback = false
@@ -61,8 +61,8 @@ func (b *builds) remember(p *proc) (isNew bool) {
 }
 
 // change chooses the other of the two builds for the next start. The first call chooses the build in before, the second call
-// the build in last again, and so on: perhaps both builds need a resource that is missing for a while. The build that serves
-// first becomes the committed build.
+// the build in last again, and so on. The reason is that both builds may need a resource that is missing for a while. The build
+// that serves first becomes the committed build.
 func (b *builds) change(guard time.Duration) {
 	if b.fallback {
 		b.fallback = false

@@ -68,8 +68,8 @@ func (c *children) follow(handle *process.Handle, channel *os.File) *proc {
 	return p
 }
 
-// forget removes a process that has ended, and reports whether the process was still in the map: admit may have removed the
-// process already, because another process has the same pid.
+// forget removes a process that has ended, and reports whether the process was still in the map. If another process has got the
+// same pid, admit has removed the ended process already.
 func (c *children) forget(p *proc) bool {
 	if c.all[p.key] != p {
 		return false
@@ -83,7 +83,7 @@ func (c *children) byNumber() []*proc {
 	return slices.SortedFunc(maps.Values(c.all), func(a, b *proc) int { return cmp.Compare(a.number, b.number) })
 }
 
-// of lists the processes that the process parent has announced.
+// of lists the processes that the given parent has announced.
 func (c *children) of(parent *proc) []*proc {
 	return slices.DeleteFunc(c.byNumber(), func(p *proc) bool { return p.parent != parent })
 }
@@ -100,7 +100,7 @@ func (c *children) orphans() []*proc {
 	return all
 }
 
-// nextNumber returns a number that is greater than least and than the numbers of all processes.
+// nextNumber returns a number that is greater than the argument least, and greater than the numbers of all processes.
 func (c *children) nextNumber(least int) int {
 	for _, p := range c.all {
 		least = max(least, p.number)

@@ -16,7 +16,7 @@ import (
 type console struct {
 	tty       *os.File  // nil: the supervisor has no terminal, or the program has served
 	lent      int       // the group of the program; 0: not started yet
-	resumeDue time.Time // when a suspended program is continued if the supervisor was not suspended; zero: never
+	resumeDue time.Time // when the program is continued, if the kernel has not suspended the supervisor; zero: never
 }
 
 // openConsole opens the terminal of the supervisor's session. In a pipeline the console has no terminal, because other programs
@@ -90,9 +90,9 @@ func (c *console) give(group int) {
 // stopLimit is how long the kernel may take to suspend the supervisor.
 const stopLimit = 200 * time.Millisecond
 
-// stop suspends the supervisor after a signal has suspended the program. The cause of the signal was a key such as Ctrl-Z, or
-// the program used the terminal from the background. If the supervisor leads its session, no shell could continue the two
-// processes, so stop continues the program at once.
+// stop is called when a signal has suspended the program: a key such as Ctrl-Z was pressed, or the program has used the
+// terminal from the background. Usually stop suspends the supervisor too. If the supervisor leads its session, no shell could
+// continue the two processes. In this case stop continues the program at once.
 func (c *console) stop(group int, by syscall.Signal) {
 	if session, err := unix.Getsid(0); err == nil && session == os.Getpid() {
 		_ = unix.Kill(-group, unix.SIGCONT)
@@ -109,8 +109,8 @@ func (c *console) resume(group int) {
 }
 
 // passKey handles the end of the program by a key of the terminal, such as Ctrl-C. The terminal has sent the signal to the
-// foreground group only, which was the program's. So passKey sends the same signal to the supervisor's own process group, which
-// may contain a script that has started the supervisor.
+// foreground group only, which was the group of the program. So passKey sends the same signal to the process group of the
+// supervisor: a script in this group may have started the supervisor.
 func (c *console) passKey(ws unix.WaitStatus) {
 	sig := ws.Signal()
 	if c.tty != nil && ws.Signaled() && (sig == unix.SIGINT || sig == unix.SIGQUIT) && c.has(c.lent) {

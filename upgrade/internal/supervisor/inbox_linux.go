@@ -27,8 +27,8 @@ func newInbox(file *os.File) *inbox {
 	return &inbox{file: file, read: make(chan struct{}), quit: make(chan struct{}), done: make(chan struct{})}
 }
 
-// await waits until there is something to read. It returns false if no message can come any more: one end of the channel was
-// closed.
+// await waits until there is something to read. It returns false if one end of the channel was closed: no message can come any
+// more.
 func (b *inbox) await() bool {
 	raw, err := b.file.SyscallConn()
 	return err == nil && !b.ended.Load() && raw.Read(sys.HasInput) == nil
@@ -64,7 +64,7 @@ func (b *inbox) next() (sdnotify.Message, bool) {
 	buf, oob := make([]byte, 8<<10), make([]byte, unix.CmsgSpace(64*4))
 	for {
 		n, oobn, _, _, err := unix.Recvmsg(int(sys.FD(b.file)), buf, oob, unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
-		if err == unix.EINTR || err == unix.ECONNRESET { // ECONNRESET comes once, and then the messages that the peer had sent
+		if err == unix.EINTR || err == unix.ECONNRESET { // after ECONNRESET the last messages of the peer can still be read
 			continue
 		}
 		if err == nil && n == 0 && oobn == 0 {

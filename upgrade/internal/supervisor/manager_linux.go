@@ -96,8 +96,8 @@ func (m *manager) keep(msg *sdnotify.Message) {
 	msg.Files = nil // the files belong to the store now
 }
 
-// drop releases a socket that a generation has closed. If stopping is true, the service stops, and the manager keeps its copy:
-// the manager knows whether the service is started again.
+// drop releases a socket that a generation has closed. If stopping is true, the service stops. Then the manager keeps its copy
+// of the socket, because only the manager knows whether the service is started again.
 func (m *manager) drop(name string, stopping bool) {
 	m.store.remove(name)
 	if !stopping {

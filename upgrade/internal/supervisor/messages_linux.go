@@ -36,7 +36,7 @@ func (s *supervisor) receive() {
 	}
 }
 
-// handle handles a message of a process: the channel shows which process has sent the message.
+// handle handles a message of the process p. The channel shows that p has sent the message.
 func (s *supervisor) handle(p *proc, m *sdnotify.Message) {
 	if s.phase == ending {
 		return
@@ -117,8 +117,8 @@ func (s *supervisor) announced(by *proc, m *sdnotify.Message) {
 	m.Files = m.Files[:0] // the files belong to the candidate's proc now
 }
 
-// admit begins to follow the process of an announcement. If there is no error, the proc owns pidfd, channel and exe, and args
-// is closed.
+// admit begins to follow the process of an announcement. After a success the proc owns pidfd, channel and exe, and admit has
+// closed args.
 func (s *supervisor) admit(pidfd, channel, exe, args *os.File) (*proc, error) {
 	b, err := state.ReadBuild(args)
 	if err != nil {
@@ -155,11 +155,11 @@ func (s *supervisor) claimed(p *proc, m *sdnotify.Message) {
 	s.on(p, s.judge(p, number), time.Now(), m)
 }
 
-// judge decides whether a process that has sent READY becomes the main generation. Usually the process does, because it is an
-// announced candidate of the main generation, or because the main generation is dead. A process with a greater number becomes
-// the main generation too. A process with a smaller number comes too late: after the supervisor was suspended, the messages of
-// several processes come in any order. Two processes have the same number if one was started after a crash, and the other is a
-// candidate that was never announced. Of these two, the process that serves first stays the main generation.
+// judge decides whether a process that has sent READY becomes the main generation. Usually the process is an announced
+// candidate of the main generation, or the main generation is dead: then the process becomes the main generation. A process
+// with a greater number does so too. A process with a smaller number comes too late: after the supervisor was suspended, the
+// messages of several processes come in any order. Two processes have the same number if one was started after a crash, and the
+// other is a candidate that was never announced. Of these two, the process that serves first stays the main generation.
 func (s *supervisor) judge(p *proc, number int) event {
 	m := s.main
 	switch {

@@ -6,14 +6,14 @@ import (
 	"github.com/midair-go/midair/internal/process"
 )
 
-// outage counts crashes and failed starts, and sums up downtimes. When a generation ends that has served for Guard, crashes,
-// row and down become zero.
+// outage counts crashes and failed starts, and sums up downtimes. The fields crashes, row and down become zero when a
+// generation ends that has served for at least Guard.
 type outage struct {
 	crashes int           // crashes in a row of the build that is started again
 	row     int           // crashes and failed starts in a row, of any build: the pause before the next start depends on row
 	failed  int           // programs in a row that have ended before they served
-	down    time.Duration // the sum of the past downtimes; the present downtime, if there is one, has begun at begun
-	begun   time.Time     // since when no generation serves; zero: a generation serves
+	down    time.Duration // the sum of the past downtimes, without the present downtime
+	begun   time.Time     // when the present downtime began; zero: a generation serves
 	stuck   time.Time     // since when the machine has not let a program start; zero: the machine lets programs start
 }
 
@@ -57,9 +57,9 @@ func (o *outage) count(guard, served time.Duration) {
 // mostFailed is how many programs in a row may end before they serve. After that, an orphan becomes the service.
 const mostFailed = 2
 
-// hopeless reports whether an orphan is to become the service. This is so if mostFailed programs in a row have ended before
-// they served, or if no program could be started for at least limit. Until then an orphan serves too, but has neither the pid
-// file nor the resources of Exclusive.
+// hopeless reports whether an orphan is to become the service. The result is true if mostFailed programs in a row have ended
+// before they served, or if no program could be started for as long as limit says. Until then an orphan serves too, but has
+// neither the pid file nor the resources of Exclusive.
 func (o *outage) hopeless(now time.Time, limit time.Duration) bool {
 	return o.failed >= mostFailed || !o.stuck.IsZero() && now.Sub(o.stuck) >= limit
 }

@@ -24,7 +24,7 @@ type proc struct {
 
 	number  int
 	version string
-	met     int            // for an orphan: the number of the started process to which the orphan has a control socket; 0: none
+	met     int            // an orphan has a control socket to the started process with this number; 0: it has none
 	passing *passing       // sends the held sockets over the channel; nil: the supervisor sends no sockets over the channel
 	build   *process.Build // from the announcement; nil: the supervisor started the process, or builds.remember has taken it
 
@@ -72,7 +72,7 @@ func claimedNumber(m *sdnotify.Message) int {
 	return number
 }
 
-// noteClaim takes number and version of the process from READY.
+// noteClaim takes the number and the version of the process from READY.
 func (p *proc) noteClaim(m *sdnotify.Message) {
 	p.number, p.version = cmp.Or(claimedNumber(m), p.number), cmp.Or(m.Value(sdnotify.WordVersion), p.version)
 }
@@ -113,8 +113,8 @@ func (p *proc) reaped(pid int, ws unix.WaitStatus) {
 	}
 }
 
-// exitCode is the exit status as in a shell. If an older generation has reaped the process, the status is unknown: exitCode
-// is 0 if the process was to end, or else 1.
+// exitCode is the exit status as in a shell. If an older generation has reaped the process, the status is unknown. Then
+// exitCode is 0 if the process was to end, or else 1.
 func (p *proc) exitCode() int {
 	switch {
 	case p.known && p.status.Signaled():
@@ -160,8 +160,8 @@ func (p *proc) served() time.Duration {
 	return p.lostAt.Sub(p.led)
 }
 
-// sweep kills the process group of a crashed generation. Candidates have groups of their own, so sweep does not kill them. If
-// the generation was reaped, and another process has got its pid, sweep does nothing. In this case the old group has no member
+// sweep kills the process group of a crashed generation. Candidates have groups of their own, so sweep does not kill them.
+// Perhaps the generation was reaped, and another process has got its pid. Then sweep does nothing: the old group has no member
 // left, because the kernel gives no new process the number of a group that has members.
 func (p *proc) sweep() {
 	if p.pid <= 0 {

@@ -81,8 +81,8 @@ func (r *recovery) decide(now time.Time, promote func() bool) (isOver bool) {
 	return false
 }
 
-// schedule decides when a process is started after a crash. The pause is at most the time that is left until GiveUp, so there
-// is a last start at the end of GiveUp. isOver is true if the service has been down for GiveUp already.
+// schedule decides when a process is started after a crash. The pause ends at the latest when GiveUp is over, so there is a
+// last start at this time. isOver is true if the service has been down for GiveUp already.
 func (r *recovery) schedule(now time.Time) (isOver bool) {
 	o := &r.outage
 	if r.crashed == r.counted {
@@ -118,7 +118,7 @@ func (r *recovery) isTooLong(now time.Time) bool {
 	return true
 }
 
-// restart returns the build to start now, which is last or before in r.builds, and the report for the new process.
+// restart returns the build to start now, from the field last or before of r.builds, and the report for the new process.
 func (r *recovery) restart(now time.Time) (*process.Build, *Report) {
 	r.restartAt = time.Time{}
 	if r.outage.crashes >= 2 && r.builds.before != nil {
@@ -147,7 +147,7 @@ func (r *recovery) restarted(err error, now time.Time) {
 	r.log.Error("upgrade: supervisor: cannot start the service: it is tried again", "err", err)
 }
 
-// leastNumber is the number of the generation that has crashed; 0 if none has. The next process gets a greater number.
+// leastNumber is the number of the crashed generation; 0 if there is none. The next process gets a greater number.
 func (r *recovery) leastNumber() int {
 	if r.crashed == nil {
 		return 0

@@ -31,8 +31,8 @@ func newStore(files []*os.File) *store {
 }
 
 // add puts a socket into the store, and owns the file from then on. held is nil if the store cannot hold the socket. If the
-// store holds the socket already, add only gives it the new name. If the old or the new name comes from a socket unit, the name
-// does not change either. before is the name that the socket had before this call; empty for a new socket.
+// store holds the socket already, add gives the socket the new name and closes the file. But if the old or the new name comes
+// from a socket unit, the old name stays. before is the name that the socket had before this call; empty for a new socket.
 func (s *store) add(name string, f *os.File) (held *kept, before string) {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(sys.FD(f)), &st); err != nil || len(s.all) >= storeLimit {

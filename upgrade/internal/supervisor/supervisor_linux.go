@@ -29,14 +29,14 @@ type supervisor struct {
 	recovery *recovery
 	console  *console
 	terminal *sys.Terminal
-	reserve  sys.Reserve // spare descriptors, closed before messages are received, to make room for the descriptors in them
+	reserve  sys.Reserve // spare descriptors, closed before messages are received, because messages bring descriptors
 
 	launch   *launch // the start that is under way; nil: no program is being started
 	launched chan *launch
 
 	phase  phase
-	hangup bool      // send SIGHUP to the next generation that serves, because the last SIGHUP has perhaps reached none
-	passed time.Time // when SIGHUP was last passed on; zero: never, or a crash can no longer lose the last SIGHUP
+	hangup bool      // send SIGHUP to the next generation that serves: perhaps no generation has received the last SIGHUP
+	passed time.Time // when SIGHUP was last passed on; zero: never, or the last SIGHUP cannot be lost any more
 	asked  bool      // a signal has asked the service to end
 	endDue time.Time // in phase ending: when the processes that are left are killed
 	code   int       // in phase ending: the exit status
@@ -166,8 +166,8 @@ func (s *supervisor) await(signals <-chan os.Signal) {
 	}
 }
 
-// isLaunching reports whether a start is under way, so that messages and ends of processes have to wait. In phase ending they
-// do not wait for a start, so the result is false.
+// isLaunching reports whether a start is under way for which messages and ends of processes have to wait. In phase ending
+// nothing waits for a start, so the result is false.
 func (s *supervisor) isLaunching() bool { return s.launch != nil && s.phase != ending }
 
 // caught lists the signals that the supervisor catches, so that none ends the supervisor by its default action. The three
@@ -229,8 +229,8 @@ func (s *supervisor) signal(sig os.Signal) {
 	case s.main != nil:
 		s.pass(n, stops)
 	}
-	// Only the second signal that asks the service to end kills the processes. The first such signal may come in phase ending
-	// already: a service manager sends it to the generations too, and they may end before the supervisor gets the signal.
+	// Only the second signal that asks the service to end kills the processes. But the first such signal may also come in phase
+	// ending: a service manager sends it to the generations too, which may end before the supervisor gets the signal.
 	s.asked = s.asked || stops
 }
 
@@ -257,8 +257,8 @@ func (s *supervisor) suspended(p *proc, by syscall.Signal) {
 	}
 }
 
-// continued continues a program that was suspended. It is called when the supervisor has received SIGCONT, and when the kernel
-// has not suspended the supervisor together with the program.
+// continued continues a program that was suspended. It is called when the supervisor has received SIGCONT. It is also called if
+// the kernel has not suspended the supervisor together with the program.
 func (s *supervisor) continued() {
 	s.console.resumeDue = time.Time{}
 	if s.phase == untried && s.main != nil {
