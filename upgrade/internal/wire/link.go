@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// Transport moves bytes and descriptors between two processes. A Recv may return a part of a frame, or several frames: the Link
-// finds the boundaries of the frames.
+// Transport moves bytes and descriptors between two processes. Recv may return a part of a frame, or several frames. The Link
+// finds where a frame ends.
 type Transport interface {
 	// Send sends b with descriptors, and does not close the files. It may wait for a peer that does not read.
 	Send(b []byte, files []*os.File) error
@@ -25,8 +25,8 @@ type (
 	trySender interface {
 		// TrySend sends b, and also file unless file is nil. It sends at once and completely, or not at all.
 		TrySend(b []byte, file *os.File) error
-		// SendBy is TrySend, except that it waits if the peer has no room. It gives up at the time in the argument by.
-		SendBy(b []byte, file *os.File, by time.Time) error
+		// SendBy is TrySend, except that it waits if the peer has no room, until the deadline at most.
+		SendBy(b []byte, file *os.File, deadline time.Time) error
 	}
 	duplicator interface {
 		Dup() (*os.File, error)
@@ -66,9 +66,9 @@ func NewLink(w Transport) *Link {
 	return l
 }
 
-// AllowMissing sets whether a frame of KindConn may come without its descriptor. on must be true only while the sender keeps a
-// descriptor of the connection too: the connection is not lost then.
-func (l *Link) AllowMissing(on bool) { l.lacking.Store(on) }
+// AllowMissing sets whether a frame of KindConn may come without its descriptor. The argument may be true only while the sender
+// keeps a descriptor of the connection too, so that no connection is lost.
+func (l *Link) AllowMissing(allow bool) { l.lacking.Store(allow) }
 
 func (l *Link) read() {
 	defer close(l.frames)
@@ -94,10 +94,10 @@ func (l *Link) read() {
 
 // deliver sends each complete frame to Frames, with its descriptors, and returns the bytes and descriptors that are left.
 // Descriptors arrive with the first byte of their frame. If descriptors come without a frame, deliver returns ErrFrame. If
-// descriptors of a frame are missing, it returns ErrMissing, except in two cases. The exceptions are needed because the kernel
-// drops descriptors if this process has too many open files. A frame of KindConn may lack its descriptor while lacking is set,
-// because the sender keeps a descriptor too. A frame of KindListeners may lack descriptors, because its receiver counts the
-// sockets.
+// descriptors of a frame are missing, deliver usually returns ErrMissing. There are two exceptions. A frame of KindConn may
+// lack its descriptor while lacking is set, because the sender keeps a descriptor too. A frame of KindListeners may lack
+// descriptors, because its receiver counts the sockets. Descriptors are missing if this process has too many open files: then
+// the kernel drops them.
 func (l *Link) deliver(pending []byte, files []*os.File) ([]byte, []*os.File, error) {
 	for {
 		f, rest, err := cutFrame(pending)
@@ -152,10 +152,10 @@ func (l *Link) Sent(k Kind) bool { return l.sent.Load()&(1<<k) != 0 }
 // errBusy means that sending would wait too long.
 var errBusy = errors.New("the control socket is busy")
 
-// TrySend sends a message if the peer has room. file may be nil. TrySend waits for other senders, but not longer than wait. The
-// caller closes the file.
-func (l *Link) TrySend(k Kind, body any, file *os.File, wait time.Duration) error {
-	return l.atOnce(k, body, file, wait, func(w trySender, b []byte) error { return w.TrySend(b, file) })
+// TrySend sends a message if the peer has room. file may be nil. TrySend waits for other senders, but not longer than limit.
+// The caller closes the file.
+func (l *Link) TrySend(k Kind, body any, file *os.File, limit time.Duration) error {
+	return l.atOnce(k, body, file, limit, func(w trySender, b []byte) error { return w.TrySend(b, file) })
 }
 
 // SendWithin sends a message as soon as the peer has room. file may be nil. SendWithin gives up after limit, which includes the
@@ -175,7 +175,7 @@ func (l *Link) SendWithin(k Kind, body any, file *os.File, limit time.Duration) 
 	})
 }
 
-func (l *Link) atOnce(k Kind, body any, file *os.File, wait time.Duration, send func(w trySender, b []byte) error) error {
+func (l *Link) atOnce(k Kind, body any, file *os.File, limit time.Duration, send func(w trySender, b []byte) error) error {
 	w, ok := l.wire.(trySender)
 	if !ok {
 		return errors.ErrUnsupported
@@ -188,7 +188,7 @@ func (l *Link) atOnce(k Kind, body any, file *os.File, wait time.Duration, send 
 	if err != nil {
 		return err
 	}
-	if !l.takeTurn(wait) {
+	if !l.takeTurn(limit) {
 		return errBusy
 	}
 	defer func() { <-l.turn }()

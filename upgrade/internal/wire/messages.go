@@ -127,8 +127,8 @@ type HelloBody struct {
 }
 
 // ListenersBody names the sockets of a message, in the order of their descriptors. A message has as many sockets as fit. The
-// next message is sent only after the candidate has received these sockets, because the kernel limits how many descriptors of a
-// user are on their way between processes.
+// next message is sent only after the candidate has received these sockets, because the kernel limits the descriptors of a user
+// that are on their way between processes.
 type ListenersBody struct {
 	Total int          `json:"total"`           // the number of sockets in all messages; in an answer: those received so far
 	Names []SocketName `json:"names,omitempty"` // the sockets of this message
@@ -179,13 +179,13 @@ func fit(names []SocketName, links []PathLink, room int) int {
 	return len(names)
 }
 
-// ServingBody is the body of KindServing. Builds from before KindNamed send no body.
+// ServingBody is the body of KindServing. Older builds, which do not know KindNamed, send no body.
 type ServingBody struct {
 	Since time.Duration `json:"since,omitempty"` // when the candidate became the service: a reading of sys.Uptime
 }
 
-// Surroundings are the parts of a WelcomeBody that concern neither the upgrade nor the old process. In JSON they are fields of
-// the WelcomeBody.
+// Surroundings are the fields of a WelcomeBody that describe neither the upgrade nor the old process. In JSON they stand beside
+// the other fields of the WelcomeBody.
 type Surroundings struct {
 	Detached bool `json:"detached,omitempty"` // the service was started by nohup, and ignores the end of the terminal
 	Crash    bool `json:"crash,omitempty"`    // a file for crash output comes after the file with state
@@ -305,7 +305,7 @@ type AbortBody struct {
 	Stopping bool   `json:"stopping,omitempty"` // the candidate must not become the service, nor wait for an answer
 }
 
-// Clip shortens a reason so that it fits into a frame. In JSON a byte of the reason may need six bytes.
+// Clip shortens a reason to 4 KiB, so that it fits into a frame: in JSON each byte of the reason may need six bytes.
 func Clip(s string) string {
 	const most = 4 << 10
 	if len(s) <= most {

@@ -23,9 +23,9 @@ func (s *socket) TrySend(b []byte, file *os.File) error {
 	return errors.Join(err, sent)
 }
 
-// SendBy is TrySend, except that it waits if the socket has no room. It gives up at the time in the argument by.
-func (s *socket) SendBy(b []byte, file *os.File, by time.Time) error {
-	if err := s.conn.SetWriteDeadline(by); err != nil {
+// SendBy is TrySend, except that it waits if the socket has no room, until the deadline at most.
+func (s *socket) SendBy(b []byte, file *os.File, deadline time.Time) error {
+	if err := s.conn.SetWriteDeadline(deadline); err != nil {
 		return err
 	}
 	raw, err := s.conn.SyscallConn()
