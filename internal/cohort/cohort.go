@@ -16,12 +16,13 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
-// scale is a factor: a number of 53 bits, which a float64 holds exactly, times scale is a number in [0, 1).
+// scale turns a whole number of at most 53 bits into a number in [0, 1). A float64 holds such a whole number exactly.
 const scale = 1.0 / (1 << 53)
 
-// Point is the place of key in [0, 1) under salt: the upper 53 bits of the 64 bit xxHash of the salt, a zero byte and the key.
-// This definition never changes: other processes and other versions have to compute the same point. A salt should not contain a
-// zero byte: the bytes after it would have the same effect as bytes at the beginning of the key. Point does not allocate.
+// Point is the place of key in [0, 1) under salt. It is computed from the 64 bit xxHash of three parts: the salt, a zero byte
+// and the key. The upper 53 bits of the hash give the place. This definition never changes: other processes and other versions
+// have to compute the same point. A salt should not contain a zero byte: the bytes after it would have the same effect as bytes
+// at the beginning of the key. Point does not allocate.
 //
 // The hash has to mix well: with FNV-1a the cohort of weight 5 % can contain 29 % of sequential keys.
 func Point(salt, key string) float64 {
@@ -34,7 +35,7 @@ func Point(salt, key string) float64 {
 	return float64(xxhash.Sum64(buf[:n])>>11) * scale
 }
 
-// long is Point for a salt and a key that do not fit into the buffer of Point. long takes a third longer.
+// long is Point for a salt and a key that do not fit into the buffer of Point. long takes a third longer than Point.
 func long(salt, key string) float64 {
 	var d xxhash.Digest
 	d.Reset()
@@ -44,8 +45,8 @@ func long(salt, key string) float64 {
 	return float64(d.Sum64()>>11) * scale
 }
 
-// In reports whether key is in the cohort of weight. A weight of 0 or less, and a weight that is not a number, contains no key;
-// a weight of 1 or more contains every key.
+// In reports whether key is in the cohort of weight. The cohort of a weight of 0 or less is empty, and so is the cohort of a
+// weight that is not a number. The cohort of a weight of 1 or more has every key.
 func In(salt, key string, weight float64) bool {
 	return Point(salt, key) < weight
 }

@@ -1,5 +1,5 @@
-// Package kept is the format of kept state: the bytes which an old process sends to a new process for a value given to
-// upgrade's Keep. On an abort or a rollback, the new process sends such bytes back.
+// Package kept is the format of kept state. A program gives values to upgrade's Keep, and the old process sends the bytes of
+// these values to the new process. On an abort or a rollback, the new process sends such bytes back.
 //
 //	magic | version (1 byte) | body | checksum of everything before
 //
@@ -24,11 +24,12 @@
 //   - Raise [Format.Version]. An older reader refuses such a state with [ErrLater]. A newer reader still gets the states
 //     of older versions, and asks [Reader.Version].
 //
-// Magic, place of the version, and checksum never change.
+// The magic, the place of the version and the kind of checksum never change.
 //
 // # Goroutines
 //
-// A Format may be used from any number of goroutines, a Reader from one at a time. The package has no state.
+// A Format may be used from any number of goroutines. A Reader may be used from one goroutine at a time. The package has no
+// state.
 package kept
 
 import (
@@ -61,8 +62,8 @@ type Format struct {
 	Name string
 	// Magic is the beginning of every state of this kind. No Magic may be the beginning of another Magic.
 	Magic string
-	// Version is the version of the states which Begin starts, and the latest version which Open accepts. The first version is
-	// 1.
+	// Version is the version of the states which Begin starts. Open accepts this version and every earlier version. The first
+	// version is 1.
 	Version byte
 	// Sum is the checksum. Default: SHA256.
 	Sum Sum
@@ -117,25 +118,25 @@ func (f Format) Open(data []byte) *Reader {
 	return r
 }
 
-// Body returns a Reader of fields without magic, version and checksum, for example of a list inside a field, or of a layout
-// which is older than this package. The Version of the Reader is 0.
+// Body returns a Reader of bytes which have no magic, no version and no checksum: for example a list inside a field, or a
+// layout which is older than this package. The Version of the Reader is 0.
 func (f Format) Body(fields []byte) *Reader { return &Reader{format: f, rest: fields} }
 
 func (f Format) refuse(reason error) error {
 	return fmt.Errorf("%s: the state which the other process sent is %w", f.Name, reason)
 }
 
-// Append16 appends data, at most 65,535 bytes, after its length in 16 bits.
+// Append16 appends the length of data in 16 bits, and then data, which has at most 65,535 bytes.
 func Append16(b, data []byte) []byte {
 	return append(binary.BigEndian.AppendUint16(b, uint16(len(data))), data...)
 }
 
-// Append32 appends data, less than 4 GiB, after its length in 32 bits.
+// Append32 appends the length of data in 32 bits, and then data, which has less than 4 GiB.
 func Append32[T []byte | string](b []byte, data T) []byte {
 	return append(binary.BigEndian.AppendUint32(b, uint32(len(data))), data...)
 }
 
-// Append64 appends data after its length in 64 bits.
+// Append64 appends the length of data in 64 bits, and then data.
 func Append64(b, data []byte) []byte {
 	return append(binary.BigEndian.AppendUint64(b, uint64(len(data))), data...)
 }

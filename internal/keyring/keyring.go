@@ -47,12 +47,12 @@ func (r *Ring[K]) Keys() []K {
 }
 
 // Set replaces the keys of the Ring by the keys of the lists, in the order of the lists, and returns the new keys. If two keys
-// have the same secret, Set leaves out the later one. The Ring gets at most as many keys as the argument most: Set leaves out
-// the last keys. The lists are copied.
-func (r *Ring[K]) Set(most int, lists ...[]K) []K {
+// have the same secret, Set leaves out the later key. If there are more keys than limit, Set leaves out the last keys. The
+// lists are copied.
+func (r *Ring[K]) Set(limit int, lists ...[]K) []K {
 	var keys []K
 	for _, next := range slices.Concat(lists...) {
-		if len(keys) < most && !Contains(keys, next) {
+		if len(keys) < limit && !Contains(keys, next) {
 			keys = append(keys, next)
 		}
 	}

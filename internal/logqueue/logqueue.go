@@ -21,8 +21,9 @@ import (
 const (
 	// size is how many records can wait in the queue while the handler writes another record.
 	size = 256
-	// stuckAfter and flushLimit are how long Flush waits at most: for one record, and for all records.
+	// stuckAfter is how long Flush waits at most for one record.
 	stuckAfter = 200 * time.Millisecond
+	// flushLimit is how long Flush waits at most for all records.
 	flushLimit = 2 * time.Second
 )
 
@@ -46,12 +47,12 @@ func Flush(l *slog.Logger) {
 // handler is a slog.Handler that puts records into a queue.
 type handler struct {
 	queue *queue
-	to    slog.Handler // the handler of the program, with the groups and attributes of this handler
+	to    slog.Handler // the handler of the program, after WithAttrs and WithGroup
 }
 
 var _ slog.Handler = (*handler)(nil)
 
-// Enabled calls Enabled of the program's handler, without the queue.
+// Enabled asks the handler of the program directly, without the queue.
 func (h *handler) Enabled(ctx context.Context, level slog.Level) bool {
 	return h.to.Enabled(ctx, level)
 }
@@ -201,8 +202,8 @@ func (q *queue) next() (line, bool) {
 	return l, true
 }
 
-// leave ends the writing goroutine, and starts a new one if the queue is not empty: a line may have been added since the last
-// call of next, or the handler may have called runtime.Goexit.
+// leave ends the writing goroutine. If the queue is not empty, leave starts a new one: a line may have been added since the
+// last call of next, or the handler may have called runtime.Goexit.
 func (q *queue) leave() {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -2,8 +2,8 @@ package process
 
 import "time"
 
-// Backoff is how long to wait before a process that has failed is replaced: First after the second failure in a row, and Most
-// at most.
+// Backoff has the times to wait before a process that has failed is replaced. First is the time after the second failure in a
+// row, and Most is the longest time.
 type Backoff struct {
 	First, Most time.Duration
 }

@@ -7,8 +7,8 @@ import (
 	"github.com/midair-go/midair/internal/sys"
 )
 
-// CanRunDescriptor reports whether this system can execute an open file, even after the file was removed from its directory: on
-// Linux, by /proc. If CanRunDescriptor is false, Own and Program.Build return an error.
+// CanRunDescriptor reports whether this system can execute an open file, even after the file was removed from its directory.
+// Linux can do so by a path in /proc. If CanRunDescriptor is false, Own and Program.Build return an error.
 const CanRunDescriptor = canRunDescriptor
 
 // Build is what is needed to start a program again: the executable, and the arguments and the environment of the start. The
@@ -53,9 +53,9 @@ func (p Program) Build(env []string) (*Build, error) {
 	return b, nil
 }
 
-// Started is called when the program was started as process pid. It makes the executable of that process the executable of the
-// build, because the file may have been replaced between Program.Build and Start. For a script Started changes nothing, since
-// the process runs the interpreter.
+// Started is called when the program was started as process pid. The file may have been replaced between Program.Build and
+// Start. So Started makes the executable of the process the executable of the build. For a script Started changes nothing,
+// since the process runs the interpreter.
 func (b *Build) Started(pid int) {
 	exe, err := openPath(executableOf(pid))
 	if err != nil {

@@ -26,8 +26,8 @@ type Child struct {
 	life   int // the write end of a pipe: when this process ends, the child reads EOF from the pipe
 }
 
-// newChild returns the Child of a process that was just started. The Child owns the files, of which theirs may be nil, and the
-// descriptor life.
+// newChild returns the Child of a process that was just started. The Child owns the files and the descriptor life. theirs may
+// be nil.
 func newChild(pid int, h hold, control, theirs, readyR *os.File, life int) *Child {
 	c := &Child{
 		PID: pid, Control: control, Ready: make(chan struct{}), Exited: make(chan struct{}),
@@ -52,8 +52,9 @@ func (c *Child) wait() {
 	close(c.Exited)
 }
 
-// Queued calls the function send, and returns its error. send sends messages that wait in the control socket until the child
-// reads them. If the child has ended, or Took was called, Queued does not call send and returns os.ErrProcessDone.
+// Queued calls the function send, which sends messages for the child, and returns the error of send. The messages wait in the
+// control socket until the child reads them. If the child has ended, or Took was called, Queued does not call send and returns
+// os.ErrProcessDone.
 func (c *Child) Queued(send func() error) error {
 	c.queue.Lock()
 	defer c.queue.Unlock()
@@ -63,10 +64,10 @@ func (c *Child) Queued(send func() error) error {
 	return send()
 }
 
-// Took notes that the child has read all messages that were queued. Until Took is called, this process has a copy of the
-// child's end of the control socket, so a reader of Control does not notice the end of the child. If the child ends before Took
-// is called, the unread messages are removed from the socket, and their files are closed. Otherwise another process that has
-// inherited the child's end would keep the socket and the files open.
+// Took notes that the child has read all messages that were queued. Until then this process has a copy of the child's end of
+// the control socket, so a reader of Control does not notice the end of the child. If the child ends before Took is called, the
+// unread messages are removed from the socket, and their files are closed. This is needed because another process may have
+// inherited the child's end, and would keep the messages and their files.
 func (c *Child) Took() {
 	c.queue.Lock()
 	defer c.queue.Unlock()
@@ -91,8 +92,8 @@ func (c *Child) Signal(sig os.Signal) { _ = c.hold.Signal(sig) }
 // Kill kills the process, and all other processes in the group in which the process was started. The process is killed even if
 // it has changed its group. After the process was reaped, Kill usually does nothing, since another group may have the same
 // number. From Linux 6.9 on there is an exception: the pidfd of a sibling (see Program.AsSibling) still refers to the group, so
-// Kill kills the rest of the group. The error is about the process and not about the group. For example, this process has no
-// right to kill a process of another user.
+// Kill kills the rest of the group. The error is about the process and not about the group: for example, this process may have
+// no right to kill a process of another user.
 func (c *Child) Kill() error { return c.hold.kill() }
 
 // Ended reports whether the process has ended. The result may be true a moment before Exited is closed.
@@ -102,8 +103,8 @@ func (c *Child) Ended() bool { return c.hold.ended() }
 // os.ErrProcessDone if the process has been reaped. PIDFD works on Linux only.
 func (c *Child) PIDFD() (*os.File, error) { return c.hold.pidfd() }
 
-// Close closes the pipes to a child that has ended, but not Control. After a commit Close must not be called: the end of the
-// pipe shows the child that this process has ended.
+// Close closes the pipes to a child that has ended, but not Control. After a commit Close must not be called: the child would
+// believe that this process has ended, because one of the pipes ends.
 func (c *Child) Close() {
 	c.readyR.Close()
 	c.hold.close()

@@ -76,9 +76,9 @@ func (h *Handle) Signal(sig syscall.Signal) error {
 	return unix.PidfdSendSignal(int(sys.FD(h.pidfd)), sig, nil, 0)
 }
 
-// Kill kills the process, and its process group if the process leads a group. Before Linux 6.9 the group is killed by its
-// number. This is done only if the process could be signalled by the pidfd, because otherwise another group may have the
-// number. The error is about the process and not about the group: ESRCH if the process was reaped.
+// Kill kills the process, and its process group if the process leads a group. Before Linux 6.9 the group can be killed only by
+// its number. After the process was reaped, another group may have this number. So Kill uses the number only if the process
+// could be signalled by the pidfd. The error is about the process and not about the group: ESRCH if the process was reaped.
 func (h *Handle) Kill() error {
 	err := h.Signal(unix.SIGKILL)
 	group := unix.PidfdSendSignal(int(sys.FD(h.pidfd)), unix.SIGKILL, nil, unix.PIDFD_SIGNAL_PROCESS_GROUP)

@@ -2,7 +2,7 @@ package process
 
 import "os"
 
-// hold waits for a started process and signals it.
+// hold is how this process waits for a started process and signals it: see ownHold and siblingHold.
 type hold interface {
 	// wait waits for the end of the process, and returns how the process has ended.
 	wait() (status string)

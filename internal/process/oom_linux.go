@@ -12,17 +12,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// firstVictim is the greatest value of oom_score_adj: with a smaller value the kernel may kill a bigger process first.
+// firstVictim is the greatest value of oom_score_adj. A process with this value is killed first: with a smaller value the
+// kernel may kill a bigger process first.
 const firstVictim = "1000"
 
 // oom is what this process has done with its oom_score_adj.
 var oom struct {
 	mu      sync.Mutex
 	raised  bool
-	fd      int    // the open file oom_score_adj; only while raised is true
+	fd      int    // the descriptor of the file oom_score_adj; open while raised is true
 	was     string // the value at the start of this process, for RestoreOOM
 	problem error  // why init could not raise the value
-	until   int64  // when the old value was written back, as a result of ticks; 0: never
+	until   int64  // when the old value was written back, in the unit of ticks; 0: never
 }
 
 func init() {
@@ -91,8 +92,8 @@ func writeOOM(fd int, value string) error {
 // also sets the minimum for later writes without the capability. A service that changes its user gives up its capabilities,
 // and could then never write the old value back. Only the thread in which fn runs is without the capability.
 func withoutResource(fn func() error) error {
-	// A new thread would inherit the capabilities of the thread that starts it. But the runtime starts no threads from a locked
-	// thread.
+	// While fn runs, the runtime must start no thread from this thread: the new thread would inherit the reduced capabilities.
+	// The runtime starts no thread from a locked thread.
 	runtime.LockOSThread()
 	whole := true // becomes false if the thread cannot get the capability again
 	defer func() {
@@ -162,7 +163,7 @@ func startedHere(pid int, before int64) bool {
 	if err != nil {
 		return false // the process has ended
 	}
-	const state, parent, group, started = 0, 1, 2, 19 // indexes of the fields after the name; the last parenthesis ends it
+	const state, parent, group, started = 0, 1, 2, 19 // indexes of the fields after the last parenthesis, where the name ends
 	f := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
 	if len(f) <= started || f[state] == "Z" {
 		return false

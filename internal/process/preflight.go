@@ -24,7 +24,7 @@ const (
 	sibling = "github.com/cloudflare/tableflip"
 )
 
-// Policy is which programs may replace this program. Each field of type error is for one kind of programs: Preflight refuses
+// Policy says which programs may replace this program. Each field of type error is for one kind of programs: Preflight refuses
 // such a program with this error. The zero value allows all programs that can replace this program, except programs with
 // another import path.
 type Policy struct {
@@ -164,8 +164,8 @@ func suits(info *debug.BuildInfo, o Policy) error {
 	return nil
 }
 
-// known reports whether the build information contains the modules of the program. The build information of a test binary does
-// not contain the modules. Some build systems other than go build leave the modules out too.
+// known reports whether the build information lists the modules of the program. The build information of a test binary does not
+// list the modules. Some build systems other than go build leave the modules out too.
 func known(info *debug.BuildInfo) bool {
 	return len(info.Deps) > 0 || info.Main.Path != "" && !strings.HasSuffix(info.Path, ".test")
 }

@@ -79,11 +79,11 @@ type Program struct {
 	told    func(pid int) <-chan string // the argument of AsSibling
 }
 
-// AsSibling returns a program that Start makes a child of this process's parent. It is for a parent that is a service manager:
-// a manager waits for its own children only, and looks up the parent of a process only once. The parent reaps the started
-// process, and may report its end to this process. The function told returns the channel on which the report arrives; told may
-// be nil. Without a report the exit status comes from the kernel, from Linux 6.15 on. AsSibling has no effect on other systems
-// than Linux, and if this process is process 1, which has no parent.
+// AsSibling returns a program that Start makes a child of this process's parent. AsSibling is for a parent that is a service
+// manager: a manager waits for its own children only, and looks up the parent of a process only once. The parent reaps the
+// started process, and may report its end to this process. The function told returns the channel on which the report arrives;
+// told may be nil. Without a report the exit status comes from the kernel, from Linux 6.15 on. On other systems than Linux,
+// AsSibling has no effect. It also has no effect if this process is process 1, which has no parent.
 func (p Program) AsSibling(told func(pid int) <-chan string) Program {
 	p.sibling, p.told = true, told
 	return p
@@ -121,7 +121,7 @@ func Start(p Program, env []string, files []Inherited, queue func(control *os.Fi
 }
 
 // StdFD returns the descriptor 0, 1 or 2 for the list of a child's descriptors. If the descriptor is closed in this process,
-// StdFD returns the greatest number, and the descriptor is closed in the child too.
+// StdFD returns the greatest number. In the list this number means that the descriptor is closed in the child too.
 func StdFD(fd uintptr) uintptr { return stdFD(fd) }
 
 // Scrub removes the variable Sentinel from the environment, and calls RestoreName. With the variable, every process that this

@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// reap waits for the end of the process, and then reaps the process while kill does not run. kill uses the number of the
-// process. No other process or group can get this number until the process is reaped.
+// reap waits for the end of the process, and then reaps the process. kill cannot run during the reaping, because kill uses the
+// number of the process: after the reaping, another process or group can get this number.
 func (o *ownHold) reap() (*os.ProcessState, error) {
 	for errors.Is(unix.Waitid(unix.P_PID, o.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil), unix.EINTR) {
 	}

@@ -7,8 +7,8 @@ import (
 	"os"
 )
 
-// reap waits for the end of the process. The process is reaped a moment before reaped is set, so kill may use its number in
-// that moment.
+// reap waits for the end of the process, and reaps the process. reaped is set a moment after that. In this moment kill may use
+// the number of the process, although another process may have got the number.
 func (o *ownHold) reap() (*os.ProcessState, error) {
 	state, err := o.Wait()
 	o.mu.Lock()

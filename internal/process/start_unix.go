@@ -93,8 +93,8 @@ func (l *launch) add(name []string, fd uintptr) {
 	l.files = append(l.files, fd)
 }
 
-// exec writes the names and starts the process, in this order: if this process is killed right after the start, the child must
-// still be able to read which files it has inherited.
+// exec writes the names of the files, and then starts the process. The order matters if this process is killed right after the
+// start: the child must still be able to read which files it has inherited.
 func (l *launch) exec(p Program, env []string, life int) (int, hold, error) {
 	listeners := len(l.names) - 1 // without the control socket
 	path, err := l.executable(p)

@@ -1,8 +1,8 @@
 package sys
 
-// Reserve holds spare descriptors. Closing them makes room when this process, or the machine, has no descriptor left. After
-// Release any other part of the process could use the room at once: the caller has to prevent this. The zero value is empty.
-// Only one goroutine at a time may use a Reserve.
+// Reserve holds spare descriptors. Closing them makes room when this process, or the machine, has no descriptor left. The
+// caller has to ensure that no other part of the process uses the room after Release. The zero value is empty. Only one
+// goroutine at a time may use a Reserve.
 type Reserve struct{ held []int }
 
 // Release closes all descriptors of the reserve.

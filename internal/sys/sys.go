@@ -103,7 +103,7 @@ func UnixPair() (net.Conn, *os.File, error) {
 func MemFile(name string) (*os.File, error) { return memFile(name) }
 
 // Seal makes a file of MemFile immutable, so that its content cannot change while another process reads it. On other systems
-// than Linux Seal does nothing. There the file is protected only because no third process has it open.
+// than Linux Seal does nothing. There the file is safe as long as no third process has it open.
 func Seal(f *os.File) error { return seal(f) }
 
 // CheckSeal returns an error if the file was not made immutable by Seal. On other systems than Linux CheckSeal returns nil.
@@ -132,9 +132,9 @@ type Terminal struct{ *watcher }
 // WatchTerminal begins to wait for the end of the terminal, until Close is called.
 func WatchTerminal() *Terminal { return watchTerminal() }
 
-// Ends reports whether a SIGHUP that is received now probably comes from the end of the terminal, and so does not ask for an
-// upgrade. The result is true if the terminal is ending, or has ended less than a second ago. The result is false in a process
-// that was started without a terminal.
+// Ends reports whether a SIGHUP that is received now probably comes from the end of the terminal. Such a SIGHUP does not ask
+// for an upgrade. The result is true if the terminal is ending, or has ended less than a second ago. The result is false in a
+// process that was started without a terminal.
 func (t *Terminal) Ends() bool { return t.watcher != nil && t.ends() }
 
 // Close ends the wait for the end of the terminal.
