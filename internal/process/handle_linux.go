@@ -50,8 +50,8 @@ func FromPIDFD(file *os.File) (*Handle, error) {
 func (o *ownHold) pidfd() (*os.File, error) {
 	fd, openErr := -1, error(nil)
 	err := o.WithHandle(func(h uintptr) {
-		// The pidfd is opened anew, because a duplicate of h would share the flag O_NONBLOCK with h, and package os waits with
-		// h.
+		// h is not duplicated, because a duplicate shares the flag O_NONBLOCK with h: FromPIDFD needs the flag, and package os
+		// waits with h, which must not have the flag.
 		if fd, openErr = unix.PidfdOpen(o.Pid, unix.PIDFD_NONBLOCK); openErr != nil {
 			return
 		}

@@ -159,7 +159,7 @@ func (l *launch) executable(p Program) (string, error) {
 		return descriptorPath(uintptr(2+len(l.files)), false), nil // the number of the descriptor in the child
 	}
 	// The executable needs a number that is not overwritten in the child. The child first moves some of the files to numbers
-	// above the highest one, and then all files to the numbers from 3 up.
+	// above the highest number in use, and then all files to the numbers from 3 up.
 	above := 3 + len(l.files)
 	for _, fd := range l.files {
 		above = max(above, int(fd))

@@ -171,16 +171,17 @@ func (d *Dispatcher) Weight() float64 {
 	return d.weight
 }
 
-// SetWeight begins a step with a new weight, and returns the weight before the step.
-func (d *Dispatcher) SetWeight(w float64) (from float64) {
+// SetWeight begins a step with a new weight, and returns the weight before the step. If the weight grows, a part of the idle
+// connections is to move to the candidate too.
+func (d *Dispatcher) SetWeight(w float64) (before float64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	from, d.weight = d.weight, w
+	before, d.weight = d.weight, w
 	d.part, d.owed = 0, 0
-	if w > from {
-		d.part = (w - from) / (1 - from)
+	if w > before {
+		d.part = (w - before) / (1 - before)
 	}
-	return from
+	return before
 }
 
 // Sweep looks at the slots of all passed connections. If the candidate has closed or owns a connection, Sweep closes the old
@@ -214,8 +215,8 @@ func (d *Dispatcher) drop(slot int, p passedConn) {
 }
 
 // Returned notes that the candidate has sent a connection back. served is true if this process already serves the connection by
-// the descriptor that came back. Otherwise the next Sweep gives this process's own descriptor of the connection to the
-// listener. kept reports whether this process had its own descriptor when Returned was called.
+// the descriptor that came back. If served is false, the next Sweep gives this process's own descriptor of the connection to
+// the listener. The result is false if this process had no descriptor of its own.
 func (d *Dispatcher) Returned(about wire.ConnBody, served bool) (kept bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

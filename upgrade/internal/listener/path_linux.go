@@ -195,8 +195,8 @@ func place(path, hidden string) error {
 }
 
 // refuses reports whether the file at path belongs to a dead socket, which no process holds. It tries to connect, and a dead
-// socket returns ECONNREFUSED. It uses a datagram socket: a living listener for streams returns another error, and gets no
-// connection that it would have to accept. The file is opened first, so that Fstat and Connect use the same file.
+// socket returns ECONNREFUSED. It connects with a datagram socket, so that a living listener for streams gets no connection:
+// the result is another error. The file is opened first, so that Fstat and Connect use the same file.
 func refuses(path string) bool {
 	fd, err := unix.Open(path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {

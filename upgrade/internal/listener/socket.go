@@ -29,8 +29,9 @@ func (d descent) own() bool { return d >= inherited }
 // fresh reports whether no process had the socket before this process.
 func (d descent) fresh() bool { return d >= created }
 
-// Socket is a listener or a packet socket of the program. At the gate, the program's Accept or ReadFrom waits. The duplicate of
-// the descriptor is for child processes. Connections wait in the kernel's queue as long as any process has a duplicate.
+// Socket is a listener or a packet socket of the program. The program's Accept or ReadFrom waits at the gate of the socket. For
+// child processes there is a duplicate of the descriptor. As long as any process has a duplicate, new connections wait in the
+// kernel's queue.
 type Socket struct {
 	kind          string // "listener" or "packet", the words of tableflip
 	Network, Addr string // together the name by which the next generation finds the socket, see the method name of sockets

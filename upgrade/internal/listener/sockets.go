@@ -25,7 +25,7 @@ type sockets struct {
 	all     []*Socket
 	age     age
 	doors   doors
-	keep    bool                       // closed sockets stay in all, and can be passed on; true in an aborted candidate
+	keep    bool                       // closed sockets stay in the set, and can be passed on; true in an aborted candidate
 	unlink  bool                       // closing a unix socket removes its path, because no other process serves there
 	changed func(r *Socket, open bool) // called for each socket that is opened or closed; nil unless Follow was called
 	atExec  passedFDs                  // the sockets that were passed as files at exec

@@ -13,7 +13,7 @@ import (
 // Service is the process that a pid file names. ReadLast and Works compare uid with the owners of files.
 type Service struct {
 	PID  int
-	uid  int    // the uid of the process; if the uid is not known, or the process has ended: the owner of the pid file
+	uid  int    // the uid of the process, or the owner of the pid file if the process has ended or its uid is not known
 	file string // the path of the pid file, after following symbolic links
 }
 
@@ -99,8 +99,9 @@ func (s Service) ReadLast() ([]byte, error) {
 	return nil, fmt.Errorf("%s: belongs to uid %d, and the service to uid %d: another user may have put it there: remove it", path, uid, s.uid)
 }
 
-// Ask shows the service that this process waits for an upgrade: it locks the pid file, and Asked of the service finds the lock.
-// release removes the lock. If the file cannot be locked, the service is shown nothing.
+// Ask shows the service that this process waits for an upgrade: it locks the pid file, and the service finds the lock by
+// calling Asked. The function release removes the lock. If the file cannot be locked, the service does not learn that this
+// process waits.
 func (s Service) Ask() (release func()) {
 	f, err := os.OpenFile(s.file, os.O_RDONLY|openSafely, 0)
 	if err != nil {

@@ -33,8 +33,8 @@ func toMeet(procs *children) (all []meeting) {
 	return all
 }
 
-// meeting is an announced process that is to have a control socket to the process started in its place. The announced process
-// is an orphan, or perhaps an orphan: see toMeet.
+// meeting is for an orphan, or for a process that may still report that it is an orphan (see toMeet). The process is to get a
+// control socket to the process that is started in its place.
 type meeting struct {
 	orphan  *proc
 	channel *os.File // the supervisor's end of the channel to the orphan; the orphan's proc closes the file

@@ -17,9 +17,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// launch is the start of a program. The program gets the held sockets. The loop sets the fields from build to log, and the
-// fields from due on. The method run sets the other fields in another goroutine, because the kernel may take long to read the
-// executable. The loop receives the launch when run has returned. Until then messages and ends of processes wait, because their
+// launch is the start of a program. The program gets the held sockets. The method run starts the program in another goroutine,
+// because the kernel may take long to read the executable, and sets the fields from handle to err. The loop sets all other
+// fields. The loop receives the launch when run has returned. Until then messages and ends of processes wait, because their
 // meaning depends on whether the program runs.
 type launch struct {
 	build    *process.Build
@@ -181,8 +181,8 @@ func executable(b *process.Build, files *[]uintptr) (path string, release func()
 	return "/proc/self/fd/" + strconv.Itoa(exe), func() { unix.Close(exe) }, nil
 }
 
-// above returns a number for the descriptor of the executable. ForkExec does not overwrite this number in the child: it first
-// moves some of the files to numbers above the highest one, and then all files to the numbers from 0 up.
+// above returns a number for the descriptor of the executable that ForkExec does not overwrite in the child. ForkExec first
+// moves some of the files to numbers above the highest number in use, and then all files to the numbers from 0 up.
 func above(files []uintptr) int {
 	highest := len(files)
 	for _, fd := range files {
