@@ -144,9 +144,9 @@ func (s *Set) ClaimRest(names []wire.SocketName) (drop func()) {
 	}
 }
 
-// end closes a socket that was passed but not opened. If tableflip keeps a duplicate of the socket, end also ends the
-// duplicate.
-func (s *Set) end(c io.Closer) {
+// endUnopened closes a socket that was passed but not opened. If tableflip keeps a duplicate of the socket, endUnopened closes
+// the duplicate as well.
+func (s *Set) endUnopened(c io.Closer) {
 	var inode uint64
 	if sc, ok := c.(syscall.Conn); ok {
 		if fd, n, err := sys.Duplicate(sc); err == nil {

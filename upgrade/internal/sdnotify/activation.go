@@ -106,6 +106,36 @@ func (p *Activation) Take(kind, network, addr, key string) (any, error) {
 	return nil, nil
 }
 
+// list returns the passed files that were not taken.
+func (p *Activation) list() []*os.File {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.look()
+	return slices.Clone(p.Files)
+}
+
+// takeSocket takes a passed socket. sock is nil if the socket was taken in the meantime.
+func (p *Activation) takeSocket(f *os.File, kind string) (sock any, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	i := slices.Index(p.Files, f)
+	if i < 0 {
+		return nil, nil
+	}
+	if sock, err = fileSocket(f, kind); err != nil {
+		return nil, err
+	}
+	f.Close()
+	p.Files = append(p.Files[:i:i], p.Files[i+1:]...)
+	return sock, nil
+}
+
+func (p *Activation) noteStale(name string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stale = append(p.stale, name)
+}
+
 // IsUnit reports whether the socket with this inode belongs to a socket unit. A manager can pass such a socket twice: for the
 // socket unit, and as a kept socket, whose name has StorePrefix. The result is true also if Take has returned the kept socket.
 func (p *Activation) IsUnit(inode uint64) bool {
@@ -261,10 +291,7 @@ func (p *Activation) kept() (files []*os.File) {
 }
 
 // HasKept reports whether there is a socket with which EachKept calls its function.
-func (p *Activation) HasKept() (has bool) {
-	p.EachKept(func(*os.File) { has = true })
-	return has
-}
+func (p *Activation) HasKept() bool { return len(p.kept()) > 0 }
 
 // TakeKept takes a kept socket that belongs to no socket unit. It takes the first such socket that is not stale (see Stale) and
 // for which the function matches returns true. It returns the socket as a net.Listener or a net.PacketConn, and the name under
