@@ -32,21 +32,30 @@ type hook struct {
 	arg uint64
 }
 
-// The writers that handlers get. A handler finds out by type assertion what its writer can do, so there is one type for each
-// set of abilities that the writers of net/http have, and answer for any other. Each type is one pointer, so that none costs
-// an allocation.
+// The writers that handlers get. A handler finds out by type assertion what its writer can do, so there is a type for each set
+// of abilities that the writers of net/http and of widely used middlewares have. A wrapped writer with another set has the next
+// smaller one here. Each type is one pointer, so that none costs an allocation.
 type (
-	answer      struct{ *Writer }
-	flushAnswer struct{ answer }      // most writers of middlewares
-	http1Answer struct{ flushAnswer } // HTTP/1
-	http2Answer struct{ flushAnswer } // HTTP/2
+	answer       struct{ *Writer }
+	flushAnswer  struct{ answer }
+	hijackAnswer struct{ answer }       // a middleware for websockets
+	bothAnswer   struct{ hijackAnswer } // a middleware around HTTP/1
+	pushAnswer   struct{ flushAnswer }  // a middleware around HTTP/2
+	http1Answer  struct{ bothAnswer }
+	http2Answer  struct{ pushAnswer }
 )
+
+// closeNotifier is http.CloseNotifier, which is deprecated. The package gin needs it: Stream of gin's context panics without.
+type closeNotifier interface{ CloseNotify() <-chan bool }
 
 var (
 	_ http.Flusher  = flushAnswer{}
-	_ http.Hijacker = http1Answer{}
-	_ io.ReaderFrom = http1Answer{}
-	_ http.Pusher   = http2Answer{}
+	_ http.Hijacker = hijackAnswer{}
+	_ io.ReaderFrom = hijackAnswer{}
+	_ http.Flusher  = bothAnswer{}
+	_ http.Pusher   = pushAnswer{}
+	_ closeNotifier = http1Answer{}
+	_ closeNotifier = http2Answer{}
 )
 
 // own is how WriterOf finds the Writer. No type of another package has this method.
@@ -60,22 +69,45 @@ func WriterOf(w http.ResponseWriter) *Writer {
 	return nil
 }
 
-// Wrap makes wr the writer around w, and returns it as a ResponseWriter that flushes, hijacks, copies and pushes if w does.
+// Wrap makes wr the writer around w, and returns it as a ResponseWriter that flushes, hijacks, copies and pushes if w does. It
+// also hijacks if a writer does that is found by Unwrap, because [http.ResponseController] would find that one too, and would
+// not call the hooks.
 func (wr *Writer) Wrap(w http.ResponseWriter) http.ResponseWriter {
 	wr.w, wr.hooks = w, wr.first[:0]
 	_, flush := w.(http.Flusher)
-	_, hijack := w.(http.Hijacker)
 	_, push := w.(http.Pusher)
-	base := flushAnswer{answer{wr}}
+	_, notify := w.(closeNotifier)
+	hijack := reaches[http.Hijacker](w)
+	base := answer{wr}
 	switch {
-	case flush && hijack:
-		return http1Answer{base}
-	case flush && push:
-		return http2Answer{base}
+	case hijack && flush && notify:
+		return http1Answer{bothAnswer{hijackAnswer{base}}}
+	case hijack && flush:
+		return bothAnswer{hijackAnswer{base}}
+	case hijack:
+		return hijackAnswer{base}
+	case push && flush && notify:
+		return http2Answer{pushAnswer{flushAnswer{base}}}
+	case push && flush:
+		return pushAnswer{flushAnswer{base}}
 	case flush:
-		return base
+		return flushAnswer{base}
 	}
-	return base.answer
+	return base
+}
+
+// reaches reports whether w, or a writer that is found by Unwrap, is a T.
+func reaches[T any](w http.ResponseWriter) bool {
+	for {
+		if _, ok := w.(T); ok {
+			return true
+		}
+		u, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			return false
+		}
+		w = u.Unwrap()
+	}
 }
 
 // BeforeHeader adds a hook. The argument arg is passed to the hook. The hook that was added last is called first. BeforeHeader
@@ -102,8 +134,10 @@ func (wr *Writer) Finish() {
 		return
 	}
 	header := wr.w.Header()
-	for i := len(wr.hooks) - 1; i >= 0; i-- {
-		wr.hooks[i].BeforeHeader(header, wr.hooks[i].arg)
+	for n := len(wr.hooks); n > 0; n-- {
+		last := wr.hooks[n-1]
+		wr.hooks = wr.hooks[:n-1] // a hook that panics is not called again
+		last.BeforeHeader(header, last.arg)
 	}
 	wr.hooks, wr.first = nil, [3]hook{}
 	wr.out.Store(true)
@@ -117,7 +151,8 @@ func (wr *Writer) begin(status int) {
 	}
 }
 
-// Status returns the status of the answer, or 0 as long as no header was sent. It is 101 after Hijack.
+// Status returns the status of the answer, or 0 as long as no header was sent. A handler that returns with 0 leaves it to the
+// server to send 200. The status is 101 after Hijack.
 func (wr *Writer) Status() int { return int(wr.status.Load()) }
 
 // Bytes returns how many bytes of the body the handler has written. Bytes that are written to a hijacked connection do not
@@ -155,8 +190,11 @@ func (a answer) WriteString(s string) (int, error) {
 }
 
 // FlushError is what [http.ResponseController] calls. Every type has the method, because the controller would otherwise flush
-// the wrapped writer without the hooks.
+// the wrapped writer without the hooks. If no writer can flush, nothing is sent and no hook is called.
 func (a answer) FlushError() error {
+	if !reaches[http.Flusher](a.w) && !reaches[interface{ FlushError() error }](a.w) {
+		return http.ErrNotSupported
+	}
 	a.begin(http.StatusOK)
 	return http.NewResponseController(a.w).Flush()
 }
@@ -167,26 +205,46 @@ func (a flushAnswer) Flush() {
 	a.w.(http.Flusher).Flush()
 }
 
+// Flush implements [http.Flusher].
+func (a bothAnswer) Flush() { flushAnswer{a.answer}.Flush() }
+
 // Hijack implements [http.Hijacker]. A program that writes the answer to the connection itself finds the header lines of the
 // hooks in Header.
-func (a http1Answer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+func (a hijackAnswer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	a.Finish()
-	conn, buffers, err := a.w.(http.Hijacker).Hijack()
+	conn, buffers, err := http.NewResponseController(a.w).Hijack()
 	if err == nil {
 		a.status.CompareAndSwap(0, http.StatusSwitchingProtocols)
 	}
 	return conn, buffers, err
 }
 
-// ReadFrom lets the kernel copy if the wrapped writer does.
-func (a http1Answer) ReadFrom(r io.Reader) (int64, error) {
-	a.begin(http.StatusOK)
-	n, err := io.Copy(a.w, r)
-	a.bytes.Add(n)
-	return n, err
+// ReadFrom lets the kernel copy if the wrapped writer does. Before the header is sent, it writes the first bytes itself: net/http
+// sends no header if there are none, and the handler may answer with an error then.
+func (a hijackAnswer) ReadFrom(r io.Reader) (int64, error) {
+	var n int64
+	if a.Status() == 0 {
+		var err error
+		n, err = io.Copy(struct{ io.Writer }{a.answer}, io.LimitReader(r, sniffed))
+		if err != nil || n < sniffed {
+			return n, err
+		}
+	}
+	m, err := io.Copy(a.w, r)
+	a.bytes.Add(m)
+	return n + m, err
 }
 
+// sniffed is how many bytes net/http looks at to find the type of the content, so that it writes as many by itself, too.
+const sniffed = 512
+
 // Push implements [http.Pusher].
-func (a http2Answer) Push(target string, opts *http.PushOptions) error {
+func (a pushAnswer) Push(target string, opts *http.PushOptions) error {
 	return a.w.(http.Pusher).Push(target, opts)
 }
+
+// CloseNotify implements http.CloseNotifier.
+func (a http1Answer) CloseNotify() <-chan bool { return a.w.(closeNotifier).CloseNotify() }
+
+// CloseNotify implements http.CloseNotifier.
+func (a http2Answer) CloseNotify() <-chan bool { return a.w.(closeNotifier).CloseNotify() }
