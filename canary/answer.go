@@ -1,6 +1,7 @@
 package canary
 
 import (
+	"cmp"
 	"net/http"
 	"strings"
 
@@ -68,7 +69,7 @@ func (rt *Router) share(w http.ResponseWriter, r *http.Request, d decision) {
 	slot, writer := rt.missing(w, r, d)
 	if slot != nil {
 		outer := r
-		r = slot.Init(outer)
+		r = slot.Init(outer, cmp.Or(writer, request.WriterOf(w)))
 		rt.fill(slot, d)
 		defer slot.Finish(outer)
 	}
@@ -85,7 +86,7 @@ func (rt *Router) share(w http.ResponseWriter, r *http.Request, d decision) {
 func (rt *Router) missing(w http.ResponseWriter, r *http.Request, d decision) (*request.Slot, *request.Writer) {
 	needsSlot, needsWriter := rt.opts.SideInContext || d.visit != nil, d.basis != 0 || d.visit != nil
 	if needsSlot {
-		slot := request.From(r.Context())
+		slot, _ := request.Shared(w, r)
 		needsSlot = slot == nil || !rt.fill(slot, d)
 	}
 	if needsWriter {

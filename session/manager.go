@@ -123,8 +123,8 @@ func (m *Manager) Cohort(r *http.Request) string {
 }
 
 // Middleware lets next use the session of the visitor, through the context of the request. It belongs outside of the
-// router. A request that does not use its session costs no access to the store and one allocation, or none beyond the one that
-// a middleware further out has made. A cookie that was tampered with is taken as none: a new visitor.
+// router. A request that does not use its session costs no access to the store and one allocation. A visitor whose cookie was
+// changed by somebody else is a new visitor.
 //
 // An answer sets the cookie after a write, a [Renew] or a [Destroy], and if the visitor needs one for [Manager.Cohort]. It is
 // marked then so that shared caches do not store it. An answer to a request that read its session or its cohort gets Vary:
@@ -145,20 +145,20 @@ func (m *Manager) Middleware(next http.Handler) http.Handler {
 		}
 		a := &arrival{}
 		w = a.writer.Wrap(w)
-		inner := a.slot.Init(r)
+		inner := a.slot.Init(r, &a.writer)
 		a.slot.Set(request.Session, &a.visit)
 		a.arrive(m, &a.slot, &a.writer, r)
+		defer a.slot.Finish(r)
 		defer a.writer.Finish()
 		next.ServeHTTP(w, inner)
-		a.slot.Finish(r)
 	})
 }
 
 // join makes the visit of a request in the Slot and the Writer that a middleware further out has made. It returns false if
 // there are none to share.
 func (m *Manager) join(w http.ResponseWriter, r *http.Request) bool {
-	writer, slot := request.WriterOf(w), request.From(r.Context())
-	if writer == nil || slot == nil || slot.Get(request.Session) != nil {
+	slot, writer := request.Shared(w, r)
+	if slot == nil || slot.Get(request.Session) != nil {
 		return false
 	}
 	v := &visit{}

@@ -9,17 +9,18 @@
 //	  canary.Router         sets Side
 //	    flags.Middleware    sets Flags
 //
-// A field is set once and never changed, so that a goroutine which reads it never sees another value. A middleware that finds
-// its field set, because routers or session managers nest, makes a Slot of its own. [Slot.Outer] leads to the next Slot further
-// out. None of the packages imports another one.
+// A field is set once and never changed, so that a goroutine which reads a field never sees another value. A middleware that
+// finds its field set, because routers or session managers nest, makes a Slot of its own. So does a middleware whose
+// ResponseWriter is not the [Writer] of the Slot ([Shared]). [Slot.Outer] leads to the next Slot further out. None of the
+// packages imports another one.
 //
-// A Slot belongs to one attempt to answer the request. [Slot.Again] makes the Slot for a second attempt. It has the fields
+// A Slot belongs to one attempt to answer the request. [Slot.Again] makes the Slot for a second attempt. This Slot has the fields
 // that were set before the first attempt began, and none that the first attempt set: goroutines which the first attempt left
 // behind share only what was there before.
 //
 // # The writer
 //
-// A [Writer] wraps the ResponseWriter of the request. It knows the status and the number of bytes of the answer, and it calls
+// A [Writer] wraps the ResponseWriter of the request. The Writer knows the status and the number of bytes of the answer, and calls
 // each [Hook] just before the header is sent, because handlers may replace header lines until then. A middleware that is called
 // with a ResponseWriter of this package adds its hook there. With any other ResponseWriter, the one of a middleware in between
 // for example, it makes a Writer of its own.

@@ -23,6 +23,8 @@ const (
 type Slot struct {
 	parent context.Context
 	outer  *Slot
+	first  *Slot   // the Slot of the first attempt; nil in the first attempt
+	writer *Writer // what the first handler in this Slot writes to, or nil
 	req    http.Request
 	fields [keys]field
 	reads  atomic.Uint32
@@ -57,9 +59,10 @@ func From(ctx context.Context) *Slot {
 	return s
 }
 
-// Init makes s the Slot of r, and returns the copy of r whose context is s. The copy is a part of s.
-func (s *Slot) Init(r *http.Request) *http.Request {
-	s.parent = r.Context()
+// Init makes s the Slot of r, and returns the copy of r whose context is s. The copy is a part of s. The argument wr is the
+// Writer of the attempt, or nil if the attempt has none.
+func (s *Slot) Init(r *http.Request, wr *Writer) *http.Request {
+	s.parent, s.writer = r.Context(), wr
 	s.outer = From(s.parent)
 	s.req = *r.WithContext(s)
 	return &s.req
@@ -69,6 +72,17 @@ func (s *Slot) Init(r *http.Request) *http.Request {
 // request when the handler has returned: files to remove, and the pattern.
 func (s *Slot) Finish(r *http.Request) {
 	r.MultipartForm, r.Pattern = s.req.MultipartForm, s.req.Pattern
+}
+
+// Shared returns the Slot of r and the Writer w if they belong to the same attempt to answer, and nil otherwise. Only then a
+// middleware may set fields of the Slot. A middleware further out may have called handlers with writers of its own, each with
+// the same context: what one of these handlers sets is not for the others.
+func Shared(w http.ResponseWriter, r *http.Request) (*Slot, *Writer) {
+	wr := WriterOf(w)
+	if s := From(r.Context()); s != nil && wr != nil && s.writer == wr {
+		return s, wr
+	}
+	return nil, nil
 }
 
 // Outer returns the next Slot further out, or nil if there is none.
@@ -107,6 +121,9 @@ func (s *Slot) NoteCookie() { s.reads.Add(1) }
 func CookieNotes(ctx context.Context) (n uint32) {
 	for s := From(ctx); s != nil; s = s.outer {
 		n += s.reads.Load()
+		if s.first != nil { // a field of the first attempt notes there
+			n += s.first.reads.Load()
+		}
 	}
 	return n
 }
@@ -122,11 +139,12 @@ func (s *Slot) Mark() (m Mark) {
 	return m
 }
 
-// Again returns a Slot for another attempt to answer r, and the request of that attempt. The fields in m have the values of s.
-// All other fields are free, also those that an earlier attempt set in s.
-func (s *Slot) Again(m Mark, r *http.Request) (*Slot, *http.Request) {
-	next := &Slot{}
-	req := next.Init(r)
+// Again returns a Slot for another attempt to answer r, and the request of that attempt, which writes to wr. The fields in m
+// have the values of s. All other fields are free, also those that an earlier attempt set in s. Every attempt is made from the
+// Slot s of the first one.
+func (s *Slot) Again(m Mark, r *http.Request, wr *Writer) (*Slot, *http.Request) {
+	next := &Slot{first: s}
+	req := next.Init(r, wr)
 	next.outer = s.outer
 	for k := range m {
 		if m[k] {
