@@ -14,8 +14,8 @@ var (
 	ErrGone = errors.New("session: destroyed or renewed meanwhile")
 	// ErrTooLarge means that the session would need more bytes than [Options].MaxSize. It is as it was before.
 	ErrTooLarge = errors.New("session: too large")
-	// ErrHeaderSent means that the visitor needs a cookie, the first one or a new one, and that the header of the answer was
-	// sent before. Nothing was stored.
+	// ErrHeaderSent means that the visitor needs a new cookie and the header of the answer was sent already, or that the
+	// request has ended. Nothing was stored.
 	ErrHeaderSent = errors.New("session: header already sent")
 	// ErrNoSession means that the context does not come from a request that passed [Manager.Middleware].
 	ErrNoSession = errors.New("session: no middleware around this request")

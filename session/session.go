@@ -87,7 +87,9 @@ func (v *visit) update(ctx context.Context, fn func(*Values) error, again bool) 
 // gains rights, a login above all. Whoever knows the old cookie reads the session as it was before for half a minute, so
 // that requests on their way are answered, and cannot write it, nor ever see what is written after the renewal.
 //
-// It has to be called before the header of the answer goes out; otherwise it returns [ErrHeaderSent] and does nothing.
+// It has to be called before the header of the answer goes out and before the request ends; otherwise it returns
+// [ErrHeaderSent] and does nothing. The request also ends when the client goes away, and with [http.TimeoutHandler]: put that
+// inside of the Middleware, because an http.TimeoutHandler around the Middleware drops the cookie of a handler that was too slow.
 func Renew(ctx context.Context) error {
 	v, err := current(ctx)
 	if err != nil {
@@ -96,7 +98,7 @@ func Renew(ctx context.Context) error {
 	v.use()
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.sent {
+	if v.late() {
 		return ErrHeaderSent
 	}
 	if v.cookie == none { // there is no id that anybody could know

@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net/http"
 	"sync"
@@ -28,7 +29,7 @@ const (
 type visit struct {
 	m       *Manager
 	slot    *request.Slot
-	tls     bool // the request came by TLS
+	tls     *tls.ConnectionState // nil if the request did not come by TLS
 	start   time.Time
 	arrived cookieState // held, aged or none; never changes
 	cohorts string      // the cohort of the cookie that the request has, or ""; never changes
@@ -65,7 +66,7 @@ type arrival struct {
 
 // arrive makes v the visit of a request.
 func (v *visit) arrive(m *Manager, slot *request.Slot, w *request.Writer, r *http.Request) {
-	v.m, v.slot, v.tls, v.start = m, slot, r.TLS != nil, time.Now()
+	v.m, v.slot, v.tls, v.start = m, slot, r.TLS, time.Now()
 	if t, stale, ok := m.find(r.Header, v.start, &v.memory); ok {
 		v.token, v.cohorts, v.arrived = t, t.cohort, held
 		if stale {
@@ -73,7 +74,9 @@ func (v *visit) arrive(m *Manager, slot *request.Slot, w *request.Writer, r *htt
 		}
 		v.cookie = v.arrived
 	}
-	v.sent = !w.BeforeHeader(v, 0)
+	if !w.BeforeHeader(v, 0) {
+		v.sent = true // no hook was added, so nobody else writes it
+	}
 }
 
 // current finds the visit of the innermost Middleware.
@@ -97,10 +100,14 @@ func (v *visit) BeforeHeader(h http.Header, _ uint64) {
 	}
 	if v.cookie == due || v.cookie == fresh && v.writes > 0 {
 		v.cookie = held
-		h.Add("Set-Cookie", v.m.cookie(v.m.seal(v.token, time.Now()), v.tls))
+		h.Add("Set-Cookie", v.m.cookie(v.m.seal(v.token, time.Now()), v.tls != nil))
 		request.AddPrivate(h)
 	}
 }
+
+// late is called with mu held. It reports whether a new cookie cannot reach the client any more: the header is out, or the
+// request has ended. An http.TimeoutHandler around the Middleware ends the request without a header from here.
+func (v *visit) late() bool { return v.sent || v.slot.Err() != nil }
 
 // use notes that the answer depends on the cookie.
 func (v *visit) use() {
@@ -128,7 +135,7 @@ func (v *visit) cohort(may bool) string {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.cookie == none || v.cookie == fresh {
-		if !may || v.sent {
+		if !may || v.late() {
 			return ""
 		}
 		v.mint()
@@ -221,7 +228,7 @@ func (v *visit) writable(ctx context.Context, again bool) (token, *stored, error
 // created. A request that began before its session ended gets ErrGone: the answer that ended it carries the cookie that
 // counts. A later one has missed that answer, and gets another session.
 func (v *visit) settle(ctx context.Context) error {
-	if v.sent && v.cookie <= due {
+	if v.cookie <= due && v.late() {
 		return ErrHeaderSent
 	}
 	v.mint()
@@ -236,7 +243,7 @@ func (v *visit) settle(ctx context.Context) error {
 		return ErrGone
 	case v.known == nil && v.adoptable(now):
 		return nil
-	case v.sent:
+	case v.late():
 		return ErrHeaderSent
 	}
 	v.become(v.token.renewed(now), nil, fresh)
