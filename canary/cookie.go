@@ -84,7 +84,10 @@ func (c *Cookie) visitor(r *http.Request) (id visitorID, v *visit, ok bool) {
 	}
 	id, sealed := c.ring.mint()
 	line := c.cookie(sealed, r.TLS != nil).String()
-	return id, &visit{id: id, from: c, line: line}, line != ""
+	if line == "" { // no cookie can have the name
+		return id, nil, false
+	}
+	return id, &visit{id: id, from: c, line: line}, true
 }
 
 // find returns the first id in the lines of a Cookie header that can be opened.
