@@ -167,7 +167,7 @@ func TestAHijackComesWithTheCookie(t *testing.T) {
 			t.Errorf("Renew = %v", err)
 		}
 	})
-	s.ServeHTTP(hijacks{flushes{bare{httptest.NewRecorder()}}}, httptest.NewRequest("GET", "/raw", nil))
+	s.ServeHTTP(hijackable{httptest.NewRecorder()}, httptest.NewRequest("GET", "/raw", nil))
 }
 
 // A stream writes to its session in the middle; what needs another cookie is refused then, and does nothing.
@@ -227,56 +227,9 @@ func TestASessionCanBeUsedAfterTheAnswer(t *testing.T) {
 	v.want("/count", "2")
 }
 
-// Writers with fewer abilities than those of net/http.
-type (
-	bare    struct{ http.ResponseWriter }
-	flushes struct{ bare }
-	hijacks struct{ flushes }
-	pushes  struct{ flushes }
-)
+// A hijackable writer is asked for its connection and has none.
+type hijackable struct{ http.ResponseWriter }
 
-func (flushes) Flush() {}
-func (hijacks) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	return nil, nil, errors.New("hijacked")
-}
-func (pushes) Push(target string, _ *http.PushOptions) error { return errors.New("pushed " + target) }
-
-// A handler finds the abilities that the wrapped writer has, and no others.
-func TestTheWriterHasTheAbilitiesOfTheWrappedOne(t *testing.T) {
-	b := bare{httptest.NewRecorder()}
-	tests := map[string]struct {
-		w                   http.ResponseWriter
-		flush, hijack, push bool
-	}{
-		"Bare":  {w: b},
-		"Flush": {w: flushes{b}, flush: true},
-		"HTTP1": {w: hijacks{flushes{b}}, flush: true, hijack: true},
-		"HTTP2": {w: pushes{flushes{b}}, flush: true, push: true},
-	}
-	for name, test := range tests {
-		t.Run(name, func(t *testing.T) {
-			s := dirSite(t)
-			s.sm.Middleware(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-				_, flush := w.(http.Flusher)
-				h, hijack := w.(http.Hijacker)
-				p, push := w.(http.Pusher)
-				if flush != test.flush || hijack != test.hijack || push != test.push {
-					t.Errorf("flush %v, hijack %v, push %v", flush, hijack, push)
-				}
-				if u, ok := w.(interface{ Unwrap() http.ResponseWriter }); !ok || u.Unwrap() != test.w {
-					t.Error("Unwrap does not give the wrapped writer")
-				}
-				if hijack {
-					if _, _, err := h.Hijack(); err.Error() != "hijacked" {
-						t.Error(err)
-					}
-				}
-				if push {
-					if err := p.Push("/x", nil); err.Error() != "pushed /x" {
-						t.Error(err)
-					}
-				}
-			})).ServeHTTP(test.w, httptest.NewRequest("GET", "/", nil))
-		})
-	}
+func (hijackable) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	return nil, nil, errors.New("no connection")
 }

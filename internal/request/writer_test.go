@@ -77,7 +77,7 @@ func ways() map[string]way {
 		}, status: 202, bytes: 4, body: "half"},
 		"copy of nothing": {answer: func(w http.ResponseWriter, _ *http.Request) {
 			if _, err := io.Copy(w, onlyReader{errReader{}}); err != nil {
-				http.Error(w, "bad", 502)
+				http.Error(w, "bad", http.StatusBadGateway)
 			}
 		}, status: 502, bytes: 4, body: "bad\n"},
 	}
