@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/midair-go/midair/internal/logqueue"
@@ -118,9 +119,14 @@ func (m *Manager) Cohort(r *http.Request) string {
 	if v := m.visit(r.Context()); v != nil {
 		return v.cohort(request.MaySetIdentity(r))
 	}
-	t, _, _ := m.find(r.Header, time.Now(), new(scratch))
+	memory := scratches.Get().(*scratch)
+	t, _, _ := m.find(r.Header, time.Now(), memory)
+	scratches.Put(memory)
 	return t.cohort
 }
+
+// scratches are for requests that have no visit.
+var scratches = sync.Pool{New: func() any { return new(scratch) }}
 
 // Middleware lets next use the session of the visitor, through the context of the request. It belongs outside of the
 // router. A request that does not use its session costs no access to the store and one allocation. A visitor whose cookie was
