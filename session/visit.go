@@ -99,7 +99,10 @@ func (v *visit) BeforeHeader(h http.Header, _ uint64) {
 		request.AddVaryCookie(h)
 	}
 	if v.cookie == due || v.cookie == fresh && v.writes > 0 {
-		v.cookie = held
+		v.cookie = due
+		if v.slot.Err() == nil { // otherwise it is not known whether the header reaches the client
+			v.cookie = held
+		}
 		h.Add("Set-Cookie", v.m.cookie(v.m.seal(v.token, time.Now()), v.tls != nil))
 		request.AddPrivate(h)
 	}
