@@ -25,11 +25,11 @@ func AddPrivate(h http.Header) { addTo(h, "Cache-Control", private) }
 // addTo appends the elements of line that the list of a header does not have.
 func addTo(h http.Header, name string, line []string) {
 	present := h[name]
-	if len(present) == 0 {
+	list := strings.Join(present, ", ")
+	if list == "" {
 		h[name] = line
 		return
 	}
-	list := strings.Join(present, ", ")
 	for e := range strings.SplitSeq(line[0], ", ") {
 		if !has(present, e) {
 			list += ", " + e
