@@ -21,7 +21,7 @@ var uses = map[string]struct {
 }{
 	"nothing": {use: func(*session.Manager, *http.Request) error { return nil }},
 	"read": {use: func(_ *session.Manager, r *http.Request) error {
-		_, _, err := session.Get[int](r.Context(), "k")
+		_, _, err := session.Get[string](r.Context(), "k")
 		return err
 	}},
 	"write":     {use: func(_ *session.Manager, r *http.Request) error { return session.Put(r.Context(), "k", 1) }, forNew: true},
