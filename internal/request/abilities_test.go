@@ -278,6 +278,7 @@ func TestFilesAreCopiedByTheKernel(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			defer nc.Close()
 			fmt.Fprintf(nc, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 			testutil.Until(t, patience, "the kernel copies", copying)
 			nc.Close()

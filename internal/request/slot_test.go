@@ -5,6 +5,7 @@ import (
 	"mime/multipart"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -42,21 +43,25 @@ func TestAFieldIsSetOnce(t *testing.T) {
 
 // If many goroutines set a field at once, one of them succeeds, and everybody reads the value of that one or none.
 func TestOneOfManyGoroutinesClaimsAField(t *testing.T) {
-	for range 200 {
+	for range 2000 {
 		s, r := slotOf(get(), nil)
 		var claims, winner atomic.Int64
 		var all sync.WaitGroup
-		seen := make([]any, 8)
+		var ready atomic.Int32
+		seen := make([]any, 2)
 		for i := range seen {
 			all.Go(func() {
-				seen[i] = request.Find(r.Context(), request.Visitor)
+				ready.Add(1)
+				for spins := 0; ready.Load() < int32(len(seen)); spins++ { // so that they go on at the same moment
+					if spins > 1000 {
+						runtime.Gosched()
+					}
+				}
 				if s.Set(request.Visitor, int64(i)) {
 					claims.Add(1)
 					winner.Store(int64(i))
 				}
-				if v := s.Get(request.Visitor); v != nil {
-					seen[i] = v
-				}
+				seen[i] = request.Find(r.Context(), request.Visitor)
 			})
 		}
 		all.Wait()

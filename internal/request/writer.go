@@ -130,9 +130,6 @@ func (wr *Writer) Finish() {
 	}
 	wr.mu.Lock()
 	defer wr.mu.Unlock()
-	if wr.out.Load() {
-		return
-	}
 	header := wr.w.Header()
 	for n := len(wr.hooks); n > 0; n-- {
 		last := wr.hooks[n-1]
