@@ -55,5 +55,5 @@ var crossOrigin http.CrossOriginProtection
 
 // MaySetIdentity reports whether the answer to r may give the client a new cookie that says who the client is. It returns false
 // for a request that another site made a browser send with an unsafe method, such as a form POST: browsers leave out cookies
-// with SameSite there, so that the visitor may have a cookie although r has none, and a new one would replace it.
+// with SameSite there, so that the visitor may have a cookie although r has none, and a new cookie would replace the old.
 func MaySetIdentity(r *http.Request) bool { return crossOrigin.Check(r) == nil }

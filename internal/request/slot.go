@@ -60,7 +60,7 @@ func From(ctx context.Context) *Slot {
 }
 
 // Init makes s the Slot of r, and returns the copy of r whose context is s. The copy is a part of s. The argument wr is the
-// Writer of the attempt, or nil if the attempt has none.
+// Writer of the attempt, or nil without a Writer.
 func (s *Slot) Init(r *http.Request, wr *Writer) *http.Request {
 	s.parent, s.writer = r.Context(), wr
 	s.outer = From(s.parent)
@@ -100,7 +100,7 @@ func (s *Slot) Set(k Key, value any) bool {
 	return true
 }
 
-// Get returns the value of a field of this Slot, or nil if it was not set.
+// Get returns the value of a field of the Slot, or nil if the field was not set.
 func (s *Slot) Get(k Key) any { return s.fields[k].get() }
 
 // Find returns the value of a field in the innermost Slot that has one, or nil.
@@ -154,13 +154,13 @@ func (s *Slot) Again(m Mark, r *http.Request, wr *Writer) (*Slot, *http.Request)
 	return next, req
 }
 
-// Deadline is that of the request.
+// Deadline returns the deadline of the request.
 func (s *Slot) Deadline() (time.Time, bool) { return s.parent.Deadline() }
 
-// Done is that of the request.
+// Done returns the channel of the request.
 func (s *Slot) Done() <-chan struct{} { return s.parent.Done() }
 
-// Err is that of the request.
+// Err returns the error of the request.
 func (s *Slot) Err() error { return s.parent.Err() }
 
 // Value returns the Slot for the key of From. Any other key is first passed to the field Flags, if that is a Valuer, and then

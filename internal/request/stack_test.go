@@ -180,3 +180,13 @@ func BenchmarkStack(b *testing.B) {
 		}
 	}
 }
+
+// A session inside of a middleware with a Slot and a Writer makes neither anew.
+func TestTheSessionSharesSlotAndWriter(t *testing.T) {
+	s, wr, slot := newStack(t), &request.Writer{}, &request.Slot{}
+	s.sm.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if request.WriterOf(w) != wr || request.From(r.Context()) != slot || s.sm.Cohort(r) == "" {
+			t.Error("another Slot or Writer, or no cohort")
+		}
+	})).ServeHTTP(wr.Wrap(httptest.NewRecorder()), slot.Init(get(), wr))
+}

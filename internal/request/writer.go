@@ -9,8 +9,8 @@ import (
 	"sync/atomic"
 )
 
-// A Hook is called once for each answer, just before its header is sent. If the handler panics or writes nothing, it is called
-// when the handler has ended. An informational answer (1xx) calls no Hook, except 101.
+// A Hook is called once for each answer, just before the header is sent. If the handler panics or writes nothing, the Hook is
+// called when the handler has ended. An informational answer (1xx) calls no Hook, except 101.
 type Hook interface {
 	// BeforeHeader may change the header. The argument is the one of [Writer.BeforeHeader].
 	BeforeHeader(h http.Header, arg uint64)
@@ -33,7 +33,7 @@ type hook struct {
 }
 
 // The writers that handlers get. A handler finds out by type assertion what its writer can do, so there is a type for each set
-// of abilities that the writers of net/http and of widely used middlewares have. A wrapped writer with another set has the next
+// of abilities of the writers in net/http and in widely used middlewares. A wrapped writer with another set has the next
 // smaller one here. Each type is one pointer, so that none costs an allocation.
 type (
 	answer       struct{ *Writer }
@@ -111,7 +111,7 @@ func reaches[T any](w http.ResponseWriter) bool {
 }
 
 // BeforeHeader adds a hook. The argument arg is passed to the hook. The hook that was added last is called first. BeforeHeader
-// reports whether the hook was added in time: it returns false if the header was sent before.
+// reports whether the hook was added in time: the result is false if the header was sent before.
 func (wr *Writer) BeforeHeader(h Hook, arg uint64) bool {
 	wr.mu.Lock()
 	defer wr.mu.Unlock()
