@@ -117,3 +117,20 @@ func TestANewCookieOutlivesAPanic(t *testing.T) {
 		t.Errorf("header %v", w.Header())
 	}
 }
+
+// A request whose answer is the same on both sides is asked for no key and gets no cookie, whatever its method: a file that
+// everybody shares must not cost every visitor an id.
+func TestAnswersThatAreTheSameSetNoCookie(t *testing.T) {
+	all := func(*http.Request) bool { return true }
+	opts := canary.Options{Weight: half, Cookie: newCookie(canary.CookieOptions{}), SameForAll: all}
+	opts.Key = func(*http.Request) string { t.Error("asked for a key"); return "" }
+	rt := router(opts)
+	for _, method := range []string{"GET", "HEAD", "POST"} {
+		r, w := request(), httptest.NewRecorder()
+		r.Method = method
+		rt.ServeHTTP(w, r)
+		if len(w.Header()["Set-Cookie"]) != 0 || len(w.Header()["Vary"]) != 0 {
+			t.Errorf("%s: header %v", method, w.Header())
+		}
+	}
+}

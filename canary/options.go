@@ -40,9 +40,9 @@ type Options struct {
 	// compare these headers. Without Vary, shared caches must not store such an answer, but for a Key that calls the Cohort of a
 	// session.Manager whose middleware is around the router: the answer says Vary: Cookie. Default: none.
 	Vary []string
-	// SameForAll reports whether both sides give the same answer to a request, such as one for a static file. No such answer
-	// tells caches what it depends on, and none sets a cookie. It is called only while the weight is between 0 and 1, or
-	// if Header is set. Default: none is the same.
+	// SameForAll reports whether both sides give the same answer to a request, such as one for a static file. Such a request is
+	// drawn by itself, without Key and Cookie. The answer sets no cookie and tells caches nothing. SameForAll is called only
+	// while the weight is between 0 and 1, or if Header is set. Default: no answers are the same.
 	SameForAll func(*http.Request) bool
 
 	// Header is the request header by which a client chooses the side itself, such as "canary": "true" is the canary and

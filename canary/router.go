@@ -83,16 +83,23 @@ func (rt *Router) decide(r *http.Request) (d decision) {
 		d.basis = onHeader
 		d.side, d.forced = rt.chosen(r.Header)
 	}
+	var weight float64
 	if !d.forced {
-		weight, _ := rt.asked.weight() // 0 after a panic
-		if weight >= 1 || weight > 0 && rt.draw(r, weight, &d) {
-			d.side = Canary
-		}
+		weight, _ = rt.asked.weight() // 0 after a panic
 	}
-	if d.basis != 0 && !cacheable(r.Method) {
+	drawn := weight > 0 && weight < 1
+	switch same := rt.opts.SameForAll != nil && (drawn || d.basis != 0) && rt.asked.sameForAll(r); {
+	case same:
 		d.basis = 0
-	} else if d.basis != 0 && rt.opts.SameForAll != nil && rt.asked.sameForAll(r) {
-		d.basis, d.visit = 0, nil
+		drawn = drawn && rand.Float64() < weight
+	case drawn:
+		drawn = rt.draw(r, weight, &d)
+	}
+	if drawn || weight >= 1 {
+		d.side = Canary
+	}
+	if !cacheable(r.Method) {
+		d.basis = 0
 	}
 	return d
 }

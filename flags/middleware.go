@@ -24,7 +24,7 @@ import (
 func (f *Flags) Middleware(who func(*http.Request) (key string, attrs map[string]any)) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if slot := request.From(r.Context()); slot != nil && slot.Get(request.Flags) == nil {
+			if slot, _ := request.Shared(w, r); slot != nil && slot.Get(request.Flags) == nil {
 				if slot.Set(request.Flags, &subject{f: f, who: who, r: r}) {
 					next.ServeHTTP(w, r)
 					return
@@ -34,7 +34,7 @@ func (f *Flags) Middleware(who func(*http.Request) (key string, attrs map[string
 				request.Slot
 				subject
 			}{}
-			inner := a.Slot.Init(r)
+			inner := a.Slot.Init(r, nil)
 			a.subject.f, a.subject.who, a.subject.r = f, who, inner
 			a.Slot.Set(request.Flags, &a.subject)
 			defer a.Slot.Finish(r)
