@@ -94,6 +94,48 @@ func TestRevivedCandidateKnowsTheOlderOnes(t *testing.T) {
 	r.WaitFamily(t, 1, patience)
 }
 
+// If the old process dies while an aborted candidate finishes a request, the candidate starts the committed build: the build of
+// the old process. It starts neither its own build, if this is another build, nor the file, which may have been replaced. The
+// new process must not roll back to the aborted build.
+func TestRevivalStartsTheCommittedBuild(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		bad      string // the build of the candidate
+		previous bool   // the new process knows a build for a rollback
+	}{
+		"another build": {"bad", false},
+		"same build":    {"good", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := testclient.Start(t, func(s *plan.Settings) { s.NoMove = true })
+			r.Release("good")
+			r.Upgrade()
+			r.Release(c.bad)
+			r.Change(func(s *plan.Settings) { s.Soak = time.Minute })
+			candidate, done := r.Soaking()
+			held, other := r.DialTo("g3").Begin(), r.DialTo("g3")
+			old := r.MainPID()
+			r.Ask("POST", "/abort")
+			other.WaitEnding()
+			r.Release("worse") // this also replaces the file
+			_ = syscall.Kill(old, syscall.SIGKILL)
+			<-done
+			r.WaitServing(3, candidate)
+			held.Finish()
+			r.MustRun("good")
+			if known := r.Status().Previous != nil; known != c.previous {
+				t.Errorf("a build for a rollback is known: %v", known)
+			}
+			r.UpgradeNow()
+			r.MustRun("worse")
+			r.Rollback()
+			r.MustRun("good")
+			r.WaitFamily(t, 1, patience)
+		})
+	}
+}
+
 // An abort takes the upgrade back at once, whether an operator aborts or the context of Upgrade ends.
 func TestAbortTakesTheUpgradeBack(t *testing.T) {
 	r := testclient.Start(t, func(s *plan.Settings) { s.Soak = time.Minute })

@@ -59,7 +59,7 @@ func FuzzInheritance(f *testing.F) {
 		fr := wire.Frame{Body: body, Files: files[:nfiles%4]}
 		wiretest.InTime(t, func() {
 			p, all := previous{}, newElders(nil)
-			_, _ = p.take(fr.Files), all.adopt(fr)
+			_, _ = p.receive(fr), all.adopt(fr)
 			p.release()
 			all.release()
 		})

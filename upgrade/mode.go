@@ -18,7 +18,7 @@ const (
 	modeRestart               // replaces this process by the program in the file, even by the same build or another program
 	modeRehearsal             // tries the build in the file up to the smoke test, and then takes the attempt back
 	modeRollback              // replaces this process by the build that was committed before
-	modeRevive                // after an abort and the death of the old process: starts the build in the file (see revive)
+	modeRevive                // after an abort and the death of the old process: starts the committed build (see revive)
 )
 
 func (m mode) String() string {

@@ -15,8 +15,9 @@ import (
 // previous holds the build that a rollback starts: the last committed build that differs from the build of this generation.
 // This process has received the build from the old process, or after a crash from the supervisor.
 type previous struct {
-	mu    sync.Mutex
-	build *process.Build // nil if none is known
+	mu      sync.Mutex
+	build   *process.Build // nil if none is known
+	earlier bool           // the old process ran the build of this process, and build is an earlier one
 }
 
 // program returns the program that a rollback starts. It may wait for a file system.
@@ -32,6 +33,23 @@ func (p *previous) program() (process.Program, error) {
 	return b.Program() // reads the executable: the lock is not held, because Status needs it
 }
 
+// replaced returns the program of the build that the old process ran: before the commit of this process, this is the committed
+// build. If the old process has sent no other build, it ran the build of this process, or it could not send its build. In both
+// cases the result is the build of this process.
+func (p *previous) replaced(version string) (process.Program, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.build != nil && !p.earlier {
+		return p.build.Program()
+	}
+	own, err := process.Own(version)
+	if err != nil {
+		return process.Program{}, err
+	}
+	defer own.Close()
+	return own.Program()
+}
+
 // status describes the build for Status. The result is nil if no build is known.
 func (p *previous) status() *Process {
 	p.mu.Lock()
@@ -43,8 +61,8 @@ func (p *previous) status() *Process {
 }
 
 // take takes the build from two files of the old process or of the supervisor: the executable, and a file with the version and
-// the arguments. The caller still has to close both files.
-func (p *previous) take(files []*os.File) error {
+// the arguments. The caller still has to close both files. The argument earlier is PreviousBody.Earlier.
+func (p *previous) take(files []*os.File, earlier bool) error {
 	if len(files) < 2 {
 		return errors.New("the executable of the old process did not come along")
 	}
@@ -58,7 +76,7 @@ func (p *previous) take(files []*os.File) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.build.Close()
-	p.build = b
+	p.build, p.earlier = b, earlier
 	return nil
 }
 
@@ -76,7 +94,7 @@ func (p *previous) pass(to *wire.Link) error {
 		return err
 	}
 	defer b.Close()
-	return sendBuild(to, b)
+	return sendBuild(to, b, true)
 }
 
 // copy returns a copy of the build, which the caller has to close. The copy has a descriptor of its own. The result is nil if
@@ -94,12 +112,23 @@ func (p *previous) copy() (*process.Build, error) {
 	return &process.Build{Exe: exe, Version: p.build.Version, Args: p.build.Args}, nil
 }
 
-// sendBuild sends a build. The caller still has to close the build's descriptor.
-func sendBuild(to *wire.Link, b *process.Build) error {
+// receive takes the build from a message of the old process.
+func (p *previous) receive(f wire.Frame) error {
+	var body wire.PreviousBody
+	if len(f.Body) > 0 { // earlier builds of this library send no body
+		if err := f.Decode(&body); err != nil {
+			return err
+		}
+	}
+	return p.take(f.Files, body.Earlier)
+}
+
+// sendBuild sends a build. The caller still has to close the build's descriptor. The argument earlier is PreviousBody.Earlier.
+func sendBuild(to *wire.Link, b *process.Build, earlier bool) error {
 	args, err := state.WriteBuild(&process.Build{Version: b.Version, Args: b.Args})
 	if err != nil {
 		return err
 	}
 	defer args.Close()
-	return to.Send(wire.KindPrevious, nil, b.Exe, args)
+	return to.Send(wire.KindPrevious, wire.PreviousBody{Earlier: earlier}, b.Exe, args)
 }

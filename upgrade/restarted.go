@@ -68,7 +68,7 @@ func takePrevious(p *parts) {
 	if exe == nil || args == nil {
 		return
 	}
-	if err := p.history.previous.take([]*os.File{exe, args}); err != nil {
+	if err := p.history.previous.take([]*os.File{exe, args}, true); err != nil {
 		p.log.Warn("upgrade: cannot take what a rollback would start", "err", err)
 	}
 }

@@ -73,6 +73,11 @@ func inState(t *testing.T, s genState, log *bytes.Buffer) (*generation, func()) 
 	}
 	u.origin.old, u.origin.link = oldMidair, wire.NewLink(&wiretest.Transport{})
 	u.origin.elder = &elder{link: u.origin.link}
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.history.previous.build = &process.Build{Exe: null, Args: []string{"none"}} // cannot be started: revive must not start this test
 	g := newGeneration(&u.parts)
 	g.state, g.result, g.endServe = s, checksPassed, func(error) {}
 	return g, func() {
@@ -83,6 +88,7 @@ func inState(t *testing.T, s genState, log *bytes.Buffer) (*generation, func()) 
 		}
 		g.memory.end()
 		u.history.elders.release()
+		u.history.previous.release()
 		u.origin.link.Close()
 		logqueue.Flush(u.log)
 	}

@@ -203,14 +203,11 @@ func (a *attempt) sendWelcome(send func(wire.Kind, any, ...*os.File) error) erro
 	return nil
 }
 
-// sendHistory sends the candidate the previous build (for Rollback) and the control sockets of draining generations. Errors are
-// logged and do not fail the upgrade.
+// sendHistory sends the candidate the previous build and the control sockets of draining generations. Rollback starts the
+// previous build, and so does revive. Errors are logged and do not fail the upgrade.
 func (a *attempt) sendHistory() {
-	if a.mode == modeRehearsal {
-		return
-	}
 	// If the candidate is gone, its exit ends the attempt.
-	if err := a.history.send(a.cand.link, a.cand.pid, a.opts.Version); err != nil && !wire.Gone(err) {
+	if err := a.history.send(a.cand.link, a.mode, a.cand.pid, a.opts.Version); err != nil && !wire.Gone(err) {
 		a.log.Warn("upgrade: the new process will not know all about the older ones", "err", err)
 	}
 	atStep("old.bequeathed")

@@ -91,7 +91,7 @@ func (g *generation) receiveMessage(d detail) {
 		reply := serveDialed(g.estate.listeners, f)
 		g.beside.Go(func() { _ = old.Send(wire.KindDialed, reply) }) // no answer is needed if the old process is dead
 	case wire.KindPrevious:
-		logInherited(g.log, g.history.previous.take(f.Files))
+		logInherited(g.log, g.history.previous.receive(f))
 	case wire.KindElder:
 		logInherited(g.log, g.history.elders.adopt(f))
 	case wire.KindOpen:

@@ -282,7 +282,7 @@ func (g *generation) outliveOld(detail) {
 	}
 }
 
-// revive starts a new process of the committed build.
+// revive starts a new process of the committed build, see choose.
 func (g *generation) revive(detail) {
 	g.log.Warn("upgrade: the old process has died after it took this one back: starting anew")
 	g.memory.spare(g.log) // restores oom_score_adj, because the new process inherits the value

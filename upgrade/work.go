@@ -115,13 +115,19 @@ type chosen struct {
 	program process.Program // must be read only after the end of the work
 }
 
-// choose begins to look up and to check the program that an attempt will start.
+// choose begins to look up and to check the program that an attempt will start. In modeRevive this is the committed build, which
+// previous.replaced returns. But on other platforms than Linux an open file cannot be started, so modeRevive starts the file of
+// Options.Executable there, like an upgrade does. This file may be the build that was aborted.
 func choose(e *estate, h *history, o *Options, m mode) *chosen {
 	c := new(chosen)
 	c.work = newWork("choose", nil, errors.New("Options.Verify has ended its goroutine"), func() (err error) {
 		e.listeners.AwaitRemoval() // the candidate may open a socket at a path that this process is removing
-		if m == modeRollback {
+		switch {
+		case m == modeRollback:
 			c.program, err = h.previous.program()
+			return err
+		case m == modeRevive && process.CanRunDescriptor:
+			c.program, err = h.previous.replaced(o.Version)
 			return err
 		}
 		policy := m.policy(o)

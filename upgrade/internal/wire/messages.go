@@ -28,7 +28,7 @@ import (
 //	listeners   ------------>            the candidate has received the sockets sent so far, and waits for more
 //	hello       ------------>            the candidate has its sockets, and sends their number
 //	            <------------ welcome    with state and a file for crash output; may come before hello
-//	            <------------ previous   the executable and arguments of the old process, for a rollback
+//	            <------------ previous   a build for a rollback: mostly the executable and arguments of the old process
 //	            <------------ elder      the control socket of an older, draining generation; a message for each generation
 //	takes       ------------>            which listeners of the candidate take connections; before prepared and serving
 //	prepared    ------------>            the checks have passed
@@ -71,7 +71,7 @@ const (
 
 	KindDial     // DialBody, a connection: a private connection for Smoke or Bake
 	KindDialed   // DialedBody: the answer to KindDial
-	KindPrevious // the executable of the old process, and a file with the arguments of the old process
+	KindPrevious // PreviousBody, an executable, and a file with its arguments: the build for a rollback
 	KindElder    // ElderBody, a control socket: an older generation that drains
 	KindHurry    // the receiver is to close its idle connections: too many generations drain
 	KindShare    // the file of handoff.Slots: the old process will send connections
@@ -256,6 +256,13 @@ type WeightBody struct {
 type MessageBody struct {
 	Name string `json:"name"`
 	Data []byte `json:"data"`
+}
+
+// PreviousBody is the body of KindPrevious.
+type PreviousBody struct {
+	// Earlier means that the candidate runs the same build as the sender, so the build in this message is an earlier one. If
+	// Earlier is false, the build in this message is the build of the sender.
+	Earlier bool `json:"earlier,omitempty"`
 }
 
 // ElderBody describes an older, draining generation.
