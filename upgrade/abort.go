@@ -33,11 +33,11 @@ const killLimit = 5 * time.Second
 
 // dismiss makes this process accept again, and sends the candidate the abort message. Then the candidate finishes its requests
 // and ends. If the candidate hangs, it gets no message. If it hangs or takes too long, the next stage kills it. If holdsBack
-// returns true, this process accepts only after acceptAgain. In modeRevive, dismiss does not make this process accept.
+// returns true, this process accepts only after reopen.
 func (d *dismissal) dismiss() await {
 	d.detected = time.Now()
-	if d.mode != modeRevive && !d.holdsBack() {
-		d.estate.listeners.Open(true)
+	if !d.holdsBack() {
+		d.acceptAgain()
 	}
 	d.files.Go(func() { _ = d.estate.listeners.PutBack() }) // if this fails, reacquire tries again when the candidate has ended
 	d.shares.stop()
@@ -68,9 +68,10 @@ func (d *dismissal) dismiss() await {
 func (d *dismissal) holdsBack() bool { return d.released() && d.exclusive() }
 
 // released reports whether the attempt may have released exclusive resources. It returns true if the program has such
-// resources, and the attempt failed in stage releasing or later.
+// resources, and the attempt failed in stage releasing or later. In modeRevive released returns false: this process was aborted,
+// and must not acquire the resources again.
 func (d *dismissal) released() bool {
-	return d.failedAt >= atReleasing && len(d.estate.resources.list()) > 0
+	return d.mode != modeRevive && d.failedAt >= atReleasing && len(d.estate.resources.list()) > 0
 }
 
 // hangs reports whether the candidate counts as hanging. A candidate that has sent nothing for Options.Silence hangs. If the
@@ -159,11 +160,11 @@ func (d *dismissal) reacquire() await {
 	return await{work: d.work, stops: d.stopping}
 }
 
-// acceptAgain makes this process accept again if holdsBack has prevented this in dismiss. If the whole service is to end,
-// acceptAgain does nothing, because reacquire perhaps has not acquired the resources.
-func (d *dismissal) acceptAgain() {
+// reopen makes this process accept again if holdsBack has prevented this in dismiss. If the whole service is to end, reopen
+// does nothing, because reacquire perhaps has not acquired the resources.
+func (d *dismissal) reopen() {
 	if d.holdsBack() && !d.isStopping() {
-		d.estate.listeners.Open(true)
+		d.acceptAgain()
 		d.accepting = time.Since(d.detected)
 	}
 }
@@ -175,7 +176,7 @@ func (d *dismissal) takenBack() error {
 	if d.child == nil {
 		return e
 	}
-	d.acceptAgain()
+	d.reopen()
 	rehearsed := errors.Is(d.cause, errRehearsed)
 	if !rehearsed {
 		d.log.Info("upgrade: taken back", "candidate", d.child.PID, "accepting_after", d.accepting, "ended_after", time.Since(d.detected))

@@ -185,7 +185,7 @@ func (a *attempt) act(do attAction, n news) error {
 		return a.seal()
 	case doReopen:
 		if !a.exclusive() {
-			a.estate.listeners.Open(true)
+			a.acceptAgain()
 		}
 	case doConfirm:
 		return a.confirm(n.frame)
@@ -267,6 +267,13 @@ func (a *attempt) commitNow() { a.earlyOnce.Do(func() { close(a.early) }) }
 // exclusive reports whether this process or the candidate needs an exclusive resource to serve. If so, the candidate must not
 // accept before the commit.
 func (a *attempt) exclusive() bool { return a.estate.resources.serving() || a.prepared.Exclusive }
+
+// acceptAgain makes this process accept again. In modeRevive it does nothing: this process was aborted, and must not accept.
+func (a *attempt) acceptAgain() {
+	if a.mode != modeRevive {
+		a.estate.listeners.Open(true)
+	}
+}
 
 func (a *attempt) nextGeneration() int {
 	if a.mode == modeRevive {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -187,6 +188,28 @@ func TestAbortDuringTheReleaseGivesBack(t *testing.T) {
 		return err == nil && a.Status.State == "serving" && a.Status.Candidate == nil && len(r.Family()) == 1
 	})
 	mustHold(t, r, r.MainPID())
+}
+
+// If the old process dies after an abort, the candidate starts the service again. If the new process cannot acquire the
+// resource, the aborted candidate does not acquire the resource either, because it must not serve.
+func TestAbortedProcessTakesNoResource(t *testing.T) {
+	for _, kind := range []plan.Lock{plan.LockServing, plan.LockBackground} {
+		t.Run(string(kind), func(t *testing.T) {
+			t.Parallel()
+			f := testclient.FaultAt(t, "old.returned", "kill")
+			r := testclient.Start(t, func(s *plan.Settings) { s.Lock, s.Soak = kind, time.Minute }, f.Env)
+			candidate, done := r.Soaking()
+			r.Change(func(s *plan.Settings) { s.Bad = plan.AcquireFails }) // for the process that the candidate starts
+			_, _ = r.TryAsk(t.Context(), "POST", "/abort") // the old process may die before it has sent the answer
+			<-done
+			r.WaitFamily(t, 0, patience)
+			if h := diary(t, r); slices.Contains(h, candidate) {
+				t.Errorf("the aborted process %d had the lock: %v", candidate, h)
+			}
+			r.MustSay("starting anew")
+			r.MustSay("the volume is not there")
+		})
+	}
 }
 
 // If the first process cannot acquire the resource, Run returns the error, because the process cannot serve.

@@ -3,9 +3,11 @@
 package upgrade
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"slices"
 	"strings"
@@ -191,6 +193,70 @@ func TestNoStageBeginsAfterAnAbort(t *testing.T) {
 			t.Errorf("%v leads to %v", s, a.stage)
 		}
 	}
+}
+
+// An aborted process that tries to start the service again does not accept, and does not acquire its resources again, wherever
+// its attempt fails. Any other process accepts again.
+func TestRevivalThatFailsOpensNothing(t *testing.T) {
+	for s := atNaming; s < atDismissing; s++ {
+		for _, background := range []bool{false, true} {
+			for _, m := range []mode{modeUpgrade, modeRevive} {
+				t.Run(fmt.Sprint(s, " ", m, " ", background), func(t *testing.T) {
+					t.Parallel()
+					a, revives := attemptAt(t, s), m == modeRevive
+					acquired := false
+					a.estate.resources.add("lock", Resource{Acquire: func(context.Context) error { acquired = true; return nil }, Background: background})
+					a.mode = m
+					if accepts := a.failsAndAccepts(t); accepts == revives {
+						t.Errorf("accepts again: %v", accepts)
+					}
+					if acquired != (!revives && s >= atReleasing) {
+						t.Errorf("has acquired the resource again: %v", acquired)
+					}
+				})
+			}
+		}
+	}
+}
+
+// failsAndAccepts takes the attempt back, with a candidate that has ended, and reports whether this process then accepts.
+func (a *attempt) failsAndAccepts(t *testing.T) bool {
+	t.Helper()
+	ln, err := a.estate.listeners.Listen("tcp", "127.0.0.1:0", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	c, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	accepted := make(chan error, 1)
+	go func() { // ends when ln is closed
+		c, err := ln.Accept()
+		if err == nil {
+			c.Close()
+		}
+		accepted <- err
+	}()
+	close(a.child.Exited)
+	if a.stage == atCommitting {
+		a.step(news{event: evLate}) // this process accepts, unless a resource is needed to serve
+	}
+	d := &dismissal{attempt: a, cause: errors.New("the reason")}
+	a.dismissal = d
+	a.move(atDismissing)
+	d.dismiss()
+	a.move(atReacquiring)
+	if w := d.reacquire(); w.work != nil {
+		<-w.work.done
+	}
+	d.reopen()
+	if a.mode == modeRevive {
+		time.AfterFunc(50*time.Millisecond, func() { ln.Close() }) // if a connection is accepted, this happens before
+	}
+	return <-accepted == nil
 }
 
 // diagram draws the table as a diagram.
