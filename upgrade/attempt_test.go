@@ -176,10 +176,10 @@ func TestAcquireWaitsForAnOverrunRelease(t *testing.T) {
 		if err := s.release(ctx); err == nil || !strings.Contains(err.Error(), "did not return") {
 			t.Errorf("release: %v", err)
 		}
-		if err := s.acquire(ctx); err == nil || !strings.Contains(err.Error(), "goes on") {
+		if err := s.acquire(ctx, time.Minute); err == nil || !strings.Contains(err.Error(), "goes on") {
 			t.Errorf("acquire in vain: %v", err)
 		}
-		if err := s.acquire(t.Context()); err != nil || released == 0 || acquired < released {
+		if err := s.acquire(t.Context(), time.Minute); err != nil || released == 0 || acquired < released {
 			t.Errorf("acquire: %v after %v, the release ended after %v", err, acquired, released)
 		}
 	})

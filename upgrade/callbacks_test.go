@@ -73,6 +73,10 @@ var callbacks = []callback{
 		s.Bad = plan.AcquireFails
 	}},
 	{name: "Release", in: plan.InRelease, first: true, times: 1, change: locking},
+	{name: "Release after a failed Acquire", in: plan.InRelease, times: 1, change: func(s *plan.Settings) {
+		locking(s)
+		s.Bad = plan.AcquireSecondFails
+	}},
 	{name: "serve", in: plan.InServe, times: 1,
 		except: []string{blocksAlone, panicsAlone}}, // if the other process is dead, no process serves without this serve
 }

@@ -125,6 +125,9 @@ func (e *estate) restore(from int, state *os.File, stop <-chan struct{}) {
 	e.keeper.Forget()
 }
 
+// acquire acquires the exclusive resources.
+func (e *estate) acquire(ctx context.Context) error { return e.resources.acquire(ctx, e.opts.Timeout) }
+
 // release releases the held resources at the end of Run.
 func (e *estate) release() {
 	ctx, cancel := context.WithTimeout(context.Background(), e.opts.Timeout)

@@ -200,7 +200,7 @@ func TestAbortedProcessTakesNoResource(t *testing.T) {
 			r := testclient.Start(t, func(s *plan.Settings) { s.Lock, s.Soak = kind, time.Minute }, f.Env)
 			candidate, done := r.Soaking()
 			r.Change(func(s *plan.Settings) { s.Bad = plan.AcquireFails }) // for the process that the candidate starts
-			_, _ = r.TryAsk(t.Context(), "POST", "/abort") // the old process may die before it has sent the answer
+			_, _ = r.TryAsk(t.Context(), "POST", "/abort")                 // the old process may die before it has sent the answer
 			<-done
 			r.WaitFamily(t, 0, patience)
 			if h := diary(t, r); slices.Contains(h, candidate) {

@@ -59,14 +59,17 @@ func (s *resources) serving() bool {
 	return slices.ContainsFunc(s.list(), func(r *resource) bool { return !r.Background })
 }
 
-// acquire acquires all resources that are not held. If one Acquire fails, acquire releases all held resources.
-func (s *resources) acquire(ctx context.Context) error {
+// acquire acquires all resources that are not held. If one Acquire fails, acquire releases all held resources. Perhaps ctx has
+// ended then, so the releases together have a time limit of their own: the argument limit.
+func (s *resources) acquire(ctx context.Context, limit time.Duration) error {
 	for _, r := range s.list() {
 		if r.held {
 			continue
 		}
 		if err := r.call(ctx, r.Acquire); err != nil {
-			return errors.Join(fmt.Errorf("acquire %q: %w", r.name, err), s.release(context.WithoutCancel(ctx)))
+			own, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
+			defer cancel()
+			return errors.Join(fmt.Errorf("acquire %q: %w", r.name, err), s.release(own))
 		}
 		r.held = true
 	}
@@ -127,7 +130,7 @@ func (s *resources) reacquire(ctx context.Context, limit time.Duration, log *slo
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	for pause := 10 * time.Millisecond; ; pause = min(2*pause, time.Second) {
-		err := s.acquire(ctx)
+		err := s.acquire(ctx, limit)
 		if err == nil || errors.Is(ctx.Err(), context.Canceled) { // ctx is canceled when the service stops
 			return err
 		}

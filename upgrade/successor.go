@@ -233,7 +233,7 @@ func (g *generation) dropTold(d detail) { d.telling.end(g.estate.listeners, fals
 
 // acquire begins to acquire the exclusive resources.
 func (g *generation) acquire(detail) {
-	g.acquiring = startCall(g.opts.Timeout, g.estate.resources.acquire)
+	g.acquiring = startCall(g.opts.Timeout, g.estate.acquire)
 }
 
 // acquired makes this process the service after the exclusive resources were acquired.

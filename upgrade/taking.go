@@ -57,7 +57,7 @@ func startTaking(e *estate, limit time.Duration, f wire.Frame) (*taking, error) 
 // takeCommitted restores the values in the file state, and then acquires the resources. If state is nil, there are no values.
 func takeCommitted(ctx context.Context, e *estate, state *os.File) error {
 	if state == nil {
-		return e.resources.acquire(ctx)
+		return e.acquire(ctx)
 	}
 	received := make(chan error, 1)
 	go func() { // ends when UnmarshalBinary returns
@@ -72,7 +72,7 @@ func takeCommitted(ctx context.Context, e *estate, state *os.File) error {
 	case <-ctx.Done():
 		return fmt.Errorf("a kept value's UnmarshalBinary has not returned: %w", context.Cause(ctx))
 	}
-	return e.resources.acquire(ctx)
+	return e.acquire(ctx)
 }
 
 // snapshot is a file of the kept values that is being written.
