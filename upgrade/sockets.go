@@ -77,15 +77,14 @@ type taken struct {
 	early   wire.Frame // welcome or abort, if it came before the last socket: another process has received the missing sockets
 }
 
-// takeSockets receives, in a candidate, the sockets that wait in the control socket.
-func takeSockets(parent *wire.Link, timeout time.Duration, log *slog.Logger) (t taken, err error) {
+// takeSockets receives, in a candidate, the sockets that wait in the control socket. When late delivers, takeSockets ends with
+// an error, which names the limit.
+func takeSockets(parent *wire.Link, late <-chan time.Time, limit time.Duration, log *slog.Logger) (t taken, err error) {
 	t.sockets = listener.NewReceived()
-	late := time.NewTimer(timeout)
-	defer late.Stop()
 	for total := 0; ; {
 		select {
-		case <-late.C:
-			return t, fmt.Errorf("the old process did not send its listening sockets within %v", timeout)
+		case <-late:
+			return t, fmt.Errorf("the old process did not send its listening sockets within %v", limit)
 		case f, ok := <-parent.Frames:
 			switch {
 			case !ok && parent.Broken != nil:

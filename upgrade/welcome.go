@@ -20,7 +20,7 @@ type joining struct {
 	estate *estate
 }
 
-// join receives the sockets, sends hello, and handles the answer of the old process.
+// join finds the control socket to the old process, and calls meet.
 func (j *joining) join(fds *tableflip.Fds) error {
 	o, e := j.origin, j.estate
 	process.Scrub()
@@ -45,7 +45,16 @@ func (j *joining) join(fds *tableflip.Fds) error {
 	atStep("new.start")
 	o.old, o.link = oldMidair, wire.NewLink(sock)
 	o.link.AllowMissing(true)
-	t, err := takeSockets(o.link, e.opts.Timeout, e.log)
+	return j.meet()
+}
+
+// meet receives the sockets, sends hello, and handles the answer of the old process. It waits at most Options.Timeout for the
+// sockets and the answer together.
+func (j *joining) meet() error {
+	o, e := j.origin, j.estate
+	late := time.NewTimer(e.opts.Timeout)
+	defer late.Stop()
+	t, err := takeSockets(o.link, late.C, e.opts.Timeout, e.log)
 	if t.got > 0 {
 		e.listeners.Receive(t.sockets)
 		o.inherited = t.kept
@@ -59,7 +68,7 @@ func (j *joining) join(fds *tableflip.Fds) error {
 	if err == nil || wire.Gone(err) { // a dead old process has perhaps sent its welcome before its death
 		atStep("new.hello")
 		_ = e.pid.Stage() // done now to save time; an error is ignored, because the checks stage again and report it
-		err = j.welcomed(t.early)
+		err = j.welcomed(t.early, late.C)
 	}
 	if err != nil {
 		// If this message does not arrive, the old process learns of the failure from the exit status.
@@ -71,13 +80,11 @@ func (j *joining) join(fds *tableflip.Fds) error {
 }
 
 // welcomed waits for the answer to hello, and handles the answer. If takeSockets has already received the answer, the argument
-// early is this answer.
-func (j *joining) welcomed(early wire.Frame) error {
+// early is this answer. When late delivers, the wait ends with an error.
+func (j *joining) welcomed(early wire.Frame, late <-chan time.Time) error {
 	if early.Kind != 0 {
 		return j.answered(early)
 	}
-	timeout := time.NewTimer(j.estate.opts.Timeout)
-	defer timeout.Stop()
 	for {
 		select {
 		case f, ok := <-j.origin.link.Frames:
@@ -96,7 +103,7 @@ func (j *joining) welcomed(early wire.Frame) error {
 				return j.answered(f)
 			}
 			f.Close()
-		case <-timeout.C:
+		case <-late:
 			return fmt.Errorf("the old process did not answer within %v", j.estate.opts.Timeout)
 		}
 	}
