@@ -213,8 +213,9 @@ type Candidate struct {
 }
 
 // Announce announces a candidate to the supervisor, and returns the candidate's end of its channel, which the caller closes.
-// After Announce has returned, the supervisor receives the announcement even if this process ends. Announce waits at most five
-// seconds for a supervisor that does not read. Without the supervisor, both results are nil.
+// After Announce has returned, the supervisor receives the announcement even if this process ends. After an error, it does not
+// receive the announcement. Announce waits at most five seconds for a supervisor that does not read. Without the supervisor, both
+// results are nil.
 func (n *Notifier) Announce(c Candidate) (*os.File, error) {
 	files := []*os.File{c.PIDFD, nil, c.Exe, c.Args}
 	if !n.Supervised() {

@@ -221,8 +221,7 @@ func (n *Notifier) Status(text string) { n.Say(WordStatus + oneLine(text)) }
 // other process, because systemd perhaps accepts messages of the main process only. After the time due the report may be wrong,
 // so it is not sent any more.
 func (n *Notifier) Name(pid int, due time.Time) error {
-	m := note{text: WordPID + strconv.Itoa(pid), due: due, sent: make(chan error, 1)}
-	return n.put(time.Until(due), m)
+	return n.sendNow(time.Until(due), nil, WordPID+strconv.Itoa(pid))
 }
 
 // Barrier waits until the manager has read all messages sent so far, at most until the time due. Barrier sends a message with a
@@ -240,7 +239,7 @@ func (n *Notifier) Barrier(due time.Time) {
 }
 
 // Committing reports that this process is about to send the commit message. If the error is nil, the supervisor receives the
-// report even if this process ends. Committing waits at most five seconds for a supervisor that does not read.
+// report even if this process ends. After an error, the supervisor does not receive the report. Committing waits at most five seconds for a supervisor that does not read.
 func (n *Notifier) Committing() error {
 	if !n.Supervised() {
 		return nil

@@ -2,9 +2,9 @@ package sdnotify
 
 import (
 	"errors"
-	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"time"
 )
@@ -17,7 +17,7 @@ type note struct {
 	due   time.Time  // the message must not be sent after this time; zero: there is no limit
 }
 
-var errLate = errors.New("it is too late to be said")
+var errLate = errors.New("it does not read what it is told")
 
 func (m note) close() {
 	for _, f := range m.files {
@@ -76,8 +76,10 @@ func (n *Notifier) sendNow(limit time.Duration, files []*os.File, lines ...strin
 	return n.put(limit, note{text: strings.Join(lines, "\n"), files: files, sent: make(chan error, 1)})
 }
 
-// put adds a message to the queue, and waits at most for limit for the result of the sending.
+// put adds a message to the queue, and waits for the result of the sending. The message is sent within limit, or not at all: if
+// put returns an error, the message was not sent and is not sent later.
 func (n *Notifier) put(limit time.Duration, m note) error {
+	m.due = time.Now().Add(limit)
 	if !n.add(m) {
 		m.close()
 		return net.ErrClosed
@@ -88,8 +90,21 @@ func (n *Notifier) put(limit time.Duration, m note) error {
 	case err := <-m.sent:
 		return err
 	case <-timer.C:
-		return fmt.Errorf("it does not read what it is told, after %v", limit)
 	}
+	if n.withdraw(m) {
+		m.close()
+		return errLate
+	}
+	return <-m.sent // deliver has begun to send the message, and gives up at m.due
+}
+
+// withdraw removes a message from the queue, and reports whether it was there.
+func (n *Notifier) withdraw(m note) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	before := len(n.queue)
+	n.queue = slices.DeleteFunc(n.queue, func(q note) bool { return q.sent == m.sent })
+	return len(n.queue) < before
 }
 
 // Close waits at most two seconds until the messages in the queue were sent, and then ends the goroutines.
