@@ -175,9 +175,10 @@ func removeStale(network, addr string, err error) bool {
 }
 
 // removeSocket removes the path of a unix socket, and reports success. It does not remove a file of another kind, which may
-// have replaced the socket: connecting to a regular file is refused too.
+// have replaced the socket: connecting to a regular file is refused too. A symbolic link to a socket is such a file: this
+// library has not made the link, and bind(2) makes no socket through a link.
 func removeSocket(path string) bool {
-	info, err := os.Stat(path)
+	info, err := os.Lstat(path)
 	return err == nil && info.Mode()&os.ModeSocket != 0 && os.Remove(path) == nil
 }
 

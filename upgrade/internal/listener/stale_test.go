@@ -101,6 +101,20 @@ func TestFileInThePlaceOfASocketStays(t *testing.T) {
 	}
 }
 
+// If a symbolic link leads to a unix socket that no process holds any more, Listen removes neither the link nor the socket.
+func TestLinkToAStaleSocketStays(t *testing.T) {
+	s, _ := newSet(t, nil)
+	path := socketPath(t)
+	stale(t, "unix", path+"t")
+	if err := os.Symlink(path+"t", path); err != nil {
+		t.Fatal(err)
+	}
+	_, err := s.Listen("unix", path, false)
+	if target, _ := os.Readlink(path); target != path+"t" || !exists(path+"t") || !errors.Is(err, syscall.EADDRINUSE) {
+		t.Errorf("the link leads to %q, and the error is %v", target, err)
+	}
+}
+
 // If another file has replaced a unix socket at its path, the file stays when the socket is closed.
 func TestFileThatHasReplacedASocketStays(t *testing.T) {
 	s, _ := newSet(t, nil)

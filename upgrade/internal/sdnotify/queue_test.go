@@ -4,7 +4,6 @@ package sdnotify
 
 import (
 	"errors"
-
 	"strings"
 	"testing"
 	"time"
