@@ -31,6 +31,11 @@ func names(info os.FileInfo) int {
 
 // othersMayWrite reports whether every user may make files in the directory of path. If this is not known because of an error,
 // the result is true.
+//
+// A directory in which a group may write, such as /run/app with mode 0775, does not count. Such a directory is common, and
+// whoever set its mode trusts the members of the group with the files of the service. The owners of files and links are still
+// compared: a member cannot make a file or link that belongs to root or to the service, so a pid file of the member's own is
+// refused. But a member can give such a file another name in the directory.
 func othersMayWrite(path string) bool {
 	dir, _ := filepath.Split(path)
 	info, err := os.Stat(dir + ".")
