@@ -118,6 +118,22 @@ func (c *conn) reported() http.ConnState {
 	return c.view.reported
 }
 
+// shown returns the state that Status and Entries show: StateClosed if the connection has sent its last answer, and otherwise
+// the state that net/http has reported last. The caller holds mu.
+func (c *conn) shown() http.ConnState {
+	if c.state.Lingers() {
+		return http.StateClosed
+	}
+	return c.view.reported
+}
+
+// counted returns the state in which Status counts the connection.
+func (c *conn) counted() http.ConnState {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.shown()
+}
+
 // quietSince returns the time at which the connection became idle. It returns the zero time if the connection is not idle.
 func (c *conn) quietSince() time.Time {
 	c.mu.Lock()
@@ -134,7 +150,7 @@ func (c *conn) entries(all []Entry) []Entry {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e := Entry{Protocol: c.kind.show(c.view.reported), Read: c.read.Load(), Written: c.written.Load()}
-	if c.view.reported == http.StateClosed || c.state.Lingers() {
+	if c.shown() == http.StateClosed {
 		e.State = "closing"
 	}
 	if a := c.Conn.RemoteAddr(); a != nil {

@@ -86,6 +86,9 @@ func TestResetsEndALingerAfterCloseRead(t *testing.T) {
 			s := serveRaw(t, drain.Options{Grace: time.Hour}, deafAnswer)
 			c := s.dial()
 			s.until("it lingers", func() bool { e := s.Entries(); return len(e) == 1 && e[0].State == "closing" })
+			if st := s.Status(); st.Closing != 1 || st.Hijacked != 0 {
+				t.Errorf("it is closing, and the status is %+v", st)
+			}
 			before(c.Conn.(*net.TCPConn))
 			c.Conn.(*net.TCPConn).SetLinger(0)
 			c.Close()

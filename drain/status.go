@@ -23,7 +23,7 @@ type Status struct {
 	// is not complete.
 	Active int `json:"active"`
 	// Hijacked is the number of connections that net/http does not serve and that have not ended: connections that a handler
-	// took over, raw connections, and connections of ServeFunc.
+	// took over, raw connections, and connections of ServeFunc. Those that wait for the client to close are in Closing instead.
 	Hijacked int `json:"hijacked"`
 	// Closing is the number of connections that have sent their last answer and wait for the client to close.
 	Closing int `json:"closing"`
@@ -54,7 +54,7 @@ func (s *Server) Status() Status {
 	s.mu.Unlock()
 	st := Status{Phase: s.phase(), Since: s.journal.began(), HTTP2: steps}
 	for _, c := range s.registry.list() {
-		switch c.reported() {
+		switch c.counted() {
 		case http.StateNew:
 			st.New++
 		case http.StateIdle:
