@@ -69,6 +69,7 @@ func (s *Server) run(handover bool) error {
 		s.opts.Logger.Warn("drain: this net/http reads in an unknown way: idle connections are closed and not moved")
 	}
 	if rest := min(s.opts.Propagation, grace/2) - lame; !handover && rest > 0 {
+		s.journal.pause()
 		// No idle connection is closed during this pause: load balancers still use idle connections.
 		<-time.After(rest)
 	}

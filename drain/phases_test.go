@@ -201,6 +201,39 @@ func TestReportTellsThePhases(t *testing.T) {
 	})
 }
 
+// A Report has no duration of a phase that the drain did not have.
+func TestReportHasOnlyThePhasesOfTheDrain(t *testing.T) {
+	for name, c := range map[string]struct {
+		opts drain.Options
+		why  error
+		lame time.Duration
+	}{
+		"handover":                      {drain.Options{Propagation: 3 * time.Second}, upgraded{}, 0},
+		"without Propagation":           {drain.Options{}, nil, 0},
+		"lame duck for all Propagation": {drain.Options{Propagation: 3 * time.Second}, nil, time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBubble(echo, c.opts)
+				if c.lame > 0 {
+					if err := b.Drain(); err != nil {
+						t.Error(err)
+					}
+					time.Sleep(c.lame)
+				}
+				b.end(c.why)
+				if err := <-b.done; err != nil {
+					t.Error(err)
+				}
+				r, _ := b.Report()
+				if _, ok := r.Phases[drain.Draining]; !ok || len(r.Phases) != 1 {
+					t.Errorf("phases %v", r.Phases)
+				}
+			})
+		})
+	}
+}
+
 // Options.Ready may call Status.
 func TestStatusInsideReady(t *testing.T) {
 	var s *drain.Server

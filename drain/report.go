@@ -14,8 +14,9 @@ type Report struct {
 	Began time.Time `json:"began"`
 	// Took is how long the drain lasted.
 	Took time.Duration `json:"took"`
-	// Phases has the durations of Propagating, of Draining, and of Flushing if there is an [Options.Flush]. The duration of
-	// Draining includes Jobs. In a handover Propagating takes hardly any time.
+	// Phases has the durations of the phases of the drain: of Propagating if the server has waited for [Options.Propagation], of
+	// Draining, and of Flushing if there is an [Options.Flush]. Jobs is a part of Draining and has no duration of its own.
+	// LameDuck comes before the drain, so its time is neither in Phases nor in Took.
 	Phases map[Phase]time.Duration `json:"phases"`
 	// Left lists the entries that were unfinished when Grace had run out, each with the last action against it.
 	Left []Entry `json:"left,omitempty"`
@@ -30,6 +31,7 @@ type journal struct {
 
 	mu      sync.Mutex
 	entered time.Time // when the present stage began
+	pauses  bool      // the stage propagating has a pause, so its duration is reported
 	report  Report
 }
 
@@ -41,12 +43,20 @@ func (j *journal) begin(handover bool) {
 	j.enter(propagating)
 }
 
+// pause notes that the stage propagating has a pause.
+func (j *journal) pause() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.pauses = true
+}
+
 // enter ends the present stage, adds its duration to the duration of its phase, and begins the next stage (the parameter next).
+// The stages serving, and propagating without a pause, have no duration in the Report.
 func (j *journal) enter(next stage) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	now := time.Now()
-	if at := j.course.at(); at != serving {
+	if at := j.course.at(); at > propagating || at == propagating && j.pauses {
 		j.report.Phases[phases[at]] += now.Sub(j.entered)
 	}
 	j.entered = now
