@@ -8,6 +8,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
@@ -95,5 +97,38 @@ func TestGoAwayIsSeenInACopy(t *testing.T) {
 		if got := grpcdrain.Told(nc, strings.NewReader(text)); got != want {
 			t.Errorf("%q is taken for the GOAWAY: %v", text, got)
 		}
+	}
+}
+
+// A null is a connection that takes every byte.
+type null struct{ net.Conn }
+
+func (null) Write(p []byte) (int, error) { return len(p), nil }
+
+// Handlers learn of the drain after a tenth of a second if a connection has TLS, even if the server writes its first byte on
+// this connection during the drain. A connection on which nothing was written does not delay the drain.
+func TestWaitForTheGoAwayIsShortWithTLS(t *testing.T) {
+	tls, plain := []byte{0x16, 3, 1}, []byte("settings")
+	nothing := func([]net.Conn) {}
+	write := func(n int, b []byte) func([]net.Conn) { return func(all []net.Conn) { all[n].Write(b) } }
+	for name, c := range map[string]struct {
+		first, later func([]net.Conn)
+		want         time.Duration
+	}{
+		"nothing was written":    {nothing, nothing, 0},
+		"TLS":                    {write(0, tls), nothing, 100 * time.Millisecond},
+		"no TLS":                 {write(0, plain), nothing, time.Second},
+		"TLS begins in the wait": {write(0, plain), func(all []net.Conn) { time.Sleep(50 * time.Millisecond); all[1].Write(tls) }, 100 * time.Millisecond},
+		"TLS begins late":        {write(0, plain), func(all []net.Conn) { time.Sleep(300 * time.Millisecond); all[1].Write(tls) }, 300 * time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				began := time.Now()
+				grpcdrain.AwaitsGoAway(t.Context(), []net.Conn{null{}, null{}}, c.first, c.later)
+				if waited := time.Since(began); waited != c.want {
+					t.Errorf("waited %v, want %v", waited, c.want)
+				}
+			})
+		})
 	}
 }

@@ -121,12 +121,29 @@ func (s *Server) announce(ctx context.Context) {
 		defer close(s.stopped)
 		s.grpc.GracefulStop()
 	}()
-	limit := time.NewTimer(s.conns.limit())
+	s.conns.awaitTold(ctx, s.stopped)
+}
+
+// conns are the open connections.
+type conns struct {
+	stopping atomic.Bool   // GracefulStop was called, or is about to be called
+	wake     chan struct{} // makes awaitTold look again; has room for one signal
+
+	mu   sync.Mutex
+	open map[*conn]struct{}
+}
+
+// awaitTold waits until the first GOAWAY was written on all connections, but not longer than limit allows, and not after the
+// end of ctx or the closing of stopped.
+func (c *conns) awaitTold(ctx context.Context, stopped <-chan struct{}) {
+	began := time.Now()
+	limit := time.NewTimer(c.limit())
 	defer limit.Stop()
-	for !s.conns.allTold() {
+	for !c.allTold() {
 		select {
-		case <-s.conns.wake:
-		case <-s.stopped:
+		case <-c.wake:
+			limit.Reset(time.Until(began.Add(c.limit()))) // perhaps a connection has turned out to have TLS
+		case <-stopped:
 			return
 		case <-limit.C:
 			return
@@ -136,16 +153,7 @@ func (s *Server) announce(ctx context.Context) {
 	}
 }
 
-// conns are the open connections.
-type conns struct {
-	stopping atomic.Bool   // GracefulStop was called, or is about to be called
-	wake     chan struct{} // makes announce call allTold again; has room for one signal
-
-	mu   sync.Mutex
-	open map[*conn]struct{}
-}
-
-// limit returns how long announce may wait for the first GOAWAY.
+// limit returns how long awaitTold may wait for the first GOAWAY.
 func (c *conns) limit() time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -157,12 +165,13 @@ func (c *conns) limit() time.Duration {
 	return tellTime
 }
 
-// allTold reports whether the first GOAWAY was written on all connections.
+// allTold reports whether the first GOAWAY was written on all connections. A connection on which nothing was written does not
+// count: it has no calls yet, and grpc writes the GOAWAY before the first call.
 func (c *conns) allTold() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for w := range c.open {
-		if !w.told.Load() {
+		if w.begun.Load() && !w.told.Load() {
 			return false
 		}
 	}
@@ -197,7 +206,7 @@ func (l *listener) Accept() (net.Conn, error) {
 type conn struct {
 	net.Conn
 	conns  *conns
-	begun  bool        // something was written; only the goroutine that writes uses this field
+	begun  atomic.Bool // something was written
 	secure atomic.Bool // the connection has TLS: the first written byte is the first byte of a TLS handshake or of a TLS alert
 	told   atomic.Bool // the first GOAWAY was written
 }
@@ -207,9 +216,10 @@ var goAway = []byte("graceful_stop")
 
 // Write writes p, and notes whether p is TLS or contains the first GOAWAY.
 func (c *conn) Write(p []byte) (int, error) {
-	if !c.begun && len(p) > 0 {
-		c.begun = true
+	if !c.begun.Load() && len(p) > 0 {
 		c.secure.Store(p[0] == 0x16 || p[0] == 0x15)
+		c.begun.Store(true)
+		c.conns.notify()
 	}
 	n, err := c.Conn.Write(p)
 	if c.conns.stopping.Load() && !c.told.Load() && bytes.Contains(p, goAway) {
