@@ -37,8 +37,9 @@ type call struct {
 	done   func()
 }
 
-// TagRPC returns the context of a call. The context has the drain.Notice. When Grace has run out, the context is cancelled. The
-// connection is closed a moment later, so that the handler can end the call with a status.
+// TagRPC returns the context of a call. The context has the drain.Notice. When Grace has run out, the context is cancelled with
+// drain.ErrExpired, also for a call that begins later. The connection is closed a moment later, so that the handler can end the
+// call with a status.
 func (o *Observer) TagRPC(ctx context.Context, info *stats.RPCTagInfo) context.Context {
 	core := o.core.Load()
 	if core == nil {
@@ -60,9 +61,12 @@ func (o *Observer) HandleRPC(ctx context.Context, event stats.RPCStats) {
 		if p, ok := peer.FromContext(ctx); ok {
 			entry.Remote = p.Addr.String()
 		}
-		if done, err := o.core.Load().Track(entry, c.cancel); err == nil {
-			c.done = done
+		done, err := o.core.Load().Track(entry, c.cancel)
+		if err != nil { // the drain is over or Grace has run out: nothing waits for this call, and its connection is about to be closed
+			c.cancel(drain.ErrExpired)
+			return
 		}
+		c.done = done
 	case *stats.End:
 		if c.done != nil {
 			c.done()

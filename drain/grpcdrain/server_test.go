@@ -15,9 +15,11 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/health"
 	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/status"
 
 	"github.com/midair-go/midair/drain"
+	"github.com/midair-go/midair/drain/grpcdrain"
 )
 
 // A call that has begun is answered, and only then Serve returns.
@@ -153,6 +155,28 @@ func TestGraceEndsStreamsWithAStatus(t *testing.T) {
 	if err := f.wait(t); !errors.As(err, &late) || !strings.Contains(err.Error(), "/grpc.health.v1.Health/Watch") {
 		t.Errorf("Serve: %v", err)
 	}
+}
+
+// The context of a call that begins after the end of the drain ends at once, because nothing waits for the call.
+func TestCallAfterTheDrainIsCancelled(t *testing.T) {
+	calls := new(grpcdrain.Observer)
+	srv := grpcdrain.NewServer(grpc.NewServer(grpc.StatsHandler(calls)), drain.Options{})
+	srv.Observe(calls)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	if err := srv.Serve(ctx, ln); err != nil {
+		t.Fatal(err)
+	}
+	call := calls.TagRPC(t.Context(), &stats.RPCTagInfo{FullMethodName: "/late"})
+	calls.HandleRPC(call, &stats.Begin{BeginTime: time.Now()})
+	if err := context.Cause(call); !errors.Is(err, drain.ErrExpired) {
+		t.Errorf("the cause is %v", err)
+	}
+	calls.HandleRPC(call, &stats.End{})
 }
 
 // The health service answers NOT_SERVING from the first moment of a plain stop, while calls are still answered. An upgrade does
