@@ -8,16 +8,26 @@ import (
 // Lines for AddVary and AddPrivate, which become parts of headers: nobody may change them.
 var (
 	varyCookie = []string{"Cookie"}
+	varyAll    = []string{"*"}
 	private    = []string{"private"}
 )
 
 // AddVary adds the names in line, one string with commas, to the Vary line of an answer, so that a cache gives the answer only
 // to requests which have the same values in these header lines. The slice becomes a part of the header if no Vary is there:
 // nobody may change it. Present names stay. All names are in one line afterwards, because some caches read only the last line.
-func AddVary(h http.Header, line []string) { addTo(h, "Vary", line) }
+//
+// The name * says that no other request may get the answer, whatever the other names are. No name is beside it afterwards: nginx
+// and Varnish know a Vary that is exactly *, and take the * in a list for the name of a header line, which no request has.
+func AddVary(h http.Header, line []string) {
+	if has(line, "*") || has(h["Vary"], "*") {
+		h["Vary"] = varyAll
+		return
+	}
+	addTo(h, "Vary", line)
+}
 
 // AddVaryCookie is AddVary for the name Cookie.
-func AddVaryCookie(h http.Header) { addTo(h, "Vary", varyCookie) }
+func AddVaryCookie(h http.Header) { AddVary(h, varyCookie) }
 
 // AddPrivate forbids shared caches to store an answer. Present directives stay, and private outranks them.
 func AddPrivate(h http.Header) { addTo(h, "Cache-Control", private) }
