@@ -41,10 +41,11 @@
 // # Methods, by who needs them
 //
 //   - main: [New], [Upgrader.Listen], [Upgrader.ListenPacket], [Upgrader.ListenPinned], [Upgrader.Check], [Upgrader.Keep],
-//     [Upgrader.Exclusive], [Upgrader.Run], [Upgrader.Close]; before New also [Supervise], if the service has to be started
-//     again after a crash.
+//     [Upgrader.Exclusive], [Upgrader.OnBroadcast], [Upgrader.Run], [Upgrader.Close]; before New also [Supervise],
+//     if the service has to be started again after a crash.
 //   - an operator, an admin handler or a deploy script: [Upgrader.Upgrade], [Upgrader.Restart], [Upgrader.Rehearse],
 //     [Upgrader.Rollback], [Upgrader.Commit], [Upgrader.Abort], [Upgrader.Status]; in another process, [Request].
+//   - a part of the program whose state all generations must follow at once, such as a kill switch: [Upgrader.Broadcast].
 //   - a judge in Options.Smoke or Options.Bake: the methods of [Candidate]; in the candidate, [Upgrader.Publish].
 //   - a server, mostly through the options of package drain: [Upgrader.Move], [Upgrader.MoveWith],
 //     [Upgrader.HasCarriedBytes], [Upgrader.Rebalance], [Upgrader.Hurry]; [Assigned].
@@ -61,10 +62,11 @@
 //   - Commit, Abort: until Run's goroutine has received the call; that goroutine never waits. Neither method waits for the end
 //     of the upgrade.
 //   - Move: some milliseconds. MoveWith: at most two seconds. Publish: at most a millisecond.
+//   - Broadcast: until the message is in the sockets of the other generations, at most a second.
 //   - Candidate.Dial: until the candidate has answered or ctx ends, at most 10 s. Candidate.SetWeight: at most two seconds, if
 //     the candidate does not read.
 //   - Close: until Run has returned.
-//   - Status, Hurry, Rebalance, HasCarriedBytes, Check, Exclusive, Assigned: never.
+//   - Status, Hurry, Rebalance, HasCarriedBytes, Check, Exclusive, OnBroadcast, Assigned: never.
 //
 // # Functions of the program
 //
@@ -72,8 +74,10 @@
 // function of the program. Run starts a goroutine for serve, a goroutine that calls the functions given to Check one after the
 // other, and a goroutine for Smoke or Bake. The methods of kept values are called in other goroutines, and may take at most
 // Options.Timeout. If a function of the program panics, the panic becomes an error of the upgrade, and no process ends because
-// of the panic. The goroutines that Run starts end before Run returns, except a serve that ignores its context (ErrServeStuck),
-// and goroutines that wait for a stuck log or for a file system that does not answer.
+// of the panic. The functions of OnBroadcast are called in goroutines of their own, a goroutine for each name, from New on; a
+// panic in such a function is logged. All goroutines end before Run returns, except a serve that ignores its context
+// (ErrServeStuck), a function of OnBroadcast that does not return, and goroutines that wait for a stuck log or for a file system
+// that does not answer.
 //
 // # Crashes, containers and service managers
 //

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/midair-go/midair/internal/sys"
+	"github.com/midair-go/midair/upgrade/internal/broadcast"
 	"github.com/midair-go/midair/upgrade/internal/listener"
 	"github.com/midair-go/midair/upgrade/internal/pidfile"
 	"github.com/midair-go/midair/upgrade/internal/sdnotify"
@@ -19,15 +20,16 @@ import (
 
 // estate is everything that a generation hands on to its successor, or needs for the handover.
 type estate struct {
-	listeners *listener.Set
-	keeper    *state.Keeper
-	resources resources
-	pid       *pidfile.File
-	unwritten unwritten          // the results of writing the pid file and the outcome
-	room      room               // the reserve of descriptors
-	manager   *sdnotify.Notifier // the service manager; nil if there is none
-	opts      *Options
-	log       *slog.Logger
+	listeners  *listener.Set
+	keeper     *state.Keeper
+	resources  resources
+	pid        *pidfile.File
+	broadcasts *broadcast.Hub
+	unwritten  unwritten          // the results of writing the pid file and the outcome
+	room       room               // the reserve of descriptors
+	manager    *sdnotify.Notifier // the service manager; nil if there is none
+	opts       *Options
+	log        *slog.Logger
 }
 
 // nameFiles fills fields of the welcome message for a candidate that gets the sockets as files at exec. The fields name the

@@ -58,6 +58,44 @@ func (u *Upgrader) Hurry() <-chan struct{} { return u.traffic.hurry }
 // KiB, or if the message was dropped because the old process reads too slowly.
 func (u *Upgrader) Publish(name string, data []byte) error { return u.traffic.publish(name, data) }
 
+// Broadcast sends a message to every other generation of the service that lives: to the main generation, to the candidate of an
+// upgrade, and to all older generations that still drain. In each of these processes the function of [Upgrader.OnBroadcast]
+// with the same name gets the message, normally within a millisecond. The functions of this process do not get it. If no other
+// generation lives, Broadcast does nothing. The name has 1 to 128 bytes of UTF-8 text, and the data at most 16 KiB.
+//
+// Broadcast returns when the message is in the sockets of all receivers, and waits at most a second for receivers that do not
+// read. It never waits for the functions of other processes. Then the message arrives even if this process is killed. The error
+// names the generations that the message has not reached: a generation does not read, or its build has no Broadcast. A
+// generation that did not read gets the message when it reads again, unless more than 1,024 messages or 1 MiB wait for it: the
+// oldest messages are dropped then. The error is ErrClosed after Run has returned. Broadcast may be called before Run, and in
+// every function of the program, also in a function of OnBroadcast.
+//
+// The messages of a sender arrive in the order of the calls. Messages of several senders have no order: put a version or a time
+// into the data if the order matters. A message is a change, and not the state: a generation that is started later does not get
+// it, and needs the state by [Upgrader.Keep]. A candidate gets the messages that were sent since a second before its start, but
+// at most 16 for a name from each sender. So a candidate may receive a message whose effect is part of its kept values already.
+//
+// A process that the supervisor starts after a crash gets the messages of the last minute, as far as generations that live have
+// sent them after the crash. If the supervisor runs an earlier version of the library, such a process has no connection to the
+// generations that were there before; neither Broadcast then reaches the other side, nor is there an error.
+func (u *Upgrader) Broadcast(name string, data []byte) error {
+	return u.estate.sendBroadcast(name, data)
+}
+
+// OnBroadcast makes fn the function that gets the messages that other generations send with [Upgrader.Broadcast] under a name.
+// A further call for the same name replaces the function, and nil removes it. A name that Broadcast refuses is ignored.
+// OnBroadcast never blocks, and may be called at any time. If there is no function for a name, the last 16 messages wait for it,
+// for at most 64 names: call OnBroadcast even before Listen, so that a candidate loses no message.
+//
+// The messages of a name are passed to fn one after the other, in a goroutine that is neither the goroutine of Run nor the one
+// of another name. fn may keep data, may block, and may call all methods except Close. While fn runs, at most 1,024 messages or
+// 1 MiB wait for it. Further messages replace the oldest ones; the number of dropped messages is logged. If fn returns an error
+// or panics, the error is logged, once for several failures in a row, and fn gets the next message. At the end of Run, fn is
+// not called any more. Run waits for a call that has begun, but not longer than a second.
+func (u *Upgrader) OnBroadcast(name string, fn func(data []byte) error) {
+	u.estate.broadcasts.Handle(name, fn)
+}
+
 // Assigned describes a connection that the old process has moved to this process, the candidate of a progressive upgrade. unit
 // is the client's address without the port, by which Options.Sticky divides the traffic. weight is the weight that the
 // candidate had when the connection was moved. For other connections, ok is false. c may be a wrapper with a method NetConn.

@@ -20,6 +20,8 @@ func logServingAnyway(log *slog.Logger, p Phase, err error) {
 	log.Error("upgrade: serving although not everything is right: there is no other process to do it", "phase", p, "err", err)
 }
 
+const unsupervisedText = "upgrade: the supervisor has ended: nobody starts the service again after a crash"
+
 // nextLink is the control socket to the process that the supervisor starts after the death of the old process, to replace this
 // process.
 type nextLink struct{ link *wire.Link } // nil: none

@@ -45,8 +45,7 @@ func (g *generation) run(ctx context.Context, serve func(context.Context) error)
 		sig = notifySignals(g.opts.NoSignals, g.estate.manager.SupervisorState() != "")
 	}
 	forgotten := compareSockets(&g.estate, &g.origin, g.opts.MayClose)
-	served := g.served
-	go func() { served <- serve(g.overrun.watch(serveCtx)) }() // a serve that ignores its context ends with the process
+	go func(served chan error) { served <- serve(g.overrun.watch(serveCtx)) }(g.served) // a serve that ignores its context ends with the process
 	stopChecks := startChecks(g.parts, forgotten, g.prepared, first)
 	defer stopChecks()
 	if !first {
@@ -386,6 +385,7 @@ func (g *generation) finish() {
 		g.old.link.Close()
 	}
 	g.successor.close()
+	g.estate.broadcasts.Close()
 	g.fire(onFinished, detail{})
 	g.shown.setState("closed")
 	if stops && g.err == nil {

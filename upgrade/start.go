@@ -73,7 +73,7 @@ func startChild(e *estate, o *origin, opts *Options, p process.Program) (_ *chil
 		c.Close()
 		return nil, err
 	}
-	l := wire.NewLink(sock)
+	l := wire.NewLinkWith(sock, e.broadcasts.Take)
 	l.AllowMissing(true)
 	child := &child{Child: c, link: l, passing: s}
 	atStep("old.forked")

@@ -108,8 +108,7 @@ func (a *attempt) choose() await {
 // start starts the new process, which has to send hello. A process that sends the Ready byte and no hello uses tableflip only.
 func (a *attempt) start() await {
 	defer a.program.drop()
-	var c *child
-	var err error
+	c, err := (*child)(nil), error(nil)
 	a.estate.room.with(func() {
 		a.crash, _ = sys.MemFile("midair-crash") // if MemFile fails, there is no report of a crash
 		c, err = startChild(a.estate, a.origin, a.opts, a.program.program)
@@ -121,6 +120,7 @@ func (a *attempt) start() await {
 	a.child, a.received.frames, a.received.ready = c, c.link.Frames, c.Ready
 	a.cand.pid, a.cand.generation, a.cand.link, a.cand.division = c.PID, a.nextGeneration(), c.link, &a.shares
 	a.report()
+	introduce(a.estate, a.history, c, a.origin.generation, a.nextGeneration())
 	a.log.Info("upgrade: started a new process", "candidate", c.PID, "for", a.mode)
 	atStep("old.started")
 	if err := c.unknown(); err != nil {

@@ -150,10 +150,10 @@ func (g *generation) receiveSupervisor(m sdnotify.Message, ok bool) {
 		g.fire(onNextSocket, d)
 	case m.Has(sdnotify.WordOrphan):
 		g.fire(onOrphanSocket, d)
+	case m.Has(sdnotify.WordBroadcast):
+		g.estate.joinIntroduced(m)
 	}
 }
-
-const unsupervisedText = "upgrade: the supervisor has ended: nobody starts the service again after a crash"
 
 func (g *generation) logUnsupervised(detail) { g.log.Error(unsupervisedText) }
 

@@ -145,6 +145,7 @@ func (t *telling) send(p *parts, old *wire.Link) {
 		_ = handoff.SendTakes(old, p.estate.listeners) // a dead old process needs no message
 		_ = old.Send(wire.KindServing, *t.serving)
 	}
+	introduceElders(p)
 	p.history.elders.hurry(p.opts.MaxGenerations, p.log)
 }
 

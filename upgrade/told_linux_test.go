@@ -16,6 +16,7 @@ import (
 func FuzzTold(f *testing.F) {
 	for _, text := range []string{
 		sdnotify.WordConfirmed, sdnotify.WordSuccessor, sdnotify.WordOrphan + "\n" + sdnotify.WordPID + "1\n" + sdnotify.WordVersion + "v",
+		sdnotify.WordBroadcast + "\n" + sdnotify.WordGeneration + "3",
 		sdnotify.WordOrphan + "\n" + sdnotify.WordPID + "99999999999999999999", "\n=\n\x00", sdnotify.WordConfirmed + "\n" + sdnotify.WordSuccessor,
 	} {
 		for who := range byte(4) {

@@ -13,6 +13,7 @@ import (
 	"github.com/midair-go/midair/internal/logqueue"
 	"github.com/midair-go/midair/internal/process"
 	"github.com/midair-go/midair/internal/sys"
+	"github.com/midair-go/midair/upgrade/internal/broadcast"
 	"github.com/midair-go/midair/upgrade/internal/listener"
 	"github.com/midair-go/midair/upgrade/internal/pidfile"
 	"github.com/midair-go/midair/upgrade/internal/sdnotify"
@@ -71,6 +72,7 @@ func begin(o Options) (*Upgrader, error) {
 	}
 	j := joining{&u.origin, &u.estate}
 	if err := j.join(tf.Fds); err != nil {
+		u.estate.broadcasts.Close()
 		u.estate.pid.Discard(os.Getpid())
 		u.announcer.leave()
 		return nil, fmt.Errorf("upgrade: %w", err)
@@ -88,7 +90,7 @@ func newUpgrader(o Options, tel *telemetry, tf *tableflip.Upgrader) *Upgrader {
 	u := &Upgrader{parts{
 		opts: o, log: o.Logger, tel: tel, tf: tf,
 		origin:  origin{generation: 1, limit: o.Timeout},
-		estate:  estate{keeper: state.NewKeeper(o.StateLimit), pid: pidfile.New(o.PIDFile), log: o.Logger},
+		estate:  estate{keeper: state.NewKeeper(o.StateLimit), pid: pidfile.New(o.PIDFile), log: o.Logger, broadcasts: broadcast.New(o.Logger)},
 		traffic: traffic{hurry: make(chan struct{})},
 		control: newControl(),
 		shown:   shown{status: Status{State: "starting", Generation: 1, Version: o.Version, PID: os.Getpid(), Started: time.Now()}},
@@ -235,9 +237,10 @@ func (u *Upgrader) Keep(name string, v interface {
 // If a candidate is taken back, its Run returns an *Error for which errors.Is reports ErrAborted. Main should then end with a
 // non-zero status. After a plain stop of a service whose supervisor has died, Run returns ErrUnsupervised.
 //
-// Run returns when all goroutines of Run have ended, with two exceptions. The first is a goroutine that writes a line to a
-// stuck log (see Options.Logger). The second is a serve that goes on after the end of its context and is not known to drain. In
-// this case Run returns ErrServeStuck (see Options.StuckAfter), and main should end the process, which also ends serve.
+// Run returns when all goroutines of Run have ended, with three exceptions. The first is a goroutine that writes a line to a
+// stuck log (see Options.Logger). The second is a function of OnBroadcast that does not return within a second. The third is a
+// serve that goes on after the end of its context and is not known to drain. In this case Run returns ErrServeStuck (see
+// Options.StuckAfter), and main should end the process, which also ends serve.
 func (u *Upgrader) Run(ctx context.Context, serve func(context.Context) error) error {
 	if err := u.control.begin(); err != nil {
 		return err
@@ -273,6 +276,7 @@ func (u *Upgrader) neverRun() {
 	u.estate.pid.Discard(os.Getpid())
 	u.history.previous.release()
 	stopTableflip(u.tf)
+	u.estate.broadcasts.Close()
 	u.announcer.leave()
 	close(u.control.ended)
 }

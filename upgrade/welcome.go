@@ -43,7 +43,7 @@ func (j *joining) join(fds *tableflip.Fds) error {
 		return err
 	}
 	atStep("new.start")
-	o.old, o.link = oldMidair, wire.NewLink(sock)
+	o.old, o.link = oldMidair, wire.NewLinkWith(sock, e.broadcasts.Take)
 	o.link.AllowMissing(true)
 	return j.meet()
 }
@@ -142,6 +142,9 @@ func (j *joining) take(f wire.Frame) error {
 		o.born.Kind, o.born.Started, o.born.Begun = w.Kind, w.Started, w.Begun
 	}
 	o.inherited = append(o.inherited, w.Stored...)
+	if !e.broadcasts.Reaches(w.PID) { // otherwise the old process has sent its broadcast socket before
+		e.broadcasts.Expect(wire.IntroduceBody{Generation: w.Generation - 1, PID: w.PID})
+	}
 	o.systemd = w.Names && e.manager != nil && e.manager.SupervisorState() == ""
 	o.elder = &elder{ElderBody: wire.ElderBody{Generation: w.Generation - 1, PID: cmp.Or(w.PID, os.Getppid()), Version: w.From}, link: o.link}
 	if w.Millis > 0 {

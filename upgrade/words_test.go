@@ -43,6 +43,8 @@ var order = map[wire.Kind]string{
 	wire.KindShut:      "-------",
 	wire.KindMessage:   "-nnnnnn",
 	wire.KindNamed:     "-------",
+	wire.KindIntroduce: "-------",
+	wire.KindBroadcast: "-------",
 }
 
 var openers = map[byte]wire.Kind{'d': wire.KindDial, 's': wire.KindShare, 'c': wire.KindCommit}

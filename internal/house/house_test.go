@@ -88,6 +88,7 @@ var rooms = []struct {
 	{"upgrade/internal/state", []string{"internal/guard", "internal/kept", "internal/sys", "internal/process"}},
 	{"upgrade/internal/pidfile", []string{"internal/sys"}},
 	{"upgrade/internal/wire", []string{"internal/sys"}},
+	{"upgrade/internal/broadcast", []string{"internal/guard", "internal/sys", "internal/process", "upgrade/internal/wire"}},
 	{"upgrade/internal/sdnotify", []string{"internal/inherited", "internal/sys", "internal/process"}},
 	{"upgrade/internal/listener", []string{"internal/sys", "internal/process", "upgrade/internal/wire", "upgrade/internal/sdnotify"}},
 	{"upgrade/internal/handoff", []string{"internal/cohort", "internal/guard", "internal/sys", "upgrade/internal/wire", "upgrade/internal/listener"}},

@@ -56,6 +56,9 @@ const (
 //	                       process. The new process aborts the orphan as soon as the new process serves
 //	X_MIDAIR_ORPHAN=1      to the new process: an orphan lives; with an end of the control socket, and the orphan's
 //	                       MAINPID=, X_MIDAIR_GENERATION= and X_MIDAIR_VERSION=
+//	X_MIDAIR_BROADCAST=1   to a process that the supervisor starts after a crash, and to each other generation: with the
+//	                       broadcast socket between the two, and MAINPID= and X_MIDAIR_GENERATION= of the other process. There
+//	                       is no pid of a process that is not executed yet
 const (
 	WordSockets   = "X_MIDAIR_SOCKETS=1"
 	WordReceived  = "X_MIDAIR_RECEIVED=1"
@@ -63,4 +66,5 @@ const (
 	WordEnded     = "X_MIDAIR_ENDED="
 	WordConfirmed = "X_MIDAIR_CONFIRMED=1"
 	WordSuccessor = "X_MIDAIR_SUCCESSOR=1"
+	WordBroadcast = "X_MIDAIR_BROADCAST=1"
 )

@@ -217,7 +217,7 @@ func TestMachineDoesNotConfirmAnOrphanAtOnce(t *testing.T) {
 		t.Error("it is not confirmed after Timeout")
 	}
 	m := sentTo(t, channel)
-	for m.Has(sdnotify.WordSuccessor) { // each start has sent this message
+	for m.Has(sdnotify.WordSuccessor) || m.Has(sdnotify.WordBroadcast) { // each start has sent these messages
 		m = sentTo(t, channel)
 	}
 	if !m.Has(sdnotify.WordConfirmed) {

@@ -28,6 +28,7 @@ type launch struct {
 	report   *Report // why the program is started; nil for the first program
 	held     []kept
 	meetings []meeting
+	others   []introduction
 	attr     *syscall.SysProcAttr
 	watchdog time.Duration
 	log      *slog.Logger
@@ -95,8 +96,9 @@ func (l *launch) addRollback() (done func(), err error) {
 	return func() { args.Close() }, nil
 }
 
-// introduce makes a control socket between each process in meetings and the new process, and sends one end to each of the two.
-// The new process is not executed yet, so the messages to it wait in its channel.
+// introduce makes a control socket between each process in meetings and the new process, and a broadcast socket between each
+// generation and the new process. It sends one end to each of the two processes. The new process is not executed yet, so the
+// messages to it wait in its channel.
 func (l *launch) introduce(channel *os.File) {
 	for _, m := range l.meetings {
 		if err := m.arrange(channel); err != nil { // dismiss tries again when the new process serves
@@ -104,6 +106,11 @@ func (l *launch) introduce(channel *os.File) {
 			continue
 		}
 		l.met = append(l.met, m.orphan)
+	}
+	for _, o := range l.others {
+		if err := o.arrange(channel, l.number); err != nil {
+			l.log.Warn("upgrade: supervisor: broadcasts do not reach a generation", "generation", o.number, "pid", o.pid, "err", err)
+		}
 	}
 }
 

@@ -47,7 +47,8 @@ type Link struct {
 	Broken error
 
 	wire   Transport
-	frames chan Frame // the same channel as Frames, for sending
+	frames chan Frame       // the same channel as Frames, for sending
+	take   func(Frame) bool // see NewLinkWith; nil: Frames delivers every message
 
 	lacking atomic.Bool   // a frame of KindConn may come without its descriptor, see AllowMissing
 	sent    atomic.Uint64 // a bit for each kind for which Send was called
@@ -59,8 +60,13 @@ type Link struct {
 }
 
 // NewLink makes a link, which receives from now on. The link owns w: Close of the link closes w.
-func NewLink(w Transport) *Link {
-	l := &Link{wire: w, frames: make(chan Frame, 16), turn: make(chan struct{}, 1), stop: make(chan struct{})}
+func NewLink(w Transport) *Link { return NewLinkWith(w, nil) }
+
+// NewLinkWith is NewLink for a receiver that gets some messages at once, in the goroutine that receives. The function take is
+// called with each message. If take returns true, it has closed the message, and Frames does not deliver the message. take must
+// not wait.
+func NewLinkWith(w Transport, take func(Frame) bool) *Link {
+	l := &Link{wire: w, take: take, frames: make(chan Frame, 16), turn: make(chan struct{}, 1), stop: make(chan struct{})}
 	l.Frames = l.frames
 	l.done.Go(l.read)
 	return l
@@ -94,10 +100,10 @@ func (l *Link) read() {
 
 // deliver sends each complete frame to Frames, with its descriptors, and returns the bytes and descriptors that are left.
 // Descriptors arrive with the first byte of their frame. If descriptors come without a frame, deliver returns ErrFrame. If
-// descriptors of a frame are missing, deliver usually returns ErrMissing. There are two exceptions. A frame of KindConn may
+// descriptors of a frame are missing, deliver usually returns ErrMissing. There are three exceptions. A frame of KindConn may
 // lack its descriptor while lacking is set, because the sender keeps a descriptor too. A frame of KindListeners may lack
-// descriptors, because its receiver counts the sockets. Descriptors are missing if this process has too many open files: then
-// the kernel drops them.
+// descriptors, because its receiver counts the sockets. A frame of KindIntroduce may lack its broadcast socket, because a
+// generation serves without it. Descriptors are missing if this process has too many open files: then the kernel drops them.
 func (l *Link) deliver(pending []byte, files []*os.File) ([]byte, []*os.File, error) {
 	for {
 		f, rest, err := cutFrame(pending)
@@ -108,12 +114,15 @@ func (l *Link) deliver(pending []byte, files []*os.File) ([]byte, []*os.File, er
 			return pending, files, err
 		}
 		pending = rest
-		mayLack := f.Kind == KindListeners || f.Kind == KindConn && len(files) == 0 && l.lacking.Load()
+		mayLack := f.Kind == KindListeners || f.Kind == KindIntroduce || f.Kind == KindConn && len(files) == 0 && l.lacking.Load()
 		if f.nfiles > len(files) && !mayLack {
 			return pending, files, ErrMissing
 		}
 		n := min(f.nfiles, len(files))
 		f.Files, files = files[:n:n], files[n:]
+		if l.take != nil && l.take(f) {
+			continue
+		}
 		select {
 		case l.frames <- f:
 		case <-l.stop:

@@ -48,11 +48,18 @@ import (
 //	            <------------ named      the old process has told the service manager the candidate's pid, or will not do so
 //	            <------------ conn       an idle connection, while the old process drains
 //	hurry       ------------>            the old process is to close its idle connections; at any time after serving
+//	            <------------ introduce  a broadcast socket to another generation: after the start, a message for each generation
+//	introduce   ------------>            the same, after serving: for a generation that has no such socket yet
 //
 //	failed      ------------>            the candidate gives up, with the reason; from here on it does the same as after abort
 //	            <------------ abort      the old process does not want the candidate; at any time before commit
 //	returned    ------------>            an aborted candidate has finished; with state if the candidate has accepted
 //	            <------------ released   the old process lives, and has received returned: the candidate may end
+//
+// Two generations have a broadcast socket besides, on which both send the same two kinds of messages:
+//
+//	introduce   the first message: the sender reads this socket
+//	broadcast   a message of the application for the other generation
 type Kind uint8
 
 // The kinds. A comment names the body of the message and the files that come with the message, if any. After the colon it
@@ -85,6 +92,9 @@ const (
 	KindTakes     // TakesBody: the sender takes connections of these listeners
 	KindNamed     // the old process has named the candidate to the service manager, or will not do so any more
 
+	KindIntroduce // IntroduceBody, a broadcast socket; without the socket as the first message on such a socket
+	KindBroadcast // BroadcastBody: a message of the application for the other generation; on a broadcast socket only
+
 	kindEnd // the number of the next new kind
 )
 
@@ -94,6 +104,7 @@ var kindNames = [...]string{
 	KindDial: "dial", KindDialed: "dialed", KindPrevious: "previous", KindElder: "elder", KindHurry: "hurry",
 	KindShare: "share", KindConn: "conn", KindBeat: "beat", KindWeight: "weight", KindShut: "shut", KindMessage: "message",
 	KindListeners: "listeners", KindTakes: "takes", KindNamed: "named",
+	KindIntroduce: "introduce", KindBroadcast: "broadcast",
 }
 
 // String returns the name of the kind in the table of Kind.
@@ -263,6 +274,22 @@ type PreviousBody struct {
 	// Earlier means that the candidate runs the same build as the sender, so the build in this message is an earlier one. If
 	// Earlier is false, the build in this message is the build of the sender.
 	Earlier bool `json:"earlier,omitempty"`
+}
+
+// IntroduceBody describes a generation at the other end of a broadcast socket. On a control socket it is the generation to which
+// the receiver gets a broadcast socket. On the broadcast socket itself it is the sender.
+type IntroduceBody struct {
+	Generation int           `json:"generation,omitempty"` // 0 on a broadcast socket: the receiver has learned the number before
+	PID        int           `json:"pid,omitempty"`
+	Since      time.Duration `json:"since,omitempty"` // when the process was started, by sys.Uptime: it lacks the messages sent since then
+	ID         string        `json:"id,omitempty"`    // a random name of the process, only on a broadcast socket
+}
+
+// BroadcastBody is a message of the application for another generation.
+type BroadcastBody struct {
+	Seq  uint64 `json:"seq"` // the number of the message: the sender counts its messages from 1
+	Name string `json:"name"`
+	Data []byte `json:"data,omitempty"`
 }
 
 // ElderBody describes an older, draining generation.

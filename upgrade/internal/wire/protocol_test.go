@@ -68,6 +68,9 @@ var frames = []struct {
 		`{"listeners":[{"kind":"listener","network":"tcp","addr":":1"},{"kind":"listener","network":"unix","addr":"/s"}],"plain":[1]}`},
 	{KindServing, ServingBody{Since: 7}, 0, "\x06\x00", `{"since":7}`},
 	{KindNamed, nil, 0, "\x18\x00", ""},
+	{KindIntroduce, IntroduceBody{Generation: 1, PID: 7, Since: 9}, 1, "\x19\x01", `{"generation":1,"pid":7,"since":9}`},
+	{KindIntroduce, IntroduceBody{PID: 7, ID: "k"}, 0, "\x19\x00", `{"pid":7,"id":"k"}`},
+	{KindBroadcast, BroadcastBody{Seq: 3, Name: "n", Data: []byte("hi")}, 0, "\x1a\x00", `{"seq":3,"name":"n","data":"aGk="}`},
 	{KindMessage, MessageBody{Name: "n", Data: []byte("hi")}, 0, "\x15\x00", `{"name":"n","data":"aGk="}`},
 }
 
@@ -119,6 +122,7 @@ func FuzzFrames(f *testing.F) {
 			for _, body := range []any{
 				new(HelloBody), new(WelcomeBody), new(PreparedBody), new(CommitBody), new(FailedBody), new(AbortBody),
 				new(DialBody), new(DialedBody), new(ElderBody), new(ConnBody), new(WeightBody), new(MessageBody), new(ListenersBody),
+				new(IntroduceBody), new(BroadcastBody),
 			} {
 				_ = fr.Decode(body)
 			}

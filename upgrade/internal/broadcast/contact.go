@@ -1,0 +1,265 @@
+package broadcast
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/midair-go/midair/upgrade/internal/wire"
+)
+
+// message is a message of this generation.
+type message struct {
+	seq  uint64
+	at   time.Duration // when it was sent, by sys.Uptime
+	name string
+	data []byte
+}
+
+// contact is another generation, and the broadcast socket to it. A goroutine sends what is in the queue, and another goroutine
+// receives. The fields from out on are protected by Hub.mu.
+type contact struct {
+	hub  *Hub
+	link *wire.Link
+	wake chan struct{} // gets a value when the queue has grown
+	stop chan struct{} // closed by end
+	once sync.Once
+
+	who     wire.IntroduceBody
+	out     queue[*delivery]
+	greeted bool // the other generation has sent introduce: it reads this socket
+	stuck   bool // the other generation has left no room in the socket for waitLimit
+}
+
+func newContact(h *Hub, l *wire.Link, who wire.IntroduceBody) *contact {
+	return &contact{hub: h, link: l, who: who, wake: make(chan struct{}, 1), stop: make(chan struct{})}
+}
+
+// delivery is a message in the queue of a contact.
+type delivery struct {
+	to   *contact
+	m    *message   // nil: the greeting, which is the first message on the socket
+	done chan error // receives the result
+}
+
+// errDropped means that a message was dropped because too many messages wait for a generation.
+var errDropped = errors.New("too many messages wait for it")
+
+// put adds a message to the queue. The caller holds Hub.mu.
+func (c *contact) put(m *message) *delivery {
+	d := &delivery{c, m, make(chan error, 1)}
+	size := 0
+	if m != nil {
+		size = len(m.data)
+	}
+	for _, old := range c.out.put(d, size, queueMost, queueBytes) {
+		old.done <- errDropped
+	}
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+	return d
+}
+
+// await waits until the message is in the socket, at most until the channel late has delivered a value; over is true from then
+// on. It does not wait for a generation that is stuck. The result is the reason why the generation does not get the message; it
+// is empty if the message is in the socket, if the generation has ended, and if the generation is being started and gets the
+// message later.
+func (d *delivery) await(late <-chan time.Time, over *bool) string {
+	who, greeted, stuck := d.to.state()
+	if !*over && !stuck {
+		select {
+		case err := <-d.done:
+			d.done <- err
+		case <-late:
+			*over = true
+		}
+	}
+	select {
+	case err := <-d.done:
+		if errors.Is(err, errDropped) {
+			return fmt.Sprintf("%s does not get the message: %v", nameOf(who), err)
+		}
+		return ""
+	default:
+	}
+	if !greeted {
+		return ""
+	}
+	return nameOf(who) + " does not read: the message waits for it"
+}
+
+// state returns what await has to know.
+func (c *contact) state() (who wire.IntroduceBody, greeted, stuck bool) {
+	c.hub.mu.Lock()
+	defer c.hub.mu.Unlock()
+	return c.who, c.greeted, c.stuck
+}
+
+func (c *contact) setStuck(on bool) {
+	c.hub.mu.Lock()
+	defer c.hub.mu.Unlock()
+	c.stuck = on
+}
+
+// write sends the messages in the queue, until the contact ends.
+func (c *contact) write() {
+	for {
+		d, ok := c.next()
+		if !ok {
+			return
+		}
+		err := c.send(d.m)
+		d.done <- err
+		if err != nil {
+			c.end()
+		}
+	}
+}
+
+// next waits for the next message in the queue. It returns false when the contact has ended; the messages that are left have no
+// receiver.
+func (c *contact) next() (*delivery, bool) {
+	for {
+		select {
+		case <-c.stop:
+			c.abandon()
+			return nil, false
+		default:
+		}
+		c.hub.mu.Lock()
+		d, ok := c.out.take()
+		c.hub.mu.Unlock()
+		if ok {
+			return d, true
+		}
+		select {
+		case <-c.wake:
+		case <-c.stop:
+		}
+	}
+}
+
+func (c *contact) abandon() {
+	c.hub.mu.Lock()
+	defer c.hub.mu.Unlock()
+	for d, ok := c.out.take(); ok; d, ok = c.out.take() {
+		d.done <- os.ErrClosed
+	}
+}
+
+// send sends a message. It waits as long as the other generation has left no room in the socket.
+func (c *contact) send(m *message) error {
+	kind, body := wire.KindIntroduce, any(wire.IntroduceBody{PID: os.Getpid(), ID: c.hub.id})
+	if m != nil {
+		kind, body = wire.KindBroadcast, wire.BroadcastBody{Seq: m.seq, Name: m.name, Data: m.data}
+	}
+	for {
+		err := c.link.SendWithin(kind, body, nil, c.hub.limit)
+		switch {
+		case errors.Is(err, errors.ErrUnsupported): // the socket cannot send a message completely or not at all
+			return c.link.Send(kind, body)
+		case err == nil:
+			c.setStuck(false)
+			return nil
+		case wire.Gone(err) || c.isOver():
+			return err
+		}
+		c.setStuck(true)
+	}
+}
+
+func (c *contact) isOver() bool {
+	select {
+	case <-c.stop:
+		return true
+	default:
+		return false
+	}
+}
+
+// read receives until the other generation closes the socket, or until the contact ends.
+func (c *contact) read() {
+	for f := range c.link.Frames {
+		c.receive(f)
+		f.Close()
+	}
+	c.hub.drop(c)
+	c.end()
+}
+
+func (c *contact) receive(f wire.Frame) {
+	switch f.Kind {
+	case wire.KindIntroduce:
+		var who wire.IntroduceBody
+		if f.Decode(&who) == nil {
+			c.hub.greet(c, who)
+		}
+	case wire.KindBroadcast:
+		var m wire.BroadcastBody
+		if f.Decode(&m) == nil && m.Name != "" && len(m.Name) <= NameLimit {
+			c.hub.receive(c, m)
+		}
+	}
+}
+
+// greet notes that a generation reads the socket.
+func (h *Hub) greet(c *contact, who wire.IntroduceBody) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	c.greeted, c.who.ID = true, who.ID
+	if c.who.PID == 0 {
+		c.who.PID = who.PID
+	}
+	h.expected = without(h.expected, c.who.PID)
+}
+
+// end closes the socket. It may be called by the goroutines of the contact, and more than once.
+func (c *contact) end() {
+	c.once.Do(func() {
+		close(c.stop)
+		c.link.Close()
+	})
+}
+
+// queue is a bounded queue: if there are too many elements, the oldest are dropped.
+type queue[T any] struct {
+	all   []element[T]
+	bytes int
+}
+
+type element[T any] struct {
+	value T
+	size  int
+}
+
+const (
+	queueMost  = 1024    // how many messages wait at most
+	queueBytes = 1 << 20 // how many bytes their data has at most
+)
+
+func (q *queue[T]) len() int { return len(q.all) }
+
+// put adds an element, and returns the dropped elements.
+func (q *queue[T]) put(value T, size, most, bytes int) (dropped []T) {
+	q.all, q.bytes = append(q.all, element[T]{value, size}), q.bytes+size
+	for len(q.all) > most || q.bytes > bytes {
+		old, _ := q.take()
+		dropped = append(dropped, old)
+	}
+	return dropped
+}
+
+// take removes the oldest element.
+func (q *queue[T]) take() (value T, ok bool) {
+	if len(q.all) == 0 {
+		return value, false
+	}
+	e := q.all[0]
+	q.all[0] = element[T]{}
+	q.all, q.bytes = q.all[1:], q.bytes-e.size
+	return e.value, true
+}
