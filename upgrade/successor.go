@@ -305,8 +305,8 @@ func (g *generation) becomeMain(d detail) {
 	if g.estate.manager.SupervisorState() == "dead" {
 		g.log.Error(unsupervisedText)
 	}
-	if g.fromOld != nil {
-		g.history.elders.add(g.origin.elder)
+	if elder := g.origin.elder; elder != nil && g.fromOld != nil {
+		g.history.elders.add(elder)
 	}
 }
 

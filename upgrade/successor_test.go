@@ -80,7 +80,6 @@ func TestFailureComesAfterACommitMessage(t *testing.T) {
 			t.Fatal(err)
 		}
 		u.origin.old, u.origin.link = oldMidair, wire.NewLink(&deadTransport{wiretest.Transport{Pieces: [][]byte{commit}}})
-		u.origin.elder = &elder{link: u.origin.link}
 		g := newGeneration(&u.parts)
 		g.supervised = supervised
 		g.fire(onFailed, detail{phase: PhaseBake, err: errors.New("a message cannot be read")})

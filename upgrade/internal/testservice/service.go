@@ -39,6 +39,13 @@ func (s *service) run() error {
 	s.value.refuse, s.value.meets = s.bad.restore, s.trouble
 	s.up.Keep("value", &s.value)
 	s.up.Check("good", s.check)
+	if s.set.Broadcasts {
+		stop := make(chan struct{})
+		defer close(stop)
+		if err := broadcasts(s.up, s.dir, stop); err != nil {
+			return err
+		}
+	}
 	s.lock = holdLock(s.up, s.set.Lock, s.dir, s.bad.acquire, s.trouble)
 	ln, err := s.listen()
 	if err != nil {

@@ -67,8 +67,9 @@ type Serving struct {
 
 // Records are what a service writes for the test.
 type Records struct {
-	NoNotes bool // the service does not write down from where it has accepted
-	Quiet   bool // the program says nothing itself when serve has returned
+	NoNotes    bool // the service does not write down from where it has accepted
+	Quiet      bool // the program says nothing itself when serve has returned
+	Broadcasts bool // every process broadcasts on the orders of the test, and writes down the messages that it gets
 }
 
 // Behaviour is the conduct of the next generations, their judges and their peers.
