@@ -21,7 +21,7 @@ import (
 
 // introduceWait is how long the sending of a broadcast socket may wait for room in a control socket. A generation without the
 // socket serves as before.
-const introduceWait = 100 * time.Millisecond
+const introduceWait = time.Second
 
 // connect makes a broadcast socket, and passes one end to each function. The functions do not close the file.
 func connect(one, other func(*os.File) error) error {
@@ -51,9 +51,12 @@ func (e *estate) joinsBroadcasts(who wire.IntroduceBody) func(*os.File) error {
 // introduces returns a function for connect that sends an end to another process.
 func introduces(to *wire.Link, who wire.IntroduceBody) func(*os.File) error {
 	return func(file *os.File) error {
-		err := to.SendWithin(wire.KindIntroduce, who, file, introduceWait)
-		if errors.Is(err, errors.ErrUnsupported) {
-			err = to.Send(wire.KindIntroduce, who, file)
+		err := to.TrySend(wire.KindIntroduce, who, file, introduceWait)
+		switch {
+		case errors.Is(err, errors.ErrUnsupported):
+			return to.Send(wire.KindIntroduce, who, file)
+		case err != nil && !wire.Gone(err): // there is no room at present
+			return to.SendWithin(wire.KindIntroduce, who, file, introduceWait)
 		}
 		return err
 	}
@@ -86,9 +89,10 @@ func introduceElders(p *parts) {
 	}
 }
 
-// warnUnintroduced logs that a generation got no broadcast socket. A generation that has ended needs none.
+// warnUnintroduced logs that a generation got no broadcast socket. A generation that has ended needs none, and neither does any
+// other generation if this process is about to end.
 func (e *estate) warnUnintroduced(who wire.IntroduceBody, err error) {
-	if err != nil && !wire.Gone(err) {
+	if err != nil && !wire.Gone(err) && !errors.Is(err, broadcast.ErrClosed) {
 		e.log.Warn("upgrade: a generation gets no broadcast socket", "generation", who.Generation, "pid", who.PID, "err", err)
 	}
 }

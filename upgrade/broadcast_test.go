@@ -5,7 +5,9 @@ package upgrade_test
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -23,13 +25,16 @@ func supervisedTalking(s *plan.Settings) {
 	always(s)
 }
 
+// talks numbers the messages of mustTalk.
+var talks atomic.Int64
+
 // mustTalk makes each process broadcast, and ends the test unless every other process gets the message, once, and the sender
 // does not.
 func mustTalk(t *testing.T, r *testclient.Service, pids ...int) {
 	t.Helper()
 	for _, from := range pids {
 		before := len(r.Heard(from, plan.News))
-		text := fmt.Sprint("from ", from, " to ", pids)
+		text := fmt.Sprint(talks.Add(1), " from ", from, " to ", pids)
 		if err := r.Say(from, plan.News, text, text+"!"); err != "" {
 			t.Fatalf("%s: %s", text, err)
 		}
@@ -195,32 +200,83 @@ func TestBroadcastOutlivesItsSender(t *testing.T) {
 	mustTalk(t, r, candidate)
 }
 
-// A candidate gets every message that is sent from its start on: those that come before it has called OnBroadcast, too.
+// A candidate gets every message that is sent from its start on: those that come before it has called New or OnBroadcast, too.
 func TestBroadcastWaitsForACandidate(t *testing.T) {
 	t.Parallel()
-	r := testclient.Start(t, func(s *plan.Settings) {
-		talking(s)
-		s.Bad = plan.WaitsAtStart
-	})
-	first := r.MainPID()
+	r := testclient.Start(t, talking)
+	first := held(t, r)
+	main := r.MainPID()
+	r.Change(func(s *plan.Settings) { s.Bad = plan.WaitsAtStart })
 	done := r.BeginUpgrade()
 	r.WaitPhase("start")
-	for _, name := range []string{plan.News, plan.Late} {
-		if err := r.Say(first, name, "1", "2", "3"); err != "" {
-			t.Fatal(err)
+	testutil.Until(t, patience, "the candidate", func() bool { return r.Status().Candidate.PID != 0 })
+	for from, text := range map[int]string{first: "first", main: "main"} {
+		for _, name := range []string{plan.News, plan.Late} {
+			if err := r.Say(from, name, text+" 1", text+" 2", text+" 3"); err != "" {
+				t.Fatal(err)
+			}
 		}
 	}
 	r.Touch("release")
 	r.WaitPhase("soak")
 	candidate := r.Candidate()
-	r.MustHear(candidate, "1", "2", "3")
+	mustHaveAll := func(name string) {
+		testutil.Until(t, patience, "all messages", func() bool { return len(r.Heard(candidate, name)) == 6 })
+		mustBeInOrder(t, r.Heard(candidate, name), "first", 1, 3)
+		mustBeInOrder(t, r.Heard(candidate, name), "main", 1, 3)
+	}
+	mustHaveAll(plan.News)
 	if got := r.Heard(candidate, plan.Late); len(got) != 0 {
 		t.Fatalf("before OnBroadcast: %q", got)
 	}
 	r.Touch("register")
-	testutil.Until(t, patience, "the messages that came before OnBroadcast", func() bool {
-		return slices.Equal(r.Heard(candidate, plan.Late), []string{"1", "2", "3"})
+	mustHaveAll(plan.Late)
+	r.Ask("POST", "/commit")
+	<-done
+}
+
+// mustBeInOrder fails the test unless the messages of a sender are numbered up to last without a gap. The first one may have any
+// number up to the given one.
+func mustBeInOrder(t *testing.T, all []string, sender string, first, last int) {
+	t.Helper()
+	next := 0
+	for _, text := range all {
+		n, err := strconv.Atoi(strings.TrimPrefix(text, sender+" "))
+		switch {
+		case err != nil: // of another sender
+		case next == 0 && n <= first, n == next:
+			next = n + 1
+		default:
+			t.Fatalf("%s: %d comes, want %d", sender, n, max(next, first))
+		}
+	}
+	if next != last+1 {
+		t.Errorf("%s: the last message is %d, want %d", sender, next-1, last)
+	}
+}
+
+// A candidate that is started while others broadcast all the time misses nothing from the first message on that it gets.
+func TestBroadcastDuringAStart(t *testing.T) {
+	t.Parallel()
+	r := testclient.Start(t, talking)
+	first := held(t, r)
+	main := r.MainPID()
+	const most = 1000
+	for pid, sender := range map[int]string{first: "first", main: "main"} {
+		var all []string
+		for n := range most {
+			all = append(all, fmt.Sprint(sender, " ", n+1))
+		}
+		r.Order(pid, plan.Say{Name: plan.News, Data: all})
+	}
+	candidate, done := r.Soaking()
+	testutil.Until(t, patience, "the last messages", func() bool {
+		all := r.Heard(candidate, plan.News)
+		return slices.Contains(all, fmt.Sprint("first ", most)) && slices.Contains(all, fmt.Sprint("main ", most))
 	})
+	for _, sender := range []string{"first", "main"} {
+		mustBeInOrder(t, r.Heard(candidate, plan.News), sender, most, most)
+	}
 	r.Ask("POST", "/commit")
 	<-done
 }

@@ -84,8 +84,8 @@ func (u *Upgrader) Broadcast(name string, data []byte) error {
 
 // OnBroadcast makes fn the function that gets the messages that other generations send with [Upgrader.Broadcast] under a name.
 // A further call for the same name replaces the function, and nil removes it. A name that Broadcast refuses is ignored.
-// OnBroadcast never blocks, and may be called at any time. If there is no function for a name, the last 16 messages wait for it,
-// for at most 64 names: call OnBroadcast even before Listen, so that a candidate loses no message.
+// OnBroadcast never blocks, and may be called at any time. If there is no function for a name, the last 256 messages or 256 KiB
+// wait for it, for at most 64 names: call OnBroadcast right after New, so that a candidate loses no message.
 //
 // The messages of a name are passed to fn one after the other, in a goroutine that is neither the goroutine of Run nor the one
 // of another name. fn may keep data, may block, and may call all methods except Close. While fn runs, at most 1,024 messages or

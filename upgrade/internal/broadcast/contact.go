@@ -31,6 +31,7 @@ type contact struct {
 	out     queue[*delivery]
 	greeted bool // the other generation has sent introduce: it reads this socket
 	stuck   bool // the other generation has left no room in the socket for waitLimit
+	dropped int  // how many messages in the queue were dropped since the last report
 }
 
 func newContact(h *Hub, l *wire.Link, who wire.IntroduceBody) *contact {
@@ -55,6 +56,7 @@ func (c *contact) put(m *message) *delivery {
 		size = len(m.data)
 	}
 	for _, old := range c.out.put(d, size, queueMost, queueBytes) {
+		c.dropped++
 		old.done <- errDropped
 	}
 	select {
@@ -117,6 +119,21 @@ func (c *contact) write() {
 		if err != nil {
 			c.end()
 		}
+		c.report()
+	}
+}
+
+// report logs how many messages were dropped when the other generation reads again, and no message waits any more.
+func (c *contact) report() {
+	c.hub.mu.Lock()
+	n := 0
+	if c.out.len() == 0 {
+		n, c.dropped = c.dropped, 0
+	}
+	who := c.who
+	c.hub.mu.Unlock()
+	if n > 0 {
+		c.hub.log.Warn("upgrade: broadcasts were dropped: a generation has not read for too long", "generation", who.Generation, "pid", who.PID, "dropped", n)
 	}
 }
 

@@ -198,7 +198,7 @@ func (h *Hub) introduced(f wire.Frame) {
 		f.Files[0] = nil // Join closes the file
 		err = h.Join(file, who)
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, ErrClosed) {
 		h.Expect(who)
 		h.log.Warn("upgrade: broadcasts do not reach a generation", "generation", who.Generation, "pid", who.PID, "err", err)
 	}

@@ -52,8 +52,13 @@ func newMember(t *testing.T) member {
 	t.Helper()
 	log := new(records)
 	m := member{New(slog.New(slog.NewTextHandler(log, nil))), log}
-	m.limit = 200 * time.Millisecond
 	t.Cleanup(m.Close)
+	return m
+}
+
+// impatient makes a hub wait for a short time only.
+func impatient(m member) member {
+	m.limit = 200 * time.Millisecond
 	return m
 }
 
@@ -217,7 +222,7 @@ func TestMemoryOfSendersIsBounded(t *testing.T) {
 func TestMessagesWaitForTheirFunction(t *testing.T) {
 	a, b := newMember(t), newMember(t)
 	meet(t, a, b, 0)
-	a.send(t, "n", numbers(1, 20)...)
+	a.send(t, "n", numbers(1, unheardMost+4)...)
 	for n := range 2 * mostUnknown {
 		a.send(t, fmt.Sprint("unknown ", n), "x")
 	}
@@ -226,9 +231,9 @@ func TestMessagesWaitForTheirFunction(t *testing.T) {
 	a.send(t, "end", "x")
 	end.must(t, "x")
 	b.Handle("n", got.add)
-	got.must(t, numbers(5, 20)...)
-	a.send(t, "n", "21")
-	got.must(t, numbers(5, 21)...)
+	got.must(t, numbers(5, unheardMost+4)...)
+	a.send(t, "n", fmt.Sprint(unheardMost+5))
+	got.must(t, numbers(5, unheardMost+5)...)
 	if !strings.Contains(b.log.String(), "name=n dropped=4") {
 		t.Errorf("the dropped messages are not counted: %s", b.log)
 	}
@@ -239,9 +244,9 @@ func TestMessagesWaitForTheirFunction(t *testing.T) {
 		t.Errorf("messages of %d names wait", names)
 	}
 	b.Handle("n", nil)
-	a.send(t, "n", "22")
+	a.send(t, "n", fmt.Sprint(unheardMost+6))
 	b.Handle("n", got.add)
-	got.must(t, numbers(5, 22)...)
+	got.must(t, numbers(5, unheardMost+6)...)
 }
 
 // A function that blocks delays its own name only. The messages that wait for it are limited: the newest ones stay, and the
@@ -332,7 +337,7 @@ func TestRecentMessagesAreBounded(t *testing.T) {
 // A generation that does not read is named in the error after a second, and later at once. It gets everything in order when it
 // reads again; the others do not wait for it.
 func TestGenerationThatDoesNotReadIsNamed(t *testing.T) {
-	a, b := newMember(t), newMember(t)
+	a, b := impatient(newMember(t)), newMember(t)
 	stuck := raw(t, a, wire.IntroduceBody{Generation: 3, PID: os.Getpid()}, true)
 	meet(t, a, b, 0)
 	var err error
@@ -375,7 +380,7 @@ func TestGenerationThatDoesNotReadIsNamed(t *testing.T) {
 
 // A generation that is being started, and does not read yet, delays nobody for long and is no error.
 func TestStartingGenerationIsNoError(t *testing.T) {
-	a := newMember(t)
+	a := impatient(newMember(t))
 	raw(t, a, wire.IntroduceBody{Generation: 2, PID: os.Getpid()}, false)
 	began := time.Now()
 	for range 100 {
@@ -386,22 +391,42 @@ func TestStartingGenerationIsNoError(t *testing.T) {
 	}
 }
 
-// The messages that wait for a generation are limited.
+// The messages that wait for a generation are limited: the newest ones stay, and the others are counted in the log.
 func TestQueueOfAGenerationIsLimited(t *testing.T) {
-	a := newMember(t)
-	raw(t, a, wire.IntroduceBody{Generation: 2, PID: os.Getpid()}, true)
-	waiting := func() int {
+	a := impatient(newMember(t))
+	l := raw(t, a, wire.IntroduceBody{Generation: 2, PID: os.Getpid()}, true)
+	sent := 0
+	state := func() (waiting, dropped int) {
 		_ = a.Broadcast("n", bytes.Repeat([]byte("x"), DataLimit))
+		sent++
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		return a.contacts[0].out.bytes
+		return a.contacts[0].out.bytes, a.contacts[0].dropped
 	}
-	testutil.Until(t, patience, "the queue is full", func() bool { return waiting() > queueBytes-DataLimit })
-	for range 10 {
-		if n := waiting(); n > queueBytes {
-			t.Fatalf("%d bytes wait", n)
+	testutil.Until(t, patience, "dropped messages", func() bool {
+		waiting, dropped := state()
+		if waiting > queueBytes {
+			t.Fatalf("%d bytes wait", waiting)
 		}
+		return dropped == 5
+	})
+	last, got := uint64(0), 0
+	for last < uint64(sent) {
+		f := <-l.Frames
+		if f.Kind != wire.KindBroadcast {
+			continue
+		}
+		var m wire.BroadcastBody
+		if err := f.Decode(&m); err != nil || m.Seq <= last {
+			t.Fatalf("after message %d comes %d, %v", last, m.Seq, err)
+		}
+		last = m.Seq
+		got++
 	}
+	if got != sent-5 {
+		t.Errorf("%d of %d messages have come", got, sent)
+	}
+	testutil.Until(t, patience, "the number of dropped messages", func() bool { return strings.Contains(a.log.String(), "dropped=5") })
 }
 
 // A generation whose build has no broadcasts closes the socket, and is named as long as it lives.
@@ -471,6 +496,7 @@ func TestLimitsOfAMessage(t *testing.T) {
 func TestCloseDoesNotWaitForEver(t *testing.T) {
 	a, b := newMember(t), newMember(t)
 	meet(t, a, b, 0)
+	impatient(b)
 	goOn := make(chan struct{})
 	b.Handle("slow", func([]byte) error { <-goOn; return nil })
 	a.send(t, "slow", "1")

@@ -18,11 +18,15 @@ type inbox struct {
 	failing bool // the last call has failed
 }
 
-// mostUnknown is how many names without a function have messages at most.
-const mostUnknown = 64
+// Limits of the messages that wait for a function which is not registered yet.
+const (
+	mostUnknown  = 64        // how many names have such messages at most
+	unheardMost  = 256       // how many messages of a name wait at most
+	unheardBytes = 256 << 10 // how many bytes their data has at most
+)
 
 // Handle makes fn the function that gets the messages of a name; nil removes the function. Messages that have come before are
-// passed to fn at once, but at most the last keptEach messages.
+// passed to fn at once, as far as they are kept.
 func (h *Hub) Handle(name string, fn func(data []byte) error) {
 	if name == "" || len(name) > NameLimit {
 		return // no message has such a name
@@ -67,12 +71,12 @@ func (h *Hub) file(c *contact, m wire.BroadcastBody) bool {
 		in = &inbox{name: m.Name}
 		h.inboxes[m.Name] = in
 	}
-	most := queueMost
+	most, bytes := queueMost, queueBytes
 	if in.fn == nil {
-		most = keptEach
+		most, bytes = unheardMost, unheardBytes
 	}
 	before := in.dropped
-	in.dropped += len(in.waiting.put(m.Data, len(m.Data), most, queueBytes))
+	in.dropped += len(in.waiting.put(m.Data, len(m.Data), most, bytes))
 	h.call(in)
 	return in.fn != nil && before == 0 && in.dropped > 0
 }

@@ -11,8 +11,7 @@ type recent struct {
 	bytes int
 }
 
-// keptEach is how many messages of a name are kept: for a generation that is being started, and for a function that was not
-// registered yet.
+// keptEach is how many messages of a name are kept for a generation that is being started.
 const keptEach = 16
 
 // add adds a message. The oldest message of the name is dropped if there are more than keptEach, and the oldest messages of all
