@@ -68,16 +68,17 @@ func (u *Upgrader) Publish(name string, data []byte) error { return u.traffic.pu
 // names the generations that the message has not reached: a generation does not read, or its build has no Broadcast. A
 // generation that did not read gets the message when it reads again, unless more than 1,024 messages or 1 MiB wait for it: the
 // oldest messages are dropped then. The error is ErrClosed after Run has returned. Broadcast may be called before Run, and in
-// every function of the program, also in a function of OnBroadcast.
+// every function of the program, also in a function of OnBroadcast, but not in the methods of kept values.
 //
 // The messages of a sender arrive in the order of the calls. Messages of several senders have no order: put a version or a time
 // into the data if the order matters. A message is a change, and not the state: a generation that is started later does not get
-// it, and needs the state by [Upgrader.Keep]. A candidate gets the messages that were sent since a second before its start, but
-// at most 16 for a name from each sender. So a candidate may receive a message whose effect is part of its kept values already.
+// it, and needs the state by [Upgrader.Keep]. A candidate gets the messages that were sent since a second before its start. Of
+// the messages from the time before it was connected to a sender, it gets at most the last 16 of each name. So a candidate may
+// receive a message whose effect is part of its kept values already.
 //
-// A process that the supervisor starts after a crash gets the messages of the last minute, as far as generations that live have
-// sent them after the crash. If the supervisor runs an earlier version of the library, such a process has no connection to the
-// generations that were there before; neither Broadcast then reaches the other side, nor is there an error.
+// A process that the supervisor starts after a crash gets the messages that other living generations have sent since the crash,
+// up to a minute old. There is no connection between this process and the generations from before the crash, and no error, if
+// the supervisor runs a version of the library without Broadcast, or if more than 8 such generations live.
 func (u *Upgrader) Broadcast(name string, data []byte) error {
 	return u.estate.sendBroadcast(name, data)
 }
