@@ -13,10 +13,10 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// architecture returns the page docs/architecture.md.
-func architecture(t *testing.T) string {
+// docsPage returns a page of docs.
+func docsPage(t *testing.T, name string) string {
 	t.Helper()
-	b, err := os.ReadFile("../docs/architecture.md")
+	b, err := os.ReadFile("../docs/" + name + ".md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -25,7 +25,7 @@ func architecture(t *testing.T) string {
 
 // Every place that the page names exists: the file, and each function or type in it.
 func TestPlacesOfTheArchitectureExist(t *testing.T) {
-	page := architecture(t)
+	page := docsPage(t, "architecture")
 	pointer := regexp.MustCompile("`([a-z/_0-9]+\\.go)`(?::((?: `[A-Za-z]+`,?)+))?")
 	found := 0
 	for _, m := range pointer.FindAllStringSubmatch(page[strings.Index(page, "## Where to change what"):], -1) {
@@ -52,9 +52,8 @@ func TestPlacesOfTheArchitectureExist(t *testing.T) {
 }
 
 // The page's table of the protocol has exactly the messages of package wire.
-func TestProtocolOfTheArchitectureIsThatOfTheWire(t *testing.T) {
-	page := architecture(t)
-	table := page[strings.Index(page, "## The control protocol"):strings.Index(page, "## Where to change what")]
+func TestProtocolOnThePageIsThatOfTheWire(t *testing.T) {
+	table := docsPage(t, "protocol")
 	var rows, kinds []string
 	for _, m := range regexp.MustCompile(`(?m)^\| ([a-z]+) \| (?:old|new|candidate|both) \|`).FindAllStringSubmatch(table, -1) {
 		rows = append(rows, m[1])
@@ -71,7 +70,7 @@ func TestProtocolOfTheArchitectureIsThatOfTheWire(t *testing.T) {
 
 // Every package that only this module uses is on the page.
 func TestRoomsAreOnThePage(t *testing.T) {
-	page := architecture(t)
+	page := docsPage(t, "architecture")
 	for _, pattern := range []string{"../internal/*", "internal/*", "../drain/internal/*"} {
 		dirs, err := filepath.Glob(pattern)
 		if err != nil || len(dirs) == 0 {
