@@ -17,6 +17,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -111,8 +112,9 @@ func run(ctx context.Context, c config) error {
 	up.Keep("keys", sm.Keys())
 	up.Check("sessions", sm.Ready)
 	shop := newShop(ff, sm)
+	kill := c.killSwitch(up)
 	cart := canary.NewRouter(shop.with(cartV1), shop.with(cartV2), canary.Options{
-		Name: "cart-v2", Weight: ff.Weight("cart-v2", 0), // the flag moves it
+		Name: "cart-v2", Weight: ff.Weight("cart-v2", 0), Kill: kill, // the flag moves it, until somebody kills it
 		Key: sm.Cohort, SideInContext: true, // a visitor stays on one side, and flags know which
 	})
 	up.Keep("cart", cart)
@@ -133,7 +135,8 @@ func run(ctx context.Context, c config) error {
 	web := drain.NewServer(hs, drain.Options{Grace: c.grace, Move: up.Move, Rebalance: up.Rebalance(), Hurry: up.Hurry()})
 	adm, err := admin.Listen(up, admin.Options{
 		Addr: c.admin, Grace: c.grace, Stop: stop, Page: adminPage(),
-		Status: func() any { return siteStatus{up.Status(), web.Status(), cart.Status(), ff.Status(), judge.Progress()} },
+		Status: func() any { return siteStatus{up.Status(), web.Status(), cart.Status(), ff.Status(), kill.Status(), judge.Progress()} },
+		Actions: map[string]func(string) error{"kill": kill.Kill, "revive": kill.Revive},
 	})
 	if err != nil {
 		return err
@@ -151,12 +154,24 @@ func run(ctx context.Context, c config) error {
 	})
 }
 
+// killSwitch returns the switch that stops the new cart in all living processes at once. It outlives them in a file.
+func (c config) killSwitch(up *upgrade.Upgrader) *canary.KillSwitch {
+	k := canary.NewKillSwitch("cart-v2", canary.KillSwitchOptions{
+		File: filepath.Join(filepath.Dir(c.flags), "cart-v2.kill"), Broadcast: up.Broadcast,
+	})
+	up.Keep("cart-v2.kill", k)
+	up.OnBroadcast("cart-v2", k.UnmarshalBinary)
+	return k
+}
+
 // siteStatus is the answer of the admin listener's GET /status.
 type siteStatus struct {
 	Upgrade upgrade.Status `json:"upgrade"`
 	Drain   drain.Status   `json:"drain"`
 	Canary  canary.Status  `json:"canary"`
 	Flags   flags.Status   `json:"flags"`
+
+	Kill canary.KillStatus `json:"kill"`
 
 	Steps *steps.Progress `json:"steps,omitempty"` // of a progressive upgrade
 }

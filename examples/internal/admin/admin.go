@@ -3,6 +3,7 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -28,6 +29,9 @@ type Options struct {
 	Status func() any              // the answer of GET /status, as JSON
 	Page   http.Handler            // the answer of GET /; nil: that of GET /status
 	Stop   context.CancelCauseFunc // begins a graceful stop
+
+	// Actions are called by POST /name?reason=TEXT. An error is answered with 500. Default: none.
+	Actions map[string]func(reason string) error
 }
 
 // Server is the listener and what is behind it.
@@ -167,6 +171,15 @@ func (s *Server) routes() http.Handler {
 		s.opts.Stop(errors.New("asked for over the admin interface"))
 		writeJSON(w, http.StatusAccepted, Answer{})
 	})
+	for name, do := range s.opts.Actions {
+		mux.HandleFunc("POST /"+name, func(w http.ResponseWriter, r *http.Request) {
+			if err := do(cmp.Or(r.URL.Query().Get("reason"), "asked for over the admin interface")); err != nil {
+				writeJSON(w, http.StatusInternalServerError, Answer{Reason: err.Error()})
+				return
+			}
+			writeJSON(w, http.StatusOK, Answer{})
+		})
+	}
 	return mux
 }
 
