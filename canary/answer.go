@@ -1,7 +1,6 @@
 package canary
 
 import (
-	"cmp"
 	"net/http"
 	"strings"
 
@@ -25,33 +24,39 @@ func cacheable(method string) bool {
 	return method == http.MethodGet || method == http.MethodHead || method == ""
 }
 
-// vary returns the Vary line for a basis: a slice with one string, or nil.
-func (rt *Router) vary(b basis) []string {
+// answers is what a Router adds to answers and to contexts.
+type answers struct {
+	sideInContext bool
+	lines         [onAll + 1][]string // the Vary line for each basis: one string, or none
+}
+
+func (a *answers) configure(o *Options) {
+	a.sideInContext = o.SideInContext
+	for b := range onAll {
+		a.lines[b+1] = varyLine(b+1, o)
+	}
+}
+
+func varyLine(b basis, o *Options) []string {
 	var names []string
 	if b&onHeader != 0 {
-		names = append(names, rt.opts.Header)
+		names = append(names, o.Header)
 	}
 	if b&onCookie != 0 {
 		names = append(names, "Cookie")
 	}
 	if b&onKey != 0 {
-		names = append(names, rt.opts.Vary...)
+		names = append(names, o.Vary...)
 	}
 	if b&onChance != 0 {
 		names = append(names, "*")
 	}
-	if len(names) == 0 {
-		return nil
-	}
 	return []string{strings.Join(names, ", ")}
 }
 
-// caching is a Router as a Hook: it tells caches what the answer depends on.
-type caching Router
-
-// BeforeHeader adds the Vary line for a basis.
-func (c *caching) BeforeHeader(h http.Header, arg uint64) {
-	request.AddVary(h, c.lines[arg])
+// BeforeHeader tells caches what the answer depends on. The argument is the basis.
+func (a *answers) BeforeHeader(h http.Header, arg uint64) {
+	request.AddVary(h, a.lines[arg])
 	if basis(arg)&onChance != 0 {
 		request.AddPrivate(h) // not every cache knows Vary: *
 	}
@@ -63,43 +68,25 @@ type attempt struct {
 	writer request.Writer
 }
 
-// share serves a request whose context or answer has something of the router. The router uses the Slot and the Writer of a
-// middleware further out if they are free.
-func (rt *Router) share(w http.ResponseWriter, r *http.Request, d decision) {
-	slot, writer := rt.missing(w, r, d)
-	if slot != nil {
-		outer := r
-		r = slot.Init(outer, cmp.Or(writer, request.WriterOf(w)))
-		rt.fill(slot, d)
-		defer slot.Finish(outer)
-	}
-	if writer != nil {
-		w = writer.Wrap(w)
-		rt.hook(writer, d)
-		defer writer.Finish()
-	}
-	rt.arms[d.side].serve(w, r, d.forced)
-}
-
 // missing returns the Slot and the Writer that the router has to make, or nil for each that it does not need. Those that it
 // shares have what they need afterwards.
-func (rt *Router) missing(w http.ResponseWriter, r *http.Request, d decision) (*request.Slot, *request.Writer) {
-	needsSlot, needsWriter := rt.opts.SideInContext || d.visit != nil, d.basis != 0 || d.visit != nil
+func (a *answers) missing(w http.ResponseWriter, r *http.Request, d decision) (*request.Slot, *request.Writer) {
+	needsSlot, needsWriter := a.sideInContext || d.visit != nil, d.basis != 0 || d.visit != nil
 	if needsSlot {
 		slot, _ := request.Shared(w, r)
-		needsSlot = slot == nil || !rt.fill(slot, d)
+		needsSlot = slot == nil || !a.fill(slot, d)
 	}
 	if needsWriter {
 		writer := request.WriterOf(w)
 		needsWriter = writer == nil
 		if writer != nil {
-			rt.hook(writer, d)
+			a.hook(writer, d)
 		}
 	}
 	switch {
 	case needsSlot && needsWriter:
-		a := &attempt{}
-		return &a.slot, &a.writer
+		both := &attempt{}
+		return &both.slot, &both.writer
 	case needsSlot:
 		return &request.Slot{}, nil
 	case needsWriter:
@@ -109,8 +96,8 @@ func (rt *Router) missing(w http.ResponseWriter, r *http.Request, d decision) (*
 }
 
 // fill sets the fields of a Slot, and reports whether all were free.
-func (rt *Router) fill(slot *request.Slot, d decision) bool {
-	free := !rt.opts.SideInContext || slot.Set(request.Side, d.side)
+func (a *answers) fill(slot *request.Slot, d decision) bool {
+	free := !a.sideInContext || slot.Set(request.Side, d.side)
 	if d.visit != nil {
 		free = slot.Set(request.Visitor, d.visit) && free
 	}
@@ -118,9 +105,9 @@ func (rt *Router) fill(slot *request.Slot, d decision) bool {
 }
 
 // hook adds to a Writer what has to be in the header. After the header was sent this has no effect.
-func (rt *Router) hook(writer *request.Writer, d decision) {
+func (a *answers) hook(writer *request.Writer, d decision) {
 	if d.basis != 0 {
-		writer.BeforeHeader((*caching)(rt), uint64(d.basis))
+		writer.BeforeHeader(a, uint64(d.basis))
 	}
 	if d.visit != nil {
 		writer.BeforeHeader(d.visit, 0)

@@ -1,6 +1,7 @@
 package canary
 
 import (
+	"cmp"
 	"math/rand/v2"
 	"net/http"
 	"strings"
@@ -12,10 +13,10 @@ import (
 
 // A Router sends each request to one of two handlers. It has to be made by NewRouter or Middleware.
 type Router struct {
-	opts  Options
-	asked asked
-	arms  [2]arm              // by Side
-	lines [onAll + 1][]string // the Vary line, by basis
+	opts    Options
+	asked   asked
+	answers answers
+	arms    [2]arm // by Side
 }
 
 var _ http.Handler = (*Router)(nil)
@@ -27,11 +28,9 @@ var _ http.Handler = (*Router)(nil)
 func NewRouter(stable, canary http.Handler, opts Options) *Router {
 	rt := &Router{opts: opts.withDefaults()}
 	rt.asked.opts = &rt.opts
+	rt.answers.configure(&rt.opts)
 	rt.arms[Stable].handler = stable
 	rt.arms[Canary].handler = canary
-	for b := range rt.lines {
-		rt.lines[b] = rt.vary(basis(b))
-	}
 	if isNone(stable) {
 		rt.arms[Stable].handler = http.HandlerFunc(unavailable)
 	}
@@ -62,6 +61,24 @@ func (rt *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if d.basis != 0 || d.visit != nil || rt.opts.SideInContext {
 		rt.share(w, r, d)
 		return
+	}
+	rt.arms[d.side].serve(w, r, d.forced)
+}
+
+// share serves a request whose context or answer has something of the router. The router uses the Slot and the Writer of a
+// middleware further out if they are free.
+func (rt *Router) share(w http.ResponseWriter, r *http.Request, d decision) {
+	slot, writer := rt.answers.missing(w, r, d)
+	if slot != nil {
+		outer := r
+		r = slot.Init(outer, cmp.Or(writer, request.WriterOf(w)))
+		rt.answers.fill(slot, d)
+		defer slot.Finish(outer)
+	}
+	if writer != nil {
+		w = writer.Wrap(w)
+		rt.answers.hook(writer, d)
+		defer writer.Finish()
 	}
 	rt.arms[d.side].serve(w, r, d.forced)
 }

@@ -135,7 +135,9 @@ func run(ctx context.Context, c config) error {
 	web := drain.NewServer(hs, drain.Options{Grace: c.grace, Move: up.Move, Rebalance: up.Rebalance(), Hurry: up.Hurry()})
 	adm, err := admin.Listen(up, admin.Options{
 		Addr: c.admin, Grace: c.grace, Stop: stop, Page: adminPage(),
-		Status: func() any { return siteStatus{up.Status(), web.Status(), cart.Status(), ff.Status(), kill.Status(), judge.Progress()} },
+		Status: func() any {
+			return siteStatus{up.Status(), web.Status(), cart.Status(), ff.Status(), kill.Status(), judge.Progress()}
+		},
 		Actions: map[string]func(string) error{"kill": kill.Kill, "revive": kill.Revive},
 	})
 	if err != nil {
