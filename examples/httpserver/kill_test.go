@@ -7,6 +7,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/midair-go/midair/internal/testutil"
 )
@@ -38,9 +39,11 @@ func (s *site) sides(generations ...int) string {
 // mustSay fails unless n processes have logged a change of the switch within a while.
 func (s *site) mustSay(n int, change string) {
 	s.t.Helper()
+	began := time.Now()
 	testutil.Until(s.t, patience, strconv.Itoa(n)+" processes say: "+change, func() bool {
 		return strings.Count(s.Output(), change) >= n
 	})
+	s.t.Logf("%d processes after %v: %s", n, time.Since(began).Round(time.Millisecond), change)
 	if got := strings.Count(s.Output(), change); got != n {
 		s.t.Errorf("%q was logged %d times, want %d: once in each process", change, got, n)
 	}

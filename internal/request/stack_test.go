@@ -2,11 +2,13 @@ package request_test
 
 import (
 	"context"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"testing"
 
 	"github.com/midair-go/midair/canary"
+	"github.com/midair-go/midair/flags"
 	"github.com/midair-go/midair/internal/request"
 	"github.com/midair-go/midair/session"
 )
@@ -32,6 +34,16 @@ func newStack(t testing.TB) *stack {
 func (s *stack) router(opts canary.Options) middleware {
 	opts.Weight, opts.Key, opts.SideInContext = canary.Fixed(0.5), s.sm.Cohort, true
 	return func(h http.Handler) http.Handler { return canary.NewRouter(h, h, opts) }
+}
+
+// flags is a middleware that says for whom flags are evaluated.
+func (s *stack) flags(t testing.TB) middleware {
+	ff, err := flags.Open(t.TempDir()+"/flags.json", flags.Options{Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ff.Close() })
+	return ff.Middleware(func(r *http.Request) (string, map[string]any) { return s.sm.Cohort(r), nil })
 }
 
 // chain wraps the middlewares around a handler, the first one outermost.
@@ -121,6 +133,9 @@ func TestTheStackCostsTwoAllocations(t *testing.T) {
 		{"session, router", []middleware{s.sm.Middleware, router}, 1, 0, "Cookie"},
 		{"session, observer, router", []middleware{s.sm.Middleware, inside(t), router}, 1, 0, "Cookie"},
 		{"session, router, observer", []middleware{s.sm.Middleware, router, inside(t)}, 1, 0, "Cookie"},
+		// The flags have an allocation for the function that says for whom they are evaluated.
+		{"session, router, flags", []middleware{s.sm.Middleware, router, s.flags(t)}, 2, 0, "Cookie"},
+		{"session, flags, router, observer", []middleware{s.sm.Middleware, s.flags(t), router, inside(t)}, 2, 0, "Cookie"},
 		// The session shares the Slot and the Writer, and its visit is an allocation. A key that is read outside of the middleware
 		// is not known to be from a cookie.
 		{"observer, session, router", []middleware{outside(t), s.sm.Middleware, router}, 1, 1, "Cookie"},
