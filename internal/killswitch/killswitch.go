@@ -32,6 +32,9 @@ import (
 	"github.com/midair-go/midair/internal/statefile"
 )
 
+// maxMessage is the number of bytes that Broadcast gets at most in a call: the limit of Broadcast of package upgrade.
+const maxMessage = 16 << 10
+
 // A Word is what a request needs to know of a switch.
 type Word uint32
 
@@ -58,7 +61,7 @@ type Options struct {
 	Package   string                  // of the program's switch, "canary" for example; the first word of errors and log lines
 	Name      string                  // of the switch, in errors and log lines
 	File      string                  // the path of the file; empty: memory only
-	Broadcast func(data []byte) error // sends a state to the other processes; nil: nothing is sent
+	Broadcast func(data []byte) error // sends a state, or a part of at most 16 KiB, to the other processes; nil: nothing is sent
 	Logger    *slog.Logger            // default: slog.Default()
 }
 
@@ -207,7 +210,10 @@ func (s *Switch) send() error {
 	if s.opts.Broadcast == nil || !due {
 		return nil
 	}
-	err := guard.Call(func() error { return s.opts.Broadcast(st.encode()) })
+	var err error
+	for _, part := range st.parts(maxMessage, s.me.ID) {
+		err = errors.Join(err, guard.Call(func() error { return s.opts.Broadcast(part) }))
+	}
 	if err != nil {
 		err = s.errorf("other processes may not know that it is %s until the next change: broadcast: %w", st.Word(), err)
 	}

@@ -202,6 +202,29 @@ func (s State) encode() []byte {
 	return format.Seal(append(format.Begin(), body...))
 }
 
+// parts returns the state as encoded states of at most limit bytes, of which each has some of the writers: together they merge
+// to s. The writer whose id is first is in the first part. A part with a single writer may be longer than limit.
+func (s State) parts(limit int, first string) (all [][]byte) {
+	rest := slices.Clone(s.Writers)
+	if i := slices.IndexFunc(rest, func(w writer) bool { return w.ID == first }); i > 0 {
+		rest = slices.Concat(rest[i:i+1], rest[:i], rest[i+1:])
+	}
+	part := State{Revived: s.Revived}
+	data := part.encode()
+	for _, w := range rest {
+		before := part.Writers
+		part.Writers = append(slices.Clip(before), w)
+		longer := part.encode()
+		if len(longer) > limit && len(before) > 0 {
+			all = append(all, data)
+			part.Writers = []writer{w}
+			longer = part.encode()
+		}
+		data = longer
+	}
+	return append(all, data)
+}
+
 // decode returns the state of encode. A state with impossible numbers is damaged.
 func decode(data []byte) (State, error) {
 	r := format.Open(data)

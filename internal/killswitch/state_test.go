@@ -297,3 +297,39 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+// The largest state goes out in parts that a broadcast can carry, and together they are the state. The first part has the
+// change that was just made.
+func TestPartsOfALargeStateFitIntoBroadcasts(t *testing.T) {
+	worst := strings.Repeat("\x01", maxText) // six bytes each in JSON
+	var s State
+	for i := range maxWriters {
+		w := writer{ID: fmt.Sprintf("%016x", i), Host: worst, PID: 1 << 22}
+		s = s.kill(w, 1<<50, worst).latch(w, 1<<50, worst)
+	}
+	s = s.revive(event{At: 1 << 50, Reason: worst, Host: worst, PID: 1 << 22})
+	own := writer{ID: fmt.Sprintf("%016x", 40), Host: worst}
+	s = s.kill(own, 1<<51, worst)
+	var got State
+	for i, part := range s.parts(maxMessage, own.ID) {
+		if len(part) > maxMessage {
+			t.Errorf("a part has %d bytes", len(part))
+		}
+		other, err := decode(part)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got = got.merge(other); i == 0 && got.Word() != Killed {
+			t.Error("the kill is not in the first part")
+		}
+	}
+	if !got.equal(s) {
+		t.Error("the parts are not the state")
+	}
+	if n := len((State{}).parts(maxMessage, "")); n != 1 {
+		t.Errorf("%d parts of an empty state", n)
+	}
+	if n := len((State{}).kill(own, 1, "bad").latch(writer{ID: "a"}, 1, "slow").parts(maxMessage, "")); n != 1 {
+		t.Errorf("%d parts of a small state", n)
+	}
+}
