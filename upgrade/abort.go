@@ -19,9 +19,9 @@ type dismissal struct {
 	cause     error
 	failedAt  stage          // the stage in which the attempt failed
 	detected  time.Time      // when dismiss was called
-	accepting time.Duration  // the time from detected until this process accepted again
+	accepting time.Duration  // how long this process took to accept again, counted from detected
 	body      wire.AbortBody // the body of the abort message
-	deaf      bool           // a message out of order was logged; takeState logs no further message out of order
+	deaf      bool           // takeState has logged a message out of order, and logs no other such message
 }
 
 // idleAbortGrace is how long an aborted candidate may take to end if it was never allowed to accept connections.
@@ -32,8 +32,8 @@ const idleAbortGrace = 2 * time.Second
 const killLimit = 5 * time.Second
 
 // dismiss makes this process accept again, and sends the candidate the abort message. Then the candidate finishes its requests
-// and ends. If the candidate hangs, it gets no message. If it hangs or takes too long, the next stage kills it. If holdsBack
-// returns true, this process accepts only after reopen.
+// and ends. A candidate that takes too long is killed in the next stage. A candidate that hangs gets no message, and is killed
+// at once. If holdsBack returns true, dismiss does not make this process accept again: reopen does so later.
 func (d *dismissal) dismiss() await {
 	d.detected = time.Now()
 	if !d.holdsBack() {
@@ -160,8 +160,8 @@ func (d *dismissal) reacquire() await {
 	return await{work: d.work, stops: d.stopping}
 }
 
-// reopen makes this process accept again if holdsBack has prevented this in dismiss. If the whole service is to end, reopen
-// does nothing, because reacquire perhaps has not acquired the resources.
+// reopen makes this process accept again if dismiss has not done so because of holdsBack. If the whole service is to end,
+// reopen does nothing: the stop of the service may have ended reacquire before the resources were acquired.
 func (d *dismissal) reopen() {
 	if d.holdsBack() && !d.isStopping() {
 		d.acceptAgain()

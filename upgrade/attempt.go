@@ -36,13 +36,13 @@ type attempt struct {
 	done    chan error    // receives the result, once
 	crash   *os.File      // if the candidate crashes, its Go runtime writes a report to this file; nil: there is no file
 
-	mu    sync.Mutex // protects again and stage
-	stage stage      // is written with mu and shares.mu locked; other goroutines read it with one of the two locked
+	mu    sync.Mutex // protects the fields stage and again
+	stage stage      // the attempt locks mu and shares.mu to change the stage; other goroutines lock one of the two to read it
 	again bool       // another upgrade was requested during this attempt
 
 	// Signals from other goroutines.
-	unsettled <-chan struct{} // closed when this process has made itself known, see settled; nil: the attempt need not wait
-	writes    <-chan struct{} // closed when a running try to write the pid file and the outcome ends; nil: no try runs
+	unsettled <-chan struct{} // closed when this process has announced itself as the service, see settled; nil: it has done so
+	writes    <-chan struct{} // closed when a new try to write the pid file and the outcome has ended; nil: no such try runs
 	early     chan struct{}   // closed by commitNow: bake and soak end, and the commit follows
 	earlyOnce sync.Once
 	stopping  chan struct{} // closed when the whole service is to end
@@ -61,7 +61,7 @@ type attempt struct {
 	work      *work       // the running judge, the work of release or the work of reacquire; nil: none of the three runs
 	dismissal *dismissal  // nil before the stage dismissing
 
-	files sync.WaitGroup // the goroutines that use files: a file system may hang
+	files sync.WaitGroup // the goroutines that use files; the attempt does not wait for a file system that hangs
 }
 
 // newAttempt returns an attempt, which begins when run is called. The attempt uses the values of ctx, but the end of ctx does
@@ -140,15 +140,15 @@ func (a *attempt) step(n news) bool {
 	return true
 }
 
-// move ends the work of the present stage, goes to the stage in the argument to, and returns true. There is one exception: if
-// the attempt was aborted in a stage that allows an abort, move does not go to a stage before dismissing. In this case move
-// does not change the stage, and returns false.
+// move ends the work of the present stage, changes to the given stage, and returns true. There is one exception: the attempt
+// was aborted, the present stage allows an abort, and the given stage comes before dismissing. Then move does not change the
+// stage, and returns false.
 func (a *attempt) move(to stage) bool {
 	if a.stage == atBaking {
 		a.shares.endBake(to == atDismissing)
 	}
 	a.leave(to)
-	a.shares.mu.Lock() // setWeight changes nothing in the next stage
+	a.shares.mu.Lock() // setWeight changes weights with this lock locked, and only in the stage baking
 	defer a.shares.mu.Unlock()
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -12,8 +12,8 @@ import (
 
 // How an attempt waits for the next event. The events are the columns of the table in stages.go.
 
-// await is what a stage waits for: next turns each of these conditions into an event. With the zero value there is nothing to
-// wait for, and next returns the event finished at once.
+// await has the conditions that a stage waits for. When a condition comes true, attempt.next returns the event for this
+// condition. The zero value has no conditions: next returns the event finished at once.
 type await struct {
 	err   error           // why the work of the stage could not begin; nil: it has begun
 	want  wire.Kind       // the message that the stage waits for; 0: none
@@ -174,8 +174,8 @@ func (a *attempt) handle(f wire.Frame) error {
 	return nil
 }
 
-// helloDelay is how long readyByte waits for the message hello. The candidate may have sent hello before the Ready byte,
-// although this process has not read hello yet.
+// helloDelay is how long readyByte waits for the message hello. The Ready byte comes through the pipe of tableflip, and hello
+// through the control socket. So this process may see the byte first, although the candidate has sent hello first.
 const helloDelay = 100 * time.Millisecond
 
 // readyByte handles a Ready byte that comes before the commit message. If hello has come, the byte is out of order. If no hello
@@ -201,8 +201,8 @@ func (a *attempt) readyByte() news {
 
 // exited handles the exit of the child. It first reads the messages that the child sent before its exit. Usually exited
 // returns the event exited, with the exit status. If the attempt has to be taken back because of a message, exited returns the
-// event objected instead. If the stage waits for hello and hello has come, exited returns the event answered, because the
-// failure then belongs to a later phase than start.
+// event objected instead. If the stage waits for hello and hello has come, exited returns the event answered. Then the attempt
+// goes on, and the event exited comes in a later stage: the candidate has failed after its start, and not in it.
 func (a *attempt) exited(want wire.Kind) news {
 	end := time.After(commitStall)
 	for {
@@ -326,15 +326,15 @@ func (a *attempt) linkLost() error {
 // tickEvery is how often an attempt calls tick.
 const tickEvery = 50 * time.Millisecond
 
-// tick calls Sweep for the passed connections (see handoff.Dispatcher), and returns an error if the candidate has sent nothing
-// for Options.Silence. Before the first SetWeight, tick does nothing.
+// tick does nothing before the first SetWeight. After it, tick looks which passed connections the candidate has taken, refused
+// or closed (see Sweep of handoff.Dispatcher), and returns an error if the candidate has sent nothing for Options.Silence.
 func (a *attempt) tick() error {
 	if a.shares.dispatcher() == nil {
 		return nil
 	}
 	a.shares.dispatcher().Sweep()
-	// Silence does not count in a stage that does not heed the event silent: after the commit message, for example, another
-	// limit applies. Silence does not count during a call either, because this process then reads no messages.
+	// Silence does not count in two cases. The stage ignores the event silent: after the commit message, for example, another
+	// limit applies. Or received.call runs: this process then reads no messages.
 	if !a.heeds(evSilent) || a.received.call != nil {
 		a.heartbeat.refresh()
 		return nil

@@ -33,7 +33,7 @@ type call struct {
 func startCall(limit time.Duration, fn func(context.Context) error) *call {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	c := &call{cancel, make(chan error, 1)}
-	go func() { c.done <- fn(ctx) }() // ends when fn returns; the loop receives the result, or snapshot.drop at the end of Run
+	go func() { c.done <- fn(ctx) }() // ends when fn returns, because done has room for the result
 	return c
 }
 

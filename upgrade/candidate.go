@@ -181,12 +181,15 @@ func acceptFrom(ctx context.Context, ln net.Listener, from net.Addr) (*os.File, 
 }
 
 // SetWeight gives the candidate a share of the connections, from 0 to 1. While Bake runs, SetWeight can be called at any time,
-// with a higher or a lower weight. This process accepts the new connections, and passes the candidate's share on. By default
-// this process counts connections, and the share is exact. With Options.Sticky the client's address decides, and with
-// Options.Split that function decides. If the server offers its idle connections ([Upgrader.Rebalance]), this process passes
-// on the same share of the idle connections. At 1 the candidate accepts by itself, and this process is a warm standby with
-// open sockets. After an abort, the candidate sends the idle connections back to this process. If the weight is lowered, the
-// candidate sends a part of them back. If the candidate dies, this process serves the passed connections that the candidate
+// with a higher or a lower weight. This process accepts the new connections, and passes the candidate's share on. At weight 1
+// the candidate accepts by itself, and this process is a warm standby with open sockets.
+//
+// By default this process counts the connections, and the share is exact. With Options.Sticky the address of the client decides
+// which process serves a connection. With Options.Split the function in this option decides.
+//
+// Idle connections move too, if the server offers them ([Upgrader.Rebalance]). When the weight rises, this process passes idle
+// connections to the candidate, up to the same share. When the weight falls, the candidate sends a part of its idle connections
+// back, and after an abort all of them. If the candidate dies, this process serves the passed connections that the candidate
 // has not read from.
 //
 // The error is ErrNotSupported on other platforms than Linux, ErrNotReady if the old or the new process needs an exclusive

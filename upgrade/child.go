@@ -53,8 +53,8 @@ func (c *child) drop() {
 }
 
 // unknown returns why the child could not be announced to the supervisor. It returns nil if the child was announced. It also
-// returns nil if the child has ended: then the attempt fails because of the exit. os.ErrProcessDone also means that the child
-// has ended, because a child is reaped a moment before Exited is closed.
+// returns nil if the child has ended: then the attempt fails because of the exit. A child is reaped a moment before Exited is
+// closed. During this moment only os.ErrProcessDone shows that the child has ended.
 func (c *child) unknown() error {
 	if c.gone() || errors.Is(c.unannounced, os.ErrProcessDone) {
 		return nil
@@ -79,9 +79,9 @@ func (c *child) gone() bool {
 	}
 }
 
-// died returns an error with the exit status if the child has died. It returns nil if the child lives, or has ended with
-// status 0 as after a stop. After the time in the argument until, died always returns nil: perhaps the child has ended because
-// an upgrade has replaced it.
+// died returns an error with the exit status if the child has died. It returns nil if the child lives, or has ended with status
+// 0, as a child does after a stop. After the time that the argument until gives, died returns nil in any case, because an
+// upgrade may have replaced the child.
 func (c *child) died(until time.Time) error {
 	if !c.Ended() || !time.Now().Before(until) {
 		return nil

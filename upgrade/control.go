@@ -21,7 +21,7 @@ type request struct {
 	mode  mode            // for an upgrade
 	ctx   context.Context // for an upgrade: the context whose values, such as a span, the attempt uses
 	cause error           // for an abort: the reason
-	only  chan error      // for an abort: abort only the upgrade that was requested with this reply channel; nil: any upgrade
+	only  chan error      // for an abort: the reply channel of the upgrade to abort; nil: abort any upgrade
 	reply chan error      // buffered: receives one answer
 }
 
