@@ -61,7 +61,7 @@ type attempt struct {
 	work      *work       // the running judge, the work of release or the work of reacquire; nil: none of the three runs
 	dismissal *dismissal  // nil before the stage dismissing
 
-	files sync.WaitGroup // the goroutines that use files; the attempt does not wait for a file system that hangs
+	files sync.WaitGroup // the goroutines that restore and write files, because a file system may hang
 }
 
 // newAttempt returns an attempt, which begins when run is called. The attempt uses the values of ctx, but the end of ctx does

@@ -202,7 +202,7 @@ func (a *attempt) readyByte() news {
 // exited handles the exit of the child. It first reads the messages that the child sent before its exit. Usually exited
 // returns the event exited, with the exit status. If the attempt has to be taken back because of a message, exited returns the
 // event objected instead. If the stage waits for hello and hello has come, exited returns the event answered. Then the attempt
-// goes on, and the event exited comes in a later stage: the candidate has failed after its start, and not in it.
+// goes on, and the event exited comes in a later stage, so the failure does not count as a failed start.
 func (a *attempt) exited(want wire.Kind) news {
 	end := time.After(commitStall)
 	for {

@@ -35,8 +35,9 @@
 // as well: without a supervisor it becomes the service; with a supervisor it serves until the committed build serves again (see
 // [Supervise] and Status.Uncommitted).
 //
-// The package handles listeners, connections and processes. It knows no application protocol, so the server in serve, the
-// function that Run calls, has to finish the requests: package drain does this without losing a request.
+// The package handles listeners, connections and processes, but knows no application protocol. So the program's server has to
+// finish the requests. The server runs in serve, the function that Run calls. Package drain has servers that finish their
+// requests without losing a request.
 //
 // # Methods, by who needs them
 //

@@ -69,10 +69,11 @@ func (s *elders) status() []Process {
 	return all
 }
 
-// markHurried returns the oldest generations if the number of generations, this process included, is greater than the limit in
-// the argument most. The returned generations have to close their idle connections. A later call does not return the same
-// generation again. The caller, and not markHurried, sends the message hurry: while markHurried holds the lock, a process that
-// does not read would make Status wait.
+// markHurried returns the oldest generations if there are too many: these generations have to close their idle connections. The
+// argument most is the limit, and this process counts too. A later call does not return the same generation again.
+//
+// The caller sends the message hurry to the returned generations. markHurried does not send, because Status waits for the lock
+// of markHurried, and the sending may wait for a process that does not read.
 func (s *elders) markHurried(most int) (marked []*elder) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -244,9 +245,9 @@ func (s *elders) forget(e *elder) {
 	e.link.Close()
 }
 
-// hurry sends the message hurry to the oldest generations if the number of generations is greater than the limit in the
-// argument most. This message orders them to close their idle connections. The old process may be among them, so hurry is
-// called after the message serving was sent. hurry may wait for a process that does not read.
+// hurry sends the message hurry to the oldest generations if there are too many (see markHurried). The message orders these
+// generations to close their idle connections. hurry may wait for a process that does not read. The old process may be among
+// the oldest generations, and gets the message serving first: so hurry is called after the message serving was sent.
 func (s *elders) hurry(most int, log *slog.Logger) {
 	for _, e := range s.markHurried(most) {
 		log.Warn("upgrade: too many generations: this one closes what is idle", "draining", e.PID, "generation", e.Generation, "MaxGenerations", most)

@@ -77,7 +77,8 @@ func (e *estate) recordOutcome(out Outcome) {
 	}
 	defer e.pid.Unreserve()
 	last, err := readOutcome(e.pid.ReadLast())
-	// If last.Begun is greater than the present uptime, the machine was started again after the upgrade in last.
+	// The machine may have been started again after the last outcome. Then uptimes cannot be compared: the last outcome is
+	// older, although its Begun may be greater. A Begun that is greater than the present uptime shows this.
 	if err == nil && out.Committed && last.Begun >= out.Begun && last.Begun <= sys.Uptime() {
 		e.unwritten.note(fileOutcome, out, nil, nil)
 		return

@@ -32,7 +32,7 @@ type generation struct {
 	prepared chan error // receives the result of the checks; nil after the loop has received the result
 
 	accepted   bool // this process may have accepted connections before it became the main generation
-	supervised bool // there is a supervisor, and this process has not yet read the end of the channel to it
+	supervised bool // there is a supervisor; false after this process has read the end of the channel to the supervisor
 	again      bool // SIGHUP, to this process or the old process, has asked for an upgrade that has not begun yet
 
 	fromOld        <-chan wire.Frame       // messages of the old process; nil: there is no control socket, or its end was read
@@ -80,5 +80,5 @@ func newGeneration(p *parts) *generation {
 type attemptEnd struct {
 	err     error
 	outcome Outcome
-	writing chan struct{} // closed when the files of the attempt are written; nil: they are
+	writing chan struct{} // closed when the files of the attempt are written; nil: the files are written already
 }

@@ -19,8 +19,9 @@ type idle struct {
 	looked time.Time     // the time of the last look
 }
 
-// over reports whether no upgrade was under way for at least the limit. The function works reports whether an upgrade is under
-// way now. Within idleLook, or within a quarter of the limit if that is shorter, over calls works at most once.
+// over reports whether no upgrade was under way for at least the limit. The argument works is a function that reports whether
+// an upgrade is under way now. A call of this function is a look. Between two looks, idleLook passes, or a quarter of the limit
+// if that is shorter. If over is called before the next look is due, it returns false.
 func (i *idle) over(works func() bool) bool {
 	now := time.Now()
 	if i.limit == 0 || now.Sub(i.looked) < min(idleLook, i.limit/4) {
