@@ -45,7 +45,7 @@ func unmanageable(starter string, manager *sdnotify.Notifier) error {
 	return manager.Problem()
 }
 
-// naming is the wait of a new main generation: the old process has to name the new process to systemd first. In the zero value
+// naming is the wait of a new main generation until the old process has named it to systemd (see nameWait). In the zero value
 // no wait is under way.
 type naming struct {
 	due   <-chan time.Time // the time at which the wait ends without a message of the old process; nil: no wait is under way
@@ -85,15 +85,13 @@ func (a *announcer) text() string {
 }
 
 // announce queues the messages that make this generation the service: the manager keeps the sockets of this generation, and
-// forgets other sockets. The message serving is sent to the old process later. If this process dies before it has sent
-// serving, the old process serves on, and announces itself again.
+// forgets other sockets. announce does not wait until the messages are sent: telling.send waits. announce returns sockets that
+// the manager is asked to forget. These sockets must not be emptied before the messages are sent.
 //
-// If later is true, announce leaves two things to keepRest: the manager keeps the sockets that this process was the first to
-// open, and forgets sockets of older generations that this process does not have. Until keepRest is called, the manager still
-// keeps all sockets of the old process, in case the old process serves on.
-//
-// announce does not wait until the messages are sent: telling.send waits. announce returns sockets that the manager is asked
-// to forget. These sockets must not be emptied before the messages are sent.
+// The message serving is sent to the old process later. If this process dies before it has sent serving, the old process serves
+// on, announces itself again, and needs all of its sockets in the manager. So if later is true, announce leaves two kinds of
+// messages to keepRest: to keep the sockets that this process was the first to open, and to forget the sockets of older
+// generations that this process does not have.
 func (a *announcer) announce(later bool) (forgotten []*os.File) {
 	if a.estate.manager == nil {
 		return nil
@@ -102,7 +100,7 @@ func (a *announcer) announce(later bool) (forgotten []*os.File) {
 		if later && r.Fresh() {
 			return
 		}
-		// The manager perhaps keeps an older socket under this name, which is closed or has no path any more.
+		// Perhaps the manager still keeps an older socket under this name: a socket that is closed, or has lost its path.
 		if a.origin.old == oldTableflip || a.passed.Stale(r.StoreName()) {
 			a.estate.manager.Forget(r.StoreName())
 		}
@@ -118,8 +116,8 @@ func (a *announcer) announce(later bool) (forgotten []*os.File) {
 	return forgotten
 }
 
-// keepRest does the two things that announce has left to it. It is called after the message serving was sent to the old
-// process.
+// keepRest queues the messages that announce has left to keepRest. It is called after the message serving was sent to the old
+// process. It returns sockets that the manager is asked to forget, as announce does.
 func (a *announcer) keepRest() (forgotten []*os.File) {
 	if a.estate.manager == nil {
 		return nil

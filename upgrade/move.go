@@ -31,9 +31,11 @@ func (u *Upgrader) Move(c net.Conn) bool { return u.traffic.move(c, nil) }
 //
 // MoveWith returns false in the same cases as Move. It also returns false if prefix has more than 16 KiB, or if the other
 // process does not serve the listener of c by package drain. If the other process reads nothing for two seconds, MoveWith
-// returns false, too: during a drain, call MoveWith again. An abort and Rollback move connections to an older build: first
-// release a build that understands prefix, and then a build that sends prefix. If a candidate dies, the connections that it
-// has written to are lost.
+// returns false, too: during a drain, call MoveWith again. If a candidate dies, the connections that it has written to are
+// lost.
+//
+// After an abort or a Rollback, connections move to an older build. So the older build has to understand prefix too: first
+// release a build that understands prefix and does not send it, and later a build that sends prefix.
 func (u *Upgrader) MoveWith(c net.Conn, prefix []byte) bool { return u.traffic.move(c, prefix) }
 
 // HasCarriedBytes reports whether c has moved here from another generation with a prefix (see MoveWith). If so, the first

@@ -48,9 +48,9 @@ func (o *oldProcess) endHeartbeat() {
 	}
 }
 
-// returner returns the function with which Upgrader.Move sends connections back to the old process. It is called when the
-// weight of this candidate falls: the parameters from and to are the weight before and after. After an abort, both are 0. If
-// to is 0, all idle connections go back. Otherwise a part of the idle connections goes back.
+// returner is called when the weight of this candidate falls, and after an abort. It returns the function with which
+// Upgrader.Move sends idle connections back to the old process. The arguments from and to are the weight before and after the
+// change, and both are 0 after an abort. If the new weight is 0, all idle connections go back, and otherwise a part of them.
 func (o *oldProcess) returner(choice handoff.Choice, from, to float64) handoff.Mover {
 	return handoff.NewReturner(o.link, o.takes, choice, from, to).Move
 }

@@ -81,10 +81,10 @@ type Options struct {
 	// with SO_REUSEPORT receives a share of the datagrams at once, even in a candidate: use SO_REUSEPORT for tcp only. Default:
 	// the settings of net.Listen.
 	ListenConfig net.ListenConfig
-	// MayClose has the addresses, as given to Listen, of sockets that the old version has open and that this version does not
-	// open; "*" means all sockets. A socket of the old version that is not in MayClose must be opened by this version before
-	// Run. Otherwise the candidate fails in the check phase, because clients would be refused after the commit. MayClose is
-	// not needed for Restart and Rollback, nor for sockets that the old version opened after its call of Run. Default: none.
+	// MayClose names the sockets that the old version has open and that this version gives up. The names are the addresses as
+	// given to Listen; "*" means all sockets. This version must open every other socket of the old version before Run.
+	// Otherwise the candidate fails in the check phase, because clients would be refused after the commit. MayClose is not
+	// needed for Restart and Rollback, nor for sockets that the old version opened after its call of Run. Default: none.
 	MayClose []string
 
 	// Sticky makes Candidate.SetWeight send all connections of a client address to the same process, by the same rule on every
@@ -106,14 +106,15 @@ type Options struct {
 	// their time limits. An upgrade does not wait for the older generations. Default: 4.
 	MaxGenerations int
 
-	// StuckAfter is how long serve may go on after the end of its context if Run does not know that serve drains. An example
-	// is a serve that calls http.Serve, which has no context. After this time Accept and ReadFrom return net.ErrClosed. If
-	// serve has not returned a second later, Run returns ErrServeStuck; if serve has closed a socket in reaction to
-	// net.ErrClosed, Run waits for another StuckAfter first. The remaining connections end with the process. StuckAfter does
-	// not limit a drain of package drain. It does not limit a server that begins its drain by closing a socket
-	// (http.Server.Shutdown, gRPC). And it does not limit a serve without open sockets that has called Done or Err of its
-	// context. A server that drains in another way, or that goes on accepting after a stop, needs a longer StuckAfter.
-	// Default: 1 minute, twice the default of package drain. Negative: no limit.
+	// StuckAfter is how long a serve may go on that ignores the end of its context: a serve that calls http.Serve, for example,
+	// which has no context. After this time Accept and ReadFrom return net.ErrClosed. If serve has not returned a second later,
+	// Run returns ErrServeStuck, and the remaining connections end with the process. But if serve has closed a socket in
+	// reaction to net.ErrClosed, Run first waits for another StuckAfter.
+	//
+	// StuckAfter does not limit a serve that Run knows to drain or to finish its work: a drain of package drain, a server that
+	// begins its drain by closing a socket (http.Server.Shutdown, gRPC), and a serve without open sockets that has called Done
+	// or Err of its context. A server that drains in another way, or that goes on accepting after a stop, needs a longer
+	// StuckAfter. Default: 1 minute, twice the default of package drain. Negative: no limit.
 	StuckAfter time.Duration
 
 	// PIDFile is the path of a file with the pid of the main generation. The file is written atomically at the start and at

@@ -22,8 +22,8 @@ func logServingAnyway(log *slog.Logger, p Phase, err error) {
 
 const unsupervisedText = "upgrade: the supervisor has ended: nobody starts the service again after a crash"
 
-// nextLink is the control socket to the process that the supervisor starts after the death of the old process, to replace this
-// process.
+// nextLink is the control socket to the process that is to replace this process. The supervisor starts that process after the
+// death of the old process.
 type nextLink struct{ link *wire.Link } // nil: none
 
 // take makes a link of the socket in files, which the supervisor has sent. It closes an earlier link.

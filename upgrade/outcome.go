@@ -27,9 +27,9 @@ type Outcome struct {
 	// Kind is upgrade, restart, rehearsal or rollback. It is crash or crash-rollback if the supervisor has started the process
 	// after a crash.
 	Kind string `json:"kind"`
-	// Started and At are the begin and the end of the upgrade, by the clock of the machine, which may be set during the
-	// upgrade. Begun is the begin by a clock that is never set: the time since the machine was started, in nanoseconds. The
-	// outcome with the greater Begun is the later one.
+	// Started and At are the times of day at which the upgrade began and ended. The machine's clock may be set to another time
+	// in between. So compare outcomes by Begun: the time from the start of the machine to the begin of the upgrade, in
+	// nanoseconds. The outcome with the greater Begun is the later outcome.
 	Started time.Time     `json:"started"`
 	At      time.Time     `json:"at"`
 	Begun   time.Duration `json:"begun"`
@@ -46,8 +46,8 @@ type Outcome struct {
 	PID        int    `json:"pid,omitempty"`
 }
 
-// wallClock returns the time of day for people to read. No decision depends on the time of day: tests set wallClock to a wrong
-// time.
+// wallClock returns the time of day, which people read. No decision depends on the time of day. To show this, tests set
+// wallClock to a wrong time.
 var wallClock = time.Now
 
 // crash reports whether the outcome describes a start by the supervisor after a crash.
