@@ -105,8 +105,8 @@ func (d *dismissal) kill() await {
 
 // takeState handles a message that comes after the attempt was taken back. KindConn brings back a connection. KindReturned
 // brings the kept values of a candidate that has accepted connections. takeState restores the values in another goroutine,
-// because UnmarshalBinary may take long. When the values are restored, this process sends KindReleased, which allows the
-// candidate to end.
+// because UnmarshalBinary may take long. In modeRevive it does not restore them. Afterwards this process sends KindReleased,
+// which allows the candidate to end.
 func (d *dismissal) takeState(f wire.Frame) {
 	if err := d.received.inOrder(f.Kind, phaseTakenBack, d.peer, d.child.link.Sent); err != nil {
 		f.Close()

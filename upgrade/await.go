@@ -333,8 +333,8 @@ func (a *attempt) tick() error {
 		return nil
 	}
 	a.shares.dispatcher().Sweep()
-	// Silence does not count in two cases. The stage ignores the event silent: after the commit message, for example, another
-	// limit applies. Or received.call runs: this process then reads no messages.
+	// Silence does not count in a stage that ignores the event silent: after the commit message, for example, another limit
+	// applies. Silence also does not count while received.call runs, because this process then reads no messages.
 	if !a.heeds(evSilent) || a.received.call != nil {
 		a.heartbeat.refresh()
 		return nil

@@ -182,7 +182,9 @@ func acceptFrom(ctx context.Context, ln net.Listener, from net.Addr) (*os.File, 
 
 // SetWeight gives the candidate a share of the connections, from 0 to 1. While Bake runs, SetWeight can be called at any time,
 // with a higher or a lower weight. This process accepts the new connections, and passes the candidate's share on. At weight 1
-// the candidate accepts by itself, and this process is a warm standby with open sockets.
+// the candidate accepts by itself, and this process is a warm standby with open sockets. There is one exception: if the
+// candidate has opened an additional listener on a port of an inherited listener, this process also accepts at weight 1, and
+// passes all connections on.
 //
 // By default this process counts the connections, and the share is exact. With Options.Sticky the address of the client decides
 // which process serves a connection. With Options.Split the function in this option decides.
