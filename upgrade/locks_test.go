@@ -64,7 +64,7 @@ func fieldsOf(s *ast.StructType) (names []string) {
 // that is named there exists.
 func TestLocksHaveAnOrder(t *testing.T) {
 	have := mutexes(t, ".")
-	for _, p := range []string{"handoff", "listener", "pidfile", "sdnotify", "state", "supervisor", "wire"} {
+	for _, p := range []string{"broadcast", "handoff", "listener", "pidfile", "sdnotify", "state", "supervisor", "wire"} {
 		for _, name := range mutexes(t, filepath.Join("internal", p)) {
 			have = append(have, p+"."+name)
 		}

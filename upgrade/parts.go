@@ -47,6 +47,7 @@ type parts struct {
 //	listener.gate.mu, listener.Received.mu, listener.origins.mu, listener.emptying.mu
 //	                       the state of a socket; the sockets that came; the names of listeners; the queues that are emptied
 //	handoff.Returner.mu    the share of the connections that goes back
+//	broadcast.Hub.mu       the sockets to other generations, and the queues of messages
 //	sdnotify.Activation.mu, sdnotify.nameSet.mu, sdnotify.Notifier.mu, sdnotify.endings.mu
 //	                       the sockets that the service manager has passed and keeps; the queue of messages; ends of candidates
 //	Candidate.mu, elders.mu, previous.mu, resources.mu, checks.mu, control.mu, shown.mu, unwritten.mu, traffic.mu, state.Keeper.mu
