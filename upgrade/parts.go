@@ -28,8 +28,10 @@ type parts struct {
 // holds a lock may take the locks of lower lines, and no lock of the same line or of a higher line. A lock of the first part may
 // be held while a function of the program, a resolver, a file system or another process is slow. So the loop of Run takes none
 // of these locks. A lock of the second part is held only during system calls that do not wait, and not while a function of the
-// program is called. There is one exception from the order: TrySend only tries the lock wire.Link.turn, which is a channel, so
-// the loop may call TrySend, and so may the holder of handoff.Dispatcher.mu.
+// program is called.
+//
+// TrySend is an exception. It takes wire.Link.turn, which is a channel, and gives up after a limit, at most 50 ms (failedWait).
+// So the loop may call TrySend. A holder of handoff.Dispatcher.mu may call TrySend with the limit 0.
 //
 //	shares.turn            a weight is set and sent
 //	traffic.moving         read-locked while a connection moves; locked by awaitMoves

@@ -17,9 +17,9 @@ type passing struct {
 	total int                      // the number of sockets that are sent in messages
 	sent  int                      // the number of sockets sent so far
 	names []wire.SocketName        // the names of the unsent sockets
-	links []wire.PathLink          // the second names of the files of unsent unix sockets; nil: no socket has a second name
+	links []wire.PathLink          // the files of the unsent sockets, in the order of names; nil: no file is known
 	rest  []int                    // duplicates of the descriptors of the unsent sockets
-	late  []wire.SocketName        // sockets that this process opened while its Run ran: the candidate may open them so, too
+	late  []wire.SocketName        // the sockets that this process opened during Run: the candidate may open them as late
 	own   map[wire.SocketName]bool // the sockets that this library has opened: no service manager has them
 }
 

@@ -15,8 +15,8 @@ import (
 // tableflipPeer for a candidate without the control protocol. Each attempt begins with midair. If the Ready byte comes and no
 // hello has come, the attempt changes to tableflipPeer.
 type peer interface {
-	// allows reports whether the candidate may send a message of kind k in the phase in. The arguments before and sent have the
-	// same meaning as those of rule.allows.
+	// allows reports whether the candidate may send a message of kind k now. The argument in is the phase of the attempt. The
+	// other arguments, before and sent, have the same meaning as in rule.allows.
 	allows(k wire.Kind, in Phase, before bool, sent func(wire.Kind) bool) bool
 	// hangsUp reports whether such a candidate closes the control socket at its start. If so, the end of the socket is not a
 	// failure.
@@ -25,7 +25,7 @@ type peer interface {
 	prepare() wire.Kind
 	// judge returns fn, or nil if a judge cannot reach the candidate.
 	judge(fn judge) judge
-	// rehearsed returns the error with which a rehearsal ends: errRehearsed if it went well.
+	// rehearsed returns the error with which a rehearsal ends. The error is errRehearsed if everything went well.
 	rehearsed() error
 	// open makes the candidate accept before the commit.
 	open(a *attempt) error

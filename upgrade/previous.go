@@ -17,7 +17,7 @@ import (
 type previous struct {
 	mu      sync.Mutex
 	build   *process.Build // nil if none is known
-	earlier bool           // the old process ran the build of this process, and build is an earlier one
+	earlier bool           // the old process ran the same build as this process, and build is from an earlier process
 }
 
 // program returns the program that a rollback starts. It may wait for a file system.
@@ -30,12 +30,12 @@ func (p *previous) program() (process.Program, error) {
 		return process.Program{}, fmt.Errorf("%w: nothing is known of an earlier build", ErrNotReady)
 	}
 	defer b.Close()
-	return b.Program() // reads the executable: the lock is not held, because Status needs it
+	return b.Program() // may wait for a file system, so the lock is not held: Status needs the lock
 }
 
-// replaced returns the program of the build that the old process ran: before the commit of this process, this is the committed
-// build. If the old process has sent no other build, it ran the build of this process, or it could not send its build. In both
-// cases the result is the build of this process.
+// replaced returns the program of the build that the old process ran. As long as this process is not committed, that build is
+// the committed build. The old process sends its build if the build differs from the build of this process. If that build has
+// not come, the result is the build of this process: the old process ran the same build, or could not send its own.
 func (p *previous) replaced(version string) (process.Program, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

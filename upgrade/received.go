@@ -16,12 +16,12 @@ type received struct {
 	frames <-chan wire.Frame  // nil before the start, and after the attempt has read the end of the socket
 	ready  <-chan struct{}    // closed when the Ready byte comes; nil before the start, and after a call of admit
 	kinds  map[wire.Kind]bool // the kinds of the messages that have come
-	call   *work              // calls a subscriber's function, or restores kept values; no message is read meanwhile; nil: none
+	call   *work              // runs a subscriber's function, or restores kept values; nil: none runs, and messages are read
 }
 
-// inOrder returns a *wordError if the candidate must not send a message of kind k in the phase now. Otherwise inOrder notes
-// that such a message has come, and returns nil. Unknown kinds are ignored. The function sent reports whether this process has
-// sent a message of a kind.
+// inOrder handles the arrival of a message of kind k. The argument now is the phase of the attempt. If the candidate must not
+// send such a message in this phase, inOrder returns a *wordError. Otherwise it notes that a message of kind k has come, and
+// returns nil. Unknown kinds are ignored. The function sent reports whether this process has sent a message of a given kind.
 func (r *received) inOrder(k wire.Kind, now Phase, p peer, sent func(wire.Kind) bool) error {
 	if !k.Known() {
 		return nil
@@ -85,8 +85,8 @@ func (h *heartbeat) refresh() {
 	}
 }
 
-// check returns a *silentError if the candidate was silent for the limit. Three calls in a row must find this: if this process
-// was suspended, it must read the waiting messages first.
+// check returns a *silentError if the candidate was silent for the limit. But the first two calls in a row that find the
+// candidate silent return nil: perhaps this process was suspended, and has to read the waiting messages first.
 func (h *heartbeat) check(limit time.Duration) error {
 	last := h.last.Load()
 	if last == 0 || sys.Uptime()-time.Duration(last) < limit {

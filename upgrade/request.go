@@ -86,7 +86,7 @@ type asked struct {
 	at      time.Time       // when the request began, by the wall clock
 	since   time.Duration   // when the request began, by sys.Uptime
 	before  Outcome         // the outcome in the file before the signal; it may be from before the boot of the machine
-	lost    time.Time       // when the process was found to have ended and to be still in the pid file; zero: not yet
+	lost    time.Time       // when a look first found that the process is dead and still in the pid file; zero: not yet
 	refused error           // why the last look could not read the outcome; nil if the outcome was read, or if there is no file
 	handed  time.Time       // when the outcome was first refused after another process had taken over; zero: never
 	idle    idle
@@ -112,11 +112,11 @@ func (q *asked) signal() (err error) {
 	}
 	q.proc, err = os.FindProcess(q.pid)
 	if again, changed := pidfile.Read(q.file); err == nil && (changed != nil || again.PID != q.pid) {
-		q.proc.Release() // the pid may have passed to another process before FindProcess
+		q.proc.Release() // perhaps the service ended before FindProcess, and an unrelated process has its pid now
 		return q.signal()
 	}
 	if err == nil {
-		q.release = q.service.Ask() // without this mark the service may take SIGHUP for the end of its terminal
+		q.release = q.service.Ask() // without this mark the service could believe that SIGHUP reports the end of its terminal
 		err = q.proc.Signal(syscall.SIGHUP)
 	}
 	switch {

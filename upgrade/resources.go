@@ -59,8 +59,8 @@ func (s *resources) serving() bool {
 	return slices.ContainsFunc(s.list(), func(r *resource) bool { return !r.Background })
 }
 
-// acquire acquires all resources that are not held. If one Acquire fails, acquire releases all held resources. Perhaps ctx has
-// ended then, so the releases together have a time limit of their own: the argument limit.
+// acquire acquires all resources that are not held. If one Acquire fails, acquire releases all held resources. The argument
+// limit is the time for all releases together. The releases do not use ctx, because ctx has perhaps ended by then.
 func (s *resources) acquire(ctx context.Context, limit time.Duration) error {
 	for _, r := range s.list() {
 		if r.held {

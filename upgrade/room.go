@@ -18,7 +18,7 @@ type room struct {
 	mu     sync.Mutex
 	held   sys.Reserve
 	size   int    // how many descriptors the full reserve has
-	users  int    // how many calls of the method with use the open reserve now
+	users  int    // the number of running calls of room.with that have found or made the reserve open
 	resume func() // lets listeners accept again; set while the reserve is open
 }
 

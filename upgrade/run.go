@@ -45,7 +45,7 @@ func (g *generation) run(ctx context.Context, serve func(context.Context) error)
 		sig = notifySignals(g.opts.NoSignals, g.estate.manager.SupervisorState() != "")
 	}
 	forgotten := compareSockets(&g.estate, &g.origin, g.opts.MayClose)
-	go func(served chan error) { served <- serve(g.overrun.watch(serveCtx)) }(g.served) // a serve that ignores its context ends with the process
+	go func(served chan error) { served <- serve(g.overrun.watch(serveCtx)) }(g.served) // ends with serve, or with the process
 	stopChecks := startChecks(g.parts, forgotten, g.prepared, first)
 	defer stopChecks()
 	if !first {
@@ -65,8 +65,8 @@ func (g *generation) run(ctx context.Context, serve func(context.Context) error)
 	return g.err
 }
 
-// loop receives events until serve has returned and the work beside the loop has ended: an attempt, the taking, the acquiring
-// and the sending of tellings. In the state returning, loop also waits for the answer of the old process.
+// loop receives events until serve has returned, and no attempt, taking, acquiring or sending of tellings goes on any more. In
+// the state returning, loop also waits for the answer of the old process.
 func (g *generation) loop(ctx context.Context, sig signals) {
 	stopped, closed := ctx.Done(), g.control.stop
 	g.watchdog.start(g.estate.manager)
@@ -304,7 +304,7 @@ func (g *generation) handOver(d detail) {
 	if d.from == genServing {
 		g.leave("draining", d, &ending{reason: "handed over", handover: true})
 	}
-	if !a.hello.Speaks { // with Speaks, the candidate announces itself, because a message of this process could come too late
+	if !a.hello.Speaks { // if Speaks is true, the candidate announces itself: a message of this process could come too late
 		g.estate.manager.ReadyFor(a.child.PID, fmt.Sprintf("serving, generation %d", a.nextGeneration()))
 	}
 	g.estate.manager.HandedOver()
@@ -318,7 +318,8 @@ func (g *generation) stopService(d detail) {
 	g.leave("stopping", d, &ending{reason: d.err.Error()})
 }
 
-// leave ends the calls beside the loop, makes Status show the state shown, and ends serve's context with the cause why.
+// leave ends the calls beside the loop, and ends serve's context. The argument shown is the new state in Status. The argument
+// why becomes the cause of the end of the context.
 func (g *generation) leave(shown string, d detail, why *ending) {
 	g.quitSuccession(d)
 	g.acquiring.stop()
@@ -338,7 +339,7 @@ func (g *generation) leave(shown string, d detail, why *ending) {
 	}
 }
 
-// quitSuccession reports that a candidate will never be the service. In any other process it does nothing.
+// quitSuccession reports to the supervisor that this candidate will never be the service. In any other process it does nothing.
 func (g *generation) quitSuccession(d detail) {
 	if d.from.beforeService() && g.old.link != nil {
 		g.estate.manager.HandedOver()

@@ -45,7 +45,8 @@ func (o Options) withDefaults() (Options, error) {
 	return o, o.conflict()
 }
 
-// conflict returns an error if the config has a field that would silently replace the certificate of the files or the tickets.
+// conflict returns an error if the config has a field that must not be set. Such a field would silently replace the tickets, or
+// the certificate that was read from the files.
 func (o Options) conflict() error {
 	switch {
 	case o.Config.GetConfigForClient != nil:
@@ -150,8 +151,8 @@ func (c *Certs) Close() error {
 func (c *Certs) Config() *tls.Config {
 	cfg := c.opts.Config.Clone()
 	cfg.GetCertificate = c.certificate
-	// GetConfigForClient is not used: it would hide what the server sets in its copy of the config, such as the protocols for
-	// HTTP/2.
+	// A function GetConfigForClient is not set. Handshakes would then use the config that the function returns, without the
+	// fields that the server has set in its copy of the config, such as the protocols for HTTP/2.
 	cfg.WrapSession = c.tickets.wrap
 	cfg.UnwrapSession = c.tickets.unwrap
 	return cfg
@@ -170,10 +171,10 @@ func (c *Certs) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error
 	return now.pair.cert, nil
 }
 
-// Ready looks at the files. It returns nil if the served certificate is valid now, even if the files are broken and this is the
-// last good certificate. Otherwise it returns an [*Error] that names the file and the reason. If no certificate is served at
-// all, errors.Is reports [ErrNoCertificate] for the error. If ctx has already ended, Ready does not look, and returns the error
-// of ctx.
+// Ready looks at the files. It returns nil if the served certificate is valid now. So it also returns nil if the files are
+// broken, and the last good certificate is still served and valid. Otherwise Ready returns an [*Error] that names the file and
+// the reason. If no certificate is served at all, errors.Is reports [ErrNoCertificate] for the error. If ctx has already ended,
+// Ready does not look, and returns the error of ctx.
 func (c *Certs) Ready(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("certs: %s: %w", c.certFile, err)
@@ -201,9 +202,8 @@ type Status struct {
 	// CertFile and KeyFile are the absolute paths of the two files.
 	CertFile string `json:"cert_file"`
 	KeyFile  string `json:"key_file"`
-	// State is "ready", "stale: …" or "not ready: …". Stale means that an earlier certificate is served, which is still valid;
-	// the text after the colon is the reason why the files are not served. Not ready means that Ready returns an error; the
-	// text is its reason.
+	// State is "ready", "stale: REASON" or "not ready: REASON". Stale means that an earlier certificate is still served and
+	// valid; the reason says why the files are not served. Not ready means that Ready returns an error with the same reason.
 	State string `json:"state"`
 	// Names are the host names and addresses of the certificate that is served.
 	Names []string `json:"names,omitempty"`

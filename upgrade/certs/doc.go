@@ -35,10 +35,11 @@
 //
 // # Upgrades
 //
-// Certs are a value for Keep of package upgrade. Ticket keys pass from process to process. The certificate and its key do not:
-// a new process reads the two files itself. If it cannot read them, the check with Ready fails, and the upgrade is aborted. So
-// the problem is found now, and not at the next restart. An attacker with the ticket keys can decrypt recorded TLS 1.2
-// connections that used these keys.
+// Certs are a value for Keep of package upgrade. Ticket keys pass from process to process, and they are secrets: an attacker
+// with the ticket keys can decrypt recorded TLS 1.2 connections that used these keys.
+//
+// The certificate and its key do not pass: a new process reads the two files itself. If this fails, the check with Ready fails,
+// and the upgrade is aborted. So the problem is found during the upgrade, and not at the next restart.
 //
 // # Goroutines
 //

@@ -15,9 +15,9 @@ import (
 	"time"
 )
 
-// settle is how old the last change of a file must be before a look trusts the size and the time of the file. Until then each
-// look reads the content. The reason: if a file changes twice within one tick of the file system's clock, the second change
-// does not change the time.
+// settle is the time after a change of a file in which each look reads the content of the file. Later a look trusts the size
+// and the time of the file. The reason: if a file changes twice within one tick of the file system's clock, both changes give
+// the file the same time.
 const settle = 2 * time.Second
 
 // maxSize is the greatest size of a file, in bytes.
@@ -103,9 +103,9 @@ func (c *Certs) conclude(p *pair, s stamp, bad *Error) {
 	}
 }
 
-// read returns the pair of the files. If the files change while they are read, read returns nil for both results, so that the
-// next look reads again. But if no pair is served, or if the last look has found such a change too (c.writing), read returns an
-// error.
+// read reads the two files, and returns their pair. If the files change meanwhile, read returns nil for both results, and the
+// next look reads the files again. In two cases such a change is an error: if no pair is served, and if the files have changed
+// during the last look as well (c.writing).
 func (c *Certs) read(before stamp) (*pair, *Error) {
 	cert, err := os.ReadFile(c.certFile)
 	if err != nil {
@@ -145,8 +145,8 @@ func parse(certFile, keyFile string, certPEM, keyPEM []byte) (*pair, *Error) {
 	return &pair{file: certFile, cert: &cert, sum: sum, loaded: time.Now()}, nil
 }
 
-// checkChain returns an error if the content has no certificate, or if a PEM block cannot be read. For example, the end of the
-// file is perhaps missing. crypto/tls would silently leave out such a block.
+// checkChain returns an error if the content has no certificate, or if a PEM block cannot be read, for example because the end
+// of the file is missing. crypto/tls would silently leave out such a block.
 func checkChain(content []byte) error {
 	blocks, leaf := 0, []byte(nil)
 	for rest := content; ; blocks++ {
@@ -195,7 +195,8 @@ func (p *pair) names() []string {
 	return names
 }
 
-// offer begins to serve a pair. But it refuses a pair that is not valid now if another pair is served that is valid now.
+// offer begins to serve a pair, with one exception: if the new pair is not valid now, and the present pair is valid, offer
+// refuses the new pair.
 func (c *Certs) offer(p *pair, s stamp) {
 	now, at := c.now.Load(), time.Now()
 	bad := p.outside(at)

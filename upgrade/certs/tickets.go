@@ -70,9 +70,9 @@ func (r *ring) merge(others []ticketKey) {
 	r.arrange(time.Now(), others)
 }
 
-// arrange adds the keys of another process. If both processes have a key, the earlier begin counts. Then arrange removes the
-// keys that are older than lifetime, and puts the others in order. If the key that encrypts or the key that follows is missing,
-// arrange makes it. The caller holds the lock.
+// arrange adds the keys of another process. If both processes have the same secret with different times, the key gets the
+// earlier time. Then arrange removes the keys that are older than lifetime, and puts the others in order. If the key that
+// encrypts or the key that follows is missing, arrange makes this key. The caller holds the lock.
 func (r *ring) arrange(now time.Time, others []ticketKey) {
 	keys := slices.Clone(r.keys.Keys())
 	for _, k := range others {
