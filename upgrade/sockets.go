@@ -43,9 +43,9 @@ func (s *goers) add(pid int) {
 	}
 }
 
-// putPathsBack restores the paths that an ending process may have removed, and sets the time of the next call. The last call
-// comes when each such process has ended, or was noted longer than goersLimit ago. If main is false, putPathsBack only sets the
-// time of the next call. A file system may hang, so the work is done in a goroutine.
+// putPathsBack restores the paths that an ending process may have removed, and sets the time of the next call. There is no next
+// call if each noted process has ended, or was noted longer than goersLimit ago. The argument main is true in the main
+// generation; other generations restore nothing. A file system may hang, so the work is done in a goroutine.
 func (s *goers) putPathsBack(e *estate, main bool) {
 	s.tick = nil
 	s.all = slices.DeleteFunc(s.all, func(g goer) bool {
@@ -55,7 +55,7 @@ func (s *goers) putPathsBack(e *estate, main bool) {
 	case !main && len(s.all) > 0:
 		s.tick = time.After(goersEvery)
 		return
-	case !main: // a new main generation puts all paths back
+	case !main: // when another process becomes the main generation, that process puts all paths back
 		return
 	case len(s.all) == 0:
 		go e.putPathsBack() // ends when the file system answers
@@ -77,8 +77,8 @@ type taken struct {
 	early   wire.Frame // welcome or abort, if it came before the last socket: another process has received the missing sockets
 }
 
-// takeSockets receives, in a candidate, the sockets that wait in the control socket. When late delivers, takeSockets ends with
-// an error, which names the limit.
+// takeSockets receives, in a candidate, the sockets that wait in the control socket. The channel late delivers a value when the
+// limit has passed: then takeSockets returns an error that names the limit.
 func takeSockets(parent *wire.Link, late <-chan time.Time, limit time.Duration, log *slog.Logger) (t taken, err error) {
 	t.sockets = listener.NewReceived()
 	for total := 0; ; {

@@ -25,7 +25,7 @@ const (
 	atMarshalling              // MarshalBinary runs
 	atCommitting               // the commit message was sent, and this process does not accept
 	atUnconfirmed              // the candidate has not confirmed in time, and this process accepts again
-	atOverdue                  // the time of the candidate is over, but perhaps its answer has come and was not read yet
+	atOverdue                  // the time for the confirmation is over, but perhaps it has come and was not read yet
 	atDismissing               // the attempt is taken back, and the candidate finishes its requests
 	atKilling                  // the candidate was sent SIGKILL
 	atReacquiring              // the candidate has ended, and this process acquires its exclusive resources again
@@ -109,7 +109,7 @@ var actionNames = [numActions]string{
 
 func (a attAction) String() string { return actionNames[a] }
 
-// attCell is an action and the next stage. If the action fails before the stage atDismissing, atDismissing is the next stage
+// attCell is an action and the next stage. If the action fails in a stage before atDismissing, the next stage is atDismissing
 // instead.
 type attCell struct {
 	do   attAction

@@ -131,7 +131,8 @@ type genCell struct {
 // nothing else.
 type genRow map[genEvent]genCell
 
-// with returns a row with the cells of r and of more. If both have a cell for an event, the cell of more counts.
+// with returns a row with the cells of both rows, r and the argument more. If both rows have a cell for an event, the new row
+// has the cell of the argument.
 func (r genRow) with(more genRow) genRow {
 	all := genRow{}
 	for _, row := range []genRow{r, more} {
@@ -322,7 +323,7 @@ var genTable = [genStates]genRow{
 	}),
 	genAborted: rowTakenBack.with(genRow{
 		onServed:   {(*generation).giveBack, genReturning},
-		onFinished: {nil, genEnded}, // comes here if serve had returned before the abort
+		onFinished: {nil, genEnded}, // comes in this state if serve had returned before the abort: onServed does not come again
 	}),
 	genReturning: rowTakenBack.with(genRow{
 		onStop:     {nil, genLeaving},
@@ -346,7 +347,7 @@ var genTable = [genStates]genRow{
 	genEnded: rowAfter,
 }
 
-// either returns the event well if err is nil. Otherwise it returns the event badly.
+// either returns one of the two events in its arguments: well if err is nil, and otherwise badly.
 func either(err error, well, badly genEvent) genEvent {
 	if err != nil {
 		return badly

@@ -88,7 +88,7 @@ func (a *attempt) leave(to stage) {
 	a.work = nil
 }
 
-// save waits for the end of a running try to write the pid file and the outcome: after a commit the candidate writes both.
+// save waits until this process no longer writes its pid file and its outcome: the candidate writes them after a commit.
 func (a *attempt) save() await {
 	if a.writes == nil {
 		return await{}
@@ -375,10 +375,10 @@ func (a *attempt) confirm(f wire.Frame) error {
 	return err
 }
 
-// name reports to systemd that the candidate is the main process: systemd may drop earlier messages of the candidate. since is
-// the time, by sys.Uptime, when the candidate began to serve. More than nameLimit later, name sends nothing: the candidate was
-// perhaps replaced. If the candidate dies with an error before systemd has read the report, name returns an error, and this
-// process serves on. Otherwise systemd would take the end of this process for the end of the service.
+// name reports to systemd that the candidate is the main process, because systemd may drop messages of any other process. The
+// argument since is the time, by sys.Uptime, when the candidate began to serve. More than nameLimit later, name sends nothing:
+// perhaps another process has replaced the candidate. If the candidate dies with an error before systemd has read the report,
+// name returns an error, and this process serves on: if it ended as well, systemd would believe that the service has ended.
 func (a *attempt) name(since time.Duration) error {
 	if !a.origin.systemd {
 		return nil
@@ -388,7 +388,7 @@ func (a *attempt) name(since time.Duration) error {
 	err := a.child.died(due)
 	if err == nil && a.estate.manager.Name(a.child.PID, due) == nil { // else the candidate's own message must be enough
 		a.estate.manager.Barrier(due)
-		err = a.child.died(due.Add((nameWait - nameLimit) / 2)) // in this time the candidate cannot have been replaced
+		err = a.child.died(due.Add((nameWait - nameLimit) / 2)) // until this time no process can have replaced the candidate
 	}
 	if err == nil {
 		_ = a.child.link.Send(wire.KindNamed, nil) // fails if the candidate has ended

@@ -37,8 +37,8 @@ import (
 // lastMoment is how long Run waits for serve after Accept has ended.
 const lastMoment = time.Second
 
-// saysStuck is the time from the end of serve's context until Run logs that serve goes on. If Options.StuckAfter is less than
-// ten seconds, Run logs this after half of Options.StuckAfter.
+// saysStuck is the time from the end of serve's context, or from the end of a drain, until Run logs that serve goes on. If
+// Options.StuckAfter is less than ten seconds, Run logs this after half of Options.StuckAfter.
 const saysStuck = 5 * time.Second
 
 // watched is serve's context. It notes whether Done or Err was called.
@@ -104,8 +104,8 @@ func (o *overrun) begin(d *drains, set *listener.Set, limit time.Duration, log *
 	o.timer = time.NewTimer(o.pause())
 }
 
-// returned is called when serve has returned. It returns err, the error of serve. If look has ended Accept, and err is
-// net.ErrClosed, it adds an explanation.
+// returned is called when serve has returned, with the error of serve. The result is the same error. But if the error is
+// net.ErrClosed because look has ended Accept, the result also has an explanation.
 func (o *overrun) returned(err error) error {
 	if o.timer != nil {
 		o.timer.Stop()

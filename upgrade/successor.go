@@ -154,8 +154,8 @@ func (g *generation) reportPrepared(d detail) {
 	})
 }
 
-// proceed does nothing while the checks run or kept values are being taken. Afterwards it makes this process the service. But
-// if there are exclusive resources, it only begins to acquire them.
+// proceed makes this process the service. If there are exclusive resources, proceed only begins to acquire the resources. While
+// the checks run or kept values are being taken, proceed does nothing: it is called again afterwards.
 func (g *generation) proceed(detail) {
 	switch {
 	case g.result == checksRun || g.taking != nil:
@@ -198,7 +198,7 @@ func (g *generation) announce(d detail) {
 	g.upgradeAgain()
 }
 
-// dropWritten ends a telling whose files are written, in a process that is not the main generation any more.
+// dropWritten ends a telling after its files were written, because this process is not the main generation any more.
 func (g *generation) dropWritten(d detail) {
 	g.dropTold(d)
 	g.tellings.remove(d.telling, &g.naming)
@@ -228,7 +228,7 @@ func (g *generation) completeTold(d detail) {
 	}
 }
 
-// dropTold is completeTold in a process that is not the main generation any more.
+// dropTold closes the sockets of a telling in a process that is not the main generation any more.
 func (g *generation) dropTold(d detail) { d.telling.end(g.estate.listeners, false) }
 
 // acquire begins to acquire the exclusive resources.
@@ -267,8 +267,8 @@ func (g *generation) completeCommit(d detail) {
 	g.write(&telling{first: true, later: true, serving: new(wire.ServingBody), drop: drop})
 }
 
-// becomeMain makes this generation the service: this is the commit. The old process gets the message serving only later. When
-// it gets the message, it begins to work, and would take processor time from the first requests here.
+// becomeMain makes this generation the service: this is the commit. The message serving is sent to the old process only later:
+// the message gives the old process work to do, and that work would take processor time from the first requests here.
 func (g *generation) becomeMain(d detail) {
 	alone := d.from != genCommitting && g.origin.old != oldTableflip
 	g.traffic.publisher.Store(nil)
@@ -318,7 +318,7 @@ func (g *generation) named() {
 	}
 }
 
-// announceNamed announces this process to the service manager after the wait for the old process to name this process.
+// announceNamed announces this process to the service manager at the end of the wait in g.naming.
 func (g *generation) announceNamed(detail) {
 	g.tell(&telling{announced: true, forgotten: g.announcer.announce(false)})
 	if g.attempt != nil {
@@ -377,7 +377,7 @@ func (g *generation) failUnheard(d detail) {
 		f, ok := <-old
 		g.receiveOld(f, ok)
 	}
-	if g.state == from { // the end of the socket was read earlier
+	if g.state == from { // the end of the socket was read before this call, so the messages have not led to onOldDied
 		g.fire(onOldDied, detail{})
 	}
 	switch {

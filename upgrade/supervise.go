@@ -86,9 +86,8 @@ func Supervise(opts Options) (code int, ok bool) {
 	})
 }
 
-// giveUp returns the time after which the supervisor gives up. The result 0 means never, which is the default for process 1.
-// The end of process 1 ends the container, which helps only if the container is then started again. In that case the program
-// has to set Options.GiveUp.
+// giveUp returns the time after which the supervisor gives up; 0 means never. By default process 1 never gives up, because the
+// end of process 1 ends the container. If the container is started again after its end, the program may set Options.GiveUp.
 func giveUp(option time.Duration, pid int) time.Duration {
 	if option == 0 && pid != 1 {
 		return 5 * time.Minute

@@ -217,8 +217,8 @@ func (g *generation) stopWithParent(d detail) {
 	g.forgetOld(d)
 }
 
-// dismissed ends an orphan because another process serves in its place. The orphan sets accepted, so that it gives its kept
-// values back in any case: old values are better than none.
+// dismissed ends an orphan because another process serves in its place. The field accepted is set to true, because otherwise
+// giveBack would send no kept values. Even the values of an orphan that has accepted nothing are better than none.
 func (g *generation) dismissed(d detail) {
 	d.phase, g.accepted, g.late = g.phase(), true, g.old.link
 	g.keepForOld()
@@ -339,7 +339,7 @@ func (g *generation) elderGone(e *elder) {
 	g.goers.add(e.PID)
 }
 
-// rest handles the messages of older generations that had come before the successor began to read the sockets.
+// rest handles the messages of older generations that had come before the successor began to read the control sockets.
 func (g *generation) rest() {
 	if !g.successor.reads {
 		return
@@ -371,8 +371,8 @@ func (g *generation) upgradeOnHangup(d detail) {
 	g.upgradeAgain()
 }
 
-// upgradeAgain begins an upgrade if SIGHUP has asked for one. If an attempt is running, the attempt notes the request. If it is
-// too late for this, the field again keeps the request until the attempt has ended.
+// upgradeAgain begins an upgrade if SIGHUP has asked for one. If an attempt is running, the attempt notes the request. If the
+// attempt no longer does so, the request stays noted in g.again until the attempt has ended.
 func (g *generation) upgradeAgain() {
 	switch {
 	case !g.again || g.state != genServing:
