@@ -65,8 +65,9 @@ func (t *telemetry) watch(state func() string) (stop func(), err error) {
 	return func() { _ = reg.Unregister() }, nil // if Unregister fails, nothing can be done
 }
 
-// begin opens the span of an attempt. The returned function must be called at the end of the attempt, with its error: the
-// function adds the attempt to the metrics, and closes the span. If the error is nil, the argument good is the outcome.
+// begin opens the span of an attempt. At the end of the attempt, the caller has to call the returned function with the error of
+// the attempt. The call adds the attempt to the metrics, and closes the span. The argument good is the outcome of an attempt
+// that ends without an error.
 func (t *telemetry) begin(ctx context.Context, kindOf, good string, generation int) (context.Context, func(error)) {
 	started, kind := time.Now(), attribute.String("kind", kindOf)
 	ctx, span := t.tracer.Start(ctx, spanUpgrade, trace.WithAttributes(attribute.Int("midair.generation", generation), kind))

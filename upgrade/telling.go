@@ -13,7 +13,7 @@ import (
 // telling is the work by which a new main generation makes itself known. The generation writes files, and sends messages to the
 // service manager, the old process and the older generations. Goroutines beside the loop of Run do the work, because a file
 // system may hang, and because a receiver perhaps does not read. Sending ends within seconds. An attempt waits until all
-// tellings have ended, those that begin during the wait included (see settled).
+// tellings have ended. This includes tellings that begin during the wait (see settled).
 type telling struct {
 	written   chan struct{}     // closed when the files are written; nil: no files have to be written, or the sending has begun
 	first     bool              // send makes Status and the log show that this process serves
@@ -108,8 +108,8 @@ func (s *tellings) remove(t *telling, n *naming) {
 	s.settle(n)
 }
 
-// settled returns a channel that is closed when no telling runs and the old process need not name this process to systemd any
-// more. It returns nil if this is so already.
+// settled returns a channel that is closed when all tellings and the wait n for the old process have ended. If there is nothing
+// to wait for, the result is nil.
 func (s *tellings) settled(n *naming) <-chan struct{} {
 	if len(s.all) == 0 && !n.waits() {
 		return nil
@@ -120,7 +120,8 @@ func (s *tellings) settled(n *naming) <-chan struct{} {
 	return s.none
 }
 
-// settle closes the channel of settled if nothing is left to wait for. It is called when a telling or the wait of n ends.
+// settle is called when a telling or the wait n has ended. If there is nothing more to wait for, settle closes the channel of
+// settled.
 func (s *tellings) settle(n *naming) {
 	if s.none != nil && len(s.all) == 0 && !n.waits() {
 		close(s.none)

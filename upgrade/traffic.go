@@ -47,14 +47,14 @@ func (t *traffic) move(c net.Conn, prefix []byte) bool {
 	if c = handoff.Lowest(c); m == nil || c == nil {
 		return false
 	}
-	if unread := handoff.Unread(c); len(unread) > 0 { // the unread rest of the prefix with which c itself was moved here
+	if unread := handoff.Unread(c); len(unread) > 0 { // c was moved to this process with a prefix, and a part is still unread
 		prefix = append(prefix[:len(prefix):len(prefix)], unread...)
 	}
 	from, ok := t.listeners.Of(c)
 	return ok && len(prefix) <= prefixLimit && (*m)(from, c, prefix)
 }
 
-// awaitMoves waits until every call of move that has already begun returns. After awaitMoves no call uses an earlier mover.
+// awaitMoves waits until all calls of move that are running now have returned. Later calls use only the present mover.
 func (t *traffic) awaitMoves() {
 	t.moving.Lock()
 	defer t.moving.Unlock()

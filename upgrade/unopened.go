@@ -11,10 +11,10 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-// This file finds sockets of the old process that the new process has not opened, for example because of a wrong default or a
+// The search for sockets of the old process that the new process has not opened, for example because of a wrong default or a
 // forgotten listener. After the commit, clients of such a socket would be refused. So the candidate compares the sockets that
-// it has received with the sockets that it has opened before Run. Sockets that the old process has opened while its Run ran do
-// not count. compareSockets (sockets.go) makes the comparison.
+// it has received with the sockets that it has opened before Run. A socket that the old process itself has opened only during
+// Run may be missing. compareSockets (sockets.go) makes the comparison.
 
 // comparison compares, in a candidate, the received sockets with the opened sockets.
 type comparison struct {

@@ -25,16 +25,17 @@ type unwritten struct {
 	all [files]attempted
 }
 
-// attempted is the last writing of a file. If err is nil, the file was written. Otherwise err names the file and the reason.
-// The function again writes the same content to the file once more.
+// attempted is the last writing of a file. If err is nil, the file was written. Otherwise err names the file and the reason. A
+// call of the function in the field again writes the same content to the file once more.
 type attempted struct {
 	content any
 	err     error
 	again   func()
 }
 
-// note notes the result of a writing. It reports whether the result is news: an error after a success, a success after an
-// error, or an error with other content than in the last writing. The function again writes the content once more.
+// note notes the result of a writing. The argument again is a function that writes the content once more. The result news is
+// true in three cases: for an error after a success, for a success after an error, and for an error with other content than in
+// the last writing.
 func (w *unwritten) note(file int, content any, err error, again func()) (news bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -70,8 +71,8 @@ func (w *unwritten) writeAgain() {
 	}
 }
 
-// retries decides when the next try to write the files begins. A try hangs as long as the file system hangs, so the loop does
-// not wait for a try.
+// retries decides when this process next tries to write the files. Each try runs in its own goroutine. The loop does not wait
+// for a try, because a file system may hang.
 type retries struct {
 	ticker *time.Ticker
 	trying chan struct{} // closed at the end of the running try; nil if no try runs
@@ -93,7 +94,7 @@ func (r *retries) next(wanted bool) <-chan time.Time {
 func (r *retries) try(fn func()) {
 	trying := make(chan struct{})
 	r.trying = trying
-	go func() { // ends when fn returns; generation.finish waits for it, but not for a file system that hangs
+	go func() { // ends when fn returns; generation.finish waits for the end, but not long, because a file system may hang
 		defer close(trying)
 		fn()
 	}()

@@ -115,8 +115,8 @@ func newUpgrader(o Options, tel *telemetry, tf *tableflip.Upgrader) *Upgrader {
 // Listen returns a listener for the network tcp, tcp4, tcp6 or unix. If the old process has a listener of the same network and
 // address, Listen returns this listener. Otherwise it opens a new listener. So ":0" keeps its port. A unix address that begins
 // with @ is an abstract name. Several listeners of the same address are distinguished by the order of the calls. Call Listen
-// before Run. Listen also works while Run runs. But only sockets that were opened before Run must be opened by the next
-// version, and only such sockets count when a candidate is prepared.
+// before Run. Listen also works while Run runs. But if the old process has opened a socket before its Run, the candidate has to
+// open the same socket before its Run, too (see Options.MayClose). Upgrades do not check a socket that was opened during Run.
 //
 // Accept waits until this generation has to serve. It returns a *net.TCPConn or a *net.UnixConn, even if the connection comes
 // from another process. If a candidate dies, the connections that it has accepted by Accept are lost. Package drain avoids
@@ -203,10 +203,11 @@ func (u *Upgrader) Exclusive(name string, r Resource) { u.estate.resources.add(n
 // fails. The data may come from another version of the program: return an error for data that the method does not understand.
 //
 // UnmarshalBinary may be called twice in a new process: with a snapshot at the start, and with fresh data at the commit. It may
-// also be called in a process that serves, in two cases. First, if the upgrade is aborted, it is called in the old process.
-// Second, the old process may crash during an upgrade, and the supervisor may start the service again beside the candidate:
-// then it is called in the new process when the candidate ends. In both cases the process may have changed its own value in the
-// meantime. If so, UnmarshalBinary should merge the data into the value.
+// also be called in a process that serves, in two cases. The first case is an aborted upgrade: UnmarshalBinary is called in the
+// old process. The second case is a crash of the old process during an upgrade, after which the supervisor has started the
+// service again beside the candidate: UnmarshalBinary is called in the process that the supervisor has started, when the
+// candidate ends. In both cases the process may have changed its own value in the meantime. If so, UnmarshalBinary should merge
+// the data into the value.
 func (u *Upgrader) Keep(name string, v interface {
 	encoding.BinaryMarshaler
 	encoding.BinaryUnmarshaler

@@ -84,7 +84,7 @@ func (s *shares) send(k wire.Kind, body any, files ...*os.File) error {
 	return linkError(s.attempt.child.link.SendIf(s.baking, k, body, files...))
 }
 
-// linkError names the control socket in an error of sending. It does not change the error of whileBaking.
+// linkError adds to an error of sending that the control socket has failed. The error of whileBaking stays as it is.
 func linkError(err error) error {
 	if err == nil || errors.Is(err, ErrClosed) {
 		return err
@@ -163,8 +163,8 @@ func (s *shares) stop() {
 }
 
 // settle takes back the connections that the candidate has refused, and closes this process's descriptors of the other passed
-// connections. If reclaim is true, the candidate is dead, and settle also takes back the connections that the candidate has not
-// served.
+// connections. The argument reclaim is true if the candidate is dead. In this case settle also takes back the connections that
+// the candidate was not using, or was sending back.
 func (s *shares) settle(reclaim bool) {
 	d := s.dispatcher()
 	if d == nil {

@@ -170,8 +170,8 @@ func (j *joining) take(f wire.Frame) error {
 	return nil
 }
 
-// takeChannel takes this process's end of its channel to the supervisor. announced is true if the welcome has the channel,
-// which then is the first of files.
+// takeChannel takes this process's end of its channel to the supervisor. The argument announced is true if the channel came
+// with the welcome: then the channel is the first file in files. If announced is false, takeChannel returns an error.
 func (j *joining) takeChannel(announced bool, files []*os.File) error {
 	if !announced || len(files) == 0 {
 		return errors.New("the supervisor does not know of this process: the old one is of another library or another version of it: stop the service and start it")

@@ -23,8 +23,8 @@ type work struct {
 	err    error              // the result; must be read only after done was closed
 }
 
-// newWork calls fn in a goroutine of its own. If fn ends the goroutine (runtime.Goexit) and so returns no error, the result of
-// the work is the error unreturned.
+// newWork calls fn in a goroutine of its own. The result of the work is normally the result of fn. But if fn ends the goroutine
+// (runtime.Goexit) and so never returns, the result is the error in the argument unreturned.
 func newWork(name string, cancel context.CancelFunc, unreturned error, fn func() error) *work {
 	w := &work{name: name, cancel: cancel, done: make(chan struct{}), err: unreturned}
 	go func() { // ends when fn does
@@ -115,9 +115,9 @@ type chosen struct {
 	program process.Program // must be read only after the end of the work
 }
 
-// choose begins to look up and to check the program that an attempt will start. In modeRevive this is the committed build, which
-// previous.replaced returns. But on other platforms than Linux an open file cannot be started, so modeRevive starts the file of
-// Options.Executable there, like an upgrade does. This file may be the build that was aborted.
+// choose begins to look up and to check the program that an attempt will start. Normally the program is Options.Executable. In
+// a rollback it is the previous build, and in modeRevive the committed build (see previous.replaced). But an open file can be
+// started on Linux only. On other platforms modeRevive starts Options.Executable, which may be the aborted build.
 func choose(e *estate, h *history, o *Options, m mode) *chosen {
 	c := new(chosen)
 	c.work = newWork("choose", nil, errors.New("Options.Verify has ended its goroutine"), func() (err error) {
@@ -132,7 +132,7 @@ func choose(e *estate, h *history, o *Options, m mode) *chosen {
 		}
 		policy := m.policy(o)
 		c.program, err = process.Preflight(o.Executable, o.Args, policy)
-		if sys.TooManyFiles(err) && e.room.lend() { // room.with would make Accept wait while Verify runs
+		if sys.TooManyFiles(err) && e.room.lend() { // not room.with, which would make Accept wait while Verify runs
 			c.program, err = process.Preflight(o.Executable, o.Args, policy)
 		}
 		return err
