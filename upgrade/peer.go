@@ -23,7 +23,7 @@ type peer interface {
 	hangsUp() bool
 	// prepare returns the kind of the message that ends phase check; 0 if there is no such message.
 	prepare() wire.Kind
-	// judge returns fn, or nil if a judge cannot reach the candidate.
+	// judge returns the argument fn. But if a judge cannot reach such a candidate, the result is nil.
 	judge(fn judge) judge
 	// rehearsed returns the error with which a rehearsal ends. The error is errRehearsed if everything went well.
 	rehearsed() error

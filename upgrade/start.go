@@ -50,7 +50,7 @@ func startChild(e *estate, o *origin, opts *Options, p process.Program) (_ *chil
 		defer build.Close()
 	}
 	switch { // the new process becomes a child of the service manager, which waits only for its own children
-	case o.elder != nil && o.elder.PID == os.Getppid(): // the parent is not the manager, but an old process that drains
+	case o.elder != nil && o.elder.PID == os.Getppid(): // the parent is an old process that drains, and not the manager
 	case o.systemd:
 		p = p.AsSibling(nil)
 	case e.manager.Supervised():

@@ -93,7 +93,7 @@ type overrun struct {
 	timer  *time.Timer // gives the time of the next look; nil before the end of the context
 	said   bool        // say has logged the problem
 	partly bool        // look has logged that Run waits for serve although StuckAfter has passed
-	wrong  string      // the problem because of which look has called end; empty: end was not called
+	wrong  string      // the problem that made look call end; empty: end was not called
 }
 
 func (o *overrun) watch(ctx context.Context) context.Context { return watched{ctx, &o.asked} }

@@ -371,8 +371,8 @@ func (g *generation) upgradeOnHangup(d detail) {
 	g.upgradeAgain()
 }
 
-// upgradeAgain begins an upgrade if SIGHUP has asked for one. If an attempt is running, the attempt notes the request. If the
-// attempt no longer does so, the request stays noted in g.again until the attempt has ended.
+// upgradeAgain begins an upgrade if SIGHUP has asked for one. If an attempt is running, the attempt notes the request. But late
+// in an attempt this is not possible: then the request stays noted in g.again until the attempt has ended.
 func (g *generation) upgradeAgain() {
 	switch {
 	case !g.again || g.state != genServing:

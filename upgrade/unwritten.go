@@ -25,8 +25,8 @@ type unwritten struct {
 	all [files]attempted
 }
 
-// attempted is the last writing of a file. If err is nil, the file was written. Otherwise err names the file and the reason. A
-// call of the function in the field again writes the same content to the file once more.
+// attempted is the last writing of a file. If err is nil, the file was written. Otherwise err names the file and the reason.
+// The function attempted.again writes the same content to the file once more.
 type attempted struct {
 	content any
 	err     error

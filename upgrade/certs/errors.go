@@ -2,8 +2,8 @@ package certs
 
 import "errors"
 
-// ErrNoCertificate means that no certificate has been loaded yet, so handshakes fail. errors.Is reports it for the [Error] that
-// Ready then returns.
+// ErrNoCertificate means that no certificate has been loaded yet, so handshakes fail. As long as this is so, Ready returns an
+// [Error] for which errors.Is reports ErrNoCertificate.
 var ErrNoCertificate = errors.New("certs: no certificate to serve")
 
 // An Error describes what is wrong with one of the two files, for the person who has to change the files.

@@ -222,8 +222,8 @@ func (c *Certs) offer(p *pair, s stamp) {
 	}
 }
 
-// refuse handles files that are not served: the present pair is still served. If the reason is not the same as before, refuse
-// logs and counts it.
+// refuse handles files that cannot be served. The present pair, if there is one, stays in use. Several refusals in a row for
+// the same reason are logged and counted only once.
 func (c *Certs) refuse(bad *Error) {
 	message := "certs: no certificate yet, handshakes fail"
 	if c.now.Load().pair != nil {
