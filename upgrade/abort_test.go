@@ -110,9 +110,9 @@ func TestRevivalStartsTheCommittedBuild(t *testing.T) {
 			t.Parallel()
 			r := testclient.Start(t, func(s *plan.Settings) { s.NoMove = true })
 			r.Release("good")
+			r.Change(func(s *plan.Settings) { s.Soak = time.Minute }) // for the second generation
 			r.Upgrade()
 			r.Release(c.bad)
-			r.Change(func(s *plan.Settings) { s.Soak = time.Minute })
 			candidate, done := r.Soaking()
 			held, other := r.DialTo("g3").Begin(), r.DialTo("g3")
 			old := r.MainPID()

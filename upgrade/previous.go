@@ -35,19 +35,22 @@ func (p *previous) program() (process.Program, error) {
 
 // replaced returns the program of the build that the old process ran. As long as this process is not committed, that build is
 // the committed build. The old process sends its build if the build differs from the build of this process. If that build has
-// not come, the result is the build of this process: the old process ran the same build, or could not send its own.
+// not come, the result is the build of this process: the old process ran the same build, or could not send its own. replaced
+// may wait for a file system, and holds no lock then.
 func (p *previous) replaced(version string) (process.Program, error) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.build != nil && !p.earlier {
-		return p.build.Program()
+	earlier := p.earlier
+	p.mu.Unlock()
+	b, err := p.copy()
+	if b == nil || earlier {
+		b.Close()
+		b, err = process.Own(version)
 	}
-	own, err := process.Own(version)
 	if err != nil {
 		return process.Program{}, err
 	}
-	defer own.Close()
-	return own.Program()
+	defer b.Close()
+	return b.Program()
 }
 
 // status describes the build for Status. The result is nil if no build is known.
