@@ -32,7 +32,7 @@ func (m *memory) spare(log *slog.Logger) {
 	}
 	end, done := make(chan struct{}), make(chan struct{})
 	m.stop = func() { close(end); <-done }
-	go func() { // ends when the search is over, or when m.stop is called
+	go func() { // ends after KilledFirst has returned, or when m.stop is called
 		defer close(done)
 		select {
 		case <-time.After(memoryDelay):

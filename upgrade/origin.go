@@ -27,7 +27,7 @@ type origin struct {
 	paths      []wire.SocketName // the unix sockets of the old process
 	expects    []wire.SocketName // the sockets that came as files at exec and that this process has to open
 	inherited  []string          // the names of sockets that the service manager stores for the old process
-	starter    string            // the program that has started this process; empty if unknown or an older generation
+	starter    string            // the program that has started this process; empty if it is not known, or if it is an older generation
 	born       Outcome           // the upgrade that has started this process; only the values known at the start are set
 	only       bool              // no other process serves, so this process has to serve even if its checks fail
 	detached   bool              // the first process was started with nohup: the end of its terminal does not stop the service

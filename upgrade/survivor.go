@@ -351,10 +351,10 @@ func (g *generation) rest() {
 	g.history.elders.rest(g.receiveElder)
 }
 
-// passStop passes a stop on to the successor as SIGTERM, right after the handover only: see signalEarly.
+// passStop passes a stop on to the successor as SIGTERM, but only right after the handover: see signalEarly.
 func (g *generation) passStop(detail) { g.successor.signalEarly(syscall.SIGTERM) }
 
-// passHangup passes a SIGHUP on to the successor, right after the handover only: see signalEarly.
+// passHangup passes a SIGHUP on to the successor, but only right after the handover: see signalEarly.
 func (g *generation) passHangup(detail) { g.successor.signalEarly(syscall.SIGHUP) }
 
 // refuseEarly answers a request that came before this process is the main generation.

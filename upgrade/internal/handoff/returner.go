@@ -105,7 +105,7 @@ func (r *Returner) Move(ref listener.Origin, c net.Conn, ahead []byte) bool {
 	}
 	if !sendIdle(r.to, about, c) {
 		state := slotIdle
-		if unread && m.Kept() { // perhaps this process has no free descriptor: let the old process use its own
+		if unread && m.Kept() { // sendIdle may have failed for lack of descriptors; the old process has kept one
 			state = slotRefused
 		}
 		if !unread || !m.slot.CompareAndSwap(slotBack, state) || state == slotIdle {

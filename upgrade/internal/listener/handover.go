@@ -158,8 +158,9 @@ func (s *Set) endUnopened(c io.Closer) {
 	s.atExec.cover(inode)
 }
 
-// DropRest ends the unopened received sockets, and calls Empty for the TCP listeners of this library. It must be called only
-// when no other process serves on these sockets.
+// DropRest closes the received sockets that this process has not opened, and removes the paths of unix sockets. If a socket is
+// a TCP listener of this library, DropRest calls Empty for it instead. DropRest must be called only when no other process
+// serves on these sockets.
 func (s *Set) DropRest() {
 	if r := s.received(); r != nil {
 		for _, f := range r.take(received.isOwnTCP) {
