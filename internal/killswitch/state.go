@@ -225,7 +225,7 @@ func (s State) parts(limit int, first string) (all [][]byte) {
 	return append(all, data)
 }
 
-// decode returns the state of encode. A state with impossible numbers is damaged.
+// decode is the inverse of encode. If the state has numbers that no process writes, decode returns the error of a damaged state.
 func decode(data []byte) (State, error) {
 	r := format.Open(data)
 	if err := r.Err(); err != nil {
