@@ -260,7 +260,7 @@ func TestStopDoesNotServeWithoutWhatWasReleased(t *testing.T) {
 			a.tryAbort(errors.New("SIGTERM"), true)
 		}
 		a.dismissal.failedAt = atCommitting
-		a.dismissal.acceptAgain()
+		a.dismissal.reopen()
 		select {
 		case <-accepted:
 			if stops {
