@@ -144,17 +144,23 @@ func (c *conn) quietSince() time.Time {
 	return c.view.since
 }
 
+// remote returns the address of the client. The RemoteAddr of some connections waits for the first bytes of the client: those
+// bytes have the address if a proxy has accepted the connection. So remote must not be called while a lock is held.
+func (c *conn) remote() string {
+	if a := c.Conn.RemoteAddr(); a != nil {
+		return a.String()
+	}
+	return ""
+}
+
 // entries appends an Entry for each request of the connection. If there is no request, or if the connection is hijacked,
-// entries appends a single Entry for the connection.
-func (c *conn) entries(all []Entry) []Entry {
+// entries appends a single Entry for the connection. remote is the address of the client.
+func (c *conn) entries(all []Entry, remote string) []Entry {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	e := Entry{Protocol: c.kind.show(c.view.reported), Read: c.read.Load(), Written: c.written.Load()}
+	e := Entry{Protocol: c.kind.show(c.view.reported), Remote: remote, Read: c.read.Load(), Written: c.written.Load()}
 	if c.shown() == http.StateClosed {
 		e.State = "closing"
-	}
-	if a := c.Conn.RemoteAddr(); a != nil {
-		e.Remote = a.String()
 	}
 	return c.view.entries(all, e)
 }

@@ -65,6 +65,7 @@ func (x *expiry) run(ctx context.Context, told bool, grace time.Duration) error 
 	}
 	x.http.Close()
 	x.await(lastTime, x.registry.empty)
+	x.address()
 	x.log()
 	x.journal.cut(x.left)
 	if len(x.left) == 0 {
@@ -86,11 +87,11 @@ func (x *expiry) step(action string, wait time.Duration) {
 	}
 }
 
-// list lists the jobs, and the connections that are in use.
+// list lists the jobs, and the connections that are in use. The addresses of the clients are still missing: see address.
 func (x *expiry) list() {
 	for _, c := range x.registry.list() {
 		if c.working() {
-			for _, e := range c.entries(nil) {
+			for _, e := range c.entries(nil, "") {
 				x.unfinished = append(x.unfinished, unfinished{c, len(x.left)})
 				x.left = append(x.left, e)
 			}
@@ -99,6 +100,16 @@ func (x *expiry) list() {
 	for _, j := range x.registry.listJobs() {
 		x.unfinished = append(x.unfinished, unfinished{j, len(x.left)})
 		x.left = append(x.left, j.entry())
+	}
+}
+
+// address adds the addresses of the clients to the entries. It is called when all connections are closed, because a RemoteAddr
+// may wait for bytes of the client as long as the connection is open.
+func (x *expiry) address() {
+	for _, u := range x.unfinished {
+		if c, ok := u.item.(*conn); ok {
+			x.left[u.at].Remote = c.remote()
+		}
 	}
 }
 

@@ -34,11 +34,12 @@ type Status struct {
 	HTTP2 string `json:"http2,omitempty"`
 }
 
-// Entries lists the registry, the oldest entry first.
+// Entries lists the registry, the oldest entry first. Entries calls RemoteAddr of every connection, and waits as long as that
+// waits: behind a proxy, for example, RemoteAddr may wait for the first bytes of the client.
 func (s *Server) Entries() []Entry {
 	var all []Entry
 	for _, c := range s.registry.list() {
-		all = c.entries(all)
+		all = c.entries(all, c.remote())
 	}
 	for _, j := range s.registry.listJobs() {
 		all = append(all, j.entry())
