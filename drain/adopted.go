@@ -16,6 +16,10 @@ import (
 // reads in another way, no connection moves: idle connections are closed, as without Move. A test replaces the function.
 var readsAsKnown = nethttpcheck.Check
 
+// wasFoundKnown reports whether readsAsKnown has returned true. It does not wait, so it may be called while a lock is held. A
+// test replaces the function.
+var wasFoundKnown = nethttpcheck.Known
+
 // An adoptedConn is a connection that came from another process. As long as no byte of a request was read, the other process
 // can take the connection back if this process dies. The listeners of package upgrade return adopted connections only from
 // AcceptMoved. Their Accept returns connections of package net, since some programs look at the type of a connection.

@@ -202,10 +202,21 @@ func EventStreamsAsked(s *Server) int {
 	return n
 }
 
-// SetReadsAsKnown replaces the result of readsAsKnown by known, until undo is called.
+// SetReadsAsKnown replaces the results of readsAsKnown and wasFoundKnown by known, until undo is called.
 func SetReadsAsKnown(known bool) (undo func()) {
-	before := readsAsKnown
+	before, found := readsAsKnown, wasFoundKnown
 	readsAsKnown = func() bool { return known }
+	wasFoundKnown = readsAsKnown
+	return func() { readsAsKnown, wasFoundKnown = before, found }
+}
+
+// NoteChecks calls noted before each call of readsAsKnown, until undo is called.
+func NoteChecks(noted func()) (undo func()) {
+	before := readsAsKnown
+	readsAsKnown = func() bool {
+		noted()
+		return before()
+	}
 	return func() { readsAsKnown = before }
 }
 

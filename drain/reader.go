@@ -161,9 +161,9 @@ func (c *conn) part(size int) bool {
 func (c *conn) may(e life.Event) bool { return life.Next(c.state, e).Do != life.Impossible }
 
 // movable reports whether Move can take the connection: Options.Move is set, the connection has HTTP/1 without TLS on a socket,
-// and net/http reads in the known way.
+// and net/http was found to read in the known way. The server calls readsAsKnown before it wants any connection to move.
 func (c *conn) movable() bool {
-	return c.course.move != nil && c.kind.socket && c.kind.plainHTTP1() && readsAsKnown()
+	return c.course.move != nil && c.kind.socket && c.kind.plainHTTP1() && wasFoundKnown()
 }
 
 // offer asks Move, and reports whether Move has taken the connection. While Move runs, c.mu is unlocked, and only a cut can

@@ -14,6 +14,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -23,8 +24,12 @@ import (
 // The first call runs servers on connections in memory, and ends them before it returns. This takes about half a millisecond,
 // or some seconds on a machine that is very busy. Calls during the first call wait for its end. Later calls return the stored
 // result at once. There is one exception: if a step of the check took too long, the next call checks again. There are at most
-// three checks. Check may be called from any goroutine. Make the first call while no lock is held.
+// three checks. Check may be called from any goroutine. Because of the wait, call Check while no lock is held.
 func Check() bool { return result.known() }
+
+// Known reports whether Check has returned true. Known does not wait and checks nothing, so it may be called while a lock is
+// held.
+func Known() bool { return result.good.Load() }
 
 var result check
 
@@ -37,21 +42,22 @@ const (
 
 // A check checks net/http and stores the result.
 type check struct {
-	mu    sync.Mutex
-	tries int  // how often net/http was checked; maxTries if the result is final
-	good  bool // net/http reads in the known way
+	mu    sync.Mutex  // locked while net/http is checked
+	tries int         // how often net/http was checked; maxTries if the result is final
+	good  atomic.Bool // net/http reads in the known way
 }
 
 // known returns the result of the check. If there is no final result, known first checks net/http.
 func (c *check) known() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.good || c.tries == maxTries {
-		return c.good
+	if c.good.Load() || c.tries == maxTries {
+		return c.good.Load()
 	}
 	c.tries++
 	good, late := run(func(srv *http.Server, ln net.Listener) { srv.Serve(ln) })
-	if c.good = good; !late {
+	c.good.Store(good)
+	if !late {
 		c.tries = maxTries
 	}
 	return good
