@@ -27,7 +27,7 @@ type Server struct {
 	closers sync.WaitGroup // the goroutines that close WebSockets and event streams
 
 	mu    sync.Mutex
-	steps string    // in how many steps HTTP/2 connections end: see installHTTP2
+	steps string    // in how many steps HTTP/2 connections end: see installHTTP2; guarded by mu
 	hook  sync.Once // installs the hooks in the http.Server
 }
 
@@ -193,12 +193,13 @@ func (s *Server) serve(ctx context.Context, ln net.Listener, owner server, name 
 
 // install installs the hooks in the http.Server before the first Accept. Only the first call has an effect.
 func (s *Server) install(loop func(net.Listener) error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.hook.Do(func() {
 		s.course.firstIdle = idleTimeout(s.http)
 		h := hooks{http: s.http, course: s.course, registry: s.registry, readiness: &s.readiness}
-		s.steps = h.install(loop)
+		steps := h.install(loop) // may read the files of a certificate, so mu is not locked
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.steps = steps
 	})
 }
 
