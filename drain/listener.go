@@ -91,13 +91,14 @@ func (l *listener) disarm() {
 // such as a lack of descriptors, does not end the loop: net/http calls Accept again, and perhaps the queue still holds
 // connections.
 func (l *listener) over(err error) bool {
-	if !l.ending() {
+	l.mu.Lock()
+	limit := l.limit
+	l.mu.Unlock()
+	if limit.IsZero() {
 		return false
 	}
 	var passing interface{ Temporary() bool }
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return timeout(err) || !errors.As(err, &passing) || !passing.Temporary() || !time.Now().Before(l.limit)
+	return timeout(err) || !errors.As(err, &passing) || !passing.Temporary() || !time.Now().Before(limit)
 }
 
 // ending reports whether the drain has begun to end the accept loop.

@@ -59,7 +59,8 @@ type Options struct {
 
 	// Ready is called with false when a plain stop begins, before Propagation. Drain also calls Ready with false, and Resume
 	// calls Ready with true. Use Ready to report readiness in another way than by [Server.Readiness], such as by the health
-	// service of gRPC. Default nil: nothing is called.
+	// service of gRPC. Ready must not call Drain or Resume: these methods wait until Ready has returned. Default nil: nothing
+	// is called.
 	Ready func(ready bool)
 
 	// Announce is called when the server is ending its accept loops, before handlers learn of the drain. Use Announce if

@@ -31,6 +31,40 @@ type Server struct {
 	hook  sync.Once // installs the hooks in the http.Server
 }
 
+// The locks of this package, of its internal packages and of grpcdrain, in the order in which a goroutine takes them: a
+// goroutine that holds a lock may take the locks of lower lines, and no lock of the same line or of a higher line. A sync.Once
+// counts as a lock that is held while its function runs. The mutex of an http.Server comes before the locks of the second part,
+// since net/http closes connections under it. So no method of an http.Server is called while one of those locks is held.
+//
+// A lock of the first part may be held while a client, a disk or a function of the program is slow. So an Accept takes none
+// of these locks. The loop of a drain (Server.wait) runs under Server.once, and takes no other of these locks, except that it
+// closes the listeners when Grace has run out. A plain stop takes readiness.mu once, before the loop. A Read takes only the lock
+// of nethttpcheck, and only if the connection came from another process. No other lock is held then.
+//
+//	Server.once            the drain runs; Ready, Announce and Flush of the Options are called
+//	Server.hook            net/http is set up, and may read the files of a certificate
+//	readiness.mu           Ready of the Options is called, in the order of the changes
+//	nethttpcheck.check.mu  net/http is checked: it serves connections in memory
+//	eventStream.mu         bytes are written to the client; held by Write, Flush and the end of the stream
+//	wsConn.writing         the same for a WebSocket
+//	h2writer.Mutex         the same for an HTTP/2 connection
+//	listener.closed        the program's listener is closed
+//
+// A lock of the second part is held only during calls that do not wait, and not while a handler or another function of the
+// program is called. There are two exceptions. listener.mu, h2conn.mu and conn.mu are held while a deadline is set, by a method
+// of the program's listener or of a connection that this listener has returned. conn.mu is also held while SyscallConn is
+// called, to ask the kernel for the size of a queue. RemoteAddr is not called under conn.mu, since it may wait for the client.
+//
+//	h2conn.mu              the read deadline of an HTTP/2 connection, which may be set on a conn below
+//	conn.mu                the state of a connection; not held while Move runs
+//	listener.mu            the end of an accept loop
+//	Server.mu, registry.mu, listeners.mu, journal.mu, job.mu
+//	                       each the other fields of its struct
+//	wsConn.once            the channel gone is closed
+//	grpcdrain.conns.mu     the connections of grpc
+//	nethttpcheck.testConn.mu, nethttpcheck.testConn.once, nethttpcheck.single.mu, nethttpcheck.single.once
+//	                       the connection and the listener of a check
+
 // NewServer makes a Server of srv. The Server uses srv itself, not a copy, and srv must not be served in another way. The
 // fields of srv may be set until the first Serve. If srv is nil, the Server uses an empty http.Server, which serves
 // [http.DefaultServeMux].
