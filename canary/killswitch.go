@@ -32,10 +32,11 @@ type KillSwitchOptions struct {
 // States of several processes merge: killed wins. A revival clears exactly the kills and latches that the reviving process
 // knew, so a kill that is made elsewhere at the same time stays.
 //
-//	kill := canary.NewKillSwitch("cart-v2", canary.KillSwitchOptions{File: "cart-v2.kill"})
+//	kill := canary.NewKillSwitch("cart-v2", canary.KillSwitchOptions{File: "cart-v2.kill", Broadcast: up.Broadcast})
 //	up.Keep("cart-v2.kill", kill)
+//	up.OnBroadcast("cart-v2", kill.UnmarshalBinary)
 //
-// Kill, Latch and Revive are in force in this process at once. Then they write the file, and then they broadcast. If one of
+// Kill, Latch and Revive are in force in this process at once. Then they broadcast, and then they write the file. If one of
 // these two fails, the error is returned, Status shows it, and Publish or the next change tries again; the change is in force
 // in this process all the same. A change waits for the disk for at most 3 seconds, and for as long as Broadcast takes.
 //

@@ -5,7 +5,7 @@
 // a revival clears exactly the kills and latches known to the reviving process.
 //
 // A [Switch] holds the state of one process. Word is the whole request path: one atomic load. A change is in memory first, then
-// in the file, and then goes to the other processes. If the file or the broadcast fails, the change is in force in this
+// goes to the other processes, and then is in the file: a slow disk delays no other process. If the file or the broadcast fails, the change is in force in this
 // process all the same; the error is returned, Status shows the error, and the next change tries again.
 //
 // # Goroutines
@@ -170,8 +170,11 @@ func (s *Switch) Encode() []byte {
 	return st.encode()
 }
 
-// Publish writes and sends what is not in the file and was not sent yet, such as a LatchNow and what has failed before.
-func (s *Switch) Publish() error { return errors.Join(s.save(), s.send()) }
+// Publish sends and writes what was not sent yet and is not in the file, such as a LatchNow and what has failed before.
+func (s *Switch) Publish() error {
+	sent := s.send()
+	return errors.Join(s.save(), sent)
+}
 
 // change changes the state, reports whether the state is another one now, and logs the difference.
 func (s *Switch) change(from string, own bool, fn func(State) State) bool {

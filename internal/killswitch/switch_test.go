@@ -82,8 +82,9 @@ func spied(t testing.TB, path string) (*Switch, *spy) {
 	return f.s, f
 }
 
-// A change is in force before anything is written, and in the file before anything is sent. A restart finds it.
-func TestChangeIsInMemoryThenInTheFileThenSent(t *testing.T) {
+// A change is in force before anything is sent, and is sent before the file is written: a slow disk must not delay other
+// processes. A restart finds it.
+func TestChangeIsInMemoryThenSentThenInTheFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "kill")
 	s, f := spied(t, path)
 	for _, c := range []struct {
@@ -91,7 +92,7 @@ func TestChangeIsInMemoryThenInTheFileThenSent(t *testing.T) {
 		want   Word
 	}{{s.Latch, Latched}, {s.Kill, Killed}, {s.Latch, Killed}, {s.Revive, Open}, {s.Kill, Killed}, {s.Revive, Open}} {
 		must(t, c.change("because"))
-		want := []string{"file " + c.want.String(), "broadcast " + c.want.String()}
+		want := []string{"broadcast " + c.want.String(), "file " + c.want.String()}
 		if got := f.took(); !slices.Equal(got, want) && got != nil { // a latch that is in force already is not written again
 			t.Errorf("%v, want %v", got, want)
 		}
@@ -111,7 +112,7 @@ func TestLatchNowWaitsForNothing(t *testing.T) {
 		t.Errorf("LatchNow called %v", calls)
 	}
 	must(t, s.Publish(), s.Publish())
-	if got, want := f.took(), []string{"file latched", "broadcast latched"}; !slices.Equal(got, want) {
+	if got, want := f.took(), []string{"broadcast latched", "file latched"}; !slices.Equal(got, want) {
 		t.Errorf("%v, want %v", got, want)
 	}
 }
@@ -137,7 +138,7 @@ func TestFailuresAreReportedAndMadeUpFor(t *testing.T) {
 		f.took()
 		f.file, f.broadcast = nil, nil
 		must(t, again(s))
-		if got := f.took(); !slices.Equal(got, []string{"file killed", "broadcast killed"}) {
+		if got := f.took(); !slices.Equal(got, []string{"broadcast killed", "file killed"}) {
 			t.Errorf("%s: %v", name, got)
 		}
 		if st := s.Status(); st.FileError != "" || st.BroadcastError != "" {
@@ -173,7 +174,7 @@ func TestDiskThatHangsHoldsUpNobody(t *testing.T) {
 		if st := s.Status(); !strings.Contains(st.FileError, errBusy.Error()) || st.Reason != "second" {
 			t.Errorf("%+v", st)
 		}
-		if got := strings.Join(f.took(), ", "); got != "file killed, broadcast killed, broadcast killed" {
+		if got := strings.Join(f.took(), ", "); got != "broadcast killed, file killed, broadcast killed" {
 			t.Error(got)
 		}
 		close(disk.answer)
