@@ -38,7 +38,8 @@ type Options struct {
 
 	// Vary names the request headers that Key reads, such as "Authorization". Answers that a key decides then tell caches to
 	// compare these headers. Without Vary, shared caches must not store such an answer, but for a Key that calls the Cohort of a
-	// session.Manager whose middleware is around the router: the answer says Vary: Cookie. Default: none.
+	// session.Manager whose middleware is around the router: the answer says Vary: Cookie. A Key that looks at other headers as
+	// well, and calls Cohort only then, needs Vary, with "Cookie" in it. Default: none.
 	Vary []string
 	// SameForAll reports whether both sides give the same answer to a request, such as one for a static file. Such a request is
 	// drawn by itself, without Key and Cookie. The answer sets no cookie and tells caches nothing. SameForAll is called only

@@ -17,7 +17,8 @@ import (
 //
 // The function who is called at most once for each request, by the first evaluation that needs it, from any goroutine. So it may
 // read what costs something, such as the cohort of a session, which sets a cookie. If who panics, flags are evaluated for nobody;
-// this counts as one error in Status and is logged once.
+// this counts as one error in Status and is logged once. Flags that who itself evaluates are evaluated for whom the context said
+// before.
 //
 // Behind a session.Manager, a canary.Router with SideInContext or another Middleware it shares their context, and costs one
 // allocation.
@@ -51,6 +52,20 @@ type subject struct {
 
 	once sync.Once
 	ec   any // an openfeature.EvaluationContext
+}
+
+// asking is the context of the request that a function of Middleware gets. Flags that the function evaluates are evaluated for
+// whom the context outside of the Middleware says: the function itself has not said anything yet.
+type asking struct {
+	context.Context
+	outer context.Context
+}
+
+func (a *asking) Value(key any) any {
+	if key == transactionKey {
+		return a.outer.Value(key)
+	}
+	return a.Context.Value(key)
 }
 
 // transactionKey is the key of the transaction context of OpenFeature, which its package does not export: a context that is
@@ -91,7 +106,7 @@ func (s *subject) evaluationContext(outer context.Context) (ec openfeature.Evalu
 			})
 		}
 	}()
-	key, attrs := s.who(s.r)
+	key, attrs := s.who(s.r.WithContext(&asking{s.r.Context(), outer}))
 	ctx := openfeature.MergeTransactionContext(outer, openfeature.NewEvaluationContext(key, attrs))
 	return openfeature.TransactionContext(ctx)
 }

@@ -112,3 +112,24 @@ func TestMiddlewareSharesTheContextOfTheRequest(t *testing.T) {
 		t.Errorf("%v allocations, and %v without it", n, before)
 	}
 }
+
+// The function may evaluate flags itself, as a store that it asks may do. They are evaluated for whom the context said before.
+func TestMiddlewareMayEvaluateFlagsItself(t *testing.T) {
+	f := serve(t, planFile)
+	inner := func(r *http.Request) (string, map[string]any) {
+		if f.Bool(r.Context(), "key", false) {
+			return "bob", nil
+		}
+		return "ann", nil
+	}
+	for outer, want := range map[string]bool{"ann": false, "bob": true} {
+		outside := func(*http.Request) (string, map[string]any) { return outer, nil }
+		serveWith(f, outside, func(w http.ResponseWriter, r *http.Request) {
+			f.Middleware(inner)(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				if got := f.Bool(r.Context(), "key", !want); got != want {
+					t.Errorf("around it %s: %v, want %v", outer, got, want)
+				}
+			})).ServeHTTP(w, r)
+		})
+	}
+}

@@ -138,7 +138,8 @@ var scratches = sync.Pool{New: func() any { return new(scratch) }}
 // goes on, for the answer of a handler further out.
 //
 // The writer that next gets flushes, hijacks and copies like the one that it wraps, and it has Unwrap for
-// [http.ResponseController].
+// [http.ResponseController]. A handler that hijacks the connection and writes the answer itself finds the cookie in Header of
+// the writer, and has to send it: after a Renew the visitor is logged out without it.
 func (m *Manager) Middleware(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if m.visit(r.Context()) != nil { // further out there is a Middleware of this manager already

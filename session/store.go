@@ -12,6 +12,8 @@ import (
 // (insert if absent, read, compare and swap, set expiry, remove), and none can be made of the others without a race.
 // The package sessiontest checks all that is promised here.
 //
+// A method must not use the session or the cohort of its context: the session may be locked for its own call.
+//
 // With a context that has ended a method returns an error that wraps the context's, and does nothing.
 //
 // A record whose expiry has passed does not exist. A revision is never used again for the same id, also not after

@@ -9,7 +9,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	"context"
 	"github.com/midair-go/midair/session"
+	"net/http"
+	"net/http/httptest"
 )
 
 // A session ends when it was not used for Idle; a request that reads it is a use.
@@ -156,5 +159,28 @@ func TestAStoreWithoutItsSecretIsAskedAgain(t *testing.T) {
 		}
 		v = v.with(newSite(store, session.Options{})) // a restart
 		v.want("/count", "4")
+	})
+}
+
+// A visitor whose cookie is due to be made anew has its token, and a handler may write after the client has gone.
+func TestAnAgedCookieDoesNotRefuseALateWrite(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(session.Dir(t.TempDir()), session.Options{Idle: 29 * 24 * time.Hour})
+		v := newVisitor(t, s)
+		v.get("/put?k=k&v=v")
+		time.Sleep(16 * 24 * time.Hour)
+		r := httptest.NewRequest("GET", "/", nil)
+		r.Header.Set("Cookie", "session="+v.value())
+		ctx, cancel := context.WithCancel(r.Context())
+		s.sm.Middleware(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			if text, ok, err := session.Get[string](r.Context(), "k"); text != "v" || !ok || err != nil {
+				t.Errorf("%q, %v, %v", text, ok, err)
+			}
+			cancel() // the client goes
+			if err := session.Put(context.WithoutCancel(r.Context()), "order", "done"); err != nil {
+				t.Error(err)
+			}
+		})).ServeHTTP(httptest.NewRecorder(), r.WithContext(ctx))
+		v.want("/get?k=order", "done true")
 	})
 }

@@ -31,8 +31,7 @@ type visit struct {
 	slot    *request.Slot
 	tls     *tls.ConnectionState // nil if the request did not come by TLS
 	start   time.Time
-	arrived cookieState // held, aged or none; never changes
-	cohorts string      // the cohort of the cookie that the request has, or ""; never changes
+	cohorts string // the cohort of the cookie that the request has, or ""; never changes
 	memory  scratch
 
 	used atomic.Bool // the answer depends on the session or on the cohort
@@ -68,11 +67,10 @@ type arrival struct {
 func (v *visit) arrive(m *Manager, slot *request.Slot, w *request.Writer, r *http.Request) {
 	v.m, v.slot, v.tls, v.start = m, slot, r.TLS, time.Now()
 	if t, stale, ok := m.find(r.Header, v.start, &v.memory); ok {
-		v.token, v.cohorts, v.arrived = t, t.cohort, held
+		v.token, v.cohorts, v.cookie = t, t.cohort, held
 		if stale {
-			v.arrived = aged
+			v.cookie = aged
 		}
-		v.cookie = v.arrived
 	}
 	if !w.BeforeHeader(v, 0) {
 		v.sent = true // no hook was added, so nobody else writes it
@@ -98,9 +96,10 @@ func (v *visit) BeforeHeader(h http.Header, _ uint64) {
 	if v.used.Load() {
 		request.AddVaryCookie(h)
 	}
-	if v.cookie == due || v.cookie == fresh && v.writes > 0 {
+	renew := v.cookie == aged && v.used.Load()
+	if v.cookie == due || v.cookie == fresh && v.writes > 0 || renew {
 		v.cookie = due
-		if v.slot.Err() == nil { // otherwise it is not known whether the header reaches the client
+		if renew || v.slot.Err() == nil { // without renew it is not known after the request's end whether the header arrives
 			v.cookie = held
 		}
 		h.Add("Set-Cookie", v.m.cookie(v.m.seal(v.token, time.Now()), v.tls != nil))
@@ -115,17 +114,8 @@ func (v *visit) late() bool { return v.sent || v.slot.Err() != nil }
 // use notes that the answer depends on the cookie.
 func (v *visit) use() {
 	v.slot.NoteCookie()
-	if v.used.Load() {
-		return
-	}
-	v.used.Store(true)
-	if v.arrived != aged {
-		return
-	}
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.cookie == aged && !v.sent {
-		v.cookie = due
+	if !v.used.Load() {
+		v.used.Store(true)
 	}
 }
 
