@@ -7,7 +7,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"context"
 	"github.com/midair-go/midair/session"
+	"sync/atomic"
 )
 
 // "A fixated token from before the login never reaches data from after it." Whoever planted the cookie reads what was
@@ -330,4 +332,35 @@ func TestTheCohortCanBeReadOutside(t *testing.T) {
 	if got := s.sm.Cohort(r); got != cohort {
 		t.Errorf("%q, want %q", got, cohort)
 	}
+}
+
+// A forgetfulSwap is a store that swaps and loses the answer, as a database may whose connection breaks.
+type forgetfulSwap struct {
+	session.Store
+	loses atomic.Bool
+}
+
+func (f *forgetfulSwap) Swap(ctx context.Context, id string, rev uint64, data []byte, expires time.Time) (uint64, error) {
+	next, err := f.Store.Swap(ctx, id, rev, data, expires)
+	if err == nil && f.loses.Load() {
+		return 0, errors.New("the answer was lost")
+	}
+	return next, err
+}
+
+// A renewal whose answer from the store is lost logs nobody out: the session was renewed, and the visitor has the new cookie.
+func TestARenewalWhoseAnswerIsLostLogsNobodyOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &forgetfulSwap{Store: session.Dir(t.TempDir())}
+		v := newVisitor(t, newSite(store, session.Options{}))
+		v.get("/put?k=user&v=ann")
+		before := v.value()
+		store.loses.Store(true)
+		v.get("/renew")
+		store.loses.Store(false)
+		time.Sleep(time.Minute)
+		if v.want("/get?k=user", "ann true"); v.value() == before {
+			t.Error("the visitor has the old cookie")
+		}
+	})
 }

@@ -14,6 +14,8 @@ const (
 	maxAttempts = 400
 	// maxPause is the longest pause between two attempts.
 	maxPause = 20 * time.Millisecond
+	// checkLimit is how long Renew waits for the store to learn whether a write that has failed was made all the same.
+	checkLimit = 2 * time.Second
 )
 
 // Get returns the value of key in the visitor's session, and whether there is one. The session is loaded by the first
@@ -144,7 +146,19 @@ func (v *visit) renew(ctx context.Context, next token, copied *stored) (*stored,
 		end.values, end.extra = maps.Clone(env.values), env.extra
 	}
 	_, err := v.m.save(ctx, v.token.key(), v.known, end, v.buried(now))
+	if err != nil && !errors.Is(err, ErrConflict) && !errors.Is(err, ErrNotFound) && v.isStored(ctx, end) {
+		err = nil
+	}
 	return copied, err
+}
+
+// isStored reports whether a tombstone is in the store although storing it returned an error: the answer of a database may get
+// lost, and the visitor would be logged out if nobody noticed. It waits for the store for at most checkLimit.
+func (v *visit) isStored(ctx context.Context, end *envelope) bool {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), checkLimit)
+	defer cancel()
+	found, err := v.m.load(ctx, v.token.key())
+	return err == nil && found != nil && found.env.renewed == end.renewed && found.env.gone.Equal(end.gone)
 }
 
 // buried is until when a tombstone has to stay: as long as a request may be on its way that would take the id
