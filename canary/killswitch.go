@@ -38,7 +38,9 @@ type KillSwitchOptions struct {
 //
 // Kill, Latch and Revive are in force in this process at once. Then they broadcast, and then they write the file. If one of
 // these two fails, the error is returned, Status shows it, and Publish or the next change tries again; the change is in force
-// in this process all the same. A change waits for the disk for at most 3 seconds, and for as long as Broadcast takes.
+// in this process all the same. If the file has a kill that this process did not know, they broadcast once more: the process
+// that made it may have died before its broadcast arrived. A change waits for the disk for at most 3 seconds, and for as long
+// as Broadcast takes.
 //
 // Several routers may share a KillSwitch. The zero value is a switch without a name that is in memory only.
 type KillSwitch struct{ sw killswitch.Switch }
@@ -85,8 +87,9 @@ func (k *KillSwitch) Revive(reason string) error { return k.sw.Revive(reason) }
 func (k *KillSwitch) MarshalBinary() ([]byte, error) { return k.sw.Encode(), nil }
 
 // UnmarshalBinary merges the state of another process into the state of this process, and writes the file if that has changed the
-// state. It does not broadcast. It may be called at any time and more than once: as a kept value of an upgrade, and for
-// each message of a broadcast. The error is for data that is no state; an error of the file is logged and shown by Status.
+// state. It does not broadcast; if the file has a kill that was unknown, the next change or Publish does. It may be called at
+// any time and more than once: as a kept value of an upgrade, and for each message of a broadcast. The error is for data that is
+// no state; an error of the file is logged and shown by Status.
 func (k *KillSwitch) UnmarshalBinary(data []byte) error { return k.sw.Merge(data) }
 
 // word returns the state. Without a switch it is open.

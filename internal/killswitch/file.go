@@ -42,10 +42,10 @@ func (s *Switch) load() {
 			"which replaces the file: " + err.Error()
 		change = func(mine State) State { return mine.kill(s.me, now(), clean(reason)) }
 	}
-	s.change("the file", false, change)
+	s.change(theFile, change)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.saved, s.fileErr = s.changes, err // a start writes nothing
+	s.saved, s.sent, s.fileErr = s.changes, s.due, err // a start writes nothing and sends nothing
 }
 
 // stored returns the state in a file. What is no state is a *damage.
@@ -115,7 +115,7 @@ func (s *Switch) write() error {
 		damaged := new(damage)
 		switch {
 		case err == nil:
-			s.change("the file", false, func(mine State) State { return mine.merge(there) })
+			s.change(theFile, func(mine State) State { return mine.merge(there) })
 		case errors.Is(err, fs.ErrNotExist):
 		case !errors.As(err, &damaged) || !s.unsavedOwn(): // a damaged file is replaced by a change that is made here
 			return nil, err

@@ -5,8 +5,10 @@
 // a revival clears exactly the kills and latches known to the reviving process.
 //
 // A [Switch] holds the state of one process. Word is the whole request path: one atomic load. A change is in memory first, then
-// goes to the other processes, and then is in the file: a slow disk delays no other process. If the file or the broadcast fails, the change is in force in this
-// process all the same; the error is returned, Status shows the error, and the next change tries again.
+// goes to the other processes, and then is in the file: a slow disk delays no other process. If the file or the broadcast
+// fails, the change is in force in this process all the same; the error is returned, Status shows the error, and the next change
+// tries again. A write merges what is in the file. If a change in the file was unknown, its process may have died before its
+// broadcast arrived, so the change is sent too.
 //
 // # Goroutines
 //
@@ -78,11 +80,21 @@ type Switch struct {
 	state   State
 	changes uint64 // how often the state has changed
 	own     uint64 // the number of the last change that was made by this process
+	due     uint64 // the number of the last change that was made by this process, or was found in the file
 	saved   uint64 // the changes up to this number are in the file
-	sent    uint64 // the own changes up to this number were sent
+	sent    uint64 // due changes up to this number were sent
 	fileErr error  // of the last write
 	sentErr error  // of the last broadcast
 }
+
+// An origin is where a change comes from, as the log says it.
+type origin string
+
+const (
+	here      origin = "here"            // is sent to the other processes
+	theFile   origin = "the file"        // is sent too: the process that has written it may have died before its broadcast arrived
+	elsewhere origin = "another process" // is not sent on: the transport reaches every process
+)
 
 // Start gives the switch its options, and takes over the state in its file. With a missing file the switch is open. With a
 // damaged or unreadable file the switch is killed, and the reason names the file. Start does not write, and is called before any other method.
@@ -119,7 +131,7 @@ func (s *Switch) Word() Word { return Word(s.word.Load()) }
 
 // Kill stops until a Revive in a process to which the kill is known.
 func (s *Switch) Kill(reason string) error {
-	s.change("here", true, func(st State) State { return st.kill(s.me, now(), clean(reason)) })
+	s.change(here, func(st State) State { return st.kill(s.me, now(), clean(reason)) })
 	return s.Publish()
 }
 
@@ -131,13 +143,13 @@ func (s *Switch) Latch(reason string) error {
 
 // LatchNow latches in memory only, for a goroutine that must not wait. LatchNow reports whether Publish is to be called.
 func (s *Switch) LatchNow(reason string) bool {
-	return s.change("here", true, func(st State) State { return st.latch(s.me, now(), clean(reason)) })
+	return s.change(here, func(st State) State { return st.latch(s.me, now(), clean(reason)) })
 }
 
 // Revive clears all known kills and latches. If the file has a kill that was unknown to the process, the
 // switch is killed again when Revive returns, and Revive returns an error.
 func (s *Switch) Revive(reason string) error {
-	s.change("here", true, func(st State) State {
+	s.change(here, func(st State) State {
 		return st.revive(event{At: now(), Reason: clean(reason), Host: s.me.Host, PID: s.me.PID})
 	})
 	if err := s.Publish(); err != nil || s.Word() == Open {
@@ -147,14 +159,15 @@ func (s *Switch) Revive(reason string) error {
 		s.Word(), s.Status().Reason)
 }
 
-// Merge takes over the encoded state of another process. A new state is written to the file, and is not sent on. Merge
-// returns an error if the data is no state. An error of the file is logged and shown by Status.
+// Merge takes over the encoded state of another process. A new state is written to the file, and is not sent on. If the write
+// finds an unknown change in the file, the next Publish or change of this process sends that. Merge returns an error if the
+// data is no state. An error of the file is logged and shown by Status.
 func (s *Switch) Merge(data []byte) error {
 	other, err := decode(data)
 	if err != nil {
 		return fmt.Errorf("%s: %w", s.opts.Package, err)
 	}
-	s.change("another process", false, func(st State) State { return st.merge(other) })
+	s.change(elsewhere, func(st State) State { return st.merge(other) })
 	if err := s.save(); err != nil {
 		s.logger().Warn(s.opts.Package+": the state of a kill switch that came from another process is not in the file",
 			slog.String("name", s.opts.Name), slog.Any("err", err))
@@ -170,14 +183,19 @@ func (s *Switch) Encode() []byte {
 	return st.encode()
 }
 
-// Publish sends and writes what was not sent yet and is not in the file, such as a LatchNow and what has failed before.
+// Publish sends and writes what was not sent yet and is not in the file, such as a LatchNow and what has failed before. If the
+// write finds a change in the file that was unknown to this process, Publish sends again.
 func (s *Switch) Publish() error {
-	sent := s.send()
-	return errors.Join(s.save(), sent)
+	tried, sent := s.send()
+	saved := s.save()
+	if s.dueAfter(tried) {
+		_, sent = s.send()
+	}
+	return errors.Join(saved, sent)
 }
 
 // change changes the state, reports whether the state is another one now, and logs the difference.
-func (s *Switch) change(from string, own bool, fn func(State) State) bool {
+func (s *Switch) change(from origin, fn func(State) State) bool {
 	s.mu.Lock()
 	s.prepare()
 	wasWord, was := s.state.current()
@@ -190,8 +208,11 @@ func (s *Switch) change(from string, own bool, fn func(State) State) bool {
 	s.word.Store(uint32(word))
 	s.state = next
 	s.changes++
-	if own {
+	if from == here {
 		s.own = s.changes
+	}
+	if from != elsewhere {
+		s.due = s.changes
 	}
 	s.mu.Unlock()
 	if word != wasWord || last != was {
@@ -200,20 +221,19 @@ func (s *Switch) change(from string, own bool, fn func(State) State) bool {
 			level = slog.LevelInfo
 		}
 		s.log.Log(ctx, level, s.opts.Package+": the kill switch is "+word.String(), slog.String("name", s.opts.Name),
-			slog.String("reason", last.Reason), slog.String("from", from), slog.String("host", last.Host), slog.Int("pid", last.PID))
+			slog.String("reason", last.Reason), slog.String("from", string(from)), slog.String("host", last.Host), slog.Int("pid", last.PID))
 	}
 	return true
 }
 
-// send sends the state, if an own change was not sent yet.
-func (s *Switch) send() error {
+// send sends the state, if a due change was not sent yet. It returns the number of the last due change.
+func (s *Switch) send() (upTo uint64, err error) {
 	s.mu.Lock()
-	upTo, due, st := s.own, s.sent < s.own, s.state
+	upTo, unsent, st := s.due, s.sent < s.due, s.state
 	s.mu.Unlock()
-	if s.opts.Broadcast == nil || !due {
-		return nil
+	if s.opts.Broadcast == nil || !unsent {
+		return upTo, nil
 	}
-	var err error
 	for _, part := range st.parts(maxMessage, s.me.ID) {
 		err = errors.Join(err, guard.Call(func() error { return s.opts.Broadcast(part) }))
 	}
@@ -226,7 +246,14 @@ func (s *Switch) send() error {
 	if err == nil {
 		s.sent = max(s.sent, upTo)
 	}
-	return err
+	return upTo, err
+}
+
+// dueAfter reports whether a change after that number is to be sent.
+func (s *Switch) dueAfter(number uint64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.due > number
 }
 
 // logger returns the logger, for a Switch that has changed or was started.

@@ -375,6 +375,38 @@ func TestRevivalSaysThatTheFileHasAnotherKill(t *testing.T) {
 	wantWord(t, "restart", open(t, path, nil), Open)
 }
 
+// A kill that only the file knows, because its process died before its broadcast arrived, reaches the other processes with the
+// next change, also if the broadcast of this change fails. What Merge finds in the file waits for the next Publish.
+func TestKillThatOnlyTheFileKnowsIsSent(t *testing.T) {
+	for name, change := range map[string]func(s *Switch, broadcast *error) error{
+		"latch":  func(s *Switch, _ *error) error { return s.Latch("slow") },
+		"revive": func(s *Switch, _ *error) error { _ = s.Revive("mended"); return nil },
+		"failed": func(s *Switch, broadcast *error) error {
+			*broadcast = errors.New("nobody listens")
+			return s.Latch("slow")
+		},
+		"merge": func(s *Switch, _ *error) error {
+			from := open(t, "", nil)
+			return errors.Join(from.Latch("elsewhere"), s.Merge(from.Encode()), s.Publish())
+		},
+	} {
+		path := filepath.Join(t.TempDir(), "kill")
+		b := open(t, "", nil)
+		var fails error // the first broadcast
+		a := open(t, path, func(data []byte) error {
+			err := fails
+			if fails = nil; err != nil {
+				return err
+			}
+			return b.Merge(data)
+		})
+		must(t, open(t, path, nil).Kill("its broadcast is lost"))
+		must(t, change(a, &fails))
+		wantWord(t, name+", a", a, Killed)
+		wantWord(t, name+", b", b, Killed)
+	}
+}
+
 // Each change is one line, with the reason and with who has made it; what changes nothing is none.
 func TestEachChangeIsLoggedOnce(t *testing.T) {
 	var log bytes.Buffer
