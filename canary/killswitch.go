@@ -12,9 +12,10 @@ import (
 type KillSwitchOptions struct {
 	// File is the path of the file in which the switch outlives a crash, a kill -9 and a restart. Processes that share the
 	// file lose nothing of each other. The directory has to exist; beside the file there is a lock file, File + ".lock". A file
-	// that is missing is open. A file that cannot be read, or is damaged, is killed, and the reason says so; the next Kill,
-	// Latch or Revive replaces the file. On Windows, processes that write the file at the same moment can lose a change.
-	// Default: none.
+	// that is missing is open. If the file cannot be read at the start, or is damaged, the switch is killed in this process only,
+	// and Status says why, until the next Kill, Latch or Revive in the process replaces the file, or a later write can read the
+	// file. A Revive in another process changes nothing here. On Windows, processes that write the file at the same moment can
+	// lose a change. Default: none.
 	File string
 	// Broadcast sends data to all other living processes of the service, which pass it to UnmarshalBinary of the switch with
 	// the same name. The method Broadcast of an Upgrader fits. It is called after each change that is made in this process, in
@@ -38,8 +39,8 @@ type KillSwitchOptions struct {
 //
 // Kill, Latch and Revive are in force in this process at once. Then they broadcast, and then they write the file. If one of
 // these two fails, the error is returned, Status shows it, and Publish or the next change tries again; the change is in force
-// in this process all the same. If the file has a kill that this process did not know, they broadcast once more: the process
-// that made it may have died before its broadcast arrived. A change waits for the disk for at most 3 seconds, and for as long
+// in this process all the same. If the file has a kill that was unknown to the process, the switch broadcasts once more: the
+// killing process may have died before the broadcast arrived. A change waits for the disk for at most 3 seconds, and for as long
 // as Broadcast takes.
 //
 // Several routers may share a KillSwitch. The zero value is a switch without a name that is in memory only.
@@ -83,7 +84,7 @@ func (k *KillSwitch) Publish() error { return k.sw.Publish() }
 // rollout is stopped again when Revive returns, and the error says so.
 func (k *KillSwitch) Revive(reason string) error { return k.sw.Revive(reason) }
 
-// MarshalBinary returns the state for UnmarshalBinary of another process.
+// MarshalBinary returns the state for UnmarshalBinary of another process, without a kill for a File that cannot be read.
 func (k *KillSwitch) MarshalBinary() ([]byte, error) { return k.sw.Encode(), nil }
 
 // UnmarshalBinary merges the state of another process into the state of this process, and writes the file if that has changed the

@@ -36,13 +36,15 @@ func (s *Switch) load() {
 	if errors.Is(err, fs.ErrNotExist) {
 		return
 	}
-	change := func(mine State) State { return mine.merge(st) }
-	if err != nil {
+	if err == nil {
+		s.change(theFile, func(mine State) State { return mine.merge(st) })
+	} else {
 		reason := "the file " + s.opts.File + " cannot be used, so everything is stopped: look at the file, then revive or kill, " +
 			"which replaces the file: " + err.Error()
-		change = func(mine State) State { return mine.kill(s.me, now(), clean(reason)) }
+		s.update(theFile, func() {
+			s.broken = event{At: now(), Reason: clean(reason), Host: s.me.Host, PID: s.me.PID}
+		})
 	}
-	s.change(theFile, change)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.saved, s.sent, s.fileErr = s.changes, s.due, err // a start writes nothing and sends nothing
@@ -107,7 +109,7 @@ func (s *Switch) unsaved() bool {
 	return s.saved < s.changes
 }
 
-// write merges the state with the state in the file, and replaces the file.
+// write merges the state with the state in the file, and replaces the file. The file can be used then.
 func (s *Switch) write() error {
 	var upTo uint64
 	err := s.file.Update(func(old []byte, err error) ([]byte, error) {
@@ -132,9 +134,7 @@ func (s *Switch) write() error {
 	if err != nil {
 		return s.notSaved(err)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.saved, s.fileErr = max(s.saved, upTo), nil
+	s.update(theFile, func() { s.saved, s.fileErr, s.broken = max(s.saved, upTo), nil, event{} })
 	return nil
 }
 
@@ -151,8 +151,9 @@ func (s *Switch) notSaved(err error) error {
 	if s.saved == s.changes {
 		return nil
 	}
+	word, _ := s.current()
 	err = s.errorf("it is %s in this process, but the file %s does not have that, and a restart may forget it: mend the cause, "+
-		"and the next change is written with this one: %w", s.state.Word(), s.opts.File, err)
+		"and the next change is written with this one: %w", word, s.opts.File, err)
 	s.fileErr = err
 	return err
 }

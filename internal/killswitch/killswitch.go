@@ -10,6 +10,10 @@
 // tries again. A write merges what is in the file. If a change in the file was unknown, its process may have died before its
 // broadcast arrived, so the change is sent too.
 //
+// A process whose file cannot be used at the start is killed, until a change of its own, or until a write has found a file that can
+// be used. This is a matter of that process and its file, so it is in no State: Encode and Broadcast do not carry it, and no
+// other process can clear it. A new process with a wrong path, for example, stops itself and not the old process.
+//
 // # Goroutines
 //
 // All methods may be called from any number of goroutines. Word, LatchNow, Encode and Status do no I/O. Kill, Latch, Revive, Publish and
@@ -44,7 +48,7 @@ type Word uint32
 const (
 	Open    Word = iota // nothing is stopped
 	Latched             // a judge has stopped it
-	Killed              // an operator has stopped it, or the state cannot be read
+	Killed              // an operator has stopped it, or the file cannot be used
 )
 
 // String returns "open", "latched" or "killed".
@@ -78,6 +82,7 @@ type Switch struct {
 	log     *slog.Logger
 	me      writer
 	state   State
+	broken  event  // why the file cannot be used, since the start: the switch is killed, whatever the state says
 	changes uint64 // how often the state has changed
 	own     uint64 // the number of the last change that was made by this process
 	due     uint64 // the number of the last change that was made by this process, or was found in the file
@@ -97,7 +102,8 @@ const (
 )
 
 // Start gives the switch its options, and takes over the state in its file. With a missing file the switch is open. With a
-// damaged or unreadable file the switch is killed, and the reason names the file. Start does not write, and is called before any other method.
+// damaged or unreadable file the switch is killed in this process only, and the reason names the file. Start does not write, and
+// is called before any other method.
 func (s *Switch) Start(opts Options) {
 	if path, err := filepath.Abs(opts.File); err == nil && opts.File != "" {
 		opts.File = path
@@ -159,7 +165,8 @@ func (s *Switch) Revive(reason string) error {
 		s.Word(), s.Status().Reason)
 }
 
-// Merge takes over the encoded state of another process. A new state is written to the file, and is not sent on. If the write
+// Merge takes over the encoded state of another process. A new state is written to the file, unless the file is damaged, and is
+// not sent on. A revival in the other process does not end the kill for a file that cannot be used by this process. If the write
 // finds an unknown change in the file, the next Publish or change of this process sends that. Merge returns an error if the
 // data is no state. An error of the file is logged and shown by Status.
 func (s *Switch) Merge(data []byte) error {
@@ -194,26 +201,37 @@ func (s *Switch) Publish() error {
 	return errors.Join(saved, sent)
 }
 
-// change changes the state, reports whether the state is another one now, and logs the difference.
-func (s *Switch) change(from origin, fn func(State) State) bool {
+// change changes the state, and reports whether something is different now. A change that is made here also ends the
+// kill for a file that cannot be used, because such a change replaces the file.
+func (s *Switch) change(from origin, fn func(State) State) (changed bool) {
+	s.update(from, func() {
+		next, broken := fn(s.state).prune(s.me.ID), s.broken
+		if from == here {
+			broken = event{}
+		}
+		if changed = !next.equal(s.state) || broken != s.broken; !changed {
+			return
+		}
+		s.state, s.broken = next, broken
+		s.changes++
+		if from == here {
+			s.own = s.changes
+		}
+		if from != elsewhere {
+			s.due = s.changes
+		}
+	})
+	return changed
+}
+
+// update calls fn with s.mu held, sets the word, and logs the difference.
+func (s *Switch) update(from origin, fn func()) {
 	s.mu.Lock()
 	s.prepare()
-	wasWord, was := s.state.current()
-	next := fn(s.state).prune(s.me.ID)
-	if next.equal(s.state) {
-		s.mu.Unlock()
-		return false
-	}
-	word, last := next.current()
+	wasWord, was := s.current()
+	fn()
+	word, last := s.current()
 	s.word.Store(uint32(word))
-	s.state = next
-	s.changes++
-	if from == here {
-		s.own = s.changes
-	}
-	if from != elsewhere {
-		s.due = s.changes
-	}
 	s.mu.Unlock()
 	if word != wasWord || last != was {
 		level := slog.LevelWarn
@@ -223,7 +241,14 @@ func (s *Switch) change(from origin, fn func(State) State) bool {
 		s.log.Log(ctx, level, s.opts.Package+": the kill switch is "+word.String(), slog.String("name", s.opts.Name),
 			slog.String("reason", last.Reason), slog.String("from", string(from)), slog.String("host", last.Host), slog.Int("pid", last.PID))
 	}
-	return true
+}
+
+// current returns the word, and the event that has led to the word. s.mu is held.
+func (s *Switch) current() (Word, event) {
+	if s.broken != (event{}) {
+		return Killed, s.broken
+	}
+	return s.state.current()
 }
 
 // send sends the state, if a due change was not sent yet. It returns the number of the last due change.

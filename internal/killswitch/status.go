@@ -19,7 +19,7 @@ type Status struct {
 func (s *Switch) Status() Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	word, last := s.state.current()
+	word, last := s.current()
 	st := Status{
 		Name: s.opts.Name, State: word.String(), Reason: last.Reason, Host: last.Host, PID: last.PID,
 		File: s.opts.File, FileError: text(s.fileErr), BroadcastError: text(s.sentErr),

@@ -239,13 +239,66 @@ func TestDamagedFileIsKilled(t *testing.T) {
 			}
 			must(t, change1(s))
 			want := s.Word()
-			if (want == Open) != (change == "revive") || s.Status().FileError != "" {
+			if want != map[string]Word{"kill": Killed, "latch": Latched, "revive": Open}[change] || s.Status().FileError != "" {
 				t.Errorf("%s, %s: %+v", name, change, s.Status())
 			}
 			wantWord(t, name+", "+change+", restart", open(t, path, nil), want)
 		}
 	}
 }
+
+// A file that cannot be used stops only the process that has it: neither what is given back on an abort nor a broadcast carries
+// the kill, and the good file of the other process does not get it.
+func TestFileThatCannotBeUsedStopsNoOtherProcess(t *testing.T) {
+	good, bad := filepath.Join(t.TempDir(), "kill"), t.TempDir()
+	old := open(t, good, nil)
+	must(t, old.Kill("bad"), old.Revive("mended"))
+	next := open(t, bad, old.Merge)
+	must(t, next.Merge(old.Encode()), old.Merge(next.Encode()))
+	wantWord(t, "the process with the file", next, Killed)
+	wantWord(t, "the other process", old, Open)
+	wantWord(t, "a restart of the other process", open(t, good, nil), Open)
+	if err := next.Latch("slow"); err == nil || !strings.Contains(err.Error(), bad) { // a directory cannot be replaced
+		t.Error(err)
+	}
+	wantWord(t, "after a latch", next, Latched)
+	wantWord(t, "after a latch, which is sent", old, Latched)
+}
+
+// A file that could not be read at the start, and that a later write can use, stops nothing any more, and what is in the file is in
+// force.
+func TestFileThatCanBeUsedAgainStopsNothing(t *testing.T) {
+	for _, there := range []Word{Open, Killed} {
+		path := filepath.Join(t.TempDir(), "kill")
+		first := open(t, path, nil)
+		must(t, first.Kill("in the file"))
+		if there == Open {
+			must(t, first.Revive("mended"))
+		}
+		s := new(Switch)
+		s.Start(Options{Package: "canary", Name: "cart", Logger: quiet})
+		s.opts.File = path
+		s.file = &unreadable{storage: first.file}
+		s.load()
+		wantWord(t, "unreadable", s, Killed)
+		if st := s.Status(); !strings.Contains(st.Reason, "cannot be used") || !strings.Contains(st.FileError, errUnreadable.Error()) {
+			t.Errorf("%+v", st)
+		}
+		other := open(t, "", nil)
+		must(t, other.Kill("elsewhere"), other.Revive("elsewhere"), s.Merge(other.Encode()))
+		wantWord(t, "readable", s, there)
+		if st := s.Status(); strings.Contains(st.Reason, "cannot be used") || st.FileError != "" {
+			t.Errorf("%+v", st)
+		}
+	}
+}
+
+var errUnreadable = errors.New("too many open files")
+
+// An unreadable file can be written: the process has closed other files since the start.
+type unreadable struct{ storage }
+
+func (*unreadable) Read() ([]byte, error) { return nil, errUnreadable }
 
 func content(data []byte) func(string) error {
 	return func(path string) error { return os.WriteFile(path, data, 0o600) }
