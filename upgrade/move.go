@@ -78,8 +78,10 @@ func (u *Upgrader) Publish(name string, data []byte) error { return u.traffic.pu
 // the messages from the time before it was connected to a sender, it gets at most the last 16 of each name. So a candidate may
 // receive a message whose effect is part of its kept values already.
 //
-// A process that the supervisor starts after a crash gets the messages that other living generations have sent since the crash,
-// up to a minute old. There is no connection between this process and the generations from before the crash, and no error, if
+// A process that the supervisor starts after a crash gets the messages that the other living generations have sent in the last
+// minute, at most the last 16 of each name. Some of them may have been sent before the crash. A process that restores its state
+// from a file then gets messages whose effect is part of that state already: the effect of a message must not change if the
+// message comes twice. There is no connection between this process and the generations from before the crash, and no error, if
 // the supervisor runs a version of the library without Broadcast, or if more than 8 such generations live.
 func (u *Upgrader) Broadcast(name string, data []byte) error {
 	return u.estate.sendBroadcast(name, data)

@@ -38,7 +38,7 @@ const (
 	// overlap is how much earlier than the start of a process the messages begin that the process gets afterwards. The kept
 	// values of the process may lack the effect of a message that was sent right before they were written.
 	overlap = time.Second
-	// pauseLimit is how old a message may be that a process gets which was started after a crash.
+	// pauseLimit is how old the messages may be that a process gets which was started after a crash.
 	pauseLimit = time.Minute
 )
 
@@ -58,7 +58,6 @@ type Hub struct {
 	contacts []*contact
 	expected []wire.IntroduceBody // generations that have not said so far that they read broadcasts
 	seen     seen
-	lost     time.Duration // when the last contact ended, by sys.Uptime; 0: none has ended
 	inboxes  map[string]*inbox
 
 	links sync.WaitGroup // the goroutines of contacts
@@ -205,11 +204,10 @@ func (h *Hub) introduced(f wire.Frame) {
 }
 
 // JoinSuccessor is Join for a process that was started after the end of another process, perhaps after a pause. The new process
-// also gets the messages that were sent in the pause, but no messages older than pauseLimit.
+// first gets the messages of the last minute (pauseLimit), because the hub does not know when the pause began. The process that
+// has ended may have got some of these messages.
 func (h *Hub) JoinSuccessor(file *os.File, who wire.IntroduceBody) error {
-	h.mu.Lock()
-	who.Since = max(h.lost, sys.Uptime()-pauseLimit)
-	h.mu.Unlock()
+	who.Since = max(sys.Uptime()-pauseLimit, 1) // 1 if the machine was started less than pauseLimit ago: 0 means no messages
 	return h.Join(file, who)
 }
 
@@ -253,9 +251,6 @@ func (h *Hub) drop(c *contact) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.contacts = slices.DeleteFunc(h.contacts, func(o *contact) bool { return o == c })
-	if c.greeted {
-		h.lost = sys.Uptime()
-	}
 }
 
 // Close ends all contacts. It waits at most waitLimit for running functions of the program, and logs which of them go on.

@@ -311,6 +311,40 @@ func TestNewGenerationGetsRecentMessages(t *testing.T) {
 	later.must(t, "21")
 }
 
+// backdate makes the messages that the hub has sent so far older.
+func (m member) backdate(by time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, old := range m.recent.all {
+		old.at -= by
+	}
+}
+
+// A process that was started after a crash gets the messages of the last minute, also if another generation has ended between
+// the crash and the start.
+func TestSuccessorGetsTheLastMinute(t *testing.T) {
+	a, b := newMember(t), newMember(t)
+	crashed := raw(t, a, wire.IntroduceBody{Generation: 3, PID: os.Getpid()}, true)
+	drains := raw(t, a, wire.IntroduceBody{Generation: 2, PID: os.Getppid()}, true)
+	ended := func(pid int) func() bool { return func() bool { return !a.Reaches(pid) } }
+	a.send(t, "n", "too old")
+	a.backdate(2 * pauseLimit)
+	crashed.Close()
+	testutil.Until(t, patience, "the crash", ended(os.Getpid()))
+	_ = a.Broadcast("n", []byte("1"))
+	a.backdate(10 * overlap)
+	drains.Close()
+	testutil.Until(t, patience, "the end of another generation", ended(os.Getppid()))
+	_ = a.Broadcast("n", []byte("2"))
+	got := new(heard)
+	b.Handle("n", got.add)
+	one, other := pair(t)
+	if err := errors.Join(a.JoinSuccessor(one, wire.IntroduceBody{}), b.Join(other, wire.IntroduceBody{})); err != nil {
+		t.Fatal(err)
+	}
+	got.must(t, "1", "2")
+}
+
 // What is kept for new generations is bounded for each name, and in all.
 func TestRecentMessagesAreBounded(t *testing.T) {
 	var r recent
