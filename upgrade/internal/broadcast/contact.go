@@ -41,7 +41,7 @@ func newContact(h *Hub, l *wire.Link, who wire.IntroduceBody) *contact {
 // delivery is a message in the queue of a contact.
 type delivery struct {
 	to   *contact
-	m    *message   // nil: the greeting, which is the first message on the socket
+	m    *message
 	done chan error // receives the result
 }
 
@@ -51,11 +51,7 @@ var errDropped = errors.New("too many messages wait for it")
 // put adds a message to the queue. The caller holds Hub.mu.
 func (c *contact) put(m *message) *delivery {
 	d := &delivery{c, m, make(chan error, 1)}
-	size := 0
-	if m != nil {
-		size = len(m.data)
-	}
-	for _, old := range c.out.put(d, size, queueMost, queueBytes) {
+	for _, old := range c.out.put(d, len(m.data), queueMost, queueBytes) {
 		c.dropped++
 		old.done <- errDropped
 	}
@@ -107,14 +103,18 @@ func (c *contact) setStuck(on bool) {
 	c.stuck = on
 }
 
-// write sends the messages in the queue, until the contact ends.
+// write sends the greeting, and then the messages in the queue, until the contact ends. The greeting is not in the queue, which
+// may drop its oldest message: the other generation ignores all messages that come without a greeting.
 func (c *contact) write() {
+	if c.send(wire.KindIntroduce, wire.IntroduceBody{PID: os.Getpid(), ID: c.hub.id}) != nil {
+		c.end()
+	}
 	for {
 		d, ok := c.next()
 		if !ok {
 			return
 		}
-		err := c.send(d.m)
+		err := c.send(wire.KindBroadcast, wire.BroadcastBody{Seq: d.m.seq, Name: d.m.name, Data: d.m.data})
 		d.done <- err
 		if err != nil {
 			c.end()
@@ -169,11 +169,7 @@ func (c *contact) abandon() {
 }
 
 // send sends a message. It waits as long as the other generation has left no room in the socket.
-func (c *contact) send(m *message) error {
-	kind, body := wire.KindIntroduce, any(wire.IntroduceBody{PID: os.Getpid(), ID: c.hub.id})
-	if m != nil {
-		kind, body = wire.KindBroadcast, wire.BroadcastBody{Seq: m.seq, Name: m.name, Data: m.data}
-	}
+func (c *contact) send(kind wire.Kind, body any) error {
 	for {
 		err := c.link.SendWithin(kind, body, nil, c.hub.limit)
 		switch {

@@ -234,7 +234,6 @@ func (h *Hub) add(c *contact) bool {
 		return false
 	}
 	h.expect(c.who)
-	c.put(nil)
 	if c.who.Since > 0 {
 		for _, m := range h.recent.since(c.who.Since - overlap) {
 			c.put(m)

@@ -345,6 +345,20 @@ func TestSuccessorGetsTheLastMinute(t *testing.T) {
 	got.must(t, "1", "2")
 }
 
+// A generation that gets as many recent messages as a queue has room for gets the greeting before them: it ignores no message.
+func TestFullQueueKeepsTheGreeting(t *testing.T) {
+	a, b := newMember(t), newMember(t)
+	for name := range queueMost / keptEach {
+		a.send(t, fmt.Sprint(name), numbers(1, keptEach)...)
+	}
+	got := new(heard)
+	b.Handle("0", got.add)
+	meet(t, a, b, sys.Uptime())
+	got.must(t, numbers(1, keptEach)...)
+	a.send(t, "0", fmt.Sprint(keptEach+1))
+	got.must(t, numbers(1, keptEach+1)...)
+}
+
 // What is kept for new generations is bounded for each name, and in all.
 func TestRecentMessagesAreBounded(t *testing.T) {
 	var r recent
@@ -528,9 +542,8 @@ func TestLimitsOfAMessage(t *testing.T) {
 
 // After Close, Broadcast fails. Close does not wait for ever for a function, and names it in the log.
 func TestCloseDoesNotWaitForEver(t *testing.T) {
-	a, b := newMember(t), newMember(t)
+	a, b := newMember(t), impatient(newMember(t))
 	meet(t, a, b, 0)
-	impatient(b)
 	goOn := make(chan struct{})
 	b.Handle("slow", func([]byte) error { <-goOn; return nil })
 	a.send(t, "slow", "1")
