@@ -78,7 +78,7 @@ func (d *delivery) await(late <-chan time.Time, over *bool) string {
 	}
 	select {
 	case err := <-d.done:
-		if errors.Is(err, errDropped) {
+		if isFailure(err) {
 			return fmt.Sprintf("%s does not get the message: %v", nameOf(who), err)
 		}
 		return ""
@@ -106,21 +106,28 @@ func (c *contact) setStuck(on bool) {
 // write sends the greeting, and then the messages in the queue, until the contact ends. The greeting is not in the queue, which
 // may drop its oldest message: the other generation ignores all messages that come without a greeting.
 func (c *contact) write() {
-	if c.send(wire.KindIntroduce, wire.IntroduceBody{PID: os.Getpid(), ID: c.hub.id}) != nil {
-		c.end()
-	}
-	for {
+	err := c.send(wire.KindIntroduce, wire.IntroduceBody{PID: os.Getpid(), ID: c.hub.id})
+	for err == nil {
 		d, ok := c.next()
 		if !ok {
-			return
+			err = os.ErrClosed
+			break
 		}
-		err := c.send(wire.KindBroadcast, wire.BroadcastBody{Seq: d.m.seq, Name: d.m.name, Data: d.m.data})
+		err = c.send(wire.KindBroadcast, wire.BroadcastBody{Seq: d.m.seq, Name: d.m.name, Data: d.m.data})
 		d.done <- err
-		if err != nil {
-			c.end()
-		}
 		c.report()
 	}
+	c.abandon(err)
+	if who, _, _ := c.state(); isFailure(err) {
+		c.hub.log.Warn("upgrade: broadcasts do not reach a generation any more", "generation", who.Generation, "pid", who.PID, "err", err)
+	}
+	c.end()
+}
+
+// isFailure reports whether the result of a delivery is an error although the other generation lives, as far as this process
+// knows.
+func isFailure(err error) bool {
+	return err != nil && !wire.Gone(err) && !errors.Is(err, os.ErrClosed)
 }
 
 // report logs how many messages were dropped when the other generation reads again, and no message waits any more.
@@ -137,13 +144,11 @@ func (c *contact) report() {
 	}
 }
 
-// next waits for the next message in the queue. It returns false when the contact has ended; the messages that are left have no
-// receiver.
+// next waits for the next message in the queue. It returns false when the contact has ended.
 func (c *contact) next() (*delivery, bool) {
 	for {
 		select {
 		case <-c.stop:
-			c.abandon()
 			return nil, false
 		default:
 		}
@@ -160,25 +165,30 @@ func (c *contact) next() (*delivery, bool) {
 	}
 }
 
-func (c *contact) abandon() {
+// abandon empties the queue of a contact that ends. The error is the result of the deliveries.
+func (c *contact) abandon(err error) {
 	c.hub.mu.Lock()
 	defer c.hub.mu.Unlock()
 	for d, ok := c.out.take(); ok; d, ok = c.out.take() {
-		d.done <- os.ErrClosed
+		d.done <- err
 	}
 }
 
-// send sends a message. It waits as long as the other generation has left no room in the socket.
+// send sends a message. It waits as long as the other generation has left no room in the socket. The error is os.ErrClosed if
+// this process has ended the contact.
 func (c *contact) send(kind wire.Kind, body any) error {
 	for {
 		err := c.link.SendWithin(kind, body, nil, c.hub.limit)
+		if errors.Is(err, errors.ErrUnsupported) { // the socket cannot send a message completely or not at all
+			err = c.link.Send(kind, body)
+		}
 		switch {
-		case errors.Is(err, errors.ErrUnsupported): // the socket cannot send a message completely or not at all
-			return c.link.Send(kind, body)
 		case err == nil:
 			c.setStuck(false)
 			return nil
-		case wire.Gone(err) || c.isOver():
+		case c.isOver():
+			return os.ErrClosed
+		case !wire.Busy(err):
 			return err
 		}
 		c.setStuck(true)

@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -475,6 +477,54 @@ func TestQueueOfAGenerationIsLimited(t *testing.T) {
 		t.Errorf("%d of %d messages have come", got, sent)
 	}
 	testutil.Until(t, patience, "the number of dropped messages", func() bool { return strings.Contains(a.log.String(), "dropped=5") })
+}
+
+// failing is a socket that sends the greeting, and then fails.
+type failing struct {
+	wire.Transport
+	tries atomic.Int64
+}
+
+func (f *failing) Send([]byte, []*os.File) error  { return f.try() }
+func (f *failing) TrySend([]byte, *os.File) error { return f.try() }
+
+func (f *failing) SendBy([]byte, *os.File, time.Time) error { return f.try() }
+
+func (f *failing) try() error {
+	if f.tries.Add(1) == 1 {
+		return nil
+	}
+	return syscall.EMSGSIZE
+}
+
+// A socket that fails for good is given up after the first failure, with a line in the log. The error names the generation, and
+// so do later errors as long as the generation lives.
+func TestSocketThatCannotSendIsGivenUp(t *testing.T) {
+	a := newMember(t)
+	one, other := pair(t)
+	defer other.Close()
+	sock, err := wire.NewSocket(one)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad := &failing{Transport: sock}
+	if !a.add(newContact(a.Hub, wire.NewLink(bad), wire.IntroduceBody{Generation: 4, PID: os.Getpid()})) {
+		t.Fatal("the hub is closed")
+	}
+	who := fmt.Sprintf("generation 4 (pid %d)", os.Getpid())
+	if err := a.Broadcast("n", nil); err == nil || !strings.Contains(err.Error(), who+" does not get the message: ") {
+		t.Error(err)
+	}
+	testutil.Until(t, patience, "the end of the socket", func() bool { return !a.Reaches(os.Getpid()) })
+	if n := bad.tries.Load(); n != 2 {
+		t.Errorf("%d tries", n)
+	}
+	if log := a.log.String(); strings.Count(log, "do not reach a generation any more") != 1 || !strings.Contains(log, "generation=4") {
+		t.Errorf("the log does not name the generation: %s", log)
+	}
+	if err := a.Broadcast("n", nil); err == nil || !strings.Contains(err.Error(), who) {
+		t.Error(err)
+	}
 }
 
 // A generation whose build has no broadcasts closes the socket, and is named as long as it lives.

@@ -204,6 +204,12 @@ func (l *Link) atOnce(k Kind, body any, file *os.File, limit time.Duration, send
 	return send(w, b)
 }
 
+// Busy reports whether an error of Send, TrySend or SendWithin may be over later: the peer has no room, other senders take too
+// long, or there is a shortage. Nothing has been sent then.
+func Busy(err error) bool {
+	return errors.Is(err, errBusy) || errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, syscall.EAGAIN) || isShortage(err)
+}
+
 // isShortage reports whether an error of sending means a shortage that may be over in a moment: too many descriptors are in
 // sockets between processes, or there is too little memory. Go's network poller has no event for the end of a shortage, so
 // SendWithin tries again.
