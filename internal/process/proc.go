@@ -15,5 +15,6 @@ func Catches(pid int, sig syscall.Signal) bool { return catches(pid, sig) }
 func ParentName() string { return parentName() }
 
 // HasEnded reports whether there is no process with this pid. If the process has ended, and another process has got the pid,
-// the result is false.
+// the result is false. On Linux the result is also true for a zombie, a process that has ended and whose parent has not waited
+// for its end so far.
 func HasEnded(pid int) bool { return hasEnded(pid) }

@@ -36,4 +36,12 @@ func parentName() string {
 
 // hasEnded is called while clients wait, so it does not use os.FindProcess. At its first call os.FindProcess forks, to find out
 // whether the kernel supports pidfds.
-func hasEnded(pid int) bool { return unix.Kill(pid, 0) == unix.ESRCH }
+func hasEnded(pid int) bool { return unix.Kill(pid, 0) == unix.ESRCH || isZombie(pid) }
+
+// isZombie reports whether all threads of a process have ended. The first thread may end before the others: it is a zombie then
+// too, but the process may still have open files.
+func isZombie(pid int) bool {
+	b, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
+	status := string(b)
+	return strings.Contains(status, "\nState:\tZ") && strings.Contains(status, "\nThreads:\t1\n")
+}
