@@ -67,8 +67,8 @@ func (u *Upgrader) Publish(name string, data []byte) error { return u.traffic.pu
 //
 // Broadcast returns when the message is in the sockets of all receivers, and waits at most a second for receivers that do not
 // read. It never waits for the functions of other processes. Then the message arrives even if this process is killed. The error
-// names the generations that the message has not reached: a generation does not read, or its build has no Broadcast. A
-// generation that did not read gets the message when it reads again, unless more than 1,024 messages or 1 MiB wait for it: the
+// names the generations that the message has not reached: a generation does not read, its build has no Broadcast, or the socket
+// to it has ended although its process lives and its Run has not returned. A generation that did not read gets the message when it reads again, unless more than 1,024 messages or 1 MiB wait for it: the
 // oldest messages are dropped then. The error is ErrClosed after Run has returned. Broadcast may be called before Run, and in
 // every function of the program, also in a function of OnBroadcast, but not in the methods of kept values.
 //

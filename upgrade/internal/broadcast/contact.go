@@ -30,6 +30,7 @@ type contact struct {
 	who     wire.IntroduceBody
 	out     queue[*delivery]
 	greeted bool // the other generation has sent introduce: it reads this socket
+	leaves  bool // the other generation has said that it ends
 	stuck   bool // the other generation has left no room in the socket for waitLimit
 	dropped int  // how many messages in the queue were dropped since the last report
 }
@@ -229,15 +230,29 @@ func (c *contact) receive(f wire.Frame) {
 	}
 }
 
-// greet notes that a generation reads the socket.
+// greet notes that a generation reads the socket, or that it ends.
 func (h *Hub) greet(c *contact, who wire.IntroduceBody) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	c.greeted, c.who.ID = true, who.ID
+	c.greeted, c.leaves, c.who.ID = true, who.Ends, who.ID
 	if c.who.PID == 0 {
 		c.who.PID = who.PID
 	}
 	h.expected = without(h.expected, c.who.PID)
+}
+
+// leaveLimit is how long leave waits at most for room in the socket.
+const leaveLimit = 20 * time.Millisecond
+
+// leave tells the other generation that this one ends, and closes the socket. If the socket has no room, the other generation
+// expects this one until its process ends.
+func (c *contact) leave() {
+	_, _, stuck := c.state()
+	body := wire.IntroduceBody{PID: os.Getpid(), ID: c.hub.id, Ends: true}
+	if err := c.link.TrySend(wire.KindIntroduce, body, nil, leaveLimit); errors.Is(err, errors.ErrUnsupported) && !stuck {
+		_ = c.link.Send(wire.KindIntroduce, body)
+	}
+	c.end()
 }
 
 // end closes the socket. It may be called by the goroutines of the contact, and more than once.

@@ -56,7 +56,7 @@ type Hub struct {
 	seq      uint64 // the number of the last message
 	recent   recent
 	contacts []*contact
-	expected []wire.IntroduceBody // generations that have not said so far that they read broadcasts
+	expected []expected // generations that do not read broadcasts so far, or not any more
 	seen     seen
 	inboxes  map[string]*inbox
 
@@ -116,44 +116,56 @@ func (h *Hub) queue(m *message) (waits []*delivery, err error) {
 func (h *Hub) unreached() (reasons []string) {
 	for _, who := range h.missing() {
 		if !process.HasEnded(who.PID) {
-			reasons = append(reasons, nameOf(who)+" has no broadcast socket: its build has no Broadcast, or it could get no descriptor")
+			reasons = append(reasons, nameOf(who.IntroduceBody)+" "+who.why)
 		}
 	}
 	return reasons
 }
 
 // missing returns the expected generations without a contact.
-func (h *Hub) missing() []wire.IntroduceBody {
+func (h *Hub) missing() []expected {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return slices.DeleteFunc(slices.Clone(h.expected), func(who wire.IntroduceBody) bool { return h.reaches(who.PID) })
+	return slices.DeleteFunc(slices.Clone(h.expected), func(who expected) bool { return h.reaches(who.PID) })
 }
 
 func nameOf(who wire.IntroduceBody) string {
 	return fmt.Sprintf("generation %d (pid %d)", who.Generation, who.PID)
 }
 
+// expected is a generation to which there should be a contact.
+type expected struct {
+	wire.IntroduceBody
+	why string // the reason why there is no contact
+}
+
+// Reasons why there is no contact to a generation that lives.
+const (
+	noSocket    = "has no broadcast socket: its build has no Broadcast, or it could get no descriptor"
+	socketEnded = "is not reached any more: its broadcast socket has ended"
+)
+
 // Expect notes a generation to which there should be a contact. Until there is one, Broadcast returns an error with the name of
 // the generation.
 func (h *Hub) Expect(who wire.IntroduceBody) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.expect(who)
+	h.expect(who, noSocket)
 }
 
 // mostExpected is how many generations are expected at most. Generations that have ended are not removed from the list.
 const mostExpected = 64
 
-func (h *Hub) expect(who wire.IntroduceBody) {
+func (h *Hub) expect(who wire.IntroduceBody, why string) {
 	if who.PID > 0 {
-		h.expected = append(without(h.expected, who.PID), who)
+		h.expected = append(without(h.expected, who.PID), expected{who, why})
 		h.expected = h.expected[max(0, len(h.expected)-mostExpected):]
 	}
 }
 
 // without returns the list without a process.
-func without(all []wire.IntroduceBody, pid int) []wire.IntroduceBody {
-	return slices.DeleteFunc(all, func(who wire.IntroduceBody) bool { return who.PID == pid })
+func without(all []expected, pid int) []expected {
+	return slices.DeleteFunc(all, func(who expected) bool { return who.PID == pid })
 }
 
 // Reaches reports whether there is a contact to a process.
@@ -233,7 +245,7 @@ func (h *Hub) add(c *contact) bool {
 	if h.closed {
 		return false
 	}
-	h.expect(c.who)
+	h.expect(c.who, noSocket)
 	if c.who.Since > 0 {
 		for _, m := range h.recent.since(c.who.Since - overlap) {
 			c.put(m)
@@ -245,11 +257,15 @@ func (h *Hub) add(c *contact) bool {
 	return true
 }
 
-// drop removes a contact whose socket has ended.
+// drop removes a contact whose socket has ended. A generation that has read broadcasts and has not said that it ends is expected
+// again: Broadcast names it as long as its process lives.
 func (h *Hub) drop(c *contact) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.contacts = slices.DeleteFunc(h.contacts, func(o *contact) bool { return o == c })
+	if c.greeted && !c.leaves {
+		h.expect(c.who, socketEnded)
+	}
 }
 
 // Close ends all contacts. It waits at most waitLimit for running functions of the program, and logs which of them go on.
@@ -259,7 +275,7 @@ func (h *Hub) Close() {
 	contacts := slices.Clone(h.contacts)
 	h.mu.Unlock()
 	for _, c := range contacts {
-		c.end()
+		c.leave()
 	}
 	h.links.Wait()
 	idle := make(chan struct{})

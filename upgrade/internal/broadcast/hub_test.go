@@ -545,13 +545,37 @@ func TestGenerationWithoutBroadcastsIsNamed(t *testing.T) {
 	a.send(t, "n", "it has ended")
 }
 
-// A generation that has read broadcasts and closes its socket ends, and is no error.
+// A generation whose Run ends is no error, although its process still lives.
 func TestEndOfAGenerationIsNoError(t *testing.T) {
-	a := newMember(t)
-	raw(t, a, wire.IntroduceBody{Generation: 7, PID: os.Getpid()}, true).Close()
+	a, b := newMember(t), newMember(t)
+	meet(t, a, b, 0)
 	a.send(t, "n", "1")
+	testutil.Until(t, patience, "the greeting", func() bool { return a.Reaches(os.Getpid()) })
+	b.Close()
 	testutil.Until(t, patience, "the end of the socket", func() bool { return !a.Reaches(os.Getpid()) })
 	a.send(t, "n", "2")
+}
+
+// A generation that has read broadcasts, and whose socket ends although its Run goes on, is named as long as it lives.
+func TestGenerationWithoutItsSocketIsNamed(t *testing.T) {
+	a := newMember(t)
+	program := exec.Command("sleep", "60")
+	if err := program.Start(); err != nil {
+		t.Fatal(err)
+	}
+	who := wire.IntroduceBody{Generation: 7, PID: program.Process.Pid}
+	raw(t, a, who, true).Close()
+	testutil.Until(t, patience, "the end of the socket", func() bool { return !a.Reaches(who.PID) })
+	want := fmt.Sprintf("generation 7 (pid %d) is not reached any more: its broadcast socket has ended", who.PID)
+	if err := a.Broadcast("n", nil); err == nil || err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
+	}
+	raw(t, a, who, true) // another socket
+	a.send(t, "n", "it is reached again")
+	_ = program.Process.Kill()
+	_ = program.Wait()
+	raw(t, a, who, true).Close()
+	a.send(t, "n", "it has ended")
 }
 
 // A function may broadcast in reply, from both sides and with full queues, and nobody waits for ever.

@@ -92,7 +92,7 @@ const (
 	KindTakes     // TakesBody: the sender takes connections of these listeners
 	KindNamed     // the old process has named the candidate to the service manager, or will not do so any more
 
-	KindIntroduce // IntroduceBody, a broadcast socket; without the socket as the first message on such a socket
+	KindIntroduce // IntroduceBody, a broadcast socket; without the socket as the first and the last message on such a socket
 	KindBroadcast // BroadcastBody: a message of the application for the other generation; on a broadcast socket only
 
 	kindEnd // the number of the next new kind
@@ -283,6 +283,7 @@ type IntroduceBody struct {
 	PID        int           `json:"pid,omitempty"`
 	Since      time.Duration `json:"since,omitempty"` // when the process was started, by sys.Uptime: it lacks the messages sent since then
 	ID         string        `json:"id,omitempty"`    // a random name of the process, only on a broadcast socket
+	Ends       bool          `json:"ends,omitempty"`  // the sender closes the broadcast socket because its Run ends
 }
 
 // BroadcastBody is a message of the application for another generation.

@@ -70,6 +70,7 @@ var frames = []struct {
 	{KindNamed, nil, 0, "\x18\x00", ""},
 	{KindIntroduce, IntroduceBody{Generation: 1, PID: 7, Since: 9}, 1, "\x19\x01", `{"generation":1,"pid":7,"since":9}`},
 	{KindIntroduce, IntroduceBody{PID: 7, ID: "k"}, 0, "\x19\x00", `{"pid":7,"id":"k"}`},
+	{KindIntroduce, IntroduceBody{PID: 7, ID: "k", Ends: true}, 0, "\x19\x00", `{"pid":7,"id":"k","ends":true}`},
 	{KindBroadcast, BroadcastBody{Seq: 3, Name: "n", Data: []byte("hi")}, 0, "\x1a\x00", `{"seq":3,"name":"n","data":"aGk="}`},
 	{KindMessage, MessageBody{Name: "n", Data: []byte("hi")}, 0, "\x15\x00", `{"name":"n","data":"aGk="}`},
 }
