@@ -256,11 +256,11 @@ func TestMessagesWaitForTheirFunction(t *testing.T) {
 func TestBlockingFunctionDelaysItsOwnName(t *testing.T) {
 	a, b := newMember(t), newMember(t)
 	meet(t, a, b, 0)
-	got, other, goOn := new(heard), new(heard), make(chan struct{})
-	b.Handle("slow", func(data []byte) error { <-goOn; return got.add(data) })
+	got, other, begun, goOn := new(heard), new(heard), make(chan struct{}, 2*queueMost), make(chan struct{})
+	b.Handle("slow", func(data []byte) error { begun <- struct{}{}; <-goOn; return got.add(data) })
 	b.Handle("other", other.add)
 	a.send(t, "slow", "0")
-	testutil.Until(t, patience, "the call", func() bool { return len(b.running()) == 1 })
+	<-begun
 	a.send(t, "slow", numbers(1, queueMost+6)...)
 	a.send(t, "other", "x")
 	other.must(t, "x")
@@ -618,10 +618,10 @@ func TestLimitsOfAMessage(t *testing.T) {
 func TestCloseDoesNotWaitForEver(t *testing.T) {
 	a, b := newMember(t), impatient(newMember(t))
 	meet(t, a, b, 0)
-	goOn := make(chan struct{})
-	b.Handle("slow", func([]byte) error { <-goOn; return nil })
+	begun, goOn := make(chan struct{}), make(chan struct{})
+	b.Handle("slow", func([]byte) error { close(begun); <-goOn; return nil })
 	a.send(t, "slow", "1")
-	testutil.Until(t, patience, "the call", func() bool { return len(b.running()) == 1 })
+	<-begun
 	b.Close()
 	if !strings.Contains(b.log.String(), "names=[slow]") {
 		t.Errorf("the log does not name the function: %s", b.log)
