@@ -68,9 +68,10 @@ func (u *Upgrader) Publish(name string, data []byte) error { return u.traffic.pu
 // Broadcast returns when the message is in the sockets of all receivers, and waits at most a second for receivers that do not
 // read. It never waits for the functions of other processes. Then the message arrives even if this process is killed. The error
 // names the generations that the message has not reached: a generation does not read, its build has no Broadcast, or the socket
-// to it has ended although its process lives and its Run has not returned. A generation that did not read gets the message when it reads again, unless more than 1,024 messages or 1 MiB wait for it: the
-// oldest messages are dropped then. The error is ErrClosed after Run has returned. Broadcast may be called before Run, and in
-// every function of the program, also in a function of OnBroadcast, but not in the methods of kept values.
+// to it has ended although its process lives and its Run has not returned. A generation that did not read gets the message when
+// it reads again, unless more than 1,024 messages or 1 MiB wait for it: the oldest messages are dropped then. The error is
+// ErrClosed after Run has returned. Broadcast may be called before Run, and in every function of the program, also in a
+// function of OnBroadcast, but not in the methods of kept values.
 //
 // The messages of a sender arrive in the order of the calls. Messages of several senders have no order: put a version or a time
 // into the data if the order matters. A message is a change, and not the state: a generation that is started later does not get

@@ -105,7 +105,7 @@ func (c *contact) setStuck(on bool) {
 }
 
 // write sends the greeting, and then the messages in the queue, until the contact ends. The greeting is not in the queue, which
-// may drop its oldest message: the other generation ignores all messages that come without a greeting.
+// may drop the oldest message: the other generation ignores all messages without a greeting.
 func (c *contact) write() {
 	err := c.send(wire.KindIntroduce, wire.IntroduceBody{PID: os.Getpid(), ID: c.hub.id})
 	for err == nil {
@@ -145,7 +145,7 @@ func (c *contact) report() {
 	}
 }
 
-// next waits for the next message in the queue. It returns false when the contact has ended.
+// next waits for the next message in the queue. The result is false when the contact has ended.
 func (c *contact) next() (*delivery, bool) {
 	for {
 		select {
@@ -175,7 +175,7 @@ func (c *contact) abandon(err error) {
 	}
 }
 
-// send sends a message. It waits as long as the other generation has left no room in the socket. The error is os.ErrClosed if
+// send sends a message, and waits as long as the other generation has left no room in the socket. The error is os.ErrClosed if
 // this process has ended the contact.
 func (c *contact) send(kind wire.Kind, body any) error {
 	for {
@@ -230,7 +230,7 @@ func (c *contact) receive(f wire.Frame) {
 	}
 }
 
-// greet notes that a generation reads the socket, or that it ends.
+// greet notes that a generation reads the socket, or is about to end.
 func (h *Hub) greet(c *contact, who wire.IntroduceBody) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -244,8 +244,8 @@ func (h *Hub) greet(c *contact, who wire.IntroduceBody) {
 // leaveLimit is how long leave waits at most for room in the socket.
 const leaveLimit = 20 * time.Millisecond
 
-// leave tells the other generation that this one ends, and closes the socket. If the socket has no room, the other generation
-// expects this one until its process ends.
+// leave tells the other generation about the end of Run, and closes the socket. If the socket has no room, Broadcast in the other
+// generation names this generation until the process ends.
 func (c *contact) leave() {
 	_, _, stuck := c.state()
 	body := wire.IntroduceBody{PID: os.Getpid(), ID: c.hub.id, Ends: true}

@@ -257,8 +257,8 @@ func (h *Hub) add(c *contact) bool {
 	return true
 }
 
-// drop removes a contact whose socket has ended. A generation that has read broadcasts and has not said that it ends is expected
-// again: Broadcast names it as long as its process lives.
+// drop removes a contact whose socket has ended. If the generation has read broadcasts, and Run goes on there as far as is known,
+// the generation is expected again.
 func (h *Hub) drop(c *contact) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
