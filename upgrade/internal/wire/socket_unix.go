@@ -46,7 +46,10 @@ func (s *socket) Send(b []byte, files []*os.File) error {
 	if err := s.conn.SetWriteDeadline(time.Now().Add(sendLimit)); err != nil {
 		return err
 	}
-	_, _, err := s.conn.WriteMsgUnix(b, rights, nil)
+	n, _, err := s.conn.WriteMsgUnix(b, rights, nil)
+	if err == nil && n < len(b) {
+		err = io.ErrShortWrite // the receiver cannot tell any more where a message begins
+	}
 	return err
 }
 
