@@ -44,7 +44,7 @@ type generation struct {
 	attempt      *attempt
 	attemptEnded <-chan attemptEnd // nil: no attempt is under way
 	waiter       chan error        // receives the result of the attempt, for the waiting call of Upgrade; nil: no call waits
-	ending       error             // the cause of a stop that has to wait for the end of the attempt; nil: no stop waits
+	ending       error             // the cause of a stop that waits, see stop; nil: no stop waits
 	successor    successor
 
 	taking    *taking   // the call that takes the values and resources after a commit message; nil: none runs
@@ -59,6 +59,18 @@ type generation struct {
 	overrun overrun
 	retries retries
 	goers   goers
+}
+
+// resumeStop goes on with a stop that has waited. It reports whether there was such a stop, and no attempt for which it waits.
+func (g *generation) resumeStop() bool {
+	g.tellings.stopDue = nil
+	cause := g.ending
+	if cause == nil || g.attempt != nil {
+		return false
+	}
+	g.ending = nil
+	g.stop(cause)
+	return true
 }
 
 func newGeneration(p *parts) *generation {

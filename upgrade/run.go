@@ -106,6 +106,8 @@ func (g *generation) loop(ctx context.Context, sig signals) {
 			g.hasSnapshot(err)
 		case t := <-g.tellings.written:
 			g.fire(onWritten, detail{telling: t})
+		case <-g.tellings.stopDue:
+			g.resumeStop()
 		case t := <-g.tellings.ended:
 			g.hasTold(t)
 		case f, ok := <-g.successor.frames:
@@ -137,10 +139,10 @@ func (g *generation) loop(ctx context.Context, sig signals) {
 	}
 }
 
-// stop ends the whole service. In a candidate, stop only ends the upgrade. If this process has an attempt that can no longer be
-// aborted, the stop waits until the attempt has ended.
+// stop ends the whole service. In a candidate, stop only ends the upgrade. A stop waits for an attempt that can no longer be
+// aborted. A new main generation first sends the message serving: without it, the old process would serve again.
 func (g *generation) stop(cause error) {
-	if g.attempt != nil && !g.attempt.tryAbort(cause, true) {
+	if g.attempt != nil && !g.attempt.tryAbort(cause, true) || g.state == genServing && g.tellings.holdStop() {
 		g.ending = cause
 		return
 	}
@@ -276,10 +278,7 @@ func (g *generation) attempted(end attemptEnd) {
 func (g *generation) serveOn(d detail) {
 	a := d.attempt
 	g.estate.listeners.UnlinkOnClose(a.mode != modeRevive)
-	if g.ending != nil {
-		cause := g.ending
-		g.ending = nil
-		g.stop(cause)
+	if g.resumeStop() {
 		return
 	}
 	g.again = g.again || a.again

@@ -191,11 +191,12 @@ func (g *generation) announce(d detail) {
 	if t.later = t.later && t.announced; t.announced {
 		t.forgotten = g.announcer.announce(t.later)
 	}
-	g.tell(t)
-	if g.attempt != nil && !g.naming.waits() {
+	if g.tell(t); g.attempt != nil && !g.naming.waits() {
 		g.reloading(g.attempt)
 	}
-	g.upgradeAgain()
+	if !g.resumeStop() {
+		g.upgradeAgain()
+	}
 }
 
 // dropWritten ends a telling after its files were written, because this process is not the main generation any more.

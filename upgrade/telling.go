@@ -30,6 +30,20 @@ type tellings struct {
 	written chan *telling // gets a telling when its files are written
 	ended   chan *telling // gets each telling at its end
 	none    chan struct{} // see settled; nil: no attempt waits
+
+	stopBy  time.Time        // when a stop waits no longer for files; zero: no stop has waited
+	stopDue <-chan time.Time // gets a value at stopBy; nil: no stop waits
+}
+
+// holdStop reports whether a stop has to wait until files are written. A stop waits at most fileWait.
+func (s *tellings) holdStop() bool {
+	if s.writing() == nil {
+		return false
+	}
+	if s.stopBy.IsZero() {
+		s.stopBy, s.stopDue = time.Now().Add(fileWait), time.After(fileWait)
+	}
+	return time.Now().Before(s.stopBy)
 }
 
 func newTellings() tellings {
