@@ -62,7 +62,7 @@ type generation struct {
 }
 
 // resumeStop goes on with a stop that has waited. It reports whether there was such a stop, and no attempt for which it waits.
-func (g *generation) resumeStop() bool {
+func resumeStop(g *generation) bool {
 	g.tellings.stopDue = nil
 	cause := g.ending
 	if cause == nil || g.attempt != nil {

@@ -107,7 +107,7 @@ func (g *generation) loop(ctx context.Context, sig signals) {
 		case t := <-g.tellings.written:
 			g.fire(onWritten, detail{telling: t})
 		case <-g.tellings.stopDue:
-			g.resumeStop()
+			resumeStop(g)
 		case t := <-g.tellings.ended:
 			g.hasTold(t)
 		case f, ok := <-g.successor.frames:
@@ -278,7 +278,7 @@ func (g *generation) attempted(end attemptEnd) {
 func (g *generation) serveOn(d detail) {
 	a := d.attempt
 	g.estate.listeners.UnlinkOnClose(a.mode != modeRevive)
-	if g.resumeStop() {
+	if resumeStop(g) {
 		return
 	}
 	g.again = g.again || a.again

@@ -194,7 +194,7 @@ func (g *generation) announce(d detail) {
 	if g.tell(t); g.attempt != nil && !g.naming.waits() {
 		g.reloading(g.attempt)
 	}
-	if !g.resumeStop() {
+	if !resumeStop(g) {
 		g.upgradeAgain()
 	}
 }
