@@ -71,8 +71,7 @@ func (g *generation) loop(ctx context.Context, sig signals) {
 	stopped, closed := ctx.Done(), g.control.stop
 	g.watchdog.start(g.estate.manager)
 	defer g.watchdog.stop()
-	g.fromSupervisor = g.estate.manager.Heard()
-	g.supervised = g.estate.manager.HasChannel()
+	g.fromSupervisor, g.supervised = g.estate.manager.Heard(), g.estate.manager.HasChannel()
 	for g.served != nil || g.attempt != nil || g.state == genReturning || g.acquiring != nil || g.taking != nil || g.tellings.sending() {
 		select {
 		case <-stopped:

@@ -111,8 +111,7 @@ func run(ctx context.Context, c config) error {
 	sm := session.NewManager(session.Dir(c.sessions), session.Options{})
 	up.Keep("keys", sm.Keys())
 	up.Check("sessions", sm.Ready)
-	shop := newShop(ff, sm)
-	kill := c.killSwitch(up)
+	shop, kill := newShop(ff, sm), c.killSwitch(up)
 	cart := canary.NewRouter(shop.with(cartV1), shop.with(cartV2), canary.Options{
 		Name: "cart-v2", Weight: ff.Weight("cart-v2", 0), Kill: kill, // the flag moves it, until somebody kills it
 		Key: sm.Cohort, SideInContext: true, // a visitor stays on one side, and flags know which
@@ -134,18 +133,16 @@ func run(ctx context.Context, c config) error {
 	}
 	web := drain.NewServer(hs, drain.Options{Grace: c.grace, Move: up.Move, Rebalance: up.Rebalance(), Hurry: up.Hurry()})
 	adm, err := admin.Listen(up, admin.Options{
-		Addr: c.admin, Grace: c.grace, Stop: stop, Page: adminPage(),
+		Addr: c.admin, Grace: c.grace, Stop: stop, Page: adminPage(), Actions: admin.Actions{"kill": kill.Kill, "revive": kill.Revive},
 		Status: func() any {
 			return siteStatus{up.Status(), web.Status(), cart.Status(), ff.Status(), kill.Status(), judge.Progress()}
 		},
-		Actions: map[string]func(string) error{"kill": kill.Kill, "revive": kill.Revive},
 	})
 	if err != nil {
 		return err
 	}
 	who := newIdentity(up.Status())
-	page := sitePage(who, adm.Curl(), c.flags)
-	site := newSite(who, page, web.Readiness(), sm.Middleware(http.HandlerFunc(count)), sm.Middleware(cart))
+	site := newSite(who, sitePage(who, adm.Curl(), c.flags), web.Readiness(), sm.Middleware(http.HandlerFunc(count)), sm.Middleware(cart))
 	hs.Handler = admin.Tag(up.Status(), meter.Middleware(c.fail.Middleware(site)))
 	return up.Run(ctx, func(ctx context.Context) error {
 		if err := c.announce(ctx, ln.Addr(), who); err != nil {

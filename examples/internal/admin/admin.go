@@ -30,9 +30,11 @@ type Options struct {
 	Page   http.Handler            // the answer of GET /; nil: that of GET /status
 	Stop   context.CancelCauseFunc // begins a graceful stop
 
-	// Actions are called by POST /name?reason=TEXT. An error is answered with 500. Default: none.
-	Actions map[string]func(reason string) error
+	Actions Actions // of this service alone
 }
+
+// Actions are functions that POST /name?reason=TEXT calls, by name. An error is answered with 500.
+type Actions map[string]func(reason string) error
 
 // Server is the listener and what is behind it.
 type Server struct {
