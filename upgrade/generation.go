@@ -61,11 +61,12 @@ type generation struct {
 	goers   goers
 }
 
-// resumeStop goes on with a stop that has waited. It reports whether there was such a stop, and no attempt for which it waits.
+// resumeStop goes on with a stop that has waited, and reports whether there was one. The stop also ends an attempt that has begun
+// since.
 func resumeStop(g *generation) bool {
 	g.tellings.stopDue = nil
 	cause := g.ending
-	if cause == nil || g.attempt != nil {
+	if cause == nil {
 		return false
 	}
 	g.ending = nil
