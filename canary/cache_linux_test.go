@@ -198,10 +198,10 @@ func TestCachesKeepVisitorsApart(t *testing.T) {
 			sm := session.NewManager(session.Dir(t.TempDir()), session.Options{})
 			b := behind(t, program, append(sitesOfRouters(sm), sitesOfSessions(sm)...))
 			for i, site := range b.sites {
+				if site.except == program.name {
+					continue // what this cache cannot do is in docs/limits.md
+				}
 				t.Run(site.name, func(t *testing.T) {
-					if site.except == program.name {
-						t.Skip("this cache cannot do this")
-					}
 					seen := site.visit(t, b.visitors(t, i))
 					asked := int(b.asked[i].Load())
 					t.Logf("%d of %d requests reached the service, %d pages", asked, visitors*rounds, len(seen))
