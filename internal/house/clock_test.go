@@ -24,7 +24,7 @@ var byWall = map[string]string{
 	"flags/load.go":                        "compared with times of files; a wrong clock costs a look at the content",
 	"flags/rule.go":                        "$flagd.timestamp is seconds since 1970",
 	"flags/keep.go":                        "which content was read later in another process; matters only while the file is broken",
-	"upgrade/certs/load.go":                "compared with times of files; a wrong clock costs a look at the content",
+	"internal/follow/stamp.go":             "times of a file are compared with earlier times of the same file only",
 	"upgrade/certs/keep.go":                "keys of tickets end in all processes at the same time",
 	"upgrade/certs/tickets.go":             "the same; when the next look is due goes by the monotonic clock",
 	"drain/deadline.go":                    "a deadline that is over",

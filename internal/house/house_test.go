@@ -75,6 +75,7 @@ var rooms = []struct {
 }{
 	{"internal/cohort", nil},
 	{"internal/filelock", nil},
+	{"internal/follow", nil},
 	{"internal/guard", nil},
 	{"internal/inherited", nil},
 	{"internal/kept", nil},

@@ -12,13 +12,14 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/midair-go/midair/internal/follow"
 	"github.com/midair-go/midair/internal/logqueue"
 )
 
 // Options of Open. The zero value works.
 type Options struct {
-	// Poll is the time between two looks at the files. If Poll is negative, only Open and Ready look at the files. Then a
-	// renewed certificate is served only after a call of Ready, or after an upgrade. Default: 1 s.
+	// Poll is the time between two looks at the files. If Poll is negative, only Open, Ready and Reload look at the files. Then
+	// a renewed certificate is served only after a call of Ready or Reload, or after an upgrade. Default: 1 s.
 	Poll time.Duration
 	// Config holds the other settings for TLS: versions, client certificates and so on. Open copies this config, and the method
 	// Config returns copies with the certificate and the tickets. If the config has a GetCertificate, this function is called
@@ -69,8 +70,9 @@ type Certs struct {
 	tickets           ring
 
 	mu       sync.Mutex // held during a look at the files, and never by a handshake
-	seen     stamp      // the stamp of the files when the served pair was read; zero: the next look must read the files
-	writing  bool       // the last look ended without a result, because the files changed while it read them
+	files    follow.Set // the certificate and the key
+	found    *pair      // the pair in the files when they were last read; nil: they were broken
+	broken   *Error     // why there is no pair in the files
 	loads    uint64
 	refusals uint64
 
@@ -102,8 +104,9 @@ func Open(certFile, keyFile string, opts Options) (*Certs, error) {
 		certFile: absolute(certFile), keyFile: absolute(keyFile), opts: opts,
 		stop: make(chan struct{}), done: make(chan struct{}),
 	}
+	c.files = follow.Set{{Path: c.certFile, MaxSize: maxSize}, {Path: c.keyFile, MaxSize: maxSize}}
 	c.now.Store(&state{})
-	c.look()
+	c.look(false)
 	if opts.Poll < 0 {
 		close(c.done)
 		return c, nil
@@ -130,7 +133,7 @@ func (c *Certs) follow() {
 		case <-c.stop:
 			return
 		case <-tick.C:
-			c.look()
+			c.look(false)
 		}
 	}
 }
@@ -179,8 +182,20 @@ func (c *Certs) Ready(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("certs: %s: %w", c.certFile, err)
 	}
-	c.look()
+	c.look(false)
 	if bad := c.problem(c.now.Load()); bad != nil {
+		return bad
+	}
+	return nil
+}
+
+// Reload reads the files now, even if they seem to be unchanged, and serves their certificate if it is good. It returns nil if
+// the served certificate is the one in the files, and is valid now. Otherwise Reload returns an [*Error] that names the file and
+// the reason. Unlike Ready, Reload returns an error if an earlier certificate is still served because the files are broken. It
+// also returns an error if the files change during the call: then call it again, or let the next look read them. Reload works
+// after Close too.
+func (c *Certs) Reload() error {
+	if bad := c.look(true); bad != nil {
 		return bad
 	}
 	return nil

@@ -19,6 +19,11 @@
 // broken file does not end the service. [Certs.Status] and the log report what is wrong with the files. If no certificate is
 // valid now, a certificate that has expired or is not valid yet is served, and [Certs.Ready] returns an error.
 //
+// A look sees a change even if the new files have the size and the time of the old files, as files from two archives can have:
+// it also compares the device, the inode and the ctime. A change that keeps all of these is found by the content, which is read
+// about every 10 seconds, or by [Certs.Reload] at once. Examples are a write through mapped memory, and a file system without a
+// ctime. If a file system needs more than 10 ms for the two files, they are read less often, but at least every 10 minutes.
+//
 // # Tickets
 //
 // A client sends a ticket in order to resume a session. The keys for tickets are random. Every 24 hours a new key begins to

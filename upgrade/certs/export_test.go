@@ -9,17 +9,7 @@ import (
 )
 
 // Look looks at the files now, as the poller does.
-func (c *Certs) Look() { c.look() }
-
-// LookWhileWritten looks at the files, and calls change during the look.
-func (c *Certs) LookWhileWritten(change func()) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	before, _ := c.stamp()
-	change()
-	p, bad := c.read(before)
-	c.conclude(p, before, bad)
-}
+func (c *Certs) Look() { c.look(false) }
 
 // Certificate returns the certificate that a handshake gets.
 func (c *Certs) Certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
@@ -62,6 +52,3 @@ func (c *Certs) Keys() []Key {
 
 // MaxKeys is the greatest number of keys.
 const MaxKeys = maxKeys
-
-// Settle is how old a change must be before a look trusts size and time.
-const Settle = settle

@@ -9,16 +9,11 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"strings"
 	"time"
-)
 
-// settle is the time after a change of a file in which each look reads the content of the file. Later a look trusts the size
-// and the time of the file. The reason: if a file changes twice within one tick of the file system's clock, both changes give
-// the file the same time.
-const settle = 2 * time.Second
+	"github.com/midair-go/midair/internal/follow"
+)
 
 // maxSize is the greatest size of a file, in bytes.
 const maxSize = 1 << 20
@@ -31,101 +26,38 @@ type pair struct {
 	loaded time.Time
 }
 
-// stamp is the file information of the two files. If a later stamp is different, the files have changed.
-type stamp [2]os.FileInfo
-
-func (s stamp) same(other stamp) bool {
-	for i, a := range s {
-		b := other[i]
-		if a == nil || b == nil || !os.SameFile(a, b) || a.Size() != b.Size() || !a.ModTime().Equal(b.ModTime()) {
-			return false
-		}
-	}
-	return true
-}
-
-func (s stamp) settled() bool {
-	return time.Since(s[0].ModTime()) > settle && time.Since(s[1].ModTime()) > settle
-}
-
-func (c *Certs) stamp() (s stamp, bad *Error) {
-	for i, path := range []string{c.certFile, c.keyFile} {
-		info, err := os.Stat(path)
-		switch {
-		case err != nil:
-			return s, unreadable(path, err)
-		case !info.Mode().IsRegular(): // a read from a pipe, for example, would wait
-			return s, &Error{Path: path, Reason: "it is not a regular file"}
-		case info.Size() > maxSize:
-			return s, &Error{Path: path, Reason: fmt.Sprintf("it has %d bytes, more than %d", info.Size(), maxSize)}
-		}
-		s[i] = info
-	}
-	return s, nil
-}
-
-func unreadable(path string, err error) *Error {
-	reason := strings.TrimPrefix(err.Error(), "open "+path+": ")
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		reason = "there is no such file"
-	case errors.Is(err, fs.ErrPermission):
-		reason = "it may not be read by this process: change its permissions"
-	}
-	return &Error{Path: path, Reason: reason, Err: err}
-}
-
-// look reads the files if they may have changed, and begins to serve a good pair. It also reads them if the last look has found
-// an error, or if the served certificate is not valid now: a certificate that is not valid yet becomes valid without a change
-// of its file.
-func (c *Certs) look() {
+// look reads the files if they may have changed, and begins to serve a good pair. With always, it reads the files in any case.
+// The choice between the served pair and the pair in the files is made again at each look: a certificate that is not valid yet
+// becomes valid without a change of its file. look returns what is wrong with the files, or nil.
+func (c *Certs) look(always bool) *Error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s, bad := c.stamp()
-	if bad == nil && s.same(c.seen) && s.settled() && c.now.Load().pair.outside(time.Now()) == nil {
-		return
+	contents, fresh, err := c.files.Look(always)
+	switch failed := (*follow.Error)(nil); {
+	case errors.As(err, &failed):
+		bad := &Error{Path: failed.Path, Reason: failed.Reason, Err: failed.Err}
+		if errors.Is(err, follow.ErrWriting) && c.now.Load().pair != nil {
+			return bad // it is too early to log this error: most probably the next look finds files at rest
+		}
+		c.found, c.broken = nil, bad
+	case fresh:
+		c.found, c.broken = parse(c.certFile, c.keyFile, contents[0], contents[1])
 	}
-	c.seen = stamp{}
-	var p *pair
-	if bad == nil {
-		p, bad = c.read(s)
+	if c.broken != nil {
+		c.refuse(c.broken)
+	} else {
+		c.offer(c.found)
 	}
-	c.conclude(p, s, bad)
+	return c.wrong()
 }
 
-// conclude handles the result of a look: a pair, an error, or neither if the files were changing.
-func (c *Certs) conclude(p *pair, s stamp, bad *Error) {
-	c.writing = p == nil && bad == nil
-	if bad != nil {
-		c.refuse(bad)
-	} else if p != nil {
-		c.offer(p, s)
+// wrong returns what is wrong with the files, or nil.
+func (c *Certs) wrong() *Error {
+	now := c.now.Load()
+	if now.err != nil && now.pair == nil {
+		return c.problem(now)
 	}
-}
-
-// read reads the two files, and returns their pair. If the files change meanwhile, read returns nil for both results, and the
-// next look reads the files again. In two cases such a change is an error: if no pair is served, and if the files have changed
-// during the last look as well (c.writing).
-func (c *Certs) read(before stamp) (*pair, *Error) {
-	cert, err := os.ReadFile(c.certFile)
-	if err != nil {
-		return nil, unreadable(c.certFile, err)
-	}
-	key, err := os.ReadFile(c.keyFile)
-	if err != nil {
-		return nil, unreadable(c.keyFile, err)
-	}
-	after, bad := c.stamp()
-	if bad != nil {
-		return nil, bad
-	}
-	if after.same(before) {
-		return parse(c.certFile, c.keyFile, cert, key)
-	}
-	if c.now.Load().pair != nil && !c.writing {
-		return nil, nil
-	}
-	return nil, &Error{Path: c.certFile, Reason: "it or its key changes while it is read: somebody is writing it"}
+	return now.err
 }
 
 // parse makes a pair from the contents of the files. The error names the file that is broken.
@@ -197,24 +129,24 @@ func (p *pair) names() []string {
 
 // offer begins to serve a pair, with one exception: if the new pair is not valid now, and the present pair is valid, offer
 // refuses the new pair.
-func (c *Certs) offer(p *pair, s stamp) {
+func (c *Certs) offer(p *pair) {
 	now, at := c.now.Load(), time.Now()
 	bad := p.outside(at)
-	if bad != nil && now.pair != nil && now.pair.sum != p.sum && now.pair.outside(at) == nil {
-		c.refuse(bad)
-		return
-	}
-	if bad == nil {
-		c.seen = s
-	}
 	if now.pair != nil && now.pair.sum == p.sum {
 		p = now.pair
+	}
+	switch {
+	case p == now.pair && bad == nil && now.err == nil:
+		return
+	case bad != nil && now.pair != nil && now.pair.outside(at) == nil:
+		c.refuse(bad)
+		return
 	}
 	c.now.Store(&state{pair: p})
 	if p != now.pair {
 		c.loads++
 		c.opts.Logger.Info("certs: loaded", "path", p.file, "names", p.names(), "not_after", p.cert.Leaf.NotAfter.UTC())
-	} else if bad == nil && now.err != nil {
+	} else if bad == nil {
 		c.opts.Logger.Info("certs: the files are good again, nothing changed", "path", p.file)
 	}
 	if bad != nil {

@@ -167,59 +167,6 @@ func TestALinkThatIsMovedIsFollowed(t *testing.T) {
 	}
 }
 
-// If the files change during a look, the look ends without a result. If they change during the next look as well, an error is
-// reported.
-func TestFilesThatAreBeingWrittenAreLeftAlone(t *testing.T) {
-	one, two := issue(t, "one"), issue(t, "two")
-	f := newFiles(t, one)
-	process := f.open(certs.Options{})
-	change := func() { f.put(two) }
-	process.LookWhileWritten(change)
-	if s := process.Status(); s.State != "ready" || s.Loads != 1 {
-		t.Errorf("the first time: %+v", s)
-	}
-	process.LookWhileWritten(change)
-	if s := process.Status(); !strings.Contains(s.State, "somebody is writing it") || s.Loads != 1 {
-		t.Errorf("the second time: %+v", s)
-	}
-	process.Look()
-	if s := process.Status(); s.State != "ready" || s.Loads != 2 {
-		t.Errorf("afterwards: %+v", s)
-	}
-}
-
-// Files that have not changed for some time are not read again. Files that have just changed are read again, because they may
-// change once more within the same tick of the file system's clock. Another file with the same size and time counts as a
-// change.
-func TestOldFilesAreNotReadAgain(t *testing.T) {
-	one, two := issue(t, "one"), issue(t, "two")
-	for len(two.cert) != len(one.cert) || len(two.key) != len(one.key) {
-		two = issue(t, "two")
-	}
-	visitor := newClient(t, tls.VersionTLS13, one, two)
-	old, soon := time.Now().Add(-2*certs.Settle), time.Now().Add(time.Hour)
-	for _, c := range []struct {
-		write         func(files, identity)
-		first, second time.Time
-		want          string
-	}{
-		{files.overwrite, old, old, "one"},
-		{files.overwrite, old, old.Add(time.Nanosecond), "two"},
-		{files.overwrite, soon, soon, "two"},
-		{files.put, old, old, "two"},
-	} {
-		f := newFiles(t, one)
-		f.date(c.first)
-		process := f.open(certs.Options{})
-		c.write(f, two)
-		f.date(c.second)
-		process.Look()
-		if got := visitor.sees(process); got != c.want {
-			t.Errorf("changed at %v and %v: %s is served, want %s", c.first, c.second, got, c.want)
-		}
-	}
-}
-
 // overwrite changes both files in place.
 func (f files) overwrite(id identity) {
 	f.t.Helper()
