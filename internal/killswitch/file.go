@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/midair-go/midair/internal/kept"
@@ -31,129 +32,142 @@ type storage interface {
 }
 
 // load takes over the state of the file, at the start.
-func (s *Switch) load() {
-	st, err := stored(s.file.Read())
+func (r *replica[S]) load() {
+	st, err := stored[S](r.file.Read())
 	if errors.Is(err, fs.ErrNotExist) {
 		return
 	}
+	found := false
 	if err == nil {
-		s.change(theFile, func(mine State) State { return mine.merge(st) })
+		found = r.change(theFile, func(mine S) S { return mine.merge(st) })
 	} else {
-		reason := "the file " + s.opts.File + " cannot be used, so everything is stopped: look at the file, then revive or kill, " +
-			"which replaces the file: " + err.Error()
-		s.update(theFile, func() {
-			s.broken = event{At: now(), Reason: clean(reason), Host: s.me.Host, PID: s.me.PID}
+		reason := st.unusable(r.opts.File, err)
+		r.update(theFile, func() {
+			r.broken = event{At: now(), Reason: clean(reason), Host: r.me.Host, PID: r.me.PID}
 		})
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.saved, s.sent, s.fileErr = s.changes, s.due, err // a start writes nothing and sends nothing
+	r.mu.Lock()
+	r.saved, r.sent, r.fileErr = r.changes, r.due, err // a start writes nothing and sends nothing
+	r.mu.Unlock()
+	if found {
+		r.tell()
+	}
 }
 
 // stored returns the state in a file. What is no state is a *damage.
-func stored(data []byte, err error) (State, error) {
+func stored[S state[S]](data []byte, err error) (st S, _ error) {
 	if errors.Is(err, statefile.ErrUnfit) || errors.Is(err, fs.ErrPermission) {
-		return State{}, &damage{err}
+		return st, &damage{err}
 	}
 	if err != nil {
-		return State{}, err
+		return st, err
 	}
-	st, err := decode(data)
+	there, err := st.decode(data)
 	if errors.Is(err, kept.ErrLater) {
-		return State{}, &damage{errors.New("the file was written by a later version of this library")}
+		return st, &damage{errors.New("the file was written by a later version of this library")}
 	}
 	if err != nil {
-		return State{}, &damage{errors.New("the file is damaged, or is not the file of a kill switch")}
+		return st, &damage{errors.New("the file is damaged, or is not the file of a " + st.kind())}
 	}
-	return st, nil
+	return there, nil
 }
 
-// A damage is the error of a file which a kill or a revival replaces.
+// A damage is the error of a file which a change of this process replaces.
 type damage struct{ error }
 
 func (d *damage) Unwrap() error { return d.error }
 
 // save writes the state, if a change is not in the file yet. It waits for at most saveLimit.
-func (s *Switch) save() error {
-	if s.opts.File == "" || !s.unsaved() {
+func (r *replica[S]) save() error {
+	if r.opts.File == "" || !r.unsaved() {
 		return nil
 	}
 	limit := time.NewTimer(saveLimit)
 	defer limit.Stop()
 	select {
-	case s.writing <- struct{}{}:
+	case r.writing <- struct{}{}:
 	case <-limit.C:
-		return s.notSaved(errBusy)
+		return r.notSaved(errBusy)
 	}
-	if !s.unsaved() { // another goroutine has written this change
-		<-s.writing
+	if !r.unsaved() { // another goroutine has written this change
+		<-r.writing
 		return nil
 	}
+	var found atomic.Bool // a change in the file that OnChange was not called for
 	done := make(chan error, 1)
 	go func() { // ends when the disk has answered
-		err := s.write()
-		<-s.writing
+		err := r.write(&found)
+		<-r.writing
+		r.tellOf(&found)
 		done <- err
 	}()
 	select {
 	case err := <-done:
 		return err
 	case <-limit.C:
-		return s.notSaved(errBusy)
+		r.tellOf(&found)
+		return r.notSaved(errBusy)
 	}
 }
 
-func (s *Switch) unsaved() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.saved < s.changes
+// tellOf calls OnChange for a change that was found in the file, once.
+func (r *replica[S]) tellOf(found *atomic.Bool) {
+	if found.Swap(false) {
+		r.tell()
+	}
 }
 
-// write merges the state with the state in the file, and replaces the file. The file can be used then.
-func (s *Switch) write() error {
+func (r *replica[S]) unsaved() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.saved < r.changes
+}
+
+// write merges the state with the state in the file, and replaces the file. The file can be used then. If a change was found in
+// the file, found is set as soon as the change is in force.
+func (r *replica[S]) write(found *atomic.Bool) error {
 	var upTo uint64
-	err := s.file.Update(func(old []byte, err error) ([]byte, error) {
-		there, err := stored(old, err)
+	err := r.file.Update(func(old []byte, err error) ([]byte, error) {
+		there, err := stored[S](old, err)
 		damaged := new(damage)
 		switch {
 		case err == nil:
-			s.change(theFile, func(mine State) State { return mine.merge(there) })
+			found.Store(r.change(theFile, func(mine S) S { return mine.merge(there) }))
 		case errors.Is(err, fs.ErrNotExist):
-		case !errors.As(err, &damaged) || !s.unsavedOwn(): // a damaged file is replaced by a change that is made here
+		case !errors.As(err, &damaged) || !r.unsavedOwn(): // a damaged file is replaced by a change that is made here
 			return nil, err
 		default:
-			s.logger().Warn(s.opts.Package+": the file of a kill switch is replaced", slog.String("name", s.opts.Name),
-				slog.String("file", s.opts.File), slog.Any("err", err))
+			r.logger().Warn(r.opts.Package+": the file of a "+there.kind()+" is replaced", slog.String("name", r.opts.Name),
+				slog.String("file", r.opts.File), slog.Any("err", err))
 		}
-		s.mu.Lock()
-		st := s.state
-		upTo = s.changes
-		s.mu.Unlock()
+		r.mu.Lock()
+		st := r.state
+		upTo = r.changes
+		r.mu.Unlock()
 		return st.encode(), nil
 	})
 	if err != nil {
-		return s.notSaved(err)
+		return r.notSaved(err)
 	}
-	s.update(theFile, func() { s.saved, s.fileErr, s.broken = max(s.saved, upTo), nil, event{} })
+	r.update(theFile, func() { r.saved, r.fileErr, r.broken = max(r.saved, upTo), nil, event{} })
 	return nil
 }
 
-func (s *Switch) unsavedOwn() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.saved < s.own
+func (r *replica[S]) unsavedOwn() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.saved < r.own
 }
 
 // notSaved returns and notes the error of a write, unless another goroutine has written everything meanwhile.
-func (s *Switch) notSaved(err error) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.saved == s.changes {
+func (r *replica[S]) notSaved(err error) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.saved == r.changes {
 		return nil
 	}
-	word, _ := s.current()
-	err = s.errorf("it is %s in this process, but the file %s does not have that, and a restart may forget it: mend the cause, "+
-		"and the next change is written with this one: %w", word, s.opts.File, err)
-	s.fileErr = err
+	err = r.errorf("%s in this process, but the file %s does not have that, and a restart may forget it: mend the cause, "+
+		"and the next change is written with this one: %w", r.state.inForce(r.broken), r.opts.File, err)
+	r.fileErr = err
 	return err
 }

@@ -10,5 +10,7 @@ import (
 
 // TestMain fails if a goroutine, a descriptor or a child is left when all tests are over.
 func TestMain(m *testing.M) {
-	testutil.Main(m, map[string]func() int{"killer": killerRole, "reviver": reviverRole, "flipper": flipperRole})
+	testutil.Main(m, map[string]func() int{
+		"killer": killerRole, "reviver": reviverRole, "flipper": flipperRole, "setter": setterRole,
+	})
 }

@@ -97,11 +97,7 @@ func TestProcessesLoseNoKill(t *testing.T) {
 // A process that is killed at any moment leaves a file that can be read, in which every change is that was acknowledged.
 func TestKillOutlivesKill9(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "kill")
-	rounds := 10
-	if testing.Short() {
-		rounds = 3
-	}
-	for range rounds {
+	for range rounds(10, 3) {
 		p := role(t, "flipper", path)
 		p.WaitOutput(patience, "killed")
 		p.Kill()

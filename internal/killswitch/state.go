@@ -4,8 +4,8 @@ import (
 	"cmp"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"slices"
-	"strings"
 
 	"github.com/midair-go/midair/internal/kept"
 )
@@ -13,14 +13,33 @@ import (
 const (
 	// maxWriters is how many writers a state has at most.
 	maxWriters = 64
-	// maxText is the number of bytes of a reason, or of the name of a host, that a state has at most.
-	maxText = 512
 	// maxCount is the largest number of kills that a writer of a state can have made.
 	maxCount = 1 << 62
 )
 
-// format is the layout of a state: JSON in the whole body. Unknown fields, of a later build, are ignored.
+// format is the layout of a State: JSON in the whole body. Unknown fields, of a later build, are ignored.
 var format = kept.Format{Name: "kill switch", Magic: "midair-kill\x00", Version: 1}
+
+// A Word is what a request needs to know of a switch.
+type Word uint32
+
+// The words, from the weakest to the strongest.
+const (
+	Open    Word = iota // nothing is stopped
+	Latched             // a judge has stopped it
+	Killed              // an operator has stopped it, or the file cannot be used
+)
+
+// String returns "open", "latched" or "killed".
+func (w Word) String() string {
+	switch w {
+	case Open:
+		return "open"
+	case Latched:
+		return "latched"
+	}
+	return "killed"
+}
 
 // A State is the knowledge about a kill switch: who has killed and latched, and which kills and latches were revived. The zero
 // value is open. A State is a value: its methods return another State and leave the receiver as it is.
@@ -33,6 +52,8 @@ type State struct {
 	Writers []writer `json:"writers,omitempty"` // ordered by ID
 	Revived event    `json:"revived,omitzero"`  // the last revival
 }
+
+var _ state[State] = State{}
 
 // A writer is a process with its kills and latches.
 type writer struct {
@@ -52,20 +73,6 @@ type mark struct {
 }
 
 func (m mark) set() bool { return m.Made > m.Cleared }
-
-// An event is a kill, a latch or a revival, as an operator sees it. The time is for people, and for the choice of which of
-// several events is shown.
-type event struct {
-	At     int64  `json:"at,omitempty"`
-	Reason string `json:"reason,omitempty"`
-	Host   string `json:"host,omitempty"`
-	PID    int    `json:"pid,omitempty"`
-}
-
-func (e event) compare(other event) int {
-	return cmp.Or(cmp.Compare(e.At, other.At), cmp.Compare(e.Reason, other.Reason),
-		cmp.Compare(e.Host, other.Host), cmp.Compare(e.PID, other.PID))
-}
 
 // Word returns the state as one word: killed if a kill is not revived, or else latched if a latch is not revived.
 func (s State) Word() Word {
@@ -90,6 +97,14 @@ func (s State) current() (word Word, last event) {
 		last = s.Revived
 	}
 	return word, last
+}
+
+// seen returns the word and the event as their process sees them: the switch is killed as long as the file cannot be used.
+func (s State) seen(broken event) (Word, event) {
+	if broken != (event{}) {
+		return Killed, broken
+	}
+	return s.current()
 }
 
 // kill returns the state after a kill by a writer: always a new kill with a new number.
@@ -124,26 +139,31 @@ func (s State) revive(e event) State {
 
 // with returns the state after a change of a writer. A missing writer is added.
 func (s State) with(by writer, change func(*writer)) State {
-	i, found := slices.BinarySearchFunc(s.Writers, by, byID)
 	s.Writers = slices.Clone(s.Writers)
+	change(s.writer(by))
+	return s
+}
+
+// writer returns the place of a writer in Writers, which must be a copy of the caller. A missing writer is added.
+func (s *State) writer(by writer) *writer {
+	i, found := slices.BinarySearchFunc(s.Writers, by, byID)
 	if !found {
 		s.Writers = slices.Insert(s.Writers, i, by)
 	}
-	change(&s.Writers[i])
-	return s
+	return &s.Writers[i]
 }
 
 func byID(a, b writer) int { return cmp.Compare(a.ID, b.ID) }
 
 // merge returns what s and other know together.
 func (s State) merge(other State) State {
+	s.Writers = slices.Clone(s.Writers)
 	for _, theirs := range other.Writers {
-		s = s.with(theirs, func(w *writer) {
-			w.Kill, w.Latch = w.Kill.merge(theirs.Kill), w.Latch.merge(theirs.Latch)
-			if cmp.Or(cmp.Compare(theirs.Host, w.Host), cmp.Compare(theirs.PID, w.PID)) > 0 {
-				w.Host, w.PID = theirs.Host, theirs.PID
-			}
-		})
+		w := s.writer(theirs)
+		w.Kill, w.Latch = w.Kill.merge(theirs.Kill), w.Latch.merge(theirs.Latch)
+		if cmp.Or(cmp.Compare(theirs.Host, w.Host), cmp.Compare(theirs.PID, w.PID)) > 0 {
+			w.Host, w.PID = theirs.Host, theirs.PID
+		}
 	}
 	if other.Revived.compare(s.Revived) > 0 {
 		s.Revived = other.Revived
@@ -248,8 +268,34 @@ func decode(data []byte) (State, error) {
 
 func (m mark) valid() bool { return m.Made <= maxCount && m.Cleared <= m.Made }
 
-// clean returns at most maxText bytes of a text, in valid UTF-8, so a state stays small, and JSON does not change a
-// text.
-func clean(text string) string {
-	return strings.ToValidUTF8(text[:min(len(text), maxText)], "")
+func (State) decode(data []byte) (State, error) { return decode(data) }
+
+func (State) kind() string { return "kill switch" }
+
+func (s State) summary(broken event) uint32 {
+	word, _ := s.seen(broken)
+	return uint32(word)
+}
+
+func (s State) inForce(broken event) string {
+	word, _ := s.seen(broken)
+	return "it is " + word.String()
+}
+
+func (State) unusable(file string, err error) string {
+	return "the file " + file + " cannot be used, so everything is stopped: look at the file, then revive or kill, " +
+		"which replaces the file: " + err.Error()
+}
+
+func (State) lines(was, is view[State]) []line {
+	wasWord, wasLast := was.state.seen(was.broken)
+	word, last := is.state.seen(is.broken)
+	if word == wasWord && last == wasLast {
+		return nil
+	}
+	level := slog.LevelWarn
+	if word == Open {
+		level = slog.LevelInfo
+	}
+	return []line{{level: level, text: "the kill switch is " + word.String(), event: last}}
 }

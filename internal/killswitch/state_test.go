@@ -55,7 +55,7 @@ func TestMergeIgnoresOrderAndRepetition(t *testing.T) {
 		},
 		"bytes": func(a State) bool { b, err := decode(a.encode()); return err == nil && b.equal(a) },
 	} {
-		if err := quick.Check(property, &quick.Config{MaxCount: 5000, Rand: rand.New(rand.NewSource(rand.Int63()))}); err != nil {
+		if err := quick.Check(property, &quick.Config{MaxCount: rounds(5000, 500), Rand: rand.New(rand.NewSource(rand.Int63()))}); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -104,7 +104,7 @@ func TestRevivalClearsExactlyWhatWasKnown(t *testing.T) {
 		state State
 		model model
 	}
-	for seed := range int64(300) {
+	for seed := range int64(rounds(300, 60)) {
 		r := rand.New(rand.NewSource(seed))
 		all, sent := make([]process, 4), []process{}
 		for i := range all {
@@ -146,7 +146,7 @@ func TestRevivalClearsExactlyWhatWasKnown(t *testing.T) {
 
 // A state has at most 64 writers. What is left out never changes the word, and what comes back of it can kill and cannot revive.
 func TestPrunedStateIsNeverRevivedByAnOldOne(t *testing.T) {
-	for seed := range int64(50) {
+	for seed := range int64(rounds(50, 10)) {
 		r := rand.New(rand.NewSource(seed))
 		me := writer{ID: "me"}
 		var s State
@@ -332,4 +332,12 @@ func TestPartsOfALargeStateFitIntoBroadcasts(t *testing.T) {
 	if n := len((State{}).kill(own, 1, "bad").latch(writer{ID: "a"}, 1, "slow").parts(maxMessage, "")); n != 1 {
 		t.Errorf("%d parts of a small state", n)
 	}
+}
+
+// rounds is how often a test repeats its work: less often in a run with -short.
+func rounds(full, short int) int {
+	if testing.Short() {
+		return short
+	}
+	return full
 }
