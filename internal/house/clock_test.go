@@ -23,6 +23,7 @@ var byWall = map[string]string{
 	"session/dirfile.go":                   "the time of the last sweep, by any process, is that of a file; one in the future counts as none",
 	"flags/load.go":                        "compared with times of files; a wrong clock costs a look at the content",
 	"flags/rule.go":                        "$flagd.timestamp is seconds since 1970",
+	"flags/internal/flagd/variable.go":     "$flagd.timestamp is seconds since 1970",
 	"flags/keep.go":                        "which content was read later in another process; matters only while the file is broken",
 	"internal/follow/stamp.go":             "times of a file are compared with earlier times of the same file only",
 	"upgrade/certs/keep.go":                "keys of tickets end in all processes at the same time",

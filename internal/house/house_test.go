@@ -84,6 +84,7 @@ var rooms = []struct {
 	{"internal/request", nil},
 	{"internal/statefile", []string{"internal/filelock"}},
 	{"internal/killswitch", []string{"internal/guard", "internal/kept", "internal/logqueue", "internal/statefile"}},
+	{"flags/internal/flagd", nil},
 	{"internal/sys", nil},
 	{"internal/process", []string{"internal/inherited", "internal/sys"}},
 	{"upgrade/internal/state", []string{"internal/guard", "internal/kept", "internal/sys", "internal/process"}},
