@@ -3,10 +3,13 @@ package flags_test
 import (
 	"context"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"testing"
 	"time"
 
 	"github.com/midair-go/midair/flags"
+	"github.com/midair-go/midair/flags/httpflags"
 	"github.com/open-feature/go-sdk/openfeature"
 )
 
@@ -32,7 +35,7 @@ func bench(t testing.TB) (*flags.Flags, context.Context) {
 		"canary.side": func(ctx context.Context) string { s, _ := ctx.Value(sideKey{}).(string); return s },
 	}})
 	ctx := context.WithValue(context.Background(), sideKey{}, "canary")
-	return f, flags.With(ctx, "user-4711", map[string]any{"plan": "pro", "country": "at", "age": 30, "word": "x"})
+	return f, f.With(ctx, "user-4711", map[string]any{"plan": "pro", "country": "at", "age": 30, "word": "x"})
 }
 
 // An evaluation allocates nothing, by handle and by name, whatever operators its rule uses, and neither does one that
@@ -49,6 +52,46 @@ func TestEvaluationDoesNotAllocate(t *testing.T) {
 	weight := f.Weight("number", 0)
 	mustBe(t, "a weight", testing.AllocsPerRun(100, func() { weight() }), 0)
 	mustBe(t, "the weight", weight(), 0.25)
+}
+
+// An evaluation allocates nothing in any kind of context: without a visitor, with one, in a request and in an inner context of it.
+func TestNoContextAllocates(t *testing.T) {
+	f, ctx := bench(t)
+	v := flags.NewVar(f, "number", 0.0, flags.VarOptions[float64]{})
+	ctx = f.Renew(ctx) // a Var that is younger than the context has to decode
+	none := func(what string, fn func()) {
+		t.Helper()
+		mustBe(t, what, testing.AllocsPerRun(100, fn), 0)
+	}
+	all := func(what string, ctx context.Context) {
+		for _, key := range []string{"static", "plan", "share", "both", "side", "missing"} {
+			h := f.BoolFlag(key, false)
+			none(key+" by handle in "+what, func() { h.Get(ctx) })
+			none(key+" by name in "+what, func() { f.Bool(ctx, key, false) })
+		}
+		none("a Var in "+what, func() { v.In(ctx) })
+	}
+	none("a Var", func() { v.Get() })
+	all("no context", context.Background())
+	all("With", ctx)
+	all("With in With", f.With(ctx, "bob", nil))
+	who := func(*http.Request) (string, map[string]any) { return "ann", map[string]any{"plan": "pro"} }
+	httpflags.Middleware(f, who)(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		all("a request", r.Context())
+		all("With in a request", f.With(r.Context(), "bob", nil))
+	})).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
+}
+
+// A guard allocates once for a request, and nothing without one.
+func TestAGuardAllocatesOnceForARequest(t *testing.T) {
+	f, _, d := guarded(t, file("off"), flags.Options{})
+	d.set(0.5)
+	h := f.BoolFlag("cart", false)
+	ctx, pinned := as("ann"), f.With(context.Background(), "ann", nil)
+	mustBe(t, "without a request", testing.AllocsPerRun(100, func() { h.Get(ctx) }), 0)
+	mustBe(t, "in a request", testing.AllocsPerRun(100, func() { h.Get(pinned) }), 0) // the first call of AllocsPerRun does not count
+	renew := testing.AllocsPerRun(100, func() { f.Renew(pinned) })
+	mustBe(t, "the first one in a request", testing.AllocsPerRun(100, func() { h.Get(f.Renew(pinned)) }), renew+1)
 }
 
 // per is how long fn takes: the best of several rounds, so that a busy machine does not count.
@@ -86,6 +129,51 @@ func BenchmarkHandle(b *testing.B) {
 				h.Get(ctx)
 			}
 		})
+	}
+}
+
+// In a request, a handle has to find the moment of the request and the visitor.
+func BenchmarkHandleInARequest(b *testing.B) {
+	f, _ := bench(b)
+	visitor := func(*http.Request) (string, map[string]any) { return "ann", map[string]any{"plan": "pro"} }
+	for _, key := range []string{"static", "plan", "share"} {
+		b.Run(key, func(b *testing.B) {
+			h := f.BoolFlag(key, false)
+			b.ReportAllocs()
+			serveWith(f, visitor, func(_ http.ResponseWriter, r *http.Request) {
+				for ctx := r.Context(); b.Loop(); {
+					h.Get(ctx)
+				}
+			})
+		})
+	}
+}
+
+func BenchmarkVar(b *testing.B) {
+	f, ctx := bench(b)
+	v := flags.NewVar(f, "number", 0.0, flags.VarOptions[float64]{})
+	ctx = f.Renew(ctx) // a Var that is younger than the context has to decode
+	b.Run("Get", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			v.Get()
+		}
+	})
+	b.Run("In", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			v.In(ctx)
+		}
+	})
+}
+
+func BenchmarkGuard(b *testing.B) {
+	g := flags.Guarded("cart", func() float64 { return 0.5 })
+	f, _ := served(b, file("off"), flags.Options{Guards: []flags.Guard{g}})
+	h, ctx := f.BoolFlag("cart", false), f.With(context.Background(), "ann", nil)
+	b.ReportAllocs()
+	for b.Loop() {
+		h.Get(ctx)
 	}
 }
 
@@ -142,12 +230,4 @@ func BenchmarkHandleParallel(b *testing.B) {
 			h.Get(ctx)
 		}
 	})
-}
-
-func BenchmarkCompile(b *testing.B) {
-	content := []byte(benched)
-	b.ReportAllocs()
-	for b.Loop() {
-		check(b, flags.Compile(content))
-	}
 }

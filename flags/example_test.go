@@ -35,7 +35,7 @@ func Example() {
 
 	cart := ff.BoolFlag("new-cart", false)
 	for _, user := range []struct{ id, plan string }{{"user-1", "pro"}, {"user-2", "free"}, {"user-9", "free"}} {
-		ctx := flags.With(context.Background(), user.id, map[string]any{"plan": user.plan})
+		ctx := ff.With(context.Background(), user.id, map[string]any{"plan": user.plan})
 		fmt.Println(user.id, user.plan, cart.Get(ctx))
 	}
 	// Output:

@@ -1,157 +1,138 @@
 package flags
 
 import (
-	"cmp"
 	"context"
+	"encoding"
 	"errors"
 	"fmt"
-	"log/slog"
-	"maps"
-	"os"
-	"path/filepath"
-	"sync"
-	"sync/atomic"
+	"slices"
 	"time"
 
 	"github.com/midair-go/midair/internal/logqueue"
-	"github.com/open-feature/go-sdk/openfeature"
 )
 
-// Options of Open. The zero value works.
-type Options struct {
-	// Poll is how often the file is looked at. Default: 1 s.
-	Poll time.Duration
-	// Attributes are what the program itself knows about a request, by the name that rules use: "canary.side", say. A
-	// function is called when a rule asks for its name, with the context of the evaluation, from any goroutine. An
-	// empty answer means that there is no such attribute; any other outranks what callers say under that name.
-	// Default: none.
-	Attributes map[string]func(context.Context) string
-	// Logger gets a line for each change of the values and one for each refusal of a file. Its handler is called in another
-	// goroutine: nothing waits for a log. Default: slog.Default().
-	Logger *slog.Logger
-}
-
-// withDefaults returns the options with their defaults, or an error that names the field that makes no sense.
-func (o Options) withDefaults() (Options, error) {
-	if o.Poll < 0 {
-		return o, errors.New("flags: Options.Poll is negative: use 0 for the default")
-	}
-	for name, fn := range o.Attributes {
-		if name == "" || fn == nil {
-			return o, fmt.Errorf("flags: Options.Attributes[%q] needs a name and a function", name)
-		}
-		if name == keyAttribute || isOwn(name) {
-			return o, fmt.Errorf("flags: Options.Attributes[%q]: the name is reserved", name)
-		}
-	}
-	o.Attributes = maps.Clone(o.Attributes)
-	o.Poll = cmp.Or(o.Poll, time.Second)
-	if o.Logger == nil {
-		o.Logger = slog.Default()
-	}
-	o.Logger = logqueue.Wrap(o.Logger)
-	return o, nil
-}
-
-// Flags are the flags of one file. They serve the last good content that the file had.
+// Flags are the flags of some files, or of a provider. They serve the last good content of the files.
 type Flags struct {
-	path   string
-	opts   Options
-	cur    atomic.Pointer[snapshot] // what is served; nil as long as nothing good was seen
-	errors atomic.Uint64            // evaluations that gave the default because of an error
-	warned sync.Once                // the panic of a function of Middleware was logged
-
-	mu        sync.Mutex // held while the content changes, never by an evaluation
-	seen      os.FileInfo
-	writing   bool   // the file changed while it was read the last time
-	err       *Error // why the file is not what is served; nil if it is
-	loads     uint64
-	refusals  uint64
-	slots     map[string]*slot
-	providers map[*provider]struct{}
-
-	api    api
-	closed sync.Once
-	stop   chan struct{}
-	done   chan struct{}
+	*store
+	api api
 }
+
+var (
+	_ encoding.BinaryMarshaler   = (*Flags)(nil)
+	_ encoding.BinaryUnmarshaler = (*Flags)(nil)
+)
 
 // Open reads the flag file at path and follows it until Close. A file that is missing or broken is not an error but a
 // state: callers get their defaults, Ready tells what is wrong, and the file is served as soon as it is good. The error
-// is about options that make no sense.
+// is about options that make no sense. With Options.Defaults the path may be empty: then there is no such file.
 func Open(path string, opts Options) (*Flags, error) {
-	if path == "" {
-		return nil, errors.New("flags: Open needs the path of a file")
+	if path == "" && opts.Defaults == nil {
+		return nil, errors.New("flags: Open needs the path of a file, or Options.Defaults")
 	}
 	opts, err := opts.withDefaults()
 	if err != nil {
 		return nil, err
 	}
-	if abs, err := filepath.Abs(path); err == nil {
-		path = abs // what the program does to its directory changes nothing
+	paths := opts.Overlays
+	if path != "" {
+		paths = slices.Concat([]string{absolute(path)}, paths)
 	}
-	f := &Flags{
-		path: path, opts: opts,
-		slots: map[string]*slot{}, providers: map[*provider]struct{}{},
-		stop: make(chan struct{}), done: make(chan struct{}),
+	s, err := newStore(opts, paths...)
+	if err != nil {
+		return nil, err
 	}
-	f.check()
-	go f.follow()
-	return f, nil
+	return start(s), nil
 }
 
-// follow looks at the file until Close.
-func (f *Flags) follow() {
-	defer close(f.done)
-	tick := time.NewTicker(f.opts.Poll)
-	defer tick.Stop()
-	for {
-		select {
-		case <-f.stop:
-			return
-		case <-tick.C:
-			f.check()
-		}
-	}
+// start reads the files and follows them.
+func start(s *store) *Flags {
+	s.check(false)
+	go s.follow()
+	return &Flags{store: s}
 }
 
-// Close stops following the file and waits until that has ended. Flags keep the values that they have. It may be called
-// again and returns nil.
+// Close stops following the files, and waits until that has ended and OnChange of a Var has returned. Flags keep the values that
+// they have. Close may be called again. It returns an error only if the provider of FromProvider does not shut down.
 func (f *Flags) Close() error {
-	f.closed.Do(func() {
-		close(f.stop)
-		<-f.done
-		f.api.close()
-		logqueue.Flush(f.opts.Logger)
-	})
-	return nil
+	f.store.close()
+	f.api.close()
+	err := f.provider.Close()
+	logqueue.Flush(f.log)
+	return err
 }
 
-// Ready returns nil if there are values to serve, be they the last good ones of a file that is broken now. Otherwise
-// it looks at the file once more and returns an [*Error] that tells what to do.
+// Ready returns nil if there are values to serve, be they the last good ones of a file that is broken now. Otherwise it looks at
+// the files once more, and waits for the provider of FromProvider until ctx ends. The error is an [*Error] that tells what to do.
 func (f *Flags) Ready(ctx context.Context) error {
-	if f.cur.Load() != nil {
+	if f.ready() {
 		return nil
 	}
 	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("flags: %s: %w", f.path, err)
+		return fmt.Errorf("flags: %w", err)
 	}
-	f.check()
+	f.check(false)
+	if f.provider != nil {
+		f.provider.Wait(ctx)
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.err == nil {
+	if f.ready() {
 		return nil
 	}
-	return f.err
+	if problem := f.problem(); problem != nil {
+		return problem
+	}
+	return fmt.Errorf("flags: %w", errNotReady)
 }
+
+// Reload reads all files at once, whatever their times and sizes say. It returns what is wrong with a file, or with the first flag
+// that is refused, be it by a Var.
+func (f *Flags) Reload() error {
+	f.check(true)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if problem := f.unserved(); problem != nil {
+		return problem
+	}
+	return nil
+}
+
+// unserved returns why a file, the provider or a flag is not served as the sources have it, or nil: problem, and then the values that
+// a Var refuses. The lock is held.
+func (f *Flags) unserved() *Error {
+	now := f.now.Load()
+	if problem := f.problem(); problem != nil || now == nil || len(now.refused) == 0 {
+		return problem
+	}
+	return now.refusal(f.vars.list)
+}
+
+// Override gives everybody a variant of a flag until a time, or without an end if until is zero. It outranks all sources, also the
+// targeting and the state of the flag: it is the kill switch of an operator. Evaluations have the reason OVERRIDE, and metadata
+// that begins with "override." and says why, by whom and until when. Requests that have begun keep their values.
+//
+// An override is in force in this process at once. Then it is broadcast to the other processes, and then written to
+// Options.OverrideFile. If one of the last two fails, the error says so, and the next change tries again; the override is in
+// force in this process all the same. For a flag, a variant or a time that makes no sense, errors.Is reports ErrRefused, and nothing
+// has changed. A flag that only a provider has gets the value that variant is in JSON, or the text itself; for a caller who asks for
+// a boolean, the texts "on" and "off" are true and false.
+func (f *Flags) Override(key, variant string, until time.Time, reason string) error {
+	return f.overrides.override(key, variant, until, reason)
+}
+
+// Restore ends the override of a flag, in all processes, as far as this process knows of it: an override that is made elsewhere at
+// the same time stays. It returns errors as Override does.
+func (f *Flags) Restore(key, reason string) error { return f.overrides.Clear(key, reason) }
 
 // Status is what Flags can tell about themselves.
 type Status struct {
-	// Path is the file.
+	// Path is the file of Open; empty for a provider.
 	Path string `json:"path"`
-	// State is "ready"; "stale: …" with the reason why the file is not what is served; or "not ready: …".
+	// State is "ready"; "stale: …" with the reason why a file, a flag or the provider is not
+	// what is served, also because a Var refuses a value; or "not ready: …". With several files, State does not name the file, but
+	// Error does.
 	State string `json:"state"`
-	// Flags is how many there are.
+	// Flags is how many there are in files.
 	Flags int `json:"flags"`
 	// Version is the beginning of the SHA-256 sum of the content that is served; empty if there is none.
 	Version string `json:"version,omitempty"`
@@ -163,8 +144,18 @@ type Status struct {
 	// Loads and Refusals count the contents that were taken and not taken.
 	Loads    uint64 `json:"loads"`
 	Refusals uint64 `json:"refusals"`
-	// Error is what is wrong with the file now; empty if nothing is.
+	// Error is what is wrong with a file, a flag or the provider now; empty if nothing is.
 	Error string `json:"error,omitempty"`
+	// Warnings are flags that are refused while an earlier definition or nothing is served, and remarks for the author of the
+	// files.
+	Warnings []Warning `json:"warnings,omitempty"`
+	// Overrides are those in force, by key.
+	Overrides map[string]Override `json:"overrides,omitempty"`
+	// OverrideError is why Options.OverrideFile or the other processes do not have them; empty if nothing is wrong.
+	OverrideError string `json:"override_error,omitempty"`
+	// Evaluations count the answers by flag and variant; the caller's default has the variant "". At most 1,000 flags are
+	// listed. All others count together, under the key "". Evaluations by a provider are not counted.
+	Evaluations map[string]map[string]uint64 `json:"evaluations,omitempty"`
 	// EvaluationErrors counts the evaluations that gave the caller's default because something was wrong: no such
 	// flag, another type, no values yet, a rule that chose what does not exist.
 	EvaluationErrors uint64 `json:"evaluation_errors"`
@@ -172,25 +163,38 @@ type Status struct {
 
 // Status returns the present state.
 func (f *Flags) Status() Status {
+	s := Status{Overrides: f.overrides.inForce(), OverrideError: f.overrides.problem(), EvaluationErrors: f.errors.Load()}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	s := Status{Path: f.path, State: "ready", Loads: f.loads, Refusals: f.refusals, EvaluationErrors: f.errors.Load()}
-	if f.err != nil {
-		s.Error = f.err.Error()
-		s.State = "stale: " + f.err.Reason
+	s.Loads, s.Refusals, s.Warnings = f.sources.loads, f.sources.refusals, f.allWarnings()
+	now := f.now.Load()
+	s.State, s.Error = "ready", ""
+	if problem := f.unserved(); problem != nil {
+		s.Error, s.State = problem.Error(), "stale: "+problem.text()
 	}
-	cur := f.cur.Load()
-	if cur == nil {
+	if main := f.sources.main(); main != nil {
+		s.Path = main.path
+		s.Source, s.Kept, s.Loaded = main.from, main.kept, main.loaded
+	}
+	if !f.ready() {
 		s.State = "not ready: " + s.Error
 		return s
 	}
-	s.Flags, s.Version, s.Source, s.Kept, s.Loaded = len(cur.flags), cur.version(), cur.from, cur.kept, cur.loaded
+	s.Flags, s.Version, s.Evaluations = len(now.entries), now.version, now.evaluations()
 	return s
 }
 
-// With returns a context that says who flags are evaluated for: key is what percentages go by, a user's id for example,
-// and attrs are what rules can ask for. It is the transaction context of OpenFeature, so every client sees it as well.
-// What ctx said before stays where this says nothing.
-func With(ctx context.Context, key string, attrs map[string]any) context.Context {
-	return openfeature.MergeTransactionContext(ctx, openfeature.NewEvaluationContext(key, attrs))
+// MarshalBinary returns the last good content of the files, the overrides, and the static values of a provider, for upgrade's
+// Keep. The files are looked at first: the new process will, and both should go by the same while they serve side by side.
+func (f *Flags) MarshalBinary() ([]byte, error) { return f.keep(), nil }
+
+// UnmarshalBinary takes what MarshalBinary of another generation returned, and what another process has broadcast. Of the contents,
+// the files are looked at first, and a good file is served; otherwise the content that was read later is, the own one or the
+// other's. The same holds for each flag that is refused. It may be called at any time. The error is that the data is damaged, or
+// that it is needed and not understood.
+func (f *Flags) UnmarshalBinary(data []byte) error {
+	if killswitchData(data) {
+		return f.overrides.Merge(data)
+	}
+	return f.restore(data)
 }

@@ -3,6 +3,7 @@ package flags_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"math"
 	"path/filepath"
 	"reflect"
@@ -59,7 +60,7 @@ func TestGettersGiveTheirType(t *testing.T) {
 func TestDetailsTellReason(t *testing.T) {
 	f := serve(t, kinds)
 	choose := func(variant any) context.Context {
-		return flags.With(context.Background(), "", map[string]any{"variant": variant})
+		return f.With(context.Background(), "", map[string]any{"variant": variant})
 	}
 	for _, c := range []struct {
 		key, variant string
@@ -121,9 +122,9 @@ func TestPanicsStayInside(t *testing.T) {
 // What an inner With does not say stays as the outer one said it.
 func TestWithAddsToWhatWasSaid(t *testing.T) {
 	f := serve(t, rule(`{"if":[{"and":[{"==":[{"var":"targetingKey"},"u"]},{"==":[{"var":"x"},1]},{"==":[{"var":"y"},3]}]},"a","b"]}`))
-	ctx := flags.With(context.Background(), "u", map[string]any{"x": 1, "y": 2})
+	ctx := f.With(context.Background(), "u", map[string]any{"x": 1, "y": 2})
 	mustBe(t, "outside", f.String(ctx, "f", ""), "b")
-	ctx = flags.With(ctx, "", map[string]any{"y": 3})
+	ctx = f.With(ctx, "", map[string]any{"y": 3})
 	mustBe(t, "inside", f.String(ctx, "f", ""), "a")
 	ctx = openfeature.MergeTransactionContext(ctx, openfeature.NewTargetlessEvaluationContext(map[string]any{"x": 2}))
 	mustBe(t, "by the SDK", f.String(ctx, "f", ""), "b")
@@ -140,8 +141,9 @@ func TestHandleFollowsFile(t *testing.T) {
 	mustBe(t, "there", b.Get(ctx), true)
 	mustBe(t, "another type", s.Get(ctx), "s")
 	write(t, path, strings.Replace(file("on"), "true", `"now"`, 1))
-	f.Check() // two types: refused
-	mustBe(t, "after a refusal", b.Get(ctx), true)
+	f.Check() // two types: a warning, as for flagd
+	mustBe(t, "with a text for on", b.Get(ctx), false)
+	mustHold(t, fmt.Sprint(f.Status().Warnings), "all should be of one type")
 	write(t, path, number("3"))
 	f.Check()
 	mustBe(t, "gone", b.Get(ctx), false)

@@ -5,6 +5,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,8 +15,15 @@ import (
 	"time"
 
 	"github.com/midair-go/midair/flags"
+	"github.com/midair-go/midair/flags/httpflags"
 	"github.com/midair-go/midair/internal/logqueue"
 )
+
+// serveWith serves one request behind the middleware.
+func serveWith(f *flags.Flags, who func(*http.Request) (string, map[string]any), h http.HandlerFunc) {
+	r := httptest.NewRequest("GET", "/", nil)
+	httpflags.Middleware(f, who)(h).ServeHTTP(httptest.NewRecorder(), r)
+}
 
 // file is a flag file with one boolean flag, "cart", whose default variant is given.
 func file(variant string) string {

@@ -2,92 +2,187 @@ package flags
 
 import (
 	"bytes"
-	"encoding"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
+	"github.com/midair-go/midair/flags/internal/flagd"
 	"github.com/midair-go/midair/internal/kept"
+	"github.com/midair-go/midair/internal/killswitch"
 )
 
-var (
-	_ encoding.BinaryMarshaler   = (*Flags)(nil)
-	_ encoding.BinaryUnmarshaler = (*Flags)(nil)
-)
-
-// format is the layout of the state: when the content was read, the path of its file, and the content.
+// format is the layout of the state: when the content of the file of Open was read, its path, the content, and a baggage. A process
+// without such a content has none, and an old build has no baggage and ignores it.
 var format = kept.Format{Name: "flags", Magic: "midair-flags\x00", Version: 1}
 
-// lastGood is the last good content of a process. A process without content has none.
+// lastGood is the last good content of a file.
 type lastGood struct {
-	loaded  time.Time
-	from    string
-	content []byte
+	Loaded  time.Time `json:"loaded"`
+	From    string    `json:"from"`
+	Content []byte    `json:"content"`
 }
 
-func (l lastGood) encode() []byte {
-	b := kept.AppendTime(format.Begin(), l.loaded)
-	b = kept.Append32(b, l.from)
-	return format.Seal(kept.Append32(b, l.content))
+// A baggage is what a process hands on besides the content of the file of Open. Members of a later build are ignored.
+type baggage struct {
+	// Overlays are the contents of the other files, by path.
+	Overlays map[string]lastGood `json:"overlays,omitempty"`
+	// Earlier are the definitions of the flags that are served although their present definition is refused.
+	Earlier map[string][]byte `json:"earlier,omitempty"`
+	// Overrides is the state of the overrides.
+	Overrides []byte `json:"overrides,omitempty"`
+	// Static are the values of a provider that are the same for everybody.
+	Static map[string]any `json:"static,omitempty"`
 }
 
-func decodeLastGood(data []byte) (lastGood, error) {
-	r := format.Open(data)
-	l := lastGood{r.Time(), string(r.Bytes32()), bytes.Clone(r.Bytes32())}
-	return l, r.Err()
-}
-
-// MarshalBinary returns the last good content of the file, and when and from where it was read, for upgrade's Keep. The
-// file is looked at first: the new process will, and both should go by the same while they serve side by side.
-func (f *Flags) MarshalBinary() ([]byte, error) {
-	f.check()
-	cur := f.cur.Load()
-	if cur == nil {
-		return lastGood{loaded: time.Unix(0, 0)}.encode(), nil
+// keep returns the state.
+func (s *store) keep() []byte {
+	s.check(false)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	first := lastGood{Loaded: time.Unix(0, 0)}
+	bag := baggage{Earlier: s.earlier(), Overlays: map[string]lastGood{}}
+	if !s.overrides.Unused() {
+		bag.Overrides = s.overrides.Encode()
 	}
-	return lastGood{cur.loaded, cur.from, cur.content}.encode(), nil
+	for _, src := range s.sources.list {
+		good := lastGood{src.loaded, src.from, src.content}
+		switch {
+		case src.file == nil || src.doc == nil:
+		case src == s.sources.opened:
+			first = good
+		default:
+			bag.Overlays[src.path] = good
+		}
+	}
+	if s.provider != nil {
+		bag.Static = s.provider.Kept()
+	}
+	data, err := json.Marshal(bag)
+	if err != nil { // a value of a provider that JSON does not know
+		s.log.Warn("flags: the values of the provider are not kept", "err", err)
+		bag.Static = nil
+		data, _ = json.Marshal(bag)
+	}
+	b := kept.Append32(kept.AppendTime(format.Begin(), first.Loaded), first.From)
+	b = kept.Append32(b, first.Content)
+	if string(data) != "{}" {
+		b = kept.Append32(b, data)
+	}
+	return format.Seal(b)
 }
 
-// UnmarshalBinary takes what MarshalBinary of another generation returned. The file is looked at first, and if it is
-// good it is served; otherwise the content that was read later is, the own one or the other's. It may be called at any
-// time. The error is that the data is damaged, or that it is needed and not understood.
-func (f *Flags) UnmarshalBinary(data []byte) error {
-	l, err := decodeLastGood(data)
+// earlier returns the definitions of the flags that are refused as they are in the files.
+func (s *store) earlier() map[string][]byte {
+	all := map[string][]byte{}
+	if now := s.now.Load(); now != nil {
+		for key := range now.stale {
+			if e := now.base[key]; e != nil && e.flag != nil {
+				all[key] = e.flag.Definition()
+			}
+		}
+	}
+	return all
+}
+
+// compile is the inverse of earlier. What this build cannot compile is left out.
+func compile(definitions map[string][]byte, opts flagd.Options) map[string]*flagd.Flag {
+	all := map[string]*flagd.Flag{}
+	for key, definition := range definitions {
+		if doc, err := flagd.Parse(definition, opts); err == nil && doc.Flags[key] != nil {
+			all[key] = doc.Flags[key]
+		}
+	}
+	return all
+}
+
+// decodeState is the inverse of keep.
+func decodeState(data []byte) (first lastGood, bag baggage, err error) {
+	r := format.Open(data)
+	first = lastGood{r.Time(), string(r.Bytes32()), bytes.Clone(r.Bytes32())}
+	if r.Left() > 0 && r.Err() == nil {
+		if err := json.Unmarshal(r.Bytes32(), &bag); err != nil && r.Err() == nil {
+			return first, bag, r.Damaged(err)
+		}
+	}
+	return first, bag, r.Err()
+}
+
+// restore takes over the state of another generation.
+func (s *store) restore(data []byte) error {
+	first, bag, err := decodeState(data)
 	if err != nil && !errors.Is(err, kept.ErrLater) {
 		return err
 	}
-	f.check()
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if err == nil {
-		err = f.inherit(l)
+	s.check(false)
+	var overrides error
+	if err == nil { // the overrides first: they hold whatever becomes of the contents
+		overrides = s.mergeOverrides(bag.Overrides)
+		err = s.inherit(first, bag)
 	}
-	if err != nil && f.cur.Load() != nil {
-		f.opts.Logger.Warn("flags: not taken from the other generation", "path", f.path, "reason", err)
-		return nil
+	if err != nil && s.ready() {
+		s.log.Warn("flags: not taken from the other generation", "name", s.opts.Name, "reason", err)
+		err = nil
 	}
-	for p := range f.providers {
-		p.tell(f.state())
-	}
-	return err
+	return errors.Join(overrides, err)
 }
 
-// inherit serves the other generation's content if that is better than what is here. The caller holds the lock.
-func (f *Flags) inherit(l lastGood) error {
-	cur := f.cur.Load()
-	if len(l.content) == 0 || f.err == nil || cur != nil && !l.loaded.After(cur.loaded) {
+// inherit serves what the other generation has, if that is better than what is here.
+func (s *store) inherit(first lastGood, bag baggage) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	earlier := compile(bag.Earlier, s.sources.parsing)
+	s.vars.heirs = map[string]*flagd.Flag{}
+	if s.provider != nil {
+		s.provider.Keep(bag.Static)
+	}
+	var failed error
+	heir := s.sources.heir(first.From)
+	for _, src := range s.sources.list {
+		good, ok := bag.Overlays[src.path]
+		if !ok && src == heir {
+			good, ok = first, true
+		}
+		other := map[string]*flagd.Flag(nil)
+		if ok && src.file != nil {
+			other = src.another(good.Content, s.sources.parsing)
+			failed = errors.Join(failed, s.adopt(src, good))
+		}
+		src.inherit(earlier)
+		src.inherit(other)
+		maps.Copy(s.vars.heirs, other)
+	}
+	maps.Copy(s.vars.heirs, earlier)
+	s.publish()
+	s.tell()
+	return failed
+}
+
+// adopt serves the content that another generation has read, if the file is broken and nothing later was read here.
+func (s *store) adopt(src *source, good lastGood) error {
+	if len(good.Content) == 0 || src.err == nil || src.doc != nil && !good.Loaded.After(src.loaded) {
 		return nil
 	}
-	s, bad := compile(l.content, l.from, f.opts.Attributes)
+	broken := src.err
+	taken, bad := src.take(good.Content, s.sources.parsing)
+	src.err = broken
 	if bad != nil {
-		return fmt.Errorf("flags: the content that another generation read from %s: %w", l.from, bad)
+		return fmt.Errorf("flags: the content that another generation read from %s: %w", good.From, bad)
 	}
-	if cur != nil && cur.sum == s.sum {
-		return nil
+	if taken {
+		src.from, src.loaded, src.kept = good.From, good.Loaded, true
+		s.sources.loads++
 	}
-	s.loaded, s.kept = l.loaded, true
-	broken := f.err
-	f.take(s)
-	f.err = broken
 	return nil
 }
+
+func (s *store) mergeOverrides(data []byte) error {
+	if len(data) == 0 {
+		return nil
+	}
+	return s.overrides.Merge(data)
+}
+
+// killswitchData reports whether data is a state of overrides.
+func killswitchData(data []byte) bool { return killswitch.IsEntries(data) }

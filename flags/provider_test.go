@@ -82,7 +82,7 @@ func TestClientAgreesWithHandle(t *testing.T) {
 		}
 		for range 5 {
 			key, attrs := r.context()
-			ctx := flags.With(context.Background(), key, attrs)
+			ctx := f.With(context.Background(), key, attrs)
 			want := h.Details(ctx)
 			byCtx, _ := client.StringValueDetails(ctx, "f", "default", openfeature.EvaluationContext{})
 			byCall, _ := client.StringValueDetails(context.Background(), "f", "default", openfeature.NewEvaluationContext(key, attrs))
@@ -252,5 +252,30 @@ func TestClientSurvivesClose(t *testing.T) {
 	check(t, closed.Close())
 	for _, client := range []*openfeature.Client{before, f.Client(), closed.Client(), closed.Client()} {
 		mustBe(t, "the flag", client.Boolean(context.Background(), "cart", false, openfeature.EvaluationContext{}), true)
+	}
+}
+
+// Validate may make the first client: the start of the provider of the client does not wait for the reload under way.
+func TestFirstClientInValidate(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "flags.json")
+	write(t, path, set(plain("n", "3"), onOff("cart")))
+	f, err := flags.Open(path, flags.Options{Poll: time.Hour, Logger: new(journal).logger()}) // a clean-up would hang too
+	check(t, err)
+	ctx, asked, on := context.Background(), make(chan struct{}), false
+	flags.NewVar(f, "n", 9, flags.VarOptions[int]{Validate: func(n int) error {
+		if n == 4 {
+			on = f.Client().Boolean(ctx, "cart", false, openfeature.EvaluationContext{})
+			close(asked)
+		}
+		return nil
+	}})
+	replace(t, path, set(plain("n", "4"), onOff("cart")))
+	go f.Check()
+	select {
+	case <-asked:
+		mustBe(t, "the flag by the client", on, true)
+		check(t, f.Close())
+	case <-time.After(10 * time.Second):
+		t.Fatal("Validate waits for its own reload")
 	}
 }

@@ -24,6 +24,7 @@ var defaultFlags string
 // shop is the part of the site that depends on who asks. It is inside of the session manager and of the router, so that
 // cohort and side are known.
 type shop struct {
+	ff     *flags.Flags
 	cohort func(*http.Request) string
 	weight func() float64
 	banner flags.Flag[string]
@@ -35,7 +36,7 @@ type shop struct {
 // newShop returns a shop whose flags are evaluated for the visitors of sm.
 func newShop(ff *flags.Flags, sm *session.Manager) *shop {
 	s := &shop{
-		cohort: sm.Cohort, client: ff.Client(), weight: ff.Weight("cart-v2", 0),
+		ff: ff, cohort: sm.Cohort, client: ff.Client(), weight: ff.Weight("cart-v2", 0),
 		banner: ff.StringFlag("banner", ""), dark: ff.BoolFlag("dark-mode", false),
 	}
 	for key, t := range map[string]flagType{"cart-v2": asNumber, "banner": asString, "dark-mode": asBool, "limits": asObject} {
@@ -98,7 +99,7 @@ func unavailable(w http.ResponseWriter, r *http.Request, err error) {
 
 // about returns the context of a request that tells flags who they are evaluated for.
 func (s *shop) about(r *http.Request) context.Context {
-	return flags.With(r.Context(), s.cohort(r), nil)
+	return s.ff.With(r.Context(), s.cohort(r), nil)
 }
 
 // visitorAnswer is what the page shows about the visitor.

@@ -14,15 +14,19 @@ import (
 
 // packages are those that Go code of a page may use, by the name that it is written with.
 var packages = map[string]string{
-	"context": "context", "http": "net/http", "net": "net", "os": "os", "signal": "os/signal", "syscall": "syscall", "time": "time",
+	"context": "context", "errors": "errors", "testing": "testing", "http": "net/http", "net": "net", "os": "os", "signal": "os/signal", "syscall": "syscall", "time": "time",
 	"upgrade": module + "upgrade", "certs": module + "upgrade/certs", "drain": module + "drain", "grpcdrain": module + "drain/grpcdrain",
-	"flags": module + "flags", "canary": module + "canary", "session": module + "session",
-	"grpc": "google.golang.org/grpc", "credentials": "google.golang.org/grpc/credentials",
+	"flags": module + "flags", "flagstest": module + "flags/flagstest", "httpflags": module + "flags/httpflags",
+	"otelflags": module + "flags/otelflags", "canary": module + "canary", "session": module + "session",
+	"openfeature": "github.com/open-feature/go-sdk/openfeature", "grpc": "google.golang.org/grpc", "credentials": "google.golang.org/grpc/credentials",
 }
 
 // goMarker is what the comment before a block of Go code says: whether the block has declarations, or statements of a function
 // with these parameters, and which names it leaves unused.
 var goMarker = regexp.MustCompile(`^go: (?:(declarations)|statements(\(.*\)))(?: leaves ([\w, ]+))?$`)
+
+// inVendors is the marker of a block that a test in internal/compat compiles, because the block needs modules of vendors.
+const inVendors = "go: in internal/compat/vendors"
 
 // source makes a file of a block of Go code, or says why it cannot.
 func source(b block, name string) (string, error) {
@@ -58,7 +62,7 @@ func sources(t *testing.T, app string) (steps []string) {
 			if b.marker == "run: in a module beside a checkout" {
 				steps = strings.Split(strings.TrimSpace(b.text), "\n")
 			}
-			if b.language != "go" {
+			if b.language != "go" || b.marker == inVendors {
 				continue
 			}
 			count++

@@ -13,7 +13,7 @@ import (
 // time.Time values of its own process, which have the monotonic clock in them, or by sys.Uptime.
 var byWall = map[string]string{
 	"internal/kept/kept.go":                "what AppendTime carries is said by its callers",
-	"internal/killswitch/killswitch.go":    "when an operator has acted is for people; of several kills it decides which is shown",
+	"internal/killswitch/killswitch.go":    "when an operator has acted is for people; of several kills it decides which is shown; an override ends on every host at the same time",
 	"internal/killswitch/status.go":        "the same",
 	"session/cookie.go":                    "tokens are issued by one host and expire on another",
 	"session/visit.go":                     "the same",
@@ -21,8 +21,6 @@ var byWall = map[string]string{
 	"session/envelope.go":                  "the end of a session is stored, and other hosts read it",
 	"session/dir.go":                       "records in the store expire",
 	"session/dirfile.go":                   "the time of the last sweep, by any process, is that of a file; one in the future counts as none",
-	"flags/load.go":                        "compared with times of files; a wrong clock costs a look at the content",
-	"flags/rule.go":                        "$flagd.timestamp is seconds since 1970",
 	"flags/internal/flagd/variable.go":     "$flagd.timestamp is seconds since 1970",
 	"flags/keep.go":                        "which content was read later in another process; matters only while the file is broken",
 	"internal/follow/stamp.go":             "times of a file are compared with earlier times of the same file only",

@@ -7,7 +7,7 @@
 //
 //	session.Middleware      makes the Slot, sets Session
 //	  canary.Router         sets Side
-//	    flags.Middleware    sets Flags
+//	    httpflags.Middleware sets Flags
 //
 // A field is set once and never changed, so that a goroutine which reads a field never sees another value. A middleware that
 // finds its field set, because routers or session managers nest, makes a Slot of its own. So does a middleware whose

@@ -9,6 +9,7 @@ import (
 
 	"github.com/midair-go/midair/canary"
 	"github.com/midair-go/midair/flags"
+	"github.com/midair-go/midair/flags/httpflags"
 	"github.com/midair-go/midair/internal/request"
 	"github.com/midair-go/midair/session"
 )
@@ -43,7 +44,7 @@ func (s *stack) flags(t testing.TB) middleware {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { ff.Close() })
-	return ff.Middleware(func(r *http.Request) (string, map[string]any) { return s.sm.Cohort(r), nil })
+	return httpflags.Middleware(ff, func(r *http.Request) (string, map[string]any) { return s.sm.Cohort(r), nil })
 }
 
 // chain wraps the middlewares around a handler, the first one outermost.
