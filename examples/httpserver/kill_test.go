@@ -2,7 +2,9 @@ package main
 
 import (
 	"io"
+	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -12,28 +14,28 @@ import (
 	"github.com/midair-go/midair/internal/testutil"
 )
 
-// sides asks for the cart until each of the generations has answered ten times, and returns the sides in the answers.
+// sides returns the sides on which the generations answer, see answers.
 func (s *site) sides(generations ...int) string {
 	s.t.Helper()
-	answers, seen := map[int]int{}, map[string]bool{}
+	return strings.Join(s.answers("/cart", generations...), " and ")
+}
+
+// answers asks for the path until each of the generations has answered ten times, and returns the different answers in order.
+func (s *site) answers(path string, generations ...int) []string {
+	s.t.Helper()
+	given, seen := map[int]int{}, map[string]bool{}
 	testutil.Until(s.t, patience, "each generation answers", func() bool {
-		r := s.ask("GET", "/cart", "")
-		answers[r.generation()]++
+		r := s.ask("GET", path, "")
+		given[r.generation()]++
 		seen[strings.TrimSpace(r.body)] = true
 		for _, g := range generations {
-			if answers[g] < 10 {
+			if given[g] < 10 {
 				return false
 			}
 		}
 		return true
 	})
-	if seen["stable"] && seen["canary"] {
-		return "both"
-	}
-	if seen["canary"] {
-		return "canary"
-	}
-	return "stable"
+	return slices.Sorted(maps.Keys(seen))
 }
 
 // mustSay fails unless n processes have logged a change of the switch within a while.

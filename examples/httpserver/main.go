@@ -17,7 +17,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -101,13 +100,11 @@ func run(ctx context.Context, c config) error {
 		return err
 	}
 
-	ff, err := flags.Open(c.flags, flags.Options{Attributes: map[string]func(context.Context) string{"canary.side": side}})
+	ff, err := c.openFlags(up)
 	if err != nil {
 		return err
 	}
 	defer ff.Close()
-	up.Keep("flags", ff) // last good values come from the old process
-	up.Check("flags", ff.Ready)
 	sm := session.NewManager(session.Dir(c.sessions), session.Options{})
 	up.Keep("keys", sm.Keys())
 	up.Check("sessions", sm.Ready)
@@ -133,7 +130,7 @@ func run(ctx context.Context, c config) error {
 	}
 	web := drain.NewServer(hs, drain.Options{Grace: c.grace, Move: up.Move, Rebalance: up.Rebalance(), Hurry: up.Hurry()})
 	adm, err := admin.Listen(up, admin.Options{
-		Addr: c.admin, Grace: c.grace, Stop: stop, Page: adminPage(), Actions: admin.Actions{"kill": kill.Kill, "revive": kill.Revive},
+		Addr: c.admin, Grace: c.grace, Stop: stop, Page: adminPage(), Actions: actions(kill, ff),
 		Status: func() any {
 			return siteStatus{up.Status(), web.Status(), cart.Status(), ff.Status(), kill.Status(), judge.Progress()}
 		},
@@ -151,16 +148,6 @@ func run(ctx context.Context, c config) error {
 		go meter.Report(ctx, up) // ends when this process is no candidate any more
 		return adm.Beside(ctx, func(ctx context.Context) error { return c.serve(ctx, web, c.fail.Listener(ctx, ln)) })
 	})
-}
-
-// killSwitch returns the switch that stops the new cart in all living processes at once. It outlives them in a file.
-func (c config) killSwitch(up *upgrade.Upgrader) *canary.KillSwitch {
-	k := canary.NewKillSwitch("cart-v2", canary.KillSwitchOptions{
-		File: filepath.Join(filepath.Dir(c.flags), "cart-v2.kill"), Broadcast: up.Broadcast,
-	})
-	up.Keep("cart-v2.kill", k)
-	up.OnBroadcast("cart-v2", k.UnmarshalBinary)
-	return k
 }
 
 // siteStatus is the answer of the admin listener's GET /status.

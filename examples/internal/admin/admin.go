@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -33,8 +34,9 @@ type Options struct {
 	Actions Actions // of this service alone
 }
 
-// Actions are functions that POST /name?reason=TEXT calls, by name. An error is answered with 500.
-type Actions map[string]func(reason string) error
+// Actions are functions that POST /name?reason=TEXT calls with the parameters, by name. The reason is never empty. An error is
+// answered with 500, or with the status of a Refusal.
+type Actions map[string]func(url.Values) error
 
 // Server is the listener and what is behind it.
 type Server struct {
@@ -174,13 +176,7 @@ func (s *Server) routes() http.Handler {
 		writeJSON(w, http.StatusAccepted, Answer{})
 	})
 	for name, do := range s.opts.Actions {
-		mux.HandleFunc("POST /"+name, func(w http.ResponseWriter, r *http.Request) {
-			if err := do(cmp.Or(r.URL.Query().Get("reason"), "asked for over the admin interface")); err != nil {
-				writeJSON(w, http.StatusInternalServerError, Answer{Reason: err.Error()})
-				return
-			}
-			writeJSON(w, http.StatusOK, Answer{})
-		})
+		mux.HandleFunc("POST /"+name, func(w http.ResponseWriter, r *http.Request) { act(w, r, do) })
 	}
 	return mux
 }
@@ -189,6 +185,21 @@ func (s *Server) routes() http.Handler {
 func (s *Server) replace(w http.ResponseWriter, r *http.Request, done upgrade.Phase, do func(context.Context) error) {
 	err := do(context.WithoutCancel(r.Context()))
 	answer(w, done, err, s.up.Status().Last)
+}
+
+// act does what a service alone can do.
+func act(w http.ResponseWriter, r *http.Request, do func(url.Values) error) {
+	q := r.URL.Query()
+	q.Set("reason", cmp.Or(q.Get("reason"), "asked for over the admin interface"))
+	err, refusal := do(q), (*Refusal)(nil)
+	switch {
+	case err == nil:
+		writeJSON(w, http.StatusOK, Answer{})
+	case errors.As(err, &refusal):
+		writeJSON(w, refusal.Status, refusal.Answer)
+	default:
+		writeJSON(w, http.StatusInternalServerError, Answer{Reason: err.Error()})
+	}
 }
 
 // answer tells how an upgrade ended: 200 as it was meant to, 409 another one is in progress, 422 it was refused before a

@@ -1,8 +1,11 @@
 package admin
 
 import (
+	"errors"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
+	"strings"
 	"testing"
 )
 
@@ -38,6 +41,32 @@ func TestAdminHost(t *testing.T) {
 			if s.guard(ok).ServeHTTP(rec, req); rec.Code != c.status {
 				t.Errorf("-admin %s, %s with Host %q: status %d, want %d", c.admin, method, c.host, rec.Code, c.status)
 			}
+		}
+	}
+}
+
+// An action gets the parameters, always with a reason, and its error is the answer.
+func TestAction(t *testing.T) {
+	for _, c := range []struct {
+		query, reason string
+		err           error
+		status        int
+		answer        string
+	}{
+		{"flag=a&reason=slow", "slow", nil, 200, `"reason": ""`},
+		{"flag=a", "asked for over the admin interface", nil, 200, `"reason": ""`},
+		{"flag=a&reason=", "asked for over the admin interface", errors.New("disk full"), 500, `"reason": "disk full"`},
+		{"flag=a", "asked for over the admin interface", &Refusal{400, Answer{Reason: "no such flag"}}, 400, `"reason": "no such flag"`},
+	} {
+		rec := httptest.NewRecorder()
+		act(rec, httptest.NewRequest("POST", "/override?"+c.query, nil), func(q url.Values) error {
+			if q.Get("flag") != "a" || q.Get("reason") != c.reason {
+				t.Errorf("%s: the action gets %v", c.query, q)
+			}
+			return c.err
+		})
+		if rec.Code != c.status || !strings.Contains(rec.Body.String(), c.answer) {
+			t.Errorf("%s, error %v: status %d: %s", c.query, c.err, rec.Code, rec.Body)
 		}
 	}
 }
