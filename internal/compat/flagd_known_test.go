@@ -41,6 +41,10 @@ once; flagd finds it when an evaluation gets there`, func(d difference) bool {
 	{`arguments that an operator has no use for are not evaluated; flagd gives the PARSE_ERROR of any of them`, func(d difference) bool {
 		return d.theirs.code == parseError && d.has(malformed)
 	}},
+	{`sem_ver, starts_with and ends_with of a wrong type are null, whatever their other arguments; flagd gives the PARSE_ERROR of any of
+them`, func(d difference) bool {
+		return d.theirs.code == parseError && d.has(named("sem_ver", "starts_with", "ends_with"))
+	}},
 	{`all, none, some and reduce take any condition; flagd gives PARSE_ERROR for one that is no operation`, func(d difference) bool {
 		return d.theirs.code == parseError && d.has(bareCondition)
 	}},
