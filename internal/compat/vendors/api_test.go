@@ -15,8 +15,6 @@ type asker struct {
 	changes <-chan []string
 	// bare says that the API returns values without details.
 	bare bool
-	// silent says that the API names no variant for an error.
-	silent bool
 }
 
 // apis are the ways to ask a provider, by name. Every test runs through each of them.

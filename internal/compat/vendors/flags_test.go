@@ -43,7 +43,7 @@ func throughFlags(t *testing.T, p openfeature.FeatureProvider) asker {
 	f, changes := readyFlags(t, p), make(chan []string, 100)
 	changed := func(e openfeature.EventDetails) { changes <- e.FlagChanges }
 	f.Client().AddHandler(openfeature.ProviderConfigChange, &changed)
-	return asker{changes: changes, silent: true, ask: func(q question) answer {
+	return asker{changes: changes, ask: func(q question) answer {
 		ctx := f.With(context.Background(), q.who, q.attrs)
 		switch def := q.def.(type) {
 		case bool:
@@ -66,7 +66,7 @@ func throughFlagsClient(t *testing.T, p openfeature.FeatureProvider) asker {
 	changed := func(e openfeature.EventDetails) { changes <- e.FlagChanges }
 	client := f.Client()
 	client.AddHandler(openfeature.ProviderConfigChange, &changed)
-	return asker{changes: changes, silent: true, ask: func(q question) answer { return q.through(client) }}
+	return asker{changes: changes, ask: func(q question) answer { return q.through(client) }}
 }
 
 func resolved[T any](d openfeature.GenericResolutionDetail[T]) answer {
