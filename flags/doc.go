@@ -72,6 +72,8 @@
 //	too few arguments for a loop                 an error                        an empty result
 //	a name of missing that is no string          an error                        looked up in some way
 //	{"-": []}                                    0                               0 that is === to no other number
+//	sem_ver, starts_with, ends_with with a       null, the other arguments are   an error of any argument
+//	wrong type                                   not evaluated
 //	a loop over an object or a string in the     an empty list                   an error
 //	file
 //	fractional in the body of a loop             by the caller's targeting key   by that of the element

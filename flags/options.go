@@ -39,7 +39,8 @@ type Options struct {
 	// Name distinguishes several Flags in a program: in broadcasts, log lines and metrics. Default: "flags".
 	Name string
 	// OverrideFile is the path of the file in which overrides outlive a crash, a kill -9 and a restart, see Flags.Override.
-	// Several processes may share the file. Its directory has to exist. Default: none, overrides are in memory only.
+	// Several processes may share the file: each reads the file at its start, and hears of later overrides by Broadcast. The
+	// directory has to exist. Default: none, overrides are in memory only.
 	OverrideFile string
 	// Broadcast sends data to all other living processes of the service, which pass the data to UnmarshalBinary of the Flags with
 	// the same Name. The method Broadcast of an Upgrader fits. It is called for each override and for each end of an override

@@ -207,3 +207,31 @@ func TestOverrideOfAProviderByOnAndOff(t *testing.T) {
 	mustBe(t, "a text of a file as a boolean", f.Bool(ctx, "theme", true), true)
 	mustBe(t, "the text of the file", f.String(ctx, "theme", ""), "off")
 }
+
+// An override of another process, which has no such Var, is not in force where a Var refuses its value. Other overrides of the same
+// struct are, and a warning names the override.
+func TestOverrideFromElsewhereThatAVarRefuses(t *testing.T) {
+	type config struct {
+		N    int  `flag:"n"`
+		Cart bool `flag:"cart"`
+	}
+	a, path := served(t, set(numbered("3", "-4"), onOff("cart")), flags.Options{})
+	check(t, a.Override("n", "b", time.Time{}, "by a"))
+	check(t, a.Override("cart", "off", time.Time{}, "by a"))
+	b := open(t, path, flags.Options{})
+	v, err := flags.Bind(b, config{}, flags.VarOptions[config]{Validate: func(c config) error {
+		if c.N < 0 {
+			return errors.New("n is negative")
+		}
+		return nil
+	}})
+	check(t, err)
+	testutil.HandOver(t, a, b)
+	mustBe(t, "the struct", v.Get(), config{N: 3, Cart: false})
+	mustBe(t, "the refused override, by handle", b.IntFlag("n", 0).Get(context.Background()), 3)
+	mustBe(t, "the other override, by handle", b.BoolFlag("cart", true).Get(context.Background()), false)
+	mustHold(t, fmt.Sprint(b.Status().Warnings), "flag n", "its override has no effect", "n is negative")
+	check(t, b.Restore("n", "mended"))
+	check(t, b.Restore("cart", "mended"))
+	mustBe(t, "the struct without overrides", v.Get(), config{N: 3, Cart: true})
+}

@@ -180,8 +180,8 @@ func (vs *vars) watch() (done func()) {
 	return func() { slow.Stop() }
 }
 
-// admitOne gives a Var its value without overrides. If the Var refuses the value, the flags of the Var are put back. It reports whether an entry
-// has changed, because other Vars may read the entry too.
+// admitOne gives a Var its value without overrides. If the Var refuses the value, the flags of the Var are put back. It reports
+// whether an entry has changed, because other Vars may read the entry too.
 func (vs *vars) admitOne(i int, v value, before, next *view) (again bool) {
 	known := i < len(before.plain) && vs.current.provider == nil && before.refused[i] == nil
 	if known && same(v.parts(), before.base, next.base) {

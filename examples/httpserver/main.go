@@ -100,7 +100,7 @@ func run(ctx context.Context, c config) error {
 		return err
 	}
 
-	ff, err := c.openFlags(up)
+	ff, err := openFlags(c.flags, up)
 	if err != nil {
 		return err
 	}
@@ -108,7 +108,7 @@ func run(ctx context.Context, c config) error {
 	sm := session.NewManager(session.Dir(c.sessions), session.Options{})
 	up.Keep("keys", sm.Keys())
 	up.Check("sessions", sm.Ready)
-	shop, kill := newShop(ff, sm), c.killSwitch(up)
+	shop, kill := newShop(ff, sm), killSwitch(c.flags, up)
 	cart := canary.NewRouter(shop.with(cartV1), shop.with(cartV2), canary.Options{
 		Name: "cart-v2", Weight: ff.Weight("cart-v2", 0), Kill: kill, // the flag moves it, until somebody kills it
 		Key: sm.Cohort, SideInContext: true, // a visitor stays on one side, and flags know which

@@ -17,9 +17,9 @@ import (
 
 // openFlags opens the flag file. An override of a flag is in force in all living processes at once, and outlives them in a file
 // beside the flag file.
-func (c config) openFlags(up *upgrade.Upgrader) (*flags.Flags, error) {
-	ff, err := flags.Open(c.flags, flags.Options{
-		Name: "flags", OverrideFile: c.flags + ".overrides", Broadcast: up.Broadcast,
+func openFlags(path string, up *upgrade.Upgrader) (*flags.Flags, error) {
+	ff, err := flags.Open(path, flags.Options{
+		Name: "flags", OverrideFile: path + ".overrides", Broadcast: up.Broadcast,
 		Attributes: map[string]func(context.Context) string{"canary.side": side},
 	})
 	if err != nil {
@@ -31,10 +31,11 @@ func (c config) openFlags(up *upgrade.Upgrader) (*flags.Flags, error) {
 	return ff, nil
 }
 
-// killSwitch returns the switch that stops the new cart in all living processes at once. It outlives them in a file.
-func (c config) killSwitch(up *upgrade.Upgrader) *canary.KillSwitch {
+// killSwitch returns the switch that stops the new cart in all living processes at once. It outlives them in a file
+// beside the flag file.
+func killSwitch(flagFile string, up *upgrade.Upgrader) *canary.KillSwitch {
 	k := canary.NewKillSwitch("cart-v2", canary.KillSwitchOptions{
-		File: filepath.Join(filepath.Dir(c.flags), "cart-v2.kill"), Broadcast: up.Broadcast,
+		File: filepath.Join(filepath.Dir(flagFile), "cart-v2.kill"), Broadcast: up.Broadcast,
 	})
 	up.Keep("cart-v2.kill", k)
 	up.OnBroadcast("cart-v2", k.UnmarshalBinary)
