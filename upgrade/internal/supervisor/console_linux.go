@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"os"
+	"os/signal"
 	"runtime"
 	"syscall"
 	"time"
@@ -110,11 +111,13 @@ func (c *console) resume(group int) {
 
 // passKey handles the end of the program by a key of the terminal, such as Ctrl-C. The terminal has sent the signal to the
 // foreground group only, which was the group of the program. So passKey sends the same signal to the process group of the
-// supervisor: a script in this group may have started the supervisor.
+// supervisor: a script in this group may have started the supervisor. The supervisor itself ignores the signal from then on.
+// A thread may handle a caught signal late: when the supervisor has ended and the signal is not caught any more.
 func (c *console) passKey(ws unix.WaitStatus) {
 	sig := ws.Signal()
 	if c.tty != nil && ws.Signaled() && (sig == unix.SIGINT || sig == unix.SIGQUIT) && c.has(c.lent) {
 		c.take()
-		_ = unix.Kill(0, sig) // the supervisor itself catches the signal
+		signal.Ignore(sig)
+		_ = unix.Kill(0, sig)
 	}
 }
