@@ -11,7 +11,7 @@ import (
 
 // A good release earns its traffic step by step, and nobody loses a request.
 func TestStepsCommitAGoodRelease(t *testing.T) {
-	s := startSite(t, "-steps", "5%:200ms,50%:200ms,100%:200ms")
+	s := startSite(t, "-steps", "20%:2s,50%:200ms,100%:2s")
 	l := s.load()
 	s.release()
 	outcome := s.later(t.Context(), "/upgrade")
