@@ -23,7 +23,7 @@ func TestBadReleaseIsNeverNoticed(t *testing.T) {
 		change        func(*plan.Settings)
 	}{
 		{bad: plan.ExitAtStart, phase: "start", reason: "exit status 7"},
-		{bad: plan.HangAtStart, phase: "start", reason: "did not get to upgrade.New within 1.5s", change: impatient},
+		{bad: plan.HangAtStart, phase: "start", reason: "did not get to upgrade.New within 4s", change: impatient},
 		{bad: plan.CheckFails, phase: "check", reason: `check "good": the database is not there`},
 		{bad: plan.CheckPanics, phase: "check", reason: "nil map"},
 		// It depends on the machine which of the two processes notices the end of the time first.

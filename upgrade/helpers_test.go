@@ -26,7 +26,7 @@ func long(s *plan.Settings) { s.Soak = time.Minute }
 func staying(s *plan.Settings) { s.Soak, s.NoMove = time.Minute, true }
 
 // impatient sets a short Timeout, so that a candidate that hangs fails soon.
-func impatient(s *plan.Settings) { s.Timeout = 1500 * time.Millisecond }
+func impatient(s *plan.Settings) { s.Timeout = 4 * time.Second }
 
 // anyFile allows files without the mark of this library, and programs with tableflip only.
 func anyFile(s *plan.Settings) { s.AllowPlain, s.AllowWrapper = true, true }

@@ -293,7 +293,7 @@ func TestOrphanIsNotAlone(t *testing.T) {
 	})
 	t.Run("committed build hangs", func(t *testing.T) {
 		t.Parallel()
-		r, _ := orphaned(t, func(s *plan.Settings) { s.Timeout = time.Second })
+		r, _ := orphaned(t, func(s *plan.Settings) { s.Timeout = 3 * time.Second })
 		candidate := serving(t, r)
 		testutil.Until(t, patience, "the committed build starts", r.Frozen)
 		r.Change(func(s *plan.Settings) { s.RestartsFail = true }) // the second start fails

@@ -20,7 +20,7 @@ func TestWrapperWithoutExecIsRefused(t *testing.T) {
 		reason string
 	}{
 		{"starts", "", "a script has to end with exec"},
-		{"hangs", plan.HangAtStart, "did not get to upgrade.New within 1.5s"},
+		{"hangs", plan.HangAtStart, "did not get to upgrade.New within 4s"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

@@ -270,7 +270,7 @@ func TestFailedStartEndsTheSupervisor(t *testing.T) {
 // program serves on. After its end the supervisor starts the service.
 func TestSupervisorFollowsPlainTableflip(t *testing.T) {
 	t.Parallel()
-	r := testclient.Start(t, func(s *plan.Settings) { anyFile(s); s.Supervisor, s.Timeout = "always", time.Second })
+	r := testclient.Start(t, func(s *plan.Settings) { anyFile(s); s.Supervisor, s.Timeout = "always", 3*time.Second })
 	l := r.Load(smallLoad)
 	r.Flip(true)
 	r.Upgrade()
@@ -278,7 +278,7 @@ func TestSupervisorFollowsPlainTableflip(t *testing.T) {
 	r.WaitFamily(t, 2, patience)
 	plain := r.MainPID()
 	since := time.Now()
-	testutil.Until(t, patience, "longer than Timeout", func() bool { return time.Since(since) > 1500*time.Millisecond })
+	testutil.Until(t, patience, "longer than Timeout", func() bool { return time.Since(since) > 3500*time.Millisecond })
 	if got := r.Generations(); len(got) != 1 || got[0] != plain {
 		t.Errorf("%v run, and not only %d", got, plain)
 	}
@@ -302,7 +302,7 @@ func TestServeFailureHandsOverToPlainTableflip(t *testing.T) {
 	t.Parallel()
 	r := testclient.Start(t, func(s *plan.Settings) {
 		anyFile(s)
-		s.Supervisor, s.Soak, s.Timeout = "always", time.Minute, time.Second
+		s.Supervisor, s.Soak, s.Timeout = "always", time.Minute, 3*time.Second
 	})
 	l := r.Load(smallLoad)
 	old := r.MainPID()
@@ -323,7 +323,7 @@ func TestServeFailureHandsOverToPlainTableflip(t *testing.T) {
 	admin.Close()
 	r.WaitFamily(t, 2, patience)
 	since := time.Now()
-	testutil.Until(t, patience, "longer than Timeout", func() bool { return time.Since(since) > 1500*time.Millisecond })
+	testutil.Until(t, patience, "longer than Timeout", func() bool { return time.Since(since) > 3500*time.Millisecond })
 	if got := r.Generations(); len(got) != 1 || got[0] == old || strings.Contains(r.Output(), "has ended without being told to") {
 		t.Errorf("%v run", got)
 	}

@@ -202,7 +202,7 @@ func TestSupervisorLearnsOfACommitThatFails(t *testing.T) {
 		t.Run(fmt.Sprintf("supervisor stopped %v", stopped), func(t *testing.T) {
 			t.Parallel()
 			f := testclient.FaultAt(t, "new.announced", "hold")
-			r := testclient.Start(t, func(s *plan.Settings) { s.Supervisor, s.Timeout = "always", time.Second }, f.Env)
+			r := testclient.Start(t, func(s *plan.Settings) { s.Supervisor, s.Timeout = "always", 10*time.Second }, f.Env)
 			l := r.Load(calmLoad)
 			r.Release("two")
 			if stopped {
