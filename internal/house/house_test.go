@@ -106,7 +106,8 @@ var rooms = []struct {
 
 // forTests are the packages that tests share. No package of users may import them.
 var forTests = []string{
-	"internal/earlyhelper", "internal/earlyhelper/byos", "internal/house", "internal/testutil", "upgrade/internal/wiretest",
+	"internal/earlyhelper", "internal/earlyhelper/byos", "internal/house", "internal/testutil", "internal/testutil/servers",
+	"upgrade/internal/wiretest",
 	"upgrade/internal/testservice", "upgrade/internal/testservice/plan", "upgrade/internal/testclient",
 }
 

@@ -98,15 +98,37 @@ func pidsWith(entry string) []int {
 
 func familyPIDs(f *Proc) []int {
 	var pids []int
-	for _, p := range processes() {
+	all := processes()
+	members := map[int]bool{}
+	for _, p := range all {
 		found, none := carries(p.pid, familyEnv+"="+f.family)
-		if p.zombie || !found && !(none && p.session == f.PID()) {
+		first := p.pid == f.PID() && f.running()
+		members[p.pid] = first || found || none && p.session == f.PID() || adopter.family(p) == f.PID()
+	}
+	addDescendants(members, all)
+	for _, p := range all {
+		if !members[p.pid] {
 			continue
 		}
-		adopter.note(f.PID(), p)
-		pids = append(pids, p.pid)
+		adopter.note(f.PID(), p) // a zombie too: it becomes an orphan if its parent dies
+		if !p.zombie {
+			pids = append(pids, p.pid)
+		}
 	}
 	return pids
+}
+
+// addDescendants adds the processes with a parent among the members. A server that has written its title over its environment
+// is found by nothing else.
+func addDescendants(members map[int]bool, all []process) {
+	for grown := true; grown; {
+		grown = false
+		for _, p := range all {
+			if members[p.parent] && !members[p.pid] {
+				members[p.pid], grown = true, true
+			}
+		}
+	}
 }
 
 // reaper makes the test process the parent of processes of its families whose parent has died, and waits for these orphans.

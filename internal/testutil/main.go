@@ -45,6 +45,7 @@ func Main(m *testing.M, roles map[string]func() int) {
 	wantGuard()
 	before := firstCensus()
 	code := m.Run()
+	endLasting()
 	stopGuard()
 	removeBuilds()
 	left := leaked(before, settle())

@@ -117,6 +117,16 @@ func (p *Proc) PID() int { return p.cmd.Process.Pid }
 // Exited is closed when the started process has ended and was waited for. Descendants may live on.
 func (p *Proc) Exited() <-chan struct{} { return p.exited }
 
+// running reports whether the started process has not been waited for: nobody else has its pid.
+func (p *Proc) running() bool {
+	select {
+	case <-p.exited:
+		return false
+	default:
+		return true
+	}
+}
+
 // Signal sends sig to the started process. If the process has ended, the test fails.
 func (p *Proc) Signal(sig os.Signal) {
 	p.t.Helper()

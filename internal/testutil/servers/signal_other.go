@@ -1,0 +1,8 @@
+//go:build !unix
+
+package servers
+
+import "os"
+
+// Processes cannot be suspended here: the signals do nothing.
+var suspend, resume = os.Interrupt, os.Interrupt

@@ -1,0 +1,10 @@
+//go:build unix
+
+package servers
+
+import "syscall"
+
+const (
+	suspend = syscall.SIGSTOP
+	resume  = syscall.SIGCONT
+)
