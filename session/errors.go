@@ -12,6 +12,10 @@ var (
 	// ErrGone means that the session was destroyed or renewed by another request while this one was served. Nothing
 	// was stored, and the visitor's cookie is left alone: the other answer carries the one that counts.
 	ErrGone = errors.New("session: destroyed or renewed meanwhile")
+	// ErrUnavailable means that the store has not done what it was asked for: it is dead, too slow, full, read-only or wrongly
+	// set up. Unless the store has answered, nobody knows whether a write was made. The error wraps that of the store too, and
+	// that of the context if its time was over. A handler answers 503, or goes on without the session.
+	ErrUnavailable = errors.New("session: store unavailable")
 	// ErrTooLarge means that the session would need more bytes than [Options].MaxSize. It is as it was before.
 	ErrTooLarge = errors.New("session: too large")
 	// ErrHeaderSent means that the visitor needs a new cookie and the header of the answer was sent already, or that the
