@@ -4,9 +4,12 @@
 //		sessiontest.Run(t, func(t *testing.T) session.Store { return session.Dir(t.TempDir()) })
 //	}
 //
+// [Run] checks a store from one process, and [RunTwo] from two at the same time.
+//
 // # Goroutines
 //
-// Checks of races call the store from several goroutines at once. All of them have ended when Run returns.
+// Checks of races call the store from several goroutines at once. All of them have ended when Run or RunTwo returns, and so
+// has the other process.
 package sessiontest
 
 import (
@@ -24,7 +27,8 @@ import (
 func Run(t *testing.T, open func(t *testing.T) session.Store) {
 	for _, c := range checks {
 		t.Run(c.promise, func(t *testing.T) {
-			c.check(suite{T: t, store: open(t)})
+			store := open(t)
+			c.check(suite{T: t, store: store, views: []session.Store{store}})
 		})
 	}
 }
@@ -53,6 +57,7 @@ var checks = []struct {
 type suite struct {
 	*testing.T
 	store session.Store
+	views []session.Store // all that must see the same
 }
 
 // later is when records expire that should not.
@@ -70,10 +75,17 @@ func (s suite) create(id, data string, expires time.Time) uint64 {
 // want checks that the record is there as it should be.
 func (s suite) want(id, data string, rev uint64, expires time.Time) {
 	s.Helper()
-	rec, err := s.store.Load(s.Context(), id)
-	if err != nil {
-		s.Fatalf("Load(%.20q) = %v", id, err)
+	for _, view := range s.views {
+		rec, err := view.Load(s.Context(), id)
+		if err != nil {
+			s.Fatalf("Load(%.20q) = %v", id, err)
+		}
+		s.wantRecord(rec, id, data, rev, expires)
 	}
+}
+
+func (s suite) wantRecord(rec session.Record, id, data string, rev uint64, expires time.Time) {
+	s.Helper()
 	if !bytes.Equal(rec.Data, []byte(data)) || rec.Rev != rev {
 		s.Fatalf("Load(%.20q) = %.40q at revision %d, want %.40q at %d", id, rec.Data, rec.Rev, data, rev)
 	}
@@ -85,13 +97,15 @@ func (s suite) want(id, data string, rev uint64, expires time.Time) {
 // wantNone checks that no operation finds the record.
 func (s suite) wantNone(id string, rev uint64) {
 	s.Helper()
-	_, err := s.store.Load(s.Context(), id)
-	s.wantError("Load", err, session.ErrNotFound)
-	_, err = s.store.Swap(s.Context(), id, rev, []byte("new"), later())
-	s.wantError("Swap", err, session.ErrNotFound)
-	s.wantError("Touch", s.store.Touch(s.Context(), id, later()), session.ErrNotFound)
-	_, err = s.store.Load(s.Context(), id)
-	s.wantError("Load after Swap and Touch", err, session.ErrNotFound)
+	for _, view := range s.views {
+		_, err := view.Load(s.Context(), id)
+		s.wantError("Load", err, session.ErrNotFound)
+		_, err = view.Swap(s.Context(), id, rev, []byte("new"), later())
+		s.wantError("Swap", err, session.ErrNotFound)
+		s.wantError("Touch", view.Touch(s.Context(), id, later()), session.ErrNotFound)
+		_, err = view.Load(s.Context(), id)
+		s.wantError("Load after Swap and Touch", err, session.ErrNotFound)
+	}
 }
 
 func (s suite) wantError(what string, err, target error) {
@@ -126,8 +140,9 @@ func (s suite) absent() {
 }
 
 func (s suite) swap() {
-	first := s.create("a", "one", later())
 	expires := later().Add(time.Hour)
+	first := s.create("a", "one", expires)
+	s.want("a", "one", first, expires)
 	second, err := s.store.Swap(s.Context(), "a", first, []byte("two"), expires)
 	s.wantError("Swap", err, nil)
 	if second == first {
@@ -152,9 +167,10 @@ func (s suite) touch() {
 }
 
 func (s suite) remove() {
-	rev := s.create("a", "data", later())
 	other := later()
+	rev := s.create("a", "data", other)
 	kept := s.create("b", "kept", other)
+	s.want("a", "data", rev, other)
 	for range 2 {
 		s.wantError("Delete", s.store.Delete(s.Context(), "a"), nil)
 		s.wantNone("a", rev)
