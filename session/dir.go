@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	mathrand "math/rand/v2"
 	"os"
 	"path/filepath"
@@ -29,12 +30,16 @@ import (
 // The mount point of a file system that was unmounted is there, and empty: use a directory below it. A process that is started
 // meanwhile makes the directory. On a full or read-only disk sessions are read, and changes return an error.
 //
-// Whoever writes in a subdirectory whose last sweep is a minute ago removes the expired records in it, so nothing runs in
-// the background and there is nothing to close.
+// Expired records are removed by the calls of all methods, reading ones too, so nothing runs in the background and there is
+// nothing to close. A call goes on with it for 10 milliseconds, four times a second at most in places that are not its own.
+// As long as there are calls, such as those of [Manager.Ready], an expired record is gone after two minutes; in a store with
+// more than 100,000 records it takes longer.
 type DirStore struct {
-	path  string
-	used  atomic.Bool        // the directory has been there
-	turns [256]chan struct{} // one goroutine of this process at a time in each subdirectory
+	path    string
+	sync    bool
+	used    atomic.Bool        // the directory has been there
+	turns   [256]chan struct{} // one goroutine of this process at a time in each subdirectory
+	sweeper sweeper
 }
 
 var (
@@ -58,6 +63,13 @@ func Dir(path string) *DirStore {
 	return d
 }
 
+// Sync makes every change wait until the disk has it, and returns d. It is called before d is used. Then a change that was
+// made is there after a loss of power too, and takes about ten times as long, or as long as the disk needs for two writes.
+func (d *DirStore) Sync() *DirStore {
+	d.sync = true
+	return d
+}
+
 // A place is where the record of an id is.
 type place struct {
 	shard int
@@ -67,9 +79,12 @@ type place struct {
 
 func (d *DirStore) place(id string) place {
 	sum := sha256.Sum256([]byte(id))
-	name := hex.EncodeToString(sum[:])
-	dir := filepath.Join(d.path, name[:2])
-	return place{shard: int(sum[0]), dir: dir, file: filepath.Join(dir, name[2:])}
+	dir := d.shardDir(int(sum[0]))
+	return place{shard: int(sum[0]), dir: dir, file: filepath.Join(dir, hex.EncodeToString(sum[1:]))}
+}
+
+func (d *DirStore) shardDir(shard int) string {
+	return filepath.Join(d.path, hex.EncodeToString([]byte{byte(shard)}))
 }
 
 // Create implements [Store].
@@ -83,7 +98,7 @@ func (d *DirStore) Create(ctx context.Context, id string, data []byte, expires t
 		if !errors.Is(err, ErrNotFound) {
 			return err
 		}
-		return writeRecord(p, Record{Data: data, Rev: rev, Expires: expires})
+		return d.writeRecord(p, Record{Data: data, Rev: rev, Expires: expires})
 	})
 }
 
@@ -92,14 +107,73 @@ func (d *DirStore) Load(ctx context.Context, id string) (Record, error) {
 	if err := ctx.Err(); err != nil {
 		return Record{}, d.fail("load", err)
 	}
-	rec, err := readRecord(d.place(id).file)
-	if errors.Is(err, ErrNotFound) && d.missing() {
-		err = errMissing
+	p := d.place(id)
+	err := d.check(p.dir)
+	var rec Record
+	if err == nil {
+		rec, err = readRecord(p.file)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		err = ErrNotFound
+	}
+	d.tidy(p.shard)
+	return rec, d.fail("load", err)
+}
+
+// All returns each live record once, in no order. A record that is changed meanwhile comes as it was before or after that, and
+// one that is made or removed meanwhile may come or not. Memory is needed for the names of a 256th of all records. What cannot be read
+// is an error in place of a record, and the loop may go on. It ends with the error of ctx.
+func (d *DirStore) All(ctx context.Context) iter.Seq2[Record, error] {
+	return func(yield func(Record, error) bool) {
+		for shard := range d.turns {
+			if !d.allOf(ctx, d.shardDir(shard), yield) {
+				return
+			}
+		}
+	}
+}
+
+// allOf yields the records of a subdirectory. It returns false when the loop is over.
+func (d *DirStore) allOf(ctx context.Context, dir string, yield func(Record, error) bool) bool {
+	names, err := d.names(ctx, dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return true
 	}
 	if err != nil {
-		return Record{}, d.fail("load", err)
+		return yield(Record{}, d.fail("list", err)) && ctx.Err() == nil && !errors.Is(err, errMissing)
 	}
-	return rec, nil
+	for _, name := range names {
+		if err := ctx.Err(); err != nil {
+			yield(Record{}, d.fail("list", err))
+			return false
+		}
+		rec, err := readRecord(filepath.Join(dir, name))
+		if errors.Is(err, ErrNotFound) {
+			continue
+		}
+		if !yield(rec, d.fail("list", err)) {
+			return false
+		}
+	}
+	return true
+}
+
+// names lists the records of a subdirectory while nobody renames anything there, because a list made meanwhile may miss some.
+func (d *DirStore) names(ctx context.Context, dir string) (names []string, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err := d.check(dir); err != nil {
+		return nil, err
+	}
+	err = d.locked(ctx, dir, func() error {
+		names, err = recordNames(dir)
+		return err
+	})
+	if err != nil && ctx.Err() == nil { // on a read-only disk there is no lock, and nobody to lock out
+		return recordNames(dir)
+	}
+	return names, err
 }
 
 // Swap implements [Store].
@@ -112,7 +186,7 @@ func (d *DirStore) Swap(ctx context.Context, id string, rev uint64, data []byte,
 		if old.Rev != rev {
 			return ErrConflict
 		}
-		return writeRecord(p, Record{Data: data, Rev: rev + 1, Expires: expires})
+		return d.writeRecord(p, Record{Data: data, Rev: rev + 1, Expires: expires})
 	})
 }
 
@@ -124,24 +198,31 @@ func (d *DirStore) Touch(ctx context.Context, id string, expires time.Time) erro
 			return err
 		}
 		rec.Expires = expires
-		return writeRecord(p, rec)
+		return d.writeRecord(p, rec)
 	})
 }
 
 // Delete implements [Store].
 func (d *DirStore) Delete(ctx context.Context, id string) error {
 	return d.change(ctx, id, func(p place) error {
-		if err := os.Remove(p.file); !errors.Is(err, fs.ErrNotExist) {
-			return err
+		err := os.Remove(p.file)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
 		}
-		return nil
+		if err == nil && d.sync {
+			err = syncDir(p.dir)
+		}
+		return err
 	})
 }
 
 // Secret returns the content of the file "secret", which the first call of all processes makes. A [Manager] derives
 // the key from it that seals cookies.
 func (d *DirStore) Secret(ctx context.Context) (secret []byte, err error) {
-	err = d.locked(ctx, d.path, func(*os.File) error {
+	if d.missing() {
+		return nil, d.fail("secret", errMissing)
+	}
+	err = d.locked(ctx, d.path, func() error {
 		name := filepath.Join(d.path, "secret")
 		secret, err = readFile(name)
 		if !errors.Is(err, fs.ErrNotExist) {
@@ -164,19 +245,40 @@ func (d *DirStore) change(ctx context.Context, id string, fn func(place) error) 
 	case <-ctx.Done():
 		return d.fail("lock", ctx.Err())
 	}
-	defer func() { <-d.turns[p.shard] }()
-	err := d.locked(ctx, p.dir, func(lock *os.File) error {
-		err := fn(p)
-		if err == nil {
-			_ = sweep(p.dir, lock) // the change is made whatever becomes of this; the next writer tries again
-		}
-		return err
-	})
+	err := d.check(p.dir)
+	if isNew := errors.Is(err, fs.ErrNotExist); isNew || err == nil {
+		err = d.locked(ctx, p.dir, func() error {
+			if isNew && d.sync {
+				if err := syncDir(d.path); err != nil {
+					return err
+				}
+			}
+			return fn(p)
+		})
+	}
+	<-d.turns[p.shard]
+	if err == nil || errors.Is(err, ErrNotFound) || errors.Is(err, ErrConflict) {
+		d.tidy(p.shard)
+	}
 	return d.fail("change", err)
 }
 
-// errMissing is the error of a store without its directory.
-var errMissing = errors.New("the directory is not there any more: bring it back, or create it to begin without sessions")
+var (
+	errMissing = errors.New("the directory is not there any more: bring it back, or create it to begin without sessions")
+	errNoDir   = errors.New("a subdirectory is no directory")
+)
+
+// check tells what is wrong with a subdirectory. It returns fs.ErrNotExist if that may be created.
+func (d *DirStore) check(dir string) error {
+	info, err := os.Lstat(dir)
+	switch {
+	case err == nil && !info.IsDir():
+		return errNoDir // a symbolic link, for one
+	case errors.Is(err, fs.ErrNotExist) && d.missing():
+		return errMissing
+	}
+	return err
+}
 
 // missing reports whether the directory of the store has been there and is not.
 func (d *DirStore) missing() bool {
@@ -187,14 +289,11 @@ func (d *DirStore) missing() bool {
 	return errors.Is(err, fs.ErrNotExist)
 }
 
-// locked runs fn with the lock of dir, and does not make the directory of the store again.
-func (d *DirStore) locked(ctx context.Context, dir string, fn func(lock *os.File) error) error {
-	if d.missing() {
-		return errMissing
-	}
-	return locked(ctx, dir, func(lock *os.File) error {
+// locked runs fn with the lock of dir.
+func (d *DirStore) locked(ctx context.Context, dir string, fn func() error) error {
+	return locked(ctx, dir, func() error {
 		d.used.Store(true)
-		return fn(lock)
+		return fn()
 	})
 }
 
@@ -213,14 +312,14 @@ const (
 	recordHead  = len(recordMagic) + 4 + 8 + 8
 )
 
-func writeRecord(p place, rec Record) error {
+func (d *DirStore) writeRecord(p place, rec Record) error {
 	b := make([]byte, recordHead, recordHead+len(rec.Data))
 	copy(b, recordMagic)
 	binary.BigEndian.PutUint64(b[8:], rec.Rev)
 	binary.BigEndian.PutUint64(b[16:], uint64(rec.Expires.UnixMilli()))
 	b = append(b, rec.Data...)
 	binary.BigEndian.PutUint32(b[4:], checksum(b[8:]))
-	return writeFile(p.dir, p.file, b, false)
+	return writeFile(p.dir, p.file, b, d.sync)
 }
 
 // readRecord returns ErrNotFound for what is expired or damaged, too.

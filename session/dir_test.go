@@ -2,9 +2,7 @@ package session_test
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -12,15 +10,24 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/midair-go/midair/session"
 	"github.com/midair-go/midair/session/sessiontest"
 )
 
+// A directory keeps all promises of a Store, for one process and for two.
 func TestDirKeepsThePromisesOfAStore(t *testing.T) {
 	sessiontest.Run(t, func(t *testing.T) session.Store { return session.Dir(t.TempDir()) })
+	sessiontest.RunTwo(t, func(t *testing.T) (session.Store, []string) {
+		dir := t.TempDir()
+		return session.Dir(dir), []string{"DIR=" + dir}
+	})
+}
+
+// A directory whose changes wait for the disk keeps them too.
+func TestASyncedDirKeepsThePromisesOfAStore(t *testing.T) {
+	sessiontest.Run(t, func(t *testing.T) session.Store { return session.Dir(t.TempDir()).Sync() })
 }
 
 // records lists the files of records in a directory.
@@ -173,78 +180,6 @@ func TestAnUnfinishedFileIsReused(t *testing.T) {
 	if left, _ := filepath.Glob(filepath.Join(shard, "*")); len(left) != 2 {
 		t.Errorf("%q", left)
 	}
-}
-
-// neighbours are ids whose records are in the same subdirectory.
-func neighbours(n int) (ids []string) {
-	for i := 0; len(ids) < n; i++ {
-		id := fmt.Sprint("id ", i)
-		if sha256.Sum256([]byte(id))[0] == 7 {
-			ids = append(ids, id)
-		}
-	}
-	return ids
-}
-
-// Expired records are removed by those who write beside them, once a minute, and others are left alone.
-func TestExpiredRecordsAreSwept(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		dir := t.TempDir()
-		ids := neighbours(30)
-		add := func(from, to int, life time.Duration) {
-			store := session.Dir(dir) // another process each time
-			for _, id := range ids[from:to] {
-				if _, err := store.Create(t.Context(), id, nil, time.Now().Add(life)); err != nil {
-					t.Fatal(err)
-				}
-			}
-		}
-		add(0, 20, 10*time.Second)
-		time.Sleep(20 * time.Second) // expired, but the last sweep is not a minute ago
-		add(20, 25, time.Hour)
-		if n := len(records(t, dir)); n != 25 {
-			t.Fatalf("%d records", n)
-		}
-		time.Sleep(time.Minute)
-		add(25, 30, time.Hour)
-		if n := len(records(t, dir)); n != 10 {
-			t.Errorf("%d records, want the 10 live ones", n)
-		}
-	})
-}
-
-// In a large subdirectory a sweep looks at a part, and all parts have their turn.
-func TestALargeDirectoryIsSweptInParts(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		dir := t.TempDir()
-		store := session.Dir(dir)
-		if _, err := store.Create(t.Context(), "id", nil, time.Now().Add(100*time.Hour)); err != nil {
-			t.Fatal(err)
-		}
-		shard := filepath.Dir(records(t, dir)[0])
-		const garbage = 2 * session.SweepWhole
-		for i := range garbage {
-			name := filepath.Join(shard, fmt.Sprintf("%x%061x", i%16, i))
-			if err := os.WriteFile(name, nil, 0o600); err != nil {
-				t.Fatal(err)
-			}
-		}
-		left := len(records(t, dir))
-		for range 16 {
-			time.Sleep(time.Minute)
-			if err := store.Touch(t.Context(), "id", time.Now().Add(100*time.Hour)); err != nil {
-				t.Fatal(err)
-			}
-			now := len(records(t, dir))
-			if left > session.SweepWhole && left-now > garbage/16 {
-				t.Errorf("one sweep removed %d", left-now)
-			}
-			left = now
-		}
-		if left != 1 {
-			t.Errorf("%d records after all turns", left)
-		}
-	})
 }
 
 // A writer whose context ends does not wait any longer for a lock that another process holds.

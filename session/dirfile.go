@@ -2,13 +2,13 @@ package session
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"hash/crc32"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/midair-go/midair/internal/filelock"
 )
@@ -17,16 +17,14 @@ const (
 	// lockName and partName are the names in each directory that are not records.
 	lockName = "lock"
 	partName = "part"
-	// sweepEvery is how long a subdirectory is left alone after a sweep.
-	sweepEvery = time.Minute
-	// sweepWhole is the number of records up to which one sweep looks at all; of more it looks at a sixteenth.
-	sweepWhole = 512
+	// recordName is the length of the name of a record, in hexadecimal digits.
+	recordName = 2 * (sha256.Size - 1)
 )
 
 func checksum(b []byte) uint32 { return crc32.ChecksumIEEE(b) }
 
 // locked runs fn with the lock of dir, which it creates if it is missing. The wait for the lock ends with ctx.
-func locked(ctx context.Context, dir string, fn func(lock *os.File) error) error {
+func locked(ctx context.Context, dir string, fn func() error) error {
 	name := filepath.Join(dir, lockName)
 	lock, err := filelock.Acquire(ctx, name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -39,7 +37,7 @@ func locked(ctx context.Context, dir string, fn func(lock *os.File) error) error
 		return err
 	}
 	defer lock.Close() // and with it the lock is given back
-	return fn(lock)
+	return fn()
 }
 
 // writeFile replaces the file name in dir. Since the lock of dir is held, the part file is nobody else's: what is in it
@@ -60,7 +58,20 @@ func writeFile(dir, name string, data []byte, sync bool) error {
 	if err != nil {
 		return err
 	}
-	return os.Rename(part, name)
+	if err := os.Rename(part, name); err != nil || !sync {
+		return err
+	}
+	return syncDir(dir)
+}
+
+// syncDir waits until the disk has the names in dir.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
 }
 
 func readFile(name string) ([]byte, error) {
@@ -70,48 +81,4 @@ func readFile(name string) ([]byte, error) {
 	}
 	defer f.Close()
 	return io.ReadAll(f)
-}
-
-// sweep removes expired and damaged records of dir, if the last sweep is some time ago. The time of the last one, by
-// whatever process, is the modification time of the lock file. In a large directory it looks at another sixteenth
-// each time, so that no request waits for long.
-func sweep(dir string, lock *os.File) error {
-	info, err := lock.Stat()
-	if err != nil {
-		return err
-	}
-	now := time.Now()
-	if age := now.Sub(info.ModTime()); age >= 0 && age < sweepEvery {
-		return nil
-	}
-	if err := os.Chtimes(lock.Name(), now, now); err != nil {
-		return err
-	}
-	return sweepRecords(dir, now)
-}
-
-func sweepRecords(dir string, now time.Time) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	names, err := d.Readdirnames(-1)
-	if err != nil {
-		return err
-	}
-	digit := "0123456789abcdef"[now.Unix()/int64(sweepEvery/time.Second)%16]
-	for _, name := range names {
-		if name == lockName || name == partName || len(names) > sweepWhole && name[0] != digit {
-			continue
-		}
-		file := filepath.Join(dir, name)
-		if _, err := readRecord(file); !errors.Is(err, ErrNotFound) {
-			continue
-		}
-		if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-	}
-	return nil
 }

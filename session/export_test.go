@@ -42,3 +42,11 @@ const MaxKeys = maxKeys
 
 // TryLock takes the lock of a file, if nobody has it.
 var TryLock = filelock.Try
+
+// MemoryLen is the number of records that a store of Memory holds, expired ones too.
+func MemoryLen(s Store) int {
+	m := s.(*memoryStore)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.records)
+}

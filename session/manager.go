@@ -96,6 +96,9 @@ func (m *Manager) Ready(ctx context.Context) error {
 	if err := m.keyring.ready(); err != nil {
 		return fmt.Errorf("session: the store has no key: %w", err)
 	}
+	if _, alone := m.store.(singleProcess); alone && m.keyring.hasPeer() {
+		return errors.New("session: this process does not have the sessions of the one before, which are in its memory: use session.Dir")
+	}
 	id := "ready " + rand.Text()
 	_, err := m.store.Create(ctx, id, []byte("{}"), time.Now().Add(time.Minute))
 	if err == nil {

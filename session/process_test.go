@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -17,6 +18,8 @@ import (
 	"github.com/midair-go/midair/internal/testutil"
 	"github.com/midair-go/midair/session"
 )
+
+var kills = flag.Int("midair.kills", 30, "how many writers TestKilledWritersLoseNothing kills; 10 with -short")
 
 // A forgetful store does not give its secret at first.
 type forgetful struct {
@@ -106,9 +109,9 @@ func TestTwoProcessesLoseNoUpdate(t *testing.T) {
 // A writer that is killed at any moment, with the lock or without, loses no update that it had acknowledged, leaves no
 // file that cannot be read, and is in nobody's way.
 func TestKilledWritersLoseNothing(t *testing.T) {
-	rounds := 30
+	rounds := *kills
 	if testing.Short() {
-		rounds = 5
+		rounds = min(rounds, 10)
 	}
 	dir := t.TempDir()
 	v := newVisitor(t, newSite(session.Dir(dir), session.Options{}))
@@ -118,7 +121,7 @@ func TestKilledWritersLoseNothing(t *testing.T) {
 	for round := range rounds {
 		p := testutil.Start(t, "writer", testutil.Cfg{Env: env})
 		p.WaitOutput(20*time.Second, "acknowledged")
-		for range round * 7 { // another moment each time
+		for range round % 30 * 7 { // another moment each time
 			v.get("/get?k=none")
 		}
 		p.Kill()
