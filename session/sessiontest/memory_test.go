@@ -3,6 +3,9 @@ package sessiontest_test
 import (
 	"bytes"
 	"context"
+	"errors"
+	"path"
+	"strings"
 	"sync"
 	"time"
 
@@ -26,32 +29,45 @@ var _ session.Store = (*memory)(nil)
 
 // lock begins an operation.
 func (m *memory) lock(ctx context.Context) (unlock func(), err error) {
-	if err := ctx.Err(); err != nil && m.flaw != "context" {
+	err = ctx.Err()
+	if err != nil && m.flaw != "context" && (m.flaw != "deadline" || errors.Is(err, context.Canceled)) {
 		return func() {}, err
 	}
 	m.mu.Lock()
 	return m.mu.Unlock, nil
 }
 
+// key is the id under which a record is kept.
+func (m *memory) key(id string) string {
+	switch {
+	case m.flaw == "path":
+		return path.Base(id)
+	case m.flaw == "case":
+		return strings.ToLower(id)
+	case m.flaw == "padding": // as some column types of databases do
+		return strings.TrimRight(id, " ")
+	case m.flaw == "utf8":
+		return strings.ToValidUTF8(id, "?")
+	}
+	return id
+}
+
 // get finds a live record.
 func (m *memory) get(id string) (session.Record, bool) {
-	if m.flaw == "path" && id == "a/b" {
-		id = "b"
-	}
-	if m.flaw == "case" {
-		id = string(bytes.ToLower([]byte(id)))
-	}
+	id = m.key(id)
 	rec, ok := m.records[id]
-	if m.flaw != "expiry" && !time.Now().Before(rec.Expires) {
+	now := time.Now()
+	if m.flaw == "late" {
+		now = now.Add(-50 * time.Millisecond)
+	}
+	if m.flaw != "expiry" && !now.Before(rec.Expires) {
 		return session.Record{}, false
 	}
 	return rec, ok
 }
 
 func (m *memory) put(id string, data []byte, expires time.Time) uint64 {
-	if m.flaw == "case" {
-		id = string(bytes.ToLower([]byte(id)))
-	}
+	id = m.key(id)
 	if m.flaw != "alias" {
 		data = bytes.Clone(data)
 	}
@@ -59,6 +75,12 @@ func (m *memory) put(id string, data []byte, expires time.Time) uint64 {
 		data = bytes.TrimRight(data, "\x00")
 	}
 	m.rev++
+	if m.flaw == "seconds" {
+		expires = expires.Truncate(time.Second)
+	}
+	if _, old := m.get(id); m.flaw == "reuse" && !old {
+		m.rev = 1
+	}
 	if m.flaw == "revision" {
 		m.rev = uint64(len(m.records[id].Data)) + m.records[id].Rev + 1
 	}
@@ -125,7 +147,7 @@ func (m *memory) Touch(ctx context.Context, id string, expires time.Time) error 
 		return nil
 	}
 	rec.Expires = expires
-	m.records[id] = rec
+	m.records[m.key(id)] = rec
 	return nil
 }
 
@@ -138,6 +160,6 @@ func (m *memory) Delete(ctx context.Context, id string) error {
 	if _, ok := m.get(id); !ok && m.flaw == "delete" {
 		return session.ErrNotFound
 	}
-	delete(m.records, id)
+	delete(m.records, m.key(id))
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/midair-go/midair/session"
 )
@@ -132,5 +133,95 @@ func (s suite) swapUntilDeleted(id string, swapped *atomic.Int32, deleted *atomi
 			return
 		}
 		swapped.Add(1)
+	}
+}
+
+// late is how long after its expiry a record may still be found: an engine has a clock of its own, and milliseconds.
+const late = 20 * time.Millisecond
+
+// raceExpiry lets some replace a record and others use it, while it expires.
+func (s suite) raceExpiry() {
+	for round := range 3 {
+		id := "id " + strconv.Itoa(round)
+		expires := time.Now().Add(100 * time.Millisecond)
+		s.create(id, "old", expires)
+		var created atomic.Int32
+		together(func(n int) {
+			for time.Now().Before(expires.Add(2 * late)) {
+				if n%2 == 0 {
+					s.use(id, expires)
+				} else if s.replace(id, expires) {
+					created.Add(1)
+				}
+			}
+		})
+		if n := created.Load(); n != 1 {
+			s.Fatalf("%d created a record in place of the expired one", n)
+		}
+		rec, err := s.store.Load(s.Context(), id)
+		s.wantError("Load", err, nil)
+		if string(rec.Data) != "new" {
+			s.Fatalf("the record is %q", rec.Data)
+		}
+	}
+}
+
+// use loads and swaps the old record, which is there until it expires and not longer.
+func (s suite) use(id string, expires time.Time) {
+	begin := time.Now()
+	rec, err := s.store.Load(s.Context(), id)
+	if end := time.Now(); errors.Is(err, session.ErrNotFound) && end.Before(expires.Add(-time.Millisecond)) {
+		s.Errorf("Load found nothing %v before the expiry", expires.Sub(end))
+	}
+	if err == nil && string(rec.Data) == "old" {
+		s.wantInTime("Load", begin, expires)
+		begin = time.Now()
+		if _, err = s.store.Swap(s.Context(), id, rec.Rev, rec.Data, expires); err == nil {
+			s.wantInTime("Swap", begin, expires)
+		}
+	}
+	if err != nil && !errors.Is(err, session.ErrNotFound) && !errors.Is(err, session.ErrConflict) {
+		s.Errorf("Load and Swap: %v", err)
+	}
+}
+
+func (s suite) wantInTime(what string, begin, expires time.Time) {
+	if begin.After(expires.Add(late)) {
+		s.Errorf("%s found the record %v after its expiry", what, begin.Sub(expires))
+	}
+}
+
+// replace reports whether it has made a record in place of the old one, which has to be expired.
+func (s suite) replace(id string, expires time.Time) bool {
+	_, err := s.store.Create(s.Context(), id, []byte("new"), later())
+	switch end := time.Now(); {
+	case errors.Is(err, session.ErrConflict):
+		return false
+	case err != nil:
+		s.Errorf("Create = %v", err)
+		return false
+	case end.Before(expires.Add(-time.Millisecond)):
+		s.Errorf("Create replaced a record %v before its expiry", expires.Sub(end))
+	}
+	return true
+}
+
+// raceExpired lets all of them make a record in place of an expired one.
+func (s suite) raceExpired() {
+	for round := range rounds {
+		id := "id " + strconv.Itoa(round)
+		s.create(id, "old", time.Now().Add(-time.Second))
+		var won atomic.Int32
+		together(func(int) {
+			_, err := s.store.Create(s.Context(), id, []byte("new"), later())
+			if err == nil {
+				won.Add(1)
+			} else if !errors.Is(err, session.ErrConflict) {
+				s.Errorf("Create = %v", err)
+			}
+		})
+		if n := won.Load(); n != 1 {
+			s.Fatalf("%d of %d created the record in place of an expired one", n, racers)
+		}
 	}
 }

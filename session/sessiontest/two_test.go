@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"strings"
 	"sync"
 	"testing"
@@ -120,7 +119,7 @@ func TestAGoodStorePassesFromTwoProcesses(t *testing.T) {
 
 // TestFlawedPair is run by TestEachFlawBetweenProcessesIsFound, in another process.
 func TestFlawedPair(t *testing.T) {
-	flaw := os.Getenv("PAIR")
+	flaw := os.Getenv("FLAW")
 	if flaw == "" {
 		t.Skip("it is made to fail")
 	}
@@ -132,7 +131,7 @@ func TestFlawedPair(t *testing.T) {
 
 // TestFlawedAlone is run by TestEachFlawBetweenProcessesIsFound, in another process.
 func TestFlawedAlone(t *testing.T) {
-	flaw := os.Getenv("PAIR")
+	flaw := os.Getenv("FLAW")
 	if flaw == "" {
 		t.Skip("it is half of another test")
 	}
@@ -147,22 +146,12 @@ func TestEachFlawBetweenProcessesIsFound(t *testing.T) {
 		"unlocked": {"NoSwapIsLost"},
 		"refused":  {"LoadReturnsWhatCreateStored"},
 	}
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
 	for flaw, promises := range flaws {
 		t.Run(flaw, func(t *testing.T) {
-			run := func(test string) (string, error) {
-				cmd := exec.Command(self, "-test.run=^"+test+"$")
-				cmd.Env = append(os.Environ(), "PAIR="+flaw)
-				out, err := cmd.CombinedOutput()
-				return string(out), err
-			}
-			if out, err := run("TestFlawedAlone"); err != nil {
+			if out, err := runFlawed(t, "TestFlawedAlone", flaw); err != nil {
 				t.Fatalf("Run failed, %v:\n%s", err, out)
 			}
-			out, err := run("TestFlawedPair")
+			out, err := runFlawed(t, "TestFlawedPair", flaw, promises...)
 			if err == nil {
 				t.Fatalf("all checks passed:\n%s", out)
 			}
