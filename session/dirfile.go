@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/midair-go/midair/internal/filelock"
 )
@@ -25,7 +26,14 @@ func checksum(b []byte) uint32 { return crc32.ChecksumIEEE(b) }
 
 // locked runs fn with the lock of dir, which it creates if it is missing. The wait for the lock ends with ctx.
 func locked(ctx context.Context, dir string, fn func() error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	name := filepath.Join(dir, lockName)
+	if lock, held, _ := tryLock(name); held {
+		defer lock.Close() // and with it the lock is given back
+		return fn()
+	}
 	lock, err := filelock.Acquire(ctx, name)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -36,7 +44,7 @@ func locked(ctx context.Context, dir string, fn func() error) error {
 	if err != nil {
 		return err
 	}
-	defer lock.Close() // and with it the lock is given back
+	defer lock.Close()
 	return fn()
 }
 
@@ -44,7 +52,7 @@ func locked(ctx context.Context, dir string, fn func() error) error {
 // was left by a process that died.
 func writeFile(dir, name string, data []byte, sync bool) error {
 	part := filepath.Join(dir, partName)
-	f, err := os.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|filelock.NoFollow, 0o600)
+	f, err := openRaw(part, os.O_WRONLY|os.O_CREATE|os.O_TRUNC)
 	if err != nil {
 		return err
 	}
@@ -75,10 +83,21 @@ func syncDir(dir string) error {
 }
 
 func readFile(name string) ([]byte, error) {
-	f, err := os.OpenFile(name, os.O_RDONLY|filelock.NoFollow, 0)
+	f, err := openRaw(name, os.O_RDONLY)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	return io.ReadAll(f)
+	b := make([]byte, 0, 1024) // most records need one call
+	for {
+		n, err := f.Read(b[len(b):cap(b)])
+		b = b[:len(b)+n]
+		if err != nil && !errors.Is(err, io.EOF) {
+			return nil, err
+		}
+		if len(b) < cap(b) {
+			return b, nil
+		}
+		b = slices.Grow(b, 3*len(b))
+	}
 }

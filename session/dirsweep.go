@@ -10,8 +10,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/midair-go/midair/internal/filelock"
 )
 
 const (
@@ -180,14 +178,11 @@ func (d *DirStore) remove(shard int, dir string, names []string) bool {
 		return false
 	}
 	defer func() { <-d.turns[shard] }()
-	lock, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|filelock.NoFollow, 0)
-	if err != nil {
-		return true
-	}
-	defer lock.Close()
-	if held, err := filelock.Try(lock); !held {
+	lock, held, err := tryLock(filepath.Join(dir, lockName))
+	if !held {
 		return err != nil
 	}
+	defer lock.Close()
 	for _, file := range expiredOf(dir, names) { // there may be new ones in their place
 		_ = os.Remove(filepath.Join(dir, file))
 	}
