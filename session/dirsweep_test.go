@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -279,5 +280,37 @@ func TestLoadMakesNoDirectory(t *testing.T) {
 	}
 	if _, err := os.Lstat(dir); !errors.Is(err, fs.ErrNotExist) {
 		t.Error(err)
+	}
+}
+
+// A record that is made in place of an expired one, while a sweep is about to remove the expired one, stays.
+func TestASweepSparesWhatWasMadeMeanwhile(t *testing.T) {
+	dir := t.TempDir()
+	ids := neighbours(40)
+	writer := session.Dir(dir)
+	for range 25 {
+		for _, id := range ids[1:] {
+			add(t, writer, id, -time.Hour)
+		}
+		long := time.Now().Add(-time.Hour)
+		if err := os.Chtimes(filepath.Join(filepath.Dir(records(t, dir)[0]), "lock"), long, long); err != nil {
+			t.Fatal(err)
+		}
+		var both sync.WaitGroup
+		both.Go(func() { wantAbsent(t, session.Dir(dir), ids[0]) }) // another process, which sweeps
+		both.Go(func() {
+			for _, id := range ids[1:] {
+				add(t, writer, id, time.Hour)
+			}
+		})
+		both.Wait()
+		for _, id := range ids[1:] {
+			if _, err := writer.Load(t.Context(), id); err != nil {
+				t.Fatal(err)
+			}
+			if err := writer.Delete(t.Context(), id); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 }
