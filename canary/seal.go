@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"sync"
+	"time"
 
 	"github.com/midair-go/midair/internal/keyring"
 )
@@ -26,10 +27,9 @@ const (
 // once in 2^64. An AEAD would need a nonce and a tag for the same, and takes three times as long on the request path.
 type ring struct {
 	label string // what the keys are for, part of their derivation
-	keys  keyring.Ring[sealKey]
 
-	mu    sync.Mutex // for changes of keys
-	fixed int        // how many of the keys, from the front, were configured
+	mu   sync.Mutex // for changes of keys
+	keys keyring.Rotation[sealKey]
 }
 
 type sealKey struct {
@@ -69,7 +69,12 @@ func (g *ring) configure(secrets [][]byte) {
 			derived = append(derived, mac.Sum(nil))
 		}
 	}
-	g.fixed = len(g.keys.Set(len(derived), sealKeys(derived...)))
+	g.keys.Insist = true
+	g.keys.Limit = max(mostKeys, len(derived))
+	g.keys.Configure(sealKeys(derived...), time.Time{})
+	if len(derived) > 0 {
+		g.keys.Arrange(time.Now())
+	}
 }
 
 // all returns the keys, the one that seals first. A random key is made when the first is needed and none came from
@@ -83,7 +88,9 @@ func (g *ring) all() []sealKey {
 	if keys := g.keys.Keys(); len(keys) > 0 {
 		return keys
 	}
-	return g.keys.Set(mostKeys, sealKeys([]byte(keyring.NewSecret())))
+	g.keys.Remember(sealKeys([]byte(keyring.NewSecret()))...) // those of another process come first
+	g.keys.Arrange(time.Now())
+	return g.keys.Keys()
 }
 
 // learn adds the keys of another process. The first of them becomes the one that seals, unless secrets were configured:
@@ -91,8 +98,8 @@ func (g *ring) all() []sealKey {
 func (g *ring) learn(received [][]byte) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	own := g.keys.Keys()
-	g.keys.Set(max(mostKeys, g.fixed), own[:g.fixed], sealKeys(received...), own[g.fixed:])
+	g.keys.Learn(sealKeys(received...), false, time.Now())
+	g.keys.Arrange(time.Now())
 }
 
 // raw returns the keys for another process.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/midair-go/midair/internal/filelock"
+	"github.com/midair-go/midair/internal/logqueue"
 )
 
 // Recode decodes an envelope and encodes it again.
@@ -50,3 +51,39 @@ func MemoryLen(s Store) int {
 	defer m.mu.Unlock()
 	return len(m.records)
 }
+
+// SetSettle sets how long a new key of a ring opens before it seals.
+func SetSettle(k *KeyRing, d time.Duration) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.init()
+	k.keyset.Settle = d
+}
+
+// KeySettle is how long a new key opens before it seals, if nothing else is set.
+const KeySettle = keySettle
+
+// SealsWith returns the key with which a ring seals, and OpensWith all keys that it opens, by their ids.
+func SealsWith(k *KeyRing) string { return k.keys()[0].name() }
+
+// OpensWith returns the ids of the keys that a ring accepts.
+func OpensWith(k *KeyRing) (ids []string) {
+	for _, one := range k.keys() {
+		ids = append(ids, one.name())
+	}
+	return ids
+}
+
+// UseKeys is what each request does with the keys.
+func UseKeys(k *KeyRing) { k.keys() }
+
+// LookNow makes the next look at the file of a ring due.
+func LookNow(k *KeyRing) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.file.looked = time.Now().Add(-keyLook)
+	k.tend()
+}
+
+// FlushLog waits until the lines of a ring are in the log.
+func FlushLog(k *KeyRing) { logqueue.Flush(k.file.logger) }

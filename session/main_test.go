@@ -19,5 +19,6 @@ func TestMain(m *testing.M) {
 		"writer":  writerRole,
 		"holder":  holderRole,
 		"pairs":   pairsRole,
+		"keyed":   keyedRole,
 	})
 }

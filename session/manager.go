@@ -94,7 +94,7 @@ func (m *Manager) Keys() *KeyRing { return m.keyring }
 // record and removes it.
 func (m *Manager) Ready(ctx context.Context) error {
 	if err := m.keyring.ready(); err != nil {
-		return fmt.Errorf("session: the store has no key: %w", err)
+		return err
 	}
 	if _, alone := m.store.(singleProcess); alone && m.keyring.hasPeer() {
 		return errors.New("session: this process does not have the sessions of the one before, which are in its memory: use session.Dir")

@@ -188,5 +188,5 @@ func (m *memoryStore) ids() []string {
 func (k *KeyRing) hasPeer() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return len(k.peer) > 0
+	return k.keyset.HasPeer()
 }
