@@ -26,6 +26,10 @@ const (
 	tokenText   = cohortText + len(".") + sealedText // length of a cookie's value
 	// maxTries is how many cookies of one name are looked at: a neighbour domain may set another one.
 	maxTries = 8
+	// cookieSlack is how far the time of a cookie may be behind that of its making: the second is cut, and its lowest bit too.
+	cookieSlack = 2 * time.Second
+	// startedBytes is how much of an id says that it is started.
+	startedBytes = 3
 )
 
 var tokenEncoding = base64.RawURLEncoding // the sealed part is a multiple of three bytes: no bit of it is left unchecked
@@ -36,20 +40,39 @@ type token struct {
 	born   uint32   // when the id was made
 	issued uint32   // when the cookie was made
 	cohort string
+	// remembered is the lowest bit of issued on the wire: builds that do not know it read a time that is off by a second.
+	remembered bool
 }
 
 // newToken is that of a visitor nobody knows.
 func newToken(now time.Time) token {
 	var cohort [cohortBytes]byte
 	rand.Read(cohort[:])
-	return token{cohort: tokenEncoding.EncodeToString(cohort[:])}.renewed(now)
+	t := token{cohort: tokenEncoding.EncodeToString(cohort[:]), born: seconds(now)}
+	rand.Read(t.id[:])
+	return t
 }
 
 // renewed is the same visitor with another session.
 func (t token) renewed(now time.Time) token {
 	rand.Read(t.id[:])
+	t.start()
 	t.born = seconds(now)
 	return t
+}
+
+// start marks an id as one that a visitor has because a session began or ended here, and not because a router needed the
+// cohort: nothing is imported for this visitor any more. The mark is in the id because the cookie has no room for another field
+// that all builds pass on. 13 random bytes are left, so ids are marked only with Options.Import.
+func (t *token) start() {
+	sum := sha256.Sum256(t.id[startedBytes:])
+	copy(t.id[:startedBytes], sum[:])
+}
+
+// started reports whether the id has the mark.
+func (t *token) started() bool {
+	sum := sha256.Sum256(t.id[startedBytes:])
+	return [startedBytes]byte(t.id[:]) == [startedBytes]byte(sum[:])
 }
 
 // key is the id for the store: nothing that opens a session leaves the process.
@@ -60,8 +83,8 @@ func (t *token) key() string {
 
 func seconds(t time.Time) uint32 { return uint32(t.Unix()) }
 
-// seal makes the value of a cookie.
-func (m *Manager) seal(t token, now time.Time) string {
+// seal makes the value of the cookie with this name.
+func (m *Manager) seal(name string, t token, now time.Time) string {
 	k := m.keyring.keys()[0]
 	raw := make([]byte, headBytes, sealedBytes)
 	raw[0] = tokenFormat
@@ -70,14 +93,18 @@ func (m *Manager) seal(t token, now time.Time) string {
 	var plain [plainBytes]byte
 	n := copy(plain[:], t.id[:])
 	binary.BigEndian.PutUint32(plain[n:], t.born)
-	binary.BigEndian.PutUint32(plain[n+4:], seconds(now))
-	raw = k.aead.Seal(raw, raw[5:headBytes], plain[:], m.bound(nil, raw, t.cohort))
+	issued := seconds(now) &^ 1
+	if t.remembered {
+		issued |= 1
+	}
+	binary.BigEndian.PutUint32(plain[n+4:], issued)
+	raw = k.aead.Seal(raw, raw[5:headBytes], plain[:], bound(nil, name, raw, t.cohort))
 	return t.cohort + "." + tokenEncoding.EncodeToString(raw)
 }
 
 // bound is what the seal covers beside the content: it appends the name of the cookie, format, key and cohort to b.
-func (m *Manager) bound(b, raw []byte, cohort string) []byte {
-	b = append(b, m.opts.Cookie...)
+func bound(b []byte, name string, raw []byte, cohort string) []byte {
+	b = append(b, name...)
 	b = append(b, 0)
 	b = append(b, raw[:5]...)
 	return append(b, cohort...)
@@ -90,65 +117,119 @@ type scratch struct {
 	bound [96]byte
 }
 
-// open reads the value of a cookie. stale means that it should be made anew: it is old, or sealed by a key that does not
-// seal any more.
-func (m *Manager) open(value string, now time.Time, s *scratch) (t token, stale, ok bool) {
+// A found is what the cookies of a request say.
+type found struct {
+	token token // the zero one if none is good
+	ok    bool
+	stale bool // the cookie should be made anew: it is old, sealed by a key that does not seal any more, or of the former name
+	// refused is whether a cookie is there that no key opens.
+	refused bool
+}
+
+// open reads the value of the cookie with this name. A cookie that is too old is neither good nor refused.
+func (m *Manager) open(name, value string, now time.Time, s *scratch) found {
+	refused := found{refused: true}
 	if len(value) != tokenText || value[cohortText] != '.' {
-		return token{}, false, false
+		return refused
 	}
 	var text [sealedText]byte
 	copy(text[:], value[cohortText+1:])
 	if n, err := tokenEncoding.Decode(s.raw[:], text[:]); err != nil || n != sealedBytes || s.raw[0] != tokenFormat {
-		return token{}, false, false
+		return refused
 	}
-	t.cohort = value[:cohortText]
-	bound := m.bound(s.bound[:0], s.raw[:], t.cohort)
+	t := token{cohort: value[:cohortText]}
+	with := bound(s.bound[:0], name, s.raw[:], t.cohort)
 	for i, k := range m.keyring.keys() {
 		if k.id != [4]byte(s.raw[1:5]) {
 			continue
 		}
-		plain, err := k.aead.Open(s.plain[:0], s.raw[5:headBytes], s.raw[headBytes:], bound)
+		plain, err := k.aead.Open(s.plain[:0], s.raw[5:headBytes], s.raw[headBytes:], with)
 		if err != nil {
 			continue
 		}
 		n := copy(t.id[:], plain)
 		t.born, t.issued = binary.BigEndian.Uint32(plain[n:]), binary.BigEndian.Uint32(plain[n+4:])
-		age := now.Sub(time.Unix(int64(t.issued), 0))
-		return t, i > 0 || age > m.opts.Lifetime/2, age <= m.opts.Lifetime
+		t.remembered = t.issued&1 == 1
+		return m.aged(t, i > 0, now)
 	}
-	return token{}, false, false
+	return refused
 }
 
-// find looks for a cookie that can be opened.
-func (m *Manager) find(h http.Header, now time.Time, s *scratch) (t token, stale, ok bool) {
+// aged is what to do with an opened token. It is made anew after half of the shorter life, because cookies of builds that know
+// nothing of remembered ones say by chance that they are.
+func (m *Manager) aged(t token, stale bool, now time.Time) found {
+	age := now.Sub(time.Unix(int64(t.issued&^1), 0))
+	if age > m.cookieLife(t)+cookieSlack {
+		return found{}
+	}
+	return found{token: t, ok: true, stale: stale || age > min(m.opts.Lifetime, m.opts.Remember)/2}
+}
+
+// cookieLife is how long a cookie is good. One that says that it is remembered may be of a build that knows nothing of that.
+func (m *Manager) cookieLife(t token) time.Duration {
+	if t.remembered {
+		return max(m.opts.Lifetime, m.opts.Remember)
+	}
+	return m.opts.Lifetime
+}
+
+// find looks for a cookie that can be opened. Between one of the name and one of the former name it takes that of the name,
+// unless a build that knows only the former name has set the other one since, for the same visitor.
+func (m *Manager) find(lines []string, now time.Time, s *scratch) found {
+	f := m.findNamed(m.opts.Cookie, lines, now, s)
+	if m.former == "" {
+		return f
+	}
+	before := m.findNamed(m.former, lines, now, s)
+	one, other := &f.token, &before.token
+	switch {
+	case before.ok && (!f.ok || one.cohort == other.cohort && one.id != other.id && one.issued&^1 <= other.issued):
+		before.stale = true
+		return before
+	case !f.ok:
+		f.refused = f.refused || before.refused
+	}
+	return f
+}
+
+func (m *Manager) findNamed(wanted string, lines []string, now time.Time, s *scratch) (best found) {
 	tries := 0
-	for _, line := range h["Cookie"] {
+	for _, line := range lines {
 		for len(line) > 0 && tries < maxTries {
 			var part string
 			part, line, _ = strings.Cut(line, ";")
 			name, value, _ := strings.Cut(strings.TrimSpace(part), "=")
-			if name != m.opts.Cookie {
+			if name != wanted {
 				continue
 			}
 			tries++
-			if t, stale, ok = m.open(strings.Trim(value, `"`), now, s); ok {
-				return t, stale, true
+			f := m.open(name, strings.Trim(value, `"`), now, s)
+			if f.ok {
+				return f
 			}
+			best.refused = best.refused || f.refused
 		}
 	}
-	return token{}, false, false
+	return best
 }
 
-// cookie is the header line for a value.
-func (m *Manager) cookie(value string, tls bool) string {
-	c := http.Cookie{
-		Name:     m.opts.Cookie,
-		Value:    value,
-		Path:     "/",
-		MaxAge:   int(m.opts.Lifetime / time.Second),
-		Secure:   m.opts.Secure || tls,
-		HttpOnly: true,
-		SameSite: http.SameSiteLaxMode,
+// addCookies adds the header lines that give a client the token.
+func (m *Manager) addCookies(h http.Header, t token, now time.Time, tls bool) {
+	for _, name := range [...]string{m.former, m.opts.Cookie} {
+		if name == "" {
+			continue
+		}
+		c := http.Cookie{
+			Name:     name,
+			Value:    m.seal(name, t, now),
+			Path:     "/",
+			Secure:   m.opts.Secure || tls,
+			HttpOnly: true,
+			SameSite: http.SameSiteLaxMode,
+		}
+		if t.remembered || !m.opts.BrowserCookie {
+			c.MaxAge = int((m.cookieLife(t)-1)/time.Second) + 1 // rounded up
+		}
+		h.Add("Set-Cookie", c.String())
 	}
-	return c.String()
 }

@@ -111,6 +111,9 @@ func (d *DirStore) Load(ctx context.Context, id string) (Record, error) {
 	err := d.check(p.dir)
 	var rec Record
 	if err == nil {
+		if !d.used.Load() {
+			d.used.Store(true)
+		}
 		rec, err = readRecord(p.file)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
@@ -222,8 +225,15 @@ func (d *DirStore) Secret(ctx context.Context) (secret []byte, err error) {
 	if d.missing() {
 		return nil, d.fail("secret", errMissing)
 	}
+	name := filepath.Join(d.path, "secret")
+	if err := ctx.Err(); err != nil {
+		return nil, d.fail("secret", err)
+	}
+	if secret, err = readFile(name); err == nil { // without the lock, which a read-only disk does not give
+		d.used.Store(true)
+		return secret, nil
+	}
 	err = d.locked(ctx, d.path, func() error {
-		name := filepath.Join(d.path, "secret")
 		secret, err = readFile(name)
 		if !errors.Is(err, fs.ErrNotExist) {
 			return err

@@ -49,7 +49,20 @@
 // after an id was made it may be created in the store. An id that was not made here, or that the store has lost, expired or
 // removed since, is never adopted. A cookie that was changed, or sealed by an unknown key, makes a new visitor and no error.
 //
-// [Manager.Cohort] is for what must stay on one side: it does not change with Renew, Destroy or expiry.
+// [Manager.Cohort] is for what must stay on one side: it does not change with Renew, Destroy or expiry. [Manager.Started] tells
+// visitors from before a moment from later ones.
+//
+// # When the store does not work
+//
+// A call of the store that fails, or that takes longer than [Options].Timeout, is [ErrUnavailable], and the visitor keeps the
+// cookie. Requests that use no session do not notice the failure, with Cohort and Started neither. A process needs the store once
+// to read cookies at all, for the secret: one that starts without the store serves requests that use no session, makes no new
+// cookie for a visitor whose cookie cannot be read yet, and asks again each second.
+//
+// # Coming from another library
+//
+// [Options].Import brings the sessions of another library over, each when its visitor needs the session for the first time. The
+// old library's cookie stays, so after a rollback the visitor has the old session. A handler for the logout has to end both.
 //
 // # The end of a session
 //
@@ -57,6 +70,15 @@
 // way cannot bring a destroyed session back, and one that knows the old id of a renewed session sees nothing from
 // after the renewal: it reads the values from before for half a minute, and writes get [ErrGone]. A tombstone of Renew
 // keeps those values in the store until it expires itself, an hour later at most.
+//
+// # Users
+//
+// [Manager.Login] binds a session to a user, and [Manager.List], [Manager.Revoke], [Manager.RevokeAll] and [Manager.RevokeOthers]
+// show and end the sessions of a user in every process. A record for each user lists the sessions. Versions of this package
+// without Login keep the user of a session, and do not know the list: a session that such a version has renewed is listed, or
+// ended if its login was revoked, when a version with Login serves the session the next time.
+//
+// [Manager.Load] and [Manager.Commit] are for clients without cookies.
 //
 // # Two versions of a program
 //
@@ -70,6 +92,6 @@
 // A [Manager], its [KeyRing] and a [DirStore] may be used from any number of goroutines, and the functions that take the
 // context of a request from several at once, also after the handler has returned, as long as the context lives: only
 // what needs a cookie fails then, with [ErrHeaderSent]. A function given to Update may answer and may read, and must not
-// call Update, Renew or Destroy for the same session, whose change would make it run again. The package starts no
-// goroutine, and nothing has to be closed.
+// call Update, Renew or Destroy for the same session, whose change would make it run again. The package starts
+// a goroutine only to ask the store for its secret, which ends with the answer, and nothing has to be closed.
 package session

@@ -12,26 +12,62 @@ import (
 // it does not know; a higher one means that an older reader would do harm.
 const envelopeFormat = 1
 
+const (
+	// adoptable is how long the id of a cookie may be created in the store. The id of a visitor's first cookie exists
+	// nowhere else yet, so that two first writes at the same time meet in one session. After this time an id that the
+	// store does not know is never taken: it was expired or removed. It is the same in all versions.
+	adoptable = time.Hour
+	// margin is what clocks of two hosts may differ.
+	margin = time.Minute
+	// grace is how long requests that were on their way when a session was renewed can read it as it was before.
+	grace = 30 * time.Second
+	// rest is how long the end of a session is remembered at least, for requests that began before it.
+	rest = 10 * time.Minute
+)
+
 // An envelope is the content of a record: a JSON object with a member for each field, and values as they were encoded.
 // It is immutable once it is in a visit; changes are made to a clone.
 type envelope struct {
-	created time.Time // when the session was created or last renewed; to the second
-	gone    time.Time // when it was destroyed or renewed away, zero for a live one; to the millisecond
-	renewed bool      // it goes on under another id
-	values  members
-	extra   members // members of newer versions
+	created    time.Time // when the session was created or last renewed; to the millisecond
+	gone       time.Time // when it was destroyed or renewed away, zero for a live one; to the millisecond
+	renewed    bool      // it goes on under another id
+	remembered bool      // it lives for Options.Remember
+	user       string    // who has logged in, or ""
+	login      login     // of the user
+	values     members
+	extra      members // members of newer versions
 }
+
+// A login is what an envelope says of the login of its user. It goes along when the session is renewed, by versions of this
+// package that know no users, too.
+type login struct {
+	ID string `json:"id"`  // names the login through all renewals
+	At int64  `json:"at"`  // when the user logged in, in milliseconds
+	In string `json:"key"` // the short key under which the session was listed; a renewal by an old version does not change it
+}
+
+// short is enough of a key to tell whether an envelope was copied to another one.
+func short(key string) string { return key[:16] }
 
 // members are those of a JSON object.
 type members = map[string]json.RawMessage
 
 func newEnvelope(now time.Time) *envelope {
-	return &envelope{created: now.Truncate(time.Second), values: members{}}
+	return &envelope{created: ceil(now), values: members{}}
+}
+
+// ceil rounds up to the millisecond.
+func ceil(t time.Time) time.Time {
+	if cut := t.Truncate(time.Millisecond); cut.Before(t) {
+		return cut.Add(time.Millisecond)
+	}
+	return t
 }
 
 // tombstone takes the place of a session that was destroyed.
 func tombstone(now time.Time) *envelope {
-	return &envelope{created: now.Truncate(time.Second), gone: now.Truncate(time.Millisecond), values: members{}}
+	now = now.Truncate(time.Millisecond)
+	return &envelope{created: now, gone: now, values: members{}}
 }
 
 func (e *envelope) clone() *envelope {
@@ -62,6 +98,22 @@ func (e *envelope) encode() ([]byte, error) {
 	if e.renewed {
 		m["renewed"] = json.RawMessage("true")
 	}
+	if ms := e.created.UnixMilli() % 1000; ms != 0 { // apart from the seconds, because the first builds read whole seconds
+		m["created_ms"] = json.RawMessage(fmt.Appendf(nil, "%d", ms))
+	}
+	if e.remembered {
+		m["remembered"] = json.RawMessage("true")
+	}
+	if e.user != "" {
+		user, err := encodeJSON(e.user)
+		if err != nil {
+			return nil, fmt.Errorf("session: encode: %w", err)
+		}
+		m["user"] = user
+		if m["login"], err = encodeJSON(e.login); err != nil {
+			return nil, fmt.Errorf("session: encode: %w", err)
+		}
+	}
 	values, err := encodeJSON(e.values)
 	if err != nil {
 		return nil, fmt.Errorf("session: encode: %w", err)
@@ -80,10 +132,11 @@ func decodeEnvelope(data []byte) (*envelope, error) {
 		return nil, fmt.Errorf("session: decode: %w", err)
 	}
 	var format int
-	var created, gone int64
+	var created, createdMS, gone int64
 	e := &envelope{extra: m}
 	for name, dst := range map[string]any{
-		"format": &format, "created": &created, "gone": &gone, "renewed": &e.renewed, "values": &e.values,
+		"format": &format, "created": &created, "created_ms": &createdMS, "gone": &gone, "renewed": &e.renewed,
+		"remembered": &e.remembered, "user": &e.user, "login": &e.login, "values": &e.values,
 	} {
 		if err := take(m, name, dst); err != nil {
 			return nil, err
@@ -92,7 +145,7 @@ func decodeEnvelope(data []byte) (*envelope, error) {
 	if format < 1 || format > envelopeFormat {
 		return nil, fmt.Errorf("session: decode: format %d, this version reads 1 to %d", format, envelopeFormat)
 	}
-	e.created = time.Unix(created, 0)
+	e.created = time.UnixMilli(created*1000 + createdMS)
 	if gone != 0 {
 		e.gone = time.UnixMilli(gone)
 	}

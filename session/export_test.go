@@ -1,6 +1,7 @@
 package session
 
 import (
+	"context"
 	"encoding/json"
 	"reflect"
 	"time"
@@ -25,8 +26,7 @@ func Carry(old, fresh string, value any) string {
 
 // Open reports whether m accepts a cookie.
 func Open(m *Manager, value string) bool {
-	_, _, ok := m.open(value, time.Now(), new(scratch))
-	return ok
+	return m.open(m.opts.Cookie, value, time.Now(), new(scratch)).ok
 }
 
 // DecodeRecord reports whether b is a complete file of a record, and its data.
@@ -43,14 +43,6 @@ const MaxKeys = maxKeys
 
 // TryLock takes the lock of a file, if nobody has it.
 var TryLock = filelock.Try
-
-// MemoryLen is the number of records that a store of Memory holds, expired ones too.
-func MemoryLen(s Store) int {
-	m := s.(*memoryStore)
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return len(m.records)
-}
 
 // SetSettle sets how long a new key of a ring opens before it seals.
 func SetSettle(k *KeyRing, d time.Duration) {
@@ -74,6 +66,41 @@ func OpensWith(k *KeyRing) (ids []string) {
 	return ids
 }
 
+// Remember marks the session of a request as remembered, which goes on through a renewal.
+func Remember(ctx context.Context) error {
+	v, err := current(ctx)
+	if err != nil {
+		return err
+	}
+	t, known, err := v.writable(ctx, false)
+	if err != nil {
+		return err
+	}
+	env := known.env.clone()
+	env.remembered = true
+	saved, err := v.m.save(ctx, t.key(), known, env, v.m.expiry(env, time.Now()))
+	v.wrote(ctx, t, saved)
+	return err
+}
+
+// KeyPatience is how long requests wait for the first key of a store.
+const KeyPatience = keyPatience
+
+// Seal makes a cookie with the times that a test wants.
+func Seal(m *Manager, name string, id [16]byte, born, issued uint32, cohort string) string {
+	t := token{id: id, born: born, remembered: issued&1 == 1, cohort: cohort}
+	return m.seal(name, t, time.Unix(int64(issued), 0))
+}
+
+// ID is the id in a cookie, which nobody may learn.
+func ID(m *Manager, name, value string) (id [16]byte, ok bool) {
+	f := m.open(name, value, time.Now(), new(scratch))
+	return f.token.id, f.ok
+}
+
+// UserID is the id of the record that lists the sessions of a user.
+func UserID(user string) string { return registry{user: user}.id() }
+
 // UseKeys is what each request does with the keys.
 func UseKeys(k *KeyRing) { k.keys() }
 
@@ -87,3 +114,11 @@ func LookNow(k *KeyRing) {
 
 // FlushLog waits until the lines of a ring are in the log.
 func FlushLog(k *KeyRing) { logqueue.Flush(k.file.logger) }
+
+// MemoryLen is the number of records that a store of Memory holds, expired ones too.
+func MemoryLen(s Store) int {
+	m := s.(*memoryStore)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.records)
+}

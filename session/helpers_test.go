@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
@@ -28,6 +29,13 @@ type spy struct {
 
 func newSpy(t testing.TB) *spy {
 	return &spy{Store: session.Dir(t.TempDir())}
+}
+
+// Secret is not counted: the key of the cookies is there whatever becomes of the store.
+func (s *spy) Secret(ctx context.Context) ([]byte, error) {
+	return s.Store.(interface {
+		Secret(context.Context) ([]byte, error)
+	}).Secret(ctx)
 }
 
 // on makes fn run before each operation. An error of it is the operation's.
@@ -90,6 +98,7 @@ type visitor struct {
 	mu sync.Mutex
 	// cookie is the value of the session cookie, "" if it has none.
 	cookie string
+	raw    *http.Request // what request returns, if a test made it
 }
 
 func newVisitor(t testing.TB, h http.Handler) *visitor { return &visitor{t: t, h: h} }
@@ -107,10 +116,7 @@ func (v *visitor) value() string {
 
 // do asks for a path and takes the cookie that the answer sets.
 func (v *visitor) do(path string) *http.Response {
-	r := httptest.NewRequest("GET", path, nil)
-	if c := v.value(); c != "" {
-		r.Header.Set("Cookie", "session="+c)
-	}
+	r := v.request(path)
 	w := httptest.NewRecorder()
 	v.h.ServeHTTP(w, r)
 	res := w.Result()
@@ -120,6 +126,18 @@ func (v *visitor) do(path string) *http.Response {
 		v.mu.Unlock()
 	}
 	return res
+}
+
+// request is the request for a path, with the cookie.
+func (v *visitor) request(path string) *http.Request {
+	if v.raw != nil {
+		return v.raw
+	}
+	r := httptest.NewRequest("GET", path, nil)
+	if c := v.value(); c != "" {
+		r.Header.Set("Cookie", "session="+c)
+	}
+	return r
 }
 
 // get returns the body of an answer that must be good.
@@ -173,6 +191,9 @@ func onFakeTime(t *testing.T, test func(t *testing.T, s *site, v *visitor)) {
 }
 
 func newSite(store session.Store, opts session.Options) *site {
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
 	s := &site{sm: session.NewManager(store, opts), mux: http.NewServeMux()}
 	s.Handler = s.sm.Middleware(s.mux)
 	s.handle("/plain", func(*http.Request) (string, error) { return "plain", nil })

@@ -111,12 +111,12 @@ func (f *keyFile) complain(err error) {
 
 // take configures the keys of a good file. Keys that are new came at the given time.
 func (f *keyFile) take(k *KeyRing, keys []key, came time.Time) {
-	if k.keyset.Empty() { // nothing tells which line is new: by the rule not the last one
+	if k.keyset.Empty() || k.standIn { // nothing tells which line is new: by the rule not the last one
 		k.keyset.Configure(keys[len(keys)-1:], time.Time{})
 	}
 	k.configure(keys, came)
 	f.drop(k) // last: there is a key at each moment
-	f.good, f.err, f.said = true, nil, ""
+	f.good, f.err, f.said, k.standIn = true, nil, "", false
 	f.logger.LogAttrs(context.Background(), slog.LevelInfo, "session: keys read", slog.String("path", f.file.Path),
 		slog.Int("keys", len(keys)), slog.String("first", keys[0].name()))
 }

@@ -1,13 +1,9 @@
 package session
 
 import (
-	"bytes"
 	"context"
-	"crypto/aes"
-	"crypto/cipher"
 	"crypto/hkdf"
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -24,8 +20,6 @@ const (
 	minSecret, maxSecret = 32, 1024
 	// maxKeys is how many keys a ring holds; what comes after them is forgotten.
 	maxKeys = 16
-	// keyRetry is how long a store that could not give its secret is left alone.
-	keyRetry = time.Second
 	// keySettle is how long a new key opens before it seals.
 	keySettle = time.Minute
 	// keyLate is how long requests use the present keys while another request looks at the file.
@@ -52,8 +46,8 @@ const (
 //     active after its minute if the old process follows a file, or had a call of Rotate: the old process gets the key too.
 //   - Retiring: a key behind the active key, or a key that was removed from the configuration, opens. Removed keys open until
 //     the service is started anew, and upgrades pass removed keys on. A removed key goes on sealing until another key has
-//     settled. Remove a secret when the cookies that were sealed with the secret have expired, after Options.Lifetime, because
-//     a process that is started anew does not open such cookies.
+//     settled. Remove a secret when the cookies that were sealed with the secret have expired, after the longer one of
+//     Options.Lifetime and Options.Remember, because a process that is started anew does not open such cookies.
 //   - Dropped: a key whose secret has leaked is dropped at once by a line in the file (see [KeyRing.Follow]), or by Drop. Visitors
 //     with a cookie of the key are logged out.
 //
@@ -71,27 +65,18 @@ type KeyRing struct {
 
 	mu     sync.Mutex
 	keyset keyring.Rotation[key]
-	tried  time.Time // when source was asked last
-	err    error     // its last answer
-	told   bool      // Rotate was called, or Follow
-	file   *keyFile  // nil: none
+	tried  time.Time     // when source has answered last
+	err    error         // its last answer
+	asking chan struct{} // closed with the answer; nil if source is not being asked
+	told   bool          // Rotate was called, or Follow
+	// standIn is whether the own key is a random one, which no other process has, in the place of that of the store or the file.
+	standIn bool
+	file    *keyFile // nil: none
 
-	quiet atomic.Bool               // nothing is to be done at a certain time
-	due   atomic.Pointer[time.Time] // when tend has to be called next; nil: before the first use
+	settled atomic.Bool               // source needs not be asked any more
+	quiet   atomic.Bool               // nothing is to be done at a certain time
+	due     atomic.Pointer[time.Time] // when tend has to be called next; nil: before the first use
 }
-
-// A key is a secret and what is derived from it.
-type key struct {
-	secret string
-	id     [4]byte
-	aead   cipher.AEAD
-}
-
-// Secret makes a key a keyring.Key.
-func (k key) Secret() string { return k.secret }
-
-// name is the id for people.
-func (k key) name() string { return hex.EncodeToString(k.id[:]) }
 
 // NewKeyRing makes a ring of secrets of 32 to 1024 bytes each. The first one seals.
 func NewKeyRing(secrets ...[]byte) (*KeyRing, error) {
@@ -105,21 +90,6 @@ func NewKeyRing(secrets ...[]byte) (*KeyRing, error) {
 	return k, nil
 }
 
-func newKeys(secrets [][]byte) ([]key, error) {
-	var keys []key
-	for i, s := range secrets {
-		next, err := newKey(s)
-		if err != nil {
-			return nil, fmt.Errorf("session: secret %d: %w", i+1, err)
-		}
-		keys = append(keys, next)
-	}
-	if len(keys) > maxKeys {
-		return nil, fmt.Errorf("session: %d keys, more than %d", len(keys), maxKeys)
-	}
-	return keys, nil
-}
-
 // init gives the zero value its limits. The caller holds the lock, or nobody else has the ring.
 func (k *KeyRing) init() {
 	if k.keyset.Limit == 0 {
@@ -127,108 +97,82 @@ func (k *KeyRing) init() {
 	}
 }
 
-func newKey(secret []byte) (key, error) {
-	if len(secret) < minSecret || len(secret) > maxSecret {
-		return key{}, fmt.Errorf("%d bytes, want %d to %d", len(secret), minSecret, maxSecret)
-	}
-	const size = 32
-	derived, err := hkdf.Key(sha256.New, secret, nil, "midair session cookie", size+4)
-	if err != nil {
-		return key{}, err
-	}
-	block, err := aes.NewCipher(derived[:size])
-	if err != nil {
-		return key{}, err
-	}
-	aead, err := cipher.NewGCM(block)
-	if err != nil {
-		return key{}, err
-	}
-	return key{secret: string(secret), id: [4]byte(derived[size:]), aead: aead}, nil
-}
-
-func randomKey() key {
-	k, err := newKey([]byte(keyring.NewSecret()))
-	if err != nil {
-		panic(err) // a secret of this length is always a key
-	}
-	return k
-}
-
 // keys returns what is in use, the sealing one first. There is always one.
+//
+// It is called for requests that do not use their session, so it waits for the store only while the ring has no key at all, and
+// never longer than keyPatience.
 func (k *KeyRing) keys() []key {
 	if k.quiet.Load() {
 		return k.keyset.Keys()
 	}
-	now, due := time.Now(), k.due.Load()
-	if due == nil || now.Sub(*due) >= keyLate { // such as after an idle hour: the keys in use may be too old
-		k.mu.Lock()
-	} else if now.Before(*due) || !k.mu.TryLock() {
+	switch now, due := time.Now(), k.due.Load(); {
+	case due == nil || now.Sub(*due) >= keyLate: // such as after an idle hour: the keys in use may be too old
+		k.acquire()
+	case now.Before(*due) || !k.mu.TryLock():
 		return k.keyset.Keys()
+	default:
+		k.tend()
 	}
 	defer k.mu.Unlock()
-	k.tend()
 	return k.keyset.Keys()
 }
 
-// tend does what is due: it asks the source and looks at the file. Then it sees to it that there is a key, and puts the keys in
-// order. A source that fails is replaced by a random key until it answers, so that visitors are served meanwhile. The caller
+// acquire takes the lock, and sees to it that there is a key.
+func (k *KeyRing) acquire() {
+	k.mu.Lock()
+	k.init()
+	if answered := k.ask(); answered != nil && k.keyset.Empty() {
+		k.mu.Unlock()
+		patience := time.NewTimer(keyPatience)
+		select {
+		case <-answered:
+		case <-patience.C:
+		}
+		patience.Stop()
+		k.mu.Lock()
+	}
+	k.tend()
+}
+
+// tend does what is due: it asks the store and looks at the file. Then it sees to it that there is a key, and puts the keys in
+// order. A store that fails is replaced by a random key until it answers, so that visitors are served meanwhile. The caller
 // holds the lock.
 func (k *KeyRing) tend() {
 	k.init()
 	now := time.Now() // after the lock: another request may have done the work
-	if k.source != nil && (k.tried.IsZero() || k.err != nil && now.Sub(k.tried) >= keyRetry) {
-		k.ask()
-	}
+	k.ask()
 	if k.file != nil {
 		k.file.look(k, now)
 	}
 	if k.keyset.Empty() {
 		k.keyset.Configure([]key{randomKey()}, time.Time{})
+		k.standIn = k.file != nil || k.pending()
 	}
 	next := k.keyset.Arrange(now)
-	if k.source != nil && k.err != nil {
-		next = earlier(next, k.tried.Add(keyRetry))
+	if k.pending() {
+		next = earlier(next, max(k.tried.Add(keyRetry).Sub(now), keyRetry/4), now)
 	}
 	if k.file != nil {
-		next = earlier(next, k.file.looked.Add(keyLook))
+		next = earlier(next, k.file.looked.Add(keyLook).Sub(now), now)
 	}
 	k.due.Store(&next)
 	k.quiet.Store(next.IsZero())
 }
 
-// earlier returns the earlier one of two times. The zero time means never.
-func earlier(a, b time.Time) time.Time {
-	if a.IsZero() || b.Before(a) {
+// earlier returns the earlier one of a time and a moment that comes after a pause. The zero time means never.
+func earlier(a time.Time, pause time.Duration, now time.Time) time.Time {
+	if b := now.Add(pause); a.IsZero() || b.Before(a) {
 		return b
 	}
 	return a
-}
-
-func (k *KeyRing) ask() {
-	ctx, cancel := context.WithTimeout(context.Background(), keyRetry)
-	defer cancel()
-	k.tried = time.Now()
-	secret, err := k.source(ctx)
-	var first key
-	if err == nil {
-		first, err = newKey(secret)
-	}
-	switch k.err = err; {
-	case err != nil:
-	case k.told: // the program has other keys, and other processes have this one
-		k.keyset.Remember(first)
-	default:
-		k.keyset.Configure(append([]key{first}, k.keyset.Own()...), time.Time{})
-	}
 }
 
 // Rotate replaces the configured secrets, while the process serves. The rules of [NewKeyRing] hold: the first secret shall seal,
 // and all secrets open. A secret that is new to the ring opens at once, and seals a minute later (see [KeyRing]). If the ring had
 // no key before, the first secret seals at once. Keys whose secrets are missing in the list are retiring.
 //
-// Call Rotate in every process within the same minute, also in a process that drains. Rotate returns an error if a secret is invalid, if there is no secret, or
-// if the ring follows a file. Then nothing has changed.
+// Call Rotate in every process within the same minute, also in a process that drains. Rotate returns an error if a secret is
+// invalid, if there is no secret, or if the ring follows a file. Then nothing has changed.
 func (k *KeyRing) Rotate(secrets ...[]byte) error {
 	keys, err := newKeys(secrets)
 	if err == nil && len(keys) == 0 {
@@ -237,19 +181,21 @@ func (k *KeyRing) Rotate(secrets ...[]byte) error {
 	if err != nil {
 		return err
 	}
-	k.mu.Lock()
+	if k.source != nil {
+		k.acquire() // what the store has given is retiring
+	} else {
+		k.mu.Lock()
+		k.init()
+	}
 	defer k.mu.Unlock()
-	k.init()
 	if k.file != nil {
 		return fmt.Errorf("session: the keys follow %s: change the file", k.file.file.Path)
 	}
 	came := time.Now()
-	if k.source != nil {
-		k.tend() // what the store has given is retiring
-	} else if k.keyset.Empty() {
+	if k.keyset.Empty() || k.standIn {
 		came = time.Time{}
 	}
-	k.told = true
+	k.told, k.standIn = true, false
 	k.configure(keys, came)
 	k.tend()
 	return nil
@@ -299,20 +245,6 @@ func (k *KeyRing) Status() []struct{ ID, State string } {
 	return list
 }
 
-// ready is why the source could not be asked, or what is wrong with the file.
-func (k *KeyRing) ready() error {
-	k.keys()
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.file != nil {
-		return k.file.err
-	}
-	if k.err != nil {
-		return fmt.Errorf("session: the store has no key: %w", k.err)
-	}
-	return nil
-}
-
 // Two layouts are read: plain, which is the byte 1 and a list of secrets, each after its length in 16 bits; and format,
 // which has the same list as its first field, a checksum, and room for more. Plain is written, because builds which know
 // nothing else may get the state back on an abort or a rollback.
@@ -322,9 +254,8 @@ const plain = 1
 
 // MarshalBinary returns all keys, the one that seals first. They are secrets.
 func (k *KeyRing) MarshalBinary() ([]byte, error) {
-	k.mu.Lock()
+	k.acquire()
 	defer k.mu.Unlock()
-	k.tend()
 	keys := k.keyset.Keys()
 	if k.told { // see decodeKeys
 		keys = append(slices.Clone(keys[:min(len(keys), maxKeys-1)]), keys[0])
@@ -363,29 +294,28 @@ func (k *KeyRing) UnmarshalBinary(data []byte) error {
 	return nil
 }
 
-// decodeKeys reads both layouts. If the first key comes once more at the end of the list, the sender hears of new keys by itself,
-// because the sender follows a file or had a call of Rotate. Older builds leave out the second copy of a key.
-func decodeKeys(data []byte) ([]key, error) {
-	list, ok := bytes.CutPrefix(data, []byte{plain})
-	if !ok {
-		r := format.Open(data)
-		if list = r.Bytes32(); r.Err() != nil {
-			return nil, r.Err()
-		}
-	}
-	var keys []key
-	for r := format.Body(list); len(keys) == 0 || r.Left() > 0; {
-		secret := r.Bytes16()
-		if r.Err() != nil {
-			return nil, r.Err()
-		}
-		next, err := newKey(secret)
+// hasPeer reports whether the ring has got keys from another process, as in an upgrade.
+func (k *KeyRing) hasPeer() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.keyset.HasPeer()
+}
+
+// Derive returns keys of 32 bytes for another purpose of the program, for example to sign tokens: one for each key of the ring,
+// the one that seals first. Make things with the first key and accept those of all keys. Then a key is accepted before it is
+// used, a rotation of the ring is one of the derived keys too, and they outlive an upgrade with the ring. Call Derive for each
+// use, since the result changes. The first call may wait a second for the store of the ring's key.
+//
+// The same secret and purpose make the same key in each process and build. A derived key tells nothing about the secret and
+// nothing about keys of other purposes.
+func (k *KeyRing) Derive(purpose string) [][]byte {
+	var derived [][]byte
+	for _, one := range k.keys() {
+		next, err := hkdf.Key(sha256.New, []byte(one.secret), nil, "midair session derived\x00"+purpose, 32)
 		if err != nil {
-			return nil, r.Damaged(fmt.Errorf("key %d: %w", len(keys)+1, err))
+			panic(err) // only a length that no hash can make is an error
 		}
-		if keys = append(keys, next); len(keys) > maxKeys {
-			return nil, r.Damaged(fmt.Errorf("more than %d keys", maxKeys))
-		}
+		derived = append(derived, next)
 	}
-	return keys, nil
+	return derived
 }

@@ -1,6 +1,7 @@
 package session_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/midair-go/midair/session"
 )
@@ -105,5 +107,54 @@ func TestADiskThatTakesNothingLosesNoSession(t *testing.T) {
 			v.get("/put?k=k&v=w")
 			v.want("/get?k=k", "w true")
 		})
+	}
+}
+
+// A process that has only read sessions does not take a store whose directory is removed for an empty one.
+func TestADirectoryThatWasOnlyReadIsMissed(t *testing.T) {
+	dir := t.TempDir() + "/s"
+	ctx := context.Background()
+	if _, err := session.Dir(dir).Create(ctx, "a", []byte("x"), time.Now().Add(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	d := session.Dir(dir) // another process
+	if _, err := d.Load(ctx, "a"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(dir, dir+".away"); err != nil {
+		t.Fatal(err)
+	}
+	_, err := d.Load(ctx, "a")
+	if err == nil || errors.Is(err, session.ErrNotFound) {
+		t.Errorf("Load = %v", err)
+	}
+	if _, err = d.Create(ctx, "b", []byte("x"), time.Now().Add(time.Hour)); err == nil {
+		t.Error("Create has made another store")
+	}
+}
+
+// A process that starts while the disk is read-only opens the cookies of visitors.
+func TestTheSecretIsReadFromAReadOnlyDisk(t *testing.T) {
+	dir := t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, ""); err != nil {
+		t.Skip(err)
+	}
+	defer syscall.Unmount(dir, syscall.MNT_DETACH)
+	d := session.Dir(dir + "/s")
+	if _, err := d.Secret(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Create(t.Context(), "a", []byte("x"), time.Now().Add(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", syscall.MS_REMOUNT|syscall.MS_RDONLY, ""); err != nil {
+		t.Skip(err)
+	}
+	d = session.Dir(dir + "/s")
+	if _, err := d.Load(t.Context(), "a"); err != nil {
+		t.Error(err)
+	}
+	if _, err := d.Secret(t.Context()); err != nil {
+		t.Errorf("a process that starts on a read-only disk opens no cookie: %v", err)
 	}
 }

@@ -18,7 +18,7 @@ func TestMain(m *testing.M) {
 		"counter": counterRole,
 		"writer":  writerRole,
 		"holder":  holderRole,
-		"pairs":   pairsRole,
 		"keyed":   keyedRole,
+		"pairs":   pairsRole,
 	})
 }

@@ -18,44 +18,73 @@ import (
 
 // Options of a [Manager]. The zero value works.
 type Options struct {
-	// Cookie is the name of the cookie. One that begins with "__Host-" or "__Secure-" is always Secure. Default:
-	// "session".
+	// Cookie is the name of the cookie. One that begins with "__Host-" or "__Secure-" is always Secure. Default: "session",
+	// and "__Host-session" if Secure is set, which browsers take from no other host. Builds before know the name "session"
+	// alone, so with that default an answer sets a second cookie of that name, and one that such a build has set is opened if
+	// the visitor has no other, or if it is the later one of the same visitor. So nobody is logged out by an update or by a
+	// rollback, and as long as that lasts another host of the domain can give a "session" to a visitor who has no
+	// "__Host-session". Set Cookie to "__Host-session" when no build is left that knows only "session": then there is only
+	// the one cookie.
 	Cookie string
 	// Secure marks the cookie as for TLS only. It is marked without it when the request came by TLS: set Secure where a
 	// proxy ends TLS. Default: false.
 	Secure bool
 
-	// Idle is how long a session lives after it was used last. A request that does not use it does not count. Zero or
-	// less means 24 hours.
+	// Idle is how long a session lives after it was used last. A request that does not use it does not count, and one that
+	// comes within a sixteenth of Idle after another may not count. Zero or less means 24 hours; otherwise it is 1 ms at least.
 	Idle time.Duration
 	// Lifetime is how long a session lives from its creation or renewal on, however much it is used, and how long a
-	// browser keeps the cookie after the answer that set it; a visitor who comes back gets a new one after half of
-	// that. Less than a second means 30 days.
+	// browser keeps the cookie after the answer that set it, in whole seconds, rounded up; a visitor who comes back gets a
+	// new one after half of that. Zero or less means 30 days; otherwise it is 1 ms at least.
 	Lifetime time.Duration
+	// Remember is how long a session lives from its last [Manager.Login] with remember on, or from its last [Renew], whether it is
+	// used or not. It takes the place of Idle and Lifetime. Its cookie lives for Remember or for Lifetime, whichever is longer. A
+	// build that knows no Login lets the session end by Idle and Lifetime when it writes the session. Zero or less means 30 days;
+	// otherwise it is 1 ms at least.
+	Remember time.Duration
+	// BrowserCookie makes cookies without Max-Age, which a browser forgets when it is closed; not those of remembered sessions.
+	// Default: false.
+	BrowserCookie bool
+	// Timeout is how long one call of the store may take, beside the deadline of the caller's context. After it the call fails
+	// with [ErrUnavailable], if the store heeds its context. Zero or less means 5 seconds.
+	Timeout time.Duration
+	// Import reads the session that another library has made for this visitor. It is called at the first use of a session in a
+	// request, at most once, if the visitor has no session here and has not ended one here. If ok is true, the values, each
+	// encoded as by [Put], become those of a new session, and Import is not called for this visitor any more. If they are
+	// larger than MaxSize, each use of the session returns [ErrTooLarge].
+	//
+	// Two requests of one browser may call it at the same time, and meet in one session. So, and for a rollback to the other
+	// library, Import has to leave the old session as it is; a logout has to end both. Import is called in the goroutine of
+	// the handler without a lock, and must not use the session of the request. Default nil: nothing is imported.
+	Import func(*http.Request) (values map[string]any, ok bool)
 	// MaxSize is the most that keys and encoded values of a session may take together, in bytes. Zero or less means
 	// 64 KiB.
 	MaxSize int
 
-	// Keys seal the cookies. Default nil: a key that the store keeps, as [Dir] does, so that cookies outlive a
-	// restart; otherwise a random one, which lives as long as it is handed from process to process by upgrade.Keep.
+	// Keys seal the cookies. Default nil: a key that the store keeps, so that cookies outlive a restart. [Dir] keeps it in a
+	// file, and any other store without a Secret method in a record with the id "secret".
 	Keys *KeyRing
 
-	// Logger gets a line for what concerns no caller: a session whose expiry could not be moved. Default nil:
-	// [slog.Default]. Its handler is called in another goroutine, since no request waits for a log, with the values of the
-	// request's context.
+	// Logger gets a line for each session that is renewed, destroyed or imported, at level Debug for each that is created, and
+	// for what concerns no caller: a session whose expiry could not be moved. A session is named by 16 digits of a hash, and
+	// nothing in the log opens a session. Default nil: [slog.Default]. Its handler is called in another goroutine, since no
+	// request waits for a log, with the values of the request's context.
 	Logger *slog.Logger
 }
 
 func (o Options) withDefaults() Options {
-	o.Cookie = cmp.Or(o.Cookie, "session")
+	if o.Cookie == "" && o.Secure {
+		o.Cookie = hostCookie
+	}
+	o.Cookie = cmp.Or(o.Cookie, plainCookie)
 	for _, prefix := range []string{"__Host-", "__Secure-"} {
 		o.Secure = o.Secure || strings.HasPrefix(o.Cookie, prefix)
 	}
-	if o.Idle <= 0 {
-		o.Idle = 24 * time.Hour
-	}
-	if o.Lifetime < time.Second {
-		o.Lifetime = 30 * 24 * time.Hour
+	o.Idle = lifetime(o.Idle, 24*time.Hour)
+	o.Lifetime = lifetime(o.Lifetime, 30*24*time.Hour)
+	o.Remember = lifetime(o.Remember, 30*24*time.Hour)
+	if o.Timeout <= 0 {
+		o.Timeout = 5 * time.Second
 	}
 	if o.MaxSize <= 0 {
 		o.MaxSize = 64 << 10
@@ -67,22 +96,40 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
+// lifetime is a duration of the Options. A store keeps times to the millisecond.
+func lifetime(d, otherwise time.Duration) time.Duration {
+	if d <= 0 {
+		return otherwise
+	}
+	return max(d, time.Millisecond)
+}
+
+// The names of the cookie that are the default.
+const (
+	plainCookie = "session"
+	hostCookie  = "__Host-session"
+)
+
 // A Manager gives each visitor a session in a [Store]. Make one with [NewManager].
 type Manager struct {
-	store   Store
+	store   *bounded
 	opts    Options
+	former  string // the name of the cookie that builds before have set, or "" if it is the same
 	keyring *KeyRing
+	journal *journal
 }
 
 // NewManager makes a Manager of the sessions in store. It touches nothing yet; [Manager.Ready] tells whether the store
 // works.
 func NewManager(store Store, opts Options) *Manager {
-	m := &Manager{store: store, opts: opts.withDefaults(), keyring: opts.Keys}
+	m := &Manager{opts: opts.withDefaults(), keyring: opts.Keys}
+	if opts.Cookie == "" && opts.Secure {
+		m.former = plainCookie
+	}
+	m.journal = &journal{log: m.opts.Logger}
+	m.store = &bounded{store: store, timeout: m.opts.Timeout, journal: m.journal}
 	if m.keyring == nil {
-		m.keyring = &KeyRing{}
-		if s, ok := store.(secretKeeper); ok {
-			m.keyring.source = s.Secret
-		}
+		m.keyring = &KeyRing{source: m.store.Secret}
 	}
 	return m
 }
@@ -90,13 +137,16 @@ func NewManager(store Store, opts Options) *Manager {
 // Keys are the keys that seal the cookies, for upgrade.Keep.
 func (m *Manager) Keys() *KeyRing { return m.keyring }
 
+// Status returns what was counted since the start of this process.
+func (m *Manager) Status() Status { return m.journal.status() }
+
 // Ready reports why sessions cannot be written or would not outlive a restart, nil if they can and would. It writes a
 // record and removes it.
 func (m *Manager) Ready(ctx context.Context) error {
-	if err := m.keyring.ready(); err != nil {
+	if err := m.keyring.ready(ctx); err != nil {
 		return err
 	}
-	if _, alone := m.store.(singleProcess); alone && m.keyring.hasPeer() {
+	if _, alone := m.store.store.(singleProcess); alone && m.keyring.hasPeer() {
 		return errors.New("session: this process does not have the sessions of the one before, which are in its memory: use session.Dir")
 	}
 	id := "ready " + rand.Text()
@@ -122,10 +172,36 @@ func (m *Manager) Cohort(r *http.Request) string {
 	if v := m.visit(r.Context()); v != nil {
 		return v.cohort(request.MaySetIdentity(r))
 	}
+	return m.outside(r).cohort
+}
+
+// Started returns when the visitor's session began, to the second, as the cookie of the request has it, and false if there is
+// no cookie that can be opened. A [Renew] or a login keeps the time; after a [Destroy], or when a session that had ended is
+// written again, the next request has a new one. The store is not asked, so the session may have ended since, and a visitor
+// whose cookie was only made for [Manager.Cohort] has the time of that.
+//
+// With Started a router keeps visitors whose session began before a rollout on the old version. An answer that Started was
+// called for inside of [Manager.Middleware] gets Vary: Cookie.
+func (m *Manager) Started(r *http.Request) (began time.Time, ok bool) {
+	var born uint32
+	if v := m.visit(r.Context()); v != nil {
+		v.use()
+		born = v.began
+	} else {
+		born = m.outside(r).born
+	}
+	if born == 0 {
+		return time.Time{}, false
+	}
+	return time.Unix(int64(born), 0), true
+}
+
+// outside is the token in the cookie of a request that has no visit, the zero one if there is none.
+func (m *Manager) outside(r *http.Request) token {
 	memory := scratches.Get().(*scratch)
-	t, _, _ := m.find(r.Header, time.Now(), memory)
+	f := m.find(r.Header["Cookie"], time.Now(), memory)
 	scratches.Put(memory)
-	return t.cohort
+	return f.token
 }
 
 // scratches are for requests that have no visit.
@@ -186,13 +262,16 @@ func (m *Manager) visit(ctx context.Context) *visit {
 	return nil
 }
 
-// expiry is when a session should expire that is used now.
+// expiry is when a session should expire that is used now. Stores cut times to the millisecond, so it is rounded up.
 func (m *Manager) expiry(e *envelope, now time.Time) time.Time {
+	if e.remembered {
+		return ceil(e.created.Add(m.opts.Remember))
+	}
 	idle, life := now.Add(m.opts.Idle), e.created.Add(m.opts.Lifetime)
 	if life.Before(idle) {
-		return life
+		return ceil(life)
 	}
-	return idle
+	return ceil(idle)
 }
 
 // load reads a record. It returns nil if there is none.

@@ -60,8 +60,8 @@ func (m *memoryStore) locked(ctx context.Context, id string, fn func(old *memory
 	return fn(old)
 }
 
-// found is fn for a record that has to be there.
-func found(fn func(old *memoryRecord) error) func(old *memoryRecord) error {
+// present is fn for a record that has to be there.
+func present(fn func(old *memoryRecord) error) func(old *memoryRecord) error {
 	return func(old *memoryRecord) error {
 		if old == nil {
 			return ErrNotFound
@@ -114,7 +114,7 @@ func (m *memoryStore) Create(ctx context.Context, id string, data []byte, expire
 
 // Load implements [Store].
 func (m *memoryStore) Load(ctx context.Context, id string) (rec Record, err error) {
-	err = m.locked(ctx, id, found(func(old *memoryRecord) error {
+	err = m.locked(ctx, id, present(func(old *memoryRecord) error {
 		rec = old.copy()
 		return nil
 	}))
@@ -129,7 +129,7 @@ func (r *memoryRecord) copy() Record {
 
 // Swap implements [Store].
 func (m *memoryStore) Swap(ctx context.Context, id string, rev uint64, data []byte, expires time.Time) (next uint64, err error) {
-	err = m.locked(ctx, id, found(func(old *memoryRecord) error {
+	err = m.locked(ctx, id, present(func(old *memoryRecord) error {
 		if old.Rev != rev {
 			return ErrConflict
 		}
@@ -143,7 +143,7 @@ func (m *memoryStore) Swap(ctx context.Context, id string, rev uint64, data []by
 
 // Touch implements [Store].
 func (m *memoryStore) Touch(ctx context.Context, id string, expires time.Time) error {
-	return m.locked(ctx, id, found(func(old *memoryRecord) error {
+	return m.locked(ctx, id, present(func(old *memoryRecord) error {
 		old.Expires = expires
 		return nil
 	}))
@@ -182,11 +182,4 @@ func (m *memoryStore) ids() []string {
 		ids[i] = rec.id
 	}
 	return ids
-}
-
-// hasPeer reports whether the ring has got keys from another process, as in an upgrade.
-func (k *KeyRing) hasPeer() bool {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.keyset.HasPeer()
 }

@@ -4,18 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
-	"math/rand/v2"
 	"time"
-)
-
-const (
-	// maxAttempts is how often a write is tried while others come first. With the pauses it takes some seconds.
-	maxAttempts = 400
-	// maxPause is the longest pause between two attempts.
-	maxPause = 20 * time.Millisecond
-	// checkLimit is how long Renew waits for the store to learn whether a write that has failed was made all the same.
-	checkLimit = 2 * time.Second
 )
 
 // Get returns the value of key in the visitor's session, and whether there is one. The session is loaded by the first
@@ -46,6 +37,28 @@ func Delete(ctx context.Context, key string) error {
 	})
 }
 
+// Pop returns the value of key and removes the key, in one update: of several requests that pop the key at the same time, in
+// whatever process, exactly one gets the value. So a message is shown once. A value that does not fit T stays, and the error
+// says so. If there is no such key, Pop writes nothing and needs no cookie. If the answer of the store is lost, Pop returns an
+// error, and the value may be gone.
+func Pop[T any](ctx context.Context, key string) (value T, ok bool, err error) {
+	if value, ok, err = Get[T](ctx, key); err != nil || !ok {
+		return value, ok, err
+	}
+	err = Update(ctx, func(v *Values) (err error) {
+		var fresh T
+		ok, err = v.Get(key, &fresh)
+		value = fresh
+		v.Delete(key)
+		return err
+	})
+	if err != nil {
+		var zero T
+		return zero, false, err
+	}
+	return value, ok, nil
+}
+
 // Update changes the visitor's session by fn. When it returns nil the change is in the store. No update is lost, in
 // whatever process: if the session was changed meanwhile, fn runs again on what it is now, so fn should do nothing but
 // that. A session that does not exist is created, unless fn leaves it empty. If fn returns an error, nothing is stored
@@ -64,7 +77,7 @@ func (v *visit) update(ctx context.Context, fn func(*Values) error, again bool) 
 		return err
 	}
 	var saved *stored
-	defer func() { v.wrote(t, saved) }()
+	defer func() { v.wrote(ctx, t, saved) }()
 	now := time.Now()
 	env := newEnvelope(now)
 	if known != nil {
@@ -81,7 +94,10 @@ func (v *visit) update(ctx context.Context, fn func(*Values) error, again bool) 
 	if size := env.size(); size > v.m.opts.MaxSize && (known == nil || size > known.env.size()) {
 		return fmt.Errorf("%w: values of %d bytes, MaxSize is %d", ErrTooLarge, size, v.m.opts.MaxSize)
 	}
-	saved, err = v.m.save(ctx, t.key(), known, env, v.m.expiry(env, now))
+	saved, err = v.try.save(ctx, v.m, t.key(), known, env, v.m.expiry(env, now))
+	if err == nil && known == nil {
+		v.m.journal.note(ctx, eventCreated, t.key())
+	}
 	return err
 }
 
@@ -97,59 +113,75 @@ func Renew(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	v.use()
+	if err := v.begin(ctx); err != nil {
+		return err
+	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.late() {
+	switch {
+	case v.try.over(ctx):
+		return ErrGone
+	case v.late():
 		return ErrHeaderSent
+	}
+	if err := v.adopt(ctx); err != nil {
+		return err
 	}
 	if v.cookie == none { // there is no id that anybody could know
 		v.mint()
 		v.cookie = due
 		return nil
 	}
-	next := v.token.renewed(time.Now())
-	var copied *stored
-	err = retry(ctx, func(attempt int) error {
-		v.loaded = v.loaded && attempt == 0
-		copied, err = v.renew(ctx, next, copied)
-		return err
-	})
-	if err == nil {
-		v.become(next, copied, due)
-	} else if copied != nil {
-		err = errors.Join(err, v.m.store.Delete(context.WithoutCancel(ctx), next.key()))
-	}
-	return err
+	return (&move{v: v, next: v.another(time.Now())}).run(ctx)
 }
 
-// renew copies the session to the token next, over the copy that an earlier attempt made, and then ends it under its
-// old one if it is still what was copied. In this order a process that dies in between loses nothing.
-func (v *visit) renew(ctx context.Context, next token, copied *stored) (*stored, error) {
-	if err := v.settle(ctx); err != nil {
-		return copied, err
+// moved ends a renewal that is in the store. The session began when it did, so it keeps its time of birth; an id without a
+// record is a new one that may be created for an hour.
+func (v *visit) moved(ctx context.Context, next token, copied *stored) {
+	switch {
+	case copied == nil:
+	case v.known == nil: // a login of a visitor without a session
+		next.born = v.token.born
+		v.m.journal.note(ctx, eventCreated, next.key())
+	default:
+		next.born = v.token.born
+		v.m.journal.note(ctx, eventRenewed, next.key(), slog.String("from", v.token.key()[:logged]))
 	}
-	if v.known == nil && copied != nil {
-		return copied, ErrGone
+	v.become(next, copied, due)
+}
+
+// renew copies the session to the token mv.next, over the copy that an earlier attempt made, and then ends it under its
+// old one if it is still what was copied. In this order a process that dies in between loses nothing.
+func (v *visit) renew(ctx context.Context, mv *move) error {
+	if err := v.settle(ctx); err != nil {
+		return err
+	}
+	if v.known == nil && mv.copied != nil {
+		return ErrGone
 	}
 	now := time.Now()
 	end := tombstone(now)
 	end.renewed = true
-	if v.known != nil {
-		env := v.known.env.clone()
-		env.created = now.Truncate(time.Second)
-		saved, err := v.m.save(ctx, next.key(), copied, env, v.m.expiry(env, now))
-		if err != nil {
-			return copied, final{fmt.Errorf("session: renew: %w", err)}
+	if v.known != nil || mv.user != "" {
+		before := newEnvelope(now)
+		if v.known != nil {
+			before = v.known.env
 		}
-		copied = saved
-		end.values, end.extra = maps.Clone(env.values), env.extra
+		env := before.clone()
+		env.created = ceil(now)
+		if err := mv.copy(ctx, env, now); err != nil {
+			return err
+		}
+		end.values, end.extra, end.user, end.login = maps.Clone(before.values), before.extra, before.user, before.login
 	}
-	_, err := v.m.save(ctx, v.token.key(), v.known, end, v.buried(now))
+	if mv.alone {
+		return nil
+	}
+	_, err := v.try.save(ctx, v.m, v.token.key(), v.known, end, v.buried(now))
 	if err != nil && !errors.Is(err, ErrConflict) && !errors.Is(err, ErrNotFound) && v.isStored(ctx, end) {
 		err = nil
 	}
-	return copied, err
+	return err
 }
 
 // isStored reports whether a tombstone is in the store although storing it returned an error: the answer of a database may get
@@ -180,9 +212,20 @@ func Destroy(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	v.use()
+	if err := v.begin(ctx); err != nil {
+		return err
+	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if v.try.over(ctx) {
+		return ErrGone
+	}
+	if len(v.inherited.values) > 0 && v.late() {
+		return ErrHeaderSent // without a new cookie a later request would bring the session back
+	}
+	if err := v.adopt(ctx); err != nil {
+		return err
+	}
 	if v.cookie == none {
 		return nil
 	}
@@ -191,7 +234,10 @@ func Destroy(ctx context.Context) error {
 		return v.destroy(ctx)
 	})
 	if err == nil {
-		v.become(v.token.renewed(time.Now()), nil, due)
+		unlist(ctx, v)
+		next := v.another(time.Now())
+		next.remembered = false
+		v.become(next, nil, due)
 	}
 	return err
 }
@@ -209,40 +255,9 @@ func (v *visit) destroy(ctx context.Context) error {
 	case v.known != nil && !v.known.env.gone.IsZero():
 		return nil
 	}
-	_, err := v.m.save(ctx, v.token.key(), v.known, tombstone(now), v.buried(now))
+	_, err := v.try.save(ctx, v.m, v.token.key(), v.known, tombstone(now), v.buried(now))
+	if err == nil && v.known != nil {
+		v.m.journal.note(ctx, eventDestroyed, v.token.key())
+	}
 	return err
-}
-
-// final is an error that is not the store's, whatever it wraps: it is never a reason to try again.
-type final struct{ error }
-
-// retry calls fn until it meets no other writer. It passes the number of earlier calls.
-func retry(ctx context.Context, fn func(attempt int) error) error {
-	for attempt := range maxAttempts {
-		err := fn(attempt)
-		var end final
-		if errors.As(err, &end) {
-			return end.error
-		}
-		if !errors.Is(err, ErrConflict) && !errors.Is(err, ErrNotFound) {
-			return err
-		}
-		if err := pause(ctx, attempt); err != nil {
-			return err
-		}
-	}
-	return ErrConflict
-}
-
-// pause waits for a random time that grows with the attempts.
-func pause(ctx context.Context, attempt int) error {
-	longest := min(maxPause, 100*time.Microsecond<<min(attempt, 10))
-	timer := time.NewTimer(rand.N(longest))
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("session: %w", context.Cause(ctx))
-	}
 }

@@ -3,7 +3,9 @@ package session
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"reflect"
+	"slices"
 )
 
 // Values are the values of a session during [Update]. They must not be used after the function that they were given to
@@ -53,5 +55,15 @@ func (v *Values) Delete(key string) {
 	if _, ok := v.m[key]; ok {
 		delete(v.m, key)
 		v.changed = true
+	}
+}
+
+// Keys returns the keys of all values, sorted.
+func (v *Values) Keys() []string { return slices.Sorted(maps.Keys(v.m)) }
+
+// Clear removes all values.
+func (v *Values) Clear() {
+	for key := range v.m {
+		v.Delete(key)
 	}
 }

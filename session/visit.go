@@ -12,27 +12,20 @@ import (
 	"github.com/midair-go/midair/internal/request"
 )
 
-const (
-	// adoptable is how long the id of a cookie may be created in the store. The id of a visitor's first cookie exists
-	// nowhere else yet, so that two first writes at the same time meet in one session. After this time an id that the
-	// store does not know is never taken: it was expired or removed. It is the same in all versions.
-	adoptable = time.Hour
-	// margin is what clocks of two hosts may differ.
-	margin = time.Minute
-	// grace is how long requests that were on their way when a session was renewed can read it as it was before.
-	grace = 30 * time.Second
-	// rest is how long the end of a session is remembered at least, for requests that began before it.
-	rest = 10 * time.Minute
-)
-
 // A visit is what a request that passes the Middleware knows of its session.
 type visit struct {
 	m       *Manager
 	slot    *request.Slot
 	tls     *tls.ConnectionState // nil if the request did not come by TLS
 	start   time.Time
-	cohorts string // the cohort of the cookie that the request has, or ""; never changes
+	made    *explicit // nil if the visit belongs to an answer
+	cohorts string    // the cohort of the cookie that the request has, or ""; never changes
+	began   uint32    // when the session of that cookie began, or 0; never changes
+	cookies []string  // the Cookie lines of the request
 	memory  scratch
+
+	inherited inheritance
+	try       tries // its gate is taken after mu
 
 	used atomic.Bool // the answer depends on the session or on the cohort
 
@@ -54,6 +47,7 @@ const (
 	due                      // the client needs a cookie with the token
 	held                     // the client has the token
 	aged                     // the client has the token, and gets a new cookie if the request uses the session
+	shut                     // the request has a cookie that no key opens, and the store has not given its key yet
 )
 
 // An arrival is all that a Middleware needs if it is the outermost: one allocation.
@@ -63,17 +57,43 @@ type arrival struct {
 	writer request.Writer
 }
 
+// An explicit visit belongs to no answer of an HTTP handler.
+type explicit struct {
+	visit
+	slot request.Slot
+}
+
 // arrive makes v the visit of a request.
 func (v *visit) arrive(m *Manager, slot *request.Slot, w *request.Writer, r *http.Request) {
 	v.m, v.slot, v.tls, v.start = m, slot, r.TLS, time.Now()
-	if t, stale, ok := m.find(r.Header, v.start, &v.memory); ok {
-		v.token, v.cohorts, v.cookie = t, t.cohort, held
-		if stale {
-			v.cookie = aged
-		}
+	v.recognize(r.Header["Cookie"])
+	if m.opts.Import != nil {
+		v.inherited.r = r
 	}
 	if !w.BeforeHeader(v, 0) {
 		v.sent = true // no hook was added, so nobody else writes it
+	}
+}
+
+// recognize looks for the visitor's token in lines of a Cookie header.
+func (v *visit) recognize(lines []string) {
+	v.cookies = lines
+	switch f := v.m.find(lines, v.start, &v.memory); {
+	case f.ok:
+		v.take(f)
+		v.cohorts, v.began = f.token.cohort, f.token.born
+	case f.refused && v.m.keyring.pending():
+		v.cookie = shut
+	case f.refused:
+		v.m.journal.refused.Add(1)
+	}
+}
+
+// take makes the token of a cookie that of the visit.
+func (v *visit) take(f found) {
+	v.token, v.cookie = f.token, held
+	if f.stale {
+		v.cookie = aged
 	}
 }
 
@@ -102,7 +122,7 @@ func (v *visit) BeforeHeader(h http.Header, _ uint64) {
 		if renew || v.slot.Err() == nil { // without renew it is not known after the request's end whether the header arrives
 			v.cookie = held
 		}
-		h.Add("Set-Cookie", v.m.cookie(v.m.seal(v.token, time.Now()), v.tls != nil))
+		v.m.addCookies(h, v.token, time.Now(), v.tls != nil)
 		request.AddPrivate(h)
 	}
 }
@@ -147,9 +167,19 @@ func (v *visit) mint() {
 // read loads the session, if that was not done yet, and returns its values: none if there is no session. They must not
 // be changed.
 func (v *visit) read(ctx context.Context) (members, error) {
-	v.use()
+	if err := v.begin(ctx); err != nil {
+		return nil, err
+	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if len(v.inherited.values) > 0 {
+		if values := v.borrowed(); values != nil {
+			return values, nil
+		}
+		if err := v.adopt(ctx); err != nil {
+			return nil, err
+		}
+	}
 	if v.cookie == none {
 		return nil, nil
 	}
@@ -173,13 +203,30 @@ func (v *visit) load(ctx context.Context) error {
 	if v.loaded {
 		return nil
 	}
+	if v.cookie == shut { // begin was not called
+		return ErrUnavailable
+	}
 	known, err := v.m.load(ctx, v.token.key())
 	if err != nil {
 		return err
 	}
-	v.known, v.loaded = known, true
+	if known, err = vet(ctx, v.m, v.token.key(), known); err != nil {
+		return err
+	}
+	v.know(known)
 	v.touch(ctx)
 	return nil
+}
+
+// know is called with mu held: this is the record of the session, nil if there is none. Whether the visitor is remembered is a
+// property of the session, which builds that know nothing of it drop from the cookie.
+func (v *visit) know(known *stored) {
+	v.known, v.loaded = known, true
+	remembered := known != nil && known.env.remembered
+	if remembered && !v.token.remembered && v.cookie == held {
+		v.cookie = aged
+	}
+	v.token.remembered = remembered
 }
 
 // touch moves the expiry of a session that is used, once in a while.
@@ -195,8 +242,8 @@ func (v *visit) touch(ctx context.Context) {
 	if err == nil {
 		known := *v.known
 		known.expires = expires
-		v.known = &known
-	} else if !errors.Is(err, ErrNotFound) {
+		v.known = watch(ctx, v.m, v.token.key(), &known)
+	} else if !errors.Is(err, ErrNotFound) && !errors.Is(err, context.Canceled) {
 		v.m.opts.Logger.WarnContext(ctx, "session: expiry not moved", "err", err)
 	}
 }
@@ -204,9 +251,14 @@ func (v *visit) touch(ctx context.Context) {
 // writable loads the session for a write and returns where the write has to go. If again is true, what is known is out of
 // date. If the error is nil, the write has to end with wrote.
 func (v *visit) writable(ctx context.Context, again bool) (token, *stored, error) {
-	v.use()
+	if err := v.begin(ctx); err != nil {
+		return token{}, nil, err
+	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if v.try.over(ctx) {
+		return token{}, nil, ErrGone
+	}
 	if again {
 		v.loaded = false
 	}
@@ -224,6 +276,9 @@ func (v *visit) settle(ctx context.Context) error {
 	if v.cookie <= due && v.late() {
 		return ErrHeaderSent
 	}
+	if err := v.adopt(ctx); err != nil {
+		return err
+	}
 	v.mint()
 	if err := v.load(ctx); err != nil {
 		return err
@@ -239,8 +294,17 @@ func (v *visit) settle(ctx context.Context) error {
 	case v.late():
 		return ErrHeaderSent
 	}
-	v.become(v.token.renewed(now), nil, fresh)
+	v.become(v.another(now), nil, fresh)
 	return nil
+}
+
+// another is the token of the same visitor with another session.
+func (v *visit) another(now time.Time) token {
+	t := v.token.renewed(now)
+	if v.m.opts.Import != nil {
+		t.start()
+	}
+	return t
 }
 
 // early reports whether the request may have begun before what is known of its session's end.
@@ -253,19 +317,30 @@ func (v *visit) adoptable(now time.Time) bool {
 
 // become is called with mu held: from now on the visitor has this token.
 func (v *visit) become(t token, known *stored, state cookieState) {
-	v.token, v.known, v.loaded, v.cookie = t, known, true, state
+	v.token, v.cookie = t, state
+	v.know(known)
 }
 
 // wrote ends what writable began. If next is not nil, it was stored under t.
-func (v *visit) wrote(t token, next *stored) {
+func (v *visit) wrote(ctx context.Context, t token, next *stored) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.writes--
-	if next == nil || v.token.id != t.id {
+	if next == nil || v.token.id != t.id || v.try.over(ctx) {
 		return
 	}
-	v.known, v.loaded = next, true
+	if v.cookie == held && v.known == nil && v.outlived(next.env.created) {
+		v.cookie = aged
+	}
+	v.know(next)
 	if v.cookie == fresh {
 		v.cookie = due
 	}
+}
+
+// outlived reports whether a session that has just been made under the client's token may live longer than the cookie. A 64th
+// of the life, and at most 4 s, is not worth another cookie.
+func (v *visit) outlived(created time.Time) bool {
+	age := created.Sub(time.Unix(int64(v.token.issued&^1), 0))
+	return age > min(2*cookieSlack, v.m.opts.Lifetime/64)
 }

@@ -72,8 +72,10 @@ var known = []error{session.ErrNotFound, session.ErrConflict, session.ErrUnavail
 type server struct {
 	store session.Store
 
-	mu      sync.Mutex // guards what follows
+	writing sync.Mutex // guards out, and nothing that reading needs: a pipe may be full in both directions
 	out     *gob.Encoder
+
+	mu      sync.Mutex // guards what follows
 	cancels map[uint64]context.CancelFunc
 }
 
@@ -151,7 +153,7 @@ func (s *server) answer(a answer, err error) {
 			}
 		}
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.writing.Lock()
+	defer s.writing.Unlock()
 	_ = s.out.Encode(a) // RunTwo is gone if this fails, and the next Decode says so
 }

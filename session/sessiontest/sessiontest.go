@@ -53,11 +53,15 @@ var checks = []struct {
 	{"AnEndedContextDoesNothing", suite.ended},
 	{"ALateContextDoesNothing", suite.overdue},
 	{"ManyRecordsHavePlace", suite.crowd},
+	{"ALifeIsProlonged", suite.prolong},
+	{"TheSecretStays", suite.secret},
 	{"OneCreateWins", suite.raceCreate},
 	{"OneCreateReplacesAnExpiredRecord", suite.raceExpired},
 	{"ExpiryIsTheSameForAll", suite.raceExpiry},
 	{"NoSwapIsLost", suite.raceSwap},
 	{"NoSwapBringsADeletedRecordBack", suite.raceDelete},
+	{"NoTouchBringsADeletedRecordBack", suite.raceTouch},
+	{"ALoadIsOfOneWrite", suite.raceWhole},
 }
 
 // A suite is a check with its store.

@@ -15,18 +15,18 @@ func TestAGoodStorePasses(t *testing.T) {
 	sessiontest.Run(t, func(*testing.T) session.Store { return newMemory("") })
 }
 
+// The same holds for a store with a time to live of its own.
+func TestAGoodStoreWithATTLPasses(t *testing.T) {
+	sessiontest.Run(t, func(*testing.T) session.Store { return flawed("ttl") })
+}
+
 // TestFlawedStore is run by TestEachFlawIsFound, in another process.
 func TestFlawedStore(t *testing.T) {
 	flaw := os.Getenv("FLAW")
 	if flaw == "" {
 		t.Skip("it is made to fail")
 	}
-	sessiontest.Run(t, func(*testing.T) session.Store {
-		if flaw == "split" {
-			return split{newMemory("")}
-		}
-		return newMemory(flaw)
-	})
+	sessiontest.Run(t, func(*testing.T) session.Store { return flawed(flaw) })
 }
 
 // runFlawed runs a test, or those of its checks that are named, in another process that FLAW is set in.
@@ -67,6 +67,11 @@ func TestEachFlawIsFound(t *testing.T) {
 		"reuse":     {"NoRevisionOutlivesAnExpiry"},
 		"seconds":   {"AnyExpiryWillDo"},
 		"utf8":      {"EveryByteComesBack"},
+		"ttl-touch": {"ALifeIsProlonged"},
+		"ttl-swap":  {"ALifeIsProlonged"},
+		"undead":    {"NoTouchBringsADeletedRecordBack"},
+		"torn":      {"ALoadIsOfOneWrite"},
+		"forgetful": {"TheSecretStays"},
 		"split":     {"OneCreateWins", "OneCreateReplacesAnExpiredRecord", "NoSwapIsLost", "NoSwapBringsADeletedRecordBack"},
 	}
 	for flaw, promises := range flaws {

@@ -64,8 +64,10 @@ func (p *pair) Delete(ctx context.Context, id string) error { return p.next().De
 
 // An other is the store of the other process.
 type other struct {
-	mu      sync.Mutex // guards what follows, and the writes to out
+	writing sync.Mutex // guards out, and nothing that reading needs: a pipe may be full in both directions
 	out     *gob.Encoder
+
+	mu      sync.Mutex // guards what follows
 	seq     uint64
 	waiting map[uint64]chan<- answer // nil when no answers come any more
 }
@@ -160,16 +162,23 @@ var errOther = errors.New("sessiontest: the other process has ended")
 
 // send begins a call.
 func (o *other) send(c call) (<-chan answer, uint64, error) {
+	reply := make(chan answer, 1)
 	o.mu.Lock()
-	defer o.mu.Unlock()
 	if o.waiting == nil {
+		o.mu.Unlock()
 		return nil, 0, errOther
 	}
-	reply := make(chan answer, 1)
 	o.seq++
 	c.Seq = o.seq
 	o.waiting[c.Seq] = reply
-	return reply, c.Seq, o.out.Encode(c)
+	o.mu.Unlock()
+	return reply, c.Seq, o.write(c)
+}
+
+func (o *other) write(c call) error {
+	o.writing.Lock()
+	defer o.writing.Unlock()
+	return o.out.Encode(c)
 }
 
 // do makes a call and waits for its answer, also after the end of ctx: the other store has to return then.
@@ -181,9 +190,7 @@ func (o *other) do(ctx context.Context, c call) (session.Record, error) {
 		return session.Record{}, err
 	}
 	stop := context.AfterFunc(ctx, func() {
-		o.mu.Lock()
-		defer o.mu.Unlock()
-		_ = o.out.Encode(call{Seq: seq, Op: "cancel"}) // without it the answer tells what happened
+		_ = o.write(call{Seq: seq, Op: "cancel"}) // without it the answer tells what happened
 	})
 	defer stop()
 	a, ok := <-reply

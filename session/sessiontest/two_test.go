@@ -88,6 +88,12 @@ type unlocked struct {
 	mu *sync.Mutex
 }
 
+func (u unlocked) Create(ctx context.Context, id string, data []byte, expires time.Time) (uint64, error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.Store.Create(ctx, id, data, expires)
+}
+
 func (u unlocked) Swap(ctx context.Context, id string, rev uint64, data []byte, expires time.Time) (uint64, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
