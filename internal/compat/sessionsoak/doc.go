@@ -1,0 +1,3 @@
+// Package sessionsoak replaces a service again and again while visitors count in their sessions, and restarts the engine under
+// the sessions meanwhile.
+package sessionsoak
