@@ -21,15 +21,19 @@ var upgrades = flag.Int("midair.upgrades", 100, "how many upgrades TestUpgradeLo
 // No request is lost by an upgrade, and none is executed twice.
 func TestUpgradeLosesNothingUnderLoad(t *testing.T) {
 	testutil.AlsoWithoutRace()
+	rounds := *upgrades
+	if raceDetector() {
+		rounds = min(rounds, 25)
+	}
 	r := testclient.Start(t, nil)
 	l := r.Load(testutil.LoadOptions{KeepAlive: 32, New: 8, SlowEvery: 50})
-	for range *upgrades {
+	for range rounds {
 		r.Upgrade()
 	}
-	last := fmt.Sprint("g", *upgrades+1)
+	last := fmt.Sprint("g", rounds+1)
 	testutil.Until(t, 20*time.Second, "the last generation answers", func() bool { return l.Seen(last) })
 	a := r.Account(l)
-	t.Logf("%d upgrades\n%s", *upgrades, a)
+	t.Logf("%d upgrades\n%s", rounds, a)
 	a.MustBeClean(t)
 	r.WaitFamily(t, 1, 30*time.Second)
 }
