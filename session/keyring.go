@@ -74,8 +74,7 @@ type KeyRing struct {
 	file    *keyFile // nil: none
 
 	settled atomic.Bool               // source needs not be asked any more
-	quiet   atomic.Bool               // nothing is to be done at a certain time
-	due     atomic.Pointer[time.Time] // when tend has to be called next; nil: before the first use
+	due     atomic.Pointer[time.Time] // when tend has to be called next; nil: before the first use; the zero time: never
 }
 
 // NewKeyRing makes a ring of secrets of 32 to 1024 bytes each. The first one seals.
@@ -102,10 +101,11 @@ func (k *KeyRing) init() {
 // It is called for requests that do not use their session, so it waits for the store only while the ring has no key at all, and
 // never longer than keyPatience.
 func (k *KeyRing) keys() []key {
-	if k.quiet.Load() {
+	due := k.due.Load()
+	if due != nil && due.IsZero() {
 		return k.keyset.Keys()
 	}
-	switch now, due := time.Now(), k.due.Load(); {
+	switch now := time.Now(); {
 	case due == nil || now.Sub(*due) >= keyLate: // such as after an idle hour: the keys in use may be too old
 		k.acquire()
 	case now.Before(*due) || !k.mu.TryLock():
@@ -156,7 +156,6 @@ func (k *KeyRing) tend() {
 		next = earlier(next, k.file.looked.Add(keyLook).Sub(now), now)
 	}
 	k.due.Store(&next)
-	k.quiet.Store(next.IsZero())
 }
 
 // earlier returns the earlier one of a time and a moment that comes after a pause. The zero time means never.

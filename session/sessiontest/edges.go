@@ -1,6 +1,7 @@
 package sessiontest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -159,5 +160,57 @@ func (s suite) wantAll(store iterable, n int) {
 	}
 	if len(seen) != n {
 		s.Errorf("All returned %d records of %d", len(seen), n)
+	}
+}
+
+// prolong checks that Touch and Swap move the end of a record, and not only what Load says of it.
+func (s suite) prolong() {
+	ways := map[string]func(id string, rev uint64, expires time.Time) error{
+		"Touch": func(id string, _ uint64, expires time.Time) error { return s.store.Touch(s.Context(), id, expires) },
+		"Swap": func(id string, rev uint64, expires time.Time) error {
+			_, err := s.store.Swap(s.Context(), id, rev, []byte("data"), expires)
+			return err
+		},
+	}
+	for what, prolong := range ways {
+		for life := 100 * time.Millisecond; ; life *= 2 { // a slow machine may come too late
+			id := what + life.String()
+			first := time.Now().Add(life)
+			err := prolong(id, s.create(id, "data", first), later())
+			if errors.Is(err, session.ErrNotFound) && !time.Now().Before(first) && life < 10*time.Second {
+				continue
+			}
+			s.wantError(what, err, nil)
+			<-time.After(time.Until(first) + late)
+			for _, view := range s.views {
+				if _, err := view.Load(s.Context(), id); err != nil {
+					s.Fatalf("Load after the first expiry of a record that %s has prolonged = %v", what, err)
+				}
+			}
+			break
+		}
+	}
+}
+
+// secret checks that a store which keeps the secret of cookies keeps one for all.
+func (s suite) secret() {
+	var first []byte
+	for range 2 {
+		for _, view := range s.views {
+			k, ok := view.(interface {
+				Secret(context.Context) ([]byte, error)
+			})
+			if !ok {
+				continue
+			}
+			secret, err := k.Secret(s.Context())
+			s.wantError("Secret", err, nil)
+			if first == nil {
+				first = secret
+			}
+			if len(secret) < 32 || !bytes.Equal(secret, first) {
+				s.Fatalf("Secret returns another one, or too short a one")
+			}
+		}
 	}
 }

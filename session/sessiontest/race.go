@@ -1,6 +1,7 @@
 package sessiontest
 
 import (
+	"bytes"
 	"errors"
 	"runtime"
 	"strconv"
@@ -228,4 +229,66 @@ func (s suite) raceExpired() {
 			s.Fatalf("%d of %d created the record in place of an expired one", n, racers)
 		}
 	}
+}
+
+// raceTouch lets some move the expiry of a record while it is deleted.
+func (s suite) raceTouch() {
+	for round := range rounds {
+		id := "id " + strconv.Itoa(round)
+		rev := s.create(id, "data", later())
+		var touched atomic.Int32
+		together(func(n int) {
+			if n == 0 {
+				for touched.Load() == 0 { // in the middle of the others' work
+					runtime.Gosched()
+				}
+				if err := s.store.Delete(s.Context(), id); err != nil {
+					s.Errorf("Delete = %v", err)
+				}
+				return
+			}
+			defer touched.Add(1)
+			for end := time.Now().Add(20 * time.Second); time.Now().Before(end); touched.Add(1) {
+				err := s.store.Touch(s.Context(), id, later())
+				if errors.Is(err, session.ErrNotFound) {
+					return
+				}
+				if err != nil {
+					s.Errorf("Touch = %v", err)
+					return
+				}
+			}
+			s.Errorf("the deleted record is there")
+		})
+		s.wantNone(id, rev)
+	}
+}
+
+// raceWhole loads a long record that others replace.
+func (s suite) raceWhole() {
+	fill := func(n int) []byte { return bytes.Repeat([]byte{'a' + byte(n%26)}, 4_000) }
+	s.create("long", string(fill(0)), later())
+	var done atomic.Bool
+	together(func(n int) {
+		if n > 1 {
+			for !done.Load() {
+				rec, err := s.store.Load(s.Context(), "long")
+				if err != nil || len(rec.Data) != 4_000 || bytes.Count(rec.Data, rec.Data[:1]) != len(rec.Data) {
+					s.Errorf("Load = %d bytes of more than one write, or %v", len(rec.Data), err)
+					return
+				}
+			}
+			return
+		}
+		defer done.Store(true)
+		for i := range rounds {
+			rec, err := s.store.Load(s.Context(), "long")
+			if err == nil {
+				_, err = s.store.Swap(s.Context(), "long", rec.Rev, fill(n*13+i), later())
+			}
+			if err != nil && !errors.Is(err, session.ErrConflict) {
+				s.Errorf("Load and Swap: %v", err)
+			}
+		}
+	})
 }
