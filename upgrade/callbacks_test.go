@@ -91,6 +91,7 @@ func TestNoCallbackStopsTheService(t *testing.T) {
 				continue
 			}
 			t.Run(c.name+" "+how, func(t *testing.T) {
+				testutil.Sample(t)
 				t.Parallel()
 				if how == stopped {
 					c.stop(t)

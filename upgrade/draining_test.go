@@ -162,6 +162,7 @@ func TestDeathsWithThreeGenerationsAlive(t *testing.T) {
 		"old.started", "old.welcomed", "old.prepared", "old.opened", "old.commit", "old.committed", "old.handed-over",
 	} {
 		t.Run(step, func(t *testing.T) {
+			testutil.Sample(t)
 			t.Parallel()
 			f, begin := testclient.FaultLater(t, step, "kill")
 			// An idle connection that has moved dies with the process that has it, so none moves here.

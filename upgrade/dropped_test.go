@@ -243,6 +243,7 @@ func TestDroppedServiceIsOneService(t *testing.T) {
 					continue
 				}
 				t.Run(strings.TrimSpace(fmt.Sprintf("%s %s %s", name, supervisor, drop)), func(t *testing.T) {
+					testutil.Sample(t)
 					t.Parallel()
 					var f testclient.Fault
 					if c.step != "" {

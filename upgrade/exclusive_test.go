@@ -128,6 +128,7 @@ func TestExclusiveResourceComesBack(t *testing.T) {
 				continue // new.opened is not reached
 			}
 			t.Run(name+" "+string(kind), func(t *testing.T) {
+				testutil.Sample(t)
 				t.Parallel()
 				var env []string
 				f := testclient.Fault{}

@@ -37,6 +37,7 @@ func TestBadReleaseIsNeverNoticed(t *testing.T) {
 		{bad: "bake panic", phase: "bake", reason: "the judge fell over", change: func(s *plan.Settings) { s.Bake = plan.BakePanics }},
 	} {
 		t.Run(string(c.bad), func(t *testing.T) {
+			testutil.Sample(t)
 			t.Parallel()
 			r := testclient.Start(t, func(s *plan.Settings) {
 				if c.change != nil {
@@ -156,7 +157,7 @@ func TestFailedUpgradesLeaveNothing(t *testing.T) {
 			t.Fatalf("upgrade: %+v", a)
 		}
 	}
-	testutil.Until(t, 20*time.Second, "everything is as before", func() bool {
+	testutil.Until(t, patience, "everything is as before", func() bool {
 		a := r.Ask("GET", "/status")
 		return a.FDs <= before.FDs && a.Goroutines <= before.Goroutines && a.Children == before.Children
 	})

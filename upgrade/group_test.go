@@ -45,6 +45,7 @@ func TestAttemptEndsWhereverTheCandidateIs(t *testing.T) {
 	for _, how := range movers {
 		for _, step := range frozenSteps {
 			t.Run(fmt.Sprint(how, " ", step), func(t *testing.T) {
+				testutil.Sample(t)
 				t.Parallel()
 				r, done := frozenAt(t, how, step)
 				candidate := r.Faulted()
@@ -76,6 +77,7 @@ func TestTermEndsWhereverTheCandidateIs(t *testing.T) {
 	for _, how := range movers {
 		for _, step := range frozenSteps {
 			t.Run(fmt.Sprint(how, " ", step), func(t *testing.T) {
+				testutil.Sample(t)
 				t.Parallel()
 				r, _ := frozenAt(t, how, step)
 				r.SignalMain(syscall.SIGTERM)

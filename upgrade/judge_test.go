@@ -45,6 +45,7 @@ func TestBadReleaseIsTakenBackAtEveryStep(t *testing.T) {
 	} {
 		for n := from; n < len(weights); n++ {
 			t.Run(fmt.Sprintf("%s at %v", how.name, weights[n]), func(t *testing.T) {
+				testutil.Sample(t)
 				t.Parallel()
 				r := testclient.Start(t, func(s *plan.Settings) {
 					byWeights(weights...)(s)

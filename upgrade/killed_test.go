@@ -22,6 +22,7 @@ func TestCandidateMayDieAtAnyStep(t *testing.T) {
 	} {
 		for _, action := range []string{"kill", "exit:3", "panic"} {
 			t.Run(step+" "+action, func(t *testing.T) {
+				testutil.Sample(t)
 				t.Parallel()
 				f := testclient.FaultAt(t, step, action)
 				r := testclient.Start(t, nil, f.Env)
@@ -42,6 +43,7 @@ func TestCandidateMayDieAtAnyStep(t *testing.T) {
 func TestCandidateMayHangAtAnyStep(t *testing.T) {
 	for _, step := range []string{"new.start", "new.hello", "new.welcomed", "new.prepare", "new.opened", "new.commit", "new.ready", "new.write"} {
 		t.Run(step, func(t *testing.T) {
+			testutil.Sample(t)
 			t.Parallel()
 			change := func(s *plan.Settings) { s.Timeout, s.AbortGrace = 2*time.Second, time.Second }
 			f := testclient.FaultAt(t, step, "stop")
@@ -65,6 +67,7 @@ func TestOldProcessMayDieAtAnyStep(t *testing.T) {
 		"old.handed-over",
 	} {
 		t.Run(step, func(t *testing.T) {
+			testutil.Sample(t)
 			t.Parallel()
 			f := testclient.FaultAt(t, step, "kill")
 			r := testclient.Start(t, nil, f.Env)
@@ -81,8 +84,8 @@ func TestOldProcessMayDieAtAnyStep(t *testing.T) {
 func mustBeTakenOver(t *testing.T, r *testclient.Service, l *testutil.Load, f testclient.Fault) {
 	t.Helper()
 	dead := r.Faulted()
-	testutil.Until(t, 20*time.Second, "another process serves", func() bool { return r.ServesWithout(dead) })
-	r.WaitFamily(t, 1, 20*time.Second)
+	testutil.Until(t, patience, "another process serves", func() bool { return r.ServesWithout(dead) })
+	r.WaitFamily(t, 1, patience)
 	r.MustRecover(l, r.Status().Generation)
 	r.MustHaveLostOnlyWith(l, f)
 }
@@ -98,7 +101,7 @@ func TestOldProcessMayDieWhileItTakesBack(t *testing.T) {
 			r := testclient.Start(t, staying, f.Env)
 			l := r.Load(smallLoad)
 			gone := r.BeginUpgrade() // the answer dies with the process
-			testutil.Until(t, 20*time.Second, "both accept", func() bool { return l.Seen("g2") })
+			testutil.Until(t, patience, "both accept", func() bool { return l.Seen("g2") })
 			_, _ = r.TryAsk(context.Background(), "POST", "/abort")
 			<-gone
 			mustBeTakenOver(t, r, l, f)
@@ -110,19 +113,20 @@ func TestOldProcessMayDieWhileItTakesBack(t *testing.T) {
 func TestOldProcessMayHangAtAnyStep(t *testing.T) {
 	for _, step := range []string{"old.started", "old.hello", "old.welcomed", "old.bequeathed", "old.prepared", "old.opened", "old.commit", "old.committed", "old.handed-over"} {
 		t.Run(step, func(t *testing.T) {
+			testutil.Sample(t)
 			t.Parallel()
 			f := testclient.FaultAt(t, step, "stop")
 			r := testclient.Start(t, nil, f.Env)
 			l := r.Load(smallLoad)
 			done := r.BeginUpgrade()
-			testutil.Until(t, 20*time.Second, "the old process is stopped", r.Frozen)
+			testutil.Until(t, patience, "the old process is stopped", r.Frozen)
 			answered := l.Total()
 			time.AfterFunc(200*time.Millisecond, func() { _ = syscall.Kill(r.Faulted(), syscall.SIGCONT) })
-			testutil.Until(t, 20*time.Second, "requests are answered again", func() bool { return l.Total() > answered+50 })
+			testutil.Until(t, patience, "requests are answered again", func() bool { return l.Total() > answered+50 })
 			if a := <-done; !a.Committed {
 				t.Fatalf("upgrade: %+v", a)
 			}
-			testutil.Until(t, 20*time.Second, "the new process answers", func() bool { return l.Seen("g2") })
+			testutil.Until(t, patience, "the new process answers", func() bool { return l.Seen("g2") })
 			r.WaitFamily(t, 1, 30*time.Second)
 			r.Account(l).MustBeClean(t)
 		})

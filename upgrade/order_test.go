@@ -64,6 +64,7 @@ func TestWordOutOfOrderEndsTheUpgrade(t *testing.T) {
 		{says("abort", "commit"), "commit", nil},
 	} {
 		t.Run(c.meddling.String(), func(t *testing.T) {
+			testutil.Sample(t)
 			t.Parallel()
 			r := testclient.Start(t, func(s *plan.Settings) {
 				s.Timeout, s.Soak = 10*time.Second, 200*time.Millisecond

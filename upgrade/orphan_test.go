@@ -42,6 +42,7 @@ func TestKillInAnUpgradeLeavesOneProvenService(t *testing.T) {
 	} {
 		for _, step := range c.steps {
 			t.Run(name+" "+step, func(t *testing.T) {
+				testutil.Sample(t)
 				t.Parallel()
 				f := testclient.FaultAt(t, step, "kill")
 				r := testclient.Start(t, func(s *plan.Settings) {

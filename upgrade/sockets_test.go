@@ -147,6 +147,7 @@ func TestEachKindOfFileNeedsItsOptions(t *testing.T) {
 		{"marked, and takes nothing", false, false, true, all, "is ready without the 2 that wait for it"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			testutil.Sample(t)
 			t.Parallel()
 			r := testclient.Start(t, func(s *plan.Settings) {
 				s.AllowWrapper, s.AllowPlain, s.AbortGrace = c.allow[0], c.allow[1], time.Second

@@ -76,6 +76,7 @@ func TestSupervisorMayDieAtAnyStep(t *testing.T) {
 		{step: "old.committed"}, {step: "new.commit"}, {step: "new.ready"}, {step: "new.announced"}, {step: "old.handed-over"},
 	} {
 		t.Run(c.step, func(t *testing.T) {
+			testutil.Sample(t)
 			t.Parallel()
 			f := testclient.FaultAt(t, c.step, "hold")
 			r := testclient.Start(t, always, f.Env)

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/midair-go/midair/internal/testutil"
 	"github.com/midair-go/midair/upgrade"
 	"github.com/midair-go/midair/upgrade/internal/testclient"
 	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
@@ -107,6 +108,7 @@ func TestRubbishBeforeTheCommitEndsTheUpgrade(t *testing.T) {
 		{rubbish("commit"), "soak"},
 	} {
 		t.Run(c.meddling.String(), func(t *testing.T) {
+			testutil.Sample(t)
 			t.Parallel()
 			r := testclient.Start(t, func(s *plan.Settings) { s.Timeout, s.Soak = 10*time.Second, 200*time.Millisecond })
 			l := r.Load(smallLoad)

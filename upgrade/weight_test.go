@@ -87,6 +87,7 @@ func TestEverythingComesBackAtEveryWeight(t *testing.T) {
 	for _, w := range []float64{0.05, 0.5, 1} {
 		for _, how := range []string{"abort", "kill", "stop", "term"} {
 			t.Run(fmt.Sprint(how, w), func(t *testing.T) {
+				testutil.Sample(t)
 				t.Parallel()
 				r := testclient.Start(t, func(s *plan.Settings) {
 					byWeights(w)(s)

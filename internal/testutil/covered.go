@@ -5,9 +5,11 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"hash/fnv"
 	"os"
 	"slices"
 	"strings"
+	"testing"
 )
 
 // coveredEnv is a variable of the environment. The value "short" means that all tests of this tree have passed with -race and
@@ -15,7 +17,38 @@ import (
 const coveredEnv = "MIDAIR_TEST_COVERED"
 
 // ownWork are names: if a test uses one of them, it does other work in a run without -short or without -race.
-var ownWork = []string{"Short", "raceDetector", "AllocsPerRun", "AlsoWithoutRace"}
+var ownWork = []string{"Short", "raceDetector", "AllocsPerRun", "AlsoWithoutRace", "Sample"}
+
+// everyRow makes Sample leave out nothing.
+var everyRow = flag.Bool("midair.rows", false, "run each row of a table also with the race detector")
+
+// sampled is the part of the rows of a table that runs with the race detector: one of so many.
+const sampled = 4
+
+// Sample leaves out rows of a long table of processes, which the race detector makes three times as slow: a run with the race
+// detector has every fourth row, chosen by its name, and a run that leaves out what that run has covered has the others.
+func Sample(t *testing.T) {
+	if *everyRow || strings.Contains(flag.Lookup("test.run").Value.String(), "/") {
+		return
+	}
+	if why := outOfSample(t.Name(), raceEnabled, os.Getenv(coveredEnv)); why != "" {
+		t.Skip(why)
+	}
+}
+
+// outOfSample returns why the row is left out, if it is.
+func outOfSample(row string, race bool, covered string) string {
+	hash := fnv.New32a()
+	hash.Write([]byte(row))
+	inSample := hash.Sum32()%sampled == 0
+	switch {
+	case race && !inSample:
+		return "runs without the race detector; with -midair.rows, here too"
+	case !race && inSample && covered == "short":
+		return "has passed with the race detector"
+	}
+	return ""
+}
 
 // AlsoWithoutRace marks a test that is to run without the race detector too, since events may come in another order at full
 // speed. The call does nothing: leaveOutCovered looks for the name in the source of tests.

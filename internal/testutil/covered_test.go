@@ -3,6 +3,7 @@ package testutil
 import (
 	"errors"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -78,5 +79,28 @@ func TestNothingIsLeftOutUnasked(t *testing.T) {
 		if got := run.Value.String(); err != nil || got != c.want {
 			t.Errorf("%+v: runs %q, %v", c, got, err)
 		}
+	}
+}
+
+// Of a table each row is run by one of the two steps, and the smaller part with the race detector. A run that nothing came before has
+// all rows.
+func TestEachRowRunsOnce(t *testing.T) {
+	const rows = 1000
+	withRace := 0
+	for n := range rows {
+		row := fmt.Sprint("TestOfATable/row_", n)
+		race := outOfSample(row, true, "") == ""
+		if rest := outOfSample(row, false, "short") == ""; race == rest {
+			t.Errorf("%s: with the race detector %v, in the other step %v", row, race, rest)
+		}
+		if why := outOfSample(row, false, ""); why != "" {
+			t.Errorf("%s in a run of its own: %s", row, why)
+		}
+		if race {
+			withRace++
+		}
+	}
+	if withRace < rows/8 || withRace > rows/2 {
+		t.Errorf("%d of %d rows have the race detector", withRace, rows)
 	}
 }
