@@ -19,7 +19,7 @@ import (
 )
 
 // patience is how long a test waits at most for something that must happen.
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 var discardLog = log.New(io.Discard, "", 0)
 

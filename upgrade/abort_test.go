@@ -157,7 +157,7 @@ func TestAbortTakesTheUpgradeBack(t *testing.T) {
 			t.Fatalf("aborted upgrade: %+v", a)
 		}
 		cancel()
-		r.WaitFamily(t, 1, 20*time.Second)
+		r.WaitFamily(t, 1, patience)
 		testutil.Until(t, 10*time.Second, "the outcome is known: "+how, func() bool {
 			last := r.Status().Last
 			return last != nil && !last.Committed && strings.Contains(last.Reason, how)

@@ -172,7 +172,7 @@ func pace(d time.Duration) { <-time.After(d) }
 func (s *side) replaced(old int) (pid int) {
 	s.t.Helper()
 	again := time.Now().Add(forgotten)
-	testutil.Until(s.t, 20*time.Second, "another process of "+s.name+" serves", func() bool {
+	testutil.Until(s.t, patience, "another process of "+s.name+" serves", func() bool {
 		if s.Set.Plain && time.Now().After(again) {
 			_ = syscall.Kill(old, syscall.SIGHUP) // fails if it has just ended
 			again = again.Add(forgotten)
@@ -189,7 +189,7 @@ func (s *side) goesOn(loads ...*testutil.Load) {
 	s.t.Helper()
 	for _, l := range loads {
 		ended := l.Total()
-		testutil.Until(s.t, 20*time.Second, "requests go on", func() bool { return l.Total() > ended+40 })
+		testutil.Until(s.t, patience, "requests go on", func() bool { return l.Total() > ended+40 })
 	}
 }
 

@@ -95,12 +95,12 @@ func TestNoDescriptorsLeftIsNamed(t *testing.T) {
 		}
 		return r.Ask("GET", "/status").FDs >= 60
 	}
-	testutil.Until(t, 20*time.Second, "the descriptors are used up", full)
+	testutil.Until(t, patience, "the descriptors are used up", full)
 	r.MustFail("start", "too many open files")
 	for _, c := range held {
 		c.Close()
 	}
-	testutil.Until(t, 20*time.Second, "descriptors are free", func() bool { return r.Ask("GET", "/status").FDs < 40 })
+	testutil.Until(t, patience, "descriptors are free", func() bool { return r.Ask("GET", "/status").FDs < 40 })
 	r.Change(func(s *plan.Settings) { s.NoFile = 0 })
 	r.MustRecover(l, 1)
 	r.Account(l).MustBeClean(t)

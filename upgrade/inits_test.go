@@ -91,7 +91,7 @@ func TestWatchedServicesRefuseUpgradesWithoutSupervisor(t *testing.T) {
 func mustLastUnder(t *testing.T, w watcher) {
 	t.Helper()
 	testutil.Until(t, patience, "the watcher knows that the service runs", func() bool { return w.view() == w.up })
-	l := w.Load(smallLoad)
+	l := w.Load(calmLoad) // leaves time for the commands of the managers
 	for generation := 2; generation <= 3; generation++ {
 		if err := w.hangup(); err != nil {
 			t.Fatal(err)
@@ -99,8 +99,9 @@ func mustLastUnder(t *testing.T, w watcher) {
 		w.mustRun(t, l, generation)
 	}
 	w.WaitKnown()
-	dead, at := w.MainPID(), time.Now()
-	if err := syscall.Kill(w.mainOutside(t), syscall.SIGKILL); err != nil {
+	dead, outside := w.MainPID(), w.mainOutside(t)
+	at := time.Now()
+	if err := syscall.Kill(outside, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	w.mustRun(t, l, 4)

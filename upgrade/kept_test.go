@@ -19,18 +19,18 @@ func TestKeptValuesSurvive(t *testing.T) {
 	r := testclient.Start(t, func(s *plan.Settings) { s.Soak = time.Minute })
 	r.MustAdd(1, "g1")
 	r.UpgradeNow()
-	r.WaitFamily(t, 1, 20*time.Second)
+	r.WaitFamily(t, 1, patience)
 	r.MustAdd(2, "g2")
 
 	_, aborted := r.Soaking()
-	testutil.Until(t, 20*time.Second, "the candidate has raised the value", func() bool {
+	testutil.Until(t, patience, "the candidate has raised the value", func() bool {
 		_, by := r.Post("/add")
 		return by == "g3"
 	})
 	n, _ := r.Post("/add")
 	r.Ask("POST", "/abort")
 	<-aborted
-	r.WaitFamily(t, 1, 20*time.Second)
+	r.WaitFamily(t, 1, patience)
 	if got, by := r.Post("/add"); got < n || by != "g2" {
 		t.Fatalf("after the abort %s says %d: want at least %d of g2", by, got, n)
 	}
@@ -41,7 +41,7 @@ func TestKeptValuesSurvive(t *testing.T) {
 	if a := <-done; a.Committed || a.Phase != "commit" || !strings.Contains(a.Reason, "not in this shape") {
 		t.Fatalf("upgrade with a value that refuses: %+v", a)
 	}
-	r.WaitFamily(t, 1, 20*time.Second)
+	r.WaitFamily(t, 1, patience)
 	if _, by := r.Post("/add"); by != "g2" {
 		t.Fatalf("after the refusal %s answers", by)
 	}

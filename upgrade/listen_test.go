@@ -35,7 +35,7 @@ func TestSocketsKeepTheirAddresses(t *testing.T) {
 		}
 		if generation < 3 {
 			signalListens(t, dir, syscall.SIGHUP)
-			testutil.Until(t, 20*time.Second, "the next generation serves alone", func() bool {
+			testutil.Until(t, patience, "the next generation serves alone", func() bool {
 				return len(p.Family()) == 1 && exists(filepath.Join(dir, fmt.Sprint("addrs", generation+1)))
 			})
 		}
@@ -60,11 +60,11 @@ func TestPinnedListenerStaysUntilTheCommit(t *testing.T) {
 		t.Fatal(err)
 	}
 	signalListens(t, dir, syscall.SIGHUP)
-	testutil.Until(t, 20*time.Second, "the second generation serves alone", func() bool {
+	testutil.Until(t, patience, "the second generation serves alone", func() bool {
 		return len(p.Family()) == 1 && exists(filepath.Join(dir, "addrs2"))
 	})
 	signalListens(t, dir, syscall.SIGHUP)
-	testutil.Until(t, 20*time.Second, "the candidate accepts", func() bool { return answerOf(t, dir, "tcp", want["first"]) == "first 3" })
+	testutil.Until(t, patience, "the candidate accepts", func() bool { return answerOf(t, dir, "tcp", want["first"]) == "first 3" })
 	for range 50 {
 		for _, s := range []string{"pinned", "udp"} {
 			network := strings.ReplaceAll(s, "pinned", "tcp")
@@ -85,7 +85,7 @@ func TestPassedConnectionsAreNets(t *testing.T) {
 	signalListens(t, dir, syscall.SIGHUP)
 	for name, network := range map[string]string{"first": "tcp", "six": "tcp", "path": "unix", "abstract": "unix"} {
 		seen := map[string]int{}
-		testutil.Until(t, 20*time.Second, "the candidate answers on "+name, func() bool {
+		testutil.Until(t, patience, "the candidate answers on "+name, func() bool {
 			seen[wholeAnswerOf(t, network, want[name])]++
 			return seen[name+" 2\n"] >= 20
 		})
@@ -96,7 +96,7 @@ func TestPassedConnectionsAreNets(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "go"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	testutil.Until(t, 20*time.Second, "the new process serves alone", func() bool { return len(p.Family()) == 1 && exists(filepath.Join(dir, "addrs2")) })
+	testutil.Until(t, patience, "the new process serves alone", func() bool { return len(p.Family()) == 1 && exists(filepath.Join(dir, "addrs2")) })
 	stopListens(t, p, dir)
 }
 
@@ -130,14 +130,14 @@ func startListens(t *testing.T, files ...string) (*testutil.Proc, string) {
 		}
 	}
 	p := testutil.Start(t, "listens", testutil.Cfg{Env: []string{plan.DirEnv + "=" + dir}})
-	testutil.Until(t, 20*time.Second, "the program serves", func() bool { return exists(filepath.Join(dir, "pid")) })
+	testutil.Until(t, patience, "the program serves", func() bool { return exists(filepath.Join(dir, "pid")) })
 	return p, dir
 }
 
 func stopListens(t *testing.T, p *testutil.Proc, dir string) {
 	t.Helper()
 	signalListens(t, dir, syscall.SIGTERM)
-	p.WaitFamily(t, 0, 20*time.Second)
+	p.WaitFamily(t, 0, patience)
 }
 
 // signalListens signals the process that the pid file in the directory names.

@@ -31,7 +31,7 @@ func TestUpgradeLosesNothingUnderLoad(t *testing.T) {
 		r.Upgrade()
 	}
 	last := fmt.Sprint("g", rounds+1)
-	testutil.Until(t, 20*time.Second, "the last generation answers", func() bool { return l.Seen(last) })
+	testutil.Until(t, patience, "the last generation answers", func() bool { return l.Seen(last) })
 	a := r.Account(l)
 	t.Logf("%d upgrades\n%s", rounds, a)
 	a.MustBeClean(t)
@@ -52,7 +52,7 @@ func TestSecondUpgradeIsRefusedMeanwhile(t *testing.T) {
 	if a := <-first; !a.Committed {
 		t.Fatalf("upgrade: %+v", a)
 	}
-	r.WaitFamily(t, 1, 20*time.Second)
+	r.WaitFamily(t, 1, patience)
 	if a := r.Ask("POST", "/commit"); !a.Is(upgrade.ErrNotReady) {
 		t.Fatalf("commit without an upgrade: %+v", a)
 	}
@@ -68,7 +68,7 @@ func TestPlainTableflipOnEitherSide(t *testing.T) {
 
 	r.Change(func(s *plan.Settings) { s.Plain = false })
 	r.SignalMain(syscall.SIGHUP)
-	testutil.Until(t, 20*time.Second, "the library answers", func() bool { return l.Seen("g2") })
+	testutil.Until(t, patience, "the library answers", func() bool { return l.Seen("g2") })
 	r.WaitFamily(t, 1, 30*time.Second)
 	if a := r.Account(l); a.Counts[testutil.Refused] > 0 || a.Counts[testutil.Twice] > 0 {
 		t.Fatalf("tableflip's Shutdown may lose what it has accepted, but no more\n%s", a)
@@ -77,13 +77,13 @@ func TestPlainTableflipOnEitherSide(t *testing.T) {
 	l = r.Load(smallLoad)
 	r.Flip(true)
 	r.Upgrade()
-	testutil.Until(t, 20*time.Second, "tableflip answers", func() bool { return l.Seen("plain") })
+	testutil.Until(t, patience, "tableflip answers", func() bool { return l.Seen("plain") })
 	r.WaitFamily(t, 1, 30*time.Second)
 	r.Account(l).MustBeClean(t)
 
 	r.Flip(false)
 	plain, asked := r.MainPID(), time.Time{}
-	testutil.Until(t, 20*time.Second, "the library serves again", func() bool {
+	testutil.Until(t, patience, "the library serves again", func() bool {
 		if r.MainPID() == plain && time.Since(asked) > time.Second { // tableflip refuses until its parent has ended
 			asked = time.Now()
 			r.SignalMain(syscall.SIGHUP)

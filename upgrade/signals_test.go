@@ -101,7 +101,7 @@ func TestTenHangupsAtOnceAreHarmless(t *testing.T) {
 	for range 10 {
 		r.SignalMain(syscall.SIGHUP)
 	}
-	testutil.Until(t, 20*time.Second, "a new generation serves alone", func() bool {
+	testutil.Until(t, patience, "a new generation serves alone", func() bool {
 		a, err := r.TryAsk(context.Background(), "GET", "/status")
 		return err == nil && a.Status.Generation >= 2 && a.Status.Candidate == nil && len(r.Family()) == 1
 	})
@@ -120,11 +120,11 @@ func TestHangupDuringAnUpgradeIsRemembered(t *testing.T) {
 	r.WaitPhase("soak")
 	r.SignalMain(syscall.SIGHUP)
 	pid := r.MainPID()
-	testutil.Until(t, 20*time.Second, "the signal has reached a thread", func() bool { // the process may end earlier
+	testutil.Until(t, patience, "the signal has reached a thread", func() bool { // the process may end earlier
 		return !testclient.Pending(pid, syscall.SIGHUP)
 	})
 	r.Change(func(s *plan.Settings) { s.Soak = 50 * time.Millisecond })
-	testutil.Until(t, 20*time.Second, "the third generation serves", func() bool {
+	testutil.Until(t, patience, "the third generation serves", func() bool {
 		a, err := r.TryAsk(context.Background(), "POST", "/commit")
 		return err == nil && a.Status.Generation == 3 && a.Status.State == "serving"
 	})
@@ -157,9 +157,9 @@ func TestTermDuringTheCommitStopsTheNewProcess(t *testing.T) {
 	f := testclient.FaultAt(t, "new.commit", "stop")
 	r := testclient.Start(t, nil, f.Env)
 	r.BeginUpgrade() // ends with the process
-	testutil.Until(t, 20*time.Second, "the commit", r.Frozen)
+	testutil.Until(t, patience, "the commit", r.Frozen)
 	r.SignalMain(syscall.SIGTERM)
-	testutil.Until(t, 20*time.Second, "the signal is noticed", func() bool {
+	testutil.Until(t, patience, "the signal is noticed", func() bool {
 		_ = syscall.Kill(r.Faulted(), syscall.SIGCONT)
 		return len(r.Family()) == 0
 	})

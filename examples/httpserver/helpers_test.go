@@ -25,7 +25,7 @@ func TestMain(m *testing.M) { testutil.Main(m, roles) }
 // roles are what the test binary plays.
 var roles = map[string]func() int{}
 
-const patience = 20 * time.Second
+const patience = 60 * time.Second
 
 // build returns the path of this program under a version.
 func build(t testing.TB, version string) string {

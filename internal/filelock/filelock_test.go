@@ -18,7 +18,7 @@ import (
 	"github.com/midair-go/midair/internal/testutil"
 )
 
-const patience = 20 * time.Second
+const patience = 60 * time.Second
 
 // holderRole holds the lock of the file in FILE until the process is killed.
 func holderRole() int {

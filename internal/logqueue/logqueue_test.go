@@ -17,7 +17,7 @@ import (
 	"github.com/midair-go/midair/internal/testutil"
 )
 
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 // text returns a handler that writes no times.
 func text(w *bytes.Buffer, level slog.Level) slog.Handler {

@@ -112,7 +112,7 @@ func startSaying(t *testing.T, role string) (c *Child, says, path string) {
 	return c, says, path
 }
 
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 func until(t *testing.T, what string, is func() bool) {
 	t.Helper()

@@ -29,7 +29,7 @@ func start(t testing.TB, h2 bool, h http.Handler) *httptest.Server {
 }
 
 // patience is how long a test waits for an event that comes at once.
-const patience = 20 * time.Second
+const patience = 60 * time.Second
 
 // limited is a context that ends long after the test should have.
 func limited(t testing.TB) context.Context {

@@ -106,7 +106,7 @@ func countsRole() int {
 	return 0
 }
 
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 // recorder is a test that fails without failing the one that runs.
 type recorder struct {

@@ -12,7 +12,7 @@ import (
 )
 
 // patience is how long a test waits at most for something that must happen.
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 // connected returns both ends of a TCP connection over loopback.
 func connected(t *testing.T) (near, far *net.TCPConn) {

@@ -23,7 +23,7 @@ import (
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
-const patience = 20 * time.Second
+const patience = 60 * time.Second
 
 // member is a hub of a test, with its log.
 type member struct {

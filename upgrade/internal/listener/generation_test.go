@@ -15,7 +15,7 @@ import (
 )
 
 // patience is how long a test waits for an event that must come.
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 // generation has the role of tableflip in a process. It holds the sockets that the previous process has passed, and keeps a
 // duplicate of every socket that was taken out.

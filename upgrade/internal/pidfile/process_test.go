@@ -16,7 +16,7 @@ import (
 	"github.com/midair-go/midair/internal/testutil"
 )
 
-const patience = 20 * time.Second
+const patience = 60 * time.Second
 
 func TestMain(m *testing.M) {
 	roles := map[string]func() int{"publishes": role(publishes), "is killed": role(isKilled)}

@@ -126,8 +126,14 @@ func (r *Service) accepted(o testutil.Offender, pids ...int) bool {
 	})
 }
 
-// tolerance is how much the recorded times of a process's death and of the end of its requests may differ.
-const tolerance = 10 * time.Millisecond
+const (
+	// tolerance is how much the recorded times of a process's death and of the end of its requests may differ.
+	tolerance = 10 * time.Millisecond
+	// dying is how long a killed process may accept connections on a machine with other things to do.
+	dying = 100 * time.Millisecond
+	// ending is the same for a process that panics or exits. Before its end it prints all goroutines.
+	ending = 500 * time.Millisecond
+)
 
 // MustHaveLostOnlyWith stops the load, and fails the test if a request was lost for another reason than the death of the
 // process with the fault. Allowed are: a request that the process has executed, a request on a connection with an earlier
@@ -135,9 +141,12 @@ const tolerance = 10 * time.Millisecond
 // process had accepted. A refused connection is never allowed.
 func (r *Service) MustHaveLostOnlyWith(l *testutil.Load, f Fault) {
 	r.t.Helper()
-	died := f.Time()
+	died, until := f.Time(), dying
+	if !f.kills {
+		until = ending
+	}
 	r.mustHaveLostOnly(r.Account(l), []int{r.Faulted()}, func(o testutil.Offender) bool {
-		return !o.Start.After(died.Add(tolerance)) && !o.End.Before(died.Add(-tolerance))
+		return !o.Start.After(died.Add(until)) && !o.End.Before(died.Add(-tolerance))
 	})
 }
 
@@ -146,7 +155,7 @@ func (r *Service) MustHaveLostOnlyThen(a testutil.Accounting, kills []time.Time,
 	r.t.Helper()
 	r.mustHaveLostOnly(a, dead, func(o testutil.Offender) bool {
 		return slices.ContainsFunc(kills, func(at time.Time) bool {
-			return !o.Start.After(at.Add(tolerance)) && !o.End.Before(at)
+			return !o.Start.After(at.Add(dying)) && !o.End.Before(at)
 		})
 	})
 }

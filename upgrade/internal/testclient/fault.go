@@ -14,18 +14,19 @@ import (
 
 // Fault is a planned failure of a process at a step.
 type Fault struct {
-	Env  string // the variable of the environment with the fault, for Start
-	once string // the file that the process creates when it fails
+	Env   string // the variable of the environment with the fault, for Start
+	once  string // the file that the process creates when it fails
+	kills bool   // the process ends at once
 }
 
 // FaultAt makes the first process that comes to the step fail there. Later processes do not fail. The first generation does
 // not fail at a step of a commit, although its start has these steps too.
 func FaultAt(t *testing.T, step, action string) Fault {
-	once := filepath.Join(openDir(t), "once")
+	once, kills := filepath.Join(openDir(t), "once"), action == "kill"
 	if step == "new.commit" || step == "new.ready" || step == "new.write" || step == "new.announced" {
 		action += "@2"
 	}
-	return Fault{testutil.FaultEnv(testutil.FaultSpec(step, action, once)), once}
+	return Fault{testutil.FaultEnv(testutil.FaultSpec(step, action, once)), once, kills}
 }
 
 // openDir returns a directory in which a service of another user may write.
@@ -61,7 +62,7 @@ func FaultLater(t *testing.T, step, action string) (f Fault, begin func()) {
 			t.Fatal(err)
 		}
 	}
-	return Fault{testutil.FaultEnv(testutil.FaultSpec(step, action+"@"+when, once)), once}, begin
+	return Fault{testutil.FaultEnv(testutil.FaultSpec(step, action+"@"+when, once)), once, action == "kill"}, begin
 }
 
 // Time returns when the process has failed; zero before the failure.

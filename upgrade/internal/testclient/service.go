@@ -20,7 +20,7 @@ import (
 )
 
 // Patience is how long tests wait for something before they fail.
-const Patience = 20 * time.Second
+const Patience = 60 * time.Second
 
 // Service is a service from the side of a test.
 type Service struct {

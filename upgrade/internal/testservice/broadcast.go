@@ -73,6 +73,11 @@ func say(up *upgrade.Upgrader, dir string) {
 		}
 	}
 	if order.Dies {
+		for n := 0; len(errs) > 0 && n < 60; n++ { // a slow reader: messages wait in this process, and die with it
+			if up.Broadcast("flush", nil) == nil { // behind all others, in the sockets
+				break
+			}
+		}
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 	}
 	if err := os.WriteFile(plan.SaidFile(dir, os.Getpid()), []byte(strings.Join(errs, "\n")), 0o600); err != nil {
