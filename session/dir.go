@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
-	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -20,15 +19,17 @@ import (
 // A DirStore keeps sessions in a directory of a local file system. Any number of processes may use one at the same time,
 // so an old and a new binary do. Make one with [Dir].
 //
-// A record is a file, named by the SHA-256 of its id in one of 256 subdirectories. It is written to a file beside it and
-// renamed, under a flock of the subdirectory: a process that is killed at any moment leaves the old record or
-// the new one, the kernel gives its lock back, and the next writer reuses its unfinished file. After a loss of power the
-// last writes may be missing; a file that was damaged then is taken as no record.
+// A record is a file, named by the SHA-256 of its id in one of 256 subdirectories. It is changed in place, beside what was there,
+// under a flock of the subdirectory: a process that is killed at any moment leaves the old record or the new one, and the
+// kernel gives its lock back. After a loss of power the last writes may be missing; a file that was damaged then is taken as no
+// record. Without [DirStore.Sync] that can happen to a record of more than about 1,600 bytes that was changed twice since the
+// kernel has written it to the disk, which it does within about half a minute.
 //
 // A store that this process has used and whose directory was removed since then is no empty store: every method returns an
 // error that says so, until the directory is there again. So no visitor gets a new session in place of one that may come back.
 // The mount point of a file system that was unmounted is there, and empty: use a directory below it. A process that is started
-// meanwhile makes the directory. On a full or read-only disk sessions are read, and changes return an error.
+// meanwhile makes the directory. On a full or read-only disk sessions are read, and changes return an error; on a full one only
+// changes that need more room.
 //
 // Expired records are removed by the calls of all methods, reading ones too, so nothing runs in the background and there is
 // nothing to close. A call goes on with it for 10 milliseconds, four times a second at most in places that are not its own.
@@ -90,15 +91,11 @@ func (d *DirStore) shardDir(shard int) string {
 // Create implements [Store].
 func (d *DirStore) Create(ctx context.Context, id string, data []byte, expires time.Time) (uint64, error) {
 	rev := mathrand.Uint64() // never again the one of an earlier record
-	return rev, d.change(ctx, id, func(p place) error {
-		_, err := readRecord(p.file)
+	return rev, d.update(ctx, id, func(_ Record, err error) (Record, error) {
 		if err == nil {
-			return ErrConflict
+			return Record{}, ErrConflict
 		}
-		if !errors.Is(err, ErrNotFound) {
-			return err
-		}
-		return d.writeRecord(p, Record{Data: data, Rev: rev, Expires: expires})
+		return Record{Data: data, Rev: rev, Expires: expires}, nil
 	})
 }
 
@@ -114,7 +111,7 @@ func (d *DirStore) Load(ctx context.Context, id string) (Record, error) {
 		if !d.used.Load() {
 			d.used.Store(true)
 		}
-		rec, err = readRecord(p.file)
+		rec, err = d.read(ctx, p.dir, p.file)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		err = ErrNotFound
@@ -124,8 +121,8 @@ func (d *DirStore) Load(ctx context.Context, id string) (Record, error) {
 }
 
 // All returns each live record once, in no order. A record that is changed meanwhile comes as it was before or after that, and
-// one that is made or removed meanwhile may come or not. Memory is needed for the names of a 256th of all records. What cannot be read
-// is an error in place of a record, and the loop may go on. It ends with the error of ctx.
+// one that is made or removed meanwhile may come or not. Memory is needed for the names of a 256th of all records. What cannot be
+// read is an error in place of a record, and the loop may go on. It ends with the error of ctx.
 func (d *DirStore) All(ctx context.Context) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
 		for shard := range d.turns {
@@ -150,7 +147,7 @@ func (d *DirStore) allOf(ctx context.Context, dir string, yield func(Record, err
 			yield(Record{}, d.fail("list", err))
 			return false
 		}
-		rec, err := readRecord(filepath.Join(dir, name))
+		rec, err := d.read(ctx, dir, filepath.Join(dir, name))
 		if errors.Is(err, ErrNotFound) {
 			continue
 		}
@@ -161,7 +158,8 @@ func (d *DirStore) allOf(ctx context.Context, dir string, yield func(Record, err
 	return true
 }
 
-// names lists the records of a subdirectory while nobody renames anything there, because a list made meanwhile may miss some.
+// names lists the records of a subdirectory while nobody makes, replaces or removes a file there: a list made meanwhile may miss
+// some.
 func (d *DirStore) names(ctx context.Context, dir string) (names []string, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -181,27 +179,19 @@ func (d *DirStore) names(ctx context.Context, dir string) (names []string, err e
 
 // Swap implements [Store].
 func (d *DirStore) Swap(ctx context.Context, id string, rev uint64, data []byte, expires time.Time) (uint64, error) {
-	return rev + 1, d.change(ctx, id, func(p place) error {
-		old, err := readRecord(p.file)
-		if err != nil {
-			return err
+	return rev + 1, d.update(ctx, id, func(old Record, err error) (Record, error) {
+		if err == nil && old.Rev != rev {
+			err = ErrConflict
 		}
-		if old.Rev != rev {
-			return ErrConflict
-		}
-		return d.writeRecord(p, Record{Data: data, Rev: rev + 1, Expires: expires})
+		return Record{Data: data, Rev: rev + 1, Expires: expires}, err
 	})
 }
 
 // Touch implements [Store].
 func (d *DirStore) Touch(ctx context.Context, id string, expires time.Time) error {
-	return d.change(ctx, id, func(p place) error {
-		rec, err := readRecord(p.file)
-		if err != nil {
-			return err
-		}
+	return d.update(ctx, id, func(rec Record, err error) (Record, error) {
 		rec.Expires = expires
-		return d.writeRecord(p, rec)
+		return rec, err
 	})
 }
 
@@ -245,6 +235,11 @@ func (d *DirStore) Secret(ctx context.Context) (secret []byte, err error) {
 		return nil, d.fail("secret", err)
 	}
 	return secret, nil
+}
+
+// update replaces the record of id by what fn makes of it, which gets ErrNotFound if there is none. The error of fn stands.
+func (d *DirStore) update(ctx context.Context, id string, fn func(old Record, err error) (Record, error)) error {
+	return d.change(ctx, id, func(p place) error { return d.updateFile(p, fn) })
 }
 
 // change runs fn while nobody else, in whatever process, changes anything in the place of id.
@@ -313,48 +308,4 @@ func (d *DirStore) fail(what string, err error) error {
 		return err
 	}
 	return fmt.Errorf("session: %s in %s: %w", what, d.path, err)
-}
-
-// The file of a record: a magic that names the version, a checksum of what follows, revision, expiry in milliseconds,
-// data. Numbers are big endian.
-const (
-	recordMagic = "mds1"
-	recordHead  = len(recordMagic) + 4 + 8 + 8
-)
-
-func (d *DirStore) writeRecord(p place, rec Record) error {
-	b := make([]byte, recordHead, recordHead+len(rec.Data))
-	copy(b, recordMagic)
-	binary.BigEndian.PutUint64(b[8:], rec.Rev)
-	binary.BigEndian.PutUint64(b[16:], uint64(rec.Expires.UnixMilli()))
-	b = append(b, rec.Data...)
-	binary.BigEndian.PutUint32(b[4:], checksum(b[8:]))
-	return writeFile(p.dir, p.file, b, d.sync)
-}
-
-// readRecord returns ErrNotFound for what is expired or damaged, too.
-func readRecord(file string) (Record, error) {
-	b, err := readFile(file)
-	if errors.Is(err, fs.ErrNotExist) {
-		return Record{}, ErrNotFound
-	}
-	if err != nil {
-		return Record{}, err
-	}
-	rec, ok := decodeRecord(b)
-	if !ok || !time.Now().Before(rec.Expires) {
-		return Record{}, ErrNotFound
-	}
-	return rec, nil
-}
-
-func decodeRecord(b []byte) (Record, bool) {
-	if len(b) < recordHead || string(b[:4]) != recordMagic || binary.BigEndian.Uint32(b[4:]) != checksum(b[8:]) {
-		return Record{}, false
-	}
-	return Record{
-		Data:    b[recordHead:],
-		Rev:     binary.BigEndian.Uint64(b[8:]),
-		Expires: time.UnixMilli(int64(binary.BigEndian.Uint64(b[16:]))),
-	}, true
 }

@@ -88,7 +88,11 @@ func readFile(name string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	b := make([]byte, 0, 1024) // most records need one call
+	return readAll(f)
+}
+
+func readAll(f rawFile) ([]byte, error) {
+	b := make([]byte, 0, 2304) // most records need one call
 	for {
 		n, err := f.Read(b[len(b):cap(b)])
 		b = b[:len(b)+n]

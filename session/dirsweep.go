@@ -159,7 +159,7 @@ func (s *sweeper) goOnAt(shard int, name string, live int) {
 
 func expiredOf(dir string, names []string) (expired []string) {
 	for _, name := range names {
-		if _, err := readRecord(filepath.Join(dir, name)); errors.Is(err, ErrNotFound) {
+		if _, err := readRecord(filepath.Join(dir, name)); errors.Is(err, ErrNotFound) || errors.Is(err, errUnfinished) {
 			expired = append(expired, name)
 		}
 	}

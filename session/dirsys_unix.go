@@ -49,6 +49,17 @@ func (f rawFile) Write(p []byte) (written int, err error) {
 	return written, nil
 }
 
+func (f rawFile) WriteAt(p []byte, at int64) (written int, err error) {
+	for written < len(p) {
+		n, err := again(func() (int, error) { return syscall.Pwrite(int(f), p[written:], at+int64(written)) })
+		if err != nil {
+			return written, os.NewSyscallError("pwrite", err)
+		}
+		written += n
+	}
+	return written, nil
+}
+
 func (f rawFile) Sync() error {
 	_, err := again(func() (int, error) { return 0, syscall.Fsync(int(f)) })
 	return os.NewSyscallError("fsync", err)

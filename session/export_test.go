@@ -29,10 +29,10 @@ func Open(m *Manager, value string) bool {
 	return m.open(m.opts.Cookie, value, time.Now(), new(scratch)).ok
 }
 
-// DecodeRecord reports whether b is a complete file of a record, and its data.
+// DecodeRecord reports whether b is a file with a record, and the data.
 func DecodeRecord(b []byte) ([]byte, bool) {
-	rec, ok := decodeRecord(b)
-	return rec.Data, ok
+	s, ok := decodeFile(b)
+	return s.Data, ok
 }
 
 // SweepWhole is the number of records that one sweep looks at.

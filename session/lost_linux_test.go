@@ -55,7 +55,7 @@ func TestAMissingStoreLosesNoSession(t *testing.T) {
 	v.want("/get?k=k", "new true")
 }
 
-// On a disk that takes nothing more, sessions are read, a change is an error, and nothing is lost.
+// On a disk that takes nothing more, sessions are read, a change that needs room is an error, and nothing is lost.
 func TestADiskThatTakesNothingLosesNoSession(t *testing.T) {
 	for name, c := range map[string]struct{ cause, repair func(dir string) error }{
 		"full": {
@@ -95,11 +95,15 @@ func TestADiskThatTakesNothingLosesNoSession(t *testing.T) {
 				t.Fatal(err)
 			}
 			v.want("/get?k=k", "v true")
-			v.wantStatus("/put?k=k&v=w", http.StatusInternalServerError)
+			v.wantStatus("/put?k=k&v="+strings.Repeat("w", 5000), http.StatusInternalServerError)
 			newVisitor(t, s).wantStatus("/count", http.StatusInternalServerError)
 			v.want("/get?k=k", "v true")
 			if v.value() != cookie {
 				t.Error("the visitor has another cookie")
+			}
+			if name == "full" {
+				v.get("/put?k=k&v=x") // in place
+				v.want("/get?k=k", "x true")
 			}
 			if err := c.repair(dir); err != nil {
 				t.Fatal(err)
