@@ -9,13 +9,14 @@ import (
 	"time"
 )
 
-// The file of a record has two slots of the same size. A change writes the slot that does not hold the record, in place: a process
-// that is killed meanwhile leaves the record as it was, and a reader passes over an unfinished slot. A rename over the file would do
-// the same, but ext4 and other file systems then wait for the disk.
+// The file of a record has two slots of the same size. A change writes the slot that does not hold the record, in place: a
+// process that is killed meanwhile leaves the record as it was, and a reader passes over an unfinished slot. A rename over the
+// file would do the same, but ext4 and other file systems then wait for the disk.
 //
 // A slot has a magic that names the version of the format, a checksum of the rest, the number of the change, the revision, the
-// expiry in milliseconds, the length of the data, and the data. Numbers are big endian. Bytes after the data have no meaning. The
-// slot with the higher number is the record. A record that is too large for its slot, or far too small, gets a new file by a rename.
+// expiry in milliseconds, the length of the data, and the data. Numbers are big endian. Bytes after the data have no meaning.
+// The slot with the higher number is the record. A record that is too large for its slot, or far too small, gets a new file by a
+// rename.
 const (
 	recordMagic = "mds2"
 	recordHead  = len(recordMagic) + 4 + 8 + 8 + 8 + 4

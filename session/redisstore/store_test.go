@@ -34,5 +34,9 @@ func TestStoreKeepsThePromises(t *testing.T) {
 				})
 			})
 		}
+		t.Run(engine+"/security", func(t *testing.T) {
+			client := dial(t, 3, addrs...)
+			sessiontest.Security(t, func(t *testing.T) session.Store { return open(t, client, "") })
+		})
 	}
 }

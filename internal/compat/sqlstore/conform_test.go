@@ -28,6 +28,13 @@ func TestTwoProcessesKeepThePromisesOfAStore(t *testing.T) {
 	})
 }
 
+// Sessions in a table meet the requirements for their security as those in a directory do.
+func TestSessionsInATableAreSecure(t *testing.T) {
+	each(t, all, func(t *testing.T, e engine) {
+		sessiontest.Security(t, func(t *testing.T) session.Store { return e.place(t).open(t) })
+	})
+}
+
 // A write that changes nothing is one all the same: MySQL does not count its row.
 func TestAWriteOfTheSameIsNoError(t *testing.T) {
 	each(t, append(all[:len(all):len(all)], variants...), func(t *testing.T, e engine) {
