@@ -29,10 +29,11 @@ type contact struct {
 
 	who     wire.IntroduceBody
 	out     queue[*delivery]
-	greeted bool // the other generation has sent introduce: it reads this socket
-	leaves  bool // the other generation has said that it ends
-	stuck   bool // the other generation has left no room in the socket for waitLimit
-	dropped int  // how many messages in the queue were dropped since the last report
+	greeted bool  // the other generation has sent introduce: it reads this socket
+	leaves  bool  // the other generation has said that it ends
+	stuck   bool  // the other generation has left no room in the socket for waitLimit
+	dropped int   // how many messages in the queue were dropped since the last report
+	over    error // why nothing is sent any more; nil while messages are sent
 }
 
 func newContact(h *Hub, l *wire.Link, who wire.IntroduceBody) *contact {
@@ -52,6 +53,10 @@ var errDropped = errors.New("too many messages wait for it")
 // put adds a message to the queue. The caller holds Hub.mu.
 func (c *contact) put(m *message) *delivery {
 	d := &delivery{c, m, make(chan error, 1)}
+	if c.over != nil {
+		d.done <- c.over
+		return d
+	}
 	for _, old := range c.out.put(d, len(m.data), queueMost, queueBytes) {
 		c.dropped++
 		old.done <- errDropped
@@ -122,7 +127,9 @@ func (c *contact) write() {
 	if who, _, _ := c.state(); isFailure(err) {
 		c.hub.log.Warn("upgrade: broadcasts do not reach a generation any more", "generation", who.Generation, "pid", who.PID, "err", err)
 	}
-	c.end()
+	if !wire.Gone(err) { // else read ends the contact: perhaps the last message of the other generation says that its Run ends
+		c.end()
+	}
 }
 
 // isFailure reports whether the result of a delivery is an error although the other generation lives, as far as this process
@@ -166,10 +173,11 @@ func (c *contact) next() (*delivery, bool) {
 	}
 }
 
-// abandon empties the queue of a contact that ends. The error is the result of the deliveries.
+// abandon empties the queue of a contact that ends. The error is the result of the deliveries, also of later ones.
 func (c *contact) abandon(err error) {
 	c.hub.mu.Lock()
 	defer c.hub.mu.Unlock()
+	c.over = err
 	for d, ok := c.out.take(); ok; d, ok = c.out.take() {
 		d.done <- err
 	}

@@ -556,6 +556,30 @@ func TestEndOfAGenerationIsNoError(t *testing.T) {
 	a.send(t, "n", "2")
 }
 
+// The end of Run in another generation is no error of the broadcasts that are made at that moment, and delays none of them.
+func TestEndOfAGenerationBesideBroadcastsIsNoError(t *testing.T) {
+	for range 200 {
+		a, b := newMember(t), newMember(t)
+		meet(t, a, b, 0)
+		testutil.Until(t, patience, "the greetings", func() bool { return a.greetedBy(os.Getpid()) && b.greetedBy(os.Getpid()) })
+		var ending sync.WaitGroup
+		ending.Go(b.Close)
+		for a.Reaches(os.Getpid()) {
+			a.send(t, "n", "to somebody who goes")
+		}
+		ending.Wait()
+		a.send(t, "n", "to nobody")
+		a.Close()
+	}
+}
+
+// greetedBy reports whether a generation has said that it reads, or has gone since.
+func (m member) greetedBy(pid int) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return !m.reaches(pid) || slices.ContainsFunc(m.contacts, func(c *contact) bool { return c.greeted })
+}
+
 // A generation that has read broadcasts, and whose socket ends although its Run goes on, is named as long as it lives.
 func TestGenerationWithoutItsSocketIsNamed(t *testing.T) {
 	a := newMember(t)
