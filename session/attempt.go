@@ -11,7 +11,7 @@ import (
 	"github.com/midair-go/midair/internal/request"
 )
 
-// tries are the attempts to answer a request. All that a visit stores under the ids of sessions goes through save.
+// tries are the attempts to answer a request. Undo takes back the writes made through save.
 type tries struct {
 	// gate is held by writers while they store, and by undo alone. It guards what follows. The mutex of the visit is taken
 	// before it.
@@ -20,7 +20,7 @@ type tries struct {
 	now    *attempt        // nil if nothing is to be undone
 }
 
-// over reports whether ctx is that of an attempt that was undone. It is called with the mutex of the visit held, or the gate.
+// over reports whether ctx belongs to an undone attempt. The caller holds the mutex of the visit, or the gate.
 func (t *tries) over(ctx context.Context) bool {
 	if len(t.failed) == 0 {
 		return false
@@ -35,7 +35,7 @@ func (t *tries) over(ctx context.Context) bool {
 	return false
 }
 
-// save is that of the manager, with a note for undo.
+// save is Manager.save with a note for undo. In an undone attempt save returns ErrGone.
 func (t *tries) save(ctx context.Context, m *Manager, key string, old *stored, env *envelope, expires time.Time) (*stored, error) {
 	t.gate.RLock()
 	defer t.gate.RUnlock()
@@ -47,7 +47,7 @@ func (t *tries) save(ctx context.Context, m *Manager, key string, old *stored, e
 	return next, err
 }
 
-// unlisted notes how often all sessions of a user had been revoked when the one under key was taken from the list.
+// unlisted notes how often all sessions of a user had been revoked when the session under key was taken from the list.
 func (t *tries) unlisted(key string, all int64) {
 	t.gate.RLock()
 	defer t.gate.RUnlock()
@@ -61,7 +61,7 @@ func (t *tries) unlisted(key string, all int64) {
 	}
 }
 
-// An attempt is one try to answer a request, which may have to be undone.
+// An attempt is a try to answer a request, and may have to be undone.
 type attempt struct {
 	v    *visit
 	slot *request.Slot
@@ -73,7 +73,7 @@ type attempt struct {
 	changes map[string]*change // by key
 }
 
-// A change is what an attempt has made of a record.
+// A change is the effect of an attempt on a record.
 type change struct {
 	before  *stored   // nil: there was none
 	after   *stored   // what was stored last, nil if nothing was
@@ -102,7 +102,7 @@ func (a *attempt) note(key string, old *stored, env *envelope, next *stored, err
 	c.after, c.maybe = next, nil
 }
 
-// begin makes an attempt of what is done from now on.
+// begin starts an attempt, to which all changes from now on belong.
 func begin(v *visit, slot *request.Slot) *attempt {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -113,15 +113,15 @@ func begin(v *visit, slot *request.Slot) *attempt {
 	return a
 }
 
-// rebase is called with mu held. What the request has brought was there before the attempt: a cookie that could not be opened
-// until now, or a session that was imported.
+// rebase is called with mu held, after a cookie was opened late or a session was imported. Both came with the request and not
+// with the attempt, so both stay after undo.
 func (t *tries) rebase(v *visit) {
 	if t.now != nil {
 		t.now.token, t.now.cookie = v.token, v.cookie
 	}
 }
 
-// undo takes the attempt back. It waits for what the attempt is storing.
+// undo takes the attempt back. Writes of the attempt under way end first.
 func (a *attempt) undo(ctx context.Context) {
 	v := a.v
 	v.mu.Lock()
@@ -142,7 +142,7 @@ func (a *attempt) undo(ctx context.Context) {
 	}
 }
 
-// name is the key of the visitor's session, or that of one that the attempt has made.
+// name is the key of the visitor's session, or the key of a session made by the attempt.
 func (a *attempt) name() string {
 	if a.cookie == none {
 		for key := range a.changes {
@@ -158,8 +158,8 @@ var (
 	errSent   = errors.New("session: the visitor has the new cookie")
 )
 
-// restore takes the records back and then makes the visit what it was. The record that the visitor's cookie names comes first:
-// without it the visitor needs the other ones.
+// restore takes the records back and then resets the visit. The record named by the visitor's cookie comes first: if this
+// record cannot be restored, the visitor needs the other records.
 func (a *attempt) restore(ctx context.Context) error {
 	v := a.v
 	same := v.token.id == a.token.id
@@ -196,7 +196,7 @@ func (a *attempt) restore(ctx context.Context) error {
 	return err
 }
 
-// put restores a record, if it is as the attempt has left it.
+// put restores a record, or returns errOthers if others have changed the record meanwhile.
 func (a *attempt) put(ctx context.Context, key string, c *change) error {
 	m := a.v.m
 	if c.before == nil && a.cookie <= due && !a.v.sent { // nobody else knows the id
@@ -229,7 +229,8 @@ func (a *attempt) put(ctx context.Context, key string, c *change) error {
 	return err
 }
 
-// find returns the record if the attempt has written it last, and nil if the attempt has not changed it.
+// find returns the record as the attempt has left it, nil if the attempt has created no record, and errOthers if the last write
+// was made by others.
 func (a *attempt) find(ctx context.Context, key string, c *change) (*stored, error) {
 	rec, err := a.v.m.store.Load(ctx, key)
 	if errors.Is(err, ErrNotFound) && c.before == nil && c.after == nil {
@@ -257,7 +258,7 @@ func (a *attempt) find(ctx context.Context, key string, c *change) (*stored, err
 	return nil, errOthers
 }
 
-// others is the error of a swap that came too late.
+// others replaces the errors of a late swap by errOthers.
 func others(err error) error {
 	if errors.Is(err, ErrConflict) || errors.Is(err, ErrNotFound) {
 		return errOthers
@@ -265,7 +266,7 @@ func others(err error) error {
 	return err
 }
 
-// drop removes a session whose id was made by the attempt, so that nobody else has it.
+// drop removes a session, also from the list of the user. The id was made in this request: no client has the id.
 func (a *attempt) drop(ctx context.Context, key string, c *change) error {
 	m := a.v.m
 	if err := m.store.Delete(ctx, key); err != nil {
@@ -287,7 +288,7 @@ func (c *change) image() *envelope {
 	return c.after.env
 }
 
-// relist lists a session again that an attempt has ended. It returns ErrGone if the session was revoked since then.
+// relist puts a session back into the list of the user. It returns ErrGone if the session was revoked meanwhile.
 func (g registry) relist(ctx context.Context, key string, l login, all int64) error {
 	_, err := g.change(ctx, func(r *roll) (bool, error) {
 		e, listed := r.sessions[key]

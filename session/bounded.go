@@ -17,8 +17,8 @@ const (
 	secretTries = 3
 )
 
-// A bounded store is the program's store as this package calls it: within Options.Timeout, counted, and with an error that
-// says whether the store is to blame.
+// A bounded store calls the program's store within Options.Timeout, counts the calls, and marks the errors: as ErrUnavailable
+// if the store is to blame.
 type bounded struct {
 	store   Store
 	timeout time.Duration
@@ -30,8 +30,8 @@ var (
 	_ secretKeeper = (*bounded)(nil)
 )
 
-// call runs fn, which calls the store. Since nothing can end a call from outside, it also waits for a store that does not heed
-// its context.
+// call runs fn, which calls the store. If the store does not heed the context, call waits all the same, since nothing can end a
+// call from outside.
 func (b *bounded) call(ctx context.Context, fn func(context.Context) error) error {
 	limited, cancel := context.WithTimeout(ctx, b.timeout)
 	defer cancel()
@@ -52,7 +52,7 @@ func (b *bounded) call(ctx context.Context, fn func(context.Context) error) erro
 	return marked(ErrUnavailable, err)
 }
 
-// marked returns err as an error that is also the sentinel.
+// marked makes err wrap the sentinel too.
 func marked(sentinel, err error) error {
 	if errors.Is(err, sentinel) {
 		return err
@@ -102,7 +102,7 @@ func (b *bounded) Delete(ctx context.Context, id string) error {
 	return b.call(ctx, func(ctx context.Context) error { return b.store.Delete(ctx, id) })
 }
 
-// Secret returns the secret that all processes on the store share: that of its own method, or else of a record, which the
+// Secret returns the secret shared by all processes on the store: from the store's own method, or else from a record, which the
 // first process makes.
 func (b *bounded) Secret(ctx context.Context) (secret []byte, err error) {
 	if keeper, ok := b.store.(secretKeeper); ok {

@@ -12,8 +12,8 @@ var (
 	textMarshaler = reflect.TypeFor[encoding.TextMarshaler]()
 )
 
-// carry returns fresh, the encoding of a value of type t, with the members of old that t does not know. Objects inside
-// of structs and of maps are treated alike; elements of arrays are not, since nothing tells which was which.
+// carry returns fresh, the encoding of a value of type t, with the members of old unknown to t. Objects inside of structs and
+// of maps are treated alike; elements of arrays are not, since nothing tells which was which.
 func carry(old, fresh json.RawMessage, t reflect.Type) json.RawMessage {
 	for t != nil && t.Kind() == reflect.Pointer && !encodesItself(t) {
 		t = t.Elem()
@@ -80,8 +80,8 @@ func object(raw json.RawMessage) members {
 	return m
 }
 
-// jsonFields adds the members that encoding/json knows for the struct t to found, by their names in lower case: it
-// decodes without regard to case.
+// jsonFields adds to found the members known to encoding/json for the struct t. The names are in lower case, because
+// encoding/json decodes without regard to case.
 func jsonFields(t reflect.Type, found map[string]reflect.Type) map[string]reflect.Type {
 	for f := range t.Fields() {
 		tag, hasTag := f.Tag.Lookup("json")

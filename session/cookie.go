@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// A cookie is the cohort in clear text and a sealed part, with a dot between them. The sealed part covers the cohort and
-// the name of the cookie, so a client can change neither; the cohort is not hidden in it, so that reading it from
-// the header allocates nothing. It tells nothing but itself.
+// A cookie is the cohort in clear text and a sealed part, with a dot between them. The sealed part covers the cohort and the
+// name of the cookie, so a client can change neither. The cohort is not hidden, because a random id tells nothing else, and so
+// reading it from the header allocates nothing.
 const (
 	tokenFormat = 1
 	cohortBytes = 16
@@ -34,7 +34,7 @@ const (
 
 var tokenEncoding = base64.RawURLEncoding // the sealed part is a multiple of three bytes: no bit of it is left unchecked
 
-// A token is what a cookie says. Times are to the second.
+// A token is the content of a cookie. Times are to the second.
 type token struct {
 	id     [16]byte // the name of the session, whether it exists yet or not
 	born   uint32   // when the id was made
@@ -44,7 +44,7 @@ type token struct {
 	remembered bool
 }
 
-// newToken is that of a visitor nobody knows.
+// newToken makes the token of an unknown visitor.
 func newToken(now time.Time) token {
 	var cohort [cohortBytes]byte
 	rand.Read(cohort[:])
@@ -61,9 +61,9 @@ func (t token) renewed(now time.Time) token {
 	return t
 }
 
-// start marks an id as one that a visitor has because a session began or ended here, and not because a router needed the
-// cohort: nothing is imported for this visitor any more. The mark is in the id because the cookie has no room for another field
-// that all builds pass on. 13 random bytes are left, so ids are marked only with Options.Import.
+// start marks the id of a visitor whose session was imported, renewed or ended here, so that nothing is imported for the
+// visitor any more. An id without the mark was made for a cohort or a first write. The mark is in the id because the cookie has
+// no room for another field that all builds pass on. 13 random bytes are left.
 func (t *token) start() {
 	sum := sha256.Sum256(t.id[startedBytes:])
 	copy(t.id[:startedBytes], sum[:])
@@ -83,7 +83,7 @@ func (t *token) key() string {
 
 func seconds(t time.Time) uint32 { return uint32(t.Unix()) }
 
-// seal makes the value of the cookie with this name.
+// seal makes the value of the named cookie.
 func (m *Manager) seal(name string, t token, now time.Time) string {
 	k := m.keyring.keys()[0]
 	raw := make([]byte, headBytes, sealedBytes)
@@ -102,7 +102,7 @@ func (m *Manager) seal(name string, t token, now time.Time) string {
 	return t.cohort + "." + tokenEncoding.EncodeToString(raw)
 }
 
-// bound is what the seal covers beside the content: it appends the name of the cookie, format, key and cohort to b.
+// bound appends to b the data covered by the seal beside the content: the name of the cookie, format, key and cohort.
 func bound(b []byte, name string, raw []byte, cohort string) []byte {
 	b = append(b, name...)
 	b = append(b, 0)
@@ -110,14 +110,14 @@ func bound(b []byte, name string, raw []byte, cohort string) []byte {
 	return append(b, cohort...)
 }
 
-// scratch is the memory that opening a cookie needs. It is part of the visit, so that it costs no allocation.
+// scratch is the memory for opening a cookie, and a part of the visit to save an allocation.
 type scratch struct {
 	raw   [sealedBytes]byte
 	plain [plainBytes]byte
 	bound [96]byte
 }
 
-// A found is what the cookies of a request say.
+// A found is the result of reading the cookies of a request.
 type found struct {
 	token token // the zero one if none is good
 	ok    bool
@@ -126,7 +126,7 @@ type found struct {
 	refused bool
 }
 
-// open reads the value of the cookie with this name. A cookie that is too old is neither good nor refused.
+// open reads the value of the named cookie. A cookie that is too old is neither good nor refused.
 func (m *Manager) open(name, value string, now time.Time, s *scratch) found {
 	refused := found{refused: true}
 	if len(value) != tokenText || value[cohortText] != '.' {
@@ -155,8 +155,8 @@ func (m *Manager) open(name, value string, now time.Time, s *scratch) found {
 	return refused
 }
 
-// aged is what to do with an opened token. It is made anew after half of the shorter life, because cookies of builds that know
-// nothing of remembered ones say by chance that they are.
+// aged judges an opened token by its age. A cookie is made anew after half of the shorter one of Lifetime and Remember, because
+// builds without Remember set the bit for remembered by chance.
 func (m *Manager) aged(t token, stale bool, now time.Time) found {
 	age := now.Sub(time.Unix(int64(t.issued&^1), 0))
 	if age > m.cookieLife(t)+cookieSlack {
@@ -165,7 +165,7 @@ func (m *Manager) aged(t token, stale bool, now time.Time) found {
 	return found{token: t, ok: true, stale: stale || age > min(m.opts.Lifetime, m.opts.Remember)/2}
 }
 
-// cookieLife is how long a cookie is good. One that says that it is remembered may be of a build that knows nothing of that.
+// cookieLife is how long a cookie is good. A build without Remember may have set the bit for remembered by chance.
 func (m *Manager) cookieLife(t token) time.Duration {
 	if t.remembered {
 		return max(m.opts.Lifetime, m.opts.Remember)
@@ -173,8 +173,8 @@ func (m *Manager) cookieLife(t token) time.Duration {
 	return m.opts.Lifetime
 }
 
-// find looks for a cookie that can be opened. Between one of the name and one of the former name it takes that of the name,
-// unless a build that knows only the former name has set the other one since, for the same visitor.
+// find looks for a cookie that can be opened. A cookie of the present name goes before a cookie of the former name, unless a
+// build that knows only the former name has set the other cookie since, for the same visitor.
 func (m *Manager) find(lines []string, now time.Time, s *scratch) found {
 	f := m.findNamed(m.opts.Cookie, lines, now, s)
 	if m.former == "" {
@@ -213,7 +213,7 @@ func (m *Manager) findNamed(wanted string, lines []string, now time.Time, s *scr
 	return best
 }
 
-// addCookies adds the header lines that give a client the token.
+// addCookies adds the Set-Cookie lines for the token.
 func (m *Manager) addCookies(h http.Header, t token, now time.Time, tls bool) {
 	for _, name := range [...]string{m.former, m.opts.Cookie} {
 		if name == "" {

@@ -16,25 +16,25 @@ import (
 	"time"
 )
 
-// A DirStore keeps sessions in a directory of a local file system. Any number of processes may use one at the same time,
-// so an old and a new binary do. Make one with [Dir].
+// A DirStore keeps sessions in a directory of a local file system. Any number of processes may use the directory at the same
+// time, so an old and a new binary do. Make a DirStore with [Dir].
 //
-// A record is a file, named by the SHA-256 of its id in one of 256 subdirectories. It is changed in place, beside what was there,
-// under a flock of the subdirectory: a process that is killed at any moment leaves the old record or the new one, and the
-// kernel gives its lock back. After a loss of power the last writes may be missing; a file that was damaged then is taken as no
-// record. Without [DirStore.Sync] that can happen to a record of more than about 1,600 bytes that was changed twice since the
-// kernel has written it to the disk, which it does within about half a minute.
+// A record is a file, named by the SHA-256 of the id in one of 256 subdirectories. A change is written beside the old content
+// of the file, under a flock of the subdirectory: a process killed at any moment leaves the old record or the new record, and
+// the kernel gives the lock back. After a loss of power the last writes may be missing, and a file damaged by the loss counts
+// as no record. Without [DirStore.Sync] a file can be damaged if the record has more than about 1,600 bytes and was changed
+// twice since the kernel last wrote the file to the disk. The kernel does so within about half a minute.
 //
-// A store that this process has used and whose directory was removed since then is no empty store: every method returns an
-// error that says so, until the directory is there again. So no visitor gets a new session in place of one that may come back.
-// The mount point of a file system that was unmounted is there, and empty: use a directory below it. A process that is started
-// meanwhile makes the directory. On a full or read-only disk sessions are read, and changes return an error; on a full one only
-// changes that need more room.
+// If the directory is removed after this process has used the store, every method returns an error that says so, until the
+// directory is there again: no visitor gets a new session in place of a session that may come back. The mount point of an
+// unmounted file system is there, and empty: use a directory below the mount point. A process started meanwhile makes the
+// directory. On a full or read-only disk sessions are read. Changes return an error: all of them on a read-only disk, and on a
+// full disk only changes that need more room.
 //
-// Expired records are removed by the calls of all methods, reading ones too, so nothing runs in the background and there is
-// nothing to close. A call goes on with it for 10 milliseconds, four times a second at most in places that are not its own.
-// As long as there are calls, such as those of [Manager.Ready], an expired record is gone after two minutes; in a store with
-// more than 100,000 records it takes longer.
+// Expired records are removed by the calls of the methods of [Store], Load too, so nothing runs in the background and there is
+// nothing to close. A call spends about 10 milliseconds on removals at most, and looks into other subdirectories four times a
+// second at most. As long as there are calls, such as the calls of [Manager.Ready], an expired record is gone after two
+// minutes; in a store with more than 100,000 records the removal takes longer.
 type DirStore struct {
 	path    string
 	sync    bool
@@ -48,11 +48,11 @@ var (
 	_ secretKeeper = (*DirStore)(nil)
 )
 
-// Dir makes a store of the directory at path. The first write creates it, with mode 0700, if it is missing; files have
-// mode 0600, and symbolic links in it are not followed. It also holds the secret that seals cookies, in the file
-// "secret". A relative path counts from the directory that the process is in now.
+// Dir makes a store of the directory at path. The first write creates a missing directory, with mode 0700. Files have mode
+// 0600, and symbolic links in the directory are not followed. The file "secret" in the directory holds the secret that seals
+// cookies. A relative path counts from the working directory at the time of the call.
 //
-// It needs flock: on Windows every change returns an error that wraps [errors.ErrUnsupported].
+// A change needs flock: on Windows every change returns an error that wraps [errors.ErrUnsupported].
 func Dir(path string) *DirStore {
 	if abs, err := filepath.Abs(path); err == nil {
 		path = abs
@@ -64,8 +64,8 @@ func Dir(path string) *DirStore {
 	return d
 }
 
-// Sync makes every change wait until the disk has it, and returns d. It is called before d is used. Then a change that was
-// made is there after a loss of power too, and takes about ten times as long, or as long as the disk needs for two writes.
+// Sync makes every change wait for the disk, and returns d. Call Sync before d is used. With Sync a change is there after a
+// loss of power too, and takes about ten times as long, or as long as the disk needs for two writes.
 func (d *DirStore) Sync() *DirStore {
 	d.sync = true
 	return d
@@ -120,9 +120,9 @@ func (d *DirStore) Load(ctx context.Context, id string) (Record, error) {
 	return rec, d.fail("load", err)
 }
 
-// All returns each live record once, in no order. A record that is changed meanwhile comes as it was before or after that, and
-// one that is made or removed meanwhile may come or not. Memory is needed for the names of a 256th of all records. What cannot be
-// read is an error in place of a record, and the loop may go on. It ends with the error of ctx.
+// All returns each live record once, in no order. A record changed meanwhile comes as before or after the change, and a record
+// made or removed meanwhile may come or not. Memory is needed for the names of a 256th of all records. A record or a
+// subdirectory that cannot be read comes as an error, and the loop may go on. The loop ends with the error of ctx.
 func (d *DirStore) All(ctx context.Context) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
 		for shard := range d.turns {
@@ -133,7 +133,7 @@ func (d *DirStore) All(ctx context.Context) iter.Seq2[Record, error] {
 	}
 }
 
-// allOf yields the records of a subdirectory. It returns false when the loop is over.
+// allOf yields the records of a subdirectory, and returns false when the loop is over.
 func (d *DirStore) allOf(ctx context.Context, dir string, yield func(Record, error) bool) bool {
 	names, err := d.names(ctx, dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -158,8 +158,7 @@ func (d *DirStore) allOf(ctx context.Context, dir string, yield func(Record, err
 	return true
 }
 
-// names lists the records of a subdirectory while nobody makes, replaces or removes a file there: a list made meanwhile may miss
-// some.
+// names lists the records of a subdirectory with the lock held, because a list made during changes may miss some.
 func (d *DirStore) names(ctx context.Context, dir string) (names []string, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -209,8 +208,8 @@ func (d *DirStore) Delete(ctx context.Context, id string) error {
 	})
 }
 
-// Secret returns the content of the file "secret", which the first call of all processes makes. A [Manager] derives
-// the key from it that seals cookies.
+// Secret returns the content of the file "secret", which the first call of all processes makes. A [Manager] derives from it the
+// key that seals cookies.
 func (d *DirStore) Secret(ctx context.Context) (secret []byte, err error) {
 	if d.missing() {
 		return nil, d.fail("secret", errMissing)
@@ -237,12 +236,13 @@ func (d *DirStore) Secret(ctx context.Context) (secret []byte, err error) {
 	return secret, nil
 }
 
-// update replaces the record of id by what fn makes of it, which gets ErrNotFound if there is none. The error of fn stands.
+// update replaces the record of id by the result of fn, which gets ErrNotFound if there is no record. After an error of fn
+// nothing is changed.
 func (d *DirStore) update(ctx context.Context, id string, fn func(old Record, err error) (Record, error)) error {
 	return d.change(ctx, id, func(p place) error { return d.updateFile(p, fn) })
 }
 
-// change runs fn while nobody else, in whatever process, changes anything in the place of id.
+// change runs fn while no other goroutine or process changes anything in the place of id.
 func (d *DirStore) change(ctx context.Context, id string, fn func(place) error) error {
 	p := d.place(id)
 	select {
@@ -273,7 +273,7 @@ var (
 	errNoDir   = errors.New("a subdirectory is no directory")
 )
 
-// check tells what is wrong with a subdirectory. It returns fs.ErrNotExist if that may be created.
+// check returns why a subdirectory cannot be used, or fs.ErrNotExist if the subdirectory may be created.
 func (d *DirStore) check(dir string) error {
 	info, err := os.Lstat(dir)
 	switch {
@@ -302,7 +302,7 @@ func (d *DirStore) locked(ctx context.Context, dir string, fn func() error) erro
 	})
 }
 
-// fail names the store in an error that is not one of the answers of a [Store].
+// fail names the store in an error, unless the error is an answer of a [Store].
 func (d *DirStore) fail(what string, err error) error {
 	if err == nil || errors.Is(err, ErrNotFound) || errors.Is(err, ErrConflict) {
 		return err

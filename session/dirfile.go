@@ -24,7 +24,7 @@ const (
 
 func checksum(b []byte) uint32 { return crc32.ChecksumIEEE(b) }
 
-// locked runs fn with the lock of dir, which it creates if it is missing. The wait for the lock ends with ctx.
+// locked runs fn with the lock of dir, and creates a missing dir. The wait for the lock ends with ctx.
 func locked(ctx context.Context, dir string, fn func() error) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -48,8 +48,8 @@ func locked(ctx context.Context, dir string, fn func() error) error {
 	return fn()
 }
 
-// writeFile replaces the file name in dir. Since the lock of dir is held, the part file is nobody else's: what is in it
-// was left by a process that died.
+// writeFile replaces the file name in dir. The caller holds the lock of dir, so the content of an existing part file was left
+// by a process that died.
 func writeFile(dir, name string, data []byte, sync bool) error {
 	part := filepath.Join(dir, partName)
 	f, err := openRaw(part, os.O_WRONLY|os.O_CREATE|os.O_TRUNC)

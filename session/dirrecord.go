@@ -9,14 +9,13 @@ import (
 	"time"
 )
 
-// The file of a record has two slots of the same size. A change writes the slot that does not hold the record, in place: a
-// process that is killed meanwhile leaves the record as it was, and a reader passes over an unfinished slot. A rename over the
-// file would do the same, but ext4 and other file systems then wait for the disk.
+// The file of a record has two slots of the same size. A change writes the slot without the record, in place: a process killed
+// meanwhile leaves the record as before, and a reader passes over an unfinished slot. A rename over the file would do the same,
+// but ext4 and other file systems then wait for the disk.
 //
-// A slot has a magic that names the version of the format, a checksum of the rest, the number of the change, the revision, the
-// expiry in milliseconds, the length of the data, and the data. Numbers are big endian. Bytes after the data have no meaning.
-// The slot with the higher number is the record. A record that is too large for its slot, or far too small, gets a new file by a
-// rename.
+// A slot has a magic for the version of the format, a checksum of the rest, the number of the change, the revision, the expiry
+// in milliseconds, the length of the data, and the data. Numbers are big endian. Bytes after the data have no meaning. The slot
+// with the higher number is the record. A record that is too large for a slot, or far too small, gets a new file by a rename.
 const (
 	recordMagic = "mds2"
 	recordHead  = len(recordMagic) + 4 + 8 + 8 + 8 + 4
@@ -35,7 +34,7 @@ type inFile struct {
 	size   int    // of a slot
 }
 
-// decodeFile returns the record in a file. It returns false if no slot is whole.
+// decodeFile returns the record in a file, or false if no slot is whole.
 func decodeFile(b []byte) (s inFile, ok bool) {
 	size := len(b) / 2
 	for slot := range 2 {
@@ -66,7 +65,7 @@ func decodeSlot(b []byte) (rec Record, number uint64, ok bool) {
 	}, binary.BigEndian.Uint64(b[8:]), true
 }
 
-// encodeSlot returns what a slot begins with. There is room for all of a file.
+// encodeSlot returns the used part of a slot, in a slice with a capacity of at least room.
 func encodeSlot(rec Record, number uint64, room int) []byte {
 	b := make([]byte, recordHead, max(room, recordHead+len(rec.Data)))
 	copy(b, recordMagic)
@@ -79,7 +78,7 @@ func encodeSlot(rec Record, number uint64, room int) []byte {
 	return b
 }
 
-// encodeFile returns a file with a record, and some room for it to grow.
+// encodeFile returns a file with a record, and some room to grow.
 func encodeFile(rec Record) []byte {
 	need := recordHead + len(rec.Data)
 	size := (need + need/4 + slotUnit - 1) / slotUnit * slotUnit
@@ -92,7 +91,7 @@ func (s inFile) holds(n int) bool {
 	return need <= s.size && s.size <= max(8*need, 8*slotUnit)
 }
 
-// updateFile is update with the lock held. What is expired or damaged counts as missing.
+// updateFile is update with the lock held. An expired or damaged record counts as missing.
 func (d *DirStore) updateFile(p place, fn func(old Record, err error) (Record, error)) error {
 	f, err := openRaw(p.file, os.O_RDWR)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -132,7 +131,7 @@ func (d *DirStore) replace(p place, fn func(old Record, err error) (Record, erro
 	return writeFile(p.dir, p.file, encodeFile(rec), d.sync)
 }
 
-// live returns ErrNotFound for a record that is expired.
+// live returns ErrNotFound for an expired record.
 func (s inFile) live() (Record, error) {
 	if !time.Now().Before(s.Expires) {
 		return Record{}, ErrNotFound
@@ -140,7 +139,7 @@ func (s inFile) live() (Record, error) {
 	return s.Record, nil
 }
 
-// read returns the record in a file, or ErrNotFound for what is missing, expired or damaged. It takes the lock of dir only if
+// read returns the record in a file, or ErrNotFound for a missing, expired or damaged record. The lock of dir is taken only if
 // others change the record all the time, or if the file is damaged.
 func (d *DirStore) read(ctx context.Context, dir, file string) (rec Record, err error) {
 	for range readTries {
@@ -158,10 +157,10 @@ func (d *DirStore) read(ctx context.Context, dir, file string) (rec Record, err 
 	return rec, err
 }
 
-// errUnfinished is the error of a file without a record: it is being changed at this moment, or damaged.
+// errUnfinished is the error of a file without a record: the file is being changed at this moment, or damaged.
 var errUnfinished = errors.New("no slot of the file is whole")
 
-// readRecord returns ErrNotFound for what is missing or expired, and errUnfinished.
+// readRecord returns ErrNotFound for a missing or expired record, and errUnfinished.
 func readRecord(file string) (Record, error) {
 	b, err := readFile(file)
 	if errors.Is(err, fs.ErrNotExist) {

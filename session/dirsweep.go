@@ -41,13 +41,13 @@ type sweeper struct {
 	}
 }
 
-// A broom is what one call of a method may still do.
+// A broom is the time left to a call of a method.
 type broom struct{ until time.Time }
 
 func (b broom) done() bool { return !time.Now().Before(b.until) }
 
-// tidy removes expired records: in the subdirectory of a call that was made, and in those whose turn it is. It never waits
-// for a lock, and its errors are nobody's: what stays is removed by a later call, and nobody sees it meanwhile.
+// tidy removes expired records: in the subdirectory of the call, and in the subdirectories whose turn has come. tidy never
+// waits for a lock, and ignores errors: a later call removes the rest, and meanwhile no method returns an expired record.
 func (d *DirStore) tidy(shard int) {
 	now := time.Now()
 	b := broom{until: now.Add(sweepTime)}
@@ -87,7 +87,7 @@ func (s *sweeper) turn() int {
 	return s.next
 }
 
-// sweepIfDue sweeps a subdirectory, if neither this process nor another one has done so for sweepEvery.
+// sweepIfDue sweeps a subdirectory, if no process has done so for sweepEvery.
 func (d *DirStore) sweepIfDue(shard int, now time.Time, b broom) {
 	known := &d.sweeper.swept[shard]
 	last := known.Load()
@@ -115,8 +115,8 @@ func (d *DirStore) sweepIfDue(shard int, now time.Time, b broom) {
 
 func isFresh(last, now time.Time) bool { return !last.After(now) && now.Sub(last) < sweepEvery }
 
-// sweep looks at records of a subdirectory and removes those that are expired or damaged. It returns false if it has to go on
-// with the next call, and not only after sweepEvery.
+// sweep looks at records of a subdirectory and removes expired and damaged records. It returns false if the next call has to go
+// on, without the pause of sweepEvery.
 func (d *DirStore) sweep(shard int, dir string, b broom) bool {
 	names, err := recordNames(dir)
 	if err != nil {
@@ -139,7 +139,7 @@ func (d *DirStore) sweep(shard int, dir string, b broom) bool {
 	return true
 }
 
-// order sorts names so that the one comes first at which the last sweep has stopped.
+// order rotates the sorted names to begin where the last sweep has stopped.
 func (s *sweeper) order(shard int, names []string) (ordered []string, live int) {
 	s.mu.Lock()
 	at := s.at[shard]
@@ -166,8 +166,8 @@ func expiredOf(dir string, names []string) (expired []string) {
 	return expired
 }
 
-// remove removes those records of a subdirectory that are still expired. It returns false if somebody else is changing
-// something there. What cannot be removed is tried again after sweepEvery.
+// remove removes records of a subdirectory, if still expired or damaged. It returns false if another goroutine or process is
+// changing something there. A record that cannot be removed is tried again after sweepEvery.
 func (d *DirStore) remove(shard int, dir string, names []string) bool {
 	if len(names) == 0 {
 		return true
@@ -189,7 +189,7 @@ func (d *DirStore) remove(shard int, dir string, names []string) bool {
 	return true
 }
 
-// recordNames lists the records of a subdirectory, each once. Other files belong to somebody else.
+// recordNames lists the records of a subdirectory, each once. Other files are left out.
 func recordNames(dir string) ([]string, error) {
 	d, err := os.Open(dir)
 	if err != nil {
@@ -209,7 +209,7 @@ func isRecordName(name string) bool {
 	return len(name) == recordName && strings.Trim(name, "0123456789abcdef") == ""
 }
 
-// isDir reports whether a directory is there, and not a symbolic link to one.
+// isDir reports whether a directory is there, and not a symbolic link to a directory.
 func isDir(name string) bool {
 	info, err := os.Lstat(name)
 	return err == nil && info.IsDir()

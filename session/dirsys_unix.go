@@ -8,10 +8,10 @@ import (
 	"syscall"
 )
 
-// A rawFile is a descriptor of a file on a disk. An [os.File] does the same with more system calls, because it might be a pipe.
+// A rawFile is a descriptor of a file on a disk. An [os.File] makes more system calls, because an os.File might be a pipe.
 type rawFile int
 
-// openRaw opens a file, and not what a symbolic link leads to. It waits for nothing, if the name is that of a pipe.
+// openRaw opens a file. It follows no symbolic link, and does not wait if the file is a pipe.
 func openRaw(name string, flag int) (rawFile, error) {
 	fd, err := again(func() (int, error) {
 		return syscall.Open(name, flag|syscall.O_NOFOLLOW|syscall.O_NONBLOCK|syscall.O_CLOEXEC, 0o600)
@@ -32,7 +32,7 @@ func again(call func() (int, error)) (int, error) {
 	}
 }
 
-// Read reads what is there. Zero bytes mean the end.
+// Read returns zero bytes at the end of the file.
 func (f rawFile) Read(p []byte) (int, error) {
 	n, err := again(func() (int, error) { return syscall.Read(int(f), p) })
 	return max(n, 0), os.NewSyscallError("read", err)
@@ -67,7 +67,7 @@ func (f rawFile) Sync() error {
 
 func (f rawFile) Close() error { return os.NewSyscallError("close", syscall.Close(int(f))) }
 
-// tryLock gets the lock of a file that is there, if nobody has it.
+// tryLock takes the lock of an existing file, if the lock is free.
 func tryLock(name string) (lock rawFile, held bool, err error) {
 	f, err := openRaw(name, os.O_RDWR)
 	if err != nil {

@@ -33,12 +33,13 @@
 //
 // # The cookie
 //
-// It holds the id of the session and the visitor's cohort, sealed with AES-256-GCM. An answer sets it only if the visitor needs
-// a cookie: after a write, a Renew or a Destroy, and when [Manager.Cohort] makes a cohort for a visitor without a cookie. All
-// other answers are as the handler made them. So shared caches can keep them, and a form POST from another site replaces no
-// session: browsers leave out the cookie there (SameSite), and the request looks like that of a new visitor. A handler that writes
-// in such a request does replace the visitor's session, as a login has to. Put http.CrossOriginProtection around handlers
-// that write and are not for other sites. When half of the life of a cookie is over, an answer to a request that used the session renews it.
+// The cookie holds the id of the session, sealed with AES-256-GCM, and the visitor's cohort in clear text; a client can change
+// neither. An answer sets the cookie only if the visitor needs one: after a write, a Renew or a Destroy, and when
+// [Manager.Cohort] makes a cohort for a visitor without a cookie. All other answers are as the handler made them. So shared
+// caches can keep them, and a form POST from another site replaces no session: browsers leave out the cookie there (SameSite),
+// and the request looks like that of a new visitor. A handler that writes in such a request does replace the visitor's session,
+// as a login has to. Put http.CrossOriginProtection around handlers that write and are not for other sites. When half of the
+// life of a cookie is over, an answer to a request that used the session renews the cookie.
 //
 // An answer that sets the cookie has Cache-Control: private. An answer to a request that read its session or its cohort has
 // Vary: Cookie. Both are added when the header is sent, and present lines stay. If a handler panics after a write, a Renew or

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// envelopeFormat is what this version writes. Additions do not raise it, because every version keeps the members that
-// it does not know; a higher one means that an older reader would do harm.
+// envelopeFormat is the format written by this version. Additions do not raise the number, because every version keeps unknown
+// members. A higher number means that an older reader would do harm.
 const envelopeFormat = 1
 
 const (
@@ -25,8 +25,8 @@ const (
 	rest = 10 * time.Minute
 )
 
-// An envelope is the content of a record: a JSON object with a member for each field, and values as they were encoded.
-// It is immutable once it is in a visit; changes are made to a clone.
+// An envelope is the content of a record: a JSON object with a member for each field, and values as they were encoded. An
+// envelope in a visit is immutable; changes are made to a clone.
 type envelope struct {
 	created    time.Time // when the session was created or last renewed; to the millisecond
 	gone       time.Time // when it was destroyed or renewed away, zero for a live one; to the millisecond
@@ -38,18 +38,18 @@ type envelope struct {
 	extra      members // members of newer versions
 }
 
-// A login is what an envelope says of the login of its user. It goes along when the session is renewed, by versions of this
-// package that know no users, too.
+// A login is the part of an envelope about the login of the user. A renewal keeps the login, also a renewal by a version of
+// this package without users.
 type login struct {
 	ID string `json:"id"`  // names the login through all renewals
 	At int64  `json:"at"`  // when the user logged in, in milliseconds
 	In string `json:"key"` // the short key under which the session was listed; a renewal by an old version does not change it
 }
 
-// short is enough of a key to tell whether an envelope was copied to another one.
+// short is enough of a key to tell whether an envelope was copied to another key.
 func short(key string) string { return key[:16] }
 
-// members are those of a JSON object.
+// members are the members of a JSON object.
 type members = map[string]json.RawMessage
 
 func newEnvelope(now time.Time) *envelope {
@@ -64,7 +64,7 @@ func ceil(t time.Time) time.Time {
 	return t
 }
 
-// tombstone takes the place of a session that was destroyed.
+// tombstone makes the envelope in place of an ended session.
 func tombstone(now time.Time) *envelope {
 	now = now.Truncate(time.Millisecond)
 	return &envelope{created: now, gone: now, values: members{}}
@@ -76,7 +76,7 @@ func (e *envelope) clone() *envelope {
 	return &c
 }
 
-// size is what counts for Options.MaxSize.
+// size is the number of bytes to compare with Options.MaxSize.
 func (e *envelope) size() int {
 	n := 0
 	for name, raw := range e.values {
@@ -155,7 +155,7 @@ func decodeEnvelope(data []byte) (*envelope, error) {
 	return e, nil
 }
 
-// take decodes a member, if it is there, and removes it from m.
+// take decodes a member, if present, and removes it from m.
 func take(m members, name string, dst any) error {
 	raw, ok := m[name]
 	if !ok {
@@ -168,7 +168,7 @@ func take(m members, name string, dst any) error {
 	return nil
 }
 
-// encodeJSON is json.Marshal without the escapes for HTML, which would change values that another version wrote.
+// encodeJSON is json.Marshal without the escapes for HTML, which would change values written by another version.
 func encodeJSON(v any) ([]byte, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)

@@ -2,7 +2,7 @@ package session
 
 import "errors"
 
-// Decisions that a caller may take. All are found by errors.Is.
+// Errors for decisions of a caller. All are found by errors.Is.
 var (
 	// ErrNotFound is the answer of a [Store] that has no live record under an id.
 	ErrNotFound = errors.New("session: not found")

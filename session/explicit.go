@@ -8,7 +8,7 @@ import (
 	"github.com/midair-go/midair/internal/request"
 )
 
-// open makes the visit of a client that sent value as its token.
+// open makes the visit of a client with the token value.
 func (e *explicit) open(ctx context.Context, m *Manager, value string) context.Context {
 	e.slot.Init(new(http.Request).WithContext(ctx), nil)
 	v := &e.visit
@@ -24,7 +24,7 @@ func (e *explicit) open(ctx context.Context, m *Manager, value string) context.C
 	return &e.slot
 }
 
-// commit returns the token if the client needs it. From then on there is no way to give the client another one.
+// commit returns the token if the client needs a new token. Afterwards there is no way to give the client another token.
 func commit(v *visit) (value string, changed bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -36,7 +36,7 @@ func commit(v *visit) (value string, changed bool) {
 	return v.m.seal(v.m.opts.Cookie, v.token, time.Now()), true
 }
 
-// reload forgets what is known of the session and reads it again.
+// reload reads the session again, and returns ErrGone if the session has ended.
 func reload(ctx context.Context, v *visit) error {
 	if err := v.begin(ctx); err != nil {
 		return err

@@ -14,7 +14,7 @@ import (
 	"github.com/midair-go/midair/internal/request"
 )
 
-// An inheritance is what Options.Import brings into a visit.
+// An inheritance holds the result of Options.Import for a visit.
 type inheritance struct {
 	r    *http.Request // nil if nothing is ever imported
 	once sync.Once     // Import is called
@@ -25,7 +25,7 @@ type inheritance struct {
 	values members
 }
 
-// bring calls Options.Import, unless that was done. It is called without any lock: Import is code of the program, and may panic.
+// bring calls Options.Import once. No lock is held, because Import is code of the program, and may panic.
 func (i *inheritance) bring(o *Options) error {
 	i.once.Do(func() {
 		i.broken = errors.New("session: Options.Import has not returned")
@@ -49,8 +49,8 @@ func (i *inheritance) bring(o *Options) error {
 	return i.err
 }
 
-// importID is the id of the session for what was imported. It is the same for all requests of a browser that have the same
-// cookies, so that they meet in one session, and nobody without the secret can know it.
+// importID is the id of the session for imported values. Requests of a browser with the same cookies get the same id and meet
+// in one session. Without the secret the id cannot be known.
 func importID(secret string, cookies []string) (id [16]byte) {
 	mac := hmac.New(sha256.New, []byte(secret))
 	io.WriteString(mac, "midair session import")
@@ -88,7 +88,8 @@ func (v *visit) imports(ctx context.Context) (bool, error) {
 	return err == nil && v.known == nil, err
 }
 
-// unlock is called with mu held. It waits for the key of the store, and finds the cookie that could not be opened.
+// unlock is called with mu held. If no key has opened the cookie yet, unlock waits for the key of the store and looks for the
+// cookie again.
 func (v *visit) unlock(ctx context.Context) error {
 	if v.cookie != shut {
 		return nil
@@ -108,8 +109,8 @@ func (v *visit) unlock(ctx context.Context) error {
 	return nil
 }
 
-// adopt is called with mu held and a header that is not sent, or a token that the client has. It stores what was imported, and
-// makes that the session of the visit. If another request of the same browser came first, the session is the one that it made.
+// adopt is called with mu held, before the header is sent or with a token that the client has. Imported values are stored as
+// the session of the visit. If another request of the same browser came first, the session of the other request is taken.
 func (v *visit) adopt(ctx context.Context) error {
 	if len(v.inherited.values) == 0 {
 		return v.inherited.broken
@@ -149,8 +150,8 @@ func (v *visit) adopt(ctx context.Context) error {
 	return nil
 }
 
-// borrowed is called with mu held. It returns imported values that this request cannot, or must not, begin a session with: the
-// client cannot get a cookie any more, or another site has made the request.
+// borrowed is called with mu held. The imported values are returned if the request cannot begin a session with them, because
+// the client cannot get a cookie any more, or must not, because another site has made the request.
 func (v *visit) borrowed() members {
 	if v.late() || !request.MaySetIdentity(v.inherited.r) {
 		return v.inherited.values

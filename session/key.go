@@ -12,7 +12,7 @@ import (
 	"github.com/midair-go/midair/internal/keyring"
 )
 
-// A key is a secret and what is derived from it.
+// A key is a secret with the derived id and cipher.
 type key struct {
 	secret string
 	id     [4]byte

@@ -23,7 +23,7 @@ const (
 	keyFileSize = 64 << 10
 )
 
-// A keyFile is the file that a ring follows. It is used under the lock of the ring.
+// A keyFile is the file that a ring follows. The lock of the ring guards it.
 type keyFile struct {
 	file   follow.File
 	looked time.Time
@@ -100,7 +100,7 @@ func (f *keyFile) look(k *KeyRing, now time.Time) {
 	f.take(k, keys, came)
 }
 
-// complain keeps an error, and logs it unless it is the one of the last look.
+// complain keeps an error, and logs it unless the last look had the same error.
 func (f *keyFile) complain(err error) {
 	f.err = err
 	if text := err.Error(); text != f.said {
@@ -109,7 +109,7 @@ func (f *keyFile) complain(err error) {
 	}
 }
 
-// take configures the keys of a good file. Keys that are new came at the given time.
+// take configures the keys of a good file. New keys came at the given time.
 func (f *keyFile) take(k *KeyRing, keys []key, came time.Time) {
 	if k.keyset.Empty() || k.standIn { // nothing tells which line is new: by the rule not the last one
 		k.keyset.Configure(keys[len(keys)-1:], time.Time{})
@@ -121,14 +121,14 @@ func (f *keyFile) take(k *KeyRing, keys []key, came time.Time) {
 		slog.Int("keys", len(keys)), slog.String("first", keys[0].name()))
 }
 
-// drop removes the keys that the file drops, wherever they came from.
+// drop removes the keys dropped in the file, from whatever source the keys came.
 func (f *keyFile) drop(k *KeyRing) {
 	for _, match := range f.drops {
 		k.keyset.Drop(match)
 	}
 }
 
-// written returns when the file was written, by its own time, and not later than now.
+// written returns the modification time of the file, and not later than now.
 func (f *keyFile) written(now time.Time) time.Time {
 	info, err := os.Stat(f.file.Path)
 	if err != nil {
@@ -137,7 +137,7 @@ func (f *keyFile) written(now time.Time) time.Time {
 	return now.Add(-max(0, now.Sub(info.ModTime())))
 }
 
-// parseKeys reads the content of a file: its keys, and which keys are to be dropped.
+// parseKeys reads the content of a file: the keys, and which keys are to be dropped.
 func parseKeys(content []byte) (keys []key, drops []func(key) bool, err error) {
 	if len(content) > 0 && !bytes.HasSuffix(content, []byte("\n")) {
 		return nil, nil, errors.New("the last line does not end with a newline: the file may not be complete")
@@ -171,7 +171,7 @@ func parseKeys(content []byte) (keys []key, drops []func(key) bool, err error) {
 	return keys, drops, checkKeys(keys, drops, places)
 }
 
-// checkKeys returns what is wrong with the lines as a whole.
+// checkKeys checks the lines as a whole.
 func checkKeys(keys []key, drops []func(key) bool, places map[string]int) error {
 	if len(keys) == 0 {
 		return errors.New("there is no secret in it")
@@ -198,7 +198,7 @@ func parseKey(line string) (key, error) {
 	return newKey([]byte(line))
 }
 
-// parseDrop returns what matches the key with an id or a secret.
+// parseDrop returns a function to find the key with an id or a secret.
 func parseDrop(what string) (func(key) bool, error) {
 	if id, err := hex.DecodeString(what); err == nil && len(id) == len(key{}.id) {
 		return func(k key) bool { return k.id == [4]byte(id) }, nil

@@ -310,9 +310,9 @@ func (c *crowd) end() {
 	c.all.Wait()
 }
 
-// "Rotation with overlap and rollback under load: 0 logouts": real processes on two hosts overlap while keys rotate by file and by
-// code, the new process first, or the old one, or both at once; with a commit, an abort, a rollback, and kills with a start from the
-// file, also right after a change. Visitors ask all processes in turn.
+// "Rotation with overlap and rollback under load: 0 logouts": real processes on two hosts overlap while keys rotate by file and
+// by code, the new process first, or the old one, or both at once; with a commit, an abort, a rollback, and kills with a start
+// from the file, also right after a change. Visitors ask all processes in turn.
 func TestNobodyIsLoggedOutByARotation(t *testing.T) {
 	f := newFleet(t, 3*time.Second)
 	f.write("a", "a")

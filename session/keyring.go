@@ -26,8 +26,8 @@ const (
 	keyLate = 10 * time.Second
 )
 
-// A KeyRing holds the keys that seal cookies: one seals, all open. It is a value for upgrade.Keep, and all its methods
-// may be called from any goroutine. The zero value makes a random key when it needs the first one.
+// A KeyRing holds the keys of cookies: one key seals, all keys open. A KeyRing is a value for upgrade.Keep, and all methods
+// may be called from any goroutine. The zero value makes a random key when a key is needed for the first time.
 //
 // # Rotation
 //
@@ -77,7 +77,7 @@ type KeyRing struct {
 	due     atomic.Pointer[time.Time] // when tend has to be called next; nil: before the first use; the zero time: never
 }
 
-// NewKeyRing makes a ring of secrets of 32 to 1024 bytes each. The first one seals.
+// NewKeyRing makes a ring of secrets of 32 to 1024 bytes each. The first secret seals.
 func NewKeyRing(secrets ...[]byte) (*KeyRing, error) {
 	keys, err := newKeys(secrets)
 	if err != nil {
@@ -89,16 +89,16 @@ func NewKeyRing(secrets ...[]byte) (*KeyRing, error) {
 	return k, nil
 }
 
-// init gives the zero value its limits. The caller holds the lock, or nobody else has the ring.
+// init sets the limits of a zero value. The caller holds the lock, or has the ring alone.
 func (k *KeyRing) init() {
 	if k.keyset.Limit == 0 {
 		k.keyset.Limit, k.keyset.Settle = maxKeys, keySettle
 	}
 }
 
-// keys returns what is in use, the sealing one first. There is always one.
+// keys returns the keys in use, the sealing key first. There is always a key.
 //
-// It is called for requests that do not use their session, so it waits for the store only while the ring has no key at all, and
+// Requests that do not use a session call keys too, so keys waits for the store only while the ring has no key at all, and
 // never longer than keyPatience.
 func (k *KeyRing) keys() []key {
 	due := k.due.Load()
@@ -117,7 +117,7 @@ func (k *KeyRing) keys() []key {
 	return k.keyset.Keys()
 }
 
-// acquire takes the lock, and sees to it that there is a key.
+// acquire takes the lock, and makes sure that there is a key.
 func (k *KeyRing) acquire() {
 	k.mu.Lock()
 	k.init()
@@ -134,9 +134,8 @@ func (k *KeyRing) acquire() {
 	k.tend()
 }
 
-// tend does what is due: it asks the store and looks at the file. Then it sees to it that there is a key, and puts the keys in
-// order. A store that fails is replaced by a random key until it answers, so that visitors are served meanwhile. The caller
-// holds the lock.
+// tend does the work that is due: tend asks the store, looks at the file, and puts the keys in order. A ring without a key gets
+// a random key, so that visitors are served while the store or the file fails. The caller holds the lock.
 func (k *KeyRing) tend() {
 	k.init()
 	now := time.Now() // after the lock: another request may have done the work
@@ -158,7 +157,7 @@ func (k *KeyRing) tend() {
 	k.due.Store(&next)
 }
 
-// earlier returns the earlier one of a time and a moment that comes after a pause. The zero time means never.
+// earlier returns the earlier of a and the moment after a pause. The zero time means never.
 func earlier(a time.Time, pause time.Duration, now time.Time) time.Time {
 	if b := now.Add(pause); a.IsZero() || b.Before(a) {
 		return b
@@ -200,8 +199,8 @@ func (k *KeyRing) Rotate(secrets ...[]byte) error {
 	return nil
 }
 
-// configure replaces the own keys. The key that seals now goes on until a new one has settled, even if nothing was sealed yet:
-// other processes may have begun with the same keys.
+// configure replaces the own keys. The sealing key goes on until a new key has settled, even if nothing was sealed yet: other
+// processes may have begun with the same keys.
 func (k *KeyRing) configure(keys []key, came time.Time) {
 	if !k.keyset.Empty() {
 		k.keyset.Arrange(time.Now())
@@ -251,7 +250,7 @@ var format = kept.Format{Name: "session", Magic: "midair-session\x00", Version: 
 
 const plain = 1
 
-// MarshalBinary returns all keys, the one that seals first. They are secrets.
+// MarshalBinary returns the secrets of all keys, the sealing key first.
 func (k *KeyRing) MarshalBinary() ([]byte, error) {
 	k.acquire()
 	defer k.mu.Unlock()
@@ -266,7 +265,7 @@ func (k *KeyRing) MarshalBinary() ([]byte, error) {
 	return data, nil
 }
 
-// UnmarshalBinary takes in the keys of another process. Those that the ring has stay in it. It may be called again.
+// UnmarshalBinary takes in the keys of another process, and keeps the keys of the ring. UnmarshalBinary may be called again.
 func (k *KeyRing) UnmarshalBinary(data []byte) error {
 	peer, err := decodeKeys(data)
 	if err != nil {
@@ -301,9 +300,9 @@ func (k *KeyRing) hasPeer() bool {
 }
 
 // Derive returns keys of 32 bytes for another purpose of the program, for example to sign tokens: one for each key of the ring,
-// the one that seals first. Make things with the first key and accept those of all keys. Then a key is accepted before it is
-// used, a rotation of the ring is one of the derived keys too, and they outlive an upgrade with the ring. Call Derive for each
-// use, since the result changes. The first call may wait a second for the store of the ring's key.
+// the sealing key first. Make things with the first key and accept things of all keys. Then a key is accepted before it is
+// used, a rotation of the ring rotates the derived keys too, and an upgrade passes the derived keys on with the ring. Call
+// Derive for each use, since the result changes. The first call may wait a second for the store of the ring's key.
 //
 // The same secret and purpose make the same key in each process and build. A derived key tells nothing about the secret and
 // nothing about keys of other purposes.

@@ -16,10 +16,10 @@ const (
 	keyPatience = time.Second
 )
 
-// pending reports whether the store has not given its secret yet: a cookie that no key opens may be good.
+// pending reports whether the secret of the store is still missing: a cookie that no key opens may be good.
 func (k *KeyRing) pending() bool { return k.source != nil && !k.settled.Load() }
 
-// ready waits until the store has given its secret. It returns why the store does not, or what is wrong with the file.
+// ready waits for the secret of the store, and returns the error of the file or of the store.
 func (k *KeyRing) ready(ctx context.Context) error {
 	k.keys()
 	k.mu.Lock()
@@ -46,8 +46,8 @@ func (k *KeyRing) ready(ctx context.Context) error {
 	return nil
 }
 
-// ask is called with mu held. It asks the store, unless that was done a moment ago, and returns a channel that is closed after
-// the answer, or nil if the store is not being asked.
+// ask is called with mu held, and asks the store unless an answer came a moment ago. The returned channel is closed after the
+// answer, and nil if the store is not being asked.
 func (k *KeyRing) ask() <-chan struct{} {
 	if k.asking != nil || !k.pending() || !k.tried.IsZero() && time.Since(k.tried) < keyRetry {
 		return k.asking

@@ -104,13 +104,13 @@ func lifetime(d, otherwise time.Duration) time.Duration {
 	return max(d, time.Millisecond)
 }
 
-// The names of the cookie that are the default.
+// The default names of the cookie.
 const (
 	plainCookie = "session"
 	hostCookie  = "__Host-session"
 )
 
-// A Manager gives each visitor a session in a [Store]. Make one with [NewManager].
+// A Manager gives each visitor a session in a [Store]. Make a Manager with [NewManager].
 type Manager struct {
 	store   *bounded
 	opts    Options
@@ -119,8 +119,8 @@ type Manager struct {
 	journal *journal
 }
 
-// NewManager makes a Manager of the sessions in store. It touches nothing yet; [Manager.Ready] tells whether the store
-// works.
+// NewManager makes a Manager of the sessions in store, and does not use the store yet. [Manager.Ready] reports whether the
+// store works.
 func NewManager(store Store, opts Options) *Manager {
 	m := &Manager{opts: opts.withDefaults(), keyring: opts.Keys}
 	if opts.Cookie == "" && opts.Secure {
@@ -134,14 +134,14 @@ func NewManager(store Store, opts Options) *Manager {
 	return m
 }
 
-// Keys are the keys that seal the cookies, for upgrade.Keep.
+// Keys returns the ring of the keys for cookies, for upgrade.Keep.
 func (m *Manager) Keys() *KeyRing { return m.keyring }
 
-// Status returns what was counted since the start of this process.
+// Status returns the counts since the start of the process.
 func (m *Manager) Status() Status { return m.journal.status() }
 
-// Ready reports why sessions cannot be written or would not outlive a restart, nil if they can and would. It writes a
-// record and removes it.
+// Ready returns an error if the store cannot be written, if the secret of the store or the file of the keys cannot be used, or
+// if an upgrade would lose the sessions, as with [Memory]. Ready writes a record and removes it.
 func (m *Manager) Ready(ctx context.Context) error {
 	if err := m.keyring.ready(ctx); err != nil {
 		return err
@@ -160,12 +160,12 @@ func (m *Manager) Ready(ctx context.Context) error {
 	return nil
 }
 
-// Cohort returns a random id that stays with the visitor: through renewals and logouts, upgrades and restarts. It is
-// read from the cookie, without the store. The signature is that of canary.Options.Key.
+// Cohort returns a random id that stays with the visitor: through renewals and logouts, upgrades and restarts. The id is read
+// from the cookie, without the store. The signature is that of canary.Options.Key.
 //
 // A visitor without a cookie gets an id with the first call, and the answer to r sets the cookie. Cohort returns "" if the
-// answer cannot set it: outside of [Manager.Middleware], after the header was sent, and for a request that another site made
-// a browser send with an unsafe method, such as a form POST, because the visitor may have a cookie that the browser left out.
+// answer cannot set it: outside of [Manager.Middleware], after the header was sent, and for a request that another site made a
+// browser send with an unsafe method, such as a form POST, because the visitor may have a cookie that the browser left out.
 //
 // An answer that Cohort was called for gets Vary: Cookie.
 func (m *Manager) Cohort(r *http.Request) string {
@@ -175,10 +175,10 @@ func (m *Manager) Cohort(r *http.Request) string {
 	return m.outside(r).cohort
 }
 
-// Started returns when the visitor's session began, to the second, as the cookie of the request has it, and false if there is
-// no cookie that can be opened. A [Renew] or a login keeps the time; after a [Destroy], or when a session that had ended is
-// written again, the next request has a new one. The store is not asked, so the session may have ended since, and a visitor
-// whose cookie was only made for [Manager.Cohort] has the time of that.
+// Started returns when the visitor's session began, to the second, as the cookie of the request has it, and false if no cookie
+// can be opened. A [Renew] or a login keeps the time; after a [Destroy], or when a session that had ended is written again, the
+// next request has a new time. The store is not asked, so the session may have ended since. If a visitor's cookie was only made
+// for [Manager.Cohort], Started returns when it was made.
 //
 // With Started a router keeps visitors whose session began before a rollout on the old version. An answer that Started was
 // called for inside of [Manager.Middleware] gets Vary: Cookie.
@@ -196,7 +196,7 @@ func (m *Manager) Started(r *http.Request) (began time.Time, ok bool) {
 	return time.Unix(int64(born), 0), true
 }
 
-// outside is the token in the cookie of a request that has no visit, the zero one if there is none.
+// outside is the token in the cookie of a request without a visit, or the zero token.
 func (m *Manager) outside(r *http.Request) token {
 	memory := scratches.Get().(*scratch)
 	f := m.find(r.Header["Cookie"], time.Now(), memory)
@@ -204,21 +204,21 @@ func (m *Manager) outside(r *http.Request) token {
 	return f.token
 }
 
-// scratches are for requests that have no visit.
+// scratches are for requests without a visit.
 var scratches = sync.Pool{New: func() any { return new(scratch) }}
 
-// Middleware lets next use the session of the visitor, through the context of the request. It belongs outside of the
-// router. A request that does not use its session costs no access to the store and one allocation. A visitor whose cookie was
-// changed by somebody else is a new visitor.
+// Middleware lets next use the session of the visitor, through the context of the request. Put the Middleware outside of the
+// router. A request that does not use the session costs no access to the store and one allocation. A cookie that was changed
+// makes a new visitor.
 //
-// An answer sets the cookie after a write, a [Renew] or a [Destroy], and if the visitor needs one for [Manager.Cohort]. It is
-// marked then so that shared caches do not store it. An answer to a request that read its session or its cohort gets Vary:
-// Cookie. All other answers are as the handler made them. If next panics, the cookie is put into the header before the panic
-// goes on, for the answer of a handler further out.
+// An answer sets the cookie after a write, a [Renew] or a [Destroy], and if the visitor needs a cookie for [Manager.Cohort].
+// Such an answer is marked, so that shared caches do not store it. An answer to a request that read its session or its cohort
+// gets Vary: Cookie. All other answers are as the handler made them. If next panics, the cookie is put into the header before
+// the panic goes on, for the answer of a handler further out.
 //
-// The writer that next gets flushes, hijacks and copies like the one that it wraps, and it has Unwrap for
-// [http.ResponseController]. A handler that hijacks the connection and writes the answer itself finds the cookie in Header of
-// the writer, and has to send it: after a Renew the visitor is logged out without it.
+// The writer for next flushes, hijacks and copies like the wrapped writer, and has Unwrap for [http.ResponseController]. A
+// handler that hijacks the connection and writes the answer itself finds the cookie in Header of the writer, and has to send
+// it: after a Renew the visitor is logged out without the new cookie.
 func (m *Manager) Middleware(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if m.visit(r.Context()) != nil { // further out there is a Middleware of this manager already
@@ -240,8 +240,8 @@ func (m *Manager) Middleware(next http.Handler) http.Handler {
 	})
 }
 
-// join makes the visit of a request in the Slot and the Writer that a middleware further out has made. It returns false if
-// there are none to share.
+// join makes the visit of a request in the Slot and the Writer of a middleware further out. It returns false if there are none
+// to share.
 func (m *Manager) join(w http.ResponseWriter, r *http.Request) bool {
 	slot, writer := request.Shared(w, r)
 	if slot == nil || slot.Get(request.Session) != nil {
@@ -252,7 +252,7 @@ func (m *Manager) join(w http.ResponseWriter, r *http.Request) bool {
 	return slot.Set(request.Session, v)
 }
 
-// visit finds what Middleware of this manager put into ctx.
+// visit returns the visit of this manager in ctx, or nil.
 func (m *Manager) visit(ctx context.Context) *visit {
 	for s := request.From(ctx); s != nil; s = s.Outer() {
 		if v, ok := s.Get(request.Session).(*visit); ok && v.m == m {
@@ -262,7 +262,7 @@ func (m *Manager) visit(ctx context.Context) *visit {
 	return nil
 }
 
-// expiry is when a session should expire that is used now. Stores cut times to the millisecond, so it is rounded up.
+// expiry is the expiry of a session that is used now. The time is rounded up, because stores cut times to the millisecond.
 func (m *Manager) expiry(e *envelope, now time.Time) time.Time {
 	if e.remembered {
 		return ceil(e.created.Add(m.opts.Remember))
@@ -274,7 +274,7 @@ func (m *Manager) expiry(e *envelope, now time.Time) time.Time {
 	return ceil(idle)
 }
 
-// load reads a record. It returns nil if there is none.
+// load reads a record, and returns nil if there is none.
 func (m *Manager) load(ctx context.Context, id string) (*stored, error) {
 	rec, err := m.store.Load(ctx, id)
 	if errors.Is(err, ErrNotFound) {
@@ -290,7 +290,7 @@ func (m *Manager) load(ctx context.Context, id string) (*stored, error) {
 	return &stored{rev: rec.Rev, expires: rec.Expires, env: env}, nil
 }
 
-// save writes a record: over old, which is what was loaded, or anew if that is nil.
+// save writes a record: over old, which is the record as loaded, or a new record if old is nil.
 func (m *Manager) save(ctx context.Context, id string, old *stored, env *envelope, expires time.Time) (*stored, error) {
 	data, err := env.encode()
 	if err != nil {
@@ -308,7 +308,7 @@ func (m *Manager) save(ctx context.Context, id string, old *stored, env *envelop
 	return next, nil
 }
 
-// stored is a record as this process knows it. It does not change.
+// stored is a record as known to this process. The fields do not change.
 type stored struct {
 	rev     uint64
 	expires time.Time

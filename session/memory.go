@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// Memory makes a [Store] in the memory of this process, for tests and for programs that are never upgraded. It keeps all that
-// a Store promises. Expired records are removed by the calls that come later, a few with each.
+// Memory makes a [Store] in the memory of this process, for tests and for programs that are never upgraded. The store keeps all
+// promises of a Store. Later calls remove expired records, a few with each call.
 //
 // The records end with the process, and the new process of an upgrade does not have them: all visitors are logged out. So a
 // [Manager] on such a store refuses an upgrade, by [Manager.Ready]. Use [Dir] for sessions that stay.
@@ -60,7 +60,7 @@ func (m *memoryStore) locked(ctx context.Context, id string, fn func(old *memory
 	return fn(old)
 }
 
-// present is fn for a record that has to be there.
+// present makes fn return ErrNotFound if there is no record.
 func present(fn func(old *memoryRecord) error) func(old *memoryRecord) error {
 	return func(old *memoryRecord) error {
 		if old == nil {
@@ -70,7 +70,7 @@ func present(fn func(old *memoryRecord) error) func(old *memoryRecord) error {
 	}
 }
 
-// sweep looks at the next few records. It looks at more than a call can add, so it comes round.
+// sweep looks at the next few records: more than a call can add, so that each record is looked at in turn.
 func (m *memoryStore) sweep() {
 	now := time.Now()
 	for range memorySweep {

@@ -8,15 +8,15 @@ import (
 	"time"
 )
 
-// A move gives a session another id: Renew and Login do. What is stored, in this order, so that a process that dies in between
+// A move gives a session another id, for Renew and Login. The writes have this order, so that a process that dies in between
 // loses nothing and leaves nothing that cannot be revoked:
 //
-//	the new key in the list of the user, if there is one
+//	the new key in the list of the user, if there is a user
 //	the copy of the session, under the new key
 //	a tombstone, under the old key
 //	the list of the user without the old key, after Renew
 //
-// Login leaves the old key in the list, which may be that of another user: the tombstone can be read for a moment, and a
+// Login leaves the old key in the list, which may be the list of another user: the tombstone can be read for a moment, and a
 // revocation has to find it.
 type move struct {
 	v     *visit
@@ -79,8 +79,8 @@ func (mv *move) copy(ctx context.Context, env *envelope, now time.Time) error {
 	return final{fmt.Errorf("session: renew: %w", err)}
 }
 
-// check takes the old key from the list and makes sure that the new one is there. That the list could not be changed is no
-// error: the old key names a tombstone.
+// check takes the old key from the list and makes sure that the new key is there. An old key that stays is no error, because
+// the old key names a tombstone.
 func (mv *move) check(ctx context.Context) error {
 	var left *roll
 	if mv.user == "" {
@@ -106,7 +106,7 @@ func (mv *move) check(ctx context.Context) error {
 	return nil
 }
 
-// abandon removes what a failed move has stored. While the copy cannot be removed, it stays listed.
+// abandon removes the writes of a failed move. While the copy cannot be removed, it stays listed.
 func (mv *move) abandon(ctx context.Context) error {
 	ctx, cancel := finishing(ctx)
 	defer cancel()
@@ -122,8 +122,8 @@ func (mv *move) abandon(ctx context.Context) error {
 	return nil
 }
 
-// unlist takes the session of a visit, which has ended, from the list of its user. It returns what the list is then, or nil if
-// there is none or it could not be changed.
+// unlist takes the ended session of a visit from the list of the user. It returns the list after the change, or nil if there is
+// no list or the change failed.
 func unlist(ctx context.Context, v *visit) *roll {
 	if v.known == nil || v.known.env.user == "" || !v.known.env.gone.IsZero() {
 		return nil

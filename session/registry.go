@@ -19,7 +19,7 @@ func (g registry) id() string {
 	return "user " + hex.EncodeToString(sum[:])
 }
 
-// life is how long a session lives at most if it is not renewed.
+// life is the longest life of a session without a renewal.
 func (g registry) life() time.Duration { return max(g.m.opts.Lifetime, g.m.opts.Remember) }
 
 func (g registry) load(ctx context.Context) (*roll, error) {
@@ -33,8 +33,7 @@ func (g registry) load(ctx context.Context) (*roll, error) {
 	return decodeRoll(rec)
 }
 
-// save writes a roll over what it was loaded from. The record outlives every session that it lists, also where the clock of
-// the host is late.
+// save writes a roll over the loaded record. The record outlives every listed session, also if the clock of the host is late.
 func (g registry) save(ctx context.Context, r *roll) error {
 	now := time.Now()
 	data, err := r.encode(now)
@@ -53,8 +52,8 @@ func (g registry) save(ctx context.Context, r *roll) error {
 	return err
 }
 
-// change lets fn change the roll, again if somebody else came first, and returns the roll as it is then. If fn returns false,
-// nothing is written.
+// change lets fn change the roll, again if another writer came first, and returns the roll after the change. If fn returns
+// false, nothing is written.
 func (g registry) change(ctx context.Context, fn func(*roll) (bool, error)) (r *roll, err error) {
 	err = retry(ctx, func(int) error {
 		if r, err = g.load(ctx); err != nil {
@@ -72,8 +71,8 @@ func (g registry) change(ctx context.Context, fn func(*roll) (bool, error)) (r *
 // errFull means that the user has too many sessions.
 var errFull = errors.New("session: the user has too many sessions")
 
-// add lists a session, or notes that it is used, and returns ErrGone if its login was revoked. If the user has too many sessions
-// it revokes the first login.
+// add lists a session, or notes a use of the session, and returns ErrGone if the login was revoked. If the user has too many
+// sessions, add revokes the first login.
 func (g registry) add(ctx context.Context, key string, l login) error {
 	for {
 		r, err := g.change(ctx, func(r *roll) (bool, error) {
@@ -96,7 +95,7 @@ func (g registry) add(ctx context.Context, key string, l login) error {
 	}
 }
 
-// remove takes sessions from the roll and returns what it is then.
+// remove takes sessions from the roll, and returns the roll after the change.
 func (g registry) remove(ctx context.Context, keys ...string) (*roll, error) {
 	return g.change(ctx, func(r *roll) (changed bool, _ error) {
 		for _, key := range keys {
@@ -107,9 +106,9 @@ func (g registry) remove(ctx context.Context, keys ...string) (*roll, error) {
 	})
 }
 
-// revoke ends the sessions that pick chooses, and returns of how many logins. First it notes that the logins are revoked, so
-// that none of their sessions is renewed or listed any more; then it ends the sessions; then it takes them from the roll. A
-// process that dies in between leaves sessions that are listed, and can be revoked again.
+// revoke ends the sessions chosen by pick, and returns the number of logins ended. First the logins are noted as revoked, so
+// that no session of a revoked login is renewed or listed any more; then the sessions are ended; then the sessions are taken
+// from the roll. A process that dies in between leaves the sessions listed, and another call can revoke them.
 func (g registry) revoke(ctx context.Context, pick func(entry) bool, all bool) (n int, err error) {
 	picked := map[string]entry{}
 	_, err = g.change(ctx, func(r *roll) (bool, error) {
@@ -153,8 +152,8 @@ func (g registry) revoke(ctx context.Context, pick func(entry) bool, all bool) (
 	return len(logins), err
 }
 
-// end puts a tombstone in the place of a session, and reports whether there was a live one. If coming is true it does so too
-// where no session is yet, so that a login that is about to create it cannot.
+// end puts a tombstone in the place of a session, and reports whether the session was live. If coming is true, a missing
+// session gets a tombstone too, so that a login under way cannot create the session.
 func (g registry) end(ctx context.Context, key string, coming bool) (live bool, err error) {
 	err = retry(ctx, func(int) error {
 		live = false
@@ -176,7 +175,7 @@ func (g registry) end(ctx context.Context, key string, coming bool) (live bool, 
 	return live, err
 }
 
-// sweep takes entries without a session from a roll, if it is still what was loaded.
+// sweep takes entries without a session from a roll, unless another writer has changed the roll.
 func (g registry) sweep(ctx context.Context, r *roll, dead []string) error {
 	if len(dead) == 0 {
 		return nil
@@ -190,8 +189,8 @@ func (g registry) sweep(ctx context.Context, r *roll, dead []string) error {
 	return nil // somebody else has changed it: another time
 }
 
-// adopt lists a session under the key that it has now: it was renewed by a version that knows no lists, or the list was lost.
-// If its login was revoked it is ended, and adopt returns what is left.
+// adopt lists a session under the present key, after a renewal by a version without lists or after a loss of the list. If the
+// login was revoked, adopt ends the session and returns the record after the end.
 func (g registry) adopt(ctx context.Context, key string, known *stored) (*stored, error) {
 	env := known.env.clone()
 	env.login.In = short(key)
@@ -220,9 +219,9 @@ func (g registry) adopt(ctx context.Context, key string, known *stored) (*stored
 	return next, nil
 }
 
-// vet returns what a request may use of a record that it has loaded. It costs an access to the store only for two kinds of
-// sessions with a user: one that was renewed by a version that knows no lists is listed here, and one that was renewed
-// a moment ago can be read only if its login was not revoked since then.
+// vet returns what a request may use of a loaded record. Only two kinds of sessions with a user cost an access to the store: a
+// session renewed by a version without lists is listed here, and a session renewed a moment ago can be read only if the login
+// was not revoked since then.
 func vet(ctx context.Context, m *Manager, key string, known *stored) (*stored, error) {
 	if known == nil || known.env.user == "" {
 		return known, nil
@@ -247,7 +246,7 @@ func vet(ctx context.Context, m *Manager, key string, known *stored) (*stored, e
 	return &left, nil
 }
 
-// watch sees to it, once in a while, that a session with a user is listed and that the list outlives the session.
+// watch makes sure, once in a while, that the session of a user is listed and that the list outlives the session.
 func watch(ctx context.Context, m *Manager, key string, known *stored) *stored {
 	if known.env.user == "" {
 		return known

@@ -18,10 +18,10 @@ const (
 	checkLimit = 2 * time.Second
 )
 
-// final is an error that is not the store's, whatever it wraps: it is never a reason to try again.
+// final is an error that ends retry, whatever the error wraps.
 type final struct{ error }
 
-// retry calls fn until it meets no other writer. It passes the number of earlier calls.
+// retry calls fn until fn meets no other writer, at most maxAttempts times, and passes the number of earlier calls.
 func retry(ctx context.Context, fn func(attempt int) error) error {
 	for attempt := range maxAttempts {
 		err := fn(attempt)
@@ -59,7 +59,7 @@ func ignoreNotFound(err error) error {
 	return err
 }
 
-// finishing is the context of what has to be done also if the client has gone away.
+// finishing is the context of work that has to be done also if the client has gone away.
 func finishing(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), checkLimit)
 }

@@ -19,7 +19,7 @@ const (
 	young = adoptable + 2*margin
 )
 
-// A roll is the record of a user: a JSON object that lists the sessions. Members that this version does not know are kept.
+// A roll is the record of a user: a JSON object that lists the sessions. Members unknown to this version are kept.
 type roll struct {
 	rev      uint64
 	stored   bool // there is a record
@@ -81,7 +81,7 @@ func (r *roll) encode(now time.Time) ([]byte, error) {
 	return encodeJSON(m)
 }
 
-// prune forgets revoked logins whose sessions have expired, and those that expire first if there are too many.
+// prune forgets revoked logins whose sessions have expired, and the logins that expire first if there are too many.
 func (r *roll) prune(now time.Time) {
 	maps.DeleteFunc(r.ended, func(_ string, until int64) bool { return now.After(time.UnixMilli(until)) })
 	if more := len(r.ended) - maxListed; more > 0 {
@@ -130,7 +130,7 @@ func (r *roll) has(key string) bool {
 	return ok
 }
 
-// oldest is the id of the first login that has a session.
+// oldest is the id of the first login with a session.
 func (r *roll) oldest() (id string) {
 	var first int64
 	for _, e := range r.sessions {

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// Get returns the value of key in the visitor's session, and whether there is one. The session is loaded by the first
-// call in a request; later ones see the same, and what the request itself has changed.
+// Get returns the value of key in the visitor's session, and whether there is a value. The first call in a request loads the
+// session; later calls see the same values, and the changes of the request itself.
 func Get[T any](ctx context.Context, key string) (value T, ok bool, err error) {
 	v, err := current(ctx)
 	if err != nil {
@@ -59,10 +59,10 @@ func Pop[T any](ctx context.Context, key string) (value T, ok bool, err error) {
 	return value, ok, nil
 }
 
-// Update changes the visitor's session by fn. When it returns nil the change is in the store. No update is lost, in
-// whatever process: if the session was changed meanwhile, fn runs again on what it is now, so fn should do nothing but
-// that. A session that does not exist is created, unless fn leaves it empty. If fn returns an error, nothing is stored
-// and Update returns that error.
+// Update changes the visitor's session by fn. When Update returns nil, the change is in the store. No update is lost, in
+// whatever process: if the session was changed meanwhile, fn runs again on the new values, so fn should do nothing but change
+// the values. A missing session is created, unless fn changes nothing. If fn returns an error, nothing is stored and Update
+// returns the error of fn.
 func Update(ctx context.Context, fn func(*Values) error) error {
 	v, err := current(ctx)
 	if err != nil {
@@ -101,13 +101,14 @@ func (v *visit) update(ctx context.Context, fn func(*Values) error, again bool) 
 	return err
 }
 
-// Renew gives the visitor's session another id and cookie; its values and the cohort stay. Call it whenever the visitor
-// gains rights, a login above all. Whoever knows the old cookie reads the session as it was before for half a minute, so
-// that requests on their way are answered, and cannot write it, nor ever see what is written after the renewal.
+// Renew gives the visitor's session another id and cookie; the values and the cohort stay. Call Renew whenever the visitor
+// gains rights, a login above all. A client with the old cookie reads the session as before the renewal for half a minute, so
+// that requests on their way are answered, and can neither write the session nor ever see anything written after the renewal.
 //
-// It has to be called before the header of the answer goes out and before the request ends; otherwise it returns
-// [ErrHeaderSent] and does nothing. The request also ends when the client goes away, and with [http.TimeoutHandler]: put that
-// inside of the Middleware, because an http.TimeoutHandler around the Middleware drops the cookie of a handler that was too slow.
+// Call Renew before the header of the answer goes out and before the request ends; otherwise Renew returns [ErrHeaderSent] and
+// does nothing. The request also ends when the client goes away, and with [http.TimeoutHandler]: put an http.TimeoutHandler
+// inside of the Middleware, because outside of the Middleware an http.TimeoutHandler drops the cookie of a handler that was too
+// slow.
 func Renew(ctx context.Context) error {
 	v, err := current(ctx)
 	if err != nil {
@@ -135,8 +136,8 @@ func Renew(ctx context.Context) error {
 	return (&move{v: v, next: v.another(time.Now())}).run(ctx)
 }
 
-// moved ends a renewal that is in the store. The session began when it did, so it keeps its time of birth; an id without a
-// record is a new one that may be created for an hour.
+// moved ends a renewal after the writes. The session keeps its time of birth. An id without a record is new, and may be created
+// for an hour.
 func (v *visit) moved(ctx context.Context, next token, copied *stored) {
 	switch {
 	case copied == nil:
@@ -150,8 +151,8 @@ func (v *visit) moved(ctx context.Context, next token, copied *stored) {
 	v.become(next, copied, due)
 }
 
-// renew copies the session to the token mv.next, over the copy that an earlier attempt made, and then ends it under its
-// old one if it is still what was copied. In this order a process that dies in between loses nothing.
+// renew copies the session to the token mv.next, over the copy of an earlier attempt, and then ends the session under the old
+// token, unless the session was changed after the copy. In this order a process that dies in between loses nothing.
 func (v *visit) renew(ctx context.Context, mv *move) error {
 	if err := v.settle(ctx); err != nil {
 		return err
@@ -184,8 +185,8 @@ func (v *visit) renew(ctx context.Context, mv *move) error {
 	return err
 }
 
-// isStored reports whether a tombstone is in the store although storing it returned an error: the answer of a database may get
-// lost, and the visitor would be logged out if nobody noticed. It waits for the store for at most checkLimit.
+// isStored reports whether a tombstone is in the store although storing returned an error: the answer of a database may get
+// lost, and the visitor would then be logged out. The wait for the store ends after checkLimit.
 func (v *visit) isStored(ctx context.Context, end *envelope) bool {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), checkLimit)
 	defer cancel()
@@ -193,8 +194,8 @@ func (v *visit) isStored(ctx context.Context, end *envelope) bool {
 	return err == nil && found != nil && found.env.renewed == end.renewed && found.env.gone.Equal(end.gone)
 }
 
-// buried is until when a tombstone has to stay: as long as a request may be on its way that would take the id
-// for one that can be created.
+// buried is the expiry of a tombstone: without the tombstone, a request on its way could take the id for a new one and create a
+// session.
 func (v *visit) buried(now time.Time) time.Time {
 	until := now.Add(rest)
 	if t := time.Unix(int64(v.token.born), 0).Add(adoptable); t.After(until) {
@@ -203,10 +204,10 @@ func (v *visit) buried(now time.Time) time.Time {
 	return until.Add(margin)
 }
 
-// Destroy ends the visitor's session, in whatever process: its values are removed at once, and no request that is on
-// its way brings them back; those that try to write get [ErrGone]. The cohort stays. What the same request puts
-// afterwards goes to a new session. If another request has renewed the session meanwhile, Destroy returns ErrGone: the
-// renewed session is out of reach of this request, and lives.
+// Destroy ends the visitor's session, in whatever process: the values are removed at once, and no request on its way brings the
+// values back; a write of such a request returns [ErrGone]. The cohort stays. Later writes of the same request go to a new
+// session. If another request has renewed the session meanwhile, Destroy returns ErrGone: the renewed session is out of reach
+// of this request, and lives.
 func Destroy(ctx context.Context) error {
 	v, err := current(ctx)
 	if err != nil {

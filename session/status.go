@@ -6,7 +6,7 @@ import (
 	"sync/atomic"
 )
 
-// A Status is what a [Manager] of this process has counted since its start. All numbers only grow.
+// A Status has the counts of a [Manager] since the start of the process. All numbers only grow.
 type Status struct {
 	Created   uint64 // sessions made by a first write
 	Renewed   uint64 // sessions that got another id
@@ -23,7 +23,7 @@ type Status struct {
 	Refused   uint64 // requests whose cookie no key opens: it was changed, or its key is not in the ring
 }
 
-// An event is something that happens to a session. It is counted, and written to the log.
+// An event of a session is counted, and written to the log.
 type event uint8
 
 const (
@@ -43,10 +43,10 @@ var eventTexts = [events]string{
 	"session: attempt not undone",
 }
 
-// logged is how much of a key is in the log, in hexadecimal digits. The key is a hash, so it opens nothing.
+// logged is how much of a key is in the log, in hexadecimal digits. The key is a hash, and opens nothing.
 const logged = 16
 
-// A journal counts what happens, and tells the log.
+// A journal counts events and calls of the store, and logs the events.
 type journal struct {
 	log    *slog.Logger
 	events [events]atomic.Uint64
@@ -54,8 +54,8 @@ type journal struct {
 	loads, writes, conflicts, failures, refused atomic.Uint64
 }
 
-// note counts an event of the session with this key of the store. Sessions that begin are in the log at level Debug, because
-// every new visitor makes one, attempts that stay at level Warn, all other events at level Info.
+// note counts an event of the session with the given key. New sessions are logged at level Debug, because every new visitor
+// makes a session, attempts that stay at level Warn, all other events at level Info.
 func (j *journal) note(ctx context.Context, e event, key string, more ...slog.Attr) {
 	j.events[e].Add(1)
 	level := slog.LevelInfo

@@ -5,19 +5,19 @@ import (
 	"time"
 )
 
-// A Store keeps records under ids. All methods may be called from many goroutines and, where the engine allows it, from
-// many processes. An id is any string; the [Manager] gives hashes, so no store ever learns what opens a session.
+// A Store keeps records under ids. All methods may be called from many goroutines and, where the engine allows it, from many
+// processes. An id is any string; the [Manager] gives hashes, so no store ever learns what opens a session.
 //
-// Five methods are two more than an interface here should have. Each is one atomic step of every engine that we know
-// (insert if absent, read, compare and swap, set expiry, remove), and none can be made of the others without a race.
-// The package sessiontest checks all that is promised here.
+// Five methods are two more than an interface here should have. Each is an atomic step of every engine that we know (insert if
+// absent, read, compare and swap, set expiry, remove), and none can be made of the others without a race. The package
+// sessiontest checks all promises.
 //
-// A method must not use the session or the cohort of its context: the session may be locked for its own call.
+// A method must not use the session or the cohort of the context: the session may be locked for the call of the method.
 //
 // With a context that has ended a method returns an error that wraps the context's, and does nothing.
 //
-// A record whose expiry has passed does not exist. A revision is never used again for the same id, also not after
-// the record was deleted or expired and another one was created: two records of one id always differ in it.
+// A record whose expiry has passed does not exist. A revision is never used again for the same id, also not after the record
+// was deleted or expired and another record was created: two records of the same id always have different revisions.
 type Store interface {
 	// Create stores a record under an id that has none. If there is one it returns ErrConflict and changes nothing.
 	Create(ctx context.Context, id string, data []byte, expires time.Time) (rev uint64, err error)
@@ -50,8 +50,8 @@ type Record struct {
 	Expires time.Time
 }
 
-// secretKeeper is what a Store may have in addition: a secret that all processes on it share and that outlives them,
-// made by the first call. It seals the cookies unless Options.Keys says otherwise.
+// secretKeeper is an optional method of a Store, for a secret shared by all processes on the store. The first call makes the
+// secret, which outlives the processes and seals the cookies unless Options.Keys is set.
 type secretKeeper interface {
 	Secret(ctx context.Context) ([]byte, error)
 }

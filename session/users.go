@@ -12,7 +12,7 @@ import (
 	"github.com/midair-go/midair/internal/request"
 )
 
-// An Info is a session of a user, as [Manager.List] found it.
+// An Info is a session of a user, as found by [Manager.List].
 type Info struct {
 	// ID names the login that the session began with, for [Manager.Revoke], and stays when the session is renewed. Nobody can
 	// open the session with it.
@@ -29,17 +29,18 @@ type Info struct {
 	Values *Values
 }
 
-// Login gives the visitor's session another id and cookie, as [Renew] does, and binds it to user, which is any text but "" that
-// names one user of the program and never another one. If remember is true, the session lives for [Options].Remember and the
-// browser keeps its cookie as long. The values and the cohort stay, also if the session was that of another user: call [Destroy]
-// first to drop the values. A visitor without a session gets one, which is in the store when Login returns.
+// Login gives the visitor's session another id and cookie, as [Renew] does, and binds the session to user: any text but "" that
+// names one user of the program and never another. If remember is true, the session lives for [Options].Remember and the
+// browser keeps the cookie at least as long. The values and the cohort stay, also if the session was bound to another user:
+// call [Destroy] first to drop the values. A visitor without a session gets a new session, which is in the store when Login
+// returns.
 //
-// Call Login where the password was checked. Like Renew it has to be called before the header of the answer goes out, and
-// returns [ErrHeaderSent] otherwise. It returns [ErrGone] if the session was ended meanwhile, also by RevokeAll for user, and
-// [ErrNoSession] if ctx does not come from the Middleware or from Load of m. After an error the visitor is not logged in.
+// Call Login where the password was checked. As with Renew, Login returns [ErrHeaderSent] after the header of the answer went
+// out. Login returns [ErrGone] if the session was ended meanwhile, also by RevokeAll for user, and [ErrNoSession] if ctx does
+// not come from the Middleware or from Load of m. After an error the visitor is not logged in.
 //
-// The sessions of a user are listed in a record of the same store. A user has up to 1,000: a login more revokes the one
-// that is oldest.
+// The sessions of a user are listed in a record of the same store. A user has up to 1,000 sessions: a further login revokes the
+// oldest login.
 func (m *Manager) Login(ctx context.Context, user string, remember bool) error {
 	if user == "" {
 		return errors.New("session: Login without a user: pass the id of the user, and call Destroy to log out")
@@ -80,7 +81,7 @@ func (m *Manager) Login(ctx context.Context, user string, remember bool) error {
 	return nil
 }
 
-// User returns who has logged in with the visitor's session, or "".
+// User returns the user of the visitor's session, or "" without a login.
 func (m *Manager) User(ctx context.Context) (user string, err error) {
 	v := m.visit(ctx)
 	if v == nil {
@@ -103,11 +104,11 @@ func whose(ctx context.Context, v *visit) (string, login, error) {
 	return v.known.env.user, v.known.env.login, nil
 }
 
-// List returns the sessions of a user, the latest login first. It reads each of them from the store, and removes from the
-// list what has expired. The context may be any; with that of a request, Current is set.
+// List returns the sessions of a user, the latest login first. Each session is read from the store, and ended sessions are
+// removed from the list. The context may be any; with the context of a request, Current is set.
 //
-// Versions of this package without Login know no list. A session that such a version has renewed is missing until a version
-// with Login has served it once.
+// Versions of this package without Login know no list. A session renewed by such a version is missing until a version with
+// Login has served the session once.
 func (m *Manager) List(ctx context.Context, user string) ([]Info, error) {
 	g := registry{m, user}
 	r, err := g.load(ctx)
@@ -159,9 +160,9 @@ func (m *Manager) currentKey(ctx context.Context) string {
 	return v.token.key()
 }
 
-// Revoke ends the session of a user with this [Info].ID, in whatever process: no request reads or writes it when Revoke has
-// returned nil, apart from what a request that was under way has read already. It returns [ErrNotFound] if the user has no
-// such session, so an id of another user does nothing. After another error call Revoke again.
+// Revoke ends the session of a user with this [Info].ID, in whatever process. When Revoke has returned nil, no request reads or
+// writes the session, apart from values that a request under way has read already. Revoke returns [ErrNotFound] if the user has
+// no such session, so an id of another user does nothing. After another error call Revoke again.
 func (m *Manager) Revoke(ctx context.Context, user, id string) error {
 	n, err := m.revoke(ctx, user, func(e entry) bool { return e.login.ID == id }, false)
 	if err == nil && n == 0 {
@@ -170,17 +171,17 @@ func (m *Manager) Revoke(ctx context.Context, user, id string) error {
 	return err
 }
 
-// RevokeAll ends all sessions of a user, as [Manager.Revoke] does, and returns how many. A login that is under way fails with
+// RevokeAll ends all sessions of a user, as [Manager.Revoke] does, and returns how many. A login under way fails with
 // [ErrGone], or comes after RevokeAll. After an error call RevokeAll again: some sessions may live.
 //
-// Versions of this package without Login know no list. A session that such a version has renewed ends when a version with
-// Login serves it the next time, and not before.
+// Versions of this package without Login know no list. A session renewed by such a version ends when a version with Login
+// serves the session the next time, and not before.
 func (m *Manager) RevokeAll(ctx context.Context, user string) (n int, err error) {
 	return m.revoke(ctx, user, func(entry) bool { return true }, true)
 }
 
 // RevokeOthers ends all sessions of the visitor's user but the visitor's own, and returns how many. It returns [ErrGone] if the
-// own session was ended meanwhile, and [ErrNotFound] if nobody has logged in.
+// own session was ended meanwhile, and [ErrNotFound] if the visitor is not logged in.
 func (m *Manager) RevokeOthers(ctx context.Context) (n int, err error) {
 	v := m.visit(ctx)
 	if v == nil {
@@ -199,7 +200,7 @@ func (m *Manager) RevokeOthers(ctx context.Context) (n int, err error) {
 	return m.revoke(ctx, user, func(e entry) bool { return e.login.ID != own.ID }, true)
 }
 
-// revoke lets the visit of ctx forget what it knows, because its own session may be among the revoked ones.
+// revoke ends sessions of a user. The visit of ctx forgets the own session, which may be among the revoked sessions.
 func (m *Manager) revoke(ctx context.Context, user string, pick func(entry) bool, all bool) (int, error) {
 	n, err := registry{m, user}.revoke(ctx, pick, all)
 	if v := m.visit(ctx); v != nil {
@@ -212,18 +213,19 @@ func (m *Manager) revoke(ctx context.Context, user string, pick func(entry) bool
 	return n, err
 }
 
-// Load returns a context in which [Get], [Put], [Update], [Renew], [Destroy] and [Manager.Login] use the session of a client that
-// has sent token: for gRPC, for messages of a WebSocket, and whatever else has no header for cookies. The token is what Commit
-// returned before, the value of a cookie, or "" for a client nobody knows. One that was changed makes a new client and no
-// error. Load does not read the session, but the first call in a process may wait a second for the store's key. The context lives
-// as long as ctx.
+// Load returns a context in which [Get], [Put], [Update], [Renew], [Destroy] and [Manager.Login] use the session of a client
+// that has sent token: for gRPC, for messages of a WebSocket, and whatever else has no header for cookies. The token is an
+// earlier result of Commit, the value of a cookie, or "" for an unknown client. A changed token makes a new client and no
+// error. Load does not read the session, but the first call in a process may wait a second for the store's key. The context
+// lives as long as ctx.
 func (m *Manager) Load(ctx context.Context, token string) context.Context {
 	return new(explicit).open(ctx, m, token)
 }
 
-// Commit returns the token that has to be sent to the client, and whether there is one: after a first write, a Renew, a Login or
-// a Destroy, and if half of the life of the old token is over. Call it once, when the answer begins. A later write that would
-// need another token returns [ErrHeaderSent]. The context is one of Load; with any other one Commit does nothing.
+// Commit returns the token that has to be sent to the client, and whether there is such a token: after a first write, a Renew,
+// a Login or a Destroy, and if half of the life of the old token is over. Call Commit once, when the answer begins. A later
+// write that would need another token returns [ErrHeaderSent]. The context is a context of Load; with any other context Commit
+// does nothing.
 func (m *Manager) Commit(ctx context.Context) (token string, changed bool) {
 	if v := m.visit(ctx); v != nil && v.made != nil {
 		return commit(v)
@@ -231,9 +233,9 @@ func (m *Manager) Commit(ctx context.Context) (token string, changed bool) {
 	return "", false
 }
 
-// Reload forgets what the context knows of its session and reads the session from the store, for contexts that live long, as
-// that of a WebSocket. It returns [ErrGone] if the session was destroyed, revoked or renewed by another request, or has
-// expired: close the connection then. It returns nil if there was no session.
+// Reload forgets what the context knows of its session and reads the session from the store, for contexts that live long, such
+// as the context of a WebSocket. Reload returns [ErrGone] if the session was destroyed, revoked or renewed by another request,
+// or has expired: close the connection then. If there was no session, Reload returns nil.
 func (m *Manager) Reload(ctx context.Context) error {
 	v := m.visit(ctx)
 	if v == nil {
@@ -242,16 +244,16 @@ func (m *Manager) Reload(ctx context.Context) error {
 	return reload(ctx, v)
 }
 
-// Attempt begins an attempt to answer r that may fail, and be followed by another one for the same visitor, as a router does that
-// rescues requests. The function undo takes back what the attempt has done: values, a new session, a Renew, Login or Destroy, and
-// the cookie are as before. It waits for a write of the attempt that is under way, and then for the store, for two seconds at
-// most. What others have written since then is never overwritten: then the changes stay, and a line in the log says so. They stay
-// too if the process dies before undo, and if the header was sent with a new cookie. A write of the failed attempt that comes
+// Attempt begins an attempt to answer r that may fail, and be followed by another attempt for the same visitor, as in a router
+// that rescues requests. The function undo takes back the changes of the attempt: values, a new session, a Renew, Login or
+// Destroy, and the cookie are as before. Undo waits for a write of the attempt under way, and then for the store, for two
+// seconds at most. A later write of others is never overwritten: then the changes stay, and a line in the log says so. The
+// changes stay too if the process dies before undo, and if the header was sent with a new cookie. A write of the failed attempt
 // after undo returns [ErrGone].
 //
-// Attempt has to be called with the request that the first attempt gets, and the next one needs a request of its own whose
-// context does not come from that of r. It costs an access to the store only if undo is called after a write. Without a
-// Middleware of m around r, undo does nothing. It need not be called.
+// Call Attempt with the request that the first attempt gets. The next attempt needs a request of its own, whose context does
+// not come from the context of r. Attempt costs an access to the store only if undo is called after a write. Without a
+// Middleware of m around r, undo does nothing. Undo need not be called.
 func (m *Manager) Attempt(r *http.Request) (undo func()) {
 	v := m.visit(r.Context())
 	if v == nil {

@@ -8,15 +8,15 @@ import (
 	"slices"
 )
 
-// Values are the values of a session during [Update]. They must not be used after the function that they were given to
-// has returned, nor from several goroutines.
+// Values are the values of a session, during [Update] or in an [Info]. In Update they must not be used after the function has
+// returned, nor from several goroutines.
 type Values struct {
 	m       members
 	changed bool
 }
 
-// Get decodes the value of key into dst, a pointer, and reports whether there is one. A value that does not fit
-// is an error; other keys are not affected by it.
+// Get decodes the value of key into dst, a pointer, and reports whether there is a value. A value that does not fit is an
+// error, and does not affect other keys.
 func (v *Values) Get(key string, dst any) (bool, error) {
 	raw, ok := v.m[key]
 	if !ok {
@@ -28,8 +28,8 @@ func (v *Values) Get(key string, dst any) (bool, error) {
 	return true, nil
 }
 
-// Put sets key to value, which is encoded by encoding/json. Where a struct replaces an object, members that its type
-// does not know are kept: another version of the program may have written them. To drop them, Delete the key first.
+// Put sets key to value, which is encoded by encoding/json. Where a struct replaces an object, members unknown to the struct
+// are kept: another version of the program may have written such members. To drop unknown members, Delete the key first.
 func (v *Values) Put(key string, value any) error {
 	raw, err := encodeJSON(value)
 	if err != nil {
@@ -50,7 +50,7 @@ func (v *Values) set(key string, raw json.RawMessage) {
 	v.changed = true
 }
 
-// Delete removes key. That it is not there is not an error.
+// Delete removes key. A missing key is no error.
 func (v *Values) Delete(key string) {
 	if _, ok := v.m[key]; ok {
 		delete(v.m, key)

@@ -12,7 +12,7 @@ import (
 	"github.com/midair-go/midair/internal/request"
 )
 
-// A visit is what a request that passes the Middleware knows of its session.
+// A visit is the state of the session in a request.
 type visit struct {
 	m       *Manager
 	slot    *request.Slot
@@ -50,7 +50,7 @@ const (
 	shut                     // the request has a cookie that no key opens, and the store has not given its key yet
 )
 
-// An arrival is all that a Middleware needs if it is the outermost: one allocation.
+// An arrival is all that the outermost Middleware needs for a request: one allocation.
 type arrival struct {
 	visit
 	slot   request.Slot
@@ -89,7 +89,7 @@ func (v *visit) recognize(lines []string) {
 	}
 }
 
-// take makes the token of a cookie that of the visit.
+// take gives the visit the token of a cookie.
 func (v *visit) take(f found) {
 	v.token, v.cookie = f.token, held
 	if f.stale {
@@ -106,9 +106,9 @@ func current(ctx context.Context) (*visit, error) {
 	return v, nil
 }
 
-// BeforeHeader adds the cookie if the client needs one. It is called this late because handlers may replace the header, and
-// because an informational answer must not carry the cookie. If a first write is under way, it is not known whether the client
-// will need the cookie, and the answer carries it.
+// BeforeHeader adds the cookie if the client needs a cookie. The call comes this late because handlers may replace the header,
+// and because an informational answer must not carry the cookie. While a first write is under way, the answer carries the
+// cookie, because the client may need it.
 func (v *visit) BeforeHeader(h http.Header, _ uint64) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -139,7 +139,8 @@ func (v *visit) use() {
 	}
 }
 
-// cohort returns the cohort of the visitor. A visitor without one gets one if may is true and the cookie can still be set.
+// cohort returns the cohort of the visitor. A visitor without a cohort gets a new cohort if may is true and the cookie can
+// still be set.
 func (v *visit) cohort(may bool) string {
 	v.use()
 	if v.cohorts != "" {
@@ -157,15 +158,15 @@ func (v *visit) cohort(may bool) string {
 	return v.token.cohort
 }
 
-// mint is called with mu held, and gives a visit without a token a new one.
+// mint is called with mu held, and gives a visit without a token a new token.
 func (v *visit) mint() {
 	if v.cookie == none {
 		v.token, v.cookie, v.known, v.loaded = newToken(v.start), fresh, nil, true
 	}
 }
 
-// read loads the session, if that was not done yet, and returns its values: none if there is no session. They must not
-// be changed.
+// read loads the session, unless loaded before, and returns the values, none if there is no session. The values must not be
+// changed.
 func (v *visit) read(ctx context.Context) (members, error) {
 	if err := v.begin(ctx); err != nil {
 		return nil, err
@@ -192,7 +193,7 @@ func (v *visit) read(ctx context.Context) (members, error) {
 	return v.known.env.values, nil
 }
 
-// over reports whether what is known is the rest of a session that nobody may read any more.
+// over reports whether the known record is the rest of a session that may not be read any more.
 func (v *visit) over(now time.Time) bool {
 	gone := v.known.env.gone
 	return !gone.IsZero() && now.After(gone.Add(grace))
@@ -218,8 +219,8 @@ func (v *visit) load(ctx context.Context) error {
 	return nil
 }
 
-// know is called with mu held: this is the record of the session, nil if there is none. Whether the visitor is remembered is a
-// property of the session, which builds that know nothing of it drop from the cookie.
+// know is called with mu held and sets the record of the session, nil if there is none. Whether the visitor is remembered is a
+// property of the session: older builds drop the mark from the cookie.
 func (v *visit) know(known *stored) {
 	v.known, v.loaded = known, true
 	remembered := known != nil && known.env.remembered
@@ -229,7 +230,7 @@ func (v *visit) know(known *stored) {
 	v.token.remembered = remembered
 }
 
-// touch moves the expiry of a session that is used, once in a while.
+// touch moves the expiry of a session in use, once in a while.
 func (v *visit) touch(ctx context.Context) {
 	if v.known == nil || !v.known.env.gone.IsZero() {
 		return
@@ -269,9 +270,9 @@ func (v *visit) writable(ctx context.Context, again bool) (token, *stored, error
 	return v.token, v.known, nil
 }
 
-// settle is called with mu held. It loads the session, and sees to it that the token names a session that exists or may be
-// created. A request that began before its session ended gets ErrGone: the answer that ended it carries the cookie that
-// counts. A later one has missed that answer, and gets another session.
+// settle is called with mu held and loads the session. Without an error the token names a session that exists or may be
+// created. A request from before the end of the session gets ErrGone: the cookie that counts is in the answer that ended the
+// session. A later request has missed the answer, and gets another session.
 func (v *visit) settle(ctx context.Context) error {
 	if v.cookie <= due && v.late() {
 		return ErrHeaderSent
@@ -307,7 +308,7 @@ func (v *visit) another(now time.Time) token {
 	return t
 }
 
-// early reports whether the request may have begun before what is known of its session's end.
+// early reports whether the request may have begun before the known end of the session.
 func (v *visit) early() bool { return v.start.Before(v.known.env.gone.Add(grace)) }
 
 // adoptable reports whether the id of the token may be created.
@@ -315,13 +316,13 @@ func (v *visit) adoptable(now time.Time) bool {
 	return now.Sub(time.Unix(int64(v.token.born), 0)) < adoptable
 }
 
-// become is called with mu held: from now on the visitor has this token.
+// become is called with mu held: from now on the visitor has the token t.
 func (v *visit) become(t token, known *stored, state cookieState) {
 	v.token, v.cookie = t, state
 	v.know(known)
 }
 
-// wrote ends what writable began. If next is not nil, it was stored under t.
+// wrote ends a write after writable. If next is not nil, next was stored under t.
 func (v *visit) wrote(ctx context.Context, t token, next *stored) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
