@@ -7,7 +7,7 @@ import (
 	"github.com/midair-go/midair/internal/request"
 )
 
-// basis is the set of what a decision depends on: caches have to know.
+// basis is the set of inputs of a decision, which caches have to know.
 type basis uint8
 
 const (
@@ -24,7 +24,7 @@ func cacheable(method string) bool {
 	return method == http.MethodGet || method == http.MethodHead || method == ""
 }
 
-// answers is what a Router adds to answers and to contexts.
+// answers has the additions of a Router to answers and to contexts.
 type answers struct {
 	sideInContext bool
 	lines         [onAll + 1][]string // the Vary line for each basis: one string, or none
@@ -54,7 +54,7 @@ func varyLine(b basis, o *Options) []string {
 	return []string{strings.Join(names, ", ")}
 }
 
-// BeforeHeader tells caches what the answer depends on. The argument is the basis.
+// BeforeHeader tells caches the inputs of the decision. The argument is the basis.
 func (a *answers) BeforeHeader(h http.Header, arg uint64) {
 	request.AddVary(h, a.lines[arg])
 	if basis(arg)&onChance != 0 {
@@ -62,14 +62,14 @@ func (a *answers) BeforeHeader(h http.Header, arg uint64) {
 	}
 }
 
-// An attempt is what a Router makes for a request if no middleware further out has made it.
+// An attempt is the Slot and the Writer of a request, in one allocation, if no middleware further out has made either.
 type attempt struct {
 	slot   request.Slot
 	writer request.Writer
 }
 
-// missing returns the Slot and the Writer that the router has to make, or nil for each that it does not need. Those that it
-// shares have what they need afterwards.
+// missing returns the Slot and the Writer that the router has to make, or nil where the router needs none, or shares the Slot
+// or the Writer of a middleware further out. missing has then added the decision to the shared Slot or Writer.
 func (a *answers) missing(w http.ResponseWriter, r *http.Request, d decision) (*request.Slot, *request.Writer) {
 	needsSlot, needsWriter := a.sideInContext || d.visit != nil, d.basis != 0 || d.visit != nil
 	if needsSlot {
@@ -104,7 +104,7 @@ func (a *answers) fill(slot *request.Slot, d decision) bool {
 	return free
 }
 
-// hook adds to a Writer what has to be in the header. After the header was sent this has no effect.
+// hook makes a Writer add the lines of a decision to the header. After the header was sent, hook has no effect.
 func (a *answers) hook(writer *request.Writer, d decision) {
 	if d.basis != 0 {
 		writer.BeforeHeader(a, uint64(d.basis))

@@ -8,7 +8,7 @@ import (
 	"sync/atomic"
 )
 
-// asked calls the functions of the options. A panic in one of them costs neither the request nor the process.
+// asked calls the functions of the options. A panic of a function costs neither the request nor the process.
 type asked struct {
 	opts         *Options
 	weightPanics atomic.Uint64
@@ -16,25 +16,25 @@ type asked struct {
 	samePanics   atomic.Uint64
 }
 
-// weight returns what Options.Weight returns, and false if the function has panicked.
+// weight returns the result of Options.Weight, and false if the function has panicked.
 func (a *asked) weight() (weight float64, ok bool) {
 	defer a.caught("Weight", &a.weightPanics)
 	return a.opts.Weight(), true
 }
 
-// key returns what Options.Key returns, and false if the function has panicked.
+// key returns the result of Options.Key, and false if the function has panicked.
 func (a *asked) key(r *http.Request) (key string, ok bool) {
 	defer a.caught("Key", &a.keyPanics)
 	return a.opts.Key(r), true
 }
 
-// sameForAll returns what Options.SameForAll returns, and false if the function has panicked.
+// sameForAll returns the result of Options.SameForAll, or false if the function has panicked.
 func (a *asked) sameForAll(r *http.Request) bool {
 	defer a.caught("SameForAll", &a.samePanics)
 	return a.opts.SameForAll(r)
 }
 
-// caught is deferred. It ends a panic of a function of the options. The first panic is logged.
+// caught is deferred, and ends a panic of a function of the options. The first panic of each function is logged.
 func (a *asked) caught(name string, panics *atomic.Uint64) {
 	p := recover()
 	if p == nil {

@@ -8,38 +8,38 @@ import (
 	"github.com/midair-go/midair/internal/request"
 )
 
-// year is how long a browser keeps the cookie; most do not keep one longer than 400 days.
+// year is how long a browser keeps the cookie; most browsers keep no cookie longer than 400 days.
 const year = 365 * 24 * time.Hour
 
 // CookieOptions of a Cookie. The zero value works.
 type CookieOptions struct {
-	// Secrets seal the ids: the first seals new ones, and all of them open. Hosts that share visitors need the same
-	// ones, and so does a service whose visitors shall be known again after a restart. To change a secret on several
-	// hosts, add the new one behind the old, then move it to the front, then take the old one away. Each should
-	// have at least 16 random bytes. Default: one random secret, which an upgrade passes on with the state of the
-	// Router, and which a restart forgets.
+	// Secrets seal the ids: the first seals new ones, and all of them open. Hosts that share visitors need the same secrets, and
+	// so does a service whose visitors shall be known again after a restart. To change a secret on several hosts, add the new
+	// secret behind the old, then move the new secret to the front, then take the old secret away. A secret should have at
+	// least 16 random bytes. Default: one random secret, which an upgrade passes on with the state of the Router, and which a
+	// restart forgets.
 	Secrets [][]byte
-	// MaxAge is how long browsers keep the cookie. Negative: until they are closed. Default: 365 days.
+	// MaxAge is how long browsers keep the cookie. Negative: until the browser is closed. Default: 365 days.
 	MaxAge time.Duration
-	// Secure sets the attribute Secure even if the request did not come over TLS, as it is behind a proxy that ends
-	// it. Default: only over TLS.
+	// Secure sets the attribute Secure even if the request did not come over TLS, as behind a proxy that ends
+	// TLS. Default: only over TLS.
 	Secure bool
 }
 
-// A Cookie gives visitors a random id, sealed so that nobody else can make one, and knows them again by it. Several
-// routers, also nested ones, may share a Cookie: a visitor then has one id for all of them. It has to be made by
-// NewCookie.
+// A Cookie gives each visitor a random id, and knows the visitor again by the id. The id is sealed, so nobody else can make
+// ids. Several routers, also nested routers, may share a Cookie: a visitor then has the same id for all routers. A Cookie has
+// to be made by NewCookie.
 //
-// It is not a function for Options.Key because it needs what such a function does not have: the answer, where the
-// cookie is put, and a way for the Router to pass the secret on.
+// A Cookie is not a function for Options.Key, because such a function has no access to the answer, where the cookie is set, and
+// gives the Router no way to pass the secret on.
 type Cookie struct {
 	prefix string // the name and "="
 	opts   CookieOptions
 	ring   ring
 }
 
-// NewCookie returns a Cookie with that name, or "canary" if it is empty. A name that no cookie can have is never set,
-// and every request is drawn by itself then.
+// NewCookie returns a Cookie with the given name, or "canary" if the name is empty. If no cookie can have the name, the Cookie
+// is never set, and every request is drawn by itself.
 func NewCookie(name string, opts CookieOptions) *Cookie {
 	if name == "" {
 		name = defaultName
@@ -55,21 +55,22 @@ func NewCookie(name string, opts CookieOptions) *Cookie {
 
 func (c *Cookie) name() string { return c.prefix[:len(c.prefix)-1] }
 
-// A visit is a visitor without a cookie, to whom the answer gives one.
+// A visit is the new id of a visitor without a cookie, with the Set-Cookie line for the answer.
 type visit struct {
 	id   visitorID
 	from *Cookie
 	line string // the Set-Cookie line
 }
 
-// BeforeHeader adds the cookie to an answer. A shared cache must not give it to other visitors.
+// BeforeHeader adds the cookie to an answer, which a shared cache must not give to other visitors.
 func (v *visit) BeforeHeader(h http.Header, _ uint64) {
 	h.Add("Set-Cookie", v.line)
 	request.AddPrivate(h)
 }
 
-// visitor returns the id of the visitor, and false if the visitor has none. A visitor without a cookie gets an id here, which
-// decides this request already: the answer has to give it to the visitor if the returned visit is not nil.
+// visitor returns the id of the visitor, and false if there is no id. A visitor without a cookie gets a new id, which already
+// decides the request; if the returned visit is not nil, the answer has to set the cookie of the visit. There is no id if the
+// cookie is missing and cannot be set.
 func (c *Cookie) visitor(r *http.Request) (id visitorID, v *visit, ok bool) {
 	if id, ok := c.find(r.Header["Cookie"]); ok {
 		return id, nil, true
@@ -90,7 +91,7 @@ func (c *Cookie) visitor(r *http.Request) (id visitorID, v *visit, ok bool) {
 	return id, &visit{id: id, from: c, line: line}, true
 }
 
-// find returns the first id in the lines of a Cookie header that can be opened.
+// find returns the first valid id in the lines of a Cookie header.
 func (c *Cookie) find(lines []string) (visitorID, bool) {
 	for _, line := range lines {
 		for at := strings.Index(line, c.prefix); at >= 0; at = strings.Index(line, c.prefix) {

@@ -1,5 +1,5 @@
-// Package canary sends a share of the requests to a new handler and the others to the one it is to replace, within one
-// process, and keeps each visitor on one side.
+// Package canary sends a share of the requests to a new handler and the others to the old handler, within one process, and keeps
+// each visitor on one side.
 //
 //	cart := canary.NewRouter(oldCart, newCart, canary.Options{
 //		Name:   "cart-v2",
@@ -17,12 +17,12 @@
 //
 //  1. Without a canary handler every request is stable.
 //  2. While [Options.Kill] is killed or latched every request is stable.
-//  3. Where [Options.Header] names a header, such as "canary: true" or "canary: false", it decides, whatever the weight.
-//  4. At weight 0 every request is stable, at weight 1 all go to the canary. Nobody is asked for a key then, and no
+//  3. Where [Options.Header] names a header, such as "canary: true" or "canary: false", the header decides, whatever the weight.
+//  4. At weight 0 every request is stable, at weight 1 all go to the canary. No key is asked for then, and no
 //     cookie is set.
 //  5. [Options.Key] gives the key, or else [Options.Cookie] does. The key and the salt give a point in [0, 1), and the
-//     request goes to the canary if that is below the weight.
-//  6. Where neither gives one, the request is drawn at random.
+//     request goes to the canary if the point is below the weight.
+//  6. Where neither gives a key, the request is drawn at random.
 //
 // A request for which Options.Weight or Options.Key panics is stable. [Status] counts these panics, and the first of each
 // function is logged.
@@ -56,15 +56,15 @@
 //
 // # What a visitor can rely on
 //
-// A key has the same point for ever, under the same salt, in each process and on each host. So who is on the canary
-// side at 5 % is there at 25 % too; after a rollback and a new ramp it is the same ones; a restart or an upgrade
-// changes nothing. What that needs is the same [Options.Salt], which is the Name of the rollout by default, and for
-// cookies the same secret: it passes to the next process with the state of the [Router], while hosts and restarts need
-// [CookieOptions.Secrets]. When the weight rises visitors go from stable to canary, and while two processes with
-// different weights serve at once such a visitor sees both sides.
+// A key has the same point for ever, under the same salt, in each process and on each host. So a visitor on the canary side at
+// 5 % is there at 25 % too; after a rollback and a new ramp, the same visitors are on the canary side; a restart or an upgrade
+// changes nothing. All this needs the same [Options.Salt], which is the Name of the rollout by default, and for cookies the same
+// secret: the secret passes to the next process with the state of the [Router], while hosts and restarts need
+// [CookieOptions.Secrets]. When the weight rises, visitors go from stable to canary, and while two processes with different
+// weights serve at once, such a visitor sees both sides.
 //
 // A cookie is never set in the answer to a request that another site made a browser send with an unsafe method, such as a form
-// POST: browsers leave out the visitor's cookie there (SameSite), and another one would replace it. Such a request without a
+// POST: browsers leave out the visitor's cookie there (SameSite), and a new cookie would replace it. Such a request without a
 // cookie is drawn by itself.
 //
 // # Caches
@@ -89,5 +89,5 @@
 //
 // All functions and methods may be called from any number of goroutines. Options.Weight and Options.Key are called in the
 // goroutine of each request, so in several at once. The package starts a goroutine for each write of the file of a
-// KillSwitch; it ends when the disk has answered.
+// KillSwitch; the goroutine ends when the disk has answered.
 package canary

@@ -18,32 +18,32 @@ type KillSwitchOptions struct {
 	// lose a change. Default: none.
 	File string
 	// Broadcast sends data to all other living processes of the service, which pass it to UnmarshalBinary of the switch with
-	// the same name. The method Broadcast of an Upgrader fits. It is called after each change that is made in this process, in
-	// the goroutine that makes the change. Default: none.
+	// the same name. The method Broadcast of an Upgrader fits. Broadcast is called after each change that is made in this
+	// process, in the goroutine that makes the change. Default: none.
 	Broadcast func(name string, data []byte) error
 	// Logger gets a line for each change. Its handler is called in another goroutine: no change waits for a log. Default:
 	// slog.Default().
 	Logger *slog.Logger
 }
 
-// A KillSwitch stops rollouts: every request of a [Router] with this switch in Options.Kill is stable, also a request that has
-// chosen the canary by header. An operator kills a rollout, a judge latches it. Both hold, whatever the weight does, until
-// Revive.
+// A KillSwitch stops rollouts: after Kill or Latch, every request of a [Router] with the switch in Options.Kill is stable, also
+// a request that has chosen the canary by header. An operator kills a rollout, a judge latches it. Both hold, whatever the
+// weight does, until Revive.
 //
-// States of several processes merge: killed wins. A revival clears exactly the kills and latches that the reviving process
-// knew, so a kill that is made elsewhere at the same time stays.
+// States of several processes merge: killed wins. A revival clears exactly the kills and latches known to the reviving process,
+// so a kill made elsewhere at the same time stays.
 //
 //	kill := canary.NewKillSwitch("cart-v2", canary.KillSwitchOptions{File: "cart-v2.kill", Broadcast: up.Broadcast})
 //	up.Keep("cart-v2.kill", kill)
 //	up.OnBroadcast("cart-v2", kill.UnmarshalBinary)
 //
-// Kill, Latch and Revive are in force in this process at once. Then they broadcast, and then they write the file. If one of
-// these two fails, the error is returned, Status shows it, and Publish or the next change tries again; the change is in force
-// in this process all the same. If the file has a kill that was unknown to the process, the switch broadcasts once more: the
-// killing process may have died before the broadcast arrived. A change waits for the disk for at most 3 seconds, and for as long
-// as Broadcast takes.
+// Kill, Latch and Revive are in force in this process at once. After that they broadcast, and then write the file. If the
+// broadcast or the write fails, the error is returned, Status shows the error, and Publish or the next change tries again; the
+// change is in force in this process all the same. If the file has a kill that was unknown to the process, the switch
+// broadcasts once more: the killing process may have died before the broadcast arrived. A change waits for the disk for at most
+// 3 seconds, and for as long as Broadcast takes.
 //
-// Several routers may share a KillSwitch. The zero value is a switch without a name that is in memory only.
+// Several routers may share a KillSwitch. The zero value is a switch without a name, in memory only.
 type KillSwitch struct{ sw killswitch.Switch }
 
 var (
@@ -51,8 +51,8 @@ var (
 	_ encoding.BinaryUnmarshaler = (*KillSwitch)(nil)
 )
 
-// NewKillSwitch returns the KillSwitch with that name, or "canary" if the name is empty, with the state in its file. It does
-// not write.
+// NewKillSwitch returns the KillSwitch with the given name, or "canary" if the name is empty, with the state in the file.
+// NewKillSwitch does not write.
 func NewKillSwitch(name string, opts KillSwitchOptions) *KillSwitch {
 	if name == "" {
 		name = defaultName
@@ -69,31 +69,31 @@ func NewKillSwitch(name string, opts KillSwitchOptions) *KillSwitch {
 // Kill stops the rollout, for an operator. The reason is for people, and is cut at 512 bytes.
 func (k *KillSwitch) Kill(reason string) error { return k.sw.Kill(reason) }
 
-// Latch stops the rollout, for a judge. It differs from Kill in what Status and the log say.
+// Latch stops the rollout, for a judge. Latch differs from Kill in the words of Status and of the log.
 func (k *KillSwitch) Latch(reason string) error { return k.sw.Latch(reason) }
 
-// LatchNow is Latch in this process only: it neither writes the file nor broadcasts, so a request may call it. It reports whether
-// something has changed; then Publish is to be called, in a goroutine that may wait.
+// LatchNow is Latch in this process only, without the file and the broadcast, so a request may call it. LatchNow reports
+// whether something has changed; then Publish is to be called, in a goroutine that may wait.
 func (k *KillSwitch) LatchNow(reason string) (changed bool) { return k.sw.LatchNow(reason) }
 
-// Publish writes and broadcasts what is not in the file or was not sent yet: a LatchNow, or what has failed before. It does
-// nothing if there is nothing.
+// Publish broadcasts and writes the state, if a change was not sent yet or is not in the file: after LatchNow, or after an
+// error.
 func (k *KillSwitch) Publish() error { return k.sw.Publish() }
 
-// Revive clears every kill and every latch that this process knows. If the file has a kill that this process did not know, the
-// rollout is stopped again when Revive returns, and the error says so.
+// Revive clears every kill and every latch known to this process. If the file has a kill unknown to this process, the rollout
+// is stopped again when Revive returns, and the error says so.
 func (k *KillSwitch) Revive(reason string) error { return k.sw.Revive(reason) }
 
 // MarshalBinary returns the state for UnmarshalBinary of another process, without a kill for a File that cannot be read.
 func (k *KillSwitch) MarshalBinary() ([]byte, error) { return k.sw.Encode(), nil }
 
-// UnmarshalBinary merges the state of another process into the state of this process, and writes the file if that has changed the
-// state. It does not broadcast; if the file has a kill that was unknown, the next change or Publish does. It may be called at
-// any time and more than once: as a kept value of an upgrade, and for each message of a broadcast. The error is for data that is
-// no state; an error of the file is logged and shown by Status.
+// UnmarshalBinary merges the state of another process into the state of this process, and writes the file if the state has
+// changed. UnmarshalBinary does not broadcast; if the file has a kill that was unknown, the next change or Publish does. It may
+// be called at any time and more than once: as a kept value of an upgrade, and for each message of a broadcast. The error is
+// for data without a state; an error of the file is logged and shown by Status.
 func (k *KillSwitch) UnmarshalBinary(data []byte) error { return k.sw.Merge(data) }
 
-// word returns the state. Without a switch it is open.
+// word returns the state, which is open without a switch.
 func (k *KillSwitch) word() killswitch.Word {
 	if k == nil {
 		return killswitch.Open
@@ -103,18 +103,18 @@ func (k *KillSwitch) word() killswitch.Word {
 
 // KillStatus is the state of a KillSwitch.
 type KillStatus struct {
-	// Name is that of the switch.
+	// Name is the name of the switch.
 	Name string `json:"name"`
 	// State is "open", "latched" or "killed".
 	State string `json:"state"`
-	// Reason is that of the last kill, or else of the last latch, that is in force. In an open state it is the reason of
-	// the last revival.
+	// Reason is the reason of the last kill, or else of the last latch, that is in force, and in an open state of the last
+	// revival.
 	Reason string `json:"reason,omitempty"`
-	// At is when this was.
+	// At is the time of this kill, latch or revival.
 	At time.Time `json:"at,omitzero"`
-	// Host is the name of the host on which this was done.
+	// Host is the name of the host on which the switch was killed, latched or revived.
 	Host string `json:"host,omitempty"`
-	// PID is the process that did this.
+	// PID is the process that has killed, latched or revived.
 	PID int `json:"pid,omitempty"`
 	// File is the path of the file.
 	File string `json:"file,omitempty"`
@@ -124,5 +124,5 @@ type KillStatus struct {
 	BroadcastError string `json:"broadcast_error,omitempty"`
 }
 
-// Status returns the state, with who has decided it and why. It does no I/O.
+// Status returns the state, with the reason, the time and the process of the deciding change. Status does no I/O.
 func (k *KillSwitch) Status() KillStatus { return KillStatus(k.sw.Status()) }

@@ -10,27 +10,27 @@ import (
 
 const defaultName = "canary"
 
-// Options of a Router. The zero value works: it sends everything to the stable handler.
+// Options of a Router. The zero value works, and sends everything to the stable handler.
 type Options struct {
-	// Name names the rollout in logs and in the status, and is the default of Salt. Give each rollout its own: those
-	// that share a name put the same visitors on the canary side. Default: "canary".
+	// Name names the rollout in logs and in the status, and is the default of Salt. Give each rollout a name of
+	// its own: rollouts with the same name put the same visitors on the canary side. Default: "canary".
 	Name string
-	// Weight is the share of the traffic that the canary gets, in [0, 1]. It is called for every request, so it should
-	// be one atomic load. Less than 0, not a number, and a panic count as 0, more than 1 as 1. A
-	// panic is counted in Status. Default: 0.
+	// Weight is the share of the traffic that the canary gets, in [0, 1]. The function is called for every request, so
+	// it should be one atomic load. Less than 0, not a number, and a panic count as 0, more than 1 as 1. A panic is counted in
+	// Status. Default: 0.
 	Weight func() float64
 
 	// Kill stops the rollout: while it is killed or latched every request is stable, whatever the weight and the Header say.
-	// Several routers may share one. Default: none.
+	// Several routers may share a switch. Default: none.
 	Kill *KillSwitch
 
-	// Key tells what stays on one side: requests with the same key are decided the same. It should be something that
-	// the server has issued, since who can choose keys can choose the side. Where it returns "" the Cookie decides, or
-	// else every request is drawn by itself. It is called only while the weight is between 0 and 1. A request for which it
+	// Key returns the key of a request: requests with the same key are decided the same. The key should be something that the
+	// server has issued, since a client that can choose keys can choose the side. Where Key returns "" the Cookie decides, or
+	// else every request is drawn by itself. Key is called only while the weight is between 0 and 1. A request for which Key
 	// panics is stable; the panic is counted in Status. Default: none.
 	Key func(*http.Request) string
 	// Cookie keeps visitors that have no Key on one side, by a cookie that is set with the first answer that the weight
-	// decides. Several routers may share one. One that NewCookie has not made is none. Default: none.
+	// decides. Several routers may share a Cookie. A Cookie that NewCookie has not made counts as none. Default: none.
 	Cookie *Cookie
 	// Salt selects which keys are in the share. The same salt selects the same keys in every process and on every
 	// host; another salt selects others. Default: Name.
@@ -47,14 +47,14 @@ type Options struct {
 	SameForAll func(*http.Request) bool
 
 	// Header is the request header by which a client chooses the side itself, such as "canary": "true" is the canary and
-	// "false" is stable, whatever the weight. Whoever can reach the service can send it: set it only where strangers may
-	// see the canary, or where the edge removes it. Default: none.
+	// "false" is stable, whatever the weight. Every client of the service can send the header: set Header only where
+	// strangers may see the canary, or where the edge removes the header. Default: none.
 	Header string
 
-	// SideInContext makes the side known to the handlers, through SideFromContext. It costs one allocation a request, or none
+	// SideInContext makes the side known to the handlers, through SideFromContext. The cost is one allocation a request, or none
 	// inside the middleware of a session.Manager.
 	SideInContext bool
-	// Logger gets a line when the state of another process tells of another cohort. Its handler is called in another
+	// Logger gets a line when the state of another process has another salt. The log handler is called in another
 	// goroutine: no upgrade waits for a log. Default: slog.Default().
 	Logger *slog.Logger
 }
@@ -82,12 +82,12 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// Fixed is a weight that never changes, for Options.Weight.
+// Fixed returns a weight for Options.Weight that never changes.
 func Fixed(weight float64) func() float64 {
 	return func() float64 { return weight }
 }
 
-// clamp brings a weight into [0, 1]; what is not a number becomes 0.
+// clamp brings a weight into [0, 1]; NaN becomes 0.
 func clamp(weight float64) float64 {
 	if !(weight > 0) {
 		return 0

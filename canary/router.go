@@ -11,7 +11,7 @@ import (
 	"github.com/midair-go/midair/internal/request"
 )
 
-// A Router sends each request to one of two handlers. It has to be made by NewRouter or Middleware.
+// A Router sends each request to the stable or to the canary handler. A Router has to be made by NewRouter or Middleware.
 type Router struct {
 	opts    Options
 	asked   asked
@@ -23,8 +23,8 @@ var _ http.Handler = (*Router)(nil)
 
 // NewRouter returns a Router between two handlers.
 //
-// A canary that is nil, or a nil http.HandlerFunc, is none: every request goes to the stable handler and the effective
-// weight is 0. That suits a release without a canary. A stable handler that is nil answers 503.
+// For a release without a canary, canary may be nil or a nil http.HandlerFunc: every request goes to the stable handler, and
+// the effective weight is 0. A nil stable handler answers 503.
 func NewRouter(stable, canary http.Handler, opts Options) *Router {
 	rt := &Router{opts: opts.withDefaults()}
 	rt.asked.opts = &rt.opts
@@ -40,8 +40,8 @@ func NewRouter(stable, canary http.Handler, opts Options) *Router {
 	return rt
 }
 
-// Middleware returns a middleware that sends a share of the requests to newHandler and the others on to the handler
-// that it wraps. The handler it returns is a *Router.
+// Middleware returns a middleware that sends a share of the requests to newHandler and the others on to the wrapped handler.
+// The handler made by the middleware is a *Router.
 func Middleware(newHandler http.Handler, opts Options) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler { return NewRouter(next, newHandler, opts) }
 }
@@ -55,7 +55,7 @@ func unavailable(w http.ResponseWriter, _ *http.Request) {
 	http.Error(w, "no handler", http.StatusServiceUnavailable)
 }
 
-// ServeHTTP passes the request to the handler of its side.
+// ServeHTTP passes the request to the handler of the chosen side.
 func (rt *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	d := rt.decide(r)
 	if d.basis != 0 || d.visit != nil || rt.opts.SideInContext {
@@ -65,8 +65,8 @@ func (rt *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	rt.arms[d.side].serve(w, r, d.forced)
 }
 
-// share serves a request whose context or answer has something of the router. The router uses the Slot and the Writer of a
-// middleware further out if they are free.
+// share serves a request whose context or answer has something of the router. The router uses a free Slot, or the Writer, of a
+// middleware further out.
 func (rt *Router) share(w http.ResponseWriter, r *http.Request, d decision) {
 	slot, writer := rt.answers.missing(w, r, d)
 	if slot != nil {
@@ -83,7 +83,7 @@ func (rt *Router) share(w http.ResponseWriter, r *http.Request, d decision) {
 	rt.arms[d.side].serve(w, r, d.forced)
 }
 
-// A decision is the side of a request, and what the answer has to say about it.
+// A decision is the side of a request, with the consequences for the answer.
 type decision struct {
 	side   Side
 	forced bool   // the request has chosen the side
@@ -121,7 +121,7 @@ func (rt *Router) decide(r *http.Request) (d decision) {
 	return d
 }
 
-// chosen returns the side that the header asks for, and false if it asks for none.
+// chosen returns the side that the header asks for, and false if the header asks for no side.
 func (rt *Router) chosen(h http.Header) (side Side, ok bool) {
 	values := h[rt.opts.Header]
 	if len(values) == 0 {
@@ -160,7 +160,7 @@ func (rt *Router) draw(r *http.Request, weight float64, d *decision) bool {
 	return rand.Float64() < weight
 }
 
-// key returns the key of the request, and what the key depends on. It returns false if Options.Key has panicked.
+// key returns the key of the request and the basis of the key, and false if Options.Key has panicked.
 func (rt *Router) key(r *http.Request) (string, basis, bool) {
 	var notes uint32
 	slot := len(rt.opts.Vary) == 0 && request.From(r.Context()) != nil

@@ -13,7 +13,7 @@ import (
 	"github.com/midair-go/midair/internal/keyring"
 )
 
-// visitorID is what identifies a visitor. It never leaves the process unsealed.
+// A visitorID identifies a visitor, and never leaves the process unsealed.
 type visitorID [idSize]byte
 
 const (
@@ -22,9 +22,9 @@ const (
 	mostKeys   = 8  // that a ring holds
 )
 
-// A ring holds the keys that ids are sealed with: an id and as many zero bytes are one block of AES-256. The id is
-// random, so it cannot be told from the block, and a block that was not made with the key opens to those zero bytes
-// once in 2^64. An AEAD would need a nonce and a tag for the same, and takes three times as long on the request path.
+// A ring holds the keys for sealing ids: an id and as many zero bytes are one block of AES-256. The id is random, so the block
+// does not show the id, and a block that was not made with the key opens to these zero bytes once in 2^64. An AEAD would need a
+// nonce and a tag for the same, and takes three times as long on the request path.
 type ring struct {
 	label string // what the keys are for, part of their derivation
 
@@ -40,7 +40,7 @@ type sealKey struct {
 // Secret makes a sealKey a keyring.Key.
 func (k sealKey) Secret() string { return k.secret }
 
-// sealKeys returns the keys of secrets, without those of another length than a key has.
+// sealKeys returns the keys of secrets, and leaves out secrets whose length is not that of an AES key.
 func sealKeys(secrets ...[]byte) (keys []sealKey) {
 	for _, s := range secrets {
 		if block, err := aes.NewCipher(s); err == nil {
@@ -50,7 +50,7 @@ func sealKeys(secrets ...[]byte) (keys []sealKey) {
 	return keys
 }
 
-// scratch is on the heap because the compiler cannot see that a cipher.Block does not keep its arguments.
+// scratch is on the heap because the compiler cannot see that a cipher.Block keeps no argument.
 type scratch struct {
 	text   [24]byte
 	sealed [aes.BlockSize + 2]byte // base64 decodes in threes
@@ -77,8 +77,8 @@ func (g *ring) configure(secrets [][]byte) {
 	}
 }
 
-// all returns the keys, the one that seals first. A random key is made when the first is needed and none came from
-// another process, so that the ring does not grow with every upgrade.
+// all returns the keys, the sealing key first. If there are no configured keys, and none came from another process, the first
+// call makes a random key. An earlier random key would make the ring grow with every upgrade.
 func (g *ring) all() []sealKey {
 	if keys := g.keys.Keys(); len(keys) > 0 {
 		return keys
@@ -93,8 +93,8 @@ func (g *ring) all() []sealKey {
 	return g.keys.Keys()
 }
 
-// learn adds the keys of another process. The first of them becomes the one that seals, unless secrets were configured:
-// both processes then open what either has sealed, whichever of them goes on.
+// learn adds the keys of another process. The first of these keys becomes the sealing key, unless secrets were configured: both
+// processes then open all ids that either process has sealed, whichever process goes on.
 func (g *ring) learn(received [][]byte) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -111,7 +111,7 @@ func (g *ring) raw() [][]byte {
 	return list
 }
 
-// mint returns a new id and its sealed form.
+// mint returns a new id, plain and sealed.
 func (g *ring) mint() (id visitorID, sealed string) {
 	var block [aes.BlockSize]byte
 	rand.Read(block[:idSize])
@@ -120,7 +120,7 @@ func (g *ring) mint() (id visitorID, sealed string) {
 	return id, base64.RawURLEncoding.EncodeToString(block[:])
 }
 
-// open returns the id if one of the keys has sealed it.
+// open returns the id if a key of the ring has sealed the id.
 func (g *ring) open(sealed string) (id visitorID, ok bool) {
 	if len(sealed) != sealedText {
 		return id, false
@@ -135,7 +135,7 @@ func (g *ring) open(sealed string) (id visitorID, ok bool) {
 	return id, ok
 }
 
-// open tries the keys on what is in sealed.
+// open tries the keys on the block in sealed.
 func (s *scratch) open(keys []sealKey) (id visitorID, ok bool) {
 	for _, k := range keys {
 		k.block.Decrypt(s.plain[:], s.sealed[:aes.BlockSize])

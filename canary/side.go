@@ -6,7 +6,7 @@ import (
 	"github.com/midair-go/midair/internal/request"
 )
 
-// Side is one of the two sides of a rollout.
+// Side is a side of a rollout, Stable or Canary.
 type Side uint8
 
 // The sides.
@@ -26,7 +26,7 @@ func (s Side) String() string {
 }
 
 // SideFromContext returns the side of the request of ctx, and true if the request came through a Router with
-// Options.SideInContext. If it came through several, the side is that of the innermost Router. A function value around
+// Options.SideInContext. With several such Routers, the result is the side of the innermost. A function value around
 // SideFromContext lets flags follow the router.
 func SideFromContext(ctx context.Context) (side Side, ok bool) {
 	side, ok = request.Find(ctx, request.Side).(Side)

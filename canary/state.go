@@ -9,10 +9,10 @@ import (
 	"github.com/midair-go/midair/internal/kept"
 )
 
-// format is the layout of the state: a state in JSON is the whole body, so what is new goes into the JSON.
+// format is the layout of the state: a state in JSON is the whole body, so new fields go into the JSON.
 var format = kept.Format{Name: "canary", Magic: "canary", Version: 1, Sum: kept.CRC32}
 
-// state is what passes between processes. Fields may be added to a version: a reader ignores what it does not know.
+// state passes between processes. Fields may be added to a version: a reader ignores unknown fields.
 type state struct {
 	Name   string   `json:"name"`
 	Salt   []byte   `json:"salt"` // any bytes, which a string in JSON is not
@@ -26,8 +26,8 @@ var (
 	_ encoding.BinaryUnmarshaler = (*Router)(nil)
 )
 
-// MarshalBinary returns what another process needs to decide as this one does. It holds the secret of the Cookie, so
-// it is not for the eyes of others.
+// MarshalBinary returns the state for UnmarshalBinary of another process. The state holds the secret of the Cookie, so keep the
+// state confidential.
 func (rt *Router) MarshalBinary() ([]byte, error) {
 	weight, _ := rt.weight()
 	s := state{Name: rt.opts.Name, Salt: []byte(rt.opts.Salt), Weight: weight}
@@ -41,14 +41,13 @@ func (rt *Router) MarshalBinary() ([]byte, error) {
 	return format.Seal(append(format.Begin(), body...)), nil
 }
 
-// UnmarshalBinary takes over the state of another process. It may be called at any time and more than once, also in
-// the process that the state once came from.
+// UnmarshalBinary takes over the state of another process. It may be called at any time and more than once, also in the process
+// from which the state once came.
 //
-// The secret of the Cookie is taken over, so that each process knows the visitors of the other. The salt and the weight
-// are not: a Router decides by its own Options alone, as one does that starts on a new host, and a weight that was set
-// to 0 here is not undone by a state from elsewhere. While both processes live they decide the same if they were given
-// the same Salt, and a Weight that passes between the processes too, such as a flag or a rollout. A state of another
-// salt is logged.
+// The secret of the Cookie is taken over, so each process knows the visitors of the other. The salt and the weight are not
+// taken over: a Router decides by the Options alone, as on a new host, and a state from elsewhere does not undo a weight of 0
+// that was set here. While both processes live, they decide the same if both were given the same Salt, and a Weight that passes
+// between the processes too, such as a flag or a rollout. A state with another salt is logged.
 func (rt *Router) UnmarshalBinary(data []byte) error {
 	s, err := parseState(data)
 	if err != nil {

@@ -7,7 +7,7 @@ import (
 	"github.com/midair-go/midair/internal/killswitch"
 )
 
-// Status is what a Router has done and does.
+// Status has the weight and the counters of a Router.
 type Status struct {
 	// Name is that of the options.
 	Name string `json:"name"`
@@ -28,7 +28,7 @@ type Status struct {
 	Canary SideStatus `json:"canary"`
 }
 
-// SideStatus counts the requests of one side in this process.
+// SideStatus counts the requests of a side in this process.
 type SideStatus struct {
 	// Requests is how many were given to the handler.
 	Requests uint64 `json:"requests"`
@@ -40,7 +40,7 @@ type SideStatus struct {
 	Panics uint64 `json:"panics"`
 }
 
-// Status tells what the router has done so far. The figures of a busy router are not all of the same instant.
+// Status returns the weight and the counters of the router. The figures of a busy router are not all of the same instant.
 func (rt *Router) Status() Status {
 	weight, by := rt.weight()
 	return Status{
@@ -51,7 +51,7 @@ func (rt *Router) Status() Status {
 	}
 }
 
-// weight returns the effective weight, and what has decided it.
+// weight returns the effective weight, and the reason for Status.DecidedBy.
 func (rt *Router) weight() (weight float64, by string) {
 	if rt.arms[Canary].handler == nil {
 		return 0, "no canary"
@@ -66,8 +66,7 @@ func (rt *Router) weight() (weight float64, by string) {
 	return clamp(weight), "weight"
 }
 
-// An arm is the handler of one side with its counters. What is in flight is begun and not ended: two counters, where
-// three would be needed if it were counted itself.
+// An arm is the handler of a side, with counters. The requests in flight are those begun and not ended: two counters are enough.
 type arm struct {
 	handler http.Handler
 	begun   atomic.Uint64
@@ -86,7 +85,7 @@ func (a *arm) serve(w http.ResponseWriter, r *http.Request, forced bool) {
 	a.handler.ServeHTTP(w, r)
 }
 
-// end is deferred. A panic goes on with its value; its stack, which is still there, shows where it began.
+// end is deferred. A panic goes on with the same value; the stack, which is still there, shows where the panic began.
 func (a *arm) end() {
 	p := recover()
 	if p == nil {

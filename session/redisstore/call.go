@@ -16,7 +16,7 @@ const (
 	longestPause = 512 * time.Millisecond
 )
 
-// A request makes the command of an attempt. whole asks for a script itself instead of its hash.
+// A request makes the command for an attempt. With whole, the command has the source of a script instead of the hash.
 type request interface {
 	command(ctx context.Context, whole bool, args []any) *redis.Cmd
 }
@@ -28,12 +28,12 @@ func (c command) command(ctx context.Context, _ bool, args []any) *redis.Cmd {
 	return redis.NewCmd(ctx, append([]any{string(c)}, args...)...)
 }
 
-// A lua is a script and its hash, by which a server that has run it knows it.
+// A lua is the source of a script, and the hash under which a server keeps the script after the first run.
 type lua struct{ source, hash string }
 
 func newLua(source string) *lua { return &lua{source: source, hash: redis.NewScript(source).Hash()} }
 
-// A script is run with one key.
+// A script runs a lua on a single key.
 type script struct {
 	*lua
 	key string
@@ -51,20 +51,21 @@ func (s script) command(ctx context.Context, whole bool, args []any) *redis.Cmd 
 	return cmd
 }
 
-// once keeps the client from repeating a command: whoever repeats a write has to know that.
+// once keeps the client from repeating a command: call repeats commands, and has to know about every attempt.
 type once struct{ *redis.Cmd }
 
 // NoRetry is asked by the client.
 func (once) NoRetry() bool { return true }
 
-// An answer is what came of a call.
+// An answer is the result of a call.
 type answer struct {
 	value any
 	err   error
 	lost  error // not nil: an earlier attempt had no answer, for this reason, and may have been carried out
 }
 
-// call makes attempts until one is answered or ctx has ended. It does nothing if ctx has ended before.
+// call repeats a request after transient errors, at most s.retries times and not after the end of ctx. If ctx has ended before
+// the call, nothing is sent.
 func (s *Store) call(ctx context.Context, req request, args ...any) answer {
 	var a answer
 	if a.err = ctx.Err(); a.err != nil {
@@ -84,7 +85,8 @@ func (s *Store) call(ctx context.Context, req request, args ...any) answer {
 	}
 }
 
-// attempt asks the server once, or twice if it does not know the script: then the first question has done nothing.
+// attempt sends the command to the server. If the server does not know the script and has therefore done nothing, attempt sends
+// the whole script.
 func (s *Store) attempt(ctx context.Context, req request, args []any) (any, error) {
 	cmd := req.command(ctx, false, args)
 	err := s.client.Process(ctx, once{cmd})
@@ -95,7 +97,7 @@ func (s *Store) attempt(ctx context.Context, req request, args []any) (any, erro
 	return cmd.Val(), err
 }
 
-// transient reports whether another attempt may have more success. A client that cannot connect has tried several times.
+// transient reports whether another attempt may have more success. A failed dial is final: the client has tried several times.
 func transient(err error) bool {
 	if isReply(err) {
 		return redis.IsLoadingError(err) || redis.IsReadOnlyError(err) || redis.IsClusterDownError(err) ||
@@ -106,7 +108,7 @@ func transient(err error) bool {
 	return !dial && !errors.Is(err, redis.ErrClosed)
 }
 
-// isReply reports whether an error is what the server has answered: then it has done nothing.
+// isReply reports whether an error is an answer of the server, which has then done nothing.
 func isReply(err error) bool {
 	var reply redis.Error
 	return errors.As(err, &reply)

@@ -9,33 +9,32 @@ import (
 	"github.com/midair-go/midair/session"
 )
 
-// The value of a record: a magic that names the version, revision, expiry in milliseconds, data. Numbers are big endian. The
-// expiry is that of the key too; a Load reads both with one command.
+// The value of a record is magic, revision, expiry in milliseconds, data. The magic names the version of the format. Numbers are
+// big endian. The key has the same expiry; with the expiry in the value too, Load needs a single command.
 const (
 	magic    = "mds1"
 	tagBytes = len(magic) + 8 // what two writes of a record differ in
 	headSize = tagBytes + 8
 )
 
-// maxID is the length of an id, in bytes, from which on the key has its hash.
+// maxID is the length in bytes from which on the key has the hash of the id instead of the id.
 const maxID = 128
 
-// hashed begins the rest of a key after the prefix if the key is not that of a plain id, and secretName is that rest for the
-// secret.
+// After the prefix, a key has the plain id, or hashed and the hash of the id, or secretName for the secret.
 const (
 	hashed     = "#"
 	secretName = hashed + "secret"
 )
 
-// newRevision is random and has 63 bits, so that it differs from all that a failover may have lost.
+// newRevision returns 63 random bits. A counter could return a revision again after a failover has lost writes.
 func newRevision() uint64 { return rand.Uint64() >> 1 }
 
-// tag is the part of a value by which the scripts recognise it.
+// tag returns the first bytes of a value, magic and revision, which the scripts compare.
 func tag(rev uint64) []byte {
 	return binary.BigEndian.AppendUint64([]byte(magic), rev)
 }
 
-// millis is an expiry as the server wants it. It takes no negative one.
+// millis returns an expiry in milliseconds since 1970, at least 1: earlier expiries are in the past too.
 func millis(expires time.Time) int64 { return max(expires.UnixMilli(), 1) }
 
 func encode(rev uint64, expires time.Time, data []byte) []byte {
@@ -59,14 +58,14 @@ func decode(b []byte) (session.Record, error) {
 	}, nil
 }
 
-// What a script returns.
+// The results of a script.
 const (
 	missing = int64(0)
 	done    = int64(1) // and 2 is a conflict
 )
 
-// The scripts touch the key that they are given, and no other. A write that finds its own revision was made by an earlier
-// attempt, whose answer was lost.
+// Each script touches only the given key. If the record already has the new revision of a write, an earlier attempt has made
+// the write, and the answer was lost.
 var (
 	createScript = newLua(`
 local tag = redis.call('GETRANGE', KEYS[1], 0, 11)

@@ -1,5 +1,5 @@
-// Package redisstore keeps the sessions of package session in Redis, or in a server that speaks its protocol and runs its
-// scripts, such as Valkey. The server may be a single one, a primary with replicas behind Sentinel, or a cluster.
+// Package redisstore keeps the sessions of package session in Redis, or in another server with the protocol and the scripts of
+// Redis, such as Valkey. The server may be a single server, a primary with replicas behind Sentinel, or a cluster.
 //
 //	client := redis.NewClient(&redis.Options{Addr: "redis:6379", ContextTimeoutEnabled: true})
 //	store, err := redisstore.New(client, redisstore.Options{})
@@ -10,15 +10,14 @@
 //
 // # What the server has to keep
 //
-// A record is a string under a key of its own, and each change of it is one script, which the server runs as a whole. So two
-// processes, or two versions of a program, lose no update. How much outlives a crash of the server is a matter of its
-// configuration: with "appendfsync always" everything that was answered, with "everysec" all but the last second. Replicas
-// get writes after the answer, so a failover may lose the last writes of the old primary, an end of a session among them. The
-// settings min-replicas-to-write and min-replicas-max-lag limit how many. A revision that such a failover has lost does not
-// come back.
+// A record is a string under a key of its own, and each change of a record is one script, which the server runs as a whole. So
+// two processes, or two versions of a program, lose no update. How much outlives a crash of the server depends on the
+// configuration: with "appendfsync always" every answered write, with "everysec" all but the last second. Replicas get writes
+// after the answer, so a failover may lose the last writes of the old primary, an end of a session among them. The settings
+// min-replicas-to-write and min-replicas-max-lag limit how many. A revision lost by such a failover does not come back.
 //
 // Set maxmemory-policy to noeviction on a server that is to keep sessions. With another policy a server that is short of
-// memory removes sessions, and their visitors are logged out. With noeviction it refuses to write instead: every write
+// memory removes sessions, and their visitors are logged out. With noeviction the server refuses to write instead: every write
 // returns an error, and sessions can still be read.
 //
 // The clock of the server decides when a record has expired, and no other clock. An expiry was computed by the clock of a
@@ -27,10 +26,10 @@
 // # Errors
 //
 // Every call ends at the deadline of its context, whatever has become of the server. The client cannot break off a read, so a
-// call whose context is canceled ends with the answer, or after ReadTimeout of the client. An error of the server is wrapped, so redis.IsOOMError and its like find it. Calls are
-// repeated after an error of the network, up to MaxRetries of the client, or MaxRedirects of a cluster's client. A write
-// whose answer was lost is made once, however often it is repeated. If another writer came first between two attempts, the error
-// says that nobody knows whether the write was made.
+// call whose context is canceled ends with the answer, or after ReadTimeout of the client. An error of the server is wrapped,
+// and can be found by redis.IsOOMError and the like. Calls are repeated after an error of the network, up to MaxRetries of the
+// client, or MaxRedirects of a cluster's client. A write whose answer was lost is made once, however often the call is repeated.
+// If another writer came first between two attempts, the error says that nobody knows whether the write was made.
 //
 // # Goroutines
 //
@@ -55,7 +54,7 @@ type Options struct {
 	Prefix string
 }
 
-// A Store keeps sessions in Redis. Make one with [New].
+// A Store keeps sessions in Redis. [New] makes a Store.
 type Store struct {
 	client  redis.UniversalClient
 	prefix  string
@@ -64,13 +63,14 @@ type Store struct {
 
 var _ session.Store = (*Store)(nil)
 
-// New makes a store that uses client. It does not connect: Manager.Ready reports whether the server can be written. Closing
-// client is the caller's business.
+// New makes a Store on client, without connecting: Manager.Ready reports whether the server can be written. The caller closes
+// client.
 //
-// New returns an error for a client with which a promise of [session.Store] could not be kept, and the error says what to
-// change: a client that does not honour deadlines (ContextTimeoutEnabled is false, or ReadTimeout or WriteTimeout is below zero),
-// one that may read from replicas (ReadOnly, RouteByLatency or RouteRandomly), and a [redis.Ring], which sends a key to another server
-// when one is down.
+// New refuses a client with which a promise of [session.Store] could not be kept. The error says how to change the client.
+// Refused are:
+//   - a client that does not honour deadlines: ContextTimeoutEnabled is false, or ReadTimeout or WriteTimeout is below zero,
+//   - a client that may read from replicas: ReadOnly, RouteByLatency or RouteRandomly,
+//   - a [redis.Ring], which sends a key to another server when a server is down.
 func New(client redis.UniversalClient, opts Options) (*Store, error) {
 	s := &Store{client: client, prefix: cmp.Or(opts.Prefix, "midair:session:")}
 	var err error

@@ -16,12 +16,12 @@ import (
 // page is how many keys a server is asked for at once.
 const page = 256
 
-// globs are the characters that mean something in the pattern of SCAN.
+// globs escapes the special characters in a pattern of SCAN.
 var globs = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`)
 
-// All returns the records that live during the whole iteration, each once, in no order. One that is created or removed
-// meanwhile may be missing, and so may one that moves from one server of a cluster to another. The first error ends the
-// iteration. All reads page by page and keeps 16 bytes for each record.
+// All returns the records that live during the whole iteration, each once, in no order. A record may be missing if meanwhile
+// the record is created, removed, or moved from one server of a cluster to another. The first error ends the iteration. All
+// reads page by page and keeps 16 bytes for each record.
 func (s *Store) All(ctx context.Context) iter.Seq2[session.Record, error] {
 	return func(yield func(session.Record, error) bool) {
 		nodes, err := s.nodes(ctx)
@@ -36,7 +36,7 @@ func (s *Store) All(ctx context.Context) iter.Seq2[session.Record, error] {
 	}
 }
 
-// nodes are the servers that hold keys.
+// nodes returns a client for each server with keys: for each master of a cluster, or for the only server.
 func (s *Store) nodes(ctx context.Context) ([]redis.Cmdable, error) {
 	cluster, ok := s.client.(*redis.ClusterClient)
 	if !ok {
@@ -78,7 +78,7 @@ func (s *Store) scan(ctx context.Context, node redis.Cmdable, seen map[[16]byte]
 	return true, nil
 }
 
-// unseen returns the keys of records that were not there before: a server may return one twice.
+// unseen returns the keys of records that are not in seen, and adds these keys to seen: a server may return a key twice.
 func (s *Store) unseen(keys []string, seen map[[16]byte]bool) []string {
 	var fresh []string
 	for _, key := range keys {
@@ -92,7 +92,7 @@ func (s *Store) unseen(keys []string, seen map[[16]byte]bool) []string {
 	return fresh
 }
 
-// read returns the records of keys that are still there, in one round trip to each server.
+// read returns the records of keys, in one round trip to each server. A key without a record is left out.
 func (s *Store) read(ctx context.Context, keys []string) ([]session.Record, error) {
 	if len(keys) == 0 {
 		return nil, nil

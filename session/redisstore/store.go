@@ -61,8 +61,8 @@ func (s *Store) Delete(ctx context.Context, id string) error {
 	return fail(ctx, "delete", s.call(ctx, command("del"), s.key(id)).err)
 }
 
-// Secret returns what is under the key "#secret" after the prefix, which the first call of all processes makes and which
-// does not expire. A [session.Manager] derives the key from it that seals cookies.
+// Secret returns the value of the key "#secret" after the prefix. The first call of all processes makes the secret, which does
+// not expire. A [session.Manager] derives from the secret the key for sealing cookies.
 func (s *Store) Secret(ctx context.Context) ([]byte, error) {
 	key := s.prefix + secretName
 	secret, err := s.get(ctx, key) // first, because a server that takes no writes may have it
@@ -84,7 +84,7 @@ func (s *Store) get(ctx context.Context, key string) (string, error) {
 	return value, a.err
 }
 
-// write runs a script that writes a record.
+// write runs a script to write a record.
 func (s *Store) write(ctx context.Context, what string, req script, args ...any) error {
 	a := s.call(ctx, req, args...)
 	switch {
@@ -101,7 +101,7 @@ func (s *Store) write(ctx context.Context, what string, req script, args ...any)
 	}
 }
 
-// fail names the store in an error, and sees to it that the error wraps that of a context that has ended.
+// fail names the store in an error. If ctx has ended, the error also wraps the error of ctx.
 func fail(ctx context.Context, what string, err error) error {
 	if err == nil {
 		return nil
@@ -112,8 +112,8 @@ func fail(ctx context.Context, what string, err error) error {
 	return fmt.Errorf("session: redis: %s: %w", what, err)
 }
 
-// ended is the error of a context that has ended. The deadline of a connection is that of the context, and may come a moment
-// before the context knows.
+// ended returns the error of a context, or nil before the end of the context. A connection has the same deadline, and may reach
+// the deadline a moment before the context has an error.
 func ended(ctx context.Context) error {
 	if deadline, ok := ctx.Deadline(); ok && ctx.Err() == nil && !time.Now().Before(deadline) {
 		return context.DeadlineExceeded
@@ -121,7 +121,7 @@ func ended(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// key is where the record of an id is.
+// key returns the key for the record of an id.
 func (s *Store) key(id string) string {
 	if len(id) < maxID && !strings.HasPrefix(id, hashed) {
 		return s.prefix + id

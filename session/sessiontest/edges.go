@@ -24,7 +24,7 @@ func bytesOfAllValues() string {
 	return b.String()
 }
 
-// everyByte checks data and ids that no text type of an engine takes.
+// everyByte checks data and ids that the text type of an engine would refuse, change or mix up.
 func (s suite) everyByte() {
 	expires := later()
 	all := bytesOfAllValues()
@@ -44,7 +44,7 @@ func (s suite) everyByte() {
 	}
 }
 
-// times checks expiries that are unusual.
+// times checks unusual expiries.
 func (s suite) times() {
 	base := time.Now().Truncate(time.Second).Add(time.Hour)
 	for i, expires := range []time.Time{
@@ -109,12 +109,12 @@ func (s suite) overdue() {
 	s.wantNone("b", rev)
 }
 
-// iterable is what a store may have in addition.
+// An iterable store can list all records, which [session.Store] does not ask for.
 type iterable interface {
 	All(ctx context.Context) iter.Seq2[session.Record, error]
 }
 
-// crowd makes many records at the same time and removes a part of them.
+// crowd makes many records at the same time, and removes every fourth.
 func (s suite) crowd() {
 	expires := later()
 	name := func(i int) string { return fmt.Sprint("record ", i) }
@@ -163,7 +163,7 @@ func (s suite) wantAll(store iterable, n int) {
 	}
 }
 
-// prolong checks that Touch and Swap move the end of a record, and not only what Load says of it.
+// prolong checks that Touch and Swap really make a record live longer, beyond the first expiry.
 func (s suite) prolong() {
 	ways := map[string]func(id string, rev uint64, expires time.Time) error{
 		"Touch": func(id string, _ uint64, expires time.Time) error { return s.store.Touch(s.Context(), id, expires) },
@@ -192,7 +192,7 @@ func (s suite) prolong() {
 	}
 }
 
-// secret checks that a store which keeps the secret of cookies keeps one for all.
+// secret checks that all views of a store return the same secret for cookies, if the store has the method Secret.
 func (s suite) secret() {
 	var first []byte
 	for range 2 {

@@ -17,7 +17,7 @@ const (
 	rounds = 25
 )
 
-// together runs fn in several goroutines, which begin at the same time, and waits for all of them.
+// together runs fn in several goroutines, which begin at the same time, and waits for all goroutines.
 func together(fn func(n int)) {
 	var all sync.WaitGroup
 	begin := make(chan struct{})
@@ -76,7 +76,7 @@ func (s suite) raceSwap() {
 	}
 }
 
-// increment adds one to the number in a record, however often it takes.
+// increment adds 1 to the number in a record, and tries again after each conflict.
 func (s suite) increment(id string) error {
 	for {
 		rec, err := s.store.Load(s.Context(), id)
@@ -117,7 +117,7 @@ func (s suite) raceDelete() {
 	}
 }
 
-// swapUntilDeleted increments a record until it is not there any more. It counts what it has done.
+// swapUntilDeleted increments a record until the record is gone. swapped grows with each increment, and once at the end.
 func (s suite) swapUntilDeleted(id string, swapped *atomic.Int32, deleted *atomic.Bool) {
 	defer swapped.Add(1)
 	for {
@@ -137,10 +137,10 @@ func (s suite) swapUntilDeleted(id string, swapped *atomic.Int32, deleted *atomi
 	}
 }
 
-// late is how long after its expiry a record may still be found: an engine has a clock of its own, and milliseconds.
+// late is how long after the expiry a record may still be found: an engine has a clock of its own, and counts milliseconds.
 const late = 20 * time.Millisecond
 
-// raceExpiry lets some replace a record and others use it, while it expires.
+// raceExpiry lets goroutines load, swap and replace a record while the record expires.
 func (s suite) raceExpiry() {
 	for round := range 3 {
 		id := "id " + strconv.Itoa(round)
@@ -171,7 +171,7 @@ func (s suite) raceExpiry() {
 	}
 }
 
-// use loads and swaps the old record, which is there until it expires and not longer.
+// use loads and swaps the old record, which has to be there until the expiry and not longer.
 func (s suite) use(id string, expires time.Time) {
 	begin := time.Now()
 	rec, err := s.store.Load(s.Context(), id)
@@ -196,7 +196,7 @@ func (s suite) wantInTime(what string, begin, expires time.Time) {
 	}
 }
 
-// replace reports whether it has made a record in place of the old one, which has to be expired.
+// replace creates a record in place of the old record, which has to be expired, and reports whether a record was created.
 func (s suite) replace(id string, expires time.Time) bool {
 	_, err := s.store.Create(s.Context(), id, []byte("new"), later())
 	switch end := time.Now(); {
@@ -211,7 +211,7 @@ func (s suite) replace(id string, expires time.Time) bool {
 	return true
 }
 
-// raceExpired lets all of them make a record in place of an expired one.
+// raceExpired lets all goroutines create a record in place of an expired record.
 func (s suite) raceExpired() {
 	for round := range rounds {
 		id := "id " + strconv.Itoa(round)
@@ -231,7 +231,7 @@ func (s suite) raceExpired() {
 	}
 }
 
-// raceTouch lets some move the expiry of a record while it is deleted.
+// raceTouch lets goroutines move the expiry of a record while another goroutine deletes the record.
 func (s suite) raceTouch() {
 	for round := range rounds {
 		id := "id " + strconv.Itoa(round)
@@ -264,7 +264,7 @@ func (s suite) raceTouch() {
 	}
 }
 
-// raceWhole loads a long record that others replace.
+// raceWhole lets goroutines load a long record while others replace the record.
 func (s suite) raceWhole() {
 	fill := func(n int) []byte { return bytes.Repeat([]byte{'a' + byte(n%26)}, 4_000) }
 	s.create("long", string(fill(0)), later())

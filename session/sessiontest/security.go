@@ -15,12 +15,12 @@ import (
 	"github.com/midair-go/midair/session"
 )
 
-// Security checks what a library can do for the OWASP Application Security Verification Standard 5.0, with a [session.Manager] on
-// the stores that open makes, one for each check. Each subtest has the number of the requirement.
+// Security checks the requirements of the OWASP Application Security Verification Standard 5.0 that a library can fulfil. Each
+// subtest has the number of a requirement, and uses a [session.Manager] on a store of its own, from open.
 //
-// These requirements of the same chapters are the program's: 7.1.1 to 7.1.3 (the rules are written down), 7.4.4 (each page has a
-// way to log out), 7.5.1 (a login again before the address or the password is changed), 7.5.3 (a login again before what is highly
-// sensitive) and 7.6.1 and 7.6.2 (sessions of a federation).
+// The program has to fulfil these requirements of the same chapters: 7.1.1 to 7.1.3 (the rules are written down), 7.4.4 (each
+// page has a way to log out), 7.5.1 (a login again before the address or the password is changed), 7.5.3 (a login again before
+// highly sensitive operations) and 7.6.1 and 7.6.2 (sessions of a federation).
 func Security(t *testing.T, open func(t *testing.T) session.Store) {
 	for _, c := range requirements {
 		t.Run(c.number, func(t *testing.T) {
@@ -84,7 +84,7 @@ func newSecured(t *testing.T, store session.Store, opts session.Options) *secure
 	return &secured{T: t, store: n, opts: opts, sm: session.NewManager(n, opts)}
 }
 
-// A noted store remembers what it was given.
+// A noted store remembers all ids and data from Create and Swap.
 type noted struct {
 	session.Store
 	mu  sync.Mutex
@@ -120,10 +120,10 @@ type client struct {
 
 func (s *secured) client() *client { return &client{s: s} }
 
-// with is another browser with the same token.
+// with returns another browser, with the given token.
 func (c *client) with(token string) *client { return &client{s: c.s, token: token} }
 
-// ask sends a request that is answered by fn, and returns what fn returns.
+// ask sends a request, calls fn as the handler, and returns the error of fn.
 func (c *client) ask(fn func(r *http.Request) error) (err error) {
 	h := c.s.sm.Middleware(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { err = fn(r) }))
 	r := httptest.NewRequest("GET", "https://example.com/", nil)
@@ -140,7 +140,7 @@ func (c *client) ask(fn func(r *http.Request) error) (err error) {
 	return err
 }
 
-// must sends a request that has to succeed.
+// must is ask for a fn that has to succeed.
 func (c *client) must(fn func(r *http.Request) error) {
 	c.s.Helper()
 	if err := c.ask(fn); err != nil {
@@ -158,7 +158,7 @@ func (c *client) put(value string) {
 	c.must(func(r *http.Request) error { return session.Put(r.Context(), "k", value) })
 }
 
-// user returns who has logged in, and the value that put has put.
+// user returns the user of the session, and the value from put.
 func (c *client) user() (user, value string) {
 	c.s.Helper()
 	c.must(func(r *http.Request) (err error) {
@@ -170,7 +170,7 @@ func (c *client) user() (user, value string) {
 	return user, value
 }
 
-// wantNothing checks that a token opens nothing: it reads nothing, and what is written under it is another session.
+// wantNothing checks that a token opens no session: there is nothing to read, and a write fails or goes to a new session.
 func (s *secured) wantNothing(token string) {
 	s.Helper()
 	if user, value := s.client().with(token).user(); user != "" || value != "" {
@@ -186,7 +186,7 @@ func (s *secured) wantNothing(token string) {
 	}
 }
 
-// wantUser checks who a client is.
+// wantUser checks the user of the session.
 func (c *client) wantUser(want string) {
 	c.s.Helper()
 	if user, _ := c.user(); user != want {
@@ -219,7 +219,7 @@ func (s *secured) hostPrefix() {
 	}
 }
 
-// httpOnly also checks that the token is in no other place than the cookie: not in the store, which a backup may show.
+// httpOnly also checks that the token is in the cookie only, and not in the store, which a backup may show.
 func (s *secured) httpOnly() {
 	c := s.client()
 	c.login("ann")

@@ -12,7 +12,7 @@ import (
 	"github.com/midair-go/midair/session"
 )
 
-// verified also checks what a client that knows the scheme can send.
+// verified also checks tokens that were made up or changed.
 func (s *secured) verified() {
 	c := s.client()
 	c.login("ann")
@@ -37,8 +37,7 @@ func (s *secured) dynamic() {
 	}
 }
 
-// random checks for 128 bits that differ between tokens: in each half of the sealed part, each bit of some token differs from
-// that of the first.
+// random checks that at least 256 bits of the sealed part differ between tokens. The requirement is 128 bits.
 func (s *secured) random() {
 	var first []byte
 	var differ [4096]bool
@@ -90,7 +89,8 @@ func (s *secured) loginRenews() {
 	planted.wantUser("")
 }
 
-// within asks until the answer is no, for some seconds at most, and fails if the answer was no before least.
+// within calls still until the result is false. The test fails if the result is false before least, or still true after 15
+// seconds.
 func (s *secured) within(what string, least time.Duration, still func() bool) {
 	s.Helper()
 	begun := time.Now()
@@ -133,8 +133,8 @@ func (s *secured) lifetime() {
 	})
 }
 
-// logout also checks that no request that overlaps the logout brings the session back: the first has read the session when it is
-// destroyed, and the others come as they come.
+// logout also checks that no request during the logout brings the session back: first a request that has read the session
+// before the end, and then writes at any moment.
 func (s *secured) logout() {
 	c := s.client()
 	c.login("ann")
@@ -178,7 +178,7 @@ func (s *secured) logoutAmongWrites() {
 	c.wantUser("")
 }
 
-// devices are clients of one user.
+// devices returns three clients of the user ann, and a client of bob.
 func (s *secured) devices() (phone, laptop, tv, bob *client) {
 	phone, laptop, tv, bob = s.client(), s.client(), s.client(), s.client()
 	for _, c := range []*client{phone, laptop, tv} {
@@ -215,7 +215,7 @@ func (s *secured) others() {
 	s.wantNothing(tv.token)
 }
 
-// administrator also checks the end of all sessions of everybody: a service whose keys are others opens no token.
+// administrator also checks how to end all sessions of all users: a service with new keys opens no old token.
 func (s *secured) administrator() {
 	phone, _, _, bob := s.devices()
 	bob.must(func(r *http.Request) error {
@@ -266,7 +266,7 @@ func (s *secured) sealed() {
 	c.wantUser("ann")
 }
 
-// algorithm sends each format and the tokens of JSON without a signature.
+// algorithm sends a token in each other format, and a JSON Web Token without a signature.
 func (s *secured) algorithm() {
 	c := s.client()
 	c.login("ann")
@@ -287,7 +287,7 @@ func (s *secured) algorithm() {
 	s.wantNothing("eyJhbGciOiJub25lIn0.eyJzdWIiOiJhbm4ifQ.")
 }
 
-// foreignKeys seals tokens with a key that the service does not have, under the same name.
+// foreignKeys sends a token from a service with other keys and the same name of the cookie.
 func (s *secured) foreignKeys() {
 	foreign := newSecured(s.T, s.store.Store, session.Options{})
 	foreign.opts.Keys = &session.KeyRing{}
@@ -316,7 +316,7 @@ func (s *secured) validity() {
 	s.within("the token is taken", 0, func() bool { return cohort() == first })
 }
 
-// kind takes the parts of a token for others.
+// kind sends the parts of a token in each other's place.
 func (s *secured) kind() {
 	c := s.client()
 	c.login("ann")
@@ -326,7 +326,7 @@ func (s *secured) kind() {
 	}
 }
 
-// audience uses one set of keys, and one store, for two services.
+// audience checks two services with the same keys and the same store, but different cookies.
 func (s *secured) audience() {
 	other := newSecured(s.T, s.store.Store, session.Options{Cookie: "__Host-admin"})
 	c := s.client()

@@ -11,12 +11,12 @@ import (
 	"github.com/midair-go/midair/session"
 )
 
-// serveEnv is set in the process that RunTwo starts.
+// serveEnv is set in the other process of RunTwo.
 const serveEnv = "MIDAIR_SESSIONTEST_SERVE"
 
 // Serve is the first call in TestMain of a package that uses [RunTwo]. In the other process of RunTwo, Serve opens a store,
-// makes the calls that RunTwo asks for, and returns true when RunTwo has ended; then TestMain returns. Everywhere else Serve
-// returns false at once.
+// makes the calls for RunTwo, and returns true when RunTwo has ended; then TestMain returns. Everywhere else Serve returns
+// false at once.
 //
 //	func TestMain(m *testing.M) {
 //		if sessiontest.Serve(func() (session.Store, error) { return session.Dir(os.Getenv("DIR")), nil }) {
@@ -26,7 +26,7 @@ const serveEnv = "MIDAIR_SESSIONTEST_SERVE"
 //	}
 //
 // The environment tells open which store to open: RunTwo's own open returns the variables. Serve uses standard input and
-// output. What the process prints on standard output meanwhile goes to standard error, and from there to the log of the test.
+// output. Meanwhile, other output of the process goes to standard error, and from there to the log of the test.
 func Serve(open func() (session.Store, error)) (served bool) {
 	if os.Getenv(serveEnv) == "" {
 		return false
@@ -57,7 +57,7 @@ type call struct {
 	Ended    bool      // the context was cancelled before the call
 }
 
-// An answer comes back. The first one, of no call, tells that the store is open.
+// An answer comes back. The first answer belongs to no call, and reports whether the store is open.
 type answer struct {
 	Seq    uint64
 	Record session.Record // of Create and Swap only the revision
@@ -65,7 +65,7 @@ type answer struct {
 	Is     []int // what the error wraps of known
 }
 
-// known are the errors that keep their identity between the processes.
+// known are the errors with the same identity in both processes.
 var known = []error{session.ErrNotFound, session.ErrConflict, session.ErrUnavailable, context.Canceled, context.DeadlineExceeded}
 
 // A server makes the calls in the other process.
@@ -79,7 +79,7 @@ type server struct {
 	cancels map[uint64]context.CancelFunc
 }
 
-// serve makes calls until RunTwo closes the pipe or dies. Calls that still run then end with this process.
+// serve makes calls until RunTwo closes the pipe or dies. The end of the process ends all running calls.
 func (s *server) serve(in *gob.Decoder) {
 	for {
 		var c call

@@ -23,7 +23,7 @@ import (
 	"github.com/midair-go/midair/session"
 )
 
-// Run checks the stores that open makes, one for each check, in a subtest each.
+// Run makes each check in a subtest, with a store of its own from open.
 func Run(t *testing.T, open func(t *testing.T) session.Store) {
 	for _, c := range checks {
 		t.Run(c.promise, func(t *testing.T) {
@@ -64,14 +64,14 @@ var checks = []struct {
 	{"ALoadIsOfOneWrite", suite.raceWhole},
 }
 
-// A suite is a check with its store.
+// A suite is a check with the store to be checked.
 type suite struct {
 	*testing.T
 	store session.Store
 	views []session.Store // all that must see the same
 }
 
-// later is when records expire that should not.
+// later returns an expiry that no test reaches.
 func later() time.Time { return time.Now().Add(time.Hour) }
 
 func (s suite) create(id, data string, expires time.Time) uint64 {
@@ -83,7 +83,7 @@ func (s suite) create(id, data string, expires time.Time) uint64 {
 	return rev
 }
 
-// want checks that the record is there as it should be.
+// want checks the data, the revision and the expiry of a record.
 func (s suite) want(id, data string, rev uint64, expires time.Time) {
 	s.Helper()
 	for _, view := range s.views {

@@ -19,10 +19,10 @@ import (
 // patience is how long the other process may take to start and to end.
 const patience = 30 * time.Second
 
-// RunTwo is [Run] from two processes at the same time. Each check gets a store of this process, which open makes, and one of
-// another process, which is the test binary again: there [Serve] opens the same records, by the environment variables that
-// open returns as "NAME=value". The calls of a check go to the two stores in turn, and races use both at once. A context
-// ends in the other process too. The other process ends with the check, or with this process if this one dies.
+// RunTwo is [Run] from two processes at the same time. Each check gets a store from open, and a store in another process, which
+// runs the test binary again: there [Serve] opens the same records, by the environment variables that open returns as
+// "NAME=value". The calls of a check go to the two stores in turn, and races use both at once. A context ends in the other
+// process too. The other process ends with the check, or when the process of the test dies.
 //
 // Without Serve in TestMain all checks fail.
 func RunTwo(t *testing.T, open func(t *testing.T) (store session.Store, env []string)) {
@@ -35,8 +35,8 @@ func RunTwo(t *testing.T, open func(t *testing.T) (store session.Store, env []st
 	}
 }
 
-// A pair sends each call to one of two stores: in the Thue-Morse sequence, where each of the two follows itself and the other
-// about as often, so that no pattern of calls meets the same store always.
+// A pair distributes the calls over two stores in the Thue-Morse sequence: after each store, both stores are about as often the
+// next, so no pattern of calls always meets the same store.
 type pair struct {
 	stores [2]session.Store
 	calls  atomic.Uint64
@@ -72,7 +72,7 @@ type other struct {
 	waiting map[uint64]chan<- answer // nil when no answers come any more
 }
 
-// startOther starts the other process, and ends it with the test.
+// startOther starts the other process, which ends with the test.
 func startOther(t *testing.T, env []string) *other {
 	t.Helper()
 	self, err := os.Executable()
@@ -108,7 +108,7 @@ func startOther(t *testing.T, env []string) *other {
 	return o
 }
 
-// wantOpen waits until the other process has opened its store.
+// wantOpen waits until the store in the other process is open.
 func (o *other) wantOpen(t *testing.T, first <-chan answer) {
 	t.Helper()
 	select {
@@ -124,7 +124,8 @@ func (o *other) wantOpen(t *testing.T, first <-chan answer) {
 	}
 }
 
-// stopOther ends the process by the end of its input, or else by force.
+// stopOther closes the input of the process, which ends the process. If the process goes on for the time of patience, stopOther
+// kills the process.
 func stopOther(t *testing.T, cmd *exec.Cmd, in io.Closer, ended <-chan struct{}) {
 	in.Close()
 	kill := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
@@ -135,7 +136,7 @@ func stopOther(t *testing.T, cmd *exec.Cmd, in io.Closer, ended <-chan struct{})
 	}
 }
 
-// receive hands the answers to those who wait, until no more come.
+// receive passes the answers to the waiting calls, until no more answers come.
 func (o *other) receive(in *gob.Decoder) {
 	for {
 		var a answer
@@ -181,7 +182,7 @@ func (o *other) write(c call) error {
 	return o.out.Encode(c)
 }
 
-// do makes a call and waits for its answer, also after the end of ctx: the other store has to return then.
+// do makes a call and waits for the answer, also after the end of ctx: the other store has to return then.
 func (o *other) do(ctx context.Context, c call) (session.Record, error) {
 	c.Deadline, _ = ctx.Deadline()
 	c.Ended = errors.Is(ctx.Err(), context.Canceled)
@@ -200,7 +201,7 @@ func (o *other) do(ctx context.Context, c call) (session.Record, error) {
 	return a.Record, a.err()
 }
 
-// err is the error of an answer as it was in the other process, as far as errors.Is goes.
+// err returns the error of an answer, which wraps the same errors of known as in the other process.
 func (a answer) err() error {
 	if a.Err == "" {
 		return nil
