@@ -133,7 +133,7 @@ func Renew(ctx context.Context) error {
 		v.cookie = due
 		return nil
 	}
-	return (&move{v: v, next: v.another(time.Now())}).run(ctx)
+	return (&move{v: v, next: v.token.renewed(time.Now())}).run(ctx)
 }
 
 // moved ends a renewal after the writes. The session keeps its time of birth. An id without a record is new, and may be created
@@ -236,7 +236,7 @@ func Destroy(ctx context.Context) error {
 	})
 	if err == nil {
 		unlist(ctx, v)
-		next := v.another(time.Now())
+		next := v.token.renewed(time.Now())
 		next.remembered = false
 		v.become(next, nil, due)
 	}

@@ -69,10 +69,10 @@ func (m *Manager) Login(ctx context.Context, user string, remember bool) error {
 		return err
 	}
 	if v.known != nil && !v.known.env.gone.IsZero() && !v.known.env.renewed { // to log in after a revocation is right
-		v.become(v.another(time.Now()), nil, fresh)
+		v.become(v.token.renewed(time.Now()), nil, fresh)
 		mv.alone = true
 	}
-	mv.next = v.another(time.Now())
+	mv.next = v.token.renewed(time.Now())
 	mv.next.remembered = remember
 	if err := mv.run(ctx); err != nil {
 		return err

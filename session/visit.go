@@ -295,17 +295,8 @@ func (v *visit) settle(ctx context.Context) error {
 	case v.late():
 		return ErrHeaderSent
 	}
-	v.become(v.another(now), nil, fresh)
+	v.become(v.token.renewed(now), nil, fresh)
 	return nil
-}
-
-// another is the token of the same visitor with another session.
-func (v *visit) another(now time.Time) token {
-	t := v.token.renewed(now)
-	if v.m.opts.Import != nil {
-		t.start()
-	}
-	return t
 }
 
 // early reports whether the request may have begun before the known end of the session.
