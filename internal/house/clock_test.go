@@ -28,7 +28,7 @@ var byWall = map[string]string{
 	"session/redisstore/record.go":         "records in the store expire",
 	"session/sqlstore/store.go":            "records in the store expire",
 	"session/envelope.go":                  "the end of a session is stored, and other hosts read it",
-	"session/dir.go":                       "records in the store expire",
+	"session/dirrecord.go":                 "records in the store expire",
 	"session/keyfile.go":                   "a process that starts learns from the time of the file alone how long others have had the keys; one in the future counts as now",
 	"session/dirsweep.go":                  "the time of the last sweep, by any process, is that of a file; one in the future counts as none",
 	"flags/internal/flagd/variable.go":     "$flagd.timestamp is seconds since 1970",
