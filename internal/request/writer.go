@@ -25,6 +25,7 @@ type Writer struct {
 	mu     sync.Mutex
 	hooks  []hook
 	first  [3]hook // memory of hooks
+	trial  *trial  // what Try has made; nil without Try
 }
 
 type hook struct {
@@ -130,7 +131,7 @@ func (wr *Writer) Finish() {
 	}
 	wr.mu.Lock()
 	defer wr.mu.Unlock()
-	header := wr.w.Header()
+	header := wr.header()
 	for n := len(wr.hooks); n > 0; n-- {
 		last := wr.hooks[n-1]
 		wr.hooks = wr.hooks[:n-1] // a hook that panics is not called again
@@ -140,12 +141,24 @@ func (wr *Writer) Finish() {
 	wr.out.Store(true)
 }
 
-// begin is called before the first byte of an answer.
-func (wr *Writer) begin(status int) {
+// header is the header that handlers see.
+func (wr *Writer) header() http.Header {
+	if wr.trial != nil {
+		return wr.trial.header
+	}
+	return wr.w.Header()
+}
+
+// begin is called before the first byte of an answer. The error is that of a dropped attempt.
+func (wr *Writer) begin(status int) error {
+	if wr.trial != nil {
+		return wr.beginTrial(status)
+	}
 	wr.Finish()
 	if wr.status.Load() == 0 {
 		wr.status.CompareAndSwap(0, int32(status))
 	}
+	return nil
 }
 
 // Status returns the status of the answer, or 0 as long as no header was sent. A handler that returns with 0 leaves it to the
@@ -159,20 +172,23 @@ func (wr *Writer) Bytes() int64 { return wr.bytes.Load() }
 // Unwrap is for [http.ResponseController].
 func (a answer) Unwrap() http.ResponseWriter { return a.w }
 
-// Header is that of the wrapped writer.
-func (a answer) Header() http.Header { return a.w.Header() }
+// Header is that of the wrapped writer, or the own one of an attempt.
+func (a answer) Header() http.Header { return a.header() }
 
 // WriteHeader implements [http.ResponseWriter].
 func (a answer) WriteHeader(status int) {
-	if status >= http.StatusOK || status == http.StatusSwitchingProtocols {
-		a.begin(status)
+	final := status >= http.StatusOK || status == http.StatusSwitchingProtocols
+	if final && a.begin(status) != nil || !final && a.inform() != nil {
+		return
 	}
 	a.w.WriteHeader(status)
 }
 
 // Write implements [io.Writer].
 func (a answer) Write(p []byte) (int, error) {
-	a.begin(http.StatusOK)
+	if err := a.begin(http.StatusOK); err != nil {
+		return 0, err
+	}
 	n, err := a.w.Write(p)
 	a.bytes.Add(int64(n))
 	return n, err
@@ -180,7 +196,9 @@ func (a answer) Write(p []byte) (int, error) {
 
 // WriteString implements [io.StringWriter].
 func (a answer) WriteString(s string) (int, error) {
-	a.begin(http.StatusOK)
+	if err := a.begin(http.StatusOK); err != nil {
+		return 0, err
+	}
 	n, err := io.WriteString(a.w, s)
 	a.bytes.Add(int64(n))
 	return n, err
@@ -192,14 +210,17 @@ func (a answer) FlushError() error {
 	if !reaches[http.Flusher](a.w) && !reaches[interface{ FlushError() error }](a.w) {
 		return http.ErrNotSupported
 	}
-	a.begin(http.StatusOK)
+	if err := a.begin(http.StatusOK); err != nil {
+		return err
+	}
 	return http.NewResponseController(a.w).Flush()
 }
 
 // Flush implements [http.Flusher].
 func (a flushAnswer) Flush() {
-	a.begin(http.StatusOK)
-	a.w.(http.Flusher).Flush()
+	if a.begin(http.StatusOK) == nil {
+		a.w.(http.Flusher).Flush()
+	}
 }
 
 // Flush implements [http.Flusher].
@@ -208,6 +229,9 @@ func (a bothAnswer) Flush() { flushAnswer{a.answer}.Flush() }
 // Hijack implements [http.Hijacker]. A program that writes the answer to the connection itself finds the header lines of the
 // hooks in Header.
 func (a hijackAnswer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	if err := a.inform(); err != nil {
+		return nil, nil, err
+	}
 	a.Finish()
 	conn, buffers, err := http.NewResponseController(a.w).Hijack()
 	if err == nil {
@@ -237,6 +261,9 @@ const sniffed = 512
 
 // Push implements [http.Pusher].
 func (a pushAnswer) Push(target string, opts *http.PushOptions) error {
+	if err := a.inform(); err != nil {
+		return err
+	}
 	return a.w.(http.Pusher).Push(target, opts)
 }
 
