@@ -11,12 +11,11 @@ import (
 type basis uint8
 
 const (
-	onHeader basis = 1 << iota // Options.Header
-	onCookie                   // a cookie: that of Options.Cookie, or the session's
-	onKey                      // the header lines in Options.Vary
+	onCookie basis = 1 << iota // a cookie: that of Options.Cookie, or the session's
+	onVary                     // the header lines in Options.Vary
 	onChance                   // nothing that a cache could compare
 
-	onAll = onHeader | onCookie | onKey | onChance
+	onAll = onCookie | onVary | onChance
 )
 
 // cacheable reports whether caches store answers to requests of a method.
@@ -39,13 +38,10 @@ func (a *answers) configure(o *Options) {
 
 func varyLine(b basis, o *Options) []string {
 	var names []string
-	if b&onHeader != 0 {
-		names = append(names, o.Header)
-	}
 	if b&onCookie != 0 {
 		names = append(names, "Cookie")
 	}
-	if b&onKey != 0 {
+	if b&onVary != 0 {
 		names = append(names, o.Vary...)
 	}
 	if b&onChance != 0 {

@@ -12,14 +12,40 @@ import (
 type asked struct {
 	opts         *Options
 	weightPanics atomic.Uint64
+	notNumbers   atomic.Uint64
+	choosePanics atomic.Uint64
 	keyPanics    atomic.Uint64
 	samePanics   atomic.Uint64
 }
 
-// weight returns the result of Options.Weight, and false if the function has panicked.
+// weight returns what Options.Weight returns, and false if the function has panicked. What is not a number is 0.
 func (a *asked) weight() (weight float64, ok bool) {
 	defer a.caught("Weight", &a.weightPanics)
-	return a.opts.Weight(), true
+	weight = a.opts.Weight()
+	if weight != weight {
+		a.notNumber()
+		weight = 0
+	}
+	return weight, true
+}
+
+// notNumber is called when Options.Weight has returned NaN. The first one is logged.
+func (a *asked) notNumber() {
+	if a.notNumbers.Add(1) == 1 {
+		a.opts.Logger.Error("canary: Options.Weight has returned what is not a number; later ones are counted only",
+			slog.String("name", a.opts.Name))
+	}
+}
+
+// choose returns what Options.Choose returns. After a panic the request has chosen Stable.
+func (a *asked) choose(r *http.Request) (side Side, forced bool) {
+	forced = true
+	defer a.caught("Choose", &a.choosePanics)
+	s, chosen := a.opts.Choose(r)
+	if chosen && s > Canary {
+		panic(fmt.Sprintf("there is no side %d", s))
+	}
+	return s, chosen
 }
 
 // key returns the result of Options.Key, and false if the function has panicked.

@@ -16,12 +16,12 @@ import (
 // A weight that panics is 0, for requests, for the status and for the state, and each panic is counted.
 func TestPanicInWeightIsStable(t *testing.T) {
 	broken := true
-	rt := router(canary.Options{Header: "canary", Cookie: newCookie(canary.CookieOptions{}), Weight: func() float64 {
+	rt := router(headed(canary.Options{Cookie: newCookie(canary.CookieOptions{}), Weight: func() float64 {
 		if broken {
 			panic("nil map")
 		}
 		return 1
-	}})
+	}}, "canary"))
 	v := newVisitor(t)
 	for range 3 {
 		if got := v.visit(rt); got != "stable" || v.minted != 0 {
@@ -110,7 +110,7 @@ func TestPanicsOfOptionsAreLoggedOnce(t *testing.T) {
 
 // A SameForAll that panics costs no request: the answer says to caches what it depends on, as without SameForAll.
 func TestSameForAllMayPanic(t *testing.T) {
-	rt := router(canary.Options{Header: "canary", SameForAll: func(*http.Request) bool { panic("no map") }})
+	rt := router(headed(canary.Options{SameForAll: func(*http.Request) bool { panic("no map") }}, "canary"))
 	for range 3 {
 		w := httptest.NewRecorder()
 		rt.ServeHTTP(w, request("Canary", "true"))

@@ -87,9 +87,9 @@ func sitesOfRouters(sm *session.Manager) []cachedSite {
 	// nginx and Varnish look at these lines instead of Cache-Control.
 	forCaches := []string{"Vary", "Accept-Encoding", "X-Accel-Expires", "86400", "Surrogate-Control", "max-age=86400"}
 	byCookie := halfBy(own)
-	chosen := canary.Options{Header: "X-Side"}
+	chosen := headed(canary.Options{}, "X-Side")
 	chosenOr := halfBy(own)
-	chosenOr.Header = "X-Side"
+	chosenOr.Choose, chosenOr.Vary = canary.ByHeader("X-Side")
 	keyed := canary.Options{Weight: half, Key: byHeader, Vary: []string{"User"}}
 	same := halfBy(own)
 	same.SameForAll = func(*http.Request) bool { return true }

@@ -2,7 +2,6 @@ package canary
 
 import (
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/midair-go/midair/internal/request"
@@ -91,22 +90,13 @@ func (c *Cookie) visitor(r *http.Request) (id visitorID, v *visit, ok bool) {
 	return id, &visit{id: id, from: c, line: line}, true
 }
 
-// find returns the first valid id in the lines of a Cookie header.
-func (c *Cookie) find(lines []string) (visitorID, bool) {
-	for _, line := range lines {
-		for at := strings.Index(line, c.prefix); at >= 0; at = strings.Index(line, c.prefix) {
-			begins := at == 0 || line[at-1] == ' ' || line[at-1] == ';'
-			line = line[at+len(c.prefix):]
-			if !begins {
-				continue // the end of another name
-			}
-			sealed, _, _ := strings.Cut(line, ";")
-			if id, ok := c.ring.open(sealed); ok {
-				return id, true
-			}
-		}
-	}
-	return visitorID{}, false
+// find returns the first id in the lines of a Cookie header that can be opened.
+func (c *Cookie) find(lines []string) (id visitorID, ok bool) {
+	eachCookie(lines, c.prefix, func(sealed string) bool {
+		id, ok = c.ring.open(sealed)
+		return ok
+	})
+	return id, ok
 }
 
 func (c *Cookie) cookie(sealed string, tls bool) *http.Cookie {

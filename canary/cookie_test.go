@@ -78,7 +78,7 @@ func TestCookieOnlyWhereItDecides(t *testing.T) {
 		"key":    {0.5, byHeader, []string{"User", "u"}},
 	} {
 		w := httptest.NewRecorder()
-		rt := router(canary.Options{Weight: canary.Fixed(v.weight), Key: v.key, Cookie: cookie, Header: "canary"})
+		rt := router(headed(canary.Options{Weight: canary.Fixed(v.weight), Key: v.key, Cookie: cookie}, "canary"))
 		rt.ServeHTTP(w, request(v.headers...))
 		if got := w.Header()["Set-Cookie"]; len(got) != 0 {
 			t.Errorf("%s: %q", name, got)

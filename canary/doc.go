@@ -17,15 +17,26 @@
 //
 //  1. Without a canary handler every request is stable.
 //  2. While [Options.Kill] is killed or latched every request is stable.
-//  3. Where [Options.Header] names a header, such as "canary: true" or "canary: false", the header decides, whatever the weight.
+//  3. [Options.Choose] may choose the side, whatever the weight: by a header such as "canary: true" ([ByHeader]), by a cookie
+//     ([ByCookie]), by method and path ([ByRoute]), or by when the visitor's session began.
 //  4. At weight 0 every request is stable, at weight 1 all go to the canary. No key is asked for then, and no
 //     cookie is set.
 //  5. [Options.Key] gives the key, or else [Options.Cookie] does. The key and the salt give a point in [0, 1), and the
 //     request goes to the canary if the point is below the weight.
 //  6. Where neither gives a key, the request is drawn at random.
 //
-// A request for which Options.Weight or Options.Key panics is stable. [Status] counts these panics, and the first of each
-// function is logged.
+// A request for which Options.Weight, Choose or Key panics is stable. [Status] counts these panics, and the first of each function
+// is logged.
+//
+// # Blue and green
+//
+// A [Switch] changes all requests over to the canary handler at once, and back. It tells when the other handler has no request
+// left, and does not change over before a warm-up has succeeded.
+//
+// # Rescue
+//
+// With [Options.Rescue] the stable handler answers a request whose canary panics, or by choice answers 5xx, before anything was
+// sent. Only requests that may run twice are rescued.
 //
 // # Kill and latch
 //
@@ -39,8 +50,8 @@
 //
 //	err := kill.Kill("orders are lost")
 //
-// An operator kills, a judge latches. After either, every request is stable, also a request that chooses the canary by header. A
-// weight of 0 is weaker: there the header still decides. The table shows what happens to a request:
+// An operator kills, a judge latches. After either, every request is stable, also a request for which Choose chooses the canary.
+// A weight of 0 is weaker: there Choose still decides. The table shows what happens to a request:
 //
 //	                      drawn by the weight   chooses canary   chooses stable
 //	weight 0              stable                canary           stable
@@ -69,10 +80,10 @@
 //
 // # Caches
 //
-// While the weight is between 0 and 1, or if [Options.Header] is set, the answer to a GET or HEAD depends on the side, and the
+// While the weight is between 0 and 1, or if [Options.Choose] is set, the answer to a GET or HEAD depends on the side, and the
 // router says so in the header, when the header is sent. Present lines stay.
-//   - Vary has what the side depends on: the name of Options.Header, Cookie for [Options.Cookie] and for the cohort of a
-//     session, the names in [Options.Vary] for [Options.Key].
+//   - Vary has what the side depends on: Cookie for [Options.Cookie] and for the cohort of a session, the names in [Options.Vary]
+//     for [Options.Choose] and [Options.Key].
 //   - If the side depends on something else, a key from nowhere in the header or a draw, Vary is * and Cache-Control is private.
 //   - An answer that sets a cookie has Cache-Control: private.
 //
@@ -83,11 +94,11 @@
 // Handlers get the request of the server itself, unless [Options.SideInContext] is set or the answer sets a cookie. They get
 // the ResponseWriter of the server itself, unless the router has something to say in the header. Otherwise they get one that
 // flushes, hijacks, copies and pushes as the server's does, and has Unwrap for http.ResponseController. A panic is counted and
-// goes on.
+// goes on, unless [Options.Rescue] catches it.
 //
 // # Goroutines
 //
-// All functions and methods may be called from any number of goroutines. Options.Weight and Options.Key are called in the
+// All functions and methods may be called from any number of goroutines. Options.Weight, Choose and Key are called in the
 // goroutine of each request, so in several at once. The package starts a goroutine for each write of the file of a
 // KillSwitch; the goroutine ends when the disk has answered.
 package canary

@@ -34,7 +34,9 @@ func Example() {
 //	r.Use(canary.Middleware(newCart, canary.Options{Weight: canary.Fixed(0.05)}))
 func ExampleMiddleware() {
 	newCart := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { fmt.Println("new cart") })
-	use := canary.Middleware(newCart, canary.Options{Name: "cart-v2", Header: "canary"})
+	opts := canary.Options{Name: "cart-v2"}
+	opts.Choose, opts.Vary = canary.ByHeader("canary")
+	use := canary.Middleware(newCart, opts)
 
 	cart := use(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { fmt.Println("old cart") }))
 	r := httptest.NewRequest("GET", "/cart", nil)
@@ -76,7 +78,7 @@ func ExampleSideFromContext() {
 // An operator stops a rollout, which also holds for who chooses the canary by header.
 func ExampleKillSwitch() {
 	kill := canary.NewKillSwitch("cart-v2", canary.KillSwitchOptions{Logger: quiet}) // with a File it outlives a restart
-	cart := canary.NewRouter(v1, v2, canary.Options{Weight: canary.Fixed(1), Header: "canary", Kill: kill})
+	cart := canary.NewRouter(v1, v2, headed(canary.Options{Weight: canary.Fixed(1), Kill: kill}, "canary"))
 	fmt.Println(ask(cart), cart.Status().DecidedBy)
 
 	if err := kill.Kill("orders are lost"); err != nil {

@@ -83,3 +83,9 @@ func (v *visitor) visit(h http.Handler) string {
 	}
 	return w.Body.String()
 }
+
+// headed returns opts with a choice by a header.
+func headed(opts canary.Options, name string) canary.Options {
+	opts.Choose, opts.Vary = canary.ByHeader(name)
+	return opts
+}

@@ -27,7 +27,7 @@ type KillSwitchOptions struct {
 }
 
 // A KillSwitch stops rollouts: after Kill or Latch, every request of a [Router] with the switch in Options.Kill is stable, also
-// a request that has chosen the canary by header. An operator kills a rollout, a judge latches it. Both hold, whatever the
+// a request for which Options.Choose has chosen the canary. An operator kills a rollout, a judge latches it. Both hold, whatever the
 // weight does, until Revive.
 //
 // States of several processes merge: killed wins. A revival clears exactly the kills and latches known to the reviving process,

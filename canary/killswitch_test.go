@@ -84,7 +84,8 @@ func TestKillAndLatchStopEveryRequest(t *testing.T) {
 				want = "stable"
 			}
 			name, weights := row.name+", "+column, 0
-			c.opts.Kill, c.opts.Header = killSwitch(canary.KillSwitchOptions{}), "canary"
+			c.opts = headed(c.opts, "canary")
+			c.opts.Kill = killSwitch(canary.KillSwitchOptions{})
 			c.opts.Weight = func() float64 { weights++; return row.weight }
 			must(t, row.set(c.opts.Kill))
 			rt := router(c.opts)
@@ -245,7 +246,7 @@ func TestKilledWinsWhereverStatesMeet(t *testing.T) {
 // serviceRole says who answers a request that has chosen the canary, kills the rollout, and says again who answers.
 func serviceRole() int {
 	k := killSwitch(canary.KillSwitchOptions{File: os.Getenv("FILE")})
-	rt := router(canary.Options{Weight: canary.Fixed(1), Header: "canary", Kill: k})
+	rt := router(headed(canary.Options{Weight: canary.Fixed(1), Kill: k}, "canary"))
 	fmt.Println("start", ask(rt, "Canary", "true"))
 	if err := k.Kill("bad"); err != nil {
 		fmt.Println(err)

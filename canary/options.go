@@ -15,14 +15,25 @@ type Options struct {
 	// Name names the rollout in logs and in the status, and is the default of Salt. Give each rollout a name of
 	// its own: rollouts with the same name put the same visitors on the canary side. Default: "canary".
 	Name string
-	// Weight is the share of the traffic that the canary gets, in [0, 1]. The function is called for every request, so
-	// it should be one atomic load. Less than 0, not a number, and a panic count as 0, more than 1 as 1. A panic is counted in
-	// Status. Default: 0.
+	// Weight is the share of the traffic that the canary gets, in [0, 1]. It is called for every request, so it should be one atomic
+	// load. Less than 0, not a number, and a panic count as 0, more than 1 as 1. What is not a number and a panic are counted in
+	// Status, and the first of each is logged. Default: that of Switch, or else 0.
 	Weight func() float64
+	// Switch changes all requests over to the canary, and back: blue and green. Several routers may share one. Default: none.
+	Switch *Switch
 
-	// Kill stops the rollout: while it is killed or latched every request is stable, whatever the weight and the Header say.
+	// Kill stops the rollout: while it is killed or latched every request is stable, whatever the weight and Choose say.
 	// Several routers may share a switch. Default: none.
 	Kill *KillSwitch
+
+	// Choose chooses the side of a request, whatever the weight, or returns false. The chosen requests are counted as forced.
+	// ByHeader, ByCookie and ByRoute return functions for Choose. Choose is called for every request while there is a canary that
+	// is neither killed nor latched. A request for which Choose panics, or returns neither side, is stable; both are counted as
+	// panics in Status. Default: none.
+	Choose func(*http.Request) (Side, bool)
+
+	// Rescue lets the stable handler answer requests whose canary fails before anything is sent. Default: none.
+	Rescue *Rescue
 
 	// Key returns the key of a request: requests with the same key are decided the same. The key should be something that the
 	// server has issued, since a client that can choose keys can choose the side. Where Key returns "" the Cookie decides, or
@@ -36,22 +47,18 @@ type Options struct {
 	// host; another salt selects others. Default: Name.
 	Salt string
 
-	// Vary names the request headers that Key reads, such as "Authorization". Answers that a key decides then tell caches to
-	// compare these headers. Without Vary, shared caches must not store such an answer, but for a Key that calls the Cohort of a
-	// session.Manager whose middleware is around the router: the answer says Vary: Cookie. A Key that looks at other headers as
-	// well, and calls Cohort only then, needs Vary, with "Cookie" in it. Default: none.
+	// Vary names all request headers that Choose and Key read, such as "Authorization". Answers that Choose or a key decides then
+	// tell caches to compare these headers. Empty and not nil says that both read nothing but the method and the URL. With nil,
+	// shared caches must not store such an answer, but where the function calls the Cohort or Started of a session.Manager whose
+	// middleware is around the router: the answer says Vary: Cookie. A function that looks at other headers as well, and calls
+	// these only then, needs Vary, with "Cookie" in it. Default: nil.
 	Vary []string
 	// SameForAll reports whether both sides give the same answer to a request, such as one for a static file. Such a request is
 	// drawn by itself, without Key and Cookie. The answer sets no cookie and tells caches nothing. SameForAll is called only
-	// while the weight is between 0 and 1, or if Header is set. Default: no answers are the same.
+	// while the weight is between 0 and 1, or if Choose is set. Default: no answers are the same.
 	SameForAll func(*http.Request) bool
 
-	// Header is the request header by which a client chooses the side itself, such as "canary": "true" is the canary and
-	// "false" is stable, whatever the weight. Every client of the service can send the header: set Header only where
-	// strangers may see the canary, or where the edge removes the header. Default: none.
-	Header string
-
-	// SideInContext makes the side known to the handlers, through SideFromContext. The cost is one allocation a request, or none
+	// SideInContext makes the side known to the handlers, through SideFromContext. It costs one allocation a request, or none
 	// inside the middleware of a session.Manager.
 	SideInContext bool
 	// Logger gets a line when the state of another process has another salt. The log handler is called in another
@@ -64,6 +71,9 @@ func (o Options) withDefaults() Options {
 	if o.Name == "" {
 		o.Name = defaultName
 	}
+	if o.Weight == nil && o.Switch != nil {
+		o.Weight = o.Switch.Weight
+	}
 	if o.Weight == nil {
 		o.Weight = Fixed(0)
 	}
@@ -73,7 +83,6 @@ func (o Options) withDefaults() Options {
 	if o.Cookie != nil && o.Cookie.prefix == "" { // not from NewCookie: it has neither name nor key
 		o.Cookie = nil
 	}
-	o.Header = http.CanonicalHeaderKey(o.Header)
 	o.Vary = slices.Clone(o.Vary)
 	if o.Logger == nil {
 		o.Logger = slog.Default()

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"math/rand/v2"
 	"net/http"
-	"strings"
 
 	"github.com/midair-go/midair/internal/cohort"
 	"github.com/midair-go/midair/internal/killswitch"
@@ -16,7 +15,8 @@ type Router struct {
 	opts    Options
 	asked   asked
 	answers answers
-	arms    [2]arm // by Side
+	rescue  *rescuer // nil without Options.Rescue
+	arms    [2]arm   // by Side
 }
 
 var _ http.Handler = (*Router)(nil)
@@ -36,6 +36,14 @@ func NewRouter(stable, canary http.Handler, opts Options) *Router {
 	}
 	if isNone(canary) {
 		rt.arms[Canary].handler = nil
+	}
+	if !isNone(stable) {
+		rt.rescue = newRescuer(&rt.opts, &rt.asked)
+	}
+	rt.arms[Canary].side = Canary
+	if s := rt.opts.Switch; s != nil {
+		rt.arms[Stable].turn, rt.arms[Canary].turn = s, s
+		s.add(rt)
 	}
 	return rt
 }
@@ -57,12 +65,41 @@ func unavailable(w http.ResponseWriter, _ *http.Request) {
 
 // ServeHTTP passes the request to the handler of the chosen side.
 func (rt *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	d := rt.decide(r)
+	d := rt.begin(r)
 	if d.basis != 0 || d.visit != nil || rt.opts.SideInContext {
 		rt.share(w, r, d)
 		return
 	}
+	rt.serve(w, r, d)
+}
+
+// serve passes a request with what the router adds to it to its handler.
+func (rt *Router) serve(w http.ResponseWriter, r *http.Request, d decision) {
+	if d.side == Canary && rt.rescue != nil && rt.rescue.eligible(r) {
+		rt.try(w, r, d)
+		return
+	}
 	rt.arms[d.side].serve(w, r, d.forced)
+}
+
+// begin decides a request, and counts it as begun on its side. A request that begins on a side which the Switch has left meanwhile
+// is decided again: none comes there after Idle has looked.
+func (rt *Router) begin(r *http.Request) decision {
+	turn := rt.opts.Switch
+	if turn == nil {
+		d := rt.decide(r)
+		rt.arms[d.side].begun.Add(1)
+		return d
+	}
+	for {
+		green := turn.green.Load()
+		d := rt.decide(r)
+		rt.arms[d.side].begun.Add(1)
+		if turn.green.Load() == green {
+			return d
+		}
+		rt.arms[d.side].giveUp()
+	}
 }
 
 // share serves a request whose context or answer has something of the router. The router uses a free Slot, or the Writer, of a
@@ -80,13 +117,13 @@ func (rt *Router) share(w http.ResponseWriter, r *http.Request, d decision) {
 		rt.answers.hook(writer, d)
 		defer writer.Finish()
 	}
-	rt.arms[d.side].serve(w, r, d.forced)
+	rt.serve(w, r, d)
 }
 
 // A decision is the side of a request, with the consequences for the answer.
 type decision struct {
 	side   Side
-	forced bool   // the request has chosen the side
+	forced bool   // Options.Choose has chosen the side
 	basis  basis  // what caches have to be told that the side depends on
 	visit  *visit // the answer has to set its cookie; nil if there is none to set
 }
@@ -96,9 +133,8 @@ func (rt *Router) decide(r *http.Request) (d decision) {
 	if rt.arms[Canary].handler == nil || rt.opts.Kill.word() != killswitch.Open {
 		return d
 	}
-	if rt.opts.Header != "" {
-		d.basis = onHeader
-		d.side, d.forced = rt.chosen(r.Header)
+	if rt.opts.Choose != nil {
+		d.side, d.forced, d.basis = rt.choose(r)
 	}
 	var weight float64
 	if !d.forced {
@@ -119,21 +155,6 @@ func (rt *Router) decide(r *http.Request) (d decision) {
 		d.basis = 0
 	}
 	return d
-}
-
-// chosen returns the side that the header asks for, and false if the header asks for no side.
-func (rt *Router) chosen(h http.Header) (side Side, ok bool) {
-	values := h[rt.opts.Header]
-	if len(values) == 0 {
-		return Stable, false
-	}
-	switch {
-	case strings.EqualFold(values[0], "true"):
-		return Canary, true
-	case strings.EqualFold(values[0], "false"):
-		return Stable, true
-	}
-	return Stable, false
 }
 
 // draw reports whether the request is in the share of weight, which is between 0 and 1.
@@ -162,19 +183,38 @@ func (rt *Router) draw(r *http.Request, weight float64, d *decision) bool {
 
 // key returns the key of the request and the basis of the key, and false if Options.Key has panicked.
 func (rt *Router) key(r *http.Request) (string, basis, bool) {
-	var notes uint32
-	slot := len(rt.opts.Vary) == 0 && request.From(r.Context()) != nil
-	if slot {
-		notes = request.CookieNotes(r.Context())
-	}
+	before := rt.notes(r)
 	key, ok := rt.asked.key(r)
-	switch {
-	case !ok:
+	if !ok {
 		return "", onChance, false
-	case len(rt.opts.Vary) > 0:
-		return key, onKey, true
-	case slot && request.CookieNotes(r.Context()) != notes:
-		return key, onCookie, true
 	}
-	return key, onChance, true
+	return key, rt.since(r, before), true
+}
+
+// choose returns what Options.Choose returns, and what that depends on.
+func (rt *Router) choose(r *http.Request) (Side, bool, basis) {
+	before := rt.notes(r)
+	side, forced := rt.asked.choose(r)
+	return side, forced, rt.since(r, before)
+}
+
+// notes returns how often a cookie was read for the request, by packages that say so.
+func (rt *Router) notes(r *http.Request) uint32 {
+	if rt.opts.Vary != nil || request.From(r.Context()) == nil {
+		return 0
+	}
+	return request.CookieNotes(r.Context())
+}
+
+// since returns what a function of the options depends on that was called after notes.
+func (rt *Router) since(r *http.Request, before uint32) basis {
+	switch {
+	case len(rt.opts.Vary) > 0:
+		return onVary
+	case rt.opts.Vary != nil:
+		return 0
+	case rt.notes(r) != before:
+		return onCookie
+	}
+	return onChance
 }

@@ -150,11 +150,10 @@ func TestRampKeepsWhoIsInIt(t *testing.T) {
 func TestOptionsAreAskedOnlyForWhatDecides(t *testing.T) {
 	var weights, keys int
 	weight := 0.0
-	rt := router(canary.Options{
+	rt := router(headed(canary.Options{
 		Weight: func() float64 { weights++; return weight },
 		Key:    func(*http.Request) string { keys++; return "user" },
-		Header: "canary",
-	})
+	}, "canary"))
 	for _, v := range []struct {
 		weight        float64
 		header        string
@@ -170,7 +169,7 @@ func TestOptionsAreAskedOnlyForWhatDecides(t *testing.T) {
 
 // A client can choose its side by header, in any case, and nothing else in it has a meaning.
 func TestHeaderChoosesTheSide(t *testing.T) {
-	none, all := canary.Options{Header: "canary"}, canary.Options{Header: "canary", Weight: canary.Fixed(1)}
+	none, all := headed(canary.Options{}, "canary"), headed(canary.Options{Weight: canary.Fixed(1)}, "canary")
 	for _, v := range []struct {
 		opts         canary.Options
 		header, want string
@@ -186,7 +185,7 @@ func TestHeaderChoosesTheSide(t *testing.T) {
 
 // The header has the name that the program gives it, and without one strangers have no say.
 func TestNoHeaderUnlessItIsNamed(t *testing.T) {
-	renamed := router(canary.Options{Header: "x-try-it"})
+	renamed := router(headed(canary.Options{}, "x-try-it"))
 	if ask(renamed, "Canary", "true") != "stable" || ask(renamed, "X-Try-It", "true") != "canary" {
 		t.Error("the header is not the one that was named")
 	}
@@ -198,7 +197,7 @@ func TestNoHeaderUnlessItIsNamed(t *testing.T) {
 // A release without a canary is served by the stable handler, whoever asks for what.
 func TestNoCanaryIsWeightZero(t *testing.T) {
 	for _, none := range []http.Handler{nil, http.HandlerFunc(nil)} {
-		rt := canary.NewRouter(v1, none, canary.Options{Weight: canary.Fixed(1), Header: "canary"})
+		rt := canary.NewRouter(v1, none, headed(canary.Options{Weight: canary.Fixed(1)}, "canary"))
 		if ask(rt) != "stable" || ask(rt, "Canary", "true") != "stable" {
 			t.Error("not answered by stable")
 		}
@@ -240,10 +239,10 @@ func TestWriterAndRequestPassUntouched(t *testing.T) {
 	}{
 		"weight 0":     {method: "GET", opts: canary.Options{}},
 		"weight 1":     {method: "GET", opts: canary.Options{Weight: canary.Fixed(1)}},
-		"POST":         {method: "POST", opts: canary.Options{Weight: half, Header: "canary"}},
-		"same for all": {method: "GET", opts: canary.Options{Weight: half, Header: "canary", SameForAll: all}},
+		"POST":         {method: "POST", opts: headed(canary.Options{Weight: half}, "canary")},
+		"same for all": {method: "GET", opts: headed(canary.Options{Weight: half, SameForAll: all}, "canary")},
 		"share":        {method: "GET", opts: canary.Options{Weight: half}, wrapped: true},
-		"header":       {method: "HEAD", opts: canary.Options{Header: "canary"}, wrapped: true},
+		"header":       {method: "HEAD", opts: headed(canary.Options{}, "canary"), wrapped: true},
 	} {
 		clear(w.Header())
 		inner = w
@@ -276,7 +275,7 @@ func TestSideIsInTheContext(t *testing.T) {
 		side, ok := canary.SideFromContext(r.Context())
 		got = append(got, fmt.Sprint(side, ok))
 	})
-	rt := canary.NewRouter(tell, tell, canary.Options{SideInContext: true, Header: "canary"})
+	rt := canary.NewRouter(tell, tell, headed(canary.Options{SideInContext: true}, "canary"))
 	ask(rt)
 	ask(rt, "Canary", "true")
 	ask(canary.NewRouter(rt, nil, canary.Options{SideInContext: true}), "Canary", "true") // the inner one tells

@@ -14,7 +14,7 @@ import (
 
 // Each request is counted once, on its side.
 func TestStatusCountsRequests(t *testing.T) {
-	rt := router(canary.Options{Name: "cart", Weight: canary.Fixed(0.25), Key: byHeader, Header: "canary"})
+	rt := router(headed(canary.Options{Name: "cart", Weight: canary.Fixed(0.25), Key: byHeader}, "canary"))
 	n := uint64(len(cohort(rt, 1000)))
 	ask(rt, "Canary", "true")
 	ask(rt, "Canary", "false")

@@ -41,7 +41,8 @@ func sees(t *testing.T, side string) http.Handler {
 // A request that is served twice at once has one side in each of the two answers, and neither sees that of the other one.
 func TestAShadowKeepsItsOwnSide(t *testing.T) {
 	s := newStack(t)
-	opts := canary.Options{Header: "canary", SideInContext: true}
+	opts := canary.Options{SideInContext: true}
+	opts.Choose, opts.Vary = canary.ByHeader("canary")
 	both := canary.NewRouter(sees(t, "stable"), sees(t, "canary"), opts)
 	for name, list := range map[string][]middleware{
 		"both routed":          {s.sm.Middleware, shadow(both), func(http.Handler) http.Handler { return both }},

@@ -1,0 +1,223 @@
+package canary
+
+import (
+	"context"
+	"encoding"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+
+	"github.com/midair-go/midair/internal/kept"
+	"github.com/midair-go/midair/internal/logqueue"
+)
+
+// SwitchOptions of a Switch. The zero value works.
+type SwitchOptions struct {
+	// WarmUp makes the canary handler ready: it fills caches, opens connections, sends a few requests. Green returns ErrCold until
+	// WarmUp was called by Switch.WarmUp and has returned nil. Default: there is nothing to do.
+	WarmUp func(context.Context) error
+	// Logger gets a line for each change. Its handler is called in another goroutine: no change waits for a log. Default:
+	// slog.Default().
+	Logger *slog.Logger
+}
+
+// A Switch sends all requests of a Router to one of the two handlers: blue is the stable handler, green is the canary. It begins
+// with blue.
+//
+//	sw := canary.NewSwitch(canary.SwitchOptions{WarmUp: warm})
+//	up.Keep("shop.switch", sw)
+//	shop := canary.NewRouter(blue, green, canary.Options{Name: "shop", Switch: sw})
+//
+// Green and Blue are each one atomic store. A request ends in the handler in which it began. Idle tells when a handler has no
+// request left, so that the program can end what only this handler uses. Testers see the green handler before the change, and
+// the blue one after it, by Options.Choose.
+//
+// Several routers may share a Switch. All methods may be called from any goroutine. A Switch has to be made by NewSwitch.
+type Switch struct {
+	opts    SwitchOptions
+	green   atomic.Bool
+	warm    atomic.Bool
+	warming sync.Mutex // held while WarmUp runs
+
+	waiting atomic.Int32 // how many channels of Idle are open
+	mu      sync.Mutex   // guards the fields below
+	routers []*Router
+	idle    [2][]chan struct{} // by Side: the open channels of Idle
+	told    [2]bool            // by Side: Idle has told that no request is there, and the switch has not come back since
+}
+
+// ErrCold is the error of Switch.Green if there is a warm-up function that has not succeeded.
+var ErrCold = errors.New("canary: the green handler is not warm: call WarmUp first")
+
+// NewSwitch returns a Switch that is blue.
+func NewSwitch(opts SwitchOptions) *Switch {
+	if opts.Logger == nil {
+		opts.Logger = slog.Default()
+	}
+	opts.Logger = logqueue.Wrap(opts.Logger)
+	s := &Switch{opts: opts}
+	s.warm.Store(opts.WarmUp == nil)
+	return s
+}
+
+// Weight is 0 for blue and 1 for green. It is a function for Options.Weight, and the default of a Router with Options.Switch.
+func (s *Switch) Weight() float64 {
+	if s.green.Load() {
+		return 1
+	}
+	return 0
+}
+
+// Side returns Stable for blue and Canary for green.
+func (s *Switch) Side() Side {
+	if s.green.Load() {
+		return Canary
+	}
+	return Stable
+}
+
+// WarmUp calls SwitchOptions.WarmUp, and returns its error, or an error if the function panics. After a success, later calls
+// return nil without another warm-up. Of several calls at a time one warms up, and the others wait.
+func (s *Switch) WarmUp(ctx context.Context) error {
+	s.warming.Lock()
+	defer s.warming.Unlock()
+	if s.warm.Load() {
+		return nil
+	}
+	if err := s.callWarmUp(ctx); err != nil {
+		return fmt.Errorf("canary: warm-up: %w", err)
+	}
+	s.warm.Store(true)
+	return nil
+}
+
+func (s *Switch) callWarmUp(ctx context.Context) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("it has panicked: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return s.opts.WarmUp(ctx)
+}
+
+// Green sends all requests from now on to the green handler. The error is ErrCold, or nil.
+func (s *Switch) Green() error {
+	if !s.warm.Load() {
+		return ErrCold
+	}
+	s.set(true, "green")
+	return nil
+}
+
+// Blue sends all requests from now on to the blue handler.
+func (s *Switch) Blue() { s.set(false, "blue") }
+
+func (s *Switch) set(green bool, name string) {
+	if s.green.Swap(green) == green {
+		return
+	}
+	s.mu.Lock()
+	s.told[s.Side()] = false
+	s.mu.Unlock()
+	s.opts.Logger.Info("canary: switched", slog.String("to", name))
+}
+
+// beginAgain is that of an arm.
+func (s *Switch) beginAgain(a *arm) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.told[a.side] {
+		return false
+	}
+	a.begun.Add(1)
+	return true
+}
+
+// Idle returns a channel that is closed as soon as no request is under way on a side, in all routers with the Switch. A request
+// is under way until its handler returns. After Green or Blue no request comes to the side that they leave, but for those that
+// Options.Choose sends there: after the channel is closed the program may end what only this handler uses, once Choose has
+// stopped. No request is rescued there any more until the switch comes back. A new process counts its own requests only.
+func (s *Switch) Idle(side Side) <-chan struct{} {
+	ended := make(chan struct{})
+	if side > Canary {
+		close(ended)
+		return ended
+	}
+	s.waiting.Add(1) // before look reads the counters: an end after that looks too
+	s.mu.Lock()
+	s.idle[side] = append(s.idle[side], ended)
+	s.mu.Unlock()
+	s.look(side)
+	return ended
+}
+
+// look closes the channels of a side if no request is under way there.
+func (s *Switch) look(side Side) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, rt := range s.routers {
+		if rt.arms[side].inFlight() > 0 {
+			return
+		}
+	}
+	for _, ended := range s.idle[side] {
+		close(ended)
+		s.told[side] = true
+	}
+	s.waiting.Add(-int32(len(s.idle[side])))
+	s.idle[side] = nil
+}
+
+// ended is called after the end of each request of a router with the Switch.
+func (s *Switch) ended(side Side) {
+	if s.waiting.Load() > 0 {
+		s.look(side)
+	}
+}
+
+func (s *Switch) add(rt *Router) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.routers = append(s.routers, rt)
+}
+
+// switchFormat is the layout of the state of a Switch.
+var switchFormat = kept.Format{Name: "switch", Magic: "switch", Version: 1, Sum: kept.CRC32}
+
+// switchState is what passes between processes. Fields may be added to a version: a reader ignores what it does not know.
+type switchState struct {
+	Green bool `json:"green"`
+}
+
+var (
+	_ encoding.BinaryMarshaler   = (*Switch)(nil)
+	_ encoding.BinaryUnmarshaler = (*Switch)(nil)
+)
+
+// MarshalBinary returns the state for another process.
+func (s *Switch) MarshalBinary() ([]byte, error) {
+	body, err := json.Marshal(switchState{s.green.Load()})
+	if err != nil {
+		return nil, fmt.Errorf("canary: the state of a switch: %w", err)
+	}
+	return switchFormat.Seal(append(switchFormat.Begin(), body...)), nil
+}
+
+// UnmarshalBinary takes over the side of another process, also if the warm-up function has not succeeded here: call WarmUp before
+// the process serves. A state that cannot be read is an error, and changes nothing.
+func (s *Switch) UnmarshalBinary(data []byte) error {
+	r := switchFormat.Open(data)
+	if err := r.Err(); err != nil {
+		return err
+	}
+	var state switchState
+	if err := json.Unmarshal(r.Take(uint64(r.Left())), &state); err != nil {
+		return r.Damaged(err)
+	}
+	s.green.Store(state.Green)
+	return nil
+}
