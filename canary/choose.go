@@ -11,6 +11,9 @@ import (
 //
 //	opts.Choose, opts.Vary = canary.ByHeader("canary")
 //
+// If Options.Key reads other headers, append their names to Vary: a cache would otherwise give the answer of one side to clients of
+// the other.
+//
 // Everybody who can reach the service can send the header: use ByHeader only where strangers may see the canary, or where the
 // edge removes the header.
 func ByHeader(name string) (choose func(*http.Request) (Side, bool), vary []string) {
@@ -51,7 +54,8 @@ func chosen(value string) (Side, bool) {
 // "POST /orders". A path that ends in a slash is that of all requests below it. GET is also HEAD, as in [http.ServeMux]. The path
 // of a request is compared as the request has it.
 //
-// The answers depend on nothing that caches do not compare anyway, so vary is not nil, and empty. A route that has neither form is
+// The answers depend on nothing that caches do not compare anyway, so vary is not nil, and empty: that holds
+// for Choose alone, and a key needs names in Vary all the same. A route that has neither form is
 // an error.
 func ByRoute(side Side, routes ...string) (choose func(*http.Request) (Side, bool), vary []string, err error) {
 	var list []route

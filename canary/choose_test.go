@@ -81,6 +81,19 @@ func TestChoicesTellCaches(t *testing.T) {
 	}
 }
 
+// That a choice depends on the URL alone says nothing about the key: a cache must not give the answer for one key to others.
+func TestARouteDoesNotHideTheKeyFromCaches(t *testing.T) {
+	opts := canary.Options{Weight: half, Key: byHeader}
+	var err error
+	opts.Choose, opts.Vary, err = canary.ByRoute(canary.Canary, "/beta/")
+	must(t, err)
+	w := httptest.NewRecorder()
+	router(opts).ServeHTTP(w, request("User", "joe"))
+	if w.Header().Get("Vary") != "*" || w.Header().Get("Cache-Control") != "private" {
+		t.Errorf("%v", w.Header())
+	}
+}
+
 // A Choose that panics, or names a side that does not exist, costs no request: each is stable and counted, whatever the weight.
 func TestPanicInChooseIsStable(t *testing.T) {
 	for name, choose := range map[string]func(*http.Request) (canary.Side, bool){

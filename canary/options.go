@@ -48,10 +48,10 @@ type Options struct {
 	Salt string
 
 	// Vary names all request headers that Choose and Key read, such as "Authorization". Answers that Choose or a key decides then
-	// tell caches to compare these headers. Empty and not nil says that both read nothing but the method and the URL. With nil,
-	// shared caches must not store such an answer, but where the function calls the Cohort or Started of a session.Manager whose
-	// middleware is around the router: the answer says Vary: Cookie. A function that looks at other headers as well, and calls
-	// these only then, needs Vary, with "Cookie" in it. Default: nil.
+	// tell caches to compare these headers. Empty and not nil says that Choose reads nothing but the method and the URL. In all
+	// other cases without names shared caches must not store such an answer, but where the function calls the Cohort or Started of
+	// a session.Manager whose middleware is around the router: the answer says Vary: Cookie. A function that looks at other headers
+	// as well, and calls these only then, needs Vary, with "Cookie" in it. Default: nil.
 	Vary []string
 	// SameForAll reports whether both sides give the same answer to a request, such as one for a static file. Such a request is
 	// drawn by itself, without Key and Cookie. The answer sets no cookie and tells caches nothing. SameForAll is called only

@@ -107,7 +107,7 @@ func (rs *rescuer) undo(undo func()) {
 // try passes a request to the canary, and to the stable handler if the canary fails before anything is sent. The request and the
 // writer have what the router adds to them.
 func (rt *Router) try(w http.ResponseWriter, r *http.Request, d decision) {
-	t := &trial{router: rt, w: w, r: r}
+	t := &try{router: rt, w: w, r: r}
 	one := t.first()
 	undo, ok := rt.rescue.begin(one)
 	if !ok {
@@ -127,8 +127,8 @@ func (rt *Router) try(w http.ResponseWriter, r *http.Request, d decision) {
 	finish(slot, two, r)
 }
 
-// A trial is a request that the canary tries to answer.
-type trial struct {
+// A try is a request that the canary tries to answer.
+type try struct {
 	router *Router
 	w      http.ResponseWriter // of the router
 	r      *http.Request       // of the router
@@ -139,7 +139,7 @@ type trial struct {
 }
 
 // first makes the request of the canary, which shares with the other one only what nobody changes.
-func (t *trial) first() (one *http.Request) {
+func (t *try) first() (one *http.Request) {
 	if outer := request.From(t.r.Context()); outer != nil {
 		t.mark = outer.Mark()
 		t.slot, one = outer.Again(t.mark, t.r, &t.writer)
@@ -163,7 +163,7 @@ func (t *trial) first() (one *http.Request) {
 func cloneValues(v url.Values) url.Values { return url.Values(http.Header(v).Clone()) }
 
 // second makes the request of the stable handler. The Slot is nil if the request has none of its own.
-func (t *trial) second() (two *http.Request, slot *request.Slot) {
+func (t *try) second() (two *http.Request, slot *request.Slot) {
 	outer := request.From(t.r.Context())
 	switch inContext := t.router.opts.SideInContext; {
 	case outer != nil:
@@ -198,7 +198,7 @@ func finish(slot *request.Slot, two, r *http.Request) {
 
 // runs runs the canary, and reports whether its answer stands. Otherwise the stable handler is counted as begun. A panic that
 // cannot be rescued goes on.
-func (t *trial) runs(one *http.Request, forced bool) (stands bool) {
+func (t *try) runs(one *http.Request, forced bool) (stands bool) {
 	out := t.writer.Wrap(t.w)
 	t.writer.Try(t.refuses)
 	defer func() {
@@ -222,13 +222,13 @@ func (t *trial) runs(one *http.Request, forced bool) (stands bool) {
 }
 
 // refuses reports whether an answer with the status is dropped.
-func (t *trial) refuses(status int) bool {
+func (t *try) refuses(status int) bool {
 	return t.router.rescue.Status != nil && t.router.rescue.refuses(status) && t.replaceable()
 }
 
 // replaceable reports whether the stable handler can answer. If so, the canary gets no more of the body, and the stable handler is
 // counted as begun.
-func (t *trial) replaceable() bool { return t.body.claim() && t.router.arms[Stable].beginAgain() }
+func (t *try) replaceable() bool { return t.body.claim() && t.router.arms[Stable].beginAgain() }
 
 // A replay is the body of a request that two handlers may read, one after the other. It keeps what the first one reads.
 type replay struct {
@@ -236,11 +236,11 @@ type replay struct {
 	limit int
 
 	mu      sync.Mutex
-	more    sync.Cond // more bytes are kept, or reading is false
+	more    sync.Cond // a Read for the first has ended
 	kept    []byte
 	over    bool // the first has read more than is kept
 	claimed bool // the first may not read any more
-	reading bool // a Read for the first is under way
+	reading int  // how many Reads for the first are under way
 }
 
 func (b *replay) begin(src io.ReadCloser, limit int) {
@@ -260,7 +260,7 @@ func (b *replay) claim() bool {
 func (b *replay) keep(p []byte) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.reading = false
+	b.reading--
 	b.more.Broadcast()
 	if !b.claimed && len(b.kept)+len(p) > b.limit {
 		b.over, b.kept = true, nil
@@ -283,7 +283,9 @@ func (f *firstReader) Read(p []byte) (int, error) {
 	}
 	f.mu.Lock()
 	claimed := f.claimed
-	f.reading = !claimed
+	if !claimed {
+		f.reading++
+	}
 	f.mu.Unlock()
 	if claimed {
 		return 0, request.ErrDropped
@@ -309,7 +311,7 @@ type secondReader struct {
 
 func (s *secondReader) Read(p []byte) (int, error) {
 	s.mu.Lock()
-	for s.at == len(s.kept) && s.reading {
+	for s.at == len(s.kept) && s.reading > 0 {
 		s.more.Wait()
 	}
 	if s.at < len(s.kept) {

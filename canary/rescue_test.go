@@ -433,6 +433,7 @@ func TestNothingIsRescuedToWhatMayHaveEnded(t *testing.T) {
 			t.Errorf("%q, panic %v", w.Body, p)
 		}
 	}
+	<-sw.Idle(canary.Stable) // in a moment without requests, before the switch
 	must(t, sw.Green())
 	wantRescue(true)
 	<-sw.Idle(canary.Stable)

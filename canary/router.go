@@ -195,12 +195,15 @@ func (rt *Router) key(r *http.Request) (string, basis, bool) {
 func (rt *Router) choose(r *http.Request) (Side, bool, basis) {
 	before := rt.notes(r)
 	side, forced := rt.asked.choose(r)
+	if rt.opts.Vary != nil && len(rt.opts.Vary) == 0 {
+		return side, forced, 0
+	}
 	return side, forced, rt.since(r, before)
 }
 
 // notes returns how often a cookie was read for the request, by packages that say so.
 func (rt *Router) notes(r *http.Request) uint32 {
-	if rt.opts.Vary != nil || request.From(r.Context()) == nil {
+	if len(rt.opts.Vary) > 0 || request.From(r.Context()) == nil {
 		return 0
 	}
 	return request.CookieNotes(r.Context())
@@ -211,8 +214,6 @@ func (rt *Router) since(r *http.Request, before uint32) basis {
 	switch {
 	case len(rt.opts.Vary) > 0:
 		return onVary
-	case rt.opts.Vary != nil:
-		return 0
 	case rt.notes(r) != before:
 		return onCookie
 	}

@@ -47,7 +47,7 @@ type Switch struct {
 	mu      sync.Mutex   // guards the fields below
 	routers []*Router
 	idle    [2][]chan struct{} // by Side: the open channels of Idle
-	told    [2]bool            // by Side: Idle has told that no request is there, and the switch has not come back since
+	told    [2]bool            // by Side: Idle has told that the side is left and has no request
 }
 
 // ErrCold is the error of Switch.Green if there is a warm-up function that has not succeeded.
@@ -109,21 +109,21 @@ func (s *Switch) Green() error {
 	if !s.warm.Load() {
 		return ErrCold
 	}
-	s.set(true, "green")
+	s.set(true)
 	return nil
 }
 
 // Blue sends all requests from now on to the blue handler.
-func (s *Switch) Blue() { s.set(false, "blue") }
+func (s *Switch) Blue() { s.set(false) }
 
-func (s *Switch) set(green bool, name string) {
+func (s *Switch) set(green bool) {
 	if s.green.Swap(green) == green {
 		return
 	}
 	s.mu.Lock()
 	s.told[s.Side()] = false
 	s.mu.Unlock()
-	s.opts.Logger.Info("canary: switched", slog.String("to", name))
+	s.opts.Logger.Info("canary: switched", slog.Bool("green", green))
 }
 
 // beginAgain is that of an arm.
@@ -166,7 +166,7 @@ func (s *Switch) look(side Side) {
 	}
 	for _, ended := range s.idle[side] {
 		close(ended)
-		s.told[side] = true
+		s.told[side] = side != s.Side()
 	}
 	s.waiting.Add(-int32(len(s.idle[side])))
 	s.idle[side] = nil
@@ -218,6 +218,6 @@ func (s *Switch) UnmarshalBinary(data []byte) error {
 	if err := json.Unmarshal(r.Take(uint64(r.Left())), &state); err != nil {
 		return r.Damaged(err)
 	}
-	s.green.Store(state.Green)
+	s.set(state.Green)
 	return nil
 }

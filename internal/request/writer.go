@@ -25,7 +25,7 @@ type Writer struct {
 	mu     sync.Mutex
 	hooks  []hook
 	first  [3]hook // memory of hooks
-	trial  *trial  // what Try has made; nil without Try
+	try    *try    // what Try has made; nil without Try
 }
 
 type hook struct {
@@ -143,16 +143,16 @@ func (wr *Writer) Finish() {
 
 // header is the header that handlers see.
 func (wr *Writer) header() http.Header {
-	if wr.trial != nil {
-		return wr.trial.header
+	if wr.try != nil {
+		return wr.try.header
 	}
 	return wr.w.Header()
 }
 
-// begin is called before the first byte of an answer. The error is that of a dropped attempt.
+// begin is called before the first byte of an answer. The error is that of a dropped try.
 func (wr *Writer) begin(status int) error {
-	if wr.trial != nil {
-		return wr.beginTrial(status)
+	if wr.try != nil {
+		return wr.beginTry(status)
 	}
 	wr.Finish()
 	if wr.status.Load() == 0 {
@@ -172,7 +172,7 @@ func (wr *Writer) Bytes() int64 { return wr.bytes.Load() }
 // Unwrap is for [http.ResponseController].
 func (a answer) Unwrap() http.ResponseWriter { return a.w }
 
-// Header is that of the wrapped writer, or the own one of an attempt.
+// Header is that of the wrapped writer, or the own one of a try.
 func (a answer) Header() http.Header { return a.header() }
 
 // WriteHeader implements [http.ResponseWriter].

@@ -7,47 +7,47 @@ import (
 	"strings"
 )
 
-// ErrDropped is the error of a Writer whose attempt was dropped: another attempt answers the request.
-var ErrDropped = errors.New("the answer of this attempt was dropped, another handler answers the request")
+// ErrDropped is the error of a Writer whose try was dropped: another try answers the request.
+var ErrDropped = errors.New("the answer of this try was dropped: another handler answers the request")
 
-// A trial is an attempt to answer whose answer can be dropped until something of it is sent. It has a header of its own until then,
+// A try is an answer that can be dropped until something of it is sent. It has a header of its own until then,
 // which goes on to belong to the handler and the goroutines that it leaves behind. All fields are protected by Writer.mu.
-type trial struct {
+type try struct {
 	header  http.Header
 	refuses func(status int) bool
-	state   trialState
+	state   tryState
 }
 
-type trialState uint8
+type tryState uint8
 
 const (
-	trying  trialState = iota
-	sent               // something was sent, or the handler has returned: the answer stands
-	dropped            // nothing was sent, and nothing will be
+	trying  tryState = iota
+	sent             // something was sent, or the handler has returned: the answer stands
+	dropped          // nothing was sent, and nothing will be
 )
 
-// Try makes the Writer that of an attempt: as long as nothing was sent, Drop drops the answer, and so does a final status that the
+// Try makes the Writer that of a try: as long as nothing was sent, Drop drops the answer, and so does a final status that the
 // function refuses, if there is one. Try is called after Wrap and before a handler has the Writer.
 func (wr *Writer) Try(refuses func(status int) bool) {
 	header := wr.w.Header().Clone()
 	if header == nil {
 		header = http.Header{}
 	}
-	wr.trial = &trial{header: header, refuses: refuses}
+	wr.try = &try{header: header, refuses: refuses}
 }
 
-// Drop drops the answer of an attempt, if nothing was sent and ok returns true, and reports whether the answer is dropped. It does
+// Drop drops the answer of a try, if nothing was sent and ok returns true, and reports whether the answer is dropped. It does
 // not call ok for an answer that was dropped before.
 func (wr *Writer) Drop(ok func() bool) bool {
 	wr.mu.Lock()
 	defer wr.mu.Unlock()
-	if wr.trial.state == trying && ok() {
-		wr.trial.state = dropped
+	if wr.try.state == trying && ok() {
+		wr.try.state = dropped
 	}
-	return wr.trial.state == dropped
+	return wr.try.state == dropped
 }
 
-// Keep is called when the handler of an attempt has returned: the answer stands, unless it was dropped. It reports whether it
+// Keep is called when the handler of a try has returned: the answer stands, unless it was dropped. It reports whether it
 // stands. The hooks have been called then, and the wrapped writer has the header and the trailers.
 func (wr *Writer) Keep() bool {
 	if wr.inform() != nil {
@@ -61,7 +61,7 @@ func (wr *Writer) Keep() bool {
 		return true
 	}
 	outer := wr.w.Header()
-	for name, values := range wr.trial.header {
+	for name, values := range wr.try.header {
 		if strings.HasPrefix(name, http.TrailerPrefix) || has(outer["Trailer"], name) {
 			outer[name] = values
 		}
@@ -69,18 +69,18 @@ func (wr *Writer) Keep() bool {
 	return true
 }
 
-// beginTrial is begin for an attempt.
-func (wr *Writer) beginTrial(status int) error {
+// beginTry is begin for a try.
+func (wr *Writer) beginTry(status int) error {
 	wr.mu.Lock()
-	first := wr.trial.state == trying
-	if first && wr.trial.refuses != nil && wr.trial.refuses(status) {
-		wr.trial.state = dropped
+	first := wr.try.state == trying
+	if first && wr.try.refuses != nil && wr.try.refuses(status) {
+		wr.try.state = dropped
 	}
-	if wr.trial.state == dropped {
+	if wr.try.state == dropped {
 		wr.mu.Unlock()
 		return ErrDropped
 	}
-	wr.trial.state = sent
+	wr.try.state = sent
 	wr.mu.Unlock()
 	if wr.out.Load() && wr.status.Load() != 0 {
 		return nil
@@ -95,24 +95,24 @@ func (wr *Writer) beginTrial(status int) error {
 // inform is called before something is sent that is no final status. It returns ErrDropped, or nil: then the answer stands, and the
 // wrapped writer has the header so far.
 func (wr *Writer) inform() error {
-	if wr.trial == nil {
+	if wr.try == nil {
 		return nil
 	}
 	wr.mu.Lock()
 	defer wr.mu.Unlock()
-	if wr.trial.state == dropped {
+	if wr.try.state == dropped {
 		return ErrDropped
 	}
-	wr.trial.state = sent
+	wr.try.state = sent
 	if wr.status.Load() == 0 {
 		wr.publish()
 	}
 	return nil
 }
 
-// publish gives the wrapped writer the header of the attempt.
+// publish gives the wrapped writer the header of the try.
 func (wr *Writer) publish() {
 	outer := wr.w.Header()
 	clear(outer)
-	maps.Copy(outer, wr.trial.header)
+	maps.Copy(outer, wr.try.header)
 }
