@@ -44,11 +44,22 @@ func TestPanicInWeightIsStable(t *testing.T) {
 	}
 }
 
-// A weight that is not a number is 0.
+// A weight that is not a number is 0. Each is counted, the one of Status too, and the first is logged.
 func TestWeightThatIsNotANumberIsStable(t *testing.T) {
-	rt := router(canary.Options{Weight: canary.Fixed(math.NaN())})
-	if s := rt.Status(); ask(rt) != "stable" || s.Weight != 0 || s.DecidedBy != "weight" {
+	var log bytes.Buffer
+	logger := logqueue.Wrap(slog.New(slog.NewTextHandler(&log, nil)))
+	rt := router(canary.Options{Weight: canary.Fixed(math.NaN()), Logger: logger})
+	for range 3 {
+		if ask(rt) != "stable" {
+			t.Error("not stable")
+		}
+	}
+	if s := rt.Status(); s.Weight != 0 || s.DecidedBy != "weight" || s.NotNumbers != 4 || s.WeightPanics != 0 {
 		t.Errorf("status %+v", s)
+	}
+	logqueue.Flush(logger)
+	if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "not a number") {
+		t.Errorf("log %q", got)
 	}
 }
 

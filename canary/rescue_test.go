@@ -193,12 +193,13 @@ type once struct{ io.Reader }
 // client.
 func TestBodiesAreReplayedUpToTheLimit(t *testing.T) {
 	const limit = 1000
-	body := strings.Repeat("0123456789", 1000)
+	text := strings.Repeat("0123456789", 1000)
 	for _, v := range []struct {
 		reads   int
 		rescued bool
-	}{{0, true}, {1, true}, {limit - 1, true}, {limit, true}, {limit + 1, false}, {len(body), false}} {
+	}{{0, true}, {1, true}, {limit - 1, true}, {limit, true}, {limit + 1, false}, {len(text), false}} {
 		for _, status := range []bool{false, true} {
+			body := strings.NewReader(text)
 			rt := rescued(echo, func(w http.ResponseWriter, r *http.Request) {
 				for left := v.reads; left > 0; {
 					n, err := r.Body.Read(make([]byte, min(left, 300)))
@@ -210,12 +211,13 @@ func TestBodiesAreReplayedUpToTheLimit(t *testing.T) {
 					panic("bad")
 				}
 				w.WriteHeader(http.StatusInternalServerError)
-				if n, err := r.Body.Read(make([]byte, 10)); v.rescued && (n != 0 || !errors.Is(err, req.ErrDropped)) {
-					t.Errorf("after the end of the attempt the canary has read %d bytes, %v", n, err)
+				before := body.Len()
+				if n, err := r.Body.Read(make([]byte, 10)); v.rescued && (n != 0 || !errors.Is(err, req.ErrDropped) || body.Len() != before) {
+					t.Errorf("after the end of its try the canary has read %d bytes, %v, and %d from the client", n, err, before-body.Len())
 				}
 			}, canary.Rescue{Also: always, Status: canary.ServerError, Body: limit})
-			w, p := answer(rt, httptest.NewRequest("PUT", "/", strings.NewReader(body)))
-			if got := w.Body.String() == body; got != v.rescued || (p == nil) != (v.rescued || status) {
+			w, p := answer(rt, httptest.NewRequest("PUT", "/", body))
+			if got := w.Body.String() == text; got != v.rescued || (p == nil) != (v.rescued || status) {
 				t.Errorf("the canary has read %d bytes: status %d, %d bytes, panic %v", v.reads, w.Code, w.Body.Len(), p)
 			}
 		}

@@ -36,6 +36,9 @@ type SwitchOptions struct {
 // request left, so that the program can end what only this handler uses. Testers see the green handler before the change, and
 // the blue one after it, by Options.Choose.
 //
+// The side passes to the next process by Keep. After a crash, a kill -9 and a plain restart the Switch is blue: a program that wants
+// green then calls Green before it serves.
+//
 // Several routers may share a Switch. All methods may be called from any goroutine. A Switch has to be made by NewSwitch.
 type Switch struct {
 	opts    SwitchOptions
