@@ -10,18 +10,21 @@ import (
 // ByAddress returns a function for Options.Key that keeps the requests of one client address on one side. Of an IPv6 address the
 // first 64 bits count, since a client changes the others.
 //
-// The address is that of the connection. If this is the address of a trusted proxy, or no IP address, as that of a Unix socket,
-// the address is the last one in X-Forwarded-For that is not the address of a trusted proxy. A client can write anything into the
-// header, so name only proxies that append to it or replace it. Requests of one address may come from many clients, and a request
-// without an address, or with a damaged header, has no key.
+// The address is Request.RemoteAddr. If this is the address of a trusted proxy, or of a Unix socket, the address is the last one in
+// X-Forwarded-For that is not the address of a trusted proxy. A client can write anything into the header, so name only proxies
+// that append to it or replace it. Requests of one address may come from many clients, and a request without an address, or with
+// a damaged header, has no key.
 //
 // A cache cannot compare addresses: do not name X-Forwarded-For in Options.Vary.
 func ByAddress(trusted ...netip.Prefix) func(*http.Request) string {
 	proxies := addresses(slices.Clone(trusted))
 	return func(r *http.Request) string {
-		peer, err := netip.ParseAddrPort(r.RemoteAddr)
-		if err == nil && !proxies.have(peer.Addr().Unmap()) {
-			return addressKey(peer.Addr())
+		peer, ok := parseAddress(r.RemoteAddr) // a middleware may have left out the port
+		if ok && !proxies.have(peer) {
+			return addressKey(peer)
+		}
+		if !ok && !isUnix(r.RemoteAddr) {
+			return ""
 		}
 		client, ok := proxies.client(r.Header["X-Forwarded-For"])
 		if !ok {
@@ -30,6 +33,9 @@ func ByAddress(trusted ...netip.Prefix) func(*http.Request) string {
 		return addressKey(client)
 	}
 }
+
+// isUnix reports whether the address of a peer is that of a Unix socket, which has a path or no name.
+func isUnix(addr string) bool { return addr == "" || addr[0] == '@' || addr[0] == '/' }
 
 // addresses are those of trusted proxies.
 type addresses []netip.Prefix
@@ -69,7 +75,7 @@ func parseAddress(text string) (netip.Addr, bool) {
 }
 
 func addressKey(addr netip.Addr) string {
-	addr = addr.Unmap().WithZone("")
+	addr = addr.WithZone("")
 	if addr.Is4() {
 		return addr.String()
 	}

@@ -54,9 +54,8 @@ func chosen(value string) (Side, bool) {
 // "POST /orders". A path that ends in a slash is that of all requests below it. GET is also HEAD, as in [http.ServeMux]. The path
 // of a request is compared as the request has it.
 //
-// The answers depend on nothing that caches do not compare anyway, so vary is not nil, and empty: that holds
-// for Choose alone, and a key needs names in Vary all the same. A route that has neither form is
-// an error.
+// The answers depend on nothing that caches do not compare anyway, so vary is not nil, and empty. This holds for Choose alone: a
+// key needs names in Vary all the same. A route that has neither form is an error.
 func ByRoute(side Side, routes ...string) (choose func(*http.Request) (Side, bool), vary []string, err error) {
 	var list []route
 	for _, text := range routes {
