@@ -5,6 +5,8 @@ package sys
 import (
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"runtime"
 	"syscall"
@@ -44,6 +46,22 @@ func ReceivedFiles(oob []byte) ([]*os.File, error) {
 		}
 	}
 	return files, nil
+}
+
+// ReadMsg reads from a socket of SocketPair. At the end of the peer it reads again, because a last message may have a connection,
+// or the reason why the peer has failed, and Linux may report the end once or twice before this message. It returns ECONNRESET
+// once if the peer has not read all messages (sock_error in __skb_try_recv_datagram). And it returns the end of a SOCK_SEQPACKET
+// socket if the peer sends and closes between two steps of the receiver, which finds an empty queue first and then a closed
+// socket (__unix_dgram_recvmsg).
+func ReadMsg(c *net.UnixConn, b, oob []byte) (n, oobn int, err error) {
+	for range 3 {
+		n, oobn, _, _, err = c.ReadMsgUnix(b, oob)
+		n = max(n, 0) // package net returns -1 with an error
+		if n > 0 || oobn > 0 || !errors.Is(err, io.EOF) && !errors.Is(err, unix.ECONNRESET) {
+			break
+		}
+	}
+	return n, oobn, err
 }
 
 func empty(socket *os.File) {

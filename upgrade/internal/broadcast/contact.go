@@ -242,22 +242,28 @@ func (c *contact) receive(f wire.Frame) {
 func (h *Hub) greet(c *contact, who wire.IntroduceBody) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	c.greeted, c.leaves, c.who.ID = true, who.Ends, who.ID
+	c.greeted, c.who.ID = true, who.ID
+	c.leaves = c.leaves || who.Ends // the greeting comes last if the other generation ends while it sends the greeting
 	if c.who.PID == 0 {
 		c.who.PID = who.PID
 	}
 	h.expected = without(h.expected, c.who.PID)
 }
 
-// leaveLimit is how long leave waits at most for room in the socket.
+// leaveLimit is how long leave waits for other senders if the other generation does not read. They may wait for room in the socket
+// as long as Hub.limit.
 const leaveLimit = 20 * time.Millisecond
 
 // leave tells the other generation about the end of Run, and closes the socket. If the socket has no room, Broadcast in the other
 // generation names this generation until the process ends.
 func (c *contact) leave() {
 	_, _, stuck := c.state()
+	limit := c.hub.limit // usually no sender waits for room; but a slow machine may stop the goroutine of one for a while
+	if stuck {
+		limit = leaveLimit
+	}
 	body := wire.IntroduceBody{PID: os.Getpid(), ID: c.hub.id, Ends: true}
-	if err := c.link.TrySend(wire.KindIntroduce, body, nil, leaveLimit); errors.Is(err, errors.ErrUnsupported) && !stuck {
+	if err := c.link.TrySend(wire.KindIntroduce, body, nil, limit); errors.Is(err, errors.ErrUnsupported) && !stuck {
 		_ = c.link.Send(wire.KindIntroduce, body)
 	}
 	c.end()

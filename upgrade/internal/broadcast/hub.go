@@ -274,9 +274,11 @@ func (h *Hub) Close() {
 	h.closed = true
 	contacts := slices.Clone(h.contacts)
 	h.mu.Unlock()
+	var leaving sync.WaitGroup
 	for _, c := range contacts {
-		c.leave()
+		leaving.Go(c.leave)
 	}
+	leaving.Wait()
 	h.links.Wait()
 	idle := make(chan struct{})
 	go func() { // ends with the last running function of the program

@@ -561,7 +561,7 @@ func TestEndOfAGenerationBesideBroadcastsIsNoError(t *testing.T) {
 	for range 200 {
 		a, b := newMember(t), newMember(t)
 		meet(t, a, b, 0)
-		testutil.Until(t, patience, "the greetings", func() bool { return a.greetedBy(os.Getpid()) && b.greetedBy(os.Getpid()) })
+		testutil.Until(t, patience, "the greetings", func() bool { return a.greeted() && b.greeted() })
 		var ending sync.WaitGroup
 		ending.Go(b.Close)
 		for a.Reaches(os.Getpid()) {
@@ -573,11 +573,70 @@ func TestEndOfAGenerationBesideBroadcastsIsNoError(t *testing.T) {
 	}
 }
 
-// greetedBy reports whether a generation has said that it reads, or has gone since.
-func (m member) greetedBy(pid int) bool {
+// slow is a socket whose sender is held up after it has sent, as on a machine with too few processors.
+type slow struct {
+	wire.Transport
+	by time.Duration
+}
+
+func (s slow) Send(b []byte, files []*os.File) error { return s.Transport.Send(b, files) }
+func (s slow) TrySend(b []byte, file *os.File) error { return s.sender().TrySend(b, file) }
+
+func (s slow) SendBy(b []byte, file *os.File, deadline time.Time) error {
+	err := s.sender().SendBy(b, file, deadline)
+	time.Sleep(s.by)
+	return err
+}
+
+func (s slow) sender() interface {
+	TrySend([]byte, *os.File) error
+	SendBy([]byte, *os.File, time.Time) error
+} {
+	return s.Transport.(interface {
+		TrySend([]byte, *os.File) error
+		SendBy([]byte, *os.File, time.Time) error
+	})
+}
+
+// A generation says that its Run ends also if another sender has the socket at that moment, and is held up.
+func TestEndOfAGenerationIsSaidAlsoBesideASlowSender(t *testing.T) {
+	a, b := newMember(t), newMember(t)
+	one, other := pair(t)
+	if err := a.Join(one, wire.IntroduceBody{Generation: 1, PID: os.Getpid()}); err != nil {
+		t.Fatal(err)
+	}
+	sock, err := wire.NewSocket(other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !b.add(newContact(b.Hub, wire.NewLink(slow{sock, 200 * time.Millisecond}), wire.IntroduceBody{Generation: 2, PID: os.Getpid()})) {
+		t.Fatal("the hub is closed")
+	}
+	testutil.Until(t, patience, "the greeting", func() bool { return a.greeted() })
+	b.Close() // the goroutine that has sent the greeting is still held up
+	testutil.Until(t, patience, "the end of the socket", func() bool { return !a.Reaches(os.Getpid()) })
+	a.send(t, "n", "to nobody")
+}
+
+// The end is known also of a generation that ends while its greeting is being sent, so that the greeting comes after the end.
+func TestGreetingAfterTheEndIsNoReturn(t *testing.T) {
+	a := newMember(t)
+	who := wire.IntroduceBody{Generation: 7, PID: os.Getpid()}
+	l := raw(t, a, who, false)
+	ends := wire.IntroduceBody{PID: who.PID, ID: "raw", Ends: true}
+	if err := errors.Join(l.Send(wire.KindIntroduce, ends), l.Send(wire.KindIntroduce, wire.IntroduceBody{PID: who.PID, ID: "raw"})); err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	testutil.Until(t, patience, "the end of the socket", func() bool { return !a.Reaches(who.PID) })
+	a.send(t, "n", "to nobody")
+}
+
+// greeted reports whether each other generation has said that it reads, or has gone since.
+func (m member) greeted() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return !m.reaches(pid) || slices.ContainsFunc(m.contacts, func(c *contact) bool { return c.greeted })
+	return !slices.ContainsFunc(m.contacts, func(c *contact) bool { return !c.greeted })
 }
 
 // A generation that has read broadcasts, and whose socket ends although its Run goes on, is named as long as it lives.

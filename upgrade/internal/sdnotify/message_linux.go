@@ -1,7 +1,6 @@
 package sdnotify
 
 import (
-	"errors"
 	"io"
 	"net"
 	"strings"
@@ -22,14 +21,11 @@ func receive(c *net.UnixConn) (Message, error) { return receiveInto(c, make([]by
 
 func receiveInto(c *net.UnixConn, buf []byte, files int) (Message, error) {
 	oob := make([]byte, unix.CmsgSpace(files*4))
-	n, oobn, _, _, err := c.ReadMsgUnix(buf, oob)
-	if errors.Is(err, unix.ECONNRESET) { // Linux reports this error once, before it delivers the last messages of the peer
-		n, oobn, _, _, err = c.ReadMsgUnix(buf, oob)
-	}
+	n, oobn, err := sys.ReadMsg(c, buf, oob)
 	if err == nil && n == 0 {
 		err = io.EOF
 	}
-	m := ParseMessage(buf[:max(n, 0)], oob[:oobn])
+	m := ParseMessage(buf[:n], oob[:oobn])
 	if err != nil {
 		m.Close()
 	}

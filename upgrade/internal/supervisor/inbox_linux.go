@@ -62,12 +62,16 @@ func (b *inbox) close() {
 // next takes the next message, and returns false if no message waits.
 func (b *inbox) next() (sdnotify.Message, bool) {
 	buf, oob := make([]byte, 8<<10), make([]byte, unix.CmsgSpace(64*4))
-	for {
+	for closed := false; ; {
 		n, oobn, _, _, err := unix.Recvmsg(int(sys.FD(b.file)), buf, oob, unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
 		if err == unix.EINTR || err == unix.ECONNRESET { // after ECONNRESET the last messages of the peer can still be read
 			continue
 		}
 		if err == nil && n == 0 && oobn == 0 {
+			if !closed { // a last message may come after the first report of the end, see sys.ReadMsg
+				closed = true
+				continue
+			}
 			b.ended.Store(true)
 		}
 		if err != nil || b.ended.Load() {

@@ -3,7 +3,6 @@
 package wire
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -55,13 +54,7 @@ func (s *socket) Send(b []byte, files []*os.File) error {
 
 func (s *socket) Recv(b []byte) (int, []*os.File, error) {
 	oob := s.oob
-	n, oobn, _, _, err := s.conn.ReadMsgUnix(b, oob)
-	if errors.Is(err, unix.ECONNRESET) {
-		// The peer has ended, and has not read all messages. Linux returns this error once, before the last messages of the
-		// peer (sock_error in __skb_try_recv_datagram). So Recv reads again: a last message may have a connection, or the
-		// reason why the peer has failed.
-		n, oobn, _, _, err = s.conn.ReadMsgUnix(b, oob)
-	}
+	n, oobn, err := sys.ReadMsg(s.conn, b, oob)
 	if err != nil {
 		files, _ := sys.ReceivedFiles(oob[:oobn]) // also after io.EOF: a message without bytes may have descriptors
 		(&Frame{Files: files}).Close()
