@@ -7,22 +7,6 @@ import (
 	"github.com/midair-go/midair/internal/request"
 )
 
-// basis is the set of inputs of a decision, which caches have to know.
-type basis uint8
-
-const (
-	onCookie basis = 1 << iota // a cookie: that of Options.Cookie, or the session's
-	onVary                     // the header lines in Options.Vary
-	onChance                   // nothing that a cache could compare
-
-	onAll = onCookie | onVary | onChance
-)
-
-// cacheable reports whether caches store answers to requests of a method.
-func cacheable(method string) bool {
-	return method == http.MethodGet || method == http.MethodHead || method == ""
-}
-
 // answers has the additions of a Router to answers and to contexts.
 type answers struct {
 	sideInContext bool

@@ -8,8 +8,6 @@ import (
 	"github.com/midair-go/midair/internal/logqueue"
 )
 
-const defaultName = "canary"
-
 // Options of a Router. The zero value works, and sends everything to the stable handler.
 type Options struct {
 	// Name names the rollout in logs and in the status, and is the default of Salt. Give each rollout a name of

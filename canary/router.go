@@ -2,20 +2,18 @@ package canary
 
 import (
 	"cmp"
-	"math/rand/v2"
 	"net/http"
 
-	"github.com/midair-go/midair/internal/cohort"
-	"github.com/midair-go/midair/internal/killswitch"
 	"github.com/midair-go/midair/internal/request"
 )
 
 // A Router sends each request to the stable or to the canary handler. A Router has to be made by NewRouter or Middleware.
 type Router struct {
 	opts    Options
-	asked   asked
+	decider decider
 	answers answers
 	rescue  *rescuer // nil without Options.Rescue
+	sides   *sides   // nil without Options.Switch
 	arms    [2]arm   // by Side
 }
 
@@ -27,23 +25,21 @@ var _ http.Handler = (*Router)(nil)
 // the effective weight is 0. A nil stable handler answers 503.
 func NewRouter(stable, canary http.Handler, opts Options) *Router {
 	rt := &Router{opts: opts.withDefaults()}
-	rt.asked.opts = &rt.opts
+	rt.decider.opts, rt.decider.asked.opts = &rt.opts, &rt.opts
 	rt.answers.configure(&rt.opts)
 	rt.arms[Stable].handler = stable
 	rt.arms[Canary].handler = canary
 	if isNone(stable) {
 		rt.arms[Stable].handler = http.HandlerFunc(unavailable)
 	}
-	if isNone(canary) {
-		rt.arms[Canary].handler = nil
-	}
+	rt.decider.hasCanary = !isNone(canary)
 	if !isNone(stable) {
-		rt.rescue = newRescuer(&rt.opts, &rt.asked)
+		rt.rescue = newRescuer(&rt.opts, &rt.decider.asked)
 	}
 	rt.arms[Canary].side = Canary
 	if s := rt.opts.Switch; s != nil {
-		rt.arms[Stable].turn, rt.arms[Canary].turn = s, s
-		s.add(rt)
+		rt.sides = &s.sides
+		rt.sides.add(&rt.arms)
 	}
 	return rt
 }
@@ -76,7 +72,8 @@ func (rt *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // serve passes a request with what the router adds to it to its handler.
 func (rt *Router) serve(w http.ResponseWriter, r *http.Request, d decision) {
 	if d.side == Canary && rt.rescue != nil && rt.rescue.eligible(r) {
-		rt.try(w, r, d)
+		t := try{router: rt, w: w, r: r}
+		t.serve(d)
 		return
 	}
 	rt.arms[d.side].serve(w, r, d.forced)
@@ -85,17 +82,16 @@ func (rt *Router) serve(w http.ResponseWriter, r *http.Request, d decision) {
 // begin decides a request, and counts it as begun on its side. A request that begins on a side which the Switch has left meanwhile
 // is decided again: none comes there after Idle has looked.
 func (rt *Router) begin(r *http.Request) decision {
-	turn := rt.opts.Switch
-	if turn == nil {
-		d := rt.decide(r)
+	if rt.sides == nil {
+		d := rt.decider.decide(r)
 		rt.arms[d.side].begun.Add(1)
 		return d
 	}
 	for {
-		green := turn.green.Load()
-		d := rt.decide(r)
+		green := rt.sides.green.Load()
+		d := rt.decider.decide(r)
 		rt.arms[d.side].begun.Add(1)
-		if turn.green.Load() == green {
+		if rt.sides.green.Load() == green {
 			return d
 		}
 		rt.arms[d.side].giveUp()
@@ -118,104 +114,4 @@ func (rt *Router) share(w http.ResponseWriter, r *http.Request, d decision) {
 		defer writer.Finish()
 	}
 	rt.serve(w, r, d)
-}
-
-// A decision is the side of a request, with the consequences for the answer.
-type decision struct {
-	side   Side
-	forced bool   // Options.Choose has chosen the side
-	basis  basis  // what caches have to be told that the side depends on
-	visit  *visit // the answer has to set its cookie; nil if there is none to set
-}
-
-// decide returns the side of a request.
-func (rt *Router) decide(r *http.Request) (d decision) {
-	if rt.arms[Canary].handler == nil || rt.opts.Kill.word() != killswitch.Open {
-		return d
-	}
-	if rt.opts.Choose != nil {
-		d.side, d.forced, d.basis = rt.choose(r)
-	}
-	var weight float64
-	if !d.forced {
-		weight, _ = rt.asked.weight() // 0 after a panic
-	}
-	drawn := weight > 0 && weight < 1
-	switch same := rt.opts.SameForAll != nil && (drawn || d.basis != 0) && rt.asked.sameForAll(r); {
-	case same:
-		d.basis = 0
-		drawn = drawn && rand.Float64() < weight
-	case drawn:
-		drawn = rt.draw(r, weight, &d)
-	}
-	if drawn || weight >= 1 {
-		d.side = Canary
-	}
-	if !cacheable(r.Method) {
-		d.basis = 0
-	}
-	return d
-}
-
-// draw reports whether the request is in the share of weight, which is between 0 and 1.
-func (rt *Router) draw(r *http.Request, weight float64, d *decision) bool {
-	if rt.opts.Key != nil {
-		key, basis, ok := rt.key(r)
-		d.basis |= basis
-		if !ok {
-			return false
-		}
-		if key != "" {
-			return cohort.In(rt.opts.Salt, key, weight)
-		}
-	}
-	if rt.opts.Cookie != nil {
-		id, visit, ok := rt.opts.Cookie.visitor(r)
-		d.basis |= onCookie
-		d.visit = visit
-		if ok {
-			return cohort.In(rt.opts.Salt, string(id[:]), weight)
-		}
-	}
-	d.basis |= onChance
-	return rand.Float64() < weight
-}
-
-// key returns the key of the request and the basis of the key, and false if Options.Key has panicked.
-func (rt *Router) key(r *http.Request) (string, basis, bool) {
-	before := rt.notes(r)
-	key, ok := rt.asked.key(r)
-	if !ok {
-		return "", onChance, false
-	}
-	return key, rt.since(r, before), true
-}
-
-// choose returns what Options.Choose returns, and what that depends on.
-func (rt *Router) choose(r *http.Request) (Side, bool, basis) {
-	before := rt.notes(r)
-	side, forced := rt.asked.choose(r)
-	if rt.opts.Vary != nil && len(rt.opts.Vary) == 0 {
-		return side, forced, 0
-	}
-	return side, forced, rt.since(r, before)
-}
-
-// notes returns how often a cookie was read for the request, by packages that say so.
-func (rt *Router) notes(r *http.Request) uint32 {
-	if len(rt.opts.Vary) > 0 || request.From(r.Context()) == nil {
-		return 0
-	}
-	return request.CookieNotes(r.Context())
-}
-
-// since returns what a function of the options depends on that was called after notes.
-func (rt *Router) since(r *http.Request, before uint32) basis {
-	switch {
-	case len(rt.opts.Vary) > 0:
-		return onVary
-	case rt.notes(r) != before:
-		return onCookie
-	}
-	return onChance
 }

@@ -17,6 +17,9 @@ const (
 	Canary
 )
 
+// defaultName names a rollout, a KillSwitch or a Cookie without a name.
+const defaultName = "canary"
+
 // String returns "stable" or "canary".
 func (s Side) String() string {
 	if s == Canary {

@@ -42,15 +42,9 @@ type SwitchOptions struct {
 // Several routers may share a Switch. All methods may be called from any goroutine. A Switch has to be made by NewSwitch.
 type Switch struct {
 	opts    SwitchOptions
-	green   atomic.Bool
 	warm    atomic.Bool
 	warming sync.Mutex // held while WarmUp runs
-
-	waiting atomic.Int32 // how many channels of Idle are open
-	mu      sync.Mutex   // guards the fields below
-	routers []*Router
-	idle    [2][]chan struct{} // by Side: the open channels of Idle
-	told    [2]bool            // by Side: Idle has told that the side is left and has no request
+	sides   sides
 }
 
 // ErrCold is the error of Switch.Green if there is a warm-up function that has not succeeded.
@@ -69,19 +63,14 @@ func NewSwitch(opts SwitchOptions) *Switch {
 
 // Weight is 0 for blue and 1 for green. It is a function for Options.Weight, and the default of a Router with Options.Switch.
 func (s *Switch) Weight() float64 {
-	if s.green.Load() {
+	if s.sides.green.Load() {
 		return 1
 	}
 	return 0
 }
 
 // Side returns Stable for blue and Canary for green.
-func (s *Switch) Side() Side {
-	if s.green.Load() {
-		return Canary
-	}
-	return Stable
-}
+func (s *Switch) Side() Side { return s.sides.inUse() }
 
 // WarmUp calls SwitchOptions.WarmUp, and returns its error, or an error if the function panics. After a success, later calls
 // return nil without another warm-up. Of several calls at a time one warms up, and the others wait.
@@ -120,73 +109,16 @@ func (s *Switch) Green() error {
 func (s *Switch) Blue() { s.set(false) }
 
 func (s *Switch) set(green bool) {
-	if s.green.Swap(green) == green {
-		return
+	if s.sides.set(green) {
+		s.opts.Logger.Info("canary: switched", slog.Bool("green", green))
 	}
-	s.mu.Lock()
-	s.told[s.Side()] = false
-	s.mu.Unlock()
-	s.opts.Logger.Info("canary: switched", slog.Bool("green", green))
-}
-
-// beginAgain is that of an arm.
-func (s *Switch) beginAgain(a *arm) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.told[a.side] {
-		return false
-	}
-	a.begun.Add(1)
-	return true
 }
 
 // Idle returns a channel that is closed as soon as no request is under way on a side, in all routers with the Switch. A request
 // is under way until its handler returns. After Green or Blue no request comes to the side that they leave, but for those that
 // Options.Choose sends there: after the channel is closed the program may end what only this handler uses, once Choose has
 // stopped. No request is rescued there any more until the switch comes back. A new process counts its own requests only.
-func (s *Switch) Idle(side Side) <-chan struct{} {
-	ended := make(chan struct{})
-	if side > Canary {
-		close(ended)
-		return ended
-	}
-	s.waiting.Add(1) // before look reads the counters: an end after that looks too
-	s.mu.Lock()
-	s.idle[side] = append(s.idle[side], ended)
-	s.mu.Unlock()
-	s.look(side)
-	return ended
-}
-
-// look closes the channels of a side if no request is under way there.
-func (s *Switch) look(side Side) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, rt := range s.routers {
-		if rt.arms[side].inFlight() > 0 {
-			return
-		}
-	}
-	for _, ended := range s.idle[side] {
-		close(ended)
-		s.told[side] = side != s.Side()
-	}
-	s.waiting.Add(-int32(len(s.idle[side])))
-	s.idle[side] = nil
-}
-
-// ended is called after the end of each request of a router with the Switch.
-func (s *Switch) ended(side Side) {
-	if s.waiting.Load() > 0 {
-		s.look(side)
-	}
-}
-
-func (s *Switch) add(rt *Router) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.routers = append(s.routers, rt)
-}
+func (s *Switch) Idle(side Side) <-chan struct{} { return s.sides.idle(side) }
 
 // switchFormat is the layout of the state of a Switch.
 var switchFormat = kept.Format{Name: "switch", Magic: "switch", Version: 1, Sum: kept.CRC32}
@@ -203,7 +135,7 @@ var (
 
 // MarshalBinary returns the state for another process.
 func (s *Switch) MarshalBinary() ([]byte, error) {
-	body, err := json.Marshal(switchState{s.green.Load()})
+	body, err := json.Marshal(switchState{s.sides.green.Load()})
 	if err != nil {
 		return nil, fmt.Errorf("canary: the state of a switch: %w", err)
 	}
