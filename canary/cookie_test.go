@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -37,6 +38,37 @@ func TestVisitorStaysFromTheFirstRequestOn(t *testing.T) {
 	}
 	if sides["canary"] < 65 || sides["stable"] < 65 {
 		t.Errorf("sides %v at weight 0.5", sides)
+	}
+}
+
+// A ramp only adds visitors. After a rollback, a new ramp with the same salt selects the same visitors at each step. A ramp with
+// another salt selects others.
+func TestANewRampSelectsTheSameVisitors(t *testing.T) {
+	var weight dial
+	opts := canary.Options{Weight: weight.weight, Cookie: newCookie(canary.CookieOptions{})}
+	rt := router(opts)
+	opts.Salt = "again"
+	other := router(opts)
+	differ := 0
+	for range 200 {
+		v := newVisitor(t)
+		first, again, salted := v.ramp(rt, &weight), v.ramp(rt, &weight), v.ramp(other, &weight)
+		if v.minted != 1 {
+			t.Fatalf("a visitor was given %d cookies", v.minted)
+		}
+		joined := slices.Index(first, "canary")
+		if slices.Contains(first[joined:len(first)-1], "stable") {
+			t.Errorf("a visitor left while the weight grew: %q", first)
+		}
+		if !slices.Equal(again, first) {
+			t.Errorf("the sides of a visitor are %q in the second ramp, and were %q in the first", again, first)
+		}
+		if !slices.Equal(salted, first) {
+			differ++
+		}
+	}
+	if differ < 50 {
+		t.Errorf("another salt changes the ramp of %d visitors of 200 only", differ)
 	}
 }
 

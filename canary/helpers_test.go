@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net/http"
 	"net/http/httptest"
+	"sync/atomic"
 	"testing"
 
 	"github.com/midair-go/midair/canary"
@@ -59,6 +61,24 @@ func cohort(h http.Handler, users int) map[string]bool {
 	return set
 }
 
+// A dial is a weight that a test changes.
+type dial struct{ bits atomic.Uint64 }
+
+func (d *dial) set(w float64)   { d.bits.Store(math.Float64bits(w)) }
+func (d *dial) weight() float64 { return math.Float64frombits(d.bits.Load()) }
+
+// rampSteps are the weights of a ramp, with a rollback at the end.
+var rampSteps = []float64{0, 0.01, 0.05, 0.25, 0.5, 1, 0}
+
+// ramp changes the weight step by step, and returns the cohort that h has at each step.
+func ramp(h http.Handler, weight *dial, users int) (cohorts []map[string]bool) {
+	for _, w := range rampSteps {
+		weight.set(w)
+		cohorts = append(cohorts, cohort(h, users))
+	}
+	return cohorts
+}
+
 // A visitor is a client that keeps cookies.
 type visitor struct {
 	t       testing.TB
@@ -82,6 +102,16 @@ func (v *visitor) visit(h http.Handler) string {
 		v.minted++
 	}
 	return w.Body.String()
+}
+
+// ramp changes the weight step by step, and returns the side that answers at each step.
+func (v *visitor) ramp(h http.Handler, weight *dial) (sides []string) {
+	v.t.Helper()
+	for _, w := range rampSteps {
+		weight.set(w)
+		sides = append(sides, v.visit(h))
+	}
+	return sides
 }
 
 // headed returns opts with a choice by a header.

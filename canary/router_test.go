@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
-	"sync/atomic"
 	"testing"
 
 	"github.com/midair-go/midair/canary"
@@ -53,34 +52,6 @@ func TestOddWeightsAreNoneOrAll(t *testing.T) {
 	}
 }
 
-// Without a key each request is drawn by itself, and the share is the weight.
-func TestKeylessShareIsTheWeight(t *testing.T) {
-	const n = 40_000
-	for _, w := range []float64{0.01, 0.05, 0.5} {
-		rt := canary.NewRouter(nothing, nothing, canary.Options{Weight: canary.Fixed(w)})
-		r, rec := request(), httptest.NewRecorder()
-		for range n {
-			rt.ServeHTTP(rec, r)
-		}
-		got := float64(rt.Status().Canary.Requests)
-		if d := (got - n*w) / math.Sqrt(n*w*(1-w)); math.Abs(d) > 6 {
-			t.Errorf("weight %v: %v of %d, %.1f sigma off", w, got, n, d)
-		}
-	}
-}
-
-// A request whose key is empty is one without a key: such requests do not all land on one side.
-func TestEmptyKeyIsNone(t *testing.T) {
-	rt := router(canary.Options{Weight: canary.Fixed(0.5), Key: byHeader})
-	seen := map[string]bool{}
-	for range 200 {
-		seen[ask(rt)] = true
-	}
-	if len(seen) != 2 {
-		t.Errorf("all of them on one side: %v", seen)
-	}
-}
-
 // A key stays on one side: through time, restarts and on every host, which all are other routers of the same name.
 func TestKeyStaysOnOneSide(t *testing.T) {
 	opts := canary.Options{Name: "cart-v2", Weight: canary.Fixed(0.25), Key: byHeader}
@@ -99,50 +70,56 @@ func TestKeyStaysOnOneSide(t *testing.T) {
 	}
 }
 
-// Rollouts of different names, or salts, try their canaries on different users.
-func TestRolloutsAreIndependent(t *testing.T) {
-	opts := canary.Options{Name: "cart-v2", Weight: canary.Fixed(0.25), Key: byHeader}
-	cart := cohort(router(opts), 2000)
-	for _, other := range []canary.Options{
-		{Name: "search", Weight: opts.Weight, Key: byHeader},
-		{Name: "cart-v2", Salt: "again", Weight: opts.Weight, Key: byHeader},
-	} {
-		both := 0
-		for user := range cohort(router(other), 2000) {
-			if cart[user] {
-				both++
+// A ramp only adds users. After a rollback, a new ramp with the same salt selects the same users at each step, and so does the
+// ramp of a router in another process.
+func TestANewRampSelectsTheSameUsers(t *testing.T) {
+	const users = 1000
+	var weight dial
+	opts := canary.Options{Key: byHeader, Weight: weight.weight}
+	rt := router(opts)
+	first := ramp(rt, &weight, users)
+	for i, w := range rampSteps {
+		if exact := w == 0 || w == 1; exact && len(first[i]) != int(w*users) {
+			t.Errorf("%d of %d users at weight %v", len(first[i]), users, w)
+		}
+		for user := range first[max(i-1, 0)] {
+			if w != 0 && !first[i][user] {
+				t.Errorf("%s left at weight %v", user, w)
 			}
 		}
-		if both < 75 || both > 175 { // 125 expected, 5 sigma
-			t.Errorf("%d of 2000 in both cohorts of a quarter", both)
-		}
+	}
+	if !slices.EqualFunc(first, ramp(rt, &weight, users), maps.Equal) {
+		t.Error("the second ramp has other cohorts")
+	}
+	if !slices.EqualFunc(first, ramp(router(opts), &weight, users), maps.Equal) {
+		t.Error("the ramp of another router has other cohorts")
 	}
 }
 
-// A ramp only adds users, and a rollback and a new ramp bring the same ones.
-func TestRampKeepsWhoIsInIt(t *testing.T) {
-	var weight atomic.Uint64
-	rt := router(canary.Options{Key: byHeader, Weight: func() float64 { return math.Float64frombits(weight.Load()) }})
-	at := func(w float64) map[string]bool {
-		weight.Store(math.Float64bits(w))
-		return cohort(rt, 1000)
-	}
-	one, five, half := at(0.01), at(0.05), at(0.5)
-	if len(at(0)) != 0 || len(at(1)) != 1000 {
-		t.Error("the ends of the ramp are not exact")
-	}
-	for user := range one {
-		if !five[user] {
-			t.Errorf("%s left at 5 %%", user)
+// A ramp of another name, or with another salt, selects users independently.
+func TestRolloutsAreIndependent(t *testing.T) {
+	const users = 2000
+	var weight dial
+	opts := canary.Options{Name: "cart-v2", Key: byHeader, Weight: weight.weight}
+	search, again := opts, opts
+	search.Name, again.Salt = "search", "again"
+	cart := ramp(router(opts), &weight, users)
+	for name, other := range map[string]canary.Options{"name": search, "salt": again} {
+		for i, cohort := range ramp(router(other), &weight, users) {
+			w := rampSteps[i] * rampSteps[i]
+			if w == 0 || w == 1 {
+				continue
+			}
+			both := 0
+			for user := range cohort {
+				if cart[i][user] {
+					both++
+				}
+			}
+			if sd := math.Sqrt(users * w * (1 - w)); math.Abs(float64(both)-users*w) > 5*sd {
+				t.Errorf("another %s, weight %v: %d of %d users are in both cohorts", name, rampSteps[i], both, users)
+			}
 		}
-	}
-	for user := range five {
-		if !half[user] {
-			t.Errorf("%s left at 50 %%", user)
-		}
-	}
-	if !maps.Equal(five, at(0.05)) {
-		t.Error("the second ramp has another cohort")
 	}
 }
 
