@@ -10,11 +10,13 @@ import (
 // answers has the additions of a Router to answers and to contexts.
 type answers struct {
 	sideInContext bool
+	observed      bool                // outcomes are looked at
 	lines         [onAll + 1][]string // the Vary line for each basis: one string, or none
 }
 
 func (a *answers) configure(o *Options) {
 	a.sideInContext = o.SideInContext
+	a.observed = o.Observe != nil || o.Bad != nil
 	for b := range onAll {
 		a.lines[b+1] = varyLine(b+1, o)
 	}
@@ -42,8 +44,8 @@ func (a *answers) BeforeHeader(h http.Header, arg uint64) {
 	}
 }
 
-// An attempt is the Slot and the Writer of a request, in one allocation, if no middleware further out has made either.
-type attempt struct {
+// A slotAndWriter is the Slot and the Writer of a request, in one allocation, if no middleware further out has made either.
+type slotAndWriter struct {
 	slot   request.Slot
 	writer request.Writer
 }
@@ -51,7 +53,7 @@ type attempt struct {
 // missing returns the Slot and the Writer that the router has to make, or nil where the router needs none, or shares the Slot
 // or the Writer of a middleware further out. missing has then added the decision to the shared Slot or Writer.
 func (a *answers) missing(w http.ResponseWriter, r *http.Request, d decision) (*request.Slot, *request.Writer) {
-	needsSlot, needsWriter := a.sideInContext || d.visit != nil, d.basis != 0 || d.visit != nil
+	needsSlot, needsWriter := a.sideInContext || d.visit != nil, d.basis != 0 || d.visit != nil || a.observed
 	if needsSlot {
 		slot, _ := request.Shared(w, r)
 		needsSlot = slot == nil || !a.fill(slot, d)
@@ -65,7 +67,7 @@ func (a *answers) missing(w http.ResponseWriter, r *http.Request, d decision) (*
 	}
 	switch {
 	case needsSlot && needsWriter:
-		both := &attempt{}
+		both := &slotAndWriter{}
 		return &both.slot, &both.writer
 	case needsSlot:
 		return &request.Slot{}, nil

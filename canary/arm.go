@@ -15,27 +15,28 @@ type SideStatus struct {
 	Forced uint64 `json:"forced"`
 	// Panics is how many of them ended in a panic other than http.ErrAbortHandler.
 	Panics uint64 `json:"panics"`
+	// Outcomes counts the outcomes; nil if Options has neither Observe nor Bad.
+	Outcomes *OutcomeStatus `json:"outcomes,omitempty"`
 }
 
-// An arm is the handler of a side, with counters. The requests in flight are those begun and not ended: two counters are enough.
+// An arm counts the requests of a side. The requests in flight are those begun and not ended, so they have no counter.
 type arm struct {
-	handler http.Handler
-	side    Side
-	sides   *sides // of Options.Switch, or nil
-	begun   atomic.Uint64
-	ended   atomic.Uint64
-	forced  atomic.Uint64
-	panics  atomic.Uint64
-	_       [64]byte // the other side counts on another cache line
+	side   Side
+	sides  *sides // of Options.Switch, or nil
+	begun  atomic.Uint64
+	ended  atomic.Uint64
+	forced atomic.Uint64
+	panics atomic.Uint64
+	_      [64]byte // the other side counts on another cache line
 }
 
-// serve passes a request on that is counted as begun.
-func (a *arm) serve(w http.ResponseWriter, r *http.Request, forced bool) {
+// serve calls the handler with a request that is counted as begun.
+func (a *arm) serve(h http.Handler, w http.ResponseWriter, r *http.Request, forced bool) {
 	if forced {
 		a.forced.Add(1)
 	}
 	defer a.end()
-	a.handler.ServeHTTP(w, r)
+	h.ServeHTTP(w, r)
 }
 
 // end is deferred. A panic goes on with the same value; the stack, which is still there, shows where the panic began.
@@ -65,7 +66,9 @@ func (a *arm) beginAgain() bool {
 // giveUp takes back that a request has begun.
 func (a *arm) giveUp() {
 	a.begun.Add(^uint64(0))
-	a.sides.ended(a.side)
+	if a.sides != nil {
+		a.sides.ended(a.side)
+	}
 }
 
 // inFlight returns how many requests are under way. It is never too low.

@@ -10,12 +10,14 @@ import (
 
 // asked calls the functions of the options. A panic of a function costs neither the request nor the process.
 type asked struct {
-	opts         *Options
-	weightPanics atomic.Uint64
-	notNumbers   atomic.Uint64
-	choosePanics atomic.Uint64
-	keyPanics    atomic.Uint64
-	samePanics   atomic.Uint64
+	opts          *Options
+	weightPanics  atomic.Uint64
+	notNumbers    atomic.Uint64
+	choosePanics  atomic.Uint64
+	keyPanics     atomic.Uint64
+	samePanics    atomic.Uint64
+	badPanics     atomic.Uint64
+	observePanics atomic.Uint64
 }
 
 // weight returns what Options.Weight returns, and false if the function has panicked. What is not a number is 0.
@@ -42,10 +44,13 @@ func (a *asked) choose(r *http.Request) (side Side, forced bool) {
 	forced = true
 	defer a.caught("Choose", &a.choosePanics)
 	s, chosen := a.opts.Choose(r)
-	if chosen && s > Canary {
+	if !chosen {
+		return Stable, false
+	}
+	if s > Canary {
 		panic(fmt.Sprintf("there is no side %d", s))
 	}
-	return s, chosen
+	return s, true
 }
 
 // key returns the result of Options.Key, and false if the function has panicked.
@@ -58,6 +63,22 @@ func (a *asked) key(r *http.Request) (key string, ok bool) {
 func (a *asked) sameForAll(r *http.Request) bool {
 	defer a.caught("SameForAll", &a.samePanics)
 	return a.opts.SameForAll(r)
+}
+
+// bad returns what Options.Bad says about an outcome, or what Outcome.Failed says if there is no such function or it has panicked.
+func (a *asked) bad(o Outcome) (bad bool) {
+	bad = o.Failed()
+	if a.opts.Bad != nil {
+		defer a.caught("Bad", &a.badPanics)
+		bad = a.opts.Bad(o)
+	}
+	return bad
+}
+
+// observe calls Options.Observe.
+func (a *asked) observe(o Outcome) {
+	defer a.caught("Observe", &a.observePanics)
+	a.opts.Observe(o)
 }
 
 // caught is deferred, and ends a panic of a function of the options. The first panic of each function is logged.

@@ -78,8 +78,9 @@ func TestDecisionAllocatesNothing(t *testing.T) {
 	}
 }
 
-// BenchmarkDecide is the decision alone.
+// BenchmarkDecide is the decision alone, beside a handler that does nothing.
 func BenchmarkDecide(b *testing.B) {
+	b.Run("bare handler", func(b *testing.B) { serve(b, nothing, request()) })
 	for _, way := range ways(b) {
 		b.Run(way.name, func(b *testing.B) {
 			rt, r := canary.NewRouter(nothing, nothing, way.opts), request(way.headers...)

@@ -1,6 +1,7 @@
 package canary_test
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -149,5 +150,20 @@ func TestOldSessionsStayOnStable(t *testing.T) {
 	}
 	if s := rt.Status(); s.Stable.Forced != 1 || s.Canary.Forced != 0 {
 		t.Errorf("%+v", s)
+	}
+}
+
+// A side that Choose returns with false is not chosen, at any weight.
+func TestSideThatIsNotChosenCountsAtNoWeight(t *testing.T) {
+	for _, weight := range []float64{0, 1e-12} {
+		for _, side := range []canary.Side{canary.Canary, 7} {
+			t.Run(fmt.Sprint(weight, " ", uint8(side)), func(t *testing.T) {
+				rt := router(canary.Options{Weight: canary.Fixed(weight), Choose: func(*http.Request) (canary.Side, bool) { return side, false }})
+				w, p := answer(rt, request())
+				if p != nil || w.Body.String() != "stable" {
+					t.Errorf("answered by %q, panic %v", w.Body, p)
+				}
+			})
+		}
 	}
 }

@@ -35,9 +35,10 @@ func cacheable(method string) bool {
 // A decision is the side of a request, with the consequences for the answer.
 type decision struct {
 	side   Side
-	forced bool   // Options.Choose has chosen the side
-	basis  basis  // what caches have to be told that the side depends on
-	visit  *visit // the answer has to set its cookie; nil if there is none to set
+	forced bool    // Options.Choose has chosen the side
+	weight float64 // the effective weight; 0 if forced, and if a function of the options has panicked
+	basis  basis   // what caches have to be told that the side depends on
+	visit  *visit  // the answer has to set its cookie; nil if there is none to set
 }
 
 // decide returns the side of a request.
@@ -48,10 +49,11 @@ func (dr *decider) decide(r *http.Request) (d decision) {
 	if dr.opts.Choose != nil {
 		d.side, d.forced, d.basis = dr.choose(r)
 	}
-	var weight float64
 	if !d.forced {
-		weight, _ = dr.asked.weight() // 0 after a panic
+		weight, _ := dr.asked.weight() // 0 after a panic
+		d.weight = clamp(weight)
 	}
+	weight := d.weight
 	drawn := weight > 0 && weight < 1
 	switch same := dr.opts.SameForAll != nil && (drawn || d.basis != 0) && dr.asked.sameForAll(r); {
 	case same:
@@ -75,6 +77,7 @@ func (dr *decider) draw(r *http.Request, weight float64, d *decision) bool {
 		key, basis, ok := dr.key(r)
 		d.basis |= basis
 		if !ok {
+			d.weight = 0
 			return false
 		}
 		if key != "" {

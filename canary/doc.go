@@ -38,6 +38,12 @@
 // With [Options.Rescue] the stable handler answers a request whose canary panics, or by choice answers 5xx, before anything was
 // sent. Only requests that may run twice are rescued.
 //
+// # Outcomes
+//
+// [Options.Observe] is called with the [Outcome] of each request: side, weight, status, bytes, duration, and whether the handler
+// has panicked, was out of time, or the client has gone. [Options.Bad] says which outcomes are bad; by default these are failures of
+// the server ([Outcome.Failed]). [Status] counts the outcomes of each side and has quantiles of their durations.
+//
 // # Kill and latch
 //
 // A [KillSwitch] stops a rollout at once, whatever the weight function goes on to return:
@@ -91,14 +97,14 @@
 //
 // # Handlers
 //
-// Handlers get the request of the server itself, unless [Options.SideInContext] is set or the answer sets a cookie. They get
-// the ResponseWriter of the server itself, unless the router has something to say in the header. Otherwise they get one that
-// flushes, hijacks, copies and pushes as the server's does, and has Unwrap for http.ResponseController. A panic is counted and
-// goes on, unless [Options.Rescue] catches it.
+// Handlers get the request of the server itself, unless [Options.SideInContext] is set, the answer sets a cookie, or the request may be
+// rescued. They get the ResponseWriter of the server itself, unless the router adds header lines, looks at outcomes, or may rescue
+// the request. Otherwise they get a writer that flushes, hijacks, copies and pushes as the server's does, and has Unwrap for
+// http.ResponseController. A panic is counted and goes on, unless [Options.Rescue] catches it.
 //
 // # Goroutines
 //
-// All functions and methods may be called from any number of goroutines. Options.Weight, Choose and Key are called in the
+// All functions and methods may be called from any number of goroutines. The functions of Options and of Rescue are called in the
 // goroutine of each request, so in several at once. The package starts a goroutine for each write of the file of a
 // KillSwitch; the goroutine ends when the disk has answered.
 package canary

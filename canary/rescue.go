@@ -11,6 +11,9 @@ import "net/http"
 // behind have a header and a body of their own, and their writes return an error. A panic in such a goroutine ends the process, as
 // always.
 //
+// What the canary has set by http.ResponseController, such as a deadline for writing, stays for the stable handler. A request whose
+// context is over is not rescued: nobody waits for the answer.
+//
 // After the first byte, an informational answer (1xx) and a hijack nothing is rescued: the panic goes on, and net/http ends the
 // connection. A panic with http.ErrAbortHandler goes on too.
 type Rescue struct {

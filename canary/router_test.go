@@ -264,3 +264,27 @@ func TestSideIsInTheContext(t *testing.T) {
 		t.Error("a side from nowhere")
 	}
 }
+
+// All handlers of a middleware are one rollout. Some frameworks wrap a handler for each request: that costs one allocation, and
+// a Switch does not remember each.
+func TestHandlersOfAMiddlewareAreOneRollout(t *testing.T) {
+	sw := newSwitch(canary.SwitchOptions{})
+	use := canary.Middleware(v2, canary.Options{Switch: sw, Logger: quiet, Bad: canary.Outcome.Failed})
+	for n, stable := range []side{"one", "other"} {
+		rt := use(stable).(*canary.Router)
+		if got := ask(rt); got != string(stable) {
+			t.Errorf("answered by %s, want %s", got, stable)
+		}
+		if st := rt.Status().Stable; st.Requests != uint64(n)+1 || st.Outcomes.Ended != uint64(n)+1 {
+			t.Errorf("%d handlers: %+v", n+1, st)
+		}
+	}
+	if n := testing.AllocsPerRun(100, func() { use(v1) }); n > 2 {
+		t.Errorf("%v allocations for a handler", n)
+	}
+	must(t, sw.Green())
+	<-sw.Idle(canary.Stable)
+	if got := ask(use(v1)); got != "canary" {
+		t.Error(got)
+	}
+}

@@ -10,10 +10,10 @@ type sides struct {
 	green   atomic.Bool  // the canary side is in use
 	waiting atomic.Int32 // how many channels of idle are open
 
-	mu    sync.Mutex // guards the fields below
-	arms  [2][]*arm  // by Side: those of all routers
-	chans [2][]chan struct{}
-	told  [2]bool // by Side: a channel was closed while the side was not in use
+	mu       sync.Mutex // guards the fields below
+	arms     [2][]*arm  // by Side: those of all routers
+	chans    [2][]chan struct{}
+	leftIdle [2]bool // by Side: a channel was closed while the side was not in use; nothing is rescued there
 }
 
 func (s *sides) inUse() Side {
@@ -30,7 +30,7 @@ func (s *sides) set(green bool) (changed bool) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.told[s.inUse()] = false
+	s.leftIdle[s.inUse()] = false
 	return true
 }
 
@@ -70,7 +70,7 @@ func (s *sides) look(side Side) {
 	}
 	for _, ended := range s.chans[side] {
 		close(ended)
-		s.told[side] = side != s.inUse()
+		s.leftIdle[side] = side != s.inUse()
 	}
 	s.waiting.Add(-int32(len(s.chans[side])))
 	s.chans[side] = nil
@@ -87,7 +87,7 @@ func (s *sides) ended(side Side) {
 func (s *sides) beginAgain(a *arm) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.told[a.side] {
+	if s.leftIdle[a.side] {
 		return false
 	}
 	a.begun.Add(1)

@@ -19,6 +19,9 @@ type Status struct {
 	ChoosePanics uint64 `json:"choose_panics,omitempty"`
 	KeyPanics    uint64 `json:"key_panics,omitempty"`
 	SamePanics   uint64 `json:"same_panics,omitempty"`
+	// BadPanics and ObservePanics are how often Options.Bad and Observe have panicked.
+	BadPanics     uint64 `json:"bad_panics,omitempty"`
+	ObservePanics uint64 `json:"observe_panics,omitempty"`
 	// Rescued is how many requests Options.Rescue has given to the stable handler after the canary had failed. They count as
 	// requests of both sides.
 	Rescued uint64 `json:"rescued,omitempty"`
@@ -38,6 +41,10 @@ func (rt *Router) Status() Status {
 		WeightPanics: rt.decider.asked.weightPanics.Load(), NotNumbers: rt.decider.asked.notNumbers.Load(),
 		ChoosePanics: rt.decider.asked.choosePanics.Load(), KeyPanics: rt.decider.asked.keyPanics.Load(), SamePanics: rt.decider.asked.samePanics.Load(),
 		Stable: rt.arms[Stable].status(), Canary: rt.arms[Canary].status(),
+	}
+	s.BadPanics, s.ObservePanics = rt.decider.asked.badPanics.Load(), rt.decider.asked.observePanics.Load()
+	if rt.outcomes != nil {
+		s.Stable.Outcomes, s.Canary.Outcomes = rt.outcomes.sides[Stable].status(), rt.outcomes.sides[Canary].status()
 	}
 	if rt.rescue != nil {
 		s.Rescued, s.RescuePanics = rt.rescue.saved.Load(), rt.rescue.panics.Load()

@@ -115,9 +115,10 @@ func (s *Switch) set(green bool) {
 }
 
 // Idle returns a channel that is closed as soon as no request is under way on a side, in all routers with the Switch. A request
-// is under way until its handler returns. After Green or Blue no request comes to the side that they leave, but for those that
-// Options.Choose sends there: after the channel is closed the program may end what only this handler uses, once Choose has
-// stopped. No request is rescued there any more until the switch comes back. A new process counts its own requests only.
+// is under way until its handler returns. After Green or Blue no request comes to the side that they leave, except those that
+// Options.Choose sends there, and, on the stable side, all requests while Options.Kill is killed or latched, and requests for which
+// a function of the options panics. When the channel is closed, and these cannot come, the program may end what only this handler
+// uses. No request is rescued there any more until the switch comes back. A new process counts its own requests only.
 func (s *Switch) Idle(side Side) <-chan struct{} { return s.sides.idle(side) }
 
 // switchFormat is the layout of the state of a Switch.

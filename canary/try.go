@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/url"
 	"runtime/debug"
 
 	"github.com/midair-go/midair/internal/request"
@@ -13,63 +12,75 @@ import (
 // A try is a request that the canary tries to answer.
 type try struct {
 	router *Router
-	w      http.ResponseWriter // of the router
-	r      *http.Request       // of the router
+	w      http.ResponseWriter // the writer of the router
+	r      *http.Request       // the request of the router
 	mark   request.Mark        // the fields of the Slot of r
-	slot   *request.Slot       // of the canary's request
-	writer request.Writer      // of the canary's answer
+	slot   *request.Slot       // the Slot of the canary's request
+	writer request.Writer      // the Writer of the canary's answer
 	body   replay
+	begun  [2]bool // by Side: the arm has counted a request as begun that no handler has got yet; under the lock of writer
 }
 
 // serve passes a request to the canary, and to the stable handler if the canary fails before anything is sent. The request and the
 // writer have what the router adds to them.
-func (t *try) serve(d decision) {
+func (t *try) serve(d *decision) {
 	rt := t.router
-	one := t.first()
-	undo, ok := rt.rescue.begin(one)
+	t.begun[Canary] = true
+	defer t.giveUp() // a function of the program may end the goroutine
+	r := t.canaryRequest()
+	undo, ok := rt.rescue.begin(r)
 	if !ok {
-		rt.arms[Canary].serve(t.w, t.r, d.forced)
+		t.run(t.w, t.r, Canary, d, 0)
 		return
 	}
-	if t.runs(one, d.forced) {
+	if t.runs(r, d) {
 		return
 	}
-	if one.MultipartForm != t.r.MultipartForm {
-		_ = one.MultipartForm.RemoveAll()
+	if r.MultipartForm != t.r.MultipartForm {
+		_ = r.MultipartForm.RemoveAll()
 	}
 	rt.rescue.undo(undo)
 	rt.rescue.saved.Add(1)
-	two, slot := t.second()
-	rt.arms[Stable].serve(t.w, two, false)
-	finish(slot, two, t.r)
+	r, slot := t.stableRequest()
+	t.run(t.w, r, Stable, d, SecondTry)
+	finish(slot, r, t.r)
 }
 
-// first makes the request of the canary, which shares with the other one only what nobody changes.
-func (t *try) first() (one *http.Request) {
+// run is Router.run.
+func (t *try) run(w http.ResponseWriter, r *http.Request, side Side, d *decision, flags OutcomeFlags) {
+	t.begun[side] = false
+	t.router.run(w, r, side, d, flags)
+}
+
+// giveUp takes back that requests have begun that no handler gets.
+func (t *try) giveUp() {
+	for side, begun := range t.begun {
+		if begun {
+			t.router.arms[side].giveUp()
+		}
+	}
+}
+
+// canaryRequest makes the request of the canary, which shares with that of the stable handler only what nobody changes.
+func (t *try) canaryRequest() (r *http.Request) {
+	own := t.r.Clone(t.r.Context())
+	own.MultipartForm = t.r.MultipartForm // its files are not copied
 	if outer := request.From(t.r.Context()); outer != nil {
 		t.mark = outer.Mark()
-		t.slot, one = outer.Again(t.mark, t.r, &t.writer)
+		t.slot, r = outer.Again(t.mark, own, &t.writer)
 	} else {
 		t.slot = &request.Slot{}
-		one = t.slot.Init(t.r, &t.writer)
+		r = t.slot.Init(own, &t.writer)
 	}
-	one.Header = t.r.Header.Clone()
-	if t.r.URL != nil {
-		u := *t.r.URL
-		one.URL = &u
-	}
-	one.Form, one.PostForm = cloneValues(t.r.Form), cloneValues(t.r.PostForm)
 	if t.r.Body != nil && t.r.Body != http.NoBody {
 		t.body.begin(t.r.Body, t.router.rescue.Body)
-		one.Body = &firstReader{replay: &t.body}
+		r.Body = &firstReader{replay: &t.body}
 	}
-	return one
+	return r
 }
 
-func cloneValues(v url.Values) url.Values { return url.Values(http.Header(v).Clone()) }
-
-// second makes the request of the stable handler. The Slot is nil if the request has none of its own.
-func (t *try) second() (two *http.Request, slot *request.Slot) {
+// stableRequest makes the request of the stable handler. The Slot is nil if the request has none of its own.
+func (t *try) stableRequest() (r *http.Request, slot *request.Slot) {
 	outer := request.From(t.r.Context())
 	switch inContext := t.router.opts.SideInContext; {
 	case outer != nil:
@@ -77,54 +88,69 @@ func (t *try) second() (two *http.Request, slot *request.Slot) {
 		if inContext {
 			mark[request.Side] = false
 		}
-		slot, two = outer.Again(mark, t.r, request.WriterOf(t.w))
+		slot, r = outer.Again(mark, t.r, request.WriterOf(t.w))
 		if inContext {
 			slot.Set(request.Side, Stable)
 		}
 	case t.body.src == nil:
 		return t.r, nil
 	default:
-		two = new(http.Request)
-		*two = *t.r
+		r = new(http.Request)
+		*r = *t.r
 	}
 	if t.body.src != nil {
-		two.Body = &secondReader{replay: &t.body}
+		r.Body = &secondReader{replay: &t.body}
 	}
-	return two, slot
+	return r, slot
 }
 
-// finish copies into r what the server looks for in its request.
-func finish(slot *request.Slot, two, r *http.Request) {
+// finish copies into outer, the request of the router, what the server looks for in its request.
+func finish(slot *request.Slot, r, outer *http.Request) {
 	if slot != nil {
-		slot.Finish(r)
+		slot.Finish(outer)
 		return
 	}
-	r.MultipartForm, r.Pattern = two.MultipartForm, two.Pattern
+	outer.MultipartForm, outer.Pattern = r.MultipartForm, r.Pattern
 }
 
-// runs runs the canary, and reports whether its answer stands. Otherwise the stable handler is counted as begun. A panic that
-// cannot be rescued goes on.
-func (t *try) runs(one *http.Request, forced bool) (stands bool) {
-	out := t.writer.Wrap(t.w)
+// runs calls the canary, and reports whether the answer of the canary stands. If it returns false, the arm of the stable handler has
+// counted one more request as begun. A panic that cannot be rescued goes on.
+func (t *try) runs(r *http.Request, d *decision) (stands bool) {
+	w := t.writer.Wrap(t.w)
 	t.writer.Try(t.refuses)
+	ob := t.router.outcomes.begin(w, r, Canary, d, 0)
+	returned := false
 	defer func() {
 		p := recover()
-		if p == nil {
-			return
-		}
-		if p == http.ErrAbortHandler || !t.writer.Drop(t.replaceable) {
+		stands = !t.dropped(p, returned)
+		ob.ended(p, returned, !stands && (p != nil || returned))
+		switch {
+		case p != nil && stands:
 			t.writer.Finish()
 			panic(p)
+		case p != nil && p != http.ErrAbortHandler:
+			t.router.opts.Logger.Error("canary: the canary has panicked, the stable handler answers", slog.String("name", t.router.opts.Name),
+				slog.String("method", r.Method), slog.String("path", r.URL.Path),
+				slog.String("panic", fmt.Sprint(p)), slog.String("stack", string(debug.Stack())))
 		}
-		t.router.opts.Logger.Error("canary: the canary has panicked, the stable handler answers", slog.String("name", t.router.opts.Name),
-			slog.String("panic", fmt.Sprint(p)), slog.String("stack", string(debug.Stack())))
 	}()
-	t.router.arms[Canary].serve(out, one, forced)
-	if t.writer.Keep() {
+	t.begun[Canary] = false
+	t.router.call(w, r, Canary, d.forced)
+	returned = true
+	return
+}
+
+// dropped decides whether the answer of a canary that has ended is dropped: with the panic p, by returning, or by runtime.Goexit.
+// Nothing that is written later, by goroutines that the canary has left behind, changes the decision.
+func (t *try) dropped(p any, returned bool) bool {
+	switch {
+	case p != nil && p != http.ErrAbortHandler:
+		return t.writer.Drop(t.replaceable)
+	case p == nil && returned && t.writer.Keep():
 		t.slot.Finish(t.r)
-		return true
+		return false
 	}
-	return false
+	return t.writer.Drop(func() bool { return false }) // a refused status has dropped the answer before
 }
 
 // refuses reports whether an answer with the status is dropped.
@@ -134,4 +160,17 @@ func (t *try) refuses(status int) bool {
 
 // replaceable reports whether the stable handler can answer. If so, the canary gets no more of the body, and the stable handler is
 // counted as begun.
-func (t *try) replaceable() bool { return t.body.claim() && t.router.arms[Stable].beginAgain() }
+func (t *try) replaceable() bool {
+	if t.r.Context().Err() != nil { // nobody waits for an answer
+		return false
+	}
+	if !t.router.arms[Stable].beginAgain() {
+		return false
+	}
+	if !t.body.claim() {
+		t.router.arms[Stable].giveUp()
+		return false
+	}
+	t.begun[Stable] = true
+	return true
+}

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/midair-go/midair/canary"
+	"github.com/midair-go/midair/canary/otelcanary"
 	"github.com/midair-go/midair/drain"
 	"github.com/midair-go/midair/examples/internal/admin"
 	"github.com/midair-go/midair/examples/internal/steps"
@@ -112,6 +113,7 @@ func run(ctx context.Context, c config) error {
 	cart := canary.NewRouter(shop.with(cartV1), shop.with(cartV2), canary.Options{
 		Name: "cart-v2", Weight: ff.Weight("cart-v2", 0), Kill: kill, // the flag moves it, until somebody kills it
 		Key: sm.Cohort, SideInContext: true, // a visitor stays on one side, and flags know which
+		Observe: otelcanary.Spans("cart-v2", version, up.Status().Generation),
 	})
 	up.Keep("cart", cart)
 

@@ -124,6 +124,11 @@ func TestTheStackCostsTwoAllocations(t *testing.T) {
 	s := newStack(t)
 	other := session.NewManager(session.Dir(t.TempDir()), session.Options{Cookie: "other"})
 	router, second := s.router(canary.Options{}), s.router(canary.Options{Name: "second"})
+	observed := s.router(canary.Options{Observe: func(o canary.Outcome) {
+		if o.Status != http.StatusAccepted || o.Bytes < int64(len(sixBytes)) {
+			t.Errorf("status %d, %d bytes", o.Status, o.Bytes)
+		}
+	}})
 	for _, test := range []struct {
 		name      string
 		list      []middleware
@@ -134,6 +139,10 @@ func TestTheStackCostsTwoAllocations(t *testing.T) {
 		{"session, router", []middleware{s.sm.Middleware, router}, 1, 0, "Cookie"},
 		{"session, observer, router", []middleware{s.sm.Middleware, inside(t), router}, 1, 0, "Cookie"},
 		{"session, router, observer", []middleware{s.sm.Middleware, router, inside(t)}, 1, 0, "Cookie"},
+		// A router that looks at outcomes uses the same Writer.
+		{"session, observed router", []middleware{s.sm.Middleware, observed}, 1, 0, "Cookie"},
+		{"session, observed router, flags", []middleware{s.sm.Middleware, observed, s.flags(t)}, 2, 0, "Cookie"},
+		{"observed router, session", []middleware{observed, s.sm.Middleware}, 2, 0, "*"},
 		// The flags have an allocation for the function that says for whom they are evaluated.
 		{"session, router, flags", []middleware{s.sm.Middleware, router, s.flags(t)}, 2, 0, "Cookie"},
 		{"session, flags, router, observer", []middleware{s.sm.Middleware, s.flags(t), router, inside(t)}, 2, 0, "Cookie"},
@@ -172,6 +181,7 @@ func TestTheStackCostsTwoAllocations(t *testing.T) {
 func BenchmarkStack(b *testing.B) {
 	s := newStack(b)
 	router := s.router(canary.Options{})
+	observed := s.router(canary.Options{Bad: canary.Outcome.Failed})
 	for _, bench := range []struct {
 		name string
 		list []middleware
@@ -179,6 +189,7 @@ func BenchmarkStack(b *testing.B) {
 		{"plain", nil},
 		{"session", []middleware{s.sm.Middleware}},
 		{"session+router", []middleware{s.sm.Middleware, router}},
+		{"session+observed router", []middleware{s.sm.Middleware, observed}},
 		{"router+session", []middleware{router, s.sm.Middleware}},
 		{"session+gzip+router", []middleware{s.sm.Middleware, gzips, router}},
 	} {

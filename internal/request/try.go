@@ -16,6 +16,7 @@ type try struct {
 	header  http.Header
 	refuses func(status int) bool
 	state   tryState
+	refused int // the status that has dropped the answer, or 0
 }
 
 type tryState uint8
@@ -36,13 +37,20 @@ func (wr *Writer) Try(refuses func(status int) bool) {
 	wr.try = &try{header: header, refuses: refuses}
 }
 
-// Drop drops the answer of a try, if nothing was sent and ok returns true, and reports whether the answer is dropped. It does
-// not call ok for an answer that was dropped before.
+// IsTry reports whether Try was called.
+func (wr *Writer) IsTry() bool { return wr.try != nil }
+
+// Drop is called when the handler of a try has ended without an answer. It drops the answer if nothing was sent and ok returns true,
+// and reports whether the answer is dropped. If not, the answer stands, whatever is written later. Drop does not call ok for an
+// answer that was dropped before.
 func (wr *Writer) Drop(ok func() bool) bool {
 	wr.mu.Lock()
 	defer wr.mu.Unlock()
-	if wr.try.state == trying && ok() {
-		wr.try.state = dropped
+	if wr.try.state == trying {
+		wr.try.state = sent
+		if ok() {
+			wr.try.state = dropped
+		}
 	}
 	return wr.try.state == dropped
 }
@@ -69,12 +77,22 @@ func (wr *Writer) Keep() bool {
 	return true
 }
 
+// Refused returns the status that has dropped the answer of a try, or 0.
+func (wr *Writer) Refused() int {
+	if wr.try == nil {
+		return 0
+	}
+	wr.mu.Lock()
+	defer wr.mu.Unlock()
+	return wr.try.refused
+}
+
 // beginTry is begin for a try.
 func (wr *Writer) beginTry(status int) error {
 	wr.mu.Lock()
 	first := wr.try.state == trying
 	if first && wr.try.refuses != nil && wr.try.refuses(status) {
-		wr.try.state = dropped
+		wr.try.state, wr.try.refused = dropped, status
 	}
 	if wr.try.state == dropped {
 		wr.mu.Unlock()

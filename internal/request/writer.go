@@ -2,6 +2,7 @@ package request
 
 import (
 	"bufio"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -175,13 +176,19 @@ func (a answer) Unwrap() http.ResponseWriter { return a.w }
 // Header is that of the wrapped writer, or the own one of a try.
 func (a answer) Header() http.Header { return a.header() }
 
-// WriteHeader implements [http.ResponseWriter].
+// WriteHeader implements [http.ResponseWriter]. As in net/http, a status that cannot be sent is a panic, and nothing is sent.
 func (a answer) WriteHeader(status int) {
+	if (status < 100 || status > 999) && a.Status() == 0 {
+		panic(fmt.Sprintf("invalid WriteHeader code %v", status))
+	}
 	final := status >= http.StatusOK || status == http.StatusSwitchingProtocols
 	if final && a.begin(status) != nil || !final && a.inform() != nil {
 		return
 	}
 	a.w.WriteHeader(status)
+	if now, ok := a.w.(interface{ WriteHeaderNow() }); ok && status == http.StatusSwitchingProtocols {
+		now.WriteHeaderNow() // gin keeps the status back, and libraries for WebSockets look for this method before they hijack
+	}
 }
 
 // Write implements [io.Writer].

@@ -258,3 +258,22 @@ func TestOnlyOwnWritersAreFound(t *testing.T) {
 		}
 	}
 }
+
+// An eager is a writer that keeps a status back until WriteHeaderNow, as that of gin.
+type eager struct {
+	*httptest.ResponseRecorder
+	now []int
+}
+
+func (e *eager) WriteHeaderNow() { e.now = append(e.now, e.Code) }
+
+// A status that begins a WebSocket goes out at once, also if the writer further out would keep it back.
+func TestSwitchingProtocolsIsNotKeptBack(t *testing.T) {
+	for status, want := range map[int]int{http.StatusSwitchingProtocols: 1, http.StatusOK: 0, http.StatusNotFound: 0} {
+		e, wr := &eager{ResponseRecorder: httptest.NewRecorder()}, &request.Writer{}
+		wr.Wrap(e).WriteHeader(status)
+		if len(e.now) != want {
+			t.Errorf("%d: WriteHeaderNow was called %d times, want %d", status, len(e.now), want)
+		}
+	}
+}
