@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/midair-go/midair/canary"
 	"github.com/midair-go/midair/drain"
 	"github.com/midair-go/midair/examples/grpcserver/echopb"
 	"github.com/midair-go/midair/examples/internal/admin"
@@ -28,6 +29,7 @@ import (
 type state struct {
 	Upgrade upgrade.Status
 	Drain   drain.Status
+	Canary  canary.Status
 	Steps   *steps.Progress
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -11,6 +12,8 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/midair-go/midair/canary"
+	"github.com/midair-go/midair/canary/grpccanary"
 	"github.com/midair-go/midair/drain"
 	"github.com/midair-go/midair/examples/grpcserver/echopb"
 	"github.com/midair-go/midair/examples/internal/failing"
@@ -65,6 +68,27 @@ func (e *echo) Chat(stream grpc.BidiStreamingServer[echopb.SayRequest, echopb.Sa
 			return status.Error(codes.Unavailable, "the server is being replaced: open the stream again")
 		}
 	}
+}
+
+// A loud is the new echo.
+type loud struct{ *echo }
+
+// Say answers with the same text in capitals.
+func (l loud) Say(_ context.Context, r *echopb.SayRequest) (*echopb.SayReply, error) {
+	return &echopb.SayReply{Text: strings.ToUpper(r.GetText())}, nil
+}
+
+// register registers both echoes. The new echo gets a share of the calls, and the calls with the metadata "canary: true".
+func (e *echo) register(gs *grpc.Server, share float64) (*grpccanary.Router, error) {
+	opts := canary.Options{Name: "echo", Weight: canary.Fixed(share)}
+	opts.Rescue = &canary.Rescue{Also: grpccanary.Methods(echopb.Echo_Say_FullMethodName)}
+	opts.Choose, _ = canary.ByHeader("canary")
+	rt, err := grpccanary.NewRouter(opts)
+	if err != nil {
+		return nil, err
+	}
+	grpccanary.Register[echopb.EchoServer](rt, gs, echopb.RegisterEchoServer, e, loud{e})
+	return rt, nil
 }
 
 type received struct {

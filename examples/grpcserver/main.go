@@ -20,9 +20,9 @@ import (
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/reflection"
 
+	"github.com/midair-go/midair/canary"
 	"github.com/midair-go/midair/drain"
 	"github.com/midair-go/midair/drain/grpcdrain"
-	"github.com/midair-go/midair/examples/grpcserver/echopb"
 	"github.com/midair-go/midair/examples/internal/admin"
 	"github.com/midair-go/midair/examples/internal/failing"
 	"github.com/midair-go/midair/examples/internal/steps"
@@ -39,6 +39,7 @@ type config struct {
 	addr, addrFile, pidFile, admin string
 	grace, propagation             time.Duration
 	timeout, soak                  time.Duration
+	canary                         float64
 	steps                          steps.Plan
 	fail                           failing.Mode
 }
@@ -47,6 +48,7 @@ type config struct {
 type serverStatus struct {
 	Upgrade upgrade.Status `json:"upgrade"`
 	Drain   drain.Status   `json:"drain"`
+	Canary  canary.Status  `json:"canary"`
 
 	Steps *steps.Progress `json:"steps,omitempty"` // of a progressive upgrade
 }
@@ -69,6 +71,7 @@ func main() {
 	flag.DurationVar(&c.propagation, "propagation", 0, "how long a stop goes on to accept after the health service says NOT_SERVING")
 	flag.DurationVar(&c.timeout, "upgrade-timeout", time.Minute, "how long a new process may take to be prepared")
 	flag.DurationVar(&c.soak, "soak", time.Second, "how long both processes accept before the commit")
+	flag.Float64Var(&c.canary, "canary", 0, "`share` of the calls that the new echo gets, from 0 to 1; metadata canary: true gets it")
 	flag.Var(&c.steps, "steps", "make upgrades progressive by `plan`, such as 5%:10s,25%:10s,100%:10s, in place of -soak")
 	flag.Var(&c.fail, "fail", "be a bad release; `how` is one of "+failing.Names())
 	flag.Parse()
@@ -107,12 +110,17 @@ func run(ctx context.Context, c config) error {
 	srv := grpcdrain.NewServer(gs, drain.Options{Grace: c.grace, Propagation: c.propagation})
 	srv.Observe(calls)
 	srv.SetHealth(hs)
-	echopb.RegisterEchoServer(gs, e)
+	rt, err := e.register(gs, c.canary)
+	if err != nil {
+		return err
+	}
 	grpc_health_v1.RegisterHealthServer(gs, hs)
 	reflection.Register(gs)
 	adm, err := admin.Listen(up, admin.Options{
 		Addr: c.admin, Grace: c.grace, Stop: stop,
-		Status: func() any { return serverStatus{up.Status(), srv.Core().Status(), judge.Progress()} },
+		Status: func() any {
+			return serverStatus{up.Status(), srv.Core().Status(), rt.Core().Status(), judge.Progress()}
+		},
 	})
 	if err != nil {
 		return err

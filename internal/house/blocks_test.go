@@ -17,7 +17,8 @@ var packages = map[string]string{
 	"context": "context", "errors": "errors", "testing": "testing", "http": "net/http", "net": "net", "os": "os", "signal": "os/signal", "syscall": "syscall", "time": "time",
 	"upgrade": module + "upgrade", "certs": module + "upgrade/certs", "drain": module + "drain", "grpcdrain": module + "drain/grpcdrain",
 	"flags": module + "flags", "flagstest": module + "flags/flagstest", "httpflags": module + "flags/httpflags",
-	"otelflags": module + "flags/otelflags", "canary": module + "canary", "session": module + "session",
+	"otelflags": module + "flags/otelflags", "canary": module + "canary", "otelcanary": module + "canary/otelcanary",
+	"grpccanary": module + "canary/grpccanary", "echopb": module + "examples/grpcserver/echopb", "session": module + "session",
 	"openfeature": "github.com/open-feature/go-sdk/openfeature", "grpc": "google.golang.org/grpc", "credentials": "google.golang.org/grpc/credentials",
 }
 
