@@ -1,0 +1,106 @@
+package judge_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/midair-go/midair/canary/judge"
+)
+
+const ms = time.Millisecond
+
+// The thresholds are the quantiles of the first durations of stable, and do not change any more.
+func TestThresholdsAreThoseOfEarlierRequestsOfStable(t *testing.T) {
+	j := newJudge(t, judge.Options{Slow: 2 * time.Second})
+	if got := j.Thresholds(); !slices.Equal(got, []time.Duration{2 * time.Second}) {
+		t.Errorf("before: %v", got)
+	}
+	took(j, true, time.Hour, 5000) // the canary has no part in the thresholds
+	learn(j)
+	want := []time.Duration{500 * ms, 900 * ms, 990 * ms, 2 * time.Second}
+	if got := j.Thresholds(); !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	took(j, false, time.Hour, 5000)
+	if got := j.Thresholds(); !slices.Equal(got, want) {
+		t.Errorf("later: %v", got)
+	}
+}
+
+// No request from which a threshold comes is an event of this threshold.
+func TestRequestsBehindThresholdsAreNoEvents(t *testing.T) {
+	j := newJudge(t, judge.Options{})
+	for i := range judge.Baseline {
+		took(j, false, time.Duration(i+1)*ms, 1)
+		took(j, true, time.Hour, 1)
+	}
+	if r := test(t, j.Status(), "p50"); r.Stable != 0 || r.Canary != 1 {
+		t.Errorf("got %+v", r) // the one of the canary came when the threshold was known
+	}
+}
+
+// A request is an event of each threshold that it exceeds, and only of these.
+func TestRequestIsAnEventOfTheThresholdsThatItExceeds(t *testing.T) {
+	j := newJudge(t, judge.Options{Slow: 2 * time.Second})
+	learn(j)
+	for _, d := range []time.Duration{ms, 500 * ms, 501 * ms, 950 * ms, time.Second, 2 * time.Second, 3 * time.Second} {
+		took(j, true, d, 1)
+	}
+	var got []uint64
+	for _, name := range []string{"p50", "p90", "p99", "slow"} {
+		got = append(got, test(t, j.Status(), name).Canary)
+	}
+	if want := []uint64{5, 4, 3, 1}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+// A request that hangs is an event before it ends, and only once for each threshold.
+func TestHangingRequestIsAnEventBeforeItEnds(t *testing.T) {
+	j := newJudge(t, judge.Options{Slow: 2 * time.Second})
+	learn(j)
+	o := judge.Outcome{Weight: .05, Canary: true}
+	for _, d := range []time.Duration{600 * ms, 1500 * ms, 2500 * ms, 10 * time.Second} {
+		o.Took, o.Running = d, d < 10*time.Second
+		j.Observe(o)
+		o.Reported = d
+	}
+	s := j.Status()
+	for _, name := range []string{"p50", "p90", "p99", "slow"} {
+		if r := test(t, s, name); r.Canary != 1 {
+			t.Errorf("%s: %+v", name, r)
+		}
+	}
+	if s.Canary.Requests != 1 {
+		t.Errorf("%d requests", s.Canary.Requests)
+	}
+}
+
+// A canary that hangs is found while not one of its requests has ended.
+func TestHangingCanaryIsFound(t *testing.T) {
+	j := newJudge(t, judge.Options{})
+	learn(j)
+	for i := range 20 {
+		took(j, false, 100*ms, 19)
+		changed := j.Observe(judge.Outcome{Unit: fmt.Sprint(i), Weight: .05, Canary: true, Took: time.Second, Running: true})
+		if changed && j.Verdict() == judge.Regression {
+			t.Logf("found after %d requests of the canary", i+1)
+			return
+		}
+	}
+	t.Errorf("got %+v", j.Status())
+}
+
+// A unit counts once for each threshold, at its first slow request.
+func TestUnitIsSlowOnce(t *testing.T) {
+	j := newJudge(t, judge.Options{})
+	learn(j)
+	for i := range 100 {
+		j.Observe(judge.Outcome{Unit: "u", Weight: .05, Canary: true, Took: time.Second, Began: time.Duration(i)})
+	}
+	if r := test(t, j.Status(), "p90"); r.Canary != 1 {
+		t.Errorf("got %+v", r)
+	}
+}

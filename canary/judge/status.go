@@ -1,0 +1,174 @@
+package judge
+
+import (
+	"math"
+	"time"
+)
+
+// Status has the evidence and where it comes from.
+type Status struct {
+	// Verdict is that of the method Verdict.
+	Verdict Verdict `json:"verdict"`
+	// Evidence is how much more likely the counts are if the canary is worse than stable than if it is not. At AmberAt the
+	// verdict is Amber, and at RegressionAt, which is 1 / Options.Alpha, it is Regression. Peak is the greatest Evidence that
+	// Verdict has seen.
+	Evidence     float64 `json:"evidence"`
+	Peak         float64 `json:"peak"`
+	AmberAt      float64 `json:"amber_at"`
+	RegressionAt float64 `json:"regression_at"`
+	// Stable and Canary have the counts at all weights together, and Weights has those at each weight.
+	Stable  Counts         `json:"stable"`
+	Canary  Counts         `json:"canary"`
+	Weights []WeightCounts `json:"weights,omitempty"`
+	// Risk is the relative risk of a bad outcome.
+	Risk Risk `json:"risk"`
+	// Tests are the tests, whose Evidence is combined to the Evidence above.
+	Tests []Test `json:"tests"`
+	// Pass is the evidence that the canary is not twice as bad as stable. At PassAt the verdict can be Pass, if NoPass is empty:
+	// NoPass is the reason for which there can be no Pass now.
+	Pass   float64 `json:"pass"`
+	PassAt float64 `json:"pass_at"`
+	NoPass string  `json:"no_pass,omitempty"`
+	// Assignment is the test of what Assigned has counted.
+	Assignment Assignment `json:"assignment"`
+	// Waiting is the number of events of this process that are not settled yet. Late is the number of events of requests that took
+	// longer than Options.Settle, which is too short then. Halved is how often this process has halved the share of the units and
+	// requests that it counts, because too many events were waiting.
+	Waiting int    `json:"waiting,omitempty"`
+	Late    uint64 `json:"late,omitempty"`
+	Halved  int    `json:"halved,omitempty"`
+	// OtherThresholds is true if another process has counted for other thresholds of the latency. These events are left out.
+	OtherThresholds bool `json:"other_thresholds,omitempty"`
+}
+
+// Counts are the counts of a side. With units, Bad and Panics are the numbers of units that have had such an outcome.
+type Counts struct {
+	Requests uint64 `json:"requests"`
+	Bad      uint64 `json:"bad"`
+	Panics   uint64 `json:"panics"`
+	// LeftOut is the number of requests that LeaveOut has counted. It is 0 in WeightCounts.
+	LeftOut uint64 `json:"left_out,omitempty"`
+}
+
+// WeightCounts are the counts at a weight.
+type WeightCounts struct {
+	Weight float64 `json:"weight"`
+	Stable Counts  `json:"stable"`
+	Canary Counts  `json:"canary"`
+}
+
+// A Test is the test of one kind of event.
+type Test struct {
+	// Name is "bad", "panic", "p50", "p90", "p99" or "slow".
+	Name string `json:"name"`
+	// Threshold is the duration that a request of this kind of event exceeds.
+	Threshold time.Duration `json:"threshold,omitempty"`
+	// Tolerance is the relative risk up to which the canary is no worse.
+	Tolerance float64 `json:"tolerance"`
+	// Share is the weight of the Evidence of this test in the mean of all tests.
+	Share    float64 `json:"share"`
+	Evidence float64 `json:"evidence"`
+	// Stable and Canary are the events of each side. With units, they are the units that have had such an event.
+	Stable uint64 `json:"stable"`
+	Canary uint64 `json:"canary"`
+	// Full is true if the units with such an event are as many as can be known, so that no further ones are counted.
+	Full bool `json:"full,omitempty"`
+	// DetectableRate is the least share of the requests of the canary with such an event at which this test alone would be a
+	// regression by now. DetectableRisk is this share divided by that of stable. Both are 0 if nothing could have been detected.
+	DetectableRate float64 `json:"detectable_rate,omitempty"`
+	DetectableRisk float64 `json:"detectable_risk,omitempty"`
+}
+
+// An Assignment is the test whether the sides get what the weight promises.
+type Assignment struct {
+	// Stable and Canary are the numbers of the sampled units, and of requests without a unit.
+	Stable uint64 `json:"stable"`
+	Canary uint64 `json:"canary"`
+	// Evidence is that for a wrong assignment. At SuspendedAt the verdict is Suspended.
+	Evidence    float64 `json:"evidence"`
+	SuspendedAt float64 `json:"suspended_at"`
+}
+
+// names are the names of the tests.
+var names = [assigned]string{"bad", "panic", "p50", "p90", "p99", "slow"}
+
+// Status returns the evidence, after a call of Verdict.
+func (a *Analysis) Status() Status {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	t := a.tally()
+	e := a.opts.weigh(t, &a.memos)
+	s := Status{
+		Verdict:  a.decide(t, e),
+		Evidence: shown(e.all), Peak: shown(a.peak), AmberAt: 1 / math.Sqrt(a.opts.Alpha), RegressionAt: 1 / a.opts.Alpha,
+		Risk: riskOf(t.labels(badKind), a.opts.Alpha),
+		Pass: shown(e.pass), PassAt: 1 / beta, NoPass: a.noPass(t),
+		Assignment: Assignment{
+			Stable: t.sum(eventsOf(assigned, false)), Canary: t.sum(eventsOf(assigned, true)),
+			Evidence: shown(e.assignment), SuspendedAt: suspectAt,
+		},
+		Waiting: len(a.pending.events), Late: a.late.Load(), Halved: a.pending.halved, OtherThresholds: a.mixed,
+	}
+	s.Stable, s.Canary = t.side(false), t.side(true)
+	for _, c := range t.drawn() {
+		s.Weights = append(s.Weights, WeightCounts{Weight: float64(c.weight) / scale, Stable: c.side(false), Canary: c.side(true)})
+	}
+	for kind := range assigned {
+		if a.opts.shareOf(kind) > 0 {
+			s.Tests = append(s.Tests, a.test(kind, t, e))
+		}
+	}
+	return s
+}
+
+// shown returns the evidence of a logarithm. JSON has no infinity.
+func shown(log float64) float64 { return min(math.Exp(log), math.MaxFloat64) }
+
+func (c count) side(canary bool) Counts {
+	return Counts{Requests: c.n[requestsOf(canary)], Bad: c.n[eventsOf(badKind, canary)], Panics: c.n[eventsOf(panicKind, canary)]}
+}
+
+func (t tally) side(canary bool) Counts {
+	c := Counts{
+		Requests: t.sum(requestsOf(canary)), Bad: t.sum(eventsOf(badKind, canary)), Panics: t.sum(eventsOf(panicKind, canary)),
+	}
+	if len(t) > len(t.drawn()) {
+		c.LeftOut = t[0].n[requestsOf(canary)]
+	}
+	return c
+}
+
+// test returns the status of a test. The caller holds mu.
+func (a *Analysis) test(kind int, t tally, e evidence) Test {
+	r := Test{
+		Name: names[kind], Tolerance: a.opts.tolerance(kind), Share: a.opts.shareOf(kind), Evidence: shown(e.tests[kind]),
+		Stable: t.sum(eventsOf(kind, false)), Canary: t.sum(eventsOf(kind, true)), Full: len(a.units[kind].first) >= maxUnits,
+	}
+	if kind >= slow {
+		r.Threshold = a.latency.cuts.Load()[kind-slow]
+	}
+	var requests []float64
+	for _, c := range t.drawn() {
+		requests = append(requests, float64(c.n[requestsOf(true)]))
+	}
+	events, ok := detectable(t.labels(kind), requests, r.Tolerance, -math.Log(a.opts.Alpha*r.Share))
+	if !ok {
+		return r
+	}
+	r.DetectableRate = events / float64(t.sum(requestsOf(true)))
+	if all := t.sum(requestsOf(false)); all > 0 && r.Stable > 0 {
+		r.DetectableRisk = r.DetectableRate / (float64(r.Stable) / float64(all))
+	}
+	return r
+}
+
+// noPass returns why there can be no Pass, if there is a reason. The caller holds mu.
+func (a *Analysis) noPass(t tally) string {
+	switch {
+	case a.keyed.Load():
+		return "requests are routed by a key"
+	case t.oneSided():
+		return "requests of one side only are left out"
+	}
+	return ""
+}

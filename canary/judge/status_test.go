@@ -1,0 +1,111 @@
+package judge_test
+
+import (
+	"encoding/json"
+	"math"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"github.com/midair-go/midair/canary/judge"
+)
+
+// The estimate is the relative risk of the counts, and the interval contains it. Where a side has no events, an end is open.
+func TestRiskIsThatOfTheCounts(t *testing.T) {
+	r := judge.RiskOf(.01, judge.Labels(.05, 100, 950))
+	if math.Abs(r.Estimate-2) > 1e-6 || r.Lower < 1.2 || r.Lower >= 2 || r.Upper <= 2 || r.Upper > 3.5 {
+		t.Errorf("got %+v", r)
+	}
+	if r := judge.RiskOf(.01, judge.Labels(.05, 100, 950), judge.Labels(.5, 2000, 1000)); math.Abs(r.Estimate-2) > 1e-6 {
+		t.Errorf("two weights: %+v", r)
+	}
+	for _, row := range []struct {
+		canary, stable float64
+		lower, upper   bool
+	}{{0, 0, false, false}, {5, 0, true, false}, {0, 50, false, true}} {
+		r := judge.RiskOf(.01, judge.Labels(.05, row.canary, row.stable))
+		if r.Estimate != 0 || (r.Lower > 0) != row.lower || (r.Upper > 0) != row.upper {
+			t.Errorf("%+v: got %+v", row, r)
+		}
+	}
+}
+
+// The interval has the true relative risk, at all times together: 300 runs with a look after each event.
+func TestIntervalHasTheTrueRisk(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 3))
+	for _, risk := range []float64{.5, 1, 3} {
+		missed := 0
+		for range 300 {
+			if misses(rng, risk, .05) {
+				missed++
+			}
+		}
+		if missed > accepted(300, .05) {
+			t.Errorf("a risk of %v was outside of the interval in %d of 300 runs", risk, missed)
+		}
+	}
+}
+
+func misses(rng *rand.Rand, risk, alpha float64) bool {
+	canary, stable := 0.0, 0.0
+	for range 300 {
+		if rng.Float64() < .05*risk/(.05*risk+.95) {
+			canary++
+		} else {
+			stable++
+		}
+		at := judge.Labels(.05, canary, stable)
+		if need := math.Log(2 / alpha); judge.LogE(risk, judge.Rises, at) >= need || judge.LogE(risk, judge.Falls, at) >= need {
+			return true
+		}
+	}
+	return false
+}
+
+// With as many events on the canary as are detectable, the test alone is a regression, and with fewer it is not.
+func TestDetectableIsWhatWouldHaveBeenDetected(t *testing.T) {
+	j := newJudge(t, judge.Options{})
+	took(j, true, 1, 1000)
+	took(j, false, 1, 18_981)
+	bad(j, .05, false, 19)
+	r := test(t, j.Status(), "bad")
+	events := r.DetectableRate * 1000
+	if math.Abs(r.DetectableRisk-r.DetectableRate/.001) > 1e-9 || events < 2 || events > 30 {
+		t.Fatalf("got %+v", r)
+	}
+	few, enough := newJudge(t, judge.Options{}), newJudge(t, judge.Options{})
+	for _, k := range []*judge.Analysis{few, enough} {
+		bad(k, .05, false, 19)
+	}
+	bad(few, .05, true, int(events))
+	bad(enough, .05, true, int(events)+1)
+	if a, b := test(t, few.Status(), "bad"), test(t, enough.Status(), "bad"); a.Evidence >= 250 || b.Evidence < 250 {
+		t.Errorf("%v events are detectable, and the evidence is %v and %v", events, a.Evidence, b.Evidence)
+	}
+	if r := test(t, newJudge(t, judge.Options{}).Status(), "bad"); r.DetectableRate != 0 || r.DetectableRisk != 0 {
+		t.Errorf("without requests: %+v", r)
+	}
+}
+
+// The status is JSON for any counts: an evidence that a float cannot hold is shown as the greatest number.
+func TestStatusIsJSON(t *testing.T) {
+	j := newJudge(t, judge.Options{})
+	learn(j)
+	for _, canary := range []bool{true, false} {
+		for range 3 {
+			text, err := json.Marshal(j.Status())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !strings.Contains(string(text), `"verdict":"`) || !strings.Contains(string(text), `"evidence":`) {
+				t.Errorf("got %s", text)
+			}
+			bad(j, .05, canary, 1000)
+		}
+	}
+	k := newJudge(t, judge.Options{})
+	bad(k, .0001, true, 1000)
+	if s := k.Status(); s.Evidence != math.MaxFloat64 {
+		t.Errorf("got %v", s.Evidence)
+	}
+}
