@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -195,11 +196,17 @@ func startAs(t testing.TB, name, dir string, args ...string) *testutil.Proc {
 }
 
 func killAll(p *testutil.Proc) {
-	for _, sig := range []os.Signal{suspend, os.Kill} { // a suspended parent starts no more children
+	each := func(sig os.Signal) {
 		for _, pid := range p.Family() {
 			if child, err := os.FindProcess(pid); err == nil {
 				_ = child.Signal(sig) // fails if the process has ended
 			}
 		}
 	}
+	// A suspended parent starts no more children. A signal takes a moment: until then it may.
+	testutil.Within(startLimit, func() bool {
+		each(suspend)
+		return !slices.ContainsFunc(p.Family(), runs)
+	})
+	each(os.Kill)
 }

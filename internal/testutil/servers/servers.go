@@ -84,8 +84,10 @@ func (s *Server) Stop() {
 // Kill ends all processes of the server with SIGKILL, and waits for their end.
 func (s *Server) Kill() {
 	s.t.Helper()
-	s.all(suspend) // a suspended process starts no more children
-	s.all(os.Kill)
+	if len(s.proc.Family()) == 0 {
+		s.t.Fatalf("%s at %s has no process", s.name, s.Addr)
+	}
+	killAll(s.proc)
 	s.proc.Kill()
 	s.end()
 }
