@@ -71,7 +71,8 @@
 //	a body of all, none, some, reduce            any expression                  an operator, else an error
 //	too few arguments for a loop                 an error                        an empty result
 //	a name of missing that is no string          an error                        looked up in some way
-//	{"-": []}                                    0                               0 that is === to no other number
+//	missing with one list of strings, from var   the names are looked up         none is missing
+//	{"-": []}, {"/": []}                         0                               0 that is === to no other number
 //	sem_ver, starts_with, ends_with with a       null, the other arguments are   an error of any argument
 //	wrong type                                   not evaluated
 //	a loop over an object or a string in the     an empty list                   an error

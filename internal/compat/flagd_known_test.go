@@ -29,8 +29,24 @@ once; flagd finds it when an evaluation gets there`, func(d difference) bool {
 	{`a name of missing is a string, or else the result is a PARSE_ERROR; flagd looks numbers and lists up in some way`, func(d difference) bool {
 		return d.ours.code != "" && d.has(named("missing", "missing_some"))
 	}},
-	{`{"-": []} is 0; flagd gives a whole number, which is === to no other number`, func(d difference) bool {
-		return d.has(func(name string, arg any) bool { l, ok := arg.([]any); return name == "-" && ok && len(l) == 0 })
+	{`missing with one list of strings, as from var, looks these names up; flagd finds none of them missing`, func(d difference) bool {
+		return d.ours.code == "" && d.has(func(name string, arg any) bool {
+			l, ok := arg.([]any)
+			if !ok {
+				l = []any{arg}
+			}
+			if name != "missing" || len(l) != 1 {
+				return false
+			}
+			_, ok = l[0].(map[string]any)
+			return ok
+		})
+	}},
+	{`{"-": []} and {"/": []} are 0; flagd gives a whole number, which is === to no other number`, func(d difference) bool {
+		return d.has(func(name string, arg any) bool {
+			l, ok := arg.([]any)
+			return (name == "-" || name == "/") && ok && len(l) == 0
+		})
 	}},
 	{`substr looks at each of its arguments; flagd leaves the length out if the start is not in the string`, func(d difference) bool {
 		return d.ours.code == parseError && d.has(named("substr"))
