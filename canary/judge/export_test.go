@@ -18,7 +18,7 @@ func Plus(l labels, weight, canary float64) labels {
 func LogE(r0 float64, factors []factor, at ...labels) float64 { return logE(at, r0, factors) }
 
 // RiskOf is riskOf.
-func RiskOf(alpha float64, at ...labels) Risk { return riskOf(at, alpha) }
+func RiskOf(alpha float64, at ...labels) Risk { return riskOf(at, alpha, false) }
 
 // Alternatives is a list of factors.
 type Alternatives = []factor
@@ -44,5 +44,6 @@ func WhileLocked(a *Analysis, f func()) {
 func BadEvidence(a *Analysis) float64 {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return shown(a.opts.weigh(a.tally(), &a.memos).tests[badKind])
+	t, _ := a.tally()
+	return shown(a.opts.Load().weigh(t, &a.memos).tests[badKind])
 }

@@ -120,6 +120,9 @@ var worlds = []world{
 	{name: "all errors, sticky", requests: 10_000, weight: ramp, next: func(rng *rand.Rand, _ float64) request {
 		return request{unit: rng.IntN(2000), result: judge.Panicked}
 	}},
+	{name: "more units than there is room", requests: 40_000, weight: ramp, next: func(rng *rand.Rand, _ float64) request {
+		return request{unit: rng.IntN(40_000), result: judge.Bad}
+	}},
 	{name: "keyed latency", requests: 30_000, weight: at(.05), next: slowUsers()},
 	{name: "latency, no units", requests: 4000, weight: ramp, next: func(rng *rand.Rand, _ float64) request {
 		return request{unit: -1, took: time.Duration(1e8 * math.Exp(.5*rng.NormFloat64()))}
@@ -206,7 +209,7 @@ func (z *zTest) look(canary, bad bool) bool {
 
 // alarms returns how many of so many runs end in each alarm.
 func (w world) alarms(t testing.TB, runs int) (regressions, suspended, naive int) {
-	keys := make([]string, 2000)
+	keys := make([]string, 40_000)
 	for i := range keys {
 		keys[i] = fmt.Sprint("user-", i)
 	}

@@ -16,6 +16,7 @@ func TestOptionsThatCannotWorkAreRefused(t *testing.T) {
 	for name, opts := range map[string]judge.Options{
 		"Alpha is -1":             {Alpha: -1},
 		"Alpha is 0.6":            {Alpha: .6},
+		"Alpha is 1e-13":          {Alpha: 1e-13},
 		"Alpha is NaN":            {Alpha: math.NaN()},
 		"Tolerance is 0.9":        {Tolerance: .9},
 		"Tolerance is +Inf":       {Tolerance: math.Inf(1)},
@@ -33,15 +34,15 @@ func TestOptionsThatCannotWorkAreRefused(t *testing.T) {
 	}
 }
 
-// A weight is rounded up to a step, exactly if it is one, and a weight that does not draw is none.
-func TestWeightsAreStepsOfTenThousandths(t *testing.T) {
+// A weight is rounded to the nearest step, exactly if it is one, and a weight that does not draw is none.
+func TestWeightsAreSteps(t *testing.T) {
 	for i := range 10_001 {
-		if got := judge.Quantise(float64(i) / 10_000); got != i {
+		if got := judge.Quantise(float64(i) / 10_000); got != i*1000 {
 			t.Errorf("%d/10000 became %d", i, got)
 		}
 	}
 	for weight, want := range map[float64]int{
-		math.NaN(): 0, -1: 0, 1e-9: 1, .00011: 2, .1 + .2: 3000, .99999: 10_000, 2: 10_000, math.Inf(1): 10_000, math.Inf(-1): 0,
+		math.NaN(): 0, -1: 0, 1e-9: 0, 1e-7: 1, .00011: 1100, .1 + .2: 3e6, .99999: 9_999_900, .99999999: 1e7, 2: 1e7, math.Inf(1): 1e7, math.Inf(-1): 0,
 	} {
 		if got := judge.Quantise(weight); got != want {
 			t.Errorf("%v became %d, want %d", weight, got, want)
@@ -124,15 +125,29 @@ func TestEachOutcomeCountsOnceFromManyGoroutines(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, s := range map[string]judge.Status{"sender": j.Status(), "receiver": receiver.Status()} {
-		drawnBad := 0
+		drawnBad, drawnSlow := 0, 0
 		for i := range each {
 			if i%3 != 0 {
 				drawnBad++
 			}
+			if i%3 != 0 || i > 250 {
+				drawnSlow++
+			}
 		}
 		if s.Stable.Bad != uint64(4*drawnBad+20) || s.Canary.Bad != uint64(4*drawnBad+20) ||
-			s.Stable.Requests+s.Canary.Requests != 8*each*2 || test(t, s, "slow").Canary != uint64(4*(each-251)) {
+			s.Stable.Requests+s.Canary.Requests != 8*each*2 || test(t, s, "slow").Canary != uint64(4*drawnSlow+20) {
 			t.Errorf("%s: got %+v", name, s)
 		}
+	}
+}
+
+// A result that does not exist is no good outcome: a caller that counts its kinds wrongly would pass everything.
+func TestUnknownResultIsNotGood(t *testing.T) {
+	j := newJudge(t, judge.Options{})
+	for range 20 {
+		j.Observe(judge.Outcome{Weight: .05, Canary: true, Result: judge.Panicked + 1})
+	}
+	if s := j.Status(); s.Canary.Requests == 20 && s.Canary.Bad == 0 {
+		t.Errorf("got %+v", s.Canary)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/midair-go/midair/canary/judge"
+	"github.com/midair-go/midair/internal/testutil"
 )
 
 const ms = time.Millisecond
@@ -102,5 +103,60 @@ func TestUnitIsSlowOnce(t *testing.T) {
 	}
 	if r := test(t, j.Status(), "p90"); r.Canary != 1 {
 		t.Errorf("got %+v", r)
+	}
+}
+
+// A request that is still running at the time of a threshold is slower than the threshold. A caller whose timer fires
+// exactly then (as with a fake clock) reports a Took that is the threshold.
+func TestRequestThatRunsAtAThresholdIsAnEvent(t *testing.T) {
+	j := newJudge(t, judge.Options{Slow: 2 * time.Second})
+	for range 20 {
+		o := judge.Outcome{Weight: .05, Canary: true, Running: true}
+		for _, cut := range j.Thresholds() {
+			o.Took = cut
+			j.Observe(o)
+			o.Reported = cut
+		}
+	}
+	if r := test(t, j.Status(), "slow"); r.Canary != 20 {
+		t.Errorf("20 requests hang, and %d events are known", r.Canary)
+	}
+}
+
+// What a process has learned of stable goes on in the next process.
+func TestLearningGoesOnAfterAHandover(t *testing.T) {
+	old, next := newJudge(t, judge.Options{}), newJudge(t, judge.Options{})
+	took(old, false, ms, judge.Baseline-1)
+	testutil.HandOver(t, old, next)
+	took(next, false, ms, 1)
+	if len(next.Thresholds()) == 0 {
+		t.Errorf("%d durations were learned, and no threshold is known", judge.Baseline)
+	}
+}
+
+// That evidence was left out is known after the next handover too.
+func TestOtherThresholdsAreKnownAfterAHandover(t *testing.T) {
+	j, other, next := newJudge(t, judge.Options{}), newJudge(t, judge.Options{}), newJudge(t, judge.Options{})
+	learn(j)
+	took(other, false, time.Minute, judge.Baseline)
+	testutil.HandOver(t, other, j)
+	testutil.HandOver(t, j, next)
+	if !j.Status().OtherThresholds || !next.Status().OtherThresholds {
+		t.Errorf("before %v, after %v", j.Status().OtherThresholds, next.Status().OtherThresholds)
+	}
+}
+
+// A canary that repairs errors is no regression: stable fails fast in 60 % of its requests, and the canary answers all of
+// them, as fast as stable answers the others.
+func TestCanaryThatRepairsErrorsIsNoRegression(t *testing.T) {
+	j := newJudge(t, judge.Options{})
+	for i := range 20_000 {
+		o := judge.Outcome{Weight: .05, Canary: i%20 == 0, Took: 100*ms + time.Duration(i%997)*10}
+		if !o.Canary && i%5 < 3 {
+			o.Result, o.Took = judge.Bad, ms
+		}
+		if j.Observe(o) && j.Verdict() == judge.Regression {
+			t.Fatalf("after %d requests, %v: p50 %+v", i, j.Verdict(), test(t, j.Status(), "p50"))
+		}
 	}
 }

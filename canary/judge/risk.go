@@ -4,10 +4,12 @@ import "math"
 
 // A Risk is how often requests of the canary have an event, divided by how often requests of stable have one.
 type Risk struct {
-	// Estimate is the most likely relative risk. It is 0 if the canary has had no event, or if stable has had none.
+	// Estimate is the most likely relative risk. It is 0 if the canary has had no event, or if stable has had none, and with
+	// units.
 	Estimate float64 `json:"estimate,omitempty"`
 	// Lower and Upper are the ends of an interval that has the true relative risk with a probability of at least 1 - alpha, at all
-	// times together. An Upper of 0 means that there is no upper end yet.
+	// times together. An Upper of 0 means that there is no upper end yet. With units there is no Upper, and Lower is 0 or at
+	// least 1.
 	Lower float64 `json:"lower"`
 	Upper float64 `json:"upper,omitempty"`
 }
@@ -21,14 +23,21 @@ const (
 // riskOf returns the estimate and the interval. The interval has every r0 for which both the evidence that the risk is above r0
 // and the evidence that the risk is below r0 are less than 2/alpha. The first falls with r0 and the second rises, so that the
 // ends can be found by bisection. A test of each r0 at all times gives an interval at all times: see the source of logE.
-func riskOf(at []labels, alpha float64) (r Risk) {
-	r.Estimate = estimate(at)
+//
+// With units, only a Lower of at least 1 is right. Each unit counts once, so the units that can still fail run out, and sooner on
+// the worse side. In the end all units have failed, and the counts are those of the weight, whatever the risk is. So the counts
+// show a risk that is nearer to 1 than the risk of a request.
+func riskOf(at []labels, alpha float64, keyed bool) (r Risk) {
 	need := math.Log(2 / alpha)
 	if lower, ok := bisect(func(r0 float64) bool { return logE(at, r0, rises) < need }); !ok {
 		r.Lower = greatestRisk
-	} else if lower > leastRisk {
+	} else if lower > leastRisk && (!keyed || lower >= 1) {
 		r.Lower = lower
 	}
+	if keyed {
+		return r
+	}
+	r.Estimate = estimate(at)
 	if upper, ok := bisect(func(r0 float64) bool { return logE(at, r0, falls) >= need }); ok {
 		r.Upper = upper
 	}

@@ -2,65 +2,86 @@ package judge
 
 import (
 	"cmp"
+	"maps"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"time"
 )
 
-// maxPending is the number of events that wait until they are settled.
-const maxPending = 1 << 14
+// maxPending is the number of events of a process that wait until they are settled.
+const maxPending = 1 << 15
 
-// An event is what a request has caused.
-type event struct {
-	hash  uint64 // of the unit, or 0
-	mark  uint64 // random, and the same for all requests of a unit
-	set   uint   // the kinds
+// requestBit marks the key of a request without a unit, of which the other bits are random.
+const requestBit = 1 << 63
+
+func newRequest() uint64 { return rand.Uint64() | requestBit }
+
+// An entry is an event of one kind, of a unit or a request.
+type entry struct {
+	key
 	first first
 }
 
-// pending are the events whose requests began less than Options.Settle ago. If the sides fail after different times, the faster
+// A sender is a process, with what it has counted and what it has not counted yet.
+//
+// Events wait until Options.Settle after the beginnings of their requests. If the sides fail after different times, the faster
 // side would be counted first: after each step of the weight, all events would be those of the canary for a while. So events
-// are counted in the order in which their requests began, when both sides had the same time to report.
+// are counted in the order in which their requests began, when both sides had the same time to report. Of a unit, the first event
+// of each kind waits.
 //
 // If there are too many events, only units and requests with a small mark are counted. The marks do not depend on the side, and
 // the limit of the marks only falls, so an event that is counted at the end was never left out because of its side.
 //
-// Events that wait do not pass to another process. The process that has seen the requests counts the events when they are
-// settled, and its counts pass with its last state.
-type pending struct {
-	events []event
-	halved int // only marks below 2^(64-halved) are counted
+// Two copies of a sender are joined after both are settled until the same time: an event is then counted in both, or waits. So
+// another process may settle the events of a process that has ended, and it does no harm if this process settles them too.
+type sender struct {
+	id string
+	steps
+	settled time.Duration // events of requests that began then or before are counted
+	waiting map[key]first
+	halved  int // only marks below 2^(64-halved) are counted
 }
 
-func (p *pending) add(e event) {
-	if e.mark>>(64-p.halved) != 0 {
+func newSender(id string) *sender {
+	return &sender{id: id, settled: math.MinInt64, waiting: map[key]first{}}
+}
+
+// wait lets an event wait, if it is the first one of its unit.
+func (s *sender) wait(k key, f first) {
+	if old, ok := s.waiting[k]; s.skips(k) || ok && !f.before(old) {
 		return
 	}
-	p.events = append(p.events, e)
-	for len(p.events) >= maxPending && p.halved < 64 {
-		p.halved++
-		p.events = slices.DeleteFunc(p.events, func(e event) bool { return e.mark>>(64-p.halved) != 0 })
+	s.waiting[k] = f
+	for len(s.waiting) > maxPending && s.halved < 64 {
+		s.halved++
+		maps.DeleteFunc(s.waiting, func(k key, _ first) bool { return s.skips(k) })
 	}
 }
 
-// take removes and returns the events of requests that began at a time or before, in the order of these begins.
-func (p *pending) take(until time.Duration) []event {
-	slices.SortStableFunc(p.events, func(a, b event) int { return cmp.Compare(a.first.began, b.first.began) })
-	n, _ := slices.BinarySearchFunc(p.events, until, func(e event, t time.Duration) int {
-		if e.first.began <= t {
-			return -1
+// skips reports whether a unit or a request is left out. A hash of a unit has 53 bits.
+func (s *sender) skips(k key) bool {
+	mark := k.hash << 11
+	if k.hash&requestBit != 0 {
+		mark = k.hash << 1
+	}
+	return mark>>(64-s.halved) != 0
+}
+
+// take removes and returns the events of requests that began at a time or before, in the order of these beginnings.
+func (s *sender) take(until time.Duration) (due []entry) {
+	for k, f := range s.waiting {
+		if f.began <= until {
+			due = append(due, entry{key: k, first: f})
+			delete(s.waiting, k)
 		}
-		return 1
+	}
+	slices.SortFunc(due, func(a, b entry) int {
+		return cmp.Or(cmp.Compare(a.first.began, b.first.began), a.compare(b))
 	})
-	due := slices.Clone(p.events[:n])
-	p.events = slices.Delete(p.events, 0, n)
 	return due
 }
 
-// markOf returns the mark of a unit, or a new one for a request without a unit. A hash has 53 bits.
-func markOf(hash uint64) uint64 {
-	if hash == 0 {
-		return rand.Uint64()
-	}
-	return hash << 11
+func (e entry) compare(other entry) int {
+	return cmp.Or(cmp.Compare(e.kind, other.kind), cmp.Compare(e.hash, other.hash))
 }

@@ -6,9 +6,10 @@ import (
 
 	"github.com/midair-go/midair/canary/judge"
 	"github.com/midair-go/midair/internal/cohort"
+	"github.com/midair-go/midair/internal/testutil"
 )
 
-// Events count when both sides have had the same time, in the order in which their requests began.
+// Events count when both sides have had the same time, in the order in which their requests began. Of a unit, one event waits.
 func TestEventsWaitUntilTheyAreSettled(t *testing.T) {
 	j := newJudge(t, judge.Options{Settle: 30 * time.Second})
 	fast, slow := failed(1, .25, true, 2*time.Second), failed(1, .01, false, time.Second)
@@ -16,13 +17,13 @@ func TestEventsWaitUntilTheyAreSettled(t *testing.T) {
 	if j.Observe(fast) || j.Observe(slow) || j.Settle(30*time.Second) {
 		t.Error("an event counted before it was settled")
 	}
-	if s := j.Status(); s.Waiting != 2 || s.Canary.Bad+s.Stable.Bad != 0 {
+	if s := j.Status(); s.Waiting != 1 || s.Canary.Bad+s.Stable.Bad != 0 {
 		t.Errorf("before: %+v", s)
 	}
 	if !j.Settle(31 * time.Second) {
 		t.Error("an event that is settled did not count")
 	}
-	if s := j.Status(); s.Waiting != 1 || s.Stable.Bad != 1 || s.Canary.Bad != 0 {
+	if s := j.Status(); s.Waiting != 0 || s.Stable.Bad != 1 || s.Canary.Bad != 0 {
 		t.Errorf("after 31 s: %+v", s)
 	}
 	j.Settle(time.Hour)
@@ -74,5 +75,43 @@ func TestUnitsThatGoOnToCountAreOfBothSides(t *testing.T) {
 	s := j.Status()
 	if share := float64(s.Canary.Bad) / float64(s.Stable.Bad+s.Canary.Bad); s.Halved == 0 || share < .45 || share > .55 {
 		t.Errorf("%d units of stable and %d of the canary are left", s.Stable.Bad, s.Canary.Bad)
+	}
+}
+
+// A broken client does not take the evidence of all others away: it counts once, and so it waits once.
+func TestOneUnitDoesNotFillTheWaitingEvents(t *testing.T) {
+	j := newJudge(t, judge.Options{Settle: 30 * time.Second})
+	for i := range 2 * judge.MaxPending {
+		j.Observe(failed(1, .05, false, time.Duration(i)))
+	}
+	if s := j.Status(); s.Halved != 0 {
+		t.Errorf("one unit has halved the units that are counted %d times", s.Halved)
+	}
+}
+
+// Events that wait pass with the state of a process that ends: here the state is the last one of the old process, one second
+// after the events and before they are settled.
+func TestWaitingEventsPassWithTheLastState(t *testing.T) {
+	opts := judge.Options{Settle: 30 * time.Second}
+	old, next := newJudge(t, opts), newJudge(t, opts)
+	for i := range 20 {
+		old.Observe(failed(i, .05, true, time.Duration(i)))
+	}
+	old.Settle(time.Second)
+	testutil.HandOver(t, old, next)
+	next.Settle(time.Hour)
+	if s := next.Status(); s.Canary.Bad != 20 {
+		t.Errorf("20 units failed, and the next process knows %d", s.Canary.Bad)
+	}
+}
+
+// The event of a request that began before the last time of Settle counts at once, and Late has it if it took too long.
+func TestEventOfASettledTimeCountsAtOnce(t *testing.T) {
+	j := newJudge(t, judge.Options{Settle: time.Second})
+	j.Settle(time.Minute)
+	o := failed(1, .05, true, 0)
+	o.Took = time.Minute
+	if s := j.Status(); !j.Observe(o) || j.Status().Canary.Bad != 1 || j.Status().Late != 1 || s.Late != 0 {
+		t.Errorf("got %+v", j.Status())
 	}
 }

@@ -98,11 +98,11 @@ func TestEvidenceOfSlowAndBadAddsUp(t *testing.T) {
 	learn(alone)
 	learn(both)
 	for range 2 {
-		alone.Observe(judge.Outcome{Weight: .05, Canary: true, Result: judge.Bad})
+		alone.Observe(judge.Outcome{Weight: .05, Canary: true, Took: time.Hour})
 		both.Observe(judge.Outcome{Weight: .05, Canary: true, Result: judge.Bad, Took: time.Hour})
 	}
 	if a, b := alone.Status().Evidence, both.Status().Evidence; b <= a || a <= 1 {
-		t.Errorf("an evidence of %v for bad outcomes, and of %v if they are slow too", a, b)
+		t.Errorf("an evidence of %v for slow requests, and of %v if they are bad too", a, b)
 	}
 }
 

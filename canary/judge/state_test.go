@@ -173,6 +173,9 @@ func TestDeltasAreSmall(t *testing.T) {
 func TestJoinIsIndependentOfTheOrder(t *testing.T) {
 	one, other := newJudge(t, judge.Options{Slow: time.Second}), newJudge(t, judge.Options{Slow: time.Second})
 	third := newJudge(t, judge.Options{Slow: time.Second})
+	learn(one)
+	testutil.HandOver(t, one, other)
+	testutil.HandOver(t, one, third)
 	fill(one, 1, 500)
 	fill(other, 2, 500)
 	fill(third, 3, 500)
@@ -203,7 +206,7 @@ func TestEvidenceOfAnotherSaltIsLeftOut(t *testing.T) {
 	}
 }
 
-// Exceedances of other thresholds are other events, and are not added. All else is.
+// Events of other thresholds are other events, and are not added. All else is. A bad outcome is an event of each threshold.
 func TestExceedancesOfOtherThresholdsAreLeftOut(t *testing.T) {
 	j, other := newJudge(t, judge.Options{}), newJudge(t, judge.Options{})
 	learn(j)
@@ -214,7 +217,7 @@ func TestExceedancesOfOtherThresholdsAreLeftOut(t *testing.T) {
 	}
 	testutil.HandOver(t, other, j)
 	s := j.Status()
-	if !s.OtherThresholds || test(t, s, "p50").Canary != 10 || test(t, s, "bad").Canary != 6 {
+	if !s.OtherThresholds || test(t, s, "p50").Canary != 13 || test(t, s, "bad").Canary != 6 {
 		t.Errorf("got %+v", s)
 	}
 }

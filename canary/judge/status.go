@@ -9,6 +9,8 @@ import (
 type Status struct {
 	// Verdict is that of the method Verdict.
 	Verdict Verdict `json:"verdict"`
+	// Options are the options in force: those with which the evidence of the rollout has begun.
+	Options Options `json:"options"`
 	// Evidence is how much more likely the counts are if the canary is worse than stable than if it is not. At AmberAt the
 	// verdict is Amber, and at RegressionAt, which is 1 / Options.Alpha, it is Regression. Peak is the greatest Evidence that
 	// Verdict has seen.
@@ -31,7 +33,7 @@ type Status struct {
 	NoPass string  `json:"no_pass,omitempty"`
 	// Assignment is the test of what Assigned has counted.
 	Assignment Assignment `json:"assignment"`
-	// Waiting is the number of events of this process that are not settled yet. Late is the number of events of requests that took
+	// Waiting is the number of events that are not settled yet. Late is the number of events of requests that took
 	// longer than Options.Settle, which is too short then. Halved is how often this process has halved the share of the units and
 	// requests that it counts, because too many events were waiting.
 	Waiting int    `json:"waiting,omitempty"`
@@ -41,7 +43,7 @@ type Status struct {
 	OtherThresholds bool `json:"other_thresholds,omitempty"`
 }
 
-// Counts are the counts of a side. With units, Bad and Panics are the numbers of units that have had such an outcome.
+// Counts are the counts of a side. Requests have ended. With units, Bad and Panics are the numbers of units that have had such an outcome.
 type Counts struct {
 	Requests uint64 `json:"requests"`
 	Bad      uint64 `json:"bad"`
@@ -71,8 +73,9 @@ type Test struct {
 	// Stable and Canary are the events of each side. With units, they are the units that have had such an event.
 	Stable uint64 `json:"stable"`
 	Canary uint64 `json:"canary"`
-	// Full is true if the units with such an event are as many as can be known, so that no further ones are counted.
-	Full bool `json:"full,omitempty"`
+	// Halved is how often the share of the units that are counted has been halved, because many units have had such an event.
+	// Units that were counted before stay counted.
+	Halved int `json:"halved,omitempty"`
 	// DetectableRate is the least share of the requests of the canary with such an event at which this test alone would be a
 	// regression by now. DetectableRisk is this share divided by that of stable. Both are 0 if nothing could have been detected.
 	DetectableRate float64 `json:"detectable_rate,omitempty"`
@@ -96,25 +99,29 @@ var names = [assigned]string{"bad", "panic", "p50", "p90", "p99", "slow"}
 func (a *Analysis) Status() Status {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	t := a.tally()
-	e := a.opts.weigh(t, &a.memos)
+	t, exact := a.tally()
+	opts, noPass := a.opts.Load(), a.noPass(t, exact)
+	e := opts.weigh(t, &a.memos)
 	s := Status{
-		Verdict:  a.decide(t, e),
-		Evidence: shown(e.all), Peak: shown(a.peak), AmberAt: 1 / math.Sqrt(a.opts.Alpha), RegressionAt: 1 / a.opts.Alpha,
-		Risk: riskOf(t.labels(badKind), a.opts.Alpha),
-		Pass: shown(e.pass), PassAt: 1 / beta, NoPass: a.noPass(t),
+		Verdict: a.decide(e, noPass), Options: *opts,
+		Evidence: shown(e.all), Peak: shown(a.peak), AmberAt: 1 / math.Sqrt(opts.Alpha), RegressionAt: 1 / opts.Alpha,
+		Risk: riskOf(t.labels(badKind), opts.Alpha, a.keyed.Load()),
+		Pass: shown(e.pass), PassAt: 1 / beta, NoPass: noPass,
 		Assignment: Assignment{
 			Stable: t.sum(eventsOf(assigned, false)), Canary: t.sum(eventsOf(assigned, true)),
 			Evidence: shown(e.assignment), SuspendedAt: suspectAt,
 		},
-		Waiting: len(a.pending.events), Late: a.late.Load(), Halved: a.pending.halved, OtherThresholds: a.mixed,
+		Late: a.late.Load(), Halved: a.own.halved, OtherThresholds: a.mixed,
+	}
+	for _, from := range a.senders {
+		s.Waiting += len(from.waiting)
 	}
 	s.Stable, s.Canary = t.side(false), t.side(true)
 	for _, c := range t.drawn() {
 		s.Weights = append(s.Weights, WeightCounts{Weight: float64(c.weight) / scale, Stable: c.side(false), Canary: c.side(true)})
 	}
 	for kind := range assigned {
-		if a.opts.shareOf(kind) > 0 {
+		if opts.shareOf(kind) > 0 {
 			s.Tests = append(s.Tests, a.test(kind, t, e))
 		}
 	}
@@ -132,17 +139,16 @@ func (t tally) side(canary bool) Counts {
 	c := Counts{
 		Requests: t.sum(requestsOf(canary)), Bad: t.sum(eventsOf(badKind, canary)), Panics: t.sum(eventsOf(panicKind, canary)),
 	}
-	if len(t) > len(t.drawn()) {
-		c.LeftOut = t[0].n[requestsOf(canary)]
-	}
+	c.LeftOut = t.leftOut(canary)
 	return c
 }
 
 // test returns the status of a test. The caller holds mu.
 func (a *Analysis) test(kind int, t tally, e evidence) Test {
+	opts := a.opts.Load()
 	r := Test{
-		Name: names[kind], Tolerance: a.opts.tolerance(kind), Share: a.opts.shareOf(kind), Evidence: shown(e.tests[kind]),
-		Stable: t.sum(eventsOf(kind, false)), Canary: t.sum(eventsOf(kind, true)), Full: len(a.units[kind].first) >= maxUnits,
+		Name: names[kind], Tolerance: opts.tolerance(kind), Share: opts.shareOf(kind), Evidence: shown(e.tests[kind]),
+		Stable: t.sum(eventsOf(kind, false)), Canary: t.sum(eventsOf(kind, true)), Halved: a.units[kind].halved(),
 	}
 	if kind >= slow {
 		r.Threshold = a.latency.cuts.Load()[kind-slow]
@@ -151,7 +157,7 @@ func (a *Analysis) test(kind int, t tally, e evidence) Test {
 	for _, c := range t.drawn() {
 		requests = append(requests, float64(c.n[requestsOf(true)]))
 	}
-	events, ok := detectable(t.labels(kind), requests, r.Tolerance, -math.Log(a.opts.Alpha*r.Share))
+	events, ok := detectable(t.labels(kind), requests, r.Tolerance, -math.Log(opts.Alpha*r.Share))
 	if !ok {
 		return r
 	}
@@ -163,12 +169,18 @@ func (a *Analysis) test(kind int, t tally, e evidence) Test {
 }
 
 // noPass returns why there can be no Pass, if there is a reason. The caller holds mu.
-func (a *Analysis) noPass(t tally) string {
+func (a *Analysis) noPass(t tally, exact bool) string {
 	switch {
 	case a.keyed.Load():
 		return "requests are routed by a key"
-	case t.oneSided():
-		return "requests of one side only are left out"
+	case a.opts.Load().Settle == 0:
+		return "events are counted at once: Options.Settle is 0"
+	case t.leftOut(false)+t.leftOut(true) > 0:
+		return "requests are left out"
+	case t.unended():
+		return "fewer than 90 % of the assigned requests of a side have ended"
+	case !exact:
+		return "the counters have changed while they were read"
 	}
 	return ""
 }

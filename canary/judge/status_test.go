@@ -2,12 +2,15 @@ package judge_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/midair-go/midair/canary/judge"
+	"github.com/midair-go/midair/internal/cohort"
 )
 
 // The estimate is the relative risk of the counts, and the interval contains it. Where a side has no events, an end is open.
@@ -107,5 +110,50 @@ func TestStatusIsJSON(t *testing.T) {
 	bad(k, .0001, true, 1000)
 	if s := k.Status(); s.Evidence != math.MaxFloat64 {
 		t.Errorf("got %v", s.Evidence)
+	}
+}
+
+// The interval of Status has the true relative risk also if requests have units. Each request of the canary fails twice as
+// often as one of stable. After a while all units have failed once, and the counts are those of the weight.
+func TestIntervalHasTheTrueRiskWithUnits(t *testing.T) {
+	j := newJudge(t, judge.Options{})
+	began := time.Duration(0)
+	failed := [2]map[int]bool{{}, {}}
+	for round := range 400 {
+		for unit := range 2000 {
+			canary := cohort.In("a", fmt.Sprint("unit", unit), .25)
+			every := 100 // of stable, each hundredth request of a unit fails
+			if canary {
+				every = 50
+			}
+			o := judge.Outcome{Unit: fmt.Sprint("unit", unit), Weight: .25, Canary: canary, Began: began}
+			if (round+unit)%every == 0 {
+				o.Result = judge.Bad
+				failed[map[bool]int{true: 1}[canary]][unit] = true
+			}
+			began++
+			j.Observe(o)
+		}
+	}
+	if r := j.Status().Risk; r.Upper > 0 && r.Upper < 2 {
+		t.Errorf("requests of the canary fail twice as often, and the interval is %+v", r)
+	}
+}
+
+// With units, a Lower below 1 would be wrong: a canary that is better has more units left that can still fail.
+func TestLowerEndWithUnitsIsAtLeastOne(t *testing.T) {
+	j := newJudge(t, judge.Options{})
+	for i := range 4000 {
+		j.Observe(failed(i, .25, i%4 == 0, time.Duration(i)))
+	}
+	if r := j.Status().Risk; r != (judge.Risk{}) {
+		t.Errorf("got %+v", r)
+	}
+	j = newJudge(t, judge.Options{})
+	for i := range 100 {
+		j.Observe(failed(i, .01, true, time.Duration(i)))
+	}
+	if r := j.Status().Risk; r.Lower < 1 || r.Estimate != 0 || r.Upper != 0 {
+		t.Errorf("got %+v", r)
 	}
 }

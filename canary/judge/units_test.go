@@ -1,11 +1,13 @@
 package judge_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
 	"github.com/midair-go/midair/canary/judge"
 	"github.com/midair-go/midair/internal/cohort"
+	"github.com/midair-go/midair/internal/testutil"
 )
 
 // A user with a broken client counts once, however often the requests of this user fail. A request without a unit counts always.
@@ -60,7 +62,7 @@ func TestFirstEventIsTheOneThatBeganFirst(t *testing.T) {
 	}
 }
 
-// The evidence has all units up to the limit. After that it stays as it is, also for the units that are known.
+// The evidence has all units up to the limit. After that half of the new units count, and those that have counted stay.
 func TestUnitsAreBounded(t *testing.T) {
 	j := newJudge(t, judge.Options{})
 	for i := range judge.MaxUnits {
@@ -68,16 +70,20 @@ func TestUnitsAreBounded(t *testing.T) {
 			t.Fatalf("unit %d did not count", i)
 		}
 	}
-	full := j.Status()
-	if !test(t, full, "bad").Full || test(t, full, "panic").Full || full.Stable.Bad+full.Canary.Bad != judge.MaxUnits {
-		t.Errorf("got %+v", full)
+	for i := range judge.MaxUnits {
+		j.Observe(failed(judge.MaxUnits+i, .05, false, time.Hour))
 	}
-	for i := range 1000 {
-		j.Observe(failed(judge.MaxUnits+i, .05, true, 0))
-		j.Observe(failed(i, .05, true, judge.MaxUnits))
+	s := j.Status()
+	if r := test(t, s, "bad"); r.Halved < 1 || r.Halved > 2 || s.Canary.Bad != (judge.MaxUnits+19)/20 {
+		t.Errorf("got %+v", r)
 	}
-	if s := j.Status(); s.Evidence != full.Evidence {
-		t.Errorf("the evidence went on: %v, and was %v", s.Evidence, full.Evidence)
+	if all := float64(s.Stable.Bad+s.Canary.Bad) / judge.MaxUnits; all < 1.4 || all > 1.6 || test(t, s, "panic").Halved != 0 {
+		t.Errorf("%.3f times as many units as have room", all)
+	}
+	for i := range 2 * judge.MaxUnits {
+		if j.Observe(failed(i, .05, true, 2*time.Hour)) && i < judge.MaxUnits {
+			t.Fatalf("unit %d counted twice", i)
+		}
 	}
 }
 
@@ -94,5 +100,99 @@ func TestSampleIsIndependentOfTheCohort(t *testing.T) {
 	all := float64(s.Stable + s.Canary)
 	if all < n/8-500 || all > n/8+500 || float64(s.Canary)/all < .23 || float64(s.Canary)/all > .27 {
 		t.Errorf("got %+v", s)
+	}
+}
+
+// A canary that gets worse later is found, also if more than MaxUnits users have failed before, on both sides alike. Here
+// all users are slow once in the first step, and at 25 % each user of the canary fails.
+func TestCanaryThatGetsWorseIsFoundAfterManyUnits(t *testing.T) {
+	j := newJudge(t, judge.Options{})
+	for i := range judge.MaxUnits + 1000 { // at 1 %, about as many failures as at any time
+		o := failed(i, .01, i%100 == 0, time.Duration(i))
+		j.Observe(o)
+	}
+	for i := range 20_000 { // at 25 %, only the canary fails
+		o := failed(1_000_000+i, .25, i%4 == 0, time.Hour+time.Duration(i))
+		if !o.Canary {
+			o.Result = judge.Good
+		}
+		if j.Observe(o) && j.Verdict() == judge.Regression {
+			return
+		}
+	}
+	s := j.Status()
+	t.Errorf("5,000 users of the canary failed, and none of stable: %v with an evidence of %v, bad %+v",
+		s.Verdict, s.Evidence, test(t, s, "bad"))
+}
+
+// A handover keeps the evidence to the last bit, also if there are more failed units than MaxUnits: here the new process has
+// had failures of its own before the commit.
+func TestHandoverIsExactWithManyUnits(t *testing.T) {
+	old, candidate := newJudge(t, judge.Options{}), newJudge(t, judge.Options{})
+	for i := range judge.MaxUnits - 10 {
+		old.Observe(failed(i, .05, i%20 == 0, time.Duration(i)))
+	}
+	for i := range 3000 {
+		candidate.Observe(failed(1_000_000+i, .05, i%20 == 0, time.Hour+time.Duration(i)))
+	}
+	for range 20 { // both send deltas
+		ingest(t, old, candidate.Delta())
+		ingest(t, candidate, old.Delta())
+	}
+	old.Verdict()
+	testutil.HandOver(t, old, candidate) // the commit
+	same(t, "old and new process", old, candidate)
+}
+
+// Two processes that exchange their units have the same units, also if two requests of a unit began at the same time, as with a
+// clock that counts milliseconds.
+func TestUnitsThatFailAtTheSameTimeJoinInAnyOrder(t *testing.T) {
+	for unit := range 10 { // the processes have random names
+		for _, weight := range []float64{.01, .25} {
+			one, other := newJudge(t, judge.Options{}), newJudge(t, judge.Options{})
+			one.Observe(failed(unit, .25, false, 5))
+			other.Observe(failed(unit, weight, true, 5))
+			a, b := marshal(t, one), marshal(t, other)
+			if one.UnmarshalBinary(b) != nil || other.UnmarshalBinary(a) != nil {
+				t.Fatal("a state was refused")
+			}
+			same(t, "one and other", one, other)
+			if s := one.Status(); (s.Stable.Bad == 1) != (weight == .25) {
+				t.Errorf("at the same weight, stable is first, else the lower weight: %+v and %+v", s.Stable, s.Canary)
+			}
+		}
+	}
+}
+
+// A first event that was replaced leaves nothing behind, so the states of two processes show the same.
+func TestReplacedEventLeavesNothing(t *testing.T) {
+	j, next := newJudge(t, judge.Options{}), newJudge(t, judge.Options{})
+	for i := range 20 { // some of these are in the sample
+		j.Assigned(fmt.Sprint(i), .25, true, 5)
+		j.Assigned(fmt.Sprint(i), .01, false, 1)
+	}
+	testutil.HandOver(t, j, next)
+	same(t, "after a handover", j, next)
+}
+
+// A unit that has left the set of one process counts once in each process that takes over the evidence, in any order.
+func TestFrozenUnitsCountOnceInEachProcess(t *testing.T) {
+	old, candidate := newJudge(t, judge.Options{}), newJudge(t, judge.Options{})
+	for i := range judge.MaxUnits - 10 {
+		old.Observe(failed(i, .05, i%20 == 0, time.Duration(i)))
+	}
+	before := old.Status()
+	testutil.HandOver(t, old, candidate)
+	for i := range 20 { // now the candidate is over the limit
+		candidate.Observe(failed(1_000_000+i, .05, true, time.Hour))
+	}
+	testutil.HandOver(t, candidate, old)
+	same(t, "after an abort", candidate, old)
+	testutil.HandOver(t, old, candidate)
+	testutil.HandOver(t, candidate, old)
+	s := old.Status()
+	if test(t, s, "bad").Halved != 1 || s.Stable.Bad != before.Stable.Bad || s.Canary.Bad < before.Canary.Bad+10 ||
+		s.Canary.Bad > before.Canary.Bad+20 {
+		t.Errorf("before: %+v and %+v, after: %+v and %+v", before.Stable, before.Canary, s.Stable, s.Canary)
 	}
 }

@@ -13,9 +13,9 @@ type Verdict uint8
 const (
 	// Inconclusive: go on, as far as the plan of the rollout goes on without a Pass.
 	Inconclusive Verdict = iota
-	// Pass: the canary does not have twice as many bad outcomes as stable, or the evidence has had bad luck with a probability of
-	// 5 %. A Pass says nothing about requests that have not ended, so do not go on before the longest timeout of a request has
-	// passed. There is no Pass for requests that are routed by a key, and none while requests of one side only are left out.
+	// Pass: the canary has less than twice as many bad outcomes as stable. A canary with twice as many gets a Pass with a
+	// probability of at most 5 %. A Pass says nothing about panics and latency. Status.NoPass has the reasons for which there is
+	// no Pass: among others, requests that are routed by a key, and a Settle of 0.
 	Pass
 	// Amber: the evidence is on the way to Regression, so do not give the canary more traffic now. The verdict is not Amber any
 	// more when the evidence has gone down again.
@@ -78,7 +78,7 @@ func (o Options) shareOf(kind int) float64 {
 type evidence struct {
 	tests [assigned]float64 // against each kind's "no worse than stable"
 	// all is the logarithm of the mean of the evidence of the tests, each with its share of Alpha. A mean of e-processes is an
-	// e-process, whatever the tests depend on. The mean reaches 1/alpha whenever the evidence of a test reaches 1/(share alpha), and
+	// e-process if all are e-processes given the same past; with units that is checked by simulation only. The mean reaches 1/alpha whenever the evidence of a test reaches 1/(share alpha), and
 	// often before, so a mean finds more than a limit for each test (Bonferroni) would. The least of several p values would need
 	// such a limit: without a limit, its rate of errors is a multiple of alpha.
 	//

@@ -3,6 +3,7 @@ package judge_test
 import (
 	"math"
 	"testing"
+	"time"
 
 	"github.com/midair-go/midair/canary/judge"
 )
@@ -47,13 +48,13 @@ func TestTestsAreCombinedByTheirMean(t *testing.T) {
 	if math.Abs(sum-1) > 1e-12 {
 		t.Errorf("the shares are %v together", sum)
 	}
-	k := newJudge(t, judge.Options{Slow: 1})
+	k := newJudge(t, judge.Options{Slow: time.Second})
 	k.Observe(judge.Outcome{Weight: .05, Canary: true, Result: judge.Panicked})
 	k.Observe(judge.Outcome{Weight: .05, Canary: true, Result: judge.Panicked})
 	s := k.Status()
-	one, two := test(t, s, "bad").Evidence, test(t, s, "panic").Evidence
-	if want := .4*one + .2*two + .4; one != two || !near(s.Evidence, want) {
-		t.Errorf("evidence of %v and %v is %v together, want %v", one, two, s.Evidence, want)
+	one, two, three := test(t, s, "bad").Evidence, test(t, s, "panic").Evidence, test(t, s, "slow").Evidence
+	if want := .4*one + .2*two + .1*three + .3; one != two || three <= one || !near(s.Evidence, want) {
+		t.Errorf("evidence of %v, %v and %v is %v together, want %v", one, two, three, s.Evidence, want)
 	}
 }
 
@@ -115,25 +116,31 @@ func TestKeptSaltKeepsTheEvidence(t *testing.T) {
 	}
 }
 
-// A canary that is no worse passes, but not while something is left out on one side only, and never if requests have units.
-func TestPassNeedsTheRequestsOfBothSides(t *testing.T) {
-	j := newJudge(t, judge.Options{})
+// passing returns an Analysis whose verdict is Pass.
+func passing(t *testing.T, settle time.Duration) *judge.Analysis {
+	j := newJudge(t, judge.Options{Settle: settle})
 	bad(j, .25, true, 20)
 	bad(j, .25, false, 100)
-	if v := j.Verdict(); v != judge.Pass {
-		t.Fatalf("got %v at %v", v, j.Status().Pass)
+	j.Settle(time.Hour)
+	return j
+}
+
+// A canary that is no worse passes, but not without Settle, not while anything is left out, and never if requests have units.
+func TestPassNeedsAllRequestsOfBothSides(t *testing.T) {
+	if v := passing(t, time.Second).Verdict(); v != judge.Pass {
+		t.Fatalf("got %v", v)
 	}
-	j.LeaveOut(true)
-	if s := j.Status(); s.Verdict != judge.Inconclusive || s.NoPass == "" || s.Canary.LeftOut != 1 {
-		t.Errorf("left out of the canary: %+v", s)
-	}
-	j.LeaveOut(false)
-	if s := j.Status(); s.Verdict != judge.Pass || s.NoPass != "" {
-		t.Errorf("left out of both: %+v", s)
-	}
-	j.Observe(judge.Outcome{Unit: "u", Weight: .25})
-	if s := j.Status(); s.Verdict != judge.Inconclusive || s.NoPass == "" {
-		t.Errorf("with a unit: %+v", s)
+	one, both, unit := passing(t, time.Second), passing(t, time.Second), passing(t, time.Second)
+	one.LeaveOut(true)
+	both.LeaveOut(true)
+	both.LeaveOut(false)
+	unit.Observe(judge.Outcome{Unit: "u", Weight: .25})
+	for name, j := range map[string]*judge.Analysis{
+		"left out of one side": one, "left out of both sides": both, "a unit": unit, "no Settle": passing(t, 0),
+	} {
+		if s := j.Status(); s.Verdict != judge.Inconclusive || s.NoPass == "" || s.Pass < s.PassAt {
+			t.Errorf("%s: %v, no pass because %q", name, s.Verdict, s.NoPass)
+		}
 	}
 }
 
@@ -189,5 +196,59 @@ func TestVerdictsHaveNames(t *testing.T) {
 		if v.String() != want {
 			t.Errorf("got %q, want %q", v, want)
 		}
+	}
+}
+
+// A Pass is wrong with a probability of 5 % at every weight. The weights here are no multiples
+// of 0.01 %.
+func TestPassIsRightAtWeightsBetweenTheSteps(t *testing.T) {
+	for _, weight := range []float64{.00011, .00021} {
+		j := newJudge(t, judge.Options{})
+		const stable = 1_000_000
+		twice := 2.0 * weight / (1 - weight) * stable // the expected events of a canary that is twice as bad
+		bad(j, weight, false, stable)
+		bad(j, weight, true, int(math.Ceil(twice)))
+		if s := j.Status(); s.Pass >= s.PassAt {
+			t.Errorf("weight %v: a canary that is twice as bad passes: pass evidence %v, risk %+v", weight, s.Pass, s.Risk)
+		}
+	}
+}
+
+// A right assignment is not suspended at a weight between the steps. Here each side gets the requests of the weight, to the
+// last one, and all requests of both sides are bad.
+func TestRightAssignmentAtWeightsBetweenTheStepsIsNotSuspended(t *testing.T) {
+	const weight, n = .00011, 1_000_000
+	j := newJudge(t, judge.Options{})
+	for i := range n {
+		canary := i%9091 == 9090
+		j.Assigned("", weight, canary, 0)
+	}
+	if s := j.Status(); s.Verdict == judge.Suspended {
+		t.Errorf("%d of %d on the canary at a weight of %v: %+v", s.Assignment.Canary, n, weight, s.Assignment)
+	}
+	bad(j, weight, true, 110)
+	bad(j, weight, false, n-110)
+	if r := j.Status().Risk; r.Upper > 0 && r.Upper < .99 {
+		t.Errorf("the relative risk is 1, and the interval ends before: %+v", r)
+	}
+}
+
+// A canary from which nothing has come back does not pass. Stable has 60 bad outcomes; of the canary 2,000 requests were
+// assigned, and not one has ended.
+func TestHangingCanaryDoesNotPass(t *testing.T) {
+	j := newJudge(t, judge.Options{Settle: time.Second})
+	for i := range 8000 {
+		o := judge.Outcome{Weight: .25, Canary: i%4 == 0}
+		j.Assigned("", o.Weight, o.Canary, 0)
+		if !o.Canary {
+			if i%100 == 1 {
+				o.Result = judge.Bad
+			}
+			j.Observe(o)
+		}
+	}
+	j.Settle(time.Hour)
+	if s := j.Status(); s.Verdict == judge.Pass || s.Pass < s.PassAt {
+		t.Errorf("a Pass with %d requests of the canary: evidence %v", s.Canary.Requests, s.Pass)
 	}
 }
