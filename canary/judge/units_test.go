@@ -196,3 +196,17 @@ func TestFrozenUnitsCountOnceInEachProcess(t *testing.T) {
 		t.Errorf("before: %+v and %+v, after: %+v and %+v", before.Stable, before.Canary, s.Stable, s.Canary)
 	}
 }
+
+// The same event of a unit may come to two processes, as when both report a request: they agree on which has seen it.
+func TestSameEventInTwoProcessesJoinsInAnyOrder(t *testing.T) {
+	for range 10 { // the processes have random names
+		one, other := newJudge(t, judge.Options{}), newJudge(t, judge.Options{})
+		one.Observe(failed(1, .25, true, 5))
+		other.Observe(failed(1, .25, true, 5))
+		a, b := marshal(t, one), marshal(t, other)
+		if one.UnmarshalBinary(b) != nil || other.UnmarshalBinary(a) != nil {
+			t.Fatal("a state was refused")
+		}
+		same(t, "one and other", one, other)
+	}
+}
